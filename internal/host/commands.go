@@ -1,0 +1,92 @@
+package host
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// CommandError says which program failed, how, and the end of what it said.
+type CommandError struct {
+	Argv []string // program and arguments
+	Code int      // exit code; -1 when it was killed or never ran
+	Tail string   // last lines of its output, values of Cmd.Env masked
+	Err  error    // cause when it never ran or was ended from here
+}
+
+// Error gives argv, exit code and the end of the output.
+func (e *CommandError) Error() string {
+	s := fmt.Sprintf("`%s`", strings.Join(e.Argv, " "))
+	if e.Err != nil {
+		s += ": " + e.Err.Error()
+	} else {
+		s += fmt.Sprintf(" ended with code %d", e.Code)
+	}
+	if e.Tail != "" {
+		s += ": " + e.Tail
+	}
+	return s
+}
+
+// Unwrap gives the cause to errors.Is and errors.As.
+func (e *CommandError) Unwrap() error { return e.Err }
+
+// execCommands is Commands by os/exec.
+type execCommands struct{}
+
+var _ Commands = (*execCommands)(nil)
+
+func (*execCommands) Run(ctx context.Context, c Cmd) ([]byte, error) {
+	if c.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, c.Timeout, fmt.Errorf("no end after %s", c.Timeout))
+		defer cancel()
+	}
+	cmd := exec.CommandContext(ctx, c.Argv[0], c.Argv[1:]...)
+	cmd.Env = append(os.Environ(), c.Env...)
+	cmd.Stdin = c.Stdin
+	// A group of its own: Ctrl-C on the terminal reaches Plinth only, which
+	// decides when the child ends.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
+	cmd.WaitDelay = 10 * time.Second
+	var stdout bytes.Buffer
+	tail := &tailBuffer{max: 2048}
+	cmd.Stdout, cmd.Stderr = io.MultiWriter(&stdout, tail), io.Writer(tail)
+	if c.Output != nil {
+		shared := &lockedWriter{w: c.Output}
+		cmd.Stdout, cmd.Stderr = io.MultiWriter(&stdout, tail, shared), io.MultiWriter(tail, shared)
+	}
+	err := cmd.Run()
+	if err == nil {
+		return stdout.Bytes(), nil
+	}
+	out := &CommandError{Argv: c.Argv, Code: -1, Tail: mask(tail.String(), c.Env)}
+	var exit *exec.ExitError
+	switch {
+	case ctx.Err() != nil:
+		out.Err = context.Cause(ctx)
+	case errors.As(err, &exit) && exit.ExitCode() >= 0:
+		out.Code = exit.ExitCode()
+	default:
+		out.Err = err
+	}
+	return stdout.Bytes(), out
+}
+
+// mask replaces the values that were handed over in env.
+func mask(s string, env []string) string {
+	for _, kv := range env {
+		if _, v, ok := strings.Cut(kv, "="); ok && len(v) >= 6 {
+			s = strings.ReplaceAll(s, v, "******")
+		}
+	}
+	return s
+}

@@ -1,0 +1,164 @@
+package host
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// localFiles is Files on this machine, below root.
+type localFiles struct{ root string }
+
+var _ Files = localFiles{}
+
+func (f localFiles) ReadFile(path string) ([]byte, error) {
+	p, err := f.path(path)
+	if err != nil {
+		return nil, err
+	}
+	return os.ReadFile(p)
+}
+
+func (f localFiles) Lstat(path string) (fs.FileInfo, error) {
+	p, err := f.path(path)
+	if err != nil {
+		return nil, err
+	}
+	return os.Lstat(p)
+}
+
+func (f localFiles) ReadDir(path string) ([]fs.DirEntry, error) {
+	p, err := f.path(path)
+	if err != nil {
+		return nil, err
+	}
+	return os.ReadDir(p)
+}
+
+func (f localFiles) Write(path string, r io.Reader, perm fs.FileMode) (err error) {
+	p, err := f.path(path)
+	if err != nil {
+		return err
+	}
+	dir := filepath.Dir(p)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	tmp, err := os.CreateTemp(dir, "."+filepath.Base(p)+".plinth-*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_ = tmp.Close()
+			_ = os.Remove(tmp.Name())
+		}
+	}()
+	if _, err := io.Copy(tmp, r); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	if err := errors.Join(tmp.Chmod(perm), tmp.Sync(), tmp.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(tmp.Name(), p); err != nil {
+		return err
+	}
+	return syncDir(dir)
+}
+
+func (f localFiles) MkdirAll(path string, perm fs.FileMode) error {
+	p, err := f.path(path)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(p, 0o755); err != nil {
+		return err
+	}
+	return os.Chmod(p, perm)
+}
+
+func (f localFiles) RemoveAll(path string) error {
+	p, err := f.path(path)
+	if err != nil {
+		return err
+	}
+	if p == filepath.Clean(f.root) || filepath.Dir(filepath.Clean(path)) == "/" && protected(path) {
+		return fmt.Errorf("refusing to remove %s", path)
+	}
+	info, err := os.Lstat(p)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	parent, err := device(filepath.Dir(p))
+	if err != nil {
+		return err
+	}
+	return removeTree(p, info, parent)
+}
+
+// protected reports whether path is a top-level folder of every Linux system.
+func protected(path string) bool {
+	switch filepath.Base(path) {
+	case "bin", "boot", "dev", "etc", "home", "lib", "lib64", "opt", "proc", "root", "run", "sbin", "srv", "sys", "tmp", "usr", "var":
+		return true
+	}
+	return false
+}
+
+// removeTree removes p and what is below it, but nothing on another device
+// than dev: a mount below p ends in an error that names it.
+func removeTree(p string, info fs.FileInfo, dev uint64) error {
+	if !info.IsDir() {
+		return os.Remove(p)
+	}
+	if d, err := device(p); err != nil {
+		return err
+	} else if d != dev {
+		return fmt.Errorf("%s is a mount point: unmount it first", p)
+	}
+	entries, err := os.ReadDir(p)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		child, err := e.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if err := removeTree(filepath.Join(p, e.Name()), child, dev); err != nil {
+			return err
+		}
+	}
+	if err := os.Remove(p); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+func device(p string) (uint64, error) {
+	var st unix.Stat_t
+	if err := unix.Lstat(p, &st); err != nil {
+		return 0, &fs.PathError{Op: "lstat", Path: p, Err: err}
+	}
+	return st.Dev, nil
+}
+
+// syncDir makes a rename in dir durable.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}

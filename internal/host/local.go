@@ -1,0 +1,21 @@
+package host
+
+import (
+	"fmt"
+	"path/filepath"
+)
+
+// Local is the machine this program runs on. Files live below root ("/" on a
+// real host; tests move it); commands, units and processes are the machine's.
+func Local(root string) Host {
+	run := &execCommands{}
+	return Host{Commands: run, Files: localFiles{root: root}, Units: systemd{run: run}, Processes: procfs{root: root}}
+}
+
+// path maps a path of the host to a path of this process.
+func (f localFiles) path(p string) (string, error) {
+	if !filepath.IsAbs(p) {
+		return "", fmt.Errorf("path %q is not absolute", p)
+	}
+	return filepath.Join(f.root, filepath.Clean(p)), nil
+}

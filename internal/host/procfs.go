@@ -1,0 +1,66 @@
+package host
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// procfs is Processes by /proc.
+type procfs struct{ root string }
+
+var _ Processes = procfs{}
+
+func (p procfs) ListProcesses() ([]Process, error) {
+	dirs, err := filepath.Glob(filepath.Join(p.root, "/proc/[0-9]*"))
+	if err != nil {
+		return nil, err
+	}
+	var all []Process
+	for _, dir := range dirs {
+		pid, err := strconv.Atoi(filepath.Base(dir))
+		if err != nil {
+			continue
+		}
+		// A process may end while it is looked at: it is left out then.
+		stat, err := os.ReadFile(filepath.Join(dir, "stat"))
+		if err != nil {
+			continue
+		}
+		cmdline, _ := os.ReadFile(filepath.Join(dir, "cmdline"))
+		exe, _ := os.Readlink(filepath.Join(dir, "exe"))
+		all = append(all, Process{PID: pid, PPID: parent(stat), Exe: strings.TrimSuffix(exe, " (deleted)"), Args: splitArgs(cmdline)})
+	}
+	return all, nil
+}
+
+func (procfs) Kill(pid int) error {
+	if err := unix.Kill(pid, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
+		return err
+	}
+	return nil
+}
+
+// parent reads the parent's pid from /proc/PID/stat: the second field after
+// the command name, which is in brackets and may itself hold brackets.
+func parent(stat []byte) int {
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	if len(fields) < 2 {
+		return 0
+	}
+	ppid, _ := strconv.Atoi(fields[1])
+	return ppid
+}
+
+func splitArgs(cmdline []byte) []string {
+	cmdline = bytes.TrimRight(cmdline, "\x00")
+	if len(cmdline) == 0 {
+		return nil
+	}
+	return strings.Split(string(cmdline), "\x00")
+}

@@ -1,0 +1,49 @@
+package host
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"io/fs"
+	"strings"
+)
+
+// ReadOnly is h for looking only: every change is refused with an error, and
+// only commands that promise to look run. A plan and a preflight use it, so
+// that a Check which changes something is found, not obeyed.
+func ReadOnly(h Host) Host {
+	return Host{
+		Commands:  readOnlyCommands{h.Commands},
+		Files:     readOnlyFiles{h.Files},
+		Units:     readOnlyUnits{h.Units},
+		Processes: readOnlyProcesses{h.Processes},
+	}
+}
+
+type readOnlyCommands struct{ Commands }
+
+func (c readOnlyCommands) Run(ctx context.Context, cmd Cmd) ([]byte, error) {
+	if !cmd.Look {
+		return nil, refused("run " + strings.Join(cmd.Argv, " "))
+	}
+	return c.Commands.Run(ctx, cmd)
+}
+
+type readOnlyFiles struct{ Files }
+
+func (readOnlyFiles) Write(path string, _ io.Reader, _ fs.FileMode) error {
+	return refused("write " + path)
+}
+func (readOnlyFiles) MkdirAll(path string, _ fs.FileMode) error { return refused("make " + path) }
+func (readOnlyFiles) RemoveAll(path string) error               { return refused("remove " + path) }
+
+type readOnlyUnits struct{ Units }
+
+func (readOnlyUnits) StartUnit(_ context.Context, unit string) error { return refused("start " + unit) }
+func (readOnlyUnits) StopUnit(_ context.Context, unit string) error  { return refused("stop " + unit) }
+
+type readOnlyProcesses struct{ Processes }
+
+func (readOnlyProcesses) Kill(pid int) error { return refused(fmt.Sprintf("kill process %d", pid)) }
+
+func refused(what string) error { return fmt.Errorf("refusing to %s: this run only looks", what) }

@@ -1,0 +1,93 @@
+// Package wait owns the one polling loop: what is waited for, for how long,
+// and the last reason why it is not there yet. It refuses to give up with a
+// bare timeout.
+package wait
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Condition answers whether the wait is over. reason says, for a person, why
+// not yet ("pod kube-system/coredns-x: ContainerCreating"). A non-nil err ends
+// the wait at once.
+type Condition func(ctx context.Context) (done bool, reason string, err error)
+
+// Options bound a wait.
+type Options struct {
+	What     string              // what is waited for: "node n1 to be Ready"
+	Timeout  time.Duration       // upper bound
+	Interval time.Duration       // pause between two looks; 0 means 500 ms
+	OnReason func(reason string) // told the reason whenever it changes; may be nil
+	// Culprit is asked once when the time is over, to name who is to blame
+	// and its last log line; nil or "" where nothing is known.
+	Culprit func(ctx context.Context) string
+}
+
+// TimeoutError says what did not happen, and the last reason seen.
+type TimeoutError struct {
+	What    string        // Options.What
+	Timeout time.Duration // how long it was waited for
+	Reason  string        // last reason given by the condition
+	Culprit string        // who is to blame, if known
+}
+
+// Error names what was waited for, the last state and the culprit.
+func (e *TimeoutError) Error() string {
+	s := fmt.Sprintf("waited %s for %s; last seen: %s", e.Timeout.Round(time.Second), e.What, e.Reason)
+	if e.Culprit != "" {
+		s += "; " + e.Culprit
+	}
+	return s
+}
+
+// Until polls cond until it is done, fails, the time is over (*TimeoutError)
+// or ctx ends (its cause).
+func Until(ctx context.Context, o Options, cond Condition) error {
+	if o.Interval == 0 {
+		o.Interval = 500 * time.Millisecond
+	}
+	inner, cancel := context.WithTimeout(ctx, o.Timeout)
+	defer cancel()
+	tick := time.NewTicker(o.Interval)
+	defer tick.Stop()
+	last := "nothing yet"
+	for {
+		done, reason, err := cond(inner)
+		switch {
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case inner.Err() != nil && (err == nil || errors.Is(err, context.DeadlineExceeded)):
+			if !done {
+				return timeout(ctx, o, last)
+			}
+			return nil
+		case err != nil:
+			return err
+		case done:
+			return nil
+		}
+		if reason != last {
+			last = reason
+			if o.OnReason != nil {
+				o.OnReason(reason)
+			}
+		}
+		select {
+		case <-inner.Done():
+		case <-tick.C:
+		}
+	}
+}
+
+func timeout(ctx context.Context, o Options, last string) error {
+	e := &TimeoutError{What: o.What, Timeout: o.Timeout, Reason: last}
+	if o.Culprit != nil {
+		ask, cancel := context.WithTimeout(ctx, 10*time.Second)
+		defer cancel()
+		e.Culprit = o.Culprit(ask)
+	}
+	return e
+}
