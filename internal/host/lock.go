@@ -1,0 +1,52 @@
+package host
+
+import (
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrLocked says that another process holds a lock.
+var ErrLocked = errors.New("held by another process")
+
+// Lock takes the lock file at path, on this machine's own root, and leaves
+// note in it for others to read. It ends with release or with the process,
+// however that dies. When another process holds it, the error is ErrLocked
+// and holder is that process's note.
+func Lock(path string, note []byte) (release func() error, holder []byte, err error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		holder, _ = io.ReadAll(io.LimitReader(f, 4096))
+		_ = f.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			err = ErrLocked
+		}
+		return nil, holder, err
+	}
+	if err := errors.Join(f.Truncate(0), writeAt(f, note)); err != nil {
+		_ = f.Close()
+		return nil, nil, err
+	}
+	// The file stays: removing it would let two runs lock two files of one name.
+	return func() error { return errors.Join(f.Truncate(0), f.Close()) }, nil, nil
+}
+
+func writeAt(f *os.File, b []byte) error {
+	_, err := f.WriteAt(b, 0)
+	return err
+}
+
+// CreateLog makes a new log file for its owner only, in a folder for its
+// owner only.
+func CreateLog(path string) (io.WriteCloser, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, err
+	}
+	return os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND|unix.O_NOFOLLOW, 0o600)
+}

@@ -1,0 +1,52 @@
+package journal
+
+import (
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"path/filepath"
+	"time"
+
+	"github.com/plinthdev/plinth/internal/problem"
+)
+
+// Receipt says what is installed on this host now; status and later verbs
+// take it as the source of truth.
+type Receipt struct {
+	Version   int               `json:"version"`             // schema version
+	Name      string            `json:"name"`                // the Installer's metadata.name
+	Role      string            `json:"role"`                // controller or worker
+	Node      string            `json:"node"`                // Kubernetes node name of this host
+	Address   string            `json:"address"`             // its IP address
+	Bundle    string            `json:"bundle"`              // digest of the bundle's index
+	Versions  map[string]string `json:"versions"`            // by component: k0s, kotsadm, …
+	Warnings  []string          `json:"warnings,omitempty"`  // checks that were skipped or ignored on request
+	Installed time.Time         `json:"installed"`           // first success, UTC
+	Updated   time.Time         `json:"updated"`             // latest change, UTC
+	Installer json.RawMessage   `json:"installer,omitempty"` // the Installer that was installed, as JSON
+}
+
+// receiptPath is where the receipt lies below a data folder.
+func receiptPath(dir string) string { return filepath.Join(dir, "receipt.json") }
+
+// ReadReceipt reads the receipt below dir; ok is false when there is none.
+func ReadReceipt(files Files, dir string) (r Receipt, ok bool, err error) {
+	raw, err := files.ReadFile(receiptPath(dir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return Receipt{}, false, nil
+	}
+	var extra map[string]json.RawMessage
+	if err == nil {
+		err = decode(raw, &r, &extra)
+	}
+	if err != nil {
+		return Receipt{}, false, problem.New(problem.ExitInternal, "read the receipt "+receiptPath(dir), err, "run install again with the bundle that was installed to write it anew")
+	}
+	return r, true, nil
+}
+
+// WriteReceipt writes the receipt below dir.
+func WriteReceipt(files Files, dir string, r Receipt) error {
+	r.Version = version
+	return save(files, receiptPath(dir), r, nil)
+}

@@ -1,0 +1,127 @@
+package step
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/plinthdev/plinth/internal/problem"
+)
+
+// light is a host with one switch per step.
+type light map[string]bool
+
+func (l light) step(id string, apply func() error) Step {
+	return Step{ID: id, Title: "Light " + id,
+		Check: func(context.Context) (State, error) {
+			if l[id] {
+				return Done(), nil
+			}
+			return Needed("dark"), nil
+		},
+		Apply: func(_ context.Context, report Report) error {
+			report("lighting", 1, 2)
+			if apply != nil {
+				return apply()
+			}
+			l[id] = true
+			return nil
+		}}
+}
+
+type memory []string
+
+func (m *memory) BeginStep(id string, _ []string) error { *m = append(*m, "begin "+id); return nil }
+func (m *memory) EndStep(id string, cause error) error {
+	s := "end " + id
+	if cause != nil {
+		s += ": " + cause.Error()
+	}
+	*m = append(*m, s)
+	return nil
+}
+
+func runner(events *[]string, mem *memory) Runner {
+	return Runner{Verb: "install", Recorder: mem, Now: func() time.Time { return time.Unix(0, 0) }, Resume: "run it again",
+		Events: func(e Event) { *events = append(*events, string(e.State)+" "+e.Step) }}
+}
+
+func TestRunAppliesWhatIsNeededAndSkipsWhatIsDone(t *testing.T) {
+	l := light{"a": true}
+	var events []string
+	var mem memory
+	steps := []Step{l.step("a", nil), l.step("b", nil)}
+	n, err := runner(&events, &mem).Run(t.Context(), steps)
+	if err != nil || n != 1 {
+		t.Fatalf("applied %d, err %v", n, err)
+	}
+	if got := strings.Join(events, ", "); got != "skipped a, started b, progress b, done b" {
+		t.Errorf("events: %s", got)
+	}
+	if got := strings.Join(mem, ", "); got != "begin b, end b" {
+		t.Errorf("recorded: %s", got)
+	}
+	events, mem = nil, nil
+	if n, err := runner(&events, &mem).Run(t.Context(), steps); n != 0 || err != nil || len(mem) != 0 {
+		t.Errorf("second run applied %d, recorded %v, err %v", n, mem, err)
+	}
+}
+
+func TestRunStopsAtTheFirstFailureWithExitStep(t *testing.T) {
+	l := light{}
+	var events []string
+	var mem memory
+	n, err := runner(&events, &mem).Run(t.Context(), []Step{l.step("a", func() error { return errors.New("no oil") }), l.step("b", nil)})
+	if n != 1 || l["b"] {
+		t.Errorf("went on after a failure: applied %d", n)
+	}
+	if got, want := err.Error(), "cannot light a: no oil"; got != want {
+		t.Errorf("error %q, want %q", got, want)
+	}
+	if problem.ExitCode(err) != problem.ExitStep || problem.Hint(err) != "run it again" {
+		t.Errorf("exit %d, hint %q", problem.ExitCode(err), problem.Hint(err))
+	}
+}
+
+func TestApplyThatChangesNothingIsAFailure(t *testing.T) {
+	l := light{}
+	var events []string
+	_, err := runner(&events, &memory{}).Run(t.Context(), []Step{l.step("a", func() error { return nil })})
+	if err == nil || !strings.Contains(err.Error(), "still says: dark") {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestRunAllGoesOnAndReturnsEveryFailure(t *testing.T) {
+	l := light{}
+	var events []string
+	no := func() error { return errors.New("no oil") }
+	_, err := runner(&events, &memory{}).RunAll(t.Context(), []Step{l.step("a", no), l.step("b", nil), l.step("c", no)})
+	if !l["b"] || err == nil || strings.Count(err.Error(), "no oil") != 2 {
+		t.Errorf("b lit %v, err %v", l["b"], err)
+	}
+}
+
+func TestInterruptedRunSaysSoAndHowToResume(t *testing.T) {
+	l := light{}
+	ctx, cancel := context.WithCancel(t.Context())
+	var events []string
+	_, err := runner(&events, &memory{}).Run(ctx, []Step{l.step("a", func() error { cancel(); return ctx.Err() }), l.step("b", nil)})
+	if problem.ExitCode(err) != problem.ExitInterrupted || problem.Hint(err) != "run it again" {
+		t.Errorf("exit %d, hint %q, err %v", problem.ExitCode(err), problem.Hint(err), err)
+	}
+}
+
+func TestPlanChangesNothing(t *testing.T) {
+	l := light{"a": true}
+	var events []string
+	plan, err := runner(&events, &memory{}).Plan(t.Context(), []Step{l.step("a", nil), l.step("b", nil)})
+	if err != nil || len(plan) != 2 || plan[0].State != "done" || plan[1].State != "needed" || plan[1].Why != "dark" {
+		t.Errorf("plan %+v, err %v", plan, err)
+	}
+	if l["b"] || len(events) != 0 {
+		t.Errorf("plan acted: %v %v", l, events)
+	}
+}
