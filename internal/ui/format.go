@@ -1,0 +1,121 @@
+package ui
+
+import (
+	"fmt"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/plinthdev/plinth/internal/step"
+)
+
+// Bytes writes a number of bytes for a person, in powers of 1000: "1.2 GB".
+func Bytes(n int64) string {
+	units := []string{"kB", "MB", "GB", "TB", "PB", "EB"}
+	if n < 1000 {
+		return fmt.Sprintf("%d B", n)
+	}
+	v, unit := float64(n)/1000, 0
+	for v >= 999.5 && unit < len(units)-1 {
+		v, unit = v/1000, unit+1
+	}
+	if v < 9.95 {
+		return fmt.Sprintf("%.1f %s", v, units[unit])
+	}
+	return fmt.Sprintf("%.0f %s", v, units[unit])
+}
+
+// Duration writes a time span for a person: "0.4s", "12s", "3m05s", "1h02m".
+func Duration(d time.Duration) string {
+	switch {
+	case d < 0:
+		return "0s"
+	case d < 9950*time.Millisecond:
+		return fmt.Sprintf("%.1fs", d.Seconds())
+	case d < 59500*time.Millisecond:
+		return fmt.Sprintf("%.0fs", d.Seconds())
+	case d < time.Hour-500*time.Millisecond:
+		s := int64(d.Round(time.Second) / time.Second)
+		return fmt.Sprintf("%dm%02ds", s/60, s%60)
+	default:
+		m := int64(d.Round(time.Minute) / time.Minute)
+		return fmt.Sprintf("%dh%02dm", m/60, m%60)
+	}
+}
+
+// label is a step's place and name: "[ 3/18] Import images".
+func label(e step.Event) string {
+	title := e.Title
+	if title == "" {
+		title = e.Step
+	}
+	if e.Count == 0 {
+		return title
+	}
+	width := len(fmt.Sprint(e.Count))
+	return fmt.Sprintf("[%*d/%d] %s", width, e.Index+1, e.Count, title)
+}
+
+// outcome says how a step ended.
+func outcome(t *task) string {
+	took := Duration(t.last.Time.Sub(t.began))
+	switch t.last.State {
+	case step.Skipped:
+		return join(": ", "already done", t.last.Message)
+	case step.Failed:
+		return "failed after " + took // why is the error that the verb ends with
+	default:
+		return join(": ", "done in "+took, t.last.Message)
+	}
+}
+
+// details is all that is known of a running step: "412 MB of 1.2 GB (34%),
+// 87 MB/s; kotsadm:v1.131.2".
+func details(t *task) string {
+	e, amount := t.last, ""
+	if e.Total > 0 {
+		amount = fmt.Sprintf("%s of %s (%d%%)", Bytes(e.Bytes), Bytes(e.Total), percent(e.Bytes, e.Total))
+	} else if e.Bytes > 0 {
+		amount = Bytes(e.Bytes)
+	}
+	if r := t.rate(); r > 0 {
+		amount += ", " + Bytes(int64(r)) + "/s"
+	}
+	return join("; ", amount, e.Message)
+}
+
+// percent is whole percents done, 100 only when all is done.
+func percent(done, total int64) int {
+	return int(float64(done) / float64(total) * 100)
+}
+
+// join puts sep between those parts that are not empty.
+func join(sep string, parts ...string) string {
+	kept := parts[:0:0]
+	for _, p := range parts {
+		if p != "" {
+			kept = append(kept, p)
+		}
+	}
+	return strings.Join(kept, sep)
+}
+
+// oneLine keeps a message from breaking out of its line, and the colours and
+// control characters of a pod's log from reaching the terminal.
+func oneLine(s string) string {
+	var clean strings.Builder
+	inSequence := false // of ECMA-48: from ESC [ to the first of @ to ~
+	for i, r := range s {
+		switch {
+		case strings.HasPrefix(s[i:], "\x1b["):
+			inSequence = true
+		case inSequence:
+			inSequence = r < '@' || r > '~' || strings.HasPrefix(s[i-1:], "\x1b[")
+		case unicode.IsSpace(r):
+			clean.WriteByte(' ')
+		case !unicode.IsControl(r):
+			clean.WriteRune(r)
+		}
+	}
+	return strings.Join(strings.Fields(clean.String()), " ")
+}

@@ -1,0 +1,159 @@
+package ui
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/mattn/go-runewidth"
+	"github.com/vbauerster/mpb/v8"
+	"github.com/vbauerster/mpb/v8/decor"
+
+	"github.com/plinthdev/plinth/internal/step"
+)
+
+// live keeps what is running at the bottom of the terminal, redrawn in place;
+// what is over scrolls up above it and stays.
+type live struct {
+	mu    sync.Mutex // guards board
+	board board
+	style style
+	now   func() time.Time
+	draw  *mpb.Progress
+	foot  *mpb.Bar // one "bar" draws all rows: mpb only moves the cursor for us
+}
+
+var _ Renderer = (*live)(nil)
+
+func newLive(o Options, extra ...mpb.ContainerOption) *live {
+	l := &live{style: style{color: o.Mode.Color, ascii: o.Mode.ASCII}, now: o.Now}
+	options := append([]mpb.ContainerOption{mpb.WithOutput(o.Err), mpb.WithAutoRefresh()}, extra...)
+	l.draw = mpb.New(options...)
+	l.foot = l.draw.MustAdd(0, mpb.BarFillerFunc(l.summary), mpb.BarFillerTrim(),
+		mpb.BarExtender(mpb.BarFillerFunc(l.tasks), true))
+	return l
+}
+
+func (l *live) Event(e step.Event) {
+	e.Message = oneLine(e.Message)
+	l.mu.Lock()
+	over := l.board.apply(e)
+	l.mu.Unlock()
+	if over != nil {
+		l.Note(l.style.over(over))
+	}
+}
+
+// Note must not hold the lock: mpb may be drawing, which takes it.
+func (l *live) Note(text string) { _, _ = io.WriteString(l.draw, text+"\n") }
+
+func (l *live) Close() error {
+	l.foot.Abort(true)
+	l.draw.Wait()
+	return nil // a terminal that has gone cannot be told
+}
+
+// summary draws the last row: how far the whole run is.
+func (l *live) summary(w io.Writer, s decor.Statistics) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	b := &l.board
+	if b.began.IsZero() {
+		return nil
+	}
+	row := fmt.Sprintf("  %s: %d of %d steps, %s", b.verb, b.ended, b.count, Duration(l.now().Sub(b.began)))
+	_, err := io.WriteString(w, l.style.paint(dim, fit(row, s.AvailableWidth)))
+	return err
+}
+
+// tasks draws the rows above it: two a running step.
+func (l *live) tasks(w io.Writer, s decor.Statistics) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := l.now()
+	var rows strings.Builder
+	for _, t := range l.board.running {
+		rows.WriteString(l.style.head(t, now, s.AvailableWidth) + "\n")
+		if d := details(t); d != "" {
+			rows.WriteString(l.style.paint(dim, fit("    "+d, s.AvailableWidth)) + "\n")
+		}
+	}
+	_, err := io.WriteString(w, rows.String())
+	return err
+}
+
+// style draws single rows; it is pure.
+type style struct{ color, ascii bool }
+
+// SGR codes of ECMA-48 §8.3.117.
+const (
+	bold  = "1"
+	dim   = "2"
+	red   = "31"
+	green = "32"
+	cyan  = "36"
+)
+
+func (s style) paint(code, text string) string {
+	if !s.color || text == "" {
+		return text
+	}
+	return "\x1b[" + code + "m" + text + "\x1b[0m"
+}
+
+// over is the lasting row of a step that has ended.
+func (s style) over(t *task) string {
+	mark, plainMark, code := "✓", "+", green
+	switch t.last.State {
+	case step.Skipped:
+		mark, plainMark, code = "–", "-", dim
+	case step.Failed:
+		mark, plainMark, code = "✗", "x", red
+	}
+	if s.ascii {
+		mark = plainMark
+	}
+	return s.paint(code, mark) + " " + label(t.last) + s.paint(dim, ": "+outcome(t))
+}
+
+// head is the first row of a running step: spinner, name, time and, where
+// there is room for it, a bar.
+func (s style) head(t *task, now time.Time, width int) string {
+	frames := []rune("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏")
+	if s.ascii {
+		frames = []rune(`|/-\`)
+	}
+	spin := string(frames[int(now.UnixMilli()/150)%len(frames)])
+	name, rest := label(t.last), "  "+Duration(now.Sub(t.began))
+	if bar := s.bar(t, 20); bar != "" && runewidth.StringWidth("x "+name+"  "+bar+rest) <= width {
+		rest = "  " + bar + rest
+	}
+	room := width - runewidth.StringWidth("x "+rest)
+	if room < 1 {
+		return s.paint(bold, fit(name, width))
+	}
+	return s.paint(cyan, spin) + " " + s.paint(bold, fit(name, room)) + rest
+}
+
+// bar is a bar of the given width, "" where the total is not known.
+func (s style) bar(t *task, width int) string {
+	if t.last.Total <= 0 {
+		return ""
+	}
+	full, rest := "━", "╌"
+	if s.ascii {
+		full, rest = "#", "."
+	}
+	n := percent(t.last.Bytes, t.last.Total) * width / 100
+	return strings.Repeat(full, n) + strings.Repeat(rest, width-n)
+}
+
+// fit cuts text to width columns.
+func fit(text string, width int) string {
+	if width <= 0 {
+		return ""
+	}
+	return runewidth.Truncate(text, width, "…")
+}

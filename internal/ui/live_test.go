@@ -1,0 +1,153 @@
+package ui
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"regexp"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/vbauerster/mpb/v8/decor"
+
+	"github.com/plinthdev/plinth/internal/step"
+	"github.com/plinthdev/plinth/internal/wait"
+)
+
+// frames draws what a terminal of the given width would show after each event.
+func frames(s style, width int) string {
+	l := &live{style: s}
+	var out strings.Builder
+	for _, e := range script() {
+		l.now = func() time.Time { return e.Time.Add(time.Second) }
+		e.Message = oneLine(e.Message)
+		if over := l.board.apply(e); over != nil {
+			fmt.Fprintln(&out, s.over(over))
+		}
+		stat := decor.Statistics{AvailableWidth: width}
+		_ = l.tasks(&out, stat)
+		_ = l.summary(&out, stat)
+		fmt.Fprintln(&out, "\n"+strings.Repeat("=", width))
+	}
+	return out.String()
+}
+
+func TestLiveFrames(t *testing.T) {
+	golden(t, "live.txt", frames(style{}, 80))
+	golden(t, "live-narrow-ascii.txt", frames(style{ascii: true}, 40))
+	golden(t, "live-color.txt", strings.ReplaceAll(frames(style{color: true}, 100), "\x1b", "^"))
+}
+
+func TestColourChangesNoText(t *testing.T) {
+	sgr := regexp.MustCompile("\x1b\\[[0-9]+m")
+	if got := sgr.ReplaceAllString(frames(style{color: true}, 60), ""); got != frames(style{}, 60) {
+		t.Errorf("coloured text differs:\n%s", got)
+	}
+}
+
+func TestNoFrameIsWiderThanTheTerminal(t *testing.T) {
+	for width := 1; width < 120; width++ {
+		l := &live{now: time.Now}
+		for _, e := range script() {
+			l.board.apply(e)
+			var out bytes.Buffer
+			stat := decor.Statistics{AvailableWidth: width}
+			_ = l.tasks(&out, stat)
+			_ = l.summary(&out, stat)
+			for row := range strings.Lines(out.String()) {
+				if n := len([]rune(strings.TrimRight(row, "\n"))); n > width {
+					t.Fatalf("width %d: row of %d: %q", width, n, row)
+				}
+			}
+		}
+	}
+}
+
+func TestLiveKeepsEveryEndedStepAndLeaksNothing(t *testing.T) {
+	before := runtime.NumGoroutine()
+	var out bytes.Buffer
+	l := newLive(Options{Err: &out, Now: time.Now})
+	var all sync.WaitGroup
+	for i := range 20 {
+		all.Go(func() {
+			e := step.Event{Time: time.Now(), Verb: "install", Step: fmt.Sprint("s", i), Title: fmt.Sprint("Step ", i), State: step.Started, Count: 20, Index: i}
+			l.Event(e)
+			for n := range 50 {
+				e.State, e.Bytes, e.Total = step.Progress, int64(n), 50
+				l.Event(e)
+			}
+			e.State = step.Finished
+			l.Event(e)
+		})
+	}
+	all.Wait()
+	l.Note("the last word")
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	l.Event(script()[0]) // dropped, and no panic
+	_ = l.Close()
+	for i := range 20 {
+		if n := strings.Count(out.String(), fmt.Sprintf("/20] Step %d: done", i)); n != 1 {
+			t.Errorf("step %d is told %d times", i, n)
+		}
+	}
+	if !strings.Contains(out.String(), "the last word\n") {
+		t.Error("the note is lost")
+	}
+	err := wait.Until(t.Context(), wait.Options{What: "goroutines to end", Timeout: 10 * time.Second, Interval: time.Millisecond},
+		func(context.Context) (bool, string, error) {
+			n := runtime.NumGoroutine()
+			return n <= before, fmt.Sprint(n, " left of ", before), nil
+		})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+func TestPlainIsSafeForConcurrentUse(t *testing.T) {
+	var out bytes.Buffer
+	p := newPlain(&out, time.NewTicker(time.Millisecond), time.Now)
+	var all sync.WaitGroup
+	for i := range 10 {
+		all.Go(func() {
+			e := step.Event{Time: time.Now(), Step: fmt.Sprint("s", i), State: step.Started}
+			p.Event(e)
+			e.State = step.Finished
+			p.Event(e)
+			p.Note("x")
+		})
+	}
+	all.Wait()
+	_ = p.Close()
+	_ = p.Close()
+	p.Note("after the end")
+	if n := strings.Count(out.String(), "\n"); n != 30 {
+		t.Errorf("%d lines", n)
+	}
+}
+
+func TestPercentReachesAHundredOnlyAtTheEnd(t *testing.T) {
+	for _, tc := range []struct {
+		done, total int64
+		want        int
+	}{{0, 3, 0}, {1, 3, 33}, {999, 1000, 99}, {1000, 1000, 100}, {1 << 61, 1 << 62, 50}} {
+		if got := percent(tc.done, tc.total); got != tc.want {
+			t.Errorf("percent(%d, %d) = %d, want %d", tc.done, tc.total, got, tc.want)
+		}
+	}
+}
+
+func FuzzOneLineLetsNoControlCharacterPass(f *testing.F) {
+	f.Add("a\nb\x1b[31mc\r\u009bd")
+	f.Fuzz(func(t *testing.T, s string) {
+		for _, r := range oneLine(s) {
+			if r < ' ' || r == 0x7f || (r >= 0x80 && r < 0xa0) {
+				t.Fatalf("%q lets %q pass", s, r)
+			}
+		}
+	})
+}

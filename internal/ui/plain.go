@@ -1,0 +1,152 @@
+package ui
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/plinthdev/plinth/internal/step"
+)
+
+// heartbeat is the longest that a running step is silent.
+const heartbeat = 10 * time.Second
+
+// plain writes one line a change of state, and a heartbeat for what lasts.
+type plain struct {
+	mu    sync.Mutex
+	w     firstError
+	board board
+	now   func() time.Time
+	tick  *time.Ticker
+	stop  chan struct{}
+	done  chan struct{}
+	once  sync.Once
+}
+
+var _ Renderer = (*plain)(nil)
+
+func newPlain(w io.Writer, tick *time.Ticker, now func() time.Time) *plain {
+	p := &plain{w: firstError{w: w}, now: now, tick: tick, stop: make(chan struct{}), done: make(chan struct{})}
+	go p.beats()
+	return p
+}
+
+func (p *plain) beats() {
+	defer close(p.done)
+	for {
+		select {
+		case <-p.tick.C:
+			p.beat(p.now())
+		case <-p.stop:
+			return
+		}
+	}
+}
+
+// beat tells of each step that has been silent for too long.
+func (p *plain) beat(now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, t := range p.board.running {
+		if now.Sub(t.shown) < heartbeat {
+			continue
+		}
+		t.shown = now
+		state := details(t)
+		if state == "" {
+			state = "still running"
+		}
+		fmt.Fprintf(&p.w, "%s: %s (%s so far)\n", label(t.last), state, Duration(now.Sub(t.began)))
+	}
+}
+
+func (p *plain) Event(e step.Event) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	e.Message = oneLine(e.Message)
+	if over := p.board.apply(e); over != nil {
+		fmt.Fprintf(&p.w, "%s: %s\n", label(over.last), outcome(over))
+	} else if e.State == step.Started {
+		fmt.Fprintf(&p.w, "%s\n", join(": ", label(e), e.Message))
+	}
+}
+
+func (p *plain) Note(text string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	fmt.Fprintln(&p.w, text)
+}
+
+func (p *plain) Close() error {
+	p.once.Do(func() {
+		p.tick.Stop()
+		close(p.stop)
+	})
+	<-p.done
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.w.close()
+}
+
+// events writes each event as one line of JSON.
+type events struct {
+	mu    sync.Mutex
+	w     firstError
+	notes silent
+}
+
+var _ Renderer = (*events)(nil)
+
+func (j *events) Event(e step.Event) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	_ = json.NewEncoder(&j.w).Encode(e) // w remembers its error
+}
+
+func (j *events) Note(text string) { j.notes.Note(text) }
+
+func (j *events) Close() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.w.close()
+}
+
+// silent shows notes only.
+type silent struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+var _ Renderer = (*silent)(nil)
+
+func (s *silent) Event(step.Event) {}
+
+func (s *silent) Note(text string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	fmt.Fprintln(s.w, text)
+}
+
+func (s *silent) Close() error { return nil }
+
+// firstError remembers the first error of writing and then writes no more.
+type firstError struct {
+	w      io.Writer
+	err    error
+	closed bool
+}
+
+func (f *firstError) Write(b []byte) (int, error) {
+	if f.err != nil || f.closed {
+		return len(b), nil
+	}
+	_, f.err = f.w.Write(b)
+	return len(b), nil
+}
+
+func (f *firstError) close() error {
+	f.closed = true
+	return f.err
+}

@@ -1,0 +1,220 @@
+package ui
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/plinthdev/plinth/internal/problem"
+	"github.com/plinthdev/plinth/internal/step"
+	"github.com/plinthdev/plinth/internal/ui/runlog"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("differs from %s:\n--- got\n%s\n--- want\n%s", path, got, want)
+	}
+}
+
+func TestModeIsChosenFromTheEnvironmentAlone(t *testing.T) {
+	xterm := []string{"TERM=xterm", "LANG=C.UTF-8"}
+	with := func(more ...string) []string { return append(append([]string{}, xterm...), more...) }
+	for name, tc := range map[string]struct {
+		env  Env
+		want Mode
+	}{
+		"terminal":                            {Env{TTY: true, Environ: xterm}, Mode{Live, true, false}},
+		"terminal, auto said":                 {Env{TTY: true, Progress: "auto", Environ: xterm}, Mode{Live, true, false}},
+		"pipe":                                {Env{Environ: xterm}, Mode{Plain, false, false}},
+		"no colour asked":                     {Env{TTY: true, NoColor: true, Environ: xterm}, Mode{Live, false, false}},
+		"NO_COLOR":                            {Env{TTY: true, Environ: with("NO_COLOR=1")}, Mode{Plain, false, false}},
+		"NO_COLOR empty counts as unset":      {Env{TTY: true, Environ: with("NO_COLOR=")}, Mode{Live, true, false}},
+		"dumb terminal":                       {Env{TTY: true, Environ: with("TERM=dumb")}, Mode{Plain, false, false}},
+		"no TERM":                             {Env{TTY: true}, Mode{Plain, false, true}},
+		"CI":                                  {Env{TTY: true, Environ: with("CI=true")}, Mode{Plain, false, false}},
+		"CI=false is not CI":                  {Env{TTY: true, Environ: with("CI=false")}, Mode{Live, true, false}},
+		"plain asked":                         {Env{TTY: true, Progress: "plain", Environ: xterm}, Mode{Plain, false, false}},
+		"none asked":                          {Env{TTY: true, Progress: "none", Environ: xterm}, Mode{None, false, false}},
+		"events on a terminal":                {Env{TTY: true, Events: true, Environ: xterm}, Mode{Events, true, false}},
+		"events are the answer, not progress": {Env{Events: true, Progress: "none", Environ: xterm}, Mode{Events, false, false}},
+		"terminal without UTF-8":              {Env{TTY: true, Environ: []string{"TERM=linux", "LANG=C"}}, Mode{Live, true, true}},
+		"LC_ALL wins over LANG":               {Env{TTY: true, Environ: with("LC_ALL=C")}, Mode{Live, true, true}},
+		"last of two values counts":           {Env{TTY: true, Environ: with("TERM=dumb", "TERM=xterm")}, Mode{Live, true, false}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := Choose(tc.env); got != tc.want {
+				t.Errorf("got %+v, want %+v", got, tc.want)
+			}
+		})
+	}
+}
+
+func TestBytesAndDurationsAreReadable(t *testing.T) {
+	for n, want := range map[int64]string{0: "0 B", 999: "999 B", 1000: "1.0 kB", 9949: "9.9 kB", 9950: "10 kB",
+		999_499: "999 kB", 999_500: "1.0 MB", 1_234_000_000: "1.2 GB", 1 << 62: "4.6 EB"} {
+		if got := Bytes(n); got != want {
+			t.Errorf("Bytes(%d) = %q, want %q", n, got, want)
+		}
+	}
+	for d, want := range map[time.Duration]string{-time.Second: "0s", 0: "0.0s", 440 * time.Millisecond: "0.4s",
+		9949 * time.Millisecond: "9.9s", 9950 * time.Millisecond: "10s", 59400 * time.Millisecond: "59s",
+		59600 * time.Millisecond: "1m00s", 185 * time.Second: "3m05s", 3599700 * time.Millisecond: "1h00m",
+		62 * time.Minute: "1h02m"} {
+		if got := Duration(d); got != want {
+			t.Errorf("Duration(%v) = %q, want %q", d, got, want)
+		}
+	}
+}
+
+// script is a run with everything that a renderer must cope with; the clock
+// of each event is seconds after the start.
+func script() []step.Event {
+	at := func(s float64, index int, id, title string, state step.EventState) step.Event {
+		return step.Event{V: 1, Time: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC).Add(time.Duration(s * float64(time.Second))),
+			Verb: "install", Step: id, State: state, Title: title, Index: index, Count: 12}
+	}
+	with := func(e step.Event, message string, bytes, total int64) step.Event {
+		e.Message, e.Bytes, e.Total = message, bytes, total
+		return e
+	}
+	imp := func(s float64, state step.EventState) step.Event {
+		return at(s, 1, "import-images", "Import images", state)
+	}
+	k0s := func(s float64, state step.EventState) step.Event { return at(s, 2, "start-k0s", "Start k0s", state) }
+	return []step.Event{
+		at(0, 0, "prepare-host", "Prepare the host", step.Skipped),
+		with(imp(1, step.Started), "7 of 9 images are missing", 0, 0),
+		with(imp(2, step.Progress), "kotsadm:v1.131.2", 100e6, 1200e6),
+		with(imp(4, step.Progress), "", 412e6, 1200e6),
+		with(imp(5, step.Progress), "", 300e6, 1200e6), // out of order
+		imp(16, step.Finished),
+		k0s(16, step.Started),
+		with(k0s(17, step.Progress), "node n1 to be Ready:\n\tkubelet says \x1b[31mhunter22\x1b[0m", 0, 0),
+		with(k0s(60, step.Failed), "cannot start k0s: it stopped", 0, 0),
+	}
+}
+
+// playPlain plays events with one look at the clock a second.
+func playPlain(w io.Writer, secrets *runlog.Secrets) error {
+	idle := time.NewTicker(time.Hour)
+	p := newPlain(w, idle, time.Now)
+	r := masked{p, secrets}
+	events := script()
+	for now := events[0].Time; len(events) > 0; now = now.Add(time.Second) {
+		for len(events) > 0 && !events[0].Time.After(now) {
+			r.Event(events[0])
+			events = events[1:]
+		}
+		p.beat(now)
+	}
+	r.Note("a note with hunter22")
+	return r.Close()
+}
+
+func TestPlainWritesChangesAndHeartbeats(t *testing.T) {
+	var secrets runlog.Secrets
+	secrets.Hide("hunter22")
+	var out bytes.Buffer
+	if err := playPlain(&out, &secrets); err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "plain.txt", out.String())
+}
+
+func TestEventsAreOneJSONObjectALine(t *testing.T) {
+	var secrets runlog.Secrets
+	secrets.Hide("hunter22")
+	var out, notes bytes.Buffer
+	r := New(Options{Mode: Mode{Progress: Events}, Out: &out, Err: &notes, Secrets: &secrets, Now: time.Now})
+	for _, e := range script() {
+		r.Event(e)
+	}
+	r.Note("stopping")
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "events.jsonl", out.String())
+	if notes.String() != "stopping\n" {
+		t.Errorf("notes: %q", notes.String())
+	}
+}
+
+func TestNoProgressStillShowsNotes(t *testing.T) {
+	var out bytes.Buffer
+	r := New(Options{Mode: Mode{Progress: None}, Err: &out, Now: time.Now})
+	for _, e := range script() {
+		r.Event(e)
+	}
+	r.Note("careful")
+	if err := r.Close(); err != nil || out.String() != "careful\n" {
+		t.Errorf("%q, %v", out.String(), err)
+	}
+}
+
+type brokenWriter struct{ calls int }
+
+func (b *brokenWriter) Write([]byte) (int, error) {
+	b.calls++
+	return 0, errors.New("no space left")
+}
+
+func TestRenderersReportTheFirstWriteErrorOnClose(t *testing.T) {
+	var plainOut, jsonOut brokenWriter
+	if err := playPlain(&plainOut, nil); err == nil || plainOut.calls != 1 {
+		t.Errorf("plain: %v after %d writes", err, plainOut.calls)
+	}
+	r := New(Options{Mode: Mode{Progress: Events}, Out: &jsonOut, Err: io.Discard, Now: time.Now})
+	r.Event(script()[0])
+	r.Event(script()[1])
+	if err := r.Close(); err == nil || jsonOut.calls != 1 {
+		t.Errorf("events: %v after %d writes", err, jsonOut.calls)
+	}
+}
+
+func TestPromptNeedsATerminal(t *testing.T) {
+	_, err := Prompt{Question: "Remove it?", Flag: "--yes"}.Confirm(t.Context())
+	if problem.ExitCode(err) != problem.ExitUsage || !strings.Contains(problem.Hint(err), "--yes") {
+		t.Errorf("%v, hint %q", err, problem.Hint(err))
+	}
+}
+
+func TestPromptAgreesOnlyToYes(t *testing.T) {
+	for answer, want := range map[string]bool{"y\n": true, "YES\n": true, "yes": true, "n\n": false, "\n": false, "": false, "yep\n": false} {
+		var out bytes.Buffer
+		got, err := Prompt{In: strings.NewReader(answer), Out: &out, TTY: true, Question: "Remove it?"}.Confirm(t.Context())
+		if err != nil || got != want || out.String() != "Remove it? [y/N] " {
+			t.Errorf("%q: %v, %v, %q", answer, got, err, out.String())
+		}
+	}
+}
+
+func TestPromptEndsWithItsContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	never, end := io.Pipe()
+	defer end.Close()
+	_, err := Prompt{In: never, Out: io.Discard, TTY: true}.Confirm(ctx)
+	if problem.ExitCode(err) != problem.ExitInterrupted {
+		t.Errorf("%v", err)
+	}
+}
