@@ -41,7 +41,7 @@ func Parse(s string) (Version, error) {
 	}
 	for id := range strings.SplitSeq(pre, ".") {
 		// KOTS's parser refuses numbers above 64 bits; semver/v3 would order them as text.
-		if _, err := strconv.ParseUint(id, 10, 64); errors.Is(err, strconv.ErrRange) {
+		if _, err := strconv.ParseUint(id, 10, 64); errors.Is(err, strconv.ErrRange) && strings.Trim(id, "0123456789") == "" {
 			return Version{}, reason(err)
 		}
 	}
