@@ -1,0 +1,12 @@
+package facts
+
+// Request says what to look at beyond what every host has. The checks that
+// will judge the facts make it.
+type Request struct {
+	Ports    []PortKey // ports to bind
+	Paths    []string  // absolute paths whose file system counts; they need not exist
+	DataDirs []string  // folders that hold k0s's data: not empty, they are a trace of k0s
+	Commands []string  // programs to find
+	Units    []string  // systemd units to ask after, without .service
+	Lookups  []string  // names to resolve, besides the host's own
+}

@@ -1,0 +1,161 @@
+package parse
+
+import (
+	"bytes"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/plinthdev/plinth/internal/facts"
+)
+
+// feature is how one kernel feature can show itself.
+type feature struct {
+	name   string
+	module string // "" when it cannot be a module; a second name is that of older kernels
+	config string // without CONFIG_; a second name likewise
+	file   string // there only when the feature is in use
+}
+
+// features are those that a k0s node with kube-router and kube-proxy uses.
+func features() []feature {
+	return []feature{
+		{"overlay", "overlay", "OVERLAY_FS", ""},
+		{"bridge", "bridge", "BRIDGE", "/sys/module/bridge"},
+		{"br_netfilter", "br_netfilter", "BRIDGE_NETFILTER", "/proc/sys/net/bridge/bridge-nf-call-iptables"},
+		{"veth", "veth", "VETH", ""},
+		{"vxlan", "vxlan", "VXLAN", "/sys/module/vxlan"},
+		{"nf_conntrack", "nf_conntrack", "NF_CONNTRACK", "/proc/sys/net/netfilter/nf_conntrack_max"},
+		{"nf_nat", "nf_nat", "NF_NAT", ""},
+		{"nf_tables", "nf_tables", "NF_TABLES", ""},
+		{"nft_compat", "nft_compat", "NFT_COMPAT", ""},
+		{"ip_tables", "ip_tables", "IP_NF_IPTABLES", "/proc/net/ip_tables_names"},
+		{"ip_set", "ip_set", "IP_SET", "/sys/module/ip_set"},
+		{"xt_set", "xt_set", "NETFILTER_XT_SET", ""},
+		{"xt_comment", "xt_comment", "NETFILTER_XT_MATCH_COMMENT", ""},
+		{"xt_conntrack", "xt_conntrack", "NETFILTER_XT_MATCH_CONNTRACK", ""},
+		{"xt_mark", "xt_mark", "NETFILTER_XT_MARK", ""},
+		{"xt_statistic", "xt_statistic", "NETFILTER_XT_MATCH_STATISTIC", ""},
+		{"xt_MASQUERADE", "xt_MASQUERADE ipt_MASQUERADE", "NETFILTER_XT_TARGET_MASQUERADE IP_NF_TARGET_MASQUERADE", ""},
+		{"net_ns", "", "NET_NS", "/proc/self/ns/net"},
+		{"pid_ns", "", "PID_NS", "/proc/self/ns/pid"},
+		{"ipc_ns", "", "IPC_NS", "/proc/self/ns/ipc"},
+		{"uts_ns", "", "UTS_NS", "/proc/self/ns/uts"},
+	}
+}
+
+// Evidence is all that a host says about its kernel's features.
+type Evidence struct {
+	Filesystems []byte // /proc/filesystems
+	Loaded      []byte // /proc/modules
+	Builtin     []byte // modules.builtin
+	OnDisk      []byte // modules.dep; nil when the folder of this kernel's modules is not there
+	Config      []byte // the kernel's configuration
+	ConfigFrom  string // its file
+	Exists      func(path string) bool
+}
+
+// Features weighs the evidence for each feature that a k0s node uses.
+func Features(e Evidence) []facts.Feature {
+	w := weighed{
+		Evidence:    e,
+		filesystems: filesystems(e.Filesystems), loaded: modules(e.Loaded),
+		builtin: modules(e.Builtin), onDisk: modules(e.OnDisk), config: config(e.Config),
+	}
+	var all []facts.Feature
+	for _, ft := range features() {
+		state, how := w.state(ft)
+		all = append(all, facts.Feature{Name: ft.name, State: state, How: how})
+	}
+	return all
+}
+
+type weighed struct {
+	Evidence
+	filesystems, loaded, builtin, onDisk map[string]bool
+	config                               map[string]string
+}
+
+// state weighs the evidence, strongest first.
+func (e weighed) state(ft feature) (facts.FeatureState, string) {
+	modules := strings.Fields(ft.module)
+	in := func(names map[string]bool) bool {
+		return slices.ContainsFunc(modules, func(m string) bool { return names[m] })
+	}
+	option := func(want string) bool {
+		return slices.ContainsFunc(strings.Fields(ft.config), func(o string) bool { return e.config[o] == want })
+	}
+	switch {
+	case in(e.loaded):
+		return facts.Loaded, "/proc/modules"
+	case in(e.builtin):
+		return facts.Builtin, "modules.builtin"
+	case option("y"):
+		return facts.Builtin, e.ConfigFrom
+	case in(e.filesystems):
+		return facts.Builtin, "/proc/filesystems"
+	case ft.file != "" && e.Exists(ft.file):
+		return facts.Builtin, ft.file
+	case in(e.onDisk):
+		return facts.Module, "modules.dep"
+	case option("m"):
+		return facts.Missing, e.ConfigFrom + " makes it a module, and the module is not on this host"
+	case len(e.config) > 0:
+		return facts.Missing, e.ConfigFrom
+	case e.OnDisk != nil:
+		return facts.Missing, "neither modules.builtin nor modules.dep names it"
+	}
+	return facts.FeatureVague, "this host has neither a kernel configuration nor a list of modules"
+}
+
+// modules reads the names in /proc/modules, or the modules named at the start
+// of the lines of modules.builtin and modules.dep. A dash counts as an underscore.
+func modules(text []byte) map[string]bool {
+	all := map[string]bool{}
+	for f := range lines(text) {
+		name, _, _ := strings.Cut(path.Base(strings.TrimSuffix(f[0], ":")), ".ko")
+		all[strings.ReplaceAll(name, "-", "_")] = true
+	}
+	return all
+}
+
+// config reads a kernel's configuration: option without CONFIG_ → y, m or n.
+// Options that are not mentioned are not in the map.
+func config(text []byte) map[string]string {
+	all := map[string]string{}
+	for line := range bytes.Lines(text) {
+		s := strings.TrimSpace(string(line))
+		if off, ok := strings.CutSuffix(s, " is not set"); ok {
+			if name, ok := strings.CutPrefix(off, "# CONFIG_"); ok {
+				all[name] = "n"
+			}
+			continue
+		}
+		name, value, ok := strings.Cut(strings.TrimPrefix(s, "CONFIG_"), "=")
+		if ok && (value == "y" || value == "m") {
+			all[name] = value
+		}
+	}
+	return all
+}
+
+// filesystems reads the file system types in /proc/filesystems.
+func filesystems(text []byte) map[string]bool {
+	all := map[string]bool{}
+	for f := range lines(text) {
+		all[f[len(f)-1]] = true
+	}
+	return all
+}
+
+// Controllers reads the control group version 1 controllers that
+// /proc/cgroups says are enabled.
+func Controllers(text []byte) map[string]bool {
+	all := map[string]bool{}
+	for f := range lines(text) {
+		if len(f) >= 4 && f[0][0] != '#' && f[3] == "1" {
+			all[f[0]] = true
+		}
+	}
+	return all
+}

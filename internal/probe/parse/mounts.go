@@ -1,0 +1,72 @@
+package parse
+
+import (
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Mount is one line of /proc/self/mountinfo.
+type Mount struct {
+	Point   string   // where it is mounted
+	Options []string // of the mount, then of the file system
+	FSType  string
+	Device  string
+}
+
+// Mounts reads /proc/self/mountinfo (proc(5)), oldest mount first.
+func Mounts(text []byte) []Mount {
+	var all []Mount
+	for f := range lines(text) {
+		dash := slices.Index(f, "-")
+		if dash < 6 || len(f) < dash+3 {
+			continue
+		}
+		m := Mount{Point: unescape(f[4]), Options: strings.Split(f[5], ","), FSType: f[dash+1], Device: unescape(f[dash+2])}
+		if len(f) > dash+3 {
+			for _, o := range strings.Split(f[dash+3], ",") {
+				if !slices.Contains(m.Options, o) {
+					m.Options = append(m.Options, o)
+				}
+			}
+		}
+		all = append(all, m)
+	}
+	return all
+}
+
+// Under finds the mount that holds p, an absolute path without links: the
+// longest mount point above it, the newest of equals.
+func Under(mounts []Mount, p string) (Mount, bool) {
+	var best Mount
+	found := false
+	for _, m := range mounts {
+		if Within(p, m.Point) && len(m.Point) >= len(best.Point) {
+			best, found = m, true
+		}
+	}
+	return best, found
+}
+
+// Within reports whether p is dir or lies below it.
+func Within(p, dir string) bool {
+	p, dir = path.Clean(p), path.Clean(dir)
+	return p == dir || dir == "/" || strings.HasPrefix(p, dir+"/")
+}
+
+// unescape turns the kernel's \040 back into a space, and so on.
+func unescape(s string) string {
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '\\' && i+3 < len(s) {
+			if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
+				b.WriteByte(byte(n))
+				i += 3
+				continue
+			}
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
+}

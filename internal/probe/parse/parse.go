@@ -1,0 +1,204 @@
+// Package parse owns reading the text that the kernel and the system keep
+// about themselves: /proc, /etc/os-release, systemctl's answers. Its functions
+// are pure. It refuses to open files, and to guess: text without the wanted
+// word is an error, a line that makes no sense is passed over.
+package parse
+
+import (
+	"bytes"
+	"fmt"
+	"iter"
+	"math/bits"
+	"strconv"
+	"strings"
+
+	"github.com/plinthdev/plinth/internal/facts"
+)
+
+// lines yields each line's fields; empty lines are passed over.
+func lines(text []byte) iter.Seq[[]string] {
+	return func(yield func([]string) bool) {
+		for line := range bytes.Lines(text) {
+			if f := strings.Fields(string(line)); len(f) > 0 && !yield(f) {
+				return
+			}
+		}
+	}
+}
+
+// OSRelease reads os-release(5). Arch stays empty: the file does not say it.
+func OSRelease(text []byte) (facts.OS, error) {
+	var os facts.OS
+	field := map[string]*string{"ID": &os.ID, "ID_LIKE": &os.Like, "VERSION_ID": &os.Version, "PRETTY_NAME": &os.Name}
+	for line := range bytes.Lines(text) {
+		key, value, _ := strings.Cut(strings.TrimSpace(string(line)), "=")
+		if to := field[key]; to != nil {
+			*to = strings.Trim(value, `"'`)
+		}
+	}
+	if os.ID == "" {
+		return os, fmt.Errorf("it has no ID line")
+	}
+	return os, nil
+}
+
+// CPUInfo reads /proc/cpuinfo.
+func CPUInfo(text []byte) (facts.CPU, error) {
+	var cpu facts.CPU
+	for line := range bytes.Lines(text) {
+		key, value, _ := strings.Cut(string(line), ":")
+		value = strings.TrimSpace(value)
+		switch strings.TrimSpace(key) {
+		case "processor":
+			cpu.Count++
+		case "model name":
+			cpu.Model = value
+		case "flags":
+			if cpu.Level == 0 {
+				cpu.Level = level(strings.Fields(value))
+			}
+		}
+	}
+	if cpu.Count == 0 {
+		return cpu, fmt.Errorf("it names no processor")
+	}
+	return cpu, nil
+}
+
+// level is the x86-64 psABI micro-architecture level that flags, in the
+// kernel's names, reach; lzcnt is called abm there, sse3 pni.
+func level(flags []string) int {
+	have := map[string]bool{}
+	for _, f := range flags {
+		have[f] = true
+	}
+	steps := []string{
+		"lm cmov cx8 fpu fxsr mmx syscall sse2",
+		"cx16 lahf_lm popcnt sse4_1 sse4_2 ssse3",
+		"avx avx2 bmi1 bmi2 f16c fma abm movbe xsave",
+		"avx512f avx512bw avx512cd avx512dq avx512vl",
+	}
+	for n, step := range steps {
+		for _, f := range strings.Fields(step) {
+			if !have[f] {
+				return n
+			}
+		}
+	}
+	return len(steps)
+}
+
+// MemInfo reads Total and Available from /proc/meminfo.
+func MemInfo(text []byte) (facts.Memory, error) {
+	var m facts.Memory
+	field := map[string]*uint64{"MemTotal:": &m.Total, "MemAvailable:": &m.Available}
+	for f := range lines(text) {
+		if to := field[f[0]]; to != nil && len(f) > 1 {
+			*to = kibibytes(f[1])
+		}
+	}
+	if m.Total == 0 {
+		return m, fmt.Errorf("it has no MemTotal line")
+	}
+	return m, nil
+}
+
+// Swaps reads /proc/swaps.
+func Swaps(text []byte) []facts.Swap {
+	var all []facts.Swap
+	for f := range lines(text) {
+		if len(f) >= 3 && f[0] != "Filename" {
+			all = append(all, facts.Swap{Path: unescape(f[0]), Size: kibibytes(f[2])})
+		}
+	}
+	return all
+}
+
+func kibibytes(s string) uint64 {
+	n, err := strconv.ParseUint(s, 10, 64)
+	if err != nil || bits.Len64(n) > 54 {
+		return 0
+	}
+	return n << 10
+}
+
+// capNames are the capabilities by number, up to CAP_AUDIT_READ (Linux 3.16):
+// those newer than that are not on every host that is otherwise fine.
+const capNames = "chown dac_override dac_read_search fowner fsetid kill setgid setuid setpcap linux_immutable " +
+	"net_bind_service net_broadcast net_admin net_raw ipc_lock ipc_owner sys_module sys_rawio sys_chroot sys_ptrace " +
+	"sys_pacct sys_admin sys_boot sys_nice sys_resource sys_time sys_tty_config mknod lease audit_write audit_control " +
+	"setfcap mac_override mac_admin syslog wake_alarm block_suspend audit_read"
+
+// Status reads the effective user and capabilities from /proc/PID/status.
+func Status(text []byte) (facts.Privilege, error) {
+	p := facts.Privilege{UID: -1}
+	for f := range lines(text) {
+		if len(f) < 2 {
+			continue
+		}
+		switch f[0] {
+		case "Uid:":
+			if len(f) > 2 {
+				p.UID = number(f[2])
+			}
+		case "CapEff:":
+			mask, err := strconv.ParseUint(f[1], 16, 64)
+			if err != nil {
+				return p, fmt.Errorf("its CapEff line is not a number: %w", err)
+			}
+			for bit, name := range strings.Fields(capNames) {
+				if mask&(1<<bit) == 0 {
+					p.Missing = append(p.Missing, name)
+				}
+			}
+		}
+	}
+	if p.UID < 0 {
+		return p, fmt.Errorf("it has no Uid line")
+	}
+	return p, nil
+}
+
+// number is s as an int, -1 when it is none.
+func number(s string) int {
+	n, err := strconv.Atoi(s)
+	if err != nil {
+		return -1
+	}
+	return n
+}
+
+// Show reads what `systemctl show` prints for several units, or for the
+// manager itself: one map of properties each, in order.
+func Show(text []byte) []map[string]string {
+	var all []map[string]string
+	current := map[string]string{}
+	flush := func() {
+		if len(current) > 0 {
+			all = append(all, current)
+			current = map[string]string{}
+		}
+	}
+	for line := range bytes.Lines(text) {
+		s := strings.TrimSpace(string(line))
+		if key, value, ok := strings.Cut(s, "="); ok {
+			current[key] = value
+		} else if s == "" {
+			flush()
+		}
+	}
+	flush()
+	return all
+}
+
+// KubeRules counts the lines of iptables-save that Kubernetes wrote: chains
+// and rules with KUBE- in them.
+func KubeRules(text []byte) int {
+	n := 0
+	for line := range bytes.Lines(text) {
+		if bytes.Contains(line, []byte("KUBE-")) {
+			n++
+		}
+	}
+	return n
+}
