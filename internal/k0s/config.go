@@ -1,0 +1,137 @@
+// Package k0s owns what Plinth knows of k0s: its configuration, rendered with
+// k0s's own types, and the life of its service through the pinned binary. It
+// refuses to know what runs in the cluster.
+package k0s
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/k0sproject/k0s/pkg/apis/k0s/v1beta1"
+	"sigs.k8s.io/yaml"
+)
+
+// Where k0s lives on a host.
+const (
+	Binary     = "/usr/local/bin/k0s"             // the executable
+	ConfigPath = "/etc/k0s/k0s.yaml"              // its ClusterConfig, 0600
+	DataDir    = "/var/lib/k0s"                   // its state
+	AdminConf  = "/var/lib/k0s/pki/admin.conf"    // kubeconfig of the cluster's administrator
+	Socket     = "/run/k0s/containerd.sock"       // containerd's API
+	Unit       = "k0scontroller.service"          // systemd unit of a controller
+	WorkerUnit = "k0sworker.service"              // systemd unit of a worker
+	unitDir    = "/etc/systemd/system/"           // where k0s puts its units
+	envPath    = "/etc/k0s/plinth.env"            // proxy settings of the service, 0600
+	dropIn     = unitDir + Unit + ".d/proxy.conf" // makes the unit read envPath
+)
+
+// Settings is what a controller's configuration is made from.
+type Settings struct {
+	Address       string         // the host's own IP address
+	Hostname      string         // the host's name
+	PodCIDR       string         // range of the pods' addresses
+	ServiceCIDR   string         // range of the services' addresses
+	NodePortRange string         // such as "80-32767"
+	OnlyLocal     bool           // all images are on the node: never pull
+	Overlay       map[string]any // the Installer's spec.k0s.config, laid over what is generated
+}
+
+// Render makes the ClusterConfig, in YAML, and has k0s validate it. All that
+// k0s finds wrong is in the error.
+func Render(s Settings) ([]byte, error) {
+	cfg, err := build(s)
+	if err != nil {
+		return nil, err
+	}
+	if errs := cfg.Validate(); len(errs) > 0 {
+		return nil, fmt.Errorf("k0s refuses the configuration: %w", errors.Join(errs...))
+	}
+	return yaml.Marshal(cfg)
+}
+
+// Images lists the references of the images that a controller with these
+// settings runs, the one that every pod needs first.
+func Images(s Settings) ([]string, error) {
+	cfg, err := build(s)
+	if err != nil {
+		return nil, err
+	}
+	i := cfg.Spec.Images
+	// The order is the order of need: sandbox, then what makes the node Ready,
+	// then what makes the system pods Ready.
+	refs := []string{i.Pause.URI(), i.KubeRouter.CNI.URI(), i.KubeRouter.CNIInstaller.URI(), i.KubeProxy.URI(),
+		i.CoreDNS.URI(), i.Konnectivity.URI(), i.MetricsServer.URI()}
+	return refs, nil
+}
+
+func build(s Settings) (*v1beta1.ClusterConfig, error) {
+	cfg := v1beta1.DefaultClusterConfig()
+	cfg.Spec.API.Address = s.Address
+	cfg.Spec.API.SANs = []string{s.Address, s.Hostname, "127.0.0.1", "localhost"}
+	cfg.Spec.API.ExtraArgs = map[string]string{"service-node-port-range": s.NodePortRange}
+	cfg.Spec.Storage.Etcd.PeerAddress = s.Address
+	cfg.Spec.Network.PodCIDR = s.PodCIDR
+	cfg.Spec.Network.ServiceCIDR = s.ServiceCIDR
+	cfg.Spec.Telemetry.Enabled = new(bool)
+	if s.OnlyLocal {
+		cfg.Spec.Images.DefaultPullPolicy = "Never"
+	}
+	if len(s.Overlay) == 0 {
+		return cfg, nil
+	}
+	raw, err := json.Marshal(cfg)
+	if err != nil {
+		return nil, err
+	}
+	var tree map[string]any
+	if err := json.Unmarshal(raw, &tree); err != nil {
+		return nil, err
+	}
+	overlay(tree, s.Overlay)
+	if raw, err = json.Marshal(tree); err != nil {
+		return nil, err
+	}
+	out, err := v1beta1.ConfigFromBytes(raw)
+	if err != nil {
+		return nil, fmt.Errorf("spec.k0s.config does not fit k0s's ClusterConfig: %w", err)
+	}
+	return out, nil
+}
+
+// overlay lays top over base: maps merge, everything else is replaced.
+func overlay(base, top map[string]any) {
+	for k, v := range top {
+		if sub, ok := v.(map[string]any); ok {
+			if under, ok := base[k].(map[string]any); ok {
+				overlay(under, sub)
+				continue
+			}
+		}
+		base[k] = v
+	}
+}
+
+// arguments is what the controller is started with.
+func arguments(address string) []string {
+	return []string{
+		"--config=" + ConfigPath,
+		"--enable-worker",
+		"--no-taints", // a controller runs workloads too
+		// Without it kubelet looks its own name up in DNS; where that does not
+		// answer it loses 20 s, then two minutes of back-off.
+		"--kubelet-extra-args=--node-ip=" + address,
+	}
+}
+
+// proxyEnv renders the service's environment for an outgoing proxy.
+func proxyEnv(httpProxy, httpsProxy string, noProxy []string) string {
+	var b strings.Builder
+	for _, kv := range [][2]string{{"HTTP_PROXY", httpProxy}, {"HTTPS_PROXY", httpsProxy}, {"NO_PROXY", strings.Join(noProxy, ",")}} {
+		if kv[1] != "" {
+			fmt.Fprintf(&b, "%s=%q\n", kv[0], kv[1])
+		}
+	}
+	return b.String()
+}

@@ -1,0 +1,126 @@
+package k0s
+
+import (
+	"errors"
+	"flag"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/plinthdev/plinth/internal/host"
+	"github.com/plinthdev/plinth/internal/host/hosttest"
+)
+
+var update = flag.Bool("update", false, "rewrite golden files")
+
+func settings() Settings {
+	return Settings{Address: "10.0.0.5", Hostname: "n1", PodCIDR: "10.244.0.0/16", ServiceCIDR: "10.96.0.0/12", NodePortRange: "80-32767", OnlyLocal: true}
+}
+
+func TestRenderMatchesItsGolden(t *testing.T) {
+	s := settings()
+	s.Overlay = map[string]any{"spec": map[string]any{"network": map[string]any{"kuberouter": map[string]any{"mtu": 1400, "autoMTU": false}}}}
+	got, err := Render(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if *update {
+		if err := os.WriteFile("testdata/k0s.golden.yaml", got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile("testdata/k0s.golden.yaml")
+	if err != nil || string(want) != string(got) {
+		t.Errorf("differs from testdata/k0s.golden.yaml (refresh with -update): %v\n%s", err, got)
+	}
+}
+
+func TestRenderRefusesWhatK0sRefuses(t *testing.T) {
+	for name, tc := range map[string]struct {
+		overlay map[string]any
+		want    string
+	}{
+		"unknown key": {map[string]any{"spec": map[string]any{"netwrk": map[string]any{}}}, "netwrk"},
+		"bad value":   {map[string]any{"spec": map[string]any{"network": map[string]any{"provider": "none-such"}}}, "none-such"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := settings()
+			s.Overlay = tc.overlay
+			if _, err := Render(s); err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("error %v, want one that names %q", err, tc.want)
+			}
+		})
+	}
+}
+
+func TestImagesBeginWithTheSandboxAndSkipCalico(t *testing.T) {
+	refs, err := Images(settings())
+	if err != nil || len(refs) != 7 || !strings.Contains(refs[0], "pause") {
+		t.Fatalf("%v %v", refs, err)
+	}
+	for _, r := range refs {
+		if strings.Contains(r, "calico") {
+			t.Errorf("unused image %s", r)
+		}
+	}
+}
+
+func TestServiceIsRegisteredOnceAndAgainWhenItsArgumentsChange(t *testing.T) {
+	f := hosttest.New(t)
+	h := f.Host()
+	c := Controller{Host: h, Settings: settings()}
+	if why, err := c.RegisterNeeded(); why == "" || err != nil {
+		t.Fatalf("fresh host: %q %v", why, err)
+	}
+	f.Expect("/usr/local/bin/k0s install controller --force --config=/etc/k0s/k0s.yaml --enable-worker --no-taints --kubelet-extra-args=--node-ip=10.0.0.5").
+		Do(func(c host.Cmd) {
+			unit := "ExecStart=/usr/local/bin/k0s controller \"" + strings.Join(c.Argv[4:], `" "`) + "\"\n"
+			if err := h.Write(unitDir+Unit, strings.NewReader(unit), 0o644); err != nil {
+				t.Error(err)
+			}
+		})
+	if err := c.Register(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if why, err := c.RegisterNeeded(); why != "" || err != nil {
+		t.Errorf("after registering: %q %v", why, err)
+	}
+	c.Settings.Address = "10.0.0.6"
+	if why, err := c.RegisterNeeded(); !strings.Contains(why, "10.0.0.6") || err != nil {
+		t.Errorf("other address: %q %v", why, err)
+	}
+}
+
+func TestConfigIsWrittenPrivateAndOnlyWhenItDiffers(t *testing.T) {
+	h := hosttest.New(t).Host()
+	c := Controller{Host: h, Settings: settings(), Proxy: Proxy{HTTPS: "http://u:secret@p:3128", NoProxy: []string{"10.0.0.0/8"}}}
+	if why, err := c.ConfigNeeded(); why == "" || err != nil {
+		t.Fatalf("fresh host: %q %v", why, err)
+	}
+	if err := errors.Join(c.WriteConfig()); err != nil {
+		t.Fatal(err)
+	}
+	if why, err := c.ConfigNeeded(); why != "" || err != nil {
+		t.Errorf("after writing: %q %v", why, err)
+	}
+	for _, p := range []string{ConfigPath, envPath} {
+		if info, err := h.Lstat(p); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %v %v", p, info, err)
+		}
+	}
+	c.Proxy = Proxy{}
+	if err := c.WriteConfig(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.Lstat(envPath); err == nil {
+		t.Error("proxy settings stay after they were taken out")
+	}
+}
+
+func TestCulpritQuotesTheLastErrorOfTheService(t *testing.T) {
+	f := hosttest.New(t)
+	f.Unit[Unit] = host.UnitState{Load: "loaded", Active: "failed", Sub: "exit-code"}
+	if got := (Controller{Host: f.Host()}).Culprit(t.Context()); !strings.Contains(got, "failed (exit-code)") || !strings.Contains(got, "log of "+Unit) {
+		t.Error(got)
+	}
+}
