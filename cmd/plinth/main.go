@@ -1,0 +1,36 @@
+// Command plinth turns a Linux machine into a Kubernetes cluster with the KOTS
+// admin console on it. It owns the process: its streams, signals and exit code.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/plinthdev/plinth/internal/cli"
+)
+
+// version is set by the linker (-X main.version=…); empty in builds without it.
+var version string
+
+func main() {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	// A signal that arrives once asks to stop safely, twice ends at once.
+	// A lost terminal is no reason to die in the middle of a step: SIGPIPE is
+	// caught so that it only fails the write.
+	stop := make(chan os.Signal, 2)
+	signal.Notify(stop, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+	code := make(chan int, 1)
+	go func() {
+		code <- cli.Run(ctx, cli.Process{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Environ: os.Environ(), Version: version}, os.Args[1:])
+	}()
+	go func() {
+		<-stop
+		cancel(cli.ErrInterrupted)
+		<-stop
+		code <- cli.ExitInterrupted
+	}()
+	os.Exit(<-code)
+}

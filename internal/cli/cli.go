@@ -1,0 +1,131 @@
+// Package cli owns the command line: flags in, requests to the application,
+// results and errors out. It refuses to decide anything.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime/debug"
+	"time"
+
+	"golang.org/x/term"
+
+	"github.com/plinthdev/plinth/internal/problem"
+	"github.com/plinthdev/plinth/internal/ui"
+	"github.com/plinthdev/plinth/internal/ui/runlog"
+)
+
+// ErrInterrupted is the cause to cancel Run's context with when the user asks
+// to stop.
+var ErrInterrupted = errors.New("interrupted")
+
+// ExitInterrupted is the exit code of a process that is interrupted twice.
+const ExitInterrupted = problem.ExitInterrupted
+
+// Process is what a run is given by the process that it runs in.
+type Process struct {
+	In       io.Reader
+	Out, Err io.Writer
+	Environ  []string // KEY=VALUE
+	Version  string   // version of this build; empty if it was not told
+}
+
+// Run runs one command line and returns the exit code of the public contract.
+// Cancelling ctx abandons the current step safely.
+func Run(ctx context.Context, p Process, args []string) (code int) {
+	s := &session{Process: p, now: time.Now, secrets: &runlog.Secrets{}}
+	defer func() {
+		if r := recover(); r != nil {
+			fmt.Fprintf(p.Err, "%s", debug.Stack())
+			code = s.finish(problem.Newf(problem.ExitInternal, "go on", "this is a bug; please report it with the lines above", "%v", r))
+		}
+	}()
+	root := s.root()
+	root.SetArgs(args)
+	cmd, err := root.ExecuteContextC(ctx)
+	if !s.parsed {
+		s.format = formatOf(cmd, args)
+		err = usage(cmd, err)
+	}
+	return s.finish(err)
+}
+
+// session is one run of a command.
+type session struct {
+	Process
+	globals
+	now     func() time.Time
+	secrets *runlog.Secrets
+	parsed  bool // the command line was understood
+	answer  answer
+}
+
+// answer is what a command has to say: data for programs, text for people.
+type answer struct {
+	data any
+	text func(io.Writer)
+}
+
+// finish prints the answer and the error, each once, and gives the exit code.
+func (s *session) finish(err error) int {
+	if errors.Is(err, context.Canceled) || errors.Is(err, ErrInterrupted) {
+		err = interrupted(err)
+	}
+	var written error
+	switch {
+	case s.format == formatJSON:
+		written = writeJSON(s.Out, s.answer, err, s.secrets)
+	default:
+		out := &errWriter{w: s.Out}
+		if s.answer.text != nil {
+			s.answer.text(out)
+		}
+		written = out.err
+		writeError(s.Err, err, s.secrets)
+	}
+	if err == nil && written != nil {
+		err = problem.New(problem.ExitInternal, "write the answer", written, "")
+		writeError(s.Err, err, s.secrets)
+	}
+	return problem.ExitCode(err)
+}
+
+// interrupted gives a bare cancellation its exit code.
+func interrupted(err error) error {
+	if problem.ExitCode(err) != problem.ExitInternal {
+		return err
+	}
+	return problem.New(problem.ExitInterrupted, "go on", ErrInterrupted, "")
+}
+
+// terminal reports whether stream is a terminal.
+func terminal(stream any) bool {
+	f, ok := stream.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// progress opens the renderer for a verb; streams says that its events are
+// the answer of -o json. The caller closes it before it answers.
+func (s *session) progress(streams bool) ui.Renderer {
+	mode := ui.Choose(ui.Env{TTY: terminal(s.Err), Progress: string(s.progressMode), NoColor: s.noColor,
+		Events: streams && s.format == formatJSON, Environ: s.Environ})
+	return ui.New(ui.Options{Mode: mode, Out: s.Out, Err: s.Err, Secrets: s.secrets, Now: s.now})
+}
+
+// errWriter remembers the first error of writing.
+type errWriter struct {
+	w   io.Writer
+	err error
+}
+
+func (e *errWriter) Write(b []byte) (int, error) {
+	if e.err != nil {
+		return 0, e.err
+	}
+	n, err := e.w.Write(b)
+	e.err = err
+	return n, err
+}

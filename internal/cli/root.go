@@ -1,0 +1,180 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/plinthdev/plinth/internal/problem"
+)
+
+// globals are the flags that every command takes.
+type globals struct {
+	format       format
+	progressMode choice
+	logFile      string
+	dataDir      string
+	noColor      bool
+	verbose      bool
+}
+
+// format is the value of --output.
+type format = choice
+
+const (
+	formatText format = "text"
+	formatJSON format = "json"
+)
+
+// choice is a flag that takes one of a few words; the words are its type.
+type choice string
+
+// choices makes a pflag.Value of *c that takes one of words.
+type choices struct {
+	value *choice
+	words []string
+}
+
+var _ pflag.Value = choices{}
+
+func (c choices) String() string { return string(*c.value) }
+func (c choices) Type() string   { return strings.Join(c.words, "|") }
+func (c choices) Set(s string) error {
+	if !slices.Contains(c.words, s) {
+		return fmt.Errorf("it must be one of %s", strings.Join(c.words, ", "))
+	}
+	*c.value = choice(s)
+	return nil
+}
+
+// root is the whole command tree.
+func (s *session) root() *cobra.Command {
+	root := s.group("plinth", s.version(), s.completion())
+	root.SilenceErrors, root.SilenceUsage = true, true
+	root.TraverseChildren = true // flags of plinth may stand before kubectl, whose own flags are not ours
+	root.CompletionOptions.DisableDefaultCmd = true
+	root.SetIn(s.In)
+	root.SetOut(s.Out)
+	root.SetErr(s.Err)
+	root.SetHelpCommand(helpCommand())
+	root.InitDefaultHelpCmd()
+	s.format, s.progressMode = formatText, "auto"
+	f := root.PersistentFlags()
+	f.VarP(choices{&s.format, []string{"text", "json"}}, "output", "o", "`form` of the answer on standard output: text or json")
+	f.Var(choices{&s.progressMode, []string{"auto", "plain", "none"}}, "progress", "how progress is shown on standard error: `form` is auto, plain or none")
+	f.StringVar(&s.logFile, "log-file", "", "`file` for the log of a command that changes the host (default /var/log/plinth/<verb>-<time>.log)")
+	f.StringVar(&s.dataDir, "data-dir", "/var/lib/plinth", "`folder` of Plinth's and the cluster's data")
+	f.BoolVar(&s.noColor, "no-color", false, "never use colours")
+	f.BoolVarP(&s.verbose, "verbose", "v", false, "show more detail")
+	teach(root)
+	return root
+}
+
+// run is what a command does once its flags are read.
+type run func(ctx context.Context, args []string) (answer, error)
+
+// command makes a command; its help stands in help/<path>.txt.
+func (s *session) command(use string, args cobra.PositionalArgs, do run) *cobra.Command {
+	return &cobra.Command{
+		Use: use, Args: args, DisableFlagsInUseLine: true,
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			s.parsed = true
+			s.answer, err = do(cmd.Context(), args)
+			return err
+		},
+	}
+}
+
+// group makes a command that only holds others.
+func (s *session) group(name string, children ...*cobra.Command) *cobra.Command {
+	g := &cobra.Command{Use: name, Args: noSuchCommand, DisableFlagsInUseLine: true}
+	g.RunE = func(cmd *cobra.Command, _ []string) error {
+		if !cmd.HasParent() {
+			s.parsed = true
+			return cmd.Help()
+		}
+		return errors.New("it needs one more word: " + strings.Join(names(cmd), ", "))
+	}
+	g.AddCommand(children...)
+	return g
+}
+
+func names(cmd *cobra.Command) []string {
+	var all []string
+	for _, c := range cmd.Commands() {
+		if c.IsAvailableCommand() {
+			all = append(all, c.Name())
+		}
+	}
+	return all
+}
+
+// noSuchCommand refuses words that are no command of cmd.
+func noSuchCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	return &unknownError{what: "command", name: args[0], near: nearest(args[0], names(cmd))}
+}
+
+// unknownError is a word that means nothing here.
+type unknownError struct{ what, name, near string }
+
+func (e *unknownError) Error() string { return fmt.Sprintf("unknown %s %q", e.what, e.name) }
+
+// usage makes a problem of what cobra says of a command line.
+func usage(cmd *cobra.Command, err error) error {
+	if err == nil {
+		return nil
+	}
+	hint := "see: " + cmd.CommandPath() + " --help"
+	var flag *pflag.NotExistError
+	if errors.As(err, &flag) {
+		dashes := "--"
+		if flag.GetSpecifiedShortnames() != "" {
+			dashes = "-"
+		}
+		near := nearest(flag.GetSpecifiedName(), flagNames(cmd))
+		if near != "" {
+			near = "--" + near
+		}
+		err = &unknownError{what: "flag", name: dashes + flag.GetSpecifiedName(), near: near}
+	}
+	var unknown *unknownError
+	if errors.As(err, &unknown) && unknown.near != "" {
+		hint = fmt.Sprintf("did you mean %s?\n%s", unknown.near, hint)
+	}
+	return problem.New(problem.ExitUsage, "understand the command line", err, hint)
+}
+
+func flagNames(cmd *cobra.Command) []string {
+	var all []string
+	cmd.InheritedFlags() // merges the parents' flags into cmd's
+	cmd.Flags().VisitAll(func(f *pflag.Flag) { all = append(all, f.Name) })
+	return all
+}
+
+// formatOf finds out which form of answer a command line that was not
+// understood asked for.
+func formatOf(cmd *cobra.Command, args []string) format {
+	if f := cmd.Flags().Lookup("output"); f != nil {
+		if _, ours := f.Value.(choices); !ours {
+			return formatText
+		}
+	}
+	for i, a := range args {
+		switch {
+		case a == "--":
+			return formatText
+		case a == "--output=json", a == "-ojson", a == "-o=json",
+			(a == "-o" || a == "--output") && i+1 < len(args) && args[i+1] == "json":
+			return formatJSON
+		}
+	}
+	return formatText
+}
