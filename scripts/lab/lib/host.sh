@@ -1,0 +1,286 @@
+# shellcheck shell=bash
+# A host's life: up, stop, snapshot, restore, down. Its folder under the lab's state holds
+#   disk.img    its whole disk, a sparse ext4 image (so kubelet sees a disk of its own)
+#   snapshots/  copies of it
+#   ip cpus memory dns   what it was created with
+#   ready       exists once it has booted; without it `up` starts over
+#   run         locked for as long as the host runs
+#   pid         systemd-nspawn's process id; console.log its console
+
+cmd_up() {
+	local started=$EPOCHREALTIME host='' disk=40G cpus='' memory='' dns=''
+	while [ $# -gt 0 ]; do
+		case $1 in
+		--disk) disk=$2; shift 2 ;;
+		--cpus) cpus=$2; shift 2 ;;
+		--memory) memory=$2; shift 2 ;;
+		--dns) dns=$2; shift 2 ;;
+		-*) die "up: unknown flag $1" 2 ;;
+		*) host=$1; shift ;;
+		esac
+	done
+	use_host "$host"
+	need_machine_packages
+	need_inotify
+	build_root
+	lock "$lab_dir/lock-$name"
+	if is_running; then
+		echo "$name $(cat "$dir/ip") already up"
+		return 0
+	fi
+	cgroup_remove
+	[ -e "$dir/ready" ] || create_host "$disk" "$cpus" "$memory" "$dns"
+	start_host
+	touch "$dir/ready"
+	echo "$name $(cat "$dir/ip") up in $(since "$started")"
+}
+
+create_host() { # DISK CPUS MEMORY DNS
+	rm -rf "$dir"
+	mkdir -p "$dir/mnt" "$dir/snapshots"
+	(
+		lock "$lab_dir/lock"
+		net_up
+		pick_ip >"$dir/ip"
+	)
+	[ -z "$2" ] || echo "$2" >"$dir/cpus"
+	[ -z "$3" ] || numfmt --from=iec "$3" >"$dir/memory"
+	echo "${4:-$(subnet).1}" >"$dir/dns"
+	cp --sparse=always "$(root_image)" "$dir/disk.img"
+	truncate -s "$1" "$dir/disk.img"
+	resize2fs -f "$dir/disk.img" >/dev/null 2>&1
+	touch "$dir/new"
+}
+
+start_host() {
+	(
+		lock "$lab_dir/lock"
+		net_up
+	)
+	setsid --fork flock --nonblock --close "$dir/run" "$here/lab" --lab "$lab" _supervise "$name" \
+		{lock_fd}>&- </dev/null >>"$dir/console.log" 2>&1
+	wait_booted
+	write_hosts
+}
+
+# A host that reboots gets what a rebooted machine gets: fresh mounts, links and firewall.
+# systemd-nspawn says 133 for that.
+cmd__supervise() {
+	local code
+	use_host "$1"
+	while :; do
+		code=0
+		unshare --mount --net --propagation private "$here/lab" --lab "$lab" _boot "$name" || code=$?
+		cgroup_remove
+		[ "$code" = 133 ] || exit "$code"
+	done
+}
+
+# _boot runs in mount and network namespaces that nobody else has. So the loop device, the
+# mount and the interface vanish with the host's last process, even after kill -9.
+cmd__boot() {
+	use_host "$1"
+	cgroup_enter
+	# No barriers: a throw-away disk need not survive the machine's power cut.
+	mount -o loop,discard,barrier=0 "$dir/disk.img" "$dir/mnt"
+	[ ! -e "$dir/new" ] || provision "$dir/mnt"
+	rm -f "$dir/new"
+	net_attach
+	local binds=(--bind=/dev/kmsg --bind=/dev/fuse)
+	if [ -e "$dir/memory" ]; then
+		fake_meminfo >"$dir/meminfo"
+		binds+=("--bind-ro=$dir/meminfo:/run/lab-meminfo")
+	fi
+	echo $$ >"$dir/pid"
+	# A real host's /proc/sys and /sys can be written and its /tmp is on its disk.
+	SYSTEMD_NSPAWN_API_VFS_WRITABLE=1 SYSTEMD_NSPAWN_TMPFS_TMP=0 exec systemd-nspawn --quiet --boot --directory="$dir/mnt" \
+		--machine="$lab-$name" --hostname="$name" --network-namespace-path=/proc/self/ns/net \
+		--register=no --keep-unit --link-journal=no --resolv-conf=off --timezone=off --console=pipe \
+		--capability=all --system-call-filter='add_key keyctl bpf' "${binds[@]}"
+}
+
+provision() { # ROOT: what makes a copy of the root a host of its own
+	echo "$name" >"$1/etc/hostname"
+	tr -d - </proc/sys/kernel/random/uuid >"$1/etc/machine-id"
+	echo "nameserver $(cat "$dir/dns")" >"$1/etc/resolv.conf"
+	printf '%s\n' '127.0.0.1 localhost' "127.0.1.1 $name" '::1 localhost ip6-localhost ip6-loopback' >"$1/etc/hosts"
+	if ((0x$(sed -n 's/^CapBnd:\t*//p' /proc/self/status) >> 24 & 1)); then return 0; fi
+	# Without CAP_SYS_RESOURCE runc cannot lower oom_score_adj and pods that ask for it fail.
+	mkdir -p "$1/etc/k0s/containerd.d"
+	printf '%s\n' 'version = 2' '[plugins."io.containerd.grpc.v1.cri"]' 'restrict_oom_score_adj = true' \
+		>"$1/etc/k0s/containerd.d/lab-oom.toml"
+}
+
+fake_meminfo() { # the machine's, with its sizes scaled down to what was asked for
+	awk -v total="$(($(cat "$dir/memory") / 1024))" '
+		/^MemTotal:/ { scale = total / $2 }
+		/^(Swap|Commit|Vmalloc|Huge)/ || $2 == 0 { print; next }
+		{ $2 = int($2 * scale); print }' /proc/meminfo
+}
+
+host_names() { # of this lab
+	local file
+	for file in "$lab_dir"/hosts/*/ip; do
+		[ ! -e "$file" ] || basename "$(dirname "$file")"
+	done
+}
+
+# write_hosts tells every running host the names of all: they have no other name service.
+write_hosts() {
+	local host pid file entries
+	(
+		lock "$lab_dir/lock"
+		entries=$(for host in $(host_names); do echo "$(cat "$lab_dir/hosts/$host/ip") $host"; done)
+		for host in $(host_names); do
+			use_host "$host"
+			pid=$(leader) || continue
+			file=/proc/$pid/root/etc/hosts
+			[ -f "$file" ] || continue
+			entries_for "$file" "$entries" >"$dir/hosts"
+			cmp -s "$dir/hosts" "$file" || cat "$dir/hosts" >"$file"
+		done
+	)
+}
+
+entries_for() { # FILE ENTRIES: the file with its block of lab hosts renewed
+	sed '/^# lab hosts$/,/^# end of lab hosts$/d' "$1"
+	printf '%s\n' '# lab hosts' "$2" "$(subnet).254 machine" '# end of lab hosts'
+}
+
+# leader prints the process id of the host's systemd, if the host runs.
+leader() {
+	local pid
+	pid=$(cat "$dir/pid" 2>/dev/null) || return 1
+	grep -qs "/$cgroup\(/\|$\)" "/proc/$pid/cgroup" || return 1
+	pgrep -P "$pid" -o
+}
+
+is_running() { [ -e "$dir/ready" ] && [ -e "$dir/run" ] && ! flock -n "$dir/run" true && leader >/dev/null; }
+
+wait_booted() {
+	local state tries
+	for ((tries = 0; tries < 300; tries++)); do
+		sleep 0.1
+		leader >/dev/null || continue
+		state=$(in_host "$name" systemctl is-system-running --wait 2>/dev/null) || true
+		case $state in
+		running) return 0 ;;
+		degraded)
+			echo "lab: $name is up but units failed:" >&2
+			in_host "$name" systemctl --failed --no-legend --plain >&2
+			return 0
+			;;
+		esac
+	done
+	tail -n 5 "$dir/console.log" >&2
+	die "$name did not boot within 30 s, see $dir/console.log"
+}
+
+cmd_stop() {
+	known_host "${1:-}"
+	lock "$lab_dir/lock-$name"
+	case ${2:-} in
+	'') shut_down ;;
+	--now) cgroup_remove ;;
+	*) die "stop: unknown flag $2" 2 ;;
+	esac
+}
+
+shut_down() { # as an administrator would, but not for longer than 30 s
+	if leader >/dev/null; then
+		in_host "$name" systemctl poweroff >/dev/null 2>&1 || true
+		flock -w 30 "$dir/run" true || true
+	fi
+	cgroup_remove
+}
+
+copy_disk() { # FROM TO: shares blocks where the file system can, else copies what is not a hole
+	cp --reflink=auto --sparse=always "$1" "$2.tmp"
+	mv "$2.tmp" "$2"
+}
+
+cmd_snapshot() {
+	local started=$EPOCHREALTIME was_running=''
+	known_host "${1:-}"
+	check_name snapshot "${2:-}"
+	lock "$lab_dir/lock-$name"
+	! is_running || was_running=1
+	shut_down
+	copy_disk "$dir/disk.img" "$dir/snapshots/$2.img"
+	[ -z "$was_running" ] || start_host
+	echo "$name kept as $2 in $(since "$started")"
+}
+
+cmd_restore() {
+	local started=$EPOCHREALTIME
+	known_host "${1:-}"
+	[ -e "$dir/snapshots/${2:-}.img" ] || die "host '$name' has no snapshot '${2:-}'"
+	lock "$lab_dir/lock-$name"
+	cgroup_remove
+	copy_disk "$dir/snapshots/$2.img" "$dir/disk.img"
+	start_host
+	echo "$name restored to $2 in $(since "$started")"
+}
+
+cmd_down() {
+	local host
+	[ -n "${1:-}" ] || die "down: which host? (or --all)" 2
+	if [ "$1" != --all ]; then
+		[ -d "$lab_dir" ] || return 0
+		(down_host "$1")
+	else
+		for host in $(ls "$lab_dir/hosts" 2>/dev/null); do
+			(down_host "$host") || exit
+		done
+	fi
+	down_lab "$1"
+}
+
+down_host() { # NAME
+	use_host "$1"
+	lock "$lab_dir/lock-$name"
+	stop_forwards
+	cgroup_remove
+	flock -w 10 "$dir/run" true 2>/dev/null || true
+	rm -rf "$dir"
+	rm -f "$lab_dir/lock-$name"
+	write_hosts
+}
+
+down_lab() { # NAME|--all: removes the network with the last host
+	[ -d "$lab_dir" ] || return 0
+	lock "$lab_dir/lock"
+	if [ "$1" = --all ] || [ -z "$(ls -A "$lab_dir/hosts" 2>/dev/null)" ]; then
+		net_down
+		rm -rf "$lab_dir"
+	fi
+}
+
+cmd_list() {
+	local host sep='' json=${1:-}
+	[ "$json" != --json ] || printf '['
+	for host in $(host_names); do
+		use_host "$host"
+		if [ "$json" = --json ]; then
+			printf '%s{"name":"%s","state":"%s","ip":"%s","diskBytes":%s,"snapshots":[%s]}' "$sep" "$name" \
+				"$(state)" "$(cat "$dir/ip")" "$(disk_bytes)" "$(snapshots '"' ,)"
+			sep=,
+		else
+			printf '%-16s %-8s %-14s %6s %s\n' "$name" "$(state)" "$(cat "$dir/ip")" \
+				"$(numfmt --to=iec "$(disk_bytes)")" "$(snapshots '' ' ')"
+		fi
+	done
+	[ "$json" != --json ] || echo ']'
+}
+
+state() { if is_running; then echo running; elif [ -e "$dir/ready" ]; then echo stopped; else echo broken; fi; }
+disk_bytes() { echo $(($(stat -c '%b * %B' "$dir/disk.img" 2>/dev/null || echo 0))); }
+
+snapshots() { # QUOTE SEPARATOR
+	local file sep=''
+	for file in "$dir"/snapshots/*.img; do
+		[ -e "$file" ] || continue
+		printf '%s%s%s%s' "$sep" "$1" "$(basename "$file" .img)" "$1"
+		sep=$2
+	done
+}

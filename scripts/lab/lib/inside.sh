@@ -1,0 +1,133 @@
+# shellcheck shell=bash
+# Inside a host: commands, files, ports.
+
+# enter_command sets the array enter: the command prefix that runs something in the host as
+# root's login would, in the host's namespaces and with nothing of the caller's environment.
+# The death signals make sure that no command outlives the caller.
+enter_command() {
+	local pid
+	pid=$(leader) || die "host '$name' is not running"
+	enter=(setpriv --pdeathsig KILL nsenter -t "$pid" -m -u -i -n -p -C -- setpriv --pdeathsig KILL
+		env -i -C /root --default-signal HOME=/root USER=root LOGNAME=root SHELL=/bin/bash LANG=C.UTF-8
+		PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin)
+	[ -z "${TERM:-}" ] || enter+=("TERM=$TERM")
+}
+
+# join_leader puts the calling process into the cgroups of the host's systemd: a namespace
+# alone does not move it there, and its limits and its end are to be the host's.
+join_leader() {
+	local id controllers path mount pid
+	pid=$(leader) || return 0
+	while IFS=: read -r id controllers path; do
+		mount=$(cgroup_mounts | while read -r m; do
+			case $controllers in
+			'') [ ! -e "$m/cgroup.controllers" ] || echo "$m" ;;
+			*) [ "${m##*/}" != "${controllers#name=}" ] || echo "$m" ;;
+			esac
+		done)
+		[ -z "$mount" ] || echo "$BASHPID" >"$mount$path/cgroup.procs"
+	done <"/proc/$pid/cgroup"
+}
+
+in_host() { # NAME CMD…
+	(
+		use_host "$1"
+		enter_command
+		join_leader
+		exec "${enter[@]}" "${@:2}"
+	)
+}
+
+cmd_exec() {
+	local tty=''
+	known_host "${1:-}"
+	shift
+	if [ "${1:-}" = -t ]; then tty=1; shift; fi
+	if [ "${1:-}" = -- ]; then shift; fi
+	[ $# -gt 0 ] || die "exec: which command?" 2
+	enter_command
+	if [ -n "$tty" ]; then
+		join_leader
+		exec "${enter[@]}" script -qefc "$(printf '%q ' "$@")" /dev/null
+	fi
+	forward_signals "$@"
+}
+
+# forward_signals runs a command in the host, hands on the signals that this process gets
+# and ends with the command's exit code.
+forward_signals() {
+	local child code=0 signal
+	(
+		join_leader
+		exec "${enter[@]}" "$@"
+	) <&0 &
+	child=$!
+	for signal in INT TERM HUP QUIT USR1 USR2; do
+		# shellcheck disable=SC2064
+		trap "pkill -$signal -P $child || true" "$signal"
+	done
+	while wait "$child" || code=$?; kill -0 "$child" 2>/dev/null; do code=0; done
+	exit "$code"
+}
+
+cmd_shell() {
+	cmd_exec "${1:-}" -t -- bash -l
+}
+
+cmd_cp() {
+	local from=${1:-} to=${2:-} source target
+	[ -n "$from" ] && [ -n "$to" ] || die "cp: cp SRC DST, one of them NAME:PATH" 2
+	source=${from#*:} target=${to#*:}
+	if at "$from" test -d "$source"; then
+		if at "$to" test -d "$target"; then target=$target/$(basename "$source"); fi
+		at "$from" tar -C "$source" -cSf - . | at "$to" sh -c 'mkdir -p "$1" && tar -C "$1" -xf -' sh "$target"
+	else
+		at "$from" tar -C "$(dirname "$source")" -cSf - -- "$(basename "$source")" |
+			at "$to" sh -c "$receive_file" sh "$target" "$(basename "$source")"
+	fi
+}
+
+# A file arrives beside its target and is renamed over it, so a running program can be replaced.
+# shellcheck disable=SC2016
+receive_file='set -e
+if [ -d "$1" ]; then set -- "$1/$2" "$2"; fi
+tmp=$(mktemp -d "$(dirname "$1")/.lab-cp.XXXXXX")
+trap "rm -rf \"$tmp\"" EXIT
+tar -C "$tmp" --no-same-owner -xf -
+mv -fT "$tmp/$2" "$1"'
+
+at() { # NAME:PATH|PATH CMD…: runs CMD on the side that the first argument names
+	case $1 in
+	/* | .*) "${@:2}" ;;
+	*:*) (known_host "${1%%:*}") && in_host "${1%%:*}" "${@:2}" ;;
+	*) "${@:2}" ;;
+	esac
+}
+
+cmd_ip() {
+	known_host "${1:-}"
+	cat "$dir/ip"
+}
+
+cmd_forward() {
+	local port=${2:?which port?} local_port pid
+	local_port=${3:-$port}
+	known_host "${1:-}"
+	mkdir -p "$dir/forwards"
+	setsid socat "TCP4-LISTEN:$local_port,bind=127.0.0.1,fork,reuseaddr" "TCP4:$(cat "$dir/ip"):$port" \
+		</dev/null >>"$dir/console.log" 2>&1 &
+	pid=$!
+	sleep 0.2
+	kill -0 "$pid" 2>/dev/null || die "cannot listen on 127.0.0.1:$local_port: $(tail -n 1 "$dir/console.log")"
+	echo "$pid" >"$dir/forwards/$local_port"
+	echo "127.0.0.1:$local_port"
+}
+
+stop_forwards() {
+	local file pid
+	for file in "$dir"/forwards/*; do
+		[ -e "$file" ] || continue
+		pid=$(cat "$file")
+		if grep -qsz "TCP4-LISTEN:$(basename "$file")," "/proc/$pid/cmdline"; then kill "$pid" || true; fi
+	done
+}

@@ -1,0 +1,81 @@
+# shellcheck shell=bash
+# The lab's network: a bridge in a network namespace of its own that forwards nothing.
+#   .1    the bridge, the hosts' default route: a dead end, so a host has a route but no way out
+#   .10-  the hosts
+#   .254  the machine
+# Nothing of the machine's firewall or forwarding is touched or needed.
+
+netns() { echo "lab-$lab"; }
+uplink() { echo "lab$(cat "$lab_dir/subnet")"; }
+subnet() { echo "10.77.$(cat "$lab_dir/subnet")"; }
+
+# pick_subnet chooses 10.77.N.0/24, starting at an N derived from the lab's name, such that
+# neither the machine nor another lab has it.
+pick_subnet() {
+	local n i
+	[ ! -e "$lab_dir/subnet" ] || return 0
+	n=$(($(printf %s "$lab" | cksum | cut -d' ' -f1) % 256))
+	for ((i = 0; i < 256; i++, n = (n + 1) % 256)); do
+		if ! grep -qsx "$n" "$cache"/labs/*/subnet && subnet_is_free "10.77.$n.0/24"; then
+			echo "$n" >"$lab_dir/subnet"
+			return 0
+		fi
+	done
+	die "no free subnet in 10.77.0.0/16"
+}
+
+subnet_is_free() { # CIDR: no route of the machine covers it or lies within it
+	[ -z "$(ip -4 route show table all to match "$1" | grep -v '^default')" ] &&
+		[ -z "$(ip -4 route show table all to root "$1")" ]
+}
+
+net_up() {
+	local ns
+	ns=$(netns)
+	pick_subnet
+	! ip -n "$ns" link show br0 >/dev/null 2>&1 || return 0
+	net_down
+	ip netns add "$ns"
+	ip netns exec "$ns" sh -c 'echo 0 >/proc/sys/net/ipv4/ip_forward
+		echo 1 >/proc/sys/net/ipv6/conf/default/disable_ipv6
+		echo 0 >/proc/sys/net/bridge/bridge-nf-call-iptables' 2>/dev/null || true
+	ip link add "$(uplink)" type veth peer name up0 netns "$ns"
+	echo 1 >"/proc/sys/net/ipv6/conf/$(uplink)/disable_ipv6" 2>/dev/null || true
+	echo 0 >"/proc/sys/net/ipv4/conf/$(uplink)/forwarding"
+	ip addr add "$(subnet).254/24" dev "$(uplink)"
+	ip link set "$(uplink)" up
+	ip -n "$ns" link set lo up
+	ip -n "$ns" link set up0 up
+	ip -n "$ns" link add br0 type bridge
+	ip -n "$ns" addr add "$(subnet).1/24" dev br0
+	ip -n "$ns" link set up0 master br0
+	ip -n "$ns" link set br0 up
+}
+
+net_down() {
+	if [ -e "/run/netns/$(netns)" ]; then ip netns del "$(netns)"; fi
+	if [ -e "$lab_dir/subnet" ]; then ip link del "$(uplink)" 2>/dev/null || true; fi
+}
+
+pick_ip() { # prints the first address that no host of the lab has
+	local n
+	for ((n = 10; n < 250; n++)); do
+		grep -qsx "$(subnet).$n" "$lab_dir"/hosts/*/ip || { echo "$(subnet).$n"; return 0; }
+	done
+	die "lab '$lab' is full"
+}
+
+# net_attach gives the calling process's fresh network namespace its interface. The
+# namespace has no name: it ends with the host, whatever ends the host.
+net_attach() {
+	local ns ip port
+	ns=$(netns) ip=$(cat "$dir/ip")
+	port=h${ip##*.}
+	ip -n "$ns" link del "$port" 2>/dev/null || true
+	ip link set lo up
+	ip link add eth0 type veth peer name "$port" netns "$ns"
+	ip -n "$ns" link set "$port" master br0 up
+	ip addr add "$ip/24" dev eth0
+	ip link set eth0 up
+	ip route add default via "$(subnet).1"
+}

@@ -1,0 +1,72 @@
+# shellcheck shell=bash
+# The cached root: a Debian server as one small ext4 image that every new host's disk is a copy of.
+
+release=bookworm
+
+cmd_root() {
+	need_machine_packages
+	build_root
+	root_image
+}
+
+# root_image is keyed by all that goes into it, so an outdated root is never used.
+root_image() {
+	local key
+	key=$(cat "$here/packages-root" "$here/lib/root.sh" "$here"/rootfs/etc/systemd/system/* | sha256sum)
+	echo "$cache/roots/${key:0:16}.img"
+}
+
+build_root() {
+	local image started=$EPOCHREALTIME
+	image=$(root_image)
+	[ ! -e "$image" ] || return 0
+	(
+		lock "$cache/roots/lock"
+		[ ! -e "$image" ] || exit 0
+		echo "lab: building the root (once, a minute or more)" >&2
+		rm -rf "$cache"/roots/*.tmp
+		# 1 GB is enough for the base and grows in 0.1 s to any size.
+		truncate -s 1G "$image.tmp"
+		mkfs.ext4 -q -F -m 0 -L lab "$image.tmp"
+		mkdir -p "$cache/roots/mnt"
+		# In a mount namespace of its own, so that nothing stays mounted whatever happens;
+		# without barriers dpkg's many syncs cost nothing.
+		unshare --mount --propagation private "$here/lab" _root "$image.tmp" "$cache/roots/mnt"
+		mv "$image.tmp" "$image"
+		echo "lab: root built in $(since "$started")" >&2
+	)
+}
+
+cmd__root() { # IMAGE MOUNTPOINT
+	mount -o loop,discard,barrier=0 "$1" "$2"
+	make_tree "$2"
+	fstrim "$2"
+}
+
+since() { awk -v a="$1" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.1f s", b - a }'; } # STARTED
+
+make_tree() { # FOLDER
+	local mirror include
+	# The machine's own mirror; debootstrap knows a default for machines that have none.
+	mirror=${LAB_MIRROR:-$(apt-get indextargets --format '$(REPO_URI)' 'Identifier: Packages' \
+		'Origin: Debian' "Codename: $release" 2>/dev/null | head -n 1)}
+	include=$(grep -v '^#' "$here/packages-root" | paste -sd,)
+	debootstrap --include="$include" "$release" "$1" ${mirror:+"$mirror"} >"$cache/roots/debootstrap.log" 2>&1 </dev/null || {
+		tail -n 5 "$cache/roots/debootstrap.log" >&2
+		die "cannot build the root, see $cache/roots/debootstrap.log"
+	}
+	cp -a "$here/rootfs/." "$1/"
+	chown -R root:root "$1/etc/systemd/system/lab-host.service"
+	rm -rf "$1"/var/cache/apt/archives/*.deb "$1"/var/lib/apt/lists/* "$1/etc/machine-id" "$1/var/lib/dbus/machine-id"
+	echo LANG=C.UTF-8 >"$1/etc/default/locale"
+	mkdir -p "$1/var/log/journal"
+	settle_units "$1"
+}
+
+# settle_units turns on lab-host and off what only makes sense on hardware: the devices,
+# terminals and clock of the machine are not the host's to manage.
+settle_units() { # FOLDER
+	systemctl --root="$1" enable lab-host.service 2>/dev/null
+	systemctl --root="$1" mask systemd-udevd.service systemd-udev-trigger.service systemd-udevd-kernel.socket \
+		systemd-udevd-control.socket console-getty.service getty.target systemd-modules-load.service 2>/dev/null
+}
