@@ -1,6 +1,7 @@
 // Package hosttest owns the strict fake of a host: files are real, below a
 // temporary root; commands, units and processes are scripted. An unexpected
-// command fails the test, an expected one that never came fails it too.
+// command fails the test, an expected one that never came fails it too. It
+// refuses to guess.
 package hosttest
 
 import (
