@@ -1,0 +1,179 @@
+// Package airgaptest makes small real layouts and bundles for the tests of
+// whoever reads bundles. Images are made by go-containerregistry, not by the
+// code under test. It refuses to be used outside tests.
+package airgaptest
+
+import (
+	"archive/tar"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-containerregistry/pkg/compression"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/layout"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+	"github.com/klauspost/compress/zstd"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/plinthdev/plinth/airgap/build"
+	"github.com/plinthdev/plinth/airgap/format"
+)
+
+// Installer is the installer.yaml of Request's bundle.
+const Installer = "apiVersion: plinth.dev/v1beta1\nkind: Installer\nmetadata: {name: my-app}\n"
+
+// Application is the Application of Request's bundle.
+const Application = "apiVersion: kots.io/v1beta1\nkind: Application\nmetadata: {name: my-app}\n"
+
+// Image describes an image: one layer with one file per entry of Files.
+type Image struct {
+	Ref   string
+	Files []string // content of each layer's only file
+	Gzip  bool     // layers as upstream registries have them, instead of zstd
+}
+
+// HostFile describes a file for the host.
+type HostFile struct{ Name, Version, Content string }
+
+// Images are those of Request; the first two share a layer.
+func Images() []Image {
+	return []Image{
+		{Ref: "registry.k8s.io/pause:3.10", Files: []string{"base of all", "pause"}},
+		{Ref: "quay.io/k0sproject/coredns:1.12.2", Files: []string{"base of all", "coredns"}},
+		{Ref: "docker.io/kotsadm/kotsadm:v1.131.2", Files: []string{"kotsadm"}, Gzip: true},
+	}
+}
+
+// HostFiles are those of Request.
+func HostFiles() []HostFile {
+	return []HostFile{{"k0s", "v1.33.8+k0s.1", "#!/bin/sh\necho k0s\n"}, {"kots", "1.131.2", "#!/bin/sh\necho kots\n"}}
+}
+
+// Request asks for a small bundle with something of every kind; its layout is
+// in a folder of the test.
+func Request(t testing.TB) build.Request {
+	t.Helper()
+	req := build.Request{Name: "my-app", Installer: []byte(Installer), Application: []byte(Application),
+		Layout: Layout(t, Images(), HostFiles()),
+		Charts: []build.Chart{{Name: "local-path", Version: "0.0.30", Archive: []byte("\x1f\x8b a chart, more or less")}}}
+	for _, img := range Images() {
+		req.Images = append(req.Images, img.Ref)
+	}
+	for _, f := range HostFiles() {
+		req.HostFiles = append(req.HostFiles, build.HostFile{Name: f.Name, Version: f.Version})
+	}
+	return req
+}
+
+// Bundle writes the bundle of req and gives its path.
+func Bundle(t testing.TB, req build.Request) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "my-app.bundle")
+	_, err := build.File(t.Context(), req, path)
+	check(t, err)
+	return path
+}
+
+// Layout makes a folder in OCI image layout, annotated as the payload is.
+func Layout(t testing.TB, images []Image, files []HostFile) string {
+	t.Helper()
+	dir := t.TempDir()
+	l, err := layout.Write(dir, empty.Index)
+	check(t, err)
+	for _, img := range images {
+		check(t, l.AppendImage(MakeImage(t, img), layout.WithPlatform(v1.Platform{OS: "linux", Architecture: "amd64"}),
+			layout.WithAnnotations(map[string]string{
+				format.AnnotationKind: "image", format.AnnotationImageName: img.Ref, ocispec.AnnotationRefName: img.Ref,
+				ocispec.AnnotationLicenses: "Apache-2.0", format.AnnotationModule: "example.com/" + filepath.Base(img.Ref),
+			})))
+	}
+	for _, f := range files {
+		addHostFile(t, l, f)
+	}
+	return dir
+}
+
+// MakeImage makes an image for linux/amd64.
+func MakeImage(t testing.TB, img Image) v1.Image {
+	t.Helper()
+	out := mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), types.OCIConfigJSON)
+	for i, content := range img.Files {
+		plain := Tar(t, fmt.Sprintf("file-%d", i), content)
+		options := []tarball.LayerOption{tarball.WithCompression(compression.ZStd), tarball.WithMediaType(types.OCILayerZStd)}
+		if img.Gzip {
+			options = []tarball.LayerOption{tarball.WithMediaType(types.OCILayer)}
+		}
+		layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(plain)), nil }, options...)
+		check(t, err)
+		out, err = mutate.AppendLayers(out, layer)
+		check(t, err)
+	}
+	config, err := out.ConfigFile()
+	check(t, err)
+	config.OS, config.Architecture = "linux", "amd64"
+	out, err = mutate.ConfigFile(out, config)
+	check(t, err)
+	return out
+}
+
+// Tar gives a tar with one file.
+func Tar(t testing.TB, name, content string) []byte {
+	t.Helper()
+	var buf bytes.Buffer
+	w := tar.NewWriter(&buf)
+	check(t, w.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: int64(len(content))}))
+	_, err := w.Write([]byte(content))
+	check(t, err)
+	check(t, w.Close())
+	return buf.Bytes()
+}
+
+// Zstd compresses in one go.
+func Zstd(t testing.TB, data []byte) []byte {
+	t.Helper()
+	w, err := zstd.NewWriter(nil)
+	check(t, err)
+	return w.EncodeAll(data, nil)
+}
+
+func addHostFile(t testing.TB, l layout.Path, f HostFile) {
+	t.Helper()
+	add := func(mediaType string, data []byte) ocispec.Descriptor {
+		d := digest.FromBytes(data)
+		check(t, l.WriteBlob(v1.Hash{Algorithm: "sha256", Hex: d.Encoded()}, io.NopCloser(bytes.NewReader(data))))
+		return ocispec.Descriptor{MediaType: mediaType, Digest: d, Size: int64(len(data))}
+	}
+	packed := add(format.TypeFile, Zstd(t, []byte(f.Content)))
+	packed.Annotations = map[string]string{
+		ocispec.AnnotationTitle: f.Name, format.AnnotationMode: "0755",
+		format.AnnotationDigest: digest.FromString(f.Content).String(), format.AnnotationSize: fmt.Sprint(len(f.Content)),
+	}
+	manifest := ocispec.Manifest{MediaType: ocispec.MediaTypeImageManifest, ArtifactType: format.TypeHost,
+		Config: add(ocispec.MediaTypeEmptyJSON, []byte("{}")), Layers: []ocispec.Descriptor{packed}}
+	manifest.SchemaVersion = 2
+	raw, err := json.Marshal(manifest)
+	check(t, err)
+	desc := add(ocispec.MediaTypeImageManifest, raw)
+	check(t, l.AppendDescriptor(v1.Descriptor{MediaType: types.OCIManifestSchema1, ArtifactType: format.TypeHost,
+		Size: desc.Size, Digest: v1.Hash{Algorithm: "sha256", Hex: desc.Digest.Encoded()},
+		Platform: &v1.Platform{OS: "linux", Architecture: "amd64"},
+		Annotations: map[string]string{
+			format.AnnotationKind: "host", ocispec.AnnotationTitle: f.Name, ocispec.AnnotationVersion: f.Version,
+			ocispec.AnnotationLicenses: "Apache-2.0",
+		}}))
+}
+
+func check(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,194 @@
+package blob
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// LayoutFile is the whole content of the file oci-layout.
+const LayoutFile = `{"imageLayoutVersion":"1.0.0"}`
+
+// Folder is a directory in OCI image layout.
+type Folder struct{ dir string }
+
+var _ Source = Folder{}
+
+// OpenFolder gives the layout in dir; it must hold an index.
+func OpenFolder(dir string) (Folder, error) {
+	f := Folder{dir}
+	_, err := f.Index()
+	return f, err
+}
+
+// CreateFolder makes dir an OCI image layout with an empty index, unless it is a layout already.
+func CreateFolder(dir string) (Folder, error) {
+	f := Folder{dir}
+	if err := os.MkdirAll(filepath.Join(dir, "blobs", "sha256"), 0o755); err != nil {
+		return f, err
+	}
+	_, err := f.Index()
+	if !errors.Is(err, fs.ErrNotExist) {
+		return f, err
+	}
+	err = WriteFile(filepath.Join(dir, "oci-layout"), func(w io.Writer) error {
+		_, err := io.WriteString(w, LayoutFile)
+		return err
+	})
+	if err == nil {
+		err = f.SetIndex(ocispec.Index{})
+	}
+	return f, err
+}
+
+// Index reads index.json.
+func (f Folder) Index() (ocispec.Index, error) {
+	var index ocispec.Index
+	file, err := os.Open(filepath.Join(f.dir, "index.json"))
+	if err != nil {
+		return index, err
+	}
+	defer file.Close()
+	raw, err := io.ReadAll(io.LimitReader(file, MaxDocument+1))
+	if err != nil {
+		return index, err
+	}
+	if len(raw) > MaxDocument {
+		return index, fmt.Errorf("%s has more than %d bytes", file.Name(), MaxDocument)
+	}
+	if err := json.Unmarshal(raw, &index); err != nil {
+		return index, fmt.Errorf("%s is not an OCI image index: %w", file.Name(), err)
+	}
+	return index, nil
+}
+
+// SetIndex replaces index.json.
+func (f Folder) SetIndex(index ocispec.Index) error {
+	index.SchemaVersion, index.MediaType = 2, ocispec.MediaTypeImageIndex
+	if index.Manifests == nil {
+		index.Manifests = []ocispec.Descriptor{}
+	}
+	raw, err := json.MarshalIndent(index, "", "  ")
+	if err != nil {
+		return err
+	}
+	return WriteFile(filepath.Join(f.dir, "index.json"), func(w io.Writer) error {
+		_, err := w.Write(append(raw, '\n'))
+		return err
+	})
+}
+
+func (f Folder) path(d digest.Digest) string {
+	return filepath.Join(f.dir, "blobs", d.Algorithm().String(), d.Encoded())
+}
+
+// Open gives a blob of the folder, proved while it is read.
+func (f Folder) Open(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
+	if err := Check(desc); err != nil {
+		return nil, err
+	}
+	file, err := os.Open(f.path(desc.Digest))
+	if err != nil {
+		return nil, err
+	}
+	return NewReader(ctx, file, desc, f.dir), nil
+}
+
+// Has reports whether the folder has all the bytes of a blob; it does not read them.
+func (f Folder) Has(desc ocispec.Descriptor) bool {
+	st, err := os.Stat(f.path(desc.Digest))
+	return err == nil && st.Mode().IsRegular() && st.Size() == desc.Size
+}
+
+// Put keeps a blob that is not there yet. open is called only then; what it
+// gives is proved before it gets its name.
+func (f Folder) Put(ctx context.Context, desc ocispec.Descriptor, open func() (io.ReadCloser, error)) error {
+	if err := Check(desc); err != nil || f.Has(desc) {
+		return err
+	}
+	src, err := open()
+	if err != nil {
+		return err
+	}
+	r := NewReader(ctx, src, desc, "its source")
+	defer r.Close()
+	return WriteFile(f.path(desc.Digest), func(w io.Writer) error {
+		_, err := io.Copy(w, r)
+		return err
+	})
+}
+
+// Add keeps what write gives, whatever its digest turns out to be.
+func (f Folder) Add(mediaType string, write func(io.Writer) error) (ocispec.Descriptor, error) {
+	desc := ocispec.Descriptor{MediaType: mediaType}
+	spool := filepath.Join(f.dir, "blobs", "sha256")
+	tmp, err := stage(spool, func(w io.Writer) error {
+		sum, n := digest.SHA256.Digester(), &counter{}
+		err := write(io.MultiWriter(w, sum.Hash(), n))
+		desc.Digest, desc.Size = sum.Digest(), n.n
+		return err
+	})
+	if err != nil {
+		return desc, err
+	}
+	return desc, publish(tmp, f.path(desc.Digest))
+}
+
+type counter struct{ n int64 }
+
+func (c *counter) Write(p []byte) (int, error) {
+	c.n += int64(len(p))
+	return len(p), nil
+}
+
+// WriteFile writes a file that is there completely (mode 0644, flushed to the
+// disk) or not at all: a crash or an error leaves what was at path before.
+func WriteFile(path string, write func(io.Writer) error) error {
+	tmp, err := stage(filepath.Dir(path), write)
+	if err != nil {
+		return err
+	}
+	return publish(tmp, path)
+}
+
+// stage writes a temporary file into dir and gives its name.
+func stage(dir string, write func(io.Writer) error) (name string, err error) {
+	file, err := os.CreateTemp(dir, ".plinth-*")
+	if err != nil {
+		return "", err
+	}
+	defer func() {
+		if err != nil {
+			file.Close()
+			os.Remove(file.Name())
+		}
+	}()
+	w := bufio.NewWriterSize(file, bufferSize)
+	if err := write(w); err != nil {
+		return "", err
+	}
+	return file.Name(), errors.Join(w.Flush(), file.Chmod(0o644), file.Sync(), file.Close())
+}
+
+// publish gives a staged file its name for good.
+func publish(tmp, path string) error {
+	if err := os.Rename(tmp, path); err != nil {
+		os.Remove(tmp)
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return dir.Sync()
+}

@@ -1,0 +1,64 @@
+package blob
+
+import (
+	"context"
+	"io"
+	"sync"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// Meter adds up the bytes of several readers for one progress display.
+type Meter struct {
+	mu          sync.Mutex
+	done, total int64
+	told        int64
+	tell        func(done, total int64)
+}
+
+// NewMeter gives a meter that calls tell, if not nil, about every thousandth
+// part of total bytes and at the end; one call at a time.
+func NewMeter(total int64, tell func(done, total int64)) *Meter {
+	return &Meter{total: total, tell: tell}
+}
+
+// Add counts n bytes.
+func (m *Meter) Add(n int) {
+	if m.tell == nil || n == 0 {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.done = min(m.done+int64(n), m.total) // a blob may be read twice
+	if m.done-m.told > m.total/1000 || m.done == m.total && m.told != m.total {
+		m.told = m.done
+		m.tell(m.done, m.total)
+	}
+}
+
+// Metered gives src with readers that drive m.
+func Metered(src Source, m *Meter) Source { return metered{src, m} }
+
+type metered struct {
+	src   Source
+	meter *Meter
+}
+
+func (s metered) Open(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
+	r, err := s.src.Open(ctx, desc)
+	if err != nil {
+		return nil, err
+	}
+	return meteredReader{r, s.meter}, nil
+}
+
+type meteredReader struct {
+	io.ReadCloser
+	meter *Meter
+}
+
+func (r meteredReader) Read(p []byte) (int, error) {
+	n, err := r.ReadCloser.Read(p)
+	r.meter.Add(n)
+	return n, err
+}

@@ -1,0 +1,212 @@
+package blob
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+const (
+	// maxWindow is the most memory a zstd stream may ask for its history.
+	maxWindow = 128 << 20
+	// maxBlock is what one zstd block unpacks to at most (RFC 8878 §3.1.1.2.3).
+	maxBlock = 128 << 10
+	// bufferSize is large enough that reading costs few system calls.
+	bufferSize = 1 << 20
+)
+
+// Compression tells how a media type is packed: "zstd", "gzip" or "" for not at all.
+func Compression(mediaType string) string {
+	switch {
+	case strings.HasSuffix(mediaType, "zstd"):
+		return "zstd"
+	case strings.HasSuffix(mediaType, "gzip"):
+		return "gzip"
+	}
+	return ""
+}
+
+// Unpack gives the unpacked form of a stream of that media type. At the end
+// it has read r to its end, so that a verifying r has spoken.
+func Unpack(r io.Reader, mediaType string) (io.ReadCloser, error) {
+	r = bufio.NewReaderSize(r, bufferSize)
+	switch Compression(mediaType) {
+	case "zstd":
+		z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
+		if err != nil {
+			return nil, err
+		}
+		return z.IOReadCloser(), nil
+	case "gzip":
+		return gzip.NewReader(r)
+	}
+	return io.NopCloser(r), nil
+}
+
+// Measure unpacks a blob and gives the digest and size of what comes out.
+func Measure(ctx context.Context, src Source, desc ocispec.Descriptor) (digest.Digest, int64, error) {
+	r, err := src.Open(ctx, desc)
+	if err != nil {
+		return "", 0, err
+	}
+	defer r.Close()
+	u, err := Unpack(r, desc.MediaType)
+	if err != nil {
+		return "", 0, unpackError(desc, err)
+	}
+	defer u.Close()
+	sum := digest.SHA256.Digester()
+	n, err := io.CopyBuffer(sum.Hash(), u, make([]byte, bufferSize))
+	if err != nil {
+		return "", 0, unpackError(desc, err)
+	}
+	return sum.Digest(), n, nil
+}
+
+func unpackError(desc ocispec.Descriptor, err error) error {
+	return fmt.Errorf("blob %s (%s): %w", desc.Digest, desc.MediaType, err)
+}
+
+// Prove reads a blob to its end and so proves digest and size; unpacked is
+// what it claims to unpack to, or negative when it makes no such claim.
+// The claim is refused when the real size can be more than twice as much: for
+// zstd that is mostly known from its block headers, without unpacking, which
+// keeps the proof about as fast as a checksum. Where they do not settle it,
+// and for gzip, the blob is unpacked and must give exactly the claimed size.
+func Prove(ctx context.Context, src Source, desc ocispec.Descriptor, unpacked int64) error {
+	r, err := src.Open(ctx, desc)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	compression := Compression(desc.MediaType)
+	switch {
+	case unpacked < 0:
+		_, err = io.CopyBuffer(io.Discard, r, make([]byte, bufferSize))
+		return err
+	case compression == "zstd":
+		most, err := bound(r)
+		if err != nil {
+			return unpackError(desc, err)
+		}
+		if unpacked > most || most/2 > unpacked {
+			return proveExactly(ctx, src, desc, unpacked)
+		}
+		return nil
+	}
+	return countExactly(r, desc, unpacked)
+}
+
+func proveExactly(ctx context.Context, src Source, desc ocispec.Descriptor, unpacked int64) error {
+	r, err := src.Open(ctx, desc)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	return countExactly(r, desc, unpacked)
+}
+
+// countExactly stops one byte after the claim: a bomb costs no more than it said.
+func countExactly(r io.Reader, desc ocispec.Descriptor, unpacked int64) error {
+	u, err := Unpack(r, desc.MediaType)
+	if err != nil {
+		return unpackError(desc, err)
+	}
+	defer u.Close()
+	n, err := io.CopyBuffer(io.Discard, io.LimitReader(u, unpacked+1), make([]byte, bufferSize))
+	switch {
+	case err != nil:
+		return unpackError(desc, err)
+	case n > unpacked:
+		return fmt.Errorf("blob %s unpacks to more than the %d bytes it declares", desc.Digest, unpacked)
+	case n < unpacked:
+		return fmt.Errorf("blob %s unpacks to %d bytes, it declares %d", desc.Digest, n, unpacked)
+	}
+	return nil
+}
+
+// bound walks the frames and blocks of a zstd stream (RFC 8878 §3.1) without
+// unpacking it and gives the most bytes it can unpack to.
+func bound(r io.Reader) (most int64, err error) {
+	b := bufio.NewReaderSize(r, bufferSize)
+	for {
+		head, err := b.Peek(zstd.HeaderMaxSize)
+		if len(head) == 0 {
+			if errors.Is(err, io.EOF) {
+				return most, nil
+			}
+			return 0, err
+		}
+		var h zstd.Header
+		if err := h.Decode(head); err != nil {
+			return 0, err
+		}
+		n, err := boundFrame(b, h)
+		if err != nil {
+			return 0, err
+		}
+		if most += n; most < 0 {
+			return 0, errors.New("zstd stream is larger than any disk")
+		}
+	}
+}
+
+func boundFrame(b *bufio.Reader, h zstd.Header) (most int64, err error) {
+	if h.Skippable {
+		return 0, skip(b, h.HeaderSize+int(h.SkippableSize))
+	}
+	if err := skip(b, h.HeaderSize); err != nil {
+		return 0, err
+	}
+	for last := false; !last; {
+		var head [3]byte
+		if _, err := io.ReadFull(b, head[:]); err != nil {
+			return 0, cut(err)
+		}
+		bits := int(head[0]) | int(head[1])<<8 | int(head[2])<<16
+		last = bits&1 == 1
+		size, unpacked := bits>>3, bits>>3
+		switch bits >> 1 & 3 {
+		case 1: // one byte, repeated
+			size = 1
+		case 2:
+			unpacked = maxBlock
+		case 3:
+			return 0, errors.New("zstd block of a reserved type")
+		}
+		if err := skip(b, size); err != nil {
+			return 0, err
+		}
+		most += int64(unpacked)
+	}
+	if h.HasCheckSum {
+		if err := skip(b, 4); err != nil {
+			return 0, err
+		}
+	}
+	if h.HasFCS && h.FrameContentSize < uint64(most) { // a decoder stops there
+		most = int64(h.FrameContentSize)
+	}
+	return most, nil
+}
+
+func skip(b *bufio.Reader, n int) error {
+	_, err := b.Discard(n)
+	return cut(err)
+}
+
+// cut turns the end of a stream in the middle of a frame into an error.
+func cut(err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}

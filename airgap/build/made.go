@@ -1,0 +1,98 @@
+package build
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/plinthdev/plinth/airgap/blob"
+	"github.com/plinthdev/plinth/airgap/format"
+)
+
+// made is a folder plus the small blobs that building makes itself.
+type made struct {
+	folder blob.Folder
+	blobs  map[digest.Digest][]byte
+}
+
+// Open prefers what was made here.
+func (m made) Open(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
+	if data, ok := m.blobs[desc.Digest]; ok {
+		return blob.NewReader(ctx, io.NopCloser(bytes.NewReader(data)), desc, "memory"), nil
+	}
+	return m.folder.Open(ctx, desc)
+}
+
+func (m made) add(mediaType string, data []byte) ocispec.Descriptor {
+	d := digest.FromBytes(data)
+	m.blobs[d] = data
+	return ocispec.Descriptor{MediaType: mediaType, Digest: d, Size: int64(len(data))}
+}
+
+// items makes the artifacts of what the request brings along: Installer,
+// Application, charts.
+func (m made) items(req Request) ([]ocispec.Descriptor, error) {
+	parts := []part{{format.KindInstaller, "installer.yaml", "", format.TypeInstaller, req.Installer}}
+	if req.Application != nil {
+		parts = append(parts, part{format.KindApplication, "application.yaml", "", format.TypeApplication, req.Application})
+	}
+	for _, c := range req.Charts {
+		parts = append(parts, part{format.KindChart, c.Name, c.Version, format.TypeChart, c.Archive})
+	}
+	var descs []ocispec.Descriptor
+	for _, p := range parts {
+		desc, err := m.artifact(p)
+		if err != nil {
+			return nil, err
+		}
+		descs = append(descs, desc)
+	}
+	return descs, nil
+}
+
+// part is one small thing to be wrapped in a manifest.
+type part struct {
+	kind                     format.Kind
+	name, version, mediaType string
+	data                     []byte
+}
+
+// artifact wraps a part the way `oras push` or, for a chart, `helm push` would.
+func (m made) artifact(p part) (ocispec.Descriptor, error) {
+	if len(p.data) > maxArchive {
+		return ocispec.Descriptor{}, fmt.Errorf("%s %s has %d bytes, more than %d", p.kind, p.name, len(p.data), maxArchive)
+	}
+	layer := m.add(p.mediaType, p.data)
+	layer.Annotations = map[string]string{ocispec.AnnotationTitle: p.name}
+	manifest := ocispec.Manifest{MediaType: ocispec.MediaTypeImageManifest, ArtifactType: p.mediaType,
+		Config: m.add(ocispec.MediaTypeEmptyJSON, []byte("{}")), Layers: []ocispec.Descriptor{layer}}
+	manifest.SchemaVersion = 2
+	if p.kind == format.KindChart {
+		config, err := json.Marshal(map[string]string{"apiVersion": "v2", "name": p.name, "version": p.version})
+		if err != nil {
+			return ocispec.Descriptor{}, err
+		}
+		manifest.ArtifactType, manifest.Config = "", m.add(format.TypeChartConfig, config)
+		manifest.Layers[0].Annotations[ocispec.AnnotationTitle] = fmt.Sprintf("%s-%s.tgz", p.name, p.version)
+	}
+	raw, err := json.Marshal(manifest)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	desc := m.add(ocispec.MediaTypeImageManifest, raw)
+	desc.ArtifactType = manifest.ArtifactType
+	desc.Annotations = map[string]string{
+		format.AnnotationKind: string(p.kind), ocispec.AnnotationTitle: p.name, ocispec.AnnotationRefName: p.name}
+	if p.kind == format.KindChart {
+		desc.Annotations[ocispec.AnnotationRefName] = "chart/" + p.name
+	}
+	if p.version != "" {
+		desc.Annotations[ocispec.AnnotationVersion] = p.version
+	}
+	return desc, nil
+}

@@ -1,0 +1,298 @@
+package build
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/plinthdev/plinth/airgap/blob"
+	"github.com/plinthdev/plinth/airgap/format"
+)
+
+// prepare resolves, proves and orders everything.
+func prepare(ctx context.Context, req Request) (plan, error) {
+	if req.Name == "" || len(req.Installer) == 0 {
+		return plan{}, errors.New("a bundle needs an Installer with a name")
+	}
+	platform := cmp.Or(req.Platform, "linux/amd64")
+	folder, err := blob.OpenFolder(req.Layout)
+	if err != nil {
+		return plan{}, fmt.Errorf("the source is not an OCI image layout: %w", err)
+	}
+	index, err := folder.Index()
+	if err != nil {
+		return plan{}, err
+	}
+	wanted, err := choose(index.Manifests, req, platform)
+	if err != nil {
+		return plan{}, err
+	}
+	made := made{folder: folder, blobs: map[digest.Digest][]byte{}}
+	own, err := made.items(req)
+	if err != nil {
+		return plan{}, err
+	}
+	items, err := read(ctx, made, append(own, wanted...))
+	if err != nil {
+		return plan{}, err
+	}
+	blobs, layers := order(items), unpackable(items)
+	total := sum(blobs) + sum(layers) // unpacked once, copied once
+	src := blob.Metered(made, blob.NewMeter(total, req.Progress))
+	unpacked, err := measure(ctx, src, layers)
+	if err != nil {
+		return plan{}, err
+	}
+	if err := prove(ctx, made, items, unpacked); err != nil {
+		return plan{}, err
+	}
+	raw, err := indexOf(req.Name, items)
+	return plan{index: raw, blobs: blobs, src: src}, err
+}
+
+// choose finds what the request names in the source's index; it reports all
+// that is not there, with what is near.
+func choose(have []ocispec.Descriptor, req Request, platform string) ([]ocispec.Descriptor, error) {
+	byName := map[string]ocispec.Descriptor{}
+	for _, desc := range have {
+		if p := desc.Platform; p != nil && p.OS+"/"+p.Architecture != platform {
+			continue
+		}
+		key := wantKey(format.DescriptorKind(desc), format.DescriptorName(desc), desc.Annotations[ocispec.AnnotationVersion])
+		byName[key] = desc
+	}
+	var keys []string
+	for _, f := range req.HostFiles {
+		keys = append(keys, wantKey(format.KindHost, f.Name, f.Version))
+	}
+	for _, ref := range req.Images {
+		keys = append(keys, wantKey(format.KindImage, ref, ""))
+	}
+	var found []ocispec.Descriptor
+	var missing []string
+	for i, key := range keys {
+		desc, ok := byName[key]
+		switch {
+		case slices.Contains(keys[:i], key): // asked for by two add-ons
+		case ok:
+			found = append(found, withPlatform(desc, platform))
+		default:
+			missing = append(missing, key+near(key, byName))
+		}
+	}
+	if missing != nil {
+		return nil, fmt.Errorf("the source %s lacks for %s:\n%s", req.Layout, platform, strings.Join(missing, "\n"))
+	}
+	return found, nil
+}
+
+func wantKey(kind format.Kind, name, version string) string {
+	if kind == format.KindImage {
+		return "image " + name
+	}
+	return fmt.Sprintf("%s %s %s", kind, name, version)
+}
+
+// near gives, for a key that is not there, the same thing in other versions.
+func near(key string, have map[string]ocispec.Descriptor) string {
+	stem := func(key string) string {
+		return key[:max(strings.LastIndexAny(key, ":@ "), strings.LastIndex(key, "/"))]
+	}
+	var others []string
+	for other := range have {
+		if stem(other) == stem(key) {
+			others = append(others, strings.TrimPrefix(other, "image "))
+		}
+	}
+	if others == nil {
+		return ""
+	}
+	slices.Sort(others)
+	return " (it has " + strings.Join(others, ", ") + ")"
+}
+
+// withPlatform gives a descriptor of our own index: kind and platform are
+// explicit there, and nothing but annotations is taken over from the source's.
+func withPlatform(desc ocispec.Descriptor, platform string) ocispec.Descriptor {
+	os, arch, _ := strings.Cut(platform, "/")
+	out := ocispec.Descriptor{MediaType: desc.MediaType, ArtifactType: desc.ArtifactType, Digest: desc.Digest, Size: desc.Size,
+		Platform: &ocispec.Platform{OS: os, Architecture: arch}, Annotations: map[string]string{}}
+	for k, v := range desc.Annotations {
+		out.Annotations[k] = v
+	}
+	kind, name := format.DescriptorKind(desc), format.DescriptorName(desc)
+	out.Annotations[format.AnnotationKind] = string(kind)
+	out.Annotations[ocispec.AnnotationRefName] = string(kind) + "/" + name // unique for tools that find by it
+	if kind == format.KindImage {
+		out.Annotations[ocispec.AnnotationRefName] = name
+		out.Annotations[format.AnnotationImageName] = name
+	}
+	return out
+}
+
+// read parses the manifests; it reports all that cannot be read.
+func read(ctx context.Context, src blob.Source, descs []ocispec.Descriptor) ([]format.Item, error) {
+	var items []format.Item
+	var errs []error
+	for _, desc := range descs {
+		manifest, err := blob.ReadAll(ctx, src, desc, blob.MaxDocument)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", format.DescriptorName(desc), err))
+			continue
+		}
+		it, err := format.ParseItem(desc, manifest)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		items = append(items, it)
+	}
+	return items, errors.Join(errs...)
+}
+
+// order lists every blob once: manifests and configs, then the layers in the
+// order of the items. All that is small stands together at the front.
+func order(items []format.Item) []ocispec.Descriptor {
+	var blobs []ocispec.Descriptor
+	seen := map[digest.Digest]bool{}
+	add := func(desc ocispec.Descriptor) {
+		if !seen[desc.Digest] {
+			blobs = append(blobs, desc)
+		}
+		seen[desc.Digest] = true
+	}
+	for _, it := range items {
+		add(it.Manifest)
+		add(it.Config)
+	}
+	for _, it := range items {
+		for _, l := range it.Layers {
+			add(l.Descriptor)
+		}
+	}
+	return blobs
+}
+
+// plain is what a layer turned out to be when it was unpacked.
+type plain struct {
+	digest digest.Digest
+	size   int64
+}
+
+// prove holds what layers unpack to against the images' configs and the host
+// files' annotations, and declares the sizes of the images' layers in their
+// descriptors. It reports all that differs.
+func prove(ctx context.Context, src blob.Source, items []format.Item, unpacked map[digest.Digest]plain) error {
+	var errs []error
+	for _, it := range items {
+		switch it.Kind {
+		case format.KindHost:
+			errs = append(errs, proveFile(it, unpacked))
+		case format.KindImage:
+			errs = append(errs, proveImage(ctx, src, it, unpacked))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func proveFile(it format.Item, unpacked map[digest.Digest]plain) error {
+	f, err := it.File()
+	if got := unpacked[it.Layers[0].Digest]; err == nil && got != (plain{f.Digest, f.Size}) {
+		err = fmt.Errorf("%s unpacks to %s (%d bytes), declared is %s (%d bytes)", it, got.digest, got.size, f.Digest, f.Size)
+	}
+	return err
+}
+
+func proveImage(ctx context.Context, src blob.Source, it format.Item, unpacked map[digest.Digest]plain) error {
+	config, err := blob.ReadAll(ctx, src, it.Config, blob.MaxDocument)
+	if err != nil {
+		return fmt.Errorf("%s: %w", it, err)
+	}
+	diffIDs, err := it.DiffIDs(config)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	var sizes []string
+	for i, id := range diffIDs {
+		got := unpacked[it.Layers[i].Digest]
+		if got.digest != id {
+			errs = append(errs, fmt.Errorf("layer %d of %s unpacks to %s, its config says %s", i+1, it, got.digest, id))
+		}
+		sizes = append(sizes, strconv.FormatInt(got.size, 10))
+	}
+	it.Manifest.Annotations[format.AnnotationSizes] = strings.Join(sizes, ",")
+	return errors.Join(errs...)
+}
+
+// unpackable lists the layers of host files and images, each once, the largest
+// first: they would end last otherwise, on one CPU.
+func unpackable(items []format.Item) []ocispec.Descriptor {
+	var layers []ocispec.Descriptor
+	seen := map[digest.Digest]bool{}
+	for _, it := range items {
+		for _, l := range it.Layers {
+			if (it.Kind == format.KindHost || it.Kind == format.KindImage) && !seen[l.Digest] {
+				layers = append(layers, l.Descriptor)
+				seen[l.Digest] = true
+			}
+		}
+	}
+	slices.SortStableFunc(layers, func(x, y ocispec.Descriptor) int { return cmp.Compare(y.Size, x.Size) })
+	return layers
+}
+
+func sum(descs []ocispec.Descriptor) (n int64) {
+	for _, desc := range descs {
+		n += desc.Size
+	}
+	return n
+}
+
+// measure unpacks the layers, on all CPUs up to 4; it reports all that fail.
+func measure(ctx context.Context, src blob.Source, layers []ocispec.Descriptor) (map[digest.Digest]plain, error) {
+	results, wrong := make([]plain, len(layers)), make([]error, len(layers))
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.SetLimit(min(runtime.GOMAXPROCS(0), 4))
+	for i, desc := range layers {
+		group.Go(func() error {
+			results[i].digest, results[i].size, wrong[i] = blob.Measure(groupCtx, src, desc)
+			return groupCtx.Err()
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	unpacked := map[digest.Digest]plain{}
+	for i, desc := range layers {
+		unpacked[desc.Digest] = results[i]
+	}
+	return unpacked, errors.Join(wrong...)
+}
+
+// indexOf writes index.json, indented for those who read it in a terminal.
+func indexOf(name string, items []format.Item) ([]byte, error) {
+	index := ocispec.Index{MediaType: ocispec.MediaTypeImageIndex, Annotations: map[string]string{
+		format.AnnotationBundle: format.V1,
+		ocispec.AnnotationTitle: name,
+	}}
+	index.SchemaVersion = 2
+	for _, it := range items {
+		index.Manifests = append(index.Manifests, it.Manifest)
+	}
+	raw, err := json.MarshalIndent(index, "", "  ")
+	if err == nil && len(raw) >= blob.MaxDocument {
+		err = fmt.Errorf("the index would have %d bytes, at most %d are read", len(raw), blob.MaxDocument)
+	}
+	return append(raw, '\n'), err
+}

@@ -1,0 +1,348 @@
+package airgap_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/plinthdev/plinth/airgap"
+	"github.com/plinthdev/plinth/airgap/airgaptest"
+	"github.com/plinthdev/plinth/airgap/format"
+	"github.com/plinthdev/plinth/internal/problem"
+)
+
+// entry is one file of a bundle that a test takes apart.
+type entry struct {
+	name string
+	data []byte
+}
+
+func entries(t testing.TB, path string) []entry {
+	t.Helper()
+	file, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	var all []entry
+	for r := tar.NewReader(file); ; {
+		h, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			return all
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		data, err := io.ReadAll(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, entry{h.Name, data})
+	}
+}
+
+func untar(t testing.TB, path string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, e := range entries(t, path) {
+		name := filepath.Join(dir, e.name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(name), 0o755), os.WriteFile(name, e.data, 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// pack writes entries as a bundle has them.
+func pack(t testing.TB, all []entry) []byte {
+	t.Helper()
+	var buf bytes.Buffer
+	for _, e := range all {
+		head, err := format.TarHeader(e.name, int64(len(e.data)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		buf.Write(head)
+		buf.Write(e.data)
+		buf.Write(make([]byte, format.Padding(int64(len(e.data)))))
+	}
+	buf.Write(make([]byte, 1024))
+	return buf.Bytes()
+}
+
+// withIndex changes the index and makes its checksum fit again.
+func withIndex(t testing.TB, all []entry, change func(*ocispec.Index)) []entry {
+	t.Helper()
+	var index ocispec.Index
+	if err := json.Unmarshal(all[1].data, &index); err != nil {
+		t.Fatal(err)
+	}
+	change(&index)
+	raw, err := json.Marshal(index)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all[1].data, all[2].data = raw, []byte(format.Checksum(raw))
+	return all
+}
+
+// prove opens and verifies; a damaged bundle must fail one of them.
+func prove(t testing.TB, data []byte) error {
+	t.Helper()
+	b, err := airgap.OpenAt(t.Context(), bytes.NewReader(data), int64(len(data)), "test")
+	if err != nil {
+		return err
+	}
+	return b.Verify(t.Context(), nil)
+}
+
+// wantRefused checks exit code, cause and that there is something to do.
+func wantRefused(t *testing.T, err error, part string) {
+	t.Helper()
+	if err == nil || problem.ExitCode(err) != problem.ExitBundle || problem.Hint(err) == "" || !strings.Contains(err.Error(), part) {
+		t.Errorf("want a refusal (exit 6, hint) that says %q, got %v (exit %d, hint %q)", part, err, problem.ExitCode(err), problem.Hint(err))
+	}
+}
+
+func TestAnythingThatIsNotABundleIsRefusedAndNamed(t *testing.T) {
+	dir := t.TempDir()
+	write := func(content string) func() string {
+		return func() string {
+			path := filepath.Join(dir, fmt.Sprintf("f%x", digest.FromString(content).Encoded()[:8]))
+			if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			return path
+		}
+	}
+	for name, c := range map[string]struct {
+		path func() string
+		part string
+	}{
+		"nothing there": {func() string { return filepath.Join(dir, "absent") }, "no such file"},
+		"folder":        {func() string { return dir }, "it is a folder"},
+		"device":        {func() string { return "/dev/null" }, "not a regular file"},
+		"empty":         {write(""), "cut short"},
+		"gzip":          {write("\x1f\x8b\x08" + strings.Repeat("x", 9000)), "compressed by gzip"},
+		"short gzip":    {write("\x1f\x8b\x08"), "compressed by gzip"},
+		"zstd":          {write("\x28\xb5\x2f\xfd" + strings.Repeat("x", 9000)), "compressed by zstd"},
+		"web page":      {write("<!DOCTYPE html><html>404" + strings.Repeat(" ", 900)), "web page"},
+		"installer":     {write(airgaptest.Installer), "YAML"},
+		"text":          {write(strings.Repeat("hello ", 2000)), "not a bundle"},
+		"zeros":         {write(strings.Repeat("\x00", 1024)), "its first entry"},
+		"other tar":     {write(string(airgaptest.Tar(t, "hello", "world"))), "its first entry"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := airgap.Open(t.Context(), c.path())
+			wantRefused(t, err, c.part)
+		})
+	}
+}
+
+func TestEveryTruncationIsRefused(t *testing.T) {
+	data := pack(t, entries(t, airgaptest.Bundle(t, airgaptest.Request(t))))
+	if err := prove(t, data); err != nil {
+		t.Fatal(err)
+	}
+	for n := range data {
+		if n > 4096 && n < len(data)-2048 && n%61 != 0 { // every byte at both ends, some between
+			continue
+		}
+		b, err := airgap.OpenAt(t.Context(), bytes.NewReader(data[:n]), int64(n), "test")
+		if err == nil {
+			b.Close()
+			t.Fatalf("opened with %d of %d bytes", n, len(data))
+		}
+		if problem.ExitCode(err) != problem.ExitBundle || problem.Hint(err) == "" {
+			t.Fatalf("at %d: %v", n, err)
+		}
+	}
+	_, err := airgap.OpenAt(t.Context(), bytes.NewReader(data[:len(data)/2]), int64(len(data)/2), "test")
+	wantRefused(t, err, "cut short")
+	_, err = airgap.OpenAt(t.Context(), bytes.NewReader(data[:1]), 1, "test")
+	wantRefused(t, err, "cut short")
+}
+
+func TestAFlippedBitAnywhereIsFound(t *testing.T) {
+	data := pack(t, entries(t, airgaptest.Bundle(t, airgaptest.Request(t))))
+	random := rand.New(rand.NewPCG(1, 2))
+	for at := 0; at < len(data); at += 1 + random.IntN(8) {
+		bit := byte(1) << random.IntN(8)
+		data[at] ^= bit
+		err := prove(t, data)
+		data[at] ^= bit
+		if problem.ExitCode(err) != problem.ExitBundle || problem.Hint(err) == "" {
+			t.Fatalf("byte %d of %d, bit %#x: %v", at, len(data), bit, err)
+		}
+	}
+}
+
+func TestStructuralDamageIsNamed(t *testing.T) {
+	path := airgaptest.Bundle(t, airgaptest.Request(t))
+	raw := func(change func([]entry) []entry) func(t *testing.T) []byte {
+		return func(t *testing.T) []byte { return pack(t, change(entries(t, path))) }
+	}
+	index := func(change func(*ocispec.Index)) func(t *testing.T) []byte {
+		return func(t *testing.T) []byte { return pack(t, withIndex(t, entries(t, path), change)) }
+	}
+	special := func(h tar.Header) func(t *testing.T) []byte {
+		return func(t *testing.T) []byte {
+			whole := pack(t, entries(t, path))
+			var buf bytes.Buffer
+			w := tar.NewWriter(&buf)
+			if err := w.WriteHeader(&h); err != nil {
+				t.Fatal(err)
+			}
+			return append(append(whole[:len(whole)-1024:len(whole)-1024], buf.Bytes()...), make([]byte, 1024)...)
+		}
+	}
+	stranger := digest.FromString("a stranger")
+	for name, c := range map[string]struct {
+		make func(t *testing.T) []byte
+		part string
+	}{
+		"blob missing":     {raw(func(e []entry) []entry { return e[:len(e)-1] }), "is missing"},
+		"manifest missing": {raw(func(e []entry) []entry { return append(e[:3:3], e[4:]...) }), "is missing"},
+		"blob twice":       {raw(func(e []entry) []entry { return append(e, e[len(e)-1]) }), "is there twice"},
+		"stray blob":       {raw(func(e []entry) []entry { return append(e, entry{format.BlobEntry(stranger), []byte("a stranger")}) }), "belongs to nothing"},
+		"other name":       {raw(func(e []entry) []entry { return append(e, entry{"blobs/sha256/README", nil}) }), "no place in a bundle"},
+		"other algorithm":  {raw(func(e []entry) []entry { return append(e, entry{"blobs/sha512/" + stranger.Encoded(), nil}) }), "no place in a bundle"},
+		"upper case":       {raw(func(e []entry) []entry { return append(e, entry{strings.ToUpper(e[4].name), nil}) }), "no place in a bundle"},
+		"path escape":      {raw(func(e []entry) []entry { return append(e, entry{"../../etc/shadow", nil}) }), "leaves the archive"},
+		"hidden escape":    {raw(func(e []entry) []entry { return append(e, entry{"blobs/../../x", nil}) }), "leaves the archive"},
+		"absolute path":    {special(tar.Header{Typeflag: tar.TypeReg, Name: "/etc/shadow"}), "leaves the archive"},
+		"symlink":          {special(tar.Header{Typeflag: tar.TypeSymlink, Name: format.BlobEntry(stranger), Linkname: "/etc/shadow"}), "is a link"},
+		"hard link":        {special(tar.Header{Typeflag: tar.TypeLink, Name: format.BlobEntry(stranger), Linkname: "index.json"}), "is a link"},
+		"device":           {special(tar.Header{Typeflag: tar.TypeBlock, Name: format.BlobEntry(stranger)}), "not a regular file"},
+		"folder entry":     {special(tar.Header{Typeflag: tar.TypeDir, Name: "blobs/"}), "not a regular file"},
+		"owner in header":  {special(tar.Header{Typeflag: tar.TypeReg, Name: format.BlobEntry(stranger), Uid: 1000}), "another tool"},
+		"after the end":    {func(t *testing.T) []byte { return append(pack(t, entries(t, path)), 0) }, "goes on after its end"},
+		"index moved":      {raw(func(e []entry) []entry { e[0], e[1] = e[1], e[0]; return e }), "its first entry"},
+		"other layout":     {raw(func(e []entry) []entry { e[0].data = []byte(`{"imageLayoutVersion":"2.0.0"}`); return e }), "OCI image layout"},
+		"index too big":    {raw(func(e []entry) []entry { e[1].data = make([]byte, 5<<20); return e }), "more than the"},
+		"index not json": {raw(func(e []entry) []entry {
+			e[1].data = []byte("}")
+			e[2].data = []byte(format.Checksum(e[1].data))
+			return e
+		}), "index.json"},
+		"index altered": {raw(func(e []entry) []entry {
+			e[1].data = bytes.Replace(e[1].data, []byte("my-app"), []byte("my-bpp"), 1)
+			return e
+		}), "do not agree"},
+		"format version":    {index(func(i *ocispec.Index) { i.Annotations[format.AnnotationBundle] = "v9" }), `"v9"`},
+		"no name":           {index(func(i *ocispec.Index) { delete(i.Annotations, ocispec.AnnotationTitle) }), "no name"},
+		"no installer":      {index(func(i *ocispec.Index) { i.Manifests = i.Manifests[1:] }), "0 installers"},
+		"item twice":        {index(func(i *ocispec.Index) { i.Manifests = append(i.Manifests, i.Manifests[3]) }), "is there twice"},
+		"unknown kind":      {index(func(i *ocispec.Index) { i.Manifests[0].Annotations[format.AnnotationKind] = "spell" }), "does not know"},
+		"wrong kind":        {index(func(i *ocispec.Index) { i.Manifests[3].Annotations[format.AnnotationKind] = "installer" }), "exactly one layer"},
+		"wrong size":        {index(func(i *ocispec.Index) { i.Manifests[5].Size++ }), "declared are"},
+		"negative size":     {index(func(i *ocispec.Index) { i.Manifests[5].Size = -1 }), "manifests have"},
+		"wrong digest":      {index(func(i *ocispec.Index) { i.Manifests[5].Digest = stranger }), "is missing"},
+		"no digest":         {index(func(i *ocispec.Index) { i.Manifests[5].Digest = "sha256:../../etc" }), "not a sha256 digest"},
+		"bad name":          {index(func(i *ocispec.Index) { i.Manifests[3].Annotations[ocispec.AnnotationTitle] = "../k0s" }), "illegal name"},
+		"terminal escape":   {index(func(i *ocispec.Index) { i.Manifests[5].Annotations[format.AnnotationImageName] = "a/b\x1b[2J" }), "illegal name"},
+		"short reference":   {index(func(i *ocispec.Index) { i.Manifests[5].Annotations[format.AnnotationImageName] = "pause" }), "full reference"},
+		"no unpacked sizes": {index(func(i *ocispec.Index) { delete(i.Manifests[5].Annotations, format.AnnotationSizes) }), "unpacked size of layer 1"},
+		"sizes miscounted":  {index(func(i *ocispec.Index) { i.Manifests[5].Annotations[format.AnnotationSizes] = "1" }), "1 unpacked sizes for 2 layers"},
+		"sizes not numbers": {index(func(i *ocispec.Index) { i.Manifests[5].Annotations[format.AnnotationSizes] = "1,-2" }), "not an unpacked size"},
+		"other media type":  {index(func(i *ocispec.Index) { i.Manifests[5].MediaType = ocispec.MediaTypeImageIndex }), "is not the"},
+		"two platforms":     {index(func(i *ocispec.Index) { i.Manifests[5].Platform.Architecture = "arm64" }), "linux/arm64"},
+		"all other platform": {index(func(i *ocispec.Index) {
+			for _, m := range i.Manifests {
+				if m.Platform != nil {
+					m.Platform.Architecture = "arm64"
+				}
+			}
+		}), "the index says linux/arm64"},
+	} {
+		t.Run(name, func(t *testing.T) { wantRefused(t, prove(t, c.make(t)), c.part) })
+	}
+}
+
+func TestVerifyNamesEveryDamagedBlobAndWhoseItIs(t *testing.T) {
+	all := entries(t, airgaptest.Bundle(t, airgaptest.Request(t)))
+	for _, i := range []int{len(all) - 1, len(all) - 2} {
+		all[i].data = bytes.Repeat([]byte{7}, len(all[i].data))
+	}
+	err := prove(t, pack(t, all))
+	wantRefused(t, err, "2 things are wrong")
+	wantRefused(t, err, "docker.io/kotsadm/kotsadm:v1.131.2")
+	wantRefused(t, err, "quay.io/k0sproject/coredns:1.12.2")
+}
+
+func TestABombIsRefusedBeforeItIsUnpacked(t *testing.T) {
+	zeros := make([]byte, 64<<20)
+	req := airgaptest.Request(t)
+	req.Layout = airgaptest.Layout(t, []airgaptest.Image{{Ref: "example.com/bomb:1", Files: []string{string(zeros)}}, {Ref: "example.com/gzip:1", Files: []string{string(zeros)}, Gzip: true}}, airgaptest.HostFiles())
+	req.Images = []string{"example.com/bomb:1", "example.com/gzip:1"}
+	all := entries(t, airgaptest.Bundle(t, req))
+	if err := prove(t, pack(t, all)); err != nil {
+		t.Fatal(err)
+	}
+	for i, declared := range map[int]string{5: "4096", 6: "4096"} {
+		changed := withIndex(t, append([]entry(nil), all...), func(x *ocispec.Index) { x.Manifests[i].Annotations[format.AnnotationSizes] = declared })
+		wantRefused(t, prove(t, pack(t, changed)), "unpacks to more than the 4096 bytes it declares")
+	}
+	less := withIndex(t, append([]entry(nil), all...), func(x *ocispec.Index) { x.Manifests[5].Annotations[format.AnnotationSizes] = "99999999999" })
+	wantRefused(t, prove(t, pack(t, less)), "it declares 99999999999")
+}
+
+func TestAHostFileIsHeldAgainstItsUnpackedDigestAndSize(t *testing.T) {
+	path := airgaptest.Bundle(t, airgaptest.Request(t))
+	for name, c := range map[string]struct{ key, value, part string }{
+		"digest":   {format.AnnotationDigest, digest.FromString("x").String(), "its content has the digest"},
+		"too long": {format.AnnotationSize, "5", "it is longer than its 5 bytes"},
+		"shorter":  {format.AnnotationSize, "20", "it ends after 19 of 20 bytes"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			all := entries(t, path)
+			replaceManifest(t, all, 3, func(m *ocispec.Manifest) { m.Layers[0].Annotations[c.key] = c.value })
+			data := pack(t, all)
+			b, err := airgap.OpenAt(t.Context(), bytes.NewReader(data), int64(len(data)), "test")
+			if err != nil {
+				t.Fatal(err)
+			}
+			r, err := b.OpenHostFile(t.Context(), "k0s")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer r.Close()
+			_, err = io.ReadAll(r)
+			wantRefused(t, err, c.part)
+		})
+	}
+}
+
+// replaceManifest rewrites the manifest of item i and the index that names it.
+func replaceManifest(t testing.TB, all []entry, i int, change func(*ocispec.Manifest)) {
+	t.Helper()
+	withIndex(t, all, func(x *ocispec.Index) {
+		for j := range all {
+			if all[j].name != format.BlobEntry(x.Manifests[i].Digest) {
+				continue
+			}
+			var m ocispec.Manifest
+			if err := json.Unmarshal(all[j].data, &m); err != nil {
+				t.Fatal(err)
+			}
+			change(&m)
+			raw, err := json.Marshal(m)
+			if err != nil {
+				t.Fatal(err)
+			}
+			x.Manifests[i].Digest, x.Manifests[i].Size = digest.FromBytes(raw), int64(len(raw))
+			all[j] = entry{format.BlobEntry(x.Manifests[i].Digest), raw}
+		}
+	})
+}

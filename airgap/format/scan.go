@@ -1,0 +1,167 @@
+package format
+
+import (
+	"archive/tar"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// maxBlobs bounds what the table of a hostile file can cost in memory.
+const maxBlobs = 1 << 16
+
+// Span is where an entry's content stands in the file.
+type Span struct{ Off, Size int64 }
+
+// ErrTruncated is a file that ends before its own headers say so.
+var ErrTruncated = errors.New("the file is cut short")
+
+// ErrForeign is a file that does not begin as a bundle does.
+var ErrForeign = errors.New("it is not a bundle")
+
+// scanner walks the headers of a tar, seeking over the content. It accepts
+// exactly the bytes that TarHeader writes and zero Padding, so nothing in a
+// file can be altered or hidden beside the content.
+type scanner struct {
+	r         io.ReaderAt
+	off, size int64
+}
+
+// Table is what a scan finds: the documents before the blobs, and the blobs.
+type Table struct {
+	Docs  map[string]Span
+	Blobs map[digest.Digest]Span
+}
+
+// Scan reads the table of a bundle of size bytes.
+func Scan(r io.ReaderAt, size int64) (Table, error) {
+	s := scanner{r: r, size: size}
+	t := Table{map[string]Span{}, map[digest.Digest]Span{}}
+	for _, want := range []string{LayoutEntry, IndexEntry, ChecksumEntry} {
+		name, body, err := s.next()
+		if err != nil {
+			return t, err
+		}
+		if name != want && want == LayoutEntry {
+			return t, fmt.Errorf("%w: its first entry is %q", ErrForeign, name)
+		}
+		if name != want {
+			return t, fmt.Errorf("its entry number %d is %q where a bundle has %q", len(t.Docs)+1, name, want)
+		}
+		t.Docs[name] = body
+	}
+	for {
+		name, body, err := s.next()
+		if name == "" || err != nil {
+			return t, err
+		}
+		d, ok := entryDigest(name)
+		switch _, twice := t.Blobs[d]; {
+		case !ok:
+			return t, fmt.Errorf("the entry name %q has no place in a bundle", name)
+		case twice:
+			return t, fmt.Errorf("blob %s is there twice", d)
+		case len(t.Blobs) == maxBlobs:
+			return t, fmt.Errorf("it has more than %d blobs", maxBlobs)
+		}
+		t.Blobs[d] = body
+	}
+}
+
+// next gives the next entry, or an empty name at the end of the archive.
+func (s *scanner) next() (name string, body Span, err error) {
+	block, err := s.read(blockSize)
+	if err != nil {
+		return "", body, err
+	}
+	if zero(block) {
+		return "", body, s.end()
+	}
+	// The section makes tar stop after this header: content is skipped by offset.
+	h, err := tar.NewReader(io.NewSectionReader(s.r, s.off, s.size-s.off)).Next()
+	if err != nil && s.off == 0 {
+		return "", body, ErrForeign
+	}
+	if err != nil {
+		return "", body, fmt.Errorf("the tar header at byte %d is damaged: %w", s.off, err)
+	}
+	if err := checkEntry(h); err != nil {
+		return "", body, err
+	}
+	want, err := TarHeader(h.Name, h.Size)
+	if err != nil {
+		return "", body, err
+	}
+	got, err := s.read(int64(len(want)))
+	if err != nil {
+		return "", body, err
+	}
+	if !bytes.Equal(got, want) {
+		return "", body, fmt.Errorf("the tar header of %s at byte %d is not as plinth writes it: altered, or packed by another tool", h.Name, s.off)
+	}
+	body = Span{s.off + int64(len(want)), h.Size}
+	return h.Name, body, s.skip(h.Name, body)
+}
+
+// skip moves to the header after body.
+func (s *scanner) skip(name string, body Span) error {
+	s.off = body.Off + body.Size
+	if body.Size > s.size || s.off > s.size {
+		return fmt.Errorf("%w: %s should end at byte %d, the file has %d", ErrTruncated, name, s.off, s.size)
+	}
+	pad, err := s.read(Padding(body.Size))
+	if err != nil {
+		return err
+	}
+	if !zero(pad) {
+		return fmt.Errorf("the Padding after %s at byte %d is not zero", name, s.off)
+	}
+	s.off += int64(len(pad))
+	return nil
+}
+
+// end checks that exactly two zero blocks end the file.
+func (s *scanner) end() error {
+	tail, err := s.read(2 * blockSize)
+	switch {
+	case err != nil:
+		return err
+	case s.off+2*blockSize != s.size:
+		return fmt.Errorf("it goes on after its end at byte %d", s.off+2*blockSize)
+	case !zero(tail):
+		return fmt.Errorf("the end of the archive at byte %d is damaged", s.off)
+	}
+	return nil
+}
+
+// read gives n bytes at the current offset without moving it.
+func (s *scanner) read(n int64) ([]byte, error) {
+	if s.off+n > s.size {
+		return nil, fmt.Errorf("%w: its table of contents goes on after the last byte, %d", ErrTruncated, s.size)
+	}
+	buf := make([]byte, n)
+	if _, err := s.r.ReadAt(buf, s.off); err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	return buf, nil
+}
+
+// checkEntry names the plain reasons for which an entry cannot be in a bundle.
+func checkEntry(h *tar.Header) error {
+	switch {
+	case h.Typeflag == tar.TypeSymlink || h.Typeflag == tar.TypeLink:
+		return fmt.Errorf("its entry %q is a link; a bundle holds files only", h.Name)
+	case h.Typeflag != tar.TypeReg:
+		return fmt.Errorf("its entry %q is not a regular file", h.Name)
+	case path.IsAbs(h.Name) || path.Clean(h.Name) != h.Name || strings.HasPrefix(h.Name, ".."):
+		return fmt.Errorf("its entry name %q leaves the archive", h.Name)
+	}
+	return nil
+}
+
+func zero(b []byte) bool { return len(bytes.Trim(b, "\x00")) == 0 }

@@ -1,0 +1,278 @@
+package airgap
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/plinthdev/plinth/airgap/blob"
+	"github.com/plinthdev/plinth/airgap/format"
+	"github.com/plinthdev/plinth/internal/problem"
+)
+
+// maxManifests bounds what all manifests of a hostile file cost in memory.
+const maxManifests = 64 << 20
+
+// Bundle is an open bundle: an immutable view, safe for many readers at once.
+type Bundle struct {
+	name   string
+	r      io.ReaderAt
+	closer io.Closer
+	size   int64
+	digest digest.Digest
+	index  ocispec.Index
+	items  []format.Item
+	blobs  map[digest.Digest]format.Span
+}
+
+var _ blob.Source = (*Bundle)(nil)
+
+// Open opens a bundle file and proves all of it but the content of the blobs:
+// that the tar is exactly as plinth writes it, that index and manifests have
+// their digests, that every blob named is there once with its size and no
+// other. Nothing is unpacked or read whole. Every error is a problem with the
+// exit code for a bad bundle.
+func Open(ctx context.Context, path string) (*Bundle, error) {
+	fail := func(err error) error { return openProblem(path, err, nil) }
+	st, err := os.Stat(path)
+	if err != nil {
+		return nil, fail(err)
+	}
+	if st.IsDir() {
+		return nil, fail(errFolder)
+	}
+	if !st.Mode().IsRegular() { // opening a pipe would wait for ever
+		return nil, fail(errors.New("it is not a regular file"))
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, fail(err)
+	}
+	b, err := OpenAt(ctx, file, st.Size(), path)
+	if err != nil {
+		file.Close()
+		return nil, err
+	}
+	b.closer = file
+	return b, nil
+}
+
+// OpenAt is Open for a bundle that is size bytes of something else, such as
+// an executable; name stands for it in errors.
+func OpenAt(ctx context.Context, r io.ReaderAt, size int64, name string) (*Bundle, error) {
+	t, err := format.Scan(r, size)
+	if err != nil {
+		var head [512]byte
+		n, _ := r.ReadAt(head[:], 0)
+		return nil, openProblem(name, err, head[:n])
+	}
+	b := &Bundle{name: name, r: r, size: size, blobs: t.Blobs}
+	if err := b.readIndex(t.Docs); err != nil {
+		return nil, openProblem(name, err, nil)
+	}
+	if err := b.readItems(ctx); err != nil {
+		return nil, openProblem(name, err, nil)
+	}
+	return b, nil
+}
+
+// Close ends the use of the file; readers that are still open fail.
+func (b *Bundle) Close() error {
+	if b.closer == nil {
+		return nil
+	}
+	return b.closer.Close()
+}
+
+// readIndex proves and parses the documents before the blobs.
+func (b *Bundle) readIndex(docs map[string]format.Span) error {
+	layout, err := b.document(docs[format.LayoutEntry])
+	if err != nil || string(layout) != blob.LayoutFile {
+		return errors.Join(fmt.Errorf("its %s is not that of an OCI image layout 1.0.0", format.LayoutEntry), err)
+	}
+	raw, err := b.document(docs[format.IndexEntry])
+	if err != nil {
+		return fmt.Errorf("%s: %w", format.IndexEntry, err)
+	}
+	sum, err := b.document(docs[format.ChecksumEntry])
+	if err != nil || string(sum) != format.Checksum(raw) {
+		return errors.Join(fmt.Errorf("%s and %s do not agree: one of them is damaged", format.IndexEntry, format.ChecksumEntry), err)
+	}
+	b.digest = digest.FromBytes(raw)
+	if err := json.Unmarshal(raw, &b.index); err != nil {
+		return fmt.Errorf("%s: %w", format.IndexEntry, err)
+	}
+	if got := b.index.Annotations[format.AnnotationBundle]; got != format.V1 {
+		return fmt.Errorf("it has the format version %q, this version of plinth reads %q", got, format.V1)
+	}
+	return nil
+}
+
+func (b *Bundle) document(s format.Span) ([]byte, error) {
+	if s.Size > blob.MaxDocument {
+		return nil, fmt.Errorf("it has %d bytes, more than the %d that such a document may have", s.Size, blob.MaxDocument)
+	}
+	buf := make([]byte, s.Size)
+	if _, err := b.r.ReadAt(buf, s.Off); err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	return buf, nil
+}
+
+// readItems parses every manifest and holds index, manifests and blobs
+// against each other; it reports all that is wrong.
+func (b *Bundle) readItems(ctx context.Context) error {
+	var errs findings
+	total := int64(0)
+	for _, desc := range b.index.Manifests {
+		if total += desc.Size; total > maxManifests || desc.Size < 0 {
+			return fmt.Errorf("its manifests have more than %d bytes", maxManifests)
+		}
+		manifest, err := blob.ReadAll(ctx, b, desc, blob.MaxDocument)
+		if err != nil {
+			errs.add(cause(err))
+			continue
+		}
+		it, err := format.ParseItem(desc, manifest)
+		if err != nil {
+			errs.add(err)
+			continue
+		}
+		b.items = append(b.items, it)
+	}
+	if len(errs) == 0 {
+		b.checkBlobs(&errs)
+		b.checkItems(&errs)
+	}
+	return errs.err()
+}
+
+// checkBlobs: every blob that is named is there, every blob there is named.
+func (b *Bundle) checkBlobs(errs *findings) {
+	used := map[digest.Digest]bool{}
+	for _, it := range b.items {
+		for _, desc := range it.Blobs() {
+			if _, err := b.find(desc); err != nil && !used[desc.Digest] {
+				errs.add(fmt.Errorf("%s: %w", it, err))
+			}
+			used[desc.Digest] = true
+		}
+	}
+	var stray []string
+	for d := range b.blobs {
+		if !used[d] {
+			stray = append(stray, d.String())
+		}
+	}
+	slices.Sort(stray)
+	for _, d := range stray {
+		errs.add(fmt.Errorf("blob %s belongs to nothing in the index", d))
+	}
+}
+
+// checkItems: the items together make a bundle.
+func (b *Bundle) checkItems(errs *findings) {
+	count, seen := map[format.Kind]int{}, map[string]bool{}
+	for _, it := range b.items {
+		count[it.Kind]++
+		if seen[it.String()] {
+			errs.add(fmt.Errorf("%s is there twice", it))
+		}
+		seen[it.String()] = true
+		for i, l := range it.Layers {
+			if it.Kind == format.KindImage && l.Unpacked < 0 {
+				errs.add(fmt.Errorf("%s does not declare the unpacked size of layer %d", it, i+1))
+			}
+		}
+		if p := it.Platform(); p != "" && p != b.Platform() {
+			errs.add(fmt.Errorf("%s is for %s, others are for %s", it, p, b.Platform()))
+		}
+	}
+	if count[format.KindInstaller] != 1 {
+		errs.add(fmt.Errorf("it has %d installers, a bundle has one", count[format.KindInstaller]))
+	}
+	if count[format.KindApplication] > 1 {
+		errs.add(fmt.Errorf("it has %d applications, a bundle has at most one", count[format.KindApplication]))
+	}
+	if b.Name() == "" {
+		errs.add(fmt.Errorf("its index has no name (annotation %s)", ocispec.AnnotationTitle))
+	}
+}
+
+// find gives the place of a blob that must have the size that desc says.
+func (b *Bundle) find(desc ocispec.Descriptor) (format.Span, error) {
+	s, ok := b.blobs[desc.Digest]
+	switch {
+	case !ok:
+		return s, fmt.Errorf("blob %s is missing", desc.Digest)
+	case s.Size != desc.Size:
+		return s, fmt.Errorf("blob %s has %d bytes, declared are %d", desc.Digest, s.Size, desc.Size)
+	}
+	return s, nil
+}
+
+// findings are all that is wrong with one thing.
+type findings []error
+
+func (f *findings) add(err error) { *f = append(*f, err) }
+
+// err gives nil, the one finding, or all of them, one a line.
+func (f findings) err() error {
+	if len(f) < 2 {
+		return errors.Join(f...)
+	}
+	return fmt.Errorf("%d things are wrong:\n%w", len(f), errors.Join(f...))
+}
+
+var errFolder = errors.New("it is a folder")
+
+// openProblem words a refusal; head is the beginning of the file if that may explain it.
+func openProblem(name string, err error, head []byte) error {
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	hint := "the file is damaged or was altered: copy it again from where it was published and compare its sha256sum"
+	switch what := sniff(head); {
+	case errors.Is(err, fs.ErrNotExist):
+		hint = "check the path; `plinth bundle build` makes a bundle"
+	case errors.Is(err, fs.ErrPermission):
+		hint = "run this as a user who may read the file, or change its permissions"
+	case errors.Is(err, errFolder):
+		hint = "give the bundle file itself, not the folder it is in or was unpacked to"
+	case len(head) == 0 && errors.Is(err, format.ErrTruncated):
+		hint = "the file is empty: copy it again from where it was published"
+	case errors.Is(err, format.ErrTruncated) && strings.HasPrefix(string(head), format.LayoutEntry[:min(len(head), len(format.LayoutEntry))]):
+		hint = "the copy is incomplete: check the space on the disk, then copy the file again"
+	case what != "":
+		err, hint = fmt.Errorf("it is %s, not a bundle", what), "give the bundle as `plinth bundle build` wrote it"
+	case errors.Is(err, format.ErrForeign), errors.Is(err, format.ErrTruncated) && len(head) > 0:
+		if !errors.Is(err, format.ErrForeign) {
+			err = format.ErrForeign
+		}
+		hint = "give a file that `plinth bundle build` wrote"
+	}
+	return problem.New(problem.ExitBundle, "open bundle "+name, err, hint)
+}
+
+// sniff names well-known things that are taken for a bundle.
+func sniff(head []byte) string {
+	for _, known := range []struct{ magic, what string }{
+		{"\x1f\x8b", "compressed by gzip"}, {"\x28\xb5\x2f\xfd", "compressed by zstd"}, {"\xfd7zXZ", "compressed by xz"},
+		{"BZh", "compressed by bzip2"}, {"PK\x03\x04", "a zip archive"}, {"\x7fELF", "an executable"},
+		{"<", "a web page (an error page of the server it came from?)"}, {"apiVersion:", "a YAML file"},
+	} {
+		if strings.HasPrefix(string(head), known.magic) {
+			return known.what
+		}
+	}
+	return ""
+}
