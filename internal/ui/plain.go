@@ -10,39 +10,61 @@ import (
 	"github.com/plinthdev/plinth/internal/step"
 )
 
-// heartbeat is the longest that a running step is silent.
-const heartbeat = 10 * time.Second
+// heartbeat is the longest that a running step is silent in plain lines,
+// eventPause the shortest time between two progress events of a step: domain
+// code may report every block that it copies.
+const (
+	heartbeat  = 10 * time.Second
+	eventPause = 500 * time.Millisecond
+)
+
+// pulse calls a function now and then until it is stopped.
+type pulse struct {
+	tick *time.Ticker
+	stop chan struct{}
+	done chan struct{}
+	once sync.Once
+}
+
+func startPulse(tick *time.Ticker, beat func()) *pulse {
+	p := &pulse{tick: tick, stop: make(chan struct{}), done: make(chan struct{})}
+	go func() {
+		defer close(p.done)
+		for {
+			select {
+			case <-p.tick.C:
+				beat()
+			case <-p.stop:
+				return
+			}
+		}
+	}()
+	return p
+}
+
+// end stops it and waits for the last call to return.
+func (p *pulse) end() {
+	p.once.Do(func() {
+		p.tick.Stop()
+		close(p.stop)
+	})
+	<-p.done
+}
 
 // plain writes one line a change of state, and a heartbeat for what lasts.
 type plain struct {
 	mu    sync.Mutex
 	w     firstError
 	board board
-	now   func() time.Time
-	tick  *time.Ticker
-	stop  chan struct{}
-	done  chan struct{}
-	once  sync.Once
+	pulse *pulse
 }
 
 var _ Renderer = (*plain)(nil)
 
 func newPlain(w io.Writer, tick *time.Ticker, now func() time.Time) *plain {
-	p := &plain{w: firstError{w: w}, now: now, tick: tick, stop: make(chan struct{}), done: make(chan struct{})}
-	go p.beats()
+	p := &plain{w: firstError{w: w}}
+	p.pulse = startPulse(tick, func() { p.beat(now()) })
 	return p
-}
-
-func (p *plain) beats() {
-	defer close(p.done)
-	for {
-		select {
-		case <-p.tick.C:
-			p.beat(p.now())
-		case <-p.stop:
-			return
-		}
-	}
 }
 
 // beat tells of each step that has been silent for too long.
@@ -80,34 +102,62 @@ func (p *plain) Note(text string) {
 }
 
 func (p *plain) Close() error {
-	p.once.Do(func() {
-		p.tick.Stop()
-		close(p.stop)
-	})
-	<-p.done
+	p.pulse.end()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.w.close()
 }
 
-// events writes each event as one line of JSON.
+// events writes each event as one line of JSON; progress not more often than
+// eventPause, but the newest is never lost while the step runs.
 type events struct {
 	mu    sync.Mutex
 	w     firstError
+	board board
+	pulse *pulse
 	notes silent
 }
 
 var _ Renderer = (*events)(nil)
 
+func newEvents(out, notes io.Writer, tick *time.Ticker) *events {
+	j := &events{w: firstError{w: out}, notes: silent{w: notes}}
+	j.pulse = startPulse(tick, j.beat)
+	return j
+}
+
+// beat writes the progress that was held back.
+func (j *events) beat() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, t := range j.board.running {
+		if t.last.Time.After(t.shown) {
+			j.write(t)
+		}
+	}
+}
+
+func (j *events) write(t *task) {
+	t.shown = t.last.Time
+	_ = json.NewEncoder(&j.w).Encode(t.last) // w remembers its error
+}
+
 func (j *events) Event(e step.Event) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	_ = json.NewEncoder(&j.w).Encode(e) // w remembers its error
+	t := j.board.apply(e)
+	if t == nil {
+		t, _ = j.board.find(e.Step)
+	}
+	if e.State != step.Progress || e.Time.Sub(t.shown) >= eventPause {
+		j.write(t)
+	}
 }
 
 func (j *events) Note(text string) { j.notes.Note(text) }
 
 func (j *events) Close() error {
+	j.pulse.end()
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return j.w.close()

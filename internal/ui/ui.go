@@ -113,7 +113,7 @@ func newRenderer(o Options) Renderer {
 	case Plain:
 		return newPlain(o.Err, time.NewTicker(time.Second), o.Now)
 	case Events:
-		return &events{w: firstError{w: o.Out}, notes: silent{w: o.Err}}
+		return newEvents(o.Out, o.Err, time.NewTicker(eventPause))
 	default:
 		return &silent{w: o.Err}
 	}

@@ -4,36 +4,20 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"flag"
 	"io"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/step"
+	"github.com/plinthdev/plinth/internal/testkit"
 	"github.com/plinthdev/plinth/internal/ui/runlog"
 )
 
-var update = flag.Bool("update", false, "write the golden files")
-
 func golden(t *testing.T, name, got string) {
 	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("differs from %s:\n--- got\n%s\n--- want\n%s", path, got, want)
-	}
+	testkit.Golden(t, "testdata/"+name, []byte(got))
 }
 
 func TestModeIsChosenFromTheEnvironmentAlone(t *testing.T) {
@@ -156,6 +140,31 @@ func TestEventsAreOneJSONObjectALine(t *testing.T) {
 	golden(t, "events.jsonl", out.String())
 	if notes.String() != "stopping\n" {
 		t.Errorf("notes: %q", notes.String())
+	}
+}
+
+func TestAFloodOfProgressIsThinnedButItsLastWordIsKept(t *testing.T) {
+	var out bytes.Buffer
+	j := newEvents(&out, io.Discard, time.NewTicker(time.Hour))
+	e := script()[1]
+	j.Event(e)
+	e.State, e.Total = step.Progress, 1000
+	for range 999 {
+		e.Time, e.Bytes, e.Message = e.Time.Add(time.Millisecond), e.Bytes+1, "copying"
+		j.Event(e)
+	}
+	if n := strings.Count(out.String(), "\n"); n != 2 {
+		t.Errorf("%d lines for a second of progress:\n%s", n, out.String())
+	}
+	j.beat()
+	j.beat()
+	if n := strings.Count(out.String(), "\n"); n != 3 || !strings.Contains(out.String(), `"bytes":999,`) {
+		t.Errorf("the last word is lost or told twice:\n%s", out.String())
+	}
+	_ = j.Close()
+	j.Event(e)
+	if strings.Count(out.String(), "\n") != 3 {
+		t.Error("an event after Close is written")
 	}
 }
 

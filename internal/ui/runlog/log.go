@@ -23,24 +23,29 @@ type Log struct {
 	closed  bool
 	now     func() time.Time
 	secrets *Secrets
-	last    map[string]string // newest message by step: byte counts alone are not logged
+	told    map[string]time.Time // when a step's message was last logged
 	outputs []*output
 }
 
 // NewLog returns a Log to w that masks secrets (nil for none).
 func NewLog(w io.Writer, now func() time.Time, secrets *Secrets) *Log {
-	return &Log{w: w, now: now, secrets: secrets, last: map[string]string{}}
+	return &Log{w: w, now: now, secrets: secrets, told: map[string]time.Time{}}
 }
 
-// Event writes e, unless it only tells bytes.
+// repeat is how long the same progress of a step is not logged again: domain
+// code may report every block that it copies.
+const repeat = 10 * time.Second
+
+// Event writes e, unless it is progress that tells only bytes or was just told.
 func (l *Log) Event(e step.Event) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if e.State == step.Progress {
-		if e.Message == "" || e.Message == l.last[e.Step] {
+		key := e.Step + " " + e.Message
+		if e.Message == "" || e.Time.Sub(l.told[key]) < repeat {
 			return
 		}
-		l.last[e.Step] = e.Message
+		l.told[key] = e.Time
 	}
 	text := e.Step + " " + string(e.State)
 	if e.Message != "" {
