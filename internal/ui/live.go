@@ -15,44 +15,80 @@ import (
 )
 
 // live keeps what is running at the bottom of the terminal, redrawn in place;
-// what is over scrolls up above it and stays.
+// what is over scrolls up above it and stays. While nothing runs the terminal
+// is left alone, so that a question can be asked.
 type live struct {
-	mu    sync.Mutex // guards board
+	turn   sync.Mutex // one writer at a time; never taken while drawing
+	w      io.Writer
+	now    func() time.Time
+	style  style
+	draw   *mpb.Progress // nil while nothing runs
+	foot   *mpb.Bar      // one "bar" draws all rows: mpb only moves the cursor for us
+	closed bool
+
+	mu    sync.Mutex // guards board, also while drawing
 	board board
-	style style
-	now   func() time.Time
-	draw  *mpb.Progress
-	foot  *mpb.Bar // one "bar" draws all rows: mpb only moves the cursor for us
 }
 
 var _ Renderer = (*live)(nil)
 
-func newLive(o Options, extra ...mpb.ContainerOption) *live {
-	l := &live{style: style{color: o.Mode.Color, ascii: o.Mode.ASCII}, now: o.Now}
-	options := append([]mpb.ContainerOption{mpb.WithOutput(o.Err), mpb.WithAutoRefresh()}, extra...)
-	l.draw = mpb.New(options...)
-	l.foot = l.draw.MustAdd(0, mpb.BarFillerFunc(l.summary), mpb.BarFillerTrim(),
-		mpb.BarExtender(mpb.BarFillerFunc(l.tasks), true))
-	return l
+func newLive(o Options) *live {
+	return &live{w: o.Err, now: o.Now, style: style{color: o.Mode.Color, ascii: o.Mode.ASCII}}
 }
 
 func (l *live) Event(e step.Event) {
+	l.turn.Lock()
+	defer l.turn.Unlock()
 	e.Message = oneLine(e.Message)
 	l.mu.Lock()
 	over := l.board.apply(e)
+	running := len(l.board.running)
 	l.mu.Unlock()
 	if over != nil {
-		l.Note(l.style.over(over))
+		l.lasting(l.style.over(over))
+	}
+	switch {
+	case running > 0 && l.draw == nil && !l.closed:
+		l.draw = mpb.New(mpb.WithOutput(l.w), mpb.WithAutoRefresh())
+		l.foot = l.draw.MustAdd(0, mpb.BarFillerFunc(l.summary), mpb.BarFillerTrim(),
+			mpb.BarExtender(mpb.BarFillerFunc(l.tasks), true))
+	case running == 0:
+		l.leave()
 	}
 }
 
-// Note must not hold the lock: mpb may be drawing, which takes it.
-func (l *live) Note(text string) { _, _ = io.WriteString(l.draw, text+"\n") }
+// leave gives the terminal back.
+func (l *live) leave() {
+	if l.draw != nil {
+		l.foot.Abort(true)
+		l.draw.Wait()
+		l.draw, l.foot = nil, nil
+	}
+}
+
+// lasting writes a line that stays. A terminal that has gone cannot be told.
+func (l *live) lasting(text string) {
+	switch {
+	case l.closed:
+	case l.draw != nil:
+		_, _ = io.WriteString(l.draw, text+"\n")
+	default:
+		_, _ = io.WriteString(l.w, text+"\n")
+	}
+}
+
+func (l *live) Note(text string) {
+	l.turn.Lock()
+	defer l.turn.Unlock()
+	l.lasting(text)
+}
 
 func (l *live) Close() error {
-	l.foot.Abort(true)
-	l.draw.Wait()
-	return nil // a terminal that has gone cannot be told
+	l.turn.Lock()
+	defer l.turn.Unlock()
+	l.leave()
+	l.closed = true
+	return nil
 }
 
 // summary draws the last row: how far the whole run is.
@@ -60,9 +96,6 @@ func (l *live) summary(w io.Writer, s decor.Statistics) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	b := &l.board
-	if b.began.IsZero() {
-		return nil
-	}
 	row := fmt.Sprintf("  %s: %d of %d steps, %s", b.verb, b.ended, b.count, Duration(l.now().Sub(b.began)))
 	_, err := io.WriteString(w, l.style.paint(dim, fit(row, s.AvailableWidth)))
 	return err
