@@ -1,0 +1,161 @@
+package spec
+
+import (
+	"bytes"
+
+	"gopkg.in/yaml.v3"
+
+	"github.com/plinthdev/plinth/internal/compat"
+	"github.com/plinthdev/plinth/internal/spec/strict"
+)
+
+// The type of KOTS's Application manifest.
+const (
+	applicationAPIVersion = "kots.io/v1beta1"
+	applicationKind       = "Application"
+)
+
+// Application is what Plinth reads of a kots.io/v1beta1 Application. All its other
+// keys are KOTS's own.
+type Application struct {
+	File              string `json:"file"` // where it was found
+	Name              string `json:"name,omitempty"`
+	Title             string `json:"title,omitempty"`
+	MinKotsVersion    string `json:"minKotsVersion,omitempty"`    // as written
+	TargetKotsVersion string `json:"targetKotsVersion,omitempty"` // as written
+}
+
+// File is a file's name, for findings, and what is in it.
+type File struct {
+	Name string
+	Data []byte
+}
+
+// ParseApplication reads the first Application in a YAML file of one or more
+// documents. It is nil if and only if a finding is an error.
+func ParseApplication(file string, data []byte) (*Application, []Finding) {
+	app, findings := readApplication(file, data)
+	if HasErrors(findings) {
+		return nil, findings
+	}
+	return app, findings
+}
+
+// FindApplication reads the first Application in the YAML files of a release, in
+// the given order, as KOTS does. Without one it returns nil and no findings; what is
+// wrong with other documents is not its business.
+func FindApplication(files ...File) (*Application, []Finding) {
+	for _, f := range files {
+		if app, findings := firstApplication(f.Name, f.Data); app != nil || len(findings) > 0 {
+			if HasErrors(findings) {
+				app = nil
+			}
+			return app, findings
+		}
+	}
+	return nil, nil
+}
+
+// readApplication is ParseApplication that also gives what could be read of a wrong one.
+func readApplication(file string, data []byte) (*Application, []Finding) {
+	r := newReader(file)
+	data, ok := r.Clean(data)
+	if !ok {
+		return nil, r.Findings()
+	}
+	if app, findings := firstApplication(file, data); app != nil || len(findings) > 0 {
+		return app, findings
+	}
+	roots := r.Documents(data)
+	switch {
+	case len(r.Findings()) > 0:
+	case len(roots) == 0:
+		r.Report("empty-file", "", nil, "holds no document", "")
+	default:
+		apiVersion, kind := typeOf(roots[0])
+		r.Report("app-missing", "", roots[0], "holds no "+applicationAPIVersion+" "+applicationKind,
+			"found "+strict.Show(apiVersion+" "+kind)+"; only "+applicationAPIVersion+" carries minKotsVersion and targetKotsVersion")
+	}
+	return nil, r.Findings()
+}
+
+// firstApplication looks through the documents of one file. A document that is no
+// YAML, such as a template, only counts if it was meant to be the Application.
+func firstApplication(file string, data []byte) (*Application, []Finding) {
+	for _, part := range strict.Split(data) {
+		if !bytes.Contains(part.Text, []byte(applicationAPIVersion)) {
+			continue
+		}
+		r := newReader(file)
+		for _, root := range r.From(part.Line).Documents(part.Text) {
+			if apiVersion, kind := typeOf(root); apiVersion == applicationAPIVersion && kind == applicationKind {
+				app := r.application(root)
+				app.File = file
+				return app, r.Findings()
+			}
+		}
+		if bytes.Contains(part.Text, []byte("kind: "+applicationKind)) && len(r.Findings()) > 0 {
+			return nil, r.Findings()
+		}
+	}
+	return nil, nil
+}
+
+// typeOf is what a document says that it is.
+func typeOf(root *yaml.Node) (apiVersion, kind string) {
+	_, v := strict.Child(root, "apiVersion")
+	_, k := strict.Child(root, "kind")
+	if v != nil {
+		apiVersion = v.Value
+	}
+	if k != nil {
+		kind = k.Value
+	}
+	return apiVersion, kind
+}
+
+// application reads root, whose type is already known.
+func (r reader) application(root *yaml.Node) *Application {
+	r.Inspect(root, false)
+	_, meta := strict.Child(root, "metadata")
+	_, spec := strict.Child(root, "spec")
+	app := &Application{}
+	app.Name, _ = r.entry("metadata.name", meta, "name")
+	app.Title, _ = r.entry("spec.title", spec, "title")
+	var low, high *compat.Version
+	app.MinKotsVersion, low = r.bound(compat.Min, spec, "minKotsVersion")
+	app.TargetKotsVersion, high = r.bound(compat.Target, spec, "targetKotsVersion")
+	if low != nil && high != nil && low.Compare(*high) > 0 {
+		_, at := strict.Child(spec, "minKotsVersion")
+		r.Report("app-bounds", compat.Min, at,
+			strict.Show(app.MinKotsVersion)+" is above targetKotsVersion "+strict.Show(app.TargetKotsVersion), "no version of KOTS can be both")
+	}
+	return app
+}
+
+// entry is the text at key of mapping n and where it stands; "" and nil without it.
+func (r reader) entry(path string, n *yaml.Node, key string) (string, *yaml.Node) {
+	_, value := strict.Child(n, key)
+	if value == nil || value.Kind == yaml.AliasNode || value.ShortTag() == "!!null" {
+		return "", nil
+	}
+	if value.ShortTag() != "!!str" {
+		r.WrongType(path, value, "text")
+		return "", nil
+	}
+	return value.Value, value
+}
+
+// bound is a version bound as written and as KOTS reads it, nil if absent or wrong.
+func (r reader) bound(path string, n *yaml.Node, key string) (string, *compat.Version) {
+	written, at := r.entry(path, n, key)
+	if written == "" {
+		return "", nil
+	}
+	v, err := compat.Parse(written)
+	if err != nil {
+		r.Report("app-version", path, at, strict.Show(written)+": "+err.Error(), "write a version of the form 1.131.2")
+		return written, nil
+	}
+	return written, &v
+}

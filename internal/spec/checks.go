@@ -1,0 +1,120 @@
+package spec
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/plinthdev/plinth/internal/spec/form"
+	"github.com/plinthdev/plinth/internal/spec/strict"
+)
+
+// check is what rule has against value.
+func check(rule, value string) (message, hint string) {
+	want, fixed := map[string]string{"api-version": APIVersion, "kind": Kind}[rule]
+	if !fixed {
+		return form.Check(rule, value)
+	}
+	if value != want {
+		return "must be " + want + ", found " + strict.Show(value), ""
+	}
+	return "", ""
+}
+
+// relations checks what takes more than one value or a table.
+func (r reader) relations(in *Installer) {
+	r.networks(in.Spec.Network)
+	r.k0sConfig()
+	k := in.Spec.Kotsadm
+	if k == nil {
+		return
+	}
+	if k.ApplicationSlug == "" {
+		k.ApplicationSlug = in.Metadata.Name
+	}
+	r.uiPort(k.UIBindPort, in.Spec.Network)
+	if in.Spec.LocalPathStorage == nil && !r.Bad("spec.localPathStorage") {
+		r.Report("kotsadm-storage", "spec.kotsadm", r.At("spec.kotsadm"), "has no localPathStorage to keep its data on",
+			"add spec.localPathStorage unless a chart in spec.k0s.config brings a default storage class")
+	}
+}
+
+func (r reader) networks(n Network) {
+	const pod, service = "spec.network.podCIDR", "spec.network.serviceCIDR"
+	type network struct {
+		path, value       string
+		shortest, longest int // prefix lengths: the limits of kube-controller-manager and kube-apiserver, and a sensible end
+	}
+	var prefixes []netip.Prefix
+	for _, c := range []network{{pod, n.PodCIDR, 8, 24}, {service, n.ServiceCIDR, 12, 24}} {
+		p, err := netip.ParsePrefix(c.value)
+		if err != nil || r.Bad(c.path) {
+			continue
+		}
+		prefixes = append(prefixes, p)
+		if p.Bits() < c.shortest || p.Bits() > c.longest {
+			r.Report("cidr-size", c.path, r.At(c.path), fmt.Sprintf("%s must be between /%d and /%d", p, c.shortest, c.longest), "")
+		}
+		if overlapsAny(p, "0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3") {
+			r.Report("cidr-special", c.path, r.At(c.path), p.String()+" holds loopback, link-local, multicast or reserved addresses", "use private addresses such as 10.244.0.0/16")
+		} else if !insideAny(p, "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10") {
+			r.Report("cidr-public", c.path, r.At(c.path), p.String()+" holds public addresses", "use private addresses such as 10.244.0.0/16")
+		}
+	}
+	if len(prefixes) == 2 && prefixes[0].Overlaps(prefixes[1]) {
+		path := service
+		if r.At(service) == nil {
+			path = pod
+		}
+		r.Report("cidr-overlap", path, r.At(path),
+			fmt.Sprintf("podCIDR %s and serviceCIDR %s overlap", prefixes[0], prefixes[1]), "give them addresses of their own, such as 10.244.0.0/16 and 10.96.0.0/12")
+	}
+	if _, last, err := form.PortRange(n.NodePortRange); err == nil && last >= 32768 {
+		r.Report("node-port-ephemeral", "spec.network.nodePortRange", r.At("spec.network.nodePortRange"),
+			n.NodePortRange+" reaches into the kernel's ports for outgoing connections, 32768-60999", "end it at 32767")
+	}
+}
+
+func overlapsAny(p netip.Prefix, others ...string) bool {
+	return slices.ContainsFunc(others, func(o string) bool { return netip.MustParsePrefix(o).Overlaps(p) })
+}
+
+func insideAny(p netip.Prefix, others ...string) bool {
+	return slices.ContainsFunc(others, func(s string) bool {
+		o := netip.MustParsePrefix(s)
+		return o.Contains(p.Addr()) && o.Bits() <= p.Bits()
+	})
+}
+
+func (r reader) uiPort(port int, n Network) {
+	const path = "spec.kotsadm.uiBindPort"
+	if r.Bad(path) {
+		return
+	}
+	at := r.At(path, "spec.network.nodePortRange", "spec.kotsadm")
+	for _, taken := range hostPorts() {
+		if taken.port == port {
+			r.Report("ui-port", path, at, fmt.Sprintf("%d is the port of %s on every host", port, taken.by), "8800 is free")
+			return
+		}
+	}
+	if first, last, err := form.PortRange(n.NodePortRange); err == nil && (port < first || port > last) {
+		r.Report("ui-port", path, at, fmt.Sprintf("%d is outside nodePortRange %s", port, n.NodePortRange), "")
+	}
+}
+
+type hostPort struct {
+	port int
+	by   string
+}
+
+// hostPorts are the TCP ports that something else needs on a host: those of k0s
+// 1.33 with kube-router, and ssh.
+func hostPorts() []hostPort {
+	return []hostPort{
+		{22, "ssh"}, {179, "kube-router (BGP)"}, {2379, "etcd"}, {2380, "etcd's peers"}, {6443, "the Kubernetes API"},
+		{8080, "kube-router's metrics"}, {8132, "konnectivity's agents"}, {8133, "konnectivity's administration"}, {9443, "k0s's join API"},
+		{10248, "kubelet's health"}, {10249, "kube-proxy's metrics"}, {10250, "kubelet"}, {10256, "kube-proxy's health"},
+		{10257, "kube-controller-manager"}, {10259, "kube-scheduler"}, {20244, "kube-router's health"},
+	}
+}

@@ -1,0 +1,166 @@
+// Package form owns the forms of single values: exact versions, DNS labels and names,
+// CIDRs, port ranges and proxies. It says what is wrong with a value and what was
+// probably meant, shows nothing that may be a secret, and knows no manifest.
+package form
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/Masterminds/semver/v3"
+
+	"github.com/plinthdev/plinth/internal/spec/strict"
+)
+
+// Check is what rule has against value, and a way out; "" if it is good. An
+// unknown rule has nothing against any value.
+func Check(rule, value string) (message, hint string) {
+	switch rule {
+	case "version-exact", "version-exact/k0s":
+		return version(value, rule == "version-exact/k0s")
+	case "dns-label":
+		if !isLabel(value) {
+			return strict.Show(value) + " is not a DNS label", nearLabel(value)
+		}
+	case "cidr-form":
+		return cidr(value)
+	case "node-port-range":
+		if _, _, err := PortRange(value); err != nil {
+			return strict.Show(value) + " " + err.Error(), "such as 80-32767"
+		}
+	case "hostname":
+		return hostname(value)
+	case "proxy-url":
+		return proxy(value)
+	case "no-proxy":
+		return noProxy(value)
+	}
+	return "", ""
+}
+
+// version wants one release and no other: X.Y.Z, or vX.Y.Z+k0s.N for k0s.
+func version(value string, k0s bool) (message, hint string) {
+	example := "write an exact version such as 1.131.2"
+	want := strings.TrimLeft(value, "vV")
+	if k0s {
+		example, want = "write an exact version such as v1.33.8+k0s.1", "v"+want
+	}
+	v, err := semver.StrictNewVersion(strings.TrimPrefix(want, "v"))
+	if err != nil || len(value) > 64 {
+		return strict.Show(value) + " is not an exact version", example
+	}
+	if k0s {
+		number, ok := strings.CutPrefix(v.Metadata(), "k0s.")
+		if _, err := strconv.ParseUint(number, 10, 32); !ok || err != nil {
+			return strict.Show(value) + " is not an exact k0s version", example
+		}
+	}
+	if value != want {
+		return strict.Show(value) + " is not the form of this version", "did you mean " + strconv.Quote(want) + "?"
+	}
+	return "", ""
+}
+
+// isLabel tells whether s is a DNS label (RFC 1123) in lower case.
+func isLabel(s string) bool {
+	return s != "" && len(s) <= 63 && s[0] != '-' && s[len(s)-1] != '-' &&
+		strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789-") == "" &&
+		!strings.ContainsFunc(s, func(c rune) bool { return c != '-' && (c < 'a' || c > 'z') && (c < '0' || c > '9') })
+}
+
+func nearLabel(s string) string {
+	near := strings.Trim(strings.Map(func(c rune) rune {
+		if c == ' ' || c == '_' || c == '.' {
+			return '-'
+		}
+		return c
+	}, strings.ToLower(s)), "-")
+	if isLabel(near) {
+		return "did you mean " + strconv.Quote(near) + "?"
+	}
+	return "up to 63 of a-z, 0-9 and -, with a letter or digit at both ends"
+}
+
+func hostname(value string) (message, hint string) {
+	if _, err := netip.ParseAddr(value); err == nil {
+		return strict.Show(value) + " is an address", "leave it empty: the console answers on every node's address anyway"
+	}
+	good := len(value) <= 253
+	for label := range strings.SplitSeq(value, ".") {
+		good = good && isLabel(label)
+	}
+	if good {
+		return "", ""
+	}
+	if u, err := url.Parse(value); err == nil && u.Hostname() != "" && !strings.Contains(value, "@") {
+		return strict.Show(value) + " is not a DNS name", "did you mean " + strict.Show(u.Hostname()) + "?"
+	}
+	return strict.Show(value) + " is not a DNS name", "such as console.example.com"
+}
+
+func cidr(value string) (message, hint string) {
+	p, err := netip.ParsePrefix(value)
+	switch {
+	case err != nil:
+		return strict.Show(value) + " is not a CIDR", "such as 10.244.0.0/16"
+	case !p.Addr().Is4():
+		return strict.Show(value) + " is not IPv4", "such as 10.244.0.0/16"
+	case p != p.Masked():
+		return strict.Show(value) + " has host bits", "did you mean " + strconv.Quote(p.Masked().String()) + "?"
+	}
+	return "", ""
+}
+
+// PortRange reads "first-last", both between 1 and 65535; the error is the rest of a
+// sentence that begins with the value.
+func PortRange(value string) (first, last int, err error) {
+	a, b, ok := strings.Cut(value, "-")
+	first, errA := strconv.Atoi(a)
+	last, errB := strconv.Atoi(b)
+	switch {
+	case !ok || errA != nil || errB != nil || value != fmt.Sprintf("%d-%d", first, last):
+		return 0, 0, errors.New("is not of the form first-last")
+	case first < 1 || last > 65535:
+		return 0, 0, errors.New("has a port outside 1 to 65535")
+	case first > last:
+		return 0, 0, errors.New("ends before it begins")
+	}
+	return first, last, nil
+}
+
+// proxy never repeats the value nor the parser's error: both may hold a password.
+func proxy(value string) (message, hint string) {
+	u, err := url.Parse(value)
+	example := "such as http://proxy.example.com:3128"
+	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "" {
+		return "is not an http:// or https:// URL with a host", example
+	}
+	port, err := strconv.Atoi(u.Port())
+	if bad := err != nil || port < 1 || port > 65535; bad && (u.Port() != "" || strings.HasSuffix(u.Host, ":")) {
+		return "has a port outside 1 to 65535", example
+	}
+	if (u.Path != "" && u.Path != "/") || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" {
+		return "has something behind host and port", example
+	}
+	return "", ""
+}
+
+func noProxy(value string) (message, hint string) {
+	switch {
+	case value == "":
+		return "is empty", "remove it"
+	case strings.ContainsAny(value, ", \t\n"):
+		return strict.Show(value) + " is more than one entry", "write one list entry for each"
+	case strings.Contains(value, "://"):
+		return strict.Show(value) + " is a URL", "write the host alone"
+	case strings.ContainsFunc(value, func(c rune) bool {
+		return c > 0x7e || c < 0x21 || strings.ContainsRune("@\"'\\?#=&;|<>$`(){}!^%+~", c)
+	}):
+		return strict.Show(value) + " is not a name, .suffix, address or CIDR", "such as .example.com or 10.0.0.0/8"
+	}
+	return "", ""
+}

@@ -1,0 +1,240 @@
+package strict
+
+import (
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+)
+
+// Check is what a rule has against a value, and a way out; "" if it is good.
+type Check func(rule, value string) (message, hint string)
+
+// Decode fills the struct that into points to from root. Its field tags are the
+// schema: json is the key; required and default speak for themselves (an empty text
+// counts as absent); rule is what check is asked about the value; also
+// lists other words for the key, for the hint. A key without a
+// field is an error, and so is a value of another type, null included.
+func (r *Reader) Decode(root *yaml.Node, into any, check Check) {
+	d := decoder{r, check}
+	d.mapping("", root, root, reflect.ValueOf(into).Elem())
+}
+
+type decoder struct {
+	*Reader
+	check Check
+}
+
+// mapping decodes mapping n into the struct v, whose field tags say what is known,
+// required and checked. at is where a missing key is reported. n is nil if the
+// whole mapping is absent and all its keys have a default or need none.
+func (r decoder) mapping(path string, at, n *yaml.Node, v reflect.Value) {
+	if n != nil && n.Kind != yaml.MappingNode {
+		r.WrongType(path, n, "a mapping")
+		return
+	}
+	values := map[string]*yaml.Node{}
+	keys := map[string]*yaml.Node{}
+	for i := 0; n != nil && i+1 < len(n.Content); i += 2 {
+		key, value := n.Content[i], n.Content[i+1]
+		name := key.Value
+		if key.Kind != yaml.ScalarNode {
+			continue // reported by inspect
+		}
+		if !slices.Contains(fieldNames(v.Type()), name) {
+			r.Report("unknown-key", Join(path, name), key, "unknown key", suggest(name, v.Type()))
+			continue
+		}
+		if values[name] == nil {
+			values[name], keys[name] = value, key
+			r.nodes[Join(path, name)] = value
+		}
+	}
+	for i := range v.NumField() {
+		f := v.Type().Field(i)
+		if !f.IsExported() {
+			continue
+		}
+		name := fieldName(f)
+		where := keys[name]
+		if where == nil {
+			where = at
+		}
+		r.field(Join(path, name), where, values[name], f, v.Field(i))
+	}
+}
+
+// field decodes n, nil if absent, into the field f of a struct.
+func (r decoder) field(path string, at, n *yaml.Node, f reflect.StructField, v reflect.Value) {
+	if n != nil && n.Kind == yaml.AliasNode {
+		r.bad[path] = true // reported by inspect
+		return
+	}
+	switch {
+	case n == nil && f.Tag.Get("required") != "":
+		r.Report("required", path, at, "is missing", "")
+	case f.Type.Kind() == reflect.Struct:
+		r.mapping(path, at, n, v)
+	case f.Type.Kind() == reflect.String:
+		r.text(path, at, n, f, v)
+	case f.Type.Kind() == reflect.Int:
+		r.number(path, n, f, v)
+	case n == nil:
+	case f.Type.Kind() == reflect.Pointer:
+		v.Set(reflect.New(f.Type.Elem()))
+		r.mapping(path, at, n, v.Elem())
+	default:
+		r.free(path, n, f, v)
+	}
+}
+
+func (r decoder) text(path string, at, n *yaml.Node, f reflect.StructField, v reflect.Value) {
+	v.SetString(f.Tag.Get("default"))
+	if n == nil {
+		return
+	}
+	if n.Kind != yaml.ScalarNode || n.ShortTag() != "!!str" {
+		r.WrongType(path, n, "text")
+		return
+	}
+	if n.Value == "" {
+		if f.Tag.Get("required") != "" {
+			r.Report("required", path, n, "is empty", "")
+		}
+		return
+	}
+	v.SetString(n.Value)
+	r.judge(f.Tag.Get("rule"), path, n, n.Value)
+}
+
+func (r decoder) number(path string, n *yaml.Node, f reflect.StructField, v reflect.Value) {
+	if n == nil {
+		i, _ := strconv.Atoi(f.Tag.Get("default"))
+		v.SetInt(int64(i))
+		return
+	}
+	i, err := strconv.Atoi(n.Value)
+	if n.Kind != yaml.ScalarNode || n.ShortTag() != "!!int" || err != nil || strconv.Itoa(i) != n.Value {
+		r.WrongType(path, n, "a whole number")
+		return
+	}
+	v.SetInt(int64(i))
+	r.judge(f.Tag.Get("rule"), path, n, n.Value)
+}
+
+// free decodes what has no fixed keys: a mapping, a list of mappings, or a list of texts.
+func (r decoder) free(path string, n *yaml.Node, f reflect.StructField, v reflect.Value) {
+	want, kind := "a mapping", yaml.MappingNode
+	if f.Type.Kind() == reflect.Slice {
+		want, kind = "a list", yaml.SequenceNode
+	}
+	if n.Kind != kind {
+		r.WrongType(path, n, want)
+		return
+	}
+	for i := 0; kind == yaml.SequenceNode && i < len(n.Content); i++ {
+		item, at := n.Content[i], path+"["+strconv.Itoa(i)+"]"
+		switch elem := f.Type.Elem(); {
+		case item.Kind == yaml.AliasNode:
+		case elem.Kind() == reflect.Map && item.Kind != yaml.MappingNode:
+			r.WrongType(at, item, "a mapping")
+			r.unsafe = true
+		case elem.Kind() == reflect.String && item.ShortTag() != "!!str":
+			r.WrongType(at, item, "text")
+			r.unsafe = true
+		case elem.Kind() == reflect.String:
+			r.judge(f.Tag.Get("rule"), at, item, item.Value)
+		}
+	}
+	if r.unsafe {
+		return // reported; what is not decoded is not used either
+	}
+	if err := n.Decode(v.Addr().Interface()); err != nil {
+		r.Report("wrong-type", path, n, "cannot be read as "+want, "")
+	}
+}
+
+// WrongType reports that n is not want, and how to write it if that can be told.
+func (r *Reader) WrongType(path string, n *yaml.Node, want string) {
+	hint := ""
+	switch {
+	case n.ShortTag() == "!!null":
+		hint = "remove the key or give it a value"
+	case n.Kind != yaml.ScalarNode:
+	case want == "text":
+		hint = "quote it: " + Show(n.Value)
+	case want == "a whole number":
+		hint = "write plain digits, without quotes"
+	case want == "a list":
+		hint = "write [" + Show(n.Value) + "]"
+	}
+	r.Report("wrong-type", path, n, "must be "+want+", found "+Found(n), hint)
+}
+
+// judge reports what the rule has against the value at n.
+func (r decoder) judge(rule, path string, n *yaml.Node, value string) {
+	if message, hint := r.check(rule, value); message != "" {
+		r.Report(rule, path, n, message, hint)
+	}
+}
+
+func fieldName(f reflect.StructField) string {
+	name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+	return name
+}
+
+// fieldNames are the keys that the struct type t knows, nil for another type.
+func fieldNames(t reflect.Type) []string {
+	var names []string
+	for i := 0; t.Kind() == reflect.Struct && i < t.NumField(); i++ {
+		if name := fieldName(t.Field(i)); name != "" {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// suggest finds the key of t that name was probably meant to be; else it lists them.
+func suggest(name string, t reflect.Type) string {
+	known := fieldNames(t)
+	for i := range t.NumField() {
+		if also := strings.Fields(t.Field(i).Tag.Get("also")); slices.Contains(also, name) {
+			return "the key here is " + strconv.Quote(fieldName(t.Field(i)))
+		}
+	}
+	best, limit := "", max(2, len(name)/3)+1
+	for _, key := range known {
+		if d := distance(strings.ToLower(name), strings.ToLower(key)); d < limit {
+			best, limit = key, d
+		}
+	}
+	if best != "" {
+		return "did you mean " + strconv.Quote(best) + "?"
+	}
+	return "known here: " + strings.Join(known, ", ")
+}
+
+// distance is the Levenshtein distance of a and b; far apart if a is no sensible key.
+func distance(a, b string) int {
+	if len(a) > 64 {
+		return len(a)
+	}
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := 1
+			if a[i] == b[j] {
+				cost = 0
+			}
+			diagonal, row[j+1] = row[j+1], min(row[j]+1, row[j+1]+1, diagonal+cost)
+		}
+	}
+	return row[len(b)]
+}

@@ -1,0 +1,311 @@
+package strict
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"gopkg.in/yaml.v3"
+)
+
+const (
+	maxSize     = 1 << 20 // bytes of a manifest
+	maxDepth    = 40      // levels of nesting
+	maxFindings = 200     // findings reported of one file
+)
+
+// Reader reads one manifest and collects what is wrong with it. One Reader is
+// good for one document.
+type Reader struct {
+	file     string
+	base     int // lines of the file before this document
+	rules    []Rule
+	findings []Finding
+	nodes    map[string]*yaml.Node // the value at each path that was decoded
+	bad      map[string]bool       // paths with an error
+	unsafe   bool                  // the document must not be decoded by the YAML library
+}
+
+// New returns a Reader for findings in file. rules gives them their severity; a
+// rule that is not there counts as an error.
+func New(file string, rules []Rule) *Reader {
+	return &Reader{file: file, rules: rules, nodes: map[string]*yaml.Node{}, bad: map[string]bool{}}
+}
+
+// From tells r that its document begins after that many lines of the file.
+func (r *Reader) From(lines int) *Reader {
+	r.base = lines
+	return r
+}
+
+// Report adds a finding at n, or at the start of the file without n. A rule's id
+// ends before a slash.
+func (r *Reader) Report(rule, path string, n *yaml.Node, message, hint string) {
+	f := Finding{File: r.file, Line: 1, Column: 1, Field: path, Severity: Error, Message: message, Hint: hint}
+	if n != nil && n.Line > 0 {
+		f.Line, f.Column = n.Line+r.base, n.Column
+	}
+	f.Rule, _, _ = strings.Cut(rule, "/")
+	if len(r.findings) > maxFindings {
+		return
+	}
+	if len(r.findings) == maxFindings {
+		f.Rule, f.Field, f.Message, f.Hint = "too-many", "", "there are more findings from here on", "correct these first"
+	}
+	if i := slices.IndexFunc(r.rules, func(known Rule) bool { return known.ID == f.Rule }); i >= 0 {
+		f.Severity = r.rules[i].Severity
+	}
+	r.bad[path] = r.bad[path] || f.Severity == Error
+	r.findings = append(r.findings, f)
+}
+
+// Findings is all that was reported, sorted by place.
+func (r *Reader) Findings() []Finding { return Sort(r.findings) }
+
+// Bad tells whether an error was reported for path.
+func (r *Reader) Bad(path string) bool { return r.bad[path] }
+
+// At is the value at the first of paths that the author wrote, nil if none.
+func (r *Reader) At(paths ...string) *yaml.Node {
+	for _, path := range paths {
+		if n := r.nodes[path]; n != nil {
+			return n
+		}
+	}
+	return nil
+}
+
+// Clean strips a byte order mark, and reports what is not a text of sensible size.
+func (r *Reader) Clean(data []byte) ([]byte, bool) {
+	if len(data) > maxSize {
+		r.Report("file-too-large", "", nil, fmt.Sprintf("has %d bytes, at most %d are read", len(data), maxSize), "is this the right file?")
+		return nil, false
+	}
+	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
+	at := yaml.Node{Line: 1, Column: 1}
+	for rest := data; len(rest) > 0; {
+		c, size := utf8.DecodeRune(rest)
+		switch {
+		case c == utf8.RuneError && size == 1:
+			r.Report("not-text", "", &at, fmt.Sprintf("byte 0x%02x is not UTF-8", rest[0]), "save the file as UTF-8 text")
+			return nil, false
+		case c == '\n':
+			at.Line, at.Column = at.Line+1, 0
+		case unicode.IsControl(c) && c != '\r' && c != '\t' && c != 0x85:
+			r.Report("not-text", "", &at, fmt.Sprintf("control character %U", c), "is this the right file?")
+			return nil, false
+		}
+		at.Column++
+		rest = rest[size:]
+	}
+	return data, true
+}
+
+// Documents parses data into the roots of its YAML documents, empty ones left
+// out; a syntax error is reported and ends the list.
+func (r *Reader) Documents(data []byte) []*yaml.Node {
+	var roots []*yaml.Node
+	for dec := yaml.NewDecoder(bytes.NewReader(data)); ; {
+		var doc yaml.Node
+		err := dec.Decode(&doc)
+		if errors.Is(err, io.EOF) {
+			return roots
+		}
+		if err != nil {
+			r.syntax(data, err)
+			return roots
+		}
+		if root := doc.Content[0]; root.ShortTag() != "!!null" {
+			roots = append(roots, root)
+		}
+	}
+}
+
+// syntax reports an error of the YAML library, "yaml: line 3: words", at the line
+// that the user has to look at.
+func (r *Reader) syntax(data []byte, err error) {
+	at, words := yaml.Node{Line: 1, Column: 1}, strings.TrimPrefix(err.Error(), "yaml: ")
+	if number, rest, ok := strings.Cut(strings.TrimPrefix(words, "line "), ": "); ok {
+		if line, err := strconv.Atoi(number); err == nil {
+			at.Line, words = line, rest
+		}
+	}
+	hint := ""
+	switch {
+	case strings.Contains(words, "mapping values are not allowed"), strings.Contains(words, "did not find expected key"):
+		hint = "check the indentation here and above; quote a text that holds a colon"
+	case strings.Contains(words, "cannot start any token"):
+		hint = "quote a text that begins with @, ` or %"
+	}
+	lines := bytes.Split(data, []byte("\n"))
+	for _, n := range []int{at.Line, at.Line + 1, at.Line - 1} { // the library may be one off
+		if n < 1 || n > len(lines) {
+			continue
+		}
+		line := string(lines[n-1])
+		if indent := line[:len(line)-len(strings.TrimLeft(line, " \t"))]; strings.Contains(indent, "\t") {
+			at.Line, at.Column, hint = n, strings.Index(indent, "\t")+1, "this line is indented with a tab; YAML wants spaces"
+			break
+		}
+	}
+	r.Report("yaml-syntax", "", &at, words, hint)
+}
+
+// Inspect reports what is wrong with root whatever it means: anchors, depth,
+// repeated keys and, if strict, whatever JSON could not carry.
+func (r *Reader) Inspect(root *yaml.Node, strict bool) { r.inspect("", root, 0, strict) }
+
+// inspect: unless it sets r.unsafe, n can be decoded in time and space that its size bounds.
+func (r *Reader) inspect(path string, n *yaml.Node, depth int, strict bool) {
+	if n.Anchor != "" || n.Kind == yaml.AliasNode {
+		r.unsafe = true
+		r.Report("no-anchors", path, n, "anchors and aliases are not allowed", "write the value out")
+	}
+	if depth > maxDepth {
+		r.unsafe = true
+		r.Report("too-deep", path, n, fmt.Sprintf("nests more than %d levels", maxDepth), "")
+		return
+	}
+	switch n.Kind {
+	case yaml.MappingNode:
+		r.inspectMapping(path, n, depth, strict)
+	case yaml.SequenceNode:
+		for i, item := range n.Content {
+			r.inspect(fmt.Sprintf("%s[%d]", path, i), item, depth+1, strict)
+		}
+	case yaml.ScalarNode:
+		if strict && !plain(n) {
+			r.unsafe = true
+			r.Report("wrong-type", path, n, "must be text, a number, true, false or null, found "+Found(n), "quote it")
+		}
+	}
+}
+
+func (r *Reader) inspectMapping(path string, n *yaml.Node, depth int, strict bool) {
+	first := map[string]int{}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		key, value := n.Content[i], n.Content[i+1]
+		at := Join(path, key.Value)
+		switch {
+		case key.ShortTag() == "!!merge":
+			r.unsafe = true
+			r.Report("no-anchors", at, key, "merge keys are not allowed", "write the values out")
+		case strict && key.ShortTag() != "!!str":
+			r.unsafe = true
+			r.Report("wrong-type", at, key, "a key must be text, found "+Found(key), "quote it")
+		}
+		id := key.ShortTag() + key.Value
+		if line, again := first[id]; again && key.Kind == yaml.ScalarNode {
+			r.Report("duplicate-key", at, key, fmt.Sprintf("is already set on line %d", line+r.base), "remove one of the two")
+		}
+		first[id] = key.Line
+		r.inspect(at, key, depth+1, false)
+		r.inspect(at, value, depth+1, strict)
+	}
+}
+
+// plain tells whether scalar n has a value that JSON can carry.
+func plain(n *yaml.Node) bool {
+	switch n.ShortTag() {
+	case "!!str", "!!int", "!!bool", "!!null":
+		return true
+	case "!!float":
+		var f float64
+		return n.Decode(&f) == nil && !math.IsInf(f, 0) && !math.IsNaN(f)
+	}
+	return false
+}
+
+// Found names what n is.
+func Found(n *yaml.Node) string {
+	switch n.Kind {
+	case yaml.MappingNode:
+		return "a mapping"
+	case yaml.SequenceNode:
+		return "a list"
+	case yaml.AliasNode:
+		return "an alias"
+	}
+	switch tag := n.ShortTag(); tag {
+	case "!!str":
+		return "text"
+	case "!!int", "!!float":
+		return "a number"
+	case "!!bool":
+		return "true or false"
+	case "!!null":
+		return "nothing"
+	case "!!timestamp":
+		return "a date"
+	default:
+		return "the tag " + Show(tag)
+	}
+}
+
+// Join appends key to path; a key that is no plain word is quoted and cut.
+func Join(path, key string) string {
+	if key == "" || len(key) > 64 || strings.ContainsFunc(key, func(c rune) bool {
+		return !unicode.IsLetter(c) && !unicode.IsDigit(c) && !strings.ContainsRune("-_./", c)
+	}) {
+		key = Show(key)
+	}
+	if path == "" {
+		return key
+	}
+	return path + "." + key
+}
+
+// Show quotes a value for a message. It hides what may be a secret in a URL and
+// cuts what is long.
+func Show(value string) string {
+	if strings.Contains(value, "@") {
+		return "(not shown, it may hold a password)"
+	}
+	if r := []rune(value); len(r) > 60 {
+		value = string(r[:60]) + "…"
+	}
+	return strconv.Quote(value)
+}
+
+// Child is the first key name of mapping n and its value; nil if there is none.
+func Child(n *yaml.Node, name string) (key, value *yaml.Node) {
+	for i := 0; n != nil && n.Kind == yaml.MappingNode && i+1 < len(n.Content); i += 2 {
+		if n.Content[i].Value == name {
+			return n.Content[i], n.Content[i+1]
+		}
+	}
+	return nil, nil
+}
+
+// Part is one YAML document of a file, as text.
+type Part struct {
+	Line int // lines of the file before it
+	Text []byte
+}
+
+// Split cuts a file at the lines that begin a document, so that one that is no YAML
+// does not hide those after it.
+func Split(data []byte) []Part {
+	var parts []Part
+	start, first, line := 0, 0, 0
+	for at := 0; at < len(data); line++ {
+		end := len(data)
+		if i := bytes.IndexByte(data[at:], '\n'); i >= 0 {
+			end = at + i + 1
+		}
+		mark, ok := bytes.CutPrefix(data[at:end], []byte("---"))
+		if ok && at > start && (len(mark) == 0 || strings.ContainsRune(" \t\r\n", rune(mark[0]))) {
+			parts = append(parts, Part{first, data[start:at]})
+			start, first = at, line
+		}
+		at = end
+	}
+	return append(parts, Part{first, data[start:]})
+}
