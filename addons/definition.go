@@ -1,0 +1,190 @@
+package addons
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strings"
+	"text/template"
+
+	"gopkg.in/yaml.v3"
+
+	"github.com/plinthdev/plinth/internal/spec"
+)
+
+// definition is the content of an addon.yaml.
+type definition struct {
+	Name      string    `yaml:"name"`      // that of its folder
+	Key       string    `yaml:"key"`       // below spec of the Installer
+	Title     string    `yaml:"title"`     // for a person
+	Deploy    string    `yaml:"deploy"`    // DeployChart or DeployKOTS
+	Namespace string    `yaml:"namespace"` // template, see templateData
+	Release   string    `yaml:"release"`   // of Helm; the add-on's name when empty
+	After     []string  `yaml:"after"`     // names of add-ons that come before this one
+	Versions  []release `yaml:"versions"`  // those that were tried
+	Values    string    `yaml:"values"`    // template of the chart's values, YAML
+
+	chart fs.FS
+}
+
+// release is one version of an add-on.
+type release struct {
+	Version string            `yaml:"version"`
+	Images  map[string]string `yaml:"images"` // full references with tag, by role
+}
+
+// templateData is what the templates of a definition can name.
+type templateData struct {
+	Spec    spec.Spec
+	Images  map[string]string
+	DataDir string
+}
+
+// imageRef is a reference with a registry and an exact tag or a digest.
+const imageRef = `^[a-z0-9.-]+\.[a-z]+(:[0-9]+)?/[a-z0-9._/-]+(:[A-Za-z0-9][A-Za-z0-9._-]*|@sha256:[0-9a-f]{64})$`
+
+// parse decodes and checks an addon.yaml. Unknown keys are errors; all
+// problems are reported at once.
+func parse(b []byte) (definition, error) {
+	var d definition
+	dec := yaml.NewDecoder(bytes.NewReader(b))
+	dec.KnownFields(true)
+	if err := dec.Decode(&d); err != nil {
+		return d, err
+	}
+	if err := dec.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
+		return d, errors.New("more than one document")
+	}
+	if d.Release == "" {
+		d.Release = d.Name
+	}
+	return d, d.check()
+}
+
+func (d definition) check() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if d.Name == "" || d.Key == "" || d.Title == "" || d.Namespace == "" {
+		bad("name, key, title and namespace must be set")
+	}
+	if d.Deploy != DeployChart && d.Deploy != DeployKOTS {
+		bad("deploy: %q is neither %s nor %s", d.Deploy, DeployChart, DeployKOTS)
+	}
+	if len(d.Versions) == 0 {
+		bad("versions: none")
+	}
+	ref := regexp.MustCompile(imageRef)
+	for i, r := range d.Versions {
+		if r.Version == "" || slices.Contains(d.versions()[:i], r.Version) {
+			bad("versions[%d]: version is empty or there twice", i)
+		}
+		for role, image := range r.Images {
+			if !ref.MatchString(image) {
+				bad("versions[%d].images.%s: %q is not a full image reference", i, role, image)
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (d definition) versions() []string {
+	var v []string
+	for _, r := range d.Versions {
+		v = append(v, r.Version)
+	}
+	return v
+}
+
+// pin fills in one release of the definition.
+func (d definition) pin(in *spec.Installer, dataDir string, r release) (AddOn, error) {
+	data := templateData{Spec: in.Spec, Images: r.Images, DataDir: dataDir}
+	namespace, err := execute(d.Namespace, data)
+	if err != nil {
+		return AddOn{}, fmt.Errorf("namespace: %w", err)
+	}
+	text, err := execute(d.Values, data)
+	if err != nil {
+		return AddOn{}, fmt.Errorf("values: %w", err)
+	}
+	values := map[string]any{}
+	if err := yaml.Unmarshal([]byte(text), &values); err != nil {
+		return AddOn{}, fmt.Errorf("values: %w", err)
+	}
+	chart, err := pack(d.chart)
+	if err != nil {
+		return AddOn{}, fmt.Errorf("chart: %w", err)
+	}
+	return AddOn{
+		Name: d.Name, Title: d.Title, Version: r.Version, Deploy: d.Deploy,
+		Namespace: namespace, Images: r.Images, Release: d.Release, Chart: chart, Values: values,
+	}, nil
+}
+
+func execute(text string, data templateData) (string, error) {
+	t, err := template.New("").Option("missingkey=error").Funcs(template.FuncMap{
+		"json":  toJSON,
+		"nthIP": nthIP,
+	}).Parse(text)
+	if err != nil {
+		return "", err
+	}
+	var out strings.Builder
+	err = t.Execute(&out, data)
+	return out.String(), err
+}
+
+func toJSON(v any) (string, error) {
+	b, err := json.Marshal(v)
+	return string(b), err
+}
+
+// nthIP is the nth address of a range; the first, n = 0, is the range's own.
+func nthIP(cidr string, n int) (string, error) {
+	p, err := netip.ParsePrefix(cidr)
+	if err != nil {
+		return "", err
+	}
+	addr := p.Masked().Addr()
+	for range n {
+		addr = addr.Next()
+	}
+	if !p.Contains(addr) {
+		return "", fmt.Errorf("%s has no address number %d", cidr, n)
+	}
+	return addr.String(), nil
+}
+
+// checkOrder refuses add-ons that come after an unknown one or after themselves.
+func checkOrder(all []definition) error {
+	after := map[string][]string{}
+	for _, d := range all {
+		after[d.Name] = d.After
+	}
+	var visit func(name string, above []string) error
+	visit = func(name string, above []string) error {
+		if slices.Contains(above, name) {
+			return fmt.Errorf("%s: comes after itself", strings.Join(append(above, name), " → "))
+		}
+		for _, before := range after[name] {
+			if _, known := after[before]; !known {
+				return fmt.Errorf("%s: after: no add-on is named %q", name, before)
+			}
+			if err := visit(before, append(above, name)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	for _, d := range all {
+		if err := visit(d.Name, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,77 @@
+package kube
+
+import (
+	"context"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// Node is what Plinth looks at of a cluster's node.
+type Node struct {
+	Name      string   // as the cluster knows it
+	Ready     bool     // kubelet says so, and the control plane hears it
+	Reason    string   // why it is not Ready, in the cluster's words; empty when it is
+	Version   string   // kubelet's version
+	Addresses []string // internal and external IP addresses, in the cluster's order
+}
+
+// Nodes lists the cluster's nodes, sorted by name.
+func (c *Client) Nodes(ctx context.Context) ([]Node, error) {
+	list, err := c.core.Nodes().List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, err
+	}
+	nodes := make([]Node, 0, len(list.Items))
+	for i := range list.Items {
+		nodes = append(nodes, describeNode(&list.Items[i]))
+	}
+	return nodes, nil
+}
+
+// Node looks at one node; a node that has not registered is ErrNotFound.
+func (c *Client) Node(ctx context.Context, name string) (Node, error) {
+	n, err := c.core.Nodes().Get(ctx, name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return Node{Name: name}, ErrNotFound
+	}
+	if err != nil {
+		return Node{Name: name}, err
+	}
+	return describeNode(n), nil
+}
+
+// WaitNode waits until the node is registered and Ready.
+func (c *Client) WaitNode(ctx context.Context, w Wait, name string) error {
+	return w.until(ctx, fmt.Sprintf("node %s to be Ready", name), func(ctx context.Context) (bool, string, error) {
+		n, err := c.Node(ctx, name)
+		switch {
+		case err == ErrNotFound:
+			return false, "node " + name + " has not registered", nil
+		case err != nil:
+			return notYet(err)
+		}
+		return n.Ready, "node " + name + ": " + n.Reason, nil
+	}, nil)
+}
+
+func describeNode(n *corev1.Node) Node {
+	out := Node{Name: n.Name, Version: n.Status.NodeInfo.KubeletVersion, Reason: "kubelet has not reported"}
+	for _, a := range n.Status.Addresses {
+		if a.Type == corev1.NodeInternalIP || a.Type == corev1.NodeExternalIP {
+			out.Addresses = append(out.Addresses, a.Address)
+		}
+	}
+	for _, cond := range n.Status.Conditions {
+		if cond.Type != corev1.NodeReady {
+			continue
+		}
+		out.Ready = cond.Status == corev1.ConditionTrue
+		if out.Reason = cond.Reason + ": " + cond.Message; out.Ready {
+			out.Reason = ""
+		}
+	}
+	return out
+}

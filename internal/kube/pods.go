@@ -1,0 +1,125 @@
+package kube
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// WaitPods waits until every pod of the namespace is Ready or has succeeded,
+// and, so that an early look at a half-filled namespace is not taken for the
+// end, until each name in expect ("coredns") is the beginning of the name of
+// at least one of them.
+func (c *Client) WaitPods(ctx context.Context, w Wait, namespace string, expect ...string) error {
+	what := "all pods of namespace " + namespace + " to be Ready"
+	return w.until(ctx, what, func(ctx context.Context) (bool, string, error) {
+		list, err := c.core.Pods(namespace).List(ctx, metav1.ListOptions{})
+		if err != nil {
+			return notYet(err)
+		}
+		reason := podsReason(list.Items, expect)
+		return reason == "", reason, nil
+	}, func(ctx context.Context) string { return c.culprit(ctx, namespace, "") })
+}
+
+// podsReason says why the pods are not all up; empty when they are.
+func podsReason(pods []corev1.Pod, expect []string) string {
+	for _, name := range expect {
+		if !anyWithPrefix(pods, name) {
+			return fmt.Sprintf("no pod of %s yet", name)
+		}
+	}
+	var waiting []string
+	alive := 0
+	for i := range pods {
+		if ignored(&pods[i]) {
+			continue
+		}
+		alive++
+		if r := podReason(&pods[i]); r != "" {
+			waiting = append(waiting, r)
+		}
+	}
+	switch {
+	case alive == 0:
+		return "no pods yet"
+	case len(waiting) == 0:
+		return ""
+	}
+	return fmt.Sprintf("%d of %d pods Ready; pod %s", alive-len(waiting), alive, waiting[0])
+}
+
+func anyWithPrefix(pods []corev1.Pod, prefix string) bool {
+	for i := range pods {
+		if strings.HasPrefix(pods[i].Name, prefix) && !ignored(&pods[i]) {
+			return true
+		}
+	}
+	return false
+}
+
+// ignored tells the pods that count for nothing: those on their way out, and
+// evicted ones, which stay listed although their owner has replaced them.
+func ignored(p *corev1.Pod) bool {
+	return p.DeletionTimestamp != nil || p.Status.Phase == corev1.PodFailed && p.Status.Reason == "Evicted"
+}
+
+// podReason is "NAME: why it is not Ready", or empty for a pod that is up.
+func podReason(p *corev1.Pod) string {
+	if p.Status.Phase == corev1.PodSucceeded {
+		return ""
+	}
+	for _, cond := range p.Status.Conditions {
+		if cond.Type == corev1.PodReady && cond.Status == corev1.ConditionTrue {
+			return ""
+		}
+	}
+	if cs := blocking(p); cs != nil {
+		return p.Name + ": " + containerReason(cs)
+	}
+	for _, cond := range p.Status.Conditions {
+		if cond.Type == corev1.PodScheduled && cond.Status == corev1.ConditionFalse {
+			return p.Name + ": not scheduled: " + cond.Message
+		}
+	}
+	return p.Name + ": " + orElse(p.Status.Reason, string(p.Status.Phase))
+}
+
+// blocking is the first container that keeps the pod from being Ready.
+func blocking(p *corev1.Pod) *corev1.ContainerStatus {
+	for i := range p.Status.InitContainerStatuses {
+		cs := &p.Status.InitContainerStatuses[i]
+		if t := cs.State.Terminated; t == nil || t.ExitCode != 0 {
+			return cs
+		}
+	}
+	for i := range p.Status.ContainerStatuses {
+		if cs := &p.Status.ContainerStatuses[i]; !cs.Ready {
+			return cs
+		}
+	}
+	return nil
+}
+
+func containerReason(cs *corev1.ContainerStatus) string {
+	switch {
+	case cs.State.Waiting != nil:
+		return strings.TrimSuffix(cs.Name+" "+cs.State.Waiting.Reason+": "+cs.State.Waiting.Message, ": ")
+	case cs.State.Terminated != nil:
+		t := cs.State.Terminated
+		return fmt.Sprintf("%s ended with code %d (%s)", cs.Name, t.ExitCode, t.Reason)
+	case cs.RestartCount > 0:
+		return fmt.Sprintf("%s runs, not Ready yet, %d restarts", cs.Name, cs.RestartCount)
+	}
+	return cs.Name + " runs, not Ready yet"
+}
+
+func orElse(s, fallback string) string {
+	if s != "" {
+		return s
+	}
+	return fallback
+}

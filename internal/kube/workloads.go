@@ -1,0 +1,111 @@
+package kube
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/labels"
+)
+
+// WaitWorkloads waits until each Deployment, StatefulSet or DaemonSet in
+// objects runs its newest form with all its pods Ready. Objects of other kinds
+// only have to be there.
+func (c *Client) WaitWorkloads(ctx context.Context, w Wait, objects ...Object) error {
+	names := make([]string, 0, len(objects))
+	for _, o := range objects {
+		names = append(names, o.String())
+	}
+	var late Object
+	return w.until(ctx, strings.Join(names, ", ")+" to be ready", func(ctx context.Context) (bool, string, error) {
+		for _, o := range objects {
+			reason, err := c.WorkloadReason(ctx, o)
+			if err != nil {
+				return notYet(err)
+			}
+			if reason != "" {
+				late = o
+				return false, o.String() + ": " + reason, nil
+			}
+		}
+		return true, "", nil
+	}, func(ctx context.Context) string { return c.workloadCulprit(ctx, late) })
+}
+
+// WorkloadReason says why a workload is not up; empty when it is. An object
+// that is not there is a reason, not an error.
+func (c *Client) WorkloadReason(ctx context.Context, o Object) (string, error) {
+	obj, err := c.Get(ctx, o)
+	if errors.Is(err, ErrNotFound) {
+		return "is not there yet", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	reason := rolloutReason(obj)
+	if reason == "" {
+		return "", nil
+	}
+	pods, err := c.core.Pods(o.Namespace).List(ctx, metav1.ListOptions{LabelSelector: podSelector(obj)})
+	if err != nil {
+		return "", err
+	}
+	if p := worst(pods.Items); p != nil {
+		reason += "; pod " + podReason(p)
+	}
+	return reason, nil
+}
+
+func (c *Client) workloadCulprit(ctx context.Context, o Object) string {
+	obj, err := c.Get(ctx, o)
+	if err != nil {
+		return ""
+	}
+	return c.culprit(ctx, o.Namespace, podSelector(obj))
+}
+
+// rolloutReason says, from an object alone, why its rollout is not over. The
+// status of a controller that has not yet seen the newest form is not trusted.
+func rolloutReason(obj *unstructured.Unstructured) string {
+	var want, current, ready int64
+	switch obj.GetKind() {
+	case "Deployment", "StatefulSet":
+		want = 1
+		if n, found, _ := unstructured.NestedInt64(obj.Object, "spec", "replicas"); found {
+			want = n
+		}
+		current, ready = status(obj, "updatedReplicas"), status(obj, "readyReplicas")
+	case "DaemonSet":
+		want = status(obj, "desiredNumberScheduled")
+		current, ready = status(obj, "updatedNumberScheduled"), status(obj, "numberReady")
+	default:
+		return ""
+	}
+	switch {
+	case status(obj, "observedGeneration") < obj.GetGeneration():
+		return "its controller has not seen it yet"
+	case obj.GetKind() == "DaemonSet" && want == 0:
+		return "no node wants it yet"
+	case current < want:
+		return fmt.Sprintf("%d of %d pods replaced", current, want)
+	case ready < want:
+		return fmt.Sprintf("%d of %d pods Ready", ready, want)
+	}
+	if total := status(obj, "replicas"); obj.GetKind() == "Deployment" && total > want {
+		return fmt.Sprintf("%d old pods on their way out", total-want)
+	}
+	return ""
+}
+
+func status(obj *unstructured.Unstructured, field string) int64 {
+	n, _, _ := unstructured.NestedInt64(obj.Object, "status", field)
+	return n
+}
+
+func podSelector(obj *unstructured.Unstructured) string {
+	match, _, _ := unstructured.NestedStringMap(obj.Object, "spec", "selector", "matchLabels")
+	return labels.SelectorFromSet(match).String()
+}

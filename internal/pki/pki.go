@@ -1,0 +1,165 @@
+// Package pki owns the few certificates that Plinth makes itself, and the check
+// of those that a user brings. It refuses the cluster's own certificates (k0s
+// makes and renews them) and keeps nothing: what it makes, the caller stores.
+package pki
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"math/big"
+	"net"
+	"time"
+)
+
+// ServerLife is how long a server certificate of Plinth's is valid: 825 days
+// is the longest that Apple's clients accept, also for one that the user has
+// chosen to trust.
+const ServerLife = 825 * 24 * time.Hour
+
+// CALife is how long a certificate authority of Plinth's is valid.
+const CALife = 10 * 365 * 24 * time.Hour
+
+// backdate allows for clocks that are behind.
+const backdate = time.Hour
+
+// Pair is a certificate and its private key, both PEM. Cert may hold the chain.
+type Pair struct {
+	Cert []byte
+	Key  []byte // secret
+}
+
+// SelfSigned makes an ECDSA P-256 server certificate for the host names and IP
+// addresses in hosts, the first of which it is named after.
+func SelfSigned(hosts []string, now time.Time) (Pair, error) {
+	return issue(server(hosts, now), nil)
+}
+
+// NewCA makes a certificate authority that may sign server certificates only.
+func NewCA(name string, now time.Time) (Pair, error) {
+	return issue(&x509.Certificate{
+		Subject:               pkix.Name{CommonName: name},
+		NotBefore:             now.Add(-backdate),
+		NotAfter:              now.Add(CALife),
+		IsCA:                  true,
+		MaxPathLenZero:        true,
+		BasicConstraintsValid: true,
+		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+	}, nil)
+}
+
+// Issue makes a server certificate for hosts, signed by the authority ca.
+func (ca Pair) Issue(hosts []string, now time.Time) (Pair, error) {
+	pair, err := tls.X509KeyPair(ca.Cert, ca.Key)
+	if err != nil {
+		return Pair{}, err
+	}
+	return issue(server(hosts, now), &pair)
+}
+
+func server(hosts []string, now time.Time) *x509.Certificate {
+	c := &x509.Certificate{
+		NotBefore:             now.Add(-backdate),
+		NotAfter:              now.Add(ServerLife - backdate),
+		KeyUsage:              x509.KeyUsageDigitalSignature,
+		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		BasicConstraintsValid: true,
+	}
+	if len(hosts) > 0 {
+		c.Subject.CommonName = hosts[0]
+	}
+	for _, h := range hosts {
+		if ip := net.ParseIP(h); ip != nil {
+			c.IPAddresses = append(c.IPAddresses, ip)
+		} else {
+			c.DNSNames = append(c.DNSNames, h)
+		}
+	}
+	return c
+}
+
+// issue makes a key and signs its certificate by ca, or by itself.
+func issue(template *x509.Certificate, ca *tls.Certificate) (Pair, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return Pair{}, err
+	}
+	if template.SerialNumber, err = rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127)); err != nil {
+		return Pair{}, err
+	}
+	var (
+		parent               = template
+		signer crypto.Signer = key
+	)
+	if ca != nil {
+		parent = ca.Leaf
+		signer, _ = ca.PrivateKey.(crypto.Signer)
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer)
+	if err != nil {
+		return Pair{}, err
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return Pair{}, err
+	}
+	return Pair{
+		Cert: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
+		Key:  pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}),
+	}, nil
+}
+
+// Leaf parses a pair and returns its server certificate. It fails when the
+// key is not that of the first certificate.
+func (p Pair) Leaf() (*x509.Certificate, error) {
+	pair, err := tls.X509KeyPair(p.Cert, p.Key)
+	if err != nil {
+		return nil, err
+	}
+	return pair.Leaf, nil
+}
+
+// Check proves that the pair can serve TLS at each of hosts now: key and
+// certificate belong together, it is valid, it names every host, and it may be
+// used for servers. All problems are reported at once.
+func (p Pair) Check(hosts []string, now time.Time) error {
+	leaf, err := p.Leaf()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	switch {
+	case now.Before(leaf.NotBefore):
+		errs = append(errs, fmt.Errorf("the certificate is not valid before %s", leaf.NotBefore.UTC().Format(time.RFC3339)))
+	case now.After(leaf.NotAfter):
+		errs = append(errs, fmt.Errorf("the certificate expired on %s", leaf.NotAfter.UTC().Format(time.RFC3339)))
+	}
+	if !servesTLS(leaf) {
+		errs = append(errs, errors.New("the certificate is not for servers (extended key usage)"))
+	}
+	for _, h := range hosts {
+		if err := leaf.VerifyHostname(h); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func servesTLS(leaf *x509.Certificate) bool {
+	if len(leaf.ExtKeyUsage) == 0 && len(leaf.UnknownExtKeyUsage) == 0 {
+		return true
+	}
+	for _, u := range leaf.ExtKeyUsage {
+		if u == x509.ExtKeyUsageServerAuth || u == x509.ExtKeyUsageAny {
+			return true
+		}
+	}
+	return false
+}

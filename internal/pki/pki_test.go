@@ -1,0 +1,109 @@
+package pki
+
+import (
+	"crypto/x509"
+	"strings"
+	"testing"
+	"time"
+)
+
+func now() time.Time { return time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC) }
+
+func mustPair(t *testing.T, make func() (Pair, error)) Pair {
+	t.Helper()
+	p, err := make()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func TestSelfSignedServesEveryHostItNames(t *testing.T) {
+	hosts := []string{"console.example.com", "n1", "10.77.0.11", "fd00::1"}
+	p := mustPair(t, func() (Pair, error) { return SelfSigned(hosts, now()) })
+	if err := p.Check(hosts, now()); err != nil {
+		t.Error(err)
+	}
+	leaf, err := p.Leaf()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := leaf.NotAfter.Sub(leaf.NotBefore); got != ServerLife {
+		t.Errorf("valid for %s, want %s", got, ServerLife)
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(leaf)
+	if _, err := leaf.Verify(x509.VerifyOptions{Roots: roots, DNSName: "n1", CurrentTime: now()}); err != nil {
+		t.Errorf("a client that trusts it refuses it: %v", err)
+	}
+}
+
+func TestCheckNamesEachFault(t *testing.T) {
+	p := mustPair(t, func() (Pair, error) { return SelfSigned([]string{"a.example.com"}, now()) })
+	other := mustPair(t, func() (Pair, error) { return SelfSigned([]string{"a.example.com"}, now()) })
+	ca := mustPair(t, func() (Pair, error) { return NewCA("ca", now()) })
+	tests := []struct {
+		name  string
+		pair  Pair
+		hosts []string
+		now   time.Time
+		want  string
+	}{
+		{"good", p, []string{"a.example.com"}, now(), ""},
+		{"other key", Pair{p.Cert, other.Key}, nil, now(), "private key does not match"},
+		{"no certificate", Pair{[]byte("x"), p.Key}, nil, now(), "failed to find any PEM data"},
+		{"expired", p, nil, now().Add(ServerLife), "expired on 2029-02-03"},
+		{"not yet", p, nil, now().Add(-2 * time.Hour), "not valid before 2026-11-01"},
+		{"other host", p, []string{"b.example.com"}, now(), "not b.example.com"},
+		{"authority without names", ca, []string{"ca"}, now(), "ca"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			err := tt.pair.Check(tt.hosts, tt.now)
+			switch {
+			case tt.want == "" && err != nil:
+				t.Error(err)
+			case tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)):
+				t.Errorf("got %v, want …%s…", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestIssuedCertificateIsTrustedThroughItsAuthorityOnly(t *testing.T) {
+	ca := mustPair(t, func() (Pair, error) { return NewCA("plinth registry", now()) })
+	p := mustPair(t, func() (Pair, error) { return ca.Issue([]string{"10.96.0.11"}, now()) })
+	leaf, err := p.Leaf()
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(ca.Cert)
+	if _, err := leaf.Verify(x509.VerifyOptions{Roots: pool, CurrentTime: now()}); err != nil {
+		t.Error(err)
+	}
+	foreign := mustPair(t, func() (Pair, error) { return NewCA("plinth registry", now()) })
+	pool = x509.NewCertPool()
+	pool.AppendCertsFromPEM(foreign.Cert)
+	if _, err := leaf.Verify(x509.VerifyOptions{Roots: pool, CurrentTime: now()}); err == nil {
+		t.Error("trusted through an authority that did not sign it")
+	}
+	if err := p.Check([]string{"10.96.0.11"}, now()); err != nil {
+		t.Error(err)
+	}
+}
+
+func FuzzLeafNeverPanics(f *testing.F) {
+	p, err := SelfSigned([]string{"a"}, now())
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(p.Cert, p.Key)
+	f.Add([]byte("-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n"), p.Key)
+	f.Fuzz(func(t *testing.T, cert, key []byte) {
+		leaf, err := Pair{Cert: cert, Key: key}.Leaf()
+		if (leaf == nil) == (err == nil) {
+			t.Errorf("leaf %v with error %v", leaf, err)
+		}
+	})
+}
