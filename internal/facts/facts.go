@@ -207,6 +207,7 @@ type Unit struct {
 type Security struct {
 	SELinux  string `json:"selinux"`  // enforcing, permissive, or disabled
 	AppArmor bool   `json:"apparmor"` // the kernel enforces AppArmor profiles
+	UFW      bool   `json:"ufw"`      // ufw is switched on
 }
 
 // Trace is one sign that some software is, or was, on this host.

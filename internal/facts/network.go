@@ -59,5 +59,6 @@ type Port struct {
 type Owner struct {
 	PID     int      `json:"pid"`
 	Program string   `json:"program"`           // path of its executable, or its name where the path cannot be told
+	Unit    string   `json:"unit,omitempty"`    // its systemd service, without .service
 	Parents []string `json:"parents,omitempty"` // executables of its parents, nearest first, without pid 1
 }

@@ -3,6 +3,7 @@ package probe
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"path"
 	"slices"
 	"strconv"
@@ -81,6 +82,8 @@ func (l look) there(p string) (bool, error) {
 		return err == nil, err
 	}
 	entries, err := l.m.ReadDir(p)
+	// A disk of its own, freshly made, is as good as empty.
+	entries = slices.DeleteFunc(entries, func(e fs.DirEntry) bool { return e.Name() == "lost+found" })
 	return len(entries) > 0, err
 }
 

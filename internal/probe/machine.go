@@ -94,6 +94,8 @@ func (l look) privilege(context.Context) answer {
 
 func (l look) security(context.Context) answer {
 	s := facts.Security{SELinux: "disabled", AppArmor: l.text("/sys/module/apparmor/parameters/enabled") == "Y"}
+	// Ubuntu's ufw unit is active even where ufw itself is off.
+	s.UFW = bytes.Contains(l.raw("/etc/ufw/ufw.conf"), []byte("\nENABLED=yes"))
 	// selinuxfs is mounted only where SELinux is on.
 	if enforce, err := l.m.ReadFile("/sys/fs/selinux/enforce"); err == nil {
 		s.SELinux = "permissive"

@@ -152,9 +152,10 @@ func (l look) owners(ports []facts.Port) {
 }
 
 func (l look) owner(p host.Process, all []host.Process) *facts.Owner {
-	o := &facts.Owner{PID: p.PID, Program: program(p)}
+	dir := path.Join("/proc", strconv.Itoa(p.PID))
+	o := &facts.Owner{PID: p.PID, Program: program(p), Unit: parse.Service(l.raw(dir + "/cgroup"))}
 	if o.Program == "" {
-		o.Program = l.text(path.Join("/proc", strconv.Itoa(p.PID), "comm"))
+		o.Program = l.text(dir + "/comm")
 	}
 	byPID := map[int]host.Process{}
 	for _, q := range all {

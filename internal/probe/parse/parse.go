@@ -191,6 +191,20 @@ func Show(text []byte) []map[string]string {
 	return all
 }
 
+// Service reads the systemd service, without .service, that a process runs in
+// from its /proc/PID/cgroup; "" when it runs in none.
+func Service(text []byte) string {
+	for line := range bytes.Lines(text) {
+		parts := strings.Split(strings.TrimSpace(string(line)), "/")
+		for i := len(parts) - 1; i > 0; i-- {
+			if name, ok := strings.CutSuffix(parts[i], ".service"); ok && !strings.HasPrefix(name, "user@") {
+				return name
+			}
+		}
+	}
+	return ""
+}
+
 // KubeRules counts the lines of iptables-save that Kubernetes wrote: chains
 // and rules with KUBE- in them.
 func KubeRules(text []byte) int {

@@ -1,0 +1,34 @@
+package builtin
+
+import (
+	"context"
+	"net/netip"
+	"testing"
+
+	hp "github.com/plinthdev/plinth/hostpreflight"
+	"github.com/plinthdev/plinth/internal/host"
+	"github.com/plinthdev/plinth/internal/probe"
+)
+
+// wanted is what an install of the root installer.yaml wants.
+func wanted() hp.Want {
+	return hp.Want{
+		Verb: "install", Role: hp.Controller, Arch: "amd64", KubernetesMinor: 33, ConsolePort: 8800,
+		PodCIDR: netip.MustParsePrefix("10.244.0.0/16"), ServiceCIDR: netip.MustParsePrefix("10.96.0.0/12"),
+		Disks: []hp.Disk{
+			{Path: "/var/lib/k0s", Use: "programs, images and containers", Bytes: 4e9, Exec: true, Pods: true},
+			{Path: "/usr/local/bin", Use: "k0s and the kots command", Bytes: 3e8, Exec: true},
+			{Path: "/etc", Use: "configuration", Bytes: 1e6},
+		},
+	}
+}
+
+func TestThisMachineIsJudged(t *testing.T) {
+	w := wanted()
+	f := probe.Gather(context.Background(), host.Local("/"), Request(w))
+	r, err := hp.Run(Checks(), f, w, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d ms\n%s", f.TookMS, r.Text())
+}

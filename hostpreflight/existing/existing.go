@@ -1,0 +1,166 @@
+// Package existing owns the checks for what is on the host already: another
+// Kubernetes, another container runtime, what an earlier cluster left. It
+// refuses to judge what belongs to this install.
+package existing
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	hp "github.com/plinthdev/plinth/hostpreflight"
+	"github.com/plinthdev/plinth/internal/facts"
+)
+
+// distribution is software that may already be here: who it is, its units,
+// and how its maker takes it away.
+type distribution struct {
+	of    facts.Software
+	units []string
+	fix   string
+}
+
+// distributions are the Kubernetes that would share ports, folders and rules with k0s.
+func distributions() []distribution {
+	return []distribution{
+		{facts.K0s, []string{"k0scontroller", "k0sworker"}, "sudo k0s stop; sudo k0s reset; sudo reboot"},
+		{facts.Kubeadm, nil, "sudo kubeadm reset, then remove its packages"},
+		{facts.Kubelet, []string{"kubelet"}, "sudo systemctl disable --now kubelet, then remove its package and /var/lib/kubelet"},
+		{facts.K3s, []string{"k3s", "k3s-agent"}, "sudo /usr/local/bin/k3s-uninstall.sh"},
+		{facts.RKE2, []string{"rke2-server", "rke2-agent"}, "sudo /usr/local/bin/rke2-uninstall.sh"},
+		{facts.MicroK8s, []string{"snap.microk8s.daemon-kubelite"}, "sudo snap remove --purge microk8s"},
+		{facts.KURL, nil, "curl -sSL https://kurl.sh/latest/tasks.sh | sudo bash -s reset"},
+		{facts.EmbeddedCluster, nil, "run the reset command of the installer that put it here"},
+		{facts.Etcd, []string{"etcd"}, "sudo systemctl disable --now etcd, then remove /var/lib/etcd"},
+	}
+}
+
+// runtimes are container runtimes that can live beside k0s's own.
+func runtimes() []distribution {
+	return []distribution{
+		{facts.Docker, []string{"docker"}, "sudo systemctl disable --now docker docker.socket"},
+		{facts.Containerd, []string{"containerd"}, "sudo systemctl disable --now containerd"},
+		{facts.CRIO, []string{"crio"}, "sudo systemctl disable --now crio"},
+	}
+}
+
+// Units are the systemd units to ask after.
+func Units() []string {
+	var all []string
+	for _, d := range append(distributions(), runtimes()...) {
+		all = append(all, d.units...)
+	}
+	return all
+}
+
+// Checks are those of other software and what it left.
+func Checks() []hp.Check {
+	return []hp.Check{
+		{ID: "existing-k0s", Group: "Already on this host", Title: "k0s from elsewhere", Severity: hp.Fail,
+			Wants: "no k0s that another installer or a person put here",
+			Why:   "it will not be overwritten: its cluster would be lost.",
+			Run:   hp.Told(facts.FactTraces, func(f facts.Facts, w hp.Want) hp.Result { return existing(f, w, distributions()[:1], hp.Fail) })},
+		{ID: "existing-kubernetes", Group: "Already on this host", Title: "Another Kubernetes", Severity: hp.Fail,
+			Wants: "no kubelet, kubeadm, k3s, RKE2, MicroK8s, kURL, Embedded Cluster or etcd, nor what they leave",
+			Why:   "two of them fight for the same ports, folders and packet filter rules.",
+			Run:   hp.Told(facts.FactTraces, func(f facts.Facts, w hp.Want) hp.Result { return existing(f, w, distributions()[1:], hp.Fail) })},
+		{ID: "existing-container-runtime", Group: "Already on this host", Title: "Another container runtime", Severity: hp.Warn,
+			Wants: "none that runs",
+			Why:   "k0s brings its own containerd; a second one takes memory and disk, and Docker drops forwarded packets by default.",
+			Run:   hp.Told(facts.FactTraces, func(f facts.Facts, w hp.Want) hp.Result { return existing(f, w, runtimes(), hp.Warn) })},
+		{ID: "leftover-cni", Group: "Already on this host", Title: "Network configuration of an earlier cluster", Severity: hp.Fail,
+			Wants: "no files in /etc/cni/net.d",
+			Why:   "containerd takes the first file there, and pods get the old cluster's network or none.",
+			Run:   hp.Told(facts.FactTraces, leftoverCNI)},
+		{ID: "leftover-links", Group: "Already on this host", Title: "Network links of an earlier cluster", Severity: hp.Fail,
+			Wants: "no kube-bridge, cni0, flannel, Calico, Cilium or Weave links",
+			Why:   "a bridge that keeps its old address makes every new pod fail.",
+			Run:   hp.Told(facts.FactTraces, leftoverLinks)},
+		{ID: "leftover-iptables", Group: "Already on this host", Title: "Packet filter rules of an earlier cluster", Severity: hp.Warn,
+			Wants: "no KUBE- chains in iptables",
+			Why:   "old rules send service addresses to pods that are gone.",
+			Run:   hp.Told(facts.FactIptables, leftoverIptables)},
+	}
+}
+
+// existing names all that is here of some software and is not ours: what
+// runs, and what lies about.
+func existing(f facts.Facts, w hp.Want, all []distribution, bad hp.State) hp.Result {
+	var signs, fixes []string
+	for _, d := range all {
+		before := len(signs)
+		for _, name := range d.units {
+			u, ok := f.Unit(name)
+			if bad == hp.Warn && u.Active != "active" {
+				continue // installed and not running: it takes nothing
+			}
+			if ok && !slices.Contains(w.Ours.Units, name) {
+				signs = append(signs, fmt.Sprintf("unit %s (%s)", name, u.Active))
+			}
+		}
+		for _, t := range f.Traces {
+			if t.Of == d.of && !w.Ours.Path(t.Path) {
+				signs = append(signs, t.Path)
+			}
+		}
+		if len(signs) > before {
+			fixes = append(fixes, d.fix)
+		}
+	}
+	if signs == nil {
+		if w.Ours.Installed {
+			return hp.Passed("none but this installation's own")
+		}
+		return hp.Passed("none")
+	}
+	found := strings.Join(signs, ", ")
+	if bad == hp.Fail {
+		found += "; it is not this installer's and will not be overwritten"
+	}
+	return hp.Result{State: bad, Found: found, Fix: "if nobody needs it any more: " + strings.Join(fixes, "\n")}
+}
+
+// ourCNI is the file that kube-router writes under k0s.
+const ourCNI = "10-kuberouter.conflist"
+
+func leftoverCNI(f facts.Facts, w hp.Want) hp.Result {
+	var files []string
+	for _, t := range f.Traces {
+		mine := w.Ours.Installed && path.Base(t.Path) == ourCNI
+		if t.Kind == "cni-config" && !mine && !w.Ours.Path(t.Path) {
+			files = append(files, t.Path)
+		}
+	}
+	if files != nil {
+		return hp.Failed("sudo rm "+strings.Join(files, " "), "%s", strings.Join(files, ", "))
+	}
+	return hp.Passed("none")
+}
+
+func leftoverLinks(f facts.Facts, w hp.Want) hp.Result {
+	var links, fixes []string
+	for _, t := range f.Traces {
+		if t.Kind != "link" || w.Ours.Installed {
+			continue
+		}
+		s := t.Path
+		if t.Detail != "" {
+			s += " (" + t.Detail + ")"
+		}
+		links, fixes = append(links, s), append(fixes, "sudo ip link delete "+t.Path)
+	}
+	if links != nil {
+		return hp.Failed(strings.Join(fixes, "\n"), "%s", strings.Join(links, ", "))
+	}
+	return hp.Passed("none")
+}
+
+func leftoverIptables(f facts.Facts, w hp.Want) hp.Result {
+	for _, t := range f.Traces {
+		if t.Kind == "iptables" && !w.Ours.Installed {
+			return hp.Warned("sudo reboot (rules are gone after it), or: sudo iptables-save | grep -v KUBE- | sudo iptables-restore", "%s", t.Detail)
+		}
+	}
+	return hp.Passed("none")
+}

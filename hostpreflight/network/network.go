@@ -1,0 +1,248 @@
+// Package network owns the checks of names, addresses, routes, firewalls and
+// of every port that a node listens on. It refuses to look; every check is a
+// pure function of facts.
+package network
+
+import (
+	"fmt"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strings"
+
+	hp "github.com/plinthdev/plinth/hostpreflight"
+	"github.com/plinthdev/plinth/internal/facts"
+)
+
+// Checks are those of names, addresses, routes and firewalls.
+func Checks() []hp.Check {
+	return []hp.Check{
+		{ID: "hostname", Group: "Network", Title: "Host name", Severity: hp.Fail,
+			Wants: "lower-case letters, digits, dashes and dots (RFC 1123), at most 63 characters, not localhost",
+			Why:   "it becomes the node's name and a label's value; kubelet makes it lower case, other parts do not.",
+			Run:   hp.Told(facts.FactHostname, hostname)},
+		{ID: "hostname-resolves", Group: "Network", Title: "Host name look-up", Severity: hp.Warn,
+			Wants: "the host's name resolves to an address of this host within 1 s",
+			Why:   "k0s waits 10 s and kubelet 20 s for it at each start, and the node becomes Ready minutes later.",
+			Run:   hp.Told(facts.FactHostname, hostnameResolves)},
+		{ID: "localhost-resolves", Group: "Network", Title: "Look-up of localhost", Severity: hp.Fail,
+			Wants: "localhost resolves to a loopback address",
+			Why:   "k0s is linked without the C library's look-ups and needs it in /etc/hosts or from a resolver (k0s's external dependencies).",
+			Run:   hp.Told(facts.FactLookup+":localhost", localhost)},
+		{ID: "nameserver", Group: "Network", Title: "Name servers", Severity: hp.Warn,
+			Wants: "a name server in /etc/resolv.conf that pods can reach, too",
+			Why:   "CoreDNS sends names that it does not know there; with a loopback address it asks itself.",
+			Run:   hp.Told(facts.FactNetwork, nameserver)},
+		{ID: "default-route", Group: "Network", Title: "Default route", Severity: hp.Fail,
+			Wants: "a default route (on an air-gapped host, to any gateway)",
+			Why:   "without one the kernel refuses packets to service addresses before kube-proxy sees them, and k0s cannot tell the node's address.",
+			Run:   hp.Told(facts.FactNetwork, defaultRoute)},
+		{ID: "node-address", Group: "Network", Title: "Address of the node", Severity: hp.Fail,
+			Wants: "an IPv4 address on an interface that is up; the given one, if one was given",
+			Why:   "the other nodes and the pods reach this host by it.",
+			Run:   hp.Told(facts.FactNetwork, nodeAddress)},
+		{ID: "cidr-pods", Group: "Network", Title: "Network of the pods", Severity: hp.Fail,
+			Wants: "no overlap with the host's routes, addresses and name servers",
+			Why:   "hosts in an overlapping network cannot be reached any more once the cluster runs (spec.network.podCIDR).",
+			Run:   hp.Told(facts.FactNetwork, func(f facts.Facts, w hp.Want) hp.Result { return overlap(f, w, w.PodCIDR, "podCIDR") })},
+		{ID: "cidr-services", Group: "Network", Title: "Network of the services", Severity: hp.Fail,
+			Wants: "no overlap with the host's routes, addresses and name servers",
+			Why:   "hosts in an overlapping network cannot be reached any more once the cluster runs (spec.network.serviceCIDR).",
+			Run:   hp.Told(facts.FactNetwork, func(f facts.Facts, w hp.Want) hp.Result { return overlap(f, w, w.ServiceCIDR, "serviceCIDR") })},
+		{ID: "firewalld", Group: "Network", Title: "firewalld", Severity: hp.Warn,
+			Wants: "off, or the ports and networks of the cluster let through",
+			Why:   "it drops packets between pods and between nodes.",
+			Run:   hp.Told(facts.FactSystemd, firewalld)},
+		{ID: "ufw", Group: "Network", Title: "ufw", Severity: hp.Warn,
+			Wants: "off, or the ports and networks of the cluster let through",
+			Why:   "it drops packets between pods and between nodes.",
+			Run:   hp.Told(facts.FactSecurity, ufw)},
+	}
+}
+
+// Units are the systemd units to ask after.
+func Units() []string { return []string{"firewalld", "systemd-resolved"} }
+
+// rfc1123 is a DNS subdomain as Kubernetes asks for in a node's name.
+func rfc1123(s string) bool {
+	return regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`).MatchString(s)
+}
+
+func hostname(f facts.Facts, _ hp.Want) hp.Result {
+	const set = "sudo hostnamectl set-hostname "
+	name, lower := f.Hostname, strings.ToLower(f.Hostname)
+	switch {
+	case name == "localhost" || strings.HasPrefix(name, "localhost."):
+		return hp.Failed(set+"NAME", "%s", name)
+	case len(name) > 63:
+		return hp.Failed(set+"NAME", "%s has %d characters", name, len(name))
+	case name != lower && rfc1123(lower):
+		return hp.Failed(set+lower, "%s has upper-case letters", name)
+	case !rfc1123(name):
+		return hp.Failed(set+"NAME", "%q has characters that a node's name may not have", name)
+	}
+	return hp.Passed("%s", name)
+}
+
+func hostnameResolves(f facts.Facts, _ hp.Want) hp.Result {
+	fix := fmt.Sprintf("echo '127.0.1.1 %s' | sudo tee -a /etc/hosts", f.Hostname)
+	l, ok := f.Lookup(f.Hostname)
+	if !ok {
+		return hp.CannotTell(f.Hostname + " was not looked up")
+	}
+	slow := l.TookMS >= 1000
+	switch {
+	case l.Error != "" && slow:
+		return hp.Warned(fix, "%s: %s", l.Name, l.Error)
+	case l.Error != "":
+		return hp.Warned(fix, "%s does not resolve: %s", l.Name, l.Error)
+	case slow:
+		return hp.Warned(fix, "%s resolves after %.1f s", l.Name, float64(l.TookMS)/1000)
+	}
+	for _, a := range l.Addresses {
+		if a.IsLoopback() || own(f, a) {
+			return hp.Passed("%s → %s in %d ms", l.Name, a, l.TookMS)
+		}
+	}
+	return hp.Warned("take the wrong address out of /etc/hosts or DNS, then: "+fix, "%s resolves to %s, which is not an address of this host", l.Name, list(l.Addresses))
+}
+
+func localhost(f facts.Facts, _ hp.Want) hp.Result {
+	const fix = "echo '127.0.0.1 localhost' | sudo tee -a /etc/hosts"
+	l, ok := f.Lookup("localhost")
+	switch {
+	case !ok:
+		return hp.CannotTell("localhost was not looked up")
+	case l.Error != "":
+		return hp.Failed(fix, "localhost does not resolve: %s", l.Error)
+	case !slices.ContainsFunc(l.Addresses, netip.Addr.IsLoopback):
+		return hp.Failed(fix, "localhost resolves to %s", list(l.Addresses))
+	}
+	return hp.Passed("localhost → %s", list(l.Addresses))
+}
+
+func nameserver(f facts.Facts, _ hp.Want) hp.Result {
+	servers := f.Network.Nameservers
+	resolved, _ := f.Unit("systemd-resolved")
+	switch {
+	case len(servers) == 0:
+		return hp.Warned("name one in /etc/resolv.conf, on an air-gapped host any address of your network", "/etc/resolv.conf names no server")
+	// k0s hands systemd-resolved's own list of servers to kubelet.
+	case slices.ContainsFunc(servers, func(a netip.Addr) bool { return !a.IsLoopback() }), resolved.Active == "active":
+		return hp.Passed("%s", list(servers))
+	}
+	return hp.Warned("name a server in /etc/resolv.conf that is not on this host itself", "only loopback addresses: %s", list(servers))
+}
+
+func defaultRoute(f facts.Facts, _ hp.Want) hp.Result {
+	for _, r := range f.Network.Routes {
+		if r.Default() && r.Gateway.IsValid() {
+			return hp.Passed("via %s on %s", r.Gateway, r.Interface)
+		}
+		if r.Default() {
+			return hp.Passed("on %s", r.Interface)
+		}
+	}
+	return hp.Failed("sudo ip route add default via GATEWAY, and make it last in the network's configuration", "none")
+}
+
+func nodeAddress(f facts.Facts, w hp.Want) hp.Result {
+	var all []string
+	for _, i := range f.Network.Interfaces {
+		for _, p := range i.Addresses {
+			a := p.Addr()
+			if !i.Up || i.Loopback || cluster(i.Name) {
+				continue
+			}
+			if a == w.NodeIP {
+				return hp.Passed("%s on %s", a, i.Name)
+			}
+			if a.Is4() && a.IsGlobalUnicast() {
+				all = append(all, fmt.Sprintf("%s on %s", a, i.Name))
+			}
+		}
+	}
+	switch {
+	case w.NodeIP.IsValid():
+		return hp.Failed("give an address of this host: ip -brief address lists them", "%s is not on this host, which has %s", w.NodeIP, orNone(all))
+	case len(all) == 0:
+		return hp.Failed("sudo ip address add ADDRESS/LENGTH dev INTERFACE, and make it last in the network's configuration", "no interface that is up has an IPv4 address")
+	}
+	return hp.Passed("%s", strings.Join(all, ", "))
+}
+
+// cluster reports whether a container network made the link.
+func cluster(link string) bool {
+	return link == "docker0" || slices.ContainsFunc([]string{"kube-", "cni", "veth", "flannel", "cali", "cilium", "br-"}, func(p string) bool {
+		return strings.HasPrefix(link, p)
+	})
+}
+
+// overlap compares a network of the cluster with all that the host uses.
+func overlap(f facts.Facts, w hp.Want, cidr netip.Prefix, field string) hp.Result {
+	if !cidr.IsValid() {
+		return hp.CannotTell("the Installer names none")
+	}
+	if w.Ours.Installed {
+		return hp.Passed("%s, in use by this installation", cidr)
+	}
+	var hits []string
+	hit := func(format string, args ...any) { hits = append(hits, fmt.Sprintf(format, args...)) }
+	for _, r := range f.Network.Routes {
+		if !r.Default() && r.Destination.Overlaps(cidr) {
+			hit("route %s on %s", r.Destination, r.Interface)
+		}
+	}
+	for _, i := range f.Network.Interfaces {
+		for _, p := range i.Addresses {
+			if cidr.Contains(p.Addr()) {
+				hit("address %s on %s", p.Addr(), i.Name)
+			}
+		}
+	}
+	for _, a := range f.Network.Nameservers {
+		if cidr.Contains(a) {
+			hit("name server %s", a)
+		}
+	}
+	if hits != nil {
+		return hp.Failed("choose another spec.network."+field+": a private network that nothing in reach uses", "%s overlaps with %s", cidr, strings.Join(hits, ", "))
+	}
+	return hp.Passed("%s", cidr)
+}
+
+func firewalld(f facts.Facts, w hp.Want) hp.Result {
+	if u, _ := f.Unit("firewalld"); u.Active != "active" {
+		return hp.Passed("off")
+	}
+	return hp.Warned(firewallFix(w, "sudo firewall-cmd --permanent --add-port=%s", "sudo firewall-cmd --permanent --zone=trusted --add-source=%s", "sudo firewall-cmd --reload"), "on")
+}
+
+func ufw(f facts.Facts, w hp.Want) hp.Result {
+	if !f.Security.UFW {
+		return hp.Passed("off")
+	}
+	return hp.Warned(firewallFix(w, "sudo ufw allow %s", "sudo ufw allow from %s", "sudo ufw default allow routed"), "on")
+}
+
+// own reports whether a is an address of this host.
+func own(f facts.Facts, a netip.Addr) bool {
+	return slices.ContainsFunc(f.Network.Interfaces, func(i facts.Interface) bool {
+		return slices.ContainsFunc(i.Addresses, func(p netip.Prefix) bool { return p.Addr() == a })
+	})
+}
+
+func list(addrs []netip.Addr) string {
+	var all []string
+	for _, a := range addrs {
+		all = append(all, a.String())
+	}
+	return orNone(all)
+}
+
+func orNone(all []string) string {
+	if len(all) == 0 {
+		return "none"
+	}
+	return strings.Join(all, ", ")
+}

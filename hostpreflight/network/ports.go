@@ -1,0 +1,162 @@
+package network
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	hp "github.com/plinthdev/plinth/hostpreflight"
+	"github.com/plinthdev/plinth/internal/facts"
+)
+
+// port is one port that a node listens on.
+type port struct {
+	use     string // as in Want.Ports and in the check's id
+	number  int
+	local   bool // on 127.0.0.1 only
+	control bool // on controllers only
+	why     string
+}
+
+// ports are those of k0s 1.33 with kube-router: its networking page, and the
+// flags that it starts its parts with.
+func ports() []port {
+	return []port{
+		{"kube-apiserver", 6443, false, true, "the Kubernetes API; every node and kubectl reach it."},
+		{"etcd-client", 2379, true, true, "etcd, for the API server on the same host."},
+		{"etcd-peer", 2380, false, true, "etcd, for the other controllers."},
+		{"k0s-api", 9443, false, true, "k0s's join API, for further controllers."},
+		{"konnectivity-agent", 8132, false, true, "konnectivity: workers dial in, so that the API server reaches kubelets."},
+		{"konnectivity-admin", 8133, false, true, "konnectivity's own status."},
+		{"konnectivity-health", 8092, true, true, "konnectivity's health."},
+		{"kube-controller-manager", 10257, true, true, "the controller manager's status."},
+		{"kube-scheduler", 10259, true, true, "the scheduler's status."},
+		{"kubelet", 10250, false, false, "kubelet; logs, exec and metrics go through it."},
+		{"kubelet-health", 10248, true, false, "kubelet's health."},
+		{"kube-proxy-metrics", 10249, false, false, "kube-proxy's metrics."},
+		{"kube-proxy-health", 10256, false, false, "kube-proxy's health, for load balancers."},
+		{"kube-router-bgp", 179, false, false, "kube-router tells the other nodes its routes by BGP."},
+		{"kube-router-health", 20244, false, false, "kube-router's health; the node's network counts as down without it."},
+		{"kube-router-metrics", 8080, false, false, "kube-router's metrics (spec.network.kuberouter.metricsPort of k0s moves it)."},
+		{"kube-router-admin", 50051, true, false, "kube-router's BGP administration."},
+		{"console", 0, false, false, "the admin console (spec.kotsadm.uiBindPort)."},
+	}
+}
+
+// key is the port to bind on this host; none when the role or the install has no such port.
+func (p port) key(w hp.Want) (facts.PortKey, bool) {
+	n := p.number
+	if p.use == "console" {
+		n = w.ConsolePort
+	}
+	if other := w.Ports[p.use]; other != 0 {
+		n = other
+	}
+	k := facts.PortKey{Number: n, Protocol: "tcp"}
+	if p.local {
+		k.Address = "127.0.0.1"
+	}
+	return k, n != 0 && (!p.control || !w.IsWorker())
+}
+
+// PortChecks are one per port that a node listens on.
+func PortChecks() []hp.Check {
+	var all []hp.Check
+	for _, p := range ports() {
+		c := hp.Check{ID: "port-" + p.use, Group: "Ports", Title: "Port of " + p.use, Severity: hp.Fail,
+			Wants: p.wants(), Why: p.why, Run: p.run}
+		if p.control {
+			c.Roles = []hp.Role{hp.Controller}
+		}
+		all = append(all, c)
+	}
+	return all
+}
+
+func (p port) wants() string {
+	switch {
+	case p.number == 0:
+		return "the port that the Installer names, free on all addresses"
+	case p.local:
+		return strconv.Itoa(p.number) + "/tcp free on 127.0.0.1"
+	}
+	return strconv.Itoa(p.number) + "/tcp free on all addresses"
+}
+
+func (p port) run(f facts.Facts, w hp.Want) hp.Result {
+	key, ok := p.key(w)
+	if !ok {
+		return hp.Result{State: hp.Skipped, Found: "nothing listens there in this install"}
+	}
+	if why := f.Why(facts.FactPort + ":" + key.String()); why != "" {
+		return hp.CannotTell(key.String() + ": " + why)
+	}
+	got, ok := f.Port(key)
+	where := fmt.Sprintf("%s (%s)", key, p.use)
+	switch {
+	case !ok:
+		return hp.CannotTell(key.String() + ": nobody tried to bind it")
+	case got.Free:
+		return hp.Passed("%d free", key.Number)
+	case w.Ours.Owner(got.Owner):
+		return hp.Passed("%d in use by this installation (pid %d)", key.Number, got.Owner.PID)
+	case got.Error != "EADDRINUSE":
+		return hp.Failed("ip address shows whether the address is there; sysctl net.ipv4.ip_local_reserved_ports and security modules may forbid it",
+			"%s cannot be bound: %s", where, got.Error)
+	}
+	r := hp.Result{State: hp.Fail, Wanted: "free"}
+	if got.Owner == nil {
+		r.Found = where + " is taken by the kernel or by a process that cannot be seen from here"
+		r.Fix = fmt.Sprintf("sudo ss -tlnp 'sport = :%d'", key.Number)
+	} else {
+		r.Found = fmt.Sprintf("%s is taken by %s, pid %d (%s)", where, path.Base(got.Owner.Program), got.Owner.PID, got.Owner.Program)
+		r.Fix = fmt.Sprintf("sudo kill %d", got.Owner.PID)
+		if u := got.Owner.Unit; u != "" {
+			r.Fix = "sudo systemctl disable --now " + u
+		}
+	}
+	if p.use == "console" {
+		r.Fix += "\nor choose another port: spec.kotsadm.uiBindPort"
+	}
+	return r
+}
+
+// Ports are the ports to bind on a host with the role of w.
+func Ports(w hp.Want) []facts.PortKey {
+	var all []facts.PortKey
+	for _, p := range ports() {
+		if key, ok := p.key(w); ok {
+			all = append(all, key)
+		}
+	}
+	return all
+}
+
+// open are the ports of this host that others must reach, as firewalls write them.
+func open(w hp.Want) []string {
+	var all []string
+	for _, p := range ports() {
+		if key, ok := p.key(w); ok && !p.local {
+			all = append(all, key.String())
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+// firewallFix is the commands that let a cluster through: command once per
+// port with %s replaced, then once per network.
+func firewallFix(w hp.Want, perPort, perNet, last string) string {
+	var s strings.Builder
+	for _, p := range open(w) {
+		fmt.Fprintf(&s, perPort+"\n", p)
+	}
+	for _, net := range []string{w.PodCIDR.String(), w.ServiceCIDR.String()} {
+		if net != "invalid Prefix" {
+			fmt.Fprintf(&s, perNet+"\n", net)
+		}
+	}
+	return strings.TrimSpace(s.String() + last)
+}

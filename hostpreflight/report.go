@@ -1,0 +1,150 @@
+package hostpreflight
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/plinthdev/plinth/internal/problem"
+)
+
+// Schema is the version of the report's JSON form.
+const Schema = 1
+
+// Report is the answers of all checks, in the order of the registry.
+type Report struct {
+	Schema  int     `json:"schema"`
+	Host    string  `json:"host"`
+	Role    Role    `json:"role"`
+	Passed  int     `json:"passed"`
+	Warned  int     `json:"warned"` // ignored failures included
+	Failed  int     `json:"failed"`
+	Unknown int     `json:"unknown"`
+	Skipped int     `json:"skipped"`
+	Results []Entry `json:"results"`
+}
+
+// Entry is one check and its answer.
+type Entry struct {
+	ID    string `json:"id"`
+	Group string `json:"group"`
+	Title string `json:"title"`
+	Result
+	Ignored bool `json:"ignored,omitempty"` // it failed, and was named in ignore
+}
+
+func (r *Report) add(e Entry) {
+	switch e.State {
+	case Pass:
+		r.Passed++
+	case Warn:
+		r.Warned++
+	case Fail:
+		r.Failed++
+	case Unknown:
+		r.Unknown++
+	case Skipped:
+		r.Skipped++
+	}
+	r.Results = append(r.Results, e)
+}
+
+// Ignored lists the ids of the checks that failed and were ignored, for the receipt.
+func (r Report) Ignored() []string {
+	var ids []string
+	for _, e := range r.Results {
+		if e.Ignored {
+			ids = append(ids, e.ID)
+		}
+	}
+	return ids
+}
+
+// Err is nil when no check failed; else a problem with exit code 5 that names
+// the failed checks. doing is what was to be done: "install".
+func (r Report) Err(doing string) error {
+	if r.Failed == 0 {
+		return nil
+	}
+	var failed []string
+	for _, e := range r.Results {
+		if e.State == Fail {
+			failed = append(failed, e.ID)
+		}
+	}
+	return problem.Newf(problem.ExitPreflight, doing,
+		"do what stands behind the arrows, then run the same command again; to go on in spite of it: --ignore-host-preflight "+strings.Join(failed, ","),
+		"%s failed: %s", count(r.Failed, "host preflight"), strings.Join(failed, ", "))
+}
+
+// Summary is the counts in one line.
+func (r Report) Summary() string {
+	s := fmt.Sprintf("%s passed", count(r.Passed, "check"))
+	for _, p := range []struct {
+		n    int
+		what string
+	}{{r.Unknown, "could not be told"}, {r.Warned, "warned"}, {r.Failed, "failed"}} {
+		if p.n > 0 {
+			s += fmt.Sprintf(", %d %s", p.n, p.what)
+		}
+	}
+	return s
+}
+
+// Text is the report for people: one line a check under its group's heading,
+// then what could not be told, the warnings and the failures, each with what
+// to do. Skipped checks are left out.
+func (r Report) Text() string {
+	var b strings.Builder
+	width := 0
+	for _, e := range r.Results {
+		width = max(width, len(e.ID))
+	}
+	group := ""
+	for _, e := range r.Results {
+		if e.State != Pass {
+			continue
+		}
+		if e.Group != group {
+			group = e.Group
+			fmt.Fprintf(&b, "%s\n", group)
+		}
+		fmt.Fprintf(&b, "  ok       %-*s  %s\n", width, e.ID, e.Found)
+	}
+	for _, s := range []struct {
+		state       State
+		title, mark string
+	}{{Unknown, "Could not be told", "unknown"}, {Warn, "Warnings", "warn"}, {Fail, "Failures", "FAIL"}} {
+		title := s.title + "\n"
+		for _, e := range r.Results {
+			if e.State != s.state {
+				continue
+			}
+			fmt.Fprintf(&b, "%s  %-7s  %-*s  %s\n", title, s.mark, width, e.ID, e.line())
+			title = ""
+			if e.Fix != "" {
+				fmt.Fprintf(&b, "           → %s\n", strings.ReplaceAll(e.Fix, "\n", "\n             "))
+			}
+		}
+	}
+	fmt.Fprintf(&b, "%s\n", r.Summary())
+	return b.String()
+}
+
+// line is what was found, and what is wanted where that is not the same.
+func (e Entry) line() string {
+	s := e.Found
+	if e.State != Unknown {
+		s += "; wanted: " + e.Wanted
+	}
+	if e.Ignored {
+		s += " (ignored by --ignore-host-preflight)"
+	}
+	return s
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
