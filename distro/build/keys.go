@@ -1,0 +1,138 @@
+package build
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/plinthdev/plinth/distro/recipe"
+	"github.com/plinthdev/plinth/internal/problem"
+)
+
+// builderVersion is part of every key: raise it when this package starts to
+// make other bytes from the same recipe.
+const builderVersion = "1"
+
+// computeKeys gives every recipe the hash of all that decides its output: its
+// folder's files, the Debian pins and tool versions that it uses, and the keys
+// of its needs.
+func (e *Engine) computeKeys(ctx context.Context) error {
+	tools := toolVersions(ctx)
+	goVersion, err := tools("go")
+	if err != nil {
+		return err
+	}
+	e.host = builderVersion + " " + goVersion
+	e.keys = map[string]string{}
+	for _, name := range e.Set.Order {
+		r := e.Set.Recipes[name]
+		h := sha256.New()
+		fmt.Fprintln(h, e.host)
+		for _, tool := range r.Tools {
+			v, err := tools(tool)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintln(h, v)
+		}
+		for _, deb := range r.Debs {
+			entry, err := e.Lock.Get(deb)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintln(h, entry)
+		}
+		for _, need := range r.Needs {
+			fmt.Fprintln(h, need, e.keys[need])
+		}
+		if err := hashFolder(h, r.Dir); err != nil {
+			return err
+		}
+		e.keys[name] = hex.EncodeToString(h.Sum(nil))[:20]
+	}
+	return nil
+}
+
+// layoutKey is the hash of every part's key and of payload.yaml with its pins.
+func (e *Engine) layoutKey() string {
+	return e.hashOf(e.keys, e.Set.Payload, e.Lock.Entries)
+}
+
+// treeKey is the hash of all that decides a layer.
+func (e *Engine) treeKey(t recipe.Tree, epoch int64) (string, error) {
+	parts, pins := map[string]string{}, []string{}
+	for _, f := range t.Files {
+		if p := f.From.Part(); p != "" {
+			parts[p] = e.keys[p]
+		}
+	}
+	for _, name := range t.DebNames() {
+		entry, err := e.Lock.Get(name)
+		if err != nil {
+			return "", err
+		}
+		pins = append(pins, entry.String())
+	}
+	return e.hashOf(t, epoch, parts, pins), nil
+}
+
+func (e *Engine) hashOf(docs ...any) string {
+	h := sha256.New()
+	fmt.Fprintln(h, e.host)
+	for _, d := range docs {
+		b, _ := json.Marshal(d) // maps come out sorted; none of these types can fail
+		h.Write(append(b, '\n'))
+	}
+	return hex.EncodeToString(h.Sum(nil))[:20]
+}
+
+// hashFolder adds every file below dir, by name and content, in order.
+func hashFolder(h interface{ Write([]byte) (int, error) }, dir string) error {
+	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		rel, _ := filepath.Rel(dir, path)
+		fmt.Fprintf(h, "%s %d\n", rel, len(b))
+		_, err = h.Write(b)
+		return err
+	})
+}
+
+// toolVersions asks each tool once what it is.
+func toolVersions(ctx context.Context) func(string) (string, error) {
+	var mu sync.Mutex
+	known := map[string]string{}
+	return func(tool string) (string, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if v, ok := known[tool]; ok {
+			return v, nil
+		}
+		arg := "--version"
+		if tool == "go" {
+			arg = "version"
+		}
+		cmd := exec.CommandContext(ctx, tool, arg)
+		cmd.Env = append(os.Environ(), "GOTOOLCHAIN=local")
+		out, err := cmd.Output()
+		if err != nil {
+			return "", problem.New(problem.ExitUsage, "ask "+tool+" for its version", err, "install "+tool)
+		}
+		first, _, _ := strings.Cut(string(out), "\n")
+		known[tool] = first
+		return first, nil
+	}
+}

@@ -1,0 +1,211 @@
+package build
+
+import (
+	"archive/tar"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/plinthdev/plinth/distro/debian"
+	"github.com/plinthdev/plinth/distro/oci"
+	"github.com/plinthdev/plinth/distro/recipe"
+)
+
+// layer returns the blob of a tree, making it unless it was made before. All
+// parts that the tree uses must be built.
+func (e *Engine) layer(ctx context.Context, t recipe.Tree, epoch int64) (oci.Blob, error) {
+	key, err := e.treeKey(t, epoch)
+	if err != nil {
+		return oci.Blob{}, err
+	}
+	return e.remembered("layers", key, func() (oci.Blob, error) {
+		tree, err := e.tree(ctx, t)
+		if err != nil {
+			return oci.Blob{}, err
+		}
+		return e.store.PutLayer(tree, time.Unix(epoch, 0))
+	})
+}
+
+// remembered keeps the result of make under kind and key in the cache.
+func (e *Engine) remembered(kind, key string, make func() (oci.Blob, error)) (oci.Blob, error) {
+	file := filepath.Join(e.Cache, kind, key+".json")
+	var b oci.Blob
+	if doc, err := os.ReadFile(file); err == nil && json.Unmarshal(doc, &b) == nil && e.store.Has(b.Digest, b.Size) {
+		return b, nil
+	}
+	b, err := make()
+	if err != nil {
+		return oci.Blob{}, err
+	}
+	doc, err := json.Marshal(b)
+	if err != nil {
+		return oci.Blob{}, err
+	}
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		return oci.Blob{}, err
+	}
+	return b, oci.ReplaceFile(file, doc)
+}
+
+// tree gathers a layer's content.
+func (e *Engine) tree(ctx context.Context, t recipe.Tree) (oci.Tree, error) {
+	out := oci.Tree{}
+	var faults []error
+	add := func(name string, entry oci.Entry) { faults = append(faults, out.Add(name, entry)) }
+	for name, d := range t.Dirs {
+		add(name, oci.Entry{Dir: true, Mode: d.Mode, Owner: d.Owner})
+	}
+	for name, target := range t.Links {
+		add(name, oci.Entry{Link: target})
+	}
+	for _, name := range t.Applets.Names {
+		add(t.Applets.Dir+"/"+name, oci.Entry{Link: t.Applets.Target})
+	}
+	for deb, keep := range t.Debs {
+		faults = append(faults, e.addDeb(ctx, out, deb, keep))
+	}
+	for name, f := range t.Files {
+		faults = append(faults, e.addFile(ctx, out, name, f))
+	}
+	return out, errors.Join(faults...)
+}
+
+// addDeb takes the wanted paths of a Debian package, and always its copyright.
+func (e *Engine) addDeb(ctx context.Context, out oci.Tree, name string, keep []string) error {
+	file, err := e.deb(ctx, name)
+	if err != nil {
+		return err
+	}
+	used := make([]bool, len(keep))
+	err = debian.Walk(ctx, file, func(h *tar.Header, r io.Reader) error {
+		i := slices.IndexFunc(keep, func(want string) bool { return wanted(want, h.Name) })
+		if i >= 0 {
+			used[i] = true
+		} else if !strings.HasPrefix(h.Name, "/usr/share/doc/") || path.Base(h.Name) != "copyright" {
+			return nil
+		}
+		return addTarEntry(out, h, r)
+	})
+	if i := slices.Index(used, false); err == nil && i >= 0 {
+		return fmt.Errorf("package %s holds nothing like %s", name, keep[i])
+	}
+	return err
+}
+
+// wanted tells whether a path is asked for: as itself, by pattern, or below a
+// folder whose pattern ends in a slash.
+func wanted(want, name string) bool {
+	if dir, ok := strings.CutSuffix(want, "/"); ok {
+		return strings.HasPrefix(name, dir+"/")
+	}
+	match, err := path.Match(want, name)
+	return err == nil && match
+}
+
+func addTarEntry(out oci.Tree, h *tar.Header, r io.Reader) error {
+	switch h.Typeflag {
+	case tar.TypeDir:
+		return nil // parents are made when they are needed
+	case tar.TypeSymlink:
+		return out.Add(h.Name, oci.Entry{Link: h.Linkname})
+	case tar.TypeReg:
+		b, err := io.ReadAll(r)
+		if err != nil {
+			return err
+		}
+		return out.Add(h.Name, oci.Entry{Data: b, Mode: uint32(h.Mode) & 0o755})
+	}
+	return fmt.Errorf("%s: a tar entry of type %q is not taken over", h.Name, h.Typeflag)
+}
+
+func (e *Engine) addFile(ctx context.Context, out oci.Tree, name string, f recipe.File) error {
+	switch {
+	case f.Concat != nil:
+		b, err := e.concat(ctx, *f.Concat)
+		if err != nil {
+			return err
+		}
+		return out.Add(name, oci.Entry{Data: b, Mode: modeOr(f.Mode, 0o644)})
+	case f.From == "":
+		return out.Add(name, oci.Entry{Data: []byte(f.Text), Mode: modeOr(f.Mode, 0o644)})
+	}
+	from := filepath.Join(e.partDir(f.From.Part()), f.From.Path())
+	return filepath.WalkDir(from, func(file string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		mode := uint32(0o644)
+		if info.Mode()&0o111 != 0 {
+			mode = 0o755
+		}
+		return out.Add(name+strings.TrimPrefix(file, from), oci.Entry{File: file, Mode: modeOr(f.Mode, mode)})
+	})
+}
+
+// concat joins the files below a prefix of a package, in order of name.
+func (e *Engine) concat(ctx context.Context, c recipe.Concat) ([]byte, error) {
+	file, err := e.deb(ctx, c.Deb)
+	if err != nil {
+		return nil, err
+	}
+	found := oci.Tree{}
+	err = debian.Walk(ctx, file, func(h *tar.Header, r io.Reader) error {
+		if h.Typeflag != tar.TypeReg || !strings.HasPrefix(h.Name, c.Prefix) {
+			return nil
+		}
+		return addTarEntry(found, h, r)
+	})
+	if err == nil && len(found) == 0 {
+		err = fmt.Errorf("package %s holds nothing below %s", c.Deb, c.Prefix)
+	}
+	var all []byte
+	for _, name := range slices.Sorted(mapKeys(found)) {
+		all = append(all, found[name].Data...)
+	}
+	return all, err
+}
+
+func (e *Engine) deb(ctx context.Context, name string) (string, error) {
+	entry, err := e.Lock.Get(name)
+	if err != nil {
+		return "", err
+	}
+	mirror, err := e.debianMirror(ctx)
+	if err != nil {
+		return "", err
+	}
+	return mirror.Fetch(ctx, entry)
+}
+
+// debianMirror finds a mirror the first time that one is needed.
+func (e *Engine) debianMirror(ctx context.Context) (*debian.Mirror, error) {
+	e.finding.Lock()
+	defer e.finding.Unlock()
+	if e.mirror != nil {
+		return e.mirror, nil
+	}
+	var err error
+	e.mirror, err = debian.NewMirror(ctx, filepath.Join(e.Cache, "downloads"))
+	return e.mirror, err
+}
+
+func modeOr(mode, other uint32) uint32 {
+	if mode != 0 {
+		return mode
+	}
+	return other
+}

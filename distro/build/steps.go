@@ -1,0 +1,206 @@
+package build
+
+import (
+	"context"
+	"crypto/sha512"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/plinthdev/plinth/distro/recipe"
+	"github.com/plinthdev/plinth/internal/problem"
+)
+
+// passed names the variables of the caller's environment that the steps see:
+// where tools, caches and mirrors are, nothing that changes what is built.
+func passed() []string {
+	return []string{"PATH", "HOME", "GOPATH", "GOCACHE", "GOMODCACHE", "GOPROXY", "GOTMPDIR", "XDG_CACHE_HOME",
+		"http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR",
+		"NODE_EXTRA_CA_CERTS", "npm_config_registry", "npm_config_cafile", "npm_config_userconfig"}
+}
+
+// baseEnv is the same for every machine and user but for the places in passed.
+// Sums are checked against go.sum and the recipe, so no checksum database is asked.
+func baseEnv(r recipe.Recipe, ws *workspace) []string {
+	env := append(inherited(), goEnv()...)
+	return append(env,
+		"LC_ALL=C", "TZ=UTC", fmt.Sprintf("SOURCE_DATE_EPOCH=%d", r.Epoch), "VERSION="+r.Version,
+		"WORK="+ws.work, "OUT="+ws.out, "TMPDIR="+filepath.Join(ws.work, "tmp"))
+}
+
+func inherited() []string {
+	var env []string
+	for _, name := range passed() {
+		if v, ok := os.LookupEnv(name); ok {
+			env = append(env, name+"="+v)
+		}
+	}
+	return env
+}
+
+func goEnv() []string {
+	return []string{"GOFLAGS=-trimpath -buildvcs=false -mod=readonly", "GOTOOLCHAIN=local", "GOWORK=off", "GOSUMDB=off",
+		"GOOS=linux", "GOARCH=amd64", "GOAMD64=v1", "GOEXPERIMENT=", "CC=gcc"}
+}
+
+// run executes a command in the workspace; what it prints goes to the part's
+// log, and its last lines into the error.
+func (ws *workspace) run(ctx context.Context, env []string, name string, args ...string) error {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Dir, cmd.Env = ws.src, append(slices.Clone(ws.env), env...)
+	cmd.Stdout, cmd.Stderr = ws.log, ws.log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	if err := cmd.Run(); err != nil {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return fmt.Errorf("%s: %w; its last lines (all of them in %s):\n%s", name, err, ws.log.Name(), lastLines(ws.log.Name(), 15))
+	}
+	return nil
+}
+
+func lastLines(file string, n int) string {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return err.Error()
+	}
+	lines := strings.Split(strings.TrimRight(string(b), "\n"), "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], "\n")
+}
+
+// goBuild builds all binaries of the step in one go command and gives them
+// their names.
+func (ws *workspace) goBuild(ctx context.Context, g recipe.GoBuild) error {
+	bin := filepath.Join(ws.work, "bin")
+	if err := os.MkdirAll(bin, 0o755); err != nil {
+		return err
+	}
+	target := bin + "/"
+	names, pkgs := binaries(g)
+	if len(names) == 1 {
+		target = filepath.Join(bin, names[0])
+	}
+	args := []string{"build", "-tags", strings.Join(g.Tags, ","), "-ldflags", ws.ldflags(g), "-o", target}
+	if err := ws.run(ctx, ws.goBuildEnv(g), "go", append(args, pkgs...)...); err != nil {
+		return err
+	}
+	for i, name := range names {
+		from := filepath.Join(bin, name)
+		if len(names) > 1 {
+			from = filepath.Join(bin, goName(pkgs[i]))
+		}
+		if err := os.Rename(from, filepath.Join(ws.out, name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func binaries(g recipe.GoBuild) (names, pkgs []string) {
+	for name := range g.Binaries {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		pkgs = append(pkgs, g.Binaries[name])
+	}
+	return names, pkgs
+}
+
+var majorSuffix = regexp.MustCompile(`/v[0-9]+$`)
+
+// goName is the file name that `go build -o dir/` gives a package's binary.
+func goName(pkg string) string { return path.Base(majorSuffix.ReplaceAllString(pkg, "")) }
+
+func (ws *workspace) ldflags(g recipe.GoBuild) string {
+	flags := []string{"-s -w -buildid="}
+	if g.Cgo {
+		flags = append(flags, "-linkmode external -extldflags '-static -Wl,--build-id=none'")
+	}
+	vars := map[string]string{"VERSION": ws.r.Version, "BUILD_DATE": time.Unix(ws.r.Epoch, 0).UTC().Format(time.RFC3339)}
+	for _, f := range g.Ldflags {
+		flags = append(flags, os.Expand(f, func(name string) string { return vars[name] }))
+	}
+	return strings.Join(flags, " ")
+}
+
+// goBuildEnv is the step's own environment; its values may use $DEBS, $WORK
+// and whatever else a shell step sees.
+func (ws *workspace) goBuildEnv(g recipe.GoBuild) []string {
+	env := []string{"CGO_ENABLED=0"}
+	if g.Cgo {
+		env = []string{"CGO_ENABLED=1"}
+	}
+	for name, v := range g.Env {
+		env = append(env, name+"="+os.Expand(v, ws.getenv))
+	}
+	return env
+}
+
+func (ws *workspace) getenv(name string) string {
+	for _, v := range ws.env {
+		if value, ok := strings.CutPrefix(v, name+"="); ok {
+			return value
+		}
+	}
+	return ""
+}
+
+// ModuleDir is the recipe's module in the module cache, downloaded if it is
+// not there, with the sum that the recipe pins.
+func ModuleDir(ctx context.Context, r recipe.Recipe) (string, error) {
+	cmd := exec.CommandContext(ctx, "go", "mod", "download", "-json", r.Module)
+	cmd.Dir = os.TempDir()
+	cmd.Env = append(append(inherited(), goEnv()...), "GOFLAGS=-mod=mod")
+	out, err := cmd.Output()
+	var got struct{ Dir, Sum, Error string }
+	if jsonErr := json.Unmarshal(out, &got); jsonErr == nil && got.Error != "" {
+		err = errors.New(got.Error)
+	}
+	if err == nil && got.Sum != r.Sum {
+		err = fmt.Errorf("its sum is %s, the recipe says %s", got.Sum, r.Sum)
+	}
+	if err != nil {
+		return "", problem.New(problem.ExitStep, "fetch module "+r.Module, err, "")
+	}
+	return got.Dir, nil
+}
+
+// fetchNpm unpacks the recipe's npm packages, each with the pinned integrity.
+func (ws *workspace) fetchNpm(ctx context.Context) error {
+	for name, pin := range ws.r.Npm {
+		version, want, _ := strings.Cut(pin, " ")
+		dir := filepath.Join(ws.work, "npm", name)
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+		if err := ws.run(ctx, nil, "npm", "pack", "--silent", "--pack-destination", dir, name+"@"+version); err != nil {
+			return err
+		}
+		file := filepath.Join(dir, name+"-"+version+".tgz")
+		b, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		sum := sha512.Sum512(b)
+		if got := "sha512-" + base64.StdEncoding.EncodeToString(sum[:]); got != want {
+			return fmt.Errorf("npm package %s@%s has the integrity %s, the recipe says %s", name, version, got, want)
+		}
+		if err := ws.run(ctx, nil, "tar", "-xzf", file, "-C", dir, "--strip-components=1"); err != nil {
+			return err
+		}
+		ws.env = append(ws.env, "NPM_"+shellName(name)+"="+dir)
+	}
+	return nil
+}

@@ -1,0 +1,108 @@
+package build
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/plinthdev/plinth/distro/debian"
+	"github.com/plinthdev/plinth/distro/oci"
+	"github.com/plinthdev/plinth/internal/problem"
+)
+
+// Verify builds the payload (or the named parts) a second time, in another
+// folder and with an empty Go build cache, and compares every digest with the
+// first layout's. Only downloads are shared.
+func (e *Engine) Verify(ctx context.Context, only []string) (string, error) {
+	first, err := e.Run(ctx, only)
+	if err != nil {
+		return "", err
+	}
+	dir, err := os.MkdirTemp(e.Cache, "verify-")
+	if err != nil {
+		return "", err
+	}
+	defer removeAll(dir)
+	again, err := New(ctx, e.Set.Dir, dir)
+	if err != nil {
+		return "", err
+	}
+	again.Jobs, again.Out = e.Jobs, e.Out
+	again.Env = []string{"GOCACHE=" + filepath.Join(dir, "go-build")}
+	start := time.Now()
+	second, err := again.Run(ctx, only)
+	if err != nil {
+		return "", err
+	}
+	same, err := compare(first, second)
+	if err != nil {
+		return "", problem.New(problem.ExitStep, "verify the payload", err, "both builds' logs are in "+filepath.Join(e.Cache, "logs"))
+	}
+	return fmt.Sprintf("verified in %s: %d host artifacts and images have the same digests", since(start), same), nil
+}
+
+// compare reports every artifact of second whose digest differs in first, and
+// how many are the same.
+func compare(first, second string) (int, error) {
+	a, err := readIndex(first)
+	if err != nil {
+		return 0, err
+	}
+	b, err := readIndex(second)
+	if err != nil {
+		return 0, err
+	}
+	digests := map[string]string{}
+	for _, d := range a.Manifests {
+		digests[artifactName(d)] = d.Digest.String()
+	}
+	var diffs []string
+	for _, d := range b.Manifests {
+		if name := artifactName(d); digests[name] != d.Digest.String() {
+			diffs = append(diffs, fmt.Sprintf("%s: first %s, second %s", name, digests[name], d.Digest))
+		}
+	}
+	if len(diffs) > 0 {
+		return 0, fmt.Errorf("%d of %d differ:\n%s", len(diffs), len(b.Manifests), strings.Join(diffs, "\n"))
+	}
+	return len(b.Manifests), nil
+}
+
+func artifactName(d ocispec.Descriptor) string {
+	if ref := d.Annotations[ocispec.AnnotationRefName]; ref != "" {
+		return ref
+	}
+	return d.Annotations[ocispec.AnnotationTitle]
+}
+
+func readIndex(dir string) (ocispec.Index, error) {
+	var ix ocispec.Index
+	b, err := os.ReadFile(filepath.Join(dir, ocispec.ImageIndexFile))
+	if err == nil {
+		err = json.Unmarshal(b, &ix)
+	}
+	return ix, err
+}
+
+// Repin rewrites the lock as Debian's mirror has it now and returns what
+// changed, or "" if nothing did.
+func (e *Engine) Repin(ctx context.Context) (string, error) {
+	mirror, err := e.debianMirror(ctx)
+	if err != nil {
+		return "", err
+	}
+	now, err := debian.Repin(ctx, e.Lock, mirror.Sites[0])
+	if err != nil {
+		return "", err
+	}
+	diff := debian.Diff(e.Lock, now)
+	if diff == "" {
+		return "", nil
+	}
+	return strings.TrimSuffix(diff, "\n"), oci.ReplaceFile(filepath.Join(e.Set.Dir, debian.LockFile), now.Bytes())
+}

@@ -1,0 +1,133 @@
+package debian
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/plinthdev/plinth/internal/problem"
+)
+
+// Repin looks every entry up in its suite and returns the lock as the mirror
+// has it now. The machine's own apt lists are neither used nor changed.
+func Repin(ctx context.Context, l *Lock, site string) (*Lock, error) {
+	now := &Lock{Comment: l.Comment, Entries: slices.Clone(l.Entries)}
+	roots := map[string]*aptRoot{}
+	for i, e := range now.Entries {
+		root, ok := roots[e.Suite]
+		if !ok {
+			var err error
+			if root, err = newAptRoot(ctx, site, e.Suite); err != nil {
+				return nil, problem.New(problem.ExitInternal, "read the package list of "+e.Suite, err, "")
+			}
+			defer root.remove()
+			roots[e.Suite] = root
+		}
+		found, err := root.find(ctx, e)
+		if err != nil {
+			return nil, problem.New(problem.ExitInternal, "re-pin "+e.Name, err, "")
+		}
+		now.Entries[i] = found
+	}
+	return now, nil
+}
+
+// Diff lists what changed from one lock to another, one line each way.
+func Diff(from, to *Lock) string {
+	var b strings.Builder
+	for i, e := range from.Entries {
+		if e != to.Entries[i] {
+			fmt.Fprintf(&b, "- %s\n+ %s\n", e, to.Entries[i])
+		}
+	}
+	return b.String()
+}
+
+// aptRoot is an apt of its own with one suite.
+type aptRoot struct {
+	dir  string
+	opts []string
+}
+
+func newAptRoot(ctx context.Context, site, suite string) (*aptRoot, error) {
+	dir, err := os.MkdirTemp("", "plinth-apt-")
+	if err != nil {
+		return nil, err
+	}
+	r := &aptRoot{dir: dir, opts: []string{
+		"-o", "Dir::Etc::sourcelist=" + filepath.Join(dir, "sources.list"), "-o", "Dir::Etc::sourceparts=/dev/null",
+		"-o", "Dir::State::Lists=" + filepath.Join(dir, "lists"), "-o", "Dir::Cache=" + filepath.Join(dir, "cache"),
+		"-o", "APT::Sandbox::User=root",
+	}}
+	for _, d := range []string{"lists/partial", "cache/archives/partial"} {
+		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
+			return nil, err
+		}
+	}
+	const key = "[signed-by=/usr/share/keyrings/debian-archive-keyring.gpg]"
+	list := fmt.Sprintf("deb %s %s %s main\ndeb-src %s %s %s main\n", key, site, suite, key, site, suite)
+	if err := os.WriteFile(filepath.Join(dir, "sources.list"), []byte(list), 0o644); err != nil {
+		return nil, err
+	}
+	_, err = output(ctx, "apt-get", append(r.opts, "update", "-q")...)
+	return r, err
+}
+
+func (r *aptRoot) remove() { os.RemoveAll(r.dir) }
+
+// find fills in what the suite has for the entry now.
+func (r *aptRoot) find(ctx context.Context, e Entry) (Entry, error) {
+	if source, ok := strings.CutSuffix(e.Name, ".orig"); ok {
+		out, err := output(ctx, "apt-cache", append(r.opts, "showsrc", "--only-source", source)...)
+		if err != nil {
+			return e, err
+		}
+		return parseSource(e, out)
+	}
+	out, err := output(ctx, "apt-cache", append(r.opts, "show", "--no-all-versions", e.Name)...)
+	if err != nil {
+		return e, err
+	}
+	return parsePackage(e, out)
+}
+
+// parsePackage reads a paragraph as `apt-cache show` prints it.
+func parsePackage(e Entry, out string) (Entry, error) {
+	f := fields(out)
+	return parseEntry(strings.Join([]string{e.Name, e.Suite, f["Version"], f["SHA256"], f["Size"], f["Filename"], e.Licence}, " "))
+}
+
+// parseSource reads a paragraph as `apt-cache showsrc` prints it.
+func parseSource(e Entry, out string) (Entry, error) {
+	f := fields(out)
+	for _, line := range strings.Split(f["Checksums-Sha256"], "\n") {
+		p := strings.Fields(line)
+		if len(p) == 3 && strings.Contains(p[2], ".orig.tar.") && !strings.HasSuffix(p[2], ".asc") {
+			return parseEntry(strings.Join([]string{e.Name, e.Suite, f["Version"], p[0], p[1], f["Directory"] + "/" + p[2], e.Licence}, " "))
+		}
+	}
+	return e, fmt.Errorf("%s has no upstream tarball in %s", e.Name, e.Suite)
+}
+
+// fields reads the first paragraph of a control file; continuation lines are
+// kept, joined by newlines.
+func fields(text string) map[string]string {
+	out := map[string]string{}
+	key := ""
+	for _, line := range strings.Split(text, "\n") {
+		switch {
+		case line == "" && len(out) > 0:
+			return out
+		case strings.HasPrefix(line, " "):
+			out[key] += "\n" + strings.TrimSpace(line)
+		default:
+			k, v, _ := strings.Cut(line, ":")
+			key = k
+			out[key] = strings.TrimSpace(v)
+		}
+	}
+	return out
+}

@@ -1,0 +1,5 @@
+//go:build deps
+
+package deps
+
+import _ "go.etcd.io/etcd/server/v3/etcdmain"

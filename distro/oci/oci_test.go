@@ -1,0 +1,196 @@
+package oci
+
+import (
+	"archive/tar"
+	"bytes"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/layout"
+	"github.com/google/go-containerregistry/pkg/v1/validate"
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+func sample(t *testing.T) Tree {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "prog")
+	if err := os.WriteFile(file, bytes.Repeat([]byte("program "), 10000), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	tree := Tree{}
+	for name, e := range map[string]Entry{
+		"/usr/bin/prog":                         {File: file, Mode: 0o755},
+		"/bin/sh":                               {Link: "/usr/bin/prog"},
+		"/tmp":                                  {Dir: true, Mode: 0o1777},
+		"/etc/passwd":                           {Data: []byte("root:x:0:0::/:\n"), Mode: 0o644},
+		"/home/k":                               {Dir: true, Mode: 0o755, Owner: 1001},
+		"/" + strings.Repeat("long/", 40) + "x": {Mode: 0o644},
+	} {
+		if err := tree.Add(name, e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return tree
+}
+
+// epoch is any fixed time.
+func epoch() time.Time { return time.Unix(1771420288, 0) }
+
+func TestATarIsSortedAndKnowsNoClockAndNoUser(t *testing.T) {
+	var b bytes.Buffer
+	if err := sample(t).WriteTar(&b, epoch()); err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]*tar.Header{}
+	last := ""
+	for tr := tar.NewReader(&b); ; {
+		h, err := tr.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := strings.TrimSuffix(h.Name, "/")
+		if name <= last {
+			t.Errorf("%s stands after %s", name, last)
+		}
+		if !h.ModTime.Equal(epoch()) || h.Uname != "" || h.Gname != "" || !h.AccessTime.IsZero() || !h.ChangeTime.IsZero() {
+			t.Errorf("%s carries %+v", name, h)
+		}
+		seen[name], last = h, name
+	}
+	if h := seen["usr/bin"]; h == nil || h.Typeflag != tar.TypeDir || h.Mode != 0o755 {
+		t.Errorf("the missing parent usr/bin became %+v", h)
+	}
+	if h := seen["tmp"]; h == nil || h.Mode != 0o1777 {
+		t.Errorf("tmp is %+v", h)
+	}
+	if h := seen["home/k"]; h == nil || h.Uid != 1001 || h.Gid != 1001 {
+		t.Errorf("home/k is %+v", h)
+	}
+	if h := seen["bin/sh"]; h == nil || h.Linkname != "/usr/bin/prog" {
+		t.Errorf("bin/sh is %+v", h)
+	}
+}
+
+func TestTheSameTreeIsTheSameBlob(t *testing.T) {
+	first, err := Store{t.TempDir()}.PutLayer(sample(t), epoch())
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := Store{t.TempDir()}.PutLayer(sample(t), epoch())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if first != second {
+		t.Errorf("%+v and %+v", first, second)
+	}
+	// Pinned: a library that packs otherwise would silently change every digest of the payload.
+	const raw = "sha256:a297b6703c37a0e6945717c56507e46ab041ab73b74ec86a5e3278b5d1e42b31"
+	if first.Raw != raw {
+		t.Errorf("the tar's digest is %s, was %s", first.Raw, raw)
+	}
+	other, err := Store{t.TempDir()}.PutLayer(sample(t), epoch().Add(time.Second))
+	if err != nil || other.Raw == first.Raw {
+		t.Errorf("another time gives %+v, %v", other, err)
+	}
+}
+
+func TestPathsOutsideTheTreeAreRefused(t *testing.T) {
+	for _, name := range []string{"", "/", "/a/../b", "/../etc", "a//b"} {
+		if err := (Tree{}).Add(name, Entry{}); err == nil {
+			t.Errorf("%q was taken", name)
+		}
+	}
+}
+
+func TestAMissingFileIsAnErrorAndLeavesNoBlob(t *testing.T) {
+	s := Store{t.TempDir()}
+	tree := Tree{}
+	if err := tree.Add("/x", Entry{File: "/nonexistent/file"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.PutLayer(tree, epoch()); err == nil || !strings.Contains(err.Error(), "/x") {
+		t.Errorf("got %v", err)
+	}
+	if left, _ := filepath.Glob(filepath.Join(s.Dir, "sha256", "*")); len(left) > 0 {
+		t.Errorf("left %v", left)
+	}
+}
+
+// image stores an image of one layer and returns its descriptor and blobs.
+func image(t *testing.T, s Store) (ocispec.Descriptor, []digest.Digest) {
+	t.Helper()
+	layer, err := s.PutLayer(sample(t), epoch())
+	if err != nil {
+		t.Fatal(err)
+	}
+	when := epoch().UTC()
+	config, err := s.PutJSON(ocispec.Image{Created: &when, Platform: ocispec.Platform{OS: "linux", Architecture: "amd64"},
+		RootFS: ocispec.RootFS{Type: "layers", DiffIDs: []digest.Digest{layer.Raw}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.MediaType = ocispec.MediaTypeImageConfig
+	m, err := s.PutJSON(ocispec.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageManifest, Config: config,
+		Layers: []ocispec.Descriptor{{MediaType: ocispec.MediaTypeImageLayerZstd, Digest: layer.Digest, Size: layer.Size}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.MediaType = ocispec.MediaTypeImageManifest
+	return m, []digest.Digest{m.Digest, config.Digest, layer.Digest}
+}
+
+func TestALayoutIsValidForOthersReaders(t *testing.T) {
+	s := Store{t.TempDir()}
+	m, blobs := image(t, s)
+	dir := filepath.Join(filepath.Dir(s.Dir), filepath.Base(s.Dir)+"-layout")
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	for range 2 { // the second time finds everything there
+		if err := s.WriteLayout(dir, []ocispec.Descriptor{m}, blobs); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ix, err := layout.ImageIndexFromPath(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := validate.Index(ix, validate.Fast); err != nil { // not fast, it only reads gzip
+		t.Error(err)
+	}
+	im, err := ix.Image(v1.Hash{Algorithm: "sha256", Hex: m.Digest.Encoded()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	layers, err := im.Layers()
+	if err != nil || len(layers) != 1 {
+		t.Fatalf("%d layers, %v", len(layers), err)
+	}
+	content, err := layers[0].Uncompressed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer content.Close()
+	got, err := digest.FromReader(content)
+	if want, _ := layers[0].DiffID(); err != nil || got.String() != want.String() {
+		t.Errorf("the layer unpacks to %s, the config says %s (%v)", got, want, err)
+	}
+	if !s.Has(blobs[2], func() int64 { st, _ := os.Stat(s.Path(blobs[2])); return st.Size() }()) || s.Has(blobs[2], 1) {
+		t.Error("Has does not look at the size")
+	}
+}
+
+func TestALayoutWithoutItsBlobIsRefused(t *testing.T) {
+	s := Store{t.TempDir()}
+	if err := s.WriteLayout(filepath.Join(s.Dir, "l"), nil, []digest.Digest{digest.FromString("absent")}); err == nil {
+		t.Error("no error")
+	}
+}

@@ -1,0 +1,187 @@
+package oci
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// Store keeps blobs by digest, as in an OCI layout: <Dir>/sha256/<hex>.
+type Store struct{ Dir string }
+
+// Blob is a stored blob: its descriptor, and digest and size before compression.
+type Blob struct {
+	Digest  digest.Digest `json:"digest"`
+	Size    int64         `json:"size"`    // bytes
+	Raw     digest.Digest `json:"raw"`     // digest before compression
+	RawSize int64         `json:"rawSize"` // bytes before compression
+}
+
+// Path is where the blob with this digest is, or would be.
+func (s Store) Path(d digest.Digest) string {
+	return filepath.Join(s.Dir, d.Algorithm().String(), d.Encoded())
+}
+
+// Has tells whether the blob is there with the right size; what it holds was
+// checked when it was written.
+func (s Store) Has(d digest.Digest, size int64) bool {
+	st, err := os.Stat(s.Path(d))
+	return err == nil && st.Size() == size
+}
+
+// PutLayer stores the tree as a compressed tar.
+func (s Store) PutLayer(t Tree, when time.Time) (Blob, error) {
+	return s.PutZstd(func(w io.Writer) error { return t.WriteTar(w, when) })
+}
+
+// PutFile stores a file, compressed.
+func (s Store) PutFile(file string) (Blob, error) {
+	return s.PutZstd(func(w io.Writer) error {
+		f, err := os.Open(file)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		_, err = io.Copy(w, f)
+		return err
+	})
+}
+
+// PutZstd stores what write writes. One encoder thread and fixed options make
+// the same content the same blob.
+func (s Store) PutZstd(write func(io.Writer) error) (Blob, error) {
+	tmp, err := s.temp()
+	if err != nil {
+		return Blob{}, err
+	}
+	defer os.Remove(tmp.Name())
+	defer tmp.Close()
+	packed := &counter{w: tmp, sum: digest.SHA256.Digester()}
+	enc, err := zstd.NewWriter(packed, zstd.WithEncoderLevel(zstd.SpeedBetterCompression), zstd.WithEncoderConcurrency(1))
+	if err != nil {
+		return Blob{}, err
+	}
+	raw := &counter{w: enc, sum: digest.SHA256.Digester()}
+	if err := write(raw); err != nil {
+		return Blob{}, err
+	}
+	if err := enc.Close(); err != nil {
+		return Blob{}, err
+	}
+	b := Blob{Digest: packed.sum.Digest(), Size: packed.n, Raw: raw.sum.Digest(), RawSize: raw.n}
+	return b, s.keep(tmp, b.Digest)
+}
+
+// PutJSON stores a document and returns its descriptor without a media type.
+func (s Store) PutJSON(doc any) (ocispec.Descriptor, error) {
+	b, err := json.Marshal(doc)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	tmp, err := s.temp()
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	defer os.Remove(tmp.Name())
+	defer tmp.Close()
+	if _, err := io.Copy(tmp, bytes.NewReader(b)); err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	d := digest.NewDigestFromBytes(digest.SHA256, sum(b))
+	return ocispec.Descriptor{Digest: d, Size: int64(len(b))}, s.keep(tmp, d)
+}
+
+func (s Store) temp() (*os.File, error) {
+	dir := filepath.Join(s.Dir, "sha256")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	return os.CreateTemp(dir, ".new-*")
+}
+
+// keep gives the finished file its name; a crash before that leaves no blob.
+func (s Store) keep(tmp *os.File, d digest.Digest) error {
+	if err := tmp.Chmod(0o644); err != nil {
+		return err
+	}
+	if err := tmp.Close(); err != nil {
+		return err
+	}
+	return os.Rename(tmp.Name(), s.Path(d))
+}
+
+func sum(b []byte) []byte { h := sha256.Sum256(b); return h[:] }
+
+type counter struct {
+	w   io.Writer
+	sum digest.Digester
+	n   int64
+}
+
+func (c *counter) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	c.sum.Hash().Write(p[:n])
+	c.n += int64(n)
+	return n, err
+}
+
+// WriteLayout makes dir an OCI layout with the given index: every blob in
+// blobs is hard-linked from the store, the index is replaced last and at once.
+func (s Store) WriteLayout(dir string, index []ocispec.Descriptor, blobs []digest.Digest) error {
+	if err := os.MkdirAll(filepath.Join(dir, "blobs", "sha256"), 0o755); err != nil {
+		return err
+	}
+	for _, d := range blobs {
+		to := filepath.Join(dir, "blobs", "sha256", d.Encoded())
+		if _, err := os.Stat(to); err == nil {
+			continue
+		}
+		if err := os.Link(s.Path(d), to); err != nil {
+			return fmt.Errorf("link blob into the layout: %w", err)
+		}
+	}
+	mark, err := json.Marshal(ocispec.ImageLayout{Version: ocispec.ImageLayoutVersion})
+	if err != nil {
+		return err
+	}
+	if err := ReplaceFile(filepath.Join(dir, ocispec.ImageLayoutFile), mark); err != nil {
+		return err
+	}
+	doc, err := json.MarshalIndent(ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex, Manifests: index}, "", "  ")
+	if err != nil {
+		return err
+	}
+	return ReplaceFile(filepath.Join(dir, ocispec.ImageIndexFile), append(doc, '\n'))
+}
+
+// ReplaceFile writes a file so that a reader sees the old or the new content,
+// never a part of it.
+func ReplaceFile(file string, content []byte) error {
+	tmp, err := os.CreateTemp(filepath.Dir(file), ".new-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(tmp.Name())
+	if _, err := tmp.Write(content); err != nil {
+		tmp.Close()
+		return err
+	}
+	if err := tmp.Chmod(0o644); err != nil {
+		tmp.Close()
+		return err
+	}
+	if err := tmp.Close(); err != nil {
+		return err
+	}
+	return os.Rename(tmp.Name(), file)
+}

@@ -1,0 +1,107 @@
+// Package oci owns the bytes of the payload: deterministic tar layers,
+// compressed with zstd, and an OCI image layout whose index is replaced
+// atomically. It refuses clocks, users, random order and anything else that
+// would give the same content two digests.
+package oci
+
+import (
+	"archive/tar"
+	"bytes"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Entry is one path in a layer: a folder, a link or a file whose content is
+// File (a path on this machine) or, if that is empty, Data.
+type Entry struct {
+	Dir   bool
+	Link  string
+	File  string
+	Data  []byte
+	Mode  uint32 // permission bits, setuid and sticky included
+	Owner int    // uid and gid
+}
+
+// Tree is a layer's content by absolute path.
+type Tree map[string]Entry
+
+// Add puts an entry in; missing parents become root's folders of mode 0755
+// when the tree is written.
+func (t Tree) Add(name string, e Entry) error {
+	clean := path.Clean("/" + name)
+	if clean == "/" || clean != "/"+strings.Trim(name, "/") {
+		return fmt.Errorf("%q is no path for a layer", name)
+	}
+	t[clean] = e
+	return nil
+}
+
+// withParents is the tree with every folder on the way to its entries.
+func (t Tree) withParents() Tree {
+	out := maps.Clone(t)
+	for name := range t {
+		for dir := path.Dir(name); dir != "/"; dir = path.Dir(dir) {
+			if _, ok := out[dir]; !ok {
+				out[dir] = Entry{Dir: true, Mode: 0o755}
+			}
+		}
+	}
+	return out
+}
+
+// WriteTar writes the tree sorted by path, every entry with the same time.
+func (t Tree) WriteTar(w io.Writer, when time.Time) error {
+	tw := tar.NewWriter(w)
+	full := t.withParents()
+	for _, name := range slices.Sorted(maps.Keys(full)) {
+		if err := writeEntry(tw, name, full[name], when); err != nil {
+			return fmt.Errorf("layer entry %s: %w", name, err)
+		}
+	}
+	return tw.Close()
+}
+
+func writeEntry(tw *tar.Writer, name string, e Entry, when time.Time) error {
+	h := &tar.Header{Name: strings.TrimPrefix(name, "/"), Mode: int64(e.Mode), Uid: e.Owner, Gid: e.Owner, ModTime: when}
+	switch {
+	case e.Dir:
+		h.Typeflag, h.Name = tar.TypeDir, h.Name+"/"
+		return tw.WriteHeader(h)
+	case e.Link != "":
+		h.Typeflag, h.Linkname, h.Mode = tar.TypeSymlink, e.Link, 0o777
+		return tw.WriteHeader(h)
+	}
+	content, size, err := e.open()
+	if err != nil {
+		return err
+	}
+	defer content.Close()
+	h.Typeflag, h.Size = tar.TypeReg, size
+	if err := tw.WriteHeader(h); err != nil {
+		return err
+	}
+	_, err = io.Copy(tw, content)
+	return err
+}
+
+func (e Entry) open() (io.ReadCloser, int64, error) {
+	if e.File == "" {
+		return io.NopCloser(bytes.NewReader(e.Data)), int64(len(e.Data)), nil
+	}
+	f, err := os.Open(e.File)
+	if err != nil {
+		return nil, 0, err
+	}
+	st, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return nil, 0, err
+	}
+	return f, st.Size(), nil
+}

@@ -1,0 +1,203 @@
+package recipe
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+)
+
+// Payload says what the layout holds and of what it is made.
+type Payload struct {
+	Epoch  int64           `yaml:"epoch"` // seconds; build time of shared layers and of images made of Debian packages
+	Hosts  []Host          `yaml:"hosts"`
+	Layers map[string]Tree `yaml:"layers"`
+	Images []Image         `yaml:"images"`
+}
+
+// Host is one executable for the host.
+type Host struct {
+	Title string `yaml:"title"`
+	File  Source `yaml:"file"`
+	// Version is what an Installer's spec calls it; the recipe's own if empty.
+	Version string `yaml:"version"`
+}
+
+// Image is one container image: shared layers below, its own tree on top.
+type Image struct {
+	Ref        string   `yaml:"ref"`     // full reference as its consumers ask for it
+	Part       string   `yaml:"part"`    // main upstream: a recipe, or an entry of debian.lock
+	Version    string   `yaml:"version"` // what is really inside; the part's version if empty
+	Layers     []string `yaml:"layers"`
+	Tree       `yaml:",inline"`
+	Entrypoint []string `yaml:"entrypoint"`
+	Cmd        []string `yaml:"cmd"`
+	Env        []string `yaml:"env"`
+	User       string   `yaml:"user"`
+	Workdir    string   `yaml:"workdir"`
+}
+
+// Tree is the content of one layer.
+type Tree struct {
+	Dirs  map[string]Dir      `yaml:"dirs"`
+	Debs  map[string][]string `yaml:"debs"`  // debian.lock entry → paths to keep; a trailing / takes a folder, * and ? match
+	Files map[string]File     `yaml:"files"` // path in the image → content
+	Links map[string]string   `yaml:"links"` // path in the image → target
+	// Applets are links of many names in one folder to one target.
+	Applets Applets `yaml:"applets"`
+}
+
+// Empty tells whether the tree adds nothing.
+func (t Tree) Empty() bool {
+	return len(t.Dirs)+len(t.Debs)+len(t.Files)+len(t.Links)+len(t.Applets.Names) == 0
+}
+
+// Applets is described at Tree.
+type Applets struct {
+	Target string   `yaml:"target"`
+	Dir    string   `yaml:"dir"`
+	Names  []string `yaml:"names"`
+}
+
+// Dir is a folder that is made even if empty; its mode is octal.
+type Dir struct {
+	Mode  uint32 `yaml:"mode"`
+	Owner int    `yaml:"owner"` // uid and gid
+}
+
+// Source names a recipe's output: recipe/path. A folder is taken whole.
+type Source string
+
+// Part and Path split the source.
+func (s Source) Part() string { part, _, _ := strings.Cut(string(s), "/"); return part }
+
+// Path is the path inside the part's output.
+func (s Source) Path() string { _, path, _ := strings.Cut(string(s), "/"); return path }
+
+// File is content from a recipe, from an inline text, or the concatenation of
+// files that a Debian package holds. In YAML a plain string is From.
+type File struct {
+	From Source `yaml:"from"`
+	Text string `yaml:"text"`
+	Mode uint32 `yaml:"mode"` // 0755 or 0644 after the source's x bit if zero
+	// Concat is an entry of debian.lock and a path prefix in it: all its files
+	// below that prefix, in order of name, one after the other.
+	Concat *Concat `yaml:"concat"`
+}
+
+// Concat is described at File.
+type Concat struct {
+	Deb    string `yaml:"deb"`
+	Prefix string `yaml:"prefix"`
+}
+
+// UnmarshalYAML takes the short form.
+func (f *File) UnmarshalYAML(n *yaml.Node) error {
+	if n.Kind == yaml.ScalarNode {
+		f.From = Source(n.Value)
+		return nil
+	}
+	type plain File
+	return n.Decode((*plain)(f))
+}
+
+// parts lists the recipes that the tree takes files from.
+func (t Tree) parts() []string {
+	var out []string
+	for _, path := range sortedKeys(t.Files) {
+		if p := t.Files[path].From.Part(); p != "" {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// DebNames lists the debian.lock entries that the tree takes files from.
+func (t Tree) DebNames() []string {
+	names := sortedKeys(t.Debs)
+	for _, path := range sortedKeys(t.Files) {
+		if c := t.Files[path].Concat; c != nil {
+			names = append(names, c.Deb)
+		}
+	}
+	return names
+}
+
+// PartsOf lists the recipes inside the image, main upstream first, each once.
+func (p Payload) PartsOf(im Image, recipes map[string]Recipe) []string {
+	var out []string
+	if _, ok := recipes[im.Part]; ok {
+		out = append(out, im.Part)
+	}
+	out = append(out, im.Tree.parts()...)
+	for _, l := range im.Layers {
+		out = append(out, p.Layers[l].parts()...)
+	}
+	return unique(out)
+}
+
+// DebsOf lists the debian.lock entries inside the image, each once.
+func (p Payload) DebsOf(im Image) []string {
+	out := im.Tree.DebNames()
+	for _, l := range im.Layers {
+		out = append(out, p.Layers[l].DebNames()...)
+	}
+	return unique(out)
+}
+
+// uses lists recipes in the order in which they are wanted: the first host
+// artifact boots a node, then come the images, then the other host artifacts.
+func (p Payload) uses() []string {
+	var hosts, out []string
+	for _, h := range p.Hosts {
+		hosts = append(hosts, h.File.Part())
+	}
+	first := min(1, len(hosts))
+	out = append(out, hosts[:first]...)
+	for _, im := range p.Images {
+		out = append(out, im.Tree.parts()...)
+		for _, l := range im.Layers {
+			out = append(out, p.Layers[l].parts()...)
+		}
+	}
+	return unique(append(out, hosts[first:]...))
+}
+
+func (p Payload) faults(recipes map[string]Recipe) []error {
+	var out []error
+	seen := map[string]bool{}
+	for _, h := range p.Hosts {
+		if h.Title == "" || h.File.Path() == "" {
+			out = append(out, fmt.Errorf("payload: host artifact %q needs a title and a file", h.Title))
+		}
+	}
+	for _, im := range p.Images {
+		if !strings.Contains(im.Ref, "/") || !strings.Contains(im.Ref, ":") || seen[im.Ref] {
+			out = append(out, fmt.Errorf("payload: image %q must have a full reference of its own", im.Ref))
+		}
+		seen[im.Ref] = true
+		if _, ok := recipes[im.Part]; !ok && !slices.Contains(p.DebsOf(im), im.Part) {
+			out = append(out, fmt.Errorf("payload: image %s: part %q is neither a recipe nor one of its Debian packages", im.Ref, im.Part))
+		}
+		for _, l := range im.Layers {
+			if _, ok := p.Layers[l]; !ok {
+				out = append(out, fmt.Errorf("payload: image %s: no layer %q", im.Ref, l))
+			}
+		}
+	}
+	return out
+}
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+
+func unique(in []string) []string {
+	var out []string
+	for _, s := range in {
+		if !slices.Contains(out, s) {
+			out = append(out, s)
+		}
+	}
+	return out
+}

@@ -1,0 +1,189 @@
+// Package recipe owns the data of the from-source payload: one recipe per
+// upstream and payload.yaml, which says what images and host artifacts are
+// made of them. It refuses to build, download or look at the machine.
+package recipe
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/plinthdev/plinth/internal/problem"
+	"gopkg.in/yaml.v3"
+)
+
+// File and folder names inside the distro folder.
+const (
+	recipeFile  = "recipe.yaml"
+	payloadFile = "payload.yaml"
+)
+
+// Recipe says how one upstream becomes files. The folder it stands in gives
+// its name; every other file of that folder is laid over the build's folder.
+type Recipe struct {
+	Name    string            `yaml:"-"`
+	Dir     string            `yaml:"-"`
+	Version string            `yaml:"version"` // what the upstream calls this release
+	Licence string            `yaml:"licence"` // SPDX expression
+	Epoch   int64             `yaml:"epoch"`   // seconds; the upstream's release, used as build time
+	Module  string            `yaml:"module"`  // path@version of the main upstream
+	Sum     string            `yaml:"sum"`     // its h1: hash
+	Copy    bool              `yaml:"copy"`    // build inside a copy of the module, with the module's own go.mod
+	Needs   []string          `yaml:"needs"`   // recipes whose output the steps use, as $PART_<name>
+	Debs    []string          `yaml:"debs"`    // entries of debian.lock, unpacked or placed in $DEBS
+	Npm     map[string]string `yaml:"npm"`     // package → "version integrity", unpacked in $NPM_<name>
+	Tools   []string          `yaml:"tools"`   // tools whose version decides the output: gcc, node
+	Steps   []Step            `yaml:"steps"`
+}
+
+// Step is one of a Go build and a shell script.
+type Step struct {
+	Go  *GoBuild `yaml:"go"`
+	Run string   `yaml:"run"`
+}
+
+// GoBuild is one `go build` for all its binaries. Ldflags may use ${VERSION}
+// and ${BUILD_DATE}; with Cgo the binaries are linked statically.
+type GoBuild struct {
+	Cgo      bool              `yaml:"cgo"`
+	Env      map[string]string `yaml:"env"`
+	Tags     []string          `yaml:"tags"`
+	Ldflags  []string          `yaml:"ldflags"`
+	Binaries map[string]string `yaml:"binaries"` // file name → package
+}
+
+// ModulePath is the module's path without its version.
+func (r Recipe) ModulePath() string {
+	path, _, _ := strings.Cut(r.Module, "@")
+	return path
+}
+
+// Set is a whole distro folder.
+type Set struct {
+	Dir     string
+	Recipes map[string]Recipe
+	Order   []string // recipe names, each after all that it needs
+	Payload Payload
+}
+
+// Load reads every recipe below dir and its payload.yaml and reports all that
+// is wrong with them at once.
+func Load(dir string) (*Set, error) {
+	doing := "read the recipes in " + dir
+	files, err := filepath.Glob(filepath.Join(dir, "*", recipeFile))
+	if err != nil || len(files) == 0 {
+		return nil, problem.Newf(problem.ExitUsage, doing, "run from the repository's root, or give --distro", "no */%s there", recipeFile)
+	}
+	s := &Set{Dir: dir, Recipes: map[string]Recipe{}}
+	var faults []error
+	for _, f := range files {
+		r := Recipe{Dir: filepath.Dir(f), Name: filepath.Base(filepath.Dir(f))}
+		if err := decodeFile(f, &r); err != nil {
+			faults = append(faults, err)
+			continue
+		}
+		s.Recipes[r.Name] = r
+		faults = append(faults, r.faults()...)
+	}
+	if err := decodeFile(filepath.Join(dir, payloadFile), &s.Payload); err != nil {
+		faults = append(faults, err)
+	}
+	order, err := s.sort()
+	faults = append(faults, err)
+	s.Order = order
+	faults = append(faults, s.Payload.faults(s.Recipes)...)
+	if err := errors.Join(faults...); err != nil {
+		return nil, problem.New(problem.ExitConfig, doing, err, "")
+	}
+	return s, nil
+}
+
+func decodeFile(path string, into any) error {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	return decode(path, b, into)
+}
+
+// decode is strict: an unknown key is an error that names the file and line.
+func decode(path string, b []byte, into any) error {
+	d := yaml.NewDecoder(bytes.NewReader(b))
+	d.KnownFields(true)
+	if err := d.Decode(into); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return nil
+}
+
+// faults lists what makes the recipe unusable, each with the recipe's name.
+func (r Recipe) faults() []error {
+	var out []error
+	bad := func(format string, args ...any) {
+		out = append(out, fmt.Errorf("recipe %s: "+format, append([]any{r.Name}, args...)...))
+	}
+	if r.Version == "" || r.Licence == "" || r.Epoch <= 0 {
+		bad("version, licence and epoch are required")
+	}
+	if r.Module == "" && len(r.Debs) == 0 {
+		bad("has neither a module nor Debian sources")
+	}
+	if r.Module != "" && (!moduleAt.MatchString(r.Module) || !strings.HasPrefix(r.Sum, "h1:")) {
+		bad("module must be path@vX.Y.Z with its h1: sum, not %q %q", r.Module, r.Sum)
+	}
+	if len(r.Steps) == 0 {
+		bad("has no steps")
+	}
+	for i, st := range r.Steps {
+		if (st.Go == nil) == (st.Run == "") {
+			bad("step %d must have exactly one of go and run", i+1)
+		}
+		if st.Go != nil && len(st.Go.Binaries) == 0 {
+			bad("step %d builds no binaries", i+1)
+		}
+	}
+	return out
+}
+
+var moduleAt = regexp.MustCompile(`^[^@\s]+@v[0-9]+\.[0-9]+\.[0-9]+[^@\s]*$`)
+
+// sort orders the recipes so that each stands after its needs; within that the
+// order of first use in payload.yaml is kept, so that what boots a node is
+// built first.
+func (s *Set) sort() ([]string, error) {
+	const entered, left = 1, 2
+	state := map[string]int{}
+	var order []string
+	var visit func(name string) error
+	visit = func(name string) error {
+		r, known := s.Recipes[name]
+		switch {
+		case !known:
+			return fmt.Errorf("recipe %s is needed but does not exist", name)
+		case state[name] == left:
+			return nil
+		case state[name] == entered:
+			return fmt.Errorf("recipe %s needs itself", name)
+		}
+		state[name] = entered
+		for _, n := range r.Needs {
+			if err := visit(n); err != nil {
+				return err
+			}
+		}
+		state[name] = left
+		order = append(order, name)
+		return nil
+	}
+	for _, name := range slices.Concat(s.Payload.uses(), sortedKeys(s.Recipes)) {
+		if err := visit(name); err != nil {
+			return nil, err
+		}
+	}
+	return order, nil
+}
