@@ -14,9 +14,9 @@ import (
 // maxLogBytes bounds what is read of a pod's log.
 const maxLogBytes = 256 << 10
 
-// culprit names the pod that keeps a namespace (or what selector matches of
+// Culprit names the pod that keeps a namespace (or what selector matches of
 // it) from being Ready, with the last warning about it and its last log line.
-func (c *Client) culprit(ctx context.Context, namespace, selector string) string {
+func (c *Client) Culprit(ctx context.Context, namespace, selector string) string {
 	list, err := c.core.Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: selector})
 	if err != nil {
 		return ""

@@ -22,7 +22,7 @@ func (c *Client) WaitPods(ctx context.Context, w Wait, namespace string, expect 
 		}
 		reason := podsReason(list.Items, expect)
 		return reason == "", reason, nil
-	}, func(ctx context.Context) string { return c.culprit(ctx, namespace, "") })
+	}, func(ctx context.Context) string { return c.Culprit(ctx, namespace, "") })
 }
 
 // podsReason says why the pods are not all up; empty when they are.

@@ -64,7 +64,7 @@ func (c *Client) workloadCulprit(ctx context.Context, o Object) string {
 	if err != nil {
 		return ""
 	}
-	return c.culprit(ctx, o.Namespace, podSelector(obj))
+	return c.Culprit(ctx, o.Namespace, podSelector(obj))
 }
 
 // rolloutReason says, from an object alone, why its rollout is not over. The

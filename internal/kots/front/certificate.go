@@ -1,0 +1,115 @@
+// Package front owns what a browser meets of the admin console: the certificate
+// that the proxy before it shows, and whether an answer comes. It refuses to
+// touch the console behind the proxy.
+package front
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/plinthdev/plinth/internal/kube"
+	"github.com/plinthdev/plinth/internal/pki"
+	"github.com/plinthdev/plinth/internal/problem"
+)
+
+// Names that kURL gave them too, so that KOTS's own tools find them.
+const tlsSecret = "kotsadm-tls"
+
+// selfSignedMark stands on the secret of a certificate that Plinth made and may
+// therefore replace.
+const selfSignedMark = "plinth.dev/self-signed"
+
+// renewBefore is how long before its end a certificate of Plinth's is renewed.
+const renewBefore = 30 * 24 * time.Hour
+
+// Front is the proxy before one console.
+type Front struct {
+	Kube      *kube.Client
+	Namespace string // of the console
+}
+
+func (f Front) proxy() kube.Object {
+	return kube.Object{APIVersion: "apps/v1", Kind: "Deployment", Namespace: f.Namespace, Name: "console-proxy"}
+}
+
+// Certificate returns the certificate that the console shows, PEM, and whether
+// Plinth made it; kube.ErrNotFound when there is none yet.
+func (f Front) Certificate(ctx context.Context) (cert []byte, selfSigned bool, err error) {
+	s, err := f.Kube.Secret(ctx, f.Namespace, tlsSecret)
+	return s.Data["tls.crt"], s.Annotations[selfSignedMark] == "true", err
+}
+
+// EnsureCertificate gives the console a self-signed certificate for hosts (its
+// host name, the nodes' names and addresses) unless it has one. The user's own
+// is never touched; one of Plinth's is replaced when it lacks a host or has
+// less than 30 days left.
+func (f Front) EnsureCertificate(ctx context.Context, hosts []string, now time.Time) error {
+	if err := f.Kube.EnsureNamespace(ctx, f.Namespace); err != nil {
+		return err
+	}
+	s, err := f.Kube.Secret(ctx, f.Namespace, tlsSecret)
+	switch {
+	case errors.Is(err, kube.ErrNotFound):
+	case err != nil:
+		return err
+	case s.Annotations[selfSignedMark] != "true":
+		return nil
+	default:
+		pair := pki.Pair{Cert: s.Data["tls.crt"], Key: s.Data["tls.key"]}
+		if pair.Check(hosts, now) == nil && pair.Check(nil, now.Add(renewBefore)) == nil {
+			return nil
+		}
+	}
+	pair, err := pki.SelfSigned(hosts, now)
+	if err != nil {
+		return err
+	}
+	return f.putCertificate(ctx, pair, hosts[0], true)
+}
+
+// SetCertificate gives the console the user's certificate and key (PEM) and
+// waits until it is served. A pair that does not fit, has expired, is not for
+// servers or not for hosts is a Problem with exit code 3.
+func (f Front) SetCertificate(ctx context.Context, pair pki.Pair, hosts []string, w kube.Wait) error {
+	if err := pair.Check(hosts, time.Now()); err != nil {
+		return problem.New(problem.ExitConfig, "use this certificate for the console", err,
+			"give a PEM certificate, with its chain, for the name in the console's URL, and its unencrypted key")
+	}
+	host := ""
+	if len(hosts) > 0 {
+		host = hosts[0]
+	}
+	if err := f.putCertificate(ctx, pair, host, false); err != nil {
+		return err
+	}
+	return f.Kube.WaitWorkloads(ctx, w, f.proxy())
+}
+
+// putCertificate stores a pair and rolls the proxy if it is there.
+func (f Front) putCertificate(ctx context.Context, pair pki.Pair, host string, selfSigned bool) error {
+	err := f.Kube.PutSecret(ctx, kube.Secret{
+		Namespace: f.Namespace, Name: tlsSecret, Type: "kubernetes.io/tls",
+		Annotations: map[string]string{selfSignedMark: fmt.Sprint(selfSigned)},
+		Data:        map[string][]byte{"tls.crt": pair.Cert, "tls.key": pair.Key, "hostname": []byte(host)},
+	})
+	if err != nil {
+		return err
+	}
+	there, err := f.Kube.Exists(ctx, f.proxy())
+	if err != nil || !there {
+		return err
+	}
+	sum := sha256.Sum256(pair.Cert)
+	annotations := map[string]any{"plinth.dev/certificate": fmt.Sprintf("%x", sum[:8])}
+	patch, err := json.Marshal(map[string]any{"spec": map[string]any{"template": map[string]any{
+		"metadata": map[string]any{"annotations": annotations},
+	}}})
+	if err != nil {
+		return err
+	}
+	return f.Kube.Patch(ctx, f.proxy(), patch)
+}

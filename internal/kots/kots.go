@@ -1,0 +1,133 @@
+// Package kots owns the admin console and the applications in it: it drives the
+// pinned kots CLI, checks beforehand what KOTS would find out late, and puts
+// KOTS's words into plain ones. It refuses to do KOTS's work: what the CLI or
+// the console can do, it asks them to do.
+package kots
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"path"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/plinthdev/plinth/internal/host"
+	"github.com/plinthdev/plinth/internal/kube"
+)
+
+// Machine is what the kots CLI needs of the host.
+type Machine interface {
+	host.Commands
+	MkdirAll(path string, perm fs.FileMode) error
+	RemoveAll(path string) error
+}
+
+// KOTS drives one console.
+type KOTS struct {
+	Machine    Machine
+	Kube       *kube.Client
+	CLI        string // path of the pinned kots executable
+	Kubeconfig string // path
+	Home       string // private folder: HOME and TMPDIR of the CLI, emptied after each run
+	Namespace  string // of the console
+	Airgap     bool   // the console and the CLI must not look for the internet
+	Proxy      Proxy  // the way out when not
+}
+
+// Proxy is the way to the internet for the console and the CLI; its values may
+// hold credentials and are handed over in the environment only.
+type Proxy struct{ HTTP, HTTPS, No string }
+
+// run runs the CLI, in the console's namespace, and reports its lines.
+func (k *KOTS) run(ctx context.Context, env []string, report func(string, int64, int64), args ...string) ([]byte, error) {
+	tmp := path.Join(k.Home, "tmp")
+	for _, dir := range []string{k.Home, tmp} {
+		if err := k.Machine.MkdirAll(dir, 0o700); err != nil {
+			return nil, err
+		}
+	}
+	// Images of a bundle are unpacked there: nothing may stay after a failure.
+	defer k.Machine.RemoveAll(tmp) //nolint:errcheck // the next run, or reset, removes it
+	cmd := host.Cmd{
+		Argv: append([]string{k.CLI}, append(args, "--namespace", k.Namespace)...),
+		Env:  append(k.environment(tmp), env...),
+	}
+	if report != nil {
+		cmd.Output = &progress{report: report}
+	}
+	return k.Machine.Run(ctx, cmd)
+}
+
+// environment keeps the CLI to this cluster: the host's own proxy settings
+// would send even calls to the API server elsewhere.
+func (k *KOTS) environment(tmp string) []string {
+	env := []string{
+		"KUBECONFIG=" + k.Kubeconfig, "HOME=" + k.Home, "TMPDIR=" + tmp,
+		"HTTP_PROXY=", "HTTPS_PROXY=", "http_proxy=", "https_proxy=", "NO_PROXY=", "no_proxy=",
+	}
+	if !k.Airgap {
+		env = append(env, "HTTP_PROXY="+k.Proxy.HTTP, "HTTPS_PROXY="+k.Proxy.HTTPS, "NO_PROXY="+k.Proxy.No)
+	}
+	return env
+}
+
+// progress hands each new line of the CLI's output to report, without the
+// marks and movements meant for a terminal.
+type progress struct {
+	report func(message string, bytes, total int64)
+	rest   string
+	last   string
+}
+
+// Write takes a piece of output; it never fails.
+func (p *progress) Write(b []byte) (int, error) {
+	p.rest += strings.ReplaceAll(string(b), "\r", "\n")
+	for {
+		line, rest, found := strings.Cut(p.rest, "\n")
+		if !found {
+			return len(b), nil
+		}
+		p.rest = rest
+		if line = plain(line); line != "" && line != p.last {
+			p.last = line
+			p.report(line, 0, 0)
+		}
+	}
+}
+
+// plain strips escape sequences, bullets and ticks from a line of the CLI.
+func plain(line string) string {
+	line = regexp.MustCompile(`\x1b\[[0-9;?]*[A-Za-z]`).ReplaceAllString(line, "")
+	return strings.Trim(line, " \t•✓✗⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏")
+}
+
+// ends tells whether a run ended because ctx did.
+func ends(ctx context.Context) error {
+	if ctx.Err() == nil {
+		return nil
+	}
+	return context.Cause(ctx)
+}
+
+// timeout is how the CLI wants a duration.
+func timeout(d time.Duration) string { return d.Round(time.Second).String() }
+
+// lastLines are the last n lines of the CLI's output that say something.
+func lastLines(err error, n int) string {
+	var failed *host.CommandError
+	if !errors.As(err, &failed) {
+		return err.Error()
+	}
+	var lines []string
+	for line := range strings.Lines(strings.ReplaceAll(failed.Tail, "\r", "\n")) {
+		if line = plain(strings.TrimSpace(line)); line != "" {
+			lines = append(lines, line)
+		}
+	}
+	if len(lines) == 0 {
+		return failed.Error()
+	}
+	return strings.Join(lines[max(0, len(lines)-n):], "; ")
+}

@@ -1,0 +1,81 @@
+package kots
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"maps"
+	"strings"
+	"time"
+
+	"golang.org/x/crypto/bcrypt"
+
+	"github.com/plinthdev/plinth/internal/kube"
+)
+
+// alphabet has 32 letters and digits that are not taken for each other, so
+// that a byte's low five bits pick one without bias.
+const alphabet = "abcdefghijkmnpqrstuvwxyz23456789"
+
+// newPassword makes a password of 80 random bits, in four groups that can be
+// read out: "k7wq-…".
+func newPassword() (string, error) {
+	var raw [16]byte
+	if _, err := rand.Read(raw[:]); err != nil {
+		return "", err
+	}
+	var out strings.Builder
+	for i, b := range raw {
+		if i > 0 && i%4 == 0 {
+			out.WriteByte('-')
+		}
+		out.WriteByte(alphabet[b&31])
+	}
+	return out.String(), nil
+}
+
+// ResetPassword gives the console a new random password, ends every session
+// and a lock-out after wrong attempts, and returns the password. It exists
+// nowhere else in the clear: show it once. It does what the CLI's
+// reset-password does, which insists on a terminal. The console need not run.
+func (k *KOTS) ResetPassword(ctx context.Context) (string, error) {
+	password, err := newPassword()
+	if err != nil {
+		return "", err
+	}
+	hash, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.DefaultCost)
+	if err != nil {
+		return "", err
+	}
+	secret, err := k.Kube.Secret(ctx, k.Namespace, "kotsadm-password")
+	if err != nil {
+		return "", err
+	}
+	labels := maps.Clone(secret.Labels)
+	delete(labels, "numAttempts")
+	delete(labels, "lastFailure")
+	if labels == nil {
+		labels = map[string]string{}
+	}
+	secret.Labels = labels
+	secret.Data = map[string][]byte{
+		"passwordBcrypt":    hash,
+		"passwordUpdatedAt": []byte(time.Now().Format(time.RFC3339)),
+	}
+	if err := k.Kube.PutSecret(ctx, secret); err != nil {
+		return "", err
+	}
+	return password, k.endSessions(ctx)
+}
+
+func (k *KOTS) endSessions(ctx context.Context) error {
+	sessions, err := k.Kube.Secret(ctx, k.Namespace, "kotsadm-sessions")
+	if errors.Is(err, kube.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	sessions.Data = nil
+	return k.Kube.PutSecret(ctx, sessions)
+}
