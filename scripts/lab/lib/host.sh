@@ -23,7 +23,7 @@ cmd_up() {
 	need_machine_packages
 	need_inotify
 	build_root
-	lock "$lab_dir/lock-$name"
+	lock "$cgroup"
 	if is_running; then
 		echo "$name $(cat "$dir/ip") already up"
 		return 0
@@ -36,10 +36,10 @@ cmd_up() {
 }
 
 create_host() { # DISK CPUS MEMORY DNS
-	rm -rf "$dir"
+	throw_away "$dir"
 	mkdir -p "$dir/mnt" "$dir/snapshots"
 	(
-		lock "$lab_dir/lock"
+		lock "$id"
 		net_up
 		pick_ip >"$dir/ip"
 	)
@@ -54,7 +54,7 @@ create_host() { # DISK CPUS MEMORY DNS
 
 start_host() {
 	(
-		lock "$lab_dir/lock"
+		lock "$id"
 		net_up
 	)
 	setsid --fork flock --nonblock --close "$dir/run" "$here/lab" --lab "$lab" _supervise "$name" \
@@ -113,7 +113,7 @@ provision() { # ROOT: what makes a copy of the root a host of its own
 
 fake_meminfo() { # the machine's, with its sizes scaled down to what was asked for
 	awk -v total="$(($(cat "$dir/memory") / 1024))" '
-		/^MemTotal:/ { scale = total / $2 }
+		/^MemTotal:/ { scale = total / $2; $2 = total; print; next }
 		/^(Swap|Commit|Vmalloc|Huge)/ || $2 == 0 { print; next }
 		{ $2 = int($2 * scale); print }' /proc/meminfo
 }
@@ -129,7 +129,7 @@ host_names() { # of this lab
 write_hosts() {
 	local host pid file entries
 	(
-		lock "$lab_dir/lock"
+		lock "$id"
 		entries=$(for host in $(host_names); do echo "$(cat "$lab_dir/hosts/$host/ip") $host"; done)
 		for host in $(host_names); do
 			use_host "$host"
@@ -178,7 +178,7 @@ wait_booted() {
 
 cmd_stop() {
 	known_host "${1:-}"
-	lock "$lab_dir/lock-$name"
+	lock "$cgroup"
 	case ${2:-} in
 	'') shut_down ;;
 	--now) cgroup_remove ;;
@@ -203,7 +203,7 @@ cmd_snapshot() {
 	local started=$EPOCHREALTIME was_running=''
 	known_host "${1:-}"
 	check_name snapshot "${2:-}"
-	lock "$lab_dir/lock-$name"
+	lock "$cgroup"
 	! is_running || was_running=1
 	shut_down
 	copy_disk "$dir/disk.img" "$dir/snapshots/$2.img"
@@ -215,7 +215,7 @@ cmd_restore() {
 	local started=$EPOCHREALTIME
 	known_host "${1:-}"
 	[ -e "$dir/snapshots/${2:-}.img" ] || die "host '$name' has no snapshot '${2:-}'"
-	lock "$lab_dir/lock-$name"
+	lock "$cgroup"
 	cgroup_remove
 	copy_disk "$dir/snapshots/$2.img" "$dir/disk.img"
 	start_host
@@ -238,18 +238,26 @@ cmd_down() {
 
 down_host() { # NAME
 	use_host "$1"
-	lock "$lab_dir/lock-$name"
+	lock "$cgroup"
 	stop_forwards
 	cgroup_remove
 	flock -w 10 "$dir/run" true 2>/dev/null || true
-	rm -rf "$dir"
-	rm -f "$lab_dir/lock-$name"
+	throw_away "$dir"
 	write_hosts
+}
+
+# throw_away takes a folder out of sight at once and deletes it behind the scenes: freeing
+# the blocks of a big disk image takes a busy disk seconds.
+throw_away() { # FOLDER
+	[ -d "$1" ] || return 0
+	mkdir -p "$cache/trash"
+	mv "$1" "$(mktemp -d "$cache/trash/XXXXXX")"
+	setsid --fork rm -rf "$cache/trash" {lock_fd}>&- </dev/null >/dev/null 2>&1
 }
 
 down_lab() { # NAME|--all: removes the network with the last host
 	[ -d "$lab_dir" ] || return 0
-	lock "$lab_dir/lock"
+	lock "$id"
 	if [ "$1" = --all ] || [ -z "$(ls -A "$lab_dir/hosts" 2>/dev/null)" ]; then
 		net_down
 		rm -rf "$lab_dir"

@@ -66,7 +66,9 @@ forward_signals() {
 		# shellcheck disable=SC2064
 		trap "pkill -$signal -P $child || true" "$signal"
 	done
-	while wait "$child" || code=$?; kill -0 "$child" 2>/dev/null; do code=0; done
+	# A signal ends `wait` early; asked again after the end, it still knows the exit code.
+	while kill -0 "$child" 2>/dev/null; do wait "$child" || true; done
+	wait "$child" || code=$?
 	exit "$code"
 }
 

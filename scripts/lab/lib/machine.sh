@@ -17,13 +17,16 @@ use_lab() { # LAB: sets the globals that every command uses
 	lab=$1
 	cache=${PLINTH_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/plinth}/lab
 	lab_dir=$cache/labs/$lab
+	# What the machine shows of a lab is named after its folder too: two state folders may
+	# both have a lab of this name.
+	id=lab-$lab-$(printf %s "$lab_dir" | sha256sum | cut -c1-4)
 }
 
 use_host() { # NAME: sets the globals of one host
 	check_name host "${1:?which host?}"
 	name=$1
 	dir=$lab_dir/hosts/$name
-	cgroup=lab-$lab-$name
+	cgroup=$id-$name
 }
 
 known_host() { # NAME: use_host, for commands that want an existing one
@@ -31,9 +34,11 @@ known_host() { # NAME: use_host, for commands that want an existing one
 	[ -e "$dir/ip" ] || die "no host '$name' in lab '$lab'"
 }
 
-lock() { # FILE: held until this process ends; children that stay behind must close $lock_fd
-	mkdir -p "$(dirname "$1")"
-	exec {lock_fd}>"$1"
+# lock holds a lock of this machine until the (sub)shell ends. Children that stay behind
+# must close $lock_fd. Lock files are never removed: that would be a race.
+lock() { # NAME
+	mkdir -p /run/lock/plinth-lab
+	exec {lock_fd}>"/run/lock/plinth-lab/$1"
 	flock "$lock_fd"
 }
 

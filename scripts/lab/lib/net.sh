@@ -5,7 +5,6 @@
 #   .254  the machine
 # Nothing of the machine's firewall or forwarding is touched or needed.
 
-netns() { echo "lab-$lab"; }
 uplink() { echo "lab$(cat "$lab_dir/subnet")"; }
 subnet() { echo "10.77.$(cat "$lab_dir/subnet")"; }
 
@@ -30,9 +29,11 @@ subnet_is_free() { # CIDR: no route of the machine covers it or lies within it
 }
 
 net_up() {
-	local ns
-	ns=$(netns)
-	pick_subnet
+	local ns=$id
+	(
+		lock subnets
+		pick_subnet
+	)
 	! ip -n "$ns" link show br0 >/dev/null 2>&1 || return 0
 	net_down
 	ip netns add "$ns"
@@ -53,7 +54,7 @@ net_up() {
 }
 
 net_down() {
-	if [ -e "/run/netns/$(netns)" ]; then ip netns del "$(netns)"; fi
+	if [ -e "/run/netns/$id" ]; then ip netns del "$id"; fi
 	if [ -e "$lab_dir/subnet" ]; then ip link del "$(uplink)" 2>/dev/null || true; fi
 }
 
@@ -68,8 +69,8 @@ pick_ip() { # prints the first address that no host of the lab has
 # net_attach gives the calling process's fresh network namespace its interface. The
 # namespace has no name: it ends with the host, whatever ends the host.
 net_attach() {
-	local ns ip port
-	ns=$(netns) ip=$(cat "$dir/ip")
+	local ns=$id ip port
+	ip=$(cat "$dir/ip")
 	port=h${ip##*.}
 	ip -n "$ns" link del "$port" 2>/dev/null || true
 	ip link set lo up

@@ -12,7 +12,11 @@ cmd_root() {
 # root_image is keyed by all that goes into it, so an outdated root is never used.
 root_image() {
 	local key
-	key=$(cat "$here/packages-root" "$here/lib/root.sh" "$here"/rootfs/etc/systemd/system/* | sha256sum)
+	key=$({
+		echo "$release"
+		cat "$here/packages-root" "$here"/rootfs/etc/systemd/system/*
+		declare -f make_tree settle_units
+	} | sha256sum)
 	echo "$cache/roots/${key:0:16}.img"
 }
 
@@ -21,14 +25,14 @@ build_root() {
 	image=$(root_image)
 	[ ! -e "$image" ] || return 0
 	(
-		lock "$cache/roots/lock"
+		mkdir -p "$cache/roots/mnt"
+		lock "root-$(basename "$image")"
 		[ ! -e "$image" ] || exit 0
 		echo "lab: building the root (once, a minute or more)" >&2
-		rm -rf "$cache"/roots/*.tmp
 		# 1 GB is enough for the base and grows in 0.1 s to any size.
+		rm -f "$image.tmp"
 		truncate -s 1G "$image.tmp"
 		mkfs.ext4 -q -F -m 0 -L lab "$image.tmp"
-		mkdir -p "$cache/roots/mnt"
 		# In a mount namespace of its own, so that nothing stays mounted whatever happens;
 		# without barriers dpkg's many syncs cost nothing.
 		unshare --mount --propagation private "$here/lab" _root "$image.tmp" "$cache/roots/mnt"
@@ -57,7 +61,7 @@ make_tree() { # FOLDER
 	}
 	cp -a "$here/rootfs/." "$1/"
 	chown -R root:root "$1/etc/systemd/system/lab-host.service"
-	rm -rf "$1"/var/cache/apt/archives/*.deb "$1"/var/lib/apt/lists/* "$1/etc/machine-id" "$1/var/lib/dbus/machine-id"
+	rm -rf "$1"/var/cache/apt/*.bin "$1"/var/cache/apt/archives/*.deb "$1"/var/lib/apt/lists/* "$1/etc/machine-id" "$1/var/lib/dbus/machine-id"
 	echo LANG=C.UTF-8 >"$1/etc/default/locale"
 	mkdir -p "$1/var/log/journal"
 	settle_units "$1"
