@@ -1,0 +1,117 @@
+package node
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/plinthdev/plinth/internal/host"
+	"github.com/plinthdev/plinth/internal/host/hosttest"
+)
+
+func TestDirectoryIsMadeWithItsMode(t *testing.T) {
+	f := hosttest.New(t)
+	d := Directory{Path: "/var/lib/plinth", Mode: 0o700}
+	if missing, err := d.Check(f.Host()); err != nil || missing != "/var/lib/plinth does not exist" {
+		t.Errorf("Check before: %q, %v", missing, err)
+	}
+	if err := d.Apply(f.Host()); err != nil {
+		t.Fatal(err)
+	}
+	if missing, err := d.Check(f.Host()); err != nil || missing != "" {
+		t.Errorf("Check after: %q, %v", missing, err)
+	}
+	if err := os.Chmod(filepath.Join(f.Root, d.Path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if missing, _ := d.Check(f.Host()); missing != "/var/lib/plinth has mode 0755, needs 0700" {
+		t.Errorf("Check of another mode: %q", missing)
+	}
+	put(t, f, map[string]string{"/var/lib/file": "x"})
+	if _, err := (Directory{Path: "/var/lib/file", Mode: 0o700}).Check(f.Host()); err == nil {
+		t.Error("a file in place of the folder must be an error")
+	}
+}
+
+func TestArtifactIsComparedBySizeModeAndDigest(t *testing.T) {
+	content := []byte("#!/bin/sh\n")
+	a := Artifact{Path: "/usr/local/bin/k0s", Mode: 0o755, Size: int64(len(content)), Digest: digest.FromBytes(content),
+		Open: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(content)), nil }}
+	f := hosttest.New(t)
+	check := func(h host.Host, want string) {
+		t.Helper()
+		if missing, err := a.Check(t.Context(), h); err != nil || missing != want {
+			t.Errorf("Check: %q, %v; want %q", missing, err, want)
+		}
+	}
+	ro := host.ReadOnly(f.Host())
+	check(ro, "/usr/local/bin/k0s does not exist")
+	if err := a.Apply(f.Host()); err != nil {
+		t.Fatal(err)
+	}
+	f.Expect("sha256sum /usr/local/bin/k0s").Return(a.Digest.Encoded()+"  /usr/local/bin/k0s\n", nil)
+	check(ro, "")
+	f.Expect("sha256sum /usr/local/bin/k0s").Return(strings.Repeat("0", 64)+"  /usr/local/bin/k0s\n", nil)
+	check(ro, "/usr/local/bin/k0s differs from the bundle's")
+	real := filepath.Join(f.Root, a.Path)
+	if err := os.Chmod(real, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	check(ro, "/usr/local/bin/k0s has mode 0644, needs 0755")
+	if err := os.WriteFile(real, []byte("short"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	check(ro, "/usr/local/bin/k0s has 5 bytes, needs 10")
+}
+
+func TestArtifactLeavesTheOldOneWhenTheNewOneIsDamaged(t *testing.T) {
+	f := hosttest.New(t)
+	put(t, f, map[string]string{"/usr/local/bin/k0s": "old"})
+	damaged := errors.New("digest differs")
+	a := Artifact{Path: "/usr/local/bin/k0s", Mode: 0o755,
+		Open: func() (io.ReadCloser, error) {
+			return io.NopCloser(io.MultiReader(strings.NewReader("half of it"), failing{damaged})), nil
+		}}
+	if err := a.Apply(f.Host()); !errors.Is(err, damaged) {
+		t.Errorf("error %v, want %v", err, damaged)
+	}
+	if got := read(t, f, a.Path); got != "old" {
+		t.Errorf("content %q, want the old one", got)
+	}
+	if entries, _ := os.ReadDir(filepath.Join(f.Root, "/usr/local/bin")); len(entries) != 1 {
+		t.Errorf("left behind: %v", entries)
+	}
+}
+
+type failing struct{ err error }
+
+func (f failing) Read([]byte) (int, error) { return 0, f.err }
+
+func TestFirewallOfTheHostIsNamed(t *testing.T) {
+	f := hosttest.New(t)
+	ask := func() string {
+		s, err := Firewall(t.Context(), host.ReadOnly(f.Host()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	put(t, f, map[string]string{"/etc/ufw/ufw.conf": "# ENABLED=yes\nENABLED=no\n"})
+	if s := ask(); s != "" {
+		t.Errorf("none is active, got %q", s)
+	}
+	put(t, f, map[string]string{"/etc/ufw/ufw.conf": "# comment\nENABLED=yes\n"})
+	if s := ask(); !strings.HasPrefix(s, "ufw is enabled") {
+		t.Errorf("ufw is on, got %q", s)
+	}
+	f.Unit["firewalld.service"] = host.UnitState{Load: "loaded", Active: "active"}
+	if s := ask(); !strings.HasPrefix(s, "firewalld is active") {
+		t.Errorf("firewalld is on, got %q", s)
+	}
+}

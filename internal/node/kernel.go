@@ -1,0 +1,222 @@
+// Package node owns the preparation of a host for k0s (kernel modules and
+// settings, folders, files from the bundle) and what a cluster is taken back
+// with. Each part of the preparation has a look (Check) and an act (Apply),
+// and both may be run at any time and again. It refuses to know in which order
+// a verb wants them, or whether it wants them.
+package node
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/plinthdev/plinth/internal/host"
+	"github.com/plinthdev/plinth/internal/node/leftover"
+	"github.com/plinthdev/plinth/internal/problem"
+)
+
+// Module is one kernel feature that a node needs.
+type Module struct {
+	Name       string // as modprobe knows it
+	Sign       string // path that exists once it is there, loaded or built in; "" for none
+	Filesystem bool   // /proc/filesystems names it once it is there
+	Why        string // who needs it, for what
+}
+
+// Sysctl is one kernel setting.
+type Sysctl struct {
+	Key      string // dotted: net.ipv4.ip_forward
+	Value    string // what is wanted; "" where whoever sets it computes it
+	AtLeast  bool   // Value is a lower bound: a greater one in force stays
+	Optional bool   // a kernel without the key is fine
+	Why      string // who needs it, for what
+}
+
+// Kernel is the modules and settings of a node.
+type Kernel struct {
+	Host    host.Host
+	Modules []Module
+	Sysctls []Sysctl
+}
+
+// DefaultKernel is what k0s with kube-router and kube-proxy needs. The modules
+// and the forwarding keys are those that k0s's worker itself tries to set when
+// it starts, where a failure is only a warning (k0s 1.33, kernelsetup_linux.go);
+// the inotify bounds are the ones kind's known-issues page gives against "too
+// many open files".
+func DefaultKernel(h host.Host) Kernel {
+	return Kernel{
+		Host: h,
+		Modules: []Module{
+			{Name: "overlay", Filesystem: true, Why: "containerd's image layers"},
+			{Name: "nf_conntrack", Sign: "/proc/sys/net/netfilter/nf_conntrack_max", Why: "kube-proxy's service addresses"},
+			{Name: "br_netfilter", Sign: "/proc/sys/net/bridge/bridge-nf-call-iptables", Why: "services and network policies between pods of one node"},
+		},
+		Sysctls: []Sysctl{
+			{Key: "net.ipv4.ip_forward", Value: "1", Why: "packets of pods pass through the node"},
+			{Key: "net.bridge.bridge-nf-call-iptables", Value: "1", Optional: true, Why: "kube-proxy sees packets between pods of one node"},
+			{Key: "net.bridge.bridge-nf-call-ip6tables", Value: "1", Optional: true, Why: "the same for IPv6"},
+			{Key: "fs.inotify.max_user_instances", Value: "512", AtLeast: true, Why: "kubelet, containerd and log readers each hold instances"},
+			{Key: "fs.inotify.max_user_watches", Value: "524288", AtLeast: true, Why: "the same, per watched file"},
+		},
+	}
+}
+
+// Check looks and changes nothing. missing says what Apply would change, ""
+// when nothing.
+func (k Kernel) Check(context.Context) (missing string, err error) {
+	var all []string
+	for _, m := range k.Modules {
+		if !k.present(m) {
+			all = append(all, "module "+m.Name)
+		}
+	}
+	for _, s := range k.Sysctls {
+		if now, ok := k.wrong(s); ok {
+			all = append(all, fmt.Sprintf("%s is %s, needs %s", s.Key, now, s.Value))
+		}
+	}
+	for p, want := range k.files() {
+		if got, err := k.Host.ReadFile(p); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return "", err
+		} else if !bytes.Equal(got, want) {
+			all = append(all, p)
+		}
+	}
+	slices.Sort(all)
+	return strings.Join(all, "; "), nil
+}
+
+// Apply loads the modules, puts the settings in force and makes both last. A
+// setting that cannot be changed is an error only where its value is wrong.
+func (k Kernel) Apply(ctx context.Context) error {
+	for _, m := range k.Modules {
+		if k.present(m) {
+			continue
+		}
+		_, err := k.Host.Run(ctx, host.Cmd{Argv: []string{"modprobe", m.Name}})
+		if err == nil && !k.present(m) {
+			err = errors.New("modprobe says it is loaded, the kernel does not show it")
+		}
+		if err != nil {
+			return problem.New(problem.ExitStep, "load kernel module "+m.Name, err,
+				"it is needed for "+m.Why+"; install the distribution's package of kernel modules for the running kernel, or run one that has it built in")
+		}
+	}
+	for p, want := range k.files() {
+		if err := k.writeFile(p, want); err != nil {
+			return problem.New(problem.ExitStep, "write "+p, err, "")
+		}
+	}
+	for _, s := range k.Sysctls {
+		if _, ok := k.wrong(s); !ok {
+			continue
+		}
+		_, err := k.Host.Run(ctx, host.Cmd{Argv: []string{"sysctl", "-q", "-w", s.Key + "=" + s.Value}})
+		now, ok := k.wrong(s)
+		if !ok {
+			continue
+		}
+		if err == nil {
+			err = fmt.Errorf("it is still %s", now)
+		}
+		return problem.New(problem.ExitStep, "set kernel setting "+s.Key+" to "+s.Value, err,
+			"it is needed because "+s.Why+"; in a container, set it on the machine that runs the container")
+	}
+	return nil
+}
+
+// files is what the two files must hold; nil content means no file. A module
+// that is built in has no line: at boot it would be reported as not found. A
+// bound that the host exceeds has no line: it must not be lowered at boot.
+func (k Kernel) files() map[string][]byte {
+	loaded, _ := k.Host.ReadFile("/proc/modules")
+	var mods, sets strings.Builder
+	for _, m := range k.Modules {
+		if hasFirstField(loaded, m.Name) {
+			fmt.Fprintf(&mods, "# %s\n%s\n", m.Why, m.Name)
+		}
+	}
+	for _, s := range k.Sysctls {
+		now, exists := Value(k.Host, s.Key)
+		if (s.Optional && !exists) || (s.AtLeast && less(s.Value, now)) {
+			continue
+		}
+		fmt.Fprintf(&sets, "# %s\n%s = %s\n", s.Why, s.Key, s.Value)
+	}
+	return map[string][]byte{leftover.ModulesFile: []byte(mods.String()), leftover.SysctlFile: []byte(sets.String())}
+}
+
+func (k Kernel) writeFile(p string, want []byte) error {
+	if got, err := k.Host.ReadFile(p); err == nil && bytes.Equal(got, want) {
+		return nil
+	}
+	if len(want) == 0 {
+		return k.Host.RemoveAll(p)
+	}
+	return k.Host.Write(p, bytes.NewReader(want), 0o644)
+}
+
+// wrong gives the value in force and whether it must change.
+func (k Kernel) wrong(s Sysctl) (now string, wrong bool) {
+	now, exists := Value(k.Host, s.Key)
+	switch {
+	case !exists:
+		return "unknown to this kernel", !s.Optional
+	case s.AtLeast:
+		return now, less(now, s.Value)
+	}
+	return now, now != s.Value
+}
+
+// present reports whether a module is loaded or built in.
+func (k Kernel) present(m Module) bool {
+	exists := func(p string) bool { _, err := k.Host.Lstat(p); return err == nil }
+	if exists("/sys/module/"+m.Name) || (m.Sign != "" && exists(m.Sign)) {
+		return true
+	}
+	if list, err := k.Host.ReadFile("/proc/filesystems"); m.Filesystem && err == nil && slices.Contains(strings.Fields(string(list)), m.Name) {
+		return true
+	}
+	release, _ := Value(k.Host, "kernel.osrelease")
+	list, _ := k.Host.ReadFile(path.Join("/lib/modules", release, "modules.builtin"))
+	for line := range strings.Lines(string(list)) {
+		name, _, _ := strings.Cut(path.Base(strings.TrimSpace(line)), ".")
+		if strings.ReplaceAll(name, "-", "_") == m.Name {
+			return true
+		}
+	}
+	return false
+}
+
+// Value is the value in force of a kernel setting; ok is false when the kernel
+// has no such key or does not let it be read.
+func Value(f host.Files, key string) (value string, ok bool) {
+	b, err := f.ReadFile("/proc/sys/" + strings.ReplaceAll(key, ".", "/"))
+	if err != nil {
+		return "", false
+	}
+	return strings.TrimSpace(string(b)), true
+}
+
+// less compares two decimal numbers; what is no number is never less.
+func less(a, b string) bool {
+	x, errA := strconv.ParseInt(a, 10, 64)
+	y, errB := strconv.ParseInt(b, 10, 64)
+	return errA == nil && errB == nil && x < y
+}
+
+func hasFirstField(text []byte, name string) bool {
+	for line := range strings.Lines(string(text)) {
+		if first, _, _ := strings.Cut(line, " "); first == name {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,201 @@
+package node
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/plinthdev/plinth/internal/host"
+	"github.com/plinthdev/plinth/internal/host/hosttest"
+	"github.com/plinthdev/plinth/internal/node/leftover"
+	"github.com/plinthdev/plinth/internal/problem"
+)
+
+// put writes files below the fake's root.
+func put(t *testing.T, f *hosttest.Fake, files map[string]string) {
+	t.Helper()
+	for p, content := range files {
+		p = filepath.Join(f.Root, p)
+		if err := os.MkdirAll(filepath.Dir(p), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(p, []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func read(t *testing.T, f *hosttest.Fake, p string) string {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(f.Root, p))
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return "(none)"
+		}
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// bareHost has modules that can be loaded and settings as a fresh Debian has.
+func bareHost(t *testing.T) *hosttest.Fake {
+	f := hosttest.New(t)
+	put(t, f, map[string]string{
+		"/proc/filesystems":                           "nodev\tproc\n\text4\n",
+		"/proc/modules":                               "ext4 1040384 1 - Live 0x0000000000000000\n",
+		"/proc/sys/kernel/osrelease":                  "6.1.0-18-amd64\n",
+		"/lib/modules/6.1.0-18-amd64/modules.builtin": "kernel/fs/fuse/fuse.ko\n",
+		"/proc/sys/net/ipv4/ip_forward":               "0\n",
+		"/proc/sys/fs/inotify/max_user_instances":     "128\n",
+		"/proc/sys/fs/inotify/max_user_watches":       "1048576\n",
+	})
+	return f
+}
+
+func TestKernelIsMadeReadyOnceAndThenFoundReady(t *testing.T) {
+	f := bareHost(t)
+	f.Expect("modprobe overlay").Do(func(host.Cmd) {
+		put(t, f, map[string]string{"/proc/modules": "overlay 151552 0 - Live\n", "/sys/module/overlay/x": ""})
+	})
+	f.Expect("modprobe nf_conntrack").Do(func(host.Cmd) {
+		put(t, f, map[string]string{"/proc/sys/net/netfilter/nf_conntrack_max": "65536\n", "/proc/modules": "overlay 1 0 - Live\nnf_conntrack 1 0 - Live\n"})
+	})
+	f.Expect("modprobe br_netfilter").Do(func(host.Cmd) {
+		put(t, f, map[string]string{"/proc/sys/net/bridge/bridge-nf-call-iptables": "1\n", "/proc/sys/net/bridge/bridge-nf-call-ip6tables": "0\n",
+			"/proc/modules": "overlay 1 0 - Live\nnf_conntrack 1 0 - Live\nbr_netfilter 1 0 - Live\n"})
+	})
+	set := func(cmd host.Cmd) {
+		key, value, _ := strings.Cut(cmd.Argv[3], "=")
+		put(t, f, map[string]string{"/proc/sys/" + strings.ReplaceAll(key, ".", "/"): value + "\n"})
+	}
+	f.Expect("sysctl -q -w net.ipv4.ip_forward=1").Do(set)
+	f.Expect("sysctl -q -w net.bridge.bridge-nf-call-ip6tables=1").Do(set)
+	f.Expect("sysctl -q -w fs.inotify.max_user_instances=512").Do(set)
+
+	k := DefaultKernel(f.Host())
+	missing, err := k.Check(t.Context())
+	want := "/etc/sysctl.d/90-plinth.conf; fs.inotify.max_user_instances is 128, needs 512; module br_netfilter; module nf_conntrack; module overlay; net.ipv4.ip_forward is 0, needs 1"
+	if err != nil || missing != want {
+		t.Fatalf("Check before: %q, %v\nwant %q", missing, err, want)
+	}
+	if err := k.Apply(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if missing, err := k.Check(t.Context()); err != nil || missing != "" {
+		t.Errorf("Check after Apply: %q, %v; want nothing missing", missing, err)
+	}
+	ran := len(f.Ran)
+	if err := k.Apply(t.Context()); err != nil || len(f.Ran) != ran {
+		t.Errorf("second Apply: %v, ran %q; want no command", err, f.Ran[ran:])
+	}
+	if got := read(t, f, leftover.ModulesFile); strings.Count(got, "\n") != 6 || !strings.Contains(got, "\nbr_netfilter\n") {
+		t.Errorf("modules file:\n%s", got)
+	}
+	if got := read(t, f, leftover.SysctlFile); !strings.Contains(got, "net.ipv4.ip_forward = 1\n") || strings.Contains(got, "max_user_watches") {
+		t.Errorf("sysctl file must hold ip_forward and not lower max_user_watches:\n%s", got)
+	}
+}
+
+func TestKernelAcceptsWhatIsBuiltIn(t *testing.T) {
+	f := hosttest.New(t) // no modprobe, no /lib/modules, no /proc/modules
+	put(t, f, map[string]string{
+		"/proc/filesystems":                            "nodev\toverlay\n",
+		"/proc/sys/net/netfilter/nf_conntrack_max":     "65536\n",
+		"/proc/sys/net/bridge/bridge-nf-call-iptables": "1\n",
+		"/proc/sys/net/ipv4/ip_forward":                "1\n",
+		"/proc/sys/fs/inotify/max_user_instances":      "8192\n",
+		"/proc/sys/fs/inotify/max_user_watches":        "524288\n",
+	})
+	k := DefaultKernel(f.Host())
+	if err := k.Apply(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if missing, err := k.Check(t.Context()); err != nil || missing != "" {
+		t.Errorf("Check: %q, %v", missing, err)
+	}
+	if got := read(t, f, leftover.ModulesFile); got != "(none)" {
+		t.Errorf("modules file:\n%s\nwant none: systemd would report each built-in one as missing", got)
+	}
+}
+
+func TestKernelFindsAModuleInTheListOfBuiltInOnes(t *testing.T) {
+	f := bareHost(t)
+	put(t, f, map[string]string{"/lib/modules/6.1.0-18-amd64/modules.builtin": "kernel/net/bridge/br-netfilter.ko\n"})
+	if k := DefaultKernel(f.Host()); !k.present(Module{Name: "br_netfilter"}) || k.present(Module{Name: "br"}) {
+		t.Error("br_netfilter is in modules.builtin, br is not")
+	}
+}
+
+func TestKernelNamesWhatCannotBeChanged(t *testing.T) {
+	denied := &host.CommandError{Argv: []string{"sysctl"}, Code: 255, Tail: "permission denied on key"}
+	cases := map[string]struct {
+		files  map[string]string
+		expect func(*hosttest.Fake)
+		want   string // in the error; "" for none
+	}{
+		"a wrong setting that cannot be written": {
+			expect: func(f *hosttest.Fake) { f.Expect("sysctl -q -w net.ipv4.ip_forward=1").Return("", denied) },
+			want:   "cannot set kernel setting net.ipv4.ip_forward to 1",
+		},
+		"a right setting that could not be written": {files: map[string]string{"/proc/sys/net/ipv4/ip_forward": "1\n"}},
+		"a setting that does not take": {
+			expect: func(f *hosttest.Fake) { f.Expect("sysctl -q -w net.ipv4.ip_forward=1") },
+			want:   "it is still 0",
+		},
+		"a module that is not there": {
+			files:  map[string]string{"/proc/filesystems": "nodev\tproc\n"},
+			expect: func(f *hosttest.Fake) { f.Expect("modprobe overlay").Return("", errors.New("not found")) },
+			want:   "cannot load kernel module overlay: not found",
+		},
+		"a module that modprobe only pretends to load": {
+			files:  map[string]string{"/proc/filesystems": "nodev\tproc\n"},
+			expect: func(f *hosttest.Fake) { f.Expect("modprobe overlay") },
+			want:   "the kernel does not show it",
+		},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			f := hosttest.New(t)
+			put(t, f, map[string]string{"/proc/filesystems": "overlay\n", "/proc/sys/net/ipv4/ip_forward": "0\n"})
+			put(t, f, c.files)
+			if c.expect != nil {
+				c.expect(f)
+			}
+			k := Kernel{Host: f.Host(), Modules: DefaultKernel(f.Host()).Modules[:1], Sysctls: DefaultKernel(f.Host()).Sysctls[:1]}
+			err := k.Apply(t.Context())
+			if c.want == "" {
+				if err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Fatalf("error %v, want one with %q", err, c.want)
+			}
+			if problem.ExitCode(err) != problem.ExitStep || problem.Hint(err) == "" {
+				t.Errorf("exit %d, hint %q", problem.ExitCode(err), problem.Hint(err))
+			}
+		})
+	}
+}
+
+func TestKernelCheckOnlyLooks(t *testing.T) {
+	f := bareHost(t)
+	k := DefaultKernel(host.ReadOnly(f.Host()))
+	if _, err := k.Check(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestTouchedSysctlsAreNamedOnce(t *testing.T) {
+	seen := map[string]bool{}
+	for _, s := range TouchedSysctls() {
+		if seen[s.Key] || s.Why == "" || strings.Contains(s.Key, "/") {
+			t.Errorf("%+v: named twice, without reason, or not dotted", s)
+		}
+		seen[s.Key] = true
+	}
+}

@@ -1,0 +1,217 @@
+package leftover
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+)
+
+// Files that make the kernel's modules and settings last over a reboot.
+const (
+	ModulesFile = "/etc/modules-load.d/plinth.conf"
+	SysctlFile  = "/etc/sysctl.d/90-plinth.conf"
+)
+
+// NetnsDir is where network namespaces have names.
+const NetnsDir = "/run/netns"
+
+const unitDir = "/etc/systemd/system"
+
+// Units is the names of the services that `k0s install` makes.
+func Units() []string { return []string{"k0scontroller.service", "k0sworker.service"} }
+
+// roots is every file and folder that is the cluster's own as a whole, except
+// for what stood in it before.
+func (f Finder) roots() []string {
+	all := []string{f.ConfigDir, f.DataDir, f.KubeletDir, f.RunDir,
+		"/etc/cni/net.d/10-kuberouter.conflist", "/etc/cni/net.d/.tmp-kuberouter-cfg", // kube-router's init container
+		"/var/lib/cni/networks/" + f.Network,
+		"/var/log/pods", "/var/log/containers", "/usr/libexec/k0s", "/run/xtables.lock",
+		ModulesFile, SysctlFile}
+	for _, unit := range Units() {
+		all = append(all, path.Join(unitDir, unit), path.Join(unitDir, unit+".d"))
+	}
+	for _, plugin := range []string{"bandwidth", "bridge", "host-local", "loopback", "portmap"} { // k0s's cni-node image
+		all = append(all, path.Join("/opt/cni/bin", plugin))
+	}
+	return append(all, f.Extra...)
+}
+
+// parents is the folders in which others may have things too: the cluster's
+// own go by name, the folder goes when the cluster made it and it is empty. A
+// folder stands after those in it.
+func (f Finder) parents() []string {
+	return []string{"/etc/cni/net.d", "/etc/cni", "/opt/cni/bin", "/opt/cni",
+		"/var/lib/cni/networks", "/var/lib/cni/results", "/var/lib/cni/cache", "/var/lib/cni", "/usr/libexec", NetnsDir}
+}
+
+// sweep is what removing the files comes to.
+type sweep struct {
+	remove  []string // whole, links not followed
+	restore []string // from Before
+	prune   []string // empty by then
+}
+
+// sweep looks what there is to remove and to restore.
+func (f Finder) sweep() (sweep, error) {
+	var s sweep
+	table, err := f.MountTable()
+	if err != nil {
+		return s, err
+	}
+	var points []string
+	for i, m := range table {
+		if f.ownersMount(table[:i], m) {
+			points = append(points, m.Point)
+		}
+	}
+	results, err := f.cniResults()
+	if err != nil {
+		return s, err
+	}
+	for _, p := range append(f.roots(), results...) {
+		if err := f.sweepPath(&s, points, p); err != nil {
+			return s, err
+		}
+	}
+	if f.Before == nil {
+		return s, nil
+	}
+	for p := range f.Before.Paths {
+		if f.mayRestore(p) && f.differs(p) {
+			s.restore = append(s.restore, p)
+		}
+	}
+	slices.Sort(s.restore)
+	for _, dir := range f.parents() {
+		entries, err := f.ReadDir(dir)
+		gone := func(e fs.DirEntry) bool {
+			p := path.Join(dir, e.Name())
+			return slices.Contains(s.remove, p) || slices.Contains(s.prune, p)
+		}
+		mounted := slices.ContainsFunc(table, func(m Mount) bool { return m.Point == dir })
+		if err == nil && !mounted && !f.Before.Had(dir) && !slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return !gone(e) }) {
+			s.prune = append(s.prune, dir)
+		}
+	}
+	return s, nil
+}
+
+// sweepPath adds p, or what of it is the cluster's: a folder that stood there
+// before, an owner's mount point, and a folder with one in it stay and are
+// emptied.
+func (f Finder) sweepPath(s *sweep, points []string, p string) error {
+	info, err := f.Lstat(p)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	stays := slices.ContainsFunc(points, func(m string) bool { return Below(m, p) }) || f.Before.Had(p)
+	if !stays {
+		s.remove = append(s.remove, p)
+		return nil
+	}
+	if !info.IsDir() {
+		return nil
+	}
+	entries, err := f.ReadDir(p)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		// Every file system of its own has one; it is not the cluster's.
+		if e.Name() == "lost+found" && slices.Contains(points, p) {
+			continue
+		}
+		if err := f.sweepPath(s, points, path.Join(p, e.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// cniResults is the CNI library's notes about pods of the cluster's network,
+// "<network>-<container>-<interface>", and containerd's about loopback.
+func (f Finder) cniResults() ([]string, error) {
+	dir := "/var/lib/cni/results"
+	entries, err := f.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	var all []string
+	for _, e := range entries {
+		if p := path.Join(dir, e.Name()); strings.HasPrefix(e.Name(), f.Network+"-") || strings.HasPrefix(e.Name(), "cni-loopback-") {
+			all = append(all, p)
+		}
+	}
+	return all, err
+}
+
+// mayRestore tells the files that a cluster overwrites or removes: its own
+// configuration, and CNI configurations, which kube-router's init container
+// deletes when it finds its own missing. All else that somebody changed since
+// is theirs.
+func (f Finder) mayRestore(p string) bool {
+	if was := f.Before.Paths[p]; !Below(p, "/etc") || !was.Mode.IsRegular() {
+		return false
+	}
+	return path.Dir(p) == "/etc/cni/net.d" && path.Ext(p) == ".conf" ||
+		slices.ContainsFunc(f.roots(), func(root string) bool { return Below(p, root) })
+}
+
+// differs reports whether a remembered file is no longer as it was.
+func (f Finder) differs(p string) bool {
+	was := f.Before.Paths[p]
+	now, err := f.ReadFile(p)
+	if err != nil {
+		return errors.Is(err, fs.ErrNotExist)
+	}
+	info, err := f.Lstat(p)
+	return err == nil && (!bytes.Equal(now, was.Content) || info.Mode() != was.Mode)
+}
+
+// FilesKind is the cluster's files and folders.
+func FilesKind(f Finder) Kind { return Kind{"files", "Remove files", f.files, f.removeFiles} }
+
+func (f Finder) files(context.Context) ([]string, error) {
+	s, err := f.sweep()
+	all := slices.Concat(s.remove, s.prune)
+	for _, p := range s.restore {
+		all = append(all, p+" (as it was before)")
+	}
+	return all, err
+}
+
+// removeFiles removes nothing below which something of the cluster's is still
+// mounted: what is mounted there may be a user's data.
+func (f Finder) removeFiles(ctx context.Context) error {
+	s, err := f.sweep()
+	if err != nil {
+		return err
+	}
+	mounted, err := f.Mounts()
+	if err != nil {
+		return err
+	}
+	units := false
+	err = Each(s.remove, func(p string) error {
+		if i := slices.IndexFunc(mounted, func(m string) bool { return Below(m, p) }); i >= 0 {
+			return errors.New("keeping " + p + ": " + mounted[i] + " is still mounted")
+		}
+		units = units || Below(p, unitDir)
+		return f.RemoveAll(p)
+	})
+	errs := []error{err,
+		Each(s.restore, func(p string) error { return f.Before.restore(f, p) }),
+		Each(s.prune, f.RemoveAll)}
+	if units {
+		errs = append(errs, f.Act(ctx, "systemctl", "daemon-reload"))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,195 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/plinthdev/plinth/internal/host"
+	"github.com/plinthdev/plinth/internal/node/leftover"
+)
+
+// backend is one way to the kernel's packet rules: the command lines, without
+// options, that print and change them.
+type backend struct {
+	name          string // in the words of a list: "iptables-nft"
+	save, restore []string
+}
+
+// backends is those that this host has tools for. Rules live in two worlds,
+// nft and legacy, and a cluster's images may use either. k0s's own tools come
+// first: they are those that wrote, and a host may have none.
+func (f finder) backends() []backend {
+	var all []backend
+	for _, world := range []string{"nft", "legacy"} {
+		multi := path.Join(f.DataDir, "bin", "xtables-"+world+"-multi")
+		if _, err := f.Lstat(multi); err != nil {
+			multi = f.Tool("xtables-" + world + "-multi")
+		}
+		for _, family := range []string{"iptables", "ip6tables"} {
+			named := f.Tool(family + "-" + world + "-save")
+			switch {
+			case multi != "":
+				all = append(all, backend{family + "-" + world, []string{multi, family + "-save"}, []string{multi, family + "-restore"}})
+			case named != "":
+				all = append(all, backend{family + "-" + world, []string{named}, []string{strings.TrimSuffix(named, "-save") + "-restore"}})
+			}
+		}
+	}
+	if len(all) > 0 {
+		return all
+	}
+	for _, family := range []string{"iptables", "ip6tables"} {
+		if plain := f.Tool(family + "-save"); plain != "" {
+			all = append(all, backend{family, []string{plain}, []string{strings.TrimSuffix(plain, "-save") + "-restore"}})
+		}
+	}
+	return all
+}
+
+func (f finder) rules(ctx context.Context) ([]string, error) {
+	var all []string
+	var errs []error
+	for _, b := range f.backends() {
+		out, err := f.Look(ctx, b.save...)
+		errs = append(errs, err)
+		_, found := takeRules(string(out), f.Network)
+		for _, s := range found {
+			all = append(all, b.name+" "+s)
+		}
+	}
+	return all, errors.Join(errs...)
+}
+
+func (f finder) removeRules(ctx context.Context) error {
+	var errs []error
+	for _, b := range f.backends() {
+		errs = append(errs, f.removeFrom(ctx, b))
+	}
+	return errors.Join(errs...)
+}
+
+// removeFrom tries twice: a rule that somebody else takes away between the look
+// and the act makes the whole act fail.
+func (f finder) removeFrom(ctx context.Context, b backend) (err error) {
+	for range 2 {
+		out, lookErr := f.Look(ctx, b.save...)
+		if lookErr != nil {
+			return lookErr
+		}
+		script, found := takeRules(string(out), f.Network)
+		if len(found) == 0 {
+			return nil
+		}
+		argv := append(slices.Clone(b.restore), "--noflush", "--wait", "10")
+		if _, err = f.Run(ctx, host.Cmd{Argv: argv, Stdin: strings.NewReader(script)}); err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+// ruleset is what `nft -j list ruleset` prints: a list of objects, each with
+// one key that says what it is.
+type ruleset struct {
+	Objects []map[string]struct {
+		Family string `json:"family"`
+		Table  string `json:"table"`
+		Name   string `json:"name"`
+		Type   any    `json:"type"` // of a base chain a string, of a set also a list
+		Policy string `json:"policy"`
+	} `json:"nftables"`
+}
+
+// tables finds the nftables tables of kube-proxy, and those that came with the
+// cluster and hold nothing but empty built-in chains: iptables makes them at
+// its first rule and leaves them at its last. Without nft they cannot be seen;
+// they are inert.
+func (f finder) tables(ctx context.Context) ([]string, error) {
+	set, err := f.ruleset(ctx)
+	var all []string
+	for t, used := range set {
+		own := t == "ip kube-proxy" || t == "ip6 kube-proxy"
+		came := f.Before != nil && f.Before.Tables != nil && !slices.Contains(f.Before.Tables, t)
+		iptables := slices.Contains([]string{"filter", "nat", "mangle", "raw", "security"}, t[strings.Index(t, " ")+1:])
+		if own || came && iptables && !used {
+			all = append(all, t)
+		}
+	}
+	slices.Sort(all)
+	return all, err
+}
+
+// Tables lists the nftables tables of the IPv4 and IPv6 families, "family
+// name"; nil where nobody can tell.
+func Tables(ctx context.Context, f leftover.Finder) ([]string, error) {
+	set, err := finder{f}.ruleset(ctx)
+	if set == nil {
+		return nil, err
+	}
+	return slices.AppendSeq([]string{}, maps.Keys(set)), err
+}
+
+// ruleset maps each nftables table of the IPv4 and IPv6 families, "family
+// name", to whether it holds more than empty built-in chains. It is nil where
+// there is no nft to ask.
+func (f finder) ruleset(ctx context.Context) (map[string]bool, error) {
+	nft := f.Tool("nft")
+	if nft == "" {
+		return nil, nil
+	}
+	var set ruleset
+	if err := f.lookJSON(ctx, &set, nft, "-j", "list", "ruleset"); err != nil {
+		return nil, err
+	}
+	used := map[string]bool{}
+	for _, object := range set.Objects {
+		for kind, o := range object {
+			name := o.Table
+			if kind == "table" {
+				name = o.Name
+			}
+			if o.Family == "ip" || o.Family == "ip6" {
+				inert := kind == "table" || kind == "chain" && o.Type != nil && o.Policy == "accept"
+				used[o.Family+" "+name] = used[o.Family+" "+name] || !inert
+			}
+		}
+	}
+	return used, nil
+}
+
+func (f finder) removeTables(ctx context.Context) error {
+	all, err := f.tables(ctx)
+	if err != nil {
+		return err
+	}
+	return leftover.Each(all, func(t string) error {
+		family, name, _ := strings.Cut(t, " ")
+		return f.Act(ctx, f.Tool("nft"), "delete", "table", family, name)
+	})
+}
+
+// sets finds kube-router's address sets. Without the ipset tool they cannot be
+// seen; they are inert once no rule refers to them.
+func (f finder) sets(ctx context.Context) ([]string, error) {
+	ipset := f.Tool("ipset")
+	if ipset == "" {
+		return nil, nil
+	}
+	out, err := f.Look(ctx, ipset, "list", "-n")
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(strings.Fields(string(out)), func(name string) bool { return !ownSet(name) }), nil
+}
+
+func (f finder) removeSets(ctx context.Context) error {
+	all, err := f.sets(ctx)
+	if err != nil {
+		return err
+	}
+	return leftover.Each(all, func(name string) error { return f.Act(ctx, f.Tool("ipset"), "destroy", name) })
+}

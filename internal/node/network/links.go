@@ -1,0 +1,178 @@
+// Package network owns what a cluster leaves in a host's network: links,
+// namespaces, routes, packet rules, address sets. It refuses to touch what is
+// not told by name, content or address to be the cluster's.
+package network
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"path"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/plinthdev/plinth/internal/node/leftover"
+)
+
+// Kinds is these leftovers in the order in which they go.
+func Kinds(base leftover.Finder) []leftover.Kind {
+	f := finder{base}
+	return []leftover.Kind{
+		{ID: "links", Title: "Remove network links", Find: f.links, Take: f.removeLinks},
+		{ID: "network-namespaces", Title: "Remove pods' network namespaces", Find: f.namespaces, Take: f.removeNamespaces},
+		{ID: "routes", Title: "Remove routes to pods", Find: f.routes, Take: f.removeRoutes},
+		{ID: "firewall-rules", Title: "Remove iptables rules", Find: f.rules, Take: f.removeRules},
+		{ID: "firewall-tables", Title: "Remove nftables tables", Find: f.tables, Take: f.removeTables},
+		{ID: "address-sets", Title: "Remove address sets", Find: f.sets, Take: f.removeSets},
+	}
+}
+
+type finder struct{ leftover.Finder }
+
+// link is what `ip -j -d link` says of a network device.
+type link struct {
+	Name   string `json:"ifname"`
+	Master string `json:"master"`
+	Info   struct {
+		Kind string `json:"info_kind"`
+	} `json:"linkinfo"`
+}
+
+// links finds kube-bridge and what hangs on it, and the devices of kube-router
+// and kube-proxy. Names: kube-router 2.1 (a tunnel is "tun-" and 11 hex digits),
+// kube-proxy 1.33.
+func (f finder) links(ctx context.Context) ([]string, error) {
+	out, err := f.Look(ctx, "ip", "-j", "-d", "link", "show")
+	if err != nil {
+		return nil, err
+	}
+	var list []link
+	if err := json.Unmarshal(out, &list); err != nil {
+		return nil, err
+	}
+	tunnel := regexp.MustCompile(`^tun-[0-9a-f]{11}$`)
+	var all []string
+	for _, l := range list {
+		switch {
+		case l.Info.Kind == "veth" && l.Master == "kube-bridge",
+			l.Info.Kind == "bridge" && l.Name == "kube-bridge",
+			l.Info.Kind == "dummy" && slices.Contains([]string{"kube-dummy-if", "kube-ipvs0"}, l.Name),
+			slices.Contains([]string{"ipip", "ip6tnl"}, l.Info.Kind) && tunnel.MatchString(l.Name):
+			all = append(all, l.Name)
+		}
+	}
+	return all, nil
+}
+
+func (f finder) removeLinks(ctx context.Context) error {
+	names, err := f.links(ctx)
+	if err != nil {
+		return err
+	}
+	return leftover.Each(names, func(name string) error { return f.Act(ctx, "ip", "link", "delete", name) })
+}
+
+// namespaces finds the network namespaces that containerd made for pods.
+func (f finder) namespaces(context.Context) ([]string, error) {
+	entries, err := f.ReadDir(leftover.NetnsDir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	shape := regexp.MustCompile(`^cni-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
+	var all []string
+	for _, e := range entries {
+		p := path.Join(leftover.NetnsDir, e.Name())
+		if shape.MatchString(e.Name()) && !f.Before.Had(p) {
+			all = append(all, p)
+		}
+	}
+	return all, err
+}
+
+func (f finder) removeNamespaces(ctx context.Context) error {
+	all, err := f.namespaces(ctx)
+	if err != nil {
+		return err
+	}
+	return leftover.Each(all, func(p string) error {
+		// It may be mounted more than once (/run/netns is often a shared
+		// mount), or no longer be mounted at all.
+		for range 8 {
+			table, err := f.MountTable()
+			if err != nil {
+				return err
+			}
+			if !slices.ContainsFunc(table, func(m leftover.Mount) bool { return m.Point == p }) {
+				break
+			}
+			if err := f.Act(ctx, "umount", p); err != nil {
+				return err
+			}
+		}
+		return f.RemoveAll(p)
+	})
+}
+
+// route is what `ip -j route` and `ip -j rule` say.
+type route struct {
+	Dst      string `json:"dst"`
+	Priority int    `json:"priority"`
+	Src      string `json:"src"`
+	SrcLen   *int   `json:"srclen"`
+	Table    string `json:"table"`
+}
+
+// routes finds what kube-router put in the routing tables: routes to other
+// nodes' pods (protocol 17), and the rules that send pods' packets through its
+// own table 77. What hung on its links has gone with them. Each entry is the
+// rest of the `ip` command that removes it.
+func (f finder) routes(ctx context.Context) ([]string, error) {
+	var all []string
+	for _, family := range []string{"-4", "-6"} {
+		var routes, rules []route
+		if err := f.lookJSON(ctx, &routes, "ip", family, "-j", "route", "show", "proto", "17"); err != nil {
+			return nil, err
+		}
+		if err := f.lookJSON(ctx, &rules, "ip", family, "-j", "rule", "show"); err != nil {
+			return nil, err
+		}
+		for _, r := range routes {
+			if f.InPods(r.Dst) {
+				all = append(all, family+" route delete "+r.Dst+" proto 17")
+			}
+		}
+		for _, r := range rules {
+			src := r.Src
+			if r.SrcLen != nil {
+				src += "/" + strconv.Itoa(*r.SrcLen)
+			}
+			if (r.Table == "77" || r.Table == "kube-router") && f.InPods(src) {
+				all = append(all, family+" rule delete from "+src+" lookup "+r.Table)
+			}
+		}
+	}
+	return all, nil
+}
+
+// lookJSON runs a look and decodes what it prints; nothing printed is no error:
+// a kernel without IPv6 has no routes.
+func (f finder) lookJSON(ctx context.Context, into any, argv ...string) error {
+	out, err := f.Look(ctx, argv...)
+	if err != nil || len(strings.TrimSpace(string(out))) == 0 {
+		return err
+	}
+	return json.Unmarshal(out, into)
+}
+
+func (f finder) removeRoutes(ctx context.Context) error {
+	all, err := f.routes(ctx)
+	if err != nil {
+		return err
+	}
+	return leftover.Each(all, func(args string) error {
+		return f.Act(ctx, append([]string{"ip"}, strings.Fields(args)...)...)
+	})
+}

@@ -1,0 +1,176 @@
+package network
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// table is one table of what iptables-save prints.
+type table struct {
+	name   string
+	chains []string // the user's own ones, in order
+	rules  []rule
+}
+
+// rule is one "-A" line.
+type rule struct {
+	chain string   // which it is in
+	args  []string // what follows the chain, unquoted
+	spec  string   // the same, as printed
+}
+
+// parseRules reads what iptables-save prints, with or without counters. What it
+// does not understand it leaves out: nothing is ever done about such a line.
+func parseRules(save string) []table {
+	var all []table
+	for line := range strings.Lines(save) {
+		line = strings.TrimRight(line, "\r\n")
+		if name, ok := strings.CutPrefix(line, "*"); ok {
+			all = append(all, table{name: name})
+			continue
+		}
+		if len(all) == 0 {
+			continue
+		}
+		t := &all[len(all)-1]
+		if chain, ok := strings.CutPrefix(line, ":"); ok {
+			if name, rest, _ := strings.Cut(chain, " "); strings.HasPrefix(rest, "- ") && name != "" {
+				t.chains = append(t.chains, name)
+			}
+			continue
+		}
+		if counters, rest, ok := strings.Cut(line, "] "); ok && strings.HasPrefix(counters, "[") {
+			line = rest
+		}
+		if rest, ok := strings.CutPrefix(line, "-A "); ok {
+			chain, spec, _ := strings.Cut(rest, " ")
+			t.rules = append(t.rules, rule{chain: chain, args: splitQuoted(spec), spec: spec})
+		}
+	}
+	return all
+}
+
+// splitQuoted splits at spaces as iptables-restore does: double quotes hold
+// words together, a backslash takes the next character as it is.
+func splitQuoted(s string) []string {
+	var words []string
+	var word strings.Builder
+	quoted, open := false, false
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; {
+		case c == '\\' && quoted && i+1 < len(s):
+			i++
+			word.WriteByte(s[i])
+		case c == '"':
+			quoted, open = !quoted, true
+		case c == ' ' && !quoted:
+			if open {
+				words = append(words, word.String())
+			}
+			word.Reset()
+			open = false
+		default:
+			word.WriteByte(c)
+			open = true
+		}
+	}
+	if open {
+		words = append(words, word.String())
+	}
+	return words
+}
+
+// arg is what follows flag in the rule, or "".
+func (r rule) arg(flag string) string {
+	if i := slices.Index(r.args, flag); i >= 0 && i+1 < len(r.args) {
+		return r.args[i+1]
+	}
+	return ""
+}
+
+// target is where the rule jumps or goes.
+func (r rule) target() string {
+	if t := r.arg("-j"); t != "" {
+		return t
+	}
+	return r.arg("-g")
+}
+
+// takeRules decides from what iptables-save prints which chains and rules are a
+// cluster's, and writes the input for `iptables-restore --noflush` that takes
+// away exactly these: foreign ones are not in it, so they keep order, counters
+// and whatever changes meanwhile. found names each of them; both are empty when
+// there is nothing to take away.
+func takeRules(save, network string) (script string, found []string) {
+	var out strings.Builder
+	for _, t := range parseRules(save) {
+		chains := ownChains(t, network)
+		var rules []rule
+		for _, r := range t.rules {
+			if !slices.Contains(chains, r.chain) && (slices.Contains(chains, r.target()) || ownRule(r)) {
+				rules = append(rules, r)
+			}
+		}
+		if len(chains)+len(rules) == 0 {
+			continue
+		}
+		fmt.Fprintf(&out, "*%s\n", t.name)
+		for _, chain := range chains { // with --noflush this empties the chain
+			fmt.Fprintf(&out, ":%s - [0:0]\n", chain)
+		}
+		for _, r := range rules {
+			fmt.Fprintf(&out, "-D %s %s\n", r.chain, r.spec)
+			found = append(found, fmt.Sprintf("%s: rule in %s: %s", t.name, r.chain, r.spec))
+		}
+		for _, chain := range chains {
+			fmt.Fprintf(&out, "-X %s\n", chain)
+			found = append(found, fmt.Sprintf("%s: chain %s", t.name, chain))
+		}
+		out.WriteString("COMMIT\n")
+	}
+	return out.String(), found
+}
+
+// ownChains is the cluster's chains of a table: all of kubelet, kube-proxy and
+// kube-router (KUBE-…), and of the CNI plugins those whose jump names the
+// cluster's network. The chains that CNI plugins share go when no other
+// network's chain is left.
+func ownChains(t table, network string) []string {
+	shared := []string{"CNI-HOSTPORT-DNAT", "CNI-HOSTPORT-SETMARK", "CNI-HOSTPORT-MASQ"}
+	own := func(chain string) bool {
+		return strings.HasPrefix(chain, "KUBE-") || strings.HasPrefix(chain, "CNI-") && slices.ContainsFunc(t.rules, func(r rule) bool {
+			return r.target() == chain && strings.Contains(r.arg("--comment"), fmt.Sprintf("name: %q ", network))
+		})
+	}
+	foreign := slices.ContainsFunc(t.chains, func(chain string) bool {
+		return strings.HasPrefix(chain, "CNI-") && !own(chain) && !slices.Contains(shared, chain)
+	})
+	return slices.DeleteFunc(slices.Clone(t.chains), func(chain string) bool {
+		return !own(chain) && (foreign || !slices.Contains(shared, chain))
+	})
+}
+
+// ownRule tells the rules that kube-router 2.1 puts straight into the built-in
+// chains, by exactly what it writes there (network_routes_controller.go,
+// pod_egress.go): a rule of somebody else that also names kube-bridge stays.
+func ownRule(r rule) bool {
+	switch r.chain {
+	case "FORWARD":
+		return r.target() == "ACCEPT" && slices.Contains([]string{
+			"allow outbound traffic from pods",
+			"allow inbound traffic to pods",
+			"allow outbound node port traffic on node interface with which node ip is associated",
+		}, r.arg("--comment"))
+	case "POSTROUTING":
+		return r.target() == "MASQUERADE" && strings.TrimPrefix(r.arg("--match-set"), "inet6:") == "kube-router-pod-subnets"
+	}
+	return false
+}
+
+// ownSet tells kube-router's address sets by name; the IPv6 ones have a prefix,
+// TMP- ones are left when it ends in the middle of a change.
+func ownSet(name string) bool {
+	return regexp.MustCompile(`^(inet6:)?(KUBE-(SRC|DST)-[A-Z2-7]{16}|kube-router-(pod-subnets|node-ips|local-ips|svip|svip-prt)|TMP-[A-Z2-7]{16})$`).MatchString(name)
+}
