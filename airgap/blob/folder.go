@@ -50,6 +50,9 @@ func CreateFolder(dir string) (Folder, error) {
 	return f, err
 }
 
+// Dir is the folder's path.
+func (f Folder) Dir() string { return f.dir }
+
 // Index reads index.json.
 func (f Folder) Index() (ocispec.Index, error) {
 	var index ocispec.Index

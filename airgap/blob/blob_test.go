@@ -1,0 +1,155 @@
+package blob_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+	"testing/iotest"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/plinthdev/plinth/airgap/blob"
+	"github.com/plinthdev/plinth/internal/problem"
+)
+
+func describe(content string) ocispec.Descriptor {
+	return ocispec.Descriptor{Digest: digest.FromString(content), Size: int64(len(content))}
+}
+
+func TestAReaderDeliversOnlyWhatWasNamed(t *testing.T) {
+	const content = "what was named"
+	broken := errors.New("the disk broke")
+	for name, c := range map[string]struct {
+		src  io.Reader
+		part string // of the error; "" for success
+	}{
+		"the content":   {strings.NewReader(content), ""},
+		"in pieces":     {iotest.OneByteReader(strings.NewReader(content)), ""},
+		"end with data": {iotest.DataErrReader(strings.NewReader(content)), ""},
+		"altered":       {strings.NewReader("What was named"), "its content has the digest sha256:"},
+		"short":         {strings.NewReader(content[:5]), "it ends after 5 of 14 bytes"},
+		"empty":         {strings.NewReader(""), "it ends after 0 of 14 bytes"},
+		"long":          {strings.NewReader(content + "!"), "it is longer than its 14 bytes"},
+		"broken":        {io.MultiReader(strings.NewReader("wha"), iotest.ErrReader(broken)), "the disk broke"},
+		"broken at end": {io.MultiReader(strings.NewReader(content), iotest.ErrReader(broken)), "the disk broke"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := blob.NewReader(t.Context(), io.NopCloser(c.src), describe(content), "the test")
+			got, err := io.ReadAll(r)
+			if c.part == "" {
+				if err != nil || string(got) != content {
+					t.Errorf("got %q, %v", got, err)
+				}
+				return
+			}
+			if err == nil || !strings.Contains(err.Error(), c.part) || problem.ExitCode(err) != problem.ExitBundle {
+				t.Errorf("want an error with %q, got %v", c.part, err)
+			}
+			if len(got) >= len(content) {
+				t.Errorf("delivered all %d bytes of wrong content", len(got))
+			}
+			if _, again := r.Read(make([]byte, 1)); again != err {
+				t.Errorf("the error does not stay: %v", again)
+			}
+		})
+	}
+}
+
+func TestACallerWhoStopsAtTheSizeNeverHasWrongContent(t *testing.T) {
+	r := blob.NewReader(t.Context(), io.NopCloser(strings.NewReader("What was named")), describe("what was named"), "the test")
+	if n, err := io.ReadFull(r, make([]byte, 14)); err == nil || n == 14 {
+		t.Errorf("read %d bytes, %v", n, err)
+	}
+}
+
+func TestAnInterruptEndsAReader(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	r := blob.NewReader(ctx, io.NopCloser(strings.NewReader("what was named")), describe("what was named"), "the test")
+	cancel()
+	if _, err := r.Read(make([]byte, 1)); err != context.Canceled {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestADescriptorMustNameContent(t *testing.T) {
+	good := describe("x")
+	for _, bad := range []ocispec.Descriptor{
+		{}, {Digest: "sha256:../../etc/passwd"}, {Digest: "md5:" + digest.Digest(strings.Repeat("a", 32))},
+		{Digest: digest.Digest("sha512:" + strings.Repeat("a", 128))}, {Digest: good.Digest, Size: -1},
+		{Digest: digest.Digest(strings.ToUpper(good.Digest.String()))},
+	} {
+		if blob.Check(bad) == nil {
+			t.Errorf("%+v passed", bad)
+		}
+	}
+	if err := blob.Check(good); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAFolderKeepsOnlyWhatIsProved(t *testing.T) {
+	ctx := t.Context()
+	f, err := blob.CreateFolder(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	desc := describe("content")
+	give := func(s string) func() (io.ReadCloser, error) {
+		return func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(s)), nil }
+	}
+	if err := f.Put(ctx, desc, give("Content")); err == nil || f.Has(desc) {
+		t.Errorf("wrong content was kept (%v)", err)
+	}
+	if err := f.Put(ctx, desc, give("content")); err != nil || !f.Has(desc) {
+		t.Error(err)
+	}
+	if err := f.Put(ctx, desc, func() (io.ReadCloser, error) { t.Error("fetched twice"); return nil, io.EOF }); err != nil {
+		t.Error(err)
+	}
+	added, err := f.Add("text/plain", func(w io.Writer) error { _, err := io.WriteString(w, "more"); return err })
+	if err != nil || added.Digest != digest.FromString("more") || added.Size != 4 {
+		t.Errorf("%+v, %v", added, err)
+	}
+	if got, err := blob.ReadAll(ctx, f, added, 4); err != nil || string(got) != "more" {
+		t.Errorf("%q, %v", got, err)
+	}
+	if _, err := blob.ReadAll(ctx, f, added, 3); err == nil {
+		t.Error("the limit does not hold")
+	}
+	if err := f.SetIndex(ocispec.Index{Manifests: []ocispec.Descriptor{desc}}); err != nil {
+		t.Fatal(err)
+	}
+	if f, err = blob.CreateFolder(f.Dir()); err != nil { // again: what is there stays
+		t.Fatal(err)
+	}
+	if index, err := f.Index(); err != nil || len(index.Manifests) != 1 {
+		t.Errorf("%+v, %v", index, err)
+	}
+}
+
+func TestAMeterTellsTheEndOnce(t *testing.T) {
+	var told []int64
+	m := blob.NewMeter(10, func(done, total int64) { told = append(told, done) })
+	for range 7 {
+		m.Add(2)
+	}
+	if len(told) != 5 || told[4] != 10 {
+		t.Errorf("told %v", told)
+	}
+	blob.NewMeter(10, nil).Add(3)
+}
+
+// memory is a source of one blob.
+type memory []byte
+
+func (m memory) Open(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
+	return blob.NewReader(ctx, io.NopCloser(bytes.NewReader(m)), desc, "memory"), nil
+}
+
+func (m memory) desc(mediaType string) ocispec.Descriptor {
+	return ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(m), Size: int64(len(m))}
+}

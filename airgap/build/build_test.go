@@ -1,0 +1,232 @@
+package build_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/layout"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/static"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/plinthdev/plinth/airgap"
+	"github.com/plinthdev/plinth/airgap/airgaptest"
+	"github.com/plinthdev/plinth/airgap/build"
+	"github.com/plinthdev/plinth/internal/problem"
+)
+
+func TestTheSameRequestGivesTheSameBytes(t *testing.T) {
+	req := airgaptest.Request(t)
+	first, err := os.ReadFile(airgaptest.Bundle(t, req))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Layout = airgaptest.Layout(t, slices.Concat([]airgaptest.Image{{Ref: "example.com/not/asked:1", Files: []string{"x"}}}, airgaptest.Images()), airgaptest.HostFiles())
+	second, err := os.ReadFile(airgaptest.Bundle(t, req))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(first, second) {
+		t.Error("two builds of the same content differ")
+	}
+}
+
+func TestBlobsStandInTheOrderOfUse(t *testing.T) {
+	req := airgaptest.Request(t)
+	slices.Reverse(req.Images)
+	b, err := airgap.Open(t.Context(), airgaptest.Bundle(t, req))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	at := int64(-1)
+	for _, f := range b.HostFiles() {
+		at = after(t, b, f.Packed, at)
+	}
+	for i, img := range b.Images() {
+		if img.Ref != req.Images[i] {
+			t.Errorf("image %d is %s", i, img.Ref)
+		}
+		at = after(t, b, img.Layers[len(img.Layers)-1], at)
+	}
+}
+
+// after checks that a blob stands behind a place in the file and gives its own.
+func after(t *testing.T, b *airgap.Bundle, desc ocispec.Descriptor, at int64) int64 {
+	t.Helper()
+	section, err := b.Section(desc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, off, _ := section.Outer()
+	if off <= at {
+		t.Errorf("%s stands at %d, not behind %d", desc.Digest, off, at)
+	}
+	return off
+}
+
+func TestAllThatTheSourceLacksIsNamedWithWhatIsNear(t *testing.T) {
+	req := airgaptest.Request(t)
+	req.Images = append(req.Images, "docker.io/kotsadm/kotsadm:v1.999.0", "example.com/nowhere:1")
+	req.HostFiles = append(req.HostFiles, build.HostFile{Name: "k0s", Version: "v1.99.0+k0s.0"})
+	_, err := build.File(t.Context(), req, filepath.Join(t.TempDir(), "b"))
+	for _, part := range []string{
+		"image docker.io/kotsadm/kotsadm:v1.999.0 (it has docker.io/kotsadm/kotsadm:v1.131.2)",
+		"\nimage example.com/nowhere:1",
+		"host k0s v1.99.0+k0s.0 (it has host k0s v1.33.8+k0s.1)",
+	} {
+		if err == nil || !strings.Contains(err.Error(), part) || problem.ExitCode(err) != problem.ExitBundle {
+			t.Errorf("%v\nlacks %q", err, part)
+		}
+	}
+}
+
+func TestADamagedSourceIsRefusedAndNothingIsWritten(t *testing.T) {
+	for name, damage := range map[string]func([]byte) []byte{
+		"altered":   func(b []byte) []byte { b[len(b)/2] ^= 1; return b },
+		"cut":       func(b []byte) []byte { return b[:len(b)-1] },
+		"longer":    func(b []byte) []byte { return append(b, 0) },
+		"gone":      func(b []byte) []byte { return nil },
+		"something": func(b []byte) []byte { return []byte("else") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			req := airgaptest.Request(t)
+			files, err := filepath.Glob(filepath.Join(req.Layout, "blobs/sha256/*"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, blob := range files {
+				good, err := os.ReadFile(blob)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if string(good) == "{}" { // the empty config is made here, not read
+					continue
+				}
+				write(t, blob, damage(slices.Clone(good)))
+				out := t.TempDir()
+				_, err = build.File(t.Context(), req, filepath.Join(out, "b"))
+				if problem.ExitCode(err) != problem.ExitBundle || problem.Hint(err) == "" {
+					t.Errorf("%s: %v", filepath.Base(blob), err)
+				}
+				if left, _ := os.ReadDir(out); len(left) > 0 {
+					t.Errorf("left behind: %v", left)
+				}
+				write(t, blob, good)
+			}
+		})
+	}
+}
+
+func write(t *testing.T, path string, data []byte) {
+	t.Helper()
+	err := os.WriteFile(path, data, 0o644)
+	if data == nil {
+		err = os.Remove(path)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestALayerThatIsNotWhatItsConfigSaysIsRefused(t *testing.T) {
+	// go-containerregistry takes the digest of a static layer for that of its content.
+	img, err := mutate.AppendLayers(airgaptest.MakeImage(t, airgaptest.Image{}),
+		static.NewLayer(airgaptest.Zstd(t, airgaptest.Tar(t, "a", "b")), types.OCILayerZStd))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	l, err := layout.Write(dir, empty.Index)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const ref = "example.com/liar:1"
+	if err := l.AppendImage(img, layout.WithPlatform(v1.Platform{OS: "linux", Architecture: "amd64"}),
+		layout.WithAnnotations(map[string]string{ocispec.AnnotationRefName: ref})); err != nil {
+		t.Fatal(err)
+	}
+	req := build.Request{Name: "x", Installer: []byte("x"), Layout: dir, Images: []string{ref}}
+	_, err = build.Write(t.Context(), req, &bytes.Buffer{})
+	if err == nil || !strings.Contains(err.Error(), "layer 1 of image example.com/liar:1 unpacks to") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestALayoutWrittenByAnotherToolIsASource(t *testing.T) {
+	dir := t.TempDir()
+	l, err := layout.Write(dir, empty.Index)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const ref = "example.com/app:1"
+	img := airgaptest.MakeImage(t, airgaptest.Image{Ref: ref, Files: []string{"x"}, Gzip: true})
+	if err := l.AppendImage(img, layout.WithAnnotations(map[string]string{ocispec.AnnotationRefName: ref})); err != nil {
+		t.Fatal(err)
+	}
+	req := build.Request{Name: "x", Installer: []byte("x"), Layout: dir, Images: []string{ref, ref}}
+	b, err := airgap.Open(t.Context(), airgaptest.Bundle(t, req))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	if images := b.Images(); len(images) != 1 || images[0].Ref != ref || b.Platform() != "linux/amd64" {
+		t.Errorf("%+v", images)
+	}
+}
+
+func TestAnOutputThatCannotBeWrittenIsAProblem(t *testing.T) {
+	_, err := build.File(t.Context(), airgaptest.Request(t), filepath.Join(t.TempDir(), "no", "such", "folder"))
+	if problem.ExitCode(err) != problem.ExitBundle || !strings.Contains(problem.Hint(err), "a folder that exists") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestAnInterruptLeavesNothing(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	req := airgaptest.Request(t)
+	req.Progress = func(done, total int64) {
+		if done*4 > total*3 { // in the middle of the copying
+			cancel()
+		}
+	}
+	out := t.TempDir()
+	_, err := build.File(ctx, req, filepath.Join(out, "b"))
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("%v", err)
+	}
+	if left, _ := os.ReadDir(out); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
+func TestProgressEndsAtTheTotal(t *testing.T) {
+	req := airgaptest.Request(t)
+	var last, end int64
+	req.Progress = func(done, total int64) {
+		if done < last || done > total {
+			t.Errorf("%d after %d of %d", done, last, total)
+		}
+		last, end = done, total
+	}
+	airgaptest.Bundle(t, req)
+	if last != end || end == 0 {
+		t.Errorf("ended at %d of %d", last, end)
+	}
+}
+
+func TestTheFileIsReadableByAll(t *testing.T) {
+	st, err := os.Stat(airgaptest.Bundle(t, airgaptest.Request(t)))
+	if err != nil || st.Mode() != 0o644 {
+		t.Errorf("%v, %v", st.Mode(), err)
+	}
+}

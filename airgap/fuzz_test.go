@@ -1,0 +1,98 @@
+package airgap_test
+
+import (
+	"bytes"
+	"io"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/plinthdev/plinth/airgap"
+	"github.com/plinthdev/plinth/airgap/airgaptest"
+	"github.com/plinthdev/plinth/airgap/build"
+	"github.com/plinthdev/plinth/airgap/format"
+	"github.com/plinthdev/plinth/internal/problem"
+)
+
+// small is a bundle with one image and one host file.
+func small(t testing.TB) []entry {
+	req := airgaptest.Request(t)
+	req.Images, req.HostFiles = req.Images[:1], req.HostFiles[:1]
+	req.Charts, req.Application = []build.Chart{}, nil
+	return entries(t, airgaptest.Bundle(t, req))
+}
+
+// probe opens data and reads all of it: nothing may panic, every refusal is a
+// problem, and what is read without an error has its digest.
+func probe(t *testing.T, data []byte) {
+	ctx := t.Context()
+	b, err := airgap.OpenAt(ctx, bytes.NewReader(data), int64(len(data)), "fuzz")
+	if err != nil {
+		if problem.ExitCode(err) != problem.ExitBundle || problem.Hint(err) == "" {
+			t.Errorf("not a proper refusal: %v", err)
+		}
+		return
+	}
+	for _, it := range b.Items() {
+		for _, desc := range it.Blobs() {
+			r, err := b.Open(ctx, desc)
+			if err != nil {
+				t.Fatalf("%s: %v", it, err) // Open of the bundle has promised that it is there
+			}
+			if got, err := io.ReadAll(r); err == nil && (digest.FromBytes(got) != desc.Digest || int64(len(got)) != desc.Size) {
+				t.Errorf("%s: wrong content was delivered as %s", it, desc.Digest)
+			}
+		}
+	}
+	for _, f := range b.HostFiles() {
+		r, err := b.OpenHostFile(ctx, f.Name)
+		if err != nil {
+			continue
+		}
+		if got, err := io.ReadAll(r); err == nil && (digest.FromBytes(got) != f.Digest || int64(len(got)) != f.Size) {
+			t.Errorf("%s: wrong content was delivered", f.Name)
+		}
+		r.Close()
+	}
+	if _, err := b.Installer(ctx); err != nil && problem.ExitCode(err) != problem.ExitBundle {
+		t.Errorf("Installer: %v", err)
+	}
+	if err := b.Verify(ctx, nil); err != nil && problem.ExitCode(err) != problem.ExitBundle {
+		t.Errorf("Verify: %v", err)
+	}
+	b.Inspect()
+	b.ContentSize()
+}
+
+// FuzzOpen mutates whole files.
+func FuzzOpen(f *testing.F) {
+	whole := pack(f, small(f))
+	f.Add(whole)
+	f.Add(whole[:len(whole)/2])
+	f.Add(whole[:1536])
+	f.Add([]byte("oci-layout"))
+	f.Fuzz(probe)
+}
+
+// FuzzContent mutates the index and one blob of a file that is in order
+// otherwise, and so comes past the checksum and the headers.
+func FuzzContent(f *testing.F) {
+	all := small(f)
+	for i := 3; i < len(all); i++ {
+		f.Add(all[1].data, uint8(i), all[i].data)
+	}
+	f.Add(bytes.ReplaceAll(all[1].data, []byte("sha256:"), []byte("sha256:../")), uint8(3), []byte("{}"))
+	f.Fuzz(func(t *testing.T, index []byte, at uint8, content []byte) {
+		changed := append([]entry(nil), all...)
+		changed[1].data, changed[2].data = index, []byte(format.Checksum(index))
+		if i := 3 + int(at)%(len(all)-3); !bytes.Equal(content, all[i].data) {
+			old := all[i].name[len("blobs/sha256/"):]
+			renamed := digest.FromBytes(content)
+			changed[i] = entry{format.BlobEntry(renamed), content}
+			// The index follows the new digest, so that the content is looked at.
+			changed[1].data = bytes.ReplaceAll(index, []byte(old), []byte(renamed.Encoded()))
+			changed[2].data = []byte(format.Checksum(changed[1].data))
+		}
+		probe(t, pack(t, changed))
+	})
+}
