@@ -67,3 +67,11 @@ func Bytes(n uint64) string {
 	}
 	return fmt.Sprintf("%.0f MB", float64(n)/1e6)
 }
+
+// Count writes n things: "1 check", "2 checks".
+func Count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}

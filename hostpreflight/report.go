@@ -73,12 +73,12 @@ func (r Report) Err(doing string) error {
 	}
 	return problem.Newf(problem.ExitPreflight, doing,
 		"do what stands behind the arrows, then run the same command again; to go on in spite of it: --ignore-host-preflight "+strings.Join(failed, ","),
-		"%s failed: %s", count(r.Failed, "host preflight"), strings.Join(failed, ", "))
+		"%s failed: %s", Count(r.Failed, "host preflight"), strings.Join(failed, ", "))
 }
 
 // Summary is the counts in one line.
 func (r Report) Summary() string {
-	s := fmt.Sprintf("%s passed", count(r.Passed, "check"))
+	s := fmt.Sprintf("%s passed", Count(r.Passed, "check"))
 	for _, p := range []struct {
 		n    int
 		what string
@@ -140,11 +140,4 @@ func (e Entry) line() string {
 		s += " (ignored by --ignore-host-preflight)"
 	}
 	return s
-}
-
-func count(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
 }

@@ -2,13 +2,18 @@ package builtin
 
 import (
 	"context"
+	"encoding/json"
+	"flag"
 	"net/netip"
+	"os"
 	"testing"
 
 	hp "github.com/plinthdev/plinth/hostpreflight"
 	"github.com/plinthdev/plinth/internal/host"
 	"github.com/plinthdev/plinth/internal/probe"
 )
+
+var factsOut = flag.String("facts-out", "", "write this host's facts to a file, to make a fixture of it")
 
 // wanted is what an install of the root installer.yaml wants.
 func wanted() hp.Want {
@@ -31,4 +36,13 @@ func TestThisMachineIsJudged(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("%d ms\n%s", f.TookMS, r.Text())
+	if *factsOut != "" {
+		b, err := json.MarshalIndent(f, "", " ")
+		if err == nil {
+			err = os.WriteFile(*factsOut, append(b, '\n'), 0o644)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
 }

@@ -167,7 +167,7 @@ func cgroupControllers(f facts.Facts, _ hp.Want) hp.Result {
 	}
 	lacks := slices.DeleteFunc(wanted, func(c string) bool { return slices.Contains(f.Cgroup.Controllers, c) })
 	if len(lacks) > 0 {
-		return hp.Failed("boot with cgroup_enable="+lacks[0]+" on the kernel's command line, or a kernel that has it", "missing: %s", strings.Join(lacks, ", "))
+		return hp.Failed("boot with cgroup_enable="+strings.Join(lacks, " cgroup_enable=")+" on the kernel's command line, or a kernel that has it", "missing: %s", strings.Join(lacks, ", "))
 	}
 	return hp.Passed("%s", strings.Join(f.Cgroup.Controllers, ", "))
 }

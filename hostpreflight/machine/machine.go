@@ -28,7 +28,7 @@ func Checks() []hp.Check {
 		{ID: "systemd", Group: "Machine", Title: "Service manager", Severity: hp.Fail,
 			Wants: "systemd, done with booting",
 			Why:   "k0s is kept running by a systemd unit.",
-			Run:   systemd},
+			Run:   hp.Told(facts.FactSystemd, systemd)},
 		{ID: "os", Group: "Machine", Title: "Operating system", Severity: hp.Warn,
 			Wants: "one of: " + strings.Join(supported(), ", "),
 			Why:   "k0s asks for little, so others may work; these have kernels and control groups that are known to suit.",
@@ -74,7 +74,7 @@ func Checks() []hp.Check {
 
 func root(f facts.Facts, w hp.Want) hp.Result {
 	if f.Privilege.UID != 0 {
-		return hp.Failed("sudo plinth "+w.Verb, "user id %d", f.Privilege.UID)
+		return hp.Failed("sudo plinth "+w.Verb, "this runs as user id %d", f.Privilege.UID)
 	}
 	return hp.Passed("root")
 }
@@ -102,8 +102,6 @@ func systemd(f facts.Facts, _ hp.Want) hp.Result {
 	switch s := f.Systemd; {
 	case !s.Booted:
 		return hp.Failed("use a host that was booted with systemd", "the host does not run under systemd")
-	case f.Why(facts.FactSystemd) != "":
-		return hp.CannotTell(f.Why(facts.FactSystemd))
 	case s.State == "running" || s.State == "degraded":
 		return hp.Passed("systemd %s, %s", s.Version, s.State)
 	default:
@@ -113,30 +111,27 @@ func systemd(f facts.Facts, _ hp.Want) hp.Result {
 
 // release is a distribution and the range of its major versions.
 type release struct {
-	name, ids string // ids of os-release, space separated
-	from, to  int
+	name     string
+	ids      string // of os-release, space separated
+	from, to int
 }
 
 // releases are those that their vendor supports, with a kernel and control
 // groups that Kubernetes 1.33 can use.
 func releases() []release {
 	return []release{
-		{"Debian", "debian", 11, 13},
-		{"Ubuntu", "ubuntu", 22, 26},
-		{"RHEL and its rebuilds", "rhel centos rocky almalinux ol", 8, 10},
-		{"Amazon Linux", "amzn", 2023, 2023},
-		{"SLES and openSUSE Leap", "sles sles_sap opensuse-leap", 15, 16},
+		{"Debian 11–13", "debian", 11, 13},
+		{"Ubuntu 22.04–26.04", "ubuntu", 22, 26},
+		{"RHEL and its rebuilds 8–10", "rhel centos rocky almalinux ol", 8, 10},
+		{"Amazon Linux 2023", "amzn", 2023, 2023},
+		{"SLES and openSUSE Leap 15–16", "sles sles_sap opensuse-leap", 15, 16},
 	}
 }
 
 func supported() []string {
 	var all []string
 	for _, r := range releases() {
-		s := r.name + " " + strconv.Itoa(r.from)
-		if r.to > r.from {
-			s += "–" + strconv.Itoa(r.to)
-		}
-		all = append(all, s)
+		all = append(all, r.name)
 	}
 	return all
 }
@@ -157,10 +152,13 @@ func architecture(f facts.Facts, w hp.Want) hp.Result {
 	if arch == "" {
 		arch = "amd64"
 	}
-	if f.OS.Arch != arch {
-		return hp.Failed("use a bundle for "+f.OS.Arch+", or a host with "+arch, "%s", f.OS.Arch).Wanting("%s", arch)
+	switch f.OS.Arch {
+	case arch:
+		return hp.Passed("%s", arch)
+	case "":
+		return hp.CannotTell(f.Why(facts.FactOS))
 	}
-	return hp.Passed("%s", arch)
+	return hp.Failed("use a bundle for "+f.OS.Arch+", or a host with "+arch, "%s", f.OS.Arch).Wanting("%s", arch)
 }
 
 func cpu(f facts.Facts, w hp.Want) hp.Result {
@@ -171,11 +169,11 @@ func cpu(f facts.Facts, w hp.Want) hp.Result {
 	least = max(least, w.MinCPUs)
 	switch n := f.CPU.Count; {
 	case n < least:
-		return hp.Failed("give the machine more processors", "%d", n).Wanting("at least %d", least)
+		return hp.Failed("give the machine more processors", "%s", hp.Count(n, "processor")).Wanting("at least %d", least)
 	case n < good:
-		return hp.Warned("give the machine more processors", "%d", n).Wanting("%d", good)
+		return hp.Warned("give the machine more processors", "%s", hp.Count(n, "processor")).Wanting("%d", good)
 	default:
-		return hp.Passed("%d", n)
+		return hp.Passed("%s", hp.Count(n, "processor"))
 	}
 }
 
@@ -199,7 +197,7 @@ func memory(f facts.Facts, w hp.Want) hp.Result {
 	least = max(least, w.MinMemory)
 	switch n := f.Memory.Total; {
 	case n < least:
-		return hp.Failed("give the machine more memory", "%s", hp.Bytes(n)).Wanting("%s", "at least " + hp.Bytes(least))
+		return hp.Failed("give the machine more memory", "%s", hp.Bytes(n)).Wanting("at least %s", hp.Bytes(least))
 	case n < good:
 		return hp.Warned("give the machine more memory", "%s", hp.Bytes(n)).Wanting("%s", hp.Bytes(good))
 	default:
@@ -235,7 +233,7 @@ func clock(f facts.Facts, w hp.Want) hp.Result {
 	now := f.Clock.Now.UTC().Format("2006-01-02 15:04 UTC")
 	switch {
 	case f.Clock.Now.Before(floor.Add(-time.Hour)):
-		return hp.Failed(fix, "%s", now).Wanting("%s", "not before " + floor.UTC().Format("2006-01-02 15:04 UTC"))
+		return hp.Failed(fix, "%s", now).Wanting("not before %s", floor.UTC().Format("2006-01-02 15:04 UTC"))
 	case f.Clock.Now.After(floor.AddDate(20, 0, 0)):
 		return hp.Failed(fix, "%s", now)
 	}

@@ -215,14 +215,33 @@ func firewalld(f facts.Facts, w hp.Want) hp.Result {
 	if u, _ := f.Unit("firewalld"); u.Active != "active" {
 		return hp.Passed("off")
 	}
-	return hp.Warned(firewallFix(w, "sudo firewall-cmd --permanent --add-port=%s", "sudo firewall-cmd --permanent --zone=trusted --add-source=%s", "sudo firewall-cmd --reload"), "on")
+	fix := "sudo firewall-cmd --permanent --add-port=" + strings.Join(open(w), "/tcp --add-port=") + "/tcp\n"
+	for _, net := range networks(w) {
+		fix += "sudo firewall-cmd --permanent --zone=trusted --add-source=" + net + "\n"
+	}
+	return hp.Warned(fix+"sudo firewall-cmd --reload", "on")
 }
 
 func ufw(f facts.Facts, w hp.Want) hp.Result {
 	if !f.Security.UFW {
 		return hp.Passed("off")
 	}
-	return hp.Warned(firewallFix(w, "sudo ufw allow %s", "sudo ufw allow from %s", "sudo ufw default allow routed"), "on")
+	fix := "sudo ufw allow " + strings.Join(open(w), ",") + "/tcp\n"
+	for _, net := range networks(w) {
+		fix += "sudo ufw allow from " + net + "\n"
+	}
+	return hp.Warned(fix+"sudo ufw default allow routed", "on")
+}
+
+// networks are those of the cluster that the Installer names.
+func networks(w hp.Want) []string {
+	var all []string
+	for _, p := range []netip.Prefix{w.PodCIDR, w.ServiceCIDR} {
+		if p.IsValid() {
+			all = append(all, p.String())
+		}
+	}
+	return all
 }
 
 // own reports whether a is an address of this host.

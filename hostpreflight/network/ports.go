@@ -3,9 +3,7 @@ package network
 import (
 	"fmt"
 	"path"
-	"slices"
 	"strconv"
-	"strings"
 
 	hp "github.com/plinthdev/plinth/hostpreflight"
 	"github.com/plinthdev/plinth/internal/facts"
@@ -15,33 +13,42 @@ import (
 type port struct {
 	use     string // as in Want.Ports and in the check's id
 	number  int
-	local   bool // on 127.0.0.1 only
+	scope   scope
 	control bool // on controllers only
 	why     string
 }
+
+// scope says who reaches a port.
+type scope int
+
+const (
+	local   scope = iota // the host itself: bound to 127.0.0.1
+	node                 // bound to all addresses, needed on the host only
+	outside              // other nodes or people
+)
 
 // ports are those of k0s 1.33 with kube-router: its networking page, and the
 // flags that it starts its parts with.
 func ports() []port {
 	return []port{
-		{"kube-apiserver", 6443, false, true, "the Kubernetes API; every node and kubectl reach it."},
-		{"etcd-client", 2379, true, true, "etcd, for the API server on the same host."},
-		{"etcd-peer", 2380, false, true, "etcd, for the other controllers."},
-		{"k0s-api", 9443, false, true, "k0s's join API, for further controllers."},
-		{"konnectivity-agent", 8132, false, true, "konnectivity: workers dial in, so that the API server reaches kubelets."},
-		{"konnectivity-admin", 8133, false, true, "konnectivity's own status."},
-		{"konnectivity-health", 8092, true, true, "konnectivity's health."},
-		{"kube-controller-manager", 10257, true, true, "the controller manager's status."},
-		{"kube-scheduler", 10259, true, true, "the scheduler's status."},
-		{"kubelet", 10250, false, false, "kubelet; logs, exec and metrics go through it."},
-		{"kubelet-health", 10248, true, false, "kubelet's health."},
-		{"kube-proxy-metrics", 10249, false, false, "kube-proxy's metrics."},
-		{"kube-proxy-health", 10256, false, false, "kube-proxy's health, for load balancers."},
-		{"kube-router-bgp", 179, false, false, "kube-router tells the other nodes its routes by BGP."},
-		{"kube-router-health", 20244, false, false, "kube-router's health; the node's network counts as down without it."},
-		{"kube-router-metrics", 8080, false, false, "kube-router's metrics (spec.network.kuberouter.metricsPort of k0s moves it)."},
-		{"kube-router-admin", 50051, true, false, "kube-router's BGP administration."},
-		{"console", 0, false, false, "the admin console (spec.kotsadm.uiBindPort)."},
+		{"kube-apiserver", 6443, outside, true, "the Kubernetes API; every node and kubectl reach it."},
+		{"etcd-client", 2379, local, true, "etcd, for the API server on the same host."},
+		{"etcd-peer", 2380, outside, true, "etcd, for the other controllers."},
+		{"k0s-api", 9443, outside, true, "k0s's join API, for further controllers."},
+		{"konnectivity-agent", 8132, outside, true, "konnectivity: workers dial in, so that the API server reaches kubelets."},
+		{"konnectivity-admin", 8133, node, true, "konnectivity's own status."},
+		{"konnectivity-health", 8092, local, true, "konnectivity's health."},
+		{"kube-controller-manager", 10257, local, true, "the controller manager's status."},
+		{"kube-scheduler", 10259, local, true, "the scheduler's status."},
+		{"kubelet", 10250, outside, false, "kubelet; logs, exec and metrics go through it."},
+		{"kubelet-health", 10248, local, false, "kubelet's health."},
+		{"kube-proxy-metrics", 10249, node, false, "kube-proxy's metrics."},
+		{"kube-proxy-health", 10256, node, false, "kube-proxy's health, for load balancers."},
+		{"kube-router-bgp", 179, outside, false, "kube-router tells the other nodes its routes by BGP."},
+		{"kube-router-health", 20244, node, false, "kube-router's health; the node's network counts as down without it."},
+		{"kube-router-metrics", 8080, node, false, "kube-router's metrics (spec.network.kuberouter.metricsPort of k0s moves it)."},
+		{"kube-router-admin", 50051, local, false, "kube-router's BGP administration."},
+		{"console", 0, outside, false, "the admin console (spec.kotsadm.uiBindPort)."},
 	}
 }
 
@@ -55,7 +62,7 @@ func (p port) key(w hp.Want) (facts.PortKey, bool) {
 		n = other
 	}
 	k := facts.PortKey{Number: n, Protocol: "tcp"}
-	if p.local {
+	if p.scope == local {
 		k.Address = "127.0.0.1"
 	}
 	return k, n != 0 && (!p.control || !w.IsWorker())
@@ -79,7 +86,7 @@ func (p port) wants() string {
 	switch {
 	case p.number == 0:
 		return "the port that the Installer names, free on all addresses"
-	case p.local:
+	case p.scope == local:
 		return strconv.Itoa(p.number) + "/tcp free on 127.0.0.1"
 	}
 	return strconv.Itoa(p.number) + "/tcp free on all addresses"
@@ -134,29 +141,13 @@ func Ports(w hp.Want) []facts.PortKey {
 	return all
 }
 
-// open are the ports of this host that others must reach, as firewalls write them.
+// open are the numbers of the ports that others must reach.
 func open(w hp.Want) []string {
 	var all []string
 	for _, p := range ports() {
-		if key, ok := p.key(w); ok && !p.local {
-			all = append(all, key.String())
+		if key, ok := p.key(w); ok && p.scope == outside {
+			all = append(all, strconv.Itoa(key.Number))
 		}
 	}
-	slices.Sort(all)
 	return all
-}
-
-// firewallFix is the commands that let a cluster through: command once per
-// port with %s replaced, then once per network.
-func firewallFix(w hp.Want, perPort, perNet, last string) string {
-	var s strings.Builder
-	for _, p := range open(w) {
-		fmt.Fprintf(&s, perPort+"\n", p)
-	}
-	for _, net := range []string{w.PodCIDR.String(), w.ServiceCIDR.String()} {
-		if net != "invalid Prefix" {
-			fmt.Fprintf(&s, perNet+"\n", net)
-		}
-	}
-	return strings.TrimSpace(s.String() + last)
 }

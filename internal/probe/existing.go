@@ -27,7 +27,7 @@ func signs() []sign {
 	return []sign{
 		{"/usr/local/bin/k0s", facts.K0s, "file"},
 		{"/usr/bin/k0s", facts.K0s, "file"},
-		{"/etc/k0s", facts.K0s, "data"},
+		{"/etc/k0s/k0s.yaml", facts.K0s, "file"}, // not the folder: drop-ins for containerd may be put there beforehand
 		{"/var/lib/k0s", facts.K0s, "data"},
 		{"/usr/bin/kubeadm", facts.Kubeadm, "file"},
 		{"/etc/kubernetes", facts.Kubeadm, "data"},
@@ -125,21 +125,17 @@ func (l look) clusterLinks() []facts.Trace {
 	return all
 }
 
-// iptables counts the rules of Kubernetes with the host's own iptables-save.
+// iptables counts the rules of Kubernetes with what the host has for that.
 // Legacy tables are only asked when they exist: asking would create them.
 func (l look) iptables(ctx context.Context) answer {
 	total, asked := 0, 0
-	for _, program := range []string{"iptables-nft-save", "iptables-legacy-save", "iptables-save"} {
-		if !l.exists("/usr/sbin/"+program) && !l.exists("/sbin/"+program) {
+	for _, argv := range [][]string{{"iptables-nft-save"}, {"iptables-legacy-save"}, {"iptables-save"}, {"nft", "list", "chains"}} {
+		legacy := strings.Contains(argv[0], "legacy")
+		other := asked > 0 && !legacy // it would tell the same once more
+		if other || !l.exists("/usr/sbin/"+argv[0]) || legacy && l.text("/proc/net/ip_tables_names") == "" {
 			continue
 		}
-		if program == "iptables-legacy-save" && l.text("/proc/net/ip_tables_names") == "" {
-			continue
-		}
-		if program == "iptables-save" && asked > 0 {
-			continue // one of the two above, by another name
-		}
-		out, err := l.m.Run(ctx, host.Cmd{Argv: []string{program}, Timeout: commandLimit, Look: true})
+		out, err := l.m.Run(ctx, host.Cmd{Argv: argv, Timeout: commandLimit, Look: true})
 		if err != nil {
 			return found(facts.FactIptables, err, nil)
 		}
@@ -147,7 +143,7 @@ func (l look) iptables(ctx context.Context) answer {
 		total += parse.KubeRules(out)
 	}
 	if asked == 0 {
-		return found(facts.FactIptables, errors.New("this host has no iptables-save to ask"), nil)
+		return found(facts.FactIptables, errors.New("this host has neither iptables-save nor nft to ask"), nil)
 	}
 	if total == 0 {
 		return answer{}

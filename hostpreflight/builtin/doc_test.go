@@ -1,0 +1,52 @@
+package builtin
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	hp "github.com/plinthdev/plinth/hostpreflight"
+	"github.com/plinthdev/plinth/internal/testkit"
+)
+
+const documentHead = `# Host preflights
+
+<!-- Written by "go test ./hostpreflight/builtin -update" from the registry of checks. -->
+
+Before anything on a host is changed, Plinth looks at it (at most three seconds) and asks the checks below. A check answers
+*pass*, *warn*, *fail*, *unknown* (the host could not be asked; the reason is printed) or *skipped* (it does not concern this
+role). Failures stop the command with exit code 5 and leave the host as it is.
+
+- ` + "`plinth preflight`" + ` asks them and changes nothing; ` + "`-o json`" + ` prints the report as JSON.
+- ` + "`--ignore-host-preflight ID[,ID…]`" + ` turns the failure of a check into a warning that is printed and kept in the receipt.
+  An id that does not exist is an error.
+- What this installation itself put on the host is known from its journal and is no obstacle to running a command again.
+- Sizes are decimal: 1 GB is 1,000,000,000 bytes.
+`
+
+// TestTheDocumentListsEveryCheck keeps docs/preflights.md the registry's own
+// words; `go test ./hostpreflight/builtin -update` writes it.
+func TestTheDocumentListsEveryCheck(t *testing.T) {
+	var b strings.Builder
+	b.WriteString(documentHead)
+	group := ""
+	for _, c := range Checks() {
+		if c.Group != group {
+			group = c.Group
+			fmt.Fprintf(&b, "\n## %s\n\n| id | what | wanted | else | asked of | why |\n|---|---|---|---|---|---|\n", group)
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s | %s |\n", c.ID, c.Title, c.Wants, c.Severity, roles(c), c.Why)
+	}
+	testkit.Golden(t, "../../docs/preflights.md", []byte(b.String()))
+}
+
+func roles(c hp.Check) string {
+	if c.Roles == nil {
+		return "all"
+	}
+	var all []string
+	for _, r := range c.Roles {
+		all = append(all, string(r))
+	}
+	return strings.Join(all, ", ")
+}
