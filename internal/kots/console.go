@@ -57,6 +57,11 @@ func (k *KOTS) State(ctx context.Context) (State, error) {
 	return s, nil
 }
 
+// Exists reports whether a cluster has a console in that namespace, up or not.
+func Exists(ctx context.Context, c *kube.Client, namespace string) (bool, error) {
+	return c.Exists(ctx, (&KOTS{Namespace: namespace}).workloads()[1])
+}
+
 // imageVersion is the tag of the console's own image, without its v.
 func imageVersion(console *unstructured.Unstructured) string {
 	containers, _, _ := unstructured.NestedSlice(console.Object, "spec", "template", "spec", "containers")

@@ -17,6 +17,9 @@ import (
 	"github.com/plinthdev/plinth/internal/kube"
 )
 
+// Binary is the pinned kots CLI on a host; its name makes it a kubectl plug-in.
+const Binary = "/usr/local/bin/kubectl-kots"
+
 // Machine is what the kots CLI needs of the host.
 type Machine interface {
 	host.Commands

@@ -11,8 +11,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/plinthdev/plinth/internal/kots/pki"
 	"github.com/plinthdev/plinth/internal/kube"
-	"github.com/plinthdev/plinth/internal/pki"
 	"github.com/plinthdev/plinth/internal/problem"
 )
 

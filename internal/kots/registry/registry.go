@@ -1,0 +1,181 @@
+// Package registry owns what the registry add-on needs around its chart: its
+// authority and certificate, its one user, what every node must trust, and how
+// KOTS learns of it. It refuses to store or move images.
+package registry
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"net"
+	"path"
+	"time"
+
+	"golang.org/x/crypto/bcrypt"
+
+	"github.com/plinthdev/plinth/internal/kots/pki"
+	"github.com/plinthdev/plinth/internal/kube"
+)
+
+// port is that of the registry's service.
+const port = "5000"
+
+// user is a name by which KOTS knows an embedded registry.
+const user = "kurl"
+
+// renewBefore is how long before its end the certificate is renewed.
+const renewBefore = 30 * 24 * time.Hour
+
+// Names of the secrets that the chart mounts, and of the one that keeps the
+// authority.
+const (
+	tlsSecret       = "registry-tls"
+	htpasswdSecret  = "registry-htpasswd"
+	authoritySecret = "registry-ca"
+)
+
+// Registry is the one registry of a cluster.
+type Registry struct {
+	Kube      *kube.Client
+	Namespace string // of its chart
+	IP        string // of its service: fixed, known beforehand
+}
+
+// Files are contents by absolute path.
+type Files map[string][]byte
+
+// Prepare makes the registry's authority, certificate and user, before its
+// chart is installed. What is there is kept, a certificate near its end
+// renewed. The password is random and known to the cluster only.
+func (r Registry) Prepare(ctx context.Context, now time.Time) error {
+	if err := r.Kube.EnsureNamespace(ctx, r.Namespace); err != nil {
+		return err
+	}
+	ca, err := r.ensureAuthority(ctx, now)
+	if err != nil {
+		return err
+	}
+	if err := r.ensureCertificate(ctx, ca, now); err != nil {
+		return err
+	}
+	return r.ensureUser(ctx)
+}
+
+// Trust is what a node needs so that its container runtime pulls from the
+// registry over verified TLS: files in a folder that containerd's registry
+// config_path must name (see RuntimeConfig); it reads them at each pull, so no
+// restart is needed. kube.ErrNotFound before Prepare.
+func (r Registry) Trust(ctx context.Context) (Files, error) {
+	s, err := r.Kube.Secret(ctx, r.Namespace, authoritySecret)
+	if err != nil {
+		return nil, err
+	}
+	dir := path.Join(hostsDir, r.address())
+	hosts := "server = \"https://" + r.address() + "\"\n\n" +
+		"[host.\"https://" + r.address() + "\"]\n" +
+		"  capabilities = [\"pull\", \"resolve\"]\n" +
+		"  ca = \"" + path.Join(dir, "ca.crt") + "\"\n"
+	return Files{path.Join(dir, "hosts.toml"): []byte(hosts), path.Join(dir, "ca.crt"): s.Data["tls.crt"]}, nil
+}
+
+// hostsDir is the folder in which containerd looks up registries.
+const hostsDir = "/etc/k0s/certs.d"
+
+// RuntimeConfig is the containerd drop-in that makes k0s's containerd look into
+// the folder of Trust. It must be there when k0s starts.
+func RuntimeConfig() Files {
+	return Files{"/etc/k0s/containerd.d/plinth-registry.toml": []byte("version = 2\n\n" +
+		"[plugins.\"io.containerd.grpc.v1.cri\".registry]\n" +
+		"  config_path = \"" + hostsDir + "\"\n")}
+}
+
+// Announce tells KOTS of the registry, by the secret in which it looks for one.
+// It must come after the console is installed: with the registry there, KOTS
+// would take its own images from it.
+func (r Registry) Announce(ctx context.Context) error {
+	s, err := r.Kube.Secret(ctx, r.Namespace, htpasswdSecret)
+	if err != nil {
+		return err
+	}
+	config, err := dockerConfig(r.address(), string(s.Data["password"]))
+	if err != nil {
+		return err
+	}
+	return r.Kube.PutSecret(ctx, kube.Secret{
+		Namespace: "default", Name: "registry-creds", Type: "kubernetes.io/dockerconfigjson",
+		Data: map[string][]byte{".dockerconfigjson": config},
+	})
+}
+
+// Announced reports whether KOTS has been told of this registry.
+func (r Registry) Announced(ctx context.Context) (bool, error) {
+	return r.Kube.Exists(ctx, kube.Object{APIVersion: "v1", Kind: "Secret", Namespace: "default", Name: "registry-creds"})
+}
+
+func (r Registry) address() string { return net.JoinHostPort(r.IP, port) }
+
+func (r Registry) ensureAuthority(ctx context.Context, now time.Time) (pki.Pair, error) {
+	ca, err := r.pair(ctx, authoritySecret)
+	if !errors.Is(err, kube.ErrNotFound) {
+		return ca, err
+	}
+	if ca, err = pki.NewCA("plinth registry", now); err != nil {
+		return ca, err
+	}
+	return ca, r.putPair(ctx, authoritySecret, ca)
+}
+
+func (r Registry) ensureCertificate(ctx context.Context, ca pki.Pair, now time.Time) error {
+	old, err := r.pair(ctx, tlsSecret)
+	switch {
+	case err == nil && old.Check([]string{r.IP}, now.Add(renewBefore)) == nil:
+		return nil
+	case err != nil && !errors.Is(err, kube.ErrNotFound):
+		return err
+	}
+	service := "registry." + r.Namespace + ".svc"
+	pair, err := ca.Issue([]string{r.IP, service, service + ".cluster.local"}, now)
+	if err != nil {
+		return err
+	}
+	return r.putPair(ctx, tlsSecret, pair)
+}
+
+func (r Registry) pair(ctx context.Context, name string) (pki.Pair, error) {
+	s, err := r.Kube.Secret(ctx, r.Namespace, name)
+	return pki.Pair{Cert: s.Data["tls.crt"], Key: s.Data["tls.key"]}, err
+}
+
+func (r Registry) putPair(ctx context.Context, name string, p pki.Pair) error {
+	return r.Kube.PutSecret(ctx, kube.Secret{
+		Namespace: r.Namespace, Name: name, Type: "kubernetes.io/tls",
+		Data: map[string][]byte{"tls.crt": p.Cert, "tls.key": p.Key},
+	})
+}
+
+// ensureUser keeps hash and password in one secret, so that a killed run cannot
+// leave a hash whose password nobody knows.
+func (r Registry) ensureUser(ctx context.Context) error {
+	_, err := r.Kube.Secret(ctx, r.Namespace, htpasswdSecret)
+	if !errors.Is(err, kube.ErrNotFound) {
+		return err
+	}
+	password := rand.Text()
+	hash, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.DefaultCost)
+	if err != nil {
+		return err
+	}
+	return r.Kube.PutSecret(ctx, kube.Secret{
+		Namespace: r.Namespace, Name: htpasswdSecret,
+		Data: map[string][]byte{"htpasswd": []byte(user + ":" + string(hash) + "\n"), "password": []byte(password)},
+	})
+}
+
+func dockerConfig(address, password string) ([]byte, error) {
+	auth := base64.StdEncoding.EncodeToString([]byte(user + ":" + password))
+	return json.Marshal(map[string]any{"auths": map[string]any{address: map[string]string{
+		"username": user, "password": password, "auth": auth,
+	}}})
+}
