@@ -103,7 +103,12 @@ type Disk struct {
 type Ours struct {
 	Installed bool     // k0s was started here: its network, rules and links are ours
 	Paths     []string // files and folders that are ours; what lies below them, too
-	Units     []string // systemd units, without .service
+	Units     []string // systemd units, with or without .service
+}
+
+// Unit reports whether the systemd unit belongs to this install.
+func (o Ours) Unit(name string) bool {
+	return slices.Contains(o.Units, name) || slices.Contains(o.Units, name+".service")
 }
 
 // Path reports whether p belongs to this install.
@@ -184,10 +189,10 @@ func near(checks []Check, id string) []string {
 	var all []match
 	for _, c := range checks {
 		cost := distance(id, c.ID)
-		if strings.Contains(c.ID, id) || strings.Contains(id, c.ID) {
-			cost = min(cost, 2)
+		if len(id) > 2 && strings.Contains(c.ID, id) || strings.Contains(id, c.ID) {
+			cost = min(cost, 1)
 		}
-		if cost <= max(2, len(id)/3) {
+		if cost <= 1+len(id)/4 {
 			all = append(all, match{c.ID, cost})
 		}
 	}

@@ -6,7 +6,6 @@ package existing
 import (
 	"fmt"
 	"path"
-	"slices"
 	"strings"
 
 	hp "github.com/plinthdev/plinth/hostpreflight"
@@ -95,7 +94,7 @@ func existing(f facts.Facts, w hp.Want, all []distribution, bad hp.State) hp.Res
 			if bad == hp.Warn && u.Active != "active" {
 				continue // installed and not running: it takes nothing
 			}
-			if ok && !slices.Contains(w.Ours.Units, name) {
+			if ok && !w.Ours.Unit(name) {
 				signs = append(signs, fmt.Sprintf("unit %s (%s)", name, u.Active))
 			}
 		}

@@ -46,8 +46,8 @@ func ports() []port {
 		{"kube-proxy-health", 10256, node, false, "kube-proxy's health, for load balancers."},
 		{"kube-router-bgp", 179, outside, false, "kube-router tells the other nodes its routes by BGP."},
 		{"kube-router-health", 20244, node, false, "kube-router's health; the node's network counts as down without it."},
-		{"kube-router-metrics", 8080, node, false, "kube-router's metrics (spec.network.kuberouter.metricsPort of k0s moves it)."},
-		{"kube-router-admin", 50051, local, false, "kube-router's BGP administration."},
+		{"kube-router-metrics", 8080, node, false, "kube-router's metrics; it does not start when the port is taken (spec.network.kuberouter.metricsPort of k0s moves it)."},
+		{"kube-router-admin", 50051, node, false, "kube-router's BGP administration, on loopback and the node's address."},
 		{"console", 0, outside, false, "the admin console (spec.kotsadm.uiBindPort)."},
 	}
 }
