@@ -19,7 +19,6 @@ import (
 	cimages "github.com/containerd/containerd/images"
 	"github.com/containerd/containerd/namespaces"
 	"github.com/containerd/errdefs"
-	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
@@ -35,10 +34,10 @@ func labels() map[string]string {
 	return map[string]string{"io.cri-containerd.image": "managed", "io.cri-containerd.pinned": "pinned"}
 }
 
-// Source opens the blob with digest d; its reader fails at EOF when the bytes
-// are not those that were asked for.
+// Source opens a blob; its reader fails at EOF when the bytes are not those
+// that desc names.
 type Source interface {
-	Open(ctx context.Context, d digest.Digest) (io.ReadCloser, error)
+	Open(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error)
 }
 
 // Image is one image to bring in.
@@ -187,7 +186,7 @@ func copyBlob(ctx context.Context, store content.Store, src Source, d ocispec.De
 	} else if !errdefs.IsNotFound(err) {
 		return err
 	}
-	r, err := src.Open(ctx, d.Digest)
+	r, err := src.Open(ctx, d)
 	if err != nil {
 		return err
 	}

@@ -13,17 +13,33 @@ import (
 // Receipt says what is installed on this host now; status and later verbs
 // take it as the source of truth.
 type Receipt struct {
-	Version   int               `json:"version"`             // schema version
-	Name      string            `json:"name"`                // the Installer's metadata.name
-	Role      string            `json:"role"`                // controller or worker
-	Node      string            `json:"node"`                // Kubernetes node name of this host
-	Address   string            `json:"address"`             // its IP address
-	Bundle    string            `json:"bundle"`              // digest of the bundle's index
-	Versions  map[string]string `json:"versions"`            // by component: k0s, kotsadm, …
-	Warnings  []string          `json:"warnings,omitempty"`  // checks that were skipped or ignored on request
-	Installed time.Time         `json:"installed"`           // first success, UTC
-	Updated   time.Time         `json:"updated"`             // latest change, UTC
-	Installer json.RawMessage   `json:"installer,omitempty"` // the Installer that was installed, as JSON
+	Version   int               `json:"version"`            // schema version
+	Name      string            `json:"name"`               // the Installer's metadata.name
+	Role      string            `json:"role"`               // controller or worker
+	Node      string            `json:"node"`               // Kubernetes node name of this host
+	Address   string            `json:"address"`            // its IP address
+	Bundle    string            `json:"bundle"`             // digest of the bundle's index
+	Versions  map[string]string `json:"versions"`           // by component: k0s, kotsadm, …
+	Warnings  []string          `json:"warnings,omitempty"` // checks that were skipped or ignored on request
+	Installed time.Time         `json:"installed"`          // first success, UTC
+	Updated   time.Time         `json:"updated"`            // latest change, UTC
+	AddOns    []AddOn           `json:"addons,omitempty"`   // in the order of installation
+	Console   Console           `json:"console,omitzero"`   // the KOTS console; zero when there is none
+}
+
+// AddOn is a component that was installed into the cluster.
+type AddOn struct {
+	Name      string `json:"name"`
+	Version   string `json:"version"`
+	Namespace string `json:"namespace"` // where its pods run
+}
+
+// Console says where the KOTS console is.
+type Console struct {
+	Namespace string `json:"namespace"`          // of its objects
+	Slug      string `json:"slug"`               // of the application it installs
+	Port      int    `json:"port"`               // on every node's address
+	Hostname  string `json:"hostname,omitempty"` // DNS name for its URL; "" for the node's address
 }
 
 // receiptPath is where the receipt lies below a data folder.

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/k0sproject/k0s/pkg/apis/k0s/v1beta1"
@@ -15,16 +16,17 @@ import (
 
 // Where k0s lives on a host.
 const (
-	Binary     = "/usr/local/bin/k0s"             // the executable
-	ConfigPath = "/etc/k0s/k0s.yaml"              // its ClusterConfig, 0600
-	DataDir    = "/var/lib/k0s"                   // its state
-	AdminConf  = "/var/lib/k0s/pki/admin.conf"    // kubeconfig of the cluster's administrator
-	Socket     = "/run/k0s/containerd.sock"       // containerd's API
-	Unit       = "k0scontroller.service"          // systemd unit of a controller
-	WorkerUnit = "k0sworker.service"              // systemd unit of a worker
-	unitDir    = "/etc/systemd/system/"           // where k0s puts its units
-	envPath    = "/etc/k0s/plinth.env"            // proxy settings of the service, 0600
-	dropIn     = unitDir + Unit + ".d/proxy.conf" // makes the unit read envPath
+	Binary     = "/usr/local/bin/k0s"                // the executable
+	ConfigPath = "/etc/k0s/k0s.yaml"                 // its ClusterConfig, 0600
+	DataDir    = "/var/lib/k0s"                      // its state
+	AdminConf  = "/var/lib/k0s/pki/admin.conf"       // kubeconfig of the cluster's administrator
+	Socket     = "/run/k0s/containerd.sock"          // containerd's API
+	Unit       = "k0scontroller.service"             // systemd unit of a controller
+	WorkerUnit = "k0sworker.service"                 // systemd unit of a worker
+	unitDir    = "/etc/systemd/system/"              // where k0s puts its units
+	envPath    = "/etc/k0s/plinth.env"               // proxy settings of the service, 0600
+	dropIn     = unitDir + Unit + ".d/proxy.conf"    // makes the unit read envPath
+	containerd = "/etc/k0s/containerd.d/plinth.toml" // tells containerd where registries are described
 )
 
 // Settings is what a controller's configuration is made from.
@@ -113,6 +115,13 @@ func overlay(base, top map[string]any) {
 	}
 }
 
+// containerdConfig has containerd look up registries in certs.d, where files
+// count as soon as they are written: no restart when an add-on brings one.
+const containerdConfig = `version = 2
+[plugins."io.containerd.grpc.v1.cri".registry]
+  config_path = "/etc/k0s/certs.d"
+`
+
 // arguments is what the controller is started with.
 func arguments(address string) []string {
 	return []string{
@@ -134,4 +143,16 @@ func proxyEnv(httpProxy, httpsProxy string, noProxy []string) string {
 		}
 	}
 	return b.String()
+}
+
+// Minor is the Kubernetes minor version of a k0s release: 33 for
+// v1.33.8+k0s.1; 0 when version has no such form.
+func Minor(version string) int {
+	_, rest, _ := strings.Cut(version, ".")
+	minor, _, _ := strings.Cut(rest, ".")
+	n, err := strconv.Atoi(minor)
+	if err != nil {
+		return 0
+	}
+	return n
 }

@@ -82,6 +82,7 @@ func (c Controller) files() []file {
 	env := proxyEnv(c.Proxy.HTTP, c.Proxy.HTTPS, c.Proxy.NoProxy)
 	return []file{
 		{ConfigPath, 0o600, func() (string, error) { b, err := Render(c.Settings); return string(b), err }},
+		{containerd, 0o644, func() (string, error) { return containerdConfig, nil }},
 		{envPath, 0o600, func() (string, error) { return env, nil }},
 		{dropIn, 0o644, func() (string, error) {
 			if env == "" {
@@ -92,10 +93,11 @@ func (c Controller) files() []file {
 	}
 }
 
-// Paths lists every path that WriteConfig and Register may change.
-func (c Controller) Paths() []string {
-	return []string{ConfigPath, envPath, dropIn, unitDir + Unit}
-}
+// ConfigPaths lists every path that WriteConfig may change.
+func (c Controller) ConfigPaths() []string { return []string{ConfigPath, containerd, envPath, dropIn} }
+
+// UnitPath is the path that Register may change.
+const UnitPath = unitDir + Unit
 
 // RegisterNeeded says why the service has to be registered with systemd; ""
 // when it is registered with the wanted arguments.

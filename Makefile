@@ -1,0 +1,87 @@
+# The two commands of the README are `make demo` and `make test`. Everything
+# they need is installed or built by them; nothing is expected beyond Debian,
+# Go, gcc, npm and root.
+SHELL       := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.ONESHELL:
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+OUT     := out
+# The cache holds what is expensive and keyed by its recipe: payload, lab roots.
+export PLINTH_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/plinth
+
+PLINTH  := $(OUT)/plinth
+PAYLOAD := $(OUT)/payload
+BUNDLE  := $(OUT)/my-app.bundle
+
+# Tools of `make verify`, pinned; Go checks them against its checksum database.
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
+ERRCHECK    := github.com/kisielk/errcheck@v1.9.0
+
+.PHONY: help
+help: ## show this help
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s $$'\t'
+
+.PHONY: demo
+demo: bundle ## build everything from source and install it on a throw-away host
+	scripts/lab/demo $(PLINTH) $(BUNDLE)
+
+.PHONY: test
+test: verify test-unit test-e2e ## all that CI runs
+
+.PHONY: build
+build: ## the host binary, in out/plinth
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o $(PLINTH) ./cmd/plinth
+
+.PHONY: payload
+payload: ## every upstream part, built from source, as an OCI layout in the cache
+	@mkdir -p $(OUT)
+	dir=$$(go run ./distro/cmd/payload)
+	ln -sfn "$$dir" $(PAYLOAD)
+
+.PHONY: payload-verify
+payload-verify: ## build the payload a second time and compare every digest
+	go run ./distro/cmd/payload verify
+
+.PHONY: payload-repin
+payload-repin: ## pin the Debian packages that the mirror has now
+	go run ./distro/cmd/payload repin
+
+.PHONY: bundle
+bundle: build payload ## the bundle of the example application, in out/my-app.bundle
+	$(PLINTH) bundle build --installer installer.yaml --application e2e/testdata/application.yaml --source $(PAYLOAD) -o $(BUNDLE)
+
+.PHONY: test-unit
+test-unit: ## unit tests with the race detector, and a few seconds of each fuzz target
+	go test -race ./...
+	scripts/fuzz-smoke 5s
+
+.PHONY: test-e2e
+test-e2e: bundle ## installs on real throw-away hosts; needs root
+	scripts/lab/lab root
+	PLINTH_E2E_BINARY=$(abspath $(PLINTH)) PLINTH_E2E_BUNDLE=$(abspath $(BUNDLE)) PLINTH_E2E_PAYLOAD=$(abspath $(PAYLOAD)) \
+		go test -tags e2e -count=1 -timeout 60m -v ./e2e/...
+
+.PHONY: verify
+verify: ## formatting, vet, linters, shellcheck
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go'))
+	if [[ -n "$$unformatted" ]]; then echo "not gofmt'ed: $$unformatted" >&2; exit 1; fi
+	go vet ./...
+	go run $(STATICCHECK) ./...
+	go run $(ERRCHECK) -exclude .ci/errcheck-exclude ./...
+	command -v shellcheck >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends shellcheck; }
+	git ls-files | xargs grep -lE '^#!.*\b(ba)?sh\b' | xargs shellcheck -x
+
+.PHONY: bench
+bench: bundle ## ratios against bare k0s on one host; needs root
+	PLINTH_E2E_BINARY=$(abspath $(PLINTH)) PLINTH_E2E_BUNDLE=$(abspath $(BUNDLE)) PLINTH_E2E_PAYLOAD=$(abspath $(PAYLOAD)) \
+		go test -tags bench -count=1 -timeout 60m -v -run TestBench ./e2e/
+
+.PHONY: golden
+golden: ## rewrite golden files and generated docs; read the diff
+	go test ./... -run 'Golden|Docs|Schema|Reference' -update
+
+.PHONY: clean
+clean: ## what was built in the checkout; the cache stays
+	rm -rf $(OUT)

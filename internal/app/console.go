@@ -1,0 +1,146 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"net"
+	"strconv"
+	"time"
+
+	"github.com/plinthdev/plinth/internal/journal"
+	"github.com/plinthdev/plinth/internal/k0s"
+	"github.com/plinthdev/plinth/internal/kots"
+	"github.com/plinthdev/plinth/internal/kots/front"
+	"github.com/plinthdev/plinth/internal/kots/pki"
+	"github.com/plinthdev/plinth/internal/kube"
+	"github.com/plinthdev/plinth/internal/plan"
+	"github.com/plinthdev/plinth/internal/problem"
+	"github.com/plinthdev/plinth/internal/ui/runlog"
+)
+
+// consoleURL is where the console answers; address is that of a node.
+func consoleURL(c journal.Console, address string) string {
+	host := c.Hostname
+	if host == "" {
+		host = address
+	}
+	return "https://" + net.JoinHostPort(host, strconv.Itoa(c.Port))
+}
+
+// ConsoleURL is where the console of this host's cluster answers.
+func (a *App) ConsoleURL() (string, error) {
+	r, err := a.withConsole("tell the console's URL")
+	if err != nil {
+		return "", err
+	}
+	return consoleURL(r.Console, r.Address), nil
+}
+
+// ConsoleResetPassword gives the console a new random password and returns it;
+// it exists nowhere else in the clear.
+func (a *App) ConsoleResetPassword(ctx context.Context) (password string, err error) {
+	r, err := a.withConsole("reset the console's password")
+	if err != nil {
+		return "", err
+	}
+	err = a.changing("console-reset-password", func(run *App, _ *runlog.Log) error {
+		k, err := run.kots(r)
+		if err != nil {
+			return err
+		}
+		password, err = k.ResetPassword(ctx)
+		return err
+	})
+	return password, err
+}
+
+// ConsoleSetCertificate puts the user's certificate and key before the console.
+func (a *App) ConsoleSetCertificate(ctx context.Context, certFile, keyFile string) error {
+	const doing = "set the console's certificate"
+	r, err := a.withConsole(doing)
+	if err != nil {
+		return err
+	}
+	files, err := readFiles([]string{certFile, keyFile})
+	if err != nil {
+		return err
+	}
+	var hosts []string
+	if r.Console.Hostname != "" {
+		hosts = []string{r.Console.Hostname}
+	}
+	return a.changing("console-set-certificate", func(run *App, _ *runlog.Log) error {
+		k, err := run.kots(r)
+		if err != nil {
+			return err
+		}
+		wait := kube.Wait{Timeout: 2 * time.Minute, Report: func(message string, _, _ int64) { run.Note(message) }}
+		return front.Front{Kube: k.Kube, Namespace: k.Namespace}.SetCertificate(ctx, pki.Pair{Cert: files[0].Data, Key: files[1].Data}, hosts, wait)
+	})
+}
+
+// withConsole is the receipt of a host whose cluster has a console.
+func (a *App) withConsole(doing string) (journal.Receipt, error) {
+	r, err := a.installed(doing)
+	if err == nil && r.Console.Port == 0 {
+		err = problem.New(problem.ExitUsage, doing, errors.New("this cluster has no KOTS console"), "it comes with spec.kotsadm in the Installer")
+	}
+	return r, err
+}
+
+// installed is the receipt of this host; a usage problem when there is none.
+func (a *App) installed(doing string) (journal.Receipt, error) {
+	if err := needRoot(doing); err != nil {
+		return journal.Receipt{}, err
+	}
+	r, ok, err := journal.ReadReceipt(a.host, a.DataDir)
+	if err == nil && !ok {
+		err = problem.New(problem.ExitUsage, doing, errors.New("nothing is installed on this host"), "install first: plinth install --bundle FILE")
+	}
+	return r, err
+}
+
+// kots drives the console that the receipt names.
+func (a *App) kots(r journal.Receipt) (*kots.KOTS, error) {
+	client, err := a.kube()
+	if err != nil {
+		return nil, err
+	}
+	return plan.KOTS(a.host, client, r.Console.Namespace, a.DataDir), nil
+}
+
+// Tool is a program that the user runs against this host's cluster.
+type Tool string
+
+// The tools that come with a cluster.
+const (
+	Kubectl Tool = "kubectl"
+	Kots    Tool = "kots"
+	Shell   Tool = "shell"
+)
+
+// Exec is how to run a tool: program, arguments and additional environment.
+type Exec struct {
+	Argv []string
+	Env  []string
+}
+
+// ToolCommand is how to run the pinned tool with args against this host's
+// cluster. shell is the user's shell, for Shell.
+func (a *App) ToolCommand(t Tool, args []string, shell string) (Exec, error) {
+	r, err := a.installed("run " + string(t))
+	if err != nil {
+		return Exec{}, err
+	}
+	env := []string{"KUBECONFIG=" + k0s.AdminConf}
+	switch t {
+	case Kubectl:
+		return Exec{Argv: append([]string{k0s.Binary, "kubectl"}, args...), Env: env}, nil
+	case Kots:
+		return Exec{Argv: append([]string{kots.Binary}, args...), Env: append(env, "KOTS_NAMESPACE="+r.Console.Namespace)}, nil
+	}
+	if shell == "" {
+		shell = "/bin/sh"
+	}
+	return Exec{Argv: append([]string{shell}, args...), Env: env}, nil
+}

@@ -1,0 +1,219 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/plinthdev/plinth/airgap"
+	"github.com/plinthdev/plinth/hostpreflight"
+	"github.com/plinthdev/plinth/internal/journal"
+	"github.com/plinthdev/plinth/internal/k0s"
+	"github.com/plinthdev/plinth/internal/plan"
+	"github.com/plinthdev/plinth/internal/problem"
+	"github.com/plinthdev/plinth/internal/step"
+	"github.com/plinthdev/plinth/internal/ui/runlog"
+)
+
+// InstallRequest is what an install is asked for.
+type InstallRequest struct {
+	Bundle           string   // file
+	Application      string   // Application manifest beside the bundle; "" for none
+	License          string   // file with a KOTS license; "" for none
+	ConfigValues     string   // file with KOTS config values; "" for none
+	AppBundle        string   // .airgap file of the application; "" for none
+	SkipKotsCheck    bool     // turns the gate's refusal into a warning
+	IgnorePreflights []string // ids of checks that may fail
+	Plan             bool     // only say what would be done
+}
+
+// InstallResult is how an install ended.
+type InstallResult struct {
+	Changed    bool                  `json:"changed"`              // false: there was nothing to do
+	Plan       []step.Planned        `json:"plan,omitempty"`       // with InstallRequest.Plan
+	Preflights *hostpreflight.Report `json:"preflights,omitempty"` // what was found on the host
+	ConsoleURL string                `json:"consoleURL,omitempty"`
+	Password   string                `json:"password,omitempty"` // of the console; only when this run made it
+	Kubeconfig string                `json:"kubeconfig,omitempty"`
+	Log        string                `json:"log,omitempty"`
+}
+
+// Install is the main job. Until every proof has been given nothing on the
+// host changes but the log.
+func (a *App) Install(ctx context.Context, req InstallRequest) (InstallResult, error) {
+	if err := needRoot("install"); err != nil {
+		return InstallResult{}, err
+	}
+	if req.Bundle == "" {
+		return InstallResult{}, problem.New(problem.ExitBundle, "install", errors.New("no bundle was given"), "name the bundle with --bundle FILE; a vendor makes it with `plinth bundle build`")
+	}
+	b, err := airgap.Open(ctx, req.Bundle)
+	if err != nil {
+		return InstallResult{}, err
+	}
+	defer func() { _ = b.Close() }()
+	m, err := a.readManifests(ctx, b, req)
+	if err != nil {
+		return InstallResult{}, err
+	}
+	if req.Plan {
+		return a.planInstall(ctx, b, m, req)
+	}
+	var res InstallResult
+	err = a.changing("install", func(run *App, log *runlog.Log) error {
+		res, err = run.install(ctx, b, m, req, log)
+		return err
+	})
+	return res, err
+}
+
+// planInstall says what Install would do, by looks alone.
+func (a *App) planInstall(ctx context.Context, b *airgap.Bundle, m manifests, req InstallRequest) (InstallResult, error) {
+	look := a.readOnly()
+	site, err := look.survey(ctx, b, m, req)
+	res := InstallResult{Preflights: &site.preflights}
+	if err != nil {
+		return res, err
+	}
+	steps, err := look.installSteps(ctx, site, b, m, req)
+	if err == nil {
+		res.Plan, err = look.runner("install", nil).Plan(ctx, steps)
+	}
+	return res, err
+}
+
+// install proves, asks, and runs the steps.
+func (a *App) install(ctx context.Context, b *airgap.Bundle, m manifests, req InstallRequest, log *runlog.Log) (InstallResult, error) {
+	look := a.readOnly()
+	site, err := look.survey(ctx, b, m, req)
+	res := InstallResult{Preflights: &site.preflights, Log: a.LogFile}
+	if err != nil {
+		return res, err
+	}
+	log.Note(site.preflights.Text())
+	steps, err := look.installSteps(ctx, site, b, m, req)
+	if err != nil {
+		return res, err
+	}
+	todo, err := look.runner("install", nil).Plan(ctx, steps)
+	if err != nil {
+		return res, err
+	}
+	res.Kubeconfig, res.ConsoleURL = k0s.AdminConf, urlOf(m, site)
+	if needed(todo) == 0 && site.receipt.Bundle == b.Digest().String() {
+		return res, nil
+	}
+	if err := a.proveBundle(ctx, b); err != nil {
+		return res, err
+	}
+	if err := a.confirmInstall(ctx, site, m, todo); err != nil {
+		return res, err
+	}
+	res.Changed = true
+	if steps, err = a.installSteps(ctx, site, b, m, req); err != nil {
+		return res, err
+	}
+	if err := a.record(site.journal, b, m, func() error {
+		if _, err := a.runner("install", site.journal).Run(ctx, steps); err != nil {
+			return err
+		}
+		return journal.WriteReceipt(a.host, a.DataDir, a.newReceipt(site, b, m))
+	}); err != nil {
+		return res, err
+	}
+	// The first install ends with the password: shown once, kept nowhere.
+	if m.installer.Spec.Kotsadm != nil && site.receipt.Installed.IsZero() {
+		res.Password, err = a.firstPassword(ctx, site, b, m)
+	}
+	return res, err
+}
+
+// record runs fn as one run of install in the journal.
+func (a *App) record(j *journal.Journal, b *airgap.Bundle, m manifests, fn func() error) error {
+	args := map[string]string{"bundle": b.Digest().String(), argPodCIDR: m.installer.Spec.Network.PodCIDR}
+	if err := j.Begin("install", args); err != nil {
+		return err
+	}
+	err := fn()
+	return errors.Join(err, j.End(err))
+}
+
+// firstPassword makes the console's password.
+func (a *App) firstPassword(ctx context.Context, s site, b *airgap.Bundle, m manifests) (string, error) {
+	k, err := a.kots(a.newReceipt(s, b, m))
+	if err != nil {
+		return "", err
+	}
+	password, err := k.ResetPassword(ctx)
+	if err != nil {
+		return "", problem.New(problem.ExitStep, "make the console's password", err, "everything else is installed; make one with: plinth console reset-password")
+	}
+	return password, nil
+}
+
+// proveBundle reads every byte of the bundle before the first change, as a
+// step of its own in the progress.
+func (a *App) proveBundle(ctx context.Context, b *airgap.Bundle) error {
+	event := func(state step.EventState, message string, done int64) {
+		a.Events(step.Event{V: 1, Time: a.Now().UTC(), Verb: "install", Step: "verify-bundle", State: state, Message: message,
+			Bytes: done, Total: b.Size(), Title: "Verify the bundle"})
+	}
+	event(step.Started, "", 0)
+	if err := b.Verify(ctx, func(done, _ int64) { event(step.Progress, "", done) }); err != nil {
+		event(step.Failed, err.Error(), 0)
+		return err
+	}
+	event(step.Finished, "", b.Size())
+	return nil
+}
+
+func (a *App) confirmInstall(ctx context.Context, s site, m manifests, todo []step.Planned) error {
+	if run, ok := s.journal.Last("install"); ok && run.Unfinished() {
+		a.Note(fmt.Sprintf("resuming the install begun at %s, which stopped at step %s", run.Began.Format(time.RFC3339), run.At()))
+	}
+	return a.Confirm(ctx, fmt.Sprintf("Install %s on this host (%s, %d of %d steps to do)?", m.installer.Metadata.Name, s.address, needed(todo), len(todo)))
+}
+
+// needed counts the steps that have something to do.
+func needed(plan []step.Planned) (n int) {
+	for _, p := range plan {
+		if p.State != "done" {
+			n++
+		}
+	}
+	return n
+}
+
+// urlOf is where the console answers, "" for a cluster without one.
+func urlOf(m manifests, s site) string {
+	k := m.installer.Spec.Kotsadm
+	if k == nil {
+		return ""
+	}
+	return consoleURL(journal.Console{Port: k.UIBindPort, Hostname: k.Hostname}, s.address.String())
+}
+
+// newReceipt says what is installed now.
+func (a *App) newReceipt(s site, b *airgap.Bundle, m manifests) journal.Receipt {
+	now := a.Now().UTC()
+	in := m.installer
+	r := journal.Receipt{Name: in.Metadata.Name, Role: "controller", Node: s.node, Address: s.address.String(),
+		Bundle: b.Digest().String(), Versions: map[string]string{"k0s": in.Spec.K0s.Version}, Warnings: s.warnings,
+		Installed: s.receipt.Installed, Updated: now}
+	if r.Installed.IsZero() {
+		r.Installed = now
+	}
+	for _, pin := range in.AddOns() {
+		r.Versions[pin.Key] = pin.Version
+	}
+	for _, part := range s.parts {
+		r.AddOns = append(r.AddOns, journal.AddOn{Name: part.Name, Version: part.Version, Namespace: part.Namespace})
+	}
+	if k := in.Spec.Kotsadm; k != nil {
+		r.Console = journal.Console{Namespace: k.Namespace, Port: k.UIBindPort, Hostname: k.Hostname, Slug: k.ApplicationSlug}
+	}
+	return r
+}
+
+var _ plan.Memory = (*journal.Journal)(nil)

@@ -1,0 +1,307 @@
+// Package plan owns the step lists: each verb is a list that reads on one
+// screen, and each step pairs a look with an act of a domain package. It
+// refuses to do anything itself; making a list changes nothing.
+package plan
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/plinthdev/plinth/addons"
+	"github.com/plinthdev/plinth/internal/host"
+	"github.com/plinthdev/plinth/internal/images"
+	"github.com/plinthdev/plinth/internal/k0s"
+	"github.com/plinthdev/plinth/internal/kube"
+	"github.com/plinthdev/plinth/internal/node"
+	"github.com/plinthdev/plinth/internal/node/leftover"
+	"github.com/plinthdev/plinth/internal/step"
+)
+
+// Cluster is what the steps of a controller work with; the composition root
+// fills it.
+type Cluster struct {
+	Host     host.Host
+	Memory   Memory
+	DataDir  string         // Plinth's own folder
+	Node     string         // Kubernetes name of this host
+	K0s      k0s.Controller // the service and its configuration
+	Files    []node.Artifact
+	Leftover leftover.Cluster // what this cluster may leave on the host
+	Images   Images
+	AddOns   []addons.AddOn // in the order of installation
+	Console  Console
+	Now      func() time.Time // the clock
+}
+
+// Memory keeps what a step found and has to be put back later; a journal.
+type Memory interface {
+	Before(step string, v any) error
+	Found(step string, v any) (bool, error)
+}
+
+// Images are the images of the cluster: those that a node needs to become
+// Ready and run the system pods, and the rest.
+type Images struct {
+	Source     images.Source
+	Boot, Rest []images.Image
+}
+
+// Install is the main job: from a bare host to a running console.
+func Install(c Cluster) []step.Step {
+	steps := []step.Step{
+		c.remember(),
+		c.dataDir(),
+		c.kernel(),
+		c.files(),
+		c.k0sConfig(),
+		c.k0sService(),
+		c.k0sStart(),
+		c.importImages("images-boot", "Import the images the node boots with", c.Images.Boot),
+		c.nodeReady(),
+		c.importImages("images-rest", "Import the images of the add-ons", c.Images.Rest),
+		c.systemPods(),
+	}
+	return append(steps, c.addOns()...)
+}
+
+// RememberID is the step whose finding reset needs: what stood on the host
+// before the first change.
+const RememberID = "remember"
+
+func (c Cluster) remember() step.Step {
+	return step.Step{ID: RememberID, Title: "Remember what stands on this host", Touches: []string{c.DataDir},
+		Check: func(context.Context) (step.State, error) {
+			known, err := c.Memory.Found(RememberID, &leftover.Before{})
+			if err != nil || known {
+				return step.Done(), err
+			}
+			return step.Needed("the host has not been looked at"), nil
+		},
+		Apply: func(ctx context.Context, _ step.Report) error {
+			before, err := node.Remember(ctx, c.Host, c.Leftover)
+			if err != nil {
+				return err
+			}
+			return c.Memory.Before(RememberID, before)
+		},
+	}
+}
+
+func (c Cluster) dataDir() step.Step {
+	// 0711: programs of other users (volumes) pass through, nobody lists it.
+	dir := node.Directory{Path: c.DataDir, Mode: 0o711}
+	return step.Step{ID: "data-dir", Title: "Make Plinth's data folder", Touches: []string{c.DataDir},
+		Check: func(context.Context) (step.State, error) { return look(dir.Check(c.Host)) },
+		Apply: func(context.Context, step.Report) error { return dir.Apply(c.Host) },
+	}
+}
+
+func (c Cluster) kernel() step.Step {
+	k := node.DefaultKernel(c.Host)
+	touches := []string{leftover.ModulesFile, leftover.SysctlFile}
+	for _, s := range k.Sysctls {
+		touches = append(touches, "sysctl:"+s.Key)
+	}
+	return step.Step{ID: "kernel", Title: "Prepare the kernel", Touches: touches,
+		Check: func(ctx context.Context) (step.State, error) { return look(k.Check(ctx)) },
+		Apply: func(ctx context.Context, _ step.Report) error { return k.Apply(ctx) },
+	}
+}
+
+func (c Cluster) files() step.Step {
+	touches := make([]string, 0, len(c.Files))
+	for _, f := range c.Files {
+		touches = append(touches, f.Path)
+	}
+	return step.Step{ID: "host-files", Title: "Put k0s and the kots CLI in place", Touches: touches,
+		Check: func(ctx context.Context) (step.State, error) {
+			for _, f := range c.Files {
+				if why, err := f.Check(ctx, c.Host); why != "" || err != nil {
+					return look(why, err)
+				}
+			}
+			return step.Done(), nil
+		},
+		Apply: func(ctx context.Context, report step.Report) error {
+			var total, done int64
+			for _, f := range c.Files {
+				total += f.Size
+			}
+			for _, f := range c.Files {
+				if why, err := f.Check(ctx, c.Host); err != nil {
+					return err
+				} else if why != "" {
+					if err := counted(f, report, done, total).Apply(c.Host); err != nil {
+						return err
+					}
+				}
+				done += f.Size
+			}
+			return nil
+		},
+	}
+}
+
+// counted is f with a reader that reports bytes.
+func counted(f node.Artifact, report step.Report, done, total int64) node.Artifact {
+	open := f.Open
+	f.Open = func() (io.ReadCloser, error) {
+		r, err := open()
+		if err != nil {
+			return nil, err
+		}
+		return &countingReader{ReadCloser: r, tell: func(n int64) { report("writing "+f.Path, done+n, total) }}, nil
+	}
+	return f
+}
+
+type countingReader struct {
+	io.ReadCloser
+	n    int64
+	tell func(int64)
+}
+
+func (c *countingReader) Read(p []byte) (int, error) {
+	n, err := c.ReadCloser.Read(p)
+	c.n += int64(n)
+	c.tell(c.n)
+	return n, err
+}
+
+func (c Cluster) k0sConfig() step.Step {
+	return step.Step{ID: "k0s-config", Title: "Write k0s's configuration", Touches: c.K0s.ConfigPaths(),
+		Check: func(context.Context) (step.State, error) { return look(c.K0s.ConfigNeeded()) },
+		Apply: func(context.Context, step.Report) error { return c.K0s.WriteConfig() },
+	}
+}
+
+func (c Cluster) k0sService() step.Step {
+	return step.Step{ID: "k0s-service", Title: "Register k0s with systemd", Touches: []string{"users of k0s", k0s.UnitPath},
+		Check: func(context.Context) (step.State, error) { return look(c.K0s.RegisterNeeded()) },
+		Apply: func(ctx context.Context, _ step.Report) error { return c.K0s.Register(ctx) },
+	}
+}
+
+func (c Cluster) k0sStart() step.Step {
+	return step.Step{ID: "k0s-start", Title: "Start k0s", Touches: []string{k0s.DataDir, "/run/k0s", k0s.Unit},
+		Check: func(ctx context.Context) (step.State, error) { return look(c.K0s.StartNeeded(ctx)) },
+		Apply: func(ctx context.Context, _ step.Report) error { return c.K0s.Start(ctx) },
+	}
+}
+
+// parallelImports is how many images are imported at once: two keep the disk
+// and the unpacker busy without starving the API server that starts beside.
+const parallelImports = 2
+
+func (c Cluster) importImages(id, title string, want []images.Image) step.Step {
+	return step.Step{ID: id, Title: title, Touches: []string{k0s.DataDir + "/containerd"},
+		Check: func(ctx context.Context) (step.State, error) {
+			store, err := c.imageStore(ctx, 2*time.Second)
+			if err != nil {
+				return step.Unknown("k0s-start"), nil
+			}
+			defer func() { _ = store.Close() }()
+			missing, err := store.Missing(ctx, want)
+			if err != nil || len(missing) == 0 {
+				return step.Done(), err
+			}
+			return step.Needed(missing[0].Ref + " is not in containerd" + more(len(missing)-1)), nil
+		},
+		Apply: func(ctx context.Context, report step.Report) error {
+			report("waiting for containerd", 0, 0)
+			store, err := c.imageStore(ctx, 3*time.Minute)
+			if err != nil {
+				return err
+			}
+			defer func() { _ = store.Close() }()
+			missing, err := store.Missing(ctx, want)
+			if err != nil {
+				return err
+			}
+			return store.Import(ctx, c.Images.Source, missing, parallelImports, report)
+		},
+	}
+}
+
+// imageStore opens containerd. A check looks at the service first: a socket
+// that was left behind by a stopped one would only cost time.
+func (c Cluster) imageStore(ctx context.Context, timeout time.Duration) (*images.Store, error) {
+	if why, err := c.K0s.StartNeeded(ctx); err != nil || why != "" {
+		return nil, errors.Join(err, errors.New(why))
+	}
+	return images.Open(ctx, k0s.Socket, timeout, c.K0s.Culprit)
+}
+
+func (c Cluster) nodeReady() step.Step {
+	return step.Step{ID: "node-ready", Title: "Wait for the node to be Ready",
+		Check: func(ctx context.Context) (step.State, error) {
+			client, err := c.kube(ctx)
+			if err != nil {
+				return step.Unknown("k0s-start"), nil
+			}
+			n, err := client.Node(ctx, c.Node)
+			switch {
+			case err != nil:
+				return step.Needed("node " + c.Node + ": " + err.Error()), nil
+			case !n.Ready:
+				return step.Needed("node " + c.Node + " is not Ready: " + n.Reason), nil
+			}
+			return step.Done(), nil
+		},
+		Apply: func(ctx context.Context, report step.Report) error {
+			client, err := c.waitKube(ctx, report)
+			if err != nil {
+				return err
+			}
+			return client.WaitNode(ctx, kube.Wait{Timeout: 5 * time.Minute, Report: report}, c.Node)
+		},
+	}
+}
+
+// systemExpected is what k0s runs in kube-system: pods with these beginnings.
+func systemExpected() []string {
+	return []string{"coredns", "konnectivity-agent", "kube-proxy", "kube-router", "metrics-server"}
+}
+
+func (c Cluster) systemPods() step.Step {
+	const namespace = "kube-system"
+	return step.Step{ID: "system-pods", Title: "Wait for the system pods",
+		Check: func(ctx context.Context) (step.State, error) {
+			client, err := c.kube(ctx)
+			if err != nil {
+				return step.Unknown("k0s-start"), nil
+			}
+			reason, err := client.PodsReason(ctx, namespace, systemExpected()...)
+			if err != nil {
+				return step.Needed(err.Error()), ctx.Err()
+			}
+			return look(reason, nil)
+		},
+		Apply: func(ctx context.Context, report step.Report) error {
+			client, err := c.kube(ctx)
+			if err != nil {
+				return err
+			}
+			return client.WaitPods(ctx, kube.Wait{Timeout: 6 * time.Minute, Report: report}, namespace, systemExpected()...)
+		},
+	}
+}
+
+// look turns a domain package's answer into a step's: "" is done.
+func look(why string, err error) (step.State, error) {
+	if err != nil || why == "" {
+		return step.Done(), err
+	}
+	return step.Needed(why), nil
+}
+
+// more says how many others there are.
+func more(n int) string {
+	if n <= 0 {
+		return ""
+	}
+	return fmt.Sprintf(", nor are %d more", n)
+}
