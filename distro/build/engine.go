@@ -188,14 +188,14 @@ func (e *Engine) lockCache() (func(), error) {
 }
 
 // checkDisk refuses to start a part that would fill the disk.
-func (e *Engine) checkDisk(name string) error {
+func (e *Engine) checkDisk(name string, need uint64) error {
 	var st syscall.Statfs_t
 	if err := syscall.Statfs(e.Cache, &st); err != nil {
 		return err
 	}
-	if free := st.Bavail * uint64(st.Bsize); free < minFree {
+	if free := st.Bavail * uint64(st.Bsize); free < need {
 		return problem.Newf(problem.ExitStep, "build "+name, "free some space below "+e.Cache+" or set PLINTH_CACHE to another disk, then run it again: it goes on where it stopped",
-			"only %s of disk space left, %s are needed", bytesText(int64(free)), bytesText(minFree))
+			"only %s of disk space left, %s are needed", bytesText(int64(free)), bytesText(int64(need)))
 	}
 	return nil
 }

@@ -30,7 +30,7 @@ func (e *Engine) buildPart(ctx context.Context, r recipe.Recipe, label string) e
 	if e.built(r.Name) {
 		return nil
 	}
-	if err := e.checkDisk(r.Name); err != nil {
+	if err := e.checkDisk(r.Name, minFree); err != nil {
 		return err
 	}
 	start := time.Now()

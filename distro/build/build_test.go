@@ -1,0 +1,324 @@
+package build
+
+import (
+	"archive/zip"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/plinthdev/plinth/distro/debian"
+	"github.com/plinthdev/plinth/distro/recipe"
+	"github.com/plinthdev/plinth/internal/problem"
+)
+
+// proxy serves one module from a folder, so that a whole build runs offline.
+// It returns the module's sum.
+func proxy(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	at := filepath.Join(dir, "example.com/hello/@v")
+	put(t, at, "list", "v1.0.0\n")
+	put(t, at, "v1.0.0.info", `{"Version":"v1.0.0","Time":"2026-01-01T00:00:00Z"}`)
+	put(t, at, "v1.0.0.mod", "module example.com/hello\n\ngo 1.24\n")
+	var b bytes.Buffer
+	z := zip.NewWriter(&b)
+	for name, text := range map[string]string{
+		"go.mod":  "module example.com/hello\n\ngo 1.24\n",
+		"main.go": "package main\n\nvar version = \"unset\"\n\nfunc main() { println(version) }\n",
+		"LICENSE": "do as you like\n",
+	} {
+		w, err := z.Create("example.com/hello@v1.0.0/" + name)
+		if err == nil {
+			_, err = w.Write([]byte(text))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	put(t, at, "v1.0.0.zip", b.String())
+	cache := t.TempDir()
+	t.Cleanup(func() { removeAll(cache) })
+	t.Setenv("GOPROXY", "file://"+dir)
+	t.Setenv("GOMODCACHE", cache)
+	_, err := ModuleDir(context.Background(), recipe.Recipe{Module: "example.com/hello@v1.0.0", Sum: "h1:?"})
+	_, sum, _ := strings.Cut(fmt.Sprint(err), "its sum is ")
+	sum, _, ok := strings.Cut(sum, ",")
+	if !ok {
+		t.Fatalf("no sum in %v", err)
+	}
+	return sum
+}
+
+func put(t *testing.T, dir, name, text string) {
+	t.Helper()
+	file := filepath.Join(dir, name)
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// distro is a folder of three recipes: hello is a Go module, notes needs it,
+// lone stands alone. Every build of a part leaves a line in the file built.
+func distro(t *testing.T) (dir, built string) {
+	t.Helper()
+	sum := proxy(t)
+	dir, built = t.TempDir(), filepath.Join(t.TempDir(), "built")
+	head := "version: v1.0.0\nlicence: MIT\nepoch: 1700000000\nmodule: example.com/hello@v1.0.0\nsum: " + sum + "\n"
+	mark := func(name string) string { return "echo " + name + " >> " + built }
+	put(t, dir, "hello/recipe.yaml", head+"copy: true\nsteps:\n- go: {ldflags: ['-X main.version=$VERSION'], binaries: {hi: .}}\n- run: "+mark("hello")+"\n")
+	put(t, dir, "notes/recipe.yaml", head+"needs: [hello]\nsteps:\n- run: mkdir -p $OUT/d; cp $PART_hello/hi $OUT/d/hi; cp note $OUT/d/; "+mark("notes")+"\n")
+	put(t, dir, "notes/note", "first")
+	put(t, dir, "lone/recipe.yaml", head+"licence: 'x'\n")
+	put(t, dir, "lone/recipe.yaml", strings.Replace(head, "MIT", "GPL-2.0-only OR MIT", 1)+"steps:\n- run: echo alone > $OUT/lone; "+mark("lone")+"\n")
+	put(t, dir, "payload.yaml", `
+epoch: 1700000000
+hosts: [{title: hi, file: hello/hi, version: 1.0.0}]
+layers: {base: {dirs: {/tmp: {mode: 0o1777}}, files: {/lone: lone/lone}}}
+images:
+- {ref: 'example.com/notes:1', part: notes, layers: [base], files: {/d: notes/d}, entrypoint: [/d/hi], user: "1"}
+- {ref: 'example.com/lone:1', part: lone, version: "2", layers: [base]}
+`)
+	put(t, dir, debian.LockFile, "# none\n")
+	put(t, dir, packagesFile, "# none\n")
+	return dir, built
+}
+
+func engine(t *testing.T, dir, cache string) *Engine {
+	t.Helper()
+	for _, tool := range []string{"go", "npm", "node"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Skip(err)
+		}
+	}
+	e, err := New(context.Background(), dir, cache)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+func run(t *testing.T, e *Engine, only ...string) string {
+	t.Helper()
+	layout, err := e.Run(context.Background(), only)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return layout
+}
+
+// counts says how often each part was built.
+func counts(t *testing.T, built string) string {
+	t.Helper()
+	b, _ := os.ReadFile(built)
+	return fmt.Sprintf("hello %d, notes %d, lone %d",
+		strings.Count(string(b), "hello"), strings.Count(string(b), "notes"), strings.Count(string(b), "lone"))
+}
+
+func artifacts(t *testing.T, layout string) map[string]ocispec.Descriptor {
+	t.Helper()
+	ix, err := readIndex(layout)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[string]ocispec.Descriptor{}
+	for _, d := range ix.Manifests {
+		out[artifactName(d)] = d
+	}
+	return out
+}
+
+func TestOnlyWhatChangedIsBuiltAgain(t *testing.T) {
+	dir, built := distro(t)
+	cache := t.TempDir()
+	first := run(t, engine(t, dir, cache))
+	if got := counts(t, built); got != "hello 1, notes 1, lone 1" {
+		t.Fatalf("first run: %s", got)
+	}
+	if again := run(t, engine(t, dir, cache)); again != first || counts(t, built) != "hello 1, notes 1, lone 1" {
+		t.Errorf("second run: %s in %s", counts(t, built), again)
+	}
+	put(t, dir, "notes/note", "second")
+	second := run(t, engine(t, dir, cache))
+	if got := counts(t, built); got != "hello 1, notes 2, lone 1" || second == first {
+		t.Errorf("after a change of notes: %s in %s", got, second)
+	}
+	a, b := artifacts(t, first), artifacts(t, second)
+	if a["example.com/notes:1"].Digest == b["example.com/notes:1"].Digest || a["hi"].Digest != b["hi"].Digest {
+		t.Errorf("digests: %v then %v", a, b)
+	}
+}
+
+func TestASecondBuildGivesTheSameDigests(t *testing.T) {
+	dir, built := distro(t)
+	got, err := engine(t, dir, t.TempDir()).Verify(context.Background(), nil)
+	if err != nil || !strings.Contains(got, "3 host artifacts and images have the same digests") {
+		t.Errorf("%q, %v", got, err)
+	}
+	if got := counts(t, built); got != "hello 2, notes 2, lone 2" {
+		t.Errorf("built %s", got)
+	}
+}
+
+func TestVerifyNamesWhatDiffers(t *testing.T) {
+	dir, _ := distro(t)
+	f := filepath.Join(dir, "lone/recipe.yaml")
+	b, err := os.ReadFile(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(t, dir, "lone/recipe.yaml", strings.Replace(string(b), "echo alone", "date +%N", 1))
+	_, err = engine(t, dir, t.TempDir()).Verify(context.Background(), nil)
+	if err == nil || !strings.Contains(err.Error(), "example.com/lone:1: first sha256:") || strings.Contains(err.Error(), "hi: first") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestAFailedBuildGoesOnWhereItStopped(t *testing.T) {
+	dir, built := distro(t)
+	cache := t.TempDir()
+	put(t, dir, "notes/note2", "")
+	blocker := filepath.Join(t.TempDir(), "go")
+	b, _ := os.ReadFile(filepath.Join(dir, "notes/recipe.yaml"))
+	put(t, dir, "notes/recipe.yaml", string(b)+"- run: echo one; echo two >&2; test -e "+blocker+"\n")
+	_, err := engine(t, dir, cache).Run(context.Background(), nil)
+	if err == nil || problem.ExitCode(err) != problem.ExitStep || !strings.Contains(err.Error(), "one\ntwo") || problem.Hint(err) == "" {
+		t.Errorf("got %v with hint %q", err, problem.Hint(err))
+	}
+	put(t, filepath.Dir(blocker), "go", "")
+	layout := run(t, engine(t, dir, cache))
+	if got := counts(t, built); got != "hello 1, notes 2, lone 1" {
+		t.Errorf("in both runs: %s", got)
+	}
+	if len(artifacts(t, layout)) != 3 {
+		t.Errorf("the layout holds %v", artifacts(t, layout))
+	}
+}
+
+func TestAPartBuiltAloneIsUsableAtOnce(t *testing.T) {
+	dir, built := distro(t)
+	layout := run(t, engine(t, dir, t.TempDir()), "hello")
+	if got := counts(t, built); got != "hello 1, notes 0, lone 0" {
+		t.Errorf("built %s", got)
+	}
+	if got := artifacts(t, layout); len(got) != 1 || got["hi"].Digest == "" {
+		t.Errorf("the layout holds %v", got)
+	}
+	if _, err := engine(t, dir, t.TempDir()).Run(context.Background(), []string{"nothing"}); problem.ExitCode(err) != problem.ExitUsage {
+		t.Errorf("an unknown part: %v", err)
+	}
+}
+
+func TestASecondBuilderWaitsForTheFirst(t *testing.T) {
+	dir, built := distro(t)
+	cache := t.TempDir()
+	a, b := engine(t, dir, cache), engine(t, dir, cache)
+	var wg sync.WaitGroup
+	for _, e := range []*Engine{a, b} {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			if _, err := e.Run(context.Background(), nil); err != nil {
+				t.Error(err)
+			}
+		}()
+	}
+	wg.Wait()
+	if got := counts(t, built); got != "hello 1, notes 1, lone 1" {
+		t.Errorf("two builders built %s", got)
+	}
+}
+
+func TestStoppingABuildStopsItsCommands(t *testing.T) {
+	dir, _ := distro(t)
+	started := filepath.Join(t.TempDir(), "started")
+	b, _ := os.ReadFile(filepath.Join(dir, "lone/recipe.yaml"))
+	put(t, dir, "lone/recipe.yaml", string(b)+"- run: touch "+started+"; sleep 300 | cat\n")
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	go func() {
+		for ctx.Err() == nil {
+			if _, err := os.Stat(started); err == nil {
+				cancel()
+			}
+		}
+	}()
+	begin := time.Now()
+	_, err := engine(t, dir, t.TempDir()).Run(ctx, []string{"lone"})
+	if err == nil || time.Since(begin) > 50*time.Second {
+		t.Errorf("stopped after %s with %v", time.Since(begin), err)
+	}
+}
+
+func TestAModuleWithAnotherSumIsRefused(t *testing.T) {
+	dir, _ := distro(t)
+	b, _ := os.ReadFile(filepath.Join(dir, "hello/recipe.yaml"))
+	put(t, dir, "hello/recipe.yaml", strings.Replace(string(b), "h1:", "h1:x", 1))
+	_, err := engine(t, dir, t.TempDir()).Run(context.Background(), nil)
+	if err == nil || !strings.Contains(err.Error(), "the recipe says h1:x") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestEveryArtifactSaysWhereItComesFrom(t *testing.T) {
+	dir, _ := distro(t)
+	layout := run(t, engine(t, dir, t.TempDir()))
+	got := artifacts(t, layout)
+	want := map[string]map[string]string{
+		"hi": {annotationKind: "host", ocispec.AnnotationTitle: "hi", ocispec.AnnotationVersion: "1.0.0",
+			ocispec.AnnotationLicenses: "MIT", annotationModule: "example.com/hello@v1.0.0"},
+		"example.com/lone:1": {annotationKind: "image", annotationImageName: "example.com/lone:1", ocispec.AnnotationVersion: "2",
+			ocispec.AnnotationLicenses: "(GPL-2.0-only OR MIT)"},
+		"example.com/notes:1": {annotationKind: "image", ocispec.AnnotationVersion: "v1.0.0", ocispec.AnnotationLicenses: "(GPL-2.0-only OR MIT) AND MIT"},
+	}
+	for name, notes := range want {
+		d := got[name]
+		for k, v := range notes {
+			if d.Annotations[k] != v {
+				t.Errorf("%s: %s is %q, want %q", name, k, d.Annotations[k], v)
+			}
+		}
+		var up []upstream
+		if err := json.Unmarshal([]byte(d.Annotations[annotationModules]), &up); err != nil || len(up) == 0 || !strings.HasPrefix(d.Annotations[annotationSum], "h1:") {
+			t.Errorf("%s: upstreams %v, %v", name, up, err)
+		}
+		if d.Platform == nil || d.Platform.Architecture != "amd64" || d.MediaType != ocispec.MediaTypeImageManifest {
+			t.Errorf("%s: descriptor %+v", name, d)
+		}
+	}
+	m := manifest(t, layout, got["hi"])
+	l := m.Layers[0]
+	if m.ArtifactType != hostArtifactType || len(m.Layers) != 1 || m.Config.MediaType != ocispec.MediaTypeEmptyJSON || l.MediaType != hostLayerType ||
+		l.Annotations[annotationMode] != "0755" || !strings.HasPrefix(l.Annotations[annotationRawDigest], "sha256:") {
+		t.Errorf("host artifact %+v", m)
+	}
+	if base, other := manifest(t, layout, got["example.com/lone:1"]).Layers[0], manifest(t, layout, got["example.com/notes:1"]).Layers[0]; base.Digest != other.Digest {
+		t.Errorf("the shared layer is %s and %s", base.Digest, other.Digest)
+	}
+}
+
+func manifest(t *testing.T, layout string, d ocispec.Descriptor) (m ocispec.Manifest) {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(layout, "blobs", "sha256", d.Digest.Encoded()))
+	if err == nil {
+		err = json.Unmarshal(b, &m)
+	}
+	if err != nil || int64(len(b)) != d.Size {
+		t.Fatalf("manifest of %d bytes, descriptor says %d: %v", len(b), d.Size, err)
+	}
+	return m
+}
