@@ -22,6 +22,23 @@ func NewMeter(total int64, tell func(done, total int64)) *Meter {
 	return &Meter{total: total, tell: tell}
 }
 
+// Grow adds n bytes to the total, for those who learn it as they go.
+func (m *Meter) Grow(n int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.total += n
+}
+
+// Finish reports the total as done: what had to be read turned out to be less.
+func (m *Meter) Finish() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.tell != nil && m.told != m.total {
+		m.done, m.told = m.total, m.total
+		m.tell(m.done, m.total)
+	}
+}
+
 // Add counts n bytes.
 func (m *Meter) Add(n int) {
 	if m.tell == nil || n == 0 {

@@ -1,0 +1,110 @@
+package registry
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/plinthdev/plinth/airgap/format"
+)
+
+// image fetches one image for the platform; of a multi-platform image only
+// that platform's manifest is kept, under the reference that was asked for.
+func (f *fetcher) image(ctx context.Context, text string) error {
+	ref, err := name.ParseReference(text, name.StrictValidation)
+	if err != nil {
+		return fmt.Errorf("image %s: %w", text, err)
+	}
+	var img v1.Image
+	var item format.Item
+	if err := f.retry(ctx, func() (err error) {
+		img, item, err = f.manifest(ctx, ref, text)
+		return err
+	}); err != nil {
+		return fmt.Errorf("image %s: %w", text, err)
+	}
+	for _, desc := range item.Blobs()[1:] { // the manifest comes last: it makes the image complete
+		if err := f.retry(ctx, func() error { return f.blob(ctx, img, desc) }); err != nil {
+			return fmt.Errorf("image %s: %w", text, err)
+		}
+	}
+	raw, err := img.RawManifest()
+	if err == nil {
+		err = f.folder.Put(ctx, item.Manifest, func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(raw)), nil })
+	}
+	if err == nil {
+		err = f.keep(item.Manifest)
+	}
+	if err != nil {
+		return fmt.Errorf("image %s: %w", text, err)
+	}
+	return nil
+}
+
+// manifest asks the registry what the reference stands for.
+func (f *fetcher) manifest(ctx context.Context, ref name.Reference, text string) (v1.Image, format.Item, error) {
+	img, err := remote.Image(ref, remote.WithContext(ctx), remote.WithAuthFromKeychain(authn.DefaultKeychain),
+		remote.WithPlatform(v1.Platform{OS: f.os, Architecture: f.arch}),
+		remote.WithTransport(f.http), remote.WithRetryStatusCodes()) // none: retrying is done here
+	if err != nil {
+		return nil, format.Item{}, err
+	}
+	raw, err := img.RawManifest()
+	if err != nil {
+		return nil, format.Item{}, err
+	}
+	mediaType, err := img.MediaType()
+	if err != nil {
+		return nil, format.Item{}, err
+	}
+	desc := ocispec.Descriptor{MediaType: string(mediaType), Digest: digest.FromBytes(raw), Size: int64(len(raw)), Annotations: map[string]string{
+		format.AnnotationKind: string(format.KindImage), format.AnnotationImageName: text, ocispec.AnnotationRefName: text,
+		ocispec.AnnotationVersion: ref.Identifier()}}
+	item, err := format.ParseItem(desc, raw)
+	if err != nil {
+		return nil, item, fmt.Errorf("%w: %w", errUnusable, err)
+	}
+	config, err := img.RawConfigFile()
+	if err != nil {
+		return nil, item, err
+	}
+	item.Manifest.Platform = &ocispec.Platform{OS: f.os, Architecture: f.arch}
+	if _, err := item.DiffIDs(config); err != nil { // a manifest that is not multi-platform may be for any
+		return nil, item, fmt.Errorf("%w: %w", errUnusable, err)
+	}
+	for _, b := range item.Blobs()[1:] {
+		if !f.folder.Has(b) {
+			f.meter.Grow(b.Size)
+		}
+	}
+	return img, item, nil
+}
+
+// blob brings one blob, unless the folder has it.
+func (f *fetcher) blob(ctx context.Context, img v1.Image, desc ocispec.Descriptor) error {
+	return f.folder.Put(ctx, desc, func() (io.ReadCloser, error) {
+		layer, err := img.LayerByDigest(v1.Hash{Algorithm: "sha256", Hex: desc.Digest.Encoded()})
+		if err != nil {
+			return nil, err
+		}
+		body, err := layer.Compressed()
+		if err != nil {
+			return nil, err
+		}
+		return closer{counted{body, f}, body}, nil
+	})
+}
+
+// closer reads from one and closes the other.
+type closer struct {
+	io.Reader
+	io.Closer
+}
