@@ -101,7 +101,7 @@ func (e weighed) state(ft feature) (facts.FeatureState, string) {
 	case option("m"):
 		return facts.Missing, e.ConfigFrom + " makes it a module, and the module is not on this host"
 	case len(e.config) > 0:
-		return facts.Missing, e.ConfigFrom
+		return facts.Missing, e.ConfigFrom + " leaves it out"
 	case e.OnDisk != nil:
 		return facts.Missing, "neither modules.builtin nor modules.dep names it"
 	}

@@ -1,0 +1,193 @@
+package parse
+
+import (
+	"net/netip"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/plinthdev/plinth/internal/facts"
+)
+
+const (
+	osRelease = "PRETTY_NAME=\"Ubuntu 24.04.1 LTS\"\nNAME=\"Ubuntu\"\nVERSION_ID=\"24.04\"\nID=ubuntu\nID_LIKE=debian\n"
+	cpuInfo   = "processor\t: 0\nmodel name\t: Old One\nflags\t\t: fpu cx8 lm cmov fxsr mmx syscall sse2 pni\n\nprocessor\t: 1\nmodel name\t: Old One\nflags\t\t: fpu cx8 lm cmov fxsr mmx syscall sse2 pni\n"
+	memInfo   = "MemTotal:       16090628 kB\nMemFree:         1090628 kB\nMemAvailable:   15090628 kB\n"
+	swaps     = "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n/swap\\040file.img                       file\t\t2097148\t\t0\t\t-2\n"
+	status    = "Name:\tplinth\nUid:\t1000\t0\t0\t0\nCapEff:\t000001fffeffffff\n"
+	mountinfo = "22 27 0:21 / /proc rw,relatime - proc proc rw\n27 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw,discard\n" +
+		"40 27 8:1 / /var/lib/my\\040disk rw,noexec - xfs /dev/sda1 rw,attr2\n41 27 8:2 / /var/lib ro - ext4 /dev/sda2 rw\n42 27 8:3 / /var/lib rw - btrfs /dev/sda3 rw\n"
+	routes4 = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n" +
+		"eth0\t00000000\t010200C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\neth0\t000200C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n*\t0000000A\t00000000\t0201\t0\t0\t0\t000000FF\t0\t0\t0\n"
+	routes6 = "fd000000000000000000000000000000 40 00000000000000000000000000000000 00 00000000000000000000000000000000 00000100 00000003 00000000 00000001     eth0\n" +
+		"00000000000000000000000000000000 00 00000000000000000000000000000000 00 fd000000000000000000000000000001 00000400 00000001 00000000 00000003     eth0\n" +
+		"fe800000000000000000000000000000 40 00000000000000000000000000000000 00 00000000000000000000000000000000 00000100 00000001 00000000 00000001     eth0\n" +
+		"00000000000000000000000000000000 00 00000000000000000000000000000000 00 00000000000000000000000000000000 ffffffff 00000001 00000000 00200200       lo\n"
+	tcp = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n" +
+		"   0: 00000000:192B 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4242 1 0000000000000000 100 0 0 10 0\n" +
+		"   1: 0100007F:192B 0100007F:8000 01 00000000:00000000 00:00000000 00000000     0        0 4243 1 0000000000000000 20 4 30 10 -1\n"
+	resolv   = "# made by hand\nsearch example.com\nnameserver 192.0.2.53\nnameserver fe80::1%eth0\nnameserver nonsense\n"
+	units    = "Id=k0scontroller.service\nLoadState=not-found\n\nId=docker.service\nActiveState=active\nFragmentPath=/usr/lib/systemd/system/docker.service\n"
+	iptables = "*nat\n:KUBE-SERVICES - [0:0]\n-A PREROUTING -j KUBE-SERVICES\n-A POSTROUTING -j MASQUERADE\nCOMMIT\n"
+	cgroupV1 = "12:pids:/system.slice/nginx.service\n1:name=systemd:/system.slice/nginx.service\n"
+	cgroupV2 = "0::/user.slice/user-1000.slice/user@1000.service/app.slice/web.service/worker\n"
+	proc     = "#subsys_name\thierarchy\tnum_cgroups\tenabled\ncpuset\t3\t1\t1\nnet_cls\t0\t1\t0\n"
+)
+
+func TestTextsAreRead(t *testing.T) {
+	ok := func(v any, err error) any {
+		if err != nil {
+			t.Helper()
+			t.Error(err)
+		}
+		return v
+	}
+	for name, c := range map[string]struct{ got, want any }{
+		"os-release": {ok(OSRelease([]byte(osRelease))), facts.OS{ID: "ubuntu", Like: "debian", Version: "24.04", Name: "Ubuntu 24.04.1 LTS"}},
+		"cpuinfo":    {ok(CPUInfo([]byte(cpuInfo))), facts.CPU{Count: 2, Model: "Old One", Level: 1}},
+		"meminfo":    {ok(MemInfo([]byte(memInfo))), facts.Memory{Total: 16090628 << 10, Available: 15090628 << 10}},
+		"swaps":      {Swaps([]byte(swaps)), []facts.Swap{{Path: "/swap file.img", Size: 2097148 << 10}}},
+		"status":     {ok(Status([]byte(status))), facts.Privilege{UID: 0, Missing: []string{"sys_resource"}}},
+		"routes": {Routes4([]byte(routes4)), []facts.Route{
+			{Destination: netip.MustParsePrefix("0.0.0.0/0"), Gateway: netip.MustParseAddr("192.0.2.1"), Interface: "eth0"},
+			{Destination: netip.MustParsePrefix("192.0.2.0/24"), Interface: "eth0"}}},
+		"routes, IPv6": {Routes6([]byte(routes6)), []facts.Route{
+			{Destination: netip.MustParsePrefix("fd00::/64"), Interface: "eth0"},
+			{Destination: netip.MustParsePrefix("::/0"), Gateway: netip.MustParseAddr("fd00::1"), Interface: "eth0"}}},
+		"sockets":      {Sockets([]byte(tcp)), []Socket{{Port: 6443, Inode: "4242"}}},
+		"resolv.conf":  {Nameservers([]byte(resolv)), []netip.Addr{netip.MustParseAddr("192.0.2.53"), netip.MustParseAddr("fe80::1%eth0")}},
+		"systemctl":    {len(Show([]byte(units))), 2},
+		"systemctl, 2": {Show([]byte(units))[1]["FragmentPath"], "/usr/lib/systemd/system/docker.service"},
+		"iptables":     {KubeRules([]byte(iptables)), 2},
+		"service, v1":  {Service([]byte(cgroupV1)), "nginx"},
+		"service, v2":  {Service([]byte(cgroupV2)), "web"},
+		"no service":   {Service([]byte("0::/user.slice/user-1000.slice/user@1000.service/init.scope\n")), ""},
+		"cgroups":      {Controllers([]byte(proc)), map[string]bool{"cpuset": true}},
+	} {
+		if !reflect.DeepEqual(c.got, c.want) {
+			t.Errorf("%s: %+v, want %+v", name, c.got, c.want)
+		}
+	}
+}
+
+func TestTextWithoutTheWantedWordIsAnError(t *testing.T) {
+	for name, read := range map[string]func([]byte) error{
+		"os-release": func(b []byte) error { _, err := OSRelease(b); return err },
+		"cpuinfo":    func(b []byte) error { _, err := CPUInfo(b); return err },
+		"meminfo":    func(b []byte) error { _, err := MemInfo(b); return err },
+		"status":     func(b []byte) error { _, err := Status(b); return err },
+	} {
+		if read([]byte("nothing of that kind\n")) == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
+
+func TestProcessorLevelsAreThoseOfThePsABI(t *testing.T) {
+	v1 := "lm cmov cx8 fpu fxsr mmx syscall sse2 "
+	v2 := v1 + "cx16 lahf_lm popcnt sse4_1 sse4_2 ssse3 "
+	v3 := v2 + "avx avx2 bmi1 bmi2 f16c fma abm movbe xsave "
+	v4 := v3 + "avx512f avx512bw avx512cd avx512dq avx512vl"
+	for want, flags := range []string{"lm", v1, v2, v3, v4} {
+		if got := level(strings.Fields(flags)); got != want {
+			t.Errorf("level %d, want %d", got, want)
+		}
+	}
+	if level(strings.Fields(strings.Replace(v4, "ssse3", "", 1))) != 1 {
+		t.Error("a level counts without the one below it")
+	}
+}
+
+func TestAPathLiesOnTheDeepestAndNewestMount(t *testing.T) {
+	mounts := Mounts([]byte(mountinfo))
+	for p, want := range map[string]string{
+		"/etc": "/dev/vda", "/var/lib/k0s": "/dev/sda3", "/var/lib/my disk/x": "/dev/sda1", "/var/library": "/dev/vda", "/": "/dev/vda",
+	} {
+		if m, ok := Under(mounts, p); !ok || m.Device != want {
+			t.Errorf("%s lies on %q, want %q", p, m.Device, want)
+		}
+	}
+	if m, _ := Under(mounts, "/var/lib/my disk"); !slices.Contains(m.Options, "noexec") || !slices.Contains(m.Options, "attr2") {
+		t.Errorf("options of mount and file system: %v", m.Options)
+	}
+}
+
+func TestFeaturesGoByTheStrongestEvidence(t *testing.T) {
+	none := func(string) bool { return false }
+	for name, c := range map[string]struct {
+		e       Evidence
+		feature string
+		want    facts.FeatureState
+	}{
+		"loaded":                      {Evidence{Loaded: []byte("overlay 151552 0 - Live 0x0\n"), Exists: none}, "overlay", facts.Loaded},
+		"builtin by list":             {Evidence{Builtin: []byte("kernel/fs/overlayfs/overlay.ko\n"), Exists: none}, "overlay", facts.Builtin},
+		"builtin by configuration":    {Evidence{Config: []byte("CONFIG_VETH=y\n"), ConfigFrom: "/proc/config.gz", Exists: none}, "veth", facts.Builtin},
+		"builtin by use":              {Evidence{Filesystems: []byte("nodev\toverlay\n"), Exists: none}, "overlay", facts.Builtin},
+		"builtin by a file":           {Evidence{Exists: func(p string) bool { return p == "/proc/sys/net/bridge/bridge-nf-call-iptables" }}, "br_netfilter", facts.Builtin},
+		"on disk":                     {Evidence{OnDisk: []byte("kernel/drivers/net/veth.ko.xz: kernel/x.ko.xz\n"), Config: []byte("CONFIG_VETH=m\n"), Exists: none}, "veth", facts.Module},
+		"on disk, by its older name":  {Evidence{OnDisk: []byte("kernel/net/ipv4/netfilter/ipt_MASQUERADE.ko:\n"), Exists: none}, "xt_MASQUERADE", facts.Module},
+		"a module that is not there":  {Evidence{Config: []byte("CONFIG_VETH=m\n"), Exists: none}, "veth", facts.Missing},
+		"left out":                    {Evidence{Config: []byte("# CONFIG_VETH is not set\n"), Exists: none}, "veth", facts.Missing},
+		"not in the list of modules":  {Evidence{OnDisk: []byte{}, Exists: none}, "veth", facts.Missing},
+		"nothing tells":               {Evidence{Exists: none}, "veth", facts.FeatureVague},
+		"a name that only looks like": {Evidence{Loaded: []byte("overlayx 1 0 - Live 0x0\n"), OnDisk: []byte{}, Exists: none}, "overlay", facts.Missing},
+	} {
+		k := facts.Kernel{Features: Features(c.e)}
+		if got := k.Feature(c.feature); got.State != c.want || got.How == "" {
+			t.Errorf("%s: %+v, want %s", name, got, c.want)
+		}
+	}
+}
+
+// FuzzTexts gives any text to every parser: none may panic, and what it
+// returns must make sense.
+func FuzzTexts(f *testing.F) {
+	for _, s := range []string{osRelease, cpuInfo, memInfo, swaps, status, mountinfo, routes4, routes6, tcp, resolv, units, iptables, cgroupV1, cgroupV2, proc, "CONFIG_VETH=y\n", "kernel/net/veth.ko.xz: a\n"} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		if os, err := OSRelease(text); err == nil && os.ID == "" {
+			t.Error("an OS without an id")
+		}
+		if cpu, err := CPUInfo(text); err == nil && (cpu.Count < 1 || cpu.Level < 0 || cpu.Level > 4) {
+			t.Errorf("%+v", cpu)
+		}
+		if mem, err := MemInfo(text); err == nil && mem.Total == 0 {
+			t.Error("no memory")
+		}
+		if p, err := Status(text); err == nil && p.UID < 0 {
+			t.Errorf("%+v", p)
+		}
+		for _, m := range Mounts(text) {
+			if _, ok := Under([]Mount{m}, m.Point+"/x"); !ok && strings.HasPrefix(m.Point, "/") {
+				t.Errorf("nothing lies under %q", m.Point)
+			}
+		}
+		for _, r := range append(Routes4(text), Routes6(text)...) {
+			if !r.Destination.IsValid() || r.Destination != r.Destination.Masked() {
+				t.Errorf("%+v", r)
+			}
+		}
+		for _, s := range Sockets(text) {
+			if s.Port < 0 || s.Port > 65535 {
+				t.Errorf("%+v", s)
+			}
+		}
+		for _, a := range Nameservers(text) {
+			if !a.IsValid() {
+				t.Error("a name server without an address")
+			}
+		}
+		Swaps(text)
+		Show(text)
+		Controllers(text)
+		if n := KubeRules(text); n > strings.Count(string(text), "KUBE-") {
+			t.Errorf("%d rules", n)
+		}
+		if s := Service(text); strings.Contains(s, "/") {
+			t.Errorf("service %q", s)
+		}
+		Features(Evidence{Filesystems: text, Loaded: text, Builtin: text, OnDisk: text, Config: text, Exists: func(string) bool { return false }})
+	})
+}
