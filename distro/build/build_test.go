@@ -17,6 +17,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/plinthdev/plinth/distro/debian"
 	"github.com/plinthdev/plinth/distro/recipe"
+	"github.com/plinthdev/plinth/distro/workshop"
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
@@ -49,10 +50,10 @@ func proxy(t *testing.T) string {
 	}
 	put(t, at, "v1.0.0.zip", b.String())
 	cache := t.TempDir()
-	t.Cleanup(func() { removeAll(cache) })
+	t.Cleanup(func() { workshop.RemoveAll(cache) })
 	t.Setenv("GOPROXY", "file://"+dir)
 	t.Setenv("GOMODCACHE", cache)
-	_, err := ModuleDir(context.Background(), recipe.Recipe{Module: "example.com/hello@v1.0.0", Sum: "h1:?"})
+	_, err := workshop.ModuleDir(context.Background(), recipe.Recipe{Module: "example.com/hello@v1.0.0", Sum: "h1:?"})
 	_, sum, _ := strings.Cut(fmt.Sprint(err), "its sum is ")
 	sum, _, ok := strings.Cut(sum, ",")
 	if !ok {
@@ -279,11 +280,11 @@ func TestEveryArtifactSaysWhereItComesFrom(t *testing.T) {
 	layout := run(t, engine(t, dir, t.TempDir()))
 	got := artifacts(t, layout)
 	want := map[string]map[string]string{
-		"hi": {annotationKind: "host", ocispec.AnnotationTitle: "hi", ocispec.AnnotationVersion: "1.0.0",
-			ocispec.AnnotationLicenses: "MIT", annotationModule: "example.com/hello@v1.0.0"},
-		"example.com/lone:1": {annotationKind: "image", annotationImageName: "example.com/lone:1", ocispec.AnnotationVersion: "2",
+		"hi": {"dev.plinth.kind": "host", ocispec.AnnotationTitle: "hi", ocispec.AnnotationVersion: "1.0.0",
+			ocispec.AnnotationLicenses: "MIT", "dev.plinth.module": "example.com/hello@v1.0.0"},
+		"example.com/lone:1": {"dev.plinth.kind": "image", "io.containerd.image.name": "example.com/lone:1", ocispec.AnnotationVersion: "2",
 			ocispec.AnnotationLicenses: "(GPL-2.0-only OR MIT)"},
-		"example.com/notes:1": {annotationKind: "image", ocispec.AnnotationVersion: "v1.0.0", ocispec.AnnotationLicenses: "(GPL-2.0-only OR MIT) AND MIT"},
+		"example.com/notes:1": {"dev.plinth.kind": "image", ocispec.AnnotationVersion: "v1.0.0", ocispec.AnnotationLicenses: "(GPL-2.0-only OR MIT) AND MIT"},
 	}
 	for name, notes := range want {
 		d := got[name]
@@ -292,8 +293,8 @@ func TestEveryArtifactSaysWhereItComesFrom(t *testing.T) {
 				t.Errorf("%s: %s is %q, want %q", name, k, d.Annotations[k], v)
 			}
 		}
-		var up []upstream
-		if err := json.Unmarshal([]byte(d.Annotations[annotationModules]), &up); err != nil || len(up) == 0 || !strings.HasPrefix(d.Annotations[annotationSum], "h1:") {
+		var up []struct{ Module, Version, Sum, Licence string }
+		if err := json.Unmarshal([]byte(d.Annotations["dev.plinth.modules"]), &up); err != nil || len(up) == 0 || !strings.HasPrefix(d.Annotations["dev.plinth.sum"], "h1:") {
 			t.Errorf("%s: upstreams %v, %v", name, up, err)
 		}
 		if d.Platform == nil || d.Platform.Architecture != "amd64" || d.MediaType != ocispec.MediaTypeImageManifest {
@@ -302,8 +303,8 @@ func TestEveryArtifactSaysWhereItComesFrom(t *testing.T) {
 	}
 	m := manifest(t, layout, got["hi"])
 	l := m.Layers[0]
-	if m.ArtifactType != hostArtifactType || len(m.Layers) != 1 || m.Config.MediaType != ocispec.MediaTypeEmptyJSON || l.MediaType != hostLayerType ||
-		l.Annotations[annotationMode] != "0755" || !strings.HasPrefix(l.Annotations[annotationRawDigest], "sha256:") {
+	if m.ArtifactType != "application/vnd.plinth.host.v1" || len(m.Layers) != 1 || m.Config.MediaType != ocispec.MediaTypeEmptyJSON || l.MediaType != "application/vnd.plinth.file.v1+zstd" ||
+		l.Annotations["dev.plinth.mode"] != "0755" || !strings.HasPrefix(l.Annotations["dev.plinth.uncompressed-digest"], "sha256:") {
 		t.Errorf("host artifact %+v", m)
 	}
 	if base, other := manifest(t, layout, got["example.com/lone:1"]).Layers[0], manifest(t, layout, got["example.com/notes:1"]).Layers[0]; base.Digest != other.Digest {

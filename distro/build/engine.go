@@ -1,8 +1,7 @@
-// Package build turns recipes into the payload: it fetches pinned sources,
-// runs each recipe's steps, assembles layers and writes the OCI layout. What
-// is built is kept by the hash of all that decided it, so a second run does
-// nothing and a killed one goes on. It refuses sources whose digest is not the
-// pinned one.
+// Package build makes the payload: it builds every recipe that is not built
+// yet, in order and a few at a time, refreshes the layout after each, verifies
+// by building twice, and re-pins. It refuses to start a part on a full disk and
+// to run beside another build of the same cache.
 package build
 
 import (
@@ -10,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,58 +17,50 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/plinthdev/plinth/distro/debian"
+	"github.com/plinthdev/plinth/distro/assembly"
+	"github.com/plinthdev/plinth/distro/cache"
 	"github.com/plinthdev/plinth/distro/oci"
 	"github.com/plinthdev/plinth/distro/recipe"
+	"github.com/plinthdev/plinth/distro/workshop"
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
 // minFree is the disk space, in bytes, below which no part is started.
 const minFree = 5 << 30
 
-// Engine builds one distro folder into one cache folder.
+// Engine builds one cache's recipes.
 type Engine struct {
-	Cache      string // parts, blobs, downloads and layouts live below it
-	Set        *recipe.Set
-	Lock       *debian.Lock
-	Jobs       int            // parts built at the same time
-	Out        io.Writer      // progress, a line each
-	Env        []string       // added to every command's environment
-	mirror     *debian.Mirror // nil until something from Debian is needed
-	finding    sync.Mutex     // guards mirror
-	store      oci.Store
-	keys       map[string]string // recipe name → hash of all that decides its output
-	host       string            // versions of the tools that are always used
-	log        sync.Mutex        // guards Out
-	assembling sync.Mutex        // one writer of the layout at a time
+	*cache.Cache
+	Jobs int       // parts built at the same time
+	Out  io.Writer // progress, a line each
+
+	workshop  *workshop.Workshop
+	assembler *assembly.Assembler
+	printing  sync.Mutex // guards Out
 }
 
-// New reads the recipes and the lock in dir and computes every part's key.
-func New(ctx context.Context, dir, cache string) (*Engine, error) {
-	set, err := recipe.Load(dir)
+// New reads the recipes in distro; dir keeps what is built. The engine builds
+// two parts at a time and prints nothing.
+func New(ctx context.Context, distro, dir string) (*Engine, error) {
+	c, err := cache.Open(ctx, distro, dir)
 	if err != nil {
 		return nil, err
 	}
-	lock, err := debian.Load(filepath.Join(dir, debian.LockFile))
-	if err != nil {
-		return nil, err
-	}
-	e := &Engine{Cache: cache, Set: set, Lock: lock, Jobs: 2, Out: io.Discard, store: oci.Store{Dir: filepath.Join(cache, "blobs")}}
-	return e, e.computeKeys(ctx)
+	return &Engine{Cache: c, Jobs: 2, Out: io.Discard, workshop: &workshop.Workshop{Cache: c}, assembler: &assembly.Assembler{Cache: c}}, nil
 }
 
-// Layout is the folder of the layout that these recipes make.
-func (e *Engine) Layout() string { return filepath.Join(e.Cache, "payload", e.layoutKey()) }
-
-// Run builds all that is missing of the named parts and of all that they need
-// (every part if none is named), refreshes the layout after each, and returns
-// its folder.
+// Run builds all that is missing of the named recipes and of all that they
+// need (every recipe if none is named), refreshes the layout after each, and
+// returns its folder.
 func (e *Engine) Run(ctx context.Context, only []string) (string, error) {
-	dir := e.Layout()
-	if len(only) == 0 && e.complete() {
-		return dir, nil
+	if len(only) == 0 && e.Complete() {
+		return e.Layout(), nil
 	}
-	unlock, err := e.lockCache()
+	todo, err := e.closure(only)
+	if err != nil {
+		return "", err
+	}
+	unlock, err := e.lock()
 	if err != nil {
 		return "", err
 	}
@@ -76,31 +68,20 @@ func (e *Engine) Run(ctx context.Context, only []string) (string, error) {
 	if err := e.ensureTools(ctx); err != nil {
 		return "", err
 	}
-	todo, err := e.closure(only)
-	if err != nil {
-		return "", err
-	}
 	start := time.Now()
 	if err := e.buildAll(ctx, todo); err != nil {
 		return "", err
 	}
-	if err := e.assemble(ctx); err != nil {
+	if err := e.assembler.Write(ctx); err != nil {
 		return "", err
 	}
 	if len(only) == 0 {
-		if err := oci.ReplaceFile(e.completeMark(), []byte("ok\n")); err != nil {
+		if err := oci.ReplaceFile(e.CompleteMark(), []byte("ok\n")); err != nil {
 			return "", err
 		}
 	}
-	e.say("payload ready in %s: %s", since(start), dir)
-	return dir, nil
-}
-
-func (e *Engine) completeMark() string { return filepath.Join(e.Layout(), ".complete") }
-
-func (e *Engine) complete() bool {
-	_, err := os.Stat(e.completeMark())
-	return err == nil
+	e.say("payload ready in %s, %s: %s", since(start), bytesText(folderSize(e.Layout())), e.Layout())
+	return e.Layout(), nil
 }
 
 // closure is the named recipes and their needs, in build order.
@@ -108,27 +89,13 @@ func (e *Engine) closure(only []string) ([]string, error) {
 	if len(only) == 0 {
 		return e.Set.Order, nil
 	}
-	want := map[string]bool{}
-	var add func(string) error
-	add = func(name string) error {
-		r, ok := e.Set.Recipes[name]
-		if !ok {
-			return problem.Newf(problem.ExitUsage, "build "+name, fmt.Sprintf("recipes are: %v", e.Set.Order), "there is no such recipe")
-		}
-		want[name] = true
-		for _, n := range r.Needs {
-			if err := add(n); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
 	for _, name := range only {
-		if err := add(name); err != nil {
-			return nil, err
+		if _, ok := e.Set.Recipes[name]; !ok {
+			return nil, problem.Newf(problem.ExitUsage, "build "+name, fmt.Sprintf("recipes are: %v", e.Set.Order), "there is no such recipe")
 		}
 	}
-	return slices.DeleteFunc(slices.Clone(e.Set.Order), func(n string) bool { return !want[n] }), nil
+	want := e.Set.WithNeeds(only...)
+	return slices.DeleteFunc(slices.Clone(e.Set.Order), func(n string) bool { return !slices.Contains(want, n) }), nil
 }
 
 // buildAll runs the parts, Jobs at a time: always the first in order of those
@@ -144,11 +111,11 @@ func (e *Engine) buildAll(ctx context.Context, todo []string) error {
 			if i < 0 {
 				break
 			}
-			name := waiting[i]
+			r := e.Set.Recipes[waiting[i]]
 			waiting = slices.Delete(waiting, i, i+1)
 			running++
-			label := fmt.Sprintf("[%d/%d] %s", len(todo)-len(waiting), len(todo), name)
-			go func() { results <- e.buildPart(ctx, e.Set.Recipes[name], label) }()
+			label := fmt.Sprintf("[%d/%d] %s %s", len(todo)-len(waiting), len(todo), r.Name, r.Version)
+			go func() { results <- e.buildPart(ctx, r, label) }()
 		}
 		if running == 0 {
 			return context.Cause(ctx)
@@ -163,21 +130,60 @@ func (e *Engine) buildAll(ctx context.Context, todo []string) error {
 
 // ready tells whether all that a recipe needs is built.
 func (e *Engine) ready(name string) bool {
-	return !slices.ContainsFunc(e.Set.Recipes[name].Needs, func(n string) bool { return !e.built(n) })
+	return !slices.ContainsFunc(e.Set.Recipes[name].Needs, func(n string) bool { return !e.Built(n) })
 }
 
-// lockCache keeps a second build of the same cache waiting.
-func (e *Engine) lockCache() (func(), error) {
-	if err := os.MkdirAll(e.Cache, 0o755); err != nil {
+// buildPart builds one recipe unless its output is there, and then refreshes
+// the layout with what became possible.
+func (e *Engine) buildPart(ctx context.Context, r recipe.Recipe, label string) error {
+	if e.Built(r.Name) {
+		return nil
+	}
+	if err := e.checkDisk(r.Name, minFree); err != nil {
+		return err
+	}
+	start := time.Now()
+	e.say("%s: building", label)
+	stop := e.heartbeat(label, start)
+	err := e.workshop.Build(ctx, r)
+	stop()
+	if err != nil {
+		return problem.New(problem.ExitStep, "build "+r.Name+" "+r.Version, err, "run it again: it goes on where it stopped")
+	}
+	e.say("%s: done in %s, %s", label, since(start), bytesText(folderSize(e.PartDir(r.Name))))
+	return e.assembler.Write(ctx)
+}
+
+// heartbeat says twice a minute that a part is still being built.
+func (e *Engine) heartbeat(label string, start time.Time) (stop func()) {
+	quit := make(chan struct{})
+	go func() {
+		tick := time.NewTicker(30 * time.Second)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				e.say("%s: still building, %s", label, since(start))
+			case <-quit:
+				return
+			}
+		}
+	}()
+	return func() { close(quit) }
+}
+
+// lock keeps a second build of the same cache waiting.
+func (e *Engine) lock() (func(), error) {
+	if err := os.MkdirAll(e.Dir, 0o755); err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(filepath.Join(e.Cache, "lock"), os.O_CREATE|os.O_RDWR, 0o644)
+	f, err := os.OpenFile(filepath.Join(e.Dir, "lock"), os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
 		return nil, err
 	}
 	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 	if errors.Is(err, syscall.EWOULDBLOCK) {
-		e.say("another payload build is running on %s, waiting for it", e.Cache)
+		e.say("another payload build is running on %s, waiting for it", e.Dir)
 		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX)
 	}
 	if err != nil {
@@ -187,25 +193,38 @@ func (e *Engine) lockCache() (func(), error) {
 	return func() { f.Close() }, nil
 }
 
-// checkDisk refuses to start a part that would fill the disk.
+// checkDisk refuses to start a part that would fill the disk; need is in bytes.
 func (e *Engine) checkDisk(name string, need uint64) error {
 	var st syscall.Statfs_t
-	if err := syscall.Statfs(e.Cache, &st); err != nil {
+	if err := syscall.Statfs(e.Dir, &st); err != nil {
 		return err
 	}
 	if free := st.Bavail * uint64(st.Bsize); free < need {
-		return problem.Newf(problem.ExitStep, "build "+name, "free some space below "+e.Cache+" or set PLINTH_CACHE to another disk, then run it again: it goes on where it stopped",
+		return problem.Newf(problem.ExitStep, "build "+name, "free some space below "+e.Dir+" or set PLINTH_CACHE to another disk, then run it again: it goes on where it stopped",
 			"only %s of disk space left, %s are needed", bytesText(int64(free)), bytesText(int64(need)))
 	}
 	return nil
 }
 
 func (e *Engine) say(format string, args ...any) {
-	e.log.Lock()
-	defer e.log.Unlock()
+	e.printing.Lock()
+	defer e.printing.Unlock()
 	fmt.Fprintf(e.Out, format+"\n", args...)
 }
 
 func since(t time.Time) string { return time.Since(t).Round(time.Second).String() }
 
 func bytesText(n int64) string { return fmt.Sprintf("%.1f MB", float64(n)/1e6) }
+
+// folderSize is the size of all files below dir in bytes.
+func folderSize(dir string) (n int64) {
+	filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() {
+			if info, err := d.Info(); err == nil {
+				n += info.Size()
+			}
+		}
+		return nil
+	})
+	return n
+}

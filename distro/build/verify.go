@@ -12,6 +12,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/plinthdev/plinth/distro/debian"
 	"github.com/plinthdev/plinth/distro/oci"
+	"github.com/plinthdev/plinth/distro/workshop"
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
@@ -23,17 +24,17 @@ func (e *Engine) Verify(ctx context.Context, only []string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	dir, err := os.MkdirTemp(e.Cache, "verify-")
+	dir, err := os.MkdirTemp(e.Dir, "verify-")
 	if err != nil {
 		return "", err
 	}
-	defer removeAll(dir)
+	defer workshop.RemoveAll(dir)
 	again, err := New(ctx, e.Set.Dir, dir)
 	if err != nil {
 		return "", err
 	}
 	again.Jobs, again.Out = e.Jobs, e.Out
-	again.Env = []string{"GOCACHE=" + filepath.Join(dir, "go-build")}
+	again.workshop.Env = []string{"GOCACHE=" + filepath.Join(dir, "go-build")}
 	start := time.Now()
 	second, err := again.Run(ctx, only)
 	if err != nil {
@@ -41,7 +42,7 @@ func (e *Engine) Verify(ctx context.Context, only []string) (string, error) {
 	}
 	same, err := compare(first, second)
 	if err != nil {
-		return "", problem.New(problem.ExitStep, "verify the payload", err, "both builds' logs are in "+filepath.Join(e.Cache, "logs"))
+		return "", problem.New(problem.ExitStep, "verify the payload", err, "both builds' logs are in "+filepath.Join(e.Dir, "logs"))
 	}
 	return fmt.Sprintf("verified in %s: %d host artifacts and images have the same digests", since(start), same), nil
 }
@@ -92,7 +93,7 @@ func readIndex(dir string) (ocispec.Index, error) {
 // Repin rewrites the lock as Debian's mirror has it now and returns what
 // changed, or "" if nothing did.
 func (e *Engine) Repin(ctx context.Context) (string, error) {
-	mirror, err := e.debianMirror(ctx)
+	mirror, err := e.Mirror(ctx)
 	if err != nil {
 		return "", err
 	}

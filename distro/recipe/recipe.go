@@ -71,6 +71,15 @@ type Set struct {
 	Payload Payload
 }
 
+// WithNeeds is the named recipes, each followed by all that went into it, each once.
+func (s *Set) WithNeeds(names ...string) []string {
+	var out []string
+	for _, n := range names {
+		out = append(append(out, n), s.WithNeeds(s.Recipes[n].Needs...)...)
+	}
+	return unique(out)
+}
+
 // Load reads every recipe below dir and its payload.yaml and reports all that
 // is wrong with them at once.
 func Load(dir string) (*Set, error) {

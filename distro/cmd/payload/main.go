@@ -14,6 +14,7 @@ import (
 	"syscall"
 
 	"github.com/plinthdev/plinth/distro/build"
+	"github.com/plinthdev/plinth/distro/workshop"
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
@@ -79,7 +80,7 @@ func verb(ctx context.Context, e *build.Engine, args, only []string) (string, er
 		if !ok || r.Module == "" {
 			return "", problem.Newf(problem.ExitUsage, "find module "+args[1], fmt.Sprintf("recipes are: %v", e.Set.Order), "no recipe of that name has a module")
 		}
-		return build.ModuleDir(ctx, r)
+		return workshop.ModuleDir(ctx, r)
 	}
 	return "", problem.Newf(problem.ExitUsage, "run payload", usage, "what does %q mean?", strings.Join(args, " "))
 }

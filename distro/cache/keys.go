@@ -1,4 +1,7 @@
-package build
+// Package cache knows where everything that is built stands and by what key:
+// a part's output, the layout, what was downloaded from Debian. It refuses to
+// build anything.
+package cache
 
 import (
 	"context"
@@ -24,18 +27,18 @@ const builderVersion = "1"
 // computeKeys gives every recipe the hash of all that decides its output: its
 // folder's files, the Debian pins and tool versions that it uses, and the keys
 // of its needs.
-func (e *Engine) computeKeys(ctx context.Context) error {
+func (c *Cache) computeKeys(ctx context.Context) error {
 	tools := toolVersions(ctx)
 	goVersion, err := tools("go")
 	if err != nil {
 		return err
 	}
-	e.host = builderVersion + " " + goVersion
-	e.keys = map[string]string{}
-	for _, name := range e.Set.Order {
-		r := e.Set.Recipes[name]
+	c.host = builderVersion + " " + goVersion
+	c.keys = map[string]string{}
+	for _, name := range c.Set.Order {
+		r := c.Set.Recipes[name]
 		h := sha256.New()
-		fmt.Fprintln(h, e.host)
+		fmt.Fprintln(h, c.host)
 		for _, tool := range r.Tools {
 			v, err := tools(tool)
 			if err != nil {
@@ -44,49 +47,50 @@ func (e *Engine) computeKeys(ctx context.Context) error {
 			fmt.Fprintln(h, v)
 		}
 		for _, deb := range r.Debs {
-			entry, err := e.Lock.Get(deb)
+			entry, err := c.Lock.Get(deb)
 			if err != nil {
 				return err
 			}
 			fmt.Fprintln(h, entry)
 		}
 		for _, need := range r.Needs {
-			fmt.Fprintln(h, need, e.keys[need])
+			fmt.Fprintln(h, need, c.keys[need])
 		}
 		if err := hashFolder(h, r.Dir); err != nil {
 			return err
 		}
-		e.keys[name] = hex.EncodeToString(h.Sum(nil))[:20]
+		c.keys[name] = hex.EncodeToString(h.Sum(nil))[:20]
 	}
 	return nil
 }
 
 // layoutKey is the hash of every part's key and of payload.yaml with its pins.
-func (e *Engine) layoutKey() string {
-	return e.hashOf(e.keys, e.Set.Payload, e.Lock.Entries)
+func (c *Cache) layoutKey() string {
+	return c.Hash(c.keys, c.Set.Payload, c.Lock.Entries)
 }
 
-// treeKey is the hash of all that decides a layer.
-func (e *Engine) treeKey(t recipe.Tree, epoch int64) (string, error) {
+// TreeKey is the hash of all that decides a layer.
+func (c *Cache) TreeKey(t recipe.Tree, epoch int64) (string, error) {
 	parts, pins := map[string]string{}, []string{}
 	for _, f := range t.Files {
 		if p := f.From.Part(); p != "" {
-			parts[p] = e.keys[p]
+			parts[p] = c.keys[p]
 		}
 	}
 	for _, name := range t.DebNames() {
-		entry, err := e.Lock.Get(name)
+		entry, err := c.Lock.Get(name)
 		if err != nil {
 			return "", err
 		}
 		pins = append(pins, entry.String())
 	}
-	return e.hashOf(t, epoch, parts, pins), nil
+	return c.Hash(t, epoch, parts, pins), nil
 }
 
-func (e *Engine) hashOf(docs ...any) string {
+// Hash is the key of anything else that is decided by docs and the builder.
+func (c *Cache) Hash(docs ...any) string {
 	h := sha256.New()
-	fmt.Fprintln(h, e.host)
+	fmt.Fprintln(h, c.host)
 	for _, d := range docs {
 		b, _ := json.Marshal(d) // maps come out sorted; none of these types can fail
 		h.Write(append(b, '\n'))

@@ -1,4 +1,4 @@
-package build
+package assembly
 
 import (
 	"archive/tar"
@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -22,25 +23,25 @@ import (
 
 // layer returns the blob of a tree, making it unless it was made before. All
 // parts that the tree uses must be built.
-func (e *Engine) layer(ctx context.Context, t recipe.Tree, epoch int64) (oci.Blob, error) {
-	key, err := e.treeKey(t, epoch)
+func (a *Assembler) layer(ctx context.Context, t recipe.Tree, epoch int64) (oci.Blob, error) {
+	key, err := a.Cache.TreeKey(t, epoch)
 	if err != nil {
 		return oci.Blob{}, err
 	}
-	return e.remembered("layers", key, func() (oci.Blob, error) {
-		tree, err := e.tree(ctx, t)
+	return a.remembered("layers", key, func() (oci.Blob, error) {
+		tree, err := a.tree(ctx, t)
 		if err != nil {
 			return oci.Blob{}, err
 		}
-		return e.store.PutLayer(tree, time.Unix(epoch, 0))
+		return a.Cache.Blobs().PutLayer(tree, time.Unix(epoch, 0))
 	})
 }
 
 // remembered keeps the result of make under kind and key in the cache.
-func (e *Engine) remembered(kind, key string, make func() (oci.Blob, error)) (oci.Blob, error) {
-	file := filepath.Join(e.Cache, kind, key+".json")
+func (a *Assembler) remembered(kind, key string, make func() (oci.Blob, error)) (oci.Blob, error) {
+	file := filepath.Join(a.Cache.Dir, kind, key+".json")
 	var b oci.Blob
-	if doc, err := os.ReadFile(file); err == nil && json.Unmarshal(doc, &b) == nil && e.store.Has(b.Digest, b.Size) {
+	if doc, err := os.ReadFile(file); err == nil && json.Unmarshal(doc, &b) == nil && a.Cache.Blobs().Has(b.Digest, b.Size) {
 		return b, nil
 	}
 	b, err := make()
@@ -58,7 +59,7 @@ func (e *Engine) remembered(kind, key string, make func() (oci.Blob, error)) (oc
 }
 
 // tree gathers a layer's content.
-func (e *Engine) tree(ctx context.Context, t recipe.Tree) (oci.Tree, error) {
+func (a *Assembler) tree(ctx context.Context, t recipe.Tree) (oci.Tree, error) {
 	out := oci.Tree{}
 	var faults []error
 	add := func(name string, entry oci.Entry) { faults = append(faults, out.Add(name, entry)) }
@@ -72,17 +73,17 @@ func (e *Engine) tree(ctx context.Context, t recipe.Tree) (oci.Tree, error) {
 		add(t.Applets.Dir+"/"+name, oci.Entry{Link: t.Applets.Target})
 	}
 	for deb, keep := range t.Debs {
-		faults = append(faults, e.addDeb(ctx, out, deb, keep))
+		faults = append(faults, a.addDeb(ctx, out, deb, keep))
 	}
 	for name, f := range t.Files {
-		faults = append(faults, e.addFile(ctx, out, name, f))
+		faults = append(faults, a.addFile(ctx, out, name, f))
 	}
 	return out, errors.Join(faults...)
 }
 
 // addDeb takes the wanted paths of a Debian package, and always its copyright.
-func (e *Engine) addDeb(ctx context.Context, out oci.Tree, name string, keep []string) error {
-	file, err := e.deb(ctx, name)
+func (a *Assembler) addDeb(ctx context.Context, out oci.Tree, name string, keep []string) error {
+	file, err := a.Cache.Deb(ctx, name)
 	if err != nil {
 		return err
 	}
@@ -128,10 +129,10 @@ func addTarEntry(out oci.Tree, h *tar.Header, r io.Reader) error {
 	return fmt.Errorf("%s: a tar entry of type %q is not taken over", h.Name, h.Typeflag)
 }
 
-func (e *Engine) addFile(ctx context.Context, out oci.Tree, name string, f recipe.File) error {
+func (a *Assembler) addFile(ctx context.Context, out oci.Tree, name string, f recipe.File) error {
 	switch {
 	case f.Concat != nil:
-		b, err := e.concat(ctx, *f.Concat)
+		b, err := a.concat(ctx, *f.Concat)
 		if err != nil {
 			return err
 		}
@@ -139,7 +140,7 @@ func (e *Engine) addFile(ctx context.Context, out oci.Tree, name string, f recip
 	case f.From == "":
 		return out.Add(name, oci.Entry{Data: []byte(f.Text), Mode: modeOr(f.Mode, 0o644)})
 	}
-	from := filepath.Join(e.partDir(f.From.Part()), f.From.Path())
+	from := filepath.Join(a.Cache.PartDir(f.From.Part()), f.From.Path())
 	return filepath.WalkDir(from, func(file string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
@@ -157,8 +158,8 @@ func (e *Engine) addFile(ctx context.Context, out oci.Tree, name string, f recip
 }
 
 // concat joins the files below a prefix of a package, in order of name.
-func (e *Engine) concat(ctx context.Context, c recipe.Concat) ([]byte, error) {
-	file, err := e.deb(ctx, c.Deb)
+func (a *Assembler) concat(ctx context.Context, c recipe.Concat) ([]byte, error) {
+	file, err := a.Cache.Deb(ctx, c.Deb)
 	if err != nil {
 		return nil, err
 	}
@@ -173,34 +174,10 @@ func (e *Engine) concat(ctx context.Context, c recipe.Concat) ([]byte, error) {
 		err = fmt.Errorf("package %s holds nothing below %s", c.Deb, c.Prefix)
 	}
 	var all []byte
-	for _, name := range slices.Sorted(mapKeys(found)) {
+	for _, name := range slices.Sorted(maps.Keys(found)) {
 		all = append(all, found[name].Data...)
 	}
 	return all, err
-}
-
-func (e *Engine) deb(ctx context.Context, name string) (string, error) {
-	entry, err := e.Lock.Get(name)
-	if err != nil {
-		return "", err
-	}
-	mirror, err := e.debianMirror(ctx)
-	if err != nil {
-		return "", err
-	}
-	return mirror.Fetch(ctx, entry)
-}
-
-// debianMirror finds a mirror the first time that one is needed.
-func (e *Engine) debianMirror(ctx context.Context) (*debian.Mirror, error) {
-	e.finding.Lock()
-	defer e.finding.Unlock()
-	if e.mirror != nil {
-		return e.mirror, nil
-	}
-	var err error
-	e.mirror, err = debian.NewMirror(ctx, filepath.Join(e.Cache, "downloads"))
-	return e.mirror, err
 }
 
 func modeOr(mode, other uint32) uint32 {

@@ -1,4 +1,4 @@
-package build
+package workshop
 
 import (
 	"context"
@@ -31,7 +31,8 @@ func passed() []string {
 
 // baseEnv is the same for every machine and user but for the places in passed.
 // Sums are checked against go.sum and the recipe, so no checksum database is asked.
-func baseEnv(r recipe.Recipe, ws *workspace) []string {
+func (ws *workspace) baseEnv() []string {
+	r := ws.r
 	env := append(inherited(), goEnv()...)
 	return append(env,
 		"LC_ALL=C", "TZ=UTC", fmt.Sprintf("SOURCE_DATE_EPOCH=%d", r.Epoch), "VERSION="+r.Version,

@@ -1,18 +1,22 @@
-package build
+// Package assembly makes layers, images and host artifacts of what the recipes
+// built, and writes the layout. It remembers what it packed, so that only what
+// changed is packed again; it refuses to build or to guess: what is not built
+// yet is left out.
+package assembly
 
 import (
 	"context"
 	"encoding/json"
-	"iter"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/plinthdev/plinth/distro/cache"
 	"github.com/plinthdev/plinth/distro/oci"
 	"github.com/plinthdev/plinth/distro/recipe"
 )
@@ -40,52 +44,58 @@ type upstream struct {
 	Licence string `json:"licence"`
 }
 
+// Assembler writes the layout of one cache.
+type Assembler struct {
+	Cache   *cache.Cache
+	writing sync.Mutex // one writer of the layout at a time
+}
+
 // layoutParts collects what goes into a layout.
 type layoutParts struct {
 	index []ocispec.Descriptor
 	blobs []digest.Digest
 }
 
-// assemble writes the layout with every host artifact and image whose parts
+// Write makes the layout with every host artifact and image whose parts
 // are built, so that the first ones can be used while others are still built.
-func (e *Engine) assemble(ctx context.Context) error {
-	e.assembling.Lock()
-	defer e.assembling.Unlock()
+func (a *Assembler) Write(ctx context.Context) error {
+	a.writing.Lock()
+	defer a.writing.Unlock()
 	var lay layoutParts
-	for _, h := range e.Set.Payload.Hosts {
-		if !e.built(h.File.Part()) {
+	for _, h := range a.Cache.Set.Payload.Hosts {
+		if !a.Cache.Built(h.File.Part()) {
 			continue
 		}
-		if err := e.addHost(&lay, h); err != nil {
+		if err := a.addHost(&lay, h); err != nil {
 			return err
 		}
 	}
-	for _, im := range e.Set.Payload.Images {
-		if slices.ContainsFunc(e.Set.Payload.PartsOf(im, e.Set.Recipes), func(p string) bool { return !e.built(p) }) {
+	for _, im := range a.Cache.Set.Payload.Images {
+		if slices.ContainsFunc(a.Cache.Set.Payload.PartsOf(im, a.Cache.Set.Recipes), func(p string) bool { return !a.Cache.Built(p) }) {
 			continue
 		}
-		if err := e.addImage(ctx, &lay, im); err != nil {
+		if err := a.addImage(ctx, &lay, im); err != nil {
 			return err
 		}
 	}
-	return e.store.WriteLayout(e.Layout(), lay.index, lay.blobs)
+	return a.Cache.Blobs().WriteLayout(a.Cache.Layout(), lay.index, lay.blobs)
 }
 
-func (e *Engine) addHost(lay *layoutParts, h recipe.Host) error {
+func (a *Assembler) addHost(lay *layoutParts, h recipe.Host) error {
 	part := h.File.Part()
-	r := e.Set.Recipes[part]
-	blob, err := e.remembered("files", e.hashOf(h.File, e.keys[part]), func() (oci.Blob, error) {
-		return e.store.PutFile(e.partDir(part) + "/" + h.File.Path())
+	r := a.Cache.Set.Recipes[part]
+	blob, err := a.remembered("files", a.Cache.Hash(h.File, a.Cache.PartKey(part)), func() (oci.Blob, error) {
+		return a.Cache.Blobs().PutFile(a.Cache.PartDir(part) + "/" + h.File.Path())
 	})
 	if err != nil {
 		return err
 	}
-	config, err := e.store.PutJSON(struct{}{})
+	config, err := a.Cache.Blobs().PutJSON(struct{}{})
 	if err != nil {
 		return err
 	}
 	config.MediaType = ocispec.MediaTypeEmptyJSON
-	notes := e.notes("host", h.Version, e.upstreams(e.withNeeds(part), nil))
+	notes := a.notes("host", h.Version, a.upstreams(a.Cache.Set.WithNeeds(part), nil))
 	notes[ocispec.AnnotationTitle] = h.Title
 	layer := ocispec.Descriptor{MediaType: hostLayerType, Digest: blob.Digest, Size: blob.Size, Annotations: map[string]string{
 		ocispec.AnnotationTitle: h.Title, annotationMode: "0755",
@@ -94,12 +104,12 @@ func (e *Engine) addHost(lay *layoutParts, h recipe.Host) error {
 	if h.Version == "" {
 		notes[ocispec.AnnotationVersion] = r.Version
 	}
-	return e.addManifest(lay, ocispec.Manifest{ArtifactType: hostArtifactType, Config: config, Layers: []ocispec.Descriptor{layer}}, notes)
+	return a.addManifest(lay, ocispec.Manifest{ArtifactType: hostArtifactType, Config: config, Layers: []ocispec.Descriptor{layer}}, notes)
 }
 
-func (e *Engine) addImage(ctx context.Context, lay *layoutParts, im recipe.Image) error {
-	epoch := e.epoch(im)
-	blobs, err := e.imageLayers(ctx, im, epoch)
+func (a *Assembler) addImage(ctx context.Context, lay *layoutParts, im recipe.Image) error {
+	epoch := a.epoch(im)
+	blobs, err := a.imageLayers(ctx, im, epoch)
 	if err != nil {
 		return err
 	}
@@ -115,22 +125,22 @@ func (e *Engine) addImage(ctx context.Context, lay *layoutParts, im recipe.Image
 		cfg.RootFS.DiffIDs = append(cfg.RootFS.DiffIDs, b.Raw)
 		m.Layers = append(m.Layers, ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayerZstd, Digest: b.Digest, Size: b.Size})
 	}
-	if m.Config, err = e.store.PutJSON(cfg); err != nil {
+	if m.Config, err = a.Cache.Blobs().PutJSON(cfg); err != nil {
 		return err
 	}
 	m.Config.MediaType = ocispec.MediaTypeImageConfig
-	up := e.upstreams(e.withNeeds(e.Set.Payload.PartsOf(im, e.Set.Recipes)...), e.Set.Payload.DebsOf(im))
-	notes := e.notes("image", im.Version, mainFirst(up, im.Part, e.Set.Recipes))
+	up := a.upstreams(a.Cache.Set.WithNeeds(a.Cache.Set.Payload.PartsOf(im, a.Cache.Set.Recipes)...), a.Cache.Set.Payload.DebsOf(im))
+	notes := a.notes("image", im.Version, mainFirst(up, im.Part, a.Cache.Set.Recipes))
 	notes[ocispec.AnnotationRefName], notes[annotationImageName] = im.Ref, im.Ref
-	return e.addManifest(lay, m, notes)
+	return a.addManifest(lay, m, notes)
 }
 
 // imageLayers makes the image's layers, shared ones first. A shared layer's
 // time does not depend on the image, or it would not be shared.
-func (e *Engine) imageLayers(ctx context.Context, im recipe.Image, epoch int64) ([]oci.Blob, error) {
+func (a *Assembler) imageLayers(ctx context.Context, im recipe.Image, epoch int64) ([]oci.Blob, error) {
 	var blobs []oci.Blob
 	for _, name := range im.Layers {
-		b, err := e.layer(ctx, e.Set.Payload.Layers[name], e.Set.Payload.Epoch)
+		b, err := a.layer(ctx, a.Cache.Set.Payload.Layers[name], a.Cache.Set.Payload.Epoch)
 		if err != nil {
 			return nil, err
 		}
@@ -139,21 +149,21 @@ func (e *Engine) imageLayers(ctx context.Context, im recipe.Image, epoch int64) 
 	if im.Tree.Empty() {
 		return blobs, nil
 	}
-	b, err := e.layer(ctx, im.Tree, epoch)
+	b, err := a.layer(ctx, im.Tree, epoch)
 	return append(blobs, b), err
 }
 
 // epoch is the image's build time: that of its main upstream.
-func (e *Engine) epoch(im recipe.Image) int64 {
-	if r, ok := e.Set.Recipes[im.Part]; ok {
+func (a *Assembler) epoch(im recipe.Image) int64 {
+	if r, ok := a.Cache.Set.Recipes[im.Part]; ok {
 		return r.Epoch
 	}
-	return e.Set.Payload.Epoch
+	return a.Cache.Set.Payload.Epoch
 }
 
-func (e *Engine) addManifest(lay *layoutParts, m ocispec.Manifest, notes map[string]string) error {
+func (a *Assembler) addManifest(lay *layoutParts, m ocispec.Manifest, notes map[string]string) error {
 	m.Versioned, m.MediaType, m.Annotations = specs.Versioned{SchemaVersion: 2}, ocispec.MediaTypeImageManifest, notes
-	d, err := e.store.PutJSON(m)
+	d, err := a.Cache.Blobs().PutJSON(m)
 	if err != nil {
 		return err
 	}
@@ -169,7 +179,7 @@ func (e *Engine) addManifest(lay *layoutParts, m ocispec.Manifest, notes map[str
 
 // notes are the annotations that every descriptor has. The first upstream is
 // the main one.
-func (e *Engine) notes(kind, version string, up []upstream) map[string]string {
+func (a *Assembler) notes(kind, version string, up []upstream) map[string]string {
 	var licences []string
 	for _, u := range up {
 		for _, l := range strings.Split(u.Licence, " AND ") {
@@ -195,10 +205,10 @@ func (e *Engine) notes(kind, version string, up []upstream) map[string]string {
 }
 
 // upstreams names where the given parts and Debian packages come from.
-func (e *Engine) upstreams(parts, debs []string) []upstream {
+func (a *Assembler) upstreams(parts, debs []string) []upstream {
 	var out []upstream
 	for _, name := range parts {
-		r := e.Set.Recipes[name]
+		r := a.Cache.Set.Recipes[name]
 		if r.Module != "" {
 			_, version, _ := strings.Cut(r.Module, "@")
 			out = append(out, upstream{r.ModulePath(), version, r.Sum, r.Licence})
@@ -206,7 +216,7 @@ func (e *Engine) upstreams(parts, debs []string) []upstream {
 		debs = append(debs, r.Debs...)
 	}
 	for _, name := range debs {
-		if d, err := e.Lock.Get(name); err == nil { // the keys were made from the same entries
+		if d, err := a.Cache.Lock.Get(name); err == nil { // the keys were made from the same entries
 			out = append(out, upstream{"deb:" + d.Name, d.Version, "sha256:" + d.Sum, d.Licence})
 		}
 	}
@@ -229,22 +239,4 @@ func mainFirst(up []upstream, part string, recipes map[string]recipe.Recipe) []u
 	return slices.Concat(up[i:i+1], up[:i], up[i+1:])
 }
 
-// withNeeds is the parts and all that went into them, each once.
-func (e *Engine) withNeeds(parts ...string) []string {
-	var out []string
-	for _, p := range parts {
-		if !slices.Contains(out, p) {
-			out = append(out, p)
-		}
-		for _, n := range e.withNeeds(e.Set.Recipes[p].Needs...) {
-			if !slices.Contains(out, n) {
-				out = append(out, n)
-			}
-		}
-	}
-	return out
-}
-
 func linuxAMD64() ocispec.Platform { return ocispec.Platform{OS: "linux", Architecture: "amd64"} }
-
-func mapKeys[V any](m map[string]V) iter.Seq[string] { return maps.Keys(m) }

@@ -1,0 +1,188 @@
+// Package workshop runs one recipe's steps in a clean folder and environment:
+// it lays out the module, the recipe's own files, Debian and npm packages, runs
+// the steps and hands over what they put into the output folder. It refuses
+// sources whose digest is not the pinned one.
+package workshop
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/plinthdev/plinth/distro/cache"
+	"github.com/plinthdev/plinth/distro/debian"
+	"github.com/plinthdev/plinth/distro/recipe"
+)
+
+// Workshop builds recipes of one cache.
+type Workshop struct {
+	Cache *cache.Cache
+	Env   []string // added to every command's environment, NAME=value
+}
+
+// workspace is where one recipe's steps run.
+type workspace struct {
+	r    recipe.Recipe
+	work string // everything temporary of this recipe
+	src  string // the steps' folder
+	out  string // what the steps put here is the recipe's output
+	env  []string
+	log  *os.File
+}
+
+// Build runs the recipe's steps and moves the finished output, at once, to its
+// place in the cache. All that the recipe needs must be built.
+func (w *Workshop) Build(ctx context.Context, r recipe.Recipe) error {
+	ws, err := w.open(r)
+	if err != nil {
+		return err
+	}
+	defer ws.log.Close()
+	if err := w.fetchAll(ctx, ws); err != nil {
+		return err
+	}
+	for i, st := range r.Steps {
+		var err error
+		if st.Go != nil {
+			err = ws.goBuild(ctx, *st.Go)
+		} else {
+			err = ws.run(ctx, nil, "sh", "-euc", st.Run)
+		}
+		if err != nil {
+			return fmt.Errorf("step %d: %w", i+1, err)
+		}
+	}
+	if err := ws.keep(w.Cache.PartDir(r.Name)); err != nil {
+		return err
+	}
+	return RemoveAll(ws.work)
+}
+
+// open makes an empty workspace and the environment that the steps see.
+func (w *Workshop) open(r recipe.Recipe) (*workspace, error) {
+	work := filepath.Join(w.Cache.Dir, "work", r.Name)
+	ws := &workspace{r: r, work: work, src: filepath.Join(work, "src"), out: filepath.Join(work, "out")}
+	if err := RemoveAll(work); err != nil {
+		return nil, err
+	}
+	logs := filepath.Join(w.Cache.Dir, "logs")
+	for _, dir := range []string{ws.src, ws.out, filepath.Join(work, "tmp"), logs} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return nil, err
+		}
+	}
+	ws.env = append(ws.baseEnv(), w.Env...)
+	for _, need := range r.Needs {
+		ws.env = append(ws.env, "PART_"+shellName(need)+"="+w.Cache.PartDir(need))
+	}
+	var err error
+	ws.log, err = os.Create(filepath.Join(logs, r.Name+".log"))
+	return ws, err
+}
+
+// keep moves a finished output to its name in the cache.
+func (ws *workspace) keep(to string) error {
+	if entries, err := os.ReadDir(ws.out); err != nil || len(entries) == 0 {
+		return fmt.Errorf("the steps left nothing in the output folder (%v)", err)
+	}
+	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+		return err
+	}
+	return os.Rename(ws.out, to)
+}
+
+func (w *Workshop) fetchAll(ctx context.Context, ws *workspace) error {
+	if ws.r.Module != "" {
+		if err := ws.fetchModule(ctx); err != nil {
+			return err
+		}
+	}
+	if err := copyTree(ws.r.Dir, ws.src); err != nil {
+		return err
+	}
+	if err := w.fetchDebs(ctx, ws); err != nil {
+		return err
+	}
+	return ws.fetchNpm(ctx)
+}
+
+func (ws *workspace) fetchModule(ctx context.Context) error {
+	dir, err := ModuleDir(ctx, ws.r)
+	if err != nil {
+		return err
+	}
+	ws.env = append(ws.env, "MODULE="+dir)
+	if !ws.r.Copy {
+		return nil
+	}
+	if err := copyTree(dir, ws.src); err != nil {
+		return err
+	}
+	// A module's zip keeps only vendor/modules.txt, which would switch vendoring on.
+	return os.RemoveAll(filepath.Join(ws.src, "vendor"))
+}
+
+func (w *Workshop) fetchDebs(ctx context.Context, ws *workspace) error {
+	dir := filepath.Join(ws.work, "debs")
+	ws.env = append(ws.env, "DEBS="+dir)
+	for _, name := range ws.r.Debs {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+		entry, err := w.Cache.Lock.Get(name)
+		if err != nil {
+			return err
+		}
+		file, err := w.Cache.Deb(ctx, name)
+		if err != nil {
+			return err
+		}
+		if err := debian.Unpack(ctx, entry, file, dir); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// shellName makes a recipe's name fit for a shell variable.
+func shellName(name string) string { return strings.ReplaceAll(name, "-", "_") }
+
+// copyTree copies files and folders, writable whatever the source's modes are.
+func copyTree(from, to string) error {
+	return filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, _ := filepath.Rel(from, path)
+		dest := filepath.Join(to, rel)
+		if d.IsDir() {
+			return os.MkdirAll(dest, 0o755)
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		if !info.Mode().IsRegular() {
+			return fmt.Errorf("%s is not a plain file", path)
+		}
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(dest, b, info.Mode().Perm()|0o600)
+	})
+}
+
+// RemoveAll removes a tree that may hold read-only folders, as a module cache does.
+func RemoveAll(dir string) error {
+	filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() {
+			os.Chmod(path, 0o755)
+		}
+		return nil
+	})
+	return os.RemoveAll(dir)
+}
