@@ -61,7 +61,7 @@ func reason(err error) error {
 	case errors.Is(err, semver.ErrInvalidMetadata):
 		return errors.New("its build part is not valid")
 	}
-	return errors.New("it is not a version of the form 1.2.3")
+	return errors.New("it is not of the form 1.2.3")
 }
 
 // Compare is -1, 0 or +1 as v is below, equal to or above w in SemVer 2 order;

@@ -29,7 +29,7 @@ func TestExplain(t *testing.T) {
 		},
 		"undecidable": {
 			compat.Input{Actual: "1.131.2", Min: "1.62.x", Target: "latest"}, "My App",
-			`whether this KOTS add-on may carry My App cannot be decided: spec.minKotsVersion is "1.62.x", and it is not a version of the form 1.2.3; spec.targetKotsVersion is "latest", and it is not a version of the form 1.2.3
+			`whether this KOTS add-on may carry My App cannot be decided: spec.minKotsVersion is "1.62.x", and it is not of the form 1.2.3; spec.targetKotsVersion is "latest", and it is not of the form 1.2.3
 → write a version of the form 1.131.2
   nothing on this host has changed`,
 		},

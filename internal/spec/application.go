@@ -154,7 +154,7 @@ func (r reader) bound(path string, n *yaml.Node, key string) (string, *compat.Ve
 	}
 	v, err := compat.Parse(written)
 	if err != nil {
-		r.Report("app-version", path, at, strict.Show(written)+": "+err.Error(), "write a version of the form 1.131.2")
+		r.Report("app-version", path, at, strict.Show(written)+" is not a version: "+err.Error(), "KOTS would ignore it; write one such as 1.131.2")
 		return written, nil
 	}
 	return written, &v

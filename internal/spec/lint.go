@@ -131,7 +131,7 @@ func (rep Report) Err(doing string) error {
 }
 
 // kindOf tells for which of the two manifests f is meant: by a document's kind, or
-// by a line if nothing in it can be parsed.
+// by its text if that document is broken.
 func kindOf(f File) string {
 	r := newReader(f.Name)
 	data, ok := r.Clean(f.Data)
@@ -147,7 +147,7 @@ func kindOf(f File) string {
 			return kind
 		}
 	}
-	if len(roots) == 0 && bytes.Contains(data, []byte("kind: "+applicationKind)) {
+	if bytes.Contains(data, []byte("kind: "+applicationKind)) && !bytes.Contains(data, []byte("kind: "+Kind)) {
 		return applicationKind
 	}
 	return Kind

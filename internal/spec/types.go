@@ -42,14 +42,17 @@ type Metadata struct {
 
 // Spec has one key per component; a component whose key is absent is not installed.
 type Spec struct {
-	K0s              K0s            `json:"k0s" required:"true" also:"kubernetes"`
-	Network          Network        `json:"network"`
-	Kotsadm          *Kotsadm       `json:"kotsadm,omitempty"`
-	LocalPathStorage *AddOn         `json:"localPathStorage,omitempty" also:"openebs longhorn rook"`
-	Registry         *AddOn         `json:"registry,omitempty"`
-	Velero           *AddOn         `json:"velero,omitempty"`
-	HostPreflights   HostPreflights `json:"hostPreflights"`
-	Proxy            Proxy          `json:"proxy"`
+	K0s     K0s      `json:"k0s" required:"true" also:"kubernetes"`
+	Network Network  `json:"network"`
+	Kotsadm *Kotsadm `json:"kotsadm,omitempty"`
+	// Volumes in a folder of the node; the default storage class.
+	LocalPathStorage *AddOn `json:"localPathStorage,omitempty" also:"openebs longhorn rook"`
+	// Image registry in the cluster; an air-gapped application needs it.
+	Registry *AddOn `json:"registry,omitempty"`
+	// Backup of the application and its volumes.
+	Velero         *AddOn         `json:"velero,omitempty"`
+	HostPreflights HostPreflights `json:"hostPreflights"`
+	Proxy          Proxy          `json:"proxy"`
 }
 
 // K0s is the Kubernetes distribution.

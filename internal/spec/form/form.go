@@ -1,6 +1,7 @@
 // Package form owns the forms of single values: exact versions, DNS labels and names,
 // CIDRs, port ranges and proxies. It says what is wrong with a value and what was
-// probably meant, shows nothing that may be a secret, and knows no manifest.
+// probably meant. It refuses to guess at short or loose forms, shows nothing that may
+// be a secret, and knows no manifest.
 package form
 
 import (

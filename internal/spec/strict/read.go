@@ -66,8 +66,12 @@ func (r *Reader) Report(rule, path string, n *yaml.Node, message, hint string) {
 	r.findings = append(r.findings, f)
 }
 
-// Findings is all that was reported, sorted by place.
-func (r *Reader) Findings() []Finding { return Sort(r.findings) }
+// Findings is all that was reported, sorted by place and each only once.
+func (r *Reader) Findings() []Finding {
+	return slices.CompactFunc(Sort(r.findings), func(a, b Finding) bool {
+		return a.Line == b.Line && a.Column == b.Column && a.Rule == b.Rule && a.Field == b.Field
+	})
+}
 
 // Bad tells whether an error was reported for path.
 func (r *Reader) Bad(path string) bool { return r.bad[path] }
@@ -135,6 +139,9 @@ func (r *Reader) syntax(data []byte, err error) {
 	if number, rest, ok := strings.Cut(strings.TrimPrefix(words, "line "), ": "); ok {
 		if line, err := strconv.Atoi(number); err == nil {
 			at.Line, words = line, rest
+			if isParsers(words) {
+				at.Line++ // the library counts the lines of its scanner from one, those of its parser from zero
+			}
 		}
 	}
 	hint := ""
@@ -145,7 +152,7 @@ func (r *Reader) syntax(data []byte, err error) {
 		hint = "quote a text that begins with @, ` or %"
 	}
 	lines := bytes.Split(data, []byte("\n"))
-	for _, n := range []int{at.Line, at.Line + 1, at.Line - 1} { // the library may be one off
+	for _, n := range []int{at.Line, at.Line + 1} { // the indentation may be found wrong one line early
 		if n < 1 || n > len(lines) {
 			continue
 		}
@@ -158,15 +165,23 @@ func (r *Reader) syntax(data []byte, err error) {
 	r.Report("yaml-syntax", "", &at, words, hint)
 }
 
+// isParsers tells whether words are those of the library's parser, not its scanner.
+func isParsers(words string) bool {
+	expected, ok := strings.CutPrefix(words, "did not find expected ")
+	return ok && slices.ContainsFunc([]string{"key", "node content", "',' or ", "'-' indicator", "<document start>"}, func(s string) bool {
+		return strings.HasPrefix(expected, s)
+	})
+}
+
 // Inspect reports what is wrong with root whatever it means: anchors, depth,
 // repeated keys and, if strict, whatever JSON could not carry.
 func (r *Reader) Inspect(root *yaml.Node, strict bool) { r.inspect("", root, 0, strict) }
 
 // inspect: unless it sets r.unsafe, n can be decoded in time and space that its size bounds.
 func (r *Reader) inspect(path string, n *yaml.Node, depth int, strict bool) {
-	if n.Anchor != "" || n.Kind == yaml.AliasNode {
-		r.unsafe = true
-		r.Report("no-anchors", path, n, "anchors and aliases are not allowed", "write the value out")
+	r.unsafe = r.unsafe || n.Anchor != "" || n.Kind == yaml.AliasNode
+	if n.Anchor != "" { // without it there is no alias either
+		r.Report("no-anchors", path, n, "anchors and their aliases are not allowed", "write the value out where it is used")
 	}
 	if depth > maxDepth {
 		r.unsafe = true
@@ -183,7 +198,7 @@ func (r *Reader) inspect(path string, n *yaml.Node, depth int, strict bool) {
 	case yaml.ScalarNode:
 		if strict && !plain(n) {
 			r.unsafe = true
-			r.Report("wrong-type", path, n, "must be text, a number, true, false or null, found "+Found(n), "quote it")
+			r.Report("wrong-type", path, n, "must be text, a finite number, true, false or null, found "+Found(n), "quote it")
 		}
 	}
 }
@@ -203,10 +218,13 @@ func (r *Reader) inspectMapping(path string, n *yaml.Node, depth int, strict boo
 		}
 		id := key.ShortTag() + key.Value
 		if line, again := first[id]; again && key.Kind == yaml.ScalarNode {
+			r.unsafe = true
 			r.Report("duplicate-key", at, key, fmt.Sprintf("is already set on line %d", line+r.base), "remove one of the two")
 		}
 		first[id] = key.Line
-		r.inspect(at, key, depth+1, false)
+		if key.Kind != yaml.ScalarNode || key.Anchor != "" {
+			r.inspect(at, key, depth+1, false)
+		}
 		r.inspect(at, value, depth+1, strict)
 	}
 }

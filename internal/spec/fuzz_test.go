@@ -1,0 +1,123 @@
+package spec_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/plinthdev/plinth/internal/compat"
+	"github.com/plinthdev/plinth/internal/spec"
+)
+
+func seed(f *testing.F) {
+	for _, files := range examples(f) {
+		for _, file := range files {
+			f.Add(file.Data)
+		}
+	}
+	f.Add(read(f, "../../installer.yaml").Data)
+	for _, data := range oddFiles() {
+		f.Add([]byte(data[:min(len(data), 4096)]))
+	}
+}
+
+func FuzzParseInstaller(f *testing.F) {
+	seed(f)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		in, findings := spec.ParseInstaller("fuzz.yaml", data)
+		checkFindings(t, in == nil, findings)
+		if in == nil {
+			return
+		}
+		canonical, err := in.Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, findings := spec.ParseInstaller("again.json", canonical)
+		if again == nil {
+			t.Fatalf("the canonical form has findings: %v\n%s", findings, canonical)
+		}
+		if once, _ := again.Marshal(); string(once) != string(canonical) {
+			t.Fatalf("the canonical form is not stable:\n%s\n%s", canonical, once)
+		}
+	})
+}
+
+func FuzzParseApplication(f *testing.F) {
+	seed(f)
+	installer := read(f, "testdata/gate-pass.yaml")
+	f.Fuzz(func(t *testing.T, data []byte) {
+		app, findings := spec.ParseApplication("fuzz.yaml", data)
+		checkFindings(t, app == nil, findings)
+		found, _ := spec.FindApplication(spec.File{Name: "fuzz.yaml", Data: data})
+		if app != nil && (found == nil || *found != *app) {
+			t.Errorf("ParseApplication found %+v, FindApplication %+v", app, found)
+		}
+		rep := spec.Lint([]spec.File{installer, {Name: "fuzz.yaml", Data: data}})
+		if rep.Gate != nil && rep.Gate.Outcome == compat.Undecidable {
+			t.Errorf("undecidable without a finding: %+v", rep.Gate)
+		}
+	})
+}
+
+func checkFindings(t *testing.T, refused bool, findings []spec.Finding) {
+	t.Helper()
+	if refused != spec.HasErrors(findings) {
+		t.Errorf("refused %v with findings %v", refused, findings)
+	}
+	if len(findings) > 201 {
+		t.Errorf("%d findings", len(findings))
+	}
+	for _, f := range findings {
+		if f.Line < 1 || f.Column < 1 || f.Rule == "" || f.Message == "" || f.Severity == "" {
+			t.Errorf("incomplete finding %+v", f)
+		}
+		if line := f.String(); len(line) > 8000 || strings.ContainsFunc(line, func(c rune) bool { return c < ' ' || c == 0x7f }) {
+			t.Errorf("finding of %d bytes: %.200q", len(line), line)
+		}
+	}
+}
+
+// TestHostileFilesAreRefusedSoon: each is large enough to show work that grows with the square of its size.
+// One that takes more than bounded time makes the test run into its timeout.
+func TestHostileFilesAreRefusedSoon(t *testing.T) {
+	const size = 1 << 18
+	fill := func(s string) string { return strings.Repeat(s, size/len(s)) }
+	var keys strings.Builder
+	for i := 0; keys.Len() < size-20; i++ {
+		fmt.Fprintf(&keys, "%d: 1\n", i)
+	}
+	for name, data := range map[string]string{
+		"brackets":       fill("["),
+		"braces":         fill("{a: "),
+		"dashes":         fill("- "),
+		"questions":      fill("? "),
+		"documents":      fill("---\n"),
+		"full documents": fill("--- a\n"),
+		"comments":       fill("#\n"),
+		"indented":       fill(" #x\n"),
+		"colons":         fill(":\n"),
+		"anchors":        fill("- &a x\n"),
+		"aliases":        "- &a x\n" + fill("- *a\n")[:size-16],
+		"quotes":         fill("\"\\\n"),
+		"one key":        fill("a") + ": 1",
+		"same keys":      fill("a: 1\n"),
+		"many keys":      keys.String(),
+		"tags":           fill("!a "),
+		"long version":   minimal[:len(minimal)-3] + ", registry: {version: \"" + fill("1.")[:size-400] + "\"}}\n",
+		"long cidr":      minimal[:len(minimal)-2] + ", network: {podCIDR: \"" + fill("1")[:size-400] + "\"}}\n",
+		"long lists":     minimal[:len(minimal)-2] + ", proxy: {noProxy: [" + fill("@,")[:size-400] + "x]}}\n",
+		"application":    "apiVersion: kots.io/v1beta1\nkind: Application\nspec: {title: " + fill("x")[:size-400] + ", minKotsVersion: 1.0.0}\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			in, findings := spec.ParseInstaller("hostile.yaml", []byte(data))
+			checkFindings(t, in == nil, findings)
+			if in != nil {
+				t.Error("accepted as Installer")
+			}
+			app, findings := spec.ParseApplication("hostile.yaml", []byte(data))
+			checkFindings(t, app == nil, findings)
+			spec.Lint([]spec.File{{Name: "hostile.yaml", Data: []byte(data)}})
+		})
+	}
+}

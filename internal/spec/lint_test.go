@@ -1,0 +1,289 @@
+package spec_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/plinthdev/plinth/internal/compat"
+	"github.com/plinthdev/plinth/internal/problem"
+	"github.com/plinthdev/plinth/internal/spec"
+	"github.com/plinthdev/plinth/internal/testkit"
+)
+
+const header = "apiVersion: plinth.dev/v1beta1\nkind: Installer\nmetadata: {name: my-app}\n"
+const minimal = header + "spec: {k0s: {version: v1.33.8+k0s.1}}\n"
+
+func read(t testing.TB, path string) spec.File {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return spec.File{Name: filepath.Base(path), Data: data}
+}
+
+// examples are the lint sets in testdata: NAME.yaml, with NAME.app.yaml if there is one.
+func examples(t testing.TB) map[string][]spec.File {
+	t.Helper()
+	paths, err := filepath.Glob("testdata/*.yaml")
+	if err != nil || len(paths) < 50 {
+		t.Fatalf("%d examples, %v", len(paths), err)
+	}
+	sets := map[string][]spec.File{}
+	for _, path := range paths {
+		name := strings.TrimSuffix(filepath.Base(path), ".yaml")
+		set := strings.TrimSuffix(name, ".app")
+		sets[set] = append(sets[set], read(t, path))
+	}
+	return sets
+}
+
+// render is a report as its golden holds it.
+func render(rep spec.Report) []byte {
+	var b bytes.Buffer
+	for _, f := range rep.Findings {
+		fmt.Fprintln(&b, f)
+	}
+	if rep.Gate != nil {
+		fmt.Fprintf(&b, "gate %s: %s\n", rep.Gate.Outcome, rep.Gate.Explain(rep.Title))
+	}
+	fmt.Fprintf(&b, "exit %d\n", problem.ExitCode(rep.Err("lint")))
+	return b.Bytes()
+}
+
+func TestLintFindsWhatTheGoldensSay(t *testing.T) {
+	for name, files := range examples(t) {
+		t.Run(name, func(t *testing.T) {
+			testkit.Golden(t, "testdata/"+name+".golden", render(spec.Lint(files)))
+		})
+	}
+}
+
+// oddFiles are those that no editor would keep as they are.
+func oddFiles() map[string]string {
+	many := minimal
+	for i := range 500 {
+		many += fmt.Sprintf("unknown%d: 1\n", i)
+	}
+	return map[string]string{
+		"file-too-large": strings.Repeat("#", 10<<20),
+		"not-text":       "\x7fELF\x02\x01\x01\x00\x00",
+		"too-many":       many,
+		"empty-file":     "",
+	}
+}
+
+func TestEveryRuleHasAnExampleThatBreaksIt(t *testing.T) {
+	seen := map[string]bool{}
+	note := func(rep spec.Report) {
+		for _, f := range rep.Findings {
+			seen[f.Rule] = true
+		}
+	}
+	for _, files := range examples(t) {
+		note(spec.Lint(files))
+	}
+	for _, data := range oddFiles() {
+		note(spec.Lint([]spec.File{{Name: "odd.yaml", Data: []byte(data)}}))
+	}
+	for _, rule := range spec.Rules() {
+		if !seen[rule.ID] {
+			t.Errorf("no example breaks %s", rule.ID)
+		}
+		delete(seen, rule.ID)
+	}
+	for id := range seen {
+		t.Errorf("%s is reported but not in Rules", id)
+	}
+}
+
+func TestOddFilesAreRefusedByTheirRule(t *testing.T) {
+	for rule, data := range oddFiles() {
+		_, findings := spec.ParseInstaller("odd.yaml", []byte(data))
+		if !slices.ContainsFunc(findings, func(f spec.Finding) bool { return f.Rule == rule }) || len(findings) > 201 {
+			t.Errorf("%s: %d findings, the first %v", rule, len(findings), findings[:1])
+		}
+		_, findings = spec.ParseApplication("odd.yaml", []byte(data))
+		if !spec.HasErrors(findings) {
+			t.Errorf("%s: accepted as an Application", rule)
+		}
+	}
+}
+
+func TestTextFormsThatAreTheSame(t *testing.T) {
+	want, findings := spec.ParseInstaller("a", []byte(minimal))
+	if len(findings) != 0 {
+		t.Fatal(findings)
+	}
+	for name, data := range map[string]string{
+		"CRLF":            strings.ReplaceAll(minimal, "\n", "\r\n"),
+		"byte order mark": "\ufeff" + minimal,
+		"document marks":  "---\n" + minimal + "...\n",
+		"JSON":            `{"apiVersion":"plinth.dev/v1beta1","kind":"Installer","metadata":{"name":"my-app"},"spec":{"k0s":{"version":"v1.33.8+k0s.1"}}}`,
+		"no last newline": strings.TrimSpace(minimal),
+	} {
+		got, findings := spec.ParseInstaller("a", []byte(data))
+		if len(findings) != 0 {
+			t.Errorf("%s: %v", name, findings)
+			continue
+		}
+		if digest(t, got) != digest(t, want) {
+			t.Errorf("%s: another digest", name)
+		}
+	}
+	if _, findings := spec.ParseInstaller("a", []byte("a: \"\xff\"\n")); findings[0].Line != 1 || findings[0].Column != 5 {
+		t.Errorf("position of bad UTF-8: %v", findings[0])
+	}
+}
+
+func digest(t *testing.T, in *spec.Installer) string {
+	t.Helper()
+	d, err := in.Digest()
+	if err != nil || len(d) != len("sha256:")+64 {
+		t.Fatalf("digest %q, %v", d, err)
+	}
+	return d
+}
+
+func TestRootInstallerIsCleanAndSpellsOutTheDefaults(t *testing.T) {
+	f := read(t, "../../installer.yaml")
+	rep := spec.Lint([]spec.File{f})
+	if len(rep.Findings) != 0 || rep.Err("lint") != nil {
+		t.Fatalf("findings %v, error %v", rep.Findings, rep.Err("lint"))
+	}
+	if rep.Gate == nil || rep.Gate.Outcome != compat.Unchecked || rep.Gate.Note == "" {
+		t.Errorf("without an Application the gate should say that it had nothing to check: %+v", rep.Gate)
+	}
+	short := header + "spec: {k0s: {version: v1.33.8+k0s.1}, kotsadm: {version: 1.131.2}, localPathStorage: {version: 0.0.30}, registry: {version: 3.1.2}}"
+	in, findings := spec.ParseInstaller("short", []byte(short))
+	if len(findings) != 0 {
+		t.Fatal(findings)
+	}
+	if digest(t, in) != digest(t, rep.Installer) {
+		t.Error("the root example sets something else than the defaults")
+	}
+	want := []spec.Pin{{Key: "localPathStorage", Version: "0.0.30"}, {Key: "kotsadm", Version: "1.131.2"}, {Key: "registry", Version: "3.1.2"}}
+	if !slices.Equal(in.AddOns(), want) {
+		t.Errorf("add-ons %v", in.AddOns())
+	}
+	if first, last := in.Spec.Network.NodePorts(); first != 80 || last != 32767 {
+		t.Errorf("node ports %d-%d", first, last)
+	}
+}
+
+func TestCommentedKeysOfTheRootExampleAreValidToo(t *testing.T) {
+	f := read(t, "../../installer.yaml")
+	text := regexp.MustCompile(`(?m)^( +)# ( *\w+:.*)$`).ReplaceAllString(string(f.Data), "$1$2")
+	in, findings := spec.ParseInstaller("installer.yaml", []byte(text))
+	if len(findings) != 0 {
+		t.Fatalf("%v\n%s", findings, text)
+	}
+	if in.Spec.K0s.Config == nil || in.Spec.Kotsadm.Hostname == "" || len(in.Spec.Proxy.NoProxy) == 0 || in.Spec.HostPreflights.Collectors == nil {
+		t.Errorf("a commented key was not read: %+v", in.Spec)
+	}
+}
+
+func TestMarshalIsCanonical(t *testing.T) {
+	for name, files := range examples(t) {
+		in, _ := spec.ParseInstaller(name, files[0].Data)
+		if in == nil {
+			in, _ = spec.ParseInstaller(name, files[len(files)-1].Data)
+		}
+		if in == nil {
+			continue
+		}
+		data, err := in.Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, findings := spec.ParseInstaller(name, data)
+		if spec.HasErrors(findings) || digest(t, again) != digest(t, in) {
+			t.Errorf("%s: %v\n%s", name, findings, data)
+		}
+	}
+}
+
+func TestSecretsAreNotInAnyMessage(t *testing.T) {
+	for name, files := range examples(t) {
+		text := string(render(spec.Lint(files)))
+		if strings.Contains(text, "hunter2") || strings.Contains(text, "user@") {
+			t.Errorf("%s: %s", name, text)
+		}
+	}
+}
+
+func TestMessagesAreOnePrintableLine(t *testing.T) {
+	for name, files := range examples(t) {
+		for _, f := range spec.Lint(files).Findings {
+			if strings.ContainsFunc(f.String(), func(c rune) bool { return c < ' ' || c == 0x7f }) {
+				t.Errorf("%s: %q", name, f)
+			}
+			if f.Line < 1 || f.Column < 1 || f.Severity == "" {
+				t.Errorf("%s: no place or severity: %+v", name, f)
+			}
+		}
+	}
+}
+
+func TestTwoOfAKindAreRefused(t *testing.T) {
+	f := spec.File{Name: "a.yaml", Data: []byte(minimal)}
+	rep := spec.Lint([]spec.File{f, {Name: "b.yaml", Data: f.Data}})
+	if len(rep.Findings) != 1 || rep.Findings[0].Rule != "one-document" || rep.Findings[0].File != "b.yaml" {
+		t.Errorf("got %v", rep.Findings)
+	}
+}
+
+func TestReportAsJSON(t *testing.T) {
+	clean, err := json.Marshal(spec.Lint([]spec.File{{Name: "a.yaml", Data: []byte(minimal)}}))
+	if err != nil || string(clean) != `{"findings":[]}` {
+		t.Errorf("%s, %v", clean, err)
+	}
+	rep, err := json.Marshal(spec.Lint([]spec.File{read(t, "testdata/gate-target.yaml"), read(t, "testdata/gate-target.app.yaml")}))
+	want := `{"title":"My App","findings":[],"gate":{"outcome":"block","firstInstall":true,"actual":"1.131.2","bound":"spec.targetKotsVersion","value":"1.75","normalised":"1.75.0"}}`
+	if err != nil || string(rep) != want {
+		t.Errorf("%s, %v", rep, err)
+	}
+}
+
+func TestSkippingTheGateTurnsBadBoundsIntoWarnings(t *testing.T) {
+	in := read(t, "testdata/gate-undecidable.yaml")
+	for app, want := range map[string]int{"gate-undecidable.app.yaml": problem.ExitOK, "app-bounds.yaml": problem.ExitOK, "app-numbers.yaml": problem.ExitConfig} {
+		rep := spec.Lint([]spec.File{in, read(t, "testdata/"+app)})
+		if problem.ExitCode(rep.Err("install")) != problem.ExitConfig || rep.Application != nil {
+			t.Errorf("%s: accepted with its bad bounds", app)
+		}
+		skipped := rep.WithoutGate()
+		if got := problem.ExitCode(spec.Problem("install", skipped.Findings)); got != want || (skipped.Application != nil) != (want == 0) {
+			t.Errorf("%s: exit %d, want %d; application %v", app, got, want, skipped.Application)
+		}
+		if len(skipped.Findings) != len(rep.Findings) || !spec.HasErrors(rep.Findings) {
+			t.Errorf("%s: the findings must stay visible, and those of the report as they are", app)
+		}
+	}
+}
+
+func TestGateOfAnUpdateKnowsNoTarget(t *testing.T) {
+	rep := spec.Lint([]spec.File{read(t, "testdata/gate-target.yaml"), read(t, "testdata/gate-target.app.yaml")})
+	first, update := spec.Gate(rep.Installer, rep.Application, true), spec.Gate(rep.Installer, rep.Application, false)
+	if first.Allowed() || !update.Allowed() {
+		t.Errorf("first %+v, update %+v", first, update)
+	}
+	err := spec.GateProblem("install My App", first, rep.Title)
+	if problem.ExitCode(err) != problem.ExitGate || !strings.Contains(problem.Hint(err), "nothing on this host has changed") {
+		t.Errorf("%v, hint %s", err, problem.Hint(err))
+	}
+	undecidable := compat.Check(compat.Input{Actual: "1.0.0", Min: "x"})
+	if problem.ExitCode(spec.GateProblem("install", undecidable, "")) != problem.ExitConfig {
+		t.Error("an undecidable gate should be exit 3")
+	}
+	if v := spec.Gate(nil, nil, true); !v.Allowed() || v.Note == "" {
+		t.Errorf("got %+v", v)
+	}
+}
