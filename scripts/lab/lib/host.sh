@@ -270,8 +270,8 @@ cmd_list() {
 	for host in $(host_names); do
 		use_host "$host"
 		if [ "$json" = --json ]; then
-			printf '%s{"name":"%s","state":"%s","ip":"%s","diskBytes":%s,"snapshots":[%s]}' "$sep" "$name" \
-				"$(state)" "$(cat "$dir/ip")" "$(disk_bytes)" "$(snapshots '"' ,)"
+			printf '%s{"name":"%s","state":"%s","ip":"%s","pid":%s,"diskBytes":%s,"snapshots":[%s]}' "$sep" "$name" \
+				"$(state)" "$(cat "$dir/ip")" "$(leader || echo 0)" "$(disk_bytes)" "$(snapshots '"' ,)"
 			sep=,
 		else
 			printf '%-16s %-8s %-14s %6s %s\n' "$name" "$(state)" "$(cat "$dir/ip")" \

@@ -51,8 +51,8 @@ need_machine_packages() {
 	[ ${#missing[@]} -gt 0 ] || return 0
 	command -v apt-get >/dev/null || die "install these first: ${missing[*]}"
 	echo "lab: installing ${missing[*]}" >&2
-	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >&2 </dev/null ||
-		die "cannot install ${missing[*]}: run apt-get update and try again"
+	{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
+		--no-install-recommends "${missing[@]}"; } >&2 </dev/null || die "cannot install ${missing[*]}"
 }
 
 # Several systemds, kubelets and containerds use up the kernel's default of 128 instances,
@@ -88,8 +88,12 @@ cgroup2_delegate() { # MOUNT
 	done
 }
 
-cgroup_limit() { # FOLDER: what `up --cpus` and `--memory` asked for
+# cgroup_limit sets what `up --cpus` and `--memory` asked for, and the weight of several
+# processes: a host that stood for a single one would starve beside a build.
+cgroup_limit() { # FOLDER
 	local file
+	[ ! -e "$1/cpu.shares" ] || echo 8192 >"$1/cpu.shares"
+	[ ! -e "$1/cpu.weight" ] || echo 800 >"$1/cpu.weight"
 	if [ -e "$dir/cpus" ] && [ -e "$1/cpuset.cpus" ]; then
 		echo "0-$(($(cat "$dir/cpus") - 1))" >"$1/cpuset.cpus"
 	fi

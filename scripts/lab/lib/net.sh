@@ -74,7 +74,8 @@ net_attach() {
 	port=h${ip##*.}
 	ip -n "$ns" link del "$port" 2>/dev/null || true
 	ip link set lo up
-	ip link add eth0 type veth peer name "$port" netns "$ns"
+	# The same hardware address after each boot, as a real host has it.
+	ip link add eth0 address "$(printf '02:00:%02x:%02x:%02x:%02x' ${ip//./ })" type veth peer name "$port" netns "$ns"
 	ip -n "$ns" link set "$port" master br0 up
 	ip addr add "$ip/24" dev eth0
 	ip link set eth0 up

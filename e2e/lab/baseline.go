@@ -1,0 +1,100 @@
+package lab
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os/exec"
+	"strconv"
+	"strings"
+)
+
+// Baseline is what can be seen of a host: section → thing → its properties.
+// Two baselines of a host that nobody touched are equal.
+type Baseline map[string]map[string]string
+
+// MachineSysctls is the section of kernel settings that the host shares with
+// the machine and every other host: a kubelet anywhere changes them.
+const MachineSysctls = "machine sysctls"
+
+// section is one view of the host.
+type section struct {
+	name   string
+	script string                         // for sh, one thing per line
+	inside bool                           // runs in the host; else with the machine's tools in the host's network
+	parse  func(string) map[string]string // of the script's output
+}
+
+// What is looked at. Everything on the host's disk counts and names in /run do too;
+// volatile (diff.go) lists the exceptions.
+func sections() []section {
+	return []section{
+		// Sizes of folders mean nothing; times change without harm.
+		{"files", `find / -xdev \( -type d -printf '%p\td %m %U:%G\n' -o -type l -printf '%p\tl %U:%G %l\n' -o -printf '%p\t%y %m %U:%G %s\n' \)`, true, keyed},
+		{"contents", `find / -xdev -path /var/log/journal -prune -o -type f -print0 | xargs -0r sha256sum | sed -E 's/^\\?([0-9a-f]+)  (.*)/\2\t\1/'`, true, keyed},
+		{"runtime files", `find /run -xdev -printf '%p\t%y %m %U:%G\n'`, true, keyed},
+		{"mounts", `findmnt -rn -o TARGET,SOURCE,FSTYPE,OPTIONS | sed -E 's# /dev/loop[0-9]+# disk#; s/ /\t/'`, true, keyed},
+		{"units", `systemctl list-unit-files --no-legend --no-pager | awk '{print $1 "\t" $2}'`, true, keyed},
+		{"active units", `systemctl list-units --state=active,failed,activating --no-legend --no-pager --plain | awk '{print $1 "\t" $3}'`, true, keyed},
+		{"users", `getent passwd; getent group`, true, counted},
+		{"processes", `ps --ppid 2 -p 2 --deselect -o comm=`, true, counted},
+		{"cgroups", `cd /sys/fs/cgroup && find . -mindepth 1 -type d`, true, counted},
+		{"sysctls", `sysctl -a 2>/dev/null | grep '^net\.' | sed 's/ = /\t/'`, true, keyed},
+		{MachineSysctls, `sysctl -a 2>/dev/null | grep -v '^net\.' | sed 's/ = /\t/'`, true, keyed},
+		{"ports", `ss -Hltnu | awk '{print $1, $5}'`, true, counted},
+		{"links", `ip -br link | sed -E 's/@[^ ]+//; s/ +/\t/'`, false, keyed},
+		{"addresses", `ip -br addr | sed -E 's/@[^ ]+//; s/ +/\t/'`, false, keyed},
+		{"routes", `ip route show table all; ip -6 route show table all; ip rule; ip -6 rule`, false, counted},
+		{"iptables", `for t in iptables-nft iptables-legacy ip6tables-nft ip6tables-legacy; do $t-save 2>/dev/null | sed "s/^/$t /"; done`, false, rules},
+		{"nftables", `nft list ruleset`, false, rules},
+		{"ipsets", `ipset save`, false, counted},
+	}
+}
+
+// Baseline captures the host as it is now, in a few seconds. Bring up all
+// hosts of a test before: each one that comes is added to every /etc/hosts.
+func (h *Host) Baseline(ctx context.Context) Baseline {
+	h.t.Helper()
+	b, pid := Baseline{}, strconv.Itoa(h.pid())
+	for _, s := range sections() {
+		cmd := exec.CommandContext(ctx, "nsenter", "-t", pid, "-n", "--", "sh", "-c", s.script)
+		if s.inside {
+			cmd = h.command(ctx, "exec", h.Name, "--", "sh", "-c", s.script)
+		}
+		var stdout, stderr bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &stdout, &stderr
+		if err := cmd.Run(); err != nil {
+			h.t.Fatalf("baseline of %s, %s: %v\n%s", h.Name, s.name, err, &stderr)
+		}
+		b[s.name] = settled(s.name, s.parse(stdout.String()))
+	}
+	return b
+}
+
+// keyed parses lines of "thing<TAB>properties"; a thing named twice has both.
+func keyed(out string) map[string]string {
+	m := map[string]string{}
+	for line := range strings.Lines(out) {
+		key, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "\t")
+		if old, ok := m[key]; ok {
+			value = old + ", " + value
+		}
+		m[key] = value
+	}
+	return m
+}
+
+// counted parses lines whose order means nothing, such as process names.
+func counted(out string) map[string]string {
+	n := map[string]int{}
+	for line := range strings.Lines(out) {
+		if line = strings.TrimSpace(line); line != "" {
+			n[line]++
+		}
+	}
+	m := make(map[string]string, len(n))
+	for line, count := range n {
+		m[line] = fmt.Sprintf("×%d", count)
+	}
+	return m
+}
