@@ -25,13 +25,15 @@ type rule struct {
 // does not understand it leaves out: nothing is ever done about such a line.
 func parseRules(save string) []table {
 	var all []table
+	open := false
 	for line := range strings.Lines(save) {
 		line = strings.TrimRight(line, "\r\n")
 		if name, ok := strings.CutPrefix(line, "*"); ok {
 			all = append(all, table{name: name})
+			open = true
 			continue
 		}
-		if len(all) == 0 {
+		if open = open && line != "COMMIT"; !open {
 			continue
 		}
 		t := &all[len(all)-1]
@@ -107,9 +109,13 @@ func takeRules(save, network string) (script string, found []string) {
 	var out strings.Builder
 	for _, t := range parseRules(save) {
 		chains := ownChains(t, network)
+		own := map[string]bool{}
+		for _, chain := range chains {
+			own[chain] = true
+		}
 		var rules []rule
 		for _, r := range t.rules {
-			if !slices.Contains(chains, r.chain) && (slices.Contains(chains, r.target()) || ownRule(r)) {
+			if !own[r.chain] && (own[r.target()] || ownRule(r)) {
 				rules = append(rules, r)
 			}
 		}
@@ -139,16 +145,17 @@ func takeRules(save, network string) (script string, found []string) {
 // network's chain is left.
 func ownChains(t table, network string) []string {
 	shared := []string{"CNI-HOSTPORT-DNAT", "CNI-HOSTPORT-SETMARK", "CNI-HOSTPORT-MASQ"}
-	own := func(chain string) bool {
-		return strings.HasPrefix(chain, "KUBE-") || strings.HasPrefix(chain, "CNI-") && slices.ContainsFunc(t.rules, func(r rule) bool {
-			return r.target() == chain && strings.Contains(r.arg("--comment"), fmt.Sprintf("name: %q ", network))
-		})
+	pods := map[string]bool{}
+	for _, r := range t.rules {
+		if strings.Contains(r.arg("--comment"), fmt.Sprintf("name: %q ", network)) {
+			pods[r.target()] = true
+		}
 	}
-	foreign := slices.ContainsFunc(t.chains, func(chain string) bool {
-		return strings.HasPrefix(chain, "CNI-") && !own(chain) && !slices.Contains(shared, chain)
-	})
+	cni := func(chain string) bool { return strings.HasPrefix(chain, "CNI-") && !slices.Contains(shared, chain) }
+	foreign := slices.ContainsFunc(t.chains, func(chain string) bool { return cni(chain) && !pods[chain] })
 	return slices.DeleteFunc(slices.Clone(t.chains), func(chain string) bool {
-		return !own(chain) && (foreign || !slices.Contains(shared, chain))
+		own := strings.HasPrefix(chain, "KUBE-") || cni(chain) && pods[chain] || slices.Contains(shared, chain) && !foreign
+		return !own
 	})
 }
 

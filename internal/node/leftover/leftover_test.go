@@ -1,0 +1,325 @@
+package leftover
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/plinthdev/plinth/internal/host"
+	"github.com/plinthdev/plinth/internal/host/hosttest"
+)
+
+func put(t *testing.T, f *hosttest.Fake, files map[string]string) {
+	t.Helper()
+	for p, content := range files {
+		p = filepath.Join(f.Root, p)
+		if err := os.MkdirAll(filepath.Dir(p), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(p, []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// tree lists every file below the fake's root, and empty folders with a slash.
+func tree(t *testing.T, f *hosttest.Fake) []string {
+	t.Helper()
+	var all []string
+	err := filepath.WalkDir(f.Root, func(p string, d os.DirEntry, err error) error {
+		if err != nil || strings.HasPrefix(p, f.Root+"/proc") {
+			return err
+		}
+		name := strings.TrimPrefix(p, f.Root)
+		if d.IsDir() {
+			if entries, _ := os.ReadDir(p); len(entries) > 0 || name == "" {
+				return nil
+			}
+			name += "/"
+		}
+		all = append(all, name)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+const (
+	rootDisk = "24 1 254:1 / / rw - ext4 /dev/vda1 rw\n"
+	dataDisk = "90 24 254:16 / /var/lib/k0s rw shared:9 - ext4 /dev/vdb rw\n"
+	etcdDisk = "91 24 254:32 / /var/lib/k0s/etcd rw - xfs /dev/vdc rw\n"
+)
+
+func TestMountsOfTheClusterAreToldFromTheOwners(t *testing.T) {
+	const (
+		self    = "95 24 254:1 /var/lib/kubelet /var/lib/kubelet rw - ext4 /dev/vda1 rw\n"
+		secret  = "96 95 0:60 / /var/lib/kubelet/pods/a/volumes/kubernetes.io~projected/kube-api\\040access rw shared:40 - tmpfs tmpfs rw\n"
+		overlay = "97 24 0:61 / /run/k0s/containerd/io.containerd.runtime.v2.task/k8s.io/x/rootfs rw - overlay overlay rw\n"
+		foreign = "98 24 0:62 / /var/lib/docker/overlay2/x/merged rw - overlay overlay rw\n99 24 0:63 / /var/lib/k0s-other rw - tmpfs tmpfs rw\n"
+		own     = "/run/k0s/containerd/io.containerd.runtime.v2.task/k8s.io/x/rootfs"
+		access  = "/var/lib/kubelet/pods/a/volumes/kubernetes.io~projected/kube-api access"
+	)
+	cases := map[string]struct {
+		table, fstab string
+		before       *Before
+		want         []string
+	}{
+		"nothing of the cluster":                 {rootDisk + foreign, "", nil, nil},
+		"last mounted first":                     {rootDisk + secret + overlay + foreign, "", nil, []string{own, access}},
+		"kubelet's folder mounted onto itself":   {rootDisk + self + secret, "", nil, []string{access, "/var/lib/kubelet"}},
+		"a disk for the data folder":             {rootDisk + dataDisk + overlay, "", nil, []string{own}},
+		"a disk inside it that is in fstab":      {rootDisk + etcdDisk, "# disks\n/dev/vdc /var/lib/k0s/etcd xfs defaults 0 0\n", nil, nil},
+		"a disk inside it that was there before": {rootDisk + etcdDisk, "", &Before{Mounts: []string{"/var/lib/k0s/etcd"}}, nil},
+		"a disk inside it that nobody knows":     {rootDisk + etcdDisk, "", &Before{}, []string{"/var/lib/k0s/etcd"}},
+		"an owner's disk mounted onto itself":    {rootDisk + dataDisk + dataDisk, "", &Before{Mounts: []string{"/var/lib/k0s"}}, []string{"/var/lib/k0s"}}, // once: the copy
+		"garbage":                                {"x\n - - -\n1 2 3:4 / /var/lib/k0s/x rw\n", "", nil, nil},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			f := hosttest.New(t)
+			put(t, f, map[string]string{"/proc/self/mountinfo": c.table, "/etc/fstab": c.fstab})
+			cl := Default()
+			cl.Before = c.before
+			got, err := Finder{f.Host(), cl}.Mounts()
+			if err != nil || !reflect.DeepEqual(got, c.want) {
+				t.Errorf("found %q, %v; want %q", got, err, c.want)
+			}
+		})
+	}
+}
+
+// clusterFiles is a sketch of what an install puts on the disk.
+func clusterFiles() map[string]string {
+	return map[string]string{
+		"/etc/k0s/k0s.yaml": "x", "/etc/k0s/containerd.toml": "x", "/var/lib/k0s/bin/kubelet": "x", "/var/lib/k0s/etcd/member/wal": "x",
+		"/var/lib/kubelet/pods/a/etc-hosts": "x", "/run/k0s/containerd.sock": "", "/run/xtables.lock": "",
+		"/etc/cni/net.d/10-kuberouter.conflist": "{}", "/opt/cni/bin/bridge": "x", "/opt/cni/bin/portmap": "x",
+		"/var/lib/cni/networks/mynet/10.244.0.2": "x", "/var/lib/cni/results/mynet-0a-eth0": "{}", "/var/lib/cni/results/cni-loopback-0a-lo": "{}",
+		"/var/log/pods/kube-system_coredns_a/coredns/0.log": "x", "/var/log/containers/coredns.log": "x",
+		"/etc/systemd/system/k0scontroller.service": "x", "/etc/systemd/system/k0scontroller.service.d/10.conf": "x",
+		ModulesFile: "x", SysctlFile: "x", "/usr/local/bin/k0s": "x",
+	}
+}
+
+func finderOn(f *hosttest.Fake) Finder {
+	c := Default()
+	c.Extra = []string{"/usr/local/bin/k0s"}
+	return Finder{f.Host(), c}
+}
+
+func TestFilesOfTheClusterGoAndTheHostIsAsBefore(t *testing.T) {
+	cases := map[string]struct {
+		host map[string]string // on the host before the install
+	}{
+		"an empty host": {map[string]string{"/etc/passwd": "root:x:0:0:root:/root:/bin/bash\n"}},
+		"a host with things of its own": {map[string]string{
+			"/etc/k0s/containerd.d/oom.toml": "owner's", "/opt/cni/bin/bridge": "another version", "/opt/cni/bin/mine": "x",
+			"/etc/cni/net.d/87-podman.conflist": "{}", "/etc/cni/net.d/10-old.conf": "{}", "/var/lib/cni/networks/podman/10.88.0.2": "x",
+			"/var/lib/cni/results/podman-0b-eth0": "{}", "/run/xtables.lock": "", "/var/log/pods/other/0.log": "x", "/run/netns/vpn": "",
+			"/etc/systemd/system/k0sworker.service": "the owner's own", SysctlFile: "older",
+		}},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			f := hosttest.New(t)
+			for _, dir := range []string{"/etc/modules-load.d", "/etc/sysctl.d", "/etc/systemd/system", "/opt", "/run", "/usr/local/bin", "/var/lib", "/var/log"} {
+				if err := os.MkdirAll(filepath.Join(f.Root, dir), 0o755); err != nil {
+					t.Fatal(err)
+				}
+			}
+			put(t, f, c.host)
+			put(t, f, map[string]string{"/proc/self/mountinfo": rootDisk})
+			base := finderOn(f)
+			before, err := base.Remember()
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := tree(t, f)
+			put(t, f, clusterFiles())
+			if err := os.RemoveAll(filepath.Join(f.Root, "/etc/cni/net.d/10-old.conf")); err != nil { // as kube-router does
+				t.Fatal(err)
+			}
+			base.Before = roundTrip(t, before)
+			f.Expect("systemctl daemon-reload")
+			r := FilesKind(base).Remove(t.Context())
+			if r.Err != nil || len(r.Left) > 0 || len(r.Removed) == 0 {
+				t.Errorf("removed %q, left %q, %v", r.Removed, r.Left, r.Err)
+			}
+			if got := tree(t, f); !reflect.DeepEqual(got, want) {
+				t.Errorf("left:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+			}
+			for p, content := range c.host {
+				if got, _ := os.ReadFile(filepath.Join(f.Root, p)); string(got) != content && !strings.HasPrefix(p, "/opt/cni/bin/") {
+					t.Errorf("%s holds %q, want %q", p, got, content)
+				}
+			}
+			if r := FilesKind(base).Remove(t.Context()); len(r.Removed)+len(r.Left) > 0 || r.Err != nil {
+				t.Errorf("second time: %+v; want nothing to do", r)
+			}
+		})
+	}
+}
+
+// roundTrip is Before as the journal gives it back.
+func roundTrip(t *testing.T, b *Before) *Before {
+	t.Helper()
+	text, err := json.Marshal(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out Before
+	if err := json.Unmarshal(text, &out); err != nil {
+		t.Fatal(err)
+	}
+	return &out
+}
+
+func TestFilesWithoutMemoryRemoveOnlyWhatIsNamed(t *testing.T) {
+	f := hosttest.New(t)
+	put(t, f, clusterFiles())
+	put(t, f, map[string]string{"/proc/self/mountinfo": rootDisk, "/opt/cni/bin/mine": "x", "/etc/cni/net.d/87-podman.conflist": "{}"})
+	f.Expect("systemctl daemon-reload")
+	r := FilesKind(finderOn(f)).Remove(t.Context())
+	want := []string{"/etc/cni/net.d/87-podman.conflist", "/opt/cni/bin/mine"}
+	got := slices.DeleteFunc(tree(t, f), func(p string) bool { return strings.HasSuffix(p, "/") })
+	if r.Err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("left %q, %v; want %q", got, r.Err, want)
+	}
+}
+
+func TestOwnersDisksAreEmptiedNotRemoved(t *testing.T) {
+	f := hosttest.New(t)
+	put(t, f, clusterFiles())
+	put(t, f, map[string]string{"/proc/self/mountinfo": rootDisk + dataDisk + etcdDisk, "/var/lib/k0s/lost+found/x": ""})
+	base := finderOn(f)
+	base.Before = &Before{Mounts: []string{"/var/lib/k0s", "/var/lib/k0s/etcd"}}
+	f.Expect("systemctl daemon-reload")
+	if r := FilesKind(base).Remove(t.Context()); r.Err != nil || len(r.Left) > 0 {
+		t.Fatalf("left %q, %v", r.Left, r.Err)
+	}
+	got := slices.DeleteFunc(tree(t, f), func(p string) bool { return !strings.HasPrefix(p, "/var/lib/k0s") })
+	if want := []string{"/var/lib/k0s/etcd/", "/var/lib/k0s/lost+found/x"}; !reflect.DeepEqual(got, want) {
+		t.Errorf("left %q, want %q", got, want)
+	}
+}
+
+func TestNothingIsRemovedBelowWhichSomethingIsMounted(t *testing.T) {
+	f := hosttest.New(t)
+	put(t, f, clusterFiles())
+	const volume = "/var/lib/kubelet/pods/a/volumes/data"
+	put(t, f, map[string]string{volume + "/precious": "x",
+		"/proc/self/mountinfo": rootDisk + "96 24 254:1 /srv/data " + volume + " rw - ext4 /dev/vda1 rw\n"})
+	f.Expect("systemctl daemon-reload")
+	r := FilesKind(finderOn(f)).Remove(t.Context())
+	if !reflect.DeepEqual(r.Left, []string{"/var/lib/kubelet"}) || r.Err == nil || !strings.Contains(r.Err.Error(), volume+" is still mounted") {
+		t.Errorf("left %q, %v", r.Left, r.Err)
+	}
+	if _, err := os.Stat(filepath.Join(f.Root, volume, "precious")); err != nil {
+		t.Errorf("what is mounted there is a user's: %v", err)
+	}
+}
+
+func TestWhatTheOwnerChangedSinceStays(t *testing.T) {
+	f := hosttest.New(t)
+	put(t, f, map[string]string{"/proc/self/mountinfo": rootDisk, "/etc/cni/net.d/87-podman.conflist": "{}", "/opt/cni/bin/mine": "x"})
+	base := finderOn(f)
+	before, err := base.Remember()
+	if err != nil {
+		t.Fatal(err)
+	}
+	base.Before = before
+	for _, p := range []string{"/etc/cni/net.d/87-podman.conflist", "/opt/cni/bin/mine"} {
+		if err := os.Remove(filepath.Join(f.Root, p)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, err := FilesKind(base).Find(t.Context()); err != nil || len(got) > 0 {
+		t.Errorf("found %q, %v; want nothing: the owner removed these", got, err)
+	}
+}
+
+func TestRememberDoesNotReadBinariesOrNamespaces(t *testing.T) {
+	f := hosttest.New(t)
+	put(t, f, map[string]string{"/proc/self/mountinfo": rootDisk + dataDisk, "/opt/cni/bin/bridge": "x", "/etc/k0s/big": strings.Repeat("x", 1<<20+1), "/etc/k0s/k0s.yaml": "y",
+		"/etc/passwd": "etcd:x:105:110::/var/lib/etcd:/usr/sbin/nologin\n"})
+	b, err := finderOn(f).Remember()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b.Paths["/opt/cni/bin/bridge"].Content != nil || b.Paths["/etc/k0s/big"].Content != nil || string(b.Paths["/etc/k0s/k0s.yaml"].Content) != "y" {
+		t.Errorf("%+v", b.Paths)
+	}
+	if !reflect.DeepEqual(b.Users, []string{"etcd"}) || !reflect.DeepEqual(b.Mounts, []string{"/var/lib/k0s"}) {
+		t.Errorf("users %q, mounts %q", b.Users, b.Mounts)
+	}
+}
+
+func TestUsersOfK0sGoOthersOfTheSameNameStay(t *testing.T) {
+	const etcd = "etcd:x:105:110::/var/lib/etcd:/usr/sbin/nologin\n"
+	const k0s = "kube-apiserver:x:998:998::/var/lib/k0s:/usr/sbin/nologin\nkube-scheduler:x:997:997::/var/lib/k0s:/usr/sbin/nologin\nmine:x:9:9::/var/lib/k0s:/bin/sh\n"
+	f := hosttest.New(t)
+	put(t, f, map[string]string{"/etc/passwd": etcd + k0s, "/etc/group": "kube-scheduler:x:997:\n", "/usr/sbin/userdel": ""})
+	f.Expect("userdel kube-apiserver")
+	f.Expect("userdel kube-scheduler").Do(func(host.Cmd) { put(t, f, map[string]string{"/etc/passwd": etcd}) })
+	f.Expect("groupdel kube-scheduler")
+	r := UsersKind(Finder{f.Host(), Default()}).Remove(t.Context())
+	if want := []string{"kube-apiserver", "kube-scheduler"}; r.Err != nil || !reflect.DeepEqual(r.Removed, want) {
+		t.Errorf("removed %q, %v; want %q", r.Removed, r.Err, want)
+	}
+	c := Default()
+	c.Before = &Before{Users: []string{"kube-apiserver", "kube-scheduler"}}
+	put(t, f, map[string]string{"/etc/passwd": etcd + k0s})
+	if got, err := UsersKind(Finder{f.Host(), c}).Find(t.Context()); err != nil || len(got) > 0 {
+		t.Errorf("found %q, %v; want none: they were there before", got, err)
+	}
+}
+
+func TestRemoveGoesOnAfterAFailureAndStopsWithTheContext(t *testing.T) {
+	broken := errors.New("broken")
+	things := map[string][]string{"a": {"1", "2"}, "b": {"3"}, "c": nil}
+	kind := func(id string, err error) Kind {
+		return Kind{ID: id,
+			Find: func(context.Context) ([]string, error) { return slices.Clone(things[id]), nil },
+			Take: func(context.Context) error { things[id] = things[id][:len(things[id])-1]; return err }}
+	}
+	kinds := []Kind{kind("a", broken), {ID: "x", Find: func(context.Context) ([]string, error) { return nil, broken }}, kind("b", nil), kind("c", broken)}
+	var told int
+	results := Remove(t.Context(), kinds, func(Result) { told++ })
+	if told != 4 || len(results) != 4 {
+		t.Fatalf("told %d of %d results", told, len(results))
+	}
+	if r := results[0]; !errors.Is(r.Err, broken) || !reflect.DeepEqual(r.Removed, []string{"2"}) || !reflect.DeepEqual(r.Left, []string{"1"}) {
+		t.Errorf("half removed: %+v", r)
+	}
+	if r := results[1]; !errors.Is(r.Err, broken) {
+		t.Errorf("cannot look: %+v", r)
+	}
+	if r := results[2]; r.Err != nil || !reflect.DeepEqual(r.Removed, []string{"3"}) || len(r.Left) > 0 {
+		t.Errorf("removed: %+v", r)
+	}
+	if r := results[3]; r.Err != nil {
+		t.Errorf("nothing there, but acted: %+v", r)
+	}
+}
+
+func FuzzMountTable(f *testing.F) {
+	f.Add(rootDisk + dataDisk)
+	f.Add("1 2 3:4 / /a\\040b rw - - \\")
+	f.Fuzz(func(t *testing.T, text string) {
+		fake := hosttest.New(t)
+		for _, m := range parseMounts(text) {
+			if m.Point == "" || m.Type == "" {
+				t.Errorf("%+v of %q", m, text)
+			}
+		}
+		Finder{fake.Host(), Default()}.ownersMount(parseMounts(text), Mount{Point: "/var/lib/k0s"})
+	})
+}

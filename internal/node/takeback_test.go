@@ -1,0 +1,103 @@
+package node
+
+import (
+	"encoding/json"
+	"net/netip"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/plinthdev/plinth/internal/host"
+	"github.com/plinthdev/plinth/internal/host/hosttest"
+	"github.com/plinthdev/plinth/internal/node/leftover"
+)
+
+func TestSysctlsAreRestoredUnlessSomebodyElseChangedThem(t *testing.T) {
+	cases := map[string]struct {
+		key, before, now string
+		want             string // value to restore, "" for none
+	}{
+		"set by the cluster":                            {"kernel.panic", "0", "10", "0"},
+		"set by the cluster to what it was":             {"kernel.panic", "10", "10", ""},
+		"set by somebody else since":                    {"kernel.panic", "0", "30", ""},
+		"computed by kube-proxy":                        {"net.netfilter.nf_conntrack_max", "65536", "131072", "65536"},
+		"raised by Plinth":                              {"fs.inotify.max_user_instances", "128", "512", "128"},
+		"of a module that was not loaded":               {"net.netfilter.nf_conntrack_max", "", "131072", ""},
+		"of a bridge, whose module was not loaded":      {"net.bridge.bridge-nf-call-iptables", "", "1", "0"},
+		"of a bridge, gone with its module":             {"net.bridge.bridge-nf-call-iptables", "1", "", ""},
+		"flipped by the kernel when forwarding went on": {"net.ipv4.conf.all.accept_redirects", "0", "1", "0"},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			f := hosttest.New(t)
+			if c.now != "" {
+				put(t, f, map[string]string{"/proc/sys/" + strings.ReplaceAll(c.key, ".", "/"): c.now + "\n"})
+			}
+			cl := leftover.Default()
+			cl.Before = &leftover.Before{Sysctls: map[string]string{c.key: c.before}}
+			k := sysctlKind(leftover.Finder{Host: f.Host(), Cluster: cl})
+			found, err := k.Find(t.Context())
+			if err != nil || (len(found) == 1) != (c.want != "") {
+				t.Fatalf("found %q, %v", found, err)
+			}
+			if c.want == "" {
+				return
+			}
+			f.Expect("sysctl -q -w " + c.key + "=" + c.want).Do(func(host.Cmd) {
+				put(t, f, map[string]string{"/proc/sys/" + strings.ReplaceAll(c.key, ".", "/"): c.want + "\n"})
+			})
+			if r := k.Remove(t.Context()); r.Err != nil || !reflect.DeepEqual(r.Removed, found) {
+				t.Errorf("%+v", r)
+			}
+		})
+	}
+	if got := changedSysctls(leftover.Finder{Host: hosttest.New(t).Host(), Cluster: leftover.Default()}); got != nil {
+		t.Errorf("without memory: %v", got)
+	}
+}
+
+func TestRememberLooksAtEverythingAndSurvivesTheJournal(t *testing.T) {
+	f := bareHost(t)
+	put(t, f, map[string]string{"/usr/sbin/nft": "", "/proc/self/mountinfo": "24 1 254:1 / / rw - ext4 /dev/vda1 rw\n", "/etc/k0s/containerd.d/a.toml": "x"})
+	f.Expect("/usr/sbin/nft -j list ruleset").Return(`{"nftables": [{"metainfo": {}}]}`, nil)
+	b, err := Remember(t.Context(), host.ReadOnly(f.Host()), leftover.Default())
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := json.Marshal(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var back leftover.Before
+	if err := json.Unmarshal(text, &back); err != nil || !reflect.DeepEqual(&back, b) {
+		t.Errorf("%v\n%s", err, text)
+	}
+	if b.Sysctls["net.ipv4.ip_forward"] != "0" || b.Sysctls["net.bridge.bridge-nf-call-iptables"] != "" || len(b.Sysctls) != len(TouchedSysctls()) {
+		t.Errorf("sysctls %v", b.Sysctls)
+	}
+	if b.Tables == nil || len(b.Tables) != 0 || string(b.Paths["/etc/k0s/containerd.d/a.toml"].Content) != "x" {
+		t.Errorf("%+v", b)
+	}
+}
+
+// An empty host is looked at without a change and without a find; the order of
+// the kinds is what the others rely on.
+func TestNothingIsFoundOnAHostWithoutACluster(t *testing.T) {
+	f := bareHost(t)
+	put(t, f, map[string]string{"/proc/self/mountinfo": "24 1 254:1 / / rw - ext4 /dev/vda1 rw\n", "/etc/passwd": "root:x:0:0::/root:/bin/sh\n"})
+	f.Expect("ip -j -d link show").Return(`[{"ifname":"lo"}]`, nil)
+	f.Expect("ip -").Often()
+	c := leftover.Default(netip.MustParsePrefix("10.244.0.0/16"))
+	c.Before = &leftover.Before{Tables: []string{}}
+	var ids []string
+	for _, r := range leftover.Remove(t.Context(), Leftovers(host.ReadOnly(f.Host()), c), nil) {
+		ids = append(ids, r.Kind.ID)
+		if r.Err != nil || len(r.Removed)+len(r.Left) > 0 {
+			t.Errorf("%s: removed %q, left %q, %v", r.Kind.ID, r.Removed, r.Left, r.Err)
+		}
+	}
+	want := "units processes mounts cgroups links network-namespaces routes firewall-rules firewall-tables address-sets sysctls files users"
+	if got := strings.Join(ids, " "); got != want {
+		t.Errorf("order %q, want %q", got, want)
+	}
+}

@@ -1,0 +1,186 @@
+package workload
+
+import (
+	"os"
+	"path/filepath"
+	"reflect"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/plinthdev/plinth/internal/host"
+	"github.com/plinthdev/plinth/internal/host/hosttest"
+	"github.com/plinthdev/plinth/internal/node/leftover"
+)
+
+func put(t *testing.T, f *hosttest.Fake, files map[string]string) {
+	t.Helper()
+	for p, content := range files {
+		p = filepath.Join(f.Root, p)
+		if err := os.MkdirAll(filepath.Dir(p), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(p, []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func kind(t *testing.T, f *hosttest.Fake, id string) leftover.Kind {
+	t.Helper()
+	for _, k := range Kinds(leftover.Finder{Host: f.Host(), Cluster: leftover.Default()}) {
+		if k.ID == id {
+			return k
+		}
+	}
+	t.Fatalf("no kind %s", id)
+	return leftover.Kind{}
+}
+
+func TestUnitsAreStoppedWhenTheyRunOrWouldRunAtBoot(t *testing.T) {
+	cases := map[string]struct {
+		state host.UnitState
+		found bool
+	}{
+		"running":             {host.UnitState{Load: "loaded", Active: "active", Enable: "enabled"}, true},
+		"restarting for ever": {host.UnitState{Load: "loaded", Active: "activating", Enable: "disabled"}, true},
+		"stopped but enabled": {host.UnitState{Load: "loaded", Active: "inactive", Enable: "enabled"}, true},
+		"failed and disabled": {host.UnitState{Load: "loaded", Active: "failed", Enable: "disabled"}, false},
+		"unknown":             {host.UnitState{Load: "not-found", Active: "inactive"}, false},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			f := hosttest.New(t)
+			f.Unit["k0scontroller.service"] = c.state
+			r := kind(t, f, "units").Remove(t.Context())
+			if (len(r.Removed) == 1) != c.found || r.Err != nil || len(r.Left) > 0 {
+				t.Errorf("%+v", r)
+			}
+		})
+	}
+}
+
+func TestProcessesOfTheClusterAreEndedAndNoOthers(t *testing.T) {
+	const shim = "/var/lib/k0s/bin/containerd-shim-runc-v2"
+	self := os.Getpid()
+	own := []host.Process{
+		{PID: 20, PPID: 1, Exe: "/usr/local/bin/k0s", Args: []string{"/usr/local/bin/k0s", "controller"}},
+		{PID: 21, PPID: 20, Exe: "/var/lib/k0s/bin/kube-apiserver"},
+		{PID: 30, PPID: 1, Exe: shim, Args: []string{shim, "-namespace", "k8s.io", "-address", "/run/k0s/containerd.sock"}},
+		{PID: 31, PPID: 30, Exe: "/pause"},
+		{PID: 32, PPID: 30, Exe: "/usr/local/bin/kube-router"},
+		{PID: 33, PPID: 32, Args: []string{"[zombie]"}},
+		{PID: 40, PPID: 1, Exe: "/coredns"}, // its shim is gone
+		{PID: 41, PPID: 1, Exe: "/app"},     // the same, systemd's driver
+		{PID: 50, PPID: 1, Exe: "/opt/moved/containerd-shim-runc-v2", Args: []string{"x", "-address", "/run/k0s/containerd.sock"}},
+	}
+	foreign := []host.Process{
+		{PID: 1, Exe: "/usr/lib/systemd/systemd"},
+		{PID: 60, PPID: 1, Exe: "/usr/bin/containerd-shim-runc-v2", Args: []string{"x", "-namespace", "moby", "-address", "/run/containerd/containerd.sock"}},
+		{PID: 61, PPID: 60, Exe: "/usr/bin/kubelet"}, // a cluster in a container
+		{PID: 62, PPID: 1, Exe: "/usr/local/bin/k0s", Args: []string{"k0s", "status"}},
+		{PID: 63, PPID: 1, Exe: "/var/lib/k0s-backup/tool"},
+		{PID: 70, PPID: 32, Exe: "/bin/sh"}, // a shell in a pod, from which this runs
+		{PID: self, PPID: 70, Exe: "/usr/local/bin/plinth"},
+		{PID: 64, PPID: 65}, {PID: 65, PPID: 64}, // read while the table changed
+	}
+	f := hosttest.New(t)
+	put(t, f, map[string]string{
+		"/proc/1/cgroup":  "5:memory:/lab-a/init.scope\n1:name=systemd:/init.scope\n0::/init.scope\n",
+		"/proc/40/cgroup": "5:memory:/lab-a/kubepods/burstable/podx/y\n0::/\n",
+		"/proc/41/cgroup": "0::/kubepods.slice/kubepods-podx.slice/cri-containerd-y.scope\n",
+		"/proc/61/cgroup": "5:memory:/docker/abc/kubepods/podx\n0::/system.slice/docker-abc.scope/kubepods.slice/x\n",
+		"/proc/63/cgroup": "5:memory:/lab-b/kubepods/podx\n0::/kubepods-mine/x\n",
+	})
+	f.Proc = append(append([]host.Process{}, foreign...), own...)
+	r := kind(t, f, "processes").Remove(t.Context())
+	if r.Err != nil || len(r.Left) > 0 {
+		t.Errorf("left %q, %v", r.Left, r.Err)
+	}
+	// 30 and 32 are parents of this very program.
+	want := append(append([]host.Process{}, foreign...), own[2], own[4])
+	if len(f.Proc) != len(want) {
+		t.Errorf("still there: %v\nwant: %v", f.Proc, want)
+	}
+	for _, p := range r.Removed {
+		pid, _ := strconv.Atoi(strings.Fields(p)[0])
+		for _, q := range foreign {
+			if q.PID == pid {
+				t.Errorf("ended a foreign process: %s", p)
+			}
+		}
+	}
+}
+
+func mountinfo(points ...string) string {
+	var b strings.Builder
+	b.WriteString("24 1 254:1 / / rw - ext4 /dev/vda1 rw\n")
+	for _, p := range points {
+		b.WriteString("96 24 0:60 / " + p + " rw - tmpfs tmpfs rw\n")
+	}
+	return b.String()
+}
+
+func TestUnmountGoesRoundUntilNothingIsLeft(t *testing.T) {
+	const a, b, c = "/var/lib/kubelet/pods/a", "/run/k0s/b", "/var/lib/k0s/c"
+	f := hosttest.New(t)
+	set := func(points ...string) func(host.Cmd) {
+		return func(host.Cmd) { put(t, f, map[string]string{"/proc/self/mountinfo": mountinfo(points...)}) }
+	}
+	set(a, b, c)(host.Cmd{})
+	f.Expect("umount " + c).Do(set(a, b))
+	f.Expect("umount " + b).Do(set()) // takes a with it
+	f.Expect("umount "+a).Return("", &host.CommandError{Code: 32, Tail: "not mounted"})
+	if r := kind(t, f, "mounts").Remove(t.Context()); r.Err != nil || len(r.Left) > 0 || !reflect.DeepEqual(r.Removed, []string{c, b, a}) {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestUnmountIsLazyOnlyAsTheLastResort(t *testing.T) {
+	const a, b = "/var/lib/kubelet/pods/a", "/run/k0s/b"
+	busy := &host.CommandError{Code: 32, Tail: "target is busy"}
+	f := hosttest.New(t)
+	set := func(points ...string) func(host.Cmd) {
+		return func(host.Cmd) { put(t, f, map[string]string{"/proc/self/mountinfo": mountinfo(points...)}) }
+	}
+	set(a, b)(host.Cmd{})
+	f.Expect("umount "+b).Return("", nil).Do(set(a))
+	f.Expect("umount "+a).Return("", busy)
+	f.Expect("umount "+a).Return("", busy)
+	f.Expect("umount -l "+a).Return("", busy)
+	r := kind(t, f, "mounts").Remove(t.Context())
+	if r.Err == nil || !reflect.DeepEqual(r.Left, []string{a}) {
+		t.Errorf("%+v; want %s left and named", r, a)
+	}
+}
+
+func TestCgroupsOfPodsAreRemovedInnermostFirst(t *testing.T) {
+	f := hosttest.New(t)
+	put(t, f, map[string]string{
+		"/proc/self/mountinfo":                                     "30 24 0:27 / /sys/fs/cgroup rw - cgroup2 cgroup rw\n31 24 0:28 /x /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n",
+		"/sys/fs/cgroup/kubepods/besteffort/pod1/cgroup.procs":     "",
+		"/sys/fs/cgroup/memory/kubepods/cgroup.procs":              "",
+		"/sys/fs/cgroup/system.slice/kubepods/cgroup.procs":        "",
+		"/sys/fs/cgroup/memory/docker/kubepods.slice/cgroup.procs": "",
+	})
+	want := []string{"/sys/fs/cgroup/memory/kubepods", "/sys/fs/cgroup/kubepods/besteffort/pod1", "/sys/fs/cgroup/kubepods/besteffort", "/sys/fs/cgroup/kubepods"}
+	for _, dir := range want {
+		f.Expect("rmdir " + dir).Do(func(c host.Cmd) { _ = os.RemoveAll(filepath.Join(f.Root, c.Argv[1])) })
+	}
+	if r := kind(t, f, "cgroups").Remove(t.Context()); r.Err != nil || !reflect.DeepEqual(r.Removed, want) {
+		t.Errorf("removed %q, %v; want %q", r.Removed, r.Err, want)
+	}
+}
+
+func TestKubeletsSliceIsStoppedBySystemd(t *testing.T) {
+	f := hosttest.New(t)
+	f.Unit["kubepods.slice"] = host.UnitState{Load: "loaded", Active: "active"}
+	put(t, f, map[string]string{
+		"/proc/self/mountinfo": "30 24 0:27 / /sys/fs/cgroup rw - cgroup2 cgroup rw\n",
+		"/sys/fs/cgroup/kubepods.slice/kubepods-pod1.slice/cgroup.procs": "",
+	})
+	f.Expect("systemctl stop kubepods.slice").Do(func(host.Cmd) { _ = os.RemoveAll(filepath.Join(f.Root, "/sys/fs/cgroup/kubepods.slice")) })
+	if r := kind(t, f, "cgroups").Remove(t.Context()); r.Err != nil || len(r.Left) > 0 {
+		t.Errorf("%+v", r)
+	}
+}
