@@ -210,7 +210,7 @@ func converged(t *testing.T) facts.Facts {
 		{Of: facts.K0s, Kind: "data", Path: "/var/lib/k0s"},
 		{Of: facts.CNI, Kind: "cni-config", Path: "/etc/cni/net.d/10-kuberouter.conflist"},
 		{Of: facts.CNI, Kind: "link", Path: "kube-bridge", Detail: "10.244.0.1/24"},
-		{Of: facts.KubeProxy, Kind: "iptables", Detail: "134 lines"},
+		{Of: facts.KubeProxy, Kind: "iptables", Detail: "lines with KUBE-: 134"},
 	}
 	return f
 }

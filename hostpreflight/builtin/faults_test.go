@@ -189,6 +189,10 @@ func networkFaults() []fault {
 		{"node-address", "none", hp.Fail, func(f *facts.Facts, _ *hp.Want) { f.Network.Interfaces = f.Network.Interfaces[:1] }},
 		{"node-address", "not on this host", hp.Fail, func(_ *facts.Facts, w *hp.Want) { w.NodeIP = address("10.77.108.99") }},
 		{"cidr-pods", "the host's own network", hp.Fail, func(_ *facts.Facts, w *hp.Want) { w.PodCIDR = prefix("10.77.0.0/16") }},
+		{"cidr-pods", "only a link of an earlier cluster", hp.Pass, func(f *facts.Facts, w *hp.Want) {
+			f.Network.Routes = append(f.Network.Routes, facts.Route{Destination: prefix("10.244.0.0/24"), Interface: "kube-bridge"})
+			left(facts.Trace{Of: facts.CNI, Kind: "link", Path: "kube-bridge"})(f, w)
+		}},
 		{"cidr-services", "the name server's", hp.Fail, func(f *facts.Facts, _ *hp.Want) { f.Network.Nameservers = []netip.Addr{address("10.96.0.53")} }},
 		{"firewalld", "on", hp.Warn, func(f *facts.Facts, _ *hp.Want) {
 			f.Units = append(f.Units, facts.Unit{Name: "firewalld", Active: "active"})
@@ -252,7 +256,7 @@ func existingFaults() []fault {
 			facts.Trace{Of: facts.CNI, Kind: "cni-config", Path: "/etc/cni/net.d/10-flannel.conflist"},
 			facts.Trace{Of: facts.CNI, Kind: "cni-config", Path: "/etc/cni/net.d/10-kuberouter.conflist"})},
 		{"leftover-links", "a bridge", hp.Fail, left(facts.Trace{Of: facts.CNI, Kind: "link", Path: "kube-bridge", Detail: "10.244.0.1/24"})},
-		{"leftover-iptables", "rules", hp.Warn, left(facts.Trace{Of: facts.KubeProxy, Kind: "iptables", Detail: "134 lines"})},
+		{"leftover-iptables", "rules", hp.Warn, left(facts.Trace{Of: facts.KubeProxy, Kind: "iptables", Detail: "lines with KUBE-: 134"})},
 		{"leftover-iptables", "cannot be asked", hp.Unknown, func(f *facts.Facts, _ *hp.Want) {
 			f.Unknown = []facts.Unknown{{Fact: facts.FactIptables, Why: "this host has neither iptables-save nor nft to ask"}}
 		}},

@@ -85,7 +85,7 @@ func hostname(f facts.Facts, _ hp.Want) hp.Result {
 }
 
 func hostnameResolves(f facts.Facts, _ hp.Want) hp.Result {
-	fix := fmt.Sprintf("echo '127.0.1.1 %s' | sudo tee -a /etc/hosts", f.Hostname)
+	fix := fmt.Sprintf("echo '127.0.1.1 %s' | sudo tee -a /etc/hosts", strings.ToLower(f.Hostname))
 	l, ok := f.Lookup(f.Hostname)
 	if !ok {
 		return hp.CannotTell(f.Hostname + " was not looked up")
@@ -188,14 +188,17 @@ func overlap(f facts.Facts, w hp.Want, cidr netip.Prefix, field string) hp.Resul
 	}
 	var hits []string
 	hit := func(format string, args ...any) { hits = append(hits, fmt.Sprintf(format, args...)) }
+	leftover := func(link string) bool { // leftover-links names it, and the fix is another
+		return slices.ContainsFunc(f.Traces, func(t facts.Trace) bool { return t.Kind == "link" && t.Path == link })
+	}
 	for _, r := range f.Network.Routes {
-		if !r.Default() && r.Destination.Overlaps(cidr) {
+		if !r.Default() && r.Destination.Overlaps(cidr) && !leftover(r.Interface) {
 			hit("route %s on %s", r.Destination, r.Interface)
 		}
 	}
 	for _, i := range f.Network.Interfaces {
 		for _, p := range i.Addresses {
-			if cidr.Contains(p.Addr()) {
+			if cidr.Contains(p.Addr()) && !leftover(i.Name) {
 				hit("address %s on %s", p.Addr(), i.Name)
 			}
 		}

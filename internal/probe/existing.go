@@ -148,7 +148,7 @@ func (l look) iptables(ctx context.Context) answer {
 	if total == 0 {
 		return answer{}
 	}
-	t := facts.Trace{Of: facts.KubeProxy, Kind: "iptables", Detail: strconv.Itoa(total) + " lines"}
+	t := facts.Trace{Of: facts.KubeProxy, Kind: "iptables", Detail: "lines with KUBE-: " + strconv.Itoa(total)}
 	return found(facts.FactIptables, nil, func(f *facts.Facts) { f.Traces = append(f.Traces, t) })
 }
 

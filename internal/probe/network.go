@@ -70,6 +70,8 @@ func (l look) lookup(ctx context.Context, name string) answer {
 		got.Error = fmt.Sprintf("no answer within %s", lookupLimit)
 	case errors.As(err, &dns) && dns.IsNotFound:
 		got.Error = "no such name"
+	case errors.As(err, &dns) && dns.Server != "":
+		got.Error = "name server " + dns.Server + ": " + sys.Errno(err)
 	default:
 		got.Error = err.Error()
 	}

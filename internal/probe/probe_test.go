@@ -245,7 +245,7 @@ func TestSystemdAndRulesAreAskedInThreeCommands(t *testing.T) {
 	if len(f.Units) != 1 || f.Units[0] != (facts.Unit{Name: "docker", Active: "active", Path: "/lib/docker.service", MainPID: 77}) {
 		t.Errorf("%+v", f.Units)
 	}
-	if len(f.Traces) != 1 || f.Traces[0].Detail != "2 lines" {
+	if len(f.Traces) != 1 || f.Traces[0].Detail != "lines with KUBE-: 2" {
 		t.Errorf("%+v", f.Traces)
 	}
 }
@@ -296,14 +296,14 @@ func TestLookUpsSayHowTheyEnd(t *testing.T) {
 		case "gone":
 			return nil, &net.DNSError{Err: "no such host", Name: name, IsNotFound: true}
 		case "refused":
-			return nil, &net.DNSError{Err: "server misbehaving", Name: name}
+			return nil, &net.DNSError{Err: "server misbehaving", Name: name, Server: "192.0.2.53:53"}
 		}
 		<-ctx.Done()
 		return nil, &net.DNSError{Err: "i/o timeout", Name: name, IsTimeout: true}
 	}
 	l := look{m: files(t, map[string]string{"/proc/sys/kernel/hostname": "node1\n"}).Host(), k: k, req: facts.Request{Lookups: []string{"gone", "refused", "silent"}}}
 	f := gather(t.Context(), l, 50*time.Millisecond)
-	for name, want := range map[string]string{"node1": "", "gone": "no such name", "refused": "lookup refused: server misbehaving", "silent": "no answer within 1.5s"} {
+	for name, want := range map[string]string{"node1": "", "gone": "no such name", "refused": "name server 192.0.2.53:53: server misbehaving", "silent": "no answer within 1.5s"} {
 		got, ok := f.Lookup(name)
 		if !ok || got.Error != want {
 			t.Errorf("%s: %+v", name, got)

@@ -61,8 +61,12 @@ func Running() Kernel {
 // Errno is the name of the error number in err, or its words.
 func Errno(err error) string {
 	var n unix.Errno
-	if errors.As(err, &n) {
+	var dns *net.DNSError
+	switch {
+	case errors.As(err, &n):
 		return unix.ErrnoName(n)
+	case errors.As(err, &dns):
+		return dns.Err
 	}
 	return err.Error()
 }
