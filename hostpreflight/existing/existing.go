@@ -23,7 +23,7 @@ type distribution struct {
 // distributions are the Kubernetes that would share ports, folders and rules with k0s.
 func distributions() []distribution {
 	return []distribution{
-		{facts.K0s, []string{"k0scontroller", "k0sworker"}, "sudo k0s stop; sudo k0s reset; sudo reboot"},
+		{facts.K0s, []string{"k0scontroller", "k0sworker"}, "sudo k0s stop; sudo k0s reset; sudo rm -f /usr/local/bin/k0s /usr/bin/k0s /etc/k0s/k0s.yaml; sudo reboot"},
 		{facts.Kubeadm, nil, "sudo kubeadm reset, then remove its packages"},
 		{facts.Kubelet, []string{"kubelet"}, "sudo systemctl disable --now kubelet, then remove its package and /var/lib/kubelet"},
 		{facts.K3s, []string{"k3s", "k3s-agent"}, "sudo /usr/local/bin/k3s-uninstall.sh"},

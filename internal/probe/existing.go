@@ -33,7 +33,7 @@ func signs() []sign {
 		{"/etc/kubernetes", facts.Kubeadm, "data"},
 		{"/usr/bin/kubelet", facts.Kubelet, "file"},
 		{"/usr/local/bin/kubelet", facts.Kubelet, "file"},
-		{"/var/lib/kubelet", facts.Kubelet, "data"},
+		{"/var/lib/kubelet/pki", facts.Kubelet, "data"}, // not the folder: k0s's kubelet leaves device-plugins there
 		{"/usr/local/bin/k3s", facts.K3s, "file"},
 		{"/etc/rancher/k3s", facts.K3s, "data"},
 		{"/var/lib/rancher/k3s", facts.K3s, "data"},

@@ -214,7 +214,7 @@ func TestTracesAreFoundAndEmptyFoldersAreNone(t *testing.T) {
 		return []facts.Interface{{Name: "eth0"}, {Name: "kube-bridge", Addresses: []netip.Prefix{netip.MustParsePrefix("10.244.0.1/24")}}}, nil
 	}
 	fake := files(t, map[string]string{
-		"/usr/local/bin/k0s": "x", "/var/lib/kubelet/config.yaml": "x", "/etc/cni/net.d/10-flannel.conflist": "{}", "/etc/cni/net.d/README": "no",
+		"/usr/local/bin/k0s": "x", "/var/lib/kubelet/pki/kubelet.crt": "x", "/var/lib/etcd/lost+found/x": "", "/etc/cni/net.d/10-flannel.conflist": "{}", "/etc/cni/net.d/README": "no",
 		"/etc/k0s/containerd.d/10-mine.toml": "", "/srv/k0s/lost+found/x": "", "/data/k0s/pki/ca.crt": "x",
 	})
 	if err := os.MkdirAll(filepath.Join(fake.Root, "var/lib/k0s"), 0o755); err != nil {
@@ -226,7 +226,7 @@ func TestTracesAreFoundAndEmptyFoldersAreNone(t *testing.T) {
 		got = append(got, fmt.Sprintf("%s %s %s %s", tr.Of, tr.Kind, tr.Path, tr.Detail))
 	}
 	want := []string{"cni cni-config /etc/cni/net.d/10-flannel.conflist ", "cni link kube-bridge 10.244.0.1/24",
-		"k0s file /usr/local/bin/k0s ", "k0s data /data/k0s ", "kubelet data /var/lib/kubelet "}
+		"k0s file /usr/local/bin/k0s ", "k0s data /data/k0s ", "kubelet data /var/lib/kubelet/pki "}
 	if !slices.Equal(got, want) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
