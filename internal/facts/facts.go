@@ -213,9 +213,9 @@ type Security struct {
 // Trace is one sign that some software is, or was, on this host.
 type Trace struct {
 	Of     Software `json:"of"`
-	Kind   string   `json:"kind"` // file, data, socket, cni-config, link, iptables, unit, process
+	Kind   string   `json:"kind"` // file, data (a folder with something in it), socket, cni-config, link, iptables
 	Path   string   `json:"path,omitempty"`
-	Detail string   `json:"detail,omitempty"` // "active", "134 rules", "pid 812"
+	Detail string   `json:"detail,omitempty"` // a link's address, how many rules
 }
 
 // Software names what left a trace.

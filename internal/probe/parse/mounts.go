@@ -42,15 +42,15 @@ func Under(mounts []Mount, p string) (Mount, bool) {
 	var best Mount
 	found := false
 	for _, m := range mounts {
-		if Within(p, m.Point) && len(m.Point) >= len(best.Point) {
+		if within(p, m.Point) && len(m.Point) >= len(best.Point) {
 			best, found = m, true
 		}
 	}
 	return best, found
 }
 
-// Within reports whether p is dir or lies below it.
-func Within(p, dir string) bool {
+// within reports whether p is dir or lies below it.
+func within(p, dir string) bool {
 	p, dir = path.Clean(p), path.Clean(dir)
 	return p == dir || dir == "/" || strings.HasPrefix(p, dir+"/")
 }
