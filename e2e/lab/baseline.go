@@ -33,7 +33,7 @@ func sections() []section {
 		{"files", `find / -xdev \( -type d -printf '%p\td %m %U:%G\n' -o -type l -printf '%p\tl %U:%G %l\n' -o -printf '%p\t%y %m %U:%G %s\n' \)`, true, keyed},
 		{"contents", `find / -xdev -path /var/log/journal -prune -o -type f -print0 | xargs -0r sha256sum | sed -E 's/^\\?([0-9a-f]+)  (.*)/\2\t\1/'`, true, keyed},
 		{"runtime files", `find /run -xdev -printf '%p\t%y %m %U:%G\n'`, true, keyed},
-		{"mounts", `findmnt -rn -o TARGET,SOURCE,FSTYPE,OPTIONS | sed -E 's# /dev/loop[0-9]+# disk#; s/ /\t/'`, true, keyed},
+		{"mounts", `findmnt -rn -o TARGET,SOURCE,FSTYPE,OPTIONS | sed -E 's# /dev/loop[0-9]+# disk#; s#/\.\#[^]]*##; s/ /\t/'`, true, keyed},
 		{"units", `systemctl list-unit-files --no-legend --no-pager | awk '{print $1 "\t" $2}'`, true, keyed},
 		{"active units", `systemctl list-units --state=active,failed,activating --no-legend --no-pager --plain | awk '{print $1 "\t" $3}'`, true, keyed},
 		{"users", `getent passwd; getent group`, true, counted},

@@ -12,9 +12,10 @@ import (
 // It is kept short: whatever stands here cannot be found to be left over.
 func volatile(section string) *regexp.Regexp {
 	patterns := map[string]string{
-		// The journal, login records, and what systemd's and Debian's own timers write.
-		"files":         `^/var/log/(journal(/|$)|wtmp|btmp|lastlog)|^/var/lib/(systemd|logrotate|apt|dpkg/lock|private)(/|$)|^/var/cache/|^/(var/)?tmp/systemd-private-|^/run($|/)|^/etc/\.pwd\.lock`,
-		"contents":      `^/var/log/(wtmp|btmp|lastlog)|^/var/lib/(systemd|logrotate|apt)/|^/var/cache/|^/(var/)?tmp/systemd-private-`,
+		// The journal, login records, what systemd's and Debian's own timers write, and the
+		// copies that useradd and userdel keep of the files before.
+		"files":         `^/var/log/(journal(/|$)|wtmp|btmp|lastlog)|^/var/lib/(systemd|logrotate|apt|dpkg/lock|private)(/|$)|^/var/cache/|^/(var/)?tmp/systemd-private-|^/run($|/)|^/etc/(\.pwd\.lock|(passwd|group|shadow|gshadow|subuid|subgid)-)$`,
+		"contents":      `^/etc/(passwd|group|shadow|gshadow|subuid|subgid)-$|^/var/log/(wtmp|btmp|lastlog)|^/var/lib/(systemd|logrotate|apt)/|^/var/cache/|^/(var/)?tmp/systemd-private-`,
 		"runtime files": `^/run/(systemd|user|log|credentials|host|utmp|dbus|initctl)(/|$)`,
 		"mounts":        `^/run/(credentials|user)/|^/proc/sys/fs/binfmt_misc`,
 		"units":         `\.scope$|^run-|^user-runtime-dir@|^dev-`,

@@ -35,7 +35,7 @@ func TestBackgroundCommandsCanBeFollowedSignalledAndKilled(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	h := Up(t, "a")
-	p := h.Start(ctx, Cmd{Args: []string{"bash", "-c", `trap 'echo bye; exit 42' INT; echo ready; sleep 60 & wait`}})
+	p := h.Start(ctx, Cmd{Args: []string{"bash", "-c", `trap 'echo bye; exit 42' INT; echo ready; sleep 60 >/dev/null 2>&1 & wait`}})
 	if !p.WaitFor(ctx, "ready") {
 		t.Fatal("did not become ready")
 	}

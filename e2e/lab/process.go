@@ -3,12 +3,12 @@ package lab
 import (
 	"bytes"
 	"context"
-	"errors"
 	"io"
 	"os"
 	"os/exec"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -24,8 +24,7 @@ type Cmd struct {
 type Process struct {
 	cmd            *exec.Cmd
 	stdout, stderr stream
-	done           chan struct{}
-	err            error // of the lab tool itself, once done
+	done           chan struct{} // closed at its end
 }
 
 // Run runs a command to its end. The code is that of the command, 128 plus
@@ -55,30 +54,25 @@ func (h *Host) Start(ctx context.Context, c Cmd) *Process {
 	p := &Process{done: make(chan struct{})}
 	p.cmd = h.command(ctx, append(append(args, "--"), c.Args...)...)
 	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = c.Stdin, &p.stdout, &p.stderr
-	p.cmd.WaitDelay = 10 * time.Second
+	// The end of ctx takes the whole process group, also before the lab has set up
+	// that its command dies with it.
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	p.cmd.Cancel = func() error { return syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL) }
+	p.cmd.WaitDelay = 2 * time.Second // for what a command leaves behind on its stdout
 	if err := p.cmd.Start(); err != nil {
 		h.t.Fatalf("lab exec: %v", err)
 	}
 	go func() {
-		p.err = p.cmd.Wait()
+		_ = p.cmd.Wait() // how it ended stands in its state
 		close(p.done)
 	}()
 	return p
 }
 
-// Wait waits for the end of the command. Code is -1 when the lab could not
-// run it or ctx ended first.
+// Wait waits for the end of the command. Code is -1 when ctx ended first.
 func (p *Process) Wait() (stdout, stderr string, code int) {
 	<-p.done
-	var exit *exec.ExitError
-	switch {
-	case p.err == nil:
-	case errors.As(p.err, &exit):
-		code = exit.ExitCode()
-	default:
-		code = -1
-	}
-	return p.stdout.String(), p.stderr.String(), code
+	return p.stdout.String(), p.stderr.String(), p.cmd.ProcessState.ExitCode()
 }
 
 // Signal sends a signal that the command may handle, such as os.Interrupt.

@@ -16,16 +16,16 @@ enter_command() {
 # join_leader puts the calling process into the cgroups of the host's systemd: a namespace
 # alone does not move it there, and its limits and its end are to be the host's.
 join_leader() {
-	local id controllers path mount pid
+	local id controllers path mount mounts pid
 	pid=$(leader) || return 0
+	mounts=$(cgroup_mounts)
 	while IFS=: read -r id controllers path; do
-		mount=$(cgroup_mounts | while read -r m; do
-			case $controllers in
-			'') [ ! -e "$m/cgroup.controllers" ] || echo "$m" ;;
-			*) [ "${m##*/}" != "${controllers#name=}" ] || echo "$m" ;;
-			esac
-		done)
-		[ -z "$mount" ] || echo "$BASHPID" >"$mount$path/cgroup.procs"
+		for mount in $mounts; do
+			if [ "${mount##*/}" = "${controllers#name=}" ] ||
+				{ [ -z "$controllers" ] && [ -e "$mount/cgroup.controllers" ]; }; then
+				echo "$BASHPID" >"$mount$path/cgroup.procs"
+			fi
+		done
 	done <"/proc/$pid/cgroup"
 }
 
