@@ -81,7 +81,7 @@ func checkFindings(t *testing.T, refused bool, findings []spec.Finding) {
 // TestHostileFilesAreRefusedSoon: each is large enough to show work that grows with the square of its size.
 // One that takes more than bounded time makes the test run into its timeout.
 func TestHostileFilesAreRefusedSoon(t *testing.T) {
-	const size = 1 << 18
+	const size = 1 << 16
 	fill := func(s string) string { return strings.Repeat(s, size/len(s)) }
 	var keys strings.Builder
 	for i := 0; keys.Len() < size-20; i++ {
