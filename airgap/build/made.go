@@ -86,8 +86,7 @@ func (m made) artifact(p part) (ocispec.Descriptor, error) {
 	}
 	desc := m.add(ocispec.MediaTypeImageManifest, raw)
 	desc.ArtifactType = manifest.ArtifactType
-	desc.Annotations = map[string]string{
-		format.AnnotationKind: string(p.kind), ocispec.AnnotationTitle: p.name, ocispec.AnnotationRefName: p.name}
+	desc.Annotations = map[string]string{format.AnnotationKind: string(p.kind), ocispec.AnnotationRefName: p.name}
 	if p.kind == format.KindChart {
 		desc.Annotations[ocispec.AnnotationRefName] = "chart/" + p.name
 	}

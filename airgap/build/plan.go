@@ -132,10 +132,12 @@ func withPlatform(desc ocispec.Descriptor, platform string) ocispec.Descriptor {
 	}
 	kind, name := format.DescriptorKind(desc), format.DescriptorName(desc)
 	out.Annotations[format.AnnotationKind] = string(kind)
-	out.Annotations[ocispec.AnnotationRefName] = string(kind) + "/" + name // unique for tools that find by it
+	out.Annotations[ocispec.AnnotationRefName] = name
 	if kind == format.KindImage {
-		out.Annotations[ocispec.AnnotationRefName] = name
 		out.Annotations[format.AnnotationImageName] = name
+	} else {
+		out.Annotations[ocispec.AnnotationRefName] = string(kind) + "/" + name
+		delete(out.Annotations, ocispec.AnnotationTitle)
 	}
 	return out
 }

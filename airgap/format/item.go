@@ -1,6 +1,7 @@
 package format
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -141,15 +142,15 @@ func DescriptorKind(desc ocispec.Descriptor) Kind {
 }
 
 // DescriptorName is the name an index gives to a descriptor: the full
-// reference of an image, the title of anything else.
+// reference of an image; for anything else the title, or the reference name
+// without the kind in front ("host/k0s"). A bundle has no titles in its index:
+// oras would take the manifest for a second file of that name.
 func DescriptorName(desc ocispec.Descriptor) string {
-	if DescriptorKind(desc) != KindImage {
-		return desc.Annotations[ocispec.AnnotationTitle]
+	kind, ref := DescriptorKind(desc), desc.Annotations[ocispec.AnnotationRefName]
+	if kind == KindImage {
+		return cmp.Or(desc.Annotations[AnnotationImageName], ref)
 	}
-	if name := desc.Annotations[AnnotationImageName]; name != "" {
-		return name
-	}
-	return desc.Annotations[ocispec.AnnotationRefName]
+	return cmp.Or(desc.Annotations[ocispec.AnnotationTitle], strings.TrimPrefix(ref, string(kind)+"/"))
 }
 
 // checkName lets names through that are safe as a file name (not for images)
