@@ -145,12 +145,12 @@ func (e *Engine) buildPart(ctx context.Context, r recipe.Recipe, label string) e
 	start := time.Now()
 	e.say("%s: building", label)
 	stop := e.heartbeat(label, start)
-	err := e.workshop.Build(ctx, r)
+	cpu, err := e.workshop.Build(ctx, r)
 	stop()
 	if err != nil {
 		return problem.New(problem.ExitStep, "build "+r.Name+" "+r.Version, err, "run it again: it goes on where it stopped")
 	}
-	e.say("%s: done in %s, %s", label, since(start), bytesText(folderSize(e.PartDir(r.Name))))
+	e.say("%s: done in %s (processor %s), %s", label, since(start), cpu.Round(time.Second), bytesText(folderSize(e.PartDir(r.Name))))
 	return e.assembler.Write(ctx)
 }
 

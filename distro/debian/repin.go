@@ -60,7 +60,7 @@ func newAptRoot(ctx context.Context, site, suite string) (*aptRoot, error) {
 	r := &aptRoot{dir: dir, opts: []string{
 		"-o", "Dir::Etc::sourcelist=" + filepath.Join(dir, "sources.list"), "-o", "Dir::Etc::sourceparts=/dev/null",
 		"-o", "Dir::State::Lists=" + filepath.Join(dir, "lists"), "-o", "Dir::Cache=" + filepath.Join(dir, "cache"),
-		"-o", "APT::Sandbox::User=root",
+		"-o", "APT::Sandbox::User=root", "-o", "Acquire::Languages=none",
 	}}
 	for _, d := range []string{"lists/partial", "cache/archives/partial"} {
 		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {

@@ -62,7 +62,11 @@ func (ws *workspace) run(ctx context.Context, env []string, name string, args ..
 	cmd.Stdout, cmd.Stderr = ws.log, ws.log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	if err := cmd.Run(); err != nil {
+	err := cmd.Run()
+	if p := cmd.ProcessState; p != nil {
+		ws.cpu += p.UserTime() + p.SystemTime()
+	}
+	if err != nil {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/plinthdev/plinth/distro/cache"
 	"github.com/plinthdev/plinth/distro/debian"
@@ -31,20 +32,32 @@ type workspace struct {
 	out  string // what the steps put here is the recipe's output
 	env  []string
 	log  *os.File
+	cpu  time.Duration // processor time of the commands so far
 }
 
 // Build runs the recipe's steps and moves the finished output, at once, to its
-// place in the cache. All that the recipe needs must be built.
-func (w *Workshop) Build(ctx context.Context, r recipe.Recipe) error {
+// place in the cache. All that the recipe needs must be built. It returns the
+// processor time that the steps took, of all cores together.
+func (w *Workshop) Build(ctx context.Context, r recipe.Recipe) (time.Duration, error) {
 	ws, err := w.open(r)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer ws.log.Close()
 	if err := w.fetchAll(ctx, ws); err != nil {
-		return err
+		return 0, err
 	}
-	for i, st := range r.Steps {
+	if err := ws.runSteps(ctx); err != nil {
+		return 0, err
+	}
+	if err := ws.keep(w.Cache.PartDir(r.Name)); err != nil {
+		return 0, err
+	}
+	return ws.cpu, RemoveAll(ws.work)
+}
+
+func (ws *workspace) runSteps(ctx context.Context) error {
+	for i, st := range ws.r.Steps {
 		var err error
 		if st.Go != nil {
 			err = ws.goBuild(ctx, *st.Go)
@@ -55,10 +68,7 @@ func (w *Workshop) Build(ctx context.Context, r recipe.Recipe) error {
 			return fmt.Errorf("step %d: %w", i+1, err)
 		}
 	}
-	if err := ws.keep(w.Cache.PartDir(r.Name)); err != nil {
-		return err
-	}
-	return RemoveAll(ws.work)
+	return nil
 }
 
 // open makes an empty workspace and the environment that the steps see.
