@@ -50,7 +50,11 @@ func proxy(t *testing.T) string {
 	}
 	put(t, at, "v1.0.0.zip", b.String())
 	cache := t.TempDir()
-	t.Cleanup(func() { workshop.RemoveAll(cache) })
+	t.Cleanup(func() {
+		if err := workshop.RemoveAll(cache); err != nil {
+			t.Error(err)
+		}
+	})
 	t.Setenv("GOPROXY", "file://"+dir)
 	t.Setenv("GOMODCACHE", cache)
 	_, err := workshop.ModuleDir(context.Background(), recipe.Recipe{Module: "example.com/hello@v1.0.0", Sum: "h1:?"})

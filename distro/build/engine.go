@@ -181,16 +181,17 @@ func (e *Engine) lock() (func(), error) {
 	if err != nil {
 		return nil, err
 	}
+	unlock := func() { _ = f.Close() } // the lock goes with the file
 	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 	if errors.Is(err, syscall.EWOULDBLOCK) {
 		e.say("another payload build is running on %s, waiting for it", e.Dir)
 		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX)
 	}
 	if err != nil {
-		f.Close()
+		unlock()
 		return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
 	}
-	return func() { f.Close() }, nil
+	return unlock, nil
 }
 
 // checkDisk refuses to start a part that would fill the disk; need is in bytes.
@@ -216,9 +217,9 @@ func since(t time.Time) string { return time.Since(t).Round(time.Second).String(
 
 func bytesText(n int64) string { return fmt.Sprintf("%.1f MB", float64(n)/1e6) }
 
-// folderSize is the size of all files below dir in bytes.
+// folderSize is the size of all files below dir in bytes, as far as they can be read.
 func folderSize(dir string) (n int64) {
-	filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+	_ = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
 		if err == nil && d.Type().IsRegular() {
 			if info, err := d.Info(); err == nil {
 				n += info.Size()

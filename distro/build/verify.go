@@ -28,7 +28,7 @@ func (e *Engine) Verify(ctx context.Context, only []string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer workshop.RemoveAll(dir)
+	defer func() { _ = workshop.RemoveAll(dir) }()
 	again, err := New(ctx, e.Set.Dir, dir)
 	if err != nil {
 		return "", err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -62,6 +63,12 @@ func TestEveryBadLineIsReported(t *testing.T) {
 	}
 }
 
+func serve(t *testing.T, w io.Writer, content string) {
+	if _, err := io.WriteString(w, content); err != nil {
+		t.Error(err)
+	}
+}
+
 func entryFor(content string) Entry {
 	sum := sha256.Sum256([]byte(content))
 	return Entry{Name: "x.orig", Version: "1", Sum: hex.EncodeToString(sum[:]), Size: int64(len(content)), Path: "pool/x.tar.xz", Licence: "MIT"}
@@ -76,7 +83,7 @@ func TestFetchTriesEverySiteAndKeepsTheFile(t *testing.T) {
 		if r.URL.Path != "/pool/x.tar.xz" {
 			t.Errorf("asked for %s", r.URL.Path)
 		}
-		w.Write([]byte("content"))
+		serve(t, w, "content")
 	}))
 	defer good.Close()
 	m := &Mirror{Dir: t.TempDir(), Sites: []string{gone.URL, good.URL}}
@@ -96,7 +103,7 @@ func TestFetchTriesEverySiteAndKeepsTheFile(t *testing.T) {
 
 func TestAFileWithAnotherDigestIsRefused(t *testing.T) {
 	for name, sent := range map[string]string{"altered": "c0ntent", "truncated": "cont", "longer": "content and more"} {
-		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte(sent)) }))
+		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { serve(t, w, sent) }))
 		m := &Mirror{Dir: t.TempDir(), Sites: []string{srv.URL}}
 		_, err := m.Fetch(context.Background(), entryFor("content"))
 		srv.Close()
@@ -158,5 +165,10 @@ func FuzzParse(f *testing.F) {
 
 func FuzzFields(f *testing.F) {
 	f.Add("Package: x\nVersion: 1\n a b c\n\n")
-	f.Fuzz(func(t *testing.T, text string) { parseSource(Entry{Name: "x.orig", Licence: "L"}, text) })
+	f.Fuzz(func(t *testing.T, text string) {
+		e, err := parseSource(Entry{Name: "x.orig", Licence: "L"}, text)
+		if err == nil && !sha256Hex.MatchString(e.Sum) {
+			t.Errorf("took the sum %q", e.Sum)
+		}
+	})
 }

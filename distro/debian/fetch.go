@@ -75,7 +75,7 @@ func get(ctx context.Context, url, file string, e Entry) error {
 	if err != nil {
 		return err
 	}
-	defer res.Body.Close()
+	defer func() { _ = res.Body.Close() }()
 	if res.StatusCode != http.StatusOK {
 		return fmt.Errorf("%s: %s", url, res.Status)
 	}
@@ -83,8 +83,7 @@ func get(ctx context.Context, url, file string, e Entry) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(tmp.Name())
-	defer tmp.Close()
+	defer func() { _, _ = tmp.Close(), os.Remove(tmp.Name()) }() // nothing is left to do after a success
 	sum := sha256.New()
 	if _, err := io.Copy(io.MultiWriter(tmp, sum), io.LimitReader(res.Body, e.Size+1)); err != nil {
 		return err
@@ -104,7 +103,7 @@ func fileSum(file string) string {
 	if err != nil {
 		return ""
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	sum := sha256.New()
 	if _, err := io.Copy(sum, f); err != nil {
 		return ""

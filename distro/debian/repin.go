@@ -76,7 +76,7 @@ func newAptRoot(ctx context.Context, site, suite string) (*aptRoot, error) {
 	return r, err
 }
 
-func (r *aptRoot) remove() { os.RemoveAll(r.dir) }
+func (r *aptRoot) remove() { _ = os.RemoveAll(r.dir) }
 
 // find fills in what the suite has for the entry now.
 func (r *aptRoot) find(ctx context.Context, e Entry) (Entry, error) {

@@ -152,8 +152,7 @@ func image(t *testing.T, s Store) (ocispec.Descriptor, []digest.Digest) {
 func TestALayoutIsValidForOthersReaders(t *testing.T) {
 	s := Store{t.TempDir()}
 	m, blobs := image(t, s)
-	dir := filepath.Join(filepath.Dir(s.Dir), filepath.Base(s.Dir)+"-layout")
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	dir := filepath.Join(s.Dir, "layout")
 	for range 2 { // the second time finds everything there
 		if err := s.WriteLayout(dir, []ocispec.Descriptor{m}, blobs); err != nil {
 			t.Fatal(err)
@@ -178,7 +177,7 @@ func TestALayoutIsValidForOthersReaders(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer content.Close()
+	defer func() { _ = content.Close() }()
 	got, err := digest.FromReader(content)
 	if want, _ := layers[0].DiffID(); err != nil || got.String() != want.String() {
 		t.Errorf("the layer unpacks to %s, the config says %s (%v)", got, want, err)

@@ -51,7 +51,7 @@ func (s Store) PutFile(file string) (Blob, error) {
 		if err != nil {
 			return err
 		}
-		defer f.Close()
+		defer func() { _ = f.Close() }()
 		_, err = io.Copy(w, f)
 		return err
 	})
@@ -64,8 +64,7 @@ func (s Store) PutZstd(write func(io.Writer) error) (Blob, error) {
 	if err != nil {
 		return Blob{}, err
 	}
-	defer os.Remove(tmp.Name())
-	defer tmp.Close()
+	defer discard(tmp)
 	packed := &counter{w: tmp, sum: digest.SHA256.Digester()}
 	enc, err := zstd.NewWriter(packed, zstd.WithEncoderLevel(zstd.SpeedBetterCompression), zstd.WithEncoderConcurrency(1))
 	if err != nil {
@@ -79,7 +78,7 @@ func (s Store) PutZstd(write func(io.Writer) error) (Blob, error) {
 		return Blob{}, err
 	}
 	b := Blob{Digest: packed.sum.Digest(), Size: packed.n, Raw: raw.sum.Digest(), RawSize: raw.n}
-	return b, s.keep(tmp, b.Digest)
+	return b, keep(tmp, s.Path(b.Digest))
 }
 
 // PutJSON stores a document and returns its descriptor without a media type.
@@ -92,13 +91,12 @@ func (s Store) PutJSON(doc any) (ocispec.Descriptor, error) {
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
-	defer os.Remove(tmp.Name())
-	defer tmp.Close()
+	defer discard(tmp)
 	if _, err := io.Copy(tmp, bytes.NewReader(b)); err != nil {
 		return ocispec.Descriptor{}, err
 	}
 	d := digest.NewDigestFromBytes(digest.SHA256, sum(b))
-	return ocispec.Descriptor{Digest: d, Size: int64(len(b))}, s.keep(tmp, d)
+	return ocispec.Descriptor{Digest: d, Size: int64(len(b))}, keep(tmp, s.Path(d))
 }
 
 func (s Store) temp() (*os.File, error) {
@@ -109,15 +107,18 @@ func (s Store) temp() (*os.File, error) {
 	return os.CreateTemp(dir, ".new-*")
 }
 
-// keep gives the finished file its name; a crash before that leaves no blob.
-func (s Store) keep(tmp *os.File, d digest.Digest) error {
+// discard removes what keep has not renamed.
+func discard(tmp *os.File) { _, _ = tmp.Close(), os.Remove(tmp.Name()) }
+
+// keep gives the finished file its name; a crash before that leaves no such file.
+func keep(tmp *os.File, name string) error {
 	if err := tmp.Chmod(0o644); err != nil {
 		return err
 	}
 	if err := tmp.Close(); err != nil {
 		return err
 	}
-	return os.Rename(tmp.Name(), s.Path(d))
+	return os.Rename(tmp.Name(), name)
 }
 
 func sum(b []byte) []byte { h := sha256.Sum256(b); return h[:] }
@@ -171,17 +172,9 @@ func ReplaceFile(file string, content []byte) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(tmp.Name())
+	defer discard(tmp)
 	if _, err := tmp.Write(content); err != nil {
-		tmp.Close()
 		return err
 	}
-	if err := tmp.Chmod(0o644); err != nil {
-		tmp.Close()
-		return err
-	}
-	if err := tmp.Close(); err != nil {
-		return err
-	}
-	return os.Rename(tmp.Name(), file)
+	return keep(tmp, file)
 }

@@ -7,6 +7,7 @@ package oci
 import (
 	"archive/tar"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -81,7 +82,7 @@ func writeEntry(tw *tar.Writer, name string, e Entry, when time.Time) error {
 	if err != nil {
 		return err
 	}
-	defer content.Close()
+	defer func() { _ = content.Close() }()
 	h.Typeflag, h.Size = tar.TypeReg, size
 	if err := tw.WriteHeader(h); err != nil {
 		return err
@@ -100,8 +101,7 @@ func (e Entry) open() (io.ReadCloser, int64, error) {
 	}
 	st, err := f.Stat()
 	if err != nil {
-		f.Close()
-		return nil, 0, err
+		return nil, 0, errors.Join(err, f.Close())
 	}
 	return f, st.Size(), nil
 }

@@ -12,6 +12,7 @@ import (
 	"path"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -60,9 +61,11 @@ func (ws *workspace) run(ctx context.Context, env []string, name string, args ..
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir, cmd.Env = ws.src, append(slices.Clone(ws.env), env...)
 	cmd.Stdout, cmd.Stderr = ws.log, ws.log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	runtime.LockOSThread() // Pdeathsig looks at the thread that started the command
 	err := cmd.Run()
+	runtime.UnlockOSThread()
 	if p := cmd.ProcessState; p != nil {
 		ws.cpu += p.UserTime() + p.SystemTime()
 	}

@@ -6,6 +6,7 @@ package workshop
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -43,7 +44,7 @@ func (w *Workshop) Build(ctx context.Context, r recipe.Recipe) (time.Duration, e
 	if err != nil {
 		return 0, err
 	}
-	defer ws.log.Close()
+	defer func() { _ = ws.log.Close() }()
 	if err := w.fetchAll(ctx, ws); err != nil {
 		return 0, err
 	}
@@ -188,11 +189,14 @@ func copyTree(from, to string) error {
 
 // RemoveAll removes a tree that may hold read-only folders, as a module cache does.
 func RemoveAll(dir string) error {
-	filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err == nil && d.IsDir() {
-			os.Chmod(path, 0o755)
+			err = os.Chmod(path, 0o755)
 		}
-		return nil
+		return err
 	})
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
 	return os.RemoveAll(dir)
 }
