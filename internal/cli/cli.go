@@ -13,8 +13,8 @@ import (
 
 	"golang.org/x/term"
 
+	"github.com/plinthdev/plinth/internal/cli/answer"
 	"github.com/plinthdev/plinth/internal/problem"
-	"github.com/plinthdev/plinth/internal/ui"
 	"github.com/plinthdev/plinth/internal/ui/runlog"
 )
 
@@ -31,12 +31,14 @@ type Process struct {
 	Out, Err io.Writer
 	Environ  []string // KEY=VALUE
 	Version  string   // version of this build; empty if it was not told
+	// Exec replaces the process by the program at path, as execve(2) does.
+	Exec func(path string, argv, environ []string) error
 }
 
 // Run runs one command line and returns the exit code of the public contract.
 // Cancelling ctx abandons the current step safely.
 func Run(ctx context.Context, p Process, args []string) (code int) {
-	s := &session{Process: p, now: time.Now, secrets: &runlog.Secrets{}}
+	s := &session{Process: p, args: args, now: time.Now, secrets: &runlog.Secrets{}}
 	defer func() {
 		if r := recover(); r != nil {
 			fmt.Fprintf(p.Err, "%s", debug.Stack())
@@ -47,7 +49,9 @@ func Run(ctx context.Context, p Process, args []string) (code int) {
 	root.SetArgs(args)
 	cmd, err := root.ExecuteContextC(ctx)
 	if !s.parsed {
-		s.format = formatOf(cmd, args)
+		if s.format != formatJSON {
+			s.format = formatOf(cmd, args)
+		}
 		err = usage(cmd, err)
 	}
 	return s.finish(err)
@@ -57,16 +61,25 @@ func Run(ctx context.Context, p Process, args []string) (code int) {
 type session struct {
 	Process
 	globals
+	args    []string
 	now     func() time.Time
 	secrets *runlog.Secrets
 	parsed  bool // the command line was understood
-	answer  answer
+	reply   reply
 }
 
-// answer is what a command has to say: data for programs, text for people.
-type answer struct {
+// reply is what a command has to say: data for programs, text for people.
+type reply struct {
 	data any
 	text func(io.Writer)
+}
+
+// unless drops the reply of a command that failed.
+func (r reply) unless(err error) (reply, error) {
+	if err != nil {
+		return reply{}, err
+	}
+	return r, nil
 }
 
 // finish prints the answer and the error, each once, and gives the exit code.
@@ -77,18 +90,18 @@ func (s *session) finish(err error) int {
 	var written error
 	switch {
 	case s.format == formatJSON:
-		written = writeJSON(s.Out, s.answer, err, s.secrets)
+		written = answer.JSON(s.Out, s.reply.data, err, s.secrets)
 	default:
 		out := &errWriter{w: s.Out}
-		if s.answer.text != nil {
-			s.answer.text(out)
+		if s.reply.text != nil {
+			s.reply.text(out)
 		}
 		written = out.err
-		writeError(s.Err, err, s.secrets)
+		answer.Error(s.Err, err, s.secrets)
 	}
 	if err == nil && written != nil {
 		err = problem.New(problem.ExitInternal, "write the answer", written, "")
-		writeError(s.Err, err, s.secrets)
+		answer.Error(s.Err, err, s.secrets)
 	}
 	return problem.ExitCode(err)
 }
@@ -105,14 +118,6 @@ func interrupted(err error) error {
 func terminal(stream any) bool {
 	f, ok := stream.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
-}
-
-// progress opens the renderer for a verb; streams says that its events are
-// the answer of -o json. The caller closes it before it answers.
-func (s *session) progress(streams bool) ui.Renderer {
-	mode := ui.Choose(ui.Env{TTY: terminal(s.Err), Progress: string(s.progressMode), NoColor: s.noColor,
-		Events: streams && s.format == formatJSON, Environ: s.Environ})
-	return ui.New(ui.Options{Mode: mode, Out: s.Out, Err: s.Err, Secrets: s.secrets, Now: s.now})
 }
 
 // errWriter remembers the first error of writing.

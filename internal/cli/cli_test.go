@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -14,27 +13,10 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/plinthdev/plinth/internal/cli/teach"
 	"github.com/plinthdev/plinth/internal/problem"
-	"github.com/plinthdev/plinth/internal/ui/runlog"
+	"github.com/plinthdev/plinth/internal/testkit"
 )
-
-var update = flag.Bool("update", false, "write the golden files")
-
-func golden(t *testing.T, path, got string) {
-	t.Helper()
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("differs from %s, run the test with -update:\n%s", filepath.Base(path), got)
-	}
-}
 
 // plinth runs a command line without a terminal.
 func plinth(t *testing.T, args ...string) (code int, stdout, stderr string) {
@@ -58,7 +40,25 @@ func TestBadCommandLines(t *testing.T) {
 		{"completion", `a shell is missing`, "see: plinth completion --help"},
 		{"completion bahs", `unknown shell "bahs"`, "did you mean bash?"},
 		{"completion bash zsh", `unexpected argument "zsh"`, "see: plinth completion --help"},
-		{"help instal", `unknown command "instal"`, "see: plinth help --help"},
+		{"help instal", `unknown command "instal"`, "did you mean install?"},
+		{"help bundle inspct", `unknown command "inspct"`, "did you mean inspect?"},
+		{"lint", `a file is missing`, "see: plinth lint --help"},
+		{"bundle", `one more word is missing: build, inspect, verify`, "see: plinth bundle --help"},
+		{"bundle bild", `unknown command "bild"`, "did you mean build?"},
+		{"bundle inspect", `a bundle is missing`, "see: plinth bundle inspect --help"},
+		{"bundle verify a.tar b.tar", `unexpected argument "b.tar"`, "see: plinth bundle verify --help"},
+		{"bundle build", `the flag --installer is missing`, "see: plinth bundle build --help"},
+		{"bundle build --installer a.yaml", `the flag --output is missing`, "see: plinth bundle build --help"},
+		{"bundle build --instaler a.yaml", `unknown flag "--instaler"`, "did you mean --installer?"},
+		{"install my-app.tar", `unexpected argument "my-app.tar"`, "see: plinth install --help"},
+		{"install --bundel my-app.tar", `unknown flag "--bundel"`, "did you mean --bundle?"},
+		{"install --yes=perhaps", `invalid argument "perhaps" for "-y, --yes" flag: strconv.ParseBool: parsing "perhaps": invalid syntax`, "see: plinth install --help"},
+		{"console", `one more word is missing: reset-password, set-certificate, url`, "see: plinth console --help"},
+		{"console set-certificate --cert a.pem", `the flag --key is missing`, "see: plinth console set-certificate --help"},
+		{"reset", `one more word is missing: cluster`, "see: plinth reset --help"},
+		{"reset clustr", `unknown command "clustr"`, "did you mean cluster?"},
+		{"reset --yes", `unknown flag "--yes"`, "see: plinth reset --help"},
+		{"status all", `unexpected argument "all"`, "see: plinth status --help"},
 	} {
 		t.Run(tc.line, func(t *testing.T) {
 			code, stdout, stderr := plinth(t, strings.Fields(tc.line)...)
@@ -74,10 +74,89 @@ func TestBadCommandLines(t *testing.T) {
 	}
 }
 
+func TestBadInputGivesItsExitCode(t *testing.T) {
+	dir := t.TempDir()
+	file := func(name, content string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	nothing, empty, junk := filepath.Join(dir, "nothing"), file("empty", ""), file("junk", strings.Repeat("junk", 1000))
+	asRoot := func(code int) int {
+		if os.Geteuid() != 0 {
+			return problem.ExitUsage
+		}
+		return code
+	}
+	for _, tc := range []struct {
+		code int
+		args []string
+	}{
+		{problem.ExitConfig, []string{"lint", nothing}},
+		{problem.ExitConfig, []string{"lint", dir}},
+		{problem.ExitConfig, []string{"lint", empty}},
+		{problem.ExitConfig, []string{"lint", junk}},
+		{problem.ExitConfig, []string{"lint", file("app.yaml", "apiVersion: kots.io/v1beta1\nkind: Application\nmetadata: {name: a}\nspec: {minKotsVersion: x}\n")}},
+		{problem.ExitConfig, []string{"bundle", "build", "--installer", nothing, "-o", nothing}},
+		{problem.ExitBundle, []string{"bundle", "inspect", nothing}},
+		{problem.ExitBundle, []string{"bundle", "inspect", empty}},
+		{problem.ExitBundle, []string{"bundle", "verify", junk}},
+		{problem.ExitBundle, []string{"bundle", "verify", dir}},
+		{asRoot(problem.ExitBundle), []string{"install"}},
+		{asRoot(problem.ExitBundle), []string{"install", "--bundle", nothing, "--plan"}},
+		{asRoot(problem.ExitBundle), []string{"install", "--bundle", junk, "--yes"}},
+		{problem.ExitUsage, []string{"console", "url", "--data-dir", dir}},
+		{problem.ExitUsage, []string{"--data-dir", dir, "kubectl", "get", "pods", "--all"}},
+	} {
+		t.Run(strings.Join(tc.args, " "), func(t *testing.T) {
+			code, stdout, stderr := plinth(t, tc.args...)
+			lines := strings.Split(stderr, "\n")
+			if code != tc.code || !strings.HasPrefix(lines[0], "cannot ") || !strings.Contains(stderr, "\n→ ") {
+				t.Errorf("exit %d, want %d; stdout %q, stderr:\n%s", code, tc.code, stdout, stderr)
+			}
+			code, stdout, stderr = plinth(t, append([]string{"-o", "json"}, tc.args...)...)
+			var doc struct {
+				Error struct{ Exit int }
+			}
+			if err := json.Unmarshal([]byte(stdout), &doc); err != nil || code != tc.code || doc.Error.Exit != code || stderr != "" {
+				t.Errorf("json: exit %d, %v, stdout %q, stderr %q", code, err, stdout, stderr)
+			}
+		})
+	}
+	left, _ := os.ReadDir(dir)
+	if len(left) != 3 {
+		t.Errorf("something was written: %v", left)
+	}
+}
+
+func TestToolsGetTheirArgumentsAsTheyAre(t *testing.T) {
+	got := override([]string{"PATH=/bin", "KUBECONFIG=/home", "KUBE=1"}, []string{"KUBECONFIG=/k0s"})
+	if want := "PATH=/bin KUBE=1 KUBECONFIG=/k0s"; strings.Join(got, " ") != want {
+		t.Errorf("environment %v, want %s", got, want)
+	}
+	s := &session{}
+	root := s.root()
+	root.SetArgs([]string{"--data-dir", "/d", "kubectl", "get", "-o", "json", "--data-dir", "x"})
+	var given []string
+	for _, c := range root.Commands() {
+		if c.Name() == "kubectl" {
+			c.RunE = func(_ *cobra.Command, args []string) error { given = args; return nil }
+		}
+	}
+	if err := root.Execute(); err != nil || s.dataDir != "/d" || s.format != formatText || strings.Join(given, " ") != "get -o json --data-dir x" {
+		t.Errorf("%v, data dir %q, format %q, arguments %q", err, s.dataDir, s.format, given)
+	}
+}
+
 func TestABadCommandLineIsToldInTheFormThatItAsksFor(t *testing.T) {
 	for _, line := range []string{"-o json nonsense", "--bogus -o json", "version --bogus --output=json", "-ojson version now", "version -o json now"} {
 		code, stdout, stderr := plinth(t, strings.Fields(line)...)
-		var doc envelope
+		var doc struct {
+			V     int
+			Error *struct{ Exit int }
+		}
 		err := json.Unmarshal([]byte(stdout), &doc)
 		if err != nil || stderr != "" || doc.V != 1 || doc.Error == nil || doc.Error.Exit != 2 || code != 2 {
 			t.Errorf("%s: exit %d, %v, stdout %q, stderr %q", line, code, err, stdout, stderr)
@@ -96,8 +175,11 @@ func TestEveryCommandTeaches(t *testing.T) {
 		if len(c.Long) < 80 || !strings.Contains(c.Example, "plinth") {
 			t.Errorf("%s: says too little", path)
 		}
-		if list := exitList(c); strings.Contains(list, "unknown\n") || !strings.HasPrefix(list, "    0") {
-			t.Errorf("%s: exit codes:\n%s", path, list)
+		var help strings.Builder
+		teach.Write(&help, c)
+		_, exits, _ := strings.Cut(help.String(), "Exit codes:\n")
+		if strings.Contains(exits, "unknown\n") || !strings.HasPrefix(exits, "    0  done") {
+			t.Errorf("%s: exit codes:\n%s", path, exits)
 		}
 		for line := range strings.Lines(c.Long + "\n" + c.Example) {
 			if len(strings.TrimRight(line, "\n")) > 100 {
@@ -109,7 +191,7 @@ func TestEveryCommandTeaches(t *testing.T) {
 		}
 	}
 	walk(s.root())
-	files, _ := helpTexts.ReadDir("help")
+	files, _ := os.ReadDir("teach/help")
 	known := map[string]bool{}
 	var mark func(*cobra.Command)
 	mark = func(c *cobra.Command) {
@@ -133,7 +215,7 @@ func reference(root *cobra.Command) string {
 	var walk func(*cobra.Command)
 	walk = func(c *cobra.Command) {
 		fmt.Fprintf(&b, "\n## %s\n\n```text\n", c.CommandPath())
-		writeHelp(&b, c)
+		teach.Write(&b, c)
 		b.WriteString("```\n")
 		for _, child := range c.Commands() {
 			walk(child)
@@ -144,7 +226,7 @@ func reference(root *cobra.Command) string {
 }
 
 func TestReferenceIsFresh(t *testing.T) {
-	golden(t, "../../docs/cli.md", reference((&session{}).root()))
+	testkit.Golden(t, "../../docs/cli.md", []byte(reference((&session{}).root())))
 }
 
 func TestVersionAsTextAndJSON(t *testing.T) {
@@ -167,34 +249,6 @@ func TestCompletionScriptsNameThisProgram(t *testing.T) {
 	}
 	if code, stdout, _ := plinth(t, "__complete", "ver"); code != 0 || !strings.Contains(stdout, "version") {
 		t.Errorf("completing ver: exit %d, %q", code, stdout)
-	}
-}
-
-func TestErrorsArePrintedOnceWithTheirHints(t *testing.T) {
-	var secrets runlog.Secrets
-	secrets.Hide("hunter22")
-	one := problem.Newf(problem.ExitStep, "start k0s", "look at its log\nthen run it again", "it stopped: hunter22")
-	two := errors.New("something else")
-	for name, tc := range map[string]struct {
-		err        error
-		text, json string
-	}{
-		"none":    {nil, "", ""},
-		"one":     {one, "cannot start k0s: it stopped: ***\n→ look at its log\n  then run it again\n", `{"v":1,"error":{"doing":"start k0s","cause":"it stopped: ***","hint":"look at its log\nthen run it again","exit":7}}` + "\n"},
-		"unknown": {two, "something else\n", `{"v":1,"error":{"cause":"something else","exit":1}}` + "\n"},
-		"several": {errors.Join(one, nil, two), "cannot start k0s: it stopped: ***\n→ look at its log\n  then run it again\nsomething else\n",
-			`{"v":1,"error":{"doing":"start k0s","cause":"it stopped: ***","hint":"look at its log\nthen run it again","exit":7,"more":[{"cause":"something else","exit":1}]}}` + "\n"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			var text, doc bytes.Buffer
-			writeError(&text, tc.err, &secrets)
-			if err := writeJSON(&doc, answer{}, tc.err, &secrets); err != nil {
-				t.Fatal(err)
-			}
-			if text.String() != tc.text || doc.String() != tc.json {
-				t.Errorf("text %q\njson %q", text.String(), doc.String())
-			}
-		})
 	}
 }
 
@@ -221,16 +275,6 @@ func TestAnAnswerThatCannotBeWrittenIsAnError(t *testing.T) {
 		code := Run(t.Context(), Process{Out: broken{}, Err: &stderr}, []string{"version", "-o", form})
 		if code != 1 || !strings.Contains(stderr.String(), "broken pipe") {
 			t.Errorf("%s: exit %d, %q", form, code, stderr.String())
-		}
-	}
-}
-
-func TestNearestWord(t *testing.T) {
-	words := []string{"bundle", "sign-key", "output", "log-file", "yes"}
-	for typed, want := range map[string]string{"bundel": "bundle", "bundles": "bundle", "ouput": "output", "log": "log-file",
-		"sing-key": "sign-key", "yse": "yes", "zzz": "", "": "", "x": ""} {
-		if got := nearest(typed, words); got != want {
-			t.Errorf("nearest(%q) = %q, want %q", typed, got, want)
 		}
 	}
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/plinthdev/plinth/internal/problem"
+	"github.com/plinthdev/plinth/internal/cli/teach"
 )
 
 // globals are the flags that every command takes.
@@ -54,7 +54,8 @@ func (c choices) Set(s string) error {
 
 // root is the whole command tree.
 func (s *session) root() *cobra.Command {
-	root := s.group("plinth", s.version(), s.completion())
+	root := s.group("plinth", s.lint(), s.bundle(), s.install(), s.status(), s.console(), s.reset(), s.version(), s.completion())
+	root.AddCommand(s.tools()...)
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.TraverseChildren = true // flags of plinth may stand before kubectl, whose own flags are not ours
 	root.CompletionOptions.DisableDefaultCmd = true
@@ -71,12 +72,12 @@ func (s *session) root() *cobra.Command {
 	f.StringVar(&s.dataDir, "data-dir", "/var/lib/plinth", "`folder` of Plinth's and the cluster's data")
 	f.BoolVar(&s.noColor, "no-color", false, "never use colours")
 	f.BoolVarP(&s.verbose, "verbose", "v", false, "show more detail")
-	teach(root)
+	teach.Tree(root)
 	return root
 }
 
 // run is what a command does once its flags are read.
-type run func(ctx context.Context, args []string) (answer, error)
+type run func(ctx context.Context, args []string) (reply, error)
 
 // command makes a command; its help stands in help/<path>.txt.
 func (s *session) command(use string, args cobra.PositionalArgs, do run) *cobra.Command {
@@ -84,7 +85,7 @@ func (s *session) command(use string, args cobra.PositionalArgs, do run) *cobra.
 		Use: use, Args: args, DisableFlagsInUseLine: true,
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			s.parsed = true
-			s.answer, err = do(cmd.Context(), args)
+			s.reply, err = do(cmd.Context(), args)
 			return err
 		},
 	}
@@ -98,7 +99,7 @@ func (s *session) group(name string, children ...*cobra.Command) *cobra.Command 
 			s.parsed = true
 			return cmd.Help()
 		}
-		return errors.New("it needs one more word: " + strings.Join(names(cmd), ", "))
+		return errors.New("one more word is missing: " + strings.Join(names(cmd), ", "))
 	}
 	g.AddCommand(children...)
 	return g
@@ -114,67 +115,19 @@ func names(cmd *cobra.Command) []string {
 	return all
 }
 
-// noSuchCommand refuses words that are no command of cmd.
-func noSuchCommand(cmd *cobra.Command, args []string) error {
-	if len(args) == 0 {
-		return nil
+// helpCommand is "plinth help COMMAND".
+func helpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "help [COMMAND]", DisableFlagsInUseLine: true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			found, rest, err := cmd.Root().Find(args)
+			if err == nil {
+				err = noSuchCommand(found, rest)
+			}
+			if err != nil {
+				return err
+			}
+			return found.Help()
+		},
 	}
-	return &unknownError{what: "command", name: args[0], near: nearest(args[0], names(cmd))}
-}
-
-// unknownError is a word that means nothing here.
-type unknownError struct{ what, name, near string }
-
-func (e *unknownError) Error() string { return fmt.Sprintf("unknown %s %q", e.what, e.name) }
-
-// usage makes a problem of what cobra says of a command line.
-func usage(cmd *cobra.Command, err error) error {
-	if err == nil {
-		return nil
-	}
-	hint := "see: " + cmd.CommandPath() + " --help"
-	var flag *pflag.NotExistError
-	if errors.As(err, &flag) {
-		dashes := "--"
-		if flag.GetSpecifiedShortnames() != "" {
-			dashes = "-"
-		}
-		near := nearest(flag.GetSpecifiedName(), flagNames(cmd))
-		if near != "" {
-			near = "--" + near
-		}
-		err = &unknownError{what: "flag", name: dashes + flag.GetSpecifiedName(), near: near}
-	}
-	var unknown *unknownError
-	if errors.As(err, &unknown) && unknown.near != "" {
-		hint = fmt.Sprintf("did you mean %s?\n%s", unknown.near, hint)
-	}
-	return problem.New(problem.ExitUsage, "understand the command line", err, hint)
-}
-
-func flagNames(cmd *cobra.Command) []string {
-	var all []string
-	cmd.InheritedFlags() // merges the parents' flags into cmd's
-	cmd.Flags().VisitAll(func(f *pflag.Flag) { all = append(all, f.Name) })
-	return all
-}
-
-// formatOf finds out which form of answer a command line that was not
-// understood asked for.
-func formatOf(cmd *cobra.Command, args []string) format {
-	if f := cmd.Flags().Lookup("output"); f != nil {
-		if _, ours := f.Value.(choices); !ours {
-			return formatText
-		}
-	}
-	for i, a := range args {
-		switch {
-		case a == "--":
-			return formatText
-		case a == "--output=json", a == "-ojson", a == "-o=json",
-			(a == "-o" || a == "--output") && i+1 < len(args) && args[i+1] == "json":
-			return formatJSON
-		}
-	}
-	return formatText
 }

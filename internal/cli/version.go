@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/plinthdev/plinth/internal/cli/teach"
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
@@ -23,13 +24,19 @@ type build struct {
 }
 
 func (s *session) version() *cobra.Command {
-	return s.command("version", noArgs, func(context.Context, []string) (answer, error) {
-		b := build{Version: s.Version, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
-		if info, ok := debug.ReadBuildInfo(); ok {
-			b.read(info)
-		}
-		return answer{data: b, text: b.text}, nil
+	return s.command("version", noArgs, func(context.Context, []string) (reply, error) {
+		b := s.build()
+		return reply{data: b, text: b.text}, nil
 	})
+}
+
+// build says which build this is.
+func (s *session) build() build {
+	b := build{Version: s.Version, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		b.read(info)
+	}
+	return b
 }
 
 // read takes from info what the linker was not told.
@@ -74,7 +81,7 @@ func (s *session) completion() *cobra.Command {
 		root = cmd.Root()
 		generate, ok := scripts[args[0]]
 		if !ok {
-			return &unknownError{what: "shell", name: args[0], near: nearest(args[0], cmd.ValidArgs)}
+			return &unknownError{what: "shell", name: args[0], near: teach.Nearest(args[0], cmd.ValidArgs)}
 		}
 		s.parsed = true
 		if err := generate(s.Out); err != nil {

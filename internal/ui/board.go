@@ -30,7 +30,7 @@ func (b *board) apply(e step.Event) *task {
 	if b.began.IsZero() {
 		b.began = e.Time
 	}
-	b.verb, b.count = e.Verb, e.Count
+	b.verb, b.count = e.Verb, max(b.count, e.Count)
 	t, at := b.find(e.Step)
 	if t == nil {
 		t = &task{began: e.Time, shown: e.Time}
@@ -41,7 +41,9 @@ func (b *board) apply(e step.Event) *task {
 	t.take(e)
 	switch e.State {
 	case step.Skipped, step.Finished, step.Failed:
-		b.ended++
+		if e.Count > 0 { // else it is told of beside the list
+			b.ended++
+		}
 		b.running = append(b.running[:at], b.running[at+1:]...)
 		return t
 	default:

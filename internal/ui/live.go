@@ -96,7 +96,11 @@ func (l *live) summary(w io.Writer, s decor.Statistics) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	b := &l.board
-	row := fmt.Sprintf("  %s: %d of %d steps, %s", b.verb, b.ended, b.count, Duration(l.now().Sub(b.began)))
+	row := "  " + b.verb + ": "
+	if b.count > 0 {
+		row += fmt.Sprintf("%d of %d steps, ", b.ended, b.count)
+	}
+	row += Duration(l.now().Sub(b.began))
 	_, err := io.WriteString(w, l.style.paint(dim, fit(row, s.AvailableWidth)))
 	return err
 }

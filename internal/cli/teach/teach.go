@@ -1,4 +1,7 @@
-package cli
+// Package teach owns what the command line says of itself: the help of every
+// command, kept as text files, the meaning of the exit codes, and which word
+// was probably meant. It refuses to know what a command does with its flags.
+package teach
 
 import (
 	"embed"
@@ -21,8 +24,8 @@ var helpTexts embed.FS
 // codes is where a command's annotations keep its exit codes.
 const codes = "exit codes"
 
-// teach gives cmd and all below it their help.
-func teach(cmd *cobra.Command) {
+// Tree gives cmd and all below it their help.
+func Tree(cmd *cobra.Command) {
 	text, err := helpTexts.ReadFile("help/" + strings.ReplaceAll(cmd.CommandPath(), " ", "-") + ".txt")
 	if err != nil {
 		panic(err) // a command without help is a bug that every test meets
@@ -34,14 +37,14 @@ func teach(cmd *cobra.Command) {
 	cmd.Annotations = map[string]string{codes: exits}
 	cmd.InitDefaultHelpFlag()
 	cmd.Flags().Lookup("help").Hidden = true // every command has it
-	cmd.SetHelpFunc(func(c *cobra.Command, _ []string) { writeHelp(c.OutOrStdout(), c) })
+	cmd.SetHelpFunc(func(c *cobra.Command, _ []string) { Write(c.OutOrStdout(), c) })
 	for _, c := range cmd.Commands() {
-		teach(c)
+		Tree(c)
 	}
 }
 
-// writeHelp prints all that is to be known of a command.
-func writeHelp(w io.Writer, cmd *cobra.Command) {
+// Write prints all that is to be known of a command.
+func Write(w io.Writer, cmd *cobra.Command) {
 	fmt.Fprintf(w, "%s\n\n  %s\n\n%s\n", cmd.Short, cmd.UseLine(), cmd.Long)
 	if cmd.HasAvailableSubCommands() {
 		fmt.Fprint(w, "\nCommands:\n", commandList(cmd))
@@ -118,22 +121,5 @@ func exitMeaning(code int) string {
 		return "interrupted"
 	default:
 		return "unknown"
-	}
-}
-
-// helpCommand is "plinth help COMMAND".
-func helpCommand() *cobra.Command {
-	return &cobra.Command{
-		Use: "help [COMMAND]", DisableFlagsInUseLine: true,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			found, rest, err := cmd.Root().Find(args)
-			if err == nil {
-				err = noSuchCommand(found, rest)
-			}
-			if err != nil {
-				return err
-			}
-			return found.Help()
-		},
 	}
 }

@@ -1,4 +1,4 @@
-package cli
+package answer
 
 import (
 	"encoding/json"
@@ -28,8 +28,9 @@ type jsonError struct {
 	More  []jsonError `json:"more,omitempty"`  // others that happened in the same run
 }
 
-func writeJSON(w io.Writer, a answer, err error, secrets *runlog.Secrets) error {
-	doc := envelope{V: 1, Result: a.data}
+// JSON writes result and err, each if there is one, as one document on one line.
+func JSON(w io.Writer, result any, err error, secrets *runlog.Secrets) error {
+	doc := envelope{V: 1, Result: result}
 	for _, p := range flatten(err) {
 		e := jsonError{Cause: secrets.Clean(p.Error()), Hint: secrets.Clean(problem.Hint(p)), Exit: problem.ExitCode(p)}
 		var known *problem.Problem
@@ -53,9 +54,9 @@ func writeJSON(w io.Writer, a answer, err error, secrets *runlog.Secrets) error 
 	return enc.Encode(doc)
 }
 
-// writeError prints err for a person: what could not be done and why, then
+// Error prints err for a person: what could not be done and why, then
 // what to do about it.
-func writeError(w io.Writer, err error, secrets *runlog.Secrets) {
+func Error(w io.Writer, err error, secrets *runlog.Secrets) {
 	for _, p := range flatten(err) {
 		fmt.Fprintln(w, secrets.Clean(p.Error()))
 		for i, line := range strings.Split(secrets.Clean(problem.Hint(p)), "\n") {

@@ -1,9 +1,9 @@
-package cli
+package teach
 
 import "strings"
 
-// nearest is the candidate that is most likely meant by name, "" if none is.
-func nearest(name string, candidates []string) string {
+// Nearest is the candidate that is most likely meant by name, "" if none is.
+func Nearest(name string, candidates []string) string {
 	best, found := len(name)/3+2, ""
 	for _, c := range candidates {
 		if d := edits(name, c); d < best {

@@ -1,0 +1,154 @@
+// Package answer owns how a run's outcome is written: each verb's result for a
+// person, ending with the next command to type, the error, and the JSON form
+// of both. It refuses to decide anything and to know flags.
+package answer
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/plinthdev/plinth/internal/app"
+	"github.com/plinthdev/plinth/internal/spec"
+	"github.com/plinthdev/plinth/internal/step"
+	"github.com/plinthdev/plinth/internal/ui"
+
+	"github.com/plinthdev/plinth/airgap"
+)
+
+// Lint lists what was found in files, or says that they are good.
+func Lint(w io.Writer, r spec.Report, files []string) {
+	for _, f := range r.Findings {
+		fmt.Fprintln(w, f)
+	}
+	if spec.HasErrors(r.Findings) || r.Gate != nil && !r.Gate.Allowed() {
+		return
+	}
+	if r.Gate != nil {
+		fmt.Fprintln(w, r.Gate.Explain(r.Title).Cause)
+	}
+	warnings := "no warnings"
+	if n := len(r.Findings); n > 0 {
+		warnings = Count(n, "warning")
+	}
+	fmt.Fprintf(w, "%s: good, %s\n", strings.Join(files, ", "), warnings)
+	if r.Installer != nil {
+		next(w, buildCommand(r, files))
+	}
+}
+
+// buildCommand makes a bundle of what was checked.
+func buildCommand(r spec.Report, files []string) string {
+	command := "plinth bundle build"
+	for _, f := range files {
+		flag := " --installer "
+		if r.Application != nil && f == r.Application.File {
+			flag = " --application "
+		}
+		command += flag + Quote(f)
+	}
+	return command + " -o " + r.Installer.Metadata.Name + ".tar"
+}
+
+// Built says which bundle was made.
+func Built(w io.Writer, r app.BuildResult) {
+	fmt.Fprintf(w, "%s: %s, %s\n", r.Path, ui.Bytes(r.Size), r.Digest)
+	next(w, "plinth bundle inspect "+Quote(r.Path))
+}
+
+// Inspected lists a bundle's parts: what they are and how big.
+func Inspected(w io.Writer, b airgap.Summary, path string) {
+	fmt.Fprintf(w, "%s\n\n", words(b.Name, b.Platform, b.Digest.String()))
+	t := table(w, "KIND", "NAME", "VERSION", "SIZE", "ON THE HOST", "LICENCE")
+	for _, it := range b.Items {
+		unpacked := ""
+		if it.Unpacked > 0 {
+			unpacked = ui.Bytes(it.Unpacked)
+		}
+		row(t, string(it.Kind), it.Name, it.Version, ui.Bytes(it.Size), unpacked, it.Licenses)
+	}
+	_ = t.Flush()
+	fmt.Fprintf(w, "\n%s in the file, in %s; %s on a host\n", ui.Bytes(b.Totals.File), Count(b.Totals.Blobs, "part"), ui.Bytes(b.Totals.OnHost.Total()))
+	next(w, "plinth bundle verify "+Quote(path))
+}
+
+// Verified says that a bundle is whole.
+func Verified(w io.Writer, b airgap.Summary, path string) {
+	fmt.Fprintf(w, "%s is whole: %s in %s are as they were built\n%s\n", path, ui.Bytes(b.Totals.Content), Count(b.Totals.Blobs, "part"), b.Digest)
+	next(w, "plinth install --bundle "+Quote(path))
+}
+
+// plan lists steps, and below each that is not done why and what it changes;
+// again is the command that does it.
+func plan(w io.Writer, steps []step.Planned, again string) {
+	todo, width := 0, 0
+	for _, s := range steps {
+		width = max(width, len(s.Step))
+		if s.State != "done" {
+			todo++
+		}
+	}
+	for _, s := range steps {
+		fmt.Fprintf(w, "%-8s %-*s  %s\n", s.State, width, s.Step, s.Title)
+		if s.State == "done" {
+			continue
+		}
+		if s.Why != "" {
+			why := "because "
+			if s.State == "unknown" {
+				why = "can be told after "
+			}
+			fmt.Fprintf(w, "%*s%s%s\n", width+11, "", why, strings.ReplaceAll(s.Why, "\n", "; "))
+		}
+		if len(s.Touches) > 0 {
+			fmt.Fprintf(w, "%*schanges %s\n", width+11, "", strings.Join(s.Touches, ", "))
+		}
+	}
+	if todo == 0 {
+		fmt.Fprintln(w, "\nNothing to do.")
+		next(w, "plinth status")
+		return
+	}
+	fmt.Fprintf(w, "\n%d of %s to do; nothing was changed.\n", todo, Count(len(steps), "step"))
+	next(w, again)
+}
+
+// next ends an answer with what to type now.
+func next(w io.Writer, command string) { fmt.Fprintf(w, "\nNext: %s\n", command) }
+
+// Count is n of what: "1 error", "3 errors".
+func Count(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprintf("%d %s", n, what)
+}
+
+// Quote is a word as a shell reads it.
+func Quote(word string) string {
+	plain := "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./:=@%+,"
+	if word != "" && strings.Trim(word, plain) == "" {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+}
+
+// words puts two spaces between those that are not empty.
+func words(all ...string) string {
+	kept := all[:0]
+	for _, s := range all {
+		if s != "" {
+			kept = append(kept, s)
+		}
+	}
+	return strings.Join(kept, "  ")
+}
+
+func table(w io.Writer, head ...string) *tabwriter.Writer {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	row(t, head...)
+	return t
+}
+
+func row(t io.Writer, cells ...string) { fmt.Fprintln(t, strings.Join(cells, "\t")) }

@@ -1,0 +1,110 @@
+package answer
+
+import (
+	"bytes"
+	"io"
+	"testing"
+	"time"
+
+	"github.com/plinthdev/plinth/airgap"
+	"github.com/plinthdev/plinth/hostpreflight"
+	"github.com/plinthdev/plinth/internal/app"
+	"github.com/plinthdev/plinth/internal/compat"
+	"github.com/plinthdev/plinth/internal/spec"
+	"github.com/plinthdev/plinth/internal/step"
+	"github.com/plinthdev/plinth/internal/testkit"
+)
+
+func checks(entries ...hostpreflight.Entry) *hostpreflight.Report {
+	r := &hostpreflight.Report{Schema: 1, Passed: 22, Results: entries}
+	for _, e := range entries {
+		switch e.State {
+		case hostpreflight.Warn:
+			r.Warned++
+		case hostpreflight.Fail:
+			r.Failed++
+		}
+	}
+	return r
+}
+
+func check(id string, state hostpreflight.State, found, fix string) hostpreflight.Entry {
+	return hostpreflight.Entry{ID: id, Group: "Hardware", Result: hostpreflight.Result{State: state, Found: found, Wanted: "more", Fix: fix}}
+}
+
+func planned() []step.Planned {
+	return []step.Planned{
+		{Step: "data-dir", Title: "Make Plinth's data folder", State: "done", Touches: []string{"/var/lib/plinth"}},
+		{Step: "kernel", Title: "Prepare the kernel", State: "needed", Why: "br_netfilter is not loaded\nip_forward is 0", Touches: []string{"/etc/modules-load.d/plinth.conf", "sysctl:net.ipv4.ip_forward"}},
+		{Step: "node-ready", Title: "Wait for the node to be Ready", State: "unknown", Why: "k0s-start"},
+	}
+}
+
+func TestAnswersForPeople(t *testing.T) {
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	status := app.Status{Installed: true, Name: "my-app", Role: "controller", Bundle: "sha256:abc", Service: "active",
+		Versions: map[string]string{"k0s": "v1.33.8+k0s.1"}, Nodes: []app.NodeStatus{{Name: "n1", Ready: true, Version: "v1.33.8+k0s", Addresses: []string{"10.0.0.2"}}},
+		AddOns:       []app.AddOnStatus{{Name: "kotsadm", Version: "1.131.2", Reason: "pod kotsadm-0: ImagePullBackOff"}, {Name: "localPathStorage", Version: "0.0.30", Ready: true}},
+		Console:      &app.ConsoleStatus{URL: "https://10.0.0.2:8800", Ready: true, Version: "v1.131.2"},
+		Certificates: []app.Certificate{{Path: "/var/lib/k0s/pki/server.crt", Expires: at}, {}}, Warnings: []string{"host preflight memory failed and was ignored on request"}}
+	broken := app.Status{Installed: true, Name: "my-app", Role: "controller", Service: "failed", Versions: map[string]string{"k0s": "v1.33.8+k0s.1"},
+		Unfinished: &app.Unfinished{Verb: "install", Began: at, Step: "images-boot", Failed: "no space left"}}
+	bundle := airgap.Summary{Digest: "sha256:abc", Name: "my-app", Platform: "linux/amd64", Items: []airgap.SummaryItem{
+		{Kind: "installer", Name: "installer.yaml", Size: 900},
+		{Kind: "host", Name: "k0s", Version: "v1.33.8+k0s.1", Licenses: "Apache-2.0", Size: 80e6, Unpacked: 240e6}},
+		Totals: airgap.Totals{File: 81e6, Blobs: 7, Content: 80_500_000, OnHost: airgap.ContentSize{Host: 240e6}}}
+	finding := spec.Finding{File: "installer.yaml", Line: 3, Column: 5, Field: "spec.k0s", Rule: "unknown-key", Severity: spec.Error, Message: "unknown key", Hint: "version?"}
+	warning := spec.Finding{File: "installer.yaml", Line: 3, Column: 5, Rule: "cidr-public", Severity: spec.Warning, Message: "not private"}
+	var installer spec.Installer
+	installer.Metadata.Name = "my-app"
+	verdict := compat.Check(compat.Input{Actual: "1.131.2", Min: "1.100.0", Target: "1.131.2", FirstInstall: true})
+	good := spec.Report{Installer: &installer, Application: &spec.Application{File: "my app.yaml"}, Title: "My App", Findings: []spec.Finding{warning}, Gate: &verdict}
+	done := app.InstallResult{Changed: true, ConsoleURL: "https://10.0.0.2:8800", Password: "correct-horse", Kubeconfig: "/var/lib/k0s/pki/admin.conf", Log: "/var/log/plinth/install-1.log",
+		Preflights: checks(check("memory", hostpreflight.Warn, "3 GiB", "add memory"))}
+	for name, write := range map[string]func(io.Writer){
+		"lint-findings": func(w io.Writer) { Lint(w, spec.Report{Findings: []spec.Finding{finding}}, []string{"installer.yaml"}) },
+		"lint-good":     func(w io.Writer) { Lint(w, good, []string{"installer.yaml", "my app.yaml"}) },
+		"built":         func(w io.Writer) { Built(w, app.BuildResult{Path: "my-app.tar", Digest: "sha256:abc", Size: 81e6}) },
+		"inspected":     func(w io.Writer) { Inspected(w, bundle, "my-app.tar") },
+		"verified":      func(w io.Writer) { Verified(w, bundle, "my-app.tar") },
+		"install-plan": func(w io.Writer) {
+			Installed(w, app.InstallResult{Plan: planned(), Preflights: checks()}, "plinth install --bundle a.tar", false)
+		},
+		"install-plan-done": func(w io.Writer) {
+			Installed(w, app.InstallResult{Plan: planned()[:1], Preflights: checks()}, "plinth install", false)
+		},
+		"install-preflight": func(w io.Writer) {
+			Installed(w, app.InstallResult{Preflights: checks(check("memory", hostpreflight.Fail, "1 GiB", "add memory"))}, "", true)
+		},
+		"install-failed": func(w io.Writer) { Installed(w, app.InstallResult{Preflights: checks()}, "", true) },
+		"install-done":   func(w io.Writer) { Installed(w, done, "", false) },
+		"install-nothing": func(w io.Writer) {
+			Installed(w, app.InstallResult{ConsoleURL: "https://10.0.0.2:8800", Preflights: checks()}, "", false)
+		},
+		"reset-plan": func(w io.Writer) { Reset(w, app.ResetResult{Plan: planned()}, "plinth reset cluster", false) },
+		"reset-done": func(w io.Writer) {
+			Reset(w, app.ResetResult{Changed: true, Log: "/var/log/plinth/reset-1.log"}, "", false)
+		},
+		"reset-left": func(w io.Writer) {
+			Reset(w, app.ResetResult{Changed: true, Left: []string{"mount /run/x", "process 12"}}, "", true)
+		},
+		"reset-nothing":  func(w io.Writer) { Reset(w, app.ResetResult{}, "", false) },
+		"status":         func(w io.Writer) { Status(w, status) },
+		"status-broken":  func(w io.Writer) { Status(w, broken) },
+		"status-nothing": func(w io.Writer) { Status(w, app.Status{}) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			var out bytes.Buffer
+			write(&out)
+			testkit.Golden(t, "testdata/"+name+".txt", out.Bytes())
+		})
+	}
+}
+
+func TestQuotedWordsAreReadBackByAShell(t *testing.T) {
+	for word, want := range map[string]string{"a.tar": "a.tar", "my app.yaml": "'my app.yaml'", "it's": `'it'\''s'`, "": "''", "$(reboot)": "'$(reboot)'", "a;b": "'a;b'"} {
+		if got := Quote(word); got != want {
+			t.Errorf("Quote(%q) = %s, want %s", word, got, want)
+		}
+	}
+}

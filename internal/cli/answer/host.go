@@ -1,0 +1,150 @@
+package answer
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/plinthdev/plinth/hostpreflight"
+	"github.com/plinthdev/plinth/internal/app"
+)
+
+// Installed says what an install found, planned or did. again is the command
+// line that was typed, without what made it only look; failed says that the
+// install did not reach its end.
+func Installed(w io.Writer, r app.InstallResult, again string, failed bool) {
+	switch {
+	case r.Preflights != nil && r.Preflights.Failed > 0:
+		fmt.Fprint(w, r.Preflights.Text())
+	case failed:
+	case r.Plan != nil:
+		preflights(w, r.Preflights)
+		plan(w, r.Plan, again)
+	default:
+		preflights(w, r.Preflights)
+		installed(w, r)
+	}
+}
+
+// preflights shows what deserves attention though it stops nothing.
+func preflights(w io.Writer, r *hostpreflight.Report) {
+	if r == nil {
+		return
+	}
+	for _, e := range r.Results {
+		if e.State == hostpreflight.Warn {
+			fmt.Fprintf(w, "warning: %s: %s\n", e.ID, e.Found)
+			if e.Fix != "" {
+				fmt.Fprintf(w, "→ %s\n", strings.ReplaceAll(e.Fix, "\n", "\n  "))
+			}
+		}
+	}
+	fmt.Fprintf(w, "Host preflights: %s\n\n", r.Summary())
+}
+
+func installed(w io.Writer, r app.InstallResult) {
+	if !r.Changed {
+		fmt.Fprintln(w, "Nothing to do: everything is installed.")
+	}
+	if r.ConsoleURL != "" {
+		fmt.Fprintf(w, "Admin console  %s\n", r.ConsoleURL)
+	}
+	if r.Password != "" {
+		fmt.Fprintf(w, "Password       %s   (shown this once; `plinth console reset-password` makes a new one)\n", r.Password)
+	}
+	if r.Kubeconfig != "" {
+		fmt.Fprintf(w, "Kubeconfig     %s   (`plinth kubectl` uses it)\n", r.Kubeconfig)
+	}
+	if r.Log != "" {
+		fmt.Fprintf(w, "Log            %s\n", r.Log)
+	}
+	next(w, "plinth status")
+}
+
+// Reset says what a reset would take back, did take back, or left.
+func Reset(w io.Writer, r app.ResetResult, again string, failed bool) {
+	switch {
+	case len(r.Left) > 0:
+		fmt.Fprintln(w, "Left on this host:")
+		for _, what := range r.Left {
+			fmt.Fprintf(w, "  %s\n", what)
+		}
+	case failed:
+	case r.Plan != nil:
+		plan(w, r.Plan, again)
+	case r.Changed:
+		fmt.Fprintf(w, "The cluster and its data are gone from this host.\nLog  %s\n", r.Log)
+		next(w, "plinth install --bundle FILE")
+	default:
+		fmt.Fprintln(w, "Nothing to do: Plinth has installed nothing on this host.")
+		next(w, "plinth install --bundle FILE")
+	}
+}
+
+// Status shows what is installed on this host and how it is.
+func Status(w io.Writer, s app.Status) {
+	if s.Installed {
+		fmt.Fprintf(w, "%s\n", words(s.Name, s.Role, "k0s "+s.Versions["k0s"]+" ("+s.Service+")", s.Bundle))
+	} else {
+		fmt.Fprintln(w, "Nothing is installed on this host.")
+	}
+	nodes(w, s.Nodes)
+	addOns(w, s)
+	if len(s.Certificates) > 0 {
+		first := s.Certificates[0]
+		fmt.Fprintf(w, "\nCertificates: the first of %d ends %s: %s\n", len(s.Certificates), first.Expires.Format(time.DateOnly), first.Path)
+	}
+	for _, warning := range s.Warnings {
+		fmt.Fprintf(w, "warning: %s\n", warning)
+	}
+	switch u := s.Unfinished; {
+	case u != nil:
+		fmt.Fprintf(w, "\nUnfinished: %s, begun %s, stopped at step %s", u.Verb, u.Began.Format(time.RFC3339), u.Step)
+		if u.Failed != "" {
+			fmt.Fprintf(w, ": %s", u.Failed)
+		}
+		fmt.Fprintf(w, "\n\nNext: run the same `plinth %s` again; it goes on where it stopped\n", u.Verb)
+	case s.Installed:
+		next(w, "plinth console url")
+	default:
+		next(w, "plinth install --bundle FILE")
+	}
+}
+
+func nodes(w io.Writer, all []app.NodeStatus) {
+	if len(all) == 0 {
+		return
+	}
+	fmt.Fprintln(w)
+	t := table(w, "NODE", "READY", "VERSION", "ADDRESSES")
+	for _, n := range all {
+		row(t, n.Name, ready(n.Ready, n.Reason), n.Version, strings.Join(n.Addresses, ", "))
+	}
+	_ = t.Flush()
+}
+
+func addOns(w io.Writer, s app.Status) {
+	if len(s.AddOns) > 0 {
+		fmt.Fprintln(w)
+		t := table(w, "ADD-ON", "READY", "VERSION")
+		for _, a := range s.AddOns {
+			row(t, a.Name, ready(a.Ready, a.Reason), a.Version)
+		}
+		_ = t.Flush()
+	}
+	if c := s.Console; c != nil {
+		fmt.Fprintf(w, "\nAdmin console  %s  ready: %s\n", words(c.URL, c.Version), ready(c.Ready, c.Reason))
+	}
+}
+
+// ready is yes, or no and why.
+func ready(yes bool, reason string) string {
+	switch {
+	case yes:
+		return "yes"
+	case reason != "":
+		return "no: " + reason
+	}
+	return "no"
+}

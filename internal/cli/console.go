@@ -1,0 +1,88 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/plinthdev/plinth/internal/app"
+	"github.com/plinthdev/plinth/internal/problem"
+)
+
+func (s *session) console() *cobra.Command {
+	url := s.command("url", noArgs, s.with(once, nil,
+		func(_ context.Context, a *app.App, _ []string) (reply, error) {
+			url, err := a.ConsoleURL()
+			return reply{map[string]string{"url": url}, func(w io.Writer) { fmt.Fprintln(w, url) }}.unless(err)
+		}))
+	password := s.command("reset-password", noArgs, s.with(once, nil,
+		func(ctx context.Context, a *app.App, _ []string) (reply, error) {
+			password, err := a.ConsoleResetPassword(ctx)
+			return reply{map[string]string{"password": password}, func(w io.Writer) { fmt.Fprintln(w, password) }}.unless(err)
+		}))
+	return s.group("console", url, password, s.setCertificate())
+}
+
+func (s *session) setCertificate() *cobra.Command {
+	var cert, key string
+	cmd := s.command("set-certificate --cert FILE --key FILE", needs(noArgs, "cert", "key"), s.with(once, nil,
+		func(ctx context.Context, a *app.App, _ []string) (reply, error) {
+			err := a.ConsoleSetCertificate(ctx, cert, key)
+			return reply{map[string]bool{"changed": true}, func(w io.Writer) {
+				fmt.Fprintln(w, "The console shows the new certificate.\n\nNext: plinth console url")
+			}}.unless(err)
+		}))
+	cmd.Flags().StringVar(&cert, "cert", "", "`file` with the certificate, PEM")
+	cmd.Flags().StringVar(&key, "key", "", "`file` with its private key, PEM")
+	return cmd
+}
+
+// tools are the programs that plinth becomes; what follows their name is theirs.
+func (s *session) tools() []*cobra.Command {
+	var all []*cobra.Command
+	for use, tool := range map[string]app.Tool{"kubectl ARGUMENT...": app.Kubectl, "kots ARGUMENT...": app.Kots, "shell ARGUMENT...": app.Shell} {
+		cmd := s.command(use, cobra.ArbitraryArgs, s.with(once, nil,
+			func(_ context.Context, a *app.App, args []string) (reply, error) {
+				return reply{}, s.become(a, tool, args)
+			}))
+		cmd.DisableFlagParsing = true
+		all = append(all, cmd)
+	}
+	return all
+}
+
+// become runs a tool in place of this process; it returns only if it cannot.
+func (s *session) become(a *app.App, tool app.Tool, args []string) error {
+	run, err := a.ToolCommand(tool, args, variable(s.Environ, "SHELL"))
+	if err != nil {
+		return err
+	}
+	if err := s.Exec(run.Argv[0], run.Argv, override(s.Environ, run.Env)); err != nil {
+		return problem.New(problem.ExitInternal, "run "+run.Argv[0], err, "is it still there? `plinth install` puts it back")
+	}
+	return nil
+}
+
+// variable is the value of an environment variable, "" if there is none.
+func variable(environ []string, key string) string {
+	for _, kv := range environ {
+		if value, ok := strings.CutPrefix(kv, key+"="); ok {
+			return value
+		}
+	}
+	return ""
+}
+
+// override is environ with the variables in more in place of its own: of two
+// values programs differ on which one counts.
+func override(environ, more []string) []string {
+	kept := slices.DeleteFunc(slices.Clone(environ), func(kv string) bool {
+		key, _, _ := strings.Cut(kv, "=")
+		return slices.ContainsFunc(more, func(m string) bool { return strings.HasPrefix(m, key+"=") })
+	})
+	return append(kept, more...)
+}

@@ -1,0 +1,117 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/plinthdev/plinth/internal/cli/teach"
+	"github.com/plinthdev/plinth/internal/problem"
+)
+
+// noArgs refuses any argument.
+func noArgs(_ *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return fmt.Errorf("unexpected argument %q", args[0])
+	}
+	return nil
+}
+
+// exactly wants one argument; what names it: "a bundle".
+func exactly(what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) > 1 {
+			return fmt.Errorf("unexpected argument %q", args[1])
+		}
+		return atLeast(what)(cmd, args)
+	}
+}
+
+// atLeast wants one argument or more.
+func atLeast(what string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return errors.New(what + " is missing")
+		}
+		return nil
+	}
+}
+
+// needs wants flags to be set as well.
+func needs(args cobra.PositionalArgs, flags ...string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, given []string) error {
+		for _, name := range flags {
+			if cmd.Flag(name).Value.String() == "" {
+				return errors.New("the flag --" + name + " is missing")
+			}
+		}
+		return args(cmd, given)
+	}
+}
+
+// noSuchCommand refuses words that are no command of cmd.
+func noSuchCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	return &unknownError{what: "command", name: args[0], near: teach.Nearest(args[0], names(cmd))}
+}
+
+// unknownError is a word that means nothing here.
+type unknownError struct{ what, name, near string }
+
+func (e *unknownError) Error() string { return fmt.Sprintf("unknown %s %q", e.what, e.name) }
+
+// usage makes a problem of what cobra says of a command line.
+func usage(cmd *cobra.Command, err error) error {
+	if err == nil {
+		return nil
+	}
+	hint := "see: " + cmd.CommandPath() + " --help"
+	var flag *pflag.NotExistError
+	if errors.As(err, &flag) {
+		dashes := "--"
+		if flag.GetSpecifiedShortnames() != "" {
+			dashes = "-"
+		}
+		near := teach.Nearest(flag.GetSpecifiedName(), flagNames(cmd))
+		if near != "" {
+			near = "--" + near
+		}
+		err = &unknownError{what: "flag", name: dashes + flag.GetSpecifiedName(), near: near}
+	}
+	var unknown *unknownError
+	if errors.As(err, &unknown) && unknown.near != "" {
+		hint = fmt.Sprintf("did you mean %s?\n%s", unknown.near, hint)
+	}
+	return problem.New(problem.ExitUsage, "understand the command line", err, hint)
+}
+
+func flagNames(cmd *cobra.Command) []string {
+	var all []string
+	cmd.InheritedFlags() // merges the parents' flags into cmd's
+	cmd.Flags().VisitAll(func(f *pflag.Flag) { all = append(all, f.Name) })
+	return all
+}
+
+// formatOf finds out which form of answer a command line that was not
+// understood asked for.
+func formatOf(cmd *cobra.Command, args []string) format {
+	if f := cmd.Flags().Lookup("output"); f != nil {
+		if _, ours := f.Value.(choices); !ours {
+			return formatText
+		}
+	}
+	for i, a := range args {
+		switch {
+		case a == "--":
+			return formatText
+		case a == "--output=json", a == "-ojson", a == "-o=json",
+			(a == "-o" || a == "--output") && i+1 < len(args) && args[i+1] == "json":
+			return formatJSON
+		}
+	}
+	return formatText
+}
