@@ -51,7 +51,7 @@ func (b *Bundle) Verify(ctx context.Context, progress func(done, total int64)) e
 	var errs findings
 	for i, err := range wrong {
 		if err != nil {
-			errs.add(fmt.Errorf("%s: %w", claims[i].of, cause(err)))
+			errs.add(fmt.Errorf("%s, blob %s: %w", claims[i].of, claims[i].Digest, cause(err)))
 		}
 	}
 	if len(errs) == 0 {
