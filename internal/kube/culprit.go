@@ -2,8 +2,8 @@ package kube
 
 import (
 	"bytes"
+	"cmp"
 	"context"
-	"io"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -26,7 +26,8 @@ func (c *Client) Culprit(ctx context.Context, namespace, selector string) string
 		return ""
 	}
 	parts := []string{"pod " + namespace + "/" + podReason(pod)}
-	if e := c.lastWarning(ctx, namespace, pod.Name); e != "" {
+	// A pod that waits for its volume has no event of its own: its claim has.
+	if e := cmp.Or(c.lastWarning(ctx, namespace, pod.Name), c.lastWarning(ctx, namespace, "")); e != "" {
 		parts = append(parts, "last event: "+e)
 	}
 	if cs := blocking(pod); cs != nil {
@@ -58,10 +59,13 @@ func worst(pods []corev1.Pod) *corev1.Pod {
 	return found
 }
 
-func (c *Client) lastWarning(ctx context.Context, namespace, pod string) string {
-	list, err := c.core.Events(namespace).List(ctx, metav1.ListOptions{
-		FieldSelector: fields.Set{"involvedObject.name": pod, "type": corev1.EventTypeWarning}.String(),
-	})
+// lastWarning is the newest warning about one object, or about any.
+func (c *Client) lastWarning(ctx context.Context, namespace, name string) string {
+	want := fields.Set{"type": corev1.EventTypeWarning}
+	if name != "" {
+		want["involvedObject.name"] = name
+	}
+	list, err := c.core.Events(namespace).List(ctx, metav1.ListOptions{FieldSelector: want.String()})
 	if err != nil || len(list.Items) == 0 {
 		return ""
 	}
@@ -102,24 +106,16 @@ type LogOptions struct {
 
 // PodLog returns lines of a pod's log, oldest first.
 func (c *Client) PodLog(ctx context.Context, namespace, pod string, o LogOptions) ([]string, error) {
-	opts := &corev1.PodLogOptions{Container: o.Container, Previous: o.Previous, SinceTime: o.Since}
+	most := int64(maxLogBytes)
+	opts := &corev1.PodLogOptions{Container: o.Container, Previous: o.Previous, SinceTime: o.Since, LimitBytes: &most}
 	if o.Lines > 0 {
 		opts.TailLines = &o.Lines
 	}
-	stream, err := c.core.Pods(namespace).GetLogs(pod, opts).Stream(ctx)
-	if err != nil {
+	b, err := c.core.Pods(namespace).GetLogs(pod, opts).DoRaw(ctx)
+	if err != nil || len(bytes.TrimSpace(b)) == 0 {
 		return nil, err
 	}
-	defer stream.Close()
-	b, err := io.ReadAll(io.LimitReader(stream, maxLogBytes))
-	if err != nil {
-		return nil, err
-	}
-	b = bytes.TrimRight(b, "\n")
-	if len(b) == 0 {
-		return nil, nil
-	}
-	return strings.Split(string(b), "\n"), nil
+	return strings.Split(strings.TrimRight(string(b), "\n"), "\n"), nil
 }
 
 // Pods lists the names of a namespace's pods that carry the labels in

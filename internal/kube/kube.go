@@ -64,6 +64,7 @@ func newForConfig(config *rest.Config) (*Client, error) {
 	config.Timeout = 30 * time.Second // one request; waits have their own bound
 	config.QPS = -1                   // one patient caller: the server's own fairness is enough
 	config.UserAgent = fieldManager
+	config.ContentType = "application/json" // for typed and dynamic client alike
 	config.WarningHandler = rest.NoWarnings{}
 	core, err := corev1client.NewForConfig(config)
 	if err != nil {

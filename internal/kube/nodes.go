@@ -2,7 +2,6 @@ package kube
 
 import (
 	"context"
-	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -45,7 +44,7 @@ func (c *Client) Node(ctx context.Context, name string) (Node, error) {
 
 // WaitNode waits until the node is registered and Ready.
 func (c *Client) WaitNode(ctx context.Context, w Wait, name string) error {
-	return w.until(ctx, fmt.Sprintf("node %s to be Ready", name), func(ctx context.Context) (bool, string, error) {
+	return w.until(ctx, "node "+name+" to be Ready", func(ctx context.Context) (bool, string, error) {
 		n, err := c.Node(ctx, name)
 		switch {
 		case err == ErrNotFound:

@@ -1,8 +1,10 @@
 package kube
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -28,7 +30,7 @@ func (c *Client) WaitPods(ctx context.Context, w Wait, namespace string, expect 
 // podsReason says why the pods are not all up; empty when they are.
 func podsReason(pods []corev1.Pod, expect []string) string {
 	for _, name := range expect {
-		if !anyWithPrefix(pods, name) {
+		if !slices.ContainsFunc(pods, func(p corev1.Pod) bool { return strings.HasPrefix(p.Name, name) && !ignored(&p) }) {
 			return fmt.Sprintf("no pod of %s yet", name)
 		}
 	}
@@ -50,15 +52,6 @@ func podsReason(pods []corev1.Pod, expect []string) string {
 		return ""
 	}
 	return fmt.Sprintf("%d of %d pods Ready; pod %s", alive-len(waiting), alive, waiting[0])
-}
-
-func anyWithPrefix(pods []corev1.Pod, prefix string) bool {
-	for i := range pods {
-		if strings.HasPrefix(pods[i].Name, prefix) && !ignored(&pods[i]) {
-			return true
-		}
-	}
-	return false
 }
 
 // ignored tells the pods that count for nothing: those on their way out, and
@@ -85,7 +78,7 @@ func podReason(p *corev1.Pod) string {
 			return p.Name + ": not scheduled: " + cond.Message
 		}
 	}
-	return p.Name + ": " + orElse(p.Status.Reason, string(p.Status.Phase))
+	return p.Name + ": " + cmp.Or(p.Status.Reason, string(p.Status.Phase))
 }
 
 // blocking is the first container that keeps the pod from being Ready.
@@ -115,11 +108,4 @@ func containerReason(cs *corev1.ContainerStatus) string {
 		return fmt.Sprintf("%s runs, not Ready yet, %d restarts", cs.Name, cs.RestartCount)
 	}
 	return cs.Name + " runs, not Ready yet"
-}
-
-func orElse(s, fallback string) string {
-	if s != "" {
-		return s
-	}
-	return fallback
 }

@@ -1,0 +1,209 @@
+package addons
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"github.com/plinthdev/plinth/internal/problem"
+	"github.com/plinthdev/plinth/internal/spec"
+)
+
+// installer is an Installer with every add-on of this build.
+func installer() *spec.Installer {
+	in := &spec.Installer{}
+	in.Spec.Network.ServiceCIDR = "10.96.0.0/12"
+	in.Spec.LocalPathStorage = &spec.AddOn{Version: "0.0.30"}
+	in.Spec.Kotsadm = &spec.Kotsadm{Version: "1.131.2", Namespace: "kotsadm", UIBindPort: 8800}
+	in.Spec.Registry = &spec.AddOn{Version: "3.1.2"}
+	return in
+}
+
+func TestAddOnsAreResolvedInTheOrderOfInstallation(t *testing.T) {
+	got, err := Resolve(installer(), "/var/lib/plinth")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, a := range got {
+		names = append(names, a.Name+" "+a.Version+" "+a.Namespace+"/"+a.Release)
+	}
+	want := []string{"local-path-storage 0.0.30 local-path-storage/local-path-storage", "kotsadm 1.131.2 kotsadm/console-proxy", "registry 3.1.2 registry/registry"}
+	if strings.Join(names, "; ") != strings.Join(want, "; ") {
+		t.Errorf("got %q, want %q", names, want)
+	}
+	if got[1].Deploy != DeployKOTS || got[1].Refs()[0] != "docker.io/kotsadm/kotsadm-migrations:v1.131.2" || len(got[1].Refs()) != 4 {
+		t.Errorf("kotsadm is %+v", got[1])
+	}
+}
+
+func TestOnlyWhatTheInstallerAsksForIsResolved(t *testing.T) {
+	in := installer()
+	in.Spec.Registry, in.Spec.LocalPathStorage = nil, nil
+	got, err := Resolve(in, "/var/lib/plinth")
+	if err != nil || len(got) != 1 || got[0].Name != "kotsadm" {
+		t.Errorf("got %d add-ons, %v", len(got), err)
+	}
+}
+
+func TestUnknownVersionsAreAllReportedWithThoseThatAreKnown(t *testing.T) {
+	in := installer()
+	in.Spec.Kotsadm.Version = "1.75.0"
+	in.Spec.Registry.Version = "2.8.3"
+	in.Spec.Velero = &spec.AddOn{Version: "1.18.3"}
+	_, err := Resolve(in, "/var/lib/plinth")
+	if problem.ExitCode(err) != problem.ExitConfig {
+		t.Fatalf("exit code %d of %v", problem.ExitCode(err), err)
+	}
+	for _, want := range []string{
+		"spec.kotsadm.version: 1.75.0 is not known (known: 1.131.2)",
+		"spec.registry.version: 2.8.3 is not known (known: 3.1.2)",
+		"spec.velero: this build of plinth has no such add-on",
+	} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%v lacks %q", err, want)
+		}
+	}
+}
+
+func TestValuesFollowTheInstaller(t *testing.T) {
+	in := installer()
+	in.Spec.Network.ServiceCIDR = "172.20.0.0/16"
+	in.Spec.Kotsadm.Namespace, in.Spec.Kotsadm.UIBindPort = "console", 30880
+	got, err := Resolve(in, "/srv/plinth")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []map[string]any{
+		{"path": "/srv/plinth/volumes"},
+		{"nodePort": 30880, "resolver": "172.20.0.10", "upstream": "kotsadm.console.svc.cluster.local:3000"},
+		{"clusterIP": "172.20.0.11"},
+	} {
+		for key, value := range want {
+			if got[i].Values[key] != value {
+				t.Errorf("%s: %s is %v, want %v", got[i].Name, key, got[i].Values[key], value)
+			}
+		}
+	}
+}
+
+func TestTooSmallServiceRangeIsAnError(t *testing.T) {
+	in := installer()
+	in.Spec.Network.ServiceCIDR = "10.96.0.0/29"
+	if _, err := Resolve(in, "/var/lib/plinth"); err == nil || !strings.Contains(err.Error(), "has no address number") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestChartsPackToTheSameBytes(t *testing.T) {
+	files := fstest.MapFS{
+		"Chart.yaml":           {Data: []byte("apiVersion: v2\nname: toy\nversion: 1.2.3\n")},
+		"templates/b.yaml":     {Data: []byte("b"), Mode: 0o600},
+		"templates/_tools.tpl": {Data: []byte("t")},
+	}
+	first, err := pack(files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := pack(files)
+	if err != nil || !bytes.Equal(first.Archive, second.Archive) {
+		t.Errorf("the same chart packs to other bytes (%v)", err)
+	}
+	if first.Name != "toy" || first.Version != "1.2.3" || !bytes.Contains(first.Config, []byte(`"name":"toy"`)) {
+		t.Errorf("chart is %+v", first)
+	}
+	if got, want := list(t, first.Archive), "toy/Chart.yaml 0644;toy/templates/_tools.tpl 0644;toy/templates/b.yaml 0644;"; got != want {
+		t.Errorf("archive holds %q, want %q", got, want)
+	}
+}
+
+func list(t *testing.T, archive []byte) string {
+	t.Helper()
+	zip, err := gzip.NewReader(bytes.NewReader(archive))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	for tr := tar.NewReader(zip); ; {
+		h, err := tr.Next()
+		if errors.Is(err, io.EOF) {
+			return out.String()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !h.ModTime.IsZero() && h.ModTime.Unix() != 0 {
+			t.Errorf("%s has time %s", h.Name, h.ModTime)
+		}
+		fmt.Fprintf(&out, "%s %04o;", h.Name, h.FileInfo().Mode())
+	}
+}
+
+const good = `name: toy
+key: toy
+title: Toy
+deploy: chart
+namespace: toy
+versions:
+  - version: 1.0.0
+    images: {main: docker.io/library/toy:1.0.0}
+values: "a: {{ json .Images.main }}"
+`
+
+func TestDefinitionsAreReadStrictly(t *testing.T) {
+	tests := []struct{ name, yaml, want string }{
+		{"good", good, ""},
+		{"digest", strings.Replace(good, "toy:1.0.0}", "toy@sha256:"+strings.Repeat("a", 64)+"}", 1), ""},
+		{"unknown key", good + "images: []\n", "field images not found"},
+		{"no versions", strings.Replace(good, "versions:", "versions: []\nx:", 1), "field x not found"},
+		{"other way", strings.Replace(good, "deploy: chart", "deploy: magic", 1), `"magic" is neither`},
+		{"twice", good[:strings.Index(good, "values:")] + "  - version: 1.0.0\n", "there twice"},
+		{"no tag", strings.Replace(good, "toy:1.0.0}", "toy}", 1), "not a full image reference"},
+		{"no registry", strings.Replace(good, "docker.io/library/", "", 1), "not a full image reference"},
+		{"two documents", good + "---\n" + good, "more than one document"},
+		{"empty", "", "EOF"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := parse([]byte(tt.yaml))
+			if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got %v, want …%s…", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestDefinitionsThatCannotBeOrderedAreRefused(t *testing.T) {
+	folder := func(after string) fstest.MapFS {
+		return fstest.MapFS{
+			"toy/addon.yaml":       {Data: []byte(good + "after: [" + after + "]\n")},
+			"toy/chart/Chart.yaml": {Data: []byte("name: toy\nversion: 1.0.0\n")},
+		}
+	}
+	for after, want := range map[string]string{"": "", "toy": "toy → toy: comes after itself", "gone": `no add-on is named "gone"`} {
+		if _, err := load(folder(after)); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("after %q: got %v, want …%s…", after, err, want)
+		}
+	}
+}
+
+func FuzzParseNeverAcceptsWhatCannotBePinned(f *testing.F) {
+	f.Add([]byte(good))
+	f.Add([]byte("name: [\n"))
+	f.Add([]byte(strings.Replace(good, "json .Images.main", "nthIP \"10.0.0.0/8\" 99999999999", 1)))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		d, err := parse(b)
+		if err != nil {
+			return
+		}
+		if d.Name == "" || len(d.Versions) == 0 || d.Release == "" {
+			t.Errorf("accepted %+v", d)
+		}
+	})
+}

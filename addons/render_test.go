@@ -1,0 +1,83 @@
+package addons_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/plinthdev/plinth/addons"
+	"github.com/plinthdev/plinth/internal/chart"
+	"github.com/plinthdev/plinth/internal/kube"
+	"github.com/plinthdev/plinth/internal/spec"
+	"github.com/plinthdev/plinth/internal/testkit"
+)
+
+// resolve is what an Installer with every add-on gets.
+func resolve(t *testing.T) []addons.AddOn {
+	t.Helper()
+	in := &spec.Installer{}
+	in.Spec.Network.ServiceCIDR = "10.96.0.0/12"
+	in.Spec.LocalPathStorage = &spec.AddOn{Version: "0.0.30"}
+	in.Spec.Kotsadm = &spec.Kotsadm{Version: "1.131.2", Namespace: "kotsadm", UIBindPort: 8800}
+	in.Spec.Registry = &spec.AddOn{Version: "3.1.2"}
+	all, err := addons.Resolve(in, "/var/lib/plinth")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+func render(t *testing.T, a addons.AddOn) []byte {
+	t.Helper()
+	r := chart.Release{Name: a.Release, Namespace: a.Namespace, Archive: a.Chart.Archive, Values: a.Values}
+	out, err := r.Render("v1.33.8")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func TestChartsRenderAsTheirGoldens(t *testing.T) {
+	for _, a := range resolve(t) {
+		t.Run(a.Release, func(t *testing.T) { testkit.Golden(t, "testdata/"+a.Release+".yaml", render(t, a)) })
+	}
+}
+
+// TestContainersAreHardened holds for every container that a chart of ours
+// starts, whatever else its golden says.
+func TestContainersAreHardened(t *testing.T) {
+	for _, a := range resolve(t) {
+		objects, err := kube.Decode(render(t, a))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, obj := range objects {
+			if obj.GetKind() != "Deployment" {
+				continue
+			}
+			text, err := obj.MarshalJSON()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, want := range []string{
+				`"runAsNonRoot":true`, `"readOnlyRootFilesystem":true`, `"allowPrivilegeEscalation":false`, `"drop":["ALL"]`,
+				`"imagePullPolicy":"IfNotPresent"`, `"RuntimeDefault"`, `"requests":`, `"limits":`,
+			} {
+				if !strings.Contains(string(text), want) {
+					t.Errorf("%s %s lacks %s", a.Name, obj.GetName(), want)
+				}
+			}
+		}
+	}
+}
+
+func TestEveryImageOfAChartIsListed(t *testing.T) {
+	for _, a := range resolve(t) {
+		listed := strings.Join(a.Refs(), "\n") + "\n"
+		for line := range strings.Lines(string(render(t, a))) {
+			_, ref, found := strings.Cut(strings.TrimSpace(line), "image: ")
+			if found && !strings.Contains(listed, ref+"\n") {
+				t.Errorf("%s runs %s, which its addon.yaml does not list", a.Name, ref)
+			}
+		}
+	}
+}

@@ -1,0 +1,167 @@
+package chart_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"errors"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/plinthdev/plinth/internal/chart"
+	"github.com/plinthdev/plinth/internal/kube"
+	"github.com/plinthdev/plinth/internal/kube/kubetest"
+	"github.com/plinthdev/plinth/internal/problem"
+)
+
+const (
+	deployment = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web}\nspec: {replicas: {{ .Values.replicas }}}\n"
+	configMap  = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: web, namespace: {{ .Release.Namespace }}}\n"
+)
+
+// pack makes a chart of templates by file name.
+func pack(t *testing.T, templates map[string]string) []byte {
+	t.Helper()
+	files := map[string]string{"toy/Chart.yaml": "apiVersion: v2\nname: toy\nversion: 1.2.3\n", "toy/values.yaml": "replicas: 1\n"}
+	for name, text := range templates {
+		files["toy/templates/"+name] = text
+	}
+	var buf bytes.Buffer
+	zip := gzip.NewWriter(&buf)
+	tw := tar.NewWriter(zip)
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		if err := tw.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: int64(len(files[name]))}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := tw.Write([]byte(files[name])); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(tw.Close(), zip.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return buf.Bytes()
+}
+
+func toy(t *testing.T, templates map[string]string) chart.Release {
+	return chart.Release{Name: "toy", Namespace: "a", Archive: pack(t, templates)}
+}
+
+func wait() kube.Wait { return kube.Wait{Timeout: 700 * time.Millisecond} }
+
+func look(t *testing.T, c *kube.Client) chart.Installed {
+	t.Helper()
+	in, err := chart.Look(t.Context(), c, "a", "toy")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return in
+}
+
+func TestReleaseIsInstalledOnceAndThenLeftAlone(t *testing.T) {
+	s, c := kubetest.New(t)
+	r := toy(t, map[string]string{"a.yaml": configMap, "b.yaml": deployment})
+	if _, err := chart.Look(t.Context(), c, "a", "toy"); !errors.Is(err, kube.ErrNotFound) {
+		t.Errorf("before: %v", err)
+	}
+	if err := chart.Converge(t.Context(), c, r, wait()); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{
+		"POST /api/v1/namespaces", "POST /api/v1/namespaces/a/secrets",
+		"PATCH /api/v1/namespaces/a/configmaps/web", "PATCH /apis/apps/v1/namespaces/a/deployments/web",
+		"PUT /api/v1/namespaces/a/secrets/sh.helm.release.v1.toy.v1",
+	}
+	if got := s.Writes(); !slices.Equal(got, want) {
+		t.Errorf("wrote %q, want %q", got, want)
+	}
+	digest, err := r.Digest()
+	if in := look(t, c); err != nil || in != (chart.Installed{Revision: 1, ChartVersion: "1.2.3", Digest: digest, Status: "deployed"}) {
+		t.Errorf("installed %+v, %v", in, err)
+	}
+	if err := chart.Converge(t.Context(), c, r, wait()); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.Writes(); len(got) != 0 {
+		t.Errorf("the second run wrote %q", got)
+	}
+}
+
+func TestOtherValuesAreANewRevisionAndWhatWentIsRemoved(t *testing.T) {
+	s, c := kubetest.New(t)
+	r := toy(t, map[string]string{"a.yaml": configMap, "b.yaml": deployment})
+	if err := chart.Converge(t.Context(), c, r, wait()); err != nil {
+		t.Fatal(err)
+	}
+	r = toy(t, map[string]string{"b.yaml": deployment})
+	r.Values = map[string]any{"replicas": 1}
+	if err := chart.Converge(t.Context(), c, r, wait()); err != nil {
+		t.Fatal(err)
+	}
+	if in := look(t, c); in.Revision != 2 || in.Status != "deployed" {
+		t.Errorf("installed %+v", in)
+	}
+	if s.Object("/api/v1/namespaces/a/configmaps/web") != nil {
+		t.Error("what the new revision lacks is still there")
+	}
+}
+
+func TestRunThatWasKilledIsTakenUpAgain(t *testing.T) {
+	s, c := kubetest.New(t)
+	s.Admit = nil // nothing comes up: the first run ends before the release is recorded as deployed
+	r := toy(t, map[string]string{"b.yaml": deployment})
+	err := chart.Converge(t.Context(), c, r, wait())
+	if problem.ExitCode(err) != problem.ExitStep || !strings.Contains(err.Error(), "Deployment a/web to be ready") {
+		t.Fatalf("got %v", err)
+	}
+	if in := look(t, c); in.Status != "pending-install" {
+		t.Fatalf("installed %+v", in)
+	}
+	s.Admit = kubetest.Ready
+	if err := chart.Converge(t.Context(), c, r, wait()); err != nil {
+		t.Fatal(err)
+	}
+	if in := look(t, c); in.Status != "deployed" || in.Revision != 2 {
+		t.Errorf("installed %+v", in)
+	}
+}
+
+func TestChartsThatDependOnMoreThanTheirValuesAreRefused(t *testing.T) {
+	_, c := kubetest.New(t)
+	for name, tt := range map[string]struct{ text, want string }{
+		"hook":          {"apiVersion: v1\nkind: Pod\nmetadata: {name: h, annotations: {helm.sh/hook: pre-install}}\n", "hooks"},
+		"missing value": {"kind: ConfigMap\napiVersion: v1\nmetadata: {name: {{ .Values.absent.name }}}\n", "absent"},
+		"not yaml":      {"kind: [\n", "toy/templates/a.yaml"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := chart.Converge(t.Context(), c, toy(t, map[string]string{"a.yaml": tt.text}), wait())
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got %v, want …%s…", err, tt.want)
+			}
+		})
+	}
+	if _, err := (chart.Release{Name: "toy", Archive: []byte("x")}).Render("v1.33.8"); err == nil {
+		t.Error("an archive that is none renders")
+	}
+}
+
+func TestDigestDependsOnEveryPart(t *testing.T) {
+	base := chart.Release{Name: "a", Namespace: "b", Archive: []byte("c"), Values: map[string]any{"d": 1}}
+	seen := map[string]string{}
+	for name, change := range map[string]func(*chart.Release){
+		"nothing": func(*chart.Release) {}, "name": func(r *chart.Release) { r.Name = "x" }, "namespace": func(r *chart.Release) { r.Namespace = "x" },
+		"chart": func(r *chart.Release) { r.Archive = []byte("x") }, "values": func(r *chart.Release) { r.Values = map[string]any{"d": 2} },
+		"moved border": func(r *chart.Release) { r.Name, r.Namespace = "ab", "" },
+	} {
+		r := base
+		change(&r)
+		d, err := r.Digest()
+		if err != nil || len(d) != 32 || seen[d] != "" {
+			t.Errorf("%s: digest %q, as %q, %v", name, d, seen[d], err)
+		}
+		seen[d] = name
+	}
+}

@@ -1,0 +1,138 @@
+package kube_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/plinthdev/plinth/internal/kube"
+	"github.com/plinthdev/plinth/internal/kube/kubetest"
+	"github.com/plinthdev/plinth/internal/wait"
+)
+
+const short = 700 * time.Millisecond
+
+func TestNodeThatNeverRegistersIsNamed(t *testing.T) {
+	_, c := kubetest.New(t)
+	var heard []string
+	w := kube.Wait{Timeout: short, Report: func(m string, _, _ int64) { heard = append(heard, m) }}
+	err := c.WaitNode(t.Context(), w, "n1")
+	var late *wait.TimeoutError
+	if !errors.As(err, &late) || late.Reason != "node n1 has not registered" {
+		t.Errorf("got %v", err)
+	}
+	if len(heard) != 1 || heard[0] != "node n1 has not registered" {
+		t.Errorf("reported %q", heard)
+	}
+}
+
+func TestNodeIsReadyWhenKubeletSaysSo(t *testing.T) {
+	s, c := kubetest.New(t)
+	s.Put("/api/v1/nodes/n1", map[string]any{
+		"metadata": map[string]any{"name": "n1"},
+		"status": map[string]any{
+			"conditions": []any{map[string]any{"type": "Ready", "status": "True"}},
+			"addresses":  []any{map[string]any{"type": "InternalIP", "address": "10.0.0.1"}, map[string]any{"type": "Hostname", "address": "n1"}},
+		},
+	})
+	if err := c.WaitNode(t.Context(), kube.Wait{Timeout: short}, "n1"); err != nil {
+		t.Error(err)
+	}
+	n, err := c.Node(t.Context(), "n1")
+	if err != nil || !n.Ready || n.Reason != "" || len(n.Addresses) != 1 || n.Addresses[0] != "10.0.0.1" {
+		t.Errorf("got %+v, %v", n, err)
+	}
+}
+
+func TestWaitThatTimesOutNamesPodEventAndLogLine(t *testing.T) {
+	s, c := kubetest.New(t)
+	s.Put("/api/v1/namespaces/a/pods/db-0", map[string]any{
+		"metadata": map[string]any{"name": "db-0", "namespace": "a"},
+		"status": map[string]any{"phase": "Running", "containerStatuses": []any{map[string]any{
+			"name": "db", "ready": false, "restartCount": 2,
+			"state": map[string]any{"running": map[string]any{}}, "lastState": map[string]any{"terminated": map[string]any{"exitCode": 1}},
+		}}},
+	})
+	s.Put("/api/v1/namespaces/a/events/e1", map[string]any{
+		"metadata": map[string]any{"name": "e1"}, "reason": "BackOff", "message": "Back-off restarting", "type": "Warning",
+	})
+	s.Logs = map[string]string{"a/db-0": "starting\nno space left on device\n"}
+	err := c.WaitPods(t.Context(), kube.Wait{Timeout: short}, "a")
+	for _, want := range []string{
+		"all pods of namespace a to be Ready", "db-0: db runs, not Ready yet, 2 restarts",
+		"last event: BackOff: Back-off restarting", "last log line: no space left on device",
+	} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v lacks %q", err, want)
+		}
+	}
+}
+
+func TestWaitEndsWithTheContextsCause(t *testing.T) {
+	_, c := kubetest.New(t)
+	interrupted := errors.New("interrupted")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(interrupted)
+	if err := c.WaitPods(ctx, kube.Wait{Timeout: time.Minute}, "a"); !errors.Is(err, interrupted) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestApplyPutsObjectsIntoTheNamespaceThatTheyLeaveOpen(t *testing.T) {
+	s, c := kubetest.New(t)
+	objects, err := kube.Decode([]byte("apiVersion: v1\nkind: Namespace\nmetadata: {name: a}\n---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: b}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // it may be repeated
+		if err := c.Apply(t.Context(), "a", objects...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := strings.Join(s.Writes()[2:], "; "); got != "PATCH /api/v1/namespaces/a; PATCH /api/v1/namespaces/a/configmaps/b" {
+		t.Errorf("wrote %s", got)
+	}
+}
+
+func TestUnknownKindsAndMissingObjectsAreNotFound(t *testing.T) {
+	_, c := kubetest.New(t)
+	for _, o := range []kube.Object{
+		{APIVersion: "v1", Kind: "ConfigMap", Namespace: "a", Name: "b"},
+		{APIVersion: "example.com/v1", Kind: "Thing", Namespace: "a", Name: "b"},
+	} {
+		if there, err := c.Exists(t.Context(), o); there || err != nil {
+			t.Errorf("%s: %t, %v", o, there, err)
+		}
+		if err := c.Delete(t.Context(), o); err != nil {
+			t.Errorf("delete %s: %v", o, err)
+		}
+	}
+}
+
+func TestSecretsAreMadeThenReplaced(t *testing.T) {
+	s, c := kubetest.New(t)
+	if _, err := c.Secret(t.Context(), "a", "b"); !errors.Is(err, kube.ErrNotFound) {
+		t.Errorf("got %v", err)
+	}
+	for _, value := range []string{"one", "two"} {
+		err := c.PutSecret(t.Context(), kube.Secret{Namespace: "a", Name: "b", Type: "x/y", Data: map[string][]byte{"k": []byte(value)}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := c.Secret(t.Context(), "a", "b")
+		if err != nil || string(got.Data["k"]) != value || got.Type != "x/y" {
+			t.Errorf("got %+v, %v", got, err)
+		}
+	}
+	if got := strings.Join(s.Writes(), "; "); got != "POST /api/v1/namespaces/a/secrets; PUT /api/v1/namespaces/a/secrets/b" {
+		t.Errorf("wrote %s", got)
+	}
+}
+
+func TestKubeconfigThatIsNoneIsRefused(t *testing.T) {
+	if _, err := kube.New([]byte("hello")); err == nil || !strings.Contains(err.Error(), "kubeconfig is not usable") {
+		t.Errorf("got %v", err)
+	}
+}

@@ -1,0 +1,245 @@
+// Package kubetest owns an API server for tests: real HTTP, real discovery and
+// a store of objects in memory. It refuses kinds that it was not told of, and to
+// be more than create, read, replace, patch, list and delete.
+package kubetest
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/plinthdev/plinth/internal/kube"
+)
+
+// Server is an API server of one test.
+type Server struct {
+	// Admit may change an object when it is written, as controllers would do
+	// later. nil leaves it. Ready is one.
+	Admit func(obj map[string]any)
+	// Logs are pod logs by "namespace/pod".
+	Logs map[string]string
+
+	mu      sync.Mutex
+	objects map[string]map[string]any // by path, such as /api/v1/namespaces/default
+	writes  []string
+}
+
+// New starts a server and returns a client of it.
+func New(t testing.TB) (*Server, *kube.Client) {
+	t.Helper()
+	s := &Server{Admit: Ready, objects: map[string]map[string]any{}}
+	srv := httptest.NewServer(s)
+	t.Cleanup(srv.Close)
+	c, err := kube.New(fmt.Appendf(nil, `{"apiVersion":"v1","kind":"Config","current-context":"t",
+		"contexts":[{"name":"t","context":{"cluster":"t","user":"t"}}],"users":[{"name":"t","user":{}}],
+		"clusters":[{"name":"t","cluster":{"server":%q}}]}`, srv.URL))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s, c
+}
+
+// Put stores an object at its path ("/apis/apps/v1/namespaces/a/deployments/b").
+func (s *Server) Put(path string, obj map[string]any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.objects[path] = obj
+}
+
+// Object is what is stored at a path, nil for nothing.
+func (s *Server) Object(path string) map[string]any {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.objects[path])
+}
+
+// Writes lists the changes since the last call, as "PATCH /api/…".
+func (s *Server) Writes() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	w := s.writes
+	s.writes = nil
+	return w
+}
+
+// Ready makes a workload look as if its controller had brought it up.
+func Ready(obj map[string]any) {
+	switch obj["kind"] {
+	case "Deployment", "StatefulSet":
+		obj["status"] = map[string]any{"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "readyReplicas": 1}
+	case "DaemonSet":
+		obj["status"] = map[string]any{"observedGeneration": 1, "desiredNumberScheduled": 1, "updatedNumberScheduled": 1, "numberReady": 1}
+	}
+}
+
+// kinds are the plurals of those that the server knows, by group version; all
+// but Namespace and Node have a namespace.
+var kinds = map[string]map[string]string{
+	"v1": {
+		"Namespace": "namespaces", "Node": "nodes", "Pod": "pods", "Secret": "secrets", "ConfigMap": "configmaps",
+		"Service": "services", "ServiceAccount": "serviceaccounts", "Event": "events",
+	},
+	"apps/v1": {"Deployment": "deployments", "StatefulSet": "statefulsets", "DaemonSet": "daemonsets"},
+}
+
+// ServeHTTP answers as an API server would.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if body := discover(r.URL.Path); body != nil {
+		reply(w, http.StatusOK, body)
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if rest, ok := strings.CutSuffix(r.URL.Path, "/log"); ok {
+		parts := strings.Split(rest, "/")
+		io.WriteString(w, s.Logs[parts[len(parts)-3]+"/"+path.Base(rest)]) //nolint:errcheck // a test's client
+		return
+	}
+	if r.Method != http.MethodGet {
+		s.writes = append(s.writes, r.Method+" "+r.URL.Path)
+	}
+	var body map[string]any
+	if r.Body != nil {
+		_ = json.NewDecoder(r.Body).Decode(&body)
+	}
+	code, answer := s.handle(r, body)
+	reply(w, code, answer)
+}
+
+func (s *Server) handle(r *http.Request, body map[string]any) (int, any) {
+	at := r.URL.Path
+	old, exists := s.objects[at]
+	switch {
+	case r.Method == http.MethodGet && exists:
+		return http.StatusOK, old
+	case r.Method == http.MethodGet && listKind(at) != "":
+		return http.StatusOK, s.list(at, r.URL.Query().Get("labelSelector"))
+	case r.Method == http.MethodPost:
+		meta, _ := body["metadata"].(map[string]any)
+		at = path.Join(at, fmt.Sprint(meta["name"]))
+		if _, there := s.objects[at]; there {
+			return failure(http.StatusConflict, metav1.StatusReasonAlreadyExists)
+		}
+		return http.StatusCreated, s.store(at, body)
+	case r.Method == http.MethodPatch && (exists || r.Header.Get("Content-Type") == "application/apply-patch+yaml"):
+		return http.StatusOK, s.store(at, merge(old, body))
+	case r.Method == http.MethodPut && exists:
+		return http.StatusOK, s.store(at, body)
+	case r.Method == http.MethodDelete && exists:
+		delete(s.objects, at)
+		return http.StatusOK, metav1.Status{Status: metav1.StatusSuccess}
+	}
+	return failure(http.StatusNotFound, metav1.StatusReasonNotFound)
+}
+
+func (s *Server) store(at string, obj map[string]any) map[string]any {
+	if s.Admit != nil {
+		s.Admit(obj)
+	}
+	s.objects[at] = obj
+	return obj
+}
+
+func (s *Server) list(at, selector string) any {
+	sel, _ := labels.Parse(selector)
+	items := []any{}
+	for _, key := range slices.Sorted(maps.Keys(s.objects)) {
+		if path.Dir(key) != at {
+			continue
+		}
+		meta, _ := s.objects[key]["metadata"].(map[string]any)
+		set := labels.Set{}
+		if l, ok := meta["labels"].(map[string]any); ok {
+			for k, v := range l {
+				set[k] = fmt.Sprint(v)
+			}
+		}
+		if sel.Matches(set) {
+			items = append(items, s.objects[key])
+		}
+	}
+	gv := "v1"
+	if strings.HasPrefix(at, "/apis/") {
+		gv = strings.Join(strings.Split(at, "/")[2:4], "/")
+	}
+	return map[string]any{"apiVersion": gv, "kind": listKind(at), "metadata": map[string]any{}, "items": items}
+}
+
+// listKind is the kind of a collection such as /api/v1/namespaces/a/pods, empty
+// for an object's path.
+func listKind(at string) string {
+	for _, plurals := range kinds {
+		for kind, plural := range plurals {
+			if plural == path.Base(at) {
+				return kind + "List"
+			}
+		}
+	}
+	return ""
+}
+
+// merge is RFC 7386, as far as tests need it.
+func merge(old, patch map[string]any) map[string]any {
+	out := maps.Clone(old)
+	if out == nil {
+		out = map[string]any{}
+	}
+	for k, v := range patch {
+		sub, isMap := v.(map[string]any)
+		was, wasMap := out[k].(map[string]any)
+		switch {
+		case v == nil:
+			delete(out, k)
+		case isMap && wasMap:
+			out[k] = merge(was, sub)
+		default:
+			out[k] = v
+		}
+	}
+	return out
+}
+
+func discover(at string) any {
+	switch at {
+	case "/version":
+		return map[string]any{"major": "1", "minor": "33", "gitVersion": "v1.33.8"}
+	case "/api":
+		return map[string]any{"kind": "APIVersions", "versions": []string{"v1"}}
+	case "/apis":
+		group := map[string]any{"groupVersion": "apps/v1", "version": "v1"}
+		return map[string]any{"kind": "APIGroupList", "groups": []any{map[string]any{"name": "apps", "versions": []any{group}, "preferredVersion": group}}}
+	case "/api/v1", "/apis/apps/v1":
+		gv := strings.TrimPrefix(strings.TrimPrefix(at, "/apis/"), "/api/")
+		resources := []any{}
+		for kind, plural := range kinds[gv] {
+			namespaced := kind != "Namespace" && kind != "Node"
+			resources = append(resources, map[string]any{"name": plural, "kind": kind, "namespaced": namespaced, "verbs": []string{"get"}})
+		}
+		return map[string]any{"kind": "APIResourceList", "groupVersion": gv, "resources": resources}
+	}
+	return nil
+}
+
+func failure(code int32, reason metav1.StatusReason) (int, any) {
+	return int(code), metav1.Status{
+		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Status"},
+		Status:   metav1.StatusFailure, Code: code, Reason: reason, Message: string(reason),
+	}
+}
+
+func reply(w http.ResponseWriter, code int, body any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	_ = json.NewEncoder(w).Encode(body)
+}

@@ -1,0 +1,134 @@
+package kube
+
+import (
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+)
+
+type change func(*corev1.Pod)
+
+func pod(name string, changes ...change) corev1.Pod {
+	p := corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: name}, Status: corev1.PodStatus{Phase: corev1.PodPending}}
+	for _, c := range changes {
+		c(&p)
+	}
+	return p
+}
+
+func ready(p *corev1.Pod) {
+	p.Status.Phase = corev1.PodRunning
+	p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
+}
+
+func container(cs corev1.ContainerStatus) change {
+	return func(p *corev1.Pod) { p.Status.ContainerStatuses = append(p.Status.ContainerStatuses, cs) }
+}
+
+func TestPodsReasonNamesWhatIsNotUp(t *testing.T) {
+	pulling := container(corev1.ContainerStatus{Name: "main", State: corev1.ContainerState{
+		Waiting: &corev1.ContainerStateWaiting{Reason: "ErrImagePull", Message: "no route to host"},
+	}})
+	tests := []struct {
+		name   string
+		pods   []corev1.Pod
+		expect []string
+		want   string
+	}{
+		{"none", nil, nil, "no pods yet"},
+		{"all up", []corev1.Pod{pod("a-1", ready), pod("job", func(p *corev1.Pod) { p.Status.Phase = corev1.PodSucceeded })}, nil, ""},
+		{"expected one missing", []corev1.Pod{pod("a-1", ready)}, []string{"a", "coredns"}, "no pod of coredns yet"},
+		{"pulling", []corev1.Pod{pod("a-1", ready), pod("b-1", pulling)}, nil, "1 of 2 pods Ready; pod b-1: main ErrImagePull: no route to host"},
+		{"init container failed", []corev1.Pod{pod("b-1", pulling, func(p *corev1.Pod) {
+			p.Status.InitContainerStatuses = []corev1.ContainerStatus{{Name: "wait", State: corev1.ContainerState{
+				Terminated: &corev1.ContainerStateTerminated{ExitCode: 3, Reason: "Error"},
+			}}}
+		})}, nil, "0 of 1 pods Ready; pod b-1: wait ended with code 3 (Error)"},
+		{"not scheduled", []corev1.Pod{pod("b-1", func(p *corev1.Pod) {
+			p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Message: "0/1 nodes are available"}}
+		})}, nil, "0 of 1 pods Ready; pod b-1: not scheduled: 0/1 nodes are available"},
+		{"restarting", []corev1.Pod{pod("b-1", container(corev1.ContainerStatus{Name: "main", RestartCount: 4}))}, nil,
+			"0 of 1 pods Ready; pod b-1: main runs, not Ready yet, 4 restarts"},
+		{"evicted and leaving ones do not count", []corev1.Pod{
+			pod("a-1", ready),
+			pod("a-0", func(p *corev1.Pod) { p.Status.Phase, p.Status.Reason = corev1.PodFailed, "Evicted" }),
+			pod("a-2", func(p *corev1.Pod) { p.DeletionTimestamp = &metav1.Time{} }),
+		}, nil, ""},
+		{"failed one counts", []corev1.Pod{pod("a-0", func(p *corev1.Pod) { p.Status.Phase = corev1.PodFailed })}, nil, "0 of 1 pods Ready; pod a-0: Failed"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := podsReason(tt.pods, tt.expect); got != tt.want {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestWorstIsThePodThatCrashes(t *testing.T) {
+	pods := []corev1.Pod{
+		pod("waits"), pod("up", ready),
+		pod("crashes", container(corev1.ContainerStatus{Name: "main", RestartCount: 3})),
+	}
+	if p := worst(pods); p == nil || p.Name != "crashes" {
+		t.Errorf("got %v", p)
+	}
+	if p := worst(pods[1:2]); p != nil {
+		t.Errorf("blames %s, which is up", p.Name)
+	}
+}
+
+func TestRolloutReasonTrustsOnlyFreshStatus(t *testing.T) {
+	object := func(kind string, generation int64, status map[string]any) *unstructured.Unstructured {
+		return &unstructured.Unstructured{Object: map[string]any{
+			"kind": kind, "metadata": map[string]any{"generation": generation},
+			"spec": map[string]any{"replicas": int64(2)}, "status": status,
+		}}
+	}
+	all := map[string]any{"observedGeneration": int64(3), "replicas": int64(2), "updatedReplicas": int64(2), "readyReplicas": int64(2)}
+	with := func(key string, n int64) map[string]any {
+		out := map[string]any{}
+		for k, v := range all {
+			out[k] = v
+		}
+		out[key] = n
+		return out
+	}
+	tests := []struct {
+		name string
+		obj  *unstructured.Unstructured
+		want string
+	}{
+		{"up", object("Deployment", 3, all), ""},
+		{"status of an older form", object("Deployment", 4, all), "has not seen it yet"},
+		{"half replaced", object("StatefulSet", 3, with("updatedReplicas", 1)), "1 of 2 pods replaced"},
+		{"half ready", object("Deployment", 3, with("readyReplicas", 1)), "1 of 2 pods Ready"},
+		{"old pod leaves", object("Deployment", 3, with("replicas", 3)), "1 old pods on their way out"},
+		{"daemon on no node", object("DaemonSet", 0, map[string]any{}), "no node wants it yet"},
+		{"daemon up", object("DaemonSet", 1, map[string]any{"observedGeneration": int64(1), "desiredNumberScheduled": int64(1), "updatedNumberScheduled": int64(1), "numberReady": int64(1)}), ""},
+		{"no workload", object("ConfigMap", 1, nil), ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := rolloutReason(tt.obj); (got == "") != (tt.want == "") || !strings.Contains(got, tt.want) {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+func FuzzDecodeNeverPanics(f *testing.F) {
+	f.Add([]byte("a: 1\n---\n---\nkind: X\n"))
+	f.Add([]byte("{"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		objects, err := Decode(b)
+		for _, o := range objects {
+			if err == nil && len(o.Object) == 0 {
+				t.Error("an empty object was kept")
+			}
+		}
+	})
+}
