@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # A host's life: up, stop, snapshot, restore, down. Its folder under the lab's state holds
-#   disk.img    its whole disk, a sparse ext4 image (so kubelet sees a disk of its own)
-#   snapshots/  copies of it
+#   disks/      disk.img, its whole disk, a sparse ext4 image (so kubelet sees a disk of its
+#               own), and snapshot-NAME.img; a link if $LAB_DISKS says where disks are to be
 #   ip cpus memory dns   what it was created with
 #   ready       exists once it has booted; without it `up` starts over
 #   run         locked for as long as the host runs
@@ -36,8 +36,14 @@ cmd_up() {
 }
 
 create_host() { # DISK CPUS MEMORY DNS
-	throw_away "$dir"
-	mkdir -p "$dir/mnt" "$dir/snapshots"
+	throw_away_host
+	mkdir -p "$dir/mnt"
+	if [ -n "${LAB_DISKS:-}" ]; then
+		mkdir -p "$LAB_DISKS/$cgroup"
+		ln -s "$LAB_DISKS/$cgroup" "$dir/disks"
+	else
+		mkdir "$dir/disks"
+	fi
 	(
 		lock "$id"
 		net_up
@@ -46,9 +52,9 @@ create_host() { # DISK CPUS MEMORY DNS
 	[ -z "$2" ] || echo "$2" >"$dir/cpus"
 	[ -z "$3" ] || numfmt --from=iec "$3" >"$dir/memory"
 	echo "${4:-$(subnet).1}" >"$dir/dns"
-	cp --sparse=always "$(root_image)" "$dir/disk.img"
-	truncate -s "$1" "$dir/disk.img"
-	resize2fs -f "$dir/disk.img" >/dev/null 2>&1
+	cp --sparse=always "$(root_image)" "$dir/disks/disk.img"
+	truncate -s "$1" "$dir/disks/disk.img"
+	resize2fs -f "$dir/disks/disk.img" >/dev/null 2>&1
 	touch "$dir/new"
 }
 
@@ -82,7 +88,7 @@ cmd__boot() {
 	use_host "$1"
 	cgroup_enter
 	# No barriers: a throw-away disk need not survive the machine's power cut.
-	mount -o loop,discard,barrier=0 "$dir/disk.img" "$dir/mnt"
+	mount -o loop,discard,barrier=0 "$dir/disks/disk.img" "$dir/mnt"
 	[ ! -e "$dir/new" ] || provision "$dir/mnt"
 	rm -f "$dir/new"
 	net_attach
@@ -195,8 +201,8 @@ shut_down() { # as an administrator would, but not for longer than 30 s
 }
 
 copy_disk() { # FROM TO: shares blocks where the file system can, else copies what is not a hole
-	cp --reflink=auto --sparse=always "$1" "$2.tmp"
-	mv "$2.tmp" "$2"
+	cp --reflink=auto --sparse=always "$dir/disks/$1.img" "$dir/disks/$2.tmp"
+	mv "$dir/disks/$2.tmp" "$dir/disks/$2.img"
 }
 
 cmd_snapshot() {
@@ -206,7 +212,7 @@ cmd_snapshot() {
 	lock "$cgroup"
 	! is_running || was_running=1
 	shut_down
-	copy_disk "$dir/disk.img" "$dir/snapshots/$2.img"
+	copy_disk disk "snapshot-$2"
 	[ -z "$was_running" ] || start_host
 	echo "$name kept as $2 in $(since "$started")"
 }
@@ -214,10 +220,10 @@ cmd_snapshot() {
 cmd_restore() {
 	local started=$EPOCHREALTIME
 	known_host "${1:-}"
-	[ -e "$dir/snapshots/${2:-}.img" ] || die "host '$name' has no snapshot '${2:-}'"
+	[ -e "$dir/disks/snapshot-${2:-}.img" ] || die "host '$name' has no snapshot '${2:-}'"
 	lock "$cgroup"
 	cgroup_remove
-	copy_disk "$dir/snapshots/$2.img" "$dir/disk.img"
+	copy_disk "snapshot-$2" disk
 	start_host
 	echo "$name restored to $2 in $(since "$started")"
 }
@@ -242,16 +248,17 @@ down_host() { # NAME
 	stop_forwards
 	cgroup_remove
 	flock -w 10 "$dir/run" true 2>/dev/null || true
-	throw_away "$dir"
+	throw_away_host
 	write_hosts
 }
 
-# throw_away takes a folder out of sight at once and deletes it behind the scenes: freeing
-# the blocks of a big disk image takes a busy disk seconds.
-throw_away() { # FOLDER
-	[ -d "$1" ] || return 0
+# throw_away_host takes the host's folder out of sight at once and deletes it behind the
+# scenes: freeing the blocks of a big disk image takes a busy disk seconds.
+throw_away_host() {
+	[ -d "$dir" ] || return 0
+	[ ! -L "$dir/disks" ] || rm -rf "$(readlink "$dir/disks")"
 	mkdir -p "$cache/trash"
-	mv "$1" "$(mktemp -d "$cache/trash/XXXXXX")"
+	mv "$dir" "$(mktemp -d "$cache/trash/XXXXXX")"
 	setsid --fork rm -rf "$cache/trash" {lock_fd}>&- </dev/null >/dev/null 2>&1
 }
 
@@ -282,13 +289,14 @@ cmd_list() {
 }
 
 state() { if is_running; then echo running; elif [ -e "$dir/ready" ]; then echo stopped; else echo broken; fi; }
-disk_bytes() { echo $(($(stat -c '%b * %B' "$dir/disk.img" 2>/dev/null || echo 0))); }
+disk_bytes() { echo $(($(stat -c '%b * %B' "$dir/disks/disk.img" 2>/dev/null || echo 0))); }
 
 snapshots() { # QUOTE SEPARATOR
 	local file sep=''
-	for file in "$dir"/snapshots/*.img; do
+	for file in "$dir"/disks/snapshot-*.img; do
 		[ -e "$file" ] || continue
-		printf '%s%s%s%s' "$sep" "$1" "$(basename "$file" .img)" "$1"
+		file=$(basename "$file" .img)
+		printf '%s%s%s%s' "$sep" "$1" "${file#snapshot-}" "$1"
 		sep=$2
 	done
 }
