@@ -24,7 +24,7 @@ func open(t testing.TB, path string) *airgap.Bundle {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { b.Close() })
+	t.Cleanup(func() { _ = b.Close() })
 	return b
 }
 
@@ -51,7 +51,7 @@ func TestABundleGivesBackWhatWentIn(t *testing.T) {
 		if got, err := io.ReadAll(r); err != nil || string(got) != f.Content {
 			t.Errorf("%s = %q, %v", f.Name, got, err)
 		}
-		r.Close()
+		_ = r.Close()
 	}
 	for i, f := range b.HostFiles() {
 		want := airgaptest.HostFiles()[i]

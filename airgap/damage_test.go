@@ -34,7 +34,7 @@ func entries(t testing.TB, path string) []entry {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer file.Close()
+	defer func() { _ = file.Close() }()
 	var all []entry
 	for r := tar.NewReader(file); ; {
 		h, err := r.Next()
@@ -161,7 +161,7 @@ func TestEveryTruncationIsRefused(t *testing.T) {
 		}
 		b, err := airgap.OpenAt(t.Context(), bytes.NewReader(data[:n]), int64(n), "test")
 		if err == nil {
-			b.Close()
+			_ = b.Close()
 			t.Fatalf("opened with %d of %d bytes", n, len(data))
 		}
 		if problem.ExitCode(err) != problem.ExitBundle || problem.Hint(err) == "" {
@@ -317,7 +317,7 @@ func TestAHostFileIsHeldAgainstItsUnpackedDigestAndSize(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer r.Close()
+			defer func() { _ = r.Close() }()
 			_, err = io.ReadAll(r)
 			wantRefused(t, err, c.part)
 		})

@@ -52,7 +52,7 @@ func probe(t *testing.T, data []byte) {
 		if got, err := io.ReadAll(r); err == nil && (digest.FromBytes(got) != f.Digest || int64(len(got)) != f.Size) {
 			t.Errorf("%s: wrong content was delivered", f.Name)
 		}
-		r.Close()
+		_ = r.Close()
 	}
 	if _, err := b.Installer(ctx); err != nil && problem.ExitCode(err) != problem.ExitBundle {
 		t.Errorf("Installer: %v", err)

@@ -59,7 +59,7 @@ func Open(ctx context.Context, path string) (*Bundle, error) {
 	}
 	b, err := OpenAt(ctx, file, st.Size(), path)
 	if err != nil {
-		file.Close()
+		_ = file.Close()
 		return nil, err
 	}
 	b.closer = file

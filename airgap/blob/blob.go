@@ -132,6 +132,6 @@ func ReadAll(ctx context.Context, src Source, desc ocispec.Descriptor, limit int
 	if err != nil {
 		return nil, err
 	}
-	defer r.Close()
+	defer func() { _ = r.Close() }()
 	return io.ReadAll(r)
 }

@@ -60,7 +60,7 @@ func (f Folder) Index() (ocispec.Index, error) {
 	if err != nil {
 		return index, err
 	}
-	defer file.Close()
+	defer func() { _ = file.Close() }()
 	raw, err := io.ReadAll(io.LimitReader(file, MaxDocument+1))
 	if err != nil {
 		return index, err
@@ -123,7 +123,7 @@ func (f Folder) Put(ctx context.Context, desc ocispec.Descriptor, open func() (i
 		return err
 	}
 	r := NewReader(ctx, src, desc, "its source")
-	defer r.Close()
+	defer func() { _ = r.Close() }()
 	return WriteFile(f.path(desc.Digest), func(w io.Writer) error {
 		_, err := io.Copy(w, r)
 		return err
@@ -171,8 +171,8 @@ func stage(dir string, write func(io.Writer) error) (name string, err error) {
 	}
 	defer func() {
 		if err != nil {
-			file.Close()
-			os.Remove(file.Name())
+			_ = file.Close()
+			_ = os.Remove(file.Name())
 		}
 	}()
 	w := bufio.NewWriterSize(file, bufferSize)
@@ -185,13 +185,13 @@ func stage(dir string, write func(io.Writer) error) (name string, err error) {
 // publish gives a staged file its name for good.
 func publish(tmp, path string) error {
 	if err := os.Rename(tmp, path); err != nil {
-		os.Remove(tmp)
+		_ = os.Remove(tmp)
 		return err
 	}
 	dir, err := os.Open(filepath.Dir(path))
 	if err != nil {
 		return err
 	}
-	defer dir.Close()
+	defer func() { _ = dir.Close() }()
 	return dir.Sync()
 }

@@ -57,12 +57,12 @@ func Measure(ctx context.Context, src Source, desc ocispec.Descriptor) (digest.D
 	if err != nil {
 		return "", 0, err
 	}
-	defer r.Close()
+	defer func() { _ = r.Close() }()
 	u, err := Unpack(r, desc.MediaType)
 	if err != nil {
 		return "", 0, unpackError(desc, err)
 	}
-	defer u.Close()
+	defer func() { _ = u.Close() }()
 	sum := digest.SHA256.Digester()
 	n, err := io.CopyBuffer(sum.Hash(), u, make([]byte, bufferSize))
 	if err != nil {
@@ -86,7 +86,7 @@ func Prove(ctx context.Context, src Source, desc ocispec.Descriptor, unpacked in
 	if err != nil {
 		return err
 	}
-	defer r.Close()
+	defer func() { _ = r.Close() }()
 	compression := Compression(desc.MediaType)
 	switch {
 	case unpacked < 0:
@@ -110,7 +110,7 @@ func proveExactly(ctx context.Context, src Source, desc ocispec.Descriptor, unpa
 	if err != nil {
 		return err
 	}
-	defer r.Close()
+	defer func() { _ = r.Close() }()
 	return countExactly(r, desc, unpacked)
 }
 
@@ -120,7 +120,7 @@ func countExactly(r io.Reader, desc ocispec.Descriptor, unpacked int64) error {
 	if err != nil {
 		return unpackError(desc, err)
 	}
-	defer u.Close()
+	defer func() { _ = u.Close() }()
 	n, err := io.CopyBuffer(io.Discard, io.LimitReader(u, unpacked+1), make([]byte, bufferSize))
 	switch {
 	case err != nil:

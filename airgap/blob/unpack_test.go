@@ -56,7 +56,7 @@ func TestTheClaimedSizeIsProved(t *testing.T) {
 	if _, err := w.Write(plain); err != nil {
 		t.Fatal(err)
 	}
-	w.Close()
+	_ = w.Close()
 	skippable := append([]byte{0x50, 0x2a, 0x4d, 0x18, 3, 0, 0, 0, 1, 2, 3}, streamed(t, plain)...)
 	for name, c := range map[string]struct {
 		data      memory
@@ -118,7 +118,7 @@ func FuzzProve(f *testing.F) {
 		if err != nil {
 			return
 		}
-		defer plain.Close()
+		defer func() { _ = plain.Close() }()
 		// Damaged streams may pass (their digest is right): they must still not deliver too much.
 		if n, _ := io.Copy(io.Discard, io.LimitReader(plain, min(2*claim+2, 1<<24))); n/2 > claim {
 			t.Errorf("a claim of %d passed, %d bytes came out", claim, n)

@@ -99,7 +99,7 @@ func (p plan) write(ctx context.Context, w io.Writer) error {
 			return err
 		}
 		t.add(format.BlobEntry(desc.Digest), desc.Size, r)
-		r.Close()
+		_ = r.Close()
 	}
 	t.zeros(2 * 512)
 	return t.err

@@ -47,7 +47,7 @@ func TestBlobsStandInTheOrderOfUse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer b.Close()
+	defer func() { _ = b.Close() }()
 	at := int64(-1)
 	for _, f := range b.HostFiles() {
 		at = after(t, b, f.Packed, at)
@@ -178,7 +178,7 @@ func TestALayoutWrittenByAnotherToolIsASource(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer b.Close()
+	defer func() { _ = b.Close() }()
 	if images := b.Images(); len(images) != 1 || images[0].Ref != ref || b.Platform() != "linux/amd64" {
 		t.Errorf("%+v", images)
 	}

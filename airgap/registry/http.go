@@ -53,7 +53,7 @@ func (f *fetcher) get(ctx context.Context, url string) (*http.Response, error) {
 		return nil, err
 	}
 	if resp.StatusCode != http.StatusOK {
-		resp.Body.Close()
+		_ = resp.Body.Close()
 		return nil, &statusError{url, resp.StatusCode}
 	}
 	return resp, nil

@@ -82,7 +82,7 @@ func Fetch(ctx context.Context, req Request) error {
 			return nil
 		})
 	}
-	group.Wait()
+	_ = group.Wait() // failures are in wrong
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}

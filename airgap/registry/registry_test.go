@@ -50,11 +50,11 @@ func newUpstream(t *testing.T) *upstream {
 	u := &upstream{gets: map[string]int{}}
 	mux := http.NewServeMux()
 	mux.Handle("/v2/", inprocess.New(inprocess.Logger(log.New(io.Discard, "", 0))))
-	mux.HandleFunc("/k0s/"+k0s+"/k0s-"+k0s+"-amd64", func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, "the k0s program") })
+	mux.HandleFunc("/k0s/"+k0s+"/k0s-"+k0s+"-amd64", func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, "the k0s program") })
 	mux.HandleFunc("/k0s/"+k0s+"/sha256sums.txt", func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, "%064d *k0s-%s-arm64\n%x *k0s-%s-amd64\n", 7, k0s, sha256.Sum256([]byte("the k0s program")), k0s)
 	})
-	mux.HandleFunc("/kots/v"+kots+"/kots_linux_amd64.tar.gz", func(w http.ResponseWriter, r *http.Request) { w.Write(archive(t)) })
+	mux.HandleFunc("/kots/v"+kots+"/kots_linux_amd64.tar.gz", func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write(archive(t)) })
 	u.handlers = mux
 	u.Server = httptest.NewServer(http.HandlerFunc(u.serve))
 	t.Cleanup(u.Close)
@@ -82,7 +82,7 @@ func archive(t *testing.T) []byte {
 		if err := w.WriteHeader(&tar.Header{Name: f.name, Size: int64(len(f.content)), Mode: 0o755}); err != nil {
 			t.Fatal(err)
 		}
-		io.WriteString(w, f.content)
+		_, _ = io.WriteString(w, f.content)
 	}
 	if err := errors.Join(w.Close(), gz.Close()); err != nil {
 		t.Fatal(err)
@@ -128,7 +128,7 @@ func bundle(t *testing.T, req registry.Request) *airgap.Bundle {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { b.Close() })
+	t.Cleanup(func() { _ = b.Close() })
 	if err := b.Verify(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
@@ -242,14 +242,14 @@ func TestTroubleOnTheWayIsRiddenOut(t *testing.T) {
 		"hang up": func(w http.ResponseWriter, r *http.Request) bool { panic(http.ErrAbortHandler) },
 		"cut": func(w http.ResponseWriter, r *http.Request) bool {
 			w.Header().Set("Content-Length", "5000")
-			io.WriteString(w, "{")
+			_, _ = io.WriteString(w, "{")
 			panic(http.ErrAbortHandler)
 		},
 		"altered": func(w http.ResponseWriter, r *http.Request) bool {
 			if strings.Contains(r.URL.Path, "/manifests/") || strings.HasSuffix(r.URL.Path, "/v2/") || strings.HasSuffix(r.URL.Path, ".txt") {
 				return false // a tag's manifest is whatever the registry says
 			}
-			io.WriteString(w, "something else")
+			_, _ = io.WriteString(w, "something else")
 			return true
 		},
 	} {

@@ -117,7 +117,7 @@ func (f *fetcher) checksum(ctx context.Context, r Release, version string) (stri
 	if err != nil {
 		return "", err
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	name := path.Base(fill(r.Path, version, f.arch))
 	lines := bufio.NewScanner(io.LimitReader(resp.Body, maxSums))
 	for lines.Scan() {
@@ -144,7 +144,7 @@ func (f *fetcher) download(ctx context.Context, r Release, version, sum string) 
 	if err != nil {
 		return err
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	f.meter.Grow(max(resp.ContentLength, 0))
 	body := counted{resp.Body, f}
 	var p packed
