@@ -10,8 +10,11 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
+	"mime/multipart"
 	"net/http"
+	"net/http/cookiejar"
 	"os"
 	"path/filepath"
 	"strings"
@@ -143,11 +146,11 @@ func browser() *http.Client {
 	}
 }
 
-func (c cluster) login(t *testing.T, password string) int {
+func (c cluster) login(t *testing.T, b *http.Client, password string) int {
 	t.Helper()
 	body, err := json.Marshal(map[string]string{"password": password})
 	check(t, err)
-	res, err := browser().Post(c.url+"/api/v1/login", "application/json", bytes.NewReader(body))
+	res, err := b.Post(c.url+"/api/v1/login", "application/json", bytes.NewReader(body))
 	check(t, err)
 	res.Body.Close()
 	return res.StatusCode
@@ -185,26 +188,16 @@ func TestFrontSpeaksTLSRedirectsPlainHTTPAndTakesThePassword(t *testing.T) {
 	}
 	first, err := c.kots.ResetPassword(ctx)
 	check(t, err)
-	if got := c.login(t, first); got != http.StatusOK {
+	if got := c.login(t, browser(), first); got != http.StatusOK {
 		t.Errorf("login: %d", got)
 	}
 	second, err := c.kots.ResetPassword(ctx)
 	check(t, err)
-	if got := c.login(t, first); got != http.StatusUnauthorized {
+	if got := c.login(t, browser(), first); got != http.StatusUnauthorized {
 		t.Errorf("login with the password before: %d", got)
 	}
-	if got := c.login(t, second); got != http.StatusOK {
+	if got := c.login(t, browser(), second); got != http.StatusOK {
 		t.Errorf("login with the new password: %d", got)
-	}
-}
-
-func TestBigUploadsPassThroughTheFront(t *testing.T) {
-	c := connect(t)
-	res, err := browser().Post(c.url+"/api/v1/app/x/airgap/chunk", "application/octet-stream", io.LimitReader(zeroes{}, 200<<20))
-	check(t, err)
-	res.Body.Close()
-	if res.StatusCode == http.StatusRequestEntityTooLarge || res.StatusCode >= 500 {
-		t.Errorf("200 MiB: %s", res.Status)
 	}
 }
 
@@ -230,14 +223,12 @@ func TestUsersCertificateIsServedAndKept(t *testing.T) {
 	}
 }
 
-func (c cluster) registry(t *testing.T) registry.Registry {
+// announced brings the registry up and tells node and KOTS of it.
+func (c cluster) announced(t *testing.T) registry.Registry {
+	t.Helper()
+	ctx := t.Context()
 	ip, _ := c.parts[2].Values["clusterIP"].(string)
-	return registry.Registry{Kube: c.kube, Namespace: c.parts[2].Namespace, IP: ip}
-}
-
-func TestApplicationIsInstalledFromItsBundle(t *testing.T) {
-	c, ctx := connect(t), t.Context()
-	reg := c.registry(t)
+	reg := registry.Registry{Kube: c.kube, Namespace: c.parts[2].Namespace, IP: ip}
 	timed(t, "registry: secrets", func(kube.Wait) error { return reg.Prepare(ctx, time.Now()) })
 	files, err := reg.Trust(ctx)
 	check(t, err)
@@ -246,6 +237,29 @@ func TestApplicationIsInstalledFromItsBundle(t *testing.T) {
 	}
 	timed(t, "registry: chart", func(w kube.Wait) error { return chart.Converge(ctx, c.kube, c.release(2), w) })
 	check(t, reg.Announce(ctx))
+	return reg
+}
+
+func TestForgedLicenseIsRefusedInPlainWordsAndSoon(t *testing.T) {
+	c := connect(t)
+	c.announced(t)
+	forged := filepath.Join(t.TempDir(), "license.yaml")
+	check(t, os.WriteFile(forged, []byte(`apiVersion: kots.io/v1beta1
+kind: License
+metadata: {name: forged}
+spec: {appSlug: my-app, channelID: abc, channelName: Stable, licenseID: abc, licenseSequence: 1, isAirgapSupported: true, signature: e30=}
+`), 0o600))
+	start := time.Now()
+	err := c.kots.InstallApp(t.Context(), kots.App{Slug: "my-app", License: forged, Bundle: filepath.Join(c.dir, "first.airgap")}, kube.Wait{Timeout: 3 * time.Minute})
+	if problem.ExitCode(err) != problem.ExitStep || !strings.Contains(err.Error(), "signature is not valid") {
+		t.Errorf("got %v", err)
+	}
+	t.Logf("== refused after %.1f s: %v", time.Since(start).Seconds(), err)
+}
+
+func TestApplicationIsInstalledFromItsBundle(t *testing.T) {
+	c, ctx := connect(t), t.Context()
+	reg := c.announced(t)
 	app := c.app(t, "first.airgap")
 	timed(t, "application", func(w kube.Wait) error { return c.kots.InstallApp(ctx, app, w) })
 	timed(t, "application again", func(w kube.Wait) error { return c.kots.InstallApp(ctx, app, w) })
@@ -269,20 +283,37 @@ func (c cluster) app(t *testing.T, bundle string) kots.App {
 	return kots.App{Slug: l.Slug, License: license, Bundle: filepath.Join(c.dir, bundle)}
 }
 
-func TestForgedLicenseIsRefusedInPlainWordsAndSoon(t *testing.T) {
+func TestBigUploadsPassThroughTheFront(t *testing.T) {
 	c := connect(t)
-	forged := filepath.Join(t.TempDir(), "license.yaml")
-	check(t, os.WriteFile(forged, []byte(`apiVersion: kots.io/v1beta1
-kind: License
-metadata: {name: forged}
-spec: {appSlug: forged-app, channelID: abc, channelName: Stable, licenseID: abc, licenseSequence: 1, isAirgapSupported: true, signature: e30=}
-`), 0o600))
-	start := time.Now()
-	err := c.kots.InstallApp(t.Context(), kots.App{Slug: "forged-app", License: forged, Bundle: filepath.Join(c.dir, "first.airgap")}, kube.Wait{Timeout: 3 * time.Minute})
-	if problem.ExitCode(err) != problem.ExitStep || !strings.Contains(err.Error(), "signature is not valid") {
-		t.Errorf("got %v", err)
+	password, err := c.kots.ResetPassword(t.Context())
+	check(t, err)
+	b := browser()
+	b.Timeout = 5 * time.Minute
+	b.Jar, err = cookiejar.New(nil)
+	check(t, err)
+	if got := c.login(t, b, password); got != http.StatusOK {
+		t.Fatalf("login: %d", got)
 	}
-	t.Logf("== refused after %.1f s: %v", time.Since(start).Seconds(), err)
+	const size = 300 << 20
+	body, w := io.Pipe()
+	form := multipart.NewWriter(w)
+	go func() {
+		for _, f := range []string{"TotalChunks=1", "ChunkNumber=1", "Identifier=big", fmt.Sprint("TotalSize=", size), fmt.Sprint("ChunkSize=", size)} {
+			k, v, _ := strings.Cut(f, "=")
+			_ = form.WriteField("resumable"+k, v)
+		}
+		part, _ := form.CreateFormFile("file", "big.airgap")
+		_, err := io.Copy(part, io.LimitReader(zeroes{}, size))
+		w.CloseWithError(errors.Join(err, form.Close()))
+	}()
+	start := time.Now()
+	res, err := b.Post(c.url+"/api/v1/app/"+toyapp.Slug+"/airgap/chunk", form.FormDataContentType(), body)
+	check(t, err)
+	res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		t.Errorf("300 MiB: %s", res.Status)
+	}
+	t.Logf("== 300 MiB in %.1f s", time.Since(start).Seconds())
 }
 
 // TestKilledConsoleInstallIsFinished runs on a cluster without a console.

@@ -8,11 +8,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"time"
 
+	"github.com/plinthdev/plinth/internal/app/status"
 	"github.com/plinthdev/plinth/internal/host"
 	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/problem"
@@ -90,19 +90,16 @@ func (a *App) changing(verb string, fn func(run *App, log *runlog.Log) error) (e
 	return errors.Join(err, log.Close(), file.Close())
 }
 
-// readFile reads a file that a user named, up to limit bytes.
-func readFile(path string, limit int64) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = f.Close() }()
-	// One byte more shows who judges the size that it was too much.
-	return io.ReadAll(io.LimitReader(f, limit+1))
-}
-
 // runner is the step machine of a verb.
 func (a *App) runner(verb string, rec step.Recorder) step.Runner {
 	return step.Runner{Verb: verb, Recorder: rec, Events: a.Events, Now: a.Now,
 		Resume: "run the same command again: it goes on where it stopped; the log is " + a.LogFile}
+}
+
+// Status looks at this host and its cluster; it changes nothing.
+func (a *App) Status(ctx context.Context) (status.Status, error) {
+	if err := needRoot("tell the status"); err != nil {
+		return status.Status{}, err
+	}
+	return status.Look(ctx, a.readOnly().host, a.DataDir, a.Now)
 }

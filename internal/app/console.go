@@ -3,10 +3,11 @@ package app
 import (
 	"context"
 	"errors"
-	"net"
-	"strconv"
 	"time"
 
+	"github.com/plinthdev/plinth/internal/app/compose"
+	"github.com/plinthdev/plinth/internal/app/manifest"
+	"github.com/plinthdev/plinth/internal/app/status"
 	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/k0s"
 	"github.com/plinthdev/plinth/internal/kots"
@@ -18,22 +19,13 @@ import (
 	"github.com/plinthdev/plinth/internal/ui/runlog"
 )
 
-// consoleURL is where the console answers; address is that of a node.
-func consoleURL(c journal.Console, address string) string {
-	host := c.Hostname
-	if host == "" {
-		host = address
-	}
-	return "https://" + net.JoinHostPort(host, strconv.Itoa(c.Port))
-}
-
 // ConsoleURL is where the console of this host's cluster answers.
 func (a *App) ConsoleURL() (string, error) {
 	r, err := a.withConsole("tell the console's URL")
 	if err != nil {
 		return "", err
 	}
-	return consoleURL(r.Console, r.Address), nil
+	return compose.ConsoleURL(r.Console, r.Address), nil
 }
 
 // ConsoleResetPassword gives the console a new random password and returns it;
@@ -61,7 +53,7 @@ func (a *App) ConsoleSetCertificate(ctx context.Context, certFile, keyFile strin
 	if err != nil {
 		return err
 	}
-	files, err := readFiles([]string{certFile, keyFile})
+	files, err := manifest.Files([]string{certFile, keyFile})
 	if err != nil {
 		return err
 	}
@@ -95,14 +87,14 @@ func (a *App) installed(doing string) (journal.Receipt, error) {
 	}
 	r, ok, err := journal.ReadReceipt(a.host, a.DataDir)
 	if err == nil && !ok {
-		err = problem.New(problem.ExitUsage, doing, errors.New("nothing is installed on this host"), "install first: plinth install --bundle FILE")
+		err = problem.New(problem.ExitUsage, doing, errors.New("no finished install is on this host"), "install first, or finish it: plinth install --bundle FILE")
 	}
 	return r, err
 }
 
 // kots drives the console that the receipt names.
 func (a *App) kots(r journal.Receipt) (*kots.KOTS, error) {
-	client, err := a.kube()
+	client, err := status.Client(a.host)
 	if err != nil {
 		return nil, err
 	}
@@ -126,18 +118,22 @@ type Exec struct {
 }
 
 // ToolCommand is how to run the pinned tool with args against this host's
-// cluster. shell is the user's shell, for Shell.
+// cluster, also one that is not finished: that is when one has to look. shell
+// is the user's shell, for Shell.
 func (a *App) ToolCommand(t Tool, args []string, shell string) (Exec, error) {
-	r, err := a.installed("run " + string(t))
-	if err != nil {
+	doing := "run " + string(t)
+	if err := needRoot(doing); err != nil {
 		return Exec{}, err
+	}
+	if _, err := a.host.Lstat(k0s.AdminConf); err != nil {
+		return Exec{}, problem.New(problem.ExitUsage, doing, errors.New("no cluster runs on this host"), "install one first: plinth install --bundle FILE")
 	}
 	env := []string{"KUBECONFIG=" + k0s.AdminConf}
 	switch t {
 	case Kubectl:
 		return Exec{Argv: append([]string{k0s.Binary, "kubectl"}, args...), Env: env}, nil
 	case Kots:
-		return Exec{Argv: append([]string{kots.Binary}, args...), Env: append(env, "KOTS_NAMESPACE="+r.Console.Namespace)}, nil
+		return Exec{Argv: append([]string{kots.Binary}, args...), Env: env}, nil
 	}
 	if shell == "" {
 		shell = "/bin/sh"

@@ -8,6 +8,8 @@ import (
 
 	"github.com/plinthdev/plinth/airgap"
 	"github.com/plinthdev/plinth/hostpreflight"
+	"github.com/plinthdev/plinth/internal/app/compose"
+	"github.com/plinthdev/plinth/internal/app/manifest"
 	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/k0s"
 	"github.com/plinthdev/plinth/internal/plan"
@@ -18,12 +20,7 @@ import (
 
 // InstallRequest is what an install is asked for.
 type InstallRequest struct {
-	Bundle           string   // file
-	Application      string   // Application manifest beside the bundle; "" for none
-	License          string   // file with a KOTS license; "" for none
-	ConfigValues     string   // file with KOTS config values; "" for none
-	AppBundle        string   // .airgap file of the application; "" for none
-	SkipKotsCheck    bool     // turns the gate's refusal into a warning
+	manifest.Request          // what is to be installed
 	IgnorePreflights []string // ids of checks that may fail
 	Plan             bool     // only say what would be done
 }
@@ -53,7 +50,10 @@ func (a *App) Install(ctx context.Context, req InstallRequest) (InstallResult, e
 		return InstallResult{}, err
 	}
 	defer func() { _ = b.Close() }()
-	m, err := a.readManifests(ctx, b, req)
+	m, err := manifest.Read(ctx, b, req.Request, a.Now())
+	for _, n := range m.Notices {
+		a.Note(n)
+	}
 	if err != nil {
 		return InstallResult{}, err
 	}
@@ -69,14 +69,18 @@ func (a *App) Install(ctx context.Context, req InstallRequest) (InstallResult, e
 }
 
 // planInstall says what Install would do, by looks alone.
-func (a *App) planInstall(ctx context.Context, b *airgap.Bundle, m manifests, req InstallRequest) (InstallResult, error) {
+func (a *App) planInstall(ctx context.Context, b *airgap.Bundle, m manifest.Set, req InstallRequest) (InstallResult, error) {
 	look := a.readOnly()
-	site, err := look.survey(ctx, b, m, req)
+	j, err := journal.Open(look.host, a.DataDir, a.Now)
+	if err != nil {
+		return InstallResult{}, err
+	}
+	site, err := look.survey(ctx, j, b, m, req)
 	res := InstallResult{Preflights: &site.preflights}
 	if err != nil {
 		return res, err
 	}
-	steps, err := look.installSteps(ctx, site, b, m, req)
+	steps, err := compose.Install(ctx, look.site(site, m), b, m, req.SkipKotsCheck)
 	if err == nil {
 		res.Plan, err = look.runner("install", nil).Plan(ctx, steps)
 	}
@@ -84,15 +88,19 @@ func (a *App) planInstall(ctx context.Context, b *airgap.Bundle, m manifests, re
 }
 
 // install proves, asks, and runs the steps.
-func (a *App) install(ctx context.Context, b *airgap.Bundle, m manifests, req InstallRequest, log *runlog.Log) (InstallResult, error) {
+func (a *App) install(ctx context.Context, b *airgap.Bundle, m manifest.Set, req InstallRequest, log *runlog.Log) (InstallResult, error) {
+	j, err := journal.Open(a.host, a.DataDir, a.Now)
+	if err != nil {
+		return InstallResult{}, err
+	}
 	look := a.readOnly()
-	site, err := look.survey(ctx, b, m, req)
+	site, err := look.survey(ctx, j, b, m, req)
 	res := InstallResult{Preflights: &site.preflights, Log: a.LogFile}
 	if err != nil {
 		return res, err
 	}
 	log.Note(site.preflights.Text())
-	steps, err := look.installSteps(ctx, site, b, m, req)
+	steps, err := compose.Install(ctx, look.site(site, m), b, m, req.SkipKotsCheck)
 	if err != nil {
 		return res, err
 	}
@@ -111,7 +119,7 @@ func (a *App) install(ctx context.Context, b *airgap.Bundle, m manifests, req In
 		return res, err
 	}
 	res.Changed = true
-	if steps, err = a.installSteps(ctx, site, b, m, req); err != nil {
+	if steps, err = compose.Install(ctx, a.site(site, m), b, m, req.SkipKotsCheck); err != nil {
 		return res, err
 	}
 	if err := a.record(site.journal, b, m, func() error {
@@ -123,15 +131,15 @@ func (a *App) install(ctx context.Context, b *airgap.Bundle, m manifests, req In
 		return res, err
 	}
 	// The first install ends with the password: shown once, kept nowhere.
-	if m.installer.Spec.Kotsadm != nil && site.receipt.Installed.IsZero() {
+	if m.Installer.Spec.Kotsadm != nil && site.receipt.Installed.IsZero() {
 		res.Password, err = a.firstPassword(ctx, site, b, m)
 	}
 	return res, err
 }
 
 // record runs fn as one run of install in the journal.
-func (a *App) record(j *journal.Journal, b *airgap.Bundle, m manifests, fn func() error) error {
-	args := map[string]string{"bundle": b.Digest().String(), argPodCIDR: m.installer.Spec.Network.PodCIDR}
+func (a *App) record(j *journal.Journal, b *airgap.Bundle, m manifest.Set, fn func() error) error {
+	args := map[string]string{"bundle": b.Digest().String(), argPodCIDR: m.Installer.Spec.Network.PodCIDR}
 	if err := j.Begin("install", args); err != nil {
 		return err
 	}
@@ -140,7 +148,7 @@ func (a *App) record(j *journal.Journal, b *airgap.Bundle, m manifests, fn func(
 }
 
 // firstPassword makes the console's password.
-func (a *App) firstPassword(ctx context.Context, s site, b *airgap.Bundle, m manifests) (string, error) {
+func (a *App) firstPassword(ctx context.Context, s site, b *airgap.Bundle, m manifest.Set) (string, error) {
 	k, err := a.kots(a.newReceipt(s, b, m))
 	if err != nil {
 		return "", err
@@ -168,11 +176,11 @@ func (a *App) proveBundle(ctx context.Context, b *airgap.Bundle) error {
 	return nil
 }
 
-func (a *App) confirmInstall(ctx context.Context, s site, m manifests, todo []step.Planned) error {
+func (a *App) confirmInstall(ctx context.Context, s site, m manifest.Set, todo []step.Planned) error {
 	if run, ok := s.journal.Last("install"); ok && run.Unfinished() {
 		a.Note(fmt.Sprintf("resuming the install begun at %s, which stopped at step %s", run.Began.Format(time.RFC3339), run.At()))
 	}
-	return a.Confirm(ctx, fmt.Sprintf("Install %s on this host (%s, %d of %d steps to do)?", m.installer.Metadata.Name, s.address, needed(todo), len(todo)))
+	return a.Confirm(ctx, fmt.Sprintf("Install %s on this host (%s, %d of %d steps to do)?", m.Installer.Metadata.Name, s.address, needed(todo), len(todo)))
 }
 
 // needed counts the steps that have something to do.
@@ -186,18 +194,18 @@ func needed(plan []step.Planned) (n int) {
 }
 
 // urlOf is where the console answers, "" for a cluster without one.
-func urlOf(m manifests, s site) string {
-	k := m.installer.Spec.Kotsadm
+func urlOf(m manifest.Set, s site) string {
+	k := m.Installer.Spec.Kotsadm
 	if k == nil {
 		return ""
 	}
-	return consoleURL(journal.Console{Port: k.UIBindPort, Hostname: k.Hostname}, s.address.String())
+	return compose.ConsoleURL(journal.Console{Port: k.UIBindPort, Hostname: k.Hostname}, s.address.String())
 }
 
 // newReceipt says what is installed now.
-func (a *App) newReceipt(s site, b *airgap.Bundle, m manifests) journal.Receipt {
+func (a *App) newReceipt(s site, b *airgap.Bundle, m manifest.Set) journal.Receipt {
 	now := a.Now().UTC()
-	in := m.installer
+	in := m.Installer
 	r := journal.Receipt{Name: in.Metadata.Name, Role: "controller", Node: s.node, Address: s.address.String(),
 		Bundle: b.Digest().String(), Versions: map[string]string{"k0s": in.Spec.K0s.Version}, Warnings: s.warnings,
 		Installed: s.receipt.Installed, Updated: now}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/netip"
-	"strings"
 
 	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/k0s"
@@ -59,10 +58,17 @@ func (a *App) reset(ctx context.Context, dryRun bool) (ResetResult, error) {
 	if err != nil {
 		return ResetResult{}, err
 	}
-	steps := plan.Reset(a.host, node.Leftovers(a.host, cluster))
+	kinds := node.Leftovers(a.host, cluster)
+	steps := plan.Reset(kinds)
 	if dryRun {
-		planned, err := a.runner("reset", nil).Plan(ctx, steps)
-		return ResetResult{Plan: planned}, err
+		planned, err := a.runner("reset", nil).Plan(ctx, append(steps, a.removeDataDir()))
+		if err != nil {
+			return ResetResult{}, err
+		}
+		for i, k := range kinds {
+			planned[i].Touches, _ = k.Find(ctx) // Plan has just done the same without an error
+		}
+		return ResetResult{Plan: planned}, nil
 	}
 	if err := a.Confirm(ctx, "Remove the cluster from this host, with all its data?"); err != nil {
 		return ResetResult{}, err
@@ -73,7 +79,7 @@ func (a *App) reset(ctx context.Context, dryRun bool) (ResetResult, error) {
 	res := ResetResult{Changed: true, Log: a.LogFile}
 	_, err = a.runner("reset", j).RunAll(ctx, steps)
 	if err != nil {
-		return a.left(ctx, res, steps, errors.Join(err, j.End(err)))
+		return a.left(ctx, res, kinds, errors.Join(err, j.End(err)))
 	}
 	// The journal goes last: until here it is what a second reset goes by.
 	_, err = a.runner("reset", nil).Run(ctx, []step.Step{a.removeDataDir()})
@@ -81,14 +87,13 @@ func (a *App) reset(ctx context.Context, dryRun bool) (ResetResult, error) {
 }
 
 // left lists what is still there after a reset that could not take all back.
-func (a *App) left(ctx context.Context, res ResetResult, steps []step.Step, err error) (ResetResult, error) {
+func (a *App) left(ctx context.Context, res ResetResult, kinds []leftover.Kind, err error) (ResetResult, error) {
 	if problem.ExitCode(err) == problem.ExitInterrupted {
 		return res, err
 	}
-	for _, s := range steps {
-		if st, e := s.Check(ctx); e == nil && st.Kind != step.IsDone {
-			res.Left = append(res.Left, strings.Split(st.Why, "\n")...)
-		}
+	for _, k := range kinds {
+		found, _ := k.Find(ctx) // what cannot be looked at stands in err
+		res.Left = append(res.Left, found...)
 	}
 	return res, problem.New(problem.ExitLeftover, "take everything back", err,
 		"see what holds it, then run the same command again; a reboot ends what still runs; the log is "+a.LogFile)

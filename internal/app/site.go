@@ -10,6 +10,9 @@ import (
 	"github.com/plinthdev/plinth/airgap"
 	"github.com/plinthdev/plinth/hostpreflight"
 	"github.com/plinthdev/plinth/hostpreflight/builtin"
+	"github.com/plinthdev/plinth/internal/app/compose"
+	"github.com/plinthdev/plinth/internal/app/manifest"
+	"github.com/plinthdev/plinth/internal/facts"
 	"github.com/plinthdev/plinth/internal/host"
 	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/k0s"
@@ -17,7 +20,6 @@ import (
 	"github.com/plinthdev/plinth/internal/plan"
 	"github.com/plinthdev/plinth/internal/probe"
 	"github.com/plinthdev/plinth/internal/problem"
-	"github.com/plinthdev/plinth/internal/spec"
 )
 
 // site is all that is known of this host before an install changes it.
@@ -31,6 +33,13 @@ type site struct {
 	warnings   []string // what was skipped or ignored on request, for the receipt
 }
 
+// site is what the steps of an install need to know of where they run.
+func (a *App) site(s site, m manifest.Set) compose.Site {
+	podCIDR := netip.MustParsePrefix(m.Installer.Spec.Network.PodCIDR) // lint has parsed it
+	return compose.Site{Host: a.host, Journal: s.journal, Now: a.Now, DataDir: a.DataDir, Node: s.node, Address: s.address,
+		AddOns: s.parts, Leftover: a.cluster(podCIDR)}
+}
+
 // readOnly is an App that can only look.
 func (a *App) readOnly() *App {
 	run := *a
@@ -40,10 +49,8 @@ func (a *App) readOnly() *App {
 
 // survey looks at the host and proves that the install can go on: the gate,
 // then the preflights. It changes nothing.
-func (a *App) survey(ctx context.Context, b *airgap.Bundle, m manifests, req InstallRequest) (s site, err error) {
-	if s.journal, err = journal.Open(a.host, a.DataDir, a.Now); err != nil {
-		return s, err
-	}
+func (a *App) survey(ctx context.Context, j *journal.Journal, b *airgap.Bundle, m manifest.Set, req InstallRequest) (s site, err error) {
+	s.journal = j
 	var installed bool
 	if s.receipt, installed, err = journal.ReadReceipt(a.host, a.DataDir); err != nil {
 		return s, err
@@ -56,10 +63,10 @@ func (a *App) survey(ctx context.Context, b *airgap.Bundle, m manifests, req Ins
 	if s.warnings, err = a.gate(m, !installed && !a.consoleExists(ctx, m), req.SkipKotsCheck); err != nil {
 		return s, err
 	}
-	if s.parts, err = addons.Resolve(m.installer, a.DataDir); err != nil {
+	if s.parts, err = addons.Resolve(m.Installer, a.DataDir); err != nil {
 		return s, err
 	}
-	want := a.wanted(b, m, s)
+	want := compose.Want(b, m, s.journal, a.DataDir)
 	found := probe.Gather(ctx, a.host, builtin.Request(want))
 	if err := ctx.Err(); err != nil {
 		return s, context.Cause(ctx)
@@ -83,15 +90,15 @@ func (a *App) survey(ctx context.Context, b *airgap.Bundle, m manifests, req Ins
 
 // sameInstall refuses a bundle of another cluster, or another version of what
 // runs: that is an upgrade, with checks of its own.
-func sameInstall(r journal.Receipt, b *airgap.Bundle, m manifests) error {
+func sameInstall(r journal.Receipt, b *airgap.Bundle, m manifest.Set) error {
 	hint := "use the bundle that was installed (" + r.Bundle + "), or take the cluster away with `plinth reset cluster`; nothing on this host was changed"
-	if r.Name != m.installer.Metadata.Name {
-		return problem.Newf(problem.ExitUsage, "install "+m.installer.Metadata.Name, hint, "this host already has %s", r.Name)
+	if r.Name != m.Installer.Metadata.Name {
+		return problem.Newf(problem.ExitUsage, "install "+m.Installer.Metadata.Name, hint, "this host already has %s", r.Name)
 	}
-	if have, want := r.Versions["k0s"], m.installer.Spec.K0s.Version; have != want {
+	if have, want := r.Versions["k0s"], m.Installer.Spec.K0s.Version; have != want {
 		return problem.Newf(problem.ExitUsage, "install k0s "+want, hint, "this host runs k0s %s", have)
 	}
-	if k := m.installer.Spec.Kotsadm; k != nil && r.Versions["kotsadm"] != "" && r.Versions["kotsadm"] != k.Version {
+	if k := m.Installer.Spec.Kotsadm; k != nil && r.Versions["kotsadm"] != "" && r.Versions["kotsadm"] != k.Version {
 		return problem.Newf(problem.ExitUsage, "install KOTS "+k.Version, hint, "this host runs KOTS %s", r.Versions["kotsadm"])
 	}
 	return nil
@@ -99,74 +106,42 @@ func sameInstall(r journal.Receipt, b *airgap.Bundle, m manifests) error {
 
 // consoleExists reports whether the cluster on this host, if there is one, has
 // KOTS in it already.
-func (a *App) consoleExists(ctx context.Context, m manifests) bool {
+func (a *App) consoleExists(ctx context.Context, m manifest.Set) bool {
 	conf, err := a.host.ReadFile(k0s.AdminConf)
-	if err != nil || m.installer.Spec.Kotsadm == nil {
+	if err != nil || m.Installer.Spec.Kotsadm == nil {
 		return false
 	}
 	client, err := kube.New(conf)
 	if err != nil {
 		return false
 	}
-	console, err := plan.KOTS(a.host, client, m.installer.Spec.Kotsadm.Namespace, a.DataDir).State(ctx)
+	console, err := plan.KOTS(a.host, client, m.Installer.Spec.Kotsadm.Namespace, a.DataDir).State(ctx)
 	return err == nil && console.Version != ""
 }
 
-// wanted says what this install wants of the host.
-func (a *App) wanted(b *airgap.Bundle, m manifests, s site) hostpreflight.Want {
-	in := m.installer
-	size := b.ContentSize()
-	w := hostpreflight.Want{
-		Verb: "install", Role: hostpreflight.Controller,
-		KubernetesMinor: k0s.Minor(in.Spec.K0s.Version),
-		PodCIDR:         netip.MustParsePrefix(in.Spec.Network.PodCIDR),     // lint has parsed it
-		ServiceCIDR:     netip.MustParsePrefix(in.Spec.Network.ServiceCIDR), // likewise
-		Ours:            ours(s.journal, a.DataDir),
-		Disks: []hostpreflight.Disk{
-			{Path: k0s.DataDir, Use: "images, containers and the cluster's state", Bytes: uint64(size.Stored + size.Unpacked), Exec: true, Pods: true},
-			{Path: "/usr/local/bin", Use: "the programs k0s and kots", Bytes: uint64(size.Host), Exec: true},
-			{Path: a.DataDir, Use: "volumes and Plinth's own state", Bytes: volumeBytes},
-		},
-	}
-	if _, arch, ok := strings.Cut(b.Platform(), "/"); ok {
-		w.Arch = arch
-	}
-	if in.Spec.Kotsadm != nil {
-		w.ConsolePort = in.Spec.Kotsadm.UIBindPort
-	}
-	return w
-}
-
-// volumeBytes is what the console's volumes ask for: 4 GiB and 1 GiB (KOTS).
-const volumeBytes = 5 << 30
-
-// ours is what earlier runs on this host, finished or not, have put there.
-func ours(j *journal.Journal, dataDir string) hostpreflight.Ours {
-	o := hostpreflight.Ours{Paths: []string{dataDir}}
-	for _, run := range j.Runs() {
-		for _, s := range run.Steps {
-			for _, touched := range s.Touches {
-				if strings.HasPrefix(touched, "/") {
-					o.Paths = append(o.Paths, touched)
+// primary is the address under which other hosts reach this one: an IPv4
+// address of the interface that has the default route, the one in the
+// gateway's network first.
+func primary(n facts.Network) netip.Addr {
+	for _, r := range n.Routes {
+		if !r.Default() || !r.Destination.Addr().Is4() {
+			continue
+		}
+		var first netip.Addr
+		for _, i := range n.Interfaces {
+			for _, p := range i.Addresses {
+				switch {
+				case i.Name != r.Interface || !p.Addr().Is4():
+				case p.Contains(r.Gateway):
+					return p.Addr()
+				case !first.IsValid():
+					first = p.Addr()
 				}
 			}
-			if s.ID == "k0s-start" {
-				o.Installed = true
-			}
+		}
+		if first.IsValid() {
+			return first
 		}
 	}
-	if len(j.Runs()) > 0 {
-		o.Units = []string{strings.TrimSuffix(k0s.Unit, ".service")}
-	}
-	return o
-}
-
-// proxyOf is the service's proxy, with the cluster's own networks excepted.
-func proxyOf(in *spec.Installer, address netip.Addr) k0s.Proxy {
-	p := in.Spec.Proxy
-	if p.HTTPProxy == "" && p.HTTPSProxy == "" {
-		return k0s.Proxy{}
-	}
-	own := []string{"localhost", "127.0.0.1", address.String(), in.Spec.Network.PodCIDR, in.Spec.Network.ServiceCIDR, ".svc", ".cluster.local"}
-	return k0s.Proxy{HTTP: p.HTTPProxy, HTTPS: p.HTTPSProxy, NoProxy: append(own, p.NoProxy...)}
+	return netip.Addr{}
 }

@@ -31,6 +31,7 @@ type Process struct {
 	Out, Err io.Writer
 	Environ  []string // KEY=VALUE
 	Version  string   // version of this build; empty if it was not told
+	Gone     error    // what a write fails with when nobody reads any more; nil for none
 	// Exec replaces the process by the program at path, as execve(2) does.
 	Exec func(path string, argv, environ []string) error
 }
@@ -42,6 +43,7 @@ func Run(ctx context.Context, p Process, args []string) (code int) {
 	defer func() {
 		if r := recover(); r != nil {
 			fmt.Fprintf(p.Err, "%s", debug.Stack())
+			s.reply = reply{}
 			code = s.finish(problem.Newf(problem.ExitInternal, "go on", "this is a bug; please report it with the lines above", "%v", r))
 		}
 	}()
@@ -99,7 +101,7 @@ func (s *session) finish(err error) int {
 		written = out.err
 		answer.Error(s.Err, err, s.secrets)
 	}
-	if err == nil && written != nil {
+	if err == nil && written != nil && !errors.Is(written, s.Gone) { // "plinth status | head" is no failure
 		err = problem.New(problem.ExitInternal, "write the answer", written, "")
 		answer.Error(s.Err, err, s.secrets)
 	}

@@ -265,16 +265,34 @@ func TestACancelledRunIsInterrupted(t *testing.T) {
 	}
 }
 
-type broken struct{}
+type broken struct{ err error }
 
-func (broken) Write([]byte) (int, error) { return 0, errors.New("broken pipe") }
+func (b broken) Write([]byte) (int, error) { return 0, b.err }
 
-func TestAnAnswerThatCannotBeWrittenIsAnError(t *testing.T) {
+func TestAnAnswerThatCannotBeWrittenIsAnErrorUnlessNobodyReads(t *testing.T) {
+	full, gone := errors.New("no space left"), errors.New("broken pipe")
 	for _, form := range []string{"text", "json"} {
 		var stderr bytes.Buffer
-		code := Run(t.Context(), Process{Out: broken{}, Err: &stderr}, []string{"version", "-o", form})
-		if code != 1 || !strings.Contains(stderr.String(), "broken pipe") {
-			t.Errorf("%s: exit %d, %q", form, code, stderr.String())
+		run := func(err error) int {
+			return Run(t.Context(), Process{Out: broken{err}, Err: &stderr, Gone: gone}, []string{"version", "-o", form})
 		}
+		if code := run(gone); code != 0 || stderr.String() != "" {
+			t.Errorf("%s, nobody reads: exit %d, %q", form, code, stderr.String())
+		}
+		if code := run(full); code != 1 || !strings.Contains(stderr.String(), "no space left") {
+			t.Errorf("%s, disk full: exit %d, %q", form, code, stderr.String())
+		}
+	}
+}
+
+type panics struct{}
+
+func (panics) Write([]byte) (int, error) { panic("hunter22") }
+
+func TestAPanicIsAnInternalErrorNotAUsageError(t *testing.T) {
+	var stderr bytes.Buffer
+	code := Run(t.Context(), Process{Out: panics{}, Err: &stderr}, []string{"version"})
+	if code != problem.ExitInternal || !strings.Contains(stderr.String(), "\ncannot go on: hunter22\n→ this is a bug") {
+		t.Errorf("exit %d:\n%s", code, stderr.String())
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/plinthdev/plinth/internal/app"
+	"github.com/plinthdev/plinth/internal/app/manifest"
+	"github.com/plinthdev/plinth/internal/app/vendor"
 	"github.com/plinthdev/plinth/internal/cli/answer"
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/spec"
@@ -17,7 +19,7 @@ import (
 func (s *session) lint() *cobra.Command {
 	return s.command("lint FILE...", atLeast("a file"), s.with(once, nil,
 		func(_ context.Context, a *app.App, files []string) (reply, error) {
-			report, err := a.Lint(files)
+			report, err := manifest.Lint(files)
 			if report.Findings == nil {
 				return reply{}, err // the files could not be read
 			}
@@ -43,12 +45,12 @@ func (s *session) bundle() *cobra.Command {
 }
 
 func (s *session) bundleBuild() *cobra.Command {
-	var req app.BuildRequest
+	var req vendor.Request
 	cmd := s.command("build --installer FILE -o FILE", needs(noArgs, "installer", "output"), s.with(once, nil,
 		func(ctx context.Context, a *app.App, _ []string) (reply, error) {
 			progress, end := s.meter(a.Events, "bundle build", "Write the bundle")
 			req.Progress = progress
-			res, err := a.BundleBuild(ctx, req)
+			res, err := vendor.Build(ctx, req)
 			end(err)
 			return reply{res, func(w io.Writer) { answer.Built(w, res) }}.unless(err)
 		}))
@@ -63,7 +65,7 @@ func (s *session) bundleBuild() *cobra.Command {
 func (s *session) bundleInspect() *cobra.Command {
 	return s.command("inspect BUNDLE", exactly("a bundle"), s.with(once, nil,
 		func(ctx context.Context, a *app.App, args []string) (reply, error) {
-			sum, err := a.BundleInspect(ctx, args[0])
+			sum, err := vendor.Inspect(ctx, args[0])
 			return reply{sum, func(w io.Writer) { answer.Inspected(w, sum, args[0]) }}.unless(err)
 		}))
 }
@@ -72,7 +74,7 @@ func (s *session) bundleVerify() *cobra.Command {
 	return s.command("verify BUNDLE", exactly("a bundle"), s.with(once, nil,
 		func(ctx context.Context, a *app.App, args []string) (reply, error) {
 			progress, end := s.meter(a.Events, "bundle verify", "Verify the bundle")
-			sum, err := a.BundleVerify(ctx, args[0], progress)
+			sum, err := vendor.Verify(ctx, args[0], progress)
 			end(err)
 			return reply{sum, func(w io.Writer) { answer.Verified(w, sum, args[0]) }}.unless(err)
 		}))

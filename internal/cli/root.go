@@ -71,7 +71,7 @@ func (s *session) root() *cobra.Command {
 	f.StringVar(&s.logFile, "log-file", "", "`file` for the log of a command that changes the host (default /var/log/plinth/<verb>-<time>.log)")
 	f.StringVar(&s.dataDir, "data-dir", "/var/lib/plinth", "`folder` of Plinth's and the cluster's data")
 	f.BoolVar(&s.noColor, "no-color", false, "never use colours")
-	f.BoolVarP(&s.verbose, "verbose", "v", false, "show more detail")
+	f.BoolVarP(&s.verbose, "verbose", "v", false, "show every second what is being done, one line each")
 	teach.Tree(root)
 	return root
 }

@@ -21,7 +21,7 @@ const (
 // with gives do the application and shows progress until it returns.
 func (s *session) with(events bool, yes *bool, do verb) run {
 	return func(ctx context.Context, args []string) (reply, error) {
-		mode := ui.Choose(ui.Env{TTY: terminal(s.Err), Progress: string(s.progressMode), NoColor: s.noColor,
+		mode := ui.Choose(ui.Env{TTY: terminal(s.Err), Progress: string(s.progressMode), NoColor: s.noColor, Verbose: s.verbose,
 			Events: events && s.format == formatJSON, Environ: s.Environ})
 		progress := ui.New(ui.Options{Mode: mode, Out: s.Out, Err: s.Err, Secrets: s.secrets, Now: s.now})
 		quiet := context.AfterFunc(ctx, func() {

@@ -12,6 +12,8 @@ import (
 
 	"github.com/k0sproject/k0s/pkg/apis/k0s/v1beta1"
 	"sigs.k8s.io/yaml"
+
+	"github.com/plinthdev/plinth/internal/spec"
 )
 
 // Where k0s lives on a host.
@@ -38,6 +40,14 @@ type Settings struct {
 	NodePortRange string         // such as "80-32767"
 	OnlyLocal     bool           // all images are on the node: never pull
 	Overlay       map[string]any // the Installer's spec.k0s.config, laid over what is generated
+}
+
+// SettingsFor is what an Installer means on a host; everything it runs came
+// with the bundle.
+func SettingsFor(in *spec.Installer, address, hostname string) Settings {
+	n := in.Spec.Network
+	return Settings{Address: address, Hostname: hostname, PodCIDR: n.PodCIDR, ServiceCIDR: n.ServiceCIDR, NodePortRange: n.NodePortRange,
+		OnlyLocal: true, Overlay: in.Spec.K0s.Config}
 }
 
 // Render makes the ClusterConfig, in YAML, and has k0s validate it. All that

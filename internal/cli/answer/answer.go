@@ -9,7 +9,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
-	"github.com/plinthdev/plinth/internal/app"
+	"github.com/plinthdev/plinth/internal/app/vendor"
 	"github.com/plinthdev/plinth/internal/spec"
 	"github.com/plinthdev/plinth/internal/step"
 	"github.com/plinthdev/plinth/internal/ui"
@@ -52,7 +52,7 @@ func buildCommand(r spec.Report, files []string) string {
 }
 
 // Built says which bundle was made.
-func Built(w io.Writer, r app.BuildResult) {
+func Built(w io.Writer, r vendor.Result) {
 	fmt.Fprintf(w, "%s: %s, %s\n", r.Path, ui.Bytes(r.Size), r.Digest)
 	next(w, "plinth bundle inspect "+Quote(r.Path))
 }

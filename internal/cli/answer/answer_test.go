@@ -9,6 +9,8 @@ import (
 	"github.com/plinthdev/plinth/airgap"
 	"github.com/plinthdev/plinth/hostpreflight"
 	"github.com/plinthdev/plinth/internal/app"
+	"github.com/plinthdev/plinth/internal/app/status"
+	"github.com/plinthdev/plinth/internal/app/vendor"
 	"github.com/plinthdev/plinth/internal/compat"
 	"github.com/plinthdev/plinth/internal/spec"
 	"github.com/plinthdev/plinth/internal/step"
@@ -42,13 +44,13 @@ func planned() []step.Planned {
 
 func TestAnswersForPeople(t *testing.T) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	status := app.Status{Installed: true, Name: "my-app", Role: "controller", Bundle: "sha256:abc", Service: "active",
-		Versions: map[string]string{"k0s": "v1.33.8+k0s.1"}, Nodes: []app.NodeStatus{{Name: "n1", Ready: true, Version: "v1.33.8+k0s", Addresses: []string{"10.0.0.2"}}},
-		AddOns:       []app.AddOnStatus{{Name: "kotsadm", Version: "1.131.2", Reason: "pod kotsadm-0: ImagePullBackOff"}, {Name: "localPathStorage", Version: "0.0.30", Ready: true}},
-		Console:      &app.ConsoleStatus{URL: "https://10.0.0.2:8800", Ready: true, Version: "v1.131.2"},
-		Certificates: []app.Certificate{{Path: "/var/lib/k0s/pki/server.crt", Expires: at}, {}}, Warnings: []string{"host preflight memory failed and was ignored on request"}}
-	broken := app.Status{Installed: true, Name: "my-app", Role: "controller", Service: "failed", Versions: map[string]string{"k0s": "v1.33.8+k0s.1"},
-		Unfinished: &app.Unfinished{Verb: "install", Began: at, Step: "images-boot", Failed: "no space left"}}
+	here := status.Status{Installed: true, Name: "my-app", Role: "controller", Bundle: "sha256:abc", Service: "active",
+		Versions: map[string]string{"k0s": "v1.33.8+k0s.1"}, Nodes: []status.NodeStatus{{Name: "n1", Ready: true, Version: "v1.33.8+k0s", Addresses: []string{"10.0.0.2"}}},
+		AddOns:       []status.AddOnStatus{{Name: "kotsadm", Version: "1.131.2", Reason: "pod kotsadm-0: ImagePullBackOff"}, {Name: "localPathStorage", Version: "0.0.30", Ready: true}},
+		Console:      &status.ConsoleStatus{URL: "https://10.0.0.2:8800", Ready: true, Version: "v1.131.2"},
+		Certificates: []status.Certificate{{Path: "/var/lib/k0s/pki/server.crt", Expires: at}, {}}, Warnings: []string{"host preflight memory failed and was ignored on request"}}
+	broken := status.Status{Installed: true, Name: "my-app", Role: "controller", Service: "failed", Versions: map[string]string{"k0s": "v1.33.8+k0s.1"},
+		Unfinished: &status.Unfinished{Verb: "install", Began: at, Step: "images-boot", Failed: "no space left"}}
 	bundle := airgap.Summary{Digest: "sha256:abc", Name: "my-app", Platform: "linux/amd64", Items: []airgap.SummaryItem{
 		{Kind: "installer", Name: "installer.yaml", Size: 900},
 		{Kind: "host", Name: "k0s", Version: "v1.33.8+k0s.1", Licenses: "Apache-2.0", Size: 80e6, Unpacked: 240e6}},
@@ -64,7 +66,7 @@ func TestAnswersForPeople(t *testing.T) {
 	for name, write := range map[string]func(io.Writer){
 		"lint-findings": func(w io.Writer) { Lint(w, spec.Report{Findings: []spec.Finding{finding}}, []string{"installer.yaml"}) },
 		"lint-good":     func(w io.Writer) { Lint(w, good, []string{"installer.yaml", "my app.yaml"}) },
-		"built":         func(w io.Writer) { Built(w, app.BuildResult{Path: "my-app.tar", Digest: "sha256:abc", Size: 81e6}) },
+		"built":         func(w io.Writer) { Built(w, vendor.Result{Path: "my-app.tar", Digest: "sha256:abc", Size: 81e6}) },
 		"inspected":     func(w io.Writer) { Inspected(w, bundle, "my-app.tar") },
 		"verified":      func(w io.Writer) { Verified(w, bundle, "my-app.tar") },
 		"install-plan": func(w io.Writer) {
@@ -89,9 +91,9 @@ func TestAnswersForPeople(t *testing.T) {
 			Reset(w, app.ResetResult{Changed: true, Left: []string{"mount /run/x", "process 12"}}, "", true)
 		},
 		"reset-nothing":  func(w io.Writer) { Reset(w, app.ResetResult{}, "", false) },
-		"status":         func(w io.Writer) { Status(w, status) },
+		"status":         func(w io.Writer) { Status(w, here) },
 		"status-broken":  func(w io.Writer) { Status(w, broken) },
-		"status-nothing": func(w io.Writer) { Status(w, app.Status{}) },
+		"status-nothing": func(w io.Writer) { Status(w, status.Status{}) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			var out bytes.Buffer

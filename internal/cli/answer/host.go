@@ -8,6 +8,7 @@ import (
 
 	"github.com/plinthdev/plinth/hostpreflight"
 	"github.com/plinthdev/plinth/internal/app"
+	"github.com/plinthdev/plinth/internal/app/status"
 )
 
 // Installed says what an install found, planned or did. again is the command
@@ -83,7 +84,7 @@ func Reset(w io.Writer, r app.ResetResult, again string, failed bool) {
 }
 
 // Status shows what is installed on this host and how it is.
-func Status(w io.Writer, s app.Status) {
+func Status(w io.Writer, s status.Status) {
 	if s.Installed {
 		fmt.Fprintf(w, "%s\n", words(s.Name, s.Role, "k0s "+s.Versions["k0s"]+" ("+s.Service+")", s.Bundle))
 	} else {
@@ -112,7 +113,7 @@ func Status(w io.Writer, s app.Status) {
 	}
 }
 
-func nodes(w io.Writer, all []app.NodeStatus) {
+func nodes(w io.Writer, all []status.NodeStatus) {
 	if len(all) == 0 {
 		return
 	}
@@ -124,7 +125,7 @@ func nodes(w io.Writer, all []app.NodeStatus) {
 	_ = t.Flush()
 }
 
-func addOns(w io.Writer, s app.Status) {
+func addOns(w io.Writer, s status.Status) {
 	if len(s.AddOns) > 0 {
 		fmt.Fprintln(w)
 		t := table(w, "ADD-ON", "READY", "VERSION")

@@ -1,28 +1,50 @@
-package app
+// Package compose owns how an install is put together: bundle, manifests and
+// host become the cluster whose steps package plan lists. It refuses to look at
+// the host and to run anything.
+package compose
 
 import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/netip"
+	"strconv"
+	"time"
 
+	"github.com/plinthdev/plinth/addons"
 	"github.com/plinthdev/plinth/airgap"
-	"github.com/plinthdev/plinth/internal/facts"
+	"github.com/plinthdev/plinth/internal/app/manifest"
+	"github.com/plinthdev/plinth/internal/host"
 	"github.com/plinthdev/plinth/internal/images"
 	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/k0s"
 	"github.com/plinthdev/plinth/internal/kots"
 	"github.com/plinthdev/plinth/internal/node"
+	"github.com/plinthdev/plinth/internal/node/leftover"
 	"github.com/plinthdev/plinth/internal/plan"
 	"github.com/plinthdev/plinth/internal/problem"
+	"github.com/plinthdev/plinth/internal/spec"
 	"github.com/plinthdev/plinth/internal/step"
 )
 
-// installSteps puts host, bundle, manifests and journal together into the
-// steps of an install.
-func (a *App) installSteps(ctx context.Context, s site, b *airgap.Bundle, m manifests, req InstallRequest) ([]step.Step, error) {
-	in := m.installer
-	set := settings(in, s.address.String(), s.node)
+// Site is where an install happens.
+type Site struct {
+	Host     host.Host
+	Journal  *journal.Journal
+	Now      func() time.Time
+	DataDir  string     // Plinth's own folder
+	Node     string     // Kubernetes name of this host
+	Address  netip.Addr // of this host, towards other hosts
+	AddOns   []addons.AddOn
+	Leftover leftover.Cluster // what the cluster may leave on this host
+}
+
+// Install puts site, bundle and manifests together into the steps of an
+// install.
+func Install(ctx context.Context, s Site, b *airgap.Bundle, m manifest.Set, skipKotsCheck bool) ([]step.Step, error) {
+	in := m.Installer
+	set := k0s.SettingsFor(in, s.Address.String(), s.Node)
 	refs, err := k0s.Images(set)
 	if err != nil {
 		return nil, problem.New(problem.ExitConfig, "render k0s's configuration", err, "mend spec.k0s.config in the Installer")
@@ -35,37 +57,36 @@ func (a *App) installSteps(ctx context.Context, s site, b *airgap.Bundle, m mani
 	if err != nil {
 		return nil, err
 	}
-	podCIDR := netip.MustParsePrefix(in.Spec.Network.PodCIDR) // lint has parsed it
 	return plan.Install(plan.Cluster{
-		Host: a.host, Memory: s.journal, Now: a.Now, DataDir: a.DataDir, Node: s.node, Files: files, AddOns: s.parts,
+		Host: s.Host, Memory: s.Journal, Now: s.Now, DataDir: s.DataDir, Node: s.Node, Files: files, AddOns: s.AddOns,
 		Images:   plan.Images{Source: b, Boot: boot, Rest: rest},
-		K0s:      k0s.Controller{Host: a.host, Settings: set, Proxy: proxyOf(in, s.address)},
-		Leftover: a.cluster(podCIDR),
-		Console:  consolePlan(s, m, req),
+		K0s:      k0s.Controller{Host: s.Host, Settings: set, Proxy: proxyOf(in, s.Address)},
+		Leftover: s.Leftover,
+		Console:  console(s, m, skipKotsCheck),
 	}), nil
 }
 
-// consolePlan is what an install wants of the console; zero for a cluster
+// console is what an install wants of the console; zero for a cluster
 // without one.
-func consolePlan(s site, m manifests, req InstallRequest) plan.Console {
-	k := m.installer.Spec.Kotsadm
+func console(s Site, m manifest.Set, skipKotsCheck bool) plan.Console {
+	k := m.Installer.Spec.Kotsadm
 	if k == nil {
 		return plan.Console{}
 	}
 	c := plan.Console{Namespace: k.Namespace, Want: kots.Console{Slug: k.ApplicationSlug, Version: k.Version},
 		// Asked at the node's own address: the host name may lead elsewhere.
-		URL:   consoleURL(journal.Console{Port: k.UIBindPort}, s.address.String()),
-		Hosts: []string{s.address.String(), s.node, "localhost", "127.0.0.1"}}
+		URL:   ConsoleURL(journal.Console{Port: k.UIBindPort}, s.Address.String()),
+		Hosts: []string{s.Address.String(), s.Node, "localhost", "127.0.0.1"}}
 	if k.Hostname != "" {
 		c.Hosts = append([]string{k.Hostname}, c.Hosts...)
 	}
-	if m.application != nil {
-		c.Want.Application = m.application.Data
+	if m.Application != nil {
+		c.Want.Application = m.Application.Data
 	}
-	if m.app != nil {
-		app := *m.app
-		app.SkipCompat = req.SkipKotsCheck
-		c.App, c.AppID = &app, m.appID
+	if m.App != nil {
+		app := *m.App
+		app.SkipCompat = skipKotsCheck
+		c.App, c.AppID = &app, m.AppID
 	}
 	return c
 }
@@ -109,29 +130,21 @@ func artifacts(ctx context.Context, b *airgap.Bundle) ([]node.Artifact, error) {
 	return out, nil
 }
 
-// primary is the address under which other hosts reach this one: an IPv4
-// address of the interface that has the default route, the one in the
-// gateway's network first.
-func primary(n facts.Network) netip.Addr {
-	for _, r := range n.Routes {
-		if !r.Default() || !r.Destination.Addr().Is4() {
-			continue
-		}
-		var first netip.Addr
-		for _, i := range n.Interfaces {
-			for _, p := range i.Addresses {
-				switch {
-				case i.Name != r.Interface || !p.Addr().Is4():
-				case p.Contains(r.Gateway):
-					return p.Addr()
-				case !first.IsValid():
-					first = p.Addr()
-				}
-			}
-		}
-		if first.IsValid() {
-			return first
-		}
+// proxyOf is the service's proxy, with the cluster's own networks excepted.
+func proxyOf(in *spec.Installer, address netip.Addr) k0s.Proxy {
+	p := in.Spec.Proxy
+	if p.HTTPProxy == "" && p.HTTPSProxy == "" {
+		return k0s.Proxy{}
 	}
-	return netip.Addr{}
+	own := []string{"localhost", "127.0.0.1", address.String(), in.Spec.Network.PodCIDR, in.Spec.Network.ServiceCIDR, ".svc", ".cluster.local"}
+	return k0s.Proxy{HTTP: p.HTTPProxy, HTTPS: p.HTTPSProxy, NoProxy: append(own, p.NoProxy...)}
+}
+
+// ConsoleURL is where the console answers; address is that of a node.
+func ConsoleURL(c journal.Console, address string) string {
+	host := c.Hostname
+	if host == "" {
+		host = address
+	}
+	return "https://" + net.JoinHostPort(host, strconv.Itoa(c.Port))
 }

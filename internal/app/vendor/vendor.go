@@ -1,4 +1,6 @@
-package app
+// Package vendor owns the verbs of the vendor's engineer: making a bundle and
+// looking into one. It refuses to touch a host beyond the files it is given.
+package vendor
 
 import (
 	"context"
@@ -12,13 +14,15 @@ import (
 	"github.com/plinthdev/plinth/airgap"
 	"github.com/plinthdev/plinth/airgap/build"
 	"github.com/plinthdev/plinth/airgap/registry"
+	"github.com/plinthdev/plinth/internal/app/manifest"
+	"github.com/plinthdev/plinth/internal/host"
 	"github.com/plinthdev/plinth/internal/k0s"
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/spec"
 )
 
-// BuildRequest says which bundle to make.
-type BuildRequest struct {
+// Request says which bundle to make.
+type Request struct {
 	Installer   string                  // file
 	Application string                  // file; "" for none
 	Source      string                  // folder in OCI image layout, or "registry"
@@ -26,71 +30,71 @@ type BuildRequest struct {
 	Progress    func(done, total int64) // bytes; may be nil
 }
 
-// BuildResult describes the bundle that was made.
-type BuildResult struct {
+// Result describes the bundle that was made.
+type Result struct {
 	Path   string        `json:"path"`
 	Digest digest.Digest `json:"digest"`
 	Size   int64         `json:"size"` // bytes
 }
 
-// BundleBuild lints, asks the gate, resolves every part and writes the bundle:
+// Build lints, asks the gate, resolves every part and writes the bundle:
 // what no customer could install is not built.
-func (a *App) BundleBuild(ctx context.Context, req BuildRequest) (BuildResult, error) {
+func Build(ctx context.Context, req Request) (Result, error) {
 	paths := []string{req.Installer}
 	if req.Application != "" {
 		paths = append(paths, req.Application)
 	}
-	files, err := readFiles(paths)
+	files, err := manifest.Files(paths)
 	if err != nil {
-		return BuildResult{}, err
+		return Result{}, err
 	}
 	report := spec.Lint(files)
 	if err := report.Err("build a bundle from these files"); err != nil {
-		return BuildResult{}, err
+		return Result{}, err
 	}
 	if report.Installer == nil {
-		return BuildResult{}, problem.New(problem.ExitConfig, "build a bundle", errors.New(req.Installer+" is not an Installer"), "name the Installer with --installer")
+		return Result{}, problem.New(problem.ExitConfig, "build a bundle", errors.New(req.Installer+" is not an Installer"), "name the Installer with --installer")
 	}
-	want, err := a.contents(report.Installer)
+	want, err := contents(report.Installer)
 	if err != nil {
-		return BuildResult{}, err
+		return Result{}, err
 	}
 	want.Installer, want.Progress = files[0].Data, req.Progress
 	if len(files) > 1 {
 		want.Application = files[1].Data
 	}
-	done, err := a.gather(ctx, req, &want)
+	done, err := gather(ctx, req, &want)
 	if err != nil {
-		return BuildResult{}, err
+		return Result{}, err
 	}
 	sum, err := build.File(ctx, want, req.Out)
 	if err != nil {
-		return BuildResult{}, err
+		return Result{}, err
 	}
 	if err := done(); err != nil {
-		return BuildResult{}, err
+		return Result{}, err
 	}
 	info, err := os.Stat(req.Out)
 	if err != nil {
-		return BuildResult{}, err
+		return Result{}, err
 	}
-	return BuildResult{Path: req.Out, Digest: sum, Size: info.Size()}, nil
+	return Result{Path: req.Out, Digest: sum, Size: info.Size()}, nil
 }
 
 // contents resolves an Installer into the parts of its bundle, in the order in
 // which a starting host needs them.
-func (a *App) contents(in *spec.Installer) (build.Request, error) {
+func contents(in *spec.Installer) (build.Request, error) {
 	req := build.Request{Name: in.Metadata.Name, HostFiles: []build.HostFile{{Name: "k0s", Version: in.Spec.K0s.Version}}}
 	if in.Spec.Kotsadm != nil {
 		req.HostFiles = append(req.HostFiles, build.HostFile{Name: "kots", Version: in.Spec.Kotsadm.Version})
 	}
 	// The address does not matter here: no image depends on it.
-	refs, err := k0s.Images(settings(in, "127.0.0.1", "localhost"))
+	refs, err := k0s.Images(k0s.SettingsFor(in, "127.0.0.1", "localhost"))
 	if err != nil {
 		return req, problem.New(problem.ExitConfig, "resolve the cluster's images", err, "mend spec.k0s.config in the Installer")
 	}
 	req.Images = refs
-	parts, err := addons.Resolve(in, a.DataDir)
+	parts, err := addons.Resolve(in, "/") // the data folder does not matter to images and charts
 	if err != nil {
 		return req, err
 	}
@@ -101,15 +105,8 @@ func (a *App) contents(in *spec.Installer) (build.Request, error) {
 	return req, nil
 }
 
-// settings is k0s's configuration for an Installer on one host.
-func settings(in *spec.Installer, address, hostname string) k0s.Settings {
-	n := in.Spec.Network
-	return k0s.Settings{Address: address, Hostname: hostname, PodCIDR: n.PodCIDR, ServiceCIDR: n.ServiceCIDR, NodePortRange: n.NodePortRange,
-		OnlyLocal: true, Overlay: in.Spec.K0s.Config}
-}
-
-// BundleInspect says what a bundle holds.
-func (a *App) BundleInspect(ctx context.Context, path string) (airgap.Summary, error) {
+// Inspect says what a bundle holds.
+func Inspect(ctx context.Context, path string) (airgap.Summary, error) {
 	b, err := airgap.Open(ctx, path)
 	if err != nil {
 		return airgap.Summary{}, err
@@ -118,8 +115,8 @@ func (a *App) BundleInspect(ctx context.Context, path string) (airgap.Summary, e
 	return b.Inspect(), nil
 }
 
-// BundleVerify proves every byte of a bundle and says what it holds.
-func (a *App) BundleVerify(ctx context.Context, path string, progress func(done, total int64)) (airgap.Summary, error) {
+// Verify proves every byte of a bundle and says what it holds.
+func Verify(ctx context.Context, path string, progress func(done, total int64)) (airgap.Summary, error) {
 	b, err := airgap.Open(ctx, path)
 	if err != nil {
 		return airgap.Summary{}, err
@@ -138,7 +135,7 @@ const fromRegistry = "registry"
 // gather names the folder that has the parts of want; those of the registries
 // are brought into a folder beside the bundle first, where a second try finds
 // what the first one got. done removes it.
-func (a *App) gather(ctx context.Context, req BuildRequest, want *build.Request) (done func() error, err error) {
+func gather(ctx context.Context, req Request, want *build.Request) (done func() error, err error) {
 	if req.Source != fromRegistry {
 		want.Layout = req.Source
 		return func() error { return nil }, nil
@@ -149,5 +146,5 @@ func (a *App) gather(ctx context.Context, req BuildRequest, want *build.Request)
 	}
 	want.Layout = folder
 	err = registry.Fetch(ctx, registry.Request{Folder: folder, Images: want.Images, HostFiles: want.HostFiles, Platform: want.Platform, Progress: req.Progress})
-	return func() error { return a.host.RemoveAll(folder) }, err
+	return func() error { return host.Local("/").RemoveAll(folder) }, err
 }

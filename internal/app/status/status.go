@@ -1,4 +1,6 @@
-package app
+// Package status owns the look at what is installed and how it is. It refuses
+// to change anything, and to fail because a cluster does not answer.
+package status
 
 import (
 	"context"
@@ -9,8 +11,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/plinthdev/plinth/internal/app/compose"
+	"github.com/plinthdev/plinth/internal/host"
 	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/k0s"
+	"github.com/plinthdev/plinth/internal/kots/front"
 	"github.com/plinthdev/plinth/internal/kube"
 )
 
@@ -73,18 +78,14 @@ type Unfinished struct {
 // statusTimeout bounds how long a cluster may take to answer.
 const statusTimeout = 10 * time.Second
 
-// Status looks at this host and its cluster; it changes nothing. A cluster
-// that does not answer is a warning in the answer, not an error.
-func (a *App) Status(ctx context.Context) (Status, error) {
-	if err := needRoot("tell the status"); err != nil {
-		return Status{}, err
-	}
-	look := a.readOnly()
-	j, err := journal.Open(look.host, a.DataDir, a.Now)
+// Look looks at this host and its cluster, through a host that can only look.
+// A cluster that does not answer is a warning in the answer, not an error.
+func Look(ctx context.Context, h host.Host, dataDir string, now func() time.Time) (Status, error) {
+	j, err := journal.Open(h, dataDir, now)
 	if err != nil {
 		return Status{}, err
 	}
-	r, installed, err := journal.ReadReceipt(look.host, a.DataDir)
+	r, installed, err := journal.ReadReceipt(h, dataDir)
 	if err != nil {
 		return Status{}, err
 	}
@@ -96,23 +97,23 @@ func (a *App) Status(ctx context.Context) (Status, error) {
 	} else {
 		return s, nil
 	}
-	unit, err := look.host.UnitState(ctx, k0s.Unit)
+	unit, err := h.UnitState(ctx, k0s.Unit)
 	if err != nil {
 		return s, err
 	}
 	s.Service = unit.Active
-	s.Certificates = look.certificates()
+	s.Certificates = certificates(h)
 	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
 	defer cancel()
-	if err := look.clusterStatus(ctx, r, &s); err != nil {
+	if err := cluster(ctx, h, r, &s); err != nil {
 		s.Warnings = append(s.Warnings, "the cluster does not answer: "+err.Error())
 	}
 	return s, nil
 }
 
-// clusterStatus asks the cluster for its nodes, add-ons and console.
-func (a *App) clusterStatus(ctx context.Context, r journal.Receipt, s *Status) error {
-	client, err := a.kube()
+// cluster asks the cluster for its nodes, add-ons and console.
+func cluster(ctx context.Context, h host.Files, r journal.Receipt, s *Status) error {
+	client, err := Client(h)
 	if err != nil {
 		return err
 	}
@@ -130,12 +131,30 @@ func (a *App) clusterStatus(ctx context.Context, r journal.Receipt, s *Status) e
 		}
 		s.AddOns = append(s.AddOns, AddOnStatus{Name: part.Name, Version: part.Version, Ready: reason == "", Reason: reason})
 	}
+	if r.Console.Port != 0 {
+		s.Console = console(ctx, client, r)
+	}
 	return nil
 }
 
-// kube is a client of this host's cluster.
-func (a *App) kube() (*kube.Client, error) {
-	conf, err := a.host.ReadFile(k0s.AdminConf)
+// console asks the console itself how it is, at the node's own address.
+func console(ctx context.Context, client *kube.Client, r journal.Receipt) *ConsoleStatus {
+	c := &ConsoleStatus{URL: compose.ConsoleURL(r.Console, r.Address)}
+	cert, _, err := front.Front{Kube: client, Namespace: r.Console.Namespace}.Certificate(ctx)
+	if err == nil {
+		var h front.Health
+		h, err = front.Ask(ctx, compose.ConsoleURL(journal.Console{Port: r.Console.Port}, r.Address), cert)
+		c.Version, c.Ready = h.Version, err == nil && h.Database && h.Storage
+	}
+	if err != nil {
+		c.Reason = err.Error()
+	}
+	return c
+}
+
+// Client is a client of this host's cluster.
+func Client(h host.Files) (*kube.Client, error) {
+	conf, err := h.ReadFile(k0s.AdminConf)
 	if err != nil {
 		return nil, err
 	}
@@ -144,9 +163,9 @@ func (a *App) kube() (*kube.Client, error) {
 
 // certificates lists the cluster's own certificates on this host, the first to
 // end first.
-func (a *App) certificates() []Certificate {
+func certificates(h host.Files) []Certificate {
 	dir := filepath.Join(k0s.DataDir, "pki")
-	entries, err := a.host.ReadDir(dir)
+	entries, err := h.ReadDir(dir)
 	if err != nil {
 		return nil
 	}
@@ -156,7 +175,7 @@ func (a *App) certificates() []Certificate {
 			continue
 		}
 		path := filepath.Join(dir, e.Name())
-		raw, err := a.host.ReadFile(path)
+		raw, err := h.ReadFile(path)
 		if err != nil {
 			continue
 		}

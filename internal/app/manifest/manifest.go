@@ -1,10 +1,16 @@
-package app
+// Package manifest owns what an install is told: it reads the Installer, the
+// Application and what the application is installed from, finds the ones that
+// decide, and has them linted. It refuses to judge by itself and to look at
+// the host.
+package manifest
 
 import (
 	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
+	"os"
 	"time"
 
 	"github.com/plinthdev/plinth/airgap"
@@ -20,8 +26,8 @@ const maxManifest = 1 << 20
 
 // Lint checks Installer and Application files. The error, exit 3 or 4, is that
 // of the findings; the report is complete also then.
-func (a *App) Lint(paths []string) (spec.Report, error) {
-	files, err := readFiles(paths)
+func Lint(paths []string) (spec.Report, error) {
+	files, err := Files(paths)
 	if err != nil {
 		return spec.Report{}, err
 	}
@@ -29,8 +35,8 @@ func (a *App) Lint(paths []string) (spec.Report, error) {
 	return report, report.Err("accept the files")
 }
 
-// readFiles reads all files, or says of each that it cannot.
-func readFiles(paths []string) ([]spec.File, error) {
+// Files reads all files, up to 1 MiB of each, or says of each that it cannot.
+func Files(paths []string) ([]spec.File, error) {
 	var files []spec.File
 	var errs []error
 	for _, p := range paths {
@@ -51,19 +57,38 @@ func cause(err error) error {
 	return err
 }
 
-// manifests are the Installer and Application that decide an install.
-type manifests struct {
-	installer   *spec.Installer
-	application *spec.File      // the one that decides; nil for none
-	appBundle   *release.Bundle // head of the application bundle that will be installed; nil for none
-	app         *kots.App       // what to install through the console; nil for none
-	appID       string          // names license and bundle of app
-	report      spec.Report     // what lint says of both
+// Request names the files that an install is told by.
+type Request struct {
+	Bundle        string // file
+	Application   string // Application manifest beside the bundle; "" for none
+	License       string // file with a KOTS license; "" for none
+	ConfigValues  string // file with KOTS config values; "" for none
+	AppBundle     string // .airgap file of the application; "" for none
+	SkipKotsCheck bool   // what is wrong with the Application's bounds is only a warning
 }
 
-// readManifests reads the Installer from the bundle, finds the Application
-// that decides, and lints both.
-func (a *App) readManifests(ctx context.Context, b *airgap.Bundle, req InstallRequest) (m manifests, err error) {
+// Set is the manifests that decide an install.
+type Set struct {
+	Installer   *spec.Installer
+	Application *spec.File      // the one that decides; nil for none
+	Lint        spec.Report     // what lint says of both
+	App         *kots.App       // what to install through the console; nil for none
+	AppID       string          // names license and bundle of App
+	Notices     []string        // what the user should know of the choice
+	appBundle   *release.Bundle // head of the application bundle that will be installed; nil for none
+}
+
+// Title is the application's, "" when there is none.
+func (s Set) Title() string {
+	if s.Lint.Application == nil {
+		return ""
+	}
+	return s.Lint.Application.Title
+}
+
+// Read reads the Installer from the bundle, finds the Application that
+// decides, and lints both.
+func Read(ctx context.Context, b *airgap.Bundle, req Request, now time.Time) (m Set, err error) {
 	raw, err := b.Installer(ctx)
 	if err != nil {
 		return m, err
@@ -74,28 +99,28 @@ func (a *App) readManifests(ctx context.Context, b *airgap.Bundle, req InstallRe
 		return m, err
 	}
 	if len(found) > 0 {
-		m.application = &found[0]
+		m.Application = &found[0]
 		files = append(files, found[0])
 	}
 	for i := 1; i < len(found); i++ {
 		if string(found[i].Data) != string(found[0].Data) {
-			a.Note(fmt.Sprintf("warning: the Application in %s differs from that in %s, which is the one that counts", found[i].Name, found[0].Name))
+			m.Notices = append(m.Notices, fmt.Sprintf("warning: the Application in %s differs from that in %s, which is the one that counts", found[i].Name, found[0].Name))
 		}
 	}
-	m.report = spec.Lint(files)
+	m.Lint = spec.Lint(files)
 	if req.SkipKotsCheck {
-		m.report = m.report.WithoutGate()
+		m.Lint = m.Lint.WithoutGate()
 	}
-	m.installer = m.report.Installer
-	if err := spec.Problem("accept the manifests", m.report.Findings); err != nil {
+	m.Installer = m.Lint.Installer
+	if err := spec.Problem("accept the manifests", m.Lint.Findings); err != nil {
 		return m, err
 	}
-	return m, m.readApp(req, a.Now())
+	return m, m.readApp(req, now)
 }
 
 // readApp checks what the application is installed from, long before KOTS
 // would.
-func (m *manifests) readApp(req InstallRequest, now time.Time) error {
+func (m *Set) readApp(req Request, now time.Time) error {
 	const doing = "install the application"
 	if req.License == "" {
 		if req.AppBundle != "" || req.ConfigValues != "" {
@@ -106,14 +131,14 @@ func (m *manifests) readApp(req InstallRequest, now time.Time) error {
 	if m.appBundle == nil {
 		return problem.New(problem.ExitUsage, doing, errors.New("this install does not reach the vendor, so it needs the application's bundle"), "name the .airgap file with --app-bundle")
 	}
-	if k := m.installer.Spec; k.Kotsadm == nil || k.Registry == nil {
+	if k := m.Installer.Spec; k.Kotsadm == nil || k.Registry == nil {
 		return problem.New(problem.ExitConfig, doing, errors.New("the Installer has no kotsadm or no registry, and KOTS needs both"), "add spec.kotsadm and spec.registry to the Installer and build the bundle again")
 	}
 	names := []string{req.License}
 	if req.ConfigValues != "" {
 		names = append(names, req.ConfigValues)
 	}
-	files, err := readFiles(names)
+	files, err := Files(names)
 	if err != nil {
 		return err
 	}
@@ -128,15 +153,15 @@ func (m *manifests) readApp(req InstallRequest, now time.Time) error {
 	for _, f := range files {
 		sum.Write(f.Data)
 	}
-	m.app = &kots.App{Slug: license.Slug, License: req.License, ConfigValues: req.ConfigValues, Bundle: req.AppBundle}
-	m.appID = fmt.Sprintf("%s %s %s %x", license.Slug, m.appBundle.VersionLabel, m.appBundle.UpdateCursor, sum.Sum(nil))
+	m.App = &kots.App{Slug: license.Slug, License: req.License, ConfigValues: req.ConfigValues, Bundle: req.AppBundle}
+	m.AppID = fmt.Sprintf("%s %s %s %x", license.Slug, m.appBundle.VersionLabel, m.appBundle.UpdateCursor, sum.Sum(nil))
 	return nil
 }
 
 // applications lists the Application manifests at hand, the one that decides
 // first: that of the application bundle, because it is the one that will be
 // installed; the bundle's own; the file given beside it.
-func (m *manifests) applications(ctx context.Context, b *airgap.Bundle, req InstallRequest) (found []spec.File, err error) {
+func (m *Set) applications(ctx context.Context, b *airgap.Bundle, req Request) (found []spec.File, err error) {
 	if req.AppBundle != "" {
 		head, err := release.ReadBundle(req.AppBundle)
 		if err != nil {
@@ -155,7 +180,7 @@ func (m *manifests) applications(ctx context.Context, b *airgap.Bundle, req Inst
 		found = append(found, spec.File{Name: "the Application in " + req.Bundle, Data: data})
 	}
 	if req.Application != "" {
-		files, err := readFiles([]string{req.Application})
+		files, err := Files([]string{req.Application})
 		if err != nil {
 			return nil, err
 		}
@@ -164,27 +189,13 @@ func (m *manifests) applications(ctx context.Context, b *airgap.Bundle, req Inst
 	return found, nil
 }
 
-// gate asks whether this KOTS may carry this application, before anything on
-// the host changes.
-func (a *App) gate(m manifests, first, skip bool) (warnings []string, err error) {
-	verdict := spec.Gate(m.installer, m.report.Application, first)
-	title := ""
-	if m.report.Application != nil {
-		title = m.report.Application.Title
+// readFile reads a file that a user named, up to limit bytes.
+func readFile(path string, limit int64) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
 	}
-	words := verdict.Explain(title)
-	switch {
-	case m.installer.Spec.Kotsadm == nil:
-		return nil, nil
-	case verdict.Allowed() && verdict.Note != "":
-		a.Note("note: " + words.Cause)
-		return nil, nil
-	case verdict.Allowed():
-		return nil, nil
-	case skip:
-		warning := "the KOTS version gate was skipped on request, though " + words.Cause
-		a.Note("warning: " + warning)
-		return []string{warning}, nil
-	}
-	return nil, spec.GateProblem("install", verdict, title)
+	defer func() { _ = f.Close() }()
+	// One byte more shows who judges the size that it was too much.
+	return io.ReadAll(io.LimitReader(f, limit+1))
 }

@@ -1,0 +1,102 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/plinthdev/plinth/e2e/lab"
+	"github.com/plinthdev/plinth/e2e/toyapp"
+)
+
+// toyImage is the one image of the toy application: a shell that the payload
+// has anyway.
+func toyImage(t *testing.T, ctx context.Context, h *lab.Host) (ref string, img v1.Image) {
+	t.Helper()
+	out := h.Must(ctx, binary, "bundle", "inspect", bundle)
+	for _, word := range strings.Fields(out) {
+		if strings.HasPrefix(word, "docker.io/library/busybox:") {
+			ref = word
+		}
+	}
+	img, err := toyapp.LoadImage(env(t, "PLINTH_E2E_PAYLOAD"), ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ref, img
+}
+
+// ship writes an application bundle for the host and returns its path there.
+func ship(t *testing.T, ctx context.Context, h *lab.Host, r toyapp.Release) string {
+	t.Helper()
+	r.ImageRef, r.Image = toyImage(t, ctx, h)
+	local := filepath.Join(t.TempDir(), "app.airgap")
+	if err := r.WriteFile(local); err != nil {
+		t.Fatal(err)
+	}
+	remote := "/srv/app-" + r.VersionLabel + ".airgap"
+	h.Copy(local, remote)
+	return remote
+}
+
+// license puts KOTS's own test license on the host.
+func license(t *testing.T, h *lab.Host) string {
+	t.Helper()
+	data, err := toyapp.License()
+	if err != nil {
+		t.Fatal(err)
+	}
+	local := filepath.Join(t.TempDir(), "license.yaml")
+	if err := os.WriteFile(local, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h.Copy(local, "/srv/license.yaml")
+	return "/srv/license.yaml"
+}
+
+func installWithApp(t *testing.T, ctx context.Context, h *lab.Host) {
+	app := ship(t, ctx, h, toyapp.Release{VersionLabel: "1.0.0", Cursor: 1, TargetKOTS: "1.131.2"})
+	r := plinth(t, ctx, h, 0, "install", "--bundle", bundle, "--license", license(t, h), "--app-bundle", app, "--yes")
+	if !r.Result.Changed || r.Result.Password == "" {
+		t.Errorf("answer: %+v", r.Result)
+	}
+	out := h.Must(ctx, binary, "kubectl", "get", "deployment", "-A", "-o", "wide")
+	if !strings.Contains(out, "hello") || !strings.Contains(out, ":5000/") {
+		t.Errorf("the application's deployment is not there, or its image was not taken from the registry:\n%s", out)
+	}
+	if again := plinth(t, ctx, h, 0, "install", "--bundle", bundle, "--license", "/srv/license.yaml", "--app-bundle", app, "--yes"); again.Result.Changed {
+		t.Error("the same application again changed something")
+	}
+	browse(t, session{r.Result.ConsoleURL, r.Result.Password}, "dashboard", "Dashboard")
+}
+
+// laterReleases shows that the running KOTS judges updates as the gate says:
+// a lower target does not matter, a minimum above it does, and a later target
+// is announced in the console's footer.
+func laterReleases(t *testing.T, ctx context.Context, h *lab.Host) {
+	for _, tc := range []struct {
+		name    string
+		release toyapp.Release
+		allowed bool
+	}{
+		{"a lower target is allowed", toyapp.Release{VersionLabel: "2.0.0", Cursor: 2, TargetKOTS: "1.75.0"}, true},
+		{"a minimum above KOTS is refused", toyapp.Release{VersionLabel: "3.0.0", Cursor: 3, MinKOTS: "1.200.0"}, false},
+		{"a later target is allowed", toyapp.Release{VersionLabel: "4.0.0", Cursor: 4, TargetKOTS: "1.140.0"}, true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			out, errs, code := h.Run(ctx, binary, "kots", "upstream", "upgrade", toyapp.Slug, "--namespace", "kotsadm", "--airgap-bundle", ship(t, ctx, h, tc.release), "--deploy")
+			if (code == 0) != tc.allowed {
+				t.Errorf("KOTS: exit %d\n%s\n%s", code, tail(out, 10), tail(errs, 10))
+			}
+		})
+	}
+	password := plinth(t, ctx, h, 0, "console", "reset-password").Result.Password
+	// The footer tells of the KOTS that the newest release asks for.
+	browse(t, session{"https://" + h.IP() + ":8800", password}, "footer", "v1.140.0 available")
+}

@@ -1,0 +1,62 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+)
+
+// browse opens the console as a person would, logs in with the password, waits
+// until the page that follows says expect, and returns its text. Its screenshots go to the folder
+// that PLINTH_E2E_SCREENSHOTS names, outside the checkout.
+func browse(t *testing.T, s session, name, expect string) (text string) {
+	t.Helper()
+	chromium, err := exec.LookPath("chromium")
+	if err != nil {
+		t.Fatal("chromium is missing: run make test-e2e, which installs it")
+	}
+	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(chromium), chromedp.NoSandbox,
+		chromedp.UserDataDir(t.TempDir()), chromedp.WindowSize(1400, 900),
+		// The console's certificate is its own at first; who it is was proved
+		// by the install, which asked it with the certificate pinned.
+		chromedp.IgnoreCertErrors,
+		chromedp.Flag("disable-background-networking", true), chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-quic", true))
+	ctx, cancel := chromedp.NewExecAllocator(context.Background(), options...)
+	defer cancel()
+	ctx, cancel = context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	ctx, cancel = chromedp.NewContext(ctx)
+	defer cancel()
+
+	var login, after []byte
+	err = chromedp.Run(ctx,
+		chromedp.Navigate(s.url),
+		chromedp.WaitVisible(`input[type="password"]`),
+		chromedp.FullScreenshot(&login, 90),
+		chromedp.SendKeys(`input[type="password"]`, s.password+"\r"),
+		chromedp.WaitNotPresent(`input[type="password"]`),
+		chromedp.Poll(fmt.Sprintf("document.body.innerText.includes(%q)", expect), nil, chromedp.WithPollingTimeout(time.Minute)),
+		chromedp.FullScreenshot(&after, 90),
+		chromedp.Text("body", &text),
+	)
+	if err != nil {
+		t.Fatalf("in the browser, at %s: %v", s.url, err)
+	}
+	if dir := os.Getenv("PLINTH_E2E_SCREENSHOTS"); dir != "" {
+		for file, png := range map[string][]byte{name + "-login.png": login, name + ".png": after} {
+			if err := os.WriteFile(filepath.Join(dir, file), png, 0o644); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	t.Logf("%s shows: %.200q", name, text)
+	return text
+}

@@ -1,0 +1,165 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/plinthdev/plinth/e2e/lab"
+)
+
+// TestLife is a cluster's life on one host: planned, installed with a kill in
+// the middle, found converged, used, taken back, installed again with an
+// application.
+func TestLife(t *testing.T) {
+	ctx := minutes(t, 40)
+	h := upWithPlinth(t, "life")
+	fresh := h.Baseline(ctx)
+
+	t.Run("a plan says what will be done and changes nothing", func(t *testing.T) {
+		r := plinth(t, ctx, h, 0, "install", "--bundle", bundle, "--plan")
+		if len(r.Result.Plan) < 10 || r.Result.Plan[0].State != "needed" {
+			t.Errorf("plan: %+v", r.Result.Plan)
+		}
+		same(t, fresh, h.Baseline(ctx))
+	})
+	if !t.Run("an install killed in the middle of the import is resumed", func(t *testing.T) { killAndResume(t, ctx, h) }) {
+		t.FailNow()
+	}
+	t.Run("a second run finds nothing to do", func(t *testing.T) { converged(t, ctx, h) })
+	t.Run("status tells what is there", func(t *testing.T) { status(t, ctx, h) })
+	t.Run("pods reach services", func(t *testing.T) { podsReachServices(t, ctx, h) })
+	t.Run("reset takes all of it back", func(t *testing.T) {
+		start := time.Now()
+		plinth(t, ctx, h, 0, "reset", "cluster", "--yes")
+		t.Logf("reset took %.1fs", time.Since(start).Seconds())
+		same(t, fresh, h.Baseline(ctx))
+		if r := plinth(t, ctx, h, 0, "reset", "cluster", "--yes"); r.Result.Changed {
+			t.Error("a second reset changed something")
+		}
+	})
+	if !t.Run("a second install on the same host brings up an application", func(t *testing.T) { installWithApp(t, ctx, h) }) {
+		t.FailNow()
+	}
+	t.Run("pods reach services again", func(t *testing.T) { podsReachServices(t, ctx, h) })
+	t.Run("KOTS judges later releases as the gate foretells", func(t *testing.T) { laterReleases(t, ctx, h) })
+}
+
+// same fails with every difference between two looks at a host. What a kill
+// may leave in the log folder is Plinth's own and stays.
+func same(t *testing.T, before, after lab.Baseline) {
+	t.Helper()
+	for _, d := range lab.Diff(before, after) {
+		if !strings.Contains(d, "/var/log/plinth") {
+			t.Errorf("host differs: %s", d)
+		}
+	}
+}
+
+// session is what the first install printed.
+type session struct{ url, password string }
+
+var first session
+
+func killAndResume(t *testing.T, ctx context.Context, h *lab.Host) {
+	p := h.Start(ctx, lab.Cmd{Args: []string{binary, "-o", "json", "install", "--bundle", bundle, "--yes"}})
+	if !p.WaitFor(ctx, `"step":"images-rest","state":"progress"`) {
+		out, errs := p.Output()
+		t.Fatalf("the import never began: %s\n%s", tail(out, 20), tail(errs, 20))
+	}
+	h.Must(ctx, "pkill", "-KILL", "-f", binary+" -o json install")
+	_, _, code := p.Wait()
+	if code == 0 {
+		t.Fatal("the run was not killed")
+	}
+	stdout, stderr, code := h.Run(ctx, binary, "-o", "json", "install", "--bundle", bundle, "--yes")
+	if code != 0 {
+		t.Fatalf("resume: exit %d\n%s\n%s", code, tail(stdout, 30), tail(stderr, 30))
+	}
+	if !strings.Contains(stderr, "resuming the install begun at") || !strings.Contains(stderr, "images-rest") {
+		t.Errorf("does not say that it resumes, and where:\n%s", stderr)
+	}
+	r := parse(t, stdout)
+	if !r.Result.Changed || r.Result.ConsoleURL != "https://"+h.IP()+":8800" || len(r.Result.Password) < 12 {
+		t.Errorf("answer: %+v", r.Result)
+	}
+	for _, e := range r.Events {
+		if e.Step == "k0s-start" && e.State != "skipped" {
+			t.Errorf("a finished step was repeated: %+v", e)
+		}
+	}
+	first = session{r.Result.ConsoleURL, r.Result.Password}
+	secretStaysSecret(t, ctx, h, r.Result.Password)
+	browse(t, first, "console", "license")
+}
+
+// secretStaysSecret looks for the password where it must not be.
+func secretStaysSecret(t *testing.T, ctx context.Context, h *lab.Host, password string) {
+	t.Helper()
+	out, _, code := h.Run(ctx, "grep", "-rlF", "--", password, "/var/log", "/var/lib/plinth", "/etc", "/run/log", "/root")
+	if code == 0 {
+		t.Errorf("the password stands in %s", out)
+	}
+	modes := h.Must(ctx, "find", "/var/log/plinth", "-type", "f", "-not", "-perm", "0600")
+	if modes != "" {
+		t.Errorf("logs that others can read: %s", modes)
+	}
+}
+
+// clusterAtWork is what a running cluster changes by itself.
+var clusterAtWork = regexp.MustCompile(`/var/lib/k0s/|/run/k0s/|/var/log/pods/|/var/log/containers/|/var/lib/plinth/volumes/|/var/lib/cni/|/var/log/plinth|/kubepods|^processes|^links|^network namespaces|^mounts`)
+
+func converged(t *testing.T, ctx context.Context, h *lab.Host) {
+	r := plinth(t, ctx, h, 0, "install", "--bundle", bundle, "--plan")
+	for _, p := range r.Result.Plan {
+		if p.State != "done" {
+			t.Errorf("plan on a converged host: %+v", p)
+		}
+	}
+	before := h.Baseline(ctx)
+	r = plinth(t, ctx, h, 0, "install", "--bundle", bundle, "--yes")
+	if r.Result.Changed || r.Result.Password != "" {
+		t.Errorf("a converged host was changed: %+v", r.Result)
+	}
+	for _, e := range r.Events {
+		if e.State != "skipped" {
+			t.Errorf("event on a converged host: %+v", e)
+		}
+	}
+	for _, d := range lab.Diff(before, h.Baseline(ctx)) {
+		if !clusterAtWork.MatchString(d) {
+			t.Errorf("a converged host was changed: %s", d)
+		}
+	}
+}
+
+func status(t *testing.T, ctx context.Context, h *lab.Host) {
+	r := plinth(t, ctx, h, 0, "status").Result
+	if !r.Installed || len(r.Nodes) != 1 || !r.Nodes[0].Ready || len(r.AddOns) < 3 || len(r.Warnings) != 0 {
+		t.Errorf("status: %+v", r)
+	}
+	for _, a := range r.AddOns {
+		if !a.Ready {
+			t.Errorf("add-on %s is not ready: %s", a.Name, a.Reason)
+		}
+	}
+	if r.Console == nil || r.Console.Reason != "" || r.Console.Version != r.Versions["kotsadm"] {
+		t.Errorf("console and receipt disagree: %+v, %v", r.Console, r.Versions)
+	}
+}
+
+// podsReachServices runs a pod that finds a service by name and calls it.
+func podsReachServices(t *testing.T, ctx context.Context, h *lab.Host) {
+	image := h.Must(ctx, binary, "kubectl", "get", "statefulset", "-n", "kotsadm", "kotsadm", "-o", "jsonpath={.spec.template.spec.containers[0].image}")
+	h.Must(ctx, binary, "kubectl", "delete", "pod", "probe", "--ignore-not-found", "--now")
+	out := h.Must(ctx, binary, "kubectl", "run", "probe", "--image="+image, "--image-pull-policy=Never", "--restart=Never", "--attach", "--quiet",
+		"--command", "--", "kubectl", "--server=http://kotsadm.kotsadm.svc.cluster.local:3000", "get", "--raw", "/healthz")
+	if !strings.Contains(out, `"version"`) {
+		t.Errorf("the console did not answer a pod: %s", out)
+	}
+	h.Must(ctx, binary, "kubectl", "delete", "pod", "probe", "--now")
+}

@@ -1,0 +1,104 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/plinthdev/plinth/e2e/lab"
+	"github.com/plinthdev/plinth/e2e/toyapp"
+)
+
+// refusal is one bad start: what is prepared on the host, what is typed, and
+// what must come of it.
+type refusal struct {
+	name    string
+	prepare string // shell, on the host; "" for nothing
+	args    []string
+	code    int
+	says    string // in stderr
+	undo    string // shell, on the host
+}
+
+const install = "install --yes --bundle "
+
+// refusals are the bad inputs of the main job. The host must be the same
+// after each.
+func refusals() []refusal {
+	typed := strings.Fields
+	return []refusal{
+		{name: "unknown flag", args: typed("install --bundel x"), code: 2, says: "--bundle"},
+		{name: "not root", args: nil, code: 2, says: "needs root"},
+		{name: "no answer without a terminal", args: typed("install --bundle " + bundle), code: 2, says: "--yes"},
+		{name: "no bundle given", args: typed("install --yes"), code: 6, says: "--bundle"},
+		{name: "bundle that is not there", args: typed(install + "/srv/none"), code: 6, says: "/srv/none"},
+		{name: "not a bundle", args: typed(install + "/etc/passwd"), code: 6, says: "/etc/passwd"},
+		{name: "truncated bundle", prepare: "head -c 1000000 " + bundle + " >/srv/cut", args: typed(install + "/srv/cut"), code: 6, says: "cut short", undo: "rm /srv/cut"},
+		{name: "altered bundle", prepare: "cp " + bundle + " /srv/bad; s=$(stat -c %s /srv/bad); printf X | dd of=/srv/bad bs=1 seek=$((s/2)) conv=notrunc status=none",
+			args: typed(install + "/srv/bad"), code: 6, says: "digest", undo: "rm /srv/bad"},
+		{name: "API port taken", prepare: "systemd-run -q --unit=taker socat TCP-LISTEN:6443,fork /dev/null; for i in 1 2 3 4 5 6 7 8 9; do ss -ltn | grep -q :6443 && break; sleep .2; done",
+			args: typed(install + bundle), code: 5, says: "6443", undo: "systemctl stop taker"},
+		{name: "console port taken", prepare: "systemd-run -q --unit=taker socat TCP-LISTEN:8800,fork /dev/null; for i in 1 2 3 4 5 6 7 8 9; do ss -ltn | grep -q :8800 && break; sleep .2; done",
+			args: typed(install + bundle), code: 5, says: "8800", undo: "systemctl stop taker"},
+		{name: "k0s from elsewhere", prepare: "mkdir -p /var/lib/k0s/pki && touch /var/lib/k0s/pki/ca.crt", args: typed(install + bundle), code: 5, says: "k0s", undo: "rm -r /var/lib/k0s"},
+		{name: "unknown preflight to ignore", args: typed(install + bundle + " --ignore-host-preflight memry"), code: 2, says: "memory"},
+	}
+}
+
+func TestRefusalsLeaveTheHostAsItWas(t *testing.T) {
+	ctx := minutes(t, 15)
+	h := upWithPlinth(t, "refuse")
+	h.Must(ctx, "mkdir", "-p", "/var/log/plinth")
+	fresh := h.Baseline(ctx)
+	for _, r := range refusals() {
+		t.Run(r.name, func(t *testing.T) { refuse(t, ctx, h, r) })
+	}
+	same(t, fresh, h.Baseline(ctx))
+}
+
+func refuse(t *testing.T, ctx context.Context, h *lab.Host, r refusal) {
+	t.Helper()
+	if r.prepare != "" {
+		h.Must(ctx, "sh", "-c", r.prepare)
+	}
+	if r.undo != "" {
+		defer h.Must(ctx, "sh", "-c", r.undo)
+	}
+	argv := append([]string{binary}, r.args...)
+	if r.args == nil {
+		argv = []string{"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", binary, "install", "--bundle", bundle}
+	}
+	stdout, stderr, code := h.Run(ctx, argv...)
+	if code != r.code || !strings.Contains(stderr, r.says) {
+		t.Errorf("exit %d, want %d, and %q in:\n%s%s", code, r.code, r.says, stdout, stderr)
+	}
+	if !strings.Contains(stderr, "cannot ") || !strings.Contains(stderr, "→") {
+		t.Errorf("not in the form of an error with a hint:\n%s", stderr)
+	}
+}
+
+// TestGateStopsBeforeTheHostChanges is the signature promise. The application
+// bundle's own manifest decides over the one in the bundle.
+func TestGateStopsBeforeTheHostChanges(t *testing.T) {
+	ctx := minutes(t, 15)
+	h := upWithPlinth(t, "gate")
+	h.Must(ctx, "mkdir", "-p", "/var/log/plinth")
+	apps := map[string]string{
+		"1.75.0":  ship(t, ctx, h, toyapp.Release{VersionLabel: "above-target", Cursor: 1, TargetKOTS: "1.75.0"}),
+		"1.200.0": ship(t, ctx, h, toyapp.Release{VersionLabel: "below-minimum", Cursor: 1, MinKOTS: "1.200.0"}),
+	}
+	lic := license(t, h)
+	fresh := h.Baseline(ctx)
+	for bound, app := range apps {
+		t.Run(bound, func(t *testing.T) {
+			args := []string{binary, "install", "--yes", "--bundle", bundle, "--license", lic, "--app-bundle", app}
+			stdout, stderr, code := h.Run(ctx, args...)
+			if code != 4 || !strings.Contains(stderr, bound) || !strings.Contains(stderr, "nothing on this host has changed") {
+				t.Errorf("exit %d\n%s%s", code, stdout, stderr)
+			}
+		})
+	}
+	same(t, fresh, h.Baseline(ctx))
+}
