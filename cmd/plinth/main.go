@@ -24,7 +24,8 @@ func main() {
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	code := make(chan int, 1)
 	go func() {
-		process := cli.Process{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Environ: os.Environ(), Version: version, Exec: syscall.Exec}
+		process := cli.Process{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Environ: os.Environ(),
+			Version: version, Gone: syscall.EPIPE, Exec: syscall.Exec}
 		code <- cli.Run(ctx, process, os.Args[1:])
 	}()
 	go func() {

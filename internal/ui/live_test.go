@@ -110,7 +110,7 @@ func TestLiveKeepsEveryEndedStepAndLeaksNothing(t *testing.T) {
 
 func TestPlainIsSafeForConcurrentUse(t *testing.T) {
 	var out bytes.Buffer
-	p := newPlain(&out, time.NewTicker(time.Millisecond), time.Now)
+	p := newPlain(Options{Err: &out, Now: time.Now}, time.NewTicker(time.Millisecond))
 	var all sync.WaitGroup
 	for i := range 10 {
 		all.Go(func() {

@@ -53,26 +53,29 @@ func (p *pulse) end() {
 
 // plain writes one line a change of state, and a heartbeat for what lasts.
 type plain struct {
-	mu    sync.Mutex
-	w     firstError
-	board board
-	pulse *pulse
+	mu      sync.Mutex
+	w       firstError
+	verbose bool
+	board   board
+	pulse   *pulse
 }
 
 var _ Renderer = (*plain)(nil)
 
-func newPlain(w io.Writer, tick *time.Ticker, now func() time.Time) *plain {
-	p := &plain{w: firstError{w: w}}
-	p.pulse = startPulse(tick, func() { p.beat(now()) })
+func newPlain(o Options, tick *time.Ticker) *plain {
+	p := &plain{w: firstError{w: o.Err}, verbose: o.Mode.Verbose}
+	p.pulse = startPulse(tick, func() { p.beat(o.Now()) })
 	return p
 }
 
-// beat tells of each step that has been silent for too long.
+// beat tells of each step that has been silent for too long or, if verbose,
+// has something new.
 func (p *plain) beat(now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, t := range p.board.running {
-		if now.Sub(t.shown) < heartbeat {
+		news := p.verbose && t.last.Time.After(t.shown)
+		if now.Sub(t.shown) < heartbeat && !news {
 			continue
 		}
 		t.shown = now

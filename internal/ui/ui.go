@@ -41,6 +41,7 @@ type Mode struct {
 	Progress Progress
 	Color    bool // terminal colours may be used
 	ASCII    bool // the terminal cannot be trusted with other characters
+	Verbose  bool // every second that brings something new is told
 }
 
 // Env is all that the choice of a Mode depends on.
@@ -48,25 +49,26 @@ type Env struct {
 	TTY      bool   // standard error is a terminal
 	Progress string // --progress: auto, plain or none
 	NoColor  bool   // --no-color
+	Verbose  bool   // -v
 	Events   bool   // -o json of a verb that streams its events
 	Environ  []string
 }
 
 // Choose decides how to draw: live and coloured only on a terminal, and never
 // with NO_COLOR (https://no-color.org), TERM=dumb or unset, CI, or --progress
-// plain or none.
+// plain or none. What is verbose is not overdrawn, so it is plain.
 func Choose(e Env) Mode {
 	ci := e.get("CI")
 	rich := e.TTY && e.Progress != "plain" && e.Progress != "none" &&
 		e.get("NO_COLOR") == "" && e.get("TERM") != "" && e.get("TERM") != "dumb" &&
 		(ci == "" || ci == "false" || ci == "0")
-	mode := Mode{Progress: Plain, Color: rich && !e.NoColor, ASCII: !e.utf8()}
+	mode := Mode{Progress: Plain, Color: rich && !e.NoColor, ASCII: !e.utf8(), Verbose: e.Verbose}
 	switch {
 	case e.Events:
 		mode.Progress = Events
 	case e.Progress == "none":
 		mode.Progress = None
-	case rich:
+	case rich && !e.Verbose:
 		mode.Progress = Live
 	}
 	return mode
@@ -111,7 +113,7 @@ func newRenderer(o Options) Renderer {
 	case Live:
 		return newLive(o)
 	case Plain:
-		return newPlain(o.Err, time.NewTicker(time.Second), o.Now)
+		return newPlain(o, time.NewTicker(time.Second))
 	case Events:
 		return newEvents(o.Out, o.Err, time.NewTicker(eventPause))
 	default:

@@ -27,23 +27,24 @@ func TestModeIsChosenFromTheEnvironmentAlone(t *testing.T) {
 		env  Env
 		want Mode
 	}{
-		"terminal":                            {Env{TTY: true, Environ: xterm}, Mode{Live, true, false}},
-		"terminal, auto said":                 {Env{TTY: true, Progress: "auto", Environ: xterm}, Mode{Live, true, false}},
-		"pipe":                                {Env{Environ: xterm}, Mode{Plain, false, false}},
-		"no colour asked":                     {Env{TTY: true, NoColor: true, Environ: xterm}, Mode{Live, false, false}},
-		"NO_COLOR":                            {Env{TTY: true, Environ: with("NO_COLOR=1")}, Mode{Plain, false, false}},
-		"NO_COLOR empty counts as unset":      {Env{TTY: true, Environ: with("NO_COLOR=")}, Mode{Live, true, false}},
-		"dumb terminal":                       {Env{TTY: true, Environ: with("TERM=dumb")}, Mode{Plain, false, false}},
-		"no TERM":                             {Env{TTY: true}, Mode{Plain, false, true}},
-		"CI":                                  {Env{TTY: true, Environ: with("CI=true")}, Mode{Plain, false, false}},
-		"CI=false is not CI":                  {Env{TTY: true, Environ: with("CI=false")}, Mode{Live, true, false}},
-		"plain asked":                         {Env{TTY: true, Progress: "plain", Environ: xterm}, Mode{Plain, false, false}},
-		"none asked":                          {Env{TTY: true, Progress: "none", Environ: xterm}, Mode{None, false, false}},
-		"events on a terminal":                {Env{TTY: true, Events: true, Environ: xterm}, Mode{Events, true, false}},
-		"events are the answer, not progress": {Env{Events: true, Progress: "none", Environ: xterm}, Mode{Events, false, false}},
-		"terminal without UTF-8":              {Env{TTY: true, Environ: []string{"TERM=linux", "LANG=C"}}, Mode{Live, true, true}},
-		"LC_ALL wins over LANG":               {Env{TTY: true, Environ: with("LC_ALL=C")}, Mode{Live, true, true}},
-		"last of two values counts":           {Env{TTY: true, Environ: with("TERM=dumb", "TERM=xterm")}, Mode{Live, true, false}},
+		"terminal":                            {Env{TTY: true, Environ: xterm}, Mode{Live, true, false, false}},
+		"terminal, auto said":                 {Env{TTY: true, Progress: "auto", Environ: xterm}, Mode{Live, true, false, false}},
+		"pipe":                                {Env{Environ: xterm}, Mode{Plain, false, false, false}},
+		"no colour asked":                     {Env{TTY: true, NoColor: true, Environ: xterm}, Mode{Live, false, false, false}},
+		"NO_COLOR":                            {Env{TTY: true, Environ: with("NO_COLOR=1")}, Mode{Plain, false, false, false}},
+		"NO_COLOR empty counts as unset":      {Env{TTY: true, Environ: with("NO_COLOR=")}, Mode{Live, true, false, false}},
+		"dumb terminal":                       {Env{TTY: true, Environ: with("TERM=dumb")}, Mode{Plain, false, false, false}},
+		"no TERM":                             {Env{TTY: true}, Mode{Plain, false, true, false}},
+		"CI":                                  {Env{TTY: true, Environ: with("CI=true")}, Mode{Plain, false, false, false}},
+		"CI=false is not CI":                  {Env{TTY: true, Environ: with("CI=false")}, Mode{Live, true, false, false}},
+		"plain asked":                         {Env{TTY: true, Progress: "plain", Environ: xterm}, Mode{Plain, false, false, false}},
+		"none asked":                          {Env{TTY: true, Progress: "none", Environ: xterm}, Mode{None, false, false, false}},
+		"events on a terminal":                {Env{TTY: true, Events: true, Environ: xterm}, Mode{Events, true, false, false}},
+		"events are the answer, not progress": {Env{Events: true, Progress: "none", Environ: xterm}, Mode{Events, false, false, false}},
+		"terminal without UTF-8":              {Env{TTY: true, Environ: []string{"TERM=linux", "LANG=C"}}, Mode{Live, true, true, false}},
+		"verbose is not overdrawn":            {Env{TTY: true, Verbose: true, Environ: xterm}, Mode{Plain, true, false, true}},
+		"LC_ALL wins over LANG":               {Env{TTY: true, Environ: with("LC_ALL=C")}, Mode{Live, true, true, false}},
+		"last of two values counts":           {Env{TTY: true, Environ: with("TERM=dumb", "TERM=xterm")}, Mode{Live, true, false, false}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := Choose(tc.env); got != tc.want {
@@ -99,9 +100,8 @@ func script() []step.Event {
 }
 
 // playPlain plays events with one look at the clock a second.
-func playPlain(w io.Writer, secrets *runlog.Secrets) error {
-	idle := time.NewTicker(time.Hour)
-	p := newPlain(w, idle, time.Now)
+func playPlain(w io.Writer, secrets *runlog.Secrets, verbose bool) error {
+	p := newPlain(Options{Err: w, Now: time.Now, Mode: Mode{Verbose: verbose}}, time.NewTicker(time.Hour))
 	r := masked{p, secrets}
 	events := script()
 	for now := events[0].Time; len(events) > 0; now = now.Add(time.Second) {
@@ -119,10 +119,15 @@ func TestPlainWritesChangesAndHeartbeats(t *testing.T) {
 	var secrets runlog.Secrets
 	secrets.Hide("hunter22")
 	var out bytes.Buffer
-	if err := playPlain(&out, &secrets); err != nil {
+	if err := playPlain(&out, &secrets, false); err != nil {
 		t.Fatal(err)
 	}
 	golden(t, "plain.txt", out.String())
+	out.Reset()
+	if err := playPlain(&out, &secrets, true); err != nil {
+		t.Fatal(err)
+	}
+	golden(t, "verbose.txt", out.String())
 }
 
 func TestEventsAreOneJSONObjectALine(t *testing.T) {
@@ -189,7 +194,7 @@ func (b *brokenWriter) Write([]byte) (int, error) {
 
 func TestRenderersReportTheFirstWriteErrorOnClose(t *testing.T) {
 	var plainOut, jsonOut brokenWriter
-	if err := playPlain(&plainOut, nil); err == nil || plainOut.calls != 1 {
+	if err := playPlain(&plainOut, nil, false); err == nil || plainOut.calls != 1 {
 		t.Errorf("plain: %v after %d writes", err, plainOut.calls)
 	}
 	r := New(Options{Mode: Mode{Progress: Events}, Out: &jsonOut, Err: io.Discard, Now: time.Now})
