@@ -38,9 +38,19 @@ func (b *Before) Had(path string) bool {
 // files, mounts, users. It changes nothing.
 func (f Finder) Remember() (*Before, error) {
 	b := &Before{Sysctls: map[string]string{}, Paths: map[string]Path{}}
-	for _, p := range append(f.roots(), f.parents()...) {
-		if err := b.remember(f, p); err != nil {
+	for _, p := range f.roots() {
+		if err := b.remember(f, p, true); err != nil {
 			return nil, err
+		}
+	}
+	for _, p := range f.parents() {
+		if err := b.remember(f, p, false); err != nil {
+			return nil, err
+		}
+		for _, e := range entries(f, p) {
+			if err := b.remember(f, path.Join(p, e.Name()), false); err != nil {
+				return nil, err
+			}
 		}
 	}
 	table, err := f.MountTable()
@@ -51,6 +61,11 @@ func (f Finder) Remember() (*Before, error) {
 		if f.inFolders(m.Point) {
 			b.Mounts = append(b.Mounts, m.Point)
 		}
+		if m.Type == "cgroup" || m.Type == "cgroup2" {
+			if err := b.remember(f, path.Join(m.Point, "system.slice"), false); err != nil {
+				return nil, err
+			}
+		}
 	}
 	users, err := f.accounts("/etc/passwd")
 	for _, u := range users {
@@ -59,8 +74,9 @@ func (f Finder) Remember() (*Before, error) {
 	return b, err
 }
 
-// remember records p and, of a folder, all that is in it.
-func (b *Before) remember(files host.Files, p string) error {
+// remember records p and, of a folder that is the cluster's as a whole, all
+// that is in it.
+func (b *Before) remember(files host.Files, p string, whole bool) error {
 	info, err := files.Lstat(p)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -75,15 +91,11 @@ func (b *Before) remember(files host.Files, p string) error {
 		}
 	}
 	b.Paths[p] = was
-	if !info.IsDir() {
+	if !whole || !info.IsDir() {
 		return nil
 	}
-	entries, err := files.ReadDir(p)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if err := b.remember(files, path.Join(p, e.Name())); err != nil {
+	for _, e := range entries(files, p) {
+		if err := b.remember(files, path.Join(p, e.Name()), true); err != nil {
 			return err
 		}
 	}

@@ -3,11 +3,15 @@ package leftover
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"io/fs"
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/plinthdev/plinth/internal/host"
 )
 
 // Files that make the kernel's modules and settings last over a reboot.
@@ -46,7 +50,10 @@ func (f Finder) roots() []string {
 // folder stands after those in it.
 func (f Finder) parents() []string {
 	return []string{"/etc/cni/net.d", "/etc/cni", "/opt/cni/bin", "/opt/cni",
-		"/var/lib/cni/networks", "/var/lib/cni/results", "/var/lib/cni/cache", "/var/lib/cni", "/usr/libexec", NetnsDir}
+		"/var/lib/cni/networks", "/var/lib/cni/results", "/var/lib/cni", "/usr/libexec", NetnsDir,
+		"/run/containerd/runc/k8s.io", "/run/containerd/runc", "/run/containerd/s", "/run/containerd",
+		"/opt/containerd/bin", "/opt/containerd/lib", "/opt/containerd",
+		"/lib/modules"} // mounted into kube-router, made where missing
 }
 
 // sweep is what removing the files comes to.
@@ -69,15 +76,12 @@ func (f Finder) sweep() (sweep, error) {
 			points = append(points, m.Point)
 		}
 	}
-	results, err := f.cniResults()
-	if err != nil {
-		return s, err
-	}
-	for _, p := range append(f.roots(), results...) {
+	for _, p := range append(f.roots(), f.cniResults()...) {
 		if err := f.sweepPath(&s, points, p); err != nil {
 			return s, err
 		}
 	}
+	s.remove = append(s.remove, f.runcStates()...)
 	if f.Before == nil {
 		return s, nil
 	}
@@ -88,13 +92,16 @@ func (f Finder) sweep() (sweep, error) {
 	}
 	slices.Sort(s.restore)
 	for _, dir := range f.parents() {
-		entries, err := f.ReadDir(dir)
+		list, err := f.ReadDir(dir)
+		if err != nil || f.Before.Had(dir) {
+			continue
+		}
 		gone := func(e fs.DirEntry) bool {
 			p := path.Join(dir, e.Name())
 			return slices.Contains(s.remove, p) || slices.Contains(s.prune, p)
 		}
 		mounted := slices.ContainsFunc(table, func(m Mount) bool { return m.Point == dir })
-		if err == nil && !mounted && !f.Before.Had(dir) && !slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return !gone(e) }) {
+		if !mounted && !slices.ContainsFunc(list, func(e fs.DirEntry) bool { return !gone(e) }) {
 			s.prune = append(s.prune, dir)
 		}
 	}
@@ -120,11 +127,7 @@ func (f Finder) sweepPath(s *sweep, points []string, p string) error {
 	if !info.IsDir() {
 		return nil
 	}
-	entries, err := f.ReadDir(p)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
+	for _, e := range entries(f, p) {
 		// Every file system of its own has one; it is not the cluster's.
 		if e.Name() == "lost+found" && slices.Contains(points, p) {
 			continue
@@ -138,19 +141,45 @@ func (f Finder) sweepPath(s *sweep, points []string, p string) error {
 
 // cniResults is the CNI library's notes about pods of the cluster's network,
 // "<network>-<container>-<interface>", and containerd's about loopback.
-func (f Finder) cniResults() ([]string, error) {
-	dir := "/var/lib/cni/results"
-	entries, err := f.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
+func (f Finder) cniResults() []string {
+	const dir = "/var/lib/cni/results"
 	var all []string
-	for _, e := range entries {
-		if p := path.Join(dir, e.Name()); strings.HasPrefix(e.Name(), f.Network+"-") || strings.HasPrefix(e.Name(), "cni-loopback-") {
-			all = append(all, p)
+	for _, e := range entries(f, dir) {
+		if strings.HasPrefix(e.Name(), f.Network+"-") || strings.HasPrefix(e.Name(), "cni-loopback-") {
+			all = append(all, path.Join(dir, e.Name()))
 		}
 	}
-	return all, err
+	return all
+}
+
+// runcStates is what runc and the shims of this cluster's containerd keep in
+// folders that every containerd on a host shares. runc's state tells by the
+// path of the container's bundle; a shim's socket is named by the hash of its
+// containerd's address, namespace and pod (containerd 1.7, runtime/v2/shim).
+func (f Finder) runcStates() []string {
+	const states, sockets, namespace = "/run/containerd/runc/k8s.io", "/run/containerd/s", "k8s.io"
+	var all []string
+	for _, e := range entries(f, states) {
+		dir := path.Join(states, e.Name())
+		state, err := f.ReadFile(path.Join(dir, "state.json"))
+		if err != nil || !bytes.Contains(state, []byte(`"`+f.RunDir+"/")) && !bytes.Contains(state, []byte("="+f.RunDir+"/")) {
+			continue
+		}
+		hash := sha256.Sum256([]byte(path.Join(f.RunDir, "containerd.sock", namespace, e.Name())))
+		all = append(all, dir)
+		socket := path.Join(sockets, hex.EncodeToString(hash[:]))
+		if _, err := f.Lstat(socket); err == nil { // one per pod, not per container
+			all = append(all, socket)
+		}
+	}
+	return all
+}
+
+// entries is what is in a folder; nothing when it cannot be read, which shows
+// when it is to be removed.
+func entries(files host.Files, dir string) []fs.DirEntry {
+	list, _ := files.ReadDir(dir)
+	return list
 }
 
 // mayRestore tells the files that a cluster overwrites or removes: its own
@@ -188,6 +217,14 @@ func (f Finder) files(context.Context) ([]string, error) {
 	return all, err
 }
 
+// removeEmpty leaves a folder in which somebody put something meanwhile.
+func (f Finder) removeEmpty(dir string) error {
+	if list, err := f.ReadDir(dir); err != nil || len(list) > 0 {
+		return err
+	}
+	return f.RemoveAll(dir)
+}
+
 // removeFiles removes nothing below which something of the cluster's is still
 // mounted: what is mounted there may be a user's data.
 func (f Finder) removeFiles(ctx context.Context) error {
@@ -209,7 +246,7 @@ func (f Finder) removeFiles(ctx context.Context) error {
 	})
 	errs := []error{err,
 		Each(s.restore, func(p string) error { return f.Before.restore(f, p) }),
-		Each(s.prune, f.RemoveAll)}
+		Each(s.prune, f.removeEmpty)}
 	if units {
 		errs = append(errs, f.Act(ctx, "systemctl", "daemon-reload"))
 	}

@@ -106,6 +106,8 @@ func clusterFiles() map[string]string {
 		"/var/log/pods/kube-system_coredns_a/coredns/0.log": "x", "/var/log/containers/coredns.log": "x",
 		"/etc/systemd/system/k0scontroller.service": "x", "/etc/systemd/system/k0scontroller.service.d/10.conf": "x",
 		ModulesFile: "x", SysctlFile: "x", "/usr/local/bin/k0s": "x",
+		"/run/containerd/runc/k8s.io/ab/state.json":                                          `{"config":{"labels":["bundle=/run/k0s/containerd/io.containerd.runtime.v2.task/k8s.io/ab"]}}`,
+		"/run/containerd/s/04f27bdcd53be108f2ec26c53fe2c4a93601418873e1b129d02f763f947f6b95": "",
 	}
 }
 
@@ -125,6 +127,7 @@ func TestFilesOfTheClusterGoAndTheHostIsAsBefore(t *testing.T) {
 			"/etc/cni/net.d/87-podman.conflist": "{}", "/etc/cni/net.d/10-old.conf": "{}", "/var/lib/cni/networks/podman/10.88.0.2": "x",
 			"/var/lib/cni/results/podman-0b-eth0": "{}", "/run/xtables.lock": "", "/var/log/pods/other/0.log": "x", "/run/netns/vpn": "",
 			"/etc/systemd/system/k0sworker.service": "the owner's own", SysctlFile: "older",
+			"/run/containerd/runc/k8s.io/ff/state.json": `{"config":{"rootfs":"/run/containerd/io.containerd.runtime.v2.task/k8s.io/ff/rootfs"}}`, "/run/containerd/s/00": "",
 		}},
 	}
 	for name, c := range cases {

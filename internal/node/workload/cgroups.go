@@ -2,16 +2,21 @@ package workload
 
 import (
 	"context"
+	"errors"
 	"path"
 	"slices"
-
-	"github.com/plinthdev/plinth/internal/node/leftover"
 )
 
-// cgroups finds the groups that kubelet made for pods, in each hierarchy, the
-// innermost first.
-func (f finder) cgroups(context.Context) ([]string, error) {
+// cgroups finds the cgroups that kubelet made, in each hierarchy: those of the
+// pods, and the one in which it looks for containerd, system.slice included
+// where systemd had none.
+func (f finder) cgroups(ctx context.Context) ([]string, error) {
 	table, err := f.MountTable()
+	if err != nil {
+		return nil, err
+	}
+	// A containerd that is a unit of its own is foreign, so is its cgroup.
+	containerd, err := f.UnitState(ctx, "containerd.service")
 	if err != nil {
 		return nil, err
 	}
@@ -20,17 +25,28 @@ func (f finder) cgroups(context.Context) ([]string, error) {
 		if m.Type != "cgroup" && m.Type != "cgroup2" {
 			continue
 		}
-		for _, name := range []string{"kubepods", "kubepods.slice"} {
-			all = append(all, f.groupsIn(path.Join(m.Point, name))...)
+		names := []string{"kubepods", "kubepods.slice"}
+		slice := path.Join(m.Point, "system.slice")
+		inside := f.groupsIn(slice)
+		switch service := path.Join(slice, "containerd.service"); {
+		case containerd.Running() || !slices.Contains(inside, service):
+		case f.Before != nil && !f.Before.Had(slice) && len(inside) == 2:
+			names = append(names, "system.slice")
+		default:
+			names = append(names, "system.slice/containerd.service")
+		}
+		for _, name := range names {
+			if dir := path.Join(m.Point, name); len(f.groupsIn(dir)) > 0 {
+				all = append(all, dir)
+			}
 		}
 	}
 	slices.Sort(all)
-	all = slices.Compact(all)
-	slices.Reverse(all)
-	return all, nil
+	return slices.Compact(all), nil
 }
 
-// groupsIn is dir and all cgroups below it; nothing when dir does not exist.
+// groupsIn is dir and all cgroups below it, each after the one it is in;
+// nothing when dir does not exist.
 func (f finder) groupsIn(dir string) []string {
 	entries, err := f.ReadDir(dir)
 	if err != nil {
@@ -47,18 +63,17 @@ func (f finder) groupsIn(dir string) []string {
 
 // removeCgroups leaves one that still holds a process: the kernel refuses.
 func (f finder) removeCgroups(ctx context.Context) error {
-	all, err := f.cgroups(ctx)
-	if err != nil || len(all) == 0 {
-		return err
-	}
 	// Under systemd's cgroup driver the slice is a unit, which would come back.
+	var errs []error
 	if st, err := f.UnitState(ctx, "kubepods.slice"); err == nil && st.Running() {
-		if err := f.Act(ctx, "systemctl", "stop", "kubepods.slice"); err != nil {
-			return err
-		}
-		if all, err = f.cgroups(ctx); err != nil {
-			return err
-		}
+		errs = append(errs, f.Act(ctx, "systemctl", "stop", "kubepods.slice"))
 	}
-	return leftover.Each(all, func(dir string) error { return f.Act(ctx, "rmdir", dir) })
+	all, err := f.cgroups(ctx)
+	errs = append(errs, err)
+	for _, top := range all {
+		groups := f.groupsIn(top)
+		slices.Reverse(groups)
+		errs = append(errs, f.Act(ctx, append([]string{"rmdir"}, groups...)...))
+	}
+	return errors.Join(errs...)
 }

@@ -163,12 +163,44 @@ func TestCgroupsOfPodsAreRemovedInnermostFirst(t *testing.T) {
 		"/sys/fs/cgroup/system.slice/kubepods/cgroup.procs":        "",
 		"/sys/fs/cgroup/memory/docker/kubepods.slice/cgroup.procs": "",
 	})
-	want := []string{"/sys/fs/cgroup/memory/kubepods", "/sys/fs/cgroup/kubepods/besteffort/pod1", "/sys/fs/cgroup/kubepods/besteffort", "/sys/fs/cgroup/kubepods"}
-	for _, dir := range want {
-		f.Expect("rmdir " + dir).Do(func(c host.Cmd) { _ = os.RemoveAll(filepath.Join(f.Root, c.Argv[1])) })
-	}
+	want := []string{"/sys/fs/cgroup/kubepods", "/sys/fs/cgroup/memory/kubepods"}
+	remove := func(c host.Cmd) { _ = os.RemoveAll(filepath.Join(f.Root, c.Argv[len(c.Argv)-1])) }
+	f.Expect("rmdir /sys/fs/cgroup/kubepods/besteffort/pod1 /sys/fs/cgroup/kubepods/besteffort /sys/fs/cgroup/kubepods").Do(remove)
+	f.Expect("rmdir /sys/fs/cgroup/memory/kubepods").Do(remove)
 	if r := kind(t, f, "cgroups").Remove(t.Context()); r.Err != nil || !reflect.DeepEqual(r.Removed, want) {
 		t.Errorf("removed %q, %v; want %q", r.Removed, r.Err, want)
+	}
+}
+
+func TestCgroupOfContainerdGoesUnlessItIsAUnitOfTheHost(t *testing.T) {
+	const memory, systemd = "/sys/fs/cgroup/memory/system.slice", "/sys/fs/cgroup/systemd/system.slice"
+	before := &leftover.Before{Paths: map[string]leftover.Path{systemd: {}}}
+	cases := map[string]struct {
+		before  *leftover.Before
+		running bool
+		want    []string
+	}{
+		"made by kubelet":             {before, false, []string{memory, systemd + "/containerd.service"}},
+		"a unit of the host":          {before, true, nil},
+		"nobody knows what was there": {nil, false, []string{memory + "/containerd.service", systemd + "/containerd.service"}},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			f := hosttest.New(t)
+			put(t, f, map[string]string{
+				"/proc/self/mountinfo":                      "30 24 0:27 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=systemd\n31 24 0:28 /x /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n",
+				memory + "/containerd.service/cgroup.procs": "", systemd + "/containerd.service/cgroup.procs": "", systemd + "/dbus.service/cgroup.procs": "",
+			})
+			if c.running {
+				f.Unit["containerd.service"] = host.UnitState{Load: "loaded", Active: "active"}
+			}
+			cl := leftover.Default()
+			cl.Before = c.before
+			got, err := finder{leftover.Finder{Host: f.Host(), Cluster: cl}}.cgroups(t.Context())
+			if err != nil || !reflect.DeepEqual(got, c.want) {
+				t.Errorf("found %q, %v; want %q", got, err, c.want)
+			}
+		})
 	}
 }
 
