@@ -322,7 +322,7 @@ func TestKilledConsoleInstallIsFinished(t *testing.T) {
 	if os.Getenv("PLINTH_PARTS_KILL") == "" {
 		t.Skip("PLINTH_PARTS_KILL is not set")
 	}
-	want := kots.Console{Slug: toyapp.Slug, Version: version}
+	want := kots.Console{Slug: toyapp.Slug, Version: version, Application: toyapp.Release{}.Application()}
 	for _, after := range []time.Duration{2 * time.Second, 6 * time.Second, 15 * time.Second} {
 		ctx, cancel := context.WithTimeout(t.Context(), after)
 		err := c.kots.InstallConsole(ctx, want, kube.Wait{Timeout: 4 * time.Minute})

@@ -9,8 +9,6 @@ import (
 	"strings"
 	"time"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-
 	"github.com/plinthdev/plinth/internal/kube"
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/wait"
@@ -62,7 +60,7 @@ func parseApps(out []byte) ([]Installed, error) {
 func (k *KOTS) InstallApp(ctx context.Context, a App, w kube.Wait) error {
 	apps, err := k.Apps(ctx)
 	if err != nil {
-		return err
+		return problem.New(problem.ExitStep, "ask the console for its applications", err, "see whether it is up: plinth status")
 	}
 	if !slices.ContainsFunc(apps, func(i Installed) bool { return i.Slug == a.Slug && i.VersionLabel != "" }) {
 		if err := k.installApp(ctx, a, w); err != nil {
@@ -86,30 +84,28 @@ func (k *KOTS) installApp(ctx context.Context, a App, w kube.Wait) error {
 	if a.SkipCompat {
 		args = append(args, "--skip-compatibility-check")
 	}
-	since := metav1.NewTime(time.Now().Add(-time.Second))
+	since := time.Now()
 	run, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	// The CLI tries five times, for more than a minute, what the console has
 	// refused for good: its log is heard and ends the run.
 	go k.listen(run, since, cancel)
 	_, err := k.run(run, nil, w.Report, args...)
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
 	var refused *refusal
-	switch {
-	case err == nil:
-		return nil
-	case ends(ctx) != nil:
-		return ends(ctx)
-	case errors.As(context.Cause(run), &refused):
+	if errors.As(err, &refused) {
 		return refused.problem()
 	}
 	if r := k.refusal(ctx, since); r != nil {
 		return r.problem()
 	}
-	return explain(lastLines(err, 3)).problem()
+	return explain(err.Error()).problem()
 }
 
 // listen ends the run with the cause as soon as the console's log gives one.
-func (k *KOTS) listen(ctx context.Context, since metav1.Time, cancel context.CancelCauseFunc) {
+func (k *KOTS) listen(ctx context.Context, since time.Time, cancel context.CancelCauseFunc) {
 	o := wait.Options{What: "the console's refusal", Timeout: 24 * time.Hour, Interval: 2 * time.Second}
 	_ = wait.Until(ctx, o, func(ctx context.Context) (bool, string, error) {
 		r := k.refusal(ctx, since)
@@ -121,13 +117,13 @@ func (k *KOTS) listen(ctx context.Context, since metav1.Time, cancel context.Can
 }
 
 // refusal looks for a cause that ends an installation in the console's log.
-func (k *KOTS) refusal(ctx context.Context, since metav1.Time) *refusal {
+func (k *KOTS) refusal(ctx context.Context, since time.Time) *refusal {
 	pods, err := k.Kube.Pods(ctx, k.Namespace, "app=kotsadm")
 	if err != nil {
 		return nil
 	}
 	for _, pod := range pods {
-		lines, err := k.Kube.PodLog(ctx, k.Namespace, pod, kube.LogOptions{Container: "kotsadm", Since: &since})
+		lines, err := k.Kube.PodLog(ctx, k.Namespace, pod, kube.LogOptions{Container: "kotsadm", After: since})
 		if err != nil {
 			continue
 		}
@@ -150,7 +146,7 @@ func (k *KOTS) WaitApp(ctx context.Context, slug string, w kube.Wait) error {
 	err := wait.Until(ctx, o, func(ctx context.Context) (bool, string, error) {
 		apps, err := k.Apps(ctx)
 		if err != nil {
-			return false, "the console does not answer: " + lastLines(err, 1), nil
+			return false, "the console does not answer: " + err.Error(), nil
 		}
 		i := slices.IndexFunc(apps, func(i Installed) bool { return i.Slug == slug })
 		if i < 0 {
@@ -158,7 +154,7 @@ func (k *KOTS) WaitApp(ctx context.Context, slug string, w kube.Wait) error {
 		}
 		return apps[i].State == "ready", "the console calls it " + apps[i].State, nil
 	})
-	if err == nil || ends(ctx) != nil {
+	if err == nil || ctx.Err() != nil {
 		return err
 	}
 	return problem.New(problem.ExitStep, "bring application "+slug+" up", err,

@@ -10,6 +10,7 @@ import (
 
 	"github.com/plinthdev/plinth/internal/kube"
 	"github.com/plinthdev/plinth/internal/problem"
+	"github.com/plinthdev/plinth/internal/wait"
 )
 
 // Console is what is wanted of the admin console.
@@ -26,17 +27,19 @@ type State struct {
 	Reason  string // why not
 }
 
-func (k *KOTS) workloads() []kube.Object {
-	set := kube.Object{APIVersion: "apps/v1", Kind: "StatefulSet", Namespace: k.Namespace}
-	rqlite, console := set, set
-	rqlite.Name, console.Name = "kotsadm-rqlite", "kotsadm"
-	return []kube.Object{rqlite, console}
+// parts are the console's objects that have to be up, in the order in which
+// the CLI makes them; the last one is the last thing that it makes.
+func (k *KOTS) parts() (rqlite, console, service kube.Object) {
+	set := func(name string) kube.Object {
+		return kube.Object{APIVersion: "apps/v1", Kind: "StatefulSet", Namespace: k.Namespace, Name: name}
+	}
+	return set("kotsadm-rqlite"), set("kotsadm"), kube.Object{APIVersion: "v1", Kind: "Service", Namespace: k.Namespace, Name: "kotsadm"}
 }
 
 // State looks at the console's objects.
 func (k *KOTS) State(ctx context.Context) (State, error) {
-	objects := k.workloads()
-	console, err := k.Kube.Get(ctx, objects[1])
+	rqlite, set, service := k.parts()
+	console, err := k.Kube.Get(ctx, set)
 	if errors.Is(err, kube.ErrNotFound) {
 		return State{Reason: "the console is not installed"}, nil
 	}
@@ -44,7 +47,7 @@ func (k *KOTS) State(ctx context.Context) (State, error) {
 		return State{}, err
 	}
 	s := State{Version: imageVersion(console), Ready: true}
-	for _, o := range objects {
+	for _, o := range []kube.Object{rqlite, set, service} {
 		reason, err := k.Kube.WorkloadReason(ctx, o)
 		if err != nil {
 			return s, err
@@ -59,7 +62,8 @@ func (k *KOTS) State(ctx context.Context) (State, error) {
 
 // Exists reports whether a cluster has a console in that namespace, up or not.
 func Exists(ctx context.Context, c *kube.Client, namespace string) (bool, error) {
-	return c.Exists(ctx, (&KOTS{Namespace: namespace}).workloads()[1])
+	_, console, _ := (&KOTS{Namespace: namespace}).parts()
+	return c.Exists(ctx, console)
 }
 
 // imageVersion is the tag of the console's own image, without its v.
@@ -98,6 +102,25 @@ func (k *KOTS) InstallConsole(ctx context.Context, c Console, w kube.Wait) error
 	case state.Ready:
 		return nil
 	}
+	_, _, service := k.parts()
+	laid, err := k.Kube.Exists(ctx, service)
+	if err != nil {
+		return err
+	}
+	// All objects are there: to run the CLI again would only restart the pods.
+	if !laid {
+		if err := k.layConsole(ctx, c, w); err != nil {
+			return k.consoleProblem(ctx, err)
+		}
+	}
+	if err := k.waitConsole(ctx, w); err != nil {
+		return k.consoleProblem(ctx, err)
+	}
+	return nil
+}
+
+// layConsole has the CLI make the console's objects.
+func (k *KOTS) layConsole(ctx context.Context, c Console, w kube.Wait) error {
 	if err := k.Kube.EnsureNamespace(ctx, k.Namespace); err != nil {
 		return err
 	}
@@ -118,25 +141,26 @@ func (k *KOTS) InstallConsole(ctx context.Context, c Console, w kube.Wait) error
 	defer stop()
 	if w.Report != nil {
 		// The CLI says only that it waits; the objects say what for.
-		go k.Kube.WaitWorkloads(watch, w, k.workloads()...) //nolint:errcheck // asked for its reasons only
+		go k.waitConsole(watch, w) //nolint:errcheck // asked for its reasons only
 	}
 	_, err = k.run(ctx, []string{"KOTS_SHARED_PASSWORD=" + password}, nil, args...)
-	stop()
-	if err == nil {
-		return k.Kube.WaitWorkloads(ctx, w, k.workloads()...)
-	}
-	if cause := ends(ctx); cause != nil {
-		return cause
-	}
-	return k.consoleProblem(ctx, err)
+	return err
+}
+
+func (k *KOTS) waitConsole(ctx context.Context, w kube.Wait) error {
+	rqlite, console, service := k.parts()
+	return k.Kube.WaitWorkloads(ctx, w, rqlite, console, service)
 }
 
 func (k *KOTS) consoleProblem(ctx context.Context, err error) error {
-	cause := errors.New(lastLines(err, 3))
-	if culprit := k.Kube.Culprit(ctx, k.Namespace, ""); culprit != "" {
-		cause = fmt.Errorf("%w; %s", cause, culprit)
+	if ctx.Err() != nil {
+		return err
 	}
-	return problem.New(problem.ExitStep, "install the admin console", cause,
+	var late *wait.TimeoutError
+	if culprit := k.Kube.Culprit(ctx, k.Namespace, ""); culprit != "" && !errors.As(err, &late) {
+		err = fmt.Errorf("%w; %s", err, culprit)
+	}
+	return problem.New(problem.ExitStep, "install the admin console", err,
 		"see what its pods say: plinth kubectl get pods -n "+k.Namespace+"; then run the same command again")
 }
 

@@ -53,14 +53,21 @@ func (k *KOTS) run(ctx context.Context, env []string, report func(string, int64,
 	}
 	// Images of a bundle are unpacked there: nothing may stay after a failure.
 	defer k.Machine.RemoveAll(tmp) //nolint:errcheck // the next run, or reset, removes it
-	cmd := host.Cmd{
-		Argv: append([]string{k.CLI}, append(args, "--namespace", k.Namespace)...),
-		Env:  append(k.environment(tmp), env...),
+	heard := &progress{report: report}
+	out, err := k.Machine.Run(ctx, host.Cmd{
+		Argv:   append([]string{k.CLI}, append(args, "--namespace", k.Namespace)...),
+		Env:    append(k.environment(tmp), env...),
+		Output: heard,
+	})
+	switch {
+	case err == nil:
+		return out, nil
+	case ctx.Err() != nil:
+		return out, context.Cause(ctx)
+	case heard.said() == "":
+		return out, err
 	}
-	if report != nil {
-		cmd.Output = &progress{report: report}
-	}
-	return k.Machine.Run(ctx, cmd)
+	return out, errors.New(heard.said())
 }
 
 // environment keeps the CLI to this cluster: the host's own proxy settings
@@ -77,11 +84,12 @@ func (k *KOTS) environment(tmp string) []string {
 }
 
 // progress hands each new line of the CLI's output to report, without the
-// marks and movements meant for a terminal.
+// marks and movements meant for a terminal, and remembers what went wrong.
 type progress struct {
-	report func(message string, bytes, total int64)
+	report func(message string, bytes, total int64) // may be nil
 	rest   string
-	last   string
+	last   [2]string // the newest line last
+	fault  string    // what followed "Error: "; the CLI's help may come after it
 }
 
 // Write takes a piece of output; it never fails.
@@ -93,11 +101,33 @@ func (p *progress) Write(b []byte) (int, error) {
 			return len(b), nil
 		}
 		p.rest = rest
-		if line = plain(line); line != "" && line != p.last {
-			p.last = line
-			p.report(line, 0, 0)
-		}
+		p.hear(plain(line))
 	}
+}
+
+func (p *progress) hear(line string) {
+	if line == "" || line == p.last[1] {
+		return
+	}
+	p.last = [2]string{p.last[1], line}
+	if fault, found := strings.CutPrefix(line, "Error: "); found && p.fault == "" {
+		p.fault = fault
+	}
+	if p.report != nil {
+		p.report(line, 0, 0)
+	}
+}
+
+// said is the CLI's own word on why it failed; KOTS's message may go on in the
+// next line.
+func (p *progress) said() string {
+	switch {
+	case p.fault != "" && p.last[0] == "Error: "+p.fault:
+		return p.fault + " " + p.last[1]
+	case p.fault != "":
+		return p.fault
+	}
+	return strings.TrimPrefix(p.last[0]+"; "+p.last[1], "; ")
 }
 
 // plain strips escape sequences, bullets and ticks from a line of the CLI.
@@ -106,31 +136,5 @@ func plain(line string) string {
 	return strings.Trim(line, " \t•✓✗⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏")
 }
 
-// ends tells whether a run ended because ctx did.
-func ends(ctx context.Context) error {
-	if ctx.Err() == nil {
-		return nil
-	}
-	return context.Cause(ctx)
-}
-
 // timeout is how the CLI wants a duration.
 func timeout(d time.Duration) string { return d.Round(time.Second).String() }
-
-// lastLines are the last n lines of the CLI's output that say something.
-func lastLines(err error, n int) string {
-	var failed *host.CommandError
-	if !errors.As(err, &failed) {
-		return err.Error()
-	}
-	var lines []string
-	for line := range strings.Lines(strings.ReplaceAll(failed.Tail, "\r", "\n")) {
-		if line = plain(strings.TrimSpace(line)); line != "" {
-			lines = append(lines, line)
-		}
-	}
-	if len(lines) == 0 {
-		return failed.Error()
-	}
-	return strings.Join(lines[max(0, len(lines)-n):], "; ")
-}

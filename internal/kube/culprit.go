@@ -1,10 +1,11 @@
 package kube
 
 import (
-	"bytes"
 	"cmp"
 	"context"
+	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -69,26 +70,18 @@ func (c *Client) lastWarning(ctx context.Context, namespace, name string) string
 	if err != nil || len(list.Items) == 0 {
 		return ""
 	}
-	last := &list.Items[0]
-	for i := range list.Items {
-		if e := &list.Items[i]; when(e).After(when(last).Time) {
-			last = e
-		}
-	}
+	last := slices.MaxFunc(list.Items, func(a, b corev1.Event) int { return when(a).Compare(when(b)) })
 	return last.Reason + ": " + oneLine(last.Message)
 }
 
-func when(e *corev1.Event) metav1.Time {
-	if !e.LastTimestamp.IsZero() {
-		return e.LastTimestamp
+func when(e corev1.Event) time.Time {
+	if e.LastTimestamp.IsZero() {
+		return e.EventTime.Time
 	}
-	return metav1.Time{Time: e.EventTime.Time}
+	return e.LastTimestamp.Time
 }
 
 func (c *Client) lastLogLine(ctx context.Context, namespace, pod string, cs *corev1.ContainerStatus) string {
-	if cs.State.Running == nil && cs.LastTerminationState.Terminated == nil && cs.State.Terminated == nil {
-		return ""
-	}
 	lines, err := c.PodLog(ctx, namespace, pod, LogOptions{Container: cs.Name, Lines: 1, Previous: cs.State.Waiting != nil})
 	if err != nil || len(lines) == 0 {
 		return ""
@@ -98,24 +91,31 @@ func (c *Client) lastLogLine(ctx context.Context, namespace, pod string, cs *cor
 
 // LogOptions says which part of a pod's log is wanted.
 type LogOptions struct {
-	Container string       // empty for the pod's only or default container
-	Lines     int64        // the last so many; 0 for all, up to 256 KiB
-	Previous  bool         // the run before the last restart
-	Since     *metav1.Time // not older than this; nil for no limit
+	Container string    // empty for the pod's only or default container
+	Lines     int64     // the last so many; 0 for all, up to 256 KiB
+	Previous  bool      // the run before the last restart
+	After     time.Time // only what was logged later than this; zero for no limit
 }
 
 // PodLog returns lines of a pod's log, oldest first.
 func (c *Client) PodLog(ctx context.Context, namespace, pod string, o LogOptions) ([]string, error) {
 	most := int64(maxLogBytes)
-	opts := &corev1.PodLogOptions{Container: o.Container, Previous: o.Previous, SinceTime: o.Since, LimitBytes: &most}
+	opts := &corev1.PodLogOptions{Container: o.Container, Previous: o.Previous, LimitBytes: &most, Timestamps: true}
 	if o.Lines > 0 {
 		opts.TailLines = &o.Lines
 	}
-	b, err := c.core.Pods(namespace).GetLogs(pod, opts).DoRaw(ctx)
-	if err != nil || len(bytes.TrimSpace(b)) == 0 {
-		return nil, err
+	if !o.After.IsZero() {
+		opts.SinceTime = &metav1.Time{Time: o.After} // to the second only
 	}
-	return strings.Split(strings.TrimRight(string(b), "\n"), "\n"), nil
+	b, err := c.core.Pods(namespace).GetLogs(pod, opts).DoRaw(ctx)
+	var lines []string
+	for line := range strings.Lines(string(b)) {
+		stamp, text, _ := strings.Cut(strings.TrimRight(line, "\n"), " ")
+		if t, err := time.Parse(time.RFC3339Nano, stamp); err == nil && t.After(o.After) {
+			lines = append(lines, text)
+		}
+	}
+	return lines, err
 }
 
 // Pods lists the names of a namespace's pods that carry the labels in

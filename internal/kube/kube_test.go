@@ -58,7 +58,7 @@ func TestWaitThatTimesOutNamesPodEventAndLogLine(t *testing.T) {
 	s.Put("/api/v1/namespaces/a/events/e1", map[string]any{
 		"metadata": map[string]any{"name": "e1"}, "reason": "BackOff", "message": "Back-off restarting", "type": "Warning",
 	})
-	s.Logs = map[string]string{"a/db-0": "starting\nno space left on device\n"}
+	s.Logs = map[string]string{"a/db-0": "2026-11-01T00:00:00.1Z starting\n2026-11-01T00:00:00.2Z no space left on device\n"}
 	err := c.WaitPods(t.Context(), kube.Wait{Timeout: short}, "a")
 	for _, want := range []string{
 		"all pods of namespace a to be Ready", "db-0: db runs, not Ready yet, 2 restarts",
@@ -134,5 +134,14 @@ func TestSecretsAreMadeThenReplaced(t *testing.T) {
 func TestKubeconfigThatIsNoneIsRefused(t *testing.T) {
 	if _, err := kube.New([]byte("hello")); err == nil || !strings.Contains(err.Error(), "kubeconfig is not usable") {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestPodLogIsCutAtTheExactTime(t *testing.T) {
+	s, c := kubetest.New(t)
+	s.Logs = map[string]string{"a/p": "2026-11-01T00:00:00.1Z before\n2026-11-01T00:00:00.3Z after: x\nnonsense\n"}
+	lines, err := c.PodLog(t.Context(), "a", "p", kube.LogOptions{After: time.Date(2026, 11, 1, 0, 0, 0, 2e8, time.UTC)})
+	if err != nil || len(lines) != 1 || lines[0] != "after: x" {
+		t.Errorf("got %q, %v", lines, err)
 	}
 }

@@ -46,10 +46,10 @@ func (c *Client) Node(ctx context.Context, name string) (Node, error) {
 func (c *Client) WaitNode(ctx context.Context, w Wait, name string) error {
 	return w.until(ctx, "node "+name+" to be Ready", func(ctx context.Context) (bool, string, error) {
 		n, err := c.Node(ctx, name)
-		switch {
-		case err == ErrNotFound:
+		if err == ErrNotFound {
 			return false, "node " + name + " has not registered", nil
-		case err != nil:
+		}
+		if err != nil {
 			return notYet(err)
 		}
 		return n.Ready, "node " + name + ": " + n.Reason, nil

@@ -15,7 +15,7 @@ import (
 // objects runs its newest form with all its pods Ready. Objects of other kinds
 // only have to be there.
 func (c *Client) WaitWorkloads(ctx context.Context, w Wait, objects ...Object) error {
-	names := make([]string, 0, len(objects))
+	var names []string
 	for _, o := range objects {
 		names = append(names, o.String())
 	}
