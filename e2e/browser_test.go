@@ -40,11 +40,11 @@ func browse(t *testing.T, s session, name, expect string) (text string) {
 	err = chromedp.Run(ctx,
 		chromedp.Navigate(s.url),
 		chromedp.WaitVisible(`input[type="password"]`),
-		chromedp.FullScreenshot(&login, 90),
+		chromedp.FullScreenshot(&login, 100),
 		chromedp.SendKeys(`input[type="password"]`, s.password+"\r"),
 		chromedp.WaitNotPresent(`input[type="password"]`),
 		chromedp.Poll(fmt.Sprintf("document.body.innerText.includes(%q)", expect), nil, chromedp.WithPollingTimeout(time.Minute)),
-		chromedp.FullScreenshot(&after, 90),
+		chromedp.FullScreenshot(&after, 100),
 		chromedp.Text("body", &text),
 	)
 	if err != nil {

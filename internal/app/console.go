@@ -41,6 +41,7 @@ func (a *App) ConsoleResetPassword(ctx context.Context) (password string, err er
 			return err
 		}
 		password, err = k.ResetPassword(ctx)
+		run.Secrets.Hide(password)
 		return err
 	})
 	return password, err
@@ -128,7 +129,9 @@ func (a *App) ToolCommand(t Tool, args []string, shell string) (Exec, error) {
 	if _, err := a.host.Lstat(k0s.AdminConf); err != nil {
 		return Exec{}, problem.New(problem.ExitUsage, doing, errors.New("no cluster runs on this host"), "install one first: plinth install --bundle FILE")
 	}
-	env := []string{"KUBECONFIG=" + k0s.AdminConf}
+	// Without a place of its own kubectl would leave its cache in the home
+	// folder, where no reset looks.
+	env := []string{"KUBECONFIG=" + k0s.AdminConf, "KUBECACHEDIR=" + a.DataDir + "/kubectl"}
 	switch t {
 	case Kubectl:
 		return Exec{Argv: append([]string{k0s.Binary, "kubectl"}, args...), Env: env}, nil

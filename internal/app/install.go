@@ -157,6 +157,7 @@ func (a *App) firstPassword(ctx context.Context, s site, b *airgap.Bundle, m man
 	if err != nil {
 		return "", problem.New(problem.ExitStep, "make the console's password", err, "everything else is installed; make one with: plinth console reset-password")
 	}
+	a.Secrets.Hide(password)
 	return password, nil
 }
 

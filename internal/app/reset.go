@@ -38,6 +38,10 @@ func (a *App) ResetCluster(ctx context.Context, req ResetRequest) (ResetResult, 
 	if req.DryRun {
 		return a.readOnly().reset(ctx, true)
 	}
+	// What Plinth did not put here is not Plinth's to remove.
+	if j, err := journal.Open(a.host, a.DataDir, a.Now); err != nil || len(j.Runs()) == 0 {
+		return ResetResult{}, err
+	}
 	var res ResetResult
 	err := a.changing("reset", func(run *App, _ *runlog.Log) (err error) {
 		res, err = run.reset(ctx, false)
@@ -52,7 +56,7 @@ func (a *App) reset(ctx context.Context, dryRun bool) (ResetResult, error) {
 		return ResetResult{}, err
 	}
 	if len(j.Runs()) == 0 {
-		return ResetResult{}, nil // what Plinth did not put here is not Plinth's to remove
+		return ResetResult{}, nil
 	}
 	cluster, err := a.leftovers(j)
 	if err != nil {

@@ -24,6 +24,14 @@ func (f localFiles) ReadFile(path string) ([]byte, error) {
 	return os.ReadFile(p)
 }
 
+func (f localFiles) OpenFile(path string) (io.ReadCloser, error) {
+	p, err := f.path(path)
+	if err != nil {
+		return nil, err
+	}
+	return os.Open(p)
+}
+
 func (f localFiles) Lstat(path string) (fs.FileInfo, error) {
 	p, err := f.path(path)
 	if err != nil {

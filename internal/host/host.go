@@ -15,8 +15,10 @@ import (
 type Host struct {
 	Commands
 	Files
+	Streams
 	Units
 	Processes
+	AddressSets
 }
 
 // Commands runs programs.
@@ -45,6 +47,21 @@ type Files interface {
 	// RemoveAll removes path and all below it without following links and
 	// without crossing into another mount; missing is no error.
 	RemoveAll(path string) error
+}
+
+// Streams reads files that may be larger than memory.
+type Streams interface {
+	// OpenFile opens a file for reading.
+	OpenFile(path string) (io.ReadCloser, error)
+}
+
+// AddressSets looks at and removes the kernel's sets of addresses (ipset), also
+// on a host that lacks the tool of that name.
+type AddressSets interface {
+	// ListSets lists the names of all sets.
+	ListSets() ([]string, error)
+	// DestroySet removes a set that no rule refers to.
+	DestroySet(name string) error
 }
 
 // Units drives systemd.

@@ -9,7 +9,8 @@ import (
 // real host; tests move it); commands, units and processes are the machine's.
 func Local(root string) Host {
 	run := &execCommands{}
-	return Host{Commands: run, Files: localFiles{root: root}, Units: systemd{run: run}, Processes: procfs{root: root}}
+	files := localFiles{root: root}
+	return Host{Commands: run, Files: files, Streams: files, Units: systemd{run: run}, Processes: procfs{root: root}, AddressSets: ipsets{}}
 }
 
 // path maps a path of the host to a path of this process.

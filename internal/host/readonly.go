@@ -13,10 +13,12 @@ import (
 // that a Check which changes something is found, not obeyed.
 func ReadOnly(h Host) Host {
 	return Host{
-		Commands:  readOnlyCommands{h.Commands},
-		Files:     readOnlyFiles{h.Files},
-		Units:     readOnlyUnits{h.Units},
-		Processes: readOnlyProcesses{h.Processes},
+		Commands:    readOnlyCommands{h.Commands},
+		Files:       readOnlyFiles{h.Files},
+		Streams:     h.Streams,
+		AddressSets: readOnlySets{h.AddressSets},
+		Units:       readOnlyUnits{h.Units},
+		Processes:   readOnlyProcesses{h.Processes},
 	}
 }
 
@@ -45,5 +47,9 @@ func (readOnlyUnits) StopUnit(_ context.Context, unit string) error  { return re
 type readOnlyProcesses struct{ Processes }
 
 func (readOnlyProcesses) Kill(pid int) error { return refused(fmt.Sprintf("kill process %d", pid)) }
+
+type readOnlySets struct{ AddressSets }
+
+func (readOnlySets) DestroySet(name string) error { return refused("remove address set " + name) }
 
 func refused(what string) error { return fmt.Errorf("refusing to %s: this run only looks", what) }

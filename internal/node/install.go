@@ -49,9 +49,7 @@ type Artifact struct {
 	Open func() (io.ReadCloser, error)
 }
 
-// Check looks and changes nothing; missing says what Apply would change. The
-// content is read through sha256sum: an artifact may be larger than the memory
-// an install may take.
+// Check looks and changes nothing; missing says what Apply would change.
 func (a Artifact) Check(ctx context.Context, h host.Host) (missing string, err error) {
 	info, err := h.Lstat(a.Path)
 	switch {
@@ -66,11 +64,16 @@ func (a Artifact) Check(ctx context.Context, h host.Host) (missing string, err e
 	case info.Mode().Perm() != a.Mode:
 		return fmt.Sprintf("%s has mode %04o, needs %04o", a.Path, info.Mode().Perm(), a.Mode), nil
 	}
-	out, err := h.Run(ctx, host.Cmd{Argv: []string{"sha256sum", a.Path}, Look: true})
+	r, err := h.OpenFile(a.Path)
 	if err != nil {
 		return "", err
 	}
-	if sum, _, _ := strings.Cut(string(out), " "); sum != a.Digest.Encoded() {
+	defer func() { _ = r.Close() }()
+	v := a.Digest.Verifier()
+	if _, err := io.Copy(v, r); err != nil {
+		return "", err
+	}
+	if !v.Verified() {
 		return a.Path + " differs from the bundle's", nil
 	}
 	return "", nil

@@ -7,6 +7,7 @@ package hosttest
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -19,6 +20,7 @@ type Fake struct {
 	Root string                    // folder that stands for /
 	Unit map[string]host.UnitState // by name; a missing one is not-found
 	Proc []host.Process            // what ListProcesses answers; Kill removes
+	Sets []string                  // what ListSets answers; DestroySet removes
 
 	t      testing.TB
 	mu     sync.Mutex
@@ -51,7 +53,8 @@ func New(t testing.TB) *Fake {
 
 // Host is the fake as a host.Host.
 func (f *Fake) Host() host.Host {
-	return host.Host{Commands: f, Files: host.Local(f.Root).Files, Units: f, Processes: f}
+	local := host.Local(f.Root)
+	return host.Host{Commands: f, Files: local.Files, Streams: local.Streams, Units: f, Processes: f, AddressSets: f}
 }
 
 // Expect foresees one command whose argv, joined by spaces, begins with prefix.
@@ -155,5 +158,20 @@ func (f *Fake) Kill(pid int) error {
 			return nil
 		}
 	}
+	return nil
+}
+
+// ListSets answers Sets.
+func (f *Fake) ListSets() ([]string, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.Sets), nil
+}
+
+// DestroySet removes the set from Sets.
+func (f *Fake) DestroySet(name string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.Sets = slices.DeleteFunc(f.Sets, func(s string) bool { return s == name })
 	return nil
 }

@@ -172,18 +172,10 @@ func (f finder) removeTables(ctx context.Context) error {
 	})
 }
 
-// sets finds kube-router's address sets. Without the ipset tool they cannot be
-// seen; they are inert once no rule refers to them.
-func (f finder) sets(ctx context.Context) ([]string, error) {
-	ipset := f.Tool("ipset")
-	if ipset == "" {
-		return nil, nil
-	}
-	out, err := f.Look(ctx, ipset, "list", "-n")
-	if err != nil {
-		return nil, err
-	}
-	return slices.DeleteFunc(strings.Fields(string(out)), func(name string) bool { return !ownSet(name) }), nil
+// sets finds kube-router's address sets.
+func (f finder) sets(context.Context) ([]string, error) {
+	all, err := f.ListSets()
+	return slices.DeleteFunc(all, func(name string) bool { return !ownSet(name) }), err
 }
 
 func (f finder) removeSets(ctx context.Context) error {
@@ -191,5 +183,5 @@ func (f finder) removeSets(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return leftover.Each(all, func(name string) error { return f.Act(ctx, f.Tool("ipset"), "destroy", name) })
+	return leftover.Each(all, f.DestroySet)
 }

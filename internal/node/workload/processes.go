@@ -46,8 +46,20 @@ func (f finder) units(ctx context.Context) ([]string, error) {
 	return all, nil
 }
 
+// stopUnits gives k0s a while to stop by itself, and kills it when it hangs.
 func (f finder) stopUnits(ctx context.Context) error {
-	return leftover.Each(leftover.Units(), func(unit string) error { return f.StopUnit(ctx, unit) })
+	return leftover.Each(leftover.Units(), func(unit string) error {
+		gently, cancel := context.WithTimeout(ctx, 15*time.Second)
+		defer cancel()
+		err := f.StopUnit(gently, unit)
+		if err == nil || gently.Err() == nil || ctx.Err() != nil {
+			return err
+		}
+		if err := f.Act(ctx, "systemctl", "kill", "--signal=KILL", unit); err != nil {
+			return err
+		}
+		return f.StopUnit(ctx, unit)
+	})
 }
 
 // processes finds the cluster's processes: k0s, whatever runs from its data

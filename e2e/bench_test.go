@@ -1,0 +1,187 @@
+//go:build bench
+
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+
+	"github.com/plinthdev/plinth/airgap"
+	"github.com/plinthdev/plinth/e2e/lab"
+	"github.com/plinthdev/plinth/e2e/toyapp"
+)
+
+// TestBench measures bare k0s by hand against `plinth install`, one after the
+// other on fresh hosts of one lab, and prints the table. It fails only when
+// something does not come up: the figures are for reading.
+func TestBench(t *testing.T) {
+	ctx := minutes(t, 40)
+	bare := bareK0s(t, ctx)
+	ours := plinthInstall(t, ctx)
+
+	var b strings.Builder
+	row := func(what, bare, ours, ratio, aim string) {
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", what, bare, ours, ratio, aim)
+	}
+	row("what", "bare k0s", "plinth", "ratio", "aim")
+	row("---", "---", "---", "---", "---")
+	for _, at := range []string{"node Ready", "system pods Ready"} {
+		row(at, seconds(bare[at]), seconds(ours[at]), fmt.Sprintf("%.2f", ours[at].Seconds()/bare[at].Seconds()), map[string]string{"node Ready": "1.10", "system pods Ready": "1.00"}[at])
+	}
+	row("console answers, after the system pods", "", seconds(ours["console"]-ours["system pods Ready"]), "", "60 s")
+	row("second run, nothing to do", "", seconds(ours["converged"]), "", "2 s")
+	row("plinth version", "", fmt.Sprintf("%d ms, %s", ours["version"].Milliseconds(), ours.rss("version")), "", "50 ms, 40 MB")
+	row("resident memory of the install", "", ours.rss("install"), "", "300 MB")
+	t.Logf("\n%s", b.String())
+}
+
+// figures are times since the start of the command, and "… rss" in KiB.
+type figures map[string]time.Duration
+
+func (f figures) rss(what string) string { return fmt.Sprintf("%d MB", int64(f[what+" rss"])*1024/1e6) }
+
+func seconds(d time.Duration) string { return fmt.Sprintf("%.1f s", d.Seconds()) }
+
+// bareK0s is what an experienced person would do: binary and images copied by
+// hand, the service installed and started with the right node address.
+func bareK0s(t *testing.T, ctx context.Context) figures {
+	h := upWithPlinth(t, "bare")
+	archive := filepath.Join(t.TempDir(), "images.tar")
+	images := map[name.Tag]v1.Image{}
+	for _, ref := range systemImages(t, ctx, h) {
+		img, err := toyapp.LoadImage(env(t, "PLINTH_E2E_PAYLOAD"), ref)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tag, err := name.NewTag(ref)
+		if err != nil {
+			t.Fatal(err)
+		}
+		images[tag] = img
+	}
+	if err := tarball.MultiWriteToFile(archive, images); err != nil {
+		t.Fatal(err)
+	}
+	h.Must(ctx, "mkdir", "-p", "/var/lib/k0s/images")
+	h.Copy(archive, "/var/lib/k0s/images/images.tar")
+	h.Copy(k0sFrom(t, ctx), "/usr/local/bin/k0s")
+	h.Must(ctx, "k0s", "install", "controller", "--enable-worker", "--no-taints", "--kubelet-extra-args=--node-ip="+h.IP())
+	start := time.Now()
+	h.Must(ctx, "k0s", "start")
+	f := figures{}
+	f["node Ready"] = until(t, ctx, h, start, `k0s kubectl get node --no-headers | grep -qw Ready`)
+	f["system pods Ready"] = until(t, ctx, h, start,
+		`test $(k0s kubectl get pods -n kube-system --no-headers | wc -l) -ge 5 && ! k0s kubectl get pods -n kube-system --no-headers | grep -v '1/1 *Running'`)
+	return f
+}
+
+// k0sFrom takes the k0s executable out of the bundle.
+func k0sFrom(t *testing.T, ctx context.Context) string {
+	t.Helper()
+	b, err := airgap.Open(ctx, env(t, "PLINTH_E2E_BUNDLE"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	r, err := b.OpenHostFile(ctx, "k0s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	out := filepath.Join(t.TempDir(), "k0s")
+	f, err := os.OpenFile(out, os.O_CREATE|os.O_WRONLY, 0o755)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := io.Copy(f, r); err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// until asks on the host, five times a second, so that asking costs the same
+// on both sides.
+func until(t *testing.T, ctx context.Context, h *lab.Host, start time.Time, condition string) time.Duration {
+	t.Helper()
+	h.Must(ctx, "bash", "-c", "for i in $(seq 1800); do "+condition+" 2>/dev/null && exit 0; sleep 0.2; done; exit 1")
+	return time.Since(start)
+}
+
+func plinthInstall(t *testing.T, ctx context.Context) figures {
+	h := upWithPlinth(t, "ours")
+	f := figures{}
+	start := time.Now()
+	out := h.Must(ctx, "sh", "-c", "/usr/bin/time -f 'rss %M' "+binary+" -o json install --yes --bundle "+bundle+" 2>/tmp/err; code=$?; tail -n1 /tmp/err; exit $code")
+	for line := range strings.Lines(out) {
+		var e struct {
+			Time        time.Time
+			Step, State string
+		}
+		if json.Unmarshal([]byte(line), &e) != nil || (e.State != "done" && e.State != "skipped") {
+			continue
+		}
+		key := map[string]string{"node-ready": "node Ready", "system-pods": "system pods Ready", "console-answers": "console"}[e.Step]
+		f[key] = e.Time.Sub(start)
+	}
+	f["install rss"] = rssOf(t, out)
+	start = time.Now()
+	h.Must(ctx, binary, "install", "--yes", "--bundle", bundle)
+	f["converged"] = time.Since(start)
+	runs := []time.Duration{}
+	for range 9 {
+		start = time.Now()
+		h.Must(ctx, binary, "version")
+		runs = append(runs, time.Since(start))
+	}
+	slices.Sort(runs)
+	empty := time.Now()
+	h.Must(ctx, "true") // what entering the host costs
+	f["version"] = runs[len(runs)/2] - time.Since(empty)
+	f["version rss"] = rssOf(t, h.Must(ctx, "sh", "-c", "/usr/bin/time -f 'rss %M' "+binary+" version 2>&1"))
+	return f
+}
+
+func rssOf(t *testing.T, out string) time.Duration {
+	t.Helper()
+	lines := strings.Split(strings.TrimSpace(out), "\n")
+	var kib int64
+	if _, err := fmt.Sscanf(lines[len(lines)-1], "rss %d", &kib); err != nil {
+		t.Fatalf("no rss in %q: %v", lines[len(lines)-1], err)
+	}
+	return time.Duration(kib)
+}
+
+// item is one entry of `bundle inspect`.
+type item struct{ Kind, Name, Digest string }
+
+func inspect(t *testing.T, ctx context.Context, h *lab.Host) []item {
+	t.Helper()
+	var doc struct{ Result struct{ Items []item } }
+	if err := json.Unmarshal([]byte(h.Must(ctx, binary, "-o", "json", "bundle", "inspect", bundle)), &doc); err != nil {
+		t.Fatal(err)
+	}
+	return doc.Result.Items
+}
+
+func systemImages(t *testing.T, ctx context.Context, h *lab.Host) (refs []string) {
+	t.Helper()
+	for _, i := range inspect(t, ctx, h) {
+		if i.Kind == "image" && strings.HasPrefix(i.Name, "quay.io/k0sproject/") {
+			refs = append(refs, i.Name)
+		}
+	}
+	return refs
+}

@@ -1,0 +1,78 @@
+package plan
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/plinthdev/plinth/addons"
+	"github.com/plinthdev/plinth/internal/host"
+	"github.com/plinthdev/plinth/internal/host/hosttest"
+	"github.com/plinthdev/plinth/internal/journal"
+	"github.com/plinthdev/plinth/internal/k0s"
+	"github.com/plinthdev/plinth/internal/kots"
+	"github.com/plinthdev/plinth/internal/node"
+	"github.com/plinthdev/plinth/internal/node/leftover"
+	"github.com/plinthdev/plinth/internal/spec"
+	"github.com/plinthdev/plinth/internal/step"
+	"github.com/plinthdev/plinth/internal/testkit"
+)
+
+// example is the cluster of the root installer.yaml on a bare fake host.
+func example(t *testing.T) (Cluster, *hosttest.Fake) {
+	t.Helper()
+	raw, err := os.ReadFile("../../installer.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, findings := spec.ParseInstaller("installer.yaml", raw)
+	if in == nil {
+		t.Fatal(findings)
+	}
+	parts, err := addons.Resolve(in, "/var/lib/plinth")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := hosttest.New(t)
+	h := f.Host()
+	now := func() time.Time { return time.Unix(0, 0) }
+	j, err := journal.Open(h, "/var/lib/plinth", now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Cluster{Host: host.ReadOnly(h), Memory: j, Now: now, DataDir: "/var/lib/plinth", Node: "n1", AddOns: parts,
+		Files:    []node.Artifact{{Path: k0s.Binary}, {Path: kots.Binary}},
+		K0s:      k0s.Controller{Host: host.ReadOnly(h), Settings: k0s.SettingsFor(in, "10.0.0.5", "n1")},
+		Leftover: leftover.Default(),
+		Console:  Console{Namespace: "kotsadm", App: &kots.App{Slug: "my-app"}},
+	}, f
+}
+
+func TestInstallOnABareHostIsTheListOfItsGolden(t *testing.T) {
+	c, _ := example(t)
+	planned, err := step.Runner{Verb: "install", Now: c.Now}.Plan(t.Context(), Install(c))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	for _, p := range planned {
+		fmt.Fprintf(&b, "%-8s %-20s %s\n", p.State, p.Step, p.Title)
+		for _, touched := range p.Touches {
+			fmt.Fprintf(&b, "         changes %s\n", touched)
+		}
+	}
+	testkit.Golden(t, "testdata/install.golden", []byte(b.String()))
+}
+
+func TestStepsHaveOneIDEachAndBothHalves(t *testing.T) {
+	c, _ := example(t)
+	seen := map[string]bool{}
+	for _, s := range append(Install(c), Reset(node.Leftovers(c.Host, c.Leftover))...) {
+		if s.ID == "" || s.Title == "" || s.Check == nil || s.Apply == nil || seen[s.ID] {
+			t.Errorf("step %q (%s) is incomplete or there twice", s.ID, s.Title)
+		}
+		seen[s.ID] = true
+	}
+}
