@@ -20,7 +20,7 @@ import (
 
 // Kinds is these leftovers in the order in which they go.
 func Kinds(base leftover.Finder) []leftover.Kind {
-	f := finder{base}
+	f := finder{base, 15 * time.Second}
 	return []leftover.Kind{
 		{ID: "units", Title: "Stop k0s", Find: f.units, Take: f.stopUnits},
 		{ID: "processes", Title: "End the cluster's processes", Find: f.processNames, Take: f.endProcesses},
@@ -29,7 +29,10 @@ func Kinds(base leftover.Finder) []leftover.Kind {
 	}
 }
 
-type finder struct{ leftover.Finder }
+type finder struct {
+	leftover.Finder
+	grace time.Duration // for k0s to stop by itself
+}
 
 func (f finder) units(ctx context.Context) ([]string, error) {
 	var all []string
@@ -49,7 +52,7 @@ func (f finder) units(ctx context.Context) ([]string, error) {
 // stopUnits gives k0s a while to stop by itself, and kills it when it hangs.
 func (f finder) stopUnits(ctx context.Context) error {
 	return leftover.Each(leftover.Units(), func(unit string) error {
-		gently, cancel := context.WithTimeout(ctx, 15*time.Second)
+		gently, cancel := context.WithTimeout(ctx, f.grace)
 		defer cancel()
 		err := f.StopUnit(gently, unit)
 		if err == nil || gently.Err() == nil || ctx.Err() != nil {

@@ -1,12 +1,14 @@
 package workload
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"reflect"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/plinthdev/plinth/internal/host"
 	"github.com/plinthdev/plinth/internal/host/hosttest"
@@ -57,6 +59,35 @@ func TestUnitsAreStoppedWhenTheyRunOrWouldRunAtBoot(t *testing.T) {
 				t.Errorf("%+v", r)
 			}
 		})
+	}
+}
+
+// hanging is units that stop only after a kill.
+type hanging struct {
+	*hosttest.Fake
+	killed bool
+}
+
+func (h *hanging) StopUnit(ctx context.Context, unit string) error {
+	if !h.killed && unit == "k0scontroller.service" {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	return h.Fake.StopUnit(ctx, unit)
+}
+
+func TestAUnitThatHangsIsKilled(t *testing.T) {
+	f := hosttest.New(t)
+	f.Unit["k0scontroller.service"] = host.UnitState{Load: "loaded", Active: "active", Enable: "enabled"}
+	h := f.Host()
+	units := &hanging{Fake: f}
+	h.Units = units
+	f.Expect("systemctl kill --signal=KILL k0scontroller.service").Do(func(host.Cmd) { units.killed = true })
+	if err := (finder{leftover.Finder{Host: h, Cluster: leftover.Default()}, time.Millisecond}).stopUnits(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if st := f.Unit["k0scontroller.service"]; st.Running() {
+		t.Errorf("still running: %+v", st)
 	}
 }
 
@@ -196,7 +227,7 @@ func TestCgroupOfContainerdGoesUnlessItIsAUnitOfTheHost(t *testing.T) {
 			}
 			cl := leftover.Default()
 			cl.Before = c.before
-			got, err := finder{leftover.Finder{Host: f.Host(), Cluster: cl}}.cgroups(t.Context())
+			got, err := finder{Finder: leftover.Finder{Host: f.Host(), Cluster: cl}}.cgroups(t.Context())
 			if err != nil || !reflect.DeepEqual(got, c.want) {
 				t.Errorf("found %q, %v; want %q", got, err, c.want)
 			}
