@@ -90,6 +90,7 @@ func laterReleases(t *testing.T, ctx context.Context, h *lab.Host) {
 		{"a later target is allowed", toyapp.Release{VersionLabel: "4.0.0", Cursor: 4, TargetKOTS: "1.140.0"}, true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
+			h := h.For(t)
 			out, errs, code := h.Run(ctx, binary, "kots", "upstream", "upgrade", toyapp.Slug, "--namespace", "kotsadm", "--airgap-bundle", ship(t, ctx, h, tc.release), "--deploy")
 			// The CLI ends with 0 either way; these are its words for a refusal.
 			refused := strings.Contains(out+errs, "Unexpected response from the API: 500")

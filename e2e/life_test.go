@@ -21,19 +21,21 @@ func TestLife(t *testing.T) {
 	fresh := h.Baseline(ctx)
 
 	t.Run("a plan says what will be done and changes nothing", func(t *testing.T) {
+		h := h.For(t)
 		r := plinth(t, ctx, h, 0, "install", "--bundle", bundle, "--plan")
 		if len(r.Result.Plan) < 10 || r.Result.Plan[0].State != "needed" {
 			t.Errorf("plan: %+v", r.Result.Plan)
 		}
 		same(t, fresh, h.Baseline(ctx))
 	})
-	if !t.Run("an install killed in the middle of the import is resumed", func(t *testing.T) { killAndResume(t, ctx, h) }) {
+	if !t.Run("an install interrupted, then killed in the middle of the import, is resumed", func(t *testing.T) { interruptKillAndResume(t, ctx, h.For(t)) }) {
 		t.FailNow()
 	}
-	t.Run("a second run finds nothing to do", func(t *testing.T) { converged(t, ctx, h) })
-	t.Run("status tells what is there", func(t *testing.T) { status(t, ctx, h) })
-	t.Run("pods reach services", func(t *testing.T) { podsReachServices(t, ctx, h) })
+	t.Run("a second run finds nothing to do", func(t *testing.T) { converged(t, ctx, h.For(t)) })
+	t.Run("status tells what is there", func(t *testing.T) { status(t, ctx, h.For(t)) })
+	t.Run("pods reach services", func(t *testing.T) { podsReachServices(t, ctx, h.For(t)) })
 	t.Run("reset takes all of it back", func(t *testing.T) {
+		h := h.For(t)
 		start := time.Now()
 		plinth(t, ctx, h, 0, "reset", "cluster", "--yes")
 		t.Logf("reset took %.1fs", time.Since(start).Seconds())
@@ -42,11 +44,11 @@ func TestLife(t *testing.T) {
 			t.Error("a second reset changed something")
 		}
 	})
-	if !t.Run("a second install on the same host brings up an application", func(t *testing.T) { installWithApp(t, ctx, h) }) {
+	if !t.Run("a second install on the same host brings up an application", func(t *testing.T) { installWithApp(t, ctx, h.For(t)) }) {
 		t.FailNow()
 	}
-	t.Run("pods reach services again", func(t *testing.T) { podsReachServices(t, ctx, h) })
-	t.Run("KOTS judges later releases as the gate foretells", func(t *testing.T) { laterReleases(t, ctx, h) })
+	t.Run("pods reach services again", func(t *testing.T) { podsReachServices(t, ctx, h.For(t)) })
+	t.Run("KOTS judges later releases as the gate foretells", func(t *testing.T) { laterReleases(t, ctx, h.For(t)) })
 }
 
 // same fails with every difference between two looks at a host, but for what a
@@ -66,15 +68,30 @@ type session struct{ url, password string }
 
 var first session
 
-func killAndResume(t *testing.T, ctx context.Context, h *lab.Host) {
+// start begins an install in the background and waits until it says text.
+func start(t *testing.T, ctx context.Context, h *lab.Host, text string) *lab.Process {
+	t.Helper()
 	p := h.Start(ctx, lab.Cmd{Args: []string{binary, "-o", "json", "install", "--bundle", bundle, "--yes"}})
-	if !p.WaitFor(ctx, `"step":"images-rest","state":"progress"`) {
+	if !p.WaitFor(ctx, text) {
 		out, errs := p.Output()
-		t.Fatalf("the import never began: %s\n%s", tail(out, 20), tail(errs, 20))
+		t.Fatalf("it never said %s: %s\n%s", text, tail(out, 20), tail(errs, 20))
+	}
+	return p
+}
+
+func interruptKillAndResume(t *testing.T, ctx context.Context, h *lab.Host) {
+	p := start(t, ctx, h, `"step":"images-boot","state":"started"`)
+	h.Must(ctx, "pkill", "-INT", "-f", binary+" -o json install")
+	if stdout, _, code := p.Wait(); code != 130 || !strings.Contains(stdout, "run the same command again") {
+		t.Errorf("Ctrl-C: exit %d: %s", code, tail(stdout, 3))
+	}
+
+	p = start(t, ctx, h, `"step":"images-rest","state":"progress"`)
+	if r := plinth(t, ctx, h, 8, "install", "--bundle", bundle, "--yes"); !strings.Contains(r.Error.Cause, "install, process") {
+		t.Errorf("second install at once: %+v", r.Error)
 	}
 	h.Must(ctx, "pkill", "-KILL", "-f", binary+" -o json install")
-	_, _, code := p.Wait()
-	if code == 0 {
+	if _, _, code := p.Wait(); code == 0 {
 		t.Fatal("the run was not killed")
 	}
 	stdout, stderr, code := h.Run(ctx, binary, "-o", "json", "install", "--bundle", bundle, "--yes")

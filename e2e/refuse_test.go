@@ -18,7 +18,7 @@ type refusal struct {
 	prepare string // shell, on the host; "" for nothing
 	args    []string
 	code    int
-	says    string // in stderr
+	says    string // in what it prints
 	undo    string // shell, on the host
 }
 
@@ -39,9 +39,9 @@ func refusals() []refusal {
 		{name: "altered bundle", prepare: "cp " + bundle + " /srv/bad; s=$(stat -c %s /srv/bad); printf X | dd of=/srv/bad bs=1 seek=$((s/2)) conv=notrunc status=none",
 			args: typed(install + "/srv/bad"), code: 6, says: "digest", undo: "rm /srv/bad"},
 		{name: "API port taken", prepare: "systemd-run -q --unit=taker socat TCP-LISTEN:6443,fork /dev/null; for i in 1 2 3 4 5 6 7 8 9; do ss -ltn | grep -q :6443 && break; sleep .2; done",
-			args: typed(install + bundle), code: 5, says: "6443", undo: "systemctl stop taker"},
+			args: typed(install + bundle), code: 5, says: "6443", undo: "systemctl stop taker; systemctl reset-failed taker 2>/dev/null || true"},
 		{name: "console port taken", prepare: "systemd-run -q --unit=taker socat TCP-LISTEN:8800,fork /dev/null; for i in 1 2 3 4 5 6 7 8 9; do ss -ltn | grep -q :8800 && break; sleep .2; done",
-			args: typed(install + bundle), code: 5, says: "8800", undo: "systemctl stop taker"},
+			args: typed(install + bundle), code: 5, says: "8800", undo: "systemctl stop taker; systemctl reset-failed taker 2>/dev/null || true"},
 		{name: "k0s from elsewhere", prepare: "mkdir -p /var/lib/k0s/pki && touch /var/lib/k0s/pki/ca.crt", args: typed(install + bundle), code: 5, says: "k0s", undo: "rm -r /var/lib/k0s"},
 		{name: "unknown preflight to ignore", args: typed(install + bundle + " --ignore-host-preflight memry"), code: 2, says: "memory"},
 	}
@@ -53,7 +53,7 @@ func TestRefusalsLeaveTheHostAsItWas(t *testing.T) {
 	h.Must(ctx, "mkdir", "-p", "/var/log/plinth")
 	fresh := h.Baseline(ctx)
 	for _, r := range refusals() {
-		t.Run(r.name, func(t *testing.T) { refuse(t, ctx, h, r) })
+		t.Run(r.name, func(t *testing.T) { refuse(t, ctx, h.For(t), r) })
 	}
 	same(t, fresh, h.Baseline(ctx))
 }
@@ -71,7 +71,7 @@ func refuse(t *testing.T, ctx context.Context, h *lab.Host, r refusal) {
 		argv = []string{"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", binary, "install", "--bundle", bundle}
 	}
 	stdout, stderr, code := h.Run(ctx, argv...)
-	if code != r.code || !strings.Contains(stderr, r.says) {
+	if code != r.code || !strings.Contains(stdout+stderr, r.says) {
 		t.Errorf("exit %d, want %d, and %q in:\n%s%s", code, r.code, r.says, stdout, stderr)
 	}
 	if !strings.Contains(stderr, "cannot ") || !strings.Contains(stderr, "→") {
@@ -93,12 +93,27 @@ func TestGateStopsBeforeTheHostChanges(t *testing.T) {
 	fresh := h.Baseline(ctx)
 	for bound, app := range apps {
 		t.Run(bound, func(t *testing.T) {
+			h := h.For(t)
 			args := []string{binary, "install", "--yes", "--bundle", bundle, "--license", lic, "--app-bundle", app}
 			stdout, stderr, code := h.Run(ctx, args...)
 			if code != 4 || !strings.Contains(stderr, bound) || !strings.Contains(stderr, "nothing on this host has changed") {
 				t.Errorf("exit %d\n%s%s", code, stdout, stderr)
 			}
 		})
+	}
+	same(t, fresh, h.Baseline(ctx))
+}
+
+func TestHostThatIsTooSmallIsRefusedAsItIs(t *testing.T) {
+	ctx := minutes(t, 10)
+	h := upWithPlinth(t, "small", lab.Memory("1G"), lab.Disk("3G"))
+	h.Must(ctx, "mkdir", "-p", "/var/log/plinth")
+	fresh := h.Baseline(ctx)
+	stdout, stderr, code := h.Run(ctx, binary, "install", "--yes", "--bundle", bundle)
+	for _, check := range []string{"memory", "disk-space"} {
+		if code != 5 || !strings.Contains(stderr, check) {
+			t.Errorf("exit %d, and %s is not named as failed:\n%s%s", code, check, stdout, stderr)
+		}
 	}
 	same(t, fresh, h.Baseline(ctx))
 }

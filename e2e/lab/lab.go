@@ -73,6 +73,13 @@ func Up(t testing.TB, name string, opts ...Option) *Host {
 	return h
 }
 
+// For is h for a subtest: what goes wrong with the host fails that test.
+func (h *Host) For(t testing.TB) *Host {
+	sub := *h
+	sub.t = t
+	return &sub
+}
+
 // IP is the host's address, reachable from the machine.
 func (h *Host) IP() string { return h.do("ip", h.Name) }
 
