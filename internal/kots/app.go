@@ -41,12 +41,13 @@ func (k *KOTS) Apps(ctx context.Context) ([]Installed, error) {
 
 // parseApps reads the CLI's JSON, which stands between its marks for terminals.
 func parseApps(out []byte) ([]Installed, error) {
-	from, to := strings.IndexByte(string(out), '['), strings.LastIndexByte(string(out), ']')
+	text := unmarked(string(out))
+	from, to := strings.IndexByte(text, '['), strings.LastIndexByte(text, ']')
 	if from < 0 || to < from {
 		return nil, errors.New("the kots CLI does not list the applications as JSON")
 	}
 	apps := []Installed{}
-	if err := json.Unmarshal(out[from:to+1], &apps); err != nil {
+	if err := json.Unmarshal([]byte(text[from:to+1]), &apps); err != nil {
 		return nil, fmt.Errorf("read the kots CLI's list of applications: %w", err)
 	}
 	return apps, nil

@@ -141,7 +141,7 @@ func (k *KOTS) layConsole(ctx context.Context, c Console, w kube.Wait) error {
 	defer stop()
 	if w.Report != nil {
 		// The CLI says only that it waits; the objects say what for.
-		go k.waitConsole(watch, w) //nolint:errcheck // asked for its reasons only
+		go func() { _ = k.waitConsole(watch, w) }() // asked for its reasons only
 	}
 	_, err = k.run(ctx, []string{"KOTS_SHARED_PASSWORD=" + password}, nil, args...)
 	return err

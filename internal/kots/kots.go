@@ -52,7 +52,7 @@ func (k *KOTS) run(ctx context.Context, env []string, report func(string, int64,
 		}
 	}
 	// Images of a bundle are unpacked there: nothing may stay after a failure.
-	defer k.Machine.RemoveAll(tmp) //nolint:errcheck // the next run, or reset, removes it
+	defer func() { _ = k.Machine.RemoveAll(tmp) }() // else the next run, or reset, removes it
 	heard := &progress{report: report}
 	out, err := k.Machine.Run(ctx, host.Cmd{
 		Argv:   append([]string{k.CLI}, append(args, "--namespace", k.Namespace)...),
@@ -132,8 +132,12 @@ func (p *progress) said() string {
 
 // plain strips escape sequences, bullets and ticks from a line of the CLI.
 func plain(line string) string {
-	line = regexp.MustCompile(`\x1b\[[0-9;?]*[A-Za-z]`).ReplaceAllString(line, "")
-	return strings.Trim(line, " \t•✓✗⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏")
+	return strings.Trim(unmarked(line), " \t•✓✗⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏")
+}
+
+// unmarked strips a terminal's escape sequences.
+func unmarked(text string) string {
+	return regexp.MustCompile(`\x1b\[[0-9;?]*[A-Za-z]`).ReplaceAllString(text, "")
 }
 
 // timeout is how the CLI wants a duration.

@@ -54,7 +54,7 @@ func Ask(ctx context.Context, url string, cert []byte) (Health, error) {
 	if err != nil {
 		return Health{}, err
 	}
-	defer res.Body.Close()
+	defer func() { _ = res.Body.Close() }()
 	body, err := io.ReadAll(io.LimitReader(res.Body, 1<<20))
 	if err != nil {
 		return Health{}, err

@@ -62,7 +62,7 @@ func ReadBundle(path string) (Bundle, error) {
 	if err != nil {
 		return Bundle{}, problem.New(problem.ExitUsage, "open the application bundle", err, "check the path given with --app-bundle")
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	b, err := readBundle(f)
 	if err != nil {
 		return b, problem.New(problem.ExitBundle, "use the application bundle "+path, err,

@@ -1,0 +1,170 @@
+package front
+
+import (
+	"bytes"
+	"crypto/tls"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/plinthdev/plinth/internal/kots/pki"
+	"github.com/plinthdev/plinth/internal/kube"
+	"github.com/plinthdev/plinth/internal/kube/kubetest"
+	"github.com/plinthdev/plinth/internal/problem"
+)
+
+const (
+	secretPath = "/api/v1/namespaces/kotsadm/secrets/kotsadm-tls"
+	proxyPath  = "/apis/apps/v1/namespaces/kotsadm/deployments/console-proxy"
+)
+
+func bench(t *testing.T) (Front, *kubetest.Server) {
+	t.Helper()
+	s, c := kubetest.New(t)
+	return Front{Kube: c, Namespace: "kotsadm"}, s
+}
+
+func ensure(t *testing.T, f Front, hosts []string, now time.Time) []byte {
+	t.Helper()
+	if err := f.EnsureCertificate(t.Context(), hosts, now); err != nil {
+		t.Fatal(err)
+	}
+	cert, selfSigned, err := f.Certificate(t.Context())
+	if err != nil || !selfSigned {
+		t.Fatalf("self-signed %t, %v", selfSigned, err)
+	}
+	return cert
+}
+
+func TestSelfSignedCertificateIsKeptUntilItDoesNotDo(t *testing.T) {
+	f, s := bench(t)
+	now := time.Now()
+	if _, _, err := f.Certificate(t.Context()); !errors.Is(err, kube.ErrNotFound) {
+		t.Errorf("before: %v", err)
+	}
+	first := ensure(t, f, []string{"n1", "10.0.0.1"}, now)
+	if host := s.Object(secretPath)["data"].(map[string]any)["hostname"]; host != base64.StdEncoding.EncodeToString([]byte("n1")) {
+		t.Errorf("hostname is %v", host)
+	}
+	for _, again := range []struct {
+		why   string
+		hosts []string
+		now   time.Time
+		same  bool
+	}{
+		{"nothing changed", []string{"n1", "10.0.0.1"}, now, true},
+		{"fewer hosts", []string{"n1"}, now, true},
+		{"a node joined", []string{"n1", "10.0.0.2"}, now, false},
+		{"its end is near", []string{"n1"}, now.Add(pki.ServerLife - 20*24*time.Hour), false},
+	} {
+		if got := ensure(t, f, again.hosts, again.now); bytes.Equal(got, first) != again.same {
+			t.Errorf("%s: same certificate %t, want %t", again.why, !again.same, again.same)
+		}
+	}
+}
+
+func TestUsersCertificateIsCheckedServedAndNeverReplaced(t *testing.T) {
+	f, s := bench(t)
+	s.Put(proxyPath, map[string]any{"apiVersion": "apps/v1", "kind": "Deployment", "metadata": map[string]any{"name": "console-proxy"}})
+	own, err := pki.SelfSigned([]string{"console.example.com"}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := kube.Wait{Timeout: 700 * time.Millisecond}
+	err = f.SetCertificate(t.Context(), own, []string{"other.example.com"}, w)
+	if problem.ExitCode(err) != problem.ExitConfig || len(s.Writes()) != 0 {
+		t.Errorf("for another host: %v", err)
+	}
+	if err := f.SetCertificate(t.Context(), own, []string{"console.example.com"}, w); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.Writes(); !slices.Equal(got, []string{"POST /api/v1/namespaces/kotsadm/secrets", "PATCH " + proxyPath}) {
+		t.Errorf("wrote %q", got)
+	}
+	if text := fmt.Sprint(s.Object(proxyPath)); !strings.Contains(text, "plinth.dev/certificate") {
+		t.Errorf("the proxy is not rolled: %s", text)
+	}
+	if err := f.EnsureCertificate(t.Context(), []string{"n1"}, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	cert, selfSigned, err := f.Certificate(t.Context())
+	if err != nil || selfSigned || !bytes.Equal(cert, own.Cert) {
+		t.Errorf("self-signed %t, the user's %t, %v", selfSigned, bytes.Equal(cert, own.Cert), err)
+	}
+}
+
+// console serves health over TLS with a certificate of ours.
+func console(t *testing.T, answer string) (url string, cert []byte) {
+	t.Helper()
+	pair, err := pki.SelfSigned([]string{"n1"}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	served, err := tls.X509KeyPair(pair.Cert, pair.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/healthz" || answer == "" {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+		io.WriteString(w, answer) //nolint:errcheck // a test's client
+	}))
+	srv.TLS = &tls.Config{Certificates: []tls.Certificate{served}}
+	srv.StartTLS()
+	t.Cleanup(srv.Close)
+	return srv.URL, pair.Cert
+}
+
+const healthy = `{"version":"v1.131.2","gitSha":"x","status":{"database":{"connected":true},"storage":{"available":true}}}`
+
+func TestHealthIsAskedOverTLSWithTheOneCertificate(t *testing.T) {
+	url, cert := console(t, healthy)
+	h, err := Ask(t.Context(), url, cert)
+	if err != nil || h != (Health{Version: "1.131.2", Database: true, Storage: true}) {
+		t.Errorf("got %+v, %v", h, err)
+	}
+	_, other := console(t, healthy)
+	if _, err := Ask(t.Context(), url, other); err == nil || !strings.Contains(err.Error(), "another certificate") {
+		t.Errorf("with another certificate: %v", err)
+	}
+	if _, err := Ask(t.Context(), url, []byte("x")); err == nil {
+		t.Error("a certificate that is none is accepted")
+	}
+}
+
+func TestWaitSaysWhatTheConsoleLacks(t *testing.T) {
+	for answer, want := range map[string]string{
+		"":      "503",
+		"hello": "not the console",
+		strings.Replace(healthy, "1.131.2", "1.130.0", 1):                    "version 1.130.0 answers, not 1.131.2",
+		strings.Replace(healthy, `"connected":true`, `"connected":false`, 1): "its database is connected: false",
+	} {
+		url, cert := console(t, answer)
+		err := WaitAnswer(t.Context(), url, cert, "1.131.2", kube.Wait{Timeout: 400 * time.Millisecond})
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: got %v, want …%s…", answer, err, want)
+		}
+	}
+	url, cert := console(t, healthy)
+	if err := WaitAnswer(t.Context(), url, cert, "1.131.2", kube.Wait{Timeout: time.Second}); err != nil {
+		t.Error(err)
+	}
+}
+
+func FuzzParseHealthNeverPanics(f *testing.F) {
+	f.Add([]byte(healthy))
+	f.Add([]byte("{"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if h, err := parseHealth(b); err != nil && h != (Health{}) {
+			t.Errorf("%+v with %v", h, err)
+		}
+	})
+}

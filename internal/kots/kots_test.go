@@ -1,0 +1,206 @@
+package kots
+
+import (
+	"errors"
+	"io"
+	"path"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"encoding/base64"
+
+	"golang.org/x/crypto/bcrypt"
+
+	"github.com/plinthdev/plinth/internal/host"
+	"github.com/plinthdev/plinth/internal/host/hosttest"
+	"github.com/plinthdev/plinth/internal/kube"
+	"github.com/plinthdev/plinth/internal/kube/kubetest"
+	"github.com/plinthdev/plinth/internal/problem"
+)
+
+const api = "/api/v1/namespaces/kotsadm/"
+
+// bench is a console's driver on a fake host and a fake API server.
+func bench(t *testing.T) (*KOTS, *hosttest.Fake, *kubetest.Server) {
+	t.Helper()
+	server, client := kubetest.New(t)
+	fake := hosttest.New(t)
+	return &KOTS{
+		Machine: fake.Host(), Kube: client, CLI: "kots", Kubeconfig: "/conf", Home: "/var/lib/plinth/kots",
+		Namespace: "kotsadm", Airgap: true,
+	}, fake, server
+}
+
+func short() kube.Wait { return kube.Wait{Timeout: 700 * time.Millisecond} }
+
+// lay puts what the CLI makes into the cluster, as far as Plinth looks at it.
+func lay(s *kubetest.Server, version string) {
+	for _, name := range []string{"kotsadm-rqlite", "kotsadm"} {
+		obj := map[string]any{
+			"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": map[string]any{"name": name},
+			"spec": map[string]any{"template": map[string]any{"spec": map[string]any{"containers": []any{
+				map[string]any{"name": name, "image": "registry.example.com:5000/kotsadm/" + name + ":v" + version},
+			}}}},
+		}
+		kubetest.Ready(obj)
+		s.Put("/apis/apps/v1/namespaces/kotsadm/statefulsets/"+name, obj)
+	}
+	s.Put(api+"services/kotsadm", map[string]any{"apiVersion": "v1", "kind": "Service", "metadata": map[string]any{"name": "kotsadm"}})
+}
+
+func TestConsoleIsInstalledByTheCLIWithThePasswordInItsEnvironment(t *testing.T) {
+	k, fake, s := bench(t)
+	var ran host.Cmd
+	fake.Expect("kots install my-app --with-minio=false --no-port-forward --wait-duration 1s --airgap --namespace kotsadm").Do(func(c host.Cmd) {
+		ran = c
+		if text, _ := s.Object(api + "configmaps/kotsadm-application-metadata")["data"].(map[string]any); text["application.yaml"] != "title" {
+			t.Errorf("the metadata before the CLI runs is %v", text)
+		}
+		lay(s, "1.131.2")
+	})
+	c := Console{Slug: "my-app", Version: "1.131.2", Application: []byte("title")}
+	if err := k.InstallConsole(t.Context(), c, short()); err != nil {
+		t.Fatal(err)
+	}
+	env := map[string]string{}
+	for _, kv := range ran.Env {
+		key, value, _ := strings.Cut(kv, "=")
+		env[key] = value
+	}
+	password := env["KOTS_SHARED_PASSWORD"]
+	if len(password) != 19 || strings.Contains(strings.Join(ran.Argv, " "), password) {
+		t.Errorf("the password's length is %d, argv is %q", len(password), ran.Argv)
+	}
+	for key, want := range map[string]string{"KUBECONFIG": "/conf", "HOME": k.Home, "TMPDIR": k.Home + "/tmp", "HTTPS_PROXY": "", "NO_PROXY": ""} {
+		if got, set := env[key]; !set || got != want {
+			t.Errorf("%s is %q, want %q", key, got, want)
+		}
+	}
+	if _, err := fake.Host().Lstat(path.Join(k.Home, "tmp")); err == nil {
+		t.Error("the temporary folder is still there")
+	}
+	s.Writes()
+	if err := k.InstallConsole(t.Context(), c, short()); err != nil || len(s.Writes()) > 0 {
+		t.Errorf("the second run changed something, or failed: %v", err)
+	}
+	if state, err := k.State(t.Context()); err != nil || state != (State{Version: "1.131.2", Ready: true}) {
+		t.Errorf("state is %+v, %v", state, err)
+	}
+}
+
+func TestOnlineConsoleGetsTheProxyThroughTheEnvironment(t *testing.T) {
+	k, fake, s := bench(t)
+	k.Airgap, k.Proxy = false, Proxy{HTTPS: "http://user:pass@proxy:3128", No: ".svc"}
+	fake.Expect("kots install my-app --with-minio=false --no-port-forward --wait-duration 1s --copy-proxy-env --namespace kotsadm").Do(func(c host.Cmd) {
+		if !slices.Contains(c.Env, "HTTPS_PROXY=http://user:pass@proxy:3128") || strings.Contains(strings.Join(c.Argv, " "), "pass") {
+			t.Errorf("env %q, argv %q", c.Env, c.Argv)
+		}
+		lay(s, "1.131.2")
+	})
+	if err := k.InstallConsole(t.Context(), Console{Slug: "my-app", Version: "1.131.2"}, short()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestObjectsThatAreAllThereAreOnlyWaitedFor(t *testing.T) {
+	k, _, s := bench(t) // no command is expected
+	lay(s, "1.131.2")
+	rqlite := "/apis/apps/v1/namespaces/kotsadm/statefulsets/kotsadm-rqlite"
+	down := s.Object(rqlite)
+	down["status"] = map[string]any{"observedGeneration": 1}
+	s.Put(rqlite, down)
+	err := k.InstallConsole(t.Context(), Console{Slug: "my-app", Version: "1.131.2"}, short())
+	if problem.ExitCode(err) != problem.ExitStep || !strings.Contains(err.Error(), "StatefulSet kotsadm/kotsadm-rqlite: 0 of 1 pods replaced") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestAnotherVersionIsAnUpgradeNotAnInstall(t *testing.T) {
+	k, _, s := bench(t)
+	lay(s, "1.130.0")
+	err := k.InstallConsole(t.Context(), Console{Slug: "my-app", Version: "1.131.2"}, short())
+	if problem.ExitCode(err) != problem.ExitStep || !strings.Contains(err.Error(), "1.130.0 is there, 1.131.2 is wanted") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestFailureOfTheCLIIsItsErrorLineNotItsHelp(t *testing.T) {
+	k, fake, _ := bench(t)
+	fake.Expect("kots install").Return("", &host.CommandError{Argv: []string{"kots"}, Code: 1, Tail: "      --token string  a flag"}).Do(func(c host.Cmd) {
+		io.WriteString(c.Output, "\x1b[?25l  • Deploying ✓\nError: failed to wait for rqlite\nUsage:\n      --token string  a flag\n") //nolint:errcheck // never fails
+	})
+	err := k.InstallConsole(t.Context(), Console{Slug: "my-app", Version: "1.131.2"}, short())
+	if err == nil || err.Error() != "cannot install the admin console: failed to wait for rqlite" {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestProgressIsEachNewLineWithoutMarks(t *testing.T) {
+	var heard []string
+	p := &progress{report: func(m string, _, _ int64) { heard = append(heard, m) }}
+	for _, piece := range []string{"\x1b[?25l  • Creating name", "space  \r  • Creating namespace ✓\r\n", "\n\x1b[0m ⠋ Waiting\r ⠙ Waiting\r", "Error: This version of X requires\nInstall KOTS version 1.75.0 and try again.\n"} {
+		if n, err := p.Write([]byte(piece)); n != len(piece) || err != nil {
+			t.Fatal(n, err)
+		}
+	}
+	want := []string{"Creating namespace", "Waiting", "Error: This version of X requires", "Install KOTS version 1.75.0 and try again."}
+	if !slices.Equal(heard, want) {
+		t.Errorf("heard %q, want %q", heard, want)
+	}
+	if got := p.said(); got != "This version of X requires Install KOTS version 1.75.0 and try again." {
+		t.Errorf("said %q", got)
+	}
+}
+
+func TestPasswordIsReplacedAndSessionsEnd(t *testing.T) {
+	k, _, s := bench(t)
+	s.Put(api+"secrets/kotsadm-password", map[string]any{"apiVersion": "v1", "kind": "Secret",
+		"metadata": map[string]any{"name": "kotsadm-password", "labels": map[string]any{"numAttempts": "11", "lastFailure": "x", "kept": "yes"}},
+		"data":     map[string]any{"passwordBcrypt": "b2xk"}})
+	s.Put(api+"secrets/kotsadm-sessions", map[string]any{"apiVersion": "v1", "kind": "Secret",
+		"metadata": map[string]any{"name": "kotsadm-sessions"}, "data": map[string]any{"someone": "b2xk"}})
+	first, err := k.ResetPassword(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := k.ResetPassword(t.Context())
+	if err != nil || first == second {
+		t.Fatalf("%v, or the same password twice", err)
+	}
+	secret := s.Object(api + "secrets/kotsadm-password")
+	hash, _ := base64.StdEncoding.DecodeString(secret["data"].(map[string]any)["passwordBcrypt"].(string))
+	if bcrypt.CompareHashAndPassword(hash, []byte(second)) != nil {
+		t.Error("the stored hash is not that of the password")
+	}
+	if labels := secret["metadata"].(map[string]any)["labels"].(map[string]any); len(labels) != 1 || labels["kept"] != "yes" {
+		t.Errorf("labels are %v", labels)
+	}
+	if data := s.Object(api + "secrets/kotsadm-sessions")["data"]; data != nil {
+		t.Errorf("sessions are %v", data)
+	}
+}
+
+func TestPasswordOfNoConsoleIsNotFound(t *testing.T) {
+	k, _, _ := bench(t)
+	if _, err := k.ResetPassword(t.Context()); !errors.Is(err, kube.ErrNotFound) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestPasswordsUseEveryLetterOfTheAlphabet(t *testing.T) {
+	seen := map[rune]bool{}
+	for range 400 {
+		p, err := newPassword()
+		if err != nil || len(p) != 19 || strings.Count(p, "-") != 3 {
+			t.Fatalf("password of length %d, %v", len(p), err)
+		}
+		for _, r := range p {
+			seen[r] = true
+		}
+	}
+	if len(seen) != len(alphabet)+1 || len(alphabet) != 32 {
+		t.Errorf("%d letters were used, the alphabet has %d", len(seen), len(alphabet))
+	}
+}
