@@ -22,7 +22,8 @@ type Before struct {
 // Path is one file or folder as it was.
 type Path struct {
 	Mode    fs.FileMode `json:"mode"`              // type and permission bits
-	Content []byte      `json:"content,omitempty"` // of a regular file below /etc of at most 1 MiB
+	Kept    bool        `json:"kept,omitempty"`    // whether Content is known
+	Content []byte      `json:"content,omitempty"` // of a configuration file
 }
 
 // Had reports whether path existed before; without knowledge it did not.
@@ -85,7 +86,7 @@ func (b *Before) remember(files host.Files, p string, whole bool) error {
 		return err
 	}
 	was := Path{Mode: info.Mode()}
-	if isConfig(p, info) {
+	if was.Kept = isConfig(p, info); was.Kept {
 		if was.Content, err = files.ReadFile(p); err != nil {
 			return err
 		}
@@ -102,10 +103,11 @@ func (b *Before) remember(files host.Files, p string, whole bool) error {
 	return nil
 }
 
-// isConfig tells the files whose content is remembered and restored: those of
-// the host's owner that somebody may have written by hand.
+// isConfig tells the files whose content is remembered and restored: below
+// /etc, at most 1 MiB, and readable by all: what is remembered goes into a
+// journal, which must not hold secrets.
 func isConfig(p string, info fs.FileInfo) bool {
-	return Below(p, "/etc") && info.Mode().IsRegular() && info.Size() <= 1<<20
+	return Below(p, "/etc") && info.Mode().IsRegular() && info.Size() <= 1<<20 && info.Mode()&0o004 != 0
 }
 
 // restore puts a remembered file back.

@@ -166,11 +166,11 @@ func (f Finder) runcStates() []string {
 			continue
 		}
 		hash := sha256.Sum256([]byte(path.Join(f.RunDir, "containerd.sock", namespace, e.Name())))
-		all = append(all, dir)
 		socket := path.Join(sockets, hex.EncodeToString(hash[:]))
 		if _, err := f.Lstat(socket); err == nil { // one per pod, not per container
 			all = append(all, socket)
 		}
+		all = append(all, dir) // last: it is what tells of the socket
 	}
 	return all
 }
@@ -187,7 +187,7 @@ func entries(files host.Files, dir string) []fs.DirEntry {
 // deletes when it finds its own missing. All else that somebody changed since
 // is theirs.
 func (f Finder) mayRestore(p string) bool {
-	if was := f.Before.Paths[p]; !Below(p, "/etc") || !was.Mode.IsRegular() {
+	if !f.Before.Paths[p].Kept {
 		return false
 	}
 	return path.Dir(p) == "/etc/cni/net.d" && path.Ext(p) == ".conf" ||

@@ -249,6 +249,33 @@ func TestWhatTheOwnerChangedSinceStays(t *testing.T) {
 	}
 }
 
+func TestWhatIsNotRememberedIsNotRestored(t *testing.T) {
+	f := hosttest.New(t)
+	put(t, f, map[string]string{"/proc/self/mountinfo": rootDisk, "/etc/k0s/big": strings.Repeat("x", 1<<20+1), "/etc/k0s/token": "secret", "/etc/k0s/empty": ""})
+	if err := os.Chmod(filepath.Join(f.Root, "/etc/k0s/token"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	base := finderOn(f)
+	before, err := base.Remember()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text, _ := json.Marshal(before); strings.Contains(string(text), "c2VjcmV0") {
+		t.Errorf("a secret is remembered: %s", text)
+	}
+	base.Before = roundTrip(t, before)
+	put(t, f, map[string]string{"/etc/k0s/big": "new", "/etc/k0s/token": "new", "/etc/k0s/empty": "new"})
+	r := FilesKind(base).Remove(t.Context())
+	if want := []string{"/etc/k0s/empty (as it was before)"}; r.Err != nil || !reflect.DeepEqual(r.Removed, want) {
+		t.Errorf("%+v; want %q", r, want)
+	}
+	for p, want := range map[string]string{"/etc/k0s/big": "new", "/etc/k0s/token": "new", "/etc/k0s/empty": ""} {
+		if got, err := os.ReadFile(filepath.Join(f.Root, p)); err != nil || string(got) != want {
+			t.Errorf("%s holds %q, %v; want %q", p, got, err, want)
+		}
+	}
+}
+
 func TestRememberDoesNotReadBinariesOrNamespaces(t *testing.T) {
 	f := hosttest.New(t)
 	put(t, f, map[string]string{"/proc/self/mountinfo": rootDisk + dataDisk, "/opt/cni/bin/bridge": "x", "/etc/k0s/big": strings.Repeat("x", 1<<20+1), "/etc/k0s/k0s.yaml": "y",
