@@ -68,6 +68,10 @@ func (*execCommands) Run(ctx context.Context, c Cmd) ([]byte, error) {
 	if err == nil {
 		return stdout.Bytes(), nil
 	}
+	if ctx.Err() != nil && cmd.Process != nil {
+		// What was deaf to SIGTERM must not go on unseen; nobody left is no error.
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+	}
 	out := &CommandError{Argv: c.Argv, Code: -1, Tail: mask(tail.String(), c.Env)}
 	var exit *exec.ExitError
 	switch {

@@ -95,7 +95,7 @@ func (f localFiles) RemoveAll(path string) error {
 	if err != nil {
 		return err
 	}
-	if p == filepath.Clean(f.root) || filepath.Dir(filepath.Clean(path)) == "/" && protected(path) {
+	if p == filepath.Clean(f.root) || protected(filepath.Clean(path)) {
 		return fmt.Errorf("refusing to remove %s", path)
 	}
 	info, err := os.Lstat(p)
@@ -112,10 +112,11 @@ func (f localFiles) RemoveAll(path string) error {
 	return removeTree(p, info, parent)
 }
 
-// protected reports whether path is a top-level folder of every Linux system.
+// protected reports whether path, which is clean, is a top-level folder that
+// Linux systems have.
 func protected(path string) bool {
-	switch filepath.Base(path) {
-	case "bin", "boot", "dev", "etc", "home", "lib", "lib64", "opt", "proc", "root", "run", "sbin", "srv", "sys", "tmp", "usr", "var":
+	switch path {
+	case "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/lib32", "/lib64", "/media", "/mnt", "/opt", "/proc", "/root", "/run", "/sbin", "/srv", "/sys", "/tmp", "/usr", "/var":
 		return true
 	}
 	return false

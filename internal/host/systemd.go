@@ -42,7 +42,15 @@ func (s systemd) StopUnit(ctx context.Context, unit string) error {
 	if err != nil || st.Load == "not-found" {
 		return err
 	}
-	return s.each(ctx, []string{"stop", unit}, []string{"disable", "--quiet", unit}, []string{"reset-failed", "--quiet"})
+	if err := s.each(ctx, []string{"stop", unit}, []string{"disable", "--quiet", unit}); err != nil {
+		return err
+	}
+	// Only this unit, and only a failed one: others' failures are not ours to
+	// forget, and systemd refuses one that it has unloaded.
+	if st, err = s.UnitState(ctx, unit); err != nil || st.Active != "failed" {
+		return err
+	}
+	return s.each(ctx, []string{"reset-failed", "--quiet", unit})
 }
 
 func (s systemd) UnitLog(ctx context.Context, unit string, n int) ([]string, error) {

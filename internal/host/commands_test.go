@@ -1,0 +1,271 @@
+package host_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/plinthdev/plinth/internal/host"
+)
+
+func sh(script string) host.Cmd { return host.Cmd{Argv: []string{"sh", "-c", script}} }
+
+// failed runs c, which has to fail, and gives its error.
+func failed(ctx context.Context, t *testing.T, c host.Cmd) *host.CommandError {
+	t.Helper()
+	_, err := host.Local("/").Run(ctx, c)
+	var ce *host.CommandError
+	if !errors.As(err, &ce) {
+		t.Fatalf("error is %v", err)
+	}
+	return ce
+}
+
+func TestRunGivesStandardOutputAloneAndCopiesBoth(t *testing.T) {
+	var copied bytes.Buffer
+	c := sh(`cat; echo "$WORD"; echo aside >&2`)
+	c.Stdin, c.Env, c.Output = strings.NewReader("in "), []string{"WORD=from the environment"}, &copied
+	out, err := host.Local("/").Run(t.Context(), c)
+	if err != nil || string(out) != "in from the environment\n" {
+		t.Errorf("out %q, error %v", out, err)
+	}
+	for _, want := range []string{"in from the environment\n", "aside\n"} {
+		if !strings.Contains(copied.String(), want) {
+			t.Errorf("Output got %q, want also %q", copied.String(), want)
+		}
+	}
+}
+
+func TestAFailedCommandSaysWhichHowAndItsLastWords(t *testing.T) {
+	ce := failed(t.Context(), t, sh(`exec >&2; i=0; while [ $i -lt 600 ]; do echo line $i; i=$((i+1)); done; echo the reason; exit 3`))
+	if ce.Code != 3 || ce.Argv[0] != "sh" || ce.Err != nil {
+		t.Errorf("it is %+v", ce)
+	}
+	if !strings.HasSuffix(ce.Tail, "line 599\nthe reason") || len(ce.Tail) > 2048 || strings.Contains(ce.Tail, "line 0\n") {
+		t.Errorf("tail of %d bytes ends in %q", len(ce.Tail), ce.Tail[max(0, len(ce.Tail)-40):])
+	}
+	if s := ce.Error(); !strings.Contains(s, "`sh -c") || !strings.Contains(s, "ended with code 3") || !strings.Contains(s, "the reason") {
+		t.Errorf("it reads %s", s)
+	}
+}
+
+func TestWhatNeverRanOrWasKilledHasNoCode(t *testing.T) {
+	ce := failed(t.Context(), t, host.Cmd{Argv: []string{"/no/such/program"}})
+	if ce.Code != -1 || !errors.Is(ce, os.ErrNotExist) {
+		t.Errorf("missing program: %+v", ce)
+	}
+	if ce := failed(t.Context(), t, sh("kill -9 $$")); ce.Code != -1 || !strings.Contains(ce.Error(), "killed") {
+		t.Errorf("killed program: %v", ce)
+	}
+}
+
+func TestValuesOfTheEnvironmentAreNotInErrors(t *testing.T) {
+	c := sh(`echo "login failed for $SECRET" >&2; exit 1`)
+	c.Env = []string{"SECRET=hunter2-hunter2", "SHORT=1"}
+	if s := failed(t.Context(), t, c).Error(); strings.Contains(s, "hunter2") || !strings.Contains(s, "login failed for ******") {
+		t.Errorf("error is %s", s)
+	}
+}
+
+func TestATimeoutNamesItself(t *testing.T) {
+	c := sh("echo still trying; sleep 60")
+	c.Timeout = 300 * time.Millisecond
+	ce := failed(t.Context(), t, c)
+	if ce.Code != -1 || !strings.Contains(ce.Error(), "no end after 300ms") {
+		t.Errorf("error is %v", ce)
+	}
+	if errors.Is(ce, context.DeadlineExceeded) {
+		t.Errorf("it is a bare deadline: %v", ce)
+	}
+}
+
+func TestACancelledRunEndsTheWholeGroup(t *testing.T) {
+	for name, script := range map[string]string{
+		"children that listen":            `sleep 60 & echo $! >"$FILE"; wait`,
+		"a grandchild deaf to the signal": `(trap "" TERM; exec sleep 60) >/dev/null 2>&1 & echo $! >"$FILE"; wait`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "pid")
+			c := sh(script)
+			c.Env = []string{"FILE=" + file}
+			stop := errors.New("the user said stop")
+			ctx, cancel := context.WithCancelCause(t.Context())
+			pids := make(chan int, 1)
+			go func() {
+				pid := 0
+				for ctx.Err() == nil && pid == 0 {
+					b, _ := os.ReadFile(file)
+					pid, _ = strconv.Atoi(strings.TrimSpace(string(b)))
+					time.Sleep(time.Millisecond)
+				}
+				pids <- pid
+				cancel(stop)
+			}()
+			if ce := failed(ctx, t, c); !errors.Is(ce, stop) || ce.Code != -1 {
+				t.Errorf("error is %v, want the cause of the context", ce)
+			}
+			pid := <-pids
+			if deadline := time.Now().Add(5 * time.Second); pid == 0 || !gone(pid, deadline) {
+				t.Errorf("process %d is still there", pid)
+				_ = unix.Kill(pid, unix.SIGKILL)
+			}
+		})
+	}
+}
+
+// gone reports whether pid ends before deadline; a zombie has ended.
+func gone(pid int, deadline time.Time) bool {
+	for time.Now().Before(deadline) {
+		stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+		if err != nil || strings.Contains(string(stat), ") Z ") {
+			return true
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	return false
+}
+
+func TestAReadOnlyHostRefusesEveryChange(t *testing.T) {
+	root := t.TempDir()
+	put(t, host.Local(root), "/etc/app/conf", "as it was")
+	h := host.ReadOnly(host.Local(root))
+	ctx := t.Context()
+	marker := filepath.Join(root, "marker")
+	for what, err := range map[string]error{
+		"Run":        second(h.Run(ctx, sh("touch "+marker))),
+		"Write":      h.Write("/etc/app/conf", strings.NewReader("changed"), 0o600),
+		"MkdirAll":   h.MkdirAll("/etc/app/dir", 0o755),
+		"RemoveAll":  h.RemoveAll("/etc/app"),
+		"StartUnit":  h.StartUnit(ctx, "plinth-test-none.service"),
+		"StopUnit":   h.StopUnit(ctx, "plinth-test-none.service"),
+		"Kill":       h.Kill(1 << 29),
+		"DestroySet": h.DestroySet("plinth-test-none"),
+	} {
+		if err == nil || !strings.Contains(err.Error(), "this run only looks") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if content(t, h, "/etc/app/conf") != "as it was" || names(t, h, "/etc/app") != "conf" || names(t, h, "/") != "etc" {
+		t.Error("something changed")
+	}
+	look := sh("echo seen")
+	look.Look = true
+	if out, err := h.Run(ctx, look); err != nil || string(out) != "seen\n" {
+		t.Errorf("a look: %q, %v", out, err)
+	}
+}
+
+func TestKillOfAProcessThatIsGoneIsNoError(t *testing.T) {
+	if err := host.Local("/").Kill(1 << 29); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestTheSecondToLockLearnsWhoHoldsIt(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock")
+	release, _, err := host.Lock(path, []byte("first"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, holder, err := host.Lock(path, []byte("second")); !errors.Is(err, host.ErrLocked) || string(holder) != "first" {
+		t.Errorf("second: holder %q, error %v", holder, err)
+	}
+	if err := release(); err != nil {
+		t.Fatal(err)
+	}
+	release, _, err = host.Lock(path, []byte("third"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, _ := os.ReadFile(path); string(b) != "third" {
+		t.Errorf("note is %q", b)
+	}
+	if err := release(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestLocksAndLogsAreTheOwnersAlone(t *testing.T) {
+	dir := t.TempDir()
+	release, _, err := host.Lock(filepath.Join(dir, "lock"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = release() }()
+	log, err := host.CreateLog(filepath.Join(dir, "logs/run.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = log.Close() }()
+	h := host.Local(dir)
+	for path, want := range map[string]os.FileMode{"/lock": 0o600, "/logs": 0o700, "/logs/run.log": 0o600} {
+		if got := perm(t, h, path); got != want {
+			t.Errorf("%s has mode %o, want %o", path, got, want)
+		}
+	}
+	// A link that a user planted is not followed.
+	link(t, dir, "/precious", "/planted")
+	if _, _, err := host.Lock(filepath.Join(dir, "planted"), nil); err == nil {
+		t.Error("the lock followed a link")
+	}
+	if _, err := host.CreateLog(filepath.Join(dir, "planted")); err == nil {
+		t.Error("the log followed a link")
+	}
+}
+
+func TestProcessesAreReadFromProc(t *testing.T) {
+	root := t.TempDir()
+	h := host.Local(root)
+	put(t, h, "/proc/1/stat", "1 (systemd) S 0 1 1 0")
+	put(t, h, "/proc/1/cmdline", "/sbin/init\x00")
+	put(t, h, "/proc/42/stat", "42 (odd ) S 9 (name) R 7 42 42 0")
+	put(t, h, "/proc/42/cmdline", "/usr/local/bin/k0s\x00controller\x00--data-dir\x00\x00")
+	put(t, h, "/proc/43/stat", "43 (kworker/0:1) I 2 0 0 0") // kernel threads have no command line
+	put(t, h, "/proc/43/cmdline", "")
+	put(t, h, "/proc/44/cmdline", "ended while looked at\x00")
+	put(t, h, "/proc/9x/stat", "9 (no process) S 1")
+	put(t, h, "/proc/meminfo", "")
+	if err := os.Symlink("/usr/local/bin/k0s (deleted)", filepath.Join(root, "proc/42/exe")); err != nil {
+		t.Fatal(err)
+	}
+	got, err := h.ListProcesses()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []host.Process{
+		{PID: 1, PPID: 0, Args: []string{"/sbin/init"}},
+		{PID: 42, PPID: 7, Exe: "/usr/local/bin/k0s", Args: []string{"/usr/local/bin/k0s", "controller", "--data-dir"}},
+		{PID: 43, PPID: 2},
+	}
+	slices.SortFunc(got, func(x, y host.Process) int { return x.PID - y.PID })
+	if !slices.EqualFunc(got, want, func(x, y host.Process) bool {
+		return x.PID == y.PID && x.PPID == y.PPID && x.Exe == y.Exe && slices.Equal(x.Args, y.Args)
+	}) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+}
+
+func TestThisProcessIsAmongThoseOfThisMachine(t *testing.T) {
+	all, err := host.Local("/").ListProcesses()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range all {
+		if p.PID == os.Getpid() {
+			if p.PPID != os.Getppid() || !slices.Equal(p.Args, os.Args) {
+				t.Errorf("it is %+v", p)
+			}
+			return
+		}
+	}
+	t.Error("this test is not among the processes")
+}
