@@ -3,6 +3,7 @@ package build
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -16,19 +17,16 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-// Verify builds the payload (or the named parts) a second time, in another
-// folder and with an empty Go build cache, and compares every digest with the
-// first layout's. Only downloads are shared.
+// Verify builds the payload (or the named parts) a second time, in the folder
+// verify of the cache and with an empty Go build cache, and compares every
+// digest with the first layout's. Only the module cache is shared. Stopped, it
+// goes on where it was; what differs stays in verify-differs to be looked at.
 func (e *Engine) Verify(ctx context.Context, only []string) (string, error) {
 	first, err := e.Run(ctx, only)
 	if err != nil {
 		return "", err
 	}
-	dir, err := os.MkdirTemp(e.Dir, "verify-")
-	if err != nil {
-		return "", err
-	}
-	defer func() { _ = workshop.RemoveAll(dir) }()
+	dir := filepath.Join(e.Dir, "verify")
 	again, err := New(ctx, e.Set.Dir, dir)
 	if err != nil {
 		return "", err
@@ -42,9 +40,11 @@ func (e *Engine) Verify(ctx context.Context, only []string) (string, error) {
 	}
 	same, err := compare(first, second)
 	if err != nil {
-		return "", problem.New(problem.ExitStep, "verify the payload", err, "both builds' logs are in "+filepath.Join(e.Dir, "logs"))
+		kept := dir + "-differs"
+		err = errors.Join(err, workshop.RemoveAll(kept), os.Rename(dir, kept))
+		return "", problem.New(problem.ExitStep, "verify the payload", err, "compare "+filepath.Join(e.Dir, "parts")+" with "+filepath.Join(kept, "parts"))
 	}
-	return fmt.Sprintf("verified in %s: %d host artifacts and images have the same digests", since(start), same), nil
+	return fmt.Sprintf("verified in %s: %d host artifacts and images have the same digests", since(start), same), workshop.RemoveAll(dir)
 }
 
 // compare reports every artifact of second whose digest differs in first, and
