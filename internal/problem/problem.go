@@ -64,17 +64,27 @@ func ExitCode(err error) int {
 	return ExitInternal
 }
 
-// Hint is the hint of the outermost Problem in err's chain that has one, or "".
+// Hint is the hint of the outermost Problem in err's tree that has one, or "".
 func Hint(err error) string {
-	for err != nil {
-		var p *Problem
-		if !errors.As(err, &p) {
-			return ""
+	var p *Problem
+	if !errors.As(err, &p) {
+		return ""
+	}
+	if p.Hint != "" {
+		return p.Hint
+	}
+	// Not p's own cause alone: of several joined errors a later one may know.
+	var causes []error
+	switch e := err.(type) {
+	case interface{ Unwrap() error }:
+		causes = []error{e.Unwrap()}
+	case interface{ Unwrap() []error }:
+		causes = e.Unwrap()
+	}
+	for _, c := range causes {
+		if hint := Hint(c); hint != "" {
+			return hint
 		}
-		if p.Hint != "" {
-			return p.Hint
-		}
-		err = p.Err
 	}
 	return ""
 }

@@ -53,17 +53,20 @@ func Until(ctx context.Context, o Options, cond Condition) error {
 	defer cancel()
 	tick := time.NewTicker(o.Interval)
 	defer tick.Stop()
-	last := "nothing yet"
+	last := nothing
 	for {
 		done, reason, err := cond(inner)
 		switch {
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
 		case inner.Err() != nil && (err == nil || errors.Is(err, context.DeadlineExceeded)):
-			if !done {
-				return timeout(ctx, o, last)
+			if done {
+				return nil
 			}
-			return nil
+			if last == nothing && reason != "" {
+				last = reason // the only look took all the time
+			}
+			return timeout(ctx, o, last)
 		case err != nil:
 			return err
 		case done:
@@ -81,6 +84,9 @@ func Until(ctx context.Context, o Options, cond Condition) error {
 		}
 	}
 }
+
+// nothing stands for a reason until there is one.
+const nothing = "nothing yet"
 
 func timeout(ctx context.Context, o Options, last string) error {
 	e := &TimeoutError{What: o.What, Timeout: o.Timeout, Reason: last}
