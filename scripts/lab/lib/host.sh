@@ -11,10 +11,10 @@ cmd_up() {
 	local started=$EPOCHREALTIME host='' disk=40G cpus='' memory='' dns=''
 	while [ $# -gt 0 ]; do
 		case $1 in
-		--disk) disk=$2; shift 2 ;;
-		--cpus) cpus=$2; shift 2 ;;
-		--memory) memory=$2; shift 2 ;;
-		--dns) dns=$2; shift 2 ;;
+		--disk) disk=${2:?--disk needs a value}; shift 2 ;;
+		--cpus) cpus=${2:?--cpus needs a value}; shift 2 ;;
+		--memory) memory=${2:?--memory needs a value}; shift 2 ;;
+		--dns) dns=${2:?--dns needs a value}; shift 2 ;;
 		-*) die "up: unknown flag $1" 2 ;;
 		*) host=$1; shift ;;
 		esac

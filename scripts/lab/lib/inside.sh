@@ -79,7 +79,8 @@ cmd_shell() {
 cmd_cp() {
 	local from=${1:-} to=${2:-} source target
 	[ -n "$from" ] && [ -n "$to" ] || die "cp: cp SRC DST, one of them NAME:PATH" 2
-	source=${from#*:} target=${to#*:}
+	source=$(path_of "$from") target=$(path_of "$to")
+	at "$from" test -e "$source" || die "cp: no file $from"
 	if at "$from" test -d "$source"; then
 		if at "$to" test -d "$target"; then target=$target/$(basename "$source"); fi
 		at "$from" tar -C "$source" -cSf - . | at "$to" sh -c 'mkdir -p "$1" && tar -C "$1" -xf -' sh "$target"
@@ -98,12 +99,16 @@ trap "rm -rf \"$tmp\"" EXIT
 tar -C "$tmp" --no-same-owner -xf -
 mv -fT "$tmp/$2" "$1"'
 
+# As with scp, NAME:PATH is in a host unless a slash comes before the colon.
+is_remote() { [[ $1 =~ ^[^/]+: ]]; }                                      # NAME:PATH|PATH
+path_of() { if is_remote "$1"; then echo "${1#*:}"; else echo "$1"; fi; } # NAME:PATH|PATH
+
 at() { # NAME:PATH|PATH CMD…: runs CMD on the side that the first argument names
-	case $1 in
-	/* | .*) "${@:2}" ;;
-	*:*) (known_host "${1%%:*}") && in_host "${1%%:*}" "${@:2}" ;;
-	*) "${@:2}" ;;
-	esac
+	if is_remote "$1"; then
+		(known_host "${1%%:*}") && in_host "${1%%:*}" "${@:2}"
+	else
+		"${@:2}"
+	fi
 }
 
 cmd_ip() {

@@ -8,7 +8,7 @@ die() { # MESSAGE [EXIT]
 
 check_name() { # WHAT NAME: a short DNS label, so that it fits cgroups, namespaces and host names
 	[[ $2 =~ ^[a-z0-9]([a-z0-9-]{0,28}[a-z0-9])?$ ]] ||
-		die "$1 '$2' is not a name of 1 to 30 letters a-z, digits and dashes" 2
+		die "$1 name '$2': wanted are 1 to 30 letters a-z, digits and dashes" 2
 }
 
 use_lab() { # LAB: sets the globals that every command uses
@@ -23,7 +23,7 @@ use_lab() { # LAB: sets the globals that every command uses
 }
 
 use_host() { # NAME: sets the globals of one host
-	check_name host "${1:?which host?}"
+	check_name host "${1:-}"
 	name=$1
 	dir=$lab_dir/hosts/$name
 	cgroup=$id-$name
