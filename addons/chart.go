@@ -35,12 +35,12 @@ func pack(root fs.FS) (Chart, error) {
 	}
 	var fields map[string]any
 	if err := yaml.Unmarshal(meta, &fields); err != nil {
-		return Chart{}, fmt.Errorf("Chart.yaml: %w", err)
+		return Chart{}, fmt.Errorf("its Chart.yaml: %w", err)
 	}
 	name, _ := fields["name"].(string)
 	version, _ := fields["version"].(string)
 	if name == "" || version == "" {
-		return Chart{}, fmt.Errorf("Chart.yaml: name and version must be set")
+		return Chart{}, fmt.Errorf("its Chart.yaml: name and version must be set")
 	}
 	config, err := json.Marshal(fields)
 	if err != nil {

@@ -8,11 +8,14 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/plinthdev/plinth/e2e/lab"
 	"github.com/plinthdev/plinth/e2e/toyapp"
+	"github.com/plinthdev/plinth/internal/kots/front"
+	"github.com/plinthdev/plinth/internal/kots/pki"
 )
 
 // toyImage is the one image of the toy application: a shell that the payload
@@ -60,8 +63,21 @@ func license(t *testing.T, h *lab.Host) string {
 	return "/srv/license.yaml"
 }
 
+// forgedLicense has the right form and no valid signature. What is genuine, only
+// KOTS can say.
+const forgedLicense = `apiVersion: kots.io/v1beta1
+kind: License
+metadata: {name: forged}
+spec: {appSlug: my-app, channelID: abc, channelName: Stable, licenseID: abc, licenseSequence: 1, isAirgapSupported: true, signature: e30=}
+`
+
 func installWithApp(t *testing.T, ctx context.Context, h *lab.Host) {
 	app := ship(t, ctx, h, toyapp.Release{VersionLabel: "1.0.0", Cursor: 1, TargetKOTS: "1.131.2"})
+	h.Must(ctx, "sh", "-c", "cat >/srv/forged.yaml <<'END'\n"+forgedLicense+"END")
+	refused := plinth(t, ctx, h, 7, "install", "--bundle", bundle, "--license", "/srv/forged.yaml", "--app-bundle", app, "--yes")
+	if !strings.Contains(refused.Error.Cause, "signature is not valid") {
+		t.Errorf("a forged license is refused in other words: %+v", refused.Error)
+	}
 	r := plinth(t, ctx, h, 0, "install", "--bundle", bundle, "--license", license(t, h), "--app-bundle", app, "--yes")
 	if !r.Result.Changed || r.Result.Password == "" {
 		t.Errorf("answer: %+v", r.Result)
@@ -102,4 +118,24 @@ func laterReleases(t *testing.T, ctx context.Context, h *lab.Host) {
 	password := plinth(t, ctx, h, 0, "console", "reset-password").Result.Password
 	// The footer tells of the KOTS that the newest release asks for.
 	browse(t, session{"https://" + h.IP() + ":8800", password}, "footer", "v1.140.0 available")
+}
+
+// setCertificate puts the user's own certificate before the console.
+func setCertificate(t *testing.T, ctx context.Context, h *lab.Host) {
+	own, err := pki.SelfSigned([]string{h.IP()}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	for name, data := range map[string][]byte{"own.crt": own.Cert, "own.key": own.Key} {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		h.Copy(filepath.Join(dir, name), "/srv/"+name)
+	}
+	plinth(t, ctx, h, 3, "console", "set-certificate", "--cert", "/srv/own.key", "--key", "/srv/own.crt")
+	plinth(t, ctx, h, 0, "console", "set-certificate", "--cert", "/srv/own.crt", "--key", "/srv/own.key")
+	if _, err := front.Ask(ctx, "https://"+h.IP()+":8800", own.Cert); err != nil {
+		t.Errorf("the console does not show it: %v", err)
+	}
 }

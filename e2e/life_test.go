@@ -48,6 +48,7 @@ func TestLife(t *testing.T) {
 		t.FailNow()
 	}
 	t.Run("pods reach services again", func(t *testing.T) { podsReachServices(t, ctx, h.For(t)) })
+	t.Run("the console shows the user's own certificate", func(t *testing.T) { setCertificate(t, ctx, h.For(t)) })
 	t.Run("KOTS judges later releases as the gate foretells", func(t *testing.T) { laterReleases(t, ctx, h.For(t)) })
 }
 

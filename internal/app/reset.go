@@ -58,11 +58,10 @@ func (a *App) reset(ctx context.Context, dryRun bool) (ResetResult, error) {
 	if len(j.Runs()) == 0 {
 		return ResetResult{}, nil
 	}
-	cluster, err := a.leftovers(j)
+	kinds, err := a.leftovers(j)
 	if err != nil {
 		return ResetResult{}, err
 	}
-	kinds := node.Leftovers(a.host, cluster)
 	steps := plan.Reset(kinds)
 	if dryRun {
 		planned, err := a.runner("reset", nil).Plan(ctx, append(steps, a.removeDataDir()))
@@ -115,8 +114,18 @@ func (a *App) removeDataDir() step.Step {
 	}
 }
 
-// leftovers says what this host's cluster may have left, from the journal.
-func (a *App) leftovers(j *journal.Journal) (leftover.Cluster, error) {
+// leftovers says what this host's cluster may have left, from the journal. A
+// run that ended before it had looked at the host has left nothing: what is
+// there is somebody else's.
+func (a *App) leftovers(j *journal.Journal) ([]leftover.Kind, error) {
+	var before leftover.Before
+	known, err := j.Found(plan.RememberID, &before)
+	if err != nil {
+		return nil, problem.New(problem.ExitInternal, "read what stood on this host before", err, "")
+	}
+	if !known {
+		return nil, nil
+	}
 	var cidrs []netip.Prefix
 	for _, run := range j.Runs() {
 		if p, err := netip.ParsePrefix(run.Args[argPodCIDR]); err == nil {
@@ -124,15 +133,8 @@ func (a *App) leftovers(j *journal.Journal) (leftover.Cluster, error) {
 		}
 	}
 	c := a.cluster(cidrs...)
-	var before leftover.Before
-	known, err := j.Found(plan.RememberID, &before)
-	if err != nil {
-		return c, problem.New(problem.ExitInternal, "read what stood on this host before", err, "")
-	}
-	if known {
-		c.Before = &before
-	}
-	return c, nil
+	c.Before = &before
+	return node.Leftovers(a.host, c), nil
 }
 
 // argPodCIDR is the journal's name for the pods' network of an install.

@@ -56,7 +56,7 @@ func (a *App) survey(ctx context.Context, j *journal.Journal, b *airgap.Bundle, 
 		return s, err
 	}
 	if installed {
-		if err := sameInstall(s.receipt, b, m); err != nil {
+		if err := sameInstall(s.receipt, m); err != nil {
 			return s, err
 		}
 	}
@@ -90,7 +90,7 @@ func (a *App) survey(ctx context.Context, j *journal.Journal, b *airgap.Bundle, 
 
 // sameInstall refuses a bundle of another cluster, or another version of what
 // runs: that is an upgrade, with checks of its own.
-func sameInstall(r journal.Receipt, b *airgap.Bundle, m manifest.Set) error {
+func sameInstall(r journal.Receipt, m manifest.Set) error {
 	hint := "use the bundle that was installed (" + r.Bundle + "), or take the cluster away with `plinth reset cluster`; nothing on this host was changed"
 	if r.Name != m.Installer.Metadata.Name {
 		return problem.Newf(problem.ExitUsage, "install "+m.Installer.Metadata.Name, hint, "this host already has %s", r.Name)

@@ -18,17 +18,18 @@ import (
 
 // Where k0s lives on a host.
 const (
-	Binary     = "/usr/local/bin/k0s"                // the executable
-	ConfigPath = "/etc/k0s/k0s.yaml"                 // its ClusterConfig, 0600
-	DataDir    = "/var/lib/k0s"                      // its state
-	AdminConf  = "/var/lib/k0s/pki/admin.conf"       // kubeconfig of the cluster's administrator
-	Socket     = "/run/k0s/containerd.sock"          // containerd's API
-	Unit       = "k0scontroller.service"             // systemd unit of a controller
-	WorkerUnit = "k0sworker.service"                 // systemd unit of a worker
-	unitDir    = "/etc/systemd/system/"              // where k0s puts its units
-	envPath    = "/etc/k0s/plinth.env"               // proxy settings of the service, 0600
-	dropIn     = unitDir + Unit + ".d/proxy.conf"    // makes the unit read envPath
-	containerd = "/etc/k0s/containerd.d/plinth.toml" // tells containerd where registries are described
+	Binary      = "/usr/local/bin/k0s"                // the executable
+	ConfigPath  = "/etc/k0s/k0s.yaml"                 // its ClusterConfig, 0600
+	DataDir     = "/var/lib/k0s"                      // its state
+	AdminConf   = "/var/lib/k0s/pki/admin.conf"       // kubeconfig of the cluster's administrator
+	Socket      = "/run/k0s/containerd.sock"          // containerd's API
+	Unit        = "k0scontroller.service"             // systemd unit of a controller
+	WorkerUnit  = "k0sworker.service"                 // systemd unit of a worker
+	RegistryDir = "/etc/k0s/certs.d"                  // where containerd looks up registries
+	unitDir     = "/etc/systemd/system/"              // where k0s puts its units
+	envPath     = "/etc/k0s/plinth.env"               // proxy settings of the service, 0600
+	dropIn      = unitDir + Unit + ".d/proxy.conf"    // makes the unit read envPath
+	containerd  = "/etc/k0s/containerd.d/plinth.toml" // tells containerd where registries are described
 )
 
 // Settings is what a controller's configuration is made from.
@@ -129,7 +130,7 @@ func overlay(base, top map[string]any) {
 // count as soon as they are written: no restart when an add-on brings one.
 const containerdConfig = `version = 2
 [plugins."io.containerd.grpc.v1.cri".registry]
-  config_path = "/etc/k0s/certs.d"
+  config_path = "` + RegistryDir + `"
 `
 
 // arguments is what the controller is started with.

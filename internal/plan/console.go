@@ -115,13 +115,13 @@ func (c Cluster) consoleAnswers() step.Step {
 // registryOf is the cluster's registry, at the fixed address of its service.
 func registryOf(k *kots.KOTS, a addons.AddOn) registry.Registry {
 	ip, _ := a.Values["clusterIP"].(string)
-	return registry.Registry{Kube: k.Kube, Namespace: a.Namespace, IP: ip}
+	return registry.Registry{Kube: k.Kube, Namespace: a.Namespace, IP: ip, HostsDir: k0s.RegistryDir}
 }
 
 // registryTrust makes the registry's certificate and users, and has this
 // node's containerd trust it.
 func (c Cluster) registryTrust(a addons.AddOn) step.Step {
-	return c.inConsole(step.Step{ID: "registry-trust", Title: "Have this node trust the registry", Touches: []string{registryDir, "namespace " + a.Namespace}},
+	return c.inConsole(step.Step{ID: "registry-trust", Title: "Have this node trust the registry", Touches: []string{k0s.RegistryDir, "namespace " + a.Namespace}},
 		func(ctx context.Context, k *kots.KOTS) (string, error) {
 			files, err := registryOf(k, a).Trust(ctx)
 			if errors.Is(err, kube.ErrNotFound) {
@@ -154,9 +154,6 @@ func (c Cluster) registryTrust(a addons.AddOn) step.Step {
 			return nil
 		})
 }
-
-// registryDir is where containerd finds the descriptions of registries.
-const registryDir = "/etc/k0s/certs.d"
 
 func (c Cluster) announceRegistry(a addons.AddOn) step.Step {
 	return c.inConsole(step.Step{ID: "registry-announce", Title: "Tell KOTS of the registry", Touches: []string{"secret default/registry-creds"}},

