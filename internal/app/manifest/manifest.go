@@ -115,6 +115,9 @@ func Read(ctx context.Context, b *airgap.Bundle, req Request, now time.Time) (m 
 	if err := spec.Problem("accept the manifests", m.Lint.Findings); err != nil {
 		return m, err
 	}
+	if m.Installer == nil {
+		return m, problem.New(problem.ExitBundle, "use bundle "+req.Bundle, errors.New("its installer.yaml is not an Installer"), "build the bundle again")
+	}
 	return m, m.readApp(req, now)
 }
 

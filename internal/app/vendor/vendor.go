@@ -52,7 +52,8 @@ func Build(ctx context.Context, req Request) (Result, error) {
 	if err := report.Err("build a bundle from these files"); err != nil {
 		return Result{}, err
 	}
-	if report.Installer == nil {
+	// Lint takes the two files in any order, the bundle does not.
+	if spec.Lint(files[:1]).Installer == nil {
 		return Result{}, problem.New(problem.ExitConfig, "build a bundle", errors.New(req.Installer+" is not an Installer"), "name the Installer with --installer")
 	}
 	want, err := contents(report.Installer)

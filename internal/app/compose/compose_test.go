@@ -1,0 +1,221 @@
+package compose
+
+import (
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/plinthdev/plinth/airgap"
+	"github.com/plinthdev/plinth/airgap/airgaptest"
+	"github.com/plinthdev/plinth/airgap/build"
+	"github.com/plinthdev/plinth/hostpreflight"
+	"github.com/plinthdev/plinth/internal/app/manifest"
+	"github.com/plinthdev/plinth/internal/host/hosttest"
+	"github.com/plinthdev/plinth/internal/images"
+	"github.com/plinthdev/plinth/internal/journal"
+	"github.com/plinthdev/plinth/internal/k0s"
+	"github.com/plinthdev/plinth/internal/kots"
+	"github.com/plinthdev/plinth/internal/problem"
+	"github.com/plinthdev/plinth/internal/spec"
+)
+
+const dataDir = "/var/lib/plinth"
+
+func open(t *testing.T, req build.Request) *airgap.Bundle {
+	t.Helper()
+	b, err := airgap.Open(t.Context(), airgaptest.Bundle(t, req))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = b.Close() })
+	return b
+}
+
+func installer(t *testing.T) *spec.Installer {
+	t.Helper()
+	raw, err := os.ReadFile("../../../installer.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, findings := spec.ParseInstaller("installer.yaml", raw)
+	if in == nil {
+		t.Fatalf("%+v", findings)
+	}
+	return in
+}
+
+func clock() time.Time { return time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC) }
+
+func emptyJournal(t *testing.T) *journal.Journal {
+	t.Helper()
+	j, err := journal.Open(hosttest.New(t).Host(), dataDir, clock)
+	must(t, err)
+	return j
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func refs(list []images.Image) string {
+	var all []string
+	for _, i := range list {
+		all = append(all, i.Ref)
+	}
+	return strings.Join(all, " ")
+}
+
+func TestImagesArePartedInTheOrderOfNeed(t *testing.T) {
+	b := open(t, airgaptest.Request(t))
+	const pause, coredns, kotsadm = "registry.k8s.io/pause:3.10", "quay.io/k0sproject/coredns:1.12.2", "docker.io/kotsadm/kotsadm:v1.131.2"
+	for _, c := range []struct {
+		want       []string
+		boot, rest string
+	}{
+		{[]string{coredns, pause}, coredns + " " + pause, kotsadm},
+		{nil, "", pause + " " + coredns + " " + kotsadm},
+	} {
+		boot, rest, err := splitImages(b, c.want)
+		if err != nil || refs(boot) != c.boot || refs(rest) != c.rest {
+			t.Errorf("%v: boot %s; rest %s; %v", c.want, refs(boot), refs(rest), err)
+		}
+		for _, i := range append(boot, rest...) {
+			if n := len(i.Blobs); n < 2 || i.Manifest.Digest == "" {
+				t.Errorf("%s: %d blobs, manifest %v", i.Ref, n, i.Manifest)
+			}
+		}
+	}
+}
+
+func TestABundleWithoutAnImageThatK0sRunsIsRefused(t *testing.T) {
+	_, _, err := splitImages(open(t, airgaptest.Request(t)), []string{"registry.k8s.io/pause:3.10", "quay.io/k0sproject/kube-proxy:v1.33.8"})
+	if problem.ExitCode(err) != problem.ExitBundle || !strings.Contains(err.Error(), "it lacks the image quay.io/k0sproject/kube-proxy:v1.33.8") || problem.Hint(err) == "" {
+		t.Errorf("error is %v", err)
+	}
+	m := manifest.Set{Installer: installer(t)}
+	site := Site{Host: hosttest.New(t).Host(), Journal: emptyJournal(t), Now: clock, DataDir: dataDir, Node: "n1", Address: netip.MustParseAddr("10.0.0.5")}
+	if _, err := Install(t.Context(), site, open(t, airgaptest.Request(t)), m, false); problem.ExitCode(err) != problem.ExitBundle {
+		t.Errorf("install: %v", err)
+	}
+}
+
+func TestHostFilesGetTheirPlacesAndUnknownOnesAreRefused(t *testing.T) {
+	files, err := artifacts(t.Context(), open(t, airgaptest.Request(t)))
+	must(t, err)
+	if len(files) != 2 || files[0].Path != k0s.Binary || files[1].Path != kots.Binary || files[0].Mode != 0o755 {
+		t.Errorf("files are %+v", files)
+	}
+	req := airgaptest.Request(t)
+	req.Layout = airgaptest.Layout(t, airgaptest.Images(), []airgaptest.HostFile{{Name: "later", Version: "1.0.0", Content: "x"}})
+	req.HostFiles = []build.HostFile{{Name: "later", Version: "1.0.0"}}
+	if _, err := artifacts(t.Context(), open(t, req)); problem.ExitCode(err) != problem.ExitBundle || !strings.Contains(err.Error(), "later") {
+		t.Errorf("unknown file: %v", err)
+	}
+}
+
+func TestConsoleURL(t *testing.T) {
+	for _, c := range []struct {
+		console       journal.Console
+		address, want string
+	}{
+		{journal.Console{Port: 8800}, "10.0.0.5", "https://10.0.0.5:8800"},
+		{journal.Console{Port: 30000, Hostname: "console.example.com"}, "10.0.0.5", "https://console.example.com:30000"},
+		{journal.Console{Port: 8800}, "2001:db8::5", "https://[2001:db8::5]:8800"},
+	} {
+		if got := ConsoleURL(c.console, c.address); got != c.want {
+			t.Errorf("%+v: %s", c, got)
+		}
+	}
+}
+
+func TestConsoleIsAskedAtTheNodeAndCertifiedForItsName(t *testing.T) {
+	in := installer(t)
+	site := Site{Node: "n1", Address: netip.MustParseAddr("10.0.0.5")}
+	m := manifest.Set{Installer: in, App: &kots.App{Slug: "my-app"}, AppID: "id"}
+	c := console(site, m, true)
+	if c.URL != "https://10.0.0.5:8800" || !slices.Equal(c.Hosts, []string{"10.0.0.5", "n1", "localhost", "127.0.0.1"}) {
+		t.Errorf("%s for %v", c.URL, c.Hosts)
+	}
+	if c.App == nil || !c.App.SkipCompat || m.App.SkipCompat || c.AppID != "id" {
+		t.Errorf("app is %+v", c.App)
+	}
+	in.Spec.Kotsadm.Hostname = "console.example.com"
+	if c := console(site, m, false); c.URL != "https://10.0.0.5:8800" || c.Hosts[0] != "console.example.com" || c.App.SkipCompat {
+		t.Errorf("with a name: %+v", c)
+	}
+	in.Spec.Kotsadm = nil
+	if c := console(site, m, false); c.Namespace != "" || c.App != nil {
+		t.Errorf("without a console: %+v", c)
+	}
+}
+
+func TestAProxyNeverStandsBeforeTheClusterItself(t *testing.T) {
+	in := installer(t)
+	address := netip.MustParseAddr("10.0.0.5")
+	if p := proxyOf(in, address); p.HTTP != "" || p.HTTPS != "" || p.NoProxy != nil {
+		t.Errorf("without a proxy: %+v", p)
+	}
+	in.Spec.Proxy = spec.Proxy{HTTPSProxy: "http://proxy:3128", NoProxy: []string{".example.com"}}
+	p := proxyOf(in, address)
+	for _, want := range []string{"localhost", "127.0.0.1", "10.0.0.5", "10.244.0.0/16", "10.96.0.0/12", ".svc", ".cluster.local", ".example.com"} {
+		if !slices.Contains(p.NoProxy, want) {
+			t.Errorf("%s goes through the proxy: %v", want, p.NoProxy)
+		}
+	}
+}
+
+func TestAnInstallWantsOfItsHostWhatTheBundleNeeds(t *testing.T) {
+	b := open(t, airgaptest.Request(t))
+	m := manifest.Set{Installer: installer(t)}
+	w := Want(b, m, emptyJournal(t), dataDir)
+	if w.Verb != "install" || w.Role != hostpreflight.Controller || w.Arch != "amd64" || w.KubernetesMinor != 33 || w.ConsolePort != 8800 {
+		t.Errorf("wants %+v", w)
+	}
+	if w.PodCIDR.String() != "10.244.0.0/16" || w.ServiceCIDR.String() != "10.96.0.0/12" {
+		t.Errorf("networks %s, %s", w.PodCIDR, w.ServiceCIDR)
+	}
+	size := b.ContentSize()
+	if size.Stored == 0 || size.Unpacked == 0 || size.Host == 0 {
+		t.Fatalf("the bundle is empty: %+v", size)
+	}
+	for _, want := range []hostpreflight.Disk{
+		{Path: "/var/lib/k0s", Bytes: uint64(size.Stored + size.Unpacked), Exec: true, Pods: true},
+		{Path: "/usr/local/bin", Bytes: uint64(size.Host), Exec: true},
+		{Path: dataDir, Bytes: 5 << 30},
+	} {
+		if !slices.ContainsFunc(w.Disks, func(d hostpreflight.Disk) bool {
+			want.Use = d.Use
+			return d == want
+		}) {
+			t.Errorf("no disk %+v among %+v", want, w.Disks)
+		}
+	}
+	m.Installer.Spec.Kotsadm = nil
+	if w := Want(b, m, emptyJournal(t), dataDir); w.ConsolePort != 0 {
+		t.Errorf("console port %d without a console", w.ConsolePort)
+	}
+}
+
+func TestOursIsWhatEarlierRunsPutHere(t *testing.T) {
+	j := emptyJournal(t)
+	if o := ours(j, dataDir); o.Installed || len(o.Units) != 0 || !slices.Equal(o.Paths, []string{dataDir}) {
+		t.Errorf("a bare host: %+v", o)
+	}
+	must(t, j.Begin("install", nil))
+	must(t, j.BeginStep("kernel", []string{"/etc/modules-load.d/plinth.conf", "sysctl:net.ipv4.ip_forward"}))
+	o := ours(j, dataDir)
+	if o.Installed || !slices.Equal(o.Units, []string{"k0scontroller"}) || !slices.Equal(o.Paths, []string{dataDir, "/etc/modules-load.d/plinth.conf"}) {
+		t.Errorf("after a kill before k0s: %+v", o)
+	}
+	must(t, j.EndStep("kernel", nil))
+	must(t, j.BeginStep("k0s-start", []string{k0s.DataDir, k0s.Unit}))
+	if o := ours(j, dataDir); !o.Installed || !slices.Contains(o.Paths, k0s.DataDir) {
+		t.Errorf("after a kill in the start of k0s: %+v", o)
+	}
+}

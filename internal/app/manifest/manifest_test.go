@@ -1,0 +1,232 @@
+package manifest_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/plinthdev/plinth/airgap"
+	"github.com/plinthdev/plinth/airgap/airgaptest"
+	"github.com/plinthdev/plinth/e2e/toyapp"
+	"github.com/plinthdev/plinth/internal/app/manifest"
+	"github.com/plinthdev/plinth/internal/problem"
+)
+
+// files makes the files of an install, in a folder of the test.
+type files struct {
+	t   *testing.T
+	dir string
+}
+
+func in(t *testing.T) files { return files{t, t.TempDir()} }
+
+func (f files) write(name, content string) string {
+	f.t.Helper()
+	path := filepath.Join(f.dir, name)
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		f.t.Fatal(err)
+	}
+	return path
+}
+
+// application is one with this target for KOTS, titled title.
+func application(title, target string) string {
+	return fmt.Sprintf("apiVersion: kots.io/v1beta1\nkind: Application\nmetadata: {name: my-app}\nspec: {title: %s, targetKotsVersion: %q}\n", title, target)
+}
+
+// airgapFile is the release of an application; its title is Toy Application.
+func (f files) airgapFile() string {
+	f.t.Helper()
+	const ref = "docker.io/library/busybox:1.35.0"
+	r := toyapp.Release{VersionLabel: "1.2.3", Cursor: 7, TargetKOTS: "1.131.2", ImageRef: ref,
+		Image: airgaptest.MakeImage(f.t, airgaptest.Image{Ref: ref, Files: []string{"busybox"}, Gzip: true})}
+	path := filepath.Join(f.dir, "app.airgap")
+	if err := r.WriteFile(path); err != nil {
+		f.t.Fatal(err)
+	}
+	return path
+}
+
+// license is one of the right form; no KOTS would take its signature.
+func (f files) license(slug string, airgap bool) string {
+	return f.write("license.yaml", fmt.Sprintf("apiVersion: kots.io/v1beta1\nkind: License\nspec:\n  appSlug: %s\n  channelName: Stable\n  licenseID: abc\n  signature: c2lnbmVk\n  isAirgapSupported: %t\n", slug, airgap))
+}
+
+// installer is the documented one, after replacing in it.
+func installer(t *testing.T, replace ...string) string {
+	t.Helper()
+	raw, err := os.ReadFile("../../../installer.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.NewReplacer(replace...).Replace(string(raw))
+}
+
+// bundle makes one with this Installer and, unless it is "", this Application.
+func bundle(t *testing.T, installer, application string) string {
+	t.Helper()
+	req := airgaptest.Request(t)
+	req.Installer, req.Application = []byte(installer), nil
+	if application != "" {
+		req.Application = []byte(application)
+	}
+	return airgaptest.Bundle(t, req)
+}
+
+func read(t *testing.T, req manifest.Request) (manifest.Set, error) {
+	t.Helper()
+	b, err := airgap.Open(t.Context(), req.Bundle)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = b.Close() }()
+	return manifest.Read(t.Context(), b, req, time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC))
+}
+
+func TestTheApplicationNearestToTheInstallDecides(t *testing.T) {
+	f := in(t)
+	own, bare := application("Of The Bundle", "1.131.2"), installer(t)
+	beside, same := f.write("beside.yaml", application("Beside", "1.131.2")), f.write("same.yaml", own)
+	release, license := f.airgapFile(), f.license("my-app", true)
+	for name, c := range map[string]struct {
+		req     manifest.Request
+		title   string
+		notices int
+	}{
+		"none at all":                   {manifest.Request{Bundle: bundle(t, bare, "")}, "", 0},
+		"the bundle's own":              {manifest.Request{Bundle: bundle(t, bare, own)}, "Of The Bundle", 0},
+		"one beside a bundle without":   {manifest.Request{Bundle: bundle(t, bare, ""), Application: beside}, "Beside", 0},
+		"the bundle's own before that":  {manifest.Request{Bundle: bundle(t, bare, own), Application: beside}, "Of The Bundle", 1},
+		"the same twice is no news":     {manifest.Request{Bundle: bundle(t, bare, own), Application: same}, "Of The Bundle", 0},
+		"the release before all others": {manifest.Request{Bundle: bundle(t, bare, own), Application: beside, AppBundle: release, License: license}, "Toy Application", 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m, err := read(t, c.req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if m.Title() != c.title || (m.Application == nil) != (c.title == "") || m.Installer == nil {
+				t.Errorf("decides %q: %+v", m.Title(), m.Application)
+			}
+			if len(m.Notices) != c.notices {
+				t.Errorf("notices are %q", m.Notices)
+			}
+			for _, n := range m.Notices {
+				if !strings.Contains(n, "differs from") || !strings.Contains(n, m.Application.Name) {
+					t.Errorf("notice is %q", n)
+				}
+			}
+		})
+	}
+}
+
+func TestAnApplicationIsInstalledFromLicenseAndRelease(t *testing.T) {
+	f := in(t)
+	b, release, license := bundle(t, installer(t), ""), f.airgapFile(), f.license("my-app", true)
+	values := f.write("values.yaml", "values: 1\n")
+	ids := map[string]string{}
+	for name, req := range map[string]manifest.Request{
+		"without values": {Bundle: b, AppBundle: release, License: license},
+		"with values":    {Bundle: b, AppBundle: release, License: license, ConfigValues: values},
+	} {
+		m, err := read(t, req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m.App == nil || m.App.Slug != "my-app" || m.App.Bundle != release || m.App.License != license || m.App.ConfigValues != req.ConfigValues {
+			t.Errorf("%s: app is %+v", name, m.App)
+		}
+		if !strings.HasPrefix(m.AppID, "my-app 1.2.3 7 ") || ids[m.AppID] != "" {
+			t.Errorf("%s: id %q, as %s", name, m.AppID, ids[m.AppID])
+		}
+		ids[m.AppID] = name
+		if again, err := read(t, req); err != nil || again.AppID != m.AppID {
+			t.Errorf("%s: the second time the id is %q, error %v", name, again.AppID, err)
+		}
+	}
+}
+
+func TestWhatCannotBeInstalledIsRefusedBeforeTheHostIsTouched(t *testing.T) {
+	f := in(t)
+	b, release, license := bundle(t, installer(t), ""), f.airgapFile(), f.license("my-app", true)
+	other := in(t).license("other-app", true)
+	online := in(t).license("my-app", false)
+	noRegistry := bundle(t, installer(t, "  registry:  ", "  # registry:", "    version: 3.1.2", ""), "")
+	broken := f.write("broken.airgap", "not gzip")
+	for name, c := range map[string]struct {
+		req  manifest.Request
+		exit int
+		want string
+	}{
+		"a release without a license":      {manifest.Request{Bundle: b, AppBundle: release}, problem.ExitUsage, "--license"},
+		"values without a license":         {manifest.Request{Bundle: b, ConfigValues: release}, problem.ExitUsage, "--license"},
+		"a license without a release":      {manifest.Request{Bundle: b, License: license}, problem.ExitUsage, "--app-bundle"},
+		"a license of another application": {manifest.Request{Bundle: b, AppBundle: release, License: other}, problem.ExitConfig, `"other-app"`},
+		"a license for online use":         {manifest.Request{Bundle: b, AppBundle: release, License: online}, problem.ExitConfig, "air-gapped"},
+		"no registry to push to":           {manifest.Request{Bundle: noRegistry, AppBundle: release, License: license}, problem.ExitConfig, "spec.registry"},
+		"a license that is missing":        {manifest.Request{Bundle: b, AppBundle: release, License: "/none"}, problem.ExitConfig, "cannot read /none"},
+		"values that are missing":          {manifest.Request{Bundle: b, AppBundle: release, License: license, ConfigValues: "/none"}, problem.ExitConfig, "cannot read /none"},
+		"a release that is missing":        {manifest.Request{Bundle: b, AppBundle: "/none.airgap", License: license}, problem.ExitUsage, "--app-bundle"},
+		"a release that is damaged":        {manifest.Request{Bundle: b, AppBundle: broken, License: license}, problem.ExitBundle, "not an .airgap file"},
+		"an application that is missing":   {manifest.Request{Bundle: b, Application: "/none"}, problem.ExitConfig, "cannot read /none"},
+		"an application that is none":      {manifest.Request{Bundle: b, Application: license}, problem.ExitConfig, "license.yaml"},
+		"a wrong Installer":                {manifest.Request{Bundle: bundle(t, installer(t, "v1.33.8+k0s.1", "latest"), "")}, problem.ExitConfig, "spec.k0s.version"},
+		"no Installer":                     {manifest.Request{Bundle: bundle(t, application("Toy", "1.131.2"), "")}, problem.ExitBundle, "Installer"},
+		"bounds that are no versions":      {manifest.Request{Bundle: bundle(t, installer(t), application("Toy", "1.x"))}, problem.ExitConfig, "targetKotsVersion"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := read(t, c.req)
+			if problem.ExitCode(err) != c.exit {
+				t.Errorf("exit %d, want %d: %v", problem.ExitCode(err), c.exit, err)
+			}
+			if all := fmt.Sprint(err) + problem.Hint(err); !strings.Contains(all, c.want) {
+				t.Errorf("%s\nwant %q", all, c.want)
+			}
+			if strings.Contains(fmt.Sprint(err), "c2lnbmVk") {
+				t.Errorf("it shows the license: %v", err)
+			}
+		})
+	}
+}
+
+func TestSkippingTheGateLetsWrongBoundsPass(t *testing.T) {
+	m, err := read(t, manifest.Request{Bundle: bundle(t, installer(t), application("Toy", "1.x")), SkipKotsCheck: true})
+	if err != nil || m.Title() != "Toy" || m.Installer == nil {
+		t.Errorf("%+v, %v", m, err)
+	}
+}
+
+func TestFilesAreReadUpToTheirBoundAndAllFailuresAreTold(t *testing.T) {
+	f := in(t)
+	huge := f.write("huge.yaml", strings.Repeat("#", 3<<20))
+	got, err := manifest.Files([]string{huge})
+	if err != nil || len(got) != 1 || len(got[0].Data) > 2<<20 {
+		t.Errorf("read %d bytes, error %v", len(got[0].Data), err)
+	}
+	_, err = manifest.Files([]string{"/none/a", f.dir, "/none/b"})
+	for _, want := range []string{"cannot read /none/a: no such file", "cannot read " + f.dir + ": is a directory", "cannot read /none/b"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error is %v, want also %q", err, want)
+		}
+	}
+	if problem.ExitCode(err) != problem.ExitConfig {
+		t.Errorf("exit %d", problem.ExitCode(err))
+	}
+}
+
+func TestLintOfFilesTellsTheGateToo(t *testing.T) {
+	f := in(t)
+	good := f.write("installer.yaml", installer(t))
+	if rep, err := manifest.Lint([]string{good, f.write("a.yaml", application("Toy", "1.131.2"))}); err != nil || rep.Installer == nil || rep.Application == nil {
+		t.Errorf("%+v, %v", rep, err)
+	}
+	if _, err := manifest.Lint([]string{good, f.write("a.yaml", application("Toy", "1.100.0"))}); problem.ExitCode(err) != problem.ExitGate {
+		t.Errorf("gate: %v", err)
+	}
+	if rep, err := manifest.Lint([]string{f.write("bad.yaml", installer(t, "1.131.2", "latest"))}); problem.ExitCode(err) != problem.ExitConfig || len(rep.Findings) == 0 {
+		t.Errorf("findings %+v, %v", rep.Findings, err)
+	}
+}
