@@ -3,6 +3,7 @@ package lab
 import (
 	"fmt"
 	"maps"
+	"path"
 	"regexp"
 	"slices"
 	"strings"
@@ -19,7 +20,7 @@ func volatile(section string) *regexp.Regexp {
 		"runtime files": `^/run/(systemd|user|log|credentials|host|utmp|dbus|initctl)(/|$)`,
 		"mounts":        `^/run/(credentials|user)/|^/proc/sys/fs/binfmt_misc`,
 		"units":         `\.scope$|^run-|^user-runtime-dir@|^dev-`,
-		"active units":  `\.(device|scope)$|^run-|^(apt-daily|apt-daily-upgrade|logrotate|systemd-tmpfiles-clean|e2scrub_all|fstrim|dpkg-db-backup|systemd-hostnamed|systemd-timedated|systemd-localed)\.service|^user(-runtime-dir)?[@-]`,
+		"active units":  `\.(device|scope|target)$|^run-|^(apt-daily|apt-daily-upgrade|logrotate|systemd-tmpfiles-clean|e2scrub_all|fstrim|dpkg-db-backup|systemd-hostnamed|systemd-timedated|systemd-localed)\.service|^user(-runtime-dir)?[@-]`,
 		// The probe itself, and D-Bus services that come and go by themselves.
 		"processes": `^(sh|ps|bash|sleep|nsenter|setpriv|systemd-(hostnam|timedat|localed|tmpfile).*)$`,
 		// systemd's own cgroups come and go with units, which have their section.
@@ -74,25 +75,57 @@ func (b Baseline) Without(sections ...string) Baseline {
 
 // Diff says what differs, one line each, sorted: "section: + thing properties",
 // "section: - thing properties" or "section: ~ thing: before → after".
+// A folder that came or went counts what is below it instead of listing it.
 // Empty means that the host is as it was.
 func Diff(before, after Baseline) []string {
 	var lines []string
 	for _, name := range keys(before, after) {
 		b, a := before[name], after[name]
+		came, went := lacking(a, b), lacking(b, a)
+		if name == "contents" { // of a file that came or went: "files" has said so
+			came, went = nil, nil
+		}
 		for _, thing := range keys(b, a) {
 			was, had := b[thing]
 			is, has := a[thing]
-			switch {
-			case !had:
-				lines = append(lines, fmt.Sprintf("%s: + %s %s", name, thing, is))
-			case !has:
-				lines = append(lines, fmt.Sprintf("%s: - %s %s", name, thing, was))
-			case was != is:
+			if line := folded(came, thing); line != "" {
+				lines = append(lines, fmt.Sprintf("%s: + %s", name, line))
+			} else if line := folded(went, thing); line != "" {
+				lines = append(lines, fmt.Sprintf("%s: - %s", name, line))
+			} else if had && has && was != is {
 				lines = append(lines, fmt.Sprintf("%s: ~ %s: %s → %s", name, thing, was, is))
 			}
 		}
 	}
 	return lines
+}
+
+// lacking are the things of a that b has not.
+func lacking(a, b map[string]string) map[string]string {
+	c := maps.Clone(a)
+	maps.DeleteFunc(c, func(thing, _ string) bool { _, ok := b[thing]; return ok })
+	return c
+}
+
+// folded describes a thing of things with the number of those below it; empty
+// if it is not among them or below another.
+func folded(things map[string]string, thing string) string {
+	properties, ok := things[thing]
+	if _, below := things[path.Dir(thing)]; !ok || below && path.Dir(thing) != thing {
+		return ""
+	}
+	n := 0
+	for other := range things {
+		if strings.HasPrefix(thing, "/") || strings.HasPrefix(thing, "./") {
+			if strings.HasPrefix(other, thing+"/") {
+				n++
+			}
+		}
+	}
+	if n > 0 {
+		properties += fmt.Sprintf(" (and %d below)", n)
+	}
+	return thing + " " + properties
 }
 
 // keys of both maps, sorted, each once.
