@@ -82,7 +82,7 @@ func Diff(before, after Baseline) []string {
 	for _, name := range keys(before, after) {
 		b, a := before[name], after[name]
 		came, went := lacking(a, b), lacking(b, a)
-		if name == "contents" { // of a file that came or went: "files" has said so
+		if name == "contents" && before["files"] != nil { // "files" names those that came or went
 			came, went = nil, nil
 		}
 		for _, thing := range keys(b, a) {
@@ -107,19 +107,23 @@ func lacking(a, b map[string]string) map[string]string {
 	return c
 }
 
-// folded describes a thing of things with the number of those below it; empty
-// if it is not among them or below another.
+// folded describes a thing of things, a folder with the number of those below
+// it; empty if it is not among them or itself below another.
 func folded(things map[string]string, thing string) string {
 	properties, ok := things[thing]
-	if _, below := things[path.Dir(thing)]; !ok || below && path.Dir(thing) != thing {
+	if !ok {
+		return ""
+	}
+	if !strings.HasPrefix(thing, "/") && !strings.HasPrefix(thing, "./") { // no path
+		return thing + " " + properties
+	}
+	if _, below := things[path.Dir(thing)]; below {
 		return ""
 	}
 	n := 0
 	for other := range things {
-		if strings.HasPrefix(thing, "/") || strings.HasPrefix(thing, "./") {
-			if strings.HasPrefix(other, thing+"/") {
-				n++
-			}
+		if strings.HasPrefix(other, thing+"/") {
+			n++
 		}
 	}
 	if n > 0 {

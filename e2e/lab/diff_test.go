@@ -16,10 +16,18 @@ func TestDiffNamesEveryChange(t *testing.T) {
 		"mounts": {"/": "disk ext4 rw", "/var/lib/k0s": "tmpfs tmpfs rw"},
 		"links":  {"kube-bridge": "UP"},
 	}
+	before["contents"] = map[string]string{"/etc/fstab": "abc", "/etc/gone": "def"}
+	after["contents"] = map[string]string{"/etc/fstab": "abd", "/etc/new": "012"}
+	for path, properties := range map[string]string{"/opt/cni": "d 755", "/opt/cni/bin": "d 755", "/opt/cni/bin/bridge": "f 755", "/opt/cnix": "f 600"} {
+		after["files"][path] = properties
+	}
 	want := []string{
+		"contents: ~ /etc/fstab: abc → abd",
 		"files: ~ /etc/fstab: f 644 0:0 12 → f 600 0:0 12",
 		"files: - /etc/gone f 644 0:0 1",
 		"files: + /etc/new f 644 0:0 9",
+		"files: + /opt/cni d 755 (and 2 below)",
+		"files: + /opt/cnix f 600",
 		"links: + kube-bridge UP",
 		"mounts: + /var/lib/k0s tmpfs tmpfs rw",
 	}
@@ -29,7 +37,7 @@ func TestDiffNamesEveryChange(t *testing.T) {
 	if got := Diff(before, before); got != nil {
 		t.Errorf("a baseline differs from itself: %v", got)
 	}
-	if got := Diff(before.Without("files"), after.Without("files", "links")); len(got) != 1 {
+	if got := Diff(before.Without("files", "contents"), after.Without("files", "contents", "links")); len(got) != 1 {
 		t.Errorf("sections left out are still compared: %v", got)
 	}
 }
