@@ -1,0 +1,87 @@
+package cache
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/plinthdev/plinth/distro/recipe"
+)
+
+const lockLine = "x bookworm 1 SUM 1 pool/x.deb MIT\ny bookworm 1 SUM 1 pool/y.deb MIT\n"
+
+// files is a distro folder: c needs b needs a; a uses the Debian package x.
+func files() map[string]string {
+	head := "version: v1\nlicence: MIT\nepoch: 1\nmodule: example.com/x@v1.0.0\nsum: h1:x=\nsteps: [{run: 'true'}]\n"
+	return map[string]string{
+		"a/recipe.yaml": head + "debs: [x]\n", "b/recipe.yaml": head + "needs: [a]\n", "c/recipe.yaml": head + "needs: [b]\n",
+		"d/recipe.yaml": head, "d/go.mod": "module d\n", "payload.yaml": "epoch: 1\n",
+		"debian.lock": strings.ReplaceAll(lockLine, "SUM", strings.Repeat("0", 64)),
+	}
+}
+
+// write puts the files into a folder.
+func write(t *testing.T, files map[string]string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, text := range files {
+		file := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+func keys(t *testing.T, files map[string]string) map[string]string {
+	t.Helper()
+	c, err := Open(context.Background(), write(t, files), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	tree, err := c.TreeKey(recipe.Tree{Debs: map[string][]string{"y": {"/"}}, Files: map[string]recipe.File{"/b": {From: "b/b"}}}, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return map[string]string{"a": c.PartKey("a"), "b": c.PartKey("b"), "c": c.PartKey("c"), "d": c.PartKey("d"), "layer": tree, "layout": filepath.Base(c.Layout())}
+}
+
+func TestAKeyChangesWithAllThatDecidesAndNothingElse(t *testing.T) {
+	before := keys(t, files())
+	for what, c := range map[string]struct{ file, from, to, changed string }{
+		"nothing":                      {"payload.yaml", "epoch: 1", "epoch: 1", ""},
+		"a comment beside the data":    {"payload.yaml", "epoch: 1", "epoch: 1 # why", ""},
+		"payload.yaml":                 {"payload.yaml", "epoch: 1", "epoch: 2", "layout"},
+		"a recipe's own file":          {"d/go.mod", "module d", "module e", "d layout"},
+		"a recipe that others need":    {"b/recipe.yaml", "epoch: 1", "epoch: 2", "b c layer layout"},
+		"a Debian pin that a uses":     {"debian.lock", "x bookworm 1", "x bookworm 2", "a b c layer layout"},
+		"a Debian pin of only a layer": {"debian.lock", "y bookworm 1", "y bookworm 2", "layer layout"},
+	} {
+		f := files()
+		f[c.file] = strings.Replace(f[c.file], c.from, c.to, 1)
+		after := keys(t, f)
+		var changed []string
+		for _, name := range []string{"a", "b", "c", "d", "layer", "layout"} {
+			if before[name] != after[name] {
+				changed = append(changed, name)
+			}
+		}
+		if got := strings.Join(changed, " "); got != c.changed {
+			t.Errorf("%s: changed %q, want %q", what, got, c.changed)
+		}
+	}
+}
+
+func TestAPackageThatIsNotPinnedIsNamed(t *testing.T) {
+	f := files()
+	f["a/recipe.yaml"] = strings.Replace(f["a/recipe.yaml"], "[x]", "[zz]", 1)
+	_, err := Open(context.Background(), write(t, f), t.TempDir())
+	if err == nil || !strings.Contains(err.Error(), "no entry zz") {
+		t.Errorf("got %v", err)
+	}
+}
