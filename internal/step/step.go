@@ -41,8 +41,6 @@ type Step struct {
 	Check func(context.Context) (State, error)
 	// Apply makes it so. It may be run again after a crash at any point.
 	Apply func(context.Context, Report) error
-	// Undo takes it back; nil where reset's own list is the way back.
-	Undo func(context.Context) error
 	// Touches names the host paths, units and cluster objects that Apply may
 	// change, for the plan and the journal.
 	Touches []string
