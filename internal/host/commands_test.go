@@ -33,12 +33,12 @@ func failed(ctx context.Context, t *testing.T, c host.Cmd) *host.CommandError {
 func TestRunGivesStandardOutputAloneAndCopiesBoth(t *testing.T) {
 	var copied bytes.Buffer
 	c := sh(`cat; echo "$WORD"; echo aside >&2`)
-	c.Stdin, c.Env, c.Output = strings.NewReader("in "), []string{"WORD=from the environment"}, &copied
+	c.Stdin, c.Env, c.Output = strings.NewReader("in\n"), []string{"WORD=from the environment"}, &copied
 	out, err := host.Local("/").Run(t.Context(), c)
-	if err != nil || string(out) != "in from the environment\n" {
+	if err != nil || string(out) != "in\nfrom the environment\n" {
 		t.Errorf("out %q, error %v", out, err)
 	}
-	for _, want := range []string{"in from the environment\n", "aside\n"} {
+	for _, want := range []string{"in\n", "from the environment\n", "aside\n"} { // in any order: two streams
 		if !strings.Contains(copied.String(), want) {
 			t.Errorf("Output got %q, want also %q", copied.String(), want)
 		}

@@ -58,7 +58,7 @@ type ConsoleStatus struct {
 	URL     string `json:"url"`
 	Ready   bool   `json:"ready"`
 	Version string `json:"version,omitempty"` // that the console itself tells
-	Reason  string `json:"reason,omitempty"`  // why it does not answer
+	Reason  string `json:"reason,omitempty"`  // why it is not ready
 }
 
 // Certificate is one that ends some day.
@@ -146,8 +146,11 @@ func console(ctx context.Context, client *kube.Client, r journal.Receipt) *Conso
 		h, err = front.Ask(ctx, compose.ConsoleURL(journal.Console{Port: r.Console.Port}, r.Address), cert)
 		c.Version, c.Ready = h.Version, err == nil && h.Database && h.Storage
 	}
-	if err != nil {
+	switch {
+	case err != nil:
 		c.Reason = err.Error()
+	case !c.Ready:
+		c.Reason = "it answers, but its database or its storage is not available"
 	}
 	return c
 }

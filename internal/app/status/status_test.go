@@ -1,7 +1,13 @@
 package status_test
 
 import (
+	"encoding/base64"
+	"encoding/pem"
 	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -13,6 +19,7 @@ import (
 	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/k0s"
 	"github.com/plinthdev/plinth/internal/kots/pki"
+	"github.com/plinthdev/plinth/internal/kube/kubetest"
 )
 
 const dataDir = "/var/lib/plinth"
@@ -108,6 +115,56 @@ func TestCertificatesAreListedTheFirstToEndFirst(t *testing.T) {
 	}
 	if want := []string{k0s.DataDir + "/pki/soon.crt", k0s.DataDir + "/pki/late.crt"}; !slices.Equal(paths, want) {
 		t.Errorf("listed %v, want %v", paths, want)
+	}
+}
+
+// console answers as the admin console does, with this health, and gives its
+// port and certificate.
+func console(t *testing.T, health string) (port int, cert []byte) {
+	t.Helper()
+	srv := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(health)) }))
+	t.Cleanup(srv.Close)
+	return srv.Listener.Addr().(*net.TCPAddr).Port, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: srv.Certificate().Raw})
+}
+
+func TestAClusterThatAnswersIsDescribed(t *testing.T) {
+	for name, c := range map[string]struct {
+		health, reason string
+		certificate    bool
+	}{
+		"a healthy console":         {`{"version":"v1.131.2","status":{"database":{"connected":true},"storage":{"available":true}}}`, "", true},
+		"one without its database":  {`{"version":"v1.131.2","status":{"database":{"connected":false},"storage":{"available":true}}}`, "database or its storage is not available", true},
+		"something else":            {`<html>`, "what answers is not the console", true},
+		"one without a certificate": {`{}`, "not found", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := hosttest.New(t)
+			must(t, begun(t, f).End(nil))
+			api, _ := kubetest.New(t)
+			srv := httptest.NewServer(api)
+			t.Cleanup(srv.Close)
+			must(t, f.Host().Write(k0s.AdminConf, strings.NewReader(fmt.Sprintf(`{"apiVersion":"v1","kind":"Config","current-context":"t",
+				"contexts":[{"name":"t","context":{"cluster":"t","user":"t"}}],"users":[{"name":"t","user":{}}],
+				"clusters":[{"name":"t","cluster":{"server":%q}}]}`, srv.URL)), 0o600))
+			port, cert := console(t, c.health)
+			if c.certificate {
+				api.Put("/api/v1/namespaces/kotsadm/secrets/kotsadm-tls", map[string]any{"apiVersion": "v1", "kind": "Secret",
+					"metadata": map[string]any{"name": "kotsadm-tls", "namespace": "kotsadm"},
+					"data":     map[string]any{"tls.crt": base64.StdEncoding.EncodeToString(cert)}})
+			}
+			must(t, journal.WriteReceipt(f.Host(), dataDir, journal.Receipt{Name: "my-app", Address: "127.0.0.1",
+				Console: journal.Console{Namespace: "kotsadm", Port: port, Hostname: "console.example.com"}}))
+			s := look(t, f)
+			if len(s.Warnings) != 0 || s.Console == nil {
+				t.Fatalf("status is %+v", s)
+			}
+			if want := fmt.Sprintf("https://console.example.com:%d", port); s.Console.URL != want {
+				t.Errorf("URL is %s, want %s", s.Console.URL, want)
+			}
+			if s.Console.Ready != (c.reason == "") || !strings.Contains(s.Console.Reason, c.reason) || s.Console.Ready && s.Console.Version != "1.131.2" {
+				t.Errorf("console is %+v, want the reason %q", *s.Console, c.reason)
+			}
+		})
 	}
 }
 
