@@ -11,6 +11,10 @@ OUT     := out
 # The cache holds what is expensive and keyed by its recipe: payload, lab roots.
 export PLINTH_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/plinth
 
+# Lab hosts keep their disks in memory where there is plenty: twenty times
+# quicker than a disk that builds are using.
+export LAB_DISKS ?= $(shell [ "$$(df --output=avail -k /dev/shm 2>/dev/null | tail -n1)" -gt 8000000 ] 2>/dev/null && echo /dev/shm)
+
 PLINTH  := $(OUT)/plinth
 PAYLOAD := $(OUT)/payload
 BUNDLE  := $(OUT)/my-app.bundle
@@ -63,6 +67,7 @@ test-unit: ## unit tests with the race detector, and a few seconds of each fuzz 
 test-e2e: bundle ## installs on real throw-away hosts; needs root
 	command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-liberation; }
 	scripts/lab/lab root
+	scripts/lab/selftest
 	PLINTH_E2E_BINARY=$(abspath $(PLINTH)) PLINTH_E2E_BUNDLE=$(abspath $(BUNDLE)) PLINTH_E2E_PAYLOAD=$(abspath $(PAYLOAD)) \
 		go test -tags e2e -count=1 -timeout 60m -v ./e2e/...
 

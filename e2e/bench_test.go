@@ -8,19 +8,20 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
-	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"github.com/google/go-containerregistry/pkg/v1/layout"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
 
 	"github.com/plinthdev/plinth/airgap"
 	"github.com/plinthdev/plinth/e2e/lab"
-	"github.com/plinthdev/plinth/e2e/toyapp"
 )
 
 // TestBench measures bare k0s by hand against `plinth install`, one after the
@@ -58,22 +59,7 @@ func seconds(d time.Duration) string { return fmt.Sprintf("%.1f s", d.Seconds())
 // hand, the service installed and started with the right node address.
 func bareK0s(t *testing.T, ctx context.Context) figures {
 	h := upWithPlinth(t, "bare")
-	archive := filepath.Join(t.TempDir(), "images.tar")
-	images := map[name.Tag]v1.Image{}
-	for _, ref := range systemImages(t, ctx, h) {
-		img, err := toyapp.LoadImage(env(t, "PLINTH_E2E_PAYLOAD"), ref)
-		if err != nil {
-			t.Fatal(err)
-		}
-		tag, err := name.NewTag(ref)
-		if err != nil {
-			t.Fatal(err)
-		}
-		images[tag] = img
-	}
-	if err := tarball.MultiWriteToFile(archive, images); err != nil {
-		t.Fatal(err)
-	}
+	archive := systemImages(t, ctx, h)
 	h.Must(ctx, "mkdir", "-p", "/var/lib/k0s/images")
 	h.Copy(archive, "/var/lib/k0s/images/images.tar")
 	h.Copy(k0sFrom(t, ctx), "/usr/local/bin/k0s")
@@ -124,7 +110,7 @@ func plinthInstall(t *testing.T, ctx context.Context) figures {
 	h := upWithPlinth(t, "ours")
 	f := figures{}
 	start := time.Now()
-	out := h.Must(ctx, "sh", "-c", "/usr/bin/time -f 'rss %M' "+binary+" -o json install --yes --bundle "+bundle+" 2>/tmp/err; code=$?; tail -n1 /tmp/err; exit $code")
+	out := h.Must(ctx, binary, "-o", "json", "install", "--yes", "--bundle", bundle)
 	for line := range strings.Lines(out) {
 		var e struct {
 			Time        time.Time
@@ -136,32 +122,27 @@ func plinthInstall(t *testing.T, ctx context.Context) figures {
 		key := map[string]string{"node-ready": "node Ready", "system-pods": "system pods Ready", "console-answers": "console"}[e.Step]
 		f[key] = e.Time.Sub(start)
 	}
-	f["install rss"] = rssOf(t, out)
+	var peak float64
+	if _, err := fmt.Sscanf(h.Must(ctx, "sh", "-c", "grep -ho 'peak memory [0-9.]* MB' /var/log/plinth/install-*.log"), "peak memory %f MB", &peak); err != nil {
+		t.Fatal(err)
+	}
+	f["install rss"] = time.Duration(peak * 1e6 / 1024)
 	start = time.Now()
 	h.Must(ctx, binary, "install", "--yes", "--bundle", bundle)
 	f["converged"] = time.Since(start)
 	runs := []time.Duration{}
 	for range 9 {
+		cmd := exec.CommandContext(ctx, env(t, "PLINTH_E2E_BINARY"), "version")
 		start = time.Now()
-		h.Must(ctx, binary, "version")
+		if err := cmd.Run(); err != nil {
+			t.Fatal(err)
+		}
 		runs = append(runs, time.Since(start))
+		f["version rss"] = max(f["version rss"], time.Duration(cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss))
 	}
 	slices.Sort(runs)
-	empty := time.Now()
-	h.Must(ctx, "true") // what entering the host costs
-	f["version"] = runs[len(runs)/2] - time.Since(empty)
-	f["version rss"] = rssOf(t, h.Must(ctx, "sh", "-c", "/usr/bin/time -f 'rss %M' "+binary+" version 2>&1"))
+	f["version"] = runs[len(runs)/2]
 	return f
-}
-
-func rssOf(t *testing.T, out string) time.Duration {
-	t.Helper()
-	lines := strings.Split(strings.TrimSpace(out), "\n")
-	var kib int64
-	if _, err := fmt.Sscanf(lines[len(lines)-1], "rss %d", &kib); err != nil {
-		t.Fatalf("no rss in %q: %v", lines[len(lines)-1], err)
-	}
-	return time.Duration(kib)
 }
 
 // item is one entry of `bundle inspect`.
@@ -176,12 +157,26 @@ func inspect(t *testing.T, ctx context.Context, h *lab.Host) []item {
 	return doc.Result.Items
 }
 
-func systemImages(t *testing.T, ctx context.Context, h *lab.Host) (refs []string) {
+// systemImages makes an OCI archive of the images that k0s itself runs.
+func systemImages(t *testing.T, ctx context.Context, h *lab.Host) string {
 	t.Helper()
+	wanted := map[string]bool{}
 	for _, i := range inspect(t, ctx, h) {
 		if i.Kind == "image" && strings.HasPrefix(i.Name, "quay.io/k0sproject/") {
-			refs = append(refs, i.Name)
+			wanted[i.Name] = true
 		}
 	}
-	return refs
+	all, err := layout.ImageIndexFromPath(env(t, "PLINTH_E2E_PAYLOAD"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	some := mutate.RemoveManifests(all, func(d v1.Descriptor) bool { return !wanted[d.Annotations["org.opencontainers.image.ref.name"]] })
+	dir, archive := t.TempDir(), filepath.Join(t.TempDir(), "images.tar")
+	if _, err := layout.Write(dir, some); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.CommandContext(ctx, "tar", "-C", dir, "-cf", archive, ".").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return archive
 }

@@ -87,6 +87,7 @@ func (a *App) changing(verb string, fn func(run *App, log *runlog.Log) error) (e
 	if err != nil {
 		log.Note(err.Error())
 	}
+	log.Note(fmt.Sprintf("peak memory %.0f MB", float64(host.PeakMemory())/1e6))
 	return errors.Join(err, log.Close(), file.Close())
 }
 

@@ -36,7 +36,7 @@ func (a *App) ConsoleResetPassword(ctx context.Context) (password string, err er
 		return "", err
 	}
 	err = a.changing("console-reset-password", func(run *App, _ *runlog.Log) error {
-		k, err := run.kots(r)
+		k, err := run.kots(r.Console.Namespace)
 		if err != nil {
 			return err
 		}
@@ -63,7 +63,7 @@ func (a *App) ConsoleSetCertificate(ctx context.Context, certFile, keyFile strin
 		hosts = []string{r.Console.Hostname}
 	}
 	return a.changing("console-set-certificate", func(run *App, _ *runlog.Log) error {
-		k, err := run.kots(r)
+		k, err := run.kots(r.Console.Namespace)
 		if err != nil {
 			return err
 		}
@@ -93,13 +93,13 @@ func (a *App) installed(doing string) (journal.Receipt, error) {
 	return r, err
 }
 
-// kots drives the console that the receipt names.
-func (a *App) kots(r journal.Receipt) (*kots.KOTS, error) {
+// kots drives the console in namespace.
+func (a *App) kots(namespace string) (*kots.KOTS, error) {
 	client, err := status.Client(a.host)
 	if err != nil {
 		return nil, err
 	}
-	return plan.KOTS(a.host, client, r.Console.Namespace, a.DataDir), nil
+	return plan.KOTS(a.host, client, namespace, a.DataDir), nil
 }
 
 // Tool is a program that the user runs against this host's cluster.

@@ -126,13 +126,17 @@ func (a *App) install(ctx context.Context, b *airgap.Bundle, m manifest.Set, req
 		if _, err := a.runner("install", site.journal).Run(ctx, steps); err != nil {
 			return err
 		}
-		return journal.WriteReceipt(a.host, a.DataDir, a.newReceipt(site, b, m))
+		r, err := a.newReceipt(site, b, m)
+		if err != nil {
+			return err
+		}
+		return journal.WriteReceipt(a.host, a.DataDir, r)
 	}); err != nil {
 		return res, err
 	}
 	// The first install ends with the password: shown once, kept nowhere.
 	if m.Installer.Spec.Kotsadm != nil && site.receipt.Installed.IsZero() {
-		res.Password, err = a.firstPassword(ctx, site, b, m)
+		res.Password, err = a.firstPassword(ctx, m)
 	}
 	return res, err
 }
@@ -148,8 +152,8 @@ func (a *App) record(j *journal.Journal, b *airgap.Bundle, m manifest.Set, fn fu
 }
 
 // firstPassword makes the console's password.
-func (a *App) firstPassword(ctx context.Context, s site, b *airgap.Bundle, m manifest.Set) (string, error) {
-	k, err := a.kots(a.newReceipt(s, b, m))
+func (a *App) firstPassword(ctx context.Context, m manifest.Set) (string, error) {
+	k, err := a.kots(m.Installer.Spec.Kotsadm.Namespace)
 	if err != nil {
 		return "", err
 	}
@@ -204,11 +208,12 @@ func urlOf(m manifest.Set, s site) string {
 }
 
 // newReceipt says what is installed now.
-func (a *App) newReceipt(s site, b *airgap.Bundle, m manifest.Set) journal.Receipt {
+func (a *App) newReceipt(s site, b *airgap.Bundle, m manifest.Set) (journal.Receipt, error) {
 	now := a.Now().UTC()
 	in := m.Installer
+	digest, err := in.Digest()
 	r := journal.Receipt{Name: in.Metadata.Name, Role: "controller", Node: s.node, Address: s.address.String(),
-		Bundle: b.Digest().String(), Versions: map[string]string{"k0s": in.Spec.K0s.Version}, Warnings: s.warnings,
+		Bundle: b.Digest().String(), Installer: digest, Versions: map[string]string{"k0s": in.Spec.K0s.Version}, Warnings: s.warnings,
 		Installed: s.receipt.Installed, Updated: now}
 	if r.Installed.IsZero() {
 		r.Installed = now
@@ -222,7 +227,7 @@ func (a *App) newReceipt(s site, b *airgap.Bundle, m manifest.Set) journal.Recei
 	if k := in.Spec.Kotsadm; k != nil {
 		r.Console = journal.Console{Namespace: k.Namespace, Port: k.UIBindPort, Hostname: k.Hostname, Slug: k.ApplicationSlug}
 	}
-	return r
+	return r, err
 }
 
 var _ plan.Memory = (*journal.Journal)(nil)

@@ -56,7 +56,7 @@ func (a *App) survey(ctx context.Context, j *journal.Journal, b *airgap.Bundle, 
 		return s, err
 	}
 	if installed {
-		if err := sameInstall(s.receipt, m); err != nil {
+		if err := m.Fits(s.receipt); err != nil {
 			return s, err
 		}
 	}
@@ -86,22 +86,6 @@ func (a *App) survey(ctx context.Context, j *journal.Journal, b *airgap.Bundle, 
 		return s, problem.New(problem.ExitPreflight, "install", errors.New("this host has no IPv4 address that others could reach"), "give the host an address and a default route")
 	}
 	return s, nil
-}
-
-// sameInstall refuses a bundle of another cluster, or another version of what
-// runs: that is an upgrade, with checks of its own.
-func sameInstall(r journal.Receipt, m manifest.Set) error {
-	hint := "use the bundle that was installed (" + r.Bundle + "), or take the cluster away with `plinth reset cluster`; nothing on this host was changed"
-	if r.Name != m.Installer.Metadata.Name {
-		return problem.Newf(problem.ExitUsage, "install "+m.Installer.Metadata.Name, hint, "this host already has %s", r.Name)
-	}
-	if have, want := r.Versions["k0s"], m.Installer.Spec.K0s.Version; have != want {
-		return problem.Newf(problem.ExitUsage, "install k0s "+want, hint, "this host runs k0s %s", have)
-	}
-	if k := m.Installer.Spec.Kotsadm; k != nil && r.Versions["kotsadm"] != "" && r.Versions["kotsadm"] != k.Version {
-		return problem.Newf(problem.ExitUsage, "install KOTS "+k.Version, hint, "this host runs KOTS %s", r.Versions["kotsadm"])
-	}
-	return nil
 }
 
 // consoleExists reports whether the cluster on this host, if there is one, has

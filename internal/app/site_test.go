@@ -83,20 +83,22 @@ func manifests(t *testing.T, bounds string, replace ...string) manifest.Set {
 
 func TestAnInstalledHostTakesTheSameVersionsOnly(t *testing.T) {
 	receipt := journal.Receipt{Name: "my-app", Bundle: "sha256:abc", Versions: map[string]string{"k0s": "v1.33.8+k0s.1", "kotsadm": "1.131.2"}}
-	without := receipt
-	without.Versions = map[string]string{"k0s": "v1.33.8+k0s.1"}
+	var err error
+	if receipt.Installer, err = manifests(t, "").Installer.Digest(); err != nil {
+		t.Fatal(err)
+	}
 	for name, c := range map[string]struct {
 		receipt journal.Receipt
 		set     manifest.Set
 		want    string // in the error; "" for none
 	}{
-		"the same":           {receipt, manifests(t, ""), ""},
-		"another name":       {receipt, manifests(t, "", "name: my-app ", "name: other "), "this host already has my-app"},
-		"another k0s":        {receipt, manifests(t, "", "version: v1.33.8+k0s.1", "version: v1.33.9+k0s.0"), "this host runs k0s v1.33.8+k0s.1"},
-		"another KOTS":       {receipt, manifests(t, "", "version: 1.131.2", "version: 1.132.0"), "this host runs KOTS 1.131.2"},
-		"a console is added": {without, manifests(t, ""), ""},
+		"the same":       {receipt, manifests(t, ""), ""},
+		"another name":   {receipt, manifests(t, "", "name: my-app ", "name: other "), "this host already has my-app"},
+		"another k0s":    {receipt, manifests(t, "", "version: v1.33.8+k0s.1", "version: v1.33.9+k0s.0"), "this host runs k0s v1.33.8+k0s.1"},
+		"another KOTS":   {receipt, manifests(t, "", "version: 1.131.2", "version: 1.132.0"), "this host runs KOTS 1.131.2"},
+		"other networks": {receipt, manifests(t, "", "podCIDR: 10.244.0.0/16", "podCIDR: 10.245.0.0/16"), "its Installer differs"},
 	} {
-		err := sameInstall(c.receipt, c.set)
+		err := c.set.Fits(c.receipt)
 		switch {
 		case c.want == "" && err != nil:
 			t.Errorf("%s: %v", name, err)

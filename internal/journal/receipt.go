@@ -19,6 +19,7 @@ type Receipt struct {
 	Node      string            `json:"node"`               // Kubernetes node name of this host
 	Address   string            `json:"address"`            // its IP address
 	Bundle    string            `json:"bundle"`             // digest of the bundle's index
+	Installer string            `json:"installer"`          // digest of the Installer, defaults filled in
 	Versions  map[string]string `json:"versions"`           // by component: k0s, kotsadm, …
 	Warnings  []string          `json:"warnings,omitempty"` // checks that were skipped or ignored on request
 	Installed time.Time         `json:"installed"`          // first success, UTC

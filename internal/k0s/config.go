@@ -139,6 +139,8 @@ func arguments(address string) []string {
 		"--config=" + ConfigPath,
 		"--enable-worker",
 		"--no-taints", // a controller runs workloads too
+		// Upgrades are Plinth's, from a bundle; nothing looks for them by itself.
+		"--disable-components=autopilot,update-prober",
 		// Without it kubelet looks its own name up in DNS; where that does not
 		// answer it loses 20 s, then two minutes of back-off.
 		"--kubelet-extra-args=--node-ip=" + address,

@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // WaitPods waits until every pod of the namespace is Ready or has succeeded,
@@ -18,11 +17,10 @@ import (
 func (c *Client) WaitPods(ctx context.Context, w Wait, namespace string, expect ...string) error {
 	what := "all pods of namespace " + namespace + " to be Ready"
 	return w.until(ctx, what, func(ctx context.Context) (bool, string, error) {
-		list, err := c.core.Pods(namespace).List(ctx, metav1.ListOptions{})
+		reason, err := c.PodsReason(ctx, namespace, expect...)
 		if err != nil {
 			return notYet(err)
 		}
-		reason := podsReason(list.Items, expect)
 		return reason == "", reason, nil
 	}, func(ctx context.Context) string { return c.Culprit(ctx, namespace, "") })
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/plinthdev/plinth/internal/node"
 	"github.com/plinthdev/plinth/internal/node/leftover"
 	"github.com/plinthdev/plinth/internal/step"
+	"github.com/plinthdev/plinth/internal/wait"
 )
 
 // Cluster is what the steps of a controller work with; the composition root
@@ -28,7 +29,8 @@ type Cluster struct {
 	DataDir  string         // Plinth's own folder
 	Node     string         // Kubernetes name of this host
 	K0s      k0s.Controller // the service and its configuration
-	Files    []node.Artifact
+	K0sFile  node.Artifact
+	KotsFile node.Artifact    // zero for a cluster without a console
 	Leftover leftover.Cluster // what this cluster may leave on the host
 	Images   Images
 	AddOns   []addons.AddOn // in the order of installation
@@ -55,16 +57,21 @@ func Install(c Cluster) []step.Step {
 		c.remember(),
 		c.dataDir(),
 		c.kernel(),
-		c.files(),
+		c.file("k0s-binary", "Put k0s in place", c.K0sFile),
 		c.k0sConfig(),
 		c.k0sService(),
 		c.k0sStart(),
 		c.importImages("images-boot", "Import the images the node boots with", c.Images.Boot),
 		c.nodeReady(),
+		c.systemPodsStart(),
+		// What follows fills the half minute in which the system pods run but
+		// are not asked yet whether they are Ready.
 		c.importImages("images-rest", "Import the images of the add-ons", c.Images.Rest),
-		c.systemPods(),
 	}
-	return append(steps, c.addOns()...)
+	if c.KotsFile.Path != "" {
+		steps = append(steps, c.file("kots-binary", "Put the kots CLI in place", c.KotsFile))
+	}
+	return append(append(steps, c.systemPods()), c.addOns()...)
 }
 
 // RememberID is the step whose finding reset needs: what stood on the host
@@ -111,49 +118,22 @@ func (c Cluster) kernel() step.Step {
 	}
 }
 
-func (c Cluster) files() step.Step {
-	touches := make([]string, 0, len(c.Files))
-	for _, f := range c.Files {
-		touches = append(touches, f.Path)
-	}
-	return step.Step{ID: "host-files", Title: "Put k0s and the kots CLI in place", Touches: touches,
-		Check: func(ctx context.Context) (step.State, error) {
-			for _, f := range c.Files {
-				if why, err := f.Check(ctx, c.Host); why != "" || err != nil {
-					return look(why, err)
-				}
-			}
-			return step.Done(), nil
-		},
-		Apply: func(ctx context.Context, report step.Report) error {
-			var total, done int64
-			for _, f := range c.Files {
-				total += f.Size
-			}
-			for _, f := range c.Files {
-				if why, err := f.Check(ctx, c.Host); err != nil {
-					return err
-				} else if why != "" {
-					if err := counted(f, report, done, total).Apply(c.Host); err != nil {
-						return err
-					}
-				}
-				done += f.Size
-			}
-			return nil
-		},
+func (c Cluster) file(id, title string, f node.Artifact) step.Step {
+	return step.Step{ID: id, Title: title, Touches: []string{f.Path},
+		Check: func(ctx context.Context) (step.State, error) { return look(f.Check(ctx, c.Host)) },
+		Apply: func(_ context.Context, report step.Report) error { return counted(f, report).Apply(c.Host) },
 	}
 }
 
 // counted is f with a reader that reports bytes.
-func counted(f node.Artifact, report step.Report, done, total int64) node.Artifact {
+func counted(f node.Artifact, report step.Report) node.Artifact {
 	open := f.Open
 	f.Open = func() (io.ReadCloser, error) {
 		r, err := open()
 		if err != nil {
 			return nil, err
 		}
-		return &countingReader{ReadCloser: r, tell: func(n int64) { report("writing "+f.Path, done+n, total) }}, nil
+		return &countingReader{ReadCloser: r, tell: func(n int64) { report("writing "+f.Path, n, f.Size) }}, nil
 	}
 	return f
 }
@@ -266,15 +246,52 @@ func systemExpected() []string {
 	return []string{"coredns", "konnectivity-agent", "kube-proxy", "kube-router", "metrics-server"}
 }
 
+// systemPodsStart waits until the system pods run, Ready or not: an import
+// beside their start would delay them.
+func (c Cluster) systemPodsStart() step.Step {
+	why := func(ctx context.Context) (string, error) {
+		client, err := c.kube(ctx)
+		if err != nil {
+			return "", err
+		}
+		pod, err := client.Starting(ctx, systemNamespace)
+		if pod != "" {
+			pod = "pod " + pod + " has not started"
+		}
+		return pod, err
+	}
+	return step.Step{ID: "system-pods-start", Title: "Wait for the system pods to start",
+		Check: func(ctx context.Context) (step.State, error) {
+			if reason, err := why(ctx); err == nil {
+				return look(reason, nil)
+			}
+			return step.Unknown("k0s-start"), nil
+		},
+		Apply: func(ctx context.Context, report step.Report) error {
+			return wait.Until(ctx, wait.Options{What: "the system pods to start", Timeout: 5 * time.Minute, Culprit: c.K0s.Culprit,
+				OnReason: func(reason string) { report(reason, 0, 0) }},
+				func(ctx context.Context) (bool, string, error) {
+					reason, err := why(ctx)
+					if err != nil {
+						return false, err.Error(), nil
+					}
+					return reason == "", reason, nil
+				})
+		},
+	}
+}
+
+// systemNamespace is where k0s's own pods run.
+const systemNamespace = "kube-system"
+
 func (c Cluster) systemPods() step.Step {
-	const namespace = "kube-system"
 	return step.Step{ID: "system-pods", Title: "Wait for the system pods",
 		Check: func(ctx context.Context) (step.State, error) {
 			client, err := c.kube(ctx)
 			if err != nil {
 				return step.Unknown("k0s-start"), nil
 			}
-			reason, err := client.PodsReason(ctx, namespace, systemExpected()...)
+			reason, err := client.PodsReason(ctx, systemNamespace, systemExpected()...)
 			if err != nil {
 				return step.Needed(err.Error()), ctx.Err()
 			}
@@ -285,7 +302,7 @@ func (c Cluster) systemPods() step.Step {
 			if err != nil {
 				return err
 			}
-			return client.WaitPods(ctx, kube.Wait{Timeout: 6 * time.Minute, Report: report}, namespace, systemExpected()...)
+			return client.WaitPods(ctx, kube.Wait{Timeout: 6 * time.Minute, Report: report}, systemNamespace, systemExpected()...)
 		},
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"time"
 
@@ -57,13 +58,32 @@ func Install(ctx context.Context, s Site, b *airgap.Bundle, m manifest.Set, skip
 	if err != nil {
 		return nil, err
 	}
+	parts, err := withCharts(ctx, b, s.AddOns)
+	if err != nil {
+		return nil, err
+	}
 	return plan.Install(plan.Cluster{
-		Host: s.Host, Memory: s.Journal, Now: s.Now, DataDir: s.DataDir, Node: s.Node, Files: files, AddOns: s.AddOns,
+		Host: s.Host, Memory: s.Journal, Now: s.Now, DataDir: s.DataDir, Node: s.Node, AddOns: parts,
+		K0sFile: files[k0s.Binary], KotsFile: files[kots.Binary],
 		Images:   plan.Images{Source: b, Boot: boot, Rest: rest},
 		K0s:      k0s.Controller{Host: s.Host, Settings: set, Proxy: proxyOf(in, s.Address)},
 		Leftover: s.Leftover,
 		Console:  console(s, m, skipKotsCheck),
 	}), nil
+}
+
+// withCharts gives each add-on the chart of the bundle: what was shipped and
+// verified is installed, whatever this Plinth was built with.
+func withCharts(ctx context.Context, b *airgap.Bundle, parts []addons.AddOn) ([]addons.AddOn, error) {
+	out := slices.Clone(parts)
+	for i := range out {
+		archive, err := b.Chart(ctx, out[i].Chart.Name)
+		if err != nil {
+			return nil, err
+		}
+		out[i].Chart.Archive = archive
+	}
+	return out, nil
 }
 
 // console is what an install wants of the console; zero for a cluster
@@ -115,17 +135,17 @@ func splitImages(b *airgap.Bundle, bootRefs []string) (boot, rest []images.Image
 	return boot, rest, nil
 }
 
-// artifacts are the bundle's files for the host, at their places.
-func artifacts(ctx context.Context, b *airgap.Bundle) ([]node.Artifact, error) {
+// artifacts are the bundle's files for the host, by their places.
+func artifacts(ctx context.Context, b *airgap.Bundle) (map[string]node.Artifact, error) {
 	places := map[string]string{"k0s": k0s.Binary, "kots": kots.Binary}
-	var out []node.Artifact
+	out := map[string]node.Artifact{}
 	for _, f := range b.HostFiles() {
 		path, ok := places[f.Name]
 		if !ok {
 			return nil, problem.Newf(problem.ExitBundle, "use this bundle", "it was made for a newer Plinth: use that one", "it has a file for the host that this Plinth does not know: %s", f.Name)
 		}
-		out = append(out, node.Artifact{Path: path, Mode: f.Mode, Size: f.Size, Digest: f.Digest,
-			Open: func() (io.ReadCloser, error) { return b.OpenHostFile(ctx, f.Name) }})
+		out[path] = node.Artifact{Path: path, Mode: f.Mode, Size: f.Size, Digest: f.Digest,
+			Open: func() (io.ReadCloser, error) { return b.OpenHostFile(ctx, f.Name) }}
 	}
 	return out, nil
 }

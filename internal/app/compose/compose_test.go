@@ -108,7 +108,7 @@ func TestABundleWithoutAnImageThatK0sRunsIsRefused(t *testing.T) {
 func TestHostFilesGetTheirPlacesAndUnknownOnesAreRefused(t *testing.T) {
 	files, err := artifacts(t.Context(), open(t, airgaptest.Request(t)))
 	must(t, err)
-	if len(files) != 2 || files[0].Path != k0s.Binary || files[1].Path != kots.Binary || files[0].Mode != 0o755 {
+	if k := files[k0s.Binary]; len(files) != 2 || k.Path != k0s.Binary || files[kots.Binary].Path != kots.Binary || k.Mode != 0o755 {
 		t.Errorf("files are %+v", files)
 	}
 	req := airgaptest.Request(t)

@@ -112,6 +112,9 @@ func Read(ctx context.Context, b *airgap.Bundle, req Request, now time.Time) (m 
 		m.Lint = m.Lint.WithoutGate()
 	}
 	m.Installer = m.Lint.Installer
+	if m.Installer != nil && len(m.Installer.Spec.HostPreflights.Collectors)+len(m.Installer.Spec.HostPreflights.Analyzers) > 0 {
+		m.Notices = append(m.Notices, "warning: this version of Plinth does not run spec.hostPreflights, only its own checks")
+	}
 	if err := spec.Problem("accept the manifests", m.Lint.Findings); err != nil {
 		return m, err
 	}

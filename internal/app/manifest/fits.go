@@ -1,0 +1,27 @@
+package manifest
+
+import (
+	"github.com/plinthdev/plinth/internal/journal"
+	"github.com/plinthdev/plinth/internal/problem"
+)
+
+// Fits refuses an Installer that is not the one which made the cluster that r
+// tells of: moving a cluster to another is an upgrade, with checks of its own.
+func (s Set) Fits(r journal.Receipt) error {
+	in := s.Installer
+	hint := "use the bundle that was installed (" + r.Bundle + "), or take the cluster away with `plinth reset cluster`; nothing on this host was changed"
+	if r.Name != in.Metadata.Name {
+		return problem.Newf(problem.ExitUsage, "install "+in.Metadata.Name, hint, "this host already has %s", r.Name)
+	}
+	if have, want := r.Versions["k0s"], in.Spec.K0s.Version; have != want {
+		return problem.Newf(problem.ExitUsage, "install k0s "+want, hint, "this host runs k0s %s", have)
+	}
+	if k := in.Spec.Kotsadm; k != nil && r.Versions["kotsadm"] != "" && r.Versions["kotsadm"] != k.Version {
+		return problem.Newf(problem.ExitUsage, "install KOTS "+k.Version, hint, "this host runs KOTS %s", r.Versions["kotsadm"])
+	}
+	digest, err := in.Digest()
+	if err == nil && digest != r.Installer {
+		err = problem.Newf(problem.ExitUsage, "install "+in.Metadata.Name, hint, "its Installer differs from the one that this host was installed with")
+	}
+	return err
+}
