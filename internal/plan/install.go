@@ -18,7 +18,6 @@ import (
 	"github.com/plinthdev/plinth/internal/node"
 	"github.com/plinthdev/plinth/internal/node/leftover"
 	"github.com/plinthdev/plinth/internal/step"
-	"github.com/plinthdev/plinth/internal/wait"
 )
 
 // Cluster is what the steps of a controller work with; the composition root
@@ -237,72 +236,6 @@ func (c Cluster) nodeReady() step.Step {
 				return err
 			}
 			return client.WaitNode(ctx, kube.Wait{Timeout: 5 * time.Minute, Report: report}, c.Node)
-		},
-	}
-}
-
-// systemExpected is what k0s runs in kube-system: pods with these beginnings.
-func systemExpected() []string {
-	return []string{"coredns", "konnectivity-agent", "kube-proxy", "kube-router", "metrics-server"}
-}
-
-// systemPodsStart waits until the system pods run, Ready or not: an import
-// beside their start would delay them.
-func (c Cluster) systemPodsStart() step.Step {
-	why := func(ctx context.Context) (string, error) {
-		client, err := c.kube(ctx)
-		if err != nil {
-			return "", err
-		}
-		pod, err := client.Starting(ctx, systemNamespace)
-		if pod != "" {
-			pod = "pod " + pod + " has not started"
-		}
-		return pod, err
-	}
-	return step.Step{ID: "system-pods-start", Title: "Wait for the system pods to start",
-		Check: func(ctx context.Context) (step.State, error) {
-			if reason, err := why(ctx); err == nil {
-				return look(reason, nil)
-			}
-			return step.Unknown("k0s-start"), nil
-		},
-		Apply: func(ctx context.Context, report step.Report) error {
-			return wait.Until(ctx, wait.Options{What: "the system pods to start", Timeout: 5 * time.Minute, Culprit: c.K0s.Culprit,
-				OnReason: func(reason string) { report(reason, 0, 0) }},
-				func(ctx context.Context) (bool, string, error) {
-					reason, err := why(ctx)
-					if err != nil {
-						return false, err.Error(), nil
-					}
-					return reason == "", reason, nil
-				})
-		},
-	}
-}
-
-// systemNamespace is where k0s's own pods run.
-const systemNamespace = "kube-system"
-
-func (c Cluster) systemPods() step.Step {
-	return step.Step{ID: "system-pods", Title: "Wait for the system pods",
-		Check: func(ctx context.Context) (step.State, error) {
-			client, err := c.kube(ctx)
-			if err != nil {
-				return step.Unknown("k0s-start"), nil
-			}
-			reason, err := client.PodsReason(ctx, systemNamespace, systemExpected()...)
-			if err != nil {
-				return step.Needed(err.Error()), ctx.Err()
-			}
-			return look(reason, nil)
-		},
-		Apply: func(ctx context.Context, report step.Report) error {
-			client, err := c.kube(ctx)
-			if err != nil {
-				return err
-			}
-			return client.WaitPods(ctx, kube.Wait{Timeout: 6 * time.Minute, Report: report}, systemNamespace, systemExpected()...)
 		},
 	}
 }

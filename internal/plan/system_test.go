@@ -1,0 +1,31 @@
+package plan
+
+import (
+	"testing"
+	"time"
+)
+
+func TestALatePodIsReplacedOnceAndTheNetworkNever(t *testing.T) {
+	at := time.Unix(0, 0)
+	n := nudger{now: func() time.Time { return at }}
+	for _, look := range []struct {
+		after time.Duration
+		pod   string
+		want  bool
+	}{
+		{0, "kube-router-a", false},
+		{5 * time.Second, "kube-router-a", false},
+		{time.Second, "konnectivity-agent-a", false},
+		{2 * time.Second, "konnectivity-agent-a", false},
+		{2 * time.Second, "konnectivity-agent-a", true},
+		{5 * time.Second, "konnectivity-agent-a", false},
+		{0, "konnectivity-agent-b", false},
+		{3 * time.Second, "konnectivity-agent-b", true},
+		{9 * time.Second, "", false},
+	} {
+		at = at.Add(look.after)
+		if got := n.late(look.pod); got != look.want {
+			t.Errorf("%s at %s: %v", look.pod, at.UTC().Format("05s"), got)
+		}
+	}
+}
