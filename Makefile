@@ -59,9 +59,9 @@ bundle: build payload ## the bundle of the example application, in out/my-app.bu
 	$(PLINTH) bundle build --installer installer.yaml --application e2e/testdata/application.yaml --source $(PAYLOAD) -o $(BUNDLE)
 
 .PHONY: test-unit
-test-unit: ## unit tests with the race detector, and a few seconds of each fuzz target
+test-unit: ## unit tests with the race detector, and some thousand inputs for each fuzz target
 	go test -race ./...
-	scripts/fuzz-smoke 5s
+	scripts/fuzz-smoke 5000x
 
 .PHONY: test-e2e
 test-e2e: bundle ## installs on real throw-away hosts; needs root
