@@ -177,7 +177,7 @@ func known(checks []Check, ignore []string) error {
 		return nil
 	}
 	return problem.Newf(problem.ExitUsage, "ignore host preflights",
-		"`plinth preflight` prints every check with its id", "%s", strings.Join(wrong, "; "))
+		"`plinth install --plan` prints every check with its id", "%s", strings.Join(wrong, "; "))
 }
 
 // near are up to three ids that id may have been meant to be, best first.

@@ -17,7 +17,7 @@ Before anything on a host is changed, Plinth looks at it (at most three seconds)
 *pass*, *warn*, *fail*, *unknown* (the host could not be asked; the reason is printed) or *skipped* (it does not concern this
 role). Failures stop the command with exit code 5 and leave the host as it is.
 
-- ` + "`plinth preflight`" + ` asks them and changes nothing; ` + "`-o json`" + ` prints the report as JSON.
+- ` + "`plinth install --plan`" + ` asks them and changes nothing; ` + "`-o json`" + ` prints the report as JSON.
 - ` + "`--ignore-host-preflight ID[,ID…]`" + ` turns the failure of a check into a warning that is printed and kept in the receipt.
   An id that does not exist is an error.
 - What this installation itself put on the host is known from its journal and is no obstacle to running a command again.

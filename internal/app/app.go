@@ -61,6 +61,15 @@ func needRoot(verb string) error {
 	return problem.New(problem.ExitUsage, verb, errors.New("this needs root"), "run it again with sudo; nothing on this host was changed")
 }
 
+// usable is a usage problem unless the data folder is Plinth's own or can
+// become so.
+func (a *App) usable(verb string) error {
+	if why := journal.Unusable(a.host, a.DataDir); why != "" {
+		return problem.Newf(problem.ExitUsage, verb, "name a folder of Plinth's own with --data-dir; nothing on this host was changed", "the data folder %s %s", a.DataDir, why)
+	}
+	return nil
+}
+
 // changing runs fn as the only run on this host that changes it, with a log
 // file. Events and notes go to the log too.
 func (a *App) changing(verb string, fn func(run *App, log *runlog.Log) error) (err error) {
@@ -71,11 +80,11 @@ func (a *App) changing(verb string, fn func(run *App, log *runlog.Log) error) (e
 	defer func() { err = errors.Join(err, release()) }()
 	path := a.LogFile
 	if path == "" {
-		path = filepath.Join(LogDir, fmt.Sprintf("%s-%s.log", verb, a.Now().UTC().Format("20060102T150405Z")))
+		path = filepath.Join(LogDir, fmt.Sprintf("%s-%s.log", verb, a.Now().UTC().Format("20060102T150405.000Z")))
 	}
 	file, err := host.CreateLog(path)
 	if err != nil {
-		return problem.New(problem.ExitUsage, "open the log "+path, err, "name a file that can be written with --log-file")
+		return problem.New(problem.ExitUsage, "open the log "+path, err, "name a new file that can be made with --log-file")
 	}
 	log := runlog.NewLog(file, a.Now, a.Secrets)
 	log.Note("plinth " + a.Version + " " + verb)

@@ -42,6 +42,9 @@ func (a *App) Install(ctx context.Context, req InstallRequest) (InstallResult, e
 	if err := needRoot("install"); err != nil {
 		return InstallResult{}, err
 	}
+	if err := a.usable("install"); err != nil {
+		return InstallResult{}, err
+	}
 	if req.Bundle == "" {
 		return InstallResult{}, problem.New(problem.ExitBundle, "install", errors.New("no bundle was given"), "name the bundle with --bundle FILE; a vendor makes it with `plinth bundle build`")
 	}

@@ -3,8 +3,12 @@ package app
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"net/netip"
+	"path/filepath"
+	"slices"
 
+	"github.com/plinthdev/plinth/internal/host"
 	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/k0s"
 	"github.com/plinthdev/plinth/internal/kots"
@@ -38,8 +42,7 @@ func (a *App) ResetCluster(ctx context.Context, req ResetRequest) (ResetResult, 
 	if req.DryRun {
 		return a.readOnly().reset(ctx, true)
 	}
-	// What Plinth did not put here is not Plinth's to remove.
-	if j, err := journal.Open(a.host, a.DataDir, a.Now); err != nil || len(j.Runs()) == 0 {
+	if err := a.somethingToReset(); err != nil {
 		return ResetResult{}, err
 	}
 	var res ResetResult
@@ -48,6 +51,23 @@ func (a *App) ResetCluster(ctx context.Context, req ResetRequest) (ResetResult, 
 		return err
 	})
 	return res, err
+}
+
+// somethingToReset refuses where the data folder knows of no install, and yet
+// there is a cluster: it is another folder's, or somebody else's.
+func (a *App) somethingToReset() error {
+	if err := a.usable("reset cluster"); err != nil {
+		return err
+	}
+	j, err := journal.Open(a.host, a.DataDir, a.Now)
+	if err != nil || len(j.Runs()) > 0 {
+		return err
+	}
+	if _, err := a.host.Lstat(k0s.ConfigPath); err == nil {
+		return problem.Newf(problem.ExitUsage, "reset cluster", "name the data folder of the install with --data-dir; a k0s that Plinth did not install is not Plinth's to remove",
+			"k0s is on this host, but %s knows of no install", a.DataDir)
+	}
+	return nil
 }
 
 func (a *App) reset(ctx context.Context, dryRun bool) (ResetResult, error) {
@@ -76,12 +96,15 @@ func (a *App) reset(ctx context.Context, dryRun bool) (ResetResult, error) {
 	if err := a.Confirm(ctx, "Remove the cluster from this host, with all its data?"); err != nil {
 		return ResetResult{}, err
 	}
-	if err := j.Begin("reset", nil); err != nil {
-		return ResetResult{}, err
-	}
 	res := ResetResult{Changed: true, Log: a.LogFile}
-	_, err = a.runner("reset", j).RunAll(ctx, steps)
-	if err != nil {
+	run := a.runner("reset", j)
+	if err := j.Begin("reset", nil); err != nil {
+		// A full disk must not keep a reset from making space: what the
+		// journal says already is enough to go by.
+		a.Note("warning: " + err.Error())
+		run.Recorder = nil
+	}
+	if _, err = run.RunAll(ctx, steps); err != nil {
 		return a.left(ctx, res, kinds, errors.Join(err, j.End(err)))
 	}
 	// The journal goes last: until here it is what a second reset goes by.
@@ -102,17 +125,39 @@ func (a *App) left(ctx context.Context, res ResetResult, kinds []leftover.Kind, 
 		"see what holds it, then run the same command again; a reboot ends what still runs; the log is "+a.LogFile)
 }
 
+// removeDataDir empties Plinth's folder and removes it; a mount point of the
+// user's stays, empty.
 func (a *App) removeDataDir() step.Step {
 	return step.Step{ID: "data-dir", Title: "Remove Plinth's data folder",
 		Check: func(context.Context) (step.State, error) {
-			if _, err := a.host.Lstat(a.DataDir); err != nil {
-				return step.Done(), nil
+			entries, err := a.host.ReadDir(a.DataDir)
+			if err == nil && slices.ContainsFunc(entries, ours) {
+				return step.Needed(a.DataDir), nil
 			}
-			return step.Needed(a.DataDir), nil
+			return step.Done(), nil
 		},
-		Apply: func(context.Context, step.Report) error { return a.host.RemoveAll(a.DataDir) },
+		Apply: func(context.Context, step.Report) error {
+			entries, err := a.host.ReadDir(a.DataDir)
+			if err != nil {
+				return err
+			}
+			for _, e := range entries {
+				if !ours(e) {
+					continue
+				}
+				if err := a.host.RemoveAll(filepath.Join(a.DataDir, e.Name())); err != nil {
+					return err
+				}
+			}
+			_ = a.host.RemoveAll(a.DataDir) // refused for a mount point only, which stays
+			return nil
+		},
 	}
 }
+
+// ours reports whether an entry of the data folder is Plinth's; the file
+// system's own is not.
+func ours(e fs.DirEntry) bool { return e.Name() != "lost+found" }
 
 // leftovers says what this host's cluster may have left, from the journal. A
 // run that ended before it had looked at the host has left nothing: what is
@@ -143,6 +188,8 @@ const argPodCIDR = "podCIDR"
 // cluster is whose leftovers are looked for.
 func (a *App) cluster(podCIDRs ...netip.Prefix) leftover.Cluster {
 	c := leftover.Default(podCIDRs...)
-	c.Extra = append(c.Extra, k0s.Binary, kots.Binary)
+	for _, path := range []string{k0s.Binary, kots.Binary} {
+		c.Extra = append(c.Extra, path, host.TempPath(path))
+	}
 	return c
 }

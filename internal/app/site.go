@@ -60,8 +60,15 @@ func (a *App) survey(ctx context.Context, j *journal.Journal, b *airgap.Bundle, 
 			return s, err
 		}
 	}
-	if s.warnings, err = a.gate(m, !installed && !a.consoleExists(ctx, m), req.SkipKotsCheck); err != nil {
+	notice, warning, err := m.Gate(!installed && !a.consoleExists(ctx, m), req.SkipKotsCheck)
+	if err != nil {
 		return s, err
+	}
+	if notice != "" {
+		a.Note(notice)
+	}
+	if warning != "" {
+		s.warnings = append(s.warnings, warning)
 	}
 	if s.parts, err = addons.Resolve(m.Installer, a.DataDir); err != nil {
 		return s, err

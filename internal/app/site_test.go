@@ -129,16 +129,14 @@ func TestTheGateStopsAnInstallUnlessItIsSkipped(t *testing.T) {
 		"no application":            {manifests(t, ""), true, false, 0, "", "note: the KOTS version gate had nothing to check"},
 		"a cluster without console": {noKots, true, false, 0, "", ""},
 	} {
-		var notes []string
-		a := App{Config: Config{Note: func(text string) { notes = append(notes, text) }}}
-		warnings, err := a.gate(c.set, c.first, c.skip)
+		note, warning, err := c.set.Gate(c.first, c.skip)
 		if problem.ExitCode(err) != c.exit {
 			t.Errorf("%s: exit %d: %v", name, problem.ExitCode(err), err)
 		}
-		if got := strings.Join(warnings, "\n"); !strings.Contains(got, c.warning) || c.warning == "" && got != "" {
+		if got := warning; !strings.Contains(got, c.warning) || c.warning == "" && got != "" {
 			t.Errorf("%s: warnings are %q", name, got)
 		}
-		if got := strings.Join(notes, "\n"); !strings.Contains(got, c.note) || c.note == "" && got != "" {
+		if got := note; !strings.Contains(got, c.note) || c.note == "" && got != "" {
 			t.Errorf("%s: notes are %q", name, got)
 		}
 	}

@@ -8,6 +8,8 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -49,8 +51,9 @@ func (*execCommands) Run(ctx context.Context, c Cmd) ([]byte, error) {
 		ctx, cancel = context.WithTimeoutCause(ctx, c.Timeout, fmt.Errorf("no end after %s", c.Timeout))
 		defer cancel()
 	}
-	cmd := exec.CommandContext(ctx, c.Argv[0], c.Argv[1:]...)
-	cmd.Env = append(os.Environ(), c.Env...)
+	path := searchPath(os.Getenv("PATH"))
+	cmd := exec.CommandContext(ctx, find(c.Argv[0], path), c.Argv[1:]...)
+	cmd.Env = append(append(os.Environ(), "PATH="+path), c.Env...)
 	cmd.Stdin = c.Stdin
 	// A group of its own: Ctrl-C on the terminal reaches Plinth only, which
 	// decides when the child ends.
@@ -93,4 +96,29 @@ func mask(s string, env []string) string {
 		}
 	}
 	return s
+}
+
+// searchPath is PATH with the administrator's folders, which `su` and cron
+// leave out.
+func searchPath(path string) string {
+	for _, dir := range []string{"/usr/local/sbin", "/usr/sbin", "/sbin"} {
+		if !slices.Contains(filepath.SplitList(path), dir) {
+			path += ":" + dir
+		}
+	}
+	return path
+}
+
+// find is the program called name in one of path's folders; name itself when
+// there is none, for the error to name it.
+func find(name, path string) string {
+	if strings.Contains(name, "/") {
+		return name
+	}
+	for _, dir := range filepath.SplitList(path) {
+		if full, err := exec.LookPath(filepath.Join(dir, name)); err == nil && filepath.IsAbs(full) {
+			return full
+		}
+	}
+	return name
 }

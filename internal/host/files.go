@@ -57,7 +57,7 @@ func (f localFiles) Write(path string, r io.Reader, perm fs.FileMode) (err error
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	tmp, err := os.CreateTemp(dir, "."+filepath.Base(p)+".plinth-*")
+	tmp, err := os.OpenFile(TempPath(p), os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return err
 	}
@@ -110,6 +110,13 @@ func (f localFiles) RemoveAll(path string) error {
 		return err
 	}
 	return removeTree(p, info, parent)
+}
+
+// TempPath is where Write keeps the content of path until it is complete. The
+// name is always the same, so that what a killed run left is used again by the
+// next, and known to reset.
+func TempPath(path string) string {
+	return filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".plinth-tmp")
 }
 
 // protected reports whether path, which is clean, is a top-level folder that

@@ -42,11 +42,12 @@ func writeAt(f *os.File, b []byte) error {
 	return err
 }
 
-// CreateLog makes a new log file for its owner only, in a folder for its
-// owner only.
+// CreateLog makes a new log file for its owner only; a missing folder is made
+// for its owner only. A file that is there already is an error: it may be
+// anything.
 func CreateLog(path string) (io.WriteCloser, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, err
 	}
-	return os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND|unix.O_NOFOLLOW, 0o600)
+	return os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|os.O_APPEND, 0o600)
 }

@@ -19,6 +19,9 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
+// File is the journal's name in its folder.
+const File = "journal.json"
+
 // version is the schema version of both files; a newer one is refused.
 const version = 1
 
@@ -79,7 +82,7 @@ type content struct {
 // before the first Begin. A journal of a newer schema or one that cannot be
 // read is a Problem.
 func Open(files Files, dir string, now func() time.Time) (*Journal, error) {
-	j := &Journal{path: filepath.Join(dir, "journal.json"), files: files, now: now, data: content{Version: version}}
+	j := &Journal{path: filepath.Join(dir, File), files: files, now: now, data: content{Version: version}}
 	raw, err := files.ReadFile(j.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return j, nil

@@ -3,6 +3,7 @@ package manifest
 import (
 	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/problem"
+	"github.com/plinthdev/plinth/internal/spec"
 )
 
 // Fits refuses an Installer that is not the one which made the cluster that r
@@ -24,4 +25,22 @@ func (s Set) Fits(r journal.Receipt) error {
 		err = problem.Newf(problem.ExitUsage, "install "+in.Metadata.Name, hint, "its Installer differs from the one that this host was installed with")
 	}
 	return err
+}
+
+// Gate asks whether this KOTS may carry this application, before anything on
+// the host changes. notice is what the user should see; warning is what was
+// skipped on request, for the receipt.
+func (s Set) Gate(first, skip bool) (notice, warning string, err error) {
+	verdict := spec.Gate(s.Installer, s.Lint.Application, first)
+	words := verdict.Explain(s.Title())
+	switch {
+	case s.Installer.Spec.Kotsadm == nil, verdict.Allowed() && verdict.Note == "":
+		return "", "", nil
+	case verdict.Allowed():
+		return "note: " + words.Cause, "", nil
+	case skip:
+		warning = "the KOTS version gate was skipped on request, though " + words.Cause
+		return "warning: " + warning, warning, nil
+	}
+	return "", "", spec.GateProblem("install", verdict, s.Title())
 }

@@ -102,12 +102,16 @@ func Read(ctx context.Context, b *airgap.Bundle, req Request, now time.Time) (m 
 		m.Application = &found[0]
 		files = append(files, found[0])
 	}
+	var extra []spec.Finding
 	for i := 1; i < len(found); i++ {
+		_, wrong := spec.ParseApplication(found[i].Name, found[i].Data)
+		extra = append(extra, wrong...)
 		if string(found[i].Data) != string(found[0].Data) {
 			m.Notices = append(m.Notices, fmt.Sprintf("warning: the Application in %s differs from that in %s, which is the one that counts", found[i].Name, found[0].Name))
 		}
 	}
 	m.Lint = spec.Lint(files)
+	m.Lint.Findings = append(m.Lint.Findings, extra...)
 	if req.SkipKotsCheck {
 		m.Lint = m.Lint.WithoutGate()
 	}
