@@ -69,7 +69,7 @@ test-e2e: bundle ## installs on real throw-away hosts; needs root
 	scripts/lab/lab root
 	scripts/lab/selftest
 	PLINTH_E2E_BINARY=$(abspath $(PLINTH)) PLINTH_E2E_BUNDLE=$(abspath $(BUNDLE)) PLINTH_E2E_PAYLOAD=$(abspath $(PAYLOAD)) \
-		go test -tags e2e -count=1 -timeout 60m -v ./e2e/...
+		go test -tags e2e -count=1 -p 1 -timeout 60m -v ./e2e/...
 
 .PHONY: verify
 verify: ## formatting, vet, linters, shellcheck
