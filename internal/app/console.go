@@ -68,7 +68,8 @@ func (a *App) ConsoleSetCertificate(ctx context.Context, certFile, keyFile strin
 			return err
 		}
 		wait := kube.Wait{Timeout: 2 * time.Minute, Report: func(message string, _, _ int64) { run.Note(message) }}
-		return front.Front{Kube: k.Kube, Namespace: k.Namespace}.SetCertificate(ctx, pki.Pair{Cert: files[0].Data, Key: files[1].Data}, hosts, wait)
+		url := compose.ConsoleURL(journal.Console{Port: r.Console.Port}, r.Address)
+		return front.Front{Kube: k.Kube, Namespace: k.Namespace}.SetCertificate(ctx, pki.Pair{Cert: files[0].Data, Key: files[1].Data}, hosts, url, wait)
 	})
 }
 

@@ -72,9 +72,9 @@ func (f Front) EnsureCertificate(ctx context.Context, hosts []string, now time.T
 }
 
 // SetCertificate gives the console the user's certificate and key (PEM) and
-// waits until it is served. A pair that does not fit, has expired, is not for
-// servers or not for hosts is a Problem with exit code 3.
-func (f Front) SetCertificate(ctx context.Context, pair pki.Pair, hosts []string, w kube.Wait) error {
+// waits until it, and no other, is shown at url. A pair that does not fit, has
+// expired, is not for servers or not for hosts is a Problem with exit code 3.
+func (f Front) SetCertificate(ctx context.Context, pair pki.Pair, hosts []string, url string, w kube.Wait) error {
 	if err := pair.Check(hosts, time.Now()); err != nil {
 		return problem.New(problem.ExitConfig, "use this certificate for the console", err,
 			"give a PEM certificate, with its chain, for the name in the console's URL, and its unencrypted key")
@@ -86,7 +86,10 @@ func (f Front) SetCertificate(ctx context.Context, pair pki.Pair, hosts []string
 	if err := f.putCertificate(ctx, pair, host, false); err != nil {
 		return err
 	}
-	return f.Kube.WaitWorkloads(ctx, w, f.proxy())
+	if err := f.Kube.WaitWorkloads(ctx, w, f.proxy()); err != nil {
+		return err
+	}
+	return waitShown(ctx, url, pair.Cert, w)
 }
 
 // putCertificate stores a pair and rolls the proxy if it is there.

@@ -7,10 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -77,13 +79,22 @@ func TestUsersCertificateIsCheckedServedAndNeverReplaced(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := kube.Wait{Timeout: 700 * time.Millisecond}
-	err = f.SetCertificate(t.Context(), own, []string{"other.example.com"}, w)
+	old, err := pki.SelfSigned([]string{"console.example.com"}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	// After a roll-out old and new take turns for a while.
+	url, asked := shows(t, old, own, old, own)
+	w := kube.Wait{Timeout: 20 * time.Second}
+	err = f.SetCertificate(t.Context(), own, []string{"other.example.com"}, url, w)
 	if problem.ExitCode(err) != problem.ExitConfig || len(s.Writes()) != 0 {
 		t.Errorf("for another host: %v", err)
 	}
-	if err := f.SetCertificate(t.Context(), own, []string{"console.example.com"}, w); err != nil {
+	if err := f.SetCertificate(t.Context(), own, []string{"console.example.com"}, url, w); err != nil {
 		t.Fatal(err)
+	}
+	if n := asked.Load(); n != 3+shownTimes {
+		t.Errorf("it was taken for shown after %d answers", n)
 	}
 	if got := s.Writes(); !slices.Equal(got, []string{"POST /api/v1/namespaces/kotsadm/secrets", "PATCH " + proxyPath}) {
 		t.Errorf("wrote %q", got)
@@ -98,6 +109,23 @@ func TestUsersCertificateIsCheckedServedAndNeverReplaced(t *testing.T) {
 	if err != nil || selfSigned || !bytes.Equal(cert, own.Cert) {
 		t.Errorf("self-signed %t, the user's %t, %v", selfSigned, bytes.Equal(cert, own.Cert), err)
 	}
+}
+
+// shows serves TLS with one certificate after the other, and with the last from
+// then on.
+func shows(t *testing.T, pairs ...pki.Pair) (url string, asked *atomic.Int64) {
+	t.Helper()
+	asked = &atomic.Int64{}
+	srv := httptest.NewUnstartedServer(http.NotFoundHandler())
+	srv.Config.ErrorLog = log.New(io.Discard, "", 0) // refused handshakes are wanted here
+	srv.TLS = &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		p := pairs[min(int(asked.Add(1)), len(pairs))-1]
+		served, err := tls.X509KeyPair(p.Cert, p.Key)
+		return &tls.Config{Certificates: []tls.Certificate{served}}, err
+	}}
+	srv.StartTLS()
+	t.Cleanup(srv.Close)
+	return srv.URL, asked
 }
 
 // console serves health over TLS with a certificate of ours.

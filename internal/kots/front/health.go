@@ -28,9 +28,26 @@ type Health struct {
 // would, how it is. The one certificate that is accepted is cert (PEM), that
 // of Certificate: whom a browser would ask about it does not matter here.
 func Ask(ctx context.Context, url string, cert []byte) (Health, error) {
+	res, err := get(ctx, url+"/healthz", cert)
+	if err != nil {
+		return Health{}, err
+	}
+	defer func() { _ = res.Body.Close() }()
+	body, err := io.ReadAll(io.LimitReader(res.Body, 1<<20))
+	if err != nil {
+		return Health{}, err
+	}
+	if res.StatusCode != http.StatusOK {
+		return Health{}, fmt.Errorf("it answers %s", res.Status)
+	}
+	return parseHealth(body)
+}
+
+// get asks url of whoever shows cert (PEM), and of nobody else.
+func get(ctx context.Context, url string, cert []byte) (*http.Response, error) {
 	block, _ := pem.Decode(cert)
 	if block == nil {
-		return Health{}, errors.New("the console's certificate is not PEM")
+		return nil, errors.New("the console's certificate is not PEM")
 	}
 	transport := &http.Transport{
 		Proxy:             nil,
@@ -46,23 +63,11 @@ func Ask(ctx context.Context, url string, cert []byte) (Health, error) {
 		},
 	}
 	client := &http.Client{Transport: transport, Timeout: 5 * time.Second}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/healthz", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
-		return Health{}, err
+		return nil, err
 	}
-	res, err := client.Do(req)
-	if err != nil {
-		return Health{}, err
-	}
-	defer func() { _ = res.Body.Close() }()
-	body, err := io.ReadAll(io.LimitReader(res.Body, 1<<20))
-	if err != nil {
-		return Health{}, err
-	}
-	if res.StatusCode != http.StatusOK {
-		return Health{}, fmt.Errorf("it answers %s", res.Status)
-	}
-	return parseHealth(body)
+	return client.Do(req)
 }
 
 func parseHealth(body []byte) (Health, error) {
@@ -105,5 +110,29 @@ func WaitAnswer(ctx context.Context, url string, cert []byte, version string, w 
 			return false, fmt.Sprintf("its database is connected: %t, its storage available: %t", h.Database, h.Storage), nil
 		}
 		return true, "", nil
+	})
+}
+
+// Seen this often in a row, an answer is no longer one of two: after a roll-out
+// kube-proxy spreads connections over the old pod and the new for up to the
+// second between two of its syncs.
+const (
+	shownTimes    = 8
+	shownInterval = 250 * time.Millisecond
+)
+
+// waitShown waits until url shows cert (PEM), whatever else it answers, and
+// nothing else any more.
+func waitShown(ctx context.Context, url string, cert []byte, w kube.Wait) error {
+	inARow := 0
+	o := wait.Options{What: "the certificate to be shown at " + url, Timeout: w.Timeout, Interval: shownInterval}
+	return wait.Until(ctx, o, func(ctx context.Context) (bool, string, error) {
+		res, err := get(ctx, url, cert)
+		if err != nil {
+			inARow = 0
+			return false, err.Error(), nil
+		}
+		inARow++
+		return inARow == shownTimes, "the old one may still be shown", res.Body.Close()
 	})
 }
