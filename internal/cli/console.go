@@ -9,19 +9,21 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/plinthdev/plinth/internal/app"
+	"github.com/plinthdev/plinth/internal/app/console"
+	"github.com/plinthdev/plinth/internal/app/run"
+	"github.com/plinthdev/plinth/internal/app/tool"
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
 func (s *session) console() *cobra.Command {
 	url := s.command("url", noArgs, s.with(once, nil,
-		func(_ context.Context, a *app.App, _ []string) (reply, error) {
-			url, err := a.ConsoleURL()
+		func(_ context.Context, r *run.Run, _ []string) (reply, error) {
+			url, err := console.URL(r)
 			return reply{map[string]string{"url": url}, func(w io.Writer) { fmt.Fprintln(w, url) }}.unless(err)
 		}))
 	password := s.command("reset-password", noArgs, s.with(once, nil,
-		func(ctx context.Context, a *app.App, _ []string) (reply, error) {
-			password, err := a.ConsoleResetPassword(ctx)
+		func(ctx context.Context, r *run.Run, _ []string) (reply, error) {
+			password, err := console.ResetPassword(ctx, r)
 			return reply{map[string]string{"password": password}, func(w io.Writer) { fmt.Fprintln(w, password) }}.unless(err)
 		}))
 	return s.group("console", url, password, s.setCertificate())
@@ -30,8 +32,8 @@ func (s *session) console() *cobra.Command {
 func (s *session) setCertificate() *cobra.Command {
 	var cert, key string
 	cmd := s.command("set-certificate --cert FILE --key FILE", needs(noArgs, "cert", "key"), s.with(once, nil,
-		func(ctx context.Context, a *app.App, _ []string) (reply, error) {
-			err := a.ConsoleSetCertificate(ctx, cert, key)
+		func(ctx context.Context, r *run.Run, _ []string) (reply, error) {
+			err := console.SetCertificate(ctx, r, cert, key)
 			return reply{map[string]bool{"changed": true}, func(w io.Writer) {
 				fmt.Fprintln(w, "The console shows the new certificate.\n\nNext: plinth console url")
 			}}.unless(err)
@@ -44,10 +46,10 @@ func (s *session) setCertificate() *cobra.Command {
 // tools are the programs that plinth becomes; what follows their name is theirs.
 func (s *session) tools() []*cobra.Command {
 	var all []*cobra.Command
-	for use, tool := range map[string]app.Tool{"kubectl ARGUMENT...": app.Kubectl, "kots ARGUMENT...": app.Kots, "shell ARGUMENT...": app.Shell} {
+	for use, t := range map[string]tool.Tool{"kubectl ARGUMENT...": tool.Kubectl, "kots ARGUMENT...": tool.Kots, "shell ARGUMENT...": tool.Shell} {
 		cmd := s.command(use, cobra.ArbitraryArgs, s.with(once, nil,
-			func(_ context.Context, a *app.App, args []string) (reply, error) {
-				return reply{}, s.become(a, tool, args)
+			func(_ context.Context, r *run.Run, args []string) (reply, error) {
+				return reply{}, s.become(r, t, args)
 			}))
 		cmd.DisableFlagParsing = true
 		all = append(all, cmd)
@@ -56,13 +58,13 @@ func (s *session) tools() []*cobra.Command {
 }
 
 // become runs a tool in place of this process; it returns only if it cannot.
-func (s *session) become(a *app.App, tool app.Tool, args []string) error {
-	run, err := a.ToolCommand(tool, args, variable(s.Environ, "SHELL"))
+func (s *session) become(r *run.Run, t tool.Tool, args []string) error {
+	program, err := tool.Command(r, t, args, variable(s.Environ, "SHELL"))
 	if err != nil {
 		return err
 	}
-	if err := s.Exec(run.Argv[0], run.Argv, override(s.Environ, run.Env)); err != nil {
-		return problem.New(problem.ExitInternal, "run "+run.Argv[0], err, "is it still there? `plinth install` puts it back")
+	if err := s.Exec(program.Argv[0], program.Argv, override(s.Environ, program.Env)); err != nil {
+		return problem.New(problem.ExitInternal, "run "+program.Argv[0], err, "is it still there? `plinth install` puts it back")
 	}
 	return nil
 }

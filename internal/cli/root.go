@@ -54,7 +54,16 @@ func (c choices) Set(s string) error {
 
 // root is the whole command tree.
 func (s *session) root() *cobra.Command {
-	root := s.group("plinth", s.lint(), s.bundle(), s.install(), s.status(), s.console(), s.reset(), s.version(), s.completion())
+	root := s.group("plinth",
+		s.lint(),
+		s.bundle(),
+		s.install(),
+		s.status(),
+		s.console(),
+		s.reset(),
+		s.version(),
+		s.completion(),
+	)
 	root.AddCommand(s.tools()...)
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.TraverseChildren = true // flags of plinth may stand before kubectl, whose own flags are not ours
@@ -76,11 +85,11 @@ func (s *session) root() *cobra.Command {
 	return root
 }
 
-// run is what a command does once its flags are read.
-type run func(ctx context.Context, args []string) (reply, error)
+// action is what a command does once its flags are read.
+type action func(ctx context.Context, args []string) (reply, error)
 
 // command makes a command; its help stands in help/<path>.txt.
-func (s *session) command(use string, args cobra.PositionalArgs, do run) *cobra.Command {
+func (s *session) command(use string, args cobra.PositionalArgs, do action) *cobra.Command {
 	return &cobra.Command{
 		Use: use, Args: args, DisableFlagsInUseLine: true,
 		RunE: func(cmd *cobra.Command, args []string) (err error) {

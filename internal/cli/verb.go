@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 
-	"github.com/plinthdev/plinth/internal/app"
+	"github.com/plinthdev/plinth/internal/app/run"
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/ui"
 )
 
 // verb runs one verb of the application.
-type verb func(ctx context.Context, a *app.App, args []string) (reply, error)
+type verb func(ctx context.Context, r *run.Run, args []string) (reply, error)
 
 // What a verb's -o json is: one document, or its events and then the document.
 const (
@@ -19,7 +19,7 @@ const (
 )
 
 // with gives do the application and shows progress until it returns.
-func (s *session) with(events bool, yes *bool, do verb) run {
+func (s *session) with(events bool, yes *bool, do verb) action {
 	return func(ctx context.Context, args []string) (reply, error) {
 		mode := ui.Choose(ui.Env{TTY: terminal(s.Err), Progress: string(s.progressMode), NoColor: s.noColor, Verbose: s.verbose,
 			Events: events && s.format == formatJSON, Environ: s.Environ})
@@ -28,14 +28,14 @@ func (s *session) with(events bool, yes *bool, do verb) run {
 			progress.Note("Stopping after the current step. Press Ctrl-C again to quit at once.")
 		})
 		defer quiet()
-		a := app.New(app.Config{
+		r := run.New(run.Config{
 			DataDir: s.dataDir, LogFile: s.logFile, Version: s.build().Version,
 			Events: progress.Event, Note: progress.Note, Secrets: s.secrets, Now: s.now,
 			Confirm: func(ctx context.Context, question string) error { return s.confirm(ctx, question, yes) },
 		})
-		r, err := do(ctx, a, args)
+		answer, err := do(ctx, r, args)
 		_ = progress.Close() // a terminal that has gone is no reason to fail
-		return r, err
+		return answer, err
 	}
 }
 

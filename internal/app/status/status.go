@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/plinthdev/plinth/internal/app/compose"
+	"github.com/plinthdev/plinth/internal/app/run"
 	"github.com/plinthdev/plinth/internal/host"
 	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/k0s"
@@ -78,7 +79,15 @@ type Unfinished struct {
 // statusTimeout bounds how long a cluster may take to answer.
 const statusTimeout = 10 * time.Second
 
-// Look looks at this host and its cluster, through a host that can only look.
+// Of looks at the host that r runs on and at its cluster; it changes nothing.
+func Of(ctx context.Context, r *run.Run) (Status, error) {
+	if err := run.NeedRoot("tell the status"); err != nil {
+		return Status{}, err
+	}
+	return Look(ctx, r.ReadOnly().Host, r.DataDir, r.Now)
+}
+
+// Look looks at a host and its cluster, through a host that can only look.
 // A cluster that does not answer is a warning in the answer, not an error.
 func Look(ctx context.Context, h host.Host, dataDir string, now func() time.Time) (Status, error) {
 	j, err := journal.Open(h, dataDir, now)
@@ -113,7 +122,7 @@ func Look(ctx context.Context, h host.Host, dataDir string, now func() time.Time
 
 // cluster asks the cluster for its nodes, add-ons and console.
 func cluster(ctx context.Context, h host.Files, r journal.Receipt, s *Status) error {
-	client, err := Client(h)
+	client, err := run.Client(h)
 	if err != nil {
 		return err
 	}
@@ -153,15 +162,6 @@ func console(ctx context.Context, client *kube.Client, r journal.Receipt) *Conso
 		c.Reason = "it answers, but its database or its storage is not available"
 	}
 	return c
-}
-
-// Client is a client of this host's cluster.
-func Client(h host.Files) (*kube.Client, error) {
-	conf, err := h.ReadFile(k0s.AdminConf)
-	if err != nil {
-		return nil, err
-	}
-	return kube.New(conf)
 }
 
 // certificates lists the cluster's own certificates on this host, the first to

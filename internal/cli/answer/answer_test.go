@@ -8,7 +8,8 @@ import (
 
 	"github.com/plinthdev/plinth/airgap"
 	"github.com/plinthdev/plinth/hostpreflight"
-	"github.com/plinthdev/plinth/internal/app"
+	"github.com/plinthdev/plinth/internal/app/install"
+	"github.com/plinthdev/plinth/internal/app/reset"
 	"github.com/plinthdev/plinth/internal/app/status"
 	"github.com/plinthdev/plinth/internal/app/vendor"
 	"github.com/plinthdev/plinth/internal/compat"
@@ -61,7 +62,7 @@ func TestAnswersForPeople(t *testing.T) {
 	installer.Metadata.Name = "my-app"
 	verdict := compat.Check(compat.Input{Actual: "1.131.2", Min: "1.100.0", Target: "1.131.2", FirstInstall: true})
 	good := spec.Report{Installer: &installer, Application: &spec.Application{File: "my app.yaml"}, Title: "My App", Findings: []spec.Finding{warning}, Gate: &verdict}
-	done := app.InstallResult{Changed: true, ConsoleURL: "https://10.0.0.2:8800", Password: "correct-horse", Kubeconfig: "/var/lib/k0s/pki/admin.conf", Log: "/var/log/plinth/install-1.log",
+	done := install.Result{Changed: true, ConsoleURL: "https://10.0.0.2:8800", Password: "correct-horse", Kubeconfig: "/var/lib/k0s/pki/admin.conf", Log: "/var/log/plinth/install-1.log",
 		Preflights: checks(check("memory", hostpreflight.Warn, "3 GiB", "add memory"))}
 	for name, write := range map[string]func(io.Writer){
 		"lint-findings": func(w io.Writer) { Lint(w, spec.Report{Findings: []spec.Finding{finding}}, []string{"installer.yaml"}) },
@@ -70,27 +71,27 @@ func TestAnswersForPeople(t *testing.T) {
 		"inspected":     func(w io.Writer) { Inspected(w, bundle, "my-app.tar") },
 		"verified":      func(w io.Writer) { Verified(w, bundle, "my-app.tar") },
 		"install-plan": func(w io.Writer) {
-			Installed(w, app.InstallResult{Plan: planned(), Preflights: checks()}, "plinth install --bundle a.tar", false)
+			Installed(w, install.Result{Plan: planned(), Preflights: checks()}, "plinth install --bundle a.tar", false)
 		},
 		"install-plan-done": func(w io.Writer) {
-			Installed(w, app.InstallResult{Plan: planned()[:1], Preflights: checks()}, "plinth install", false)
+			Installed(w, install.Result{Plan: planned()[:1], Preflights: checks()}, "plinth install", false)
 		},
 		"install-preflight": func(w io.Writer) {
-			Installed(w, app.InstallResult{Preflights: checks(check("memory", hostpreflight.Fail, "1 GiB", "add memory"))}, "", true)
+			Installed(w, install.Result{Preflights: checks(check("memory", hostpreflight.Fail, "1 GiB", "add memory"))}, "", true)
 		},
-		"install-failed": func(w io.Writer) { Installed(w, app.InstallResult{Preflights: checks()}, "", true) },
+		"install-failed": func(w io.Writer) { Installed(w, install.Result{Preflights: checks()}, "", true) },
 		"install-done":   func(w io.Writer) { Installed(w, done, "", false) },
 		"install-nothing": func(w io.Writer) {
-			Installed(w, app.InstallResult{ConsoleURL: "https://10.0.0.2:8800", Preflights: checks()}, "", false)
+			Installed(w, install.Result{ConsoleURL: "https://10.0.0.2:8800", Preflights: checks()}, "", false)
 		},
-		"reset-plan": func(w io.Writer) { Reset(w, app.ResetResult{Plan: planned()}, "plinth reset cluster", false) },
+		"reset-plan": func(w io.Writer) { Reset(w, reset.Result{Plan: planned()}, "plinth reset cluster", false) },
 		"reset-done": func(w io.Writer) {
-			Reset(w, app.ResetResult{Changed: true, Log: "/var/log/plinth/reset-1.log"}, "", false)
+			Reset(w, reset.Result{Changed: true, Log: "/var/log/plinth/reset-1.log"}, "", false)
 		},
 		"reset-left": func(w io.Writer) {
-			Reset(w, app.ResetResult{Changed: true, Left: []string{"mount /run/x", "process 12"}}, "", true)
+			Reset(w, reset.Result{Changed: true, Left: []string{"mount /run/x", "process 12"}}, "", true)
 		},
-		"reset-nothing":  func(w io.Writer) { Reset(w, app.ResetResult{}, "", false) },
+		"reset-nothing":  func(w io.Writer) { Reset(w, reset.Result{}, "", false) },
 		"status":         func(w io.Writer) { Status(w, here) },
 		"status-broken":  func(w io.Writer) { Status(w, broken) },
 		"status-nothing": func(w io.Writer) { Status(w, status.Status{}) },

@@ -7,14 +7,15 @@ import (
 	"time"
 
 	"github.com/plinthdev/plinth/hostpreflight"
-	"github.com/plinthdev/plinth/internal/app"
+	"github.com/plinthdev/plinth/internal/app/install"
+	"github.com/plinthdev/plinth/internal/app/reset"
 	"github.com/plinthdev/plinth/internal/app/status"
 )
 
 // Installed says what an install found, planned or did. again is the command
 // line that was typed, without what made it only look; failed says that the
 // install did not reach its end.
-func Installed(w io.Writer, r app.InstallResult, again string, failed bool) {
+func Installed(w io.Writer, r install.Result, again string, failed bool) {
 	switch {
 	case r.Preflights != nil && r.Preflights.Failed > 0:
 		fmt.Fprint(w, r.Preflights.Text())
@@ -44,7 +45,7 @@ func preflights(w io.Writer, r *hostpreflight.Report) {
 	fmt.Fprintf(w, "Host preflights: %s\n\n", r.Summary())
 }
 
-func installed(w io.Writer, r app.InstallResult) {
+func installed(w io.Writer, r install.Result) {
 	if !r.Changed {
 		fmt.Fprintln(w, "Nothing to do: everything is installed.")
 	}
@@ -64,7 +65,7 @@ func installed(w io.Writer, r app.InstallResult) {
 }
 
 // Reset says what a reset would take back, did take back, or left.
-func Reset(w io.Writer, r app.ResetResult, again string, failed bool) {
+func Reset(w io.Writer, r reset.Result, again string, failed bool) {
 	switch {
 	case len(r.Left) > 0:
 		fmt.Fprintln(w, "Left on this host:")

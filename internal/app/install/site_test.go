@@ -1,4 +1,4 @@
-package app
+package install
 
 import (
 	"net/netip"
@@ -66,7 +66,7 @@ func TestTheHostsAddressIsTheOneTowardsOtherHosts(t *testing.T) {
 // Application with these bounds; "" for none.
 func manifests(t *testing.T, bounds string, replace ...string) manifest.Set {
 	t.Helper()
-	raw, err := os.ReadFile("../../installer.yaml")
+	raw, err := os.ReadFile("../../../installer.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}

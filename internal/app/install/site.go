@@ -1,4 +1,4 @@
-package app
+package install
 
 import (
 	"context"
@@ -13,7 +13,6 @@ import (
 	"github.com/plinthdev/plinth/internal/app/compose"
 	"github.com/plinthdev/plinth/internal/app/manifest"
 	"github.com/plinthdev/plinth/internal/facts"
-	"github.com/plinthdev/plinth/internal/host"
 	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/k0s"
 	"github.com/plinthdev/plinth/internal/kube"
@@ -34,25 +33,18 @@ type site struct {
 }
 
 // site is what the steps of an install need to know of where they run.
-func (a *App) site(s site, m manifest.Set) compose.Site {
+func (a job) site(s site, m manifest.Set) compose.Site {
 	podCIDR := netip.MustParsePrefix(m.Installer.Spec.Network.PodCIDR) // lint has parsed it
-	return compose.Site{Host: a.host, Journal: s.journal, Now: a.Now, DataDir: a.DataDir, Node: s.node, Address: s.address,
-		AddOns: s.parts, Leftover: a.cluster(podCIDR)}
-}
-
-// readOnly is an App that can only look.
-func (a *App) readOnly() *App {
-	run := *a
-	run.host = host.ReadOnly(a.host)
-	return &run
+	return compose.Site{Host: a.Host, Journal: s.journal, Now: a.Now, DataDir: a.DataDir, Node: s.node, Address: s.address,
+		AddOns: s.parts, Leftover: a.Leftover(podCIDR)}
 }
 
 // survey looks at the host and proves that the install can go on: the gate,
 // then the preflights. It changes nothing.
-func (a *App) survey(ctx context.Context, j *journal.Journal, b *airgap.Bundle, m manifest.Set, req InstallRequest) (s site, err error) {
+func (a job) survey(ctx context.Context, j *journal.Journal, b *airgap.Bundle, m manifest.Set, req Request) (s site, err error) {
 	s.journal = j
 	var installed bool
-	if s.receipt, installed, err = journal.ReadReceipt(a.host, a.DataDir); err != nil {
+	if s.receipt, installed, err = journal.ReadReceipt(a.Host, a.DataDir); err != nil {
 		return s, err
 	}
 	if installed {
@@ -74,7 +66,7 @@ func (a *App) survey(ctx context.Context, j *journal.Journal, b *airgap.Bundle, 
 		return s, err
 	}
 	want := compose.Want(b, m, s.journal, a.DataDir)
-	found := probe.Gather(ctx, a.host, builtin.Request(want))
+	found := probe.Gather(ctx, a.Host, builtin.Request(want))
 	if err := ctx.Err(); err != nil {
 		return s, context.Cause(ctx)
 	}
@@ -97,8 +89,8 @@ func (a *App) survey(ctx context.Context, j *journal.Journal, b *airgap.Bundle, 
 
 // consoleExists reports whether the cluster on this host, if there is one, has
 // KOTS in it already.
-func (a *App) consoleExists(ctx context.Context, m manifest.Set) bool {
-	conf, err := a.host.ReadFile(k0s.AdminConf)
+func (a job) consoleExists(ctx context.Context, m manifest.Set) bool {
+	conf, err := a.Host.ReadFile(k0s.AdminConf)
 	if err != nil || m.Installer.Spec.Kotsadm == nil {
 		return false
 	}
@@ -106,7 +98,7 @@ func (a *App) consoleExists(ctx context.Context, m manifest.Set) bool {
 	if err != nil {
 		return false
 	}
-	console, err := plan.KOTS(a.host, client, m.Installer.Spec.Kotsadm.Namespace, a.DataDir).State(ctx)
+	console, err := plan.KOTS(a.Host, client, m.Installer.Spec.Kotsadm.Namespace, a.DataDir).State(ctx)
 	return err == nil && console.Version != ""
 }
 

@@ -1,4 +1,6 @@
-package app
+// Package reset owns how a cluster is taken back from this host. It refuses to
+// know how any leftover is found or removed.
+package reset
 
 import (
 	"context"
@@ -8,10 +10,9 @@ import (
 	"path/filepath"
 	"slices"
 
-	"github.com/plinthdev/plinth/internal/host"
+	"github.com/plinthdev/plinth/internal/app/run"
 	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/k0s"
-	"github.com/plinthdev/plinth/internal/kots"
 	"github.com/plinthdev/plinth/internal/node"
 	"github.com/plinthdev/plinth/internal/node/leftover"
 	"github.com/plinthdev/plinth/internal/plan"
@@ -20,34 +21,38 @@ import (
 	"github.com/plinthdev/plinth/internal/ui/runlog"
 )
 
-// ResetRequest is what a reset is asked for.
-type ResetRequest struct {
+// Request is what a reset is asked for.
+type Request struct {
 	DryRun bool // only say what would be removed
 }
 
-// ResetResult is how a reset ended.
-type ResetResult struct {
+// Result is how a reset ended.
+type Result struct {
 	Changed bool           `json:"changed"` // false: there was nothing to take back
 	Plan    []step.Planned `json:"plan,omitempty"`
 	Left    []string       `json:"left,omitempty"` // what could not be taken back
 	Log     string         `json:"log,omitempty"`
 }
 
-// ResetCluster takes the cluster of this host back: all that the journal says
+// job is a reset of this host.
+type job struct{ *run.Run }
+
+// Cluster takes the cluster of this host back: all that the journal says
 // an install put here, and what k0s and its pods left.
-func (a *App) ResetCluster(ctx context.Context, req ResetRequest) (ResetResult, error) {
-	if err := needRoot("reset cluster"); err != nil {
-		return ResetResult{}, err
+func Cluster(ctx context.Context, r *run.Run, req Request) (Result, error) {
+	a := job{r}
+	if err := run.NeedRoot("reset cluster"); err != nil {
+		return Result{}, err
 	}
 	if req.DryRun {
-		return a.readOnly().reset(ctx, true)
+		return job{a.ReadOnly()}.reset(ctx, true)
 	}
 	if err := a.somethingToReset(); err != nil {
-		return ResetResult{}, err
+		return Result{}, err
 	}
-	var res ResetResult
-	err := a.changing("reset", func(run *App, _ *runlog.Log) (err error) {
-		res, err = run.reset(ctx, false)
+	var res Result
+	err := a.Changing("reset", func(r *run.Run, _ *runlog.Log) (err error) {
+		res, err = job{r}.reset(ctx, false)
 		return err
 	})
 	return res, err
@@ -55,65 +60,65 @@ func (a *App) ResetCluster(ctx context.Context, req ResetRequest) (ResetResult, 
 
 // somethingToReset refuses where the data folder knows of no install, and yet
 // there is a cluster: it is another folder's, or somebody else's.
-func (a *App) somethingToReset() error {
-	if err := a.usable("reset cluster"); err != nil {
+func (a job) somethingToReset() error {
+	if err := a.Usable("reset cluster"); err != nil {
 		return err
 	}
-	j, err := journal.Open(a.host, a.DataDir, a.Now)
+	j, err := journal.Open(a.Host, a.DataDir, a.Now)
 	if err != nil || len(j.Runs()) > 0 {
 		return err
 	}
-	if _, err := a.host.Lstat(k0s.ConfigPath); err == nil {
+	if _, err := a.Host.Lstat(k0s.ConfigPath); err == nil {
 		return problem.Newf(problem.ExitUsage, "reset cluster", "name the data folder of the install with --data-dir; a k0s that Plinth did not install is not Plinth's to remove",
 			"k0s is on this host, but %s knows of no install", a.DataDir)
 	}
 	return nil
 }
 
-func (a *App) reset(ctx context.Context, dryRun bool) (ResetResult, error) {
-	j, err := journal.Open(a.host, a.DataDir, a.Now)
+func (a job) reset(ctx context.Context, dryRun bool) (Result, error) {
+	j, err := journal.Open(a.Host, a.DataDir, a.Now)
 	if err != nil {
-		return ResetResult{}, err
+		return Result{}, err
 	}
 	if len(j.Runs()) == 0 {
-		return ResetResult{}, nil
+		return Result{}, nil
 	}
 	kinds, err := a.leftovers(j)
 	if err != nil {
-		return ResetResult{}, err
+		return Result{}, err
 	}
 	steps := plan.Reset(kinds)
 	if dryRun {
-		planned, err := a.runner("reset", nil).Plan(ctx, append(steps, a.removeDataDir()))
+		planned, err := a.Steps("reset", nil).Plan(ctx, append(steps, a.removeDataDir()))
 		if err != nil {
-			return ResetResult{}, err
+			return Result{}, err
 		}
 		for i, k := range kinds {
 			planned[i].Touches, _ = k.Find(ctx) // Plan has just done the same without an error
 		}
-		return ResetResult{Plan: planned}, nil
+		return Result{Plan: planned}, nil
 	}
 	if err := a.Confirm(ctx, "Remove the cluster from this host, with all its data?"); err != nil {
-		return ResetResult{}, err
+		return Result{}, err
 	}
-	res := ResetResult{Changed: true, Log: a.LogFile}
-	run := a.runner("reset", j)
+	res := Result{Changed: true, Log: a.LogFile}
+	runner := a.Steps("reset", j)
 	if err := j.Begin("reset", nil); err != nil {
 		// A full disk must not keep a reset from making space: what the
 		// journal says already is enough to go by.
 		a.Note("warning: " + err.Error())
-		run.Recorder = nil
+		runner.Recorder = nil
 	}
-	if _, err = run.RunAll(ctx, steps); err != nil {
+	if _, err = runner.RunAll(ctx, steps); err != nil {
 		return a.left(ctx, res, kinds, errors.Join(err, j.End(err)))
 	}
 	// The journal goes last: until here it is what a second reset goes by.
-	_, err = a.runner("reset", nil).Run(ctx, []step.Step{a.removeDataDir()})
+	_, err = a.Steps("reset", nil).Run(ctx, []step.Step{a.removeDataDir()})
 	return res, err
 }
 
 // left lists what is still there after a reset that could not take all back.
-func (a *App) left(ctx context.Context, res ResetResult, kinds []leftover.Kind, err error) (ResetResult, error) {
+func (a job) left(ctx context.Context, res Result, kinds []leftover.Kind, err error) (Result, error) {
 	if problem.ExitCode(err) == problem.ExitInterrupted {
 		return res, err
 	}
@@ -127,17 +132,17 @@ func (a *App) left(ctx context.Context, res ResetResult, kinds []leftover.Kind, 
 
 // removeDataDir empties Plinth's folder and removes it; a mount point of the
 // user's stays, empty.
-func (a *App) removeDataDir() step.Step {
+func (a job) removeDataDir() step.Step {
 	return step.Step{ID: "data-dir", Title: "Remove Plinth's data folder",
 		Check: func(context.Context) (step.State, error) {
-			entries, err := a.host.ReadDir(a.DataDir)
+			entries, err := a.Host.ReadDir(a.DataDir)
 			if err == nil && slices.ContainsFunc(entries, ours) {
 				return step.Needed(a.DataDir), nil
 			}
 			return step.Done(), nil
 		},
 		Apply: func(context.Context, step.Report) error {
-			entries, err := a.host.ReadDir(a.DataDir)
+			entries, err := a.Host.ReadDir(a.DataDir)
 			if err != nil {
 				return err
 			}
@@ -145,11 +150,11 @@ func (a *App) removeDataDir() step.Step {
 				if !ours(e) {
 					continue
 				}
-				if err := a.host.RemoveAll(filepath.Join(a.DataDir, e.Name())); err != nil {
+				if err := a.Host.RemoveAll(filepath.Join(a.DataDir, e.Name())); err != nil {
 					return err
 				}
 			}
-			_ = a.host.RemoveAll(a.DataDir) // refused for a mount point only, which stays
+			_ = a.Host.RemoveAll(a.DataDir) // refused for a mount point only, which stays
 			return nil
 		},
 	}
@@ -162,7 +167,7 @@ func ours(e fs.DirEntry) bool { return e.Name() != "lost+found" }
 // leftovers says what this host's cluster may have left, from the journal. A
 // run that ended before it had looked at the host has left nothing: what is
 // there is somebody else's.
-func (a *App) leftovers(j *journal.Journal) ([]leftover.Kind, error) {
+func (a job) leftovers(j *journal.Journal) ([]leftover.Kind, error) {
 	var before leftover.Before
 	known, err := j.Found(plan.RememberID, &before)
 	if err != nil {
@@ -172,24 +177,12 @@ func (a *App) leftovers(j *journal.Journal) ([]leftover.Kind, error) {
 		return nil, nil
 	}
 	var cidrs []netip.Prefix
-	for _, run := range j.Runs() {
-		if p, err := netip.ParsePrefix(run.Args[argPodCIDR]); err == nil {
+	for _, earlier := range j.Runs() {
+		if p, err := netip.ParsePrefix(earlier.Args[run.ArgPodCIDR]); err == nil {
 			cidrs = []netip.Prefix{p}
 		}
 	}
-	c := a.cluster(cidrs...)
+	c := a.Leftover(cidrs...)
 	c.Before = &before
-	return node.Leftovers(a.host, c), nil
-}
-
-// argPodCIDR is the journal's name for the pods' network of an install.
-const argPodCIDR = "podCIDR"
-
-// cluster is whose leftovers are looked for.
-func (a *App) cluster(podCIDRs ...netip.Prefix) leftover.Cluster {
-	c := leftover.Default(podCIDRs...)
-	for _, path := range []string{k0s.Binary, kots.Binary} {
-		c.Extra = append(c.Extra, path, host.TempPath(path))
-	}
-	return c
+	return node.Leftovers(a.Host, c), nil
 }

@@ -1,4 +1,8 @@
-package app
+// Package install owns the main job: it opens the bundle, reads the manifests,
+// asks the gate and the preflights, puts host, bundle, journal and steps
+// together, and runs them. It refuses to know flags, terminals and how anything
+// is done below a step.
+package install
 
 import (
 	"context"
@@ -10,6 +14,7 @@ import (
 	"github.com/plinthdev/plinth/hostpreflight"
 	"github.com/plinthdev/plinth/internal/app/compose"
 	"github.com/plinthdev/plinth/internal/app/manifest"
+	"github.com/plinthdev/plinth/internal/app/run"
 	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/k0s"
 	"github.com/plinthdev/plinth/internal/plan"
@@ -18,17 +23,17 @@ import (
 	"github.com/plinthdev/plinth/internal/ui/runlog"
 )
 
-// InstallRequest is what an install is asked for.
-type InstallRequest struct {
+// Request is what an install is asked for.
+type Request struct {
 	manifest.Request          // what is to be installed
 	IgnorePreflights []string // ids of checks that may fail
 	Plan             bool     // only say what would be done
 }
 
-// InstallResult is how an install ended.
-type InstallResult struct {
+// Result is how an install ended.
+type Result struct {
 	Changed    bool                  `json:"changed"`              // false: there was nothing to do
-	Plan       []step.Planned        `json:"plan,omitempty"`       // with InstallRequest.Plan
+	Plan       []step.Planned        `json:"plan,omitempty"`       // with Request.Plan
 	Preflights *hostpreflight.Report `json:"preflights,omitempty"` // what was found on the host
 	ConsoleURL string                `json:"consoleURL,omitempty"`
 	Password   string                `json:"password,omitempty"` // of the console; only when this run made it
@@ -36,21 +41,25 @@ type InstallResult struct {
 	Log        string                `json:"log,omitempty"`
 }
 
+// job is an install on this host.
+type job struct{ *run.Run }
+
 // Install is the main job. Until every proof has been given nothing on the
 // host changes but the log.
-func (a *App) Install(ctx context.Context, req InstallRequest) (InstallResult, error) {
-	if err := needRoot("install"); err != nil {
-		return InstallResult{}, err
+func Install(ctx context.Context, r *run.Run, req Request) (Result, error) {
+	a := job{r}
+	if err := run.NeedRoot("install"); err != nil {
+		return Result{}, err
 	}
-	if err := a.usable("install"); err != nil {
-		return InstallResult{}, err
+	if err := a.Usable("install"); err != nil {
+		return Result{}, err
 	}
 	if req.Bundle == "" {
-		return InstallResult{}, problem.New(problem.ExitBundle, "install", errors.New("no bundle was given"), "name the bundle with --bundle FILE; a vendor makes it with `plinth bundle build`")
+		return Result{}, problem.New(problem.ExitBundle, "install", errors.New("no bundle was given"), "name the bundle with --bundle FILE; a vendor makes it with `plinth bundle build`")
 	}
 	b, err := airgap.Open(ctx, req.Bundle)
 	if err != nil {
-		return InstallResult{}, err
+		return Result{}, err
 	}
 	defer func() { _ = b.Close() }()
 	m, err := manifest.Read(ctx, b, req.Request, a.Now())
@@ -58,47 +67,47 @@ func (a *App) Install(ctx context.Context, req InstallRequest) (InstallResult, e
 		a.Note(n)
 	}
 	if err != nil {
-		return InstallResult{}, err
+		return Result{}, err
 	}
 	if req.Plan {
 		return a.planInstall(ctx, b, m, req)
 	}
-	var res InstallResult
-	err = a.changing("install", func(run *App, log *runlog.Log) error {
-		res, err = run.install(ctx, b, m, req, log)
+	var res Result
+	err = a.Changing("install", func(r *run.Run, log *runlog.Log) error {
+		res, err = job{r}.install(ctx, b, m, req, log)
 		return err
 	})
 	return res, err
 }
 
 // planInstall says what Install would do, by looks alone.
-func (a *App) planInstall(ctx context.Context, b *airgap.Bundle, m manifest.Set, req InstallRequest) (InstallResult, error) {
-	look := a.readOnly()
-	j, err := journal.Open(look.host, a.DataDir, a.Now)
+func (a job) planInstall(ctx context.Context, b *airgap.Bundle, m manifest.Set, req Request) (Result, error) {
+	look := job{a.ReadOnly()}
+	j, err := journal.Open(look.Host, a.DataDir, a.Now)
 	if err != nil {
-		return InstallResult{}, err
+		return Result{}, err
 	}
 	site, err := look.survey(ctx, j, b, m, req)
-	res := InstallResult{Preflights: &site.preflights}
+	res := Result{Preflights: &site.preflights}
 	if err != nil {
 		return res, err
 	}
 	steps, err := compose.Install(ctx, look.site(site, m), b, m, req.SkipKotsCheck)
 	if err == nil {
-		res.Plan, err = look.runner("install", nil).Plan(ctx, steps)
+		res.Plan, err = look.Steps("install", nil).Plan(ctx, steps)
 	}
 	return res, err
 }
 
 // install proves, asks, and runs the steps.
-func (a *App) install(ctx context.Context, b *airgap.Bundle, m manifest.Set, req InstallRequest, log *runlog.Log) (InstallResult, error) {
-	j, err := journal.Open(a.host, a.DataDir, a.Now)
+func (a job) install(ctx context.Context, b *airgap.Bundle, m manifest.Set, req Request, log *runlog.Log) (Result, error) {
+	j, err := journal.Open(a.Host, a.DataDir, a.Now)
 	if err != nil {
-		return InstallResult{}, err
+		return Result{}, err
 	}
-	look := a.readOnly()
+	look := job{a.ReadOnly()}
 	site, err := look.survey(ctx, j, b, m, req)
-	res := InstallResult{Preflights: &site.preflights, Log: a.LogFile}
+	res := Result{Preflights: &site.preflights, Log: a.LogFile}
 	if err != nil {
 		return res, err
 	}
@@ -107,7 +116,7 @@ func (a *App) install(ctx context.Context, b *airgap.Bundle, m manifest.Set, req
 	if err != nil {
 		return res, err
 	}
-	todo, err := look.runner("install", nil).Plan(ctx, steps)
+	todo, err := look.Steps("install", nil).Plan(ctx, steps)
 	if err != nil {
 		return res, err
 	}
@@ -126,14 +135,14 @@ func (a *App) install(ctx context.Context, b *airgap.Bundle, m manifest.Set, req
 		return res, err
 	}
 	if err := a.record(site.journal, b, m, func() error {
-		if _, err := a.runner("install", site.journal).Run(ctx, steps); err != nil {
+		if _, err := a.Steps("install", site.journal).Run(ctx, steps); err != nil {
 			return err
 		}
 		r, err := a.newReceipt(site, b, m)
 		if err != nil {
 			return err
 		}
-		return journal.WriteReceipt(a.host, a.DataDir, r)
+		return journal.WriteReceipt(a.Host, a.DataDir, r)
 	}); err != nil {
 		return res, err
 	}
@@ -145,8 +154,8 @@ func (a *App) install(ctx context.Context, b *airgap.Bundle, m manifest.Set, req
 }
 
 // record runs fn as one run of install in the journal.
-func (a *App) record(j *journal.Journal, b *airgap.Bundle, m manifest.Set, fn func() error) error {
-	args := map[string]string{"bundle": b.Digest().String(), argPodCIDR: m.Installer.Spec.Network.PodCIDR}
+func (a job) record(j *journal.Journal, b *airgap.Bundle, m manifest.Set, fn func() error) error {
+	args := map[string]string{"bundle": b.Digest().String(), run.ArgPodCIDR: m.Installer.Spec.Network.PodCIDR}
 	if err := j.Begin("install", args); err != nil {
 		return err
 	}
@@ -155,8 +164,8 @@ func (a *App) record(j *journal.Journal, b *airgap.Bundle, m manifest.Set, fn fu
 }
 
 // firstPassword makes the console's password.
-func (a *App) firstPassword(ctx context.Context, m manifest.Set) (string, error) {
-	k, err := a.kots(m.Installer.Spec.Kotsadm.Namespace)
+func (a job) firstPassword(ctx context.Context, m manifest.Set) (string, error) {
+	k, err := a.KOTS(m.Installer.Spec.Kotsadm.Namespace)
 	if err != nil {
 		return "", err
 	}
@@ -170,7 +179,7 @@ func (a *App) firstPassword(ctx context.Context, m manifest.Set) (string, error)
 
 // proveBundle reads every byte of the bundle before the first change, as a
 // step of its own in the progress.
-func (a *App) proveBundle(ctx context.Context, b *airgap.Bundle) error {
+func (a job) proveBundle(ctx context.Context, b *airgap.Bundle) error {
 	event := func(state step.EventState, message string, done int64) {
 		a.Events(step.Event{V: 1, Time: a.Now().UTC(), Verb: "install", Step: "verify-bundle", State: state, Message: message,
 			Bytes: done, Total: b.Size(), Title: "Verify the bundle"})
@@ -184,7 +193,7 @@ func (a *App) proveBundle(ctx context.Context, b *airgap.Bundle) error {
 	return nil
 }
 
-func (a *App) confirmInstall(ctx context.Context, s site, m manifest.Set, todo []step.Planned) error {
+func (a job) confirmInstall(ctx context.Context, s site, m manifest.Set, todo []step.Planned) error {
 	if run, ok := s.journal.Last("install"); ok && run.Unfinished() {
 		a.Note(fmt.Sprintf("resuming the install begun at %s, which stopped at step %s", run.Began.Format(time.RFC3339), run.At()))
 	}
@@ -211,7 +220,7 @@ func urlOf(m manifest.Set, s site) string {
 }
 
 // newReceipt says what is installed now.
-func (a *App) newReceipt(s site, b *airgap.Bundle, m manifest.Set) (journal.Receipt, error) {
+func (a job) newReceipt(s site, b *airgap.Bundle, m manifest.Set) (journal.Receipt, error) {
 	now := a.Now().UTC()
 	in := m.Installer
 	digest, err := in.Digest()

@@ -1,0 +1,83 @@
+// Package console owns what an administrator does with the admin console of
+// this host's cluster: find it, get into it, give it a certificate. It refuses to touch the cluster
+// behind it.
+package console
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/plinthdev/plinth/internal/app/compose"
+	"github.com/plinthdev/plinth/internal/app/manifest"
+	"github.com/plinthdev/plinth/internal/app/run"
+	"github.com/plinthdev/plinth/internal/journal"
+	"github.com/plinthdev/plinth/internal/kots/front"
+	"github.com/plinthdev/plinth/internal/kots/pki"
+	"github.com/plinthdev/plinth/internal/kube"
+	"github.com/plinthdev/plinth/internal/problem"
+	"github.com/plinthdev/plinth/internal/ui/runlog"
+)
+
+// URL is where the console of this host's cluster answers.
+func URL(r *run.Run) (string, error) {
+	receipt, err := withConsole(r, "tell the console's URL")
+	if err != nil {
+		return "", err
+	}
+	return compose.ConsoleURL(receipt.Console, receipt.Address), nil
+}
+
+// ResetPassword gives the console a new random password and returns it;
+// it exists nowhere else in the clear.
+func ResetPassword(ctx context.Context, r *run.Run) (password string, err error) {
+	receipt, err := withConsole(r, "reset the console's password")
+	if err != nil {
+		return "", err
+	}
+	err = r.Changing("console-reset-password", func(r *run.Run, _ *runlog.Log) error {
+		k, err := r.KOTS(receipt.Console.Namespace)
+		if err != nil {
+			return err
+		}
+		password, err = k.ResetPassword(ctx)
+		r.Secrets.Hide(password)
+		return err
+	})
+	return password, err
+}
+
+// SetCertificate puts the user's certificate and key before the console.
+func SetCertificate(ctx context.Context, r *run.Run, certFile, keyFile string) error {
+	const doing = "set the console's certificate"
+	receipt, err := withConsole(r, doing)
+	if err != nil {
+		return err
+	}
+	files, err := manifest.Files([]string{certFile, keyFile})
+	if err != nil {
+		return err
+	}
+	var hosts []string
+	if receipt.Console.Hostname != "" {
+		hosts = []string{receipt.Console.Hostname}
+	}
+	return r.Changing("console-set-certificate", func(r *run.Run, _ *runlog.Log) error {
+		k, err := r.KOTS(receipt.Console.Namespace)
+		if err != nil {
+			return err
+		}
+		wait := kube.Wait{Timeout: 2 * time.Minute, Report: func(message string, _, _ int64) { r.Note(message) }}
+		url := compose.ConsoleURL(journal.Console{Port: receipt.Console.Port}, receipt.Address)
+		return front.Front{Kube: k.Kube, Namespace: k.Namespace}.SetCertificate(ctx, pki.Pair{Cert: files[0].Data, Key: files[1].Data}, hosts, url, wait)
+	})
+}
+
+// withConsole is the receipt of a host whose cluster has a console.
+func withConsole(r *run.Run, doing string) (journal.Receipt, error) {
+	receipt, err := r.Installed(doing)
+	if err == nil && receipt.Console.Port == 0 {
+		err = problem.New(problem.ExitUsage, doing, errors.New("this cluster has no KOTS console"), "it comes with spec.kotsadm in the Installer")
+	}
+	return receipt, err
+}

@@ -1,0 +1,163 @@
+// Package run owns what every verb of a host runs in: the host, the data
+// folder, lock and log, and whom to tell. It refuses to know any verb.
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/plinthdev/plinth/internal/host"
+	"github.com/plinthdev/plinth/internal/journal"
+	"github.com/plinthdev/plinth/internal/k0s"
+	"github.com/plinthdev/plinth/internal/kots"
+	"github.com/plinthdev/plinth/internal/kube"
+	"github.com/plinthdev/plinth/internal/node/leftover"
+	"github.com/plinthdev/plinth/internal/plan"
+	"github.com/plinthdev/plinth/internal/problem"
+	"github.com/plinthdev/plinth/internal/step"
+	"github.com/plinthdev/plinth/internal/ui/runlog"
+)
+
+// Defaults of the global flags.
+const (
+	DefaultDataDir = "/var/lib/plinth"
+	LogDir         = "/var/log/plinth"
+	lockPath       = "/run/plinth.lock"
+)
+
+// Config is what the process gives to all verbs.
+type Config struct {
+	DataDir string                                           // Plinth's own folder; "" for DefaultDataDir
+	LogFile string                                           // "" for a file of its own per run in LogDir
+	Version string                                           // of this build
+	Events  func(step.Event)                                 // is told the progress
+	Note    func(text string)                                // is told warnings and notices
+	Confirm func(ctx context.Context, question string) error // asks before the first change; nil error is yes
+	Secrets *runlog.Secrets                                  // learns what must not be shown
+	Now     func() time.Time                                 // the clock
+}
+
+// Run is one command's run on this machine.
+type Run struct {
+	Config
+	Host host.Host
+}
+
+// New returns a Run on the machine that this process runs on.
+func New(c Config) *Run {
+	if c.DataDir == "" {
+		c.DataDir = DefaultDataDir
+	}
+	return &Run{Config: c, Host: host.Local("/")}
+}
+
+// NeedRoot is a usage problem unless this process is root.
+func NeedRoot(verb string) error {
+	if os.Geteuid() == 0 {
+		return nil
+	}
+	return problem.New(problem.ExitUsage, verb, errors.New("this needs root"), "run it again with sudo; nothing on this host was changed")
+}
+
+// Usable is a usage problem unless the data folder is Plinth's own or can
+// become so.
+func (r *Run) Usable(verb string) error {
+	if why := journal.Unusable(r.Host, r.DataDir); why != "" {
+		return problem.Newf(problem.ExitUsage, verb, "name a folder of Plinth's own with --data-dir; nothing on this host was changed", "the data folder %s %s", r.DataDir, why)
+	}
+	return nil
+}
+
+// Changing runs fn as the only run on this host that changes it, with a log
+// file. Events and notes go to the log too.
+func (r *Run) Changing(verb string, fn func(r *Run, log *runlog.Log) error) (err error) {
+	release, err := journal.Lock(lockPath, verb, r.Now())
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, release()) }()
+	path := r.LogFile
+	if path == "" {
+		path = filepath.Join(LogDir, fmt.Sprintf("%s-%s.log", verb, r.Now().UTC().Format("20060102T150405.000Z")))
+	}
+	file, err := host.CreateLog(path)
+	if err != nil {
+		return problem.New(problem.ExitUsage, "open the log "+path, err, "name a new file that can be made with --log-file")
+	}
+	log := runlog.NewLog(file, r.Now, r.Secrets)
+	log.Note("plinth " + r.Version + " " + verb)
+	run := *r
+	run.LogFile = path
+	run.Events = func(e step.Event) { log.Event(e); r.Events(e) }
+	run.Note = func(text string) { log.Note(text); r.Note(text) }
+	err = fn(&run, log)
+	if err != nil {
+		log.Note(err.Error())
+	}
+	log.Note(fmt.Sprintf("peak memory %.0f MB", float64(host.PeakMemory())/1e6))
+	return errors.Join(err, log.Close(), file.Close())
+}
+
+// Steps is the step machine of a verb.
+func (r *Run) Steps(verb string, rec step.Recorder) step.Runner {
+	return step.Runner{Verb: verb, Recorder: rec, Events: r.Events, Now: r.Now,
+		Resume: "run the same command again: it goes on where it stopped; the log is " + r.LogFile}
+}
+
+// ReadOnly is a Run that can only look at the host.
+func (r *Run) ReadOnly() *Run {
+	look := *r
+	look.Host = host.ReadOnly(r.Host)
+	return &look
+}
+
+// Installed is the receipt of this host; a usage problem when there is none.
+func (r *Run) Installed(doing string) (journal.Receipt, error) {
+	if err := NeedRoot(doing); err != nil {
+		return journal.Receipt{}, err
+	}
+	receipt, ok, err := journal.ReadReceipt(r.Host, r.DataDir)
+	if err == nil && !ok {
+		err = problem.New(problem.ExitUsage, doing, errors.New("no finished install is on this host"), "install first, or finish it: plinth install --bundle FILE")
+	}
+	return receipt, err
+}
+
+// Client is the API of the cluster on this host.
+func (r *Run) Client() (*kube.Client, error) { return Client(r.Host) }
+
+// Client is the API of the cluster on a host.
+func Client(h host.Files) (*kube.Client, error) {
+	conf, err := h.ReadFile(k0s.AdminConf)
+	if err != nil {
+		return nil, err
+	}
+	return kube.New(conf)
+}
+
+// Leftover says whose leftovers are looked for on this host: those of a cluster
+// whose pods have podCIDRs.
+func (r *Run) Leftover(podCIDRs ...netip.Prefix) leftover.Cluster {
+	c := leftover.Default(podCIDRs...)
+	for _, path := range []string{k0s.Binary, kots.Binary} {
+		c.Extra = append(c.Extra, path, host.TempPath(path))
+	}
+	return c
+}
+
+// ArgPodCIDR is the journal's name for the pods' network of a run.
+const ArgPodCIDR = "podCIDR"
+
+// KOTS drives the console in namespace.
+func (r *Run) KOTS(namespace string) (*kots.KOTS, error) {
+	client, err := r.Client()
+	if err != nil {
+		return nil, err
+	}
+	return plan.KOTS(r.Host, client, namespace, r.DataDir), nil
+}
