@@ -2,7 +2,6 @@ package cli
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/plinthdev/plinth/internal/cli/session"
 	"github.com/plinthdev/plinth/internal/cli/teach"
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/testkit"
@@ -136,8 +136,7 @@ func TestToolsGetTheirArgumentsAsTheyAre(t *testing.T) {
 	if want := "PATH=/bin KUBE=1 KUBECONFIG=/k0s"; strings.Join(got, " ") != want {
 		t.Errorf("environment %v, want %s", got, want)
 	}
-	s := &session{}
-	root := s.root()
+	root := root(&session.Session{})
 	root.SetArgs([]string{"--data-dir", "/d", "kubectl", "get", "-o", "json", "--data-dir", "x"})
 	var given []string
 	for _, c := range root.Commands() {
@@ -145,8 +144,8 @@ func TestToolsGetTheirArgumentsAsTheyAre(t *testing.T) {
 			c.RunE = func(_ *cobra.Command, args []string) error { given = args; return nil }
 		}
 	}
-	if err := root.Execute(); err != nil || s.dataDir != "/d" || s.format != formatText || strings.Join(given, " ") != "get -o json --data-dir x" {
-		t.Errorf("%v, data dir %q, format %q, arguments %q", err, s.dataDir, s.format, given)
+	if err := root.Execute(); err != nil || root.Flag("data-dir").Value.String() != "/d" || root.Flag("output").Value.String() != "text" || strings.Join(given, " ") != "get -o json --data-dir x" {
+		t.Errorf("%v, arguments %q", err, given)
 	}
 }
 
@@ -165,7 +164,7 @@ func TestABadCommandLineIsToldInTheFormThatItAsksFor(t *testing.T) {
 }
 
 func TestEveryCommandTeaches(t *testing.T) {
-	s := &session{}
+	tree := root(&session.Session{})
 	var walk func(*cobra.Command)
 	walk = func(c *cobra.Command) {
 		path := c.CommandPath()
@@ -190,7 +189,7 @@ func TestEveryCommandTeaches(t *testing.T) {
 			walk(child)
 		}
 	}
-	walk(s.root())
+	walk(tree)
 	files, _ := os.ReadDir("teach/help")
 	known := map[string]bool{}
 	var mark func(*cobra.Command)
@@ -200,7 +199,7 @@ func TestEveryCommandTeaches(t *testing.T) {
 			mark(child)
 		}
 	}
-	mark(s.root())
+	mark(tree)
 	for _, f := range files {
 		if !known[f.Name()] {
 			t.Errorf("help/%s belongs to no command", f.Name())
@@ -226,7 +225,7 @@ func reference(root *cobra.Command) string {
 }
 
 func TestReferenceIsFresh(t *testing.T) {
-	testkit.Golden(t, "../../docs/cli.md", []byte(reference((&session{}).root())))
+	testkit.Golden(t, "../../docs/cli.md", []byte(reference(root(&session.Session{}))))
 }
 
 func TestVersionAsTextAndJSON(t *testing.T) {
@@ -249,19 +248,6 @@ func TestCompletionScriptsNameThisProgram(t *testing.T) {
 	}
 	if code, stdout, _ := plinth(t, "__complete", "ver"); code != 0 || !strings.Contains(stdout, "version") {
 		t.Errorf("completing ver: exit %d, %q", code, stdout)
-	}
-}
-
-func TestACancelledRunIsInterrupted(t *testing.T) {
-	for _, err := range []error{context.Canceled, ErrInterrupted, problem.New(problem.ExitInterrupted, "install", ErrInterrupted, "go on")} {
-		s := &session{Process: Process{Out: &bytes.Buffer{}, Err: &bytes.Buffer{}}}
-		if code := s.finish(err); code != 130 {
-			t.Errorf("%v: exit %d", err, code)
-		}
-	}
-	s := &session{Process: Process{Out: &bytes.Buffer{}, Err: &bytes.Buffer{}}}
-	if code := s.finish(problem.New(problem.ExitStep, "start k0s", context.Canceled, "")); code != 7 {
-		t.Errorf("a problem's own code is lost: exit %d", code)
 	}
 }
 

@@ -12,31 +12,32 @@ import (
 	"github.com/plinthdev/plinth/internal/app/console"
 	"github.com/plinthdev/plinth/internal/app/run"
 	"github.com/plinthdev/plinth/internal/app/tool"
+	"github.com/plinthdev/plinth/internal/cli/session"
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-func (s *session) console() *cobra.Command {
-	url := s.command("url", noArgs, s.with(once, nil,
-		func(_ context.Context, r *run.Run, _ []string) (reply, error) {
+func (s commands) console() *cobra.Command {
+	url := s.Command("url", session.NoArgs, s.With(session.Once, nil,
+		func(_ context.Context, r *run.Run, _ []string) (session.Reply, error) {
 			url, err := console.URL(r)
-			return reply{map[string]string{"url": url}, func(w io.Writer) { fmt.Fprintln(w, url) }}.unless(err)
+			return session.Answer(map[string]string{"url": url}, func(w io.Writer) { fmt.Fprintln(w, url) }).Unless(err)
 		}))
-	password := s.command("reset-password", noArgs, s.with(once, nil,
-		func(ctx context.Context, r *run.Run, _ []string) (reply, error) {
+	password := s.Command("reset-password", session.NoArgs, s.With(session.Once, nil,
+		func(ctx context.Context, r *run.Run, _ []string) (session.Reply, error) {
 			password, err := console.ResetPassword(ctx, r)
-			return reply{map[string]string{"password": password}, func(w io.Writer) { fmt.Fprintln(w, password) }}.unless(err)
+			return session.Answer(map[string]string{"password": password}, func(w io.Writer) { fmt.Fprintln(w, password) }).Unless(err)
 		}))
-	return s.group("console", url, password, s.setCertificate())
+	return s.Group("console", url, password, s.setCertificate())
 }
 
-func (s *session) setCertificate() *cobra.Command {
+func (s commands) setCertificate() *cobra.Command {
 	var cert, key string
-	cmd := s.command("set-certificate --cert FILE --key FILE", needs(noArgs, "cert", "key"), s.with(once, nil,
-		func(ctx context.Context, r *run.Run, _ []string) (reply, error) {
+	cmd := s.Command("set-certificate --cert FILE --key FILE", session.Needs(session.NoArgs, "cert", "key"), s.With(session.Once, nil,
+		func(ctx context.Context, r *run.Run, _ []string) (session.Reply, error) {
 			err := console.SetCertificate(ctx, r, cert, key)
-			return reply{map[string]bool{"changed": true}, func(w io.Writer) {
+			return session.Answer(map[string]bool{"changed": true}, func(w io.Writer) {
 				fmt.Fprintln(w, "The console shows the new certificate.\n\nNext: plinth console url")
-			}}.unless(err)
+			}).Unless(err)
 		}))
 	cmd.Flags().StringVar(&cert, "cert", "", "`file` with the certificate, PEM")
 	cmd.Flags().StringVar(&key, "key", "", "`file` with its private key, PEM")
@@ -44,12 +45,12 @@ func (s *session) setCertificate() *cobra.Command {
 }
 
 // tools are the programs that plinth becomes; what follows their name is theirs.
-func (s *session) tools() []*cobra.Command {
+func (s commands) tools() []*cobra.Command {
 	var all []*cobra.Command
 	for use, t := range map[string]tool.Tool{"kubectl ARGUMENT...": tool.Kubectl, "kots ARGUMENT...": tool.Kots, "shell ARGUMENT...": tool.Shell} {
-		cmd := s.command(use, cobra.ArbitraryArgs, s.with(once, nil,
-			func(_ context.Context, r *run.Run, args []string) (reply, error) {
-				return reply{}, s.become(r, t, args)
+		cmd := s.Command(use, cobra.ArbitraryArgs, s.With(session.Once, nil,
+			func(_ context.Context, r *run.Run, args []string) (session.Reply, error) {
+				return session.Reply{}, s.become(r, t, args)
 			}))
 		cmd.DisableFlagParsing = true
 		all = append(all, cmd)
@@ -58,7 +59,7 @@ func (s *session) tools() []*cobra.Command {
 }
 
 // become runs a tool in place of this process; it returns only if it cannot.
-func (s *session) become(r *run.Run, t tool.Tool, args []string) error {
+func (s commands) become(r *run.Run, t tool.Tool, args []string) error {
 	program, err := tool.Command(r, t, args, variable(s.Environ, "SHELL"))
 	if err != nil {
 		return err

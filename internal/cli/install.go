@@ -11,22 +11,23 @@ import (
 	"github.com/plinthdev/plinth/internal/app/run"
 	"github.com/plinthdev/plinth/internal/app/status"
 	"github.com/plinthdev/plinth/internal/cli/answer"
+	"github.com/plinthdev/plinth/internal/cli/session"
 )
 
-func (s *session) install() *cobra.Command {
+func (s commands) install() *cobra.Command {
 	var req install.Request
 	var yes bool
-	cmd := s.command("install --bundle FILE", noArgs, s.with(stream, &yes,
-		func(ctx context.Context, r *run.Run, _ []string) (reply, error) {
+	cmd := s.Command("install --bundle FILE", session.NoArgs, s.With(session.Stream, &yes,
+		func(ctx context.Context, r *run.Run, _ []string) (session.Reply, error) {
 			res, err := install.Install(ctx, r, req)
 			if p := res.Preflights; p != nil && p.Schema == 0 {
 				res.Preflights = nil // it did not come to that
 			}
-			text := func(w io.Writer) { answer.Installed(w, res, s.again("--plan"), err != nil) }
+			text := func(w io.Writer) { answer.Installed(w, res, s.Again("--plan"), err != nil) }
 			if err != nil && res.Preflights == nil {
-				return reply{}, err
+				return session.Reply{}, err
 			}
-			return reply{res, text}, err
+			return session.Answer(res, text), err
 		}))
 	f := cmd.Flags()
 	f.StringVar(&req.Bundle, "bundle", "", "`file` with all that is to be installed")
@@ -41,38 +42,27 @@ func (s *session) install() *cobra.Command {
 	return cmd
 }
 
-func (s *session) status() *cobra.Command {
-	return s.command("status", noArgs, s.with(once, nil,
-		func(ctx context.Context, r *run.Run, _ []string) (reply, error) {
+func (s commands) status() *cobra.Command {
+	return s.Command("status", session.NoArgs, s.With(session.Once, nil,
+		func(ctx context.Context, r *run.Run, _ []string) (session.Reply, error) {
 			st, err := status.Of(ctx, r)
-			return reply{st, func(w io.Writer) { answer.Status(w, st) }}.unless(err)
+			return session.Answer(st, func(w io.Writer) { answer.Status(w, st) }).Unless(err)
 		}))
 }
 
-func (s *session) reset() *cobra.Command {
+func (s commands) reset() *cobra.Command {
 	var req reset.Request
 	var yes bool
-	cmd := s.command("cluster", noArgs, s.with(stream, &yes,
-		func(ctx context.Context, r *run.Run, _ []string) (reply, error) {
+	cmd := s.Command("cluster", session.NoArgs, s.With(session.Stream, &yes,
+		func(ctx context.Context, r *run.Run, _ []string) (session.Reply, error) {
 			res, err := reset.Cluster(ctx, r, req)
-			text := func(w io.Writer) { answer.Reset(w, res, s.again("--dry-run"), err != nil) }
+			text := func(w io.Writer) { answer.Reset(w, res, s.Again("--dry-run"), err != nil) }
 			if err != nil && len(res.Left) == 0 {
-				return reply{}, err
+				return session.Reply{}, err
 			}
-			return reply{res, text}, err
+			return session.Answer(res, text), err
 		}))
 	cmd.Flags().BoolVar(&req.DryRun, "dry-run", false, "only say what would be removed")
 	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask before the first change")
-	return s.group("reset", cmd)
-}
-
-// again is the command line without a flag.
-func (s *session) again(without string) string {
-	line := "plinth"
-	for _, a := range s.args {
-		if a != without {
-			line += " " + answer.Quote(a)
-		}
-	}
-	return line
+	return s.Group("reset", cmd)
 }

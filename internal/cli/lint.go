@@ -10,22 +10,23 @@ import (
 	"github.com/plinthdev/plinth/internal/app/manifest"
 	"github.com/plinthdev/plinth/internal/app/run"
 	"github.com/plinthdev/plinth/internal/cli/answer"
+	"github.com/plinthdev/plinth/internal/cli/session"
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/spec"
 )
 
-func (s *session) lint() *cobra.Command {
-	return s.command("lint FILE...", atLeast("a file"), s.with(once, nil,
-		func(_ context.Context, r *run.Run, files []string) (reply, error) {
+func (s commands) lint() *cobra.Command {
+	return s.Command("lint FILE...", session.AtLeast("a file"), s.With(session.Once, nil,
+		func(_ context.Context, r *run.Run, files []string) (session.Reply, error) {
 			report, err := manifest.Lint(files)
 			if report.Findings == nil {
-				return reply{}, err // the files could not be read
+				return session.Reply{}, err // the files could not be read
 			}
 			if spec.HasErrors(report.Findings) { // the answer lists them, the error need not
 				err = problem.Newf(problem.ExitConfig, "accept "+strings.Join(files, " and "),
 					"correct what is listed and check again", "%s", answer.Count(errorsIn(report.Findings), "error"))
 			}
-			return reply{report, func(w io.Writer) { answer.Lint(w, report, files) }}, err
+			return session.Answer(report, func(w io.Writer) { answer.Lint(w, report, files) }), err
 		}))
 }
 

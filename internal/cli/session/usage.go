@@ -1,4 +1,4 @@
-package cli
+package session
 
 import (
 	"errors"
@@ -11,26 +11,26 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-// noArgs refuses any argument.
-func noArgs(_ *cobra.Command, args []string) error {
+// NoArgs refuses any argument.
+func NoArgs(_ *cobra.Command, args []string) error {
 	if len(args) > 0 {
 		return fmt.Errorf("unexpected argument %q", args[0])
 	}
 	return nil
 }
 
-// exactly wants one argument; what names it: "a bundle".
-func exactly(what string) cobra.PositionalArgs {
+// Exactly wants one argument; what names it: "a bundle".
+func Exactly(what string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) > 1 {
 			return fmt.Errorf("unexpected argument %q", args[1])
 		}
-		return atLeast(what)(cmd, args)
+		return AtLeast(what)(cmd, args)
 	}
 }
 
-// atLeast wants one argument or more.
-func atLeast(what string) cobra.PositionalArgs {
+// AtLeast wants one argument or more.
+func AtLeast(what string) cobra.PositionalArgs {
 	return func(_ *cobra.Command, args []string) error {
 		if len(args) == 0 {
 			return errors.New(what + " is missing")
@@ -39,8 +39,8 @@ func atLeast(what string) cobra.PositionalArgs {
 	}
 }
 
-// needs wants flags to be set as well.
-func needs(args cobra.PositionalArgs, flags ...string) cobra.PositionalArgs {
+// Needs wants flags to be set as well.
+func Needs(args cobra.PositionalArgs, flags ...string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, given []string) error {
 		for _, name := range flags {
 			if cmd.Flag(name).Value.String() == "" {
@@ -56,7 +56,12 @@ func noSuchCommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
-	return &unknownError{what: "command", name: args[0], near: teach.Nearest(args[0], names(cmd))}
+	return Unknown("command", args[0], names(cmd))
+}
+
+// Unknown says that name is none of words; what says what they are: "shell".
+func Unknown(what, name string, words []string) error {
+	return &unknownError{what: what, name: name, near: teach.Nearest(name, words)}
 }
 
 // unknownError is a word that means nothing here.

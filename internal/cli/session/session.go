@@ -1,6 +1,7 @@
-// Package cli owns the command line: flags in, requests to the application,
-// results and errors out. It refuses to decide anything.
-package cli
+// Package session owns one run of a command line: the flags of all commands,
+// progress, questions, the answer or the error, each told once. It refuses to
+// know any command.
+package session
 
 import (
 	"context"
@@ -13,6 +14,8 @@ import (
 
 	"golang.org/x/term"
 
+	"github.com/spf13/cobra"
+
 	"github.com/plinthdev/plinth/internal/cli/answer"
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/ui/runlog"
@@ -21,9 +24,6 @@ import (
 // ErrInterrupted is the cause to cancel Run's context with when the user asks
 // to stop.
 var ErrInterrupted = errors.New("interrupted")
-
-// ExitInterrupted is the exit code of a process that is interrupted twice.
-const ExitInterrupted = problem.ExitInterrupted
 
 // Process is what a run is given by the process that it runs in.
 type Process struct {
@@ -36,21 +36,21 @@ type Process struct {
 	Exec func(path string, argv, environ []string) error
 }
 
-// Run runs one command line and returns the exit code of the public contract.
+// Run runs one command line of the commands in tree and returns the exit code of the public contract.
 // Cancelling ctx abandons the current step safely.
-func Run(ctx context.Context, p Process, args []string) (code int) {
-	s := &session{Process: p, args: args, now: time.Now, secrets: &runlog.Secrets{}}
+func Run(ctx context.Context, p Process, args []string, tree func(*Session) *cobra.Command) (code int) {
+	s := &Session{Process: p, args: args, Now: time.Now, secrets: &runlog.Secrets{}}
 	defer func() {
 		if r := recover(); r != nil {
 			fmt.Fprintf(p.Err, "%s", debug.Stack())
-			s.reply = reply{}
+			s.reply = Reply{}
 			code = s.finish(problem.Newf(problem.ExitInternal, "go on", "this is a bug; please report it with the lines above", "%v", r))
 		}
 	}()
-	root := s.root()
+	root := tree(s)
 	root.SetArgs(args)
 	cmd, err := root.ExecuteContextC(ctx)
-	if !s.parsed {
+	if !s.Parsed {
 		if s.format != formatJSON {
 			s.format = formatOf(cmd, args)
 		}
@@ -59,44 +59,47 @@ func Run(ctx context.Context, p Process, args []string) (code int) {
 	return s.finish(err)
 }
 
-// session is one run of a command.
-type session struct {
+// Session is one run of a command.
+type Session struct {
 	Process
 	globals
 	args    []string
-	now     func() time.Time
+	Now     func() time.Time
 	secrets *runlog.Secrets
-	parsed  bool // the command line was understood
-	reply   reply
+	Parsed  bool // the command line was understood
+	reply   Reply
 }
 
-// reply is what a command has to say: data for programs, text for people.
-type reply struct {
-	data any
-	text func(io.Writer)
+// Reply is what a command has to say: data for programs, text for people.
+type Reply struct {
+	Data any
+	Text func(io.Writer)
 }
 
-// unless drops the reply of a command that failed.
-func (r reply) unless(err error) (reply, error) {
+// Answer is a reply.
+func Answer(data any, text func(io.Writer)) Reply { return Reply{Data: data, Text: text} }
+
+// Unless drops the reply of a command that failed.
+func (r Reply) Unless(err error) (Reply, error) {
 	if err != nil {
-		return reply{}, err
+		return Reply{}, err
 	}
 	return r, nil
 }
 
 // finish prints the answer and the error, each once, and gives the exit code.
-func (s *session) finish(err error) int {
+func (s *Session) finish(err error) int {
 	if errors.Is(err, context.Canceled) || errors.Is(err, ErrInterrupted) {
 		err = interrupted(err)
 	}
 	var written error
 	switch {
 	case s.format == formatJSON:
-		written = answer.JSON(s.Out, s.reply.data, err, s.secrets)
+		written = answer.JSON(s.Out, s.reply.Data, err, s.secrets)
 	default:
 		out := &errWriter{w: s.Out}
-		if s.reply.text != nil {
-			s.reply.text(out)
+		if s.reply.Text != nil {
+			s.reply.Text(out)
 		}
 		written = out.err
 		answer.Error(s.Err, err, s.secrets)

@@ -1,0 +1,57 @@
+package session
+
+import (
+	"fmt"
+	"io"
+	"runtime"
+	"runtime/debug"
+)
+
+// Build says which build this is; its JSON form is public.
+type Build struct {
+	Version  string `json:"version"`
+	Commit   string `json:"commit,omitempty"`
+	Date     string `json:"date,omitempty"` // of the commit, RFC 3339
+	Modified bool   `json:"modified,omitempty"`
+	Go       string `json:"go"`
+	Platform string `json:"platform"` // os/arch
+}
+
+// Build says which build this is.
+func (s *Session) Build() Build {
+	b := Build{Version: s.Version, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		b.read(info)
+	}
+	return b
+}
+
+// read takes from info what the linker was not told.
+func (b *Build) read(info *debug.BuildInfo) {
+	if b.Version == "" {
+		b.Version = info.Main.Version
+	}
+	for _, s := range info.Settings {
+		switch s.Key {
+		case "vcs.revision":
+			b.Commit = s.Value
+		case "vcs.time":
+			b.Date = s.Value
+		case "vcs.modified":
+			b.Modified = s.Value == "true"
+		}
+	}
+}
+
+// Text writes it for people.
+func (b *Build) Text(w io.Writer) {
+	fmt.Fprintf(w, "plinth %s\n", b.Version)
+	if b.Commit != "" {
+		changed := ""
+		if b.Modified {
+			changed = ", with changes"
+		}
+		fmt.Fprintf(w, "commit %s of %s%s\n", b.Commit, b.Date, changed)
+	}
+	fmt.Fprintf(w, "%s, %s\n", b.Go, b.Platform)
+}
