@@ -45,6 +45,18 @@ type execCommands struct{}
 
 var _ Commands = (*execCommands)(nil)
 
+// environ is what every command finds in its environment. The user's own
+// variables (KUBECONFIG, KOTS_…, LD_…, a locale) would change what it does.
+func environ(path string) []string {
+	env := []string{"PATH=" + path, "LC_ALL=C"}
+	for _, key := range []string{"HOME", "TMPDIR"} {
+		if value, ok := os.LookupEnv(key); ok {
+			env = append(env, key+"="+value)
+		}
+	}
+	return env
+}
+
 func (*execCommands) Run(ctx context.Context, c Cmd) ([]byte, error) {
 	if c.Timeout > 0 {
 		var cancel context.CancelFunc
@@ -53,7 +65,7 @@ func (*execCommands) Run(ctx context.Context, c Cmd) ([]byte, error) {
 	}
 	path := searchPath(os.Getenv("PATH"))
 	cmd := exec.CommandContext(ctx, find(c.Argv[0], path), c.Argv[1:]...)
-	cmd.Env = append(append(os.Environ(), "PATH="+path), c.Env...)
+	cmd.Env = append(environ(path), c.Env...)
 	cmd.Stdin = c.Stdin
 	// A group of its own: Ctrl-C on the terminal reaches Plinth only, which
 	// decides when the child ends.

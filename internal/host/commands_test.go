@@ -68,6 +68,17 @@ func TestWhatNeverRanOrWasKilledHasNoCode(t *testing.T) {
 	}
 }
 
+func TestCommandsDoNotSeeTheUsersVariables(t *testing.T) {
+	t.Setenv("KUBECONFIG", "/home/user/conf")
+	t.Setenv("LC_ALL", "de_DE.UTF-8")
+	t.Setenv("HOME", "/root")
+	out, err := host.Local("/").Run(t.Context(), host.Cmd{Argv: []string{"env"}, Env: []string{"MINE=1"}})
+	got := string(out)
+	if err != nil || strings.Contains(got, "KUBECONFIG") || !strings.Contains(got, "LC_ALL=C\n") || !strings.Contains(got, "HOME=/root\n") || !strings.Contains(got, "MINE=1\n") {
+		t.Errorf("%v: %s", err, got)
+	}
+}
+
 func TestValuesOfTheEnvironmentAreNotInErrors(t *testing.T) {
 	c := sh(`echo "login failed for $SECRET" >&2; exit 1`)
 	c.Env = []string{"SECRET=hunter2-hunter2", "SHORT=1"}

@@ -74,7 +74,7 @@ const (
 )
 
 var exceptions = map[string]string{
-	"internal/host": "20 lines over: it is the one door to the machine, and a second door would be worse",
+	"internal/host": "30 lines over: it is the one door to the machine, and a second door would be worse",
 	"internal/kube": "20 lines over: the waits and the looks at a cluster share their reasons, which a split would part",
 }
 
