@@ -29,10 +29,8 @@ func TestLittleDiskSpaceStopsBeforeAPart(t *testing.T) {
 	}
 }
 
-// A real recipe, cheap enough to build twice in a unit test; it needs the
-// module in the module cache, so that the test stays off the network.
+// A real recipe, cheap enough to build twice in a unit test.
 func TestPauseIsReproducible(t *testing.T) {
-	t.Setenv("GOPROXY", "off")
 	dir := t.TempDir()
 	text, err := os.ReadFile("../pause/recipe.yaml")
 	if err != nil {
@@ -44,7 +42,7 @@ func TestPauseIsReproducible(t *testing.T) {
 	put(t, dir, packagesFile, "")
 	e := engine(t, dir, t.TempDir())
 	if _, err := workshop.ModuleDir(context.Background(), e.Set.Recipes["pause"]); err != nil {
-		t.Skip("the module of pause is not in the module cache")
+		t.Fatal(err)
 	}
 	got, err := e.Verify(context.Background(), []string{"pause"})
 	if err != nil || !strings.Contains(got, "1 host artifacts and images have the same digests") {

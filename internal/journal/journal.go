@@ -205,7 +205,7 @@ func decode(raw []byte, v any, extra *map[string]json.RawMessage) error {
 	return nil
 }
 
-// save writes v and the unknown entries atomically, 0600 in a 0700 folder.
+// save writes v and the unknown entries atomically, 0600.
 func save(files Files, path string, v any, extra map[string]json.RawMessage) error {
 	known, err := json.Marshal(v)
 	if err != nil {

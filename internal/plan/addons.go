@@ -21,7 +21,7 @@ type Console struct {
 	Hosts     []string  // names and addresses that its certificate must name
 	URL       string    // where it answers
 	App       *kots.App // the application to install through it; nil for none
-	AppID     string    // digest of license and bundle of App: another one is another install
+	AppID     string    // names license, bundle and settings of App: another one is another install
 }
 
 // addOns is the part of an install that happens inside the cluster.
