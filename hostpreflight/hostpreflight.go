@@ -24,7 +24,7 @@ type State string
 // be asked, and Found says why.
 const (
 	Pass    State = "pass"
-	Skipped State = "skipped" // does not concern this role; Found says why
+	Skipped State = "skipped" // was not asked; Found says why, By by whom
 	Unknown State = "unknown"
 	Warn    State = "warn" // will work, with a known cost or risk; or a failure that was ignored
 	Fail    State = "fail" // will not work
@@ -39,6 +39,18 @@ const (
 	Worker     Role = "worker"
 )
 
+// Verb is a command that asks the checks before it changes a host. A preflight
+// on its own asks what an install would.
+type Verb string
+
+// The verbs.
+const (
+	Preflight Verb = "preflight"
+	Install   Verb = "install"
+	Join      Verb = "join"
+	Upgrade   Verb = "upgrade"
+)
+
 // Check is one question about a host.
 type Check struct {
 	ID       string // kebab-case, unique and stable: people write it after --ignore-host-preflight
@@ -46,6 +58,8 @@ type Check struct {
 	Title    string // what it looks at, in a few words
 	Severity State  // the worst it can say: Fail or Warn
 	Roles    []Role // nil for all
+	Verbs    []Verb // verbs that ask it; nil for all
+	Strict   bool   // its failure cannot be ignored
 	Wants    string // what is wanted, with its thresholds
 	Why      string // what goes wrong otherwise, and where the rule comes from
 	Run      func(facts.Facts, Want) Result
@@ -57,7 +71,11 @@ type Result struct {
 	Found  string `json:"found"`            // what was found; for Unknown and Skipped, why there is no answer
 	Wanted string `json:"wanted,omitempty"` // what is wanted; left empty, the check's Wants
 	Fix    string `json:"fix,omitempty"`    // what to do, with the command where there is one
+	By     string `json:"by,omitempty"`     // for Skipped, who decided so: role, verb, install, user, vendor or another check's id
 }
+
+// Skip is no answer because by did not want it asked, and why.
+func Skip(by, why string) Result { return Result{State: Skipped, Found: why, By: by} }
 
 // Wanting says what is wanted in this very case, in place of the check's Wants.
 func (r Result) Wanting(format string, args ...any) Result {
@@ -69,7 +87,7 @@ func (r Result) Wanting(format string, args ...any) Result {
 // from the Installer, the bundle and the journal. Zero values mean "the
 // default", or "nothing of that kind is wanted".
 type Want struct {
-	Verb            string         // verb that the fixes name: install, join, …; empty for preflight
+	Verb            Verb           // verb that asks; empty for Preflight
 	Role            Role           // empty for Controller
 	Arch            string         // of the bundle's parts, as Go names it; empty for amd64
 	KubernetesMinor int            // 33 for Kubernetes 1.33
@@ -83,7 +101,16 @@ type Want struct {
 	Disks           []Disk         // every path that is written to
 	EvictBelow      int            // percent of free space below which kubelet is configured to evict; 0 for its default of 15
 	NotBefore       time.Time      // when the bundle was made: an earlier clock is wrong
+	Quick           bool           // the user does not want to wait for measures
 	Ours            Ours           // what is already here and belongs to this install
+}
+
+// asking is the verb whose checks are asked.
+func (w Want) asking() Verb {
+	if w.Verb == Preflight {
+		return Install
+	}
+	return w.Verb
 }
 
 // IsWorker reports whether the host is to run workloads only.
@@ -134,15 +161,16 @@ func Run(checks []Check, f facts.Facts, w Want, ignore []string) (Report, error)
 		w.Role = Controller
 	}
 	if w.Verb == "" {
-		w.Verb = "preflight"
+		w.Verb = Preflight
 	}
 	if err := known(checks, ignore); err != nil {
 		return Report{}, err
 	}
-	r := Report{Schema: Schema, Host: f.Hostname, Role: w.Role}
+	r := Report{Schema: Schema, Host: f.Hostname, Role: w.Role, Verb: w.Verb}
 	for _, c := range checks {
 		e := Entry{ID: c.ID, Group: c.Group, Title: c.Title, Result: ask(c, f, w)}
-		if e.State == Fail && slices.Contains(ignore, c.ID) {
+		e.Strict = c.Strict && e.State == Fail
+		if e.State == Fail && !c.Strict && slices.Contains(ignore, c.ID) {
 			e.State, e.Ignored = Warn, true
 		}
 		r.add(e)
@@ -152,7 +180,10 @@ func Run(checks []Check, f facts.Facts, w Want, ignore []string) (Report, error)
 
 func ask(c Check, f facts.Facts, w Want) Result {
 	if c.Roles != nil && !slices.Contains(c.Roles, w.Role) {
-		return Result{State: Skipped, Found: fmt.Sprintf("only asked of a %s", c.Roles[0])}
+		return Skip("role", fmt.Sprintf("only asked of a %s", c.Roles[0]))
+	}
+	if verb := w.asking(); c.Verbs != nil && !slices.Contains(c.Verbs, verb) {
+		return Skip("verb", fmt.Sprintf("not asked before %s", verb))
 	}
 	res := c.Run(f, w)
 	if res.Wanted == "" && res.State != Skipped {
@@ -177,7 +208,7 @@ func known(checks []Check, ignore []string) error {
 		return nil
 	}
 	return problem.Newf(problem.ExitUsage, "ignore host preflights",
-		"`plinth install --plan` prints every check with its id", "%s", strings.Join(wrong, "; "))
+		"`plinth preflight` prints every check with its id", "%s", strings.Join(wrong, "; "))
 }
 
 // near are up to three ids that id may have been meant to be, best first.

@@ -15,6 +15,7 @@ type Report struct {
 	Schema  int     `json:"schema"`
 	Host    string  `json:"host"`
 	Role    Role    `json:"role"`
+	Verb    Verb    `json:"verb"` // that asked
 	Passed  int     `json:"passed"`
 	Warned  int     `json:"warned"` // ignored failures included
 	Failed  int     `json:"failed"`
@@ -30,6 +31,7 @@ type Entry struct {
 	Title string `json:"title"`
 	Result
 	Ignored bool `json:"ignored,omitempty"` // it failed, and was named in ignore
+	Strict  bool `json:"strict,omitempty"`  // it failed, and cannot be ignored
 }
 
 func (r *Report) add(e Entry) {
@@ -65,14 +67,20 @@ func (r Report) Err(doing string) error {
 	if r.Failed == 0 {
 		return nil
 	}
-	var failed []string
+	var failed, soft []string
 	for _, e := range r.Results {
 		if e.State == Fail {
 			failed = append(failed, e.ID)
 		}
+		if e.State == Fail && !e.Strict {
+			soft = append(soft, e.ID)
+		}
 	}
-	return problem.Newf(problem.ExitPreflight, doing,
-		"do what stands behind the arrows, then run the same command again; to go on in spite of it: --ignore-host-preflight "+strings.Join(failed, ","),
+	hint := "do what stands behind the arrows, then run the same command again"
+	if soft != nil {
+		hint += "; to go on in spite of it: --ignore-host-preflight " + strings.Join(soft, ",")
+	}
+	return problem.Newf(problem.ExitPreflight, doing, hint,
 		"%s failed: %s", Count(r.Failed, "host preflight"), strings.Join(failed, ", "))
 }
 
@@ -138,6 +146,9 @@ func (e Entry) line() string {
 	}
 	if e.Ignored {
 		s += " (ignored by --ignore-host-preflight)"
+	}
+	if e.Strict {
+		s += " (cannot be ignored: the vendor made it strict)"
 	}
 	return s
 }

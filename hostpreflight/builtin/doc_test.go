@@ -15,9 +15,10 @@ const documentHead = `# Host preflights
 
 Before anything on a host is changed, Plinth looks at it (at most three seconds) and asks the checks below. A check answers
 *pass*, *warn*, *fail*, *unknown* (the host could not be asked; the reason is printed) or *skipped* (it does not concern this
-role). Failures stop the command with exit code 5 and leave the host as it is.
+role or verb; by whom is said). Failures stop the command with exit code 5 and leave the host as it is.
 
-- ` + "`plinth install --plan`" + ` asks them and changes nothing; ` + "`-o json`" + ` prints the report as JSON.
+- ` + "`plinth preflight`" + ` asks them alone and changes nothing, as does ` + "`plinth install --plan`" + `; ` + "`-o json`" + ` prints the report as JSON
+  ([schema](preflight.schema.json)).
 - ` + "`--ignore-host-preflight ID[,ID…]`" + ` turns the failure of a check into a warning that is printed and kept in the receipt.
   An id that does not exist is an error.
 - What this installation itself put on the host is known from its journal and is no obstacle to running a command again.
@@ -33,18 +34,34 @@ func TestTheDocumentListsEveryCheck(t *testing.T) {
 	for _, c := range Checks() {
 		if c.Group != group {
 			group = c.Group
-			fmt.Fprintf(&b, "\n## %s\n\n| id | what | wanted | else | asked of | why |\n|---|---|---|---|---|---|\n", group)
+			fmt.Fprintf(&b, "\n## %s\n\n| id | what | wanted | else | asked of | why | what to do, in an example |\n|---|---|---|---|---|---|---|\n", group)
 		}
-		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s | %s |\n", c.ID, c.Title, c.Wants, c.Severity, roles(c), c.Why)
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s | %s | %s |\n", c.ID, c.Title, c.Wants, c.Severity, roles(c), c.Why, fix(t, c))
 	}
 	testkit.Golden(t, "../../docs/preflights.md", []byte(b.String()))
 }
 
+// fix is what the check says of the first of the faults that show it at its worst.
+func fix(t *testing.T, c hp.Check) string {
+	for _, x := range faults() {
+		f, w := fixture(t, "debian-12"), wanted()
+		x.edit(&f, &w)
+		if r := c.Run(f, w); x.id == c.ID && r.State == c.Severity {
+			return strings.NewReplacer("\n", "<br>", "|", "\\|").Replace(r.Fix)
+		}
+	}
+	t.Errorf("%s: no fault shows what to do", c.ID)
+	return ""
+}
+
 func roles(c hp.Check) string {
-	if c.Roles == nil {
+	if c.Roles == nil && c.Verbs == nil {
 		return "all"
 	}
 	var all []string
+	for _, v := range c.Verbs {
+		all = append(all, string(v))
+	}
 	for _, r := range c.Roles {
 		all = append(all, string(r))
 	}

@@ -74,7 +74,7 @@ func Checks() []hp.Check {
 
 func root(f facts.Facts, w hp.Want) hp.Result {
 	if f.Privilege.UID != 0 {
-		return hp.Failed("sudo plinth "+w.Verb, "this runs as user id %d", f.Privilege.UID)
+		return hp.Failed("sudo plinth "+string(w.Verb), "this runs as user id %d", f.Privilege.UID)
 	}
 	return hp.Passed("root")
 }
@@ -86,7 +86,7 @@ func needed() []string {
 
 func capabilities(f facts.Facts, _ hp.Want) hp.Result {
 	if f.Privilege.UID != 0 {
-		return hp.Result{State: hp.Skipped, Found: "not asked without root"}
+		return hp.Skip("root", "not asked without root")
 	}
 	lacks := slices.DeleteFunc(needed(), func(c string) bool { return !slices.Contains(f.Privilege.Missing, c) })
 	switch {

@@ -95,7 +95,7 @@ func (p port) wants() string {
 func (p port) run(f facts.Facts, w hp.Want) hp.Result {
 	key, ok := p.key(w)
 	if !ok {
-		return hp.Result{State: hp.Skipped, Found: "nothing listens there in this install"}
+		return hp.Skip("install", "nothing listens there in this install")
 	}
 	if why := f.Why(facts.FactPort + ":" + key.String()); why != "" {
 		return hp.CannotTell(key.String() + ": " + why)

@@ -58,6 +58,8 @@ func TestBadCommandLines(t *testing.T) {
 		{"reset", `one more word is missing: cluster`, "see: plinth reset --help"},
 		{"reset clustr", `unknown command "clustr"`, "did you mean cluster?"},
 		{"reset --yes", `unknown flag "--yes"`, "see: plinth reset --help"},
+		{"preflight host1", `unexpected argument "host1"`, "see: plinth preflight --help"},
+		{"preflight --quik", `unknown flag "--quik"`, "did you mean --quick?"},
 		{"status all", `unexpected argument "all"`, "see: plinth status --help"},
 	} {
 		t.Run(tc.line, func(t *testing.T) {
@@ -107,6 +109,9 @@ func TestBadInputGivesItsExitCode(t *testing.T) {
 		{asRoot(problem.ExitBundle), []string{"install"}},
 		{asRoot(problem.ExitBundle), []string{"install", "--bundle", nothing, "--plan"}},
 		{asRoot(problem.ExitBundle), []string{"install", "--bundle", junk, "--yes"}},
+		{problem.ExitUsage, []string{"preflight", "--role", "boss"}},
+		{problem.ExitUsage, []string{"preflight", "--quick", "--ignore-host-preflight", "memry"}},
+		{problem.ExitBundle, []string{"preflight", "--bundle", junk}},
 		{problem.ExitUsage, []string{"console", "url", "--data-dir", dir}},
 		{problem.ExitUsage, []string{"--data-dir", dir, "kubectl", "get", "pods", "--all"}},
 	} {

@@ -5,6 +5,7 @@ import (
 	"io"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/plinthdev/plinth/internal/app/install"
 	"github.com/plinthdev/plinth/internal/app/reset"
@@ -37,9 +38,14 @@ func (s commands) install() *cobra.Command {
 	f.StringVar(&req.AppBundle, "app-bundle", "", "`file` (.airgap) with the application and its images")
 	f.BoolVar(&req.Plan, "plan", false, "only say what would be done")
 	f.BoolVarP(&yes, "yes", "y", false, "do not ask before the first change")
-	f.StringSliceVar(&req.IgnorePreflights, "ignore-host-preflight", nil, "`ids` of host preflights that may fail; they become warnings")
+	ignoring(f, &req.IgnorePreflights)
 	f.BoolVar(&req.SkipKotsCheck, "skip-kots-compatibility-check", false, "make the KOTS version gate's refusal a warning")
 	return cmd
+}
+
+// ignoring is the flag of all commands that ask the host preflights.
+func ignoring(f *pflag.FlagSet, ids *[]string) {
+	f.StringSliceVar(ids, "ignore-host-preflight", nil, "`ids` of host preflights that may fail; they become warnings")
 }
 
 func (s commands) status() *cobra.Command {

@@ -11,21 +11,53 @@ import (
 	"github.com/plinthdev/plinth/internal/k0s"
 )
 
+// An install whose bundle is not known is taken for that of the root
+// installer.yaml: its defaults (spec.Network, spec.Kotsadm), and what its
+// bundle puts on a host, rounded up (measured: 2.1 GB and 0.3 GB).
+const (
+	defaultPods     = "10.244.0.0/16"
+	defaultServices = "10.96.0.0/12"
+	defaultPort     = 8800
+	defaultData     = 3e9
+	defaultPrograms = 4e8
+)
+
+// DefaultWant says what an install wants of its host while its bundle is not
+// known.
+func DefaultWant(j *journal.Journal, dataDir string) hostpreflight.Want {
+	return hostpreflight.Want{
+		Verb: hostpreflight.Install, Role: hostpreflight.Controller,
+		PodCIDR: netip.MustParsePrefix(defaultPods), ServiceCIDR: netip.MustParsePrefix(defaultServices),
+		ConsolePort: defaultPort,
+		Ours:        ours(j, dataDir),
+		Disks:       disks(dataDir, defaultData, defaultPrograms),
+	}
+}
+
+// disks are the paths that an install writes to. The folders of logs, settings
+// and network plug-ins take next to nothing, but must be writable.
+func disks(dataDir string, data, programs uint64) []hostpreflight.Disk {
+	return []hostpreflight.Disk{
+		{Path: k0s.DataDir, Use: "images, containers and the cluster's state", Bytes: data, Exec: true, Pods: true},
+		{Path: "/usr/local/bin", Use: "the programs k0s and kots", Bytes: programs, Exec: true},
+		{Path: dataDir, Use: "volumes and Plinth's own state", Bytes: volumeBytes},
+		{Path: "/etc", Use: "configuration and service units", Bytes: 1e6},
+		{Path: "/opt/cni/bin", Use: "network plug-ins", Bytes: 1e8, Exec: true},
+		{Path: "/var/log", Use: "logs of pods and of Plinth", Bytes: 1e9},
+	}
+}
+
 // Want says what an install wants of its host.
 func Want(b *airgap.Bundle, m manifest.Set, j *journal.Journal, dataDir string) hostpreflight.Want {
 	in := m.Installer
 	size := b.ContentSize()
 	w := hostpreflight.Want{
-		Verb: "install", Role: hostpreflight.Controller,
+		Verb: hostpreflight.Install, Role: hostpreflight.Controller,
 		KubernetesMinor: k0s.Minor(in.Spec.K0s.Version),
 		PodCIDR:         netip.MustParsePrefix(in.Spec.Network.PodCIDR),     // lint has parsed it
 		ServiceCIDR:     netip.MustParsePrefix(in.Spec.Network.ServiceCIDR), // likewise
 		Ours:            ours(j, dataDir),
-		Disks: []hostpreflight.Disk{
-			{Path: k0s.DataDir, Use: "images, containers and the cluster's state", Bytes: uint64(size.Stored + size.Unpacked), Exec: true, Pods: true},
-			{Path: "/usr/local/bin", Use: "the programs k0s and kots", Bytes: uint64(size.Host), Exec: true},
-			{Path: dataDir, Use: "volumes and Plinth's own state", Bytes: volumeBytes},
-		},
+		Disks:           disks(dataDir, uint64(size.Stored+size.Unpacked), uint64(size.Host)),
 	}
 	if _, arch, ok := strings.Cut(b.Platform(), "/"); ok {
 		w.Arch = arch

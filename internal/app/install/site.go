@@ -9,15 +9,14 @@ import (
 	"github.com/plinthdev/plinth/addons"
 	"github.com/plinthdev/plinth/airgap"
 	"github.com/plinthdev/plinth/hostpreflight"
-	"github.com/plinthdev/plinth/hostpreflight/builtin"
 	"github.com/plinthdev/plinth/internal/app/compose"
 	"github.com/plinthdev/plinth/internal/app/manifest"
+	"github.com/plinthdev/plinth/internal/app/preflight"
 	"github.com/plinthdev/plinth/internal/facts"
 	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/k0s"
 	"github.com/plinthdev/plinth/internal/kube"
 	"github.com/plinthdev/plinth/internal/plan"
-	"github.com/plinthdev/plinth/internal/probe"
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
@@ -66,15 +65,13 @@ func (a job) survey(ctx context.Context, j *journal.Journal, b *airgap.Bundle, m
 		return s, err
 	}
 	want := compose.Want(b, m, s.journal, a.DataDir)
-	found := probe.Gather(ctx, a.Host, builtin.Request(want))
-	if err := ctx.Err(); err != nil {
-		return s, context.Cause(ctx)
-	}
-	s.node = strings.ToLower(found.Hostname)
-	s.address = primary(found.Network)
-	if s.preflights, err = hostpreflight.Run(builtin.Checks(), found, want, req.IgnorePreflights); err != nil {
+	found, report, err := preflight.Look(ctx, a.Run, want, req.IgnorePreflights)
+	if err != nil {
 		return s, err
 	}
+	s.preflights = report
+	s.node = strings.ToLower(found.Hostname)
+	s.address = primary(found.Network)
 	for _, id := range s.preflights.Ignored() {
 		s.warnings = append(s.warnings, "host preflight "+id+" failed and was ignored on request")
 	}

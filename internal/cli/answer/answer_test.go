@@ -9,6 +9,7 @@ import (
 	"github.com/plinthdev/plinth/airgap"
 	"github.com/plinthdev/plinth/hostpreflight"
 	"github.com/plinthdev/plinth/internal/app/install"
+	"github.com/plinthdev/plinth/internal/app/preflight"
 	"github.com/plinthdev/plinth/internal/app/reset"
 	"github.com/plinthdev/plinth/internal/app/status"
 	"github.com/plinthdev/plinth/internal/app/vendor"
@@ -83,6 +84,12 @@ func TestAnswersForPeople(t *testing.T) {
 		"install-done":   func(w io.Writer) { Installed(w, done, "", false) },
 		"install-nothing": func(w io.Writer) {
 			Installed(w, install.Result{ConsoleURL: "https://10.0.0.2:8800", Preflights: checks()}, "", false)
+		},
+		"preflight-ready": func(w io.Writer) {
+			Preflight(w, *checks(check("cpu", hostpreflight.Pass, "4 processors", "")), preflight.Request{Bundle: "my app.tar", Ignore: []string{"memory", "swap"}})
+		},
+		"preflight-failed": func(w io.Writer) {
+			Preflight(w, *checks(check("cpu", hostpreflight.Pass, "4 processors", ""), check("memory", hostpreflight.Fail, "1 GiB", "add memory")), preflight.Request{})
 		},
 		"reset-plan": func(w io.Writer) { Reset(w, reset.Result{Plan: planned()}, "plinth reset cluster", false) },
 		"reset-done": func(w io.Writer) {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/plinthdev/plinth/hostpreflight"
 	"github.com/plinthdev/plinth/internal/app/install"
+	"github.com/plinthdev/plinth/internal/app/preflight"
 	"github.com/plinthdev/plinth/internal/app/reset"
 	"github.com/plinthdev/plinth/internal/app/status"
 )
@@ -27,6 +28,26 @@ func Installed(w io.Writer, r install.Result, again string, failed bool) {
 		preflights(w, r.Preflights)
 		installed(w, r)
 	}
+}
+
+// Preflight is the report on a host, and the install that may follow.
+func Preflight(w io.Writer, r hostpreflight.Report, req preflight.Request) {
+	fmt.Fprint(w, r.Text())
+	if r.Failed > 0 {
+		return // the error says what to do
+	}
+	if r.Role == hostpreflight.Worker {
+		next(w, "plinth status")
+		return
+	}
+	line := "plinth install --bundle FILE"
+	if req.Bundle != "" {
+		line = "plinth install --bundle " + Quote(req.Bundle)
+	}
+	if len(req.Ignore) > 0 {
+		line += " --ignore-host-preflight " + Quote(strings.Join(req.Ignore, ","))
+	}
+	next(w, line)
 }
 
 // preflights shows what deserves attention though it stops nothing.

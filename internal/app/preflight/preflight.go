@@ -1,0 +1,97 @@
+// Package preflight owns asking a host: it gathers the facts, measures, and has
+// them judged by the built-in checks and the vendor's. It refuses to change the
+// host and to decide what follows from the report.
+package preflight
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+
+	"github.com/plinthdev/plinth/airgap"
+	"github.com/plinthdev/plinth/hostpreflight"
+	"github.com/plinthdev/plinth/hostpreflight/builtin"
+	"github.com/plinthdev/plinth/internal/app/compose"
+	"github.com/plinthdev/plinth/internal/app/manifest"
+	"github.com/plinthdev/plinth/internal/app/run"
+	"github.com/plinthdev/plinth/internal/facts"
+	"github.com/plinthdev/plinth/internal/journal"
+	"github.com/plinthdev/plinth/internal/probe"
+	"github.com/plinthdev/plinth/internal/problem"
+)
+
+// Request is what a preflight on its own is asked for.
+type Request struct {
+	Bundle string   // what would be installed; "" for an install of the default size
+	Role   string   // what this host is to be; "" for controller
+	Ignore []string // ids of checks that may fail
+	Quick  bool     // leave out what takes seconds: the measures
+}
+
+// Preflight asks this host what an install would ask, and changes nothing. The
+// error (exit code 5) names the checks that failed.
+func Preflight(ctx context.Context, r *run.Run, req Request) (hostpreflight.Report, error) {
+	role := hostpreflight.Role(req.Role)
+	if role != "" && role != hostpreflight.Controller && role != hostpreflight.Worker {
+		return hostpreflight.Report{}, problem.Newf(problem.ExitUsage, "look at this host", "--role is controller or worker", "there is no role %q", req.Role)
+	}
+	look := r.ReadOnly()
+	j, err := known(look)
+	if err != nil {
+		return hostpreflight.Report{}, err
+	}
+	want := compose.DefaultWant(j, r.DataDir)
+	if req.Bundle != "" {
+		if want, err = wantOf(ctx, req.Bundle, j, look); err != nil {
+			return hostpreflight.Report{}, err
+		}
+	}
+	want.Verb, want.Role, want.Quick = hostpreflight.Preflight, role, req.Quick
+	_, report, err := Look(ctx, look, want, req.Ignore)
+	if err != nil {
+		return report, err
+	}
+	return report, report.Err("call this host ready")
+}
+
+// Look gathers the facts of r's host that want's checks need, and judges them.
+// A check that failed is in the report, not in the error.
+func Look(ctx context.Context, r *run.Run, want hostpreflight.Want, ignore []string) (facts.Facts, hostpreflight.Report, error) {
+	found := probe.Gather(ctx, r.Host, builtin.Request(want))
+	if err := ctx.Err(); err != nil {
+		return found, hostpreflight.Report{}, context.Cause(ctx)
+	}
+	report, err := hostpreflight.Run(builtin.Checks(), found, want, ignore)
+	return found, report, err
+}
+
+// known is the journal of this host. Without root it may be closed: then
+// nothing on the host is taken for ours, and the check of the user says why.
+func known(r *run.Run) (*journal.Journal, error) {
+	j, err := journal.Open(r.Host, r.DataDir, r.Now)
+	if errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
+		return journal.Open(nothing{}, r.DataDir, r.Now)
+	}
+	return j, err
+}
+
+// nothing is a host without files.
+type nothing struct{ journal.Files }
+
+// ReadFile finds none.
+func (nothing) ReadFile(string) ([]byte, error) { return nil, fs.ErrNotExist }
+
+// wantOf is what an install of the bundle in file wants.
+func wantOf(ctx context.Context, file string, j *journal.Journal, r *run.Run) (hostpreflight.Want, error) {
+	b, err := airgap.Open(ctx, file)
+	if err != nil {
+		return hostpreflight.Want{}, err
+	}
+	defer func() { _ = b.Close() }()
+	m, err := manifest.Read(ctx, b, manifest.Request{Bundle: file}, r.Now())
+	if err != nil {
+		return hostpreflight.Want{}, err
+	}
+	return compose.Want(b, m, j, r.DataDir), nil
+}
