@@ -130,6 +130,16 @@ func (f Folder) Put(ctx context.Context, desc ocispec.Descriptor, open func() (i
 	})
 }
 
+// PartPath is where a blob may grow until Take makes it one of the folder's.
+func (f Folder) PartPath(desc ocispec.Descriptor) string {
+	return filepath.Join(f.dir, "blobs", "sha256", ".part-"+desc.Digest.Encoded())
+}
+
+// Take gives the file at PartPath, which the caller has proved and flushed, its name.
+func (f Folder) Take(desc ocispec.Descriptor) error {
+	return publish(f.PartPath(desc), f.path(desc.Digest))
+}
+
 // Add keeps what write gives, whatever its digest turns out to be.
 func (f Folder) Add(mediaType string, write func(io.Writer) error) (ocispec.Descriptor, error) {
 	desc := ocispec.Descriptor{MediaType: mediaType}

@@ -13,6 +13,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/plinthdev/plinth/airgap/fetch"
 	"github.com/plinthdev/plinth/airgap/format"
 )
 
@@ -70,7 +71,7 @@ func (f *fetcher) manifest(ctx context.Context, ref name.Reference, text string)
 		ocispec.AnnotationVersion: ref.Identifier()}}
 	item, err := format.ParseItem(desc, raw)
 	if err != nil {
-		return nil, item, fmt.Errorf("%w: %w", errUnusable, err)
+		return nil, item, fmt.Errorf("%w: %w", fetch.ErrUnusable, err)
 	}
 	config, err := img.RawConfigFile()
 	if err != nil {
@@ -78,7 +79,7 @@ func (f *fetcher) manifest(ctx context.Context, ref name.Reference, text string)
 	}
 	item.Manifest.Platform = &ocispec.Platform{OS: f.os, Architecture: f.arch}
 	if _, err := item.DiffIDs(config); err != nil { // a manifest that is not multi-platform may be for any
-		return nil, item, fmt.Errorf("%w: %w", errUnusable, err)
+		return nil, item, fmt.Errorf("%w: %w", fetch.ErrUnusable, err)
 	}
 	for _, b := range item.Blobs()[1:] {
 		if !f.folder.Has(b) {

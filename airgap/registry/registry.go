@@ -24,6 +24,7 @@ import (
 
 	"github.com/plinthdev/plinth/airgap/blob"
 	"github.com/plinthdev/plinth/airgap/build"
+	"github.com/plinthdev/plinth/airgap/fetch"
 	"github.com/plinthdev/plinth/airgap/format"
 	"github.com/plinthdev/plinth/internal/problem"
 )
@@ -108,7 +109,7 @@ func newFetcher(req Request) (*fetcher, error) {
 	if req.Transport == nil {
 		req.Transport = http.DefaultTransport
 	}
-	f := &fetcher{req: req, folder: folder, index: index, http: guard{req.Transport}, meter: blob.NewMeter(0, req.Progress)}
+	f := &fetcher{req: req, folder: folder, index: index, http: fetch.Guard(req.Transport), meter: blob.NewMeter(0, req.Progress)}
 	f.os, f.arch, _ = strings.Cut(cmp.Or(req.Platform, "linux/amd64"), "/")
 	return f, nil
 }

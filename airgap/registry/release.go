@@ -21,6 +21,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/plinthdev/plinth/airgap/build"
+	"github.com/plinthdev/plinth/airgap/fetch"
 	"github.com/plinthdev/plinth/airgap/format"
 )
 
@@ -110,7 +111,7 @@ func (f *fetcher) checksum(ctx context.Context, r Release, version string) (stri
 		return sum, nil
 	}
 	if r.SumsPath == "" {
-		return "", fmt.Errorf("%w: no checksum of it is known", errUnusable)
+		return "", fmt.Errorf("%w: no checksum of it is known", fetch.ErrUnusable)
 	}
 	from := r.url(r.SumsPath, version, f.arch)
 	resp, err := f.get(ctx, from)
@@ -126,7 +127,7 @@ func (f *fetcher) checksum(ctx context.Context, r Release, version string) (stri
 			return fields[0], nil
 		}
 	}
-	return "", cmp.Or(lines.Err(), fmt.Errorf("%w: %s does not list %s", errUnusable, from, name))
+	return "", cmp.Or(lines.Err(), fmt.Errorf("%w: %s does not list %s", fetch.ErrUnusable, from, name))
 }
 
 // packed is a host file on its way into the folder.
@@ -160,7 +161,7 @@ func (f *fetcher) download(ctx context.Context, r Release, version, sum string) 
 			return fmt.Errorf("%s has the SHA-256 %s, expected is %s", from, got, sum)
 		}
 		if wrong != nil {
-			return fmt.Errorf("%w: %s: %w", errUnusable, from, wrong)
+			return fmt.Errorf("%w: %s: %w", fetch.ErrUnusable, from, wrong)
 		}
 		return nil
 	})

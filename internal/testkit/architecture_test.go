@@ -199,7 +199,7 @@ var calls = map[string][]string{
 	"os.MkdirAll":        {"internal/host", "airgap"}, // airgap: the folder of blobs that a bundle is built from
 	"os.Chmod":           {"internal/host"},
 	"os.Symlink":         {"internal/host"},
-	"os.OpenFile":        {"internal/host"},
+	"os.OpenFile":        {"internal/host", "airgap"}, // airgap: a download that goes on where it was cut
 	"os.CreateTemp":      {"internal/host", "airgap"}, // airgap: the bundle being built, beside its final name
 	"fmt.Println":        {},
 	"fmt.Printf":         {},

@@ -1,0 +1,375 @@
+package fetch_test
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"log"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"path"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	inprocess "github.com/google/go-containerregistry/pkg/registry"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/static"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/plinthdev/plinth/airgap/blob"
+	"github.com/plinthdev/plinth/airgap/fetch"
+	"github.com/plinthdev/plinth/internal/problem"
+)
+
+// published is a static server of some blobs that can be made to misbehave.
+type published struct {
+	*httptest.Server
+	blobs []ocispec.Descriptor
+	data  map[string][]byte
+
+	mu     sync.Mutex
+	asked  map[string]int // by blob
+	ranges []string
+	meddle func(w http.ResponseWriter, r *http.Request, nth int) bool // true: answered
+}
+
+func publish(t *testing.T, sizes ...int) *published {
+	p := &published{data: map[string][]byte{}, asked: map[string]int{}}
+	random := rand.New(rand.NewPCG(3, 5))
+	for _, n := range sizes {
+		data := make([]byte, n)
+		for i := range data {
+			data[i] = byte(random.Uint32())
+		}
+		d := digest.FromBytes(data)
+		p.blobs = append(p.blobs, ocispec.Descriptor{Digest: d, Size: int64(n)})
+		p.data[d.Encoded()] = data
+	}
+	p.Server = httptest.NewServer(http.HandlerFunc(p.serve))
+	t.Cleanup(p.Close)
+	return p
+}
+
+func (p *published) serve(w http.ResponseWriter, r *http.Request) {
+	key := path.Base(r.URL.Path)
+	p.mu.Lock()
+	p.asked[key]++
+	nth := p.asked[key]
+	if h := r.Header.Get("Range"); h != "" {
+		p.ranges = append(p.ranges, h)
+	}
+	meddle := p.meddle
+	p.mu.Unlock()
+	if meddle != nil && meddle(w, r, nth) {
+		return
+	}
+	data, ok := p.data[key]
+	if !ok || !strings.HasPrefix(r.URL.Path, "/my-app/blobs/sha256/") {
+		http.NotFound(w, r)
+		return
+	}
+	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(data))
+}
+
+// misbehave changes what the server does from now on and forgets what it was asked.
+func (p *published) misbehave(how func(w http.ResponseWriter, r *http.Request, nth int) bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.meddle, p.ranges, p.asked = how, nil, map[string]int{}
+}
+
+// get brings all blobs into dir.
+func (p *published) get(t *testing.T, dir string) error {
+	t.Helper()
+	return p.from(t, p.URL+"/my-app", dir)
+}
+
+func (p *published) from(t *testing.T, source, dir string) error {
+	t.Helper()
+	remote, err := fetch.Dial(t.Context(), source, fetch.Options{Backoff: time.Millisecond, Stall: 300 * time.Millisecond})
+	if err != nil {
+		return err
+	}
+	folder, err := blob.CreateFolder(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return remote.Blobs(t.Context(), folder, p.blobs, nil)
+}
+
+// whole fails unless dir has exactly the blobs, and nothing half-way.
+func (p *published) whole(t *testing.T, dir string) {
+	t.Helper()
+	entries, err := os.ReadDir(filepath.Join(dir, "blobs", "sha256"))
+	if err != nil || len(entries) != len(p.data) {
+		t.Errorf("%d entries of %d, %v", len(entries), len(p.data), err)
+	}
+	for _, e := range entries {
+		if got, err := os.ReadFile(filepath.Join(dir, "blobs", "sha256", e.Name())); err != nil || !bytes.Equal(got, p.data[e.Name()]) {
+			t.Errorf("%s differs, %v", e.Name(), err)
+		}
+	}
+}
+
+// cut sends n bytes of what was asked for, then the connection breaks.
+func cut(w http.ResponseWriter, data []byte, from, n int) {
+	w.Header().Set("Content-Length", strconv.Itoa(len(data)-from))
+	if from > 0 {
+		w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", from, len(data)-1, len(data)))
+		w.WriteHeader(http.StatusPartialContent)
+	}
+	_, _ = w.Write(data[from : from+n])
+	w.(http.Flusher).Flush()
+	panic(http.ErrAbortHandler)
+}
+
+func TestWhatWasCutGoesOnWhereItWas(t *testing.T) {
+	p := publish(t, 400_000, 0, 1, 70_000)
+	big := p.blobs[0].Digest.Encoded()
+	p.misbehave(func(w http.ResponseWriter, r *http.Request, nth int) bool {
+		if path.Base(r.URL.Path) != big || nth > 3 {
+			return false
+		}
+		from := 0
+		_, _ = fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-", &from)
+		cut(w, p.data[big], from, 100_000)
+		return true
+	})
+	dir := t.TempDir()
+	if err := p.get(t, dir); err != nil {
+		t.Fatal(err)
+	}
+	p.whole(t, dir)
+	if len(p.ranges) != 3 || p.ranges[2] != "bytes=300000-" {
+		t.Errorf("asked for %v", p.ranges)
+	}
+	p.misbehave(func(http.ResponseWriter, *http.Request, int) bool { t.Error("asked for what is there"); return false })
+	if err := p.get(t, dir); err != nil {
+		t.Errorf("second time: %v", err)
+	}
+}
+
+func TestALaterRunGoesOnToo(t *testing.T) {
+	p, dir := publish(t, 400_000), t.TempDir()
+	key := p.blobs[0].Digest.Encoded()
+	p.misbehave(func(w http.ResponseWriter, r *http.Request, nth int) bool {
+		if nth == 1 {
+			cut(w, p.data[key], 0, 250_000)
+		}
+		panic(http.ErrAbortHandler)
+	})
+	if err := p.get(t, dir); problem.ExitCode(err) != problem.ExitBundle || fetch.Hopeless(err) || !strings.Contains(problem.Hint(err), "goes on where it stopped") {
+		t.Fatalf("%v (%s)", err, problem.Hint(err))
+	}
+	p.misbehave(nil)
+	if err := p.get(t, dir); err != nil || len(p.ranges) != 1 || p.ranges[0] != "bytes=250000-" {
+		t.Errorf("asked for %v: %v", p.ranges, err)
+	}
+	p.whole(t, dir)
+}
+
+func TestAServerWithoutRangesAndABadPartBeginAnew(t *testing.T) {
+	for name, left := range map[string]int{"shorter": 1000, "as long": 50_000, "longer": 60_000} {
+		for _, ranges := range []bool{true, false} {
+			p, dir := publish(t, 50_000), t.TempDir()
+			folder, err := blob.CreateFolder(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(folder.PartPath(p.blobs[0]), bytes.Repeat([]byte("x"), left), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			p.misbehave(func(w http.ResponseWriter, r *http.Request, _ int) bool {
+				if !ranges {
+					r.Header.Del("Range")
+				}
+				return false
+			})
+			if err := p.get(t, dir); err != nil {
+				t.Errorf("%s, ranges %v: %v", name, ranges, err)
+			}
+			p.whole(t, dir)
+		}
+	}
+}
+
+func TestATroubledServerIsAskedAgain(t *testing.T) {
+	p, dir := publish(t, 5000), t.TempDir()
+	p.misbehave(func(w http.ResponseWriter, r *http.Request, nth int) bool {
+		switch nth {
+		case 1:
+			w.WriteHeader(http.StatusServiceUnavailable)
+		case 2:
+			w.WriteHeader(http.StatusTooManyRequests)
+		case 3:
+			panic(http.ErrAbortHandler)
+		}
+		return nth < 4
+	})
+	if err := p.get(t, dir); err != nil {
+		t.Fatal(err)
+	}
+	p.whole(t, dir)
+}
+
+func TestAServerThatDoesNotHaveItIsNamed(t *testing.T) {
+	status := func(code int) func(http.ResponseWriter, *http.Request) {
+		return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(code) }
+	}
+	for name, c := range map[string]struct {
+		answer   func(http.ResponseWriter, *http.Request)
+		says     string
+		hopeless bool
+	}{
+		"not there": {status(404), "answers 404 Not Found", true},
+		"forbidden": {status(403), "answers 403 Forbidden", true},
+		"broken":    {status(500), "answers 500 Internal Server Error (after 5 attempts)", false},
+		"web page": {func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "text/html; charset=utf-8")
+			_, _ = io.WriteString(w, "<html>log in first</html>")
+		}, "answers with 25 bytes of text/html, the blob has 60000", true},
+		"web page of the same size": {func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = io.WriteString(w, strings.Repeat("<", 60_000))
+		}, "does not have the digest sha256:", true},
+		"more than asked for": {func(w http.ResponseWriter, _ *http.Request) {
+			w.(http.Flusher).Flush() // no Content-Length
+			_, _ = io.WriteString(w, strings.Repeat("<", 70_000))
+		}, "sends more than the 60000 bytes", true},
+		"ends early": {func(w http.ResponseWriter, _ *http.Request) {
+			w.(http.Flusher).Flush()
+			_, _ = io.WriteString(w, "<")
+		}, "ended after", false},
+		"wrong range": {func(w http.ResponseWriter, r *http.Request) {
+			if r.Header.Get("Range") == "" {
+				w.Header().Set("Content-Length", "60000")
+				_, _ = w.Write(make([]byte, 30_000))
+				return
+			}
+			w.Header().Set("Content-Range", "bytes 0-59999/60000")
+			w.WriteHeader(http.StatusPartialContent)
+		}, `answers with the range "bytes 0-59999/60000" instead of "bytes 30000-59999/60000"`, true},
+		"stalls": {func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Content-Length", "60000")
+			_, _ = w.Write(make([]byte, 100))
+			w.(http.Flusher).Flush()
+			<-r.Context().Done()
+		}, "stalls: next to nothing came in 300ms", false},
+		"redirect to plain http": {func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "http://192.0.2.1/x", http.StatusFound)
+		}, "plain http is refused", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := publish(t, 60_000)
+			p.misbehave(func(w http.ResponseWriter, r *http.Request, _ int) bool { c.answer(w, r); return true })
+			err := p.get(t, t.TempDir())
+			if problem.ExitCode(err) != problem.ExitBundle || problem.Hint(err) == "" || !strings.Contains(err.Error(), c.says) {
+				t.Errorf("want %q, got %v", c.says, err)
+			}
+			if !strings.Contains(err.Error(), p.URL+"/my-app/blobs/sha256/"+p.blobs[0].Digest.Encoded()) && !strings.Contains(name, "redirect") {
+				t.Errorf("does not name the URL: %v", err)
+			}
+			if fetch.Hopeless(err) != c.hopeless {
+				t.Errorf("hopeless is %v", fetch.Hopeless(err))
+			}
+		})
+	}
+}
+
+func TestADiskThatFillsIsNamed(t *testing.T) {
+	p, dir := publish(t, 5000), t.TempDir()
+	folder, err := blob.CreateFolder(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("/dev/full", folder.PartPath(p.blobs[0])); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.get(t, dir); !strings.Contains(fmt.Sprint(err), "no space left") && !strings.Contains(fmt.Sprint(err), "keep it on the disk") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestTheThinBundleIsFetchedOrMissedByName(t *testing.T) {
+	p := publish(t)
+	remote, err := fetch.Dial(t.Context(), p.URL+"/my-app/", fetch.Options{Backoff: time.Millisecond, Stall: 200 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = remote.Thin(t.Context())
+	if problem.ExitCode(err) != problem.ExitBundle || !strings.Contains(err.Error(), p.URL+"/my-app/thin.bundle answers 404") {
+		t.Errorf("%v", err)
+	}
+	p.misbehave(func(w http.ResponseWriter, r *http.Request, nth int) bool {
+		if nth == 2 {
+			<-r.Context().Done()
+		}
+		_, _ = io.WriteString(w, "thin")
+		return true
+	})
+	if data, err := remote.Thin(t.Context()); err != nil || string(data) != "thin" {
+		t.Errorf("%q, %v", data, err)
+	}
+}
+
+func TestASourceThatIsNoneIsRefused(t *testing.T) {
+	for text, says := range map[string]string{
+		"":                        "not a URL",
+		"/srv/my-app":             "not a URL",
+		"ftp://example.com/x":     "ftp is not https or oci",
+		"https://example.com/?a":  "a query",
+		"https://exa mple.com/":   "invalid character",
+		"oci://localhost:1/UPPER": "repository can only contain",
+	} {
+		_, err := fetch.Dial(t.Context(), text, fetch.Options{})
+		if problem.ExitCode(err) != problem.ExitBundle || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: %v, want %q", text, err, says)
+		}
+	}
+	remote, err := fetch.Dial(t.Context(), "https://user:secret@example.com/x", fetch.Options{})
+	if err != nil || strings.Contains(remote.String(), "secret") {
+		t.Errorf("%v: %v", remote, err)
+	}
+	p := publish(t, 10)
+	if err := p.from(t, "http://192.0.2.1/my-app", t.TempDir()); !strings.Contains(fmt.Sprint(err), "plain http is refused") {
+		t.Errorf("plain http: %v", err)
+	}
+}
+
+func TestARegistryIsASource(t *testing.T) {
+	mirror := httptest.NewServer(inprocess.New(inprocess.Logger(log.New(io.Discard, "", 0))))
+	defer mirror.Close()
+	at, err := url.Parse(mirror.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := publish(t, 300_000, 20)
+	repo, err := name.NewRepository(at.Host + "/mirrored/my-app")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, data := range p.data {
+		if err := remote.WriteLayer(repo, static.NewLayer(data, types.OCIUncompressedLayer)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	dir := t.TempDir()
+	if err := p.from(t, "oci://"+at.Host+"/mirrored/my-app", dir); err != nil {
+		t.Fatal(err)
+	}
+	p.whole(t, dir)
+	p.blobs = append(p.blobs, ocispec.Descriptor{Digest: digest.FromString("nobody has this"), Size: 15})
+	if err := p.from(t, "oci://"+at.Host+"/mirrored/my-app", t.TempDir()); problem.ExitCode(err) != problem.ExitBundle || !strings.Contains(err.Error(), "404") {
+		t.Errorf("%v", err)
+	}
+}
