@@ -18,6 +18,11 @@ export LAB_DISKS ?= $(shell [ "$$(df --output=avail -k /dev/shm 2>/dev/null | ta
 PLINTH  := $(OUT)/plinth
 PAYLOAD := $(OUT)/payload
 BUNDLE  := $(OUT)/my-app.bundle
+# A throw-away key stands for the vendor's; the executable that the vendor
+# ships knows its public half.
+KEY     := $(OUT)/vendor.key
+PUB     := $(OUT)/vendor.pub
+SHIPPED := $(OUT)/my-plinth
 
 # Tools of `make verify`, pinned; Go checks them against its checksum database.
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
@@ -29,7 +34,7 @@ help: ## show this help
 
 .PHONY: demo
 demo: bundle ## build everything from source and install it on a throw-away host
-	scripts/lab/demo $(PLINTH) $(BUNDLE)
+	scripts/lab/demo $(SHIPPED) $(BUNDLE)
 
 .PHONY: test
 test: verify test-unit test-e2e ## all that CI runs
@@ -55,8 +60,13 @@ payload-repin: ## pin the Debian packages that the mirror has now
 	go run ./distro/cmd/payload repin
 
 .PHONY: bundle
-bundle: build payload ## the bundle of the example application, in out/my-app.bundle
-	$(PLINTH) bundle build --installer installer.yaml --application e2e/testdata/application.yaml --source $(PAYLOAD) -o $(BUNDLE)
+bundle: build payload ## the signed bundle of the example application, in out/my-app.bundle
+	command -v openssl >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends openssl; }
+	test -s $(KEY) || (umask 077; openssl ecparam -name prime256v1 -genkey -noout -out $(KEY))
+	openssl pkey -in $(KEY) -pubout -out $(PUB)
+	$(PLINTH) bundle build --installer installer.yaml --application e2e/testdata/application.yaml --source $(PAYLOAD) \
+		--sign-key $(KEY) --release 1 -o $(BUNDLE)
+	$(PLINTH) seal --verify-key $(PUB) -o $(SHIPPED)
 
 .PHONY: test-unit
 test-unit: ## unit tests with the race detector, and some thousand inputs for each fuzz target

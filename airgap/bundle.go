@@ -11,6 +11,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -54,6 +56,39 @@ func (b *Bundle) Digest() digest.Digest { return b.digest }
 
 // Name is metadata.name of the Installer inside.
 func (b *Bundle) Name() string { return b.index.Annotations[ocispec.AnnotationTitle] }
+
+// RawIndex is index.json as it stands in the file: the bytes that are signed.
+// It must not be changed.
+func (b *Bundle) RawIndex() []byte { return b.raw }
+
+// Signature is that of RawIndex, NOT verified (package trust does); empty for none.
+func (b *Bundle) Signature() []byte { return b.sig }
+
+// Release is the number that the vendor gave to this release, 0 for none.
+func (b *Bundle) Release() int64 { return b.label.release }
+
+// Expires is the time after which the bundle is not taken any more, zero for never.
+func (b *Bundle) Expires() time.Time { return b.label.expires }
+
+// label is what the vendor wrote on the bundle.
+type label struct {
+	release int64
+	expires time.Time
+}
+
+func readLabel(notes map[string]string) (l label, err error) {
+	if text, ok := notes[format.AnnotationRelease]; ok {
+		if l.release, err = strconv.ParseInt(text, 10, 64); err != nil || l.release < 1 {
+			return l, fmt.Errorf("%q is not the number of a release", text)
+		}
+	}
+	if text, ok := notes[format.AnnotationExpires]; ok {
+		if l.expires, err = time.Parse(time.RFC3339, text); err != nil {
+			return l, fmt.Errorf("%q is not a time to expire at", text)
+		}
+	}
+	return l, nil
+}
 
 // Size is the size of the bundle file in bytes.
 func (b *Bundle) Size() int64 { return b.size }

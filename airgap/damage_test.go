@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -236,6 +237,11 @@ func TestStructuralDamageIsNamed(t *testing.T) {
 			e[2].data = []byte(format.Checksum(e[1].data))
 			return e
 		}), "index.json"},
+		"signature too long": {raw(func(e []entry) []entry { return slices.Insert(e, 3, entry{format.SignatureEntry, make([]byte, 129)}) }), "a signature has at most"},
+		"signature twice": {raw(func(e []entry) []entry {
+			return slices.Insert(e, 3, entry{format.SignatureEntry, nil}, entry{format.SignatureEntry, nil})
+		}), "no place in a bundle"},
+		"signature late": {raw(func(e []entry) []entry { return append(e, entry{format.SignatureEntry, nil}) }), "no place in a bundle"},
 		"index altered": {raw(func(e []entry) []entry {
 			e[1].data = bytes.Replace(e[1].data, []byte("my-app"), []byte("my-bpp"), 1)
 			return e
@@ -257,6 +263,9 @@ func TestStructuralDamageIsNamed(t *testing.T) {
 		"sizes miscounted":  {index(func(i *ocispec.Index) { i.Manifests[5].Annotations[format.AnnotationSizes] = "1" }), "1 unpacked sizes for 2 layers"},
 		"sizes not numbers": {index(func(i *ocispec.Index) { i.Manifests[5].Annotations[format.AnnotationSizes] = "1,-2" }), "not an unpacked size"},
 		"other media type":  {index(func(i *ocispec.Index) { i.Manifests[5].MediaType = ocispec.MediaTypeImageIndex }), "is not the"},
+		"release no number": {index(func(i *ocispec.Index) { i.Annotations[format.AnnotationRelease] = "seven" }), "not the number of a release"},
+		"release zero":      {index(func(i *ocispec.Index) { i.Annotations[format.AnnotationRelease] = "0" }), "not the number of a release"},
+		"expires sometime":  {index(func(i *ocispec.Index) { i.Annotations[format.AnnotationExpires] = "sometime" }), "not a time to expire at"},
 		"two platforms":     {index(func(i *ocispec.Index) { i.Manifests[5].Platform.Architecture = "arm64" }), "linux/arm64"},
 		"all other platform": {index(func(i *ocispec.Index) {
 			for _, m := range i.Manifests {

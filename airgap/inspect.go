@@ -1,6 +1,8 @@
 package airgap
 
 import (
+	"time"
+
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -13,6 +15,10 @@ type Summary struct {
 	Digest   digest.Digest `json:"digest"` // of index.json
 	Format   string        `json:"format"`
 	Name     string        `json:"name"`
+	Release  int64         `json:"release,omitempty"` // the vendor's number
+	Expires  *time.Time    `json:"expires,omitempty"`
+	Signed   bool          `json:"signed"`               // it has a signature
+	Verified string        `json:"verifiedBy,omitempty"` // fingerprint of the key whose signature was proved
 	Platform string        `json:"platform,omitempty"`
 	Items    []SummaryItem `json:"items"`
 	Totals   Totals        `json:"totals"`
@@ -44,6 +50,10 @@ type Totals struct {
 // Inspect describes the bundle from its index and manifests alone.
 func (b *Bundle) Inspect() Summary {
 	s := Summary{Digest: b.digest, Format: format.V1, Name: b.Name(), Platform: b.Platform()}
+	s.Release, s.Signed = b.Release(), len(b.Signature()) > 0
+	if end := b.Expires(); !end.IsZero() {
+		s.Expires = &end
+	}
 	s.Totals = Totals{File: b.size, Blobs: len(b.blobs), OnHost: b.ContentSize()}
 	for _, span := range b.blobs {
 		s.Totals.Content += span.Size

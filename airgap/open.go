@@ -16,6 +16,7 @@ import (
 
 	"github.com/plinthdev/plinth/airgap/blob"
 	"github.com/plinthdev/plinth/airgap/format"
+	"github.com/plinthdev/plinth/airgap/sign"
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
@@ -30,6 +31,9 @@ type Bundle struct {
 	size   int64
 	digest digest.Digest
 	index  ocispec.Index
+	raw    []byte // the index as it stands in the file
+	label  label
+	sig    []byte // the index's signature, empty for none
 	items  []format.Item
 	blobs  map[digest.Digest]format.Span
 }
@@ -85,6 +89,12 @@ func OpenAt(ctx context.Context, r io.ReaderAt, size int64, name string) (*Bundl
 	return b, nil
 }
 
+// Owning makes c, such as the file that OpenAt reads from, end with the bundle.
+func (b *Bundle) Owning(c io.Closer) *Bundle {
+	b.closer = c
+	return b
+}
+
 // Close ends the use of the file; readers that are still open fail.
 func (b *Bundle) Close() error {
 	if b.closer == nil {
@@ -107,14 +117,21 @@ func (b *Bundle) readIndex(docs map[string]format.Span) error {
 	if err != nil || string(sum) != format.Checksum(raw) {
 		return errors.Join(fmt.Errorf("%s and %s do not agree: one of them is damaged", format.IndexEntry, format.ChecksumEntry), err)
 	}
-	b.digest = digest.FromBytes(raw)
+	b.digest, b.raw = digest.FromBytes(raw), raw
+	if s := docs[format.SignatureEntry]; s.Size > sign.MaxSignature {
+		return fmt.Errorf("its %s has %d bytes, a signature has at most %d", format.SignatureEntry, s.Size, sign.MaxSignature)
+	}
+	if b.sig, err = b.document(docs[format.SignatureEntry]); err != nil {
+		return fmt.Errorf("%s: %w", format.SignatureEntry, err)
+	}
 	if err := json.Unmarshal(raw, &b.index); err != nil {
 		return fmt.Errorf("%s: %w", format.IndexEntry, err)
 	}
 	if got := b.index.Annotations[format.AnnotationBundle]; got != format.V1 {
 		return fmt.Errorf("it has the format version %q, this version of plinth reads %q", got, format.V1)
 	}
-	return nil
+	b.label, err = readLabel(b.index.Annotations)
+	return err
 }
 
 func (b *Bundle) document(s format.Span) ([]byte, error) {

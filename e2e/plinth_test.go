@@ -5,13 +5,24 @@
 package e2e
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/plinthdev/plinth/airgap"
+	"github.com/plinthdev/plinth/airgap/blob"
+	"github.com/plinthdev/plinth/airgap/format"
 	"github.com/plinthdev/plinth/e2e/lab"
 )
 
@@ -36,9 +47,104 @@ func env(t testing.TB, name string) string {
 func upWithPlinth(t testing.TB, name string, opts ...lab.Option) *lab.Host {
 	t.Helper()
 	h := lab.Up(t, name, opts...)
-	h.Copy(env(t, "PLINTH_E2E_BINARY"), binary)
-	h.Copy(env(t, "PLINTH_E2E_BUNDLE"), bundle)
+	program, file := shipped(t)
+	h.Copy(program, binary)
+	h.Copy(file, bundle)
 	return h
+}
+
+// delivery is what the vendor ships.
+type delivery struct{ program, bundle, key string }
+
+var delivered = sync.OnceValues(deliver)
+
+// shipped gives the executable with the vendor's public key sealed on, and the
+// signed bundle.
+func shipped(t testing.TB) (program, bundle string) {
+	t.Helper()
+	env(t, "PLINTH_E2E_BINARY")
+	env(t, "PLINTH_E2E_BUNDLE")
+	d, err := delivered()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d.program, d.bundle
+}
+
+// deliver seals the public key that `make bundle` leaves beside the bundle. A
+// bundle that was built without a key is signed first.
+func deliver() (d delivery, err error) {
+	dir := deliveries()
+	d = delivery{program: filepath.Join(dir, "plinth"), bundle: os.Getenv("PLINTH_E2E_BUNDLE")}
+	d.key = filepath.Join(filepath.Dir(d.bundle), "vendor.pub")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return d, err
+	}
+	if _, err := os.Stat(d.key); err != nil {
+		if d.bundle, d.key, err = signed(d.bundle, dir); err != nil {
+			return d, err
+		}
+	}
+	return d, run(os.Getenv("PLINTH_E2E_BINARY"), "seal", "--verify-key", d.key, "-o", d.program)
+}
+
+// signed writes a copy of an unsigned bundle, signed with a new key by openssl.
+func signed(unsigned, dir string) (bundle, key string, err error) {
+	bundle, key = filepath.Join(dir, "bundle"), filepath.Join(dir, "vendor.pub")
+	b, err := airgap.Open(context.Background(), unsigned)
+	if err != nil {
+		return "", "", err
+	}
+	defer func() { _ = b.Close() }()
+	script := `cd "$1"; openssl ecparam -name prime256v1 -genkey -noout -out key; openssl pkey -in key -pubout -out vendor.pub; openssl dgst -sha256 -sign key -out sig index`
+	if err := errors.Join(os.WriteFile(filepath.Join(dir, "index"), b.RawIndex(), 0o600), run("bash", "-euc", script, "bash", dir)); err != nil {
+		return "", "", err
+	}
+	sig, err := os.ReadFile(filepath.Join(dir, "sig"))
+	if err != nil {
+		return "", "", err
+	}
+	// The signature stands behind the three documents, each a header and its padded content.
+	at := int64(0)
+	for _, size := range []int64{int64(len(blob.LayoutFile)), int64(len(b.RawIndex())), int64(len(format.Checksum(b.RawIndex())))} {
+		at += 512 + size + format.Padding(size)
+	}
+	head, err := format.TarHeader(format.SignatureEntry, int64(len(sig)))
+	if err != nil {
+		return "", "", err
+	}
+	in, err := os.Open(unsigned)
+	if err != nil {
+		return "", "", err
+	}
+	defer func() { _ = in.Close() }()
+	out, err := os.Create(bundle)
+	if err != nil {
+		return "", "", err
+	}
+	entry := append(append(head, sig...), make([]byte, format.Padding(int64(len(sig))))...)
+	_, err = io.Copy(out, io.MultiReader(io.LimitReader(in, at), bytes.NewReader(entry), in))
+	return bundle, key, errors.Join(err, out.Close())
+}
+
+// run runs a command here and says what it said when it fails.
+func run(name string, args ...string) error {
+	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w: %s", filepath.Base(name), err, out)
+	}
+	return nil
+}
+
+// TestMain removes what was delivered.
+func TestMain(m *testing.M) {
+	code := m.Run()
+	_ = os.RemoveAll(deliveries())
+	os.Exit(code)
+}
+
+// deliveries is this run's folder for what is delivered.
+func deliveries() string {
+	return filepath.Join(cmp.Or(os.Getenv("LAB_DISKS"), os.TempDir()), fmt.Sprintf("plinth-e2e-%d", os.Getpid()))
 }
 
 // minutes is a context that ends the test's work in time to clean up.

@@ -144,7 +144,7 @@ func (f Folder) Take(desc ocispec.Descriptor) error {
 func (f Folder) Add(mediaType string, write func(io.Writer) error) (ocispec.Descriptor, error) {
 	desc := ocispec.Descriptor{MediaType: mediaType}
 	spool := filepath.Join(f.dir, "blobs", "sha256")
-	tmp, err := stage(spool, func(w io.Writer) error {
+	tmp, err := stage(spool, 0o644, func(w io.Writer) error {
 		sum, n := digest.SHA256.Digester(), &counter{}
 		err := write(io.MultiWriter(w, sum.Hash(), n))
 		desc.Digest, desc.Size = sum.Digest(), n.n
@@ -166,7 +166,16 @@ func (c *counter) Write(p []byte) (int, error) {
 // WriteFile writes a file that is there completely (mode 0644, flushed to the
 // disk) or not at all: a crash or an error leaves what was at path before.
 func WriteFile(path string, write func(io.Writer) error) error {
-	tmp, err := stage(filepath.Dir(path), write)
+	return writeFile(path, 0o644, write)
+}
+
+// WriteExecutable is WriteFile with mode 0755.
+func WriteExecutable(path string, write func(io.Writer) error) error {
+	return writeFile(path, 0o755, write)
+}
+
+func writeFile(path string, mode fs.FileMode, write func(io.Writer) error) error {
+	tmp, err := stage(filepath.Dir(path), mode, write)
 	if err != nil {
 		return err
 	}
@@ -174,7 +183,7 @@ func WriteFile(path string, write func(io.Writer) error) error {
 }
 
 // stage writes a temporary file into dir and gives its name.
-func stage(dir string, write func(io.Writer) error) (name string, err error) {
+func stage(dir string, mode fs.FileMode, write func(io.Writer) error) (name string, err error) {
 	file, err := os.CreateTemp(dir, ".plinth-*")
 	if err != nil {
 		return "", err
@@ -189,7 +198,7 @@ func stage(dir string, write func(io.Writer) error) (name string, err error) {
 	if err := write(w); err != nil {
 		return "", err
 	}
-	return file.Name(), errors.Join(w.Flush(), file.Chmod(0o644), file.Sync(), file.Close())
+	return file.Name(), errors.Join(w.Flush(), file.Chmod(mode), file.Sync(), file.Close())
 }
 
 // publish gives a staged file its name for good.

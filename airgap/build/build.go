@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -31,6 +32,9 @@ type Request struct {
 	Charts      []Chart
 	Images      []string // full references, boot-critical ones first
 	Platform    string   // "" means linux/amd64
+	Release     int64    // the vendor's number of this release; 0 for none
+	Expires     time.Time
+	Sign        func(index []byte) ([]byte, error) // nil for an unsigned bundle
 	Progress    func(done, total int64)
 }
 
@@ -79,6 +83,7 @@ func Write(ctx context.Context, req Request, w io.Writer) (digest.Digest, error)
 // plan is a bundle that only has to be written.
 type plan struct {
 	index []byte
+	sig   []byte               // empty for none
 	blobs []ocispec.Descriptor // each once, in the order of the file
 	src   blob.Source
 }
@@ -90,6 +95,9 @@ func (p plan) write(ctx context.Context, w io.Writer) error {
 	t.add(format.IndexEntry, int64(len(p.index)), bytes.NewReader(p.index))
 	sum := []byte(format.Checksum(p.index))
 	t.add(format.ChecksumEntry, int64(len(sum)), bytes.NewReader(sum))
+	if len(p.sig) > 0 {
+		t.add(format.SignatureEntry, int64(len(p.sig)), bytes.NewReader(p.sig))
+	}
 	for _, desc := range p.blobs {
 		if t.err != nil {
 			break

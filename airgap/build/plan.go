@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -56,8 +57,11 @@ func prepare(ctx context.Context, req Request) (plan, error) {
 	if err := prove(ctx, made, items, unpacked); err != nil {
 		return plan{}, err
 	}
-	raw, err := indexOf(req.Name, items)
-	return plan{index: raw, blobs: blobs, src: src}, err
+	done := plan{blobs: blobs, src: src}
+	if done.index, err = indexOf(req, items); err == nil && req.Sign != nil {
+		done.sig, err = req.Sign(done.index)
+	}
+	return done, err
 }
 
 // choose finds what the request names in the source's index; it reports all
@@ -283,11 +287,17 @@ func measure(ctx context.Context, src blob.Source, layers []ocispec.Descriptor) 
 }
 
 // indexOf writes index.json, indented for those who read it in a terminal.
-func indexOf(name string, items []format.Item) ([]byte, error) {
+func indexOf(req Request, items []format.Item) ([]byte, error) {
 	index := ocispec.Index{MediaType: ocispec.MediaTypeImageIndex, Annotations: map[string]string{
 		format.AnnotationBundle: format.V1,
-		ocispec.AnnotationTitle: name,
+		ocispec.AnnotationTitle: req.Name,
 	}}
+	if req.Release > 0 {
+		index.Annotations[format.AnnotationRelease] = strconv.FormatInt(req.Release, 10)
+	}
+	if !req.Expires.IsZero() {
+		index.Annotations[format.AnnotationExpires] = req.Expires.UTC().Format(time.RFC3339)
+	}
 	index.SchemaVersion = 2
 	for _, it := range items {
 		index.Manifests = append(index.Manifests, it.Manifest)

@@ -18,6 +18,8 @@ const V1 = "v1"
 // Annotations of index.json, its descriptors and of layers; docs/bundle.md describes them.
 const (
 	AnnotationBundle    = "dev.plinth.bundle"              // index: format version
+	AnnotationRelease   = "dev.plinth.release"             // index: number of the vendor's release, decimal, growing
+	AnnotationExpires   = "dev.plinth.expires"             // index: RFC 3339 time after which the bundle is not taken any more
 	AnnotationKind      = "dev.plinth.kind"                // descriptor: a Kind
 	AnnotationModule    = "dev.plinth.module"              // descriptor: Go module the content was built from
 	AnnotationSum       = "dev.plinth.sum"                 // descriptor: that module's go.sum hash
@@ -40,9 +42,10 @@ const (
 
 // Names of the entries that stand before the blobs, in this order.
 const (
-	LayoutEntry   = "oci-layout"
-	IndexEntry    = "index.json"
-	ChecksumEntry = "index.json.sha256" // what sha256sum prints for index.json
+	LayoutEntry    = "oci-layout"
+	IndexEntry     = "index.json"
+	ChecksumEntry  = "index.json.sha256" // what sha256sum prints for index.json
+	SignatureEntry = "index.json.sig"    // of index.json, in DER; only in a signed bundle
 )
 
 const blobPrefix = "blobs/sha256/"

@@ -30,6 +30,9 @@ func (s commands) bundleBuild() *cobra.Command {
 	f.StringVar(&req.Installer, "installer", "", "`file` with the Installer")
 	f.StringVar(&req.Application, "application", "", "`file` with the KOTS Application")
 	f.StringVar(&req.Source, "source", "registry", "`folder` in OCI image layout, or the word registry")
+	f.StringVar(&req.SignKey, "sign-key", "", "`file` with the private key to sign the bundle with; may be a pipe")
+	f.Int64Var(&req.Release, "release", 0, "`number` of this release; hosts refuse signed bundles with a lower one than they have")
+	f.StringVar(&req.Expires, "expires", "", "`date` after which hosts do not take this bundle any more")
 	f.StringVarP(&req.Out, "output", "o", "", "`file` to write; for the form of the answer, put --output before \"bundle\"")
 	return cmd
 }
@@ -43,11 +46,31 @@ func (s commands) bundleInspect() *cobra.Command {
 }
 
 func (s commands) bundleVerify() *cobra.Command {
-	return s.Command("verify BUNDLE", session.Exactly("a bundle"), s.With(session.Once, nil,
+	var req vendor.VerifyRequest
+	cmd := s.Command("verify BUNDLE", session.Exactly("a bundle"), s.With(session.Once, nil,
 		func(ctx context.Context, r *run.Run, args []string) (session.Reply, error) {
 			progress, end := s.Meter(r.Events, "bundle verify", "Verify the bundle")
-			sum, err := vendor.Verify(ctx, args[0], progress)
+			req.Path, req.Now, req.Progress = args[0], r.Now(), progress
+			sum, err := vendor.Verify(ctx, req)
 			end(err)
 			return session.Answer(sum, func(w io.Writer) { answer.Verified(w, sum, args[0]) }).Unless(err)
 		}))
+	cmd.Flags().StringVar(&req.Key, "verify-key", "", "`file` with the vendor's public key (default: the one sealed onto this executable)")
+	return cmd
+}
+
+func (s commands) seal() *cobra.Command {
+	var req vendor.SealRequest
+	cmd := s.Command("seal -o FILE", session.Needs(session.NoArgs, "output"), s.With(session.Once, nil,
+		func(ctx context.Context, r *run.Run, _ []string) (session.Reply, error) {
+			req.Now = r.Now()
+			res, err := vendor.Seal(ctx, req)
+			return session.Answer(res, func(w io.Writer) { answer.Sealed(w, res) }).Unless(err)
+		}))
+	f := cmd.Flags()
+	f.StringVar(&req.Bundle, "bundle", "", "`file` with the bundle to seal on")
+	f.StringVar(&req.VerifyKey, "verify-key", "", "`file` with the vendor's public key to seal on (default: the one that is on this executable already)")
+	f.BoolVar(&req.AllowUnsigned, "allow-unsigned", false, "seal a bundle on that the key does not prove")
+	f.StringVarP(&req.Out, "output", "o", "", "`file` to write; for the form of the answer, put --output before \"seal\"")
+	return cmd
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/plinthdev/plinth/internal/app/delivery"
 	"github.com/plinthdev/plinth/internal/app/install"
 	"github.com/plinthdev/plinth/internal/app/reset"
 	"github.com/plinthdev/plinth/internal/app/run"
@@ -18,7 +19,7 @@ import (
 func (s commands) install() *cobra.Command {
 	var req install.Request
 	var yes bool
-	cmd := s.Command("install --bundle FILE", session.NoArgs, s.With(session.Stream, &yes,
+	cmd := s.Command("install [--bundle FILE]", session.NoArgs, s.With(session.Stream, &yes,
 		func(ctx context.Context, r *run.Run, _ []string) (session.Reply, error) {
 			res, err := install.Install(ctx, r, req)
 			if p := res.Preflights; p != nil && p.Schema == 0 {
@@ -31,7 +32,8 @@ func (s commands) install() *cobra.Command {
 			return session.Answer(res, text), err
 		}))
 	f := cmd.Flags()
-	f.StringVar(&req.Bundle, "bundle", "", "`file` with all that is to be installed")
+	f.StringVar(&req.Bundle, "bundle", "", "`file` with all that is to be installed (default: the one sealed onto this executable)")
+	keyFlags(f, &req.Delivery)
 	f.StringVar(&req.Application, "application", "", "`file` with the KOTS Application, if the bundle has none")
 	f.StringVar(&req.License, "license", "", "`file` with the application's licence; installs the application")
 	f.StringVar(&req.ConfigValues, "config-values", "", "`file` with the application's settings")
@@ -46,6 +48,13 @@ func (s commands) install() *cobra.Command {
 // ignoring is the flag of all commands that ask the host preflights.
 func ignoring(f *pflag.FlagSet, ids *[]string) {
 	f.StringSliceVar(ids, "ignore-host-preflight", nil, "`ids` of host preflights that may fail; they become warnings")
+}
+
+// keyFlags are those that say whose bundles are taken.
+func keyFlags(f *pflag.FlagSet, req *delivery.Request) {
+	f.StringVar(&req.VerifyKey, "verify-key", "", "`file` with the vendor's public key (default: the one sealed onto this executable)")
+	f.StringVar(&req.KeyRotation, "key-rotation", "", "`file` with the vendor's statement that this key follows the one known here")
+	f.BoolVar(&req.AllowUnsigned, "allow-unsigned", false, "take the bundle even if no known key proves whose it is")
 }
 
 func (s commands) status() *cobra.Command {

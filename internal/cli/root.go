@@ -36,6 +36,7 @@ func root(s *session.Session) *cobra.Command {
 	return s.Root(append(c.tools(),
 		c.lint(),
 		c.bundle(),
+		c.seal(),
 		c.preflight(),
 		c.install(),
 		c.status(),

@@ -26,6 +26,14 @@ type Receipt struct {
 	Updated   time.Time         `json:"updated"`            // latest change, UTC
 	AddOns    []AddOn           `json:"addons,omitempty"`   // in the order of installation
 	Console   Console           `json:"console,omitzero"`   // the KOTS console; zero when there is none
+	Vendor    Vendor            `json:"vendor,omitzero"`    // whose signed bundles this host takes; zero before the first
+}
+
+// Vendor is the vendor whose signed bundles a host takes, pinned by the first.
+type Vendor struct {
+	Key         string `json:"key"`         // public key, DER in base64
+	Fingerprint string `json:"fingerprint"` // sha256: and the hex digest of that DER
+	Release     int64  `json:"release"`     // the highest accepted; older ones are refused
 }
 
 // AddOn is a component that was installed into the cluster.

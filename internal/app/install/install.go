@@ -13,6 +13,7 @@ import (
 	"github.com/plinthdev/plinth/airgap"
 	"github.com/plinthdev/plinth/hostpreflight"
 	"github.com/plinthdev/plinth/internal/app/compose"
+	"github.com/plinthdev/plinth/internal/app/delivery"
 	"github.com/plinthdev/plinth/internal/app/manifest"
 	"github.com/plinthdev/plinth/internal/app/run"
 	"github.com/plinthdev/plinth/internal/journal"
@@ -25,9 +26,10 @@ import (
 
 // Request is what an install is asked for.
 type Request struct {
-	manifest.Request          // what is to be installed
-	IgnorePreflights []string // ids of checks that may fail
-	Plan             bool     // only say what would be done
+	manifest.Request                  // what is to be installed
+	Delivery         delivery.Request // where the bundle comes from and who vouches for it; its Bundle is that of Request
+	IgnorePreflights []string         // ids of checks that may fail
+	Plan             bool             // only say what would be done
 }
 
 // Result is how an install ended.
@@ -54,15 +56,16 @@ func Install(ctx context.Context, r *run.Run, req Request) (Result, error) {
 	if err := a.Usable("install"); err != nil {
 		return Result{}, err
 	}
-	if req.Bundle == "" {
-		return Result{}, problem.New(problem.ExitBundle, "install", errors.New("no bundle was given"), "name the bundle with --bundle FILE; a vendor makes it with `plinth bundle build`")
-	}
-	b, err := airgap.Open(ctx, req.Bundle)
+	req.Delivery.Bundle = req.Bundle
+	d, err := delivery.Open(ctx, r, req.Delivery)
 	if err != nil {
 		return Result{}, err
 	}
-	defer func() { _ = b.Close() }()
+	defer func() { _ = d.Close() }()
+	b := d.Bundle
+	req.Bundle = d.Path
 	m, err := manifest.Read(ctx, b, req.Request, a.Now())
+	m.Trust = d.Trust
 	for _, n := range m.Notices {
 		a.Note(n)
 	}
@@ -225,7 +228,7 @@ func (a job) newReceipt(s site, b *airgap.Bundle, m manifest.Set) (journal.Recei
 	in := m.Installer
 	digest, err := in.Digest()
 	r := journal.Receipt{Name: in.Metadata.Name, Role: "controller", Node: s.node, Address: s.address.String(),
-		Bundle: b.Digest().String(), Installer: digest, Versions: map[string]string{"k0s": in.Spec.K0s.Version}, Warnings: s.warnings,
+		Bundle: b.Digest().String(), Installer: digest, Versions: map[string]string{"k0s": in.Spec.K0s.Version}, Warnings: m.Trust.Warnings(s.warnings), Vendor: delivery.Vendor(m.Trust),
 		Installed: s.receipt.Installed, Updated: now}
 	if r.Installed.IsZero() {
 		r.Installed = now

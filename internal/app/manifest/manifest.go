@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/plinthdev/plinth/airgap"
+	"github.com/plinthdev/plinth/airgap/trust"
 	"github.com/plinthdev/plinth/internal/kots"
 	"github.com/plinthdev/plinth/internal/kots/release"
 	"github.com/plinthdev/plinth/internal/problem"
@@ -74,6 +75,7 @@ type Set struct {
 	Lint        spec.Report     // what lint says of both
 	App         *kots.App       // what to install through the console; nil for none
 	AppID       string          // names license and bundle of App
+	Trust       trust.Verdict   // whose bundle it is
 	Notices     []string        // what the user should know of the choice
 	appBundle   *release.Bundle // head of the application bundle that will be installed; nil for none
 }

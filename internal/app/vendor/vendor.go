@@ -5,8 +5,10 @@ package vendor
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 
@@ -14,6 +16,8 @@ import (
 	"github.com/plinthdev/plinth/airgap"
 	"github.com/plinthdev/plinth/airgap/build"
 	"github.com/plinthdev/plinth/airgap/registry"
+	"github.com/plinthdev/plinth/airgap/trust"
+	"github.com/plinthdev/plinth/internal/app/delivery"
 	"github.com/plinthdev/plinth/internal/app/manifest"
 	"github.com/plinthdev/plinth/internal/host"
 	"github.com/plinthdev/plinth/internal/k0s"
@@ -27,6 +31,9 @@ type Request struct {
 	Application string                  // file; "" for none
 	Source      string                  // folder in OCI image layout, or "registry"
 	Out         string                  // file to write
+	SignKey     string                  // file with the private key; "" for an unsigned bundle
+	Release     int64                   // the vendor's number of this release; 0 for none
+	Expires     string                  // RFC 3339 time or date after which it is not taken; "" for never
 	Progress    func(done, total int64) // bytes; may be nil
 }
 
@@ -34,7 +41,8 @@ type Request struct {
 type Result struct {
 	Path   string        `json:"path"`
 	Digest digest.Digest `json:"digest"`
-	Size   int64         `json:"size"` // bytes
+	Size   int64         `json:"size"`             // bytes
+	Signer string        `json:"signer,omitempty"` // fingerprint of the key that verifies it
 }
 
 // Build lints, asks the gate, resolves every part and writes the bundle:
@@ -61,6 +69,10 @@ func Build(ctx context.Context, req Request) (Result, error) {
 		return Result{}, err
 	}
 	want.Installer, want.Progress = files[0].Data, req.Progress
+	signer, err := label(req, &want)
+	if err != nil {
+		return Result{}, err
+	}
 	if len(files) > 1 {
 		want.Application = files[1].Data
 	}
@@ -79,7 +91,34 @@ func Build(ctx context.Context, req Request) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	return Result{Path: req.Out, Digest: sum, Size: info.Size()}, nil
+	return Result{Path: req.Out, Digest: sum, Size: info.Size(), Signer: signer}, nil
+}
+
+// label puts on a bundle what the vendor says of it: release, expiry and
+// signature. It gives the fingerprint of the signing key, "" for none.
+func label(req Request, want *build.Request) (signer string, err error) {
+	if req.Release < 0 {
+		return "", problem.New(problem.ExitUsage, "number the release", fmt.Errorf("%d is negative", req.Release), "count releases from 1 upwards")
+	}
+	want.Release = req.Release
+	if req.Expires != "" {
+		if want.Expires, err = time.Parse(time.RFC3339, req.Expires); err != nil {
+			want.Expires, err = time.Parse(time.DateOnly, req.Expires)
+		}
+		if err != nil {
+			return "", problem.New(problem.ExitUsage, "understand --expires", fmt.Errorf("%q is no date", req.Expires), "write it as 2030-01-31 or 2030-01-31T12:00:00Z")
+		}
+	}
+	if req.SignKey == "" {
+		return "", nil
+	}
+	key, err := delivery.PrivateKey(req.SignKey)
+	if err != nil {
+		return "", err
+	}
+	public, err := key.Public()
+	want.Sign = key.Sign
+	return public.Fingerprint(), err
 }
 
 // contents resolves an Installer into the parts of its bundle, in the order in
@@ -116,17 +155,38 @@ func Inspect(ctx context.Context, path string) (airgap.Summary, error) {
 	return b.Inspect(), nil
 }
 
+// VerifyRequest says which bundle to prove.
+type VerifyRequest struct {
+	Path     string
+	Key      string                  // file with the vendor's public key; "" for the one sealed onto this executable
+	Now      time.Time               // a bundle may have expired
+	Progress func(done, total int64) // bytes; may be nil
+}
+
 // Verify proves every byte of a bundle and says what it holds.
-func Verify(ctx context.Context, path string, progress func(done, total int64)) (airgap.Summary, error) {
-	b, err := airgap.Open(ctx, path)
+// With a key, from keyFile or sealed onto this executable, it must be signed
+// with that; without any key whose it is stays unproved.
+func Verify(ctx context.Context, req VerifyRequest) (airgap.Summary, error) {
+	key, err := delivery.Key(req.Key)
+	if err != nil {
+		return airgap.Summary{}, err
+	}
+	b, err := airgap.Open(ctx, req.Path)
 	if err != nil {
 		return airgap.Summary{}, err
 	}
 	defer func() { _ = b.Close() }()
-	if err := b.Verify(ctx, progress); err != nil {
+	if !key.IsZero() {
+		if _, err := trust.Judge(req.Path, b, trust.Terms{Key: key, Now: req.Now}); err != nil {
+			return airgap.Summary{}, err
+		}
+	}
+	if err := b.Verify(ctx, req.Progress); err != nil {
 		return airgap.Summary{}, err
 	}
-	return b.Inspect(), nil
+	sum := b.Inspect()
+	sum.Verified = key.Fingerprint()
+	return sum, nil
 }
 
 // fromRegistry is the source that names the registries and release downloads

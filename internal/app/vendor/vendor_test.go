@@ -73,7 +73,7 @@ func TestABundleHoldsWhatTheInstallerAsksForInTheOrderOfNeed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sum, err := Verify(t.Context(), out, nil)
+	sum, err := Verify(t.Context(), VerifyRequest{Path: out})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -181,7 +181,7 @@ func TestABundleThatIsNoneIsNotLookedInto(t *testing.T) {
 	if _, err := Inspect(t.Context(), path); problem.ExitCode(err) != problem.ExitBundle {
 		t.Errorf("inspect: %v", err)
 	}
-	if _, err := Verify(t.Context(), path, nil); problem.ExitCode(err) != problem.ExitBundle {
+	if _, err := Verify(t.Context(), VerifyRequest{Path: path}); problem.ExitCode(err) != problem.ExitBundle {
 		t.Errorf("verify: %v", err)
 	}
 }
@@ -199,7 +199,7 @@ func TestVerifyFindsOneWrongByteThatInspectDoesNotRead(t *testing.T) {
 	if _, err := Inspect(t.Context(), path); err != nil {
 		t.Errorf("inspect: %v", err)
 	}
-	if _, err := Verify(t.Context(), path, nil); problem.ExitCode(err) != problem.ExitBundle {
+	if _, err := Verify(t.Context(), VerifyRequest{Path: path}); problem.ExitCode(err) != problem.ExitBundle {
 		t.Errorf("verify: %v", err)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/plinthdev/plinth/internal/app/vendor"
 	"github.com/plinthdev/plinth/internal/spec"
@@ -54,12 +55,17 @@ func buildCommand(r spec.Report, files []string) string {
 // Built says which bundle was made.
 func Built(w io.Writer, r vendor.Result) {
 	fmt.Fprintf(w, "%s: %s, %s\n", r.Path, ui.Bytes(r.Size), r.Digest)
+	if r.Signer == "" {
+		fmt.Fprintln(w, "It is not signed: hosts take it only with --allow-unsigned. Sign it with --sign-key.")
+	} else {
+		fmt.Fprintf(w, "Signed with the key %s\n", r.Signer)
+	}
 	next(w, "plinth bundle inspect "+Quote(r.Path))
 }
 
 // Inspected lists a bundle's parts: what they are and how big.
 func Inspected(w io.Writer, b airgap.Summary, path string) {
-	fmt.Fprintf(w, "%s\n\n", words(b.Name, b.Platform, b.Digest.String()))
+	fmt.Fprintf(w, "%s\n%s\n\n", words(b.Name, b.Platform, b.Digest.String()), label(b))
 	t := table(w, "KIND", "NAME", "VERSION", "SIZE", "ON THE HOST", "LICENCE")
 	for _, it := range b.Items {
 		unpacked := ""
@@ -73,9 +79,51 @@ func Inspected(w io.Writer, b airgap.Summary, path string) {
 	next(w, "plinth bundle verify "+Quote(path))
 }
 
+// label is what the vendor wrote on a bundle.
+func label(b airgap.Summary) string {
+	text := "not signed"
+	if b.Signed {
+		text = "signed"
+	}
+	if b.Release > 0 {
+		text += fmt.Sprintf(", release %d", b.Release)
+	}
+	if b.Expires != nil {
+		text += ", expires " + b.Expires.Format(time.RFC3339)
+	}
+	return text
+}
+
+// Sealed says which executable was made.
+func Sealed(w io.Writer, r vendor.SealResult) {
+	fmt.Fprintf(w, "%s: %s\n", r.Path, ui.Bytes(r.Size))
+	if r.Fingerprint != "" {
+		fmt.Fprintf(w, "It takes bundles signed with the key %s\n", r.Fingerprint)
+	}
+	if r.Bundle == "" {
+		next(w, "sudo "+program(r.Path)+" install --bundle FILE")
+		return
+	}
+	fmt.Fprintf(w, "It carries the bundle %s\n", r.Bundle)
+	next(w, "sudo "+program(r.Path)+" install")
+}
+
+// program is a path as a shell runs it.
+func program(path string) string {
+	if !strings.Contains(path, "/") {
+		path = "./" + path
+	}
+	return Quote(path)
+}
+
 // Verified says that a bundle is whole.
 func Verified(w io.Writer, b airgap.Summary, path string) {
-	fmt.Fprintf(w, "%s is whole: %s in %s are as they were built\n%s\n", path, ui.Bytes(b.Totals.Content), Count(b.Totals.Blobs, "part"), b.Digest)
+	fmt.Fprintf(w, "%s is whole: %s in %s are as they were built\n%s, %s\n", path, ui.Bytes(b.Totals.Content), Count(b.Totals.Blobs, "part"), b.Digest, label(b))
+	if b.Verified != "" {
+		fmt.Fprintf(w, "It is signed with the key %s\n", b.Verified)
+	} else {
+		fmt.Fprintln(w, "Whose it is was not checked: name the vendor's public key with --verify-key.")
+	}
 	next(w, "plinth install --bundle "+Quote(path))
 }
 

@@ -1,0 +1,102 @@
+// Package seal owns executables that carry something behind their program: a
+// vendor's public key and a bundle. What is sealed on is found from the end of
+// the file and read by offset, so it costs nothing to those who do not look.
+// It refuses to run anything and to judge the bundle.
+package seal
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/plinthdev/plinth/airgap/sign"
+)
+
+// The file is: program, bundle (may be empty), record in JSON, trailer.
+// The trailer is the length of the record, 8 bytes big endian, and the magic.
+const (
+	magic       = "\x00plinth sealed v1\n"
+	trailerSize = 8 + len(magic)
+	maxRecord   = 64 << 10
+)
+
+// Sealed is an executable taken apart.
+type Sealed struct {
+	Program *io.SectionReader // the executable alone
+	Bundle  *io.SectionReader // nil for none
+	Key     sign.Public       // zero for none
+}
+
+// record is what is written down about the sealed parts; sizes in bytes.
+type record struct {
+	Program int64       `json:"program"`
+	Bundle  int64       `json:"bundle,omitempty"`
+	Key     sign.Public `json:"key,omitzero"`
+}
+
+// Open takes apart a file of size bytes. A file without a seal is a program
+// and nothing else; a seal that does not fit the file is an error.
+func Open(r io.ReaderAt, size int64) (Sealed, error) {
+	plain := Sealed{Program: io.NewSectionReader(r, 0, size)}
+	if size < int64(trailerSize) {
+		return plain, nil
+	}
+	end := size - int64(trailerSize)
+	trailer, err := read(r, end, trailerSize)
+	if err != nil || !bytes.HasSuffix(trailer, []byte(magic)) {
+		return plain, err
+	}
+	length := binary.BigEndian.Uint64(trailer)
+	if length > maxRecord || int64(length) > end {
+		return Sealed{}, errors.New("its seal is damaged: the record is longer than it can be")
+	}
+	raw, err := read(r, end-int64(length), int(length))
+	if err != nil {
+		return Sealed{}, err
+	}
+	var rec record
+	if err := json.Unmarshal(raw, &rec); err != nil {
+		return Sealed{}, fmt.Errorf("its seal is damaged: %w", err)
+	}
+	payload := end - int64(length)
+	if rec.Program < 0 || rec.Bundle < 0 || rec.Program > payload || rec.Bundle != payload-rec.Program {
+		return Sealed{}, fmt.Errorf("its seal tells of %d and %d bytes, before it are %d", rec.Program, rec.Bundle, payload)
+	}
+	s := Sealed{Program: io.NewSectionReader(r, 0, rec.Program), Key: rec.Key}
+	if rec.Bundle > 0 {
+		s.Bundle = io.NewSectionReader(r, rec.Program, rec.Bundle)
+	}
+	return s, nil
+}
+
+func read(r io.ReaderAt, off int64, n int) ([]byte, error) {
+	buf := make([]byte, n)
+	if _, err := r.ReadAt(buf, off); err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	return buf, nil
+}
+
+// Write seals the parts of s.
+func Write(w io.Writer, s Sealed) error {
+	rec := record{Program: s.Program.Size(), Key: s.Key}
+	parts := []io.Reader{io.NewSectionReader(s.Program, 0, rec.Program)}
+	if s.Bundle != nil {
+		rec.Bundle = s.Bundle.Size()
+		parts = append(parts, io.NewSectionReader(s.Bundle, 0, rec.Bundle))
+	}
+	raw, err := json.Marshal(rec)
+	if err != nil {
+		return err
+	}
+	trailer := append(binary.BigEndian.AppendUint64(nil, uint64(len(raw))), magic...)
+	parts = append(parts, bytes.NewReader(append(raw, trailer...)))
+	n, err := io.CopyBuffer(w, io.MultiReader(parts...), make([]byte, 1<<20))
+	if want := rec.Program + rec.Bundle + int64(len(raw)+len(trailer)); err == nil && n != want {
+		err = fmt.Errorf("%d bytes were written instead of %d: a part changed meanwhile", n, want)
+	}
+	return err
+}

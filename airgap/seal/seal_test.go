@@ -1,0 +1,106 @@
+package seal_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"io"
+	"testing"
+
+	"github.com/plinthdev/plinth/airgap/seal"
+	"github.com/plinthdev/plinth/airgap/sign"
+)
+
+const program, bundle = "\x7fELF program", "a bundle"
+
+// key is a public key, made once with openssl.
+const key = "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEG9/Wkzc6aHzrhkUZrguggxq4ZpCbuQVQxy050zvuCUTj3F2y/dPPZRxFiCsdyNnqAIYZu1bmiGJHrSuI+3H62A=="
+
+func section(s string) *io.SectionReader {
+	return io.NewSectionReader(bytes.NewReader([]byte(s)), 0, int64(len(s)))
+}
+
+func open(t testing.TB, file []byte) (seal.Sealed, error) {
+	t.Helper()
+	return seal.Open(bytes.NewReader(file), int64(len(file)))
+}
+
+func sealed(t testing.TB, s seal.Sealed) []byte {
+	t.Helper()
+	var buf bytes.Buffer
+	if err := seal.Write(&buf, s); err != nil {
+		t.Fatal(err)
+	}
+	return buf.Bytes()
+}
+
+func all(t testing.TB) seal.Sealed {
+	t.Helper()
+	var k sign.Public
+	if err := k.UnmarshalText([]byte(key)); err != nil {
+		t.Fatal(err)
+	}
+	return seal.Sealed{Program: section(program), Bundle: section(bundle), Key: k}
+}
+
+func text(t testing.TB, r *io.SectionReader) string {
+	t.Helper()
+	if r == nil {
+		return ""
+	}
+	raw, err := io.ReadAll(io.NewSectionReader(r, 0, r.Size()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(raw)
+}
+
+func TestWhatIsSealedOnComesOff(t *testing.T) {
+	whole := all(t)
+	for name, want := range map[string]seal.Sealed{
+		"key and bundle": whole,
+		"key":            {Program: whole.Program, Key: whole.Key},
+		"bundle":         {Program: whole.Program, Bundle: whole.Bundle},
+	} {
+		got, err := open(t, sealed(t, want))
+		if err != nil || text(t, got.Program) != program || text(t, got.Bundle) != text(t, want.Bundle) || !got.Key.Equal(want.Key) {
+			t.Errorf("%s: %+v, %v", name, got, err)
+		}
+	}
+	for _, plain := range []string{"", "x", program, string(make([]byte, 100))} {
+		got, err := open(t, []byte(plain))
+		if err != nil || text(t, got.Program) != plain || got.Bundle != nil || !got.Key.IsZero() {
+			t.Errorf("%q: %+v, %v", plain, got, err)
+		}
+	}
+}
+
+func TestADamagedSealIsNeverTakenForAnother(t *testing.T) {
+	file := sealed(t, all(t))
+	for at := len(program) + len(bundle); at < len(file); at++ {
+		for _, flip := range []byte{1, 0x80} {
+			bad := bytes.Clone(file)
+			bad[at] ^= flip
+			got, err := open(t, bad)
+			if err == nil && !got.Key.IsZero() && text(t, got.Bundle) != bundle {
+				t.Errorf("byte %d: %+v", at, got)
+			}
+		}
+	}
+	if got, err := open(t, file[1:]); err == nil {
+		t.Errorf("a file that lost its first byte is taken: %+v", got)
+	}
+	if got, err := open(t, file[:len(file)-1]); err != nil || got.Bundle != nil {
+		t.Errorf("without its last byte it is a program: %+v, %v", got, err)
+	}
+}
+
+func FuzzOpen(f *testing.F) {
+	f.Add(sealed(f, all(f)))
+	f.Add(append(binary.BigEndian.AppendUint64([]byte("{}"), 2), "\x00plinth sealed v1\n"...))
+	f.Fuzz(func(t *testing.T, file []byte) {
+		s, err := open(t, file)
+		if err == nil && s.Program.Size() > int64(len(file)) {
+			t.Error("the program is longer than the file")
+		}
+	})
+}

@@ -1,0 +1,220 @@
+package sign_test
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/plinthdev/plinth/airgap/sign"
+)
+
+// newKey makes a private key as a file has it.
+func newKey(t testing.TB, curve elliptic.Curve) []byte {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(curve, rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
+}
+
+func pair(t testing.TB) (sign.Private, sign.Public) {
+	t.Helper()
+	private, err := sign.ParsePrivate(newKey(t, elliptic.P256()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, err := private.Public()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return private, public
+}
+
+func TestASignatureHoldsForItsBytesAndKeyOnly(t *testing.T) {
+	private, public := pair(t)
+	_, other := pair(t)
+	data := []byte("index")
+	signature, err := private.Sign(data)
+	if err != nil || !public.Verify(data, signature) {
+		t.Fatalf("%v: own signature is refused", err)
+	}
+	again, _ := private.Sign(data)
+	if !bytes.Equal(signature, again) {
+		t.Error("two signatures of the same bytes differ")
+	}
+	if other.Verify(data, signature) || public.Verify([]byte("indey"), signature) || public.Verify(data, nil) || (sign.Public{}).Verify(data, signature) {
+		t.Error("a signature holds where it must not")
+	}
+	for i := range signature {
+		bad := bytes.Clone(signature)
+		bad[i] ^= 1
+		if public.Verify(data, bad) {
+			t.Errorf("altered byte %d is not noticed", i)
+		}
+	}
+	if len(signature) > sign.MaxSignature {
+		t.Errorf("%d bytes", len(signature))
+	}
+}
+
+func TestAKeyIsTheSameAfterEveryForm(t *testing.T) {
+	_, public := pair(t)
+	text, err := public.MarshalText()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var back sign.Public
+	if err := back.UnmarshalText(text); err != nil || !back.Equal(public) {
+		t.Errorf("%v", err)
+	}
+	fromPEM, err := sign.ParsePublic(public.PEM())
+	if err != nil || !fromPEM.Equal(public) || fromPEM.Fingerprint() != public.Fingerprint() {
+		t.Errorf("%v", err)
+	}
+	if err := back.UnmarshalText(nil); err != nil || !back.IsZero() || back.Fingerprint() != "" {
+		t.Errorf("no key is not no key: %v", err)
+	}
+}
+
+func TestOtherKeysAreRefusedAndNamed(t *testing.T) {
+	_, public := pair(t)
+	good := newKey(t, elliptic.P256())
+	for name, c := range map[string]struct{ file, private, public string }{
+		"empty":       {"", "no private key", "no key in PEM"},
+		"text":        {"hello", "no private key", "no key in PEM"},
+		"private key": {string(good), "", "the private key, which stays with the vendor"},
+		"public key":  {string(public.PEM()), `"PUBLIC KEY" where a private key`, ""},
+		"other curve": {string(newKey(t, elliptic.P384())), "curve P-256", "the private key"},
+		"encrypted":   {"-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n", "openssl pkey", "the private key"},
+		"certificate": {"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", `"CERTIFICATE"`, `"CERTIFICATE"`},
+		"damaged":     {"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "damaged", "the private key"},
+		"two keys":    {string(public.PEM()) + string(public.PEM()), `"PUBLIC KEY"`, "more than one key"},
+		"bad public":  {"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n", `"PUBLIC KEY"`, "damaged"},
+	} {
+		_, err := sign.ParsePrivate([]byte(c.file))
+		want(t, name+", as private", err, c.private)
+		_, err = sign.ParsePublic([]byte(c.file))
+		want(t, name+", as public", err, c.public)
+	}
+}
+
+func want(t *testing.T, name string, err error, part string) {
+	t.Helper()
+	if part == "" && err != nil || part != "" && (err == nil || !strings.Contains(err.Error(), part)) {
+		t.Errorf("%s: %v, want %q", name, err, part)
+	}
+}
+
+func TestARotationHoldsForTheOldKeyOnly(t *testing.T) {
+	old, oldPublic := pair(t)
+	_, next := pair(t)
+	file, err := old.Rotate(next)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := sign.ParseRotation(file)
+	if err != nil || !r.Next.Equal(next) || !r.By(oldPublic) || r.By(next) || r.By(sign.Public{}) {
+		t.Errorf("%v", err)
+	}
+	_, other := pair(t)
+	swapped, err := sign.ParseRotation(append(other.PEM(), file[len(next.PEM()):]...))
+	if err != nil || swapped.By(oldPublic) {
+		t.Errorf("the statement holds for another next key: %v", err)
+	}
+	for name, bad := range map[string]string{
+		"only a key":    string(next.PEM()),
+		"empty":         "",
+		"the two apart": string(file[len(next.PEM()):]) + string(next.PEM()),
+		"more":          string(file) + string(file),
+	} {
+		if _, err := sign.ParseRotation([]byte(bad)); err == nil {
+			t.Errorf("%s is taken", name)
+		}
+	}
+}
+
+// TestOpenSSLSpeaksTheSame runs the commands of docs/bundle.md.
+func TestOpenSSLSpeaksTheSame(t *testing.T) {
+	if _, err := exec.LookPath("openssl"); err != nil {
+		t.Skip("no openssl")
+	}
+	dir := t.TempDir()
+	shell := func(script string) string {
+		cmd := exec.Command("bash", "-euo", "pipefail", "-c", script)
+		cmd.Dir = dir
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%s: %v: %s", script, err, out)
+		}
+		return strings.TrimSpace(string(out))
+	}
+	read := func(name string) []byte {
+		raw, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return raw
+	}
+	shell(`openssl ecparam -name prime256v1 -genkey -out vendor.key 2>/dev/null; openssl pkey -in vendor.key -pubout -out vendor.pub
+	       openssl ecparam -name prime256v1 -genkey -noout -out next.key; openssl pkey -in next.key -pubout -out next.pub
+	       printf index > index.json; openssl dgst -sha256 -sign vendor.key -out theirs.sig index.json`)
+	private, err := sign.ParsePrivate(read("vendor.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, err := sign.ParsePublic(read("vendor.pub"))
+	if err != nil || !public.Verify(read("index.json"), read("theirs.sig")) {
+		t.Fatalf("openssl's signature is refused: %v", err)
+	}
+	if sum := shell(`openssl pkey -pubin -in vendor.pub -outform DER | sha256sum`); public.Fingerprint() != "sha256:"+strings.Fields(sum)[0] {
+		t.Errorf("fingerprint %s, openssl has %s", public.Fingerprint(), sum)
+	}
+	ours, err := private.Sign(read("index.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "index.json.sig"), ours, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	shell(`openssl dgst -sha256 -verify vendor.pub -signature index.json.sig index.json`)
+	shell(`{ cat next.pub; echo "-----BEGIN PLINTH KEY ROTATION-----"
+	         openssl dgst -sha256 -sign vendor.key next.pub | base64 -w 64
+	         echo "-----END PLINTH KEY ROTATION-----"; } > rotation.pem`)
+	r, err := sign.ParseRotation(read("rotation.pem"))
+	if err != nil || !r.By(public) || !bytes.Equal(r.Next.PEM(), read("next.pub")) {
+		t.Errorf("a statement made with openssl is refused: %v", err)
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	private, public := pair(f)
+	rotation, err := private.Rotate(public)
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, seed := range [][]byte{newKey(f, elliptic.P256()), public.PEM(), rotation, nil} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, file []byte) {
+		if key, err := sign.ParsePublic(file); err == nil && key.Fingerprint() == "" {
+			t.Error("a key without a fingerprint")
+		}
+		_, _ = sign.ParsePrivate(file)
+		if r, err := sign.ParseRotation(file); err == nil && r.Next.IsZero() {
+			t.Error("a statement for no key")
+		}
+	})
+}

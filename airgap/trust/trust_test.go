@@ -1,0 +1,170 @@
+package trust_test
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/plinthdev/plinth/airgap"
+	"github.com/plinthdev/plinth/airgap/sign"
+	"github.com/plinthdev/plinth/airgap/trust"
+	"github.com/plinthdev/plinth/internal/problem"
+)
+
+var _ trust.Bundle = (*airgap.Bundle)(nil)
+
+// made is a bundle as far as trust looks at it.
+type made struct {
+	index, sig []byte
+	release    int64
+	expires    time.Time
+}
+
+func (m made) Digest() digest.Digest { return digest.FromBytes(m.index) }
+func (m made) RawIndex() []byte      { return m.index }
+func (m made) Signature() []byte     { return m.sig }
+func (m made) Release() int64        { return m.release }
+func (m made) Expires() time.Time    { return m.expires }
+
+type vendor struct {
+	private sign.Private
+	public  sign.Public
+}
+
+func newVendor(t testing.TB) vendor {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := sign.ParsePrivate(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, err := private.Public()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return vendor{private, public}
+}
+
+func (v vendor) bundle(t testing.TB, release int64) made {
+	t.Helper()
+	index := []byte("index " + string(rune('0'+release)))
+	sig, err := v.private.Sign(index)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return made{index: index, sig: sig, release: release}
+}
+
+func (v vendor) rotate(t testing.TB, next vendor) *sign.Rotation {
+	t.Helper()
+	file, err := v.private.Rotate(next.public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := sign.ParseRotation(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &r
+}
+
+var now = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+
+func TestWhatIsNotProvedIsRefused(t *testing.T) {
+	ours, next, stranger := newVendor(t), newVendor(t), newVendor(t)
+	pinned := trust.Pin{Key: ours.public, Release: 5}
+	unsigned := made{index: []byte("index")}
+	altered := ours.bundle(t, 5)
+	altered.index = []byte("index 6")
+	expired := ours.bundle(t, 6)
+	expired.expires = now.Add(-time.Second)
+	current := ours.bundle(t, 6)
+	current.expires = now
+	installed := pinned
+	installed.Release, installed.Bundle = 9, expired.Digest()
+	for name, c := range map[string]struct {
+		bundle made
+		terms  trust.Terms
+		want   string // in the refusal; "" for taken
+	}{
+		"signed, key given":                    {ours.bundle(t, 1), trust.Terms{Key: ours.public}, ""},
+		"signed, key pinned":                   {ours.bundle(t, 5), trust.Terms{Pin: pinned}, ""},
+		"signed, key given and pinned":         {ours.bundle(t, 6), trust.Terms{Key: ours.public, Pin: pinned}, ""},
+		"no key known":                         {ours.bundle(t, 1), trust.Terms{}, "no key is known"},
+		"unsigned, no key known":               {unsigned, trust.Terms{}, "no key is known"},
+		"unsigned":                             {unsigned, trust.Terms{Key: ours.public}, "not signed"},
+		"unsigned on a host with a pin":        {unsigned, trust.Terms{Pin: pinned}, "not signed"},
+		"of another vendor":                    {stranger.bundle(t, 9), trust.Terms{Key: ours.public}, "not signed with the key " + ours.public.Fingerprint()},
+		"of another vendor, his key given":     {stranger.bundle(t, 9), trust.Terms{Key: stranger.public, Pin: pinned}, "another one was given"},
+		"index altered":                        {altered, trust.Terms{Key: ours.public}, "not signed with"},
+		"older release":                        {ours.bundle(t, 4), trust.Terms{Pin: pinned}, "already has release 5"},
+		"no release number after one":          {ours.bundle(t, 0), trust.Terms{Pin: pinned}, "without a number"},
+		"expired":                              {expired, trust.Terms{Key: ours.public}, "it expired at 2026-01-02T03:04:04Z"},
+		"not yet expired":                      {current, trust.Terms{Key: ours.public}, ""},
+		"installed already, expired, replaced": {expired, trust.Terms{Pin: installed}, ""},
+		"new key without a statement":          {next.bundle(t, 6), trust.Terms{Pin: pinned}, "not signed with"},
+		"new key with its statement":           {next.bundle(t, 6), trust.Terms{Pin: pinned, Rotation: ours.rotate(t, next)}, ""},
+		"new key given, with its statement":    {next.bundle(t, 6), trust.Terms{Key: next.public, Pin: pinned, Rotation: ours.rotate(t, next)}, ""},
+		"old key given, with a statement":      {next.bundle(t, 6), trust.Terms{Key: ours.public, Rotation: ours.rotate(t, next)}, ""},
+		"new key, but an older release":        {next.bundle(t, 4), trust.Terms{Pin: pinned, Rotation: ours.rotate(t, next)}, "already has release 5"},
+		"statement of a stranger":              {next.bundle(t, 6), trust.Terms{Pin: pinned, Rotation: stranger.rotate(t, next)}, "key rotation is not signed"},
+		"statement for another key":            {next.bundle(t, 6), trust.Terms{Pin: pinned, Rotation: ours.rotate(t, stranger)}, "not signed with"},
+		"statement, then the old key again":    {ours.bundle(t, 6), trust.Terms{Pin: pinned, Rotation: ours.rotate(t, next)}, "not signed with"},
+		"stranger's key beside a statement":    {next.bundle(t, 6), trust.Terms{Key: stranger.public, Pin: pinned, Rotation: ours.rotate(t, next)}, "another one was given"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c.terms.Now = now
+			v, err := trust.Judge("b", c.bundle, c.terms)
+			if c.want == "" {
+				if err != nil || !v.Verified || v.Warning != "" || v.Key.IsZero() || v.Bundle != c.bundle.Digest() || v.Release < c.terms.Pin.Release {
+					t.Errorf("%+v, %v", v, err)
+				}
+				return
+			}
+			if err == nil || !strings.Contains(err.Error(), c.want) || problem.ExitCode(err) != problem.ExitBundle || problem.Hint(err) == "" {
+				t.Errorf("want %q, got %v", c.want, err)
+			}
+		})
+	}
+}
+
+func TestWhatIsTakenOnRequestIsToldAndChangesNoPin(t *testing.T) {
+	ours, stranger := newVendor(t), newVendor(t)
+	pinned := trust.Pin{Key: ours.public, Release: 5}
+	for name, c := range map[string]struct {
+		bundle  made
+		terms   trust.Terms
+		warning string
+	}{
+		"no key known":      {made{index: []byte("i")}, trust.Terms{}, "no key is known"},
+		"unsigned":          {made{index: []byte("i")}, trust.Terms{Pin: pinned}, "it is not signed"},
+		"of another vendor": {stranger.bundle(t, 9), trust.Terms{Pin: pinned}, "not signed with"},
+		"proved anyway":     {ours.bundle(t, 6), trust.Terms{Pin: pinned}, ""},
+	} {
+		c.terms.AllowUnsigned, c.terms.Now = true, now
+		v, err := trust.Judge("b", c.bundle, c.terms)
+		if err != nil || !strings.Contains(v.Warning, c.warning) || (v.Warning == "") != (c.warning == "") {
+			t.Errorf("%s: %q, %v", name, v.Warning, err)
+		}
+		if c.warning != "" && (v.Verified || !v.Key.Equal(c.terms.Pin.Key) || v.Release != c.terms.Pin.Release || len(v.Warnings([]string{"x"})) != 2) {
+			t.Errorf("%s: %+v", name, v)
+		}
+	}
+	if _, err := trust.Judge("b", ours.bundle(t, 4), trust.Terms{Pin: pinned, AllowUnsigned: true, Now: now}); err == nil {
+		t.Error("an old release of the vendor is taken: --allow-unsigned is not for that")
+	}
+}

@@ -1,0 +1,162 @@
+package delivery
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/plinthdev/plinth/airgap/airgaptest"
+	"github.com/plinthdev/plinth/airgap/sign"
+	"github.com/plinthdev/plinth/internal/app/run"
+	"github.com/plinthdev/plinth/internal/host"
+	"github.com/plinthdev/plinth/internal/journal"
+	"github.com/plinthdev/plinth/internal/problem"
+)
+
+// vendor is a key pair in files.
+type vendor struct {
+	key     sign.Private
+	public  string // file
+	rotated func(next vendor) string
+}
+
+func newVendor(t *testing.T) vendor {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := PrivateKey(file(t, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})))
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, err := private.Public()
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := vendor{key: private, public: file(t, public.PEM())}
+	v.rotated = func(next vendor) string {
+		public, _ := next.key.Public()
+		statement, err := private.Rotate(public)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return file(t, statement)
+	}
+	return v
+}
+
+func file(t *testing.T, data []byte) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func (v vendor) bundle(t *testing.T, release int64) string {
+	t.Helper()
+	req := airgaptest.Request(t)
+	req.Release, req.Sign = release, v.key.Sign
+	return airgaptest.Bundle(t, req)
+}
+
+// site is a host that is told things.
+func site(t *testing.T) (r *run.Run, notes *[]string) {
+	t.Helper()
+	notes = new([]string)
+	return &run.Run{Host: host.Local(t.TempDir()), Config: run.Config{DataDir: "/data", Now: time.Now,
+		Note: func(text string) { *notes = append(*notes, text) }}}, notes
+}
+
+// take opens a bundle and, if it is taken, writes the receipt of its install.
+func take(t *testing.T, r *run.Run, req Request) error {
+	t.Helper()
+	d, err := Open(t.Context(), r, req)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = d.Close() }()
+	receipt := journal.Receipt{Bundle: d.Digest().String(), Vendor: Vendor(d.Trust), Warnings: d.Trust.Warnings(nil)}
+	if err := r.Host.MkdirAll("/data", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return journal.WriteReceipt(r.Host, r.DataDir, receipt)
+}
+
+func TestAHostRemembersItsVendor(t *testing.T) {
+	ours, next, stranger := newVendor(t), newVendor(t), newVendor(t)
+	unsigned := airgaptest.Bundle(t, airgaptest.Request(t))
+	r, notes := site(t)
+	for _, step := range []struct {
+		name string
+		req  Request
+		want string // in the refusal; "" for taken
+	}{
+		{"unsigned", Request{Bundle: unsigned}, "no key is known"},
+		{"signed, but by whom?", Request{Bundle: ours.bundle(t, 2)}, "no key is known"},
+		{"another key", Request{Bundle: ours.bundle(t, 2), VerifyKey: stranger.public}, "not signed with the key"},
+		{"the vendor's key", Request{Bundle: ours.bundle(t, 2), VerifyKey: ours.public}, ""},
+		{"the same again, key remembered", Request{Bundle: ours.bundle(t, 2)}, ""},
+		{"unsigned, after a signed one", Request{Bundle: unsigned}, "not signed"},
+		{"a stranger's key, after the vendor's", Request{Bundle: stranger.bundle(t, 9), VerifyKey: stranger.public}, "another one was given"},
+		{"a newer release", Request{Bundle: ours.bundle(t, 3)}, ""},
+		{"the older one, replayed", Request{Bundle: ours.bundle(t, 2)}, "already has release 3"},
+		{"another key's bundle", Request{Bundle: next.bundle(t, 4)}, "not signed with"},
+		{"a stranger's statement", Request{Bundle: next.bundle(t, 4), KeyRotation: stranger.rotated(next)}, "is not signed by"},
+		{"the vendor's statement", Request{Bundle: next.bundle(t, 4), KeyRotation: ours.rotated(next)}, ""},
+		{"the next key, remembered", Request{Bundle: next.bundle(t, 5), VerifyKey: next.public}, ""},
+		{"the old key, gone", Request{Bundle: ours.bundle(t, 6)}, "not signed with"},
+		{"unsigned, on request", Request{Bundle: unsigned, AllowUnsigned: true}, ""},
+		{"unsigned, not on request any more", Request{Bundle: unsigned}, "not signed"},
+		{"an older release, replayed after that", Request{Bundle: next.bundle(t, 4)}, "already has release 5"},
+	} {
+		err := take(t, r, step.req)
+		if step.want == "" && err != nil || step.want != "" && (err == nil || problem.ExitCode(err) != problem.ExitBundle || !strings.Contains(err.Error(), step.want)) {
+			t.Errorf("%s: %v, want %q", step.name, err, step.want)
+		}
+	}
+	if len(*notes) != 1 || !strings.Contains((*notes)[0], "--allow-unsigned") {
+		t.Errorf("what was taken on request is not told once: %q", *notes)
+	}
+	receipt, _, err := journal.ReadReceipt(r.Host, r.DataDir)
+	if err != nil || len(receipt.Warnings) != 1 || receipt.Vendor.Release != 5 || !strings.HasPrefix(receipt.Vendor.Fingerprint, "sha256:") {
+		t.Errorf("%+v, %v", receipt, err)
+	}
+}
+
+func TestABadKeyFileIsAUsageProblem(t *testing.T) {
+	ours := newVendor(t)
+	bundle := ours.bundle(t, 1)
+	for name, req := range map[string]Request{
+		"no file":            {Bundle: bundle, VerifyKey: "/none"},
+		"not a key":          {Bundle: bundle, VerifyKey: bundle},
+		"a long file":        {Bundle: bundle, VerifyKey: file(t, make([]byte, maxKey+1))},
+		"a key as statement": {Bundle: bundle, VerifyKey: ours.public, KeyRotation: ours.public},
+	} {
+		r, _ := site(t)
+		if _, err := Open(t.Context(), r, req); problem.ExitCode(err) != problem.ExitUsage || problem.Hint(err) == "" {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestAnExecutableWithoutASealHasNoBundle(t *testing.T) {
+	r, _ := site(t)
+	_, err := Open(t.Context(), r, Request{VerifyKey: newVendor(t).public})
+	if problem.ExitCode(err) != problem.ExitBundle || !strings.Contains(problem.Hint(err), "--bundle FILE") {
+		t.Errorf("%v", err)
+	}
+}
