@@ -165,3 +165,17 @@ func load(root fs.FS) ([]definition, error) {
 	}
 	return all, checkOrder(all)
 }
+
+// Every lists all that this build knows, by what does not depend on an
+// Installer: Name, Title, Deploy and Release.
+func Every() ([]AddOn, error) {
+	all, err := load(data)
+	if err != nil {
+		return nil, err
+	}
+	parts := make([]AddOn, 0, len(all))
+	for _, d := range all {
+		parts = append(parts, AddOn{Name: d.Name, Title: d.Title, Deploy: d.Deploy, Release: d.Release})
+	}
+	return order(all, parts), nil
+}

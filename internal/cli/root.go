@@ -42,6 +42,7 @@ func root(s *session.Session) *cobra.Command {
 		c.status(),
 		c.console(),
 		c.reset(),
+		c.drill(),
 		c.version(),
 		c.completion(),
 	)...)

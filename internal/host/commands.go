@@ -37,6 +37,16 @@ func (e *CommandError) Error() string {
 	return s
 }
 
+// Killed reports whether a SIGKILL that did not come from here ended it.
+func (e *CommandError) Killed() bool {
+	var exit *exec.ExitError
+	if !errors.As(e.Err, &exit) {
+		return false
+	}
+	st, ok := exit.Sys().(syscall.WaitStatus)
+	return ok && st.Signaled() && st.Signal() == syscall.SIGKILL
+}
+
 // Unwrap gives the cause to errors.Is and errors.As.
 func (e *CommandError) Unwrap() error { return e.Err }
 

@@ -51,8 +51,11 @@ type Console struct {
 	Hostname  string `json:"hostname,omitempty"` // DNS name for its URL; "" for the node's address
 }
 
+// ReceiptFile is the receipt's name in the data folder.
+const ReceiptFile = "receipt.json"
+
 // receiptPath is where the receipt lies below a data folder.
-func receiptPath(dir string) string { return filepath.Join(dir, "receipt.json") }
+func receiptPath(dir string) string { return filepath.Join(dir, ReceiptFile) }
 
 // ReadReceipt reads the receipt below dir; ok is false when there is none.
 func ReadReceipt(files Files, dir string) (r Receipt, ok bool, err error) {

@@ -24,6 +24,29 @@ type Runner struct {
 	Events   func(Event)      // is told; nil for none
 	Now      func() time.Time // the clock
 	Resume   string           // what to type to go on, for hints: "run the same command again"
+	// At is reached at each boundary of a step; its error is the step's. It is
+	// for tests of what a run that dies there leaves; nil for none.
+	At func(id string, b Boundary) error
+}
+
+// Boundary is a moment of a step that has something to do.
+type Boundary string
+
+// The boundaries, in their order.
+const (
+	AtNeeded  Boundary = "needed"  // looked at, nothing written down
+	AtBegun   Boundary = "begun"   // written down, not applied
+	AtWorking Boundary = "working" // at each report of Apply; an error has no effect
+	AtApplied Boundary = "applied" // applied, its end not written down
+	AtEnded   Boundary = "ended"   // its end written down
+)
+
+// at reaches a boundary.
+func (r Runner) at(id string, b Boundary) error {
+	if r.At == nil {
+		return nil
+	}
+	return r.At(id, b)
 }
 
 // Planned is one step as a plan shows it; its JSON form is public.
@@ -106,20 +129,34 @@ func (r Runner) one(ctx context.Context, index, count int, s Step) (applied bool
 		emit(Skipped, "", 0, 0)
 		return false, nil
 	}
+	if err := r.at(s.ID, AtNeeded); err != nil {
+		return false, err
+	}
 	emit(Started, before.Why, 0, 0)
 	if r.Recorder != nil {
 		if err := r.Recorder.BeginStep(s.ID, s.Touches); err != nil {
 			return false, err
 		}
 	}
-	err = s.Apply(ctx, func(m string, b, t int64) { emit(Progress, m, b, t) })
+	if err = r.at(s.ID, AtBegun); err == nil {
+		err = s.Apply(ctx, func(m string, b, t int64) {
+			emit(Progress, m, b, t)
+			_ = r.at(s.ID, AtWorking)
+		})
+	}
 	if err == nil {
 		err = recheck(ctx, s)
+	}
+	if err == nil {
+		err = r.at(s.ID, AtApplied)
 	}
 	if r.Recorder != nil {
 		if e := r.Recorder.EndStep(s.ID, err); err == nil {
 			err = e
 		}
+	}
+	if err == nil {
+		err = r.at(s.ID, AtEnded)
 	}
 	if err == nil {
 		emit(Finished, "", 0, 0)

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/plinthdev/plinth/internal/failpoint"
 	"github.com/plinthdev/plinth/internal/host"
 	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/k0s"
@@ -40,12 +41,15 @@ type Config struct {
 	Confirm func(ctx context.Context, question string) error // asks before the first change; nil error is yes
 	Secrets *runlog.Secrets                                  // learns what must not be shown
 	Now     func() time.Time                                 // the clock
+
+	Failpoints []failpoint.Rule // what to die or fail of on purpose; nil but in a drill
 }
 
 // Run is one command's run on this machine.
 type Run struct {
 	Config
-	Host host.Host
+	Host   host.Host
+	points *failpoint.Set // Config.Failpoints, armed
 }
 
 // New returns a Run on the machine that this process runs on.
@@ -53,7 +57,12 @@ func New(c Config) *Run {
 	if c.DataDir == "" {
 		c.DataDir = DefaultDataDir
 	}
-	return &Run{Config: c, Host: host.Local("/")}
+	h := host.Local("/")
+	return &Run{Config: c, Host: h, points: failpoint.Arm(c.Failpoints, failpoint.Effects{
+		Say:   c.Note,
+		Kill:  func() { _ = h.Kill(os.Getpid()); select {} },
+		Pause: func(d time.Duration) { <-time.After(d) },
+	})}
 }
 
 // NeedRoot is a usage problem unless this process is root.
@@ -95,6 +104,7 @@ func (r *Run) Changing(verb string, fn func(r *Run, log *runlog.Log) error) (err
 	run.LogFile = path
 	run.Events = func(e step.Event) { log.Event(e); r.Events(e) }
 	run.Note = func(text string) { log.Note(text); r.Note(text) }
+	run.arm(verb)
 	err = fn(&run, log)
 	if err != nil {
 		log.Note(err.Error())
@@ -103,10 +113,27 @@ func (r *Run) Changing(verb string, fn func(r *Run, log *runlog.Log) error) (err
 	return errors.Join(err, log.Close(), file.Close())
 }
 
+// arm puts the failpoints of verb in place, where any are set.
+func (r *Run) arm(verb string) {
+	if r.points == nil {
+		return
+	}
+	r.Note(fmt.Sprintf("this run may die on purpose: %d failpoints are set by %s", len(r.Failpoints), failpoint.Variable))
+	r.Host.Files = r.points.Files(verb, r.Host.Files, map[string]string{
+		filepath.Join(r.DataDir, journal.File):        failpoint.Journal,
+		filepath.Join(r.DataDir, journal.ReceiptFile): failpoint.Receipt,
+	})
+	_ = r.points.At(verb, failpoint.Run, failpoint.Started) // none can fail there
+}
+
 // Steps is the step machine of a verb.
 func (r *Run) Steps(verb string, rec step.Recorder) step.Runner {
-	return step.Runner{Verb: verb, Recorder: rec, Events: r.Events, Now: r.Now,
+	runner := step.Runner{Verb: verb, Recorder: rec, Events: r.Events, Now: r.Now,
 		Resume: "run the same command again: it goes on where it stopped; the log is " + r.LogFile}
+	if r.points != nil {
+		runner.At = func(id string, b step.Boundary) error { return r.points.At(verb, id, failpoint.Moment(b)) }
+	}
+	return runner
 }
 
 // ReadOnly is a Run that can only look at the host.

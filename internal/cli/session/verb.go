@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 
+	"github.com/plinthdev/plinth/internal/app/drill"
 	"github.com/plinthdev/plinth/internal/app/run"
 	"github.com/plinthdev/plinth/internal/cli/answer"
+	"github.com/plinthdev/plinth/internal/cli/teach"
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/step"
 	"github.com/plinthdev/plinth/internal/ui"
@@ -23,6 +25,10 @@ const (
 // With gives do the application and shows progress until it returns.
 func (s *Session) With(events bool, yes *bool, do Verb) Action {
 	return func(ctx context.Context, args []string) (Reply, error) {
+		points, err := drill.Armed(s.Environ, teach.Nearest)
+		if err != nil {
+			return Reply{}, err
+		}
 		mode := ui.Choose(ui.Env{TTY: terminal(s.Err), Progress: string(s.progressMode), NoColor: s.noColor, Verbose: s.verbose,
 			Events: events && s.format == formatJSON, Environ: s.Environ})
 		progress := ui.New(ui.Options{Mode: mode, Out: s.Out, Err: s.Err, Secrets: s.secrets, Now: s.Now})
@@ -33,7 +39,8 @@ func (s *Session) With(events bool, yes *bool, do Verb) Action {
 		r := run.New(run.Config{
 			DataDir: s.dataDir, LogFile: s.logFile, Version: s.Build().Version,
 			Events: progress.Event, Note: progress.Note, Secrets: s.secrets, Now: s.Now,
-			Confirm: func(ctx context.Context, question string) error { return s.confirm(ctx, question, yes) },
+			Confirm:    func(ctx context.Context, question string) error { return s.confirm(ctx, question, yes) },
+			Failpoints: points,
 		})
 		answer, err := do(ctx, r, args)
 		_ = progress.Close() // a terminal that has gone is no reason to fail

@@ -1,0 +1,187 @@
+package drill
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/plinthdev/plinth/internal/app/run"
+	"github.com/plinthdev/plinth/internal/failpoint"
+	"github.com/plinthdev/plinth/internal/journal"
+	"github.com/plinthdev/plinth/internal/problem"
+)
+
+// Request is what a drill is asked for.
+type Request struct {
+	ThrowAway bool          // the user says that nothing on this host is of value
+	Way       string        // Chain, Resume or Reset
+	Points    []string      // names to kill at; none for every boundary of a step
+	Random    int           // of Chain: so many kills more, at random moments
+	Within    time.Duration // a random moment is at most that long after a run's begin
+	Seed      uint64        // of the random moments; 0 for one of the clock
+	Args      []string      // the verb to be drilled and its arguments: install --bundle FILE
+}
+
+// Ways of a drill.
+const (
+	// Chain is one run of the verb that dies at one point after the other, each
+	// time resumed by the next, until it has come to its end.
+	Chain = "chain"
+	// Resume is, for each point, a run that dies there, one that comes to its
+	// end, and a reset.
+	Resume = "resume"
+	// Reset is, for each point, a run that dies there, and a reset.
+	Reset = "reset"
+)
+
+// Row is one death and what followed.
+type Row struct {
+	Point   string  `json:"point"`            // that killed
+	Killed  float64 `json:"killedSeconds"`    // how long the run had lived
+	Step    string  `json:"step,omitempty"`   // which it had told of last
+	Next    string  `json:"next,omitempty"`   // what was run next: the verb, or reset
+	Seconds float64 `json:"seconds"`          // how long the next took, to its end or its own death
+	Result  string  `json:"result"`           // Recovered, Unreached or Failed
+	Detail  string  `json:"detail,omitempty"` // of Failed
+}
+
+// Results of a Row.
+const (
+	Recovered = "recovered"   // the next run came to its end, or as far as its own death
+	Unreached = "not reached" // the run ended well without coming there
+	Failed    = "failed"      // the next run did not do what it must
+)
+
+// Result is how a drill ended.
+type Result struct {
+	Way     string  `json:"way"`
+	Seed    uint64  `json:"seed"`
+	Rows    []Row   `json:"rows"`
+	Kills   int     `json:"kills"`   // deaths in all
+	Failed  int     `json:"failed"`  // rows that failed
+	Seconds float64 `json:"seconds"` // in all
+}
+
+// drill is one drill at work.
+type drill struct {
+	*run.Run
+	self   string // this program
+	req    Request
+	points []failpoint.Point // to die at
+	rand   *rand.Rand
+	res    Result
+}
+
+// Run kills the verb of req.Args at each point and proves that the same
+// command then comes to its end, or a reset takes everything back.
+func Run(ctx context.Context, r *run.Run, req Request) (Result, error) {
+	const doing = "run a drill"
+	if err := run.NeedRoot(doing); err != nil {
+		return Result{}, err
+	}
+	d, err := prepare(r, req)
+	if err != nil {
+		return Result{}, err
+	}
+	start := r.Now()
+	if req.Way == Chain {
+		err = d.chain(ctx)
+	} else {
+		err = d.each(ctx)
+	}
+	for _, row := range d.res.Rows {
+		if row.Result == Failed {
+			d.res.Failed++
+		}
+	}
+	d.res.Seconds = r.Now().Sub(start).Seconds()
+	if err == nil && d.res.Failed > 0 {
+		err = problem.Newf(problem.ExitStep, doing, "the table says which; the logs are in "+run.LogDir, "%d of %d rows failed", d.res.Failed, len(d.res.Rows))
+	}
+	return d.res, err
+}
+
+// prepare refuses what cannot be drilled; it changes nothing.
+func prepare(r *run.Run, req Request) (*drill, error) {
+	const doing = "run a drill"
+	bad := func(cause, hint string) error { return problem.New(problem.ExitUsage, doing, errors.New(cause), hint) }
+	if !req.ThrowAway {
+		return nil, bad("it kills runs on this host and removes the cluster", "on a host whose loss does not matter, say so with --this-host-is-throw-away")
+	}
+	if !slices.Contains([]string{Chain, Resume, Reset}, req.Way) {
+		return nil, bad(fmt.Sprintf("no drill goes the way %q", req.Way), "the ways are chain, resume and reset")
+	}
+	if len(req.Args) == 0 || req.Args[0] != "install" && (req.Args[0] != "reset" || req.Way != Chain) {
+		return nil, bad("only an install can be drilled, and a reset as a chain", "name it behind two dashes: plinth drill run --this-host-is-throw-away -- install --bundle FILE")
+	}
+	if req.Args[0] == "install" {
+		if err := unused(r, bad); err != nil {
+			return nil, err
+		}
+	}
+	if !slices.Contains(req.Args, "--yes") {
+		req.Args = append(slices.Clone(req.Args), "--yes")
+	}
+	points, err := choose(req)
+	if err != nil {
+		return nil, err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	if req.Seed == 0 {
+		req.Seed = uint64(r.Now().UnixNano())
+	}
+	return &drill{Run: r, self: self, req: req, points: points, rand: rand.New(rand.NewPCG(req.Seed, 0)),
+		res: Result{Way: req.Way, Seed: req.Seed, Rows: []Row{}}}, nil
+}
+
+// unused refuses a host on which anything is, or was begun.
+func unused(r *run.Run, bad func(cause, hint string) error) error {
+	if _, installed, err := journal.ReadReceipt(r.Host, r.DataDir); err != nil {
+		return err
+	} else if installed {
+		return bad("a cluster is installed on this host", "take a host that has none, or take it back first: plinth reset cluster")
+	}
+	j, err := journal.Open(r.Host, r.DataDir, r.Now)
+	if err == nil && len(j.Runs()) > 0 {
+		err = bad("an unfinished run is on this host", "take it back first: plinth reset cluster")
+	}
+	return err
+}
+
+// choose gives the points that req names, or every boundary that a chain can
+// die at: a step that was applied is not begun again, so that in a chain its
+// end is reached only as the look at the next one, which is the same state.
+func choose(req Request) ([]failpoint.Point, error) {
+	all, err := Points()
+	if err != nil {
+		return nil, err
+	}
+	var chosen []failpoint.Point
+	for _, name := range req.Points {
+		i := slices.IndexFunc(all, func(p failpoint.Point) bool { return p.String() == name })
+		if i < 0 {
+			return nil, &failpoint.UnknownError{Name: name}
+		}
+		chosen = append(chosen, all[i])
+	}
+	if len(chosen) > 0 {
+		if i := slices.IndexFunc(chosen, func(p failpoint.Point) bool { return p.Verb != req.Args[0] }); i >= 0 {
+			return nil, problem.Newf(problem.ExitUsage, "run a drill", "list them with: plinth drill list", "%s is no failpoint of %s", chosen[i], req.Args[0])
+		}
+		return chosen, nil
+	}
+	wanted := []failpoint.Moment{failpoint.Needed, failpoint.Begun, failpoint.Applied, failpoint.Write, failpoint.Torn, failpoint.Temp, failpoint.Renamed}
+	if req.Way != Chain {
+		wanted = append(wanted, failpoint.Ended)
+	}
+	return slices.DeleteFunc(all, func(p failpoint.Point) bool {
+		return !slices.Contains(wanted, p.Moment) || p.Verb != req.Args[0]
+	}), nil
+}

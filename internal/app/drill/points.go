@@ -1,0 +1,108 @@
+// Package drill owns the rehearsal of deaths: which failpoints there are, and
+// how a verb is killed at each and run again on a host made for it. It refuses
+// a host that is used for anything else.
+package drill
+
+import (
+	"errors"
+	"strings"
+
+	"github.com/plinthdev/plinth/addons"
+	"github.com/plinthdev/plinth/internal/app/run"
+	"github.com/plinthdev/plinth/internal/failpoint"
+	"github.com/plinthdev/plinth/internal/host"
+	"github.com/plinthdev/plinth/internal/kots"
+	"github.com/plinthdev/plinth/internal/node"
+	"github.com/plinthdev/plinth/internal/node/leftover"
+	"github.com/plinthdev/plinth/internal/plan"
+	"github.com/plinthdev/plinth/internal/problem"
+	"github.com/plinthdev/plinth/internal/step"
+)
+
+// verb is one verb and the steps that it can have, in order.
+type verb struct {
+	name    string
+	steps   []step.Step
+	receipt bool // whether it writes one
+}
+
+// verbs lists those that change a host.
+func verbs() ([]verb, error) {
+	parts, err := addons.Every()
+	if err != nil {
+		return nil, err
+	}
+	install := plan.Install(plan.Cluster{AddOns: parts, KotsFile: node.Artifact{Path: kots.Binary}, Console: plan.Console{App: &kots.App{}}})
+	reset := append(plan.Reset(node.Leftovers(host.Host{}, leftover.Default())), step.Step{ID: "data-dir"})
+	return []verb{{"install", install, true}, {"reset", reset, false}}, nil
+}
+
+// Points lists every failpoint there is, in the order in which a run can reach
+// them.
+func Points() ([]failpoint.Point, error) {
+	all, err := verbs()
+	if err != nil {
+		return nil, err
+	}
+	var points []failpoint.Point
+	for _, v := range all {
+		objects := []string{failpoint.Run, failpoint.Journal}
+		for _, s := range v.steps {
+			objects = append(objects, s.ID)
+		}
+		if v.receipt {
+			objects = append(objects, failpoint.Receipt)
+		}
+		for _, object := range objects {
+			for _, m := range failpoint.Moments(object) {
+				points = append(points, failpoint.Point{Verb: v.name, Object: object, Moment: m})
+			}
+		}
+	}
+	return points, nil
+}
+
+// Names is the names of Points.
+func Names() ([]string, error) {
+	points, err := Points()
+	return names(points), err
+}
+
+func names(points []failpoint.Point) []string {
+	all := make([]string, 0, len(points))
+	for _, p := range points {
+		all = append(all, p.String())
+	}
+	return all
+}
+
+// Armed reads failpoint.Variable from environ, KEY=VALUE: nothing unless it is
+// set and this process is root's. What cannot be understood is a usage problem;
+// near finds the name that was probably meant, "" if none was.
+func Armed(environ []string, near func(name string, names []string) string) ([]failpoint.Rule, error) {
+	text := ""
+	for _, kv := range environ {
+		if value, ok := strings.CutPrefix(kv, failpoint.Variable+"="); ok {
+			text = value
+		}
+	}
+	if text == "" || run.NeedRoot("") != nil {
+		return nil, nil
+	}
+	points, err := Points()
+	if err != nil {
+		return nil, err
+	}
+	rules, err := failpoint.Parse(text, points)
+	if err == nil {
+		return rules, nil
+	}
+	hint := "list them with: plinth drill list; nothing was changed"
+	var unknown *failpoint.UnknownError
+	if errors.As(err, &unknown) {
+		if name := near(unknown.Name, names(points)); name != "" {
+			hint = "did you mean " + name + "?\n" + hint
+		}
+	}
+	return nil, problem.New(problem.ExitUsage, "arm the failpoints of "+failpoint.Variable, err, hint)
+}

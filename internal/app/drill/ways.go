@@ -1,0 +1,189 @@
+package drill
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/plinthdev/plinth/internal/failpoint"
+	"github.com/plinthdev/plinth/internal/host"
+)
+
+// death is how one run of this program ended.
+type death struct {
+	point   string // that killed it; "" when it came to its end by itself
+	seconds float64
+	step    string // it had told of last
+	changed bool   // it says that it changed something
+	err     error  // why it failed, when no point killed it
+}
+
+// run runs a command line of this program with rules armed.
+func (d *drill) run(ctx context.Context, rules []failpoint.Rule, args ...string) death {
+	texts := make([]string, 0, len(rules))
+	for _, r := range rules {
+		texts = append(texts, r.String())
+	}
+	argv := append([]string{d.self, "-o", "json", "--data-dir", d.DataDir}, args...)
+	start := d.Now()
+	out, err := d.Host.Run(ctx, host.Cmd{Argv: argv, Env: []string{failpoint.Variable + "=" + strings.Join(texts, ";")}})
+	end := death{seconds: d.Now().Sub(start).Seconds(), err: err}
+	end.step, end.changed = read(out)
+	var failed *host.CommandError
+	if errors.As(err, &failed) {
+		if i := slices.IndexFunc(rules, func(r failpoint.Rule) bool { return strings.Contains(failed.Tail, failpoint.LastWords(r)) }); failed.Killed() && i >= 0 {
+			end.point, end.err = rules[i].Point.String(), nil
+			if rules[i].After > 0 {
+				end.point = fmt.Sprintf("a random moment, after %s", rules[i].After)
+			}
+		}
+	}
+	if ctx.Err() != nil {
+		end.err = context.Cause(ctx)
+	}
+	return end
+}
+
+// read gives the last step that a run's events tell of, and what its answer
+// says of changes.
+func read(out []byte) (id string, changed bool) {
+	for line := range strings.Lines(string(out)) {
+		var e struct {
+			Step   string
+			Result struct{ Changed bool }
+		}
+		if json.Unmarshal([]byte(line), &e) != nil {
+			continue
+		}
+		if e.Step != "" {
+			id = e.Step
+		}
+		changed = e.Result.Changed
+	}
+	return id, changed
+}
+
+// tell reports a row as it is complete.
+func (d *drill) tell(row Row) {
+	d.res.Rows = append(d.res.Rows, row)
+	if row.Point == "" || row.Result == Unreached {
+		return
+	}
+	d.res.Kills++
+	d.Note(fmt.Sprintf("%-45s killed after %4.1fs  %s %.1fs  %s", row.Point, row.Killed, row.Next, row.Seconds, words(row)))
+}
+
+func words(r Row) string {
+	if r.Detail != "" {
+		return r.Result + ": " + r.Detail
+	}
+	return r.Result
+}
+
+// chain runs the verb until no point kills it any more. Every run is armed with
+// all points that have not killed yet: it dies at the next one.
+func (d *drill) chain(ctx context.Context) error {
+	pending, random, args := slices.Clone(d.points), d.req.Random, d.req.Args
+	var open *Row
+	for {
+		rules := kills(pending)
+		if random > 0 {
+			rules = append(rules, d.timer(args[0]))
+		}
+		end := d.run(ctx, rules, args...)
+		if open != nil {
+			open.Next, open.Seconds, open.Result = args[0], end.seconds, Recovered
+			if end.err != nil {
+				open.Result, open.Detail = Failed, end.err.Error()
+			}
+			d.tell(*open)
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if end.err != nil {
+			if open == nil {
+				return end.err // it never died: the verb itself does not work here
+			}
+			return nil
+		}
+		if end.point == "" {
+			break
+		}
+		open = &Row{Point: end.point, Killed: end.seconds, Step: end.step}
+		before := len(pending)
+		pending = slices.DeleteFunc(pending, func(p failpoint.Point) bool { return p.String() == end.point })
+		if len(pending) == before {
+			random--
+		}
+	}
+	for _, p := range pending {
+		d.tell(Row{Point: p.String(), Result: Unreached})
+	}
+	return d.converged(ctx)
+}
+
+// converged proves that a run more finds nothing to do.
+func (d *drill) converged(ctx context.Context) error {
+	again := d.run(ctx, nil, d.req.Args...)
+	if again.err == nil && again.changed {
+		again.err = fmt.Errorf("the run after the last one still changed something, at step %s", again.step)
+	}
+	return again.err
+}
+
+// timer is a death at a random moment.
+func (d *drill) timer(verb string) failpoint.Rule {
+	after := time.Duration(d.rand.Int64N(int64(d.req.Within))).Round(time.Millisecond) + time.Millisecond
+	return failpoint.Rule{Point: failpoint.Point{Verb: verb, Object: failpoint.Run, Moment: failpoint.Started}, Nth: 1, Action: failpoint.Kill, After: after}
+}
+
+func kills(points []failpoint.Point) []failpoint.Rule {
+	rules := make([]failpoint.Rule, 0, len(points))
+	for _, p := range points {
+		rules = append(rules, failpoint.Rule{Point: p, Nth: 1, Action: failpoint.Kill})
+	}
+	return rules
+}
+
+// each kills the verb at each point, every time on a host as it was before.
+func (d *drill) each(ctx context.Context) error {
+	for _, p := range d.points {
+		row := Row{Point: p.String(), Result: Recovered}
+		first := d.run(ctx, kills([]failpoint.Point{p}), d.req.Args...)
+		row.Killed, row.Step = first.seconds, first.step
+		after := d.req.Args
+		switch {
+		case first.err != nil:
+			row.Result, row.Detail = Failed, first.err.Error()
+		case first.point == "":
+			row.Result = Unreached
+		}
+		if d.req.Way == Reset || row.Result != Recovered {
+			after = d.resetArgs()
+		}
+		next := d.run(ctx, nil, after...)
+		row.Next, row.Seconds = after[0], next.seconds
+		if next.err == nil && after[0] != "reset" {
+			next = d.run(ctx, nil, d.resetArgs()...)
+		}
+		if next.err != nil {
+			row.Result, row.Detail = Failed, next.err.Error()
+		}
+		d.tell(row)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if row.Result == Failed {
+			return nil // the host is no longer as it was before
+		}
+	}
+	return nil
+}
+
+// resetArgs takes back what the verb did.
+func (d *drill) resetArgs() []string { return []string{"reset", "cluster", "--yes"} }

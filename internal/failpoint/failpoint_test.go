@@ -1,0 +1,205 @@
+package failpoint
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/plinthdev/plinth/internal/host"
+	"github.com/plinthdev/plinth/internal/host/hosttest"
+)
+
+func points() []Point {
+	var all []Point
+	for _, object := range []string{Run, Journal, "k0s-start"} {
+		for _, m := range Moments(object) {
+			all = append(all, Point{"install", object, m})
+		}
+	}
+	return all
+}
+
+func TestRulesAreReadAsTheyAreWritten(t *testing.T) {
+	const text = "install/k0s-start:applied=kill;install/journal:torn#3=enospc;install/journal:write#2+=eio;" +
+		"install/k0s-start:begun=error;install/k0s-start:working#7=delay(1.5s);install/run:started=kill(20ms)"
+	rules, err := Parse(" "+strings.ReplaceAll(text, ";", " ; ")+";", points())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var back []string
+	for _, r := range rules {
+		back = append(back, r.String())
+	}
+	if got := strings.Join(back, ";"); got != text {
+		t.Errorf("%s\nwant %s", got, text)
+	}
+	if rules, err := Parse("", points()); len(rules) != 0 || err != nil {
+		t.Errorf("nothing armed: %v, %v", rules, err)
+	}
+}
+
+func TestRulesThatMeanNothingAreRefused(t *testing.T) {
+	for text, want := range map[string]string{
+		"install/k0s-start:applied":                 "has no action",
+		"install/k0s-stat:applied=kill":             `no failpoint is called "install/k0s-stat:applied"`,
+		"=kill":                                     `no failpoint is called ""`,
+		"install/k0s-start:applied=explode":         "one of kill, error",
+		"install/k0s-start:applied#0=kill":          "from 1",
+		"install/k0s-start:applied#x=kill":          "from 1",
+		"install/k0s-start:applied=delay":           "delay needs a time",
+		"install/k0s-start:applied=delay()":         "in brackets",
+		"install/k0s-start:applied=delay(5s":        "in brackets",
+		"install/k0s-start:applied=delay(-5s)":      "in brackets",
+		"install/k0s-start:applied=kill(2h)":        "at most an hour",
+		"install/k0s-start:applied=error(5s)":       "takes no time",
+		"install/k0s-start:working=error":           "killed or delayed there",
+		"install/run:started=enospc":                "killed or delayed there",
+		"install/journal:torn=kill;;x=kill":         `no failpoint is called "x"`,
+		"install/k0s-start:applied=kill,x:y=delay1": "one of kill, error",
+	} {
+		if _, err := Parse(text, points()); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", text, err, want)
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add("install/k0s-start:applied=kill")
+	f.Add("install/journal:torn#3+=enospc;install/run:started=kill(20ms)")
+	f.Add("install/k0s-start:working#7=delay(1.5s) ; ")
+	f.Add("a#=()")
+	f.Fuzz(func(t *testing.T, text string) {
+		rules, err := Parse(text, points())
+		if err != nil {
+			return
+		}
+		var b strings.Builder
+		for _, r := range rules {
+			fmt.Fprintf(&b, "%s;", r)
+		}
+		again, err := Parse(b.String(), points())
+		if err != nil || len(again) != len(rules) {
+			t.Fatalf("%q became %q: %v", text, b.String(), err)
+		}
+		for i := range rules {
+			if rules[i] != again[i] {
+				t.Errorf("%q: %+v became %+v", text, rules[i], again[i])
+			}
+		}
+	})
+}
+
+// armed is a Set whose effects only take notes.
+func armed(t *testing.T, text string, done *[]string) *Set {
+	t.Helper()
+	rules, err := Parse(text, points())
+	if err != nil {
+		t.Fatal(err)
+	}
+	note := func(s string) { *done = append(*done, s) }
+	return Arm(rules, Effects{Say: note, Kill: func() { note("killed") }, Pause: func(d time.Duration) { note("paused " + d.String()) }})
+}
+
+func TestAnArmedPointActsAtItsTime(t *testing.T) {
+	var done []string
+	s := armed(t, "install/k0s-start:begun#2=kill;install/k0s-start:applied=enospc;install/journal:write#2+=eio;install/k0s-start:ended=delay(3s)", &done)
+	at := func(object string, m Moment) error { return s.At("install", object, m) }
+	if at("k0s-start", Begun) != nil || len(done) != 0 {
+		t.Errorf("too early: %v", done)
+	}
+	_ = at("k0s-start", Begun)
+	_ = at("k0s-start", Begun)
+	if got := strings.Join(done, ", "); got != "failpoint install/k0s-start:begun: this process ends now, killed" {
+		t.Error(got)
+	}
+	if err := at("k0s-start", Applied); !errors.Is(err, host.ErrNoSpace) {
+		t.Error(err)
+	}
+	if err := at("k0s-start", Applied); err != nil {
+		t.Errorf("a second time: %v", err)
+	}
+	if err := errors.Join(at(Journal, Write), s.At("reset", "k0s-start", Applied)); err != nil {
+		t.Errorf("not armed: %v", err)
+	}
+	if a, b := at(Journal, Write), at(Journal, Write); !errors.Is(a, host.ErrBadDisk) || !errors.Is(b, host.ErrBadDisk) {
+		t.Errorf("%v, %v", a, b)
+	}
+	if err := at("k0s-start", Ended); err != nil || done[len(done)-1] != "paused 3s" {
+		t.Errorf("%v, %v", err, done)
+	}
+}
+
+func TestNothingArmedIsNothing(t *testing.T) {
+	s := Arm(nil, Effects{})
+	if s != nil || s.At("install", "k0s-start", Applied) != nil {
+		t.Error("an empty set acts")
+	}
+	files := hosttest.New(t).Host().Files
+	if s.Files("install", files, map[string]string{"/j": Journal}) != files {
+		t.Error("files are wrapped for nothing")
+	}
+	if n := testing.AllocsPerRun(100, func() { _ = s.At("install", "k0s-start", Applied) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+// died stands for the end of the process.
+type died struct{}
+
+func TestAWriteThatDiesLeavesTheOldOrTheNewContent(t *testing.T) {
+	for moment, want := range map[Moment]struct{ content, temp string }{
+		Write: {"old", ""}, Torn: {"old", "new "}, Temp: {"old", "new text"}, Renamed: {"new text", ""},
+	} {
+		fake := hosttest.New(t)
+		path := "/var/lib/plinth/journal.json"
+		local := filepath.Join(fake.Root, path)
+		if err := fake.Host().Write(path, strings.NewReader("old"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		rules, err := Parse("install/journal:"+string(moment)+"=kill", points())
+		if err != nil {
+			t.Fatal(err)
+		}
+		set := Arm(rules, Effects{Say: func(string) {}, Kill: func() { panic(died{}) }})
+		files := set.Files("install", fake.Host().Files, map[string]string{path: Journal})
+		func() {
+			defer func() {
+				if recover() != (died{}) {
+					t.Errorf("%s: it lived", moment)
+				}
+			}()
+			_ = files.Write(path, strings.NewReader("new text"), 0o600)
+		}()
+		content, _ := os.ReadFile(local)
+		temp, _ := os.ReadFile(host.TempPath(local))
+		if string(content) != want.content || string(temp) != want.temp {
+			t.Errorf("%s: content %q, temporary file %q", moment, content, temp)
+		}
+	}
+}
+
+func TestAWriteThatFailsKeepsTheOldContentAndLeavesNothing(t *testing.T) {
+	for _, moment := range []Moment{Write, Torn, Temp} {
+		fake := hosttest.New(t)
+		path := "/var/lib/plinth/journal.json"
+		if err := fake.Host().Write(path, strings.NewReader("old"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var done []string
+		files := armed(t, "install/journal:"+string(moment)+"=enospc", &done).Files("install", fake.Host().Files, map[string]string{path: Journal})
+		if err := files.Write(path, strings.NewReader("new text"), 0o600); !errors.Is(err, host.ErrNoSpace) {
+			t.Errorf("%s: %v", moment, err)
+		}
+		content, _ := fake.Host().ReadFile(path)
+		if _, err := fake.Host().Lstat(host.TempPath(path)); string(content) != "old" || err == nil {
+			t.Errorf("%s: content %q, temporary file %v", moment, content, err)
+		}
+		if err := files.Write("/other", strings.NewReader("x"), 0o600); err != nil {
+			t.Errorf("another file: %v", err)
+		}
+	}
+}

@@ -1,0 +1,61 @@
+package failpoint
+
+import (
+	"bytes"
+	"io"
+	"io/fs"
+
+	"github.com/plinthdev/plinth/internal/host"
+)
+
+// Files is files with the points of verb at each write of the paths in objects,
+// which maps a path to the object it is.
+func (s *Set) Files(verb string, files host.Files, objects map[string]string) host.Files {
+	if s == nil {
+		return files
+	}
+	return watched{files, s, verb, objects}
+}
+
+type watched struct {
+	host.Files
+	set     *Set
+	verb    string
+	objects map[string]string
+}
+
+func (w watched) Write(path string, r io.Reader, perm fs.FileMode) error {
+	object, ok := w.objects[path]
+	if !ok {
+		return w.Files.Write(path, r, perm)
+	}
+	if err := w.set.At(w.verb, object, Write); err != nil {
+		return err
+	}
+	content, err := io.ReadAll(r)
+	if err != nil {
+		return err
+	}
+	half := len(content) / 2
+	err = w.Files.Write(path, io.MultiReader(
+		bytes.NewReader(content[:half]), w.at(object, Torn),
+		bytes.NewReader(content[half:]), w.at(object, Temp)), perm)
+	if err != nil {
+		return err
+	}
+	return w.set.At(w.verb, object, Renamed)
+}
+
+// at is an empty reader; to read from it is to reach a point.
+func (w watched) at(object string, moment Moment) io.Reader {
+	return readerFunc(func([]byte) (int, error) {
+		if err := w.set.At(w.verb, object, moment); err != nil {
+			return 0, err
+		}
+		return 0, io.EOF
+	})
+}
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
