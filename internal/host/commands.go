@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -78,8 +79,12 @@ func (*execCommands) Run(ctx context.Context, c Cmd) ([]byte, error) {
 	cmd.Env = append(environ(path), c.Env...)
 	cmd.Stdin = c.Stdin
 	// A group of its own: Ctrl-C on the terminal reaches Plinth only, which
-	// decides when the child ends.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	// decides when the child ends. But it must not outlive Plinth, and write
+	// while the next run does. The kernel takes the end of the thread that
+	// started it for that end: this one stays until then.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
 	cmd.WaitDelay = 10 * time.Second
 	var stdout bytes.Buffer

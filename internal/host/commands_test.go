@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -18,6 +19,13 @@ import (
 )
 
 func sh(script string) host.Cmd { return host.Cmd{Argv: []string{"sh", "-c", script}} }
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
 
 // failed runs c, which has to fail, and gives its error.
 func failed(ctx context.Context, t *testing.T, c host.Cmd) *host.CommandError {
@@ -130,6 +138,55 @@ func TestACancelledRunEndsTheWholeGroup(t *testing.T) {
 				_ = unix.Kill(pid, unix.SIGKILL)
 			}
 		})
+	}
+}
+
+// runsAndDies is the test binary as a run that holds a lock, has a program at
+// work and is killed: see TestWhatAKilledRunStarted….
+const runsAndDies = "PLINTH_TEST_RUNS_AND_DIES"
+
+func TestWhatAKilledRunStartedDiesWithItOrKeepsTheLock(t *testing.T) {
+	dir := t.TempDir()
+	lock, child, grandchild := filepath.Join(dir, "lock"), filepath.Join(dir, "child"), filepath.Join(dir, "grandchild")
+	if os.Getenv(runsAndDies) != "" {
+		dir = os.Getenv(runsAndDies)
+		if _, _, err := host.Lock(filepath.Join(dir, "lock"), nil); err != nil {
+			t.Fatal(err)
+		}
+		script := "sleep 60 & echo $! >" + dir + "/.g; mv " + dir + "/.g " + dir + "/grandchild; echo $$ >" + dir + "/.c; mv " + dir + "/.c " + dir + "/child; wait"
+		_, err := host.Local("/").Run(t.Context(), sh(script))
+		t.Fatalf("the program ended: %v", err)
+	}
+	run := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$")
+	run.Env = append(os.Environ(), runsAndDies+"="+dir)
+	must(t, run.Start())
+	pid := func(file string) (n int) {
+		for n == 0 {
+			b, _ := os.ReadFile(file)
+			n, _ = strconv.Atoi(strings.TrimSpace(string(b)))
+			time.Sleep(time.Millisecond)
+		}
+		return n
+	}
+	theirs, below := pid(child), pid(grandchild)
+	must(t, run.Process.Kill())
+	_ = run.Wait()
+	if !gone(theirs, time.Now().Add(5*time.Second)) {
+		t.Errorf("the program %d outlived the run", theirs)
+	}
+	if _, _, err := host.Lock(lock, nil); !errors.Is(err, host.ErrLocked) {
+		t.Errorf("what the program had started runs, but the lock is free: %v", err)
+	}
+	must(t, unix.Kill(below, unix.SIGKILL))
+	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		release, _, err := host.Lock(lock, nil)
+		if err == nil {
+			must(t, release())
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
 	}
 }
 

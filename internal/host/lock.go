@@ -13,11 +13,12 @@ import (
 var ErrLocked = errors.New("held by another process")
 
 // Lock takes the lock file at path, on this machine's own root, and leaves
-// note in it for others to read. It ends with release or with the process,
-// however that dies. When another process holds it, the error is ErrLocked
-// and holder is that process's note.
+// note in it for others to read. It ends with release, or with the process,
+// however that dies, and with it all programs that it started: what a killed
+// run left behind may still write. When another holds it, the error is
+// ErrLocked and holder is that process's note.
 func Lock(path string, note []byte) (release func() error, holder []byte, err error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0o600)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -29,12 +30,16 @@ func Lock(path string, note []byte) (release func() error, holder []byte, err er
 		}
 		return nil, holder, err
 	}
-	if err := errors.Join(f.Truncate(0), writeAt(f, note)); err != nil {
+	// Programs that are started from now on inherit it.
+	_, err = unix.FcntlInt(f.Fd(), unix.F_SETFD, 0)
+	if err := errors.Join(err, f.Truncate(0), writeAt(f, note)); err != nil {
 		_ = f.Close()
 		return nil, nil, err
 	}
 	// The file stays: removing it would let two runs lock two files of one name.
-	return func() error { return errors.Join(f.Truncate(0), f.Close()) }, nil, nil
+	return func() error {
+		return errors.Join(f.Truncate(0), unix.Flock(int(f.Fd()), unix.LOCK_UN), f.Close())
+	}, nil, nil
 }
 
 func writeAt(f *os.File, b []byte) error {
@@ -51,3 +56,6 @@ func CreateLog(path string) (io.WriteCloser, error) {
 	}
 	return os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|os.O_APPEND, 0o600)
 }
+
+// Alive reports whether there is a process with that id.
+func Alive(pid int) bool { return !errors.Is(unix.Kill(pid, 0), unix.ESRCH) }

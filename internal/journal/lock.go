@@ -26,6 +26,10 @@ func Lock(path, verb string, now time.Time) (release func() error, err error) {
 		return nil, err
 	}
 	release, theirs, err := host.Lock(path, note)
+	for deadline := time.Now().Add(patience); orphaned(theirs, err) && time.Now().Before(deadline); {
+		<-time.After(patience / 50)
+		release, theirs, err = host.Lock(path, note)
+	}
 	if errors.Is(err, host.ErrLocked) {
 		who := "another run of plinth"
 		var h Holder
@@ -38,4 +42,14 @@ func Lock(path, verb string, now time.Time) (release func() error, err error) {
 		return nil, problem.New(problem.ExitInternal, "take the lock "+path, err, "")
 	}
 	return release, nil
+}
+
+// patience is how long a run waits for what a killed one left running.
+const patience = 10 * time.Second
+
+// orphaned reports whether a lock that could not be taken is held only by
+// programs that a dead run has started.
+func orphaned(note []byte, err error) bool {
+	var h Holder
+	return errors.Is(err, host.ErrLocked) && json.Unmarshal(note, &h) == nil && h.PID > 0 && !host.Alive(h.PID)
 }

@@ -83,22 +83,30 @@ func (l look) lookup(ctx context.Context, name string) answer {
 func (l look) ports(ctx context.Context) answer {
 	all := make([]facts.Port, len(l.req.Ports))
 	unknown := make([]*facts.Unknown, len(all))
-	var wg sync.WaitGroup
-	for i, key := range l.req.Ports {
-		wg.Go(func() {
-			err := l.k.Bind(ctx, key)
-			all[i] = facts.Port{PortKey: key, Free: err == nil}
-			switch {
-			case err == nil:
-			case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
-				unknown[i] = &facts.Unknown{Fact: facts.FactPort + ":" + key.String(), Why: "binding it is not permitted (" + sys.Errno(err) + ")"}
-			default:
-				all[i].Error = sys.Errno(err)
-			}
-		})
+	bind := func(i int) {
+		key := l.req.Ports[i]
+		err := l.k.Bind(ctx, key)
+		all[i] = facts.Port{PortKey: key, Free: err == nil}
+		switch {
+		case err == nil:
+		case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
+			unknown[i] = &facts.Unknown{Fact: facts.FactPort + ":" + key.String(), Why: "binding it is not permitted (" + sys.Errno(err) + ")"}
+		default:
+			all[i].Error = sys.Errno(err)
+		}
 	}
-	wg.Wait()
-	l.owners(all)
+	// A holder may end between the two looks, as k0s's own programs do while it
+	// starts: its port is tried again.
+	for range 3 {
+		var wg sync.WaitGroup
+		for i, p := range all {
+			if !p.Free && p.Owner == nil && unknown[i] == nil {
+				wg.Go(func() { bind(i) })
+			}
+		}
+		wg.Wait()
+		l.owners(all)
+	}
 	a := answer{}
 	for _, u := range unknown {
 		if u != nil {

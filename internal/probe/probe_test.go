@@ -133,6 +133,20 @@ func TestAPortIsFreeAgainAfterTheLook(t *testing.T) {
 	}
 }
 
+func TestAPortWhoseHolderEndsMeanwhileIsTriedAgain(t *testing.T) {
+	k, tries := still(), 0
+	k.Bind = func(context.Context, facts.PortKey) error {
+		if tries++; tries == 1 {
+			return &net.OpError{Op: "listen", Err: os.NewSyscallError("bind", unix.EADDRINUSE)}
+		}
+		return nil
+	}
+	f := lookAt(t, nil, k, facts.Request{Ports: []facts.PortKey{{Number: 8132, Protocol: "tcp"}}})
+	if len(f.Ports) != 1 || !f.Ports[0].Free || tries != 2 {
+		t.Errorf("after %d tries: %+v", tries, f.Ports)
+	}
+}
+
 func TestAPortThatMayNotBeBoundIsUnknownNotTaken(t *testing.T) {
 	k := still()
 	k.Bind = func(_ context.Context, key facts.PortKey) error {

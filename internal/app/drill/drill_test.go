@@ -1,0 +1,224 @@
+package drill
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/plinthdev/plinth/internal/app/run"
+	"github.com/plinthdev/plinth/internal/failpoint"
+	"github.com/plinthdev/plinth/internal/host"
+	"github.com/plinthdev/plinth/internal/host/hosttest"
+	"github.com/plinthdev/plinth/internal/problem"
+)
+
+// toy is this program as the drill runs it: an install of three steps that
+// obeys the failpoints, and a reset.
+type toy struct {
+	done  int // steps that are done
+	ran   []string
+	fails string // step that fails
+}
+
+var toySteps = []string{"remember", "kernel", "k0s-start"}
+
+func (p *toy) Run(ctx context.Context, cmd host.Cmd) ([]byte, error) {
+	value, _ := strings.CutPrefix(cmd.Env[0], failpoint.Variable+"=")
+	all, err := Points()
+	if err != nil {
+		return nil, err
+	}
+	rules, err := failpoint.Parse(value, all)
+	if err != nil {
+		return nil, err
+	}
+	line := strings.Join(cmd.Argv[5:], " ")
+	p.ran = append(p.ran, line)
+	said, died := "", false
+	points := failpoint.Arm(rules, failpoint.Effects{Say: func(s string) { said += s }, Kill: func() { died = true; panic(p) }, Pause: func(time.Duration) {}})
+	changed := false
+	var out strings.Builder
+	func() {
+		defer func() {
+			if r := recover(); r != nil && r != any(p) {
+				panic(r)
+			}
+		}()
+		if strings.HasPrefix(line, "reset") {
+			p.done = 0
+			return
+		}
+		for i, id := range toySteps {
+			if i < p.done {
+				continue
+			}
+			for _, m := range []failpoint.Moment{failpoint.Needed, failpoint.Begun} {
+				_ = points.At("install", id, m)
+			}
+			fmt.Fprintf(&out, `{"v":1,"step":%q,"state":"started"}`+"\n", id)
+			if p.fails == id {
+				err = errors.New("no")
+				return
+			}
+			p.done++
+			changed = true
+			_ = points.At("install", id, failpoint.Applied)
+			_ = points.At("install", id, failpoint.Ended)
+		}
+		_ = points.At("install", failpoint.Receipt, failpoint.Temp)
+	}()
+	fmt.Fprintf(&out, `{"v":1,"result":{"changed":%t}}`+"\n", changed)
+	if died {
+		return []byte(out.String()), killed(ctx, said)
+	}
+	return []byte(out.String()), err
+}
+
+// killed is the error of a program that said something and was killed.
+func killed(ctx context.Context, said string) error {
+	_, err := host.Local("/").Run(ctx, host.Cmd{Argv: []string{"sh", "-c", "echo '" + said + "' >&2; kill -9 $$"}})
+	return err
+}
+
+func drilled(t *testing.T, p *toy, req Request) (Result, error) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("a drill needs root, also on a host that is a toy")
+	}
+	h := hosttest.New(t).Host()
+	h.Commands = p
+	r := &run.Run{Config: run.Config{DataDir: "/var/lib/plinth", Note: func(string) {}, Now: time.Now}, Host: h}
+	req.ThrowAway, req.Args, req.Within = true, []string{"install", "--bundle", "b"}, time.Second
+	return Run(t.Context(), r, req)
+}
+
+// summary is "point=result" of each row but for those that were not reached.
+func summary(res Result) string {
+	var all []string
+	for _, r := range res.Rows {
+		if r.Result != Unreached {
+			all = append(all, r.Point+"="+r.Result)
+		}
+	}
+	return strings.Join(all, " ")
+}
+
+func TestAChainDiesAtEveryPointOfOneInstall(t *testing.T) {
+	p := &toy{}
+	res, err := drilled(t, p, Request{Way: Chain})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want []string
+	for _, id := range toySteps {
+		for _, m := range []string{"needed", "begun", "applied"} {
+			want = append(want, "install/"+id+":"+m+"=recovered")
+		}
+	}
+	want = append(want, "install/receipt:temp=recovered")
+	if got := summary(res); got != strings.Join(want, " ") || res.Kills != len(want) || res.Failed != 0 {
+		t.Errorf("%d kills: %s", res.Kills, got)
+	}
+	if len(p.ran) != len(want)+2 || p.ran[0] != "install --bundle b --yes" {
+		t.Errorf("ran %q", p.ran)
+	}
+	if r := res.Rows[5]; r.Step != "kernel" || r.Next != "install" {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestAResumptionThatFailsIsARowAndAnError(t *testing.T) {
+	res, err := drilled(t, &toy{fails: "k0s-start"}, Request{Way: Chain})
+	if problem.ExitCode(err) != problem.ExitStep || res.Failed != 1 || !strings.HasSuffix(summary(res), "install/k0s-start:begun=failed") {
+		t.Errorf("%v, %s", err, summary(res))
+	}
+}
+
+func TestEachPointIsFollowedByAResetOrByTheRestAndAReset(t *testing.T) {
+	points := []string{"install/kernel:applied", "install/kernel:ended", "install/application:begun"}
+	for way, want := range map[string]string{
+		Reset:  "install reset install reset install reset",
+		Resume: "install install reset install install reset install reset",
+	} {
+		p := &toy{}
+		res, err := drilled(t, p, Request{Way: way, Points: points})
+		var ran []string
+		for _, line := range p.ran {
+			ran = append(ran, strings.Fields(line)[0])
+		}
+		if err != nil || strings.Join(ran, " ") != want || res.Rows[2].Result != Unreached ||
+			summary(res) != "install/kernel:applied=recovered install/kernel:ended=recovered" {
+			t.Errorf("%s: %v, ran %q, %s", way, err, ran, summary(res))
+		}
+	}
+}
+
+func TestADrillIsRefusedWhereItMayDoHarm(t *testing.T) {
+	install := []string{"install", "--bundle", "b"}
+	for name, c := range map[string]struct {
+		req  Request
+		file string // that is on the host
+		want string
+	}{
+		"nobody said throw-away": {Request{Way: Chain, Args: install}, "", "it kills runs"},
+		"no such way":            {Request{ThrowAway: true, Way: "round", Args: install}, "", `no drill goes the way "round"`},
+		"no verb":                {Request{ThrowAway: true, Way: Chain}, "", "only an install can be drilled"},
+		"another verb":           {Request{ThrowAway: true, Way: Chain, Args: []string{"status"}}, "", "only an install can be drilled"},
+		"a reset, each":          {Request{ThrowAway: true, Way: Reset, Args: []string{"reset", "cluster"}}, "", "only an install can be drilled"},
+		"a cluster":              {Request{ThrowAway: true, Way: Chain, Args: install}, `receipt.json {"version":1}`, "a cluster is installed"},
+		"half a cluster": {Request{ThrowAway: true, Way: Chain, Args: install},
+			`journal.json {"version":1,"runs":[{"verb":"install","steps":[]}]}`, "an unfinished run"},
+		"a point of another verb": {Request{ThrowAway: true, Way: Chain, Args: install, Points: []string{"reset/files:begun"}}, "", "is no failpoint of install"},
+	} {
+		fake := hosttest.New(t)
+		h := fake.Host()
+		if file, content, ok := strings.Cut(c.file, " "); ok {
+			if err := h.Write("/var/lib/plinth/"+file, strings.NewReader(content), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_, err := prepare(&run.Run{Config: run.Config{DataDir: "/var/lib/plinth", Now: time.Now}, Host: h}, c.req)
+		if problem.ExitCode(err) != problem.ExitUsage || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+	}
+}
+
+func TestEveryPointHasANameOfItsOwn(t *testing.T) {
+	all, err := Names()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sorted := slices.Sorted(slices.Values(all))
+	if len(slices.Compact(sorted)) != len(all) {
+		t.Error("a name is there twice")
+	}
+	for _, want := range []string{"install/remember:needed", "install/registry:applied", "install/application:ended", "install/receipt:temp",
+		"install/journal:torn", "reset/run:started", "reset/units:begun", "reset/data-dir:applied"} {
+		if !slices.Contains(all, want) {
+			t.Errorf("%s is missing", want)
+		}
+	}
+}
+
+func TestTheEnvironmentArmsForRootAlone(t *testing.T) {
+	near := func(name string, _ []string) string { return "near " + name }
+	for value, want := range map[string]string{"": "", "install/kernel:begun=kill": "", "install/kernl:begun=kill": "did you mean near install/kernl:begun?", "x": "plinth drill list"} {
+		rules, err := Armed([]string{"A=b", failpoint.Variable + "=" + value}, near)
+		switch {
+		case os.Geteuid() != 0 || value == "":
+			if rules != nil || err != nil {
+				t.Errorf("%q: %v, %v", value, rules, err)
+			}
+		case want == "" && (err != nil || len(rules) != 1):
+			t.Errorf("%q: %v, %v", value, rules, err)
+		case want != "" && (problem.ExitCode(err) != problem.ExitUsage || !strings.Contains(problem.Hint(err), want)):
+			t.Errorf("%q: %v (%s)", value, err, problem.Hint(err))
+		}
+	}
+}
