@@ -4,6 +4,7 @@
 package k0s
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -25,12 +26,16 @@ const (
 	Socket      = "/run/k0s/containerd.sock"          // containerd's API
 	Unit        = "k0scontroller.service"             // systemd unit of a controller
 	WorkerUnit  = "k0sworker.service"                 // systemd unit of a worker
+	KubeletConf = "/var/lib/k0s/kubelet.conf"         // kubeconfig of this node
 	RegistryDir = "/etc/k0s/certs.d"                  // where containerd looks up registries
 	unitDir     = "/etc/systemd/system/"              // where k0s puts its units
 	envPath     = "/etc/k0s/plinth.env"               // proxy settings of the service, 0600
 	dropIn      = unitDir + Unit + ".d/proxy.conf"    // makes the unit read envPath
 	containerd  = "/etc/k0s/containerd.d/plinth.toml" // tells containerd where registries are described
 )
+
+// Loopback is where every node reaches the API, at port 6443.
+const Loopback = "127.0.0.1"
 
 // Settings is what a controller's configuration is made from.
 type Settings struct {
@@ -40,6 +45,7 @@ type Settings struct {
 	ServiceCIDR   string         // range of the services' addresses
 	NodePortRange string         // such as "80-32767"
 	OnlyLocal     bool           // all images are on the node: never pull
+	APIAddress    string         // of a balancer before the controllers, host or host:port; "" for each node's own
 	Overlay       map[string]any // the Installer's spec.k0s.config, laid over what is generated
 }
 
@@ -75,14 +81,18 @@ func Images(s Settings) ([]string, error) {
 	// The order is the order of need: sandbox, then what makes the node Ready,
 	// then what makes the system pods Ready.
 	refs := []string{i.Pause.URI(), i.KubeRouter.CNI.URI(), i.KubeRouter.CNIInstaller.URI(), i.KubeProxy.URI(),
-		i.CoreDNS.URI(), i.Konnectivity.URI(), i.MetricsServer.URI()}
+		i.CoreDNS.URI(), i.MetricsServer.URI()}
 	return refs, nil
 }
 
 func build(s Settings) (*v1beta1.ClusterConfig, error) {
 	cfg := v1beta1.DefaultClusterConfig()
 	cfg.Spec.API.Address = s.Address
-	cfg.Spec.API.SANs = []string{s.Address, s.Hostname, "127.0.0.1", "localhost"}
+	// What every node is told of the API: on a controller this is its own
+	// server, on a worker its balancer. So nothing in the cluster depends on the
+	// one controller that happened to write a manifest or a token.
+	cfg.Spec.API.ExternalAddress = cmp.Or(s.APIAddress, Loopback)
+	cfg.Spec.API.SANs = []string{s.Address, s.Hostname, Loopback, "localhost"}
 	cfg.Spec.API.ExtraArgs = map[string]string{"service-node-port-range": s.NodePortRange}
 	cfg.Spec.Storage.Etcd.PeerAddress = s.Address
 	cfg.Spec.Network.PodCIDR = s.PodCIDR
@@ -133,14 +143,20 @@ const containerdConfig = `version = 2
   config_path = "` + RegistryDir + `"
 `
 
+// withoutComponents are k0s's components that do not run. Upgrades are Plinth's, from
+// a bundle: nothing looks for them by itself. The API servers keep their
+// endpoints themselves, which k0s would replace by the external address, and
+// reach nodes and services as nodes that they are, without konnectivity: its agents
+// would all hang on the one controller that wrote their manifest.
+const withoutComponents = "autopilot,update-prober,endpoint-reconciler,konnectivity-server"
+
 // arguments is what the controller is started with.
 func arguments(address string) []string {
 	return []string{
 		"--config=" + ConfigPath,
 		"--enable-worker",
 		"--no-taints", // a controller runs workloads too
-		// Upgrades are Plinth's, from a bundle; nothing looks for them by itself.
-		"--disable-components=autopilot,update-prober",
+		"--disable-components=" + withoutComponents,
 		// Without it kubelet looks its own name up in DNS; where that does not
 		// answer it loses 20 s, then two minutes of back-off.
 		"--kubelet-extra-args=--node-ip=" + address,

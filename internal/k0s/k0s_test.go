@@ -55,7 +55,7 @@ func TestRenderRefusesWhatK0sRefuses(t *testing.T) {
 
 func TestImagesBeginWithTheSandboxAndSkipCalico(t *testing.T) {
 	refs, err := Images(settings())
-	if err != nil || len(refs) != 7 || !strings.Contains(refs[0], "pause") {
+	if err != nil || len(refs) != 6 || !strings.Contains(refs[0], "pause") {
 		t.Fatalf("%v %v", refs, err)
 	}
 	for _, r := range refs {
@@ -72,7 +72,7 @@ func TestServiceIsRegisteredOnceAndAgainWhenItsArgumentsChange(t *testing.T) {
 	if why, err := c.RegisterNeeded(); why == "" || err != nil {
 		t.Fatalf("fresh host: %q %v", why, err)
 	}
-	f.Expect("/usr/local/bin/k0s install controller --force --config=/etc/k0s/k0s.yaml --enable-worker --no-taints --disable-components=autopilot,update-prober --kubelet-extra-args=--node-ip=10.0.0.5").
+	f.Expect("/usr/local/bin/k0s install controller --force --config=/etc/k0s/k0s.yaml --enable-worker --no-taints --disable-components=autopilot,update-prober,endpoint-reconciler,konnectivity-server --kubelet-extra-args=--node-ip=10.0.0.5").
 		Do(func(c host.Cmd) {
 			unit := "ExecStart=/usr/local/bin/k0s controller \"" + strings.Join(c.Argv[4:], `" "`) + "\"\n"
 			if err := h.Write(unitDir+Unit, strings.NewReader(unit), 0o644); err != nil {

@@ -15,7 +15,13 @@ type Node struct {
 	Reason    string   // why it is not Ready, in the cluster's words; empty when it is
 	Version   string   // kubelet's version
 	Addresses []string // internal and external IP addresses, in the cluster's order
+
+	Controller bool // it runs the control plane
+	Cordoned   bool // no new pods are placed on it
 }
+
+// controllerLabel marks the nodes that run the control plane.
+const controllerLabel = "node-role.kubernetes.io/control-plane"
 
 // Nodes lists the cluster's nodes, sorted by name.
 func (c *Client) Nodes(ctx context.Context) ([]Node, error) {
@@ -57,7 +63,8 @@ func (c *Client) WaitNode(ctx context.Context, w Wait, name string) error {
 }
 
 func describeNode(n *corev1.Node) Node {
-	out := Node{Name: n.Name, Version: n.Status.NodeInfo.KubeletVersion, Reason: "kubelet has not reported"}
+	out := Node{Name: n.Name, Version: n.Status.NodeInfo.KubeletVersion, Reason: "kubelet has not reported", Cordoned: n.Spec.Unschedulable}
+	_, out.Controller = n.Labels[controllerLabel]
 	for _, a := range n.Status.Addresses {
 		if a.Type == corev1.NodeInternalIP || a.Type == corev1.NodeExternalIP {
 			out.Addresses = append(out.Addresses, a.Address)

@@ -15,6 +15,7 @@ import (
 	"github.com/plinthdev/plinth/internal/images"
 	"github.com/plinthdev/plinth/internal/k0s"
 	"github.com/plinthdev/plinth/internal/kube"
+	"github.com/plinthdev/plinth/internal/kube/member"
 	"github.com/plinthdev/plinth/internal/node"
 	"github.com/plinthdev/plinth/internal/node/leftover"
 	"github.com/plinthdev/plinth/internal/step"
@@ -70,7 +71,7 @@ func Install(c Cluster) []step.Step {
 	if c.KotsFile.Path != "" {
 		steps = append(steps, c.file("kots-binary", "Put the kots CLI in place", c.KotsFile))
 	}
-	return append(append(steps, c.systemPods()), c.addOns()...)
+	return append(append(steps, c.systemPods(), c.nodeAccess()), c.addOns()...)
 }
 
 // RememberID is the step whose finding reset needs: what stood on the host
@@ -212,6 +213,25 @@ func (c Cluster) imageStore(ctx context.Context, timeout time.Duration) (*images
 		return nil, errors.Join(err, errors.New(why))
 	}
 	return images.Open(ctx, k0s.Socket, timeout, c.K0s.Culprit)
+}
+
+func (c Cluster) nodeAccess() step.Step {
+	return step.Step{ID: "node-access", Title: "Let nodes see each other", Touches: []string{"ClusterRole plinth:nodes"},
+		Check: func(ctx context.Context) (step.State, error) {
+			client, err := c.kube(ctx)
+			if err != nil {
+				return step.Unknown("k0s-start"), nil
+			}
+			return look(member.AccessNeeded(ctx, client))
+		},
+		Apply: func(ctx context.Context, report step.Report) error {
+			client, err := c.waitKube(ctx, report)
+			if err != nil {
+				return err
+			}
+			return member.GrantAccess(ctx, client)
+		},
+	}
 }
 
 func (c Cluster) nodeReady() step.Step {

@@ -108,5 +108,5 @@ func (c Cluster) systemPods() step.Step {
 
 // systemExpected is what k0s runs in kube-system: pods with these beginnings.
 func systemExpected() []string {
-	return []string{"coredns", "konnectivity-agent", "kube-proxy", "kube-router", "metrics-server"}
+	return []string{"coredns", "kube-proxy", "kube-router", "metrics-server"}
 }

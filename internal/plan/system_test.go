@@ -15,12 +15,12 @@ func TestALatePodIsReplacedOnceAndTheNetworkNever(t *testing.T) {
 	}{
 		{0, "kube-router-a", false},
 		{5 * time.Second, "kube-router-a", false},
-		{time.Second, "konnectivity-agent-a", false},
-		{2 * time.Second, "konnectivity-agent-a", false},
-		{2 * time.Second, "konnectivity-agent-a", true},
-		{5 * time.Second, "konnectivity-agent-a", false},
-		{0, "konnectivity-agent-b", false},
-		{3 * time.Second, "konnectivity-agent-b", true},
+		{time.Second, "metrics-server-a", false},
+		{2 * time.Second, "metrics-server-a", false},
+		{2 * time.Second, "metrics-server-a", true},
+		{5 * time.Second, "metrics-server-a", false},
+		{0, "metrics-server-b", false},
+		{3 * time.Second, "metrics-server-b", true},
 		{9 * time.Second, "", false},
 	} {
 		at = at.Add(look.after)

@@ -84,13 +84,14 @@ func Ready(obj map[string]any) {
 }
 
 // kinds are the plurals of those that the server knows, by group version; all
-// but Namespace and Node have a namespace.
+// but Namespace, Node and those of the cluster have a namespace.
 var kinds = map[string]map[string]string{
 	"v1": {
 		"Namespace": "namespaces", "Node": "nodes", "Pod": "pods", "Secret": "secrets", "ConfigMap": "configmaps",
 		"Service": "services", "ServiceAccount": "serviceaccounts", "Event": "events",
 	},
-	"apps/v1": {"Deployment": "deployments", "StatefulSet": "statefulsets", "DaemonSet": "daemonsets"},
+	"apps/v1":                      {"Deployment": "deployments", "StatefulSet": "statefulsets", "DaemonSet": "daemonsets"},
+	"rbac.authorization.k8s.io/v1": {"ClusterRole": "clusterroles", "ClusterRoleBinding": "clusterrolebindings"},
 }
 
 // ServeHTTP answers as an API server would.
@@ -217,13 +218,19 @@ func discover(at string) any {
 	case "/api":
 		return map[string]any{"kind": "APIVersions", "versions": []string{"v1"}}
 	case "/apis":
-		group := map[string]any{"groupVersion": "apps/v1", "version": "v1"}
-		return map[string]any{"kind": "APIGroupList", "groups": []any{map[string]any{"name": "apps", "versions": []any{group}, "preferredVersion": group}}}
-	case "/api/v1", "/apis/apps/v1":
-		gv := strings.TrimPrefix(strings.TrimPrefix(at, "/apis/"), "/api/")
+		groups := []any{}
+		for gv := range kinds {
+			if name, v, ok := strings.Cut(gv, "/"); ok {
+				version := map[string]any{"groupVersion": gv, "version": v}
+				groups = append(groups, map[string]any{"name": name, "versions": []any{version}, "preferredVersion": version})
+			}
+		}
+		return map[string]any{"kind": "APIGroupList", "groups": groups}
+	}
+	if gv := strings.TrimPrefix(strings.TrimPrefix(at, "/apis/"), "/api/"); kinds[gv] != nil {
 		resources := []any{}
 		for kind, plural := range kinds[gv] {
-			namespaced := kind != "Namespace" && kind != "Node"
+			namespaced := kind != "Namespace" && kind != "Node" && !strings.HasPrefix(kind, "Cluster")
 			resources = append(resources, map[string]any{"name": plural, "kind": kind, "namespaced": namespaced, "verbs": []string{"get"}})
 		}
 		return map[string]any{"kind": "APIResourceList", "groupVersion": gv, "resources": resources}

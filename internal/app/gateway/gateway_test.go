@@ -1,0 +1,81 @@
+package gateway
+
+import (
+	"encoding/pem"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/plinthdev/plinth/internal/balancer"
+	"github.com/plinthdev/plinth/internal/host/hosttest"
+)
+
+const dataDir = "/var/lib/plinth"
+
+func TestASeedTellsControllersAndAuthority(t *testing.T) {
+	h := hosttest.New(t).Host()
+	if why, err := SeedNeeded(h, dataDir); why != "no controller is known" || err != nil {
+		t.Errorf("%q %v", why, err)
+	}
+	if err := Seed(h, dataDir, []byte("ca"), []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("2001:db8::1")}); err != nil {
+		t.Fatal(err)
+	}
+	list, err := balancer.File{Files: h, Path: listPath(dataDir)}.Load()
+	if err != nil || len(list) != 2 || list[0].String() != "10.0.0.1:6443" || list[1].String() != "[2001:db8::1]:6443" {
+		t.Errorf("%v %v", list, err)
+	}
+	if why, err := SeedNeeded(h, dataDir); why != "" || err != nil {
+		t.Errorf("seeded, yet %q %v", why, err)
+	}
+	if err := h.Write(listPath(dataDir), strings.NewReader("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if why, err := SeedNeeded(h, dataDir); !strings.Contains(why, "cannot be read") || err != nil {
+		t.Errorf("damaged: %q %v", why, err)
+	}
+}
+
+func TestAControllerIsHealthyWhenItSaysSoWithTheClustersKey(t *testing.T) {
+	answer, body := http.StatusOK, "ok"
+	srv := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/readyz" {
+			t.Errorf("asked for %s", r.URL.Path)
+		}
+		w.WriteHeader(answer)
+		_, _ = w.Write([]byte(body))
+	}))
+	defer srv.Close()
+	at := netip.MustParseAddrPort(srv.Listener.Addr().String())
+	ask := func(ca []byte) error {
+		h := hosttest.New(t).Host()
+		if err := Seed(h, dataDir, ca, []netip.Addr{at.Addr()}); err != nil {
+			t.Fatal(err)
+		}
+		return (&gateway{host: h, dataDir: dataDir}).healthy(t.Context(), at)
+	}
+	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: srv.Certificate().Raw})
+	if err := ask(ca); err != nil {
+		t.Error(err)
+	}
+	answer = http.StatusUnauthorized // a host that has not joined yet
+	if err := ask(ca); err != nil {
+		t.Error(err)
+	}
+	answer, body = http.StatusInternalServerError, "[+]ping ok\n[-]etcd failed: reason withheld\nreadyz check failed"
+	if err := ask(ca); err == nil || !strings.HasSuffix(err.Error(), "[-]etcd failed: reason withheld") {
+		t.Error(err)
+	}
+	if err := ask([]byte("nothing")); err == nil || !strings.Contains(err.Error(), "holds no certificate") {
+		t.Error(err)
+	}
+	h := hosttest.New(t).Host()
+	if err := h.Write("/var/lib/k0s/kubelet.conf", strings.NewReader(`{"apiVersion":"v1","kind":"Config","current-context":"t",
+		"contexts":[{"name":"t","context":{"cluster":"t","user":"t"}}],"users":[{"name":"t","user":{}}],"clusters":[{"name":"t","cluster":{"server":"https://127.0.0.1:6443"}}]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := (&gateway{host: h, dataDir: dataDir}).healthy(t.Context(), at); err == nil || !strings.Contains(err.Error(), "names no certificate authority") {
+		t.Errorf("a stranger was trusted: %v", err)
+	}
+}

@@ -1,0 +1,94 @@
+// Package member owns what is done to the nodes of a cluster: what they may
+// see of each other, that no pods are placed on one, that its pods go
+// elsewhere, and that it is a node no more. It refuses to know hosts and etcd.
+package member
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/plinthdev/plinth/internal/kube"
+)
+
+// accessManifest lets nodes list nodes, which the Node authorizer has not
+// granted since Kubernetes 1.32: a worker's balancer finds the controllers by
+// it, and status on a worker shows the cluster.
+const accessManifest = `
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: "plinth:nodes"}
+rules:
+- apiGroups: [""]
+  resources: [nodes]
+  verbs: [get, list]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: "plinth:nodes"}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: "plinth:nodes"}
+subjects:
+- {apiGroup: rbac.authorization.k8s.io, kind: Group, name: "system:nodes"}
+`
+
+// AccessNeeded says why nodes may not see each other yet; "" when they may.
+func AccessNeeded(ctx context.Context, c *kube.Client) (string, error) {
+	objects, err := kube.Decode([]byte(accessManifest))
+	if err != nil {
+		return "", err
+	}
+	for _, want := range objects {
+		ref := kube.Ref(want, "")
+		have, err := c.Get(ctx, ref)
+		if errors.Is(err, kube.ErrNotFound) {
+			return ref.String() + " is missing", nil
+		}
+		if err != nil {
+			return "", err
+		}
+		if !same(want, have, "rules") || !same(want, have, "subjects") {
+			return ref.String() + " differs", nil
+		}
+	}
+	return "", nil
+}
+
+// same compares a list of an object with what is there.
+func same(want, have *unstructured.Unstructured, field string) bool {
+	w, _, _ := unstructured.NestedSlice(want.Object, field)
+	h, _, _ := unstructured.NestedSlice(have.Object, field)
+	return slices.EqualFunc(w, h, func(x, y any) bool {
+		xm, ok1 := x.(map[string]any)
+		ym, ok2 := y.(map[string]any)
+		if !ok1 || !ok2 {
+			return false
+		}
+		for k, v := range xm {
+			if !equal(v, ym[k]) {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// equal compares strings and lists of strings.
+func equal(x, y any) bool {
+	xs, ok1 := x.([]any)
+	ys, ok2 := y.([]any)
+	if ok1 && ok2 {
+		return slices.Equal(xs, ys)
+	}
+	return !ok1 && !ok2 && x == y
+}
+
+// GrantAccess lets nodes see each other.
+func GrantAccess(ctx context.Context, c *kube.Client) error {
+	objects, err := kube.Decode([]byte(accessManifest))
+	if err != nil {
+		return err
+	}
+	return c.Apply(ctx, "", objects...)
+}
