@@ -55,7 +55,7 @@ func Open(ctx context.Context, path string) (*Bundle, error) {
 		return nil, fail(errFolder)
 	}
 	if !st.Mode().IsRegular() { // opening a pipe would wait for ever
-		return nil, fail(errors.New("it is not a regular file"))
+		return nil, fail(errIrregular)
 	}
 	file, err := os.Open(path)
 	if err != nil {
@@ -250,7 +250,10 @@ func (f findings) err() error {
 	return fmt.Errorf("%d things are wrong:\n%w", len(f), errors.Join(f...))
 }
 
-var errFolder = errors.New("it is a folder")
+var (
+	errFolder    = errors.New("it is a folder")
+	errIrregular = errors.New("it is not a regular file")
+)
 
 // openProblem words a refusal; head is the beginning of the file if that may explain it.
 func openProblem(name string, err error, head []byte) error {
@@ -265,6 +268,8 @@ func openProblem(name string, err error, head []byte) error {
 		hint = "run this as a user who may read the file, or change its permissions"
 	case errors.Is(err, errFolder):
 		hint = "give the bundle file itself, not the folder it is in or was unpacked to"
+	case errors.Is(err, errIrregular):
+		hint = "give the bundle as a file on a disk: a device has no bundle in it, and a pipe cannot be read twice"
 	case len(head) == 0 && errors.Is(err, format.ErrTruncated):
 		hint = "the file is empty: copy it again from where it was published"
 	case errors.Is(err, format.ErrTruncated) && strings.HasPrefix(string(head), format.LayoutEntry[:min(len(head), len(format.LayoutEntry))]):

@@ -32,7 +32,7 @@ func refusals() []refusal {
 		{name: "unknown flag", args: typed("install --bundel x"), code: 2, says: "--bundle"},
 		{name: "not root", args: nil, code: 2, says: "needs root"},
 		{name: "no answer without a terminal", args: typed("install --bundle " + bundle), code: 2, says: "--yes"},
-		{name: "no bundle given", args: typed("install --yes"), code: 6, says: "--bundle"},
+		{name: "no bundle given", args: typed("install --yes"), code: 2, says: "--bundle"},
 		{name: "bundle that is not there", args: typed(install + "/srv/none"), code: 6, says: "/srv/none"},
 		{name: "not a bundle", args: typed(install + "/etc/passwd"), code: 6, says: "/etc/passwd"},
 		{name: "truncated bundle", prepare: "head -c 1000000 " + bundle + " >/srv/cut", args: typed(install + "/srv/cut"), code: 6, says: "cut short", undo: "rm /srv/cut"},

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -160,6 +161,15 @@ func removeTree(p string, info fs.FileInfo, dev uint64) error {
 		return err
 	}
 	return nil
+}
+
+// Owner is the user and group that own what info describes; root where it
+// cannot be told.
+func Owner(info fs.FileInfo) (uid, gid int) {
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		return int(st.Uid), int(st.Gid)
+	}
+	return 0, 0
 }
 
 func device(p string) (uint64, error) {

@@ -15,15 +15,16 @@ var ErrLocked = errors.New("held by another process")
 // Lock takes the lock file at path, on this machine's own root, and leaves
 // note in it for others to read. It ends with release, or with the process,
 // however that dies, and with it all programs that it started: what a killed
-// run left behind may still write. When another holds it, the error is
-// ErrLocked and holder is that process's note.
+// run left behind may still write. holder is the note of who holds it now, when
+// the error is ErrLocked, or of who died holding it.
 func Lock(path string, note []byte) (release func() error, holder []byte, err error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		holder, _ = io.ReadAll(io.LimitReader(f, 4096))
+	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	holder, _ = io.ReadAll(io.LimitReader(f, 4096))
+	if err != nil {
 		_ = f.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) {
 			err = ErrLocked
@@ -39,7 +40,7 @@ func Lock(path string, note []byte) (release func() error, holder []byte, err er
 	// The file stays: removing it would let two runs lock two files of one name.
 	return func() error {
 		return errors.Join(f.Truncate(0), unix.Flock(int(f.Fd()), unix.LOCK_UN), f.Close())
-	}, nil, nil
+	}, holder, nil
 }
 
 func writeAt(f *os.File, b []byte) error {

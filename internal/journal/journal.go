@@ -2,21 +2,18 @@
 // step by step, which paths it may have changed, and the receipt of what is
 // installed now. It refuses to be the truth about the host: a step's Check
 // looks at the host, the journal supplies what cannot be looked up. It holds
-// no secret.
+// no secret. Each write replaces the whole file atomically and carries a
+// checksum; a copy of what cannot be looked up again stands beside it.
 package journal
 
 import (
-	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"path/filepath"
 	"slices"
 	"time"
-
-	"github.com/plinthdev/plinth/internal/problem"
 )
 
 // File is the journal's name in its folder.
@@ -30,6 +27,7 @@ type Files interface {
 	ReadFile(path string) ([]byte, error)
 	Write(path string, r io.Reader, perm fs.FileMode) error
 	MkdirAll(path string, perm fs.FileMode) error
+	Lstat(path string) (fs.FileInfo, error)
 }
 
 // Run is one run of a verb.
@@ -71,30 +69,15 @@ type Journal struct {
 	now   func() time.Time
 	data  content
 	extra map[string]json.RawMessage // entries of this schema version that are not known here: kept
+
+	notice string // what Open found wrong and mended
+	broken []byte // the damaged file, until it has been put aside
 }
 
 type content struct {
-	Version int   `json:"version"`
-	Runs    []Run `json:"runs"`
-}
-
-// Open reads the journal below dir, or begins an empty one; nothing is written
-// before the first Begin. A journal of a newer schema or one that cannot be
-// read is a Problem.
-func Open(files Files, dir string, now func() time.Time) (*Journal, error) {
-	j := &Journal{path: filepath.Join(dir, File), files: files, now: now, data: content{Version: version}}
-	raw, err := files.ReadFile(j.path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return j, nil
-	}
-	if err == nil {
-		err = decode(raw, &j.data, &j.extra)
-	}
-	if err != nil {
-		return nil, problem.New(problem.ExitInternal, "read the journal "+j.path, err,
-			"the file says what was changed on this host; restore it, or move it away to lose that knowledge")
-	}
-	return j, nil
+	Version int    `json:"version"`
+	Folder  string `json:"folder,omitempty"` // octal mode that the data folder had before the first run; "" when there was none
+	Runs    []Run  `json:"runs"`
 }
 
 // Runs lists all runs, oldest first.
@@ -112,8 +95,11 @@ func (j *Journal) Last(verb string) (Run, bool) {
 
 // Begin opens a run of verb and writes it down.
 func (j *Journal) Begin(verb string, args map[string]string) error {
+	if len(j.data.Runs) == 0 {
+		j.data.Folder = folderMode(j.files, filepath.Dir(j.path))
+	}
 	j.data.Runs = append(j.data.Runs, Run{Verb: verb, Args: args, Began: j.now().UTC(), Steps: []Step{}})
-	return j.save()
+	return j.saveTwice()
 }
 
 // End closes the open run; cause is nil when it succeeded.
@@ -121,7 +107,7 @@ func (j *Journal) End(cause error) error {
 	r := &j.data.Runs[len(j.data.Runs)-1]
 	now := j.now().UTC()
 	r.Ended, r.Failed = &now, text(cause)
-	return j.save()
+	return j.saveTwice()
 }
 
 // BeginStep writes down, before it happens, that a step will change touches.
@@ -153,7 +139,7 @@ func (j *Journal) Before(id string, v any) error {
 	if s.Before, err = json.Marshal(v); err != nil {
 		return err
 	}
-	return j.save()
+	return j.saveTwice()
 }
 
 // Found fills v with what step id found on the host the first time it ran,
@@ -176,61 +162,4 @@ func (j *Journal) open(id string) (*Step, error) {
 		}
 	}
 	return nil, fmt.Errorf("journal: step %q is not the open one", id)
-}
-
-func (j *Journal) save() error {
-	if err := save(j.files, j.path, j.data, j.extra); err != nil {
-		return problem.New(problem.ExitStep, "write the journal "+j.path, err, "make space or mend the disk, then run the same command again")
-	}
-	return nil
-}
-
-// decode reads a versioned file: known entries into v, others into extra.
-func decode(raw []byte, v any, extra *map[string]json.RawMessage) error {
-	var head struct {
-		Version int `json:"version"`
-	}
-	if err := json.Unmarshal(raw, &head); err != nil {
-		return fmt.Errorf("it is damaged: %w", err)
-	}
-	if head.Version < 1 || head.Version > version {
-		return fmt.Errorf("it has schema version %d, this Plinth knows 1 to %d: use the newer Plinth that wrote it", head.Version, version)
-	}
-	if err := json.Unmarshal(raw, v); err != nil {
-		return fmt.Errorf("it is damaged: %w", err)
-	}
-	if err := json.Unmarshal(raw, extra); err != nil {
-		return fmt.Errorf("it is damaged: %w", err)
-	}
-	return nil
-}
-
-// save writes v and the unknown entries atomically, 0600.
-func save(files Files, path string, v any, extra map[string]json.RawMessage) error {
-	known, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	merged := map[string]json.RawMessage{}
-	for k, e := range extra {
-		merged[k] = e
-	}
-	if err := json.Unmarshal(known, &merged); err != nil {
-		return err
-	}
-	out, err := json.MarshalIndent(merged, "", "  ")
-	if err != nil {
-		return err
-	}
-	if err := files.MkdirAll(filepath.Dir(path), 0o711); err != nil {
-		return err
-	}
-	return files.Write(path, bytes.NewReader(append(out, '\n')), 0o600)
-}
-
-func text(err error) string {
-	if err == nil {
-		return ""
-	}
-	return err.Error()
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/plinthdev/plinth/internal/host"
+	"github.com/plinthdev/plinth/internal/problem"
 )
 
 func clock() func() time.Time {
@@ -96,18 +97,114 @@ func TestReceiptComesBackAsWritten(t *testing.T) {
 	}
 }
 
-// FuzzOpen tears and bends the file: it is read whole or refused, never a panic.
-func FuzzOpen(f *testing.F) {
-	good, _ := json.Marshal(content{Version: 1, Runs: []Run{{Verb: "install", Steps: []Step{{ID: "a"}}}}})
-	f.Add(good)
-	for i := range good {
-		f.Add(good[:i])
+// written is a journal as an install killed in its second step leaves it.
+func written(t testing.TB) (root string, main, spare []byte) {
+	root = t.TempDir()
+	j, err := Open(host.Local(root), "/data", clock())
+	if err == nil {
+		err = errors.Join(j.Begin("install", map[string]string{"bundle": "sha256:1"}), j.BeginStep("remember", []string{"/x"}),
+			j.Before("remember", map[string]string{"/etc/k0s": "0755"}), j.EndStep("remember", nil), j.BeginStep("kernel", nil))
 	}
-	f.Fuzz(func(t *testing.T, raw []byte) {
-		var c content
-		var extra map[string]json.RawMessage
-		if err := decode(raw, &c, &extra); err == nil && c.Version != version {
-			t.Errorf("accepted version %d", c.Version)
+	if err != nil {
+		t.Fatal(err)
+	}
+	main, err = os.ReadFile(filepath.Join(root, "data", File))
+	spare, err2 := os.ReadFile(filepath.Join(root, "data", copyName))
+	if err = errors.Join(err, err2); err != nil {
+		t.Fatal(err)
+	}
+	return root, main, spare
+}
+
+// found is what step remember had found; "" when nobody knows.
+func found(t testing.TB, j *Journal) string {
+	before := map[string]string{}
+	if _, err := j.Found("remember", &before); err != nil {
+		t.Fatal(err)
+	}
+	return before["/etc/k0s"]
+}
+
+func TestAJournalTornAtAnyByteIsReadFromItsCopy(t *testing.T) {
+	root, main, _ := written(t)
+	path := filepath.Join(root, "data", File)
+	for n := range len(main) {
+		must(t, os.WriteFile(path, main[:n], 0o600))
+		j := mustOpen(t, root)
+		if torn := n < len(main)-1; found(t, j) != "0755" || (j.Notice() != "") != torn { // the last byte is a line's end
+			t.Fatalf("torn at %d of %d: found %q, notice %q", n, len(main), found(t, j), j.Notice())
 		}
+	}
+	for n := range len(main) - 1 {
+		bent := append([]byte(nil), main...)
+		bent[n] ^= 1
+		must(t, os.WriteFile(path, bent, 0o600))
+		if j, err := Open(host.Local(root), "/data", clock()); err == nil && found(t, j) != "0755" {
+			t.Fatalf("bent at %d: found %q", n, found(t, j))
+		}
+	}
+}
+
+func TestADamagedJournalIsKeptAndTheErrorNamesTheWayOn(t *testing.T) {
+	root, main, spare := written(t)
+	path, other := filepath.Join(root, "data", File), filepath.Join(root, "data", copyName)
+	must(t, os.WriteFile(path, main[:40], 0o600))
+	must(t, mustOpen(t, root).Begin("reset", nil))
+	if aside, _ := os.ReadFile(filepath.Join(root, "data", damagedName)); string(aside) != string(main[:40]) {
+		t.Errorf("the damaged journal was not kept: %s", aside)
+	}
+	if j := mustOpen(t, root); j.Notice() != "" || len(j.Runs()) != 2 || j.Lost() {
+		t.Errorf("after the next run: %q, %d runs", j.Notice(), len(j.Runs()))
+	}
+	must(t, os.WriteFile(path, main[:40], 0o600), os.WriteFile(other, spare[:40], 0o600))
+	_, err := Open(host.Local(root), "/data", clock())
+	if problem.ExitCode(err) != problem.ExitInternal || !strings.Contains(problem.Hint(err), "mv /data/journal.json /data/journal.json.damaged") {
+		t.Errorf("both damaged: %v, hint %q", err, problem.Hint(err))
+	}
+	must(t, os.Remove(path), os.Remove(other))
+	if j := mustOpen(t, root); !j.Lost() {
+		t.Error("a journal that was put aside is not told to be lost")
+	}
+}
+
+func TestAFolderThatStoodThereBeforeIsRemembered(t *testing.T) {
+	for name, mode := range map[string]os.FileMode{"none": 0, "the administrator's": 0o750, "of a run killed at its birth": DirMode} {
+		root := t.TempDir()
+		if mode != 0 {
+			must(t, os.Mkdir(filepath.Join(root, "data"), mode))
+		}
+		must(t, mustOpen(t, root).Begin("install", nil))
+		j := mustOpen(t, root)
+		must(t, j.Begin("install", nil))
+		if got, ok := mustOpen(t, root).FolderBefore(); ok != (mode == 0o750) || ok && got != mode {
+			t.Errorf("%s: %v %v", name, got, ok)
+		}
+	}
+}
+
+// FuzzOpen tears and bends journal and copy: what was found on the host is
+// read as it was written or not at all, never otherwise, never a panic.
+func FuzzOpen(f *testing.F) {
+	root, main, spare := written(f)
+	for i := 0; i < len(main); i += 7 {
+		f.Add(main[:i], spare)
+		f.Add(main[:i], spare[:min(i, len(spare))])
+	}
+	f.Add([]byte(`{"version":2,"runs":[]}`), spare)
+	f.Add([]byte(`{"version":1,"runs":[{"steps":[{"id":"remember","before":{"/etc/k0s":"0755"}}]}]}`), []byte("{}"))
+	f.Fuzz(func(t *testing.T, main, spare []byte) {
+		must(t, os.WriteFile(filepath.Join(root, "data", File), main, 0o600), os.WriteFile(filepath.Join(root, "data", copyName), spare, 0o600))
+		j, err := Open(host.Local(root), "/data", clock())
+		if err != nil {
+			return
+		}
+		for _, raw := range [][]byte{main, spare} {
+			var c content
+			var extra map[string]json.RawMessage
+			if decode(raw, &c, &extra) == nil && len(c.Runs) == len(j.Runs()) {
+				return
+			}
+		}
+		t.Errorf("neither file holds what was read: %+v", j.Runs())
 	})
 }

@@ -18,30 +18,40 @@ type Holder struct {
 	Began time.Time `json:"began"` // since when, UTC
 }
 
+// String says who it is and since when.
+func (h Holder) String() string {
+	return fmt.Sprintf("%s, process %d, since %s", h.Verb, h.PID, h.Began.Format(time.RFC3339))
+}
+
 // Lock makes this process the only one on the host that changes it, until
 // release or death. When another run holds it, the Problem (exit 8) names it.
-func Lock(path, verb string, now time.Time) (release func() error, err error) {
+// When the last holder died with it, notice says so: the lock is taken over.
+func Lock(path, verb string, now time.Time) (release func() error, notice string, err error) {
 	note, err := json.Marshal(Holder{PID: os.Getpid(), Verb: verb, Began: now.UTC()})
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	release, theirs, err := host.Lock(path, note)
 	for deadline := time.Now().Add(patience); orphaned(theirs, err) && time.Now().Before(deadline); {
 		<-time.After(patience / 50)
 		release, theirs, err = host.Lock(path, note)
 	}
+	var h Holder
+	known := json.Unmarshal(theirs, &h) == nil
 	if errors.Is(err, host.ErrLocked) {
 		who := "another run of plinth"
-		var h Holder
-		if json.Unmarshal(theirs, &h) == nil {
-			who = fmt.Sprintf("another run holds the lock: %s, process %d, since %s", h.Verb, h.PID, h.Began.Format(time.RFC3339))
+		if known {
+			who = "another run holds the lock: " + h.String()
 		}
-		return nil, problem.New(problem.ExitLocked, verb, errors.New(who), "wait for it to end, or end it with Ctrl-C in its terminal; nothing on this host was changed")
+		return nil, "", problem.New(problem.ExitLocked, verb, errors.New(who), "wait for it to end, or end it with Ctrl-C in its terminal; nothing on this host was changed")
 	}
 	if err != nil {
-		return nil, problem.New(problem.ExitInternal, "take the lock "+path, err, "")
+		return nil, "", problem.New(problem.ExitInternal, "take the lock "+path, err, "")
 	}
-	return release, nil
+	if known {
+		notice = "taking over the lock of a run that died: " + h.String()
+	}
+	return release, notice, nil
 }
 
 // patience is how long a run waits for what a killed one left running.

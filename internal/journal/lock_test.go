@@ -2,6 +2,7 @@ package journal
 
 import (
 	"encoding/json"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -13,19 +14,19 @@ import (
 
 func TestSecondLockNamesTheHolder(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "lock")
-	release, err := Lock(path, "install", time.Unix(0, 0))
-	if err != nil {
-		t.Fatal(err)
+	release, notice, err := Lock(path, "install", time.Unix(0, 0))
+	if err != nil || notice != "" {
+		t.Fatal(err, notice)
 	}
-	if _, err := Lock(path, "reset", time.Unix(0, 0)); problem.ExitCode(err) != problem.ExitLocked || !strings.Contains(err.Error(), "install, process") {
+	if _, _, err := Lock(path, "reset", time.Unix(0, 0)); problem.ExitCode(err) != problem.ExitLocked || !strings.Contains(err.Error(), "install, process") {
 		t.Errorf("second lock: %v", err)
 	}
 	if err := release(); err != nil {
 		t.Fatal(err)
 	}
-	again, err := Lock(path, "reset", time.Unix(0, 0))
-	if err != nil {
-		t.Fatalf("after release: %v", err)
+	again, notice, err := Lock(path, "reset", time.Unix(0, 0))
+	if err != nil || notice != "" {
+		t.Fatalf("after release: %v, %q", err, notice)
 	}
 	must(t, again())
 }
@@ -38,9 +39,19 @@ func TestALockThatOnlyADeadRunsProgramsHoldIsWaitedFor(t *testing.T) {
 	must(t, err)
 	ended := time.AfterFunc(300*time.Millisecond, func() { _ = release() })
 	defer ended.Stop()
-	again, err := Lock(path, "install", time.Unix(0, 0))
+	again, _, err := Lock(path, "install", time.Unix(0, 0))
 	if err != nil {
 		t.Fatal(err)
 	}
 	must(t, again())
+}
+
+func TestADeadHoldersLockIsTakenOverWithANotice(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock")
+	must(t, os.WriteFile(path, []byte(`{"pid":42,"verb":"install","began":"2026-01-02T03:04:05Z"}`), 0o600))
+	release, notice, err := Lock(path, "reset", time.Unix(0, 0))
+	if err != nil || notice != "taking over the lock of a run that died: install, process 42, since 2026-01-02T03:04:05Z" {
+		t.Errorf("%q, %v", notice, err)
+	}
+	must(t, release())
 }

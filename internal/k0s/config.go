@@ -28,6 +28,7 @@ const (
 	WorkerUnit  = "k0sworker.service"                 // systemd unit of a worker
 	KubeletConf = "/var/lib/k0s/kubelet.conf"         // kubeconfig of this node
 	RegistryDir = "/etc/k0s/certs.d"                  // where containerd looks up registries
+	OwnConfig   = "/etc/k0s/containerd.toml"          // which k0s writes by itself
 	unitDir     = "/etc/systemd/system/"              // where k0s puts its units
 	envPath     = "/etc/k0s/plinth.env"               // proxy settings of the service, 0600
 	dropIn      = unitDir + Unit + ".d/proxy.conf"    // makes the unit read envPath

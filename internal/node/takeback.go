@@ -23,8 +23,26 @@ func Remember(ctx context.Context, h host.Host, c leftover.Cluster) (*leftover.B
 	for _, s := range TouchedSysctls() {
 		b.Sysctls[s.Key], _ = Value(h, s.Key)
 	}
+	users, err := accounts(f, "/etc/passwd")
+	if err != nil {
+		return nil, err
+	}
+	for _, u := range users {
+		b.Users = append(b.Users, u.name)
+	}
 	b.Tables, err = network.Tables(ctx, f)
 	return b, err
+}
+
+// SetAside keeps in dir what an install of c would overwrite and b does not
+// hold; b then says where.
+func SetAside(h host.Host, c leftover.Cluster, b *leftover.Before, dir string) error {
+	return leftover.Finder{Host: h, Cluster: c}.SetAside(b, dir)
+}
+
+// Foreign lists what others put among the cluster's configuration; it stays.
+func Foreign(h host.Host, c leftover.Cluster) ([]string, error) {
+	return leftover.Finder{Host: h, Cluster: c}.Foreign()
 }
 
 // Leftovers is every kind of leftover of cluster c, in the order in which they
@@ -35,7 +53,7 @@ func Remember(ctx context.Context, h host.Host, c leftover.Cluster) (*leftover.B
 func Leftovers(h host.Host, c leftover.Cluster) []leftover.Kind {
 	f := leftover.Finder{Host: h, Cluster: c}
 	all := append(workload.Kinds(f), network.Kinds(f)...)
-	return append(all, sysctlKind(f), leftover.FilesKind(f), leftover.UsersKind(f))
+	return append(all, sysctlKind(f), leftover.FilesKind(f), usersKind(f))
 }
 
 // sysctlKind is the kernel settings that no longer have their value from

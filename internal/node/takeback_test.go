@@ -58,7 +58,8 @@ func TestSysctlsAreRestoredUnlessSomebodyElseChangedThem(t *testing.T) {
 
 func TestRememberLooksAtEverythingAndSurvivesTheJournal(t *testing.T) {
 	f := bareHost(t)
-	put(t, f, map[string]string{"/usr/sbin/nft": "", "/proc/self/mountinfo": "24 1 254:1 / / rw - ext4 /dev/vda1 rw\n", "/etc/k0s/containerd.d/a.toml": "x"})
+	put(t, f, map[string]string{"/usr/sbin/nft": "", "/proc/self/mountinfo": "24 1 254:1 / / rw - ext4 /dev/vda1 rw\n", "/etc/k0s/containerd.d/a.toml": "x",
+		"/etc/passwd": "etcd:x:105:110::/var/lib/etcd:/usr/sbin/nologin\n"})
 	f.Expect("/usr/sbin/nft -j list ruleset").Return(`{"nftables": [{"metainfo": {}}]}`, nil)
 	b, err := Remember(t.Context(), host.ReadOnly(f.Host()), leftover.Default())
 	if err != nil {
@@ -74,6 +75,9 @@ func TestRememberLooksAtEverythingAndSurvivesTheJournal(t *testing.T) {
 	}
 	if b.Sysctls["net.ipv4.ip_forward"] != "0" || b.Sysctls["net.bridge.bridge-nf-call-iptables"] != "" || len(b.Sysctls) != len(TouchedSysctls()) {
 		t.Errorf("sysctls %v", b.Sysctls)
+	}
+	if !reflect.DeepEqual(b.Users, []string{"etcd"}) {
+		t.Errorf("users %q", b.Users)
 	}
 	if b.Tables == nil || len(b.Tables) != 0 || string(b.Paths["/etc/k0s/containerd.d/a.toml"].Content) != "x" {
 		t.Errorf("%+v", b)

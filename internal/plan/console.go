@@ -114,14 +114,21 @@ func (c Cluster) consoleAnswers() step.Step {
 
 // registryOf is the cluster's registry, at the fixed address of its service.
 func registryOf(k *kots.KOTS, a addons.AddOn) registry.Registry {
+	r := registryAt(a)
+	r.Kube = k.Kube
+	return r
+}
+
+// registryAt is the same without the cluster.
+func registryAt(a addons.AddOn) registry.Registry {
 	ip, _ := a.Values["clusterIP"].(string)
-	return registry.Registry{Kube: k.Kube, Namespace: a.Namespace, IP: ip, HostsDir: k0s.RegistryDir}
+	return registry.Registry{Namespace: a.Namespace, IP: ip, HostsDir: k0s.RegistryDir}
 }
 
 // registryTrust makes the registry's certificate and users, and has this
 // node's containerd trust it.
 func (c Cluster) registryTrust(a addons.AddOn) step.Step {
-	return c.inConsole(step.Step{ID: "registry-trust", Title: "Have this node trust the registry", Touches: []string{k0s.RegistryDir, "namespace " + a.Namespace}},
+	return c.inConsole(step.Step{ID: "registry-trust", Title: "Have this node trust the registry", Touches: []string{registryAt(a).Dir(), "namespace " + a.Namespace}},
 		func(ctx context.Context, k *kots.KOTS) (string, error) {
 			files, err := registryOf(k, a).Trust(ctx)
 			if errors.Is(err, kube.ErrNotFound) {

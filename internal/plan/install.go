@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/plinthdev/plinth/addons"
@@ -27,6 +28,7 @@ type Cluster struct {
 	Host     host.Host
 	Memory   Memory
 	DataDir  string         // Plinth's own folder
+	Pointer  string         // file that names DataDir to later commands; "" for none
 	Node     string         // Kubernetes name of this host
 	K0s      k0s.Controller // the service and its configuration
 	K0sFile  node.Artifact
@@ -89,6 +91,9 @@ func (c Cluster) remember() step.Step {
 		},
 		Apply: func(ctx context.Context, _ step.Report) error {
 			before, err := node.Remember(ctx, c.Host, c.Leftover)
+			if err == nil {
+				err = node.SetAside(c.Host, c.Leftover, before, c.DataDir+"/before")
+			}
 			if err != nil {
 				return err
 			}
@@ -100,9 +105,27 @@ func (c Cluster) remember() step.Step {
 func (c Cluster) dataDir() step.Step {
 	// 0711: programs of other users (volumes) pass through, nobody lists it.
 	dir := node.Directory{Path: c.DataDir, Mode: 0o711}
-	return step.Step{ID: "data-dir", Title: "Make Plinth's data folder", Touches: []string{c.DataDir},
-		Check: func(context.Context) (step.State, error) { return look(dir.Check(c.Host)) },
-		Apply: func(context.Context, step.Report) error { return dir.Apply(c.Host) },
+	touches := []string{c.DataDir}
+	if c.Pointer != "" {
+		touches = append(touches, c.Pointer)
+	}
+	named := func() bool {
+		raw, err := c.Host.ReadFile(c.Pointer)
+		return c.Pointer == "" || err == nil && string(raw) == c.DataDir+"\n"
+	}
+	return step.Step{ID: "data-dir", Title: "Make Plinth's data folder", Touches: touches,
+		Check: func(context.Context) (step.State, error) {
+			if !named() {
+				return step.Needed(c.Pointer + " does not name it"), nil
+			}
+			return look(dir.Check(c.Host))
+		},
+		Apply: func(context.Context, step.Report) error {
+			if err := dir.Apply(c.Host); err != nil || named() {
+				return err
+			}
+			return c.Host.Write(c.Pointer, strings.NewReader(c.DataDir+"\n"), 0o644)
+		},
 	}
 }
 

@@ -63,7 +63,7 @@ func Install(ctx context.Context, s Site, b *airgap.Bundle, m manifest.Set, skip
 		return nil, err
 	}
 	return plan.Install(plan.Cluster{
-		Host: s.Host, Memory: s.Journal, Now: s.Now, DataDir: s.DataDir, Node: s.Node, AddOns: parts,
+		Host: s.Host, Memory: s.Journal, Now: s.Now, DataDir: s.DataDir, Pointer: pointer(s.DataDir), Node: s.Node, AddOns: parts,
 		K0sFile: files[k0s.Binary], KotsFile: files[kots.Binary],
 		Images:   plan.Images{Source: b, Boot: boot, Rest: rest},
 		K0s:      k0s.Controller{Host: s.Host, Settings: set, Proxy: proxyOf(in, s.Address)},
@@ -158,6 +158,15 @@ func proxyOf(in *spec.Installer, address netip.Addr) k0s.Proxy {
 	}
 	own := []string{"localhost", "127.0.0.1", address.String(), in.Spec.Network.PodCIDR, in.Spec.Network.ServiceCIDR, ".svc", ".cluster.local"}
 	return k0s.Proxy{HTTP: p.HTTPProxy, HTTPS: p.HTTPSProxy, NoProxy: append(own, p.NoProxy...)}
+}
+
+// pointer is the file that names dataDir to later commands; "" where none has
+// to.
+func pointer(dataDir string) string {
+	if dataDir == journal.DefaultDir {
+		return ""
+	}
+	return journal.Pointer
 }
 
 // ConsoleURL is where the console answers; address is that of a node.

@@ -139,7 +139,7 @@ func sealed(ctx context.Context) (string, *airgap.Bundle, error) {
 		return "", nil, err
 	}
 	if s.Bundle == nil {
-		return "", nil, errors.Join(problem.New(problem.ExitBundle, "install", errors.New("no bundle was given, and none is sealed onto this executable"),
+		return "", nil, errors.Join(problem.New(problem.ExitUsage, "install", errors.New("no bundle was given, and none is sealed onto this executable"),
 			"name the bundle with --bundle FILE; a vendor makes it with `plinth bundle build`"), closer.Close())
 	}
 	name, err := os.Executable()

@@ -156,7 +156,7 @@ func TestABadKeyFileIsAUsageProblem(t *testing.T) {
 func TestAnExecutableWithoutASealHasNoBundle(t *testing.T) {
 	r, _ := site(t)
 	_, err := Open(t.Context(), r, Request{VerifyKey: newVendor(t).public})
-	if problem.ExitCode(err) != problem.ExitBundle || !strings.Contains(problem.Hint(err), "--bundle FILE") {
+	if problem.ExitCode(err) != problem.ExitUsage || !strings.Contains(problem.Hint(err), "--bundle FILE") {
 		t.Errorf("%v", err)
 	}
 }

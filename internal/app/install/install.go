@@ -86,7 +86,7 @@ func Install(ctx context.Context, r *run.Run, req Request) (Result, error) {
 // planInstall says what Install would do, by looks alone.
 func (a job) planInstall(ctx context.Context, b *airgap.Bundle, m manifest.Set, req Request) (Result, error) {
 	look := job{a.ReadOnly()}
-	j, err := journal.Open(look.Host, a.DataDir, a.Now)
+	j, err := look.Journal()
 	if err != nil {
 		return Result{}, err
 	}
@@ -104,7 +104,7 @@ func (a job) planInstall(ctx context.Context, b *airgap.Bundle, m manifest.Set, 
 
 // install proves, asks, and runs the steps.
 func (a job) install(ctx context.Context, b *airgap.Bundle, m manifest.Set, req Request, log *runlog.Log) (Result, error) {
-	j, err := journal.Open(a.Host, a.DataDir, a.Now)
+	j, err := a.Journal()
 	if err != nil {
 		return Result{}, err
 	}

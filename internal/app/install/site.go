@@ -43,6 +43,9 @@ func (a job) site(s site, m manifest.Set) compose.Site {
 func (a job) survey(ctx context.Context, j *journal.Journal, b *airgap.Bundle, m manifest.Set, req Request) (s site, err error) {
 	s.journal = j
 	var installed bool
+	if j.Lost() {
+		return s, problem.Newf(problem.ExitUsage, "install", "take away first what is there: plinth reset cluster", "the journal of an earlier install on this host is lost: nobody knows any more what stood here before")
+	}
 	if s.receipt, installed, err = journal.ReadReceipt(a.Host, a.DataDir); err != nil {
 		return s, err
 	}

@@ -5,10 +5,7 @@ package reset
 import (
 	"context"
 	"errors"
-	"io/fs"
 	"net/netip"
-	"path/filepath"
-	"slices"
 
 	"github.com/plinthdev/plinth/internal/app/run"
 	"github.com/plinthdev/plinth/internal/journal"
@@ -64,8 +61,8 @@ func (a job) somethingToReset() error {
 	if err := a.Usable("reset cluster"); err != nil {
 		return err
 	}
-	j, err := journal.Open(a.Host, a.DataDir, a.Now)
-	if err != nil || len(j.Runs()) > 0 {
+	j, err := a.Journal()
+	if err != nil || len(j.Runs()) > 0 || j.Lost() {
 		return err
 	}
 	if _, err := a.Host.Lstat(k0s.ConfigPath); err == nil {
@@ -76,12 +73,13 @@ func (a job) somethingToReset() error {
 }
 
 func (a job) reset(ctx context.Context, dryRun bool) (Result, error) {
-	j, err := journal.Open(a.Host, a.DataDir, a.Now)
+	j, err := a.Journal()
 	if err != nil {
 		return Result{}, err
 	}
-	if len(j.Runs()) == 0 {
-		return Result{}, nil
+	folder := a.removeDataDir(j)
+	if len(j.Runs()) == 0 && !j.Lost() {
+		return a.resetBirth(ctx, folder, dryRun)
 	}
 	kinds, err := a.leftovers(j)
 	if err != nil {
@@ -89,7 +87,7 @@ func (a job) reset(ctx context.Context, dryRun bool) (Result, error) {
 	}
 	steps := plan.Reset(kinds)
 	if dryRun {
-		planned, err := a.Steps("reset", nil).Plan(ctx, append(steps, a.removeDataDir()))
+		planned, err := a.Steps("reset", nil).Plan(ctx, append(steps, folder))
 		if err != nil {
 			return Result{}, err
 		}
@@ -113,8 +111,19 @@ func (a job) reset(ctx context.Context, dryRun bool) (Result, error) {
 		return a.left(ctx, res, kinds, errors.Join(err, j.End(err)))
 	}
 	// The journal goes last: until here it is what a second reset goes by.
-	_, err = a.Steps("reset", nil).Run(ctx, []step.Step{a.removeDataDir()})
+	_, err = a.Steps("reset", nil).Run(ctx, []step.Step{folder})
 	return res, err
+}
+
+// resetBirth takes back what a run leaves that was killed before its journal
+// was whole, or a reset after its journal had gone.
+func (a job) resetBirth(ctx context.Context, folder step.Step, dryRun bool) (Result, error) {
+	state, err := folder.Check(ctx)
+	if err != nil || state.Kind == step.IsDone || dryRun {
+		return Result{}, err
+	}
+	_, err = a.Steps("reset", nil).Run(ctx, []step.Step{folder})
+	return Result{Changed: err == nil, Log: a.LogFile}, err
 }
 
 // left lists what is still there after a reset that could not take all back.
@@ -130,40 +139,6 @@ func (a job) left(ctx context.Context, res Result, kinds []leftover.Kind, err er
 		"see what holds it, then run the same command again; a reboot ends what still runs; the log is "+a.LogFile)
 }
 
-// removeDataDir empties Plinth's folder and removes it; a mount point of the
-// user's stays, empty.
-func (a job) removeDataDir() step.Step {
-	return step.Step{ID: "data-dir", Title: "Remove Plinth's data folder",
-		Check: func(context.Context) (step.State, error) {
-			entries, err := a.Host.ReadDir(a.DataDir)
-			if err == nil && slices.ContainsFunc(entries, ours) {
-				return step.Needed(a.DataDir), nil
-			}
-			return step.Done(), nil
-		},
-		Apply: func(context.Context, step.Report) error {
-			entries, err := a.Host.ReadDir(a.DataDir)
-			if err != nil {
-				return err
-			}
-			for _, e := range entries {
-				if !ours(e) {
-					continue
-				}
-				if err := a.Host.RemoveAll(filepath.Join(a.DataDir, e.Name())); err != nil {
-					return err
-				}
-			}
-			_ = a.Host.RemoveAll(a.DataDir) // refused for a mount point only, which stays
-			return nil
-		},
-	}
-}
-
-// ours reports whether an entry of the data folder is Plinth's; the file
-// system's own is not.
-func ours(e fs.DirEntry) bool { return e.Name() != "lost+found" }
-
 // leftovers says what this host's cluster may have left, from the journal. A
 // run that ended before it had looked at the host has left nothing: what is
 // there is somebody else's.
@@ -173,16 +148,32 @@ func (a job) leftovers(j *journal.Journal) ([]leftover.Kind, error) {
 	if err != nil {
 		return nil, problem.New(problem.ExitInternal, "read what stood on this host before", err, "")
 	}
-	if !known {
-		return nil, nil
+	switch {
+	case known:
+		c := a.cluster(j)
+		c.Before = &before
+		return node.Leftovers(a.Host, c), nil
+	case j.Lost():
+		return node.Leftovers(a.Host, a.cluster(j)), nil
 	}
+	return nil, nil
+}
+
+// cluster is this host's cluster as the journal tells of it.
+func (a job) cluster(j *journal.Journal) leftover.Cluster {
 	var cidrs []netip.Prefix
+	made := []string{k0s.OwnConfig}
 	for _, earlier := range j.Runs() {
 		if p, err := netip.ParsePrefix(earlier.Args[run.ArgPodCIDR]); err == nil {
 			cidrs = []netip.Prefix{p}
 		}
+		for _, s := range earlier.Steps {
+			made = append(made, s.Touches...)
+		}
 	}
 	c := a.Leftover(cidrs...)
-	c.Before = &before
-	return node.Leftovers(a.Host, c), nil
+	if c.Cautious = j.Lost(); !c.Cautious {
+		c.Made = made
+	}
+	return c
 }

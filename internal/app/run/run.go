@@ -26,14 +26,13 @@ import (
 
 // Defaults of the global flags.
 const (
-	DefaultDataDir = "/var/lib/plinth"
-	LogDir         = "/var/log/plinth"
-	lockPath       = "/run/plinth.lock"
+	LogDir   = "/var/log/plinth"
+	lockPath = "/run/plinth.lock"
 )
 
 // Config is what the process gives to all verbs.
 type Config struct {
-	DataDir string                                           // Plinth's own folder; "" for DefaultDataDir
+	DataDir string                                           // Plinth's own folder; "" for the one that this host has, or the default
 	LogFile string                                           // "" for a file of its own per run in LogDir
 	Version string                                           // of this build
 	Events  func(step.Event)                                 // is told the progress
@@ -54,10 +53,10 @@ type Run struct {
 
 // New returns a Run on the machine that this process runs on.
 func New(c Config) *Run {
-	if c.DataDir == "" {
-		c.DataDir = DefaultDataDir
-	}
 	h := host.Local("/")
+	if c.DataDir == "" {
+		c.DataDir = journal.Dir(h)
+	}
 	return &Run{Config: c, Host: h, points: failpoint.Arm(c.Failpoints, failpoint.Effects{
 		Say:   c.Note,
 		Kill:  func() { _ = h.Kill(os.Getpid()); select {} },
@@ -79,13 +78,16 @@ func (r *Run) Usable(verb string) error {
 	if why := journal.Unusable(r.Host, r.DataDir); why != "" {
 		return problem.Newf(problem.ExitUsage, verb, "name a folder of Plinth's own with --data-dir; nothing on this host was changed", "the data folder %s %s", r.DataDir, why)
 	}
+	if have := journal.Dir(r.Host); have != journal.DefaultDir && have != r.DataDir {
+		return problem.Newf(problem.ExitUsage, verb, "leave --data-dir out; nothing on this host was changed", "this host's data folder is %s, not %s", have, r.DataDir)
+	}
 	return nil
 }
 
 // Changing runs fn as the only run on this host that changes it, with a log
 // file. Events and notes go to the log too.
 func (r *Run) Changing(verb string, fn func(r *Run, log *runlog.Log) error) (err error) {
-	release, err := journal.Lock(lockPath, verb, r.Now())
+	release, notice, err := journal.Lock(lockPath, verb, r.Now())
 	if err != nil {
 		return err
 	}
@@ -104,6 +106,9 @@ func (r *Run) Changing(verb string, fn func(r *Run, log *runlog.Log) error) (err
 	run.LogFile = path
 	run.Events = func(e step.Event) { log.Event(e); r.Events(e) }
 	run.Note = func(text string) { log.Note(text); r.Note(text) }
+	if notice != "" {
+		run.Note(notice)
+	}
 	run.arm(verb)
 	err = fn(&run, log)
 	if err != nil {
@@ -124,6 +129,15 @@ func (r *Run) arm(verb string) {
 		filepath.Join(r.DataDir, journal.ReceiptFile): failpoint.Receipt,
 	})
 	_ = r.points.At(verb, failpoint.Run, failpoint.Started) // none can fail there
+}
+
+// Journal opens the journal of the data folder.
+func (r *Run) Journal() (*journal.Journal, error) {
+	j, err := journal.Open(r.Host, r.DataDir, r.Now)
+	if err == nil && j.Notice() != "" {
+		r.Note("warning: " + j.Notice())
+	}
+	return j, err
 }
 
 // Steps is the step machine of a verb.

@@ -99,6 +99,9 @@ func Look(ctx context.Context, h host.Host, dataDir string, now func() time.Time
 		return Status{}, err
 	}
 	s := Status{Installed: installed, Name: r.Name, Role: r.Role, Bundle: r.Bundle, Versions: r.Versions, Warnings: slices.Clone(r.Warnings)}
+	if j.Notice() != "" {
+		s.Warnings = append(s.Warnings, j.Notice())
+	}
 	if runs := j.Runs(); len(runs) > 0 {
 		if last := runs[len(runs)-1]; last.Unfinished() {
 			s.Unfinished = &Unfinished{Verb: last.Verb, Began: last.Began, Step: last.At(), Failed: last.Failed}

@@ -107,9 +107,12 @@ func Reset(w io.Writer, r reset.Result, again string, failed bool) {
 
 // Status shows what is installed on this host and how it is.
 func Status(w io.Writer, s status.Status) {
-	if s.Installed {
+	switch {
+	case s.Installed:
 		fmt.Fprintf(w, "%s\n", words(s.Name, s.Role, "k0s "+s.Versions["k0s"]+" ("+s.Service+")", s.Bundle))
-	} else {
+	case s.Unfinished != nil:
+		fmt.Fprintf(w, "The %s on this host is not finished.\n", s.Unfinished.Verb)
+	default:
 		fmt.Fprintln(w, "Nothing is installed on this host.")
 	}
 	nodes(w, s.Nodes)

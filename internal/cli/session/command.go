@@ -41,7 +41,7 @@ func (s *Session) Root(children ...*cobra.Command) *cobra.Command {
 	f.VarP(choices{&s.format, []string{"text", "json"}}, "output", "o", "`form` of the answer on standard output: text or json")
 	f.Var(choices{&s.progressMode, []string{"auto", "plain", "none"}}, "progress", "how progress is shown on standard error: `form` is auto, plain or none")
 	f.StringVar(&s.logFile, "log-file", "", "`file` for the log of a command that changes the host (default /var/log/plinth/<verb>-<time>.log)")
-	f.StringVar(&s.dataDir, "data-dir", "/var/lib/plinth", "`folder` of Plinth's and the cluster's data")
+	f.StringVar(&s.dataDir, "data-dir", "", "`folder` of Plinth's and the cluster's data (default the one that this host has, else /var/lib/plinth)")
 	f.BoolVar(&s.noColor, "no-color", false, "never use colours")
 	f.BoolVarP(&s.verbose, "verbose", "v", false, "show every second what is being done, one line each")
 	teach.Tree(root)

@@ -72,13 +72,16 @@ func (r Registry) Trust(ctx context.Context) (Files, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir := path.Join(r.HostsDir, r.address())
+	dir := r.Dir()
 	hosts := "server = \"https://" + r.address() + "\"\n\n" +
 		"[host.\"https://" + r.address() + "\"]\n" +
 		"  capabilities = [\"pull\", \"resolve\"]\n" +
 		"  ca = \"" + path.Join(dir, "ca.crt") + "\"\n"
 	return Files{path.Join(dir, "hosts.toml"): []byte(hosts), path.Join(dir, "ca.crt"): s.Data["tls.crt"]}, nil
 }
+
+// Dir is the folder on a node that Trust's files are in.
+func (r Registry) Dir() string { return path.Join(r.HostsDir, r.address()) }
 
 // Announce tells KOTS of the registry, by the secret in which it looks for one.
 // It must come after the console is installed: with the registry there, KOTS

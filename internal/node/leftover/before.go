@@ -2,9 +2,15 @@ package leftover
 
 import (
 	"bytes"
+	"context"
+	"crypto/sha256"
 	"errors"
+	"fmt"
+	"io"
 	"io/fs"
 	"path"
+	"slices"
+	"strings"
 
 	"github.com/plinthdev/plinth/internal/host"
 )
@@ -22,8 +28,11 @@ type Before struct {
 // Path is one file or folder as it was.
 type Path struct {
 	Mode    fs.FileMode `json:"mode"`              // type and permission bits
+	UID     int         `json:"uid,omitempty"`     // owner
+	GID     int         `json:"gid,omitempty"`     // group
 	Kept    bool        `json:"kept,omitempty"`    // whether Content is known
 	Content []byte      `json:"content,omitempty"` // of a configuration file
+	Aside   string      `json:"aside,omitempty"`   // where its content is kept instead: it may be large or secret
 }
 
 // Had reports whether path existed before; without knowledge it did not.
@@ -36,7 +45,7 @@ func (b *Before) Had(path string) bool {
 }
 
 // Remember records what is on disk of what an install of f.Cluster may change:
-// files, mounts, users. It changes nothing.
+// files and mounts. It changes nothing.
 func (f Finder) Remember() (*Before, error) {
 	b := &Before{Sysctls: map[string]string{}, Paths: map[string]Path{}}
 	for _, p := range f.roots() {
@@ -68,11 +77,7 @@ func (f Finder) Remember() (*Before, error) {
 			}
 		}
 	}
-	users, err := f.accounts("/etc/passwd")
-	for _, u := range users {
-		b.Users = append(b.Users, u.name)
-	}
-	return b, err
+	return b, nil
 }
 
 // remember records p and, of a folder that is the cluster's as a whole, all
@@ -86,6 +91,7 @@ func (b *Before) remember(files host.Files, p string, whole bool) error {
 		return err
 	}
 	was := Path{Mode: info.Mode()}
+	was.UID, was.GID = host.Owner(info)
 	if was.Kept = isConfig(p, info); was.Kept {
 		if was.Content, err = files.ReadFile(p); err != nil {
 			return err
@@ -110,8 +116,98 @@ func isConfig(p string, info fs.FileInfo) bool {
 	return Below(p, "/etc") && info.Mode().IsRegular() && info.Size() <= 1<<20 && info.Mode()&0o004 != 0
 }
 
-// restore puts a remembered file back.
-func (b *Before) restore(files host.Files, p string) error {
-	was := b.Paths[p]
-	return files.Write(p, bytes.NewReader(was.Content), was.Mode.Perm())
+// SetAside copies to dir, for root alone, each file that an install overwrites
+// and whose content is not in b: programs, and files that not all may read.
+func (f Finder) SetAside(b *Before, dir string) error {
+	for p, was := range b.Paths {
+		if was.Kept || !was.Mode.IsRegular() || !f.overwrites(p) {
+			continue
+		}
+		was.Aside = path.Join(dir, strings.ReplaceAll(p, "/", "_"))
+		r, err := f.OpenFile(p)
+		if err == nil {
+			err = errors.Join(f.MkdirAll(dir, 0o700), f.Write(was.Aside, r, 0o600), r.Close())
+		}
+		if err != nil {
+			return err
+		}
+		b.Paths[p] = was
+	}
+	return nil
+}
+
+// overwrites tells the paths that an install may write a file of its own to.
+func (f Finder) overwrites(p string) bool {
+	return Below(p, f.ConfigDir) || path.Dir(p) == unitDir || slices.Contains(f.Extra, p)
+}
+
+// differs reports whether what was remembered of p is no longer so: content of
+// a file, mode and owner of a file or folder.
+func (f Finder) differs(p string) bool {
+	was := f.Before.Paths[p]
+	info, err := f.Lstat(p)
+	if err != nil {
+		return errors.Is(err, fs.ErrNotExist)
+	}
+	uid, gid := host.Owner(info)
+	if info.Mode() != was.Mode || uid != was.UID || gid != was.GID {
+		return true
+	}
+	if was.Mode.IsDir() {
+		return false
+	}
+	now, err := f.OpenFile(p)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = now.Close() }()
+	then, err := f.content(was)
+	if err != nil {
+		return true
+	}
+	defer func() { _ = then.Close() }()
+	return !same(now, then)
+}
+
+// content is what a remembered file held.
+func (f Finder) content(was Path) (io.ReadCloser, error) {
+	if was.Aside != "" {
+		return f.OpenFile(was.Aside)
+	}
+	return io.NopCloser(bytes.NewReader(was.Content)), nil
+}
+
+// same reports whether two streams are the same to their ends.
+func same(a, b io.Reader) bool {
+	x, y := sha256.New(), sha256.New()
+	_, errA := io.Copy(x, a)
+	_, errB := io.Copy(y, b)
+	return errA == nil && errB == nil && bytes.Equal(x.Sum(nil), y.Sum(nil))
+}
+
+// restore puts a remembered file or folder back, with mode and owner.
+func (f Finder) restore(ctx context.Context, p string) error {
+	was := f.Before.Paths[p]
+	mode := was.Mode &^ fs.ModeType
+	if was.Mode.IsDir() {
+		if err := f.MkdirAll(p, mode); err != nil {
+			return err
+		}
+	} else {
+		r, err := f.content(was)
+		if err == nil {
+			err = errors.Join(f.Write(p, r, mode), r.Close())
+		}
+		if err != nil {
+			return err
+		}
+	}
+	info, err := f.Lstat(p)
+	if err != nil {
+		return err
+	}
+	if uid, gid := host.Owner(info); uid == was.UID && gid == was.GID {
+		return nil
+	}
+	return f.Act(ctx, "chown", fmt.Sprintf("%d:%d", was.UID, was.GID), p)
 }

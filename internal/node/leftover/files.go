@@ -33,16 +33,28 @@ func Units() []string { return []string{"k0scontroller.service", "k0sworker.serv
 func (f Finder) roots() []string {
 	all := []string{f.ConfigDir, f.DataDir, f.KubeletDir, f.RunDir,
 		"/etc/cni/net.d/10-kuberouter.conflist", "/etc/cni/net.d/.tmp-kuberouter-cfg", // kube-router's init container
-		"/var/lib/cni/networks/" + f.Network,
-		"/var/log/pods", "/var/log/containers", "/usr/libexec/k0s", "/run/xtables.lock",
-		ModulesFile, SysctlFile}
+		"/var/lib/cni/networks/" + f.Network, "/usr/libexec/k0s", ModulesFile, SysctlFile}
 	for _, unit := range Units() {
 		all = append(all, path.Join(unitDir, unit), path.Join(unitDir, unit+".d"))
 	}
+	if f.Cautious {
+		return append(all, f.Extra...)
+	}
+	all = append(all, "/var/log/pods", "/var/log/containers", "/run/xtables.lock")
 	for _, plugin := range []string{"bandwidth", "bridge", "host-local", "loopback", "portmap"} { // k0s's cni-node image
 		all = append(all, path.Join("/opt/cni/bin", plugin))
 	}
 	return append(all, f.Extra...)
+}
+
+// shared is the cluster's own folders in which an administrator may put files
+// too: configuration. There only what is known to be the cluster's goes.
+func (f Finder) shared() []string {
+	all := []string{f.ConfigDir}
+	for _, unit := range Units() {
+		all = append(all, path.Join(unitDir, unit+".d"))
+	}
+	return all
 }
 
 // parents is the folders in which others may have things too: the cluster's
@@ -61,6 +73,7 @@ type sweep struct {
 	remove  []string // whole, links not followed
 	restore []string // from Before
 	prune   []string // empty by then
+	foreign []string // stay: somebody else's, in a shared folder
 }
 
 // sweep looks what there is to remove and to restore.
@@ -119,6 +132,10 @@ func (f Finder) sweepPath(s *sweep, points []string, p string) error {
 	if err != nil {
 		return err
 	}
+	if slices.Contains(f.shared(), p) && len(f.Made) > 0 {
+		f.sweepShared(s, p)
+		return nil
+	}
 	stays := slices.ContainsFunc(points, func(m string) bool { return Below(m, p) }) || f.Before.Had(p)
 	if !stays {
 		s.remove = append(s.remove, p)
@@ -137,6 +154,49 @@ func (f Finder) sweepPath(s *sweep, points []string, p string) error {
 		}
 	}
 	return nil
+}
+
+// sweepShared adds what is the cluster's of a shared folder: what steps made,
+// with what an interrupted write of it leaves, and the folder when nothing else
+// is in it. It reports whether the folder goes.
+func (f Finder) sweepShared(s *sweep, dir string) (goes bool) {
+	goes = !f.Before.Had(dir)
+	var inside []string
+	for _, e := range entries(f, dir) {
+		p := path.Join(dir, e.Name())
+		made := func(m string) bool { return Below(p, m) || p == host.TempPath(m) }
+		onWay := func(m string) bool { return Below(m, p) }
+		switch {
+		case f.Before.Had(p) && !e.IsDir():
+			goes = false
+		case slices.ContainsFunc(f.Made, made):
+			inside = append(inside, p)
+		case e.IsDir() && slices.ContainsFunc(f.Made, onWay):
+			sub := sweep{}
+			if f.sweepShared(&sub, p) {
+				inside = append(inside, p)
+				continue
+			}
+			goes = false
+			inside = append(inside, sub.remove...)
+			s.foreign = append(s.foreign, sub.foreign...)
+		default:
+			goes = false
+			s.foreign = append(s.foreign, p)
+		}
+	}
+	if goes {
+		inside = []string{dir}
+	}
+	s.remove = append(s.remove, inside...)
+	return goes
+}
+
+// Foreign lists what others put into the cluster's configuration folders since
+// it was installed: it stays.
+func (f Finder) Foreign() ([]string, error) {
+	s, err := f.sweep()
+	return slices.DeleteFunc(s.foreign, f.Before.Had), err
 }
 
 // cniResults is the CNI library's notes about pods of the cluster's network,
@@ -182,27 +242,17 @@ func entries(files host.Files, dir string) []fs.DirEntry {
 	return list
 }
 
-// mayRestore tells the files that a cluster overwrites or removes: its own
-// configuration, and CNI configurations, which kube-router's init container
+// mayRestore tells the files and folders that a cluster changes or removes: its
+// own, and CNI configurations, which kube-router's init container
 // deletes when it finds its own missing. All else that somebody changed since
 // is theirs.
 func (f Finder) mayRestore(p string) bool {
-	if !f.Before.Paths[p].Kept {
+	was := f.Before.Paths[p]
+	if !was.Kept && was.Aside == "" && !was.Mode.IsDir() {
 		return false
 	}
 	return path.Dir(p) == "/etc/cni/net.d" && path.Ext(p) == ".conf" ||
 		slices.ContainsFunc(f.roots(), func(root string) bool { return Below(p, root) })
-}
-
-// differs reports whether a remembered file is no longer as it was.
-func (f Finder) differs(p string) bool {
-	was := f.Before.Paths[p]
-	now, err := f.ReadFile(p)
-	if err != nil {
-		return errors.Is(err, fs.ErrNotExist)
-	}
-	info, err := f.Lstat(p)
-	return err == nil && (!bytes.Equal(now, was.Content) || info.Mode() != was.Mode)
 }
 
 // FilesKind is the cluster's files and folders.
@@ -245,7 +295,7 @@ func (f Finder) removeFiles(ctx context.Context) error {
 		return f.RemoveAll(p)
 	})
 	errs := []error{err,
-		Each(s.restore, func(p string) error { return f.Before.restore(f, p) }),
+		Each(s.restore, func(p string) error { return f.restore(ctx, p) }),
 		Each(s.prune, f.removeEmpty)}
 	if units {
 		errs = append(errs, f.Act(ctx, "systemctl", "daemon-reload"))

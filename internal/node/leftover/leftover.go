@@ -26,7 +26,9 @@ type Cluster struct {
 	Network    string         // name in the CNI configuration
 	PodCIDRs   []netip.Prefix // routes to and rules about them are the cluster's
 	Extra      []string       // further files and folders that an install put there
+	Made       []string       // what steps wrote in ConfigDir and in units' folders; empty where nobody knows
 	Before     *Before        // what stood there before; nil where nobody knows
+	Cautious   bool           // nobody knows what was there before: only what can be nobody else's is the cluster's
 }
 
 // Default is a cluster with k0s's own folders; mynet is the name that k0s 1.33

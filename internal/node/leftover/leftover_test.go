@@ -11,7 +11,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/plinthdev/plinth/internal/host"
 	"github.com/plinthdev/plinth/internal/host/hosttest"
 )
 
@@ -278,8 +277,7 @@ func TestWhatIsNotRememberedIsNotRestored(t *testing.T) {
 
 func TestRememberDoesNotReadBinariesOrNamespaces(t *testing.T) {
 	f := hosttest.New(t)
-	put(t, f, map[string]string{"/proc/self/mountinfo": rootDisk + dataDisk, "/opt/cni/bin/bridge": "x", "/etc/k0s/big": strings.Repeat("x", 1<<20+1), "/etc/k0s/k0s.yaml": "y",
-		"/etc/passwd": "etcd:x:105:110::/var/lib/etcd:/usr/sbin/nologin\n"})
+	put(t, f, map[string]string{"/proc/self/mountinfo": rootDisk + dataDisk, "/opt/cni/bin/bridge": "x", "/etc/k0s/big": strings.Repeat("x", 1<<20+1), "/etc/k0s/k0s.yaml": "y"})
 	b, err := finderOn(f).Remember()
 	if err != nil {
 		t.Fatal(err)
@@ -287,28 +285,8 @@ func TestRememberDoesNotReadBinariesOrNamespaces(t *testing.T) {
 	if b.Paths["/opt/cni/bin/bridge"].Content != nil || b.Paths["/etc/k0s/big"].Content != nil || string(b.Paths["/etc/k0s/k0s.yaml"].Content) != "y" {
 		t.Errorf("%+v", b.Paths)
 	}
-	if !reflect.DeepEqual(b.Users, []string{"etcd"}) || !reflect.DeepEqual(b.Mounts, []string{"/var/lib/k0s"}) {
-		t.Errorf("users %q, mounts %q", b.Users, b.Mounts)
-	}
-}
-
-func TestUsersOfK0sGoOthersOfTheSameNameStay(t *testing.T) {
-	const etcd = "etcd:x:105:110::/var/lib/etcd:/usr/sbin/nologin\n"
-	const k0s = "kube-apiserver:x:998:998::/var/lib/k0s:/usr/sbin/nologin\nkube-scheduler:x:997:997::/var/lib/k0s:/usr/sbin/nologin\nmine:x:9:9::/var/lib/k0s:/bin/sh\n"
-	f := hosttest.New(t)
-	put(t, f, map[string]string{"/etc/passwd": etcd + k0s, "/etc/group": "kube-scheduler:x:997:\n", "/usr/sbin/userdel": ""})
-	f.Expect("userdel kube-apiserver")
-	f.Expect("userdel kube-scheduler").Do(func(host.Cmd) { put(t, f, map[string]string{"/etc/passwd": etcd}) })
-	f.Expect("groupdel kube-scheduler")
-	r := UsersKind(Finder{f.Host(), Default()}).Remove(t.Context())
-	if want := []string{"kube-apiserver", "kube-scheduler"}; r.Err != nil || !reflect.DeepEqual(r.Removed, want) {
-		t.Errorf("removed %q, %v; want %q", r.Removed, r.Err, want)
-	}
-	c := Default()
-	c.Before = &Before{Users: []string{"kube-apiserver", "kube-scheduler"}}
-	put(t, f, map[string]string{"/etc/passwd": etcd + k0s})
-	if got, err := UsersKind(Finder{f.Host(), c}).Find(t.Context()); err != nil || len(got) > 0 {
-		t.Errorf("found %q, %v; want none: they were there before", got, err)
+	if !reflect.DeepEqual(b.Mounts, []string{"/var/lib/k0s"}) {
+		t.Errorf("mounts %q", b.Mounts)
 	}
 }
 
@@ -352,4 +330,94 @@ func FuzzMountTable(f *testing.F) {
 		}
 		Finder{fake.Host(), Default()}.ownersMount(parseMounts(text), Mount{Point: "/var/lib/k0s"})
 	})
+}
+
+func TestWhatAnInstallOverwritesComesBackByteForByte(t *testing.T) {
+	f := hosttest.New(t)
+	put(t, f, map[string]string{"/proc/self/mountinfo": rootDisk, "/usr/local/bin/k0s": "theirs", "/etc/k0s/plinth.env": "secret", "/etc/k0s/k0s.yaml": "open"})
+	secret := filepath.Join(f.Root, "/etc/k0s/plinth.env")
+	for _, err := range []error{os.Chmod(secret, 0o600), os.Chmod(filepath.Join(f.Root, "/etc/k0s"), 0o750)} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	finder := finderOn(f)
+	before, err := finder.Remember()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := finder.SetAside(before, "/var/lib/plinth/before"); err != nil {
+		t.Fatal(err)
+	}
+	journaled, _ := json.Marshal(before)
+	if strings.Contains(string(journaled), "c2VjcmV0") || before.Paths["/etc/k0s/plinth.env"].Aside == "" || before.Paths["/etc/k0s/k0s.yaml"].Aside != "" {
+		t.Errorf("what not all may read is kept in the journal, or what they may is not: %s", journaled)
+	}
+	if info, err := os.Stat(filepath.Join(f.Root, "/var/lib/plinth/before")); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("others can look at what was put aside: %v %v", info, err)
+	}
+	put(t, f, map[string]string{"/usr/local/bin/k0s": "ours!!", "/etc/k0s/plinth.env": "ours!!", "/etc/k0s/k0s.yaml": "ours"})
+	if err := os.Chmod(filepath.Join(f.Root, "/etc/k0s"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	finder.Before = before
+	finder.Made = []string{"/etc/k0s/plinth.env", "/etc/k0s/k0s.yaml"}
+	if r := FilesKind(finder).Remove(t.Context()); r.Err != nil || len(r.Left) > 0 || len(r.Removed) != 4 {
+		t.Errorf("%+v", r)
+	}
+	for p, want := range map[string]string{"/usr/local/bin/k0s": "theirs", "/etc/k0s/plinth.env": "secret", "/etc/k0s/k0s.yaml": "open"} {
+		if got, _ := os.ReadFile(filepath.Join(f.Root, p)); string(got) != want {
+			t.Errorf("%s is %q", p, got)
+		}
+	}
+	if info, err := os.Stat(secret); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the secret came back as %v %v", info, err)
+	}
+	if info, err := os.Stat(filepath.Join(f.Root, "/etc/k0s")); err != nil || info.Mode().Perm() != 0o750 {
+		t.Errorf("the folder came back as %v %v", info, err)
+	}
+}
+
+func TestFilesThatAUserPutsAmongTheConfigurationStay(t *testing.T) {
+	f := hosttest.New(t)
+	put(t, f, clusterFiles())
+	put(t, f, map[string]string{"/proc/self/mountinfo": rootDisk, "/etc/k0s/containerd.d/plinth.toml": "x", "/etc/k0s/.k0s.yaml.plinth-tmp": "x",
+		"/etc/k0s/containerd.d/mine.toml": "x", "/etc/k0s/notes": "x", "/etc/systemd/system/k0scontroller.service.d/mine.conf": "x"})
+	finder := finderOn(f)
+	finder.Before = &Before{}
+	finder.Made = []string{"/etc/k0s/k0s.yaml", "/etc/k0s/containerd.toml", "/etc/k0s/containerd.d/plinth.toml", "/etc/systemd/system/k0scontroller.service.d/10.conf"}
+	want := []string{"/etc/k0s/containerd.d/mine.toml", "/etc/k0s/notes", "/etc/systemd/system/k0scontroller.service.d/mine.conf"}
+	foreign, err := finder.Foreign()
+	slices.Sort(foreign)
+	if err != nil || !reflect.DeepEqual(foreign, want) {
+		t.Errorf("foreign are %q, %v", foreign, err)
+	}
+	f.Expect("systemctl daemon-reload")
+	if r := FilesKind(finder).Remove(t.Context()); r.Err != nil || len(r.Left) > 0 {
+		t.Errorf("%+v", r)
+	}
+	left := slices.DeleteFunc(tree(t, f), func(p string) bool { return strings.HasSuffix(p, "/") })
+	if !reflect.DeepEqual(left, want) {
+		t.Errorf("left are %q", left)
+	}
+}
+
+func TestWithoutAMemoryOnlyWhatCanBeNobodyElsesGoes(t *testing.T) {
+	f := hosttest.New(t)
+	put(t, f, clusterFiles())
+	put(t, f, map[string]string{"/proc/self/mountinfo": rootDisk})
+	finder := finderOn(f)
+	finder.Cautious = true
+	f.Expect("systemctl daemon-reload")
+	if r := FilesKind(finder).Remove(t.Context()); r.Err != nil || len(r.Left) > 0 {
+		t.Errorf("%+v", r)
+	}
+	for _, p := range tree(t, f) {
+		if strings.Contains(p, "k0s") {
+			t.Errorf("left %s", p)
+		}
+	}
+	if got := tree(t, f); !slices.Contains(got, "/opt/cni/bin/bridge") || !slices.Contains(got, "/var/log/containers/coredns.log") {
+		t.Errorf("what may be somebody else's is gone: %q", got)
+	}
 }

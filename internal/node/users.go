@@ -1,4 +1,4 @@
-package leftover
+package node
 
 import (
 	"context"
@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
+
+	"github.com/plinthdev/plinth/internal/node/leftover"
 )
 
 // account is a line of /etc/passwd or /etc/group.
@@ -13,7 +15,7 @@ type account struct{ name, id, home string }
 
 // accounts gives those of the cluster's names that stand in file. The names are
 // k0s 1.33's defaults (pkg/constant).
-func (f Finder) accounts(file string) ([]account, error) {
+func accounts(f leftover.Finder, file string) ([]account, error) {
 	text, err := f.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -34,28 +36,32 @@ func (f Finder) accounts(file string) ([]account, error) {
 	return all, err
 }
 
-// UsersKind is the users that `k0s install` makes.
-func UsersKind(f Finder) Kind { return Kind{"users", "Remove users", f.users, f.removeUsers} }
+// usersKind is the users that `k0s install` makes.
+func usersKind(f leftover.Finder) leftover.Kind {
+	return leftover.Kind{ID: "users", Title: "Remove users",
+		Find: func(context.Context) ([]string, error) { return users(f) },
+		Take: func(ctx context.Context) error { return removeUsers(ctx, f) }}
+}
 
 // users finds the users that `k0s install` made: by name and home, and not
 // there before. Their groups of the same name go with them.
-func (f Finder) users(context.Context) ([]string, error) {
-	list, err := f.accounts("/etc/passwd")
+func users(f leftover.Finder) ([]string, error) {
+	list, err := accounts(f, "/etc/passwd")
 	var all []string
 	for _, a := range list {
-		if Below(a.home, f.DataDir) && (f.Before == nil || !slices.Contains(f.Before.Users, a.name)) {
+		if leftover.Below(a.home, f.DataDir) && (f.Before == nil || !slices.Contains(f.Before.Users, a.name)) {
 			all = append(all, a.name)
 		}
 	}
 	return all, err
 }
 
-func (f Finder) removeUsers(ctx context.Context) error {
-	all, err := f.users(ctx)
+func removeUsers(ctx context.Context, f leftover.Finder) error {
+	all, err := users(f)
 	if err != nil {
 		return err
 	}
-	return Each(all, func(name string) error {
+	return leftover.Each(all, func(name string) error {
 		argv := []string{"userdel", name}
 		if f.Tool("userdel") == "" {
 			argv = []string{"deluser", name}
@@ -63,7 +69,7 @@ func (f Finder) removeUsers(ctx context.Context) error {
 		if err := f.Act(ctx, argv...); err != nil {
 			return err
 		}
-		groups, err := f.accounts("/etc/group")
+		groups, err := accounts(f, "/etc/group")
 		if err == nil && slices.ContainsFunc(groups, func(g account) bool { return g.name == name }) {
 			err = f.Act(ctx, "groupdel", name)
 		}

@@ -1,0 +1,85 @@
+package reset
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/plinthdev/plinth/internal/journal"
+	"github.com/plinthdev/plinth/internal/node/leftover"
+	"github.com/plinthdev/plinth/internal/step"
+)
+
+// removeDataDir empties Plinth's folder and removes it, and the pointer to it.
+// One that stood there before stays, empty, with the mode that it had; so does
+// a mount point. It may be killed at any point and run again.
+func (a job) removeDataDir(j *journal.Journal) step.Step {
+	mode, stays := j.FolderBefore()
+	return step.Step{ID: "data-dir", Title: "Remove Plinth's data folder", Touches: []string{a.DataDir},
+		Check: func(context.Context) (step.State, error) {
+			info, err := a.Host.Lstat(a.DataDir)
+			if err == nil && len(a.entries()) > 0 || err == nil && !stays && a.removable(info) {
+				return step.Needed(a.DataDir), nil
+			}
+			if _, err := a.Host.Lstat(journal.Pointer); err == nil {
+				return step.Needed(journal.Pointer), nil
+			}
+			return step.Done(), nil
+		},
+		Apply: func(context.Context, step.Report) error {
+			if stays {
+				if err := a.Host.MkdirAll(a.DataDir, mode); err != nil {
+					return err
+				}
+			}
+			for _, name := range a.entries() {
+				if err := a.Host.RemoveAll(filepath.Join(a.DataDir, name)); err != nil {
+					return err
+				}
+			}
+			if info, err := a.Host.Lstat(a.DataDir); err == nil && !stays && a.removable(info) {
+				if err := a.Host.RemoveAll(a.DataDir); err != nil {
+					return err
+				}
+			}
+			return a.Host.RemoveAll(journal.Pointer)
+		},
+	}
+}
+
+// removable reports whether the data folder is empty and Plinth's own work.
+func (a job) removable(info fs.FileInfo) bool {
+	list, err := a.Host.ReadDir(a.DataDir)
+	mounts, mountErr := leftover.Finder{Host: a.Host}.MountTable()
+	return errors.Join(err, mountErr) == nil && len(list) == 0 && info.Mode().Perm() == journal.DirMode &&
+		!slices.ContainsFunc(mounts, func(m leftover.Mount) bool { return m.Point == a.DataDir })
+}
+
+// entries is what in the data folder is Plinth's, the journal last: until then
+// it is what a second reset goes by.
+func (a job) entries() []string {
+	list, err := a.Host.ReadDir(a.DataDir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	var names []string
+	for _, e := range list {
+		if e.Name() != "lost+found" { // the file system's own
+			names = append(names, e.Name())
+		}
+	}
+	rank := func(name string) int {
+		switch {
+		case name == journal.File:
+			return 2
+		case strings.HasPrefix(name, "journal."):
+			return 1
+		}
+		return 0
+	}
+	slices.SortStableFunc(names, func(x, y string) int { return rank(x) - rank(y) })
+	return names
+}

@@ -1,0 +1,30 @@
+package node
+
+import (
+	"reflect"
+	"testing"
+
+	"github.com/plinthdev/plinth/internal/host"
+	"github.com/plinthdev/plinth/internal/host/hosttest"
+	"github.com/plinthdev/plinth/internal/node/leftover"
+)
+
+func TestUsersOfK0sGoOthersOfTheSameNameStay(t *testing.T) {
+	const etcd = "etcd:x:105:110::/var/lib/etcd:/usr/sbin/nologin\n"
+	const k0s = "kube-apiserver:x:998:998::/var/lib/k0s:/usr/sbin/nologin\nkube-scheduler:x:997:997::/var/lib/k0s:/usr/sbin/nologin\nmine:x:9:9::/var/lib/k0s:/bin/sh\n"
+	f := hosttest.New(t)
+	put(t, f, map[string]string{"/etc/passwd": etcd + k0s, "/etc/group": "kube-scheduler:x:997:\n", "/usr/sbin/userdel": ""})
+	f.Expect("userdel kube-apiserver")
+	f.Expect("userdel kube-scheduler").Do(func(host.Cmd) { put(t, f, map[string]string{"/etc/passwd": etcd}) })
+	f.Expect("groupdel kube-scheduler")
+	r := usersKind(leftover.Finder{Host: f.Host(), Cluster: leftover.Default()}).Remove(t.Context())
+	if want := []string{"kube-apiserver", "kube-scheduler"}; r.Err != nil || !reflect.DeepEqual(r.Removed, want) {
+		t.Errorf("removed %q, %v; want %q", r.Removed, r.Err, want)
+	}
+	c := leftover.Default()
+	c.Before = &leftover.Before{Users: []string{"kube-apiserver", "kube-scheduler"}}
+	put(t, f, map[string]string{"/etc/passwd": etcd + k0s})
+	if got, err := usersKind(leftover.Finder{Host: f.Host(), Cluster: c}).Find(t.Context()); err != nil || len(got) > 0 {
+		t.Errorf("found %q, %v; want none: they were there before", got, err)
+	}
+}
