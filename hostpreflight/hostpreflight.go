@@ -98,6 +98,9 @@ type Want struct {
 	NodeIP          netip.Addr     // address of this node, when it was given
 	ConsolePort     int            // port of the admin console
 	Ports           map[string]int // other port numbers than the default, by the port's use: {"kube-apiserver": 7443}
+	NodePorts       [2]int         // first and last port that services may take
+	Sources         []string       // URLs that are fetched from; none for an install without internet
+	Proxy           string         // URL of the proxy to them; may hold credentials
 	Disks           []Disk         // every path that is written to
 	EvictBelow      int            // percent of free space below which kubelet is configured to evict; 0 for its default of 15
 	NotBefore       time.Time      // when the bundle was made: an earlier clock is wrong

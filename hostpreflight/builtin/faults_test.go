@@ -19,7 +19,8 @@ type fault struct {
 }
 
 func faults() []fault {
-	return slices.Concat(machineFaults(), kernelFaults(), diskFaults(), networkFaults(), portFaults(), existingFaults())
+	return slices.Concat(machineFaults(), kernelFaults(), diskFaults(), networkFaults(), portFaults(), existingFaults(),
+		settingsFaults(), measuredFaults(), onlineFaults(), guardFaults())
 }
 
 func machineFaults() []fault {

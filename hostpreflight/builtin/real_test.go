@@ -20,12 +20,20 @@ func wanted() hp.Want {
 	return hp.Want{
 		Verb: "install", Role: hp.Controller, Arch: "amd64", KubernetesMinor: 33, ConsolePort: 8800,
 		PodCIDR: netip.MustParsePrefix("10.244.0.0/16"), ServiceCIDR: netip.MustParsePrefix("10.96.0.0/12"),
+		NodePorts: [2]int{80, 32767},
 		Disks: []hp.Disk{
 			{Path: "/var/lib/k0s", Use: "programs, images and containers", Bytes: 4e9, Exec: true, Pods: true},
 			{Path: "/usr/local/bin", Use: "k0s and the kots command", Bytes: 3e8, Exec: true},
 			{Path: "/etc", Use: "configuration", Bytes: 1e6},
 		},
 	}
+}
+
+// online is an install that fetches from the internet.
+func online() hp.Want {
+	w := wanted()
+	w.Sources = []string{"https://registry.example.com"}
+	return w
 }
 
 func TestThisMachineIsJudged(t *testing.T) {

@@ -34,6 +34,14 @@ func Checks() []hp.Check {
 			Wants: "ext4, xfs or btrfs where images and pods live",
 			Why:   "overlay cannot stand on network, memory, FAT and other overlay file systems; others are rare.",
 			Run:   perMount(filesystem)},
+		{ID: "disk-ftype", Group: "Disk", Title: "Types in folders", Severity: hp.Fail,
+			Wants: "an XFS that was made with ftype=1, where images and pods live",
+			Why:   "overlay does not work on one without (kernel's overlayfs page); those made before 2016 have none.",
+			Run:   perMount(ftype)},
+		{ID: "disk-permissions", Group: "Disk", Title: "Folders on the way", Severity: hp.Fail,
+			Wants: "folders above k0s's data that every user may pass",
+			Why:   "etcd and the API server run as users of their own and do not reach their files otherwise (Embedded Cluster asks for it).",
+			Run:   perPath(permissions)},
 		{ID: "disk-symlink", Group: "Disk", Title: "Symbolic links", Severity: hp.Warn,
 			Wants: "no symbolic link on the way to where images and pods live",
 			Why:   "kubelet and containerd see different paths for the same file; Embedded Cluster refuses it.",
@@ -196,6 +204,30 @@ func filesystem(v volume, _ hp.Want) (hp.Result, bool) {
 		return hp.Failed(fix, "%s cannot hold container images", v), true
 	}
 	return hp.Warned(fix, "%s is not known to hold container images", v), true
+}
+
+func ftype(v volume, _ hp.Want) (hp.Result, bool) {
+	switch {
+	case !v.any(pods):
+		return hp.Result{}, false
+	case v.FSType != "xfs":
+		return hp.Passed("%s needs none", v), true
+	case v.FType == "":
+		return hp.CannotTell(v.String() + " does not say"), true
+	case v.FType == "0":
+		return hp.Failed("put a disk there that is made with: mkfs.xfs -n ftype=1 (it cannot be changed afterwards)", "%s has ftype=0", v), true
+	}
+	return hp.Passed("%s has ftype=1", v), true
+}
+
+func permissions(have facts.Disk, d hp.Disk) (hp.Result, bool) {
+	switch {
+	case !d.Pods:
+		return hp.Result{}, false
+	case have.Closed != "":
+		return hp.Failed("sudo chmod o+x "+have.Closed, "%s, on the way to %s, is closed to others than its owner and group", have.Closed, d.Path), true
+	}
+	return hp.Passed("open on the way to %s", d.Path), true
 }
 
 func symlink(have facts.Disk, d hp.Disk) (hp.Result, bool) {

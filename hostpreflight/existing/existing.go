@@ -76,6 +76,10 @@ func Checks() []hp.Check {
 			Wants: "no kube-bridge, cni0, flannel, Calico, Cilium or Weave links",
 			Why:   "a bridge that keeps its old address makes every new pod fail.",
 			Run:   hp.Told(facts.FactTraces, leftoverLinks)},
+		{ID: "leftover-mounts", Group: "Already on this host", Title: "Mounts of an earlier cluster", Severity: hp.Warn,
+			Wants: "no mounts that kubelet or a container runtime made for pods",
+			Why:   "they keep volumes busy and folders from being removed, and hide what a new cluster writes there.",
+			Run:   hp.Told(facts.FactTraces, leftoverMounts)},
 		{ID: "leftover-iptables", Group: "Already on this host", Title: "Packet filter rules of an earlier cluster", Severity: hp.Warn,
 			Wants: "no KUBE- chains in iptables",
 			Why:   "old rules send service addresses to pods that are gone.",
@@ -99,7 +103,7 @@ func existing(f facts.Facts, w hp.Want, all []distribution, bad hp.State) hp.Res
 			}
 		}
 		for _, t := range f.Traces {
-			if t.Of == d.of && !w.Ours.Path(t.Path) {
+			if t.Of == d.of && t.Kind != "mount" && !w.Ours.Path(t.Path) {
 				signs = append(signs, t.Path)
 			}
 		}
@@ -151,6 +155,22 @@ func leftoverLinks(f facts.Facts, w hp.Want) hp.Result {
 	}
 	if links != nil {
 		return hp.Failed(strings.Join(fixes, "\n"), "%s", strings.Join(links, ", "))
+	}
+	return hp.Passed("none")
+}
+
+func leftoverMounts(f facts.Facts, w hp.Want) hp.Result {
+	var mounts, fixes []string
+	for _, t := range f.Traces {
+		if t.Kind == "mount" && !w.Ours.Installed {
+			mounts, fixes = append(mounts, t.Path), append(fixes, "sudo umount "+t.Path)
+		}
+	}
+	if len(mounts) > 5 {
+		mounts, fixes = append(mounts[:4], fmt.Sprintf("%d more", len(mounts)-4)), []string{"sudo reboot"}
+	}
+	if mounts != nil {
+		return hp.Warned(strings.Join(fixes, "\n"), "%s", strings.Join(mounts, ", "))
 	}
 	return hp.Passed("none")
 }

@@ -37,6 +37,11 @@ type Facts struct {
 	Commands  map[string]string `json:"commands"`        // name → path, of those of Request.Commands that were found
 	Traces    []Trace           `json:"traces,omitempty"`
 	Security  Security          `json:"security"`
+	Settings  Settings          `json:"settings"`
+	Filters   []Filter          `json:"filters,omitempty"` // packet filters that refuse what no rule allows
+	Proxies   []Proxy           `json:"proxies,omitempty"` // settings of programs on this host
+	Sources   []Source          `json:"sources,omitempty"` // those of Request.Sources
+	Measures  Measures          `json:"measures"`
 	Unknown   []Unknown         `json:"unknown,omitempty"`
 }
 
@@ -67,6 +72,11 @@ const (
 	FactIptables  = "iptables"
 	FactSecurity  = "security"
 	FactMachineID = "machine-id"
+	FactSettings  = "settings"
+	FactProxies   = "proxies"
+	FactServer    = "server"  // server:ADDRESS, a name server
+	FactSource    = "source"  // source:URL
+	FactMeasure   = "measure" // measure:fsync, measure:write, measure:core
 )
 
 // Why says why fact could not be gathered, "" when it was. A reason for a
@@ -165,6 +175,8 @@ type Disk struct {
 	Available  uint64   `json:"available"` // free for everyone; what kubelet goes by
 	Inodes     uint64   `json:"inodes"`    // 0 where the file system has no fixed number
 	InodesFree uint64   `json:"inodesFree"`
+	FType      string   `json:"ftype,omitempty"`  // of XFS: 1 when folders name the type of their entries, else 0
+	Closed     string   `json:"closed,omitempty"` // first folder on the way to Path that not everyone may pass
 }
 
 // Lookup is one name look-up as programs on this host do it: /etc/hosts, then DNS.
@@ -180,6 +192,8 @@ type Clock struct {
 	Now    time.Time `json:"now"`
 	Synced bool      `json:"synced"`           // the kernel says that its clock is disciplined
 	Source string    `json:"source,omitempty"` // current clock source: tsc, kvm-clock, …
+	RTC    time.Time `json:"rtc,omitzero"`     // what the hardware's clock said at Now; zero without one
+	Zone   string    `json:"zone,omitempty"`   // /etc/localtime's zone; "" when it leads nowhere
 }
 
 // Privilege is what this process may do.
@@ -205,15 +219,24 @@ type Unit struct {
 
 // Security is what watches over the host.
 type Security struct {
-	SELinux  string `json:"selinux"`  // enforcing, permissive, or disabled
-	AppArmor bool   `json:"apparmor"` // the kernel enforces AppArmor profiles
-	UFW      bool   `json:"ufw"`      // ufw is switched on
+	SELinux  string `json:"selinux"`            // enforcing, permissive, or disabled
+	AppArmor bool   `json:"apparmor"`           // the kernel enforces AppArmor profiles
+	UFW      bool   `json:"ufw"`                // ufw is switched on
+	SudoPath string `json:"sudoPath,omitempty"` // where sudo looks for programs; "" where it does not say
+}
+
+// Filter is a chain of the packet filter that ends in a refusal.
+type Filter struct {
+	Table  string `json:"table"`  // "inet filter"; "iptables" for one of iptables
+	Chain  string `json:"chain"`  // INPUT
+	Hook   string `json:"hook"`   // input or forward
+	Policy string `json:"policy"` // drop, or reject for a last rule that refuses all
 }
 
 // Trace is one sign that some software is, or was, on this host.
 type Trace struct {
 	Of     Software `json:"of"`
-	Kind   string   `json:"kind"` // file, data (a folder with something in it), socket, cni-config, link, iptables
+	Kind   string   `json:"kind"` // file, data (a folder with something in it), socket, cni-config, link, iptables, mount
 	Path   string   `json:"path,omitempty"`
 	Detail string   `json:"detail,omitempty"` // a link's address, how many rules
 }

@@ -10,6 +10,9 @@ type Network struct {
 	Interfaces  []Interface  `json:"interfaces,omitempty"`
 	Routes      []Route      `json:"routes,omitempty"`
 	Nameservers []netip.Addr `json:"nameservers,omitempty"` // of /etc/resolv.conf
+	Search      []string     `json:"search,omitempty"`      // domains of /etc/resolv.conf
+	Servers     []Server     `json:"servers,omitempty"`     // what became of asking the name servers
+	Listening   []int        `json:"listening,omitempty"`   // TCP ports that something listens on, loopback included
 }
 
 // Interface is one network link.

@@ -9,4 +9,10 @@ type Request struct {
 	Commands []string  // programs to find
 	Units    []string  // systemd units to ask after, without .service
 	Lookups  []string  // names to resolve, besides the host's own
+	Sysctls  []string  // kernel settings, dotted
+	Sources  []string  // URLs of places in the internet to greet
+	Proxy    string    // URL by which they are reached; may hold credentials
+	Fsync    string    // path to measure as etcd would use it; need not exist
+	Write    string    // path to measure with a long file; need not exist
+	Core     bool      // measure one processor
 }

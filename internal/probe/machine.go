@@ -5,52 +5,24 @@ import (
 	"compress/gzip"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"maps"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/plinthdev/plinth/internal/facts"
+	"github.com/plinthdev/plinth/internal/probe/files"
 	"github.com/plinthdev/plinth/internal/probe/parse"
+	"github.com/plinthdev/plinth/internal/probe/settings"
 )
 
-// read parses a file that must be there.
-func read[T any](l look, path string, parse func([]byte) (T, error)) (T, error) {
-	text, err := l.m.ReadFile(path)
-	if err != nil {
-		var none T
-		return none, err
-	}
-	v, err := parse(text)
-	if err != nil {
-		err = fmt.Errorf("%s: %w", path, err)
-	}
-	return v, err
-}
-
-// raw is a file's content; nil when it cannot be read.
-func (l look) raw(path string) []byte {
-	b, err := l.m.ReadFile(path)
-	if err != nil {
-		return nil
-	}
-	return b
-}
-
-// text is a file's content, trimmed; "" when it cannot be read.
-func (l look) text(path string) string { return strings.TrimSpace(string(l.raw(path))) }
-
-func (l look) exists(path string) bool {
-	_, err := l.m.Lstat(path)
-	return err == nil
-}
-
 func (l look) os(context.Context) answer {
-	os, err := read(l, "/etc/os-release", parse.OSRelease)
-	if missing(err) {
-		os, err = read(l, "/usr/lib/os-release", parse.OSRelease)
+	os, err := files.Parse(l.files, "/etc/os-release", parse.OSRelease)
+	if files.Missing(err) {
+		os, err = files.Parse(l.files, "/usr/lib/os-release", parse.OSRelease)
 	}
 	os.Arch = l.k.Arch
 	note := func(f *facts.Facts) { f.OS = os }
@@ -60,12 +32,12 @@ func (l look) os(context.Context) answer {
 }
 
 func (l look) cpu(context.Context) answer {
-	cpu, err := read(l, "/proc/cpuinfo", parse.CPUInfo)
+	cpu, err := files.Parse(l.files, "/proc/cpuinfo", parse.CPUInfo)
 	return found(facts.FactCPU, err, func(f *facts.Facts) { f.CPU = cpu })
 }
 
 func (l look) memory(context.Context) answer {
-	mem, err := read(l, "/proc/meminfo", parse.MemInfo)
+	mem, err := files.Parse(l.files, "/proc/meminfo", parse.MemInfo)
 	if err != nil {
 		return found(facts.FactMemory, err, nil)
 	}
@@ -81,35 +53,39 @@ func (l look) memory(context.Context) answer {
 
 func (l look) machineID(context.Context) answer {
 	text, err := l.m.ReadFile("/etc/machine-id")
-	if missing(err) {
+	if files.Missing(err) {
 		err = nil // a fact, not a doubt
 	}
 	return found(facts.FactMachineID, err, func(f *facts.Facts) { f.MachineID = strings.TrimSpace(string(text)) })
 }
 
 func (l look) privilege(context.Context) answer {
-	p, err := read(l, "/proc/self/status", parse.Status)
+	p, err := files.Parse(l.files, "/proc/self/status", parse.Status)
 	return found(facts.FactPrivilege, err, func(f *facts.Facts) { f.Privilege = p })
 }
 
 func (l look) security(context.Context) answer {
-	s := facts.Security{SELinux: "disabled", AppArmor: l.text("/sys/module/apparmor/parameters/enabled") == "Y"}
-	// Ubuntu's ufw unit is active even where ufw itself is off.
-	s.UFW = bytes.Contains(l.raw("/etc/ufw/ufw.conf"), []byte("\nENABLED=yes"))
-	// selinuxfs is mounted only where SELinux is on.
-	if enforce, err := l.m.ReadFile("/sys/fs/selinux/enforce"); err == nil {
-		s.SELinux = "permissive"
-		if strings.TrimSpace(string(enforce)) == "1" {
-			s.SELinux = "enforcing"
-		}
-	} else if !missing(err) {
-		return found(facts.FactSecurity, err, nil)
-	}
-	return found(facts.FactSecurity, nil, func(f *facts.Facts) { f.Security = s })
+	s, err := settings.Security(l.files)
+	return found(facts.FactSecurity, err, func(f *facts.Facts) { f.Security = s })
+}
+
+func (l look) settings(context.Context) answer {
+	s, err := settings.Kernel(l.files, l.req.Sysctls)
+	return found(facts.FactSettings, err, func(f *facts.Facts) { f.Settings = s })
+}
+
+func (l look) proxies(context.Context) answer {
+	all := settings.Proxies(l.files)
+	return found(facts.FactProxies, nil, func(f *facts.Facts) { f.Proxies = all })
 }
 
 func (l look) clock(context.Context) answer {
-	c := facts.Clock{Now: l.k.Now().UTC(), Source: l.text("/sys/devices/system/clocksource/clocksource0/current_clocksource")}
+	c := facts.Clock{Now: l.k.Now().UTC(), Source: l.files.Text("/sys/devices/system/clocksource/clocksource0/current_clocksource")}
+	c.Zone = settings.Zone(l.files, l.k.Readlink)
+	seconds, err := strconv.ParseInt(l.files.Text("/sys/class/rtc/rtc0/since_epoch"), 10, 64)
+	if err == nil && !strings.Contains(l.files.Text("/etc/adjtime"), "LOCAL") { // a clock in local time tells nothing (hwclock(8))
+		c.RTC = time.Unix(seconds, 0).UTC()
+	}
 	synced, err := l.k.Synced()
 	c.Synced = synced
 	note := func(f *facts.Facts) { f.Clock = c }
@@ -125,7 +101,7 @@ func (l look) commands(context.Context) answer {
 	have := map[string]string{}
 	for _, name := range l.req.Commands {
 		for _, dir := range dirs {
-			if p := path.Join(dir, name); have[name] == "" && l.exists(p) {
+			if p := path.Join(dir, name); have[name] == "" && l.files.Exists(p) {
 				have[name] = p
 			}
 		}
@@ -136,12 +112,12 @@ func (l look) commands(context.Context) answer {
 // cgroup goes by what is mounted: a controller that the kernel has and
 // nobody mounted cannot be used by a runtime.
 func (l look) cgroup(context.Context) answer {
-	mounts, err := read(l, "/proc/self/mountinfo", func(b []byte) ([]parse.Mount, error) { return parse.Mounts(b), nil })
+	mounts, err := files.Parse(l.files, "/proc/self/mountinfo", func(b []byte) ([]parse.Mount, error) { return parse.Mounts(b), nil })
 	if err != nil {
 		return found(facts.FactCgroup, err, nil)
 	}
 	var c facts.Cgroup
-	enabled, unified := parse.Controllers(l.raw("/proc/cgroups")), ""
+	enabled, unified := parse.Controllers(l.files.Raw("/proc/cgroups")), ""
 	usable := map[string]bool{}
 	for _, m := range mounts {
 		switch {
@@ -158,7 +134,7 @@ func (l look) cgroup(context.Context) answer {
 	c.Hybrid = c.Version == 1 && unified != ""
 	if c.Version == 0 && unified != "" {
 		c.Version = 2
-		for _, name := range strings.Fields(l.text(path.Join(unified, "cgroup.controllers"))) {
+		for _, name := range strings.Fields(l.files.Text(path.Join(unified, "cgroup.controllers"))) {
 			usable[name] = true
 		}
 	}
@@ -167,20 +143,20 @@ func (l look) cgroup(context.Context) answer {
 }
 
 func (l look) kernel(context.Context) answer {
-	release := l.text("/proc/sys/kernel/osrelease")
+	release := l.files.Text("/proc/sys/kernel/osrelease")
 	if release == "" {
 		return found(facts.FactKernel, errors.New("/proc/sys/kernel/osrelease cannot be read"), nil)
 	}
 	dir := "/lib/modules/" + release
 	e := parse.Evidence{
-		Filesystems: l.raw("/proc/filesystems"),
-		Loaded:      l.raw("/proc/modules"),
-		Builtin:     l.raw(dir + "/modules.builtin"),
-		OnDisk:      l.raw(dir + "/modules.dep"),
-		Exists:      l.exists,
+		Filesystems: l.files.Raw("/proc/filesystems"),
+		Loaded:      l.files.Raw("/proc/modules"),
+		Builtin:     l.files.Raw(dir + "/modules.builtin"),
+		OnDisk:      l.files.Raw(dir + "/modules.dep"),
+		Exists:      l.files.Exists,
 	}
 	for _, e.ConfigFrom = range []string{"/proc/config.gz", "/boot/config-" + release, dir + "/config"} {
-		if e.Config = gunzip(l.raw(e.ConfigFrom)); e.Config != nil {
+		if e.Config = gunzip(l.files.Raw(e.ConfigFrom)); e.Config != nil {
 			break
 		}
 	}

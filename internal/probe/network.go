@@ -5,21 +5,19 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"path"
+	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
-
-	"golang.org/x/sys/unix"
+	"time"
 
 	"github.com/plinthdev/plinth/internal/facts"
-	"github.com/plinthdev/plinth/internal/host"
 	"github.com/plinthdev/plinth/internal/probe/parse"
+	"github.com/plinthdev/plinth/internal/probe/ports"
 	"github.com/plinthdev/plinth/internal/probe/sys"
 )
 
-func (l look) network(context.Context) answer {
+func (l look) network(ctx context.Context) answer {
 	var n facts.Network
 	var err error
 	if n.Interfaces, err = l.k.Links(); err != nil {
@@ -30,8 +28,17 @@ func (l look) network(context.Context) answer {
 		return found(facts.FactNetwork, err, nil)
 	}
 	// A kernel without IPv6 has no such file.
-	n.Routes = append(parse.Routes4(four), parse.Routes6(l.raw("/proc/net/ipv6_route"))...)
-	n.Nameservers = parse.Nameservers(l.raw("/etc/resolv.conf"))
+	n.Routes = append(parse.Routes4(four), parse.Routes6(l.files.Raw("/proc/net/ipv6_route"))...)
+	n.Nameservers = parse.Nameservers(l.files.Raw("/etc/resolv.conf"))
+	n.Search = parse.Search(l.files.Raw("/etc/resolv.conf"))
+	for _, table := range []string{"tcp", "tcp6"} {
+		for _, s := range parse.Sockets(l.files.Raw("/proc/net/" + table)) {
+			n.Listening = append(n.Listening, s.Port)
+		}
+	}
+	slices.Sort(n.Listening)
+	n.Listening = slices.Compact(n.Listening)
+	n.Servers = l.servers(ctx, n.Nameservers)
 	return found(facts.FactNetwork, nil, func(f *facts.Facts) { f.Network = n })
 }
 
@@ -78,111 +85,51 @@ func (l look) lookup(ctx context.Context, name string) answer {
 	return answer{note: func(f *facts.Facts) { f.Lookups = append(f.Lookups, got) }}
 }
 
-// ports binds all that was asked for at once, then looks for who holds those
-// that are taken.
-func (l look) ports(ctx context.Context) answer {
-	all := make([]facts.Port, len(l.req.Ports))
-	unknown := make([]*facts.Unknown, len(all))
-	bind := func(i int) {
-		key := l.req.Ports[i]
-		err := l.k.Bind(ctx, key)
-		all[i] = facts.Port{PortKey: key, Free: err == nil}
-		switch {
-		case err == nil:
-		case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
-			unknown[i] = &facts.Unknown{Fact: facts.FactPort + ":" + key.String(), Why: "binding it is not permitted (" + sys.Errno(err) + ")"}
-		default:
-			all[i].Error = sys.Errno(err)
-		}
-	}
-	// A holder may end between the two looks, as k0s's own programs do while it
-	// starts: its port is tried again.
-	for range 3 {
-		var wg sync.WaitGroup
-		for i, p := range all {
-			if !p.Free && p.Owner == nil && unknown[i] == nil {
-				wg.Go(func() { bind(i) })
+// servers asks each name server for a name that nobody has, all at once: "no
+// such name" is as good an answer as any.
+func (l look) servers(ctx context.Context, addresses []netip.Addr) []facts.Server {
+	ctx, cancel := context.WithTimeout(ctx, lookupLimit)
+	defer cancel()
+	all := make([]facts.Server, len(addresses))
+	var wg sync.WaitGroup
+	for i, a := range addresses {
+		wg.Go(func() {
+			start := l.k.Now()
+			err := l.k.Ask(ctx, a)
+			all[i] = facts.Server{Address: a, TookMS: l.k.Now().Sub(start).Milliseconds()}
+			if err != nil && ctx.Err() != nil {
+				err = fmt.Errorf("no answer within %s", lookupLimit)
 			}
-		}
-		wg.Wait()
-		l.owners(all)
-	}
-	a := answer{}
-	for _, u := range unknown {
-		if u != nil {
-			a.unknown = append(a.unknown, *u)
-		}
-	}
-	all = slices.DeleteFunc(all, func(p facts.Port) bool { return !p.Free && p.Error == "" })
-	a.note = func(f *facts.Facts) { f.Ports = all }
-	return a
-}
-
-// owners fills in who holds the ports that are taken. A holder that cannot be
-// seen (another pid name space, the kernel itself) stays nil.
-func (l look) owners(ports []facts.Port) {
-	inodes := map[string][]int{} // socket inode → indexes of ports
-	for i, p := range ports {
-		if p.Error != "EADDRINUSE" {
-			continue
-		}
-		for _, table := range []string{p.Protocol, p.Protocol + "6"} {
-			for _, s := range parse.Sockets(l.raw("/proc/net/" + table)) {
-				if s.Port == p.Number {
-					inodes["socket:["+s.Inode+"]"] = append(inodes["socket:["+s.Inode+"]"], i)
-				}
-			}
-		}
-	}
-	if len(inodes) == 0 {
-		return
-	}
-	processes, err := l.m.ListProcesses()
-	if err != nil {
-		return
-	}
-	for _, p := range processes {
-		dir := path.Join("/proc", strconv.Itoa(p.PID), "fd")
-		fds, err := l.m.ReadDir(dir)
-		if err != nil {
-			continue // it ended, or is not ours to look at
-		}
-		for _, fd := range fds {
-			link, err := l.k.Readlink(path.Join(dir, fd.Name()))
 			if err != nil {
-				continue
+				all[i].Error = err.Error()
 			}
-			for _, i := range inodes[link] {
-				if ports[i].Owner == nil {
-					ports[i].Owner = l.owner(p, processes)
-				}
-			}
-		}
+		})
 	}
+	wg.Wait()
+	return all
 }
 
-func (l look) owner(p host.Process, all []host.Process) *facts.Owner {
-	dir := path.Join("/proc", strconv.Itoa(p.PID))
-	o := &facts.Owner{PID: p.PID, Program: program(p), Unit: parse.Service(l.raw(dir + "/cgroup"))}
-	if o.Program == "" {
-		o.Program = l.text(dir + "/comm")
+// source greets one place in the internet.
+func (l look) source(ctx context.Context, url string) answer {
+	ctx, cancel := context.WithTimeout(ctx, sourceLimit)
+	defer cancel()
+	start := l.k.Now()
+	date, err := l.k.Greet(ctx, url, l.req.Proxy)
+	end := l.k.Now()
+	s := facts.Source{URL: url, TookMS: end.Sub(start).Milliseconds()}
+	switch {
+	case err != nil && ctx.Err() != nil:
+		s.Error = fmt.Sprintf("no answer within %s", sourceLimit)
+	case err != nil:
+		s.Error = err.Error()
+	case !date.IsZero():
+		s.Offset = date.Sub(start.Add(end.Sub(start) / 2)).Round(time.Second)
 	}
-	byPID := map[int]host.Process{}
-	for _, q := range all {
-		byPID[q.PID] = q
-	}
-	// A chain longer than that is a race with reused pids.
-	for parent := p.PPID; parent > 1 && len(o.Parents) < 16; parent = byPID[parent].PPID {
-		if exe := program(byPID[parent]); exe != "" {
-			o.Parents = append(o.Parents, exe)
-		}
-	}
-	return o
+	return answer{note: func(f *facts.Facts) { f.Sources = append(f.Sources, s) }}
 }
 
-func program(p host.Process) string {
-	if p.Exe == "" && len(p.Args) > 0 {
-		return p.Args[0]
-	}
-	return p.Exe
+// ports binds all that was asked for.
+func (l look) ports(ctx context.Context) answer {
+	all, unknown := ports.Bind(ctx, l.m, l.k, l.req.Ports)
+	return answer{unknown: unknown, note: func(f *facts.Facts) { f.Ports = all }}
 }

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -35,6 +36,9 @@ func still() sys.Kernel {
 		Resolve: func(context.Context, string) ([]netip.Addr, error) {
 			return []netip.Addr{netip.MustParseAddr("127.0.1.1")}, nil
 		},
+		Ask:       func(context.Context, netip.Addr) error { return nil },
+		Greet:     func(context.Context, string, string) (time.Time, error) { return time.Time{}, nil },
+		FType:     func(string) string { return "1" },
 		Links:     func() ([]facts.Interface, error) { return []facts.Interface{{Name: "eth0", Up: true}}, nil },
 		Synced:    func() (bool, error) { return true, nil },
 		Readlink:  func(string) (string, error) { return "", fs.ErrNotExist },
@@ -42,8 +46,8 @@ func still() sys.Kernel {
 	}
 }
 
-// files is a host on which text files stand; no program may be run on it.
-func files(t *testing.T, texts map[string]string) *hosttest.Fake {
+// textFiles is a host on which text files stand; no program may be run on it.
+func textFiles(t *testing.T, texts map[string]string) *hosttest.Fake {
 	t.Helper()
 	fake := hosttest.New(t)
 	for p, text := range texts {
@@ -60,7 +64,7 @@ func files(t *testing.T, texts map[string]string) *hosttest.Fake {
 
 func lookAt(t *testing.T, texts map[string]string, k sys.Kernel, req facts.Request) facts.Facts {
 	t.Helper()
-	return gather(t.Context(), look{m: files(t, texts).Host(), k: k, req: req}, time.Second)
+	return gather(t.Context(), newLook(textFiles(t, texts).Host(), k, req), time.Second)
 }
 
 func TestThisMachineIsTold(t *testing.T) {
@@ -175,7 +179,7 @@ func TestAHangingPartIsUnknownAndHoldsUpNothing(t *testing.T) {
 		return sys.Space{Size: 1}, nil
 	}
 	start := time.Now()
-	l := look{m: files(t, map[string]string{"/proc/self/mountinfo": "27 1 254:0 / / rw - ext4 /dev/vda rw\n"}).Host(), k: k, req: facts.Request{Paths: []string{"/mnt/nfs", "/var"}}}
+	l := newLook(textFiles(t, map[string]string{"/proc/self/mountinfo": "27 1 254:0 / / rw - ext4 /dev/vda rw\n"}).Host(), k, facts.Request{Paths: []string{"/mnt/nfs", "/var"}})
 	f := gather(t.Context(), l, 50*time.Millisecond)
 	if took := time.Since(start); took > 2*time.Second {
 		t.Errorf("took %s", took)
@@ -227,14 +231,14 @@ func TestTracesAreFoundAndEmptyFoldersAreNone(t *testing.T) {
 	k.Links = func() ([]facts.Interface, error) {
 		return []facts.Interface{{Name: "eth0"}, {Name: "kube-bridge", Addresses: []netip.Prefix{netip.MustParsePrefix("10.244.0.1/24")}}}, nil
 	}
-	fake := files(t, map[string]string{
+	fake := textFiles(t, map[string]string{
 		"/usr/local/bin/k0s": "x", "/var/lib/kubelet/pki/kubelet.crt": "x", "/var/lib/etcd/lost+found/x": "", "/etc/cni/net.d/10-flannel.conflist": "{}", "/etc/cni/net.d/README": "no",
 		"/etc/k0s/containerd.d/10-mine.toml": "", "/srv/k0s/lost+found/x": "", "/data/k0s/pki/ca.crt": "x",
 	})
 	if err := os.MkdirAll(filepath.Join(fake.Root, "var/lib/k0s"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	f := gather(t.Context(), look{m: fake.Host(), k: k, req: facts.Request{DataDirs: []string{"/var/lib/k0s", "/srv/k0s", "/data/k0s"}}}, time.Second)
+	f := gather(t.Context(), newLook(fake.Host(), k, facts.Request{DataDirs: []string{"/var/lib/k0s", "/srv/k0s", "/data/k0s"}}), time.Second)
 	var got []string
 	for _, tr := range f.Traces {
 		got = append(got, fmt.Sprintf("%s %s %s %s", tr.Of, tr.Kind, tr.Path, tr.Detail))
@@ -246,13 +250,14 @@ func TestTracesAreFoundAndEmptyFoldersAreNone(t *testing.T) {
 	}
 }
 
-func TestSystemdAndRulesAreAskedInThreeCommands(t *testing.T) {
-	fake := files(t, map[string]string{"/run/systemd/system/.keep": "", "/usr/sbin/iptables-nft-save": "", "/usr/sbin/iptables-legacy-save": "", "/usr/sbin/iptables-save": "", "/usr/sbin/nft": ""})
+func TestSystemdAndRulesAreAskedInFourCommands(t *testing.T) {
+	fake := textFiles(t, map[string]string{"/run/systemd/system/.keep": "", "/usr/sbin/iptables-nft-save": "", "/usr/sbin/iptables-legacy-save": "", "/usr/sbin/iptables-save": "", "/usr/sbin/nft": ""})
 	fake.Expect("systemctl show --no-pager --property=Version,SystemState").Return("Version=252\nSystemState=degraded\n", nil)
 	fake.Expect("systemctl show --no-pager --property=Id,LoadState,ActiveState,FragmentPath,MainPID docker k3s").
 		Return("MainPID=77\nId=docker.service\nLoadState=loaded\nActiveState=active\nFragmentPath=/lib/docker.service\n\nId=k3s.service\nLoadState=not-found\nActiveState=inactive\n", nil)
-	fake.Expect("iptables-nft-save").Return(":KUBE-SERVICES - [0:0]\n-A INPUT -j KUBE-FIREWALL\n", nil)
-	f := gather(t.Context(), look{m: fake.Host(), k: still(), req: facts.Request{Units: []string{"docker", "k3s"}}}, time.Second)
+	fake.Expect("iptables-nft-save").Return("*filter\n:INPUT DROP [0:0]\n:KUBE-SERVICES - [0:0]\n-A INPUT -j KUBE-FIREWALL\n", nil)
+	fake.Expect("nft list chains").Return("table inet guard {\n\tchain in {\n\t\ttype filter hook input priority filter; policy drop;\n\t}\n\tchain KUBE-X {\n\t}\n}\n", nil)
+	f := gather(t.Context(), newLook(fake.Host(), still(), facts.Request{Units: []string{"docker", "k3s"}}), time.Second)
 	if f.Systemd != (facts.Systemd{Booted: true, Version: "252", State: "degraded"}) {
 		t.Errorf("%+v", f.Systemd)
 	}
@@ -262,20 +267,23 @@ func TestSystemdAndRulesAreAskedInThreeCommands(t *testing.T) {
 	if len(f.Traces) != 1 || f.Traces[0].Detail != "lines with KUBE-: 2" {
 		t.Errorf("%+v", f.Traces)
 	}
+	if len(f.Filters) != 2 || f.Filters[0].Table != "iptables" || f.Filters[1] != (facts.Filter{Table: "inet guard", Chain: "in", Hook: "input", Policy: "drop"}) {
+		t.Errorf("%+v", f.Filters)
+	}
 }
 
 func TestACommandThatFailsIsUnknown(t *testing.T) {
-	fake := files(t, map[string]string{"/run/systemd/system/.keep": "", "/usr/sbin/nft": ""})
+	fake := textFiles(t, map[string]string{"/run/systemd/system/.keep": "", "/usr/sbin/nft": ""})
 	fake.Expect("systemctl").Return("", errors.New("`systemctl show`: no end after 2s")).Often()
 	fake.Expect("nft list chains").Return("", errors.New("`nft list chains` ended with code 1: Operation not permitted"))
-	f := gather(t.Context(), look{m: fake.Host(), k: still(), req: facts.Request{Units: []string{"docker"}}}, time.Second)
+	f := gather(t.Context(), newLook(fake.Host(), still(), facts.Request{Units: []string{"docker"}}), time.Second)
 	if !f.Systemd.Booted || !strings.Contains(f.Why(facts.FactSystemd), "no end after 2s") || !strings.Contains(f.Why(facts.FactIptables), "not permitted") {
 		t.Errorf("%+v", f.Unknown)
 	}
 }
 
 func TestADiskIsThatOfTheNearestParent(t *testing.T) {
-	fake := files(t, map[string]string{"/proc/self/mountinfo": "27 1 254:0 / / rw - ext4 /dev/vda rw\n41 27 8:2 / /data rw,noexec - xfs /dev/sda2 rw\n"})
+	fake := textFiles(t, map[string]string{"/proc/self/mountinfo": "27 1 254:0 / / rw - ext4 /dev/vda rw\n41 27 8:2 / /data rw,noexec - xfs /dev/sda2 rw\n"})
 	if err := os.MkdirAll(filepath.Join(fake.Root, "var/lib"), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -292,7 +300,7 @@ func TestADiskIsThatOfTheNearestParent(t *testing.T) {
 		}
 		return "", &fs.PathError{Op: "lstat", Path: p, Err: fs.ErrNotExist}
 	}
-	f := gather(t.Context(), look{m: fake.Host(), k: k, req: facts.Request{Paths: []string{"/var/lib/k0s/containerd", "/opt/new/place"}}}, time.Second)
+	f := gather(t.Context(), newLook(fake.Host(), k, facts.Request{Paths: []string{"/var/lib/k0s/containerd", "/opt/new/place"}}), time.Second)
 	if d, _ := f.Disk("/var/lib/k0s/containerd"); d.Exists != "/data" || d.Device != "/dev/sda2" || d.Symlink != "/var/lib/k0s" || d.Available != 40 {
 		t.Errorf("%+v", d)
 	}
@@ -315,7 +323,7 @@ func TestLookUpsSayHowTheyEnd(t *testing.T) {
 		<-ctx.Done()
 		return nil, &net.DNSError{Err: "i/o timeout", Name: name, IsTimeout: true}
 	}
-	l := look{m: files(t, map[string]string{"/proc/sys/kernel/hostname": "node1\n"}).Host(), k: k, req: facts.Request{Lookups: []string{"gone", "refused", "silent"}}}
+	l := newLook(textFiles(t, map[string]string{"/proc/sys/kernel/hostname": "node1\n"}).Host(), k, facts.Request{Lookups: []string{"gone", "refused", "silent"}})
 	f := gather(t.Context(), l, 50*time.Millisecond)
 	for name, want := range map[string]string{"node1": "", "gone": "no such name", "refused": "name server 192.0.2.53:53: server misbehaving", "silent": "no answer within 1.5s"} {
 		got, ok := f.Lookup(name)
@@ -338,5 +346,110 @@ func TestSmallFactsComeFromTheirFiles(t *testing.T) {
 	}
 	if len(f.Commands) != 1 || f.Commands["mount"] != "/usr/bin/mount" {
 		t.Errorf("%+v", f.Commands)
+	}
+}
+
+func TestSettingsComeFromTheirFiles(t *testing.T) {
+	k := still()
+	k.Readlink = func(string) (string, error) { return "../usr/share/zoneinfo/Europe/Berlin", nil }
+	limits := "Limit                     Soft Limit           Hard Limit           Units     \nMax processes             128450               unlimited            processes \nMax open files            1024                 524288               files     \n"
+	texts := map[string]string{
+		"/proc/1/limits": limits, "/proc/sys/net/ipv4/ip_forward": "0\n", "/proc/sys/net/ipv4/ip_local_port_range": "32768\t60999\n",
+		"/sys/kernel/mm/transparent_hugepage/enabled": "always [madvise] never\n", "/proc/sys/kernel/random/entropy_avail": "256\n",
+		"/usr/lib/sysctl.d/50-default.conf": "net.ipv4.ip_forward=9\n", "/etc/sysctl.d/50-default.conf": "# none\n", "/etc/sysctl.d/99-cis.conf": "-net/ipv4/ip_forward = 0\nother.key = 1\n",
+		"/etc/environment": "https_proxy=\"http://me:secret@proxy.example.com:3128\"\nNO_PROXY=localhost,10.0.0.0/8\n",
+		"/etc/sudoers":     "Defaults\tsecure_path=\"/sbin:/bin\"\n", "/usr/share/zoneinfo/Europe/Berlin": "TZif",
+		"/sys/class/rtc/rtc0/since_epoch": "1795248000\n", "/etc/resolv.conf": "nameserver 192.0.2.53\nsearch example.com corp\n",
+		"/proc/net/route": "", "/proc/net/tcp": "  0: 00000000:0016 00000000:0000 0A 0:0 0:0 0 0 0 4242 1\n",
+	}
+	f := lookAt(t, texts, k, facts.Request{Sysctls: []string{"net.ipv4.ip_forward", "net.ipv4.ip_local_port_range", "net.none"}})
+	want := facts.Settings{Sysctls: map[string]string{"net.ipv4.ip_forward": "0", "net.ipv4.ip_local_port_range": "32768 60999"},
+		Files:     []facts.SysctlFile{{Path: "/etc/sysctl.d/99-cis.conf", Key: "net.ipv4.ip_forward", Value: "0"}},
+		OpenFiles: 524288, Processes: -1, Hugepages: "madvise", Entropy: 256}
+	if !reflect.DeepEqual(f.Settings, want) {
+		t.Errorf("%+v", f.Settings)
+	}
+	if f.Clock.Zone != "Europe/Berlin" || f.Clock.RTC.Unix() != 1795248000 || f.Security.SudoPath != "/sbin:/bin" {
+		t.Errorf("%+v, %+v", f.Clock, f.Security)
+	}
+	if p := f.Proxies[0]; p.From != "/etc/environment" || p.HTTPS != "proxy.example.com:3128" || len(p.NoProxy) != 2 {
+		t.Errorf("%+v", f.Proxies)
+	}
+	if !slices.Equal(f.Network.Listening, []int{22}) || !slices.Equal(f.Network.Search, []string{"example.com", "corp"}) || len(f.Network.Servers) != 1 {
+		t.Errorf("%+v", f.Network)
+	}
+}
+
+func TestATimeZoneThatLeadsNowhereHasNoName(t *testing.T) {
+	k := still()
+	k.Readlink = func(string) (string, error) { return "/usr/share/zoneinfo/Nowhere", nil }
+	if zone := lookAt(t, nil, k, facts.Request{}).Clock.Zone; zone != "" {
+		t.Errorf("zone %q", zone)
+	}
+	if zone := lookAt(t, nil, still(), facts.Request{}).Clock.Zone; zone != "UTC" {
+		t.Errorf("without the file: %q", zone)
+	}
+}
+
+func TestMountsOfPodsAndFoldersThatAreClosedAreFound(t *testing.T) {
+	fake := textFiles(t, map[string]string{"/proc/self/mountinfo": "27 1 254:0 / / rw - xfs /dev/vda rw\n50 27 0:3 net:[1] /run/netns/cni-1234 rw - nsfs nsfs rw\n", "/data/inner/k0s/.keep": ""})
+	if err := os.Chmod(filepath.Join(fake.Root, "data"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	f := gather(t.Context(), newLook(fake.Host(), still(), facts.Request{Paths: []string{"/data/inner/k0s"}}), time.Second)
+	if len(f.Traces) != 1 || f.Traces[0] != (facts.Trace{Of: facts.Kubelet, Kind: "mount", Path: "/run/netns/cni-1234", Detail: "nsfs"}) {
+		t.Errorf("%+v", f.Traces)
+	}
+	if d, _ := f.Disk("/data/inner/k0s"); d.Closed != "/data" || d.FType != "1" {
+		t.Errorf("%+v", d)
+	}
+}
+
+func TestSourcesAndServersAreAskedWithinTheirTime(t *testing.T) {
+	k := still()
+	k.Ask = func(_ context.Context, server netip.Addr) error {
+		if server.String() == "192.0.2.54" {
+			return errors.New("connection refused")
+		}
+		return nil
+	}
+	k.Greet = func(_ context.Context, url, proxy string) (time.Time, error) {
+		if url == "https://bad.example.com" {
+			return time.Time{}, errors.New("x509: certificate signed by unknown authority")
+		}
+		return k.Now().Add(time.Hour), nil
+	}
+	f := lookAt(t, map[string]string{"/proc/net/route": "", "/etc/resolv.conf": "nameserver 192.0.2.53\nnameserver 192.0.2.54\n"}, k,
+		facts.Request{Sources: []string{"https://good.example.com", "https://bad.example.com"}})
+	if s := f.Network.Servers; len(s) != 2 || s[0].Error != "" || s[1].Error != "connection refused" {
+		t.Errorf("%+v", s)
+	}
+	if s := f.Sources; len(s) != 2 || !strings.Contains(s[0].Error, "x509") || s[1].Offset != time.Hour || s[1].Error != "" {
+		t.Errorf("%+v", s)
+	}
+}
+
+// TestMeasuresAreMadeOnRequestOnly also shows that a folder that is not there
+// yet is measured where it will be made.
+func TestMeasuresAreMadeOnRequestOnly(t *testing.T) {
+	dir := t.TempDir()
+	p := filepath.Join(dir, "not", "yet")
+	f := Gather(t.Context(), host.Local("/"), facts.Request{Fsync: p, Write: p, Core: true})
+	m := f.Measures
+	if m.Fsync == nil || m.Fsync.Path != dir || m.Write == nil || m.Write.Rate() <= 0 || m.Core == nil || m.Core.MBps <= 0 {
+		t.Errorf("%+v %+v", m, f.Unknown)
+	}
+	if f := lookAt(t, nil, still(), facts.Request{}); f.Measures != (facts.Measures{}) {
+		t.Errorf("%+v", f.Measures)
+	}
+}
+
+func TestADiskThatHangsIsAnAnswer(t *testing.T) {
+	got, err := bounded(t.Context(), 10*time.Millisecond, func(ctx context.Context) (int, error) {
+		<-ctx.Done()
+		return 1, nil
+	})
+	if err != errHangs || got != 0 {
+		t.Errorf("%d, %v", got, err)
 	}
 }

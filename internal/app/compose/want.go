@@ -18,6 +18,8 @@ const (
 	defaultPods     = "10.244.0.0/16"
 	defaultServices = "10.96.0.0/12"
 	defaultPort     = 8800
+	defaultFirst    = 80
+	defaultLast     = 32767
 	defaultData     = 3e9
 	defaultPrograms = 4e8
 )
@@ -28,9 +30,9 @@ func DefaultWant(j *journal.Journal, dataDir string) hostpreflight.Want {
 	return hostpreflight.Want{
 		Verb: hostpreflight.Install, Role: hostpreflight.Controller,
 		PodCIDR: netip.MustParsePrefix(defaultPods), ServiceCIDR: netip.MustParsePrefix(defaultServices),
-		ConsolePort: defaultPort,
-		Ours:        ours(j, dataDir),
-		Disks:       disks(dataDir, defaultData, defaultPrograms),
+		ConsolePort: defaultPort, NodePorts: [2]int{defaultFirst, defaultLast},
+		Ours:  ours(j, dataDir),
+		Disks: disks(dataDir, defaultData, defaultPrograms),
 	}
 }
 
@@ -59,6 +61,8 @@ func Want(b *airgap.Bundle, m manifest.Set, j *journal.Journal, dataDir string) 
 		Ours:            ours(j, dataDir),
 		Disks:           disks(dataDir, uint64(size.Stored+size.Unpacked), uint64(size.Host)),
 	}
+	w.NodePorts[0], w.NodePorts[1] = in.Spec.Network.NodePorts()
+	w.Proxy = in.Spec.Proxy.HTTPSProxy
 	if _, arch, ok := strings.Cut(b.Platform(), "/"); ok {
 		w.Arch = arch
 	}

@@ -35,6 +35,14 @@ const (
 	proc     = "#subsys_name\thierarchy\tnum_cgroups\tenabled\ncpuset\t3\t1\t1\nnet_cls\t0\t1\t0\n"
 )
 
+const (
+	reject = "*nat\n:INPUT DROP [0:0]\nCOMMIT\n*filter\n:INPUT ACCEPT [0:0]\n:FORWARD DROP [0:0]\n-A INPUT -p icmp -j ACCEPT\n-A INPUT -j REJECT --reject-with icmp-host-prohibited\nCOMMIT\n"
+	nft    = "table inet filter {\n\tchain input {\n\t\ttype filter hook input priority filter; policy drop;\n\t}\n\tchain out {\n\t\ttype filter hook output priority filter; policy drop;\n\t}\n}\n" +
+		"table inet firewalld {\n\tchain x {\n\t\ttype filter hook input priority filter; policy drop;\n\t}\n}\ntable ip filter {\n\tchain INPUT {\n\t\ttype filter hook input priority 0; policy drop;\n\t}\n}\n"
+)
+
+func proxy(text string) facts.Proxy { p, _ := Proxy([]byte(text)); return p }
+
 func TestTextsAreRead(t *testing.T) {
 	ok := func(v any, err error) any {
 		if err != nil {
@@ -62,6 +70,12 @@ func TestTextsAreRead(t *testing.T) {
 		"iptables":     {KubeRules([]byte(iptables)), 2},
 		"service, v1":  {Service([]byte(cgroupV1)), "nginx"},
 		"service, v2":  {Service([]byte(cgroupV2)), "web"},
+		"chosen":       {Chosen("always [madvise] never"), "madvise"},
+		"not chosen":   {Chosen("none"), "none"},
+		"systemd.conf": {proxy("DefaultEnvironment=\"HTTP_PROXY=http://p:1\" 'NO_PROXY=a b,c'\n"), facts.Proxy{HTTP: "p:1", NoProxy: []string{"a", "b", "c"}}},
+		"no proxy":     {proxy("NO_PROXY=a\nHTTP_PROXY=\n"), facts.Proxy{NoProxy: []string{"a"}}},
+		"rejecting":    {IptablesFilters([]byte(reject)), []facts.Filter{{Table: "iptables", Chain: "FORWARD", Hook: "forward", Policy: "drop"}, {Table: "iptables", Chain: "INPUT", Hook: "input", Policy: "reject"}}},
+		"nftables":     {NftFilters([]byte(nft)), []facts.Filter{{Table: "inet filter", Chain: "input", Hook: "input", Policy: "drop"}}},
 		"no service":   {Service([]byte("0::/user.slice/user-1000.slice/user@1000.service/init.scope\n")), ""},
 		"cgroups":      {Controllers([]byte(proc)), map[string]bool{"cpuset": true}},
 	} {
@@ -143,7 +157,7 @@ func TestFeaturesGoByTheStrongestEvidence(t *testing.T) {
 // FuzzTexts gives any text to every parser: none may panic, and what it
 // returns must make sense.
 func FuzzTexts(f *testing.F) {
-	for _, s := range []string{osRelease, cpuInfo, memInfo, swaps, status, mountinfo, routes4, routes6, tcp, resolv, units, iptables, cgroupV1, cgroupV2, proc, "CONFIG_VETH=y\n", "kernel/net/veth.ko.xz: a\n"} {
+	for _, s := range []string{osRelease, cpuInfo, memInfo, swaps, status, mountinfo, routes4, routes6, tcp, resolv, units, iptables, cgroupV1, cgroupV2, proc, reject, nft, "DefaultEnvironment=\"HTTP_PROXY=http://u:p@h:1\"\n", "Defaults secure_path = /bin\n", "a/b = 1\n", "CONFIG_VETH=y\n", "kernel/net/veth.ko.xz: a\n"} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
@@ -179,6 +193,21 @@ func FuzzTexts(f *testing.F) {
 				t.Error("a name server without an address")
 			}
 		}
+		if p, ok := Proxy(text); ok && strings.Contains(p.HTTP+p.HTTPS, "@") {
+			t.Errorf("credentials: %+v", p)
+		}
+		for _, f := range append(IptablesFilters(text), NftFilters(text)...) {
+			if f.Chain == "" || f.Policy == "" {
+				t.Errorf("%+v", f)
+			}
+		}
+		if l, err := Limits(text); err == nil && len(l) == 0 {
+			t.Error("no limits, and no error")
+		}
+		Sysctls(text)
+		Chosen(string(text))
+		SecurePath(text)
+		Search(text)
 		Swaps(text)
 		Show(text)
 		Controllers(text)

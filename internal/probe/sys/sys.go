@@ -27,6 +27,9 @@ type Kernel struct {
 	Bind      func(ctx context.Context, key facts.PortKey) error
 	Statfs    func(path string) (Space, error)
 	Resolve   func(ctx context.Context, name string) ([]netip.Addr, error)
+	Ask       func(ctx context.Context, server netip.Addr) error // any answer is none
+	Greet     func(ctx context.Context, url, proxy string) (date time.Time, err error)
+	FType     func(path string) string // of XFS: 1, 0, or "" when it cannot be told
 	Links     func() ([]facts.Interface, error)
 	Synced    func() (bool, error)
 	Readlink  func(path string) (string, error)
@@ -51,6 +54,9 @@ func Running() Kernel {
 		Resolve: func(ctx context.Context, name string) ([]netip.Addr, error) {
 			return resolver.LookupNetIP(ctx, "ip", name)
 		},
+		Ask:       ask,
+		Greet:     greet,
+		FType:     ftype,
 		Links:     links,
 		Synced:    synced,
 		Readlink:  os.Readlink,

@@ -1,0 +1,143 @@
+package builtin
+
+import (
+	"net/netip"
+	"time"
+
+	hp "github.com/plinthdev/plinth/hostpreflight"
+	"github.com/plinthdev/plinth/internal/facts"
+)
+
+// set changes a kernel setting.
+func set(key, value string) func(*facts.Facts, *hp.Want) {
+	return func(f *facts.Facts, _ *hp.Want) { f.Settings.Sysctls[key] = value }
+}
+
+// atBoot adds a line of a file of sysctl.d.
+func atBoot(path, key, value string) func(*facts.Facts, *hp.Want) {
+	return func(f *facts.Facts, _ *hp.Want) {
+		f.Settings.Files = append(f.Settings.Files, facts.SysctlFile{Path: path, Key: key, Value: value})
+	}
+}
+
+func settingsFaults() []fault {
+	return []fault{
+		{"clock-offset", "1 h behind an online source", hp.Fail, func(f *facts.Facts, w *hp.Want) {
+			w.Sources = []string{"https://registry.example.com"}
+			f.Sources = []facts.Source{{URL: "https://registry.example.com", TookMS: 40, Offset: time.Hour}}
+		}},
+		{"clock-offset", "1 h ahead of the hardware, not steered", hp.Warn, func(f *facts.Facts, _ *hp.Want) { f.Clock.RTC = f.Clock.Now.Add(-time.Hour) }},
+		{"clock-offset", "1 h ahead of the hardware, steered", hp.Pass, func(f *facts.Facts, _ *hp.Want) {
+			f.Clock.RTC, f.Clock.Synced = f.Clock.Now.Add(-time.Hour), true
+		}},
+		{"clock-source", "a slow one", hp.Warn, func(f *facts.Facts, _ *hp.Want) { f.Clock.Source = "acpi_pm" }},
+		{"time-zone", "a link that leads nowhere", hp.Warn, func(f *facts.Facts, _ *hp.Want) { f.Clock.Zone = "" }},
+		{"sysctl-forwarding", "hardened by CIS", hp.Warn, atBoot("/etc/sysctl.d/99-cis.conf", "net.ipv4.ip_forward", "0")},
+		{"sysctl-forwarding", "hardened, read before ours", hp.Pass, atBoot("/etc/sysctl.d/60-cis.conf", "net.ipv4.ip_forward", "0")},
+		{"sysctl-inotify", "lowered", hp.Warn, atBoot("/etc/sysctl.conf", "fs.inotify.max_user_instances", "128")},
+		{"sysctl-rp-filter", "strict", hp.Warn, func(f *facts.Facts, w *hp.Want) {
+			set("net.ipv4.conf.all.rp_filter", "1")(f, w)
+			set("net.ipv4.conf.default.rp_filter", "1")(f, w)
+		}},
+		{"sysctl-rp-filter", "strict for all, loose for each", hp.Pass, set("net.ipv4.conf.all.rp_filter", "1")},
+		{"sysctl-arp", "answers less", hp.Warn, set("net.ipv4.conf.all.arp_ignore", "1")},
+		{"limits", "a container's", hp.Warn, func(f *facts.Facts, _ *hp.Want) { f.Settings.OpenFiles = 4096 }},
+		{"limits", "unlimited", hp.Pass, func(f *facts.Facts, _ *hp.Want) { f.Settings.OpenFiles = -1 }},
+		{"hugepages", "always and at once", hp.Warn, func(f *facts.Facts, _ *hp.Want) { f.Settings.Hugepages, f.Settings.Defrag = "always", "always" }},
+		{"hugepages", "a kernel without", hp.Pass, func(f *facts.Facts, _ *hp.Want) { f.Settings.Hugepages = "" }},
+		{"entropy", "little", hp.Warn, func(f *facts.Facts, _ *hp.Want) { f.Settings.Entropy = 60 }},
+		{"entropy", "not told", hp.Unknown, func(f *facts.Facts, _ *hp.Want) { f.Settings.Entropy = 0 }},
+	}
+}
+
+// synced makes the disk take that long for 99 % of its small writes.
+func synced(p99 time.Duration) func(*facts.Facts, *hp.Want) {
+	return func(f *facts.Facts, _ *hp.Want) {
+		f.Measures.Fsync = &facts.Fsync{Path: "/var/lib", Writes: 340, Rounds: 3, P50: p99 / 3, P99: p99, P999: 2 * p99}
+	}
+}
+
+func measuredFaults() []fault {
+	return []fault{
+		{"disk-latency", "a slow disk", hp.Fail, synced(12400 * time.Microsecond)},
+		{"disk-latency", "near the limit", hp.Warn, synced(6 * time.Millisecond)},
+		{"disk-latency", "a disk that hangs", hp.Fail, func(f *facts.Facts, _ *hp.Want) {
+			f.Measures.Fsync = &facts.Fsync{Path: "/var/lib", P50: 9 * time.Second, P99: 9 * time.Second, P999: 9 * time.Second}
+		}},
+		{"disk-latency", "a slow disk, worker", hp.Skipped, func(f *facts.Facts, w *hp.Want) { w.Role = hp.Worker; synced(time.Second)(f, w) }},
+		{"disk-latency", "a slow disk, before an upgrade", hp.Skipped, func(f *facts.Facts, w *hp.Want) { w.Verb = hp.Upgrade; synced(time.Second)(f, w) }},
+		{"disk-latency", "no time", hp.Skipped, func(_ *facts.Facts, w *hp.Want) { w.Quick = true }},
+		{"disk-latency", "may not be tried", hp.Unknown, func(f *facts.Facts, _ *hp.Want) {
+			f.Unknown = []facts.Unknown{{Fact: "measure:fsync", Why: "make a file in /var/lib: permission denied"}}
+		}},
+		{"disk-throughput", "a slow disk", hp.Warn, func(f *facts.Facts, _ *hp.Want) {
+			f.Measures.Write = &facts.Write{Path: "/var/lib", Bytes: 8 << 20, Took: 1300 * time.Millisecond}
+		}},
+		{"cpu-speed", "an overbooked one", hp.Warn, func(f *facts.Facts, _ *hp.Want) { f.Measures.Core = &facts.Core{MBps: 180} }},
+		{"disk-ftype", "an old XFS", hp.Fail, onDisk(func(d *facts.Disk) { d.FSType, d.FType = "xfs", "0" })},
+		{"disk-ftype", "an XFS that does not say", hp.Unknown, onDisk(func(d *facts.Disk) { d.FSType, d.FType = "xfs", "" })},
+		{"disk-permissions", "a closed folder", hp.Fail, onDisk(func(d *facts.Disk) { d.Closed = "/var" })},
+	}
+}
+
+func onlineFaults() []fault {
+	return []fault{
+		{"dns-answers", "packets are dropped", hp.Warn, func(f *facts.Facts, _ *hp.Want) {
+			f.Network.Servers = []facts.Server{{Address: address("192.0.2.53"), TookMS: 1500, Error: "no answer within 1.5s"}}
+		}},
+		{"dns-answers", "slow", hp.Warn, func(f *facts.Facts, _ *hp.Want) { f.Network.Servers[0].TookMS = 900 }},
+		{"dns-answers", "no server", hp.Skipped, func(f *facts.Facts, _ *hp.Want) { f.Network.Servers = nil }},
+		{"dns-wildcard", "every name", hp.Warn, func(f *facts.Facts, _ *hp.Want) {
+			f.Network.Search = []string{"corp.example.com"}
+			f.Lookups[2].Addresses, f.Lookups[2].Error = []netip.Addr{address("203.0.113.80")}, ""
+		}},
+		{"dns-wildcard", "nobody answers", hp.Unknown, func(f *facts.Facts, _ *hp.Want) { f.Lookups[2].Error = "no answer within 1.5s" }},
+		{"sources", "a certificate that is not trusted", hp.Fail, func(f *facts.Facts, w *hp.Want) {
+			*w = online()
+			f.Sources = []facts.Source{{URL: w.Sources[0], Error: "tls: failed to verify certificate: x509: certificate signed by unknown authority"}}
+		}},
+		{"sources", "in reach", hp.Pass, func(f *facts.Facts, w *hp.Want) {
+			*w = online()
+			f.Sources = []facts.Source{{URL: w.Sources[0], TookMS: 81}}
+		}},
+		{"node-ports", "those of connections", hp.Warn, set("net.ipv4.ip_local_port_range", "1024 65000")},
+		{"node-ports", "no range", hp.Skipped, func(_ *facts.Facts, w *hp.Want) { w.NodePorts = [2]int{} }},
+	}
+}
+
+// active adds a unit that runs.
+func active(name string) func(*facts.Facts, *hp.Want) {
+	return func(f *facts.Facts, _ *hp.Want) {
+		f.Units = append(f.Units, facts.Unit{Name: name, Active: "active"})
+	}
+}
+
+func guardFaults() []fault {
+	filters := func(f *facts.Facts, _ *hp.Want) {
+		f.Filters = []facts.Filter{{Table: "iptables", Chain: "INPUT", Hook: "input", Policy: "reject"}, {Table: "inet filter", Chain: "forward", Hook: "forward", Policy: "drop"}}
+	}
+	return []fault{
+		{"apparmor", "without its parser", hp.Warn, func(f *facts.Facts, _ *hp.Want) { f.Security.AppArmor = true }},
+		{"packet-filter", "refuses by default", hp.Warn, filters},
+		{"packet-filter", "those of firewalld", hp.Skipped, func(f *facts.Facts, w *hp.Want) { filters(f, w); active("firewalld")(f, w) }},
+		{"fapolicyd", "runs", hp.Fail, active("fapolicyd")},
+		{"endpoint-security", "an agent", hp.Warn, active("falcon-sensor")},
+		{"sudo-path", "RHEL's", hp.Warn, func(f *facts.Facts, _ *hp.Want) { f.Security.SudoPath = "/sbin:/bin:/usr/sbin:/usr/bin" }},
+		{"proxy", "for everything", hp.Warn, func(f *facts.Facts, _ *hp.Want) {
+			f.Proxies = []facts.Proxy{{From: "/etc/environment", HTTPS: "proxy.example.com:3128", NoProxy: []string{"localhost"}}}
+		}},
+		{"proxy", "complete", hp.Pass, func(f *facts.Facts, _ *hp.Want) {
+			f.Proxies = []facts.Proxy{{From: "/etc/environment", HTTPS: "proxy.example.com:3128", NoProxy: []string{"10.0.0.0/8"}}}
+		}},
+		{"leftover-mounts", "of a network name space", hp.Warn, left(facts.Trace{Of: facts.Kubelet, Kind: "mount", Path: "/run/netns/cni-4711", Detail: "nsfs"})},
+		{"leftover-mounts", "many", hp.Warn, left(mounts(7)...)},
+	}
+}
+
+func mounts(n int) []facts.Trace {
+	var all []facts.Trace
+	for i := range n {
+		all = append(all, facts.Trace{Of: facts.Kubelet, Kind: "mount", Path: "/var/lib/kubelet/pods/" + string(rune('a'+i)), Detail: "tmpfs"})
+	}
+	return all
+}

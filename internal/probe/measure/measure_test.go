@@ -1,0 +1,137 @@
+package measure
+
+import (
+	"context"
+	"errors"
+	"os"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// disk is one that takes a told time for each sync.
+type disk struct {
+	now   time.Time
+	syncs int
+	takes func(sync int) time.Duration
+	err   error
+}
+
+func (d *disk) Write(b []byte) (int, error) { return len(b), nil }
+func (d *disk) Close() error                { return nil }
+func (d *disk) Sync() error {
+	d.now = d.now.Add(d.takes(d.syncs))
+	d.syncs++
+	return d.err
+}
+
+func (d *disk) bench() Bench {
+	return Bench{Now: func() time.Time { return d.now }, Open: func(string, int64) (File, error) { return d, nil }}
+}
+
+func always(d time.Duration) func(int) time.Duration {
+	return func(int) time.Duration { return d }
+}
+
+func TestAGoodDiskIsMeasuredOnce(t *testing.T) {
+	d := &disk{takes: func(i int) time.Duration {
+		if i%500 == 0 {
+			return 40 * time.Millisecond // below the 99th percentile, but not below the 99.9th
+		}
+		return 200 * time.Microsecond
+	}}
+	got, err := d.bench().Fsync(t.Context(), "/data")
+	if err != nil || got.Writes != fsyncWrites || got.Rounds != 1 || got.P50 != 200*time.Microsecond || got.P99 != 200*time.Microsecond || got.P999 != 40*time.Millisecond {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+func TestASlowDiskIsGivenThreeRoundsAndNoMore(t *testing.T) {
+	d := &disk{takes: always(12 * time.Millisecond)}
+	got, err := d.bench().Fsync(t.Context(), "/data")
+	if err != nil || got.Rounds != fsyncRounds || got.P99 != 12*time.Millisecond {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if took := d.now.Sub(time.Time{}); took > 5*time.Second {
+		t.Errorf("it took %s", took)
+	}
+}
+
+func TestABusyMomentIsNotTheDisks(t *testing.T) {
+	d := &disk{takes: func(i int) time.Duration {
+		if i < 60 {
+			return 20 * time.Millisecond
+		}
+		return time.Millisecond
+	}}
+	got, err := d.bench().Fsync(t.Context(), "/data")
+	if err != nil || got.Rounds != 2 || got.P99 != time.Millisecond {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+func TestAVerySlowDiskIsMeasuredByFewWrites(t *testing.T) {
+	d := &disk{takes: always(time.Second)}
+	if got, err := d.bench().Fsync(t.Context(), "/data"); err != nil || got.Writes != 2 || got.Rounds != fsyncRounds {
+		t.Errorf("%+v, %v", got, err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := d.bench().Fsync(ctx, "/data"); !errors.Is(err, context.Canceled) {
+		t.Errorf("it goes on after it was told to stop: %v", err)
+	}
+}
+
+func TestALongFileIsBoundedInTimeAndSpace(t *testing.T) {
+	slow := &disk{takes: always(700 * time.Millisecond)}
+	got, err := slow.bench().Write(t.Context(), "/data", 1<<40)
+	if err != nil || got.Bytes != 2*writeSync*writeBlock || int(got.Rate()/1e6) != 5 {
+		t.Errorf("%+v, %v", got, err)
+	}
+	fast := &disk{takes: always(time.Millisecond)}
+	if got, err = fast.bench().Write(t.Context(), "/data", 1<<40); err != nil || got.Bytes != writeMost {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if got, err = fast.bench().Write(t.Context(), "/data", 40<<20); err != nil || got.Bytes > 20<<20 {
+		t.Errorf("on a disk that is nearly full: %+v, %v", got, err)
+	}
+	if _, err = fast.bench().Write(t.Context(), "/data", 1<<20); err == nil {
+		t.Error("a full disk is filled further")
+	}
+}
+
+func TestADiskThatFailsSaysSo(t *testing.T) {
+	d := &disk{takes: always(time.Millisecond), err: unix.EIO}
+	if _, err := d.bench().Fsync(t.Context(), "/data"); !errors.Is(err, unix.EIO) {
+		t.Error(err)
+	}
+	if _, err := d.bench().Write(t.Context(), "/data", 1<<40); !errors.Is(err, unix.EIO) {
+		t.Error(err)
+	}
+}
+
+// TestThisMachine makes the measures here: nothing stays, nothing takes long.
+func TestThisMachine(t *testing.T) {
+	dir, b := t.TempDir(), Running()
+	start := time.Now()
+	sync, err := b.Fsync(t.Context(), dir)
+	if err != nil || sync.P50 <= 0 || sync.P99 < sync.P50 || sync.P999 < sync.P99 {
+		t.Errorf("%+v, %v", sync, err)
+	}
+	write, err := b.Write(t.Context(), dir, 1<<30)
+	if err != nil || write.Rate() <= 0 {
+		t.Errorf("%+v, %v", write, err)
+	}
+	core := b.Core()
+	if core.MBps <= 0 {
+		t.Errorf("%+v", core)
+	}
+	t.Logf("%+v, %.0f MB/s, core %.0f MB/s, in %s", sync, write.Rate()/1e6, core.MBps, time.Since(start))
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+	if _, err := b.Fsync(t.Context(), dir+"/none"); !errors.Is(err, unix.ENOENT) {
+		t.Errorf("a folder that is not there: %v", err)
+	}
+}

@@ -1,0 +1,197 @@
+package parse
+
+import (
+	"bytes"
+	"fmt"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/plinthdev/plinth/internal/facts"
+)
+
+// Chosen is the word in brackets: of "always [madvise] never" madvise. Without
+// brackets it is the whole.
+func Chosen(text string) string {
+	_, rest, ok := strings.Cut(text, "[")
+	if !ok {
+		return text
+	}
+	word, _, _ := strings.Cut(rest, "]")
+	return word
+}
+
+// Sysctls reads the settings of a sysctl.d(5) file.
+func Sysctls(text []byte) []facts.SysctlFile {
+	var all []facts.SysctlFile
+	for line := range bytes.Lines(text) {
+		s := strings.TrimLeft(strings.TrimSpace(string(line)), "-")
+		key, value, ok := strings.Cut(s, "=")
+		if !ok || strings.HasPrefix(s, "#") || strings.HasPrefix(s, ";") {
+			continue
+		}
+		key = strings.ReplaceAll(strings.TrimSpace(key), "/", ".")
+		all = append(all, facts.SysctlFile{Key: key, Value: strings.TrimSpace(value)})
+	}
+	return all
+}
+
+// Limits reads the hard limits in /proc/PID/limits; -1 is unlimited.
+func Limits(text []byte) (map[string]int64, error) {
+	all := map[string]int64{}
+	for line := range bytes.Lines(text) {
+		s := string(line)
+		if len(s) < 48 || !strings.HasPrefix(s, "Max ") {
+			continue
+		}
+		hard, _, _ := strings.Cut(strings.TrimSpace(s[47:]), " ")
+		n, err := strconv.ParseInt(hard, 10, 64)
+		if hard == "unlimited" {
+			n, err = -1, nil
+		}
+		if err == nil {
+			all[strings.TrimSpace(s[:26])] = n
+		}
+	}
+	if len(all) == 0 {
+		return nil, fmt.Errorf("it has no lines of limits")
+	}
+	return all, nil
+}
+
+// SecurePath reads secure_path from sudoers(5); "" when it is not set.
+func SecurePath(text []byte) string {
+	for line := range bytes.Lines(text) {
+		s := strings.TrimSpace(string(line))
+		if rest, ok := strings.CutPrefix(s, "Defaults"); ok {
+			if _, p, ok := strings.Cut(rest, "secure_path"); ok {
+				return strings.Trim(strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(p), "=")), `"`)
+			}
+		}
+	}
+	return ""
+}
+
+// Proxy reads proxy variables out of lines of KEY=VALUE, also where several
+// stand behind DefaultEnvironment= (systemd-system.conf(5)). Credentials are
+// dropped; ok is false when no proxy is named.
+func Proxy(text []byte) (p facts.Proxy, ok bool) {
+	for line := range bytes.Lines(text) {
+		s := strings.TrimSpace(string(line))
+		s = strings.TrimSpace(strings.TrimPrefix(strings.TrimPrefix(s, "DefaultEnvironment="), "export "))
+		for _, word := range assignments(s) {
+			key, value, _ := strings.Cut(word, "=")
+			switch strings.ToLower(key) {
+			case "http_proxy":
+				p.HTTP = authority(value)
+			case "https_proxy":
+				p.HTTPS = authority(value)
+			case "no_proxy":
+				p.NoProxy = strings.FieldsFunc(value, func(r rune) bool { return r == ',' || r == ' ' })
+			}
+		}
+	}
+	return p, p.HTTP != "" || p.HTTPS != ""
+}
+
+// assignments are the words of a line, without their quotes; quotes keep spaces
+// in a word.
+func assignments(s string) []string {
+	var all []string
+	word, quote := "", rune(0)
+	for _, r := range s + " " {
+		switch {
+		case quote != 0 && r == quote:
+			quote = 0
+		case quote == 0 && (r == '"' || r == '\''):
+			quote = r
+		case quote == 0 && (r == ' ' || r == '\t'):
+			if word != "" {
+				all = append(all, word)
+			}
+			word = ""
+		default:
+			word += string(r)
+		}
+	}
+	return all
+}
+
+// authority is host and port of a proxy's URL, whose scheme may be left out.
+func authority(s string) string {
+	if s == "" {
+		return ""
+	}
+	if !strings.Contains(s, "://") {
+		s = "http://" + s
+	}
+	u, err := url.Parse(s)
+	if err != nil {
+		return "a URL that cannot be read"
+	}
+	return u.Host
+}
+
+// Search reads the search domains of resolv.conf(5); of several lines the last
+// counts.
+func Search(text []byte) []string {
+	var all []string
+	for f := range lines(text) {
+		if f[0] == "search" || f[0] == "domain" {
+			all = f[1:]
+		}
+	}
+	return all
+}
+
+// IptablesFilters finds in iptables-save the chains INPUT and FORWARD that
+// refuse what no rule allows: by their policy, or by a last rule for all.
+func IptablesFilters(text []byte) []facts.Filter {
+	var all []facts.Filter
+	table := ""
+	for line := range bytes.Lines(text) {
+		s := strings.TrimSpace(string(line))
+		if t, ok := strings.CutPrefix(s, "*"); ok {
+			table = t
+		}
+		for _, chain := range []string{"INPUT", "FORWARD"} {
+			f := facts.Filter{Table: "iptables", Chain: chain, Hook: strings.ToLower(chain)}
+			switch {
+			case table != "filter":
+				continue
+			case strings.HasPrefix(s, ":"+chain+" DROP"):
+				f.Policy = "drop"
+			case strings.HasPrefix(s, "-A "+chain+" -j REJECT"), s == "-A "+chain+" -j DROP":
+				f.Policy = "reject"
+			default:
+				continue
+			}
+			all = append(all, f)
+		}
+	}
+	return all
+}
+
+// NftFilters finds in `nft list chains` the chains that see packets to the host
+// or through it and drop what no rule accepts. Those of firewalld, ufw and
+// iptables show themselves elsewhere.
+func NftFilters(text []byte) []facts.Filter {
+	var all []facts.Filter
+	table, chain := "", ""
+	for f := range lines(text) {
+		switch {
+		case f[0] == "table" && len(f) > 2:
+			table = f[1] + " " + f[2]
+		case f[0] == "chain" && len(f) > 1:
+			chain = f[1]
+		case f[0] == "type" && len(f) > 3 && f[1] == "filter":
+			hook := f[3]
+			if (hook != "input" && hook != "forward") || !bytes.Contains([]byte(strings.Join(f, " ")), []byte("policy drop")) ||
+				table == "ip filter" || table == "ip6 filter" || strings.HasSuffix(table, " firewalld") {
+				continue
+			}
+			all = append(all, facts.Filter{Table: table, Chain: chain, Hook: hook, Policy: "drop"})
+		}
+	}
+	return all
+}

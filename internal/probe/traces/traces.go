@@ -1,0 +1,136 @@
+// Package traces owns finding what other software, or an earlier cluster, left
+// on a host: files, folders, sockets, network configuration, links, mounts. It
+// refuses to judge whose they are.
+package traces
+
+import (
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/plinthdev/plinth/internal/facts"
+	"github.com/plinthdev/plinth/internal/probe/files"
+	"github.com/plinthdev/plinth/internal/probe/parse"
+)
+
+// sign is a path that some software leaves. A folder counts when it is not empty.
+type sign struct {
+	path string
+	of   facts.Software
+	kind string
+}
+
+// signs are where Kubernetes distributions, their parts and other container
+// runtimes keep their things by default.
+func signs() []sign {
+	return []sign{
+		{"/usr/local/bin/k0s", facts.K0s, "file"},
+		{"/usr/bin/k0s", facts.K0s, "file"},
+		{"/etc/k0s/k0s.yaml", facts.K0s, "file"}, // not the folder: drop-ins for containerd may be put there beforehand
+		{"/var/lib/k0s", facts.K0s, "data"},
+		{"/usr/bin/kubeadm", facts.Kubeadm, "file"},
+		{"/etc/kubernetes", facts.Kubeadm, "data"},
+		{"/usr/bin/kubelet", facts.Kubelet, "file"},
+		{"/usr/local/bin/kubelet", facts.Kubelet, "file"},
+		{"/var/lib/kubelet/pki", facts.Kubelet, "data"}, // not the folder: k0s's kubelet leaves device-plugins there
+		{"/usr/local/bin/k3s", facts.K3s, "file"},
+		{"/etc/rancher/k3s", facts.K3s, "data"},
+		{"/var/lib/rancher/k3s", facts.K3s, "data"},
+		{"/usr/local/bin/rke2", facts.RKE2, "file"},
+		{"/etc/rancher/rke2", facts.RKE2, "data"},
+		{"/var/lib/rancher/rke2", facts.RKE2, "data"},
+		{"/var/snap/microk8s", facts.MicroK8s, "data"},
+		{"/var/lib/kurl", facts.KURL, "data"},
+		{"/var/lib/embedded-cluster", facts.EmbeddedCluster, "data"},
+		{"/var/lib/etcd", facts.Etcd, "data"},
+		{"/run/docker.sock", facts.Docker, "socket"},
+		{"/run/containerd/containerd.sock", facts.Containerd, "socket"},
+		{"/run/crio/crio.sock", facts.CRIO, "socket"},
+	}
+}
+
+// Find lists the traces on a host. dataDirs are folders that hold k0s's data:
+// not empty, they are a trace of it. What cannot be told comes as unknown.
+func Find(f files.Files, dataDirs []string, links []facts.Interface) (traces []facts.Trace, unknown []facts.Unknown) {
+	all := signs()
+	for _, dir := range dataDirs {
+		if !slices.ContainsFunc(all, func(s sign) bool { return s.path == dir }) {
+			all = append(all, sign{dir, facts.K0s, "data"})
+		}
+	}
+	for _, s := range all {
+		there, err := there(f, s.path)
+		if err != nil {
+			unknown = append(unknown, facts.Unknown{Fact: facts.FactTraces + ":" + s.path, Why: err.Error()})
+		} else if there {
+			traces = append(traces, facts.Trace{Of: s.of, Kind: s.kind, Path: s.path})
+		}
+	}
+	traces = append(traces, cniConfigs(f)...)
+	traces = append(traces, mounts(f)...)
+	return append(traces, clusterLinks(links)...), unknown
+}
+
+// there reports whether p is a file, or a folder with something in it.
+func there(f files.Files, p string) (bool, error) {
+	info, err := f.Lstat(p)
+	if files.Missing(err) {
+		return false, nil
+	}
+	if err != nil || !info.IsDir() {
+		return err == nil, err
+	}
+	entries, err := f.ReadDir(p)
+	// A disk of its own, freshly made, is as good as empty.
+	entries = slices.DeleteFunc(entries, func(e fs.DirEntry) bool { return e.Name() == "lost+found" })
+	return len(entries) > 0, err
+}
+
+// cniConfigs are the files that a container runtime would take for its network.
+func cniConfigs(f files.Files) []facts.Trace {
+	const dir = "/etc/cni/net.d"
+	entries, err := f.ReadDir(dir)
+	if err != nil {
+		return nil
+	}
+	var all []facts.Trace
+	for _, e := range entries {
+		if slices.Contains([]string{".conf", ".conflist", ".json"}, path.Ext(e.Name())) {
+			all = append(all, facts.Trace{Of: facts.CNI, Kind: "cni-config", Path: path.Join(dir, e.Name())})
+		}
+	}
+	return all
+}
+
+// clusterLinks are links that a cluster network made: their addresses stay
+// behind and keep the next network from taking its own.
+func clusterLinks(links []facts.Interface) []facts.Trace {
+	prefixes := []string{"kube-bridge", "cni0", "flannel.", "cilium_", "vxlan.calico", "cali", "weave", "kube-ipvs0"}
+	var all []facts.Trace
+	for _, i := range links {
+		if !slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(i.Name, p) }) {
+			continue
+		}
+		t := facts.Trace{Of: facts.CNI, Kind: "link", Path: i.Name}
+		if len(i.Addresses) > 0 {
+			t.Detail = i.Addresses[0].String()
+		}
+		all = append(all, t)
+	}
+	return all
+}
+
+// mounts are those that a kubelet or a container runtime made for pods and
+// that outlived it: folders under them cannot be removed, and their disks stay
+// busy.
+func mounts(f files.Files) []facts.Trace {
+	below := []string{"/var/lib/kubelet/", "/var/lib/k0s/", "/run/k0s/", "/run/containerd/", "/run/netns/cni-", "/var/lib/rancher/"}
+	var all []facts.Trace
+	for _, m := range parse.Mounts(f.Raw("/proc/self/mountinfo")) {
+		if slices.ContainsFunc(below, func(dir string) bool { return strings.HasPrefix(m.Point, dir) }) {
+			all = append(all, facts.Trace{Of: facts.Kubelet, Kind: "mount", Path: m.Point, Detail: m.FSType})
+		}
+	}
+	return all
+}
