@@ -18,6 +18,7 @@ import (
 func TestLife(t *testing.T) {
 	ctx := minutes(t, 40)
 	h := upWithPlinth(t, "life")
+	placeForeign(ctx, h)
 	fresh := h.Baseline(ctx)
 
 	t.Run("a plan says what will be done and changes nothing", func(t *testing.T) {
@@ -28,22 +29,14 @@ func TestLife(t *testing.T) {
 		}
 		same(t, fresh, h.Baseline(ctx))
 	})
-	if !t.Run("an install interrupted, then killed in the middle of the import, is resumed", func(t *testing.T) { interruptKillAndResume(t, ctx, h.For(t)) }) {
+	t.Run("an install that fails takes itself back when asked to", func(t *testing.T) { rollBack(t, ctx, h.For(t), fresh) })
+	if !t.Run("an install stopped by a full disk, interrupted, then killed in the middle of the import, is resumed", func(t *testing.T) { interruptKillAndResume(t, ctx, h.For(t)) }) {
 		t.FailNow()
 	}
 	t.Run("a second run finds nothing to do", func(t *testing.T) { converged(t, ctx, h.For(t)) })
 	t.Run("status tells what is there", func(t *testing.T) { status(t, ctx, h.For(t)) })
 	t.Run("pods reach services", func(t *testing.T) { podsReachServices(t, ctx, h.For(t)) })
-	t.Run("reset takes all of it back", func(t *testing.T) {
-		h := h.For(t)
-		start := time.Now()
-		plinth(t, ctx, h, 0, "reset", "cluster", "--yes")
-		t.Logf("reset took %.1fs", time.Since(start).Seconds())
-		same(t, fresh, h.Baseline(ctx))
-		if r := plinth(t, ctx, h, 0, "reset", "cluster", "--yes"); r.Result.Changed {
-			t.Error("a second reset changed something")
-		}
-	})
+	t.Run("reset takes all of it back but the data, then the data", func(t *testing.T) { resetKeepingData(t, ctx, h.For(t), fresh) })
 	if !t.Run("a second install on the same host brings up an application", func(t *testing.T) { installWithApp(t, ctx, h.For(t)) }) {
 		t.FailNow()
 	}
@@ -57,11 +50,16 @@ func TestLife(t *testing.T) {
 func same(t *testing.T, before, after lab.Baseline) {
 	t.Helper()
 	for _, d := range lab.Diff(before, after) {
-		if !strings.Contains(d, "/var/log/plinth") && !strings.Contains(d, " /run/plinth.lock f 600") &&
-			d != "active units: + network-online.target active" { // a milestone of the boot: reached once, it stays
+		if !noise(d) {
 			t.Errorf("host differs: %s", d)
 		}
 	}
+}
+
+// noise is what a run may leave.
+func noise(d string) bool {
+	return strings.Contains(d, "/var/log/plinth") || strings.Contains(d, " /run/plinth.lock f 600") ||
+		d == "active units: + network-online.target active" // a milestone of the boot: reached once, it stays
 }
 
 // session is what the first install printed.
@@ -81,6 +79,10 @@ func start(t *testing.T, ctx context.Context, h *lab.Host, text string) *lab.Pro
 }
 
 func interruptKillAndResume(t *testing.T, ctx context.Context, h *lab.Host) {
+	fillDisk(t, ctx, h)
+	if st := plinth(t, ctx, h, 0, "status").Result; st.Installed || st.Unfinished == nil || st.Unfinished.Verb != "install" {
+		t.Errorf("status of a half-done host: %+v", st)
+	}
 	p := start(t, ctx, h, `"step":"images-boot","state":"started"`)
 	h.Must(ctx, "pkill", "-INT", "-f", binary+" -o json install")
 	if stdout, _, code := p.Wait(); code != 130 || !strings.Contains(stdout, "run the same command again") {
@@ -140,7 +142,9 @@ func converged(t *testing.T, ctx context.Context, h *lab.Host) {
 		}
 	}
 	before := h.Baseline(ctx)
+	begun := time.Now()
 	r = plinth(t, ctx, h, 0, "install", "--bundle", bundle, "--yes")
+	t.Logf("a run on a converged host took %.1fs", time.Since(begun).Seconds())
 	if r.Result.Changed || r.Result.Password != "" {
 		t.Errorf("a converged host was changed: %+v", r.Result)
 	}

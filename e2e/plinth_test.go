@@ -162,6 +162,8 @@ type reply struct {
 		ConsoleURL string
 		Password   string
 		Plan       []struct{ Step, State, Why string }
+		Kept       []string
+		Unfinished *struct{ Verb, Step string }
 		Installed  bool
 		Versions   map[string]string
 		Nodes      []struct {

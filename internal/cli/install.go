@@ -40,6 +40,8 @@ func (s commands) install() *cobra.Command {
 	f.StringVar(&req.AppBundle, "app-bundle", "", "`file` (.airgap) with the application and its images")
 	f.BoolVar(&req.Plan, "plan", false, "only say what would be done")
 	f.BoolVarP(&yes, "yes", "y", false, "do not ask before the first change")
+	f.BoolVar(&req.RollBack, "rollback-on-failure", false, "take a first install back when a step of it fails")
+	f.BoolVar(&req.Restart, "restart", false, "take back an unfinished install that was asked for something else, and begin anew")
 	ignoring(f, &req.IgnorePreflights)
 	f.BoolVar(&req.SkipKotsCheck, "skip-kots-compatibility-check", false, "make the KOTS version gate's refusal a warning")
 	return cmd
@@ -70,6 +72,7 @@ func (s commands) reset() *cobra.Command {
 	var yes bool
 	cmd := s.Command("cluster", session.NoArgs, s.With(session.Stream, &yes,
 		func(ctx context.Context, r *run.Run, _ []string) (session.Reply, error) {
+			req.Yes = yes
 			res, err := reset.Cluster(ctx, r, req)
 			text := func(w io.Writer) { answer.Reset(w, res, s.Again("--dry-run"), err != nil) }
 			if err != nil && len(res.Left) == 0 {
@@ -77,7 +80,10 @@ func (s commands) reset() *cobra.Command {
 			}
 			return session.Answer(res, text), err
 		}))
-	cmd.Flags().BoolVar(&req.DryRun, "dry-run", false, "only say what would be removed")
-	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask before the first change")
+	f := cmd.Flags()
+	f.BoolVar(&req.DryRun, "dry-run", false, "only say what would be removed, and how large it is")
+	f.BoolVarP(&yes, "yes", "y", false, "do not ask before the first change; needs --cluster")
+	f.StringVar(&req.Cluster, "cluster", "", "`name` of the cluster that is meant")
+	f.BoolVar(&req.DeleteData, "delete-data", false, "remove the data in volumes too")
 	return s.Group("reset", cmd)
 }

@@ -33,6 +33,9 @@ func Dir(files Files) string {
 	return dir
 }
 
+// KeptFile is what a reset leaves in a data folder in which it kept something.
+const KeptFile = "kept.json"
+
 // Folder is what Unusable needs of a host.
 type Folder interface {
 	Lstat(path string) (fs.FileInfo, error)
@@ -60,7 +63,8 @@ func Unusable(host Folder, dir string) string {
 	others := ""
 	for _, e := range entries {
 		switch {
-		case strings.HasPrefix(strings.TrimPrefix(e.Name(), "."), "journal."): // or its beginning, after a kill
+		case strings.HasPrefix(strings.TrimPrefix(e.Name(), "."), "journal."), // or its beginning, after a kill
+			e.Name() == KeptFile:
 			return ""
 		case e.Name() != "lost+found": // a disk of its own is welcome
 			others = "has other things in it, such as " + e.Name()

@@ -56,6 +56,7 @@ type Planned struct {
 	State   string   `json:"state"`             // done, needed, unknown
 	Why     string   `json:"why,omitempty"`     // why it is needed, or after which step it can be told
 	Touches []string `json:"touches,omitempty"` // host paths, units and cluster objects it may change
+	Bytes   int64    `json:"bytes,omitempty"`   // of the files that it removes
 }
 
 // Plan looks at every step and changes nothing.

@@ -18,9 +18,11 @@ type Prompt struct {
 	TTY      bool   // both ends are a terminal
 	Question string // "Remove this cluster and all its data?"
 	Flag     string // what answers yes without being asked: "--yes"
+	Word     string // what has to be typed to agree; "" for y or yes
 }
 
-// Confirm asks and waits for the answer; only "y" and "yes" agree. Without a
+// Confirm asks and waits for the answer; only "y" and "yes", or
+// Word, agree. Without a
 // terminal it is a usage problem that names the flag. When ctx ends it stops
 // waiting; the reader is then left behind, so the process should end soon.
 func (p Prompt) Confirm(ctx context.Context) (bool, error) {
@@ -28,7 +30,11 @@ func (p Prompt) Confirm(ctx context.Context) (bool, error) {
 		return false, problem.New(problem.ExitUsage, "ask “"+p.Question+"”",
 			errors.New("there is no terminal to ask on"), "add "+p.Flag+" to agree without being asked")
 	}
-	fmt.Fprintf(p.Out, "%s [y/N] ", p.Question)
+	choices := " [y/N] "
+	if p.Word != "" {
+		choices = " "
+	}
+	fmt.Fprint(p.Out, p.Question, choices)
 	answer := make(chan string, 1)
 	go func() {
 		line, _ := bufio.NewReader(p.In).ReadString('\n') // no answer is a no
@@ -36,6 +42,9 @@ func (p Prompt) Confirm(ctx context.Context) (bool, error) {
 	}()
 	select {
 	case a := <-answer:
+		if p.Word != "" {
+			return a == strings.ToLower(p.Word), nil
+		}
 		return a == "y" || a == "yes", nil
 	case <-ctx.Done():
 		return false, problem.New(problem.ExitInterrupted, "get an answer", context.Cause(ctx), "")

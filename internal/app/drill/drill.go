@@ -126,6 +126,9 @@ func prepare(r *run.Run, req Request) (*drill, error) {
 	if !slices.Contains(req.Args, "--yes") {
 		req.Args = append(slices.Clone(req.Args), "--yes")
 	}
+	if req.Args[0] == "reset" && !slices.Contains(req.Args, "--cluster") {
+		req.Args = append(req.Args, named(r)...)
+	}
 	points, err := choose(req)
 	if err != nil {
 		return nil, err

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/plinthdev/plinth/internal/app/run"
 	"github.com/plinthdev/plinth/internal/failpoint"
 	"github.com/plinthdev/plinth/internal/host"
 )
@@ -186,4 +187,15 @@ func (d *drill) each(ctx context.Context) error {
 }
 
 // resetArgs takes back what the verb did.
-func (d *drill) resetArgs() []string { return []string{"reset", "cluster", "--yes"} }
+func (d *drill) resetArgs() []string {
+	return append([]string{"reset", "cluster", "--yes", "--delete-data"}, named(d.Run)...)
+}
+
+// named is the flags that name the cluster which is on this host by now.
+func named(r *run.Run) []string {
+	j, err := r.Journal()
+	if err != nil || run.ClusterName(j) == "" {
+		return nil
+	}
+	return []string{"--cluster", run.ClusterName(j)}
+}

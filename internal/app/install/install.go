@@ -8,7 +8,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/plinthdev/plinth/airgap"
 	"github.com/plinthdev/plinth/hostpreflight"
@@ -30,6 +29,10 @@ type Request struct {
 	Delivery         delivery.Request // where the bundle comes from and who vouches for it; its Bundle is that of Request
 	IgnorePreflights []string         // ids of checks that may fail
 	Plan             bool             // only say what would be done
+	Restart          bool             // take back an unfinished install that was asked for something else
+	RollBack         bool             // take a first install back when a step of it fails
+
+	asked map[string]string // the same for the journal
 }
 
 // Result is how an install ended.
@@ -75,8 +78,14 @@ func Install(ctx context.Context, r *run.Run, req Request) (Result, error) {
 	if req.Plan {
 		return a.planInstall(ctx, b, m, req)
 	}
+	if req.asked, err = args(b, m, req); err != nil {
+		return Result{}, err
+	}
 	var res Result
 	err = a.Changing("install", func(r *run.Run, log *runlog.Log) error {
+		if err := (job{r}).settle(ctx, req); err != nil {
+			return err
+		}
 		res, err = job{r}.install(ctx, b, m, req, log)
 		return err
 	})
@@ -134,10 +143,11 @@ func (a job) install(ctx context.Context, b *airgap.Bundle, m manifest.Set, req 
 		return res, err
 	}
 	res.Changed = true
+	first, keptData := site.receipt.Installed.IsZero(), a.hasKept()
 	if steps, err = compose.Install(ctx, a.site(site, m), b, m, req.SkipKotsCheck); err != nil {
 		return res, err
 	}
-	if err := a.record(site.journal, b, m, func() error {
+	if err := a.record(site.journal, req.asked, func() error {
 		if _, err := a.Steps("install", site.journal).Run(ctx, steps); err != nil {
 			return err
 		}
@@ -147,19 +157,21 @@ func (a job) install(ctx context.Context, b *airgap.Bundle, m manifest.Set, req 
 		}
 		return journal.WriteReceipt(a.Host, a.DataDir, r)
 	}); err != nil {
+		if req.RollBack && first && problem.ExitCode(err) != problem.ExitInterrupted {
+			err = a.rollBack(ctx, site.journal, keptData, err)
+		}
 		return res, err
 	}
 	// The first install ends with the password: shown once, kept nowhere.
-	if m.Installer.Spec.Kotsadm != nil && site.receipt.Installed.IsZero() {
+	if m.Installer.Spec.Kotsadm != nil && first {
 		res.Password, err = a.firstPassword(ctx, m)
 	}
 	return res, err
 }
 
 // record runs fn as one run of install in the journal.
-func (a job) record(j *journal.Journal, b *airgap.Bundle, m manifest.Set, fn func() error) error {
-	args := map[string]string{"bundle": b.Digest().String(), run.ArgPodCIDR: m.Installer.Spec.Network.PodCIDR}
-	if err := j.Begin("install", args); err != nil {
+func (a job) record(j *journal.Journal, asked map[string]string, fn func() error) error {
+	if err := j.Begin("install", asked); err != nil {
 		return err
 	}
 	err := fn()
@@ -197,8 +209,8 @@ func (a job) proveBundle(ctx context.Context, b *airgap.Bundle) error {
 }
 
 func (a job) confirmInstall(ctx context.Context, s site, m manifest.Set, todo []step.Planned) error {
-	if run, ok := s.journal.Last("install"); ok && run.Unfinished() {
-		a.Note(fmt.Sprintf("resuming the install begun at %s, which stopped at step %s", run.Began.Format(time.RFC3339), run.At()))
+	if last, ok := unfinished(s.journal); ok && last.Verb == "install" {
+		a.Note(resuming(last, todo))
 	}
 	return a.Confirm(ctx, fmt.Sprintf("Install %s on this host (%s, %d of %d steps to do)?", m.Installer.Metadata.Name, s.address, needed(todo), len(todo)))
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/plinthdev/plinth/internal/app/run"
 	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/node/leftover"
 	"github.com/plinthdev/plinth/internal/step"
@@ -15,13 +16,15 @@ import (
 
 // removeDataDir empties Plinth's folder and removes it, and the pointer to it.
 // One that stood there before stays, empty, with the mode that it had; so does
-// a mount point. It may be killed at any point and run again.
-func (a job) removeDataDir(j *journal.Journal) step.Step {
+// a mount point, and one in which something is kept, which it then says. It may
+// be killed at any point and run again.
+func (a job) removeDataDir(j *journal.Journal, keep []string) step.Step {
 	mode, stays := j.FolderBefore()
+	name := run.ClusterName(j)
 	return step.Step{ID: "data-dir", Title: "Remove Plinth's data folder", Touches: []string{a.DataDir},
 		Check: func(context.Context) (step.State, error) {
 			info, err := a.Host.Lstat(a.DataDir)
-			if err == nil && len(a.entries()) > 0 || err == nil && !stays && a.removable(info) {
+			if err == nil && len(a.entries(keep)) > 0 || err == nil && !stays && a.removable(info) {
 				return step.Needed(a.DataDir), nil
 			}
 			if _, err := a.Host.Lstat(journal.Pointer); err == nil {
@@ -35,7 +38,10 @@ func (a job) removeDataDir(j *journal.Journal) step.Step {
 					return err
 				}
 			}
-			for _, name := range a.entries() {
+			if err := a.markKept(keep, name); err != nil {
+				return err
+			}
+			for _, name := range a.entries(keep) {
 				if err := a.Host.RemoveAll(filepath.Join(a.DataDir, name)); err != nil {
 					return err
 				}
@@ -58,16 +64,16 @@ func (a job) removable(info fs.FileInfo) bool {
 		!slices.ContainsFunc(mounts, func(m leftover.Mount) bool { return m.Point == a.DataDir })
 }
 
-// entries is what in the data folder is Plinth's, the journal last: until then
-// it is what a second reset goes by.
-func (a job) entries() []string {
+// entries is what in the data folder is Plinth's but for what is kept, the
+// journal last: until then it is what a second reset goes by.
+func (a job) entries(keep []string) []string {
 	list, err := a.Host.ReadDir(a.DataDir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	var names []string
 	for _, e := range list {
-		if e.Name() != "lost+found" { // the file system's own
+		if e.Name() != "lost+found" && !slices.Contains(keep, e.Name()) { // the file system's own
 			names = append(names, e.Name())
 		}
 	}

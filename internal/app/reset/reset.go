@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"path/filepath"
 
 	"github.com/plinthdev/plinth/internal/app/run"
 	"github.com/plinthdev/plinth/internal/journal"
@@ -20,7 +21,10 @@ import (
 
 // Request is what a reset is asked for.
 type Request struct {
-	DryRun bool // only say what would be removed
+	DryRun     bool   // only say what would be removed
+	Yes        bool   // do not ask
+	Cluster    string // name of the cluster that is meant; "" to be asked for it
+	DeleteData bool   // remove volumes and logs too
 }
 
 // Result is how a reset ended.
@@ -28,6 +32,7 @@ type Result struct {
 	Changed bool           `json:"changed"` // false: there was nothing to take back
 	Plan    []step.Planned `json:"plan,omitempty"`
 	Left    []string       `json:"left,omitempty"` // what could not be taken back
+	Kept    []string       `json:"kept,omitempty"` // what was left on purpose: data, logs, what others put there
 	Log     string         `json:"log,omitempty"`
 }
 
@@ -42,14 +47,14 @@ func Cluster(ctx context.Context, r *run.Run, req Request) (Result, error) {
 		return Result{}, err
 	}
 	if req.DryRun {
-		return job{a.ReadOnly()}.reset(ctx, true)
+		return job{a.ReadOnly()}.reset(ctx, req)
 	}
 	if err := a.somethingToReset(); err != nil {
 		return Result{}, err
 	}
 	var res Result
 	err := a.Changing("reset", func(r *run.Run, _ *runlog.Log) (err error) {
-		res, err = job{r}.reset(ctx, false)
+		res, err = job{r}.reset(ctx, req)
 		return err
 	})
 	return res, err
@@ -72,58 +77,89 @@ func (a job) somethingToReset() error {
 	return nil
 }
 
-func (a job) reset(ctx context.Context, dryRun bool) (Result, error) {
+func (a job) reset(ctx context.Context, req Request) (Result, error) {
 	j, err := a.Journal()
 	if err != nil {
 		return Result{}, err
 	}
-	folder := a.removeDataDir(j)
 	if len(j.Runs()) == 0 && !j.Lost() {
-		return a.resetBirth(ctx, folder, dryRun)
+		return a.resetBirth(ctx, j, req)
 	}
+	if req.DryRun {
+		return a.dryRun(ctx, j, req)
+	}
+	if err := a.agree(ctx, j, req); err != nil {
+		return Result{}, err
+	}
+	return a.takeBack(ctx, j, req.DeleteData)
+}
+
+// TakeBack takes back all that the runs in j did, without asking, for a verb
+// that holds the lock.
+func TakeBack(ctx context.Context, r *run.Run, j *journal.Journal, deleteData bool) (Result, error) {
+	return job{r}.takeBack(ctx, j, deleteData)
+}
+
+func (a job) takeBack(ctx context.Context, j *journal.Journal, deleteData bool) (Result, error) {
 	kinds, err := a.leftovers(j)
 	if err != nil {
 		return Result{}, err
 	}
-	steps := plan.Reset(kinds)
-	if dryRun {
-		planned, err := a.Steps("reset", nil).Plan(ctx, append(steps, folder))
-		if err != nil {
-			return Result{}, err
-		}
-		for i, k := range kinds {
-			planned[i].Touches, _ = k.Find(ctx) // Plan has just done the same without an error
-		}
-		return Result{Plan: planned}, nil
-	}
-	if err := a.Confirm(ctx, "Remove the cluster from this host, with all its data?"); err != nil {
-		return Result{}, err
-	}
-	res := Result{Changed: true, Log: a.LogFile}
+	keep := a.keeping(deleteData)
+	res := Result{Changed: true, Log: a.LogFile, Kept: a.kept(j, keep)}
+	name := run.ClusterName(j)
 	runner := a.Steps("reset", j)
-	if err := j.Begin("reset", nil); err != nil {
+	if err := j.Begin("reset", map[string]string{run.ArgName: name}); err != nil {
 		// A full disk must not keep a reset from making space: what the
 		// journal says already is enough to go by.
 		a.Note("warning: " + err.Error())
 		runner.Recorder = nil
 	}
-	if _, err = runner.RunAll(ctx, steps); err != nil {
+	if _, err = runner.RunAll(ctx, plan.Reset(kinds)); err != nil {
 		return a.left(ctx, res, kinds, errors.Join(err, j.End(err)))
 	}
 	// The journal goes last: until here it is what a second reset goes by.
-	_, err = a.Steps("reset", nil).Run(ctx, []step.Step{folder})
+	_, err = a.Steps("reset", nil).Run(ctx, []step.Step{a.removeDataDir(j, keep)})
 	return res, err
+}
+
+// dryRun says what a reset would take back.
+func (a job) dryRun(ctx context.Context, j *journal.Journal, req Request) (Result, error) {
+	kinds, err := a.leftovers(j)
+	if err != nil {
+		return Result{}, err
+	}
+	keep := a.keeping(req.DeleteData)
+	planned, err := a.Steps("reset", nil).Plan(ctx, append(plan.Reset(kinds), a.removeDataDir(j, keep)))
+	if err != nil {
+		return Result{}, err
+	}
+	for i, k := range kinds {
+		found, _ := k.Find(ctx) // Plan has just done the same without an error
+		planned[i].Touches, planned[i].Bytes = a.sized(found)
+	}
+	folder := &planned[len(planned)-1]
+	var inside []string
+	for _, name := range a.entries(keep) {
+		inside = append(inside, filepath.Join(a.DataDir, name))
+	}
+	_, folder.Bytes = a.sized(inside)
+	return Result{Plan: planned, Kept: a.kept(j, keep)}, nil
 }
 
 // resetBirth takes back what a run leaves that was killed before its journal
 // was whole, or a reset after its journal had gone.
-func (a job) resetBirth(ctx context.Context, folder step.Step, dryRun bool) (Result, error) {
+func (a job) resetBirth(ctx context.Context, j *journal.Journal, req Request) (Result, error) {
+	keep := a.keeping(req.DeleteData)
+	folder := a.removeDataDir(j, keep)
+	res := Result{Kept: a.kept(j, keep), Log: a.LogFile}
 	state, err := folder.Check(ctx)
-	if err != nil || state.Kind == step.IsDone || dryRun {
-		return Result{}, err
+	if err != nil || state.Kind == step.IsDone || req.DryRun {
+		return res, err
 	}
 	_, err = a.Steps("reset", nil).Run(ctx, []step.Step{folder})
-	return Result{Changed: err == nil, Log: a.LogFile}, err
+	res.Changed = err == nil
+	return res, err
 }
 
 // left lists what is still there after a reset that could not take all back.

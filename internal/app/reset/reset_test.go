@@ -2,14 +2,17 @@ package reset
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/plinthdev/plinth/internal/app/run"
 	"github.com/plinthdev/plinth/internal/host/hosttest"
 	"github.com/plinthdev/plinth/internal/journal"
+	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/step"
 )
 
@@ -48,7 +51,7 @@ func TestTheDataFolderIsAsItWasBefore(t *testing.T) {
 			if got := journal.Dir(a.Host); got != "/data/plinth" {
 				t.Fatalf("other commands look in %s", got)
 			}
-			res, err := a.reset(t.Context(), false)
+			res, err := a.reset(t.Context(), Request{})
 			must(t, err)
 			info, err := os.Stat(dir)
 			if there := err == nil; !res.Changed || there != (mode != 0) || there && info.Mode().Perm() != mode {
@@ -58,5 +61,78 @@ func TestTheDataFolderIsAsItWasBefore(t *testing.T) {
 				t.Error("the pointer is still there")
 			}
 		})
+	}
+}
+
+// installed is a journal with a finished install of my-app, and a volume.
+func installed(t *testing.T, a job, f *hosttest.Fake) *journal.Journal {
+	t.Helper()
+	j, err := a.Journal()
+	must(t, err)
+	must(t, j.Begin("install", map[string]string{run.ArgName: "my-app"}))
+	must(t, j.End(nil))
+	volume := filepath.Join(f.Root, a.DataDir, "volumes/pvc-1")
+	must(t, os.MkdirAll(volume, 0o755))
+	must(t, os.WriteFile(filepath.Join(volume, "data"), []byte("precious"), 0o600))
+	return j
+}
+
+func TestAClusterGoesOnlyByItsName(t *testing.T) {
+	typed := errors.New("asked to type")
+	for name, c := range map[string]struct {
+		req  Request
+		code int
+		says string
+	}{
+		"asked":                {Request{}, problem.ExitInternal, "asked to type"},
+		"its name, yes":        {Request{Yes: true, Cluster: "my-app"}, 0, ""},
+		"yes without its name": {Request{Yes: true}, problem.ExitUsage, "--yes alone"},
+		"another name":         {Request{Yes: true, Cluster: "other"}, problem.ExitUsage, "the cluster of this host is my-app, not other"},
+		"its name without yes": {Request{Cluster: "my-app"}, problem.ExitInternal, "asked to type"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a, f := on(t, "/data/plinth")
+			a.Type = func(_ context.Context, _, word, instead string) error {
+				if word != "my-app" || instead != "--yes --cluster NAME" {
+					t.Errorf("asked for %q, or %q", word, instead)
+				}
+				return typed
+			}
+			err := a.agree(t.Context(), installed(t, a, f), c.req)
+			if problem.ExitCode(err) != c.code || err != nil && !strings.Contains(err.Error(), c.says) {
+				t.Errorf("%v", err)
+			}
+		})
+	}
+}
+
+func TestVolumesAreNamedAndKeptUnlessAskedFor(t *testing.T) {
+	a, f := on(t, "/data/plinth")
+	installed(t, a, f)
+	yes := Request{Yes: true, Cluster: "my-app"}
+	planned, err := a.reset(t.Context(), Request{DryRun: true})
+	if err != nil || len(planned.Kept) == 0 || !strings.HasPrefix(planned.Kept[0], "/data/plinth/volumes: data of 1 volumes, 8 B") {
+		t.Errorf("dry run: %+v, %v", planned, err)
+	}
+	res, err := a.reset(t.Context(), yes)
+	if err != nil || len(res.Kept) == 0 || !strings.HasPrefix(res.Kept[0], "/data/plinth/volumes: data of 1 volumes, 8 B") {
+		t.Errorf("%+v, %v", res, err)
+	}
+	left, err := os.ReadDir(filepath.Join(f.Root, a.DataDir))
+	if err != nil || len(left) != 2 || left[0].Name() != journal.KeptFile || left[1].Name() != "volumes" {
+		t.Fatalf("left are %v, %v", left, err)
+	}
+	if why := journal.Unusable(a.Host, a.DataDir); why != "" {
+		t.Errorf("the next install may not use the folder: it %s", why)
+	}
+	if res, err := a.reset(t.Context(), yes); err != nil || res.Changed || len(res.Kept) == 0 {
+		t.Errorf("again: %+v, %v", res, err)
+	}
+	yes.DeleteData = true
+	if res, err := a.reset(t.Context(), yes); err != nil || !res.Changed {
+		t.Errorf("with --delete-data: %+v, %v", res, err)
+	}
+	if _, err := os.Stat(filepath.Join(f.Root, a.DataDir)); err == nil {
+		t.Error("the folder is still there")
 	}
 }

@@ -38,8 +38,11 @@ type Config struct {
 	Events  func(step.Event)                                 // is told the progress
 	Note    func(text string)                                // is told warnings and notices
 	Confirm func(ctx context.Context, question string) error // asks before the first change; nil error is yes
-	Secrets *runlog.Secrets                                  // learns what must not be shown
-	Now     func() time.Time                                 // the clock
+	// Type asks for word to be typed, for what cannot be undone; nil error is
+	// yes. instead is the flags that agree without being asked.
+	Type    func(ctx context.Context, question, word, instead string) error
+	Secrets *runlog.Secrets  // learns what must not be shown
+	Now     func() time.Time // the clock
 
 	Failpoints []failpoint.Rule // what to die or fail of on purpose; nil but in a drill
 }
@@ -191,8 +194,22 @@ func (r *Run) Leftover(podCIDRs ...netip.Prefix) leftover.Cluster {
 	return c
 }
 
-// ArgPodCIDR is the journal's name for the pods' network of a run.
-const ArgPodCIDR = "podCIDR"
+// The journal's names for what runs were asked for.
+const (
+	ArgPodCIDR = "podCIDR" // the pods' network
+	ArgName    = "name"    // of the cluster
+)
+
+// ClusterName is the name of the cluster that the runs in a journal are about;
+// "" when they do not tell.
+func ClusterName(j *journal.Journal) (name string) {
+	for _, r := range j.Runs() {
+		if n := r.Args[ArgName]; n != "" {
+			name = n
+		}
+	}
+	return name
+}
 
 // KOTS drives the console in namespace.
 func (r *Run) KOTS(namespace string) (*kots.KOTS, error) {

@@ -138,7 +138,11 @@ func plan(w io.Writer, steps []step.Planned, again string) {
 		}
 	}
 	for _, s := range steps {
-		fmt.Fprintf(w, "%-8s %-*s  %s\n", s.State, width, s.Step, s.Title)
+		title := s.Title
+		if s.Bytes > 0 {
+			title += " (" + ui.Bytes(s.Bytes) + ")"
+		}
+		fmt.Fprintf(w, "%-8s %-*s  %s\n", s.State, width, s.Step, title)
 		if s.State == "done" {
 			continue
 		}

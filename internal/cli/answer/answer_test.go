@@ -93,7 +93,7 @@ func TestAnswersForPeople(t *testing.T) {
 		},
 		"reset-plan": func(w io.Writer) { Reset(w, reset.Result{Plan: planned()}, "plinth reset cluster", false) },
 		"reset-done": func(w io.Writer) {
-			Reset(w, reset.Result{Changed: true, Log: "/var/log/plinth/reset-1.log"}, "", false)
+			Reset(w, reset.Result{Changed: true, Log: "/var/log/plinth/reset-1.log", Kept: []string{"/var/lib/plinth/volumes: data of 2 volumes, 8 B; --delete-data removes it"}}, "", false)
 		},
 		"reset-left": func(w io.Writer) {
 			Reset(w, reset.Result{Changed: true, Left: []string{"mount /run/x", "process 12"}}, "", true)

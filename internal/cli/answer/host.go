@@ -95,13 +95,27 @@ func Reset(w io.Writer, r reset.Result, again string, failed bool) {
 		}
 	case failed:
 	case r.Plan != nil:
+		kept(w, "Would be kept:", r.Kept)
 		plan(w, r.Plan, again)
 	case r.Changed:
-		fmt.Fprintf(w, "The cluster and its data are gone from this host.\nLog  %s\n", r.Log)
+		fmt.Fprintf(w, "The cluster is gone from this host.\nLog  %s\n", r.Log)
+		kept(w, "Kept:", r.Kept)
 		next(w, "plinth install --bundle FILE")
 	default:
 		fmt.Fprintln(w, "Nothing to do: Plinth has installed nothing on this host.")
+		kept(w, "Kept:", r.Kept)
 		next(w, "plinth install --bundle FILE")
+	}
+}
+
+// kept lists what a reset leaves on purpose.
+func kept(w io.Writer, title string, all []string) {
+	if len(all) == 0 {
+		return
+	}
+	fmt.Fprintln(w, title)
+	for _, what := range all {
+		fmt.Fprintf(w, "  %s\n", what)
 	}
 }
 

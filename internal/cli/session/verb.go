@@ -40,6 +40,7 @@ func (s *Session) With(events bool, yes *bool, do Verb) Action {
 			DataDir: s.dataDir, LogFile: s.logFile, Version: s.Build().Version,
 			Events: progress.Event, Note: progress.Note, Secrets: s.secrets, Now: s.Now,
 			Confirm:    func(ctx context.Context, question string) error { return s.confirm(ctx, question, yes) },
+			Type:       s.typed,
 			Failpoints: points,
 		})
 		answer, err := do(ctx, r, args)
@@ -57,6 +58,16 @@ func (s *Session) confirm(ctx context.Context, question string, yes *bool) error
 	agreed, err := ask.Confirm(ctx)
 	if err == nil && !agreed {
 		err = problem.New(problem.ExitInterrupted, "go on", errors.New("you did not agree"), "nothing was changed")
+	}
+	return err
+}
+
+// typed asks for word to be typed; nil is that it was.
+func (s *Session) typed(ctx context.Context, question, word, instead string) error {
+	ask := ui.Prompt{In: s.In, Out: s.Err, TTY: terminal(s.In) && terminal(s.Err), Question: question, Flag: instead, Word: word}
+	agreed, err := ask.Confirm(ctx)
+	if err == nil && !agreed {
+		err = problem.New(problem.ExitInterrupted, "go on", errors.New("that is not "+word), "nothing was changed")
 	}
 	return err
 }

@@ -1,0 +1,85 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/plinthdev/plinth/e2e/lab"
+)
+
+// placeForeign puts on a host what others may have there: a container with a
+// network of its own, packet rules and chains, a set, a route, a CNI plugin and
+// its notes, settings, and a data folder that the administrator made.
+func placeForeign(ctx context.Context, h *lab.Host) {
+	h.Must(ctx, "sh", "-euc", `
+		mkdir -m 0750 /var/lib/plinth
+		mkdir -p /opt/cni/bin /var/lib/cni/networks/theirs /etc/modules-load.d
+		echo theirs | tee /opt/cni/bin/theirs /var/lib/cni/networks/theirs/10.9.0.2 /etc/sysctl.d/10-theirs.conf >/dev/null
+		ip netns add theirs
+		ip link add cni-theirs type bridge
+		ip addr add 10.9.0.1/24 dev cni-theirs
+		ip link set cni-theirs up
+		ip link add veth-theirs type veth peer name eth0 netns theirs
+		ip link set veth-theirs master cni-theirs up
+		ip netns exec theirs ip addr add 10.9.0.2/24 dev eth0
+		ip route add 10.99.0.0/16 via 10.9.0.2
+		ip rule add from 10.99.0.0/16 lookup 777
+		iptables -N CNI-THEIRS
+		iptables -A CNI-THEIRS -s 10.9.0.0/24 -j ACCEPT
+		iptables -I FORWARD -j CNI-THEIRS -m comment --comment 'theirs, beside kube-bridge'
+		iptables -t nat -A POSTROUTING -s 10.9.0.0/24 -j MASQUERADE
+		systemd-run --quiet --unit theirs --slice theirs.slice ip netns exec theirs sleep infinity`)
+}
+
+// rollBack lets a first install fail once k0s runs, and proves that it takes
+// itself back.
+func rollBack(t *testing.T, ctx context.Context, h *lab.Host, fresh lab.Baseline) {
+	stdout, stderr, code := h.Run(ctx, "env", "PLINTH_FAILPOINTS=install/images-boot:begun=error", binary, "-o", "json", "install", "--bundle", bundle, "--yes", "--rollback-on-failure")
+	if code != 7 {
+		t.Fatalf("exit %d\n%s\n%s", code, tail(stdout, 10), tail(stderr, 20))
+	}
+	if r := parse(t, stdout); r.Error == nil || !strings.Contains(r.Error.Hint, "this host is as it was before") {
+		t.Errorf("error: %+v", r.Error)
+	}
+	same(t, fresh, h.Baseline(ctx))
+}
+
+// fillDisk takes all space while images are imported: the run says so, and the
+// next goes on once there is space again.
+func fillDisk(t *testing.T, ctx context.Context, h *lab.Host) {
+	p := start(t, ctx, h, `"step":"images-boot","state":"progress"`)
+	h.Must(ctx, "sh", "-euc", `fallocate -l $(df --output=avail -B1 / | tail -n 1) /srv/filler || true; df / | tail -n 1`)
+	stdout, stderr, code := p.Wait()
+	h.Must(ctx, "rm", "/srv/filler")
+	if code != 7 || !strings.Contains(stdout, "no space left") {
+		t.Errorf("a full disk: exit %d\n%s\n%s", code, tail(stdout, 5), tail(stderr, 10))
+	}
+}
+
+// resetKeepingData resets as most people will, then with the data.
+func resetKeepingData(t *testing.T, ctx context.Context, h *lab.Host, fresh lab.Baseline) {
+	if r := plinth(t, ctx, h, 2, "reset", "cluster", "--yes"); !strings.Contains(r.Error.Hint, "--cluster my-app") {
+		t.Errorf("a reset of just any cluster: %+v", r.Error)
+	}
+	plinth(t, ctx, h, 2, "reset", "cluster", "--yes", "--cluster", "other")
+	h.Must(ctx, "sh", "-c", "echo mine >/etc/k0s/mine")
+	r := plinth(t, ctx, h, 0, "reset", "cluster", "--yes", "--cluster", "my-app")
+	said := strings.Join(r.Result.Kept, "\n")
+	if !strings.Contains(said, "/var/lib/plinth/volumes: data of") || !strings.Contains(said, "/etc/k0s/mine") {
+		t.Errorf("kept: %s", said)
+	}
+	for _, d := range lab.Diff(fresh, h.Baseline(ctx)) {
+		if !strings.Contains(d, "/etc/k0s") && !strings.Contains(d, "/var/lib/plinth/volumes") && !strings.Contains(d, "/var/lib/plinth/kept.json") && !noise(d) {
+			t.Errorf("host differs: %s", d)
+		}
+	}
+	h.Must(ctx, "rm", "-r", "/etc/k0s")
+	plinth(t, ctx, h, 0, "reset", "cluster", "--yes", "--cluster", "my-app", "--delete-data")
+	same(t, fresh, h.Baseline(ctx))
+	if r := plinth(t, ctx, h, 0, "reset", "cluster", "--yes", "--cluster", "my-app"); r.Result.Changed {
+		t.Error("another reset changed something")
+	}
+}

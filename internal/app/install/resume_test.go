@@ -1,0 +1,136 @@
+package install
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/plinthdev/plinth/internal/app/run"
+	"github.com/plinthdev/plinth/internal/host/hosttest"
+	"github.com/plinthdev/plinth/internal/journal"
+	"github.com/plinthdev/plinth/internal/node/leftover"
+	"github.com/plinthdev/plinth/internal/plan"
+	"github.com/plinthdev/plinth/internal/problem"
+	"github.com/plinthdev/plinth/internal/step"
+)
+
+func must(t *testing.T, errs ...error) {
+	t.Helper()
+	if err := errors.Join(errs...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+const dataDir = "/var/lib/plinth"
+
+// fake is an install on a fake host with nothing on it.
+func fake(t *testing.T) (job, *hosttest.Fake) {
+	t.Helper()
+	f := hosttest.New(t)
+	must(t, os.MkdirAll(filepath.Join(f.Root, "/proc/self"), 0o755),
+		os.WriteFile(filepath.Join(f.Root, "/proc/self/mountinfo"), []byte("24 1 254:1 / / rw - ext4 /dev/vda1 rw\n"), 0o600))
+	yes := func(context.Context, string) error { return nil }
+	return job{&run.Run{Host: f.Host(), Config: run.Config{DataDir: dataDir, Now: func() time.Time { return time.Unix(0, 0) },
+		Note: func(string) {}, Events: func(step.Event) {}, Confirm: yes}}}, f
+}
+
+// begun is a journal with an install that was killed after it had looked.
+func begun(t *testing.T, a job, asked map[string]string) *journal.Journal {
+	t.Helper()
+	j, err := a.Journal()
+	must(t, err)
+	must(t, j.Begin("install", asked), j.BeginStep(plan.RememberID, nil), j.Before(plan.RememberID, leftover.Before{}), j.EndStep(plan.RememberID, nil), j.BeginStep("kernel", nil))
+	return j
+}
+
+func TestAnUnfinishedInstallIsNotGoneOnWithOtherArguments(t *testing.T) {
+	was := map[string]string{run.ArgName: "my-app", argBundle: "sha256:1", argLicense: "sha256:2"}
+	for name, c := range map[string]struct {
+		is   map[string]string
+		want []string // in the refusal; nil for none
+	}{
+		"the same":            {was, nil},
+		"another bundle":      {map[string]string{run.ArgName: "my-app", argBundle: "sha256:9", argLicense: "sha256:2"}, []string{"the bundle was sha256:1 and is now sha256:9"}},
+		"no license any more": {map[string]string{run.ArgName: "my-app", argBundle: "sha256:1"}, []string{"the license was sha256:2 and is now none"}},
+		"all of it":           {map[string]string{run.ArgName: "b", argConfig: "sha256:3"}, []string{"name was my-app and is now b", "the bundle was", "the config values was none and is now sha256:3"}},
+	} {
+		a, f := fake(t)
+		begun(t, a, was)
+		if c.want != nil { // --restart looks at the network
+			f.Expect("ip -j -d link").Return("[]", nil).Often()
+			f.Expect("ip -").Often()
+		}
+		err := a.settle(t.Context(), Request{asked: c.is})
+		if (err != nil) != (c.want != nil) || err != nil && (problem.ExitCode(err) != problem.ExitUsage || !strings.Contains(problem.Hint(err), "--restart")) {
+			t.Errorf("%s: %v, hint %q", name, err, problem.Hint(err))
+		}
+		for _, want := range c.want {
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: %v does not say %q", name, err, want)
+			}
+		}
+		must(t, a.settleAnew(t, c.is))
+		_, err = os.Stat(filepath.Join(f.Root, dataDir))
+		if gone := errors.Is(err, os.ErrNotExist); gone != (c.want != nil) {
+			t.Errorf("%s: with --restart the journal is gone: %v", name, gone)
+		}
+	}
+}
+
+// settleAnew is settle with --restart.
+func (a job) settleAnew(t *testing.T, asked map[string]string) error {
+	return a.settle(t.Context(), Request{Restart: true, asked: asked})
+}
+
+func TestAFinishedClusterIsNeverTakenBackByARestart(t *testing.T) {
+	a, f := fake(t)
+	begun(t, a, map[string]string{argBundle: "sha256:1"})
+	must(t, journal.WriteReceipt(a.Host, dataDir, journal.Receipt{Name: "my-app"}))
+	must(t, a.settleAnew(t, map[string]string{argBundle: "sha256:2"}))
+	if _, err := os.Stat(filepath.Join(f.Root, dataDir, journal.File)); err != nil {
+		t.Error("the journal of a finished cluster is gone")
+	}
+}
+
+func TestAnUnfinishedResetHasToBeFinishedFirst(t *testing.T) {
+	a, _ := fake(t)
+	j := begun(t, a, nil)
+	must(t, j.End(nil), j.Begin("reset", nil))
+	err := a.settle(t.Context(), Request{Restart: true})
+	if problem.ExitCode(err) != problem.ExitUsage || !strings.Contains(problem.Hint(err), "plinth reset cluster") {
+		t.Errorf("%v, hint %q", err, problem.Hint(err))
+	}
+}
+
+func TestAResumedInstallSaysWhereItGoesOn(t *testing.T) {
+	last := journal.Run{Verb: "install", Began: time.Unix(0, 0).UTC(), Steps: []journal.Step{{ID: "remember"}, {ID: "kernel"}}}
+	todo := []step.Planned{{Step: "remember"}, {Step: "data-dir"}, {Step: "kernel", Title: "Prepare the kernel"}}
+	if got, want := resuming(last, todo), "resuming the install begun at 1970-01-01T00:00:00Z, at step 3 of 3, kernel (Prepare the kernel)"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	last.Steps = nil
+	if got := resuming(last, todo); !strings.HasSuffix(got, "at its beginning") {
+		t.Error(got)
+	}
+}
+
+func TestARollBackLeavesTheHostAsItWasAndTheFailureItsWords(t *testing.T) {
+	a, f := fake(t)
+	f.Expect("ip -j -d link").Return("[]", nil).Often()
+	f.Expect("ip -").Often()
+	j := begun(t, a, nil)
+	must(t, os.MkdirAll(filepath.Join(f.Root, dataDir, "volumes/pvc-1"), 0o755), os.MkdirAll(filepath.Join(f.Root, "/var/lib/k0s/bin"), 0o755))
+	err := a.rollBack(t.Context(), j, false, problem.New(problem.ExitStep, "start k0s", errors.New("no memory"), "add some"))
+	if problem.ExitCode(err) != problem.ExitStep || !strings.Contains(err.Error(), "no memory") || problem.Hint(err) != "add some\neverything was taken back: this host is as it was before" {
+		t.Errorf("%v, hint %q", err, problem.Hint(err))
+	}
+	for _, p := range []string{dataDir, "/var/lib/k0s"} {
+		if _, err := os.Stat(filepath.Join(f.Root, p)); err == nil {
+			t.Errorf("%s is still there", p)
+		}
+	}
+}
