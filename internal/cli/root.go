@@ -41,6 +41,7 @@ func root(s *session.Session) *cobra.Command {
 		c.install(),
 		c.status(),
 		c.console(),
+		c.node(),
 		c.reset(),
 		c.drill(),
 		c.version(),

@@ -2,8 +2,12 @@ package kube
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"net/http"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
 )
 
 // PodsReason says why the namespace's pods are not all up now, in WaitPods'
@@ -34,4 +38,30 @@ func (c *Client) Starting(ctx context.Context, namespace string) (string, error)
 		}
 	}
 	return "", nil
+}
+
+// ReadyAt asks the API server at address ("10.0.0.1:6443") itself whether it
+// is ready, past every balancer.
+func (c *Client) ReadyAt(ctx context.Context, address string) error {
+	conf := rest.CopyConfig(c.config)
+	conf.Host = "https://" + address
+	conf.NextProtos = []string{"http/1.1"} // a connection of its own, that ends with the answer
+	client, err := rest.HTTPClientFor(conf)
+	if err != nil {
+		return err
+	}
+	defer client.CloseIdleConnections()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, conf.Host+"/readyz", nil)
+	if err != nil {
+		return err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return errors.Unwrap(err) // without the URL, which the caller names
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("it answers %s", resp.Status)
+	}
+	return nil
 }

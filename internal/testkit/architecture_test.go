@@ -38,6 +38,7 @@ var layers = map[string][]string{
 	"internal/k0s":       {"internal/host", "internal/spec", "internal/wait"},
 	"internal/images":    {"internal/wait"},
 	"internal/balancer":  {},
+	"internal/etcd":      {},
 	"internal/kube":      {"internal/wait"},
 	"internal/chart":     {"internal/kube", "internal/wait"},
 	"internal/kots":      {"internal/host", "internal/kube", "internal/wait"},

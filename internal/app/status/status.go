@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/plinthdev/plinth/internal/app/compose"
+	"github.com/plinthdev/plinth/internal/app/nodes"
 	"github.com/plinthdev/plinth/internal/app/run"
 	"github.com/plinthdev/plinth/internal/host"
 	"github.com/plinthdev/plinth/internal/journal"
@@ -23,27 +24,18 @@ import (
 // Status is what is installed on this host and how it is; its JSON form is
 // public.
 type Status struct {
-	Installed    bool              `json:"installed"`
-	Name         string            `json:"name,omitempty"`
-	Role         string            `json:"role,omitempty"`
-	Bundle       string            `json:"bundle,omitempty"`
-	Versions     map[string]string `json:"versions,omitempty"`
-	Service      string            `json:"service,omitempty"` // systemd's word for k0s: active, failed, …
-	Nodes        []NodeStatus      `json:"nodes,omitempty"`
-	AddOns       []AddOnStatus     `json:"addons,omitempty"`
-	Console      *ConsoleStatus    `json:"console,omitempty"`
-	Certificates []Certificate     `json:"certificates,omitempty"`
-	Unfinished   *Unfinished       `json:"unfinished,omitempty"` // a run that was killed or failed
-	Warnings     []string          `json:"warnings,omitempty"`   // what was skipped on request, and what is wrong now
-}
-
-// NodeStatus is one node of the cluster.
-type NodeStatus struct {
-	Name      string   `json:"name"`
-	Ready     bool     `json:"ready"`
-	Reason    string   `json:"reason,omitempty"` // why it is not Ready
-	Version   string   `json:"version"`
-	Addresses []string `json:"addresses"`
+	Installed bool              `json:"installed"`
+	Name      string            `json:"name,omitempty"`
+	Role      string            `json:"role,omitempty"`
+	Bundle    string            `json:"bundle,omitempty"`
+	Versions  map[string]string `json:"versions,omitempty"`
+	Service   string            `json:"service,omitempty"` // systemd's word for k0s: active, failed, …
+	nodes.View
+	AddOns       []AddOnStatus  `json:"addons,omitempty"`
+	Console      *ConsoleStatus `json:"console,omitempty"`
+	Certificates []Certificate  `json:"certificates,omitempty"`
+	Unfinished   *Unfinished    `json:"unfinished,omitempty"` // a run that was killed or failed
+	Warnings     []string       `json:"warnings,omitempty"`   // what was skipped on request, and what is wrong now
 }
 
 // AddOnStatus is one component that was installed into the cluster.
@@ -109,7 +101,11 @@ func Look(ctx context.Context, h host.Host, dataDir string, now func() time.Time
 	} else {
 		return s, nil
 	}
-	unit, err := h.UnitState(ctx, k0s.Unit)
+	service := k0s.Unit
+	if r.Role == nodes.Worker {
+		service = k0s.WorkerUnit
+	}
+	unit, err := h.UnitState(ctx, service)
 	if err != nil {
 		return s, err
 	}
@@ -125,16 +121,16 @@ func Look(ctx context.Context, h host.Host, dataDir string, now func() time.Time
 
 // cluster asks the cluster for its nodes, add-ons and console.
 func cluster(ctx context.Context, h host.Files, r journal.Receipt, s *Status) error {
-	client, err := run.Client(h)
+	client, _, err := nodes.Client(h)
 	if err != nil {
 		return err
 	}
-	nodes, err := client.Nodes(ctx)
-	if err != nil {
+	if s.View, err = nodes.Look(ctx, h); err != nil {
 		return err
 	}
-	for _, n := range nodes {
-		s.Nodes = append(s.Nodes, NodeStatus{Name: n.Name, Ready: n.Ready, Reason: n.Reason, Version: n.Version, Addresses: n.Addresses})
+	s.Warnings = append(s.Warnings, s.Problems...)
+	if r.Role == nodes.Worker {
+		return nil // the rest is for controllers to see
 	}
 	for _, part := range r.AddOns {
 		reason, err := client.PodsReason(ctx, part.Namespace)

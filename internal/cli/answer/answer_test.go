@@ -9,14 +9,17 @@ import (
 	"github.com/plinthdev/plinth/airgap"
 	"github.com/plinthdev/plinth/hostpreflight"
 	"github.com/plinthdev/plinth/internal/app/install"
+	"github.com/plinthdev/plinth/internal/app/nodes"
 	"github.com/plinthdev/plinth/internal/app/preflight"
 	"github.com/plinthdev/plinth/internal/app/reset"
 	"github.com/plinthdev/plinth/internal/app/status"
 	"github.com/plinthdev/plinth/internal/app/vendor"
 	"github.com/plinthdev/plinth/internal/compat"
+	"github.com/plinthdev/plinth/internal/etcd"
 	"github.com/plinthdev/plinth/internal/spec"
 	"github.com/plinthdev/plinth/internal/step"
 	"github.com/plinthdev/plinth/internal/testkit"
+	"github.com/plinthdev/plinth/internal/ui/runlog"
 )
 
 func checks(entries ...hostpreflight.Entry) *hostpreflight.Report {
@@ -44,10 +47,38 @@ func planned() []step.Planned {
 	}
 }
 
+// manyNodes is a cluster with everything that can be said of one.
+func manyNodes() nodes.View {
+	return nodes.View{
+		Nodes: []nodes.Node{
+			{Name: "a", Role: "controller", Ready: true, Version: "v1.33.13+k0s", Addresses: []string{"10.0.0.1"}},
+			{Name: "b", Role: "controller", Reason: "NodeStatusUnknown: Kubelet stopped posting node status.", Version: "v1.33.13+k0s", Addresses: []string{"10.0.0.2"}},
+			{Name: "w", Role: "worker", Ready: true, Cordoned: true, Version: "v1.33.13+k0s", Addresses: []string{"10.0.0.9"}},
+		},
+		API:  []nodes.Endpoint{{Address: "10.0.0.1:6443", Ready: true}, {Address: "10.0.0.2:6443", Reason: "no answer within 1s"}},
+		Etcd: []etcd.Member{{ID: "1", Name: "a", Address: "10.0.0.1", Leader: true}, {ID: "2", Name: "b", Address: "10.0.0.2"}, {ID: "3", Address: "10.0.0.3", Learner: true}},
+	}
+}
+
+func TestTheJSONOfNodesIsItsGolden(t *testing.T) {
+	v := manyNodes()
+	v.Balancer = &nodes.Endpoint{Address: "127.0.0.1:6443", Ready: true}
+	var out bytes.Buffer
+	if err := JSON(&out, v, nil, &runlog.Secrets{}); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Golden(t, "testdata/node-list.json", out.Bytes())
+	out.Reset()
+	if err := JSON(&out, status.Status{Installed: true, Name: "my-app", View: v}, nil, &runlog.Secrets{}); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Golden(t, "testdata/status.json", out.Bytes())
+}
+
 func TestAnswersForPeople(t *testing.T) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	here := status.Status{Installed: true, Name: "my-app", Role: "controller", Bundle: "sha256:abc", Service: "active",
-		Versions: map[string]string{"k0s": "v1.33.8+k0s.1"}, Nodes: []status.NodeStatus{{Name: "n1", Ready: true, Version: "v1.33.8+k0s", Addresses: []string{"10.0.0.2"}}},
+		Versions: map[string]string{"k0s": "v1.33.8+k0s.1"}, View: nodes.View{Nodes: []nodes.Node{{Name: "n1", Role: "controller", Ready: true, Version: "v1.33.8+k0s", Addresses: []string{"10.0.0.2"}}}},
 		AddOns:       []status.AddOnStatus{{Name: "kotsadm", Version: "1.131.2", Reason: "pod kotsadm-0: ImagePullBackOff"}, {Name: "localPathStorage", Version: "0.0.30", Ready: true}},
 		Console:      &status.ConsoleStatus{URL: "https://10.0.0.2:8800", Ready: true, Version: "v1.131.2"},
 		Certificates: []status.Certificate{{Path: "/var/lib/k0s/pki/server.crt", Expires: at}, {}}, Warnings: []string{"host preflight memory failed and was ignored on request"}}
@@ -98,7 +129,21 @@ func TestAnswersForPeople(t *testing.T) {
 		"reset-left": func(w io.Writer) {
 			Reset(w, reset.Result{Changed: true, Left: []string{"mount /run/x", "process 12"}}, "", true)
 		},
-		"reset-nothing":  func(w io.Writer) { Reset(w, reset.Result{}, "", false) },
+		"reset-nothing": func(w io.Writer) { Reset(w, reset.Result{}, "", false) },
+		"node-list":     func(w io.Writer) { NodeList(w, manyNodes()) },
+		"node-list-worker": func(w io.Writer) {
+			v := manyNodes()
+			v.Etcd, v.Balancer = nil, &nodes.Endpoint{Address: "127.0.0.1:6443", Ready: true}
+			NodeList(w, v)
+		},
+		"node-removed": func(w io.Writer) {
+			NodeChanged(w, nodes.Result{Node: "b", Role: "controller", Changed: true, Log: "/var/log/plinth/x.log"}, true)
+		},
+		"node-gone": func(w io.Writer) { NodeChanged(w, nodes.Result{Node: "b"}, true) },
+		"node-drained": func(w io.Writer) {
+			NodeChanged(w, nodes.Result{Node: "w", Role: "worker", Changed: true, Log: "/var/log/plinth/x.log"}, false)
+		},
+		"node-empty":     func(w io.Writer) { NodeChanged(w, nodes.Result{Node: "w"}, false) },
 		"status":         func(w io.Writer) { Status(w, here) },
 		"status-broken":  func(w io.Writer) { Status(w, broken) },
 		"status-nothing": func(w io.Writer) { Status(w, status.Status{}) },

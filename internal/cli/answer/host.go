@@ -129,7 +129,7 @@ func Status(w io.Writer, s status.Status) {
 	default:
 		fmt.Fprintln(w, "Nothing is installed on this host.")
 	}
-	nodes(w, s.Nodes)
+	cluster(w, s.View)
 	addOns(w, s)
 	if len(s.Certificates) > 0 {
 		first := s.Certificates[0]
@@ -150,18 +150,6 @@ func Status(w io.Writer, s status.Status) {
 	default:
 		next(w, "plinth install --bundle FILE")
 	}
-}
-
-func nodes(w io.Writer, all []status.NodeStatus) {
-	if len(all) == 0 {
-		return
-	}
-	fmt.Fprintln(w)
-	t := table(w, "NODE", "READY", "VERSION", "ADDRESSES")
-	for _, n := range all {
-		row(t, n.Name, ready(n.Ready, n.Reason), n.Version, strings.Join(n.Addresses, ", "))
-	}
-	_ = t.Flush()
 }
 
 func addOns(w io.Writer, s status.Status) {

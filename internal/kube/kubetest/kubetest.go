@@ -27,6 +27,8 @@ type Server struct {
 	// Admit may change an object when it is written, as controllers would do
 	// later. nil leaves it. Ready is one.
 	Admit func(obj map[string]any)
+	// Evict is asked for a pod's eviction; what it answers is why the pod stays.
+	Evict func(pod string) string
 	// Logs are pod logs by "namespace/pod".
 	Logs map[string]string
 
@@ -55,6 +57,13 @@ func (s *Server) Put(path string, obj map[string]any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.objects[path] = obj
+}
+
+// Remove takes an object away.
+func (s *Server) Remove(path string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.objects, path)
 }
 
 // Object is what is stored at a path, nil for nothing.
@@ -90,7 +99,10 @@ var kinds = map[string]map[string]string{
 		"Namespace": "namespaces", "Node": "nodes", "Pod": "pods", "Secret": "secrets", "ConfigMap": "configmaps",
 		"Service": "services", "ServiceAccount": "serviceaccounts", "Event": "events",
 	},
-	"apps/v1":                      {"Deployment": "deployments", "StatefulSet": "statefulsets", "DaemonSet": "daemonsets"},
+	"apps/v1": {"Deployment": "deployments", "StatefulSet": "statefulsets", "DaemonSet": "daemonsets"},
+	"admissionregistration.k8s.io/v1": {
+		"ValidatingAdmissionPolicy": "validatingadmissionpolicies", "ValidatingAdmissionPolicyBinding": "validatingadmissionpolicybindings",
+	},
 	"rbac.authorization.k8s.io/v1": {"ClusterRole": "clusterroles", "ClusterRoleBinding": "clusterrolebindings"},
 }
 
@@ -105,6 +117,19 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if rest, ok := strings.CutSuffix(r.URL.Path, "/log"); ok {
 		parts := strings.Split(rest, "/")
 		_, _ = io.WriteString(w, s.Logs[parts[len(parts)-3]+"/"+path.Base(rest)])
+		return
+	}
+	if rest, ok := strings.CutSuffix(r.URL.Path, "/eviction"); ok && s.Evict != nil {
+		s.mu.Unlock()
+		why := s.Evict(path.Base(rest))
+		s.mu.Lock()
+		if why != "" {
+			reply(w, http.StatusTooManyRequests, metav1.Status{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}, Status: metav1.StatusFailure,
+				Code: http.StatusTooManyRequests, Reason: metav1.StatusReasonTooManyRequests, Message: "Cannot evict pod as it would violate the pod's disruption budget.",
+				Details: &metav1.StatusDetails{Causes: []metav1.StatusCause{{Type: "DisruptionBudget", Message: why}}}})
+			return
+		}
+		reply(w, http.StatusCreated, metav1.Status{Status: metav1.StatusSuccess})
 		return
 	}
 	if r.Method != http.MethodGet {
@@ -230,7 +255,7 @@ func discover(at string) any {
 	if gv := strings.TrimPrefix(strings.TrimPrefix(at, "/apis/"), "/api/"); kinds[gv] != nil {
 		resources := []any{}
 		for kind, plural := range kinds[gv] {
-			namespaced := kind != "Namespace" && kind != "Node" && !strings.HasPrefix(kind, "Cluster")
+			namespaced := kind != "Namespace" && kind != "Node" && !strings.HasPrefix(kind, "Cluster") && !strings.HasPrefix(kind, "ValidatingAdmission")
 			resources = append(resources, map[string]any{"name": plural, "kind": kind, "namespaced": namespaced, "verbs": []string{"get"}})
 		}
 		return map[string]any{"kind": "APIResourceList", "groupVersion": gv, "resources": resources}

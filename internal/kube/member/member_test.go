@@ -1,10 +1,15 @@
 package member_test
 
 import (
+	"errors"
+	"fmt"
 	"testing"
+	"time"
 
+	"github.com/plinthdev/plinth/internal/kube"
 	"github.com/plinthdev/plinth/internal/kube/kubetest"
 	"github.com/plinthdev/plinth/internal/kube/member"
+	"github.com/plinthdev/plinth/internal/wait"
 )
 
 func TestNodesAreGrantedOnceToSeeEachOther(t *testing.T) {
@@ -24,5 +29,102 @@ func TestNodesAreGrantedOnceToSeeEachOther(t *testing.T) {
 	s.Put(role, changed)
 	if why, err := member.AccessNeeded(t.Context(), c); why != "ClusterRole plinth:nodes differs" || err != nil {
 		t.Errorf("changed by hand: %q %v", why, err)
+	}
+}
+
+// pod is a pod on node n1.
+func pod(ns, name string, meta map[string]any, spec map[string]any) map[string]any {
+	m := map[string]any{"name": name, "namespace": ns}
+	for k, v := range meta {
+		m[k] = v
+	}
+	s := map[string]any{"nodeName": "n1"}
+	for k, v := range spec {
+		s[k] = v
+	}
+	return map[string]any{"apiVersion": "v1", "kind": "Pod", "metadata": m, "spec": s, "status": map[string]any{"phase": "Running"}}
+}
+
+func owner(kind string) map[string]any {
+	return map[string]any{"ownerReferences": []any{map[string]any{"apiVersion": "apps/v1", "kind": kind, "name": "x", "uid": "1", "controller": true}}}
+}
+
+func TestPodsThatHaveToLeaveAreThoseOfNoDaemonSet(t *testing.T) {
+	s, c := kubetest.New(t)
+	claim := map[string]any{"volumes": []any{map[string]any{"name": "v", "persistentVolumeClaim": map[string]any{"claimName": "data"}}}}
+	s.Put("/api/v1/pods/web", pod("a", "web", owner("ReplicaSet"), nil))
+	s.Put("/api/v1/pods/db", pod("a", "db", owner("StatefulSet"), claim))
+	s.Put("/api/v1/pods/proxy", pod("a", "proxy", owner("DaemonSet"), nil))
+	s.Put("/api/v1/pods/static", pod("a", "static", map[string]any{"annotations": map[string]any{"kubernetes.io/config.mirror": "x"}}, nil))
+	s.Put("/api/v1/pods/probe", pod("a", "probe", nil, nil))
+	s.Put("/api/v1/pods/other", pod("a", "other", nil, map[string]any{"nodeName": "n2"}))
+	s.Put("/api/v1/namespaces/a/persistentvolumeclaims/data", map[string]any{"metadata": map[string]any{"name": "data"}, "spec": map[string]any{"volumeName": "pv"}})
+	s.Put("/api/v1/persistentvolumes/pv", map[string]any{"metadata": map[string]any{"name": "pv"}, "spec": map[string]any{"nodeAffinity": map[string]any{"required": map[string]any{
+		"nodeSelectorTerms": []any{map[string]any{"matchExpressions": []any{map[string]any{"key": "kubernetes.io/hostname", "operator": "In", "values": []any{"n1"}}}}}}}}})
+	pods, err := member.Pods(t.Context(), c, "n1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := ""
+	for _, p := range pods {
+		got += fmt.Sprintf("%s alone=%v volumes=%v\n", p, p.Alone, p.Volumes)
+	}
+	if got != "a/db alone=false volumes=[data]\na/probe alone=true volumes=[]\na/web alone=false volumes=[]\n" {
+		t.Error(got)
+	}
+}
+
+func TestADrainSaysWhichBudgetKeepsAPodAndGoesOnWhenItMay(t *testing.T) {
+	s, c := kubetest.New(t)
+	s.Put("/api/v1/pods/web", pod("a", "web", owner("ReplicaSet"), nil))
+	tries := 0
+	s.Evict = func(name string) string {
+		if tries++; tries == 1 {
+			return "The disruption budget web needs 1 healthy pods and has 1 currently"
+		}
+		s.Remove("/api/v1/pods/" + name)
+		return ""
+	}
+	var heard []string
+	w := kube.Wait{Timeout: 20 * time.Second, Report: func(m string, _, _ int64) { heard = append(heard, m) }}
+	if err := member.Drain(t.Context(), c, w, "n1", false); err != nil {
+		t.Fatal(err)
+	}
+	if len(heard) == 0 || heard[0] != "pod a/web stays: The disruption budget web needs 1 healthy pods and has 1 currently" {
+		t.Errorf("%q", heard)
+	}
+	s.Put("/api/v1/pods/web", pod("a", "web", owner("ReplicaSet"), nil))
+	s.Evict = func(string) string { return "the budget allows none" }
+	err := member.Drain(t.Context(), c, kube.Wait{Timeout: 10 * time.Millisecond}, "n1", false)
+	var late *wait.TimeoutError
+	if !errors.As(err, &late) || late.Reason != "pod a/web stays: the budget allows none" {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestPodsOfADeadNodeHaveLeftWhenTheyWereTold(t *testing.T) {
+	told := []member.Pod{{Name: "a", Leaving: true}}
+	if member.Staying(told, true) || !member.Staying(told, false) || member.Staying(nil, false) || !member.Staying([]member.Pod{{}}, true) {
+		t.Error("wrong")
+	}
+}
+
+func TestARemovedNodeIsRefusedUntilItIsReadmitted(t *testing.T) {
+	s, c := kubetest.New(t)
+	for _, node := range []string{"n1", "n2"} {
+		if err := member.Revoke(t.Context(), c, node, "2026-01-02T03:04:05Z"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s.Object("/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies/plinth:removed-nodes") == nil {
+		t.Error("nothing refuses them")
+	}
+	if err := member.Readmit(t.Context(), c, "n1"); err != nil {
+		t.Fatal(err)
+	}
+	for node, want := range map[string]bool{"n1": false, "n2": true, "n3": false} {
+		if got, err := member.Revoked(t.Context(), c, node); got != want || err != nil {
+			t.Errorf("%s: %v %v", node, got, err)
+		}
 	}
 }

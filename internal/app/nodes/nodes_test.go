@@ -1,0 +1,134 @@
+package nodes
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/plinthdev/plinth/internal/etcd"
+	"github.com/plinthdev/plinth/internal/host/hosttest"
+	"github.com/plinthdev/plinth/internal/journal"
+	"github.com/plinthdev/plinth/internal/k0s"
+	"github.com/plinthdev/plinth/internal/kube/kubetest"
+	"github.com/plinthdev/plinth/internal/kube/member"
+	"github.com/plinthdev/plinth/internal/problem"
+)
+
+// three are three controllers and a worker; down names those that do not serve.
+func three(down ...string) View {
+	var v View
+	for i, name := range []string{"a", "b", "c"} {
+		at := "10.0.0." + string(rune('1'+i))
+		v.Nodes = append(v.Nodes, Node{Name: name, Role: Controller, Ready: true, Addresses: []string{at}})
+		v.Etcd = append(v.Etcd, etcd.Member{ID: name, Name: name, Address: at})
+		v.API = append(v.API, Endpoint{Address: at + apiPort, Ready: !strings.Contains(strings.Join(down, ""), name)})
+	}
+	v.Nodes = append(v.Nodes, Node{Name: "w", Role: Worker, Ready: true, Addresses: []string{"10.0.0.9"}})
+	return v
+}
+
+func TestWhatARemovalLosesIsRefusedUntilForced(t *testing.T) {
+	data := []member.Pod{{Namespace: "kotsadm", Name: "kotsadm-0", Volumes: []string{"kotsadmdata-kotsadm-0"}}}
+	alone := []member.Pod{{Namespace: "default", Name: "probe", Alone: true}}
+	for name, c := range map[string]struct {
+		verb, node string
+		view       View
+		pods       []member.Pod
+		force      bool
+		refused    string // part of the error
+		loses      string // part of what is accepted
+	}{
+		"a worker":                   {verb: "remove", node: "w", view: three()},
+		"one of three controllers":   {verb: "remove", node: "b", view: three(), loses: "2 controllers are left, and none of them may fail"},
+		"a dead controller":          {verb: "remove", node: "c", view: three("c"), loses: "2 controllers are left"},
+		"the quorum":                 {verb: "remove", node: "b", view: three("c"), refused: "only 1 of the 2 controllers that are left would serve, and 2 have to"},
+		"the quorum, forced":         {verb: "remove", node: "b", view: three("c"), force: true, loses: "the API would stop"},
+		"its own host":               {verb: "remove", node: "a", view: three(), force: true, refused: "the host that the command runs on"},
+		"data of a node":             {verb: "remove", node: "w", view: three(), pods: data, refused: "the data of kotsadmdata-kotsadm-0 (pod kotsadm/kotsadm-0) is on this node alone"},
+		"data of a node, forced":     {verb: "remove", node: "w", view: three(), pods: data, force: true, loses: "lost with it"},
+		"data of a drained node":     {verb: "drain", node: "w", view: three(), pods: data, loses: "waits until this node may be used again"},
+		"a pod without a controller": {verb: "drain", node: "w", view: three(), pods: alone, refused: "pod default/probe has no controller"},
+		"draining its own host":      {verb: "drain", node: "a", view: three()},
+		"a member without a node": {verb: "remove", node: "d", view: func() View {
+			v := three()
+			v.Etcd = append(v.Etcd, etcd.Member{ID: "d", Name: "d", Address: "10.0.0.4"})
+			return v
+		}()},
+		"all that is wrong, both said": {verb: "remove", node: "b", view: three("c"), pods: alone, refused: "stop, and nothing in the cluster could be changed until more come back; pod default/probe"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := departure{View: c.view, req: Request{Node: c.node, Force: c.force}, here: journal.Receipt{Node: "a"}, pods: c.pods}
+			losses, err := d.judge(c.verb)
+			switch {
+			case c.refused == "" && err != nil:
+				t.Errorf("refused: %v", err)
+			case c.refused != "" && (problem.ExitCode(err) != problem.ExitUsage || !strings.Contains(err.Error(), c.refused) || problem.Hint(err) == ""):
+				t.Errorf("error is %v (%s)", err, problem.Hint(err))
+			case err == nil && (!strings.Contains(strings.Join(losses, "\n"), c.loses) || c.loses == "" && len(losses) > 0):
+				t.Errorf("losses are %q", losses)
+			}
+		})
+	}
+}
+
+func TestTheLastControllerIsNeverRemoved(t *testing.T) {
+	v := three()
+	v.Etcd = v.Etcd[1:2]
+	d := departure{View: v, req: Request{Node: "b", Force: true}, here: journal.Receipt{Node: "a"}}
+	if _, err := d.judge("remove"); err == nil || !strings.Contains(problem.Hint(err), "plinth reset cluster") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestThereIsNothingToDoForWhatIsDone(t *testing.T) {
+	_, client := kubetest.New(t)
+	v := three()
+	v.Nodes[3].Cordoned = true
+	d := departure{View: v, req: Request{Node: "w"}}
+	if done, err := d.settled(t.Context(), "drain", client); !done || err != nil {
+		t.Errorf("a drained node: %v %v", done, err)
+	}
+	d.pods = []member.Pod{{Name: "p"}}
+	if done, err := d.settled(t.Context(), "drain", client); done || err != nil {
+		t.Errorf("a node half drained: %v %v", done, err)
+	}
+	d.req.Node = "z"
+	if _, err := d.settled(t.Context(), "remove", client); problem.ExitCode(err) != problem.ExitUsage || problem.Hint(err) != "name one of: a, b, c, w" {
+		t.Errorf("no such node: %v", err)
+	}
+	if err := member.Revoke(t.Context(), client, "z", "2026-01-02T03:04:05Z"); err != nil {
+		t.Fatal(err)
+	}
+	if done, err := d.settled(t.Context(), "remove", client); !done || err != nil {
+		t.Errorf("a removed node: %v %v", done, err)
+	}
+}
+
+func TestAHostWithoutAClusterSaysSo(t *testing.T) {
+	if _, err := Look(t.Context(), hosttest.New(t).Host()); err == nil {
+		t.Error("a cluster was found")
+	}
+}
+
+func TestAWorkerSeesNodesAndItsBalancerAndNoEtcd(t *testing.T) {
+	s, client := kubetest.New(t)
+	s.Put("/api/v1/nodes/a", map[string]any{"metadata": map[string]any{"name": "a", "labels": map[string]any{"node-role.kubernetes.io/control-plane": "true"}},
+		"status": map[string]any{"addresses": []any{map[string]any{"type": "InternalIP", "address": "127.0.0.2"}}}})
+	s.Put("/api/v1/nodes/w", map[string]any{"metadata": map[string]any{"name": "w"}, "spec": map[string]any{"unschedulable": true}})
+	h := hosttest.New(t).Host()
+	v, err := look(t.Context(), h, client, Worker)
+	if err != nil || len(v.Nodes) != 2 || v.Nodes[0].Role != Controller || v.Nodes[1].Role != Worker || !v.Nodes[1].Cordoned {
+		t.Errorf("%+v %v", v.Nodes, err)
+	}
+	if len(v.API) != 1 || v.API[0].Address != "127.0.0.2:6443" || v.API[0].Ready || v.API[0].Reason == "" {
+		t.Errorf("API servers: %+v", v.API)
+	}
+	if v.Balancer == nil || v.Balancer.Address != "127.0.0.1:6443" || v.Etcd != nil || len(v.Problems) != 0 {
+		t.Errorf("%+v", v)
+	}
+	if v, _ = look(t.Context(), h, client, Controller); v.Balancer != nil || len(v.Problems) != 1 || !strings.Contains(v.Problems[0], "etcd on this host") {
+		t.Errorf("%+v", v)
+	}
+	if _, err := h.ReadFile(k0s.AdminConf); err == nil {
+		t.Error("a file was made")
+	}
+}

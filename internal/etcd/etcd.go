@@ -1,0 +1,150 @@
+// Package etcd owns what is asked of the cluster's store on a controller: who
+// its members are, who leads, and that one is removed. It speaks etcd's own
+// JSON gateway, which needs no client library. It refuses to know nodes.
+package etcd
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Where k0s keeps what a client needs; etcd listens on loopback only.
+const (
+	Endpoint = "https://127.0.0.1:2379"
+	CAPath   = "/var/lib/k0s/pki/etcd/ca.crt"
+	CertPath = "/var/lib/k0s/pki/apiserver-etcd-client.crt"
+	KeyPath  = "/var/lib/k0s/pki/apiserver-etcd-client.key"
+)
+
+// Files reads the files of a host.
+type Files interface {
+	ReadFile(path string) ([]byte, error)
+}
+
+// Member is one member of etcd.
+type Member struct {
+	ID      string `json:"id"`                // decimal, as etcd's gateway writes it
+	Name    string `json:"name"`              // the host's name; "" for one that never started
+	Address string `json:"address"`           // IP address or name under which the others reach it
+	Leader  bool   `json:"leader,omitempty"`  // it leads
+	Learner bool   `json:"learner,omitempty"` // it has no vote yet
+}
+
+// Client talks to the etcd of this controller.
+type Client struct {
+	http *http.Client
+	base string
+}
+
+// New is a client of the etcd on the controller whose files these are.
+func New(files Files) (*Client, error) {
+	var pem [3][]byte
+	for i, path := range []string{CAPath, CertPath, KeyPath} {
+		var err error
+		if pem[i], err = files.ReadFile(path); err != nil {
+			return nil, err
+		}
+	}
+	cert, err := tls.X509KeyPair(pem[1], pem[2])
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", CertPath, err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem[0]) {
+		return nil, errors.New(CAPath + " holds no certificate")
+	}
+	conf := &tls.Config{RootCAs: pool, Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
+	return &Client{base: Endpoint, http: &http.Client{Transport: &http.Transport{TLSClientConfig: conf}, Timeout: 10 * time.Second}}, nil
+}
+
+// Members lists the members, sorted by name. That it answers means that this
+// member is up, not that the cluster has a quorum: Leader is false for all when
+// it has none.
+func (c *Client) Members(ctx context.Context) ([]Member, error) {
+	var list struct {
+		Members []struct {
+			ID        string   `json:"ID"`
+			Name      string   `json:"name"`
+			PeerURLs  []string `json:"peerURLs"`
+			IsLearner bool     `json:"isLearner"`
+		} `json:"members"`
+	}
+	// Not linearizable: also a member without a quorum tells what it knows.
+	if err := c.call(ctx, "/v3/cluster/member/list", map[string]any{"linearizable": false}, &list); err != nil {
+		return nil, err
+	}
+	var status struct {
+		Leader string `json:"leader"`
+	}
+	if err := c.call(ctx, "/v3/maintenance/status", map[string]any{}, &status); err != nil {
+		return nil, err
+	}
+	members := make([]Member, 0, len(list.Members))
+	for _, m := range list.Members {
+		members = append(members, Member{ID: m.ID, Name: m.Name, Address: address(m.PeerURLs), Leader: m.ID == status.Leader, Learner: m.IsLearner})
+	}
+	slices.SortFunc(members, func(x, y Member) int { return strings.Compare(x.Name+x.Address, y.Name+y.Address) })
+	return members, nil
+}
+
+// address is the host of a member's first URL.
+func address(urls []string) string {
+	if len(urls) == 0 {
+		return ""
+	}
+	u, err := url.Parse(urls[0])
+	if err != nil {
+		return ""
+	}
+	return u.Hostname()
+}
+
+// Remove takes a member out; one that is gone is no error.
+func (c *Client) Remove(ctx context.Context, id string) error {
+	err := c.call(ctx, "/v3/cluster/member/remove", map[string]any{"ID": id}, &struct{}{})
+	if err != nil && strings.Contains(err.Error(), "member not found") {
+		return nil
+	}
+	return err
+}
+
+// call asks one question. An answer that is an error is etcd's own words.
+func (c *Client) call(ctx context.Context, path string, in, out any) error {
+	body, err := json.Marshal(in)
+	if err != nil {
+		return err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.base+path, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	raw, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode != http.StatusOK {
+		var e struct{ Message, Error string }
+		_ = json.Unmarshal(raw, &e) // what is not JSON has no message
+		if e.Message == "" {
+			e.Message = e.Error
+		}
+		return fmt.Errorf("etcd answers %s: %s", resp.Status, e.Message)
+	}
+	return json.Unmarshal(raw, out)
+}

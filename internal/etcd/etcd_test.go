@@ -1,0 +1,114 @@
+package etcd
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// gateway answers as etcd's JSON gateway does.
+func gateway(t *testing.T, answers map[string]string) (*Client, *[]string) {
+	t.Helper()
+	var asked []string
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		asked = append(asked, r.URL.Path+" "+string(body))
+		answer, ok := answers[r.URL.Path]
+		if !ok {
+			w.WriteHeader(http.StatusNotFound)
+			answer = `{"error":"etcdserver: member not found","code":5,"message":"etcdserver: member not found"}`
+		}
+		_, _ = io.WriteString(w, answer)
+	}))
+	t.Cleanup(srv.Close)
+	return &Client{http: srv.Client(), base: srv.URL}, &asked
+}
+
+const three = `{"header":{"cluster_id":"1"},"members":[
+ {"ID":"9372538179322589801","name":"b","peerURLs":["https://10.0.0.2:2380"],"clientURLs":["https://127.0.0.1:2379"]},
+ {"ID":"10501334649042878790","name":"a","peerURLs":["https://10.0.0.1:2380"]},
+ {"ID":"18249187646912138824","peerURLs":["https://[2001:db8::3]:2380"],"isLearner":true}]}`
+
+func TestMembersNameTheirLeader(t *testing.T) {
+	c, _ := gateway(t, map[string]string{"/v3/cluster/member/list": three, "/v3/maintenance/status": `{"version":"3.5.27","leader":"9372538179322589801"}`})
+	got, err := c.Members(t.Context())
+	want := []Member{
+		{ID: "18249187646912138824", Address: "2001:db8::3", Learner: true},
+		{ID: "10501334649042878790", Name: "a", Address: "10.0.0.1"},
+		{ID: "9372538179322589801", Name: "b", Address: "10.0.0.2", Leader: true},
+	}
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("%+v %v", got, err)
+	}
+}
+
+func TestRemovingAMemberThatIsGoneIsDone(t *testing.T) {
+	c, asked := gateway(t, nil)
+	if err := c.Remove(t.Context(), "7"); err != nil {
+		t.Error(err)
+	}
+	if len(*asked) != 1 || (*asked)[0] != `/v3/cluster/member/remove {"ID":"7"}` {
+		t.Error(*asked)
+	}
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		_, _ = io.WriteString(w, `{"message":"etcdserver: unhealthy cluster"}`)
+	}))
+	defer srv.Close()
+	if err := (&Client{http: srv.Client(), base: srv.URL}).Remove(t.Context(), "7"); err == nil || !strings.Contains(err.Error(), "503 Service Unavailable: etcdserver: unhealthy cluster") {
+		t.Error(err)
+	}
+}
+
+func TestARemovalThatCostsTheQuorumIsNamed(t *testing.T) {
+	all := func(n int) (out []Member) {
+		for i := range n {
+			out = append(out, Member{ID: string(rune('a' + i)), Name: string(rune('a' + i))})
+		}
+		return out
+	}
+	for name, c := range map[string]struct {
+		members []Member
+		down    string
+		breaks  bool
+		says    string
+	}{
+		"one of three":                        {all(3), "", false, "2 controllers are left, and none of them may fail any more"},
+		"one of five":                         {all(5), "", false, ""},
+		"one of two":                          {all(2), "", false, "1 controller is left, and none"},
+		"the last":                            {all(1), "", true, "last controller"},
+		"a dead one of three":                 {all(3), "a", false, "2 controllers are left"},
+		"a living one of three with one dead": {all(3), "b", true, "only 1 of the 2 controllers that are left would serve, and 2 have to"},
+		"beside one that never got a vote":    {append(all(1), Member{ID: "z", Learner: true}), "", true, "last controller"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := Judge(c.members, "a", func(m Member) bool { return m.Name != c.down })
+			if r.Breaks != c.breaks || !strings.Contains(r.Says, c.says) || (c.says == "") != (r.Says == "") {
+				t.Errorf("%+v", r)
+			}
+		})
+	}
+}
+
+func FuzzMembers(f *testing.F) {
+	f.Add([]byte(three))
+	f.Add([]byte(`{"members":[{}]}`))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		c := &Client{base: "http://etcd", http: &http.Client{Transport: answer(raw)}}
+		list, err := c.Members(t.Context())
+		if err == nil && !json.Valid(raw) {
+			t.Errorf("%q was read as %v", raw, list)
+		}
+	})
+}
+
+// answer is a server that says the same to every question.
+type answer []byte
+
+func (a answer) RoundTrip(*http.Request) (*http.Response, error) {
+	return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(string(a)))}, nil
+}
