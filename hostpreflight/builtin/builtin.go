@@ -13,6 +13,7 @@ import (
 	"github.com/plinthdev/plinth/hostpreflight/machine"
 	"github.com/plinthdev/plinth/hostpreflight/measured"
 	"github.com/plinthdev/plinth/hostpreflight/network"
+	"github.com/plinthdev/plinth/hostpreflight/peers"
 	"github.com/plinthdev/plinth/hostpreflight/settings"
 	"github.com/plinthdev/plinth/internal/facts"
 )
@@ -20,7 +21,7 @@ import (
 // Checks is every check there is.
 func Checks() []hp.Check {
 	return slices.Concat(machine.Checks(), settings.TimeChecks(), machine.KernelChecks(), settings.Checks(), disk.Checks(), measured.Checks(),
-		network.Checks(), network.OnlineChecks(), network.PortChecks(), guards.Checks(), existing.Checks())
+		network.Checks(), network.OnlineChecks(), network.PortChecks(), guards.Checks(), existing.Checks(), peers.Checks())
 }
 
 // Request is what probe must look at for them.

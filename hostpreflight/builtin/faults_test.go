@@ -20,7 +20,7 @@ type fault struct {
 
 func faults() []fault {
 	return slices.Concat(machineFaults(), kernelFaults(), diskFaults(), networkFaults(), portFaults(), existingFaults(),
-		settingsFaults(), measuredFaults(), onlineFaults(), guardFaults())
+		settingsFaults(), measuredFaults(), onlineFaults(), guardFaults(), peerFaults())
 }
 
 func machineFaults() []fault {

@@ -224,9 +224,7 @@ func reference(root *cobra.Command) string {
 		teach.Write(&b, c)
 		b.WriteString("```\n")
 		for _, child := range c.Commands() {
-			if !child.Hidden { // what only a service runs
-				walk(child)
-			}
+			walk(child)
 		}
 	}
 	walk(root)

@@ -42,6 +42,7 @@ type Facts struct {
 	Proxies   []Proxy           `json:"proxies,omitempty"` // settings of programs on this host
 	Sources   []Source          `json:"sources,omitempty"` // those of Request.Sources
 	Measures  Measures          `json:"measures"`
+	Peers     []Peer            `json:"peers,omitempty"` // hosts that were asked by name
 	Unknown   []Unknown         `json:"unknown,omitempty"`
 }
 

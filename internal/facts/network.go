@@ -34,6 +34,44 @@ type Route struct {
 // Default reports whether the route is a default route.
 func (r Route) Default() bool { return r.Destination.Bits() == 0 }
 
+// Own lists the addresses of the interface that has the default route: those
+// under which other hosts know this one. Bridges of containers have the same
+// addresses on many hosts.
+func (n Network) Own() (out []netip.Addr) {
+	for _, i := range n.Interfaces {
+		if i.Name != n.uplink() {
+			continue
+		}
+		for _, p := range i.Addresses {
+			if p.Addr().IsGlobalUnicast() {
+				out = append(out, p.Addr())
+			}
+		}
+	}
+	return out
+}
+
+// MTU is the size of a full packet on the interface that has the default
+// route; 0 when there is none.
+func (n Network) MTU() int {
+	for _, i := range n.Interfaces {
+		if i.Name == n.uplink() {
+			return i.MTU
+		}
+	}
+	return 0
+}
+
+// uplink is the interface of the first default route; "" for none.
+func (n Network) uplink() string {
+	for _, r := range n.Routes {
+		if r.Default() {
+			return r.Interface
+		}
+	}
+	return ""
+}
+
 // PortKey names a port to bind.
 type PortKey struct {
 	Number   int    `json:"number"`

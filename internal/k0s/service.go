@@ -18,22 +18,11 @@ type Machine interface {
 	host.Units
 }
 
-// Service is k0s on one host: as a controller that runs workloads too, or as a
-// worker.
-type Service struct {
+// Controller is k0s as a controller that is a worker too, on one host.
+type Controller struct {
 	Host     Machine
-	Settings Settings // of a worker only Address counts
+	Settings Settings
 	Proxy    Proxy
-	Worker   bool
-	Joins    bool // into a cluster that is there, with the token in TokenPath
-}
-
-// Unit is the service's systemd unit.
-func (s Service) Unit() string {
-	if s.Worker {
-		return WorkerUnit
-	}
-	return Unit
 }
 
 // Proxy is the outgoing proxy of the service, for pulls; empty for none.
@@ -42,35 +31,15 @@ type Proxy struct {
 	NoProxy     []string
 }
 
-// Kubeconfig is the best way into the cluster's API that this host has: the
-// administrator's on a controller, the node's own on a worker.
-func (s Service) Kubeconfig() string {
-	if s.Worker {
-		return KubeletConf
-	}
-	return AdminConf
-}
-
-// Joined reports whether the host is a member of its cluster: k0s asks the same
-// of the same files before it looks at a token.
-func (s Service) Joined() bool {
-	path := EtcdDB
-	if s.Worker {
-		path = KubeletConf
-	}
-	_, err := s.Host.Lstat(path)
-	return err == nil
-}
-
 // ConfigNeeded says why the configuration has to be written; "" when it is as
 // wanted.
-func (s Service) ConfigNeeded() (string, error) {
-	for _, f := range s.files() {
+func (c Controller) ConfigNeeded() (string, error) {
+	for _, f := range c.files() {
 		want, err := f.content()
 		if err != nil {
 			return "", err
 		}
-		have, err := s.Host.ReadFile(f.path)
+		have, err := c.Host.ReadFile(f.path)
 		switch {
 		case errors.Is(err, fs.ErrNotExist) && want != "":
 			return f.path + " is missing", nil
@@ -85,16 +54,16 @@ func (s Service) ConfigNeeded() (string, error) {
 }
 
 // WriteConfig writes the configuration.
-func (s Service) WriteConfig() error {
-	for _, f := range s.files() {
+func (c Controller) WriteConfig() error {
+	for _, f := range c.files() {
 		content, err := f.content()
 		if err != nil {
 			return err
 		}
 		if content == "" {
-			err = s.Host.RemoveAll(f.path)
+			err = c.Host.RemoveAll(f.path)
 		} else {
-			err = s.Host.Write(f.path, strings.NewReader(content), f.perm)
+			err = c.Host.Write(f.path, strings.NewReader(content), f.perm)
 		}
 		if err != nil {
 			return err
@@ -109,110 +78,93 @@ type file struct {
 	content func() (string, error) // "" for no file
 }
 
-func (s Service) files() []file {
-	env := proxyEnv(s.Proxy.HTTP, s.Proxy.HTTPS, s.Proxy.NoProxy)
-	all := []file{
+func (c Controller) files() []file {
+	env := proxyEnv(c.Proxy.HTTP, c.Proxy.HTTPS, c.Proxy.NoProxy)
+	return []file{
+		{ConfigPath, 0o600, func() (string, error) { b, err := Render(c.Settings); return string(b), err }},
 		{containerd, 0o644, func() (string, error) { return containerdConfig, nil }},
 		{envPath, 0o600, func() (string, error) { return env, nil }},
-		{s.dropIn(), 0o644, func() (string, error) {
+		{dropIn, 0o644, func() (string, error) {
 			if env == "" {
 				return "", nil
 			}
 			return "[Service]\nEnvironmentFile=" + envPath + "\n", nil
 		}},
 	}
-	if !s.Worker {
-		config := file{ConfigPath, 0o600, func() (string, error) { b, err := Render(s.Settings); return string(b), err }}
-		all = append([]file{config}, all...)
-	}
-	return all
 }
-
-// dropIn makes the unit read envPath.
-func (s Service) dropIn() string { return unitDir + s.Unit() + ".d/proxy.conf" }
 
 // ConfigPaths lists every path that WriteConfig may change.
-func (s Service) ConfigPaths() []string {
-	var all []string
-	for _, f := range s.files() {
-		all = append(all, f.path)
-	}
-	return all
-}
+func (c Controller) ConfigPaths() []string { return []string{ConfigPath, containerd, envPath, dropIn} }
 
 // UnitPath is the path that Register may change.
-func (s Service) UnitPath() string { return unitDir + s.Unit() }
+const UnitPath = unitDir + Unit
 
 // RegisterNeeded says why the service has to be registered with systemd; ""
 // when it is registered with the wanted arguments.
-func (s Service) RegisterNeeded() (string, error) {
-	unit, err := s.Host.ReadFile(s.UnitPath())
+func (c Controller) RegisterNeeded() (string, error) {
+	unit, err := c.Host.ReadFile(unitDir + Unit)
 	if errors.Is(err, fs.ErrNotExist) {
-		return "the service " + s.Unit() + " does not exist", nil
+		return "the service " + Unit + " does not exist", nil
 	}
 	if err != nil {
 		return "", err
 	}
 	// k0s quotes arguments; what counts is that each stands there.
 	plain := strings.NewReplacer(`"`, "", `\x2d`, "-").Replace(string(unit))
-	for _, a := range s.arguments() {
+	for _, a := range arguments(c.Settings.Address) {
 		if !strings.Contains(plain, a) {
-			return s.Unit() + " lacks " + a, nil
+			return Unit + " lacks " + a, nil
 		}
 	}
 	return "", nil
 }
 
 // Register has k0s make its system users and its systemd unit.
-func (s Service) Register(ctx context.Context) error {
-	role := "controller"
-	if s.Worker {
-		role = "worker"
-	}
-	argv := append([]string{Binary, "install", role, "--force"}, s.arguments()...)
-	_, err := s.Host.Run(ctx, host.Cmd{Argv: argv, Timeout: time.Minute})
+func (c Controller) Register(ctx context.Context) error {
+	argv := append([]string{Binary, "install", "controller", "--force"}, arguments(c.Settings.Address)...)
+	_, err := c.Host.Run(ctx, host.Cmd{Argv: argv, Timeout: time.Minute})
 	return err
 }
 
 // StartNeeded says why the service has to be started; "" when it runs and is
 // enabled.
-func (s Service) StartNeeded(ctx context.Context) (string, error) {
-	st, err := s.Host.UnitState(ctx, s.Unit())
+func (c Controller) StartNeeded(ctx context.Context) (string, error) {
+	st, err := c.Host.UnitState(ctx, Unit)
 	switch {
 	case err != nil:
 		return "", err
 	case !st.Running():
-		return fmt.Sprintf("%s is %s (%s)", s.Unit(), st.Active, st.Sub), nil
+		return fmt.Sprintf("%s is %s (%s)", Unit, st.Active, st.Sub), nil
 	case st.Enable != "enabled":
-		return s.Unit() + " would not start after a reboot", nil
+		return Unit + " would not start after a reboot", nil
 	}
 	return "", nil
 }
 
 // Start enables and starts the service; it does not wait for the cluster.
-func (s Service) Start(ctx context.Context) error { return s.Host.StartUnit(ctx, s.Unit()) }
+func (c Controller) Start(ctx context.Context) error { return c.Host.StartUnit(ctx, Unit) }
 
 // Culprit is the end of the service's log, for an error that has to name who
 // is to blame.
-func (s Service) Culprit(ctx context.Context) string {
-	st, err := s.Host.UnitState(ctx, s.Unit())
+func (c Controller) Culprit(ctx context.Context) string {
+	st, err := c.Host.UnitState(ctx, Unit)
 	if err != nil {
 		return ""
 	}
-	is := fmt.Sprintf("%s is %s (%s)", s.Unit(), st.Active, st.Sub)
-	lines, err := s.Host.UnitLog(ctx, s.Unit(), 40)
+	s := fmt.Sprintf("%s is %s (%s)", Unit, st.Active, st.Sub)
+	lines, err := c.Host.UnitLog(ctx, Unit, 40)
 	if err != nil {
-		return is
+		return s
 	}
 	for i := len(lines) - 1; i >= 0; i-- {
 		if strings.Contains(lines[i], "level=error") || strings.Contains(lines[i], "level=fatal") || strings.HasPrefix(lines[i], "Error:") {
-			return is + "; its last error: " + lines[i]
+			return s + "; its last error: " + lines[i]
 		}
 	}
 	if n := len(lines); n > 0 {
-		return is + "; its last line: " + lines[n-1]
+		return s + "; its last line: " + lines[n-1]
 	}
-	return is
+	return s
 }
 
 // Version asks the installed binary for its version; "" when there is none.

@@ -27,6 +27,8 @@ type Request struct {
 	Role   string   // what this host is to be; "" for controller
 	Ignore []string // ids of checks that may fail
 	Quick  bool     // leave out what takes seconds: the measures
+	Peers  []string // hosts that are to share the cluster, by name or address
+	Code   string   // that they were started with; secret
 }
 
 // Preflight asks this host what an install would ask, and changes nothing. The
@@ -48,7 +50,11 @@ func Preflight(ctx context.Context, r *run.Run, req Request) (hostpreflight.Repo
 		}
 	}
 	want.Verb, want.Role, want.Quick = hostpreflight.Preflight, role, req.Quick
-	_, report, err := Look(ctx, look, want, req.Ignore)
+	found := probe.Gather(ctx, look.Host, builtin.Request(want))
+	if found.Peers, err = askPeers(ctx, r, found, req); err != nil {
+		return hostpreflight.Report{}, err
+	}
+	report, err := judge(ctx, found, want, req.Ignore)
 	if err != nil {
 		return report, err
 	}
@@ -59,11 +65,15 @@ func Preflight(ctx context.Context, r *run.Run, req Request) (hostpreflight.Repo
 // A check that failed is in the report, not in the error.
 func Look(ctx context.Context, r *run.Run, want hostpreflight.Want, ignore []string) (facts.Facts, hostpreflight.Report, error) {
 	found := probe.Gather(ctx, r.Host, builtin.Request(want))
-	if err := ctx.Err(); err != nil {
-		return found, hostpreflight.Report{}, context.Cause(ctx)
-	}
-	report, err := hostpreflight.Run(builtin.Checks(), found, want, ignore)
+	report, err := judge(ctx, found, want, ignore)
 	return found, report, err
+}
+
+func judge(ctx context.Context, found facts.Facts, want hostpreflight.Want, ignore []string) (hostpreflight.Report, error) {
+	if ctx.Err() != nil {
+		return hostpreflight.Report{}, context.Cause(ctx)
+	}
+	return hostpreflight.Run(builtin.Checks(), found, want, ignore)
 }
 
 // known is the journal of this host. Without root it may be closed: then
@@ -93,5 +103,5 @@ func wantOf(ctx context.Context, file string, j *journal.Journal, r *run.Run) (h
 	if err != nil {
 		return hostpreflight.Want{}, err
 	}
-	return compose.Want(b, m.Installer, j, r.DataDir), nil
+	return compose.Want(b, m, j, r.DataDir), nil
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/plinthdev/plinth/internal/app/nodes"
+	"github.com/plinthdev/plinth/internal/app/preflight"
 )
 
 // NodeList shows the nodes of a cluster and what they share.
@@ -102,4 +103,15 @@ func NodeChanged(w io.Writer, r nodes.Result, removed bool) {
 	} else {
 		next(w, "plinth node list")
 	}
+}
+
+// Listening says what the other hosts are to do.
+func Listening(l preflight.Listening) string {
+	return fmt.Sprintf("This host answers others until Ctrl-C. On each of them:\n  echo %s | sudo plinth preflight --peers %s --peer-code-file -", l.Code, l.Address)
+}
+
+// Listened says how a host that answered others goes on.
+func Listened(w io.Writer, l preflight.Listening) {
+	fmt.Fprintf(w, "%s answers other hosts no more; its ports are free.\n", l.Address)
+	next(w, "plinth install --bundle FILE")
 }
