@@ -95,6 +95,23 @@ func Known() (map[string][]string, error) {
 	return known, nil
 }
 
+// Judge objects to every add-on that this build does not know.
+func Judge(in *spec.Installer) []spec.Objection {
+	all, err := load(data)
+	if err != nil {
+		return []spec.Objection{{Rule: "add-on-known", Path: "spec", Message: err.Error()}}
+	}
+	var out []spec.Objection
+	for _, pin := range in.AddOns() {
+		if _, _, why := choose(all, pin); why != "" {
+			path, message, _ := strings.Cut(why, ": ")
+			out = append(out, spec.Objection{Rule: "add-on-known", Path: path, Message: message,
+				Hint: "choose one that this build of plinth knows, or use a plinth that knows this one"})
+		}
+	}
+	return out
+}
+
 // choose finds a pin's definition and release; why says what is unknown.
 func choose(all []definition, pin spec.Pin) (d definition, r release, why string) {
 	i := slices.IndexFunc(all, func(d definition) bool { return d.Key == pin.Key })

@@ -7,6 +7,7 @@ import (
 
 	"github.com/plinthdev/plinth/internal/spec/form"
 	"github.com/plinthdev/plinth/internal/spec/strict"
+	"github.com/plinthdev/plinth/internal/spec/taken"
 )
 
 // check is what rule has against value.
@@ -26,7 +27,7 @@ func (r reader) relations(in *Installer) {
 	r.networks(in.Spec.Network)
 	r.k0sConfig()
 	k := in.Spec.Kotsadm
-	if k == nil {
+	if k == nil || r.Bad("spec.kotsadm") {
 		return
 	}
 	if k.ApplicationSlug == "" {
@@ -92,29 +93,13 @@ func (r reader) uiPort(port int, n Network) {
 		return
 	}
 	at := r.At(path, "spec.network.nodePortRange", "spec.kotsadm")
-	for _, taken := range hostPorts() {
-		if taken.port == port {
-			r.Report("ui-port", path, at, fmt.Sprintf("%d is the port of %s on every host", port, taken.by), "8800 is free")
+	for _, p := range taken.Ports() {
+		if p.Port == port {
+			r.Report("ui-port", path, at, fmt.Sprintf("%d is the port of %s on every host", port, p.By), "8800 is free")
 			return
 		}
 	}
 	if first, last, err := form.PortRange(n.NodePortRange); err == nil && (port < first || port > last) {
 		r.Report("ui-port", path, at, fmt.Sprintf("%d is outside nodePortRange %s", port, n.NodePortRange), "")
-	}
-}
-
-type hostPort struct {
-	port int
-	by   string
-}
-
-// hostPorts are the TCP ports that something else needs on a host: those of k0s
-// 1.33 with kube-router, and ssh.
-func hostPorts() []hostPort {
-	return []hostPort{
-		{22, "ssh"}, {179, "kube-router (BGP)"}, {2379, "etcd"}, {2380, "etcd's peers"}, {6443, "the Kubernetes API"},
-		{8080, "kube-router's metrics"}, {8132, "konnectivity's agents"}, {8133, "konnectivity's administration"}, {9443, "k0s's join API"},
-		{10248, "kubelet's health"}, {10249, "kube-proxy's metrics"}, {10250, "kubelet"}, {10256, "kube-proxy's health"},
-		{10257, "kube-controller-manager"}, {10259, "kube-scheduler"}, {20244, "kube-router's health"},
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"github.com/plinthdev/plinth/internal/spec"
+	"github.com/plinthdev/plinth/internal/spec/taken"
 	"github.com/plinthdev/plinth/internal/testkit"
 )
 
@@ -27,13 +28,14 @@ func patterns() map[string]string {
 	const number, pre, label = `(0|[1-9][0-9]*)`, `(-[0-9A-Za-z.-]+)?`, `[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?`
 	const core = number + `\.` + number + `\.` + number + pre
 	return map[string]string{
-		"version-exact":     core + `(\+[0-9A-Za-z.-]+)?`,
-		"version-exact/k0s": "v" + core + `\+k0s\.[0-9]+`,
-		"dns-label":         label,
-		"hostname":          label + `(\.` + label + `)*`,
-		"cidr-form":         `[0-9]+(\.[0-9]+){3}/[0-9]+`,
-		"node-port-range":   `[0-9]+-[0-9]+`,
-		"proxy-url":         `[Hh][Tt][Tt][Pp][Ss]?://[^/]+/?`,
+		"version-exact":       core + `(\+[0-9A-Za-z.-]+)?`,
+		"version-exact/addon": core + `(\+[0-9A-Za-z.-]+)?`,
+		"version-exact/k0s":   "v" + core + `\+k0s\.[0-9]+`,
+		"dns-label":           label,
+		"hostname":            label + `(\.` + label + `)*`,
+		"cidr-form":           `[0-9]+(\.[0-9]+){3}/[0-9]+`,
+		"node-port-range":     `[0-9]+-[0-9]+`,
+		"proxy-url":           `[Hh][Tt][Tt][Pp][Ss]?://[^/]+/?`,
 	}
 }
 
@@ -221,7 +223,7 @@ application) and 0. The same rules hold in ` + "`bundle build` and `install`" + 
 | field | why, or where instead |
 |---|---|
 `)
-	for _, o := range spec.OwnedFields() {
+	for _, o := range taken.Fields() {
 		fmt.Fprintf(&b, "| `%s` | %s |\n", o.Path, o.Why)
 	}
 	testkit.Golden(t, "../../docs/lint-rules.md", []byte(b.String()))

@@ -17,7 +17,7 @@ func ParseInstaller(file string, data []byte) (*Installer, []Finding) {
 }
 
 // readInstaller is ParseInstaller that also gives what could be read of a wrong one.
-func readInstaller(file string, data []byte) (*Installer, []Finding) {
+func readInstaller(file string, data []byte, judges ...Judge) (*Installer, []Finding) {
 	r, in := newReader(file), &Installer{}
 	if data, ok := r.Clean(data); ok {
 		roots := r.Documents(data)
@@ -27,6 +27,7 @@ func readInstaller(file string, data []byte) (*Installer, []Finding) {
 			r.Inspect(root, true)
 			r.Decode(root, in, check)
 			r.relations(in)
+			r.judge(in, judges)
 			if len(roots) > 1 {
 				r.Report("one-document", "", roots[1], fmt.Sprintf("is document 2 of %d in this file", len(roots)), "an Installer stands alone in its file")
 			}

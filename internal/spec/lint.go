@@ -24,8 +24,9 @@ type Report struct {
 }
 
 // Lint reads files, each an Installer or holding an Application, and holds the two
-// against each other. Files of neither kind are judged as Installers.
-func Lint(files []File) Report {
+// against each other. Files of neither kind are judged as Installers. An
+// Installer whose form is good is shown to judges.
+func Lint(files []File, judges ...Judge) Report {
 	rep := Report{Findings: []Finding{}}
 	var in *Installer
 	seen := map[string]bool{}
@@ -41,7 +42,7 @@ func Lint(files []File) Report {
 				rep.Application = rep.app
 			}
 		default:
-			if in, findings = readInstaller(f.Name, f.Data); !HasErrors(findings) {
+			if in, findings = readInstaller(f.Name, f.Data, judges...); !HasErrors(findings) {
 				rep.Installer = in
 			}
 		}

@@ -80,6 +80,23 @@ func oddFiles() map[string]string {
 	}
 }
 
+// unknownAddOn is a judge who knows no add-on.
+func unknownAddOn(*spec.Installer) []spec.Objection {
+	return []spec.Objection{{Rule: "add-on-known", Path: "spec.k0s.config.spec.x", Message: "is not known"}}
+}
+
+func TestJudgesAreOnlyAskedAboutGoodForm(t *testing.T) {
+	for data, want := range map[string]string{
+		minimal:                   "j.yaml:4:13: error [add-on-known] spec.k0s.config.spec.x: is not known",
+		minimal + "kind: again\n": "[duplicate-key]",
+	} {
+		rep := spec.Lint([]spec.File{{Name: "j.yaml", Data: []byte(data)}}, unknownAddOn)
+		if len(rep.Findings) != 1 || !strings.Contains(rep.Findings[0].String(), want) {
+			t.Errorf("%v, want %s", rep.Findings, want)
+		}
+	}
+}
+
 func TestEveryRuleHasAnExampleThatBreaksIt(t *testing.T) {
 	seen := map[string]bool{}
 	note := func(rep spec.Report) {
@@ -93,6 +110,7 @@ func TestEveryRuleHasAnExampleThatBreaksIt(t *testing.T) {
 	for _, data := range oddFiles() {
 		note(spec.Lint([]spec.File{{Name: "odd.yaml", Data: []byte(data)}}))
 	}
+	note(spec.Lint([]spec.File{{Name: "judged.yaml", Data: []byte(minimal)}}, unknownAddOn))
 	for _, rule := range spec.Rules() {
 		if !seen[rule.ID] {
 			t.Errorf("no example breaks %s", rule.ID)

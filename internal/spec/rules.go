@@ -62,10 +62,11 @@ func Rules() []Rule {
 		fail("hostname", "kotsadm's hostname is a DNS name: no scheme, port, path, wildcard or address."),
 		fail("proxy-url", "A proxy is http:// or https:// with a host and nothing behind its port."),
 		fail("no-proxy", "An entry of noProxy is one name, .suffix, address or CIDR."),
-		fail("k0s-config", "spec.k0s.config is a ClusterConfig from its top, and sets no field that Plinth owns."),
+		fail("k0s-config", "spec.k0s.config is a ClusterConfig from its top that k0s accepts, and sets no field that Plinth owns."),
+		fail("add-on-known", "An add-on is one that this build of Plinth brings, in one of the versions that it knows."),
 		warn("kotsadm-storage", "The console keeps its data on a volume: without localPathStorage something else must bring a default storage class."),
 		fail("app-missing", "A file given as Application holds a kots.io/v1beta1 Application."),
-		fail("app-version", "minKotsVersion and targetKotsVersion are versions of the form 1.131.2. KOTS ignores others at run time; Plinth does not guess."),
+		fail("app-version", "minKotsVersion and targetKotsVersion are versions such as 1.131.2; like KOTS, Plinth takes 1.131 for 1.131.0. What is no version KOTS ignores at run time, and Plinth refuses."),
 		fail("app-bounds", "minKotsVersion is not above targetKotsVersion: no version of KOTS could install the application."),
 		warn("app-unused", "An Application next to an Installer without kotsadm is not checked and not installed."),
 	)

@@ -91,7 +91,7 @@ type Kotsadm struct {
 // AddOn is a component that is only chosen by its version.
 type AddOn struct {
 	// Exact release without a v.
-	Version string `json:"version" required:"true" rule:"version-exact"`
+	Version string `json:"version" required:"true" rule:"version-exact/addon"`
 }
 
 // HostPreflights is the spec of a troubleshoot.sh/v1beta2 HostPreflight, merged with the built-in checks.

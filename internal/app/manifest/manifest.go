@@ -13,8 +13,10 @@ import (
 	"os"
 	"time"
 
+	"github.com/plinthdev/plinth/addons"
 	"github.com/plinthdev/plinth/airgap"
 	"github.com/plinthdev/plinth/airgap/trust"
+	"github.com/plinthdev/plinth/internal/k0s"
 	"github.com/plinthdev/plinth/internal/kots"
 	"github.com/plinthdev/plinth/internal/kots/release"
 	"github.com/plinthdev/plinth/internal/problem"
@@ -32,8 +34,13 @@ func Lint(paths []string) (spec.Report, error) {
 	if err != nil {
 		return spec.Report{}, err
 	}
-	report := spec.Lint(files)
+	report := Check(files)
 	return report, report.Err("accept the files")
+}
+
+// Check lints files, with all that this build knows of k0s and the add-ons.
+func Check(files []spec.File) spec.Report {
+	return spec.Lint(files, k0s.Judge, addons.Judge)
 }
 
 // Files reads all files, up to 1 MiB of each, or says of each that it cannot.
@@ -112,7 +119,7 @@ func Read(ctx context.Context, b *airgap.Bundle, req Request, now time.Time) (m 
 			m.Notices = append(m.Notices, fmt.Sprintf("warning: the Application in %s differs from that in %s, which is the one that counts", found[i].Name, found[0].Name))
 		}
 	}
-	m.Lint = spec.Lint(files)
+	m.Lint = Check(files)
 	m.Lint.Findings = append(m.Lint.Findings, extra...)
 	if req.SkipKotsCheck {
 		m.Lint = m.Lint.WithoutGate()

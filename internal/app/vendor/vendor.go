@@ -56,7 +56,7 @@ func Build(ctx context.Context, req Request) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	report := spec.Lint(files)
+	report := manifest.Check(files)
 	if err := report.Err("build a bundle from these files"); err != nil {
 		return Result{}, err
 	}

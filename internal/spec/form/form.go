@@ -21,8 +21,8 @@ import (
 // unknown rule has nothing against any value.
 func Check(rule, value string) (message, hint string) {
 	switch rule {
-	case "version-exact", "version-exact/k0s":
-		return version(value, rule == "version-exact/k0s")
+	case "version-exact", "version-exact/addon", "version-exact/k0s":
+		return version(value, strings.TrimPrefix(rule, "version-exact"))
 	case "dns-label":
 		if !isLabel(value) {
 			return strict.Show(value) + " is not a DNS label", nearLabel(value)
@@ -44,9 +44,12 @@ func Check(rule, value string) (message, hint string) {
 }
 
 // version wants one release and no other: X.Y.Z, or vX.Y.Z+k0s.N for k0s.
-func version(value string, k0s bool) (message, hint string) {
-	example := "write an exact version such as 1.131.2"
+func version(value, of string) (message, hint string) {
+	example, k0s := "write an exact version such as 1.131.2", of == "/k0s"
 	want := strings.TrimLeft(value, "vV")
+	if of == "/addon" {
+		example = "write an exact version, of the form 1.2.3"
+	}
 	if k0s {
 		example, want = "write an exact version such as v1.33.8+k0s.1", "v"+want
 	}
@@ -162,6 +165,33 @@ func noProxy(value string) (message, hint string) {
 		return c > 0x7e || c < 0x21 || strings.ContainsRune("@\"'\\?#=&;|<>$`(){}!^%+~", c)
 	}):
 		return strict.Show(value) + " is not a name, .suffix, address or CIDR", "such as .example.com or 10.0.0.0/8"
+	case !isDestination(value):
+		return strict.Show(value) + " is not a name, .suffix, address or CIDR", "such as .example.com, which holds all names below it, or 10.0.0.0/8"
 	}
 	return "", ""
+}
+
+// isDestination tells whether value is *, an address, a CIDR, or a name, which may
+// begin with a dot and end with a port: what Go and curl read in NO_PROXY.
+func isDestination(value string) bool {
+	if _, err := netip.ParseAddr(strings.Trim(value, "[]")); err == nil || value == "*" {
+		return true
+	}
+	if _, err := netip.ParseAddrPort(value); err == nil {
+		return true
+	}
+	if strings.Contains(value, "/") {
+		_, err := netip.ParsePrefix(value)
+		return err == nil
+	}
+	name, port, hasPort := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(value, "*"), "."), ":")
+	if n, err := strconv.Atoi(port); hasPort && (err != nil || n < 1 || n > 65535) {
+		return false
+	}
+	for label := range strings.SplitSeq(name, ".") {
+		if !isLabel(strings.ReplaceAll(strings.ToLower(label), "_", "-")) {
+			return false
+		}
+	}
+	return true
 }

@@ -68,7 +68,7 @@ func (r *Reader) Report(rule, path string, n *yaml.Node, message, hint string) {
 
 // Findings is all that was reported, sorted by place and each only once.
 func (r *Reader) Findings() []Finding {
-	return slices.CompactFunc(Sort(r.findings), func(a, b Finding) bool {
+	return slices.CompactFunc(Sort(slices.Clone(r.findings)), func(a, b Finding) bool {
 		return a.Line == b.Line && a.Column == b.Column && a.Rule == b.Rule && a.Field == b.Field
 	})
 }

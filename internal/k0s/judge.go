@@ -1,0 +1,80 @@
+package k0s
+
+import (
+	"encoding/json"
+	"errors"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/k0sproject/k0s/pkg/apis/k0s/v1beta1"
+
+	"github.com/plinthdev/plinth/internal/spec"
+)
+
+// Judge objects to what k0s would refuse of spec.k0s.config, or would not even
+// notice: keys that mean nothing to it.
+func Judge(in *spec.Installer) []spec.Objection {
+	const path, rule = "spec.k0s.config", "k0s-config"
+	var all []spec.Objection
+	for _, key := range unknown(reflect.TypeFor[v1beta1.ClusterConfig](), in.Spec.K0s.Config, path) {
+		all = append(all, spec.Objection{Rule: rule, Path: key, Message: "k0s has no such key"})
+	}
+	if len(all) > 0 {
+		return all
+	}
+	// The host is not known yet; any address and name do for the form.
+	cfg, err := build(SettingsFor(in, "192.0.2.1", "host"))
+	if err != nil {
+		o := spec.Objection{Rule: rule, Path: path, Message: err.Error()}
+		var wrong *json.UnmarshalTypeError
+		if errors.As(err, &wrong) && wrong.Field != "" {
+			o.Path, o.Message = path+"."+wrong.Field, "must be of type "+wrong.Type.String()+", found "+wrong.Value
+		}
+		return []spec.Objection{o}
+	}
+	for _, err := range cfg.Validate() {
+		all = append(all, spec.Objection{Rule: rule, Path: path, Message: "k0s refuses it: " + err.Error()})
+	}
+	return all
+}
+
+// unknown lists the keys of value, below path, that a struct of type t has no
+// field for, sorted.
+func unknown(t reflect.Type, value any, path string) (keys []string) {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	if list, ok := value.([]any); ok && t.Kind() == reflect.Slice {
+		for _, v := range list {
+			keys = append(keys, unknown(t.Elem(), v, path)...)
+		}
+		return keys
+	}
+	tree, ok := value.(map[string]any)
+	if !ok || t.Kind() != reflect.Struct {
+		return nil
+	}
+	fields := fieldTypes(t)
+	for name, v := range tree {
+		if below, ok := fields[name]; ok {
+			keys = append(keys, unknown(below, v, path+"."+name)...)
+		} else {
+			keys = append(keys, path+"."+name)
+		}
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// fieldTypes is what JSON knows of a struct's fields, embedded ones included.
+func fieldTypes(t reflect.Type) map[string]reflect.Type {
+	fields := map[string]reflect.Type{}
+	for _, f := range reflect.VisibleFields(t) {
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if f.IsExported() && name != "" && name != "-" {
+			fields[name] = f.Type
+		}
+	}
+	return fields
+}
