@@ -189,6 +189,9 @@ func (b *Bundle) OpenHostFile(ctx context.Context, name string) (io.ReadCloser, 
 		if f.Name != name {
 			continue
 		}
+		if b.held != nil {
+			return b.held.Open(ctx, ocispec.Descriptor{Digest: f.Digest, Size: f.Size})
+		}
 		packed, err := b.Open(ctx, f.Packed)
 		if err != nil {
 			return nil, err
@@ -205,6 +208,9 @@ func (b *Bundle) OpenHostFile(ctx context.Context, name string) (io.ReadCloser, 
 
 // Open gives a blob of the bundle through a verifying reader; see blob.NewReader.
 func (b *Bundle) Open(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
+	if b.held != nil {
+		return b.held.Open(ctx, desc)
+	}
 	section, err := b.Section(desc)
 	if err != nil {
 		return nil, err

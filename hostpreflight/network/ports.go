@@ -35,6 +35,7 @@ func ports() []port {
 		{"etcd-client", 2379, local, true, "etcd, for the API server on the same host."},
 		{"etcd-peer", 2380, outside, true, "etcd, for the other controllers."},
 		{"k0s-api", 9443, outside, true, "k0s's join API, for further controllers."},
+		{"plinth-agent", 9444, outside, true, "Plinth's agent; hosts that join ask it."},
 		{"konnectivity-agent", 8132, outside, true, "konnectivity: workers dial in, so that the API server reaches kubelets."},
 		{"konnectivity-admin", 8133, node, true, "konnectivity's own status."},
 		{"konnectivity-health", 8092, local, true, "konnectivity's health."},

@@ -224,7 +224,9 @@ func reference(root *cobra.Command) string {
 		teach.Write(&b, c)
 		b.WriteString("```\n")
 		for _, child := range c.Commands() {
-			walk(child)
+			if !child.Hidden { // what only a service runs
+				walk(child)
+			}
 		}
 	}
 	walk(root)

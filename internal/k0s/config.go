@@ -26,12 +26,15 @@ const (
 	Socket      = "/run/k0s/containerd.sock"          // containerd's API
 	Unit        = "k0scontroller.service"             // systemd unit of a controller
 	WorkerUnit  = "k0sworker.service"                 // systemd unit of a worker
+	TokenPath   = "/etc/k0s/plinth.token"             // k0s's own join token while a host joins, 0600
 	KubeletConf = "/var/lib/k0s/kubelet.conf"         // kubeconfig of this node
+	EtcdDB      = "/var/lib/k0s/etcd/member/snap/db"  // there once a controller is a member of etcd
+	CACert      = "/var/lib/k0s/pki/ca.crt"           // the cluster's certificate authority
+	CAKey       = "/var/lib/k0s/pki/ca.key"           // its key, on controllers
 	RegistryDir = "/etc/k0s/certs.d"                  // where containerd looks up registries
 	OwnConfig   = "/etc/k0s/containerd.toml"          // which k0s writes by itself
 	unitDir     = "/etc/systemd/system/"              // where k0s puts its units
 	envPath     = "/etc/k0s/plinth.env"               // proxy settings of the service, 0600
-	dropIn      = unitDir + Unit + ".d/proxy.conf"    // makes the unit read envPath
 	containerd  = "/etc/k0s/containerd.d/plinth.toml" // tells containerd where registries are described
 )
 
@@ -151,17 +154,23 @@ const containerdConfig = `version = 2
 // would all hang on the one controller that wrote their manifest.
 const withoutComponents = "autopilot,update-prober,endpoint-reconciler,konnectivity-server"
 
-// arguments is what the controller is started with.
-func arguments(address string) []string {
-	return []string{
-		"--config=" + ConfigPath,
-		"--enable-worker",
-		"--no-taints", // a controller runs workloads too
-		"--disable-components=" + withoutComponents,
-		// Without it kubelet looks its own name up in DNS; where that does not
-		// answer it loses 20 s, then two minutes of back-off.
-		"--kubelet-extra-args=--node-ip=" + address,
+// arguments is what the service is started with.
+func (s Service) arguments() []string {
+	var all []string
+	if !s.Worker {
+		all = []string{
+			"--config=" + ConfigPath,
+			"--enable-worker",
+			"--no-taints", // a controller runs workloads too
+			"--disable-components=" + withoutComponents,
+		}
 	}
+	if s.Joins {
+		all = append(all, "--token-file="+TokenPath)
+	}
+	// Without it kubelet looks its own name up in DNS; where that does not
+	// answer it loses 20 s, then two minutes of back-off.
+	return append(all, "--kubelet-extra-args=--node-ip="+s.Settings.Address)
 }
 
 // proxyEnv renders the service's environment for an outgoing proxy.

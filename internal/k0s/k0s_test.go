@@ -68,7 +68,7 @@ func TestImagesBeginWithTheSandboxAndSkipCalico(t *testing.T) {
 func TestServiceIsRegisteredOnceAndAgainWhenItsArgumentsChange(t *testing.T) {
 	f := hosttest.New(t)
 	h := f.Host()
-	c := Controller{Host: h, Settings: settings()}
+	c := Service{Host: h, Settings: settings()}
 	if why, err := c.RegisterNeeded(); why == "" || err != nil {
 		t.Fatalf("fresh host: %q %v", why, err)
 	}
@@ -93,7 +93,7 @@ func TestServiceIsRegisteredOnceAndAgainWhenItsArgumentsChange(t *testing.T) {
 
 func TestConfigIsWrittenPrivateAndOnlyWhenItDiffers(t *testing.T) {
 	h := hosttest.New(t).Host()
-	c := Controller{Host: h, Settings: settings(), Proxy: Proxy{HTTPS: "http://u:secret@p:3128", NoProxy: []string{"10.0.0.0/8"}}}
+	c := Service{Host: h, Settings: settings(), Proxy: Proxy{HTTPS: "http://u:secret@p:3128", NoProxy: []string{"10.0.0.0/8"}}}
 	if why, err := c.ConfigNeeded(); why == "" || err != nil {
 		t.Fatalf("fresh host: %q %v", why, err)
 	}
@@ -120,7 +120,7 @@ func TestConfigIsWrittenPrivateAndOnlyWhenItDiffers(t *testing.T) {
 func TestCulpritQuotesTheLastErrorOfTheService(t *testing.T) {
 	f := hosttest.New(t)
 	f.Unit[Unit] = host.UnitState{Load: "loaded", Active: "failed", Sub: "exit-code"}
-	if got := (Controller{Host: f.Host()}).Culprit(t.Context()); !strings.Contains(got, "failed (exit-code)") || !strings.Contains(got, "log of "+Unit) {
+	if got := (Service{Host: f.Host()}).Culprit(t.Context()); !strings.Contains(got, "failed (exit-code)") || !strings.Contains(got, "log of "+Unit) {
 		t.Error(got)
 	}
 }

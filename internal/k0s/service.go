@@ -18,11 +18,22 @@ type Machine interface {
 	host.Units
 }
 
-// Controller is k0s as a controller that is a worker too, on one host.
-type Controller struct {
+// Service is k0s on one host: as a controller that runs workloads too, or as a
+// worker.
+type Service struct {
 	Host     Machine
-	Settings Settings
+	Settings Settings // of a worker only Address counts
 	Proxy    Proxy
+	Worker   bool
+	Joins    bool // into a cluster that is there, with the token in TokenPath
+}
+
+// Unit is the service's systemd unit.
+func (s Service) Unit() string {
+	if s.Worker {
+		return WorkerUnit
+	}
+	return Unit
 }
 
 // Proxy is the outgoing proxy of the service, for pulls; empty for none.
@@ -31,15 +42,35 @@ type Proxy struct {
 	NoProxy     []string
 }
 
+// Kubeconfig is the best way into the cluster's API that this host has: the
+// administrator's on a controller, the node's own on a worker.
+func (s Service) Kubeconfig() string {
+	if s.Worker {
+		return KubeletConf
+	}
+	return AdminConf
+}
+
+// Joined reports whether the host is a member of its cluster: k0s asks the same
+// of the same files before it looks at a token.
+func (s Service) Joined() bool {
+	path := EtcdDB
+	if s.Worker {
+		path = KubeletConf
+	}
+	_, err := s.Host.Lstat(path)
+	return err == nil
+}
+
 // ConfigNeeded says why the configuration has to be written; "" when it is as
 // wanted.
-func (c Controller) ConfigNeeded() (string, error) {
-	for _, f := range c.files() {
+func (s Service) ConfigNeeded() (string, error) {
+	for _, f := range s.files() {
 		want, err := f.content()
 		if err != nil {
 			return "", err
 		}
-		have, err := c.Host.ReadFile(f.path)
+		have, err := s.Host.ReadFile(f.path)
 		switch {
 		case errors.Is(err, fs.ErrNotExist) && want != "":
 			return f.path + " is missing", nil
@@ -54,16 +85,16 @@ func (c Controller) ConfigNeeded() (string, error) {
 }
 
 // WriteConfig writes the configuration.
-func (c Controller) WriteConfig() error {
-	for _, f := range c.files() {
+func (s Service) WriteConfig() error {
+	for _, f := range s.files() {
 		content, err := f.content()
 		if err != nil {
 			return err
 		}
 		if content == "" {
-			err = c.Host.RemoveAll(f.path)
+			err = s.Host.RemoveAll(f.path)
 		} else {
-			err = c.Host.Write(f.path, strings.NewReader(content), f.perm)
+			err = s.Host.Write(f.path, strings.NewReader(content), f.perm)
 		}
 		if err != nil {
 			return err
@@ -78,93 +109,110 @@ type file struct {
 	content func() (string, error) // "" for no file
 }
 
-func (c Controller) files() []file {
-	env := proxyEnv(c.Proxy.HTTP, c.Proxy.HTTPS, c.Proxy.NoProxy)
-	return []file{
-		{ConfigPath, 0o600, func() (string, error) { b, err := Render(c.Settings); return string(b), err }},
+func (s Service) files() []file {
+	env := proxyEnv(s.Proxy.HTTP, s.Proxy.HTTPS, s.Proxy.NoProxy)
+	all := []file{
 		{containerd, 0o644, func() (string, error) { return containerdConfig, nil }},
 		{envPath, 0o600, func() (string, error) { return env, nil }},
-		{dropIn, 0o644, func() (string, error) {
+		{s.dropIn(), 0o644, func() (string, error) {
 			if env == "" {
 				return "", nil
 			}
 			return "[Service]\nEnvironmentFile=" + envPath + "\n", nil
 		}},
 	}
+	if !s.Worker {
+		config := file{ConfigPath, 0o600, func() (string, error) { b, err := Render(s.Settings); return string(b), err }}
+		all = append([]file{config}, all...)
+	}
+	return all
 }
 
+// dropIn makes the unit read envPath.
+func (s Service) dropIn() string { return unitDir + s.Unit() + ".d/proxy.conf" }
+
 // ConfigPaths lists every path that WriteConfig may change.
-func (c Controller) ConfigPaths() []string { return []string{ConfigPath, containerd, envPath, dropIn} }
+func (s Service) ConfigPaths() []string {
+	var all []string
+	for _, f := range s.files() {
+		all = append(all, f.path)
+	}
+	return all
+}
 
 // UnitPath is the path that Register may change.
-const UnitPath = unitDir + Unit
+func (s Service) UnitPath() string { return unitDir + s.Unit() }
 
 // RegisterNeeded says why the service has to be registered with systemd; ""
 // when it is registered with the wanted arguments.
-func (c Controller) RegisterNeeded() (string, error) {
-	unit, err := c.Host.ReadFile(unitDir + Unit)
+func (s Service) RegisterNeeded() (string, error) {
+	unit, err := s.Host.ReadFile(s.UnitPath())
 	if errors.Is(err, fs.ErrNotExist) {
-		return "the service " + Unit + " does not exist", nil
+		return "the service " + s.Unit() + " does not exist", nil
 	}
 	if err != nil {
 		return "", err
 	}
 	// k0s quotes arguments; what counts is that each stands there.
 	plain := strings.NewReplacer(`"`, "", `\x2d`, "-").Replace(string(unit))
-	for _, a := range arguments(c.Settings.Address) {
+	for _, a := range s.arguments() {
 		if !strings.Contains(plain, a) {
-			return Unit + " lacks " + a, nil
+			return s.Unit() + " lacks " + a, nil
 		}
 	}
 	return "", nil
 }
 
 // Register has k0s make its system users and its systemd unit.
-func (c Controller) Register(ctx context.Context) error {
-	argv := append([]string{Binary, "install", "controller", "--force"}, arguments(c.Settings.Address)...)
-	_, err := c.Host.Run(ctx, host.Cmd{Argv: argv, Timeout: time.Minute})
+func (s Service) Register(ctx context.Context) error {
+	role := "controller"
+	if s.Worker {
+		role = "worker"
+	}
+	argv := append([]string{Binary, "install", role, "--force"}, s.arguments()...)
+	_, err := s.Host.Run(ctx, host.Cmd{Argv: argv, Timeout: time.Minute})
 	return err
 }
 
 // StartNeeded says why the service has to be started; "" when it runs and is
 // enabled.
-func (c Controller) StartNeeded(ctx context.Context) (string, error) {
-	st, err := c.Host.UnitState(ctx, Unit)
+func (s Service) StartNeeded(ctx context.Context) (string, error) {
+	st, err := s.Host.UnitState(ctx, s.Unit())
 	switch {
 	case err != nil:
 		return "", err
 	case !st.Running():
-		return fmt.Sprintf("%s is %s (%s)", Unit, st.Active, st.Sub), nil
+		return fmt.Sprintf("%s is %s (%s)", s.Unit(), st.Active, st.Sub), nil
 	case st.Enable != "enabled":
-		return Unit + " would not start after a reboot", nil
+		return s.Unit() + " would not start after a reboot", nil
 	}
 	return "", nil
 }
 
 // Start enables and starts the service; it does not wait for the cluster.
-func (c Controller) Start(ctx context.Context) error { return c.Host.StartUnit(ctx, Unit) }
+func (s Service) Start(ctx context.Context) error { return s.Host.StartUnit(ctx, s.Unit()) }
 
 // Culprit is the end of the service's log, for an error that has to name who
 // is to blame.
-func (c Controller) Culprit(ctx context.Context) string {
-	st, err := c.Host.UnitState(ctx, Unit)
+func (s Service) Culprit(ctx context.Context) string {
+	st, err := s.Host.UnitState(ctx, s.Unit())
 	if err != nil {
 		return ""
 	}
-	s := fmt.Sprintf("%s is %s (%s)", Unit, st.Active, st.Sub)
-	lines, err := c.Host.UnitLog(ctx, Unit, 40)
+	is := fmt.Sprintf("%s is %s (%s)", s.Unit(), st.Active, st.Sub)
+	lines, err := s.Host.UnitLog(ctx, s.Unit(), 40)
 	if err != nil {
-		return s
+		return is
 	}
 	for i := len(lines) - 1; i >= 0; i-- {
 		if strings.Contains(lines[i], "level=error") || strings.Contains(lines[i], "level=fatal") || strings.HasPrefix(lines[i], "Error:") {
-			return s + "; its last error: " + lines[i]
+			return is + "; its last error: " + lines[i]
 		}
 	}
 	if n := len(lines); n > 0 {
-		return s + "; its last line: " + lines[n-1]
+		return is + "; its last line: " + lines[n-1]
 	}
-	return s
+	return is
 }
 
 // Version asks the installed binary for its version; "" when there is none.

@@ -7,7 +7,6 @@ import (
 
 	"github.com/plinthdev/plinth/addons"
 	"github.com/plinthdev/plinth/internal/chart"
-	"github.com/plinthdev/plinth/internal/k0s"
 	"github.com/plinthdev/plinth/internal/kots"
 	"github.com/plinthdev/plinth/internal/kube"
 	"github.com/plinthdev/plinth/internal/step"
@@ -80,13 +79,13 @@ func (c Cluster) chartStep(id, title string, r chart.Release) step.Step {
 	}
 }
 
-// kube is a client of the cluster's administrator; an error when k0s is not
+// kube is a client of the cluster's administrator, on a worker of its node; an error when k0s is not
 // up, so that checks of a bare host cost nothing.
 func (c Cluster) kube(ctx context.Context) (*kube.Client, error) {
 	if why, err := c.K0s.StartNeeded(ctx); err != nil || why != "" {
 		return nil, errors.Join(err, errors.New(why))
 	}
-	conf, err := c.Host.ReadFile(k0s.AdminConf)
+	conf, err := c.Host.ReadFile(c.K0s.Kubeconfig())
 	if err != nil {
 		return nil, err
 	}

@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"time"
 
@@ -19,6 +18,7 @@ import (
 	"github.com/plinthdev/plinth/internal/kube/member"
 	"github.com/plinthdev/plinth/internal/node"
 	"github.com/plinthdev/plinth/internal/node/leftover"
+	"github.com/plinthdev/plinth/internal/plan/entry"
 	"github.com/plinthdev/plinth/internal/step"
 )
 
@@ -27,12 +27,14 @@ import (
 type Cluster struct {
 	Host     host.Host
 	Memory   Memory
-	DataDir  string         // Plinth's own folder
-	Pointer  string         // file that names DataDir to later commands; "" for none
-	Node     string         // Kubernetes name of this host
-	K0s      k0s.Controller // the service and its configuration
+	DataDir  string      // Plinth's own folder
+	Pointer  string      // file that names DataDir to later commands; "" for none
+	Node     string      // Kubernetes name of this host
+	K0s      k0s.Service // the service and its configuration
 	K0sFile  node.Artifact
 	KotsFile node.Artifact    // zero for a cluster without a console
+	Agent    node.Artifact    // this program, for the agent; zero for a node that runs none
+	Kept     entry.Kept       // what is kept of the bundle
 	Leftover leftover.Cluster // what this cluster may leave on the host
 	Images   Images
 	AddOns   []addons.AddOn // in the order of installation
@@ -58,6 +60,7 @@ func Install(c Cluster) []step.Step {
 	steps := []step.Step{
 		c.remember(),
 		c.dataDir(),
+		c.Kept.Keep(c.Host),
 		c.kernel(),
 		c.file("k0s-binary", "Put k0s in place", c.K0sFile),
 		c.k0sConfig(),
@@ -73,7 +76,7 @@ func Install(c Cluster) []step.Step {
 	if c.KotsFile.Path != "" {
 		steps = append(steps, c.file("kots-binary", "Put the kots CLI in place", c.KotsFile))
 	}
-	return append(append(steps, c.systemPods(), c.nodeAccess()), c.addOns()...)
+	return append(append(append(steps, c.systemPods(), c.nodeAccess()), c.addOns()...), c.agent()...)
 }
 
 // RememberID is the step whose finding reset needs: what stood on the host
@@ -142,36 +145,7 @@ func (c Cluster) kernel() step.Step {
 }
 
 func (c Cluster) file(id, title string, f node.Artifact) step.Step {
-	return step.Step{ID: id, Title: title, Touches: []string{f.Path},
-		Check: func(ctx context.Context) (step.State, error) { return look(f.Check(ctx, c.Host)) },
-		Apply: func(_ context.Context, report step.Report) error { return counted(f, report).Apply(c.Host) },
-	}
-}
-
-// counted is f with a reader that reports bytes.
-func counted(f node.Artifact, report step.Report) node.Artifact {
-	open := f.Open
-	f.Open = func() (io.ReadCloser, error) {
-		r, err := open()
-		if err != nil {
-			return nil, err
-		}
-		return &countingReader{ReadCloser: r, tell: func(n int64) { report("writing "+f.Path, n, f.Size) }}, nil
-	}
-	return f
-}
-
-type countingReader struct {
-	io.ReadCloser
-	n    int64
-	tell func(int64)
-}
-
-func (c *countingReader) Read(p []byte) (int, error) {
-	n, err := c.ReadCloser.Read(p)
-	c.n += int64(n)
-	c.tell(c.n)
-	return n, err
+	return entry.File(c.Host, id, title, f)
 }
 
 func (c Cluster) k0sConfig() step.Step {
@@ -182,14 +156,14 @@ func (c Cluster) k0sConfig() step.Step {
 }
 
 func (c Cluster) k0sService() step.Step {
-	return step.Step{ID: "k0s-service", Title: "Register k0s with systemd", Touches: []string{"users of k0s", k0s.UnitPath},
+	return step.Step{ID: "k0s-service", Title: "Register k0s with systemd", Touches: []string{"users of k0s", c.K0s.UnitPath()},
 		Check: func(context.Context) (step.State, error) { return look(c.K0s.RegisterNeeded()) },
 		Apply: func(ctx context.Context, _ step.Report) error { return c.K0s.Register(ctx) },
 	}
 }
 
 func (c Cluster) k0sStart() step.Step {
-	return step.Step{ID: "k0s-start", Title: "Start k0s", Touches: []string{k0s.DataDir, "/run/k0s", k0s.Unit},
+	return step.Step{ID: "k0s-start", Title: "Start k0s", Touches: []string{k0s.DataDir, "/run/k0s", c.K0s.Unit()},
 		Check: func(ctx context.Context) (step.State, error) { return look(c.K0s.StartNeeded(ctx)) },
 		Apply: func(ctx context.Context, _ step.Report) error { return c.K0s.Start(ctx) },
 	}
@@ -281,6 +255,16 @@ func (c Cluster) nodeReady() step.Step {
 			return client.WaitNode(ctx, kube.Wait{Timeout: 5 * time.Minute, Report: report}, c.Node)
 		},
 	}
+}
+
+// Needed counts the steps that have something to do.
+func Needed(plan []step.Planned) (n int) {
+	for _, p := range plan {
+		if p.State != "done" {
+			n++
+		}
+	}
+	return n
 }
 
 // look turns a domain package's answer into a step's: "" is done.

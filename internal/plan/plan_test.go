@@ -44,7 +44,7 @@ func example(t *testing.T) (Cluster, *hosttest.Fake) {
 	}
 	return Cluster{Host: host.ReadOnly(h), Memory: j, Now: now, DataDir: "/var/lib/plinth", Node: "n1", AddOns: parts,
 		K0sFile: node.Artifact{Path: k0s.Binary}, KotsFile: node.Artifact{Path: kots.Binary},
-		K0s:      k0s.Controller{Host: host.ReadOnly(h), Settings: k0s.SettingsFor(in, "10.0.0.5", "n1")},
+		K0s:      k0s.Service{Host: host.ReadOnly(h), Settings: k0s.SettingsFor(in, "10.0.0.5", "n1")},
 		Leftover: leftover.Default(),
 		Console:  Console{Namespace: "kotsadm", App: &kots.App{Slug: "my-app"}},
 	}, f

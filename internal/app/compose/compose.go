@@ -24,6 +24,7 @@ import (
 	"github.com/plinthdev/plinth/internal/node"
 	"github.com/plinthdev/plinth/internal/node/leftover"
 	"github.com/plinthdev/plinth/internal/plan"
+	"github.com/plinthdev/plinth/internal/plan/entry"
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/spec"
 	"github.com/plinthdev/plinth/internal/step"
@@ -39,37 +40,74 @@ type Site struct {
 	Address  netip.Addr // of this host, towards other hosts
 	AddOns   []addons.AddOn
 	Leftover leftover.Cluster // what the cluster may leave on this host
+	Self     node.Artifact    // this program, at the place from which the agent runs
+	Worker   bool             // the role of this host; false for controller
+	Joins    bool             // into a cluster that is there
 }
 
 // Install puts site, bundle and manifests together into the steps of an
 // install.
 func Install(ctx context.Context, s Site, b *airgap.Bundle, m manifest.Set, skipKotsCheck bool) ([]step.Step, error) {
 	in := m.Installer
-	set := k0s.SettingsFor(in, s.Address.String(), s.Node)
-	refs, err := k0s.Images(set)
-	if err != nil {
-		return nil, problem.New(problem.ExitConfig, "render k0s's configuration", err, "mend spec.k0s.config in the Installer")
-	}
-	boot, rest, err := splitImages(b, refs)
-	if err != nil {
-		return nil, err
-	}
-	files, err := artifacts(ctx, b)
-	if err != nil {
-		return nil, err
-	}
 	parts, err := withCharts(ctx, b, s.AddOns)
 	if err != nil {
 		return nil, err
 	}
-	return plan.Install(plan.Cluster{
-		Host: s.Host, Memory: s.Journal, Now: s.Now, DataDir: s.DataDir, Pointer: pointer(s.DataDir), Node: s.Node, AddOns: parts,
-		K0sFile: files[k0s.Binary], KotsFile: files[kots.Binary],
+	c, err := cluster(ctx, s, b, in)
+	if err != nil {
+		return nil, err
+	}
+	c.AddOns, c.Console = parts, console(s, m, skipKotsCheck)
+	return plan.Install(c), nil
+}
+
+// Entry is how a host gets into a cluster that is there.
+type Entry struct {
+	Door entry.Door
+	Way  *entry.Way // nil for a controller
+}
+
+// Join puts site and bundle together into the steps by which a host joins.
+func Join(ctx context.Context, s Site, b *airgap.Bundle, in *spec.Installer, e Entry) ([]step.Step, error) {
+	c, err := cluster(ctx, s, b, in)
+	if err != nil {
+		return nil, err
+	}
+	return plan.Join(c, e.Door, e.Way), nil
+}
+
+// cluster is what a host of either role needs to become a node.
+func cluster(ctx context.Context, s Site, b *airgap.Bundle, in *spec.Installer) (plan.Cluster, error) {
+	set := k0s.SettingsFor(in, s.Address.String(), s.Node)
+	refs, err := k0s.Images(set)
+	if err != nil {
+		return plan.Cluster{}, problem.New(problem.ExitConfig, "render k0s's configuration", err, "mend spec.k0s.config in the Installer")
+	}
+	boot, rest, err := splitImages(b, refs)
+	if err != nil {
+		return plan.Cluster{}, err
+	}
+	files, err := artifacts(ctx, b)
+	if err != nil {
+		return plan.Cluster{}, err
+	}
+	docs, err := b.Documents(ctx)
+	if err != nil {
+		return plan.Cluster{}, err
+	}
+	c := plan.Cluster{
+		Host: s.Host, Memory: s.Journal, Now: s.Now, DataDir: s.DataDir, Pointer: pointer(s.DataDir), Node: s.Node,
+		K0sFile:  files[k0s.Binary],
 		Images:   plan.Images{Source: b, Boot: boot, Rest: rest},
-		K0s:      k0s.Controller{Host: s.Host, Settings: set, Proxy: proxyOf(in, s.Address)},
+		K0s:      k0s.Service{Host: s.Host, Settings: set, Proxy: proxyOf(in, s.Address), Worker: s.Worker, Joins: s.Joins},
 		Leftover: s.Leftover,
-		Console:  console(s, m, skipKotsCheck),
-	}), nil
+		Kept:     entry.Kept{Dir: KeptBundle(s.DataDir), Files: docs},
+	}
+	c.Agent = s.Self
+	if !s.Worker {
+		c.KotsFile = files[kots.Binary]
+	}
+	return c, nil
 }
 
 // withCharts gives each add-on the chart of the bundle: what was shipped and
@@ -135,9 +173,17 @@ func splitImages(b *airgap.Bundle, bootRefs []string) (boot, rest []images.Image
 	return boot, rest, nil
 }
 
+// HostPaths are the places of a bundle's files for the host, by their names.
+func HostPaths() map[string]string {
+	return map[string]string{"k0s": k0s.Binary, "kots": kots.Binary}
+}
+
+// KeptBundle is where a node keeps the documents of its bundle.
+func KeptBundle(dataDir string) string { return dataDir + "/bundle" }
+
 // artifacts are the bundle's files for the host, by their places.
 func artifacts(ctx context.Context, b *airgap.Bundle) (map[string]node.Artifact, error) {
-	places := map[string]string{"k0s": k0s.Binary, "kots": kots.Binary}
+	places := HostPaths()
 	out := map[string]node.Artifact{}
 	for _, f := range b.HostFiles() {
 		path, ok := places[f.Name]

@@ -173,7 +173,7 @@ func TestAProxyNeverStandsBeforeTheClusterItself(t *testing.T) {
 func TestAnInstallWantsOfItsHostWhatTheBundleNeeds(t *testing.T) {
 	b := open(t, airgaptest.Request(t))
 	m := manifest.Set{Installer: installer(t)}
-	w := Want(b, m, emptyJournal(t), dataDir)
+	w := Want(b, m.Installer, emptyJournal(t), dataDir)
 	if w.Verb != "install" || w.Role != hostpreflight.Controller || w.Arch != "amd64" || w.KubernetesMinor != 33 || w.ConsolePort != 8800 {
 		t.Errorf("wants %+v", w)
 	}
@@ -197,7 +197,7 @@ func TestAnInstallWantsOfItsHostWhatTheBundleNeeds(t *testing.T) {
 		}
 	}
 	m.Installer.Spec.Kotsadm = nil
-	if w := Want(b, m, emptyJournal(t), dataDir); w.ConsolePort != 0 {
+	if w := Want(b, m.Installer, emptyJournal(t), dataDir); w.ConsolePort != 0 {
 		t.Errorf("console port %d without a console", w.ConsolePort)
 	}
 }
@@ -210,7 +210,7 @@ func TestOursIsWhatEarlierRunsPutHere(t *testing.T) {
 	must(t, j.Begin("install", nil))
 	must(t, j.BeginStep("kernel", []string{"/etc/modules-load.d/plinth.conf", "sysctl:net.ipv4.ip_forward"}))
 	o := ours(j, dataDir)
-	if o.Installed || !slices.Equal(o.Units, []string{"k0scontroller"}) || !slices.Equal(o.Paths, []string{dataDir, "/etc/modules-load.d/plinth.conf"}) {
+	if o.Installed || !slices.Equal(o.Units, []string{k0s.Unit, k0s.WorkerUnit}) || !slices.Equal(o.Paths, []string{dataDir, "/etc/modules-load.d/plinth.conf"}) {
 		t.Errorf("after a kill before k0s: %+v", o)
 	}
 	must(t, j.EndStep("kernel", nil))

@@ -6,9 +6,9 @@ import (
 
 	"github.com/plinthdev/plinth/airgap"
 	"github.com/plinthdev/plinth/hostpreflight"
-	"github.com/plinthdev/plinth/internal/app/manifest"
 	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/k0s"
+	"github.com/plinthdev/plinth/internal/spec"
 )
 
 // An install whose bundle is not known is taken for that of the root
@@ -50,8 +50,7 @@ func disks(dataDir string, data, programs uint64) []hostpreflight.Disk {
 }
 
 // Want says what an install wants of its host.
-func Want(b *airgap.Bundle, m manifest.Set, j *journal.Journal, dataDir string) hostpreflight.Want {
-	in := m.Installer
+func Want(b *airgap.Bundle, in *spec.Installer, j *journal.Journal, dataDir string) hostpreflight.Want {
 	size := b.ContentSize()
 	w := hostpreflight.Want{
 		Verb: hostpreflight.Install, Role: hostpreflight.Controller,
@@ -69,6 +68,14 @@ func Want(b *airgap.Bundle, m manifest.Set, j *journal.Journal, dataDir string) 
 	if in.Spec.Kotsadm != nil {
 		w.ConsolePort = in.Spec.Kotsadm.UIBindPort
 	}
+	return w
+}
+
+// WantToJoin says what a join wants of its host. A worker holds no volumes of
+// the console's: they stay where they were made.
+func WantToJoin(b *airgap.Bundle, in *spec.Installer, j *journal.Journal, dataDir string, role hostpreflight.Role) hostpreflight.Want {
+	w := Want(b, in, j, dataDir)
+	w.Verb, w.Role = "join", role
 	return w
 }
 
@@ -91,7 +98,7 @@ func ours(j *journal.Journal, dataDir string) hostpreflight.Ours {
 		}
 	}
 	if len(j.Runs()) > 0 {
-		o.Units = []string{strings.TrimSuffix(k0s.Unit, ".service")}
+		o.Units = []string{k0s.Unit, k0s.WorkerUnit}
 	}
 	return o
 }

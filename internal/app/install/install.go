@@ -133,7 +133,7 @@ func (a job) install(ctx context.Context, b *airgap.Bundle, m manifest.Set, req 
 		return res, err
 	}
 	res.Kubeconfig, res.ConsoleURL = k0s.AdminConf, urlOf(m, site)
-	if needed(todo) == 0 && site.receipt.Bundle == b.Digest().String() {
+	if plan.Needed(todo) == 0 && site.receipt.Bundle == b.Digest().String() {
 		return res, nil
 	}
 	if err := a.proveBundle(ctx, b); err != nil {
@@ -212,17 +212,7 @@ func (a job) confirmInstall(ctx context.Context, s site, m manifest.Set, todo []
 	if last, ok := unfinished(s.journal); ok && last.Verb == "install" {
 		a.Note(resuming(last, todo))
 	}
-	return a.Confirm(ctx, fmt.Sprintf("Install %s on this host (%s, %d of %d steps to do)?", m.Installer.Metadata.Name, s.address, needed(todo), len(todo)))
-}
-
-// needed counts the steps that have something to do.
-func needed(plan []step.Planned) (n int) {
-	for _, p := range plan {
-		if p.State != "done" {
-			n++
-		}
-	}
-	return n
+	return a.Confirm(ctx, fmt.Sprintf("Install %s on this host (%s, %d of %d steps to do)?", m.Installer.Metadata.Name, s.address, plan.Needed(todo), len(todo)))
 }
 
 // urlOf is where the console answers, "" for a cluster without one.

@@ -12,10 +12,10 @@ import (
 	"github.com/plinthdev/plinth/internal/app/compose"
 	"github.com/plinthdev/plinth/internal/app/manifest"
 	"github.com/plinthdev/plinth/internal/app/preflight"
-	"github.com/plinthdev/plinth/internal/facts"
 	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/k0s"
 	"github.com/plinthdev/plinth/internal/kube"
+	"github.com/plinthdev/plinth/internal/node"
 	"github.com/plinthdev/plinth/internal/plan"
 	"github.com/plinthdev/plinth/internal/problem"
 )
@@ -29,13 +29,14 @@ type site struct {
 	preflights hostpreflight.Report
 	parts      []addons.AddOn
 	warnings   []string // what was skipped or ignored on request, for the receipt
+	self       node.Artifact
 }
 
 // site is what the steps of an install need to know of where they run.
 func (a job) site(s site, m manifest.Set) compose.Site {
 	podCIDR := netip.MustParsePrefix(m.Installer.Spec.Network.PodCIDR) // lint has parsed it
 	return compose.Site{Host: a.Host, Journal: s.journal, Now: a.Now, DataDir: a.DataDir, Node: s.node, Address: s.address,
-		AddOns: s.parts, Leftover: a.Leftover(podCIDR)}
+		AddOns: s.parts, Leftover: a.Leftover(podCIDR), Self: s.self}
 }
 
 // survey looks at the host and proves that the install can go on: the gate,
@@ -67,14 +68,17 @@ func (a job) survey(ctx context.Context, j *journal.Journal, b *airgap.Bundle, m
 	if s.parts, err = addons.Resolve(m.Installer, a.DataDir); err != nil {
 		return s, err
 	}
-	want := compose.Want(b, m, s.journal, a.DataDir)
+	if s.self, err = a.Self(); err != nil {
+		return s, err
+	}
+	want := compose.Want(b, m.Installer, s.journal, a.DataDir)
 	found, report, err := preflight.Look(ctx, a.Run, want, req.IgnorePreflights)
 	if err != nil {
 		return s, err
 	}
 	s.preflights = report
 	s.node = strings.ToLower(found.Hostname)
-	s.address = primary(found.Network)
+	s.address = compose.Primary(found.Network)
 	for _, id := range s.preflights.Ignored() {
 		s.warnings = append(s.warnings, "host preflight "+id+" failed and was ignored on request")
 	}
@@ -100,31 +104,4 @@ func (a job) consoleExists(ctx context.Context, m manifest.Set) bool {
 	}
 	console, err := plan.KOTS(a.Host, client, m.Installer.Spec.Kotsadm.Namespace, a.DataDir).State(ctx)
 	return err == nil && console.Version != ""
-}
-
-// primary is the address under which other hosts reach this one: an IPv4
-// address of the interface that has the default route, the one in the
-// gateway's network first.
-func primary(n facts.Network) netip.Addr {
-	for _, r := range n.Routes {
-		if !r.Default() || !r.Destination.Addr().Is4() {
-			continue
-		}
-		var first netip.Addr
-		for _, i := range n.Interfaces {
-			for _, p := range i.Addresses {
-				switch {
-				case i.Name != r.Interface || !p.Addr().Is4():
-				case p.Contains(r.Gateway):
-					return p.Addr()
-				case !first.IsValid():
-					first = p.Addr()
-				}
-			}
-		}
-		if first.IsValid() {
-			return first
-		}
-	}
-	return netip.Addr{}
 }

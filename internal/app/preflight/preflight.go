@@ -103,5 +103,5 @@ func wantOf(ctx context.Context, file string, j *journal.Journal, r *run.Run) (h
 	if err != nil {
 		return hostpreflight.Want{}, err
 	}
-	return compose.Want(b, m, j, r.DataDir), nil
+	return compose.Want(b, m.Installer, j, r.DataDir), nil
 }

@@ -6,10 +6,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/opencontainers/go-digest"
 
 	"github.com/plinthdev/plinth/internal/failpoint"
 	"github.com/plinthdev/plinth/internal/host"
@@ -17,6 +20,7 @@ import (
 	"github.com/plinthdev/plinth/internal/k0s"
 	"github.com/plinthdev/plinth/internal/kots"
 	"github.com/plinthdev/plinth/internal/kube"
+	"github.com/plinthdev/plinth/internal/node"
 	"github.com/plinthdev/plinth/internal/node/leftover"
 	"github.com/plinthdev/plinth/internal/plan"
 	"github.com/plinthdev/plinth/internal/problem"
@@ -188,7 +192,7 @@ func Client(h host.Files) (*kube.Client, error) {
 // whose pods have podCIDRs.
 func (r *Run) Leftover(podCIDRs ...netip.Prefix) leftover.Cluster {
 	c := leftover.Default(podCIDRs...)
-	for _, path := range []string{k0s.Binary, kots.Binary} {
+	for _, path := range []string{k0s.Binary, kots.Binary, node.AgentBinary} {
 		c.Extra = append(c.Extra, path, host.TempPath(path))
 	}
 	return c
@@ -218,4 +222,17 @@ func (r *Run) KOTS(namespace string) (*kots.KOTS, error) {
 		return nil, err
 	}
 	return plan.KOTS(r.Host, client, namespace, r.DataDir), nil
+}
+
+// Self is this program, at the place from which the agent runs.
+func (r *Run) Self() (node.Artifact, error) {
+	open := func() (io.ReadCloser, error) { return os.Open("/proc/self/exe") }
+	f, err := open()
+	if err != nil {
+		return node.Artifact{}, err
+	}
+	defer func() { _ = f.Close() }()
+	sum := digest.SHA256.Digester()
+	n, err := io.Copy(sum.Hash(), f)
+	return node.Artifact{Path: node.AgentBinary, Mode: 0o755, Size: n, Digest: sum.Digest(), Open: open}, err
 }

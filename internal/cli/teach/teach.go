@@ -115,6 +115,8 @@ func exitMeaning(code int) string {
 		return "a step failed; the same command resumes it"
 	case problem.ExitLocked:
 		return "another run holds the lock; nothing was changed"
+	case problem.ExitJoin:
+		return "join refused: the token does not count, or this host does not fit the cluster; nothing was changed"
 	case problem.ExitLeftover:
 		return "the reset finished, but something is left; it is listed"
 	case problem.ExitInterrupted:

@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -35,6 +36,7 @@ type Server struct {
 	mu      sync.Mutex
 	objects map[string]map[string]any // by path, such as /api/v1/namespaces/default
 	writes  []string
+	version int
 }
 
 // New starts a server and returns a client of it.
@@ -160,6 +162,8 @@ func (s *Server) handle(r *http.Request, body map[string]any) (int, any) {
 		return http.StatusCreated, s.store(at, body)
 	case r.Method == http.MethodPatch && (exists || r.Header.Get("Content-Type") == "application/apply-patch+yaml"):
 		return http.StatusOK, s.store(at, merge(old, body))
+	case r.Method == http.MethodPut && exists && version(body) != "" && version(body) != version(old):
+		return failure(http.StatusConflict, metav1.StatusReasonConflict)
 	case r.Method == http.MethodPut && exists:
 		return http.StatusOK, s.store(at, body)
 	case r.Method == http.MethodDelete && exists:
@@ -169,7 +173,18 @@ func (s *Server) handle(r *http.Request, body map[string]any) (int, any) {
 	return failure(http.StatusNotFound, metav1.StatusReasonNotFound)
 }
 
+// version is an object's resource version, "" for none.
+func version(obj map[string]any) string {
+	meta, _ := obj["metadata"].(map[string]any)
+	v, _ := meta["resourceVersion"].(string)
+	return v
+}
+
 func (s *Server) store(at string, obj map[string]any) map[string]any {
+	s.version++
+	if meta, ok := obj["metadata"].(map[string]any); ok {
+		meta["resourceVersion"] = strconv.Itoa(s.version)
+	}
 	if s.Admit != nil {
 		s.Admit(obj)
 	}

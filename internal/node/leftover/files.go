@@ -25,8 +25,11 @@ const NetnsDir = "/run/netns"
 
 const unitDir = "/etc/systemd/system"
 
-// Units is the names of the services that `k0s install` makes.
-func Units() []string { return []string{"k0scontroller.service", "k0sworker.service"} }
+// AgentUnit is the service of Plinth's agent.
+const AgentUnit = "plinth-agent.service"
+
+// Units is the names of the services that `k0s install` makes, and Plinth's.
+func Units() []string { return []string{AgentUnit, "k0scontroller.service", "k0sworker.service"} }
 
 // roots is every file and folder that is the cluster's own as a whole, except
 // for what stood in it before.

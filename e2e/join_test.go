@@ -1,0 +1,252 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/plinthdev/plinth/airgap/airgaptest"
+	"github.com/plinthdev/plinth/e2e/lab"
+	"github.com/plinthdev/plinth/internal/token"
+)
+
+// made is the answer of token create.
+type made struct {
+	Result struct{ ID, Token, Fetch string }
+}
+
+// newToken makes a token on a controller.
+func newToken(t testing.TB, ctx context.Context, controller *lab.Host, args ...string) made {
+	t.Helper()
+	var m made
+	out := controller.Must(ctx, append([]string{binary, "-o", "json", "token", "create"}, args...)...)
+	if err := json.Unmarshal([]byte(out), &m); err != nil || m.Result.Token == "" {
+		t.Fatalf("token create: %v: %s", err, out)
+	}
+	return m
+}
+
+// join joins a host with a token on standard input; it must end with code.
+func join(t testing.TB, ctx context.Context, h *lab.Host, code int, token string, args ...string) (reply, string) {
+	t.Helper()
+	start := time.Now()
+	p := h.Start(ctx, lab.Cmd{Args: append([]string{binary, "-o", "json", "join", "-"}, args...), Stdin: strings.NewReader(token + "\n")})
+	stdout, stderr, got := p.Wait()
+	t.Logf("%s: join: exit %d in %.1fs", h.Name, got, time.Since(start).Seconds())
+	if got != code {
+		t.Fatalf("%s: join: exit %d, want %d\n%s\n%s", h.Name, got, code, tail(stdout, 30), tail(stderr, 30))
+	}
+	return parse(t, stdout), stderr
+}
+
+// TestJoin grows a cluster from the bundle on its first host only.
+func TestJoin(t *testing.T) {
+	ctx := minutes(t, 25)
+	a := upWithPlinth(t, "a")
+	install := a.Start(ctx, lab.Cmd{Args: []string{binary, "-o", "json", "install", "--bundle", bundle, "--yes"}})
+	hosts := map[string]*lab.Host{}
+	for _, name := range []string{"b", "c", "d"} {
+		hosts[name] = lab.Up(t, name)
+		program, _ := shipped(t)
+		hosts[name].Copy(program, binary)
+	}
+	b, c, d := hosts["b"], hosts["c"], hosts["d"]
+	fresh := b.Baseline(ctx)
+	if stdout, stderr, code := install.Wait(); code != 0 {
+		t.Fatalf("install: exit %d\n%s\n%s", code, tail(stdout, 20), tail(stderr, 20))
+	}
+	t.Run("what must not join is refused in words and changes nothing", func(t *testing.T) {
+		refuseJoins(t, ctx, a.For(t), b.For(t))
+		same(t, fresh, b.Baseline(ctx))
+	})
+	if !t.Run("a worker joins, killed three times and resumed", func(t *testing.T) { killedJoin(t, ctx, a.For(t), b.For(t)) }) {
+		t.FailNow()
+	}
+	t.Run("on a node nothing changes", func(t *testing.T) {
+		r, _ := join(t, ctx, b.For(t), 0, newToken(t, ctx, a, "--role", "worker").Result.Token)
+		if r.Result.Changed {
+			t.Errorf("%+v", r.Result)
+		}
+	})
+	if !t.Run("two controllers join at the same moment", func(t *testing.T) { twoControllers(t, ctx, a.For(t), c.For(t), d.For(t)) }) {
+		t.FailNow()
+	}
+	t.Run("pods on all nodes reach each other and services", func(t *testing.T) { podsReachPods(t, ctx, a.For(t), b, c, d) })
+	t.Run("a joined host is taken back", func(t *testing.T) {
+		b := b.For(t)
+		plinth(t, ctx, b, 0, "reset", "cluster", "--yes")
+		same(t, fresh, b.Baseline(ctx))
+	})
+}
+
+// refuseJoins tries what a cluster must not let in.
+func refuseJoins(t *testing.T, ctx context.Context, a, b *lab.Host) {
+	good := newToken(t, ctx, a, "--role", "worker").Result
+	gone := newToken(t, ctx, a, "--role", "worker", "--ttl", "1s").Result
+	revoked := newToken(t, ctx, a, "--role", "worker").Result
+	a.Must(ctx, binary, "token", "revoke", revoked.ID)
+	tok, err := token.Decode(good.Token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := tok
+	other.Pin = "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="
+	foreign, err := other.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	other = tok
+	other.Secret = strings.Repeat("x", len(tok.Secret))
+	unknown, err := other.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := len(good.Token) / 2
+	flipped := good.Token[:i] + string(good.Token[i]^1) + good.Token[i+1:]
+	b.Copy(smallBundle(t), "/srv/other.bundle")
+	for _, r := range []struct {
+		name, token string
+		args        []string
+		says        string
+		prepare     string
+		undo        string
+	}{
+		{name: "expired", token: gone.Token, says: "expired"},
+		{name: "revoked", token: revoked.Token, says: "revoked"},
+		{name: "unknown", token: unknown, says: "does not know"},
+		{name: "of another cluster", token: foreign, says: "is not the cluster that the token is for"},
+		{name: "one character changed", token: flipped, says: "changed"},
+		{name: "cut short", token: good.Token[:len(good.Token)-20], says: "cut short"},
+		{name: "for the other role", token: good.Token, args: []string{"--role", "controller"}, says: "for a worker"},
+		{name: "a host name that is taken", token: good.Token, says: "a node called a already", prepare: "hostname a", undo: "hostname b"},
+		{name: "another data folder", token: good.Token, args: []string{"--data-dir", "/srv/plinth"}, says: "--data-dir"},
+		{name: "another version, other networks", token: good.Token, args: []string{"--bundle", "/srv/other.bundle"}, says: "spec.k0s.version, spec.network.podCIDR"},
+		{name: "no controller that answers", token: good.Token, says: "no controller answers", prepare: "iptables -A OUTPUT -p tcp --dport 9444 -j DROP", undo: "iptables -D OUTPUT -p tcp --dport 9444 -j DROP"},
+	} {
+		t.Run(r.name, func(t *testing.T) {
+			b := b.For(t)
+			if r.prepare != "" {
+				b.Must(ctx, "sh", "-c", r.prepare)
+				defer b.Must(ctx, "sh", "-c", r.undo)
+			}
+			start := time.Now()
+			got, _ := join(t, ctx, b, 9, r.token, r.args...)
+			if took := time.Since(start); took > 5*time.Second {
+				t.Errorf("the refusal took %.1fs", took.Seconds())
+			}
+			if got.Error == nil || !strings.Contains(got.Error.Cause, r.says) || !strings.Contains(got.Error.Hint, "nothing on this host was changed") {
+				t.Errorf("%+v", got.Error)
+			}
+		})
+	}
+	b.Must(ctx, "rm", "/srv/other.bundle")
+}
+
+// smallBundle is a bundle of another k0s and other networks: what differs is
+// found before anything in it is used.
+func smallBundle(t *testing.T) string {
+	req := airgaptest.Request(t)
+	raw, err := os.ReadFile("../installer.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Installer = []byte(strings.NewReplacer("v1.33.8+k0s.1", "v1.33.9+k0s.0", "10.244.0.0/16", "10.199.0.0/16").Replace(string(raw)))
+	return airgaptest.Bundle(t, req)
+}
+
+// killedJoin kills a join at three moments and runs it again each time.
+func killedJoin(t *testing.T, ctx context.Context, a, b *lab.Host) {
+	m := newToken(t, ctx, a, "--role", "worker").Result
+	for _, moment := range []string{`"step":"k0s-binary","state":"progress"`, `"step":"k0s-start","state":"done"`, `"step":"images-rest","state":"progress"`} {
+		p := b.Start(ctx, lab.Cmd{Args: []string{binary, "-o", "json", "join", "-"}, Stdin: strings.NewReader(m.Token)})
+		if !p.WaitFor(ctx, moment) {
+			out, errs := p.Output()
+			t.Fatalf("it never said %s: %s\n%s", moment, tail(out, 20), tail(errs, 20))
+		}
+		b.Must(ctx, "pkill", "-KILL", "-f", binary+" -o json join")
+		p.Wait()
+	}
+	r, stderr := join(t, ctx, b, 0, m.Token)
+	if !r.Result.Changed || !strings.Contains(stderr, "resuming the join begun at") {
+		t.Errorf("%+v\n%s", r.Result, stderr)
+	}
+	secret, err := token.Decode(m.Token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []string{m.Token, secret.Secret} {
+		if out, _, code := b.Run(ctx, "grep", "-rlF", "--", s, "/var/log", "/var/lib/plinth", "/etc", "/run/log", "/root"); code == 0 {
+			t.Errorf("the token stands in %s", out)
+		}
+	}
+	var list struct {
+		Result struct {
+			Tokens []struct {
+				ID, State string
+				UsedBy    []struct{ Node string }
+			}
+		}
+	}
+	if err := json.Unmarshal([]byte(a.Must(ctx, binary, "-o", "json", "token", "list")), &list); err != nil {
+		t.Fatal(err)
+	}
+	for _, tok := range list.Result.Tokens {
+		if tok.ID == m.ID && (tok.State != "used up" || len(tok.UsedBy) != 1 || tok.UsedBy[0].Node != b.Name) {
+			t.Errorf("%+v", tok)
+		}
+	}
+}
+
+// twoControllers joins two controllers at once, with one token; a third host
+// finds it used up.
+func twoControllers(t *testing.T, ctx context.Context, a, c, d *lab.Host) {
+	m := newToken(t, ctx, a, "--role", "controller", "--uses", "2").Result
+	first := c.Start(ctx, lab.Cmd{Args: []string{binary, "-o", "json", "join", "-"}, Stdin: strings.NewReader(m.Token)})
+	second := d.Start(ctx, lab.Cmd{Args: []string{binary, "-o", "json", "join", "-"}, Stdin: strings.NewReader(m.Token)})
+	for _, p := range []*lab.Process{first, second} {
+		if stdout, stderr, code := p.Wait(); code != 0 {
+			t.Fatalf("exit %d\n%s\n%s", code, tail(stdout, 30), tail(stderr, 30))
+		}
+	}
+	members := a.Must(ctx, "k0s", "etcd", "member-list")
+	for _, h := range []*lab.Host{a, c, d} {
+		if !strings.Contains(members, h.IP()+":2380") {
+			t.Errorf("%s is no member of etcd: %s", h.Name, members)
+		}
+	}
+	c.Must(ctx, binary, "token", "list") // every controller knows the tokens
+}
+
+// podsReachPods has a pod on each node ask a pod on each other node, and a
+// service.
+func podsReachPods(t *testing.T, ctx context.Context, a *lab.Host, others ...*lab.Host) {
+	kubectl := func(args ...string) string { return a.Must(ctx, append([]string{binary, "kubectl"}, args...)...) }
+	image := kubectl("get", "statefulset", "-n", "kotsadm", "kotsadm", "-o", "jsonpath={.spec.template.spec.containers[0].image}")
+	nodes := append([]*lab.Host{a}, others...)
+	for _, n := range nodes {
+		kubectl("run", "on-"+n.Name, "--image="+image, "--image-pull-policy=Never", "--restart=Never", `--overrides={"spec":{"nodeName":"`+n.Name+`"}}`,
+			"--command", "--", "kubectl", "proxy", "--address=0.0.0.0", "--accept-hosts=.*")
+	}
+	kubectl("wait", "--for=condition=Ready", "--timeout=120s", "pod/on-"+nodes[0].Name, "pod/on-"+nodes[len(nodes)-1].Name)
+	ip := map[string]string{}
+	for _, n := range nodes {
+		kubectl("wait", "--for=condition=Ready", "--timeout=60s", "pod/on-"+n.Name)
+		ip[n.Name] = kubectl("get", "pod", "on-"+n.Name, "-o", "jsonpath={.status.podIP}")
+	}
+	for _, from := range nodes {
+		for _, to := range nodes {
+			out := kubectl("exec", "on-"+from.Name, "--", "kubectl", "--server=http://"+ip[to.Name]+":8001", "get", "--raw", "/version")
+			if !strings.Contains(out, "gitVersion") {
+				t.Errorf("from %s to %s: %s", from.Name, to.Name, out)
+			}
+		}
+		if out := kubectl("exec", "on-"+from.Name, "--", "kubectl", "--server=http://kotsadm.kotsadm.svc.cluster.local:3000", "get", "--raw", "/healthz"); !strings.Contains(out, `"version"`) {
+			t.Errorf("from %s to the console's service: %s", from.Name, out)
+		}
+	}
+}

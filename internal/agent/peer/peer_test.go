@@ -1,0 +1,294 @@
+package peer
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"errors"
+	"io"
+	"io/fs"
+	"log"
+	"math/big"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/plinthdev/plinth/internal/agent"
+	"github.com/plinthdev/plinth/internal/token"
+)
+
+// authority is a cluster's, for tests.
+type authority struct {
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+}
+
+func newAuthority(t *testing.T) authority {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "ca"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
+	der, err := x509.CreateCertificate(rand.Reader, c, c, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c, err = x509.ParseCertificate(der); err != nil {
+		t.Fatal(err)
+	}
+	return authority{c, key}
+}
+
+// issue makes a certificate for 127.0.0.1 or, with organization, for a client.
+func (a authority) issue(t *testing.T, organization ...string) tls.Certificate {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "x", Organization: organization}, NotBefore: time.Now().Add(-time.Hour),
+		NotAfter: time.Now().Add(time.Hour), ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
+	der, err := x509.CreateCertificate(rand.Reader, c, a.cert, key.Public(), a.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der, a.cert.Raw}, PrivateKey: key}
+}
+
+// world is a cluster that knows one bearer, and a store of blobs.
+type world struct {
+	bearer string
+	blobs  map[digest.Digest][]byte
+	busy   bool
+}
+
+func (w world) judge(bearer string) error {
+	if bearer != w.bearer {
+		return &agent.Refusal{Why: "the cluster does not know this token", Status: http.StatusUnauthorized}
+	}
+	return nil
+}
+
+func (w world) Offer(_ context.Context, bearer, machine string) (agent.Offer, error) {
+	return agent.Offer{Cluster: "my-app", Role: "worker", Nodes: []agent.Node{{Name: machine}}}, w.judge(bearer)
+}
+
+func (w world) Admit(_ context.Context, bearer string, c agent.Claim) (agent.Admission, error) {
+	if w.busy {
+		return agent.Admission{}, &agent.Refusal{Why: "controller n2 is joining", Status: http.StatusLocked}
+	}
+	return agent.Admission{Token: "k0s token for " + c.Node}, w.judge(bearer)
+}
+
+func (w world) Permit(_ context.Context, bearer string) error { return w.judge(bearer) }
+
+type content struct{ *bytes.Reader }
+
+func (content) Close() error { return nil }
+
+func (w world) Open(_ context.Context, d digest.Digest) (agent.Content, error) {
+	if data, ok := w.blobs[d]; ok {
+		return content{bytes.NewReader(data)}, nil
+	}
+	return nil, fs.ErrNotExist
+}
+
+// node serves w with a's certificate; around may spoil it.
+func node(t *testing.T, a authority, w world, around func(http.Handler) http.Handler) string {
+	t.Helper()
+	h := agent.Handler(w, w)
+	if around != nil {
+		h = around(h)
+	}
+	srv := httptest.NewUnstartedServer(h)
+	pool := x509.NewCertPool()
+	pool.AddCert(a.cert)
+	srv.TLS = &tls.Config{Certificates: []tls.Certificate{a.issue(t)}, ClientAuth: tls.VerifyClientCertIfGiven, ClientCAs: pool}
+	srv.Config.ErrorLog = log.New(io.Discard, "", 0)
+	srv.StartTLS()
+	t.Cleanup(srv.Close)
+	return srv.Listener.Addr().String()
+}
+
+func cluster(t *testing.T, a authority, addresses ...string) *Cluster {
+	t.Helper()
+	c := New(token.Token{Addresses: addresses, Pin: token.Pin(a.cert), ID: "id", Secret: "secret"})
+	t.Cleanup(c.Close)
+	return c
+}
+
+func TestAHostJoinsTheClusterOfItsPinOnly(t *testing.T) {
+	a := newAuthority(t)
+	at := node(t, a, world{bearer: "id.secret"}, nil)
+	c := cluster(t, a, "127.0.0.1:1", at) // the first controller is down
+	o, err := c.Offer(t.Context(), "m1")
+	if err != nil || o.Cluster != "my-app" || o.Nodes[0].Name != "m1" {
+		t.Fatalf("%+v %v", o, err)
+	}
+	if got, err := c.Admit(t.Context(), agent.Claim{Node: "n1", MachineID: "m1", Address: "10.0.0.1"}); err != nil || got.Token != "k0s token for n1" {
+		t.Errorf("%+v %v", got, err)
+	}
+	if _, err := cluster(t, newAuthority(t), at).Offer(t.Context(), "m1"); !errors.Is(err, ErrPin) {
+		t.Errorf("another cluster's pin: %v", err)
+	}
+}
+
+func TestACertificateOfTheClusterForAnotherNodeDoesNotCount(t *testing.T) {
+	a := newAuthority(t)
+	at := node(t, a, world{bearer: "id.secret"}, nil)
+	_, port, _ := net.SplitHostPort(at)
+	if _, err := cluster(t, a, "localhost:"+port).Offer(t.Context(), "m1"); err == nil || !strings.Contains(err.Error(), "does not hold") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestARefusalIsNotAskedTwiceAndBusyIsNoRefusal(t *testing.T) {
+	a := newAuthority(t)
+	at := node(t, a, world{bearer: "other.secret"}, nil)
+	var no *Denied
+	if _, err := cluster(t, a, at).Offer(t.Context(), "m1"); !errors.As(err, &no) || no.Why != "the cluster does not know this token" {
+		t.Errorf("%v", err)
+	}
+	var later *Busy
+	at = node(t, a, world{bearer: "id.secret", busy: true}, nil)
+	if _, err := cluster(t, a, at).Admit(t.Context(), agent.Claim{Node: "n", MachineID: "m", Address: "a"}); !errors.As(err, &later) {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestABlobGoesOnAtAnotherNodeWhereOneFails(t *testing.T) {
+	a := newAuthority(t)
+	data := bytes.Repeat([]byte("0123456789abcdef"), 1<<16)
+	d := digest.FromBytes(data)
+	w := world{bearer: "id.secret", blobs: map[digest.Digest][]byte{d: data}}
+	var cut atomic.Int32
+	failing := node(t, a, w, func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			cut.Add(1)
+			rw.Header().Set("Content-Length", "1048576")
+			rw.WriteHeader(http.StatusOK)
+			_, _ = rw.Write(data[:len(data)/3])
+			panic(http.ErrAbortHandler)
+		})
+	})
+	empty := node(t, a, world{bearer: "id.secret"}, nil)
+	c := cluster(t, a, failing, empty, node(t, a, w, nil))
+	for range 3 { // whoever is asked first
+		r, err := c.Open(t.Context(), ocispec.Descriptor{Digest: d, Size: int64(len(data))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(r)
+		if err != nil || !bytes.Equal(got, data) {
+			t.Fatalf("%d bytes, %v", len(got), err)
+		}
+		_ = r.Close()
+	}
+	if cut.Load() == 0 {
+		t.Error("the failing node was never asked")
+	}
+	missing := digest.FromString("nobody has it")
+	if _, err := cluster(t, a, empty).Open(t.Context(), ocispec.Descriptor{Digest: missing, Size: 13}); err == nil || !strings.Contains(err.Error(), missing.String()) {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestDamageIsNeverComplete(t *testing.T) {
+	a := newAuthority(t)
+	data := []byte("what was asked for")
+	d := digest.FromBytes(data)
+	w := world{bearer: "id.secret", blobs: map[digest.Digest][]byte{d: []byte("what was asked fOr")}}
+	c := cluster(t, a, node(t, a, w, nil))
+	r, err := c.Open(t.Context(), ocispec.Descriptor{Digest: d, Size: int64(len(data))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.ReadAll(r); err == nil || bytes.Equal(got, data) {
+		t.Errorf("%s %v", got, err)
+	}
+	if _, err := c.Document(t.Context(), d, 100); err == nil {
+		t.Error("a damaged document was taken")
+	}
+}
+
+// get asks with a certificate, a bearer, or neither.
+func get(t *testing.T, at, path, bearer string, cert *tls.Certificate) *http.Response {
+	t.Helper()
+	conf := &tls.Config{InsecureSkipVerify: true} //nolint:gosec // what is tested is the other end
+	if cert != nil {
+		conf.Certificates = []tls.Certificate{*cert}
+	}
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+at+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if bearer != "" {
+		req.Header.Set("Authorization", "Bearer "+bearer)
+	}
+	transport := &http.Transport{TLSClientConfig: conf}
+	defer transport.CloseIdleConnections()
+	res, err := transport.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = res.Body.Close() })
+	return res
+}
+
+func TestOnlyATokenOrANodesCertificateOpensTheStore(t *testing.T) {
+	a := newAuthority(t)
+	data := []byte("a blob")
+	d := digest.FromBytes(data)
+	w := world{bearer: "id.secret", blobs: map[digest.Digest][]byte{d: data}}
+	of, user := a.issue(t, "system:nodes"), a.issue(t, "system:masters")
+	for name, c := range map[string]struct {
+		path, bearer string
+		cert         *tls.Certificate
+		want         int
+	}{
+		"nobody":                     {agent.BlobPath + "/blobs/" + d.String(), "", nil, 401},
+		"a wrong token":              {agent.BlobPath + "/blobs/" + d.String(), "id.other", nil, 401},
+		"a certificate of no node":   {agent.BlobPath + "/blobs/" + d.String(), "", &user, 401},
+		"a token":                    {agent.BlobPath + "/blobs/" + d.String(), "id.secret", nil, 200},
+		"a node":                     {agent.BlobPath + "/manifests/" + d.String(), "", &of, 200},
+		"the version, for nobody":    {"/v2/", "", nil, 401},
+		"the version, with a token":  {"/v2/", "id.secret", nil, 200},
+		"no digest":                  {agent.BlobPath + "/blobs/latest", "id.secret", nil, 400},
+		"a blob that is not there":   {agent.BlobPath + "/blobs/" + digest.FromString("x").String(), "id.secret", nil, 404},
+		"a list of tags":             {agent.BlobPath + "/tags/list", "id.secret", nil, 404},
+		"the catalogue":              {"/v2/_catalog", "id.secret", nil, 404},
+		"the handshake, for nobody":  {agent.JoinPath, "", nil, 401},
+		"the handshake, for a node":  {agent.JoinPath, "", &of, 401},
+		"the handshake with a token": {agent.JoinPath, "id.secret", nil, 200},
+	} {
+		if res := get(t, node(t, a, w, nil), c.path, c.bearer, c.cert); res.StatusCode != c.want {
+			t.Errorf("%s: %s, want %d", name, res.Status, c.want)
+		}
+	}
+}
+
+func TestWhoIsRefusedTooOftenIsNotJudgedAnyMore(t *testing.T) {
+	a := newAuthority(t)
+	at := node(t, a, world{bearer: "id.secret"}, nil)
+	codes := map[int]int{}
+	for range 30 {
+		codes[get(t, at, "/v2/", "id.guess", nil).StatusCode]++
+	}
+	if codes[401] < 5 || codes[429] < 5 {
+		t.Errorf("answers: %v", codes)
+	}
+}

@@ -1,0 +1,209 @@
+package agent
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/time/rate"
+)
+
+// What one caller, and all of them together, may ask for.
+const (
+	failuresPerSecond = 1  // refused requests of one address
+	failuresAtOnce    = 10 // likewise, in a burst
+	maxStreams        = 32 // blobs that are read at once
+	maxBody           = 64 << 10
+	blobTimeout       = 15 * time.Minute // for one blob
+	maxCallers        = 1024             // whose refusals are remembered
+)
+
+// Handler serves cluster and store.
+func Handler(cluster Cluster, store Store) http.Handler {
+	s := &server{cluster: cluster, store: store, streams: make(chan struct{}, maxStreams), failures: map[string]*rate.Limiter{}}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET "+JoinPath, s.offer)
+	mux.HandleFunc("POST "+JoinPath, s.admit)
+	mux.HandleFunc("GET /v2/{$}", s.version)
+	mux.HandleFunc("GET "+BlobPath+"/blobs/{digest}", s.blob)
+	mux.HandleFunc("GET "+BlobPath+"/manifests/{digest}", s.blob)
+	return s.guarded(mux)
+}
+
+type server struct {
+	cluster Cluster
+	store   Store
+	streams chan struct{}
+
+	mu       sync.Mutex
+	failures map[string]*rate.Limiter // by address
+}
+
+// limiter is the caller's budget of refusals. When there are too many callers
+// all begin anew: memory stays bounded, and guessing 160 bits stays hopeless.
+func (s *server) limiter(r *http.Request) *rate.Limiter {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		host = r.RemoteAddr
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if l, ok := s.failures[host]; ok {
+		return l
+	}
+	if len(s.failures) >= maxCallers {
+		clear(s.failures)
+	}
+	l := rate.NewLimiter(failuresPerSecond, failuresAtOnce)
+	s.failures[host] = l
+	return l
+}
+
+// guarded stops who was refused too often before anything is asked for them.
+func (s *server) guarded(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s.limiter(r).Tokens() < 1 {
+			w.Header().Set("Retry-After", "10")
+			fail(w, http.StatusTooManyRequests, "TOOMANYREQUESTS", "too many refused requests from this address")
+			return
+		}
+		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		next.ServeHTTP(w, r)
+	})
+}
+
+func bearer(r *http.Request) string {
+	token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	return token
+}
+
+func (s *server) offer(w http.ResponseWriter, r *http.Request) {
+	o, err := s.cluster.Offer(r.Context(), bearer(r), r.URL.Query().Get("machine"))
+	s.reply(w, r, o, err)
+}
+
+func (s *server) admit(w http.ResponseWriter, r *http.Request) {
+	var c Claim
+	d := json.NewDecoder(r.Body)
+	d.DisallowUnknownFields()
+	if err := d.Decode(&c); err != nil || c.Node == "" || c.MachineID == "" || c.Address == "" {
+		s.refused(r)
+		fail(w, http.StatusBadRequest, "UNSUPPORTED", "the claim cannot be read")
+		return
+	}
+	a, err := s.cluster.Admit(r.Context(), bearer(r), c)
+	s.reply(w, r, a, err)
+}
+
+func (s *server) reply(w http.ResponseWriter, r *http.Request, answer any, err error) {
+	if err != nil {
+		s.deny(w, r, err)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	_ = json.NewEncoder(w).Encode(answer) // a caller who has gone hears nothing
+}
+
+// deny words a refusal, or a cluster that cannot answer.
+func (s *server) deny(w http.ResponseWriter, r *http.Request, err error) {
+	var no *Refusal
+	if !errors.As(err, &no) {
+		fail(w, http.StatusServiceUnavailable, "UNAVAILABLE", "the cluster does not answer: "+err.Error())
+		return
+	}
+	if no.Status == http.StatusUnauthorized {
+		s.refused(r)
+		w.Header().Set("WWW-Authenticate", "Bearer")
+	}
+	fail(w, no.Status, "DENIED", no.Why)
+}
+
+func (s *server) refused(r *http.Request) { s.limiter(r).Allow() }
+
+// permitted asks for a node's certificate, which TLS has proved, or a token.
+func (s *server) permitted(w http.ResponseWriter, r *http.Request) bool {
+	if r.TLS != nil && len(r.TLS.VerifiedChains) > 0 && slices.Contains(r.TLS.VerifiedChains[0][0].Subject.Organization, "system:nodes") {
+		return true
+	}
+	err := s.cluster.Permit(r.Context(), bearer(r))
+	if err != nil {
+		s.deny(w, r, err)
+	}
+	return err == nil
+}
+
+func (s *server) version(w http.ResponseWriter, r *http.Request) {
+	if s.permitted(w, r) {
+		w.Header().Set("Docker-Distribution-Api-Version", "registry/2.0")
+		_, _ = io.WriteString(w, "{}\n")
+	}
+}
+
+func (s *server) blob(w http.ResponseWriter, r *http.Request) {
+	if !s.permitted(w, r) {
+		return
+	}
+	d := digest.Digest(r.PathValue("digest"))
+	if d.Validate() != nil || d.Algorithm() != digest.SHA256 {
+		fail(w, http.StatusBadRequest, "DIGEST_INVALID", "what is asked for is not a sha256 digest")
+		return
+	}
+	select {
+	case s.streams <- struct{}{}:
+		defer func() { <-s.streams }()
+	default:
+		w.Header().Set("Retry-After", "1")
+		fail(w, http.StatusTooManyRequests, "TOOMANYREQUESTS", "too many blobs are being read here")
+		return
+	}
+	content, err := s.store.Open(r.Context(), d)
+	if err != nil {
+		status, why := http.StatusServiceUnavailable, "the blob cannot be read"
+		if errors.Is(err, fs.ErrNotExist) {
+			status, why = http.StatusNotFound, "this node does not hold the blob"
+		}
+		fail(w, status, "BLOB_UNKNOWN", why)
+		return
+	}
+	defer func() { _ = content.Close() }()
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(blobTimeout))
+	w.Header().Set("Content-Type", "application/octet-stream")
+	w.Header().Set("Docker-Content-Digest", d.String())
+	w.Header().Set("Etag", `"`+d.String()+`"`)
+	http.ServeContent(w, r, "", time.Time{}, content)
+}
+
+// failure is an answer in the form of the OCI distribution API.
+type failure struct {
+	Errors []problemJSON `json:"errors"`
+}
+
+type problemJSON struct {
+	Code    string `json:"code"`
+	Message string `json:"message"`
+}
+
+func fail(w http.ResponseWriter, status int, code, message string) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(failure{[]problemJSON{{code, message}}}) // a caller who has gone hears nothing
+}
+
+// Reason reads why an agent refused from the body of its answer; "" when it
+// does not say.
+func Reason(body []byte) string {
+	var f failure
+	if err := json.Unmarshal(body, &f); err != nil || len(f.Errors) == 0 {
+		return ""
+	}
+	return f.Errors[0].Message
+}

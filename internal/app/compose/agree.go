@@ -1,0 +1,73 @@
+package compose
+
+import (
+	"github.com/opencontainers/go-digest"
+
+	"github.com/plinthdev/plinth/internal/agent"
+	"github.com/plinthdev/plinth/internal/spec"
+)
+
+// Agreement is what all hosts of a cluster must have alike, in the order in
+// which a person would look. plinth is the version of this build, bundle the
+// digest of the bundle.
+func Agreement(in *spec.Installer, bundle, dataDir, plinth string) []agent.Field {
+	n := in.Spec.Network
+	fields := []agent.Field{
+		{Name: "plinth", Value: plinth},
+		{Name: "metadata.name", Value: in.Metadata.Name},
+		{Name: "spec.k0s.version", Value: in.Spec.K0s.Version},
+		{Name: "spec.network.podCIDR", Value: n.PodCIDR},
+		{Name: "spec.network.serviceCIDR", Value: n.ServiceCIDR},
+		{Name: "spec.network.nodePortRange", Value: n.NodePortRange},
+		{Name: "cluster domain", Value: clusterDomain(in.Spec.K0s.Config)},
+		{Name: "--data-dir", Value: dataDir},
+	}
+	if k := in.Spec.Kotsadm; k != nil {
+		fields = append(fields, agent.Field{Name: "spec.kotsadm.namespace", Value: k.Namespace})
+	}
+	return append(fields, agent.Field{Name: "bundle", Value: bundle})
+}
+
+// clusterDomain is the DNS domain of the services: k0s's default, or that of
+// spec.k0s.config.
+func clusterDomain(config map[string]any) string {
+	at := any(config)
+	for _, key := range []string{"spec", "network", "clusterDomain"} {
+		m, _ := at.(map[string]any)
+		at = m[key]
+	}
+	if s, ok := at.(string); ok && s != "" {
+		return s
+	}
+	return "cluster.local"
+}
+
+// AgreementDigest stands for the fields in a token.
+func AgreementDigest(fields []agent.Field) string {
+	var text string
+	for _, f := range fields {
+		text += f.Name + "\x00" + f.Value + "\x00"
+	}
+	return digest.FromString(text).String()
+}
+
+// Differ are the fields that differ: name, value here, value in the cluster.
+func Differ(here, cluster []agent.Field) (rows [][3]string) {
+	value := map[string]string{}
+	for _, f := range here {
+		value[f.Name] = f.Value
+	}
+	for _, f := range cluster {
+		mine, known := value[f.Name]
+		if !known || mine != f.Value {
+			rows = append(rows, [3]string{f.Name, mine, f.Value})
+		}
+		delete(value, f.Name)
+	}
+	for _, f := range here {
+		if _, left := value[f.Name]; left {
+			rows = append(rows, [3]string{f.Name, f.Value, ""})
+		}
+	}
+	return rows
+}

@@ -1,0 +1,257 @@
+package serve
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/plinthdev/plinth/addons"
+	"github.com/plinthdev/plinth/internal/agent"
+	"github.com/plinthdev/plinth/internal/app/compose"
+	"github.com/plinthdev/plinth/internal/app/run"
+	"github.com/plinthdev/plinth/internal/host"
+	"github.com/plinthdev/plinth/internal/journal"
+	"github.com/plinthdev/plinth/internal/k0s"
+	"github.com/plinthdev/plinth/internal/kots/registry"
+	"github.com/plinthdev/plinth/internal/kube"
+	"github.com/plinthdev/plinth/internal/spec"
+	"github.com/plinthdev/plinth/internal/token"
+	"github.com/plinthdev/plinth/internal/token/record"
+)
+
+// bootstrapLife is how long the k0s token of one admission is good for: the
+// time until k0s has started on the joining host, which fetched all else before.
+const bootstrapLife = "15m"
+
+// door lets hosts into this controller's cluster.
+type door struct{ *run.Run }
+
+var _ agent.Cluster = door{}
+
+// Cluster is what a controller knows of its cluster.
+type Cluster struct {
+	Client    *kube.Client
+	Receipt   journal.Receipt
+	Installer *spec.Installer
+	Fields    []agent.Field // what all hosts must have alike
+}
+
+// Look reads what a controller knows.
+func Look(ctx context.Context, r *run.Run) (c Cluster, err error) {
+	receipt, ok, err := journal.ReadReceipt(r.Host, r.DataDir)
+	if err != nil || !ok {
+		return c, errors.Join(err, errors.New("no finished install is on this host"))
+	}
+	b, err := Bundle(ctx, r)
+	if err != nil {
+		return c, err
+	}
+	raw, err := b.Installer(ctx)
+	if err != nil {
+		return c, err
+	}
+	in, findings := spec.ParseInstaller("installer.yaml", raw)
+	if in == nil {
+		return c, spec.Problem("read the Installer", findings)
+	}
+	client, err := r.Client()
+	return Cluster{Client: client, Receipt: receipt, Installer: in,
+		Fields: compose.Agreement(in, b.Digest().String(), r.DataDir, r.Version)}, err
+}
+
+// Nodes are the members of the cluster.
+func (c Cluster) Nodes(ctx context.Context) ([]agent.Node, error) {
+	list, err := c.Client.Core().Nodes().List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, err
+	}
+	var nodes []agent.Node
+	for _, n := range list.Items {
+		node := agent.Node{Name: n.Name, MachineID: n.Status.NodeInfo.MachineID}
+		_, node.Controller = n.Labels["node-role.kubernetes.io/control-plane"]
+		for _, a := range n.Status.Addresses {
+			if a.Type == corev1.NodeInternalIP {
+				node.Addresses = append(node.Addresses, a.Address)
+			}
+		}
+		for _, cond := range n.Status.Conditions {
+			node.Ready = node.Ready || cond.Type == corev1.NodeReady && cond.Status == corev1.ConditionTrue
+		}
+		nodes = append(nodes, node)
+	}
+	return nodes, nil
+}
+
+// refusal gives a record's refusal its place in HTTP.
+func refusal(err error) error {
+	var no *record.Refusal
+	if errors.As(err, &no) {
+		return &agent.Refusal{Why: no.Why, Status: http.StatusUnauthorized}
+	}
+	return err
+}
+
+func (d door) book() (record.Book, error) {
+	client, err := d.Client()
+	if err != nil {
+		return record.Book{}, err
+	}
+	return record.Book{Core: client.Core(), Now: d.Now}, nil
+}
+
+func (d door) check(ctx context.Context, bearer, machineID string) (record.Record, error) {
+	book, err := d.book()
+	if err != nil {
+		return record.Record{}, err
+	}
+	r, err := book.Check(ctx, bearer, machineID)
+	return r, refusal(err)
+}
+
+// Permit lets whoever shows a token that was not revoked read what the cluster
+// is made from, also once it is used up: the host that used it reads on.
+func (d door) Permit(ctx context.Context, bearer string) error {
+	r, err := d.check(ctx, bearer, "")
+	var no *agent.Refusal
+	if errors.As(err, &no) && len(r.Used) > 0 && r.Check(secretOf(bearer), r.Used[0].MachineID, d.Now()) == nil {
+		return nil
+	}
+	return err
+}
+
+func secretOf(bearer string) string {
+	_, secret, _ := token.SplitBearer(bearer)
+	return secret
+}
+
+// Offer tells what there is to join.
+func (d door) Offer(ctx context.Context, bearer, machineID string) (agent.Offer, error) {
+	r, err := d.check(ctx, bearer, machineID)
+	if err != nil {
+		return agent.Offer{}, err
+	}
+	c, err := Look(ctx, d.Run)
+	if err != nil {
+		return agent.Offer{}, err
+	}
+	ca, err := d.Host.ReadFile(k0s.CACert)
+	if err != nil {
+		return agent.Offer{}, err
+	}
+	nodes, err := c.Nodes(ctx)
+	o := agent.Offer{CA: ca, Cluster: c.Receipt.Name, Role: r.Role, Fields: c.Fields, Nodes: nodes, Time: d.Now().UTC()}
+	for _, f := range c.Fields {
+		if f.Name == "bundle" {
+			o.Bundle = digestOf(f.Value)
+		}
+	}
+	return o, err
+}
+
+// Admit notes the host and gives it a token of k0s's own.
+func (d door) Admit(ctx context.Context, bearer string, claim agent.Claim) (a agent.Admission, err error) {
+	rec, err := d.check(ctx, bearer, claim.MachineID)
+	if err != nil {
+		return a, err
+	}
+	c, err := Look(ctx, d.Run)
+	if err != nil {
+		return a, err
+	}
+	nodes, err := c.Nodes(ctx)
+	if err != nil {
+		return a, err
+	}
+	if why := agent.Taken(nodes, claim); why != "" {
+		return a, &agent.Refusal{Why: why, Status: http.StatusConflict}
+	}
+	if rec.Role == token.Controller {
+		if err := d.makeWay(ctx, c, nodes, claim); err != nil {
+			return a, err
+		}
+	}
+	out, err := d.Host.Run(ctx, host.Cmd{Argv: []string{k0s.Binary, "token", "create", "--role=" + rec.Role, "--expiry=" + bootstrapLife}, Timeout: time.Minute})
+	if err != nil {
+		return a, err
+	}
+	d.Secrets.Hide(strings.TrimSpace(string(out)))
+	var id string
+	if a.Token, id, err = aim(strings.TrimSpace(string(out)), rec.Role, c.Receipt.Address); err != nil {
+		return a, err
+	}
+	d.Secrets.Hide(a.Token)
+	book := record.Book{Core: c.Client.Core(), Now: d.Now}
+	use := record.Use{Node: claim.Node, MachineID: claim.MachineID, At: d.Now().UTC(), Bootstrap: id}
+	if _, err := book.Use(ctx, bearer, use); err != nil {
+		return agent.Admission{}, refusal(err)
+	}
+	a.Files, err = d.trust(ctx, c)
+	return a, err
+}
+
+// trust is the files by which a node trusts the cluster's own registry.
+func (d door) trust(ctx context.Context, c Cluster) (map[string][]byte, error) {
+	parts, err := addons.Resolve(c.Installer, d.DataDir)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range parts {
+		if p.Name != "registry" {
+			continue
+		}
+		ip, _ := p.Values["clusterIP"].(string)
+		files, err := registry.Registry{Kube: c.Client, Namespace: p.Namespace, IP: ip, HostsDir: k0s.RegistryDir}.Trust(ctx)
+		if errors.Is(err, kube.ErrNotFound) {
+			err = nil
+		}
+		return files, err
+	}
+	return nil, nil
+}
+
+// makeWay lets one controller join after the other, and removes what an attempt
+// of this host that died has left in etcd.
+func (d door) makeWay(ctx context.Context, c Cluster, nodes []agent.Node, claim agent.Claim) error {
+	if err := (turn{c.Client.Core(), d.Now}).take(ctx, nodes, claim); err != nil {
+		return err
+	}
+	if !claim.Fresh {
+		return nil
+	}
+	peer, err := etcdPeer(ctx, d.Host, claim.Address)
+	if err != nil || !peer {
+		return err
+	}
+	_, err = d.Host.Run(ctx, host.Cmd{Argv: []string{k0s.Binary, "etcd", "leave", "--peer-address=" + claim.Address}, Timeout: time.Minute})
+	return err
+}
+
+// etcdPeer reports whether etcd has a member at that address.
+func etcdPeer(ctx context.Context, h host.Commands, address string) (bool, error) {
+	out, err := h.Run(ctx, host.Cmd{Argv: []string{k0s.Binary, "etcd", "member-list"}, Timeout: time.Minute, Look: true})
+	if err != nil {
+		return false, err
+	}
+	var list struct {
+		Members map[string]string `json:"members"`
+	}
+	if i := bytes.IndexByte(out, '{'); i > 0 {
+		out = out[i:]
+	}
+	if err := json.Unmarshal(out, &list); err != nil {
+		return false, err
+	}
+	for _, url := range list.Members {
+		if strings.Contains(url, "//"+address+":") {
+			return true, nil
+		}
+	}
+	return false, nil
+}

@@ -1,0 +1,86 @@
+// Package serve owns the agent of a controller: it answers hosts that join and
+// gives them what this node holds of the bundle. It refuses to hold anything of
+// its own: what it serves lies where containerd, k0s and the install put it.
+package serve
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log"
+	"net"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/plinthdev/plinth/internal/agent"
+	"github.com/plinthdev/plinth/internal/app/gateway"
+	"github.com/plinthdev/plinth/internal/app/run"
+	"github.com/plinthdev/plinth/internal/problem"
+)
+
+// Agent is what the service plinth-agent runs until ctx ends: on a worker the
+// node's way to the API, on a controller what hosts that join ask.
+func Agent(ctx context.Context, r *run.Run) error {
+	if err := run.NeedRoot("run the agent"); err != nil {
+		return err
+	}
+	if why, err := gateway.SeedNeeded(r.Host, r.DataDir); err == nil && why == "" {
+		return gateway.Run(ctx, r.Host, r.DataDir, r.Note)
+	}
+	return Serve(ctx, r)
+}
+
+// Serve answers hosts that join until ctx ends.
+func Serve(ctx context.Context, r *run.Run) error {
+	const doing = "serve this node's artifacts"
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", ":"+strconv.Itoa(agent.Port))
+	if err != nil {
+		return problem.New(problem.ExitInternal, doing, err, "")
+	}
+	identity := identity{Run: r}
+	srv := &http.Server{
+		Handler:           agent.Handler(door{r}, newStore(r)),
+		TLSConfig:         &tls.Config{MinVersion: tls.VersionTLS13, GetConfigForClient: identity.config},
+		TLSNextProto:      map[string]func(*http.Server, *tls.Conn, http.Handler){}, // HTTP/1.1 only: one blob, one connection
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       30 * time.Second,
+		WriteTimeout:      2 * time.Minute, // a handshake may wait for etcd; blobs have their own
+		IdleTimeout:       time.Minute,
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          log.New(quiet{}, "", 0), // scanners and broken pipes are not worth a line each
+	}
+	r.Note(fmt.Sprintf("plinth %s serves on port %d", r.Version, agent.Port))
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		<-ctx.Done()
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		_ = srv.Shutdown(last) // what still runs is cut off by the end of the process
+	}()
+	if err = srv.ServeTLS(listener, "", ""); errors.Is(err, http.ErrServerClosed) {
+		<-stopped
+		err = nil
+	}
+	return err
+}
+
+type quiet struct{}
+
+func (quiet) Write(p []byte) (int, error) { return len(p), nil }
+
+// config is what one caller meets: the node's certificate as it is now, and the
+// authority that nodes' certificates must come from.
+func (i *identity) config(*tls.ClientHelloInfo) (*tls.Config, error) {
+	cert, ca, err := i.current()
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	pool.AddCert(ca)
+	return &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{cert}, ClientAuth: tls.VerifyClientCertIfGiven, ClientCAs: pool,
+		NextProtos: []string{"http/1.1"}}, nil
+}

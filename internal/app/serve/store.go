@@ -1,0 +1,95 @@
+package serve
+
+import (
+	"context"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/plinthdev/plinth/airgap"
+	"github.com/plinthdev/plinth/airgap/blob"
+	"github.com/plinthdev/plinth/internal/agent"
+	"github.com/plinthdev/plinth/internal/app/compose"
+	"github.com/plinthdev/plinth/internal/app/run"
+	"github.com/plinthdev/plinth/internal/k0s"
+)
+
+// contentDir is where k0s's containerd keeps complete blobs, by digest: the
+// layout of its local content store, which is the same since containerd 1.0.
+const contentDir = k0s.DataDir + "/containerd/io.containerd.content.v1.content/blobs/sha256"
+
+// Bundle opens the bundle that this host was installed from, by the documents
+// that were kept of it.
+func Bundle(ctx context.Context, r *run.Run) (*airgap.Bundle, error) {
+	dir := compose.KeptBundle(r.DataDir)
+	index, err := r.Host.ReadFile(filepath.Join(dir, "index.json"))
+	if err != nil {
+		return nil, err
+	}
+	docs, err := blob.OpenFolder(dir)
+	if err != nil {
+		return nil, err
+	}
+	return airgap.OpenHeld(ctx, index, docs, "the bundle of this cluster")
+}
+
+// store is what this node holds of its bundle, and this program.
+type store struct {
+	*run.Run
+	self func() digest.Digest // of this program, as it lies where the agent runs from
+}
+
+func newStore(r *run.Run) store {
+	return store{r, sync.OnceValue(func() digest.Digest {
+		self, err := r.Self()
+		if err != nil {
+			return "" // nobody can ask for it
+		}
+		return self.Digest
+	})}
+}
+
+// Open gives a blob of the bundle, and no other that may lie on the disk.
+func (s store) Open(ctx context.Context, d digest.Digest) (agent.Content, error) {
+	b, err := Bundle(ctx, s.Run)
+	if err != nil {
+		return nil, err
+	}
+	if d == b.Digest() {
+		return os.Open(path.Join(compose.KeptBundle(s.DataDir), "index.json"))
+	}
+	for _, f := range b.HostFiles() {
+		if f.Digest == d {
+			return os.Open(compose.HostPaths()[f.Name])
+		}
+	}
+	if d == s.self() {
+		return os.Open("/proc/self/exe")
+	}
+	if !belongs(b, d) {
+		return nil, fs.ErrNotExist
+	}
+	for _, dir := range []string{path.Join(compose.KeptBundle(s.DataDir), "blobs", "sha256"), contentDir} {
+		f, err := os.Open(path.Join(dir, d.Encoded()))
+		if err == nil {
+			return f, nil
+		}
+	}
+	return nil, fs.ErrNotExist
+}
+
+// belongs reports whether a blob is one of the bundle's.
+func belongs(b *airgap.Bundle, d digest.Digest) bool {
+	for _, it := range b.Items() {
+		for _, have := range it.Blobs() {
+			if have.Digest == d {
+				return true
+			}
+		}
+	}
+	return false
+}

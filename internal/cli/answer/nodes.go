@@ -1,0 +1,82 @@
+package answer
+
+import (
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/plinthdev/plinth/internal/app/join"
+	"github.com/plinthdev/plinth/internal/app/tokens"
+)
+
+// Token shows a new token, as the line to paste.
+func Token(w io.Writer, m tokens.Made) {
+	fmt.Fprintf(w, "Token %s lets %s join as %s until %s.\n\n", m.ID, Count(m.Uses, "host"), m.Role, m.Expires.Format(time.RFC3339))
+	fmt.Fprintf(w, "On the new host, run:\n\n  echo %s | sudo plinth join -\n", m.Token)
+	if m.Fetch != "" {
+		fmt.Fprintf(w, "\nA host that has no plinth yet fetches it from this one, into the current folder:\n\n  %s\n\nand then joins with ./plinth in place of plinth.\n", m.Fetch)
+	}
+	next(w, "plinth token list")
+}
+
+// Tokens lists tokens.
+func Tokens(w io.Writer, all []tokens.Record) {
+	if len(all) == 0 {
+		fmt.Fprintln(w, "There are no join tokens.")
+		next(w, "plinth token create --role worker")
+		return
+	}
+	t := table(w, "ID", "ROLE", "STATE", "CREATED", "EXPIRES", "USES LEFT", "USED BY")
+	for _, r := range all {
+		var by []string
+		for _, u := range r.Used {
+			by = append(by, u.Node)
+		}
+		row(t, r.ID, r.Role, r.State, r.Created.Format(time.RFC3339), r.Expires.Format(time.RFC3339),
+			strconv.Itoa(r.Left)+" of "+strconv.Itoa(r.Uses), strings.Join(by, ", "))
+	}
+	_ = t.Flush()
+	next(w, "plinth token revoke "+all[0].ID)
+}
+
+// Revoked says that a token no longer counts.
+func Revoked(w io.Writer, r tokens.Record) {
+	fmt.Fprintf(w, "Token %s was revoked at %s. Nodes that joined with it stay.\n", r.ID, r.Revoked.Format(time.RFC3339))
+	next(w, "plinth token list")
+}
+
+// Joined says what a join found, planned or did.
+func Joined(w io.Writer, r join.Result, failed bool) {
+	if len(r.Differ) > 0 {
+		t := table(w, "FIELD", "HERE", "CLUSTER")
+		for _, d := range r.Differ {
+			row(t, d[0], orNone(d[1]), orNone(d[2]))
+		}
+		_ = t.Flush()
+	}
+	switch {
+	case r.Preflights != nil && r.Preflights.Failed > 0:
+		fmt.Fprint(w, r.Preflights.Text())
+	case failed:
+	case r.Plan != nil:
+		preflights(w, r.Preflights)
+		plan(w, r.Plan, "plinth join -")
+	default:
+		preflights(w, r.Preflights)
+		if !r.Changed {
+			fmt.Fprintf(w, "Nothing to do: this host is node %s of %s.\n", r.Node, r.Cluster)
+		} else {
+			fmt.Fprintf(w, "This host is now node %s of %s, a %s.\nLog  %s\n", r.Node, r.Cluster, r.Role, r.Log)
+		}
+		next(w, "plinth status")
+	}
+}
+
+func orNone(s string) string {
+	if s == "" {
+		return "(none)"
+	}
+	return s
+}

@@ -1,0 +1,52 @@
+package entry
+
+import (
+	"context"
+	"io"
+
+	"github.com/plinthdev/plinth/internal/host"
+	"github.com/plinthdev/plinth/internal/node"
+	"github.com/plinthdev/plinth/internal/step"
+)
+
+// File puts a file of the bundle in its place.
+func File(h host.Host, id, title string, f node.Artifact) step.Step {
+	return step.Step{ID: id, Title: title, Touches: []string{f.Path},
+		Check: func(ctx context.Context) (step.State, error) { return look(f.Check(ctx, h)) },
+		Apply: func(_ context.Context, report step.Report) error { return counted(f, report).Apply(h) },
+	}
+}
+
+// counted is f with a reader that reports bytes.
+func counted(f node.Artifact, report step.Report) node.Artifact {
+	open := f.Open
+	f.Open = func() (io.ReadCloser, error) {
+		r, err := open()
+		if err != nil {
+			return nil, err
+		}
+		return &countingReader{ReadCloser: r, tell: func(n int64) { report("writing "+f.Path, n, f.Size) }}, nil
+	}
+	return f
+}
+
+type countingReader struct {
+	io.ReadCloser
+	n    int64
+	tell func(int64)
+}
+
+func (c *countingReader) Read(p []byte) (int, error) {
+	n, err := c.ReadCloser.Read(p)
+	c.n += int64(n)
+	c.tell(c.n)
+	return n, err
+}
+
+// look turns a domain package's answer into a step's: "" is done.
+func look(why string, err error) (step.State, error) {
+	if err != nil || why == "" {
+		return step.Done(), err
+	}
+	return step.Needed(why), nil
+}

@@ -1,0 +1,231 @@
+package record
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
+	"k8s.io/client-go/util/retry"
+
+	"github.com/plinthdev/plinth/internal/token"
+)
+
+// Namespace is where the records are: only the cluster's administrators read
+// secrets there.
+const Namespace = "kube-system"
+
+// label marks the records.
+const label = "plinth.dev/join-token"
+
+// keep is how long a token is remembered after its end, so that who comes too
+// late is told why.
+const keep = 24 * time.Hour
+
+// Book is the records of one cluster.
+type Book struct {
+	Core corev1client.CoreV1Interface
+	Now  func() time.Time
+}
+
+func (b Book) secrets() corev1client.SecretInterface { return b.Core.Secrets(Namespace) }
+
+func name(id string) string { return "plinth-join-" + id }
+
+// Add keeps a new record, and forgets those that ended long ago.
+func (b Book) Add(ctx context.Context, r Record) error {
+	old, err := b.List(ctx)
+	if err != nil {
+		return err
+	}
+	for _, o := range old {
+		if o.Expires.Add(keep).Before(b.Now()) {
+			if err := b.secrets().Delete(ctx, name(o.ID), metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
+				return err
+			}
+		}
+	}
+	s, err := toSecret(r)
+	if err != nil {
+		return err
+	}
+	_, err = b.secrets().Create(ctx, s, metav1.CreateOptions{FieldManager: "plinth"})
+	return err
+}
+
+// List gives all records, the newest first.
+func (b Book) List(ctx context.Context) ([]Record, error) {
+	list, err := b.secrets().List(ctx, metav1.ListOptions{LabelSelector: label + "=true"})
+	if err != nil {
+		return nil, err
+	}
+	records := make([]Record, 0, len(list.Items))
+	for i := range list.Items {
+		r, err := fromSecret(&list.Items[i])
+		if err != nil {
+			return nil, err
+		}
+		r.State = r.state(b.Now())
+		records = append(records, r)
+	}
+	slices.SortFunc(records, func(x, y Record) int { return y.Created.Compare(x.Created) })
+	return records, nil
+}
+
+// Check judges what a host shows, Token.Bearer; a *Refusal says why it does not
+// count.
+func (b Book) Check(ctx context.Context, bearer, machineID string) (Record, error) {
+	id, secret, ok := token.SplitBearer(bearer)
+	if !ok {
+		return Record{}, &Refusal{"no token was shown"}
+	}
+	s, err := b.secrets().Get(ctx, name(id), metav1.GetOptions{})
+	if apierrors.IsNotFound(err) || apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) {
+		return Record{}, &Refusal{"the cluster does not know this token"}
+	}
+	if err != nil {
+		return Record{}, err
+	}
+	r, err := fromSecret(s)
+	if err != nil {
+		return Record{}, err
+	}
+	return r, r.Check(secret, machineID, b.Now())
+}
+
+// Use checks the token and notes that a host joins with it, once however many
+// controllers are asked at the same moment.
+func (b Book) Use(ctx context.Context, bearer string, u Use) (Record, error) {
+	r, err := b.Check(ctx, bearer, u.MachineID)
+	if err != nil {
+		return r, err
+	}
+	_, secret, _ := token.SplitBearer(bearer)
+	err = retry.RetryOnConflict(retry.DefaultBackoff, func() error {
+		return b.change(ctx, r.ID, func(now *Record) error {
+			// Judged again, on what will be written: another host may have come first.
+			err := now.Check(secret, u.MachineID, b.Now())
+			if err == nil {
+				now.use(u)
+			}
+			r = *now
+			return err
+		})
+	})
+	return r, err
+}
+
+// ErrUnknown says that there is no token of that id.
+var ErrUnknown = errors.New("there is no token of that id")
+
+// Revoke ends a token at once, and with it the k0s tokens that were given for
+// it. One that is revoked already stays so; ErrUnknown when there is none.
+func (b Book) Revoke(ctx context.Context, id string) (Record, error) {
+	var r Record
+	if _, _, ok := token.SplitBearer(id + ".x"); !ok {
+		return r, ErrUnknown
+	}
+	err := retry.RetryOnConflict(retry.DefaultRetry, func() error {
+		return b.change(ctx, id, func(rec *Record) error {
+			if now := b.Now().UTC(); rec.Revoked == nil {
+				rec.Revoked = &now
+			}
+			r = *rec
+			r.State = Revoked
+			return nil
+		})
+	})
+	if apierrors.IsNotFound(err) || apierrors.IsInvalid(err) {
+		return r, ErrUnknown
+	}
+	for _, u := range r.Used {
+		if u.Bootstrap == "" || err != nil {
+			continue
+		}
+		err = b.secrets().Delete(ctx, "bootstrap-token-"+u.Bootstrap, metav1.DeleteOptions{})
+		if apierrors.IsNotFound(err) {
+			err = nil
+		}
+	}
+	return r, err
+}
+
+// change reads, changes and writes a record; a conflict with another writer is
+// the API's conflict error.
+func (b Book) change(ctx context.Context, id string, fn func(*Record) error) error {
+	s, err := b.secrets().Get(ctx, name(id), metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	r, err := fromSecret(s)
+	if err != nil {
+		return err
+	}
+	if err := fn(&r); err != nil {
+		return err
+	}
+	next, err := toSecret(r)
+	if err != nil {
+		return err
+	}
+	s.Data = next.Data // with the resource version that was read
+	_, err = b.secrets().Update(ctx, s, metav1.UpdateOptions{FieldManager: "plinth"})
+	return err
+}
+
+// stored is a use as it is kept.
+type stored struct {
+	Use
+	Bootstrap string `json:"bootstrap,omitempty"`
+}
+
+func toSecret(r Record) (*corev1.Secret, error) {
+	var uses []stored
+	for _, u := range r.Used {
+		uses = append(uses, stored{u, u.Bootstrap})
+	}
+	used, err := json.Marshal(uses)
+	if err != nil {
+		return nil, err
+	}
+	data := map[string][]byte{
+		"role": []byte(r.Role), "hash": []byte(r.Hash), "uses": []byte(strconv.Itoa(r.Uses)), "used": used,
+		"created": []byte(r.Created.UTC().Format(time.RFC3339)), "expires": []byte(r.Expires.UTC().Format(time.RFC3339)),
+	}
+	if r.Revoked != nil {
+		data["revoked"] = []byte(r.Revoked.UTC().Format(time.RFC3339))
+	}
+	return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: name(r.ID), Namespace: Namespace, Labels: map[string]string{label: "true"}},
+		Type: "plinth.dev/join-token", Data: data}, nil
+}
+
+func fromSecret(s *corev1.Secret) (r Record, err error) {
+	r = Record{ID: s.Name[len(name("")):], Role: string(s.Data["role"]), Hash: string(s.Data["hash"])}
+	var errs [5]error
+	r.Uses, errs[0] = strconv.Atoi(string(s.Data["uses"]))
+	r.Created, errs[1] = time.Parse(time.RFC3339, string(s.Data["created"]))
+	r.Expires, errs[2] = time.Parse(time.RFC3339, string(s.Data["expires"]))
+	var uses []stored
+	errs[3] = json.Unmarshal(s.Data["used"], &uses)
+	for _, u := range uses {
+		u.Use.Bootstrap = u.Bootstrap
+		r.Used = append(r.Used, u.Use)
+	}
+	if at := string(s.Data["revoked"]); at != "" {
+		var revoked time.Time
+		revoked, errs[4] = time.Parse(time.RFC3339, at)
+		r.Revoked = &revoked
+	}
+	r.Left = max(0, r.Uses-len(r.Used))
+	if err := errors.Join(errs[:]...); err != nil {
+		return r, fmt.Errorf("the record of token %s cannot be read: %w", r.ID, err)
+	}
+	return r, nil
+}
