@@ -50,10 +50,12 @@ func TestJoin(t *testing.T) {
 	a := upWithPlinth(t, "a")
 	install := a.Start(ctx, lab.Cmd{Args: []string{binary, "-o", "json", "install", "--bundle", bundle, "--yes"}})
 	hosts := map[string]*lab.Host{}
+	program, _ := shipped(t)
 	for _, name := range []string{"b", "c", "d"} {
 		hosts[name] = lab.Up(t, name)
-		program, _ := shipped(t)
-		hosts[name].Copy(program, binary)
+		if name != "c" { // which fetches it from the cluster
+			hosts[name].Copy(program, binary)
+		}
 	}
 	b, c, d := hosts["b"], hosts["c"], hosts["d"]
 	fresh := b.Baseline(ctx)
@@ -206,6 +208,7 @@ func killedJoin(t *testing.T, ctx context.Context, a, b *lab.Host) {
 // finds it used up.
 func twoControllers(t *testing.T, ctx context.Context, a, c, d *lab.Host) {
 	m := newToken(t, ctx, a, "--role", "controller", "--uses", "2").Result
+	c.Must(ctx, "sh", "-c", "cd /root && "+m.Fetch+" && mv plinth "+binary)
 	first := c.Start(ctx, lab.Cmd{Args: []string{binary, "-o", "json", "join", "-"}, Stdin: strings.NewReader(m.Token)})
 	second := d.Start(ctx, lab.Cmd{Args: []string{binary, "-o", "json", "join", "-"}, Stdin: strings.NewReader(m.Token)})
 	for _, p := range []*lab.Process{first, second} {

@@ -1,0 +1,113 @@
+package join
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"math/big"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/plinthdev/plinth/internal/agent/peer"
+	"github.com/plinthdev/plinth/internal/app/run"
+	"github.com/plinthdev/plinth/internal/host/hosttest"
+	"github.com/plinthdev/plinth/internal/journal"
+	"github.com/plinthdev/plinth/internal/k0s"
+	"github.com/plinthdev/plinth/internal/problem"
+	"github.com/plinthdev/plinth/internal/token"
+)
+
+func TestAClockThatIsOffIsRefusedWhateverTheAnswerTook(t *testing.T) {
+	noon := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+	for name, c := range map[string]struct {
+		asked, answered, cluster time.Time
+		want                     string // in the refusal; "" for none
+	}{
+		"the same":               {noon, noon, noon, ""},
+		"a slow answer":          {noon, noon.Add(20 * time.Second), noon.Add(10 * time.Second), ""},
+		"a little off":           {noon, noon, noon.Add(30 * time.Second), ""},
+		"ten minutes ahead":      {noon.Add(10 * time.Minute), noon.Add(10 * time.Minute), noon, "10m0s ahead of the cluster's"},
+		"ten minutes behind":     {noon, noon, noon.Add(10 * time.Minute), "10m0s behind the cluster's"},
+		"just more than allowed": {noon, noon, noon.Add(61 * time.Second), "1m1s behind"},
+	} {
+		err := judgeClock(clockOffset(c.asked, c.answered, c.cluster))
+		switch {
+		case c.want == "" && err != nil:
+			t.Errorf("%s: %v", name, err)
+		case c.want != "" && (problem.ExitCode(err) != problem.ExitJoin || !strings.Contains(err.Error(), c.want) || !strings.Contains(problem.Hint(err), "nothing on this host was changed")):
+			t.Errorf("%s: %v (%s), want %q", name, err, problem.Hint(err), c.want)
+		}
+	}
+}
+
+// authority is a certificate authority, and its PEM form.
+func authority(t *testing.T) (*x509.Certificate, []byte) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "ca"}, IsCA: true, BasicConstraintsValid: true}
+	der, err := x509.CreateCertificate(rand.Reader, c, c, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c, err = x509.ParseCertificate(der); err != nil {
+		t.Fatal(err)
+	}
+	return c, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+}
+
+func TestAHostOfSomethingElseDoesNotJoin(t *testing.T) {
+	ours, ourPEM := authority(t)
+	_, theirPEM := authority(t)
+	for name, c := range map[string]struct {
+		ca      []byte
+		receipt journal.Receipt
+		want    string
+	}{
+		"a bare host":               {nil, journal.Receipt{}, ""},
+		"half joined":               {ourPEM, journal.Receipt{}, ""},
+		"a node of the cluster":     {ourPEM, journal.Receipt{Name: "my-app", Role: token.Worker}, ""},
+		"a node of another cluster": {theirPEM, journal.Receipt{Name: "my-app", Role: token.Worker}, "part of another cluster"},
+		"a controller":              {ourPEM, journal.Receipt{Name: "my-app", Role: token.Controller}, "is a controller of my-app, and the token is for a worker"},
+	} {
+		h := hosttest.New(t).Host()
+		if c.ca != nil {
+			if err := h.Write(k0s.CACert, strings.NewReader(string(c.ca)), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		a := job{Run: &run.Run{Host: h}, token: token.Token{Role: token.Worker, Pin: token.Pin(ours)}}
+		err := a.another(c.receipt)
+		if c.want == "" && err != nil || c.want != "" && (problem.ExitCode(err) != problem.ExitJoin || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+	}
+}
+
+func TestWhyNobodyLetsAHostInIsSaid(t *testing.T) {
+	noon := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+	for name, c := range map[string]struct {
+		err       error
+		expires   time.Time
+		says, how string
+	}{
+		"a refusal":       {fmt.Errorf("a: %w", &peer.Denied{Why: "the token was revoked"}), noon.Add(time.Hour), "revoked", "token create --role worker"},
+		"another cluster": {fmt.Errorf("10.0.0.1:9444: %w", peer.ErrPin), noon.Add(time.Hour), "is not the cluster that the token is for", "token create"},
+		"silence":         {errors.New("i/o timeout"), noon.Add(time.Hour), "no controller answers: i/o timeout", "9444/tcp"},
+		"silence, late":   {errors.New("i/o timeout"), noon.Add(-time.Hour), "expired at 2026-05-01T11:00:00Z", "token create"},
+	} {
+		a := job{Run: &run.Run{Config: run.Config{Now: func() time.Time { return noon }}}, token: token.Token{Role: token.Worker, Expires: c.expires, Addresses: []string{"10.0.0.1:9444"}}}
+		err := a.unreachable(t.Context(), c.err)
+		if problem.ExitCode(err) != problem.ExitJoin || !strings.Contains(err.Error(), c.says) || !strings.Contains(problem.Hint(err), c.how) {
+			t.Errorf("%s: %v (%s)", name, err, problem.Hint(err))
+		}
+	}
+}

@@ -1,0 +1,166 @@
+package serve
+
+import (
+	"encoding/base64"
+	"errors"
+	"io/fs"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/plinthdev/plinth/airgap"
+	"github.com/plinthdev/plinth/airgap/airgaptest"
+	"github.com/plinthdev/plinth/internal/agent"
+	"github.com/plinthdev/plinth/internal/app/compose"
+	"github.com/plinthdev/plinth/internal/app/run"
+	"github.com/plinthdev/plinth/internal/host"
+	"github.com/plinthdev/plinth/internal/host/hosttest"
+	"github.com/plinthdev/plinth/internal/journal"
+	"github.com/plinthdev/plinth/internal/k0s"
+	"github.com/plinthdev/plinth/internal/kots/pki"
+	"github.com/plinthdev/plinth/internal/kube/kubetest"
+	"github.com/plinthdev/plinth/internal/token"
+)
+
+var noon = time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+const kubeconfig = `{"apiVersion":"v1","kind":"Config","current-context":"k0s","clusters":[{"name":"k0s","cluster":{"server":"https://127.0.0.1:9443"}}],
+"contexts":[{"name":"k0s","context":{"cluster":"k0s","user":"u"}}],"users":[{"name":"u","user":{"token":"abcdef.0123456789abcdef"}}]}`
+
+func TestAControllersK0sTokenLeadsToAControllerThatIsThere(t *testing.T) {
+	packed, err := pack([]byte(kubeconfig))
+	must(t, err)
+	for role, want := range map[string]string{token.Controller: "https://10.0.0.5:9443", token.Worker: "https://127.0.0.1:9443"} {
+		aimed, id, err := aim(packed, role, "10.0.0.5")
+		must(t, err)
+		raw, err := unpack(aimed)
+		must(t, err)
+		config, err := clientcmd.Load(raw)
+		must(t, err)
+		if id != "abcdef" || config.Clusters["k0s"].Server != want || config.AuthInfos["u"].Token != "abcdef.0123456789abcdef" {
+			t.Errorf("%s: %s, %+v", role, id, config.Clusters["k0s"])
+		}
+	}
+	for name, bad := range map[string]string{"no base64": "!", "no gzip": base64.StdEncoding.EncodeToString([]byte("x"))} {
+		if _, _, err := aim(bad, token.Worker, ""); err == nil {
+			t.Errorf("%s: taken", name)
+		}
+	}
+}
+
+func TestControllersJoinOneAfterTheOther(t *testing.T) {
+	_, client := kubetest.New(t)
+	at := noon
+	turns := turn{client.Core(), func() time.Time { return at }}
+	c2, c3 := agent.Claim{Node: "n2", MachineID: "m2"}, agent.Claim{Node: "n3", MachineID: "m3"}
+	busy := func(c agent.Claim, nodes ...agent.Node) bool {
+		t.Helper()
+		var no *agent.Refusal
+		err := turns.take(t.Context(), nodes, c)
+		if err != nil && (!errors.As(err, &no) || no.Status != http.StatusLocked) {
+			t.Fatal(err)
+		}
+		return err != nil
+	}
+	if busy(c2) || !busy(c3) || busy(c2) {
+		t.Error("the first has the turn until it is up, and keeps it when it asks again")
+	}
+	if !busy(c3, agent.Node{Name: "n2", MachineID: "m2"}) || busy(c3, agent.Node{Name: "n2", MachineID: "m2", Ready: true}) {
+		t.Error("the turn goes on when the node is Ready, not before")
+	}
+	if !busy(c2) {
+		t.Error("the third does not have the turn")
+	}
+	at = noon.Add(turnLife + time.Second)
+	if busy(c2) {
+		t.Error("a host that died keeps the others out for ever")
+	}
+}
+
+// controller is a host with a receipt and a cluster's authority.
+func controller(t *testing.T) (*run.Run, host.Host, pki.Pair) {
+	t.Helper()
+	h := hosttest.New(t).Host()
+	ca, err := pki.NewCA("kubernetes-ca", noon)
+	must(t, err)
+	must(t, h.Write(k0s.CACert, strings.NewReader(string(ca.Cert)), 0o644))
+	must(t, h.Write(k0s.CAKey, strings.NewReader(string(ca.Key)), 0o600))
+	must(t, journal.WriteReceipt(h, "/var/lib/plinth", journal.Receipt{Name: "my-app", Role: "controller", Node: "n1", Address: "10.0.0.5"}))
+	return &run.Run{Host: h, Config: run.Config{DataDir: "/var/lib/plinth", Now: func() time.Time { return noon }}}, h, ca
+}
+
+func TestTheAgentsCertificateIsKeptUntilItNoLongerHolds(t *testing.T) {
+	r, h, ca := controller(t)
+	first, authority, err := (&identity{Run: r}).current()
+	must(t, err)
+	if len(first.Certificate) != 2 || first.Leaf.VerifyHostname("10.0.0.5") != nil || first.Leaf.CheckSignatureFrom(authority) != nil {
+		t.Errorf("%d certificates, for %v", len(first.Certificate), first.Leaf.IPAddresses)
+	}
+	if info, err := h.Lstat(IdentityPath(r)); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v %v", info, err)
+	}
+	again, _, err := (&identity{Run: r}).current()
+	must(t, err)
+	if !again.Leaf.Equal(first.Leaf) {
+		t.Error("a new certificate for each start: nobody could pin its key")
+	}
+	later := *r
+	later.Now = func() time.Time { return noon.Add(pki.ServerLife - 24*time.Hour) }
+	if renewed, _, err := (&identity{Run: &later}).current(); err != nil || renewed.Leaf.Equal(first.Leaf) {
+		t.Errorf("near its end it is not renewed: %v", err)
+	}
+	other, err := pki.NewCA("kubernetes-ca", noon)
+	must(t, err)
+	must(t, h.Write(k0s.CACert, strings.NewReader(string(other.Cert)), 0o644))
+	must(t, h.Write(k0s.CAKey, strings.NewReader(string(other.Key)), 0o600))
+	if renewed, _, err := (&identity{Run: r}).current(); err != nil || renewed.Leaf.Equal(first.Leaf) || string(ca.Cert) == string(other.Cert) {
+		t.Errorf("another cluster, the same certificate: %v", err)
+	}
+}
+
+func TestTheStoreGivesWhatIsOfTheBundleAndNothingElse(t *testing.T) {
+	dir := t.TempDir()
+	r := &run.Run{Host: host.Local("/"), Config: run.Config{DataDir: dir, Now: time.Now}}
+	b, err := airgap.Open(t.Context(), airgaptest.Bundle(t, airgaptest.Request(t)))
+	must(t, err)
+	docs, err := b.Documents(t.Context())
+	must(t, err)
+	for p, content := range docs {
+		must(t, r.Host.Write(filepath.Join(compose.KeptBundle(dir), p), strings.NewReader(string(content)), 0o600))
+	}
+	stray := digest.FromString("secret")
+	must(t, r.Host.Write(filepath.Join(compose.KeptBundle(dir), "blobs", "sha256", stray.Encoded()), strings.NewReader("secret"), 0o600))
+	s := newStore(r)
+	self, err := r.Self()
+	must(t, err)
+	for name, c := range map[string]struct {
+		d     digest.Digest
+		there bool
+	}{
+		"the index":                       {b.Digest(), true},
+		"a manifest":                      {b.Images()[0].Manifest.Digest, true},
+		"this program":                    {self.Digest, true},
+		"a layer that no containerd has":  {b.Images()[0].Layers[0].Digest, false},
+		"a blob that is not the bundle's": {stray, false},
+	} {
+		f, err := s.Open(t.Context(), c.d)
+		if c.there != (err == nil) || !c.there && !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err == nil {
+			_ = f.Close()
+		}
+	}
+}

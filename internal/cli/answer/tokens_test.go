@@ -1,0 +1,60 @@
+package answer
+
+import (
+	"bytes"
+	"io"
+	"testing"
+	"time"
+
+	"github.com/plinthdev/plinth/internal/app/join"
+	"github.com/plinthdev/plinth/internal/app/tokens"
+	"github.com/plinthdev/plinth/internal/testkit"
+	"github.com/plinthdev/plinth/internal/token/record"
+	"github.com/plinthdev/plinth/internal/ui/runlog"
+)
+
+func someTokens() []tokens.Record {
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	later := at.Add(time.Minute)
+	return []tokens.Record{
+		{ID: "k3jw7qzp", Role: "worker", State: record.UsedUp, Created: at, Expires: at.Add(time.Hour), Uses: 1,
+			Used: []record.Use{{Node: "n2", MachineID: "0f1e", At: later}}, Hash: "a hash"},
+		{ID: "a1b2c3d4", Role: "controller", State: record.Revoked, Created: at, Expires: at.Add(time.Hour), Uses: 2, Left: 2, Revoked: &later},
+	}
+}
+
+func TestTheJSONOfTokensIsItsGolden(t *testing.T) {
+	var out bytes.Buffer
+	if err := JSON(&out, map[string]any{"tokens": someTokens()}, nil, &runlog.Secrets{}); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Golden(t, "testdata/token-list.json", out.Bytes())
+}
+
+func TestAnswersOfTokensAndJoins(t *testing.T) {
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	made := tokens.Made{ID: "k3jw7qzp", Role: "worker", Expires: at, Uses: 1, Token: "plinth1-3-abc-xyz", Fetch: "echo … | curl …"}
+	plain := made
+	plain.Fetch = ""
+	for name, write := range map[string]func(io.Writer){
+		"token-created":       func(w io.Writer) { Token(w, made) },
+		"token-created-plain": func(w io.Writer) { Token(w, plain) },
+		"token-list":          func(w io.Writer) { Tokens(w, someTokens()) },
+		"token-list-empty":    func(w io.Writer) { Tokens(w, nil) },
+		"token-revoked":       func(w io.Writer) { Revoked(w, someTokens()[1]) },
+		"join-done": func(w io.Writer) {
+			Joined(w, join.Result{Changed: true, Cluster: "my-app", Role: "worker", Node: "n2", Log: "/var/log/plinth/join-1.log", Preflights: checks()}, false)
+		},
+		"join-nothing": func(w io.Writer) { Joined(w, join.Result{Cluster: "my-app", Node: "n2", Preflights: checks()}, false) },
+		"join-plan":    func(w io.Writer) { Joined(w, join.Result{Plan: planned(), Preflights: checks()}, false) },
+		"join-differs": func(w io.Writer) {
+			Joined(w, join.Result{Differ: [][3]string{{"spec.k0s.version", "v1.33.9+k0s.0", "v1.33.8+k0s.1"}, {"spec.kotsadm.namespace", "", "kotsadm"}}}, true)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var out bytes.Buffer
+			write(&out)
+			testkit.Golden(t, "testdata/"+name+".txt", out.Bytes())
+		})
+	}
+}
