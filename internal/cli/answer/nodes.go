@@ -38,7 +38,13 @@ func Tokens(w io.Writer, all []tokens.Record) {
 			strconv.Itoa(r.Left)+" of "+strconv.Itoa(r.Uses), strings.Join(by, ", "))
 	}
 	_ = t.Flush()
-	next(w, "plinth token revoke "+all[0].ID)
+	for _, r := range all {
+		if r.State == "active" {
+			next(w, "plinth token revoke "+r.ID)
+			return
+		}
+	}
+	next(w, "plinth token create --role worker")
 }
 
 // Revoked says that a token no longer counts.
