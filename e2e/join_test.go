@@ -66,9 +66,15 @@ func TestJoin(t *testing.T) {
 		refuseJoins(t, ctx, a.For(t), b.For(t))
 		same(t, fresh, b.Baseline(ctx))
 	})
-	if !t.Run("a worker joins, killed three times and resumed", func(t *testing.T) { killedJoin(t, ctx, a.For(t), b.For(t)) }) {
+	var used string
+	if !t.Run("a worker joins, killed three times and resumed", func(t *testing.T) { used = killedJoin(t, ctx, a.For(t), b.For(t)) }) {
 		t.FailNow()
 	}
+	t.Run("its token does not count for another host", func(t *testing.T) {
+		if r, _ := join(t, ctx, d.For(t), 9, used); r.Error == nil || !strings.Contains(r.Error.Cause, "used up, by b") {
+			t.Errorf("%+v", r.Error)
+		}
+	})
 	t.Run("on a node nothing changes", func(t *testing.T) {
 		r, _ := join(t, ctx, b.For(t), 0, newToken(t, ctx, a, "--role", "worker").Result.Token)
 		if r.Result.Changed {
@@ -128,7 +134,7 @@ func refuseJoins(t *testing.T, ctx context.Context, a, b *lab.Host) {
 		{name: "a host name that is taken", token: good.Token, says: "a node called a already", prepare: "hostname a", undo: "hostname b"},
 		{name: "another data folder", token: good.Token, args: []string{"--data-dir", "/srv/plinth"}, says: "--data-dir"},
 		{name: "another version, other networks", token: good.Token, args: []string{"--bundle", "/srv/other.bundle"}, says: "spec.k0s.version, spec.network.podCIDR"},
-		{name: "no controller that answers", token: good.Token, says: "no controller answers", prepare: "iptables -A OUTPUT -p tcp --dport 9444 -j DROP", undo: "iptables -D OUTPUT -p tcp --dport 9444 -j DROP"},
+		{name: "no controller that answers", token: good.Token, says: "no controller answers", prepare: "ip route add blackhole " + a.IP(), undo: "ip route del blackhole " + a.IP()},
 	} {
 		t.Run(r.name, func(t *testing.T) {
 			b := b.For(t)
@@ -162,7 +168,7 @@ func smallBundle(t *testing.T) string {
 }
 
 // killedJoin kills a join at three moments and runs it again each time.
-func killedJoin(t *testing.T, ctx context.Context, a, b *lab.Host) {
+func killedJoin(t *testing.T, ctx context.Context, a, b *lab.Host) (used string) {
 	m := newToken(t, ctx, a, "--role", "worker").Result
 	for _, moment := range []string{`"step":"k0s-binary","state":"progress"`, `"step":"k0s-start","state":"done"`, `"step":"images-rest","state":"progress"`} {
 		p := b.Start(ctx, lab.Cmd{Args: []string{binary, "-o", "json", "join", "-"}, Stdin: strings.NewReader(m.Token)})
@@ -202,6 +208,7 @@ func killedJoin(t *testing.T, ctx context.Context, a, b *lab.Host) {
 			t.Errorf("%+v", tok)
 		}
 	}
+	return m.Token
 }
 
 // twoControllers joins two controllers at once, with one token; a third host

@@ -1,9 +1,7 @@
 package serve
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"net/http"
 	"strings"
@@ -16,6 +14,7 @@ import (
 	"github.com/plinthdev/plinth/internal/agent"
 	"github.com/plinthdev/plinth/internal/app/compose"
 	"github.com/plinthdev/plinth/internal/app/run"
+	"github.com/plinthdev/plinth/internal/etcd"
 	"github.com/plinthdev/plinth/internal/host"
 	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/k0s"
@@ -225,33 +224,21 @@ func (d door) makeWay(ctx context.Context, c Cluster, nodes []agent.Node, claim 
 	if !claim.Fresh {
 		return nil
 	}
-	peer, err := etcdPeer(ctx, d.Host, claim.Address)
-	if err != nil || !peer {
+	store, err := etcd.New(d.Host)
+	if err != nil {
 		return err
 	}
-	_, err = d.Host.Run(ctx, host.Cmd{Argv: []string{k0s.Binary, "etcd", "leave", "--peer-address=" + claim.Address}, Timeout: time.Minute})
-	return err
-}
-
-// etcdPeer reports whether etcd has a member at that address.
-func etcdPeer(ctx context.Context, h host.Commands, address string) (bool, error) {
-	out, err := h.Run(ctx, host.Cmd{Argv: []string{k0s.Binary, "etcd", "member-list"}, Timeout: time.Minute, Look: true})
+	members, err := store.Members(ctx)
 	if err != nil {
-		return false, err
+		return err
 	}
-	var list struct {
-		Members map[string]string `json:"members"`
-	}
-	if i := bytes.IndexByte(out, '{'); i > 0 {
-		out = out[i:]
-	}
-	if err := json.Unmarshal(out, &list); err != nil {
-		return false, err
-	}
-	for _, url := range list.Members {
-		if strings.Contains(url, "//"+address+":") {
-			return true, nil
+	for _, m := range members {
+		// The host has nothing of etcd's, so what votes at its address never will.
+		if m.Address == claim.Address {
+			if err := store.Remove(ctx, m.ID); err != nil {
+				return err
+			}
 		}
 	}
-	return false, nil
+	return nil
 }
