@@ -51,13 +51,13 @@ func TestJoin(t *testing.T) {
 	install := a.Start(ctx, lab.Cmd{Args: []string{binary, "-o", "json", "install", "--bundle", bundle, "--yes"}})
 	hosts := map[string]*lab.Host{}
 	program, _ := shipped(t)
-	for _, name := range []string{"b", "c", "d"} {
+	for _, name := range []string{"b", "c", "d", "e"} {
 		hosts[name] = lab.Up(t, name)
 		if name != "c" { // which fetches it from the cluster
 			hosts[name].Copy(program, binary)
 		}
 	}
-	b, c, d := hosts["b"], hosts["c"], hosts["d"]
+	b, c, d, e := hosts["b"], hosts["c"], hosts["d"], hosts["e"]
 	fresh := b.Baseline(ctx)
 	if stdout, stderr, code := install.Wait(); code != 0 {
 		t.Fatalf("install: exit %d\n%s\n%s", code, tail(stdout, 20), tail(stderr, 20))
@@ -81,13 +81,13 @@ func TestJoin(t *testing.T) {
 			t.Errorf("%+v", r.Result)
 		}
 	})
-	if !t.Run("two controllers join at the same moment", func(t *testing.T) { twoControllers(t, ctx, a.For(t), c.For(t), d.For(t)) }) {
+	if !t.Run("two controllers and a worker join at the same moment", func(t *testing.T) { atOnce(t, ctx, a.For(t), c.For(t), d.For(t), e.For(t)) }) {
 		t.FailNow()
 	}
-	t.Run("pods on all nodes reach each other and services", func(t *testing.T) { podsReachPods(t, ctx, a.For(t), b, c, d) })
+	t.Run("pods on all nodes reach each other and services", func(t *testing.T) { podsReachPods(t, ctx, a.For(t), b, c, d, e) })
 	t.Run("a joined host is taken back", func(t *testing.T) {
 		b := b.For(t)
-		plinth(t, ctx, b, 0, "reset", "cluster", "--yes")
+		plinth(t, ctx, b, 0, "reset", "cluster", "--yes", "--cluster", "my-app")
 		same(t, fresh, b.Baseline(ctx))
 	})
 }
@@ -211,14 +211,15 @@ func killedJoin(t *testing.T, ctx context.Context, a, b *lab.Host) (used string)
 	return m.Token
 }
 
-// twoControllers joins two controllers at once, with one token; a third host
-// finds it used up.
-func twoControllers(t *testing.T, ctx context.Context, a, c, d *lab.Host) {
+// atOnce joins two controllers, with one token, and a worker at once. The first
+// has no plinth and fetches it from the cluster.
+func atOnce(t *testing.T, ctx context.Context, a, c, d, e *lab.Host) {
 	m := newToken(t, ctx, a, "--role", "controller", "--uses", "2").Result
 	c.Must(ctx, "sh", "-c", "cd /root && "+m.Fetch+" && mv plinth "+binary)
 	first := c.Start(ctx, lab.Cmd{Args: []string{binary, "-o", "json", "join", "-"}, Stdin: strings.NewReader(m.Token)})
 	second := d.Start(ctx, lab.Cmd{Args: []string{binary, "-o", "json", "join", "-"}, Stdin: strings.NewReader(m.Token)})
-	for _, p := range []*lab.Process{first, second} {
+	third := e.Start(ctx, lab.Cmd{Args: []string{binary, "-o", "json", "join", "-"}, Stdin: strings.NewReader(newToken(t, ctx, a, "--role", "worker").Result.Token)})
+	for _, p := range []*lab.Process{first, second, third} {
 		if stdout, stderr, code := p.Wait(); code != 0 {
 			t.Fatalf("exit %d\n%s\n%s", code, tail(stdout, 30), tail(stderr, 30))
 		}
