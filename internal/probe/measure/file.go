@@ -4,7 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"runtime"
 	"strconv"
+	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -51,3 +54,29 @@ func (f unnamed) Sync() error {
 }
 
 func (f unnamed) Close() error { return unix.Close(int(f)) }
+
+// queued reads the kernel's account of this thread (/proc/PID/schedstat, by its
+// sched-stats page: time on a processor, time waited for one, in nanoseconds).
+// A kernel without it counts as one where nobody waits.
+func queued() (total func() time.Duration, done func()) {
+	runtime.LockOSThread()
+	fd, err := unix.Open("/proc/thread-self/schedstat", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return func() time.Duration { return 0 }, runtime.UnlockOSThread
+	}
+	var text [96]byte
+	total = func() time.Duration {
+		n, err := unix.Pread(fd, text[:], 0)
+		if err != nil {
+			return 0
+		}
+		_, rest, _ := strings.Cut(string(text[:n]), " ")
+		waited, _, _ := strings.Cut(rest, " ")
+		ns, err := strconv.ParseInt(waited, 10, 64)
+		if err != nil {
+			return 0
+		}
+		return time.Duration(ns)
+	}
+	return total, func() { _ = unix.Close(fd); runtime.UnlockOSThread() }
+}
