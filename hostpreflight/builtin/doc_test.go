@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	hp "github.com/plinthdev/plinth/hostpreflight"
+	"github.com/plinthdev/plinth/hostpreflight/troubleshoot"
 	"github.com/plinthdev/plinth/internal/testkit"
 )
 
@@ -13,7 +14,8 @@ const documentHead = `# Host preflights
 
 <!-- Written by "go test ./hostpreflight/builtin -update" from the registry of checks. -->
 
-Before anything on a host is changed, Plinth looks at it (at most three seconds) and asks the checks below. A check answers
+Before anything on a host is changed, Plinth looks at it (at most three seconds), measures its disk (as a rule two seconds,
+at most eleven) and asks the checks below. A check answers
 *pass*, *warn*, *fail*, *unknown* (the host could not be asked; the reason is printed) or *skipped* (it does not concern this
 role or verb; by whom is said). Failures stop the command with exit code 5 and leave the host as it is.
 
@@ -23,6 +25,20 @@ role or verb; by whom is said). Failures stop the command with exit code 5 and l
   An id that does not exist is an error.
 - What this installation itself put on the host is known from its journal and is no obstacle to running a command again.
 - Sizes are decimal: 1 GB is 1,000,000,000 bytes.
+`
+
+const documentTail = `
+## The vendor's own checks
+
+` + "`spec.hostPreflights`" + ` of the Installer is the spec of a ` + "`troubleshoot.sh/v1beta2`" + ` HostPreflight: collectors and analyzers, as
+[troubleshoot.sh](https://troubleshoot.sh/docs/host-collect-analyze/overview/) describes them. ` + "`install`" + ` asks them with the checks above, and
+` + "`plinth preflight --bundle`" + ` does. An analyzer's id is ` + "`vendor-`" + ` and its checkName in lower case. With ` + "`strict: true`" + ` its
+failure cannot be ignored; others can.
+
+Supported collectors and analyzers: ` + "`%s`" + `. Any other one, and any condition that cannot be read, is an error of the
+Installer (exit code 3, also of ` + "`lint`" + ` and ` + "`bundle build`" + `): a check that is silently left out would be worse. Of
+` + "`filesystemPerformance`" + ` p50, p99 and p999 are known, measured once on the disk of /var/lib/k0s; of ` + "`http`" + ` only get; of an
+interface only lo.
 `
 
 // TestTheDocumentListsEveryCheck keeps docs/preflights.md the registry's own
@@ -38,6 +54,7 @@ func TestTheDocumentListsEveryCheck(t *testing.T) {
 		}
 		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s | %s | %s |\n", c.ID, c.Title, c.Wants, c.Severity, roles(c), c.Why, fix(t, c))
 	}
+	fmt.Fprintf(&b, documentTail, strings.Join(troubleshoot.Supported(), "`, `"))
 	testkit.Golden(t, "../../docs/preflights.md", []byte(b.String()))
 }
 

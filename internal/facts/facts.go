@@ -41,6 +41,7 @@ type Facts struct {
 	Filters   []Filter          `json:"filters,omitempty"` // packet filters that refuse what no rule allows
 	Proxies   []Proxy           `json:"proxies,omitempty"` // settings of programs on this host
 	Sources   []Source          `json:"sources,omitempty"` // those of Request.Sources
+	Dials     []Dial            `json:"dials,omitempty"`   // those of Request.Dials
 	Measures  Measures          `json:"measures"`
 	Peers     []Peer            `json:"peers,omitempty"` // hosts that were asked by name
 	Unknown   []Unknown         `json:"unknown,omitempty"`
@@ -77,6 +78,7 @@ const (
 	FactProxies   = "proxies"
 	FactServer    = "server"  // server:ADDRESS, a name server
 	FactSource    = "source"  // source:URL
+	FactDial      = "dial"    // dial:ADDRESS
 	FactMeasure   = "measure" // measure:fsync, measure:write, measure:core
 )
 

@@ -11,6 +11,8 @@ type Request struct {
 	Lookups  []string  // names to resolve, besides the host's own
 	Sysctls  []string  // kernel settings, dotted
 	Sources  []string  // URLs of places in the internet to greet
+	Dials    []string  // host:port to connect to
+	Modules  []string  // kernel modules, besides those that a k0s node uses
 	Proxy    string    // URL by which they are reached; may hold credentials
 	Fsync    string    // path to measure as etcd would use it; need not exist
 	Write    string    // path to measure with a long file; need not exist

@@ -43,6 +43,13 @@ type Server struct {
 type Source struct {
 	URL    string        `json:"url"`
 	TookMS int64         `json:"tookMs"`
+	Status int           `json:"status,omitempty"` // of its answer
 	Error  string        `json:"error,omitempty"`
 	Offset time.Duration `json:"offset,omitempty"` // its clock less this host's, nanoseconds, a second exact
+}
+
+// Dial is what became of connecting to an address.
+type Dial struct {
+	Address string `json:"address"` // host:port
+	Status  string `json:"status"`  // connected, connection-refused, connection-timeout, error
 }

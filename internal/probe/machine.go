@@ -160,7 +160,7 @@ func (l look) kernel(context.Context) answer {
 			break
 		}
 	}
-	k := facts.Kernel{Release: release, Features: parse.Features(e)}
+	k := facts.Kernel{Release: release, Features: parse.Features(e, l.req.Modules...)}
 	return found(facts.FactKernel, nil, func(f *facts.Facts) { f.Kernel = k })
 }
 

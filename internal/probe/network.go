@@ -114,9 +114,9 @@ func (l look) source(ctx context.Context, url string) answer {
 	ctx, cancel := context.WithTimeout(ctx, sourceLimit)
 	defer cancel()
 	start := l.k.Now()
-	date, err := l.k.Greet(ctx, url, l.req.Proxy)
+	status, date, err := l.k.Greet(ctx, url, l.req.Proxy)
 	end := l.k.Now()
-	s := facts.Source{URL: url, TookMS: end.Sub(start).Milliseconds()}
+	s := facts.Source{URL: url, TookMS: end.Sub(start).Milliseconds(), Status: status}
 	switch {
 	case err != nil && ctx.Err() != nil:
 		s.Error = fmt.Sprintf("no answer within %s", sourceLimit)
@@ -126,6 +126,24 @@ func (l look) source(ctx context.Context, url string) answer {
 		s.Offset = date.Sub(start.Add(end.Sub(start) / 2)).Round(time.Second)
 	}
 	return answer{note: func(f *facts.Facts) { f.Sources = append(f.Sources, s) }}
+}
+
+// dial connects to one address; the words are those of troubleshoot.sh.
+func (l look) dial(ctx context.Context, address string) answer {
+	ctx, cancel := context.WithTimeout(ctx, sourceLimit)
+	defer cancel()
+	err := l.k.Dial(ctx, address)
+	d := facts.Dial{Address: address, Status: "connected"}
+	switch {
+	case err == nil:
+	case ctx.Err() != nil:
+		d.Status = "connection-timeout"
+	case sys.Errno(err) == "ECONNREFUSED":
+		d.Status = "connection-refused"
+	default:
+		d.Status = "error"
+	}
+	return answer{note: func(f *facts.Facts) { f.Dials = append(f.Dials, d) }}
 }
 
 // ports binds all that was asked for.

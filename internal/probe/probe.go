@@ -164,5 +164,8 @@ func (l look) parts() []part {
 	for _, url := range l.req.Sources {
 		parts = append(parts, part{facts.FactSource + ":" + url, func(ctx context.Context) answer { return l.source(ctx, url) }})
 	}
+	for _, address := range l.req.Dials {
+		parts = append(parts, part{facts.FactDial + ":" + address, func(ctx context.Context) answer { return l.dial(ctx, address) }})
+	}
 	return parts
 }

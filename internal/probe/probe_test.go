@@ -37,7 +37,8 @@ func still() sys.Kernel {
 			return []netip.Addr{netip.MustParseAddr("127.0.1.1")}, nil
 		},
 		Ask:       func(context.Context, netip.Addr) error { return nil },
-		Greet:     func(context.Context, string, string) (time.Time, error) { return time.Time{}, nil },
+		Greet:     func(context.Context, string, string) (int, time.Time, error) { return 200, time.Time{}, nil },
+		Dial:      func(context.Context, string) error { return nil },
 		FType:     func(string) string { return "1" },
 		Links:     func() ([]facts.Interface, error) { return []facts.Interface{{Name: "eth0", Up: true}}, nil },
 		Synced:    func() (bool, error) { return true, nil },
@@ -413,11 +414,11 @@ func TestSourcesAndServersAreAskedWithinTheirTime(t *testing.T) {
 		}
 		return nil
 	}
-	k.Greet = func(_ context.Context, url, proxy string) (time.Time, error) {
+	k.Greet = func(_ context.Context, url, _ string) (int, time.Time, error) {
 		if url == "https://bad.example.com" {
-			return time.Time{}, errors.New("x509: certificate signed by unknown authority")
+			return 0, time.Time{}, errors.New("x509: certificate signed by unknown authority")
 		}
-		return k.Now().Add(time.Hour), nil
+		return 200, k.Now().Add(time.Hour), nil
 	}
 	f := lookAt(t, map[string]string{"/proc/net/route": "", "/etc/resolv.conf": "nameserver 192.0.2.53\nnameserver 192.0.2.54\n"}, k,
 		facts.Request{Sources: []string{"https://good.example.com", "https://bad.example.com"}})

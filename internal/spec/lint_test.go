@@ -112,7 +112,7 @@ func TestEveryRuleHasAnExampleThatBreaksIt(t *testing.T) {
 	}
 	note(spec.Lint([]spec.File{{Name: "judged.yaml", Data: []byte(minimal)}}, unknownAddOn))
 	for _, rule := range spec.Rules() {
-		if !seen[rule.ID] {
+		if !seen[rule.ID] && rule.ID != "host-preflights" { // a judge of internal/app/manifest, and its test
 			t.Errorf("no example breaks %s", rule.ID)
 		}
 		delete(seen, rule.ID)

@@ -56,6 +56,7 @@ func Rules() []Rule {
 		fail("cidr-special", "A cluster network holds no loopback, link-local, multicast or reserved address."),
 		warn("cidr-public", "A cluster network should be private (RFC 1918) or shared (100.64.0.0/10): hosts cannot reach the public addresses that it hides."),
 		fail("cidr-overlap", "podCIDR and serviceCIDR have no address in common."),
+		fail("host-preflights", "hostPreflights holds collectors and analyzers that Plinth knows, with conditions that it can read."),
 		fail("node-port-range", "nodePortRange is first-last, both between 1 and 65535."),
 		warn("node-port-ephemeral", "nodePortRange should end below 32768, where the kernel begins to take ports for outgoing connections."),
 		fail("ui-port", "kotsadm's uiBindPort is inside nodePortRange and not a port of the host or of Kubernetes."),

@@ -71,8 +71,12 @@ func (a job) survey(ctx context.Context, j *journal.Journal, b *airgap.Bundle, m
 	if s.self, err = a.Self(); err != nil {
 		return s, err
 	}
-	want := compose.Want(b, m.Installer, s.journal, a.DataDir)
-	found, report, err := preflight.Look(ctx, a.Run, want, req.IgnorePreflights)
+	vendor, err := manifest.Preflights(m.Installer)
+	if err != nil {
+		return s, err
+	}
+	found, report, err := preflight.Look(ctx, a.Run, preflight.Question{
+		Want: compose.Want(b, m.Installer, s.journal, a.DataDir), Vendor: vendor, Ignore: req.IgnorePreflights})
 	if err != nil {
 		return s, err
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/plinthdev/plinth/internal/agent/peer"
 	"github.com/plinthdev/plinth/internal/app/compose"
 	"github.com/plinthdev/plinth/internal/app/gateway"
+	"github.com/plinthdev/plinth/internal/app/manifest"
 	"github.com/plinthdev/plinth/internal/app/preflight"
 	"github.com/plinthdev/plinth/internal/app/run"
 	"github.com/plinthdev/plinth/internal/facts"
@@ -203,7 +204,11 @@ func (a job) survey(ctx context.Context, req Request) (s site, err error) {
 // cluster's, and will k0s run on it.
 func (a job) judge(ctx context.Context, s *site, req Request, offset time.Duration) error {
 	want := compose.WantToJoin(s.bundle, s.installer, s.journal, a.DataDir, hostpreflight.Role(s.role()))
-	found, report, err := preflight.Look(ctx, a.Run, want, req.IgnorePreflights)
+	vendor, err := manifest.Preflights(s.installer)
+	if err != nil {
+		return problem.New(problem.ExitConfig, "join", err, "the bundle's Installer needs a newer plinth")
+	}
+	found, report, err := preflight.Look(ctx, a.Run, preflight.Question{Want: want, Vendor: vendor, Ignore: req.IgnorePreflights})
 	if err != nil {
 		return err
 	}

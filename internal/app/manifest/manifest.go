@@ -11,11 +11,13 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/plinthdev/plinth/addons"
 	"github.com/plinthdev/plinth/airgap"
 	"github.com/plinthdev/plinth/airgap/trust"
+	"github.com/plinthdev/plinth/hostpreflight/troubleshoot"
 	"github.com/plinthdev/plinth/internal/k0s"
 	"github.com/plinthdev/plinth/internal/kots"
 	"github.com/plinthdev/plinth/internal/kots/release"
@@ -38,9 +40,29 @@ func Lint(paths []string) (spec.Report, error) {
 	return report, report.Err("accept the files")
 }
 
-// Check lints files, with all that this build knows of k0s and the add-ons.
+// Check lints files, with all that this build knows of k0s, the add-ons and the
+// vendor's host preflights.
 func Check(files []spec.File) spec.Report {
-	return spec.Lint(files, k0s.Judge, addons.Judge)
+	return spec.Lint(files, k0s.Judge, addons.Judge, judgePreflights)
+}
+
+// Preflights are the vendor's own checks.
+func Preflights(in *spec.Installer) (troubleshoot.Preflights, error) {
+	return troubleshoot.Parse(in.Spec.HostPreflights.Collectors, in.Spec.HostPreflights.Analyzers)
+}
+
+// judgePreflights objects to what cannot be asked.
+func judgePreflights(in *spec.Installer) []spec.Objection {
+	_, err := Preflights(in)
+	if err == nil {
+		return nil
+	}
+	var all []spec.Objection
+	for line := range strings.Lines(err.Error()) {
+		where, what, _ := strings.Cut(strings.TrimSpace(line), ": ")
+		all = append(all, spec.Objection{Rule: "host-preflights", Path: where, Message: what, Hint: "docs/preflights.md lists what is supported"})
+	}
+	return all
 }
 
 // Files reads all files, up to 1 MiB of each, or says of each that it cannot.
@@ -125,9 +147,6 @@ func Read(ctx context.Context, b *airgap.Bundle, req Request, now time.Time) (m 
 		m.Lint = m.Lint.WithoutGate()
 	}
 	m.Installer = m.Lint.Installer
-	if m.Installer != nil && len(m.Installer.Spec.HostPreflights.Collectors)+len(m.Installer.Spec.HostPreflights.Analyzers) > 0 {
-		m.Notices = append(m.Notices, "warning: this version of Plinth does not run spec.hostPreflights, only its own checks")
-	}
 	if err := spec.Problem("accept the manifests", m.Lint.Findings); err != nil {
 		return m, err
 	}

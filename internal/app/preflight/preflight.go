@@ -9,10 +9,11 @@ import (
 	"io/fs"
 	"os"
 
-	"github.com/plinthdev/plinth/airgap"
 	"github.com/plinthdev/plinth/hostpreflight"
 	"github.com/plinthdev/plinth/hostpreflight/builtin"
+	"github.com/plinthdev/plinth/hostpreflight/troubleshoot"
 	"github.com/plinthdev/plinth/internal/app/compose"
+	"github.com/plinthdev/plinth/internal/app/delivery"
 	"github.com/plinthdev/plinth/internal/app/manifest"
 	"github.com/plinthdev/plinth/internal/app/run"
 	"github.com/plinthdev/plinth/internal/facts"
@@ -43,37 +44,50 @@ func Preflight(ctx context.Context, r *run.Run, req Request) (hostpreflight.Repo
 	if err != nil {
 		return hostpreflight.Report{}, err
 	}
-	want := compose.DefaultWant(j, r.DataDir)
+	ask := Question{Want: compose.DefaultWant(j, r.DataDir), Ignore: req.Ignore}
 	if req.Bundle != "" {
-		if want, err = wantOf(ctx, req.Bundle, j, look); err != nil {
+		if ask.Want, ask.Vendor, err = wantOf(ctx, req.Bundle, j, look); err != nil {
 			return hostpreflight.Report{}, err
 		}
 	}
-	want.Verb, want.Role, want.Quick = hostpreflight.Preflight, role, req.Quick
-	found := probe.Gather(ctx, look.Host, builtin.Request(want))
+	ask.Want.Verb, ask.Want.Role, ask.Want.Quick = hostpreflight.Preflight, role, req.Quick
+	found := gather(ctx, look, ask)
 	if found.Peers, err = askPeers(ctx, r, found, req); err != nil {
 		return hostpreflight.Report{}, err
 	}
-	report, err := judge(ctx, found, want, req.Ignore)
+	report, err := judge(ctx, found, ask)
 	if err != nil {
 		return report, err
 	}
 	return report, report.Err("call this host ready")
 }
 
-// Look gathers the facts of r's host that want's checks need, and judges them.
-// A check that failed is in the report, not in the error.
-func Look(ctx context.Context, r *run.Run, want hostpreflight.Want, ignore []string) (facts.Facts, hostpreflight.Report, error) {
-	found := probe.Gather(ctx, r.Host, builtin.Request(want))
-	report, err := judge(ctx, found, want, ignore)
+// Question is what a verb asks of a host.
+type Question struct {
+	Want   hostpreflight.Want
+	Vendor troubleshoot.Preflights // of the Installer; zero for none
+	Ignore []string                // ids of checks that may fail
+}
+
+// Look gathers the facts of r's host that the checks need, and judges them. A
+// check that failed is in the report, not in the error.
+func Look(ctx context.Context, r *run.Run, q Question) (facts.Facts, hostpreflight.Report, error) {
+	found := gather(ctx, r, q)
+	report, err := judge(ctx, found, q)
 	return found, report, err
 }
 
-func judge(ctx context.Context, found facts.Facts, want hostpreflight.Want, ignore []string) (hostpreflight.Report, error) {
+func gather(ctx context.Context, r *run.Run, q Question) facts.Facts {
+	need := builtin.Request(q.Want)
+	q.Vendor.Request(&need, q.Want)
+	return probe.Gather(ctx, r.Host, need)
+}
+
+func judge(ctx context.Context, found facts.Facts, q Question) (hostpreflight.Report, error) {
 	if ctx.Err() != nil {
 		return hostpreflight.Report{}, context.Cause(ctx)
 	}
-	return hostpreflight.Run(builtin.Checks(), found, want, ignore)
+	return hostpreflight.Run(append(builtin.Checks(), q.Vendor.Checks...), found, q.Want, q.Ignore)
 }
 
 // known is the journal of this host. Without root it may be closed: then
@@ -92,16 +106,18 @@ type nothing struct{ journal.Files }
 // ReadFile finds none.
 func (nothing) ReadFile(string) ([]byte, error) { return nil, fs.ErrNotExist }
 
-// wantOf is what an install of the bundle in file wants.
-func wantOf(ctx context.Context, file string, j *journal.Journal, r *run.Run) (hostpreflight.Want, error) {
-	b, err := airgap.Open(ctx, file)
+// wantOf is what an install of the bundle in file wants, and its vendor's checks.
+func wantOf(ctx context.Context, file string, j *journal.Journal, r *run.Run) (hostpreflight.Want, troubleshoot.Preflights, error) {
+	d, err := delivery.Open(ctx, r, delivery.Request{Bundle: file, AllowUnsigned: true}) // nothing of it is put on the host
 	if err != nil {
-		return hostpreflight.Want{}, err
+		return hostpreflight.Want{}, troubleshoot.Preflights{}, err
 	}
-	defer func() { _ = b.Close() }()
-	m, err := manifest.Read(ctx, b, manifest.Request{Bundle: file}, r.Now())
+	defer func() { _ = d.Close() }()
+	b := d.Bundle
+	m, err := manifest.Read(ctx, b, manifest.Request{Bundle: d.Path}, r.Now())
 	if err != nil {
-		return hostpreflight.Want{}, err
+		return hostpreflight.Want{}, troubleshoot.Preflights{}, err
 	}
-	return compose.Want(b, m.Installer, j, r.DataDir), nil
+	vendor, err := manifest.Preflights(m.Installer)
+	return compose.Want(b, m.Installer, j, r.DataDir), vendor, err
 }

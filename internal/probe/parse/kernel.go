@@ -55,15 +55,22 @@ type Evidence struct {
 	Exists      func(path string) bool
 }
 
-// Features weighs the evidence for each feature that a k0s node uses.
-func Features(e Evidence) []facts.Feature {
+// Features weighs the evidence for each feature that a k0s node uses, and for
+// other modules.
+func Features(e Evidence, others ...string) []facts.Feature {
 	w := weighed{
 		Evidence:    e,
 		filesystems: filesystems(e.Filesystems), loaded: modules(e.Loaded),
 		builtin: modules(e.Builtin), onDisk: modules(e.OnDisk), config: config(e.Config),
 	}
 	var all []facts.Feature
-	for _, ft := range features() {
+	wanted := features()
+	for _, name := range others {
+		if !slices.ContainsFunc(wanted, func(ft feature) bool { return ft.name == name }) {
+			wanted = append(wanted, feature{name: name, module: strings.ReplaceAll(name, "-", "_")})
+		}
+	}
+	for _, ft := range wanted {
 		state, how := w.state(ft)
 		all = append(all, facts.Feature{Name: ft.name, State: state, How: how})
 	}

@@ -28,20 +28,31 @@ func ask(ctx context.Context, server netip.Addr) error {
 	return err
 }
 
-// greet asks for the head of url and gives the server's clock, zero when it
-// tells none. Any answer will do; its certificate must be good.
-func greet(ctx context.Context, target, proxy string) (time.Time, error) {
+// dial connects and lets go.
+func dial(ctx context.Context, address string) error {
+	var dialer net.Dialer
+	c, err := dialer.DialContext(ctx, "tcp", address)
+	if err != nil {
+		return err
+	}
+	return c.Close()
+}
+
+// greet asks for target and gives the status of the answer and the server's
+// clock, zero when it tells none. Any answer will do; its certificate must be
+// good. The body is not read.
+func greet(ctx context.Context, target, proxy string) (status int, date time.Time, err error) {
 	via := http.ProxyFromEnvironment
 	if proxy != "" {
 		u, err := url.Parse(proxy)
 		if err != nil {
-			return time.Time{}, errors.New("the proxy's URL cannot be read")
+			return 0, date, errors.New("the proxy's URL cannot be read")
 		}
 		via = http.ProxyURL(u)
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodHead, target, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
 	if err != nil {
-		return time.Time{}, err
+		return 0, date, err
 	}
 	transport := &http.Transport{Proxy: via, DisableKeepAlives: true}
 	client := &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
@@ -51,12 +62,11 @@ func greet(ctx context.Context, target, proxy string) (time.Time, error) {
 		err = wrapped.Err // the URL is named already
 	}
 	if err != nil {
-		return time.Time{}, err
+		return 0, date, err
 	}
 	_ = res.Body.Close()
-	date, err := http.ParseTime(res.Header.Get("Date"))
-	if err != nil {
-		return time.Time{}, nil
+	if date, err = http.ParseTime(res.Header.Get("Date")); err != nil {
+		date = time.Time{}
 	}
-	return date, nil
+	return res.StatusCode, date, nil
 }

@@ -28,7 +28,8 @@ type Kernel struct {
 	Statfs    func(path string) (Space, error)
 	Resolve   func(ctx context.Context, name string) ([]netip.Addr, error)
 	Ask       func(ctx context.Context, server netip.Addr) error // any answer is none
-	Greet     func(ctx context.Context, url, proxy string) (date time.Time, err error)
+	Greet     func(ctx context.Context, url, proxy string) (status int, date time.Time, err error)
+	Dial      func(ctx context.Context, address string) error
 	FType     func(path string) string // of XFS: 1, 0, or "" when it cannot be told
 	Links     func() ([]facts.Interface, error)
 	Synced    func() (bool, error)
@@ -56,6 +57,7 @@ func Running() Kernel {
 		},
 		Ask:       ask,
 		Greet:     greet,
+		Dial:      dial,
 		FType:     ftype,
 		Links:     links,
 		Synced:    synced,

@@ -1,0 +1,197 @@
+package troubleshoot
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"slices"
+
+	hp "github.com/plinthdev/plinth/hostpreflight"
+	"github.com/plinthdev/plinth/hostpreflight/troubleshoot/when"
+	"github.com/plinthdev/plinth/internal/facts"
+)
+
+// kind is one pair of collector and analyzer.
+type kind struct {
+	title   string
+	fact    func(collector) string
+	needs   func(collector) bool // settings without which it means nothing; nil for none
+	need    func(*facts.Request, hp.Want, collector, analyzer)
+	found   func(facts.Facts, hp.Want, collector) (string, error) // what was found; an error where it cannot be told
+	compile func(c collector, text string) (condition, error)
+	all     bool // every outcome that applies counts, those without a condition last (kernelModules)
+}
+
+// Supported are the collectors and analyzers that are known.
+func Supported() []string { return slices.Sorted(maps.Keys(kinds())) }
+
+func kinds() map[string]kind {
+	is := func(fact string) func(collector) string { return func(collector) string { return fact } }
+	return map[string]kind{
+		"cpu":    {title: "Number of CPUs", fact: is(facts.FactCPU), found: cpus, compile: plain(when.CPU)},
+		"memory": {title: "Amount of Memory", fact: is(facts.FactMemory), found: memoryFound, compile: plain(when.Memory)},
+		"hostOS": {title: "Host OS Info", fact: is(facts.FactOS), found: osFound, compile: plain(when.HostOS)},
+		"time":   {title: "Time", fact: is(facts.FactSync), need: timeUnits, found: timeFound, compile: plain(when.Timing)},
+		"sysctl": {title: "Sysctl", fact: is(facts.FactSettings), need: sysctlKeys, found: sysctlFound, compile: plain(when.Sysctl)},
+		"ipv4Interfaces": {title: "IPv4 Interfaces", fact: is(facts.FactNetwork), compile: plain(when.Interfaces),
+			found: func(f facts.Facts, _ hp.Want, _ collector) (string, error) {
+				return hp.Count(when.Interfaces4(f), "interface") + " with an IPv4 address", nil
+			}},
+		"kernelModules": {title: "Kernel Modules", fact: is(facts.FactKernel), need: modules, found: modulesFound, compile: plain(when.Module), all: true},
+		"diskUsage": {title: "Disk Usage", fact: func(c collector) string { return facts.FactDisk + ":" + c.Path }, needs: func(c collector) bool { return c.Path != "" },
+			need:  func(r *facts.Request, _ hp.Want, c collector, _ analyzer) { once(&r.Paths, c.Path) },
+			found: diskFound, compile: func(c collector, text string) (condition, error) { return asked(when.Disk(c.Path, text)) }},
+		"tcpPortStatus": ports("tcp", "TCP Port Status"),
+		"udpPortStatus": ports("udp", "UDP Port Status"),
+		"tcpConnect": {title: "TCP Connection Attempt", fact: func(c collector) string { return facts.FactDial + ":" + c.Address }, needs: func(c collector) bool { return c.Address != "" },
+			need:  func(r *facts.Request, _ hp.Want, c collector, _ analyzer) { once(&r.Dials, c.Address) },
+			found: dialFound, compile: dialled},
+		"http": {title: "HTTP Request", fact: func(c collector) string { return facts.FactSource + ":" + c.Get.URL }, needs: func(c collector) bool { return c.Get != nil && c.Get.URL != "" },
+			need:  func(r *facts.Request, _ hp.Want, c collector, _ analyzer) { once(&r.Sources, c.Get.URL) },
+			found: httpFound, compile: func(c collector, text string) (condition, error) { return asked(when.HTTP(c.Get.URL, text)) }},
+		"filesystemPerformance": {title: "Filesystem Performance", fact: is(facts.FactMeasure + ":fsync"), need: fsync, found: fsyncFound, compile: plain(when.Latency)},
+	}
+}
+
+// plain is for conditions that need no settings of a collector.
+func plain(read func(string) (when.Condition, error)) func(collector, string) (condition, error) {
+	return func(_ collector, text string) (condition, error) { return asked(read(text)) }
+}
+
+// asked is a condition on the facts alone.
+func asked(c when.Condition, err error) (condition, error) {
+	return func(f facts.Facts, _ hp.Want) bool { return c(f) }, err
+}
+
+// settled is an error when the collector lacks what its kind needs.
+func (k kind) settled(c collector, where string) error {
+	if k.needs != nil && !k.needs(c) {
+		return fmt.Errorf("%s: it needs a collector of the same kind with its settings", where)
+	}
+	if c.Interface != "" && c.Interface != "lo" {
+		return fmt.Errorf("%s: of its collector's interface only lo is supported", where)
+	}
+	return nil
+}
+
+// run is the check's question: the first outcome that applies is the answer.
+func (k kind) run(c collector, answers []answer) func(facts.Facts, hp.Want) hp.Result {
+	return func(f facts.Facts, w hp.Want) hp.Result {
+		found, err := k.found(f, w, c)
+		if errors.Is(err, errQuick) {
+			return hp.Skip("user", "--quick")
+		}
+		if err != nil {
+			return hp.CannotTell(err.Error())
+		}
+		var all []hp.Result
+		for _, conditional := range []bool{true, false} {
+			for _, a := range answers {
+				if k.all && conditional != (a.when != nil) || !k.all && !conditional {
+					continue
+				}
+				if (a.when == nil || a.when(f, w)) && (a.when != nil || all == nil) {
+					all = append(all, a.result(found))
+				}
+				if len(all) > 0 && !k.all {
+					return all[0]
+				}
+			}
+		}
+		if all == nil {
+			return hp.CannotTell("none of the vendor's outcomes applies to: " + found)
+		}
+		return hp.Worst(all)
+	}
+}
+
+func (a answer) result(found string) hp.Result {
+	r := hp.Result{State: a.state, Found: found, Wanted: a.verdict.Message}
+	if a.state == hp.Pass {
+		return r
+	}
+	r.Fix = or(a.verdict.Message, "ask the vendor what is wanted")
+	if a.verdict.URI != "" {
+		r.Fix += "\nsee " + a.verdict.URI
+	}
+	return r
+}
+
+func once(all *[]string, s string) {
+	if !slices.Contains(*all, s) {
+		*all = append(*all, s)
+	}
+}
+
+// ports binds as the built-in checks do.
+func ports(protocol, title string) kind {
+	key := func(c collector) facts.PortKey {
+		k := facts.PortKey{Number: c.Port, Protocol: protocol}
+		if c.Interface == "lo" {
+			k.Address = "127.0.0.1"
+		}
+		return k
+	}
+	status := func(f facts.Facts, w hp.Want, c collector) string {
+		p, _ := f.Port(key(c))
+		switch {
+		case p.Free, w.Ours.Owner(p.Owner):
+			return "connected"
+		case p.Error == "EADDRINUSE":
+			return "address-in-use"
+		}
+		return "error"
+	}
+	return kind{title: title, fact: func(c collector) string { return facts.FactPort + ":" + key(c).String() }, needs: func(c collector) bool { return c.Port != 0 },
+		need: func(r *facts.Request, _ hp.Want, c collector, _ analyzer) {
+			if !slices.Contains(r.Ports, key(c)) {
+				r.Ports = append(r.Ports, key(c))
+			}
+		},
+		found: func(f facts.Facts, w hp.Want, c collector) (string, error) {
+			p, ok := f.Port(key(c))
+			s := fmt.Sprintf("%s %s", key(c), status(f, w, c))
+			if !ok {
+				return "", fmt.Errorf("%s: nobody tried to bind it", key(c))
+			}
+			if p.Owner != nil {
+				s += fmt.Sprintf(" by pid %d (%s)", p.Owner.PID, p.Owner.Program)
+			}
+			return s, nil
+		},
+		compile: func(c collector, text string) (condition, error) {
+			return func(f facts.Facts, w hp.Want) bool { return status(f, w, c) == text }, when.OneOf(text, "connected", "address-in-use", "connection-refused", "connection-timeout", "error")
+		}}
+}
+
+func dialFound(f facts.Facts, _ hp.Want, c collector) (string, error) {
+	for _, d := range f.Dials {
+		if d.Address == c.Address {
+			return c.Address + " " + d.Status, nil
+		}
+	}
+	return "", errors.New("nobody tried to connect to " + c.Address)
+}
+
+func dialled(c collector, text string) (condition, error) {
+	if _, _, err := net.SplitHostPort(c.Address); err != nil {
+		return nil, err
+	}
+	return func(f facts.Facts, _ hp.Want) bool {
+		return slices.Contains(f.Dials, facts.Dial{Address: c.Address, Status: text})
+	}, when.OneOf(text, "connected", "connection-refused", "connection-timeout", "error")
+}
+
+func httpFound(f facts.Facts, _ hp.Want, c collector) (string, error) {
+	for _, s := range f.Sources {
+		switch {
+		case s.URL != c.Get.URL:
+		case s.Error != "":
+			return s.URL + ": " + s.Error, nil
+		default:
+			return fmt.Sprintf("%s answers with status %d", s.URL, s.Status), nil
+		}
+	}
+	return "", errors.New(c.Get.URL + " was not asked")
+}

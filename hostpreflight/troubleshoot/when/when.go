@@ -1,0 +1,392 @@
+// Package when owns the conditions of troubleshoot.sh's analyzers: a text that
+// an outcome stands under becomes a question to the facts. It refuses texts that
+// it does not understand.
+package when
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/resource"
+
+	hp "github.com/plinthdev/plinth/hostpreflight"
+	"github.com/plinthdev/plinth/internal/facts"
+)
+
+// Condition reports whether an outcome applies.
+type Condition func(facts.Facts) bool
+
+// OneOf is an error unless s is one of words.
+func OneOf(s string, words ...string) error {
+	if !slices.Contains(words, s) {
+		return fmt.Errorf("it is one of %s", strings.Join(words, ", "))
+	}
+	return nil
+}
+
+// compare holds got against want, both of one kind: -1, 0, 1 as order says.
+func compare(operator string, order int) (bool, error) {
+	switch operator {
+	case "<":
+		return order < 0, nil
+	case "<=":
+		return order <= 0, nil
+	case ">":
+		return order > 0, nil
+	case ">=":
+		return order >= 0, nil
+	case "=", "==", "===":
+		return order == 0, nil
+	case "!=", "!==", "<>":
+		return order != 0, nil
+	}
+	return false, fmt.Errorf("there is no operator %q", operator)
+}
+
+// number makes a condition of operator, desired number and what was found.
+func number(operator string, desired float64, got func(facts.Facts) float64) (Condition, error) {
+	if _, err := compare(operator, 0); err != nil {
+		return nil, err
+	}
+	return func(f facts.Facts) bool {
+		order := 0
+		if g := got(f); g < desired {
+			order = -1
+		} else if g > desired {
+			order = 1
+		}
+		ok, _ := compare(operator, order) // the operator is known
+		return ok
+	}, nil
+}
+
+// words splits a condition, which has at least least and at most most words.
+func words(when string, least, most int) ([]string, error) {
+	w := strings.Fields(when)
+	if len(w) < least || len(w) > most {
+		return nil, fmt.Errorf("it has %s, wanted are %d to %d", hp.Count(len(w), "word"), least, most)
+	}
+	return w, nil
+}
+
+// CPU reads "count < 4", "supports x86-64-v2" or "machineArch == x86_64".
+func CPU(when string) (Condition, error) {
+	w, err := words(when, 2, 3)
+	if err != nil {
+		return nil, err
+	}
+	if len(w) == 2 {
+		w = append([]string{"count"}, w...)
+	}
+	if strings.EqualFold(w[1], "supports") || w[0] == "supports" {
+		level, ok := strings.CutPrefix(w[2], "x86-64-v")
+		n, err := strconv.Atoi(level)
+		if w[2] == "x86-64" {
+			n, ok, err = 1, true, nil
+		}
+		if !ok || err != nil {
+			return nil, fmt.Errorf("there is no level %q", w[2])
+		}
+		return func(f facts.Facts) bool { return f.CPU.Level >= n }, nil
+	}
+	switch strings.ToLower(w[0]) {
+	case "count", "logical":
+		n, err := strconv.Atoi(w[2])
+		if err != nil {
+			return nil, err
+		}
+		return number(w[1], float64(n), func(f facts.Facts) float64 { return float64(f.CPU.Count) })
+	case "machinearch":
+		if err := OneOf(w[1], "=", "==", "===", "!=", "!=="); err != nil {
+			return nil, err
+		}
+		return func(f facts.Facts) bool { return (machine(f) == w[2]) == (w[1][0] == '=') }, nil
+	}
+	return nil, errors.New("only count, logical, machineArch and supports are known")
+}
+
+// machine is the architecture as uname says it.
+func machine(f facts.Facts) string {
+	return map[string]string{"amd64": "x86_64", "arm64": "aarch64"}[f.OS.Arch]
+}
+
+// Memory reads "< 4Gi".
+func Memory(when string) (Condition, error) {
+	w, err := words(when, 2, 2)
+	if err != nil {
+		return nil, err
+	}
+	bytes, err := quantity(w[1])
+	if err != nil {
+		return nil, err
+	}
+	return number(w[0], bytes, func(f facts.Facts) float64 { return float64(f.Memory.Total) })
+}
+
+// quantity reads a size as Kubernetes writes it: 4Gi, 500M.
+func quantity(s string) (float64, error) {
+	q, err := resource.ParseQuantity(s)
+	if err != nil {
+		return 0, err
+	}
+	return q.AsApproximateFloat64(), nil
+}
+
+// Disk reads "total < 30Gi" or "used/total > 80%", of a path.
+func Disk(path, when string) (Condition, error) {
+	w, err := words(when, 3, 3)
+	if err != nil {
+		return nil, err
+	}
+	of := func(part func(facts.Disk) float64) func(facts.Facts) float64 {
+		return func(f facts.Facts) float64 { d, _ := f.Disk(path); return part(d) }
+	}
+	share := func(part func(facts.Disk) float64) func(facts.Facts) float64 {
+		return of(func(d facts.Disk) float64 { return part(d) / max(1, float64(d.Size)) })
+	}
+	total := func(d facts.Disk) float64 { return float64(d.Size) }
+	used := func(d facts.Disk) float64 { return float64(d.Size - d.Free) }
+	free := func(d facts.Disk) float64 { return float64(d.Free) }
+	stats := map[string]func(facts.Facts) float64{"total": of(total), "used": of(used), "available": of(free), "used/total": share(used), "available/total": share(free)}
+	got, ok := stats[strings.ToLower(w[0])]
+	if !ok {
+		return nil, fmt.Errorf("there is no %q of a disk", w[0])
+	}
+	var desired float64
+	if strings.Contains(w[0], "/") {
+		percent, is := strings.CutSuffix(w[2], "%")
+		desired, err = strconv.ParseFloat(percent, 64)
+		if is {
+			desired /= 100
+		}
+	} else {
+		desired, err = quantity(w[2])
+	}
+	if err != nil {
+		return nil, err
+	}
+	return number(w[1], desired, got)
+}
+
+// HostOS reads "ubuntu == 20.04", "rhel >= 8 && < 9" or "kernelVersion < 4.5":
+// what is joined by && holds together, what is joined by || each alone.
+func HostOS(when string) (Condition, error) {
+	platform, rest, ok := strings.Cut(strings.TrimSpace(when), " ")
+	if !ok {
+		return nil, errors.New("it has no comparison")
+	}
+	var either []func(string) bool
+	for _, part := range strings.Split(rest, "||") {
+		var both []func(string) bool
+		for _, one := range strings.Split(part, "&&") {
+			w, err := words(one, 2, 2)
+			if err != nil {
+				return nil, err
+			}
+			if _, err := compare(w[0], 0); err != nil {
+				return nil, err
+			}
+			both = append(both, func(version string) bool {
+				ok, _ := compare(w[0], slices.Compare(version3(version), version3(w[1])))
+				return ok
+			})
+		}
+		either = append(either, func(version string) bool {
+			return !slices.ContainsFunc(both, func(holds func(string) bool) bool { return !holds(version) })
+		})
+	}
+	return func(f facts.Facts) bool {
+		version := f.OS.Version
+		if platform == "kernelVersion" {
+			version = f.Kernel.Release
+		} else if platform != f.OS.ID && !slices.Contains(strings.Fields(f.OS.Like), platform) {
+			return false
+		}
+		return slices.ContainsFunc(either, func(holds func(string) bool) bool { return holds(version) })
+	}, nil
+}
+
+// version3 is the first three numbers of a version; missing ones are 0.
+func version3(s string) []int {
+	all := make([]int, 3)
+	for i, part := range strings.FieldsFunc(s, func(r rune) bool { return r < '0' || r > '9' }) {
+		if i == 3 {
+			break
+		}
+		all[i], _ = strconv.Atoi(part) // digits alone; too many of them count as 0
+	}
+	return all
+}
+
+// TimeServices are the units that steer a clock.
+func TimeServices() []string {
+	return []string{"chronyd", "chrony", "systemd-timesyncd", "ntpd", "ntp", "ntpsec"}
+}
+
+// Steering reports whether one of TimeServices runs.
+func Steering(f facts.Facts) bool {
+	return slices.ContainsFunc(TimeServices(), func(name string) bool { u, _ := f.Unit(name); return u.Active == "active" })
+}
+
+// Timing reads "ntp == unsynchronized+inactive" or "timezone != UTC".
+func Timing(when string) (Condition, error) {
+	w, err := words(when, 3, 3)
+	if err != nil {
+		return nil, err
+	}
+	if err := OneOf(w[1], "=", "==", "===", "!="); err != nil {
+		return nil, err
+	}
+	is := w[1] != "!="
+	switch w[0] {
+	case "timezone":
+		return func(f facts.Facts) bool {
+			return (f.Clock.Zone == w[2] || strings.TrimPrefix(f.Clock.Zone, "Etc/") == w[2]) == is
+		}, nil
+	case "ntp":
+		return func(f facts.Facts) bool {
+			state := map[bool]string{true: "synchronized", false: "unsynchronized"}[f.Clock.Synced] + map[bool]string{true: "+active", false: "+inactive"}[Steering(f)]
+			return (state == w[2]) == is
+		}, OneOf(w[2], "synchronized+active", "synchronized+inactive", "unsynchronized+active", "unsynchronized+inactive")
+	}
+	return nil, errors.New("only ntp and timezone are known")
+}
+
+// Interfaces reads "count < 1".
+func Interfaces(when string) (Condition, error) {
+	w, err := words(when, 3, 3)
+	if err == nil {
+		err = OneOf(w[0], "count")
+	}
+	if err != nil {
+		return nil, err
+	}
+	n, err := strconv.Atoi(w[2])
+	if err != nil {
+		return nil, err
+	}
+	return number(w[1], float64(n), func(f facts.Facts) float64 { return float64(Interfaces4(f)) })
+}
+
+// Interfaces4 is how many interfaces but the loopback are up with an IPv4 address.
+func Interfaces4(f facts.Facts) (n int) {
+	for _, i := range f.Network.Interfaces {
+		for _, p := range i.Addresses {
+			if i.Up && !i.Loopback && p.Addr().Is4() {
+				n++
+				break
+			}
+		}
+	}
+	return n
+}
+
+// SysctlWords are key, operator and value; the operator needs no spaces.
+func SysctlWords(when string) []string {
+	at := strings.IndexAny(when, "=<>!")
+	if at < 0 {
+		return []string{strings.TrimSpace(when)}
+	}
+	value := strings.TrimLeft(when[at:], "=<>!")
+	return []string{strings.TrimSpace(when[:at]), when[at : len(when)-len(value)], strings.TrimSpace(value)}
+}
+
+// Sysctl reads "net.ipv4.ip_forward = 1". A key that is not there is taken for 0.
+func Sysctl(when string) (Condition, error) {
+	w := SysctlWords(when)
+	if len(w) != 3 || w[0] == "" || w[2] == "" {
+		return nil, errors.New("it must be a key, an operator and a value")
+	}
+	if desired, err := strconv.Atoi(w[2]); err == nil {
+		return number(w[1], float64(desired), func(f facts.Facts) float64 {
+			n, _ := strconv.ParseFloat(f.Settings.Sysctls[w[0]], 64) // a key that is not there is taken for 0
+			return n
+		})
+	}
+	return func(f facts.Facts) bool { return f.Settings.Sysctls[w[0]] == w[2] }, OneOf(w[1], "=", "==", "===")
+}
+
+// Module reads "overlay,br_netfilter == loaded,loadable". What is built in
+// counts as loaded.
+func Module(when string) (Condition, error) {
+	w, err := words(when, 3, 3)
+	if err == nil {
+		err = OneOf(w[1], "=", "==", "!=", "<>")
+	}
+	if err != nil {
+		return nil, err
+	}
+	states := strings.Split(w[2], ",")
+	for _, s := range states {
+		if err := OneOf(s, "loaded", "loadable", "unloadable", "unknown"); err != nil {
+			return nil, err
+		}
+	}
+	in := func(f facts.Facts, name string) bool {
+		state := map[facts.FeatureState]string{facts.Builtin: "loaded", facts.Loaded: "loaded", facts.Module: "loadable"}[f.Kernel.Feature(name).State]
+		return slices.Contains(states, state)
+	}
+	return func(f facts.Facts) bool {
+		for _, name := range strings.Split(w[0], ",") {
+			if in(f, name) != (w[1][0] == '=') {
+				return false
+			}
+		}
+		return true
+	}, nil
+}
+
+// HTTP reads, of a URL, "error" or comparisons of statusCode joined by && or ||.
+func HTTP(url, when string) (Condition, error) {
+	status := func(f facts.Facts) (int, bool) {
+		for _, s := range f.Sources {
+			if s.URL == url {
+				return s.Status, s.Error == ""
+			}
+		}
+		return 0, false
+	}
+	if when == "error" {
+		return func(f facts.Facts) bool { _, ok := status(f); return !ok }, nil
+	}
+	rest, ok := strings.CutPrefix(strings.ReplaceAll(when, "statusCode", "status"), "status ")
+	if !ok {
+		return nil, errors.New("only error and statusCode are known")
+	}
+	// The same grammar as that of versions, statusCode in the platform's place.
+	holds, err := HostOS("kernelVersion " + strings.NewReplacer("&& status ", "&& ", "|| status ", "|| ").Replace(rest))
+	if err != nil {
+		return nil, err
+	}
+	return func(f facts.Facts) bool {
+		code, ok := status(f)
+		return ok && holds(facts.Facts{Kernel: facts.Kernel{Release: strconv.Itoa(code)}})
+	}, nil
+}
+
+// Latency reads "p99 < 10ms".
+func Latency(when string) (Condition, error) {
+	w, err := words(when, 3, 3)
+	if err != nil {
+		return nil, err
+	}
+	desired, err := time.ParseDuration(w[2])
+	if err != nil {
+		return nil, err
+	}
+	parts := map[string]func(facts.Fsync) time.Duration{"p50": func(m facts.Fsync) time.Duration { return m.P50 }, "p99": func(m facts.Fsync) time.Duration { return m.P99 }, "p999": func(m facts.Fsync) time.Duration { return m.P999 }}
+	part, ok := parts[strings.ToLower(w[0])]
+	if !ok {
+		return nil, errors.New("only p50, p99 and p999 are measured")
+	}
+	return number(w[1], float64(desired), func(f facts.Facts) float64 {
+		if f.Measures.Fsync == nil {
+			return 0
+		}
+		return float64(part(*f.Measures.Fsync))
+	})
+}

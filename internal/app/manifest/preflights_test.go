@@ -1,0 +1,28 @@
+package manifest
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/plinthdev/plinth/internal/spec"
+)
+
+const installerWith = "apiVersion: plinth.dev/v1beta1\nkind: Installer\nmetadata: {name: my-app}\nspec:\n  k0s: {version: v1.33.8+k0s.1}\n  hostPreflights:\n"
+
+func TestTheVendorsHostPreflightsAreJudgedWithTheFiles(t *testing.T) {
+	good := spec.File{Name: "installer.yaml", Data: []byte(installerWith + "    analyzers: [{cpu: {checkName: CPUs, outcomes: [{fail: {when: count < 4, message: more}}]}}]\n")}
+	report := Check([]spec.File{good})
+	checks, err := Preflights(report.Installer)
+	if err != nil || spec.HasErrors(report.Findings) || len(checks.Checks) != 1 || checks.Checks[0].ID != "vendor-cpus" {
+		t.Errorf("%+v, %+v", report.Findings, checks)
+	}
+	bad := spec.File{Name: "installer.yaml", Data: []byte(installerWith + "    collectors: [{run: {}}]\n    analyzers: [{cpu: {outcomes: [{fail: {when: physical < 4}}]}}]\n")}
+	report = Check([]spec.File{bad})
+	if len(report.Findings) != 2 || report.Err("lint") == nil {
+		t.Fatalf("%+v", report.Findings)
+	}
+	want := "[host-preflights] spec.hostPreflights.collectors[0]: the collector run is not supported"
+	if got := report.Findings[0].String() + report.Findings[1].String(); !strings.Contains(got, want) {
+		t.Errorf("%s\nwant %s", got, want)
+	}
+}
