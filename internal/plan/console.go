@@ -130,10 +130,10 @@ func registryAt(a addons.AddOn) registry.Registry {
 func (c Cluster) registryTrust(a addons.AddOn) step.Step {
 	return c.inConsole(step.Step{ID: "registry-trust", Title: "Have this node trust the registry", Touches: []string{registryAt(a).Dir(), "namespace " + a.Namespace}},
 		func(ctx context.Context, k *kots.KOTS) (string, error) {
-			files, err := registryOf(k, a).Trust(ctx)
-			if errors.Is(err, kube.ErrNotFound) {
-				return "the registry has no certificate", nil
+			if why, err := registryOf(k, a).Due(ctx, c.Now()); err != nil || why != "" {
+				return why, err
 			}
+			files, err := registryOf(k, a).Trust(ctx)
 			if err != nil {
 				return "", err
 			}

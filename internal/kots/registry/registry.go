@@ -6,7 +6,9 @@ package registry
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"net"
@@ -119,12 +121,24 @@ func (r Registry) ensureAuthority(ctx context.Context, now time.Time) (pki.Pair,
 	return ca, r.putPair(ctx, authoritySecret, ca)
 }
 
+// Due says why Prepare would renew the certificate now; "" when it would not.
+func (r Registry) Due(ctx context.Context, now time.Time) (string, error) {
+	have, err := r.pair(ctx, tlsSecret)
+	if errors.Is(err, kube.ErrNotFound) {
+		return "the registry has no certificate", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	if err := have.Check([]string{r.IP}, now.Add(renewBefore)); err != nil {
+		return "the registry's certificate is to be renewed, as in 30 days " + err.Error(), nil
+	}
+	return "", nil
+}
+
 func (r Registry) ensureCertificate(ctx context.Context, ca pki.Pair, now time.Time) error {
-	old, err := r.pair(ctx, tlsSecret)
-	switch {
-	case err == nil && old.Check([]string{r.IP}, now.Add(renewBefore)) == nil:
-		return nil
-	case err != nil && !errors.Is(err, kube.ErrNotFound):
+	why, err := r.Due(ctx, now)
+	if err != nil || why == "" {
 		return err
 	}
 	service := "registry." + r.Namespace + ".svc"
@@ -132,7 +146,26 @@ func (r Registry) ensureCertificate(ctx context.Context, ca pki.Pair, now time.T
 	if err != nil {
 		return err
 	}
-	return r.putPair(ctx, tlsSecret, pair)
+	if err := r.putPair(ctx, tlsSecret, pair); err != nil {
+		return err
+	}
+	return r.restart(ctx, pair)
+}
+
+// restart has a registry that runs serve its new certificate: it reads the
+// files only when it starts.
+func (r Registry) restart(ctx context.Context, p pki.Pair) error {
+	o := kube.Object{APIVersion: "apps/v1", Kind: "Deployment", Namespace: r.Namespace, Name: "registry"}
+	if there, err := r.Kube.Exists(ctx, o); err != nil || !there {
+		return err
+	}
+	sum := sha256.Sum256(p.Cert)
+	merge, err := json.Marshal(map[string]any{"spec": map[string]any{"template": map[string]any{"metadata": map[string]any{
+		"annotations": map[string]string{"plinth.dev/certificate": hex.EncodeToString(sum[:])}}}}})
+	if err != nil {
+		return err
+	}
+	return r.Kube.Patch(ctx, o, merge)
 }
 
 func (r Registry) pair(ctx context.Context, name string) (pki.Pair, error) {

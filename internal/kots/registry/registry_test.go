@@ -50,12 +50,34 @@ func TestEverythingIsMadeOnceAndKept(t *testing.T) {
 	if got := s.Writes(); len(got) != 0 {
 		t.Errorf("the second run wrote %q", got)
 	}
-	if err := r.Prepare(t.Context(), now.Add(pki.ServerLife-20*24*time.Hour)); err != nil {
+}
+
+func TestACertificateNearItsEndIsRenewedAndServed(t *testing.T) {
+	r, s := bench(t)
+	due := func(at time.Time, want string) {
+		t.Helper()
+		if why, err := r.Due(t.Context(), at); err != nil || want == "" && why != "" || !strings.Contains(why, want) {
+			t.Errorf("due: %q, %v, want %q", why, err, want)
+		}
+	}
+	now := time.Now()
+	due(now, "has no certificate")
+	if err := r.Prepare(t.Context(), now); err != nil {
 		t.Fatal(err)
 	}
-	if got := strings.Join(s.Writes(), " "); got != "PUT /api/v1/namespaces/registry/secrets/registry-tls" {
-		t.Errorf("near its end: wrote %q", got)
+	due(now, "")
+	late := now.Add(pki.ServerLife - 20*24*time.Hour)
+	due(late, "expired on")
+	const running = "/apis/apps/v1/namespaces/registry/deployments/registry"
+	s.Put(running, map[string]any{"apiVersion": "apps/v1", "kind": "Deployment", "metadata": map[string]any{"name": "registry", "namespace": "registry"}})
+	s.Writes()
+	if err := r.Prepare(t.Context(), late); err != nil {
+		t.Fatal(err)
 	}
+	if got := strings.Join(s.Writes(), " "); got != "PUT /api/v1/namespaces/registry/secrets/registry-tls PATCH "+running {
+		t.Errorf("wrote %q", got)
+	}
+	due(late, "")
 }
 
 func TestNodesTrustTheCertificateByItsAuthority(t *testing.T) {
