@@ -211,6 +211,9 @@ func (b *Bundle) Open(ctx context.Context, desc ocispec.Descriptor) (io.ReadClos
 	if b.held != nil {
 		return b.held.Open(ctx, desc)
 	}
+	if b.absent.has(desc.Digest) {
+		return b.absent.open(ctx, desc, b.name)
+	}
 	section, err := b.Section(desc)
 	if err != nil {
 		return nil, err

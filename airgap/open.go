@@ -37,6 +37,7 @@ type Bundle struct {
 	items  []format.Item
 	blobs  map[digest.Digest]format.Span
 	held   blob.Source // where the content is when it is not in r; nil for a bundle file
+	absent elsewhere
 }
 
 var _ blob.Source = (*Bundle)(nil)
@@ -180,17 +181,8 @@ func (b *Bundle) readItems(ctx context.Context) error {
 	return errs.err()
 }
 
-// checkBlobs: every blob that is named is there, every blob there is named.
-func (b *Bundle) checkBlobs(errs *findings) {
-	used := map[digest.Digest]bool{}
-	for _, it := range b.items {
-		for _, desc := range it.Blobs() {
-			if _, err := b.find(desc); err != nil && !used[desc.Digest] {
-				errs.add(fmt.Errorf("%s: %w", it, err))
-			}
-			used[desc.Digest] = true
-		}
-	}
+// checkStray: every blob there is named.
+func (b *Bundle) checkStray(used map[digest.Digest]bool, errs *findings) {
 	var stray []string
 	for d := range b.blobs {
 		if !used[d] {
@@ -232,12 +224,15 @@ func (b *Bundle) checkItems(errs *findings) {
 	}
 }
 
+// errMissing is a blob that is named and not there.
+var errMissing = errors.New("is missing")
+
 // find gives the place of a blob that must have the size that desc says.
 func (b *Bundle) find(desc ocispec.Descriptor) (format.Span, error) {
 	s, ok := b.blobs[desc.Digest]
 	switch {
 	case !ok:
-		return s, fmt.Errorf("blob %s is missing", desc.Digest)
+		return s, fmt.Errorf("blob %s %w", desc.Digest, errMissing)
 	case s.Size != desc.Size:
 		return s, fmt.Errorf("blob %s has %d bytes, declared are %d", desc.Digest, s.Size, desc.Size)
 	}

@@ -63,12 +63,12 @@ func (b *Bundle) Verify(ctx context.Context, progress func(done, total int64)) e
 	return b.problem("verify", errs.err())
 }
 
-// claims lists each blob once.
+// claims lists each blob once, but for those that are absent.
 func (b *Bundle) claims() []claim {
 	var claims []claim
 	seen := map[digest.Digest]bool{}
 	add := func(l format.Layer, it format.Item) {
-		if !seen[l.Digest] {
+		if !seen[l.Digest] && (b.absent.here[l.Digest] || !b.absent.has(l.Digest)) {
 			claims = append(claims, claim{l, it.String()})
 		}
 		seen[l.Digest] = true

@@ -63,6 +63,17 @@ func (it Item) Blobs() []ocispec.Descriptor {
 	return blobs
 }
 
+// Bulk lists what a thin bundle leaves out of the item: the content of images
+// and host files. What is small, and what it takes to know the bundle, stays.
+func (it Item) Bulk() (blobs []ocispec.Descriptor) {
+	if it.Kind == KindImage || it.Kind == KindHost {
+		for _, l := range it.Layers {
+			blobs = append(blobs, l.Descriptor)
+		}
+	}
+	return blobs
+}
+
 // Size is what the item's blobs take as stored, in bytes.
 func (it Item) Size() (sum int64) {
 	for _, d := range it.Blobs() {
