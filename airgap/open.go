@@ -6,18 +6,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"slices"
-	"strings"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/plinthdev/plinth/airgap/blob"
 	"github.com/plinthdev/plinth/airgap/format"
+	"github.com/plinthdev/plinth/airgap/refusal"
 	"github.com/plinthdev/plinth/airgap/sign"
-	"github.com/plinthdev/plinth/internal/problem"
 )
 
 // maxManifests bounds what all manifests of a hostile file cost in memory.
@@ -48,16 +46,16 @@ var _ blob.Source = (*Bundle)(nil)
 // other. Nothing is unpacked or read whole. Every error is a problem with the
 // exit code for a bad bundle.
 func Open(ctx context.Context, path string) (*Bundle, error) {
-	fail := func(err error) error { return openProblem(path, err, nil) }
+	fail := func(err error) error { return refusal.Open(path, err, nil) }
 	st, err := os.Stat(path)
 	if err != nil {
 		return nil, fail(err)
 	}
 	if st.IsDir() {
-		return nil, fail(errFolder)
+		return nil, fail(refusal.ErrFolder)
 	}
 	if !st.Mode().IsRegular() { // opening a pipe would wait for ever
-		return nil, fail(errIrregular)
+		return nil, fail(refusal.ErrIrregular)
 	}
 	file, err := os.Open(path)
 	if err != nil {
@@ -79,14 +77,14 @@ func OpenAt(ctx context.Context, r io.ReaderAt, size int64, name string) (*Bundl
 	if err != nil {
 		var head [512]byte
 		n, _ := r.ReadAt(head[:], 0)
-		return nil, openProblem(name, err, head[:n])
+		return nil, refusal.Open(name, err, head[:n])
 	}
 	b := &Bundle{name: name, r: r, size: size, blobs: t.Blobs}
 	if err := b.readIndex(t.Docs); err != nil {
-		return nil, openProblem(name, err, nil)
+		return nil, refusal.Open(name, err, nil)
 	}
 	if err := b.readItems(ctx); err != nil {
-		return nil, openProblem(name, err, nil)
+		return nil, refusal.Open(name, err, nil)
 	}
 	return b, nil
 }
@@ -250,53 +248,4 @@ func (f findings) err() error {
 		return errors.Join(f...)
 	}
 	return fmt.Errorf("%d things are wrong:\n%w", len(f), errors.Join(f...))
-}
-
-var (
-	errFolder    = errors.New("it is a folder")
-	errIrregular = errors.New("it is not a regular file")
-)
-
-// openProblem words a refusal; head is the beginning of the file if that may explain it.
-func openProblem(name string, err error, head []byte) error {
-	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		return err
-	}
-	hint := "the file is damaged or was altered: copy it again from where it was published and compare its sha256sum"
-	switch what := sniff(head); {
-	case errors.Is(err, fs.ErrNotExist):
-		hint = "check the path; `plinth bundle build` makes a bundle"
-	case errors.Is(err, fs.ErrPermission):
-		hint = "run this as a user who may read the file, or change its permissions"
-	case errors.Is(err, errFolder):
-		hint = "give the bundle file itself, not the folder it is in or was unpacked to"
-	case errors.Is(err, errIrregular):
-		hint = "give the bundle as a file on a disk: a device has no bundle in it, and a pipe cannot be read twice"
-	case len(head) == 0 && errors.Is(err, format.ErrTruncated):
-		hint = "the file is empty: copy it again from where it was published"
-	case errors.Is(err, format.ErrTruncated) && strings.HasPrefix(string(head), format.LayoutEntry[:min(len(head), len(format.LayoutEntry))]):
-		hint = "the copy is incomplete: check the space on the disk, then copy the file again"
-	case what != "":
-		err, hint = fmt.Errorf("it is %s, not a bundle", what), "give the bundle as `plinth bundle build` wrote it"
-	case errors.Is(err, format.ErrForeign), errors.Is(err, format.ErrTruncated) && len(head) > 0:
-		if !errors.Is(err, format.ErrForeign) {
-			err = format.ErrForeign
-		}
-		hint = "give a file that `plinth bundle build` wrote"
-	}
-	return problem.New(problem.ExitBundle, "open bundle "+name, err, hint)
-}
-
-// sniff names well-known things that are taken for a bundle.
-func sniff(head []byte) string {
-	for _, known := range []struct{ magic, what string }{
-		{"\x1f\x8b", "compressed by gzip"}, {"\x28\xb5\x2f\xfd", "compressed by zstd"}, {"\xfd7zXZ", "compressed by xz"},
-		{"BZh", "compressed by bzip2"}, {"PK\x03\x04", "a zip archive"}, {"\x7fELF", "an executable"},
-		{"<", "a web page (an error page of the server it came from?)"}, {"apiVersion:", "a YAML file"},
-	} {
-		if strings.HasPrefix(string(head), known.magic) {
-			return known.what
-		}
-	}
-	return ""
 }

@@ -25,6 +25,14 @@ type elsewhere struct {
 // files at all: anything between is damage.
 func (b *Bundle) Absent() []ocispec.Descriptor { return b.absent.blobs }
 
+// AbsentSize is how many bytes the absent blobs have.
+func (b *Bundle) AbsentSize() (sum int64) {
+	for _, d := range b.absent.blobs {
+		sum += d.Size
+	}
+	return sum
+}
+
 // With is the bundle with those of its absent blobs that are listed in here
 // read from src. Verify proves them too. The others stay absent: the host has
 // what they are for.

@@ -58,6 +58,9 @@ func prepare(ctx context.Context, req Request) (plan, error) {
 		return plan{}, err
 	}
 	done := plan{blobs: blobs, src: src}
+	if req.Thin {
+		done.blobs = slender(items)
+	}
 	if done.index, err = indexOf(req, items); err == nil && req.Sign != nil {
 		done.sig, err = req.Sign(done.index)
 	}
@@ -187,6 +190,17 @@ func order(items []format.Item) []ocispec.Descriptor {
 		}
 	}
 	return blobs
+}
+
+// slender is order without the bulk.
+func slender(items []format.Item) []ocispec.Descriptor {
+	bulk := map[digest.Digest]bool{}
+	for _, it := range items {
+		for _, d := range it.Bulk() {
+			bulk[d.Digest] = true
+		}
+	}
+	return slices.DeleteFunc(order(items), func(d ocispec.Descriptor) bool { return bulk[d.Digest] })
 }
 
 // plain is what a layer turned out to be when it was unpacked.

@@ -1,0 +1,65 @@
+// Package refusal owns the words for a file that is not the bundle that it
+// should be: what it is instead, as far as its beginning tells, and what to do.
+// It refuses to read files.
+package refusal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+
+	"github.com/plinthdev/plinth/airgap/format"
+	"github.com/plinthdev/plinth/internal/problem"
+)
+
+// What is found in place of a file.
+var (
+	ErrFolder    = errors.New("it is a folder")
+	ErrIrregular = errors.New("it is not a regular file")
+)
+
+// Open words why the file name is no bundle; head is the beginning of the file if that may explain it.
+func Open(name string, err error, head []byte) error {
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	hint := "the file is damaged or was altered: copy it again from where it was published and compare its sha256sum"
+	switch what := sniff(head); {
+	case errors.Is(err, fs.ErrNotExist):
+		hint = "check the path; `plinth bundle build` makes a bundle"
+	case errors.Is(err, fs.ErrPermission):
+		hint = "run this as a user who may read the file, or change its permissions"
+	case errors.Is(err, ErrFolder):
+		hint = "give the bundle file itself, not the folder it is in or was unpacked to"
+	case errors.Is(err, ErrIrregular):
+		hint = "give the bundle as a file on a disk: a device has no bundle in it, and a pipe cannot be read twice"
+	case len(head) == 0 && errors.Is(err, format.ErrTruncated):
+		hint = "the file is empty: copy it again from where it was published"
+	case errors.Is(err, format.ErrTruncated) && strings.HasPrefix(string(head), format.LayoutEntry[:min(len(head), len(format.LayoutEntry))]):
+		hint = "the copy is incomplete: check the space on the disk, then copy the file again"
+	case what != "":
+		err, hint = fmt.Errorf("it is %s, not a bundle", what), "give the bundle as `plinth bundle build` wrote it"
+	case errors.Is(err, format.ErrForeign), errors.Is(err, format.ErrTruncated) && len(head) > 0:
+		if !errors.Is(err, format.ErrForeign) {
+			err = format.ErrForeign
+		}
+		hint = "give a file that `plinth bundle build` wrote"
+	}
+	return problem.New(problem.ExitBundle, "open bundle "+name, err, hint)
+}
+
+// sniff names well-known things that are taken for a bundle.
+func sniff(head []byte) string {
+	for _, known := range []struct{ magic, what string }{
+		{"\x1f\x8b", "compressed by gzip"}, {"\x28\xb5\x2f\xfd", "compressed by zstd"}, {"\xfd7zXZ", "compressed by xz"},
+		{"BZh", "compressed by bzip2"}, {"PK\x03\x04", "a zip archive"}, {"\x7fELF", "an executable"},
+		{"<", "a web page (an error page of the server it came from?)"}, {"apiVersion:", "a YAML file"},
+	} {
+		if strings.HasPrefix(string(head), known.magic) {
+			return known.what
+		}
+	}
+	return ""
+}

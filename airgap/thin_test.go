@@ -1,0 +1,120 @@
+package airgap_test
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"testing"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/plinthdev/plinth/airgap"
+	"github.com/plinthdev/plinth/airgap/airgaptest"
+	"github.com/plinthdev/plinth/airgap/blob"
+	"github.com/plinthdev/plinth/airgap/build"
+)
+
+// thinned gives a full bundle, its thin form, and a folder with all blobs.
+func thinned(t *testing.T) (full, thin *airgap.Bundle, folder blob.Folder) {
+	t.Helper()
+	req := airgaptest.Request(t)
+	path := airgaptest.Bundle(t, req)
+	open := func(path string) *airgap.Bundle {
+		b, err := airgap.Open(t.Context(), path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = b.Close() })
+		return b
+	}
+	full = open(path)
+	out := filepath.Join(t.TempDir(), "thin")
+	if err := build.Thin(t.Context(), full, out); err != nil {
+		t.Fatal(err)
+	}
+	req.Thin = true
+	built, err := os.ReadFile(airgaptest.Bundle(t, req))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if made, err := os.ReadFile(out); err != nil || !bytes.Equal(made, built) {
+		t.Errorf("a thin bundle that was built differs from one that was made of the full one, %v", err)
+	}
+	folder, err = blob.OpenFolder(req.Layout)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return full, open(out), folder
+}
+
+func TestAThinBundleIsTheSameBundleWithItsContentElsewhere(t *testing.T) {
+	full, thin, folder := thinned(t)
+	if full.Digest() != thin.Digest() || thin.Size() >= full.Size() || len(full.Absent()) != 0 || full.ContentSize() != thin.ContentSize() {
+		t.Errorf("%s and %s, %d and %d bytes, %d absent from the full one", full.Digest(), thin.Digest(), full.Size(), thin.Size(), len(full.Absent()))
+	}
+	if in, err := thin.Installer(t.Context()); err != nil || string(in) != airgaptest.Installer {
+		t.Errorf("%q, %v", in, err)
+	}
+	if err := thin.Verify(t.Context(), nil); err != nil { // of what is there
+		t.Error(err)
+	}
+	_, err := thin.OpenHostFile(t.Context(), "k0s")
+	wantRefused(t, err, "it is thin")
+	whole := thin.With(folder, thin.Absent())
+	if err := whole.Verify(t.Context(), nil); err != nil {
+		t.Error(err)
+	}
+	if _, err := whole.OpenHostFile(t.Context(), "k0s"); err != nil {
+		t.Error(err)
+	}
+	if _, err := thin.OpenHostFile(t.Context(), "k0s"); err == nil {
+		t.Error("With changed the bundle it was asked of")
+	}
+}
+
+func TestWhatASourceGivesIsProved(t *testing.T) {
+	_, thin, folder := thinned(t)
+	first := thin.Absent()[0]
+	if err := os.WriteFile(filepath.Join(folder.Dir(), "blobs", "sha256", first.Digest.Encoded()), make([]byte, first.Size), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	wantRefused(t, thin.With(folder, thin.Absent()).Verify(t.Context(), nil), "has the digest")
+	// One that the host is said to have is not asked for.
+	if err := thin.With(folder, thin.Absent()[1:]).Verify(t.Context(), nil); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestBetweenThinAndFullIsDamage(t *testing.T) {
+	full, thin, _ := thinned(t)
+	all := entries(t, airgaptest.Bundle(t, airgaptest.Request(t)))
+	some := func(drop func(ocispec.Descriptor) bool) []byte {
+		gone := map[string]bool{}
+		for _, it := range full.Items() {
+			for _, d := range it.Blobs() {
+				gone["blobs/sha256/"+d.Digest.Encoded()] = gone["blobs/sha256/"+d.Digest.Encoded()] || drop(d)
+			}
+		}
+		var kept []entry
+		for _, e := range all {
+			if !gone[e.name] {
+				kept = append(kept, e)
+			}
+		}
+		return pack(t, kept)
+	}
+	absent := map[string]bool{}
+	for _, d := range thin.Absent() {
+		absent[d.Digest.String()] = true
+	}
+	one := thin.Absent()[0].Digest
+	manifest := full.Items()[0].Manifest.Digest
+	for name, data := range map[string][]byte{
+		"one layer missing":      some(func(d ocispec.Descriptor) bool { return d.Digest == one }),
+		"one layer there":        some(func(d ocispec.Descriptor) bool { return absent[d.Digest.String()] && d.Digest != one }),
+		"thin, without a config": some(func(d ocispec.Descriptor) bool { return absent[d.Digest.String()] || d.Digest == full.Images()[0].Config.Digest }),
+		"without a manifest":     some(func(d ocispec.Descriptor) bool { return d.Digest == manifest }),
+	} {
+		t.Run(name, func(t *testing.T) { wantRefused(t, prove(t, data), "is missing") })
+	}
+}
