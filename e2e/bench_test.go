@@ -171,12 +171,5 @@ func systemImages(t *testing.T, ctx context.Context, h *lab.Host) string {
 		t.Fatal(err)
 	}
 	some := mutate.RemoveManifests(all, func(d v1.Descriptor) bool { return !wanted[d.Annotations["org.opencontainers.image.ref.name"]] })
-	dir, archive := t.TempDir(), filepath.Join(t.TempDir(), "images.tar")
-	if _, err := layout.Write(dir, some); err != nil {
-		t.Fatal(err)
-	}
-	if out, err := exec.CommandContext(ctx, "tar", "-C", dir, "-cf", archive, ".").CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	return archive
+	return ociArchive(t, ctx, some)
 }

@@ -105,6 +105,9 @@ func (h *Host) PullPlug() { h.t.Helper(); h.do("stop", h.Name, "--now") }
 // Boot starts a host that was stopped, on the disk it had.
 func (h *Host) Boot() { h.t.Helper(); h.do("up", h.Name) }
 
+// Path is where the machine sees a file of the running host, sockets included.
+func (h *Host) Path(file string) string { return fmt.Sprintf("/proc/%d/root%s", h.pid(), file) }
+
 // pid is the host's first process as the machine numbers it.
 func (h *Host) pid() int {
 	var hosts []struct {

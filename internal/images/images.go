@@ -47,6 +47,10 @@ type Image struct {
 	Blobs    []ocispec.Descriptor // config and layers, in the manifest's order
 }
 
+// Width is how many images are best imported at once: two keep the disk and
+// the unpacker busy without starving the API server that starts beside.
+const Width = 2
+
 // Report is told what is being done and how many bytes are done of how many.
 type Report = func(message string, bytes, total int64)
 
@@ -106,6 +110,29 @@ func (s *Store) Missing(ctx context.Context, want []Image) ([]Image, error) {
 		}
 	}
 	return out, nil
+}
+
+// Lacking lists the blobs that importing want would read: those of its missing
+// images that the store does not have.
+func (s *Store) Lacking(ctx context.Context, want []Image) ([]ocispec.Descriptor, error) {
+	missing, err := s.Missing(ctx, want)
+	if err != nil {
+		return nil, err
+	}
+	ctx = namespaces.WithNamespace(ctx, namespace)
+	var lacking []ocispec.Descriptor
+	for _, img := range missing {
+		for _, d := range append(slices.Clone(img.Blobs), img.Manifest) {
+			_, err := s.client.ContentStore().Info(ctx, d.Digest)
+			switch {
+			case errdefs.IsNotFound(err):
+				lacking = append(lacking, d)
+			case err != nil:
+				return nil, err
+			}
+		}
+	}
+	return lacking, nil
 }
 
 func (s *Store) has(ctx context.Context, img Image) (bool, error) {

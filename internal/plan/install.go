@@ -169,10 +169,6 @@ func (c Cluster) k0sStart() step.Step {
 	}
 }
 
-// parallelImports is how many images are imported at once: two keep the disk
-// and the unpacker busy without starving the API server that starts beside.
-const parallelImports = 2
-
 func (c Cluster) importImages(id, title string, want []images.Image) step.Step {
 	return step.Step{ID: id, Title: title, Touches: []string{k0s.DataDir + "/containerd"},
 		Check: func(ctx context.Context) (step.State, error) {
@@ -198,7 +194,7 @@ func (c Cluster) importImages(id, title string, want []images.Image) step.Step {
 			if err != nil {
 				return err
 			}
-			return store.Import(ctx, c.Images.Source, missing, parallelImports, report)
+			return store.Import(ctx, c.Images.Source, missing, images.Width, report)
 		},
 	}
 }

@@ -1,0 +1,261 @@
+//go:build bench
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/layout"
+	"github.com/google/go-containerregistry/pkg/v1/match"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/klauspost/compress/gzip"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/plinthdev/plinth/airgap"
+	"github.com/plinthdev/plinth/airgap/blob"
+	"github.com/plinthdev/plinth/e2e/lab"
+	"github.com/plinthdev/plinth/internal/images"
+)
+
+const (
+	rounds = 3 // of which the best counts: what disturbs a run only ever slows it
+	ctr    = "/usr/local/bin/k0s ctr -n k8s.io "
+)
+
+// TestBenchDelivery measures what a bundle costs: its size against gzipped
+// docker archives, its proof against sha256sum, its import against containerd's
+// own, k0s's image folder and what the machine can do at all. Each figure is a
+// ratio of one run on one host.
+func TestBenchDelivery(t *testing.T) {
+	ctx := minutes(t, 30)
+	b, err := airgap.Open(ctx, env(t, "PLINTH_E2E_BUNDLE"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	var out strings.Builder
+	row := func(what string, value, against float64, unit, aim string) {
+		fmt.Fprintf(&out, "| %s | %.0f %s | %.0f %s | %.2f | %s |\n", what, value, unit, against, unit, value/against, aim)
+	}
+	fmt.Fprint(&out, "| what | plinth | against | ratio | aim |\n| --- | --- | --- | --- | --- |\n")
+	row("images in the bundle against gzipped docker archives", stored(b)/1e6, dockerArchives(t, ctx, b)/1e6, "MB", "at most 0.60")
+	prove, sum := verifyAndSum(t, ctx, b)
+	row("verify against sha256sum", prove, sum, "MB/s", "at least 0.70")
+
+	h := upWithPlinth(t, "import")
+	r := runtimeOf(t, ctx, h)
+	ours, theirs := importBothWays(t, ctx, r, b)
+	row("import against ctr images import", ours, theirs, "MB/s", "at least 2.00")
+	row("import against k0s's image folder, which does not unpack", ours, imageFolder(t, ctx, r, b), "MB/s", "")
+	row("import against zstd decoding alone, on all processors", ours, decode(t, ctx, b), "MB/s", "")
+	row("import, unpacked bytes, against writing zeros to the same disk", ours*unpacked(b)/stored(b), write(t, ctx, h), "MB/s", "")
+	t.Logf("\n%s", out.String())
+}
+
+// stored is what the images take in the bundle, in bytes; what several share counts once.
+func stored(b *airgap.Bundle) float64 { return float64(b.ContentSize().Stored) }
+
+func unpacked(b *airgap.Bundle) float64 { return float64(b.ContentSize().Unpacked) }
+
+// dockerArchives is the size of the images as kURL ships them: each a gzipped tar
+// of unpacked layers. Their tar headers and manifests are left out, in their favour.
+func dockerArchives(t *testing.T, ctx context.Context, b *airgap.Bundle) float64 {
+	sizes := make([]int64, len(b.Images()))
+	group := errgroup.Group{}
+	group.SetLimit(2)
+	for i, img := range b.Images() {
+		group.Go(func() error {
+			z, err := gzip.NewWriterLevel(counted{&sizes[i]}, gzip.DefaultCompression)
+			if err != nil {
+				return err
+			}
+			for _, l := range img.Layers {
+				if err := unpackTo(ctx, z, b, l); err != nil {
+					return err
+				}
+			}
+			return z.Close()
+		})
+	}
+	if err := group.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	sum := int64(0)
+	for _, n := range sizes {
+		sum += n
+	}
+	return float64(sum)
+}
+
+type counted struct{ n *int64 }
+
+func (c counted) Write(p []byte) (int, error) { *c.n += int64(len(p)); return len(p), nil }
+
+func unpackTo(ctx context.Context, w io.Writer, src blob.Source, d ocispec.Descriptor) error {
+	packed, err := src.Open(ctx, d)
+	if err != nil {
+		return err
+	}
+	defer packed.Close()
+	plain, err := blob.Unpack(packed, d.MediaType)
+	if err != nil {
+		return err
+	}
+	defer plain.Close()
+	_, err = io.CopyBuffer(w, plain, make([]byte, 1<<20))
+	return err
+}
+
+// verifyAndSum gives the throughput of both over the same file, in MB/s.
+func verifyAndSum(t *testing.T, ctx context.Context, b *airgap.Bundle) (prove, sum float64) {
+	for range rounds {
+		start := time.Now()
+		if out, err := exec.CommandContext(ctx, "sha256sum", env(t, "PLINTH_E2E_BUNDLE")).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		sum = max(sum, float64(b.Size())/1e6/time.Since(start).Seconds())
+		start = time.Now()
+		if err := b.Verify(ctx, nil); err != nil {
+			t.Fatal(err)
+		}
+		prove = max(prove, float64(b.Size())/1e6/time.Since(start).Seconds())
+	}
+	return prove, sum
+}
+
+// runtime is the containerd of k0s on a host, alone: the cluster around it
+// would take processors at moments of its own choosing.
+type runtime struct {
+	*lab.Host
+	socket string // as this machine sees it
+	tar    string // on the host: the bundle's images as an OCI archive
+}
+
+func runtimeOf(t *testing.T, ctx context.Context, h *lab.Host) runtime {
+	t.Helper()
+	h.Copy(k0sFrom(t, ctx), "/usr/local/bin/k0s")
+	h.Must(ctx, "k0s", "install", "controller", "--enable-worker", "--no-taints", "--kubelet-extra-args=--node-ip="+h.IP())
+	h.Must(ctx, "k0s", "start")
+	until(t, ctx, h, time.Now(), "test -S /run/k0s/containerd.sock && "+ctr+"version")
+	h.Must(ctx, "systemctl", "stop", "k0scontroller")
+	h.Must(ctx, "cp", "-r", "/var/lib/k0s/bin", "/srv/bin")
+	r := runtime{h, h.Path("/run/k0s/containerd.sock"), "/srv/images.tar"}
+	h.Copy(allImages(t, ctx), r.tar)
+	return r
+}
+
+// fresh starts containerd with nothing in it.
+func (r runtime) fresh(t *testing.T, ctx context.Context) {
+	t.Helper()
+	r.Must(ctx, "sh", "-c", `systemctl stop bench-containerd 2>/dev/null; rm -rf /srv/containerd /run/k0s/containerd.sock; sync; mkdir -p /run/k0s
+		PATH=/srv/bin:$PATH systemd-run -q --unit=bench-containerd --setenv=PATH=/srv/bin:$PATH /srv/bin/containerd --root=/srv/containerd --state=/run/bench --address=/run/k0s/containerd.sock`)
+	until(t, ctx, r.Host, time.Now(), ctr+"version")
+}
+
+// importBothWays gives the throughput of plinth and of ctr, in MB/s as stored.
+func importBothWays(t *testing.T, ctx context.Context, r runtime, b *airgap.Bundle) (ours, theirs float64) {
+	for range rounds {
+		r.fresh(t, ctx)
+		start := time.Now()
+		r.Must(ctx, "sh", "-c", ctr+"images import --all-platforms "+r.tar)
+		theirs = max(theirs, stored(b)/1e6/time.Since(start).Seconds())
+
+		r.fresh(t, ctx)
+		start = time.Now()
+		importOurs(t, ctx, r, b)
+		ours = max(ours, stored(b)/1e6/time.Since(start).Seconds())
+		t.Logf("so far: plinth %.0f MB/s, ctr %.0f MB/s", ours, theirs)
+	}
+	return ours, theirs
+}
+
+// importOurs does what the two steps of an install do.
+func importOurs(t *testing.T, ctx context.Context, r runtime, b *airgap.Bundle) {
+	t.Helper()
+	store, err := images.Open(ctx, r.socket, time.Minute, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	var want []images.Image
+	for _, i := range b.Images() {
+		want = append(want, images.Image{Ref: i.Ref, Manifest: i.Manifest, Blobs: append(slices.Clone(i.Layers), i.Config)})
+	}
+	if err := store.Import(ctx, b, want, images.Width, func(string, int64, int64) {}); err != nil {
+		t.Fatal(err)
+	}
+	if missing, err := store.Missing(ctx, want); err != nil || len(missing) > 0 {
+		t.Fatalf("%d images are missing, %v", len(missing), err)
+	}
+}
+
+// imageFolder is what k0s itself makes of an archive in its folder, measured
+// from the moment that containerd answers.
+func imageFolder(t *testing.T, ctx context.Context, r runtime, b *airgap.Bundle) float64 {
+	r.Must(ctx, "sh", "-c", "systemctl stop bench-containerd; rm -rf /run/k0s/containerd.sock /var/lib/k0s/containerd; mkdir -p /var/lib/k0s/images; mv "+r.tar+" /var/lib/k0s/images/")
+	r.Must(ctx, "k0s", "start")
+	until(t, ctx, r.Host, time.Now(), ctr+"version")
+	took := until(t, ctx, r.Host, time.Now(), fmt.Sprintf("test $(%s images ls -q | grep -vc @) -ge %d", ctr, len(b.Images())))
+	r.Must(ctx, "systemctl", "stop", "k0scontroller")
+	return stored(b) / 1e6 / took.Seconds()
+}
+
+// decode is the throughput of unpacking the layers into nothing, in MB/s as stored.
+func decode(t *testing.T, ctx context.Context, b *airgap.Bundle) float64 {
+	start := time.Now()
+	group, done := errgroup.Group{}, map[string]bool{}
+	group.SetLimit(2)
+	for _, img := range b.Images() {
+		for _, l := range img.Layers {
+			if !done[l.Digest.String()] {
+				group.Go(func() error { return unpackTo(ctx, io.Discard, b, l) })
+			}
+			done[l.Digest.String()] = true
+		}
+	}
+	if err := group.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	return stored(b) / 1e6 / time.Since(start).Seconds()
+}
+
+// write is the throughput of the host's disk, in MB/s.
+func write(t *testing.T, ctx context.Context, h *lab.Host) float64 {
+	start := time.Now()
+	h.Must(ctx, "dd", "if=/dev/zero", "of=/srv/zeros", "bs=1M", "count=1024", "conv=fsync")
+	return 1024 * 1.048576 / time.Since(start).Seconds()
+}
+
+// allImages makes an OCI archive of the bundle's images.
+func allImages(t *testing.T, ctx context.Context) string {
+	t.Helper()
+	all, err := layout.ImageIndexFromPath(env(t, "PLINTH_E2E_PAYLOAD"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	notImage := func(d v1.Descriptor) bool { return d.Annotations["dev.plinth.kind"] != "image" }
+	return ociArchive(t, ctx, mutate.RemoveManifests(all, match.Matcher(notImage)))
+}
+
+// ociArchive writes an index of images into a tar.
+func ociArchive(t *testing.T, ctx context.Context, index v1.ImageIndex) string {
+	t.Helper()
+	dir, archive := t.TempDir(), filepath.Join(t.TempDir(), "images.tar")
+	if _, err := layout.Write(dir, index); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.CommandContext(ctx, "tar", "-C", dir, "-cf", archive, ".").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return archive
+}
