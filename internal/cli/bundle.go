@@ -33,6 +33,7 @@ func (s commands) bundleBuild() *cobra.Command {
 	f.StringVar(&req.SignKey, "sign-key", "", "`file` with the private key to sign the bundle with; may be a pipe")
 	f.Int64Var(&req.Release, "release", 0, "`number` of this release; hosts refuse signed bundles with a lower one than they have")
 	f.StringVar(&req.Expires, "expires", "", "`date` after which hosts do not take this bundle any more")
+	f.BoolVar(&req.Thin, "thin", false, "leave out the content of images and host files; an install then takes it from --source")
 	f.StringVarP(&req.Out, "output", "o", "", "`file` to write; for the form of the answer, put --output before \"bundle\"")
 	return cmd
 }

@@ -19,7 +19,7 @@ import (
 func (s commands) install() *cobra.Command {
 	var req install.Request
 	var yes bool
-	cmd := s.Command("install [--bundle FILE]", session.NoArgs, s.With(session.Stream, &yes,
+	cmd := s.Command("install [--bundle FILE] [--source URL]", session.NoArgs, s.With(session.Stream, &yes,
 		func(ctx context.Context, r *run.Run, _ []string) (session.Reply, error) {
 			res, err := install.Install(ctx, r, req)
 			if p := res.Preflights; p != nil && p.Schema == 0 {
@@ -33,6 +33,7 @@ func (s commands) install() *cobra.Command {
 		}))
 	f := cmd.Flags()
 	f.StringVar(&req.Bundle, "bundle", "", "`file` with all that is to be installed (default: the one sealed onto this executable)")
+	f.StringVar(&req.Delivery.Source, "source", "", "`URL` with what a thin bundle leaves out, and without --bundle with the bundle itself")
 	keyFlags(f, &req.Delivery)
 	f.StringVar(&req.Application, "application", "", "`file` with the KOTS Application, if the bundle has none")
 	f.StringVar(&req.License, "license", "", "`file` with the application's licence; installs the application")

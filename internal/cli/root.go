@@ -37,6 +37,7 @@ func root(s *session.Session) *cobra.Command {
 		c.lint(),
 		c.bundle(),
 		c.seal(),
+		c.release(),
 		c.preflight(),
 		c.install(),
 		c.token(),

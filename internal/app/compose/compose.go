@@ -155,7 +155,7 @@ func splitImages(b *airgap.Bundle, bootRefs []string) (boot, rest []images.Image
 	byRef := map[string]images.Image{}
 	all := b.Images()
 	for _, i := range all {
-		byRef[i.Ref] = images.Image{Ref: i.Ref, Manifest: i.Manifest, Blobs: append(i.Layers, i.Config)}
+		byRef[i.Ref] = imageOf(i)
 	}
 	for _, ref := range bootRefs {
 		img, ok := byRef[ref]
@@ -171,6 +171,10 @@ func splitImages(b *airgap.Bundle, bootRefs []string) (boot, rest []images.Image
 		}
 	}
 	return boot, rest, nil
+}
+
+func imageOf(i airgap.Image) images.Image {
+	return images.Image{Ref: i.Ref, Manifest: i.Manifest, Blobs: append(i.Layers, i.Config)}
 }
 
 // HostPaths are the places of a bundle's files for the host, by their names.

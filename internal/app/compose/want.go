@@ -6,6 +6,7 @@ import (
 
 	"github.com/plinthdev/plinth/airgap"
 	"github.com/plinthdev/plinth/hostpreflight"
+	"github.com/plinthdev/plinth/internal/app/run"
 	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/k0s"
 	"github.com/plinthdev/plinth/internal/spec"
@@ -62,6 +63,9 @@ func Want(b *airgap.Bundle, in *spec.Installer, j *journal.Journal, dataDir stri
 	}
 	w.NodePorts[0], w.NodePorts[1] = in.Spec.Network.NodePorts()
 	w.Proxy = in.Spec.Proxy.HTTPSProxy
+	if fetched := b.AbsentSize(); fetched > 0 {
+		w.Disks = append(w.Disks, hostpreflight.Disk{Path: run.FetchDir, Use: "what is fetched, until the install is done", Bytes: uint64(fetched)})
+	}
 	if _, arch, ok := strings.Cut(b.Platform(), "/"); ok {
 		w.Arch = arch
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/plinthdev/plinth/airgap"
+	"github.com/plinthdev/plinth/airgap/fetch"
 	"github.com/plinthdev/plinth/airgap/seal"
 	"github.com/plinthdev/plinth/airgap/sign"
 	"github.com/plinthdev/plinth/airgap/trust"
@@ -29,7 +30,8 @@ const maxKey = 64 << 10
 
 // Request says which bundle is wanted and what is known of its vendor.
 type Request struct {
-	Bundle        string // file; "" for the one sealed onto this executable
+	Bundle        string // file; "" for that of Source, or else the one sealed onto this executable
+	Source        string // URL with the content of a thin bundle; "" for none
 	VerifyKey     string // file with the vendor's public key; "" for the one sealed onto this executable
 	KeyRotation   string // file with the statement that another key follows; "" for none
 	AllowUnsigned bool   // take a bundle that no known key proves
@@ -40,6 +42,8 @@ type Delivery struct {
 	*airgap.Bundle
 	Path  string // the file it is in
 	Trust trust.Verdict
+
+	remote *fetch.Remote // nil for a bundle that is all there
 }
 
 // Open opens the bundle and judges whose it is. What was taken on request only
@@ -49,12 +53,7 @@ func Open(ctx context.Context, r *run.Run, req Request) (Delivery, error) {
 	if err != nil {
 		return Delivery{}, err
 	}
-	d := Delivery{Path: req.Bundle}
-	if req.Bundle == "" {
-		d.Path, d.Bundle, err = sealed(ctx)
-	} else {
-		d.Bundle, err = airgap.Open(ctx, req.Bundle)
-	}
+	d, err := open(ctx, req)
 	if err != nil {
 		return Delivery{}, err
 	}
@@ -116,10 +115,13 @@ func Key(file string) (sign.Public, error) {
 }
 
 // Self takes this executable apart.
-func Self() (seal.Sealed, io.Closer, error) {
-	file, err := os.Open(self)
+func Self() (seal.Sealed, io.Closer, error) { return Taken(self) }
+
+// Taken takes the executable at path apart.
+func Taken(path string) (seal.Sealed, io.Closer, error) {
+	file, err := os.Open(path)
 	if err != nil {
-		return seal.Sealed{}, nil, problem.New(problem.ExitInternal, "read this executable", err, "")
+		return seal.Sealed{}, nil, problem.New(problem.ExitUsage, "read the executable "+path, err, "name an executable of plinth")
 	}
 	st, err := file.Stat()
 	var s seal.Sealed
@@ -127,7 +129,7 @@ func Self() (seal.Sealed, io.Closer, error) {
 		s, err = seal.Open(file, st.Size())
 	}
 	if err != nil {
-		return s, nil, problem.New(problem.ExitBundle, "read what is sealed onto this executable", errors.Join(err, file.Close()), "the copy is damaged: get the executable again")
+		return s, nil, problem.New(problem.ExitBundle, "read what is sealed onto the executable "+path, errors.Join(err, file.Close()), "the copy is damaged: get the executable again")
 	}
 	return s, file, nil
 }

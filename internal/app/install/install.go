@@ -33,6 +33,7 @@ type Request struct {
 	RollBack         bool             // take a first install back when a step of it fails
 
 	asked map[string]string // the same for the journal
+	from  delivery.Delivery // the bundle, once it is open
 }
 
 // Result is how an install ended.
@@ -66,7 +67,7 @@ func Install(ctx context.Context, r *run.Run, req Request) (Result, error) {
 	}
 	defer func() { _ = d.Close() }()
 	b := d.Bundle
-	req.Bundle = d.Path
+	req.Bundle, req.from = d.Path, d
 	m, err := manifest.Read(ctx, b, req.Request, a.Now())
 	m.Trust = d.Trust
 	for _, n := range m.Notices {
@@ -136,7 +137,7 @@ func (a job) install(ctx context.Context, b *airgap.Bundle, m manifest.Set, req 
 	if plan.Needed(todo) == 0 && site.receipt.Bundle == b.Digest().String() {
 		return res, nil
 	}
-	if err := a.proveBundle(ctx, b); err != nil {
+	if b, err = a.bring(ctx, req.from); err != nil {
 		return res, err
 	}
 	if err := a.confirmInstall(ctx, site, m, todo); err != nil {
@@ -155,7 +156,7 @@ func (a job) install(ctx context.Context, b *airgap.Bundle, m manifest.Set, req 
 		if err != nil {
 			return err
 		}
-		return journal.WriteReceipt(a.Host, a.DataDir, r)
+		return errors.Join(journal.WriteReceipt(a.Host, a.DataDir, r), delivery.Discard(a.Run))
 	}); err != nil {
 		if req.RollBack && first && problem.ExitCode(err) != problem.ExitInterrupted {
 			err = a.rollBack(ctx, site.journal, keptData, err)
@@ -190,22 +191,6 @@ func (a job) firstPassword(ctx context.Context, m manifest.Set) (string, error) 
 	}
 	a.Secrets.Hide(password)
 	return password, nil
-}
-
-// proveBundle reads every byte of the bundle before the first change, as a
-// step of its own in the progress.
-func (a job) proveBundle(ctx context.Context, b *airgap.Bundle) error {
-	event := func(state step.EventState, message string, done int64) {
-		a.Events(step.Event{V: 1, Time: a.Now().UTC(), Verb: "install", Step: "verify-bundle", State: state, Message: message,
-			Bytes: done, Total: b.Size(), Title: "Verify the bundle"})
-	}
-	event(step.Started, "", 0)
-	if err := b.Verify(ctx, func(done, _ int64) { event(step.Progress, "", done) }); err != nil {
-		event(step.Failed, err.Error(), 0)
-		return err
-	}
-	event(step.Finished, "", b.Size())
-	return nil
 }
 
 func (a job) confirmInstall(ctx context.Context, s site, m manifest.Set, todo []step.Planned) error {

@@ -32,6 +32,7 @@ import (
 const (
 	LogDir   = "/var/log/plinth"
 	lockPath = "/run/plinth.lock"
+	FetchDir = "/var/cache/plinth" // what is fetched for an install, until it is done
 )
 
 // Config is what the process gives to all verbs.
@@ -192,6 +193,7 @@ func Client(h host.Files) (*kube.Client, error) {
 // whose pods have podCIDRs.
 func (r *Run) Leftover(podCIDRs ...netip.Prefix) leftover.Cluster {
 	c := leftover.Default(podCIDRs...)
+	c.Extra = append(c.Extra, FetchDir)
 	for _, path := range []string{k0s.Binary, kots.Binary, node.AgentBinary} {
 		c.Extra = append(c.Extra, path, host.TempPath(path))
 	}

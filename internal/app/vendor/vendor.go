@@ -33,6 +33,7 @@ type Request struct {
 	Out         string                  // file to write
 	SignKey     string                  // file with the private key; "" for an unsigned bundle
 	Release     int64                   // the vendor's number of this release; 0 for none
+	Thin        bool                    // leave out the content of images and host files
 	Expires     string                  // RFC 3339 time or date after which it is not taken; "" for never
 	Progress    func(done, total int64) // bytes; may be nil
 }
@@ -68,7 +69,7 @@ func Build(ctx context.Context, req Request) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	want.Installer, want.Progress = files[0].Data, req.Progress
+	want.Installer, want.Thin, want.Progress = files[0].Data, req.Thin, req.Progress
 	signer, err := label(req, &want)
 	if err != nil {
 		return Result{}, err

@@ -94,6 +94,18 @@ func label(b airgap.Summary) string {
 	return text
 }
 
+// Released says what was published and how a customer starts.
+func Released(w io.Writer, r vendor.ReleaseResult) {
+	fmt.Fprintf(w, "%s: %s for %s, to be served at %s\n", r.Path, ui.Bytes(r.Size), strings.Join(r.Platforms, ", "), r.URL)
+	if r.Fingerprint != "" {
+		fmt.Fprintf(w, "Its executables take bundles signed with the key %s\n", r.Fingerprint)
+	}
+	if !r.Signed {
+		fmt.Fprintln(w, "SHA256SUMS is not signed: the web server alone vouches for install.sh and the executables")
+	}
+	next(w, "curl -fsSL "+r.URL+"/install.sh | sudo bash -s --")
+}
+
 // Sealed says which executable was made.
 func Sealed(w io.Writer, r vendor.SealResult) {
 	fmt.Fprintf(w, "%s: %s\n", r.Path, ui.Bytes(r.Size))

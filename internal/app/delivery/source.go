@@ -1,0 +1,85 @@
+package delivery
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/plinthdev/plinth/airgap"
+	"github.com/plinthdev/plinth/airgap/blob"
+	"github.com/plinthdev/plinth/airgap/fetch"
+	"github.com/plinthdev/plinth/internal/app/run"
+	"github.com/plinthdev/plinth/internal/problem"
+)
+
+// open finds the bundle and, for a thin one, where its content is.
+func open(ctx context.Context, req Request) (d Delivery, err error) {
+	if req.Source != "" {
+		if d.remote, err = fetch.Dial(ctx, req.Source, fetch.Options{}); err != nil {
+			return d, err
+		}
+	}
+	d.Path = req.Bundle
+	switch {
+	case req.Bundle != "":
+		d.Bundle, err = airgap.Open(ctx, req.Bundle)
+	case d.remote != nil:
+		d.Path, d.Bundle, err = published(ctx, d.remote)
+	default:
+		d.Path, d.Bundle, err = sealed(ctx)
+	}
+	if err != nil {
+		return d, err
+	}
+	if n := len(d.Absent()); n > 0 && d.remote == nil {
+		err = problem.New(problem.ExitBundle, "use bundle "+d.Path, fmt.Errorf("it is thin: %d of its parts are not in it", n),
+			"name where they are with --source URL, or use the full bundle")
+		return d, errors.Join(err, d.Close())
+	}
+	return d, nil
+}
+
+// published opens the thin bundle of a released folder.
+func published(ctx context.Context, remote *fetch.Remote) (string, *airgap.Bundle, error) {
+	thin, err := remote.Thin(ctx)
+	if err != nil {
+		return "", nil, err
+	}
+	b, err := airgap.OpenAt(ctx, bytes.NewReader(thin), int64(len(thin)), remote.String())
+	return remote.String(), b, err
+}
+
+// Fetch brings those parts of a thin bundle that the host lacks, by the caller's
+// word, into run.FetchDir, and gives the bundle with them. What is cut goes on
+// where it was when this is called again; what the source does not have, or has
+// wrong, leaves nothing behind. For a full bundle there is nothing to do.
+func (d Delivery) Fetch(ctx context.Context, r *run.Run, lacking []ocispec.Descriptor, progress func(done, total int64)) (*airgap.Bundle, error) {
+	if d.remote == nil || len(d.Absent()) == 0 {
+		return d.Bundle, nil
+	}
+	folder, err := blob.CreateFolder(filepath.Join(run.FetchDir, d.Digest().Encoded()))
+	if err != nil {
+		err = problem.New(problem.ExitBundle, "keep what is fetched", err, "make room in "+run.FetchDir)
+		return nil, errors.Join(err, Discard(r))
+	}
+	if err := d.remote.Blobs(ctx, folder, lacking, progress); err != nil {
+		if fetch.Hopeless(err) {
+			err = errors.Join(err, Discard(r))
+		}
+		return nil, err
+	}
+	return d.With(folder, lacking), nil
+}
+
+// Discard removes what was fetched.
+func Discard(r *run.Run) error {
+	if _, err := r.Host.Lstat(run.FetchDir); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return r.Host.RemoveAll(run.FetchDir)
+}

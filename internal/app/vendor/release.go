@@ -1,0 +1,263 @@
+package vendor
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/plinthdev/plinth/airgap"
+	"github.com/plinthdev/plinth/airgap/blob"
+	"github.com/plinthdev/plinth/airgap/build"
+	"github.com/plinthdev/plinth/airgap/fetch"
+	"github.com/plinthdev/plinth/airgap/format"
+	"github.com/plinthdev/plinth/airgap/seal"
+	"github.com/plinthdev/plinth/airgap/sign"
+	"github.com/plinthdev/plinth/airgap/trust"
+	"github.com/plinthdev/plinth/internal/app/delivery"
+	"github.com/plinthdev/plinth/internal/problem"
+	"github.com/plinthdev/plinth/scripts"
+)
+
+// ReleaseRequest says what to publish.
+type ReleaseRequest struct {
+	Bundles       []string          // full bundles, one for each kind of machine
+	URL           string            // where the folder will be served
+	Out           string            // folder to write
+	Programs      map[string]string // executables of plinth by platform; this one serves its own
+	SignKey       string            // file with the private key for SHA256SUMS; "" for none
+	VerifyKey     string            // file with the public key to seal on; "" for that of SignKey or of this executable
+	AllowUnsigned bool              // publish bundles that the key does not prove
+	Now           time.Time
+	Progress      func(done, total int64) // bytes; may be nil
+}
+
+// ReleaseResult describes the folder that was written.
+type ReleaseResult struct {
+	Path        string   `json:"path"`
+	URL         string   `json:"url"`
+	Platforms   []string `json:"platforms"`
+	Fingerprint string   `json:"fingerprint,omitempty"` // of the key sealed on
+	Signed      bool     `json:"signed"`                // SHA256SUMS is
+	Size        int64    `json:"size"`                  // bytes of all blobs
+}
+
+// releaser is a request at work.
+type releaser struct {
+	ReleaseRequest
+	key  sign.Public
+	sums map[string]string // hex SHA-256 by name
+	list []string          // the names, in order
+	res  ReleaseResult
+}
+
+// Release writes a folder that any static web server can serve: the bundles,
+// taken apart into blobs, the executables, and the install.sh that joins them.
+// What readers begin with is written last, so a folder that is being served
+// is replaced without a gap; blobs of earlier releases stay.
+func Release(ctx context.Context, req ReleaseRequest) (ReleaseResult, error) {
+	r := releaser{ReleaseRequest: req, sums: map[string]string{}}
+	var err error
+	if r.URL, err = releaseURL(req.URL); err != nil {
+		return r.res, err
+	}
+	private, err := r.keys()
+	if err == nil {
+		err = r.publish(ctx, private)
+	}
+	var p *problem.Problem
+	if err != nil && !errors.As(err, &p) && ctx.Err() == nil {
+		err = problem.New(problem.ExitUsage, "write the release to "+req.Out, err, "name a folder that you may write to and that has room with -o")
+	}
+	r.res.Path, r.res.URL, r.res.Fingerprint = req.Out, r.URL, r.key.Fingerprint()
+	return r.res, err
+}
+
+func (r *releaser) publish(ctx context.Context, private *sign.Private) error {
+	for _, path := range r.Bundles {
+		if err := r.bundle(ctx, path); err != nil {
+			return err
+		}
+	}
+	return r.finish(private)
+}
+
+// releaseURL is the address without a slash at its end, if it can stand in a script.
+func releaseURL(text string) (string, error) {
+	u, err := url.Parse(text)
+	bad := func(why string) (string, error) {
+		return "", problem.New(problem.ExitUsage, "publish at "+text, errors.New(why), "name where the folder will be served, such as https://get.example.com/my-app, with --url")
+	}
+	switch {
+	case err != nil || u.Host == "" || !regexp.MustCompile(`^[A-Za-z0-9:/._~%\[\]-]+$`).MatchString(text):
+		return bad("it is not the address of a folder")
+	case u.Scheme != "https" && (u.Scheme != "http" || u.Hostname() != "localhost" && !net.ParseIP(u.Hostname()).IsLoopback()):
+		return bad("only https is safe to install from")
+	}
+	return strings.TrimRight(text, "/"), nil
+}
+
+// keys finds the key that signs, nil for none, and the one to seal on.
+func (r *releaser) keys() (*sign.Private, error) {
+	var err error
+	if r.SignKey == "" {
+		r.key, err = delivery.Key(r.VerifyKey)
+		return nil, err
+	}
+	private, err := delivery.PrivateKey(r.SignKey)
+	if err != nil {
+		return nil, err
+	}
+	public, err := private.Public()
+	if err != nil {
+		return nil, err
+	}
+	if r.key = public; r.VerifyKey != "" {
+		if r.key, err = delivery.Key(r.VerifyKey); err == nil && !r.key.Equal(public) {
+			err = problem.New(problem.ExitUsage, "publish a release", errors.New("--sign-key and --verify-key are not one pair"), "name the two halves of one key, or --sign-key alone")
+		}
+	}
+	return &private, err
+}
+
+// bundle publishes one bundle and the executable for its kind of machine.
+func (r *releaser) bundle(ctx context.Context, path string) (err error) {
+	b, err := airgap.Open(ctx, path)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, b.Close()) }()
+	if len(b.Absent()) > 0 {
+		return problem.New(problem.ExitBundle, "publish bundle "+path, errors.New("it is thin"), "name the full bundle")
+	}
+	if _, err := trust.Judge(path, b, trust.Terms{Key: r.key, AllowUnsigned: r.AllowUnsigned, Now: r.Now}); err != nil {
+		return err
+	}
+	platform := strings.ReplaceAll(b.Platform(), "/", "-")
+	r.res.Platforms = append(r.res.Platforms, b.Platform())
+	folder, err := blob.CreateFolder(filepath.Join(r.Out, platform))
+	if err != nil {
+		return err
+	}
+	src := blob.Metered(b, blob.NewMeter(b.Inspect().Totals.Content, r.Progress))
+	for _, it := range b.Items() {
+		for _, d := range it.Blobs() {
+			if err := folder.Put(ctx, d, func() (io.ReadCloser, error) { return src.Open(ctx, d) }); err != nil {
+				return err
+			}
+		}
+	}
+	r.res.Size += b.Inspect().Totals.Content
+	if err := r.program(platform, b.Platform()); err != nil {
+		return err
+	}
+	return r.index(ctx, b, platform)
+}
+
+// index writes what names the blobs, for plinth and for tools that read layouts.
+func (r *releaser) index(ctx context.Context, b *airgap.Bundle, platform string) error {
+	files := map[string][]byte{format.IndexEntry: b.RawIndex(), format.ChecksumEntry: []byte(format.Checksum(b.RawIndex())), format.SignatureEntry: b.Signature()}
+	for _, name := range []string{format.IndexEntry, format.ChecksumEntry, format.SignatureEntry} {
+		if len(files[name]) == 0 {
+			continue
+		}
+		if err := r.write(platform+"/"+name, files[name]); err != nil {
+			return err
+		}
+	}
+	name := platform + "/" + fetch.ThinEntry
+	if err := build.Thin(ctx, b, filepath.Join(r.Out, name)); err != nil {
+		return err
+	}
+	return r.sum(name)
+}
+
+// program publishes the executable for a platform, with the vendor's key on it.
+func (r *releaser) program(name, platform string) (err error) {
+	var s seal.Sealed
+	var closer io.Closer
+	if path := r.Programs[platform]; path != "" {
+		s, closer, err = delivery.Taken(path)
+	} else if s, closer, err = delivery.Self(); err == nil && platform != runtime.GOOS+"/"+runtime.GOARCH {
+		err = errors.Join(problem.New(problem.ExitUsage, "publish for "+platform, errors.New("this executable is for "+runtime.GOOS+"/"+runtime.GOARCH),
+			"name that of the other kind with --program "+platform+"=FILE"), closer.Close())
+	}
+	if err != nil {
+		return err
+	}
+	s.Bundle, s.Key = nil, r.key
+	name = "plinth-" + name
+	err = blob.WriteExecutable(filepath.Join(r.Out, name), func(w io.Writer) error { return seal.Write(w, s) })
+	return errors.Join(err, closer.Close(), r.sum(name))
+}
+
+// finish writes the sums and, last of all, the script.
+func (r *releaser) finish(private *sign.Private) error {
+	var all, programs bytes.Buffer
+	for _, name := range r.list {
+		line := r.sums[name] + "  " + name + "\n"
+		all.WriteString(line)
+		if strings.HasPrefix(name, "plinth-") {
+			programs.WriteString(line)
+		}
+	}
+	var key []byte
+	if private != nil {
+		key = r.key.PEM()
+	}
+	script := strings.NewReplacer("@NAME@", filepath.Base(r.URL), "@URL@", r.URL, "@SUMS@", strings.TrimSpace(programs.String()), "@KEY@", strings.TrimSpace(string(key))).Replace(scripts.Install)
+	sum := sha256.Sum256([]byte(script))
+	fmt.Fprintf(&all, "%x  install.sh\n", sum)
+	if err := r.write("SHA256SUMS", all.Bytes()); err != nil {
+		return err
+	}
+	if private != nil {
+		signature, err := private.Sign(all.Bytes())
+		if err == nil {
+			err = r.write("SHA256SUMS.sig", signature)
+		}
+		if err != nil {
+			return err
+		}
+		r.res.Signed = true
+	}
+	return r.write("install.sh", []byte(script))
+}
+
+func (r *releaser) write(name string, data []byte) error {
+	err := blob.WriteFile(filepath.Join(r.Out, name), func(w io.Writer) error {
+		_, err := w.Write(data)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return r.sum(name)
+}
+
+// sum notes the SHA-256 of a file that was written.
+func (r *releaser) sum(name string) error {
+	file, err := os.Open(filepath.Join(r.Out, name))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = file.Close() }()
+	hash := sha256.New()
+	if _, err := io.Copy(hash, file); err != nil {
+		return err
+	}
+	r.sums[name] = hex.EncodeToString(hash.Sum(nil))
+	r.list = append(r.list, name)
+	return nil
+}

@@ -1,0 +1,228 @@
+package vendor
+
+import (
+	"bytes"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/plinthdev/plinth/airgap"
+	"github.com/plinthdev/plinth/airgap/blob"
+	"github.com/plinthdev/plinth/airgap/fetch"
+	"github.com/plinthdev/plinth/internal/problem"
+)
+
+// program stands for plinth: it says how it was run and ends with the code 5.
+const program = "#!/bin/sh\necho \"ran: $*\"\nexit 5\n"
+
+// site is a release on a web server.
+type site struct {
+	*httptest.Server
+	dir    string
+	meddle func(w http.ResponseWriter, r *http.Request) bool // true: answered
+}
+
+// released publishes a signed bundle.
+func released(t *testing.T) *site {
+	t.Helper()
+	private, _ := keys(t)
+	s := &site{dir: t.TempDir()}
+	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s.meddle == nil || !s.meddle(w, r) {
+			http.FileServer(http.Dir(s.dir)).ServeHTTP(w, r)
+		}
+	}))
+	t.Cleanup(s.Close)
+	res, err := Release(t.Context(), ReleaseRequest{Bundles: []string{built(t, func(r *Request) { r.SignKey = private })}, URL: s.URL + "/",
+		Out: s.dir, Programs: map[string]string{"linux/amd64": write(t, program)}, SignKey: private})
+	if err != nil || !res.Signed || res.Fingerprint == "" {
+		t.Fatalf("%+v, %v", res, err)
+	}
+	return s
+}
+
+// curl does what `curl … | bash -s -- args` does with the first n bytes of the
+// script, and gives what the run left in the folder for programs.
+func (s *site) curl(t *testing.T, n int, with string, args ...string) (out string, code int, left []string) {
+	t.Helper()
+	script, err := os.ReadFile(filepath.Join(s.dir, "install.sh"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Root, of a machine of the right kind, with some tools.
+	tools, target, temp := t.TempDir(), t.TempDir(), t.TempDir()
+	for name, text := range map[string]string{"id": "echo 0", "uname": "test \"$1\" = -s && echo Linux || echo x86_64", "sleep": ":"} {
+		if err := os.WriteFile(filepath.Join(tools, name), []byte("#!/bin/sh\n"+text+"\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"bash", "mkdir", "dirname", "mktemp", "sha256sum", "cp", "chmod", "mv", "rm", "openssl", "sh", with} {
+		path, err := exec.LookPath(name)
+		if err != nil {
+			t.Skip(name + " is missing")
+		}
+		if err := os.Symlink(path, filepath.Join(tools, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd := exec.CommandContext(t.Context(), "bash", append([]string{"-s", "--"}, args...)...)
+	cmd.Stdin = bytes.NewReader(script[:min(n, len(script))])
+	cmd.Env = []string{"PATH=" + tools, "PLINTH_INSTALL_DIR=" + target, "TMPDIR=" + temp}
+	got, _ := cmd.CombinedOutput()
+	for _, dir := range []string{target, temp} {
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			left = append(left, e.Name())
+		}
+	}
+	return string(got), cmd.ProcessState.ExitCode(), left
+}
+
+const all = 1 << 20
+
+func TestTheScriptRunsTheProvedProgram(t *testing.T) {
+	s := released(t)
+	for _, tool := range []string{"curl", "wget"} {
+		t.Run(tool, func(t *testing.T) {
+			out, code, left := s.curl(t, all, tool, "--yes", "--license", "my license.yaml")
+			if want := "ran: install --source " + s.URL + "/linux-amd64 --yes --license my license.yaml\n"; out != want || code != 5 || left != nil {
+				t.Errorf("exit %d, left %v: %s want %s", code, left, out, want)
+			}
+		})
+	}
+}
+
+func TestAScriptThatIsCutRunsNothing(t *testing.T) {
+	s := released(t)
+	s.meddle = func(_ http.ResponseWriter, r *http.Request) bool { t.Error("it asked for " + r.URL.Path); return false }
+	st, err := os.Stat(filepath.Join(s.dir, "install.sh"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := 0; n < int(st.Size())-2; n++ { // the last bytes are the brace and the end of its line
+		if n%241 != 0 && n < int(st.Size())-40 {
+			continue
+		}
+		if out, _, left := s.curl(t, n, "curl"); strings.Contains(out, "ran") || left != nil {
+			t.Fatalf("cut at %d: left %v: %s", n, left, out)
+		}
+	}
+}
+
+func TestTheScriptSurvivesACutAndRefusesTheRest(t *testing.T) {
+	const name = "/plinth-linux-amd64"
+	answer := func(path string, do func(w http.ResponseWriter)) func(http.ResponseWriter, *http.Request) bool {
+		return func(w http.ResponseWriter, r *http.Request) bool {
+			if r.URL.Path != path {
+				return false
+			}
+			do(w)
+			return true
+		}
+	}
+	text := func(text string) func(http.ResponseWriter) {
+		return func(w http.ResponseWriter) { _, _ = w.Write([]byte(text)) }
+	}
+	missing := func(w http.ResponseWriter) { w.WriteHeader(http.StatusNotFound) }
+	for what, c := range map[string]struct {
+		meddle func(http.ResponseWriter, *http.Request) bool
+		code   int
+		says   string
+	}{
+		"another program":   {answer(name, text(program)), 6, "has the SHA-256"},
+		"no program":        {answer(name, missing), 6, "cannot be fetched"},
+		"no signature":      {answer("/SHA256SUMS.sig", missing), 6, "cannot be fetched"},
+		"another signature": {answer("/SHA256SUMS.sig", text("nonsense")), 6, "is not signed by the vendor's key"},
+		"other sums":        {answer("/SHA256SUMS", text("0  plinth-linux-amd64\n")), 6, "is not signed by the vendor's key"},
+		"cut": {func(w http.ResponseWriter, r *http.Request) bool {
+			if r.URL.Path != name || r.Header.Get("Range") != "" {
+				return false
+			}
+			w.Header().Set("Content-Length", strconv.Itoa(len(program)+1000))
+			_, _ = w.Write([]byte(program[:20]))
+			w.(http.Flusher).Flush()
+			panic(http.ErrAbortHandler)
+		}, 5, "ran: install"},
+	} {
+		t.Run(what, func(t *testing.T) {
+			s := released(t)
+			s.meddle = c.meddle
+			out, code, left := s.curl(t, all, "curl")
+			if code != c.code || !strings.Contains(out, c.says) || left != nil || c.code == 6 && (strings.Contains(out, "ran") || !strings.Contains(out, "→")) {
+				t.Errorf("exit %d, left %v: %s", code, left, out)
+			}
+		})
+	}
+}
+
+func TestWhatIsPublishedIsTheBundle(t *testing.T) {
+	s := released(t)
+	remote, err := fetch.Dial(t.Context(), s.URL+"/linux-amd64", fetch.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	thin, err := remote.Thin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := airgap.OpenAt(t.Context(), bytes.NewReader(thin), int64(len(thin)), "thin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	folder, err := blob.CreateFolder(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := remote.Blobs(t.Context(), folder, b.Absent(), nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.With(folder, b.Absent()).Verify(t.Context(), nil); err != nil || len(b.Absent()) == 0 {
+		t.Errorf("%d parts, %v", len(b.Absent()), err)
+	}
+	check := exec.CommandContext(t.Context(), "sha256sum", "--check", "--strict", "SHA256SUMS")
+	check.Dir = s.dir
+	if out, err := check.CombinedOutput(); err != nil || bytes.Count(out, []byte("OK")) != 6 {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
+func TestWhatCannotBePublishedIsRefused(t *testing.T) {
+	private, public := keys(t)
+	_, other := keys(t)
+	signed := built(t, func(r *Request) { r.SignKey = private })
+	thin := built(t, func(r *Request) { r.SignKey, r.Thin = private, true })
+	fit := ReleaseRequest{Bundles: []string{signed}, URL: "https://get.example.com/my-app", VerifyKey: public,
+		Programs: map[string]string{"linux/amd64": write(t, program)}, Now: time.Now()}
+	for name, c := range map[string]struct {
+		change func(*ReleaseRequest)
+		code   int
+		says   string
+	}{
+		"fit":                     {func(*ReleaseRequest) {}, 0, ""},
+		"plain http":              {func(r *ReleaseRequest) { r.URL = "http://get.example.com/my-app" }, problem.ExitUsage, "only https"},
+		"no URL":                  {func(r *ReleaseRequest) { r.URL = "my-app" }, problem.ExitUsage, "not the address"},
+		"a URL with code":         {func(r *ReleaseRequest) { r.URL = "https://x/';reboot;'" }, problem.ExitUsage, "not the address"},
+		"another key":             {func(r *ReleaseRequest) { r.VerifyKey = other }, problem.ExitBundle, "not signed with the key"},
+		"two keys":                {func(r *ReleaseRequest) { r.SignKey, r.VerifyKey = private, other }, problem.ExitUsage, "not one pair"},
+		"a thin bundle":           {func(r *ReleaseRequest) { r.Bundles = []string{thin} }, problem.ExitBundle, "it is thin"},
+		"a folder that is a file": {func(r *ReleaseRequest) { r.Out = signed }, problem.ExitUsage, "write the release"},
+		"no program":              {func(r *ReleaseRequest) { r.Programs = map[string]string{"linux/amd64": "/nowhere"} }, problem.ExitUsage, "/nowhere"},
+	} {
+		req := fit
+		req.Out = filepath.Join(t.TempDir(), "public")
+		c.change(&req)
+		_, err := Release(t.Context(), req)
+		if problem.ExitCode(err) != c.code || err != nil && (!strings.Contains(err.Error(), c.says) || problem.Hint(err) == "") {
+			t.Errorf("%s: exit %d: %v", name, problem.ExitCode(err), err)
+		}
+	}
+}
