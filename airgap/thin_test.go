@@ -110,10 +110,12 @@ func TestBetweenThinAndFullIsDamage(t *testing.T) {
 	one := thin.Absent()[0].Digest
 	manifest := full.Items()[0].Manifest.Digest
 	for name, data := range map[string][]byte{
-		"one layer missing":      some(func(d ocispec.Descriptor) bool { return d.Digest == one }),
-		"one layer there":        some(func(d ocispec.Descriptor) bool { return absent[d.Digest.String()] && d.Digest != one }),
-		"thin, without a config": some(func(d ocispec.Descriptor) bool { return absent[d.Digest.String()] || d.Digest == full.Images()[0].Config.Digest }),
-		"without a manifest":     some(func(d ocispec.Descriptor) bool { return d.Digest == manifest }),
+		"one layer missing": some(func(d ocispec.Descriptor) bool { return d.Digest == one }),
+		"one layer there":   some(func(d ocispec.Descriptor) bool { return absent[d.Digest.String()] && d.Digest != one }),
+		"thin, without a config": some(func(d ocispec.Descriptor) bool {
+			return absent[d.Digest.String()] || d.Digest == full.Images()[0].Config.Digest
+		}),
+		"without a manifest": some(func(d ocispec.Descriptor) bool { return d.Digest == manifest }),
 	} {
 		t.Run(name, func(t *testing.T) { wantRefused(t, prove(t, data), "is missing") })
 	}
