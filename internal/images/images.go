@@ -180,6 +180,9 @@ func (s *Store) Import(ctx context.Context, src Source, want []Image, width int,
 }
 
 func (s *Store) importOne(ctx context.Context, src Source, img Image, p *progress) error {
+	if err := ctx.Err(); err != nil { // another image failed, or the user stopped it
+		return err
+	}
 	store := s.client.ContentStore()
 	// Children first: the manifest in the store means that all of it is there.
 	for _, d := range append(slices.Clone(img.Blobs), img.Manifest) {
