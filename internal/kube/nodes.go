@@ -25,7 +25,17 @@ const controllerLabel = "node-role.kubernetes.io/control-plane"
 
 // Nodes lists the cluster's nodes, sorted by name.
 func (c *Client) Nodes(ctx context.Context) ([]Node, error) {
-	list, err := c.core.Nodes().List(ctx, metav1.ListOptions{})
+	return c.nodes(ctx, metav1.ListOptions{})
+}
+
+// Controllers lists the nodes that run the control plane, as the API server
+// remembers them: cheap enough to be asked often by every node.
+func (c *Client) Controllers(ctx context.Context) ([]Node, error) {
+	return c.nodes(ctx, metav1.ListOptions{LabelSelector: controllerLabel, ResourceVersion: "0"})
+}
+
+func (c *Client) nodes(ctx context.Context, which metav1.ListOptions) ([]Node, error) {
+	list, err := c.core.Nodes().List(ctx, which)
 	if err != nil {
 		return nil, err
 	}

@@ -180,13 +180,13 @@ func (g *gateway) controllers(ctx context.Context) ([]netip.AddrPort, error) {
 			return nil, err
 		}
 	}
-	nodes, err := g.api.Nodes(ctx)
+	nodes, err := g.api.Controllers(ctx)
 	if err != nil {
 		return nil, err
 	}
 	var list []netip.AddrPort
 	for _, n := range nodes {
-		if n.Controller && len(n.Addresses) > 0 {
+		if len(n.Addresses) > 0 {
 			if a, err := netip.ParseAddr(n.Addresses[0]); err == nil {
 				list = append(list, netip.AddrPortFrom(a, apiPort))
 			}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/plinthdev/plinth/internal/balancer"
 	"github.com/plinthdev/plinth/internal/host/hosttest"
+	"github.com/plinthdev/plinth/internal/kube/kubetest"
 )
 
 const dataDir = "/var/lib/plinth"
@@ -77,5 +78,20 @@ func TestAControllerIsHealthyWhenItSaysSoWithTheClustersKey(t *testing.T) {
 	}
 	if err := (&gateway{host: h, dataDir: dataDir}).healthy(t.Context(), at); err == nil || !strings.Contains(err.Error(), "names no certificate authority") {
 		t.Errorf("a stranger was trusted: %v", err)
+	}
+}
+
+func TestTheListIsThatOfTheClustersControllers(t *testing.T) {
+	s, client := kubetest.New(t)
+	for name, labels := range map[string]map[string]any{"a": {"node-role.kubernetes.io/control-plane": "true"}, "w": {}} {
+		s.Put("/api/v1/nodes/"+name, map[string]any{"metadata": map[string]any{"name": name, "labels": labels},
+			"status": map[string]any{"addresses": []any{map[string]any{"type": "InternalIP", "address": "10.0.0.1"}}}})
+	}
+	got, err := (&gateway{api: client}).controllers(t.Context())
+	if err != nil || len(got) != 1 || got[0].String() != "10.0.0.1:6443" {
+		t.Errorf("%v %v", got, err)
+	}
+	if _, err := (&gateway{host: hosttest.New(t).Host()}).controllers(t.Context()); err == nil {
+		t.Error("a host that has not joined knows controllers")
 	}
 }

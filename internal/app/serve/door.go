@@ -20,6 +20,7 @@ import (
 	"github.com/plinthdev/plinth/internal/k0s"
 	"github.com/plinthdev/plinth/internal/kots/registry"
 	"github.com/plinthdev/plinth/internal/kube"
+	"github.com/plinthdev/plinth/internal/kube/member"
 	"github.com/plinthdev/plinth/internal/spec"
 	"github.com/plinthdev/plinth/internal/token"
 	"github.com/plinthdev/plinth/internal/token/record"
@@ -186,6 +187,10 @@ func (d door) Admit(ctx context.Context, bearer string, claim agent.Claim) (a ag
 		return a, err
 	}
 	d.Secrets.Hide(a.Token)
+	// The name may be that of a node that was removed, whose credentials are refused.
+	if err := member.Readmit(ctx, c.Client, claim.Node); err != nil {
+		return agent.Admission{}, err
+	}
 	book := record.Book{Core: c.Client.Core(), Now: d.Now}
 	use := record.Use{Node: claim.Node, MachineID: claim.MachineID, At: d.Now().UTC(), Bootstrap: id}
 	if _, err := book.Use(ctx, bearer, use); err != nil {

@@ -1,0 +1,154 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+// netns is a host as far as its network, name and machine id go: all that
+// checks between hosts look at.
+type netns struct {
+	t             *testing.T
+	name, address string
+	id            string // file with its machine id
+}
+
+// sh runs a command of the machine.
+func sh(t *testing.T, ctx context.Context, args ...string) string {
+	t.Helper()
+	out, err := exec.CommandContext(ctx, args[0], args[1:]...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s: %v: %s", strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}
+
+// twoHosts are two hosts on one cable.
+func twoHosts(t *testing.T, ctx context.Context) (a, b netns) {
+	t.Helper()
+	tag := fmt.Sprintf("pl%d", os.Getpid()%10000)
+	for i, h := range []*netns{&a, &b} {
+		*h = netns{t: t, name: tag + string(rune('a'+i)), address: fmt.Sprintf("10.99.0.%d", i+1), id: filepath.Join(t.TempDir(), "machine-id")}
+		sh(t, ctx, "ip", "netns", "add", h.name)
+		t.Cleanup(func() { sh(t, context.Background(), "ip", "netns", "del", h.name) })
+		if err := os.WriteFile(h.id, fmt.Appendf(nil, "%032d\n", i+1), 0o444); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sh(t, ctx, "ip", "link", "add", "e0", "netns", a.name, "type", "veth", "peer", "name", "e0", "netns", b.name)
+	for _, h := range []netns{a, b} {
+		sh(t, ctx, "ip", "-n", h.name, "addr", "add", h.address+"/24", "dev", "e0")
+		sh(t, ctx, "ip", "-n", h.name, "link", "set", "lo", "up")
+		sh(t, ctx, "ip", "-n", h.name, "link", "set", "e0", "up")
+		sh(t, ctx, "ip", "-n", h.name, "route", "add", "default", "via", "10.99.0.254")
+	}
+	return a, b
+}
+
+// plinth is a command of the program on the host.
+func (h netns) plinth(ctx context.Context, args ...string) *exec.Cmd {
+	script := fmt.Sprintf("hostname %s && mount --bind %s /etc/machine-id && exec \"$@\"", h.name, h.id)
+	return exec.CommandContext(ctx, "ip", append([]string{"netns", "exec", h.name, "unshare", "-u", "-m", "sh", "-c", script, "sh", env(h.t, "PLINTH_E2E_BINARY")}, args...)...)
+}
+
+// filter sets, or with -D takes back, a rule of the host's packet filter.
+func (h netns) filter(ctx context.Context, action string, rule ...string) {
+	h.t.Helper()
+	sh(h.t, ctx, append([]string{"ip", "netns", "exec", h.name, "iptables", action, "INPUT"}, rule...)...)
+}
+
+// TestPeers checks two hosts that are to share a cluster, with what may be
+// wrong between them.
+func TestPeers(t *testing.T) {
+	ctx := minutes(t, 3)
+	a, b := twoHosts(t, ctx)
+	listen := b.plinth(ctx, "--progress", "none", "preflight", "--listen")
+	said, err := listen.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := listen.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = listen.Process.Signal(os.Interrupt)
+		if err := listen.Wait(); err != nil {
+			t.Errorf("preflight --listen ended with %v", err)
+		}
+	})
+	buf := make([]byte, 4096)
+	code := ""
+	for text := ""; code == ""; {
+		n, err := said.Read(buf)
+		if text += string(buf[:n]); err != nil {
+			t.Fatalf("no code was said: %v: %s", err, text)
+		}
+		if m := regexp.MustCompile(`echo (\S+) \| sudo plinth preflight --peers 10\.99\.0\.2 `).FindStringSubmatch(text); m != nil {
+			code = m[1]
+		}
+	}
+	drop := func(h netns, rule ...string) func() func() {
+		return func() func() { h.filter(ctx, "-A", rule...); return func() { h.filter(ctx, "-D", rule...) } }
+	}
+	for name, c := range map[string]struct {
+		spoil func() func()
+		code  string
+		id    string // the check that fails; "" for none
+		says  string
+	}{
+		"nothing":                  {},
+		"the wrong code":           {code: "wrong", id: "peer-answer", says: "10.99.0.2: the host that answers does not know the code"},
+		"10250/udp blocked there":  {spoil: drop(b, "-p", "udp", "--dport", "10250", "-j", "DROP"), id: "peer-ports", says: "this host does not reach 10.99.0.2 at 10250/udp (no answer: a packet filter drops it)"},
+		"10250/tcp blocked here":   {spoil: drop(a, "-p", "tcp", "--dport", "10250", "-j", "DROP"), id: "peer-ports", says: "10.99.0.2 does not reach this host at 10250/tcp (no answer: a packet filter drops it)"},
+		"6443/tcp rejected there":  {spoil: drop(b, "-p", "tcp", "--dport", "6443", "-j", "REJECT"), id: "peer-ports", says: "this host does not reach 10.99.0.2 at 6443/tcp (refused: a packet filter rejects it)"},
+		"full packets lost there":  {spoil: drop(b, "-p", "udp", "-m", "length", "--length", "1451:65535", "-j", "DROP"), id: "peer-packet", says: "packets of 1500 bytes do not pass from this host to 10.99.0.2; 1450 do"},
+		"the other host is silent": {spoil: drop(b, "-p", "tcp", "--dport", "9444", "-j", "DROP"), id: "peer-answer", says: "i/o timeout"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if c.spoil != nil {
+				defer c.spoil()()
+			}
+			begun := time.Now()
+			ask := a.plinth(ctx, "-o", "json", "preflight", "--quick", "--peers", b.address, "--peer-code-file", "-")
+			ask.Stdin = strings.NewReader(code)
+			if c.code != "" {
+				ask.Stdin = strings.NewReader(c.code)
+			}
+			out, _ := ask.Output() // other checks may fail on this machine
+			if took := time.Since(begun); took > 30*time.Second {
+				t.Errorf("it took %s", took)
+			}
+			var r struct {
+				Result struct {
+					Results []struct{ ID, State, Found string }
+				}
+			}
+			if err := json.Unmarshal(out, &r); err != nil {
+				t.Fatalf("%v: %s", err, out)
+			}
+			heard := 0
+			for _, e := range r.Result.Results {
+				if !strings.HasPrefix(e.ID, "peer-") {
+					continue
+				}
+				heard++
+				if e.ID == c.id && (e.State != "fail" || !strings.Contains(e.Found, c.says)) || e.ID != c.id && e.State == "fail" {
+					t.Errorf("%s: %s: %s", e.ID, e.State, e.Found)
+				}
+			}
+			if heard != 6 {
+				t.Errorf("%d checks between hosts", heard)
+			}
+		})
+	}
+}
