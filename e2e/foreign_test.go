@@ -25,8 +25,8 @@ func placeForeign(ctx context.Context, h *lab.Host) {
 		ip link add veth-theirs type veth peer name eth0 netns theirs
 		ip link set veth-theirs master cni-theirs up
 		ip netns exec theirs ip addr add 10.9.0.2/24 dev eth0
-		ip route add 10.99.0.0/16 via 10.9.0.2
-		ip rule add from 10.99.0.0/16 lookup 777
+		ip route add 172.29.0.0/16 via 10.9.0.2
+		ip rule add from 172.29.0.0/16 lookup 777
 		iptables -N CNI-THEIRS
 		iptables -A CNI-THEIRS -s 10.9.0.0/24 -j ACCEPT
 		iptables -I FORWARD -j CNI-THEIRS -m comment --comment 'theirs, beside kube-bridge'

@@ -39,6 +39,43 @@ func (d Directory) Check(f host.Files) (missing string, err error) {
 // Apply makes the folder.
 func (d Directory) Apply(f host.Files) error { return f.MkdirAll(d.Path, d.Mode) }
 
+// DataDir is Plinth's own folder, and the file that names it to later commands.
+type DataDir struct {
+	Path    string // absolute
+	Pointer string // absolute; "" for none
+}
+
+// Paths is what Apply may change.
+func (d DataDir) Paths() []string {
+	if d.Pointer == "" {
+		return []string{d.Path}
+	}
+	return []string{d.Path, d.Pointer}
+}
+
+// Check looks and changes nothing; missing says what Apply would change.
+func (d DataDir) Check(f host.Files) (missing string, err error) {
+	if missing, err = d.folder().Check(f); err != nil || missing != "" || d.Pointer == "" {
+		return missing, err
+	}
+	if raw, err := f.ReadFile(d.Pointer); err != nil || string(raw) != d.Path+"\n" {
+		return d.Pointer + " does not name it", nil
+	}
+	return "", nil
+}
+
+// Apply makes the folder and the file.
+func (d DataDir) Apply(f host.Files) error {
+	if err := d.folder().Apply(f); err != nil || d.Pointer == "" {
+		return err
+	}
+	return f.Write(d.Pointer, strings.NewReader(d.Path+"\n"), 0o644)
+}
+
+// folder has mode 0711: programs of other users (volumes) pass through, nobody
+// lists it.
+func (d DataDir) folder() Directory { return Directory{Path: d.Path, Mode: 0o711} }
+
 // Artifact is a file from the bundle at its place on the host.
 type Artifact struct {
 	Path   string        // absolute

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"path"
 	"strings"
 
 	"github.com/plinthdev/plinth/internal/host"
@@ -34,10 +35,17 @@ func Remember(ctx context.Context, h host.Host, c leftover.Cluster) (*leftover.B
 	return b, err
 }
 
-// SetAside keeps in dir what an install of c would overwrite and b does not
-// hold; b then says where.
-func SetAside(h host.Host, c leftover.Cluster, b *leftover.Before, dir string) error {
-	return leftover.Finder{Host: h, Cluster: c}.SetAside(b, dir)
+// Record is Remember for an install in whose data folder all that does not
+// belong into the journal is kept: what it overwrites, and what Prove needs.
+func Record(ctx context.Context, h host.Host, c leftover.Cluster, dataDir string) (*leftover.Before, error) {
+	b, err := Remember(ctx, h, c)
+	if err == nil {
+		err = leftover.Finder{Host: h, Cluster: c}.SetAside(b, path.Join(dataDir, "before"))
+	}
+	if err == nil {
+		err = photograph(ctx, h, c, dataDir)
+	}
+	return b, err
 }
 
 // Foreign lists what others put among the cluster's configuration; it stays.

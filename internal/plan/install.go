@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/plinthdev/plinth/addons"
@@ -93,10 +92,7 @@ func (c Cluster) remember() step.Step {
 			return step.Needed("the host has not been looked at"), nil
 		},
 		Apply: func(ctx context.Context, _ step.Report) error {
-			before, err := node.Remember(ctx, c.Host, c.Leftover)
-			if err == nil {
-				err = node.SetAside(c.Host, c.Leftover, before, c.DataDir+"/before")
-			}
+			before, err := node.Record(ctx, c.Host, c.Leftover, c.DataDir)
 			if err != nil {
 				return err
 			}
@@ -106,29 +102,10 @@ func (c Cluster) remember() step.Step {
 }
 
 func (c Cluster) dataDir() step.Step {
-	// 0711: programs of other users (volumes) pass through, nobody lists it.
-	dir := node.Directory{Path: c.DataDir, Mode: 0o711}
-	touches := []string{c.DataDir}
-	if c.Pointer != "" {
-		touches = append(touches, c.Pointer)
-	}
-	named := func() bool {
-		raw, err := c.Host.ReadFile(c.Pointer)
-		return c.Pointer == "" || err == nil && string(raw) == c.DataDir+"\n"
-	}
-	return step.Step{ID: "data-dir", Title: "Make Plinth's data folder", Touches: touches,
-		Check: func(context.Context) (step.State, error) {
-			if !named() {
-				return step.Needed(c.Pointer + " does not name it"), nil
-			}
-			return look(dir.Check(c.Host))
-		},
-		Apply: func(context.Context, step.Report) error {
-			if err := dir.Apply(c.Host); err != nil || named() {
-				return err
-			}
-			return c.Host.Write(c.Pointer, strings.NewReader(c.DataDir+"\n"), 0o644)
-		},
+	dir := node.DataDir{Path: c.DataDir, Pointer: c.Pointer}
+	return step.Step{ID: "data-dir", Title: "Make Plinth's data folder", Touches: dir.Paths(),
+		Check: func(context.Context) (step.State, error) { return look(dir.Check(c.Host)) },
+		Apply: func(context.Context, step.Report) error { return dir.Apply(c.Host) },
 	}
 }
 

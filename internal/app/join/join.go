@@ -142,7 +142,7 @@ func (a job) run(ctx context.Context, req Request, log *runlog.Log) (Result, err
 	if steps, err = a.steps(ctx, s); err != nil {
 		return res, err
 	}
-	args := map[string]string{"bundle": s.bundle.Digest().String(), "role": s.role(), run.ArgPodCIDR: s.installer.Spec.Network.PodCIDR}
+	args := map[string]string{"bundle": s.bundle.Digest().String(), "role": s.role(), run.ArgPodCIDR: s.installer.Spec.Network.PodCIDR, run.ArgName: s.installer.Metadata.Name}
 	if err := s.journal.Begin("join", args); err != nil {
 		return res, err
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net/netip"
 	"path/filepath"
+	"strings"
 
 	"github.com/plinthdev/plinth/internal/app/run"
 	"github.com/plinthdev/plinth/internal/journal"
@@ -31,10 +32,14 @@ type Request struct {
 type Result struct {
 	Changed bool           `json:"changed"` // false: there was nothing to take back
 	Plan    []step.Planned `json:"plan,omitempty"`
-	Left    []string       `json:"left,omitempty"` // what could not be taken back
-	Kept    []string       `json:"kept,omitempty"` // what was left on purpose: data, logs, what others put there
+	Left    []string       `json:"left,omitempty"`  // what could not be taken back
+	Kept    []string       `json:"kept,omitempty"`  // what was left on purpose: data, logs, what others put there
+	Proof   *Proof         `json:"proof,omitempty"` // how the host compares to what it was before the install
 	Log     string         `json:"log,omitempty"`
 }
+
+// Proof is how a host after a reset compares to what it was before the install.
+type Proof = node.Proof
 
 // job is a reset of this host.
 type job struct{ *run.Run }
@@ -118,9 +123,31 @@ func (a job) takeBack(ctx context.Context, j *journal.Journal, deleteData bool) 
 	if _, err = runner.RunAll(ctx, plan.Reset(kinds)); err != nil {
 		return a.left(ctx, res, kinds, errors.Join(err, j.End(err)))
 	}
+	if err := a.prove(ctx, j, &res); err != nil {
+		return res, errors.Join(err, j.End(err))
+	}
 	// The journal goes last: until here it is what a second reset goes by.
 	_, err = a.Steps("reset", nil).Run(ctx, []step.Step{a.removeDataDir(j, keep)})
 	return res, err
+}
+
+// prove compares the host with what it was before the install. Without a record
+// of that there is nothing to compare with, which the answer then lacks.
+func (a job) prove(ctx context.Context, j *journal.Journal, res *Result) error {
+	c, err := a.remembered(j)
+	if err != nil || c.Before == nil {
+		return err
+	}
+	res.Proof, err = node.Prove(ctx, a.Host, c, a.DataDir)
+	switch {
+	case err != nil:
+		a.Note("warning: the host cannot be compared with what it was before: " + err.Error())
+	case len(res.Proof.Left) > 0:
+		res.Left = res.Proof.Left
+		return problem.New(problem.ExitLeftover, "take everything back", errors.New("the host is not as it was before: "+strings.Join(res.Left, ", ")),
+			"see what holds it, then run the same command again; the log is "+a.LogFile)
+	}
+	return nil
 }
 
 // dryRun says what a reset would take back.
@@ -179,20 +206,26 @@ func (a job) left(ctx context.Context, res Result, kinds []leftover.Kind, err er
 // run that ended before it had looked at the host has left nothing: what is
 // there is somebody else's.
 func (a job) leftovers(j *journal.Journal) ([]leftover.Kind, error) {
+	c, err := a.remembered(j)
+	if err != nil || c.Before == nil && !j.Lost() {
+		return nil, err
+	}
+	return node.Leftovers(a.Host, c), nil
+}
+
+// remembered is this host's cluster with what stood here before it; without
+// that when no run ever looked, or nobody knows any more.
+func (a job) remembered(j *journal.Journal) (leftover.Cluster, error) {
+	c := a.cluster(j)
 	var before leftover.Before
 	known, err := j.Found(plan.RememberID, &before)
 	if err != nil {
-		return nil, problem.New(problem.ExitInternal, "read what stood on this host before", err, "")
+		return c, problem.New(problem.ExitInternal, "read what stood on this host before", err, "")
 	}
-	switch {
-	case known:
-		c := a.cluster(j)
+	if known {
 		c.Before = &before
-		return node.Leftovers(a.Host, c), nil
-	case j.Lost():
-		return node.Leftovers(a.Host, a.cluster(j)), nil
 	}
-	return nil, nil
+	return c, nil
 }
 
 // cluster is this host's cluster as the journal tells of it.

@@ -124,7 +124,8 @@ func TestAnswersForPeople(t *testing.T) {
 		},
 		"reset-plan": func(w io.Writer) { Reset(w, reset.Result{Plan: planned()}, "plinth reset cluster", false) },
 		"reset-done": func(w io.Writer) {
-			Reset(w, reset.Result{Changed: true, Log: "/var/log/plinth/reset-1.log", Kept: []string{"/var/lib/plinth/volumes: data of 2 volumes, 8 B; --delete-data removes it"}}, "", false)
+			Reset(w, reset.Result{Changed: true, Log: "/var/log/plinth/reset-1.log", Kept: []string{"/var/lib/plinth/volumes: data of 2 volumes, 8 B; --delete-data removes it"},
+				Proof: &reset.Proof{Compared: 1203, Since: []string{"modules: + overlay"}}}, "", false)
 		},
 		"reset-left": func(w io.Writer) {
 			Reset(w, reset.Result{Changed: true, Left: []string{"mount /run/x", "process 12"}}, "", true)

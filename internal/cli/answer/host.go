@@ -98,13 +98,30 @@ func Reset(w io.Writer, r reset.Result, again string, failed bool) {
 		kept(w, "Would be kept:", r.Kept)
 		plan(w, r.Plan, again)
 	case r.Changed:
-		fmt.Fprintf(w, "The cluster is gone from this host.\nLog  %s\n", r.Log)
+		fmt.Fprintln(w, "The cluster is gone from this host.")
+		proved(w, r.Proof)
+		fmt.Fprintf(w, "Log  %s\n", r.Log)
 		kept(w, "Kept:", r.Kept)
 		next(w, "plinth install --bundle FILE")
 	default:
 		fmt.Fprintln(w, "Nothing to do: Plinth has installed nothing on this host.")
 		kept(w, "Kept:", r.Kept)
 		next(w, "plinth install --bundle FILE")
+	}
+}
+
+// proved says how the host compares to what it was.
+func proved(w io.Writer, p *reset.Proof) {
+	if p == nil {
+		return
+	}
+	fmt.Fprintf(w, "Nothing left: of %s seen before the install, none differs because of it.\n", Count(p.Compared, "thing"))
+	const some = 10
+	if len(p.Since) > 0 {
+		fmt.Fprintf(w, "Not the cluster's, but different since: %s\n", Count(len(p.Since), "thing"))
+		for _, what := range p.Since[:min(some, len(p.Since))] {
+			fmt.Fprintf(w, "  %s\n", what)
+		}
 	}
 }
 

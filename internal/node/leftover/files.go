@@ -71,6 +71,20 @@ func (f Finder) parents() []string {
 		"/lib/modules"} // mounted into kube-router, made where missing
 }
 
+// Places is every file and folder that is looked at.
+func (f Finder) Places() []string {
+	return append(append(f.roots(), f.parents()...), unitDir, path.Dir(ModulesFile), path.Dir(SysctlFile))
+}
+
+// Owns reports whether p is, or is in, a file or folder of the cluster's own,
+// and was not there before.
+func (f Finder) Owns(p string) bool {
+	if f.Before.Had(p) || slices.Contains(f.shared(), path.Dir(p)) || slices.Contains(f.shared(), p) {
+		return false
+	}
+	return slices.ContainsFunc(f.roots(), func(root string) bool { return Below(p, root) })
+}
+
 // sweep is what removing the files comes to.
 type sweep struct {
 	remove  []string // whole, links not followed

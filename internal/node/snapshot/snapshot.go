@@ -1,0 +1,251 @@
+// Package snapshot owns the proof that a reset left nothing: what can be seen
+// of a host, as far as a cluster may change it, before an install and after a
+// reset, and whose each difference is. It refuses to change anything, and to
+// fail because a host lacks a tool: what cannot be seen twice is not compared.
+package snapshot
+
+import (
+	"context"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/plinthdev/plinth/internal/host"
+	"github.com/plinthdev/plinth/internal/node/leftover"
+	"github.com/plinthdev/plinth/internal/node/network"
+)
+
+// Snapshot is what was seen: section → things, each once. It is plain data for
+// a file beside the journal.
+type Snapshot map[string][]string
+
+// Take looks at h; it changes nothing.
+func Take(ctx context.Context, h host.Host, c leftover.Cluster) Snapshot {
+	f := leftover.Finder{Host: h, Cluster: c}
+	s := Snapshot{}
+	for name, look := range map[string]func() []string{
+		"files": func() []string { return files(f) },
+		"units": func() []string {
+			return lines(ctx, f, "systemctl", "list-unit-files", "--no-legend", "--no-pager", "--plain")
+		},
+		"users":      func() []string { return accounts(f) },
+		"mounts":     func() []string { return mounts(f) },
+		"namespaces": func() []string { return names(f, leftover.NetnsDir) },
+		"links":      func() []string { return firstWords(lines(ctx, f, "ip", "-br", "link"), 1) },
+		"addresses":  func() []string { return lines(ctx, f, "ip", "-br", "addr") },
+		"routes": func() []string {
+			return slices.Concat(lines(ctx, f, "ip", "route", "show", "table", "all"), lines(ctx, f, "ip", "-6", "route", "show", "table", "all"))
+		},
+		"routing rules": func() []string { return slices.Concat(lines(ctx, f, "ip", "rule"), lines(ctx, f, "ip", "-6", "rule")) },
+		"packet rules":  func() []string { return network.Saved(ctx, f) },
+		"address sets":  func() []string { sets, _ := f.ListSets(); return sets },
+		"modules":       func() []string { return firstWords(text(f, "/proc/modules"), 1) },
+		"cgroups":       func() []string { return cgroups(f) },
+		"ports":         func() []string { return ports(lines(ctx, f, "ss", "-Hltnu")) },
+		"programs":      func() []string { return programs(f) },
+	} {
+		things := look()
+		slices.Sort(things)
+		s[name] = slices.Compact(things)
+	}
+	return s
+}
+
+// Count is how many things were seen.
+func (s Snapshot) Count() (n int) {
+	for _, things := range s {
+		n += len(things)
+	}
+	return n
+}
+
+// Change is one difference between two snapshots.
+type Change struct {
+	Section, Thing string
+	Gone           bool // it was there before, and is not now
+}
+
+// String says it for a person: "links: + kube-bridge".
+func (c Change) String() string {
+	sign := "+"
+	if c.Gone {
+		sign = "-"
+	}
+	return c.Section + ": " + sign + " " + c.Thing
+}
+
+// Diff is what differs. A section in which nothing was seen before, though every
+// host has something there, could not be looked at: it is not compared.
+func Diff(before, after Snapshot) []Change {
+	mayBeEmpty := []string{"namespaces", "address sets", "packet rules"}
+	var all []Change
+	for section, was := range before {
+		is := after[section]
+		if len(was) == 0 && !slices.Contains(mayBeEmpty, section) {
+			continue
+		}
+		for _, thing := range is {
+			if _, had := slices.BinarySearch(was, thing); !had {
+				all = append(all, Change{section, thing, false})
+			}
+		}
+		for _, thing := range was {
+			if _, has := slices.BinarySearch(is, thing); !has {
+				all = append(all, Change{section, thing, true})
+			}
+		}
+	}
+	slices.SortFunc(all, func(x, y Change) int { return strings.Compare(x.String(), y.String()) })
+	return all
+}
+
+// Ours reports whether a difference can only come from cluster c. The others
+// are what a host's owner did meanwhile, and modules, which stay loaded until
+// the next boot: others may use them by now.
+func (c Change) Ours(of leftover.Cluster) bool {
+	word := strings.Fields(c.Thing + " ")
+	if c.Gone || len(word) == 0 {
+		return false
+	}
+	switch c.Section {
+	case "files", "mounts":
+		return leftover.Finder{Cluster: of}.Owns(word[0])
+	case "units":
+		return slices.Contains(leftover.Units(), word[0])
+	case "users":
+		return leftover.Below(word[len(word)-1], of.DataDir)
+	case "namespaces", "cgroups":
+		return strings.HasPrefix(path.Base(word[0]), "cni-") || strings.HasPrefix(path.Base(word[0]), "kubepods")
+	case "links", "addresses":
+		return strings.HasPrefix(word[0], "kube-") || slices.ContainsFunc(word, of.InPods)
+	case "routes", "routing rules":
+		return strings.Contains(c.Thing, " dev kube-") || slices.ContainsFunc(word, of.InPods)
+	case "packet rules":
+		return strings.Contains(c.Thing, " KUBE-") || strings.Contains(c.Thing, "kube-router-")
+	case "address sets":
+		return strings.HasPrefix(word[0], "KUBE-") || strings.HasPrefix(word[0], "kube-router-")
+	case "programs":
+		return word[0] == of.Binary || leftover.Below(word[0], of.DataDir)
+	}
+	return false
+}
+
+func lines(ctx context.Context, f leftover.Finder, argv ...string) []string {
+	out, err := f.Look(ctx, argv...)
+	if err != nil {
+		return nil
+	}
+	var all []string
+	for line := range strings.Lines(string(out)) {
+		if line = strings.Join(strings.Fields(line), " "); line != "" {
+			all = append(all, line)
+		}
+	}
+	return all
+}
+
+func text(f leftover.Finder, p string) []string {
+	raw, _ := f.ReadFile(p) // one that is not there has no lines
+	return strings.Split(strings.TrimSpace(string(raw)), "\n")
+}
+
+func firstWords(list []string, n int) []string {
+	var all []string
+	for _, line := range list {
+		if words := strings.Fields(line); len(words) >= n {
+			all = append(all, strings.Join(words[:n], " "))
+		}
+	}
+	return all
+}
+
+func names(f leftover.Finder, dir string) []string {
+	list, _ := f.ReadDir(dir) // one that is not there is empty
+	var all []string
+	for _, e := range list {
+		all = append(all, path.Join(dir, e.Name()))
+	}
+	return all
+}
+
+// files is what stands where the cluster's files go, with mode and owner.
+func files(f leftover.Finder) []string {
+	var all []string
+	add := func(p string) {
+		if info, err := f.Lstat(p); err == nil {
+			uid, gid := host.Owner(info)
+			all = append(all, fmt.Sprintf("%s %s %d:%d", p, info.Mode(), uid, gid))
+		}
+	}
+	for _, p := range f.Places() {
+		add(p)
+		for _, inside := range names(f, p) {
+			add(inside)
+		}
+	}
+	return all
+}
+
+func accounts(f leftover.Finder) []string {
+	var all []string
+	for _, file := range []string{"/etc/passwd", "/etc/group"} {
+		for _, line := range text(f, file) {
+			if fields := strings.Split(line, ":"); len(fields) > 5 {
+				all = append(all, path.Base(file)+" "+fields[0]+" "+fields[2]+" "+fields[5])
+			} else if len(fields) > 2 {
+				all = append(all, path.Base(file)+" "+fields[0]+" "+fields[2])
+			}
+		}
+	}
+	return all
+}
+
+func mounts(f leftover.Finder) []string {
+	table, _ := f.MountTable() // always there on Linux
+	var all []string
+	for _, m := range table {
+		all = append(all, m.Point+" "+m.Type)
+	}
+	return all
+}
+
+// cgroups is the first two levels of each hierarchy.
+func cgroups(f leftover.Finder) []string {
+	table, _ := f.MountTable()
+	var all []string
+	for _, m := range table {
+		if m.Type != "cgroup" && m.Type != "cgroup2" {
+			continue
+		}
+		list, _ := f.ReadDir(m.Point)
+		for _, e := range list {
+			if e.IsDir() {
+				all = append(all, path.Join(m.Point, e.Name()))
+			}
+		}
+	}
+	return all
+}
+
+// ports is what listens: protocol and address.
+func ports(sockets []string) []string {
+	var all []string
+	for _, line := range sockets {
+		if words := strings.Fields(line); len(words) > 4 {
+			all = append(all, words[0]+" "+words[4])
+		}
+	}
+	return all
+}
+
+func programs(f leftover.Finder) []string {
+	list, _ := f.ListProcesses() // always there on Linux
+	var all []string
+	for _, p := range list {
+		if p.Exe != "" {
+			all = append(all, p.Exe)
+		}
+	}
+	return all
+}
