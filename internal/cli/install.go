@@ -41,6 +41,7 @@ func (s commands) install() *cobra.Command {
 	f.StringVar(&req.AppBundle, "app-bundle", "", "`file` (.airgap) with the application and its images")
 	f.BoolVar(&req.Plan, "plan", false, "only say what would be done")
 	f.BoolVarP(&yes, "yes", "y", false, "do not ask before the first change")
+	f.StringVar(&req.PlanFile, "plan-file", "", "`file` with a plan that --plan -o json printed: exactly that is done, or nothing")
 	f.BoolVar(&req.RollBack, "rollback-on-failure", false, "take a first install back when a step of it fails")
 	f.BoolVar(&req.Restart, "restart", false, "take back an unfinished install that was asked for something else, and begin anew")
 	ignoring(f, &req.IgnorePreflights)

@@ -189,8 +189,18 @@ func (s Service) StartNeeded(ctx context.Context) (string, error) {
 	return "", nil
 }
 
-// Start enables and starts the service; it does not wait for the cluster.
-func (s Service) Start(ctx context.Context) error { return s.Host.StartUnit(ctx, s.Unit()) }
+// Start enables and starts the service; it does not wait for the cluster. One
+// that ended, on a full disk for instance, and waits for systemd to try again
+// is begun anew: systemd starts nothing before that wait is over, two minutes
+// in k0s's unit.
+func (s Service) Start(ctx context.Context) error {
+	if st, err := s.Host.UnitState(ctx, s.Unit()); err == nil && st.Sub == "auto-restart" {
+		if err := s.Host.StopUnit(ctx, s.Unit()); err != nil {
+			return err
+		}
+	}
+	return s.Host.StartUnit(ctx, s.Unit())
+}
 
 // Culprit is the end of the service's log, for an error that has to name who
 // is to blame.

@@ -29,6 +29,7 @@ type Request struct {
 	Delivery         delivery.Request // where the bundle comes from and who vouches for it; its Bundle is that of Request
 	IgnorePreflights []string         // ids of checks that may fail
 	Plan             bool             // only say what would be done
+	PlanFile         string           // do exactly this plan, or nothing
 	Restart          bool             // take back an unfinished install that was asked for something else
 	RollBack         bool             // take a first install back when a step of it fails
 
@@ -40,6 +41,7 @@ type Request struct {
 type Result struct {
 	Changed    bool                  `json:"changed"`              // false: there was nothing to do
 	Plan       []step.Planned        `json:"plan,omitempty"`       // with Request.Plan
+	Bound      *Bound                `json:"bound,omitempty"`      // what the plan holds for
 	Preflights *hostpreflight.Report `json:"preflights,omitempty"` // what was found on the host
 	ConsoleURL string                `json:"consoleURL,omitempty"`
 	Password   string                `json:"password,omitempty"` // of the console; only when this run made it
@@ -76,11 +78,11 @@ func Install(ctx context.Context, r *run.Run, req Request) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	if req.Plan {
-		return a.planInstall(ctx, b, m, req)
-	}
 	if req.asked, err = args(b, m, req); err != nil {
 		return Result{}, err
+	}
+	if req.Plan {
+		return a.planInstall(ctx, b, m, req)
 	}
 	var res Result
 	err = a.Changing("install", func(r *run.Run, log *runlog.Log) error {
@@ -109,6 +111,9 @@ func (a job) planInstall(ctx context.Context, b *airgap.Bundle, m manifest.Set, 
 	if err == nil {
 		res.Plan, err = look.Steps("install", nil).Plan(ctx, steps)
 	}
+	if err == nil {
+		res.Bound, err = bind(site, req.asked, a.DataDir, res.Plan)
+	}
 	return res, err
 }
 
@@ -131,6 +136,9 @@ func (a job) install(ctx context.Context, b *airgap.Bundle, m manifest.Set, req 
 	}
 	todo, err := look.Steps("install", nil).Plan(ctx, steps)
 	if err != nil {
+		return res, err
+	}
+	if err := a.held(site, req, todo); err != nil {
 		return res, err
 	}
 	res.Kubeconfig, res.ConsoleURL = k0s.AdminConf, urlOf(m, site)

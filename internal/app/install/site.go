@@ -30,6 +30,7 @@ type site struct {
 	parts      []addons.AddOn
 	warnings   []string // what was skipped or ignored on request, for the receipt
 	self       node.Artifact
+	facts      map[string]string // what a plan depends on, in words
 }
 
 // site is what the steps of an install need to know of where they run.
@@ -81,6 +82,8 @@ func (a job) survey(ctx context.Context, j *journal.Journal, b *airgap.Bundle, m
 		return s, err
 	}
 	s.preflights = report
+	s.facts = map[string]string{"hostname": found.Hostname, "machine id": found.MachineID, "address": compose.Primary(found.Network).String(),
+		"system": found.OS.Name + " " + found.OS.Arch, "kernel": found.Kernel.Release, "installed": s.receipt.Bundle}
 	s.node = strings.ToLower(found.Hostname)
 	s.address = compose.Primary(found.Network)
 	for _, id := range s.preflights.Ignored() {

@@ -204,6 +204,7 @@ func (r *Run) Leftover(podCIDRs ...netip.Prefix) leftover.Cluster {
 const (
 	ArgPodCIDR = "podCIDR" // the pods' network
 	ArgName    = "name"    // of the cluster
+	ArgPlan    = "plan"    // digest of the plan that was done
 )
 
 // ClusterName is the name of the cluster that the runs in a journal are about;
