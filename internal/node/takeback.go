@@ -31,6 +31,14 @@ func Remember(ctx context.Context, h host.Host, c leftover.Cluster) (*leftover.B
 	for _, u := range users {
 		b.Users = append(b.Users, u.name)
 	}
+	b.Groups = []string{}
+	groups, err := accounts(f, "/etc/group")
+	if err != nil {
+		return nil, err
+	}
+	for _, g := range groups {
+		b.Groups = append(b.Groups, g.name)
+	}
 	b.Tables, err = network.Tables(ctx, f)
 	return b, err
 }

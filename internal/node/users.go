@@ -39,12 +39,20 @@ func accounts(f leftover.Finder, file string) ([]account, error) {
 // usersKind is the users that `k0s install` makes.
 func usersKind(f leftover.Finder) leftover.Kind {
 	return leftover.Kind{ID: "users", Title: "Remove users",
-		Find: func(context.Context) ([]string, error) { return users(f) },
+		Find: func(context.Context) ([]string, error) {
+			all, err := users(f)
+			groups, groupErr := groupsLeft(f)
+			for _, g := range groups {
+				all = append(all, "group "+g)
+			}
+			return all, errors.Join(err, groupErr)
+		},
 		Take: func(ctx context.Context) error { return removeUsers(ctx, f) }}
 }
 
 // users finds the users that `k0s install` made: by name and home, and not
-// there before. Their groups of the same name go with them.
+// there before. Their groups of the same name go with them; groupsLeft finds
+// those of a removal that ended in between.
 func users(f leftover.Finder) ([]string, error) {
 	list, err := accounts(f, "/etc/passwd")
 	var all []string
@@ -56,12 +64,30 @@ func users(f leftover.Finder) ([]string, error) {
 	return all, err
 }
 
+// groupsLeft finds the groups of the cluster's names that were not there before
+// and have no user any more.
+func groupsLeft(f leftover.Finder) ([]string, error) {
+	if f.Before == nil || f.Before.Groups == nil {
+		return nil, nil
+	}
+	owners, err := accounts(f, "/etc/passwd")
+	list, groupErr := accounts(f, "/etc/group")
+	var all []string
+	for _, g := range list {
+		owned := slices.ContainsFunc(owners, func(u account) bool { return u.name == g.name })
+		if !owned && !slices.Contains(f.Before.Groups, g.name) {
+			all = append(all, g.name)
+		}
+	}
+	return all, errors.Join(err, groupErr)
+}
+
 func removeUsers(ctx context.Context, f leftover.Finder) error {
 	all, err := users(f)
 	if err != nil {
 		return err
 	}
-	return leftover.Each(all, func(name string) error {
+	err = leftover.Each(all, func(name string) error {
 		argv := []string{"userdel", name}
 		if f.Tool("userdel") == "" {
 			argv = []string{"deluser", name}
@@ -75,4 +101,6 @@ func removeUsers(ctx context.Context, f leftover.Finder) error {
 		}
 		return err
 	})
+	groups, groupErr := groupsLeft(f)
+	return errors.Join(err, groupErr, leftover.Each(groups, func(name string) error { return f.Act(ctx, "groupdel", name) }))
 }

@@ -28,3 +28,22 @@ func TestUsersOfK0sGoOthersOfTheSameNameStay(t *testing.T) {
 		t.Errorf("found %q, %v; want none: they were there before", got, err)
 	}
 }
+
+func TestAGroupWhoseUserWentBeforeGoesToo(t *testing.T) {
+	f := hosttest.New(t)
+	put(t, f, map[string]string{"/etc/passwd": "kube-scheduler:x:997:997::/home/ks:/bin/sh\n", "/etc/group": "etcd:x:110:\nkube-apiserver:x:998:\nkube-scheduler:x:997:\nmine:x:9:\n"})
+	c := leftover.Default()
+	c.Before = &leftover.Before{Groups: []string{"etcd"}}
+	kind := usersKind(leftover.Finder{Host: f.Host(), Cluster: c})
+	if got, err := kind.Find(t.Context()); err != nil || !reflect.DeepEqual(got, []string{"group kube-apiserver"}) {
+		t.Errorf("found %q, %v", got, err)
+	}
+	f.Expect("groupdel kube-apiserver")
+	if err := kind.Take(t.Context()); err != nil {
+		t.Error(err)
+	}
+	c.Before.Groups = nil
+	if got, err := usersKind(leftover.Finder{Host: f.Host(), Cluster: c}).Find(t.Context()); err != nil || len(got) > 0 {
+		t.Errorf("found %q, %v; want none: nobody looked before", got, err)
+	}
+}

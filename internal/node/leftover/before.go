@@ -22,6 +22,7 @@ type Before struct {
 	Paths   map[string]Path   `json:"paths"`   // what existed of the paths that are touched, and in the folders
 	Mounts  []string          `json:"mounts"`  // mount points in the cluster's folders
 	Users   []string          `json:"users"`   // those of the cluster's users that existed
+	Groups  []string          `json:"groups"`  // likewise; null where nobody looked
 	Tables  []string          `json:"tables"`  // nftables tables, "family name"; null where nobody could tell
 }
 

@@ -111,7 +111,7 @@ func (f Finder) sweep() (sweep, error) {
 			return s, err
 		}
 	}
-	s.remove = append(s.remove, f.runcStates()...)
+	s.remove = append(f.runcStates(), s.remove...) // first: the run folder tells of them
 	if f.Before == nil {
 		return s, nil
 	}
@@ -231,23 +231,32 @@ func (f Finder) cniResults() []string {
 
 // runcStates is what runc and the shims of this cluster's containerd keep in
 // folders that every containerd on a host shares. runc's state tells by the
-// path of the container's bundle; a shim's socket is named by the hash of its
-// containerd's address, namespace and pod (containerd 1.7, runtime/v2/shim).
+// path of the container's bundle, and where runc died before it wrote that, the
+// bundle itself; a shim's socket is named by the hash of its containerd's
+// address, namespace and pod (containerd 1.7, runtime/v2/shim).
 func (f Finder) runcStates() []string {
 	const states, sockets, namespace = "/run/containerd/runc/k8s.io", "/run/containerd/s", "k8s.io"
-	var all []string
+	bundles := path.Join(f.RunDir, "containerd/io.containerd.runtime.v2.task", namespace)
+	var ids []string
+	for _, e := range entries(f, bundles) {
+		ids = append(ids, e.Name())
+	}
 	for _, e := range entries(f, states) {
-		dir := path.Join(states, e.Name())
-		state, err := f.ReadFile(path.Join(dir, "state.json"))
-		if err != nil || !bytes.Contains(state, []byte(`"`+f.RunDir+"/")) && !bytes.Contains(state, []byte("="+f.RunDir+"/")) {
-			continue
+		state, err := f.ReadFile(path.Join(states, e.Name(), "state.json"))
+		if err == nil && (bytes.Contains(state, []byte(`"`+f.RunDir+"/")) || bytes.Contains(state, []byte("="+f.RunDir+"/"))) {
+			ids = append(ids, e.Name())
 		}
-		hash := sha256.Sum256([]byte(path.Join(f.RunDir, "containerd.sock", namespace, e.Name())))
-		socket := path.Join(sockets, hex.EncodeToString(hash[:]))
-		if _, err := f.Lstat(socket); err == nil { // one per pod, not per container
-			all = append(all, socket)
+	}
+	slices.Sort(ids)
+	var all []string
+	for _, id := range slices.Compact(ids) {
+		hash := sha256.Sum256([]byte(path.Join(f.RunDir, "containerd.sock", namespace, id)))
+		// The socket, one per pod, not per container, goes first: what tells of it stays until then.
+		for _, p := range []string{path.Join(sockets, hex.EncodeToString(hash[:])), path.Join(states, id)} {
+			if _, err := f.Lstat(p); err == nil {
+				all = append(all, p)
+			}
 		}
-		all = append(all, dir) // last: it is what tells of the socket
 	}
 	return all
 }

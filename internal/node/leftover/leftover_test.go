@@ -107,6 +107,9 @@ func clusterFiles() map[string]string {
 		ModulesFile: "x", SysctlFile: "x", "/usr/local/bin/k0s": "x",
 		"/run/containerd/runc/k8s.io/ab/state.json":                                          `{"config":{"labels":["bundle=/run/k0s/containerd/io.containerd.runtime.v2.task/k8s.io/ab"]}}`,
 		"/run/containerd/s/04f27bdcd53be108f2ec26c53fe2c4a93601418873e1b129d02f763f947f6b95": "",
+		// runc died before it had written its state.
+		"/run/k0s/containerd/io.containerd.runtime.v2.task/k8s.io/cd/config.json": "{}", "/run/containerd/runc/k8s.io/cd/exec.fifo": "",
+		"/run/containerd/s/ab202f3bf7c79416143aca1d0e182c3247d8d1bd7395d9c73540d80ee688c9da": "",
 	}
 }
 
