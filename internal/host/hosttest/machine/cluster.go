@@ -1,0 +1,114 @@
+package machine
+
+import (
+	"fmt"
+	"hash/fnv"
+	"io/fs"
+	"maps"
+	"strings"
+)
+
+const k0sPID = "1000"
+
+// Bare is a host without a cluster, on which others have things that look much
+// like a cluster's.
+func Bare() State {
+	s := State{}
+	for _, dir := range []string{"/etc/systemd/system/multi-user.target.wants", "/usr/local/bin", "/var/lib", "/run", "/var/log", "/usr/libexec", "/lib/modules"} {
+		s.Put(dir, "", fs.ModeDir|0o755)
+	}
+	for p, data := range map[string]string{
+		"/etc/passwd": "root:x:0:0:root:/root:/bin/sh\n", "/etc/group": "root:x:0:\n", "/etc/fstab": "",
+		"/proc/filesystems": "nodev overlay\next4\n", "/proc/modules": "nf_conntrack 1 0 - Live 0x0\n",
+		"/proc/1/cgroup":             "0::/init.scope\n",
+		"/proc/sys/kernel/osrelease": "6.1.0", "/sys/module/nf_conntrack/refcnt": "1",
+		"/usr/sbin/xtables-nft-multi": "", "/usr/sbin/nft": "", "/usr/sbin/userdel": "",
+	} {
+		s.Put(p, data, 0o644)
+	}
+	for key, value := range map[string]string{"net/ipv4/ip_forward": "0", "net/ipv4/conf/all/forwarding": "0", "net/netfilter/nf_conntrack_max": "65536",
+		"fs/inotify/max_user_instances": "128", "fs/inotify/max_user_watches": "1000000", "vm/overcommit_memory": "0", "kernel/panic": "0", "kernel/panic_on_oops": "0"} {
+		s.Put("/proc/sys/"+key, value+"\n", 0o644)
+	}
+	s.Put(MountInfo, "20 1 8:1 / / rw - ext4 /dev/sda1 rw\n30 20 0:25 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n", 0o444)
+	s.Put("/sys/fs/cgroup/system.slice/ssh.service", "", fs.ModeDir|0o755)
+	s[Rules] = Thing{Data: "*nat\n:PREROUTING ACCEPT [0:0]\nCOMMIT\n*filter\n:INPUT ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\nCOMMIT\n"}
+	s.foreign()
+	return s
+}
+
+// foreign puts what others have on the host.
+func (s State) foreign() {
+	s.Process(300, 1, "system.slice/containerd.service", "/usr/bin/containerd-shim-runc-v2", "-address", "/run/containerd/containerd.sock")
+	s.Process(301, 300, "docker/abc", "/usr/bin/nginx")
+	s.Mount("/var/lib/docker/overlay2/abc/merged", "overlay")
+	s["link docker0"], s["link veth-docker"] = Thing{Data: "bridge "}, Thing{Data: "veth docker0"}
+	s["set foreign"], s["route 172.20.0.0/16"], s["rule 172.20.0.0/16"] = Thing{}, Thing{}, Thing{Data: "100"}
+	s[Rules] = Thing{Data: strings.NewReplacer(
+		"*nat\n:PREROUTING ACCEPT [0:0]\n", "*nat\n:PREROUTING ACCEPT [0:0]\n:DOCKER - [0:0]\n-A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER\n",
+		":FORWARD ACCEPT [0:0]\n", ":FORWARD ACCEPT [0:0]\n:MINE - [0:0]\n-A FORWARD -s 10.1.0.0/16 -j MINE\n-A MINE -j ACCEPT\n").Replace(s[Rules].Data)}
+	for p, data := range map[string]string{"/etc/cni/net.d/99-mine.conf": "{}", "/opt/cni/bin/mine": "mine", "/etc/systemd/system/mine.service": "[Service]\n",
+		"/etc/sysctl.d/10-mine.conf": "vm.swappiness = 1\n", "/etc/modules-load.d/mine.conf": "dummy\n", "/usr/local/bin/mine": "mine", "/run/netns/blue": "",
+		"/var/lib/cni/results/mine-1-eth0": "{}"} {
+		s.Put(p, data, 0o644)
+	}
+}
+
+// Started adds what k0s does to a host within seconds of its start.
+func Started(s State) {
+	s.Process(1000, 1, "system.slice/k0scontroller.service", "/usr/local/bin/k0s", "controller")
+	s.Process(1001, 1000, "system.slice/k0scontroller.service", "/var/lib/k0s/bin/etcd")
+	s.Process(1002, 1000, "system.slice/k0scontroller.service", "/var/lib/k0s/bin/containerd")
+	for p, data := range map[string]string{"/var/lib/k0s/bin/etcd": "elf", "/var/lib/k0s/bin/containerd": "elf", "/var/lib/k0s/etcd/member/wal": "data", "/run/k0s/containerd.sock": "",
+		"/var/lib/kubelet/config.yaml": "kubelet", "/etc/cni/net.d/10-kuberouter.conflist": `{"name":"mynet"}`, "/opt/cni/bin/bridge": "elf",
+		"/usr/libexec/k0s/kubelet-plugins/x": "", "/var/log/pods/a/0.log": "log", "/run/xtables.lock": ""} {
+		s.Put(p, data, 0o644)
+	}
+	s.Mount("/var/lib/kubelet", "bind")
+	s["link kube-bridge"], s["set kube-router-pod-subnets"] = Thing{Data: "bridge "}, Thing{}
+	s["nft ip filter"], s["nft ip nat"] = Thing{}, Thing{}
+	s["rule 10.244.0.0/16"] = Thing{Data: "77"}
+	if !strings.Contains(s[Rules].Data, "KUBE-") {
+		s[Rules] = Thing{Data: strings.NewReplacer(
+			"*nat\n:PREROUTING ACCEPT [0:0]\n", "*nat\n:PREROUTING ACCEPT [0:0]\n:KUBE-SERVICES - [0:0]\n-A PREROUTING -m comment --comment \"kubernetes service portals\" -j KUBE-SERVICES\n",
+			":FORWARD ACCEPT [0:0]\n", ":FORWARD ACCEPT [0:0]\n:KUBE-ROUTER-FORWARD - [0:0]\n-A FORWARD -j KUBE-ROUTER-FORWARD\n").Replace(s[Rules].Data)}
+	}
+	for key, value := range map[string]string{"net/ipv4/conf/all/forwarding": "1", "vm/overcommit_memory": "1", "kernel/panic": "10", "kernel/panic_on_oops": "1", "net/netfilter/nf_conntrack_max": "131072"} {
+		s.Put("/proc/sys/"+key, value+"\n", 0o644)
+	}
+}
+
+// Pod adds what a pod called name is on a host, one change after the other.
+func (m *Machine) Pod(name string) {
+	for _, add := range pod(name) {
+		m.act("start pod %s", name)
+		add(m.State)
+	}
+}
+
+// HasPod reports whether all of the pod is there.
+func (m *Machine) HasPod(name string) bool {
+	want := maps.Clone(m.State)
+	for _, add := range pod(name) {
+		add(want)
+	}
+	return maps.Equal(want, m.State)
+}
+
+// pod is the parts of a pod.
+func pod(name string) []func(State) {
+	hash := fnv.New32a()
+	_, _ = hash.Write([]byte(name))
+	id, n := fmt.Sprintf("%08x", hash.Sum32()), int(hash.Sum32()%100000)
+	return []func(State){
+		func(s State) { s.Mount("/var/lib/kubelet/pods/"+name+"/volumes", "tmpfs") },
+		func(s State) { s.Mount("/run/netns/cni-"+id+"-0000-0000-0000-000000000000", "nsfs") },
+		func(s State) { s["link veth"+id] = Thing{Data: "veth kube-bridge"} },
+		func(s State) { s.Put("/var/lib/cni/results/mynet-"+id+"-eth0", "{}", 0o600) },
+		func(s State) { s.Put("/sys/fs/cgroup/kubepods/pod"+id, "", fs.ModeDir|0o755) },
+		func(s State) {
+			s.Process(200000+n, 1, "system.slice/k0scontroller.service", "/var/lib/k0s/bin/containerd-shim-runc-v2", "-address", "/run/k0s/containerd.sock")
+		},
+		func(s State) { s.Process(300000+n, 200000+n, "kubepods/pod"+id, "/app") },
+	}
+}

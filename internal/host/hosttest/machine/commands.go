@@ -1,0 +1,152 @@
+package machine
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/plinthdev/plinth/internal/host"
+)
+
+// Rules is the thing that holds the packet rules, as iptables-save prints them.
+const Rules = "rules iptables"
+
+// Run does what the program would do.
+func (m *Machine) Run(_ context.Context, cmd host.Cmd) ([]byte, error) {
+	args := cmd.Argv[1:]
+	line := path.Base(cmd.Argv[0]) + " " + strings.Join(args, " ")
+	if !cmd.Look {
+		m.act("%s", line)
+	}
+	has := func(prefix string) bool { return strings.HasPrefix(line, prefix) }
+	last := args[len(args)-1]
+	switch {
+	case has("ip ") && cmd.Look:
+		return m.ipLook(line)
+	case has("nft -j list ruleset"):
+		return m.nft()
+	case has("xtables-nft-multi iptables-save"):
+		return []byte(m.State[Rules].Data), nil
+	case has("xtables-nft-multi ip6tables-save"):
+		return nil, nil
+	case has("xtables-nft-multi iptables-restore --noflush"):
+		script, err := io.ReadAll(cmd.Stdin)
+		if err != nil {
+			return nil, err
+		}
+		return nil, m.restore(string(script))
+	case has("nft delete table "):
+		delete(m.State, "nft "+args[2]+" "+args[3])
+	case has("ip link delete "):
+		delete(m.State, "link "+last)
+	case has("ip -4 route delete "):
+		delete(m.State, "route "+args[3])
+	case has("ip -4 rule delete from "):
+		delete(m.State, "rule "+args[4])
+	case has("modprobe "):
+		m.modprobe(last)
+	case has("sysctl -q -w "):
+		return nil, m.sysctl(last)
+	case has("systemctl "): // daemon-reload, kill, stop of a slice: nothing that counts here
+	case has("umount "):
+		return nil, m.umount(last)
+	case has("rmdir "):
+		return nil, m.rmdir(args)
+	case has("k0s install controller"):
+		m.k0sInstall(args)
+	case has("userdel "):
+		m.dropLine("/etc/passwd", last)
+	case has("groupdel "):
+		m.dropLine("/etc/group", last)
+	default:
+		m.t.Errorf("the machine does not know: %s", line)
+		return nil, fmt.Errorf("unknown command: %s", line)
+	}
+	return nil, nil
+}
+
+func (m *Machine) ipLook(line string) ([]byte, error) {
+	list := []map[string]any{}
+	switch {
+	case strings.Contains(line, "link show"):
+		for _, name := range m.State.Named("link") {
+			kind, master, _ := strings.Cut(m.State["link "+name].Data, " ")
+			list = append(list, map[string]any{"ifname": name, "master": master, "linkinfo": map[string]any{"info_kind": kind}})
+		}
+	case strings.Contains(line, "-4 -j route"):
+		for _, dst := range m.State.Named("route") {
+			list = append(list, map[string]any{"dst": dst})
+		}
+	case strings.Contains(line, "-4 -j rule"):
+		for _, src := range m.State.Named("rule") {
+			list = append(list, map[string]any{"src": src, "table": m.State["rule "+src].Data})
+		}
+	}
+	return json.Marshal(list)
+}
+
+func (m *Machine) nft() ([]byte, error) {
+	list := []map[string]any{}
+	for _, name := range m.State.Named("nft") {
+		family, table, _ := strings.Cut(name, " ")
+		list = append(list, map[string]any{"table": map[string]any{"family": family, "name": table}})
+	}
+	return json.Marshal(map[string]any{"nftables": list})
+}
+
+// restore is iptables-restore --noflush; a table is changed whole or not at all.
+func (m *Machine) restore(script string) error {
+	lines := strings.Split(strings.TrimSuffix(m.State[Rules].Data, "\n"), "\n")
+	drop := func(which func(string) bool) { lines = slices.DeleteFunc(lines, which) }
+	for line := range strings.Lines(script) {
+		line = strings.TrimSpace(line)
+		verb, rest, _ := strings.Cut(line, " ")
+		switch {
+		case strings.HasPrefix(line, ":"):
+			drop(func(l string) bool { return strings.HasPrefix(l, "-A "+verb[1:]+" ") })
+		case verb == "-D":
+			i := slices.Index(lines, "-A "+rest)
+			if i < 0 {
+				return fmt.Errorf("no such rule: %s", rest)
+			}
+			lines = slices.Delete(lines, i, i+1)
+		case verb == "-X":
+			drop(func(l string) bool { return strings.HasPrefix(l, ":"+rest+" ") })
+		}
+	}
+	m.State[Rules] = Thing{Data: strings.Join(lines, "\n") + "\n"}
+	return nil
+}
+
+func (m *Machine) modprobe(name string) {
+	m.State.Put("/proc/modules", m.State["/proc/modules"].Data+name+" 1 0 - Live 0x0\n", 0o444)
+	m.State.Put("/sys/module/"+name+"/refcnt", "0\n", 0o444)
+	if name == "br_netfilter" {
+		m.State.Put("/proc/sys/net/bridge/bridge-nf-call-iptables", "1\n", 0o644)
+		m.State.Put("/proc/sys/net/bridge/bridge-nf-call-ip6tables", "1\n", 0o644)
+	}
+}
+
+func (m *Machine) dropLine(file, name string) {
+	lines := strings.SplitAfter(m.State[file].Data, "\n")
+	lines = slices.DeleteFunc(lines, func(l string) bool { return strings.HasPrefix(l, name+":") })
+	m.State.Put(file, strings.Join(lines, ""), 0o644)
+}
+
+// k0sInstall makes k0s's users and its unit, one after the other.
+func (m *Machine) k0sInstall(args []string) {
+	for i, user := range []string{"etcd", "kube-apiserver", "konnectivity-server", "kube-scheduler"} {
+		if !strings.Contains(m.State["/etc/passwd"].Data, "\n"+user+":") {
+			m.act("useradd %s", user)
+			m.State.Put("/etc/passwd", m.State["/etc/passwd"].Data+fmt.Sprintf("%s:x:%d:%d::/var/lib/k0s:/sbin/nologin\n", user, 900+i, 900+i), 0o644)
+			m.dropLine("/etc/group", user)
+			m.State.Put("/etc/group", m.State["/etc/group"].Data+fmt.Sprintf("%s:x:%d:\n", user, 900+i), 0o644)
+		}
+	}
+	m.act("write the unit")
+	m.State.Put("/etc/systemd/system/k0scontroller.service", "[Service]\nExecStart=/usr/local/bin/k0s controller "+strings.Join(args[2:], " ")+"\n", 0o644)
+}

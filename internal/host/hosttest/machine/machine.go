@@ -1,0 +1,188 @@
+// Package machine owns a small simulated Linux host for tests: files, units,
+// processes, links, mounts, packet rules and users as one value, so that a test
+// can keep the state that a run dies in, go on from it in more than one way,
+// and compare. It refuses commands that it does not know.
+package machine
+
+import (
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/plinthdev/plinth/internal/host"
+)
+
+// Thing is one thing on the host: a file's mode and content, or the properties
+// of something that is no file.
+type Thing struct {
+	Mode fs.FileMode
+	Data string
+}
+
+// State is the host as it stands: files by their paths, all else by kind and
+// name: "link eth0".
+type State map[string]Thing
+
+// Machine is a host at work.
+type Machine struct {
+	State State
+	// Acts is told of each change before it happens; nil for none.
+	Acts func(what string)
+	t    testing.TB
+}
+
+// New is a machine that goes on from a copy of state. What it does not know
+// fails t.
+func New(t testing.TB, state State) *Machine { return &Machine{State: maps.Clone(state), t: t} }
+
+// Host is the machine as a host.Host.
+func (m *Machine) Host() host.Host {
+	return host.Host{Commands: m, Files: files{m}, Streams: files{m}, Units: units{m}, Processes: processes{m}, AddressSets: sets{m}}
+}
+
+func (m *Machine) act(format string, args ...any) {
+	if m.Acts != nil {
+		m.Acts(fmt.Sprintf(format, args...))
+	}
+}
+
+// Put adds a file or changes it, with the folders that it is in.
+func (s State) Put(p, data string, mode fs.FileMode) {
+	for dir := path.Dir(p); dir != "/"; dir = path.Dir(dir) {
+		if _, ok := s[dir]; !ok {
+			s[dir] = Thing{Mode: fs.ModeDir | 0o755}
+		}
+	}
+	s[p] = Thing{mode, data}
+}
+
+// Named lists the names of the things of a kind, sorted.
+func (s State) Named(kind string) []string {
+	var all []string
+	for key := range s {
+		if name, ok := strings.CutPrefix(key, kind+" "); ok {
+			all = append(all, name)
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+// below lists the paths in dir, at any depth.
+func (s State) below(dir string) []string {
+	var all []string
+	for key := range s {
+		if strings.HasPrefix(key, strings.TrimSuffix(dir, "/")+"/") {
+			all = append(all, key)
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+// files is the file system of a machine.
+type files struct{ *Machine }
+
+type info struct {
+	name string
+	Thing
+}
+
+func (i info) Name() string               { return i.name }
+func (i info) Size() int64                { return int64(len(i.Data)) }
+func (i info) Mode() fs.FileMode          { return i.Thing.Mode }
+func (i info) Type() fs.FileMode          { return i.Thing.Mode.Type() }
+func (i info) ModTime() time.Time         { return time.Time{} }
+func (i info) IsDir() bool                { return i.Thing.Mode.IsDir() }
+func (i info) Sys() any                   { return nil }
+func (i info) Info() (fs.FileInfo, error) { return i, nil }
+
+func (f files) Lstat(p string) (fs.FileInfo, error) {
+	thing, ok := f.State[p]
+	if !ok {
+		return nil, &fs.PathError{Op: "lstat", Path: p, Err: fs.ErrNotExist}
+	}
+	return info{path.Base(p), thing}, nil
+}
+
+func (f files) ReadFile(p string) ([]byte, error) {
+	thing, ok := f.State[p]
+	if !ok || thing.Mode.IsDir() {
+		return nil, &fs.PathError{Op: "read", Path: p, Err: fs.ErrNotExist}
+	}
+	return []byte(thing.Data), nil
+}
+
+func (f files) OpenFile(p string) (io.ReadCloser, error) {
+	content, err := f.ReadFile(p)
+	return io.NopCloser(strings.NewReader(string(content))), err
+}
+
+func (f files) ReadDir(dir string) ([]fs.DirEntry, error) {
+	if _, ok := f.State[dir]; !ok {
+		return nil, &fs.PathError{Op: "readdir", Path: dir, Err: fs.ErrNotExist}
+	}
+	var all []fs.DirEntry
+	for _, p := range f.State.below(dir) {
+		if path.Dir(p) == dir {
+			all = append(all, info{path.Base(p), f.State[p]})
+		}
+	}
+	return all, nil
+}
+
+// Write is temporary file and rename, as on a real host.
+func (f files) Write(p string, r io.Reader, perm fs.FileMode) error {
+	f.act("write %s", p)
+	temp := host.TempPath(p)
+	f.State.Put(temp, "", 0o600)
+	buf := make([]byte, 4096)
+	for {
+		n, err := r.Read(buf)
+		f.State.Put(temp, f.State[temp].Data+string(buf[:n]), 0o600)
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			delete(f.State, temp)
+			return err
+		}
+	}
+	data := f.State[temp].Data
+	delete(f.State, temp)
+	f.State.Put(p, data, perm)
+	return nil
+}
+
+func (f files) MkdirAll(p string, perm fs.FileMode) error {
+	if thing, ok := f.State[p]; ok && thing.Mode == fs.ModeDir|perm {
+		return nil
+	}
+	f.act("mkdir %s", p)
+	f.State.Put(p, "", fs.ModeDir|perm)
+	return nil
+}
+
+// RemoveAll may be cut short between any two of the things below p.
+func (f files) RemoveAll(p string) error {
+	for _, point := range mountPoints(f.State) {
+		if point == p || strings.HasPrefix(point, p+"/") {
+			return fmt.Errorf("%s is a mount point: unmount it first", point)
+		}
+	}
+	all := f.State.below(p)
+	slices.Reverse(all)
+	for _, below := range append(all, p) {
+		if _, ok := f.State[below]; ok {
+			f.act("remove %s", below)
+			delete(f.State, below)
+		}
+	}
+	return nil
+}
