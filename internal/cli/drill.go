@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -28,6 +29,7 @@ func (s commands) drillRun() *cobra.Command {
 	known := func(_ *cobra.Command, _ []string) error {
 		names, err := drill.Names()
 		for _, p := range req.Points {
+			p, _, _ = strings.Cut(p, "#")
 			if err == nil && !slices.Contains(names, p) {
 				return session.Unknown("failpoint", p, names)
 			}
@@ -46,7 +48,7 @@ func (s commands) drillRun() *cobra.Command {
 	f := cmd.Flags()
 	f.BoolVar(&req.ThrowAway, "this-host-is-throw-away", false, "say that nothing on this host is of value")
 	f.StringVar(&req.Way, "way", drill.Chain, "`how`: chain, resume or reset")
-	f.StringSliceVar(&req.Points, "point", nil, "`names` of failpoints to kill at (default all boundaries of steps)")
+	f.StringSliceVar(&req.Points, "point", nil, "`names` of failpoints to kill at, NAME#3 for the third time it is reached (default all boundaries)")
 	f.IntVar(&req.Random, "random", 0, "of a chain: `number` of kills more, at random moments")
 	f.DurationVar(&req.Within, "within", 5*time.Second, "a random moment is at most this `time` after a run's begin")
 	f.Uint64Var(&req.Seed, "seed", 0, "`number` that the random moments come from (default one of the clock)")

@@ -109,7 +109,7 @@ func written(t testing.TB) (root string, main, spare []byte) {
 		t.Fatal(err)
 	}
 	main, err = os.ReadFile(filepath.Join(root, "data", File))
-	spare, err2 := os.ReadFile(filepath.Join(root, "data", copyName))
+	spare, err2 := os.ReadFile(filepath.Join(root, "data", CopyFile))
 	if err = errors.Join(err, err2); err != nil {
 		t.Fatal(err)
 	}
@@ -147,7 +147,7 @@ func TestAJournalTornAtAnyByteIsReadFromItsCopy(t *testing.T) {
 
 func TestADamagedJournalIsKeptAndTheErrorNamesTheWayOn(t *testing.T) {
 	root, main, spare := written(t)
-	path, other := filepath.Join(root, "data", File), filepath.Join(root, "data", copyName)
+	path, other := filepath.Join(root, "data", File), filepath.Join(root, "data", CopyFile)
 	must(t, os.WriteFile(path, main[:40], 0o600))
 	must(t, mustOpen(t, root).Begin("reset", nil))
 	if aside, _ := os.ReadFile(filepath.Join(root, "data", damagedName)); string(aside) != string(main[:40]) {
@@ -193,7 +193,7 @@ func FuzzOpen(f *testing.F) {
 	f.Add([]byte(`{"version":2,"runs":[]}`), spare)
 	f.Add([]byte(`{"version":1,"runs":[{"steps":[{"id":"remember","before":{"/etc/k0s":"0755"}}]}]}`), []byte("{}"))
 	f.Fuzz(func(t *testing.T, main, spare []byte) {
-		must(t, os.WriteFile(filepath.Join(root, "data", File), main, 0o600), os.WriteFile(filepath.Join(root, "data", copyName), spare, 0o600))
+		must(t, os.WriteFile(filepath.Join(root, "data", File), main, 0o600), os.WriteFile(filepath.Join(root, "data", CopyFile), spare, 0o600))
 		j, err := Open(host.Local(root), "/data", clock())
 		if err != nil {
 			return

@@ -18,7 +18,7 @@ import (
 // the last beginning or end of a run: what came after it, a look at the host
 // tells. A damaged journal is put aside under the third name.
 const (
-	copyName    = "journal.copy.json"
+	CopyFile    = "journal.copy.json"
 	damagedName = "journal.json.damaged"
 )
 
@@ -35,7 +35,7 @@ func Open(files Files, dir string, now func() time.Time) (*Journal, error) {
 	if err == nil {
 		return j, nil
 	}
-	spare := filepath.Join(dir, copyName)
+	spare := filepath.Join(dir, CopyFile)
 	_, spareErr := j.load(spare)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && errors.Is(spareErr, fs.ErrNotExist):
@@ -68,7 +68,7 @@ func wayOn(dir string, err error) string {
 		return ""
 	}
 	return "restore it from a backup of this host. Without one, put what is left of it aside:\n" +
-		"  mv " + filepath.Join(dir, File) + " " + filepath.Join(dir, damagedName) + "; rm -f " + filepath.Join(dir, copyName) + "\n" +
+		"  mv " + filepath.Join(dir, File) + " " + filepath.Join(dir, damagedName) + "; rm -f " + filepath.Join(dir, CopyFile) + "\n" +
 		"and take the cluster away with `plinth reset cluster`: it then removes only what a look at the host shows to be the cluster's"
 }
 
@@ -100,7 +100,7 @@ func (j *Journal) saveTwice() error {
 	if err := j.save(); err != nil {
 		return err
 	}
-	path := filepath.Join(filepath.Dir(j.path), copyName)
+	path := filepath.Join(filepath.Dir(j.path), CopyFile)
 	return writeProblem(path, save(j.files, path, j.data, j.extra))
 }
 

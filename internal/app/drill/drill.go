@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/plinthdev/plinth/internal/app/run"
@@ -19,7 +20,7 @@ import (
 type Request struct {
 	ThrowAway bool          // the user says that nothing on this host is of value
 	Way       string        // Chain, Resume or Reset
-	Points    []string      // names to kill at; none for every boundary of a step
+	Points    []string      // to kill at, each NAME or NAME#N; none for every boundary of a step
 	Random    int           // of Chain: so many kills more, at random moments
 	Within    time.Duration // a random moment is at most that long after a run's begin
 	Seed      uint64        // of the random moments; 0 for one of the clock
@@ -69,11 +70,11 @@ type Result struct {
 // drill is one drill at work.
 type drill struct {
 	*run.Run
-	self   string // this program
-	req    Request
-	points []failpoint.Point // to die at
-	rand   *rand.Rand
-	res    Result
+	self  string // this program
+	req   Request
+	rules []failpoint.Rule // to die by
+	rand  *rand.Rand
+	res   Result
 }
 
 // Run kills the verb of req.Args at each point and proves that the same
@@ -129,7 +130,7 @@ func prepare(r *run.Run, req Request) (*drill, error) {
 	if req.Args[0] == "reset" && !slices.Contains(req.Args, "--cluster") {
 		req.Args = append(req.Args, named(r)...)
 	}
-	points, err := choose(req)
+	rules, err := choose(req)
 	if err != nil {
 		return nil, err
 	}
@@ -140,7 +141,7 @@ func prepare(r *run.Run, req Request) (*drill, error) {
 	if req.Seed == 0 {
 		req.Seed = uint64(r.Now().UnixNano())
 	}
-	return &drill{Run: r, self: self, req: req, points: points, rand: rand.New(rand.NewPCG(req.Seed, 0)),
+	return &drill{Run: r, self: self, req: req, rules: rules, rand: rand.New(rand.NewPCG(req.Seed, 0)),
 		res: Result{Way: req.Way, Seed: req.Seed, Rows: []Row{}}}, nil
 }
 
@@ -158,33 +159,31 @@ func unused(r *run.Run, bad func(cause, hint string) error) error {
 	return err
 }
 
-// choose gives the points that req names, or every boundary that a chain can
-// die at: a step that was applied is not begun again, so that in a chain its
-// end is reached only as the look at the next one, which is the same state.
-func choose(req Request) ([]failpoint.Point, error) {
+// choose gives the deaths that req names, or those at every boundary at which a
+// chain can die: a step that was applied is not begun again, so that in a chain
+// its end is reached only as the look at the next one, which is the same state.
+func choose(req Request) ([]failpoint.Rule, error) {
 	all, err := Points()
 	if err != nil {
 		return nil, err
 	}
-	var chosen []failpoint.Point
-	for _, name := range req.Points {
-		i := slices.IndexFunc(all, func(p failpoint.Point) bool { return p.String() == name })
-		if i < 0 {
-			return nil, &failpoint.UnknownError{Name: name}
+	verb := req.Args[0]
+	if len(req.Points) > 0 {
+		rules, err := failpoint.Parse(strings.Join(req.Points, "=kill;")+"=kill", all)
+		if err != nil {
+			return nil, problem.New(problem.ExitUsage, "run a drill", err, "list them with: plinth drill list")
 		}
-		chosen = append(chosen, all[i])
-	}
-	if len(chosen) > 0 {
-		if i := slices.IndexFunc(chosen, func(p failpoint.Point) bool { return p.Verb != req.Args[0] }); i >= 0 {
-			return nil, problem.Newf(problem.ExitUsage, "run a drill", "list them with: plinth drill list", "%s is no failpoint of %s", chosen[i], req.Args[0])
+		if i := slices.IndexFunc(rules, func(r failpoint.Rule) bool { return r.Point.Verb != verb }); i >= 0 {
+			return nil, problem.Newf(problem.ExitUsage, "run a drill", "list them with: plinth drill list", "%s is no failpoint of %s", rules[i].Point, verb)
 		}
-		return chosen, nil
+		return rules, nil
 	}
-	wanted := []failpoint.Moment{failpoint.Needed, failpoint.Begun, failpoint.Applied, failpoint.Write, failpoint.Torn, failpoint.Temp, failpoint.Renamed}
-	if req.Way != Chain {
-		wanted = append(wanted, failpoint.Ended)
+	var rules []failpoint.Rule
+	for _, p := range all {
+		end := p.Moment == failpoint.Ended && req.Way == Chain
+		if p.Verb == verb && p.Moment != failpoint.Working && p.Moment != failpoint.Started && !end {
+			rules = append(rules, failpoint.Rule{Point: p, Nth: 1, Action: failpoint.Kill})
+		}
 	}
-	return slices.DeleteFunc(all, func(p failpoint.Point) bool {
-		return !slices.Contains(wanted, p.Moment) || p.Verb != req.Args[0]
-	}), nil
+	return rules, nil
 }

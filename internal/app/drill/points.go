@@ -5,7 +5,9 @@ package drill
 
 import (
 	"errors"
+	"os"
 	"strings"
+	"time"
 
 	"github.com/plinthdev/plinth/addons"
 	"github.com/plinthdev/plinth/internal/app/run"
@@ -15,6 +17,7 @@ import (
 	"github.com/plinthdev/plinth/internal/node"
 	"github.com/plinthdev/plinth/internal/node/leftover"
 	"github.com/plinthdev/plinth/internal/plan"
+	"github.com/plinthdev/plinth/internal/plan/entry"
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/step"
 )
@@ -32,9 +35,10 @@ func verbs() ([]verb, error) {
 	if err != nil {
 		return nil, err
 	}
-	install := plan.Install(plan.Cluster{AddOns: parts, KotsFile: node.Artifact{Path: kots.Binary}, Console: plan.Console{App: &kots.App{}}})
+	cluster := plan.Cluster{AddOns: parts, KotsFile: node.Artifact{Path: kots.Binary}, Agent: node.Artifact{Path: "plinth"}, Console: plan.Console{App: &kots.App{}}}
+	install, join := plan.Install(cluster), plan.Join(cluster, nil, &entry.Way{})
 	reset := append(plan.Reset(node.Leftovers(host.Host{}, leftover.Default())), step.Step{ID: "data-dir"})
-	return []verb{{"install", install, true}, {"reset", reset, false}}, nil
+	return []verb{{"install", install, true}, {"join", join, true}, {"reset", reset, false}}, nil
 }
 
 // Points lists every failpoint there is, in the order in which a run can reach
@@ -78,8 +82,9 @@ func names(points []failpoint.Point) []string {
 
 // Armed reads failpoint.Variable from environ, KEY=VALUE: nothing unless it is
 // set and this process is root's. What cannot be understood is a usage problem;
-// near finds the name that was probably meant, "" if none was.
-func Armed(environ []string, near func(name string, names []string) string) ([]failpoint.Rule, error) {
+// near finds the name that was probably meant, "" if none was. say is told what
+// kills this process.
+func Armed(environ []string, near func(name string, names []string) string, say func(string)) (*failpoint.Set, error) {
 	text := ""
 	for _, kv := range environ {
 		if value, ok := strings.CutPrefix(kv, failpoint.Variable+"="); ok {
@@ -95,7 +100,7 @@ func Armed(environ []string, near func(name string, names []string) string) ([]f
 	}
 	rules, err := failpoint.Parse(text, points)
 	if err == nil {
-		return rules, nil
+		return failpoint.Arm(rules, effects(say)), nil
 	}
 	hint := "list them with: plinth drill list; nothing was changed"
 	var unknown *failpoint.UnknownError
@@ -105,4 +110,13 @@ func Armed(environ []string, near func(name string, names []string) string) ([]f
 		}
 	}
 	return nil, problem.New(problem.ExitUsage, "arm the failpoints of "+failpoint.Variable, err, hint)
+}
+
+// effects are those on this process.
+func effects(say func(string)) failpoint.Effects {
+	return failpoint.Effects{
+		Say:   say,
+		Kill:  func() { _ = host.Local("/").Kill(os.Getpid()); select {} },
+		Pause: func(d time.Duration) { <-time.After(d) },
+	}
 }

@@ -37,7 +37,7 @@ func (d *drill) run(ctx context.Context, rules []failpoint.Rule, args ...string)
 	var failed *host.CommandError
 	if errors.As(err, &failed) {
 		if i := slices.IndexFunc(rules, func(r failpoint.Rule) bool { return strings.Contains(failed.Tail, failpoint.LastWords(r)) }); failed.Killed() && i >= 0 {
-			end.point, end.err = rules[i].Point.String(), nil
+			end.point, end.err = name(rules[i]), nil
 			if rules[i].After > 0 {
 				end.point = fmt.Sprintf("a random moment, after %s", rules[i].After)
 			}
@@ -88,11 +88,11 @@ func words(r Row) string {
 // chain runs the verb until no point kills it any more. Every run is armed with
 // all points that have not killed yet: it dies at the next one.
 func (d *drill) chain(ctx context.Context) error {
-	pending, random, args := slices.Clone(d.points), d.req.Random, d.req.Args
+	pending, random, args := slices.Clone(d.rules), d.req.Random, d.req.Args
 	var open *Row
 	for {
-		rules := kills(pending)
-		if random > 0 {
+		rules := slices.Clone(pending)
+		if random > 0 && d.rand.IntN(random+len(pending)) < random { // spread over the chain
 			rules = append(rules, d.timer(args[0]))
 		}
 		end := d.run(ctx, rules, args...)
@@ -117,13 +117,13 @@ func (d *drill) chain(ctx context.Context) error {
 		}
 		open = &Row{Point: end.point, Killed: end.seconds, Step: end.step}
 		before := len(pending)
-		pending = slices.DeleteFunc(pending, func(p failpoint.Point) bool { return p.String() == end.point })
+		pending = slices.DeleteFunc(pending, func(r failpoint.Rule) bool { return name(r) == end.point })
 		if len(pending) == before {
 			random--
 		}
 	}
-	for _, p := range pending {
-		d.tell(Row{Point: p.String(), Result: Unreached})
+	for _, r := range pending {
+		d.tell(Row{Point: name(r), Result: Unreached})
 	}
 	return d.converged(ctx)
 }
@@ -143,19 +143,17 @@ func (d *drill) timer(verb string) failpoint.Rule {
 	return failpoint.Rule{Point: failpoint.Point{Verb: verb, Object: failpoint.Run, Moment: failpoint.Started}, Nth: 1, Action: failpoint.Kill, After: after}
 }
 
-func kills(points []failpoint.Point) []failpoint.Rule {
-	rules := make([]failpoint.Rule, 0, len(points))
-	for _, p := range points {
-		rules = append(rules, failpoint.Rule{Point: p, Nth: 1, Action: failpoint.Kill})
-	}
-	return rules
+// name is how a row calls a death: its point, and the time if not the first.
+func name(r failpoint.Rule) string {
+	s, _, _ := strings.Cut(r.String(), "=")
+	return s
 }
 
 // each kills the verb at each point, every time on a host as it was before.
 func (d *drill) each(ctx context.Context) error {
-	for _, p := range d.points {
-		row := Row{Point: p.String(), Result: Recovered}
-		first := d.run(ctx, kills([]failpoint.Point{p}), d.req.Args...)
+	for _, rule := range d.rules {
+		row := Row{Point: name(rule), Result: Recovered}
+		first := d.run(ctx, []failpoint.Rule{rule}, d.req.Args...)
 		row.Killed, row.Step = first.seconds, first.step
 		after := d.req.Args
 		switch {

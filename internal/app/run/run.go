@@ -49,14 +49,13 @@ type Config struct {
 	Secrets *runlog.Secrets  // learns what must not be shown
 	Now     func() time.Time // the clock
 
-	Failpoints []failpoint.Rule // what to die or fail of on purpose; nil but in a drill
+	Failpoints *failpoint.Set // what to die or fail of on purpose; nil but in a drill
 }
 
 // Run is one command's run on this machine.
 type Run struct {
 	Config
-	Host   host.Host
-	points *failpoint.Set // Config.Failpoints, armed
+	Host host.Host
 }
 
 // New returns a Run on the machine that this process runs on.
@@ -65,11 +64,7 @@ func New(c Config) *Run {
 	if c.DataDir == "" {
 		c.DataDir = journal.Dir(h)
 	}
-	return &Run{Config: c, Host: h, points: failpoint.Arm(c.Failpoints, failpoint.Effects{
-		Say:   c.Note,
-		Kill:  func() { _ = h.Kill(os.Getpid()); select {} },
-		Pause: func(d time.Duration) { <-time.After(d) },
-	})}
+	return &Run{Config: c, Host: h}
 }
 
 // NeedRoot is a usage problem unless this process is root.
@@ -117,7 +112,7 @@ func (r *Run) Changing(verb string, fn func(r *Run, log *runlog.Log) error) (err
 	if notice != "" {
 		run.Note(notice)
 	}
-	run.arm(verb)
+	run.Arm(verb)
 	err = fn(&run, log)
 	if err != nil {
 		log.Note(err.Error())
@@ -126,17 +121,18 @@ func (r *Run) Changing(verb string, fn func(r *Run, log *runlog.Log) error) (err
 	return errors.Join(err, log.Close(), file.Close())
 }
 
-// arm puts the failpoints of verb in place, where any are set.
-func (r *Run) arm(verb string) {
-	if r.points == nil {
+// Arm puts the failpoints of verb in place, where any are set.
+func (r *Run) Arm(verb string) {
+	if r.Failpoints == nil {
 		return
 	}
-	r.Note(fmt.Sprintf("this run may die on purpose: %d failpoints are set by %s", len(r.Failpoints), failpoint.Variable))
-	r.Host.Files = r.points.Files(verb, r.Host.Files, map[string]string{
+	r.Note("this run may die on purpose: " + failpoint.Variable + " is set")
+	r.Host.Files = r.Failpoints.Files(verb, r.Host.Files, map[string]string{
 		filepath.Join(r.DataDir, journal.File):        failpoint.Journal,
+		filepath.Join(r.DataDir, journal.CopyFile):    failpoint.Journal,
 		filepath.Join(r.DataDir, journal.ReceiptFile): failpoint.Receipt,
 	})
-	_ = r.points.At(verb, failpoint.Run, failpoint.Started) // none can fail there
+	_ = r.Failpoints.At(verb, failpoint.Run, failpoint.Started) // none can fail there
 }
 
 // Journal opens the journal of the data folder.
@@ -152,8 +148,8 @@ func (r *Run) Journal() (*journal.Journal, error) {
 func (r *Run) Steps(verb string, rec step.Recorder) step.Runner {
 	runner := step.Runner{Verb: verb, Recorder: rec, Events: r.Events, Now: r.Now,
 		Resume: "run the same command again: it goes on where it stopped; the log is " + r.LogFile}
-	if r.points != nil {
-		runner.At = func(id string, b step.Boundary) error { return r.points.At(verb, id, failpoint.Moment(b)) }
+	if r.Failpoints != nil {
+		runner.At = func(id string, b step.Boundary) error { return r.Failpoints.At(verb, id, failpoint.Moment(b)) }
 	}
 	return runner
 }

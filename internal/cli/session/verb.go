@@ -25,10 +25,6 @@ const (
 // With gives do the application and shows progress until it returns.
 func (s *Session) With(events bool, yes *bool, do Verb) Action {
 	return func(ctx context.Context, args []string) (Reply, error) {
-		points, err := drill.Armed(s.Environ, teach.Nearest)
-		if err != nil {
-			return Reply{}, err
-		}
 		mode := ui.Choose(ui.Env{TTY: terminal(s.Err), Progress: string(s.progressMode), NoColor: s.noColor, Verbose: s.verbose,
 			Events: events && s.format == formatJSON, Environ: s.Environ})
 		progress := ui.New(ui.Options{Mode: mode, Out: s.Out, Err: s.Err, Secrets: s.secrets, Now: s.Now})
@@ -36,6 +32,10 @@ func (s *Session) With(events bool, yes *bool, do Verb) Action {
 			progress.Note("Stopping after the current step. Press Ctrl-C again to quit at once.")
 		})
 		defer quiet()
+		points, err := drill.Armed(s.Environ, teach.Nearest, progress.Note)
+		if err != nil {
+			return Reply{}, err
+		}
 		r := run.New(run.Config{
 			DataDir: s.dataDir, LogFile: s.logFile, Version: s.Build().Version,
 			Events: progress.Event, Note: progress.Note, Secrets: s.secrets, Now: s.Now,

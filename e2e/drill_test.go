@@ -1,0 +1,124 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/plinthdev/plinth/e2e/lab"
+)
+
+// deaths is the answer of a drill.
+type deaths struct {
+	Result struct {
+		Seed          uint64
+		Kills, Failed int
+		Rows          []struct {
+			Point, Step, Next, Result, Detail string
+			KilledSeconds, Seconds            float64
+		}
+	}
+}
+
+// drill runs a drill that must end with code 0, and prints its table.
+func drill(t *testing.T, ctx context.Context, h *lab.Host, args ...string) deaths {
+	t.Helper()
+	start := time.Now()
+	stdout, stderr, code := h.Run(ctx, append([]string{binary, "-o", "json", "drill", "run", "--this-host-is-throw-away"}, args...)...)
+	var d deaths
+	if err := json.Unmarshal([]byte(stdout), &d); err != nil {
+		t.Fatalf("%v: exit %d\n%s\n%s", err, code, stdout, tail(stderr, 20))
+	}
+	var table strings.Builder
+	for _, r := range d.Result.Rows {
+		if r.Result != "not reached" {
+			fmt.Fprintf(&table, "%-42s after %5.1fs in %-20s then %-7s %5.1fs  %s %s\n", r.Point, r.KilledSeconds, r.Step, r.Next, r.Seconds, r.Result, r.Detail)
+		}
+	}
+	t.Logf("drill %s: %d kills, %d failed, seed %d, in %.0fs\n%s", strings.Join(args, " "), d.Result.Kills, d.Result.Failed, d.Result.Seed, time.Since(start).Seconds(), &table)
+	if code != 0 || d.Result.Failed != 0 {
+		t.Fatalf("exit %d\n%s", code, tail(stderr, 40))
+	}
+	return d
+}
+
+// TestInstallAndResetSurviveDeath kills one install at every boundary of every
+// step, and at random moments, until the cluster is up; and then the reset.
+func TestInstallAndResetSurviveDeath(t *testing.T) {
+	t.Parallel()
+	ctx := minutes(t, 25)
+	h := upWithPlinth(t, "chain")
+	fresh := h.Baseline(ctx)
+	var steps []string
+	for _, p := range plinth(t, ctx, h, 0, "install", "--bundle", bundle, "--plan").Result.Plan {
+		if p.State != "done" {
+			steps = append(steps, p.Step)
+		}
+	}
+
+	d := drill(t, ctx, h, "--random", "30", "--within", "4s", "--seed", "20261121", "--", "install", "--bundle", bundle)
+	died, random := map[string]bool{}, 0
+	for _, r := range d.Result.Rows {
+		died[r.Point] = r.Result == "recovered"
+		if strings.HasPrefix(r.Point, "a random moment") {
+			random++
+		}
+	}
+	t.Logf("%d kills at boundaries, %d at random moments", d.Result.Kills-random, random)
+	if random < 20 || d.Result.Kills-random < 2*len(steps) {
+		t.Errorf("too few kills for %d steps", len(steps))
+	}
+	// A step of the cluster may find that nothing is to do once its turn has come.
+	for _, id := range []string{"remember", "kernel", "k0s-binary", "k0s-config", "k0s-service", "k0s-start", "images-boot", "images-rest", "kots-binary", "console"} {
+		for _, moment := range []string{"needed", "begun"} {
+			if !died["install/"+id+":"+moment] {
+				t.Errorf("the install was not killed at %s:%s", id, moment)
+			}
+		}
+	}
+	podsReachServices(t, ctx, h)
+
+	drill(t, ctx, h, "--", "reset", "cluster", "--cluster", "my-app", "--delete-data")
+	same(t, fresh, h.Baseline(ctx))
+}
+
+// TestResetAfterDeath kills an install and resets, at each boundary before k0s
+// starts and in the middle of what k0s, its containerd and the kots CLI do;
+// the host is used again each time.
+func TestResetAfterDeath(t *testing.T) {
+	t.Parallel()
+	ctx := minutes(t, 25)
+	h := upWithPlinth(t, "each")
+	fresh := h.Baseline(ctx)
+	var early []string
+	for _, id := range []string{"journal:write", "journal:torn", "journal:temp", "journal:renamed", "run:started",
+		"remember", "kernel", "k0s-binary", "k0s-config", "k0s-service", "k0s-start"} {
+		moments := []string{":needed", ":begun", ":applied", ":ended"}
+		if strings.Contains(id, ":") {
+			moments = []string{""}
+		}
+		for _, m := range moments {
+			if id+m != "k0s-start:applied" && id+m != "k0s-start:ended" {
+				early = append(early, "--point", "install/"+id+m)
+			}
+		}
+	}
+	for _, points := range [][]string{
+		early,
+		{"--point", "install/k0s-start:applied"},
+		{"--point", "install/images-boot:working#15"},
+		{"--point", "install/system-pods-start:begun"},
+		{"--point", "install/console:working#3"},
+	} {
+		t.Run(strings.TrimPrefix(points[1], "install/"), func(t *testing.T) {
+			h := h.For(t)
+			drill(t, ctx, h, append(append([]string{"--way", "reset"}, points...), "--", "install", "--bundle", bundle)...)
+			same(t, fresh, h.Baseline(ctx))
+		})
+	}
+}
