@@ -121,6 +121,10 @@ func (a job) run(ctx context.Context, req Request, log *runlog.Log) (Result, err
 	}
 	look := a.ReadOnly()
 	steps, err := look.steps(ctx, s)
+	var no *peer.Denied
+	if errors.As(err, &no) { // the token ended while this host was looked at
+		err = a.unreachable(ctx, no)
+	}
 	if err != nil {
 		return res, err
 	}
