@@ -116,7 +116,7 @@ func TestARemovedNodeIsRefusedUntilItIsReadmitted(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if s.Object("/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies/plinth:removed-nodes") == nil {
+	if s.Object("/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies/plinth-removed-nodes") == nil {
 		t.Error("nothing refuses them")
 	}
 	if err := member.Readmit(t.Context(), c, "n1"); err != nil {

@@ -21,13 +21,13 @@ const revokedName = "plinth-removed-nodes"
 const revocation = `
 apiVersion: admissionregistration.k8s.io/v1
 kind: ValidatingAdmissionPolicy
-metadata: {name: "plinth:removed-nodes"}
+metadata: {name: plinth-removed-nodes}
 spec:
   failurePolicy: Fail
   paramKind: {apiVersion: v1, kind: ConfigMap}
   matchConstraints:
     resourceRules:
-    - {apiGroups: ["*"], apiVersions: ["*"], operations: [CREATE, UPDATE, DELETE], resources: ["*", "*/*"]}
+    - {apiGroups: ["*"], apiVersions: ["*"], operations: [CREATE, UPDATE, DELETE], resources: ["*/*"]}
   matchConditions:
   - {name: by-a-node, expression: "request.userInfo.username.startsWith('system:node:')"}
   validations:
@@ -36,9 +36,9 @@ spec:
 ---
 apiVersion: admissionregistration.k8s.io/v1
 kind: ValidatingAdmissionPolicyBinding
-metadata: {name: "plinth:removed-nodes"}
+metadata: {name: plinth-removed-nodes}
 spec:
-  policyName: "plinth:removed-nodes"
+  policyName: plinth-removed-nodes
   validationActions: [Deny]
   paramRef: {name: plinth-removed-nodes, namespace: kube-system, parameterNotFoundAction: Allow}
 `

@@ -100,7 +100,7 @@ func (d Node) etcdMember() step.Step {
 }
 
 func (d Node) credentials() step.Step {
-	return step.Step{ID: "node-credentials", Title: "Revoke the credentials of " + d.Name, Touches: []string{"ValidatingAdmissionPolicy plinth:removed-nodes"},
+	return step.Step{ID: "node-credentials", Title: "Revoke the credentials of " + d.Name, Touches: []string{"ValidatingAdmissionPolicy plinth-removed-nodes"},
 		Check: func(ctx context.Context) (step.State, error) {
 			revoked, err := member.Revoked(ctx, d.Kube, d.Name)
 			if err != nil || revoked {
