@@ -50,7 +50,7 @@ func rollBack(t *testing.T, ctx context.Context, h *lab.Host, fresh lab.Baseline
 // fillDisk takes all space but a little while images are imported: the run says
 // so, and the next goes on once there is space again.
 func fillDisk(t *testing.T, ctx context.Context, h *lab.Host) {
-	p := start(t, ctx, h, `"step":"images-boot","state":"progress"`)
+	p := start(t, ctx, h, `"step":"images-rest","state":"progress"`)
 	h.Must(ctx, "sh", "-euc", `fallocate -l $(($(df --output=avail -B1 / | tail -n 1) - 32000000)) /srv/filler`)
 	stdout, stderr, code := p.Wait()
 	h.Must(ctx, "rm", "/srv/filler")

@@ -79,15 +79,16 @@ func start(t *testing.T, ctx context.Context, h *lab.Host, text string) *lab.Pro
 }
 
 func interruptKillAndResume(t *testing.T, ctx context.Context, h *lab.Host) {
-	fillDisk(t, ctx, h)
-	if st := plinth(t, ctx, h, 0, "status").Result; st.Installed || st.Unfinished == nil || st.Unfinished.Verb != "install" {
-		t.Errorf("status of a half-done host: %+v", st)
-	}
 	p := start(t, ctx, h, `"step":"images-boot","state":"started"`)
 	h.Must(ctx, "pkill", "-INT", "-f", binary+" -o json install")
 	if stdout, _, code := p.Wait(); code != 130 || !strings.Contains(stdout, "run the same command again") {
 		t.Errorf("Ctrl-C: exit %d: %s", code, tail(stdout, 3))
 	}
+
+	if st := plinth(t, ctx, h, 0, "status").Result; st.Installed || st.Unfinished == nil || st.Unfinished.Verb != "install" {
+		t.Errorf("status of a half-done host: %+v", st)
+	}
+	fillDisk(t, ctx, h)
 
 	p = start(t, ctx, h, `"step":"images-rest","state":"progress"`)
 	if r := plinth(t, ctx, h, 8, "install", "--bundle", bundle, "--yes"); !strings.Contains(r.Error.Cause, "install, process") {

@@ -155,8 +155,11 @@ func (c Cluster) importImages(id, title string, want []images.Image) step.Step {
 			}
 			defer func() { _ = store.Close() }()
 			missing, err := store.Missing(ctx, want)
-			if err != nil || len(missing) == 0 {
-				return step.Done(), err
+			switch {
+			case err != nil:
+				return step.Needed(err.Error()), ctx.Err()
+			case len(missing) == 0:
+				return step.Done(), nil
 			}
 			return step.Needed(missing[0].Ref + " is not in containerd" + more(len(missing)-1)), nil
 		},
@@ -192,7 +195,11 @@ func (c Cluster) nodeAccess() step.Step {
 			if err != nil {
 				return step.Unknown("k0s-start"), nil
 			}
-			return look(member.AccessNeeded(ctx, client))
+			why, err := member.AccessNeeded(ctx, client)
+			if err != nil { // k0s runs, its API does not answer yet
+				return step.Needed(err.Error()), ctx.Err()
+			}
+			return look(why, nil)
 		},
 		Apply: func(ctx context.Context, report step.Report) error {
 			client, err := c.waitKube(ctx, report)
