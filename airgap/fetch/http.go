@@ -120,5 +120,5 @@ func permanent(err error) bool {
 	case errors.As(err, &registry):
 		status = registry.StatusCode
 	}
-	return status >= 400 && status < 500 && status != http.StatusRequestTimeout && status != http.StatusTooManyRequests
+	return status > 0 && status < 500 && status != http.StatusRequestTimeout && status != http.StatusTooManyRequests
 }

@@ -1,0 +1,282 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/plinthdev/plinth/airgap"
+	"github.com/plinthdev/plinth/airgap/format"
+	"github.com/plinthdev/plinth/e2e/lab"
+	"github.com/plinthdev/plinth/internal/kots/pki"
+	"github.com/plinthdev/plinth/internal/problem"
+)
+
+// website is what `plinth release` wrote, on a static server that cuts every
+// first answer with much in it, and can be made to misbehave.
+type website struct {
+	url, roots string // roots: file on the host with the server's certificate
+	mu         sync.Mutex
+	cut        map[string]bool
+	blobs      int // answered requests for blobs
+	resumed    int // of which began in the middle
+	meddle     http.HandlerFunc
+}
+
+const much = 30 << 20
+
+func (s *website) ServeHTTP(w http.ResponseWriter, r *http.Request, files http.Handler, dir string) {
+	s.mu.Lock()
+	meddle := s.meddle
+	blob := strings.Contains(r.URL.Path, "/blobs/")
+	first := !s.cut[r.URL.Path]
+	s.cut[r.URL.Path] = true
+	if blob {
+		s.blobs++
+		if r.Header.Get("Range") != "" {
+			s.resumed++
+		}
+	}
+	s.mu.Unlock()
+	if blob && meddle != nil {
+		meddle(w, r)
+		return
+	}
+	if st, err := os.Stat(filepath.Join(dir, filepath.FromSlash(r.URL.Path))); err == nil && st.Size() > much && first {
+		w = &cutter{w, st.Size() / 2}
+	}
+	files.ServeHTTP(w, r)
+}
+
+// cutter breaks the connection after so many bytes.
+type cutter struct {
+	http.ResponseWriter
+	left int64
+}
+
+func (c *cutter) Write(p []byte) (int, error) {
+	if c.left -= int64(len(p)); c.left < 0 {
+		panic(http.ErrAbortHandler)
+	}
+	return c.ResponseWriter.Write(p)
+}
+
+func (s *website) misbehave(how http.HandlerFunc) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.meddle, s.blobs, s.resumed = how, 0, 0
+}
+
+func (s *website) asked() (blobs, resumed int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.blobs, s.resumed
+}
+
+// publish releases the signed bundle and serves it on the lab's bridge, by TLS
+// with a certificate that the host is told to trust.
+func publish(t *testing.T, h *lab.Host) *website {
+	t.Helper()
+	_, bundle := shipped(t)
+	d, err := delivered()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ip := h.IP()
+	ip = ip[:strings.LastIndex(ip, ".")] + ".254" // the machine, as the lab's hosts see it
+	listener, err := net.Listen("tcp", ip+":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, err := pki.SelfSigned([]string{ip}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	certificate, err := tls.X509KeyPair(pair.Cert, pair.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private := filepath.Join(filepath.Dir(d.key), "vendor.key")
+	if _, err := os.Stat(private); err != nil {
+		private = filepath.Join(filepath.Dir(d.key), "key")
+	}
+	dir := filepath.Join(deliveries(), "public")
+	s := &website{url: "https://" + listener.Addr().String(), roots: "/srv/roots.pem", cut: map[string]bool{}}
+	if err := run(env(t, "PLINTH_E2E_BINARY"), "release", "--bundle", bundle, "--sign-key", private, "--url", s.url, "-o", dir); err != nil {
+		t.Fatal(err)
+	}
+	files := http.FileServer(http.Dir(dir))
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.ServeHTTP(w, r, files, dir) }),
+		TLSConfig: &tls.Config{Certificates: []tls.Certificate{certificate}}}
+	go func() { _ = server.ServeTLS(listener, "", "") }()
+	t.Cleanup(func() { _ = errors.Join(server.Close(), os.RemoveAll(dir)) })
+	roots := filepath.Join(t.TempDir(), "roots.pem")
+	if err := os.WriteFile(roots, pair.Cert, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h.Copy(roots, s.roots)
+	return s
+}
+
+// curl types the line of the README, with the flags given.
+func (s *website) curl(t *testing.T, ctx context.Context, h *lab.Host, code int, flags string) reply {
+	t.Helper()
+	start := time.Now()
+	line := fmt.Sprintf("set -o pipefail; export SSL_CERT_FILE=%s; curl -fsSL %s/install.sh | bash -s -- %s", s.roots, s.url, flags)
+	stdout, stderr, got := h.Run(ctx, "bash", "-c", line)
+	t.Logf("curl | bash: exit %d in %.1fs", got, time.Since(start).Seconds())
+	if got != code {
+		t.Fatalf("exit %d, want %d\n%s\n%s", got, code, tail(stdout, 40), tail(stderr, 40))
+	}
+	return parse(t, stdout)
+}
+
+// TestCurlPipedToBashInstalls is the second way in: a host with nothing but a
+// web server in reach, and connections that break.
+func TestCurlPipedToBashInstalls(t *testing.T) {
+	ctx := minutes(t, 15)
+	h := lab.Up(t, "curl")
+	s := publish(t, h)
+	h.Must(ctx, "mkdir", "-p", "/var/log/plinth")
+	fresh := h.Baseline(ctx)
+
+	t.Run("what the server has wrong leaves the host as it was", func(t *testing.T) {
+		for name, c := range map[string]struct {
+			answer http.HandlerFunc
+			says   string
+		}{
+			"404":  {http.NotFound, "404 Not Found"},
+			"HTML": {func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "<html>log in</html>") }, "bytes of text/html"},
+			"a wrong range": {func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Content-Range", "bytes 0-1/2")
+				w.WriteHeader(http.StatusPartialContent)
+			}, "206"},
+		} {
+			t.Run(name, func(t *testing.T) {
+				s.misbehave(c.answer)
+				if r := s.curl(t, ctx, h.For(t), 6, "--yes -o json"); !strings.Contains(r.Error.Cause, c.says) || !strings.Contains(r.Error.Cause, s.url) {
+					t.Errorf("%+v", r.Error)
+				}
+			})
+		}
+		same(t, fresh, h.For(t).Baseline(ctx))
+	})
+
+	s.misbehave(nil)
+	if !t.Run("an install goes on where its connections were cut", func(t *testing.T) {
+		r := s.curl(t, ctx, h.For(t), 0, "--yes -o json")
+		if !r.Result.Changed || r.Result.ConsoleURL != "https://"+h.IP()+":8800" || r.Result.Password == "" {
+			t.Errorf("answer: %+v", r.Result)
+		}
+		if blobs, resumed := s.asked(); resumed == 0 {
+			t.Errorf("of %d requests for blobs none began in the middle", blobs)
+		}
+		left := h.Must(ctx, "sh", "-c", "ls -d /usr/local/bin/plinth.* /tmp/tmp.* /var/cache/plinth 2>/dev/null || true; /usr/local/bin/plinth version >/dev/null")
+		if left != "" {
+			t.Errorf("left behind: %s", left)
+		}
+	}) {
+		t.FailNow()
+	}
+	t.Run("after a restart the same line fetches and imports nothing", func(t *testing.T) {
+		h := h.For(t)
+		h.Must(ctx, "systemctl", "restart", "k0scontroller")
+		s.misbehave(nil)
+		r := s.curl(t, ctx, h, 0, "--yes -o json")
+		for _, e := range r.Events {
+			if strings.HasPrefix(e.Step, "images-") && e.State != "skipped" {
+				t.Errorf("images are imported again: %+v", e)
+			}
+		}
+		if blobs, _ := s.asked(); blobs != 0 {
+			t.Errorf("%d blobs were fetched again", blobs)
+		}
+	})
+	t.Run("reset takes all of it back", func(t *testing.T) {
+		h := h.For(t)
+		h.Must(ctx, "plinth", "reset", "cluster", "--cluster", "my-app", "--delete-data", "--yes")
+		h.Must(ctx, "rm", "/usr/local/bin/plinth")
+		same(t, fresh, h.Baseline(ctx))
+	})
+}
+
+// overlay is a file with one byte changed.
+type overlay struct {
+	io.ReaderAt
+	at int64
+}
+
+func (o overlay) ReadAt(p []byte, off int64) (int, error) {
+	n, err := o.ReaderAt.ReadAt(p, off)
+	if i := o.at - off; i >= 0 && i < int64(n) {
+		p[i] ^= 1 << (o.at % 8)
+	}
+	return n, err
+}
+
+// TestDamageToTheRealBundleIsFound changes the bundle of the demo at random
+// places and cuts it. Of a changed blob only that one is read: an install reads all.
+func TestDamageToTheRealBundleIsFound(t *testing.T) {
+	ctx := minutes(t, 10)
+	_, path := shipped(t)
+	file, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	st, err := file.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	table, err := format.Scan(file, st.Size())
+	if err != nil {
+		t.Fatal(err)
+	}
+	const seed = 20
+	random := rand.New(rand.NewPCG(seed, seed))
+	for range 200 {
+		at := random.Int64N(st.Size())
+		b, err := airgap.OpenAt(ctx, overlay{file, at}, st.Size(), path)
+		if err == nil {
+			err = readAt(ctx, b, table, at)
+		}
+		if problem.ExitCode(err) != problem.ExitBundle || problem.Hint(err) == "" {
+			t.Errorf("byte %d: %v", at, err)
+		}
+	}
+	for _, size := range []int64{1, st.Size() / 2, st.Size() - 1} {
+		if _, err := airgap.OpenAt(ctx, file, size, path); problem.ExitCode(err) != problem.ExitBundle {
+			t.Errorf("cut to %d bytes: %v", size, err)
+		}
+	}
+}
+
+// readAt reads the blob that has the byte.
+func readAt(ctx context.Context, b *airgap.Bundle, table format.Table, at int64) error {
+	for _, it := range b.Items() {
+		for _, d := range it.Blobs() {
+			if s := table.Blobs[d.Digest]; at >= s.Off && at < s.Off+s.Size {
+				r, err := b.Open(ctx, d)
+				if err != nil {
+					return err
+				}
+				_, err = io.CopyBuffer(io.Discard, r, make([]byte, 1<<20))
+				return errors.Join(err, r.Close())
+			}
+		}
+	}
+	return nil
+}
