@@ -29,6 +29,7 @@ func plinth(t *testing.T, args ...string) (code int, stdout, stderr string) {
 func TestBadCommandLines(t *testing.T) {
 	for _, tc := range []struct{ line, first, hint string }{
 		{"versoin", `unknown command "versoin"`, "did you mean version?"},
+		{"uninstall", `unknown command "uninstall"`, "did you mean plinth reset cluster?"},
 		{"nonsense", `unknown command "nonsense"`, "see: plinth --help"},
 		{"--bogus", `unknown flag "--bogus"`, "see: plinth --help"},
 		{"-x", `unknown flag "-x"`, "see: plinth --help"},
@@ -102,6 +103,8 @@ func TestBadInputGivesItsExitCode(t *testing.T) {
 		{problem.ExitConfig, []string{"lint", junk}},
 		{problem.ExitConfig, []string{"lint", file("app.yaml", "apiVersion: kots.io/v1beta1\nkind: Application\nmetadata: {name: a}\nspec: {minKotsVersion: x}\n")}},
 		{problem.ExitConfig, []string{"bundle", "build", "--installer", nothing, "-o", nothing}},
+		{problem.ExitUsage, []string{"bundle", "build", "--installer", nothing, "--output", dir}},
+		{problem.ExitUsage, []string{"bundle", "build", "--installer", nothing, "--output", "json"}},
 		{problem.ExitBundle, []string{"bundle", "inspect", nothing}},
 		{problem.ExitBundle, []string{"bundle", "inspect", empty}},
 		{problem.ExitBundle, []string{"bundle", "verify", junk}},

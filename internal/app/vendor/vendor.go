@@ -49,6 +49,9 @@ type Result struct {
 // Build lints, asks the gate, resolves every part and writes the bundle:
 // what no customer could install is not built.
 func Build(ctx context.Context, req Request) (Result, error) {
+	if err := writable(req.Out); err != nil {
+		return Result{}, err
+	}
 	paths := []string{req.Installer}
 	if req.Application != "" {
 		paths = append(paths, req.Application)
@@ -93,6 +96,18 @@ func Build(ctx context.Context, req Request) (Result, error) {
 		return Result{}, err
 	}
 	return Result{Path: req.Out, Digest: sum, Size: info.Size(), Signer: signer}, nil
+}
+
+// writable refuses what cannot be meant as the file to write, before the work.
+func writable(out string) error {
+	const doing = "write the bundle"
+	if out == "json" || out == "text" {
+		return problem.Newf(problem.ExitUsage, doing, "after \"bundle build\" -o is the file to write; put --output "+out+" before \"bundle\", or write ./"+out, "a bundle is hardly to be called %s", out)
+	}
+	if info, err := os.Stat(out); err == nil && info.IsDir() {
+		return problem.Newf(problem.ExitUsage, doing, "name a file in it", "%s is a folder", out)
+	}
+	return nil
 }
 
 // label puts on a bundle what the vendor says of it: release, expiry and

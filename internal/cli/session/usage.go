@@ -56,7 +56,17 @@ func noSuchCommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
+	if word := otherWords()[args[0]]; word != "" && !cmd.HasParent() {
+		return &unknownError{what: "command", name: args[0], near: word}
+	}
 	return Unknown("command", args[0], names(cmd))
+}
+
+// otherWords are what other tools call what a command does.
+func otherWords() map[string]string {
+	const reset = "plinth reset cluster"
+	return map[string]string{"uninstall": reset, "remove": reset, "delete": reset, "destroy": reset, "teardown": reset,
+		"init": "plinth install", "up": "plinth install", "check": "plinth preflight", "validate": "plinth lint", "password": "plinth console reset-password"}
 }
 
 // Unknown says that name is none of words; what says what they are: "shell".
