@@ -236,11 +236,13 @@ func isJournal(key string) bool {
 	return strings.HasPrefix(key, dataDir+"/journal.") || strings.HasPrefix(key, dataDir+"/.journal.")
 }
 
-// journalless is a host without its journal; in which order mounts, rules
-// and users came does not count.
+// journalless is a host without its journal and what was kept of it, which tell
+// of its past; in which order mounts, rules and users came does not count.
 func journalless(state machine.State) machine.State {
 	kept := maps.Clone(state)
-	maps.DeleteFunc(kept, func(key string, _ machine.Thing) bool { return isJournal(key) })
+	maps.DeleteFunc(kept, func(key string, _ machine.Thing) bool {
+		return isJournal(key) || strings.HasPrefix(key, dataDir+"/before")
+	})
 	for _, key := range []string{machine.Rules, machine.MountInfo, "/etc/passwd", "/etc/group"} {
 		lines := strings.Split(kept[key].Data, "\n")
 		slices.Sort(lines)

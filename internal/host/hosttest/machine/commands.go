@@ -27,6 +27,7 @@ func (m *Machine) Run(_ context.Context, cmd host.Cmd) ([]byte, error) {
 	switch {
 	case has("ip ") && cmd.Look:
 		return m.ipLook(line)
+	case has("ss -Hltnu"): // nothing on the machine listens
 	case has("nft -j list ruleset"):
 		return m.nft()
 	case has("xtables-nft-multi iptables-save"):
