@@ -72,11 +72,11 @@ func resetKeepingData(t *testing.T, ctx context.Context, h *lab.Host, fresh lab.
 		t.Errorf("kept: %s", said)
 	}
 	for _, d := range lab.Diff(fresh, h.Baseline(ctx)) {
-		if !strings.Contains(d, "/etc/k0s") && !strings.Contains(d, "/var/lib/plinth/volumes") && !strings.Contains(d, "/var/lib/plinth/kept.json") && !noise(d) {
+		if !strings.Contains(d, "/etc/k0s/mine") && !strings.Contains(d, "/var/lib/plinth/volumes") && !strings.Contains(d, "/var/lib/plinth/kept.json") && !noise(d) {
 			t.Errorf("host differs: %s", d)
 		}
 	}
-	h.Must(ctx, "rm", "-r", "/etc/k0s")
+	h.Must(ctx, "rm", "/etc/k0s/mine")
 	plinth(t, ctx, h, 0, "reset", "cluster", "--yes", "--cluster", "my-app", "--delete-data")
 	same(t, fresh, h.Baseline(ctx))
 	if r := plinth(t, ctx, h, 0, "reset", "cluster", "--yes", "--cluster", "my-app"); r.Result.Changed {

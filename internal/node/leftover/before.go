@@ -23,7 +23,7 @@ type Before struct {
 	Mounts  []string          `json:"mounts"`  // mount points in the cluster's folders
 	Users   []string          `json:"users"`   // those of the cluster's users that existed
 	Groups  []string          `json:"groups"`  // likewise; null where nobody looked
-	Tables  []string          `json:"tables"`  // nftables tables, "family name"; null where nobody could tell
+	Tables  []string          `json:"tables"`  // nftables tables, "family name", and built-in chains, "family table chain"; null where nobody could tell
 }
 
 // Path is one file or folder as it was.

@@ -98,25 +98,34 @@ type ruleset struct {
 	Objects []map[string]struct {
 		Family string `json:"family"`
 		Table  string `json:"table"`
+		Chain  string `json:"chain"` // of a rule
 		Name   string `json:"name"`
 		Type   any    `json:"type"` // of a base chain a string, of a set also a list
 		Policy string `json:"policy"`
 	} `json:"nftables"`
 }
 
-// tables finds the nftables tables of kube-proxy, and those that came with the
-// cluster and hold nothing but empty built-in chains: iptables makes them at
-// its first rule and leaves them at its last. Without nft they cannot be seen;
-// they are inert.
+// tables finds the nftables tables of kube-proxy, and those tables and built-in
+// chains that came with the cluster and are empty: iptables makes them at its
+// first rule and leaves them at its last. A chain reads "family table chain".
+// Without nft they cannot be seen; they are inert.
 func (f finder) tables(ctx context.Context) ([]string, error) {
 	set, err := f.ruleset(ctx)
+	came := func(what string) bool {
+		return f.Before != nil && f.Before.Tables != nil && !slices.Contains(f.Before.Tables, what)
+	}
 	var all []string
-	for t, used := range set {
-		own := t == "ip kube-proxy" || t == "ip6 kube-proxy"
-		came := f.Before != nil && f.Before.Tables != nil && !slices.Contains(f.Before.Tables, t)
-		iptables := slices.Contains([]string{"filter", "nat", "mangle", "raw", "security"}, t[strings.Index(t, " ")+1:])
-		if own || came && iptables && !used {
-			all = append(all, t)
+	for what, used := range set {
+		words := strings.Fields(what)
+		table := strings.Join(words[:2], " ")
+		own := what == "ip kube-proxy" || what == "ip6 kube-proxy"
+		iptables := slices.Contains([]string{"filter", "nat", "mangle", "raw", "security"}, words[1])
+		goes := came(what) && iptables && !used
+		if len(words) == 3 && came(table) { // it goes with its table, or is not looked at
+			goes = false
+		}
+		if own || goes {
+			all = append(all, what)
 		}
 	}
 	slices.Sort(all)
@@ -124,7 +133,8 @@ func (f finder) tables(ctx context.Context) ([]string, error) {
 }
 
 // Tables lists the nftables tables of the IPv4 and IPv6 families, "family
-// name"; nil where nobody can tell.
+// name", and their built-in chains, "family table chain"; nil where nobody can
+// tell.
 func Tables(ctx context.Context, f leftover.Finder) ([]string, error) {
 	set, err := finder{f}.ruleset(ctx)
 	if set == nil {
@@ -134,8 +144,9 @@ func Tables(ctx context.Context, f leftover.Finder) ([]string, error) {
 }
 
 // ruleset maps each nftables table of the IPv4 and IPv6 families, "family
-// name", to whether it holds more than empty built-in chains. It is nil where
-// there is no nft to ask.
+// name", to whether it holds more than empty built-in chains, and each of these,
+// "family table chain", to whether it is not empty. It is nil where there is no
+// nft to ask.
 func (f finder) ruleset(ctx context.Context) (map[string]bool, error) {
 	nft := f.Tool("nft")
 	if nft == "" {
@@ -148,14 +159,21 @@ func (f finder) ruleset(ctx context.Context) (map[string]bool, error) {
 	used := map[string]bool{}
 	for _, object := range set.Objects {
 		for kind, o := range object {
-			name := o.Table
-			if kind == "table" {
-				name = o.Name
+			if o.Family != "ip" && o.Family != "ip6" {
+				continue
 			}
-			if o.Family == "ip" || o.Family == "ip6" {
-				inert := kind == "table" || kind == "chain" && o.Type != nil && o.Policy == "accept"
-				used[o.Family+" "+name] = used[o.Family+" "+name] || !inert
+			table := o.Family + " " + o.Table
+			inert := false
+			switch {
+			case kind == "table":
+				table, inert = o.Family+" "+o.Name, true
+			case kind == "chain" && o.Type != nil:
+				inert = o.Policy == "accept"
+				used[table+" "+o.Name] = used[table+" "+o.Name] || !inert
+			case kind == "rule":
+				used[table+" "+o.Chain] = true
 			}
+			used[table] = used[table] || !inert
 		}
 	}
 	return used, nil
@@ -167,8 +185,11 @@ func (f finder) removeTables(ctx context.Context) error {
 		return err
 	}
 	return leftover.Each(all, func(t string) error {
-		family, name, _ := strings.Cut(t, " ")
-		return f.Act(ctx, f.Tool("nft"), "delete", "table", family, name)
+		kind, words := "table", strings.Fields(t)
+		if len(words) == 3 {
+			kind = "chain"
+		}
+		return f.Act(ctx, append([]string{f.Tool("nft"), "delete", kind}, words...)...)
 	})
 }
 

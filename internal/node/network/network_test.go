@@ -178,7 +178,8 @@ func TestTablesThatCameEmptyWithTheClusterGo(t *testing.T) {
 		"nobody remembered":           {nil, []string{"ip kube-proxy"}},
 		"nobody could tell":           {&leftover.Before{}, []string{"ip kube-proxy"}},
 		"there was none":              {&leftover.Before{Tables: []string{}}, []string{"ip kube-proxy", "ip mangle", "ip6 nat"}},
-		"one of them was there empty": {&leftover.Before{Tables: []string{"ip mangle"}}, []string{"ip kube-proxy", "ip6 nat"}},
+		"one of them was there empty": {&leftover.Before{Tables: []string{"ip mangle", "ip mangle FORWARD"}}, []string{"ip kube-proxy", "ip6 nat"}},
+		"a chain came into one":       {&leftover.Before{Tables: []string{"ip mangle", "ip6 nat"}}, []string{"ip kube-proxy", "ip mangle FORWARD"}},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
