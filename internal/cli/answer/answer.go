@@ -49,7 +49,7 @@ func buildCommand(r spec.Report, files []string) string {
 		}
 		command += flag + Quote(f)
 	}
-	return command + " -o " + r.Installer.Metadata.Name + ".tar"
+	return command + " -o " + r.Installer.Metadata.Name + ".bundle"
 }
 
 // Built says which bundle was made.

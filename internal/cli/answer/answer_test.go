@@ -99,9 +99,9 @@ func TestAnswersForPeople(t *testing.T) {
 	for name, write := range map[string]func(io.Writer){
 		"lint-findings": func(w io.Writer) { Lint(w, spec.Report{Findings: []spec.Finding{finding}}, []string{"installer.yaml"}) },
 		"lint-good":     func(w io.Writer) { Lint(w, good, []string{"installer.yaml", "my app.yaml"}) },
-		"built":         func(w io.Writer) { Built(w, vendor.Result{Path: "my-app.tar", Digest: "sha256:abc", Size: 81e6}) },
-		"inspected":     func(w io.Writer) { Inspected(w, bundle, "my-app.tar") },
-		"verified":      func(w io.Writer) { Verified(w, bundle, "my-app.tar") },
+		"built":         func(w io.Writer) { Built(w, vendor.Result{Path: "my-app.bundle", Digest: "sha256:abc", Size: 81e6}) },
+		"inspected":     func(w io.Writer) { Inspected(w, bundle, "my-app.bundle") },
+		"verified":      func(w io.Writer) { Verified(w, bundle, "my-app.bundle") },
 		"install-plan": func(w io.Writer) {
 			Installed(w, install.Result{Plan: planned(), Preflights: checks()}, "plinth install --bundle a.tar", false)
 		},
