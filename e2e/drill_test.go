@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -50,7 +51,9 @@ func drill(t *testing.T, ctx context.Context, h *lab.Host, args ...string) death
 // TestInstallAndResetSurviveDeath kills one install at every boundary of every
 // step, and at random moments, until the cluster is up; and then the reset.
 func TestInstallAndResetSurviveDeath(t *testing.T) {
-	t.Parallel()
+	if os.Getenv("PLINTH_E2E_DRILL") == "" {
+		t.Skip("some six minutes of kills: make test-drill")
+	}
 	ctx := minutes(t, 25)
 	h := upWithPlinth(t, "chain")
 	fresh := h.Baseline(ctx)
@@ -91,7 +94,6 @@ func TestInstallAndResetSurviveDeath(t *testing.T) {
 // starts and in the middle of what k0s, its containerd and the kots CLI do;
 // the host is used again each time.
 func TestResetAfterDeath(t *testing.T) {
-	t.Parallel()
 	ctx := minutes(t, 25)
 	h := upWithPlinth(t, "each")
 	fresh := h.Baseline(ctx)

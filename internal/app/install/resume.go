@@ -45,11 +45,12 @@ func args(b *airgap.Bundle, m manifest.Set, req Request) (map[string]string, err
 	return all, nil
 }
 
-// differences names what two runs were asked for that is not the same.
+// differences names what two runs were asked for that is not the same. License,
+// config values and application bundle may differ: they serve the last step
+// alone, and one that KOTS refused has to be replaced.
 func differences(was, is map[string]string) []string {
 	var all []string
-	for _, a := range []struct{ arg, name string }{{run.ArgName, "the cluster's name"}, {argBundle, "the bundle"}, {run.ArgPodCIDR, "the pods' network"},
-		{argLicense, "the license"}, {argConfig, "the config values"}, {argApp, "the application bundle"}} {
+	for _, a := range []struct{ arg, name string }{{run.ArgName, "the cluster's name"}, {argBundle, "the bundle"}, {run.ArgPodCIDR, "the pods' network"}} {
 		if old, new := was[a.arg], is[a.arg]; old != new {
 			all = append(all, fmt.Sprintf("%s was %s and is now %s", a.name, orNone(old), orNone(new)))
 		}

@@ -53,10 +53,10 @@ func TestAnUnfinishedInstallIsNotGoneOnWithOtherArguments(t *testing.T) {
 		is   map[string]string
 		want []string // in the refusal; nil for none
 	}{
-		"the same":            {was, nil},
-		"another bundle":      {map[string]string{run.ArgName: "my-app", argBundle: "sha256:9", argLicense: "sha256:2"}, []string{"the bundle was sha256:1 and is now sha256:9"}},
-		"no license any more": {map[string]string{run.ArgName: "my-app", argBundle: "sha256:1"}, []string{"the license was sha256:2 and is now none"}},
-		"all of it":           {map[string]string{run.ArgName: "b", argConfig: "sha256:3"}, []string{"name was my-app and is now b", "the bundle was", "the config values was none and is now sha256:3"}},
+		"the same":        {was, nil},
+		"another bundle":  {map[string]string{run.ArgName: "my-app", argBundle: "sha256:9", argLicense: "sha256:2"}, []string{"the bundle was sha256:1 and is now sha256:9"}},
+		"another license": {map[string]string{run.ArgName: "my-app", argBundle: "sha256:1", argLicense: "sha256:3"}, nil},
+		"all of it":       {map[string]string{run.ArgName: "b", argConfig: "sha256:3"}, []string{"name was my-app and is now b", "the bundle was sha256:1 and is now none"}},
 	} {
 		a, f := fake(t)
 		begun(t, a, was)
