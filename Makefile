@@ -28,6 +28,9 @@ SHIPPED := $(OUT)/my-plinth
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
 ERRCHECK    := github.com/kisielk/errcheck@v1.9.0
 
+# need installs Debian packages unless the command that the first is named after is there.
+need = command -v $(firstword $(1)) >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends $(1); }
+
 .PHONY: help
 help: ## show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s $$'\t'
@@ -61,7 +64,7 @@ payload-repin: ## pin the Debian packages that the mirror has now
 
 .PHONY: bundle
 bundle: build payload ## the signed bundle of the example application, in out/my-app.bundle
-	command -v openssl >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends openssl; }
+	$(call need,openssl)
 	test -s $(KEY) || (umask 077; openssl ecparam -name prime256v1 -genkey -noout -out $(KEY))
 	openssl pkey -in $(KEY) -pubout -out $(PUB)
 	$(PLINTH) bundle build --installer installer.yaml --application e2e/testdata/application.yaml --source $(PAYLOAD) \
@@ -70,12 +73,15 @@ bundle: build payload ## the signed bundle of the example application, in out/my
 
 .PHONY: test-unit
 test-unit: ## unit tests with the race detector, and some thousand inputs for each fuzz target
+	$(call need,openssl)
+	$(call need,curl ca-certificates)
+	$(call need,wget)
 	go test -race ./...
 	scripts/fuzz-smoke 5000x
 
 .PHONY: test-e2e
 test-e2e: bundle ## installs on real throw-away hosts; needs root
-	command -v chromium >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-liberation; }
+	$(call need,chromium fonts-liberation)
 	scripts/lab/lab root
 	scripts/lab/selftest
 	PLINTH_E2E_BINARY=$(abspath $(PLINTH)) PLINTH_E2E_BUNDLE=$(abspath $(BUNDLE)) PLINTH_E2E_PAYLOAD=$(abspath $(PAYLOAD)) \
@@ -93,7 +99,7 @@ verify: ## formatting, vet, linters, shellcheck
 	go vet ./...
 	go run $(STATICCHECK) ./...
 	go run $(ERRCHECK) -exclude .ci/errcheck-exclude -ignoretests ./...
-	command -v shellcheck >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends shellcheck; }
+	$(call need,shellcheck)
 	git ls-files | xargs grep -lE '^#!.*\b(ba)?sh\b' | xargs shellcheck -x
 
 .PHONY: bench

@@ -65,7 +65,7 @@ func (s *site) curl(t *testing.T, n int, with string, args ...string) (out strin
 	for _, name := range []string{"bash", "mkdir", "dirname", "mktemp", "sha256sum", "cp", "chmod", "mv", "rm", "openssl", "sh", with} {
 		path, err := exec.LookPath(name)
 		if err != nil {
-			t.Skip(name + " is missing")
+			t.Fatal(name + " is missing: make test-unit installs it")
 		}
 		if err := os.Symlink(path, filepath.Join(tools, name)); err != nil {
 			t.Fatal(err)
