@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/plinthdev/plinth/airgap"
@@ -83,6 +84,23 @@ func TestWhatASourceGivesIsProved(t *testing.T) {
 	if err := thin.With(folder, thin.Absent()[1:]).Verify(t.Context(), nil); err != nil {
 		t.Error(err)
 	}
+}
+
+func TestWhatIsNotInTheFileComesProvedOnly(t *testing.T) {
+	full, thin, folder := thinned(t)
+	for _, d := range thin.Absent() {
+		for name, b := range map[string]*airgap.Bundle{"full": full, "with a folder": thin.With(folder, thin.Absent())} {
+			if got, err := blob.ReadAll(t.Context(), airgap.Unproved{Bundle: b}, d, 1<<30); err != nil || digest.FromBytes(got) != d.Digest {
+				t.Errorf("%s: %s is %s, %v", name, d.Digest, digest.FromBytes(got), err)
+			}
+		}
+	}
+	first := thin.Absent()[0]
+	if err := os.WriteFile(filepath.Join(folder.Dir(), "blobs", "sha256", first.Digest.Encoded()), make([]byte, first.Size), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := blob.ReadAll(t.Context(), airgap.Unproved{Bundle: thin.With(folder, thin.Absent())}, first, 1<<30)
+	wantRefused(t, err, "has the digest")
 }
 
 func TestBetweenThinAndFullIsDamage(t *testing.T) {

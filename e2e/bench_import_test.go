@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -187,12 +188,21 @@ func importOurs(t *testing.T, ctx context.Context, r runtime, b *airgap.Bundle) 
 		t.Fatal(err)
 	}
 	defer store.Close()
-	var want []images.Image
+	var boot, rest []images.Image
 	for _, i := range b.Images() {
-		want = append(want, images.Image{Ref: i.Ref, Manifest: i.Manifest, Blobs: append(slices.Clone(i.Layers), i.Config)})
+		img := images.Image{Ref: i.Ref, Manifest: i.Manifest, Blobs: append(slices.Clone(i.Layers), i.Config)}
+		if strings.HasPrefix(i.Ref, "quay.io/k0sproject/") {
+			boot = append(boot, img)
+		} else {
+			rest = append(rest, img)
+		}
 	}
-	if err := store.Import(ctx, b, want, images.Width, func(string, int64, int64) {}); err != nil {
-		t.Fatal(err)
+	slices.SortStableFunc(rest, func(x, y images.Image) int { return cmp.Compare(y.Size(), x.Size()) })
+	want := append(slices.Clone(boot), rest...)
+	for _, part := range [][]images.Image{boot, rest} {
+		if err := store.Import(ctx, airgap.Unproved{Bundle: b}, part, images.Width, func(string, int64, int64) {}); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if missing, err := store.Missing(ctx, want); err != nil || len(missing) > 0 {
 		t.Fatalf("%d images are missing, %v", len(missing), err)

@@ -4,6 +4,7 @@
 package compose
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -98,7 +99,7 @@ func cluster(ctx context.Context, s Site, b *airgap.Bundle, in *spec.Installer) 
 	c := plan.Cluster{
 		Host: s.Host, Memory: s.Journal, Now: s.Now, DataDir: s.DataDir, Pointer: pointer(s.DataDir), Node: s.Node,
 		K0sFile:  files[k0s.Binary],
-		Images:   plan.Images{Source: b, Boot: boot, Rest: rest},
+		Images:   plan.Images{Source: airgap.Unproved{Bundle: b}, Boot: boot, Rest: rest},
 		K0s:      k0s.Service{Host: s.Host, Settings: set, Proxy: proxyOf(in, s.Address), Worker: s.Worker, Joins: s.Joins},
 		Leftover: s.Leftover,
 		Kept:     entry.Kept{Dir: KeptBundle(s.DataDir), Files: docs},
@@ -149,8 +150,9 @@ func console(s Site, m manifest.Set, skipKotsCheck bool) plan.Console {
 	return c
 }
 
-// splitImages parts the bundle's images into those that k0s itself runs and
-// the rest; one that k0s wants and the bundle lacks is a damaged bundle.
+// splitImages parts the bundle's images into those that k0s itself runs, in
+// the order of need, and the rest, the largest first: started last, it would be
+// imported alone. One that k0s wants and the bundle lacks is a damaged bundle.
 func splitImages(b *airgap.Bundle, bootRefs []string) (boot, rest []images.Image, err error) {
 	byRef := map[string]images.Image{}
 	all := b.Images()
@@ -170,6 +172,7 @@ func splitImages(b *airgap.Bundle, bootRefs []string) (boot, rest []images.Image
 			rest = append(rest, img)
 		}
 	}
+	slices.SortStableFunc(rest, func(x, y images.Image) int { return cmp.Compare(y.Size(), x.Size()) })
 	return boot, rest, nil
 }
 

@@ -1,6 +1,7 @@
 package compose
 
 import (
+	"cmp"
 	"net/netip"
 	"os"
 	"slices"
@@ -71,7 +72,7 @@ func refs(list []images.Image) string {
 	return strings.Join(all, " ")
 }
 
-func TestImagesArePartedInTheOrderOfNeed(t *testing.T) {
+func TestImagesArePartedInTheOrderOfNeedAndTheRestBySize(t *testing.T) {
 	b := open(t, airgaptest.Request(t))
 	const pause, coredns, kotsadm = "registry.k8s.io/pause:3.10", "quay.io/k0sproject/coredns:1.12.2", "docker.io/kotsadm/kotsadm:v1.131.2"
 	for _, c := range []struct {
@@ -79,11 +80,14 @@ func TestImagesArePartedInTheOrderOfNeed(t *testing.T) {
 		boot, rest string
 	}{
 		{[]string{coredns, pause}, coredns + " " + pause, kotsadm},
-		{nil, "", pause + " " + coredns + " " + kotsadm},
+		{nil, "", coredns + " " + pause + " " + kotsadm},
 	} {
 		boot, rest, err := splitImages(b, c.want)
 		if err != nil || refs(boot) != c.boot || refs(rest) != c.rest {
 			t.Errorf("%v: boot %s; rest %s; %v", c.want, refs(boot), refs(rest), err)
+		}
+		if !slices.IsSortedFunc(rest, func(x, y images.Image) int { return cmp.Compare(y.Size(), x.Size()) }) {
+			t.Errorf("%v: the largest of the rest does not come first", c.want)
 		}
 		for _, i := range append(boot, rest...) {
 			if n := len(i.Blobs); n < 2 || i.Manifest.Digest == "" {
