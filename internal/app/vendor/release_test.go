@@ -133,13 +133,16 @@ func TestTheScriptSurvivesACutAndRefusesTheRest(t *testing.T) {
 		return func(w http.ResponseWriter) { _, _ = w.Write([]byte(text)) }
 	}
 	missing := func(w http.ResponseWriter) { w.WriteHeader(http.StatusNotFound) }
+	cutOnce := false
 	for what, c := range map[string]struct {
 		meddle func(http.ResponseWriter, *http.Request) bool
 		code   int
 		says   string
 	}{
 		"another program":   {answer(name, text(program)), 6, "has the SHA-256"},
+		"a web page":        {answer(name, text("<html>log in first</html>")), 6, "has the SHA-256"},
 		"no program":        {answer(name, missing), 6, "cannot be fetched"},
+		"a broken server":   {answer(name, func(w http.ResponseWriter) { w.WriteHeader(http.StatusInternalServerError) }), 6, "cannot be fetched"},
 		"no signature":      {answer("/SHA256SUMS.sig", missing), 6, "cannot be fetched"},
 		"another signature": {answer("/SHA256SUMS.sig", text("nonsense")), 6, "is not signed by the vendor's key"},
 		"other sums":        {answer("/SHA256SUMS", text("0  plinth-linux-amd64\n")), 6, "is not signed by the vendor's key"},
@@ -152,12 +155,41 @@ func TestTheScriptSurvivesACutAndRefusesTheRest(t *testing.T) {
 			w.(http.Flusher).Flush()
 			panic(http.ErrAbortHandler)
 		}, 5, "ran: install"},
+		"cut, by a server without ranges": {func(w http.ResponseWriter, r *http.Request) bool {
+			if r.URL.Path != name {
+				return false
+			}
+			r.Header.Del("Range")
+			if cutOnce {
+				return false
+			}
+			cutOnce = true
+			w.Header().Set("Content-Length", strconv.Itoa(len(program)+1000))
+			_, _ = w.Write([]byte(program[:20]))
+			w.(http.Flusher).Flush()
+			panic(http.ErrAbortHandler)
+		}, 5, "ran: install"},
+		"a wrong range": {func(w http.ResponseWriter, r *http.Request) bool {
+			if r.URL.Path != name {
+				return false
+			}
+			if r.Header.Get("Range") != "" {
+				w.Header().Set("Content-Range", "bytes 3-5/6")
+				w.WriteHeader(http.StatusPartialContent)
+				_, _ = w.Write([]byte("abc"))
+				return true
+			}
+			w.Header().Set("Content-Length", strconv.Itoa(len(program)))
+			_, _ = w.Write([]byte(program[:20]))
+			w.(http.Flusher).Flush()
+			panic(http.ErrAbortHandler)
+		}, 6, "cannot be fetched"},
 	} {
 		t.Run(what, func(t *testing.T) {
 			s := released(t)
 			s.meddle = c.meddle
 			out, code, left := s.curl(t, all, "curl")
-			if code != c.code || !strings.Contains(out, c.says) || left != nil || c.code == 6 && (strings.Contains(out, "ran") || !strings.Contains(out, "→")) {
+			if code != c.code || !strings.Contains(out, c.says) || left != nil || c.code == 6 && (strings.Contains(out, "ran: ") || !strings.Contains(out, "→")) {
 				t.Errorf("exit %d, left %v: %s", code, left, out)
 			}
 		})
