@@ -48,10 +48,10 @@ func TestBadCommandLines(t *testing.T) {
 		{"bundle bild", `unknown command "bild"`, "did you mean build?"},
 		{"bundle inspect", `a bundle is missing`, "see: plinth bundle inspect --help"},
 		{"bundle verify a.tar b.tar", `unexpected argument "b.tar"`, "see: plinth bundle verify --help"},
-		{"bundle build", `the flag --installer is missing`, "see: plinth bundle build --help"},
+		{"bundle build", `the flags --installer and --output are missing`, "see: plinth bundle build --help"},
 		{"bundle build --installer a.yaml", `the flag --output is missing`, "see: plinth bundle build --help"},
 		{"bundle build --instaler a.yaml", `unknown flag "--instaler"`, "did you mean --installer?"},
-		{"install my-app.bundle", `unexpected argument "my-app.bundle"`, "see: plinth install --help"},
+		{"install my-app.bundle", `unexpected argument "my-app.bundle"`, "did you mean --bundle my-app.bundle?"},
 		{"install --bundel my-app.bundle", `unknown flag "--bundel"`, "did you mean --bundle?"},
 		{"install --yes=perhaps", `invalid argument "perhaps" for "-y, --yes" flag: strconv.ParseBool: parsing "perhaps": invalid syntax`, "see: plinth install --help"},
 		{"console", `one more word is missing: reset-password, set-certificate, url`, "see: plinth console --help"},
@@ -244,6 +244,9 @@ func TestVersionAsTextAndJSON(t *testing.T) {
 	code, stdout, stderr := plinth(t, "version")
 	if code != 0 || !strings.HasPrefix(stdout, "plinth v1.2.3\n") || stderr != "" {
 		t.Errorf("exit %d, %q, %q", code, stdout, stderr)
+	}
+	if code, short, _ := plinth(t, "--version"); code != 0 || short != stdout {
+		t.Errorf("--version: exit %d, %q", code, short)
 	}
 	_, stdout, _ = plinth(t, "version", "-o", "json")
 	if !strings.HasPrefix(stdout, `{"v":1,"result":{"version":"v1.2.3",`) || strings.Count(stdout, "\n") != 1 {

@@ -34,9 +34,13 @@ func (s commands) setCertificate() *cobra.Command {
 	var cert, key string
 	cmd := s.Command("set-certificate --cert FILE --key FILE", session.Needs(session.NoArgs, "cert", "key"), s.With(session.Once, nil,
 		func(ctx context.Context, r *run.Run, _ []string) (session.Reply, error) {
-			err := console.SetCertificate(ctx, r, cert, key)
-			return session.Answer(map[string]bool{"changed": true}, func(w io.Writer) {
-				fmt.Fprintln(w, "The console shows the new certificate.\n\nNext: plinth console url")
+			changed, err := console.SetCertificate(ctx, r, cert, key)
+			return session.Answer(map[string]bool{"changed": changed}, func(w io.Writer) {
+				what := "The console shows this certificate already: nothing was changed."
+				if changed {
+					what = "The console shows the new certificate."
+				}
+				fmt.Fprintln(w, what+"\n\nNext: plinth console url")
 			}).Unless(err)
 		}))
 	cmd.Flags().StringVar(&cert, "cert", "", "`file` with the certificate, PEM")

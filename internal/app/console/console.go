@@ -47,30 +47,38 @@ func ResetPassword(ctx context.Context, r *run.Run) (password string, err error)
 	return password, err
 }
 
-// SetCertificate puts the user's certificate and key before the console.
-func SetCertificate(ctx context.Context, r *run.Run, certFile, keyFile string) error {
+// SetCertificate puts the user's certificate and key before the console;
+// changed is false when they are there already.
+func SetCertificate(ctx context.Context, r *run.Run, certFile, keyFile string) (changed bool, err error) {
 	const doing = "set the console's certificate"
 	receipt, err := withConsole(r, doing)
 	if err != nil {
-		return err
+		return false, err
 	}
 	files, err := manifest.Files([]string{certFile, keyFile})
 	if err != nil {
-		return err
+		return false, err
 	}
+	pair := pki.Pair{Cert: files[0].Data, Key: files[1].Data}
 	var hosts []string
 	if receipt.Console.Hostname != "" {
 		hosts = []string{receipt.Console.Hostname}
 	}
-	return r.Changing("console-set-certificate", func(r *run.Run, _ *runlog.Log) error {
+	err = r.Changing("console-set-certificate", func(r *run.Run, _ *runlog.Log) error {
 		k, err := r.KOTS(receipt.Console.Namespace)
 		if err != nil {
 			return err
 		}
 		wait := kube.Wait{Timeout: 2 * time.Minute, Report: func(message string, _, _ int64) { r.Note(message) }}
 		url := compose.ConsoleURL(journal.Console{Port: receipt.Console.Port}, receipt.Address)
-		return front.Front{Kube: k.Kube, Namespace: k.Namespace}.SetCertificate(ctx, pki.Pair{Cert: files[0].Data, Key: files[1].Data}, hosts, url, wait)
+		proxy := front.Front{Kube: k.Kube, Namespace: k.Namespace}
+		there, err := proxy.Has(ctx, pair)
+		if changed = !there; err != nil || there {
+			return err
+		}
+		return proxy.SetCertificate(ctx, pair, hosts, url, wait)
 	})
+	return changed, err
 }
 
 // withConsole is the receipt of a host whose cluster has a console.

@@ -54,7 +54,7 @@ func buildCommand(r spec.Report, files []string) string {
 
 // Built says which bundle was made.
 func Built(w io.Writer, r vendor.Result) {
-	fmt.Fprintf(w, "%s: %s, %s\n", r.Path, ui.Bytes(r.Size), r.Digest)
+	fmt.Fprintf(w, "%s: %s\n%s\n", r.Path, ui.Bytes(r.Size), digestOf(r.Digest.String()))
 	if r.Signer == "" {
 		fmt.Fprintln(w, "It is not signed: hosts take it only with --allow-unsigned. Sign it with --sign-key.")
 	} else {
@@ -65,7 +65,7 @@ func Built(w io.Writer, r vendor.Result) {
 
 // Inspected lists a bundle's parts: what they are and how big.
 func Inspected(w io.Writer, b airgap.Summary, path string) {
-	fmt.Fprintf(w, "%s\n%s\n\n", words(b.Name, b.Platform, b.Digest.String()), label(b))
+	fmt.Fprintf(w, "%s\n%s\n%s\n\n", words(b.Name, b.Platform), digestOf(b.Digest.String()), upper(label(b)))
 	t := table(w, "KIND", "NAME", "VERSION", "SIZE", "ON THE HOST", "LICENCE")
 	for _, it := range b.Items {
 		unpacked := ""
@@ -78,6 +78,15 @@ func Inspected(w io.Writer, b airgap.Summary, path string) {
 	fmt.Fprintf(w, "\n%s in the file, in %s; %s on a host\n", ui.Bytes(b.Totals.File), Count(b.Totals.Blobs, "part"), ui.Bytes(b.Totals.OnHost.Total()))
 	next(w, "plinth bundle verify "+Quote(path))
 }
+
+// digestOf says what the digest of a bundle is, for people who hold the output
+// of sha256sum beside it.
+func digestOf(digest string) string {
+	return digest + " (of the bundle's index, which names all parts by digest; the file's own sha256sum is another)"
+}
+
+// upper is a sentence with its first letter in upper case.
+func upper(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
 
 // label is what the vendor wrote on a bundle.
 func label(b airgap.Summary) string {
@@ -130,7 +139,7 @@ func program(path string) string {
 
 // Verified says that a bundle is whole.
 func Verified(w io.Writer, b airgap.Summary, path string) {
-	fmt.Fprintf(w, "%s is whole: %s in %s are as they were built\n%s, %s\n", path, ui.Bytes(b.Totals.Content), Count(b.Totals.Blobs, "part"), b.Digest, label(b))
+	fmt.Fprintf(w, "%s is whole: %s in %s are as they were built\n%s\n%s\n", path, ui.Bytes(b.Totals.Content), Count(b.Totals.Blobs, "part"), digestOf(b.Digest.String()), upper(label(b)))
 	if b.Verified != "" {
 		fmt.Fprintf(w, "It is signed with the key %s\n", b.Verified)
 	} else {

@@ -48,6 +48,9 @@ func Run(ctx context.Context, p Process, args []string, tree func(*Session) *cob
 		}
 	}()
 	root := tree(s)
+	if len(args) > 0 && args[0] == "--version" { // as most programs have it
+		args = append([]string{"version"}, args[1:]...)
+	}
 	root.SetArgs(args)
 	cmd, err := root.ExecuteContextC(ctx)
 	if !s.Parsed {

@@ -3,20 +3,32 @@ package session
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/plinthdev/plinth/internal/cli/answer"
 	"github.com/plinthdev/plinth/internal/cli/teach"
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-// NoArgs refuses any argument.
-func NoArgs(_ *cobra.Command, args []string) error {
-	if len(args) > 0 {
-		return fmt.Errorf("unexpected argument %q", args[0])
+// NoArgs refuses any argument. One that looks like a bundle was meant to be one.
+func NoArgs(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
 	}
-	return nil
+	err := fmt.Errorf("unexpected argument %q", args[0])
+	if cmd.Flags().Lookup("bundle") != nil && strings.HasSuffix(args[0], ".bundle") {
+		return &meant{err, "--bundle " + answer.Quote(args[0])}
+	}
+	return err
+}
+
+// meant is an error of somebody who meant something that there is.
+type meant struct {
+	error
+	near string
 }
 
 // Exactly wants one argument; what names it: "a bundle".
@@ -42,12 +54,19 @@ func AtLeast(what string) cobra.PositionalArgs {
 // Needs wants flags to be set as well.
 func Needs(args cobra.PositionalArgs, flags ...string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, given []string) error {
+		var missing []string
 		for _, name := range flags {
 			if cmd.Flag(name).Value.String() == "" {
-				return errors.New("the flag --" + name + " is missing")
+				missing = append(missing, "--"+name)
 			}
 		}
-		return args(cmd, given)
+		switch len(missing) {
+		case 0:
+			return args(cmd, given)
+		case 1:
+			return errors.New("the flag " + missing[0] + " is missing")
+		}
+		return errors.New("the flags " + strings.Join(missing, " and ") + " are missing")
 	}
 }
 
@@ -96,6 +115,10 @@ func usage(cmd *cobra.Command, err error) error {
 			near = "--" + near
 		}
 		err = &unknownError{what: "flag", name: dashes + flag.GetSpecifiedName(), near: near}
+	}
+	var other *meant
+	if errors.As(err, &other) {
+		hint = fmt.Sprintf("did you mean %s?\n%s", other.near, hint)
 	}
 	var unknown *unknownError
 	if errors.As(err, &unknown) && unknown.near != "" {

@@ -4,6 +4,7 @@
 package front
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -41,6 +42,15 @@ func (f Front) proxy() kube.Object {
 func (f Front) Certificate(ctx context.Context) (cert []byte, selfSigned bool, err error) {
 	s, err := f.Kube.Secret(ctx, f.Namespace, tlsSecret)
 	return s.Data["tls.crt"], s.Annotations[selfSignedMark] == "true", err
+}
+
+// Has reports whether the console shows that certificate, as the user's own.
+func (f Front) Has(ctx context.Context, pair pki.Pair) (bool, error) {
+	s, err := f.Kube.Secret(ctx, f.Namespace, tlsSecret)
+	if errors.Is(err, kube.ErrNotFound) {
+		return false, nil
+	}
+	return bytes.Equal(s.Data["tls.crt"], pair.Cert) && bytes.Equal(s.Data["tls.key"], pair.Key) && s.Annotations[selfSignedMark] != "true", err
 }
 
 // EnsureCertificate gives the console a self-signed certificate for hosts (its

@@ -90,8 +90,17 @@ func TestUsersCertificateIsCheckedServedAndNeverReplaced(t *testing.T) {
 	if problem.ExitCode(err) != problem.ExitConfig || len(s.Writes()) != 0 {
 		t.Errorf("for another host: %v", err)
 	}
+	if has, err := f.Has(t.Context(), own); has || err != nil {
+		t.Errorf("it is there already: %v %v", has, err)
+	}
 	if err := f.SetCertificate(t.Context(), own, []string{"console.example.com"}, url, w); err != nil {
 		t.Fatal(err)
+	}
+	if has, err := f.Has(t.Context(), own); !has || err != nil {
+		t.Errorf("it is not there: %v %v", has, err)
+	}
+	if has, err := f.Has(t.Context(), old); has || err != nil {
+		t.Errorf("another one is: %v %v", has, err)
 	}
 	if n := asked.Load(); n != 3+shownTimes {
 		t.Errorf("it was taken for shown after %d answers", n)
