@@ -76,6 +76,7 @@ func TestJoin(t *testing.T) {
 	}
 	t.Run("what must not join is refused in words and changes nothing", func(t *testing.T) {
 		refuseJoins(t, ctx, a.For(t), b.For(t))
+		blockedJoins(t, ctx, a.For(t), b.For(t))
 		same(t, fresh, b.Baseline(ctx))
 	})
 	var used string

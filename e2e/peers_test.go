@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/plinthdev/plinth/e2e/lab"
 )
 
 // netns is a host as far as its network, name and machine id go: all that
@@ -112,7 +114,7 @@ func TestPeers(t *testing.T) {
 		"10250/tcp blocked here":   {spoil: drop(a, "-p", "tcp", "--dport", "10250", "-j", "DROP"), id: "peer-ports", says: "10.99.0.2 does not reach this host at 10250/tcp (no answer: a packet filter drops it)"},
 		"6443/tcp rejected there":  {spoil: drop(b, "-p", "tcp", "--dport", "6443", "-j", "REJECT"), id: "peer-ports", says: "this host does not reach 10.99.0.2 at 6443/tcp (refused: a packet filter rejects it)"},
 		"full packets lost there":  {spoil: drop(b, "-p", "udp", "-m", "length", "--length", "1451:65535", "-j", "DROP"), id: "peer-packet", says: "packets of 1500 bytes do not pass from this host to 10.99.0.2; 1450 do"},
-		"the other host is silent": {spoil: drop(b, "-p", "tcp", "--dport", "9444", "-j", "DROP"), id: "peer-answer", says: "i/o timeout"},
+		"the other host is silent": {spoil: drop(b, "-p", "tcp", "--dport", "9444", "-j", "DROP"), id: "peer-answer", says: "10.99.0.2: 9444/tcp: no answer: a packet filter drops it"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if c.spoil != nil {
@@ -146,8 +148,35 @@ func TestPeers(t *testing.T) {
 					t.Errorf("%s: %s: %s", e.ID, e.State, e.Found)
 				}
 			}
-			if heard != 6 {
+			if heard != 7 {
 				t.Errorf("%d checks between hosts", heard)
+			}
+		})
+	}
+}
+
+// blockedJoins tries joins through packet filters that block one way of one
+// port between the cluster's controller and the host. The filters are the
+// controller's: the host is to be found as it was.
+func blockedJoins(t *testing.T, ctx context.Context, a, b *lab.Host) {
+	token := newToken(t, ctx, a, "--role", "worker").Result.Token
+	for _, c := range []struct{ name, rule, says string }{
+		{"10250/udp blocked there", "INPUT -s " + b.IP() + " -p udp --dport 10250 -j DROP", "this host does not reach " + a.IP() + " at 10250/udp (no answer: a packet filter drops it)"},
+		{"179/tcp rejected there", "INPUT -s " + b.IP() + " -p tcp --dport 179 -j REJECT --reject-with tcp-reset", "this host does not reach " + a.IP() + " at 179/tcp (refused: a packet filter rejects it)"},
+		{"10250/tcp blocked back", "OUTPUT -d " + b.IP() + " -p tcp --dport 10250 -j DROP", a.IP() + " does not reach this host at 10250/tcp (no answer: a packet filter drops it)"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			a.Must(ctx, "sh", "-c", "iptables -I "+c.rule)
+			defer a.Must(ctx, "sh", "-c", "iptables -D "+c.rule)
+			begun := time.Now()
+			got, _ := join(t, ctx, b.For(t), 5, token)
+			if took := time.Since(begun); took > 20*time.Second {
+				t.Errorf("the refusal took %s", took)
+			}
+			for _, e := range got.Result.Preflights.Results {
+				if wrong := e.State == "fail"; wrong != (e.ID == "peer-ports") || wrong && e.Found != c.says {
+					t.Errorf("%s: %s: %s", e.ID, e.State, e.Found)
+				}
 			}
 		})
 	}

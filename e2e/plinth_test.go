@@ -175,8 +175,11 @@ type reply struct {
 			Ready  bool
 			Reason string
 		}
-		Console  *struct{ URL, Version, Reason string }
-		Warnings []string
+		Console    *struct{ URL, Version, Reason string }
+		Warnings   []string
+		Preflights struct {
+			Results []struct{ ID, State, Found string }
+		}
 	}
 	Error *struct {
 		Doing, Cause, Hint string

@@ -106,6 +106,13 @@ type Want struct {
 	NotBefore       time.Time      // when the bundle was made: an earlier clock is wrong
 	Quick           bool           // the user does not want to wait for measures
 	Ours            Ours           // what is already here and belongs to this install
+	Earlier         Earlier        // what an earlier run found here
+}
+
+// Earlier is what the last install or join found on this host.
+type Earlier struct {
+	Facts *facts.Facts // nil when there was none
+	Why   string       // why there is none that can be trusted; "" when nothing was kept
 }
 
 // asking is the verb whose checks are asked.

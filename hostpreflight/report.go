@@ -84,6 +84,23 @@ func (r Report) Err(doing string) error {
 		"%s failed: %s", Count(r.Failed, "host preflight"), strings.Join(failed, ", "))
 }
 
+// Warnings are what deserves attention though it stops nothing, each with what
+// to do.
+func (r Report) Warnings() []string {
+	var all []string
+	for _, e := range r.Results {
+		if e.State != Warn {
+			continue
+		}
+		text := fmt.Sprintf("warning: %s: %s", e.ID, e.Found)
+		if e.Fix != "" {
+			text += "\n→ " + strings.ReplaceAll(e.Fix, "\n", "\n  ")
+		}
+		all = append(all, text)
+	}
+	return all
+}
+
 // Summary is the counts in one line.
 func (r Report) Summary() string {
 	s := fmt.Sprintf("%s passed", Count(r.Passed, "check"))

@@ -152,7 +152,9 @@ func TestNothingKnownIsUnknownAndNeverAFailure(t *testing.T) {
 		facts.FactSettings, facts.FactProxies, facts.FactSource, facts.FactMeasure} {
 		f.Unknown = append(f.Unknown, facts.Unknown{Fact: fact, Why: "not permitted"})
 	}
-	for _, e := range report(t, f, online()).Results {
+	w := online()
+	w.Earlier.Why = "not permitted"
+	for _, e := range report(t, f, w).Results {
 		if e.State != hp.Unknown && !strings.HasPrefix(e.ID, "peer-") { // nobody named another host
 			t.Errorf("%s says %s (%s) of a host that nothing is known of", e.ID, e.State, e.Found)
 		}

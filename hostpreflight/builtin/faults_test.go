@@ -233,8 +233,23 @@ func left(traces ...facts.Trace) func(*facts.Facts, *hp.Want) {
 	return func(f *facts.Facts, _ *hp.Want) { f.Traces = append(f.Traces, traces...) }
 }
 
+// since is a host whose last run found something else.
+func since(was func(*facts.Facts)) func(*facts.Facts, *hp.Want) {
+	return func(f *facts.Facts, w *hp.Want) {
+		earlier := *f
+		was(&earlier)
+		w.Earlier.Facts = &earlier
+	}
+}
+
 func existingFaults() []fault {
 	return []fault{
+		{"host-changed", "nothing has", hp.Pass, since(func(*facts.Facts) {})},
+		{"host-changed", "other name and kernel", hp.Warn, since(func(was *facts.Facts) { was.Hostname, was.Kernel.Release = "h0", "6.1.0-1-amd64" })},
+		{"host-changed", "less memory, other zone", hp.Warn, since(func(was *facts.Facts) { was.Memory.Total, was.Clock.Zone = 64e9, "Europe/Berlin" })},
+		{"host-changed", "what was kept is damaged", hp.Unknown, func(_ *facts.Facts, w *hp.Want) {
+			w.Earlier.Why = "/var/lib/plinth/facts.json was changed: its digest is not the one in the journal"
+		}},
 		{"existing-k0s", "runs", hp.Fail, func(f *facts.Facts, _ *hp.Want) {
 			f.Units = append(f.Units, facts.Unit{Name: "k0scontroller", Active: "active"})
 			f.Traces = []facts.Trace{{Of: facts.K0s, Kind: "file", Path: "/usr/local/bin/k0s"}, {Of: facts.K0s, Kind: "data", Path: "/var/lib/k0s"}}

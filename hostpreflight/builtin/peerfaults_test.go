@@ -14,8 +14,17 @@ func beside(spoil func(*facts.Facts, *facts.Peer)) func(*facts.Facts, *hp.Want) 
 		p := facts.Peer{Address: "10.0.0.9", Hostname: "other", MachineID: "0123", Addresses: []netip.Addr{netip.MustParseAddr("10.0.0.9")},
 			Offset: 40 * time.Millisecond, RTT: 300 * time.Microsecond,
 			Out: facts.Reach{Tried: 10, Full: 1500, Packet: 1500}, In: facts.Reach{Tried: 10, Full: 1500, Packet: 1500}}
+		p.Traits = f.Traits()
 		spoil(f, &p)
 		f.Peers = []facts.Peer{p}
+	}
+}
+
+// joining is beside, for a host that joins.
+func joining(spoil func(*facts.Facts, *facts.Peer)) func(*facts.Facts, *hp.Want) {
+	return func(f *facts.Facts, w *hp.Want) {
+		w.Verb = hp.Join
+		beside(spoil)(f, w)
 	}
 }
 
@@ -28,6 +37,13 @@ func peerFaults() []fault {
 		{"peer-answer", "none named", hp.Skipped, func(*facts.Facts, *hp.Want) {}},
 		{"peer-answer", "a good one", hp.Pass, beside(func(*facts.Facts, *facts.Peer) {})},
 		{"peer-answer", "it does not listen", hp.Fail, beside(func(_ *facts.Facts, p *facts.Peer) { *p = facts.Peer{Address: "10.0.0.9", Error: "connection refused"} })},
+		{"peer-answer", "its agent does not run yet, joining", hp.Warn, joining(func(_ *facts.Facts, p *facts.Peer) {
+			*p = facts.Peer{Address: "10.0.0.9", Error: "nobody answers at 9444/tcp", Absent: true}
+		})},
+		{"peer-answer", "out of reach, joining", hp.Fail, joining(func(_ *facts.Facts, p *facts.Peer) {
+			*p = facts.Peer{Address: "10.0.0.9", Error: "9444/tcp: no answer: a packet filter drops it"}
+		})},
+		{"peer-answer", "a node already", hp.Skipped, func(_ *facts.Facts, w *hp.Want) { w.Verb = hp.Join }},
 		{"peer-ports", "nobody answers", hp.Skipped, beside(func(_ *facts.Facts, p *facts.Peer) { *p = facts.Peer{Address: "10.0.0.9", Error: "connection refused"} })},
 		{"peer-identity", "a good one", hp.Pass, beside(func(*facts.Facts, *facts.Peer) {})},
 		{"peer-identity", "the same name", hp.Fail, beside(func(f *facts.Facts, p *facts.Peer) { p.Hostname = f.Hostname })},
@@ -43,6 +59,9 @@ func peerFaults() []fault {
 		{"peer-clock", "three seconds apart", hp.Warn, beside(func(_ *facts.Facts, p *facts.Peer) { p.Offset = -3 * time.Second })},
 		{"peer-clock", "ten minutes apart", hp.Fail, beside(func(_ *facts.Facts, p *facts.Peer) { p.Offset = 10 * time.Minute })},
 		{"peer-distance", "a good one", hp.Pass, beside(func(*facts.Facts, *facts.Peer) {})},
+		{"peer-alike", "a good one", hp.Pass, beside(func(*facts.Facts, *facts.Peer) {})},
+		{"peer-alike", "another system, another size of packets", hp.Warn, beside(func(_ *facts.Facts, p *facts.Peer) { p.Traits.System, p.Traits.MTU = "rhel 9", 9000 })},
+		{"peer-alike", "one that kept nothing", hp.Pass, beside(func(_ *facts.Facts, p *facts.Peer) { p.Traits = facts.Traits{} })},
 		{"peer-distance", "another continent", hp.Warn, beside(func(_ *facts.Facts, p *facts.Peer) { p.RTT = 83 * time.Millisecond })},
 	}
 }

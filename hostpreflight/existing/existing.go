@@ -84,7 +84,31 @@ func Checks() []hp.Check {
 			Wants: "no KUBE- chains in iptables",
 			Why:   "old rules send service addresses to pods that are gone.",
 			Run:   hp.Told(facts.FactIptables, leftoverIptables)},
+		{ID: "host-changed", Group: "Already on this host", Title: "Changes since the last install or join", Severity: hp.Warn,
+			Wants: "name, machine id, address, kernel, processors, memory, architecture, distribution, control groups, SELinux, time zone and MTU as the last run found them",
+			Why:   "the cluster knows this host by the first three, and what was proved then was proved for that host.",
+			Run:   changed},
 	}
+}
+
+// changed names what is no longer as the last run found it.
+func changed(f facts.Facts, w hp.Want) hp.Result {
+	if w.Earlier.Why != "" {
+		return hp.CannotTell(w.Earlier.Why)
+	}
+	if w.Earlier.Facts == nil {
+		return hp.Skip("install", "no earlier install or join on this host kept what it found")
+	}
+	was := *w.Earlier.Facts
+	var all []string
+	for _, d := range f.Since(was) {
+		all = append(all, fmt.Sprintf("%s is %s, was %s", d.What, d.Here, d.Else))
+	}
+	since := was.Clock.Now.UTC().Format("2006-01-02 15:04 MST")
+	if all == nil {
+		return hp.Passed("none since %s", since)
+	}
+	return hp.Warned("set back what was not meant to change, name and machine id before all; what was meant to change may stay", "since %s: %s", since, strings.Join(all, "; "))
 }
 
 // existing names all that is here of some software and is not ours: what

@@ -28,17 +28,19 @@ func Checks() []hp.Check {
 	const group = "Other hosts"
 	all := []hp.Check{
 		{ID: "peer-answer", Title: "Other hosts answer", Severity: hp.Fail, Wants: "each answers and knows the code",
-			Why: "a host that cannot be asked cannot be joined.", Run: each(answers)},
+			Why: "a host that cannot be asked cannot be joined.", Run: answers},
 		{ID: "peer-identity", Title: "No host is taken for another", Severity: hp.Fail, Wants: "names, machine ids and addresses of its own",
 			Why: "a second node of the same name takes the first one's place; cloned machines share their machine id.", Run: answered(identity)},
-		{ID: "peer-ports", Title: "Ports in both directions", Severity: hp.Fail, Wants: "every port of a node reached over TCP and UDP, both ways",
-			Why: "nodes, routes and the API need each of them; a filter that blocks one way shows only minutes after a join.", Run: answered(ports)},
+		{ID: "peer-ports", Title: "Ports in both directions", Severity: hp.Fail, Wants: "every port of a node reached over TCP, both ways, and 10250 over UDP, too",
+			Why: "nodes, routes and the API need each of them, and pods' names are looked up by UDP; a filter that blocks one way shows only minutes after a join.", Run: answered(ports)},
 		{ID: "peer-packet", Title: "Full packets", Severity: hp.Fail, Wants: "a packet of the interface's size passes whole, both ways",
 			Why: "pods' packets travel inside others; where full ones are lost, small requests work and large answers hang.", Run: answered(packets)},
 		{ID: "peer-clock", Title: "Clocks agree", Severity: hp.Fail, Wants: "at most 1 min apart, warns from 2 s",
 			Why: "certificates and tokens that were just made are not valid yet for a clock that is behind.", Run: answered(clocks)},
 		{ID: "peer-distance", Title: "Round trip", Severity: hp.Warn, Wants: "at most 10 ms between controllers",
 			Why: "etcd's members lose their leader where beats are late (etcd's tuning guide).", Roles: []hp.Role{hp.Controller}, Run: answered(distance)},
+		{ID: "peer-alike", Title: "Hosts are alike", Severity: hp.Warn, Wants: "architecture, distribution, control groups, SELinux, time zone and MTU as on the other hosts",
+			Why: "the same pod behaves differently where hosts do: images do not start, files cannot be read, large packets are lost, logs do not fit together.", Run: answered(alike)},
 	}
 	for i := range all {
 		all[i].Group, all[i].Verbs = group, []hp.Verb{hp.Install, hp.Join}
@@ -46,21 +48,22 @@ func Checks() []hp.Check {
 	return all
 }
 
-// each leaves out what nobody asked.
-func each(run func([]facts.Peer, facts.Facts) hp.Result) func(facts.Facts, hp.Want) hp.Result {
-	return func(f facts.Facts, _ hp.Want) hp.Result {
-		if len(f.Peers) == 0 {
-			return hp.Skip("user", "no other hosts were named (--peers)")
-		}
-		return run(f.Peers, f)
+// none says why no other host was asked.
+func none(w hp.Want) hp.Result {
+	if w.Verb == hp.Join {
+		return hp.Skip("install", "this host is a node already, or no other controller is ready")
 	}
+	return hp.Skip("user", "no other hosts were named (--peers)")
 }
 
 // answered judges the peers that answered; that the others did not is said once.
 func answered(run func([]facts.Peer, facts.Facts) hp.Result) func(facts.Facts, hp.Want) hp.Result {
-	return each(func(all []facts.Peer, f facts.Facts) hp.Result {
+	return func(f facts.Facts, w hp.Want) hp.Result {
+		if len(f.Peers) == 0 {
+			return none(w)
+		}
 		var heard []facts.Peer
-		for _, p := range all {
+		for _, p := range f.Peers {
 			if p.Error == "" {
 				heard = append(heard, p)
 			}
@@ -69,7 +72,7 @@ func answered(run func([]facts.Peer, facts.Facts) hp.Result) func(facts.Facts, h
 			return hp.Skip("peer-answer", "no other host answered")
 		}
 		return run(heard, f)
-	})
+	}
 }
 
 // judged is a pass, or what is wrong with its fix.
@@ -88,15 +91,36 @@ func names(all []facts.Peer) string {
 	return strings.Join(out, ", ")
 }
 
-func answers(all []facts.Peer, _ facts.Facts) hp.Result {
+// answers wants to hear of all. A controller that has just joined, whose agent
+// does not run yet, keeps no other host out.
+func answers(f facts.Facts, w hp.Want) hp.Result {
+	if len(f.Peers) == 0 {
+		return none(w)
+	}
+	state, fix := hp.Warn, "on that host: sudo plinth preflight --listen; it needs port 9444/tcp and prints the code"
+	if w.Verb == hp.Join {
+		fix = "let port 9444/tcp through to that host; on it: systemctl status plinth-agent"
+	}
 	var wrong []string
-	for _, p := range all {
+	for _, p := range f.Peers {
 		if p.Error != "" {
 			wrong = append(wrong, p.Address+": "+p.Error)
 		}
+		if p.Error != "" && (w.Verb != hp.Join || !p.Absent) {
+			state = hp.Fail
+		}
 	}
-	return judged(hp.Fail, wrong, hp.Count(len(all), "host")+": "+names(all),
-		"on that host: sudo plinth preflight --listen; it needs port 9444/tcp and prints the code")
+	return judged(state, wrong, hp.Count(len(f.Peers), "host")+": "+names(f.Peers), fix)
+}
+
+func alike(all []facts.Peer, f facts.Facts) hp.Result {
+	var wrong []string
+	for _, p := range all {
+		for _, d := range f.Traits().Differences(p.Traits) {
+			wrong = append(wrong, fmt.Sprintf("%s: %s here, %s on %s", d.What, d.Here, d.Else, p.Address))
+		}
+	}
+	return judged(hp.Warn, wrong, "no difference", "set this host up as the others are; what is meant to differ may stay")
 }
 
 func identity(all []facts.Peer, f facts.Facts) hp.Result {

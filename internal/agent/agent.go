@@ -23,6 +23,7 @@ const Port = 9444
 const (
 	JoinPath = "/v1/join"   // GET an Offer, POST a Claim
 	BlobPath = "/v2/plinth" // /blobs/<digest> and /manifests/<digest>, GET and HEAD
+	PeerPath = "/v1/peer"   // POST a question between hosts
 )
 
 // Field is one value that a joining host must share with its cluster.

@@ -26,12 +26,18 @@ const (
 	maxCallers        = 1024             // whose refusals are remembered
 )
 
-// Handler serves cluster and store.
-func Handler(cluster Cluster, store Store) http.Handler {
+// Handler serves cluster and store, and lets peers answer what hosts that join
+// ask about the way between them and this node.
+func Handler(cluster Cluster, store Store, peers http.Handler) http.Handler {
 	s := &server{cluster: cluster, store: store, streams: make(chan struct{}, maxStreams), failures: map[string]*rate.Limiter{}}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+JoinPath, s.offer)
 	mux.HandleFunc("POST "+JoinPath, s.admit)
+	mux.HandleFunc("POST "+PeerPath, func(w http.ResponseWriter, r *http.Request) {
+		if s.permitted(w, r) {
+			peers.ServeHTTP(w, r)
+		}
+	})
 	mux.HandleFunc("GET /v2/{$}", s.version)
 	mux.HandleFunc("GET "+BlobPath+"/blobs/{digest}", s.blob)
 	mux.HandleFunc("GET "+BlobPath+"/manifests/{digest}", s.blob)

@@ -37,6 +37,7 @@ func (s commands) preflight() *cobra.Command {
 		}))
 	f := cmd.Flags()
 	f.StringVar(&req.Bundle, "bundle", "", "`file` that would be installed: its sizes, ports and networks, and its vendor's checks")
+	f.StringVar(&req.Source, "source", "", "`URL` with what a thin bundle leaves out, and without --bundle with the bundle itself: is it in reach?")
 	f.StringVar(&req.Role, "role", "controller", "what this host is to be: `role` is controller or worker")
 	f.BoolVar(&req.Quick, "quick", false, "leave out what is measured on disk and processor: seconds less")
 	f.StringSliceVar(&req.Peers, "peers", nil, "`hosts` that are to share the cluster: what lies between them and this one is checked, too")

@@ -1,6 +1,10 @@
 package facts
 
-import "testing"
+import (
+	"net/netip"
+	"slices"
+	"testing"
+)
 
 func TestAReasonForTheWholeHoldsForItsParts(t *testing.T) {
 	f := Facts{Unknown: []Unknown{{Fact: "disk", Why: "no answer"}, {Fact: "port:179/tcp", Why: "not permitted"}}}
@@ -39,5 +43,20 @@ func TestPortsAreWrittenAsPeopleWriteThem(t *testing.T) {
 		if k.String() != want {
 			t.Errorf("%s, want %s", k, want)
 		}
+	}
+}
+
+func TestWhatDiffersIsNamedAsFarAsItIsKnown(t *testing.T) {
+	is := Facts{Hostname: "a", OS: OS{ID: "debian", Version: "12.4", Arch: "amd64"}, Cgroup: Cgroup{Version: 2}, Memory: Memory{Total: 8_201_000_000},
+		Network: Network{Interfaces: []Interface{{Name: "e", MTU: 1450}}, Routes: []Route{{Destination: netip.MustParsePrefix("0.0.0.0/0"), Interface: "e"}}}}
+	was := is
+	was.OS.Version, was.Memory.Total, was.Clock.Zone = "12.1", 8_150_000_000, "Etc/UTC"
+	if d := is.Since(was); d != nil {
+		t.Errorf("a point release, a few megabytes, a zone that is not known now: %v", d)
+	}
+	was.Hostname, was.OS.Version, was.Network = "b", "11", Network{Interfaces: []Interface{{Name: "e", MTU: 1500}}, Routes: []Route{{Destination: netip.MustParsePrefix("0.0.0.0/0"), Interface: "e"}}}
+	want := []Difference{{"host name", "a", "b"}, {"system", "debian 12", "debian 11"}, {"MTU", "1450", "1500"}}
+	if d := is.Since(was); !slices.Equal(d, want) {
+		t.Errorf("%v", d)
 	}
 }

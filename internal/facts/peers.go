@@ -12,6 +12,9 @@ type Peer struct {
 	Hostname  string       `json:"hostname,omitempty"`
 	MachineID string       `json:"machineId,omitempty"`
 	Addresses []netip.Addr `json:"addresses,omitempty"`
+	Traits    Traits       `json:"traits,omitzero"`
+	// Absent says that the host is there, but that nobody answers for it.
+	Absent bool `json:"absent,omitempty"`
 	// Offset is how far this host's clock is ahead of the peer's.
 	Offset time.Duration `json:"offset,omitempty"`
 	RTT    time.Duration `json:"rtt,omitempty"` // fastest connection; 0 when there was none

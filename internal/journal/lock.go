@@ -54,6 +54,12 @@ func Lock(path, verb string, now time.Time) (release func() error, notice string
 	return release, notice, nil
 }
 
+// Holding is the run that holds the lock at path now; ok is false when none does.
+func Holding(files interface{ ReadFile(string) ([]byte, error) }, path string) (h Holder, ok bool) {
+	note, err := files.ReadFile(path)
+	return h, err == nil && json.Unmarshal(note, &h) == nil && h.PID > 0 && host.Alive(h.PID)
+}
+
 // patience is how long a run waits for what a killed one left running.
 const patience = 10 * time.Second
 

@@ -21,8 +21,15 @@ func TestSecondLockNamesTheHolder(t *testing.T) {
 	if _, _, err := Lock(path, "reset", time.Unix(0, 0)); problem.ExitCode(err) != problem.ExitLocked || !strings.Contains(err.Error(), "install, process") {
 		t.Errorf("second lock: %v", err)
 	}
+	files := host.Local("/")
+	if h, ok := Holding(files, path); !ok || h.Verb != "install" || h.PID != os.Getpid() {
+		t.Errorf("it is held by %+v, %v", h, ok)
+	}
 	if err := release(); err != nil {
 		t.Fatal(err)
+	}
+	if h, ok := Holding(files, path); ok {
+		t.Errorf("after release it is held by %+v", h)
 	}
 	again, notice, err := Lock(path, "reset", time.Unix(0, 0))
 	if err != nil || notice != "" {

@@ -21,6 +21,7 @@ type Receipt struct {
 	Bundle    string            `json:"bundle"`             // digest of the bundle's index
 	Installer string            `json:"installer"`          // digest of the Installer, defaults filled in
 	Versions  map[string]string `json:"versions"`           // by component: k0s, kotsadm, …
+	Facts     string            `json:"facts,omitempty"`    // digest of what was found on this host before it was changed
 	Warnings  []string          `json:"warnings,omitempty"` // checks that were skipped or ignored on request
 	Installed time.Time         `json:"installed"`          // first success, UTC
 	Updated   time.Time         `json:"updated"`            // latest change, UTC

@@ -16,6 +16,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync/atomic"
 	"time"
 
@@ -102,6 +103,19 @@ func (c *Cluster) Admit(ctx context.Context, claim agent.Claim) (agent.Admission
 	}
 	err = c.ask(ctx, http.MethodPost, agent.JoinPath, body, &a)
 	return a, err
+}
+
+// Peer asks the node at an address what lies between it and this host.
+func (c *Cluster) Peer(ctx context.Context, at netip.Addr, question, answer any) error {
+	return c.peerAt(ctx, netip.AddrPortFrom(at, agent.Port), question, answer)
+}
+
+func (c *Cluster) peerAt(ctx context.Context, at netip.AddrPort, question, answer any) error {
+	body, err := json.Marshal(question)
+	if err != nil {
+		return err
+	}
+	return c.askOne(ctx, http.MethodPost, "https://"+at.String()+agent.PeerPath, body, answer)
 }
 
 // ask asks one controller after the other until one answers.

@@ -17,6 +17,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -110,7 +111,10 @@ func (w world) Open(_ context.Context, d digest.Digest) (agent.Content, error) {
 // node serves w with a's certificate; around may spoil it.
 func node(t *testing.T, a authority, w world, around func(http.Handler) http.Handler) string {
 	t.Helper()
-	h := agent.Handler(w, w)
+	h := agent.Handler(w, w, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		raw, _ := io.ReadAll(r.Body)
+		_, _ = w.Write(raw)
+	}))
 	if around != nil {
 		h = around(h)
 	}
@@ -129,6 +133,28 @@ func cluster(t *testing.T, a authority, addresses ...string) *Cluster {
 	c := New(token.Token{Addresses: addresses, Pin: token.Pin(a.cert), ID: "id", Secret: "secret"})
 	t.Cleanup(c.Close)
 	return c
+}
+
+// TestWaysBetweenHostsAreAskedOfTheClusterOfThePinOnly, with a token.
+func TestWaysBetweenHostsAreAskedOfTheClusterOfThePinOnly(t *testing.T) {
+	a := newAuthority(t)
+	at := netip.MustParseAddrPort(node(t, a, world{bearer: "id.secret"}, nil))
+	ask := func(c *Cluster) (answer map[string]string, err error) {
+		err = c.peerAt(t.Context(), at, map[string]string{"nonce": "n"}, &answer)
+		return answer, err
+	}
+	if got, err := ask(cluster(t, a)); err != nil || got["nonce"] != "n" {
+		t.Errorf("%v %v", got, err)
+	}
+	if _, err := ask(cluster(t, newAuthority(t))); !errors.Is(err, ErrPin) {
+		t.Errorf("a stranger was asked: %v", err)
+	}
+	stranger := New(token.Token{Pin: token.Pin(a.cert), ID: "id", Secret: "guessed"})
+	defer stranger.Close()
+	var no *Denied
+	if _, err := ask(stranger); !errors.As(err, &no) {
+		t.Errorf("a stranger was answered: %v", err)
+	}
 }
 
 func TestAHostJoinsTheClusterOfItsPinOnly(t *testing.T) {

@@ -8,11 +8,13 @@ import (
 	"encoding/pem"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/plinthdev/plinth/airgap/airgaptest"
+	"github.com/plinthdev/plinth/airgap/fetch"
 	"github.com/plinthdev/plinth/airgap/sign"
 	"github.com/plinthdev/plinth/internal/app/run"
 	"github.com/plinthdev/plinth/internal/host"
@@ -158,5 +160,18 @@ func TestAnExecutableWithoutASealHasNoBundle(t *testing.T) {
 	_, err := Open(t.Context(), r, Request{VerifyKey: newVendor(t).public})
 	if problem.ExitCode(err) != problem.ExitUsage || !strings.Contains(problem.Hint(err), "--bundle FILE") {
 		t.Errorf("%v", err)
+	}
+}
+
+func TestSourcesAreAskedForByURLsWithoutCredentials(t *testing.T) {
+	if got := (Delivery{}).Sources(); got != nil {
+		t.Errorf("of a bundle in a file: %v", got)
+	}
+	remote, err := fetch.Dial(t.Context(), "https://user:secret@bundles.example.com/my-app", fetch.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := (Delivery{remote: remote}).Sources(); !slices.Equal(got, []string{"https://bundles.example.com/my-app"}) {
+		t.Errorf("%v", got)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/url"
 	"path/filepath"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -52,6 +53,20 @@ func published(ctx context.Context, remote *fetch.Remote) (string, *airgap.Bundl
 	}
 	b, err := airgap.OpenAt(ctx, bytes.NewReader(thin), int64(len(thin)), remote.String())
 	return remote.String(), b, err
+}
+
+// Sources are the places that are still to be fetched from, by URLs without
+// credentials; a registry has been asked already.
+func (d Delivery) Sources() []string {
+	if d.remote == nil {
+		return nil
+	}
+	u, err := url.Parse(d.remote.String())
+	if err != nil || u.Scheme == "oci" {
+		return nil
+	}
+	u.User = nil
+	return []string{u.String()}
 }
 
 // Fetch brings those parts of a thin bundle that the host lacks, by the caller's

@@ -148,6 +148,9 @@ func (a job) install(ctx context.Context, b *airgap.Bundle, m manifest.Set, req 
 	if b, err = a.bring(ctx, req.from); err != nil {
 		return res, err
 	}
+	for _, warning := range site.preflights.Warnings() {
+		a.Note(warning)
+	}
 	if err := a.confirmInstall(ctx, site, m, todo); err != nil {
 		return res, err
 	}
@@ -156,7 +159,10 @@ func (a job) install(ctx context.Context, b *airgap.Bundle, m manifest.Set, req 
 	if steps, err = compose.Install(ctx, a.site(site, m), b, m, req.SkipKotsCheck); err != nil {
 		return res, err
 	}
-	if err := a.record(site.journal, req.asked, func() error {
+	if err := a.record(site.journal, site.keep.Bind(run.Steps(req.asked, plan.Needed(todo))), func() error {
+		if err := site.keep.Write(a.Run); err != nil {
+			return err
+		}
 		if _, err := a.Steps("install", site.journal).Run(ctx, steps); err != nil {
 			return err
 		}
@@ -223,7 +229,7 @@ func (a job) newReceipt(s site, b *airgap.Bundle, m manifest.Set) (journal.Recei
 	in := m.Installer
 	digest, err := in.Digest()
 	r := journal.Receipt{Name: in.Metadata.Name, Role: "controller", Node: s.node, Address: s.address.String(),
-		Bundle: b.Digest().String(), Installer: digest, Versions: map[string]string{"k0s": in.Spec.K0s.Version}, Warnings: m.Trust.Warnings(s.warnings), Vendor: delivery.Vendor(m.Trust),
+		Bundle: b.Digest().String(), Installer: digest, Facts: s.keep.Digest.String(), Versions: map[string]string{"k0s": in.Spec.K0s.Version}, Warnings: m.Trust.Warnings(s.warnings), Vendor: delivery.Vendor(m.Trust),
 		Installed: s.receipt.Installed, Updated: now}
 	if r.Installed.IsZero() {
 		r.Installed = now

@@ -31,6 +31,7 @@ type site struct {
 	warnings   []string // what was skipped or ignored on request, for the receipt
 	self       node.Artifact
 	facts      map[string]string // what a plan depends on, in words
+	keep       preflight.Keeping // what was found, for later runs
 }
 
 // site is what the steps of an install need to know of where they run.
@@ -76,9 +77,13 @@ func (a job) survey(ctx context.Context, j *journal.Journal, b *airgap.Bundle, m
 	if err != nil {
 		return s, err
 	}
-	found, report, err := preflight.Look(ctx, a.Run, preflight.Question{
-		Want: compose.Want(b, m.Installer, s.journal, a.DataDir), Vendor: vendor, Ignore: req.IgnorePreflights})
+	want := compose.Want(b, m.Installer, s.journal, a.DataDir)
+	want.Sources = req.from.Sources()
+	found, report, err := preflight.Look(ctx, a.Run, preflight.Question{Want: want, Vendor: vendor, Ignore: req.IgnorePreflights, Journal: s.journal})
 	if err != nil {
+		return s, err
+	}
+	if s.keep, err = preflight.Keep(found); err != nil {
 		return s, err
 	}
 	s.preflights = report

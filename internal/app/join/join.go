@@ -142,15 +142,21 @@ func (a job) run(ctx context.Context, req Request, log *runlog.Log) (Result, err
 	if run, ok := s.journal.Last("join"); ok && run.Unfinished() {
 		a.Note(fmt.Sprintf("resuming the join begun at %s, which stopped at step %s", run.Began.Format(time.RFC3339), run.At()))
 	}
+	for _, warning := range s.preflights.Warnings() {
+		a.Note(warning)
+	}
 	res.Changed = true
 	if steps, err = a.steps(ctx, s); err != nil {
 		return res, err
 	}
 	args := map[string]string{"bundle": s.bundle.Digest().String(), "role": s.role(), run.ArgPodCIDR: s.installer.Spec.Network.PodCIDR, run.ArgName: s.installer.Metadata.Name}
-	if err := s.journal.Begin("join", args); err != nil {
+	if err := s.journal.Begin("join", s.keep.Bind(run.Steps(args, plan.Needed(todo)))); err != nil {
 		return res, err
 	}
-	if _, err = a.Steps("join", s.journal).Run(ctx, steps); err == nil {
+	if err = s.keep.Write(a.Run); err == nil {
+		_, err = a.Steps("join", s.journal).Run(ctx, steps)
+	}
+	if err == nil {
 		err = a.writeReceipt(s)
 	}
 	return res, errors.Join(err, s.journal.End(err))
@@ -169,6 +175,7 @@ type site struct {
 	address    netip.Addr
 	differ     [][3]string
 	preflights *hostpreflight.Report
+	keep       preflight.Keeping // what was found, for later runs
 	warnings   []string
 }
 
@@ -212,7 +219,11 @@ func (a job) judge(ctx context.Context, s *site, req Request, offset time.Durati
 	if err != nil {
 		return problem.New(problem.ExitConfig, "join", err, "the bundle's Installer needs a newer plinth")
 	}
-	found, report, err := preflight.Look(ctx, a.Run, preflight.Question{Want: want, Vendor: vendor, Ignore: req.IgnorePreflights})
+	found, report, err := preflight.Look(ctx, a.Run, preflight.Question{Want: want, Vendor: vendor, Ignore: req.IgnorePreflights, Journal: s.journal,
+		Others: func(found facts.Facts) preflight.Others { return a.others(*s, found, offset) }})
+	if err == nil {
+		s.keep, err = preflight.Keep(found)
+	}
 	if err != nil {
 		return err
 	}
@@ -237,7 +248,11 @@ func (a job) judge(ctx context.Context, s *site, req Request, offset time.Durati
 }
 
 func (a job) claim(s site) agent.Claim {
-	return agent.Claim{Node: s.node, MachineID: s.found.MachineID, Address: s.address.String(), Fresh: !a.service(s).Joined()}
+	return a.claimOf(s, s.found)
+}
+
+func (a job) claimOf(s site, found facts.Facts) agent.Claim {
+	return agent.Claim{Node: strings.ToLower(found.Hostname), MachineID: found.MachineID, Address: compose.Primary(found.Network).String(), Fresh: !a.service(s).Joined()}
 }
 
 func (a job) service(s site) k0s.Service {
@@ -288,7 +303,7 @@ func (a job) writeReceipt(s site) error {
 		return err
 	}
 	r := journal.Receipt{Name: s.offer.Cluster, Role: s.role(), Node: s.node, Address: s.address.String(), Bundle: s.bundle.Digest().String(),
-		Installer: digest, Versions: map[string]string{"k0s": s.installer.Spec.K0s.Version}, Warnings: s.warnings, Installed: s.receipt.Installed, Updated: now}
+		Installer: digest, Facts: s.keep.Digest.String(), Versions: map[string]string{"k0s": s.installer.Spec.K0s.Version}, Warnings: s.warnings, Installed: s.receipt.Installed, Updated: now}
 	if r.Installed.IsZero() {
 		r.Installed = now
 	}

@@ -48,37 +48,55 @@ func Sample(self string, all []string) []string {
 	return out[:maxPeers]
 }
 
-// askPeers asks the hosts that were named, all at once.
-func askPeers(ctx context.Context, r *run.Run, found facts.Facts, req Request) ([]facts.Peer, error) {
+// Others are the hosts that this one is to share a cluster with.
+type Others struct {
+	Addresses []string // or names
+	// Ask asks one of them, which has to prove who it is.
+	Ask func(ctx context.Context, at netip.Addr, ask peer.Ask) (peer.Answer, error)
+}
+
+// named are the hosts that the user named.
+func named(r *run.Run, req Request) (Others, error) {
 	if len(req.Peers) == 0 {
-		return nil, nil
+		return Others{}, nil
 	}
 	if req.Code == "" {
-		return nil, problem.New(problem.ExitUsage, "ask other hosts", errors.New("the code is missing"), "give it with --peer-code-file FILE, or - for standard input; `plinth preflight --listen` on the other host prints it")
+		return Others{}, problem.New(problem.ExitUsage, "ask other hosts", errors.New("the code is missing"), "give it with --peer-code-file FILE, or - for standard input; `plinth preflight --listen` on the other host prints it")
 	}
 	r.Secrets.Hide(req.Code)
-	chosen := Sample(found.Hostname, req.Peers)
-	if n := len(req.Peers) - len(chosen); n > 0 {
-		r.Note(fmt.Sprintf("asking %d of the %d hosts; the others are asked by other hosts", len(chosen), len(req.Peers)))
+	return Others{Addresses: req.Peers, Ask: func(ctx context.Context, at netip.Addr, ask peer.Ask) (peer.Answer, error) {
+		return peer.Question(ctx, netip.AddrPortFrom(at, peer.ControlPort), req.Code, ask)
+	}}, nil
+}
+
+// meet asks others, all at once, for a host that is to be a controller or not.
+func meet(ctx context.Context, r *run.Run, found facts.Facts, others Others, controller bool) []facts.Peer {
+	if len(others.Addresses) == 0 {
+		return nil
 	}
-	ears := peer.Open(ctx, peer.Ports())
+	chosen := Sample(found.Hostname, others.Addresses)
+	if n := len(others.Addresses) - len(chosen); n > 0 {
+		r.Note(fmt.Sprintf("asking %d of the %d hosts; the others are asked by other hosts", len(chosen), len(others.Addresses)))
+	}
+	ears := peer.Open(ctx, peer.Ports(true, controller), peer.UDPPort, false)
 	defer ears.Close()
-	ask := peer.Ask{Identity: identity(found), Nonce: ears.Nonce, Ears: ears.All, MTU: found.Network.MTU()}
+	ask := peer.Ask{Identity: Identity(found), Controller: controller, Nonce: ears.Nonce, Ears: ears.All, MTU: found.Network.MTU()}
 	out := make([]facts.Peer, len(chosen))
 	var all sync.WaitGroup
 	for i, name := range chosen {
-		all.Go(func() { out[i] = askPeer(ctx, r, name, req.Code, ask) })
+		all.Go(func() { out[i] = askPeer(ctx, r, name, others, ask) })
 	}
 	all.Wait()
-	return out, nil
+	return out
 }
 
-func identity(f facts.Facts) peer.Identity {
-	return peer.Identity{Hostname: f.Hostname, MachineID: f.MachineID, Addresses: f.Network.Own()}
+// Identity is what a host tells others of itself.
+func Identity(f facts.Facts) peer.Identity {
+	return peer.Identity{Hostname: f.Hostname, MachineID: f.MachineID, Addresses: f.Network.Own(), Traits: f.Traits()}
 }
 
 // askPeer asks one host and reaches it.
-func askPeer(ctx context.Context, r *run.Run, name, code string, ask peer.Ask) facts.Peer {
+func askPeer(ctx context.Context, r *run.Run, name string, others Others, ask peer.Ask) facts.Peer {
 	out := facts.Peer{Address: name}
 	address, err := resolve(ctx, name)
 	if err != nil {
@@ -86,13 +104,14 @@ func askPeer(ctx context.Context, r *run.Run, name, code string, ask peer.Ask) f
 		return out
 	}
 	begun := r.Now()
-	answer, err := peer.Question(ctx, netip.AddrPortFrom(address, peer.ControlPort), code, ask)
+	answer, err := others.Ask(ctx, address, ask)
 	if err != nil {
-		out.Error = err.Error()
+		out.Error, out.Absent = peer.Unasked(err)
 		return out
 	}
-	there := peer.Try(ctx, address, answer.Nonce, answer.Ears, min(ask.MTU, answer.MTU))
-	out.Hostname, out.MachineID, out.Addresses = answer.Identity.Hostname, answer.Identity.MachineID, answer.Identity.Addresses
+	there := peer.Try(ctx, address, answer.Nonce, peer.Among(answer.Ears, peer.Ports(ask.Controller, answer.Controller)), min(ask.MTU, answer.MTU))
+	who := answer.Identity
+	out.Hostname, out.MachineID, out.Addresses, out.Traits = who.Hostname, who.MachineID, who.Addresses, who.Traits
 	out.RTT = time.Duration(there.RTT)
 	// The question arrived after three trips: to connect, to agree on keys, itself.
 	out.Offset = begun.Add(5 * out.RTT / 2).Sub(answer.Received)
@@ -150,7 +169,8 @@ func Listen(ctx context.Context, r *run.Run, code string, ready func(Listening))
 	if err != nil {
 		return problem.New(problem.ExitUsage, doing, err, "another program has the port; on a node of a cluster it is Plinth's own, and joining hosts are checked there by themselves")
 	}
-	handler := &peer.Handler{Identity: identity(found), MTU: found.Network.MTU(), Now: r.Now}
+	self := func() (peer.Identity, int) { return Identity(found), found.Network.MTU() }
+	handler := &peer.Handler{Self: self, Controller: true, Now: r.Now}
 	defer handler.Close()
 	mux := http.NewServeMux()
 	mux.Handle("POST "+peer.Path, peer.Guard(code, handler))

@@ -24,7 +24,8 @@ import (
 
 // Request is what a preflight on its own is asked for.
 type Request struct {
-	Bundle string   // what would be installed; "" for an install of the default size
+	Bundle string   // file that would be installed; "" for that of Source, or an install of the default size
+	Source string   // URL with what a thin bundle leaves out; "" for none
 	Role   string   // what this host is to be; "" for controller
 	Ignore []string // ids of checks that may fail
 	Quick  bool     // leave out what takes seconds: the measures
@@ -44,18 +45,19 @@ func Preflight(ctx context.Context, r *run.Run, req Request) (hostpreflight.Repo
 	if err != nil {
 		return hostpreflight.Report{}, err
 	}
-	ask := Question{Want: compose.DefaultWant(j, r.DataDir), Ignore: req.Ignore}
-	if req.Bundle != "" {
-		if ask.Want, ask.Vendor, err = wantOf(ctx, req.Bundle, j, look); err != nil {
+	ask := Question{Want: compose.DefaultWant(j, r.DataDir), Ignore: req.Ignore, Journal: j}
+	if req.Bundle != "" || req.Source != "" {
+		if ask.Want, ask.Vendor, err = wantOf(ctx, req, j, look); err != nil {
 			return hostpreflight.Report{}, err
 		}
 	}
 	ask.Want.Verb, ask.Want.Role, ask.Want.Quick = hostpreflight.Preflight, role, req.Quick
-	found := gather(ctx, look, ask)
-	if found.Peers, err = askPeers(ctx, r, found, req); err != nil {
+	others, err := named(r, req)
+	if err != nil {
 		return hostpreflight.Report{}, err
 	}
-	report, err := judge(ctx, found, ask)
+	ask.Others = func(facts.Facts) Others { return others }
+	_, report, err := Look(ctx, look, ask)
 	if err != nil {
 		return report, err
 	}
@@ -67,12 +69,19 @@ type Question struct {
 	Want   hostpreflight.Want
 	Vendor troubleshoot.Preflights // of the Installer; zero for none
 	Ignore []string                // ids of checks that may fail
+
+	Journal *journal.Journal         // of this host, which knows what was found earlier
+	Others  func(facts.Facts) Others // whom this host is to share a cluster with, when this was found here; nil for none
 }
 
 // Look gathers the facts of r's host that the checks need, and judges them. A
 // check that failed is in the report, not in the error.
 func Look(ctx context.Context, r *run.Run, q Question) (facts.Facts, hostpreflight.Report, error) {
 	found := gather(ctx, r, q)
+	if q.Others != nil && ctx.Err() == nil {
+		found.Peers = meet(ctx, r, found, q.Others(found), !q.Want.IsWorker())
+	}
+	q.Want.Earlier = earlier(r, q.Journal)
 	report, err := judge(ctx, found, q)
 	return found, report, err
 }
@@ -106,9 +115,9 @@ type nothing struct{ journal.Files }
 // ReadFile finds none.
 func (nothing) ReadFile(string) ([]byte, error) { return nil, fs.ErrNotExist }
 
-// wantOf is what an install of the bundle in file wants, and its vendor's checks.
-func wantOf(ctx context.Context, file string, j *journal.Journal, r *run.Run) (hostpreflight.Want, troubleshoot.Preflights, error) {
-	d, err := delivery.Open(ctx, r, delivery.Request{Bundle: file, AllowUnsigned: true}) // nothing of it is put on the host
+// wantOf is what an install of the bundle wants, and its vendor's checks.
+func wantOf(ctx context.Context, req Request, j *journal.Journal, r *run.Run) (hostpreflight.Want, troubleshoot.Preflights, error) {
+	d, err := delivery.Open(ctx, r, delivery.Request{Bundle: req.Bundle, Source: req.Source, AllowUnsigned: true}) // nothing of it is put on the host
 	if err != nil {
 		return hostpreflight.Want{}, troubleshoot.Preflights{}, err
 	}
@@ -119,5 +128,7 @@ func wantOf(ctx context.Context, file string, j *journal.Journal, r *run.Run) (h
 		return hostpreflight.Want{}, troubleshoot.Preflights{}, err
 	}
 	vendor, err := manifest.Preflights(m.Installer)
-	return compose.Want(b, m.Installer, j, r.DataDir), vendor, err
+	want := compose.Want(b, m.Installer, j, r.DataDir)
+	want.Sources = d.Sources()
+	return want, vendor, err
 }

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -121,6 +122,9 @@ func (r *Run) Changing(verb string, fn func(r *Run, log *runlog.Log) error) (err
 	return errors.Join(err, log.Close(), file.Close())
 }
 
+// Holder is the run that changes this host now; ok is false when none does.
+func (r *Run) Holder() (journal.Holder, bool) { return journal.Holding(r.Host, lockPath) }
+
 // Arm puts the failpoints of verb in place, where any are set.
 func (r *Run) Arm(verb string) {
 	if r.Failpoints == nil {
@@ -201,7 +205,15 @@ const (
 	ArgPodCIDR = "podCIDR" // the pods' network
 	ArgName    = "name"    // of the cluster
 	ArgPlan    = "plan"    // digest of the plan that was done
+	ArgFacts   = "facts"   // digest of what was found on the host
+	ArgSteps   = "steps"   // how many steps there were to do
 )
+
+// Steps adds to what a run was asked for how many steps it has to do.
+func Steps(args map[string]string, n int) map[string]string {
+	args[ArgSteps] = strconv.Itoa(n)
+	return args
+}
 
 // ClusterName is the name of the cluster that the runs in a journal are about;
 // "" when they do not tell.

@@ -42,7 +42,7 @@ func Serve(ctx context.Context, r *run.Run) error {
 	}
 	identity := identity{Run: r}
 	srv := &http.Server{
-		Handler:           agent.Handler(door{r}, newStore(r)),
+		Handler:           agent.Handler(door{r}, newStore(r), between(r)),
 		TLSConfig:         &tls.Config{MinVersion: tls.VersionTLS13, GetConfigForClient: identity.config},
 		TLSNextProto:      map[string]func(*http.Server, *tls.Conn, http.Handler){}, // HTTP/1.1 only: one blob, one connection
 		ReadHeaderTimeout: 5 * time.Second,

@@ -8,6 +8,7 @@ import (
 	"encoding/pem"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -35,6 +36,7 @@ type Status struct {
 	Console      *ConsoleStatus `json:"console,omitempty"`
 	Certificates []Certificate  `json:"certificates,omitempty"`
 	Unfinished   *Unfinished    `json:"unfinished,omitempty"` // a run that was killed or failed
+	Running      *Running       `json:"running,omitempty"`    // a run that changes this host now
 	Warnings     []string       `json:"warnings,omitempty"`   // what was skipped on request, and what is wrong now
 }
 
@@ -68,6 +70,34 @@ type Unfinished struct {
 	Failed string    `json:"failed,omitempty"` // why; empty when it was killed
 }
 
+// Running is a run that goes on while the status is told.
+type Running struct {
+	journal.Holder
+	Step  string `json:"step,omitempty"`  // that it is at; "" while it only looks
+	Begun int    `json:"begun,omitempty"` // steps, that one included
+	Steps int    `json:"steps,omitempty"` // that there were to do when it began; 0 where it did not say
+}
+
+// While is s while holder changes the host: an unfinished run that is its own
+// goes on.
+func (s Status) While(holder journal.Holder, runs []journal.Run) Status {
+	s.Running = &Running{Holder: holder}
+	if s.Unfinished == nil || len(runs) == 0 {
+		return s
+	}
+	last := runs[len(runs)-1]
+	if last.Ended != nil || last.Verb != holder.Verb || last.Began.Before(holder.Began) {
+		return s // it has not begun to change anything
+	}
+	s.Unfinished = nil
+	s.Running.Begun = len(last.Steps)
+	s.Running.Steps, _ = strconv.Atoi(last.Args[run.ArgSteps])
+	if len(last.Steps) > 0 {
+		s.Running.Step = last.At()
+	}
+	return s
+}
+
 // statusTimeout bounds how long a cluster may take to answer.
 const statusTimeout = 10 * time.Second
 
@@ -76,7 +106,16 @@ func Of(ctx context.Context, r *run.Run) (Status, error) {
 	if err := run.NeedRoot("tell the status"); err != nil {
 		return Status{}, err
 	}
-	return Look(ctx, r.ReadOnly().Host, r.DataDir, r.Now)
+	s, err := Look(ctx, r.ReadOnly().Host, r.DataDir, r.Now)
+	holder, held := r.Holder()
+	if err != nil || !held {
+		return s, err
+	}
+	j, err := journal.Open(r.ReadOnly().Host, r.DataDir, r.Now)
+	if err == nil {
+		s = s.While(holder, j.Runs())
+	}
+	return s, err
 }
 
 // Look looks at a host and its cluster, through a host that can only look.

@@ -56,6 +56,24 @@ func TestABareHostHasNothingToTell(t *testing.T) {
 	}
 }
 
+func TestARunThatGoesOnIsNotTakenForOneThatDied(t *testing.T) {
+	f := hosttest.New(t)
+	j, err := journal.Open(f.Host(), dataDir, clock)
+	must(t, err)
+	must(t, j.Begin("install", map[string]string{"steps": "23"}))
+	must(t, j.BeginStep("k0s-binary", nil))
+	must(t, j.EndStep("k0s-binary", nil))
+	must(t, j.BeginStep("k0s-start", nil))
+	s := look(t, f).While(journal.Holder{PID: 42, Verb: "install", Began: clock()}, j.Runs())
+	if r := s.Running; s.Unfinished != nil || r.Step != "k0s-start" || r.Begun != 2 || r.Steps != 23 || r.PID != 42 {
+		t.Errorf("%+v %+v", s.Unfinished, r)
+	}
+	s = look(t, f).While(journal.Holder{PID: 43, Verb: "install", Began: clock().Add(time.Hour)}, j.Runs())
+	if s.Unfinished == nil || s.Running.Step != "" {
+		t.Errorf("another run, that only looks so far: %+v %+v", s.Unfinished, s.Running)
+	}
+}
+
 func TestAnInstallThatWasKilledOrFailedIsUnfinished(t *testing.T) {
 	f := hosttest.New(t)
 	j := begun(t, f)

@@ -16,6 +16,7 @@ import (
 	"github.com/plinthdev/plinth/internal/app/vendor"
 	"github.com/plinthdev/plinth/internal/compat"
 	"github.com/plinthdev/plinth/internal/etcd"
+	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/spec"
 	"github.com/plinthdev/plinth/internal/step"
 	"github.com/plinthdev/plinth/internal/testkit"
@@ -82,6 +83,7 @@ func TestAnswersForPeople(t *testing.T) {
 		AddOns:       []status.AddOnStatus{{Name: "kotsadm", Version: "1.131.2", Reason: "pod kotsadm-0: ImagePullBackOff"}, {Name: "localPathStorage", Version: "0.0.30", Ready: true}},
 		Console:      &status.ConsoleStatus{URL: "https://10.0.0.2:8800", Ready: true, Version: "v1.131.2"},
 		Certificates: []status.Certificate{{Path: "/var/lib/k0s/pki/server.crt", Expires: at}, {}}, Warnings: []string{"host preflight memory failed and was ignored on request"}}
+	going := status.Running{Holder: journal.Holder{PID: 42, Verb: "install", Began: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}, Step: "images-boot", Begun: 7, Steps: 23}
 	broken := status.Status{Installed: true, Name: "my-app", Role: "controller", Service: "failed", Versions: map[string]string{"k0s": "v1.33.8+k0s.1"},
 		Unfinished: &status.Unfinished{Verb: "install", Began: at, Step: "images-boot", Failed: "no space left"}}
 	bundle := airgap.Summary{Digest: "sha256:abc", Name: "my-app", Platform: "linux/amd64", Items: []airgap.SummaryItem{
@@ -147,6 +149,7 @@ func TestAnswersForPeople(t *testing.T) {
 		"node-empty":     func(w io.Writer) { NodeChanged(w, nodes.Result{Node: "w"}, false) },
 		"status":         func(w io.Writer) { Status(w, here) },
 		"status-broken":  func(w io.Writer) { Status(w, broken) },
+		"status-running": func(w io.Writer) { Status(w, status.Status{Running: &going}) },
 		"status-nothing": func(w io.Writer) { Status(w, status.Status{}) },
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -24,8 +24,10 @@ func Installed(w io.Writer, r install.Result, again string, failed bool) {
 	case r.Plan != nil:
 		preflights(w, r.Preflights)
 		plan(w, r.Plan, again)
-	default:
+	case !r.Changed:
 		preflights(w, r.Preflights)
+		installed(w, r)
+	default: // the warnings were said before the first change
 		installed(w, r)
 	}
 }
@@ -40,9 +42,15 @@ func Preflight(w io.Writer, r hostpreflight.Report, req preflight.Request) {
 		next(w, "plinth status")
 		return
 	}
-	line := "plinth install --bundle FILE"
-	if req.Bundle != "" {
-		line = "plinth install --bundle " + Quote(req.Bundle)
+	line := "plinth install"
+	switch {
+	case req.Bundle != "":
+		line += " --bundle " + Quote(req.Bundle)
+	case req.Source == "":
+		line += " --bundle FILE"
+	}
+	if req.Source != "" {
+		line += " --source " + Quote(req.Source)
 	}
 	if len(req.Ignore) > 0 {
 		line += " --ignore-host-preflight " + Quote(strings.Join(req.Ignore, ","))
@@ -55,13 +63,8 @@ func preflights(w io.Writer, r *hostpreflight.Report) {
 	if r == nil {
 		return
 	}
-	for _, e := range r.Results {
-		if e.State == hostpreflight.Warn {
-			fmt.Fprintf(w, "warning: %s: %s\n", e.ID, e.Found)
-			if e.Fix != "" {
-				fmt.Fprintf(w, "→ %s\n", strings.ReplaceAll(e.Fix, "\n", "\n  "))
-			}
-		}
+	for _, warning := range r.Warnings() {
+		fmt.Fprintln(w, warning)
 	}
 	fmt.Fprintf(w, "Host preflights: %s\n\n", r.Summary())
 }
@@ -141,6 +144,7 @@ func Status(w io.Writer, s status.Status) {
 	switch {
 	case s.Installed:
 		fmt.Fprintf(w, "%s\n", words(s.Name, s.Role, "k0s "+s.Versions["k0s"]+" ("+s.Service+")", s.Bundle))
+	case s.Running != nil:
 	case s.Unfinished != nil:
 		fmt.Fprintf(w, "The %s on this host is not finished.\n", s.Unfinished.Verb)
 	default:
@@ -156,6 +160,8 @@ func Status(w io.Writer, s status.Status) {
 		fmt.Fprintf(w, "warning: %s\n", warning)
 	}
 	switch u := s.Unfinished; {
+	case s.Running != nil:
+		running(w, *s.Running)
 	case u != nil:
 		fmt.Fprintf(w, "\nUnfinished: %s, begun %s, stopped at step %s", u.Verb, u.Began.Format(time.RFC3339), u.Step)
 		if u.Failed != "" {
@@ -167,6 +173,20 @@ func Status(w io.Writer, s status.Status) {
 	default:
 		next(w, "plinth install --bundle FILE")
 	}
+}
+
+// running says what goes on right now.
+func running(w io.Writer, r status.Running) {
+	fmt.Fprintf(w, "Running now: %s, process %d, since %s", r.Verb, r.PID, r.Began.Format(time.RFC3339))
+	switch {
+	case r.Step != "" && r.Steps > 0:
+		fmt.Fprintf(w, ", at step %d of %d: %s", r.Begun, max(r.Begun, r.Steps), r.Step)
+	case r.Step != "":
+		fmt.Fprintf(w, ", at step %s", r.Step)
+	default:
+		fmt.Fprint(w, ", which has changed nothing yet")
+	}
+	fmt.Fprintf(w, "\n\nNext: plinth status (again, when it is done)\n")
 }
 
 func addOns(w io.Writer, s status.Status) {

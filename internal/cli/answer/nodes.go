@@ -70,8 +70,8 @@ func Joined(w io.Writer, r join.Result, failed bool) {
 		preflights(w, r.Preflights)
 		plan(w, r.Plan, "plinth join -")
 	default:
-		preflights(w, r.Preflights)
 		if !r.Changed {
+			preflights(w, r.Preflights)
 			fmt.Fprintf(w, "Nothing to do: this host is node %s of %s.\n", r.Node, r.Cluster)
 		} else {
 			fmt.Fprintf(w, "This host is now node %s of %s, a %s.\nLog  %s\n", r.Node, r.Cluster, r.Role, r.Log)

@@ -26,26 +26,39 @@ type Ears struct {
 // nonceLength is the length of a nonce as text.
 const nonceLength = 26
 
-// Open binds every port that is free. Close frees them.
-func Open(ctx context.Context, ports []int) *Ears {
+// Open binds every port that is free, one of them for UDP, too; on a live node,
+// whose own programs may be about to take theirs, that alone. Close frees them.
+func Open(ctx context.Context, ports []int, udp int, live bool) *Ears {
 	e := &Ears{Nonce: rand.Text()[:nonceLength]}
 	var lc net.ListenConfig
 	for _, port := range ports {
 		at := ":" + strconv.Itoa(port)
-		ear := Ear{Port: port}
+		ear := Ear{Port: port, UDP: Closed}
 		ln, err := lc.Listen(ctx, "tcp", at)
-		if ear.TCP = state(err); err == nil {
+		ear.TCP = state(err)
+		switch {
+		case err == nil && live:
+			_ = ln.Close()
+			ear.TCP = Closed
+		case err == nil:
 			e.open = append(e.open, ln)
 			e.busy.Go(func() { e.answerTCP(ln) })
 		}
-		conn, err := lc.ListenPacket(ctx, "udp", at)
-		if ear.UDP = state(err); err == nil {
-			e.open = append(e.open, conn)
-			e.busy.Go(func() { e.answerUDP(conn) })
+		if port == udp {
+			ear.UDP = e.openUDP(ctx, at)
 		}
 		e.All = append(e.All, ear)
 	}
 	return e
+}
+
+func (e *Ears) openUDP(ctx context.Context, at string) State {
+	conn, err := new(net.ListenConfig).ListenPacket(ctx, "udp", at)
+	if err == nil {
+		e.open = append(e.open, conn)
+		e.busy.Go(func() { e.answerUDP(conn) })
+	}
+	return state(err)
 }
 
 // state is that of a port after it was tried to bind.

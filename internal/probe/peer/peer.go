@@ -10,6 +10,8 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"github.com/plinthdev/plinth/internal/facts"
 )
 
 // ControlPort is where a host answers others before there is a cluster, TLS.
@@ -18,9 +20,22 @@ const ControlPort = 9444
 // Path is where a host asks another, POST an Ask, get an Answer.
 const Path = "/v1/peer"
 
-// Ports are those that nodes reach on one another; on a worker those of a
-// controller are only reached out to.
-func Ports() []int { return []int{179, 2380, 6443, 9443, 10250} }
+// UDPPort is where UDP and full packets are tried. No node listens for UDP, but
+// pods on different nodes talk by it; one port stands for the way between them.
+const UDPPort = 10250
+
+// Ports are the TCP ports that one host reaches on another, by whether each is
+// a controller: those of kube-router and kubelet on every node; API server,
+// konnectivity and agent on controllers; etcd and k0s's own API between them.
+func Ports(from, to bool) []int {
+	switch {
+	case !to:
+		return []int{179, UDPPort}
+	case !from:
+		return []int{179, 6443, 8132, ControlPort, UDPPort}
+	}
+	return []int{179, 2380, 6443, 8132, 9443, ControlPort, UDPPort}
+}
 
 // State is what a host has on a port of its own.
 type State string
@@ -29,7 +44,7 @@ type State string
 const (
 	Held   State = "held"   // bound for this test: it answers with the nonce
 	InUse  State = "in use" // a program has it: that a connection is made is all that can be told
-	Closed State = "closed" // it could not be bound
+	Closed State = "closed" // nothing answers there: it could not be bound, or is not part of the test
 )
 
 // Ear is one port of a host.
@@ -44,24 +59,27 @@ type Identity struct {
 	Hostname  string       `json:"hostname"`
 	MachineID string       `json:"machineId"`
 	Addresses []netip.Addr `json:"addresses"` // not those of loopback
+	Traits    facts.Traits `json:"traits"`
 }
 
 // Ask is what a host tells another.
 type Ask struct {
-	Identity Identity `json:"identity"`
-	Nonce    string   `json:"nonce"` // that its own ports answer with
-	Ears     []Ear    `json:"ears"`
-	MTU      int      `json:"mtu"` // of its interface; 0 leaves packets untested
+	Identity   Identity `json:"identity"`
+	Controller bool     `json:"controller,omitempty"` // it is one, or is to be
+	Nonce      string   `json:"nonce"`                // that its own ports answer with
+	Ears       []Ear    `json:"ears"`
+	MTU        int      `json:"mtu"` // of its interface; 0 leaves packets untested
 }
 
 // Answer is what the other found, and what it is.
 type Answer struct {
-	Received time.Time `json:"received"` // its clock when it was asked
-	Identity Identity  `json:"identity"`
-	Nonce    string    `json:"nonce"`
-	Ears     []Ear     `json:"ears"`
-	MTU      int       `json:"mtu"`
-	Back     Reach     `json:"back"` // how it reached the asking host
+	Received   time.Time `json:"received"` // its clock when it was asked
+	Identity   Identity  `json:"identity"`
+	Controller bool      `json:"controller,omitempty"`
+	Nonce      string    `json:"nonce"`
+	Ears       []Ear     `json:"ears"`
+	MTU        int       `json:"mtu"`
+	Back       Reach     `json:"back"` // how it reached the asking host
 }
 
 // Reach is how one host reached another.
@@ -79,14 +97,7 @@ type Port struct {
 	Error    string `json:"error,omitempty"` // "" when it was reached
 }
 
-// merge is the list of ears that both may test: unknown numbers are left out,
-// so that no host is made to reach a port that is not a node's.
-func merge(ears []Ear) []Ear {
-	var out []Ear
-	for _, e := range ears {
-		if slices.Contains(Ports(), e.Port) {
-			out = append(out, e)
-		}
-	}
-	return out
+// Among are the ears on ports: no host is made to reach one that is not a node's.
+func Among(ears []Ear, ports []int) []Ear {
+	return slices.DeleteFunc(slices.Clone(ears), func(e Ear) bool { return !slices.Contains(ports, e.Port) })
 }

@@ -4,10 +4,12 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -44,10 +46,11 @@ func serve(t *testing.T, code string, next http.Handler) netip.AddrPort {
 }
 
 func TestEarsAnswerOnlyWhoKnowsTheNonce(t *testing.T) {
-	ears := Open(t.Context(), free(t, 1))
+	ports := free(t, 2)
+	ears := Open(t.Context(), ports, ports[0], false)
 	defer ears.Close()
 	port := netip.AddrPortFrom(loop, uint16(ears.All[0].Port))
-	if ears.All[0].TCP != Held || ears.All[0].UDP != Held {
+	if ears.All[0].TCP != Held || ears.All[0].UDP != Held || ears.All[1].TCP != Held || ears.All[1].UDP != Closed {
 		t.Fatalf("%+v", ears.All)
 	}
 	if _, err := tryTCP(t.Context(), port, ears.Nonce, true); err != nil {
@@ -70,9 +73,10 @@ func TestEarsAnswerOnlyWhoKnowsTheNonce(t *testing.T) {
 }
 
 func TestAPortThatIsTakenIsInUse(t *testing.T) {
-	first := Open(t.Context(), free(t, 1))
+	ports := free(t, 1)
+	first := Open(t.Context(), ports, ports[0], false)
 	defer first.Close()
-	second := Open(t.Context(), []int{first.All[0].Port})
+	second := Open(t.Context(), ports, ports[0], true)
 	defer second.Close()
 	if e := second.All[0]; e.TCP != InUse || e.UDP != InUse {
 		t.Errorf("%+v", e)
@@ -82,12 +86,49 @@ func TestAPortThatIsTakenIsInUse(t *testing.T) {
 	}
 }
 
-func TestNoPortIsReachedThatIsNotANodes(t *testing.T) {
-	if got := merge([]Ear{{Port: 22, TCP: Held}, {Port: 10250, TCP: Held}, {Port: 80, UDP: Held}}); len(got) != 1 || got[0].Port != 10250 {
-		t.Errorf("%+v", got)
+// TestALiveNodeKeepsItsPortsFree: its own programs may start at any moment.
+func TestALiveNodeKeepsItsPortsFree(t *testing.T) {
+	ports := free(t, 2)
+	ears := Open(t.Context(), ports, ports[0], true)
+	defer ears.Close()
+	if ears.All[0].TCP != Closed || ears.All[0].UDP != Held || ears.All[1].TCP != Closed {
+		t.Errorf("%+v", ears.All)
 	}
-	if r := Try(t.Context(), loop, "x", []Ear{{Port: 22, TCP: Held, UDP: Held}}, 1500); len(r.Ports) != 0 || r.Packet != 0 {
+	for _, p := range ports {
+		ln, err := net.Listen("tcp", netip.AddrPortFrom(loop, uint16(p)).String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = ln.Close()
+	}
+}
+
+func TestNoPortIsReachedThatIsNotNeeded(t *testing.T) {
+	all := []Ear{{Port: 22, TCP: Held}, {Port: 10250, TCP: Held}, {Port: 2380, TCP: Held}, {Port: 80, UDP: Held}}
+	for _, c := range []struct {
+		from, to bool
+		want     int
+	}{{true, true, 2}, {false, true, 1}, {true, false, 1}, {false, false, 1}} {
+		if got := Among(all, Ports(c.from, c.to)); len(got) != c.want || got[0].Port != 10250 {
+			t.Errorf("%+v: %+v", c, got)
+		}
+	}
+	if r := Try(t.Context(), loop, "x", nil, 1500); len(r.Ports) != 0 || r.Packet != 0 {
 		t.Errorf("%+v", r)
+	}
+}
+
+func TestWhoCannotBeAskedIsSaidInWords(t *testing.T) {
+	p := free(t, 1)[0]
+	_, err := net.Dial("tcp", netip.AddrPortFrom(loop, uint16(p)).String())
+	if why, absent := Unasked(fmt.Errorf("asking: %w", err)); !absent || why != "nobody answers at 9444/tcp" {
+		t.Errorf("%s %v", why, absent)
+	}
+	if why, absent := Unasked(&net.OpError{Op: "dial", Err: os.ErrDeadlineExceeded}); absent || why != "9444/tcp: no answer: a packet filter drops it" {
+		t.Errorf("%s %v", why, absent)
+	}
+	if why, absent := Unasked(ErrCode); absent || why != ErrCode.Error() {
+		t.Errorf("%s %v", why, absent)
 	}
 }
 
@@ -125,11 +166,12 @@ func TestHostsProveToEachOtherThatTheyKnowTheCode(t *testing.T) {
 }
 
 func TestAHostTellsWhatItIsAndWhatItReached(t *testing.T) {
-	h := &Handler{Identity: Identity{Hostname: "b", MachineID: "2"}, MTU: 1500, Now: time.Now}
+	self := func() (Identity, int) { return Identity{Hostname: "b", MachineID: "2"}, 1500 }
+	h := &Handler{Self: self, Controller: true, Now: time.Now}
 	defer h.Close()
 	at := serve(t, "code", h)
 	a, err := Question(t.Context(), at, "code", Ask{Nonce: "n", MTU: 1400})
-	if err != nil || a.Identity.Hostname != "b" || len(a.Ears) != len(Ports()) || time.Since(a.Received) > time.Minute || a.Back.Full != 1400 {
+	if err != nil || a.Identity.Hostname != "b" || len(a.Ears) != len(Ports(true, true)) || time.Since(a.Received) > time.Minute || a.Back.Full != 1400 {
 		t.Errorf("%+v %v", a, err)
 	}
 	again, err := Question(t.Context(), at, "code", Ask{})

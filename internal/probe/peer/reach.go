@@ -44,7 +44,7 @@ func Try(ctx context.Context, address netip.Addr, nonce string, ears []Ear, full
 			r.RTT = int64(took)
 		}
 	}
-	for _, e := range merge(ears) {
+	for _, e := range ears {
 		at := netip.AddrPortFrom(address, uint16(e.Port))
 		if e.TCP != Closed {
 			all.Go(func() {
@@ -151,6 +151,20 @@ func unfragmented(_, _ string, c syscall.RawConn) error {
 		inner = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_PROBE)
 	})
 	return errors.Join(err, inner)
+}
+
+// Unasked says why a host could not be asked, and whether it is there, with
+// nobody who answers.
+func Unasked(err error) (why string, absent bool) {
+	var dial *net.OpError
+	if errors.As(err, &dial) && dial.Op == "dial" {
+		absent = errors.Is(err, syscall.ECONNREFUSED)
+		if absent {
+			return fmt.Sprintf("nobody answers at %d/tcp", ControlPort), absent
+		}
+		return fmt.Sprintf("%d/tcp: %s", ControlPort, words(err)), absent
+	}
+	return err.Error(), absent
 }
 
 // words is an error as people say it; "" for none.

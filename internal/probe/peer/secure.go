@@ -131,8 +131,13 @@ func Decode(r io.Reader) (Answer, error) {
 	if err := json.NewDecoder(r).Decode(&a); err != nil {
 		return a, err
 	}
+	return a, a.Check()
+}
+
+// Check refuses an answer that cannot be used.
+func (a Answer) Check() error {
 	if len(a.Nonce) != nonceLength {
-		return a, errors.New("the answer has no nonce")
+		return errors.New("the answer has no nonce")
 	}
-	return a, nil
+	return nil
 }

@@ -18,9 +18,10 @@ const maxAsk = 64 << 10
 // Handler answers hosts that ask. Whoever mounts it has to make sure that they
 // may. It binds ports only while it is asked.
 type Handler struct {
-	Identity Identity
-	MTU      int
-	Now      func() time.Time
+	Self       func() (i Identity, mtu int) // what this host is, and the size of its full packets
+	Controller bool                         // it is one, or may become one
+	Live       bool                         // it is a node already
+	Now        func() time.Time
 
 	mu    sync.Mutex
 	ears  *Ears
@@ -40,9 +41,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	ears := h.listen(context.WithoutCancel(r.Context()))
-	answer := Answer{Received: received, Identity: h.Identity, Nonce: ears.Nonce, Ears: ears.All, MTU: h.MTU,
+	identity, mtu := h.Self()
+	answer := Answer{Received: received, Identity: identity, Controller: h.Controller, Nonce: ears.Nonce, Ears: ears.All, MTU: mtu,
 		// Only the host that asks is reached, and only at ports of a node.
-		Back: Try(r.Context(), from.Addr().Unmap(), ask.Nonce, ask.Ears, min(ask.MTU, h.MTU))}
+		Back: Try(r.Context(), from.Addr().Unmap(), ask.Nonce, Among(ask.Ears, Ports(h.Controller, ask.Controller)), min(ask.MTU, mtu))}
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(answer) // who has gone needs no answer
 }
@@ -52,7 +54,7 @@ func (h *Handler) listen(ctx context.Context) *Ears {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.ears == nil {
-		h.ears = Open(ctx, Ports())
+		h.ears = Open(ctx, Ports(true, h.Controller), UDPPort, h.Live)
 		h.close = time.AfterFunc(hold, h.Close)
 	} else {
 		h.close.Reset(hold)

@@ -1,0 +1,104 @@
+//go:build bench
+
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os/exec"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/plinthdev/plinth/e2e/lab"
+)
+
+// TestBenchPreflight measures what it takes to look at a host, and at ten hosts
+// that all look at each other at once, on one machine's processors and disk.
+func TestBenchPreflight(t *testing.T) {
+	ctx := minutes(t, 20)
+	const many = 10
+	hosts := make([]*lab.Host, many)
+	for i := range hosts {
+		hosts[i] = lab.Up(t, fmt.Sprintf("h%d", i))
+		hosts[i].Copy(env(t, "PLINTH_E2E_BINARY"), binary)
+	}
+	quick, full := bestLook(t, ctx, hosts[0], "--quick"), bestLook(t, ctx, hosts[0])
+	all := togetherLook(t, ctx, hosts)
+	rss := lookRSS(t, ctx)
+	var b strings.Builder
+	row := func(what, figure, aim string) { fmt.Fprintf(&b, "| %s | %s | %s |\n", what, figure, aim) }
+	row("what", "plinth", "aim")
+	row("---", "---", "---")
+	row("preflight without measures", seconds(quick), "5 s")
+	row("preflight with measures", seconds(full), "15 s")
+	row(fmt.Sprintf("%d hosts at once, each with its peers and measures", many), seconds(all), "30 s")
+	row("resident memory of a preflight", fmt.Sprintf("%d MB", rss/1e6), "60 MB")
+	t.Logf("\n%s", b.String())
+}
+
+// bestLook is the best time of one preflight.
+func bestLook(t *testing.T, ctx context.Context, h *lab.Host, flags ...string) time.Duration {
+	var all []time.Duration
+	for range rounds {
+		start := time.Now()
+		h.Must(ctx, append([]string{binary, "preflight"}, flags...)...)
+		all = append(all, time.Since(start))
+	}
+	return slices.Min(all)
+}
+
+// togetherLook is how long it takes until the last of the hosts has looked at
+// itself and its peers.
+func togetherLook(t *testing.T, ctx context.Context, hosts []*lab.Host) time.Duration {
+	var addresses []string
+	for _, h := range hosts {
+		h.Must(ctx, "sh", "-c", "umask 077; echo a-code-for-this-bench >/srv/code")
+		h.Must(ctx, "systemd-run", "-q", "--unit=listen", binary, "preflight", "--listen", "--peer-code-file", "/srv/code")
+		addresses = append(addresses, h.IP())
+	}
+	for _, h := range hosts {
+		until(t, ctx, h, time.Now(), "ss -ltn | grep -q :9444")
+	}
+	start := time.Now()
+	var g errgroup.Group
+	for i, h := range hosts {
+		g.Go(func() error {
+			others := strings.Join(slices.Delete(slices.Clone(addresses), i, i+1), ",")
+			out, stderr, code := h.Run(ctx, binary, "-o", "json", "preflight", "--peers", others, "--peer-code-file", "/srv/code", "--ignore-host-preflight", "disk-latency,port-plinth-agent,port-kubelet,port-kube-router-bgp,port-etcd-peer,port-kube-apiserver,port-k0s-api,port-konnectivity-agent")
+			var doc struct {
+				Result struct {
+					Results []struct{ ID, State, Found string }
+				}
+			}
+			if err := json.Unmarshal([]byte(out), &doc); err != nil || code != 0 {
+				return fmt.Errorf("%s: exit %d, %v: %s%s", h.Name, code, err, out, stderr)
+			}
+			for _, e := range doc.Result.Results {
+				if e.ID == "peer-ports" && e.State != "pass" {
+					return fmt.Errorf("%s: %s: %s", h.Name, e.State, e.Found)
+				}
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		t.Error(err)
+	}
+	return time.Since(start)
+}
+
+// lookRSS is the largest memory, in bytes, that a preflight of this machine took.
+func lookRSS(t *testing.T, ctx context.Context) int64 {
+	cmd := exec.CommandContext(ctx, env(t, "PLINTH_E2E_BINARY"), "preflight", "--data-dir", t.TempDir())
+	_ = cmd.Run() // this machine need not pass
+	if cmd.ProcessState == nil {
+		t.Fatal("it did not run")
+	}
+	return cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss * 1024
+}
