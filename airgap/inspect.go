@@ -19,6 +19,8 @@ type Summary struct {
 	Expires  *time.Time    `json:"expires,omitempty"`
 	Signed   bool          `json:"signed"`               // it has a signature
 	Verified string        `json:"verifiedBy,omitempty"` // fingerprint of the key whose signature was proved
+	Base     digest.Digest `json:"base,omitempty"`       // of a delta: the bundle that it was made from
+	Absent   int           `json:"absent,omitempty"`     // parts that are not in the file: it is thin, or a delta
 	Platform string        `json:"platform,omitempty"`
 	Items    []SummaryItem `json:"items"`
 	Totals   Totals        `json:"totals"`
@@ -51,6 +53,9 @@ type Totals struct {
 func (b *Bundle) Inspect() Summary {
 	s := Summary{Digest: b.digest, Format: format.V1, Name: b.Name(), Platform: b.Platform()}
 	s.Release, s.Signed = b.Release(), len(b.Signature()) > 0
+	if s.Absent = len(b.Absent()); b.delta != nil {
+		s.Base = b.delta.Base
+	}
 	if end := b.Expires(); !end.IsZero() {
 		s.Expires = &end
 	}

@@ -36,6 +36,7 @@ type Bundle struct {
 	blobs  map[digest.Digest]format.Span
 	held   blob.Source // where the content is when it is not in r; nil for a bundle file
 	absent elsewhere
+	delta  *format.Delta // nil for a bundle that is none
 }
 
 var _ blob.Source = (*Bundle)(nil)
@@ -122,6 +123,15 @@ func (b *Bundle) readIndex(docs map[string]format.Span) error {
 	}
 	if b.sig, err = b.document(docs[format.SignatureEntry]); err != nil {
 		return fmt.Errorf("%s: %w", format.SignatureEntry, err)
+	}
+	if s, ok := docs[format.DeltaEntry]; ok {
+		text, err := b.document(s)
+		if err == nil {
+			b.delta, err = format.ParseDelta(text)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", format.DeltaEntry, err)
+		}
 	}
 	return b.parseIndex(raw)
 }

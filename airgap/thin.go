@@ -10,10 +10,11 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/plinthdev/plinth/airgap/blob"
+	"github.com/plinthdev/plinth/airgap/format"
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-// elsewhere is what a thin bundle names and does not hold.
+// elsewhere is what a thin bundle or a delta names and does not hold.
 type elsewhere struct {
 	blobs []ocispec.Descriptor
 	src   blob.Source            // nil until With names one
@@ -22,8 +23,24 @@ type elsewhere struct {
 
 // Absent lists the blobs that the file names and does not hold, in its order;
 // none for a full bundle. A thin bundle holds no content of images and host
-// files at all: anything between is damage.
+// files at all, a delta that which an older bundle lacks: anything else is damage.
 func (b *Bundle) Absent() []ocispec.Descriptor { return b.absent.blobs }
+
+// Delta says from which bundle this one was made that holds only what is new
+// in it; nil for any other. It is shared and must not be changed.
+func (b *Bundle) Delta() *format.Delta { return b.delta }
+
+// Layer gives what the items say of a blob of theirs that is a layer.
+func (b *Bundle) Layer(d digest.Digest) (format.Layer, bool) {
+	for _, it := range b.items {
+		for _, l := range it.Layers {
+			if l.Digest == d {
+				return l, true
+			}
+		}
+	}
+	return format.Layer{}, false
+}
 
 // AbsentSize is how many bytes the absent blobs have.
 func (b *Bundle) AbsentSize() (sum int64) {
@@ -48,8 +65,8 @@ func (b *Bundle) With(src blob.Source, here []ocispec.Descriptor) *Bundle {
 // open gives an absent blob.
 func (e elsewhere) open(ctx context.Context, desc ocispec.Descriptor, name string) (io.ReadCloser, error) {
 	if !e.here[desc.Digest] {
-		return nil, problem.New(problem.ExitBundle, "use bundle "+name, fmt.Errorf("it is thin and does not hold the blob %s", desc.Digest),
-			"name where its content is with --source, or use the full bundle")
+		return nil, problem.New(problem.ExitBundle, "use bundle "+name, fmt.Errorf("it does not hold the blob %s: it is thin, or a delta", desc.Digest),
+			"name where its content is with --source or --base, or use the full bundle")
 	}
 	r, err := e.src.Open(ctx, desc)
 	if err != nil {
@@ -70,7 +87,7 @@ func (e elsewhere) has(d digest.Digest) bool {
 }
 
 // checkBlobs: every blob that is named is there, every blob there is named.
-// Only the whole bulk may be missing.
+// Only the whole bulk may be missing, and of a delta any of it.
 func (b *Bundle) checkBlobs(errs *findings) {
 	used, bulk := map[digest.Digest]bool{}, map[digest.Digest]bool{}
 	var missing findings
@@ -90,9 +107,23 @@ func (b *Bundle) checkBlobs(errs *findings) {
 			used[desc.Digest] = true
 		}
 	}
-	if len(b.absent.blobs) < len(bulk) || len(missing) > len(bulk) {
+	if partial := len(b.absent.blobs) < len(bulk) && b.delta == nil; partial || len(missing) > len(b.absent.blobs) {
 		b.absent.blobs = nil
 		*errs = append(*errs, missing...)
 	}
+	b.checkPatches(used, errs)
 	b.checkStray(used, errs)
+}
+
+// checkPatches: every patch of a delta is there.
+func (b *Bundle) checkPatches(used map[digest.Digest]bool, errs *findings) {
+	if b.delta == nil {
+		return
+	}
+	for _, p := range b.delta.Patches {
+		if _, err := b.find(p.Patch); err != nil {
+			errs.add(fmt.Errorf("patch for %s: %w", p.Blob, err))
+		}
+		used[p.Patch.Digest] = true
+	}
 }

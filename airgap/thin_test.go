@@ -30,7 +30,7 @@ func thinned(t *testing.T) (full, thin *airgap.Bundle, folder blob.Folder) {
 	}
 	full = open(path)
 	out := filepath.Join(t.TempDir(), "thin")
-	if err := build.Thin(t.Context(), full, out); err != nil {
+	if err := build.Thin(full).File(t.Context(), out); err != nil {
 		t.Fatal(err)
 	}
 	req.Thin = true

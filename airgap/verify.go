@@ -19,7 +19,7 @@ import (
 // claim is a blob with what the items say about it.
 type claim struct {
 	format.Layer
-	of string // the first item that has it
+	of string // the first item that has it, or what a patch is for
 }
 
 // Verify proves every byte of the bundle (what Open has not proved yet: the
@@ -79,6 +79,11 @@ func (b *Bundle) claims() []claim {
 		}
 		add(format.Layer{Descriptor: it.Manifest, Unpacked: -1}, it)
 		add(format.Layer{Descriptor: it.Config, Unpacked: -1}, it)
+	}
+	if b.delta != nil {
+		for _, p := range b.delta.Patches {
+			claims = append(claims, claim{format.Layer{Descriptor: p.Patch, Unpacked: -1}, "patch for " + p.Blob.String()})
+		}
 	}
 	return claims
 }

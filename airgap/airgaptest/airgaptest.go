@@ -12,11 +12,11 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/google/go-containerregistry/pkg/compression"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/partial"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/klauspost/compress/zstd"
@@ -107,11 +107,10 @@ func MakeImage(t testing.TB, img Image) v1.Image {
 	out := mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), types.OCIConfigJSON)
 	for i, content := range img.Files {
 		plain := Tar(t, fmt.Sprintf("file-%d", i), content)
-		options := []tarball.LayerOption{tarball.WithCompression(compression.ZStd), tarball.WithMediaType(types.OCILayerZStd)}
+		layer, err := partial.CompressedToLayer(packed(pack(t, plain)))
 		if img.Gzip {
-			options = []tarball.LayerOption{tarball.WithMediaType(types.OCILayer)}
+			layer, err = tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(plain)), nil }, tarball.WithMediaType(types.OCILayer))
 		}
-		layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(plain)), nil }, options...)
 		check(t, err)
 		out, err = mutate.AppendLayers(out, layer)
 		check(t, err)
@@ -122,6 +121,28 @@ func MakeImage(t testing.TB, img Image) v1.Image {
 	out, err = mutate.ConfigFile(out, config)
 	check(t, err)
 	return out
+}
+
+// packed is a layer as the payload has it.
+type packed []byte
+
+func (p packed) Digest() (v1.Hash, error) {
+	return v1.Hash{Algorithm: "sha256", Hex: digest.FromBytes(p).Encoded()}, nil
+}
+func (p packed) Compressed() (io.ReadCloser, error)  { return io.NopCloser(bytes.NewReader(p)), nil }
+func (p packed) Size() (int64, error)                { return int64(len(p)), nil }
+func (p packed) MediaType() (types.MediaType, error) { return types.OCILayerZStd, nil }
+
+// pack compresses a layer as the payload's are.
+func pack(t testing.TB, plain []byte) []byte {
+	t.Helper()
+	var buf bytes.Buffer
+	w, err := zstd.NewWriter(&buf, zstd.WithEncoderLevel(zstd.SpeedBetterCompression), zstd.WithEncoderConcurrency(1))
+	check(t, err)
+	_, err = w.Write(plain)
+	check(t, err)
+	check(t, w.Close())
+	return buf.Bytes()
 }
 
 // Tar gives a tar with one file.

@@ -16,6 +16,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/plinthdev/plinth/airgap"
 	"github.com/plinthdev/plinth/airgap/blob"
 	"github.com/plinthdev/plinth/airgap/format"
 	"github.com/plinthdev/plinth/internal/problem"
@@ -56,16 +57,21 @@ const maxArchive = blob.MaxDocument
 // Errors are problems with the exit code for a bad bundle.
 func File(ctx context.Context, req Request, path string) (digest.Digest, error) {
 	var d digest.Digest
-	err := blob.WriteFile(path, func(w io.Writer) (err error) {
+	err := toFile(ctx, path, func(w io.Writer) (err error) {
 		d, err = Write(ctx, req, w)
 		return err
 	})
+	return d, err
+}
+
+func toFile(ctx context.Context, path string, write func(io.Writer) error) error {
+	err := blob.WriteFile(path, write)
 	var p *problem.Problem
 	if err != nil && !errors.As(err, &p) && ctx.Err() == nil {
 		err = problem.New(problem.ExitBundle, "write bundle "+path, err,
 			"name a file in a folder that exists, that you may write to and that has room for the bundle")
 	}
-	return d, err
+	return err
 }
 
 // Write writes the bundle to w and gives its digest.
@@ -78,32 +84,53 @@ func Write(ctx context.Context, req Request, w io.Writer) (digest.Digest, error)
 		return "", problem.New(problem.ExitBundle, "build bundle "+req.Name, err,
 			"the source "+req.Layout+" must hold all that the Installer asks for, undamaged: build or fetch it again")
 	}
-	return digest.FromBytes(p.index), p.write(ctx, w)
+	return digest.FromBytes(p.Index), p.Write(ctx, w)
 }
 
-// plan is a bundle that only has to be written.
-type plan struct {
-	index []byte
-	sig   []byte               // empty for none
-	blobs []ocispec.Descriptor // each once, in the order of the file
-	src   blob.Source
+// Archive is a bundle that only has to be written.
+type Archive struct {
+	Index     []byte
+	Signature []byte               // empty for none
+	Delta     []byte               // a format.Delta; empty for a bundle that is none
+	Blobs     []ocispec.Descriptor // each once, in the order of the file
+	Source    blob.Source
 }
 
-// write puts the tar together.
-func (p plan) write(ctx context.Context, w io.Writer) error {
+// Full is what a bundle is written from that has all its content, or was given it.
+func Full(b *airgap.Bundle) Archive {
+	return Archive{Index: b.RawIndex(), Signature: b.Signature(), Blobs: order(b.Items()), Source: b}
+}
+
+// Thin is Full without the content of images and host files.
+func Thin(b *airgap.Bundle) Archive {
+	a := Full(b)
+	a.Blobs = slender(b.Items())
+	return a
+}
+
+// File writes the archive as package function File does.
+func (p Archive) File(ctx context.Context, path string) error {
+	return toFile(ctx, path, func(w io.Writer) error { return p.Write(ctx, w) })
+}
+
+// Write puts the tar together.
+func (p Archive) Write(ctx context.Context, w io.Writer) error {
 	t := tarWriter{w: w}
 	t.add(format.LayoutEntry, int64(len(blob.LayoutFile)), bytes.NewReader([]byte(blob.LayoutFile)))
-	t.add(format.IndexEntry, int64(len(p.index)), bytes.NewReader(p.index))
-	sum := []byte(format.Checksum(p.index))
+	t.add(format.IndexEntry, int64(len(p.Index)), bytes.NewReader(p.Index))
+	sum := []byte(format.Checksum(p.Index))
 	t.add(format.ChecksumEntry, int64(len(sum)), bytes.NewReader(sum))
-	if len(p.sig) > 0 {
-		t.add(format.SignatureEntry, int64(len(p.sig)), bytes.NewReader(p.sig))
+	if len(p.Signature) > 0 {
+		t.add(format.SignatureEntry, int64(len(p.Signature)), bytes.NewReader(p.Signature))
 	}
-	for _, desc := range p.blobs {
+	if len(p.Delta) > 0 {
+		t.add(format.DeltaEntry, int64(len(p.Delta)), bytes.NewReader(p.Delta))
+	}
+	for _, desc := range p.Blobs {
 		if t.err != nil {
 			break
 		}
-		r, err := p.src.Open(ctx, desc)
+		r, err := p.Source.Open(ctx, desc)
 		if err != nil {
 			return err
 		}

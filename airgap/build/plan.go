@@ -21,48 +21,48 @@ import (
 )
 
 // prepare resolves, proves and orders everything.
-func prepare(ctx context.Context, req Request) (plan, error) {
+func prepare(ctx context.Context, req Request) (Archive, error) {
 	if req.Name == "" || len(req.Installer) == 0 {
-		return plan{}, errors.New("a bundle needs an Installer with a name")
+		return Archive{}, errors.New("a bundle needs an Installer with a name")
 	}
 	platform := cmp.Or(req.Platform, "linux/amd64")
 	folder, err := blob.OpenFolder(req.Layout)
 	if err != nil {
-		return plan{}, fmt.Errorf("the source is not an OCI image layout: %w", err)
+		return Archive{}, fmt.Errorf("the source is not an OCI image layout: %w", err)
 	}
 	index, err := folder.Index()
 	if err != nil {
-		return plan{}, err
+		return Archive{}, err
 	}
 	wanted, err := choose(index.Manifests, req, platform)
 	if err != nil {
-		return plan{}, err
+		return Archive{}, err
 	}
 	made := made{folder: folder, blobs: map[digest.Digest][]byte{}}
 	own, err := made.items(req)
 	if err != nil {
-		return plan{}, err
+		return Archive{}, err
 	}
 	items, err := read(ctx, made, append(own, wanted...))
 	if err != nil {
-		return plan{}, err
+		return Archive{}, err
 	}
 	blobs, layers := order(items), unpackable(items)
 	total := sum(blobs) + sum(layers) // unpacked once, copied once
 	src := blob.Metered(made, blob.NewMeter(total, req.Progress))
 	unpacked, err := measure(ctx, src, layers)
 	if err != nil {
-		return plan{}, err
+		return Archive{}, err
 	}
 	if err := prove(ctx, made, items, unpacked); err != nil {
-		return plan{}, err
+		return Archive{}, err
 	}
-	done := plan{blobs: blobs, src: src}
+	done := Archive{Blobs: blobs, Source: src}
 	if req.Thin {
-		done.blobs = slender(items)
+		done.Blobs = slender(items)
 	}
-	if done.index, err = indexOf(req, items); err == nil && req.Sign != nil {
-		done.sig, err = req.Sign(done.index)
+	if done.Index, err = indexOf(req, items); err == nil && req.Sign != nil {
+		done.Signature, err = req.Sign(done.Index)
 	}
 	return done, err
 }

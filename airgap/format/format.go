@@ -46,6 +46,7 @@ const (
 	IndexEntry     = "index.json"
 	ChecksumEntry  = "index.json.sha256" // what sha256sum prints for index.json
 	SignatureEntry = "index.json.sig"    // of index.json, in DER; only in a signed bundle
+	DeltaEntry     = "delta.json"        // a Delta; only in a delta
 )
 
 const blobPrefix = "blobs/sha256/"

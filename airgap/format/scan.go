@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -55,13 +56,14 @@ func Scan(r io.ReaderAt, size int64) (Table, error) {
 		}
 		t.Docs[name] = body
 	}
+	optional := []string{SignatureEntry, DeltaEntry}
 	for {
 		name, body, err := s.next()
 		if name == "" || err != nil {
 			return t, err
 		}
-		if name == SignatureEntry && len(t.Docs) == 3 && len(t.Blobs) == 0 {
-			t.Docs[name] = body
+		if i := slices.Index(optional, name); i >= 0 && len(t.Blobs) == 0 {
+			t.Docs[name], optional = body, optional[i+1:]
 			continue
 		}
 		d, ok := entryDigest(name)

@@ -13,7 +13,7 @@ import (
 )
 
 func (s commands) bundle() *cobra.Command {
-	return s.Group("bundle", s.bundleBuild(), s.bundleInspect(), s.bundleVerify())
+	return s.Group("bundle", s.bundleBuild(), s.bundleInspect(), s.bundleVerify(), s.bundleDiff(), s.bundleMerge())
 }
 
 func (s commands) bundleBuild() *cobra.Command {
@@ -57,6 +57,30 @@ func (s commands) bundleVerify() *cobra.Command {
 			return session.Answer(sum, func(w io.Writer) { answer.Verified(w, sum, args[0]) }).Unless(err)
 		}))
 	cmd.Flags().StringVar(&req.Key, "verify-key", "", "`file` with the vendor's public key (default: the one sealed onto this executable)")
+	return cmd
+}
+
+func (s commands) bundleDiff() *cobra.Command {
+	var out string
+	cmd := s.Command("diff OLD NEW -o FILE", session.Needs(session.Pair("an older and a newer bundle"), "output"), s.With(session.Once, nil,
+		func(ctx context.Context, r *run.Run, args []string) (session.Reply, error) {
+			res, err := vendor.Diff(ctx, args[0], args[1], out)
+			return session.Answer(res, func(w io.Writer) { answer.Diffed(w, res, args[0]) }).Unless(err)
+		}))
+	cmd.Flags().StringVarP(&out, "output", "o", "", "`file` to write; for the form of the answer, put --output before \"bundle\"")
+	return cmd
+}
+
+func (s commands) bundleMerge() *cobra.Command {
+	var out string
+	cmd := s.Command("merge OLD DELTA -o FILE", session.Needs(session.Pair("a bundle and a delta to it"), "output"), s.With(session.Once, nil,
+		func(ctx context.Context, r *run.Run, args []string) (session.Reply, error) {
+			progress, end := s.Meter(r.Events, "bundle merge", "Prove the merged bundle")
+			res, err := vendor.Merge(ctx, args[0], args[1], out, progress)
+			end(err)
+			return session.Answer(res, func(w io.Writer) { answer.Merged(w, res) }).Unless(err)
+		}))
+	cmd.Flags().StringVarP(&out, "output", "o", "", "`file` to write; for the form of the answer, put --output before \"bundle\"")
 	return cmd
 }
 

@@ -44,7 +44,7 @@ func TestBadCommandLines(t *testing.T) {
 		{"help instal", `unknown command "instal"`, "did you mean install?"},
 		{"help bundle inspct", `unknown command "inspct"`, "did you mean inspect?"},
 		{"lint", `a file is missing`, "see: plinth lint --help"},
-		{"bundle", `one more word is missing: build, inspect, verify`, "see: plinth bundle --help"},
+		{"bundle", `one more word is missing: build, diff, inspect, merge, verify`, "see: plinth bundle --help"},
 		{"bundle bild", `unknown command "bild"`, "did you mean build?"},
 		{"bundle inspect", `a bundle is missing`, "see: plinth bundle inspect --help"},
 		{"bundle verify a.tar b.tar", `unexpected argument "b.tar"`, "see: plinth bundle verify --help"},

@@ -34,6 +34,7 @@ func (s commands) install() *cobra.Command {
 	f := cmd.Flags()
 	f.StringVar(&req.Bundle, "bundle", "", "`file` with all that is to be installed (default: the one sealed onto this executable)")
 	f.StringVar(&req.Delivery.Source, "source", "", "`URL` with what a thin bundle leaves out, and without --bundle with the bundle itself")
+	f.StringVar(&req.Delivery.Base, "base", "", "`file` with the older bundle, if the bundle is a delta to it")
 	keyFlags(f, &req.Delivery)
 	f.StringVar(&req.Application, "application", "", "`file` with the KOTS Application, if the bundle has none")
 	f.StringVar(&req.License, "license", "", "`file` with the application's licence; installs the application")

@@ -32,6 +32,7 @@ const maxKey = 64 << 10
 type Request struct {
 	Bundle        string // file; "" for that of Source, or else the one sealed onto this executable
 	Source        string // URL with the content of a thin bundle; "" for none
+	Base          string // file with the older bundle that a delta was made from; "" for none
 	VerifyKey     string // file with the vendor's public key; "" for the one sealed onto this executable
 	KeyRotation   string // file with the statement that another key follows; "" for none
 	AllowUnsigned bool   // take a bundle that no known key proves
@@ -43,7 +44,16 @@ type Delivery struct {
 	Path  string // the file it is in
 	Trust trust.Verdict
 
-	remote *fetch.Remote // nil for a bundle that is all there
+	remote *fetch.Remote  // nil for a bundle that is all there, and for a delta
+	base   *airgap.Bundle // nil but for a delta
+}
+
+// Close ends the use of the files.
+func (d Delivery) Close() error {
+	if d.base == nil {
+		return d.Bundle.Close()
+	}
+	return errors.Join(d.Bundle.Close(), d.base.Close())
 }
 
 // Open opens the bundle and judges whose it is. What was taken on request only

@@ -13,7 +13,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/plinthdev/plinth/airgap"
 	"github.com/plinthdev/plinth/airgap/airgaptest"
+	"github.com/plinthdev/plinth/airgap/delta"
 	"github.com/plinthdev/plinth/airgap/fetch"
 	"github.com/plinthdev/plinth/airgap/sign"
 	"github.com/plinthdev/plinth/internal/app/run"
@@ -173,5 +175,49 @@ func TestSourcesAreAskedForByURLsWithoutCredentials(t *testing.T) {
 	}
 	if got := (Delivery{remote: remote}).Sources(); !slices.Equal(got, []string{"https://bundles.example.com/my-app"}) {
 		t.Errorf("%v", got)
+	}
+}
+
+func TestADeltaIsTakenWithTheBundleThatItWasMadeFrom(t *testing.T) {
+	ours := newVendor(t)
+	old, next := ours.bundle(t, 1), ours.bundle(t, 2)
+	change := filepath.Join(t.TempDir(), "change")
+	open := func(path string) *airgap.Bundle {
+		b, err := airgap.Open(t.Context(), path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = b.Close() })
+		return b
+	}
+	d, err := delta.New(t.Context(), open(old), open(next), t.TempDir())
+	if err == nil {
+		err = d.File(t.Context(), change)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		req  Request
+		want string // in the refusal; "" for taken
+	}{
+		"with its base":         {Request{Bundle: change, Base: old, VerifyKey: ours.public}, ""},
+		"alone":                 {Request{Bundle: change, VerifyKey: ours.public}, "it is a delta"},
+		"with another base":     {Request{Bundle: change, Base: next, VerifyKey: ours.public}, "was made from the bundle"},
+		"with no file":          {Request{Bundle: change, Base: "/none", VerifyKey: ours.public}, "/none"},
+		"no delta, with a base": {Request{Bundle: next, Base: old, VerifyKey: ours.public}, "is no delta"},
+		"another key's":         {Request{Bundle: change, Base: old, VerifyKey: newVendor(t).public}, "not signed with the key"},
+	} {
+		r, _ := site(t)
+		taken, err := Open(t.Context(), r, c.req)
+		if c.want == "" {
+			if err != nil || taken.Release() != 2 || taken.Close() != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			continue
+		}
+		if problem.ExitCode(err) != problem.ExitBundle || problem.Hint(err) == "" || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }

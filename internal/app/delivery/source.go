@@ -13,12 +13,13 @@ import (
 
 	"github.com/plinthdev/plinth/airgap"
 	"github.com/plinthdev/plinth/airgap/blob"
+	"github.com/plinthdev/plinth/airgap/delta"
 	"github.com/plinthdev/plinth/airgap/fetch"
 	"github.com/plinthdev/plinth/internal/app/run"
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-// open finds the bundle and, for a thin one, where its content is.
+// open finds the bundle and, for a thin one or a delta, where its content is.
 func open(ctx context.Context, req Request) (d Delivery, err error) {
 	if req.Source != "" {
 		if d.remote, err = fetch.Dial(ctx, req.Source, fetch.Options{}); err != nil {
@@ -37,12 +38,23 @@ func open(ctx context.Context, req Request) (d Delivery, err error) {
 	if err != nil {
 		return d, err
 	}
-	if n := len(d.Absent()); n > 0 && d.remote == nil {
-		err = problem.New(problem.ExitBundle, "use bundle "+d.Path, fmt.Errorf("it is thin: %d of its parts are not in it", n),
-			"name where they are with --source URL, or use the full bundle")
-		return d, errors.Join(err, d.Close())
+	if req.Base != "" {
+		if d.base, err = airgap.Open(ctx, req.Base); err != nil {
+			return d, errors.Join(err, d.Bundle.Close())
+		}
+		err = delta.Check(d.Bundle, d.base)
 	}
-	return d, nil
+	if n := len(d.Absent()); n > 0 && d.remote == nil && d.base == nil {
+		what, hint := "thin", "name where they are with --source URL, or use the full bundle"
+		if d.Delta() != nil {
+			what, hint = "a delta", "name the bundle that it was made from with --base FILE, or use the full bundle"
+		}
+		err = problem.New(problem.ExitBundle, "use bundle "+d.Path, fmt.Errorf("it is %s: %d of its parts are not in it", what, n), hint)
+	}
+	if err != nil {
+		err = errors.Join(err, d.Close())
+	}
+	return d, err
 }
 
 // published opens the thin bundle of a released folder.
@@ -70,17 +82,25 @@ func (d Delivery) Sources() []string {
 }
 
 // Fetch brings those parts of a thin bundle that the host lacks, by the caller's
-// word, into run.FetchDir, and gives the bundle with them. What is cut goes on
-// where it was when this is called again; what the source does not have, or has
-// wrong, leaves nothing behind. For a full bundle there is nothing to do.
+// word, into run.FetchDir, and gives the bundle with them; of a delta they are
+// made there. What is cut goes on where it was when this is called again; what
+// the source does not have, or has wrong, leaves nothing behind. For a full
+// bundle there is nothing to do.
 func (d Delivery) Fetch(ctx context.Context, r *run.Run, lacking []ocispec.Descriptor, progress func(done, total int64)) (*airgap.Bundle, error) {
-	if d.remote == nil || len(d.Absent()) == 0 {
+	if len(d.Absent()) == 0 {
 		return d.Bundle, nil
 	}
 	folder, err := blob.CreateFolder(filepath.Join(run.FetchDir, d.Digest().Encoded()))
 	if err != nil {
 		err = problem.New(problem.ExitBundle, "keep what is fetched", err, "make room in "+run.FetchDir)
 		return nil, errors.Join(err, Discard(r))
+	}
+	if d.base != nil {
+		src, err := delta.Base{Old: d.base, Folder: folder, Progress: progress}.Apply(ctx, d.Bundle, lacking)
+		if err != nil {
+			return nil, errors.Join(err, Discard(r))
+		}
+		return d.With(src, lacking), nil
 	}
 	if err := d.remote.Blobs(ctx, folder, lacking, progress); err != nil {
 		if fetch.Hopeless(err) {

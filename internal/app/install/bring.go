@@ -10,8 +10,8 @@ import (
 	"github.com/plinthdev/plinth/internal/step"
 )
 
-// bring fetches what a thin bundle leaves out and this host lacks, and proves
-// every byte of the bundle before the first change; both are shown as steps.
+// bring fetches what a thin bundle leaves out and this host lacks, or makes it
+// of an older bundle and a delta, and proves every byte of the bundle before the first change; both are shown as steps.
 func (a job) bring(ctx context.Context, d delivery.Delivery) (*airgap.Bundle, error) {
 	b := d.Bundle
 	if len(b.Absent()) > 0 {
@@ -19,7 +19,11 @@ func (a job) bring(ctx context.Context, d delivery.Delivery) (*airgap.Bundle, er
 		if err != nil {
 			return nil, err
 		}
-		err = a.proof("fetch-bundle", "Fetch the bundle", b.AbsentSize(), func(progress func(done, total int64)) (err error) {
+		title := "Fetch the bundle"
+		if b.Delta() != nil {
+			title = "Make the new parts of the old ones"
+		}
+		err = a.proof("fetch-bundle", title, b.AbsentSize(), func(progress func(done, total int64)) (err error) {
 			b, err = d.Fetch(ctx, a.Run, lacking, progress)
 			return err
 		})

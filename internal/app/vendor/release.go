@@ -177,7 +177,7 @@ func (r *releaser) index(ctx context.Context, b *airgap.Bundle, platform string)
 		}
 	}
 	name := platform + "/" + fetch.ThinEntry
-	if err := build.Thin(ctx, b, filepath.Join(r.Out, name)); err != nil {
+	if err := build.Thin(b).File(ctx, filepath.Join(r.Out, name)); err != nil {
 		return err
 	}
 	return r.sum(name)

@@ -79,6 +79,9 @@ func sealable(ctx context.Context, req SealRequest, key sign.Public) (*os.File, 
 	if err != nil {
 		return nil, "", err
 	}
+	if b.Delta() != nil {
+		return nil, "", errors.Join(problem.New(problem.ExitBundle, "seal "+req.Bundle, errors.New("it is a delta"), "seal the bundle that `plinth bundle merge` makes of it"), b.Close())
+	}
 	digest := b.Digest().String()
 	_, err = trust.Judge(req.Bundle, b, trust.Terms{Key: key, AllowUnsigned: req.AllowUnsigned, Now: req.Now})
 	if err := errors.Join(err, b.Close()); err != nil {

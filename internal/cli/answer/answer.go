@@ -76,6 +76,9 @@ func Inspected(w io.Writer, b airgap.Summary, path string) {
 	}
 	_ = t.Flush()
 	fmt.Fprintf(w, "\n%s in the file, in %s; %s on a host\n", ui.Bytes(b.Totals.File), Count(b.Totals.Blobs, "part"), ui.Bytes(b.Totals.OnHost.Total()))
+	if b.Base != "" {
+		fmt.Fprintf(w, "It is a delta to %s, which has %s of it\n", b.Base, Count(b.Absent, "more part"))
+	}
 	next(w, "plinth bundle verify "+Quote(path))
 }
 
@@ -127,6 +130,20 @@ func Sealed(w io.Writer, r vendor.SealResult) {
 	}
 	fmt.Fprintf(w, "It carries the bundle %s\n", r.Bundle)
 	next(w, "sudo "+program(r.Path)+" install")
+}
+
+// Diffed says which delta was made.
+func Diffed(w io.Writer, r vendor.DiffResult, old string) {
+	fmt.Fprintf(w, "%s: %s, %.1f %% of the full bundle (%s); %s as they are, %d made from older ones\n",
+		r.Path, ui.Bytes(r.Size), 100*float64(r.Size)/float64(r.Full), ui.Bytes(r.Full), Count(r.Parts, "part"), r.Patches)
+	fmt.Fprintf(w, "With %s it makes %s\n", r.Base, r.Digest)
+	next(w, "plinth bundle merge "+Quote(old)+" "+Quote(r.Path)+" -o FILE")
+}
+
+// Merged says which bundle a delta made.
+func Merged(w io.Writer, r vendor.Result) {
+	fmt.Fprintf(w, "%s: %s, %s, every byte proved\n", r.Path, ui.Bytes(r.Size), r.Digest)
+	next(w, "plinth install --bundle "+Quote(r.Path))
 }
 
 // program is a path as a shell runs it.

@@ -41,6 +41,19 @@ func Exactly(what string) cobra.PositionalArgs {
 	}
 }
 
+// Pair wants two arguments; what names them.
+func Pair(what string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		switch {
+		case len(args) < 2:
+			return errors.New(what + " are wanted")
+		case len(args) > 2:
+			return fmt.Errorf("unexpected argument %q", args[2])
+		}
+		return nil
+	}
+}
+
 // AtLeast wants one argument or more.
 func AtLeast(what string) cobra.PositionalArgs {
 	return func(_ *cobra.Command, args []string) error {

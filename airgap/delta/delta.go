@@ -1,0 +1,165 @@
+// Package delta owns the difference between two bundles: what an older one
+// lacks of a newer one, and the content of the newer one made again from both,
+// byte for byte. It refuses a base that is not the one the delta was made
+// from, and it trusts nothing in a delta: what it makes is held against the
+// newer bundle's index, like everything else in a bundle.
+package delta
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/plinthdev/plinth/airgap"
+	"github.com/plinthdev/plinth/airgap/blob"
+	"github.com/plinthdev/plinth/airgap/build"
+	"github.com/plinthdev/plinth/airgap/format"
+)
+
+const (
+	// worthwhile is the size in bytes from which on a changed blob is patched
+	// instead of stored.
+	worthwhile = 64 << 10
+	// A blob is patched from one that unpacks to at most times as many bytes
+	// and more: so what applying a delta costs is bounded by the signed index.
+	times = 4
+	more  = 64 << 20
+)
+
+// Diff is what next has and old lacks, ready to be written. Large changed blobs
+// become patches where those are smaller and give exactly the same bytes.
+// Close ends it.
+type Diff struct {
+	build.Archive
+	work  workdir
+	made  map[digest.Digest]workfile // patches
+	old   *airgap.Bundle
+	next  *airgap.Bundle
+	delta format.Delta
+}
+
+// New compares two full bundles. Work files without a name stand in dir.
+func New(ctx context.Context, old, next *airgap.Bundle, dir string) (*Diff, error) {
+	d := &Diff{Archive: build.Full(next), work: workdir(dir), made: map[digest.Digest]workfile{}, old: old, next: next,
+		delta: format.Delta{Base: old.Digest()}}
+	from := counterparts(old, next)
+	small := map[digest.Digest]bool{} // what a thin bundle holds: always in the file, so that a delta can be looked into
+	for _, desc := range build.Thin(next).Blobs {
+		small[desc.Digest] = true
+	}
+	var kept []ocispec.Descriptor
+	for _, desc := range d.Blobs {
+		if _, err := old.Section(desc); err == nil && !small[desc.Digest] {
+			continue
+		}
+		part := desc
+		if l, ok := from[desc.Digest]; ok && !small[desc.Digest] {
+			var err error
+			if part, err = d.patch(ctx, l, desc); err != nil {
+				return nil, errors.Join(fmt.Errorf("blob %s: %w", desc.Digest, err), d.Close())
+			}
+		}
+		kept = append(kept, part)
+	}
+	var err error
+	d.Blobs, d.Source = kept, d
+	d.Delta, err = d.delta.JSON()
+	return d, err
+}
+
+// Patches is how many blobs are patched.
+func (d *Diff) Patches() int { return len(d.delta.Patches) }
+
+// counterparts pairs the layers of items that the two bundles have in
+// different versions.
+func counterparts(old, next *airgap.Bundle) map[digest.Digest]format.Layer {
+	layers := map[string][]format.Layer{}
+	for _, it := range old.Items() {
+		layers[stem(it)] = it.Layers
+	}
+	pairs := map[digest.Digest]format.Layer{}
+	for _, it := range next.Items() {
+		from := layers[stem(it)]
+		for i, l := range it.Layers {
+			if len(from) > 0 {
+				pairs[l.Digest] = from[min(i, len(from)-1)]
+			}
+		}
+	}
+	return pairs
+}
+
+// stem is an item's name without its version.
+func stem(it format.Item) string {
+	name := it.Name
+	if i := strings.LastIndexAny(name, ":@"); it.Kind == format.KindImage && i > strings.LastIndex(name, "/") {
+		name = name[:i]
+	}
+	return string(it.Kind) + " " + name
+}
+
+// patch gives the descriptor to put into the file for a blob: a patch or the
+// blob itself.
+func (d *Diff) patch(ctx context.Context, from format.Layer, desc ocispec.Descriptor) (ocispec.Descriptor, error) {
+	l, _ := d.next.Layer(desc.Digest)
+	if desc.Size < worthwhile || blob.Compression(from.MediaType) != "zstd" || blob.Compression(desc.MediaType) != "zstd" || !fits(from, l) {
+		return desc, nil
+	}
+	before, err := d.work.unpack(ctx, d.old, from)
+	if err != nil {
+		return desc, err
+	}
+	defer before.close()
+	after, err := d.work.unpack(ctx, d.next, l)
+	if err != nil {
+		return desc, err
+	}
+	defer after.close()
+	same := digest.SHA256.Digester()
+	if err := repack(same.Hash(), after.reader()); err != nil || same.Digest() != desc.Digest {
+		return desc, err // compressed by another tool: it could not be made again
+	}
+	sum := digest.SHA256.Digester()
+	made, err := d.work.file(func(w io.Writer) error {
+		return encode(ctx, io.MultiWriter(w, sum.Hash()), before.section(), after.section())
+	})
+	if err != nil || made.size >= desc.Size {
+		made.close()
+		return desc, err
+	}
+	patch := ocispec.Descriptor{MediaType: format.TypePatch, Digest: sum.Digest(), Size: made.size}
+	d.made[patch.Digest] = made
+	d.delta.Patches = append(d.delta.Patches, format.Patch{Blob: desc.Digest, From: plain(from.Descriptor), Patch: patch, Packed: format.PackedBetter})
+	return patch, nil
+}
+
+// fits tells whether what from unpacks to is not out of all proportion.
+func fits(from, to format.Layer) bool {
+	return from.Unpacked >= 0 && to.Unpacked >= 0 && from.Unpacked <= times*to.Unpacked+more
+}
+
+// plain is a descriptor without annotations.
+func plain(desc ocispec.Descriptor) ocispec.Descriptor {
+	return ocispec.Descriptor{MediaType: desc.MediaType, Digest: desc.Digest, Size: desc.Size}
+}
+
+// Open gives a patch or a blob of the newer bundle.
+func (d *Diff) Open(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
+	if s, ok := d.made[desc.Digest]; ok {
+		return blob.NewReader(ctx, io.NopCloser(s.reader()), desc, "the patch"), nil
+	}
+	return d.next.Open(ctx, desc)
+}
+
+// Close removes the work files.
+func (d *Diff) Close() error {
+	for _, f := range d.made {
+		f.close()
+	}
+	return nil
+}

@@ -1,0 +1,172 @@
+package delta
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+// A patch is a list of segments: each a head and a zstd frame that tells the
+// next bytes of the new content by a stretch of the old. The stretch is chosen
+// where the old content looks alike, so memory depends on neither's size.
+const (
+	segment = 4 << 20  // bytes of new content in a segment, at most
+	stretch = 16 << 20 // bytes of old content that a segment may refer to, at most
+)
+
+// head stands before each frame.
+type head struct {
+	From   int64  // offset in the old content
+	Old    uint32 // bytes of it
+	New    uint32 // bytes of new content
+	Packed uint32 // bytes of the frame
+}
+
+// encode writes the patch that makes next from old.
+func encode(ctx context.Context, w io.Writer, old, next *io.SectionReader) error {
+	known, err := landmarks(old)
+	if err != nil {
+		return err
+	}
+	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedBetterCompression), zstd.WithEncoderConcurrency(1))
+	if err != nil {
+		return err
+	}
+	buf, near, find := make([]byte, segment), make([]byte, stretch), &finder{}
+	shift := int64(0)
+	for at := int64(0); at < next.Size(); at += segment {
+		content := buf[:min(segment, next.Size()-at)]
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if _, err := next.ReadAt(content, at); err != nil && !errors.Is(err, io.EOF) {
+			return err
+		}
+		shift = known.shift(content, at, shift)
+		from := max(0, min(at+shift-(stretch-segment)/2, old.Size()-stretch))
+		before := near[:min(stretch, old.Size()-from)]
+		if _, err := old.ReadAt(before, from); err != nil && !errors.Is(err, io.EOF) {
+			return err
+		}
+		frame := enc.EncodeAll(find.differences(content, before), nil)
+		h := head{from, uint32(len(before)), uint32(len(content)), uint32(len(frame))}
+		if err := binary.Write(w, binary.BigEndian, h); err != nil {
+			return err
+		}
+		if _, err := w.Write(frame); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// decode makes the new content from a patch and the old content.
+func decode(w io.Writer, patch io.Reader, old *io.SectionReader) error {
+	r := bufio.NewReaderSize(patch, 1<<20)
+	frame, near := make([]byte, 0, segment), make([]byte, stretch)
+	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxTold))
+	if err != nil {
+		return err
+	}
+	defer dec.Close()
+	for {
+		var h head
+		if err := binary.Read(r, binary.BigEndian, &h); err != nil {
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+			return fmt.Errorf("patch: %w", err)
+		}
+		if h.Old > stretch || h.New > segment || h.Packed > 2*segment || h.From < 0 || h.From+int64(h.Old) > old.Size() {
+			return errors.New("patch: a segment refers to what there is not")
+		}
+		frame = slices.Grow(frame[:0], int(h.Packed))[:h.Packed]
+		if _, err := io.ReadFull(r, frame); err != nil {
+			return fmt.Errorf("patch: %w", err)
+		}
+		if _, err := old.ReadAt(near[:h.Old], h.From); err != nil && !errors.Is(err, io.EOF) {
+			return err
+		}
+		told, err := dec.DecodeAll(frame, nil)
+		if err != nil {
+			return fmt.Errorf("patch: %w", err)
+		}
+		content, err := follow(told, near[:h.Old], int(h.New))
+		if err != nil {
+			return err
+		}
+		if _, err := w.Write(content); err != nil {
+			return err
+		}
+	}
+}
+
+// marks says where chunks of content stand, by digest.
+type marks map[[8]byte]int64
+
+// landmarks finds the chunks of old content.
+func landmarks(old *io.SectionReader) (marks, error) {
+	known, buf := marks{}, make([]byte, segment)
+	for at := int64(0); at < old.Size(); at += segment {
+		content := buf[:min(segment, old.Size()-at)]
+		if _, err := old.ReadAt(content, at); err != nil && !errors.Is(err, io.EOF) {
+			return nil, err
+		}
+		chunks(content, func(off int, sum [8]byte) { known[sum] = at + int64(off) })
+	}
+	return known, nil
+}
+
+// shift is by how much the old place of content differs from its new one, at:
+// the median over the chunks that are known, or before when none is.
+func (m marks) shift(content []byte, at, before int64) int64 {
+	var found []int64
+	chunks(content, func(off int, sum [8]byte) {
+		if old, ok := m[sum]; ok {
+			found = append(found, old-at-int64(off))
+		}
+	})
+	if len(found) == 0 {
+		return before
+	}
+	slices.Sort(found)
+	return found[len(found)/2]
+}
+
+// chunks cuts content where a rolling hash of the last 64 bytes has 12 zero bits,
+// so that equal content is cut alike wherever it stands.
+func chunks(content []byte, found func(off int, sum [8]byte)) {
+	table := gear()
+	begin, hash := -1, uint64(0)
+	for i, b := range content {
+		hash = hash<<1 + table[b]
+		if hash>>52 != 0 {
+			continue
+		}
+		if begin >= 0 && i-begin >= 256 {
+			sum := sha256.Sum256(content[begin:i])
+			found(begin, [8]byte(sum[:8]))
+		}
+		begin = i
+	}
+}
+
+// gear gives each byte a number of its own, the same in every run (splitmix64).
+func gear() (table [256]uint64) {
+	state := uint64(0)
+	for i := range table {
+		state += 0x9e3779b97f4a7c15
+		z := state
+		z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
+		z = (z ^ z>>27) * 0x94d049bb133111eb
+		table[i] = z ^ z>>31
+	}
+	return table
+}

@@ -1,0 +1,81 @@
+package delta
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/plinthdev/plinth/airgap"
+	"github.com/plinthdev/plinth/airgap/blob"
+	"github.com/plinthdev/plinth/airgap/format"
+)
+
+// workdir is where work files stand. They have no name any more: nothing is
+// left of them whatever happens, and no memory is spent on them.
+type workdir string
+
+type workfile struct {
+	f    *os.File
+	size int64
+}
+
+func (s workfile) section() *io.SectionReader { return io.NewSectionReader(s.f, 0, s.size) }
+
+func (s workfile) reader() io.Reader { return bufio.NewReaderSize(s.section(), 1<<20) }
+
+func (s workfile) close() {
+	if s.f != nil {
+		_ = s.f.Close()
+	}
+}
+
+// file keeps what write gives.
+func (d workdir) file(write func(io.Writer) error) (workfile, error) {
+	f, err := os.CreateTemp(string(d), ".plinth-*")
+	if err != nil {
+		return workfile{}, err
+	}
+	w := bufio.NewWriterSize(f, 1<<20)
+	err = errors.Join(os.Remove(f.Name()), write(w), w.Flush())
+	size, seekErr := f.Seek(0, io.SeekCurrent)
+	if err := errors.Join(err, seekErr); err != nil {
+		return workfile{}, errors.Join(err, f.Close())
+	}
+	return workfile{f, size}, nil
+}
+
+// unpack keeps a layer unpacked, which must not be larger than declared.
+func (d workdir) unpack(ctx context.Context, b *airgap.Bundle, l format.Layer) (workfile, error) {
+	return d.file(func(w io.Writer) error {
+		r, err := b.Open(ctx, l.Descriptor)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = r.Close() }()
+		u, err := blob.Unpack(r, l.MediaType)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = u.Close() }()
+		n, err := io.Copy(w, io.LimitReader(u, l.Unpacked+1))
+		if err == nil && n > l.Unpacked {
+			err = fmt.Errorf("blob %s unpacks to more than the %d bytes it declares", l.Digest, l.Unpacked)
+		}
+		return err
+	})
+}
+
+// repack compresses as format.PackedBetter says.
+func repack(w io.Writer, plain io.Reader) error {
+	enc, err := zstd.NewWriter(w, zstd.WithEncoderLevel(zstd.SpeedBetterCompression), zstd.WithEncoderConcurrency(1))
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(enc, plain)
+	return errors.Join(err, enc.Close())
+}

@@ -1,0 +1,79 @@
+package vendor
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/plinthdev/plinth/internal/problem"
+)
+
+func TestADeltaMergedIsTheVendorsOwnBundle(t *testing.T) {
+	private, public := keys(t)
+	source := layout(t, "")
+	old := built(t, func(r *Request) { r.SignKey, r.Release, r.Source = private, 1, source })
+	next := built(t, func(r *Request) { r.SignKey, r.Release, r.Source = private, 2, source })
+	dir := t.TempDir()
+	change, out := filepath.Join(dir, "change"), filepath.Join(dir, "merged")
+	d, err := Diff(t.Context(), old, next, change)
+	if err != nil || d.Size >= d.Full || d.Patches != 0 {
+		t.Fatalf("%+v, %v", d, err)
+	}
+	sum, err := Inspect(t.Context(), change)
+	if err != nil || sum.Base != d.Base || sum.Digest != d.Digest || sum.Absent == 0 {
+		t.Errorf("%+v, %v", sum, err)
+	}
+	m, err := Merge(t.Context(), old, change, out, nil)
+	if err != nil || m.Digest != d.Digest || m.Size != d.Full {
+		t.Fatalf("%+v, %v", m, err)
+	}
+	merged, _ := os.ReadFile(out)
+	if want, err := os.ReadFile(next); err != nil || !bytes.Equal(merged, want) {
+		t.Error("the merged bundle differs from the new one")
+	}
+	if got, err := Verify(t.Context(), VerifyRequest{Path: out, Key: public, Now: time.Now()}); err != nil || got.Verified == "" || got.Release != 2 {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if left, _ := os.ReadDir(dir); len(left) != 2 {
+		t.Errorf("left are %v", left)
+	}
+}
+
+func TestWhatCannotBeComparedOrMergedIsRefused(t *testing.T) {
+	source := layout(t, "")
+	old, thin := built(t, func(r *Request) { r.Source = source }), built(t, func(r *Request) { r.Source, r.Thin = source, true })
+	next := built(t, func(r *Request) { r.Source, r.Release = source, 2 })
+	change := filepath.Join(t.TempDir(), "change")
+	if _, err := Diff(t.Context(), old, next, change); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		do   func(out string) error
+		want string
+	}{
+		"diff of a thin bundle":  {func(out string) error { _, err := Diff(t.Context(), thin, next, out); return err }, "it is thin"},
+		"diff of a delta":        {func(out string) error { _, err := Diff(t.Context(), old, change, out); return err }, "or a delta"},
+		"diff to nowhere":        {func(out string) error { _, err := Diff(t.Context(), old, next, out+"/no/where"); return err }, "write bundle"},
+		"diff of no bundle":      {func(out string) error { _, err := Diff(t.Context(), documented, next, out); return err }, "not a bundle"},
+		"merge onto another":     {func(out string) error { _, err := Merge(t.Context(), next, change, out, nil); return err }, "was made from the bundle"},
+		"merge of a full bundle": {func(out string) error { _, err := Merge(t.Context(), old, next, out, nil); return err }, "is no delta"},
+		"merge onto a thin one":  {func(out string) error { _, err := Merge(t.Context(), thin, change, out, nil); return err }, "it is thin"},
+		"merge to nowhere":       {func(out string) error { _, err := Merge(t.Context(), old, change, out+"/no/where", nil); return err }, "no such"},
+		"seal of a delta": {func(out string) error {
+			_, err := Seal(t.Context(), SealRequest{Bundle: change, AllowUnsigned: true, Out: out})
+			return err
+		}, "it is a delta"},
+	} {
+		dir := t.TempDir()
+		err := c.do(filepath.Join(dir, "out"))
+		if problem.ExitCode(err) != problem.ExitBundle || problem.Hint(err) == "" || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: exit %d: %v", name, problem.ExitCode(err), err)
+		}
+		if left, _ := os.ReadDir(dir); len(left) > 0 {
+			t.Errorf("%s: left are %v", name, left)
+		}
+	}
+}
