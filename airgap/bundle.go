@@ -141,6 +141,11 @@ func (b *Bundle) small(ctx context.Context, kind format.Kind, name string) (data
 	return nil, false, nil
 }
 
+// Origin gives the SBOM or the provenance as it stands in the bundle, and whether it has one.
+func (b *Bundle) Origin(ctx context.Context, kind format.Kind) (data []byte, found bool, err error) {
+	return b.small(ctx, kind, "")
+}
+
 // Charts lists the Helm charts in the bundle's order.
 func (b *Bundle) Charts() []Chart {
 	var charts []Chart

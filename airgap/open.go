@@ -224,8 +224,10 @@ func (b *Bundle) checkItems(errs *findings) {
 	if count[format.KindInstaller] != 1 {
 		errs.add(fmt.Errorf("it has %d installers, a bundle has one", count[format.KindInstaller]))
 	}
-	if count[format.KindApplication] > 1 {
-		errs.add(fmt.Errorf("it has %d applications, a bundle has at most one", count[format.KindApplication]))
+	for _, kind := range []format.Kind{format.KindApplication, format.KindSBOM, format.KindProvenance} {
+		if count[kind] > 1 {
+			errs.add(fmt.Errorf("it has %d of the kind %s, a bundle has at most one", count[kind], kind))
+		}
 	}
 	if b.Name() == "" {
 		errs.add(fmt.Errorf("its index has no name (annotation %s)", ocispec.AnnotationTitle))

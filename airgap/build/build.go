@@ -36,6 +36,7 @@ type Request struct {
 	Release     int64    // the vendor's number of this release; 0 for none
 	Expires     time.Time
 	Sign        func(index []byte) ([]byte, error) // nil for an unsigned bundle
+	Work        string                             // folder for work files; "" for the system's own
 	Thin        bool                               // leave out the content of images and host files
 	Progress    func(done, total int64)
 }

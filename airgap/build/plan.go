@@ -47,8 +47,8 @@ func prepare(ctx context.Context, req Request) (Archive, error) {
 	if err != nil {
 		return Archive{}, err
 	}
-	blobs, layers := order(items), unpackable(items)
-	total := sum(blobs) + sum(layers) // unpacked once, copied once
+	layers := unpackable(items)
+	total := sum(order(items)) + 2*sum(layers) // unpacked twice, copied once
 	src := blob.Metered(made, blob.NewMeter(total, req.Progress))
 	unpacked, err := measure(ctx, src, layers)
 	if err != nil {
@@ -57,7 +57,12 @@ func prepare(ctx context.Context, req Request) (Archive, error) {
 	if err := prove(ctx, made, items, unpacked); err != nil {
 		return Archive{}, err
 	}
-	done := Archive{Blobs: blobs, Source: src}
+	about, err := origin{req, made, src}.items(ctx, items)
+	if err != nil {
+		return Archive{}, err
+	}
+	items = append(items, about...)
+	done := Archive{Blobs: order(items), Source: src}
 	if req.Thin {
 		done.Blobs = slender(items)
 	}

@@ -23,6 +23,7 @@ const (
 	AnnotationKind      = "dev.plinth.kind"                // descriptor: a Kind
 	AnnotationModule    = "dev.plinth.module"              // descriptor: Go module the content was built from
 	AnnotationSum       = "dev.plinth.sum"                 // descriptor: that module's go.sum hash
+	AnnotationModules   = "dev.plinth.modules"             // descriptor: all sources with versions, sums and licences; a JSON array
 	AnnotationSizes     = "dev.plinth.uncompressed-sizes"  // image descriptor: bytes per unpacked layer, comma separated
 	AnnotationMode      = "dev.plinth.mode"                // host file layer: permission bits, octal
 	AnnotationDigest    = "dev.plinth.uncompressed-digest" // host file layer: digest of the unpacked file
@@ -36,6 +37,8 @@ const (
 	TypeApplication = "application/vnd.plinth.application.v1+yaml"
 	TypeHost        = "application/vnd.plinth.host.v1"
 	TypeFile        = "application/vnd.plinth.file.v1+zstd"
+	TypeSBOM        = "application/spdx+json+zstd"
+	TypeProvenance  = "application/vnd.in-toto+jsonl"                       // one statement a line
 	TypeChart       = "application/vnd.cncf.helm.chart.content.v1.tar+gzip" // Helm's own
 	TypeChartConfig = "application/vnd.cncf.helm.config.v1+json"            // Helm's own
 )

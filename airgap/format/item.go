@@ -19,13 +19,15 @@ import (
 type Kind string
 
 // The kinds of items. A bundle has exactly one installer, at most one
-// application, and any number of the others.
+// application, SBOM and provenance, and any number of the others.
 const (
 	KindInstaller   Kind = "installer"
 	KindApplication Kind = "application"
 	KindChart       Kind = "chart"
 	KindHost        Kind = "host"
 	KindImage       Kind = "image"
+	KindSBOM        Kind = "sbom"       // one SPDX document of all images and host files
+	KindProvenance  Kind = "provenance" // how each of them came to be
 )
 
 // Item is one entry of a bundle's index with its parsed manifest.
@@ -199,6 +201,10 @@ func (it Item) checkLayers() error {
 		return single(TypeApplication)
 	case KindChart:
 		return single(TypeChart)
+	case KindSBOM:
+		return single(TypeSBOM)
+	case KindProvenance:
+		return single(TypeProvenance)
 	case KindHost:
 		if err := single(TypeFile); err != nil {
 			return err

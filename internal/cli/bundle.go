@@ -9,6 +9,7 @@ import (
 	"github.com/plinthdev/plinth/internal/app/run"
 	"github.com/plinthdev/plinth/internal/app/vendor"
 	"github.com/plinthdev/plinth/internal/cli/answer"
+	"github.com/plinthdev/plinth/internal/cli/answer/bill"
 	"github.com/plinthdev/plinth/internal/cli/session"
 )
 
@@ -39,11 +40,18 @@ func (s commands) bundleBuild() *cobra.Command {
 }
 
 func (s commands) bundleInspect() *cobra.Command {
-	return s.Command("inspect BUNDLE", session.Exactly("a bundle"), s.With(session.Once, nil,
+	var origin bool
+	cmd := s.Command("inspect BUNDLE", session.Exactly("a bundle"), s.With(session.Once, nil,
 		func(ctx context.Context, r *run.Run, args []string) (session.Reply, error) {
+			if origin {
+				b, err := vendor.Origin(ctx, args[0])
+				return session.Answer(b, func(w io.Writer) { bill.Write(w, b, args[0]) }).Unless(err)
+			}
 			sum, err := vendor.Inspect(ctx, args[0])
 			return session.Answer(sum, func(w io.Writer) { answer.Inspected(w, sum, args[0]) }).Unless(err)
 		}))
+	cmd.Flags().BoolVar(&origin, "sbom", false, "say what the parts were made of and how: SPDX and provenance")
+	return cmd
 }
 
 func (s commands) bundleVerify() *cobra.Command {

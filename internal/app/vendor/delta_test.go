@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/plinthdev/plinth/airgap/format"
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
@@ -75,5 +76,26 @@ func TestWhatCannotBeComparedOrMergedIsRefused(t *testing.T) {
 		if left, _ := os.ReadDir(dir); len(left) > 0 {
 			t.Errorf("%s: left are %v", name, left)
 		}
+	}
+}
+
+func TestABundleSaysWhatItWasMadeOf(t *testing.T) {
+	path := built(t, func(*Request) {})
+	bill, err := Origin(t.Context(), path)
+	if err != nil || bill.SBOM.Name != "my-app" {
+		t.Fatalf("%+v, %v", bill.SBOM, err)
+	}
+	sum, err := Inspect(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parts := 0
+	for _, it := range sum.Items {
+		if it.Kind == format.KindImage || it.Kind == format.KindHost {
+			parts++
+		}
+	}
+	if parts == 0 || len(bill.Provenance) != parts || len(bill.SBOM.Packages) < parts {
+		t.Errorf("%d images and host files, %d statements, %d packages", parts, len(bill.Provenance), len(bill.SBOM.Packages))
 	}
 }

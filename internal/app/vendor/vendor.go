@@ -72,7 +72,7 @@ func Build(ctx context.Context, req Request) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	want.Installer, want.Thin, want.Progress = files[0].Data, req.Thin, req.Progress
+	want.Installer, want.Thin, want.Progress, want.Work = files[0].Data, req.Thin, req.Progress, filepath.Dir(req.Out)
 	signer, err := label(req, &want)
 	if err != nil {
 		return Result{}, err

@@ -1,0 +1,216 @@
+package bom
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"debug/buildinfo"
+	"encoding/json"
+	"flag"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/plinthdev/plinth/airgap/format"
+)
+
+var update = flag.Bool("update", false, "rewrite golden files")
+
+// image is an image's item with the annotations of the payload.
+func image(name, modules, licences string) format.Item {
+	d := digest.FromString(name)
+	return format.Item{Kind: format.KindImage, Name: name, Version: "1.2.3", Manifest: ocispec.Descriptor{Digest: d, Annotations: map[string]string{
+		format.AnnotationModules: modules, ocispec.AnnotationLicenses: licences, format.AnnotationModule: "example.com/app@v1.2.3"}}}
+}
+
+func example(t *testing.T) []Part {
+	t.Helper()
+	info := &debug.BuildInfo{GoVersion: "go1.26.0", Main: debug.Module{Path: "example.com/app", Version: "(devel)"}, Deps: []*debug.Module{
+		{Path: "example.com/lib", Version: "v0.1.0", Sum: "h1:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="},
+		{Path: "example.com/old", Version: "v1.0.0", Replace: &debug.Module{Path: "example.com/new", Version: "v2.0.0+incompatible"}},
+	}}
+	app, err := PartOf(image("example.com/app:1.2.3", `[{"module":"example.com/app","version":"v1.2.3","sum":"h1:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=","licence":"Apache-2.0"},
+		{"module":"deb:busybox-static","version":"1:1.35.0-4","sum":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","licence":"GPL-2.0-only"}]`, "Apache-2.0 AND GPL-2.0-only"),
+		[]Executable{{"/usr/bin/tool", digest.FromString("tool"), info}, {"/app", digest.FromString("app"), info}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	foreign, err := PartOf(format.Item{Kind: format.KindImage, Name: "example.com/fetched:1", Manifest: ocispec.Descriptor{Digest: digest.FromString("x")}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return []Part{app, foreign}
+}
+
+func TestGoldenOfASmallBundle(t *testing.T) {
+	parts := example(t)
+	doc, err := SPDX("my-app", parts, time.Unix(1786565267, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	complete(t, doc)
+	got, err := json.MarshalIndent(map[string]any{"sbom": doc, "provenance": []Statement{Provenance(parts[0]), Provenance(parts[1])}}, "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	golden := filepath.Join("testdata", "small.golden.json")
+	if *update {
+		if err := os.WriteFile(golden, append(got, '\n'), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if want, err := os.ReadFile(golden); err != nil || string(want) != string(got)+"\n" {
+		t.Errorf("differs from %s (%v):\n%s", golden, err, got)
+	}
+	again, _ := SPDX("my-app", example(t), time.Unix(1786565267, 0))
+	if again.Namespace != doc.Namespace {
+		t.Error("the same parts gave another document")
+	}
+}
+
+// complete holds a document against what SPDX 2.3 requires.
+func complete(t *testing.T, doc Document) {
+	t.Helper()
+	ids := map[string]bool{doc.ID: true}
+	if doc.Version != "SPDX-2.3" || doc.License != "CC0-1.0" || doc.ID != "SPDXRef-DOCUMENT" || doc.Name == "" || !strings.HasPrefix(doc.Namespace, "https://") || len(doc.Created.Creators) == 0 {
+		t.Errorf("document: %+v", doc)
+	}
+	if _, err := time.Parse("2006-01-02T15:04:05Z", doc.Created.Created); err != nil {
+		t.Error(err)
+	}
+	for _, p := range doc.Packages {
+		if !regexp.MustCompile(`^SPDXRef-[A-Za-z0-9.-]+$`).MatchString(p.ID) || ids[p.ID] || p.Name == "" || p.Download == "" || p.Concluded == "" || p.Declared == "" || p.Copyright == "" {
+			t.Errorf("package: %+v", p)
+		}
+		ids[p.ID] = true
+		for _, c := range p.Checksums {
+			if c.Algorithm != "SHA256" || !regexp.MustCompile(`^[0-9a-f]{64}$`).MatchString(c.Value) {
+				t.Errorf("checksum: %+v", c)
+			}
+		}
+	}
+	describes := 0
+	for _, r := range doc.Relationships {
+		if !ids[r.Element] || !ids[r.Related] {
+			t.Errorf("relationship: %+v", r)
+		}
+		if r.Type == "DESCRIBES" {
+			describes++
+		}
+	}
+	if describes == 0 {
+		t.Error("it describes nothing")
+	}
+}
+
+// source is a blob.Source of one blob.
+type source []byte
+
+func (s source) Open(context.Context, ocispec.Descriptor) (io.ReadCloser, error) {
+	return io.NopCloser(bytes.NewReader(s)), nil
+}
+
+// TestEveryModuleOfAProgramIsListed looks into a program of this repository,
+// as a host file and in an image. (Test executables name no modules.)
+func TestEveryModuleOfAProgramIsListed(t *testing.T) {
+	self := filepath.Join(t.TempDir(), "self")
+	if out, err := exec.Command("go", "build", "-o", self, "github.com/plinthdev/plinth/distro/cmd/payload").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	program, err := os.ReadFile(self)
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := buildinfo.ReadFile(self)
+	if err != nil || len(info.Deps) == 0 {
+		t.Fatalf("%+v, %v", info, err)
+	}
+	var layer bytes.Buffer
+	w := tar.NewWriter(&layer)
+	for _, f := range []struct {
+		name string
+		mode int64
+	}{{"bin/self", 0o755}, {"data/self", 0o644}} {
+		err := w.WriteHeader(&tar.Header{Name: f.name, Mode: f.mode, Size: int64(len(program))})
+		if _, writeErr := w.Write(program); err != nil || writeErr != nil {
+			t.Fatal(err, writeErr)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for kind, content := range map[format.Kind][]byte{format.KindHost: program, format.KindImage: layer.Bytes()} {
+		it := format.Item{Kind: kind, Name: "self", Manifest: ocispec.Descriptor{Digest: digest.FromString("x")}}
+		dir := t.TempDir()
+		found, err := Scan(t.Context(), source(content), it, format.Layer{Descriptor: ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer}}, dir)
+		if err != nil || len(found) != 1 || found[0].Digest != digest.FromBytes(program) {
+			t.Fatalf("%s: %+v, %v", kind, found, err)
+		}
+		if left, _ := os.ReadDir(dir); len(left) > 0 {
+			t.Errorf("left behind: %v", left)
+		}
+		if kind == format.KindHost { // it has a layer in real life
+			it.Layers = []format.Layer{{Descriptor: ocispec.Descriptor{Annotations: map[string]string{
+				format.AnnotationMode: "0755", format.AnnotationSize: "1", format.AnnotationDigest: digest.FromBytes(program).String()}}}}
+		}
+		p, err := PartOf(it, found)
+		if err != nil {
+			t.Fatal(err)
+		}
+		doc, err := SPDX("my-app", []Part{p}, time.Unix(0, 0))
+		if err != nil {
+			t.Fatal(err)
+		}
+		complete(t, doc)
+		for _, m := range modules(info) {
+			if !slices.ContainsFunc(doc.Packages, func(p Package) bool { return p.Name == m.Path && p.Version == m.Version && p.Purpose == "SOURCE" }) {
+				t.Errorf("%s: %s %s is not listed", kind, m.Path, m.Version)
+			}
+		}
+		packed, err := Pack(doc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if back, err := Unpack(packed); err != nil || back.Namespace != doc.Namespace || len(back.Packages) != len(doc.Packages) {
+			t.Errorf("%+v, %v", back, err)
+		}
+	}
+}
+
+func TestWhatIsNoProgramIsPassedOver(t *testing.T) {
+	for name, content := range map[string]string{"empty": "", "script": "#!/bin/sh\n", "not Go": "\x7fELF and nothing more"} {
+		found, err := Scan(t.Context(), source(content), format.Item{Kind: format.KindHost, Name: "x"}, format.Layer{}, t.TempDir())
+		if err != nil || len(found) > 0 {
+			t.Errorf("%s: %v, %v", name, found, err)
+		}
+	}
+	if _, err := PartOf(image("a/b:1", "[", ""), nil); err == nil {
+		t.Error("a damaged annotation is taken")
+	}
+}
+
+func FuzzUnpack(f *testing.F) {
+	doc, _ := SPDX("my-app", nil, time.Unix(0, 0))
+	packed, err := Pack(doc)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(packed)
+	f.Add([]byte("{}"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if doc, err := Unpack(data); err == nil && doc.Version == "" {
+			t.Error("nothing was taken for a document")
+		}
+		_, _ = Statements(data)
+	})
+}

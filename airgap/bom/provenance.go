@@ -1,0 +1,77 @@
+package bom
+
+import (
+	"encoding/base64"
+	"encoding/hex"
+	"strings"
+
+	"github.com/plinthdev/plinth/airgap/format"
+)
+
+// What a statement is of: https://in-toto.io/Statement/v1 with the predicate
+// https://slsa.dev/provenance/v1.
+const (
+	statementType = "https://in-toto.io/Statement/v1"
+	predicateType = "https://slsa.dev/provenance/v1"
+	buildType     = "https://plinth.dev/build/payload/v1" // by the recipes in distro/
+	fetchType     = "https://plinth.dev/build/mirror/v1"  // as its project published it
+	builder       = "https://plinth.dev/build"
+)
+
+// Statement says of one image or host file how it came to be.
+type Statement struct {
+	Type          string     `json:"_type"`
+	Subject       []Resource `json:"subject"`
+	PredicateType string     `json:"predicateType"`
+	Predicate     Predicate  `json:"predicate"`
+}
+
+// Resource is something with digests.
+type Resource struct {
+	Name   string            `json:"name,omitempty"`
+	URI    string            `json:"uri,omitempty"`
+	Digest map[string]string `json:"digest,omitempty"` // sha256, or dirHash1: Go's h1 in hex
+}
+
+// Predicate is SLSA's provenance, as far as it is known here.
+type Predicate struct {
+	Build struct {
+		Type       string            `json:"buildType"`
+		Parameters map[string]string `json:"externalParameters"`
+		Resolved   []Resource        `json:"resolvedDependencies,omitempty"`
+	} `json:"buildDefinition"`
+	Run struct {
+		Builder struct {
+			ID string `json:"id"`
+		} `json:"builder"`
+	} `json:"runDetails"`
+}
+
+// Provenance gives the statement of a part.
+func Provenance(p Part) Statement {
+	s := Statement{Type: statementType, PredicateType: predicateType,
+		Subject: []Resource{{Name: p.Item.Name, Digest: map[string]string{"sha256": p.digest().Encoded()}}}}
+	b := &s.Predicate.Build
+	b.Type, b.Parameters = fetchType, map[string]string{"kind": string(p.Item.Kind), "name": p.Item.Name, "version": p.Item.Version}
+	if recipe := p.Item.Manifest.Annotations[format.AnnotationModule]; recipe != "" {
+		b.Type, b.Parameters["recipe"] = buildType, recipe
+	}
+	for _, u := range p.Upstreams {
+		b.Resolved = append(b.Resolved, Resource{URI: PURL(u), Digest: digests(u.Sum)})
+	}
+	s.Predicate.Run.Builder.ID = builder
+	return s
+}
+
+// digests is a sum as in-toto names it.
+func digests(sum string) map[string]string {
+	if h1, ok := strings.CutPrefix(sum, "h1:"); ok {
+		if raw, err := base64.StdEncoding.DecodeString(h1); err == nil {
+			return map[string]string{"dirHash1": hex.EncodeToString(raw)}
+		}
+	}
+	if hex, ok := strings.CutPrefix(sum, "sha256:"); ok {
+		return map[string]string{"sha256": hex}
+	}
+	return nil
+}

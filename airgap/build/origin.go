@@ -1,0 +1,118 @@
+package build
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"runtime"
+	"time"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/plinthdev/plinth/airgap/blob"
+	"github.com/plinthdev/plinth/airgap/bom"
+	"github.com/plinthdev/plinth/airgap/format"
+)
+
+// origin makes what a bundle says of the origin of its parts.
+type origin struct {
+	req  Request
+	made made
+	src  blob.Source
+}
+
+// items gives the SBOM and the provenance of the images and host files.
+func (o origin) items(ctx context.Context, all []format.Item) ([]format.Item, error) {
+	parts, err := o.parts(ctx, all)
+	if err != nil {
+		return nil, err
+	}
+	created, err := o.newest(ctx, all)
+	if err != nil {
+		return nil, err
+	}
+	doc, err := bom.SPDX(o.req.Name, parts, created)
+	if err != nil {
+		return nil, err
+	}
+	packed, err := bom.Pack(doc)
+	if err != nil {
+		return nil, err
+	}
+	var lines bytes.Buffer
+	enc := json.NewEncoder(&lines)
+	for _, p := range parts {
+		if err := enc.Encode(bom.Provenance(p)); err != nil {
+			return nil, err
+		}
+	}
+	var descs []ocispec.Descriptor
+	for _, p := range []part{{format.KindSBOM, "sbom.spdx.json.zst", "", format.TypeSBOM, packed},
+		{format.KindProvenance, "provenance.intoto.jsonl", "", format.TypeProvenance, lines.Bytes()}} {
+		desc, err := o.made.artifact(p)
+		if err != nil {
+			return nil, err
+		}
+		descs = append(descs, desc)
+	}
+	return read(ctx, o.made, descs)
+}
+
+// parts looks for programs in all layers, on all CPUs up to 4; a layer that
+// several images have is looked at for each: it belongs to each.
+func (o origin) parts(ctx context.Context, all []format.Item) ([]bom.Part, error) {
+	found := make([][]bom.Executable, len(all))
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.SetLimit(min(runtime.GOMAXPROCS(0), 4))
+	for i, it := range all {
+		if it.Kind != format.KindHost && it.Kind != format.KindImage {
+			continue
+		}
+		group.Go(func() error {
+			for _, l := range it.Layers {
+				programs, err := bom.Scan(groupCtx, o.src, it, l, o.req.Work)
+				if err != nil {
+					return err
+				}
+				found[i] = append(found[i], programs...)
+			}
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	var parts []bom.Part
+	for i, it := range all {
+		if it.Kind != format.KindHost && it.Kind != format.KindImage {
+			continue
+		}
+		p, err := bom.PartOf(it, found[i])
+		if err != nil {
+			return nil, err
+		}
+		parts = append(parts, p)
+	}
+	return parts, nil
+}
+
+// newest is when the youngest image was made, by its own word: the same for
+// the same content, unlike the time of this build.
+func (o origin) newest(ctx context.Context, all []format.Item) (newest time.Time, err error) {
+	newest = time.Unix(0, 0)
+	for _, it := range all {
+		if it.Kind != format.KindImage {
+			continue
+		}
+		raw, err := blob.ReadAll(ctx, o.made, it.Config, blob.MaxDocument)
+		if err != nil {
+			return newest, err
+		}
+		var config ocispec.Image
+		if json.Unmarshal(raw, &config) == nil && config.Created != nil && config.Created.After(newest) {
+			newest = *config.Created
+		}
+	}
+	return newest, nil
+}

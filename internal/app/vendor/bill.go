@@ -1,0 +1,44 @@
+package vendor
+
+import (
+	"context"
+	"errors"
+
+	"github.com/plinthdev/plinth/airgap"
+	"github.com/plinthdev/plinth/airgap/bom"
+	"github.com/plinthdev/plinth/airgap/format"
+	"github.com/plinthdev/plinth/internal/problem"
+)
+
+// Bill is what a bundle says of its own origin.
+type Bill struct {
+	SBOM       bom.Document    `json:"sbom"`       // SPDX 2.3
+	Provenance []bom.Statement `json:"provenance"` // in-toto, SLSA v1
+}
+
+// Origin reads the bill of a bundle.
+func Origin(ctx context.Context, path string) (bill Bill, err error) {
+	b, err := airgap.Open(ctx, path)
+	if err != nil {
+		return bill, err
+	}
+	defer func() { err = errors.Join(err, b.Close()) }()
+	packed, has, err := b.Origin(ctx, format.KindSBOM)
+	if err != nil {
+		return bill, err
+	}
+	lines, hasToo, err := b.Origin(ctx, format.KindProvenance)
+	if err != nil {
+		return bill, err
+	}
+	if !has || !hasToo {
+		return bill, problem.New(problem.ExitBundle, "read the SBOM of bundle "+path, errors.New("it has none"), "ask the vendor for a bundle that a newer plinth built")
+	}
+	if bill.SBOM, err = bom.Unpack(packed); err == nil {
+		bill.Provenance, err = bom.Statements(lines)
+	}
+	if err != nil {
+		err = problem.New(problem.ExitBundle, "read the SBOM of bundle "+path, err, "ask the vendor for a bundle that a newer plinth built")
+	}
+	return bill, err
+}
