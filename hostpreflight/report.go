@@ -158,7 +158,7 @@ func (r Report) Text() string {
 // line is what was found, and what is wanted where that is not the same.
 func (e Entry) line() string {
 	s := e.Found
-	if e.State != Unknown {
+	if e.State != Unknown && !strings.HasPrefix(e.Fix, e.Wanted) { // a vendor says both in one
 		s += "; wanted: " + e.Wanted
 	}
 	if e.Ignored {

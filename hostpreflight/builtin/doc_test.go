@@ -38,7 +38,9 @@ failure cannot be ignored; others can.
 Supported collectors and analyzers: ` + "`%s`" + `. Any other one, and any condition that cannot be read, is an error of the
 Installer (exit code 3, also of ` + "`lint`" + ` and ` + "`bundle build`" + `): a check that is silently left out would be worse. Of
 ` + "`filesystemPerformance`" + ` p50, p99 and p999 are known, measured once on the disk of /var/lib/k0s; of ` + "`http`" + ` only get; of an
-interface only lo.
+interface only lo. Of ` + "`systemPackages`" + ` the packages are asked of dpkg or rpm, and the templates may name OS, OSVersion, OSVersionMajor,
+OSVersionMinor, Name, IsInstalled, Version, Error and ExitCode. What ` + "`dns`" + ` and ` + "`networkNamespaceConnectivity`" + ` are used for is built in:
+` + "`dns-answers`, `dns-wildcard`, `kernel-namespaces` and `sysctl-forwarding`" + `.
 `
 
 // TestTheDocumentListsEveryCheck keeps docs/preflights.md the registry's own

@@ -154,7 +154,7 @@ func eviction(v volume, w hp.Want) (hp.Result, bool) {
 	}
 	after := float64(v.Available) - float64(v.need())
 	share := max(0, after*100/float64(v.Size))
-	found := fmt.Sprintf("%s: %.0f %% of %s will be free", v, share, hp.Bytes(v.Size))
+	found := fmt.Sprintf("%s: %.1f %% of %s will be free", v, share, hp.Bytes(v.Size))
 	switch {
 	case share < limit:
 		return hp.Failed(roomFix(v), "%s", found).Wanting("at least %.0f %%, or kubelet evicts pods and deletes images", limit), true
@@ -188,7 +188,7 @@ func mountOptions(v volume, _ hp.Want) (hp.Result, bool) {
 	case has("noexec") && v.any(func(d hp.Disk) bool { return d.Exec }):
 		return hp.Failed("sudo mount -o remount,exec "+v.Mount+", and take noexec out of /etc/fstab", "%s is mounted noexec", v), true
 	}
-	return hp.Passed("%s", v.Mount), true
+	return hp.Passed("%s writable", v.Mount), true
 }
 
 func filesystem(v volume, _ hp.Want) (hp.Result, bool) {

@@ -85,6 +85,17 @@ func (n need) run(f facts.Facts, _ hp.Want) hp.Result {
 	return hp.Worst(all)
 }
 
+// how says how a feature is there.
+func how(s facts.FeatureState) string {
+	switch s {
+	case facts.Builtin:
+		return "built in"
+	case facts.Module:
+		return "as a module"
+	}
+	return string(s)
+}
+
 func featureSet(f facts.Facts, names []string) hp.Result {
 	var all []hp.Result
 	for _, name := range names {
@@ -97,7 +108,7 @@ func featureSet(f facts.Facts, names []string) hp.Result {
 		case ft.State == facts.Module && f.Commands["modprobe"] == "" && f.Why(facts.FactCommands) == "":
 			all = append(all, hp.Failed("install the package kmod", "%s is a module, and there is no modprobe to load it", name))
 		default:
-			all = append(all, hp.Passed("%s %s", name, ft.State))
+			all = append(all, hp.Passed("%s %s", name, how(ft.State)))
 		}
 	}
 	return hp.Worst(all)

@@ -40,7 +40,7 @@ func clockOffset(f facts.Facts, _ hp.Want) hp.Result {
 	case f.Clock.Synced:
 		return hp.Passed("steered")
 	case rtc.IsZero():
-		return hp.Passed("nothing to hold it against")
+		return hp.Skip("install", "neither an online source nor a hardware clock to hold it against")
 	case rtc.Sub(f.Clock.Now).Abs() >= time.Minute:
 		return hp.Warned(clockFix+"\nor, if the host's clock is the right one: sudo hwclock --systohc", "%s", apart(rtc, f.Clock.Now, "the hardware's clock"))
 	}

@@ -20,7 +20,8 @@ type kind struct {
 	need    func(*facts.Request, hp.Want, collector, analyzer)
 	found   func(facts.Facts, hp.Want, collector) (string, error) // what was found; an error where it cannot be told
 	compile func(c collector, text string) (condition, error)
-	all     bool // every outcome that applies counts, those without a condition last (kernelModules)
+	each    func(collector, []answer) func(facts.Facts, hp.Want) hp.Result // the check's question, where it is another than run's; nil for run's
+	all     bool                                                           // every outcome that applies counts, those without a condition last (kernelModules)
 }
 
 // Supported are the collectors and analyzers that are known.
@@ -50,6 +51,7 @@ func kinds() map[string]kind {
 		"http": {title: "HTTP Request", fact: func(c collector) string { return facts.FactSource + ":" + c.Get.URL }, needs: func(c collector) bool { return c.Get != nil && c.Get.URL != "" },
 			need:  func(r *facts.Request, _ hp.Want, c collector, _ analyzer) { once(&r.Sources, c.Get.URL) },
 			found: httpFound, compile: func(c collector, text string) (condition, error) { return asked(when.HTTP(c.Get.URL, text)) }},
+		"systemPackages":        packagesKind(),
 		"filesystemPerformance": {title: "Filesystem Performance", fact: is(facts.FactMeasure + ":fsync"), need: fsync, found: fsyncFound, compile: plain(when.Latency)},
 	}
 }
@@ -77,6 +79,9 @@ func (k kind) settled(c collector, where string) error {
 
 // run is the check's question: the first outcome that applies is the answer.
 func (k kind) run(c collector, answers []answer) func(facts.Facts, hp.Want) hp.Result {
+	if k.each != nil {
+		return k.each(c, answers)
+	}
 	return func(f facts.Facts, w hp.Want) hp.Result {
 		found, err := k.found(f, w, c)
 		if errors.Is(err, errQuick) {

@@ -45,7 +45,9 @@ type collector struct {
 		URL string `json:"url"`
 	} `json:"get"` // http
 	Post any `json:"post"`
-	Put  any `json:"put"`
+
+	packages map[string][]string // of systemPackages, by system and, if it has one, main version: rhel9
+	Put      any                 `json:"put"`
 }
 
 // analyzer says what to conclude.
@@ -96,6 +98,12 @@ func Parse(collectors, analyzers []map[string]any) (Preflights, error) {
 		}
 		if err == nil && (c.Post != nil || c.Put != nil) {
 			err = fmt.Errorf("%s: of http only get is supported", where)
+		}
+		if err == nil && name == "systemPackages" {
+			settings, _ := m[name].(map[string]any)
+			if c.packages, err = lists(settings); err != nil {
+				err = fmt.Errorf("%s.%s: %w", where, name, err)
+			}
 		}
 		wrong = append(wrong, err)
 		byKind[name] = append(byKind[name], c)

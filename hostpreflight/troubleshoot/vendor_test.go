@@ -58,6 +58,7 @@ func fixture(t testing.TB, name string) facts.Facts {
 		facts.Port{PortKey: facts.PortKey{Number: 4789, Protocol: "udp"}, Free: true})
 	f.Sources = []facts.Source{{URL: "https://replicated.app", Status: 200, TookMS: 80}}
 	f.Dials = []facts.Dial{{Address: "db.example.com:5432", Status: "connected"}}
+	f.Packages = []facts.Package{{Name: "nfs-common", Version: "1:2.6.2-4"}}
 	f.Settings.Sysctls["vm.max_map_count"] = "65530"
 	f.Kernel.Features = append(f.Kernel.Features, facts.Feature{Name: "wireguard", State: facts.Missing})
 	return f
@@ -123,10 +124,14 @@ func TestWhatIsNotSupportedIsAnError(t *testing.T) {
 		return "analyzers: [{" + kind + ": {outcomes: [{fail: {when: '" + when + "', message: m}}]}}]\n"
 	}
 	for text, wanted := range map[string]string{
-		"collectors: [{run: {command: ls}}]":                            "spec.hostPreflights.collectors[0]: the collector run is not supported; these are: cpu, diskUsage",
-		"collectors: [{}]":                                              "it must have one key",
-		"collectors: [{http: {post: {url: https://x}}}]":                "of http only get is supported",
-		"collectors: [{cpu: {port: x}}]":                                "spec.hostPreflights.collectors[0].cpu: ",
+		"collectors: [{run: {command: ls}}]":                   "spec.hostPreflights.collectors[0]: the collector run is not supported; these are: cpu, diskUsage",
+		"collectors: [{}]":                                     "it must have one key",
+		"collectors: [{http: {post: {url: https://x}}}]":       "of http only get is supported",
+		"collectors: [{cpu: {port: x}}]":                       "spec.hostPreflights.collectors[0].cpu: ",
+		"collectors: [{systemPackages: {}}]":                   "spec.hostPreflights.collectors[0].systemPackages: it lists no packages",
+		"collectors: [{systemPackages: {debian: [--root=/]}}]": "--root=/ is no package",
+		"collectors: [{systemPackages: {debian: [a]}}]\nanalyzers: [{systemPackages: {outcomes: [{pass: {when: '{{ .Licence }}'}}]}}]": "Licence",
+		"collectors: [{systemPackages: {debian: [a]}}]\nanalyzers: [{systemPackages: {outcomes: [{pass: {when: '{{ .Name }}'}}]}}]":    "example",
 		"analyzers: [{certificate: {outcomes: []}}]":                    "spec.hostPreflights.analyzers[0].certificate: this analyzer is not supported",
 		"analyzers: [{cpu: {outcomes: []}}]":                            "analyzers[0].cpu.outcomes: there is none",
 		"analyzers: [{cpu: {outcomes: [{}]}}]":                          "outcomes[0]: it must be one of fail, warn and pass",

@@ -33,8 +33,9 @@ type Facts struct {
 	Clock     Clock             `json:"clock"`
 	Privilege Privilege         `json:"privilege"`
 	Systemd   Systemd           `json:"systemd"`
-	Units     []Unit            `json:"units,omitempty"` // those of Request.Units that systemd knows
-	Commands  map[string]string `json:"commands"`        // name → path, of those of Request.Commands that were found
+	Units     []Unit            `json:"units,omitempty"`    // those of Request.Units that systemd knows
+	Commands  map[string]string `json:"commands"`           // name → path, of those of Request.Commands that were found
+	Packages  []Package         `json:"packages,omitempty"` // those of Request.Packages that are installed
 	Traces    []Trace           `json:"traces,omitempty"`
 	Security  Security          `json:"security"`
 	Settings  Settings          `json:"settings"`
@@ -76,9 +77,10 @@ const (
 	FactMachineID = "machine-id"
 	FactSettings  = "settings"
 	FactProxies   = "proxies"
-	FactServer    = "server"  // server:ADDRESS, a name server
-	FactSource    = "source"  // source:URL
-	FactDial      = "dial"    // dial:ADDRESS
+	FactServer    = "server" // server:ADDRESS, a name server
+	FactSource    = "source" // source:URL
+	FactDial      = "dial"   // dial:ADDRESS
+	FactPackages  = "packages"
 	FactMeasure   = "measure" // measure:fsync, measure:write, measure:core
 )
 
@@ -218,6 +220,12 @@ type Unit struct {
 	Active  string `json:"active"` // active, inactive, failed, …
 	Path    string `json:"path,omitempty"`
 	MainPID int    `json:"mainPid,omitempty"`
+}
+
+// Package is one software package that is installed.
+type Package struct {
+	Name    string `json:"name"`
+	Version string `json:"version"` // as the package manager writes it
 }
 
 // Security is what watches over the host.

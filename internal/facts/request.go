@@ -12,6 +12,7 @@ type Request struct {
 	Sysctls  []string  // kernel settings, dotted
 	Sources  []string  // URLs of places in the internet to greet
 	Dials    []string  // host:port to connect to
+	Packages []string  // of the system's package manager, to ask after
 	Modules  []string  // kernel modules, besides those that a k0s node uses
 	Proxy    string    // URL by which they are reached; may hold credentials
 	Fsync    string    // path to measure as etcd would use it; need not exist

@@ -158,6 +158,9 @@ func (l look) parts() []part {
 	for _, path := range l.req.Paths {
 		parts = append(parts, part{facts.FactDisk + ":" + path, func(context.Context) answer { return l.disk(path) }})
 	}
+	if len(l.req.Packages) > 0 {
+		parts = append(parts, part{facts.FactPackages, l.packages})
+	}
 	for _, name := range l.req.Lookups {
 		parts = append(parts, part{facts.FactLookup + ":" + name, func(ctx context.Context) answer { return l.lookup(ctx, name) }})
 	}

@@ -273,6 +273,28 @@ func TestSystemdAndRulesAreAskedInFourCommands(t *testing.T) {
 	}
 }
 
+func TestPackagesAreAskedOfTheManagerThatIsThere(t *testing.T) {
+	missing := &host.CommandError{Argv: []string{"dpkg-query"}, Code: 1, Tail: "no packages found matching b"}
+	for name, c := range map[string]struct {
+		file, says string
+		err        error
+		command    string
+		why        string
+	}{
+		"dpkg":    {"/var/lib/dpkg/status", "a\tinstalled\t1.0\n", missing, "dpkg-query -W -f", ""},
+		"rpm":     {"/usr/bin/rpm", "a\tinstalled\t1.0\npackage b is not installed\n", missing, "rpm -q --qf", ""},
+		"neither": {"/etc/os-release", "", errors.New("rpm: executable file not found"), "rpm", "not found"},
+		"hangs":   {"/usr/bin/rpm", "", errors.New("no end after 2s"), "rpm", "no end after 2s"},
+	} {
+		fake := textFiles(t, map[string]string{c.file: ""})
+		fake.Expect(c.command).Return(c.says, c.err)
+		f := gather(t.Context(), newLook(fake.Host(), still(), facts.Request{Packages: []string{"a", "b"}}), time.Second)
+		if why := f.Why(facts.FactPackages); c.why == "" && (why != "" || !slices.Equal(f.Packages, []facts.Package{{Name: "a", Version: "1.0"}})) || !strings.Contains(why, c.why) {
+			t.Errorf("%s: %v, %q", name, f.Packages, why)
+		}
+	}
+}
+
 func TestACommandThatFailsIsUnknown(t *testing.T) {
 	fake := textFiles(t, map[string]string{"/run/systemd/system/.keep": "", "/usr/sbin/nft": ""})
 	fake.Expect("systemctl").Return("", errors.New("`systemctl show`: no end after 2s")).Often()

@@ -216,3 +216,15 @@ func KubeRules(text []byte) int {
 	}
 	return n
 }
+
+// Packages reads lines of name, state and version, tabs between them, and keeps
+// those whose state is installed.
+func Packages(out []byte) (all []facts.Package) {
+	for line := range strings.Lines(string(out)) {
+		w := strings.Split(strings.TrimSpace(line), "\t")
+		if len(w) == 3 && w[1] == "installed" && w[0] != "" {
+			all = append(all, facts.Package{Name: w[0], Version: w[2]})
+		}
+	}
+	return all
+}

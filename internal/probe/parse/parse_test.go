@@ -220,3 +220,22 @@ func FuzzTexts(f *testing.F) {
 		Features(Evidence{Filesystems: text, Loaded: text, Builtin: text, OnDisk: text, Config: text, Exists: func(string) bool { return false }})
 	})
 }
+
+func TestPackagesThatAreInstalledAreKept(t *testing.T) {
+	out := []byte("nfs-common\tinstalled\t1:2.6.2-4\ngone\tconfig-files\t1.0\npackage iscsi is not installed\n\tinstalled\t1\n")
+	if got := Packages(out); len(got) != 1 || got[0].Name != "nfs-common" || got[0].Version != "1:2.6.2-4" {
+		t.Errorf("%+v", got)
+	}
+}
+
+func FuzzPackages(f *testing.F) {
+	f.Add([]byte("nfs-common\tinstalled\t1:2.6.2-4\n"))
+	f.Add([]byte("package x is not installed\n\t\t\n"))
+	f.Fuzz(func(t *testing.T, out []byte) {
+		for _, p := range Packages(out) {
+			if p.Name == "" {
+				t.Errorf("a package without a name in %q", out)
+			}
+		}
+	})
+}

@@ -1,0 +1,136 @@
+package troubleshoot
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"text/template"
+
+	hp "github.com/plinthdev/plinth/hostpreflight"
+	"github.com/plinthdev/plinth/internal/facts"
+)
+
+// packagesKind is systemPackages: its collector lists packages by system, its
+// outcomes are templates that are asked once for each package of this system.
+func packagesKind() kind {
+	return kind{title: "System Packages", fact: func(collector) string { return facts.FactPackages }, each: packageAnswer,
+		needs: func(c collector) bool { return len(c.packages) > 0 },
+		need: func(r *facts.Request, _ hp.Want, c collector, _ analyzer) {
+			for _, system := range slices.Sorted(maps.Keys(c.packages)) { // which one this is, is not known yet
+				for _, name := range c.packages[system] {
+					once(&r.Packages, name)
+				}
+			}
+		},
+		compile: func(_ collector, text string) (condition, error) {
+			t, err := packageTemplate(text)
+			if err == nil {
+				_, err = truthOf(t, about(facts.Facts{}, "example"))
+			}
+			return func(f facts.Facts, _ hp.Want) bool {
+				ok, err := truthOf(t, about(f, f.Packages[0].Name))
+				return err == nil && ok
+			}, err
+		}}
+}
+
+// packageTemplate reads a text of an outcome.
+func packageTemplate(text string) (*template.Template, error) {
+	return template.New("").Option("missingkey=error").Parse(text)
+}
+
+func truthOf(t *template.Template, data map[string]any) (bool, error) {
+	var b strings.Builder
+	if err := t.Execute(&b, data); err != nil {
+		return false, err
+	}
+	return strconv.ParseBool(strings.TrimSpace(b.String()))
+}
+
+// about is what templates may name of one package on a host.
+func about(f facts.Facts, name string) map[string]any {
+	major, rest, _ := strings.Cut(f.OS.Version, ".")
+	minor, _, _ := strings.Cut(rest, ".")
+	number := func(s string) int64 { n, _ := strconv.ParseInt(s, 10, 64); return n } // 0 where there is none
+	all := map[string]any{"OS": f.OS.ID, "OSVersion": f.OS.Version, "OSVersionMajor": number(major), "OSVersionMinor": number(minor),
+		"Name": name, "IsInstalled": false, "Version": "", "Error": "", "ExitCode": "1"}
+	for _, p := range f.Packages {
+		if p.Name == name && p.Version != "" {
+			all["IsInstalled"], all["Version"], all["ExitCode"] = true, p.Version, "0"
+		}
+	}
+	return all
+}
+
+// packageAnswer asks the outcomes for each package of this host's system.
+func packageAnswer(c collector, answers []answer) func(facts.Facts, hp.Want) hp.Result {
+	return func(f facts.Facts, w hp.Want) hp.Result {
+		major, _, _ := strings.Cut(f.OS.Version, ".")
+		wanted := slices.Concat(c.packages[f.OS.ID], c.packages[f.OS.ID+major])
+		if len(wanted) == 0 {
+			return hp.Skip("vendor", "the vendor lists no packages for "+f.OS.Name)
+		}
+		var all []hp.Result
+		for _, name := range wanted {
+			one := f
+			one.Packages = []facts.Package{{Name: name}}
+			found := name + " is not installed"
+			if i := slices.IndexFunc(f.Packages, func(p facts.Package) bool { return p.Name == name }); i >= 0 {
+				one.Packages = f.Packages[i : i+1]
+				found = name + " " + f.Packages[i].Version
+			}
+			for _, a := range answers {
+				if a.when == nil || a.when(one, w) {
+					a.verdict.Message = say(a.verdict.Message, about(one, name))
+					all = append(all, a.result(found))
+					break
+				}
+			}
+		}
+		if all == nil {
+			return hp.CannotTell("none of the vendor's outcomes applies to: " + strings.Join(wanted, ", "))
+		}
+		return hp.Worst(all)
+	}
+}
+
+// say fills in a message; one that is no template stays as it is.
+func say(text string, data map[string]any) string {
+	t, err := packageTemplate(text)
+	if err != nil {
+		return text
+	}
+	var b strings.Builder
+	if err := t.Execute(&b, data); err != nil {
+		return text
+	}
+	return b.String()
+}
+
+// lists takes the packages by system out of a collector's settings.
+func lists(m map[string]any) (map[string][]string, error) {
+	all := map[string][]string{}
+	for key, v := range m {
+		if key == "collectorName" || key == "exclude" {
+			continue
+		}
+		names, ok := v.([]any)
+		if !ok {
+			return nil, fmt.Errorf("%s: it is a list of packages", key)
+		}
+		for _, n := range names {
+			name, ok := n.(string)
+			if !ok || name == "" || strings.HasPrefix(name, "-") {
+				return nil, fmt.Errorf("%s: %v is no package", key, n)
+			}
+			all[key] = append(all[key], name)
+		}
+	}
+	if len(all) == 0 {
+		return nil, errors.New("it lists no packages")
+	}
+	return all, nil
+}
