@@ -22,8 +22,9 @@ const Port = 9444
 // The paths of the API.
 const (
 	JoinPath = "/v1/join"   // GET an Offer, POST a Claim
+	PeerPath = "/v1/peer"   // POST what two hosts find out about each other
+	ReadPath = "/v2/"       // GET whether who asks may read
 	BlobPath = "/v2/plinth" // /blobs/<digest> and /manifests/<digest>, GET and HEAD
-	PeerPath = "/v1/peer"   // POST a question between hosts
 )
 
 // Field is one value that a joining host must share with its cluster.
@@ -75,6 +76,9 @@ type Cluster interface {
 	Admit(ctx context.Context, bearer string, c Claim) (Admission, error)
 	// Permit says whether bearer may read what nodes hold.
 	Permit(ctx context.Context, bearer string) error
+	// Member says whether the node of that name, whose certificate TLS has
+	// proved, is one still; a *Refusal when it was removed.
+	Member(ctx context.Context, node string) error
 }
 
 // Content is an open blob.

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"io"
@@ -20,25 +21,37 @@ import (
 const (
 	failuresPerSecond = 1  // refused requests of one address
 	failuresAtOnce    = 10 // likewise, in a burst
-	maxStreams        = 32 // blobs that are read at once
+	maxStreams        = 32 // blobs that are read at once, unless a node bears less
 	maxBody           = 64 << 10
 	blobTimeout       = 15 * time.Minute // for one blob
 	maxCallers        = 1024             // whose refusals are remembered
 )
 
-// Handler serves cluster and store, and lets peers answer what hosts that join
-// ask about the way between them and this node.
-func Handler(cluster Cluster, store Store, peers http.Handler) http.Handler {
-	s := &server{cluster: cluster, store: store, streams: make(chan struct{}, maxStreams), failures: map[string]*rate.Limiter{}}
+// Service is what one node serves.
+type Service struct {
+	Cluster Cluster
+	Store   Store
+	Peers   http.Handler // answers hosts that may join what lies between them and this one; nil for none
+	Streams int          // blobs that are read at once; 0 for maxStreams
+}
+
+// Handler serves what the node has.
+func (n Service) Handler() http.Handler {
+	if n.Streams == 0 {
+		n.Streams = maxStreams
+	}
+	s := &server{cluster: n.Cluster, store: n.Store, streams: make(chan struct{}, n.Streams), failures: map[string]*rate.Limiter{}}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+JoinPath, s.offer)
 	mux.HandleFunc("POST "+JoinPath, s.admit)
-	mux.HandleFunc("POST "+PeerPath, func(w http.ResponseWriter, r *http.Request) {
-		if s.permitted(w, r) {
-			peers.ServeHTTP(w, r)
-		}
-	})
-	mux.HandleFunc("GET /v2/{$}", s.version)
+	if n.Peers != nil {
+		mux.HandleFunc("POST "+PeerPath, func(w http.ResponseWriter, r *http.Request) {
+			if s.permitted(w, r) {
+				n.Peers.ServeHTTP(w, r)
+			}
+		})
+	}
+	mux.HandleFunc("GET "+ReadPath+"{$}", s.version)
 	mux.HandleFunc("GET "+BlobPath+"/blobs/{digest}", s.blob)
 	mux.HandleFunc("GET "+BlobPath+"/manifests/{digest}", s.blob)
 	return s.guarded(mux)
@@ -135,16 +148,33 @@ func (s *server) deny(w http.ResponseWriter, r *http.Request, err error) {
 
 func (s *server) refused(r *http.Request) { s.limiter(r).Allow() }
 
-// permitted asks for a node's certificate, which TLS has proved, or a token.
+// permitted asks for the certificate of a node, which TLS has proved, or a
+// token.
 func (s *server) permitted(w http.ResponseWriter, r *http.Request) bool {
-	if r.TLS != nil && len(r.TLS.VerifiedChains) > 0 && slices.Contains(r.TLS.VerifiedChains[0][0].Subject.Organization, "system:nodes") {
-		return true
+	var err error
+	if node, shown := nodeOf(r.TLS), bearer(r); shown == "" && node != "" {
+		err = s.cluster.Member(r.Context(), node)
+	} else {
+		err = s.cluster.Permit(r.Context(), shown)
 	}
-	err := s.cluster.Permit(r.Context(), bearer(r))
 	if err != nil {
 		s.deny(w, r, err)
 	}
 	return err == nil
+}
+
+// nodeOf is the node that a caller has proved to be, by Kubernetes's names for
+// them; "" for none.
+func nodeOf(state *tls.ConnectionState) string {
+	if state == nil || len(state.VerifiedChains) == 0 {
+		return ""
+	}
+	subject := state.VerifiedChains[0][0].Subject
+	node, ok := strings.CutPrefix(subject.CommonName, "system:node:")
+	if !ok || !slices.Contains(subject.Organization, "system:nodes") {
+		return ""
+	}
+	return node
 }
 
 func (s *server) version(w http.ResponseWriter, r *http.Request) {

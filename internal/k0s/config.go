@@ -38,6 +38,10 @@ const (
 	containerd  = "/etc/k0s/containerd.d/plinth.toml" // tells containerd where registries are described
 )
 
+// KubeletCert is certificate and key that a node's kubelet serves with, PEM,
+// signed by the cluster's authority for the node's name and addresses.
+const KubeletCert = DataDir + "/kubelet/pki/kubelet-server-current.pem"
+
 // Loopback is where every node reaches the API, at port 6443.
 const Loopback = "127.0.0.1"
 

@@ -47,7 +47,11 @@ func (t Token) GoString() string { return t.String() }
 // Bearer is what the cluster asks for: id and secret.
 func (t Token) Bearer() string { return t.ID + "." + t.Secret }
 
-// SplitBearer parts what Bearer made. An id has lower-case letters and digits only:
+// Reader is what reads the cluster's blobs and does nothing else: id and hash of
+// the secret. It may be shown to nodes that must not learn the secret.
+func (t Token) Reader() string { return t.ID + "." + Hash(t.Secret) }
+
+// SplitBearer parts what Bearer or Reader made. An id has lower-case letters and digits only:
 // it becomes part of names.
 func SplitBearer(s string) (id, secret string, ok bool) {
 	id, secret, ok = strings.Cut(s, ".")

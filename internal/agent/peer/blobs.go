@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"slices"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -25,7 +28,7 @@ func (c *Cluster) Open(ctx context.Context, desc ocispec.Descriptor) (io.ReadClo
 	if err := blob.Check(desc); err != nil {
 		return nil, err
 	}
-	s := &stream{c: c, ctx: ctx, path: agent.BlobPath + "/blobs/" + desc.Digest.String(), size: desc.Size, first: int(c.next.Add(1))}
+	s := &stream{c: c, ctx: ctx, digest: desc.Digest, size: desc.Size, first: int(c.next.Add(1))}
 	if desc.Size > 0 {
 		if err := s.connect(); err != nil {
 			return nil, fmt.Errorf("no node gives %s: %w", desc.Digest, err)
@@ -34,11 +37,20 @@ func (c *Cluster) Open(ctx context.Context, desc ocispec.Descriptor) (io.ReadClo
 	return blob.NewReader(ctx, s, desc, "the cluster's nodes"), nil
 }
 
+// blob asks one node for a blob.
+func (c *Cluster) blob(ctx context.Context, address string, d digest.Digest, header http.Header) (*http.Response, error) {
+	res, err := c.do(ctx, question{http.MethodGet, "https://" + address + agent.BlobPath + "/blobs/" + d.String(), c.token.Reader(), nil}, header)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", address, err)
+	}
+	return res, nil
+}
+
 // Document gives a small blob of unknown size, up to limit bytes, proved.
 func (c *Cluster) Document(ctx context.Context, d digest.Digest, limit int64) ([]byte, error) {
 	var errs []error
 	for _, address := range c.token.Addresses {
-		res, err := c.do(ctx, http.MethodGet, "https://"+address+agent.BlobPath+"/blobs/"+d.String(), nil, nil)
+		res, err := c.blob(ctx, address, d, nil)
 		if err == nil {
 			var data []byte
 			data, err = io.ReadAll(io.LimitReader(res.Body, limit+1))
@@ -46,55 +58,102 @@ func (c *Cluster) Document(ctx context.Context, d digest.Digest, limit int64) ([
 			if err == nil && digest.FromBytes(data) == d {
 				return data, nil
 			}
-			err = errors.Join(err, errors.New("what it gives is not "+d.String()))
+			err = fmt.Errorf("%s: %w", address, errors.Join(err, errors.New("what it gives is not "+d.String())))
 		}
-		errs = append(errs, fmt.Errorf("%s: %w", address, err))
+		errs = append(errs, err)
 	}
 	return nil, errors.Join(errs...)
 }
 
 // stream is a blob read from one node after the other.
 type stream struct {
-	c     *Cluster
-	ctx   context.Context
-	path  string
-	size  int64
-	at    int64 // bytes delivered
-	first int   // whom to ask first
-	tries int
-	body  io.ReadCloser
+	c      *Cluster
+	ctx    context.Context
+	digest digest.Digest
+	size   int64
+	at     int64 // bytes delivered
+	first  int   // whom to ask first
+	tries  int
+	waited time.Duration // for nodes that are busy
+	body   io.ReadCloser
 }
 
-// connect asks the next node for what is still to come.
+// How long nodes are left alone.
+const (
+	restFailed = 30 * time.Second // one that could not be reached
+	restBusy   = time.Second      // all, when one of them is too busy for another blob
+	maxBusy    = 10 * time.Minute // for one blob
+)
+
+// connect asks the next node for what is still to come, until all were asked
+// maxTries times.
 func (s *stream) connect() error {
-	nodes := s.c.token.Addresses
+	nodes := s.c.holders
 	var errs []error
+	busy := false
 	for ; s.tries < maxTries*len(nodes); s.tries++ {
 		address := nodes[(s.first+s.tries)%len(nodes)]
-		header := http.Header{}
-		if s.at > 0 {
-			header.Set("Range", fmt.Sprintf("bytes=%d-", s.at))
+		if s.tries < len(nodes) && s.c.rests(address) {
+			continue
 		}
-		res, err := s.c.do(s.ctx, http.MethodGet, "https://"+address+s.path, nil, header)
-		if err == nil && s.at > 0 && res.StatusCode != http.StatusPartialContent {
-			_ = res.Body.Close()
-			err = errors.New("it does not go on where another node stopped")
-		}
+		err := s.from(address)
 		if err == nil {
-			s.body = res.Body
 			s.tries++
 			return nil
 		}
 		if s.ctx.Err() != nil {
 			return s.ctx.Err()
 		}
-		errs = append(errs, fmt.Errorf("%s: %w", address, err))
 		var no *Denied
-		if errors.As(err, &no) {
-			break
+		var later *full
+		switch {
+		case errors.As(err, &no) && slices.Contains(s.c.token.Addresses, address):
+			return err // a controller's word holds for all
+		case errors.As(err, &later):
+			busy = true
+		default:
+			errs = append(errs, err)
+		}
+		if busy && (s.tries+1)%len(nodes) == 0 && s.waited < maxBusy {
+			busy = false
+			s.tries -= len(nodes) // a busy node is no failed one
+			s.waited += restBusy
+			select {
+			case <-s.ctx.Done():
+				return s.ctx.Err()
+			case <-time.After(restBusy):
+			}
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// rests reports whether a node could not be reached just now.
+func (c *Cluster) rests(address string) bool {
+	at, ok := c.failed.Load(address)
+	return ok && time.Since(at.(time.Time)) < restFailed
+}
+
+// from asks one node to go on.
+func (s *stream) from(address string) error {
+	header := http.Header{}
+	if s.at > 0 {
+		header.Set("Range", fmt.Sprintf("bytes=%d-", s.at))
+	}
+	res, err := s.c.blob(s.ctx, address, s.digest, header)
+	if err != nil {
+		var op *net.OpError
+		if errors.As(err, &op) {
+			s.c.failed.Store(address, time.Now())
+		}
+		return err
+	}
+	if s.at > 0 && res.StatusCode != http.StatusPartialContent {
+		_ = res.Body.Close()
+		return errors.New(address + ": it does not go on where another node stopped")
+	}
+	s.body = res.Body
+	return nil
 }
 
 func (s *stream) Read(p []byte) (int, error) {

@@ -14,9 +14,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
+	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -29,9 +33,11 @@ const askTimeout = 20 * time.Second
 
 // Cluster is a cluster as a joining host sees it.
 type Cluster struct {
-	token  token.Token
-	client *http.Client
-	next   atomic.Uint32 // whom to ask first, in turn
+	token   token.Token
+	client  *http.Client
+	holders []string      // who is asked for blobs, host:port
+	next    atomic.Uint32 // whom of them to ask first, in turn
+	failed  sync.Map      // by holder: when it last could not be reached, a time.Time
 }
 
 // ErrPin says that who answers is not the cluster that the token is for.
@@ -52,7 +58,29 @@ func New(t token.Token) *Cluster {
 		InsecureSkipVerify: true, //nolint:gosec // replaced by prove: the pin stands in for a list of authorities
 		VerifyConnection:   func(s tls.ConnectionState) error { return prove(s, t.Pin) },
 	}
-	return &Cluster{token: t, client: &http.Client{Transport: transport}}
+	c := &Cluster{token: t, client: &http.Client{Transport: transport}, holders: slices.Clone(t.Addresses)}
+	c.next.Store(rand.Uint32N(1 << 20)) // hosts that join at once begin with different nodes
+	return c
+}
+
+// maxHolders is how many nodes one host asks for blobs: enough to spread the
+// load, and few enough to know each.
+const maxHolders = 12
+
+// Spread has blobs come from the Ready ones of nodes, too, besides the token's
+// controllers: a sample of them where they are many. Not to be called while
+// blobs are read.
+func (c *Cluster) Spread(nodes []agent.Node) {
+	more := slices.Clone(nodes)
+	rand.Shuffle(len(more), func(i, j int) { more[i], more[j] = more[j], more[i] })
+	for _, n := range more {
+		if !n.Ready || len(n.Addresses) == 0 || len(c.holders) >= maxHolders {
+			continue
+		}
+		if at := net.JoinHostPort(n.Addresses[0], strconv.Itoa(agent.Port)); !slices.Contains(c.holders, at) {
+			c.holders = append(c.holders, at)
+		}
+	}
 }
 
 // prove wants a chain of server and authority whose authority has the pin.
@@ -87,6 +115,11 @@ type Busy struct{ Why string }
 // Error is the reason.
 func (b *Busy) Error() string { return b.Why }
 
+// full is a node that does no more at this moment.
+type full struct{ why string }
+
+func (f *full) Error() string { return f.why }
+
 // Offer asks what this host would join.
 func (c *Cluster) Offer(ctx context.Context, machineID string) (agent.Offer, error) {
 	var o agent.Offer
@@ -105,24 +138,11 @@ func (c *Cluster) Admit(ctx context.Context, claim agent.Claim) (agent.Admission
 	return a, err
 }
 
-// Peer asks the node at an address what lies between it and this host.
-func (c *Cluster) Peer(ctx context.Context, at netip.Addr, question, answer any) error {
-	return c.peerAt(ctx, netip.AddrPortFrom(at, agent.Port), question, answer)
-}
-
-func (c *Cluster) peerAt(ctx context.Context, at netip.AddrPort, question, answer any) error {
-	body, err := json.Marshal(question)
-	if err != nil {
-		return err
-	}
-	return c.askOne(ctx, http.MethodPost, "https://"+at.String()+agent.PeerPath, body, answer)
-}
-
 // ask asks one controller after the other until one answers.
 func (c *Cluster) ask(ctx context.Context, method, path string, body []byte, answer any) error {
 	var errs []error
 	for _, address := range c.token.Addresses {
-		err := c.askOne(ctx, method, "https://"+address+path, body, answer)
+		err := c.askOne(ctx, question{method, "https://" + address + path, c.token.Bearer(), body}, answer)
 		var no *Denied
 		var later *Busy
 		if err == nil || errors.As(err, &no) || errors.As(err, &later) || ctx.Err() != nil {
@@ -133,10 +153,44 @@ func (c *Cluster) ask(ctx context.Context, method, path string, body []byte, ans
 	return errors.Join(errs...)
 }
 
-func (c *Cluster) askOne(ctx context.Context, method, url string, body []byte, answer any) error {
+// Peer asks the node at an address what lies between it and this host.
+func (c *Cluster) Peer(ctx context.Context, at netip.Addr, ask, answer any) error {
+	return c.peerAt(ctx, netip.AddrPortFrom(at, agent.Port), ask, answer)
+}
+
+func (c *Cluster) peerAt(ctx context.Context, at netip.AddrPort, ask, answer any) error {
+	body, err := json.Marshal(ask)
+	if err != nil {
+		return err
+	}
+	return c.askOne(ctx, question{http.MethodPost, "https://" + at.String() + agent.PeerPath, c.token.Reader(), body}, answer)
+}
+
+// Reads asks the controllers whether who shows bearer may read blobs; *Denied
+// when not.
+func (c *Cluster) Reads(ctx context.Context, bearer string) error {
+	var errs []error
+	for _, address := range c.token.Addresses {
+		err := c.askOne(ctx, question{http.MethodGet, "https://" + address + agent.ReadPath, bearer, nil}, &struct{}{})
+		var no *Denied
+		if err == nil || errors.As(err, &no) {
+			return err
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// question is one request.
+type question struct {
+	method, url, bearer string
+	body                []byte
+}
+
+func (c *Cluster) askOne(ctx context.Context, q question, answer any) error {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	res, err := c.do(ctx, method, url, bytes.NewReader(body), nil)
+	res, err := c.do(ctx, q, nil)
 	if err != nil {
 		return err
 	}
@@ -145,15 +199,15 @@ func (c *Cluster) askOne(ctx context.Context, method, url string, body []byte, a
 }
 
 // do sends one request and turns all but success into errors.
-func (c *Cluster) do(ctx context.Context, method, url string, body io.Reader, header http.Header) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, method, url, body)
+func (c *Cluster) do(ctx context.Context, q question, header http.Header) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, q.method, q.url, bytes.NewReader(q.body))
 	if err != nil {
 		return nil, err
 	}
 	for k, v := range header {
 		req.Header[k] = v
 	}
-	req.Header.Set("Authorization", "Bearer "+c.token.Bearer())
+	req.Header.Set("Authorization", "Bearer "+q.bearer)
 	res, err := c.client.Do(req)
 	if err != nil {
 		return nil, plain(err)
@@ -172,6 +226,8 @@ func (c *Cluster) do(ctx context.Context, method, url string, body io.Reader, he
 		return nil, &Denied{why}
 	case http.StatusLocked:
 		return nil, &Busy{why}
+	case http.StatusTooManyRequests:
+		return nil, &full{why}
 	}
 	return nil, errors.New(why)
 }

@@ -54,14 +54,15 @@ func newAuthority(t *testing.T) authority {
 	return authority{c, key}
 }
 
-// issue makes a certificate for 127.0.0.1 or, with organization, for a client.
-func (a authority) issue(t *testing.T, organization ...string) tls.Certificate {
+// issue makes a certificate for 127.0.0.1, of name and, with organization, for a
+// client.
+func (a authority) issue(t *testing.T, name string, organization ...string) tls.Certificate {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "x", Organization: organization}, NotBefore: time.Now().Add(-time.Hour),
+	c := &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: name, Organization: organization}, NotBefore: time.Now().Add(-time.Hour),
 		NotAfter: time.Now().Add(time.Hour), ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
 	der, err := x509.CreateCertificate(rand.Reader, c, a.cert, key.Public(), a.key)
 	if err != nil {
@@ -72,9 +73,24 @@ func (a authority) issue(t *testing.T, organization ...string) tls.Certificate {
 
 // world is a cluster that knows one bearer, and a store of blobs.
 type world struct {
-	bearer string
-	blobs  map[digest.Digest][]byte
-	busy   bool
+	bearer  string
+	blobs   map[digest.Digest][]byte
+	busy    bool
+	streams int    // 0 for the default
+	gone    string // node that was removed
+}
+
+func (w world) Member(_ context.Context, node string) error {
+	if node == w.gone {
+		return &agent.Refusal{Why: "node " + node + " was removed from the cluster", Status: http.StatusUnauthorized}
+	}
+	return nil
+}
+
+// reader is what token.Token.Reader shows for the bearer of these tests.
+func reader(bearer string) string {
+	id, secret, _ := token.SplitBearer(bearer)
+	return token.Token{ID: id, Secret: secret}.Reader()
 }
 
 func (w world) judge(bearer string) error {
@@ -95,7 +111,14 @@ func (w world) Admit(_ context.Context, bearer string, c agent.Claim) (agent.Adm
 	return agent.Admission{Token: "k0s token for " + c.Node}, w.judge(bearer)
 }
 
-func (w world) Permit(_ context.Context, bearer string) error { return w.judge(bearer) }
+// Permit takes what may be shown to every node, and not the token's secret: no
+// client of these tests shows that for a blob.
+func (w world) Permit(_ context.Context, bearer string) error {
+	if bearer != reader(w.bearer) {
+		return w.judge("")
+	}
+	return nil
+}
 
 type content struct{ *bytes.Reader }
 
@@ -111,17 +134,18 @@ func (w world) Open(_ context.Context, d digest.Digest) (agent.Content, error) {
 // node serves w with a's certificate; around may spoil it.
 func node(t *testing.T, a authority, w world, around func(http.Handler) http.Handler) string {
 	t.Helper()
-	h := agent.Handler(w, w, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	echo := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		raw, _ := io.ReadAll(r.Body)
 		_, _ = w.Write(raw)
-	}))
+	})
+	h := agent.Service{Cluster: w, Store: w, Peers: echo, Streams: w.streams}.Handler()
 	if around != nil {
 		h = around(h)
 	}
 	srv := httptest.NewUnstartedServer(h)
 	pool := x509.NewCertPool()
 	pool.AddCert(a.cert)
-	srv.TLS = &tls.Config{Certificates: []tls.Certificate{a.issue(t)}, ClientAuth: tls.VerifyClientCertIfGiven, ClientCAs: pool}
+	srv.TLS = &tls.Config{Certificates: []tls.Certificate{a.issue(t, "n1")}, ClientAuth: tls.VerifyClientCertIfGiven, ClientCAs: pool}
 	srv.Config.ErrorLog = log.New(io.Discard, "", 0)
 	srv.StartTLS()
 	t.Cleanup(srv.Close)
@@ -279,31 +303,165 @@ func TestOnlyATokenOrANodesCertificateOpensTheStore(t *testing.T) {
 	a := newAuthority(t)
 	data := []byte("a blob")
 	d := digest.FromBytes(data)
-	w := world{bearer: "id.secret", blobs: map[digest.Digest][]byte{d: data}}
-	of, user := a.issue(t, "system:nodes"), a.issue(t, "system:masters")
+	w := world{bearer: "id.secret", blobs: map[digest.Digest][]byte{d: data}, gone: "n2"}
+	of, user := a.issue(t, "system:node:n1", "system:nodes"), a.issue(t, "system:node:n1", "system:masters")
+	removed, nameless := a.issue(t, "system:node:n2", "system:nodes"), a.issue(t, "admin", "system:nodes")
+	stranger := newAuthority(t).issue(t, "system:node:n1", "system:nodes")
+	show := reader("id.secret")
 	for name, c := range map[string]struct {
 		path, bearer string
 		cert         *tls.Certificate
 		want         int
 	}{
-		"nobody":                     {agent.BlobPath + "/blobs/" + d.String(), "", nil, 401},
-		"a wrong token":              {agent.BlobPath + "/blobs/" + d.String(), "id.other", nil, 401},
-		"a certificate of no node":   {agent.BlobPath + "/blobs/" + d.String(), "", &user, 401},
-		"a token":                    {agent.BlobPath + "/blobs/" + d.String(), "id.secret", nil, 200},
-		"a node":                     {agent.BlobPath + "/manifests/" + d.String(), "", &of, 200},
-		"the version, for nobody":    {"/v2/", "", nil, 401},
-		"the version, with a token":  {"/v2/", "id.secret", nil, 200},
-		"no digest":                  {agent.BlobPath + "/blobs/latest", "id.secret", nil, 400},
-		"a blob that is not there":   {agent.BlobPath + "/blobs/" + digest.FromString("x").String(), "id.secret", nil, 404},
-		"a list of tags":             {agent.BlobPath + "/tags/list", "id.secret", nil, 404},
-		"the catalogue":              {"/v2/_catalog", "id.secret", nil, 404},
-		"the handshake, for nobody":  {agent.JoinPath, "", nil, 401},
-		"the handshake, for a node":  {agent.JoinPath, "", &of, 401},
-		"the handshake with a token": {agent.JoinPath, "id.secret", nil, 200},
+		"nobody":                      {agent.BlobPath + "/blobs/" + d.String(), "", nil, 401},
+		"a wrong token":               {agent.BlobPath + "/blobs/" + d.String(), "id.other", nil, 401},
+		"a certificate of no node":    {agent.BlobPath + "/blobs/" + d.String(), "", &user, 401},
+		"a node's group alone":        {agent.BlobPath + "/blobs/" + d.String(), "", &nameless, 401},
+		"a node that was removed":     {agent.BlobPath + "/blobs/" + d.String(), "", &removed, 401},
+		"a removed node with a token": {agent.BlobPath + "/blobs/" + d.String(), show, &removed, 200},
+		"a token":                     {agent.BlobPath + "/blobs/" + d.String(), show, nil, 200},
+		"a node":                      {agent.BlobPath + "/manifests/" + d.String(), "", &of, 200},
+		"the version, for nobody":     {"/v2/", "", nil, 401},
+		"the version, with a token":   {"/v2/", show, nil, 200},
+		"no digest":                   {agent.BlobPath + "/blobs/latest", show, nil, 400},
+		"another algorithm":           {agent.BlobPath + "/blobs/sha512:" + strings.Repeat("a", 128), show, nil, 400},
+		"a path for a digest":         {agent.BlobPath + "/blobs/..%2f..%2f..%2fetc%2fshadow", show, nil, 400},
+		"a path in a digest":          {agent.BlobPath + "/blobs/sha256:..%2f..%2fetc%2fshadow", show, nil, 400},
+		"a way out of the blobs":      {agent.BlobPath + "/blobs/../../../etc/shadow", show, nil, 307},
+		"another repository":          {"/v2/other/blobs/" + d.String(), show, nil, 404},
+		"a blob that is not there":    {agent.BlobPath + "/blobs/" + digest.FromString("x").String(), show, nil, 404},
+		"a list of tags":              {agent.BlobPath + "/tags/list", show, nil, 404},
+		"the catalogue":               {"/v2/_catalog", show, nil, 404},
+		"the handshake, for nobody":   {agent.JoinPath, "", nil, 401},
+		"the handshake, for a node":   {agent.JoinPath, "", &of, 401},
+		"the handshake with a token":  {agent.JoinPath, "id.secret", nil, 200},
+		"the handshake, to read only": {agent.JoinPath, show, nil, 401},
 	} {
 		if res := get(t, node(t, a, w, nil), c.path, c.bearer, c.cert); res.StatusCode != c.want {
 			t.Errorf("%s: %s, want %d", name, res.Status, c.want)
 		}
+	}
+	conf := &tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{stranger}} //nolint:gosec // what is tested is the other end
+	res, err := (&http.Client{Transport: &http.Transport{TLSClientConfig: conf}}).Get("https://" + node(t, a, w, nil) + "/v2/")
+	if err == nil {
+		t.Errorf("a certificate of another cluster: %s", res.Status)
+	}
+}
+
+// ask sends a request as it is given.
+func ask(t *testing.T, at, method, path string, header map[string]string) *http.Response {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, "https://"+at+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for k, v := range header {
+		req.Header.Set(k, v)
+	}
+	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}} //nolint:gosec // what is tested is the other end
+	defer transport.CloseIdleConnections()
+	res, err := transport.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = res.Body.Close() })
+	return res
+}
+
+func TestTheStoreOnlyGives(t *testing.T) {
+	a := newAuthority(t)
+	data := []byte("0123456789")
+	d := digest.FromBytes(data)
+	w := world{bearer: "id.secret", blobs: map[digest.Digest][]byte{d: data}}
+	at, path := node(t, a, w, nil), agent.BlobPath+"/blobs/"+d.String()
+	may := map[string]string{"Authorization": "Bearer " + reader("id.secret")}
+	with := func(k, v string) map[string]string {
+		return map[string]string{"Authorization": may["Authorization"], k: v}
+	}
+	for name, c := range map[string]struct {
+		method, path string
+		header       map[string]string
+		want         int
+		body         string
+	}{
+		"the head":                   {"HEAD", path, may, 200, ""},
+		"a part":                     {"GET", path, with("Range", "bytes=3-5"), 206, "345"},
+		"the rest":                   {"GET", path, with("Range", "bytes=8-"), 206, "89"},
+		"what lies behind the end":   {"GET", path, with("Range", "bytes=20-"), 416, "*"},
+		"the head, for nobody":       {"HEAD", path, nil, 401, "*"},
+		"a part, for nobody":         {"GET", path, map[string]string{"Range": "bytes=3-5"}, 401, "*"},
+		"to put":                     {"PUT", path, may, 405, "*"},
+		"to delete":                  {"DELETE", path, may, 405, "*"},
+		"to begin an upload":         {"POST", agent.BlobPath + "/blobs/uploads/", may, 404, "*"},
+		"a token behind another one": {"GET", path, map[string]string{"Authorization": "Bearer x, " + may["Authorization"]}, 401, "*"},
+		"a token for a password":     {"GET", path, map[string]string{"Authorization": "Basic " + reader("id.secret")}, 401, "*"},
+	} {
+		res := ask(t, at, c.method, c.path, c.header)
+		body, err := io.ReadAll(res.Body)
+		if res.StatusCode != c.want || err != nil || c.body != "*" && string(body) != c.body {
+			t.Errorf("%s: %s, %q, %v", name, res.Status, body, err)
+		}
+		if strings.Contains(string(body), "0123") {
+			t.Errorf("%s: it gives the blob away", name)
+		}
+	}
+}
+
+func TestBlobsComeFromWorkersTooAndABusyNodeIsWaitedFor(t *testing.T) {
+	a := newAuthority(t)
+	data := bytes.Repeat([]byte("x"), 1<<16)
+	d := digest.FromBytes(data)
+	w := world{bearer: "id.secret", blobs: map[digest.Digest][]byte{d: data}}
+	var served atomic.Int32
+	count := func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { served.Add(1); next.ServeHTTP(rw, r) })
+	}
+	at := node(t, a, w, count)
+	c := cluster(t, a, "127.0.0.1:1") // the controller is down
+	c.holders = append(c.holders, at)
+	for range 4 {
+		r, err := c.Open(t.Context(), ocispec.Descriptor{Digest: d, Size: int64(len(data))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := io.ReadAll(r); err != nil || !bytes.Equal(got, data) {
+			t.Fatalf("%d bytes, %v", len(got), err)
+		}
+		_ = r.Close()
+	}
+	if served.Load() != 4 || !c.rests("127.0.0.1:1") {
+		t.Errorf("the worker served %d blobs", served.Load())
+	}
+	var refused atomic.Bool
+	busy := node(t, a, w, func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			if refused.CompareAndSwap(false, true) {
+				rw.WriteHeader(http.StatusTooManyRequests)
+				return
+			}
+			next.ServeHTTP(rw, r)
+		})
+	})
+	r, err := cluster(t, a, busy).Open(t.Context(), ocispec.Descriptor{Digest: d, Size: int64(len(data))})
+	if err != nil || !refused.Load() {
+		t.Fatal(err)
+	}
+	_ = r.Close()
+}
+
+func TestAHostAsksSomeOfTheNodesThatAreUp(t *testing.T) {
+	c := New(token.Token{Addresses: []string{"10.0.0.1:9444"}})
+	nodes := []agent.Node{{Name: "c1", Addresses: []string{"10.0.0.1"}, Controller: true, Ready: true}, {Name: "down", Addresses: []string{"10.0.1.1"}}, {Name: "new", Ready: true}}
+	c.Spread(nodes)
+	if len(c.holders) != 1 {
+		t.Errorf("%v", c.holders)
+	}
+	for i := range 100 {
+		nodes = append(nodes, agent.Node{Addresses: []string{netip.AddrFrom4([4]byte{10, 0, 2, byte(i)}).String()}, Ready: true})
+	}
+	c.Spread(nodes)
+	if len(c.holders) != maxHolders || c.holders[0] != "10.0.0.1:9444" {
+		t.Errorf("%v", c.holders)
 	}
 }
 

@@ -71,6 +71,18 @@ func Seed(h host.Files, dataDir string, ca []byte, controllers []netip.Addr) err
 	return err
 }
 
+// Controllers are those that a worker's balancer knows.
+func Controllers(h host.Files, dataDir string) (all []netip.Addr, err error) {
+	list, err := balancer.File{Files: h, Path: listPath(dataDir)}.Load()
+	for _, a := range list {
+		all = append(all, a.Addr())
+	}
+	return all, err
+}
+
+// Authority is the cluster's certificate authority as a worker was told it, PEM.
+func Authority(h host.Files, dataDir string) ([]byte, error) { return h.ReadFile(caPath(dataDir)) }
+
 // Run is the balancer of a worker, until ctx ends; log is told what changes.
 func Run(ctx context.Context, h host.Files, dataDir string, log func(string)) error {
 	g := &gateway{host: h, dataDir: dataDir}

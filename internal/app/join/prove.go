@@ -110,6 +110,7 @@ func (a job) openBundle(ctx context.Context, s *site, file string) (err error) {
 }
 
 func (a job) held(ctx context.Context, s *site) (*airgap.Bundle, error) {
+	a.cluster.Spread(s.offer.Nodes)
 	index, err := a.cluster.Document(ctx, s.offer.Bundle, blob.MaxDocument)
 	if err != nil {
 		return nil, problem.New(problem.ExitBundle, "fetch the bundle's index from the cluster", err, "bring the bundle to this host and name it with --bundle; nothing on this host was changed")

@@ -7,13 +7,16 @@ import (
 	"strings"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/plinthdev/plinth/addons"
 	"github.com/plinthdev/plinth/internal/agent"
 	"github.com/plinthdev/plinth/internal/app/compose"
 	"github.com/plinthdev/plinth/internal/app/run"
+	"github.com/plinthdev/plinth/internal/app/serve/turn"
 	"github.com/plinthdev/plinth/internal/etcd"
 	"github.com/plinthdev/plinth/internal/host"
 	"github.com/plinthdev/plinth/internal/journal"
@@ -118,17 +121,41 @@ func (d door) check(ctx context.Context, bearer, machineID string) (record.Recor
 // Permit lets whoever shows a token that was not revoked read what the cluster
 // is made from, also once it is used up: the host that used it reads on.
 func (d door) Permit(ctx context.Context, bearer string) error {
-	r, err := d.check(ctx, bearer, "")
-	var no *agent.Refusal
-	if errors.As(err, &no) && len(r.Used) > 0 && r.Check(secretOf(bearer), r.Used[0].MachineID, d.Now()) == nil {
-		return nil
+	book, err := d.book()
+	if err != nil {
+		return err
+	}
+	return refusal(book.Reads(ctx, bearer))
+}
+
+// Member knows the nodes of the cluster, and those whose credentials were
+// taken back.
+func (d door) Member(ctx context.Context, node string) error {
+	client, err := d.Client()
+	if err != nil {
+		return err
+	}
+	gone, err := member.Revoked(ctx, client, node)
+	if err != nil {
+		return err
+	}
+	if gone {
+		return removed(node)
+	}
+	return isNode(ctx, client, node)
+}
+
+// isNode refuses who is no node any more.
+func isNode(ctx context.Context, client *kube.Client, node string) error {
+	_, err := client.Core().Nodes().Get(ctx, node, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return removed(node)
 	}
 	return err
 }
 
-func secretOf(bearer string) string {
-	_, secret, _ := token.SplitBearer(bearer)
-	return secret
+func removed(node string) error {
+	return &agent.Refusal{Why: "node " + node + " was removed from the cluster", Status: http.StatusUnauthorized}
 }
 
 // Offer tells what there is to join.
@@ -149,7 +176,7 @@ func (d door) Offer(ctx context.Context, bearer, machineID string) (agent.Offer,
 	o := agent.Offer{CA: ca, Cluster: c.Receipt.Name, Role: r.Role, Fields: c.Fields, Nodes: nodes, Time: d.Now().UTC()}
 	for _, f := range c.Fields {
 		if f.Name == "bundle" {
-			o.Bundle = digestOf(f.Value)
+			o.Bundle = digest.Digest(f.Value)
 		}
 	}
 	return o, err
@@ -223,7 +250,7 @@ func (d door) trust(ctx context.Context, c Cluster) (map[string][]byte, error) {
 // makeWay lets one controller join after the other, and removes what an attempt
 // of this host that died has left in etcd.
 func (d door) makeWay(ctx context.Context, c Cluster, nodes []agent.Node, claim agent.Claim) error {
-	if err := (turn{c.Client.Core(), d.Now}).take(ctx, nodes, claim); err != nil {
+	if err := (turn.Turn{Core: c.Client.Core(), Now: d.Now}).Take(ctx, nodes, claim); err != nil {
 		return err
 	}
 	if !claim.Fresh {

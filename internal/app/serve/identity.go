@@ -20,6 +20,7 @@ import (
 // kept, so that the line which fetches plinth can pin its key.
 type identity struct {
 	*run.Run
+	load func(*run.Run) (tls.Certificate, *x509.Certificate, error)
 	mu   sync.Mutex
 	cert tls.Certificate
 	ca   *x509.Certificate
@@ -42,43 +43,43 @@ func (i *identity) current() (tls.Certificate, *x509.Certificate, error) {
 	if i.ca != nil && i.Now().Sub(i.read) < reread {
 		return i.cert, i.ca, nil
 	}
-	cert, ca, err := i.load()
+	cert, ca, err := i.load(i.Run)
 	if err == nil {
 		i.cert, i.ca, i.read = cert, ca, i.Now()
 	}
 	return cert, ca, err
 }
 
-// load reads the certificate, and makes another one when there is none that
+// loadController reads the certificate, and makes another one when there is none that
 // this cluster and address stand behind.
-func (i *identity) load() (cert tls.Certificate, ca *x509.Certificate, err error) {
-	receipt, ok, err := journal.ReadReceipt(i.Host, i.DataDir)
+func loadController(r *run.Run) (cert tls.Certificate, ca *x509.Certificate, err error) {
+	receipt, ok, err := journal.ReadReceipt(r.Host, r.DataDir)
 	if err != nil || !ok {
 		return cert, nil, errors.Join(err, errors.New("nothing is installed yet"))
 	}
 	authority := pki.Pair{}
-	if authority.Cert, err = i.Host.ReadFile(k0s.CACert); err != nil {
+	if authority.Cert, err = r.Host.ReadFile(k0s.CACert); err != nil {
 		return cert, nil, err
 	}
 	if ca, err = parse(authority.Cert); err != nil {
 		return cert, nil, err
 	}
 	hosts := []string{receipt.Address, receipt.Node}
-	if kept, err := i.Host.ReadFile(IdentityPath(i.Run)); err == nil {
+	if kept, err := r.Host.ReadFile(IdentityPath(r)); err == nil {
 		cert, err = tls.X509KeyPair(kept, kept)
-		if err == nil && holds(cert.Leaf, ca, hosts, i.Now()) {
+		if err == nil && holds(cert.Leaf, ca, hosts, r.Now()) {
 			return cert, ca, nil
 		}
 	}
-	if authority.Key, err = i.Host.ReadFile(k0s.CAKey); err != nil {
+	if authority.Key, err = r.Host.ReadFile(k0s.CAKey); err != nil {
 		return cert, nil, err
 	}
-	pair, err := authority.Issue(hosts, i.Now())
+	pair, err := authority.Issue(hosts, r.Now())
 	if err != nil {
 		return cert, nil, err
 	}
 	both := slices.Concat(pair.Cert, authority.Cert, pair.Key)
-	if err := i.Host.Write(IdentityPath(i.Run), bytes.NewReader(both), 0o600); err != nil {
+	if err := r.Host.Write(IdentityPath(r), bytes.NewReader(both), 0o600); err != nil {
 		return cert, nil, err
 	}
 	cert, err = tls.X509KeyPair(both, both)

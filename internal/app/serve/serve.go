@@ -1,5 +1,5 @@
-// Package serve owns the agent of a controller: it answers hosts that join and
-// gives them what this node holds of the bundle. It refuses to hold anything of
+// Package serve owns the agent of a node: a controller answers hosts that join,
+// and every node gives them what it holds of the bundle. It refuses to hold anything of
 // its own: what it serves lies where containerd, k0s and the install put it.
 package serve
 
@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/plinthdev/plinth/internal/agent"
@@ -28,21 +29,34 @@ func Agent(ctx context.Context, r *run.Run) error {
 		return err
 	}
 	if why, err := gateway.SeedNeeded(r.Host, r.DataDir); err == nil && why == "" {
-		return gateway.Run(ctx, r.Host, r.DataDir, r.Note)
+		return worker(ctx, r)
 	}
-	return Serve(ctx, r)
+	identity := &identity{Run: r, load: loadController}
+	return serve(ctx, r, identity, agent.Service{Cluster: door{r}, Store: newStore(r), Peers: between(r)})
 }
 
-// Serve answers hosts that join until ctx ends.
-func Serve(ctx context.Context, r *run.Run) error {
+// worker is the node's way to the API, whatever becomes of what it serves.
+func worker(ctx context.Context, r *run.Run) error {
+	identity := &identity{Run: r, load: loadWorker}
+	var serving sync.WaitGroup
+	defer serving.Wait()
+	serving.Go(func() {
+		if err := serve(ctx, r, identity, agent.Service{Cluster: &relay{Run: r}, Store: newStore(r), Streams: workerStreams}); err != nil {
+			r.Note("this node serves no blobs: " + err.Error())
+		}
+	})
+	return gateway.Run(ctx, r.Host, r.DataDir, r.Note)
+}
+
+// serve answers until ctx ends.
+func serve(ctx context.Context, r *run.Run, identity *identity, service agent.Service) error {
 	const doing = "serve this node's artifacts"
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", ":"+strconv.Itoa(agent.Port))
 	if err != nil {
 		return problem.New(problem.ExitInternal, doing, err, "")
 	}
-	identity := identity{Run: r}
 	srv := &http.Server{
-		Handler:           agent.Handler(door{r}, newStore(r), between(r)),
+		Handler:           service.Handler(),
 		TLSConfig:         &tls.Config{MinVersion: tls.VersionTLS13, GetConfigForClient: identity.config},
 		TLSNextProto:      map[string]func(*http.Server, *tls.Conn, http.Handler){}, // HTTP/1.1 only: one blob, one connection
 		ReadHeaderTimeout: 5 * time.Second,

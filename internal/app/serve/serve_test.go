@@ -1,11 +1,14 @@
 package serve
 
 import (
+	"bytes"
 	"encoding/base64"
 	"errors"
 	"io/fs"
 	"net/http"
+	"net/netip"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -17,6 +20,7 @@ import (
 	"github.com/plinthdev/plinth/airgap/airgaptest"
 	"github.com/plinthdev/plinth/internal/agent"
 	"github.com/plinthdev/plinth/internal/app/compose"
+	"github.com/plinthdev/plinth/internal/app/gateway"
 	"github.com/plinthdev/plinth/internal/app/run"
 	"github.com/plinthdev/plinth/internal/host"
 	"github.com/plinthdev/plinth/internal/host/hosttest"
@@ -60,35 +64,6 @@ func TestAControllersK0sTokenLeadsToAControllerThatIsThere(t *testing.T) {
 	}
 }
 
-func TestControllersJoinOneAfterTheOther(t *testing.T) {
-	_, client := kubetest.New(t)
-	at := noon
-	turns := turn{client.Core(), func() time.Time { return at }}
-	c2, c3 := agent.Claim{Node: "n2", MachineID: "m2"}, agent.Claim{Node: "n3", MachineID: "m3"}
-	busy := func(c agent.Claim, nodes ...agent.Node) bool {
-		t.Helper()
-		var no *agent.Refusal
-		err := turns.take(t.Context(), nodes, c)
-		if err != nil && (!errors.As(err, &no) || no.Status != http.StatusLocked) {
-			t.Fatal(err)
-		}
-		return err != nil
-	}
-	if busy(c2) || !busy(c3) || busy(c2) {
-		t.Error("the first has the turn until it is up, and keeps it when it asks again")
-	}
-	if !busy(c3, agent.Node{Name: "n2", MachineID: "m2"}) || busy(c3, agent.Node{Name: "n2", MachineID: "m2", Ready: true}) {
-		t.Error("the turn goes on when the node is Ready, not before")
-	}
-	if !busy(c2) {
-		t.Error("the third does not have the turn")
-	}
-	at = noon.Add(turnLife + time.Second)
-	if busy(c2) {
-		t.Error("a host that died keeps the others out for ever")
-	}
-}
-
 // controller is a host with a receipt and a cluster's authority.
 func controller(t *testing.T) (*run.Run, host.Host, pki.Pair) {
 	t.Helper()
@@ -103,7 +78,7 @@ func controller(t *testing.T) (*run.Run, host.Host, pki.Pair) {
 
 func TestTheAgentsCertificateIsKeptUntilItNoLongerHolds(t *testing.T) {
 	r, h, ca := controller(t)
-	first, authority, err := (&identity{Run: r}).current()
+	first, authority, err := (&identity{Run: r, load: loadController}).current()
 	must(t, err)
 	if len(first.Certificate) != 2 || first.Leaf.VerifyHostname("10.0.0.5") != nil || first.Leaf.CheckSignatureFrom(authority) != nil {
 		t.Errorf("%d certificates, for %v", len(first.Certificate), first.Leaf.IPAddresses)
@@ -111,21 +86,21 @@ func TestTheAgentsCertificateIsKeptUntilItNoLongerHolds(t *testing.T) {
 	if info, err := h.Lstat(IdentityPath(r)); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("%v %v", info, err)
 	}
-	again, _, err := (&identity{Run: r}).current()
+	again, _, err := (&identity{Run: r, load: loadController}).current()
 	must(t, err)
 	if !again.Leaf.Equal(first.Leaf) {
 		t.Error("a new certificate for each start: nobody could pin its key")
 	}
 	later := *r
 	later.Now = func() time.Time { return noon.Add(pki.ServerLife - 24*time.Hour) }
-	if renewed, _, err := (&identity{Run: &later}).current(); err != nil || renewed.Leaf.Equal(first.Leaf) {
+	if renewed, _, err := (&identity{Run: &later, load: loadController}).current(); err != nil || renewed.Leaf.Equal(first.Leaf) {
 		t.Errorf("near its end it is not renewed: %v", err)
 	}
 	other, err := pki.NewCA("kubernetes-ca", noon)
 	must(t, err)
 	must(t, h.Write(k0s.CACert, strings.NewReader(string(other.Cert)), 0o644))
 	must(t, h.Write(k0s.CAKey, strings.NewReader(string(other.Key)), 0o600))
-	if renewed, _, err := (&identity{Run: r}).current(); err != nil || renewed.Leaf.Equal(first.Leaf) || string(ca.Cert) == string(other.Cert) {
+	if renewed, _, err := (&identity{Run: r, load: loadController}).current(); err != nil || renewed.Leaf.Equal(first.Leaf) || string(ca.Cert) == string(other.Cert) {
 		t.Errorf("another cluster, the same certificate: %v", err)
 	}
 }
@@ -162,5 +137,51 @@ func TestTheStoreGivesWhatIsOfTheBundleAndNothingElse(t *testing.T) {
 		if err == nil {
 			_ = f.Close()
 		}
+	}
+}
+
+func TestAWorkerServesWithItsKubeletsCertificateAndLetsNobodyIn(t *testing.T) {
+	h := hosttest.New(t).Host()
+	r := &run.Run{Host: h, Config: run.Config{DataDir: "/var/lib/plinth", Now: func() time.Time { return noon }}}
+	ca, err := pki.NewCA("kubernetes-ca", noon)
+	must(t, err)
+	must(t, gateway.Seed(h, r.DataDir, ca.Cert, []netip.Addr{netip.MustParseAddr("10.0.0.5")}))
+	if _, _, err := loadWorker(r); err == nil {
+		t.Error("a host that has not joined yet serves")
+	}
+	pair, err := ca.Issue([]string{"10.0.0.9", "w1"}, noon)
+	must(t, err)
+	must(t, h.Write(k0s.KubeletCert, bytes.NewReader(slices.Concat(pair.Cert, pair.Key)), 0o600))
+	cert, authority, err := loadWorker(r)
+	must(t, err)
+	if len(cert.Certificate) != 2 || cert.Leaf.VerifyHostname("10.0.0.9") != nil || cert.Leaf.CheckSignatureFrom(authority) != nil {
+		t.Errorf("%d certificates", len(cert.Certificate))
+	}
+	w := &relay{Run: r}
+	cluster, err := w.controllers()
+	must(t, err)
+	if again, err := w.controllers(); err != nil || again != cluster || w.asked[0] != "10.0.0.5:9444" {
+		t.Errorf("%v %v", w.asked, err)
+	}
+	must(t, gateway.Seed(h, r.DataDir, ca.Cert, []netip.Addr{netip.MustParseAddr("10.0.0.6")}))
+	if other, err := w.controllers(); err != nil || other == cluster {
+		t.Errorf("a controller that is gone is asked on: %v", err)
+	}
+	var no *agent.Refusal
+	if _, err := w.Offer(t.Context(), "id.secret", "m"); !errors.As(err, &no) || no.Status != http.StatusNotFound {
+		t.Errorf("a worker offers: %v", err)
+	}
+	if _, err := w.Admit(t.Context(), "id.secret", agent.Claim{}); !errors.As(err, &no) {
+		t.Errorf("a worker admits: %v", err)
+	}
+}
+
+func TestACertificateCountsAsLongAsItsNodeDoes(t *testing.T) {
+	s, client := kubetest.New(t)
+	s.Put("/api/v1/nodes/w1", map[string]any{"apiVersion": "v1", "kind": "Node", "metadata": map[string]any{"name": "w1"}})
+	must(t, isNode(t.Context(), client, "w1"))
+	var no *agent.Refusal
+	if err := isNode(t.Context(), client, "w2"); !errors.As(err, &no) || no.Status != http.StatusUnauthorized || !strings.Contains(no.Why, "w2 was removed") {
+		t.Errorf("%v", err)
 	}
 }

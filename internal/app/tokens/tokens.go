@@ -205,7 +205,7 @@ func fetch(r *run.Run, t token.Token) string {
 	pin := sha256.Sum256(pair.Leaf.RawSubjectPublicKeyInfo)
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "echo 'Authorization: Bearer %s' | curl -fsSk --pinnedpubkey 'sha256//%s' -H @- -o plinth 'https://%s%s/blobs/%s'",
-		t.Bearer(), base64.StdEncoding.EncodeToString(pin[:]), t.Addresses[0], agent.BlobPath, self.Digest)
+		t.Reader(), base64.StdEncoding.EncodeToString(pin[:]), t.Addresses[0], agent.BlobPath, self.Digest)
 	fmt.Fprintf(&b, " && echo '%s  plinth' | sha256sum -c --quiet && chmod +x plinth", self.Digest.Encoded())
 	return strings.TrimSpace(b.String())
 }

@@ -82,22 +82,37 @@ func (b Book) List(ctx context.Context) ([]Record, error) {
 // Check judges what a host shows, Token.Bearer; a *Refusal says why it does not
 // count.
 func (b Book) Check(ctx context.Context, bearer, machineID string) (Record, error) {
-	id, secret, ok := token.SplitBearer(bearer)
-	if !ok {
-		return Record{}, &Refusal{"no token was shown"}
-	}
-	s, err := b.secrets().Get(ctx, name(id), metav1.GetOptions{})
-	if apierrors.IsNotFound(err) || apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) {
-		return Record{}, &Refusal{"the cluster does not know this token"}
-	}
-	if err != nil {
-		return Record{}, err
-	}
-	r, err := fromSecret(s)
+	r, secret, err := b.find(ctx, bearer)
 	if err != nil {
 		return Record{}, err
 	}
 	return r, r.Check(secret, machineID, b.Now())
+}
+
+// Reads judges who wants to read the cluster's blobs, by Token.Bearer or
+// Token.Reader; a *Refusal says why not.
+func (b Book) Reads(ctx context.Context, bearer string) error {
+	r, shown, err := b.find(ctx, bearer)
+	if err != nil {
+		return err
+	}
+	return r.Reads(shown, b.Now())
+}
+
+// find gives the record that a bearer names, and what it shows for it.
+func (b Book) find(ctx context.Context, bearer string) (r Record, shown string, err error) {
+	id, shown, ok := token.SplitBearer(bearer)
+	if !ok {
+		return r, "", &Refusal{"no token was shown"}
+	}
+	s, err := b.secrets().Get(ctx, name(id), metav1.GetOptions{})
+	if apierrors.IsNotFound(err) || apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) {
+		return r, "", &Refusal{unknown}
+	}
+	if err == nil {
+		r, err = fromSecret(s)
+	}
+	return r, shown, err
 }
 
 // Use checks the token and notes that a host joins with it, once however many

@@ -5,6 +5,7 @@
 package record
 
 import (
+	"crypto/subtle"
 	"fmt"
 	"slices"
 	"strings"
@@ -73,21 +74,41 @@ func (r Record) state(now time.Time) string {
 // began to join may go on though no use is left; "" stands for none.
 func (r Record) Check(secret, machineID string, now time.Time) error {
 	if !token.Matches(secret, r.Hash) {
-		return &Refusal{"the cluster does not know this token"}
+		return &Refusal{unknown}
 	}
+	if err := r.ended(now); err != nil {
+		return err
+	}
+	if r.state(now) == UsedUp && (machineID == "" || r.usedBy(machineID) < 0) {
+		var nodes []string
+		for _, u := range r.Used {
+			nodes = append(nodes, u.Node)
+		}
+		return &Refusal{"the token is used up, by " + strings.Join(nodes, ", ")}
+	}
+	return nil
+}
+
+// unknown is said of an id that is not there and of a wrong secret alike.
+const unknown = "the cluster does not know this token"
+
+// Reads says whether the shown secret, or its hash (token.Token.Reader), may
+// read the cluster's blobs now; a *Refusal says why not. A token that is used up
+// still reads: the hosts that used it do.
+func (r Record) Reads(shown string, now time.Time) error {
+	if !token.Matches(shown, r.Hash) && subtle.ConstantTimeCompare([]byte(shown), []byte(r.Hash)) != 1 {
+		return &Refusal{unknown}
+	}
+	return r.ended(now)
+}
+
+// ended is the refusal of a token that was revoked or has expired.
+func (r Record) ended(now time.Time) error {
 	switch r.state(now) {
 	case Revoked:
 		return &Refusal{"the token was revoked at " + r.Revoked.Format(time.RFC3339)}
 	case Expired:
 		return &Refusal{fmt.Sprintf("the token expired at %s; the cluster's clock says %s", r.Expires.Format(time.RFC3339), now.UTC().Format(time.RFC3339))}
-	case UsedUp:
-		if machineID == "" || r.usedBy(machineID) < 0 {
-			var nodes []string
-			for _, u := range r.Used {
-				nodes = append(nodes, u.Node)
-			}
-			return &Refusal{"the token is used up, by " + strings.Join(nodes, ", ")}
-		}
 	}
 	return nil
 }

@@ -155,3 +155,36 @@ func TestTokensAreListedUntilADayAfterTheirEnd(t *testing.T) {
 		t.Errorf("a token that ended long ago is still there: %+v %v", all, err)
 	}
 }
+
+func TestBlobsAreReadWithATokenUntilItEndsAndNothingElseIsDoneWithItsHash(t *testing.T) {
+	at := noon
+	b, _ := book(t, &at)
+	bearer := add(t, b, 1)
+	id, secret, _ := token.SplitBearer(bearer)
+	reader := token.Token{ID: id, Secret: secret}.Reader()
+	reads := func(name, shown, want string) {
+		t.Helper()
+		if got := why(t, b.Reads(t.Context(), shown)); !strings.Contains(got, want) || want == "" && got != "" {
+			t.Errorf("%s: %q, want %q", name, got, want)
+		}
+	}
+	reads("the token", bearer, "")
+	reads("its hash", reader, "")
+	reads("nothing", "", "no token")
+	reads("another secret", id+".wrong", "does not know")
+	reads("the hash of the hash", id+"."+token.Hash(token.Hash(secret)), "does not know")
+	if _, err := b.Check(t.Context(), reader, "m1"); why(t, err) == "" {
+		t.Error("the hash lets a host in")
+	}
+	if _, err := b.Use(t.Context(), bearer, Use{Node: "n1", MachineID: "m1", At: at}); err != nil {
+		t.Fatal(err)
+	}
+	reads("used up", reader, "")
+	at = noon.Add(time.Hour)
+	reads("later", reader, "expired")
+	at = noon
+	if _, err := b.Revoke(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	reads("revoked", reader, "revoked")
+}

@@ -1,4 +1,6 @@
-package serve
+// Package turn owns that controllers join one after the other. It refuses to
+// wait: whose turn it is not is told to ask again.
+package turn
 
 import (
 	"context"
@@ -7,7 +9,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/opencontainers/go-digest"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -17,28 +18,28 @@ import (
 	"github.com/plinthdev/plinth/internal/token/record"
 )
 
-// turn says which controller joins now. etcd takes one new member at a time:
+// Turn says which controller joins now. etcd takes one new member at a time:
 // while one has not started, it refuses the next, and k0s gives up.
-type turn struct {
-	core corev1client.CoreV1Interface
-	now  func() time.Time
+type Turn struct {
+	Core corev1client.CoreV1Interface
+	Now  func() time.Time
 }
 
-// turnName is the config map that holds the turn.
-const turnName = "plinth-controller-join"
+// name is the config map that holds the turn.
+const name = "plinth-controller-join"
 
-// turnLife is how long a host that does not come up may keep others waiting.
-const turnLife = 3 * time.Minute
+// life is how long a host that does not come up may keep others waiting.
+const life = 3 * time.Minute
 
-// take gives the turn to the host, unless another one has it and has not
-// become Ready yet.
-func (t turn) take(ctx context.Context, nodes []agent.Node, c agent.Claim) error {
-	maps := t.core.ConfigMaps(record.Namespace)
-	data := map[string]string{"node": c.Node, "machineId": c.MachineID, "since": t.now().UTC().Format(time.RFC3339)}
-	have, err := maps.Get(ctx, turnName, metav1.GetOptions{})
+// Take gives the turn to the host, unless another one has it and has not
+// become Ready yet: that is a *agent.Refusal of status 423.
+func (t Turn) Take(ctx context.Context, nodes []agent.Node, c agent.Claim) error {
+	maps := t.Core.ConfigMaps(record.Namespace)
+	data := map[string]string{"node": c.Node, "machineId": c.MachineID, "since": t.Now().UTC().Format(time.RFC3339)}
+	have, err := maps.Get(ctx, name, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err):
-		_, err = maps.Create(ctx, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: turnName}, Data: data}, metav1.CreateOptions{FieldManager: "plinth"})
+		_, err = maps.Create(ctx, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: name}, Data: data}, metav1.CreateOptions{FieldManager: "plinth"})
 	case err != nil:
 		return err
 	case t.busy(have.Data, nodes, c):
@@ -54,12 +55,10 @@ func (t turn) take(ctx context.Context, nodes []agent.Node, c agent.Claim) error
 }
 
 // busy reports whether another host has the turn and still needs it.
-func (t turn) busy(has map[string]string, nodes []agent.Node, c agent.Claim) bool {
+func (t Turn) busy(has map[string]string, nodes []agent.Node, c agent.Claim) bool {
 	since, err := time.Parse(time.RFC3339, has["since"])
-	if err != nil || has["machineId"] == c.MachineID || t.now().After(since.Add(turnLife)) {
+	if err != nil || has["machineId"] == c.MachineID || t.Now().After(since.Add(life)) {
 		return false
 	}
 	return !slices.ContainsFunc(nodes, func(n agent.Node) bool { return n.MachineID == has["machineId"] && n.Ready })
 }
-
-func digestOf(s string) digest.Digest { return digest.Digest(s) }
