@@ -3,15 +3,25 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/plinthdev/plinth/airgap/airgaptest"
 	"github.com/plinthdev/plinth/e2e/lab"
+	"github.com/plinthdev/plinth/internal/agent"
+	"github.com/plinthdev/plinth/internal/kots/pki"
 	"github.com/plinthdev/plinth/internal/token"
 )
 
@@ -89,17 +99,35 @@ func TestJoin(t *testing.T) {
 		}
 	})
 	t.Run("on a node nothing changes", func(t *testing.T) {
+		start := time.Now()
 		r, _ := join(t, ctx, b.For(t), 0, newToken(t, ctx, a, "--role", "worker").Result.Token)
-		if r.Result.Changed {
-			t.Errorf("%+v", r.Result)
+		if took := time.Since(start); r.Result.Changed || took > 15*time.Second {
+			t.Errorf("%+v in %.1fs", r.Result, took.Seconds())
 		}
 	})
+	t.Run("the status answers soon, on a controller and on a worker", func(t *testing.T) {
+		statusAnswers(t, ctx, a.For(t), `"leader":true`, `{"address":"`+a.IP()+`:6443","ready":true}`)
+		statusAnswers(t, ctx, b.For(t), `"balancer":{"address":"127.0.0.1:6443","ready":true}`)
+	})
+	t.Run("agents give to nodes, and to nobody else", func(t *testing.T) { agentsRefuse(t, ctx, a.For(t), b.For(t)) })
+	before := sent(t, ctx, b)
 	if !t.Run("two controllers join at the same moment", func(t *testing.T) { atOnce(t, ctx, a.For(t), c.For(t), d.For(t), others[3:]...) }) {
 		t.FailNow()
+	}
+	if gave := sent(t, ctx, b) - before; gave < 100e6 {
+		t.Errorf("the worker gave %d MB of what two hosts fetched", gave/1e6)
+	} else {
+		t.Logf("the worker gave %d MB", gave/1e6)
 	}
 	t.Run("pods on all nodes reach each other and services", func(t *testing.T) { podsReachPods(t, ctx, a.For(t), others...) })
 	t.Run("a joined host is taken back", func(t *testing.T) {
 		b := b.For(t)
+		a.Must(ctx, binary, "node", "remove", "b", "--yes", "--force")
+		for _, to := range []*lab.Host{a, c} {
+			if got := b.Must(ctx, "curl", "-sk", "--cert", "/var/lib/k0s/kubelet/pki/kubelet-client-current.pem", "https://"+to.IP()+":9444/v2/"); !strings.Contains(got, "node b was removed from the cluster") {
+				t.Errorf("%s, to a node that was removed: %s", to.Name, got)
+			}
+		}
 		plinth(t, ctx, b, 0, "reset", "cluster", "--yes", "--cluster", "my-app")
 		same(t, fresh, b.Baseline(ctx))
 	})
@@ -131,13 +159,33 @@ func refuseJoins(t *testing.T, ctx context.Context, a, b *lab.Host) {
 	i := len(good.Token) / 2
 	flipped := good.Token[:i] + string(good.Token[i]^1) + good.Token[i+1:]
 	b.Copy(smallBundle(t), "/srv/other.bundle")
+	spent := usedUp(t, ctx, a)
+	late := tok
+	late.Addresses = []string{wrongClock(t, ctx, a, 10*time.Minute)}
+	slow, err := late.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	block := func(chain, rule string) (string, string) {
+		return "iptables -I " + chain + " " + rule + " -j DROP", "iptables -D " + chain + " " + rule + " -j DROP"
+	}
+	noAPI, api := block("INPUT", "-p tcp -s "+b.IP()+" --dport 6443")
+	noKubelet, kubelet := block("OUTPUT", "-p tcp -d "+b.IP()+" --dport 10250")
 	for _, r := range []struct {
 		name, token string
 		args        []string
 		says        string
 		prepare     string
 		undo        string
+		there       [2]string // on the controller: what prepares, and what undoes it
+		report      string    // part of what a failed preflight found: exit code 5 in place of 9
 	}{
+		{name: "used up", token: spent, says: "the token is used up, by "},
+		{name: "a clock ten minutes off", token: slow, says: "this host's clock is 10m0s behind the cluster's; at most 1m0s is safe"},
+		{name: "the API's port blocked to the controller", token: good.Token, there: [2]string{noAPI, api},
+			says: "1 host preflight failed: peer-ports", report: "this host does not reach " + a.IP() + " at 6443/tcp (no answer: a packet filter drops it)"},
+		{name: "kubelet's port blocked from the controller", token: good.Token, there: [2]string{noKubelet, kubelet},
+			says: "1 host preflight failed: peer-ports", report: a.IP() + " does not reach this host at 10250/tcp (no answer: a packet filter drops it)"},
 		{name: "expired", token: gone.Token, says: "expired"},
 		{name: "revoked", token: revoked.Token, says: "revoked"},
 		{name: "unknown", token: unknown, says: "does not know"},
@@ -156,17 +204,149 @@ func refuseJoins(t *testing.T, ctx context.Context, a, b *lab.Host) {
 				b.Must(ctx, "sh", "-c", r.prepare)
 				defer b.Must(ctx, "sh", "-c", r.undo)
 			}
+			if r.there[0] != "" {
+				a.Must(ctx, "sh", "-c", r.there[0])
+				defer a.Must(ctx, "sh", "-c", r.there[1])
+			}
+			code, bound := 9, 5*time.Second
+			if r.report != "" {
+				code, bound = 5, 20*time.Second // the host is looked at and measured
+			}
 			start := time.Now()
-			got, _ := join(t, ctx, b, 9, r.token, r.args...)
-			if took := time.Since(start); took > 5*time.Second {
+			got, _ := join(t, ctx, b, code, r.token, r.args...)
+			if took := time.Since(start); took > bound {
 				t.Errorf("the refusal took %.1fs", took.Seconds())
 			}
-			if got.Error == nil || !strings.Contains(got.Error.Cause, r.says) || !strings.Contains(got.Error.Hint, "nothing on this host was changed") {
+			if got.Error == nil || !strings.Contains(got.Error.Cause, r.says) || code == 9 && !strings.Contains(got.Error.Hint, "nothing on this host was changed") {
 				t.Errorf("%+v", got.Error)
+			}
+			found := ""
+			for _, e := range got.Result.Preflights.Results {
+				if e.State == "fail" {
+					found += e.Found
+				}
+			}
+			if found != r.report {
+				t.Errorf("the preflights found %q, want %q", found, r.report)
 			}
 		})
 	}
 	b.Must(ctx, "rm", "/srv/other.bundle")
+}
+
+// usedUp is a token that eight hosts want to use at the same moment: one may.
+func usedUp(t *testing.T, ctx context.Context, a *lab.Host) string {
+	m := newToken(t, ctx, a, "--role", "worker").Result
+	tok, err := token.Decode(m.Token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	script := `for i in 1 2 3 4 5 6 7 8; do curl -sk -o /dev/null -w '%{http_code}\n' -H "Authorization: Bearer $1" ` +
+		`-d '{"node":"x'$i'","machineId":"m'$i'","address":"192.0.2.'$i'","fresh":true}' https://127.0.0.1:9444/v1/join & done; wait`
+	codes := a.Must(ctx, "bash", "-c", script, "bash", tok.Bearer())
+	if strings.Count(codes, "200") != 1 || strings.Count(codes, "401") != 7 {
+		t.Errorf("one use, eight hosts at once: %q", codes)
+	}
+	return m.Token
+}
+
+// wrongClock is the address of a controller whose clock is ahead: a's agent,
+// behind a server with a certificate of a's cluster that changes the time.
+func wrongClock(t *testing.T, ctx context.Context, a *lab.Host, ahead time.Duration) string {
+	authority := pki.Pair{Cert: []byte(a.Must(ctx, "cat", "/var/lib/k0s/pki/ca.crt")), Key: []byte(a.Must(ctx, "cat", "/var/lib/k0s/pki/ca.key"))}
+	machine := a.IP()[:strings.LastIndex(a.IP(), ".")] + ".254" // as hosts of the lab reach it
+	pair, err := authority.Issue([]string{machine}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := tls.X509KeyPair(append(pair.Cert, authority.Cert...), pair.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln, err := net.Listen("tcp", machine+":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := &httputil.ReverseProxy{
+		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(&url.URL{Scheme: "https", Host: a.IP() + ":9444"}) },
+		Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}},
+		ModifyResponse: func(r *http.Response) error {
+			var offer agent.Offer
+			if r.Request.URL.Path != agent.JoinPath || json.NewDecoder(r.Body).Decode(&offer) != nil {
+				return nil
+			}
+			offer.Time = offer.Time.Add(ahead)
+			body, err := json.Marshal(offer)
+			r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+			r.Header.Set("Content-Length", strconv.Itoa(len(body)))
+			return err
+		},
+	}
+	srv := &http.Server{Handler: proxy, TLSConfig: &tls.Config{Certificates: []tls.Certificate{cert}}}
+	go func() { _ = srv.ServeTLS(ln, "", "") }()
+	t.Cleanup(func() { _ = srv.Close() })
+	return ln.Addr().String()
+}
+
+// agentsRefuse asks the agents of a controller and of a worker for what nobody
+// gets, and for what a node's certificate opens.
+func agentsRefuse(t *testing.T, ctx context.Context, a, b *lab.Host) {
+	const own = "--cert /var/lib/k0s/kubelet/pki/kubelet-client-current.pem "
+	curl := func(from, to *lab.Host, args string) string {
+		return from.Must(ctx, "bash", "-c", "curl -sk --path-as-is -m 10 -o /dev/null -w '%{http_code}' "+strings.ReplaceAll(args, "URL", "https://"+to.IP()+":9444")+" || true")
+	}
+	for _, to := range []*lab.Host{a, b} {
+		for args, want := range map[string]string{
+			"URL/v2/":       "401",
+			"-I URL/v2/":    "401",
+			own + "URL/v2/": "200",
+			own + "URL/v2/plinth/blobs/../../../etc/shadow":             "307", // to a path that is not served
+			own + "URL/v2/plinth/blobs/..%2f..%2f..%2fetc%2fshadow":     "400",
+			own + "URL/v2/plinth/tags/list":                             "404",
+			own + "URL/v2/_catalog":                                     "404",
+			own + "URL/etc/shadow":                                      "404",
+			"-H \"X: $(head -c 40000 /dev/zero | tr '\\0' a)\" URL/v2/": "431",
+		} {
+			if got := curl(b, to, args); got != want {
+				t.Errorf("%s, %.60s: %s, want %s", to.Name, args, got, want)
+			}
+		}
+		start := time.Now()
+		b.Must(ctx, "timeout", "60", "bash", "-c", "exec 3<>/dev/tcp/"+to.IP()+"/9444; cat <&3 >/dev/null || true")
+		if took := time.Since(start); took > 20*time.Second {
+			t.Errorf("%s: who says nothing is waited for %.0fs", to.Name, took.Seconds())
+		}
+	}
+}
+
+// statusAnswers asks a node for the status, three times: other tests may keep
+// the machine busy.
+func statusAnswers(t *testing.T, ctx context.Context, h *lab.Host, want ...string) {
+	best := time.Hour
+	var out string
+	for range 3 {
+		start := time.Now()
+		out = h.Must(ctx, binary, "-o", "json", "status")
+		best = min(best, time.Since(start))
+	}
+	if best > 2*time.Second {
+		t.Errorf("%s: the status takes %.1fs", h.Name, best.Seconds())
+	}
+	for _, w := range append(want, `"agent":"active"`, `"service":"active"`) {
+		if !strings.Contains(out, w) {
+			t.Errorf("%s: no %s in %s", h.Name, w, out)
+		}
+	}
+	t.Logf("%s: status in %.2fs", h.Name, best.Seconds())
+}
+
+// sent is how many bytes a host has sent.
+func sent(t *testing.T, ctx context.Context, h *lab.Host) int64 {
+	n, err := strconv.ParseInt(strings.TrimSpace(h.Must(ctx, "sh", "-c", "cat /sys/class/net/$(ip route show default | sed 's/.* dev \\([^ ]*\\).*/\\1/')/statistics/tx_bytes")), 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
 
 // smallBundle is a bundle of another k0s and other networks: what differs is

@@ -84,59 +84,58 @@ func Look(ctx context.Context, h host.Files) (View, error) {
 	return look(ctx, h, client, role)
 }
 
+// look asks for all that can be asked at once. What is known without the list
+// of nodes is told also with an error.
 func look(ctx context.Context, h host.Files, client *kube.Client, role string) (v View, err error) {
-	all, err := client.Nodes(ctx)
-	if err != nil {
-		return v, err
+	door, members := Endpoint{Address: gateway.Door}, []Member(nil)
+	var asking sync.WaitGroup
+	asking.Go(func() { door.ask(ctx, client) })
+	var noStore error
+	if role == Controller {
+		asking.Go(func() {
+			var store *etcd.Client
+			if store, noStore = etcd.New(h); noStore == nil {
+				members, noStore = store.Members(ctx)
+			}
+		})
 	}
+	all, err := client.Nodes(ctx)
 	for _, n := range all {
 		v.Nodes = append(v.Nodes, Node{Name: n.Name, Role: roleOf(n), Ready: n.Ready, Reason: n.Reason, Cordoned: n.Cordoned, Version: n.Version, Addresses: n.Addresses})
 		if n.Controller && len(n.Addresses) > 0 {
 			v.API = append(v.API, Endpoint{Address: n.Addresses[0] + apiPort})
 		}
 	}
-	if role == Worker {
-		v.Balancer = &Endpoint{Address: gateway.Door}
-	}
-	v.ask(ctx, client)
-	if role == Controller {
-		store, err := etcd.New(h)
-		if err == nil {
-			v.Etcd, err = store.Members(ctx)
-		}
-		if err != nil {
-			v.Problems = append(v.Problems, "etcd on this host does not answer: "+err.Error())
-		}
-	}
-	return v, nil
-}
-
-// ask asks all API servers and the balancer at once whether they serve.
-func (v *View) ask(ctx context.Context, client *kube.Client) {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
-	all := make([]*Endpoint, 0, len(v.API)+1)
 	for i := range v.API {
-		all = append(all, &v.API[i])
-	}
-	if v.Balancer != nil {
-		all = append(all, v.Balancer)
-	}
-	var asking sync.WaitGroup
-	for _, e := range all {
-		asking.Go(func() {
-			err := client.ReadyAt(ctx, e.Address)
-			switch {
-			case errors.Is(err, context.DeadlineExceeded):
-				e.Reason = "no answer within " + askTimeout.String()
-			case err != nil:
-				e.Reason = err.Error()
-			default:
-				e.Ready = true
-			}
-		})
+		asking.Go(func() { v.API[i].ask(ctx, client) })
 	}
 	asking.Wait()
+	switch {
+	case role == Worker:
+		v.Balancer = &door
+	case err != nil:
+		v.API = []Endpoint{door} // its own is the only one that is known
+	}
+	v.Etcd = members
+	if noStore != nil {
+		v.Problems = append(v.Problems, "etcd on this host does not answer: "+noStore.Error())
+	}
+	return v, err
+}
+
+// ask asks an API server, or the balancer, whether it serves.
+func (e *Endpoint) ask(ctx context.Context, client *kube.Client) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	err := client.ReadyAt(ctx, e.Address)
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		e.Reason = "no answer within " + askTimeout.String()
+	case err != nil:
+		e.Reason = err.Error()
+	default:
+		e.Ready = true
+	}
 }
 
 func roleOf(n kube.Node) string {

@@ -6,10 +6,12 @@ import (
 	"context"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/plinthdev/plinth/internal/app/compose"
@@ -20,6 +22,7 @@ import (
 	"github.com/plinthdev/plinth/internal/k0s"
 	"github.com/plinthdev/plinth/internal/kots/front"
 	"github.com/plinthdev/plinth/internal/kube"
+	"github.com/plinthdev/plinth/internal/node"
 )
 
 // Status is what is installed on this host and how it is; its JSON form is
@@ -31,6 +34,7 @@ type Status struct {
 	Bundle    string            `json:"bundle,omitempty"`
 	Versions  map[string]string `json:"versions,omitempty"`
 	Service   string            `json:"service,omitempty"` // systemd's word for k0s: active, failed, …
+	Agent     string            `json:"agent,omitempty"`   // systemd's word for plinth-agent
 	nodes.View
 	AddOns       []AddOnStatus  `json:"addons,omitempty"`
 	Console      *ConsoleStatus `json:"console,omitempty"`
@@ -98,8 +102,9 @@ func (s Status) While(holder journal.Holder, runs []journal.Run) Status {
 	return s
 }
 
-// statusTimeout bounds how long a cluster may take to answer.
-const statusTimeout = 10 * time.Second
+// statusTimeout bounds how long a cluster may take to answer: an answer comes
+// within two seconds, also when the cluster does not.
+const statusTimeout = 1500 * time.Millisecond
 
 // Of looks at the host that r runs on and at its cluster; it changes nothing.
 func Of(ctx context.Context, r *run.Run) (Status, error) {
@@ -144,44 +149,64 @@ func Look(ctx context.Context, h host.Host, dataDir string, now func() time.Time
 	if r.Role == nodes.Worker {
 		service = k0s.WorkerUnit
 	}
-	unit, err := h.UnitState(ctx, service)
-	if err != nil {
-		return s, err
+	for unit, word := range map[string]*string{service: &s.Service, node.AgentUnit: &s.Agent} {
+		state, err := h.UnitState(ctx, unit)
+		if err != nil {
+			return s, err
+		}
+		*word = state.Active
 	}
-	s.Service = unit.Active
 	s.Certificates = certificates(h)
 	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
 	defer cancel()
-	if err := cluster(ctx, h, r, &s); err != nil {
-		s.Warnings = append(s.Warnings, "the cluster does not answer: "+err.Error())
-	}
+	cluster(ctx, h, r, &s)
 	return s, nil
 }
 
-// cluster asks the cluster for its nodes, add-ons and console.
-func cluster(ctx context.Context, h host.Files, r journal.Receipt, s *Status) error {
+// cluster asks the cluster for its nodes, add-ons and console, all at once.
+// What does not answer is a warning.
+func cluster(ctx context.Context, h host.Files, r journal.Receipt, s *Status) {
 	client, _, err := nodes.Client(h)
 	if err != nil {
-		return err
+		s.Warnings = append(s.Warnings, "the cluster does not answer: "+err.Error())
+		return
 	}
-	if s.View, err = nodes.Look(ctx, h); err != nil {
-		return err
+	var asking sync.WaitGroup
+	if r.Role != nodes.Worker { // the rest is for controllers to see
+		asking.Go(func() { s.AddOns = addOns(ctx, client, r) })
+		if r.Console.Port != 0 {
+			asking.Go(func() { s.Console = console(ctx, client, r) })
+		}
+	}
+	s.View, err = nodes.Look(ctx, h)
+	asking.Wait()
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		s.Warnings = append(s.Warnings, "the cluster does not answer within "+statusTimeout.String())
+	case err != nil:
+		s.Warnings = append(s.Warnings, "the cluster does not answer: "+err.Error())
 	}
 	s.Warnings = append(s.Warnings, s.Problems...)
-	if r.Role == nodes.Worker {
-		return nil // the rest is for controllers to see
+}
+
+// addOns asks for the pods of each add-on.
+func addOns(ctx context.Context, client *kube.Client, r journal.Receipt) []AddOnStatus {
+	out := make([]AddOnStatus, len(r.AddOns))
+	var asking sync.WaitGroup
+	for i, part := range r.AddOns {
+		asking.Go(func() {
+			reason, err := client.PodsReason(ctx, part.Namespace)
+			switch {
+			case errors.Is(err, context.DeadlineExceeded):
+				reason = "the cluster did not say in time"
+			case err != nil:
+				reason = "the cluster did not say: " + err.Error()
+			}
+			out[i] = AddOnStatus{Name: part.Name, Version: part.Version, Ready: reason == "", Reason: reason}
+		})
 	}
-	for _, part := range r.AddOns {
-		reason, err := client.PodsReason(ctx, part.Namespace)
-		if err != nil {
-			return err
-		}
-		s.AddOns = append(s.AddOns, AddOnStatus{Name: part.Name, Version: part.Version, Ready: reason == "", Reason: reason})
-	}
-	if r.Console.Port != 0 {
-		s.Console = console(ctx, client, r)
-	}
-	return nil
+	asking.Wait()
+	return out
 }
 
 // console asks the console itself how it is, at the node's own address.

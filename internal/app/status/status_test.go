@@ -20,6 +20,7 @@ import (
 	"github.com/plinthdev/plinth/internal/k0s"
 	"github.com/plinthdev/plinth/internal/kots/pki"
 	"github.com/plinthdev/plinth/internal/kube/kubetest"
+	"github.com/plinthdev/plinth/internal/node"
 )
 
 const dataDir = "/var/lib/plinth"
@@ -191,5 +192,36 @@ func TestAJournalThatCannotBeReadIsAnError(t *testing.T) {
 	must(t, f.Host().Write(dataDir+"/journal.json", strings.NewReader("{"), 0o600))
 	if _, err := status.Look(t.Context(), f.Host(), dataDir, clock); err == nil {
 		t.Error("a damaged journal passes for none")
+	}
+}
+
+func TestAClusterThatIsSilentIsGivenUpSoon(t *testing.T) {
+	f := hosttest.New(t)
+	must(t, begun(t, f).End(nil))
+	stop := make(chan struct{})
+	srv := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		select {
+		case <-stop:
+		case <-r.Context().Done():
+		}
+	}))
+	t.Cleanup(srv.Close)
+	t.Cleanup(func() { close(stop) })
+	must(t, f.Host().Write(k0s.AdminConf, strings.NewReader(fmt.Sprintf(`{"apiVersion":"v1","kind":"Config","current-context":"t",
+		"contexts":[{"name":"t","context":{"cluster":"t","user":"t"}}],"users":[{"name":"t","user":{}}],
+		"clusters":[{"name":"t","cluster":{"server":%q}}]}`, srv.URL)), 0o600))
+	must(t, journal.WriteReceipt(f.Host(), dataDir, journal.Receipt{Name: "my-app", Role: "controller", Address: "127.0.0.1",
+		Console: journal.Console{Namespace: "kotsadm", Port: 1}, AddOns: []journal.AddOn{{Name: "kotsadm", Version: "1", Namespace: "kotsadm"}}}))
+	f.Unit[node.AgentUnit] = host.UnitState{Load: "loaded", Active: "active", Sub: "running"}
+	begun := time.Now()
+	s := look(t, f)
+	if took := time.Since(begun); took > 5*time.Second {
+		t.Errorf("it took %s", took)
+	}
+	if len(s.Warnings) != 2 || s.Warnings[0] != "the cluster does not answer within 1.5s" || !strings.HasPrefix(s.Warnings[1], "etcd on this host does not answer") {
+		t.Errorf("%q", s.Warnings)
+	}
+	if len(s.API) != 1 || s.API[0].Ready || len(s.AddOns) != 1 || s.AddOns[0].Reason != "the cluster did not say in time" || s.Console == nil || s.Console.Ready || s.Agent != "active" {
+		t.Errorf("%+v", s)
 	}
 }

@@ -70,7 +70,7 @@ func TestTheJSONOfNodesIsItsGolden(t *testing.T) {
 	}
 	testkit.Golden(t, "testdata/node-list.json", out.Bytes())
 	out.Reset()
-	if err := JSON(&out, status.Status{Installed: true, Name: "my-app", View: v}, nil, &runlog.Secrets{}); err != nil {
+	if err := JSON(&out, status.Status{Installed: true, Name: "my-app", Role: "controller", Service: "active", Agent: "active", View: v}, nil, &runlog.Secrets{}); err != nil {
 		t.Fatal(err)
 	}
 	testkit.Golden(t, "testdata/status.json", out.Bytes())
@@ -78,7 +78,7 @@ func TestTheJSONOfNodesIsItsGolden(t *testing.T) {
 
 func TestAnswersForPeople(t *testing.T) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	here := status.Status{Installed: true, Name: "my-app", Role: "controller", Bundle: "sha256:abc", Service: "active",
+	here := status.Status{Installed: true, Name: "my-app", Role: "controller", Bundle: "sha256:abc", Service: "active", Agent: "active",
 		Versions: map[string]string{"k0s": "v1.33.8+k0s.1"}, View: nodes.View{Nodes: []nodes.Node{{Name: "n1", Role: "controller", Ready: true, Version: "v1.33.8+k0s", Addresses: []string{"10.0.0.2"}}}},
 		AddOns:       []status.AddOnStatus{{Name: "kotsadm", Version: "1.131.2", Reason: "pod kotsadm-0: ImagePullBackOff"}, {Name: "localPathStorage", Version: "0.0.30", Ready: true}},
 		Console:      &status.ConsoleStatus{URL: "https://10.0.0.2:8800", Ready: true, Version: "v1.131.2"},

@@ -151,6 +151,9 @@ func Status(w io.Writer, s status.Status) {
 		fmt.Fprintln(w, "Nothing is installed on this host.")
 	}
 	cluster(w, s.View)
+	if s.Agent != "" {
+		fmt.Fprintf(w, "Agent        %s\n", s.Agent)
+	}
 	addOns(w, s)
 	if len(s.Certificates) > 0 {
 		first := s.Certificates[0]
