@@ -226,7 +226,7 @@ func refuseJoins(t *testing.T, ctx context.Context, a, b *lab.Host) {
 					found += e.Found
 				}
 			}
-			if found != r.report {
+			if r.report != "" && found != r.report {
 				t.Errorf("the preflights found %q, want %q", found, r.report)
 			}
 		})

@@ -50,7 +50,8 @@ type Offer struct {
 	Bundle  digest.Digest `json:"bundle"`  // digest of its index.json, which is served as a blob
 	Fields  []Field       `json:"fields"`  // what must agree
 	Nodes   []Node        `json:"nodes"`
-	CA      []byte        `json:"ca"` // the cluster's certificate authority, PEM
+	API     string        `json:"api,omitempty"` // further name or address of the API; "" for none
+	CA      []byte        `json:"ca"`            // the cluster's certificate authority, PEM
 }
 
 // Claim is what a host tells a cluster that it is about to join.

@@ -45,6 +45,7 @@ func (s commands) install() *cobra.Command {
 	f.StringVar(&req.PlanFile, "plan-file", "", "`file` with a plan that --plan -o json printed: exactly that is done, or nothing")
 	f.BoolVar(&req.RollBack, "rollback-on-failure", false, "take a first install back when a step of it fails")
 	f.BoolVar(&req.Restart, "restart", false, "take back an unfinished install that was asked for something else, and begin anew")
+	f.StringVar(&req.APIAddress, "api-address", "", "further `name` or address of the API, of a load balancer of yours before the controllers")
 	ignoring(f, &req.IgnorePreflights)
 	f.BoolVar(&req.SkipKotsCheck, "skip-kots-compatibility-check", false, "make the KOTS version gate's refusal a warning")
 	return cmd

@@ -18,6 +18,7 @@ type Receipt struct {
 	Role      string            `json:"role"`               // controller or worker
 	Node      string            `json:"node"`               // Kubernetes node name of this host
 	Address   string            `json:"address"`            // its IP address
+	API       string            `json:"api,omitempty"`      // further name or address of the cluster's API, of a balancer before the controllers
 	Bundle    string            `json:"bundle"`             // digest of the bundle's index
 	Installer string            `json:"installer"`          // digest of the Installer, defaults filled in
 	Versions  map[string]string `json:"versions"`           // by component: k0s, kotsadm, …

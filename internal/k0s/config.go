@@ -4,7 +4,6 @@
 package k0s
 
 import (
-	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -53,7 +52,7 @@ type Settings struct {
 	ServiceCIDR   string         // range of the services' addresses
 	NodePortRange string         // such as "80-32767"
 	OnlyLocal     bool           // all images are on the node: never pull
-	APIAddress    string         // of a balancer before the controllers, host or host:port; "" for each node's own
+	APIAddress    string         // of a balancer before the controllers, name or address, for the API's certificate; "" for none
 	Overlay       map[string]any // the Installer's spec.k0s.config, laid over what is generated
 }
 
@@ -99,8 +98,11 @@ func build(s Settings) (*v1beta1.ClusterConfig, error) {
 	// What every node is told of the API: on a controller this is its own
 	// server, on a worker its balancer. So nothing in the cluster depends on the
 	// one controller that happened to write a manifest or a token.
-	cfg.Spec.API.ExternalAddress = cmp.Or(s.APIAddress, Loopback)
+	cfg.Spec.API.ExternalAddress = Loopback
 	cfg.Spec.API.SANs = []string{s.Address, s.Hostname, Loopback, "localhost"}
+	if s.APIAddress != "" {
+		cfg.Spec.API.SANs = append(cfg.Spec.API.SANs, s.APIAddress)
+	}
 	cfg.Spec.API.ExtraArgs = map[string]string{"service-node-port-range": s.NodePortRange}
 	cfg.Spec.Storage.Etcd.PeerAddress = s.Address
 	cfg.Spec.Network.PodCIDR = s.PodCIDR

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"flag"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -32,6 +33,15 @@ func TestRenderMatchesItsGolden(t *testing.T) {
 	want, err := os.ReadFile("testdata/k0s.golden.yaml")
 	if err != nil || string(want) != string(got) {
 		t.Errorf("differs from testdata/k0s.golden.yaml (refresh with -update): %v\n%s", err, got)
+	}
+}
+
+func TestAFurtherAddressOfTheAPIIsInItsCertificateAndChangesNoNodesWay(t *testing.T) {
+	s := settings()
+	s.APIAddress = "api.example.com"
+	c, err := build(s)
+	if err != nil || !slices.Contains(c.Spec.API.SANs, "api.example.com") || c.Spec.API.ExternalAddress != Loopback || len(c.Validate()) > 0 {
+		t.Errorf("%+v %v", c.Spec.API, err)
 	}
 }
 

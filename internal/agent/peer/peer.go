@@ -48,7 +48,7 @@ func New(t token.Token) *Cluster {
 	transport := &http.Transport{
 		Proxy:                 nil, // nodes of a cluster reach each other
 		DialContext:           (&net.Dialer{Timeout: 2 * time.Second}).DialContext,
-		TLSHandshakeTimeout:   5 * time.Second,
+		TLSHandshakeTimeout:   10 * time.Second, // a controller may be busy,
 		ResponseHeaderTimeout: askTimeout,
 		MaxIdleConnsPerHost:   4,
 		ForceAttemptHTTP2:     false,

@@ -39,6 +39,7 @@ type Site struct {
 	DataDir  string     // Plinth's own folder
 	Node     string     // Kubernetes name of this host
 	Address  netip.Addr // of this host, towards other hosts
+	API      string     // further name or address of the API; "" for none
 	AddOns   []addons.AddOn
 	Leftover leftover.Cluster // what the cluster may leave on this host
 	Self     node.Artifact    // this program, at the place from which the agent runs
@@ -80,6 +81,7 @@ func Join(ctx context.Context, s Site, b *airgap.Bundle, in *spec.Installer, e E
 // cluster is what a host of either role needs to become a node.
 func cluster(ctx context.Context, s Site, b *airgap.Bundle, in *spec.Installer) (plan.Cluster, error) {
 	set := k0s.SettingsFor(in, s.Address.String(), s.Node)
+	set.APIAddress = s.API
 	refs, err := k0s.Images(set)
 	if err != nil {
 		return plan.Cluster{}, problem.New(problem.ExitConfig, "render k0s's configuration", err, "mend spec.k0s.config in the Installer")

@@ -31,6 +31,7 @@ type Request struct {
 	Plan             bool             // only say what would be done
 	PlanFile         string           // do exactly this plan, or nothing
 	Restart          bool             // take back an unfinished install that was asked for something else
+	APIAddress       string           // further name or address of the API, of a balancer before the controllers; "" for what is known
 	RollBack         bool             // take a first install back when a step of it fails
 
 	asked map[string]string // the same for the journal
@@ -228,7 +229,7 @@ func (a job) newReceipt(s site, b *airgap.Bundle, m manifest.Set) (journal.Recei
 	now := a.Now().UTC()
 	in := m.Installer
 	digest, err := in.Digest()
-	r := journal.Receipt{Name: in.Metadata.Name, Role: "controller", Node: s.node, Address: s.address.String(),
+	r := journal.Receipt{Name: in.Metadata.Name, Role: "controller", Node: s.node, Address: s.address.String(), API: s.api,
 		Bundle: b.Digest().String(), Installer: digest, Facts: s.keep.Digest.String(), Versions: map[string]string{"k0s": in.Spec.K0s.Version}, Warnings: m.Trust.Warnings(s.warnings), Vendor: delivery.Vendor(m.Trust),
 		Installed: s.receipt.Installed, Updated: now}
 	if r.Installed.IsZero() {

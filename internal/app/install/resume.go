@@ -20,6 +20,7 @@ import (
 // The journal's names for what else an install was asked for.
 const (
 	argBundle  = "bundle"
+	argAPI     = "apiAddress"
 	argLicense = "license"
 	argConfig  = "configValues"
 	argApp     = "appBundle"

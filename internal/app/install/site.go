@@ -1,6 +1,7 @@
 package install
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/netip"
@@ -26,6 +27,7 @@ type site struct {
 	receipt    journal.Receipt // zero when nothing is installed
 	address    netip.Addr      // of this host, towards other hosts
 	node       string          // Kubernetes name of this host
+	api        string          // further name or address of the API; "" for none
 	preflights hostpreflight.Report
 	parts      []addons.AddOn
 	warnings   []string // what was skipped or ignored on request, for the receipt
@@ -37,7 +39,7 @@ type site struct {
 // site is what the steps of an install need to know of where they run.
 func (a job) site(s site, m manifest.Set) compose.Site {
 	podCIDR := netip.MustParsePrefix(m.Installer.Spec.Network.PodCIDR) // lint has parsed it
-	return compose.Site{Host: a.Host, Journal: s.journal, Now: a.Now, DataDir: a.DataDir, Node: s.node, Address: s.address,
+	return compose.Site{Host: a.Host, Journal: s.journal, Now: a.Now, DataDir: a.DataDir, Node: s.node, Address: s.address, API: s.api,
 		AddOns: s.parts, Leftover: a.Leftover(podCIDR), Self: s.self}
 }
 
@@ -56,6 +58,9 @@ func (a job) survey(ctx context.Context, j *journal.Journal, b *airgap.Bundle, m
 		if err := m.Fits(s.receipt); err != nil {
 			return s, err
 		}
+	}
+	if s.api, err = apiAddress(ctx, j, s.receipt, req); err != nil {
+		return s, err
 	}
 	notice, warning, err := m.Gate(!installed && !a.consoleExists(ctx, m), req.SkipKotsCheck)
 	if err != nil {
@@ -101,6 +106,22 @@ func (a job) survey(ctx context.Context, j *journal.Journal, b *airgap.Bundle, m
 		return s, problem.New(problem.ExitPreflight, "install", errors.New("this host has no IPv4 address that others could reach"), "give the host an address and a default route")
 	}
 	return s, nil
+}
+
+// apiAddress is the one that was asked for now, or by the run that this one
+// resumes or repeats; the journal is told.
+func apiAddress(ctx context.Context, j *journal.Journal, r journal.Receipt, req Request) (string, error) {
+	if req.APIAddress != "" {
+		if err := preflight.APIAddress(ctx, "install", req.APIAddress); err != nil {
+			return "", err
+		}
+	}
+	last, _ := j.Last("install")
+	api := cmp.Or(req.APIAddress, last.Args[argAPI], r.API)
+	if api != "" {
+		req.asked[argAPI] = api
+	}
+	return api, nil
 }
 
 // consoleExists reports whether the cluster on this host, if there is one, has

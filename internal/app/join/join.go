@@ -241,6 +241,12 @@ func (a job) judge(ctx context.Context, s *site, req Request, offset time.Durati
 	} else if offset.Abs() > clockWarn {
 		a.Note(fmt.Sprintf("warning: this host's clock is %s off the cluster's", offset.Round(time.Millisecond)))
 	}
+	if s.offer.API != "" {
+		if err := preflight.Reach(ctx, s.offer.API, s.offer.CA); err != nil {
+			s.warnings = append(s.warnings, fmt.Sprintf("this host does not reach the API at %s: %v", s.offer.API, err))
+			a.Note("warning: " + s.warnings[0])
+		}
+	}
 	for _, id := range report.Ignored() {
 		s.warnings = append(s.warnings, "host preflight "+id+" failed and was ignored on request")
 	}
@@ -266,7 +272,7 @@ func (a job) steps(ctx context.Context, s site) ([]step.Step, error) {
 		return nil, err
 	}
 	podCIDR := netip.MustParsePrefix(s.installer.Spec.Network.PodCIDR) // the Installer was parsed
-	return compose.Join(ctx, compose.Site{Host: a.Host, Journal: s.journal, Now: a.Now, DataDir: a.DataDir, Node: s.node, Address: s.address,
+	return compose.Join(ctx, compose.Site{Host: a.Host, Journal: s.journal, Now: a.Now, DataDir: a.DataDir, Node: s.node, Address: s.address, API: s.offer.API,
 		Leftover: a.Leftover(podCIDR), Self: self, Worker: s.role() == token.Worker, Joins: true}, s.bundle, s.installer, compose.Entry{Door: door{a, s}, Way: a.way(s)})
 }
 
@@ -302,7 +308,7 @@ func (a job) writeReceipt(s site) error {
 	if err != nil {
 		return err
 	}
-	r := journal.Receipt{Name: s.offer.Cluster, Role: s.role(), Node: s.node, Address: s.address.String(), Bundle: s.bundle.Digest().String(),
+	r := journal.Receipt{Name: s.offer.Cluster, Role: s.role(), Node: s.node, Address: s.address.String(), API: s.offer.API, Bundle: s.bundle.Digest().String(),
 		Installer: digest, Facts: s.keep.Digest.String(), Versions: map[string]string{"k0s": s.installer.Spec.K0s.Version}, Warnings: s.warnings, Installed: s.receipt.Installed, Updated: now}
 	if r.Installed.IsZero() {
 		r.Installed = now

@@ -173,7 +173,7 @@ func (d door) Offer(ctx context.Context, bearer, machineID string) (agent.Offer,
 		return agent.Offer{}, err
 	}
 	nodes, err := c.Nodes(ctx)
-	o := agent.Offer{CA: ca, Cluster: c.Receipt.Name, Role: r.Role, Fields: c.Fields, Nodes: nodes, Time: d.Now().UTC()}
+	o := agent.Offer{CA: ca, Cluster: c.Receipt.Name, Role: r.Role, Fields: c.Fields, Nodes: nodes, API: c.Receipt.API, Time: d.Now().UTC()}
 	for _, f := range c.Fields {
 		if f.Name == "bundle" {
 			o.Bundle = digest.Digest(f.Value)

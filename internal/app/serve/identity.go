@@ -65,6 +65,9 @@ func loadController(r *run.Run) (cert tls.Certificate, ca *x509.Certificate, err
 		return cert, nil, err
 	}
 	hosts := []string{receipt.Address, receipt.Node}
+	if receipt.API != "" {
+		hosts = append(hosts, receipt.API)
+	}
 	if kept, err := r.Host.ReadFile(IdentityPath(r)); err == nil {
 		cert, err = tls.X509KeyPair(kept, kept)
 		if err == nil && holds(cert.Leaf, ca, hosts, r.Now()) {

@@ -96,6 +96,10 @@ func TestTheAgentsCertificateIsKeptUntilItNoLongerHolds(t *testing.T) {
 	if renewed, _, err := (&identity{Run: &later, load: loadController}).current(); err != nil || renewed.Leaf.Equal(first.Leaf) {
 		t.Errorf("near its end it is not renewed: %v", err)
 	}
+	must(t, journal.WriteReceipt(h, r.DataDir, journal.Receipt{Name: "my-app", Role: "controller", Node: "n1", Address: "10.0.0.5", API: "api.example.com"}))
+	if renewed, _, err := (&identity{Run: r, load: loadController}).current(); err != nil || renewed.Leaf.VerifyHostname("api.example.com") != nil {
+		t.Errorf("it does not hold for the API's further name: %v", err)
+	}
 	other, err := pki.NewCA("kubernetes-ca", noon)
 	must(t, err)
 	must(t, h.Write(k0s.CACert, strings.NewReader(string(other.Cert)), 0o644))

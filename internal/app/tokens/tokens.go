@@ -159,6 +159,9 @@ func newToken(ctx context.Context, r *run.Run, c serve.Cluster, req Request) (to
 			addresses = append(addresses, n.Addresses...)
 		}
 	}
+	if c.Receipt.API != "" { // last: who balances agents, too, makes it a further way in
+		addresses = append(addresses, c.Receipt.API)
+	}
 	for _, a := range addresses {
 		t.Addresses = append(t.Addresses, net.JoinHostPort(a, strconv.Itoa(agent.Port)))
 	}
