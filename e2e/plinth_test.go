@@ -162,9 +162,6 @@ type reply struct {
 		ConsoleURL string
 		Password   string
 		Plan       []struct{ Step, State, Why string }
-		Preflights struct {
-			Results []struct{ ID, State, Found string }
-		}
 		Kept       []string
 		Unfinished *struct{ Verb, Step string }
 		Installed  bool

@@ -16,6 +16,7 @@ import (
 	"github.com/plinthdev/plinth/internal/agent"
 	"github.com/plinthdev/plinth/internal/app/compose"
 	"github.com/plinthdev/plinth/internal/app/run"
+	"github.com/plinthdev/plinth/internal/app/serve/bootstrap"
 	"github.com/plinthdev/plinth/internal/app/serve/turn"
 	"github.com/plinthdev/plinth/internal/etcd"
 	"github.com/plinthdev/plinth/internal/host"
@@ -210,7 +211,7 @@ func (d door) Admit(ctx context.Context, bearer string, claim agent.Claim) (a ag
 	}
 	d.Secrets.Hide(strings.TrimSpace(string(out)))
 	var id string
-	if a.Token, id, err = aim(strings.TrimSpace(string(out)), rec.Role, c.Receipt.Address); err != nil {
+	if a.Token, id, err = bootstrap.Aim(strings.TrimSpace(string(out)), rec.Role, c.Receipt.Address); err != nil {
 		return a, err
 	}
 	d.Secrets.Hide(a.Token)

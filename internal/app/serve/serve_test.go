@@ -2,7 +2,6 @@ package serve
 
 import (
 	"bytes"
-	"encoding/base64"
 	"errors"
 	"io/fs"
 	"net/http"
@@ -14,7 +13,6 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
-	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/plinthdev/plinth/airgap"
 	"github.com/plinthdev/plinth/airgap/airgaptest"
@@ -28,7 +26,6 @@ import (
 	"github.com/plinthdev/plinth/internal/k0s"
 	"github.com/plinthdev/plinth/internal/kots/pki"
 	"github.com/plinthdev/plinth/internal/kube/kubetest"
-	"github.com/plinthdev/plinth/internal/token"
 )
 
 var noon = time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
@@ -37,30 +34,6 @@ func must(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
-	}
-}
-
-const kubeconfig = `{"apiVersion":"v1","kind":"Config","current-context":"k0s","clusters":[{"name":"k0s","cluster":{"server":"https://127.0.0.1:9443"}}],
-"contexts":[{"name":"k0s","context":{"cluster":"k0s","user":"u"}}],"users":[{"name":"u","user":{"token":"abcdef.0123456789abcdef"}}]}`
-
-func TestAControllersK0sTokenLeadsToAControllerThatIsThere(t *testing.T) {
-	packed, err := pack([]byte(kubeconfig))
-	must(t, err)
-	for role, want := range map[string]string{token.Controller: "https://10.0.0.5:9443", token.Worker: "https://127.0.0.1:9443"} {
-		aimed, id, err := aim(packed, role, "10.0.0.5")
-		must(t, err)
-		raw, err := unpack(aimed)
-		must(t, err)
-		config, err := clientcmd.Load(raw)
-		must(t, err)
-		if id != "abcdef" || config.Clusters["k0s"].Server != want || config.AuthInfos["u"].Token != "abcdef.0123456789abcdef" {
-			t.Errorf("%s: %s, %+v", role, id, config.Clusters["k0s"])
-		}
-	}
-	for name, bad := range map[string]string{"no base64": "!", "no gzip": base64.StdEncoding.EncodeToString([]byte("x"))} {
-		if _, _, err := aim(bad, token.Worker, ""); err == nil {
-			t.Errorf("%s: taken", name)
-		}
 	}
 }
 

@@ -1,4 +1,6 @@
-package serve
+// Package bootstrap owns the form of k0s's own join tokens: where one leads to, and
+// what of it is public. It refuses to make them, which is k0s's.
+package bootstrap
 
 import (
 	"bytes"
@@ -17,11 +19,11 @@ import (
 // k0sPort is where k0s answers controllers that join.
 const k0sPort = "9443"
 
-// aim reads a k0s join token and has that of a controller lead to this one: k0s
+// Aim reads a k0s join token and has that of a controller lead to this one: k0s
 // writes the address that every node has a door to the API on, and a host that
 // is about to be a controller has none yet. id is the public part of the
 // bootstrap token inside, by which it can be revoked.
-func aim(k0sToken, role, address string) (aimed, id string, err error) {
+func Aim(k0sToken, role, address string) (aimed, id string, err error) {
 	raw, err := unpack(k0sToken)
 	if err != nil {
 		return "", "", err
