@@ -235,9 +235,10 @@ func (r *Run) KOTS(namespace string) (*kots.KOTS, error) {
 	return plan.KOTS(r.Host, client, namespace, r.DataDir), nil
 }
 
-// Self is this program, at the place from which the agent runs.
+// Self is this program, at the place from which the agent runs: with the key
+// that is sealed onto it, and without a bundle, which no node needs twice.
 func (r *Run) Self() (node.Artifact, error) {
-	open := func() (io.ReadCloser, error) { return os.Open("/proc/self/exe") }
+	open := func() (io.ReadCloser, error) { return program("/proc/self/exe") }
 	f, err := open()
 	if err != nil {
 		return node.Artifact{}, err

@@ -1,0 +1,33 @@
+package run
+
+import (
+	"errors"
+	"io"
+	"os"
+
+	"github.com/plinthdev/plinth/airgap/seal"
+	"github.com/plinthdev/plinth/internal/problem"
+)
+
+// program reads an executable as if no bundle were sealed onto it.
+func program(path string) (io.ReadCloser, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	st, err := file.Stat()
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	s, err := seal.Open(file, st.Size())
+	if err != nil {
+		return nil, problem.New(problem.ExitBundle, "read what is sealed onto this executable", errors.Join(err, file.Close()), "the copy is damaged: get the executable again")
+	}
+	if s.Bundle == nil {
+		return file, nil
+	}
+	s.Bundle = nil
+	r, w := io.Pipe()
+	go func() { _ = w.CloseWithError(errors.Join(seal.Write(w, s), file.Close())) }()
+	return r, nil
+}

@@ -1,0 +1,69 @@
+package run
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/plinthdev/plinth/airgap/seal"
+	"github.com/plinthdev/plinth/airgap/sign"
+)
+
+func TestNodesRunTheProgramWithItsKeyAndWithoutTheBundle(t *testing.T) {
+	pair, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKIXPublicKey(&pair.PublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := sign.ParsePublic(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	section := func(text string) *io.SectionReader {
+		return io.NewSectionReader(strings.NewReader(text), 0, int64(len(text)))
+	}
+	written := func(s seal.Sealed) string {
+		var b bytes.Buffer
+		if err := seal.Write(&b, s); err != nil {
+			t.Fatal(err)
+		}
+		return b.String()
+	}
+	const plain = "the program"
+	keyed := written(seal.Sealed{Program: section(plain), Key: key})
+	for name, c := range map[string]struct{ file, want string }{
+		"as it was built": {plain, plain},
+		"with a key":      {keyed, keyed},
+		"with both":       {written(seal.Sealed{Program: section(plain), Key: key, Bundle: section("a large bundle")}), keyed},
+	} {
+		path := filepath.Join(t.TempDir(), "exe")
+		if err := os.WriteFile(path, []byte(c.file), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		r, err := program(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := io.ReadAll(r); err != nil || string(got) != c.want || r.Close() != nil {
+			t.Errorf("%s: %q, %v", name, got, err)
+		}
+	}
+	path := filepath.Join(t.TempDir(), "exe")
+	if err := os.WriteFile(path, []byte("x"+keyed), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := program(path); err == nil {
+		t.Error("a damaged seal is taken")
+	}
+}
