@@ -107,6 +107,10 @@ bench: bundle ## ratios against bare k0s on one host; needs root
 	PLINTH_E2E_BINARY=$(abspath $(PLINTH)) PLINTH_E2E_BUNDLE=$(abspath $(BUNDLE)) PLINTH_E2E_PAYLOAD=$(abspath $(PAYLOAD)) \
 		go test -tags bench -count=1 -timeout 60m -v -run TestBench ./e2e/
 
+.PHONY: bench-delta
+bench-delta: bundle ## size of a delta between two patch versions of KOTS; some minutes the first time
+	scripts/bench-delta $(PLINTH) $(BUNDLE)
+
 .PHONY: golden
 golden: ## rewrite golden files and generated docs; read the diff
 	go test ./... -run 'Golden|Docs|Schema|Reference' -update

@@ -71,14 +71,17 @@ metadata: {name: forged}
 spec: {appSlug: my-app, channelID: abc, channelName: Stable, licenseID: abc, licenseSequence: 1, isAirgapSupported: true, signature: e30=}
 `
 
+// installWithApp installs the next release, of which the host has the delta
+// and the bundle before.
 func installWithApp(t *testing.T, ctx context.Context, h *lab.Host) {
+	nextRelease(t, h)
 	app := ship(t, ctx, h, toyapp.Release{VersionLabel: "1.0.0", Cursor: 1, TargetKOTS: "1.131.2"})
 	h.Must(ctx, "sh", "-c", "cat >/srv/forged.yaml <<'END'\n"+forgedLicense+"END")
-	refused := plinth(t, ctx, h, 7, "install", "--bundle", bundle, "--license", "/srv/forged.yaml", "--app-bundle", app, "--yes")
+	refused := plinth(t, ctx, h, 7, "install", "--bundle", change, "--base", bundle, "--license", "/srv/forged.yaml", "--app-bundle", app, "--yes")
 	if !strings.Contains(refused.Error.Cause, "signature is not valid") {
 		t.Errorf("a forged license is refused in other words: %+v", refused.Error)
 	}
-	r := plinth(t, ctx, h, 0, "install", "--bundle", bundle, "--license", license(t, h), "--app-bundle", app, "--yes")
+	r := plinth(t, ctx, h, 0, "install", "--bundle", change, "--base", bundle, "--license", license(t, h), "--app-bundle", app, "--yes")
 	if !r.Result.Changed || r.Result.Password == "" {
 		t.Errorf("answer: %+v", r.Result)
 	}
@@ -86,7 +89,7 @@ func installWithApp(t *testing.T, ctx context.Context, h *lab.Host) {
 	if !strings.Contains(out, "hello") || !strings.Contains(out, ":5000/") {
 		t.Errorf("the application's deployment is not there, or its image was not taken from the registry:\n%s", out)
 	}
-	if again := plinth(t, ctx, h, 0, "install", "--bundle", bundle, "--license", "/srv/license.yaml", "--app-bundle", app, "--yes"); again.Result.Changed {
+	if again := plinth(t, ctx, h, 0, "install", "--bundle", change, "--base", bundle, "--license", "/srv/license.yaml", "--app-bundle", app, "--yes"); again.Result.Changed {
 		t.Error("the same application again changed something")
 	}
 	browse(t, session{r.Result.ConsoleURL, r.Result.Password}, "dashboard", "Dashboard")

@@ -109,13 +109,9 @@ func publish(t *testing.T, h *lab.Host) *website {
 	if err != nil {
 		t.Fatal(err)
 	}
-	private := filepath.Join(filepath.Dir(d.key), "vendor.key")
-	if _, err := os.Stat(private); err != nil {
-		private = filepath.Join(filepath.Dir(d.key), "key")
-	}
 	dir := filepath.Join(deliveries(), "public")
 	s := &website{url: "https://" + listener.Addr().String(), roots: "/srv/roots.pem", cut: map[string]bool{}}
-	if err := run(env(t, "PLINTH_E2E_BINARY"), "release", "--bundle", bundle, "--sign-key", private, "--url", s.url, "-o", dir); err != nil {
+	if err := run(env(t, "PLINTH_E2E_BINARY"), "release", "--bundle", bundle, "--sign-key", privateKey(d), "--url", s.url, "-o", dir); err != nil {
 		t.Fatal(err)
 	}
 	files := http.FileServer(http.Dir(dir))

@@ -58,11 +58,13 @@ func join(t testing.TB, ctx context.Context, h *lab.Host, code int, token string
 // three controllers and two workers in place of one: 1 GB of memory more.
 const wideEnv = "PLINTH_E2E_WIDE"
 
-// TestJoin grows a cluster from the bundle on its first host only.
+// TestJoin grows a cluster from its first host only, which has nothing but
+// the sealed executable.
 func TestJoin(t *testing.T) {
 	ctx := minutes(t, 25)
-	a := upWithPlinth(t, "a")
-	install := a.Start(ctx, lab.Cmd{Args: []string{binary, "-o", "json", "install", "--bundle", bundle, "--yes"}})
+	a := lab.Up(t, "a")
+	a.Copy(oneFile(t), binary)
+	install := a.Start(ctx, lab.Cmd{Args: []string{binary, "-o", "json", "install", "--yes"}})
 	hosts := map[string]*lab.Host{}
 	program, _ := shipped(t)
 	names := []string{"b", "c", "d"}

@@ -88,6 +88,15 @@ func deliver() (d delivery, err error) {
 	return d, run(os.Getenv("PLINTH_E2E_BINARY"), "seal", "--verify-key", d.key, "-o", d.program)
 }
 
+// privateKey is the file with the key that signed what is shipped.
+func privateKey(d delivery) string {
+	private := filepath.Join(filepath.Dir(d.key), "vendor.key")
+	if _, err := os.Stat(private); err != nil {
+		private = filepath.Join(filepath.Dir(d.key), "key")
+	}
+	return private
+}
+
 // signed writes a copy of an unsigned bundle, signed with a new key by openssl.
 func signed(unsigned, dir string) (bundle, key string, err error) {
 	bundle, key = filepath.Join(dir, "bundle"), filepath.Join(dir, "vendor.pub")

@@ -1,0 +1,40 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/plinthdev/plinth/e2e/lab"
+)
+
+const change = "/srv/my-app-1-to-2.delta"
+
+// nextRelease builds a second release, and gives the host only what is new in
+// it. Merged here with the first, it must be the second byte for byte.
+func nextRelease(t *testing.T, h *lab.Host) {
+	t.Helper()
+	_, old := shipped(t)
+	d, err := delivered()
+	if err != nil {
+		t.Fatal(err)
+	}
+	plinth, in := env(t, "PLINTH_E2E_BINARY"), func(name string) string { return filepath.Join(deliveries(), name) }
+	next, delta, merged := in("next"), in("delta"), in("merged")
+	defer func() { _, _ = os.Remove(next), os.Remove(merged) }()
+	for _, args := range [][]string{
+		{plinth, "bundle", "build", "--installer", "../installer.yaml", "--application", "testdata/application.yaml", "--source", env(t, "PLINTH_E2E_PAYLOAD"),
+			"--sign-key", privateKey(d), "--release", "2", "-o", next},
+		{plinth, "bundle", "diff", old, next, "-o", delta},
+		{plinth, "bundle", "merge", old, delta, "-o", merged},
+		{"cmp", next, merged},
+		{plinth, "bundle", "verify", "--verify-key", d.key, merged},
+	} {
+		if err := run(args[0], args[1:]...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.Copy(delta, change)
+}

@@ -1,0 +1,96 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/plinthdev/plinth/airgap/seal"
+)
+
+// oneFile is the third way in: the executable with key and bundle sealed on.
+func oneFile(t *testing.T) string {
+	t.Helper()
+	_, bundle := shipped(t)
+	d, err := delivered()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := filepath.Join(deliveries(), "my-app")
+	if err := run(env(t, "PLINTH_E2E_BINARY"), "seal", "--verify-key", d.key, "--bundle", bundle, "-o", out); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.Remove(out) })
+	return out
+}
+
+// pattern is content without end.
+type pattern struct{}
+
+func (pattern) ReadAt(p []byte, off int64) (int, error) {
+	for i := range p {
+		p[i] = byte((off + int64(i)) * 167 >> 8)
+	}
+	return len(p), nil
+}
+
+// TestAGigabyteSealedOnCostsVersionNothing measures `version` of one executable
+// with and without 1 GB behind it.
+func TestAGigabyteSealedOnCostsVersionNothing(t *testing.T) {
+	plain := env(t, "PLINTH_E2E_BINARY")
+	file, err := os.Open(plain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	st, err := file.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(deliveries(), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	large := filepath.Join(deliveries(), "large")
+	defer os.Remove(large)
+	out, err := os.OpenFile(large, os.O_CREATE|os.O_WRONLY, 0o755)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = seal.Write(out, seal.Sealed{Program: io.NewSectionReader(file, 0, st.Size()), Bundle: io.NewSectionReader(pattern{}, 0, 1e9)})
+	if closeErr := out.Close(); err != nil || closeErr != nil {
+		t.Fatal(err, closeErr)
+	}
+	alone, _ := version(t, plain)
+	took, memory := version(t, large)
+	t.Logf("version: %d ms and %.1f MB with 1 GB sealed on, %d ms without", took.Milliseconds(), float64(memory)/1e6, alone.Milliseconds())
+	if took > max(50*time.Millisecond, alone*3/2) { // the machine may be busy
+		t.Errorf("it takes %s, without a bundle %s", took, alone)
+	}
+	if memory > 40e6 {
+		t.Errorf("it takes %d bytes of memory", memory)
+	}
+}
+
+// version runs `version` nine times and gives the median time and the largest memory in bytes.
+func version(t *testing.T, program string) (took time.Duration, memory int64) {
+	t.Helper()
+	var times []time.Duration
+	for range 9 {
+		cmd := exec.Command(program, "version")
+		start := time.Now()
+		if err := cmd.Run(); err != nil {
+			t.Fatal(err)
+		}
+		times = append(times, time.Since(start))
+		memory = max(memory, cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss*1024)
+	}
+	slices.Sort(times)
+	return times[len(times)/2], memory
+}
