@@ -20,8 +20,17 @@ type Node struct {
 	Cordoned   bool // no new pods are placed on it
 }
 
-// controllerLabel marks the nodes that run the control plane.
-const controllerLabel = "node-role.kubernetes.io/control-plane"
+// A node that runs the control plane has this label from its beginning. k0s adds
+// the one that Kubernetes knows, node-role.kubernetes.io/control-plane, within
+// the next minute, too late for who has to know at once.
+const (
+	controllerLabel = "node.k0sproject.io/role"
+	controllerRole  = "control-plane"
+)
+
+// IsController reports whether labels are those of a node that runs the control
+// plane.
+func IsController(labels map[string]string) bool { return labels[controllerLabel] == controllerRole }
 
 // Nodes lists the cluster's nodes, sorted by name.
 func (c *Client) Nodes(ctx context.Context) ([]Node, error) {
@@ -31,7 +40,7 @@ func (c *Client) Nodes(ctx context.Context) ([]Node, error) {
 // Controllers lists the nodes that run the control plane, as the API server
 // remembers them: cheap enough to be asked often by every node.
 func (c *Client) Controllers(ctx context.Context) ([]Node, error) {
-	return c.nodes(ctx, metav1.ListOptions{LabelSelector: controllerLabel, ResourceVersion: "0"})
+	return c.nodes(ctx, metav1.ListOptions{LabelSelector: controllerLabel + "=" + controllerRole, ResourceVersion: "0"})
 }
 
 func (c *Client) nodes(ctx context.Context, which metav1.ListOptions) ([]Node, error) {
@@ -74,7 +83,7 @@ func (c *Client) WaitNode(ctx context.Context, w Wait, name string) error {
 
 func describeNode(n *corev1.Node) Node {
 	out := Node{Name: n.Name, Version: n.Status.NodeInfo.KubeletVersion, Reason: "kubelet has not reported", Cordoned: n.Spec.Unschedulable}
-	_, out.Controller = n.Labels[controllerLabel]
+	out.Controller = IsController(n.Labels)
 	for _, a := range n.Status.Addresses {
 		if a.Type == corev1.NodeInternalIP || a.Type == corev1.NodeExternalIP {
 			out.Addresses = append(out.Addresses, a.Address)

@@ -83,7 +83,7 @@ func TestAControllerIsHealthyWhenItSaysSoWithTheClustersKey(t *testing.T) {
 
 func TestTheListIsThatOfTheClustersControllers(t *testing.T) {
 	s, client := kubetest.New(t)
-	for name, labels := range map[string]map[string]any{"a": {"node-role.kubernetes.io/control-plane": "true"}, "w": {}} {
+	for name, labels := range map[string]map[string]any{"a": {"node.k0sproject.io/role": "control-plane"}, "w": {}} {
 		s.Put("/api/v1/nodes/"+name, map[string]any{"metadata": map[string]any{"name": name, "labels": labels},
 			"status": map[string]any{"addresses": []any{map[string]any{"type": "InternalIP", "address": "10.0.0.1"}}}})
 	}

@@ -78,8 +78,7 @@ func (c Cluster) Nodes(ctx context.Context) ([]agent.Node, error) {
 	}
 	var nodes []agent.Node
 	for _, n := range list.Items {
-		node := agent.Node{Name: n.Name, MachineID: n.Status.NodeInfo.MachineID}
-		_, node.Controller = n.Labels["node-role.kubernetes.io/control-plane"]
+		node := agent.Node{Name: n.Name, MachineID: n.Status.NodeInfo.MachineID, Controller: kube.IsController(n.Labels)}
 		for _, a := range n.Status.Addresses {
 			if a.Type == corev1.NodeInternalIP {
 				node.Addresses = append(node.Addresses, a.Address)
