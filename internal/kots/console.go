@@ -33,7 +33,7 @@ func (k *KOTS) parts() (rqlite, console, service kube.Object) {
 	set := func(name string) kube.Object {
 		return kube.Object{APIVersion: "apps/v1", Kind: "StatefulSet", Namespace: k.Namespace, Name: name}
 	}
-	return set("kotsadm-rqlite"), set("kotsadm"), kube.Object{APIVersion: "v1", Kind: "Service", Namespace: k.Namespace, Name: "kotsadm"}
+	return set(datastore), set("kotsadm"), kube.Object{APIVersion: "v1", Kind: "Service", Namespace: k.Namespace, Name: "kotsadm"}
 }
 
 // State looks at the console's objects.

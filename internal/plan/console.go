@@ -69,6 +69,15 @@ func (c Cluster) installConsole() step.Step {
 		})
 }
 
+// consoleCopies has the console's data outlive one controller.
+func (c Cluster) consoleCopies() step.Step {
+	return c.inConsole(step.Step{ID: "console-copies", Title: "Copy the console's data to three nodes", Touches: []string{"namespace " + c.Console.Namespace}},
+		func(ctx context.Context, k *kots.KOTS) (string, error) { return k.CopiesNeeded(ctx) },
+		func(ctx context.Context, k *kots.KOTS, report step.Report) error {
+			return k.Copy(ctx, kube.Wait{Timeout: 5 * time.Minute, Report: report})
+		})
+}
+
 func (c Cluster) consoleCertificate() step.Step {
 	return c.inConsole(step.Step{ID: "console-certificate", Title: "Give the console a certificate", Touches: []string{"namespace " + c.Console.Namespace}},
 		func(ctx context.Context, k *kots.KOTS) (string, error) {

@@ -16,7 +16,8 @@ func Join(c Cluster, door entry.Door, way *entry.Way) []step.Step {
 		c.kernel(),
 		c.file("k0s-binary", "Put k0s in place", c.K0sFile),
 	}
-	if c.KotsFile.Path != "" {
+	controls := c.KotsFile.Path != ""
+	if controls {
 		steps = append(steps, c.file("kots-binary", "Put the kots CLI in place", c.KotsFile))
 	}
 	steps = append(steps, c.k0sConfig())
@@ -31,6 +32,9 @@ func Join(c Cluster, door entry.Door, way *entry.Way) []step.Step {
 		c.importImages("images-rest", "Import the images of the add-ons", c.Images.Rest),
 		admission.Forget(),
 	)
+	if controls && c.Console.Namespace != "" {
+		steps = append(steps, c.consoleCopies())
+	}
 	return steps
 }
 

@@ -75,6 +75,9 @@ func Join(ctx context.Context, s Site, b *airgap.Bundle, in *spec.Installer, e E
 	if err != nil {
 		return nil, err
 	}
+	if k := in.Spec.Kotsadm; k != nil {
+		c.Console.Namespace = k.Namespace
+	}
 	return plan.Join(c, e.Door, e.Way), nil
 }
 
