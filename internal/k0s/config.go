@@ -27,7 +27,7 @@ const (
 	WorkerUnit  = "k0sworker.service"                 // systemd unit of a worker
 	TokenPath   = "/etc/k0s/plinth.token"             // k0s's own join token while a host joins, 0600
 	KubeletConf = "/var/lib/k0s/kubelet.conf"         // kubeconfig of this node
-	EtcdDB      = "/var/lib/k0s/etcd/member/snap/db"  // there once a controller is a member of etcd
+	EtcdMember  = "/var/lib/k0s/etcd/member"          // what a member of etcd keeps
 	CACert      = "/var/lib/k0s/pki/ca.crt"           // the cluster's certificate authority
 	CAKey       = "/var/lib/k0s/pki/ca.key"           // its key, on controllers
 	RegistryDir = "/etc/k0s/certs.d"                  // where containerd looks up registries

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/plinthdev/plinth/internal/host"
+	"github.com/plinthdev/plinth/internal/wait"
 )
 
 // Machine is what k0s needs of a host.
@@ -51,15 +53,53 @@ func (s Service) Kubeconfig() string {
 	return AdminConf
 }
 
-// Joined reports whether the host is a member of its cluster: k0s asks the same
-// of the same files before it looks at a token.
+// Joined reports whether the host is a member of its cluster. k0s asks the same
+// of a worker's file before it looks at a token. Of a controller it asks for
+// etcd's database, which etcd makes before it has found its cluster; the log of
+// what members agree on comes after.
 func (s Service) Joined() bool {
-	path := EtcdDB
 	if s.Worker {
-		path = KubeletConf
+		_, err := s.Host.Lstat(KubeletConf)
+		return err == nil
 	}
-	_, err := s.Host.Lstat(path)
-	return err == nil
+	entries, err := s.Host.ReadDir(EtcdMember + "/wal")
+	return err == nil && slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return strings.HasSuffix(e.Name(), ".wal") })
+}
+
+// joinPatience is how long a k0s that runs may still become a member of etcd
+// by itself.
+const joinPatience = 30 * time.Second
+
+// Settle ends a controller's attempt to join that leads nowhere: k0s is stopped,
+// and what etcd began is removed, or else k0s would take the host for a member
+// and never ask its cluster again. One that runs is given time first: the
+// cluster of a second controller has no quorum until that is up.
+func (s Service) Settle(ctx context.Context, report func(string, int64, int64)) (joined bool, err error) {
+	if s.Worker || s.Joined() {
+		return s.Joined(), nil
+	}
+	st, err := s.Host.UnitState(ctx, s.Unit())
+	if err != nil {
+		return false, err
+	}
+	if st.Running() {
+		report("k0s runs already; it may become a member of etcd", 0, 0)
+		err := wait.Until(ctx, wait.Options{What: "k0s to become a member of etcd", Timeout: joinPatience},
+			func(context.Context) (bool, string, error) { return s.Joined(), "", nil })
+		var late *wait.TimeoutError
+		if err == nil || !errors.As(err, &late) {
+			return err == nil, err
+		}
+	}
+	if st.Running() || st.Sub == "auto-restart" {
+		if err := s.Host.StopUnit(ctx, s.Unit()); err != nil {
+			return false, err
+		}
+	}
+	if s.Joined() { // at the last moment
+		return true, nil
+	}
+	return false, s.Host.RemoveAll(EtcdMember)
 }
 
 // ConfigNeeded says why the configuration has to be written; "" when it is as

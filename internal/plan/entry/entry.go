@@ -59,9 +59,11 @@ type Admission struct {
 const tokenLife = 10 * time.Minute
 
 // Ask has the cluster let this host in. A host that is a member needs no
-// token any more.
+// token any more. A controller that is none asks in each run: what an attempt
+// that died has left in etcd goes when it is let in.
 func (a Admission) Ask() step.Step {
-	return step.Step{ID: "admission", Title: "Ask the cluster to be let in", Touches: []string{k0s.TokenPath, k0s.RegistryDir},
+	asked := false
+	return step.Step{ID: "admission", Title: "Ask the cluster to be let in", Touches: []string{k0s.TokenPath, k0s.RegistryDir, k0s.EtcdMember},
 		Check: func(context.Context) (step.State, error) {
 			if a.K0s.Joined() {
 				return step.Done(), nil
@@ -74,10 +76,16 @@ func (a Admission) Ask() step.Step {
 				return step.State{}, err
 			case a.Now().After(info.ModTime().Add(tokenLife)):
 				return step.Needed("the token of k0s's is too old"), nil
+			case !a.K0s.Worker && !asked:
+				return step.Needed("this host has a token, and is no member of etcd"), nil
 			}
 			return step.Done(), nil
 		},
 		Apply: func(ctx context.Context, report step.Report) error {
+			joined, err := a.K0s.Settle(ctx, report)
+			if err != nil || joined {
+				return err
+			}
 			token, files, err := a.Door.Admit(ctx, report)
 			if err != nil {
 				return err
@@ -87,6 +95,7 @@ func (a Admission) Ask() step.Step {
 					return err
 				}
 			}
+			asked = true
 			return a.Host.Write(k0s.TokenPath, bytes.NewReader(token), 0o600)
 		},
 	}
