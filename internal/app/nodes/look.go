@@ -165,12 +165,13 @@ func (v View) node(name string) (Node, bool) {
 	return Node{}, false
 }
 
-// member finds the etcd member of a node; one that died in the middle of its
-// join has a member and no node.
+// member finds the etcd member of a node. One that died in the middle of its
+// join has a member and no node; before etcd has started there the member has no
+// name either, and goes by its address.
 func (v View) member(name string) (etcd.Member, bool) {
 	n, _ := v.node(name)
 	for _, m := range v.Etcd {
-		if m.Name == name || m.Name == "" && len(n.Addresses) > 0 && m.Address == n.Addresses[0] {
+		if m.Name == name || m.Name == "" && (m.Address == name || len(n.Addresses) > 0 && m.Address == n.Addresses[0]) {
 			return m, true
 		}
 	}

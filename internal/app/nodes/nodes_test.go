@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/plinthdev/plinth/internal/app/run"
 	"github.com/plinthdev/plinth/internal/etcd"
 	"github.com/plinthdev/plinth/internal/host/hosttest"
 	"github.com/plinthdev/plinth/internal/journal"
@@ -34,16 +35,23 @@ func TestWhatARemovalLosesIsRefusedUntilForced(t *testing.T) {
 		view       View
 		pods       []member.Pod
 		force      bool
+		copied     bool
 		refused    string // part of the error
 		loses      string // part of what is accepted
 	}{
-		"a worker":                   {verb: "remove", node: "w", view: three()},
-		"one of three controllers":   {verb: "remove", node: "b", view: three(), loses: "2 controllers are left, and none of them may fail"},
-		"a dead controller":          {verb: "remove", node: "c", view: three("c"), loses: "2 controllers are left"},
-		"the quorum":                 {verb: "remove", node: "b", view: three("c"), refused: "only 1 of the 2 controllers that are left would serve, and 2 have to"},
-		"the quorum, forced":         {verb: "remove", node: "b", view: three("c"), force: true, loses: "the API would stop"},
-		"its own host":               {verb: "remove", node: "a", view: three(), force: true, refused: "the host that the command runs on"},
-		"data of a node":             {verb: "remove", node: "w", view: three(), pods: data, refused: "the data of kotsadmdata-kotsadm-0 (pod kotsadm/kotsadm-0) is on this node alone"},
+		"a worker":                     {verb: "remove", node: "w", view: three()},
+		"one of three controllers":     {verb: "remove", node: "b", view: three(), loses: "2 controllers are left, and none of them may fail"},
+		"a dead controller":            {verb: "remove", node: "c", view: three("c"), loses: "2 controllers are left"},
+		"the quorum":                   {verb: "remove", node: "b", view: three("c"), refused: "only 1 of the 2 controllers that are left would serve, and 2 have to"},
+		"the quorum, forced":           {verb: "remove", node: "b", view: three("c"), force: true, loses: "the API would stop"},
+		"its own host":                 {verb: "remove", node: "a", view: three(), force: true, refused: "the host that the command runs on"},
+		"data of a node":               {verb: "remove", node: "w", view: three(), pods: data, refused: "the data of kotsadmdata-kotsadm-0 (pod kotsadm/kotsadm-0) is on this node alone"},
+		"a copy of the console's data": {verb: "remove", node: "w", view: three(), pods: data, copied: true, loses: "pod kotsadm/kotsadm-0 loses its copy of the console's data"},
+		"a member that never started": {verb: "remove", node: "10.0.0.4", view: func() View {
+			v := three()
+			v.Etcd = append(v.Etcd, etcd.Member{ID: "d", Address: "10.0.0.4"})
+			return v
+		}()},
 		"data of a node, forced":     {verb: "remove", node: "w", view: three(), pods: data, force: true, loses: "lost with it"},
 		"data of a drained node":     {verb: "drain", node: "w", view: three(), pods: data, loses: "waits until this node may be used again"},
 		"a pod without a controller": {verb: "drain", node: "w", view: three(), pods: alone, refused: "pod default/probe has no controller"},
@@ -56,7 +64,8 @@ func TestWhatARemovalLosesIsRefusedUntilForced(t *testing.T) {
 		"all that is wrong, both said": {verb: "remove", node: "b", view: three("c"), pods: alone, refused: "stop, and nothing in the cluster could be changed until more come back; pod default/probe"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			d := departure{View: c.view, req: Request{Node: c.node, Force: c.force}, here: journal.Receipt{Node: "a"}, pods: c.pods}
+			d := departure{View: c.view, req: Request{Node: c.node, Force: c.force}, here: journal.Receipt{Node: "a"}, pods: c.pods,
+				copied: map[string]bool{"kotsadm/kotsadm-0": c.copied}}
 			losses, err := d.judge(c.verb)
 			switch {
 			case c.refused == "" && err != nil:
@@ -91,6 +100,12 @@ func TestThereIsNothingToDoForWhatIsDone(t *testing.T) {
 	if done, err := d.settled(t.Context(), "drain", client); done || err != nil {
 		t.Errorf("a node half drained: %v %v", done, err)
 	}
+	d.req.Node = "10.0.0.4"
+	d.Etcd = append(d.Etcd, etcd.Member{ID: "d", Address: "10.0.0.4"})
+	if done, err := d.settled(t.Context(), "remove", client); done || err != nil || !d.work(&run.Run{}, client).Nameless {
+		t.Errorf("a member that never started: %v %v", done, err)
+	}
+	d.Etcd = d.Etcd[:3]
 	d.req.Node = "z"
 	if _, err := d.settled(t.Context(), "remove", client); problem.ExitCode(err) != problem.ExitUsage || problem.Hint(err) != "name one of: a, b, c, w" {
 		t.Errorf("no such node: %v", err)
@@ -111,7 +126,7 @@ func TestAHostWithoutAClusterSaysSo(t *testing.T) {
 
 func TestAWorkerSeesNodesAndItsBalancerAndNoEtcd(t *testing.T) {
 	s, client := kubetest.New(t)
-	s.Put("/api/v1/nodes/a", map[string]any{"metadata": map[string]any{"name": "a", "labels": map[string]any{"node-role.kubernetes.io/control-plane": "true"}},
+	s.Put("/api/v1/nodes/a", map[string]any{"metadata": map[string]any{"name": "a", "labels": map[string]any{"node.k0sproject.io/role": "control-plane"}},
 		"status": map[string]any{"addresses": []any{map[string]any{"type": "InternalIP", "address": "127.0.0.2"}}}})
 	s.Put("/api/v1/nodes/w", map[string]any{"metadata": map[string]any{"name": "w"}, "spec": map[string]any{"unschedulable": true}})
 	h := hosttest.New(t).Host()

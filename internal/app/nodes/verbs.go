@@ -11,6 +11,7 @@ import (
 	"github.com/plinthdev/plinth/internal/app/run"
 	"github.com/plinthdev/plinth/internal/etcd"
 	"github.com/plinthdev/plinth/internal/journal"
+	"github.com/plinthdev/plinth/internal/kots"
 	"github.com/plinthdev/plinth/internal/kube"
 	"github.com/plinthdev/plinth/internal/kube/member"
 	"github.com/plinthdev/plinth/internal/plan/leave"
@@ -94,7 +95,14 @@ func change(ctx context.Context, r *run.Run, verb string, req Request) (Result, 
 	if err != nil {
 		return Result{}, noCluster(doing, err)
 	}
-	c := departure{View: v, req: req, here: receipt, pods: pods}
+	c := departure{View: v, req: req, here: receipt, pods: pods, copied: map[string]bool{}}
+	for _, p := range pods {
+		if p.Namespace == receipt.Console.Namespace && len(p.Volumes) > 0 {
+			if c.copied[p.String()], err = kots.CopiedElsewhere(ctx, client, p.Namespace, p.Name, req.Node); err != nil {
+				return Result{}, noCluster(doing, err)
+			}
+		}
+	}
 	res := Result{Node: req.Node}
 	if done, err := c.settled(ctx, verb, client); done || err != nil {
 		return res, err
@@ -126,9 +134,10 @@ func change(ctx context.Context, r *run.Run, verb string, req Request) (Result, 
 // departure is what is known before a node is changed.
 type departure struct {
 	View
-	req  Request
-	here journal.Receipt
-	pods []member.Pod
+	req    Request
+	here   journal.Receipt
+	pods   []member.Pod
+	copied map[string]bool // pods whose data other nodes have too
 }
 
 // settled reports whether there is nothing to do, or says that there is no
@@ -150,6 +159,11 @@ func (c departure) settled(ctx context.Context, verb string, client *kube.Client
 	var names []string
 	for _, n := range c.Nodes {
 		names = append(names, n.Name)
+	}
+	for _, m := range c.Etcd {
+		if m.Name == "" && verb == "remove" {
+			names = append(names, m.Address)
+		}
 	}
 	return false, problem.Newf(problem.ExitUsage, verb+" node "+c.req.Node, "name one of: "+strings.Join(names, ", "), "the cluster has no such node")
 }
@@ -177,6 +191,8 @@ func (c departure) judge(verb string) (losses []string, err error) {
 			refused = append(refused, "pod "+p.String()+" has no controller that would start it elsewhere: it is gone then")
 		}
 		switch {
+		case len(p.Volumes) > 0 && verb == "remove" && c.copied[p.String()]:
+			losses = append(losses, fmt.Sprintf("pod %s loses its copy of the console's data and makes a new one on a node that has none, if there is one", p))
 		case len(p.Volumes) > 0 && verb == "remove":
 			refused = append(refused, fmt.Sprintf("the data of %s (pod %s) is on this node alone, and lost with it", strings.Join(p.Volumes, ", "), p))
 		case len(p.Volumes) > 0:
@@ -202,6 +218,7 @@ func (c departure) work(r *run.Run, client *kube.Client) leave.Node {
 	n, known := c.node(c.req.Node)
 	m, votes := c.member(c.req.Node)
 	d := leave.Node{Name: c.req.Node, Known: known, Gone: !n.Ready, Kube: client, Timeout: c.req.Timeout, Now: r.Now}
+	d.Nameless = !known && m.Name == ""
 	if votes {
 		d.Votes = func(ctx context.Context) (bool, error) {
 			store, err := etcd.New(r.Host)

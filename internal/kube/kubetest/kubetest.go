@@ -100,6 +100,7 @@ var kinds = map[string]map[string]string{
 	"v1": {
 		"Namespace": "namespaces", "Node": "nodes", "Pod": "pods", "Secret": "secrets", "ConfigMap": "configmaps",
 		"Service": "services", "ServiceAccount": "serviceaccounts", "Event": "events",
+		"PersistentVolume": "persistentvolumes", "PersistentVolumeClaim": "persistentvolumeclaims",
 	},
 	"apps/v1": {"Deployment": "deployments", "StatefulSet": "statefulsets", "DaemonSet": "daemonsets"},
 	"admissionregistration.k8s.io/v1": {

@@ -128,3 +128,37 @@ func TestARemovedNodeIsRefusedUntilItIsReadmitted(t *testing.T) {
 		}
 	}
 }
+
+func TestClaimsOfStatefulSetsAreReleasedAndNoOthers(t *testing.T) {
+	s, c := kubetest.New(t)
+	on := func(node string) map[string]any {
+		return map[string]any{"required": map[string]any{"nodeSelectorTerms": []any{map[string]any{"matchExpressions": []any{
+			map[string]any{"key": "kubernetes.io/hostname", "operator": "In", "values": []any{node}}}}}}}
+	}
+	put := func(claim, node, kind string) {
+		s.Put("/api/v1/persistentvolumes/pv-"+claim, map[string]any{"metadata": map[string]any{"name": "pv-" + claim},
+			"spec": map[string]any{"claimRef": map[string]any{"namespace": "a", "name": claim, "uid": "1"}, "nodeAffinity": on(node)}})
+		s.Put("/api/v1/namespaces/a/persistentvolumeclaims/"+claim, map[string]any{"metadata": map[string]any{"name": claim, "uid": "1"}, "spec": map[string]any{"volumeName": "pv-" + claim}})
+		s.Put("/api/v1/namespaces/a/pods/"+claim, pod("a", claim, owner(kind), map[string]any{
+			"volumes": []any{map[string]any{"name": "v", "persistentVolumeClaim": map[string]any{"claimName": claim}}}}))
+	}
+	put("db", "n1", "StatefulSet")
+	put("far", "n2", "StatefulSet")
+	put("web", "n1", "ReplicaSet")
+	claims, err := member.Claims(t.Context(), c, "n1")
+	if err != nil || len(claims) != 1 || claims[0].String() != "a/db" {
+		t.Fatalf("%v %v", claims, err)
+	}
+	if err := member.Release(t.Context(), c, claims); err != nil {
+		t.Fatal(err)
+	}
+	if s.Object("/api/v1/persistentvolumes/pv-db") != nil || s.Object("/api/v1/namespaces/a/persistentvolumeclaims/db") != nil || s.Object("/api/v1/persistentvolumes/pv-far") == nil {
+		t.Error("the wrong ones are gone")
+	}
+	// The volume lingers, and its name has a new claim.
+	put("db", "n1", "StatefulSet")
+	s.Put("/api/v1/namespaces/a/persistentvolumeclaims/db", map[string]any{"metadata": map[string]any{"name": "db", "uid": "2"}})
+	if claims, err = member.Claims(t.Context(), c, "n1"); err != nil || len(claims) != 0 {
+		t.Errorf("released, yet %v %v", claims, err)
+	}
+}

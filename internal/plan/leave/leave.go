@@ -17,12 +17,13 @@ import (
 
 // Node is a node that leaves, or is emptied.
 type Node struct {
-	Name    string
-	Known   bool // the cluster has a node of that name
-	Gone    bool // nobody is there to stop its pods
-	Kube    *kube.Client
-	Timeout time.Duration // for its pods to leave
-	Now     func() time.Time
+	Name     string
+	Known    bool // the cluster has a node of that name
+	Gone     bool // nobody is there to stop its pods
+	Nameless bool // nothing but a member of etcd that never started; Name is its address
+	Kube     *kube.Client
+	Timeout  time.Duration // for its pods to leave
+	Now      func() time.Time
 	// Votes reports whether the node is a member of etcd still, and Unvote takes
 	// it out; nil for one that has no vote.
 	Votes  func(context.Context) (bool, error)
@@ -33,7 +34,8 @@ type Node struct {
 func Drain(d Node) []step.Step { return []step.Step{d.cordon(), d.drain()} }
 
 // Remove takes a node out of the cluster: its vote before its place, so
-// that a run that ends halfway leaves no voter that nobody knows.
+// that a run that ends halfway leaves no voter that nobody knows. Of a member of
+// etcd that never started there is nothing else.
 func Remove(d Node) []step.Step {
 	var steps []step.Step
 	if d.Known {
@@ -42,7 +44,10 @@ func Remove(d Node) []step.Step {
 	if d.Votes != nil {
 		steps = append(steps, d.etcdMember())
 	}
-	return append(steps, d.credentials(), d.objects())
+	if d.Nameless {
+		return steps
+	}
+	return append(steps, d.credentials(), d.claims(), d.objects())
 }
 
 func (d Node) cordon() step.Step {
@@ -110,6 +115,27 @@ func (d Node) credentials() step.Step {
 		},
 		Apply: func(ctx context.Context, _ step.Report) error {
 			return member.Revoke(ctx, d.Kube, d.Name, d.Now().UTC().Format(time.RFC3339))
+		},
+	}
+}
+
+// claims lets StatefulSets make anew what was on the node alone: bound to a node
+// that is no more, their pods would wait for ever.
+func (d Node) claims() step.Step {
+	return step.Step{ID: "node-claims", Title: "Let go of the volumes of " + d.Name, Touches: []string{"volumes on " + d.Name},
+		Check: func(ctx context.Context) (step.State, error) {
+			claims, err := member.Claims(ctx, d.Kube, d.Name)
+			if err != nil || len(claims) == 0 {
+				return step.Done(), err
+			}
+			return step.Needed("the data of " + claims[0].String() + " would be looked for there"), nil
+		},
+		Apply: func(ctx context.Context, _ step.Report) error {
+			claims, err := member.Claims(ctx, d.Kube, d.Name)
+			if err != nil {
+				return err
+			}
+			return member.Release(ctx, d.Kube, claims)
 		},
 	}
 }
