@@ -54,10 +54,6 @@ func join(t testing.TB, ctx context.Context, h *lab.Host, code int, token string
 	return parse(t, stdout), stderr
 }
 
-// wideEnv names the environment variable that, when set, has TestJoin grow to
-// three controllers and two workers in place of one: 1 GB of memory more.
-const wideEnv = "PLINTH_E2E_WIDE"
-
 // TestJoin grows a cluster from its first host only, which has nothing but
 // the sealed executable.
 func TestJoin(t *testing.T) {
@@ -67,21 +63,13 @@ func TestJoin(t *testing.T) {
 	install := a.Start(ctx, lab.Cmd{Args: []string{binary, "-o", "json", "install", "--yes"}})
 	hosts := map[string]*lab.Host{}
 	program, _ := shipped(t)
-	names := []string{"b", "c", "d"}
-	if os.Getenv(wideEnv) != "" {
-		names = append(names, "e")
-	}
-	for _, name := range names {
+	for _, name := range []string{"b", "c", "d", "e", "f"} { // f waits until e is gone
 		hosts[name] = lab.Up(t, name)
 		if name != "c" { // which fetches it from the cluster
 			hosts[name].Copy(program, binary)
 		}
 	}
-	b, c, d := hosts["b"], hosts["c"], hosts["d"]
-	others := []*lab.Host{b, c, d}
-	if e := hosts["e"]; e != nil {
-		others = append(others, e)
-	}
+	b, c, d, e, f := hosts["b"], hosts["c"], hosts["d"], hosts["e"], hosts["f"]
 	fresh := b.Baseline(ctx)
 	if stdout, stderr, code := install.Wait(); code != 0 {
 		t.Fatalf("install: exit %d\n%s\n%s", code, tail(stdout, 20), tail(stderr, 20))
@@ -112,25 +100,27 @@ func TestJoin(t *testing.T) {
 		statusAnswers(t, ctx, b.For(t), `"balancer":{"address":"127.0.0.1:6443","ready":true}`)
 	})
 	t.Run("agents give to nodes, and to nobody else", func(t *testing.T) { agentsRefuse(t, ctx, a.For(t), b.For(t)) })
+	mark(ctx, a)
 	before := sent(t, ctx, b)
-	if !t.Run("two controllers join at the same moment", func(t *testing.T) { atOnce(t, ctx, a.For(t), c.For(t), d.For(t), others[3:]...) }) {
+	if !t.Run("two controllers join at the same moment", func(t *testing.T) { atOnce(t, ctx, a.For(t), c.For(t), d.For(t), e.For(t)) }) {
 		t.FailNow()
 	}
 	if gave := sent(t, ctx, b) - before; gave < 100e6 {
-		t.Errorf("the worker gave %d MB of what two hosts fetched", gave/1e6)
+		t.Errorf("the worker gave %d MB of what three hosts fetched", gave/1e6)
 	} else {
 		t.Logf("the worker gave %d MB", gave/1e6)
 	}
-	t.Run("pods on all nodes reach each other and services", func(t *testing.T) { podsReachPods(t, ctx, a.For(t), others...) })
+	t.Run("pods on all nodes reach each other and services", func(t *testing.T) { podsReachPods(t, ctx, a.For(t), b, c, d, e) })
+	bearsLosses(t, ctx, a, b, c, d, e, f)
 	t.Run("a joined host is taken back", func(t *testing.T) {
 		b := b.For(t)
 		a.Must(ctx, binary, "node", "remove", "b", "--yes", "--force")
-		for _, to := range []*lab.Host{a, c} {
+		for _, to := range []*lab.Host{a, f} {
 			if got := b.Must(ctx, "curl", "-sk", "--cert", "/var/lib/k0s/kubelet/pki/kubelet-client-current.pem", "https://"+to.IP()+":9444/v2/"); !strings.Contains(got, "node b was removed from the cluster") {
 				t.Errorf("%s, to a node that was removed: %s", to.Name, got)
 			}
 		}
-		plinth(t, ctx, b, 0, "reset", "cluster", "--yes", "--cluster", "my-app")
+		plinth(t, ctx, b, 0, "reset", "cluster", "--yes", "--cluster", "my-app", "--delete-data")
 		same(t, fresh, b.Baseline(ctx))
 	})
 }

@@ -1,0 +1,407 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/plinthdev/plinth/e2e/lab"
+)
+
+// Credentials that curl shows: the administrator's and etcd's own client's on a
+// controller, the node's on a worker.
+const (
+	asAdmin = "--cert /var/lib/k0s/pki/admin.crt --key /var/lib/k0s/pki/admin.key"
+	asNode  = "--cert /var/lib/k0s/kubelet/pki/kubelet-client-current.pem"
+	asEtcd  = "--cert /var/lib/k0s/pki/apiserver-etcd-client.crt --key /var/lib/k0s/pki/apiserver-etcd-client.key"
+)
+
+// voter is a member of etcd.
+type voter struct {
+	ID, Name, Address string
+	Leader            bool
+}
+
+// seen is the cluster as `plinth status` shows it on a controller.
+type seen struct {
+	Nodes []struct {
+		Name  string
+		Ready bool
+	}
+	API  []struct{ Ready bool }
+	Etcd []voter
+}
+
+func look(t testing.TB, ctx context.Context, h *lab.Host) seen {
+	t.Helper()
+	var answer struct{ Result seen }
+	out := h.Must(ctx, binary, "-o", "json", "status")
+	if err := json.Unmarshal([]byte(out), &answer); err != nil {
+		t.Fatalf("status: %v: %s", err, out)
+	}
+	return answer.Result
+}
+
+// until looks at the cluster until it is as wanted, and tells how long that took.
+func until(t testing.TB, ctx context.Context, h *lab.Host, within time.Duration, what string, done func(seen) bool) time.Duration {
+	t.Helper()
+	began := time.Now()
+	for {
+		v := look(t, ctx, h)
+		switch took := time.Since(began); {
+		case done(v):
+			t.Logf("%s: after %.1fs", what, took.Seconds())
+			return took
+		case took > within:
+			t.Fatalf("%s: not within %s: %+v", what, within, v)
+		}
+		h.Must(ctx, "sleep", "0.5")
+	}
+}
+
+// whole says that all nodes are Ready, and that all controllers serve and vote.
+func whole(nodes, controllers int) func(seen) bool {
+	return func(v seen) bool {
+		ok := len(v.Nodes) == nodes && len(v.API) == controllers && len(v.Etcd) == controllers
+		for _, n := range v.Nodes {
+			ok = ok && n.Ready
+		}
+		for _, api := range v.API {
+			ok = ok && api.Ready
+		}
+		return ok && !slices.ContainsFunc(v.Etcd, func(m voter) bool { return m.Name == "" })
+	}
+}
+
+// bearsLosses takes from a cluster of the controllers a, c and d and the workers b
+// and e one of each, and gives it the controller f.
+func bearsLosses(t *testing.T, ctx context.Context, a, b, c, d, e, f *lab.Host) {
+	t.Run("the console's data is on three nodes", func(t *testing.T) { copies(t, ctx, a.For(t)) })
+	if !t.Run("the leader is cut off and comes back", func(t *testing.T) {
+		loseLeader(t, ctx, []*lab.Host{a.For(t), c.For(t), d.For(t)}, []*lab.Host{b.For(t), e.For(t)})
+	}) {
+		t.FailNow()
+	}
+	t.Run("a worker is drained and removed", func(t *testing.T) { leaves(t, ctx, a.For(t), e.For(t)) })
+	e.PullPlug()
+	t.Run("the leader is removed", func(t *testing.T) { dismissLeader(t, ctx, []*lab.Host{a.For(t), c.For(t), d.For(t)}, b.For(t)) })
+	t.Run("a member that never came is removed", func(t *testing.T) { neverCame(t, ctx, a.For(t)) })
+	t.Run("a controller dies in its join", func(t *testing.T) { diesJoining(t, ctx, a.For(t), f.For(t), 4) })
+	t.Run("the console's data is on three nodes again", func(t *testing.T) {
+		copies(t, ctx, a.For(t))
+		consoleAnswers(t, ctx, time.Now(), a.For(t))
+	})
+}
+
+// leader makes one of the controllers but the first the leader of etcd, if none
+// is, and gives it.
+func leader(t testing.TB, ctx context.Context, controllers ...*lab.Host) *lab.Host {
+	t.Helper()
+	for range 3 {
+		var first string // the id of the second controller's member
+		var leads *lab.Host
+		for _, m := range look(t, ctx, controllers[0]).Etcd {
+			for i, h := range controllers {
+				if m.Name == h.Name && m.Leader {
+					leads = controllers[i]
+				}
+			}
+			if m.Name == controllers[1].Name {
+				first = m.ID
+			}
+		}
+		if leads != nil && leads != controllers[0] {
+			return leads
+		}
+		if leads != nil {
+			leads.Must(ctx, "sh", "-c", "curl -sSkf -m 10 "+asEtcd+` -d '{"targetID":"`+first+`"}' https://127.0.0.1:2379/v3/maintenance/transfer-leadership`)
+		}
+		controllers[0].Must(ctx, "sleep", "1")
+	}
+	t.Fatal("etcd does not hand its lead over")
+	return nil
+}
+
+// asking is a client of the API that asks over and over.
+type asking struct {
+	host *lab.Host
+	*lab.Process
+}
+
+// ask has a host read its own Node through the node's own door to the API, five
+// times a second; the read needs a quorum of etcd.
+func ask(ctx context.Context, h *lab.Host, as string) asking {
+	return asking{h, h.Start(ctx, lab.Cmd{Args: []string{"bash", "-c", `while :; do b=$EPOCHREALTIME
+		c=$(curl -sk -m 2 -o /dev/null -w '%{http_code}' ` + as + ` https://127.0.0.1:6443/api/v1/nodes/` + h.Name + `)
+		echo "$b $EPOCHREALTIME $c"; sleep 0.2; done`}})}
+}
+
+// gap is the longest time around from and after it in which no request was
+// answered, and how many were not.
+func (a asking) gap(t testing.TB, from time.Time) (longest time.Duration, failed int) {
+	t.Helper()
+	out, _ := a.Output()
+	last, answered := time.Time{}, false
+	for line := range strings.Lines(out) {
+		var began, ended float64
+		var code int
+		if n, err := fmt.Sscan(line, &began, &ended, &code); n != 3 {
+			t.Fatalf("%s: %v: %q", a.host.Name, err, line)
+		}
+		end := time.UnixMicro(int64(ended * 1e6))
+		if code != 200 {
+			if end.After(from) {
+				failed++
+			}
+			continue
+		}
+		if end.After(from) && !last.IsZero() {
+			longest, answered = max(longest, end.Sub(last)), true
+		}
+		last = end
+	}
+	if !answered {
+		t.Errorf("%s: the API never answered again: %s", a.host.Name, tail(out, 5))
+	}
+	return longest, failed
+}
+
+// writing acknowledges, on its output, each object that the API took.
+const writing = `i=0; while :; do i=$((i+1))
+	c=$(curl -sk -m 5 -o /dev/null -w '%{http_code}' ` + asAdmin + ` -H 'Content-Type: application/json' -d '{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"w-'$i'","labels":{"e2e":"ha"}}}' https://127.0.0.1:6443/api/v1/namespaces/default/configmaps)
+	[ "$c" != 201 ] || echo "w-$i"; done`
+
+// loseLeader pulls the plug of the controller that leads etcd, in the middle of
+// writes, and boots it again. The first controller has the console's own data
+// and stays.
+func loseLeader(t *testing.T, ctx context.Context, controllers, workers []*lab.Host) {
+	a := controllers[0]
+	victim := leader(t, ctx, controllers...)
+	asks, stop := context.WithCancel(ctx)
+	defer stop()
+	var clients []asking
+	var other *lab.Host
+	for _, h := range controllers {
+		if h != victim {
+			clients, other = append(clients, ask(asks, h, asAdmin)), h
+		}
+	}
+	for _, h := range workers {
+		clients = append(clients, ask(asks, h, asNode))
+	}
+	writer := victim.Start(asks, lab.Cmd{Args: []string{"bash", "-c", writing}})
+	if !writer.WaitFor(ctx, "w-30\n") {
+		t.Fatal("nothing is written")
+	}
+	cut := time.Now()
+	victim.PullPlug()
+	a.Must(ctx, "sleep", "10")
+	for _, c := range clients {
+		gap, failed := c.gap(t, cut)
+		t.Logf("%s, the leader of etcd, was cut off: on %s the API was away for %.2fs, %d requests failed", victim.Name, c.host.Name, gap.Seconds(), failed)
+		if gap > 5*time.Second {
+			t.Errorf("%s: the API was away for %s", c.host.Name, gap)
+		}
+	}
+	stop()
+	acknowledged, _ := writer.Output()
+	kept := "\n" + a.Must(ctx, binary, "kubectl", "get", "configmaps", "-l", "e2e=ha", "-o", "jsonpath={range .items[*]}{.metadata.name}{\"\\n\"}{end}") + "\n"
+	n := 0
+	for line := range strings.Lines(acknowledged) {
+		if n++; !strings.Contains(kept, "\n"+strings.TrimSpace(line)+"\n") {
+			t.Errorf("%s was acknowledged, and is lost", line)
+		}
+	}
+	t.Logf("%d writes were acknowledged by %s before, all are there", n, victim.Name)
+	if r := plinth(t, ctx, a, 2, "node", "remove", other.Name, "--yes"); r.Error == nil || !strings.Contains(r.Error.Cause, "the API would stop") || !strings.Contains(r.Error.Hint, "--force") {
+		t.Errorf("a removal that costs the quorum: %+v", r.Error)
+	}
+	consoleAnswers(t, ctx, cut, a, append([]*lab.Host{other}, workers...)...)
+	victim.Boot()
+	until(t, ctx, a, 2*time.Minute, victim.Name+" is back", whole(len(controllers)+len(workers), len(controllers)))
+	if health := victim.Must(ctx, "sh", "-c", "curl -sSk -m 5 "+asEtcd+" https://127.0.0.1:2379/health"); !strings.Contains(health, `"health":"true"`) {
+		t.Errorf("etcd of %s: %s", victim.Name, health)
+	}
+}
+
+// consoleAnswers asks the console through each host's own port until it says
+// that its database is there.
+func consoleAnswers(t *testing.T, ctx context.Context, since time.Time, from *lab.Host, hosts ...*lab.Host) {
+	t.Helper()
+	for _, h := range append([]*lab.Host{from}, hosts...) {
+		for {
+			out, _, _ := from.Run(ctx, "curl", "-sk", "-m", "5", "https://"+h.IP()+":8800/healthz")
+			if strings.Contains(out, `"connected":true`) {
+				break
+			}
+			if time.Since(since) > 2*time.Minute {
+				t.Fatalf("the console does not answer at %s: %s", h.Name, out)
+			}
+			from.Must(ctx, "sleep", "0.5")
+		}
+	}
+	t.Logf("the console answers at all nodes that are left, %.1fs after the cut", time.Since(since).Seconds())
+}
+
+// datastore asks one copy of the console's datastore.
+func datastore(ctx context.Context, a *lab.Host, i int, sql string) string {
+	return a.Must(ctx, binary, "kubectl", "exec", "-n", "kotsadm", fmt.Sprint("kotsadm-rqlite-", i), "--", "sh", "-c", `echo "`+sql+`" | rqlite -u kotsadm:$RQLITE_PASSWORD`)
+}
+
+// mark puts something into the datastore that copies must have.
+func mark(ctx context.Context, a *lab.Host) {
+	datastore(ctx, a, 0, "CREATE TABLE e2e (x TEXT)")
+	datastore(ctx, a, 0, "INSERT INTO e2e VALUES ('kept')")
+}
+
+// copies wants three copies of the console's datastore, each on a node of its own.
+func copies(t *testing.T, ctx context.Context, a *lab.Host) {
+	t.Helper()
+	began := time.Now()
+	a.Must(ctx, binary, "kubectl", "wait", "-n", "kotsadm", "--for=jsonpath={.status.readyReplicas}=3", "--timeout=150s", "statefulset/kotsadm-rqlite")
+	on := strings.Fields(a.Must(ctx, binary, "kubectl", "get", "pods", "-n", "kotsadm", "-l", "app=kotsadm-rqlite", "-o", "jsonpath={.items[*].spec.nodeName}"))
+	t.Logf("the console's data is on %s, after %.1fs", strings.Join(on, ", "), time.Since(began).Seconds())
+	if slices.Sort(on); len(slices.Compact(on)) != 3 {
+		t.Errorf("copies on %v", on)
+	}
+	for i := range 3 {
+		if out := datastore(ctx, a, i, "SELECT x FROM e2e"); !strings.Contains(out, "| kept |") {
+			t.Errorf("copy %d lacks what was in the first: %s", i, out)
+		}
+	}
+}
+
+// held is a deployment that is best on one node, and a budget that lets none of
+// its pods go.
+const held = `{"apiVersion":"v1","kind":"List","items":[
+{"apiVersion":"apps/v1","kind":"Deployment","metadata":{"name":"held","namespace":"default"},"spec":{"replicas":1,"selector":{"matchLabels":{"app":"held"}},
+ "template":{"metadata":{"labels":{"app":"held"}},"spec":{"terminationGracePeriodSeconds":0,
+  "affinity":{"nodeAffinity":{"preferredDuringSchedulingIgnoredDuringExecution":[{"weight":100,"preference":{"matchExpressions":[{"key":"kubernetes.io/hostname","operator":"In","values":["NODE"]}]}}]}},
+  "containers":[{"name":"c","image":"IMAGE","imagePullPolicy":"Never","command":["sleep","3600"]}]}}}},
+{"apiVersion":"policy/v1","kind":"PodDisruptionBudget","metadata":{"name":"held","namespace":"default"},"spec":{"minAvailable":1,"selector":{"matchLabels":{"app":"held"}}}}]}`
+
+// leaves drains a worker on which a budget keeps a pod, and removes it.
+func leaves(t *testing.T, ctx context.Context, a, worker *lab.Host) {
+	kubectl := func(args ...string) string { return a.Must(ctx, append([]string{binary, "kubectl"}, args...)...) }
+	if r := plinth(t, ctx, a, 2, "node", "drain", worker.Name, "--yes"); r.Error == nil || !strings.Contains(r.Error.Cause, "on-"+worker.Name+" has no controller") {
+		t.Errorf("a pod that nothing starts again: %+v", r.Error)
+	}
+	kubectl("delete", "pod", "on-"+worker.Name, "--now")
+	image := kubectl("get", "statefulset", "-n", "kotsadm", "kotsadm", "-o", "jsonpath={.spec.template.spec.containers[0].image}")
+	manifest := strings.NewReplacer("NODE", worker.Name, "IMAGE", image).Replace(held)
+	if out, errs, code := a.Start(ctx, lab.Cmd{Args: []string{binary, "kubectl", "apply", "-f", "-"}, Stdin: strings.NewReader(manifest)}).Wait(); code != 0 {
+		t.Fatalf("%s%s", out, errs)
+	}
+	kubectl("wait", "--for=condition=Available", "--timeout=60s", "deployment/held")
+	drain := a.Start(ctx, lab.Cmd{Args: []string{binary, "-o", "json", "node", "drain", worker.Name, "--yes"}})
+	const why = "The disruption budget held needs 1 healthy pods and has 1 currently"
+	if !drain.WaitFor(ctx, why) {
+		out, errs := drain.Output()
+		t.Fatalf("the drain did not say what it waits for\n%s\n%s", tail(out, 10), tail(errs, 10))
+	}
+	began := time.Now()
+	kubectl("delete", "pdb", "held")
+	if out, errs, code := drain.Wait(); code != 0 {
+		t.Fatalf("drain: exit %d\n%s\n%s", code, tail(out, 10), tail(errs, 10))
+	}
+	t.Logf("the drain named the budget and ended %.1fs after it was gone", time.Since(began).Seconds())
+	if on := kubectl("get", "pods", "-l", "app=held", "-o", "jsonpath={.items[*].spec.nodeName}"); strings.Contains(on, worker.Name) {
+		t.Errorf("its pod is on %s", on)
+	}
+	kubectl("delete", "deployment", "held", "--wait=false")
+	gone(t, ctx, a, worker)
+	// What the host still holds is refused; k0s itself tries the same for ever.
+	out, _, _ := worker.Run(ctx, "sh", "-c", `for i in $(seq 20); do
+		o=$(curl -sk -m 5 `+asNode+` -H 'Content-Type: application/json' -d '{"apiVersion":"v1","kind":"Event","metadata":{"generateName":"still-here-"},"involvedObject":{"kind":"Pod","namespace":"default","name":"x"}}' https://127.0.0.1:6443/api/v1/namespaces/default/events); echo "$o"
+		case $o in *"was removed from the cluster"*) exit;; esac; sleep 0.5; done`)
+	if !strings.Contains(out, "was removed from the cluster") {
+		t.Errorf("the credentials of %s: %s", worker.Name, tail(out, 12))
+	}
+	if r := plinth(t, ctx, a, 0, "node", "remove", worker.Name, "--yes"); r.Result.Changed {
+		t.Error("removed again, it changed something")
+	}
+}
+
+// gone removes a node and wants it gone from the lists.
+func gone(t *testing.T, ctx context.Context, a, h *lab.Host) {
+	t.Helper()
+	plinth(t, ctx, a, 0, "node", "remove", h.Name, "--yes")
+	v := look(t, ctx, a)
+	for _, n := range v.Nodes {
+		if n.Name == h.Name {
+			t.Errorf("%s is a node yet", n.Name)
+		}
+	}
+	for _, m := range v.Etcd {
+		if m.Name == h.Name {
+			t.Errorf("%s votes yet", m.Name)
+		}
+	}
+}
+
+// dismissLeader removes the controller that leads etcd while it serves.
+func dismissLeader(t *testing.T, ctx context.Context, controllers []*lab.Host, worker *lab.Host) {
+	a, victim := controllers[0], leader(t, ctx, controllers...)
+	copies(t, ctx, a) // one that is being made anew counts for nothing
+	asks, stop := context.WithCancel(ctx)
+	defer stop()
+	client := ask(asks, worker, asNode)
+	began := time.Now()
+	a.Must(ctx, binary, "kubectl", "delete", "pod", "on-"+victim.Name, "--now")
+	gone(t, ctx, a, victim)
+	a.Must(ctx, "sleep", "3")
+	gap, failed := client.gap(t, began)
+	t.Logf("%s, the leader of etcd, was removed: on %s the API was away for %.2fs, %d requests failed", victim.Name, worker.Name, gap.Seconds(), failed)
+	if gap > 5*time.Second {
+		t.Errorf("the API was away for %s", gap)
+	}
+}
+
+// dead says that etcd counts on a member that has never started.
+func dead(address string) func(seen) bool {
+	return func(v seen) bool {
+		return slices.ContainsFunc(v.Etcd, func(m voter) bool { return m.Name == "" && m.Address == address })
+	}
+}
+
+// neverCame removes the member that a host has left which died in the middle of
+// its join and never comes back.
+func neverCame(t *testing.T, ctx context.Context, a *lab.Host) {
+	const nobody = "10.99.99.99"
+	a.Must(ctx, "sh", "-c", "curl -sSkf -m 10 "+asEtcd+` -d '{"peerURLs":["https://`+nobody+`:2380"]}' https://127.0.0.1:2379/v3/cluster/member/add`)
+	if text := a.Must(ctx, binary, "status"); !strings.Contains(text, nobody+" (never started)") {
+		t.Errorf("status: %s", text)
+	}
+	plinth(t, ctx, a, 0, "node", "remove", nobody, "--yes")
+	if v := look(t, ctx, a); dead(nobody)(v) {
+		t.Errorf("the dead member is there: %+v", v.Etcd)
+	}
+}
+
+// diesJoining cuts a controller's power in the middle of its join, when etcd
+// counts on it and it has not begun; the next run of join mends that.
+func diesJoining(t *testing.T, ctx context.Context, a, h *lab.Host, nodes int) {
+	token := newToken(t, ctx, a, "--role", "controller").Result.Token
+	p := h.Start(ctx, lab.Cmd{Args: []string{binary, "-o", "json", "join", "-"}, Stdin: strings.NewReader(token)})
+	if !p.WaitFor(ctx, `"step":"k0s-start","state":"started"`) {
+		out, errs := p.Output()
+		t.Fatalf("it does not start k0s\n%s\n%s", tail(out, 10), tail(errs, 10))
+	}
+	h.Must(ctx, "sh", "-c", "iptables -I OUTPUT -p tcp --dport 2380 -j DROP; iptables -I INPUT -p tcp --dport 2380 -j DROP")
+	until(t, ctx, a, time.Minute, "etcd counts on "+h.Name, dead(h.IP()))
+	h.PullPlug()
+	p.Kill()
+	a.Must(ctx, binary, "kubectl", "create", "configmap", "in-the-meantime")
+	h.Boot()
+	r, stderr := join(t, ctx, h, 0, token)
+	if !r.Result.Changed || !strings.Contains(stderr, "resuming the join begun at") {
+		t.Errorf("%+v\n%s", r.Result, stderr)
+	}
+	until(t, ctx, a, time.Minute, h.Name+" has joined", whole(nodes, 3))
+}
