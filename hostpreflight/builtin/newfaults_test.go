@@ -91,6 +91,9 @@ func onlineFaults() []fault {
 			f.Network.Search = []string{"corp.example.com"}
 			f.Lookups[2].Addresses, f.Lookups[2].Error = []netip.Addr{address("203.0.113.80")}, ""
 		}},
+		{"dns-wildcard", "no internet", hp.Skipped, func(f *facts.Facts, _ *hp.Want) {
+			f.Lookups[2].Error = "name server 10.0.0.1:53: read: connection refused"
+		}},
 		{"dns-wildcard", "nobody answers", hp.Unknown, func(f *facts.Facts, _ *hp.Want) { f.Lookups[2].Error = "no answer within 1.5s" }},
 		{"sources", "a certificate that is not trusted", hp.Fail, func(f *facts.Facts, w *hp.Want) {
 			*w = online()
