@@ -94,6 +94,14 @@ func TestJoin(t *testing.T) {
 		if took := time.Since(start); r.Result.Changed || took > 15*time.Second {
 			t.Errorf("%+v in %.1fs", r.Result, took.Seconds())
 		}
+		for _, e := range r.Result.Preflights.Results {
+			if e.ID == "host-changed" && (e.State != "pass" || !strings.HasPrefix(e.Found, "none since ")) {
+				t.Errorf("%+v", e)
+			}
+		}
+		if mode := b.Must(ctx, "stat", "-c", "%a", "/var/lib/plinth/facts.json"); strings.TrimSpace(mode) != "600" {
+			t.Errorf("facts.json has mode %s", mode)
+		}
 	})
 	t.Run("the status answers soon, on a controller and on a worker", func(t *testing.T) {
 		statusAnswers(t, ctx, a.For(t), `"leader":true`, `{"address":"`+a.IP()+`:6443","ready":true}`)
@@ -350,11 +358,15 @@ func smallBundle(t *testing.T) string {
 // killedJoin kills a join at three moments and runs it again each time.
 func killedJoin(t *testing.T, ctx context.Context, a, b *lab.Host) (used string) {
 	m := newToken(t, ctx, a, "--role", "worker").Result
-	for _, moment := range []string{`"step":"k0s-binary","state":"progress"`, `"step":"k0s-start","state":"done"`, `"step":"images-rest","state":"progress"`} {
+	moments := []string{`"step":"k0s-binary","state":"progress"`, `"step":"k0s-start","state":"done"`, `"step":"images-rest","state":"progress"`}
+	for _, moment := range moments {
 		p := b.Start(ctx, lab.Cmd{Args: []string{binary, "-o", "json", "join", "-"}, Stdin: strings.NewReader(m.Token)})
 		if !p.WaitFor(ctx, moment) {
 			out, errs := p.Output()
 			t.Fatalf("it never said %s: %s\n%s", moment, tail(out, 20), tail(errs, 20))
+		}
+		if moment == moments[0] {
+			runningJoin(t, ctx, b)
 		}
 		b.Must(ctx, "pkill", "-KILL", "-f", binary+" -o json join")
 		p.Wait()
@@ -389,6 +401,23 @@ func killedJoin(t *testing.T, ctx context.Context, a, b *lab.Host) (used string)
 		}
 	}
 	return m.Token
+}
+
+// runningJoin looks at a host on which a join goes on.
+func runningJoin(t *testing.T, ctx context.Context, h *lab.Host) {
+	var s struct {
+		Result struct {
+			Running struct {
+				Verb, Step string
+				Steps      int
+			}
+			Unfinished any
+		}
+	}
+	out := h.Must(ctx, binary, "-o", "json", "status")
+	if err := json.Unmarshal([]byte(out), &s); err != nil || s.Result.Running.Verb != "join" || s.Result.Running.Step == "" || s.Result.Running.Steps == 0 || s.Result.Unfinished != nil {
+		t.Errorf("%v: %s", err, out)
+	}
 }
 
 // atOnce joins two controllers, with one token, and workers at once. The first
