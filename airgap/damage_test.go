@@ -241,7 +241,11 @@ func TestStructuralDamageIsNamed(t *testing.T) {
 		"signature twice": {raw(func(e []entry) []entry {
 			return slices.Insert(e, 3, entry{format.SignatureEntry, nil}, entry{format.SignatureEntry, nil})
 		}), "no place in a bundle"},
-		"signature late": {raw(func(e []entry) []entry { return append(e, entry{format.SignatureEntry, nil}) }), "no place in a bundle"},
+		"delta late":             {raw(func(e []entry) []entry { return append(e, entry{format.DeltaEntry, nil}) }), "no place in a bundle"},
+		"delta without a base":   {raw(func(e []entry) []entry { return slices.Insert(e, 3, entry{format.DeltaEntry, []byte("{}")}) }), "not a sha256 digest"},
+		"delta not json":         {raw(func(e []entry) []entry { return slices.Insert(e, 3, entry{format.DeltaEntry, []byte("{")}) }), "delta.json"},
+		"delta of unknown words": {raw(func(e []entry) []entry { return slices.Insert(e, 3, entry{format.DeltaEntry, []byte(`{"x":1}`)}) }), "unknown field"},
+		"signature late":         {raw(func(e []entry) []entry { return append(e, entry{format.SignatureEntry, nil}) }), "no place in a bundle"},
 		"index altered": {raw(func(e []entry) []entry {
 			e[1].data = bytes.Replace(e[1].data, []byte("my-app"), []byte("my-bpp"), 1)
 			return e

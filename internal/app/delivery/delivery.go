@@ -7,8 +7,10 @@ package delivery
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
+	"runtime"
 
 	"github.com/opencontainers/go-digest"
 
@@ -70,10 +72,21 @@ func Open(ctx context.Context, r *run.Run, req Request) (Delivery, error) {
 	if d.Trust, err = trust.Judge(d.Path, d.Bundle, terms); err != nil {
 		return Delivery{}, errors.Join(err, d.Close())
 	}
+	if err := fits(d.Path, d.Platform(), runtime.GOOS+"/"+runtime.GOARCH); err != nil {
+		return Delivery{}, errors.Join(err, d.Close())
+	}
 	if d.Trust.Warning != "" {
 		r.Note("warning: " + d.Trust.Warning)
 	}
 	return d, nil
+}
+
+// fits refuses a bundle for another kind of machine.
+func fits(path, platform, here string) error {
+	if platform == "" || platform == here {
+		return nil
+	}
+	return problem.New(problem.ExitBundle, "use bundle "+path, fmt.Errorf("it is for %s, this program is for %s", platform, here), "get the vendor's bundle for this kind of machine")
 }
 
 // terms gathers what is known on this host.

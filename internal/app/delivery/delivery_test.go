@@ -221,3 +221,14 @@ func TestADeltaIsTakenWithTheBundleThatItWasMadeFrom(t *testing.T) {
 		}
 	}
 }
+
+func TestABundleForAnotherKindOfMachineIsRefused(t *testing.T) {
+	if err := fits("b", "linux/arm64", "linux/amd64"); problem.ExitCode(err) != problem.ExitBundle || problem.Hint(err) == "" || !strings.Contains(err.Error(), "for linux/arm64") {
+		t.Errorf("%v", err)
+	}
+	for _, platform := range []string{"", "linux/amd64"} {
+		if err := fits("b", platform, "linux/amd64"); err != nil {
+			t.Errorf("%q: %v", platform, err)
+		}
+	}
+}
