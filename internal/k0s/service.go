@@ -165,8 +165,19 @@ func (s Service) files() []file {
 		config := file{ConfigPath, 0o600, func() (string, error) { b, err := Render(s.Settings); return string(b), err }}
 		all = append([]file{config}, all...)
 	}
+	if !s.Worker && s.Joins {
+		all = append(all, file{unitDir + s.Unit() + ".d/join.conf", 0o644, func() (string, error) { return joinGuard, nil }})
+	}
 	return all
 }
+
+// joinGuard has each start of k0s forget an etcd that began and never found its
+// cluster: it has a database and no log. From the database alone k0s takes the
+// host for a member and starts etcd, which then makes a cluster of its own,
+// under the same certificate authority.
+const joinGuard = `[Service]
+ExecStartPre=/bin/sh -c 'ls ` + EtcdMember + `/wal/*.wal >/dev/null 2>&1 || rm -rf ` + EtcdMember + `'
+`
 
 // dropIn makes the unit read envPath.
 func (s Service) dropIn() string { return unitDir + s.Unit() + ".d/proxy.conf" }

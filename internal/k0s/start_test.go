@@ -2,6 +2,10 @@ package k0s
 
 import (
 	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 
@@ -64,5 +68,42 @@ func TestAnAttemptToJoinThatLeadsNowhereIsEnded(t *testing.T) {
 	settle(true)
 	if f.Unit[Unit].Active != "active" {
 		t.Error("a member was stopped")
+	}
+}
+
+func TestAControllerThatJoinsNeverBeginsAClusterOfItsOwn(t *testing.T) {
+	const path = "/etc/systemd/system/k0scontroller.service.d/join.conf"
+	s := Service{Host: hosttest.New(t).Host(), Joins: true}
+	i := slices.IndexFunc(s.files(), func(f file) bool { return f.path == path })
+	if i < 0 {
+		t.Fatalf("not among %v", s.ConfigPaths())
+	}
+	guard, err := s.files()[i].content()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, command, _ := strings.Cut(guard, "-c '")
+	command, _, _ = strings.Cut(command, "'")
+	for _, log := range []bool{false, true} {
+		dir := t.TempDir() + "/member"
+		if err := errors.Join(os.MkdirAll(dir+"/snap", 0o700), os.MkdirAll(dir+"/wal", 0o700)); err != nil {
+			t.Fatal(err)
+		}
+		if log {
+			if err := os.WriteFile(dir+"/wal/0-0.wal", nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if out, err := exec.Command("/bin/sh", "-c", strings.ReplaceAll(command, EtcdMember, dir)).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		if _, err := os.Stat(dir); (err == nil) != log {
+			t.Errorf("with a log %v: %v", log, err)
+		}
+	}
+	for _, other := range []Service{{Joins: true, Worker: true}, {}} {
+		if slices.Contains(other.ConfigPaths(), path) {
+			t.Errorf("%+v has it", other)
+		}
 	}
 }
