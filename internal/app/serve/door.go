@@ -92,6 +92,18 @@ func (c Cluster) Nodes(ctx context.Context) ([]agent.Node, error) {
 	return nodes, nil
 }
 
+// registry is the cluster's own, nil if its Installer asks for none.
+func (c Cluster) registry(dataDir string) (*registry.Registry, error) {
+	parts, err := addons.Resolve(c.Installer, dataDir)
+	for _, p := range parts {
+		if p.Name == "registry" {
+			ip, _ := p.Values["clusterIP"].(string)
+			return &registry.Registry{Kube: c.Client, Namespace: p.Namespace, IP: ip, HostsDir: k0s.RegistryDir}, err
+		}
+	}
+	return nil, err
+}
+
 // refusal gives a record's refusal its place in HTTP.
 func refusal(err error) error {
 	var no *record.Refusal
@@ -229,22 +241,15 @@ func (d door) Admit(ctx context.Context, bearer string, claim agent.Claim) (a ag
 
 // trust is the files by which a node trusts the cluster's own registry.
 func (d door) trust(ctx context.Context, c Cluster) (map[string][]byte, error) {
-	parts, err := addons.Resolve(c.Installer, d.DataDir)
-	if err != nil {
+	r, err := c.registry(d.DataDir)
+	if err != nil || r == nil {
 		return nil, err
 	}
-	for _, p := range parts {
-		if p.Name != "registry" {
-			continue
-		}
-		ip, _ := p.Values["clusterIP"].(string)
-		files, err := registry.Registry{Kube: c.Client, Namespace: p.Namespace, IP: ip, HostsDir: k0s.RegistryDir}.Trust(ctx)
-		if errors.Is(err, kube.ErrNotFound) {
-			err = nil
-		}
-		return files, err
+	files, err := r.Trust(ctx)
+	if errors.Is(err, kube.ErrNotFound) {
+		err = nil
 	}
-	return nil, nil
+	return files, err
 }
 
 // makeWay lets one controller join after the other, and removes what an attempt

@@ -1,5 +1,6 @@
-// Package serve owns the agent of a node: a controller answers hosts that join,
-// and every node gives them what it holds of the bundle. It refuses to hold anything of
+// Package serve owns the agent of a node: a controller answers hosts that join
+// and renews the certificate of the cluster's registry, and every node gives
+// hosts that join what it holds of the bundle. It refuses to hold anything of
 // its own: what it serves lies where containerd, k0s and the install put it.
 package serve
 
@@ -19,6 +20,8 @@ import (
 	"github.com/plinthdev/plinth/internal/agent"
 	"github.com/plinthdev/plinth/internal/app/gateway"
 	"github.com/plinthdev/plinth/internal/app/run"
+	"github.com/plinthdev/plinth/internal/app/serve/renew"
+	"github.com/plinthdev/plinth/internal/kots/registry"
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
@@ -31,8 +34,20 @@ func Agent(ctx context.Context, r *run.Run) error {
 	if why, err := gateway.SeedNeeded(r.Host, r.DataDir); err == nil && why == "" {
 		return worker(ctx, r)
 	}
+	every := time.NewTicker(renew.Every)
+	defer every.Stop()
+	go renew.Watch(ctx, every.C, func(ctx context.Context) (*registry.Registry, error) { return registryOf(ctx, r) }, r.Note)
 	identity := &identity{Run: r, load: loadController}
 	return serve(ctx, r, identity, agent.Service{Cluster: door{r}, Store: newStore(r), Peers: between(r)})
+}
+
+// registryOf is the registry of this controller's cluster, nil for none.
+func registryOf(ctx context.Context, r *run.Run) (*registry.Registry, error) {
+	c, err := Look(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	return c.registry(r.DataDir)
 }
 
 // worker is the node's way to the API, whatever becomes of what it serves.
