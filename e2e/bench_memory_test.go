@@ -1,0 +1,127 @@
+//go:build bench
+
+package e2e
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/layout"
+	"github.com/google/go-containerregistry/pkg/v1/match"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/static"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/plinthdev/plinth/e2e/lab"
+)
+
+// ballast is what is added to an image to make the bundle larger than 1 GB.
+const ballast = 700 << 20
+
+// TestBenchMemory measures the resident memory of what handles whole bundles,
+// with a bundle of more than 1 GB.
+func TestBenchMemory(t *testing.T) {
+	ctx := minutes(t, 30)
+	dir := filepath.Join(deliveries(), "big")
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	heavyPayload(t, dir)
+	big := filepath.Join(dir, "big.bundle")
+	var out strings.Builder
+	fmt.Fprint(&out, "| what | resident memory | aim |\n| --- | --- | --- |\n")
+	for _, args := range [][]string{
+		{"bundle", "build", "--installer", "../installer.yaml", "--application", "testdata/application.yaml", "--source", dir, "-o", big},
+		{"bundle", "verify", big},
+	} {
+		fmt.Fprintf(&out, "| %s | %d MB | 300 MB |\n", strings.Join(args[:2], " "), peak(t, ctx, args...)/1e6)
+	}
+	st, err := os.Stat(big)
+	if err != nil || st.Size() < 1e9 {
+		t.Fatalf("the bundle has %d bytes: %v", st.Size(), err)
+	}
+	h := lab.Up(t, "big")
+	h.Copy(env(t, "PLINTH_E2E_BINARY"), binary)
+	h.Copy(big, bundle)
+	if err := os.RemoveAll(dir); err != nil { // it is memory, where the lab's disks are
+		t.Fatal(err)
+	}
+	h.Must(ctx, binary, "install", "--yes", "--bundle", bundle, "--allow-unsigned")
+	var megabytes float64
+	if _, err := fmt.Sscanf(h.Must(ctx, "sh", "-c", "grep -ho 'peak memory [0-9.]* MB' /var/log/plinth/install-*.log"), "peak memory %f MB", &megabytes); err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprintf(&out, "| install | %.0f MB | 300 MB |\n", megabytes)
+	t.Logf("with a bundle of %d MB\n\n%s", st.Size()/1e6, out.String())
+}
+
+// peak runs plinth here and gives the most memory that it held, in bytes.
+func peak(t *testing.T, ctx context.Context, args ...string) int64 {
+	t.Helper()
+	cmd := exec.CommandContext(ctx, env(t, "PLINTH_E2E_BINARY"), args...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v: %s", strings.Join(args, " "), err, out)
+	}
+	return cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss * 1024
+}
+
+// heavyPayload is the payload with ballast in one of its images.
+func heavyPayload(t *testing.T, dir string) {
+	t.Helper()
+	all, err := layout.ImageIndexFromPath(env(t, "PLINTH_E2E_PAYLOAD"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	index, err := all.IndexManifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var old v1.Descriptor
+	for _, d := range index.Manifests {
+		if d.Annotations["dev.plinth.kind"] == "image" {
+			old = d // the last will do
+		}
+	}
+	img, err := all.Image(old.Digest)
+	if err == nil {
+		img, err = mutate.AppendLayers(img, static.NewLayer(incompressible(t), types.OCIUncompressedLayer))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	heavy := mutate.AppendManifests(mutate.RemoveManifests(all, match.Digests(old.Digest)),
+		mutate.IndexAddendum{Add: img, Descriptor: v1.Descriptor{Annotations: old.Annotations, Platform: old.Platform}})
+	if _, err := layout.Write(dir, heavy); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// incompressible is a tar with one large file of noise.
+func incompressible(t *testing.T) []byte {
+	t.Helper()
+	var buf bytes.Buffer
+	buf.Grow(ballast + 4096)
+	w := tar.NewWriter(&buf)
+	if err := w.WriteHeader(&tar.Header{Name: "ballast", Typeflag: tar.TypeReg, Mode: 0o644, Size: ballast}); err != nil {
+		t.Fatal(err)
+	}
+	noise, block := rand.NewChaCha8([32]byte{}), make([]byte, 1<<20)
+	for range ballast >> 20 {
+		_, _ = noise.Read(block) // never fails
+		if _, err := w.Write(block); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return buf.Bytes()
+}
