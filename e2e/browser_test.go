@@ -24,7 +24,7 @@ func browse(t *testing.T, s session, name, expect string) (text string) {
 		t.Fatal("chromium is missing: run make test-e2e, which installs it")
 	}
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(chromium), chromedp.NoSandbox,
-		chromedp.WindowSize(1400, 900),
+		chromedp.WindowSize(1400, 900), chromedp.WSURLReadTimeout(time.Minute),
 		// The console's certificate is its own at first; who it is was proved
 		// by the install, which asked it with the certificate pinned.
 		chromedp.IgnoreCertErrors,

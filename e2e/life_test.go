@@ -37,9 +37,11 @@ func TestLife(t *testing.T) {
 	t.Run("status tells what is there", func(t *testing.T) { status(t, ctx, h.For(t)) })
 	t.Run("pods reach services", func(t *testing.T) { podsReachServices(t, ctx, h.For(t)) })
 	t.Run("reset takes all of it back but the data, then the data", func(t *testing.T) { resetKeepingData(t, ctx, h.For(t), fresh) })
+	sent := watch(t, ctx, h)
 	if !t.Run("a second install on the same host brings up an application", func(t *testing.T) { installWithApp(t, ctx, h.For(t)) }) {
 		t.FailNow()
 	}
+	t.Run("in all that time nothing tried to leave the host", func(t *testing.T) { nothingLeft(t, ctx, h.For(t), sent) })
 	t.Run("pods reach services again", func(t *testing.T) { podsReachServices(t, ctx, h.For(t)) })
 	t.Run("the console shows the user's own certificate", func(t *testing.T) { setCertificate(t, ctx, h.For(t)) })
 	t.Run("KOTS judges later releases as the gate foretells", func(t *testing.T) { laterReleases(t, ctx, h.For(t)) })

@@ -1,0 +1,198 @@
+package lab
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"net/netip"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// Traffic is what a host sends over its one interface, packet by packet, until
+// its test ends. The lab lets nothing out, but each host has a default route,
+// so that what tries to leave becomes a packet; this says what tried.
+type Traffic struct {
+	mu      sync.Mutex
+	packets int
+	left    map[string]int // packets, by protocol, address, port and name
+	lost    int            // packets that came too fast to be looked at
+	drained chan chan struct{}
+	done    chan struct{} // closed at the end
+}
+
+// Watch begins to look at what a host sends, its pods included. On the host
+// itself nothing is changed: the socket that sees the packets is in its
+// network, held by this process.
+func (h *Host) Watch() *Traffic {
+	h.t.Helper()
+	self, err := netip.ParseAddr(h.IP())
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	fd, err := packetSocket(h.pid(), "eth0")
+	if err != nil {
+		h.t.Fatalf("cannot look at the traffic of %s: %v", h.Name, err)
+	}
+	w := &Traffic{left: map[string]int{}, drained: make(chan chan struct{}), done: make(chan struct{})}
+	stop := make(chan struct{})
+	h.t.Cleanup(func() { close(stop); <-w.done })
+	go w.read(fd, self, stop)
+	return w
+}
+
+// packetSocket sees all packets of an interface of the network that the process is in.
+func packetSocket(pid int, name string) (fd int, err error) {
+	opened := make(chan struct{})
+	go func() {
+		defer close(opened)
+		// The thread is not fit for other use afterwards: it ends with this goroutine.
+		runtime.LockOSThread()
+		if err = enter(pid); err == nil {
+			fd, err = listen(name)
+		}
+	}()
+	<-opened
+	return fd, err
+}
+
+// enter moves this thread into the network of a process.
+func enter(pid int) error {
+	ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", pid))
+	if err != nil {
+		return err
+	}
+	return errors.Join(unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET), ns.Close())
+}
+
+func listen(name string) (fd int, err error) {
+	all := binary.BigEndian.Uint16(binary.NativeEndian.AppendUint16(nil, unix.ETH_P_ALL))
+	link, err := net.InterfaceByName(name)
+	if err != nil {
+		return -1, err
+	}
+	// Protocol 0 takes nothing in before the socket is bound to its one interface.
+	if fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0); err != nil {
+		return -1, err
+	}
+	err = errors.Join(
+		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 20_000}),
+		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 64<<20), // bursts
+		unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: all, Ifindex: link.Index}))
+	if err != nil {
+		_ = unix.Close(fd)
+	}
+	return fd, err
+}
+
+func (w *Traffic) read(fd int, self netip.Addr, stop chan struct{}) {
+	defer close(w.done)
+	defer func() { _ = unix.Close(fd) }()
+	buf := make([]byte, 256)
+	for {
+		n, from, err := unix.Recvfrom(fd, buf, 0)
+		if err != nil { // nothing came in the last 20 ms
+			select {
+			case <-stop:
+				return
+			case all := <-w.drained:
+				w.countLost(fd)
+				close(all)
+			default:
+			}
+			continue
+		}
+		if link, ok := from.(*unix.SockaddrLinklayer); ok && link.Pkttype == unix.PACKET_OUTGOING {
+			w.note(buf[:n], self)
+		}
+	}
+}
+
+// countLost asks the kernel how much it could not hand over since last time.
+func (w *Traffic) countLost(fd int) {
+	if st, err := unix.GetsockoptTpacketStats(fd, unix.SOL_PACKET, unix.PACKET_STATISTICS); err == nil {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.lost += int(st.Drops)
+	}
+}
+
+// note keeps a packet that was sent beyond the lab's own machine.
+func (w *Traffic) note(packet []byte, self netip.Addr) {
+	what, to, ok := describe(packet)
+	// Neighbours' talk goes no further than the wire.
+	if !ok || to.IsMulticast() || to.IsLinkLocalUnicast() && to.Is6() {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.packets++
+	machine := self.As4()
+	machine[3] = 254
+	if to != netip.AddrFrom4(machine) && to != self {
+		w.left[what]++
+	}
+}
+
+// Look lists what was sent up to now beyond the lab's own machine: protocol,
+// address and port, and of a DNS query the name; and tells how many packets
+// were seen in all, and how many were missed.
+func (w *Traffic) Look() (left []string, seen, missed int) {
+	all := make(chan struct{})
+	select {
+	case w.drained <- all:
+		<-all
+	case <-w.done:
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, what := range slices.Sorted(maps.Keys(w.left)) {
+		left = append(left, fmt.Sprintf("%s (packets: %d)", what, w.left[what]))
+	}
+	return left, w.packets, w.lost
+}
+
+// describe reads the head of an IP packet.
+func describe(p []byte) (what string, to netip.Addr, ok bool) {
+	protocol, head := byte(0), 0
+	switch {
+	case len(p) >= 20 && p[0]>>4 == 4:
+		to, protocol, head = netip.AddrFrom4([4]byte(p[16:20])), p[9], int(p[0]&15)*4
+	case len(p) >= 40 && p[0]>>4 == 6:
+		to, protocol, head = netip.AddrFrom16([16]byte(p[24:40])), p[6], 40
+	default:
+		return "", to, false
+	}
+	name := map[byte]string{1: "icmp", 6: "tcp", 17: "udp", 58: "icmp6"}[protocol]
+	if name == "" {
+		name = fmt.Sprintf("protocol %d", protocol)
+	}
+	if (name != "tcp" && name != "udp") || len(p) < head+8 {
+		return name + " " + to.String(), to, true
+	}
+	port := binary.BigEndian.Uint16(p[head+2:])
+	what = name + " " + netip.AddrPortFrom(to, port).String()
+	if name == "udp" && port == 53 {
+		what += " " + question(p[head+8:])
+	}
+	return what, to, true
+}
+
+// question is the name that a DNS query asks for.
+func question(query []byte) string {
+	const header = 12
+	var labels []string
+	for at := header; at < len(query) && query[at] != 0; at += int(query[at]) + 1 {
+		if end := at + 1 + int(query[at]); end <= len(query) {
+			labels = append(labels, string(query[at+1:end]))
+		}
+	}
+	return strings.Join(labels, ".")
+}
