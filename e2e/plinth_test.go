@@ -232,3 +232,19 @@ func tail(s string, n int) string {
 	lines := strings.Split(strings.TrimSpace(s), "\n")
 	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }
+
+// made is the answer of token create.
+type made struct {
+	Result struct{ ID, Token, Fetch string }
+}
+
+// newToken makes a token on a controller.
+func newToken(t testing.TB, ctx context.Context, controller *lab.Host, args ...string) made {
+	t.Helper()
+	var m made
+	out := controller.Must(ctx, append([]string{binary, "-o", "json", "token", "create"}, args...)...)
+	if err := json.Unmarshal([]byte(out), &m); err != nil || m.Result.Token == "" {
+		t.Fatalf("token create: %v: %s", err, out)
+	}
+	return m
+}

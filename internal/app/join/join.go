@@ -149,7 +149,7 @@ func (a job) run(ctx context.Context, req Request, log *runlog.Log) (Result, err
 	if steps, err = a.steps(ctx, s); err != nil {
 		return res, err
 	}
-	args := map[string]string{"bundle": s.bundle.Digest().String(), "role": s.role(), run.ArgPodCIDR: s.installer.Spec.Network.PodCIDR, run.ArgName: s.installer.Metadata.Name}
+	args := map[string]string{"bundle": s.bundle.Digest().String(), argRole: s.role(), argPin: a.token.Pin, run.ArgPodCIDR: s.installer.Spec.Network.PodCIDR, run.ArgName: s.installer.Metadata.Name}
 	if err := s.journal.Begin("join", s.keep.Bind(run.Steps(args, plan.Needed(todo)))); err != nil {
 		return res, err
 	}
@@ -190,7 +190,7 @@ func (a job) survey(ctx context.Context, req Request) (s site, err error) {
 	if s.receipt, _, err = journal.ReadReceipt(a.Host, a.DataDir); err != nil {
 		return s, err
 	}
-	if err := a.another(s.receipt); err != nil {
+	if err := errors.Join(a.another(s.receipt), other(s.journal.Runs(), a.token)); err != nil {
 		return s, err
 	}
 	machine, err := a.Host.ReadFile("/etc/machine-id")

@@ -13,6 +13,7 @@ import (
 	"github.com/plinthdev/plinth/airgap/blob"
 	"github.com/plinthdev/plinth/internal/agent/peer"
 	"github.com/plinthdev/plinth/internal/app/compose"
+	"github.com/plinthdev/plinth/internal/app/run"
 	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/k0s"
 	"github.com/plinthdev/plinth/internal/problem"
@@ -65,6 +66,33 @@ func (a job) another(r journal.Receipt) error {
 		}
 	}
 	return refused(fmt.Errorf("this host is part of another cluster than the token's, %s", a.token.Cluster), hint)
+}
+
+// The journal's names for what a join was asked for.
+const (
+	argRole = "role"
+	argPin  = "pin" // of the cluster's authority
+)
+
+// other refuses a token that is for something else than the unfinished join
+// that it would go on with.
+func other(runs []journal.Run, t token.Token) error {
+	if len(runs) == 0 {
+		return nil
+	}
+	last := runs[len(runs)-1]
+	if last.Verb != "join" || !last.Unfinished() {
+		return nil
+	}
+	began := last.Began.Format(time.RFC3339)
+	const hint = "give a token for what was begun, or take it back first: plinth reset cluster"
+	if was := last.Args[argRole]; was != "" && was != t.Role {
+		return refused(fmt.Errorf("this host began to join as a %s at %s, and the token is for a %s", was, began, t.Role), hint)
+	}
+	if was := last.Args[argPin]; was != "" && was != t.Pin {
+		return refused(fmt.Errorf("this host began to join another cluster than the token's at %s, %s", began, last.Args[run.ArgName]), hint)
+	}
+	return nil
 }
 
 // unreachable words why nobody let this host in.

@@ -92,6 +92,30 @@ func TestAHostOfSomethingElseDoesNotJoin(t *testing.T) {
 	}
 }
 
+func TestAHalfJoinedHostGoesOnOnlyAsWhatItBegan(t *testing.T) {
+	noon := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+	begun := journal.Run{Verb: "join", Began: noon, Args: map[string]string{argRole: token.Worker, argPin: "ours", run.ArgName: "my-app"}}
+	ended := begun
+	ended.Ended = &noon
+	for name, c := range map[string]struct {
+		last journal.Run
+		t    token.Token
+		want string
+	}{
+		"the same":                  {begun, token.Token{Role: token.Worker, Pin: "ours"}, ""},
+		"another role":              {begun, token.Token{Role: token.Controller, Pin: "ours"}, "began to join as a worker at 2026-05-01T12:00:00Z, and the token is for a controller"},
+		"another cluster":           {begun, token.Token{Role: token.Worker, Pin: "theirs"}, "began to join another cluster than the token's at 2026-05-01T12:00:00Z, my-app"},
+		"a join that ended":         {ended, token.Token{Role: token.Controller, Pin: "theirs"}, ""},
+		"a join that was reset":     {journal.Run{Verb: "reset", Began: noon}, token.Token{Role: token.Controller}, ""},
+		"begun by an older program": {journal.Run{Verb: "join", Began: noon}, token.Token{Role: token.Controller}, ""},
+	} {
+		err := other([]journal.Run{begun, c.last}, c.t)
+		if c.want == "" && err != nil || c.want != "" && (problem.ExitCode(err) != problem.ExitJoin || !strings.Contains(err.Error(), c.want) || !strings.Contains(problem.Hint(err), "reset cluster")) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+	}
+}
+
 func TestWhyNobodyLetsAHostInIsSaid(t *testing.T) {
 	noon := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 	for name, c := range map[string]struct {
