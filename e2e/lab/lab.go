@@ -99,6 +99,9 @@ func (h *Host) Restore(snap string) { h.t.Helper(); h.do("restore", h.Name, snap
 // Stop shuts the host down as an administrator would.
 func (h *Host) Stop() { h.t.Helper(); h.do("stop", h.Name) }
 
+// Down removes the host before the test ends.
+func (h *Host) Down() { h.t.Helper(); h.do("down", h.Name) }
+
 // PullPlug ends the host at once, every process of it.
 func (h *Host) PullPlug() { h.t.Helper(); h.do("stop", h.Name, "--now") }
 
