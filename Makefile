@@ -88,8 +88,8 @@ test-e2e: bundle ## installs on real throw-away hosts; needs root
 		go test -tags e2e -count=1 -p 1 -timeout 60m -v ./e2e/...
 
 .PHONY: test-drill
-test-drill: bundle ## one install and one reset, killed at every boundary and at random moments; needs root
-	PLINTH_E2E_DRILL=1 PLINTH_E2E_BINARY=$(abspath $(PLINTH)) PLINTH_E2E_BUNDLE=$(abspath $(BUNDLE)) PLINTH_E2E_PAYLOAD=$(abspath $(PAYLOAD)) \
+test-drill: bundle ## of test-e2e only one install and one reset, killed at every boundary and at random moments
+	PLINTH_E2E_BINARY=$(abspath $(PLINTH)) PLINTH_E2E_BUNDLE=$(abspath $(BUNDLE)) PLINTH_E2E_PAYLOAD=$(abspath $(PAYLOAD)) \
 		go test -tags e2e -count=1 -timeout 60m -v -run TestInstallAndResetSurviveDeath ./e2e/
 
 .PHONY: verify

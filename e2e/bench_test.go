@@ -44,6 +44,7 @@ func TestBench(t *testing.T) {
 	row("console answers, after the system pods", "", seconds(ours["console"]-ours["system pods Ready"]), "", "60 s")
 	row("second run, nothing to do", "", seconds(ours["converged"]), "", "2 s")
 	row("plinth version", "", fmt.Sprintf("%d ms, %s", ours["version"].Milliseconds(), ours.rss("version")), "", "50 ms, 40 MB")
+	row("journal of the install", "", fmt.Sprintf("%.2f s, %.2f %%", ours["journal"].Seconds(), 100*ours["journal"].Seconds()/ours["install"].Seconds()), "", "1 %")
 	row("resident memory of the install", "", ours.rss("install"), "", "300 MB")
 	t.Logf("\n%s", b.String())
 }
@@ -127,6 +128,8 @@ func plinthInstall(t *testing.T, ctx context.Context) figures {
 		t.Fatal(err)
 	}
 	f["install rss"] = time.Duration(peak * 1e6 / 1024)
+	journal := journalCost(t, ctx, h)
+	f["journal"], f["install"] = journal[0], journal[1]
 	start = time.Now()
 	h.Must(ctx, binary, "install", "--yes", "--bundle", bundle)
 	f["converged"] = time.Since(start)

@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -19,11 +18,14 @@ type deaths struct {
 	Result struct {
 		Seed          uint64
 		Kills, Failed int
-		Rows          []struct {
-			Point, Step, Next, Result, Detail string
-			KilledSeconds, Seconds            float64
-		}
+		Rows          []row
 	}
+}
+
+// row is one death and what followed.
+type row struct {
+	Point, Step, Next, Result, Detail string
+	KilledSeconds, Seconds            float64
 }
 
 // drill runs a drill that must end with code 0, and prints its table.
@@ -51,9 +53,6 @@ func drill(t *testing.T, ctx context.Context, h *lab.Host, args ...string) death
 // TestInstallAndResetSurviveDeath kills one install at every boundary of every
 // step, and at random moments, until the cluster is up; and then the reset.
 func TestInstallAndResetSurviveDeath(t *testing.T) {
-	if os.Getenv("PLINTH_E2E_DRILL") == "" {
-		t.Skip("some six minutes of kills: make test-drill")
-	}
 	ctx := minutes(t, 25)
 	h := upWithPlinth(t, "chain")
 	fresh := h.Baseline(ctx)

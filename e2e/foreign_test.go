@@ -6,6 +6,7 @@ import (
 	"context"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/plinthdev/plinth/e2e/lab"
 )
@@ -66,7 +67,11 @@ func resetKeepingData(t *testing.T, ctx context.Context, h *lab.Host, fresh lab.
 	}
 	plinth(t, ctx, h, 2, "reset", "cluster", "--yes", "--cluster", "other")
 	h.Must(ctx, "sh", "-c", "echo mine >/etc/k0s/mine")
+	begun := time.Now()
 	r := plinth(t, ctx, h, 0, "reset", "cluster", "--yes", "--cluster", "my-app")
+	if took := time.Since(begun); took > 30*time.Second {
+		t.Errorf("the reset took %.1fs", took.Seconds())
+	}
 	said := strings.Join(r.Result.Kept, "\n")
 	if !strings.Contains(said, "/var/lib/plinth/volumes: data of") || !strings.Contains(said, "/etc/k0s/mine") {
 		t.Errorf("kept: %s", said)

@@ -31,6 +31,7 @@ const (
 type Service struct {
 	Cluster Cluster
 	Store   Store
+	Leaver  Leaver       // lets nodes go; nil for a node that cannot
 	Peers   http.Handler // answers hosts that may join what lies between them and this one; nil for none
 	Streams int          // blobs that are read at once; 0 for maxStreams
 }
@@ -50,6 +51,10 @@ func (n Service) Handler() http.Handler {
 				n.Peers.ServeHTTP(w, r)
 			}
 		})
+	}
+	if n.Leaver != nil {
+		mux.HandleFunc("GET "+LeavePath, s.leave(n.Leaver))
+		mux.HandleFunc("POST "+LeavePath, s.leave(n.Leaver))
 	}
 	mux.HandleFunc("GET "+ReadPath+"{$}", s.version)
 	mux.HandleFunc("GET "+BlobPath+"/blobs/{digest}", s.blob)

@@ -56,7 +56,7 @@ func TestBadCommandLines(t *testing.T) {
 		{"install --yes=perhaps", `invalid argument "perhaps" for "-y, --yes" flag: strconv.ParseBool: parsing "perhaps": invalid syntax`, "see: plinth install --help"},
 		{"console", `one more word is missing: reset-password, set-certificate, url`, "see: plinth console --help"},
 		{"console set-certificate --cert a.pem", `the flag --key is missing`, "see: plinth console set-certificate --help"},
-		{"reset", `one more word is missing: cluster`, "see: plinth reset --help"},
+		{"reset", `one more word is missing: cluster, node`, "see: plinth reset --help"},
 		{"reset clustr", `unknown command "clustr"`, "did you mean cluster?"},
 		{"reset --yes", `unknown flag "--yes"`, "see: plinth reset --help"},
 		{"preflight host1", `unexpected argument "host1"`, "see: plinth preflight --help"},

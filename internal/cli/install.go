@@ -9,7 +9,6 @@ import (
 
 	"github.com/plinthdev/plinth/internal/app/delivery"
 	"github.com/plinthdev/plinth/internal/app/install"
-	"github.com/plinthdev/plinth/internal/app/reset"
 	"github.com/plinthdev/plinth/internal/app/run"
 	"github.com/plinthdev/plinth/internal/app/status"
 	"github.com/plinthdev/plinth/internal/cli/answer"
@@ -69,25 +68,4 @@ func (s commands) status() *cobra.Command {
 			st, err := status.Of(ctx, r)
 			return session.Answer(st, func(w io.Writer) { answer.Status(w, st) }).Unless(err)
 		}))
-}
-
-func (s commands) reset() *cobra.Command {
-	var req reset.Request
-	var yes bool
-	cmd := s.Command("cluster", session.NoArgs, s.With(session.Stream, &yes,
-		func(ctx context.Context, r *run.Run, _ []string) (session.Reply, error) {
-			req.Yes = yes
-			res, err := reset.Cluster(ctx, r, req)
-			text := func(w io.Writer) { answer.Reset(w, res, s.Again("--dry-run"), err != nil) }
-			if err != nil && len(res.Left) == 0 {
-				return session.Reply{}, err
-			}
-			return session.Answer(res, text), err
-		}))
-	f := cmd.Flags()
-	f.BoolVar(&req.DryRun, "dry-run", false, "only say what would be removed, and how large it is")
-	f.BoolVarP(&yes, "yes", "y", false, "do not ask before the first change; needs --cluster")
-	f.StringVar(&req.Cluster, "cluster", "", "`name` of the cluster that is meant")
-	f.BoolVar(&req.DeleteData, "delete-data", false, "remove the data in volumes too")
-	return s.Group("reset", cmd)
 }

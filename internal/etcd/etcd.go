@@ -130,6 +130,9 @@ func (c *Client) call(ctx context.Context, path string, in, out any) error {
 		return err
 	}
 	resp, err := c.http.Do(req)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return errors.New("etcd at " + c.base + " did not answer in time")
+	}
 	if err != nil {
 		return err
 	}

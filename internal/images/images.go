@@ -72,7 +72,8 @@ type Store struct {
 // serve.
 func Open(ctx context.Context, socket string, timeout time.Duration, culprit func(context.Context) string) (*Store, error) {
 	var client *containerd.Client
-	err := wait.Until(ctx, wait.Options{What: "containerd to answer on " + socket, Timeout: timeout, Interval: 200 * time.Millisecond, Culprit: culprit},
+	err := wait.Until(ctx, wait.Options{What: "containerd to answer on " + socket, Timeout: timeout, Interval: 200 * time.Millisecond, Culprit: culprit,
+		Next: "sudo journalctl -u 'k0s*'"},
 		func(ctx context.Context) (bool, string, error) {
 			conn, err := (&net.Dialer{}).DialContext(ctx, "unix", socket)
 			if err != nil {

@@ -72,7 +72,17 @@ type Journal struct {
 
 	notice string // what Open found wrong and mended
 	broken []byte // the damaged file, until it has been put aside
+	cost   Cost
 }
+
+// Cost is what writing a journal took in this process.
+type Cost struct {
+	Writes int
+	Time   time.Duration
+}
+
+// Cost is what the writes up to now took.
+func (j *Journal) Cost() Cost { return j.cost }
 
 type content struct {
 	Version int    `json:"version"`

@@ -82,8 +82,19 @@ func (j *Journal) Lost() bool {
 	return err == nil && len(j.data.Runs) == 0
 }
 
+// measured adds what write takes to the journal's cost.
+func (j *Journal) measured(write func() error) error {
+	began := j.now()
+	err := write()
+	j.cost.Writes++
+	j.cost.Time += j.now().Sub(began)
+	return err
+}
+
 // save writes the journal; a damaged one is put aside first.
-func (j *Journal) save() error {
+func (j *Journal) save() error { return j.measured(j.write) }
+
+func (j *Journal) write() error {
 	err := error(nil)
 	if j.broken != nil {
 		err = j.files.Write(filepath.Join(filepath.Dir(j.path), damagedName), bytes.NewReader(j.broken), 0o600)
@@ -101,7 +112,7 @@ func (j *Journal) saveTwice() error {
 		return err
 	}
 	path := filepath.Join(filepath.Dir(j.path), CopyFile)
-	return writeProblem(path, save(j.files, path, j.data, j.extra))
+	return j.measured(func() error { return writeProblem(path, save(j.files, path, j.data, j.extra)) })
 }
 
 func writeProblem(path string, err error) error {

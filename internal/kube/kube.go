@@ -47,6 +47,7 @@ type Client struct {
 // Wait bounds a wait and says who is told the reason why it is not over yet.
 type Wait struct {
 	Timeout time.Duration                            // upper bound
+	Culprit func(ctx context.Context) string         // knows more than the cluster tells; may be nil
 	Report  func(message string, bytes, total int64) // told each new reason; may be nil
 }
 
@@ -101,8 +102,14 @@ func (c *Client) Version() (string, error) {
 }
 
 // until is wait.Until with this package's interval and reporting.
-func (w Wait) until(ctx context.Context, what string, cond wait.Condition, culprit func(context.Context) string) error {
-	o := wait.Options{What: what, Timeout: w.Timeout, Interval: pollInterval, Culprit: culprit}
+func (w Wait) until(ctx context.Context, what, next string, cond wait.Condition, culprit func(context.Context) string) error {
+	o := wait.Options{What: what, Next: next, Timeout: w.Timeout, Interval: pollInterval, Culprit: func(ctx context.Context) string {
+		said := culprit(ctx)
+		if said == "" && w.Culprit != nil { // the cluster does not tell, so its host may
+			said = w.Culprit(ctx)
+		}
+		return said
+	}}
 	if w.Report != nil {
 		o.OnReason = func(reason string) { w.Report(reason, 0, 0) }
 	}
@@ -114,6 +121,9 @@ func (w Wait) until(ctx context.Context, what string, cond wait.Condition, culpr
 func notYet(err error) (bool, string, error) {
 	if apierrors.IsUnauthorized(err) || apierrors.IsForbidden(err) {
 		return false, "", err
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = errors.New("no answer in time")
 	}
 	return false, "the API server does not answer yet: " + err.Error(), nil
 }

@@ -69,7 +69,7 @@ func (c *Client) Node(ctx context.Context, name string) (Node, error) {
 
 // WaitNode waits until the node is registered and Ready.
 func (c *Client) WaitNode(ctx context.Context, w Wait, name string) error {
-	return w.until(ctx, "node "+name+" to be Ready", func(ctx context.Context) (bool, string, error) {
+	return w.until(ctx, "node "+name+" to be Ready", "sudo plinth kubectl describe node "+name, func(ctx context.Context) (bool, string, error) {
 		n, err := c.Node(ctx, name)
 		if err == ErrNotFound {
 			return false, "node " + name + " has not registered", nil
@@ -78,7 +78,7 @@ func (c *Client) WaitNode(ctx context.Context, w Wait, name string) error {
 			return notYet(err)
 		}
 		return n.Ready, "node " + name + ": " + n.Reason, nil
-	}, nil)
+	}, func(ctx context.Context) string { return c.Culprit(ctx, "kube-system", "") }) // such as the network's pod
 }
 
 func describeNode(n *corev1.Node) Node {

@@ -16,7 +16,7 @@ import (
 // at least one of them.
 func (c *Client) WaitPods(ctx context.Context, w Wait, namespace string, expect ...string) error {
 	what := "all pods of namespace " + namespace + " to be Ready"
-	return w.until(ctx, what, func(ctx context.Context) (bool, string, error) {
+	return w.until(ctx, what, "sudo plinth kubectl get pods,events -n "+namespace, func(ctx context.Context) (bool, string, error) {
 		reason, err := c.PodsReason(ctx, namespace, expect...)
 		if err != nil {
 			return notYet(err)

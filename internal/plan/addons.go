@@ -74,7 +74,7 @@ func (c Cluster) chartStep(id, title string, r chart.Release) step.Step {
 			if err != nil {
 				return err
 			}
-			return chart.Converge(ctx, client, r, kube.Wait{Timeout: 4 * time.Minute, Report: report})
+			return chart.Converge(ctx, client, r, kube.Wait{Timeout: 4 * time.Minute, Report: report, Culprit: c.K0s.Culprit})
 		},
 	}
 }
@@ -94,7 +94,7 @@ func (c Cluster) kube(ctx context.Context) (*kube.Client, error) {
 
 // waitKube waits until the API server answers.
 func (c Cluster) waitKube(ctx context.Context, report step.Report) (client *kube.Client, err error) {
-	err = wait.Until(ctx, wait.Options{What: "the Kubernetes API server to answer", Timeout: 4 * time.Minute, Culprit: c.K0s.Culprit,
+	err = wait.Until(ctx, wait.Options{What: "the Kubernetes API server to answer", Timeout: 4 * time.Minute, Culprit: c.K0s.Culprit, Next: "sudo journalctl -u " + c.K0s.Unit(),
 		OnReason: func(reason string) { report(reason, 0, 0) }},
 		func(ctx context.Context) (bool, string, error) {
 			if client, err = c.kube(ctx); err != nil {

@@ -117,7 +117,7 @@ func (c Cluster) consoleAnswers() step.Step {
 			if err != nil {
 				return err
 			}
-			return front.WaitAnswer(ctx, c.Console.URL, cert, c.Console.Want.Version, kube.Wait{Timeout: 2 * time.Minute, Report: report})
+			return front.WaitAnswer(ctx, c.Console.URL, cert, c.Console.Want.Version, kube.Wait{Timeout: 2 * time.Minute, Report: report, Culprit: func(ctx context.Context) string { return k.Kube.Culprit(ctx, c.Console.Namespace, "") }})
 		})
 }
 

@@ -232,7 +232,7 @@ func (c Cluster) nodeReady() step.Step {
 			if err != nil {
 				return err
 			}
-			return client.WaitNode(ctx, kube.Wait{Timeout: 5 * time.Minute, Report: report}, c.Node)
+			return client.WaitNode(ctx, kube.Wait{Timeout: 5 * time.Minute, Report: report, Culprit: c.K0s.Culprit}, c.Node)
 		},
 	}
 }
@@ -249,10 +249,10 @@ func Needed(plan []step.Planned) (n int) {
 
 // look turns a domain package's answer into a step's: "" is done.
 func look(why string, err error) (step.State, error) {
-	if err != nil || why == "" {
-		return step.Done(), err
+	if err == nil && why != "" {
+		return step.Needed(why), nil
 	}
-	return step.Needed(why), nil
+	return step.Done(), err
 }
 
 // more says how many others there are.

@@ -33,8 +33,8 @@ func (c Cluster) systemPodsStart() step.Step {
 		},
 		Apply: func(ctx context.Context, report step.Report) error {
 			nudge := nudger{now: c.Now}
-			return wait.Until(ctx, wait.Options{What: "the system pods to start", Timeout: 5 * time.Minute, Culprit: c.K0s.Culprit,
-				OnReason: func(reason string) { report(reason, 0, 0) }},
+			return wait.Until(ctx, wait.Options{What: "the system pods to start", Timeout: 5 * time.Minute, Culprit: c.startCulprit,
+				Next: "sudo plinth kubectl get pods,events -n " + systemNamespace, OnReason: func(reason string) { report(reason, 0, 0) }},
 				func(ctx context.Context) (bool, string, error) {
 					client, err := c.kube(ctx)
 					if err != nil {
@@ -51,6 +51,14 @@ func (c Cluster) systemPodsStart() step.Step {
 				})
 		},
 	}
+}
+
+// startCulprit is the system pod that does not start, or k0s when nobody tells.
+func (c Cluster) startCulprit(ctx context.Context) string {
+	if client, err := c.kube(ctx); err == nil {
+		return client.Culprit(ctx, systemNamespace, "")
+	}
+	return c.K0s.Culprit(ctx)
 }
 
 // nudger picks the pods that are worth a fresh start. A pod whose sandbox was
@@ -101,7 +109,7 @@ func (c Cluster) systemPods() step.Step {
 			if err != nil {
 				return err
 			}
-			return client.WaitPods(ctx, kube.Wait{Timeout: 6 * time.Minute, Report: report}, systemNamespace, systemExpected()...)
+			return client.WaitPods(ctx, kube.Wait{Timeout: 6 * time.Minute, Report: report, Culprit: c.K0s.Culprit}, systemNamespace, systemExpected()...)
 		},
 	}
 }

@@ -188,7 +188,12 @@ func (r Runner) explain(ctx context.Context, s Step, err error) error {
 		return err
 	}
 	hint := problem.Hint(err)
-	if hint == "" {
+	var more interface{ Hint() string } // of a wait that took too long
+	switch {
+	case hint != "":
+	case errors.As(err, &more) && more.Hint() != "":
+		hint = more.Hint() + "\n" + r.Resume
+	default:
 		hint = r.Resume
 	}
 	return problem.New(problem.ExitStep, lower(s.Title), err, hint)

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -24,6 +25,7 @@ type Options struct {
 	// Culprit is asked once when the time is over, to name who is to blame
 	// and its last log line; nil or "" where nothing is known.
 	Culprit func(ctx context.Context) string
+	Next    string // the command that shows more; "" for none
 }
 
 // TimeoutError says what did not happen, and the last reason seen.
@@ -32,6 +34,15 @@ type TimeoutError struct {
 	Timeout time.Duration // how long it was waited for
 	Reason  string        // last reason given by the condition
 	Culprit string        // who is to blame, if known
+	Next    string        // Options.Next
+}
+
+// Hint is what to type to see more; "" when nothing is known.
+func (e *TimeoutError) Hint() string {
+	if e.Next == "" {
+		return ""
+	}
+	return "to see more: " + e.Next
 }
 
 // Error names what was waited for, the last state and the culprit.
@@ -88,12 +99,17 @@ func Until(ctx context.Context, o Options, cond Condition) error {
 // nothing stands for a reason until there is one.
 const nothing = "nothing yet"
 
+// plain words what the clock did to a single question.
+func plain(reason string) string {
+	return strings.ReplaceAll(reason, context.DeadlineExceeded.Error(), "no answer in time")
+}
+
 func timeout(ctx context.Context, o Options, last string) error {
-	e := &TimeoutError{What: o.What, Timeout: o.Timeout, Reason: last}
+	e := &TimeoutError{What: o.What, Timeout: o.Timeout, Reason: plain(last), Next: o.Next}
 	if o.Culprit != nil {
 		ask, cancel := context.WithTimeout(ctx, 10*time.Second)
 		defer cancel()
-		e.Culprit = o.Culprit(ask)
+		e.Culprit = plain(o.Culprit(ask))
 	}
 	return e
 }

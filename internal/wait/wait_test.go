@@ -146,3 +146,31 @@ func TestACancelledWaitReturnsTheCause(t *testing.T) {
 		t.Errorf("between two looks: error is %v", err)
 	}
 }
+
+func TestATimeoutNamesWhatItWaitedForAndWhoIsToBlame(t *testing.T) {
+	slow := func(reason string) wait.Condition {
+		return func(ctx context.Context) (bool, string, error) {
+			<-ctx.Done()
+			return false, reason + ctx.Err().Error(), nil
+		}
+	}
+	for name, c := range map[string]struct {
+		cond    wait.Condition
+		culprit string
+		want    string
+	}{
+		"the state last seen":          {func(context.Context) (bool, string, error) { return false, "pod a: Pending", nil }, "", "waited 0s for x; last seen: pod a: Pending"},
+		"and who is to blame":          {func(context.Context) (bool, string, error) { return false, "pod a: Pending", nil }, "last event: no space", "waited 0s for x; last seen: pod a: Pending; last event: no space"},
+		"a question without an answer": {slow("Get https://a: "), "", "waited 0s for x; last seen: Get https://a: no answer in time"},
+		"a look that never was":        {func(ctx context.Context) (bool, string, error) { <-ctx.Done(); return false, "", ctx.Err() }, "k0s is failed", "waited 0s for x; last seen: nothing yet; k0s is failed"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := wait.Options{What: "x", Timeout: 20 * time.Millisecond, Interval: time.Millisecond, Next: "plinth status", Culprit: func(context.Context) string { return c.culprit }}
+			err := wait.Until(t.Context(), o, c.cond)
+			var e *wait.TimeoutError
+			if !errors.As(err, &e) || e.Error() != c.want || e.Hint() != "to see more: plinth status" {
+				t.Errorf("%v, want %q", err, c.want)
+			}
+		})
+	}
+}

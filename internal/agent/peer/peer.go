@@ -198,7 +198,7 @@ func (c *Cluster) askOne(ctx context.Context, q question, answer any) error {
 	return json.NewDecoder(io.LimitReader(res.Body, 4<<20)).Decode(answer)
 }
 
-// do sends one request and turns all but success into errors.
+// do sends one request.
 func (c *Cluster) do(ctx context.Context, q question, header http.Header) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, q.method, q.url, bytes.NewReader(q.body))
 	if err != nil {
@@ -208,7 +208,12 @@ func (c *Cluster) do(ctx context.Context, q question, header http.Header) (*http
 		req.Header[k] = v
 	}
 	req.Header.Set("Authorization", "Bearer "+q.bearer)
-	res, err := c.client.Do(req)
+	return send(c.client, req)
+}
+
+// send turns all but success into errors.
+func send(client *http.Client, req *http.Request) (*http.Response, error) {
+	res, err := client.Do(req)
 	if err != nil {
 		return nil, plain(err)
 	}
@@ -234,6 +239,9 @@ func (c *Cluster) do(ctx context.Context, q question, header http.Header) (*http
 
 // plain is a client's error without the URL, which the caller names itself.
 func plain(err error) error {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return errors.New("no answer in time")
+	}
 	if inner := errors.Unwrap(err); inner != nil {
 		return inner
 	}

@@ -116,20 +116,15 @@ func prepare(r *run.Run, req Request) (*drill, error) {
 	if !slices.Contains([]string{Chain, Resume, Reset}, req.Way) {
 		return nil, bad(fmt.Sprintf("no drill goes the way %q", req.Way), "the ways are chain, resume and reset")
 	}
-	if len(req.Args) == 0 || req.Args[0] != "install" && (req.Args[0] != "reset" || req.Way != Chain) {
-		return nil, bad("only an install can be drilled, and a reset as a chain", "name it behind two dashes: plinth drill run --this-host-is-throw-away -- install --bundle FILE")
+	if !drillable(req) {
+		return nil, bad("only an install can be drilled, and a join or a reset as a chain", "name it behind two dashes: plinth drill run --this-host-is-throw-away -- install --bundle FILE")
 	}
-	if req.Args[0] == "install" {
+	if req.Args[0] != "reset" {
 		if err := unused(r, bad); err != nil {
 			return nil, err
 		}
 	}
-	if !slices.Contains(req.Args, "--yes") {
-		req.Args = append(slices.Clone(req.Args), "--yes")
-	}
-	if req.Args[0] == "reset" && !slices.Contains(req.Args, "--cluster") {
-		req.Args = append(req.Args, named(r)...)
-	}
+	req.Args = unasked(r, req.Args)
 	rules, err := choose(req)
 	if err != nil {
 		return nil, err
@@ -143,6 +138,33 @@ func prepare(r *run.Run, req Request) (*drill, error) {
 	}
 	return &drill{Run: r, self: self, req: req, rules: rules, rand: rand.New(rand.NewPCG(req.Seed, 0)),
 		res: Result{Way: req.Way, Seed: req.Seed, Rows: []Row{}}}, nil
+}
+
+// drillable reports whether a verb can be drilled the way that is asked for: a
+// reset of a joined host would have to be told to its cluster each time.
+func drillable(req Request) bool {
+	if len(req.Args) == 0 {
+		return false
+	}
+	switch req.Args[0] {
+	case "install":
+		return true
+	case "join", "reset":
+		return req.Way == Chain
+	}
+	return false
+}
+
+// unasked is a command line that asks nothing: a join never does.
+func unasked(r *run.Run, args []string) []string {
+	args = slices.Clone(args)
+	if args[0] != "join" && !slices.Contains(args, "--yes") {
+		args = append(args, "--yes")
+	}
+	if strings.HasPrefix(strings.Join(args, " "), "reset cluster") && !slices.Contains(args, "--cluster") {
+		args = append(args, named(r)...)
+	}
+	return args
 }
 
 // unused refuses a host on which anything is, or was begun.

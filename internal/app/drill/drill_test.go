@@ -170,6 +170,8 @@ func TestADrillIsRefusedWhereItMayDoHarm(t *testing.T) {
 		"no verb":                {Request{ThrowAway: true, Way: Chain}, "", "only an install can be drilled"},
 		"another verb":           {Request{ThrowAway: true, Way: Chain, Args: []string{"status"}}, "", "only an install can be drilled"},
 		"a reset, each":          {Request{ThrowAway: true, Way: Reset, Args: []string{"reset", "cluster"}}, "", "only an install can be drilled"},
+		"a join, each":           {Request{ThrowAway: true, Way: Resume, Args: []string{"join", "--token-file", "t"}}, "", "only an install can be drilled"},
+		"a join on a node":       {Request{ThrowAway: true, Way: Chain, Args: []string{"join", "--token-file", "t"}}, `receipt.json {"version":1}`, "a cluster is installed"},
 		"a cluster":              {Request{ThrowAway: true, Way: Chain, Args: install}, `receipt.json {"version":1}`, "a cluster is installed"},
 		"half a cluster": {Request{ThrowAway: true, Way: Chain, Args: install},
 			`journal.json {"version":1,"runs":[{"verb":"install","steps":[]}]}`, "an unfinished run"},
@@ -199,7 +201,7 @@ func TestEveryPointHasANameOfItsOwn(t *testing.T) {
 		t.Error("a name is there twice")
 	}
 	for _, want := range []string{"install/remember:needed", "install/registry:applied", "install/application:ended", "install/receipt:temp",
-		"install/journal:torn", "reset/run:started", "reset/units:begun", "reset/data-dir:applied"} {
+		"install/journal:torn", "reset/run:started", "reset/node-leave:applied", "reset/units:begun", "reset/data-dir:applied"} {
 		if !slices.Contains(all, want) {
 			t.Errorf("%s is missing", want)
 		}

@@ -14,10 +14,12 @@ import (
 	"github.com/plinthdev/plinth/internal/failpoint"
 	"github.com/plinthdev/plinth/internal/host"
 	"github.com/plinthdev/plinth/internal/kots"
+	"github.com/plinthdev/plinth/internal/kube"
 	"github.com/plinthdev/plinth/internal/node"
 	"github.com/plinthdev/plinth/internal/node/leftover"
 	"github.com/plinthdev/plinth/internal/plan"
 	"github.com/plinthdev/plinth/internal/plan/entry"
+	"github.com/plinthdev/plinth/internal/plan/leave"
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/step"
 )
@@ -37,7 +39,8 @@ func verbs() ([]verb, error) {
 	}
 	cluster := plan.Cluster{AddOns: parts, KotsFile: node.Artifact{Path: kots.Binary}, Agent: node.Artifact{Path: "plinth"}, Console: plan.Console{App: &kots.App{}}}
 	install, join := plan.Install(cluster), plan.Join(cluster, nil, &entry.Way{})
-	reset := append(plan.Reset(node.Leftovers(host.Host{}, leftover.Default())), step.Step{ID: "data-dir"})
+	reset := append(leave.Own{Kube: &kube.Client{}}.Steps(), plan.Reset(node.Leftovers(host.Host{}, leftover.Default()))...)
+	reset = append(reset, step.Step{ID: "data-dir"})
 	return []verb{{"install", install, true}, {"join", join, true}, {"reset", reset, false}}, nil
 }
 

@@ -190,7 +190,7 @@ func (a job) survey(ctx context.Context, req Request) (s site, err error) {
 	if s.receipt, _, err = journal.ReadReceipt(a.Host, a.DataDir); err != nil {
 		return s, err
 	}
-	if err := errors.Join(a.another(s.receipt), other(s.journal.Runs(), a.token)); err != nil {
+	if err := errors.Join(leaving(s.journal), a.another(s.receipt), other(s.journal.Runs(), a.token)); err != nil {
 		return s, err
 	}
 	machine, err := a.Host.ReadFile("/etc/machine-id")

@@ -13,6 +13,7 @@ import (
 	"github.com/plinthdev/plinth/airgap/blob"
 	"github.com/plinthdev/plinth/internal/agent/peer"
 	"github.com/plinthdev/plinth/internal/app/compose"
+	"github.com/plinthdev/plinth/internal/app/reset/parting"
 	"github.com/plinthdev/plinth/internal/app/run"
 	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/k0s"
@@ -50,9 +51,18 @@ func judgeClock(offset time.Duration) error {
 		"set the clock, best by time synchronisation: timedatectl set-ntp true")
 }
 
+// leaving refuses a host that is about to leave a cluster: of what is on it
+// nobody would know what counts.
+func leaving(j *journal.Journal) error {
+	if left, ok := parting.Leaving(j); ok {
+		return refused(fmt.Errorf("this host is about to leave a cluster: its reset stopped at step %s", left.At()), "finish that first: sudo plinth reset node")
+	}
+	return nil
+}
+
 // another refuses a host that is, or began to be, part of something else.
 func (a job) another(r journal.Receipt) error {
-	const hint = "`plinth reset cluster` takes away what is here, with its data"
+	const hint = "`plinth reset node` has this host leave that cluster and takes away what is here; `plinth reset cluster` does where this host is all of it"
 	if r.Role != "" && r.Role != a.token.Role {
 		return refused(fmt.Errorf("this host is a %s of %s, and the token is for a %s", r.Role, r.Name, a.token.Role), hint)
 	}
@@ -173,6 +183,7 @@ const admitTimeout = 10 * time.Minute
 // Admit asks until the cluster is no longer busy.
 func (d door) Admit(ctx context.Context, report step.Report) (k0sToken []byte, files map[string][]byte, err error) {
 	err = wait.Until(ctx, wait.Options{What: "the cluster to let this host in", Timeout: admitTimeout, Interval: 2 * time.Second,
+		Next:     "sudo plinth node list   (on a controller)",
 		OnReason: func(reason string) { report(reason, 0, 0) }},
 		func(ctx context.Context) (bool, string, error) {
 			a, err := d.cluster.Admit(ctx, d.claim(d.site))

@@ -79,6 +79,31 @@ func TestWhatARemovalLosesIsRefusedUntilForced(t *testing.T) {
 	}
 }
 
+func TestANodeThatAsksToLeaveIsToldWhatThatLoses(t *testing.T) {
+	data := []member.Pod{{Namespace: "kotsadm", Name: "kotsadm-0", Volumes: []string{"kotsadmdata-kotsadm-0"}}}
+	for name, c := range map[string]struct {
+		node           string
+		view           View
+		pods           []member.Pod
+		known          bool
+		refused, loses string
+	}{
+		"a worker":              {node: "w", view: three(), known: true},
+		"a controller of three": {node: "b", view: three(), known: true, loses: "2 controllers are left"},
+		"the quorum":            {node: "b", view: three("c"), known: true, refused: "only 1 of the 2 controllers"},
+		"data":                  {node: "w", view: three(), pods: data, known: true, refused: "the data of kotsadmdata-kotsadm-0"},
+		"one that has left":     {node: "z", view: three()},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := departure{View: c.view, req: Request{Node: c.node}, here: journal.Receipt{Node: "a", Name: "my-app"}, pods: c.pods}.farewell()
+			if f.Known != c.known || f.Cluster != "my-app" || !strings.Contains(strings.Join(f.Refused, ";"), c.refused) || (c.refused == "") != (f.Refused == nil) ||
+				!strings.Contains(strings.Join(f.Losses, ";"), c.loses) || (c.loses == "") != (f.Losses == nil) {
+				t.Errorf("%+v", f)
+			}
+		})
+	}
+}
+
 func TestTheLastControllerIsNeverRemoved(t *testing.T) {
 	v := three()
 	v.Etcd = v.Etcd[1:2]

@@ -95,13 +95,9 @@ func change(ctx context.Context, r *run.Run, verb string, req Request) (Result, 
 	if err != nil {
 		return Result{}, noCluster(doing, err)
 	}
-	c := departure{View: v, req: req, here: receipt, pods: pods, copied: map[string]bool{}}
-	for _, p := range pods {
-		if p.Namespace == receipt.Console.Namespace && len(p.Volumes) > 0 {
-			if c.copied[p.String()], err = kots.CopiedElsewhere(ctx, client, p.Namespace, p.Name, req.Node); err != nil {
-				return Result{}, noCluster(doing, err)
-			}
-		}
+	c := departure{View: v, req: req, here: receipt, pods: pods}
+	if err := c.seekCopies(ctx, client); err != nil {
+		return Result{}, noCluster(doing, err)
 	}
 	res := Result{Node: req.Node}
 	if done, err := c.settled(ctx, verb, client); done || err != nil {
@@ -140,6 +136,20 @@ type departure struct {
 	copied map[string]bool // pods whose data other nodes have too
 }
 
+// seekCopies finds the pods of the console whose data other nodes have too.
+func (c *departure) seekCopies(ctx context.Context, client *kube.Client) (err error) {
+	c.copied = map[string]bool{}
+	for _, p := range c.pods {
+		if p.Namespace != c.here.Console.Namespace || len(p.Volumes) == 0 {
+			continue
+		}
+		if c.copied[p.String()], err = kots.CopiedElsewhere(ctx, client, p.Namespace, p.Name, c.req.Node); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // settled reports whether there is nothing to do, or says that there is no
 // such node.
 func (c departure) settled(ctx context.Context, verb string, client *kube.Client) (bool, error) {
@@ -173,12 +183,12 @@ func (c departure) judge(verb string) (losses []string, err error) {
 	doing := verb + " node " + c.req.Node
 	var refused []string
 	if verb == "remove" && c.req.Node == c.here.Node {
-		return nil, problem.New(problem.ExitUsage, doing, errors.New("this is the host that the command runs on"), "run it on another controller; nothing was changed")
+		return nil, problem.New(problem.ExitUsage, doing, errors.New("this is the host that the command runs on"), "to have it leave the cluster and take it back: sudo plinth reset node; nothing was changed")
 	}
-	if m, ok := c.member(c.req.Node); ok && verb == "remove" {
-		r := etcd.Judge(c.Etcd, m.ID, c.serves)
+	if verb == "remove" {
+		r := c.vote()
 		switch {
-		case r.Left == 0:
+		case r.Breaks && r.Left == 0:
 			return nil, problem.New(problem.ExitUsage, doing, errors.New(r.Says), "to take the whole cluster back: plinth reset cluster")
 		case r.Breaks:
 			refused = append(refused, r.Says)
@@ -186,6 +196,25 @@ func (c departure) judge(verb string) (losses []string, err error) {
 			losses = append(losses, r.Says)
 		}
 	}
+	pods, more := c.lost(verb)
+	refused, losses = append(refused, pods...), append(losses, more...)
+	if len(refused) > 0 && !c.req.Force {
+		return nil, problem.New(problem.ExitUsage, doing, errors.New(strings.Join(refused, "; ")), "if that is meant, say so with --force; nothing was changed")
+	}
+	return append(refused, losses...), nil
+}
+
+// vote is what the end of the node's vote does; nothing for one without.
+func (c departure) vote() etcd.Removal {
+	if m, ok := c.member(c.req.Node); ok {
+		return etcd.Judge(c.Etcd, m.ID, c.serves)
+	}
+	return etcd.Removal{}
+}
+
+// lost is what the node's pods lose: what may not be lost unasked, and what
+// only waits.
+func (c departure) lost(verb string) (refused, losses []string) {
 	for _, p := range c.pods {
 		if p.Alone {
 			refused = append(refused, "pod "+p.String()+" has no controller that would start it elsewhere: it is gone then")
@@ -199,10 +228,7 @@ func (c departure) judge(verb string) (losses []string, err error) {
 			losses = append(losses, fmt.Sprintf("pod %s waits until this node may be used again: the data of %s is here alone", p, strings.Join(p.Volumes, ", ")))
 		}
 	}
-	if len(refused) > 0 && !c.req.Force {
-		return nil, problem.New(problem.ExitUsage, doing, errors.New(strings.Join(refused, "; ")), "if that is meant, say so with --force; nothing was changed")
-	}
-	return append(refused, losses...), nil
+	return refused, losses
 }
 
 func (c departure) question(verb string) string {

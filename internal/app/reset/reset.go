@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/plinthdev/plinth/internal/app/reset/parting"
 	"github.com/plinthdev/plinth/internal/app/run"
 	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/k0s"
@@ -30,7 +31,10 @@ type Request struct {
 
 // Result is how a reset ended.
 type Result struct {
-	Changed bool           `json:"changed"` // false: there was nothing to take back
+	Changed bool           `json:"changed"`           // false: there was nothing to take back
+	Node    string         `json:"node,omitempty"`    // that this host was, of a cluster that goes on
+	Cluster string         `json:"cluster,omitempty"` // the name of that one
+	Remains []string       `json:"remains,omitempty"` // what is still to be typed on one of its controllers
 	Plan    []step.Planned `json:"plan,omitempty"`
 	Left    []string       `json:"left,omitempty"`  // what could not be taken back
 	Kept    []string       `json:"kept,omitempty"`  // what was left on purpose: data, logs, what others put there
@@ -54,7 +58,7 @@ func Cluster(ctx context.Context, r *run.Run, req Request) (Result, error) {
 	if req.DryRun {
 		return job{a.ReadOnly()}.reset(ctx, req)
 	}
-	if err := a.somethingToReset(); err != nil {
+	if err := a.somethingToReset("reset cluster"); err != nil {
 		return Result{}, err
 	}
 	var res Result
@@ -67,8 +71,8 @@ func Cluster(ctx context.Context, r *run.Run, req Request) (Result, error) {
 
 // somethingToReset refuses where the data folder knows of no install, and yet
 // there is a cluster: it is another folder's, or somebody else's.
-func (a job) somethingToReset() error {
-	if err := a.Usable("reset cluster"); err != nil {
+func (a job) somethingToReset(doing string) error {
+	if err := a.Usable(doing); err != nil {
 		return err
 	}
 	j, err := a.Journal()
@@ -76,7 +80,7 @@ func (a job) somethingToReset() error {
 		return err
 	}
 	if _, err := a.Host.Lstat(k0s.ConfigPath); err == nil {
-		return problem.Newf(problem.ExitUsage, "reset cluster", "name the data folder of the install with --data-dir; a k0s that Plinth did not install is not Plinth's to remove",
+		return problem.Newf(problem.ExitUsage, doing, "name the data folder of the install with --data-dir; a k0s that Plinth did not install is not Plinth's to remove",
 			"k0s is on this host, but %s knows of no install", a.DataDir)
 	}
 	return nil
@@ -91,21 +95,21 @@ func (a job) reset(ctx context.Context, req Request) (Result, error) {
 		return a.resetBirth(ctx, j, req)
 	}
 	if req.DryRun {
-		return a.dryRun(ctx, j, req)
+		return a.dryRun(ctx, j, req, parting.Parting{})
 	}
 	if err := a.agree(ctx, j, req); err != nil {
 		return Result{}, err
 	}
-	return a.takeBack(ctx, j, req.DeleteData)
+	return a.takeBack(ctx, j, req.DeleteData, parting.Parting{})
 }
 
 // TakeBack takes back all that the runs in j did, without asking, for a verb
 // that holds the lock.
 func TakeBack(ctx context.Context, r *run.Run, j *journal.Journal, deleteData bool) (Result, error) {
-	return job{r}.takeBack(ctx, j, deleteData)
+	return job{r}.takeBack(ctx, j, deleteData, parting.Parting{})
 }
 
-func (a job) takeBack(ctx context.Context, j *journal.Journal, deleteData bool) (Result, error) {
+func (a job) takeBack(ctx context.Context, j *journal.Journal, deleteData bool, p parting.Parting) (Result, error) {
 	kinds, err := a.leftovers(j)
 	if err != nil {
 		return Result{}, err
@@ -114,11 +118,14 @@ func (a job) takeBack(ctx context.Context, j *journal.Journal, deleteData bool) 
 	res := Result{Changed: true, Log: a.LogFile, Kept: a.kept(j, keep)}
 	name := run.ClusterName(j)
 	runner := a.Steps("reset", j)
-	if err := j.Begin("reset", map[string]string{run.ArgName: name}); err != nil {
+	if err := j.Begin("reset", p.Args(name)); err != nil {
 		// A full disk must not keep a reset from making space: what the
 		// journal says already is enough to go by.
 		a.Note("warning: " + err.Error())
 		runner.Recorder = nil
+	}
+	if err := a.leave(ctx, runner, p, &res); err != nil {
+		return res, errors.Join(err, j.End(err))
 	}
 	if _, err = runner.RunAll(ctx, plan.Reset(kinds)); err != nil {
 		return a.left(ctx, res, kinds, errors.Join(err, j.End(err)))
@@ -151,12 +158,16 @@ func (a job) prove(ctx context.Context, j *journal.Journal, res *Result) error {
 }
 
 // dryRun says what a reset would take back.
-func (a job) dryRun(ctx context.Context, j *journal.Journal, req Request) (Result, error) {
+func (a job) dryRun(ctx context.Context, j *journal.Journal, req Request, p parting.Parting) (Result, error) {
 	kinds, err := a.leftovers(j)
 	if err != nil {
 		return Result{}, err
 	}
 	keep := a.keeping(req.DeleteData)
+	told, err := a.Steps("reset", nil).Plan(ctx, p.Steps)
+	if err != nil {
+		return Result{}, err
+	}
 	planned, err := a.Steps("reset", nil).Plan(ctx, append(plan.Reset(kinds), a.removeDataDir(j, keep)))
 	if err != nil {
 		return Result{}, err
@@ -171,7 +182,7 @@ func (a job) dryRun(ctx context.Context, j *journal.Journal, req Request) (Resul
 		inside = append(inside, filepath.Join(a.DataDir, name))
 	}
 	_, folder.Bytes = a.sized(inside)
-	return Result{Plan: planned, Kept: a.kept(j, keep)}, nil
+	return Result{Node: p.Name, Cluster: p.Cluster, Remains: p.Remains, Plan: append(told, planned...), Kept: a.kept(j, keep)}, nil
 }
 
 // resetBirth takes back what a run leaves that was killed before its journal

@@ -57,6 +57,8 @@ type Config struct {
 type Run struct {
 	Config
 	Host host.Host
+
+	journal *journal.Journal // that was opened last
 }
 
 // New returns a Run on the machine that this process runs on.
@@ -114,11 +116,16 @@ func (r *Run) Changing(verb string, fn func(r *Run, log *runlog.Log) error) (err
 		run.Note(notice)
 	}
 	run.Arm(verb)
+	began := r.Now()
 	err = fn(&run, log)
 	if err != nil {
 		log.Note(err.Error())
 	}
 	log.Note(fmt.Sprintf("peak memory %.0f MB", float64(host.PeakMemory())/1e6))
+	if run.journal != nil {
+		cost := run.journal.Cost()
+		log.Note(fmt.Sprintf("journal: %d writes in %.3f s of %.3f s", cost.Writes, cost.Time.Seconds(), r.Now().Sub(began).Seconds()))
+	}
 	return errors.Join(err, log.Close(), file.Close())
 }
 
@@ -142,6 +149,7 @@ func (r *Run) Arm(verb string) {
 // Journal opens the journal of the data folder.
 func (r *Run) Journal() (*journal.Journal, error) {
 	j, err := journal.Open(r.Host, r.DataDir, r.Now)
+	r.journal = j
 	if err == nil && j.Notice() != "" {
 		r.Note("warning: " + j.Notice())
 	}

@@ -19,6 +19,7 @@ import (
 
 	"github.com/plinthdev/plinth/internal/agent"
 	"github.com/plinthdev/plinth/internal/app/gateway"
+	"github.com/plinthdev/plinth/internal/app/nodes"
 	"github.com/plinthdev/plinth/internal/app/run"
 	"github.com/plinthdev/plinth/internal/app/serve/renew"
 	"github.com/plinthdev/plinth/internal/kots/registry"
@@ -38,7 +39,7 @@ func Agent(ctx context.Context, r *run.Run) error {
 	defer every.Stop()
 	go renew.Watch(ctx, every.C, func(ctx context.Context) (*registry.Registry, error) { return registryOf(ctx, r) }, r.Note)
 	identity := &identity{Run: r, load: loadController}
-	return serve(ctx, r, identity, agent.Service{Cluster: door{r}, Store: newStore(r), Peers: between(r)})
+	return serve(ctx, r, identity, agent.Service{Cluster: door{r}, Store: newStore(r), Leaver: nodes.Door{Run: r}, Peers: between(r)})
 }
 
 // registryOf is the registry of this controller's cluster, nil for none.

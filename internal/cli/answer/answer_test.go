@@ -11,7 +11,6 @@ import (
 	"github.com/plinthdev/plinth/internal/app/install"
 	"github.com/plinthdev/plinth/internal/app/nodes"
 	"github.com/plinthdev/plinth/internal/app/preflight"
-	"github.com/plinthdev/plinth/internal/app/reset"
 	"github.com/plinthdev/plinth/internal/app/status"
 	"github.com/plinthdev/plinth/internal/app/vendor"
 	"github.com/plinthdev/plinth/internal/compat"
@@ -124,16 +123,7 @@ func TestAnswersForPeople(t *testing.T) {
 		"preflight-failed": func(w io.Writer) {
 			Preflight(w, *checks(check("cpu", hostpreflight.Pass, "4 processors", ""), check("memory", hostpreflight.Fail, "1 GiB", "add memory")), preflight.Request{})
 		},
-		"reset-plan": func(w io.Writer) { Reset(w, reset.Result{Plan: planned()}, "plinth reset cluster", false) },
-		"reset-done": func(w io.Writer) {
-			Reset(w, reset.Result{Changed: true, Log: "/var/log/plinth/reset-1.log", Kept: []string{"/var/lib/plinth/volumes: data of 2 volumes, 8 B; --delete-data removes it"},
-				Proof: &reset.Proof{Compared: 1203, Since: []string{"modules: + overlay"}}}, "", false)
-		},
-		"reset-left": func(w io.Writer) {
-			Reset(w, reset.Result{Changed: true, Left: []string{"mount /run/x", "process 12"}}, "", true)
-		},
-		"reset-nothing": func(w io.Writer) { Reset(w, reset.Result{}, "", false) },
-		"node-list":     func(w io.Writer) { NodeList(w, manyNodes()) },
+		"node-list": func(w io.Writer) { NodeList(w, manyNodes()) },
 		"node-list-worker": func(w io.Writer) {
 			v := manyNodes()
 			v.Etcd, v.Balancer = nil, &nodes.Endpoint{Address: "127.0.0.1:6443", Ready: true}

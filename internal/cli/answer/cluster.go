@@ -99,7 +99,7 @@ func NodeChanged(w io.Writer, r nodes.Result, removed bool) {
 		fmt.Fprintf(w, "Log  %s\n", r.Log)
 	}
 	if removed {
-		next(w, "plinth reset cluster   (on "+r.Node+")")
+		next(w, "plinth reset node   (on "+r.Node+")")
 	} else {
 		next(w, "plinth node list")
 	}

@@ -9,7 +9,6 @@ import (
 	"github.com/plinthdev/plinth/hostpreflight"
 	"github.com/plinthdev/plinth/internal/app/install"
 	"github.com/plinthdev/plinth/internal/app/preflight"
-	"github.com/plinthdev/plinth/internal/app/reset"
 	"github.com/plinthdev/plinth/internal/app/status"
 )
 
@@ -86,57 +85,6 @@ func installed(w io.Writer, r install.Result) {
 		fmt.Fprintf(w, "Log            %s\n", r.Log)
 	}
 	next(w, "plinth status")
-}
-
-// Reset says what a reset would take back, did take back, or left.
-func Reset(w io.Writer, r reset.Result, again string, failed bool) {
-	switch {
-	case len(r.Left) > 0:
-		fmt.Fprintln(w, "Left on this host:")
-		for _, what := range r.Left {
-			fmt.Fprintf(w, "  %s\n", what)
-		}
-	case failed:
-	case r.Plan != nil:
-		kept(w, "Would be kept:", r.Kept)
-		plan(w, r.Plan, again)
-	case r.Changed:
-		fmt.Fprintln(w, "The cluster is gone from this host.")
-		proved(w, r.Proof)
-		fmt.Fprintf(w, "Log  %s\n", r.Log)
-		kept(w, "Kept:", r.Kept)
-		next(w, "plinth install --bundle FILE")
-	default:
-		fmt.Fprintln(w, "Nothing to do: Plinth has installed nothing on this host.")
-		kept(w, "Kept:", r.Kept)
-		next(w, "plinth install --bundle FILE")
-	}
-}
-
-// proved says how the host compares to what it was.
-func proved(w io.Writer, p *reset.Proof) {
-	if p == nil {
-		return
-	}
-	fmt.Fprintf(w, "Nothing left: of %s seen before the install, none differs because of it.\n", Count(p.Compared, "thing"))
-	const some = 10
-	if len(p.Since) > 0 {
-		fmt.Fprintf(w, "Not the cluster's, but different since: %s\n", Count(len(p.Since), "thing"))
-		for _, what := range p.Since[:min(some, len(p.Since))] {
-			fmt.Fprintf(w, "  %s\n", what)
-		}
-	}
-}
-
-// kept lists what a reset leaves on purpose.
-func kept(w io.Writer, title string, all []string) {
-	if len(all) == 0 {
-		return
-	}
-	fmt.Fprintln(w, title)
-	for _, what := range all {
-		fmt.Fprintf(w, "  %s\n", what)
-	}
 }
 
 // Status shows what is installed on this host and how it is.

@@ -98,7 +98,7 @@ func noSuchCommand(cmd *cobra.Command, args []string) error {
 func otherWords() map[string]string {
 	const reset = "plinth reset cluster"
 	return map[string]string{"uninstall": reset, "remove": reset, "delete": reset, "destroy": reset, "teardown": reset,
-		"init": "plinth install", "up": "plinth install", "check": "plinth preflight", "validate": "plinth lint", "password": "plinth console reset-password"}
+		"leave": "plinth reset node", "init": "plinth install", "up": "plinth install", "check": "plinth preflight", "validate": "plinth lint", "password": "plinth console reset-password"}
 }
 
 // Unknown says that name is none of words; what says what they are: "shell".

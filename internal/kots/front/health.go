@@ -95,7 +95,8 @@ func parseHealth(body []byte) (Health, error) {
 // WaitAnswer waits until the console answers at url, is healthy, and is of the
 // given version.
 func WaitAnswer(ctx context.Context, url string, cert []byte, version string, w kube.Wait) error {
-	o := wait.Options{What: "the console to answer at " + url, Timeout: w.Timeout, Interval: 300 * time.Millisecond}
+	o := wait.Options{What: "the console to answer at " + url, Timeout: w.Timeout, Interval: 300 * time.Millisecond, Culprit: w.Culprit,
+		Next: "sudo plinth kubectl get pods,events -A"}
 	if w.Report != nil {
 		o.OnReason = func(reason string) { w.Report(reason, 0, 0) }
 	}
@@ -125,7 +126,8 @@ const (
 // nothing else any more.
 func waitShown(ctx context.Context, url string, cert []byte, w kube.Wait) error {
 	inARow := 0
-	o := wait.Options{What: "the certificate to be shown at " + url, Timeout: w.Timeout, Interval: shownInterval}
+	o := wait.Options{What: "the certificate to be shown at " + url, Timeout: w.Timeout, Interval: shownInterval, Culprit: w.Culprit,
+		Next: "sudo plinth kubectl get pods,events -A"}
 	return wait.Until(ctx, o, func(ctx context.Context) (bool, string, error) {
 		res, err := get(ctx, url, cert)
 		if err != nil {

@@ -117,7 +117,8 @@ func Staying(pods []Pod, gone bool) bool {
 // told.
 func Drain(ctx context.Context, c *kube.Client, w kube.Wait, node string, gone bool) error {
 	told := ""
-	o := wait.Options{What: "the pods of " + node + " to leave", Timeout: w.Timeout, Interval: pollEvery}
+	o := wait.Options{What: "the pods of " + node + " to leave", Timeout: w.Timeout, Interval: pollEvery,
+		Next: "sudo plinth kubectl get pods,poddisruptionbudgets -A -o wide"}
 	if w.Report != nil {
 		o.OnReason = func(reason string) {
 			if reason != told {

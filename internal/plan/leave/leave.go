@@ -92,7 +92,7 @@ func (d Node) etcdMember() step.Step {
 				return err
 			}
 			// Where it led, the others choose a new leader first.
-			o := wait.Options{What: "the API to answer without " + d.Name, Timeout: time.Minute, OnReason: func(r string) { report(r, 0, 0) }}
+			o := wait.Options{What: "the API to answer without " + d.Name, Timeout: time.Minute, Next: "sudo plinth node list", OnReason: func(r string) { report(r, 0, 0) }}
 			return wait.Until(ctx, o, func(ctx context.Context) (bool, string, error) {
 				_, err := d.Kube.Nodes(ctx)
 				if err != nil {

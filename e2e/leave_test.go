@@ -1,0 +1,101 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/plinthdev/plinth/e2e/lab"
+)
+
+// leavesItself has a worker leave, killed at each boundary of what it asks of the
+// cluster and of the first things it takes back, and each time resumed.
+// What it was is refused from then on, by every controller.
+func leavesItself(t *testing.T, ctx context.Context, a, b *lab.Host, fresh lab.Baseline, c *lab.Host) {
+	kubectl := func(args ...string) string { return a.Must(ctx, append([]string{binary, "kubectl"}, args...)...) }
+	// A pod that nothing would start elsewhere is named, and not given up unasked.
+	image := kubectl("get", "statefulset", "-n", "kotsadm", "kotsadm", "-o", "jsonpath={.spec.template.spec.containers[0].image}")
+	kubectl("delete", "pod", "on-b", "--now", "--ignore-not-found")
+	kubectl("run", "alone", "--image="+image, "--image-pull-policy=Never", `--overrides={"spec":{"nodeName":"b"}}`, "--command", "--", "kubectl", "proxy")
+	kubectl("wait", "--for=condition=Ready", "--timeout=60s", "pod/alone")
+	r := plinth(t, ctx, b, 2, "reset", "node", "--yes")
+	if r.Error == nil || !strings.Contains(r.Error.Cause, "pod default/alone has no controller") {
+		t.Errorf("%+v", r.Error)
+	}
+	kubectl("delete", "pod", "alone", "--now")
+	if r := plinth(t, ctx, b, 0, "reset", "node", "--dry-run"); len(r.Result.Plan) < 5 || r.Result.Plan[0].Step != "node-cordon" {
+		t.Errorf("the dry run: %+v", r.Result.Plan)
+	}
+	b.Must(ctx, "cp", "/var/lib/k0s/kubelet/pki/kubelet-client-current.pem", "/root/kept.pem")
+	killedUntilDone(t, ctx, b, "reset", []string{"run:started", "node-cordon:begun", "node-cordon:applied", "node-leave:needed", "node-leave:begun", "node-leave:applied",
+		"units:needed", "units:applied", "files:begun"}, "reset", "node", "--yes", "--delete-data")
+	unknown(t, ctx, a, b)
+	for _, to := range []*lab.Host{a, c} {
+		if got := b.Must(ctx, "curl", "-sk", "--cert", "/root/kept.pem", "https://"+to.IP()+":9444/v2/"); !strings.Contains(got, "node b was removed from the cluster") {
+			t.Errorf("%s, to a node that has left: %s", to.Name, got)
+		}
+	}
+	b.Must(ctx, "rm", "/root/kept.pem")
+	same(t, fresh, b.Baseline(ctx))
+	if r := plinth(t, ctx, b, 0, "reset", "node", "--yes"); r.Result.Changed {
+		t.Errorf("a second time: %+v", r.Result)
+	}
+}
+
+// controllerLeaves has one of three controllers leave, and its vote with it.
+func controllerLeaves(t *testing.T, ctx context.Context, a, d *lab.Host) {
+	killedUntilDone(t, ctx, d, "reset", []string{"node-leave:begun", "node-leave:applied"}, "reset", "node", "--yes", "--force", "--timeout", "30s")
+	unknown(t, ctx, a, d)
+	if members := a.Must(ctx, "k0s", "etcd", "member-list"); strings.Contains(members, d.IP()+":2380") {
+		t.Errorf("it votes still: %s", members)
+	}
+}
+
+// unknown proves that the cluster does not know a host any more.
+func unknown(t *testing.T, ctx context.Context, a, h *lab.Host) {
+	t.Helper()
+	if out, _, code := a.Run(ctx, binary, "kubectl", "get", "node", h.Name); code == 0 {
+		t.Errorf("%s is a node still: %s", h.Name, out)
+	}
+	if revoked := a.Must(ctx, binary, "kubectl", "get", "configmap", "-n", "kube-system", "plinth-removed-nodes", "-o", "jsonpath={.data."+h.Name+"}"); revoked == "" {
+		t.Errorf("the credentials of %s count still", h.Name)
+	}
+}
+
+// killedUntilDone runs a command again and again, each run armed to die at all
+// points of verb at which none has died, until one comes to its end.
+func killedUntilDone(t *testing.T, ctx context.Context, h *lab.Host, verb string, points []string, args ...string) {
+	t.Helper()
+	start, kills := time.Now(), 0
+	pending := map[string]bool{}
+	for _, p := range points {
+		pending[verb+"/"+p] = true
+	}
+	for range len(points) + 1 {
+		var rules []string
+		for p := range pending {
+			rules = append(rules, p+"=kill")
+		}
+		stdout, stderr, code := h.Run(ctx, append([]string{"env", "PLINTH_FAILPOINTS=" + strings.Join(rules, ";"), binary, "-o", "json"}, args...)...)
+		died := ""
+		for p := range pending {
+			if strings.Contains(stderr, "failpoint "+p+": this process ends now") {
+				died = p
+			}
+		}
+		switch {
+		case died != "":
+			delete(pending, died)
+			kills++
+			continue
+		case code != 0:
+			t.Fatalf("%s: exit %d after %d kills\n%s\n%s", h.Name, code, kills, tail(stdout, 30), tail(stderr, 30))
+		}
+		t.Logf("%s: %s: killed %d times in %.0fs, never at %v", h.Name, strings.Join(args, " "), kills, time.Since(start).Seconds(), pending)
+		return
+	}
+	t.Fatalf("%s: it never came to its end", h.Name)
+}
