@@ -28,17 +28,19 @@ import (
 // website is what `plinth release` wrote, on a static server that cuts every
 // first answer with much in it, and can be made to misbehave.
 type website struct {
-	url, roots string // roots: file on the host with the server's certificate
-	mu         sync.Mutex
-	cut        map[string]bool
-	blobs      int // answered requests for blobs
-	resumed    int // of which began in the middle
-	meddle     http.HandlerFunc
+	url, roots  string // roots: file on the host with the server's certificate
+	dir         string // what is served
+	certificate tls.Certificate
+	mu          sync.Mutex
+	cut         map[string]bool
+	blobs       int // answered requests for blobs
+	resumed     int // of which began in the middle
+	meddle      http.HandlerFunc
 }
 
 const much = 30 << 20
 
-func (s *website) ServeHTTP(w http.ResponseWriter, r *http.Request, files http.Handler, dir string) {
+func (s *website) ServeHTTP(w http.ResponseWriter, r *http.Request, files http.Handler) {
 	s.mu.Lock()
 	meddle := s.meddle
 	blob := strings.Contains(r.URL.Path, "/blobs/")
@@ -55,7 +57,7 @@ func (s *website) ServeHTTP(w http.ResponseWriter, r *http.Request, files http.H
 		meddle(w, r)
 		return
 	}
-	if st, err := os.Stat(filepath.Join(dir, filepath.FromSlash(r.URL.Path))); err == nil && st.Size() > much && first {
+	if st, err := os.Stat(filepath.Join(s.dir, filepath.FromSlash(r.URL.Path))); err == nil && st.Size() > much && first {
 		w = &cutter{w, st.Size() / 2}
 	}
 	files.ServeHTTP(w, r)
@@ -110,12 +112,12 @@ func publish(t *testing.T, h *lab.Host) *website {
 		t.Fatal(err)
 	}
 	dir := filepath.Join(deliveries(), "public")
-	s := &website{url: "https://" + listener.Addr().String(), roots: "/srv/roots.pem", cut: map[string]bool{}}
+	s := &website{url: "https://" + listener.Addr().String(), roots: "/srv/roots.pem", dir: dir, certificate: certificate, cut: map[string]bool{}}
 	if err := run(env(t, "PLINTH_E2E_BINARY"), "release", "--bundle", bundle, "--sign-key", privateKey(d), "--url", s.url, "-o", dir); err != nil {
 		t.Fatal(err)
 	}
 	files := http.FileServer(http.Dir(dir))
-	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.ServeHTTP(w, r, files, dir) }),
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.ServeHTTP(w, r, files) }),
 		TLSConfig: &tls.Config{Certificates: []tls.Certificate{certificate}}}
 	go func() { _ = server.ServeTLS(listener, "", "") }()
 	t.Cleanup(func() { _ = errors.Join(server.Close(), os.RemoveAll(dir)) })
@@ -177,6 +179,7 @@ func TestCurlPipedToBashInstalls(t *testing.T) {
 		if !r.Result.Changed || r.Result.ConsoleURL != "https://"+h.IP()+":8800" || r.Result.Password == "" {
 			t.Errorf("answer: %+v", r.Result)
 		}
+		countsUp(t, r.Events)
 		if blobs, resumed := s.asked(); resumed == 0 {
 			t.Errorf("of %d requests for blobs none began in the middle", blobs)
 		}
@@ -187,26 +190,47 @@ func TestCurlPipedToBashInstalls(t *testing.T) {
 	}) {
 		t.FailNow()
 	}
-	t.Run("after a restart the same line fetches and imports nothing", func(t *testing.T) {
+	t.Run("after a power cut the same line fetches and imports nothing", func(t *testing.T) {
 		h := h.For(t)
-		h.Must(ctx, "systemctl", "restart", "k0scontroller")
+		h.PullPlug()
+		h.Boot()
+		h.Must(ctx, "timeout", "90", "bash", "-c", "until k0s ctr version >/dev/null 2>&1; do sleep 0.5; done")
 		s.misbehave(nil)
 		r := s.curl(t, ctx, h, 0, "--yes -o json")
-		for _, e := range r.Events {
-			if strings.HasPrefix(e.Step, "images-") && e.State != "skipped" {
-				t.Errorf("images are imported again: %+v", e)
-			}
+		if got := r.imported(); got != nil {
+			t.Errorf("imported again: %v", got)
 		}
 		if blobs, _ := s.asked(); blobs != 0 {
 			t.Errorf("%d blobs were fetched again", blobs)
 		}
 	})
+	t.Run("an image that got lost comes from a registry, and only that", func(t *testing.T) { aLostImageComesFromTheRegistry(t, ctx, h.For(t), s) })
 	t.Run("reset takes all of it back", func(t *testing.T) {
 		h := h.For(t)
 		h.Must(ctx, "plinth", "reset", "cluster", "--cluster", "my-app", "--delete-data", "--yes")
 		h.Must(ctx, "rm", "/usr/local/bin/plinth")
 		same(t, fresh, h.Baseline(ctx))
 	})
+}
+
+// countsUp holds the progress of an import against what it promises: bytes,
+// growing, up to the total.
+func countsUp(t *testing.T, events []event) {
+	last := map[string]event{}
+	for _, e := range events {
+		if !strings.HasPrefix(e.Step, "images-") || e.State != "progress" || e.Total == 0 {
+			continue
+		}
+		if l := last[e.Step]; e.Bytes < l.Bytes || l.Total > 0 && l.Total != e.Total {
+			t.Errorf("progress goes from %+v to %+v", l, e)
+		}
+		last[e.Step] = e
+	}
+	for _, step := range []string{"images-boot", "images-rest"} {
+		if e := last[step]; e.Total < 1e6 || e.Bytes == 0 || e.Bytes > e.Total {
+			t.Errorf("the last progress of %s is %+v", step, e)
+		}
+	}
 }
 
 // overlay is a file with one byte changed.

@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -197,7 +198,20 @@ type reply struct {
 	Events []event
 }
 
-type event struct{ Step, State, Message string }
+type event struct {
+	Step, State, Message string
+	Bytes, Total         int64
+}
+
+// imported lists images that the run said it brings in; it tells at most two a second.
+func (r reply) imported() (refs []string) {
+	for _, e := range r.Events {
+		if ref, ok := strings.CutPrefix(e.Message, "importing "); ok && !slices.Contains(refs, ref) {
+			refs = append(refs, ref)
+		}
+	}
+	return refs
+}
 
 // parse reads the JSON lines of one run.
 func parse(t testing.TB, stdout string) (r reply) {

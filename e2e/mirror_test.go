@@ -1,0 +1,178 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"archive/tar"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/v1/layout"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+
+	"github.com/plinthdev/plinth/airgap"
+	"github.com/plinthdev/plinth/airgap/blob"
+	"github.com/plinthdev/plinth/e2e/lab"
+)
+
+// mirror is a registry that has the bundle: the distribution of the registry
+// add-on, run on this machine behind TLS.
+type mirror struct {
+	source string // oci://…
+	mu     sync.Mutex
+	blobs  []string // digests that were asked for
+}
+
+// mirrorOf pushes what was released into a registry, as `crane push --index` does.
+func mirrorOf(t *testing.T, ctx context.Context, s *website) *mirror {
+	t.Helper()
+	dir := filepath.Join(deliveries(), "registry")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	backend := serveRegistry(t, ctx, dir)
+
+	repo, err := name.ParseReference(backend.Host + "/mirrored/my-app:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	index, err := layout.ImageIndexFromPath(filepath.Join(s.dir, "linux-amd64"))
+	if err == nil {
+		err = remote.WriteIndex(repo, index, remote.WithContext(ctx))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	host := strings.TrimPrefix(s.url, "https://")
+	listener, err := net.Listen("tcp", host[:strings.LastIndex(host, ":")]+":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &mirror{source: "oci://" + listener.Addr().String() + "/mirrored/my-app"}
+	proxy := httputil.NewSingleHostReverseProxy(backend)
+	server := &http.Server{TLSConfig: &tls.Config{Certificates: []tls.Certificate{s.certificate}},
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if _, digest, ok := strings.Cut(r.URL.Path, "/blobs/"); ok {
+				m.mu.Lock()
+				m.blobs = append(m.blobs, digest)
+				m.mu.Unlock()
+			}
+			proxy.ServeHTTP(w, r)
+		})}
+	go func() { _ = server.ServeTLS(listener, "", "") }()
+	t.Cleanup(func() { _ = server.Close() })
+	return m
+}
+
+// serveRegistry runs the bundle's own distribution on the loopback.
+func serveRegistry(t *testing.T, ctx context.Context, dir string) *url.URL {
+	t.Helper()
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := &url.URL{Scheme: "http", Host: free.Addr().String()}
+	config := fmt.Sprintf("version: 0.1\nlog: {accesslog: {disabled: true}, level: error}\nstorage: {filesystem: {rootdirectory: %s}}\nhttp: {addr: %q}\n", dir, at.Host)
+	program, file := filepath.Join(dir, "distribution"), filepath.Join(dir, "config.yml")
+	err = errors.Join(free.Close(), takeFromImage(ctx, "docker.io/distribution/distribution:", "usr/bin/registry", program), os.WriteFile(file, []byte(config), 0o600))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var said strings.Builder
+	cmd := exec.CommandContext(ctx, program, "serve", file)
+	cmd.Stdout, cmd.Stderr = &said, &said
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = errors.Join(cmd.Process.Kill(), cmd.Wait()) })
+	for range 100 {
+		if resp, err := http.Get(at.String() + "/v2/"); err == nil {
+			_ = resp.Body.Close()
+			return at
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	t.Fatal("distribution does not answer: " + tail(said.String(), 5))
+	return nil
+}
+
+// takeFromImage writes a file of an image of the bundle, the reference of which
+// begins so.
+func takeFromImage(ctx context.Context, ref, path, to string) error {
+	b, err := airgap.Open(ctx, os.Getenv("PLINTH_E2E_BUNDLE"))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = b.Close() }()
+	images := b.Images()
+	i := slices.IndexFunc(images, func(img airgap.Image) bool { return strings.HasPrefix(img.Ref, ref) })
+	if i < 0 {
+		return errors.New("the bundle has no " + ref)
+	}
+	for _, l := range images[i].Layers {
+		packed, err := b.Open(ctx, l)
+		if err != nil {
+			return err
+		}
+		plain, err := blob.Unpack(packed, l.MediaType)
+		if err != nil {
+			return err
+		}
+		for in := tar.NewReader(plain); ; {
+			h, err := in.Next()
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			if err != nil {
+				return err
+			}
+			if h.Name == path {
+				out, err := os.OpenFile(to, os.O_CREATE|os.O_WRONLY, 0o700)
+				if err != nil {
+					return err
+				}
+				_, err = io.Copy(out, in)
+				return errors.Join(err, out.Close())
+			}
+		}
+	}
+	return errors.New(ref + " has no " + path)
+}
+
+// aLostImageComesFromTheRegistry takes one image away and lets the install,
+// from a thin bundle, fetch it from a registry: that, and nothing else.
+func aLostImageComesFromTheRegistry(t *testing.T, ctx context.Context, h *lab.Host, s *website) {
+	m := mirrorOf(t, ctx, s)
+	h.Copy(filepath.Join(s.dir, "linux-amd64", "thin.bundle"), "/srv/thin.bundle")
+	const lost = "docker.io/kotsadm/kotsadm-migrations:v1.131.2"
+	h.Must(ctx, "k0s", "ctr", "-n", "k8s.io", "images", "rm", "--sync", lost)
+	stdout, stderr, code := h.Run(ctx, "env", "SSL_CERT_FILE="+s.roots, "plinth", "-o", "json", "install", "--bundle", "/srv/thin.bundle", "--source", m.source, "--yes")
+	if code != 0 {
+		t.Fatalf("exit %d\n%s\n%s", code, tail(stdout, 20), tail(stderr, 20))
+	}
+	if got := parse(t, stdout).imported(); !slices.Equal(got, []string{lost}) {
+		t.Errorf("imported: %v", got)
+	}
+	h.Must(ctx, "sh", "-c", "k0s ctr -n k8s.io images ls -q | grep -Fx "+lost)
+	if len(m.blobs) != 1 { // its one layer of its own; manifest and config are in the thin bundle
+		t.Errorf("asked for %v", m.blobs)
+	}
+}
