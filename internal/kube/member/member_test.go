@@ -95,7 +95,7 @@ func TestADrainSaysWhichBudgetKeepsAPodAndGoesOnWhenItMay(t *testing.T) {
 	}
 	s.Put("/api/v1/pods/web", pod("a", "web", owner("ReplicaSet"), nil))
 	s.Evict = func(string) string { return "the budget allows none" }
-	err := member.Drain(t.Context(), c, kube.Wait{Timeout: 10 * time.Millisecond}, "n1", false)
+	err := member.Drain(t.Context(), c, kube.Wait{Timeout: 2 * time.Second}, "n1", false)
 	var late *wait.TimeoutError
 	if !errors.As(err, &late) || late.Reason != "pod a/web stays: the budget allows none" {
 		t.Errorf("%v", err)
