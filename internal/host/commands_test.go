@@ -215,6 +215,7 @@ func TestAReadOnlyHostRefusesEveryChange(t *testing.T) {
 		"RemoveAll":  h.RemoveAll("/etc/app"),
 		"StartUnit":  h.StartUnit(ctx, "plinth-test-none.service"),
 		"StopUnit":   h.StopUnit(ctx, "plinth-test-none.service"),
+		"Terminate":  h.Terminate(1 << 29),
 		"Kill":       h.Kill(1 << 29),
 		"DestroySet": h.DestroySet("plinth-test-none"),
 	} {
@@ -233,7 +234,7 @@ func TestAReadOnlyHostRefusesEveryChange(t *testing.T) {
 }
 
 func TestKillOfAProcessThatIsGoneIsNoError(t *testing.T) {
-	if err := host.Local("/").Kill(1 << 29); err != nil {
+	if err := errors.Join(host.Local("/").Kill(1<<29), host.Local("/").Terminate(1<<29)); err != nil {
 		t.Error(err)
 	}
 }

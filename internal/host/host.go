@@ -83,6 +83,9 @@ type Units interface {
 type Processes interface {
 	// ListProcesses lists every process that can be seen.
 	ListProcesses() ([]Process, error)
+	// Terminate asks a process to end by itself (SIGTERM); one that is gone
+	// is no error.
+	Terminate(pid int) error
 	// Kill ends a process at once (SIGKILL); one that is gone is no error.
 	Kill(pid int) error
 }

@@ -39,8 +39,12 @@ func (p procfs) ListProcesses() ([]Process, error) {
 	return all, nil
 }
 
-func (procfs) Kill(pid int) error {
-	if err := unix.Kill(pid, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
+func (procfs) Terminate(pid int) error { return signal(pid, unix.SIGTERM) }
+
+func (procfs) Kill(pid int) error { return signal(pid, unix.SIGKILL) }
+
+func signal(pid int, s unix.Signal) error {
+	if err := unix.Kill(pid, s); err != nil && !errors.Is(err, unix.ESRCH) {
 		return err
 	}
 	return nil

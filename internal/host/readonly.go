@@ -46,7 +46,8 @@ func (readOnlyUnits) StopUnit(_ context.Context, unit string) error  { return re
 
 type readOnlyProcesses struct{ Processes }
 
-func (readOnlyProcesses) Kill(pid int) error { return refused(fmt.Sprintf("kill process %d", pid)) }
+func (readOnlyProcesses) Terminate(pid int) error { return refused(fmt.Sprintf("end process %d", pid)) }
+func (readOnlyProcesses) Kill(pid int) error      { return refused(fmt.Sprintf("kill process %d", pid)) }
 
 type readOnlySets struct{ AddressSets }
 

@@ -17,10 +17,12 @@ import (
 
 // Fake is a scripted host.
 type Fake struct {
-	Root string                    // folder that stands for /
-	Unit map[string]host.UnitState // by name; a missing one is not-found
-	Proc []host.Process            // what ListProcesses answers; Kill removes
-	Sets []string                  // what ListSets answers; DestroySet removes
+	Root  string                    // folder that stands for /
+	Unit  map[string]host.UnitState // by name; a missing one is not-found
+	Proc  []host.Process            // what ListProcesses answers; Kill removes
+	Deaf  []int                     // processes that Terminate does not end
+	Asked []int                     // what Terminate was asked, in order
+	Sets  []string                  // what ListSets answers; DestroySet removes
 
 	t      testing.TB
 	mu     sync.Mutex
@@ -146,6 +148,18 @@ func (f *Fake) ListProcesses() ([]host.Process, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return append([]host.Process(nil), f.Proc...), nil
+}
+
+// Terminate removes the process from Proc, unless it is in Deaf.
+func (f *Fake) Terminate(pid int) error {
+	f.mu.Lock()
+	f.Asked = append(f.Asked, pid)
+	deaf := slices.Contains(f.Deaf, pid)
+	f.mu.Unlock()
+	if deaf {
+		return nil
+	}
+	return f.Kill(pid)
 }
 
 // Kill removes the process from Proc.

@@ -5,6 +5,7 @@ package workload
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path"
@@ -20,7 +21,7 @@ import (
 
 // Kinds is these leftovers in the order in which they go.
 func Kinds(base leftover.Finder) []leftover.Kind {
-	f := finder{base, 15 * time.Second}
+	f := finder{Finder: base, grace: 15 * time.Second, podGrace: 10 * time.Second}
 	return []leftover.Kind{
 		{ID: "units", Title: "Stop k0s", Find: f.units, Take: f.stopUnits},
 		{ID: "processes", Title: "End the cluster's processes", Find: f.processNames, Take: f.endProcesses},
@@ -31,7 +32,8 @@ func Kinds(base leftover.Finder) []leftover.Kind {
 
 type finder struct {
 	leftover.Finder
-	grace time.Duration // for k0s to stop by itself
+	grace    time.Duration // for k0s to stop by itself
+	podGrace time.Duration // for pods; a third of kubelet's own, as a reset is to take half a minute
 }
 
 func (f finder) units(ctx context.Context) ([]string, error) {
@@ -104,7 +106,7 @@ func (f finder) ownProcess(p host.Process) bool {
 		return true
 	case p.Exe == f.Binary:
 		return len(p.Args) > 1 && (p.Args[1] == "controller" || p.Args[1] == "worker")
-	case strings.HasPrefix(path.Base(p.Exe), "containerd-shim"):
+	case isShim(p):
 		i := slices.Index(p.Args, "-address")
 		return i >= 0 && i+1 < len(p.Args) && leftover.Below(p.Args[i+1], f.RunDir)
 	}
@@ -154,9 +156,12 @@ func (f finder) processNames(context.Context) ([]string, error) {
 	return all, err
 }
 
-// endProcesses kills until none is left: a process may start another one while
-// it is being killed.
+// endProcesses lets the pods' programs end by themselves, then kills until none
+// is left: a process may start another one while it is being killed.
 func (f finder) endProcesses(ctx context.Context) error {
+	if err := f.askPods(ctx); err != nil {
+		return err
+	}
 	return wait.Until(ctx, wait.Options{What: "the cluster's processes to end", Timeout: 20 * time.Second, Interval: 100 * time.Millisecond},
 		func(context.Context) (bool, string, error) {
 			list, err := f.processes()
@@ -171,3 +176,38 @@ func (f finder) endProcesses(ctx context.Context) error {
 			return false, fmt.Sprintf("%d processes, among them %d %s", len(list), list[0].PID, list[0].Exe), nil
 		})
 }
+
+// askPods tells the first program of each container to end, as kubelet does
+// with a pod that is deleted, so that a database can close its files. What has
+// not ended after the grace is left to be killed.
+func (f finder) askPods(ctx context.Context) error {
+	asked := map[int]bool{}
+	err := wait.Until(ctx, wait.Options{What: "the pods' programs to end", Timeout: f.podGrace, Interval: 100 * time.Millisecond},
+		func(context.Context) (bool, string, error) {
+			list, err := f.containers()
+			for _, p := range list {
+				if !asked[p.PID] {
+					asked[p.PID] = true
+					err = errors.Join(err, f.Terminate(p.PID))
+				}
+			}
+			return len(list) == 0, fmt.Sprintf("%d have not", len(list)), err
+		})
+	if late := (*wait.TimeoutError)(nil); errors.As(err, &late) {
+		return nil
+	}
+	return err
+}
+
+// containers is the first program of each container: what a shim of this
+// cluster's containerd started, by whatever name.
+func (f finder) containers() ([]host.Process, error) {
+	list, err := f.processes()
+	shims := map[int]bool{}
+	for _, p := range list {
+		shims[p.PID] = isShim(p)
+	}
+	return slices.DeleteFunc(list, func(p host.Process) bool { return !shims[p.PPID] || isShim(p) }), err
+}
+
+func isShim(p host.Process) bool { return strings.HasPrefix(path.Base(p.Exe), "containerd-shim") }

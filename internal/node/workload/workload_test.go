@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -83,7 +84,7 @@ func TestAUnitThatHangsIsKilled(t *testing.T) {
 	units := &hanging{Fake: f}
 	h.Units = units
 	f.Expect("systemctl kill --signal=KILL k0scontroller.service").Do(func(host.Cmd) { units.killed = true })
-	if err := (finder{leftover.Finder{Host: h, Cluster: leftover.Default()}, time.Millisecond}).stopUnits(t.Context()); err != nil {
+	if err := (finder{Finder: leftover.Finder{Host: h, Cluster: leftover.Default()}, grace: time.Millisecond}).stopUnits(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if st := f.Unit["k0scontroller.service"]; st.Running() {
@@ -140,6 +141,33 @@ func TestProcessesOfTheClusterAreEndedAndNoOthers(t *testing.T) {
 				t.Errorf("ended a foreign process: %s", p)
 			}
 		}
+	}
+}
+
+func TestPodsMayEndByThemselvesBeforeTheyAreKilled(t *testing.T) {
+	const shim = "/var/lib/k0s/bin/containerd-shim-runc-v2"
+	f := hosttest.New(t)
+	f.Proc = []host.Process{
+		{PID: 21, PPID: 1, Exe: "/var/lib/k0s/bin/kube-apiserver"},
+		{PID: 30, PPID: 1, Exe: shim, Args: []string{shim, "-address", "/run/k0s/containerd.sock"}},
+		{PID: 31, PPID: 30, Exe: "/pause"},
+		{PID: 32, PPID: 30, Exe: "/usr/lib/postgresql/bin/postgres"},
+		{PID: 33, PPID: 32, Exe: "/usr/lib/postgresql/bin/postgres"},
+		{PID: 34, PPID: 30, Exe: "/bin/deaf"},
+		{PID: 60, PPID: 1, Exe: "/usr/bin/containerd-shim-runc-v2", Args: []string{"x", "-address", "/run/containerd/containerd.sock"}},
+		{PID: 61, PPID: 60, Exe: "/foreign"},
+	}
+	f.Deaf = []int{34}
+	put(t, f, map[string]string{"/proc/1/cgroup": "0::/\n", "/proc/33/cgroup": "0::/kubepods/burstable/podx/y\n"})
+	pods := finder{Finder: leftover.Finder{Host: f.Host(), Cluster: leftover.Default()}, podGrace: 20 * time.Millisecond}
+	if err := pods.endProcesses(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if want := []int{31, 32, 34}; !slices.Equal(f.Asked, want) {
+		t.Errorf("asked to end: %v, want %v", f.Asked, want)
+	}
+	if len(f.Proc) != 2 || f.Proc[0].PID != 60 || f.Proc[1].PID != 61 {
+		t.Errorf("still there: %v", f.Proc)
 	}
 }
 

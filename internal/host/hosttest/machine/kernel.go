@@ -74,6 +74,12 @@ func (p processes) ListProcesses() ([]host.Process, error) {
 	return all, nil
 }
 
+func (p processes) Terminate(pid int) error {
+	p.act("terminate %d", pid)
+	p.end(strconv.Itoa(pid))
+	return nil
+}
+
 func (p processes) Kill(pid int) error {
 	p.act("kill %d", pid)
 	p.end(strconv.Itoa(pid))
