@@ -31,6 +31,9 @@ func packagesKind() kind {
 				_, err = truthOf(t, about(facts.Facts{}, "example"))
 			}
 			return func(f facts.Facts, _ hp.Want) bool {
+				if len(f.Packages) == 0 {
+					return false // there is none to ask about
+				}
 				ok, err := truthOf(t, about(f, f.Packages[0].Name))
 				return err == nil && ok
 			}, err
