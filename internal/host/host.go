@@ -109,6 +109,12 @@ type UnitState struct {
 // Running reports whether the unit is up.
 func (s UnitState) Running() bool { return s.Active == "active" }
 
+// Begun reports whether the unit is up or on its way there, in what runs before
+// its program for instance; not when systemd waits to try a failed one again.
+func (s UnitState) Begun() bool {
+	return s.Running() || s.Active == "activating" && s.Sub != "auto-restart"
+}
+
 // Cmd is one program run.
 type Cmd struct {
 	Argv    []string      // program and arguments; never holds a secret

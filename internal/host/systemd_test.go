@@ -98,3 +98,18 @@ func FuzzProcfs(f *testing.F) {
 		}
 	})
 }
+
+func TestAUnitHasBegunBeforeItRuns(t *testing.T) {
+	for state, want := range map[UnitState][2]bool{
+		{Active: "active", Sub: "running"}:          {true, true},
+		{Active: "activating", Sub: "start-pre"}:    {false, true},
+		{Active: "activating", Sub: "start"}:        {false, true},
+		{Active: "activating", Sub: "auto-restart"}: {false, false},
+		{Active: "deactivating", Sub: "stop"}:       {false, false},
+		{Active: "failed", Sub: "failed"}:           {false, false},
+	} {
+		if got := [2]bool{state.Running(), state.Begun()}; got != want {
+			t.Errorf("%+v: running, begun: %v, want %v", state, got, want)
+		}
+	}
+}

@@ -82,7 +82,7 @@ func (s Service) Settle(ctx context.Context, report func(string, int64, int64)) 
 	if err != nil {
 		return false, err
 	}
-	if st.Running() {
+	if st.Begun() {
 		report("k0s runs already; it may become a member of etcd", 0, 0)
 		err := wait.Until(ctx, wait.Options{What: "k0s to become a member of etcd", Timeout: joinPatience},
 			func(context.Context) (bool, string, error) { return s.Joined(), "", nil })
@@ -91,7 +91,7 @@ func (s Service) Settle(ctx context.Context, report func(string, int64, int64)) 
 			return err == nil, err
 		}
 	}
-	if st.Running() || st.Sub == "auto-restart" {
+	if st.Begun() || st.Sub == "auto-restart" {
 		if err := s.Host.StopUnit(ctx, s.Unit()); err != nil {
 			return false, err
 		}
@@ -232,7 +232,7 @@ func (s Service) StartNeeded(ctx context.Context) (string, error) {
 	switch {
 	case err != nil:
 		return "", err
-	case !st.Running():
+	case !st.Begun():
 		return fmt.Sprintf("%s is %s (%s)", s.Unit(), st.Active, st.Sub), nil
 	case st.Enable != "enabled":
 		return s.Unit() + " would not start after a reboot", nil
