@@ -181,12 +181,12 @@ func NftFilters(text []byte) []facts.Filter {
 	for f := range lines(text) {
 		switch {
 		case f[0] == "table" && len(f) > 2:
-			table = f[1] + " " + f[2]
+			table, chain = f[1]+" "+f[2], ""
 		case f[0] == "chain" && len(f) > 1:
 			chain = f[1]
 		case f[0] == "type" && len(f) > 3 && f[1] == "filter":
 			hook := f[3]
-			if (hook != "input" && hook != "forward") || !bytes.Contains([]byte(strings.Join(f, " ")), []byte("policy drop")) ||
+			if chain == "" || (hook != "input" && hook != "forward") || !bytes.Contains([]byte(strings.Join(f, " ")), []byte("policy drop")) ||
 				table == "ip filter" || table == "ip6 filter" || strings.HasSuffix(table, " firewalld") {
 				continue
 			}
