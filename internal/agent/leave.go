@@ -3,8 +3,6 @@ package agent
 import (
 	"context"
 	"net/http"
-	"slices"
-	"strings"
 )
 
 // LeavePath is where a node asks to be let go, with its own certificate: GET is
@@ -28,26 +26,10 @@ type Leaver interface {
 	Leave(ctx context.Context, node string, force bool) error
 }
 
-// nodePrefix stands before a node's name in its certificate.
-const nodePrefix = "system:node:"
-
-// caller is the node that a proved certificate names; "" for anybody else.
-func caller(r *http.Request) string {
-	if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 {
-		return ""
-	}
-	subject := r.TLS.VerifiedChains[0][0].Subject
-	name, ok := strings.CutPrefix(subject.CommonName, nodePrefix)
-	if !ok || !slices.Contains(subject.Organization, "system:nodes") {
-		return ""
-	}
-	return name
-}
-
 // leave lets go of the node that asks, and of no other.
 func (s *server) leave(cluster Leaver) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		node := caller(r)
+		node := nodeOf(r.TLS)
 		if node == "" {
 			s.deny(w, r, &Refusal{Why: "only a node can leave, and shows its certificate", Status: http.StatusUnauthorized})
 			return
