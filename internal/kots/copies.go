@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -68,12 +69,7 @@ func copies(ctx context.Context, c *kube.Client, set kube.Object) (int64, error)
 // What is in it is kept: the new ones join the old one.
 func (k *KOTS) Copy(ctx context.Context, w kube.Wait) error {
 	set, _, _ := k.parts()
-	if w.Report != nil {
-		watch, stop := context.WithCancel(ctx)
-		defer stop()
-		go func() { _ = k.Kube.WaitWorkloads(watch, w, set) }() // the CLI says only that it waits
-	}
-	_, err := k.run(ctx, nil, nil, "enable-ha", "--wait-duration", timeout(w.Timeout))
+	err := k.enableHA(ctx, w, set)
 	if err == nil {
 		return nil
 	}
@@ -86,6 +82,18 @@ func (k *KOTS) Copy(ctx context.Context, w kube.Wait) error {
 	}
 	return problem.New(problem.ExitStep, "copy the console's data to three nodes", err,
 		"see what its pods say: plinth kubectl get pods -n "+k.Namespace+"; this host is a node, and the same command tries again")
+}
+
+// enableHA runs the CLI and, as that says only that it waits, looks meanwhile at
+// what it waits for.
+func (k *KOTS) enableHA(ctx context.Context, w kube.Wait, set kube.Object) error {
+	watch, stop := context.WithCancel(ctx)
+	var looking sync.WaitGroup
+	looking.Go(func() { _ = k.Kube.WaitWorkloads(watch, w, set) }) // the CLI's word is the one that counts
+	_, err := k.run(ctx, nil, nil, "enable-ha", "--wait-duration", timeout(w.Timeout))
+	stop()
+	looking.Wait()
+	return err
 }
 
 // CopiedElsewhere reports whether the data of a pod on node is safe without it:
