@@ -36,6 +36,8 @@ func Fields() []Field {
 		{"spec.storage.type", "the cluster's state is in k0s's own etcd"}, {"spec.storage.kine", "the cluster's state is in k0s's own etcd"},
 		{"spec.storage.etcd.externalCluster", "the cluster's state is in k0s's own etcd"},
 		{"spec.storage.etcd.peerAddress", host},
+		{"spec.storage.etcd.extraArgs.wal-dir", "whether a host has joined is told by etcd's log in its usual place"},
+		{"spec.storage.etcd.extraArgs.data-dir", "whether a host has joined is told by etcd's log in its usual place"},
 	}
 }
 
