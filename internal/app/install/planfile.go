@@ -83,7 +83,7 @@ func readPlan(path string) (*Bound, error) {
 // held refuses an install that would not be what its plan says, and names each
 // difference.
 func held(plan, now *Bound) error {
-	diff := differences(plan.Asked, now.Asked)
+	diff := differences(binding(), plan.Asked, now.Asked)
 	keys := slices.Collect(maps.Keys(plan.Facts))
 	for k := range now.Facts {
 		if _, ok := plan.Facts[k]; !ok {

@@ -41,6 +41,8 @@ func TestAPlanIsDoneOnlyAsItWasMade(t *testing.T) {
 		"as it was made":   {good, here, asked, steps, ""},
 		"another kernel":   {good, site{facts: map[string]string{"hostname": "n1", "kernel": "6.2"}}, asked, steps, "kernel was 6.1 and is now 6.2"},
 		"another bundle":   {good, here, map[string]string{argBundle: "sha256:2"}, steps, "the bundle was sha256:1 and is now sha256:2"},
+		"a license more":   {good, here, map[string]string{argBundle: "sha256:1", argLicense: "sha256:3"}, steps, "the license was none and is now sha256:3"},
+		"another address":  {good, here, map[string]string{argBundle: "sha256:1", argAPI: "10.0.0.100"}, steps, "the API's address was none and is now 10.0.0.100"},
 		"something done":   {good, here, asked, []step.Planned{{Step: "kernel", State: "done"}}, "step kernel was needed module overlay and is now done"},
 		"edited":           {strings.Replace(good, "90-plinth", "91-plinth", 1), here, asked, steps, "its digest does not fit"},
 		"not a plan":       {"{}", here, asked, steps, "it is no plan"},

@@ -1,10 +1,12 @@
 package install
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 
@@ -46,12 +48,26 @@ func args(b *airgap.Bundle, m manifest.Set, req Request) (map[string]string, err
 	return all, nil
 }
 
-// differences names what two runs were asked for that is not the same. License,
+// term is one thing that an install is asked for: its name in the journal and
+// for people.
+type term struct{ arg, name string }
+
+// lasting is what a run that goes on must be asked for as before. License,
 // config values and application bundle may differ: they serve the last step
 // alone, and one that KOTS refused has to be replaced.
-func differences(was, is map[string]string) []string {
+func lasting() []term {
+	return []term{{run.ArgName, "the cluster's name"}, {argBundle, "the bundle"}, {run.ArgPodCIDR, "the pods' network"}, {argAPI, "the API's address"}}
+}
+
+// binding is what a plan holds for.
+func binding() []term {
+	return append(lasting(), term{argLicense, "the license"}, term{argConfig, "the config values"}, term{argApp, "the application bundle"})
+}
+
+// differences names which terms of two runs are not the same.
+func differences(terms []term, was, is map[string]string) []string {
 	var all []string
-	for _, a := range []struct{ arg, name string }{{run.ArgName, "the cluster's name"}, {argBundle, "the bundle"}, {run.ArgPodCIDR, "the pods' network"}} {
+	for _, a := range terms {
 		if old, new := was[a.arg], is[a.arg]; old != new {
 			all = append(all, fmt.Sprintf("%s was %s and is now %s", a.name, orNone(old), orNone(new)))
 		}
@@ -82,7 +98,7 @@ func mayGoOn(last journal.Run, asked map[string]string) error {
 	if last.Verb == "reset" {
 		return problem.Newf(problem.ExitUsage, "install", "finish it first: plinth reset cluster; nothing on this host was changed", "the reset begun at %s is not finished: what it left is no place for a cluster", began)
 	}
-	if diff := differences(last.Args, asked); last.Verb == "install" && len(diff) > 0 {
+	if diff := differences(lasting(), last.Args, asked); last.Verb == "install" && len(diff) > 0 {
 		return problem.Newf(problem.ExitUsage, "resume the install begun at "+began, "give what it was begun with to go on, or --restart to take it back and begin anew; nothing on this host was changed",
 			"it was asked for something else: %s", strings.Join(diff, "; "))
 	}
@@ -112,7 +128,10 @@ func (a job) settle(ctx context.Context, req Request) error {
 	if !ok {
 		return nil
 	}
-	refusal := mayGoOn(last, req.asked)
+	asked := map[string]string{}
+	maps.Copy(asked, req.asked)
+	asked[argAPI] = cmp.Or(req.APIAddress, last.Args[argAPI]) // who says nothing means what was said
+	refusal := mayGoOn(last, asked)
 	if refusal == nil || !req.Restart || last.Verb != "install" {
 		return refusal
 	}

@@ -48,15 +48,19 @@ func begun(t *testing.T, a job, asked map[string]string) *journal.Journal {
 }
 
 func TestAnUnfinishedInstallIsNotGoneOnWithOtherArguments(t *testing.T) {
-	was := map[string]string{run.ArgName: "my-app", argBundle: "sha256:1", argLicense: "sha256:2"}
+	was := map[string]string{run.ArgName: "my-app", argBundle: "sha256:1", argLicense: "sha256:2", argAPI: "10.0.0.100"}
+	is := map[string]string{run.ArgName: "my-app", argBundle: "sha256:1", argLicense: "sha256:2"}
 	for name, c := range map[string]struct {
 		is   map[string]string
+		api  string
 		want []string // in the refusal; nil for none
 	}{
-		"the same":        {was, nil},
-		"another bundle":  {map[string]string{run.ArgName: "my-app", argBundle: "sha256:9", argLicense: "sha256:2"}, []string{"the bundle was sha256:1 and is now sha256:9"}},
-		"another license": {map[string]string{run.ArgName: "my-app", argBundle: "sha256:1", argLicense: "sha256:3"}, nil},
-		"all of it":       {map[string]string{run.ArgName: "b", argConfig: "sha256:3"}, []string{"name was my-app and is now b", "the bundle was sha256:1 and is now none"}},
+		"the same":               {is, "10.0.0.100", nil},
+		"no word of the address": {is, "", nil},
+		"another address":        {is, "10.0.0.101", []string{"the API's address was 10.0.0.100 and is now 10.0.0.101"}},
+		"another bundle":         {map[string]string{run.ArgName: "my-app", argBundle: "sha256:9", argLicense: "sha256:2"}, "", []string{"the bundle was sha256:1 and is now sha256:9"}},
+		"another license":        {map[string]string{run.ArgName: "my-app", argBundle: "sha256:1", argLicense: "sha256:3"}, "", nil},
+		"all of it":              {map[string]string{run.ArgName: "b", argConfig: "sha256:3"}, "", []string{"name was my-app and is now b", "the bundle was sha256:1 and is now none"}},
 	} {
 		a, f := fake(t)
 		begun(t, a, was)
@@ -64,7 +68,8 @@ func TestAnUnfinishedInstallIsNotGoneOnWithOtherArguments(t *testing.T) {
 			f.Expect("ip -j -d link").Return("[]", nil).Often()
 			f.Expect("ip -").Often()
 		}
-		err := a.settle(t.Context(), Request{asked: c.is})
+		req := Request{asked: c.is, APIAddress: c.api}
+		err := a.settle(t.Context(), req)
 		if (err != nil) != (c.want != nil) || err != nil && (problem.ExitCode(err) != problem.ExitUsage || !strings.Contains(problem.Hint(err), "--restart")) {
 			t.Errorf("%s: %v, hint %q", name, err, problem.Hint(err))
 		}
@@ -73,7 +78,8 @@ func TestAnUnfinishedInstallIsNotGoneOnWithOtherArguments(t *testing.T) {
 				t.Errorf("%s: %v does not say %q", name, err, want)
 			}
 		}
-		must(t, a.settleAnew(t, c.is))
+		req.Restart = true
+		must(t, a.settle(t.Context(), req))
 		_, err = os.Stat(filepath.Join(f.Root, dataDir))
 		if gone := errors.Is(err, os.ErrNotExist); gone != (c.want != nil) {
 			t.Errorf("%s: with --restart the journal is gone: %v", name, gone)
