@@ -76,7 +76,7 @@ func Merge(ctx context.Context, old, change, out string, progress func(done, tot
 	if err := delta.Check(after, before); err != nil {
 		return res, err
 	}
-	parts, err := filepath.Abs(out + ".parts")
+	parts, err := filepath.Abs(filepath.Join(filepath.Dir(out), "."+filepath.Base(out)+".plinth-parts")) // nobody else's
 	if err != nil {
 		return res, err
 	}
