@@ -249,10 +249,10 @@ func Needed(plan []step.Planned) (n int) {
 
 // look turns a domain package's answer into a step's: "" is done.
 func look(why string, err error) (step.State, error) {
-	if err == nil && why != "" {
-		return step.Needed(why), nil
+	if err != nil || why == "" {
+		return step.Done(), err
 	}
-	return step.Done(), err
+	return step.Needed(why), nil
 }
 
 // more says how many others there are.

@@ -46,7 +46,7 @@ var layers = map[string][]string{
 	"airgap":             {},
 	"internal/ui":        {"internal/step"},
 	"internal/token":     {},
-	"internal/agent":     {"internal/token", "airgap"},
+	"internal/agent":     {"internal/token", "internal/wait", "airgap"},
 	"internal/wait":      {},
 	"internal/problem":   {},
 }

@@ -96,6 +96,18 @@ func Until(ctx context.Context, o Options, cond Condition) error {
 	}
 }
 
+// Pause ends after d, or with the cause of ctx when that ends first.
+func Pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-timer.C:
+		return nil
+	}
+}
+
 // nothing stands for a reason until there is one.
 const nothing = "nothing yet"
 

@@ -174,3 +174,15 @@ func TestATimeoutNamesWhatItWaitedForAndWhoIsToBlame(t *testing.T) {
 		})
 	}
 }
+
+func TestAPauseEndsWithItsContext(t *testing.T) {
+	if err := wait.Pause(t.Context(), time.Millisecond); err != nil {
+		t.Error(err)
+	}
+	why := errors.New("stopped")
+	ctx, stop := context.WithCancelCause(t.Context())
+	stop(why)
+	if err := wait.Pause(ctx, time.Hour); !errors.Is(err, why) {
+		t.Errorf("%v", err)
+	}
+}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/plinthdev/plinth/airgap/blob"
 	"github.com/plinthdev/plinth/internal/agent"
+	"github.com/plinthdev/plinth/internal/wait"
 )
 
 var _ blob.Source = (*Cluster)(nil)
@@ -118,10 +119,8 @@ func (s *stream) connect() error {
 			busy = false
 			s.tries -= len(nodes) // a busy node is no failed one
 			s.waited += restBusy
-			select {
-			case <-s.ctx.Done():
-				return s.ctx.Err()
-			case <-time.After(restBusy):
+			if err := wait.Pause(s.ctx, restBusy); err != nil {
+				return err
 			}
 		}
 	}
