@@ -24,12 +24,16 @@ KEY     := $(OUT)/vendor.key
 PUB     := $(OUT)/vendor.pub
 SHIPPED := $(OUT)/my-plinth
 
+# The program's text starts one page off a multiple of 2 MB: the kernel then
+# maps the pages that a command touches, not a huge page around each.
+TEXT := $(if $(filter amd64,$(shell go env GOARCH)),-T 0x402000)
+
 # Tools of `make verify`, pinned; Go checks them against its checksum database.
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
 ERRCHECK    := github.com/kisielk/errcheck@v1.9.0
 
 # need installs Debian packages unless the command that the first is named after is there.
-need = command -v $(firstword $(1)) >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends $(1); }
+need = type -P $(firstword $(1)) >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends $(1); }
 
 .PHONY: help
 help: ## show this help
@@ -46,7 +50,7 @@ test: verify test-unit test-e2e ## all that CI runs
 build: ## the host binary, in out/plinth
 	@# The tag and the lack of inlining in Kubernetes' packages keep it small:
 	@# every command pays for the pages of the binary that it touches.
-	CGO_ENABLED=0 go build -trimpath -tags grpcnotrace -gcflags 'k8s.io/...=-l' -ldflags '-s -w -X main.version=$(VERSION)' -o $(PLINTH) ./cmd/plinth
+	CGO_ENABLED=0 go build -trimpath -tags grpcnotrace -gcflags 'k8s.io/...=-l' -ldflags '-s -w $(TEXT) -X main.version=$(VERSION)' -o $(PLINTH) ./cmd/plinth
 
 .PHONY: payload
 payload: ## every upstream part, built from source, as an OCI layout in the cache
@@ -82,6 +86,7 @@ test-unit: ## unit tests with the race detector, and some thousand inputs for ea
 .PHONY: test-e2e
 test-e2e: bundle ## installs on real throw-away hosts; needs root
 	$(call need,chromium fonts-liberation)
+	$(call need,time)
 	scripts/lab/lab root
 	scripts/lab/selftest
 	PLINTH_E2E_BINARY=$(abspath $(PLINTH)) PLINTH_E2E_BUNDLE=$(abspath $(BUNDLE)) PLINTH_E2E_PAYLOAD=$(abspath $(PAYLOAD)) \
@@ -104,6 +109,7 @@ verify: ## formatting, vet, linters, shellcheck
 
 .PHONY: bench
 bench: bundle ## ratios against bare k0s on one host; needs root
+	$(call need,time)
 	PLINTH_E2E_BINARY=$(abspath $(PLINTH)) PLINTH_E2E_BUNDLE=$(abspath $(BUNDLE)) PLINTH_E2E_PAYLOAD=$(abspath $(PAYLOAD)) \
 		go test -tags bench -count=1 -timeout 60m -v -run TestBench ./e2e/
 

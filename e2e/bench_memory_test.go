@@ -5,14 +5,11 @@ package e2e
 import (
 	"archive/tar"
 	"bytes"
-	"context"
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -42,7 +39,11 @@ func TestBenchMemory(t *testing.T) {
 		{"bundle", "build", "--installer", "../installer.yaml", "--application", "testdata/application.yaml", "--source", dir, "-o", big},
 		{"bundle", "verify", big},
 	} {
-		fmt.Fprintf(&out, "| %s | %d MB | 300 MB |\n", strings.Join(args[:2], " "), peak(t, ctx, args...)/1e6)
+		held, words, err := peak(t, ctx, env(t, "PLINTH_E2E_BINARY"), args...)
+		if err != nil {
+			t.Fatalf("%s: %v: %s", strings.Join(args, " "), err, words)
+		}
+		fmt.Fprintf(&out, "| %s | %d MB | 300 MB |\n", strings.Join(args[:2], " "), held/1e6)
 	}
 	st, err := os.Stat(big)
 	if err != nil || st.Size() < 1e9 {
@@ -61,16 +62,6 @@ func TestBenchMemory(t *testing.T) {
 	}
 	fmt.Fprintf(&out, "| install | %.0f MB | 300 MB |\n", megabytes)
 	t.Logf("with a bundle of %d MB\n\n%s", st.Size()/1e6, out.String())
-}
-
-// peak runs plinth here and gives the most memory that it held, in bytes.
-func peak(t *testing.T, ctx context.Context, args ...string) int64 {
-	t.Helper()
-	cmd := exec.CommandContext(ctx, env(t, "PLINTH_E2E_BINARY"), args...)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%s: %v: %s", strings.Join(args, " "), err, out)
-	}
-	return cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss * 1024
 }
 
 // heavyPayload is the payload with ballast in one of its images.

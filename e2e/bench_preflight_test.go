@@ -6,10 +6,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"os/exec"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -95,10 +93,6 @@ func togetherLook(t *testing.T, ctx context.Context, hosts []*lab.Host) time.Dur
 
 // lookRSS is the largest memory, in bytes, that a preflight of this machine took.
 func lookRSS(t *testing.T, ctx context.Context) int64 {
-	cmd := exec.CommandContext(ctx, env(t, "PLINTH_E2E_BINARY"), "preflight", "--data-dir", t.TempDir())
-	_ = cmd.Run() // this machine need not pass
-	if cmd.ProcessState == nil {
-		t.Fatal("it did not run")
-	}
-	return cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss * 1024
+	held, _, _ := peak(t, ctx, env(t, "PLINTH_E2E_BINARY"), "preflight", "--data-dir", t.TempDir()) // this machine need not pass
+	return held
 }

@@ -8,11 +8,8 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -134,18 +131,8 @@ func plinthInstall(t *testing.T, ctx context.Context) figures {
 	start = time.Now()
 	h.Must(ctx, binary, "install", "--yes", "--bundle", bundle)
 	f["converged"] = time.Since(start)
-	runs := []time.Duration{}
-	for range 9 {
-		cmd := exec.CommandContext(ctx, env(t, "PLINTH_E2E_BINARY"), "version")
-		start = time.Now()
-		if err := cmd.Run(); err != nil {
-			t.Fatal(err)
-		}
-		runs = append(runs, time.Since(start))
-		f["version rss"] = max(f["version rss"], time.Duration(cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss))
-	}
-	slices.Sort(runs)
-	f["version"] = runs[len(runs)/2]
+	took, held := version(t, ctx, env(t, "PLINTH_E2E_BINARY"))
+	f["version"], f["version rss"] = took[len(took)/2], time.Duration(held/1024)
 	return f
 }
 
