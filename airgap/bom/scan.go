@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path"
 
 	"github.com/opencontainers/go-digest"
@@ -77,16 +76,13 @@ func (s *scanner) file(name string, r io.Reader) error {
 		_, err := io.Copy(io.Discard, b)
 		return err
 	}
-	f, err := os.CreateTemp(s.dir, ".plinth-*")
+	f, err := blob.WorkFile(s.dir)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = f.Close() }()
 	sum := sha256.New()
 	if _, err := io.Copy(io.MultiWriter(f, sum), b); err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	if err := os.Remove(f.Name()); err != nil {
 		return err
 	}
 	info, err := buildinfo.Read(f)

@@ -15,8 +15,7 @@ import (
 	"github.com/plinthdev/plinth/airgap/format"
 )
 
-// workdir is where work files stand. They have no name any more: nothing is
-// left of them whatever happens, and no memory is spent on them.
+// workdir is where work files stand; see blob.WorkFile.
 type workdir string
 
 type workfile struct {
@@ -36,12 +35,12 @@ func (s workfile) close() {
 
 // file keeps what write gives.
 func (d workdir) file(write func(io.Writer) error) (workfile, error) {
-	f, err := os.CreateTemp(string(d), ".plinth-*")
+	f, err := blob.WorkFile(string(d))
 	if err != nil {
 		return workfile{}, err
 	}
 	w := bufio.NewWriterSize(f, 1<<20)
-	err = errors.Join(os.Remove(f.Name()), write(w), w.Flush())
+	err = errors.Join(write(w), w.Flush())
 	size, seekErr := f.Seek(0, io.SeekCurrent)
 	if err := errors.Join(err, seekErr); err != nil {
 		return workfile{}, errors.Join(err, f.Close())
