@@ -16,6 +16,7 @@ import (
 	"github.com/plinthdev/plinth/internal/ui"
 
 	"github.com/plinthdev/plinth/airgap"
+	"github.com/plinthdev/plinth/airgap/format"
 )
 
 // Lint lists what was found in files, or says that they are good.
@@ -67,7 +68,9 @@ func Built(w io.Writer, r vendor.Result) {
 func Inspected(w io.Writer, b airgap.Summary, path string) {
 	fmt.Fprintf(w, "%s\n%s\n%s\n\n", words(b.Name, b.Platform), digestOf(b.Digest.String()), upper(label(b)))
 	t := table(w, "KIND", "NAME", "VERSION", "SIZE", "ON THE HOST", "LICENCE")
+	images := false
 	for _, it := range b.Items {
+		images = images || it.Kind == format.KindImage
 		unpacked := ""
 		if it.Unpacked > 0 {
 			unpacked = ui.Bytes(it.Unpacked)
@@ -75,6 +78,9 @@ func Inspected(w io.Writer, b airgap.Summary, path string) {
 		row(t, string(it.Kind), it.Name, it.Version, ui.Bytes(it.Size), unpacked, it.Licenses)
 	}
 	_ = t.Flush()
+	if images {
+		fmt.Fprintln(w, "\nAn image's tag is the name that the cluster asks for. VERSION is what was built and stands under that name; the index binds it by digest.")
+	}
 	fmt.Fprintf(w, "\n%s in the file, in %s; %s on a host\n", ui.Bytes(b.Totals.File), Count(b.Totals.Blobs, "part"), ui.Bytes(b.Totals.OnHost.Total()))
 	if b.Base != "" {
 		fmt.Fprintf(w, "It is a delta to %s, which has %s of it\n", b.Base, Count(b.Absent, "more part"))

@@ -87,7 +87,8 @@ func TestAnswersForPeople(t *testing.T) {
 		Unfinished: &status.Unfinished{Verb: "install", Began: at, Step: "images-boot", Failed: "no space left"}}
 	bundle := airgap.Summary{Digest: "sha256:abc", Name: "my-app", Platform: "linux/amd64", Items: []airgap.SummaryItem{
 		{Kind: "installer", Name: "installer.yaml", Size: 900},
-		{Kind: "host", Name: "k0s", Version: "v1.33.8+k0s.1", Licenses: "Apache-2.0", Size: 80e6, Unpacked: 240e6}},
+		{Kind: "host", Name: "k0s", Version: "v1.33.8+k0s.1", Licenses: "Apache-2.0", Size: 80e6, Unpacked: 240e6},
+		{Kind: "image", Name: "quay.io/k0sproject/coredns:1.12.4", Version: "v1.14.7", Licenses: "Apache-2.0", Size: 21e6, Unpacked: 77e6}},
 		Totals: airgap.Totals{File: 81e6, Blobs: 7, Content: 80_500_000, OnHost: airgap.ContentSize{Host: 240e6}}}
 	finding := spec.Finding{File: "installer.yaml", Line: 3, Column: 5, Field: "spec.k0s", Rule: "unknown-key", Severity: spec.Error, Message: "unknown key", Hint: "version?"}
 	warning := spec.Finding{File: "installer.yaml", Line: 3, Column: 5, Rule: "cidr-public", Severity: spec.Warning, Message: "not private"}
