@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -59,7 +61,7 @@ func (b Base) Apply(ctx context.Context, delta *airgap.Bundle, wanted []ocispec.
 			}
 			err := b.Folder.Put(ctx, plain(desc), func() (io.ReadCloser, error) { return a.rebuild(ctx, p) })
 			if err != nil {
-				return nil, damaged(ctx, err)
+				return nil, b.failed(ctx, err)
 			}
 		}
 		meter.Add(int(desc.Size))
@@ -148,15 +150,19 @@ func (l *limited) Write(p []byte) (int, error) {
 	return l.w.Write(p)
 }
 
-func damaged(ctx context.Context, err error) error {
+func (b Base) failed(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
+	}
+	var file *fs.PathError
+	if dir := b.Folder.Dir(); errors.As(err, &file) && strings.HasPrefix(file.Path, dir) {
+		return problem.New(problem.ExitBundle, "keep what is made of the older bundle", file, "make room in "+dir+": unpacked parts stand there for a while")
 	}
 	var p *problem.Problem
 	if errors.As(err, &p) {
 		err = p.Err
 	}
-	return refuse(err, "the delta or the older bundle is damaged, or the disk has no room: copy them again from where they were published, or get the full bundle")
+	return refuse(err, "the delta or the older bundle is damaged: copy them again from where they were published, or get the full bundle")
 }
 
 func refuse(cause error, hint string) error {

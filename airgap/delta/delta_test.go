@@ -19,6 +19,7 @@ import (
 	"github.com/plinthdev/plinth/airgap/delta"
 	"github.com/plinthdev/plinth/airgap/format"
 	"github.com/plinthdev/plinth/internal/problem"
+	"github.com/plinthdev/plinth/internal/testkit"
 )
 
 // large is content that does not compress, the same for the same seed.
@@ -283,5 +284,28 @@ func TestAMergeThatIsStoppedSaysSo(t *testing.T) {
 	stop()
 	if _, err := base.Apply(ctx, b, b.Absent()); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
+	}
+}
+
+func TestADiskThatFillsUnderTheWorkFilesIsNamed(t *testing.T) {
+	before, after := programs()
+	old, next := release(t, "1", before), release(t, "2", after)
+	b := open(t, diff(t, old, next))
+	for name, room := range map[string]int{"for what is unpacked": 300 << 10, "for what is made of it": 700 << 10} {
+		disk := testkit.SmallDisk(t, room)
+		if _, err := delta.New(t.Context(), open(t, old), open(t, next), disk); room < 600<<10 && !strings.Contains(fmt.Sprint(err), "no space left") {
+			t.Errorf("room %s: comparing: %v", name, err)
+		}
+		folder, err := blob.CreateFolder(filepath.Join(disk, "parts"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = delta.Base{Old: open(t, old), Folder: folder}.Apply(t.Context(), b, b.Absent())
+		if problem.ExitCode(err) != problem.ExitBundle || !strings.Contains(fmt.Sprint(err), "no space left") || !strings.Contains(problem.Hint(err), "make room in "+folder.Dir()) {
+			t.Errorf("room %s: exit %d: %v; %s", name, problem.ExitCode(err), err, problem.Hint(err))
+		}
+		if left, err := filepath.Glob(filepath.Join(folder.Dir(), "blobs/sha256/*")); err != nil || len(left) > 0 {
+			t.Errorf("room %s: left are %v, %v", name, left, err)
+		}
 	}
 }

@@ -2,6 +2,7 @@ package vendor
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/plinthdev/plinth/airgap/format"
 	"github.com/plinthdev/plinth/internal/problem"
+	"github.com/plinthdev/plinth/internal/testkit"
 )
 
 func TestADeltaMergedIsTheVendorsOwnBundle(t *testing.T) {
@@ -74,6 +76,28 @@ func TestWhatCannotBeComparedOrMergedIsRefused(t *testing.T) {
 			t.Errorf("%s: exit %d: %v", name, problem.ExitCode(err), err)
 		}
 		if left, _ := os.ReadDir(dir); len(left) > 0 {
+			t.Errorf("%s: left are %v", name, left)
+		}
+	}
+}
+
+func TestADiskThatFillsEndsADiffAndAMergeAndKeepsNothing(t *testing.T) {
+	source := layout(t, "")
+	old, next := built(t, func(r *Request) { r.Source = source }), built(t, func(r *Request) { r.Source, r.Release = source, 2 })
+	change := filepath.Join(t.TempDir(), "change")
+	if _, err := Diff(t.Context(), old, next, change); err != nil {
+		t.Fatal(err)
+	}
+	for name, do := range map[string]func(out string) error{
+		"diff":  func(out string) error { _, err := Diff(t.Context(), old, next, out); return err },
+		"merge": func(out string) error { _, err := Merge(t.Context(), old, change, out, nil); return err },
+	} {
+		disk := testkit.SmallDisk(t, 4<<10)
+		err := do(filepath.Join(disk, "out"))
+		if problem.ExitCode(err) != problem.ExitBundle || problem.Hint(err) == "" || !strings.Contains(fmt.Sprint(err), "no space left") {
+			t.Errorf("%s: exit %d: %v; %s", name, problem.ExitCode(err), err, problem.Hint(err))
+		}
+		if left, _ := os.ReadDir(disk); len(left) > 0 {
 			t.Errorf("%s: left are %v", name, left)
 		}
 	}
