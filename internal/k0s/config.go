@@ -157,8 +157,22 @@ const containerdConfig = `version = 2
 // a bundle: nothing looks for them by itself. The API servers keep their
 // endpoints themselves, which k0s would replace by the external address, and
 // reach nodes and services as nodes that they are, without konnectivity: its agents
-// would all hang on the one controller that wrote their manifest.
-const withoutComponents = "autopilot,update-prober,endpoint-reconciler,konnectivity-server"
+// would all hang on the one controller that wrote their manifest. No node runs
+// Windows.
+const withoutComponents = "autopilot,update-prober,endpoint-reconciler,konnectivity-server,windows-node"
+
+// helmComponent installs the charts of the configuration. Where it names none
+// it would do nothing, and the API would be ready two seconds later for it.
+const helmComponent = "helm"
+
+// without lists the components that do not run with these settings.
+func (s Settings) without() string {
+	spec, _ := s.Overlay["spec"].(map[string]any)
+	if _, charts := spec["extensions"]; charts {
+		return withoutComponents
+	}
+	return withoutComponents + "," + helmComponent
+}
 
 // arguments is what the service is started with.
 func (s Service) arguments() []string {
@@ -168,7 +182,7 @@ func (s Service) arguments() []string {
 			"--config=" + ConfigPath,
 			"--enable-worker",
 			"--no-taints", // a controller runs workloads too
-			"--disable-components=" + withoutComponents,
+			"--disable-components=" + s.Settings.without(),
 		}
 	}
 	if s.Joins {

@@ -82,7 +82,7 @@ func TestServiceIsRegisteredOnceAndAgainWhenItsArgumentsChange(t *testing.T) {
 	if why, err := c.RegisterNeeded(); why == "" || err != nil {
 		t.Fatalf("fresh host: %q %v", why, err)
 	}
-	f.Expect("/usr/local/bin/k0s install controller --force --config=/etc/k0s/k0s.yaml --enable-worker --no-taints --disable-components=autopilot,update-prober,endpoint-reconciler,konnectivity-server --kubelet-extra-args=--node-ip=10.0.0.5").
+	f.Expect("/usr/local/bin/k0s install controller --force --config=/etc/k0s/k0s.yaml --enable-worker --no-taints --disable-components=autopilot,update-prober,endpoint-reconciler,konnectivity-server,windows-node,helm --kubelet-extra-args=--node-ip=10.0.0.5").
 		Do(func(c host.Cmd) {
 			unit := "ExecStart=/usr/local/bin/k0s controller \"" + strings.Join(c.Argv[4:], `" "`) + "\"\n"
 			if err := h.Write(unitDir+Unit, strings.NewReader(unit), 0o644); err != nil {
@@ -98,6 +98,19 @@ func TestServiceIsRegisteredOnceAndAgainWhenItsArgumentsChange(t *testing.T) {
 	c.Settings.Address = "10.0.0.6"
 	if why, err := c.RegisterNeeded(); !strings.Contains(why, "10.0.0.6") || err != nil {
 		t.Errorf("other address: %q %v", why, err)
+	}
+}
+
+func TestK0sInstallsChartsOnlyWhereItsConfigurationNamesSome(t *testing.T) {
+	for extensions, want := range map[bool]bool{false: true, true: false} {
+		s := settings()
+		s.Overlay = map[string]any{"spec": map[string]any{}}
+		if extensions {
+			s.Overlay = map[string]any{"spec": map[string]any{"extensions": map[string]any{"helm": map[string]any{}}}}
+		}
+		if got := strings.HasSuffix(s.without(), ",helm"); got != want {
+			t.Errorf("with extensions %v: %s", extensions, s.without())
+		}
 	}
 }
 
