@@ -21,9 +21,6 @@ func (s commands) install() *cobra.Command {
 	cmd := s.Command("install [--bundle FILE] [--source URL]", session.NoArgs, s.With(session.Stream, &yes,
 		func(ctx context.Context, r *run.Run, _ []string) (session.Reply, error) {
 			res, err := install.Install(ctx, r, req)
-			if p := res.Preflights; p != nil && p.Schema == 0 {
-				res.Preflights = nil // it did not come to that
-			}
 			text := func(w io.Writer) { answer.Installed(w, res, s.Again("--plan"), err != nil) }
 			if err != nil && res.Preflights == nil {
 				return session.Reply{}, err

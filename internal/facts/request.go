@@ -18,4 +18,5 @@ type Request struct {
 	Fsync    string    // path to measure as etcd would use it; need not exist
 	Write    string    // path to measure with a long file; need not exist
 	Core     bool      // measure one processor
+	Near     bool      // ask no other host: look up no name, greet no name server
 }

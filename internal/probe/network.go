@@ -38,7 +38,9 @@ func (l look) network(ctx context.Context) answer {
 	}
 	slices.Sort(n.Listening)
 	n.Listening = slices.Compact(n.Listening)
-	n.Servers = l.servers(ctx, n.Nameservers)
+	if !l.req.Near {
+		n.Servers = l.servers(ctx, n.Nameservers)
+	}
 	return found(facts.FactNetwork, nil, func(f *facts.Facts) { f.Network = n })
 }
 
@@ -50,6 +52,9 @@ func (l look) hostname(ctx context.Context) answer {
 	}
 	if err != nil {
 		return found(facts.FactHostname, err, nil)
+	}
+	if l.req.Near {
+		return found(facts.FactHostname, nil, func(f *facts.Facts) { f.Hostname = name })
 	}
 	a := l.lookup(ctx, name)
 	resolved := a.note

@@ -99,14 +99,11 @@ func gather(ctx context.Context, l look, limit time.Duration) facts.Facts {
 		go func() { replies <- reply{i, p.ask(ctx)} }()
 	}
 	f := facts.Facts{Schema: facts.Schema, Commands: map[string]string{}}
-	open := make([]bool, len(parts))
-	for i := range open {
-		open[i] = true
-	}
+	done := make([]bool, len(parts))
 	for left := len(parts); left > 0; left-- {
 		select {
 		case r := <-replies:
-			open[r.part] = false
+			done[r.part] = true
 			f.Unknown = append(f.Unknown, r.unknown...)
 			if r.note != nil {
 				r.note(&f)
@@ -116,7 +113,7 @@ func gather(ctx context.Context, l look, limit time.Duration) facts.Facts {
 		}
 	}
 	for i, p := range parts {
-		if open[i] {
+		if !done[i] {
 			f.Unknown = append(f.Unknown, facts.Unknown{Fact: p.fact, Why: fmt.Sprintf("no answer within %s", limit)})
 		}
 	}

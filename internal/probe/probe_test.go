@@ -193,6 +193,19 @@ func TestAHangingPartIsUnknownAndHoldsUpNothing(t *testing.T) {
 	}
 }
 
+func TestALookThatStaysNearAsksNobody(t *testing.T) {
+	for near, want := range map[bool]int{false: 2, true: 0} {
+		asked := make(chan string, 10)
+		k := still()
+		k.Ask = func(context.Context, netip.Addr) error { asked <- "name server"; return nil }
+		k.Resolve = func(_ context.Context, name string) ([]netip.Addr, error) { asked <- name; return nil, nil }
+		f := lookAt(t, map[string]string{"/etc/resolv.conf": "nameserver 192.0.2.1\n", "/proc/sys/kernel/hostname": "h\n", "/proc/net/route": "Iface\n"}, k, facts.Request{Near: near})
+		if len(asked) != want || f.Hostname != "h" {
+			t.Errorf("near %v: %d questions, host %q", near, len(asked), f.Hostname)
+		}
+	}
+}
+
 func TestNothingReadableIsAllUnknown(t *testing.T) {
 	f := lookAt(t, nil, still(), facts.Request{Paths: []string{"/var"}})
 	for _, fact := range []string{facts.FactOS, facts.FactKernel, facts.FactCPU, facts.FactMemory, facts.FactCgroup, "disk:/var", facts.FactHostname, facts.FactNetwork, facts.FactPrivilege, facts.FactIptables} {

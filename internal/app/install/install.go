@@ -103,8 +103,11 @@ func (a job) planInstall(ctx context.Context, b *airgap.Bundle, m manifest.Set, 
 	if err != nil {
 		return Result{}, err
 	}
-	site, err := look.survey(ctx, j, b, m, req)
-	res := Result{Preflights: &site.preflights}
+	site, err := look.survey(ctx, j, m, req)
+	if err == nil {
+		err = look.prove(ctx, &site, b, m, req)
+	}
+	res := Result{Preflights: site.preflights}
 	if err != nil {
 		return res, err
 	}
@@ -125,9 +128,17 @@ func (a job) install(ctx context.Context, b *airgap.Bundle, m manifest.Set, req 
 		return Result{}, err
 	}
 	look := job{a.ReadOnly()}
-	site, err := look.survey(ctx, j, b, m, req)
-	res := Result{Preflights: &site.preflights, Log: a.LogFile}
+	site, err := look.survey(ctx, j, m, req)
+	res := Result{Log: a.LogFile}
 	if err != nil {
+		return res, err
+	}
+	if done, err := look.nothingToDo(ctx, &site, b, m, req); err != nil || done {
+		res.Kubeconfig, res.ConsoleURL = k0s.AdminConf, urlOf(m, site)
+		return res, err
+	}
+	err = look.prove(ctx, &site, b, m, req)
+	if res.Preflights = site.preflights; err != nil {
 		return res, err
 	}
 	log.Note(site.preflights.Text())
@@ -183,6 +194,21 @@ func (a job) install(ctx context.Context, b *airgap.Bundle, m manifest.Set, req 
 		res.Password, err = a.firstPassword(ctx, m)
 	}
 	return res, err
+}
+
+// nothingToDo reports whether the host is what the bundle wants. Where nothing
+// will change nothing has to be proved: the preflights are not asked.
+func (a job) nothingToDo(ctx context.Context, s *site, b *airgap.Bundle, m manifest.Set, req Request) (bool, error) {
+	if s.receipt.Bundle != b.Digest().String() || req.PlanFile != "" || len(req.IgnorePreflights) > 0 {
+		return false, nil
+	}
+	a.near(ctx, s)
+	steps, err := compose.Install(ctx, a.site(*s, m), b, m, req.SkipKotsCheck)
+	if err != nil {
+		return false, err
+	}
+	todo, err := a.Steps("install", nil).Plan(ctx, steps)
+	return err == nil && plan.Needed(todo) == 0, err
 }
 
 // record runs fn as one run of install in the journal.

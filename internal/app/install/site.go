@@ -13,6 +13,7 @@ import (
 	"github.com/plinthdev/plinth/internal/app/compose"
 	"github.com/plinthdev/plinth/internal/app/manifest"
 	"github.com/plinthdev/plinth/internal/app/preflight"
+	"github.com/plinthdev/plinth/internal/facts"
 	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/k0s"
 	"github.com/plinthdev/plinth/internal/kube"
@@ -24,11 +25,11 @@ import (
 // site is all that is known of this host before an install changes it.
 type site struct {
 	journal    *journal.Journal
-	receipt    journal.Receipt // zero when nothing is installed
-	address    netip.Addr      // of this host, towards other hosts
-	node       string          // Kubernetes name of this host
-	api        string          // further name or address of the API; "" for none
-	preflights hostpreflight.Report
+	receipt    journal.Receipt       // zero when nothing is installed
+	address    netip.Addr            // of this host, towards other hosts
+	node       string                // Kubernetes name of this host
+	api        string                // further name or address of the API; "" for none
+	preflights *hostpreflight.Report // nil until they were asked
 	parts      []addons.AddOn
 	warnings   []string // what was skipped or ignored on request, for the receipt
 	self       node.Artifact
@@ -43,9 +44,9 @@ func (a job) site(s site, m manifest.Set) compose.Site {
 		AddOns: s.parts, Leftover: a.Leftover(podCIDR), Self: s.self}
 }
 
-// survey looks at the host and proves that the install can go on: the gate,
-// then the preflights. It changes nothing.
-func (a job) survey(ctx context.Context, j *journal.Journal, b *airgap.Bundle, m manifest.Set, req Request) (s site, err error) {
+// survey looks at what earlier runs have left and asks the gate. It changes
+// nothing, and knows nothing yet of the host itself.
+func (a job) survey(ctx context.Context, j *journal.Journal, m manifest.Set, req Request) (s site, err error) {
 	s.journal = j
 	var installed bool
 	if j.Lost() {
@@ -78,34 +79,50 @@ func (a job) survey(ctx context.Context, j *journal.Journal, b *airgap.Bundle, m
 	if s.self, err = a.Self(); err != nil {
 		return s, err
 	}
+	return s, nil
+}
+
+// near takes what has to be known of the host for a list of steps, asks nobody
+// else and proves nothing.
+func (a job) near(ctx context.Context, s *site) {
+	s.meet(preflight.Near(ctx, a.Run))
+}
+
+// prove runs the preflights.
+func (a job) prove(ctx context.Context, s *site, b *airgap.Bundle, m manifest.Set, req Request) error {
 	vendor, err := manifest.Preflights(m.Installer)
 	if err != nil {
-		return s, err
+		return err
 	}
 	want := compose.Want(b, m.Installer, s.journal, a.DataDir)
 	want.Sources = req.from.Sources()
 	found, report, err := preflight.Look(ctx, a.Run, preflight.Question{Want: want, Vendor: vendor, Ignore: req.IgnorePreflights, Journal: s.journal})
 	if err != nil {
-		return s, err
+		return err
 	}
 	if s.keep, err = preflight.Keep(found); err != nil {
-		return s, err
+		return err
 	}
-	s.preflights = report
+	s.meet(found)
+	s.preflights = &report
+	for _, id := range report.Ignored() {
+		s.warnings = append(s.warnings, "host preflight "+id+" failed and was ignored on request")
+	}
+	if err := report.Err("install"); err != nil {
+		return err
+	}
+	if !s.address.IsValid() {
+		return problem.New(problem.ExitPreflight, "install", errors.New("this host has no IPv4 address that others could reach"), "give the host an address and a default route")
+	}
+	return nil
+}
+
+// meet takes from the facts what the steps and a plan depend on.
+func (s *site) meet(found facts.Facts) {
 	s.facts = map[string]string{"hostname": found.Hostname, "machine id": found.MachineID, "address": compose.Primary(found.Network).String(),
 		"system": found.OS.Name + " " + found.OS.Arch, "kernel": found.Kernel.Release, "installed": s.receipt.Bundle}
 	s.node = strings.ToLower(found.Hostname)
 	s.address = compose.Primary(found.Network)
-	for _, id := range s.preflights.Ignored() {
-		s.warnings = append(s.warnings, "host preflight "+id+" failed and was ignored on request")
-	}
-	if err := s.preflights.Err("install"); err != nil {
-		return s, err
-	}
-	if !s.address.IsValid() {
-		return s, problem.New(problem.ExitPreflight, "install", errors.New("this host has no IPv4 address that others could reach"), "give the host an address and a default route")
-	}
-	return s, nil
 }
 
 // apiAddress is the one that was asked for now, or by the run that this one
