@@ -29,11 +29,12 @@ const (
 
 // Service is what one node serves.
 type Service struct {
-	Cluster Cluster
-	Store   Store
-	Leaver  Leaver       // lets nodes go; nil for a node that cannot
-	Peers   http.Handler // answers hosts that may join what lies between them and this one; nil for none
-	Streams int          // blobs that are read at once; 0 for maxStreams
+	Cluster  Cluster
+	Store    Store
+	Leaver   Leaver       // lets nodes go; nil for a node that cannot
+	Electors Electors     // takes controllers into etcd; nil for a node that cannot
+	Peers    http.Handler // answers hosts that may join what lies between them and this one; nil for none
+	Streams  int          // blobs that are read at once; 0 for maxStreams
 }
 
 // Handler serves what the node has.
@@ -51,6 +52,10 @@ func (n Service) Handler() http.Handler {
 				n.Peers.ServeHTTP(w, r)
 			}
 		})
+	}
+	if n.Electors != nil {
+		mux.HandleFunc("GET "+AuthoritiesPath, s.authorities(n.Electors))
+		mux.HandleFunc("POST "+MemberPath, s.member(n.Electors))
 	}
 	if n.Leaver != nil {
 		mux.HandleFunc("GET "+LeavePath, s.leave(n.Leaver))

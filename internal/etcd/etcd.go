@@ -1,5 +1,5 @@
 // Package etcd owns what is asked of the cluster's store on a controller: who
-// its members are, who leads, and that one is removed. It speaks etcd's own
+// its members are, who leads, and that one comes or goes. It speaks etcd's own
 // JSON gateway, which needs no client library. It refuses to know nodes.
 package etcd
 
@@ -21,10 +21,11 @@ import (
 
 // Where k0s keeps what a client needs; etcd listens on loopback only.
 const (
-	Endpoint = "https://127.0.0.1:2379"
-	CAPath   = "/var/lib/k0s/pki/etcd/ca.crt"
-	CertPath = "/var/lib/k0s/pki/apiserver-etcd-client.crt"
-	KeyPath  = "/var/lib/k0s/pki/apiserver-etcd-client.key"
+	Endpoint  = "https://127.0.0.1:2379"
+	CAPath    = "/var/lib/k0s/pki/etcd/ca.crt"
+	CAKeyPath = "/var/lib/k0s/pki/etcd/ca.key"
+	CertPath  = "/var/lib/k0s/pki/apiserver-etcd-client.crt"
+	KeyPath   = "/var/lib/k0s/pki/apiserver-etcd-client.key"
 )
 
 // Files reads the files of a host.
@@ -65,23 +66,15 @@ func New(files Files) (*Client, error) {
 		return nil, errors.New(CAPath + " holds no certificate")
 	}
 	conf := &tls.Config{RootCAs: pool, Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
-	return &Client{base: Endpoint, http: &http.Client{Transport: &http.Transport{TLSClientConfig: conf}, Timeout: 10 * time.Second}}, nil
+	return &Client{base: Endpoint, http: &http.Client{Transport: &http.Transport{TLSClientConfig: conf, IdleConnTimeout: 30 * time.Second}, Timeout: 10 * time.Second}}, nil
 }
 
 // Members lists the members, sorted by name. That it answers means that this
 // member is up, not that the cluster has a quorum: Leader is false for all when
 // it has none.
 func (c *Client) Members(ctx context.Context) ([]Member, error) {
-	var list struct {
-		Members []struct {
-			ID        string   `json:"ID"`
-			Name      string   `json:"name"`
-			PeerURLs  []string `json:"peerURLs"`
-			IsLearner bool     `json:"isLearner"`
-		} `json:"members"`
-	}
-	// Not linearizable: also a member without a quorum tells what it knows.
-	if err := c.call(ctx, "/v3/cluster/member/list", map[string]any{"linearizable": false}, &list); err != nil {
+	list, err := c.list(ctx)
+	if err != nil {
 		return nil, err
 	}
 	var status struct {
@@ -90,8 +83,8 @@ func (c *Client) Members(ctx context.Context) ([]Member, error) {
 	if err := c.call(ctx, "/v3/maintenance/status", map[string]any{}, &status); err != nil {
 		return nil, err
 	}
-	members := make([]Member, 0, len(list.Members))
-	for _, m := range list.Members {
+	members := make([]Member, 0, len(list))
+	for _, m := range list {
 		members = append(members, Member{ID: m.ID, Name: m.Name, Address: address(m.PeerURLs), Leader: m.ID == status.Leader, Learner: m.IsLearner})
 	}
 	slices.SortFunc(members, func(x, y Member) int { return strings.Compare(x.Name+x.Address, y.Name+y.Address) })

@@ -46,6 +46,50 @@ func TestMembersNameTheirLeader(t *testing.T) {
 	}
 }
 
+func TestAMemberIsTakenInWithoutAVoteAndCountedOnOnce(t *testing.T) {
+	const list, add = "/v3/cluster/member/list", "/v3/cluster/member/add"
+	for name, c := range map[string]struct {
+		list, added string
+		want        []string
+		err         string
+		asked       int
+	}{
+		"a new one": {`{"members":[{"ID":"1","name":"a","peerURLs":["https://10.0.0.1:2380"]}]}`,
+			`{"member":{"ID":"2"},"members":[{"ID":"2","peerURLs":["https://10.0.0.2:2380"],"isLearner":true},{"ID":"1","name":"a","peerURLs":["https://10.0.0.1:2380"]}]}`,
+			[]string{"b=https://10.0.0.2:2380", "a=https://10.0.0.1:2380"}, "", 2},
+		"one that asks again": {`{"members":[{"ID":"2","peerURLs":["https://10.0.0.2:2380"],"isLearner":true},{"ID":"1","name":"a","peerURLs":["https://10.0.0.1:2380"]}]}`, "",
+			[]string{"b=https://10.0.0.2:2380", "a=https://10.0.0.1:2380"}, "", 1},
+		"beside one that never began": {`{"members":[{"ID":"3","peerURLs":["https://10.0.0.3:2380"]}]}`, "", nil, "never started, at https://10.0.0.3:2380", 1},
+		"refused":                     {`{"members":[]}`, "", nil, "etcdserver: member not found", 2}, // whatever etcd says
+	} {
+		answers := map[string]string{list: c.list}
+		if c.added != "" {
+			answers[add] = c.added
+		}
+		client, asked := gateway(t, answers)
+		got, err := client.AddLearner(t.Context(), "b", "https://10.0.0.2:2380")
+		if !slices.Equal(got, c.want) || (c.err == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), c.err) || len(*asked) != c.asked {
+			t.Errorf("%s: %v, %v, asked %v", name, got, err, *asked)
+		}
+		if c.asked == 2 && (*asked)[1] != add+` {"isLearner":true,"peerURLs":["https://10.0.0.2:2380"]}` {
+			t.Errorf("%s: %s", name, (*asked)[1])
+		}
+	}
+}
+
+func TestOnlyWhoHasBegunAndHasNoVoteIsPromoted(t *testing.T) {
+	const list = `{"members":[{"ID":"1","name":"a"},{"ID":"2","name":"b","isLearner":true},{"ID":"3","isLearner":true}]}`
+	c, asked := gateway(t, map[string]string{"/v3/cluster/member/list": list, "/v3/cluster/member/promote": `{}`})
+	names, err := c.Promote(t.Context())
+	if err != nil || !slices.Equal(names, []string{"b"}) || len(*asked) != 2 || (*asked)[1] != `/v3/cluster/member/promote {"ID":"2"}` {
+		t.Errorf("%v %v %v", names, err, *asked)
+	}
+	c, _ = gateway(t, map[string]string{"/v3/cluster/member/list": list})
+	if names, err := c.Promote(t.Context()); len(names) != 0 || err != nil {
+		t.Errorf("one that has not caught up: %v %v", names, err)
+	}
+}
+
 func TestRemovingAMemberThatIsGoneIsDone(t *testing.T) {
 	c, asked := gateway(t, nil)
 	if err := c.Remove(t.Context(), "7"); err != nil {

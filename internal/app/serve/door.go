@@ -18,6 +18,7 @@ import (
 	"github.com/plinthdev/plinth/internal/app/run"
 	"github.com/plinthdev/plinth/internal/app/serve/bootstrap"
 	"github.com/plinthdev/plinth/internal/app/serve/turn"
+	"github.com/plinthdev/plinth/internal/app/serve/voter"
 	"github.com/plinthdev/plinth/internal/etcd"
 	"github.com/plinthdev/plinth/internal/host"
 	"github.com/plinthdev/plinth/internal/journal"
@@ -265,17 +266,5 @@ func (d door) makeWay(ctx context.Context, c Cluster, nodes []agent.Node, claim 
 	if err != nil {
 		return err
 	}
-	members, err := store.Members(ctx)
-	if err != nil {
-		return err
-	}
-	for _, m := range members {
-		// The host has nothing of etcd's, so what votes at its address never will.
-		if m.Address == claim.Address {
-			if err := store.Remove(ctx, m.ID); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
+	return voter.Clear(ctx, store, claim)
 }

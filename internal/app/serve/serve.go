@@ -22,6 +22,8 @@ import (
 	"github.com/plinthdev/plinth/internal/app/nodes"
 	"github.com/plinthdev/plinth/internal/app/run"
 	"github.com/plinthdev/plinth/internal/app/serve/renew"
+	"github.com/plinthdev/plinth/internal/app/serve/voter"
+	"github.com/plinthdev/plinth/internal/etcd"
 	"github.com/plinthdev/plinth/internal/kots/registry"
 	"github.com/plinthdev/plinth/internal/problem"
 )
@@ -38,8 +40,13 @@ func Agent(ctx context.Context, r *run.Run) error {
 	every := time.NewTicker(renew.Every)
 	defer every.Stop()
 	go renew.Watch(ctx, every.C, func(ctx context.Context) (*registry.Registry, error) { return registryOf(ctx, r) }, r.Note)
+	openStore := func() (voter.Store, error) { return etcd.New(r.Host) }
+	look := time.NewTicker(voter.Every)
+	defer look.Stop()
+	go voter.Watch(ctx, look.C, openStore, r.Note)
 	identity := &identity{Run: r, load: loadController}
-	return serve(ctx, r, identity, agent.Service{Cluster: door{r}, Store: newStore(r), Leaver: nodes.Door{Run: r}, Peers: between(r)})
+	return serve(ctx, r, identity, agent.Service{Cluster: door{r}, Store: newStore(r), Leaver: nodes.Door{Run: r}, Peers: between(r),
+		Electors: voter.Door{Files: r.Host, K0s: voter.K0s, Etcd: openStore}})
 }
 
 // registryOf is the registry of this controller's cluster, nil for none.

@@ -9,19 +9,18 @@ import (
 	"errors"
 	"io"
 	"net"
+	"strconv"
 	"strings"
 
 	"k8s.io/client-go/tools/clientcmd"
 
+	"github.com/plinthdev/plinth/internal/agent"
 	"github.com/plinthdev/plinth/internal/token"
 )
 
-// k0sPort is where k0s answers controllers that join.
-const k0sPort = "9443"
-
-// Aim reads a k0s join token and has that of a controller lead to this one: k0s
-// writes the address that every node has a door to the API on, and a host that
-// is about to be a controller has none yet. id is the public part of the
+// Aim reads a k0s join token and has that of a controller lead to this one's
+// agent: k0s writes the address that every node has a door to the API on, and a
+// host that is about to be a controller has none yet. id is the public part of the
 // bootstrap token inside, by which it can be revoked.
 func Aim(k0sToken, role, address string) (aimed, id string, err error) {
 	raw, err := unpack(k0sToken)
@@ -42,7 +41,7 @@ func Aim(k0sToken, role, address string) (aimed, id string, err error) {
 		return k0sToken, id, nil
 	}
 	for _, cluster := range config.Clusters {
-		cluster.Server = "https://" + net.JoinHostPort(address, k0sPort)
+		cluster.Server = "https://" + net.JoinHostPort(address, strconv.Itoa(agent.Port))
 	}
 	if raw, err = clientcmd.Write(*config); err != nil {
 		return "", "", err

@@ -22,7 +22,7 @@ const kubeconfig = `{"apiVersion":"v1","kind":"Config","current-context":"k0s","
 func TestAControllersK0sTokenLeadsToAControllerThatIsThere(t *testing.T) {
 	packed, err := pack([]byte(kubeconfig))
 	must(t, err)
-	for role, want := range map[string]string{token.Controller: "https://10.0.0.5:9443", token.Worker: "https://127.0.0.1:9443"} {
+	for role, want := range map[string]string{token.Controller: "https://10.0.0.5:9444", token.Worker: "https://127.0.0.1:9443"} {
 		aimed, id, err := Aim(packed, role, "10.0.0.5")
 		must(t, err)
 		raw, err := unpack(aimed)
