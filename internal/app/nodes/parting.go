@@ -10,6 +10,7 @@ import (
 	"github.com/plinthdev/plinth/internal/agent"
 	"github.com/plinthdev/plinth/internal/app/run"
 	"github.com/plinthdev/plinth/internal/journal"
+	"github.com/plinthdev/plinth/internal/kube"
 	"github.com/plinthdev/plinth/internal/kube/member"
 	"github.com/plinthdev/plinth/internal/plan/leave"
 )
@@ -23,7 +24,7 @@ type Door struct{ *run.Run }
 
 // MayLeave tells a node what its leaving would do.
 func (d Door) MayLeave(ctx context.Context, node string) (agent.Farewell, error) {
-	c, err := parting(ctx, d.Run, node)
+	c, _, err := parting(ctx, d.Run, node)
 	if err != nil {
 		return agent.Farewell{}, err
 	}
@@ -36,7 +37,7 @@ func (d Door) Leave(ctx context.Context, node string, force bool) error {
 	// It is brought to its end though the caller dies: half of it is worse.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), partingTimeout)
 	defer cancel()
-	c, err := parting(ctx, d.Run, node)
+	c, client, err := parting(ctx, d.Run, node)
 	if err != nil {
 		return err
 	}
@@ -47,9 +48,8 @@ func (d Door) Leave(ctx context.Context, node string, force bool) error {
 	if len(f.Refused) > 0 && !force {
 		return &agent.Refusal{Why: strings.Join(f.Refused, "; "), Status: http.StatusConflict}
 	}
-	client, err := d.Client()
-	if err != nil || !f.Known {
-		return err
+	if !f.Known {
+		return nil
 	}
 	work := c.work(d.Run, client)
 	work.Known = false // it has emptied itself
@@ -58,28 +58,28 @@ func (d Door) Leave(ctx context.Context, node string, force bool) error {
 }
 
 // parting looks at the cluster for a node that wants to leave it.
-func parting(ctx context.Context, r *run.Run, node string) (departure, error) {
+func parting(ctx context.Context, r *run.Run, node string) (departure, *kube.Client, error) {
 	receipt, ok, err := journal.ReadReceipt(r.Host, r.DataDir)
 	if err != nil || !ok {
-		return departure{}, errors.Join(err, errors.New("no finished install is on this host"))
+		return departure{}, nil, errors.Join(err, errors.New("no finished install is on this host"))
 	}
 	client, err := r.Client()
 	if err != nil {
-		return departure{}, err
+		return departure{}, nil, err
 	}
 	v, err := look(ctx, r.Host, client, Controller)
 	if err != nil {
-		return departure{}, err
+		return departure{}, nil, err
 	}
 	if len(v.Etcd) == 0 {
-		return departure{}, errors.New(strings.Join(v.Problems, "; "))
+		return departure{}, nil, errors.New(strings.Join(v.Problems, "; "))
 	}
 	pods, err := member.Pods(ctx, client, node)
 	if err != nil {
-		return departure{}, err
+		return departure{}, nil, err
 	}
 	c := departure{View: v, req: Request{Node: node}, here: receipt, pods: pods}
-	return c, c.seekCopies(ctx, client)
+	return c, client, c.seekCopies(ctx, client)
 }
 
 // farewell is what the node is told.
