@@ -23,6 +23,10 @@ const Copies = 3
 // of each of its pods.
 const datastore = "kotsadm-rqlite"
 
+// FilesClaim is the claim on the console's own files, such as the releases that it
+// was given: of them there is one copy.
+const FilesClaim = "kotsadmdata-kotsadm-0"
+
 // CopiesNeeded says why the datastore has to be copied to further nodes; ""
 // when it has its copies, when fewer than three controllers are Ready, and when
 // there is no console. Copies that are not up are not its matter: on a node that

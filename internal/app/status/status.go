@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -20,8 +21,10 @@ import (
 	"github.com/plinthdev/plinth/internal/host"
 	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/k0s"
+	"github.com/plinthdev/plinth/internal/kots"
 	"github.com/plinthdev/plinth/internal/kots/front"
 	"github.com/plinthdev/plinth/internal/kube"
+	"github.com/plinthdev/plinth/internal/kube/member"
 	"github.com/plinthdev/plinth/internal/node"
 )
 
@@ -212,19 +215,38 @@ func addOns(ctx context.Context, client *kube.Client, r journal.Receipt) []AddOn
 // console asks the console itself how it is, at the node's own address.
 func console(ctx context.Context, client *kube.Client, r journal.Receipt) *ConsoleStatus {
 	c := &ConsoleStatus{URL: compose.ConsoleURL(r.Console, r.Address)}
+	var asking sync.WaitGroup
+	var waits string
+	asking.Go(func() { waits = stranded(ctx, client, r.Console.Namespace) })
 	cert, _, err := front.Front{Kube: client, Namespace: r.Console.Namespace}.Certificate(ctx)
 	if err == nil {
 		var h front.Health
 		h, err = front.Ask(ctx, compose.ConsoleURL(journal.Console{Port: r.Console.Port}, r.Address), cert)
 		c.Version, c.Ready = h.Version, err == nil && h.Database && h.Storage
 	}
+	asking.Wait()
 	switch {
+	case !c.Ready && waits != "":
+		c.Reason = waits
 	case err != nil:
 		c.Reason = err.Error()
 	case !c.Ready:
 		c.Reason = "it answers, but its database or its storage is not available"
 	}
 	return c
+}
+
+// stranded says that the console waits for a node which has its files and is not
+// there; "" where that is not so, or cannot be told.
+func stranded(ctx context.Context, client *kube.Client, namespace string) string {
+	name, err := member.Home(ctx, client, namespace, kots.FilesClaim)
+	if err != nil || name == "" {
+		return ""
+	}
+	if n, err := client.Node(ctx, name); err != nil || n.Ready {
+		return ""
+	}
+	return fmt.Sprintf("its files are on node %s alone, which is not Ready; it answers again when that node is back. `plinth node remove %s --force` gives them up and has it begin on another node", name, name)
 }
 
 // certificates lists the cluster's own certificates on this host, the first to

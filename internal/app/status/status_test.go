@@ -150,11 +150,14 @@ func TestAClusterThatAnswersIsDescribed(t *testing.T) {
 	for name, c := range map[string]struct {
 		health, reason string
 		certificate    bool
+		away           bool // the node with its files
 	}{
-		"a healthy console":         {`{"version":"v1.131.2","status":{"database":{"connected":true},"storage":{"available":true}}}`, "", true},
-		"one without its database":  {`{"version":"v1.131.2","status":{"database":{"connected":false},"storage":{"available":true}}}`, "database or its storage is not available", true},
-		"something else":            {`<html>`, "what answers is not the console", true},
-		"one without a certificate": {`{}`, "not found", false},
+		"a healthy console": {`{"version":"v1.131.2","status":{"database":{"connected":true},"storage":{"available":true}}}`, "", true, false},
+		"a healthy console whose node is not told to be up yet": {`{"version":"v1.131.2","status":{"database":{"connected":true},"storage":{"available":true}}}`, "", true, true},
+		"one whose node is away":                                {`<html>`, "its files are on node n1 alone, which is not Ready", true, true},
+		"one without its database":                              {`{"version":"v1.131.2","status":{"database":{"connected":false},"storage":{"available":true}}}`, "database or its storage is not available", true, false},
+		"something else":                                        {`<html>`, "what answers is not the console", true, false},
+		"one without a certificate":                             {`{}`, "not found", false, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := hosttest.New(t)
@@ -171,6 +174,14 @@ func TestAClusterThatAnswersIsDescribed(t *testing.T) {
 					"metadata": map[string]any{"name": "kotsadm-tls", "namespace": "kotsadm"},
 					"data":     map[string]any{"tls.crt": base64.StdEncoding.EncodeToString(cert)}})
 			}
+			ready := map[bool]string{true: "Unknown", false: "True"}[c.away]
+			api.Put("/api/v1/nodes/n1", map[string]any{"apiVersion": "v1", "kind": "Node", "metadata": map[string]any{"name": "n1"},
+				"status": map[string]any{"conditions": []any{map[string]any{"type": "Ready", "status": ready}}}})
+			api.Put("/api/v1/namespaces/kotsadm/persistentvolumeclaims/kotsadmdata-kotsadm-0", map[string]any{"apiVersion": "v1", "kind": "PersistentVolumeClaim",
+				"metadata": map[string]any{"name": "kotsadmdata-kotsadm-0", "namespace": "kotsadm"}, "spec": map[string]any{"volumeName": "v"}})
+			api.Put("/api/v1/persistentvolumes/v", map[string]any{"apiVersion": "v1", "kind": "PersistentVolume", "metadata": map[string]any{"name": "v"},
+				"spec": map[string]any{"nodeAffinity": map[string]any{"required": map[string]any{"nodeSelectorTerms": []any{map[string]any{"matchExpressions": []any{
+					map[string]any{"key": "kubernetes.io/hostname", "operator": "In", "values": []any{"n1"}}}}}}}}})
 			must(t, journal.WriteReceipt(f.Host(), dataDir, journal.Receipt{Name: "my-app", Address: "127.0.0.1",
 				Console: journal.Console{Namespace: "kotsadm", Port: port, Hostname: "console.example.com"}}))
 			s := look(t, f)

@@ -15,6 +15,26 @@ type Claim struct{ Namespace, Name, Volume string }
 // String is "kotsadm/kotsadm-rqlite-kotsadm-rqlite-1".
 func (c Claim) String() string { return c.Namespace + "/" + c.Name }
 
+// Home is the one node on which the data of a claim is; "" for a claim that is not
+// there or not bound, and for data that several nodes can use.
+func Home(ctx context.Context, c *kube.Client, namespace, claim string) (node string, err error) {
+	pvc, err := c.Core().PersistentVolumeClaims(namespace).Get(ctx, claim, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) || err == nil && pvc.Spec.VolumeName == "" {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	v, err := c.Core().PersistentVolumes().Get(ctx, pvc.Spec.VolumeName, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	return homeOf(v), nil
+}
+
 // Claims lists the claims on volumes of node alone that a StatefulSet would make
 // again, and that nobody has released yet. All others are left: nothing would
 // bring them back.

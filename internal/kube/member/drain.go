@@ -90,20 +90,23 @@ func localClaims(ctx context.Context, c *kube.Client, p *corev1.Pod, node string
 	return out, nil
 }
 
-// onlyOn reports whether a volume can be used on node alone: a term that names
-// this host and no other.
-func onlyOn(v *corev1.PersistentVolume, node string) bool {
+// onlyOn reports whether a volume can be used on node alone.
+func onlyOn(v *corev1.PersistentVolume, node string) bool { return homeOf(v) == node }
+
+// homeOf is the one node that can use a volume: a term that names this host and
+// no other; "" where several can.
+func homeOf(v *corev1.PersistentVolume) string {
 	if v.Spec.NodeAffinity == nil || v.Spec.NodeAffinity.Required == nil {
-		return false
+		return ""
 	}
 	for _, term := range v.Spec.NodeAffinity.Required.NodeSelectorTerms {
 		for _, e := range append(term.MatchExpressions, term.MatchFields...) {
-			if e.Operator == corev1.NodeSelectorOpIn && slices.Equal(e.Values, []string{node}) {
-				return true
+			if e.Operator == corev1.NodeSelectorOpIn && len(e.Values) == 1 {
+				return e.Values[0]
 			}
 		}
 	}
-	return false
+	return ""
 }
 
 // Staying reports whether some of a node's pods have yet to leave. gone says that

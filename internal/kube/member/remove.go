@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/plinthdev/plinth/internal/kube"
@@ -102,4 +104,25 @@ func Objects(node string) []kube.Object {
 		{APIVersion: "etcd.k0sproject.io/v1beta1", Kind: "EtcdMember", Name: node},
 		{APIVersion: "v1", Kind: "Node", Name: node},
 	}
+}
+
+// Forget removes the pods of a node that is no more from the list: kubelet, which
+// would say that they have ended, is not asked any more, and what comes in
+// their place waits for that. The API server's own sweep takes a minute.
+func Forget(ctx context.Context, c *kube.Client, node string) error {
+	list, err := c.Core().Pods("").List(ctx, metav1.ListOptions{FieldSelector: "spec.nodeName=" + node})
+	if err != nil {
+		return err
+	}
+	var at int64
+	for _, p := range list.Items {
+		if p.Spec.NodeName != node {
+			continue
+		}
+		err := c.Core().Pods(p.Namespace).Delete(ctx, p.Name, metav1.DeleteOptions{GracePeriodSeconds: &at})
+		if err != nil && !apierrors.IsNotFound(err) {
+			return err
+		}
+	}
+	return nil
 }

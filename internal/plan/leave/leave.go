@@ -172,7 +172,10 @@ func (d Node) objects() step.Step {
 			if len(wrong) > 0 {
 				return errors.New(strings.Join(wrong, "; "))
 			}
-			return err
+			if err != nil {
+				return err
+			}
+			return member.Forget(ctx, d.Kube, d.Name)
 		},
 	}
 }
