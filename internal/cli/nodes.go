@@ -80,7 +80,7 @@ func (s commands) joinToken(r *run.Run, file string, args []string) (string, err
 		return "", problem.New(problem.ExitUsage, "join", errors.New("no token was given"), "echo TOKEN | sudo plinth join -; `plinth token create` on a controller prints the whole line")
 	case args[0] != "-":
 		r.Note("warning: a token on the command line can be seen by every user of this host; hand it over by standard input: echo TOKEN | sudo plinth join -")
-		return args[0], nil
+		return join.FromCommandLine(args[0]), nil
 	}
 	data, err := io.ReadAll(io.LimitReader(s.In, maxToken))
 	if err != nil {

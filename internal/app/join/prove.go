@@ -15,6 +15,7 @@ import (
 	"github.com/plinthdev/plinth/internal/app/compose"
 	"github.com/plinthdev/plinth/internal/app/reset/parting"
 	"github.com/plinthdev/plinth/internal/app/run"
+	"github.com/plinthdev/plinth/internal/host/argv"
 	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/k0s"
 	"github.com/plinthdev/plinth/internal/problem"
@@ -23,6 +24,10 @@ import (
 	"github.com/plinthdev/plinth/internal/token"
 	"github.com/plinthdev/plinth/internal/wait"
 )
+
+// FromCommandLine takes a token that stood on this process's command line, and has
+// it stand there no more: a join takes minutes, and ps shows it to everybody.
+func FromCommandLine(token string) string { return argv.Hide(token) }
 
 // How far a host's clock may be off the cluster's. etcd warns at 1 s;
 // certificates that were just made are not valid yet for a clock that is

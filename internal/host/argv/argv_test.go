@@ -1,0 +1,34 @@
+package argv
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+// TestMain is, called with a secret, a process that hides it.
+func TestMain(m *testing.M) {
+	if len(os.Args) == 3 && os.Args[1] == "hide" {
+		kept := Hide(os.Args[2])
+		seen, err := os.ReadFile("/proc/self/cmdline")
+		fmt.Printf("%s %q %v", kept, seen, err)
+		return
+	}
+	os.Exit(m.Run())
+}
+
+func TestAHiddenArgumentIsSeenByNobodyElse(t *testing.T) {
+	const secret = "plinth1-c2VjcmV0"
+	out, err := exec.CommandContext(t.Context(), os.Args[0], "hide", secret).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if want := secret + ` "` + os.Args[0] + `\x00hide\x00` + strings.Repeat("x", len(secret)) + `\x00" <nil>`; string(out) != want {
+		t.Errorf("%s, want %s", out, want)
+	}
+	if got := Hide("is no argument"); got != "is no argument" {
+		t.Error(got)
+	}
+}
