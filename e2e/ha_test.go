@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -80,8 +81,9 @@ func whole(nodes, controllers int) func(seen) bool {
 }
 
 // bearsLosses takes from a cluster of the controllers a, c and d and the workers b
-// and e one of each, and gives it the controller f.
-func bearsLosses(t *testing.T, ctx context.Context, a, b, c, d, e, f *lab.Host) {
+// and e one of each, and gives it the controller f. Of c and d it tells which is
+// left.
+func bearsLosses(t *testing.T, ctx context.Context, a, b, c, d, e, f *lab.Host) (left *lab.Host) {
 	t.Run("the console's data is on three nodes", func(t *testing.T) { copies(t, ctx, a.For(t)) })
 	if !t.Run("the leader is cut off and comes back", func(t *testing.T) {
 		loseLeader(t, ctx, []*lab.Host{a.For(t), c.For(t), d.For(t)}, []*lab.Host{b.For(t), e.For(t)})
@@ -90,13 +92,22 @@ func bearsLosses(t *testing.T, ctx context.Context, a, b, c, d, e, f *lab.Host) 
 	}
 	t.Run("a worker is drained and removed", func(t *testing.T) { leaves(t, ctx, a.For(t), e.For(t)) })
 	e.PullPlug()
-	t.Run("the leader is removed", func(t *testing.T) { dismissLeader(t, ctx, []*lab.Host{a.For(t), c.For(t), d.For(t)}, b.For(t)) })
+	left = c
+	t.Run("the leader is removed", func(t *testing.T) {
+		if dismissLeader(t, ctx, []*lab.Host{a.For(t), c.For(t), d.For(t)}, b.For(t)) == c.Name {
+			left = d
+		}
+	})
 	t.Run("a member that never came is removed", func(t *testing.T) { neverCame(t, ctx, a.For(t)) })
-	t.Run("a controller dies in its join", func(t *testing.T) { diesJoining(t, ctx, a.For(t), f.For(t), 4) })
+	t.Run("a controller joins while the one that lets it in is killed", func(t *testing.T) {
+		outlivesController(t, ctx, left.For(t), f.For(t))
+		until(t, ctx, a.For(t), time.Minute, f.Name+" has joined", whole(4, 3))
+	})
 	t.Run("the console's data is on three nodes again", func(t *testing.T) {
 		copies(t, ctx, a.For(t))
 		consoleAnswers(t, ctx, time.Now(), a.For(t))
 	})
+	return left
 }
 
 // leader makes one of the controllers but the first the leader of etcd, if none
@@ -246,7 +257,7 @@ func consoleAnswers(t *testing.T, ctx context.Context, since time.Time, from *la
 			from.Must(ctx, "sleep", "0.5")
 		}
 	}
-	t.Logf("the console answers at all nodes that are left, %.1fs after the cut", time.Since(since).Seconds())
+	t.Logf("the console answers at all nodes that are left, after %.1fs", time.Since(since).Seconds())
 }
 
 // datastore asks one copy of the console's datastore.
@@ -345,8 +356,8 @@ func gone(t *testing.T, ctx context.Context, a, h *lab.Host) {
 	}
 }
 
-// dismissLeader removes the controller that leads etcd while it serves.
-func dismissLeader(t *testing.T, ctx context.Context, controllers []*lab.Host, worker *lab.Host) {
+// dismissLeader removes the controller that leads etcd while it serves, and names it.
+func dismissLeader(t *testing.T, ctx context.Context, controllers []*lab.Host, worker *lab.Host) string {
 	a, victim := controllers[0], leader(t, ctx, controllers...)
 	copies(t, ctx, a) // one that is being made anew counts for nothing
 	asks, stop := context.WithCancel(ctx)
@@ -361,6 +372,7 @@ func dismissLeader(t *testing.T, ctx context.Context, controllers []*lab.Host, w
 	if gap > 5*time.Second {
 		t.Errorf("the API was away for %s", gap)
 	}
+	return victim.Name
 }
 
 // dead says that etcd counts on a member that has never started.
@@ -385,9 +397,9 @@ func neverCame(t *testing.T, ctx context.Context, a *lab.Host) {
 }
 
 // diesJoining cuts a controller's power in the middle of its join, when etcd
-// counts on it and it has not begun; the next run of join mends that.
-func diesJoining(t *testing.T, ctx context.Context, a, h *lab.Host, nodes int) {
-	token := newToken(t, ctx, a, "--role", "controller").Result.Token
+// counts on it and it has not begun. The cluster has the quorum that it had, be
+// it of one controller; the next run of join mends the rest.
+func diesJoining(t *testing.T, ctx context.Context, a, h *lab.Host, token string) {
 	p := h.Start(ctx, lab.Cmd{Args: []string{binary, "-o", "json", "join", "-"}, Stdin: strings.NewReader(token)})
 	if !p.WaitFor(ctx, `"step":"k0s-start","state":"started"`) {
 		out, errs := p.Output()
@@ -399,9 +411,56 @@ func diesJoining(t *testing.T, ctx context.Context, a, h *lab.Host, nodes int) {
 	p.Kill()
 	a.Must(ctx, binary, "kubectl", "create", "configmap", "in-the-meantime")
 	h.Boot()
-	r, stderr := join(t, ctx, h, 0, token)
-	if !r.Result.Changed || !strings.Contains(stderr, "resuming the join begun at") {
-		t.Errorf("%+v\n%s", r.Result, stderr)
+}
+
+// outlivesController joins a controller and kills, at the moment at which it asks
+// to be let in, the one that it asks, and with it the quorum. That comes back as
+// after a crash.
+func outlivesController(t *testing.T, ctx context.Context, door, h *lab.Host) {
+	token := newToken(t, ctx, door, "--role", "controller").Result.Token
+	began := time.Now()
+	p := h.Start(ctx, lab.Cmd{Args: []string{binary, "-o", "json", "join", "-"}, Stdin: strings.NewReader(token)})
+	if !p.WaitFor(ctx, `"step":"admission","state":"started"`) {
+		out, errs := p.Output()
+		t.Fatalf("it does not ask to be let in\n%s\n%s", tail(out, 10), tail(errs, 10))
 	}
-	until(t, ctx, a, time.Minute, h.Name+" has joined", whole(nodes, 3))
+	door.Must(ctx, "sh", "-c", "systemctl kill -s KILL plinth-agent; kill -9 $(pidof k0s etcd kube-apiserver); systemctl restart k0scontroller")
+	if out, errs, code := p.Wait(); code != 0 {
+		t.Fatalf("exit %d\n%s\n%s", code, tail(out, 20), tail(errs, 20))
+	}
+	t.Logf("%s joined in %.1fs, though %s was killed meanwhile", h.Name, time.Since(began).Seconds(), door.Name)
+}
+
+// renewClaim is how docs/nodes.md has an administrator make a claim anew whose
+// volume was on a node that is no more.
+const renewClaim = `plinth kubectl get pvc -n registry registry -o yaml | sed -E '/volumeName|resourceVersion|uid:|pv\.kubernetes\.io|selected-node/d' | plinth kubectl replace --force -f -`
+
+// losesConsole has the node with the console's own files never come back: the
+// status of another controller says so, and a removal that accepts it starts the
+// console on another node.
+func losesConsole(t *testing.T, ctx context.Context, gone, a, f *lab.Host) {
+	gone.PullPlug()
+	cut := time.Now()
+	const why = "its files are on node a alone, which is not Ready"
+	for !strings.Contains(a.Must(ctx, binary, "status"), why) {
+		if time.Since(cut) > 3*time.Minute {
+			t.Fatalf("the status does not say why the console is away: %s", a.Must(ctx, binary, "status"))
+		}
+		a.Must(ctx, "sleep", "1")
+	}
+	t.Logf("%.1fs after the cut the status says why the console is away", time.Since(cut).Seconds())
+	if r := plinth(t, ctx, a, 2, "node", "remove", gone.Name, "--yes"); r.Error == nil || !strings.Contains(r.Error.Cause, "kotsadmdata-kotsadm-0") {
+		t.Errorf("the console's files were given up unasked: %+v", r.Error)
+	}
+	began := time.Now()
+	plinth(t, ctx, a, 0, "node", "remove", gone.Name, "--yes", "--force")
+	consoleAnswers(t, ctx, began, a, f)
+	if out := datastore(ctx, a, 2, "SELECT x FROM e2e"); !strings.Contains(out, "| kept |") {
+		t.Errorf("the console lost what it knew: %s", out)
+	}
+	if docs, err := os.ReadFile("../docs/nodes.md"); err != nil || !strings.Contains(string(docs), renewClaim) {
+		t.Errorf("docs/nodes.md tells another way to a registry: %v", err)
+	}
+	a.Must(ctx, "sh", "-c", renewClaim)
+	a.Must(ctx, binary, "kubectl", "wait", "-n", "registry", "--for=condition=Available", "--timeout=90s", "deployment/registry")
 }

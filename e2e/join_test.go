@@ -44,7 +44,8 @@ func TestJoin(t *testing.T) {
 	ctx := minutes(t, 25)
 	a := lab.Up(t, "a")
 	a.Copy(oneFile(t), binary)
-	install := a.Start(ctx, lab.Cmd{Args: []string{binary, "-o", "json", "install", "--yes"}})
+	before := balance(t, a)
+	install := a.Start(ctx, lab.Cmd{Args: []string{binary, "-o", "json", "install", "--yes", "--api-address", before.address}})
 	hosts := map[string]*lab.Host{}
 	program, _ := shipped(t)
 	for _, name := range []string{"b", "c", "d", "e", "f"} { // f waits until e is gone
@@ -62,7 +63,7 @@ func TestJoin(t *testing.T) {
 		t.Errorf("the journal took more than 1 %% of the install")
 	}
 	t.Run("what must not join is refused in words and changes nothing", func(t *testing.T) {
-		refuseJoins(t, ctx, a.For(t), b.For(t))
+		refuseJoins(t, ctx, a.For(t), b.For(t), before.address)
 		blockedJoins(t, ctx, a.For(t), b.For(t))
 		same(t, fresh, b.Baseline(ctx))
 	})
@@ -95,24 +96,37 @@ func TestJoin(t *testing.T) {
 		statusAnswers(t, ctx, b.For(t), `"balancer":{"address":"127.0.0.1:6443","ready":true}`)
 	})
 	t.Run("agents give to nodes, and to nobody else", func(t *testing.T) { agentsRefuse(t, ctx, a.For(t), b.For(t)) })
+	t.Run("a balancer before the controllers is a way in", func(t *testing.T) { before.leads(t, ctx, a.For(t)) })
 	mark(ctx, a)
-	before := sent(t, ctx, b)
-	if !t.Run("two controllers join at the same moment", func(t *testing.T) { atOnce(t, ctx, a.For(t), c.For(t), d.For(t), e.For(t)) }) {
+	m := newToken(t, ctx, a, "--role", "controller", "--uses", "2").Result
+	c.Must(ctx, "sh", "-c", "cd /root && "+m.Fetch+" && mv plinth "+binary)
+	t.Run("the second controller dies in its join, and the first serves", func(t *testing.T) { diesJoining(t, ctx, a.For(t), c.For(t), m.Token) })
+	sentBefore := sent(t, ctx, b)
+	undo := before.only(ctx, e, a)
+	if !t.Run("two controllers join at the same moment", func(t *testing.T) { atOnce(t, ctx, m.Token, a.For(t), c.For(t), d.For(t), e.For(t)) }) {
 		t.FailNow()
 	}
-	if gave := sent(t, ctx, b) - before; gave < 100e6 {
+	undo()
+	if !before.carried("9444", e) {
+		t.Errorf("%s joined, and not through the balancer", e.Name)
+	}
+	if gave := sent(t, ctx, b) - sentBefore; gave < 100e6 {
 		t.Errorf("the worker gave %d MB of what three hosts fetched", gave/1e6)
 	} else {
 		t.Logf("the worker gave %d MB", gave/1e6)
 	}
 	t.Run("pods on all nodes reach each other and services", func(t *testing.T) { podsReachPods(t, ctx, a.For(t), b, c, d, e) })
-	bearsLosses(t, ctx, a, b, c, d, e, f)
+	other := bearsLosses(t, ctx, a, b, c, d, e, f)
 	t.Run("a worker leaves the cluster and is taken back", func(t *testing.T) { leavesItself(t, ctx, a.For(t), b.For(t), fresh, f) })
-	t.Run("a controller leaves the cluster and is taken back", func(t *testing.T) { controllerLeaves(t, ctx, a.For(t), f.For(t)) })
+	if !t.Run("the console's own node is lost", func(t *testing.T) { losesConsole(t, ctx, a.For(t), other.For(t), f.For(t)) }) {
+		t.FailNow()
+	}
+	t.Run("a controller leaves the cluster and is taken back", func(t *testing.T) { controllerLeaves(t, ctx, other.For(t), f.For(t)) })
 }
 
-// refuseJoins tries what a cluster must not let in.
-func refuseJoins(t *testing.T, ctx context.Context, a, b *lab.Host) {
+// refuseJoins tries what a cluster must not let in. before is the address of the
+// balancer before its controller.
+func refuseJoins(t *testing.T, ctx context.Context, a, b *lab.Host, before string) {
 	good := newToken(t, ctx, a, "--role", "worker").Result
 	gone := newToken(t, ctx, a, "--role", "worker", "--ttl", "1s").Result
 	a.Must(ctx, "sleep", "1.5")
@@ -168,7 +182,8 @@ func refuseJoins(t *testing.T, ctx context.Context, a, b *lab.Host) {
 		{name: "a host name that is taken", token: good.Token, says: "a node called a already", prepare: "hostname a", undo: "hostname b"},
 		{name: "another data folder", token: good.Token, args: []string{"--data-dir", "/srv/plinth"}, says: "--data-dir"},
 		{name: "another version, other networks", token: good.Token, args: []string{"--bundle", "/srv/other.bundle"}, says: "spec.k0s.version, spec.network.podCIDR"},
-		{name: "no controller that answers", token: good.Token, says: "no controller answers", prepare: "ip route add blackhole " + a.IP(), undo: "ip route del blackhole " + a.IP()},
+		{name: "no controller that answers", token: good.Token, says: "no controller answers", prepare: "for i in " + a.IP() + " " + before + "; do ip route add blackhole $i; done",
+			undo: "for i in " + a.IP() + " " + before + "; do ip route del blackhole $i; done"},
 	} {
 		t.Run(r.name, func(t *testing.T) {
 			b := b.For(t)
@@ -345,7 +360,7 @@ func killedJoin(t *testing.T, ctx context.Context, a, b *lab.Host) (used string)
 			t.Fatalf("it never said %s: %s\n%s", moment, tail(out, 20), tail(errs, 20))
 		}
 		if moment == moments[0] {
-			runningJoin(t, ctx, b)
+			runningJoin(t, ctx, b, m.Token)
 		}
 		b.Must(ctx, "pkill", "-KILL", "-f", binary+" -o json join")
 		p.Wait()
@@ -382,8 +397,13 @@ func killedJoin(t *testing.T, ctx context.Context, a, b *lab.Host) (used string)
 	return m.Token
 }
 
-// runningJoin looks at a host on which a join goes on.
-func runningJoin(t *testing.T, ctx context.Context, h *lab.Host) {
+// runningJoin looks at a host on which a join goes on, with a token from standard
+// input.
+func runningJoin(t *testing.T, ctx context.Context, h *lab.Host, token string) {
+	const seen = `token=$(cat); for p in /proc/[0-9]*; do [[ $(tr '\0' ' ' 2>/dev/null <$p/cmdline) != *"$token"* ]] || echo $p; done`
+	if out, errs, code := h.Start(ctx, lab.Cmd{Args: []string{"bash", "-c", seen}, Stdin: strings.NewReader(token)}).Wait(); out != "" || code != 0 {
+		t.Errorf("ps shows the token: %s %s", out, errs)
+	}
 	var s struct {
 		Result struct {
 			Running struct {
@@ -400,12 +420,10 @@ func runningJoin(t *testing.T, ctx context.Context, h *lab.Host) {
 }
 
 // atOnce joins two controllers, with one token, and workers at once. The first
-// has no plinth and fetches it from the cluster.
-func atOnce(t *testing.T, ctx context.Context, a, c, d *lab.Host, workers ...*lab.Host) {
-	m := newToken(t, ctx, a, "--role", "controller", "--uses", "2").Result
-	c.Must(ctx, "sh", "-c", "cd /root && "+m.Fetch+" && mv plinth "+binary)
-	first := c.Start(ctx, lab.Cmd{Args: []string{binary, "-o", "json", "join", "-"}, Stdin: strings.NewReader(m.Token)})
-	second := d.Start(ctx, lab.Cmd{Args: []string{binary, "-o", "json", "join", "-"}, Stdin: strings.NewReader(m.Token)})
+// goes on with a join that died.
+func atOnce(t *testing.T, ctx context.Context, two string, a, c, d *lab.Host, workers ...*lab.Host) {
+	first := c.Start(ctx, lab.Cmd{Args: []string{binary, "-o", "json", "join", "-"}, Stdin: strings.NewReader(two)})
+	second := d.Start(ctx, lab.Cmd{Args: []string{binary, "-o", "json", "join", "-"}, Stdin: strings.NewReader(two)})
 	all := []*lab.Process{first, second}
 	for _, w := range workers {
 		token := newToken(t, ctx, a, "--role", "worker").Result.Token
@@ -414,6 +432,14 @@ func atOnce(t *testing.T, ctx context.Context, a, c, d *lab.Host, workers ...*la
 	for _, p := range all {
 		if stdout, stderr, code := p.Wait(); code != 0 {
 			t.Fatalf("exit %d\n%s\n%s", code, tail(stdout, 30), tail(stderr, 30))
+		}
+	}
+	if _, stderr := first.Output(); !strings.Contains(stderr, "resuming the join begun at") {
+		t.Errorf("%s did not go on with its join: %s", c.Name, tail(stderr, 10))
+	}
+	for _, p := range all[2:] {
+		if _, stderr := p.Output(); strings.Contains(stderr, "does not reach the API") {
+			t.Errorf("the balancer leads to no API: %s", tail(stderr, 10))
 		}
 	}
 	members := a.Must(ctx, "k0s", "etcd", "member-list")

@@ -1,0 +1,98 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/plinthdev/plinth/e2e/lab"
+	"github.com/plinthdev/plinth/internal/token"
+)
+
+// balancer is a TCP balancer before the controllers, as a customer may have one:
+// a process of its own, on no node.
+type balancer struct {
+	address string   // under which hosts of the lab reach it
+	callers sync.Map // "port address" of those whom it led to a controller
+}
+
+// balance leads to one controller at the ports of the API and of agents.
+func balance(t *testing.T, to *lab.Host) *balancer {
+	ip := to.IP()
+	b := &balancer{address: ip[:strings.LastIndex(ip, ".")] + ".254"} // the machine
+	for _, port := range []string{"6443", "9444"} {
+		ln, err := net.Listen("tcp", b.address+":"+port)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = ln.Close() })
+		go func() {
+			for {
+				in, err := ln.Accept()
+				if err != nil {
+					return
+				}
+				go b.lead(in, ip, port)
+			}
+		}()
+	}
+	return b
+}
+
+func (b *balancer) lead(in net.Conn, ip, port string) {
+	defer func() { _ = in.Close() }()
+	out, err := net.Dial("tcp", ip+":"+port)
+	if err != nil {
+		return
+	}
+	defer func() { _ = out.Close() }()
+	from, _, _ := net.SplitHostPort(in.RemoteAddr().String())
+	b.callers.Store(port+" "+from, true)
+	go func() {
+		_, _ = io.Copy(out, in)
+		_ = out.(*net.TCPConn).CloseWrite()
+	}()
+	_, _ = io.Copy(in, out)
+}
+
+// carried reports whether a host came to a controller's port through it.
+func (b *balancer) carried(port string, h *lab.Host) bool {
+	_, ok := b.callers.Load(port + " " + h.IP())
+	return ok
+}
+
+// only has a host reach the agent of a controller through the balancer alone, until
+// undo.
+func (b *balancer) only(ctx context.Context, h, controller *lab.Host) (undo func()) {
+	rule := " OUTPUT -p tcp -d " + controller.IP() + " --dport 9444 -j REJECT --reject-with tcp-reset"
+	h.Must(ctx, "sh", "-c", "iptables -I"+rule)
+	return func() { h.Must(ctx, "sh", "-c", "iptables -D"+rule) }
+}
+
+// leads proves that tokens name the balancer, and that certificates hold for it.
+func (b *balancer) leads(t *testing.T, ctx context.Context, a *lab.Host) {
+	tok, err := token.Decode(newToken(t, ctx, a, "--role", "worker").Result.Token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if last := tok.Addresses[len(tok.Addresses)-1]; last != b.address+":9444" {
+		t.Errorf("the token leads to %v", tok.Addresses)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM([]byte(a.Must(ctx, "cat", "/var/lib/k0s/pki/ca.crt")))
+	for _, port := range []string{"6443", "9444"} {
+		conn, err := tls.Dial("tcp", b.address+":"+port, &tls.Config{RootCAs: roots})
+		if err != nil {
+			t.Errorf("at port %s: %v", port, err)
+			continue
+		}
+		_ = conn.Close()
+	}
+}
