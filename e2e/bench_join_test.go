@@ -34,7 +34,8 @@ func TestBenchJoin(t *testing.T) {
 		rounds = "1 2 4 8"
 	}
 	var table strings.Builder
-	fmt.Fprintf(&table, "| workers at once | node Ready, first | node Ready, last | all done, last | each, of all processors | controller's processor time, each | controller's memory |\n|---|---|---|---|---|---|---|\n")
+	fmt.Fprintf(&table, "| workers at once | node Ready, first | node Ready, last | all done, last | time for each | processor time of each worker | of the controller for each | controller's memory | sent by the controller for each |\n|---|---|---|---|---|---|---|---|---|\n")
+	bare := bareWorker(t, ctx, a)
 	var one time.Duration
 	for _, word := range strings.Fields(rounds) {
 		n, err := strconv.Atoi(word)
@@ -46,8 +47,9 @@ func TestBenchJoin(t *testing.T) {
 			one = r.ready[0]
 			link(t, ctx, a, r.hosts[0])
 		}
-		line := fmt.Sprintf("| %d | %s | %s | %s | %s | %s | %d MB |\n", n, seconds(r.ready[0]), seconds(r.ready[len(r.ready)-1]), seconds(r.done),
-			seconds(r.done/time.Duration(n)), seconds(r.cpu/time.Duration(n)), r.memory/1e6)
+		each := time.Duration(n)
+		line := fmt.Sprintf("| %d | %s | %s | %s | %s | %s | %s | %d MB | %d MB |\n", n, seconds(r.ready[0]), seconds(r.ready[len(r.ready)-1]), seconds(r.done),
+			seconds(r.done/each), seconds(r.own/each), seconds(r.cpu/each), r.memory/1e6, r.sent/int64(n)/1e6)
 		t.Log(line) // what is measured is said also when a later round fails
 		table.WriteString(line)
 		for _, h := range r.hosts {
@@ -55,7 +57,7 @@ func TestBenchJoin(t *testing.T) {
 			h.Down()
 		}
 	}
-	if bare := bareWorker(t, ctx, a); one > 0 {
+	if one > 0 {
 		t.Logf("worker alone: node Ready %s after the command, bare k0s with its images in place %s", seconds(one), seconds(bare))
 	}
 	t.Logf("\n%s", table.String())
@@ -66,20 +68,38 @@ type round struct {
 	hosts  []*lab.Host
 	ready  []time.Duration // from the command to the node being Ready, sorted
 	done   time.Duration   // until the last join ended
+	own    time.Duration   // processor time of the hosts that joined, together
 	cpu    time.Duration   // of the controller's host
-	memory int64           // of the controller's host, bytes
+	memory int64           // of the controller's host, bytes, without caches
+	sent   int64           // by the controller's host, bytes
 }
 
+// inMemory is how many workers may have their disks in memory, 2 GB each, where
+// the lab puts disks there: with more the machine has none left for anything else.
+const inMemory = 5
+
+// joinAtOnce joins n fresh workers.
 func joinAtOnce(t *testing.T, ctx context.Context, a *lab.Host, n int) round {
 	var r round
 	program, _ := shipped(t)
+	disks := os.Getenv("LAB_DISKS")
+	defer func() { t.Setenv("LAB_DISKS", disks) }()
 	for i := range n {
+		if i == inMemory {
+			t.Setenv("LAB_DISKS", "")
+		}
 		h := lab.Up(t, fmt.Sprintf("w%dof%d", i+1, n))
 		h.Copy(program, binary)
 		r.hosts = append(r.hosts, h)
 	}
 	token := newToken(t, ctx, a, "--role", "worker", "--uses", strconv.Itoa(n)).Result.Token
-	before := processorTime(t, ctx, a)
+	own := func() (sum time.Duration) {
+		for _, h := range r.hosts {
+			sum += processorTime(t, ctx, h)
+		}
+		return sum
+	}
+	r.own, r.cpu, r.sent = -own(), -processorTime(t, ctx, a), -number(t, ctx, a, outgoing)
 	start := time.Now()
 	var joining sync.WaitGroup
 	var mu sync.Mutex
@@ -94,6 +114,9 @@ func joinAtOnce(t *testing.T, ctx context.Context, a *lab.Host, n int) round {
 			mu.Lock()
 			defer mu.Unlock()
 			r.ready = append(r.ready, at(stdout, "node-ready").Sub(start))
+			if n == 1 {
+				t.Logf("a worker alone: %s", course(stdout, start))
+			}
 		})
 	}
 	joining.Wait()
@@ -101,13 +124,40 @@ func joinAtOnce(t *testing.T, ctx context.Context, a *lab.Host, n int) round {
 		t.FailNow()
 	}
 	slices.Sort(r.ready)
-	r.done, r.cpu = time.Since(start), processorTime(t, ctx, a)-before
-	memory, err := strconv.ParseInt(strings.TrimSpace(a.Must(ctx, "sh", "-c", `ps -eo rss= | awk '{s+=$1} END {print s*1024}'`)), 10, 64)
+	r.done = time.Since(start)
+	r.own += own()
+	r.cpu += processorTime(t, ctx, a)
+	r.sent += number(t, ctx, a, outgoing)
+	r.memory = number(t, ctx, a, `cat /sys/fs/cgroup/memory/memory.stat /sys/fs/cgroup/memory.stat 2>/dev/null | awk '/^(total_rss|anon) /{print $2; exit}'`)
+	return r
+}
+
+// course says when each step of a run was done, since start.
+func course(stdout string, start time.Time) string {
+	var all []string
+	for line := range strings.Lines(stdout) {
+		var e struct {
+			Time        time.Time
+			Step, State string
+		}
+		if json.Unmarshal([]byte(line), &e) == nil && (e.State == "done" || e.Step != "" && len(all) == 0) {
+			all = append(all, fmt.Sprintf("%s %s %.1fs", e.Step, e.State, e.Time.Sub(start).Seconds()))
+		}
+	}
+	return strings.Join(all, ", ")
+}
+
+// outgoing prints how many bytes a host has sent.
+const outgoing = `cat /sys/class/net/$(ip route show default | sed 's/.* dev \([^ ]*\).*/\1/')/statistics/tx_bytes`
+
+// number is what a script prints on a host.
+func number(t *testing.T, ctx context.Context, h *lab.Host, script string) int64 {
+	t.Helper()
+	n, err := strconv.ParseInt(strings.TrimSpace(h.Must(ctx, "sh", "-c", script)), 10, 64)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.memory = memory
-	return r
+	return n
 }
 
 // at is when a step of a run was done, or found to be done.
@@ -124,15 +174,10 @@ func at(stdout, step string) time.Time {
 	return time.Time{}
 }
 
-// processorTime is what all processes of a host that still run have used.
+// processorTime is what all processes of a host have used since it was booted.
 func processorTime(t *testing.T, ctx context.Context, h *lab.Host) time.Duration {
 	t.Helper()
-	out := h.Must(ctx, "sh", "-c", `ps -eo cputimes= | awk '{s+=$1} END {print s}'`)
-	n, err := strconv.Atoi(strings.TrimSpace(out))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return time.Duration(n) * time.Second
+	return time.Duration(number(t, ctx, h, `cat /sys/fs/cgroup/cpuacct/cpuacct.usage 2>/dev/null || awk '/usage_usec/{print $2 "000"}' /sys/fs/cgroup/cpu.stat`))
 }
 
 // bareWorker is what an experienced person would do: binary, images and token
@@ -148,7 +193,10 @@ func bareWorker(t *testing.T, ctx context.Context, a *lab.Host) time.Duration {
 	start := time.Now()
 	h.Must(ctx, "k0s", "install", "worker", "--token-file", "/root/token", "--kubelet-extra-args=--node-ip="+h.IP())
 	h.Must(ctx, "k0s", "start")
-	return until(t, ctx, a, start, "k0s kubectl get node "+h.Name+" --no-headers | grep -qw Ready")
+	took := until(t, ctx, a, start, "k0s kubectl get node "+h.Name+" --no-headers | grep -qw Ready")
+	a.Must(ctx, binary, "node", "remove", h.Name, "--yes", "--force")
+	h.Down()
+	return took
 }
 
 // link measures the fetch of the largest blob over links of known speed.
