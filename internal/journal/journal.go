@@ -105,10 +105,17 @@ func (j *Journal) Last(verb string) (Run, bool) {
 
 // Begin opens a run of verb and writes it down.
 func (j *Journal) Begin(verb string, args map[string]string) error {
-	if len(j.data.Runs) == 0 {
+	if len(j.data.Runs) == 0 && j.data.Folder == "" {
 		j.data.Folder = folderMode(j.files, filepath.Dir(j.path))
 	}
 	j.data.Runs = append(j.data.Runs, Run{Verb: verb, Args: args, Began: j.now().UTC(), Steps: []Step{}})
+	return j.saveTwice()
+}
+
+// Forget writes down that nothing is left of any run, and so of nothing that one
+// of them found. How the data folder was before the first is still known.
+func (j *Journal) Forget() error {
+	j.data.Runs = []Run{}
 	return j.saveTwice()
 }
 

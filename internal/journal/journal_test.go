@@ -61,6 +61,25 @@ func TestFirstValueFoundIsTheOneToPutBack(t *testing.T) {
 	}
 }
 
+func TestWhatIsForgottenWasNeverFoundAndTheFolderIsAsBeforeTheFirstRun(t *testing.T) {
+	root := t.TempDir()
+	must(t, os.Mkdir(filepath.Join(root, "data"), 0o755))
+	j := mustOpen(t, root)
+	must(t, j.Begin("install", nil), j.BeginStep("remember", nil), j.Before("remember", "old"), j.End(nil), j.Begin("reset", nil), j.Forget())
+	for _, spoil := range []string{"", File} { // the copy says the same
+		if spoil != "" {
+			must(t, os.WriteFile(filepath.Join(root, "data", spoil), []byte("{"), 0o600))
+		}
+		if j = mustOpen(t, root); len(j.Runs()) != 0 || found(t, j) != "" {
+			t.Errorf("%q damaged: %+v, found %s", spoil, j.Runs(), found(t, j))
+		}
+	}
+	must(t, os.Chmod(filepath.Join(root, "data"), DirMode), j.Begin("install", nil))
+	if mode, ok := mustOpen(t, root).FolderBefore(); !ok || mode != 0o755 {
+		t.Errorf("the folder was %v, %v", mode, ok)
+	}
+}
+
 func TestFilesAreForTheirOwnerOnly(t *testing.T) {
 	root := t.TempDir()
 	must(t, mustOpen(t, root).Begin("install", nil))

@@ -19,8 +19,11 @@ type Proof struct {
 	Since    []string `json:"since,omitempty"` // other differences: what the host's owner did meanwhile, and loaded kernel modules
 }
 
+// BeforeDir is the folder in the data folder that Record keeps things in.
+const BeforeDir = "before"
+
 // photoFile is where what could be seen of the host is kept.
-func photoFile(dataDir string) string { return path.Join(dataDir, "before", "host.json") }
+func photoFile(dataDir string) string { return path.Join(dataDir, BeforeDir, "host.json") }
 
 // photograph keeps what can be seen of the host before an install.
 func photograph(ctx context.Context, h host.Host, c leftover.Cluster, dataDir string) error {

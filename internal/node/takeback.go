@@ -48,7 +48,7 @@ func Remember(ctx context.Context, h host.Host, c leftover.Cluster) (*leftover.B
 func Record(ctx context.Context, h host.Host, c leftover.Cluster, dataDir string) (*leftover.Before, error) {
 	b, err := Remember(ctx, h, c)
 	if err == nil {
-		err = leftover.Finder{Host: h, Cluster: c}.SetAside(b, path.Join(dataDir, "before"))
+		err = leftover.Finder{Host: h, Cluster: c}.SetAside(b, path.Join(dataDir, BeforeDir))
 	}
 	if err == nil {
 		err = photograph(ctx, h, c, dataDir)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/plinthdev/plinth/internal/app/run"
 	"github.com/plinthdev/plinth/internal/journal"
+	"github.com/plinthdev/plinth/internal/node"
 	"github.com/plinthdev/plinth/internal/node/leftover"
 	"github.com/plinthdev/plinth/internal/step"
 )
@@ -41,10 +42,8 @@ func (a job) removeDataDir(j *journal.Journal, keep []string) step.Step {
 			if err := a.markKept(keep, name); err != nil {
 				return err
 			}
-			for _, name := range a.entries(keep) {
-				if err := a.Host.RemoveAll(filepath.Join(a.DataDir, name)); err != nil {
-					return err
-				}
+			if err := a.emptyDataDir(j, keep); err != nil {
+				return err
 			}
 			if info, err := a.Host.Lstat(a.DataDir); err == nil && !stays && a.removable(info) {
 				if err := a.Host.RemoveAll(a.DataDir); err != nil {
@@ -56,6 +55,31 @@ func (a job) removeDataDir(j *journal.Journal, keep []string) step.Step {
 	}
 }
 
+// emptyDataDir removes what entries lists. Before what was kept of the host goes,
+// the journal says that nothing is left: an install after a kill in between
+// looks at the host anew.
+func (a job) emptyDataDir(j *journal.Journal, keep []string) error {
+	remove := func(names ...string) error {
+		for _, name := range names {
+			if err := a.Host.RemoveAll(filepath.Join(a.DataDir, name)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	names := a.entries(keep)
+	if i := slices.Index(names, node.BeforeDir); i >= 0 && len(j.Runs()) > 0 {
+		if err := remove(names[:i]...); err != nil {
+			return err
+		}
+		if err := j.Forget(); err != nil {
+			a.Note("warning: " + err.Error()) // a full disk must not keep a reset from making space
+		}
+		names = a.entries(keep)
+	}
+	return remove(names...)
+}
+
 // removable reports whether the data folder is empty and Plinth's own work.
 func (a job) removable(info fs.FileInfo) bool {
 	list, err := a.Host.ReadDir(a.DataDir)
@@ -64,8 +88,9 @@ func (a job) removable(info fs.FileInfo) bool {
 		!slices.ContainsFunc(mounts, func(m leftover.Mount) bool { return m.Point == a.DataDir })
 }
 
-// entries is what in the data folder is Plinth's but for what is kept, the
-// journal last: until then it is what a second reset goes by.
+// entries is what in the data folder is Plinth's but for what is kept. What the
+// journal refers to goes late, and the journal last: until then it is what a
+// second reset goes by.
 func (a job) entries(keep []string) []string {
 	list, err := a.Host.ReadDir(a.DataDir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -80,8 +105,10 @@ func (a job) entries(keep []string) []string {
 	rank := func(name string) int {
 		switch {
 		case name == journal.File:
+			return 3
+		case name == journal.CopyFile || strings.HasPrefix(name, "."): // or the beginning of either
 			return 2
-		case strings.HasPrefix(name, "journal."):
+		case name == node.BeforeDir:
 			return 1
 		}
 		return 0

@@ -232,17 +232,28 @@ func (s *sim) whole(history string, state machine.State) {
 	s.zero(history+", then install", end)
 }
 
+// seenBefore is what could be seen of the host before its first install.
+const seenBefore = dataDir + "/" + node.BeforeDir + "/host.json"
+
 func isJournal(key string) bool {
 	return strings.HasPrefix(key, dataDir+"/journal.") || strings.HasPrefix(key, dataDir+"/.journal.")
 }
 
-// journalless is a host without its journal and what was kept of it, which tell
-// of its past; in which order mounts, rules and users came does not count.
+// journalless is a host without its journal, which tells of its past; in which
+// order mounts, rules and users came does not count.
 func journalless(state machine.State) machine.State {
 	kept := maps.Clone(state)
 	maps.DeleteFunc(kept, func(key string, _ machine.Thing) bool {
-		return isJournal(key) || strings.HasPrefix(key, dataDir+"/before")
+		return isJournal(key)
 	})
+	if photo, ok := kept[seenBefore]; ok { // in which modules are, which stay
+		var sections map[string]any
+		if json.Unmarshal([]byte(photo.Data), &sections) == nil {
+			delete(sections, "modules")
+			photo.Data = fmt.Sprint(sections)
+			kept[seenBefore] = photo
+		}
+	}
 	for _, key := range []string{machine.Rules, machine.MountInfo, "/etc/passwd", "/etc/group"} {
 		lines := strings.Split(kept[key].Data, "\n")
 		slices.Sort(lines)

@@ -48,7 +48,7 @@ func (s State) foreign() {
 		"*nat\n:PREROUTING ACCEPT [0:0]\n", "*nat\n:PREROUTING ACCEPT [0:0]\n:DOCKER - [0:0]\n-A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER\n",
 		":FORWARD ACCEPT [0:0]\n", ":FORWARD ACCEPT [0:0]\n:MINE - [0:0]\n-A FORWARD -s 10.1.0.0/16 -j MINE\n-A MINE -j ACCEPT\n").Replace(s[Rules].Data)}
 	for p, data := range map[string]string{"/etc/cni/net.d/99-mine.conf": "{}", "/opt/cni/bin/mine": "mine", "/etc/systemd/system/mine.service": "[Service]\n",
-		"/etc/sysctl.d/10-mine.conf": "vm.swappiness = 1\n", "/etc/modules-load.d/mine.conf": "dummy\n", "/usr/local/bin/mine": "mine", "/run/netns/blue": "",
+		"/etc/sysctl.d/10-mine.conf": "vm.swappiness = 1\n", "/etc/modules-load.d/mine.conf": "dummy\n", "/usr/local/bin/mine": "mine", "/usr/local/bin/kubectl-kots": "an older one", "/run/netns/blue": "",
 		"/var/lib/cni/results/mine-1-eth0": "{}"} {
 		s.Put(p, data, 0o644)
 	}
