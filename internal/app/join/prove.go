@@ -89,17 +89,20 @@ const (
 	argPin  = "pin" // of the cluster's authority
 )
 
-// other refuses a token that is for something else than the unfinished join
-// that it would go on with.
+// other refuses a host whose reset stopped halfway, and a token that is for
+// something else than the unfinished join that it would go on with.
 func other(runs []journal.Run, t token.Token) error {
 	if len(runs) == 0 {
 		return nil
 	}
 	last := runs[len(runs)-1]
-	if last.Verb != "join" || !last.Unfinished() {
+	began := last.Began.Format(time.RFC3339)
+	switch {
+	case last.Verb == "reset" && last.Unfinished():
+		return refused(fmt.Errorf("the reset begun at %s is not finished: what it left is no place for a node", began), "finish it first: sudo plinth reset cluster")
+	case last.Verb != "join" || !last.Unfinished():
 		return nil
 	}
-	began := last.Began.Format(time.RFC3339)
 	const hint = "give a token for what was begun, or take it back first: plinth reset cluster"
 	if was := last.Args[argRole]; was != "" && was != t.Role {
 		return refused(fmt.Errorf("this host began to join as a %s at %s, and the token is for a %s", was, began, t.Role), hint)

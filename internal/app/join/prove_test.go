@@ -106,7 +106,8 @@ func TestAHalfJoinedHostGoesOnOnlyAsWhatItBegan(t *testing.T) {
 		"another role":              {begun, token.Token{Role: token.Controller, Pin: "ours"}, "began to join as a worker at 2026-05-01T12:00:00Z, and the token is for a controller"},
 		"another cluster":           {begun, token.Token{Role: token.Worker, Pin: "theirs"}, "began to join another cluster than the token's at 2026-05-01T12:00:00Z, my-app"},
 		"a join that ended":         {ended, token.Token{Role: token.Controller, Pin: "theirs"}, ""},
-		"a join that was reset":     {journal.Run{Verb: "reset", Began: noon}, token.Token{Role: token.Controller}, ""},
+		"a join that was reset":     {journal.Run{Verb: "reset", Began: noon, Ended: &noon}, token.Token{Role: token.Controller}, ""},
+		"a join half reset":         {journal.Run{Verb: "reset", Began: noon}, token.Token{Role: token.Worker, Pin: "ours"}, "the reset begun at 2026-05-01T12:00:00Z is not finished"},
 		"begun by an older program": {journal.Run{Verb: "join", Began: noon}, token.Token{Role: token.Controller}, ""},
 	} {
 		err := other([]journal.Run{begun, c.last}, c.t)

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
-	"io"
 	"maps"
 	"math/rand/v2"
 	"os"
@@ -16,8 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/opencontainers/go-digest"
-
 	"github.com/plinthdev/plinth/addons"
 	"github.com/plinthdev/plinth/internal/app/drill"
 	"github.com/plinthdev/plinth/internal/app/run"
@@ -25,14 +22,12 @@ import (
 	"github.com/plinthdev/plinth/internal/host/hosttest/machine"
 	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/k0s"
-	"github.com/plinthdev/plinth/internal/kots"
 	"github.com/plinthdev/plinth/internal/node"
-	"github.com/plinthdev/plinth/internal/plan"
 	"github.com/plinthdev/plinth/internal/spec"
 	"github.com/plinthdev/plinth/internal/step"
 )
 
-// The simulation installs and resets on a simulated host, with the real
+// The simulation installs or joins, and resets, on a simulated host, with the real
 // journal, step machine and reset, and the real steps up to the start of k0s.
 // It stands still at every failpoint and before every change of the host: what
 // is there then is what a kill at that moment leaves. From each such state it
@@ -45,14 +40,16 @@ const dataDir = "/var/lib/plinth"
 // sim is what all cases share.
 type sim struct {
 	t         *testing.T
+	way       way
 	in        *spec.Installer
 	parts     []addons.AddOn
 	points    []failpoint.Point
 	bare      machine.State // before anything
-	converged machine.State // after an install without trouble
+	converged machine.State // once a node, without trouble
+	ends      moments       // what runs ended with that were proved to be whole
 }
 
-func newSim(t *testing.T) *sim {
+func newSim(t *testing.T, way way) *sim {
 	t.Helper()
 	raw, err := os.ReadFile("../../../installer.yaml")
 	must(t, err)
@@ -64,11 +61,15 @@ func newSim(t *testing.T) *sim {
 	must(t, err)
 	points, err := drill.Points()
 	must(t, err)
-	s := &sim{t: t, in: in, parts: parts, points: points, bare: machine.Bare()}
-	s.converged, err = s.install(s.bare, nil, nil)
+	s := &sim{t: t, way: way, in: in, parts: parts, points: points, bare: machine.Bare()}
+	s.converged, err = s.become(s.bare, nil, nil)
 	must(t, err)
 	return s
 }
+
+// errHalfReset is the refusal of a host whose reset stopped halfway. Install
+// refuses it too, and yet would come to its end.
+var errHalfReset = errors.New("the reset is not finished")
 
 // seen is told of each moment at which a run could die, and of what it would
 // leave.
@@ -90,80 +91,39 @@ func (s *sim) begin(verb string, state machine.State, rules []failpoint.Rule, se
 	}
 	r := &run.Run{Host: m.Host(), Config: run.Config{DataDir: dataDir, Failpoints: failpoint.Arm(rules, effects),
 		Events: func(step.Event) {}, Note: func(string) {}, Confirm: func(context.Context, string) error { return nil },
-		Now: func() time.Time { return time.Unix(1700000000, 0) }}}
+		Now: machine.Now}}
 	r.Arm(verb)
 	return r, m
 }
 
-// install runs an install that goes on from state, as the verb does once its
-// looks are over, and gives the state at its end.
-func (s *sim) install(state machine.State, rules []failpoint.Rule, see seen) (machine.State, error) {
-	r, m := s.begin("install", state, rules, see)
+// become runs the verb by which the host becomes a node. It goes on from state, as
+// the verb does once its looks are over, and gives the state at its end.
+func (s *sim) become(state machine.State, rules []failpoint.Rule, see seen) (machine.State, error) {
+	verb := s.way.verb
+	r, m := s.begin(verb, state, rules, see)
 	j, err := r.Journal()
 	if err != nil {
 		return m.State, err
+	}
+	if last, ok := j.Last("reset"); ok && last.Unfinished() && verb == "join" {
+		return m.State, errHalfReset
 	}
 	steps := s.steps(r, m, j)
 	_, installed, err := journal.ReadReceipt(r.Host, dataDir)
 	if err != nil {
 		return m.State, err
 	}
-	todo, err := r.Steps("install", nil).Plan(s.t.Context(), steps)
+	todo, err := r.Steps(verb, nil).Plan(s.t.Context(), steps)
 	if err != nil || installed && !slices.ContainsFunc(todo, func(p step.Planned) bool { return p.State != "done" }) {
 		return m.State, err
 	}
-	if err := j.Begin("install", map[string]string{run.ArgPodCIDR: s.in.Spec.Network.PodCIDR, run.ArgName: "my-app"}); err != nil {
+	if err := j.Begin(verb, map[string]string{run.ArgPodCIDR: s.in.Spec.Network.PodCIDR, run.ArgName: "my-app"}); err != nil {
 		return m.State, err
 	}
-	if _, err = r.Steps("install", j).Run(s.t.Context(), steps); err == nil {
+	if _, err = r.Steps(verb, j).Run(s.t.Context(), steps); err == nil {
 		err = journal.WriteReceipt(r.Host, dataDir, journal.Receipt{Name: "my-app"})
 	}
 	return m.State, errors.Join(err, j.End(err))
-}
-
-// steps is the real list of an install, in which the steps that need a real
-// cluster are played: each starts a pod.
-func (s *sim) steps(r *run.Run, m *machine.Machine, j *journal.Journal) []step.Step {
-	controller := k0s.Service{Host: r.Host, Settings: k0s.SettingsFor(s.in, "10.0.0.5", "n1")}
-	steps := plan.Install(plan.Cluster{Host: r.Host, Memory: j, Now: r.Now, DataDir: dataDir, Node: "n1", AddOns: s.parts, K0s: controller,
-		K0sFile: program(k0s.Binary), KotsFile: program(kots.Binary), Leftover: r.Leftover(), Console: plan.Console{Namespace: "kotsadm", App: &kots.App{}}})
-	played := []string{"images-boot", "console"} // the others would be more of the same
-	up := slices.IndexFunc(steps, func(s step.Step) bool { return s.ID == "k0s-start" })
-	rest := steps[up+1:]
-	steps = slices.Clip(steps[:up+1])
-	for _, later := range rest {
-		if later.ID == "kots-binary" || slices.Contains(played, later.ID) {
-			steps = append(steps, later)
-		}
-	}
-	for i := range steps {
-		if i <= up || steps[i].ID == "kots-binary" {
-			continue
-		}
-		pod := steps[i].ID
-		steps[i].Check = func(ctx context.Context) (step.State, error) {
-			if why, err := controller.StartNeeded(ctx); err != nil || why != "" {
-				return step.Unknown("k0s-start"), err
-			}
-			if !m.HasPod(pod) {
-				return step.Needed("the pod is not there"), nil
-			}
-			return step.Done(), nil
-		}
-		steps[i].Apply = func(_ context.Context, report step.Report) error {
-			report("starting", 0, 0)
-			m.Pod(pod)
-			return nil
-		}
-	}
-	return steps
-}
-
-// program is a file of the bundle that takes more than one write.
-func program(path string) node.Artifact {
-	content := strings.Repeat(path+"\n", 300)
-	return node.Artifact{Path: path, Mode: 0o755, Size: int64(len(content)), Digest: digest.FromString(content),
-		Open: func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(content)), nil }}
 }
 
 // reset runs a reset that goes on from state.
@@ -216,20 +176,28 @@ func (s *sim) zero(history string, state machine.State) {
 // whole proves that an install comes to its end, to the same host as one
 // without trouble, and that a reset then leaves the host as it was.
 func (s *sim) whole(history string, state machine.State) {
-	end, err := s.install(state, nil, nil)
+	end, err := s.become(state, nil, nil)
+	if errors.Is(err, errHalfReset) {
+		if end, err = s.reset(state, nil, nil); err == nil {
+			end, err = s.become(end, nil, nil)
+		}
+	}
 	if d := differences(journalless(s.converged), journalless(end)); err != nil || len(d) > 0 {
-		s.t.Errorf("%s, then install: %v\n%s", history, err, strings.Join(d, "\n"))
+		s.t.Errorf("%s, then again: %v\n%s", history, err, strings.Join(d, "\n"))
 		return
 	}
-	again, err := s.install(end, nil, func(moment string, _ machine.State) {
+	if !s.ends.see(history, end) {
+		return
+	}
+	again, err := s.become(end, nil, func(moment string, _ machine.State) {
 		if strings.HasPrefix(moment, "before ") {
-			s.t.Errorf("%s, then install, then install: not converged, %s", history, moment)
+			s.t.Errorf("%s, then install, then again: not converged, %s", history, moment)
 		}
 	})
 	if d := differences(end, again); err != nil || len(d) > 0 {
-		s.t.Errorf("%s, then install, then install: %v\n%s", history, err, strings.Join(d, "\n"))
+		s.t.Errorf("%s, then install, then again: %v\n%s", history, err, strings.Join(d, "\n"))
 	}
-	s.zero(history+", then install", end)
+	s.zero(history+", then again", end)
 }
 
 // seenBefore is what could be seen of the host before its first install.
@@ -280,6 +248,9 @@ func (s *sim) sound(moment string, state machine.State) {
 		}
 	}
 	for key, is := range state {
+		if key == k0s.TokenPath {
+			continue // it goes once the host is a node
+		}
 		written := strings.HasPrefix(key, "/etc/") && key != "/etc/passwd" && key != "/etc/group" || strings.HasPrefix(key, "/usr/local/bin/") ||
 			key == dataDir+"/"+journal.ReceiptFile
 		was, had := s.bare[key]
@@ -304,7 +275,8 @@ type moments struct {
 	all   int // moments, whatever they leave
 }
 
-func (c *moments) see(name string, left machine.State) {
+// see notes what is left at a moment, and reports whether it was not seen before.
+func (c *moments) see(name string, left machine.State) (first bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.known == nil {
@@ -312,10 +284,12 @@ func (c *moments) see(name string, left machine.State) {
 	}
 	c.all++
 	key := c.essence(left)
-	if !c.known[key] {
-		c.known[key] = true
-		c.names, c.left = append(c.names, name), append(c.left, left)
+	if c.known[key] {
+		return false
 	}
+	c.known[key] = true
+	c.names, c.left = append(c.names, name), append(c.left, left)
+	return true
 }
 
 // essence tells states apart as far as a later run can: it reads of the runs in
@@ -358,166 +332,198 @@ func gist(text string) string {
 	return fmt.Sprint(slices.Sorted(maps.Keys(facts)), last.Verb, last.Unfinished(), last.At())
 }
 
-// each runs do for every state of c, many at once: a reset waits between two
-// looks at the processes that it ends.
+// noted tells c of each moment.
+func noted(c *moments) seen {
+	return func(moment string, left machine.State) { c.see(moment, left) }
+}
+
+// each runs do for every state of c.
 func (c *moments) each(do func(name string, left machine.State)) {
+	atOnce(len(c.left), func(i int) { do(c.names[i], c.left[i]) })
+}
+
+// atOnce runs do for each number below n, many at once: a reset waits between two
+// looks at the processes that it ends.
+func atOnce(n int, do func(i int)) {
 	next := make(chan int)
 	var wg sync.WaitGroup
 	for range 48 {
 		wg.Go(func() {
 			for i := range next {
-				do(c.names[i], c.left[i])
+				do(i)
 			}
 		})
 	}
-	for i := range c.left {
+	for i := range n {
 		next <- i
 	}
 	close(next)
 	wg.Wait()
 }
 
-func TestASimulatedInstallAndResetLeaveNothing(t *testing.T) {
-	s := newSim(t)
-	if len(differences(s.bare, s.converged)) == 0 {
-		t.Fatal("the install changed nothing")
+// inEveryWay does the same for each way in which a host becomes a node.
+func inEveryWay(t *testing.T, do func(*testing.T, *sim)) {
+	for _, w := range ways() {
+		t.Run(w.String(), func(t *testing.T) { do(t, newSim(t, w)) })
 	}
-	s.zero("install", s.converged)
-	s.whole("nothing", s.bare)
+}
+
+func TestASimulatedHostAndItsResetLeaveNothing(t *testing.T) {
+	inEveryWay(t, func(t *testing.T, s *sim) {
+		if len(differences(s.bare, s.converged)) == 0 {
+			t.Fatal("it changed nothing")
+		}
+		s.zero(s.way.verb, s.converged)
+		s.whole("nothing", s.bare)
+	})
 }
 
 // at reports whether a moment is a failpoint, not one before a change.
 func at(moment string) bool { return !strings.HasPrefix(moment, "before ") }
 
 func TestADeathBeforeAnyChangeIsRecoveredFrom(t *testing.T) {
-	s := newSim(t)
-	var installing, resetting moments
-	_, err := s.install(s.bare, nil, installing.see)
-	must(t, err)
-	_, err = s.reset(s.converged, nil, resetting.see)
-	must(t, err)
-	installing.each(func(moment string, left machine.State) {
-		s.sound(moment, left)
-		s.zero(moment, left)
-		s.whole(moment, left)
+	inEveryWay(t, func(t *testing.T, s *sim) {
+		var growing, resetting moments
+		_, err := s.become(s.bare, nil, noted(&growing))
+		must(t, err)
+		_, err = s.reset(s.converged, nil, noted(&resetting))
+		must(t, err)
+		growing.each(func(moment string, left machine.State) {
+			s.sound(moment, left)
+			s.zero(moment, left)
+			s.whole(moment, left)
+		})
+		resetting.each(func(moment string, left machine.State) {
+			s.zero(moment, left)
+			s.whole(moment, left)
+		})
+		t.Logf("%d moments, %d states; reset: %d, %d", growing.all, len(growing.left), resetting.all, len(resetting.left))
 	})
-	resetting.each(func(moment string, left machine.State) {
-		s.zero(moment, left)
-		s.whole(moment, left)
-	})
-	t.Logf("install: %d moments, %d states; reset: %d, %d", installing.all, len(installing.left), resetting.all, len(resetting.left))
 }
 
 func TestEveryPairOfFailpointsIsRecoveredFrom(t *testing.T) {
-	s := newSim(t)
-	var installing, resetting, twice, inReset, resetTwice moments
-	only := func(c *moments, before string) seen {
-		return func(moment string, left machine.State) {
-			if at(moment) {
-				c.see(before+moment, left)
+	inEveryWay(t, func(t *testing.T, s *sim) {
+		var growing, resetting, twice, inReset, resetTwice moments
+		only := func(c *moments, before string) seen {
+			return func(moment string, left machine.State) {
+				if at(moment) {
+					c.see(before+moment, left)
+				}
 			}
 		}
-	}
-	_, err := s.install(s.bare, nil, only(&installing, ""))
-	must(t, err)
-	_, err = s.reset(s.converged, nil, only(&resetting, ""))
-	must(t, err)
-	installing.each(func(first string, left machine.State) {
-		if _, err := s.install(left, nil, only(&twice, first+" and ")); err != nil {
-			t.Errorf("%s, then install: %v", first, err)
+		_, err := s.become(s.bare, nil, only(&growing, ""))
+		must(t, err)
+		_, err = s.reset(s.converged, nil, only(&resetting, ""))
+		must(t, err)
+		growing.each(func(first string, left machine.State) {
+			if _, err := s.become(left, nil, only(&twice, first+" and ")); err != nil {
+				t.Errorf("%s, then again: %v", first, err)
+			}
+			if _, err := s.reset(left, nil, only(&inReset, first+" and ")); err != nil {
+				t.Errorf("%s, then reset: %v", first, err)
+			}
+		})
+		if s.way.verb == "join" {
+			resetting = moments{} // it is the same one
 		}
-		if _, err := s.reset(left, nil, only(&inReset, first+" and ")); err != nil {
-			t.Errorf("%s, then reset: %v", first, err)
-		}
+		resetting.each(func(first string, left machine.State) {
+			if _, err := s.reset(left, nil, only(&resetTwice, first+" and ")); err != nil {
+				t.Errorf("%s, then reset: %v", first, err)
+			}
+		})
+		twice.each(func(history string, left machine.State) {
+			s.sound(history, left)
+			s.whole(history, left)
+		})
+		inReset.each(s.zero)
+		resetTwice.each(s.zero)
+		t.Logf("twice: %d pairs, %d states; then reset: %d, %d; reset, reset: %d, %d",
+			twice.all, len(twice.left), inReset.all, len(inReset.left), resetTwice.all, len(resetTwice.left))
 	})
-	resetting.each(func(first string, left machine.State) {
-		if _, err := s.reset(left, nil, only(&resetTwice, first+" and ")); err != nil {
-			t.Errorf("%s, then reset: %v", first, err)
-		}
-	})
-	twice.each(func(history string, left machine.State) {
-		s.sound(history, left)
-		s.whole(history, left)
-	})
-	inReset.each(s.zero)
-	resetTwice.each(s.zero)
-	t.Logf("install, install: %d pairs, %d states; install, reset: %d, %d; reset, reset: %d, %d",
-		twice.all, len(twice.left), inReset.all, len(inReset.left), resetTwice.all, len(resetTwice.left))
 }
 
 // TestEveryErrorIsRecoveredFrom lets each point of an install and of a reset
 // fail, each time it is reached, as on a full disk or a broken one.
 func TestEveryErrorIsRecoveredFrom(t *testing.T) {
-	s := newSim(t)
-	actions := []failpoint.Action{failpoint.Fail, failpoint.NoSpace, failpoint.BadDisk}
-	var failed, failedReset moments
-	for nth := 1; nth <= 8; nth++ {
-		for _, p := range s.points {
-			if p.Moment == failpoint.Working || p.Moment == failpoint.Started || nth > 1 && p.Object != failpoint.Journal {
-				continue
-			}
-			verb, from, c := s.install, s.bare, &failed
-			if p.Verb == "reset" {
-				verb, from, c = s.reset, s.converged, &failedReset
-			}
-			rule := failpoint.Rule{Point: p, Nth: nth, Action: actions[nth%len(actions)]}
-			if left, err := verb(from, []failpoint.Rule{rule}, nil); err != nil { // else it was not reached, or of no account
-				c.see(rule.String(), left)
+	inEveryWay(t, func(t *testing.T, s *sim) {
+		actions := []failpoint.Action{failpoint.Fail, failpoint.NoSpace, failpoint.BadDisk}
+		var failed, failedReset moments
+		writes := 8 // of the journal, each of which fails
+		if s.way.verb == "join" {
+			writes = 2 // they are the same ones
+		}
+		var rules []failpoint.Rule
+		for nth := 1; nth <= writes; nth++ {
+			for _, p := range s.points {
+				mayFail := p.Moment != failpoint.Working && p.Moment != failpoint.Started && (nth == 1 || p.Object == failpoint.Journal)
+				if mayFail && (p.Verb == "reset" || p.Verb == s.way.verb) {
+					rules = append(rules, failpoint.Rule{Point: p, Nth: nth, Action: actions[nth%len(actions)]})
+				}
 			}
 		}
-	}
-	failed.each(func(history string, left machine.State) {
-		s.zero(history, left)
-		s.whole(history, left)
+		atOnce(len(rules), func(i int) {
+			verb, from, c := s.become, s.bare, &failed
+			if rules[i].Point.Verb == "reset" {
+				verb, from, c = s.reset, s.converged, &failedReset
+			}
+			if left, err := verb(from, rules[i:i+1], nil); err != nil { // else it was not reached, or of no account
+				c.see(rules[i].String(), left)
+			}
+		})
+		failed.each(func(history string, left machine.State) {
+			s.zero(history, left)
+			s.whole(history, left)
+		})
+		failedReset.each(s.zero) // it says what is left, and is to be run again
+		if failed.all < 50 || failedReset.all < 20 {
+			t.Errorf("only %d runs and %d resets failed", failed.all, failedReset.all)
+		}
+		t.Logf("%d runs and %d resets failed on purpose", failed.all, failedReset.all)
 	})
-	failedReset.each(s.zero) // it says what is left, and is to be run again
-	if failed.all < 50 || failedReset.all < 20 {
-		t.Errorf("only %d installs and %d resets failed", failed.all, failedReset.all)
-	}
-	t.Logf("%d installs and %d resets failed on purpose", failed.all, failedReset.all)
 }
 
 // TestSeriesOfDeathsAndErrors goes on from what the other tests leave out:
 // longer series, each whole, nothing taken for seen. The seed is fixed; another
 // one is in the environment.
 func TestSeriesOfDeathsAndErrors(t *testing.T) {
-	s := newSim(t)
-	seed := uint64(1)
-	if v := os.Getenv("PLINTH_TEST_SEED"); v != "" {
-		_, err := fmt.Sscan(v, &seed)
-		must(t, err)
-	}
-	random := rand.New(rand.NewPCG(seed, 0))
-	for range 12 {
-		state, history := s.bare, fmt.Sprintf("seed %d", seed)
-		for range 2 + random.IntN(5) {
-			verb, name := s.install, "install"
-			if random.IntN(4) == 0 {
-				verb, name = s.reset, "reset"
-			}
-			var rules []failpoint.Rule
-			if random.IntN(3) == 0 {
-				p := s.points[random.IntN(len(s.points))]
-				rules = []failpoint.Rule{{Point: p, Nth: 1 + random.IntN(5), Action: failpoint.NoSpace}}
-			}
-			if rules != nil {
-				state, _ = verb(state, rules, nil)
-				history += ", " + name + " with " + rules[0].String()
-				continue
-			}
-			var left []machine.State
-			var where []string
-			_, err := verb(state, nil, func(moment string, l machine.State) { left, where = append(left, l), append(where, moment) })
-			if err != nil {
-				t.Errorf("%s, then %s: %v", history, name, err)
-			}
-			if len(left) > 0 {
-				i := random.IntN(len(left))
-				state, history = left[i], history+", "+name+" killed at "+where[i]
-			}
+	inEveryWay(t, func(t *testing.T, s *sim) {
+		seed := uint64(1)
+		if v := os.Getenv("PLINTH_TEST_SEED"); v != "" {
+			_, err := fmt.Sscan(v, &seed)
+			must(t, err)
 		}
-		s.sound(history, state)
-		s.zero(history, state)
-		s.whole(history, state)
-	}
+		random := rand.New(rand.NewPCG(seed, 0))
+		for range 12 {
+			state, history := s.bare, fmt.Sprintf("seed %d", seed)
+			for range 2 + random.IntN(5) {
+				verb, name := s.become, s.way.verb
+				if random.IntN(4) == 0 {
+					verb, name = s.reset, "reset"
+				}
+				var rules []failpoint.Rule
+				if random.IntN(3) == 0 {
+					p := s.points[random.IntN(len(s.points))]
+					rules = []failpoint.Rule{{Point: p, Nth: 1 + random.IntN(5), Action: failpoint.NoSpace}}
+				}
+				if rules != nil {
+					state, _ = verb(state, rules, nil)
+					history += ", " + name + " with " + rules[0].String()
+					continue
+				}
+				var left []machine.State
+				var where []string
+				_, err := verb(state, nil, func(moment string, l machine.State) { left, where = append(left, l), append(where, moment) })
+				if err != nil && !errors.Is(err, errHalfReset) {
+					t.Errorf("%s, then %s: %v", history, name, err)
+				}
+				if len(left) > 0 {
+					i := random.IntN(len(left))
+					state, history = left[i], history+", "+name+" killed at "+where[i]
+				}
+			}
+			s.sound(history, state)
+			s.zero(history, state)
+			s.whole(history, state)
+		}
+	})
 }

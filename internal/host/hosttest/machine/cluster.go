@@ -8,7 +8,18 @@ import (
 	"strings"
 )
 
-const k0sPID = "1000"
+// What systemd runs: each unit's own process.
+const (
+	k0sPID   = 1000
+	agentPID = 1100
+)
+
+// controller, worker and agent are the units of a cluster.
+const (
+	controller = "k0scontroller.service"
+	worker     = "k0sworker.service"
+	agent      = "plinth-agent.service"
+)
 
 // Bare is a host without a cluster, on which others have things that look much
 // like a cluster's.
@@ -54,12 +65,24 @@ func (s State) foreign() {
 	}
 }
 
-// Started adds what k0s does to a host within seconds of its start.
-func Started(s State) {
-	s.Process(1000, 1, "system.slice/k0scontroller.service", "/usr/local/bin/k0s", "controller")
-	s.Process(1001, 1000, "system.slice/k0scontroller.service", "/var/lib/k0s/bin/etcd")
-	s.Process(1002, 1000, "system.slice/k0scontroller.service", "/var/lib/k0s/bin/containerd")
-	for p, data := range map[string]string{"/var/lib/k0s/bin/etcd": "elf", "/var/lib/k0s/bin/containerd": "elf", "/var/lib/k0s/etcd/member/wal": "data", "/run/k0s/containerd.sock": "",
+// started adds what a unit does to a host within seconds of its start. k0s is a
+// member of its cluster by then.
+func (s State) started(unit string) {
+	slice := "system.slice/" + unit
+	switch unit {
+	case agent:
+		s.Process(agentPID, 1, slice, "/usr/local/bin/plinth-agent", "agent")
+		return
+	case controller:
+		s.Process(k0sPID+1, k0sPID, slice, "/var/lib/k0s/bin/etcd")
+		s.Put("/var/lib/k0s/bin/etcd", "elf", 0o755)
+		s.Put("/var/lib/k0s/etcd/member/wal/0.wal", "data", 0o600)
+	case worker:
+		s.Put("/var/lib/k0s/kubelet.conf", "kubeconfig", 0o600)
+	}
+	s.Process(k0sPID, 1, slice, "/usr/local/bin/k0s", strings.TrimSuffix(strings.TrimPrefix(unit, "k0s"), ".service"))
+	s.Process(k0sPID+2, k0sPID, slice, "/var/lib/k0s/bin/containerd")
+	for p, data := range map[string]string{"/var/lib/k0s/bin/containerd": "elf", "/run/k0s/containerd.sock": "",
 		"/var/lib/kubelet/config.yaml": "kubelet", "/etc/cni/net.d/10-kuberouter.conflist": `{"name":"mynet"}`, "/opt/cni/bin/bridge": "elf",
 		"/usr/libexec/k0s/kubelet-plugins/x": "", "/var/log/pods/a/0.log": "log", "/run/xtables.lock": ""} {
 		s.Put(p, data, 0o644)
@@ -107,7 +130,11 @@ func pod(name string) []func(State) {
 		func(s State) { s.Put("/var/lib/cni/results/mynet-"+id+"-eth0", "{}", 0o600) },
 		func(s State) { s.Put("/sys/fs/cgroup/kubepods/pod"+id, "", fs.ModeDir|0o755) },
 		func(s State) {
-			s.Process(200000+n, 1, "system.slice/k0scontroller.service", "/var/lib/k0s/bin/containerd-shim-runc-v2", "-address", "/run/k0s/containerd.sock")
+			unit := controller
+			if _, ok := s["running "+worker]; ok {
+				unit = worker
+			}
+			s.Process(200000+n, 1, "system.slice/"+unit, "/var/lib/k0s/bin/containerd-shim-runc-v2", "-address", "/run/k0s/containerd.sock")
 		},
 		func(s State) { s.Process(300000+n, 200000+n, "kubepods/pod"+id, "/app") },
 	}

@@ -57,8 +57,8 @@ func (m *Machine) Run(_ context.Context, cmd host.Cmd) ([]byte, error) {
 		return nil, m.umount(last)
 	case has("rmdir "):
 		return nil, m.rmdir(args)
-	case has("k0s install controller"):
-		m.k0sInstall(args)
+	case has("k0s install "):
+		m.k0sInstall(args[1], args[2:])
 	case has("userdel "):
 		m.dropLine("/etc/passwd", last)
 	case has("groupdel "):
@@ -138,10 +138,11 @@ func (m *Machine) dropLine(file, name string) {
 	m.State.Put(file, strings.Join(lines, ""), 0o644)
 }
 
-// k0sInstall makes k0s's users and its unit, one after the other.
-func (m *Machine) k0sInstall(args []string) {
+// k0sInstall makes the unit of a role and, of a controller, k0s's users, one
+// after the other.
+func (m *Machine) k0sInstall(role string, args []string) {
 	for i, user := range []string{"etcd", "kube-apiserver", "konnectivity-server", "kube-scheduler"} {
-		if !strings.Contains(m.State["/etc/passwd"].Data, "\n"+user+":") {
+		if role == "controller" && !strings.Contains(m.State["/etc/passwd"].Data, "\n"+user+":") {
 			m.act("useradd %s", user)
 			m.State.Put("/etc/passwd", m.State["/etc/passwd"].Data+fmt.Sprintf("%s:x:%d:%d::/var/lib/k0s:/sbin/nologin\n", user, 900+i, 900+i), 0o644)
 			m.dropLine("/etc/group", user)
@@ -149,5 +150,5 @@ func (m *Machine) k0sInstall(args []string) {
 		}
 	}
 	m.act("write the unit")
-	m.State.Put("/etc/systemd/system/k0scontroller.service", "[Service]\nExecStart=/usr/local/bin/k0s controller "+strings.Join(args[2:], " ")+"\n", 0o644)
+	m.State.Put("/etc/systemd/system/k0s"+role+".service", "[Service]\nExecStart=/usr/local/bin/k0s "+role+" "+strings.Join(args, " ")+"\n", 0o644)
 }

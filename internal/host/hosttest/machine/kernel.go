@@ -114,7 +114,7 @@ func (u units) StartUnit(_ context.Context, unit string) error {
 	u.act("start %s", unit)
 	if _, ok := u.State["running "+unit]; !ok {
 		u.State["running "+unit] = Thing{}
-		Started(u.State)
+		u.State.started(unit)
 	}
 	return nil
 }
@@ -123,8 +123,11 @@ func (u units) StartUnit(_ context.Context, unit string) error {
 func (u units) StopUnit(_ context.Context, unit string) error {
 	u.act("stop %s", unit)
 	delete(u.State, "running "+unit)
-	if unit == "k0scontroller.service" {
-		u.end(k0sPID)
+	switch unit {
+	case controller, worker:
+		u.end(strconv.Itoa(k0sPID))
+	case agent:
+		u.end(strconv.Itoa(agentPID))
 	}
 	u.act("disable %s", unit)
 	delete(u.State, wants+unit)

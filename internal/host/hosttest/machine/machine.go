@@ -29,6 +29,9 @@ type Thing struct {
 // name: "link eth0".
 type State map[string]Thing
 
+// Now is the time on every machine, always.
+func Now() time.Time { return time.Unix(1700000000, 0) }
+
 // Machine is a host at work.
 type Machine struct {
 	State State
@@ -98,7 +101,7 @@ func (i info) Name() string               { return i.name }
 func (i info) Size() int64                { return int64(len(i.Data)) }
 func (i info) Mode() fs.FileMode          { return i.Thing.Mode }
 func (i info) Type() fs.FileMode          { return i.Thing.Mode.Type() }
-func (i info) ModTime() time.Time         { return time.Time{} }
+func (i info) ModTime() time.Time         { return Now() }
 func (i info) IsDir() bool                { return i.Thing.Mode.IsDir() }
 func (i info) Sys() any                   { return nil }
 func (i info) Info() (fs.FileInfo, error) { return i, nil }
