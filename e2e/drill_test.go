@@ -51,7 +51,8 @@ func drill(t *testing.T, ctx context.Context, h *lab.Host, args ...string) death
 }
 
 // TestInstallAndResetSurviveDeath kills one install at every boundary of every
-// step, and at random moments, until the cluster is up; and then the reset.
+// step, and at random moments, until the cluster is up; then the join of a second
+// host; and then the reset.
 func TestInstallAndResetSurviveDeath(t *testing.T) {
 	ctx := minutes(t, 25)
 	h := upWithPlinth(t, "chain")
@@ -84,9 +85,47 @@ func TestInstallAndResetSurviveDeath(t *testing.T) {
 		}
 	}
 	podsReachServices(t, ctx, h)
+	t.Run("a worker joins", func(t *testing.T) { joinSurvivesDeath(t, ctx, h.For(t)) })
 
 	drill(t, ctx, h, "--", "reset", "cluster", "--cluster", "my-app", "--delete-data")
 	same(t, fresh, h.Baseline(ctx))
+}
+
+// joinSurvivesDeath kills the join of a worker before each step and once the step
+// has changed the host, until it is a node; what it was is then taken back.
+func joinSurvivesDeath(t *testing.T, ctx context.Context, a *lab.Host) {
+	b := lab.Up(t, "link")
+	program, _ := shipped(t)
+	b.Copy(program, binary)
+	fresh := b.Baseline(ctx)
+	const file = "/run/token"
+	b.Must(ctx, "sh", "-c", `umask 077; printf %s "$1" > `+file, "sh", newToken(t, ctx, a, "--role", "worker").Result.Token)
+	args := []string{"--point", "join/receipt:temp"}
+	var want []string
+	for _, p := range plinth(t, ctx, b, 0, "join", "--token-file", file, "--plan").Result.Plan {
+		if p.State == "done" {
+			continue
+		}
+		for _, moment := range []string{":needed", ":applied"} {
+			want = append(want, "join/"+p.Step+moment)
+			args = append(args, "--point", "join/"+p.Step+moment)
+		}
+	}
+	d := drill(t, ctx, b, append(args, "--", "join", "--token-file", file)...)
+	died := map[string]bool{}
+	for _, r := range d.Result.Rows {
+		died[r.Point] = r.Result == "recovered"
+	}
+	for _, point := range want {
+		if !died[point] {
+			t.Errorf("the join was not killed at %s", point)
+		}
+	}
+	podsReachPods(t, ctx, a, b)
+	a.Must(ctx, binary, "kubectl", "delete", "pod", "on-"+a.Name, "on-"+b.Name, "--now")
+	b.Must(ctx, "rm", file)
+	plinth(t, ctx, b, 0, "reset", "node", "--yes", "--delete-data")
+	same(t, fresh, b.Baseline(ctx))
 }
 
 // TestResetAfterDeath kills an install and resets, at each boundary before k0s
