@@ -81,6 +81,7 @@ test-unit: ## unit tests with the race detector, and some thousand inputs for ea
 	$(call need,curl ca-certificates)
 	$(call need,wget)
 	go test -race ./...
+	go test ./internal/app/reset # whose simulation has no races, and too many cases for their detector
 	scripts/fuzz-smoke 5000x
 
 .PHONY: test-e2e

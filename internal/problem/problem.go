@@ -4,8 +4,10 @@
 package problem
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // Exit codes of the public contract.
@@ -64,8 +66,25 @@ func ExitCode(err error) int {
 	return ExitInternal
 }
 
-// Hint is the hint of the outermost Problem in err's tree that has one, or "".
+// Plain words what the clock did to a question. Whoever asked names whom.
+func Plain(text string) string {
+	return strings.ReplaceAll(text, context.DeadlineExceeded.Error(), "no answer in time")
+}
+
+// Hint is the hint of the outermost Problem in err's tree that has one, else
+// that of a wait that took too long, or "".
 func Hint(err error) string {
+	if hint := ofProblem(err); hint != "" {
+		return hint
+	}
+	var late interface{ Hint() string }
+	if errors.As(err, &late) {
+		return late.Hint()
+	}
+	return ""
+}
+
+func ofProblem(err error) string {
 	var p *Problem
 	if !errors.As(err, &p) {
 		return ""
@@ -82,7 +101,7 @@ func Hint(err error) string {
 		causes = e.Unwrap()
 	}
 	for _, c := range causes {
-		if hint := Hint(c); hint != "" {
+		if hint := ofProblem(c); hint != "" {
 			return hint
 		}
 	}

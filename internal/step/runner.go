@@ -188,13 +188,12 @@ func (r Runner) explain(ctx context.Context, s Step, err error) error {
 		return err
 	}
 	hint := problem.Hint(err)
-	var more interface{ Hint() string } // of a wait that took too long
+	var late interface{ Hint() string } // a wait that took too long does not know how to go on
 	switch {
-	case hint != "":
-	case errors.As(err, &more) && more.Hint() != "":
-		hint = more.Hint() + "\n" + r.Resume
-	default:
+	case hint == "":
 		hint = r.Resume
+	case errors.As(err, &late) && hint == late.Hint():
+		hint += "\n" + r.Resume
 	}
 	return problem.New(problem.ExitStep, lower(s.Title), err, hint)
 }

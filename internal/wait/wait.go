@@ -7,8 +7,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
+
+	"github.com/plinthdev/plinth/internal/problem"
 )
 
 // Condition answers whether the wait is over. reason says, for a person, why
@@ -111,17 +112,12 @@ func Pause(ctx context.Context, d time.Duration) error {
 // nothing stands for a reason until there is one.
 const nothing = "nothing yet"
 
-// plain words what the clock did to a single question.
-func plain(reason string) string {
-	return strings.ReplaceAll(reason, context.DeadlineExceeded.Error(), "no answer in time")
-}
-
 func timeout(ctx context.Context, o Options, last string) error {
-	e := &TimeoutError{What: o.What, Timeout: o.Timeout, Reason: plain(last), Next: o.Next}
+	e := &TimeoutError{What: o.What, Timeout: o.Timeout, Reason: problem.Plain(last), Next: o.Next}
 	if o.Culprit != nil {
 		ask, cancel := context.WithTimeout(ctx, 10*time.Second)
 		defer cancel()
-		e.Culprit = plain(o.Culprit(ask))
+		e.Culprit = problem.Plain(o.Culprit(ask))
 	}
 	return e
 }

@@ -69,14 +69,19 @@ func SetCertificate(ctx context.Context, r *run.Run, certFile, keyFile string) (
 		if err != nil {
 			return err
 		}
-		wait := kube.Wait{Timeout: 2 * time.Minute, Report: func(message string, _, _ int64) { r.Note(message) }}
+		wait := kube.Wait{Timeout: 2 * time.Minute, Report: func(message string, _, _ int64) { r.Note(message) },
+			Culprit: func(ctx context.Context) string { return k.Kube.Culprit(ctx, k.Namespace, "") }}
 		url := compose.ConsoleURL(journal.Console{Port: receipt.Console.Port}, receipt.Address)
 		proxy := front.Front{Kube: k.Kube, Namespace: k.Namespace}
 		there, err := proxy.Has(ctx, pair)
 		if changed = !there; err != nil || there {
 			return err
 		}
-		return proxy.SetCertificate(ctx, pair, hosts, url, wait)
+		err = proxy.SetCertificate(ctx, pair, hosts, url, wait)
+		if problem.ExitCode(err) == problem.ExitInternal {
+			err = problem.New(problem.ExitStep, "show the console's new certificate", err, "")
+		}
+		return err
 	})
 	return changed, err
 }

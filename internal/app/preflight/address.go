@@ -48,7 +48,7 @@ func Reach(ctx context.Context, address string, ca []byte) error {
 	d := tls.Dialer{Config: &tls.Config{RootCAs: roots, ServerName: address, MinVersion: tls.VersionTLS12}}
 	conn, err := d.DialContext(ctx, "tcp", net.JoinHostPort(address, "6443"))
 	if err != nil {
-		return err
+		return errors.New(problem.Plain(err.Error()))
 	}
 	return conn.Close()
 }

@@ -51,6 +51,9 @@ type sim struct {
 
 func newSim(t *testing.T, way way) *sim {
 	t.Helper()
+	if raceDetector {
+		t.Skip("a simulated host runs one thing at a time: make test-unit does this without the race detector, which takes ten times as long")
+	}
 	raw, err := os.ReadFile("../../../installer.yaml")
 	must(t, err)
 	in, findings := spec.ParseInstaller("installer.yaml", raw)

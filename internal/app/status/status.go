@@ -26,6 +26,7 @@ import (
 	"github.com/plinthdev/plinth/internal/kube"
 	"github.com/plinthdev/plinth/internal/kube/member"
 	"github.com/plinthdev/plinth/internal/node"
+	"github.com/plinthdev/plinth/internal/problem"
 )
 
 // Status is what is installed on this host and how it is; its JSON form is
@@ -229,7 +230,7 @@ func console(ctx context.Context, client *kube.Client, r journal.Receipt) *Conso
 	case !c.Ready && waits != "":
 		c.Reason = waits
 	case err != nil:
-		c.Reason = err.Error()
+		c.Reason = problem.Plain(err.Error())
 	case !c.Ready:
 		c.Reason = "it answers, but its database or its storage is not available"
 	}

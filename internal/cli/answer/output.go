@@ -32,10 +32,10 @@ type jsonError struct {
 func JSON(w io.Writer, result any, err error, secrets *runlog.Secrets) error {
 	doc := envelope{V: 1, Result: result}
 	for _, p := range flatten(err) {
-		e := jsonError{Cause: secrets.Clean(p.Error()), Hint: secrets.Clean(problem.Hint(p)), Exit: problem.ExitCode(p)}
+		e := jsonError{Cause: secrets.Clean(problem.Plain(p.Error())), Hint: secrets.Clean(problem.Hint(p)), Exit: problem.ExitCode(p)}
 		var known *problem.Problem
 		if errors.As(p, &known) {
-			e.Doing, e.Cause = secrets.Clean(known.Doing), secrets.Clean(known.Err.Error())
+			e.Doing, e.Cause = secrets.Clean(known.Doing), secrets.Clean(problem.Plain(known.Err.Error()))
 		}
 		if doc.Error == nil {
 			doc.Error = &e
@@ -58,7 +58,7 @@ func JSON(w io.Writer, result any, err error, secrets *runlog.Secrets) error {
 // what to do about it.
 func Error(w io.Writer, err error, secrets *runlog.Secrets) {
 	for _, p := range flatten(err) {
-		fmt.Fprintln(w, secrets.Clean(p.Error()))
+		fmt.Fprintln(w, secrets.Clean(problem.Plain(p.Error())))
 		for i, line := range strings.Split(secrets.Clean(problem.Hint(p)), "\n") {
 			switch {
 			case line == "":

@@ -162,7 +162,8 @@ func (f finder) endProcesses(ctx context.Context) error {
 	if err := f.askPods(ctx); err != nil {
 		return err
 	}
-	return wait.Until(ctx, wait.Options{What: "the cluster's processes to end", Timeout: 20 * time.Second, Interval: 100 * time.Millisecond},
+	return wait.Until(ctx, wait.Options{What: "the cluster's processes to end", Timeout: 20 * time.Second, Interval: 100 * time.Millisecond,
+		Culprit: f.deaf, Next: "ps -eo pid,stat,wchan:32,args"},
 		func(context.Context) (bool, string, error) {
 			list, err := f.processes()
 			if err != nil || len(list) == 0 {
@@ -175,6 +176,22 @@ func (f finder) endProcesses(ctx context.Context) error {
 			}
 			return false, fmt.Sprintf("%d processes, among them %d %s", len(list), list[0].PID, list[0].Exe), nil
 		})
+}
+
+// deaf says in which state the first process is that does not end. One that the
+// kernel keeps waiting, for a disk or a mount that is gone, cannot be killed.
+func (f finder) deaf(context.Context) string {
+	list, err := f.processes()
+	if err != nil || len(list) == 0 {
+		return ""
+	}
+	status, _ := f.ReadFile(fmt.Sprintf("/proc/%d/status", list[0].PID)) // what has ended says nothing
+	for line := range strings.Lines(string(status)) {
+		if state, ok := strings.CutPrefix(line, "State:"); ok {
+			return fmt.Sprintf("process %d is in state %s", list[0].PID, strings.Join(strings.Fields(state), " "))
+		}
+	}
+	return ""
 }
 
 // askPods tells the first program of each container to end, as kubelet does

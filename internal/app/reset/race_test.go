@@ -1,0 +1,5 @@
+//go:build race
+
+package reset
+
+const raceDetector = true
