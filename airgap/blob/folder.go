@@ -112,6 +112,17 @@ func (f Folder) Has(desc ocispec.Descriptor) bool {
 	return err == nil && st.Mode().IsRegular() && st.Size() == desc.Size
 }
 
+// Empty reports whether there is not one byte of any blob, begun ones included.
+func (f Folder) Empty() bool {
+	entries, err := os.ReadDir(filepath.Join(f.dir, "blobs", "sha256"))
+	for _, e := range entries {
+		if info, err := e.Info(); err != nil || info.Size() > 0 {
+			return false
+		}
+	}
+	return err == nil
+}
+
 // Put keeps a blob that is not there yet. open is called only then; what it
 // gives is proved before it gets its name.
 func (f Folder) Put(ctx context.Context, desc ocispec.Descriptor, open func() (io.ReadCloser, error)) error {

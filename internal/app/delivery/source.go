@@ -83,8 +83,8 @@ func (d Delivery) Sources() []string {
 
 // Fetch brings those parts of a thin bundle that the host lacks, by the caller's
 // word, into run.FetchDir, and gives the bundle with them; of a delta they are
-// made there. What is cut goes on where it was when this is called again; what
-// the source does not have, or has wrong, leaves nothing behind. For a full
+// made there. What is cut goes on where it was when this is called again; where
+// nothing came, or what the source has is wrong, nothing is left. For a full
 // bundle there is nothing to do.
 func (d Delivery) Fetch(ctx context.Context, r *run.Run, lacking []ocispec.Descriptor, progress func(done, total int64)) (*airgap.Bundle, error) {
 	if len(d.Absent()) == 0 {
@@ -103,7 +103,7 @@ func (d Delivery) Fetch(ctx context.Context, r *run.Run, lacking []ocispec.Descr
 		return d.With(src, lacking), nil
 	}
 	if err := d.remote.Blobs(ctx, folder, lacking, progress); err != nil {
-		if fetch.Hopeless(err) {
+		if fetch.Hopeless(err) || folder.Empty() { // nothing to go on with
 			err = errors.Join(err, Discard(r))
 		}
 		return nil, err
