@@ -25,6 +25,7 @@ import (
 	"github.com/plinthdev/plinth/airgap"
 	"github.com/plinthdev/plinth/airgap/blob"
 	"github.com/plinthdev/plinth/e2e/lab"
+	"github.com/plinthdev/plinth/internal/host"
 	"github.com/plinthdev/plinth/internal/images"
 )
 
@@ -183,7 +184,7 @@ func importBothWays(t *testing.T, ctx context.Context, r runtime, b *airgap.Bund
 // importOurs does what the two steps of an install do.
 func importOurs(t *testing.T, ctx context.Context, r runtime, b *airgap.Bundle) {
 	t.Helper()
-	store, err := images.Open(ctx, r.socket, time.Minute, nil)
+	store, err := images.Open(ctx, r.socket, host.Local(r.Path("/")), time.Minute, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

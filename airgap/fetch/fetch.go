@@ -166,14 +166,17 @@ func (r *Remote) Blobs(ctx context.Context, folder blob.Folder, want []ocispec.D
 		return cmp.Or(ctx.Err(), err)
 	}
 	hint := "check the address, the network and proxy settings; then run the same command again: it goes on where it stopped"
-	if Hopeless(err) {
+	switch {
+	case errors.Is(err, errDisk):
+		hint = "make room in " + folder.Dir() + "; then run the same command again"
+	case Hopeless(err):
 		hint = "what is published there is incomplete or damaged: tell who published it, or name another --source"
 	}
 	return problem.New(problem.ExitBundle, "fetch the bundle's content from "+r.text, cause(err), hint)
 }
 
 // Hopeless reports an error after which the same request would fail the same
-// way: the server answered, and what it has is not what is wanted.
+// way: what the server has is not what is wanted, or the disk does not take it.
 func Hopeless(err error) bool {
 	var name *net.DNSError
 	return permanent(err) && !errors.As(err, &name)

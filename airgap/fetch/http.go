@@ -111,7 +111,7 @@ func permanent(err error) bool {
 	var certificate *tls.CertificateVerificationError
 	var name *net.DNSError
 	switch {
-	case errors.Is(err, errPlain), errors.Is(err, ErrUnusable), errors.As(err, &certificate):
+	case errors.Is(err, errPlain), errors.Is(err, ErrUnusable), errors.Is(err, errDisk), errors.As(err, &certificate):
 		return true
 	case errors.As(err, &name):
 		return name.IsNotFound

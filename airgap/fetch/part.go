@@ -147,12 +147,14 @@ func (p *part) accept(resp *http.Response) error {
 	return p.empty() // the whole, whatever was asked for
 }
 
+var errDisk = errors.New("keep it on the disk")
+
 // onDisk names trouble with this machine's disk, which no server can mend.
 func onDisk(err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("keep it on the disk: %w: %w", ErrUnusable, err)
+	return fmt.Errorf("%w: %w", errDisk, err)
 }
 
 type meteredReader struct {

@@ -80,6 +80,36 @@ func (f localFiles) Write(path string, r io.Reader, perm fs.FileMode) (err error
 	return syncDir(dir)
 }
 
+func (f localFiles) Place(path string, r io.Reader, perm fs.FileMode) error {
+	p, err := f.path(path)
+	if err != nil {
+		return err
+	}
+	if _, err := os.Lstat(p); err == nil { // nothing needs to be read to know
+		return &fs.PathError{Op: "write", Path: path, Err: fs.ErrExist}
+	}
+	dir := filepath.Dir(p)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	file, err := os.OpenFile(dir, unix.O_TMPFILE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(file, r)
+	if err == nil {
+		err = errors.Join(file.Chmod(perm), file.Sync())
+	}
+	if err == nil {
+		// A descriptor is linked by its name in /proc (open(2), O_TMPFILE).
+		err = unix.Linkat(unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", file.Fd()), unix.AT_FDCWD, p, unix.AT_SYMLINK_FOLLOW)
+	}
+	if err := errors.Join(err, file.Close()); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return syncDir(dir)
+}
+
 func (f localFiles) MkdirAll(path string, perm fs.FileMode) error {
 	p, err := f.path(path)
 	if err != nil {

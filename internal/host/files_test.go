@@ -118,6 +118,30 @@ func TestAWriteThatFailsLeavesTheOldFileAndNothingElse(t *testing.T) {
 	})
 }
 
+func TestWhatIsPlacedIsThereWholeOrNotAtAll(t *testing.T) {
+	onBoth(t, func(t *testing.T, h host.Host, _ string) {
+		damaged := errors.New("wrong digest")
+		if err := h.Place("/store/blobs/one", cutOff("some of it", damaged), 0o444); !errors.Is(err, damaged) {
+			t.Fatalf("error is %v, want the reader's", err)
+		}
+		if got := names(t, h, "/store/blobs"); got != "" {
+			t.Errorf("the folder holds %q", got)
+		}
+		if err := h.Place("/store/blobs/one", strings.NewReader("all of it"), 0o444); err != nil {
+			t.Fatal(err)
+		}
+		if got := content(t, h, "/store/blobs/one"); got != "all of it" || perm(t, h, "/store/blobs/one") != 0o444 || names(t, h, "/store/blobs") != "one" {
+			t.Errorf("the file holds %q with mode %o, the folder %q", got, perm(t, h, "/store/blobs/one"), names(t, h, "/store/blobs"))
+		}
+		if err := h.Place("/store/blobs/one", failing{damaged}, 0o444); !errors.Is(err, fs.ErrExist) {
+			t.Errorf("what is there: %v", err)
+		}
+		if err := host.ReadOnly(h).Place("/store/blobs/two", strings.NewReader(""), 0o444); err == nil || names(t, h, "/store/blobs") != "one" {
+			t.Errorf("a run that only looks placed a file: %v", err)
+		}
+	})
+}
+
 func TestAWriteReplacesALinkNotWhatItPointsTo(t *testing.T) {
 	onBoth(t, func(t *testing.T, h host.Host, root string) {
 		put(t, h, "/etc/other", "theirs")
@@ -203,6 +227,7 @@ func TestPathsStayBelowTheRoot(t *testing.T) {
 			"ReadDir":  second(h.ReadDir("etc")),
 			"Lstat":    second(h.Lstat("etc")),
 			"OpenFile": second(h.OpenFile("etc/conf")),
+			"Place":    h.Place("conf", strings.NewReader(""), 0o600),
 		} {
 			if err == nil || !strings.Contains(err.Error(), "not absolute") {
 				t.Errorf("%s took a relative path: %v", what, err)

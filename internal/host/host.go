@@ -49,10 +49,15 @@ type Files interface {
 	RemoveAll(path string) error
 }
 
-// Streams reads files that may be larger than memory.
+// Streams reads and places files that may be larger than memory.
 type Streams interface {
 	// OpenFile opens a file for reading.
 	OpenFile(path string) (io.ReadCloser, error)
+	// Place puts r's content at path, whole and synced, where there is nothing;
+	// otherwise the error is fs.ErrExist. Until then the file has no name, so
+	// nothing is left of a run that fails or is killed. Missing parent folders
+	// are made with mode 0755. A file system may be unable to do so.
+	Place(path string, r io.Reader, perm fs.FileMode) error
 }
 
 // AddressSets looks at and removes the kernel's sets of addresses (ipset), also

@@ -15,7 +15,7 @@ func ReadOnly(h Host) Host {
 	return Host{
 		Commands:    readOnlyCommands{h.Commands},
 		Files:       readOnlyFiles{h.Files},
-		Streams:     h.Streams,
+		Streams:     readOnlyStreams{h.Streams},
 		AddressSets: readOnlySets{h.AddressSets},
 		Units:       readOnlyUnits{h.Units},
 		Processes:   readOnlyProcesses{h.Processes},
@@ -38,6 +38,12 @@ func (readOnlyFiles) Write(path string, _ io.Reader, _ fs.FileMode) error {
 }
 func (readOnlyFiles) MkdirAll(path string, _ fs.FileMode) error { return refused("make " + path) }
 func (readOnlyFiles) RemoveAll(path string) error               { return refused("remove " + path) }
+
+type readOnlyStreams struct{ Streams }
+
+func (readOnlyStreams) Place(path string, _ io.Reader, _ fs.FileMode) error {
+	return refused("write " + path)
+}
 
 type readOnlyUnits struct{ Units }
 

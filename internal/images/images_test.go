@@ -28,25 +28,39 @@ type machine struct {
 	images  map[string]cimages.Image
 	labels  map[digest.Digest]map[string]string
 	snaps   map[string]snapshots.Kind
-	applied int // layers that were unpacked
-	leases  int // that are held
+	applied int  // layers that were unpacked
+	leases  int  // that are held
+	full    bool // the disk, for files that are placed
 }
 
 func newMachine(t *testing.T) *machine {
 	t.Helper()
 	m := &machine{images: map[string]cimages.Image{}, labels: map[digest.Digest]map[string]string{}, snaps: map[string]snapshots.Kind{}}
-	var err error
-	if m.content, err = local.NewLabeledStore(t.TempDir(), labelStore{m}); err != nil {
+	m.content = localStore(t, t.TempDir(), m)
+	m.connect(t)
+	return m
+}
+
+func localStore(t *testing.T, root string, m *machine) content.Store {
+	t.Helper()
+	s, err := local.NewLabeledStore(root, labelStore{m})
+	if err != nil {
 		t.Fatal(err)
 	}
-	client, err := containerd.New("", containerd.WithServices(containerd.WithContentStore(m.content), containerd.WithImageStore(imageStore{m}),
+	return s
+}
+
+// connect makes the client of the machine.
+func (m *machine) connect(t *testing.T, more ...containerd.ServicesOpt) {
+	t.Helper()
+	services := append(more, containerd.WithContentStore(m.content), containerd.WithImageStore(imageStore{m}),
 		containerd.WithSnapshotters(map[string]snapshots.Snapshotter{containerd.DefaultSnapshotter: snapshotter{machine: m}}),
-		containerd.WithDiffService(differ{machine: m}), containerd.WithLeasesService(leaseManager{machine: m})))
+		containerd.WithDiffService(differ{machine: m}), containerd.WithLeasesService(leaseManager{machine: m}))
+	client, err := containerd.New("", containerd.WithServices(services...))
 	if err != nil {
 		t.Fatal(err)
 	}
 	m.Store = &Store{client: client}
-	return m
 }
 
 type labelStore struct{ *machine }

@@ -185,7 +185,7 @@ func (c Cluster) imageStore(ctx context.Context, timeout time.Duration) (*images
 	if why, err := c.K0s.StartNeeded(ctx); err != nil || why != "" {
 		return nil, errors.Join(err, errors.New(why))
 	}
-	return images.Open(ctx, k0s.Socket, timeout, c.K0s.Culprit)
+	return images.Open(ctx, k0s.Socket, c.Host, timeout, c.K0s.Culprit)
 }
 
 func (c Cluster) nodeAccess() step.Step {

@@ -53,7 +53,7 @@ func Lacking(ctx context.Context, h host.Host, b *airgap.Bundle) ([]ocispec.Desc
 // lackingBlobs asks containerd, if it runs.
 func lackingBlobs(ctx context.Context, h host.Host, all []images.Image) ([]ocispec.Descriptor, error) {
 	if _, err := h.Lstat(k0s.Socket); err == nil {
-		store, err := images.Open(ctx, k0s.Socket, 2*time.Second, nil)
+		store, err := images.Open(ctx, k0s.Socket, nil, 2*time.Second, nil)
 		if err == nil {
 			blobs, err := store.Lacking(ctx, all)
 			return blobs, errors.Join(err, store.Close())

@@ -163,6 +163,20 @@ func (f files) Write(p string, r io.Reader, perm fs.FileMode) error {
 	return nil
 }
 
+// Place is a file without a name that gets one.
+func (f files) Place(p string, r io.Reader, perm fs.FileMode) error {
+	if _, ok := f.State[p]; ok {
+		return &fs.PathError{Op: "link", Path: p, Err: fs.ErrExist}
+	}
+	data, err := io.ReadAll(r)
+	if err != nil {
+		return err
+	}
+	f.act("place %s", p)
+	f.State.Put(p, string(data), perm)
+	return nil
+}
+
 func (f files) MkdirAll(p string, perm fs.FileMode) error {
 	if thing, ok := f.State[p]; ok && thing.Mode == fs.ModeDir|perm {
 		return nil
