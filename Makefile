@@ -80,6 +80,7 @@ test-unit: ## unit tests with the race detector, and some thousand inputs for ea
 	$(call need,openssl)
 	$(call need,curl ca-certificates)
 	$(call need,wget)
+	$(call need,skopeo)
 	go test -race ./...
 	go test ./internal/app/reset # whose simulation has no races, and too many cases for their detector
 	scripts/fuzz-smoke 5000x

@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -101,6 +103,37 @@ func blobs(b *airgap.Bundle) func(func(digest.Digest) bool) {
 				}
 				seen[d.Digest] = true
 			}
+		}
+	}
+}
+
+// TestSkopeoReadsTheFileAsItIs runs the commands of docs/bundle.md.
+func TestSkopeoReadsTheFileAsItIs(t *testing.T) {
+	if _, err := exec.LookPath("skopeo"); err != nil {
+		t.Fatal("skopeo is missing: make test-unit installs it")
+	}
+	path, dir := airgaptest.Bundle(t, airgaptest.Request(t)), t.TempDir()
+	skopeo := func(args ...string) []byte {
+		cmd := exec.Command("skopeo", append([]string{"--insecure-policy", "--tmpdir", dir}, args...)...)
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatalf("skopeo %s: %v", strings.Join(args, " "), err)
+		}
+		return out
+	}
+	for i, img := range open(t, path).Images() {
+		from := "oci-archive:" + path + ":" + img.Ref
+		if raw := skopeo("inspect", "--raw", from); digest.FromBytes(raw) != img.Manifest.Digest {
+			t.Errorf("%s is %s", img.Ref, raw)
+		}
+		to := filepath.Join(dir, strconv.Itoa(i))
+		skopeo("copy", "--preserve-digests", from, "oci:"+to)
+		copied, err := layout.ImageIndexFromPath(to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m, err := copied.IndexManifest(); err != nil || m.Manifests[0].Digest.String() != img.Manifest.Digest.String() {
+			t.Errorf("%s was copied as %+v, %v", img.Ref, m, err)
 		}
 	}
 }
