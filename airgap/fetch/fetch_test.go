@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -157,6 +158,28 @@ func TestWhatWasCutGoesOnWhereItWas(t *testing.T) {
 	if err := p.get(t, dir); err != nil {
 		t.Errorf("second time: %v", err)
 	}
+}
+
+func TestFourBlobsAreFetchedAtOnce(t *testing.T) {
+	p, dir := publish(t, 1000, 1001, 1002, 1003, 1004), t.TempDir()
+	var waiting atomic.Int32
+	var once sync.Once
+	together := make(chan struct{})
+	p.misbehave(func(_ http.ResponseWriter, r *http.Request, _ int) bool {
+		if waiting.Add(1) == 4 {
+			once.Do(func() { close(together) })
+		}
+		select {
+		case <-together:
+		case <-r.Context().Done(): // it was alone for too long
+			waiting.Add(-1)
+		}
+		return false
+	})
+	if err := p.get(t, dir); err != nil {
+		t.Fatal(err)
+	}
+	p.whole(t, dir)
 }
 
 func TestALaterRunGoesOnToo(t *testing.T) {
