@@ -116,6 +116,28 @@ func wantRefused(t *testing.T, err error, part string) {
 	}
 }
 
+// pipe is what the standard input of `cat bundle | plinth …` is.
+func pipe(t *testing.T) func() string {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = errors.Join(r.Close(), w.Close()) })
+	return func() string { return fmt.Sprintf("/proc/self/fd/%d", r.Fd()) }
+}
+
+// TestABundleMayBeTheStandardInput opens what /dev/stdin leads to in `plinth … <bundle`.
+func TestABundleMayBeTheStandardInput(t *testing.T) {
+	file, err := os.Open(airgaptest.Bundle(t, airgaptest.Request(t)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	if err := open(t, fmt.Sprintf("/proc/self/fd/%d", file.Fd())).Verify(t.Context(), nil); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestAnythingThatIsNotABundleIsRefusedAndNamed(t *testing.T) {
 	dir := t.TempDir()
 	write := func(content string) func() string {
@@ -134,6 +156,7 @@ func TestAnythingThatIsNotABundleIsRefusedAndNamed(t *testing.T) {
 		"nothing there": {func() string { return filepath.Join(dir, "absent") }, "no such file"},
 		"folder":        {func() string { return dir }, "it is a folder"},
 		"device":        {func() string { return "/dev/null" }, "not a regular file"},
+		"pipe":          {pipe(t), "not a regular file"},
 		"empty":         {write(""), "cut short"},
 		"gzip":          {write("\x1f\x8b\x08" + strings.Repeat("x", 9000)), "compressed by gzip"},
 		"short gzip":    {write("\x1f\x8b\x08"), "compressed by gzip"},
