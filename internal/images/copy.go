@@ -77,7 +77,7 @@ func (c copier) place(ctx context.Context, d ocispec.Descriptor, m *meter) error
 	if err != nil {
 		return err
 	}
-	watched := &watched{Reader: &proving{r, d.Digest.Verifier(), d.Size}, meter: m}
+	watched := &watched{Reader: &proving{r, ctx, d.Digest.Verifier(), d.Size}, meter: m}
 	// The file's mode is that of containerd's own.
 	_ = c.shelf.Place(path.Join(c.folder, "blobs", d.Digest.Algorithm().String(), d.Digest.Encoded()), watched, 0o444)
 	return errors.Join(watched.err, r.Close())
@@ -138,14 +138,18 @@ func (w *watched) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// proving fails at the end of what is not the content wanted.
+// proving fails at the end of what is not the content wanted, and once ctx is done.
 type proving struct {
 	io.Reader
+	ctx  context.Context
 	sum  digest.Verifier
 	left int64
 }
 
 func (p *proving) Read(b []byte) (int, error) {
+	if err := p.ctx.Err(); err != nil {
+		return 0, err
+	}
 	n, err := p.Reader.Read(b)
 	p.left -= int64(n)
 	_, _ = p.sum.Write(b[:n]) // a hash takes everything
