@@ -34,8 +34,10 @@ func TestBenchJoin(t *testing.T) {
 		rounds = "1 2 4 8"
 	}
 	var table strings.Builder
-	fmt.Fprintf(&table, "| workers at once | node Ready, first | node Ready, last | all done, last | time for each | processor time of each worker | of the controller for each | controller's memory | sent by the controller for each |\n|---|---|---|---|---|---|---|---|---|\n")
+	fmt.Fprintf(&table, "| workers at once | node Ready, first | node Ready, last | all done, last | time for each | processor time of each worker | of the controller for each, beyond idling | controller's memory | sent by the controller for each |\n|---|---|---|---|---|---|---|---|---|\n")
 	bare := bareWorker(t, ctx, a)
+	idle := idleRate(t, ctx, a)
+	t.Logf("the controller with nobody who joins: %.0f %% of one processor", 100*idle)
 	var one time.Duration
 	for _, word := range strings.Fields(rounds) {
 		n, err := strconv.Atoi(word)
@@ -49,7 +51,7 @@ func TestBenchJoin(t *testing.T) {
 		}
 		each := time.Duration(n)
 		line := fmt.Sprintf("| %d | %s | %s | %s | %s | %s | %s | %d MB | %d MB |\n", n, seconds(r.ready[0]), seconds(r.ready[len(r.ready)-1]), seconds(r.done),
-			seconds(r.done/each), seconds(r.own/each), seconds(r.cpu/each), r.memory/1e6, r.sent/int64(n)/1e6)
+			seconds(r.done/each), seconds(r.own/each), seconds((r.cpu-time.Duration(idle*float64(r.done)))/each), r.memory/1e6, r.sent/int64(n)/1e6)
 		t.Log(line) // what is measured is said also when a later round fails
 		table.WriteString(line)
 		for _, h := range r.hosts {
@@ -115,7 +117,7 @@ func joinAtOnce(t *testing.T, ctx context.Context, a *lab.Host, n int) round {
 			defer mu.Unlock()
 			r.ready = append(r.ready, at(stdout, "node-ready").Sub(start))
 			if n == 1 {
-				t.Logf("a worker alone: %s", course(stdout, start))
+				t.Logf("a worker alone: %s; %d MB were fetched until its node was Ready", course(stdout, start), fetched(stdout, "node-ready")/1e6)
 			}
 		})
 	}
@@ -145,6 +147,28 @@ func course(stdout string, start time.Time) string {
 		}
 	}
 	return strings.Join(all, ", ")
+}
+
+// fetched is how many bytes the steps of a run moved until one of them was done.
+func fetched(stdout, until string) (sum int64) {
+	most := map[string]int64{}
+	for line := range strings.Lines(stdout) {
+		var e struct {
+			Step, State string
+			Bytes       int64
+		}
+		if json.Unmarshal([]byte(line), &e) != nil {
+			continue
+		}
+		if e.Step == until && e.State == "done" {
+			break
+		}
+		most[e.Step] = max(most[e.Step], e.Bytes)
+	}
+	for _, n := range most {
+		sum += n
+	}
+	return sum
 }
 
 // outgoing prints how many bytes a host has sent.
@@ -178,6 +202,13 @@ func at(stdout, step string) time.Time {
 func processorTime(t *testing.T, ctx context.Context, h *lab.Host) time.Duration {
 	t.Helper()
 	return time.Duration(number(t, ctx, h, `cat /sys/fs/cgroup/cpuacct/cpuacct.usage 2>/dev/null || awk '/usage_usec/{print $2 "000"}' /sys/fs/cgroup/cpu.stat`))
+}
+
+// idleRate is how much of one processor a host uses while nothing is asked of it.
+func idleRate(t *testing.T, ctx context.Context, h *lab.Host) float64 {
+	before, start := processorTime(t, ctx, h), time.Now()
+	h.Must(ctx, "sleep", "15")
+	return (processorTime(t, ctx, h) - before).Seconds() / time.Since(start).Seconds()
 }
 
 // bareWorker is what an experienced person would do: binary, images and token

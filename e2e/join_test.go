@@ -180,6 +180,8 @@ func refuseJoins(t *testing.T, ctx context.Context, a, b *lab.Host, before strin
 		{name: "cut short", token: good.Token[:len(good.Token)-20], says: "cut short"},
 		{name: "for the other role", token: good.Token, args: []string{"--role", "controller"}, says: "for a worker"},
 		{name: "a host name that is taken", token: good.Token, says: "a node called a already", prepare: "hostname a", undo: "hostname b"},
+		{name: "a machine id that is taken", token: good.Token, says: "node a of the cluster has this host's machine id",
+			prepare: "cp -a /etc/machine-id /root/own; echo " + a.Must(ctx, "cat", "/etc/machine-id") + " >/etc/machine-id", undo: "cp -a /root/own /etc/machine-id; rm /root/own"},
 		{name: "another data folder", token: good.Token, args: []string{"--data-dir", "/srv/plinth"}, says: "--data-dir"},
 		{name: "another version, other networks", token: good.Token, args: []string{"--bundle", "/srv/other.bundle"}, says: "spec.k0s.version, spec.network.podCIDR"},
 		{name: "no controller that answers", token: good.Token, says: "no controller answers", prepare: "for i in " + a.IP() + " " + before + "; do ip route add blackhole $i; done",

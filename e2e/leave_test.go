@@ -47,7 +47,7 @@ func leavesItself(t *testing.T, ctx context.Context, a, b *lab.Host, fresh lab.B
 
 // controllerLeaves has one of three controllers leave, and its vote with it.
 func controllerLeaves(t *testing.T, ctx context.Context, a, d *lab.Host) {
-	killedUntilDone(t, ctx, d, "reset", []string{"node-leave:begun", "node-leave:applied"}, "reset", "node", "--yes", "--force", "--timeout", "30s")
+	killedUntilDone(t, ctx, d, "reset", []string{"node-leave:begun", "node-leave:applied"}, "reset", "node", "--yes", "--force", "--timeout", "10s")
 	unknown(t, ctx, a, d)
 	if members := a.Must(ctx, "k0s", "etcd", "member-list"); strings.Contains(members, d.IP()+":2380") {
 		t.Errorf("it votes still: %s", members)
