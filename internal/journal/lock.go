@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/plinthdev/plinth/internal/host"
 	"github.com/plinthdev/plinth/internal/problem"
+	"github.com/plinthdev/plinth/internal/wait"
 )
 
 // Holder is who holds the lock.
@@ -26,21 +28,31 @@ func (h Holder) String() string {
 // Lock makes this process the only one on the host that changes it, until
 // release or death. When another run holds it, the Problem (exit 8) names it.
 // When the last holder died with it, notice says so: the lock is taken over.
-func Lock(path, verb string, now time.Time) (release func() error, notice string, err error) {
+func Lock(ctx context.Context, path, verb string, now time.Time) (release func() error, notice string, err error) {
 	note, err := json.Marshal(Holder{PID: os.Getpid(), Verb: verb, Began: now.UTC()})
 	if err != nil {
 		return nil, "", err
 	}
-	release, theirs, err := host.Lock(path, note)
-	for deadline := time.Now().Add(patience); orphaned(theirs, err) && time.Now().Before(deadline); {
-		<-time.After(patience / 50)
+	var theirs []byte
+	o := wait.Options{What: "what a dead run has started to end", Timeout: patience, Interval: patience / 50, Next: "sudo fuser -v " + path}
+	late := wait.Until(ctx, o, func(context.Context) (bool, string, error) {
 		release, theirs, err = host.Lock(path, note)
+		return !orphaned(theirs, err), "", nil
+	})
+	if ctx.Err() != nil {
+		if release != nil {
+			_ = release() // it ends with this process anyway
+		}
+		return nil, "", problem.New(problem.ExitInterrupted, verb, context.Cause(ctx), "nothing on this host was changed")
 	}
 	var h Holder
 	known := json.Unmarshal(theirs, &h) == nil
 	if errors.Is(err, host.ErrLocked) {
 		who := "another run of plinth"
-		if known {
+		switch {
+		case late != nil:
+			return nil, "", problem.Newf(problem.ExitLocked, verb, problem.Hint(late)+"\nnothing on this host was changed", "what a run that died has started still runs: %s", h)
+		case known:
 			who = "another run holds the lock: " + h.String()
 		}
 		return nil, "", problem.New(problem.ExitLocked, verb, errors.New(who), "wait for it to end, or end it with Ctrl-C in its terminal; nothing on this host was changed")

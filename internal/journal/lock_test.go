@@ -1,11 +1,13 @@
 package journal
 
 import (
+	"context"
 	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/plinthdev/plinth/internal/host"
@@ -14,11 +16,11 @@ import (
 
 func TestSecondLockNamesTheHolder(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "lock")
-	release, notice, err := Lock(path, "install", time.Unix(0, 0))
+	release, notice, err := Lock(t.Context(), path, "install", time.Unix(0, 0))
 	if err != nil || notice != "" {
 		t.Fatal(err, notice)
 	}
-	if _, _, err := Lock(path, "reset", time.Unix(0, 0)); problem.ExitCode(err) != problem.ExitLocked || !strings.Contains(err.Error(), "install, process") {
+	if _, _, err := Lock(t.Context(), path, "reset", time.Unix(0, 0)); problem.ExitCode(err) != problem.ExitLocked || !strings.Contains(err.Error(), "install, process") {
 		t.Errorf("second lock: %v", err)
 	}
 	files := host.Local("/")
@@ -31,7 +33,7 @@ func TestSecondLockNamesTheHolder(t *testing.T) {
 	if h, ok := Holding(files, path); ok {
 		t.Errorf("after release it is held by %+v", h)
 	}
-	again, notice, err := Lock(path, "reset", time.Unix(0, 0))
+	again, notice, err := Lock(t.Context(), path, "reset", time.Unix(0, 0))
 	if err != nil || notice != "" {
 		t.Fatalf("after release: %v, %q", err, notice)
 	}
@@ -46,17 +48,38 @@ func TestALockThatOnlyADeadRunsProgramsHoldIsWaitedFor(t *testing.T) {
 	must(t, err)
 	ended := time.AfterFunc(300*time.Millisecond, func() { _ = release() })
 	defer ended.Stop()
-	again, _, err := Lock(path, "install", time.Unix(0, 0))
+	again, _, err := Lock(t.Context(), path, "install", time.Unix(0, 0))
 	if err != nil {
 		t.Fatal(err)
 	}
 	must(t, again())
 }
 
+func TestALockThatADeadRunsProgramsKeepNamesThatRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "lock")
+		note, err := json.Marshal(Holder{PID: 1 << 30, Verb: "install", Began: time.Unix(0, 0).UTC()})
+		must(t, err)
+		release, _, err := host.Lock(path, note)
+		must(t, err)
+		_, _, err = Lock(t.Context(), path, "reset", time.Unix(0, 0))
+		if problem.ExitCode(err) != problem.ExitLocked || !strings.Contains(err.Error(), "what a run that died has started still runs: install, process 1073741824, since 1970-01-01T00:00:00Z") ||
+			!strings.Contains(problem.Hint(err), "sudo fuser -v "+path) {
+			t.Errorf("%v (%s)", err, problem.Hint(err))
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, _, err = Lock(ctx, path, "reset", time.Unix(0, 0)); problem.ExitCode(err) != problem.ExitInterrupted {
+			t.Errorf("interrupted: %v", err)
+		}
+		must(t, release())
+	})
+}
+
 func TestADeadHoldersLockIsTakenOverWithANotice(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "lock")
 	must(t, os.WriteFile(path, []byte(`{"pid":42,"verb":"install","began":"2026-01-02T03:04:05Z"}`), 0o600))
-	release, notice, err := Lock(path, "reset", time.Unix(0, 0))
+	release, notice, err := Lock(t.Context(), path, "reset", time.Unix(0, 0))
 	if err != nil || notice != "taking over the lock of a run that died: install, process 42, since 2026-01-02T03:04:05Z" {
 		t.Errorf("%q, %v", notice, err)
 	}

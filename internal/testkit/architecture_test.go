@@ -27,7 +27,7 @@ var layers = map[string][]string{
 	"internal/plan":      {"internal/step", "internal/host", "internal/node", "internal/k0s", "internal/images", "internal/kube", "internal/chart", "internal/kots", "internal/wait", "addons"},
 	"internal/step":      {},
 	"internal/failpoint": {"internal/host"},
-	"internal/journal":   {"internal/host"},
+	"internal/journal":   {"internal/host", "internal/wait"},
 	"internal/spec":      {"internal/compat"},
 	"internal/compat":    {},
 	"internal/facts":     {},

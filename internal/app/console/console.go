@@ -35,7 +35,7 @@ func ResetPassword(ctx context.Context, r *run.Run) (password string, err error)
 	if err != nil {
 		return "", err
 	}
-	err = r.Changing("console-reset-password", func(r *run.Run, _ *runlog.Log) error {
+	err = r.Changing(ctx, "console-reset-password", func(r *run.Run, _ *runlog.Log) error {
 		k, err := r.KOTS(receipt.Console.Namespace)
 		if err != nil {
 			return err
@@ -64,7 +64,7 @@ func SetCertificate(ctx context.Context, r *run.Run, certFile, keyFile string) (
 	if receipt.Console.Hostname != "" {
 		hosts = []string{receipt.Console.Hostname}
 	}
-	err = r.Changing("console-set-certificate", func(r *run.Run, _ *runlog.Log) error {
+	err = r.Changing(ctx, "console-set-certificate", func(r *run.Run, _ *runlog.Log) error {
 		k, err := r.KOTS(receipt.Console.Namespace)
 		if err != nil {
 			return err

@@ -86,7 +86,7 @@ func Install(ctx context.Context, r *run.Run, req Request) (Result, error) {
 		return a.planInstall(ctx, b, m, req)
 	}
 	var res Result
-	err = a.Changing("install", func(r *run.Run, log *runlog.Log) error {
+	err = a.Changing(ctx, "install", func(r *run.Run, log *runlog.Log) error {
 		if err := (job{r}).settle(ctx, req); err != nil {
 			return err
 		}

@@ -87,7 +87,7 @@ func Join(ctx context.Context, r *run.Run, req Request) (Result, error) {
 		return a.ReadOnly().run(ctx, req, nil)
 	}
 	var res Result
-	err = r.Changing("join", func(r *run.Run, log *runlog.Log) error {
+	err = r.Changing(ctx, "join", func(r *run.Run, log *runlog.Log) error {
 		a.Run = r
 		res, err = a.run(ctx, req, log)
 		return err

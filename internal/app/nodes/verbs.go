@@ -109,7 +109,7 @@ func change(ctx context.Context, r *run.Run, verb string, req Request) (Result, 
 	}
 	n, _ := v.node(req.Node)
 	res.Role, res.Losses = n.Role, losses
-	err = r.Changing("node-"+verb, func(r *run.Run, _ *runlog.Log) error {
+	err = r.Changing(ctx, "node-"+verb, func(r *run.Run, _ *runlog.Log) error {
 		for _, l := range losses {
 			r.Note("warning: " + l)
 		}

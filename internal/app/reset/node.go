@@ -39,7 +39,7 @@ func Node(ctx context.Context, r *run.Run, req NodeRequest) (Result, error) {
 		return job{a.ReadOnly()}.node(ctx, req)
 	}
 	var res Result
-	err := a.Changing("reset", func(r *run.Run, _ *runlog.Log) (err error) {
+	err := a.Changing(ctx, "reset", func(r *run.Run, _ *runlog.Log) (err error) {
 		res, err = job{r}.node(ctx, req)
 		return err
 	})

@@ -62,7 +62,7 @@ func Cluster(ctx context.Context, r *run.Run, req Request) (Result, error) {
 		return Result{}, err
 	}
 	var res Result
-	err := a.Changing("reset", func(r *run.Run, _ *runlog.Log) (err error) {
+	err := a.Changing(ctx, "reset", func(r *run.Run, _ *runlog.Log) (err error) {
 		res, err = job{r}.reset(ctx, req)
 		return err
 	})

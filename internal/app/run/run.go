@@ -92,8 +92,8 @@ func (r *Run) Usable(verb string) error {
 
 // Changing runs fn as the only run on this host that changes it, with a log
 // file. Events and notes go to the log too.
-func (r *Run) Changing(verb string, fn func(r *Run, log *runlog.Log) error) (err error) {
-	release, notice, err := journal.Lock(lockPath, verb, r.Now())
+func (r *Run) Changing(ctx context.Context, verb string, fn func(r *Run, log *runlog.Log) error) (err error) {
+	release, notice, err := journal.Lock(ctx, lockPath, verb, r.Now())
 	if err != nil {
 		return err
 	}

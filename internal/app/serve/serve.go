@@ -37,16 +37,29 @@ func Agent(ctx context.Context, r *run.Run) error {
 	if why, err := gateway.SeedNeeded(r.Host, r.DataDir); err == nil && why == "" {
 		return worker(ctx, r)
 	}
-	every := time.NewTicker(renew.Every)
+	every, look := time.NewTicker(renew.Every), time.NewTicker(voter.Every)
 	defer every.Stop()
-	go renew.Watch(ctx, every.C, func(ctx context.Context) (*registry.Registry, error) { return registryOf(ctx, r) }, r.Note)
-	openStore := func() (voter.Store, error) { return etcd.New(r.Host) }
-	look := time.NewTicker(voter.Every)
 	defer look.Stop()
-	go voter.Watch(ctx, look.C, openStore, r.Note)
+	openStore := func() (voter.Store, error) { return etcd.New(r.Host) }
+	end := beside(ctx,
+		func(ctx context.Context) {
+			renew.Watch(ctx, every.C, func(ctx context.Context) (*registry.Registry, error) { return registryOf(ctx, r) }, r.Note)
+		},
+		func(ctx context.Context) { voter.Watch(ctx, look.C, openStore, r.Note) })
+	defer end()
 	identity := &identity{Run: r, load: loadController}
 	return serve(ctx, r, identity, agent.Service{Cluster: door{r}, Store: newStore(r), Leaver: nodes.Door{Run: r}, Peers: between(r),
 		Electors: voter.Door{Files: r.Host, K0s: voter.K0s, Etcd: openStore}})
+}
+
+// beside runs watches until end is called, which waits for them.
+func beside(ctx context.Context, watches ...func(context.Context)) (end func()) {
+	ctx, stop := context.WithCancel(ctx)
+	var watching sync.WaitGroup
+	for _, watch := range watches {
+		watching.Go(func() { watch(ctx) })
+	}
+	return func() { stop(); watching.Wait() }
 }
 
 // registryOf is the registry of this controller's cluster, nil for none.

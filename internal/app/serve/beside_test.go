@@ -1,0 +1,23 @@
+package serve
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+)
+
+// A goroutine that is left when the bubble ends fails the test.
+func TestWhatTheAgentWatchesEndsBeforeTheAgent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ended := 0
+		watch := func(ctx context.Context) { <-ctx.Done(); ended++ }
+		end := beside(t.Context(), watch, func(ctx context.Context) { <-ctx.Done() })
+		synctest.Wait()
+		if ended != 0 {
+			t.Error("a watch ended by itself")
+		}
+		if end(); ended != 1 {
+			t.Error("the agent ended before what it watches")
+		}
+	})
+}
