@@ -85,7 +85,8 @@ func TestInstallAndResetSurviveDeath(t *testing.T) {
 		}
 	}
 	podsReachServices(t, ctx, h)
-	t.Run("a worker joins", func(t *testing.T) { joinSurvivesDeath(t, ctx, h.For(t)) })
+	b := lab.Up(t, "link")
+	t.Run("a worker joins", func(t *testing.T) { joinSurvivesDeath(t, ctx, h.For(t), b.For(t)) })
 
 	drill(t, ctx, h, "--", "reset", "cluster", "--cluster", "my-app", "--delete-data")
 	same(t, fresh, h.Baseline(ctx))
@@ -93,8 +94,7 @@ func TestInstallAndResetSurviveDeath(t *testing.T) {
 
 // joinSurvivesDeath kills the join of a worker before each step and once the step
 // has changed the host, until it is a node; what it was is then taken back.
-func joinSurvivesDeath(t *testing.T, ctx context.Context, a *lab.Host) {
-	b := lab.Up(t, "link")
+func joinSurvivesDeath(t *testing.T, ctx context.Context, a, b *lab.Host) {
 	program, _ := shipped(t)
 	b.Copy(program, binary)
 	fresh := b.Baseline(ctx)

@@ -139,7 +139,7 @@ func (k *KOTS) refusal(ctx context.Context, since time.Time) *refusal {
 
 // WaitApp waits until the console calls the application ready.
 func (k *KOTS) WaitApp(ctx context.Context, slug string, w kube.Wait) error {
-	o := wait.Options{What: "application " + slug + " to be ready", Timeout: w.Timeout, Interval: time.Second}
+	o := wait.Options{What: "application " + slug + " to be ready", Timeout: w.Timeout, Interval: time.Second, Next: "sudo plinth kubectl get pods,events -A"}
 	if w.Report != nil {
 		o.OnReason = func(reason string) { w.Report(reason, 0, 0) }
 	}
@@ -159,5 +159,5 @@ func (k *KOTS) WaitApp(ctx context.Context, slug string, w kube.Wait) error {
 		return err
 	}
 	return problem.New(problem.ExitStep, "bring application "+slug+" up", err,
-		"open the console: it shows what is missing (configuration, preflights, images)")
+		"open the console: it shows what is missing (configuration, preflights, images); "+problem.Hint(err))
 }

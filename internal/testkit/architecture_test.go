@@ -231,6 +231,53 @@ func TestEffectsGoThroughTheirDoor(t *testing.T) {
 	}
 }
 
+// untold are the waits whose end nobody is told of, by what they wait for.
+var untold = []string{
+	"the console's refusal",          // runs beside the installation that it may end
+	"the pods' programs to end",      // what does not end is killed then
+	"k0s to become a member of etcd", // what does not is begun anew
+}
+
+func TestAWaitThatTakesTooLongNamesTheNextCommand(t *testing.T) {
+	for _, f := range product(t) {
+		ast.Inspect(f.ast, func(n ast.Node) bool {
+			lit, ok := n.(*ast.CompositeLit)
+			if !ok {
+				return true
+			}
+			of, ok := lit.Type.(*ast.SelectorExpr)
+			if !ok || of.Sel.Name != "Options" {
+				return true
+			}
+			if from, _ := of.X.(*ast.Ident); from == nil || from.Name != "wait" {
+				return true
+			}
+			if !slices.ContainsFunc(lit.Elts, tells) {
+				t.Errorf("%s: this wait names no command that shows more (Next)", f.fset.Position(n.Pos()))
+			}
+			return true
+		})
+	}
+}
+
+// tells reports whether a field of wait.Options is the next command, or says that
+// none is needed.
+func tells(e ast.Expr) bool {
+	kv, ok := e.(*ast.KeyValueExpr)
+	if !ok {
+		return false
+	}
+	if key, _ := kv.Key.(*ast.Ident); key != nil && key.Name == "Next" {
+		return true
+	}
+	what, ok := kv.Value.(*ast.BasicLit)
+	if !ok {
+		return false
+	}
+	text, err := strconv.Unquote(what.Value)
+	return err == nil && slices.Contains(untold, text)
+}
+
 func TestEveryPackageSaysWhatItOwnsAndRefuses(t *testing.T) {
 	doc := map[string]string{}
 	for _, f := range product(t) {

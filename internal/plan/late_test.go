@@ -1,0 +1,76 @@
+package plan
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/plinthdev/plinth/internal/host"
+	"github.com/plinthdev/plinth/internal/k0s"
+	"github.com/plinthdev/plinth/internal/plan/leave"
+	"github.com/plinthdev/plinth/internal/problem"
+	"github.com/plinthdev/plinth/internal/step"
+)
+
+// TestAStepThatWaitsTooLongNamesWhoKeepsIt lets each wait of minutes pass in the
+// test's own time, on a host on which what is waited for never comes.
+func TestAStepThatWaitsTooLongNamesWhoKeepsIt(t *testing.T) {
+	running := host.UnitState{Load: "loaded", Active: "active", Sub: "running", Enable: "enabled"}
+	failed := host.UnitState{Load: "loaded", Active: "failed", Sub: "failed", Enable: "enabled"}
+	const log = "its last line: log of k0scontroller.service"
+	for name, c := range map[string]struct {
+		unit host.UnitState // of k0s
+		of   func(Cluster) step.Step
+		says []string // in this order
+		next string
+	}{
+		"an API that does not come": {running, Cluster.nodeReady,
+			[]string{"cannot wait for the node to be Ready: waited 4m0s for the Kubernetes API server to answer", "k0s has not written its kubeconfig yet", "k0scontroller.service is active (running)", log},
+			"sudo journalctl -u k0scontroller.service"},
+		"a k0s that has ended": {failed, Cluster.nodeAccess,
+			[]string{"waited 4m0s for the Kubernetes API server to answer", "k0scontroller.service is failed (failed)", log},
+			"sudo journalctl -u k0scontroller.service"},
+		"a containerd that does not come": {running, func(c Cluster) step.Step { return c.importImages("images-boot", "Import images", nil) },
+			[]string{"waited 3m0s for containerd to answer on " + k0s.Socket, "no such file or directory", "k0scontroller.service is active (running)", log},
+			"sudo journalctl -u 'k0s*'"},
+		"system pods that nobody can tell of": {running, Cluster.systemPodsStart,
+			[]string{"waited 5m0s for the system pods to start", k0s.AdminConf, log},
+			"sudo plinth kubectl get pods,events -n kube-system"},
+		"a cluster that does not let a node go": {running, func(Cluster) step.Step {
+			busy := func(context.Context) (bool, error) { return true, errors.New("controller b is joining") }
+			known := func(context.Context) (bool, error) { return true, nil }
+			return leave.Own{Name: "n1", Known: known, Leave: busy}.Steps()[0]
+		},
+			[]string{"waited 4m0s for the cluster to let n1 go", "controller b is joining"},
+			"sudo plinth node list"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				cluster, fake := example(t)
+				fake.Unit[k0s.Unit] = c.unit
+				r := step.Runner{Verb: "install", Now: time.Now, Resume: "run the same command again"}
+				s := c.of(cluster)
+				s.Check = func(context.Context) (step.State, error) { return step.Needed("it is not there"), nil }
+				_, err := r.Run(t.Context(), []step.Step{s})
+				if problem.ExitCode(err) != problem.ExitStep {
+					t.Fatalf("exit %d: %v", problem.ExitCode(err), err)
+				}
+				rest := err.Error()
+				for _, part := range c.says {
+					_, after, ok := strings.Cut(rest, part)
+					if !ok {
+						t.Errorf("%v\nlacks %q", err, part)
+						continue
+					}
+					rest = after
+				}
+				if hint := problem.Hint(err); !strings.HasPrefix(hint, "to see more: "+c.next) || !strings.HasSuffix(hint, "\nrun the same command again") {
+					t.Errorf("hint %q", hint)
+				}
+			})
+		})
+	}
+}
