@@ -385,6 +385,9 @@ func TestASimulatedHostAndItsResetLeaveNothing(t *testing.T) {
 func at(moment string) bool { return !strings.HasPrefix(moment, "before ") }
 
 func TestADeathBeforeAnyChangeIsRecoveredFrom(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes longer than all else here")
+	}
 	inEveryWay(t, func(t *testing.T, s *sim) {
 		var growing, resetting moments
 		_, err := s.become(s.bare, nil, noted(&growing))
@@ -405,6 +408,9 @@ func TestADeathBeforeAnyChangeIsRecoveredFrom(t *testing.T) {
 }
 
 func TestEveryPairOfFailpointsIsRecoveredFrom(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it takes longer than all else here")
+	}
 	inEveryWay(t, func(t *testing.T, s *sim) {
 		var growing, resetting, twice, inReset, resetTwice moments
 		only := func(c *moments, before string) seen {
