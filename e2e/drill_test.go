@@ -50,12 +50,22 @@ func drill(t *testing.T, ctx context.Context, h *lab.Host, args ...string) death
 	return d
 }
 
+// noNames and unnamed give a host a name server of which it knows at once that it
+// is not there. The lab's own gateway says so only once a second, and each of
+// hundreds of runs would wait for it.
+func noNames() lab.Option { return lab.DNS("192.0.2.53") }
+
+func unnamed(ctx context.Context, h *lab.Host) {
+	h.Must(ctx, "ip", "route", "add", "unreachable", "192.0.2.53/32")
+}
+
 // TestInstallAndResetSurviveDeath kills one install at every boundary of every
 // step, and at random moments, until the cluster is up; then the join of a second
 // host; and then the reset.
 func TestInstallAndResetSurviveDeath(t *testing.T) {
 	ctx := minutes(t, 25)
-	h := upWithPlinth(t, "chain")
+	h := upWithPlinth(t, "chain", noNames())
+	unnamed(ctx, h)
 	fresh := h.Baseline(ctx)
 	var steps []string
 	for _, p := range plinth(t, ctx, h, 0, "install", "--bundle", bundle, "--plan").Result.Plan {
@@ -85,7 +95,8 @@ func TestInstallAndResetSurviveDeath(t *testing.T) {
 		}
 	}
 	podsReachServices(t, ctx, h)
-	b := lab.Up(t, "link")
+	b := lab.Up(t, "link", noNames())
+	unnamed(ctx, b)
 	t.Run("a worker joins", func(t *testing.T) { joinSurvivesDeath(t, ctx, h.For(t), b.For(t)) })
 
 	drill(t, ctx, h, "--", "reset", "cluster", "--cluster", "my-app", "--delete-data")
@@ -134,7 +145,8 @@ func joinSurvivesDeath(t *testing.T, ctx context.Context, a, b *lab.Host) {
 // the host is used again each time.
 func TestResetAfterDeath(t *testing.T) {
 	ctx := minutes(t, 25)
-	h := upWithPlinth(t, "each")
+	h := upWithPlinth(t, "each", noNames())
+	unnamed(ctx, h)
 	fresh := h.Baseline(ctx)
 	var early []string
 	for _, id := range []string{"journal:write", "journal:torn", "journal:temp", "journal:renamed", "run:started",
