@@ -74,7 +74,7 @@ func TestInstallAndResetSurviveDeath(t *testing.T) {
 		}
 	}
 
-	d := drill(t, ctx, h, "--random", "30", "--within", "4s", "--seed", "20261121", "--", "install", "--bundle", bundle)
+	d := drill(t, ctx, h, "--random", "30", "--within", "2s", "--seed", "20261121", "--", "install", "--bundle", bundle)
 	died, random := map[string]bool{}, 0
 	for _, r := range d.Result.Rows {
 		died[r.Point] = r.Result == "recovered"

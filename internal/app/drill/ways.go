@@ -92,7 +92,8 @@ func (d *drill) chain(ctx context.Context) error {
 	var open *Row
 	for {
 		rules := slices.Clone(pending)
-		if random > 0 && d.rand.IntN(random+len(pending)) < random { // spread over the chain
+		// Spread over the chain; of three, two may come too late for a run that dies first.
+		if random > 0 && d.rand.IntN(random+len(pending)) < 3*random {
 			rules = append(rules, d.timer(args[0]))
 		}
 		end := d.run(ctx, rules, args...)
