@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -44,7 +45,7 @@ func (s commands) token() *cobra.Command {
 func (s commands) join() *cobra.Command {
 	var req join.Request
 	var file string
-	cmd := s.Command("join -", cobra.MaximumNArgs(1), s.With(session.Stream, nil,
+	cmd := s.Command("join -", session.AtMostOne, s.With(session.Stream, nil,
 		func(ctx context.Context, r *run.Run, args []string) (session.Reply, error) {
 			var err error
 			if req.Token, err = s.joinToken(r, file, args); err != nil {
@@ -62,29 +63,24 @@ func (s commands) join() *cobra.Command {
 	return cmd
 }
 
-// maxToken is the most that is read as a token, in bytes.
+// maxToken is the most that is read as a token or a code, in bytes.
 const maxToken = 16 << 10
 
 // joinToken reads the token from where the command line says.
 func (s commands) joinToken(r *run.Run, file string, args []string) (string, error) {
+	inline := len(args) > 0 && args[0] != "-"
 	switch {
-	case file != "" && len(args) > 0:
+	case file != "" && inline:
 		return "", problem.New(problem.ExitUsage, "join", errors.New("the token comes from --token-file or from an argument, not from both"), "leave one of them away")
-	case file != "":
-		data, err := r.Host.ReadFile(file)
-		if err != nil {
-			return "", problem.New(problem.ExitUsage, "read the token", err, "check the path and its permissions")
-		}
-		return string(data), nil
-	case len(args) == 0:
+	case file == "" && len(args) == 0:
 		return "", problem.New(problem.ExitUsage, "join", errors.New("no token was given"), "echo TOKEN | sudo plinth join -; `plinth token create` on a controller prints the whole line")
-	case args[0] != "-":
+	case inline:
 		r.Note("warning: a token on the command line can be seen by every user of this host; hand it over by standard input: echo TOKEN | sudo plinth join -")
 		return join.FromCommandLine(args[0]), nil
 	}
-	data, err := io.ReadAll(io.LimitReader(s.In, maxToken))
+	data, err := run.Given(s.In, cmp.Or(file, "-"), maxToken)
 	if err != nil {
-		return "", problem.New(problem.ExitUsage, "read the token from standard input", err, "")
+		return "", problem.New(problem.ExitUsage, "read the token", err, "check the path and its permissions; `plinth token create` on a controller prints a token")
 	}
 	return string(data), nil
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -60,19 +59,12 @@ func (s commands) listen(ctx context.Context, r *run.Run, code string) (session.
 // secretFile reads what a flag names, "-" for standard input: a secret never
 // stands in the command line.
 func (s commands) secretFile(flag, path string) (string, error) {
-	const most = 4 << 10
-	var raw []byte
-	var err error
-	switch path {
-	case "":
+	if path == "" {
 		return "", nil
-	case "-":
-		raw, err = io.ReadAll(io.LimitReader(s.In, most))
-	default:
-		raw, err = os.ReadFile(path)
 	}
+	raw, err := run.Given(s.In, path, maxToken)
 	text := strings.TrimSpace(string(raw))
-	if err == nil && (text == "" || len(raw) >= most) {
+	if err == nil && text == "" {
 		err = errors.New("it holds no code")
 	}
 	if err != nil {

@@ -180,7 +180,7 @@ func sealed(ctx context.Context) (string, *airgap.Bundle, error) {
 
 // parse reads a small file that a user named.
 func parse[T any](path string, as func([]byte) (T, error)) (value T, err error) {
-	raw, err := Read(path)
+	raw, err := run.Given(nil, path, maxKey)
 	if err == nil {
 		value, err = as(raw)
 	}
@@ -188,20 +188,6 @@ func parse[T any](path string, as func([]byte) (T, error)) (value T, err error) 
 		err = problem.New(problem.ExitUsage, "use the key file "+path, err, "name a file with an ECDSA key on P-256 in PEM, such as `openssl ecparam -name prime256v1 -genkey` makes")
 	}
 	return value, err
-}
-
-// Read reads a file with a key, which may be a pipe.
-func Read(path string) ([]byte, error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, errors.Unwrap(err)
-	}
-	defer func() { _ = file.Close() }()
-	raw, err := io.ReadAll(io.LimitReader(file, maxKey+1))
-	if err == nil && len(raw) > maxKey {
-		err = errors.New("it is too long for a key")
-	}
-	return raw, err
 }
 
 // PrivateKey reads a vendor's private key from a file, which may be a pipe.

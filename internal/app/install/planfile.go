@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 
@@ -50,12 +49,15 @@ type planFile struct {
 	} `json:"result"`
 }
 
+// maxPlan is the most that is read as a plan, in bytes: hundred times one.
+const maxPlan = 10 << 20
+
 // readPlan reads the plan in a file and proves that nobody changed it.
 func readPlan(path string) (*Bound, error) {
 	bad := func(err error) error {
 		return problem.New(problem.ExitUsage, "use the plan "+path, err, "make it anew: plinth -o json install --plan --bundle FILE >plan.json; nothing on this host was changed")
 	}
-	raw, err := os.ReadFile(path)
+	raw, err := run.Given(nil, path, maxPlan)
 	if err != nil {
 		return nil, bad(err)
 	}

@@ -1,0 +1,29 @@
+package run
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+)
+
+// Given reads a file that the user named, which may be a pipe; "-" is in. One
+// of more than limit bytes is not what was meant, and an error.
+func Given(in io.Reader, path string, limit int64) ([]byte, error) {
+	if path != "-" {
+		file, err := os.Open(path)
+		if err != nil {
+			return nil, errors.Unwrap(err)
+		}
+		defer func() { _ = file.Close() }()
+		in = file
+	}
+	raw, err := io.ReadAll(io.LimitReader(in, limit+1))
+	if err == nil && int64(len(raw)) > limit {
+		err = fmt.Errorf("it has more than %d bytes", limit)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return raw, nil
+}
