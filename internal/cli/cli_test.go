@@ -53,7 +53,11 @@ func TestBadCommandLines(t *testing.T) {
 		{"bundle build --instaler a.yaml", `unknown flag "--instaler"`, "did you mean --installer?"},
 		{"install my-app.bundle", `unexpected argument "my-app.bundle"`, "did you mean --bundle my-app.bundle?"},
 		{"install --bundel my-app.bundle", `unknown flag "--bundel"`, "did you mean --bundle?"},
-		{"install --yes=perhaps", `invalid argument "perhaps" for "-y, --yes" flag: strconv.ParseBool: parsing "perhaps": invalid syntax`, "see: plinth install --help"},
+		{"install --yes=perhaps", `--yes takes true or false, not "perhaps"`, "see: plinth install --help"},
+		{"token create --role worker --ttl soon", `--ttl takes a time such as 90s, 30m or 24h, not "soon"`, "see: plinth token create --help"},
+		{"bundle verify --verify-key= a.bundle", `the flag --verify-key is empty`, "see: plinth bundle verify --help"},
+		{"install --verify-key= --bundle= --yes", `the flags --bundle and --verify-key are empty`, "see: plinth install --help"},
+		{"join a b", `unexpected argument "b"`, "see: plinth join --help"},
 		{"console", `one more word is missing: reset-password, set-certificate, url`, "see: plinth console --help"},
 		{"console set-certificate --cert a.pem", `the flag --key is missing`, "see: plinth console set-certificate --help"},
 		{"reset", `one more word is missing: cluster, node`, "see: plinth reset --help"},
@@ -74,6 +78,13 @@ func TestBadCommandLines(t *testing.T) {
 				t.Errorf("not told once:\n%s", stderr)
 			}
 		})
+	}
+}
+
+func TestADataFolderIsNamedByItsWholePath(t *testing.T) {
+	code, _, stderr := plinth(t, "--data-dir=rel", "status")
+	if code != problem.ExitUsage || !strings.Contains(stderr, "cannot use the data folder rel: its path does not begin with /") {
+		t.Errorf("exit %d: %s", code, stderr)
 	}
 }
 

@@ -97,7 +97,11 @@ func (r *releaser) publish(ctx context.Context, private *sign.Private) error {
 func releaseURL(text string) (string, error) {
 	u, err := url.Parse(text)
 	bad := func(why string) (string, error) {
-		return "", problem.New(problem.ExitUsage, "publish at "+text, errors.New(why), "name where the folder will be served, such as https://get.example.com/my-app, with --url")
+		at := "that address"
+		if err == nil {
+			at = u.Redacted()
+		}
+		return "", problem.New(problem.ExitUsage, "publish at "+at, errors.New(why), "name where the folder will be served, such as https://get.example.com/my-app, with --url")
 	}
 	switch {
 	case err != nil || u.Host == "" || !regexp.MustCompile(`^[A-Za-z0-9:/._~%\[\]-]+$`).MatchString(text):

@@ -16,7 +16,7 @@ type Action func(ctx context.Context, args []string) (Reply, error)
 // Command makes a command; its help stands in help/<path>.txt.
 func (s *Session) Command(use string, args cobra.PositionalArgs, do Action) *cobra.Command {
 	return &cobra.Command{
-		Use: use, Args: args, DisableFlagsInUseLine: true,
+		Use: use, Args: filled(args), DisableFlagsInUseLine: true,
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			s.Parsed = true
 			s.reply, err = do(cmd.Context(), args)

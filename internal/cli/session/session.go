@@ -119,7 +119,7 @@ func interrupted(err error) error {
 	if problem.ExitCode(err) != problem.ExitInternal {
 		return err
 	}
-	return problem.New(problem.ExitInterrupted, "go on", ErrInterrupted, "")
+	return problem.New(problem.ExitInterrupted, "go on", ErrInterrupted, "run the same command again: it goes on, or begins anew")
 }
 
 // terminal reports whether stream is a terminal.

@@ -64,22 +64,52 @@ func AtLeast(what string) cobra.PositionalArgs {
 	}
 }
 
+// AtMostOne takes one argument or none.
+func AtMostOne(_ *cobra.Command, args []string) error {
+	if len(args) > 1 {
+		return fmt.Errorf("unexpected argument %q", args[1])
+	}
+	return nil
+}
+
+// filled refuses flags with an empty value, as an unset variable of a shell leaves
+// them: without its key a bundle would count as asked for unproved.
+func filled(args cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, given []string) error {
+		var empty []string
+		cmd.Flags().Visit(func(f *pflag.Flag) {
+			if f.Value.Type() == "string" && f.Value.String() == "" {
+				empty = append(empty, f.Name)
+			}
+		})
+		if len(empty) > 0 {
+			return flagsAre(empty, "empty")
+		}
+		return args(cmd, given)
+	}
+}
+
+// flagsAre says what is wrong with some flags.
+func flagsAre(names []string, what string) error {
+	if len(names) == 1 {
+		return fmt.Errorf("the flag --%s is %s", names[0], what)
+	}
+	return fmt.Errorf("the flags --%s are %s", strings.Join(names, " and --"), what)
+}
+
 // Needs wants flags to be set as well.
 func Needs(args cobra.PositionalArgs, flags ...string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, given []string) error {
 		var missing []string
 		for _, name := range flags {
 			if cmd.Flag(name).Value.String() == "" {
-				missing = append(missing, "--"+name)
+				missing = append(missing, name)
 			}
 		}
-		switch len(missing) {
-		case 0:
-			return args(cmd, given)
-		case 1:
-			return errors.New("the flag " + missing[0] + " is missing")
+		if len(missing) > 0 {
+			return flagsAre(missing, "missing")
 		}
-		return errors.New("the flags " + strings.Join(missing, " and ") + " are missing")
+		return args(cmd, given)
 	}
 }
 
@@ -129,6 +159,10 @@ func usage(cmd *cobra.Command, err error) error {
 		}
 		err = &unknownError{what: "flag", name: dashes + flag.GetSpecifiedName(), near: near}
 	}
+	var value *pflag.InvalidValueError
+	if errors.As(err, &value) {
+		err = wrongValue(value)
+	}
 	var other *meant
 	if errors.As(err, &other) {
 		hint = fmt.Sprintf("did you mean %s?\n%s", other.near, hint)
@@ -138,6 +172,15 @@ func usage(cmd *cobra.Command, err error) error {
 		hint = fmt.Sprintf("did you mean %s?\n%s", unknown.near, hint)
 	}
 	return problem.New(problem.ExitUsage, "understand the command line", err, hint)
+}
+
+// wrongValue says what a flag takes, in place of what Go's parsers say.
+func wrongValue(e *pflag.InvalidValueError) error {
+	takes := map[string]string{"bool": "true or false", "duration": "a time such as 90s, 30m or 24h", "int": "a whole number", "int64": "a whole number"}
+	if want := takes[e.GetFlag().Value.Type()]; want != "" {
+		return fmt.Errorf("--%s takes %s, not %q", e.GetFlag().Name, want, e.GetValue())
+	}
+	return e
 }
 
 func flagNames(cmd *cobra.Command) []string {

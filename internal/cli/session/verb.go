@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"errors"
+	"path/filepath"
 
 	"github.com/plinthdev/plinth/internal/app/drill"
 	"github.com/plinthdev/plinth/internal/app/run"
@@ -25,6 +26,9 @@ const (
 // With gives do the application and shows progress until it returns.
 func (s *Session) With(events bool, yes *bool, do Verb) Action {
 	return func(ctx context.Context, args []string) (Reply, error) {
+		if s.dataDir != "" && !filepath.IsAbs(s.dataDir) {
+			return Reply{}, problem.New(problem.ExitUsage, "use the data folder "+s.dataDir, errors.New("its path does not begin with /"), "give --data-dir the whole path")
+		}
 		mode := ui.Choose(ui.Env{TTY: terminal(s.Err), Progress: string(s.progressMode), NoColor: s.noColor, Verbose: s.verbose,
 			Events: events && s.format == formatJSON, Environ: s.Environ})
 		progress := ui.New(ui.Options{Mode: mode, Out: s.Out, Err: s.Err, Secrets: s.secrets, Now: s.Now})
