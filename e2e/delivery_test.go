@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -28,8 +29,10 @@ import (
 // website is what `plinth release` wrote, on a static server that cuts every
 // first answer with much in it, and can be made to misbehave.
 type website struct {
-	url, roots  string // roots: file on the host with the server's certificate
-	dir         string // what is served
+	url, roots  string                      // roots: file on the host with the server's certificate
+	local       string                      // the same on this machine
+	sides       map[string]http.HandlerFunc // folders that have the same but for the blobs, by their names
+	dir         string                      // what is served
 	certificate tls.Certificate
 	mu          sync.Mutex
 	cut         map[string]bool
@@ -41,6 +44,14 @@ type website struct {
 const much = 30 << 20
 
 func (s *website) ServeHTTP(w http.ResponseWriter, r *http.Request, files http.Handler) {
+	for side, answer := range s.sides {
+		if rest, ok := strings.CutPrefix(r.URL.Path, "/"+side); ok && strings.Contains(rest, "/blobs/") {
+			answer(w, r)
+			return
+		} else if ok {
+			r.URL.Path = rest
+		}
+	}
 	s.mu.Lock()
 	meddle := s.meddle
 	blob := strings.Contains(r.URL.Path, "/blobs/")
@@ -80,6 +91,7 @@ func (s *website) misbehave(how http.HandlerFunc) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.meddle, s.blobs, s.resumed = how, 0, 0
+	maps.DeleteFunc(s.cut, func(path string, _ bool) bool { return strings.Contains(path, "/blobs/") })
 }
 
 func (s *website) asked() (blobs, resumed int) {
@@ -126,15 +138,42 @@ func publish(t *testing.T, h *lab.Host) *website {
 		t.Fatal(err)
 	}
 	h.Copy(roots, s.roots)
+	s.local = roots
+	s.sides = map[string]http.HandlerFunc{
+		"broken": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) },
+		"stalls": func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
+	}
 	return s
 }
 
-// curl types the line of the README, with the flags given.
+// refused begins an install on a host that is called as one of the sides, from there. It ends
+// only after all attempts, up to three minutes later, so the function given, which
+// judges, is to be called when the rest of a test is done.
+func (s *website) refused(t *testing.T, ctx context.Context, h *lab.Host, says string) (judge func()) {
+	t.Helper()
+	h.Copy(s.local, s.roots)
+	h.Must(ctx, "mkdir", "-p", "/var/log/plinth")
+	fresh := h.Baseline(ctx)
+	p := h.Start(ctx, lab.Cmd{Args: s.line("--yes -o json --source " + s.url + "/" + h.Name + "/linux-amd64")})
+	return func() {
+		stdout, stderr, code := p.Wait()
+		if r := parse(t, stdout); code != 6 || !strings.Contains(r.Error.Cause, says) || !strings.Contains(r.Error.Cause, s.url) || r.Error.Hint == "" {
+			t.Errorf("exit %d: %+v\n%s", code, r.Error, tail(stderr, 40))
+		}
+		same(t, fresh, h.Baseline(ctx))
+	}
+}
+
+// line is that of the README, with the flags given.
+func (s *website) line(flags string) []string {
+	return []string{"bash", "-c", fmt.Sprintf("set -o pipefail; export SSL_CERT_FILE=%s; curl -fsSL %s/install.sh | bash -s -- %s", s.roots, s.url, flags)}
+}
+
+// curl types the line, with the flags given.
 func (s *website) curl(t *testing.T, ctx context.Context, h *lab.Host, code int, flags string) reply {
 	t.Helper()
 	start := time.Now()
-	line := fmt.Sprintf("set -o pipefail; export SSL_CERT_FILE=%s; curl -fsSL %s/install.sh | bash -s -- %s", s.roots, s.url, flags)
-	stdout, stderr, got := h.Run(ctx, "bash", "-c", line)
+	stdout, stderr, got := h.Run(ctx, s.line(flags)...)
 	t.Logf("curl | bash: exit %d in %.1fs", got, time.Since(start).Seconds())
 	if got != code {
 		t.Fatalf("exit %d, want %d\n%s\n%s", got, code, tail(stdout, 40), tail(stderr, 40))
@@ -149,9 +188,12 @@ func TestCurlPipedToBashInstalls(t *testing.T) {
 	h := lab.Up(t, "curl")
 	s := publish(t, h)
 	h.Must(ctx, "mkdir", "-p", "/var/log/plinth")
+	one, other := lab.Up(t, "broken"), lab.Up(t, "stalls") // before any baseline: each host knows the others' names
+	broken := s.refused(t, ctx, one, "answers 500 Internal Server Error (after 5 attempts)")
+	stalls := s.refused(t, ctx, other, "stalls: next to nothing came in 30s (after 5 attempts)")
 	fresh := h.Baseline(ctx)
 
-	t.Run("what the server has wrong leaves the host as it was", func(t *testing.T) {
+	t.Run("what the server has wrong, and a full disk, leave the host as it was", func(t *testing.T) {
 		for name, c := range map[string]struct {
 			answer http.HandlerFunc
 			says   string
@@ -170,7 +212,15 @@ func TestCurlPipedToBashInstalls(t *testing.T) {
 				}
 			})
 		}
-		same(t, fresh, h.For(t).Baseline(ctx))
+		s.misbehave(nil)
+		h := h.For(t)
+		h.Must(ctx, "mount", "-t", "tmpfs", "-o", "size=8m", "none", "/var/cache")
+		defer h.Run(ctx, "umount", "/var/cache")
+		if r := s.curl(t, ctx, h, 6, "--yes -o json --ignore-host-preflight disk-space"); !strings.Contains(r.Error.Cause, "no space left") || !strings.Contains(r.Error.Hint, "make room in /var/cache/plinth") {
+			t.Errorf("a disk that fills: %+v", r.Error)
+		}
+		h.Must(ctx, "sh", "-c", "ls -A /var/cache | grep . && exit 1; umount /var/cache")
+		same(t, fresh, h.Baseline(ctx))
 	})
 
 	s.misbehave(nil)
@@ -186,6 +236,10 @@ func TestCurlPipedToBashInstalls(t *testing.T) {
 		left := h.Must(ctx, "sh", "-c", "ls -d /usr/local/bin/plinth.* /tmp/tmp.* /var/cache/plinth 2>/dev/null || true; /usr/local/bin/plinth version >/dev/null")
 		if left != "" {
 			t.Errorf("left behind: %s", left)
+		}
+		// containerd makes this folder for the first blob that is written through its API.
+		if _, _, code := h.Run(ctx, "test", "-e", "/var/lib/k0s/containerd/io.containerd.content.v1.content/ingest"); code == 0 {
+			t.Error("blobs were not placed, but went through containerd's API")
 		}
 	}) {
 		t.FailNow()
@@ -211,6 +265,8 @@ func TestCurlPipedToBashInstalls(t *testing.T) {
 		h.Must(ctx, "rm", "/usr/local/bin/plinth")
 		same(t, fresh, h.Baseline(ctx))
 	})
+	broken()
+	stalls()
 }
 
 // countsUp holds the progress of an import against what it promises: bytes,
