@@ -4,13 +4,17 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/iotest"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sys/unix"
 
 	"github.com/plinthdev/plinth/airgap/blob"
 	"github.com/plinthdev/plinth/internal/problem"
@@ -152,4 +156,45 @@ func (m memory) Open(ctx context.Context, desc ocispec.Descriptor) (io.ReadClose
 
 func (m memory) desc(mediaType string) ocispec.Descriptor {
 	return ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(m), Size: int64(len(m))}
+}
+
+func TestAFileHasNoNameUntilItIsWhole(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "out")
+	names := func() (names []string) {
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			names = append(names, e.Name())
+		}
+		return names
+	}
+	if f, err := os.OpenFile(dir, unix.O_TMPFILE|os.O_RDWR, 0o600); err != nil {
+		t.Skipf("no files without names in %s: %v", dir, err)
+	} else if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	// What a killed run of the same number left is in nobody's way.
+	stale := filepath.Join(dir, fmt.Sprintf(".plinth-%d-0", os.Getpid()))
+	for _, content := range []string{"first", "second"} {
+		err := blob.WriteFile(path, func(w io.Writer) error {
+			if content == "first" && len(names()) > 0 || content == "second" && len(names()) > 2 {
+				t.Errorf("while it is written the folder has %v", names())
+			}
+			_, err := io.WriteString(w, content)
+			return err
+		})
+		got, readErr := os.ReadFile(path)
+		if err != nil || readErr != nil || string(got) != content {
+			t.Errorf("%q (%v, %v), want %q", got, err, readErr, content)
+		}
+		if info, err := os.Stat(path); err != nil || info.Mode() != 0o644 {
+			t.Errorf("mode %v (%v)", info.Mode(), err)
+		}
+		if err := os.WriteFile(stale, []byte("stale"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 }

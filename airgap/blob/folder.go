@@ -193,15 +193,21 @@ func writeFile(path string, mode fs.FileMode, write func(io.Writer) error) error
 	return publish(tmp, path)
 }
 
-// stage writes a temporary file into dir and gives its name.
+// stage writes a temporary file into dir and gives its name. Until all is
+// written it has none, where the file system can do that, so that nothing stays
+// behind of a run that is killed.
 func stage(dir string, mode fs.FileMode, write func(io.Writer) error) (name string, err error) {
-	file, err := os.CreateTemp(dir, ".plinth-*")
+	file, err := unnamed(dir)
+	nameless := err == nil
+	if errors.Is(err, errNames) {
+		file, err = os.CreateTemp(dir, temporary)
+	}
 	if err != nil {
 		return "", err
 	}
 	defer func() {
-		if err != nil {
-			_ = file.Close()
+		err = errors.Join(err, file.Close())
+		if err != nil && !nameless {
 			_ = os.Remove(file.Name())
 		}
 	}()
@@ -209,7 +215,13 @@ func stage(dir string, mode fs.FileMode, write func(io.Writer) error) (name stri
 	if err := write(w); err != nil {
 		return "", err
 	}
-	return file.Name(), errors.Join(w.Flush(), file.Chmod(mode), file.Sync(), file.Close())
+	if err := errors.Join(w.Flush(), file.Chmod(mode), file.Sync()); err != nil {
+		return "", err
+	}
+	if nameless {
+		return named(file, dir)
+	}
+	return file.Name(), nil
 }
 
 // publish gives a staged file its name for good.

@@ -24,8 +24,8 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-// self is the executable of this process, also after its file was replaced.
-const self = "/proc/self/exe"
+// Program is the executable of this process, also after its file was replaced.
+const Program = "/proc/self/exe"
 
 // maxKey is the most that is read of a file with a key.
 const maxKey = 64 << 10
@@ -138,7 +138,7 @@ func Key(file string) (sign.Public, error) {
 }
 
 // Self takes this executable apart.
-func Self() (seal.Sealed, io.Closer, error) { return Taken(self) }
+func Self() (seal.Sealed, io.Closer, error) { return Taken(Program) }
 
 // Taken takes the executable at path apart.
 func Taken(path string) (seal.Sealed, io.Closer, error) {

@@ -13,6 +13,7 @@ import (
 	"github.com/plinthdev/plinth/airgap/blob"
 	"github.com/plinthdev/plinth/airgap/build"
 	"github.com/plinthdev/plinth/airgap/delta"
+	"github.com/plinthdev/plinth/internal/app/output"
 	"github.com/plinthdev/plinth/internal/host"
 	"github.com/plinthdev/plinth/internal/problem"
 )
@@ -30,6 +31,9 @@ type DiffResult struct {
 
 // Diff writes what a newer bundle has and an older one lacks.
 func Diff(ctx context.Context, old, next, out string) (res DiffResult, err error) {
+	if err := output.File(out, old, next); err != nil {
+		return res, err
+	}
 	before, err := full(ctx, old)
 	if err != nil {
 		return res, err
@@ -63,6 +67,9 @@ func full(ctx context.Context, path string) (*airgap.Bundle, error) {
 // Merge writes the newer bundle that a delta makes of an older one, and proves
 // every byte of it. The parts that are made stand beside it until it is written.
 func Merge(ctx context.Context, old, change, out string, progress func(done, total int64)) (res Result, err error) {
+	if err := output.File(out, old, change); err != nil {
+		return res, err
+	}
 	before, err := full(ctx, old)
 	if err != nil {
 		return res, err

@@ -8,12 +8,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,6 +28,7 @@ import (
 	"github.com/plinthdev/plinth/airgap/sign"
 	"github.com/plinthdev/plinth/airgap/trust"
 	"github.com/plinthdev/plinth/internal/app/delivery"
+	"github.com/plinthdev/plinth/internal/app/output"
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/scripts"
 )
@@ -68,6 +71,9 @@ type releaser struct {
 // is replaced without a gap; blobs of earlier releases stay.
 func Release(ctx context.Context, req ReleaseRequest) (ReleaseResult, error) {
 	r := releaser{ReleaseRequest: req, sums: map[string]string{}}
+	if err := r.vacant(); err != nil {
+		return r.res, err
+	}
 	var err error
 	if r.URL, err = releaseURL(req.URL); err != nil {
 		return r.res, err
@@ -82,6 +88,20 @@ func Release(ctx context.Context, req ReleaseRequest) (ReleaseResult, error) {
 	}
 	r.res.Path, r.res.URL, r.res.Fingerprint = req.Out, r.URL, r.key.Fingerprint()
 	return r.res, err
+}
+
+// vacant refuses a folder that cannot be written, and one where a file of the
+// release would take the place of an input.
+func (r *releaser) vacant() error {
+	inputs := append(slices.Collect(maps.Values(r.Programs)), r.SignKey, r.VerifyKey)
+	inputs = append(inputs, r.Bundles...)
+	names := []string{"SHA256SUMS", "SHA256SUMS.sig", "install.sh"}
+	platforms := append(slices.Collect(maps.Keys(r.Programs)), "linux/amd64", "linux/arm64")
+	for _, p := range platforms {
+		p = strings.ReplaceAll(p, "/", "-")
+		names = append(names, "plinth-"+p, p+"/"+fetch.ThinEntry, p+"/"+format.IndexEntry, p+"/"+format.ChecksumEntry, p+"/"+format.SignatureEntry)
+	}
+	return output.Folder(r.Out, names, inputs...)
 }
 
 func (r *releaser) publish(ctx context.Context, private *sign.Private) error {
@@ -163,7 +183,7 @@ func (r *releaser) bundle(ctx context.Context, path string) (err error) {
 		}
 	}
 	r.res.Size += b.Inspect().Totals.Content
-	if err := r.program(platform, b.Platform()); err != nil {
+	if err := r.program(ctx, platform, b.Platform()); err != nil {
 		return err
 	}
 	return r.index(ctx, b, platform)
@@ -188,7 +208,7 @@ func (r *releaser) index(ctx context.Context, b *airgap.Bundle, platform string)
 }
 
 // program publishes the executable for a platform, with the vendor's key on it.
-func (r *releaser) program(name, platform string) (err error) {
+func (r *releaser) program(ctx context.Context, name, platform string) (err error) {
 	var s seal.Sealed
 	var closer io.Closer
 	if path := r.Programs[platform]; path != "" {
@@ -202,7 +222,7 @@ func (r *releaser) program(name, platform string) (err error) {
 	}
 	s.Bundle, s.Key = nil, r.key
 	name = "plinth-" + name
-	err = blob.WriteExecutable(filepath.Join(r.Out, name), func(w io.Writer) error { return seal.Write(w, s) })
+	err = output.Executable(ctx, filepath.Join(r.Out, name), s)
 	return errors.Join(err, closer.Close(), r.sum(name))
 }
 

@@ -246,7 +246,7 @@ func TestWhatCannotBePublishedIsRefused(t *testing.T) {
 		"another key":             {func(r *ReleaseRequest) { r.VerifyKey = other }, problem.ExitBundle, "not signed with the key"},
 		"two keys":                {func(r *ReleaseRequest) { r.SignKey, r.VerifyKey = private, other }, problem.ExitUsage, "not one pair"},
 		"a thin bundle":           {func(r *ReleaseRequest) { r.Bundles = []string{thin} }, problem.ExitBundle, "it is thin"},
-		"a folder that is a file": {func(r *ReleaseRequest) { r.Out = signed }, problem.ExitUsage, "write the release"},
+		"a folder that is a file": {func(r *ReleaseRequest) { r.Out = signed }, problem.ExitUsage, "is not a folder"},
 		"no program":              {func(r *ReleaseRequest) { r.Programs = map[string]string{"linux/amd64": "/nowhere"} }, problem.ExitUsage, "/nowhere"},
 	} {
 		req := fit

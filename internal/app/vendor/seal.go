@@ -8,11 +8,10 @@ import (
 	"time"
 
 	"github.com/plinthdev/plinth/airgap"
-	"github.com/plinthdev/plinth/airgap/blob"
-	"github.com/plinthdev/plinth/airgap/seal"
 	"github.com/plinthdev/plinth/airgap/sign"
 	"github.com/plinthdev/plinth/airgap/trust"
 	"github.com/plinthdev/plinth/internal/app/delivery"
+	"github.com/plinthdev/plinth/internal/app/output"
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
@@ -37,6 +36,9 @@ type SealResult struct {
 // sealed onto it before, but for the key, is left out. A bundle that the new
 // executable would refuse to install is refused here.
 func Seal(ctx context.Context, req SealRequest) (res SealResult, err error) {
+	if err := output.File(req.Out, req.Bundle, req.VerifyKey, delivery.Program); err != nil {
+		return res, err
+	}
 	key, err := delivery.Key(req.VerifyKey)
 	if err != nil {
 		return res, err
@@ -62,7 +64,9 @@ func Seal(ctx context.Context, req SealRequest) (res SealResult, err error) {
 		}
 		res.Bundle = digest
 	}
-	err = blob.WriteExecutable(req.Out, func(w io.Writer) error { return seal.Write(w, s) })
+	if err = output.Executable(ctx, req.Out, s); ctx.Err() != nil {
+		return res, err
+	}
 	if err != nil {
 		return res, problem.New(problem.ExitUsage, "write "+req.Out, err, "name a file in a folder that exists, that you may write to and that has room")
 	}

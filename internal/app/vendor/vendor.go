@@ -19,6 +19,7 @@ import (
 	"github.com/plinthdev/plinth/airgap/trust"
 	"github.com/plinthdev/plinth/internal/app/delivery"
 	"github.com/plinthdev/plinth/internal/app/manifest"
+	"github.com/plinthdev/plinth/internal/app/output"
 	"github.com/plinthdev/plinth/internal/host"
 	"github.com/plinthdev/plinth/internal/k0s"
 	"github.com/plinthdev/plinth/internal/problem"
@@ -49,7 +50,7 @@ type Result struct {
 // Build lints, asks the gate, resolves every part and writes the bundle:
 // what no customer could install is not built.
 func Build(ctx context.Context, req Request) (Result, error) {
-	if err := writable(req.Out); err != nil {
+	if err := output.File(req.Out, append(sources(req), req.Installer, req.Application, req.SignKey)...); err != nil {
 		return Result{}, err
 	}
 	paths := []string{req.Installer}
@@ -96,18 +97,6 @@ func Build(ctx context.Context, req Request) (Result, error) {
 		return Result{}, err
 	}
 	return Result{Path: req.Out, Digest: sum, Size: info.Size(), Signer: signer}, nil
-}
-
-// writable refuses what cannot be meant as the file to write, before the work.
-func writable(out string) error {
-	const doing = "write the bundle"
-	if out == "json" || out == "text" {
-		return problem.Newf(problem.ExitUsage, doing, "after \"bundle build\" -o is the file to write; put --output "+out+" before \"bundle\", or write ./"+out, "a bundle is hardly to be called %s", out)
-	}
-	if info, err := os.Stat(out); err == nil && info.IsDir() {
-		return problem.Newf(problem.ExitUsage, doing, "name a file in it", "%s is a folder", out)
-	}
-	return nil
 }
 
 // label puts on a bundle what the vendor says of it: release, expiry and
@@ -208,6 +197,17 @@ func Verify(ctx context.Context, req VerifyRequest) (airgap.Summary, error) {
 // fromRegistry is the source that names the registries and release downloads
 // of the projects themselves.
 const fromRegistry = "registry"
+
+// sources are the files of a source folder that a bundle could take the place of.
+func sources(req Request) []string {
+	if req.Source == fromRegistry {
+		return nil
+	}
+	return []string{
+		filepath.Join(req.Source, "index.json"), filepath.Join(req.Source, "oci-layout"),
+		filepath.Join(req.Source, "blobs", "sha256", filepath.Base(req.Out)),
+	}
+}
 
 // gather names the folder that has the parts of want; those of the registries
 // are brought into a folder beside the bundle first, where a second try finds
