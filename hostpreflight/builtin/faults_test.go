@@ -224,7 +224,7 @@ func portFaults() []fault {
 			f.Unknown = []facts.Unknown{{Fact: "port:179/tcp", Why: "binding it is not permitted (EACCES)"}}
 		}},
 		fault{"port-console", "no console", hp.Skipped, func(_ *facts.Facts, w *hp.Want) { w.ConsolePort = 0 }},
-		fault{"port-konnectivity-agent", "moved to a port that nobody bound", hp.Unknown, func(_ *facts.Facts, w *hp.Want) { w.Ports = map[string]int{"konnectivity-agent": 8232} }},
+		fault{"port-kubelet", "moved to a port that nobody bound", hp.Unknown, func(_ *facts.Facts, w *hp.Want) { w.Ports = map[string]int{"kubelet": 10350} }},
 	)
 }
 

@@ -25,16 +25,16 @@ const Path = "/v1/peer"
 const UDPPort = 10250
 
 // Ports are the TCP ports that one host reaches on another, by whether each is
-// a controller: those of kube-router and kubelet on every node; API server,
-// konnectivity and agent on controllers; etcd and k0s's own API between them.
+// a controller: those of kube-router and kubelet on every node; API server and
+// agent on controllers; etcd between them.
 func Ports(from, to bool) []int {
 	switch {
 	case !to:
 		return []int{179, UDPPort}
 	case !from:
-		return []int{179, 6443, 8132, ControlPort, UDPPort}
+		return []int{179, 6443, ControlPort, UDPPort}
 	}
-	return []int{179, 2380, 6443, 8132, 9443, ControlPort, UDPPort}
+	return []int{179, 2380, 6443, ControlPort, UDPPort}
 }
 
 // State is what a host has on a port of its own.

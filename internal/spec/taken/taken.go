@@ -52,7 +52,7 @@ type Port struct {
 func Ports() []Port {
 	return []Port{
 		{22, "ssh"}, {179, "kube-router (BGP)"}, {2379, "etcd"}, {2380, "etcd's peers"}, {6443, "the Kubernetes API"},
-		{8080, "kube-router's metrics"}, {8132, "konnectivity's agents"}, {8133, "konnectivity's administration"}, {9443, "k0s's join API"},
+		{8080, "kube-router's metrics"}, {9443, "k0s's join API"},
 		{10248, "kubelet's health"}, {10249, "kube-proxy's metrics"}, {10250, "kubelet"}, {10256, "kube-proxy's health"},
 		{10257, "kube-controller-manager"}, {10259, "kube-scheduler"}, {20244, "kube-router's health"},
 	}
