@@ -22,7 +22,7 @@ func Check(delta, old *airgap.Bundle) error {
 	d := delta.Delta()
 	switch {
 	case d == nil:
-		return refuse(errors.New("the newer bundle is no delta: it needs no older one"), "leave the older bundle out, or name a delta that `plinth bundle diff` made")
+		return refuse(errors.New("the newer bundle is no delta: it needs no older one"), "name a delta that `plinth bundle diff` made; to install a whole bundle, leave --base out")
 	case d.Base != old.Digest():
 		return refuse(fmt.Errorf("the delta was made from the bundle %s, and this one is %s", d.Base, old.Digest()), "name the bundle that the delta was made from")
 	case len(old.Absent()) > 0:

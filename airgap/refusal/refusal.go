@@ -10,6 +10,8 @@ import (
 	"io/fs"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/plinthdev/plinth/airgap/format"
 	"github.com/plinthdev/plinth/internal/problem"
 )
@@ -27,6 +29,12 @@ func Open(name string, err error, head []byte) error {
 	}
 	hint := "the file is damaged or was altered: copy it again from where it was published and compare its sha256sum"
 	switch what := sniff(head); {
+	case name == "":
+		return problem.New(problem.ExitBundle, "open a bundle", errors.New("the name of the file is empty"), "name the bundle's file; a variable of a script may be empty")
+	case errors.Is(err, unix.ELOOP):
+		err, hint = errors.New("its symbolic links lead in a circle"), "check the path: ls -l shows where a link leads"
+	case errors.Is(err, unix.ENOTDIR):
+		hint = "check the path: something in it is a file, not a folder"
 	case errors.Is(err, fs.ErrNotExist):
 		hint = "check the path; `plinth bundle build` makes a bundle"
 	case errors.Is(err, fs.ErrPermission):

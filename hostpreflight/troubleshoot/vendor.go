@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"regexp"
 	"slices"
 	"strconv"
@@ -127,10 +128,36 @@ func only(m map[string]any, where string, to any) (kind string, err error) {
 			err = json.Unmarshal(raw, to)
 		}
 		if err != nil {
-			return kind, fmt.Errorf("%s.%s: %w", where, name, err)
+			return kind, fmt.Errorf("%s.%s: %w", where, name, formed(err))
 		}
 	}
 	return kind, nil
+}
+
+// formed says in the words of the file what does not have the form that it must have.
+func formed(err error) error {
+	var form *json.UnmarshalTypeError
+	if !errors.As(err, &form) {
+		return err
+	}
+	found, _, _ := strings.Cut(form.Value, " ") // a number's value follows
+	words := map[string]string{"string": "text", "number": "a number", "bool": "true or false", "array": "a list", "object": "a mapping"}
+	want := "a mapping"
+	switch form.Type.Kind() {
+	case reflect.String:
+		want = "text"
+	case reflect.Bool:
+		want = "true or false"
+	case reflect.Slice:
+		want = "a list"
+	case reflect.Int, reflect.Int64, reflect.Float64:
+		want = "a number"
+	}
+	what := "it"
+	if form.Field != "" {
+		what = form.Field
+	}
+	return fmt.Errorf("%s must be %s, found %s", what, want, words[found])
 }
 
 // add makes a check of one analyzer.

@@ -126,6 +126,10 @@ func TestWhatIsNotSupportedIsAnError(t *testing.T) {
 	for text, wanted := range map[string]string{
 		"collectors: [{run: {command: ls}}]":                   "spec.hostPreflights.collectors[0]: the collector run is not supported; these are: cpu, diskUsage",
 		"collectors: [{}]":                                     "it must have one key",
+		"collectors: [{cpu: text}]":                            "collectors[0].cpu: it must be a mapping, found text",
+		"collectors: [{cpu: {collectorName: 5}}]":              "collectors[0].cpu: collectorName must be text, found a number",
+		one("cpu", "count < four"):                             "\"four\" is not a whole number",
+		one("memory", "< much"):                                "\"much\" is not a size such as 4Gi",
 		"collectors: [{http: {post: {url: https://x}}}]":       "of http only get is supported",
 		"collectors: [{cpu: {port: x}}]":                       "spec.hostPreflights.collectors[0].cpu: ",
 		"collectors: [{systemPackages: {}}]":                   "spec.hostPreflights.collectors[0].systemPackages: it lists no packages",

@@ -39,7 +39,7 @@ func (r reader) place(path string) *yaml.Node {
 		if n := r.At(above); n != nil {
 			at := n
 			for name := range strings.SplitSeq(strings.TrimPrefix(strings.TrimPrefix(path, above), "."), ".") {
-				key, child := strict.Child(n, name)
+				key, child := strict.Step(n, name)
 				if key == nil {
 					break
 				}

@@ -11,8 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"k8s.io/apimachinery/pkg/api/resource"
-
 	hp "github.com/plinthdev/plinth/hostpreflight"
 	"github.com/plinthdev/plinth/internal/facts"
 )
@@ -95,7 +93,7 @@ func CPU(when string) (Condition, error) {
 	}
 	switch strings.ToLower(w[0]) {
 	case "count", "logical":
-		n, err := strconv.Atoi(w[2])
+		n, err := whole(w[2])
 		if err != nil {
 			return nil, err
 		}
@@ -127,15 +125,6 @@ func Memory(when string) (Condition, error) {
 	return number(w[0], bytes, func(f facts.Facts) float64 { return float64(f.Memory.Total) })
 }
 
-// quantity reads a size as Kubernetes writes it: 4Gi, 500M.
-func quantity(s string) (float64, error) {
-	q, err := resource.ParseQuantity(s)
-	if err != nil {
-		return 0, err
-	}
-	return q.AsApproximateFloat64(), nil
-}
-
 // Disk reads "total < 30Gi" or "used/total > 80%", of a path.
 func Disk(path, when string) (Condition, error) {
 	w, err := words(when, 3, 3)
@@ -145,24 +134,20 @@ func Disk(path, when string) (Condition, error) {
 	of := func(part func(facts.Disk) float64) func(facts.Facts) float64 {
 		return func(f facts.Facts) float64 { d, _ := f.Disk(path); return part(d) }
 	}
-	share := func(part func(facts.Disk) float64) func(facts.Facts) float64 {
+	ratio := func(part func(facts.Disk) float64) func(facts.Facts) float64 {
 		return of(func(d facts.Disk) float64 { return part(d) / max(1, float64(d.Size)) })
 	}
 	total := func(d facts.Disk) float64 { return float64(d.Size) }
 	used := func(d facts.Disk) float64 { return float64(d.Size - d.Free) }
 	free := func(d facts.Disk) float64 { return float64(d.Free) }
-	stats := map[string]func(facts.Facts) float64{"total": of(total), "used": of(used), "available": of(free), "used/total": share(used), "available/total": share(free)}
+	stats := map[string]func(facts.Facts) float64{"total": of(total), "used": of(used), "available": of(free), "used/total": ratio(used), "available/total": ratio(free)}
 	got, ok := stats[strings.ToLower(w[0])]
 	if !ok {
 		return nil, fmt.Errorf("there is no %q of a disk", w[0])
 	}
 	var desired float64
 	if strings.Contains(w[0], "/") {
-		percent, is := strings.CutSuffix(w[2], "%")
-		desired, err = strconv.ParseFloat(percent, 64)
-		if is {
-			desired /= 100
-		}
+		desired, err = share(w[2])
 	} else {
 		desired, err = quantity(w[2])
 	}
@@ -265,7 +250,7 @@ func Interfaces(when string) (Condition, error) {
 	if err != nil {
 		return nil, err
 	}
-	n, err := strconv.Atoi(w[2])
+	n, err := whole(w[2])
 	if err != nil {
 		return nil, err
 	}
@@ -374,7 +359,7 @@ func Latency(when string) (Condition, error) {
 	if err != nil {
 		return nil, err
 	}
-	desired, err := time.ParseDuration(w[2])
+	desired, err := duration(w[2])
 	if err != nil {
 		return nil, err
 	}

@@ -70,6 +70,10 @@ func Files(paths []string) ([]spec.File, error) {
 	var files []spec.File
 	var errs []error
 	for _, p := range paths {
+		if p == "" {
+			errs = append(errs, problem.New(problem.ExitConfig, "read a file", errors.New("the name of the file is empty"), "name a file; a variable of a script may be empty"))
+			continue
+		}
 		data, err := readFile(p, maxManifest)
 		if err != nil {
 			errs = append(errs, problem.New(problem.ExitConfig, "read "+p, cause(err), "check the path and its permissions"))

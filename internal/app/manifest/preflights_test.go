@@ -21,8 +21,17 @@ func TestTheVendorsHostPreflightsAreJudgedWithTheFiles(t *testing.T) {
 	if len(report.Findings) != 2 || report.Err("lint") == nil {
 		t.Fatalf("%+v", report.Findings)
 	}
+	if at := report.Findings[1].String(); !strings.HasPrefix(at, "installer.yaml:8:") {
+		t.Errorf("not at the line of the analyzer: %s", at)
+	}
 	want := "[host-preflights] spec.hostPreflights.collectors[0]: the collector run is not supported"
 	if got := report.Findings[0].String() + report.Findings[1].String(); !strings.Contains(got, want) {
 		t.Errorf("%s\nwant %s", got, want)
+	}
+}
+
+func TestAFileWithoutANameIsSaidToHaveNone(t *testing.T) {
+	if _, err := Files([]string{""}); err == nil || !strings.Contains(err.Error(), "the name of the file is empty") {
+		t.Error(err)
 	}
 }

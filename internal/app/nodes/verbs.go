@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 	"time"
@@ -67,6 +68,9 @@ func Remove(ctx context.Context, r *run.Run, req Request) (Result, error) {
 }
 
 func noCluster(doing string, err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return problem.New(problem.ExitUsage, doing, errors.New("no finished install is on this host"), "run it on a controller of the cluster, or install first: plinth install --bundle FILE")
+	}
 	return problem.New(problem.ExitUsage, doing, fmt.Errorf("the cluster does not answer this host: %w", err), "run it on a controller of the cluster; `plinth status` shows how this one is")
 }
 

@@ -158,19 +158,21 @@ func (r decoder) free(path string, n *yaml.Node, f reflect.StructField, v reflec
 
 // WrongType reports that n is not want, and how to write it if that can be told.
 func (r *Reader) WrongType(path string, n *yaml.Node, want string) {
-	hint := ""
+	hint, found := "", Found(n)
 	switch {
 	case n.ShortTag() == "!!null":
 		hint = "remove the key or give it a value"
 	case n.Kind != yaml.ScalarNode:
 	case want == "text":
 		hint = "quote it: " + Show(n.Value)
+	case want == "a whole number" && n.ShortTag() != "!!str": // a number, in another form
+		want, found, hint = "a whole number in plain digits", n.Value, "write it as 8800 is written"
 	case want == "a whole number":
 		hint = "write plain digits, without quotes"
 	case want == "a list":
 		hint = "write [" + Show(n.Value) + "]"
 	}
-	r.Report("wrong-type", path, n, "must be "+want+", found "+Found(n), hint)
+	r.Report("wrong-type", path, n, "must be "+want+", found "+found, hint)
 }
 
 // judge reports what the rule has against the value at n.

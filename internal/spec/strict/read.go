@@ -292,6 +292,18 @@ func Show(value string) string {
 	return strconv.Quote(value)
 }
 
+// Step is Child for a name that may tell which item of a list is meant, as in
+// "collectors[0]": then both are the item.
+func Step(n *yaml.Node, name string) (key, value *yaml.Node) {
+	name, index, _ := strings.Cut(name, "[")
+	key, value = Child(n, name)
+	i, err := strconv.Atoi(strings.TrimSuffix(index, "]"))
+	if key != nil && err == nil && value.Kind == yaml.SequenceNode && i >= 0 && i < len(value.Content) {
+		return value.Content[i], value.Content[i]
+	}
+	return key, value
+}
+
 // Child is the first key name of mapping n and its value; nil if there is none.
 func Child(n *yaml.Node, name string) (key, value *yaml.Node) {
 	for i := 0; n != nil && n.Kind == yaml.MappingNode && i+1 < len(n.Content); i += 2 {
