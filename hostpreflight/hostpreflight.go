@@ -100,6 +100,7 @@ type Want struct {
 	Ports           map[string]int // other port numbers than the default, by the port's use: {"kube-apiserver": 7443}
 	NodePorts       [2]int         // first and last port that services may take
 	Sources         []string       // URLs that are fetched from; none for an install without internet
+	Lacking         []string       // what is wrong with the bundle's content there, a blob each
 	Proxy           string         // URL of the proxy to them; may hold credentials
 	Disks           []Disk         // every path that is written to
 	EvictBelow      int            // percent of free space below which kubelet is configured to evict; 0 for its default of 15

@@ -69,7 +69,7 @@ func Dial(ctx context.Context, text string, o Options) (*Remote, error) {
 		err = r.locate(ctx, u)
 	}
 	if err != nil && ctx.Err() == nil {
-		err = problem.New(problem.ExitBundle, "use the source "+r.text, cause(err), "give https://HOST/FOLDER as `plinth release` wrote it, or oci://REGISTRY/REPOSITORY")
+		err = problem.New(problem.ExitBundle, "use the source "+r.text, cause(err), "give https://HOST/FOLDER/linux-amd64, the folder of this kind of machine in what `plinth release` wrote, or oci://REGISTRY/REPOSITORY")
 	}
 	return r, err
 }
@@ -140,7 +140,7 @@ func (r *Remote) Thin(ctx context.Context) ([]byte, error) {
 		return data, cmp.Or(ctx.Err(), err)
 	}
 	return nil, problem.New(problem.ExitBundle, "fetch the bundle's index from "+r.text, cause(err),
-		"check the address, the network and proxy settings, or name a thin bundle with --bundle; then run the same command again")
+		"check the address, which ends with the folder of this kind of machine, such as /linux-amd64, the network and proxy settings, or name a thin bundle with --bundle; then run the same command again")
 }
 
 // Blobs brings those that folder lacks, proved. What came of one that was not

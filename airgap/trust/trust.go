@@ -38,6 +38,7 @@ type Terms struct {
 	Pin           Pin
 	Rotation      *sign.Rotation // nil for none
 	AllowUnsigned bool           // accept what Key and Pin.Key do not prove
+	Look          bool           // likewise, since nothing of the bundle will be used
 	Now           time.Time
 }
 
@@ -65,11 +66,15 @@ func Judge(name string, b Bundle, t Terms) (Verdict, error) {
 		err = signed(name, b, key)
 	}
 	if err != nil {
-		if !t.AllowUnsigned {
+		if !t.AllowUnsigned && !t.Look {
 			return v, err
 		}
 		var p *problem.Problem
 		errors.As(err, &p)
+		if t.Look {
+			v.Warning = fmt.Sprintf("whose bundle %s is is not proved, and an install will ask: %s", b.Digest(), p.Err)
+			return v, nil
+		}
 		v.Warning = fmt.Sprintf("whose bundle %s is was not proved, on request (--allow-unsigned), though %s", b.Digest(), p.Err)
 		return v, nil
 	}

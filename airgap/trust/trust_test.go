@@ -164,6 +164,10 @@ func TestWhatIsTakenOnRequestIsToldAndChangesNoPin(t *testing.T) {
 			t.Errorf("%s: %+v", name, v)
 		}
 	}
+	look, err := trust.Judge("b", made{index: []byte("index")}, trust.Terms{Look: true, Now: now})
+	if err != nil || look.Verified || !strings.Contains(look.Warning, "an install will ask") || strings.Contains(look.Warning, "request") {
+		t.Errorf("a look: %q, %v", look.Warning, err)
+	}
 	if _, err := trust.Judge("b", ours.bundle(t, 4), trust.Terms{Pin: pinned, AllowUnsigned: true, Now: now}); err == nil {
 		t.Error("an old release of the vendor is taken: --allow-unsigned is not for that")
 	}

@@ -99,6 +99,11 @@ func onlineFaults() []fault {
 			*w = online()
 			f.Sources = []facts.Source{{URL: w.Sources[0], Error: "tls: failed to verify certificate: x509: certificate signed by unknown authority"}}
 		}},
+		{"sources", "in reach and not complete", hp.Fail, func(f *facts.Facts, w *hp.Want) {
+			*w = online()
+			f.Sources = []facts.Source{{URL: w.Sources[0], TookMS: 81}}
+			w.Lacking = []string{"sha256:1 is not there", "sha256:2 is not there", "sha256:3 is not there", "sha256:4 is not there"}
+		}},
 		{"sources", "in reach", hp.Pass, func(f *facts.Facts, w *hp.Want) {
 			*w = online()
 			f.Sources = []facts.Source{{URL: w.Sources[0], TookMS: 81}}

@@ -73,6 +73,13 @@ func dnsWildcard(f facts.Facts, _ hp.Want) hp.Result {
 }
 
 func sources(f facts.Facts, w hp.Want) hp.Result {
+	if n := len(w.Lacking); n > 0 {
+		some, more := w.Lacking[:min(n, 3)], ""
+		if n > len(some) {
+			more = fmt.Sprintf("; and %d more", n-len(some))
+		}
+		return hp.Failed("tell who published it that it is not complete, or name another --source", "what the bundle leaves out cannot be had: %s%s", strings.Join(some, "; "), more)
+	}
 	if len(w.Sources) == 0 {
 		return hp.Skip("install", "nothing is fetched from the internet")
 	}

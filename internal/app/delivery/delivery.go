@@ -38,6 +38,7 @@ type Request struct {
 	VerifyKey     string // file with the vendor's public key; "" for the one sealed onto this executable
 	KeyRotation   string // file with the statement that another key follows; "" for none
 	AllowUnsigned bool   // take a bundle that no known key proves
+	Look          bool   // likewise, since nothing of it will be put on the host
 }
 
 // Delivery is an open bundle that may be taken.
@@ -91,7 +92,7 @@ func fits(path, platform, here string) error {
 
 // terms gathers what is known on this host.
 func terms(r *run.Run, req Request) (t trust.Terms, err error) {
-	t = trust.Terms{AllowUnsigned: req.AllowUnsigned, Now: r.Now()}
+	t = trust.Terms{AllowUnsigned: req.AllowUnsigned, Look: req.Look, Now: r.Now()}
 	if t.Key, err = Key(req.VerifyKey); err != nil {
 		return t, err
 	}

@@ -81,6 +81,15 @@ func (d Delivery) Sources() []string {
 	return []string{u.String()}
 }
 
+// Lacking asks the source, once, for all that the bundle leaves out, and says
+// what an install would not find there. It is an error that the source cannot be asked.
+func (d Delivery) Lacking(ctx context.Context) ([]string, error) {
+	if d.remote == nil {
+		return nil, nil
+	}
+	return d.remote.Lacking(ctx, d.Absent())
+}
+
 // Fetch brings those parts of a thin bundle that the host lacks, by the caller's
 // word, into run.FetchDir, and gives the bundle with them; of a delta they are
 // made there. What is cut goes on where it was when this is called again; where

@@ -123,7 +123,7 @@ func (nothing) ReadFile(string) ([]byte, error) { return nil, fs.ErrNotExist }
 
 // wantOf is what an install of the bundle wants, and its vendor's checks.
 func wantOf(ctx context.Context, req Request, j *journal.Journal, r *run.Run) (hostpreflight.Want, troubleshoot.Preflights, error) {
-	d, err := delivery.Open(ctx, r, delivery.Request{Bundle: req.Bundle, Source: req.Source, AllowUnsigned: true}) // nothing of it is put on the host
+	d, err := delivery.Open(ctx, r, delivery.Request{Bundle: req.Bundle, Source: req.Source, Look: true})
 	if err != nil {
 		return hostpreflight.Want{}, troubleshoot.Preflights{}, err
 	}
@@ -136,5 +136,9 @@ func wantOf(ctx context.Context, req Request, j *journal.Journal, r *run.Run) (h
 	vendor, err := manifest.Preflights(m.Installer)
 	want := compose.Want(b, m.Installer, j, r.DataDir)
 	want.Sources = d.Sources()
-	return want, vendor, err
+	var unasked error
+	if want.Lacking, unasked = d.Lacking(ctx); unasked != nil {
+		want.Lacking = []string{unasked.Error()}
+	}
+	return want, vendor, errors.Join(err, ctx.Err())
 }
