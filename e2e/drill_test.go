@@ -66,6 +66,8 @@ func TestInstallAndResetSurviveDeath(t *testing.T) {
 	ctx := minutes(t, 25)
 	h := upWithPlinth(t, "chain", noNames())
 	unnamed(ctx, h)
+	b := lab.Up(t, "link", noNames()) // now, for each host of a lab knows the others by name
+	unnamed(ctx, b)
 	fresh := h.Baseline(ctx)
 	var steps []string
 	for _, p := range plinth(t, ctx, h, 0, "install", "--bundle", bundle, "--plan").Result.Plan {
@@ -95,8 +97,6 @@ func TestInstallAndResetSurviveDeath(t *testing.T) {
 		}
 	}
 	podsReachServices(t, ctx, h)
-	b := lab.Up(t, "link", noNames())
-	unnamed(ctx, b)
 	t.Run("a worker joins", func(t *testing.T) { joinSurvivesDeath(t, ctx, h.For(t), b.For(t)) })
 
 	drill(t, ctx, h, "--", "reset", "cluster", "--cluster", "my-app", "--delete-data")
