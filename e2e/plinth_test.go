@@ -262,17 +262,3 @@ func newToken(t testing.TB, ctx context.Context, controller *lab.Host, args ...s
 	}
 	return m
 }
-
-// journalCost is what the first install's journal took, and the install itself,
-// as its log says.
-func journalCost(t testing.TB, ctx context.Context, h *lab.Host) (took [2]time.Duration) {
-	t.Helper()
-	var writes int
-	var cost, all float64
-	line := h.Must(ctx, "sh", "-c", "grep -ho 'journal: [0-9]* writes in .* s' /var/log/plinth/install-*.log | head -n1")
-	if _, err := fmt.Sscanf(line, "journal: %d writes in %f s of %f s", &writes, &cost, &all); err != nil {
-		t.Fatalf("%v: %q", err, line)
-	}
-	t.Logf("the journal took %.3f s of %.1f s (%.2f %%), %d writes", cost, all, 100*cost/all, writes)
-	return [2]time.Duration{time.Duration(cost * float64(time.Second)), time.Duration(all * float64(time.Second))}
-}
