@@ -439,6 +439,7 @@ const renewClaim = `plinth kubectl get pvc -n registry registry -o yaml | sed -E
 // status of another controller says so, and a removal that accepts it starts the
 // console on another node.
 func losesConsole(t *testing.T, ctx context.Context, gone, a, f *lab.Host) {
+	copies(t, ctx, a) // a node that left before may have had one: two lost are too many
 	gone.PullPlug()
 	cut := time.Now()
 	const why = "its files are on node a alone, which is not Ready"
