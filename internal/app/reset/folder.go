@@ -20,7 +20,7 @@ import (
 // a mount point, and one in which something is kept, which it then says. It may
 // be killed at any point and run again.
 func (a job) removeDataDir(j *journal.Journal, keep []string) step.Step {
-	mode, stays := j.FolderBefore()
+	_, stays := j.FolderBefore()
 	name := run.ClusterName(j)
 	return step.Step{ID: "data-dir", Title: "Remove Plinth's data folder", Touches: []string{a.DataDir},
 		Check: func(context.Context) (step.State, error) {
@@ -34,10 +34,8 @@ func (a job) removeDataDir(j *journal.Journal, keep []string) step.Step {
 			return step.Done(), nil
 		},
 		Apply: func(context.Context, step.Report) error {
-			if stays {
-				if err := a.Host.MkdirAll(a.DataDir, mode); err != nil {
-					return err
-				}
+			if err := a.asBefore(j); err != nil {
+				return err
 			}
 			if err := a.markKept(keep, name); err != nil {
 				return err
@@ -75,9 +73,22 @@ func (a job) emptyDataDir(j *journal.Journal, keep []string) error {
 		if err := j.Forget(); err != nil {
 			a.Note("warning: " + err.Error()) // a full disk must not keep a reset from making space
 		}
+		if err := a.asBefore(j); err != nil { // writing the journal makes the folder Plinth's own
+			return err
+		}
 		names = a.entries(keep)
 	}
 	return remove(names...)
+}
+
+// asBefore gives the data folder the mode that it had before the first run, if it
+// stood there.
+func (a job) asBefore(j *journal.Journal) error {
+	mode, stood := j.FolderBefore()
+	if !stood {
+		return nil
+	}
+	return a.Host.MkdirAll(a.DataDir, mode)
 }
 
 // removable reports whether the data folder is empty and Plinth's own work.

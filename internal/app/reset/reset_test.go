@@ -12,6 +12,7 @@ import (
 	"github.com/plinthdev/plinth/internal/app/run"
 	"github.com/plinthdev/plinth/internal/host/hosttest"
 	"github.com/plinthdev/plinth/internal/journal"
+	"github.com/plinthdev/plinth/internal/node"
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/step"
 )
@@ -47,6 +48,7 @@ func TestTheDataFolderIsAsItWasBefore(t *testing.T) {
 			must(t, err)
 			must(t, j.Begin("install", nil))
 			must(t, os.WriteFile(filepath.Join(dir, "receipt.json"), nil, 0o600))
+			must(t, os.Mkdir(filepath.Join(dir, node.BeforeDir), 0o700))
 			must(t, os.WriteFile(pointer, []byte("/data/plinth\n"), 0o600))
 			if got := journal.Dir(a.Host); got != "/data/plinth" {
 				t.Fatalf("other commands look in %s", got)
