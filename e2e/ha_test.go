@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -429,39 +428,4 @@ func outlivesController(t *testing.T, ctx context.Context, door, h *lab.Host) {
 		t.Fatalf("exit %d\n%s\n%s", code, tail(out, 20), tail(errs, 20))
 	}
 	t.Logf("%s joined in %.1fs, though %s was killed meanwhile", h.Name, time.Since(began).Seconds(), door.Name)
-}
-
-// renewClaim is how docs/nodes.md has an administrator make a claim anew whose
-// volume was on a node that is no more.
-const renewClaim = `plinth kubectl get pvc -n registry registry -o yaml | sed -E '/volumeName|resourceVersion|uid:|pv\.kubernetes\.io|selected-node/d' | plinth kubectl replace --force -f -`
-
-// losesConsole has the node with the console's own files never come back: the
-// status of another controller says so, and a removal that accepts it starts the
-// console on another node.
-func losesConsole(t *testing.T, ctx context.Context, gone, a, f *lab.Host) {
-	copies(t, ctx, a) // a node that left before may have had one: two lost are too many
-	gone.PullPlug()
-	cut := time.Now()
-	const why = "its files are on node a alone, which is not Ready"
-	for !strings.Contains(a.Must(ctx, binary, "status"), why) {
-		if time.Since(cut) > 3*time.Minute {
-			t.Fatalf("the status does not say why the console is away: %s", a.Must(ctx, binary, "status"))
-		}
-		a.Must(ctx, "sleep", "1")
-	}
-	t.Logf("%.1fs after the cut the status says why the console is away", time.Since(cut).Seconds())
-	if r := plinth(t, ctx, a, 2, "node", "remove", gone.Name, "--yes"); r.Error == nil || !strings.Contains(r.Error.Cause, "kotsadmdata-kotsadm-0") {
-		t.Errorf("the console's files were given up unasked: %+v", r.Error)
-	}
-	began := time.Now()
-	plinth(t, ctx, a, 0, "node", "remove", gone.Name, "--yes", "--force")
-	consoleAnswers(t, ctx, began, a, f)
-	if out := datastore(ctx, a, 2, "SELECT x FROM e2e"); !strings.Contains(out, "| kept |") {
-		t.Errorf("the console lost what it knew: %s", out)
-	}
-	if docs, err := os.ReadFile("../docs/nodes.md"); err != nil || !strings.Contains(string(docs), renewClaim) {
-		t.Errorf("docs/nodes.md tells another way to a registry: %v", err)
-	}
-	a.Must(ctx, "sh", "-c", renewClaim)
-	a.Must(ctx, binary, "kubectl", "wait", "-n", "registry", "--for=condition=Available", "--timeout=90s", "deployment/registry")
 }
