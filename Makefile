@@ -26,7 +26,7 @@ SHIPPED := $(OUT)/my-plinth
 
 # The program's text starts one page off a multiple of 2 MB: the kernel then
 # maps the pages that a command touches, not a huge page around each.
-TEXT := $(if $(filter amd64,$(shell go env GOARCH)),-T 0x402000)
+TEXT = $(if $(filter amd64,$(shell go env GOARCH)),-T 0x402000)
 
 # Tools of `make verify`, pinned; Go checks them against its checksum database.
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0

@@ -80,9 +80,8 @@ func whole(nodes, controllers int) func(seen) bool {
 }
 
 // bearsLosses takes from a cluster of the controllers a, c and d and the workers b
-// and e one of each, and gives it the controller f. Of c and d it tells which is
-// left.
-func bearsLosses(t *testing.T, ctx context.Context, a, b, c, d, e, f *lab.Host) (left *lab.Host) {
+// and e one of each, and gives it the controller f.
+func bearsLosses(t *testing.T, ctx context.Context, a, b, c, d, e, f *lab.Host) {
 	t.Run("the console's data is on three nodes", func(t *testing.T) { copies(t, ctx, a.For(t)) })
 	if !t.Run("the leader is cut off and comes back", func(t *testing.T) {
 		loseLeader(t, ctx, []*lab.Host{a.For(t), c.For(t), d.For(t)}, []*lab.Host{b.For(t), e.For(t)})
@@ -91,7 +90,7 @@ func bearsLosses(t *testing.T, ctx context.Context, a, b, c, d, e, f *lab.Host) 
 	}
 	t.Run("a worker is drained and removed", func(t *testing.T) { leaves(t, ctx, a.For(t), e.For(t)) })
 	e.PullPlug()
-	left = c
+	left := c
 	t.Run("the leader is removed", func(t *testing.T) {
 		if dismissLeader(t, ctx, []*lab.Host{a.For(t), c.For(t), d.For(t)}, b.For(t)) == c.Name {
 			left = d
@@ -106,7 +105,6 @@ func bearsLosses(t *testing.T, ctx context.Context, a, b, c, d, e, f *lab.Host) 
 		copies(t, ctx, a.For(t))
 		consoleAnswers(t, ctx, time.Now(), a.For(t))
 	})
-	return left
 }
 
 // leader makes one of the controllers but the first the leader of etcd, if none
