@@ -109,7 +109,7 @@ type balancer struct {
 // backend is one controller.
 type backend struct {
 	addr  netip.AddrPort
-	conns int       // that it carries
+	conns int       // that it carries or is about to
 	fails int       // in a row
 	asked time.Time // last
 	busy  bool      // is being asked
@@ -142,56 +142,78 @@ func (b *balancer) know(list []netip.AddrPort) bool {
 	return changed
 }
 
-// order lists the controllers in the order to try them: those that live, the
-// one with the fewest connections first; then the others, because a wrong
-// verdict must not close the door.
-func order(all []*backend) []*backend {
-	out := slices.Clone(all)
-	slices.SortStableFunc(out, func(x, y *backend) int {
+// take picks the controller for a new connection among those not tried yet, and
+// counts the connection before it stands: clients that come at the same moment
+// are spread. It gives nil when all were tried.
+func (b *balancer) take(tried []*backend) *backend {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	to := pick(b.backends, tried)
+	if to != nil {
+		to.conns++
+	}
+	return to
+}
+
+// pick chooses the first of those that live with the fewest connections; after
+// them one that counts as dead, because a wrong verdict must not close the door.
+func pick(all, tried []*backend) (best *backend) {
+	for _, x := range all {
 		switch {
-		case x.dead() != y.dead():
-			if x.dead() {
-				return 1
-			}
-			return -1
-		default:
-			return x.conns - y.conns
+		case slices.Contains(tried, x):
+		case best == nil,
+			best.dead() && !x.dead(),
+			best.dead() == x.dead() && x.conns < best.conns:
+			best = x
 		}
-	})
-	return out
+	}
+	return best
 }
 
 // serve carries one client's connection.
 func (b *balancer) serve(ctx context.Context, client *net.TCPConn) {
-	b.mu.Lock()
-	tries := order(b.backends)
-	b.mu.Unlock()
-	d := net.Dialer{Timeout: dialTimeout}
-	for _, to := range tries {
-		conn, err := d.DialContext(ctx, "tcp", to.addr.String())
-		if err != nil {
-			b.verdict(to, err)
-			continue
-		}
-		p := &pair{client: client, server: conn.(*net.TCPConn), to: to}
-		b.mu.Lock()
-		gone := ctx.Err() != nil || !slices.Contains(b.backends, to)
-		if !gone {
-			b.conns[p] = true
-			to.conns++
-		}
-		b.mu.Unlock()
-		if !gone {
+	var tried []*backend
+	for to := b.take(nil); to != nil; to = b.take(tried) {
+		p := &pair{client: client, to: to}
+		carried := b.connect(ctx, p)
+		if carried {
 			p.carry()
-			b.mu.Lock()
-			delete(b.conns, p)
-			to.conns--
-			b.mu.Unlock()
+		}
+		b.drop(p)
+		if carried {
 			return
 		}
-		_ = conn.Close()
+		tried = append(tried, to)
 	}
 	_ = client.Close()
+}
+
+// connect joins a client to its controller. It reports whether the connection
+// stands: not if the controller does not answer, or has left the list since.
+func (b *balancer) connect(ctx context.Context, p *pair) bool {
+	d := net.Dialer{Timeout: dialTimeout}
+	conn, err := d.DialContext(ctx, "tcp", p.to.addr.String())
+	if err != nil {
+		b.verdict(p.to, err)
+		return false
+	}
+	p.server = conn.(*net.TCPConn)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if ctx.Err() != nil || !slices.Contains(b.backends, p.to) {
+		_ = conn.Close()
+		return false
+	}
+	b.conns[p] = true
+	return true
+}
+
+// drop forgets a connection, whether it came to stand or not.
+func (b *balancer) drop(p *pair) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.conns, p)
+	p.to.conns--
 }
 
 // verdict notes what a question to a controller, or a connection, told of it.

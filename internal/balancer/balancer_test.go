@@ -261,17 +261,32 @@ func TestTheListFollowsTheClusterAndIsKept(t *testing.T) {
 	}
 }
 
-func TestOrderPrefersTheLivingAndTheLeastBusy(t *testing.T) {
+func TestTheLivingAndTheLeastBusyArePreferred(t *testing.T) {
 	mk := func(last byte, conns, fails int) *backend {
 		return &backend{addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, last}), 6443), conns: conns, fails: fails}
 	}
-	got := order([]*backend{mk(1, 0, 2), mk(2, 5, 0), mk(3, 1, 1), mk(4, 1, 0)})
+	all := []*backend{mk(1, 0, 2), mk(2, 5, 0), mk(3, 1, 1), mk(4, 1, 0)}
 	var s []string
-	for _, b := range got {
-		s = append(s, b.addr.Addr().String())
+	var tried []*backend
+	for x := pick(all, tried); x != nil; x = pick(all, tried) {
+		s, tried = append(s, x.addr.Addr().String()), append(tried, x)
 	}
 	if strings.Join(s, " ") != "10.0.0.3 10.0.0.4 10.0.0.2 10.0.0.1" {
 		t.Error(s)
+	}
+}
+
+func TestConnectionsThatComeTogetherAreSpread(t *testing.T) {
+	b := &balancer{backends: []*backend{{}, {}, {}}}
+	var all sync.WaitGroup
+	for range 30 {
+		all.Go(func() { b.take(nil) }) // none of them stands yet
+	}
+	all.Wait()
+	for i, x := range b.backends {
+		if x.conns != 10 {
+			t.Errorf("controller %d gets %d connections of 30", i, x.conns)
+		}
 	}
 }
 
