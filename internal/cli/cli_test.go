@@ -46,6 +46,8 @@ func TestBadCommandLines(t *testing.T) {
 		{"lint", `a file is missing`, "see: plinth lint --help"},
 		{"bundle", `one more word is missing: build, diff, inspect, merge, verify`, "see: plinth bundle --help"},
 		{"bundle bild", `unknown command "bild"`, "did you mean build?"},
+		{"instal --help", `unknown command "instal"`, "did you mean install?"},
+		{"bundle bild -h", `unknown command "bild"`, "did you mean build?"},
 		{"bundle inspect", `a bundle is missing`, "see: plinth bundle inspect --help"},
 		{"bundle verify a.tar b.tar", `unexpected argument "b.tar"`, "see: plinth bundle verify --help"},
 		{"bundle build", `the flags --installer and --output are missing`, "see: plinth bundle build --help"},

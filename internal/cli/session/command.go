@@ -45,6 +45,7 @@ func (s *Session) Root(children ...*cobra.Command) *cobra.Command {
 	f.BoolVar(&s.noColor, "no-color", false, "never use colours")
 	f.BoolVarP(&s.verbose, "verbose", "v", false, "show every second what is being done, one line each")
 	teach.Tree(root)
+	root.SetHelpFunc(s.help) // for all below it
 	return root
 }
 
@@ -70,6 +71,16 @@ func names(cmd *cobra.Command) []string {
 		}
 	}
 	return all
+}
+
+// help is what --help prints, unless the words before it are no command.
+func (s *Session) help(cmd *cobra.Command, _ []string) {
+	if cmd.HasSubCommands() {
+		if s.misread = noSuchCommand(cmd, cmd.Flags().Args()); s.misread != nil {
+			return
+		}
+	}
+	teach.Write(cmd.OutOrStdout(), cmd)
 }
 
 // helpCommand is "plinth help COMMAND".

@@ -53,6 +53,9 @@ func Run(ctx context.Context, p Process, args []string, tree func(*Session) *cob
 	}
 	root.SetArgs(args)
 	cmd, err := root.ExecuteContextC(ctx)
+	if err == nil {
+		err = s.misread
+	}
 	if !s.Parsed {
 		if s.format != formatJSON {
 			s.format = formatOf(cmd, args)
@@ -69,7 +72,8 @@ type Session struct {
 	args    []string
 	Now     func() time.Time
 	secrets *runlog.Secrets
-	Parsed  bool // the command line was understood
+	Parsed  bool  // the command line was understood
+	misread error // why help was asked for what is not there
 	reply   Reply
 }
 

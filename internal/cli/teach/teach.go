@@ -37,7 +37,6 @@ func Tree(cmd *cobra.Command) {
 	cmd.Annotations = map[string]string{codes: exits}
 	cmd.InitDefaultHelpFlag()
 	cmd.Flags().Lookup("help").Hidden = true // every command has it
-	cmd.SetHelpFunc(func(c *cobra.Command, _ []string) { Write(c.OutOrStdout(), c) })
 	for _, c := range cmd.Commands() {
 		Tree(c)
 	}
