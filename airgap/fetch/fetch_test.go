@@ -97,7 +97,7 @@ func (p *published) get(t *testing.T, dir string) error {
 
 func (p *published) from(t *testing.T, source, dir string) error {
 	t.Helper()
-	remote, err := fetch.Dial(t.Context(), source, fetch.Options{Backoff: time.Millisecond, Stall: 300 * time.Millisecond})
+	remote, err := fetch.Dial(t.Context(), source, fetch.Options{Backoff: time.Millisecond, Stall: time.Second})
 	if err != nil {
 		return err
 	}
@@ -286,7 +286,7 @@ func TestAServerThatDoesNotHaveItIsNamed(t *testing.T) {
 			_, _ = w.Write(make([]byte, 100))
 			w.(http.Flusher).Flush()
 			<-r.Context().Done()
-		}, "stalls: next to nothing came in 300ms", false},
+		}, "stalls: next to nothing came in 1s", false},
 		"redirect to plain http": {func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "http://192.0.2.1/x", http.StatusFound)
 		}, "plain http is refused", true},
@@ -325,7 +325,7 @@ func TestADiskThatFillsIsNamed(t *testing.T) {
 
 func TestTheThinBundleIsFetchedOrMissedByName(t *testing.T) {
 	p := publish(t)
-	remote, err := fetch.Dial(t.Context(), p.URL+"/my-app/", fetch.Options{Backoff: time.Millisecond, Stall: 200 * time.Millisecond})
+	remote, err := fetch.Dial(t.Context(), p.URL+"/my-app/", fetch.Options{Backoff: time.Millisecond, Stall: time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -50,7 +50,9 @@ func toy(t *testing.T, templates map[string]string) chart.Release {
 	return chart.Release{Name: "toy", Namespace: "a", Archive: pack(t, templates)}
 }
 
-func wait() kube.Wait { return kube.Wait{Timeout: 700 * time.Millisecond} }
+func patient() kube.Wait { return kube.Wait{Timeout: 20 * time.Second} } // for what comes, on a busy machine too
+
+func short() kube.Wait { return kube.Wait{Timeout: 2 * time.Second} } // for what never comes
 
 func look(t *testing.T, c *kube.Client) chart.Installed {
 	t.Helper()
@@ -67,7 +69,7 @@ func TestReleaseIsInstalledOnceAndThenLeftAlone(t *testing.T) {
 	if _, err := chart.Look(t.Context(), c, "a", "toy"); !errors.Is(err, kube.ErrNotFound) {
 		t.Errorf("before: %v", err)
 	}
-	if err := chart.Converge(t.Context(), c, r, wait()); err != nil {
+	if err := chart.Converge(t.Context(), c, r, patient()); err != nil {
 		t.Fatal(err)
 	}
 	want := []string{
@@ -82,7 +84,7 @@ func TestReleaseIsInstalledOnceAndThenLeftAlone(t *testing.T) {
 	if in := look(t, c); err != nil || in != (chart.Installed{Revision: 1, ChartVersion: "1.2.3", Digest: digest, Status: "deployed"}) {
 		t.Errorf("installed %+v, %v", in, err)
 	}
-	if err := chart.Converge(t.Context(), c, r, wait()); err != nil {
+	if err := chart.Converge(t.Context(), c, r, patient()); err != nil {
 		t.Fatal(err)
 	}
 	if got := s.Writes(); len(got) != 0 {
@@ -93,12 +95,12 @@ func TestReleaseIsInstalledOnceAndThenLeftAlone(t *testing.T) {
 func TestOtherValuesAreANewRevisionAndWhatWentIsRemoved(t *testing.T) {
 	s, c := kubetest.New(t)
 	r := toy(t, map[string]string{"a.yaml": configMap, "b.yaml": deployment})
-	if err := chart.Converge(t.Context(), c, r, wait()); err != nil {
+	if err := chart.Converge(t.Context(), c, r, patient()); err != nil {
 		t.Fatal(err)
 	}
 	r = toy(t, map[string]string{"b.yaml": deployment})
 	r.Values = map[string]any{"replicas": 1}
-	if err := chart.Converge(t.Context(), c, r, wait()); err != nil {
+	if err := chart.Converge(t.Context(), c, r, patient()); err != nil {
 		t.Fatal(err)
 	}
 	if in := look(t, c); in.Revision != 2 || in.Status != "deployed" {
@@ -113,7 +115,7 @@ func TestRunThatWasKilledIsTakenUpAgain(t *testing.T) {
 	s, c := kubetest.New(t)
 	s.Admit = nil // nothing comes up: the first run ends before the release is recorded as deployed
 	r := toy(t, map[string]string{"b.yaml": deployment})
-	err := chart.Converge(t.Context(), c, r, wait())
+	err := chart.Converge(t.Context(), c, r, short())
 	if problem.ExitCode(err) != problem.ExitStep || !strings.Contains(err.Error(), "Deployment a/web to be ready") {
 		t.Fatalf("got %v", err)
 	}
@@ -121,7 +123,7 @@ func TestRunThatWasKilledIsTakenUpAgain(t *testing.T) {
 		t.Fatalf("installed %+v", in)
 	}
 	s.Admit = kubetest.Ready
-	if err := chart.Converge(t.Context(), c, r, wait()); err != nil {
+	if err := chart.Converge(t.Context(), c, r, patient()); err != nil {
 		t.Fatal(err)
 	}
 	if in := look(t, c); in.Status != "deployed" || in.Revision != 2 {
@@ -137,7 +139,7 @@ func TestChartsThatDependOnMoreThanTheirValuesAreRefused(t *testing.T) {
 		"not yaml":      {"kind: [\n", "toy/templates/a.yaml"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			err := chart.Converge(t.Context(), c, toy(t, map[string]string{"a.yaml": tt.text}), wait())
+			err := chart.Converge(t.Context(), c, toy(t, map[string]string{"a.yaml": tt.text}), patient())
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got %v, want …%s…", err, tt.want)
 			}

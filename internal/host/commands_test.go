@@ -133,7 +133,7 @@ func TestACancelledRunEndsTheWholeGroup(t *testing.T) {
 				t.Errorf("error is %v, want the cause of the context", ce)
 			}
 			pid := <-pids
-			if deadline := time.Now().Add(5 * time.Second); pid == 0 || !gone(pid, deadline) {
+			if deadline := time.Now().Add(30 * time.Second); pid == 0 || !gone(pid, deadline) {
 				t.Errorf("process %d is still there", pid)
 				_ = unix.Kill(pid, unix.SIGKILL)
 			}
@@ -178,7 +178,7 @@ func TestWhatAKilledRunStartedDiesWithItOrKeepsTheLock(t *testing.T) {
 		t.Errorf("what the program had started runs, but the lock is free: %v", err)
 	}
 	must(t, unix.Kill(below, unix.SIGKILL))
-	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
 		release, _, err := host.Lock(lock, nil)
 		if err == nil {
 			must(t, release())

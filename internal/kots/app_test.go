@@ -18,13 +18,12 @@ const (
 func TestApplicationIsInstalledOnceAndWaitedFor(t *testing.T) {
 	k, fake, _ := bench(t)
 	fake.Expect(getApps).Return("[]", nil)
-	fake.Expect("kots install my-app --exclude-admin-console --with-minio=false --no-port-forward --license-file /l --wait-duration 5s " +
+	fake.Expect("kots install my-app --exclude-admin-console --with-minio=false --no-port-forward --license-file /l --wait-duration 20s " +
 		"--config-values /c --airgap-bundle /b --skip-compatibility-check --namespace kotsadm")
 	fake.Expect(getApps).Return(strings.Replace(ready, "ready", "missing", 1), nil)
 	fake.Expect(getApps).Return(ready, nil).Often()
 	app := App{Slug: "my-app", License: "/l", ConfigValues: "/c", Bundle: "/b", SkipCompat: true}
-	w := short()
-	w.Timeout = 5 * time.Second
+	w := patient()
 	for range 2 { // the second time it is there
 		if err := k.InstallApp(t.Context(), app, w); err != nil {
 			t.Fatal(err)
@@ -43,7 +42,7 @@ func TestRefusalIsTakenFromTheConsolesLog(t *testing.T) {
 			` {"level":"error","msg":"failed to install license kotsadm-default-license: failed to verify license signature: x"}` + "\n"
 		io.WriteString(c.Output, "Error: giving up uploading app.tar.gz: unexpected response status: 500\n") //nolint:errcheck // never fails
 	})
-	err := k.InstallApp(t.Context(), App{Slug: "my-app", License: "/l", Bundle: "/b"}, short())
+	err := k.InstallApp(t.Context(), App{Slug: "my-app", License: "/l", Bundle: "/b"}, patient())
 	if problem.ExitCode(err) != problem.ExitStep || !strings.Contains(err.Error(), "the license's signature is not valid") {
 		t.Errorf("got %v", err)
 	}

@@ -48,8 +48,8 @@ func TestTheDatastoreIsCopiedOnceThreeControllersAreReady(t *testing.T) {
 	if why, err := k.CopiesNeeded(t.Context()); why != "3 controllers are there, and the console's data is on 1" || err != nil {
 		t.Errorf("three controllers: %q %v", why, err)
 	}
-	fake.Expect("kots enable-ha --wait-duration 1s --namespace kotsadm").Do(func(host.Cmd) { scale(s, 3) })
-	if err := k.Copy(t.Context(), short()); err != nil {
+	fake.Expect("kots enable-ha --wait-duration 20s --namespace kotsadm").Do(func(host.Cmd) { scale(s, 3) })
+	if err := k.Copy(t.Context(), patient()); err != nil {
 		t.Fatal(err)
 	}
 	if why, err := k.CopiesNeeded(t.Context()); why != "" || err != nil {
@@ -61,13 +61,13 @@ func TestACopyThatAnotherControllerBeganIsWaitedFor(t *testing.T) {
 	k, fake, s := bench(t)
 	lay(s, "1.131.2")
 	controllers(s, 3)
-	fake.Expect("kots enable-ha --wait-duration 1s --namespace kotsadm").Return("", errors.New("the object has been modified")).Do(func(host.Cmd) { scale(s, 3) })
-	if err := k.Copy(t.Context(), short()); err != nil {
+	fake.Expect("kots enable-ha --wait-duration 20s --namespace kotsadm").Return("", errors.New("the object has been modified")).Do(func(host.Cmd) { scale(s, 3) })
+	if err := k.Copy(t.Context(), patient()); err != nil {
 		t.Errorf("begun by another one: %v", err)
 	}
 	scale(s, 1)
-	fake.Expect("kots enable-ha --wait-duration 1s --namespace kotsadm").Return("", errors.New("no room"))
-	if err := k.Copy(t.Context(), short()); problem.ExitCode(err) != problem.ExitStep || !strings.Contains(err.Error(), "no room") {
+	fake.Expect("kots enable-ha --wait-duration 20s --namespace kotsadm").Return("", errors.New("no room"))
+	if err := k.Copy(t.Context(), patient()); problem.ExitCode(err) != problem.ExitStep || !strings.Contains(err.Error(), "no room") {
 		t.Errorf("not begun: %v", err)
 	}
 }

@@ -33,7 +33,9 @@ func bench(t *testing.T) (*KOTS, *hosttest.Fake, *kubetest.Server) {
 	}, fake, server
 }
 
-func short() kube.Wait { return kube.Wait{Timeout: 700 * time.Millisecond} }
+func patient() kube.Wait { return kube.Wait{Timeout: 20 * time.Second} } // for what comes, on a busy machine too
+
+func short() kube.Wait { return kube.Wait{Timeout: 2 * time.Second} } // for what never comes
 
 // lay puts what the CLI makes into the cluster, as far as Plinth looks at it.
 func lay(s *kubetest.Server, version string) {
@@ -53,7 +55,7 @@ func lay(s *kubetest.Server, version string) {
 func TestConsoleIsInstalledByTheCLIWithThePasswordInItsEnvironment(t *testing.T) {
 	k, fake, s := bench(t)
 	var ran host.Cmd
-	fake.Expect("kots install my-app --with-minio=false --no-port-forward --wait-duration 1s --airgap --namespace kotsadm").Do(func(c host.Cmd) {
+	fake.Expect("kots install my-app --with-minio=false --no-port-forward --wait-duration 20s --airgap --namespace kotsadm").Do(func(c host.Cmd) {
 		ran = c
 		if text, _ := s.Object(api + "configmaps/kotsadm-application-metadata")["data"].(map[string]any); text["application.yaml"] != "title" {
 			t.Errorf("the metadata before the CLI runs is %v", text)
@@ -61,7 +63,7 @@ func TestConsoleIsInstalledByTheCLIWithThePasswordInItsEnvironment(t *testing.T)
 		lay(s, "1.131.2")
 	})
 	c := Console{Slug: "my-app", Version: "1.131.2", Application: []byte("title")}
-	if err := k.InstallConsole(t.Context(), c, short()); err != nil {
+	if err := k.InstallConsole(t.Context(), c, patient()); err != nil {
 		t.Fatal(err)
 	}
 	env := map[string]string{}
@@ -82,7 +84,7 @@ func TestConsoleIsInstalledByTheCLIWithThePasswordInItsEnvironment(t *testing.T)
 		t.Error("the temporary folder is still there")
 	}
 	s.Writes()
-	if err := k.InstallConsole(t.Context(), c, short()); err != nil || len(s.Writes()) > 0 {
+	if err := k.InstallConsole(t.Context(), c, patient()); err != nil || len(s.Writes()) > 0 {
 		t.Errorf("the second run changed something, or failed: %v", err)
 	}
 	if state, err := k.State(t.Context()); err != nil || state != (State{Version: "1.131.2", Ready: true}) {
@@ -93,13 +95,13 @@ func TestConsoleIsInstalledByTheCLIWithThePasswordInItsEnvironment(t *testing.T)
 func TestOnlineConsoleGetsTheProxyThroughTheEnvironment(t *testing.T) {
 	k, fake, s := bench(t)
 	k.Airgap, k.Proxy = false, Proxy{HTTPS: "http://user:pass@proxy:3128", No: ".svc"}
-	fake.Expect("kots install my-app --with-minio=false --no-port-forward --wait-duration 1s --copy-proxy-env --namespace kotsadm").Do(func(c host.Cmd) {
+	fake.Expect("kots install my-app --with-minio=false --no-port-forward --wait-duration 20s --copy-proxy-env --namespace kotsadm").Do(func(c host.Cmd) {
 		if !slices.Contains(c.Env, "HTTPS_PROXY=http://user:pass@proxy:3128") || strings.Contains(strings.Join(c.Argv, " "), "pass") {
 			t.Errorf("env %q, argv %q", c.Env, c.Argv)
 		}
 		lay(s, "1.131.2")
 	})
-	if err := k.InstallConsole(t.Context(), Console{Slug: "my-app", Version: "1.131.2"}, short()); err != nil {
+	if err := k.InstallConsole(t.Context(), Console{Slug: "my-app", Version: "1.131.2"}, patient()); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -120,7 +122,7 @@ func TestObjectsThatAreAllThereAreOnlyWaitedFor(t *testing.T) {
 func TestAnotherVersionIsAnUpgradeNotAnInstall(t *testing.T) {
 	k, _, s := bench(t)
 	lay(s, "1.130.0")
-	err := k.InstallConsole(t.Context(), Console{Slug: "my-app", Version: "1.131.2"}, short())
+	err := k.InstallConsole(t.Context(), Console{Slug: "my-app", Version: "1.131.2"}, patient())
 	if problem.ExitCode(err) != problem.ExitStep || !strings.Contains(err.Error(), "1.130.0 is there, 1.131.2 is wanted") {
 		t.Errorf("got %v", err)
 	}
@@ -131,7 +133,7 @@ func TestFailureOfTheCLIIsItsErrorLineNotItsHelp(t *testing.T) {
 	fake.Expect("kots install").Return("", &host.CommandError{Argv: []string{"kots"}, Code: 1, Tail: "      --token string  a flag"}).Do(func(c host.Cmd) {
 		io.WriteString(c.Output, "\x1b[?25l  • Deploying ✓\nError: failed to wait for rqlite\nUsage:\n      --token string  a flag\n") //nolint:errcheck // never fails
 	})
-	err := k.InstallConsole(t.Context(), Console{Slug: "my-app", Version: "1.131.2"}, short())
+	err := k.InstallConsole(t.Context(), Console{Slug: "my-app", Version: "1.131.2"}, patient())
 	if err == nil || err.Error() != "cannot install the admin console: failed to wait for rqlite" {
 		t.Errorf("got %v", err)
 	}

@@ -65,7 +65,7 @@ func textFiles(t *testing.T, texts map[string]string) *hosttest.Fake {
 
 func lookAt(t *testing.T, texts map[string]string, k sys.Kernel, req facts.Request) facts.Facts {
 	t.Helper()
-	return gather(t.Context(), newLook(textFiles(t, texts).Host(), k, req), time.Second)
+	return gather(t.Context(), newLook(textFiles(t, texts).Host(), k, req), time.Minute)
 }
 
 func TestThisMachineIsTold(t *testing.T) {
@@ -181,11 +181,11 @@ func TestAHangingPartIsUnknownAndHoldsUpNothing(t *testing.T) {
 	}
 	start := time.Now()
 	l := newLook(textFiles(t, map[string]string{"/proc/self/mountinfo": "27 1 254:0 / / rw - ext4 /dev/vda rw\n"}).Host(), k, facts.Request{Paths: []string{"/mnt/nfs", "/var"}})
-	f := gather(t.Context(), l, 50*time.Millisecond)
-	if took := time.Since(start); took > 2*time.Second {
+	f := gather(t.Context(), l, time.Second)
+	if took := time.Since(start); took > 20*time.Second {
 		t.Errorf("took %s", took)
 	}
-	if got := f.Why("disk:/mnt/nfs"); got != "no answer within 50ms" {
+	if got := f.Why("disk:/mnt/nfs"); got != "no answer within 1s" {
 		t.Errorf("why: %q", got)
 	}
 	if d, ok := f.Disk("/var"); !ok || d.Size != 1 {
@@ -252,7 +252,7 @@ func TestTracesAreFoundAndEmptyFoldersAreNone(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(fake.Root, "var/lib/k0s"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	f := gather(t.Context(), newLook(fake.Host(), k, facts.Request{DataDirs: []string{"/var/lib/k0s", "/srv/k0s", "/data/k0s"}}), time.Second)
+	f := gather(t.Context(), newLook(fake.Host(), k, facts.Request{DataDirs: []string{"/var/lib/k0s", "/srv/k0s", "/data/k0s"}}), time.Minute)
 	var got []string
 	for _, tr := range f.Traces {
 		got = append(got, fmt.Sprintf("%s %s %s %s", tr.Of, tr.Kind, tr.Path, tr.Detail))
@@ -271,7 +271,7 @@ func TestSystemdAndRulesAreAskedInFourCommands(t *testing.T) {
 		Return("MainPID=77\nId=docker.service\nLoadState=loaded\nActiveState=active\nFragmentPath=/lib/docker.service\n\nId=k3s.service\nLoadState=not-found\nActiveState=inactive\n", nil)
 	fake.Expect("iptables-nft-save").Return("*filter\n:INPUT DROP [0:0]\n:KUBE-SERVICES - [0:0]\n-A INPUT -j KUBE-FIREWALL\n", nil)
 	fake.Expect("nft list chains").Return("table inet guard {\n\tchain in {\n\t\ttype filter hook input priority filter; policy drop;\n\t}\n\tchain KUBE-X {\n\t}\n}\n", nil)
-	f := gather(t.Context(), newLook(fake.Host(), still(), facts.Request{Units: []string{"docker", "k3s"}}), time.Second)
+	f := gather(t.Context(), newLook(fake.Host(), still(), facts.Request{Units: []string{"docker", "k3s"}}), time.Minute)
 	if f.Systemd != (facts.Systemd{Booted: true, Version: "252", State: "degraded"}) {
 		t.Errorf("%+v", f.Systemd)
 	}
@@ -301,7 +301,7 @@ func TestPackagesAreAskedOfTheManagerThatIsThere(t *testing.T) {
 	} {
 		fake := textFiles(t, map[string]string{c.file: ""})
 		fake.Expect(c.command).Return(c.says, c.err)
-		f := gather(t.Context(), newLook(fake.Host(), still(), facts.Request{Packages: []string{"a", "b"}}), time.Second)
+		f := gather(t.Context(), newLook(fake.Host(), still(), facts.Request{Packages: []string{"a", "b"}}), time.Minute)
 		if why := f.Why(facts.FactPackages); c.why == "" && (why != "" || !slices.Equal(f.Packages, []facts.Package{{Name: "a", Version: "1.0"}})) || !strings.Contains(why, c.why) {
 			t.Errorf("%s: %v, %q", name, f.Packages, why)
 		}
@@ -312,7 +312,7 @@ func TestACommandThatFailsIsUnknown(t *testing.T) {
 	fake := textFiles(t, map[string]string{"/run/systemd/system/.keep": "", "/usr/sbin/nft": ""})
 	fake.Expect("systemctl").Return("", errors.New("`systemctl show`: no end after 2s")).Often()
 	fake.Expect("nft list chains").Return("", errors.New("`nft list chains` ended with code 1: Operation not permitted"))
-	f := gather(t.Context(), newLook(fake.Host(), still(), facts.Request{Units: []string{"docker"}}), time.Second)
+	f := gather(t.Context(), newLook(fake.Host(), still(), facts.Request{Units: []string{"docker"}}), time.Minute)
 	if !f.Systemd.Booted || !strings.Contains(f.Why(facts.FactSystemd), "no end after 2s") || !strings.Contains(f.Why(facts.FactIptables), "not permitted") {
 		t.Errorf("%+v", f.Unknown)
 	}
@@ -336,7 +336,7 @@ func TestADiskIsThatOfTheNearestParent(t *testing.T) {
 		}
 		return "", &fs.PathError{Op: "lstat", Path: p, Err: fs.ErrNotExist}
 	}
-	f := gather(t.Context(), newLook(fake.Host(), k, facts.Request{Paths: []string{"/var/lib/k0s/containerd", "/opt/new/place"}}), time.Second)
+	f := gather(t.Context(), newLook(fake.Host(), k, facts.Request{Paths: []string{"/var/lib/k0s/containerd", "/opt/new/place"}}), time.Minute)
 	if d, _ := f.Disk("/var/lib/k0s/containerd"); d.Exists != "/data" || d.Device != "/dev/sda2" || d.Symlink != "/var/lib/k0s" || d.Available != 40 {
 		t.Errorf("%+v", d)
 	}
@@ -360,7 +360,7 @@ func TestLookUpsSayHowTheyEnd(t *testing.T) {
 		return nil, &net.DNSError{Err: "i/o timeout", Name: name, IsTimeout: true}
 	}
 	l := newLook(textFiles(t, map[string]string{"/proc/sys/kernel/hostname": "node1\n"}).Host(), k, facts.Request{Lookups: []string{"gone", "refused", "silent"}})
-	f := gather(t.Context(), l, 50*time.Millisecond)
+	f := gather(t.Context(), l, time.Minute)
 	for name, want := range map[string]string{"node1": "", "gone": "no such name", "refused": "name server 192.0.2.53:53: server misbehaving", "silent": "no answer within 1.5s"} {
 		got, ok := f.Lookup(name)
 		if !ok || got.Error != want {
@@ -432,7 +432,7 @@ func TestMountsOfPodsAndFoldersThatAreClosedAreFound(t *testing.T) {
 	if err := os.Chmod(filepath.Join(fake.Root, "data"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	f := gather(t.Context(), newLook(fake.Host(), still(), facts.Request{Paths: []string{"/data/inner/k0s"}}), time.Second)
+	f := gather(t.Context(), newLook(fake.Host(), still(), facts.Request{Paths: []string{"/data/inner/k0s"}}), time.Minute)
 	if len(f.Traces) != 1 || f.Traces[0] != (facts.Trace{Of: facts.Kubelet, Kind: "mount", Path: "/run/netns/cni-1234", Detail: "nsfs"}) {
 		t.Errorf("%+v", f.Traces)
 	}

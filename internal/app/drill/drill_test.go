@@ -93,7 +93,7 @@ func drilled(t *testing.T, p *toy, req Request) (Result, error) {
 	h := hosttest.New(t).Host()
 	h.Commands = p
 	r := &run.Run{Config: run.Config{DataDir: "/var/lib/plinth", Note: func(string) {}, Now: time.Now}, Host: h}
-	req.ThrowAway, req.Args, req.Within = true, []string{"install", "--bundle", "b"}, time.Second
+	req.ThrowAway, req.Args, req.Within = true, []string{"install", "--bundle", "b"}, 20*time.Second
 	return Run(t.Context(), r, req)
 }
 

@@ -185,13 +185,13 @@ func TestWaitSaysWhatTheConsoleLacks(t *testing.T) {
 		strings.Replace(healthy, `"connected":true`, `"connected":false`, 1): "its database is connected: false",
 	} {
 		url, cert := console(t, answer)
-		err := WaitAnswer(t.Context(), url, cert, "1.131.2", kube.Wait{Timeout: 400 * time.Millisecond})
+		err := WaitAnswer(t.Context(), url, cert, "1.131.2", kube.Wait{Timeout: 2 * time.Second})
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: got %v, want …%s…", answer, err, want)
 		}
 	}
 	url, cert := console(t, healthy)
-	if err := WaitAnswer(t.Context(), url, cert, "1.131.2", kube.Wait{Timeout: time.Second}); err != nil {
+	if err := WaitAnswer(t.Context(), url, cert, "1.131.2", kube.Wait{Timeout: 20 * time.Second}); err != nil {
 		t.Error(err)
 	}
 }
