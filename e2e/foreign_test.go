@@ -38,7 +38,8 @@ func placeForeign(ctx context.Context, h *lab.Host) {
 // rollBack lets a first install fail once k0s runs, and proves that it takes
 // itself back.
 func rollBack(t *testing.T, ctx context.Context, h *lab.Host, fresh lab.Baseline) {
-	stdout, stderr, code := h.Run(ctx, "env", "PLINTH_FAILPOINTS=install/images-boot:begun=error", binary, "-o", "json", "install", "--bundle", bundle, "--yes", "--rollback-on-failure")
+	// The bundle comes through a pipe: what came of it has to go again, too.
+	stdout, stderr, code := h.Run(ctx, "sh", "-c", "cat "+bundle+" | PLINTH_FAILPOINTS=install/images-boot:begun=error "+binary+" -o json install --bundle - --yes --rollback-on-failure")
 	if code != 7 {
 		t.Fatalf("exit %d\n%s\n%s", code, tail(stdout, 10), tail(stderr, 20))
 	}

@@ -100,7 +100,7 @@ func interruptKillAndResume(t *testing.T, ctx context.Context, h *lab.Host) {
 	if _, _, code := p.Wait(); code == 0 {
 		t.Fatal("the run was not killed")
 	}
-	stdout, stderr, code := h.Run(ctx, binary, "-o", "json", "install", "--bundle", bundle, "--yes")
+	stdout, stderr, code := h.Run(ctx, "sh", "-c", "cat "+bundle+" | "+binary+" -o json install --bundle - --yes") // it is the same bundle
 	if code != 0 {
 		t.Fatalf("resume: exit %d\n%s\n%s", code, tail(stdout, 30), tail(stderr, 30))
 	}

@@ -16,6 +16,7 @@ import (
 type refusal struct {
 	name    string
 	prepare string // shell, on the host; "" for nothing
+	piped   string // shell, on the host; what it prints is the standard input
 	args    []string
 	code    int
 	says    string // in what it prints
@@ -39,6 +40,9 @@ func refusals() []refusal {
 		{name: "truncated bundle", prepare: "head -c 1000000 " + bundle + " >/srv/cut", args: typed(install + "/srv/cut"), code: 6, says: "cut short", undo: "rm /srv/cut"},
 		{name: "altered bundle", prepare: "cp " + bundle + " /srv/bad; s=$(stat -c %s /srv/bad); printf X | dd of=/srv/bad bs=1 seek=$((s/2)) conv=notrunc status=none",
 			args: typed(install + "/srv/bad"), code: 6, says: "digest", undo: "rm /srv/bad"},
+		{name: "altered bundle through a pipe", piped: "{ head -c 400000000 " + bundle + "; printf X; tail -c +400000002 " + bundle + "; }", args: typed(install + "-"), code: 6, says: "digest"},
+		{name: "a sender that breaks off", piped: "head -c 300000000 " + bundle, args: typed(install + "-"), code: 6, says: "cut short", undo: "rm -r /var/cache/plinth"},
+		{name: "a bundle where the answer should come from", piped: "cat " + bundle, args: typed("install --bundle -"), code: 2, says: "--yes"},
 		{name: "API port taken", prepare: "systemd-run -q --unit=taker socat TCP-LISTEN:6443,fork /dev/null; for i in 1 2 3 4 5 6 7 8 9; do ss -ltn | grep -q :6443 && break; sleep .2; done",
 			args: typed(install + bundle), code: 5, says: "6443/tcp (kube-apiserver) is taken by socat, pid ", undo: "systemctl stop taker; systemctl reset-failed taker 2>/dev/null || true"},
 		{name: "console port taken", prepare: "systemd-run -q --unit=taker socat TCP-LISTEN:8800,fork /dev/null; for i in 1 2 3 4 5 6 7 8 9; do ss -ltn | grep -q :8800 && break; sleep .2; done",
@@ -70,6 +74,9 @@ func refuse(t *testing.T, ctx context.Context, h *lab.Host, r refusal) {
 	argv := append([]string{binary}, r.args...)
 	if r.user {
 		argv = append([]string{"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"}, argv...)
+	}
+	if r.piped != "" {
+		argv = []string{"sh", "-c", r.piped + " 2>/dev/null | " + strings.Join(argv, " ")}
 	}
 	stdout, stderr, code := h.Run(ctx, argv...)
 	if code != r.code || !strings.Contains(stdout+stderr, r.says) {

@@ -174,38 +174,42 @@ func read(ctx context.Context, src blob.Source, descs []ocispec.Descriptor) ([]f
 	return items, errors.Join(errs...)
 }
 
-// order lists every blob once: manifests and configs, then the layers in the
-// order of the items. All that is small stands together at the front.
+// order lists every blob once: all that says what the bundle is, and then the
+// bulk, so that a bundle which comes through a pipe is known by its beginning.
 func order(items []format.Item) []ocispec.Descriptor {
-	var blobs []ocispec.Descriptor
-	seen := map[digest.Digest]bool{}
-	add := func(desc ocispec.Descriptor) {
-		if !seen[desc.Digest] {
-			blobs = append(blobs, desc)
-		}
-		seen[desc.Digest] = true
-	}
+	var bulk []ocispec.Descriptor
 	for _, it := range items {
-		add(it.Manifest)
-		add(it.Config)
+		bulk = append(bulk, it.Bulk()...)
 	}
-	for _, it := range items {
-		for _, l := range it.Layers {
-			add(l.Descriptor)
-		}
-	}
-	return blobs
+	return once(slices.Concat(slender(items), bulk))
 }
 
-// slender is order without the bulk.
+// slender is order without the bulk: manifests and configs, then the other
+// layers in the order of the items.
 func slender(items []format.Item) []ocispec.Descriptor {
-	bulk := map[digest.Digest]bool{}
+	var blobs []ocispec.Descriptor
 	for _, it := range items {
-		for _, d := range it.Bulk() {
-			bulk[d.Digest] = true
+		blobs = append(blobs, it.Manifest, it.Config)
+	}
+	for _, it := range items {
+		if len(it.Bulk()) > 0 {
+			continue
+		}
+		for _, l := range it.Layers {
+			blobs = append(blobs, l.Descriptor)
 		}
 	}
-	return slices.DeleteFunc(order(items), func(d ocispec.Descriptor) bool { return bulk[d.Digest] })
+	return once(blobs)
+}
+
+// once keeps the first of each blob.
+func once(blobs []ocispec.Descriptor) []ocispec.Descriptor {
+	seen := map[digest.Digest]bool{}
+	return slices.DeleteFunc(blobs, func(d ocispec.Descriptor) bool {
+		was := seen[d.Digest]
+		seen[d.Digest] = true
+		return was
+	})
 }
 
 // plain is what a layer turned out to be when it was unpacked.

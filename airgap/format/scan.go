@@ -96,10 +96,7 @@ func (s *scanner) next() (name string, body Span, err error) {
 	if err != nil {
 		return "", body, fmt.Errorf("the tar header at byte %d is damaged: %w", s.off, err)
 	}
-	if err := checkEntry(h); err != nil {
-		return "", body, err
-	}
-	want, err := TarHeader(h.Name, h.Size)
+	want, err := wanted(h)
 	if err != nil {
 		return "", body, err
 	}
@@ -108,10 +105,22 @@ func (s *scanner) next() (name string, body Span, err error) {
 		return "", body, err
 	}
 	if !bytes.Equal(got, want) {
-		return "", body, fmt.Errorf("the tar header of %s at byte %d is not as plinth writes it: altered, or packed by another tool", h.Name, s.off)
+		return "", body, altered(h.Name, s.off)
 	}
 	body = Span{s.off + int64(len(want)), h.Size}
 	return h.Name, body, s.skip(h.Name, body)
+}
+
+// wanted gives the bytes that must stand where h was read.
+func wanted(h *tar.Header) ([]byte, error) {
+	if err := checkEntry(h); err != nil {
+		return nil, err
+	}
+	return TarHeader(h.Name, h.Size)
+}
+
+func altered(name string, off int64) error {
+	return fmt.Errorf("the tar header of %s at byte %d is not as plinth writes it: altered, or packed by another tool", name, off)
 }
 
 // skip moves to the header after body.

@@ -42,7 +42,7 @@ func Open(name string, err error, head []byte) error {
 	case errors.Is(err, ErrFolder):
 		hint = "give the bundle file itself, not the folder it is in or was unpacked to"
 	case errors.Is(err, ErrIrregular):
-		hint = "give the bundle as a file on a disk: a device has no bundle in it, and a pipe cannot be read twice"
+		hint = "give the bundle as a file on a disk: a device has no bundle in it, and only install and preflight take one from a pipe"
 	case len(head) == 0 && errors.Is(err, format.ErrTruncated):
 		hint = "the file is empty: copy it again from where it was published"
 	case errors.Is(err, format.ErrTruncated) && strings.HasPrefix(string(head), format.LayoutEntry[:min(len(head), len(format.LayoutEntry))]):

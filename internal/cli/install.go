@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"io"
 
 	"github.com/spf13/cobra"
@@ -13,6 +14,7 @@ import (
 	"github.com/plinthdev/plinth/internal/app/status"
 	"github.com/plinthdev/plinth/internal/cli/answer"
 	"github.com/plinthdev/plinth/internal/cli/session"
+	"github.com/plinthdev/plinth/internal/problem"
 )
 
 func (s commands) install() *cobra.Command {
@@ -20,6 +22,9 @@ func (s commands) install() *cobra.Command {
 	var yes bool
 	cmd := s.Command("install [--bundle FILE] [--source URL]", session.NoArgs, s.With(session.Stream, &yes,
 		func(ctx context.Context, r *run.Run, _ []string) (session.Reply, error) {
+			if req.Bundle == "-" && !yes && !req.Plan {
+				return session.Reply{}, problem.New(problem.ExitUsage, "ask before the first change", errors.New("standard input is the bundle"), "add --yes, or look first with --plan")
+			}
 			res, err := install.Install(ctx, r, req)
 			text := func(w io.Writer) { answer.Installed(w, res, s.Again("--plan"), err != nil) }
 			if err != nil && res.Preflights == nil {
@@ -28,7 +33,7 @@ func (s commands) install() *cobra.Command {
 			return session.Answer(res, text), err
 		}))
 	f := cmd.Flags()
-	f.StringVar(&req.Bundle, "bundle", "", "`file` with all that is to be installed (default: the one sealed onto this executable)")
+	f.StringVar(&req.Bundle, "bundle", "", "`file` with all that is to be installed, - for standard input (default: the one sealed onto this executable)")
 	f.StringVar(&req.Delivery.Source, "source", "", "`URL` with what a thin bundle leaves out, and without --bundle with the bundle itself")
 	f.StringVar(&req.Delivery.Base, "base", "", "`file` with the older bundle, if the bundle is a delta to it")
 	keyFlags(f, &req.Delivery)

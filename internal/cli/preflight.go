@@ -35,7 +35,7 @@ func (s commands) preflight() *cobra.Command {
 			return session.Answer(report, func(w io.Writer) { answer.Preflight(w, report, req) }), err
 		}))
 	f := cmd.Flags()
-	f.StringVar(&req.Bundle, "bundle", "", "`file` that would be installed: its sizes, ports and networks, and its vendor's checks")
+	f.StringVar(&req.Bundle, "bundle", "", "`file` that would be installed, - for standard input: its sizes, ports and networks, and its vendor's checks")
 	f.StringVar(&req.Source, "source", "", "`URL` with what a thin bundle leaves out, and without --bundle with the bundle itself: is it in reach?")
 	f.StringVar(&req.Role, "role", "controller", "what this host is to be: `role` is controller or worker")
 	f.BoolVar(&req.Quick, "quick", false, "leave out what is measured on disk and processor: seconds less")

@@ -18,6 +18,7 @@ import (
 	"github.com/plinthdev/plinth/airgap/fetch"
 	"github.com/plinthdev/plinth/airgap/seal"
 	"github.com/plinthdev/plinth/airgap/sign"
+	"github.com/plinthdev/plinth/airgap/stream"
 	"github.com/plinthdev/plinth/airgap/trust"
 	"github.com/plinthdev/plinth/internal/app/run"
 	"github.com/plinthdev/plinth/internal/journal"
@@ -32,7 +33,7 @@ const maxKey = 64 << 10
 
 // Request says which bundle is wanted and what is known of its vendor.
 type Request struct {
-	Bundle        string // file; "" for that of Source, or else the one sealed onto this executable
+	Bundle        string // file or pipe, "-" for standard input; "" for that of Source, or else the one sealed onto this executable
 	Source        string // URL with the content of a thin bundle; "" for none
 	Base          string // file with the older bundle that a delta was made from; "" for none
 	VerifyKey     string // file with the vendor's public key; "" for the one sealed onto this executable
@@ -49,6 +50,7 @@ type Delivery struct {
 
 	remote *fetch.Remote  // nil for a bundle that is all there, and for a delta
 	base   *airgap.Bundle // nil but for a delta
+	stream *stream.Stream // nil but for a bundle in a pipe
 }
 
 // Close ends the use of the files.

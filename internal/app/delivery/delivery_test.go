@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -219,6 +220,45 @@ func TestADeltaIsTakenWithTheBundleThatItWasMadeFrom(t *testing.T) {
 		if problem.ExitCode(err) != problem.ExitBundle || problem.Hint(err) == "" || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+func TestABundleInAPipeIsJudgedByItsBeginning(t *testing.T) {
+	ours := newVendor(t)
+	data, err := os.ReadFile(ours.bundle(t, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		sent []byte
+		key  string
+		want string // in the refusal; "" for taken
+	}{
+		"ours":       {data, ours.public, ""},
+		"another's":  {data, newVendor(t).public, "not signed with the key"},
+		"broken off": {data[:1000], ours.public, "cut short"},
+		"nothing":    {nil, ours.public, "cut short"},
+	} {
+		read, write, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		sent := make(chan struct{})
+		go func() {
+			defer close(sent)
+			_, _ = write.Write(c.sent) // nobody may want all of it
+			_ = write.Close()
+		}()
+		r, _ := site(t)
+		d, err := Open(t.Context(), r, Request{Bundle: fmt.Sprintf("/proc/self/fd/%d", read.Fd()), VerifyKey: c.key})
+		switch {
+		case c.want != "" && (problem.ExitCode(err) != problem.ExitBundle || problem.Hint(err) == "" || !strings.Contains(err.Error(), c.want)):
+			t.Errorf("%s: %v", name, err)
+		case c.want == "" && (err != nil || len(d.Absent()) == 0 || d.Release() != 1 || len(d.Sources()) != 0 || d.Close() != nil):
+			t.Errorf("%s: %v", name, err)
+		}
+		_ = read.Close()
+		<-sent
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/plinthdev/plinth/airgap/blob"
 	"github.com/plinthdev/plinth/airgap/delta"
 	"github.com/plinthdev/plinth/airgap/fetch"
+	"github.com/plinthdev/plinth/airgap/stream"
 	"github.com/plinthdev/plinth/internal/app/run"
 	"github.com/plinthdev/plinth/internal/problem"
 )
@@ -26,10 +27,14 @@ func open(ctx context.Context, req Request) (d Delivery, err error) {
 			return d, err
 		}
 	}
-	d.Path = req.Bundle
+	if d.Path = req.Bundle; d.Path == "-" {
+		d.Path = stream.StandardInput
+	}
 	switch {
-	case req.Bundle != "":
-		d.Bundle, err = airgap.Open(ctx, req.Bundle)
+	case stream.IsPipe(d.Path):
+		d.Bundle, d.stream, err = stream.OpenPipe(ctx, d.Path)
+	case d.Path != "":
+		d.Bundle, err = airgap.Open(ctx, d.Path)
 	case d.remote != nil:
 		d.Path, d.Bundle, err = published(ctx, d.remote)
 	default:
@@ -44,7 +49,7 @@ func open(ctx context.Context, req Request) (d Delivery, err error) {
 		}
 		err = delta.Check(d.Bundle, d.base)
 	}
-	if n := len(d.Absent()); n > 0 && d.remote == nil && d.base == nil {
+	if n := len(d.Absent()); n > 0 && d.remote == nil && d.base == nil && d.stream == nil {
 		what, hint := "thin", "name where they are with --source URL, or use the full bundle"
 		if d.Delta() != nil {
 			what, hint = "a delta", "name the bundle that it was made from with --base FILE, or use the full bundle"
@@ -94,7 +99,7 @@ func (d Delivery) Lacking(ctx context.Context) ([]string, error) {
 // word, into run.FetchDir, and gives the bundle with them; of a delta they are
 // made there. What is cut goes on where it was when this is called again; where
 // nothing came, or what the source has is wrong, nothing is left. For a full
-// bundle there is nothing to do.
+// bundle in a file there is nothing to do; one in a pipe is read to its end here.
 func (d Delivery) Fetch(ctx context.Context, r *run.Run, lacking []ocispec.Descriptor, progress func(done, total int64)) (*airgap.Bundle, error) {
 	if len(d.Absent()) == 0 {
 		return d.Bundle, nil
@@ -111,8 +116,12 @@ func (d Delivery) Fetch(ctx context.Context, r *run.Run, lacking []ocispec.Descr
 		}
 		return d.With(src, lacking), nil
 	}
-	if err := d.remote.Blobs(ctx, folder, lacking, progress); err != nil {
-		if fetch.Hopeless(err) || folder.Empty() { // nothing to go on with
+	bring, hopeless := d.stream.Blobs, stream.Hopeless
+	if d.stream == nil {
+		bring, hopeless = d.remote.Blobs, fetch.Hopeless
+	}
+	if err := bring(ctx, folder, lacking, progress); err != nil {
+		if hopeless(err) && ctx.Err() == nil || folder.Empty() { // nothing to go on with
 			err = errors.Join(err, Discard(r))
 		}
 		return nil, err
