@@ -69,10 +69,11 @@ type session struct{ url, password string }
 
 var first session
 
-// start begins an install in the background and waits until it says text.
-func start(t *testing.T, ctx context.Context, h *lab.Host, text string) *lab.Process {
+// start begins an install in the background and waits until it says text. env
+// is what its environment has besides.
+func start(t *testing.T, ctx context.Context, h *lab.Host, text string, env ...string) *lab.Process {
 	t.Helper()
-	p := h.Start(ctx, lab.Cmd{Args: []string{binary, "-o", "json", "install", "--bundle", bundle, "--yes"}})
+	p := h.Start(ctx, lab.Cmd{Args: append(append([]string{"env"}, env...), binary, "-o", "json", "install", "--bundle", bundle, "--yes")})
 	if !p.WaitFor(ctx, text) {
 		out, errs := p.Output()
 		t.Fatalf("it never said %s: %s\n%s", text, tail(out, 20), tail(errs, 20))
@@ -92,7 +93,8 @@ func interruptKillAndResume(t *testing.T, ctx context.Context, h *lab.Host) {
 	}
 	fillDisk(t, ctx, h)
 
-	p = start(t, ctx, h, `"step":"images-rest","state":"progress"`)
+	// It stays in the middle while the second one looks.
+	p = start(t, ctx, h, `"step":"images-rest","state":"progress"`, "PLINTH_FAILPOINTS=install/images-rest:working#5=delay(1m)")
 	if r := plinth(t, ctx, h, 8, "install", "--bundle", bundle, "--yes"); !strings.Contains(r.Error.Cause, "install, process") {
 		t.Errorf("second install at once: %+v", r.Error)
 	}
