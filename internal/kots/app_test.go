@@ -38,8 +38,8 @@ func TestRefusalIsTakenFromTheConsolesLog(t *testing.T) {
 	s.Logs = map[string]string{"kotsadm/kotsadm-0": "2020-01-01T00:00:00Z an older one: license is expired\n"}
 	fake.Expect(getApps).Return("[]", nil)
 	fake.Expect("kots install my-app").Return("", &host.CommandError{Code: 1}).Do(func(c host.Cmd) {
-		s.Logs["kotsadm/kotsadm-0"] += time.Now().Add(time.Second).UTC().Format(time.RFC3339Nano) +
-			` {"level":"error","msg":"failed to install license kotsadm-default-license: failed to verify license signature: x"}` + "\n"
+		s.AddLog("kotsadm/kotsadm-0", time.Now().Add(time.Second).UTC().Format(time.RFC3339Nano)+
+			` {"level":"error","msg":"failed to install license kotsadm-default-license: failed to verify license signature: x"}`+"\n")
 		io.WriteString(c.Output, "Error: giving up uploading app.tar.gz: unexpected response status: 500\n") //nolint:errcheck // never fails
 	})
 	err := k.InstallApp(t.Context(), App{Slug: "my-app", License: "/l", Bundle: "/b"}, patient())

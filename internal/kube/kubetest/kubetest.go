@@ -30,7 +30,7 @@ type Server struct {
 	Admit func(obj map[string]any)
 	// Evict is asked for a pod's eviction; what it answers is why the pod stays.
 	Evict func(pod string) string
-	// Logs are pod logs by "namespace/pod".
+	// Logs are pod logs by "namespace/pod"; once requests come, AddLog adds to them.
 	Logs map[string]string
 
 	mu      sync.Mutex
@@ -59,6 +59,13 @@ func (s *Server) Put(path string, obj map[string]any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.objects[path] = obj
+}
+
+// AddLog adds to the log of "namespace/pod".
+func (s *Server) AddLog(pod, text string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.Logs[pod] += text
 }
 
 // Remove takes an object away.
