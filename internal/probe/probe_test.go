@@ -68,8 +68,14 @@ func lookAt(t *testing.T, texts map[string]string, k sys.Kernel, req facts.Reque
 	return gather(t.Context(), newLook(textFiles(t, texts).Host(), k, req), time.Minute)
 }
 
+// here looks at this machine, with all the time that it takes when others use it.
+func here(t *testing.T, req facts.Request) facts.Facts {
+	t.Helper()
+	return gather(t.Context(), newLook(host.Local("/"), sys.Running(), req), time.Minute)
+}
+
 func TestThisMachineIsTold(t *testing.T) {
-	f := Gather(t.Context(), host.Local("/"), facts.Request{
+	f := here(t, facts.Request{
 		Ports: []facts.PortKey{{Number: 6443, Protocol: "tcp"}}, Paths: []string{"/var/lib/plinth", "/etc"},
 		Commands: []string{"mount"}, Units: []string{"docker"}, Lookups: []string{"localhost"},
 	})
@@ -110,7 +116,7 @@ func TestATakenPortNamesItsHolder(t *testing.T) {
 		{Number: udp.LocalAddr().(*net.UDPAddr).Port, Protocol: "udp"},
 		{Number: tcp.Addr().(*net.TCPAddr).Port, Protocol: "tcp", Address: "127.0.0.2"},
 	}
-	f := Gather(t.Context(), host.Local("/"), facts.Request{Ports: keys})
+	f := here(t, facts.Request{Ports: keys})
 	self, _ := os.Executable()
 	for _, key := range keys[:2] {
 		p, ok := f.Port(key)
@@ -131,7 +137,7 @@ func TestAPortIsFreeAgainAfterTheLook(t *testing.T) {
 	key := facts.PortKey{Number: l.Addr().(*net.TCPAddr).Port, Protocol: "tcp"}
 	l.Close()
 	for range 2 {
-		f := Gather(t.Context(), host.Local("/"), facts.Request{Ports: []facts.PortKey{key}})
+		f := here(t, facts.Request{Ports: []facts.PortKey{key}})
 		if p, _ := f.Port(key); !p.Free {
 			t.Fatalf("%+v", p)
 		}
