@@ -8,6 +8,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
+	"github.com/plinthdev/plinth/internal/kots/copies"
 	"github.com/plinthdev/plinth/internal/kube"
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/wait"
@@ -33,7 +34,7 @@ func (k *KOTS) parts() (rqlite, console, service kube.Object) {
 	set := func(name string) kube.Object {
 		return kube.Object{APIVersion: "apps/v1", Kind: "StatefulSet", Namespace: k.Namespace, Name: name}
 	}
-	return set(datastore), set("kotsadm"), kube.Object{APIVersion: "v1", Kind: "Service", Namespace: k.Namespace, Name: "kotsadm"}
+	return set(copies.Datastore), set("kotsadm"), kube.Object{APIVersion: "v1", Kind: "Service", Namespace: k.Namespace, Name: "kotsadm"}
 }
 
 // State looks at the console's objects.

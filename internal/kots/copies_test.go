@@ -71,39 +71,3 @@ func TestACopyThatAnotherControllerBeganIsWaitedFor(t *testing.T) {
 		t.Errorf("not begun: %v", err)
 	}
 }
-
-func TestACopyIsSafeToLoseWhileAMajorityIsReadyElsewhere(t *testing.T) {
-	_, c := kubetest.New(t)
-	k, _, s := bench(t)
-	lay(s, "1.131.2")
-	pod := func(i int, ready string) {
-		name := fmt.Sprint("kotsadm-rqlite-", i)
-		s.Put(api+"pods/"+name, map[string]any{"metadata": map[string]any{"name": name, "labels": map[string]any{"app": "kotsadm-rqlite"}},
-			"spec": map[string]any{"nodeName": fmt.Sprint("n", i)}, "status": map[string]any{"conditions": []any{map[string]any{"type": "Ready", "status": ready}}}})
-	}
-	for i := range 3 {
-		pod(i, "True")
-	}
-	asked := func(pod string) bool {
-		t.Helper()
-		safe, err := CopiedElsewhere(t.Context(), k.Kube, "kotsadm", pod, "n2")
-		if err != nil {
-			t.Fatal(err)
-		}
-		return safe
-	}
-	if asked("kotsadm-rqlite-2") {
-		t.Error("one copy is wanted, so others are not its copies")
-	}
-	scale(s, 3)
-	if !asked("kotsadm-rqlite-2") || asked("kotsadm-0") {
-		t.Error("with three copies")
-	}
-	pod(1, "False")
-	if asked("kotsadm-rqlite-2") {
-		t.Error("only one other copy is Ready")
-	}
-	if safe, err := CopiedElsewhere(t.Context(), c, "kotsadm", "kotsadm-rqlite-2", "n2"); safe || err != nil {
-		t.Errorf("without a console: %v %v", safe, err)
-	}
-}

@@ -12,7 +12,7 @@ import (
 	"github.com/plinthdev/plinth/internal/app/run"
 	"github.com/plinthdev/plinth/internal/etcd"
 	"github.com/plinthdev/plinth/internal/journal"
-	"github.com/plinthdev/plinth/internal/kots"
+	"github.com/plinthdev/plinth/internal/kots/copies"
 	"github.com/plinthdev/plinth/internal/kube"
 	"github.com/plinthdev/plinth/internal/kube/member"
 	"github.com/plinthdev/plinth/internal/plan/leave"
@@ -147,7 +147,7 @@ func (c *departure) seekCopies(ctx context.Context, client *kube.Client) (err er
 		if p.Namespace != c.here.Console.Namespace || len(p.Volumes) == 0 {
 			continue
 		}
-		if c.copied[p.String()], err = kots.CopiedElsewhere(ctx, client, p.Namespace, p.Name, c.req.Node); err != nil {
+		if c.copied[p.String()], err = copies.Elsewhere(ctx, client, p.Namespace, p.Name, c.req.Node); err != nil {
 			return err
 		}
 	}
