@@ -14,6 +14,7 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -89,6 +90,7 @@ func TestJoin(t *testing.T) {
 			t.Errorf("facts.json has mode %s", mode)
 		}
 	})
+	t.Run("an image that a node has lost comes from the cluster again", func(t *testing.T) { heals(t, ctx, a.For(t), b.For(t)) })
 	t.Run("the status answers soon, on a controller and on a worker", func(t *testing.T) {
 		statusAnswers(t, ctx, a.For(t), `"leader":true`, `{"address":"`+a.IP()+`:6443","ready":true}`)
 		statusAnswers(t, ctx, b.For(t), `"balancer":{"address":"127.0.0.1:6443","ready":true}`)
@@ -347,6 +349,28 @@ func statusAnswers(t *testing.T, ctx context.Context, h *lab.Host, want ...strin
 		}
 	}
 	t.Errorf("%s: the status: %s", h.Name, wrong)
+}
+
+// heals takes an image and its blobs from a node: what it holds it reads, by its own
+// certificate, from another node; a join puts the image back.
+func heals(t *testing.T, ctx context.Context, a, b *lab.Host) {
+	const store = "/var/lib/k0s/containerd/io.containerd.content.v1.content/blobs/sha256/"
+	image := b.Must(ctx, "sh", "-c", "k0s ctr images ls -q | grep '/kotsadm-migrations:'")
+	before := strings.Fields(b.Must(ctx, "ls", store))
+	// A join that was killed has left a lease on what it put there.
+	b.Must(ctx, "sh", "-c", "for l in $(k0s ctr leases ls -q); do k0s ctr leases rm $l; done; k0s ctr images rm --sync "+image)
+	after := b.Must(ctx, "ls", store)
+	lost := slices.DeleteFunc(before, func(blob string) bool { return strings.Contains(after, blob) })
+	if len(lost) == 0 {
+		t.Fatalf("nothing of %s is lost", image)
+	}
+	for _, blob := range lost {
+		b.Must(ctx, "sh", "-c", "curl -sSfk "+asNode+" https://"+a.IP()+":9444/v2/plinth/blobs/sha256:"+blob+" | sha256sum | grep -q "+blob)
+	}
+	if r, _ := join(t, ctx, b, 0, newToken(t, ctx, a, "--role", "worker").Result.Token); !r.Result.Changed {
+		t.Error("it lacks nothing")
+	}
+	b.Must(ctx, "sh", "-c", "k0s ctr images check name=="+image+" | grep -q complete")
 }
 
 // sent is how many bytes a host has sent.
