@@ -68,7 +68,7 @@ func togetherLook(t *testing.T, ctx context.Context, hosts []*lab.Host) time.Dur
 	for i, h := range hosts {
 		g.Go(func() error {
 			others := strings.Join(slices.Delete(slices.Clone(addresses), i, i+1), ",")
-			out, stderr, code := h.Run(ctx, binary, "-o", "json", "preflight", "--peers", others, "--peer-code-file", "/srv/code", "--ignore-host-preflight", "disk-latency,port-plinth-agent,port-kubelet,port-kube-router-bgp,port-etcd-peer,port-kube-apiserver,port-k0s-api,port-konnectivity-agent")
+			out, stderr, code := h.Run(ctx, binary, "-o", "json", "preflight", "--peers", others, "--peer-code-file", "/srv/code", "--ignore-host-preflight", "disk-latency,port-plinth-agent,port-kubelet,port-kube-router-bgp,port-etcd-peer,port-kube-apiserver,port-k0s-api")
 			var doc struct {
 				Result struct {
 					Results []struct{ ID, State, Found string }
