@@ -370,7 +370,7 @@ func heals(t *testing.T, ctx context.Context, a, b *lab.Host) {
 	if r, _ := join(t, ctx, b, 0, newToken(t, ctx, a, "--role", "worker").Result.Token); !r.Result.Changed {
 		t.Error("it lacks nothing")
 	}
-	b.Must(ctx, "sh", "-c", "k0s ctr images check name=="+image+" | grep -q complete")
+	b.Must(ctx, "sh", "-c", "k0s ctr images check name=="+image+" | grep -qw complete")
 }
 
 // sent is how many bytes a host has sent.

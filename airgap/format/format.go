@@ -82,8 +82,8 @@ func Checksum(index []byte) string {
 // BlobEntry is the name of a blob's entry.
 func BlobEntry(d digest.Digest) string { return blobPrefix + d.Encoded() }
 
-// entryDigest is the way back from BlobEntry; ok tells whether name is one.
-func entryDigest(name string) (d digest.Digest, ok bool) {
+// EntryDigest is the way back from BlobEntry; ok tells whether name is one.
+func EntryDigest(name string) (d digest.Digest, ok bool) {
 	encoded, found := strings.CutPrefix(name, blobPrefix)
 	d = digest.NewDigestFromEncoded(digest.SHA256, encoded)
 	return d, found && d.Validate() == nil

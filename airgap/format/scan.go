@@ -26,7 +26,7 @@ var ErrTruncated = errors.New("the file is cut short")
 var ErrForeign = errors.New("it is not a bundle")
 
 // scanner walks the headers of a tar, seeking over the content. It accepts
-// exactly the bytes that TarHeader writes and zero Padding, so nothing in a
+// exactly the bytes that TarHeader writes and zero padding, so nothing in a
 // file can be altered or hidden beside the content.
 type scanner struct {
 	r         io.ReaderAt
@@ -66,7 +66,7 @@ func Scan(r io.ReaderAt, size int64) (Table, error) {
 			t.Docs[name], optional = body, optional[i+1:]
 			continue
 		}
-		d, ok := entryDigest(name)
+		d, ok := EntryDigest(name)
 		switch _, twice := t.Blobs[d]; {
 		case !ok:
 			return t, fmt.Errorf("the entry name %q has no place in a bundle", name)
@@ -134,7 +134,7 @@ func (s *scanner) skip(name string, body Span) error {
 		return err
 	}
 	if !zero(pad) {
-		return fmt.Errorf("the Padding after %s at byte %d is not zero", name, s.off)
+		return fmt.Errorf("the padding after %s at byte %d is not zero", name, s.off)
 	}
 	s.off += int64(len(pad))
 	return nil

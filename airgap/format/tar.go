@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-
-	"github.com/opencontainers/go-digest"
 )
 
 // Tar reads the entries of a bundle that comes once, such as through a pipe,
@@ -35,7 +33,7 @@ func (t *Tar) Next() (name string, size int64, header []byte, err error) {
 		return "", 0, nil, err
 	}
 	if !zero(first[:t.pad]) {
-		return "", 0, nil, fmt.Errorf("the Padding at byte %d is not zero", t.off-int64(len(first)))
+		return "", 0, nil, fmt.Errorf("the padding at byte %d is not zero", t.off-int64(len(first)))
 	}
 	if first = first[t.pad:]; zero(first) {
 		return "", 0, nil, t.end()
@@ -120,9 +118,6 @@ func (c content) Read(p []byte) (int, error) {
 	}
 	return n, err
 }
-
-// EntryDigest is the way back from BlobEntry; ok tells whether name is one.
-func EntryDigest(name string) (d digest.Digest, ok bool) { return entryDigest(name) }
 
 // End is what stands behind the last entry.
 func End() []byte { return make([]byte, 2*blockSize) }
