@@ -153,7 +153,7 @@ func runtimeOf(t *testing.T, ctx context.Context, h *lab.Host) runtime {
 	h.Copy(k0sFrom(t, ctx), "/usr/local/bin/k0s")
 	h.Must(ctx, "k0s", "install", "controller", "--enable-worker", "--no-taints", "--kubelet-extra-args=--node-ip="+h.IP())
 	h.Must(ctx, "k0s", "start")
-	until(t, ctx, h, time.Now(), "test -S /run/k0s/containerd.sock && "+ctr+"version")
+	waitUntil(t, ctx, h, time.Now(), "test -S /run/k0s/containerd.sock && "+ctr+"version")
 	h.Must(ctx, "systemctl", "stop", "k0scontroller")
 	h.Must(ctx, "cp", "-r", "/var/lib/k0s/bin", "/srv/bin")
 	r := runtime{h, h.Path("/run/k0s/containerd.sock"), "/srv/images.tar"}
@@ -166,7 +166,7 @@ func (r runtime) fresh(t *testing.T, ctx context.Context) {
 	t.Helper()
 	r.Must(ctx, "sh", "-c", `systemctl stop bench-containerd 2>/dev/null; rm -rf /srv/containerd /run/k0s/containerd.sock; sync; mkdir -p /run/k0s
 		PATH=/srv/bin:$PATH systemd-run -q --unit=bench-containerd --setenv=PATH=/srv/bin:$PATH /srv/bin/containerd --root=/srv/containerd --state=/run/bench --address=/run/k0s/containerd.sock`)
-	until(t, ctx, r.Host, time.Now(), ctr+"version")
+	waitUntil(t, ctx, r.Host, time.Now(), ctr+"version")
 }
 
 // importBothWays gives the throughput of plinth and of ctr, in MB/s as stored.
@@ -220,8 +220,8 @@ func importOurs(t *testing.T, ctx context.Context, r runtime, b *airgap.Bundle) 
 func imageFolder(t *testing.T, ctx context.Context, r runtime, b *airgap.Bundle) float64 {
 	r.Must(ctx, "sh", "-c", "systemctl stop bench-containerd; rm -rf /run/k0s/containerd.sock /var/lib/k0s/containerd; mkdir -p /var/lib/k0s/images; mv "+r.tar+" /var/lib/k0s/images/")
 	r.Must(ctx, "k0s", "start")
-	until(t, ctx, r.Host, time.Now(), ctr+"version")
-	took := until(t, ctx, r.Host, time.Now(), fmt.Sprintf("test $(%s images ls -q | grep -vc @) -ge %d", ctr, len(b.Images())))
+	waitUntil(t, ctx, r.Host, time.Now(), ctr+"version")
+	took := waitUntil(t, ctx, r.Host, time.Now(), fmt.Sprintf("test $(%s images ls -q | grep -vc @) -ge %d", ctr, len(b.Images())))
 	r.Must(ctx, "systemctl", "stop", "k0scontroller")
 	return stored(b) / 1e6 / took.Seconds()
 }

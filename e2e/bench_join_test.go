@@ -238,7 +238,7 @@ func bareWorker(t *testing.T, ctx context.Context, a *lab.Host) time.Duration {
 	start := time.Now()
 	h.Must(ctx, "k0s", "install", "worker", "--token-file", "/root/token", "--kubelet-extra-args=--node-ip="+h.IP())
 	h.Must(ctx, "k0s", "start")
-	took := until(t, ctx, a, start, "k0s kubectl get node "+h.Name+" --no-headers | grep -qw Ready")
+	took := waitUntil(t, ctx, a, start, "k0s kubectl get node "+h.Name+" --no-headers | grep -qw Ready")
 	a.Must(ctx, binary, "node", "remove", h.Name, "--yes", "--force")
 	h.Down()
 	return took

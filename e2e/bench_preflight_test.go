@@ -61,7 +61,7 @@ func togetherLook(t *testing.T, ctx context.Context, hosts []*lab.Host) time.Dur
 		addresses = append(addresses, h.IP())
 	}
 	for _, h := range hosts {
-		until(t, ctx, h, time.Now(), "ss -ltn | grep -q :9444")
+		waitUntil(t, ctx, h, time.Now(), "ss -ltn | grep -q :9444")
 	}
 	start := time.Now()
 	var g errgroup.Group

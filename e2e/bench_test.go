@@ -66,8 +66,8 @@ func bareK0s(t *testing.T, ctx context.Context) figures {
 	start := time.Now()
 	h.Must(ctx, "k0s", "start")
 	f := figures{}
-	f["node Ready"] = until(t, ctx, h, start, `k0s kubectl get node --no-headers | grep -qw Ready`)
-	f["system pods Ready"] = until(t, ctx, h, start,
+	f["node Ready"] = waitUntil(t, ctx, h, start, `k0s kubectl get node --no-headers | grep -qw Ready`)
+	f["system pods Ready"] = waitUntil(t, ctx, h, start,
 		`test $(k0s kubectl get pods -n kube-system --no-headers | wc -l) -ge 4 && ! k0s kubectl get pods -n kube-system --no-headers | grep -v '1/1 *Running'`)
 	return f
 }
@@ -97,9 +97,9 @@ func k0sFrom(t *testing.T, ctx context.Context) string {
 	return out
 }
 
-// until asks on the host, five times a second, so that asking costs the same
+// waitUntil asks on the host, five times a second, so that asking costs the same
 // on both sides.
-func until(t *testing.T, ctx context.Context, h *lab.Host, start time.Time, condition string) time.Duration {
+func waitUntil(t *testing.T, ctx context.Context, h *lab.Host, start time.Time, condition string) time.Duration {
 	t.Helper()
 	h.Must(ctx, "bash", "-c", "for i in $(seq 1800); do "+condition+" 2>/dev/null && exit 0; sleep 0.2; done; exit 1")
 	return time.Since(start)
