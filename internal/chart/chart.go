@@ -1,13 +1,6 @@
-// Package chart owns Helm releases: it renders a chart, puts it into the
-// cluster, waits until it is up and records it as Helm does, so that helm's own
-// tools see the release. It refuses hooks, dependencies and look-ups, because a
-// release must depend on its chart and values alone.
-//
-// Of the Helm SDK it uses the loader, the renderer and the release storage. The
-// SDK's own install and upgrade actions bring kubectl, kustomize and SQL drivers
-// with them (16 MB of binary, and 28 MB more resident memory before main has
-// begun, for every command), and refuse to go on after a killed run; objects go
-// into the cluster by server-side apply instead, which may be repeated.
+// Package helm installs and upgrades Helm releases: it renders a chart, applies
+// its objects to the cluster, waits until they are ready and records the
+// release in the format of Helm, so that Helm's own tools see it.
 package chart
 
 import (
@@ -34,30 +27,31 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-// digestLabel carries Release.Digest on the secret that records the release.
+// digestLabel is the label that carries Release.Digest on the secret that
+// records the release.
 const digestLabel = "plinth.dev/digest"
 
-// keepRevisions is how many revisions of a release are recorded.
+// maxRevisions is the number of revisions that are kept of each release.
 const keepRevisions = 5
 
-// Release is what is wanted: a chart with values under a name.
+// Release is a release to install: a chart with values, under a name.
 type Release struct {
-	Name      string         // of the release
-	Namespace string         // of the release and of what the chart leaves open
+	Name      string         // name of the release
+	Namespace string         // namespace of the release, and of objects without one
 	Archive   []byte         // the chart as .tgz
-	Values    map[string]any // over the chart's own
+	Values    map[string]any // override the values of the chart
 }
 
-// Installed is what the cluster has of a release.
+// Installed is the newest revision of a release in the cluster.
 type Installed struct {
-	Revision     int    // Helm's number, from 1
-	ChartVersion string // of its chart
-	Digest       string // Release.Digest of what was installed; empty if Helm's own tools did it
-	Status       string // Helm's word: deployed, pending-install, failed, …
+	Revision     int    // Helm's revision number, starting at 1
+	ChartVersion string // version of the chart
+	Digest       string // Release.Digest; empty if it was installed with Helm's own tools
+	Status       string // Helm's status: deployed, pending-install, failed, …
 }
 
-// Digest names chart, values and place in 32 hexadecimal digits: two releases
-// with the same digest are the same.
+// Digest returns 32 hexadecimal digits that identify name, namespace, chart and
+// values: two releases with the same digest are equal.
 func (r Release) Digest() (string, error) {
 	values, err := json.Marshal(r.Values) // keys are sorted
 	if err != nil {
@@ -71,7 +65,8 @@ func (r Release) Digest() (string, error) {
 	return hex.EncodeToString(sum.Sum(nil)[:16]), nil
 }
 
-// Look reports the newest revision of a release; kube.ErrNotFound if there is none.
+// GetInstalled returns the newest revision of a release, or kube.ErrNotFound if
+// there is none.
 func Look(ctx context.Context, c *kube.Client, namespace, name string) (Installed, error) {
 	history, err := records(c, namespace).history(name)
 	if err != nil {
@@ -88,20 +83,26 @@ func Look(ctx context.Context, c *kube.Client, namespace, name string) (Installe
 	return in, ctx.Err()
 }
 
-// Converge makes the cluster have the release, and waits until its workloads
-// are up. A release that is there and the same is only waited for. One that an
-// earlier run left half-way is done again; what older revisions had and this
-// one has not is removed. It is a Problem with exit code 7 that names the
-// culprit when the workloads do not come up.
+// InstallOrUpgrade installs the release r, or upgrades it, and waits until its
+// workloads are ready. If the cluster already has the same release, it only
+// waits. A release that an earlier run left unfinished is applied again;
+// objects of older revisions that r does not have are removed. If the workloads
+// do not become ready, the error is a Problem with exit code 7 that names the
+// cause.
 func Converge(ctx context.Context, c *kube.Client, r Release, w kube.Wait) error {
 	err := converge(ctx, c, r, w)
 	if err == nil || ctx.Err() != nil {
 		return err
 	}
 	return problem.New(problem.ExitStep, "install release "+r.Name+" in namespace "+r.Namespace, err,
-		"see what its pods say: plinth kubectl get pods -n "+r.Namespace+"; then run the same command again")
+		"inspect its pods: plinth kubectl get pods -n "+r.Namespace+"; then run the same command again")
 }
 
+// installOrUpgrade uses only the loader, the renderer and the release storage
+// of the Helm SDK. The install and upgrade actions of the SDK import kubectl,
+// kustomize and SQL drivers (16 MB of binary, and 28 MB more resident memory
+// before main starts, for every command), and do not continue after a killed
+// run. Server-side apply can be repeated instead.
 func converge(ctx context.Context, c *kube.Client, r Release, w kube.Wait) error {
 	digest, err := r.Digest()
 	if err != nil {
@@ -146,7 +147,8 @@ func converge(ctx context.Context, c *kube.Client, r Release, w kube.Wait) error
 	return rec.finish(next, history)
 }
 
-// same reports whether the newest revision is up and has this digest.
+// isDeployed reports whether the newest revision is deployed and has this
+// digest.
 func same(history []*release.Release, digest string) bool {
 	if len(history) == 0 {
 		return false
@@ -155,7 +157,7 @@ func same(history []*release.Release, digest string) bool {
 	return last.Info.Status == release.StatusDeployed && last.Labels[digestLabel] == digest
 }
 
-// prune removes what earlier revisions had and the new one has not.
+// pruneObjects deletes the objects of earlier revisions that are not in keep.
 func prune(ctx context.Context, c *kube.Client, namespace string, history []*release.Release, keep []kube.Object) error {
 	for _, old := range history {
 		objects, err := kube.Decode([]byte(old.Manifest))
@@ -175,7 +177,8 @@ func prune(ctx context.Context, c *kube.Client, namespace string, history []*rel
 	return nil
 }
 
-// build renders the release as the revision that follows history.
+// newRevision returns the rendered release as the revision that follows
+// history.
 func (r Release) build(c *kube.Client, history []*release.Release) (*release.Release, error) {
 	version, err := c.Version()
 	if err != nil {
@@ -193,14 +196,17 @@ func (r Release) build(c *kube.Client, history []*release.Release) (*release.Rel
 	return next, r.render(next, version)
 }
 
-// Render returns the release's manifests, sorted in the order of installation,
-// as a Kubernetes of the given version ("v1.33.8") would get them.
+// Render returns the manifests of the release in install order, rendered for a
+// Kubernetes version such as "v1.33.8".
 func (r Release) Render(kubeVersion string) ([]byte, error) {
 	out := &release.Release{Version: 1}
 	err := r.render(out, kubeVersion)
 	return []byte(out.Manifest), err
 }
 
+// renderInto sets the chart and the manifests of a revision. A chart with
+// hooks, dependencies or CRDs is an error: a release depends on its chart and
+// its values only.
 func (r Release) render(into *release.Release, kubeVersion string) error {
 	ch, err := loader.LoadArchive(bytes.NewReader(r.Archive))
 	if err != nil {
@@ -241,7 +247,8 @@ func (r Release) render(into *release.Release, kubeVersion string) error {
 	return nil
 }
 
-// store records releases of one namespace in secrets, in Helm's own form.
+// releaseStore stores the releases of one namespace in secrets, in the format
+// of Helm.
 type store struct{ *storage.Storage }
 
 func records(c *kube.Client, namespace string) store {
@@ -250,7 +257,8 @@ func records(c *kube.Client, namespace string) store {
 	return store{s}
 }
 
-// history lists a release's revisions, oldest first; none is no error.
+// listRevisions returns the revisions of a release, oldest first. No revision
+// is not an error.
 func (s store) history(name string) ([]*release.Release, error) {
 	all, err := s.History(name)
 	if err != nil && !errors.Is(err, driver.ErrReleaseNotFound) {
@@ -260,8 +268,8 @@ func (s store) history(name string) ([]*release.Release, error) {
 	return all, nil
 }
 
-// finish records that next is up and that every earlier revision, those that a
-// killed run left pending included, is not the current one any more.
+// markDeployed records that next is deployed and that all earlier revisions are
+// superseded, including those that a killed run left pending.
 func (s store) finish(next *release.Release, history []*release.Release) error {
 	next.SetStatus(release.StatusDeployed, "Install complete")
 	if err := s.Update(next); err != nil {

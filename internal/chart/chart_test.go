@@ -22,8 +22,8 @@ const (
 	configMap  = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: web, namespace: {{ .Release.Namespace }}}\n"
 )
 
-// pack makes a chart of templates by file name.
-func pack(t *testing.T, templates map[string]string) []byte {
+// packChart returns a chart archive with these templates, by file name.
+func packChart(t *testing.T, templates map[string]string) []byte {
 	t.Helper()
 	files := map[string]string{"toy/Chart.yaml": "apiVersion: v2\nname: toy\nversion: 1.2.3\n", "toy/values.yaml": "replicas: 1\n"}
 	for name, text := range templates {
@@ -46,15 +46,17 @@ func pack(t *testing.T, templates map[string]string) []byte {
 	return buf.Bytes()
 }
 
-func toy(t *testing.T, templates map[string]string) chart.Release {
-	return chart.Release{Name: "toy", Namespace: "a", Archive: pack(t, templates)}
+func newRelease(t *testing.T, templates map[string]string) chart.Release {
+	return chart.Release{Name: "toy", Namespace: "a", Archive: packChart(t, templates)}
 }
 
-func patient() kube.Wait { return kube.Wait{Timeout: 20 * time.Second} } // for what comes, on a busy machine too
+// longWait is long enough for a condition that becomes true, also on a busy machine.
+func longWait() kube.Wait { return kube.Wait{Timeout: 20 * time.Second} }
 
-func short() kube.Wait { return kube.Wait{Timeout: 2 * time.Second} } // for what never comes
+// shortWait is for a condition that never becomes true.
+func shortWait() kube.Wait { return kube.Wait{Timeout: 2 * time.Second} }
 
-func look(t *testing.T, c *kube.Client) chart.Installed {
+func mustGetInstalled(t *testing.T, c *kube.Client) chart.Installed {
 	t.Helper()
 	in, err := chart.Look(t.Context(), c, "a", "toy")
 	if err != nil {
@@ -63,13 +65,13 @@ func look(t *testing.T, c *kube.Client) chart.Installed {
 	return in
 }
 
-func TestReleaseIsInstalledOnceAndThenLeftAlone(t *testing.T) {
+func TestInstallOrUpgrade_WritesNothingOnSecondRun(t *testing.T) {
 	s, c := kubetest.New(t)
-	r := toy(t, map[string]string{"a.yaml": configMap, "b.yaml": deployment})
+	r := newRelease(t, map[string]string{"a.yaml": configMap, "b.yaml": deployment})
 	if _, err := chart.Look(t.Context(), c, "a", "toy"); !errors.Is(err, kube.ErrNotFound) {
 		t.Errorf("before: %v", err)
 	}
-	if err := chart.Converge(t.Context(), c, r, patient()); err != nil {
+	if err := chart.Converge(t.Context(), c, r, longWait()); err != nil {
 		t.Fatal(err)
 	}
 	want := []string{
@@ -81,10 +83,10 @@ func TestReleaseIsInstalledOnceAndThenLeftAlone(t *testing.T) {
 		t.Errorf("wrote %q, want %q", got, want)
 	}
 	digest, err := r.Digest()
-	if in := look(t, c); err != nil || in != (chart.Installed{Revision: 1, ChartVersion: "1.2.3", Digest: digest, Status: "deployed"}) {
+	if in := mustGetInstalled(t, c); err != nil || in != (chart.Installed{Revision: 1, ChartVersion: "1.2.3", Digest: digest, Status: "deployed"}) {
 		t.Errorf("installed %+v, %v", in, err)
 	}
-	if err := chart.Converge(t.Context(), c, r, patient()); err != nil {
+	if err := chart.Converge(t.Context(), c, r, longWait()); err != nil {
 		t.Fatal(err)
 	}
 	if got := s.Writes(); len(got) != 0 {
@@ -92,46 +94,46 @@ func TestReleaseIsInstalledOnceAndThenLeftAlone(t *testing.T) {
 	}
 }
 
-func TestOtherValuesAreANewRevisionAndWhatWentIsRemoved(t *testing.T) {
+func TestInstallOrUpgrade_AddsRevisionAndPrunesObjects(t *testing.T) {
 	s, c := kubetest.New(t)
-	r := toy(t, map[string]string{"a.yaml": configMap, "b.yaml": deployment})
-	if err := chart.Converge(t.Context(), c, r, patient()); err != nil {
+	r := newRelease(t, map[string]string{"a.yaml": configMap, "b.yaml": deployment})
+	if err := chart.Converge(t.Context(), c, r, longWait()); err != nil {
 		t.Fatal(err)
 	}
-	r = toy(t, map[string]string{"b.yaml": deployment})
+	r = newRelease(t, map[string]string{"b.yaml": deployment})
 	r.Values = map[string]any{"replicas": 1}
-	if err := chart.Converge(t.Context(), c, r, patient()); err != nil {
+	if err := chart.Converge(t.Context(), c, r, longWait()); err != nil {
 		t.Fatal(err)
 	}
-	if in := look(t, c); in.Revision != 2 || in.Status != "deployed" {
+	if in := mustGetInstalled(t, c); in.Revision != 2 || in.Status != "deployed" {
 		t.Errorf("installed %+v", in)
 	}
 	if s.Object("/api/v1/namespaces/a/configmaps/web") != nil {
-		t.Error("what the new revision lacks is still there")
+		t.Error("an object that the new revision does not have still exists")
 	}
 }
 
-func TestRunThatWasKilledIsTakenUpAgain(t *testing.T) {
+func TestInstallOrUpgrade_ContinuesKilledRun(t *testing.T) {
 	s, c := kubetest.New(t)
-	s.Admit = nil // nothing comes up: the first run ends before the release is recorded as deployed
-	r := toy(t, map[string]string{"b.yaml": deployment})
-	err := chart.Converge(t.Context(), c, r, short())
+	s.Admit = nil // nothing becomes ready: the first run ends before the release is recorded as deployed
+	r := newRelease(t, map[string]string{"b.yaml": deployment})
+	err := chart.Converge(t.Context(), c, r, shortWait())
 	if problem.ExitCode(err) != problem.ExitStep || !strings.Contains(err.Error(), "Deployment a/web to be ready") {
 		t.Fatalf("got %v", err)
 	}
-	if in := look(t, c); in.Status != "pending-install" {
+	if in := mustGetInstalled(t, c); in.Status != "pending-install" {
 		t.Fatalf("installed %+v", in)
 	}
 	s.Admit = kubetest.Ready
-	if err := chart.Converge(t.Context(), c, r, patient()); err != nil {
+	if err := chart.Converge(t.Context(), c, r, longWait()); err != nil {
 		t.Fatal(err)
 	}
-	if in := look(t, c); in.Status != "deployed" || in.Revision != 2 {
+	if in := mustGetInstalled(t, c); in.Status != "deployed" || in.Revision != 2 {
 		t.Errorf("installed %+v", in)
 	}
 }
 
-func TestChartsThatDependOnMoreThanTheirValuesAreRefused(t *testing.T) {
+func TestInstallOrUpgrade_RejectsInvalidCharts(t *testing.T) {
 	_, c := kubetest.New(t)
 	for name, tt := range map[string]struct{ text, want string }{
 		"hook":          {"apiVersion: v1\nkind: Pod\nmetadata: {name: h, annotations: {helm.sh/hook: pre-install}}\n", "hooks"},
@@ -139,18 +141,20 @@ func TestChartsThatDependOnMoreThanTheirValuesAreRefused(t *testing.T) {
 		"not yaml":      {"kind: [\n", "toy/templates/a.yaml"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			err := chart.Converge(t.Context(), c, toy(t, map[string]string{"a.yaml": tt.text}), patient())
+			err := chart.Converge(t.Context(), c, newRelease(t, map[string]string{"a.yaml": tt.text}), longWait())
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got %v, want …%s…", err, tt.want)
 			}
 		})
 	}
-	if _, err := (chart.Release{Name: "toy", Archive: []byte("x")}).Render("v1.33.8"); err == nil {
-		t.Error("an archive that is none renders")
-	}
+	t.Run("not an archive", func(t *testing.T) {
+		if _, err := (chart.Release{Name: "toy", Archive: []byte("x")}).Render("v1.33.8"); err == nil {
+			t.Error("an invalid archive was rendered")
+		}
+	})
 }
 
-func TestDigestDependsOnEveryPart(t *testing.T) {
+func TestDigest_DependsOnEveryField(t *testing.T) {
 	base := chart.Release{Name: "a", Namespace: "b", Archive: []byte("c"), Values: map[string]any{"d": 1}}
 	seen := map[string]string{}
 	for name, change := range map[string]func(*chart.Release){
@@ -158,12 +162,14 @@ func TestDigestDependsOnEveryPart(t *testing.T) {
 		"chart": func(r *chart.Release) { r.Archive = []byte("x") }, "values": func(r *chart.Release) { r.Values = map[string]any{"d": 2} },
 		"moved border": func(r *chart.Release) { r.Name, r.Namespace = "ab", "" },
 	} {
-		r := base
-		change(&r)
-		d, err := r.Digest()
-		if err != nil || len(d) != 32 || seen[d] != "" {
-			t.Errorf("%s: digest %q, as %q, %v", name, d, seen[d], err)
-		}
-		seen[d] = name
+		t.Run(name, func(t *testing.T) {
+			r := base
+			change(&r)
+			d, err := r.Digest()
+			if err != nil || len(d) != 32 || seen[d] != "" {
+				t.Errorf("digest %q, the same as %q, %v", d, seen[d], err)
+			}
+			seen[d] = name
+		})
 	}
 }

@@ -1,6 +1,5 @@
-// Package etcd owns what is asked of the cluster's store on a controller: who
-// its members are, who leads, and that one comes or goes. It speaks etcd's own
-// JSON gateway, which needs no client library. It refuses to know nodes.
+// Package etcd lists, adds, promotes and removes the members of the cluster's
+// etcd. It uses etcd's JSON gateway, which needs no client library.
 package etcd
 
 import (
@@ -19,7 +18,7 @@ import (
 	"time"
 )
 
-// Where k0s keeps what a client needs; etcd listens on loopback only.
+// Address and files of the etcd that k0s runs; it listens on loopback only.
 const (
 	Endpoint  = "https://127.0.0.1:2379"
 	CAPath    = "/var/lib/k0s/pki/etcd/ca.crt"
@@ -35,20 +34,20 @@ type Files interface {
 
 // Member is one member of etcd.
 type Member struct {
-	ID      string `json:"id"`                // decimal, as etcd's gateway writes it
-	Name    string `json:"name"`              // the host's name; "" for one that never started
-	Address string `json:"address"`           // IP address or name under which the others reach it
-	Leader  bool   `json:"leader,omitempty"`  // it leads
+	ID      string `json:"id"`                // decimal, in the format of etcd's gateway
+	Name    string `json:"name"`              // host name; "" for a member that never started
+	Address string `json:"address"`           // IP address or name at which the other members reach it
+	Leader  bool   `json:"leader,omitempty"`  // it is the leader
 	Learner bool   `json:"learner,omitempty"` // it has no vote yet
 }
 
-// Client talks to the etcd of this controller.
+// Client is a client of the etcd on this controller.
 type Client struct {
 	http *http.Client
 	base string
 }
 
-// New is a client of the etcd on the controller whose files these are.
+// New returns a client of the etcd on the controller whose files are given.
 func New(files Files) (*Client, error) {
 	var pem [3][]byte
 	for i, path := range []string{CAPath, CertPath, KeyPath} {
@@ -63,15 +62,15 @@ func New(files Files) (*Client, error) {
 	}
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(pem[0]) {
-		return nil, errors.New(CAPath + " holds no certificate")
+		return nil, errors.New(CAPath + " contains no certificate")
 	}
 	conf := &tls.Config{RootCAs: pool, Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}
 	return &Client{base: Endpoint, http: &http.Client{Transport: &http.Transport{TLSClientConfig: conf, IdleConnTimeout: 30 * time.Second}, Timeout: 10 * time.Second}}, nil
 }
 
-// Members lists the members, sorted by name. That it answers means that this
-// member is up, not that the cluster has a quorum: Leader is false for all when
-// it has none.
+// Members returns the members, sorted by name. A response means that the local
+// member is up, not that the cluster has a quorum: without one, Leader is false
+// for all members.
 func (c *Client) Members(ctx context.Context) ([]Member, error) {
 	list, err := c.list(ctx)
 	if err != nil {
@@ -91,7 +90,7 @@ func (c *Client) Members(ctx context.Context) ([]Member, error) {
 	return members, nil
 }
 
-// address is the host of a member's first URL.
+// peerHost returns the host of the first peer URL, or "" if there is none.
 func address(urls []string) string {
 	if len(urls) == 0 {
 		return ""
@@ -103,7 +102,8 @@ func address(urls []string) string {
 	return u.Hostname()
 }
 
-// Remove takes a member out; one that is gone is no error.
+// Remove removes the member with this id. A member that no longer exists is not
+// an error.
 func (c *Client) Remove(ctx context.Context, id string) error {
 	err := c.call(ctx, "/v3/cluster/member/remove", map[string]any{"ID": id}, &struct{}{})
 	if err != nil && strings.Contains(err.Error(), "member not found") {
@@ -112,7 +112,8 @@ func (c *Client) Remove(ctx context.Context, id string) error {
 	return err
 }
 
-// call asks one question. An answer that is an error is etcd's own words.
+// postJSON posts in as JSON to path and decodes the response into out. An error
+// response is returned with the message of etcd.
 func (c *Client) call(ctx context.Context, path string, in, out any) error {
 	body, err := json.Marshal(in)
 	if err != nil {
@@ -124,7 +125,7 @@ func (c *Client) call(ctx context.Context, path string, in, out any) error {
 	}
 	resp, err := c.http.Do(req)
 	if errors.Is(err, context.DeadlineExceeded) {
-		return errors.New("etcd at " + c.base + " did not answer in time")
+		return errors.New("etcd at " + c.base + " did not respond in time")
 	}
 	if err != nil {
 		return err
@@ -136,11 +137,11 @@ func (c *Client) call(ctx context.Context, path string, in, out any) error {
 	}
 	if resp.StatusCode != http.StatusOK {
 		var e struct{ Message, Error string }
-		_ = json.Unmarshal(raw, &e) // what is not JSON has no message
+		_ = json.Unmarshal(raw, &e) // a body that is not JSON has no message
 		if e.Message == "" {
 			e.Message = e.Error
 		}
-		return fmt.Errorf("etcd answers %s: %s", resp.Status, e.Message)
+		return fmt.Errorf("etcd returned %s: %s", resp.Status, e.Message)
 	}
 	return json.Unmarshal(raw, out)
 }

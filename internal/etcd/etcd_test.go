@@ -10,8 +10,9 @@ import (
 	"testing"
 )
 
-// gateway answers as etcd's JSON gateway does.
-func gateway(t *testing.T, answers map[string]string) (*Client, *[]string) {
+// newGateway returns a client of a server with fixed responses by path, and the
+// requests that the server got.
+func newGateway(t *testing.T, answers map[string]string) (*Client, *[]string) {
 	t.Helper()
 	var asked []string
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -33,8 +34,8 @@ const three = `{"header":{"cluster_id":"1"},"members":[
  {"ID":"10501334649042878790","name":"a","peerURLs":["https://10.0.0.1:2380"]},
  {"ID":"18249187646912138824","peerURLs":["https://[2001:db8::3]:2380"],"isLearner":true}]}`
 
-func TestMembersNameTheirLeader(t *testing.T) {
-	c, _ := gateway(t, map[string]string{"/v3/cluster/member/list": three, "/v3/maintenance/status": `{"version":"3.5.27","leader":"9372538179322589801"}`})
+func TestMembers_MarksLeader(t *testing.T) {
+	c, _ := newGateway(t, map[string]string{"/v3/cluster/member/list": three, "/v3/maintenance/status": `{"version":"3.5.27","leader":"9372538179322589801"}`})
 	got, err := c.Members(t.Context())
 	want := []Member{
 		{ID: "18249187646912138824", Address: "2001:db8::3", Learner: true},
@@ -46,7 +47,7 @@ func TestMembersNameTheirLeader(t *testing.T) {
 	}
 }
 
-func TestAMemberIsTakenInWithoutAVoteAndCountedOnOnce(t *testing.T) {
+func TestAddLearner_AddsMemberOnce(t *testing.T) {
 	const list, add = "/v3/cluster/member/list", "/v3/cluster/member/add"
 	for name, c := range map[string]struct {
 		list, added string
@@ -54,44 +55,46 @@ func TestAMemberIsTakenInWithoutAVoteAndCountedOnOnce(t *testing.T) {
 		err         string
 		asked       int
 	}{
-		"a new one": {`{"members":[{"ID":"1","name":"a","peerURLs":["https://10.0.0.1:2380"]}]}`,
+		"new member": {`{"members":[{"ID":"1","name":"a","peerURLs":["https://10.0.0.1:2380"]}]}`,
 			`{"member":{"ID":"2"},"members":[{"ID":"2","peerURLs":["https://10.0.0.2:2380"],"isLearner":true},{"ID":"1","name":"a","peerURLs":["https://10.0.0.1:2380"]}]}`,
 			[]string{"b=https://10.0.0.2:2380", "a=https://10.0.0.1:2380"}, "", 2},
-		"one that asks again": {`{"members":[{"ID":"2","peerURLs":["https://10.0.0.2:2380"],"isLearner":true},{"ID":"1","name":"a","peerURLs":["https://10.0.0.1:2380"]}]}`, "",
+		"member that was added before": {`{"members":[{"ID":"2","peerURLs":["https://10.0.0.2:2380"],"isLearner":true},{"ID":"1","name":"a","peerURLs":["https://10.0.0.1:2380"]}]}`, "",
 			[]string{"b=https://10.0.0.2:2380", "a=https://10.0.0.1:2380"}, "", 1},
-		"beside one that never began": {`{"members":[{"ID":"3","peerURLs":["https://10.0.0.3:2380"]}]}`, "", nil, "never started, at https://10.0.0.3:2380", 1},
-		"refused":                     {`{"members":[]}`, "", nil, "etcdserver: member not found", 2}, // whatever etcd says
+		"another member never started": {`{"members":[{"ID":"3","peerURLs":["https://10.0.0.3:2380"]}]}`, "", nil, "never started, at https://10.0.0.3:2380", 1},
+		"error from etcd":              {`{"members":[]}`, "", nil, "etcdserver: member not found", 2}, // any message of etcd
 	} {
-		answers := map[string]string{list: c.list}
-		if c.added != "" {
-			answers[add] = c.added
-		}
-		client, asked := gateway(t, answers)
-		got, err := client.AddLearner(t.Context(), "b", "https://10.0.0.2:2380")
-		if !slices.Equal(got, c.want) || (c.err == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), c.err) || len(*asked) != c.asked {
-			t.Errorf("%s: %v, %v, asked %v", name, got, err, *asked)
-		}
-		if c.asked == 2 && (*asked)[1] != add+` {"isLearner":true,"peerURLs":["https://10.0.0.2:2380"]}` {
-			t.Errorf("%s: %s", name, (*asked)[1])
-		}
+		t.Run(name, func(t *testing.T) {
+			answers := map[string]string{list: c.list}
+			if c.added != "" {
+				answers[add] = c.added
+			}
+			client, asked := newGateway(t, answers)
+			got, err := client.AddLearner(t.Context(), "b", "https://10.0.0.2:2380")
+			if !slices.Equal(got, c.want) || (c.err == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), c.err) || len(*asked) != c.asked {
+				t.Errorf("%v, %v, requests %v", got, err, *asked)
+			}
+			if c.asked == 2 && (*asked)[1] != add+` {"isLearner":true,"peerURLs":["https://10.0.0.2:2380"]}` {
+				t.Error((*asked)[1])
+			}
+		})
 	}
 }
 
-func TestOnlyWhoHasBegunAndHasNoVoteIsPromoted(t *testing.T) {
+func TestPromote_SkipsVotersAndMembersThatNeverStarted(t *testing.T) {
 	const list = `{"members":[{"ID":"1","name":"a"},{"ID":"2","name":"b","isLearner":true},{"ID":"3","isLearner":true}]}`
-	c, asked := gateway(t, map[string]string{"/v3/cluster/member/list": list, "/v3/cluster/member/promote": `{}`})
+	c, asked := newGateway(t, map[string]string{"/v3/cluster/member/list": list, "/v3/cluster/member/promote": `{}`})
 	names, err := c.Promote(t.Context())
 	if err != nil || !slices.Equal(names, []string{"b"}) || len(*asked) != 2 || (*asked)[1] != `/v3/cluster/member/promote {"ID":"2"}` {
 		t.Errorf("%v %v %v", names, err, *asked)
 	}
-	c, _ = gateway(t, map[string]string{"/v3/cluster/member/list": list})
+	c, _ = newGateway(t, map[string]string{"/v3/cluster/member/list": list})
 	if names, err := c.Promote(t.Context()); len(names) != 0 || err != nil {
-		t.Errorf("one that has not caught up: %v %v", names, err)
+		t.Errorf("member that has not caught up: %v %v", names, err)
 	}
 }
 
-func TestRemovingAMemberThatIsGoneIsDone(t *testing.T) {
-	c, asked := gateway(t, nil)
+func TestRemove_AcceptsMissingMember(t *testing.T) {
+	c, asked := newGateway(t, nil)
 	if err := c.Remove(t.Context(), "7"); err != nil {
 		t.Error(err)
 	}
@@ -108,7 +111,7 @@ func TestRemovingAMemberThatIsGoneIsDone(t *testing.T) {
 	}
 }
 
-func TestARemovalThatCostsTheQuorumIsNamed(t *testing.T) {
+func TestSimulateRemoval_ReportsLostQuorum(t *testing.T) {
 	all := func(n int) (out []Member) {
 		for i := range n {
 			out = append(out, Member{ID: string(rune('a' + i)), Name: string(rune('a' + i))})
@@ -121,13 +124,13 @@ func TestARemovalThatCostsTheQuorumIsNamed(t *testing.T) {
 		breaks  bool
 		says    string
 	}{
-		"one of three":                        {all(3), "", false, "2 controllers are left, and none of them may fail any more"},
-		"one of five":                         {all(5), "", false, ""},
-		"one of two":                          {all(2), "", false, "1 controller is left, and none"},
-		"the last":                            {all(1), "", true, "last controller"},
-		"a dead one of three":                 {all(3), "a", false, "2 controllers are left"},
-		"a living one of three with one dead": {all(3), "b", true, "only 1 of the 2 controllers that are left would serve, and 2 have to"},
-		"beside one that never got a vote":    {append(all(1), Member{ID: "z", Learner: true}), "", true, "last controller"},
+		"one of three":                       {all(3), "", false, "2 controllers are left, and none of them may fail without stopping the cluster"},
+		"one of five":                        {all(5), "", false, ""},
+		"one of two":                         {all(2), "", false, "1 controller is left, and none"},
+		"the last":                           {all(1), "", true, "last controller"},
+		"dead one of three":                  {all(3), "a", false, "2 controllers are left"},
+		"healthy one of three with one dead": {all(3), "b", true, "only 1 of the 2 controllers that are left would serve, and 2 have to"},
+		"last voter beside a learner":        {append(all(1), Member{ID: "z", Learner: true}), "", true, "last controller"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := Judge(c.members, "a", func(m Member) bool { return m.Name != c.down })
@@ -142,7 +145,7 @@ func FuzzMembers(f *testing.F) {
 	f.Add([]byte(three))
 	f.Add([]byte(`{"members":[{}]}`))
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		c := &Client{base: "http://etcd", http: &http.Client{Transport: answer(raw)}}
+		c := &Client{base: "http://etcd", http: &http.Client{Transport: fixedResponse(raw)}}
 		list, err := c.Members(t.Context())
 		if err == nil && !json.Valid(raw) {
 			t.Errorf("%q was read as %v", raw, list)
@@ -150,9 +153,9 @@ func FuzzMembers(f *testing.F) {
 	})
 }
 
-// answer is a server that says the same to every question.
-type answer []byte
+// fixedResponse is a transport that returns the same body for every request.
+type fixedResponse []byte
 
-func (a answer) RoundTrip(*http.Request) (*http.Response, error) {
+func (a fixedResponse) RoundTrip(*http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(string(a)))}, nil
 }

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// listed is a member as etcd's gateway writes it.
+// memberJSON is a member in the format of etcd's JSON gateway.
 type listed struct {
 	ID        string   `json:"ID"`
 	Name      string   `json:"name"`
@@ -14,18 +14,19 @@ type listed struct {
 	IsLearner bool     `json:"isLearner"`
 }
 
-// list asks this member for the list. Not linearizable: also a member without a
-// quorum tells what it knows.
+// listMembers returns the member list of the local member. The request is not
+// linearizable, so that a member without a quorum also returns what it knows.
 func (c *Client) list(ctx context.Context) ([]listed, error) {
 	var list struct{ Members []listed }
 	err := c.call(ctx, "/v3/cluster/member/list", map[string]any{"linearizable": false}, &list)
 	return list.Members, err
 }
 
-// AddLearner has the cluster count on a member at a peer URL that has no vote until
-// Promote finds that it has caught up; while it has none, nothing depends on it. One
-// that is there and never began is taken as it is: who asks may not have heard
-// the first answer. It gives all members as etcd's --initial-cluster has them.
+// AddLearner adds a member with this peer URL as a learner: it has no vote
+// until Promote finds that it has caught up, and until then nothing depends on
+// it. A learner with the same peer URL that never started is reused, because
+// the caller may not have received the first response. AddLearner returns all
+// members in the format of etcd's --initial-cluster.
 func (c *Client) AddLearner(ctx context.Context, name, peerURL string) (initial []string, err error) {
 	members, err := c.list(ctx)
 	if err != nil {
@@ -37,19 +38,19 @@ func (c *Client) AddLearner(ctx context.Context, name, peerURL string) (initial 
 		case m.Name != "":
 		case len(m.PeerURLs) > 0 && m.PeerURLs[0] == peerURL:
 			added = m.ID
-		default: // etcd cannot be told of one without a name
+		default: // a member without a name cannot be written to --initial-cluster
 			return nil, errors.New("etcd has a member that never started, at " + strings.Join(m.PeerURLs, ", "))
 		}
 	}
 	if added == "" {
-		var answer struct {
+		var resp struct {
 			Member  listed
 			Members []listed
 		}
-		if err := c.call(ctx, "/v3/cluster/member/add", map[string]any{"peerURLs": []string{peerURL}, "isLearner": true}, &answer); err != nil {
+		if err := c.call(ctx, "/v3/cluster/member/add", map[string]any{"peerURLs": []string{peerURL}, "isLearner": true}, &resp); err != nil {
 			return nil, err
 		}
-		added, members = answer.Member.ID, answer.Members
+		added, members = resp.Member.ID, resp.Members
 	}
 	for _, m := range members {
 		if m.ID == added {
@@ -62,8 +63,8 @@ func (c *Client) AddLearner(ctx context.Context, name, peerURL string) (initial 
 	return initial, nil
 }
 
-// Promote gives each member its vote that has none and has caught up, and names
-// those. etcd itself judges whether one has.
+// Promote gives a vote to each learner that has caught up, which etcd itself
+// decides, and returns their names.
 func (c *Client) Promote(ctx context.Context) (names []string, err error) {
 	members, err := c.list(ctx)
 	if err != nil {
@@ -73,7 +74,8 @@ func (c *Client) Promote(ctx context.Context) (names []string, err error) {
 		if !m.IsLearner || m.Name == "" {
 			continue
 		}
-		// An error is etcd's "not yet", or that another controller was quicker.
+		// An error means that the learner has not caught up, or that another
+		// controller has promoted it already.
 		if c.call(ctx, "/v3/cluster/member/promote", map[string]any{"ID": m.ID}, &struct{}{}) == nil {
 			names = append(names, m.Name)
 		}

@@ -2,17 +2,17 @@ package etcd
 
 import "fmt"
 
-// Removal is what removing one member does to the cluster.
+// Removal is the effect of removing one member from the cluster.
 type Removal struct {
-	Left    int    // members afterwards
-	Healthy int    // of those, that serve now
-	Needed  int    // that have to serve for the cluster to work
-	Breaks  bool   // the cluster stops, or is gone
-	Says    string // the consequence, in words; "" when nothing is lost
+	Left    int    // voting members after the removal
+	Healthy int    // members of those that are healthy now
+	Needed  int    // healthy members that a quorum needs
+	Breaks  bool   // the cluster loses its quorum, or its last member
+	Says    string // the consequence for the user; "" if there is none
 }
 
-// Judge says what removing the member with id does; serves tells of each other
-// member whether it serves.
+// SimulateRemoval returns the effect of removing the member with this id;
+// serves reports whether another member is healthy. Learners are not counted.
 func Judge(members []Member, id string, serves func(Member) bool) Removal {
 	var r Removal
 	for _, m := range members {
@@ -27,12 +27,12 @@ func Judge(members []Member, id string, serves func(Member) bool) Removal {
 	r.Needed = r.Left/2 + 1
 	switch {
 	case r.Left == 0:
-		r.Breaks, r.Says = true, "it is the last controller: without it there is no cluster"
+		r.Breaks, r.Says = true, "it is the last controller: without it the cluster no longer exists"
 	case r.Healthy < r.Needed:
 		r.Breaks = true
 		r.Says = fmt.Sprintf("only %d of the %d controllers that are left would serve, and %d have to: the API would stop, and nothing in the cluster could be changed until more come back", r.Healthy, r.Left, r.Needed)
 	case r.Healthy == r.Needed:
-		r.Says = fmt.Sprintf("%s left, and none of them may fail any more", controllers(r.Left))
+		r.Says = fmt.Sprintf("%s left, and none of them may fail without stopping the cluster", controllers(r.Left))
 	}
 	return r
 }

@@ -1,6 +1,5 @@
-// Package k0s owns what Plinth knows of k0s: its configuration, rendered with
-// k0s's own types, and the life of its service through the pinned binary. It
-// refuses to know what runs in the cluster.
+// Package k0s configures, registers and starts k0s on a host, with the pinned
+// binary and a configuration that is rendered with k0s's own types.
 package k0s
 
 import (
@@ -16,68 +15,69 @@ import (
 	"github.com/plinthdev/plinth/internal/spec"
 )
 
-// Where k0s lives on a host.
+// Paths and units of k0s on a host.
 const (
 	Binary      = "/usr/local/bin/k0s"                // the executable
-	ConfigPath  = "/etc/k0s/k0s.yaml"                 // its ClusterConfig, 0600
-	DataDir     = "/var/lib/k0s"                      // its state
+	ConfigPath  = "/etc/k0s/k0s.yaml"                 // ClusterConfig, mode 0600
+	DataDir     = "/var/lib/k0s"                      // state of k0s
 	AdminConf   = "/var/lib/k0s/pki/admin.conf"       // kubeconfig of the cluster's administrator
-	Socket      = "/run/k0s/containerd.sock"          // containerd's API
+	Socket      = "/run/k0s/containerd.sock"          // socket of containerd's API
 	Unit        = "k0scontroller.service"             // systemd unit of a controller
 	WorkerUnit  = "k0sworker.service"                 // systemd unit of a worker
-	TokenPath   = "/etc/k0s/plinth.token"             // k0s's own join token while a host joins, 0600
+	TokenPath   = "/etc/k0s/plinth.token"             // k0s's join token while a host joins, mode 0600
 	KubeletConf = "/var/lib/k0s/kubelet.conf"         // kubeconfig of this node
-	EtcdMember  = "/var/lib/k0s/etcd/member"          // what a member of etcd keeps
+	EtcdMember  = "/var/lib/k0s/etcd/member"          // data of the local member of etcd
 	CACert      = "/var/lib/k0s/pki/ca.crt"           // the cluster's certificate authority
-	CAKey       = "/var/lib/k0s/pki/ca.key"           // its key, on controllers
-	RegistryDir = "/etc/k0s/certs.d"                  // where containerd looks up registries
-	OwnConfig   = "/etc/k0s/containerd.toml"          // which k0s writes by itself
-	unitDir     = "/etc/systemd/system/"              // where k0s puts its units
-	envPath     = "/etc/k0s/plinth.env"               // proxy settings of the service, 0600
-	containerd  = "/etc/k0s/containerd.d/plinth.toml" // tells containerd where registries are described
+	CAKey       = "/var/lib/k0s/pki/ca.key"           // private key of the authority, on controllers only
+	RegistryDir = "/etc/k0s/certs.d"                  // folder in which containerd looks up registries
+	OwnConfig   = "/etc/k0s/containerd.toml"          // containerd configuration that k0s writes itself
+	unitDir     = "/etc/systemd/system/"              // folder of the systemd units of k0s
+	envPath     = "/etc/k0s/plinth.env"               // proxy settings of the service, mode 0600
+	containerd  = "/etc/k0s/containerd.d/plinth.toml" // sets RegistryDir in containerd's configuration
 )
 
-// KubeletCert is certificate and key that a node's kubelet serves with, PEM,
-// signed by the cluster's authority for the node's name and addresses.
+// KubeletCertPath is the path of the kubelet's serving certificate and key,
+// PEM, signed by the cluster's authority for the node's name and addresses.
 const KubeletCert = DataDir + "/kubelet/pki/kubelet-server-current.pem"
 
-// Loopback is where every node reaches the API, at port 6443.
+// Loopback is the address at which every node reaches the API server, at port
+// 6443.
 const Loopback = "127.0.0.1"
 
-// Settings is what a controller's configuration is made from.
+// Settings are the inputs of the configuration of a controller.
 type Settings struct {
-	Address       string         // the host's own IP address
-	Hostname      string         // the host's name
-	PodCIDR       string         // range of the pods' addresses
-	ServiceCIDR   string         // range of the services' addresses
+	Address       string         // IP address of the host
+	Hostname      string         // name of the host
+	PodCIDR       string         // address range of the pods
+	ServiceCIDR   string         // address range of the services
 	NodePortRange string         // such as "80-32767"
-	OnlyLocal     bool           // all images are on the node: never pull
-	APIAddress    string         // of a balancer before the controllers, name or address, for the API's certificate; "" for none
-	Overlay       map[string]any // the Installer's spec.k0s.config, laid over what is generated
+	OnlyLocal     bool           // never pull images: all of them are on the node
+	APIAddress    string         // name or address of a load balancer in front of the controllers, added to the API's certificate; "" for none
+	Overlay       map[string]any // the Installer's spec.k0s.config, merged over the generated configuration
 }
 
-// SettingsFor is what an Installer means on a host; everything it runs came
-// with the bundle.
+// NewSettings returns the settings of an Installer for a host. Images are never
+// pulled, because all of them come with the bundle.
 func SettingsFor(in *spec.Installer, address, hostname string) Settings {
 	n := in.Spec.Network
 	return Settings{Address: address, Hostname: hostname, PodCIDR: n.PodCIDR, ServiceCIDR: n.ServiceCIDR, NodePortRange: n.NodePortRange,
 		OnlyLocal: true, Overlay: in.Spec.K0s.Config}
 }
 
-// Render makes the ClusterConfig, in YAML, and has k0s validate it. All that
-// k0s finds wrong is in the error.
+// RenderConfig returns the ClusterConfig as YAML, after k0s has validated it.
+// The error contains all findings of k0s.
 func Render(s Settings) ([]byte, error) {
 	cfg, err := build(s)
 	if err != nil {
 		return nil, err
 	}
 	if errs := cfg.Validate(); len(errs) > 0 {
-		return nil, fmt.Errorf("k0s refuses the configuration: %w", errors.Join(errs...))
+		return nil, fmt.Errorf("k0s rejects the configuration: %w", errors.Join(errs...))
 	}
 	return yaml.Marshal(cfg)
 }
 
-// Images lists the references of the images that a controller with these
+// Images returns the references of the images that a controller with these
 // settings runs, the one that every pod needs first.
 func Images(s Settings) ([]string, error) {
 	cfg, err := build(s)
@@ -85,19 +85,21 @@ func Images(s Settings) ([]string, error) {
 		return nil, err
 	}
 	i := cfg.Spec.Images
-	// The order is the order of need: sandbox, then what makes the node Ready,
-	// then what makes the system pods Ready.
+	// In the order in which they are needed: the sandbox, the images that make
+	// the node Ready, the images of the system pods.
 	refs := []string{i.Pause.URI(), i.KubeRouter.CNI.URI(), i.KubeRouter.CNIInstaller.URI(), i.KubeProxy.URI(),
 		i.CoreDNS.URI(), i.MetricsServer.URI()}
 	return refs, nil
 }
 
+// buildConfig returns the generated ClusterConfig with the overlay merged into
+// it.
 func build(s Settings) (*v1beta1.ClusterConfig, error) {
 	cfg := v1beta1.DefaultClusterConfig()
 	cfg.Spec.API.Address = s.Address
-	// What every node is told of the API: on a controller this is its own
-	// server, on a worker its balancer. So nothing in the cluster depends on the
-	// one controller that happened to write a manifest or a token.
+	// The API server address of every node: on a controller its own API server,
+	// on a worker its load balancer. So nothing in the cluster depends on the
+	// one controller that wrote a manifest or a token.
 	cfg.Spec.API.ExternalAddress = Loopback
 	cfg.Spec.API.SANs = []string{s.Address, s.Hostname, Loopback, "localhost"}
 	if s.APIAddress != "" {
@@ -128,12 +130,13 @@ func build(s Settings) (*v1beta1.ClusterConfig, error) {
 	}
 	out, err := v1beta1.ConfigFromBytes(raw)
 	if err != nil {
-		return nil, fmt.Errorf("spec.k0s.config does not fit k0s's ClusterConfig: %w", err)
+		return nil, fmt.Errorf("spec.k0s.config does not match the ClusterConfig of k0s: %w", err)
 	}
 	return out, nil
 }
 
-// overlay lays top over base: maps merge, everything else is replaced.
+// mergeOverlay merges top into base: maps are merged, all other values are
+// replaced.
 func overlay(base, top map[string]any) {
 	for k, v := range top {
 		if sub, ok := v.(map[string]any); ok {
@@ -146,26 +149,29 @@ func overlay(base, top map[string]any) {
 	}
 }
 
-// containerdConfig has containerd look up registries in certs.d, where files
-// count as soon as they are written: no restart when an add-on brings one.
+// containerdConfig makes containerd look up registries in RegistryDir. It reads
+// the files there at each pull, so that no restart is needed when an add-on
+// adds a registry.
 const containerdConfig = `version = 2
 [plugins."io.containerd.grpc.v1.cri".registry]
   config_path = "` + RegistryDir + `"
 `
 
-// withoutComponents are k0s's components that do not run. Upgrades are Plinth's, from
-// a bundle: nothing looks for them by itself. The API servers keep their
-// endpoints themselves, which k0s would replace by the external address, and
-// reach nodes and services as nodes that they are, without konnectivity: its agents
-// would all hang on the one controller that wrote their manifest. No node runs
-// Windows.
+// alwaysDisabled are the k0s components that never run. autopilot and
+// update-prober: Plinth upgrades the cluster from a bundle.
+// endpoint-reconciler: the API servers maintain their endpoints themselves; k0s
+// would replace them by the external address. konnectivity-server: API servers
+// reach nodes and services directly, because they are nodes themselves; all
+// konnectivity agents would depend on the one controller that wrote their
+// manifest. windows-node: no node runs Windows.
 const withoutComponents = "autopilot,update-prober,endpoint-reconciler,konnectivity-server,windows-node"
 
-// helmComponent installs the charts of the configuration. Where it names none
-// it would do nothing, and the API would be ready two seconds later for it.
+// helmComponent installs the charts that the k0s configuration names. It is
+// disabled if there are none, because it delays the API by two seconds.
 const helmComponent = "helm"
 
-// without lists the components that do not run with these settings.
+// disabledComponents returns the components that do not run with these
+// settings, separated by commas.
 func (s Settings) without() string {
 	spec, _ := s.Overlay["spec"].(map[string]any)
 	if _, charts := spec["extensions"]; charts {
@@ -174,7 +180,7 @@ func (s Settings) without() string {
 	return withoutComponents + "," + helmComponent
 }
 
-// arguments is what the service is started with.
+// startArguments returns the command-line arguments of the service.
 func (s Service) arguments() []string {
 	var all []string
 	if !s.Worker {
@@ -188,12 +194,13 @@ func (s Service) arguments() []string {
 	if s.Joins {
 		all = append(all, "--token-file="+TokenPath)
 	}
-	// Without it kubelet looks its own name up in DNS; where that does not
-	// answer it loses 20 s, then two minutes of back-off.
+	// Without it kubelet looks up its own name in DNS. If DNS does not respond,
+	// that takes 20 s, then two minutes of back-off.
 	return append(all, "--kubelet-extra-args=--node-ip="+s.Settings.Address)
 }
 
-// proxyEnv renders the service's environment for an outgoing proxy.
+// proxyEnv returns the environment file of the service for an outgoing proxy,
+// or "" without one.
 func proxyEnv(httpProxy, httpsProxy string, noProxy []string) string {
 	var b strings.Builder
 	for _, kv := range [][2]string{{"HTTP_PROXY", httpProxy}, {"HTTPS_PROXY", httpsProxy}, {"NO_PROXY", strings.Join(noProxy, ",")}} {
@@ -204,8 +211,8 @@ func proxyEnv(httpProxy, httpsProxy string, noProxy []string) string {
 	return b.String()
 }
 
-// Minor is the Kubernetes minor version of a k0s release: 33 for
-// v1.33.8+k0s.1; 0 when version has no such form.
+// KubernetesMinor returns the Kubernetes minor version of a k0s release, such
+// as 33 for v1.33.8+k0s.1, or 0 if version does not have that format.
 func Minor(version string) int {
 	_, rest, _ := strings.Cut(version, ".")
 	minor, _, _ := strings.Cut(rest, ".")

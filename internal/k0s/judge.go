@@ -12,8 +12,8 @@ import (
 	"github.com/plinthdev/plinth/internal/spec"
 )
 
-// Judge objects to what k0s would refuse of spec.k0s.config, or would not even
-// notice: keys that mean nothing to it.
+// Validate returns the objections of k0s to spec.k0s.config, and unknown keys,
+// which k0s itself might not report.
 func Judge(in *spec.Installer) []spec.Objection {
 	const path, rule = "spec.k0s.config", "k0s-config"
 	var all []spec.Objection
@@ -23,7 +23,7 @@ func Judge(in *spec.Installer) []spec.Objection {
 	if len(all) > 0 {
 		return all
 	}
-	// The host is not known yet; any address and name do for the form.
+	// The host is not known yet; any valid address and name will do.
 	cfg, err := build(SettingsFor(in, "192.0.2.1", "host"))
 	if err != nil {
 		o := spec.Objection{Rule: rule, Path: path, Message: err.Error()}
@@ -39,8 +39,8 @@ func Judge(in *spec.Installer) []spec.Objection {
 	return all
 }
 
-// unknown lists the keys of value, below path, that a struct of type t has no
-// field for, sorted.
+// unknownKeys returns the keys of value, with the prefix path, for which a
+// struct of type t has no field, sorted.
 func unknown(t reflect.Type, value any, path string) (keys []string) {
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
@@ -67,7 +67,8 @@ func unknown(t reflect.Type, value any, path string) (keys []string) {
 	return keys
 }
 
-// fieldTypes is what JSON knows of a struct's fields, embedded ones included.
+// jsonFieldTypes returns the types of the fields of a struct by JSON name,
+// embedded structs included.
 func fieldTypes(t reflect.Type) map[string]reflect.Type {
 	fields := map[string]reflect.Type{}
 	for _, f := range reflect.VisibleFields(t) {

@@ -18,7 +18,7 @@ func settings() Settings {
 	return Settings{Address: "10.0.0.5", Hostname: "n1", PodCIDR: "10.244.0.0/16", ServiceCIDR: "10.96.0.0/12", NodePortRange: "80-32767", OnlyLocal: true}
 }
 
-func TestRenderMatchesItsGolden(t *testing.T) {
+func TestRenderConfig_MatchesGolden(t *testing.T) {
 	s := settings()
 	s.Overlay = map[string]any{"spec": map[string]any{"network": map[string]any{"kuberouter": map[string]any{"mtu": 1400, "autoMTU": false}}}}
 	got, err := Render(s)
@@ -36,7 +36,7 @@ func TestRenderMatchesItsGolden(t *testing.T) {
 	}
 }
 
-func TestAFurtherAddressOfTheAPIIsInItsCertificateAndChangesNoNodesWay(t *testing.T) {
+func TestBuildConfig_APIAddressIsInCertificateOnly(t *testing.T) {
 	s := settings()
 	s.APIAddress = "api.example.com"
 	c, err := build(s)
@@ -45,7 +45,7 @@ func TestAFurtherAddressOfTheAPIIsInItsCertificateAndChangesNoNodesWay(t *testin
 	}
 }
 
-func TestRenderRefusesWhatK0sRefuses(t *testing.T) {
+func TestRenderConfig_RejectsInvalidOverlay(t *testing.T) {
 	for name, tc := range map[string]struct {
 		overlay map[string]any
 		want    string
@@ -63,7 +63,7 @@ func TestRenderRefusesWhatK0sRefuses(t *testing.T) {
 	}
 }
 
-func TestImagesBeginWithTheSandboxAndSkipCalico(t *testing.T) {
+func TestImages_StartWithSandboxAndSkipCalico(t *testing.T) {
 	refs, err := Images(settings())
 	if err != nil || len(refs) != 6 || !strings.Contains(refs[0], "pause") {
 		t.Fatalf("%v %v", refs, err)
@@ -75,7 +75,7 @@ func TestImagesBeginWithTheSandboxAndSkipCalico(t *testing.T) {
 	}
 }
 
-func TestServiceIsRegisteredOnceAndAgainWhenItsArgumentsChange(t *testing.T) {
+func TestRegisterNeeded_DetectsChangedArguments(t *testing.T) {
 	f := hosttest.New(t)
 	h := f.Host()
 	c := Service{Host: h, Settings: settings()}
@@ -101,20 +101,27 @@ func TestServiceIsRegisteredOnceAndAgainWhenItsArgumentsChange(t *testing.T) {
 	}
 }
 
-func TestK0sInstallsChartsOnlyWhereItsConfigurationNamesSome(t *testing.T) {
-	for extensions, want := range map[bool]bool{false: true, true: false} {
-		s := settings()
-		s.Overlay = map[string]any{"spec": map[string]any{}}
-		if extensions {
-			s.Overlay = map[string]any{"spec": map[string]any{"extensions": map[string]any{"helm": map[string]any{}}}}
-		}
-		if got := strings.HasSuffix(s.without(), ",helm"); got != want {
-			t.Errorf("with extensions %v: %s", extensions, s.without())
-		}
+func TestDisabledComponents_IncludeHelmWithoutExtensions(t *testing.T) {
+	for name, tc := range map[string]struct {
+		extensions, want bool
+	}{
+		"without extensions": {false, true},
+		"with extensions":    {true, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := settings()
+			s.Overlay = map[string]any{"spec": map[string]any{}}
+			if tc.extensions {
+				s.Overlay = map[string]any{"spec": map[string]any{"extensions": map[string]any{"helm": map[string]any{}}}}
+			}
+			if got := strings.HasSuffix(s.without(), ",helm"); got != tc.want {
+				t.Error(s.without())
+			}
+		})
 	}
 }
 
-func TestConfigIsWrittenPrivateAndOnlyWhenItDiffers(t *testing.T) {
+func TestWriteConfig_WritesPrivateFilesAndRemovesProxySettings(t *testing.T) {
 	h := hosttest.New(t).Host()
 	c := Service{Host: h, Settings: settings(), Proxy: Proxy{HTTPS: "http://u:secret@p:3128", NoProxy: []string{"10.0.0.0/8"}}}
 	if why, err := c.ConfigNeeded(); why == "" || err != nil {
@@ -136,11 +143,11 @@ func TestConfigIsWrittenPrivateAndOnlyWhenItDiffers(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := h.Lstat(envPath); err == nil {
-		t.Error("proxy settings stay after they were taken out")
+		t.Error("the proxy settings were not removed")
 	}
 }
 
-func TestCulpritQuotesTheLastErrorOfTheService(t *testing.T) {
+func TestDiagnose_QuotesLastLogLine(t *testing.T) {
 	f := hosttest.New(t)
 	f.Unit[Unit] = host.UnitState{Load: "loaded", Active: "failed", Sub: "exit-code"}
 	if got := (Service{Host: f.Host()}).Culprit(t.Context()); !strings.Contains(got, "failed (exit-code)") || !strings.Contains(got, "log of "+Unit) {

@@ -13,24 +13,24 @@ import (
 	"github.com/plinthdev/plinth/internal/wait"
 )
 
-// Machine is what k0s needs of a host.
+// Machine is the part of a host that k0s needs.
 type Machine interface {
 	host.Commands
 	host.Files
 	host.Units
 }
 
-// Service is k0s on one host: as a controller that runs workloads too, or as a
+// Service is k0s on one host: a controller that also runs workloads, or a
 // worker.
 type Service struct {
 	Host     Machine
-	Settings Settings // of a worker only Address counts
+	Settings Settings // a worker uses Address only
 	Proxy    Proxy
 	Worker   bool
-	Joins    bool // into a cluster that is there, with the token in TokenPath
+	Joins    bool // joins an existing cluster with the token in TokenPath
 }
 
-// Unit is the service's systemd unit.
+// Unit returns the name of the systemd unit of the service.
 func (s Service) Unit() string {
 	if s.Worker {
 		return WorkerUnit
@@ -38,14 +38,15 @@ func (s Service) Unit() string {
 	return Unit
 }
 
-// Proxy is the outgoing proxy of the service, for pulls; empty for none.
+// Proxy is the outgoing proxy of the service, for image pulls; empty for none.
 type Proxy struct {
 	HTTP, HTTPS string
 	NoProxy     []string
 }
 
-// Kubeconfig is the best way into the cluster's API that this host has: the
-// administrator's on a controller, the node's own on a worker.
+// KubeconfigPath returns the path of the kubeconfig with the most permissions
+// on this host: that of the administrator on a controller, that of the node on
+// a worker.
 func (s Service) Kubeconfig() string {
 	if s.Worker {
 		return KubeletConf
@@ -53,10 +54,11 @@ func (s Service) Kubeconfig() string {
 	return AdminConf
 }
 
-// Joined reports whether the host is a member of its cluster. k0s asks the same
-// of a worker's file before it looks at a token. Of a controller it asks for
-// etcd's database, which etcd makes before it has found its cluster; the log of
-// what members agree on comes after.
+// Joined reports whether the host is a member of its cluster. On a worker it
+// checks for the kubelet's kubeconfig, as k0s does before it reads a token. On
+// a controller k0s checks for the database of etcd, which etcd creates before
+// it has found its cluster; Joined checks for the write-ahead log, which etcd
+// creates after that.
 func (s Service) Joined() bool {
 	if s.Worker {
 		_, err := s.Host.Lstat(KubeletConf)
@@ -66,14 +68,14 @@ func (s Service) Joined() bool {
 	return err == nil && slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return strings.HasSuffix(e.Name(), ".wal") })
 }
 
-// joinPatience is how long a k0s that runs may still become a member of etcd
-// by itself.
+// joinTimeout is how long ResetFailedJoin waits for a running k0s to join etcd.
 const joinPatience = 30 * time.Second
 
-// Settle ends a controller's attempt to join that leads nowhere: k0s is stopped,
-// and what etcd began is removed, or else k0s would take the host for a member
-// and never ask its cluster again. One that runs is given time first: the
-// cluster of a second controller has no quorum until that is up.
+// ResetFailedJoin ends a controller's failed attempt to join: it stops k0s and
+// removes the data of etcd, because otherwise k0s would consider the host a
+// member and would never contact its cluster again. It waits for a running k0s
+// first: the cluster that a second controller joins has no quorum until that
+// controller is up. joined reports whether the host is a member.
 func (s Service) Settle(ctx context.Context, report func(string, int64, int64)) (joined bool, err error) {
 	if s.Worker || s.Joined() {
 		return s.Joined(), nil
@@ -83,7 +85,7 @@ func (s Service) Settle(ctx context.Context, report func(string, int64, int64)) 
 		return false, err
 	}
 	if st.Begun() {
-		report("k0s runs already; it may become a member of etcd", 0, 0)
+		report("k0s is already running; waiting for it to become a member of etcd", 0, 0)
 		err := wait.Until(ctx, wait.Options{What: "k0s to become a member of etcd", Timeout: joinPatience},
 			func(context.Context) (bool, string, error) { return s.Joined(), "", nil })
 		var late *wait.TimeoutError
@@ -96,14 +98,14 @@ func (s Service) Settle(ctx context.Context, report func(string, int64, int64)) 
 			return false, err
 		}
 	}
-	if s.Joined() { // at the last moment
+	if s.Joined() { // it joined before k0s was stopped
 		return true, nil
 	}
 	return false, s.Host.RemoveAll(EtcdMember)
 }
 
-// ConfigNeeded says why the configuration has to be written; "" when it is as
-// wanted.
+// ConfigNeeded returns the reason why the configuration must be written, or ""
+// if it is up to date.
 func (s Service) ConfigNeeded() (string, error) {
 	for _, f := range s.files() {
 		want, err := f.content()
@@ -124,7 +126,8 @@ func (s Service) ConfigNeeded() (string, error) {
 	return "", nil
 }
 
-// WriteConfig writes the configuration.
+// WriteConfig writes the configuration files and removes those that these
+// settings do not need.
 func (s Service) WriteConfig() error {
 	for _, f := range s.files() {
 		content, err := f.content()
@@ -143,12 +146,14 @@ func (s Service) WriteConfig() error {
 	return nil
 }
 
+// configFile is one file of the configuration.
 type file struct {
 	path    string
 	perm    fs.FileMode
-	content func() (string, error) // "" for no file
+	content func() (string, error) // "" if the file must not exist
 }
 
+// configFiles returns the configuration files of the service.
 func (s Service) files() []file {
 	env := proxyEnv(s.Proxy.HTTP, s.Proxy.HTTPS, s.Proxy.NoProxy)
 	all := []file{
@@ -171,18 +176,20 @@ func (s Service) files() []file {
 	return all
 }
 
-// joinGuard has each start of k0s forget an etcd that began and never found its
-// cluster: it has a database and no log. From the database alone k0s takes the
-// host for a member and starts etcd, which then makes a cluster of its own,
-// under the same certificate authority.
+// joinGuard is a systemd drop-in that removes, before each start of k0s, the
+// data of an etcd that started but never found its cluster: it has a database
+// and no write-ahead log. If k0s finds the database alone, it considers the
+// host a member and starts etcd, which then creates a second cluster with the
+// same certificate authority.
 const joinGuard = `[Service]
 ExecStartPre=/bin/sh -c 'ls ` + EtcdMember + `/wal/*.wal >/dev/null 2>&1 || rm -rf ` + EtcdMember + `'
 `
 
-// dropIn makes the unit read envPath.
+// proxyDropInPath returns the path of the drop-in that makes the unit read
+// proxyEnvPath.
 func (s Service) dropIn() string { return unitDir + s.Unit() + ".d/proxy.conf" }
 
-// ConfigPaths lists every path that WriteConfig may change.
+// ConfigPaths returns every path that WriteConfig may change.
 func (s Service) ConfigPaths() []string {
 	var all []string
 	for _, f := range s.files() {
@@ -191,11 +198,11 @@ func (s Service) ConfigPaths() []string {
 	return all
 }
 
-// UnitPath is the path that Register may change.
+// UnitPath returns the path that Register may change.
 func (s Service) UnitPath() string { return unitDir + s.Unit() }
 
-// RegisterNeeded says why the service has to be registered with systemd; ""
-// when it is registered with the wanted arguments.
+// RegisterNeeded returns the reason why the service must be registered with
+// systemd, or "" if it is registered with the current arguments.
 func (s Service) RegisterNeeded() (string, error) {
 	unit, err := s.Host.ReadFile(s.UnitPath())
 	if errors.Is(err, fs.ErrNotExist) {
@@ -204,17 +211,17 @@ func (s Service) RegisterNeeded() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	// k0s quotes arguments; what counts is that each stands there.
+	// k0s quotes the arguments; it is enough that the unit contains each of them.
 	plain := strings.NewReplacer(`"`, "", `\x2d`, "-").Replace(string(unit))
 	for _, a := range s.arguments() {
 		if !strings.Contains(plain, a) {
-			return s.Unit() + " lacks " + a, nil
+			return s.Unit() + " is registered without " + a, nil
 		}
 	}
 	return "", nil
 }
 
-// Register has k0s make its system users and its systemd unit.
+// Register makes k0s create its system users and its systemd unit.
 func (s Service) Register(ctx context.Context) error {
 	role := "controller"
 	if s.Worker {
@@ -225,8 +232,8 @@ func (s Service) Register(ctx context.Context) error {
 	return err
 }
 
-// StartNeeded says why the service has to be started; "" when it runs and is
-// enabled.
+// StartNeeded returns the reason why the service must be started, or "" if it
+// is running and enabled.
 func (s Service) StartNeeded(ctx context.Context) (string, error) {
 	st, err := s.Host.UnitState(ctx, s.Unit())
 	switch {
@@ -240,10 +247,10 @@ func (s Service) StartNeeded(ctx context.Context) (string, error) {
 	return "", nil
 }
 
-// Start enables and starts the service; it does not wait for the cluster. One
-// that ended, on a full disk for instance, and waits for systemd to try again
-// is begun anew: systemd starts nothing before that wait is over, two minutes
-// in k0s's unit.
+// Start enables and starts the service; it does not wait for the cluster. A
+// service that failed, for example on a full disk, and waits for its next
+// automatic restart is stopped first: systemd starts nothing before that delay
+// is over, two minutes in the unit of k0s.
 func (s Service) Start(ctx context.Context) error {
 	if st, err := s.Host.UnitState(ctx, s.Unit()); err == nil && st.Sub == "auto-restart" {
 		if err := s.Host.StopUnit(ctx, s.Unit()); err != nil {
@@ -253,30 +260,31 @@ func (s Service) Start(ctx context.Context) error {
 	return s.Host.StartUnit(ctx, s.Unit())
 }
 
-// Culprit is the end of the service's log, for an error that has to name who
-// is to blame.
+// Diagnose returns the state of the service and its last error from its log,
+// for the message of a failed wait.
 func (s Service) Culprit(ctx context.Context) string {
 	st, err := s.Host.UnitState(ctx, s.Unit())
 	if err != nil {
 		return ""
 	}
-	is := fmt.Sprintf("%s is %s (%s)", s.Unit(), st.Active, st.Sub)
+	state := fmt.Sprintf("%s is %s (%s)", s.Unit(), st.Active, st.Sub)
 	lines, err := s.Host.UnitLog(ctx, s.Unit(), 40)
 	if err != nil {
-		return is
+		return state
 	}
 	for i := len(lines) - 1; i >= 0; i-- {
 		if strings.Contains(lines[i], "level=error") || strings.Contains(lines[i], "level=fatal") || strings.HasPrefix(lines[i], "Error:") {
-			return is + "; its last error: " + lines[i]
+			return state + "; its last error: " + lines[i]
 		}
 	}
 	if n := len(lines); n > 0 {
-		return is + "; its last line: " + lines[n-1]
+		return state + "; its last line: " + lines[n-1]
 	}
-	return is
+	return state
 }
 
-// Version asks the installed binary for its version; "" when there is none.
+// InstalledVersion returns the version of the installed k0s binary, or "" if
+// there is none.
 func Version(ctx context.Context, h Machine) (string, error) {
 	if _, err := h.Lstat(Binary); err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
@@ -288,8 +296,8 @@ func Version(ctx context.Context, h Machine) (string, error) {
 	return strings.TrimSpace(string(out)), err
 }
 
-// Reset has k0s take back what it knows of: containers, mounts, its state and
-// its unit. What it leaves is somebody else's list.
+// Reset runs "k0s reset", which removes the containers, mounts, state and unit
+// of k0s. The caller removes everything else.
 func Reset(ctx context.Context, h Machine) error {
 	if _, err := h.Lstat(Binary); err != nil {
 		return nil
