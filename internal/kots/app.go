@@ -14,23 +14,23 @@ import (
 	"github.com/plinthdev/plinth/internal/wait"
 )
 
-// App is an application to be installed without a browser.
+// App is an application to install without a browser.
 type App struct {
-	Slug         string // that of the license
-	License      string // path of the license
+	Slug         string // slug of the application in the license
+	License      string // path of the license file
 	ConfigValues string // path of a ConfigValues manifest; empty for none
 	Bundle       string // path of the .airgap file; empty for an online install
-	SkipCompat   bool   // KOTS's own version check is skipped, as the gate was
+	SkipCompat   bool   // skip the version check of KOTS, because the gate was skipped too
 }
 
-// Installed is what the console says of an application.
+// InstalledApp is an application in the console.
 type Installed struct {
 	Slug         string `json:"slug"`
 	State        string `json:"state"` // ready, degraded, updating, unavailable, missing
 	VersionLabel string `json:"versionLabel"`
 }
 
-// Apps lists the console's applications.
+// Apps returns the console's applications.
 func (k *KOTS) Apps(ctx context.Context) ([]Installed, error) {
 	out, err := k.run(ctx, nil, nil, "get", "apps", "-o", "json")
 	if err != nil {
@@ -39,29 +39,31 @@ func (k *KOTS) Apps(ctx context.Context) ([]Installed, error) {
 	return parseApps(out)
 }
 
-// parseApps reads the CLI's JSON, which stands between its marks for terminals.
+// parseApps returns the applications in the CLI's JSON output, which is
+// surrounded by terminal escape sequences.
 func parseApps(out []byte) ([]Installed, error) {
 	text := unmarked(string(out))
 	from, to := strings.IndexByte(text, '['), strings.LastIndexByte(text, ']')
 	if from < 0 || to < from {
-		return nil, errors.New("the kots CLI does not list the applications as JSON")
+		return nil, errors.New("the kots CLI did not list the applications as JSON")
 	}
 	apps := []Installed{}
 	if err := json.Unmarshal([]byte(text[from:to+1]), &apps); err != nil {
-		return nil, fmt.Errorf("read the kots CLI's list of applications: %w", err)
+		return nil, fmt.Errorf("read the list of applications of the kots CLI: %w", err)
 	}
 	return apps, nil
 }
 
-// InstallApp installs an application through the console, and waits until its
-// objects are up. An application of that slug that is there is only waited for.
-// It wants the registry announced (registry.Announce) when Bundle is set, even
-// for an application without images. A failure is a Problem with exit code 7
-// that says what the console's log says.
+// InstallApp installs an application through the console and waits until its
+// objects are ready. If the console already has an application with that slug,
+// it only waits. If Bundle is set, the registry must be configured in KOTS
+// before (registry.ConfigureKOTS), even for an application without images. An
+// error is a Problem with exit code 7 that quotes the cause in the console's
+// log.
 func (k *KOTS) InstallApp(ctx context.Context, a App, w kube.Wait) error {
 	apps, err := k.Apps(ctx)
 	if err != nil {
-		return problem.New(problem.ExitStep, "ask the console for its applications", err, "see whether it is up: plinth status")
+		return problem.New(problem.ExitStep, "list the console's applications", err, "check whether the console is up: plinth status")
 	}
 	if !slices.ContainsFunc(apps, func(i Installed) bool { return i.Slug == a.Slug && i.VersionLabel != "" }) {
 		if err := k.installApp(ctx, a, w); err != nil {
@@ -88,8 +90,8 @@ func (k *KOTS) installApp(ctx context.Context, a App, w kube.Wait) error {
 	since := time.Now()
 	run, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	// The CLI tries five times, for more than a minute, what the console has
-	// refused for good: its log is heard and ends the run.
+	// The CLI retries five times, for more than a minute, even if the console
+	// has rejected the installation for good: its log ends the run early.
 	go k.listen(run, since, cancel)
 	_, err := k.run(run, nil, w.Report, args...)
 	if err == nil || ctx.Err() != nil {
@@ -105,7 +107,8 @@ func (k *KOTS) installApp(ctx context.Context, a App, w kube.Wait) error {
 	return explain(err.Error()).problem()
 }
 
-// listen ends the run with the cause as soon as the console's log gives one.
+// watchConsoleLog cancels the run with the cause as soon as the console's log
+// contains a fatal error.
 func (k *KOTS) listen(ctx context.Context, since time.Time, cancel context.CancelCauseFunc) {
 	o := wait.Options{What: "the console's refusal", Timeout: 24 * time.Hour, Interval: 2 * time.Second}
 	_ = wait.Until(ctx, o, func(ctx context.Context) (bool, string, error) {
@@ -117,7 +120,8 @@ func (k *KOTS) listen(ctx context.Context, since time.Time, cancel context.Cance
 	})
 }
 
-// refusal looks for a cause that ends an installation in the console's log.
+// findFatalError returns the first error in the console's log since then that
+// ends an installation, or nil.
 func (k *KOTS) refusal(ctx context.Context, since time.Time) *refusal {
 	pods, err := k.Kube.Pods(ctx, k.Namespace, "app=kotsadm")
 	if err != nil {
@@ -137,7 +141,7 @@ func (k *KOTS) refusal(ctx context.Context, since time.Time) *refusal {
 	return nil
 }
 
-// WaitApp waits until the console calls the application ready.
+// WaitApp waits until the application's state in the console is ready.
 func (k *KOTS) WaitApp(ctx context.Context, slug string, w kube.Wait) error {
 	o := wait.Options{What: "application " + slug + " to be ready", Timeout: w.Timeout, Interval: time.Second, Next: "sudo plinth kubectl get pods,events -A"}
 	if w.Report != nil {
@@ -147,17 +151,17 @@ func (k *KOTS) WaitApp(ctx context.Context, slug string, w kube.Wait) error {
 	err := wait.Until(ctx, o, func(ctx context.Context) (bool, string, error) {
 		apps, err := k.Apps(ctx)
 		if err != nil {
-			return false, "the console does not answer: " + err.Error(), nil
+			return false, "the console does not respond: " + err.Error(), nil
 		}
 		i := slices.IndexFunc(apps, func(i Installed) bool { return i.Slug == slug })
 		if i < 0 {
-			return false, "the console does not know it", nil
+			return false, "the console does not list it", nil
 		}
-		return apps[i].State == "ready", "the console calls it " + apps[i].State, nil
+		return apps[i].State == "ready", "its state in the console is " + apps[i].State, nil
 	})
 	if err == nil || ctx.Err() != nil {
 		return err
 	}
-	return problem.New(problem.ExitStep, "bring application "+slug+" up", err,
-		"open the console: it shows what is missing (configuration, preflights, images); "+problem.Hint(err))
+	return problem.New(problem.ExitStep, "start application "+slug, err,
+		"open the console to see what is missing (configuration, preflights, images); "+problem.Hint(err))
 }

@@ -15,24 +15,24 @@ const (
 	ready   = "\x1b[?25l[{\"slug\":\"my-app\",\"state\":\"ready\",\"versionLabel\":\"1.0.0\"}]\x1b[?25h"
 )
 
-func TestApplicationIsInstalledOnceAndWaitedFor(t *testing.T) {
-	k, fake, _ := bench(t)
+func TestInstallApp_InstallsOnceAndWaits(t *testing.T) {
+	k, fake, _ := newBench(t)
 	fake.Expect(getApps).Return("[]", nil)
 	fake.Expect("kots install my-app --exclude-admin-console --with-minio=false --no-port-forward --license-file /l --wait-duration 20s " +
 		"--config-values /c --airgap-bundle /b --skip-compatibility-check --namespace kotsadm")
 	fake.Expect(getApps).Return(strings.Replace(ready, "ready", "missing", 1), nil)
 	fake.Expect(getApps).Return(ready, nil).Often()
 	app := App{Slug: "my-app", License: "/l", ConfigValues: "/c", Bundle: "/b", SkipCompat: true}
-	w := patient()
-	for range 2 { // the second time it is there
+	w := longWait()
+	for range 2 { // the second time it is installed already
 		if err := k.InstallApp(t.Context(), app, w); err != nil {
 			t.Fatal(err)
 		}
 	}
 }
 
-func TestRefusalIsTakenFromTheConsolesLog(t *testing.T) {
-	k, fake, s := bench(t)
+func TestInstallApp_QuotesFatalErrorOfConsoleLog(t *testing.T) {
+	k, fake, s := newBench(t)
 	s.Put(api+"pods/kotsadm-0", map[string]any{"apiVersion": "v1", "kind": "Pod",
 		"metadata": map[string]any{"name": "kotsadm-0", "labels": map[string]any{"app": "kotsadm"}}})
 	s.Logs = map[string]string{"kotsadm/kotsadm-0": "2020-01-01T00:00:00Z an older one: license is expired\n"}
@@ -42,7 +42,7 @@ func TestRefusalIsTakenFromTheConsolesLog(t *testing.T) {
 			` {"level":"error","msg":"failed to install license kotsadm-default-license: failed to verify license signature: x"}`+"\n")
 		io.WriteString(c.Output, "Error: giving up uploading app.tar.gz: unexpected response status: 500\n") //nolint:errcheck // never fails
 	})
-	err := k.InstallApp(t.Context(), App{Slug: "my-app", License: "/l", Bundle: "/b"}, patient())
+	err := k.InstallApp(t.Context(), App{Slug: "my-app", License: "/l", Bundle: "/b"}, longWait())
 	if problem.ExitCode(err) != problem.ExitStep || !strings.Contains(err.Error(), "the license's signature is not valid") {
 		t.Errorf("got %v", err)
 	}
@@ -51,46 +51,53 @@ func TestRefusalIsTakenFromTheConsolesLog(t *testing.T) {
 	}
 }
 
-func TestUnreadyApplicationIsNamedWithItsState(t *testing.T) {
-	k, fake, _ := bench(t)
+func TestWaitApp_NamesStateOfUnreadyApp(t *testing.T) {
+	k, fake, _ := newBench(t)
 	fake.Expect(getApps).Return(strings.Replace(ready, "ready", "unavailable", 1), nil).Often()
-	err := k.WaitApp(t.Context(), "my-app", short())
-	if problem.ExitCode(err) != problem.ExitStep || !strings.Contains(err.Error(), "the console calls it unavailable") {
+	err := k.WaitApp(t.Context(), "my-app", shortWait())
+	if problem.ExitCode(err) != problem.ExitStep || !strings.Contains(err.Error(), "its state in the console is unavailable") {
 		t.Errorf("got %v", err)
 	}
 }
 
-func TestKOTSsWordsArePutIntoPlainOnes(t *testing.T) {
+func TestTranslate_KnownErrors(t *testing.T) {
 	for said, want := range map[string]string{
-		"Error: This version of Toy requires a different version of KOTS from what you currently have installed.": "wants another version of KOTS",
-		"failed to ping registry: connection refused":                                                             "registry inside the cluster does not answer",
+		"Error: This version of Toy requires a different version of KOTS from what you currently have installed.": "requires another version of KOTS",
+		"failed to ping registry: connection refused":                                                             "registry inside the cluster does not respond",
 		"There are preflight check failures":                                                                      "own preflight checks fail",
 		"license is expired for app my-app":                                                                       "license has expired",
 		"something new":                                                                                           "something new",
 	} {
-		if got := explain(said); !strings.Contains(got.cause, want) || got.hint == "" {
-			t.Errorf("%q is explained as %q", said, got.cause)
-		}
+		t.Run(want, func(t *testing.T) {
+			if got := explain(said); !strings.Contains(got.cause, want) || got.hint == "" {
+				t.Errorf("%q is translated to %q", said, got.cause)
+			}
+		})
 	}
 }
 
-func TestOnlyFinalWordsEndARun(t *testing.T) {
-	for line, final := range map[string]bool{
-		`{"msg":"failed to verify license signature"}`:                              true,
-		`{"msg":"License is expired"}`:                                              true,
-		`{"msg":"preflight check completed"}`:                                       false,
-		`{"msg":"GET /api/v1/app/my-app/preflight/result"}`:                         false,
-		`{"msg":"This version requires a different version of KOTS from what ..."}`: false,
+func TestMatchFatal_IgnoresOtherLines(t *testing.T) {
+	for name, tt := range map[string]struct {
+		line  string
+		fatal bool
+	}{
+		"license signature":  {`{"msg":"failed to verify license signature"}`, true},
+		"expired license":    {`{"msg":"License is expired"}`, true},
+		"preflights ran":     {`{"msg":"preflight check completed"}`, false},
+		"preflight request":  {`{"msg":"GET /api/v1/app/my-app/preflight/result"}`, false},
+		"other KOTS version": {`{"msg":"This version requires a different version of KOTS from what ..."}`, false},
 	} {
-		if got := hear(line) != nil; got != final {
-			t.Errorf("%s: %t", line, got)
-		}
+		t.Run(name, func(t *testing.T) {
+			if got := hear(tt.line) != nil; got != tt.fatal {
+				t.Errorf("fatal is %t, want %t", got, tt.fatal)
+			}
+		})
 	}
 }
 
-func FuzzParseAppsNeverPanics(f *testing.F) {
+func FuzzParseApps(f *testing.F) {
 	f.Add([]byte(ready))
-	f.Add([]byte("][")) // the marks the wrong way round
+	f.Add([]byte("][")) // brackets in the wrong order
 	f.Add([]byte("[1]"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if apps, err := parseApps(b); (apps == nil) == (err == nil) {

@@ -14,22 +14,23 @@ import (
 	"github.com/plinthdev/plinth/internal/wait"
 )
 
-// Console is what is wanted of the admin console.
+// ConsoleSpec describes the admin console to install.
 type Console struct {
-	Slug        string // of the application that it will install
-	Version     string // of KOTS, without a v; that of the CLI too
-	Application []byte // Application manifest, for title and logo before a license is there; may be nil
+	Slug        string // slug of the application that the console will install
+	Version     string // version of KOTS and its CLI, without a v
+	Application []byte // Application manifest, for title and logo before a license is uploaded; may be nil
 }
 
-// State is what the cluster has of the console.
+// ConsoleState is the state of the console in the cluster.
 type State struct {
-	Version string // without a v; empty when there is no console
-	Ready   bool   // datastore and console are up
-	Reason  string // why not
+	Version string // without a v; empty if the console is not installed
+	Ready   bool   // datastore and console are ready
+	Reason  string // why it is not ready
 }
 
-// parts are the console's objects that have to be up, in the order in which
-// the CLI makes them; the last one is the last thing that it makes.
+// consoleObjects returns the console's objects that must be ready, in the order
+// in which the CLI creates them. The service is the last object that the CLI
+// creates.
 func (k *KOTS) parts() (rqlite, console, service kube.Object) {
 	set := func(name string) kube.Object {
 		return kube.Object{APIVersion: "apps/v1", Kind: "StatefulSet", Namespace: k.Namespace, Name: name}
@@ -37,7 +38,7 @@ func (k *KOTS) parts() (rqlite, console, service kube.Object) {
 	return set(copies.Datastore), set("kotsadm"), kube.Object{APIVersion: "v1", Kind: "Service", Namespace: k.Namespace, Name: "kotsadm"}
 }
 
-// State looks at the console's objects.
+// ConsoleState returns the state of the console's objects in the cluster.
 func (k *KOTS) State(ctx context.Context) (State, error) {
 	rqlite, set, service := k.parts()
 	console, err := k.Kube.Get(ctx, set)
@@ -61,13 +62,14 @@ func (k *KOTS) State(ctx context.Context) (State, error) {
 	return s, nil
 }
 
-// Exists reports whether a cluster has a console in that namespace, up or not.
+// ConsoleExists reports whether the namespace has a console, ready or not.
 func Exists(ctx context.Context, c *kube.Client, namespace string) (bool, error) {
 	_, console, _ := (&KOTS{Namespace: namespace}).parts()
 	return c.Exists(ctx, console)
 }
 
-// imageVersion is the tag of the console's own image, without its v.
+// imageVersion returns the tag of the console's image, without its v, or "" if
+// it has none.
 func imageVersion(console *unstructured.Unstructured) string {
 	containers, _, _ := unstructured.NestedSlice(console.Object, "spec", "template", "spec", "containers")
 	for _, c := range containers {
@@ -83,14 +85,15 @@ func imageVersion(console *unstructured.Unstructured) string {
 	return ""
 }
 
-// InstallConsole makes the cluster have the console, and waits until it is up.
-// One that is there and up is left alone; one that a killed run left half-way
-// is finished. It must run before the registry is announced (registry.Announce):
-// with the registry there, KOTS would take its own images from it.
+// InstallConsole installs the console and waits until it is ready. A console
+// that is ready is not changed; one that a killed run left unfinished is
+// completed. It must run before the registry is configured in KOTS
+// (registry.ConfigureKOTS): otherwise KOTS would pull its own images from that
+// registry.
 //
-// The console gets a password that nobody knows; ResetPassword makes the one to
-// show. So no secret waits on a disk for a run that was killed before it could
-// be shown, and the last thing that an install does is to make it.
+// The console gets a random password that is not kept; ResetPassword sets the
+// one to show. So no secret is stored on a disk for a run that is killed before
+// it shows the password. An install sets the password as its last action.
 func (k *KOTS) InstallConsole(ctx context.Context, c Console, w kube.Wait) error {
 	state, err := k.State(ctx)
 	switch {
@@ -98,18 +101,18 @@ func (k *KOTS) InstallConsole(ctx context.Context, c Console, w kube.Wait) error
 		return err
 	case state.Version != "" && state.Version != c.Version:
 		return problem.Newf(problem.ExitStep, "install the admin console",
-			"changing the version of a console that is there is an upgrade: plinth upgrade",
-			"version %s is there, %s is wanted", state.Version, c.Version)
+			"to change the version of an installed console: plinth upgrade",
+			"version %s is installed, but version %s is requested", state.Version, c.Version)
 	case state.Ready:
 		return nil
 	}
 	_, _, service := k.parts()
-	laid, err := k.Kube.Exists(ctx, service)
+	created, err := k.Kube.Exists(ctx, service)
 	if err != nil {
 		return err
 	}
-	// All objects are there: to run the CLI again would only restart the pods.
-	if !laid {
+	// If all objects exist, running the CLI again would only restart the pods.
+	if !created {
 		if err := k.layConsole(ctx, c, w); err != nil {
 			return k.consoleProblem(ctx, err)
 		}
@@ -120,7 +123,7 @@ func (k *KOTS) InstallConsole(ctx context.Context, c Console, w kube.Wait) error
 	return nil
 }
 
-// layConsole has the CLI make the console's objects.
+// createConsole runs the CLI, which creates the console's objects.
 func (k *KOTS) layConsole(ctx context.Context, c Console, w kube.Wait) error {
 	if err := k.Kube.EnsureNamespace(ctx, k.Namespace); err != nil {
 		return err
@@ -141,8 +144,8 @@ func (k *KOTS) layConsole(ctx context.Context, c Console, w kube.Wait) error {
 	watch, stop := context.WithCancel(ctx)
 	defer stop()
 	if w.Report != nil {
-		// The CLI says only that it waits; the objects say what for.
-		go func() { _ = k.waitConsole(watch, w) }() // asked for its reasons only
+		// The CLI reports only that it waits; the objects show the reason.
+		go func() { _ = k.waitConsole(watch, w) }() // only its reports are used
 	}
 	_, err = k.run(ctx, []string{"KOTS_SHARED_PASSWORD=" + password}, nil, args...)
 	return err
@@ -158,16 +161,16 @@ func (k *KOTS) consoleProblem(ctx context.Context, err error) error {
 		return err
 	}
 	var late *wait.TimeoutError
-	if culprit := k.Kube.Culprit(ctx, k.Namespace, ""); culprit != "" && !errors.As(err, &late) {
-		err = fmt.Errorf("%w; %s", err, culprit)
+	if cause := k.Kube.Culprit(ctx, k.Namespace, ""); cause != "" && !errors.As(err, &late) {
+		err = fmt.Errorf("%w; %s", err, cause)
 	}
 	return problem.New(problem.ExitStep, "install the admin console", err,
-		"see what its pods say: plinth kubectl get pods -n "+k.Namespace+"; then run the same command again")
+		"inspect its pods: plinth kubectl get pods -n "+k.Namespace+"; then run the same command again")
 }
 
-// putMetadata gives the console the application's title and logo beforehand;
-// the CLI keeps what is there. Without it an air-gapped console logs an error
-// for each visit of its login page.
+// putMetadata stores the application's title and logo for the console before
+// the CLI runs, which keeps an existing one. Without it an air-gapped console
+// logs an error for each visit of its login page.
 func (k *KOTS) putMetadata(ctx context.Context, c Console) error {
 	if len(c.Application) == 0 {
 		return nil

@@ -10,14 +10,14 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-// FilesClaim is the claim on the console's own files, such as the releases that it
-// was given: of them there is one copy.
+// DataPVCName is the PersistentVolumeClaim of the console's own files, such as
+// the releases that were uploaded. They are not replicated.
 const FilesClaim = "kotsadmdata-kotsadm-0"
 
-// CopiesNeeded says why the datastore has to be copied to further nodes; ""
-// when it has its copies, when fewer than three controllers are Ready, and when
-// there is no console. Copies that are not up are not its matter: on a node that
-// is switched off there is nothing to do.
+// HANeeded returns the reason why the datastore must be replicated to further
+// nodes. It returns "" if the datastore has all its replicas, if fewer than
+// three controllers are Ready, and without a console. Replicas that are not
+// ready are not a reason: nothing can be done for a node that is switched off.
 func (k *KOTS) CopiesNeeded(ctx context.Context) (string, error) {
 	have, err := copies.Wanted(ctx, k.Kube, k.Namespace)
 	if err != nil || have == 0 || have >= copies.Most {
@@ -36,36 +36,36 @@ func (k *KOTS) CopiesNeeded(ctx context.Context) (string, error) {
 	if ready < copies.Most {
 		return "", nil
 	}
-	return fmt.Sprintf("%d controllers are there, and the console's data is on %d", ready, have), nil
+	return fmt.Sprintf("%d controllers are Ready, but the console's data is on %d", ready, have), nil
 }
 
-// Copy has the CLI give the datastore its copies, and waits until all are up.
-// What is in it is kept: the new ones join the old one.
+// EnableHA runs the CLI to replicate the datastore and waits until all replicas
+// are ready. The data is kept: the new replicas join the existing one.
 func (k *KOTS) Copy(ctx context.Context, w kube.Wait) error {
 	set, _, _ := k.parts()
 	err := k.enableHA(ctx, w, set)
 	if err == nil {
 		return nil
 	}
-	// Another controller may join at this moment, and have begun the same.
-	if why, look := k.CopiesNeeded(ctx); look == nil && why == "" {
+	// Another controller that joins at the same time may have started this already.
+	if reason, checkErr := k.CopiesNeeded(ctx); checkErr == nil && reason == "" {
 		err = k.Kube.WaitWorkloads(ctx, w, set)
 	}
 	if err == nil || ctx.Err() != nil {
 		return err
 	}
-	return problem.New(problem.ExitStep, "copy the console's data to three nodes", err,
-		"see what its pods say: plinth kubectl get pods -n "+k.Namespace+"; this host is a node, and the same command tries again")
+	return problem.New(problem.ExitStep, "replicate the console's data to three nodes", err,
+		"inspect its pods: plinth kubectl get pods -n "+k.Namespace+"; this host has joined the cluster; run the same command again to retry")
 }
 
-// enableHA runs the CLI and, as that says only that it waits, looks meanwhile at
-// what it waits for.
+// runEnableHA runs the CLI and, because the CLI reports only that it waits,
+// reports the reason from the datastore's objects.
 func (k *KOTS) enableHA(ctx context.Context, w kube.Wait, set kube.Object) error {
 	watch, stop := context.WithCancel(ctx)
-	var looking sync.WaitGroup
-	looking.Go(func() { _ = k.Kube.WaitWorkloads(watch, w, set) }) // the CLI's word is the one that counts
+	var watching sync.WaitGroup
+	watching.Go(func() { _ = k.Kube.WaitWorkloads(watch, w, set) }) // the CLI's result decides
 	_, err := k.run(ctx, nil, nil, "enable-ha", "--wait-duration", timeout(w.Timeout))
 	stop()
-	looking.Wait()
+	watching.Wait()
 	return err
 }

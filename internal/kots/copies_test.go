@@ -11,63 +11,64 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-const setPath = "/apis/apps/v1/namespaces/kotsadm/statefulsets/kotsadm-rqlite"
+const datastorePath = "/apis/apps/v1/namespaces/kotsadm/statefulsets/kotsadm-rqlite"
 
-// controllers puts n Ready controllers, and one that is not, into the cluster.
-func controllers(s *kubetest.Server, n int) {
+// putControllers stores n Ready controllers, and one that is not Ready, in the
+// cluster.
+func putControllers(s *kubetest.Server, n int) {
 	for i := range n + 1 {
-		is := "True"
+		status := "True"
 		if i == n {
-			is = "False"
+			status = "False"
 		}
 		name := fmt.Sprint("n", i)
 		s.Put("/api/v1/nodes/"+name, map[string]any{"metadata": map[string]any{"name": name, "labels": map[string]any{"node.k0sproject.io/role": "control-plane"}},
-			"status": map[string]any{"conditions": []any{map[string]any{"type": "Ready", "status": is}}}})
+			"status": map[string]any{"conditions": []any{map[string]any{"type": "Ready", "status": status}}}})
 	}
 }
 
-// scale says how many pods the datastore is to have.
-func scale(s *kubetest.Server, n int) {
-	set := s.Object(setPath)
+// scaleDatastore sets the number of replicas of the datastore.
+func scaleDatastore(s *kubetest.Server, n int) {
+	set := s.Object(datastorePath)
 	set["spec"] = map[string]any{"replicas": n}
 	set["status"] = map[string]any{"observedGeneration": 1, "replicas": n, "updatedReplicas": n, "readyReplicas": n}
-	s.Put(setPath, set)
+	s.Put(datastorePath, set)
 }
 
-func TestTheDatastoreIsCopiedOnceThreeControllersAreReady(t *testing.T) {
-	k, fake, s := bench(t)
+func TestHANeeded_RequiresThreeReadyControllers(t *testing.T) {
+	k, fake, s := newBench(t)
 	if why, err := k.CopiesNeeded(t.Context()); why != "" || err != nil {
 		t.Errorf("without a console: %q %v", why, err)
 	}
-	lay(s, "1.131.2")
-	controllers(s, 2)
+	putConsole(s, "1.131.2")
+	putControllers(s, 2)
 	if why, err := k.CopiesNeeded(t.Context()); why != "" || err != nil {
 		t.Errorf("two controllers: %q %v", why, err)
 	}
-	controllers(s, 3)
-	if why, err := k.CopiesNeeded(t.Context()); why != "3 controllers are there, and the console's data is on 1" || err != nil {
+	putControllers(s, 3)
+	if why, err := k.CopiesNeeded(t.Context()); why != "3 controllers are Ready, but the console's data is on 1" || err != nil {
 		t.Errorf("three controllers: %q %v", why, err)
 	}
-	fake.Expect("kots enable-ha --wait-duration 20s --namespace kotsadm").Do(func(host.Cmd) { scale(s, 3) })
-	if err := k.Copy(t.Context(), patient()); err != nil {
+	fake.Expect("kots enable-ha --wait-duration 20s --namespace kotsadm").Do(func(host.Cmd) { scaleDatastore(s, 3) })
+	if err := k.Copy(t.Context(), longWait()); err != nil {
 		t.Fatal(err)
 	}
 	if why, err := k.CopiesNeeded(t.Context()); why != "" || err != nil {
-		t.Errorf("copied: %q %v", why, err)
+		t.Errorf("replicated: %q %v", why, err)
 	}
 }
 
-func TestACopyThatAnotherControllerBeganIsWaitedFor(t *testing.T) {
-	k, fake, s := bench(t)
-	lay(s, "1.131.2")
-	controllers(s, 3)
-	fake.Expect("kots enable-ha --wait-duration 20s --namespace kotsadm").Return("", errors.New("the object has been modified")).Do(func(host.Cmd) { scale(s, 3) })
-	if err := k.Copy(t.Context(), patient()); err != nil {
-		t.Errorf("begun by another one: %v", err)
+func TestEnableHA_WaitsForReplicationByAnotherController(t *testing.T) {
+	k, fake, s := newBench(t)
+	putConsole(s, "1.131.2")
+	putControllers(s, 3)
+	fake.Expect("kots enable-ha --wait-duration 20s --namespace kotsadm").Return("", errors.New("the object has been modified")).Do(func(host.Cmd) { scaleDatastore(s, 3) })
+	if err := k.Copy(t.Context(), longWait()); err != nil {
+		t.Errorf("started by another controller: %v", err)
 	}
-	scale(s, 1)
-	fake.Expect("kots enable-ha --wait-duration 20s --namespace kotsadm").Return("", errors.New("no room"))
-	if err := k.Copy(t.Context(), patient()); problem.ExitCode(err) != problem.ExitStep || !strings.Contains(err.Error(), "no room") {
-		t.Errorf("not begun: %v", err)
+	scaleDatastore(s, 1)
+	fake.Expect("kots enable-ha --wait-duration 20s --namespace kotsadm").Return("", errors.New("disk full"))
+	if err := k.Copy(t.Context(), longWait()); problem.ExitCode(err) != problem.ExitStep || !strings.Contains(err.Error(), "disk full") {
+		t.Errorf("not started: %v", err)
 	}
 }

@@ -1,7 +1,6 @@
-// Package kots owns the admin console and the applications in it: it drives the
-// pinned kots CLI, checks beforehand what KOTS would find out late, and puts
-// KOTS's words into plain ones. It refuses to do KOTS's work: what the CLI or
-// the console can do, it asks them to do.
+// Package kots installs the KOTS admin console and the applications in it
+// through the pinned kots CLI, checks application bundles and licenses before
+// KOTS does, and translates the errors of KOTS.
 package kots
 
 import (
@@ -17,33 +16,35 @@ import (
 	"github.com/plinthdev/plinth/internal/kube"
 )
 
-// Binary is the pinned kots CLI on a host; its name makes it a kubectl plug-in.
+// BinaryPath is the path of the pinned kots CLI on a host; its name makes it a
+// kubectl plug-in.
 const Binary = "/usr/local/bin/kubectl-kots"
 
-// Machine is what the kots CLI needs of the host.
+// Machine is the part of the host that the kots CLI needs.
 type Machine interface {
 	host.Commands
 	MkdirAll(path string, perm fs.FileMode) error
 	RemoveAll(path string) error
 }
 
-// KOTS drives one console.
+// Client manages one console.
 type KOTS struct {
 	Machine    Machine
 	Kube       *kube.Client
 	CLI        string // path of the pinned kots executable
-	Kubeconfig string // path
+	Kubeconfig string // path of the kubeconfig
 	Home       string // private folder: HOME and TMPDIR of the CLI, emptied after each run
-	Namespace  string // of the console
-	Airgap     bool   // the console and the CLI must not look for the internet
-	Proxy      Proxy  // the way out when not
+	Namespace  string // namespace of the console
+	Airgap     bool   // the console and the CLI must not use the internet
+	Proxy      Proxy  // outgoing proxy if Airgap is false
 }
 
-// Proxy is the way to the internet for the console and the CLI; its values may
-// hold credentials and are handed over in the environment only.
+// Proxy is the outgoing proxy of the console and the CLI. Its values may
+// contain credentials and are passed in the environment only.
 type Proxy struct{ HTTP, HTTPS, No string }
 
-// run runs the CLI, in the console's namespace, and reports its lines.
+// runCLI runs the CLI in the console's namespace, reports its lines and returns
+// its output.
 func (k *KOTS) run(ctx context.Context, env []string, report func(string, int64, int64), args ...string) ([]byte, error) {
 	tmp := path.Join(k.Home, "tmp")
 	for _, dir := range []string{k.Home, tmp} {
@@ -51,27 +52,27 @@ func (k *KOTS) run(ctx context.Context, env []string, report func(string, int64,
 			return nil, err
 		}
 	}
-	// Images of a bundle are unpacked there: nothing may stay after a failure.
-	defer func() { _ = k.Machine.RemoveAll(tmp) }() // else the next run, or reset, removes it
-	heard := &progress{report: report}
+	// The CLI unpacks the images of a bundle there: remove them also after a failure.
+	defer func() { _ = k.Machine.RemoveAll(tmp) }() // on an error the next run, or reset, removes it
+	output := &progress{report: report}
 	out, err := k.Machine.Run(ctx, host.Cmd{
 		Argv:   append([]string{k.CLI}, append(args, "--namespace", k.Namespace)...),
 		Env:    append(k.environment(tmp), env...),
-		Output: heard,
+		Output: output,
 	})
 	switch {
 	case err == nil:
 		return out, nil
 	case ctx.Err() != nil:
 		return out, context.Cause(ctx)
-	case heard.said() == "":
+	case output.said() == "":
 		return out, err
 	}
-	return out, errors.New(heard.said())
+	return out, errors.New(output.said())
 }
 
-// environment keeps the CLI to this cluster: the host's own proxy settings
-// would send even calls to the API server elsewhere.
+// cliEnvironment returns the environment of the CLI. It clears the proxy
+// settings of the host, which would redirect even calls to the API server.
 func (k *KOTS) environment(tmp string) []string {
 	env := []string{
 		"KUBECONFIG=" + k.Kubeconfig, "HOME=" + k.Home, "TMPDIR=" + tmp,
@@ -83,16 +84,16 @@ func (k *KOTS) environment(tmp string) []string {
 	return env
 }
 
-// progress hands each new line of the CLI's output to report, without the
-// marks and movements meant for a terminal, and remembers what went wrong.
+// cliOutput passes each new line of the CLI's output to report, without escape
+// sequences, and remembers the lines that explain a failure.
 type progress struct {
 	report func(message string, bytes, total int64) // may be nil
 	rest   string
-	last   [2]string // the newest line last
-	fault  string    // what followed "Error: "; the CLI's help may come after it
+	last   [2]string // the two newest lines, the newest last
+	fault  string    // text after "Error: "; the CLI's help may follow it
 }
 
-// Write takes a piece of output; it never fails.
+// Write adds a part of the output; it never fails.
 func (p *progress) Write(b []byte) (int, error) {
 	p.rest += strings.ReplaceAll(string(b), "\r", "\n")
 	for {
@@ -118,8 +119,8 @@ func (p *progress) hear(line string) {
 	}
 }
 
-// said is the CLI's own word on why it failed; KOTS's message may go on in the
-// next line.
+// errorText returns the CLI's own explanation of its failure. A message of KOTS
+// may continue in the next line.
 func (p *progress) said() string {
 	switch {
 	case p.fault != "" && p.last[0] == "Error: "+p.fault:
@@ -130,15 +131,16 @@ func (p *progress) said() string {
 	return strings.TrimPrefix(p.last[0]+"; "+p.last[1], "; ")
 }
 
-// plain strips escape sequences, bullets and ticks from a line of the CLI.
+// stripMarks removes escape sequences, bullets and ticks from a line of the
+// CLI.
 func plain(line string) string {
 	return strings.Trim(unmarked(line), " \t•✓✗⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏")
 }
 
-// unmarked strips a terminal's escape sequences.
+// stripEscapes removes the escape sequences of a terminal.
 func unmarked(text string) string {
 	return regexp.MustCompile(`\x1b\[[0-9;?]*[A-Za-z]`).ReplaceAllString(text, "")
 }
 
-// timeout is how the CLI wants a duration.
+// formatTimeout returns a duration in the format of the CLI.
 func timeout(d time.Duration) string { return d.Round(time.Second).String() }

@@ -22,8 +22,8 @@ import (
 
 const api = "/api/v1/namespaces/kotsadm/"
 
-// bench is a console's driver on a fake host and a fake API server.
-func bench(t *testing.T) (*KOTS, *hosttest.Fake, *kubetest.Server) {
+// newBench returns a Client on a fake host and a fake API server.
+func newBench(t *testing.T) (*KOTS, *hosttest.Fake, *kubetest.Server) {
 	t.Helper()
 	server, client := kubetest.New(t)
 	fake := hosttest.New(t)
@@ -33,12 +33,15 @@ func bench(t *testing.T) (*KOTS, *hosttest.Fake, *kubetest.Server) {
 	}, fake, server
 }
 
-func patient() kube.Wait { return kube.Wait{Timeout: 20 * time.Second} } // for what comes, on a busy machine too
+// longWait is long enough for a condition that becomes true, also on a busy machine.
+func longWait() kube.Wait { return kube.Wait{Timeout: 20 * time.Second} }
 
-func short() kube.Wait { return kube.Wait{Timeout: 2 * time.Second} } // for what never comes
+// shortWait is for a condition that never becomes true.
+func shortWait() kube.Wait { return kube.Wait{Timeout: 2 * time.Second} }
 
-// lay puts what the CLI makes into the cluster, as far as Plinth looks at it.
-func lay(s *kubetest.Server, version string) {
+// putConsole stores the objects that the CLI creates, as far as Plinth reads
+// them.
+func putConsole(s *kubetest.Server, version string) {
 	for _, name := range []string{"kotsadm-rqlite", "kotsadm"} {
 		obj := map[string]any{
 			"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": map[string]any{"name": name},
@@ -52,18 +55,18 @@ func lay(s *kubetest.Server, version string) {
 	s.Put(api+"services/kotsadm", map[string]any{"apiVersion": "v1", "kind": "Service", "metadata": map[string]any{"name": "kotsadm"}})
 }
 
-func TestConsoleIsInstalledByTheCLIWithThePasswordInItsEnvironment(t *testing.T) {
-	k, fake, s := bench(t)
+func TestInstallConsole_PassesPasswordInEnvironment(t *testing.T) {
+	k, fake, s := newBench(t)
 	var ran host.Cmd
 	fake.Expect("kots install my-app --with-minio=false --no-port-forward --wait-duration 20s --airgap --namespace kotsadm").Do(func(c host.Cmd) {
 		ran = c
 		if text, _ := s.Object(api + "configmaps/kotsadm-application-metadata")["data"].(map[string]any); text["application.yaml"] != "title" {
 			t.Errorf("the metadata before the CLI runs is %v", text)
 		}
-		lay(s, "1.131.2")
+		putConsole(s, "1.131.2")
 	})
 	c := Console{Slug: "my-app", Version: "1.131.2", Application: []byte("title")}
-	if err := k.InstallConsole(t.Context(), c, patient()); err != nil {
+	if err := k.InstallConsole(t.Context(), c, longWait()); err != nil {
 		t.Fatal(err)
 	}
 	env := map[string]string{}
@@ -84,7 +87,7 @@ func TestConsoleIsInstalledByTheCLIWithThePasswordInItsEnvironment(t *testing.T)
 		t.Error("the temporary folder is still there")
 	}
 	s.Writes()
-	if err := k.InstallConsole(t.Context(), c, patient()); err != nil || len(s.Writes()) > 0 {
+	if err := k.InstallConsole(t.Context(), c, longWait()); err != nil || len(s.Writes()) > 0 {
 		t.Errorf("the second run changed something, or failed: %v", err)
 	}
 	if state, err := k.State(t.Context()); err != nil || state != (State{Version: "1.131.2", Ready: true}) {
@@ -92,72 +95,72 @@ func TestConsoleIsInstalledByTheCLIWithThePasswordInItsEnvironment(t *testing.T)
 	}
 }
 
-func TestOnlineConsoleGetsTheProxyThroughTheEnvironment(t *testing.T) {
-	k, fake, s := bench(t)
+func TestInstallConsole_PassesProxyInEnvironment(t *testing.T) {
+	k, fake, s := newBench(t)
 	k.Airgap, k.Proxy = false, Proxy{HTTPS: "http://user:pass@proxy:3128", No: ".svc"}
 	fake.Expect("kots install my-app --with-minio=false --no-port-forward --wait-duration 20s --copy-proxy-env --namespace kotsadm").Do(func(c host.Cmd) {
 		if !slices.Contains(c.Env, "HTTPS_PROXY=http://user:pass@proxy:3128") || strings.Contains(strings.Join(c.Argv, " "), "pass") {
 			t.Errorf("env %q, argv %q", c.Env, c.Argv)
 		}
-		lay(s, "1.131.2")
+		putConsole(s, "1.131.2")
 	})
-	if err := k.InstallConsole(t.Context(), Console{Slug: "my-app", Version: "1.131.2"}, patient()); err != nil {
+	if err := k.InstallConsole(t.Context(), Console{Slug: "my-app", Version: "1.131.2"}, longWait()); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func TestObjectsThatAreAllThereAreOnlyWaitedFor(t *testing.T) {
-	k, _, s := bench(t) // no command is expected
-	lay(s, "1.131.2")
+func TestInstallConsole_OnlyWaitsForExistingObjects(t *testing.T) {
+	k, _, s := newBench(t) // no command is expected
+	putConsole(s, "1.131.2")
 	rqlite := "/apis/apps/v1/namespaces/kotsadm/statefulsets/kotsadm-rqlite"
 	down := s.Object(rqlite)
 	down["status"] = map[string]any{"observedGeneration": 1}
 	s.Put(rqlite, down)
-	err := k.InstallConsole(t.Context(), Console{Slug: "my-app", Version: "1.131.2"}, short())
-	if problem.ExitCode(err) != problem.ExitStep || !strings.Contains(err.Error(), "StatefulSet kotsadm/kotsadm-rqlite: 0 of 1 pods replaced") {
+	err := k.InstallConsole(t.Context(), Console{Slug: "my-app", Version: "1.131.2"}, shortWait())
+	if problem.ExitCode(err) != problem.ExitStep || !strings.Contains(err.Error(), "StatefulSet kotsadm/kotsadm-rqlite: 0 of 1 pods updated") {
 		t.Errorf("got %v", err)
 	}
 }
 
-func TestAnotherVersionIsAnUpgradeNotAnInstall(t *testing.T) {
-	k, _, s := bench(t)
-	lay(s, "1.130.0")
-	err := k.InstallConsole(t.Context(), Console{Slug: "my-app", Version: "1.131.2"}, patient())
-	if problem.ExitCode(err) != problem.ExitStep || !strings.Contains(err.Error(), "1.130.0 is there, 1.131.2 is wanted") {
+func TestInstallConsole_RejectsOtherVersion(t *testing.T) {
+	k, _, s := newBench(t)
+	putConsole(s, "1.130.0")
+	err := k.InstallConsole(t.Context(), Console{Slug: "my-app", Version: "1.131.2"}, longWait())
+	if problem.ExitCode(err) != problem.ExitStep || !strings.Contains(err.Error(), "version 1.130.0 is installed, but version 1.131.2 is requested") {
 		t.Errorf("got %v", err)
 	}
 }
 
-func TestFailureOfTheCLIIsItsErrorLineNotItsHelp(t *testing.T) {
-	k, fake, _ := bench(t)
+func TestInstallConsole_ReportsErrorLineOfCLI(t *testing.T) {
+	k, fake, _ := newBench(t)
 	fake.Expect("kots install").Return("", &host.CommandError{Argv: []string{"kots"}, Code: 1, Tail: "      --token string  a flag"}).Do(func(c host.Cmd) {
 		io.WriteString(c.Output, "\x1b[?25l  • Deploying ✓\nError: failed to wait for rqlite\nUsage:\n      --token string  a flag\n") //nolint:errcheck // never fails
 	})
-	err := k.InstallConsole(t.Context(), Console{Slug: "my-app", Version: "1.131.2"}, patient())
+	err := k.InstallConsole(t.Context(), Console{Slug: "my-app", Version: "1.131.2"}, longWait())
 	if err == nil || err.Error() != "cannot install the admin console: failed to wait for rqlite" {
 		t.Errorf("got %v", err)
 	}
 }
 
-func TestProgressIsEachNewLineWithoutMarks(t *testing.T) {
-	var heard []string
-	p := &progress{report: func(m string, _, _ int64) { heard = append(heard, m) }}
+func TestCLIOutput_ReportsEachNewLineWithoutMarks(t *testing.T) {
+	var reported []string
+	p := &progress{report: func(m string, _, _ int64) { reported = append(reported, m) }}
 	for _, piece := range []string{"\x1b[?25l  • Creating name", "space  \r  • Creating namespace ✓\r\n", "\n\x1b[0m ⠋ Waiting\r ⠙ Waiting\r", "Error: This version of X requires\nInstall KOTS version 1.75.0 and try again.\n"} {
 		if n, err := p.Write([]byte(piece)); n != len(piece) || err != nil {
 			t.Fatal(n, err)
 		}
 	}
 	want := []string{"Creating namespace", "Waiting", "Error: This version of X requires", "Install KOTS version 1.75.0 and try again."}
-	if !slices.Equal(heard, want) {
-		t.Errorf("heard %q, want %q", heard, want)
+	if !slices.Equal(reported, want) {
+		t.Errorf("reported %q, want %q", reported, want)
 	}
 	if got := p.said(); got != "This version of X requires Install KOTS version 1.75.0 and try again." {
-		t.Errorf("said %q", got)
+		t.Errorf("the error text is %q", got)
 	}
 }
 
-func TestPasswordIsReplacedAndSessionsEnd(t *testing.T) {
-	k, _, s := bench(t)
+func TestResetPassword_ReplacesPasswordAndEndsSessions(t *testing.T) {
+	k, _, s := newBench(t)
 	s.Put(api+"secrets/kotsadm-password", map[string]any{"apiVersion": "v1", "kind": "Secret",
 		"metadata": map[string]any{"name": "kotsadm-password", "labels": map[string]any{"numAttempts": "11", "lastFailure": "x", "kept": "yes"}},
 		"data":     map[string]any{"passwordBcrypt": "b2xk"}})
@@ -184,14 +187,14 @@ func TestPasswordIsReplacedAndSessionsEnd(t *testing.T) {
 	}
 }
 
-func TestPasswordOfNoConsoleIsNotFound(t *testing.T) {
-	k, _, _ := bench(t)
+func TestResetPassword_ReturnsNotFoundWithoutConsole(t *testing.T) {
+	k, _, _ := newBench(t)
 	if _, err := k.ResetPassword(t.Context()); !errors.Is(err, kube.ErrNotFound) {
 		t.Errorf("got %v", err)
 	}
 }
 
-func TestPasswordsUseEveryLetterOfTheAlphabet(t *testing.T) {
+func TestNewPassword_UsesEveryLetterOfAlphabet(t *testing.T) {
 	seen := map[rune]bool{}
 	for range 400 {
 		p, err := newPassword()

@@ -13,12 +13,12 @@ import (
 	"github.com/plinthdev/plinth/internal/kube"
 )
 
-// alphabet has 32 letters and digits that are not taken for each other, so
-// that a byte's low five bits pick one without bias.
+// alphabet has 32 letters and digits that are not easily confused, so that the
+// low five bits of a byte select one without bias.
 const alphabet = "abcdefghijkmnpqrstuvwxyz23456789"
 
-// newPassword makes a password of 80 random bits, in four groups that can be
-// read out: "k7wq-…".
+// newPassword returns a password of 80 random bits, in four groups that are
+// easy to read out: "k7wq-…".
 func newPassword() (string, error) {
 	var raw [16]byte
 	if _, err := rand.Read(raw[:]); err != nil {
@@ -34,10 +34,11 @@ func newPassword() (string, error) {
 	return out.String(), nil
 }
 
-// ResetPassword gives the console a new random password, ends every session
-// and a lock-out after wrong attempts, and returns the password. It exists
-// nowhere else in the clear: show it once. It does what the CLI's
-// reset-password does, which insists on a terminal. The console need not run.
+// ResetPassword sets a new random password for the console, ends all sessions
+// and any lock-out after failed attempts, and returns the password. It is not
+// stored in clear text anywhere: show it once. It does what the CLI's
+// reset-password does, which requires a terminal. The console need not be
+// running.
 func (k *KOTS) ResetPassword(ctx context.Context) (string, error) {
 	password, err := newPassword()
 	if err != nil {

@@ -156,7 +156,7 @@ func TestAClusterThatAnswersIsDescribed(t *testing.T) {
 		"a healthy console whose node is not told to be up yet": {`{"version":"v1.131.2","status":{"database":{"connected":true},"storage":{"available":true}}}`, "", true, true},
 		"one whose node is away":                                {`<html>`, "its files are on node n1 alone, which is not Ready", true, true},
 		"one without its database":                              {`{"version":"v1.131.2","status":{"database":{"connected":false},"storage":{"available":true}}}`, "database or its storage is not available", true, false},
-		"something else":                                        {`<html>`, "what answers is not the console", true, false},
+		"something else":                                        {`<html>`, "the response is not from the console", true, false},
 		"one without a certificate":                             {`{}`, "not found", false, false},
 	} {
 		t.Run(name, func(t *testing.T) {

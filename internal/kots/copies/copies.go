@@ -1,6 +1,3 @@
-// Package copies owns what is known of the copies of KOTS's datastore: how many
-// there are to be, and whether enough of them are whole. It refuses to make or
-// move any.
 package copies
 
 import (
@@ -18,15 +15,16 @@ import (
 	"github.com/plinthdev/plinth/internal/wait"
 )
 
-// Most is how many copies of its datastore KOTS keeps where it can, each on a
-// node of its own (kots enable-ha).
+// HAReplicas is the number of replicas of its datastore that KOTS runs if it
+// can, each on its own node (kots enable-ha).
 const Most = 3
 
-// Datastore is the name of the datastore's StatefulSet, and with a number that
-// of each of its pods.
+// DatastoreName is the name of the datastore's StatefulSet; with a number, it
+// is the name of each of its pods.
 const Datastore = "kotsadm-rqlite"
 
-// Wanted is how many pods the datastore is to have; 0 without a console.
+// DatastoreReplicas returns the desired number of pods of the datastore, or 0
+// without a console.
 func Wanted(ctx context.Context, c *kube.Client, namespace string) (int64, error) {
 	obj, err := c.Get(ctx, kube.Object{APIVersion: "apps/v1", Kind: "StatefulSet", Namespace: namespace, Name: Datastore})
 	if errors.Is(err, kube.ErrNotFound) {
@@ -42,12 +40,14 @@ func Wanted(ctx context.Context, c *kube.Client, namespace string) (int64, error
 	return n, err
 }
 
-// catchUp is how long a copy that is Ready may take to have all: less than a node
-// that leaves waits for an answer. Leaders change, too, on a busy machine.
+// replicaSyncTimeout is how long IsReplicatedElsewhere waits for a Ready
+// replica to catch up: less than the time that a node that leaves the cluster
+// waits for a response. The leader may change, too, on a busy machine.
 const catchUp = 12 * time.Second
 
-// Elsewhere reports whether the data of a pod on node is safe without it:
-// a copy of KOTS's datastore, of which a majority on other nodes is whole.
+// IsReplicatedElsewhere reports whether the data of a pod on node is safe if
+// the node is lost: the pod is a replica of KOTS's datastore, and a majority of
+// the replicas, on other nodes, is up to date.
 func Elsewhere(ctx context.Context, c *kube.Client, namespace, pod, node string) (bool, error) {
 	if !strings.HasPrefix(pod, Datastore+"-") {
 		return false, nil
@@ -56,8 +56,8 @@ func Elsewhere(ctx context.Context, c *kube.Client, namespace, pod, node string)
 	if err != nil || want < Most {
 		return false, err
 	}
-	o := wait.Options{What: "copies of the console's data", Timeout: catchUp, Next: "plinth kubectl get pods -n " + namespace + " -o wide"}
-	few := false // then a wait is vain
+	o := wait.Options{What: "replicas of the console's data", Timeout: catchUp, Next: "plinth kubectl get pods -n " + namespace + " -o wide"}
+	few := false // too few are Ready, so that waiting cannot succeed
 	err = wait.Until(ctx, o, func(ctx context.Context) (bool, string, error) {
 		ready, err := readyElsewhere(ctx, c, namespace, node)
 		if few = int64(len(ready)) <= want/2; err != nil || few {
@@ -69,7 +69,7 @@ func Elsewhere(ctx context.Context, c *kube.Client, namespace, pod, node string)
 				have++
 			}
 		}
-		return have > want/2, fmt.Sprintf("%d of %d are whole", have, len(ready)), nil
+		return have > want/2, fmt.Sprintf("%d of %d are up to date", have, len(ready)), nil
 	})
 	var late *wait.TimeoutError
 	if errors.As(err, &late) {
@@ -78,10 +78,11 @@ func Elsewhere(ctx context.Context, c *kube.Client, namespace, pod, node string)
 	return err == nil && !few, err
 }
 
-// port is where rqlite answers.
+// rqlitePort is the HTTP port of rqlite.
 const port = "4001"
 
-// readyElsewhere are the copies that are Ready on other nodes, by pod.
+// readyReplicasElsewhere returns the names of the Ready replicas on other
+// nodes.
 func readyElsewhere(ctx context.Context, c *kube.Client, namespace, node string) (ready []string, err error) {
 	pods, err := c.Core().Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: "app=" + Datastore})
 	if err != nil {
@@ -97,9 +98,10 @@ func readyElsewhere(ctx context.Context, c *kube.Client, namespace, node string)
 	return ready, nil
 }
 
-// whole reports whether a copy has all that the copies have agreed on. Ready alone
-// says less: one that has just begun on another node is Ready as soon as it knows
-// the leader, seconds before it has any data, and does not replace one that has.
+// isReplicaSynced reports whether a replica has all committed data. Readiness
+// alone does not show it: a replica that has just started on another node is
+// Ready as soon as it knows the leader, seconds before it has any data, and
+// cannot replace one that has the data.
 func whole(ctx context.Context, c *kube.Client, namespace, pod string) bool {
 	_, err := c.Core().Pods(namespace).ProxyGet("http", pod, port, "readyz", map[string]string{"sync": "", "timeout": "3s"}).DoRaw(ctx)
 	return err == nil

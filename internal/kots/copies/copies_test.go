@@ -9,9 +9,9 @@ import (
 	"github.com/plinthdev/plinth/internal/kube/kubetest"
 )
 
-const api = "/api/v1/namespaces/kotsadm/"
+const consolePath = "/api/v1/namespaces/kotsadm/"
 
-func TestACopyIsSafeToLoseWhileAMajorityIsWholeElsewhere(t *testing.T) {
+func TestIsReplicatedElsewhere_RequiresSyncedMajority(t *testing.T) {
 	_, c := kubetest.New(t)
 	s, k := kubetest.New(t)
 	scale := func(n int) {
@@ -20,15 +20,17 @@ func TestACopyIsSafeToLoseWhileAMajorityIsWholeElsewhere(t *testing.T) {
 	scale(1)
 	pod := func(i int, ready string) {
 		name := fmt.Sprint("kotsadm-rqlite-", i)
-		s.Put(api+"pods/"+name, map[string]any{"metadata": map[string]any{"name": name, "labels": map[string]any{"app": "kotsadm-rqlite"}},
+		s.Put(consolePath+"pods/"+name, map[string]any{"metadata": map[string]any{"name": name, "labels": map[string]any{"app": "kotsadm-rqlite"}},
 			"spec": map[string]any{"nodeName": fmt.Sprint("n", i)}, "status": map[string]any{"conditions": []any{map[string]any{"type": "Ready", "status": ready}}}})
 	}
-	synced := func(i int) string { return fmt.Sprintf("%spods/http:kotsadm-rqlite-%d:4001/proxy/readyz", api, i) }
+	synced := func(i int) string {
+		return fmt.Sprintf("%spods/http:kotsadm-rqlite-%d:4001/proxy/readyz", consolePath, i)
+	}
 	for i := range 3 {
 		pod(i, "True")
 		s.Put(synced(i), map[string]any{})
 	}
-	asked := func(pod string) bool {
+	isSafe := func(pod string) bool {
 		t.Helper()
 		safe, err := Elsewhere(t.Context(), k, "kotsadm", pod, "n2")
 		if err != nil {
@@ -36,27 +38,27 @@ func TestACopyIsSafeToLoseWhileAMajorityIsWholeElsewhere(t *testing.T) {
 		}
 		return safe
 	}
-	if asked("kotsadm-rqlite-2") {
-		t.Error("one copy is wanted, so others are not its copies")
+	if isSafe("kotsadm-rqlite-2") {
+		t.Error("the datastore has one replica only")
 	}
 	scale(3)
-	if !asked("kotsadm-rqlite-2") || asked("kotsadm-0") {
-		t.Error("with three copies")
+	if !isSafe("kotsadm-rqlite-2") || isSafe("kotsadm-0") {
+		t.Error("with three replicas")
 	}
 	pod(1, "False")
-	if asked("kotsadm-rqlite-2") {
-		t.Error("only one other copy is Ready")
+	if isSafe("kotsadm-rqlite-2") {
+		t.Error("only one other replica is Ready")
 	}
 	pod(1, "True")
 	s.Remove(synced(1))
 	late, cancel := context.WithTimeout(t.Context(), 700*time.Millisecond)
 	defer cancel()
 	if safe, _ := Elsewhere(late, k, "kotsadm", "kotsadm-rqlite-2", "n2"); safe {
-		t.Error("the other copy that is Ready has nothing yet")
+		t.Error("the other Ready replica has no data yet")
 	}
 	time.AfterFunc(300*time.Millisecond, func() { s.Put(synced(1), map[string]any{}) })
-	if !asked("kotsadm-rqlite-2") {
-		t.Error("the other copy has caught up")
+	if !isSafe("kotsadm-rqlite-2") {
+		t.Error("the other replica has caught up")
 	}
 	if safe, err := Elsewhere(t.Context(), c, "kotsadm", "kotsadm-rqlite-2", "n2"); safe || err != nil {
 		t.Errorf("without a console: %v %v", safe, err)

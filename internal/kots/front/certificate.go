@@ -1,6 +1,3 @@
-// Package front owns what a browser meets of the admin console: the certificate
-// that the proxy before it shows, and whether an answer comes. It refuses to
-// touch the console behind the proxy.
 package front
 
 import (
@@ -17,34 +14,37 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-// Names that kURL gave them too, so that KOTS's own tools find them.
+// consoleTLSSecret is the name of the secret with the certificate. kURL uses
+// the same name, so that the tools of KOTS find it.
 const tlsSecret = "kotsadm-tls"
 
-// selfSignedMark stands on the secret of a certificate that Plinth made and may
-// therefore replace.
+// selfSignedAnnotation marks the secret of a certificate that Plinth created
+// and may therefore replace.
 const selfSignedMark = "plinth.dev/self-signed"
 
-// renewBefore is how long before its end a certificate of Plinth's is renewed.
+// renewBefore is how long before its expiry a certificate that Plinth created
+// is renewed.
 const renewBefore = 30 * 24 * time.Hour
 
-// Front is the proxy before one console.
+// ConsoleProxy is the proxy in front of one console.
 type Front struct {
 	Kube      *kube.Client
-	Namespace string // of the console
+	Namespace string // namespace of the console
 }
 
 func (f Front) proxy() kube.Object {
 	return kube.Object{APIVersion: "apps/v1", Kind: "Deployment", Namespace: f.Namespace, Name: "console-proxy"}
 }
 
-// Certificate returns the certificate that the console shows, PEM, and whether
-// Plinth made it; kube.ErrNotFound when there is none yet.
+// Certificate returns the certificate that the console serves, PEM, and whether
+// Plinth created it. It returns kube.ErrNotFound if there is none yet.
 func (f Front) Certificate(ctx context.Context) (cert []byte, selfSigned bool, err error) {
 	s, err := f.Kube.Secret(ctx, f.Namespace, tlsSecret)
 	return s.Data["tls.crt"], s.Annotations[selfSignedMark] == "true", err
 }
 
-// Has reports whether the console shows that certificate, as the user's own.
+// HasCertificate reports whether the console serves that certificate, and it is
+// the user's own.
 func (f Front) Has(ctx context.Context, pair pki.Pair) (bool, error) {
 	s, err := f.Kube.Secret(ctx, f.Namespace, tlsSecret)
 	if errors.Is(err, kube.ErrNotFound) {
@@ -53,10 +53,10 @@ func (f Front) Has(ctx context.Context, pair pki.Pair) (bool, error) {
 	return bytes.Equal(s.Data["tls.crt"], pair.Cert) && bytes.Equal(s.Data["tls.key"], pair.Key) && s.Annotations[selfSignedMark] != "true", err
 }
 
-// EnsureCertificate gives the console a self-signed certificate for hosts (its
-// host name, the nodes' names and addresses) unless it has one. The user's own
-// is never touched; one of Plinth's is replaced when it lacks a host or has
-// less than 30 days left.
+// EnsureCertificate creates a self-signed certificate for hosts (the console's
+// host name, the names and addresses of the nodes) unless the console has one.
+// The user's own certificate is never changed; one that Plinth created is
+// replaced if it lacks a host or expires within 30 days.
 func (f Front) EnsureCertificate(ctx context.Context, hosts []string, now time.Time) error {
 	if err := f.Kube.EnsureNamespace(ctx, f.Namespace); err != nil {
 		return err
@@ -81,13 +81,14 @@ func (f Front) EnsureCertificate(ctx context.Context, hosts []string, now time.T
 	return f.putCertificate(ctx, pair, hosts[0], true)
 }
 
-// SetCertificate gives the console the user's certificate and key (PEM) and
-// waits until it, and no other, is shown at url. A pair that does not fit, has
-// expired, is not for servers or not for hosts is a Problem with exit code 3.
+// SetCertificate sets the user's certificate and key (PEM) for the console and
+// waits until it, and no other, is served at url. If key and certificate do not
+// match, or the certificate has expired, is not for servers or not for hosts,
+// the error is a Problem with exit code 3.
 func (f Front) SetCertificate(ctx context.Context, pair pki.Pair, hosts []string, url string, w kube.Wait) error {
 	if err := pair.Check(hosts, time.Now()); err != nil {
 		return problem.New(problem.ExitConfig, "use this certificate for the console", err,
-			"give a PEM certificate, with its chain, for the name in the console's URL, and its unencrypted key")
+			"provide a PEM certificate, with its chain, for the host name in the console's URL, and its unencrypted key")
 	}
 	host := ""
 	if len(hosts) > 0 {
@@ -102,7 +103,8 @@ func (f Front) SetCertificate(ctx context.Context, pair pki.Pair, hosts []string
 	return waitShown(ctx, url, pair.Cert, w)
 }
 
-// putCertificate stores a pair and rolls the proxy if it is there.
+// putCertificate stores a certificate and its key, and restarts the proxy if it
+// exists.
 func (f Front) putCertificate(ctx context.Context, pair pki.Pair, host string, selfSigned bool) error {
 	err := f.Kube.PutSecret(ctx, kube.Secret{
 		Namespace: f.Namespace, Name: tlsSecret, Type: "kubernetes.io/tls",

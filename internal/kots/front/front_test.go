@@ -27,13 +27,13 @@ const (
 	proxyPath  = "/apis/apps/v1/namespaces/kotsadm/deployments/console-proxy"
 )
 
-func bench(t *testing.T) (Front, *kubetest.Server) {
+func newProxyBench(t *testing.T) (Front, *kubetest.Server) {
 	t.Helper()
 	s, c := kubetest.New(t)
 	return Front{Kube: c, Namespace: "kotsadm"}, s
 }
 
-func ensure(t *testing.T, f Front, hosts []string, now time.Time) []byte {
+func mustEnsureCertificate(t *testing.T, f Front, hosts []string, now time.Time) []byte {
 	t.Helper()
 	if err := f.EnsureCertificate(t.Context(), hosts, now); err != nil {
 		t.Fatal(err)
@@ -45,35 +45,37 @@ func ensure(t *testing.T, f Front, hosts []string, now time.Time) []byte {
 	return cert
 }
 
-func TestSelfSignedCertificateIsKeptUntilItDoesNotDo(t *testing.T) {
-	f, s := bench(t)
+func TestEnsureCertificate_ReplacesOnlyIfNeeded(t *testing.T) {
+	f, s := newProxyBench(t)
 	now := time.Now()
 	if _, _, err := f.Certificate(t.Context()); !errors.Is(err, kube.ErrNotFound) {
 		t.Errorf("before: %v", err)
 	}
-	first := ensure(t, f, []string{"n1", "10.0.0.1"}, now)
+	first := mustEnsureCertificate(t, f, []string{"n1", "10.0.0.1"}, now)
 	if host := s.Object(secretPath)["data"].(map[string]any)["hostname"]; host != base64.StdEncoding.EncodeToString([]byte("n1")) {
 		t.Errorf("hostname is %v", host)
 	}
 	for _, again := range []struct {
-		why   string
+		name  string
 		hosts []string
 		now   time.Time
 		same  bool
 	}{
 		{"nothing changed", []string{"n1", "10.0.0.1"}, now, true},
 		{"fewer hosts", []string{"n1"}, now, true},
-		{"a node joined", []string{"n1", "10.0.0.2"}, now, false},
-		{"its end is near", []string{"n1"}, now.Add(pki.ServerLife - 20*24*time.Hour), false},
+		{"new node", []string{"n1", "10.0.0.2"}, now, false},
+		{"expires soon", []string{"n1"}, now.Add(pki.ServerLife - 20*24*time.Hour), false},
 	} {
-		if got := ensure(t, f, again.hosts, again.now); bytes.Equal(got, first) != again.same {
-			t.Errorf("%s: same certificate %t, want %t", again.why, !again.same, again.same)
-		}
+		t.Run(again.name, func(t *testing.T) {
+			if got := mustEnsureCertificate(t, f, again.hosts, again.now); bytes.Equal(got, first) != again.same {
+				t.Errorf("same certificate %t, want %t", !again.same, again.same)
+			}
+		})
 	}
 }
 
-func TestUsersCertificateIsCheckedServedAndNeverReplaced(t *testing.T) {
-	f, s := bench(t)
+func TestSetCertificate_ChecksAndKeepsUsersCertificate(t *testing.T) {
+	f, s := newProxyBench(t)
 	s.Put(proxyPath, map[string]any{"apiVersion": "apps/v1", "kind": "Deployment", "metadata": map[string]any{"name": "console-proxy"}})
 	own, err := pki.SelfSigned([]string{"console.example.com"}, time.Now())
 	if err != nil {
@@ -83,33 +85,33 @@ func TestUsersCertificateIsCheckedServedAndNeverReplaced(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// After a roll-out old and new take turns for a while.
-	url, asked := shows(t, old, own, old, own)
+	// After a roll-out, the old and the new certificate are served in turn.
+	url, asked := serveCertificates(t, old, own, old, own)
 	w := kube.Wait{Timeout: 20 * time.Second}
 	err = f.SetCertificate(t.Context(), own, []string{"other.example.com"}, url, w)
 	if problem.ExitCode(err) != problem.ExitConfig || len(s.Writes()) != 0 {
 		t.Errorf("for another host: %v", err)
 	}
 	if has, err := f.Has(t.Context(), own); has || err != nil {
-		t.Errorf("it is there already: %v %v", has, err)
+		t.Errorf("it is served already: %v %v", has, err)
 	}
 	if err := f.SetCertificate(t.Context(), own, []string{"console.example.com"}, url, w); err != nil {
 		t.Fatal(err)
 	}
 	if has, err := f.Has(t.Context(), own); !has || err != nil {
-		t.Errorf("it is not there: %v %v", has, err)
+		t.Errorf("it is not served: %v %v", has, err)
 	}
 	if has, err := f.Has(t.Context(), old); has || err != nil {
-		t.Errorf("another one is: %v %v", has, err)
+		t.Errorf("another one is served: %v %v", has, err)
 	}
 	if n := asked.Load(); n != 3+shownTimes {
-		t.Errorf("it was taken for shown after %d answers", n)
+		t.Errorf("it was accepted as served after %d requests", n)
 	}
 	if got := s.Writes(); !slices.Equal(got, []string{"POST /api/v1/namespaces/kotsadm/secrets", "PATCH " + proxyPath}) {
 		t.Errorf("wrote %q", got)
 	}
 	if text := fmt.Sprint(s.Object(proxyPath)); !strings.Contains(text, "plinth.dev/certificate") {
-		t.Errorf("the proxy is not rolled: %s", text)
+		t.Errorf("the proxy was not restarted: %s", text)
 	}
 	if err := f.EnsureCertificate(t.Context(), []string{"n1"}, time.Now()); err != nil {
 		t.Fatal(err)
@@ -120,13 +122,13 @@ func TestUsersCertificateIsCheckedServedAndNeverReplaced(t *testing.T) {
 	}
 }
 
-// shows serves TLS with one certificate after the other, and with the last from
-// then on.
-func shows(t *testing.T, pairs ...pki.Pair) (url string, asked *atomic.Int64) {
+// serveCertificates serves TLS with one certificate per connection, in order,
+// and with the last one from then on.
+func serveCertificates(t *testing.T, pairs ...pki.Pair) (url string, asked *atomic.Int64) {
 	t.Helper()
 	asked = &atomic.Int64{}
 	srv := httptest.NewUnstartedServer(http.NotFoundHandler())
-	srv.Config.ErrorLog = log.New(io.Discard, "", 0) // refused handshakes are wanted here
+	srv.Config.ErrorLog = log.New(io.Discard, "", 0) // rejected handshakes are expected here
 	srv.TLS = &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
 		p := pairs[min(int(asked.Add(1)), len(pairs))-1]
 		served, err := tls.X509KeyPair(p.Cert, p.Key)
@@ -137,8 +139,8 @@ func shows(t *testing.T, pairs ...pki.Pair) (url string, asked *atomic.Int64) {
 	return srv.URL, asked
 }
 
-// console serves health over TLS with a certificate of ours.
-func console(t *testing.T, answer string) (url string, cert []byte) {
+// serveHealth serves a health response over TLS with a self-signed certificate.
+func serveHealth(t *testing.T, body string) (url string, cert []byte) {
 	t.Helper()
 	pair, err := pki.SelfSigned([]string{"n1"}, time.Now())
 	if err != nil {
@@ -149,10 +151,10 @@ func console(t *testing.T, answer string) (url string, cert []byte) {
 		t.Fatal(err)
 	}
 	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != "/healthz" || answer == "" {
+		if r.URL.Path != "/healthz" || body == "" {
 			w.WriteHeader(http.StatusServiceUnavailable)
 		}
-		io.WriteString(w, answer) //nolint:errcheck // a test's client
+		io.WriteString(w, body) //nolint:errcheck // a test's client
 	}))
 	srv.TLS = &tls.Config{Certificates: []tls.Certificate{served}}
 	srv.StartTLS()
@@ -162,41 +164,45 @@ func console(t *testing.T, answer string) (url string, cert []byte) {
 
 const healthy = `{"version":"v1.131.2","gitSha":"x","status":{"database":{"connected":true},"storage":{"available":true}}}`
 
-func TestHealthIsAskedOverTLSWithTheOneCertificate(t *testing.T) {
-	url, cert := console(t, healthy)
+func TestGetConsoleHealth_AcceptsOneCertificateOnly(t *testing.T) {
+	url, cert := serveHealth(t, healthy)
 	h, err := Ask(t.Context(), url, cert)
 	if err != nil || h != (Health{Version: "1.131.2", Database: true, Storage: true}) {
 		t.Errorf("got %+v, %v", h, err)
 	}
-	_, other := console(t, healthy)
+	_, other := serveHealth(t, healthy)
 	if _, err := Ask(t.Context(), url, other); err == nil || !strings.Contains(err.Error(), "another certificate") {
 		t.Errorf("with another certificate: %v", err)
 	}
 	if _, err := Ask(t.Context(), url, []byte("x")); err == nil {
-		t.Error("a certificate that is none is accepted")
+		t.Error("an invalid certificate is accepted")
 	}
 }
 
-func TestWaitSaysWhatTheConsoleLacks(t *testing.T) {
-	for answer, want := range map[string]string{
-		"":      "503",
-		"hello": "not the console",
-		strings.Replace(healthy, "1.131.2", "1.130.0", 1):                    "version 1.130.0 answers, not 1.131.2",
-		strings.Replace(healthy, `"connected":true`, `"connected":false`, 1): "its database is connected: false",
+func TestWaitConsoleHealthy_NamesReason(t *testing.T) {
+	for name, tt := range map[string]struct{ body, want string }{
+		"unavailable":      {"", "503"},
+		"not the console":  {"hello", "the response is not from the console"},
+		"other version":    {strings.Replace(healthy, "1.131.2", "1.130.0", 1), "version 1.130.0 responds, not 1.131.2"},
+		"database is down": {strings.Replace(healthy, `"connected":true`, `"connected":false`, 1), "its database is connected: false"},
 	} {
-		url, cert := console(t, answer)
-		err := WaitAnswer(t.Context(), url, cert, "1.131.2", kube.Wait{Timeout: 2 * time.Second})
-		if err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%q: got %v, want …%s…", answer, err, want)
+		t.Run(name, func(t *testing.T) {
+			url, cert := serveHealth(t, tt.body)
+			err := WaitAnswer(t.Context(), url, cert, "1.131.2", kube.Wait{Timeout: 2 * time.Second})
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got %v, want …%s…", err, tt.want)
+			}
+		})
+	}
+	t.Run("healthy", func(t *testing.T) {
+		url, cert := serveHealth(t, healthy)
+		if err := WaitAnswer(t.Context(), url, cert, "1.131.2", kube.Wait{Timeout: 20 * time.Second}); err != nil {
+			t.Error(err)
 		}
-	}
-	url, cert := console(t, healthy)
-	if err := WaitAnswer(t.Context(), url, cert, "1.131.2", kube.Wait{Timeout: 20 * time.Second}); err != nil {
-		t.Error(err)
-	}
+	})
 }
 
-func FuzzParseHealthNeverPanics(f *testing.F) {
+func FuzzParseConsoleHealth(f *testing.F) {
 	f.Add([]byte(healthy))
 	f.Add([]byte("{"))
 	f.Fuzz(func(t *testing.T, b []byte) {

@@ -17,16 +17,17 @@ import (
 	"github.com/plinthdev/plinth/internal/wait"
 )
 
-// Health is what a running console says of itself.
+// ConsoleHealth is the health that a running console reports.
 type Health struct {
 	Version  string // without a v
-	Database bool   // it reaches its database
-	Storage  bool   // it can store releases
+	Database bool   // the console can access its database
+	Storage  bool   // the console can store releases
 }
 
-// Ask asks the console at url ("https://10.0.0.1:8800"), the way a browser
-// would, how it is. The one certificate that is accepted is cert (PEM), that
-// of Certificate: whom a browser would ask about it does not matter here.
+// GetConsoleHealth returns the health of the console at url
+// ("https://10.0.0.1:8800"), requested as a browser does. It accepts only the
+// certificate cert (PEM), that of Certificate; it does not verify which
+// authority signed it.
 func Ask(ctx context.Context, url string, cert []byte) (Health, error) {
 	res, err := get(ctx, url+"/healthz", cert)
 	if err != nil {
@@ -38,12 +39,13 @@ func Ask(ctx context.Context, url string, cert []byte) (Health, error) {
 		return Health{}, err
 	}
 	if res.StatusCode != http.StatusOK {
-		return Health{}, fmt.Errorf("it answers %s", res.Status)
+		return Health{}, fmt.Errorf("it returned %s", res.Status)
 	}
 	return parseHealth(body)
 }
 
-// get asks url of whoever shows cert (PEM), and of nobody else.
+// getWithCertificate requests url from a server with the certificate cert
+// (PEM), and rejects any other server.
 func get(ctx context.Context, url string, cert []byte) (*http.Response, error) {
 	block, _ := pem.Decode(cert)
 	if block == nil {
@@ -56,7 +58,7 @@ func get(ctx context.Context, url string, cert []byte) (*http.Response, error) {
 			InsecureSkipVerify: true, //nolint:gosec // replaced by the comparison below
 			VerifyConnection: func(s tls.ConnectionState) error {
 				if len(s.PeerCertificates) == 0 || !bytes.Equal(s.PeerCertificates[0].Raw, block.Bytes) {
-					return errors.New("another certificate than the console's is served there")
+					return errors.New("the server uses another certificate than the console")
 				}
 				return nil
 			},
@@ -71,7 +73,7 @@ func get(ctx context.Context, url string, cert []byte) (*http.Response, error) {
 }
 
 func parseHealth(body []byte) (Health, error) {
-	var answer struct {
+	var resp struct {
 		Version string `json:"version"`
 		Status  struct {
 			Database struct {
@@ -82,20 +84,20 @@ func parseHealth(body []byte) (Health, error) {
 			} `json:"storage"`
 		} `json:"status"`
 	}
-	if err := json.Unmarshal(body, &answer); err != nil {
-		return Health{}, fmt.Errorf("what answers is not the console: %w", err)
+	if err := json.Unmarshal(body, &resp); err != nil {
+		return Health{}, fmt.Errorf("the response is not from the console: %w", err)
 	}
 	return Health{
-		Version:  strings.TrimPrefix(answer.Version, "v"),
-		Database: answer.Status.Database.Connected,
-		Storage:  answer.Status.Storage.Available,
+		Version:  strings.TrimPrefix(resp.Version, "v"),
+		Database: resp.Status.Database.Connected,
+		Storage:  resp.Status.Storage.Available,
 	}, nil
 }
 
-// WaitAnswer waits until the console answers at url, is healthy, and is of the
-// given version.
+// WaitConsoleHealthy waits until the console responds at url, is healthy, and
+// has the given version.
 func WaitAnswer(ctx context.Context, url string, cert []byte, version string, w kube.Wait) error {
-	o := wait.Options{What: "the console to answer at " + url, Timeout: w.Timeout, Interval: 300 * time.Millisecond, Culprit: w.Culprit,
+	o := wait.Options{What: "the console to respond at " + url, Timeout: w.Timeout, Interval: 300 * time.Millisecond, Culprit: w.Culprit,
 		Next: "sudo plinth kubectl get pods,events -A"}
 	if w.Report != nil {
 		o.OnReason = func(reason string) { w.Report(reason, 0, 0) }
@@ -106,7 +108,7 @@ func WaitAnswer(ctx context.Context, url string, cert []byte, version string, w 
 		case err != nil:
 			return false, err.Error(), nil
 		case h.Version != version:
-			return false, fmt.Sprintf("version %s answers, not %s", h.Version, version), nil
+			return false, fmt.Sprintf("version %s responds, not %s", h.Version, version), nil
 		case !h.Database || !h.Storage:
 			return false, fmt.Sprintf("its database is connected: %t, its storage available: %t", h.Database, h.Storage), nil
 		}
@@ -114,19 +116,19 @@ func WaitAnswer(ctx context.Context, url string, cert []byte, version string, w 
 	})
 }
 
-// Seen this often in a row, an answer is no longer one of two: after a roll-out
-// kube-proxy spreads connections over the old pod and the new for up to the
-// second between two of its syncs.
+// A certificate is considered the only one if it is served this many times in a
+// row: after a roll-out, kube-proxy distributes connections over the old and
+// the new pod for up to one second, the time between two of its syncs.
 const (
 	shownTimes    = 8
 	shownInterval = 250 * time.Millisecond
 )
 
-// waitShown waits until url shows cert (PEM), whatever else it answers, and
-// nothing else any more.
+// waitCertificateServed waits until url serves only the certificate cert (PEM).
+// The status of the response does not matter.
 func waitShown(ctx context.Context, url string, cert []byte, w kube.Wait) error {
 	inARow := 0
-	o := wait.Options{What: "the certificate to be shown at " + url, Timeout: w.Timeout, Interval: shownInterval, Culprit: w.Culprit,
+	o := wait.Options{What: "the certificate to be served at " + url, Timeout: w.Timeout, Interval: shownInterval, Culprit: w.Culprit,
 		Next: "sudo plinth kubectl get pods,events -A"}
 	return wait.Until(ctx, o, func(ctx context.Context) (bool, string, error) {
 		res, err := get(ctx, url, cert)
@@ -135,6 +137,6 @@ func waitShown(ctx context.Context, url string, cert []byte, w kube.Wait) error 
 			return false, err.Error(), nil
 		}
 		inARow++
-		return inARow == shownTimes, "the old one may still be shown", res.Body.Close()
+		return inARow == shownTimes, "the old certificate may still be served", res.Body.Close()
 	})
 }

@@ -1,6 +1,6 @@
-// Package pki owns the few certificates that Plinth makes itself, and the check
-// of those that a user brings. It refuses the cluster's own certificates (k0s
-// makes and renews them) and keeps nothing: what it makes, the caller stores.
+// Package pki creates the few certificates that Plinth needs itself, and checks
+// those that a user provides. The certificates of the cluster are created and
+// renewed by k0s.
 package pki
 
 import (
@@ -19,30 +19,32 @@ import (
 	"time"
 )
 
-// ServerLife is how long a server certificate of Plinth's is valid: 825 days
-// is the longest that Apple's clients accept, also for one that the user has
-// chosen to trust.
+// ServerLifetime is how long a server certificate that Plinth creates is valid:
+// 825 days is the longest that Apple's clients accept, even for a certificate
+// that the user has chosen to trust.
 const ServerLife = 825 * 24 * time.Hour
 
-// CALife is how long a certificate authority of Plinth's is valid.
+// CALifetime is how long a certificate authority that Plinth creates is valid.
 const CALife = 10 * 365 * 24 * time.Hour
 
-// backdate allows for clocks that are behind.
+// clockSkew is subtracted from the start of the validity, for clocks that are
+// behind.
 const backdate = time.Hour
 
-// Pair is a certificate and its private key, both PEM. Cert may hold the chain.
+// Pair is a certificate and its private key, both PEM. Cert may contain the
+// chain.
 type Pair struct {
 	Cert []byte
 	Key  []byte // secret
 }
 
-// SelfSigned makes an ECDSA P-256 server certificate for the host names and IP
-// addresses in hosts, the first of which it is named after.
+// NewSelfSigned returns an ECDSA P-256 server certificate for the host names
+// and IP addresses in hosts. The first one is its common name.
 func SelfSigned(hosts []string, now time.Time) (Pair, error) {
 	return issue(server(hosts, now), nil)
 }
 
-// NewCA makes a certificate authority that may sign server certificates only.
+// NewCA returns a certificate authority that may sign server certificates only.
 func NewCA(name string, now time.Time) (Pair, error) {
 	return issue(&x509.Certificate{
 		Subject:               pkix.Name{CommonName: name},
@@ -55,7 +57,8 @@ func NewCA(name string, now time.Time) (Pair, error) {
 	}, nil)
 }
 
-// Issue makes a server certificate for hosts, signed by the authority ca.
+// IssueServerCert returns a server certificate for hosts, signed by the
+// authority ca.
 func (ca Pair) Issue(hosts []string, now time.Time) (Pair, error) {
 	pair, err := tls.X509KeyPair(ca.Cert, ca.Key)
 	if err != nil {
@@ -85,7 +88,8 @@ func server(hosts []string, now time.Time) *x509.Certificate {
 	return c
 }
 
-// issue makes a key and signs its certificate by ca, or by itself.
+// issueCert creates a key and a certificate, signed by ca or, if ca is nil, by
+// itself.
 func issue(template *x509.Certificate, ca *tls.Certificate) (Pair, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -116,8 +120,8 @@ func issue(template *x509.Certificate, ca *tls.Certificate) (Pair, error) {
 	}, nil
 }
 
-// Leaf parses a pair and returns its server certificate. It fails when the
-// key is not that of the first certificate.
+// Leaf returns the server certificate of a pair. It is an error if the key does
+// not belong to the first certificate.
 func (p Pair) Leaf() (*x509.Certificate, error) {
 	pair, err := tls.X509KeyPair(p.Cert, p.Key)
 	if err != nil {
@@ -126,9 +130,9 @@ func (p Pair) Leaf() (*x509.Certificate, error) {
 	return pair.Leaf, nil
 }
 
-// Check proves that the pair can serve TLS at each of hosts now: key and
-// certificate belong together, it is valid, it names every host, and it may be
-// used for servers. All problems are reported at once.
+// Check verifies that the pair can serve TLS at each of hosts now: key and
+// certificate belong together, the certificate is valid, contains every host,
+// and may be used for servers. The error contains all findings.
 func (p Pair) Check(hosts []string, now time.Time) error {
 	leaf, err := p.Leaf()
 	if err != nil {

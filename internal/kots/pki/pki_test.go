@@ -18,7 +18,7 @@ func mustPair(t *testing.T, make func() (Pair, error)) Pair {
 	return p
 }
 
-func TestSelfSignedServesEveryHostItNames(t *testing.T) {
+func TestNewSelfSigned_IsValidForEveryHost(t *testing.T) {
 	hosts := []string{"console.example.com", "n1", "10.77.0.11", "fd00::1"}
 	p := mustPair(t, func() (Pair, error) { return SelfSigned(hosts, now()) })
 	if err := p.Check(hosts, now()); err != nil {
@@ -34,11 +34,11 @@ func TestSelfSignedServesEveryHostItNames(t *testing.T) {
 	roots := x509.NewCertPool()
 	roots.AddCert(leaf)
 	if _, err := leaf.Verify(x509.VerifyOptions{Roots: roots, DNSName: "n1", CurrentTime: now()}); err != nil {
-		t.Errorf("a client that trusts it refuses it: %v", err)
+		t.Errorf("a client that trusts the certificate rejects it: %v", err)
 	}
 }
 
-func TestCheckNamesEachFault(t *testing.T) {
+func TestCheck_ReportsEachFault(t *testing.T) {
 	p := mustPair(t, func() (Pair, error) { return SelfSigned([]string{"a.example.com"}, now()) })
 	other := mustPair(t, func() (Pair, error) { return SelfSigned([]string{"a.example.com"}, now()) })
 	ca := mustPair(t, func() (Pair, error) { return NewCA("ca", now()) })
@@ -70,7 +70,7 @@ func TestCheckNamesEachFault(t *testing.T) {
 	}
 }
 
-func TestIssuedCertificateIsTrustedThroughItsAuthorityOnly(t *testing.T) {
+func TestIssueServerCert_IsTrustedThroughItsAuthorityOnly(t *testing.T) {
 	ca := mustPair(t, func() (Pair, error) { return NewCA("plinth registry", now()) })
 	p := mustPair(t, func() (Pair, error) { return ca.Issue([]string{"10.96.0.11"}, now()) })
 	leaf, err := p.Leaf()
@@ -93,7 +93,7 @@ func TestIssuedCertificateIsTrustedThroughItsAuthorityOnly(t *testing.T) {
 	}
 }
 
-func FuzzLeafNeverPanics(f *testing.F) {
+func FuzzLeaf(f *testing.F) {
 	p, err := SelfSigned([]string{"a"}, now())
 	if err != nil {
 		f.Fatal(err)

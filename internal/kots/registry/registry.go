@@ -1,6 +1,6 @@
-// Package registry owns what the registry add-on needs around its chart: its
-// authority and certificate, its one user, what every node must trust, and how
-// KOTS learns of it. It refuses to store or move images.
+// Package registry configures the registry add-on: its certificate authority,
+// certificate and user, the files that every node needs to trust it, and its
+// credentials in KOTS. It does not store or move images.
 package registry
 
 import (
@@ -21,37 +21,37 @@ import (
 	"github.com/plinthdev/plinth/internal/kube"
 )
 
-// port is that of the registry's service.
+// servicePort is the port of the registry's service.
 const port = "5000"
 
-// user is a name by which KOTS knows an embedded registry.
+// kotsUser is a user name by which KOTS recognizes an embedded registry.
 const user = "kurl"
 
-// renewBefore is how long before its end the certificate is renewed.
+// renewBefore is how long before its expiry the certificate is renewed.
 const renewBefore = 30 * 24 * time.Hour
 
-// Names of the secrets that the chart mounts, and of the one that keeps the
-// authority.
+// Names of the secrets that the chart mounts, and of the secret of the
+// certificate authority.
 const (
 	tlsSecret       = "registry-tls"
 	htpasswdSecret  = "registry-htpasswd"
 	authoritySecret = "registry-ca"
 )
 
-// Registry is the one registry of a cluster.
+// Registry is the registry of a cluster.
 type Registry struct {
 	Kube      *kube.Client
-	Namespace string // of its chart
-	IP        string // of its service: fixed, known beforehand
-	HostsDir  string // folder in which the nodes\' containerd looks up registries
+	Namespace string // namespace of its chart
+	IP        string // fixed address of its service
+	HostsDir  string // folder in which containerd looks up registries on the nodes
 }
 
-// Files are contents by absolute path.
+// Files maps absolute paths to contents.
 type Files map[string][]byte
 
-// Prepare makes the registry's authority, certificate and user, before its
-// chart is installed. What is there is kept, a certificate near its end
-// renewed. The password is random and known to the cluster only.
+// Prepare creates the registry's authority, certificate and user, before its
+// chart is installed. Existing ones are kept; a certificate that expires soon
+// is renewed. The password is random and is stored in the cluster only.
 func (r Registry) Prepare(ctx context.Context, now time.Time) error {
 	if err := r.Kube.EnsureNamespace(ctx, r.Namespace); err != nil {
 		return err
@@ -66,9 +66,10 @@ func (r Registry) Prepare(ctx context.Context, now time.Time) error {
 	return r.ensureUser(ctx)
 }
 
-// Trust is what a node needs so that its container runtime pulls from the
-// registry over verified TLS: files below HostsDir, which it reads at each pull,
-// so no restart is needed. kube.ErrNotFound before Prepare.
+// TrustFiles returns the files that a node needs so that its container runtime
+// pulls from the registry over verified TLS. They are in TrustDir and are read
+// at each pull, so that no restart is needed. Before Prepare, it returns
+// kube.ErrNotFound.
 func (r Registry) Trust(ctx context.Context) (Files, error) {
 	s, err := r.Kube.Secret(ctx, r.Namespace, authoritySecret)
 	if err != nil {
@@ -82,12 +83,12 @@ func (r Registry) Trust(ctx context.Context) (Files, error) {
 	return Files{path.Join(dir, "hosts.toml"): []byte(hosts), path.Join(dir, "ca.crt"): s.Data["tls.crt"]}, nil
 }
 
-// Dir is the folder on a node that Trust's files are in.
+// TrustDir returns the folder of the TrustFiles on a node.
 func (r Registry) Dir() string { return path.Join(r.HostsDir, r.address()) }
 
-// Announce tells KOTS of the registry, by the secret in which it looks for one.
-// It must come after the console is installed: with the registry there, KOTS
-// would take its own images from it.
+// ConfigureKOTS stores the registry's address and credentials in the secret in
+// which KOTS looks for a registry. It must run after the console is installed:
+// otherwise KOTS would pull its own images from that registry.
 func (r Registry) Announce(ctx context.Context) error {
 	s, err := r.Kube.Secret(ctx, r.Namespace, htpasswdSecret)
 	if err != nil {
@@ -103,7 +104,7 @@ func (r Registry) Announce(ctx context.Context) error {
 	})
 }
 
-// Announced reports whether KOTS has been told of this registry.
+// KOTSConfigured reports whether the secret of ConfigureKOTS exists.
 func (r Registry) Announced(ctx context.Context) (bool, error) {
 	return r.Kube.Exists(ctx, kube.Object{APIVersion: "v1", Kind: "Secret", Namespace: "default", Name: "registry-creds"})
 }
@@ -121,7 +122,8 @@ func (r Registry) ensureAuthority(ctx context.Context, now time.Time) (pki.Pair,
 	return ca, r.putPair(ctx, authoritySecret, ca)
 }
 
-// Due says why Prepare would renew the certificate now; "" when it would not.
+// NeedsRenewal returns the reason why Prepare would renew the certificate now,
+// or "" if it would not.
 func (r Registry) Due(ctx context.Context, now time.Time) (string, error) {
 	have, err := r.pair(ctx, tlsSecret)
 	if errors.Is(err, kube.ErrNotFound) {
@@ -131,14 +133,14 @@ func (r Registry) Due(ctx context.Context, now time.Time) (string, error) {
 		return "", err
 	}
 	if err := have.Check([]string{r.IP}, now.Add(renewBefore)); err != nil {
-		return "the registry's certificate is to be renewed, as in 30 days " + err.Error(), nil
+		return "the registry's certificate is to be renewed within 30 days: " + err.Error(), nil
 	}
 	return "", nil
 }
 
 func (r Registry) ensureCertificate(ctx context.Context, ca pki.Pair, now time.Time) error {
-	why, err := r.Due(ctx, now)
-	if err != nil || why == "" {
+	reason, err := r.Due(ctx, now)
+	if err != nil || reason == "" {
 		return err
 	}
 	service := "registry." + r.Namespace + ".svc"
@@ -152,8 +154,8 @@ func (r Registry) ensureCertificate(ctx context.Context, ca pki.Pair, now time.T
 	return r.restart(ctx, pair)
 }
 
-// restart has a registry that runs serve its new certificate: it reads the
-// files only when it starts.
+// restartRegistry restarts a running registry so that it serves its new
+// certificate: it reads the files only when it starts.
 func (r Registry) restart(ctx context.Context, p pki.Pair) error {
 	o := kube.Object{APIVersion: "apps/v1", Kind: "Deployment", Namespace: r.Namespace, Name: "registry"}
 	if there, err := r.Kube.Exists(ctx, o); err != nil || !there {
@@ -180,8 +182,9 @@ func (r Registry) putPair(ctx context.Context, name string, p pki.Pair) error {
 	})
 }
 
-// ensureUser keeps hash and password in one secret, so that a killed run cannot
-// leave a hash whose password nobody knows.
+// ensureUser creates the user with a random password unless it exists. Hash and
+// password are in one secret, so that a killed run cannot leave a hash whose
+// password is lost.
 func (r Registry) ensureUser(ctx context.Context) error {
 	_, err := r.Kube.Secret(ctx, r.Namespace, htpasswdSecret)
 	if !errors.Is(err, kube.ErrNotFound) {

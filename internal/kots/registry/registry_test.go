@@ -16,14 +16,14 @@ import (
 	"github.com/plinthdev/plinth/internal/kube/kubetest"
 )
 
-func bench(t *testing.T) (Registry, *kubetest.Server) {
+func newBench(t *testing.T) (Registry, *kubetest.Server) {
 	t.Helper()
 	s, c := kubetest.New(t)
 	return Registry{Kube: c, Namespace: "registry", IP: "10.96.0.11", HostsDir: "/etc/k0s/certs.d"}, s
 }
 
-// data is a key of a stored secret.
-func data(t *testing.T, s *kubetest.Server, at, key string) []byte {
+// secretData returns the value of a key of a stored secret.
+func secretData(t *testing.T, s *kubetest.Server, at, key string) []byte {
 	t.Helper()
 	fields, _ := s.Object("/api/v1/namespaces/" + at)["data"].(map[string]any)
 	text, _ := fields[key].(string)
@@ -34,10 +34,10 @@ func data(t *testing.T, s *kubetest.Server, at, key string) []byte {
 	return b
 }
 
-func TestEverythingIsMadeOnceAndKept(t *testing.T) {
-	r, s := bench(t)
+func TestPrepare_WritesNothingOnSecondRun(t *testing.T) {
+	r, s := newBench(t)
 	if _, err := r.Trust(t.Context()); !errors.Is(err, kube.ErrNotFound) {
-		t.Errorf("trust before: %v", err)
+		t.Errorf("trust files before Prepare: %v", err)
 	}
 	now := time.Now()
 	if err := r.Prepare(t.Context(), now); err != nil {
@@ -52,22 +52,22 @@ func TestEverythingIsMadeOnceAndKept(t *testing.T) {
 	}
 }
 
-func TestACertificateNearItsEndIsRenewedAndServed(t *testing.T) {
-	r, s := bench(t)
-	due := func(at time.Time, want string) {
+func TestPrepare_RenewsCertificateAndRestartsRegistry(t *testing.T) {
+	r, s := newBench(t)
+	checkNeedsRenewal := func(at time.Time, want string) {
 		t.Helper()
-		if why, err := r.Due(t.Context(), at); err != nil || want == "" && why != "" || !strings.Contains(why, want) {
-			t.Errorf("due: %q, %v, want %q", why, err, want)
+		if reason, err := r.Due(t.Context(), at); err != nil || want == "" && reason != "" || !strings.Contains(reason, want) {
+			t.Errorf("needs renewal: %q, %v, want %q", reason, err, want)
 		}
 	}
 	now := time.Now()
-	due(now, "has no certificate")
+	checkNeedsRenewal(now, "has no certificate")
 	if err := r.Prepare(t.Context(), now); err != nil {
 		t.Fatal(err)
 	}
-	due(now, "")
+	checkNeedsRenewal(now, "")
 	late := now.Add(pki.ServerLife - 20*24*time.Hour)
-	due(late, "expired on")
+	checkNeedsRenewal(late, "expired on")
 	const running = "/apis/apps/v1/namespaces/registry/deployments/registry"
 	s.Put(running, map[string]any{"apiVersion": "apps/v1", "kind": "Deployment", "metadata": map[string]any{"name": "registry", "namespace": "registry"}})
 	s.Writes()
@@ -77,11 +77,11 @@ func TestACertificateNearItsEndIsRenewedAndServed(t *testing.T) {
 	if got := strings.Join(s.Writes(), " "); got != "PUT /api/v1/namespaces/registry/secrets/registry-tls PATCH "+running {
 		t.Errorf("wrote %q", got)
 	}
-	due(late, "")
+	checkNeedsRenewal(late, "")
 }
 
-func TestNodesTrustTheCertificateByItsAuthority(t *testing.T) {
-	r, s := bench(t)
+func TestTrustFiles_TrustCertificateThroughAuthority(t *testing.T) {
+	r, s := newBench(t)
 	if err := r.Prepare(t.Context(), time.Now()); err != nil {
 		t.Fatal(err)
 	}
@@ -95,10 +95,10 @@ func TestNodesTrustTheCertificateByItsAuthority(t *testing.T) {
 	}
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM(files["/etc/k0s/certs.d/10.96.0.11:5000/ca.crt"]) {
-		t.Fatal("ca.crt is no certificate")
+		t.Fatal("ca.crt does not contain a certificate")
 	}
 	leaf, err := pki.Pair{
-		Cert: data(t, s, "registry/secrets/registry-tls", "tls.crt"), Key: data(t, s, "registry/secrets/registry-tls", "tls.key"),
+		Cert: secretData(t, s, "registry/secrets/registry-tls", "tls.crt"), Key: secretData(t, s, "registry/secrets/registry-tls", "tls.key"),
 	}.Leaf()
 	if err != nil {
 		t.Fatal(err)
@@ -108,33 +108,33 @@ func TestNodesTrustTheCertificateByItsAuthority(t *testing.T) {
 	}
 }
 
-func TestKOTSIsToldTheUserThatTheRegistryKnows(t *testing.T) {
-	r, s := bench(t)
+func TestConfigureKOTS_StoresCredentialsOfRegistry(t *testing.T) {
+	r, s := newBench(t)
 	if err := r.Announce(t.Context()); !errors.Is(err, kube.ErrNotFound) {
 		t.Errorf("before Prepare: %v", err)
 	}
 	if err := r.Prepare(t.Context(), time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	if told, err := r.Announced(t.Context()); told || err != nil {
-		t.Errorf("announced %t, %v", told, err)
+	if configured, err := r.Announced(t.Context()); configured || err != nil {
+		t.Errorf("configured %t, %v", configured, err)
 	}
 	if err := r.Announce(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if told, err := r.Announced(t.Context()); !told || err != nil {
-		t.Errorf("announced %t, %v", told, err)
+	if configured, err := r.Announced(t.Context()); !configured || err != nil {
+		t.Errorf("configured %t, %v", configured, err)
 	}
 	var config struct {
 		Auths map[string]struct{ Username, Password, Auth string }
 	}
-	if err := json.Unmarshal(data(t, s, "default/secrets/registry-creds", ".dockerconfigjson"), &config); err != nil {
+	if err := json.Unmarshal(secretData(t, s, "default/secrets/registry-creds", ".dockerconfigjson"), &config); err != nil {
 		t.Fatal(err)
 	}
 	auth := config.Auths["10.96.0.11:5000"]
-	name, hash, _ := strings.Cut(strings.TrimSpace(string(data(t, s, "registry/secrets/registry-htpasswd", "htpasswd"))), ":")
+	name, hash, _ := strings.Cut(strings.TrimSpace(string(secretData(t, s, "registry/secrets/registry-htpasswd", "htpasswd"))), ":")
 	if auth.Username != "kurl" || name != "kurl" || bcrypt.CompareHashAndPassword([]byte(hash), []byte(auth.Password)) != nil {
-		t.Errorf("KOTS is told user %q, the registry knows %q, or the passwords differ", auth.Username, name)
+		t.Errorf("KOTS uses user %q, the registry has %q, or the passwords differ", auth.Username, name)
 	}
 	if both, _ := base64.StdEncoding.DecodeString(auth.Auth); string(both) != auth.Username+":"+auth.Password {
 		t.Error("auth is not user and password")

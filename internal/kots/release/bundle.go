@@ -1,7 +1,3 @@
-// Package release owns what an application's vendor hands to its customer: the
-// .airgap bundle and the license. It proves beforehand what KOTS finds out once
-// the cluster is up, and refuses to judge what only KOTS can: whether a license
-// is genuine.
 package release
 
 import (
@@ -11,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"slices"
 	"strings"
@@ -20,26 +17,27 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-// Bounds of what is read from an application bundle, so that a damaged or
-// hostile one cannot fill the memory: manifests are text.
+// Limits of what is read from an application bundle, so that a damaged or
+// malicious one cannot exhaust the memory. Manifests are text.
 const (
-	maxManifest   = 8 << 20 // airgap.yaml, and each file of a release
-	maxRelease    = 2 << 30 // all files of a release, unpacked
-	maxReleaseDoc = 1 << 20 // one YAML document of a release
+	maxManifest   = 8 << 20 // airgap.yaml, and each file of the release
+	maxRelease    = 2 << 30 // all files of the release, unpacked
+	maxReleaseDoc = 1 << 20 // one YAML document of the release
 )
 
-// Bundle is what an application's .airgap file says of itself.
+// AppBundle is the metadata of an application's .airgap file.
 type Bundle struct {
-	Slug         string   // of the application
+	Slug         string   // slug of the application
 	Channel      string   // name of the release channel
-	VersionLabel string   // "1.4.2", as the vendor calls the release
-	UpdateCursor string   // KOTS's number of the release in its channel
-	Format       string   // of the images in it: docker, docker-archive or "" for the latter
+	VersionLabel string   // version of the release given by the vendor, such as "1.4.2"
+	UpdateCursor string   // number of the release in its channel, given by KOTS
+	Format       string   // format of the images in it: docker, docker-archive or "" for docker-archive
 	Images       []string // references of the images in it
-	Application  []byte   // the kots.io/v1beta1 Application document; nil when the release has none
+	Application  []byte   // the kots.io/v1beta1 Application document; nil if the release has none
 }
 
-// airgapManifest is what is read of airgap.yaml (kots.io/v1beta1 Airgap).
+// airgapManifest are the fields that are read from airgap.yaml (kots.io/v1beta1
+// Airgap).
 type airgapManifest struct {
 	APIVersion string `yaml:"apiVersion"`
 	Kind       string `yaml:"kind"`
@@ -53,14 +51,20 @@ type airgapManifest struct {
 	} `yaml:"spec"`
 }
 
-// ReadBundle reads the head of an .airgap file: its airgap.yaml and the
-// Application of its app.tar.gz. It does not read the images, which follow
-// them and are nearly all of the file. A file that KOTS would refuse, or take
-// and then fail to run, is a Problem with exit code 6.
+// ReadAppBundle returns the metadata of an .airgap file, from its airgap.yaml
+// and the Application in its app.tar.gz. It does not read the images, which
+// follow them and are nearly all of the file. If KOTS would reject the file, or
+// accept it and then fail to run the application, the error is a Problem with
+// exit code 6. It finds before an install what KOTS finds only once the cluster
+// is up.
 func ReadBundle(path string) (Bundle, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return Bundle{}, problem.New(problem.ExitUsage, "open the application bundle", err, "check the path given with --app-bundle")
+		var pathErr *fs.PathError
+		if errors.As(err, &pathErr) {
+			err = pathErr.Err
+		}
+		return Bundle{}, problem.New(problem.ExitUsage, "open the application bundle "+path, err, "check the path given with --app-bundle")
 	}
 	defer func() { _ = f.Close() }()
 	b, err := readBundle(f)
@@ -108,7 +112,7 @@ func readBundle(r io.Reader) (Bundle, error) {
 		}
 	}
 	if manifest == nil || !release {
-		return b, errors.New("it lacks airgap.yaml or app.tar.gz")
+		return b, errors.New("it does not contain airgap.yaml or app.tar.gz")
 	}
 	s := manifest.Spec
 	b.Slug, b.Channel, b.VersionLabel, b.UpdateCursor = s.AppSlug, s.ChannelName, s.VersionLabel, s.UpdateCursor
@@ -118,9 +122,9 @@ func readBundle(r io.Reader) (Bundle, error) {
 
 func isImages(name string) bool { return name == "images" || strings.HasPrefix(name, "images/") }
 
-// checkImagesEntry refuses what KOTS takes in silence and then cannot run: it
-// pushes the images of a docker-archive bundle only if there is a folder entry
-// named exactly "images".
+// checkImagesEntry rejects a bundle that KOTS accepts without an error and then
+// cannot run: KOTS pushes the images of a docker-archive bundle only if there
+// is a folder entry named exactly "images".
 func checkImagesEntry(h *tar.Header, m *airgapManifest) error {
 	if m == nil || m.Spec.Format != "" && m.Spec.Format != "docker-archive" {
 		return nil
@@ -128,7 +132,7 @@ func checkImagesEntry(h *tar.Header, m *airgapManifest) error {
 	if h.Name == "images" && h.Typeflag == tar.TypeDir {
 		return nil
 	}
-	return fmt.Errorf("its first entry for images is %q, not a folder named \"images\": KOTS would not push the images, and say nothing", h.Name)
+	return fmt.Errorf("its first entry for images is %q, not a folder named \"images\": KOTS would skip the images without an error", h.Name)
 }
 
 func readAirgap(r io.Reader) (*airgapManifest, error) {
@@ -150,7 +154,8 @@ func readAirgap(r io.Reader) (*airgapManifest, error) {
 }
 
 // findApplication returns the first Application document of a release, in the
-// order in which KOTS walks its files: by path. nil when there is none.
+// order in which KOTS reads its files: by path. It returns nil if there is
+// none.
 func findApplication(r io.Reader) ([]byte, error) {
 	zip, err := gzip.NewReader(r)
 	if err != nil {
@@ -185,7 +190,8 @@ func findApplication(r io.Reader) ([]byte, error) {
 	return []byte(found), nil
 }
 
-// applicationIn returns the first Application document of a YAML stream.
+// firstApplication returns the first Application document of a YAML stream, or
+// "" if there is none.
 func applicationIn(b []byte) string {
 	if !bytes.Contains(b, []byte("kots.io/v1beta1")) {
 		return ""
@@ -221,11 +227,11 @@ func splitDocuments(text string) []string {
 	return append(docs, doc.String())
 }
 
-// readSmall reads all of r, which must not be longer than most bytes.
-func readSmall(r io.Reader, most int64) ([]byte, error) {
-	b, err := io.ReadAll(io.LimitReader(r, most+1))
-	if err == nil && int64(len(b)) > most {
-		return nil, fmt.Errorf("longer than %d MiB", most>>20)
+// readLimited returns all of r, or an error if it is longer than limit bytes.
+func readSmall(r io.Reader, limit int64) ([]byte, error) {
+	b, err := io.ReadAll(io.LimitReader(r, limit+1))
+	if err == nil && int64(len(b)) > limit {
+		return nil, fmt.Errorf("larger than %d MiB", limit>>20)
 	}
 	return b, err
 }

@@ -11,16 +11,17 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-// License is what Plinth reads of a KOTS license. It is a secret: its id gives
-// access to the vendor's registry.
+// License are the fields of a KOTS license that Plinth uses. A license is a
+// secret: its id gives access to the vendor's registry.
 type License struct {
-	Slug    string    // of the application that it is for
+	Slug    string    // slug of the application
 	Channel string    // name of the release channel
-	Airgap  bool      // whether it allows air-gapped installs
-	Expires time.Time // zero for never
+	Airgap  bool      // it allows air-gapped installs
+	Expires time.Time // zero if it never expires
 }
 
-// licenseManifest is what is read of a License (kots.io/v1beta1 or v1beta2).
+// licenseManifest are the fields that are read from a License (kots.io/v1beta1
+// or v1beta2).
 type licenseManifest struct {
 	APIVersion string `yaml:"apiVersion"`
 	Kind       string `yaml:"kind"`
@@ -36,9 +37,10 @@ type licenseManifest struct {
 	} `yaml:"spec"`
 }
 
-// ReadLicense checks the form of a license, which KOTS itself does only once
-// the cluster and the console are up. Whether its signature is genuine, only
-// KOTS can say. What is wrong is a Problem with exit code 3, all of it at once.
+// ReadLicense parses and validates a license, which KOTS itself does only once
+// the cluster and the console are up. Only KOTS can verify whether the
+// signature is genuine. The error is a Problem with exit code 3 that contains
+// all findings.
 func ReadLicense(b []byte, now time.Time) (License, error) {
 	l, err := readLicense(b, now)
 	if err != nil {
@@ -50,8 +52,8 @@ func ReadLicense(b []byte, now time.Time) (License, error) {
 func readLicense(b []byte, now time.Time) (License, error) {
 	var m licenseManifest
 	if err := yaml.Unmarshal(b, &m); err != nil {
-		// The decoder's words may quote the license.
-		return License{}, errors.New("it is not YAML of the right form")
+		// The decoder's message may quote the license.
+		return License{}, errors.New("it is not a valid license in YAML")
 	}
 	if m.Kind != "License" || m.APIVersion != "kots.io/v1beta1" && m.APIVersion != "kots.io/v1beta2" {
 		return License{}, errors.New("it is not a License of kots.io/v1beta1 or kots.io/v1beta2")
@@ -66,7 +68,7 @@ func readLicense(b []byte, now time.Time) (License, error) {
 		}
 	}
 	if _, err := base64.StdEncoding.DecodeString(m.Spec.Signature); err != nil {
-		errs = append(errs, errors.New("spec.signature is cut off or altered"))
+		errs = append(errs, errors.New("spec.signature is truncated or altered"))
 	}
 	var err error
 	if l.Expires, err = expiry(m.Spec.Entitlements["expires_at"].Value); err != nil {
@@ -96,18 +98,19 @@ func expiry(value any) (time.Time, error) {
 	return time.Time{}, errors.New("the entitlement expires_at is not a time")
 }
 
-// Check proves that a license and a bundle belong together, and that the
-// license allows what is about to be done. bundle is nil for an online install.
+// CheckLicense verifies that a license and a bundle belong to the same
+// application, and that the license allows the install. bundle is nil for an
+// online install.
 func Check(l License, bundle *Bundle, airgap bool) error {
 	var errs []error
 	if airgap && !l.Airgap {
 		errs = append(errs, errors.New("the license does not allow air-gapped installs"))
 	}
 	if bundle != nil && bundle.Slug != l.Slug {
-		errs = append(errs, fmt.Errorf("the license is for application %q, the bundle holds %q", l.Slug, bundle.Slug))
+		errs = append(errs, fmt.Errorf("the license is for application %q, the bundle is for %q", l.Slug, bundle.Slug))
 	}
 	if len(errs) == 0 {
 		return nil
 	}
-	return problem.New(problem.ExitConfig, "install the application with this license", errors.Join(errs...), "ask the application's vendor for the license that fits")
+	return problem.New(problem.ExitConfig, "install the application with this license", errors.Join(errs...), "ask the application's vendor for a matching license")
 }

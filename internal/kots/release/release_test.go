@@ -14,22 +14,22 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-// entry is one entry of a tar; a nil body makes a folder.
-type entry struct {
+// tarEntry is one entry of a tar archive; without a body it is a folder.
+type tarEntry struct {
 	name string
 	body []byte
 }
 
-func pack(t testing.TB, entries ...entry) []byte {
+func packTar(t testing.TB, entries ...tarEntry) []byte {
 	t.Helper()
-	b, err := tryPack(entries...)
+	b, err := tryPackTar(entries...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return b
 }
 
-func tryPack(entries ...entry) ([]byte, error) {
+func tryPackTar(entries ...tarEntry) ([]byte, error) {
 	var buf bytes.Buffer
 	zip := gzip.NewWriter(&buf)
 	tw := tar.NewWriter(zip)
@@ -50,36 +50,36 @@ func tryPack(entries ...entry) ([]byte, error) {
 }
 
 const (
-	airgap = "apiVersion: kots.io/v1beta1\nkind: Airgap\nspec:\n  appSlug: my-app\n  channelName: Stable\n  versionLabel: 1.2.3\n  updateCursor: \"9\"\n  format: docker-archive\n  savedImages: [a/b:1]\n"
-	app    = "# bounds\napiVersion: kots.io/v1beta1\nkind: Application\nmetadata: {name: first}\n"
+	airgapYAML = "apiVersion: kots.io/v1beta1\nkind: Airgap\nspec:\n  appSlug: my-app\n  channelName: Stable\n  versionLabel: 1.2.3\n  updateCursor: \"9\"\n  format: docker-archive\n  savedImages: [a/b:1]\n"
+	appYAML    = "# bounds\napiVersion: kots.io/v1beta1\nkind: Application\nmetadata: {name: first}\n"
 )
 
-func manifest(text string) entry { return entry{"airgap.yaml", []byte(text)} }
+func manifestEntry(text string) tarEntry { return tarEntry{"airgap.yaml", []byte(text)} }
 
-func TestBundleHeadIsRead(t *testing.T) {
-	other := []byte(strings.Replace(app, "first", "second", 1))
-	inner := pack(t,
-		entry{"z.yaml", other},
-		entry{"b/multi.yaml", []byte("kind: ConfigMap\napiVersion: v1\n---\n" + app + "---\n" + string(other))},
-		entry{"c.yaml", other},
-		entry{"chart.tgz", []byte{0x1f, 0x8b, 0}},
-		entry{"broken.yaml", []byte("a: [kots.io/v1beta1")},
+func TestReadAppBundle_ReadsMetadata(t *testing.T) {
+	other := []byte(strings.Replace(appYAML, "first", "second", 1))
+	inner := packTar(t,
+		tarEntry{"z.yaml", other},
+		tarEntry{"b/multi.yaml", []byte("kind: ConfigMap\napiVersion: v1\n---\n" + appYAML + "---\n" + string(other))},
+		tarEntry{"c.yaml", other},
+		tarEntry{"chart.tgz", []byte{0x1f, 0x8b, 0}},
+		tarEntry{"broken.yaml", []byte("a: [kots.io/v1beta1")},
 	)
-	images := entry{"images", nil}
+	images := tarEntry{"images", nil}
 	want := Bundle{Slug: "my-app", Channel: "Stable", VersionLabel: "1.2.3", UpdateCursor: "9", Format: "docker-archive", Images: []string{"a/b:1"}}
-	for name, entries := range map[string][]entry{
-		"usual":               {manifest(airgap), {"app.tar.gz", inner}, images, {"images/docker-archive/a/b/1", []byte("x")}},
-		"images first":        {images, {"images/docker-archive/a/b/1", []byte("x")}, {"app.tar.gz", inner}, manifest(airgap)},
-		"no images":           {manifest(airgap), {"app.tar.gz", inner}},
-		"registry layout":     {manifest(strings.Replace(airgap, "docker-archive", "docker", 1)), {"app.tar.gz", inner}, {"images/", nil}},
-		"other files between": {manifest(airgap), {"README", []byte("x")}, {"app.tar.gz", inner}, images},
+	for name, entries := range map[string][]tarEntry{
+		"usual":               {manifestEntry(airgapYAML), {"app.tar.gz", inner}, images, {"images/docker-archive/a/b/1", []byte("x")}},
+		"images first":        {images, {"images/docker-archive/a/b/1", []byte("x")}, {"app.tar.gz", inner}, manifestEntry(airgapYAML)},
+		"no images":           {manifestEntry(airgapYAML), {"app.tar.gz", inner}},
+		"registry layout":     {manifestEntry(strings.Replace(airgapYAML, "docker-archive", "docker", 1)), {"app.tar.gz", inner}, {"images/", nil}},
+		"other files between": {manifestEntry(airgapYAML), {"README", []byte("x")}, {"app.tar.gz", inner}, images},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, err := readBundle(bytes.NewReader(pack(t, entries...)))
+			got, err := readBundle(bytes.NewReader(packTar(t, entries...)))
 			if err != nil {
 				t.Fatal(err)
 			}
-			if string(got.Application) != app {
+			if string(got.Application) != appYAML {
 				t.Errorf("application is %q", got.Application)
 			}
 			if got.Slug != want.Slug || got.Channel != want.Channel || got.VersionLabel != want.VersionLabel || got.UpdateCursor != want.UpdateCursor || len(got.Images) != 1 {
@@ -89,22 +89,22 @@ func TestBundleHeadIsRead(t *testing.T) {
 	}
 }
 
-func TestBundlesThatKOTSCannotUseAreRefused(t *testing.T) {
-	inner := entry{"app.tar.gz", pack(t, entry{"a.yaml", []byte(app)})}
+func TestReadAppBundle_RejectsUnusableBundles(t *testing.T) {
+	inner := tarEntry{"app.tar.gz", packTar(t, tarEntry{"a.yaml", []byte(appYAML)})}
 	tests := map[string]struct {
 		file []byte
 		want string
 	}{
 		"not gzip":           {[]byte("hello"), "not an .airgap file"},
-		"cut off":            {pack(t, manifest(airgap), inner)[:200], "unexpected EOF"},
-		"no app.tar.gz":      {pack(t, manifest(airgap)), "lacks airgap.yaml or app.tar.gz"},
-		"no airgap.yaml":     {pack(t, inner), "lacks airgap.yaml or app.tar.gz"},
-		"other kind":         {pack(t, manifest("apiVersion: v1\nkind: Pod\n"), inner), `is a "Pod" of "v1"`},
-		"no slug":            {pack(t, manifest("apiVersion: kots.io/v1beta1\nkind: Airgap\n"), inner), "spec.appSlug is empty"},
-		"inner not gzip":     {pack(t, manifest(airgap), entry{"app.tar.gz", []byte("x")}), "app.tar.gz: "},
-		"folder with slash":  {pack(t, manifest(airgap), inner, entry{"images/", nil}), `is "images/", not a folder named "images"`},
-		"no folder entry":    {pack(t, manifest(airgap), inner, entry{"images/docker-archive/a", []byte("x")}), "say nothing"},
-		"manifest too large": {pack(t, manifest(strings.Repeat("#", maxManifest+1)), inner), "longer than 8 MiB"},
+		"cut off":            {packTar(t, manifestEntry(airgapYAML), inner)[:200], "unexpected EOF"},
+		"no app.tar.gz":      {packTar(t, manifestEntry(airgapYAML)), "does not contain airgap.yaml or app.tar.gz"},
+		"no airgap.yaml":     {packTar(t, inner), "does not contain airgap.yaml or app.tar.gz"},
+		"other kind":         {packTar(t, manifestEntry("apiVersion: v1\nkind: Pod\n"), inner), `is a "Pod" of "v1"`},
+		"no slug":            {packTar(t, manifestEntry("apiVersion: kots.io/v1beta1\nkind: Airgap\n"), inner), "spec.appSlug is empty"},
+		"inner not gzip":     {packTar(t, manifestEntry(airgapYAML), tarEntry{"app.tar.gz", []byte("x")}), "app.tar.gz: "},
+		"folder with slash":  {packTar(t, manifestEntry(airgapYAML), inner, tarEntry{"images/", nil}), `is "images/", not a folder named "images"`},
+		"no folder entry":    {packTar(t, manifestEntry(airgapYAML), inner, tarEntry{"images/docker-archive/a", []byte("x")}), "KOTS would skip the images"},
+		"manifest too large": {packTar(t, manifestEntry(strings.Repeat("#", maxManifest+1)), inner), "larger than 8 MiB"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -118,14 +118,18 @@ func TestBundlesThatKOTSCannotUseAreRefused(t *testing.T) {
 			}
 		})
 	}
-	if _, err := ReadBundle(filepath.Join(t.TempDir(), "none")); problem.ExitCode(err) != problem.ExitUsage {
-		t.Errorf("missing file: %v", err)
-	}
+	t.Run("missing file", func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "none")
+		_, err := ReadBundle(path)
+		if problem.ExitCode(err) != problem.ExitUsage || err.Error() != "cannot open the application bundle "+path+": no such file or directory" {
+			t.Error(err)
+		}
+	})
 }
 
-func now() time.Time { return time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC) }
+func licenseTime() time.Time { return time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC) }
 
-const license = `apiVersion: kots.io/v1beta1
+const licenseYAML = `apiVersion: kots.io/v1beta1
 kind: License
 spec:
   appSlug: my-app
@@ -137,26 +141,26 @@ spec:
     expires_at: {value: "2030-07-27T00:00:00Z"}
 `
 
-func TestLicensesAreCheckedForTheirForm(t *testing.T) {
-	change := func(old, new string) string { return strings.Replace(license, old, new, 1) }
+func TestReadLicense_ValidatesFields(t *testing.T) {
+	change := func(old, new string) string { return strings.Replace(licenseYAML, old, new, 1) }
 	tests := []struct{ name, text, want string }{
-		{"good", license, ""},
-		{"second form", change("v1beta1", "v1beta2"), ""},
-		{"never ends", change(`"2030-07-27T00:00:00Z"`, `""`), ""},
+		{"good", licenseYAML, ""},
+		{"v1beta2", change("v1beta1", "v1beta2"), ""},
+		{"never expires", change(`"2030-07-27T00:00:00Z"`, `""`), ""},
 		{"time without quotes", change(`"2030-07-27T00:00:00Z"`, `2030-07-27T00:00:00Z`), ""},
-		{"no entitlements", license[:strings.Index(license, "  entitlements")], ""},
-		{"ended", change("2030", "2020"), "it expired on 2020-07-27"},
-		{"odd end", change(`"2030-07-27T00:00:00Z"`, "soon"), "expires_at is not a time"},
-		{"end is a number", change(`"2030-07-27T00:00:00Z"`, "7"), "expires_at is not a time"},
+		{"no entitlements", licenseYAML[:strings.Index(licenseYAML, "  entitlements")], ""},
+		{"expired", change("2030", "2020"), "it expired on 2020-07-27"},
+		{"invalid expiry", change(`"2030-07-27T00:00:00Z"`, "soon"), "expires_at is not a time"},
+		{"expiry is a number", change(`"2030-07-27T00:00:00Z"`, "7"), "expires_at is not a time"},
 		{"no signature", change("e30=", `""`), "spec.signature is empty"},
-		{"cut signature", change("e30=", "e30"), "spec.signature is cut off"},
-		{"all at once", change("secret-id", `""`)[:0] + strings.Replace(change("secret-id", `""`), "my-app", `""`, 1), "spec.appSlug is empty\nspec.licenseID is empty"},
+		{"truncated signature", change("e30=", "e30"), "spec.signature is truncated"},
+		{"several findings", change("secret-id", `""`)[:0] + strings.Replace(change("secret-id", `""`), "my-app", `""`, 1), "spec.appSlug is empty\nspec.licenseID is empty"},
 		{"other kind", change("License", "Airgap"), "not a License"},
-		{"no yaml", "secret-id: [", "not YAML of the right form"},
+		{"no yaml", "secret-id: [", "not a valid license in YAML"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			l, err := ReadLicense([]byte(tt.text), now())
+			l, err := ReadLicense([]byte(tt.text), licenseTime())
 			if tt.want == "" {
 				if err != nil || l.Slug != "my-app" || !l.Airgap {
 					t.Errorf("got %+v, %v", l, err)
@@ -173,7 +177,7 @@ func TestLicensesAreCheckedForTheirForm(t *testing.T) {
 	}
 }
 
-func TestLicenseAndBundleMustBelongTogether(t *testing.T) {
+func TestCheckLicense_ComparesLicenseAndBundle(t *testing.T) {
 	tests := []struct {
 		name    string
 		license License
@@ -184,7 +188,7 @@ func TestLicenseAndBundleMustBelongTogether(t *testing.T) {
 		{"fits", License{Slug: "a", Airgap: true}, &Bundle{Slug: "a"}, true, ""},
 		{"online", License{Slug: "a"}, nil, false, ""},
 		{"no air gap", License{Slug: "a"}, &Bundle{Slug: "a"}, true, "does not allow air-gapped installs"},
-		{"other application", License{Slug: "a", Airgap: true}, &Bundle{Slug: "b"}, true, `for application "a", the bundle holds "b"`},
+		{"other application", License{Slug: "a", Airgap: true}, &Bundle{Slug: "b"}, true, `for application "a", the bundle is for "b"`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -196,9 +200,9 @@ func TestLicenseAndBundleMustBelongTogether(t *testing.T) {
 	}
 }
 
-func FuzzReadBundleNeverPanics(f *testing.F) {
-	f.Add(pack(f, manifest(airgap), entry{"app.tar.gz", pack(f, entry{"a.yaml", []byte(app)})}, entry{"images", nil}))
-	f.Add(pack(f, manifest("{"), entry{"images/", nil}))
+func FuzzReadAppBundle(f *testing.F) {
+	f.Add(packTar(f, manifestEntry(airgapYAML), tarEntry{"app.tar.gz", packTar(f, tarEntry{"a.yaml", []byte(appYAML)})}, tarEntry{"images", nil}))
+	f.Add(packTar(f, manifestEntry("{"), tarEntry{"images/", nil}))
 	f.Add([]byte("hello"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		got, err := readBundle(bytes.NewReader(b))
@@ -208,16 +212,16 @@ func FuzzReadBundleNeverPanics(f *testing.F) {
 	})
 }
 
-// FuzzPartsOfABundleNeverPanic packs what is fuzzed, so that the fuzzer gets behind gzip and tar.
-func FuzzPartsOfABundleNeverPanic(f *testing.F) {
-	f.Add([]byte(airgap), "a.yaml", []byte(app), "images")
-	f.Add([]byte(airgap), "a", []byte("---\n"+app+"---"), "images/")
+// FuzzReadAppBundleParts packs the fuzzed parts, so that the fuzzer reaches the code behind gzip and tar.
+func FuzzReadAppBundleParts(f *testing.F) {
+	f.Add([]byte(airgapYAML), "a.yaml", []byte(appYAML), "images")
+	f.Add([]byte(airgapYAML), "a", []byte("---\n"+appYAML+"---"), "images/")
 	f.Fuzz(func(t *testing.T, m []byte, name string, doc []byte, third string) {
-		inner, err := tryPack(entry{name, append([]byte{}, doc...)})
+		inner, err := tryPackTar(tarEntry{name, append([]byte{}, doc...)})
 		if err != nil {
 			t.Skip()
 		}
-		outer, err := tryPack(manifest(string(m)), entry{"app.tar.gz", inner}, entry{third, nil})
+		outer, err := tryPackTar(manifestEntry(string(m)), tarEntry{"app.tar.gz", inner}, tarEntry{third, nil})
 		if err != nil {
 			t.Skip()
 		}
@@ -228,11 +232,11 @@ func FuzzPartsOfABundleNeverPanic(f *testing.F) {
 	})
 }
 
-func FuzzReadLicenseNeverPanicsOrShowsIt(f *testing.F) {
-	f.Add([]byte(license))
+func FuzzReadLicense(f *testing.F) {
+	f.Add([]byte(licenseYAML))
 	f.Add([]byte("kind: License"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if l, err := readLicense(b, now()); err == nil && l.Slug == "" {
+		if l, err := readLicense(b, licenseTime()); err == nil && l.Slug == "" {
 			t.Errorf("accepted %+v", l)
 		}
 	})
