@@ -17,15 +17,15 @@ import (
 	"k8s.io/client-go/dynamic"
 )
 
-// Object names one object of the cluster.
+// Object identifies one object of the cluster.
 type Object struct {
 	APIVersion string // "apps/v1"
 	Kind       string // "Deployment"
-	Namespace  string // empty for what is not namespaced
+	Namespace  string // empty if the kind is not namespaced
 	Name       string
 }
 
-// String is "Deployment kotsadm/console-proxy".
+// String returns a name such as "Deployment kotsadm/console-proxy".
 func (o Object) String() string {
 	if o.Namespace == "" {
 		return o.Kind + " " + o.Name
@@ -33,8 +33,8 @@ func (o Object) String() string {
 	return o.Kind + " " + o.Namespace + "/" + o.Name
 }
 
-// Decode splits a stream of YAML documents into objects; empty documents are
-// left out.
+// Decode returns the objects of a stream of YAML documents; empty documents are
+// skipped.
 func Decode(manifests []byte) ([]*unstructured.Unstructured, error) {
 	d := yaml.NewYAMLOrJSONDecoder(bytes.NewReader(manifests), 4096)
 	var out []*unstructured.Unstructured
@@ -53,7 +53,8 @@ func Decode(manifests []byte) ([]*unstructured.Unstructured, error) {
 	}
 }
 
-// Ref is the name of obj; namespace is used where obj names none.
+// RefOf returns the Object that identifies obj; namespace is used if obj has
+// none.
 func Ref(obj *unstructured.Unstructured, namespace string) Object {
 	if ns := obj.GetNamespace(); ns != "" {
 		namespace = ns
@@ -61,10 +62,10 @@ func Ref(obj *unstructured.Unstructured, namespace string) Object {
 	return Object{APIVersion: obj.GetAPIVersion(), Kind: obj.GetKind(), Namespace: namespace, Name: obj.GetName()}
 }
 
-// Apply puts the objects into the cluster by server-side apply, in the order
-// given; those without a namespace that need one get namespace. It takes over
-// fields that another manager holds: what Plinth's manifests say is meant.
-// It may be run again at any point.
+// Apply applies the objects with server-side apply, in the order given.
+// Namespaced objects without a namespace get namespace. It takes over fields of
+// other managers, because the manifests of Plinth are authoritative. It can be
+// repeated at any point.
 func (c *Client) Apply(ctx context.Context, namespace string, objects ...*unstructured.Unstructured) error {
 	for _, obj := range objects {
 		if err := c.applyOne(ctx, namespace, obj); err != nil {
@@ -88,8 +89,8 @@ func (c *Client) applyOne(ctx context.Context, namespace string, obj *unstructur
 	return err
 }
 
-// Get reads one object; one that is not there, or whose kind the cluster does
-// not know, is ErrNotFound.
+// Get returns one object. It returns ErrNotFound if the object does not exist
+// or the cluster does not have its kind.
 func (c *Client) Get(ctx context.Context, o Object) (*unstructured.Unstructured, error) {
 	res, err := c.resource(o)
 	if meta.IsNoMatchError(err) {
@@ -105,7 +106,7 @@ func (c *Client) Get(ctx context.Context, o Object) (*unstructured.Unstructured,
 	return obj, err
 }
 
-// Exists reports whether the object is there.
+// Exists reports whether the object exists.
 func (c *Client) Exists(ctx context.Context, o Object) (bool, error) {
 	_, err := c.Get(ctx, o)
 	if errors.Is(err, ErrNotFound) {
@@ -114,7 +115,7 @@ func (c *Client) Exists(ctx context.Context, o Object) (bool, error) {
 	return err == nil, err
 }
 
-// Patch changes the fields that merge names (RFC 7386) of one object.
+// Patch applies a JSON merge patch (RFC 7386) to one object.
 func (c *Client) Patch(ctx context.Context, o Object, merge []byte) error {
 	res, err := c.resource(o)
 	if err != nil {
@@ -124,7 +125,8 @@ func (c *Client) Patch(ctx context.Context, o Object, merge []byte) error {
 	return err
 }
 
-// Delete removes one object and what it owns; one that is gone is no error.
+// Delete deletes one object and the objects that it owns. A missing object is
+// not an error.
 func (c *Client) Delete(ctx context.Context, o Object) error {
 	res, err := c.resource(o)
 	if meta.IsNoMatchError(err) {
@@ -141,8 +143,8 @@ func (c *Client) Delete(ctx context.Context, o Object) error {
 	return err
 }
 
-// resource finds the API endpoint of o's kind. A kind that is not known is
-// looked up once more with a fresh list, since a CRD may have come.
+// resourceFor returns the API endpoint of the kind of o. For an unknown kind
+// the mapper reads the list of kinds again, because a CRD may have been added.
 func (c *Client) resource(o Object) (dynamic.ResourceInterface, error) {
 	gvk := schema.FromAPIVersionAndKind(o.APIVersion, o.Kind)
 	mapping, err := c.mapper.RESTMapping(gvk.GroupKind(), gvk.Version)

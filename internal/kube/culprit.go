@@ -12,11 +12,12 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 )
 
-// maxLogBytes bounds what is read of a pod's log.
+// maxLogBytes is the maximum number of bytes that are read from a pod's log.
 const maxLogBytes = 256 << 10
 
-// Culprit names the pod that keeps a namespace (or what selector matches of
-// it) from being Ready, with the last warning about it and its last log line.
+// Diagnose returns the pod that is not Ready in a namespace (or of those that
+// selector matches), with the last warning about it and its last log line. It
+// returns "" if all pods are up.
 func (c *Client) Culprit(ctx context.Context, namespace, selector string) string {
 	list, err := c.core.Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: selector})
 	if err != nil {
@@ -27,7 +28,7 @@ func (c *Client) Culprit(ctx context.Context, namespace, selector string) string
 		return ""
 	}
 	parts := []string{"pod " + namespace + "/" + podReason(pod)}
-	// A pod that waits for its volume has no event of its own: its claim has.
+	// A pod that waits for its volume has no event itself: its claim has one.
 	if e := cmp.Or(c.lastWarning(ctx, namespace, pod.Name), c.lastWarning(ctx, namespace, "")); e != "" {
 		parts = append(parts, "last event: "+e)
 	}
@@ -39,8 +40,9 @@ func (c *Client) Culprit(ctx context.Context, namespace, selector string) string
 	return strings.Join(parts, "; ")
 }
 
-// worst picks, of the pods that are not up, the one that restarted most:
-// what crashes is a likelier cause than what waits.
+// findFailingPod returns the pod that is not up and restarted most often,
+// because a crashing pod is a more likely cause than a waiting one. It returns
+// nil if all pods are up.
 func worst(pods []corev1.Pod) *corev1.Pod {
 	var found *corev1.Pod
 	most := int32(-1)
@@ -60,7 +62,8 @@ func worst(pods []corev1.Pod) *corev1.Pod {
 	return found
 }
 
-// lastWarning is the newest warning about one object, or about any.
+// lastWarning returns the newest warning about one object, or about any object
+// if name is empty.
 func (c *Client) lastWarning(ctx context.Context, namespace, name string) string {
 	want := fields.Set{"type": corev1.EventTypeWarning}
 	if name != "" {
@@ -89,23 +92,23 @@ func (c *Client) lastLogLine(ctx context.Context, namespace, pod string, cs *cor
 	return oneLine(lines[len(lines)-1])
 }
 
-// LogOptions says which part of a pod's log is wanted.
+// LogOptions select a part of a pod's log.
 type LogOptions struct {
 	Container string    // empty for the pod's only or default container
-	Lines     int64     // the last so many; 0 for all, up to 256 KiB
-	Previous  bool      // the run before the last restart
-	After     time.Time // only what was logged later than this; zero for no limit
+	Lines     int64     // number of lines at the end; 0 for all, up to 256 KiB
+	Previous  bool      // log of the container before its last restart
+	After     time.Time // only lines that were logged later; zero for no limit
 }
 
 // PodLog returns lines of a pod's log, oldest first.
 func (c *Client) PodLog(ctx context.Context, namespace, pod string, o LogOptions) ([]string, error) {
-	most := int64(maxLogBytes)
-	opts := &corev1.PodLogOptions{Container: o.Container, Previous: o.Previous, LimitBytes: &most, Timestamps: true}
+	limit := int64(maxLogBytes)
+	opts := &corev1.PodLogOptions{Container: o.Container, Previous: o.Previous, LimitBytes: &limit, Timestamps: true}
 	if o.Lines > 0 {
 		opts.TailLines = &o.Lines
 	}
 	if !o.After.IsZero() {
-		opts.SinceTime = &metav1.Time{Time: o.After} // to the second only
+		opts.SinceTime = &metav1.Time{Time: o.After} // with a precision of one second
 	}
 	b, err := c.core.Pods(namespace).GetLogs(pod, opts).DoRaw(ctx)
 	var lines []string
@@ -118,8 +121,8 @@ func (c *Client) PodLog(ctx context.Context, namespace, pod string, o LogOptions
 	return lines, err
 }
 
-// Pods lists the names of a namespace's pods that carry the labels in
-// selector ("app=kotsadm") and are not on their way out.
+// Pods returns the names of a namespace's pods with the labels in selector
+// ("app=kotsadm"), without those that are terminating or evicted.
 func (c *Client) Pods(ctx context.Context, namespace, selector string) ([]string, error) {
 	list, err := c.core.Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: selector})
 	if err != nil {

@@ -1,8 +1,7 @@
-// Package kube owns the few Kubernetes API operations that Plinth needs:
-// looking at nodes, pods and workloads, waiting for them with the reason why
-// not yet, applying manifests and keeping secrets. It refuses to know what the
-// objects are for, and to cache or watch: it polls, so that a restarting API
-// server is only one more reason to wait.
+// Package kube implements the Kubernetes API operations that Plinth needs: it
+// reads nodes, pods and workloads, waits for them, applies manifests, stores
+// secrets, and drains and removes nodes. It polls instead of watching, so that
+// an API server that restarts is only one more reason to wait.
 package kube
 
 import (
@@ -24,18 +23,18 @@ import (
 	"github.com/plinthdev/plinth/internal/wait"
 )
 
-// fieldManager signs what Plinth applies, so that the cluster can tell its
-// fields from those of controllers and of the user.
+// fieldManager is the field manager of objects that Plinth applies. It
+// separates its fields from those of controllers and users.
 const fieldManager = "plinth"
 
-// pollInterval is the pause between two looks of a wait: short, because what
-// is waited for is on the same machine.
+// pollInterval is the pause between two polls of a wait. It is short, because
+// the API server is on the same machine.
 const pollInterval = 300 * time.Millisecond
 
-// ErrNotFound says that the cluster answered and has no such object.
+// ErrNotFound means that the API server responded and has no such object.
 var ErrNotFound = errors.New("not found in the cluster")
 
-// Client talks to one cluster's API server.
+// Client is a client of the API server of one cluster.
 type Client struct {
 	config    *rest.Config
 	core      corev1client.CoreV1Interface
@@ -44,28 +43,29 @@ type Client struct {
 	mapper    meta.RESTMapper
 }
 
-// Wait bounds a wait and says who is told the reason why it is not over yet.
+// Wait sets the timeout of a wait and the functions that report why it is not
+// over yet.
 type Wait struct {
 	Timeout time.Duration                            // upper bound
-	Culprit func(ctx context.Context) string         // knows more than the cluster tells; may be nil
-	Report  func(message string, bytes, total int64) // told each new reason; may be nil
+	Culprit func(ctx context.Context) string         // used if the cluster gives no cause; may be nil
+	Report  func(message string, bytes, total int64) // called with each new reason; may be nil
 }
 
-// New makes a client from the content of a kubeconfig. It does not connect:
-// an API server that is not up shows with the first call.
+// New returns a client for the content of a kubeconfig. It does not connect: an
+// API server that is down causes an error at the first call.
 func New(kubeconfig []byte) (*Client, error) {
 	config, err := clientcmd.RESTConfigFromKubeConfig(kubeconfig)
 	if err != nil {
-		return nil, fmt.Errorf("kubeconfig is not usable: %w", err)
+		return nil, fmt.Errorf("kubeconfig is not valid: %w", err)
 	}
 	return newForConfig(config)
 }
 
 func newForConfig(config *rest.Config) (*Client, error) {
-	config.Timeout = 30 * time.Second // one request; waits have their own bound
-	config.QPS = -1                   // one patient caller: the server's own fairness is enough
+	config.Timeout = 30 * time.Second // for one request; waits have their own timeout
+	config.QPS = -1                   // no client-side limit: the API server's priority and fairness is enough
 	config.UserAgent = fieldManager
-	config.ContentType = "application/json" // for typed and dynamic client alike
+	config.ContentType = "application/json" // for the typed and the dynamic client
 	config.WarningHandler = rest.NoWarnings{}
 	core, err := corev1client.NewForConfig(config)
 	if err != nil {
@@ -89,10 +89,11 @@ func newForConfig(config *rest.Config) (*Client, error) {
 	}, nil
 }
 
-// Core is the typed client of the core API group, for libraries that want one.
+// Core returns the typed client of the core API group, for libraries that need
+// one.
 func (c *Client) Core() corev1client.CoreV1Interface { return c.core }
 
-// Version is the server's Kubernetes version, "v1.33.8".
+// Version returns the Kubernetes version of the API server, such as "v1.33.8".
 func (c *Client) Version() (string, error) {
 	info, err := c.discovery.ServerVersion()
 	if err != nil {
@@ -101,14 +102,15 @@ func (c *Client) Version() (string, error) {
 	return info.GitVersion, nil
 }
 
-// until is wait.Until with this package's interval and reporting.
-func (w Wait) until(ctx context.Context, what, next string, cond wait.Condition, culprit func(context.Context) string) error {
+// waitUntil calls wait.Until with the interval and the reporting of this
+// package.
+func (w Wait) until(ctx context.Context, what, next string, cond wait.Condition, diagnose func(context.Context) string) error {
 	o := wait.Options{What: what, Next: next, Timeout: w.Timeout, Interval: pollInterval, Culprit: func(ctx context.Context) string {
-		said := culprit(ctx)
-		if said == "" && w.Culprit != nil { // the cluster does not tell, so its host may
-			said = w.Culprit(ctx)
+		cause := diagnose(ctx)
+		if cause == "" && w.Culprit != nil { // the cluster gives no cause, but its host may
+			cause = w.Culprit(ctx)
 		}
-		return said
+		return cause
 	}}
 	if w.Report != nil {
 		o.OnReason = func(reason string) { w.Report(reason, 0, 0) }
@@ -116,8 +118,8 @@ func (w Wait) until(ctx context.Context, what, next string, cond wait.Condition,
 	return wait.Until(ctx, o, cond)
 }
 
-// notYet turns an API error into a reason to wait on, except for those that
-// waiting does not mend.
+// retryReason returns an API error as the reason to continue a wait, or as an
+// error if waiting cannot fix it.
 func notYet(err error) (bool, string, error) {
 	if apierrors.IsUnauthorized(err) || apierrors.IsForbidden(err) {
 		return false, "", err
@@ -125,5 +127,5 @@ func notYet(err error) (bool, string, error) {
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = errors.New("no answer in time")
 	}
-	return false, "the API server does not answer yet: " + err.Error(), nil
+	return false, "the API server does not respond yet: " + err.Error(), nil
 }

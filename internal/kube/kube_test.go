@@ -13,25 +13,25 @@ import (
 )
 
 const (
-	patient = 20 * time.Second // for what comes, on a busy machine too
-	short   = 2 * time.Second  // for what never comes
+	longTimeout  = 20 * time.Second // for a condition that becomes true, also on a busy machine
+	shortTimeout = 2 * time.Second  // for a condition that never becomes true
 )
 
-func TestNodeThatNeverRegistersIsNamed(t *testing.T) {
+func TestWaitNode_NamesUnregisteredNode(t *testing.T) {
 	_, c := kubetest.New(t)
-	var heard []string
-	w := kube.Wait{Timeout: short, Report: func(m string, _, _ int64) { heard = append(heard, m) }}
+	var reported []string
+	w := kube.Wait{Timeout: shortTimeout, Report: func(m string, _, _ int64) { reported = append(reported, m) }}
 	err := c.WaitNode(t.Context(), w, "n1")
 	var late *wait.TimeoutError
 	if !errors.As(err, &late) || late.Reason != "node n1 has not registered" {
 		t.Errorf("got %v", err)
 	}
-	if len(heard) != 1 || heard[0] != "node n1 has not registered" {
-		t.Errorf("reported %q", heard)
+	if len(reported) != 1 || reported[0] != "node n1 has not registered" {
+		t.Errorf("reported %q", reported)
 	}
 }
 
-func TestNodeIsReadyWhenKubeletSaysSo(t *testing.T) {
+func TestWaitNode_ReturnsWhenNodeIsReady(t *testing.T) {
 	s, c := kubetest.New(t)
 	s.Put("/api/v1/nodes/n1", map[string]any{
 		"metadata": map[string]any{"name": "n1"},
@@ -40,7 +40,7 @@ func TestNodeIsReadyWhenKubeletSaysSo(t *testing.T) {
 			"addresses":  []any{map[string]any{"type": "InternalIP", "address": "10.0.0.1"}, map[string]any{"type": "Hostname", "address": "n1"}},
 		},
 	})
-	if err := c.WaitNode(t.Context(), kube.Wait{Timeout: patient}, "n1"); err != nil {
+	if err := c.WaitNode(t.Context(), kube.Wait{Timeout: longTimeout}, "n1"); err != nil {
 		t.Error(err)
 	}
 	n, err := c.Node(t.Context(), "n1")
@@ -49,7 +49,7 @@ func TestNodeIsReadyWhenKubeletSaysSo(t *testing.T) {
 	}
 }
 
-func TestWaitThatTimesOutNamesPodEventAndLogLine(t *testing.T) {
+func TestWaitPods_TimeoutNamesPodEventAndLogLine(t *testing.T) {
 	s, c := kubetest.New(t)
 	s.Put("/api/v1/namespaces/a/pods/db-0", map[string]any{
 		"metadata": map[string]any{"name": "db-0", "namespace": "a"},
@@ -62,9 +62,9 @@ func TestWaitThatTimesOutNamesPodEventAndLogLine(t *testing.T) {
 		"metadata": map[string]any{"name": "e1"}, "reason": "BackOff", "message": "Back-off restarting", "type": "Warning",
 	})
 	s.Logs = map[string]string{"a/db-0": "2026-11-01T00:00:00.1Z starting\n2026-11-01T00:00:00.2Z no space left on device\n"}
-	err := c.WaitPods(t.Context(), kube.Wait{Timeout: short}, "a")
+	err := c.WaitPods(t.Context(), kube.Wait{Timeout: shortTimeout}, "a")
 	for _, want := range []string{
-		"all pods of namespace a to be Ready", "db-0: db runs, not Ready yet, 2 restarts",
+		"all pods of namespace a to be Ready", "db-0: db is running but not Ready, 2 restarts",
 		"last event: BackOff: Back-off restarting", "last log line: no space left on device",
 	} {
 		if err == nil || !strings.Contains(err.Error(), want) {
@@ -73,7 +73,7 @@ func TestWaitThatTimesOutNamesPodEventAndLogLine(t *testing.T) {
 	}
 }
 
-func TestWaitEndsWithTheContextsCause(t *testing.T) {
+func TestWaitPods_ReturnsCauseOfContext(t *testing.T) {
 	_, c := kubetest.New(t)
 	interrupted := errors.New("interrupted")
 	ctx, cancel := context.WithCancelCause(t.Context())
@@ -83,13 +83,13 @@ func TestWaitEndsWithTheContextsCause(t *testing.T) {
 	}
 }
 
-func TestApplyPutsObjectsIntoTheNamespaceThatTheyLeaveOpen(t *testing.T) {
+func TestApply_SetsMissingNamespace(t *testing.T) {
 	s, c := kubetest.New(t)
 	objects, err := kube.Decode([]byte("apiVersion: v1\nkind: Namespace\nmetadata: {name: a}\n---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: b}\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for range 2 { // it may be repeated
+	for range 2 { // it can be repeated
 		if err := c.Apply(t.Context(), "a", objects...); err != nil {
 			t.Fatal(err)
 		}
@@ -99,22 +99,24 @@ func TestApplyPutsObjectsIntoTheNamespaceThatTheyLeaveOpen(t *testing.T) {
 	}
 }
 
-func TestUnknownKindsAndMissingObjectsAreNotFound(t *testing.T) {
+func TestExists_ReturnsFalseForUnknownKindsAndMissingObjects(t *testing.T) {
 	_, c := kubetest.New(t)
 	for _, o := range []kube.Object{
 		{APIVersion: "v1", Kind: "ConfigMap", Namespace: "a", Name: "b"},
 		{APIVersion: "example.com/v1", Kind: "Thing", Namespace: "a", Name: "b"},
 	} {
-		if there, err := c.Exists(t.Context(), o); there || err != nil {
-			t.Errorf("%s: %t, %v", o, there, err)
-		}
-		if err := c.Delete(t.Context(), o); err != nil {
-			t.Errorf("delete %s: %v", o, err)
-		}
+		t.Run(o.String(), func(t *testing.T) {
+			if exists, err := c.Exists(t.Context(), o); exists || err != nil {
+				t.Errorf("exists %t, %v", exists, err)
+			}
+			if err := c.Delete(t.Context(), o); err != nil {
+				t.Errorf("delete: %v", err)
+			}
+		})
 	}
 }
 
-func TestSecretsAreMadeThenReplaced(t *testing.T) {
+func TestPutSecret_CreatesThenReplaces(t *testing.T) {
 	s, c := kubetest.New(t)
 	if _, err := c.Secret(t.Context(), "a", "b"); !errors.Is(err, kube.ErrNotFound) {
 		t.Errorf("got %v", err)
@@ -134,13 +136,13 @@ func TestSecretsAreMadeThenReplaced(t *testing.T) {
 	}
 }
 
-func TestKubeconfigThatIsNoneIsRefused(t *testing.T) {
-	if _, err := kube.New([]byte("hello")); err == nil || !strings.Contains(err.Error(), "kubeconfig is not usable") {
+func TestNew_RejectsInvalidKubeconfig(t *testing.T) {
+	if _, err := kube.New([]byte("hello")); err == nil || !strings.Contains(err.Error(), "kubeconfig is not valid") {
 		t.Errorf("got %v", err)
 	}
 }
 
-func TestPodLogIsCutAtTheExactTime(t *testing.T) {
+func TestPodLog_StartsAtExactTime(t *testing.T) {
 	s, c := kubetest.New(t)
 	s.Logs = map[string]string{"a/p": "2026-11-01T00:00:00.1Z before\n2026-11-01T00:00:00.3Z after: x\nnonsense\n"}
 	lines, err := c.PodLog(t.Context(), "a", "p", kube.LogOptions{After: time.Date(2026, 11, 1, 0, 0, 0, 2e8, time.UTC)})

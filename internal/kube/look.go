@@ -10,8 +10,8 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// PodsReason says why the namespace's pods are not all up now, in WaitPods'
-// sense; empty when they are.
+// PodsReason returns the reason why the namespace's pods are not all up, as
+// WaitPods defines it, or "" if they are.
 func (c *Client) PodsReason(ctx context.Context, namespace string, expect ...string) (string, error) {
 	list, err := c.core.Pods(namespace).List(ctx, metav1.ListOptions{})
 	if err != nil {
@@ -20,8 +20,8 @@ func (c *Client) PodsReason(ctx context.Context, namespace string, expect ...str
 	return podsReason(list.Items, expect), nil
 }
 
-// Starting names a pod of the namespace whose containers have not all been
-// started; empty when all have, or when there is no pod.
+// StartingPod returns the name of a pod with a container that has not started
+// yet, or "" if there is none.
 func (c *Client) Starting(ctx context.Context, namespace string) (string, error) {
 	list, err := c.core.Pods(namespace).List(ctx, metav1.ListOptions{})
 	if err != nil {
@@ -40,12 +40,13 @@ func (c *Client) Starting(ctx context.Context, namespace string) (string, error)
 	return "", nil
 }
 
-// ReadyAt asks the API server at address ("10.0.0.1:6443") itself whether it
-// is ready, past every balancer.
+// CheckAPIReady returns an error unless the API server at address
+// ("10.0.0.1:6443") is ready. It connects to that server directly, not through
+// a load balancer.
 func (c *Client) ReadyAt(ctx context.Context, address string) error {
 	conf := rest.CopyConfig(c.config)
 	conf.Host = "https://" + address
-	conf.NextProtos = []string{"http/1.1"} // a connection of its own, that ends with the answer
+	conf.NextProtos = []string{"http/1.1"} // a separate connection, closed after the response
 	client, err := rest.HTTPClientFor(conf)
 	if err != nil {
 		return err
@@ -57,11 +58,11 @@ func (c *Client) ReadyAt(ctx context.Context, address string) error {
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return errors.Unwrap(err) // without the URL, which the caller names
+		return errors.Unwrap(err) // without the URL, which the caller adds
 	}
 	defer func() { _ = resp.Body.Close() }()
 	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("it answers %s", resp.Status)
+		return fmt.Errorf("it returned %s", resp.Status)
 	}
 	return nil
 }

@@ -8,21 +8,22 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// Node is what Plinth looks at of a cluster's node.
+// Node is the part of a cluster node that Plinth reads.
 type Node struct {
-	Name      string   // as the cluster knows it
-	Ready     bool     // kubelet says so, and the control plane hears it
-	Reason    string   // why it is not Ready, in the cluster's words; empty when it is
-	Version   string   // kubelet's version
-	Addresses []string // internal and external IP addresses, in the cluster's order
+	Name      string   // name in the cluster
+	Ready     bool     // reported by kubelet to the control plane
+	Reason    string   // why it is not Ready, reported by the cluster; empty if it is
+	Version   string   // version of kubelet
+	Addresses []string // internal and external IP addresses, in the order of the cluster
 
 	Controller bool // it runs the control plane
 	Cordoned   bool // no new pods are placed on it
 }
 
-// A node that runs the control plane has this label from its beginning. k0s adds
-// the one that Kubernetes knows, node-role.kubernetes.io/control-plane, within
-// the next minute, too late for who has to know at once.
+// controllerLabel is on a node that runs the control plane from the moment it
+// registers. k0s adds the label of Kubernetes,
+// node-role.kubernetes.io/control-plane, within the next minute, which is too
+// late for callers that need it at once.
 const (
 	controllerLabel = "node.k0sproject.io/role"
 	controllerRole  = "control-plane"
@@ -32,19 +33,19 @@ const (
 // plane.
 func IsController(labels map[string]string) bool { return labels[controllerLabel] == controllerRole }
 
-// Nodes lists the cluster's nodes, sorted by name.
+// Nodes returns the cluster's nodes, sorted by name.
 func (c *Client) Nodes(ctx context.Context) ([]Node, error) {
 	return c.nodes(ctx, metav1.ListOptions{})
 }
 
-// Controllers lists the nodes that run the control plane, as the API server
-// remembers them: cheap enough to be asked often by every node.
+// Controllers returns the nodes that run the control plane, from the cache of
+// the API server: cheap enough to be called often by every node.
 func (c *Client) Controllers(ctx context.Context) ([]Node, error) {
 	return c.nodes(ctx, metav1.ListOptions{LabelSelector: controllerLabel + "=" + controllerRole, ResourceVersion: "0"})
 }
 
-func (c *Client) nodes(ctx context.Context, which metav1.ListOptions) ([]Node, error) {
-	list, err := c.core.Nodes().List(ctx, which)
+func (c *Client) nodes(ctx context.Context, opts metav1.ListOptions) ([]Node, error) {
+	list, err := c.core.Nodes().List(ctx, opts)
 	if err != nil {
 		return nil, err
 	}
@@ -55,7 +56,7 @@ func (c *Client) nodes(ctx context.Context, which metav1.ListOptions) ([]Node, e
 	return nodes, nil
 }
 
-// Node looks at one node; a node that has not registered is ErrNotFound.
+// Node returns one node, or ErrNotFound if it has not registered.
 func (c *Client) Node(ctx context.Context, name string) (Node, error) {
 	n, err := c.core.Nodes().Get(ctx, name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
@@ -78,7 +79,7 @@ func (c *Client) WaitNode(ctx context.Context, w Wait, name string) error {
 			return notYet(err)
 		}
 		return n.Ready, "node " + name + ": " + n.Reason, nil
-	}, func(ctx context.Context) string { return c.Culprit(ctx, "kube-system", "") }) // such as the network's pod
+	}, func(ctx context.Context) string { return c.Culprit(ctx, "kube-system", "") }) // such as the pod of the network
 }
 
 func describeNode(n *corev1.Node) Node {

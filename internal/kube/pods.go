@@ -10,10 +10,10 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// WaitPods waits until every pod of the namespace is Ready or has succeeded,
-// and, so that an early look at a half-filled namespace is not taken for the
-// end, until each name in expect ("coredns") is the beginning of the name of
-// at least one of them.
+// WaitPods waits until every pod of the namespace is Ready or has succeeded.
+// Each name in expect ("coredns") must be the prefix of the name of at least
+// one pod, so that a namespace with only some of its pods does not count as
+// complete.
 func (c *Client) WaitPods(ctx context.Context, w Wait, namespace string, expect ...string) error {
 	what := "all pods of namespace " + namespace + " to be Ready"
 	return w.until(ctx, what, "sudo plinth kubectl get pods,events -n "+namespace, func(ctx context.Context) (bool, string, error) {
@@ -25,7 +25,7 @@ func (c *Client) WaitPods(ctx context.Context, w Wait, namespace string, expect 
 	}, func(ctx context.Context) string { return c.Culprit(ctx, namespace, "") })
 }
 
-// podsReason says why the pods are not all up; empty when they are.
+// podsReason returns the reason why the pods are not all up, or "" if they are.
 func podsReason(pods []corev1.Pod, expect []string) string {
 	for _, name := range expect {
 		if !slices.ContainsFunc(pods, func(p corev1.Pod) bool { return strings.HasPrefix(p.Name, name) && !ignored(&p) }) {
@@ -52,13 +52,13 @@ func podsReason(pods []corev1.Pod, expect []string) string {
 	return fmt.Sprintf("%d of %d pods Ready; pod %s", alive-len(waiting), alive, waiting[0])
 }
 
-// ignored tells the pods that count for nothing: those on their way out, and
-// evicted ones, which stay listed although their owner has replaced them.
+// isIgnoredPod reports whether a pod is ignored: one that is terminating, or an
+// evicted one, which stays listed although its owner has replaced it.
 func ignored(p *corev1.Pod) bool {
 	return p.DeletionTimestamp != nil || p.Status.Phase == corev1.PodFailed && p.Status.Reason == "Evicted"
 }
 
-// podReason is "NAME: why it is not Ready", or empty for a pod that is up.
+// podReason returns "NAME: why it is not Ready", or "" for a pod that is up.
 func podReason(p *corev1.Pod) string {
 	if p.Status.Phase == corev1.PodSucceeded {
 		return ""
@@ -79,7 +79,8 @@ func podReason(p *corev1.Pod) string {
 	return p.Name + ": " + cmp.Or(p.Status.Reason, string(p.Status.Phase))
 }
 
-// blocking is the first container that keeps the pod from being Ready.
+// blockingContainer returns the first container that keeps the pod from being
+// Ready, or nil.
 func blocking(p *corev1.Pod) *corev1.ContainerStatus {
 	for i := range p.Status.InitContainerStatuses {
 		cs := &p.Status.InitContainerStatuses[i]
@@ -101,9 +102,9 @@ func containerReason(cs *corev1.ContainerStatus) string {
 		return strings.TrimSuffix(cs.Name+" "+cs.State.Waiting.Reason+": "+cs.State.Waiting.Message, ": ")
 	case cs.State.Terminated != nil:
 		t := cs.State.Terminated
-		return fmt.Sprintf("%s ended with code %d (%s)", cs.Name, t.ExitCode, t.Reason)
+		return fmt.Sprintf("%s exited with code %d (%s)", cs.Name, t.ExitCode, t.Reason)
 	case cs.RestartCount > 0:
-		return fmt.Sprintf("%s runs, not Ready yet, %d restarts", cs.Name, cs.RestartCount)
+		return fmt.Sprintf("%s is running but not Ready, %d restarts", cs.Name, cs.RestartCount)
 	}
-	return cs.Name + " runs, not Ready yet"
+	return cs.Name + " is running but not Ready"
 }

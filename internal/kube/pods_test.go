@@ -9,27 +9,27 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
 
-type change func(*corev1.Pod)
+type podOption func(*corev1.Pod)
 
-func pod(name string, changes ...change) corev1.Pod {
+func newPod(name string, options ...podOption) corev1.Pod {
 	p := corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: name}, Status: corev1.PodStatus{Phase: corev1.PodPending}}
-	for _, c := range changes {
-		c(&p)
+	for _, o := range options {
+		o(&p)
 	}
 	return p
 }
 
-func ready(p *corev1.Pod) {
+func podReady(p *corev1.Pod) {
 	p.Status.Phase = corev1.PodRunning
 	p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
 }
 
-func container(cs corev1.ContainerStatus) change {
+func withContainer(cs corev1.ContainerStatus) podOption {
 	return func(p *corev1.Pod) { p.Status.ContainerStatuses = append(p.Status.ContainerStatuses, cs) }
 }
 
-func TestPodsReasonNamesWhatIsNotUp(t *testing.T) {
-	pulling := container(corev1.ContainerStatus{Name: "main", State: corev1.ContainerState{
+func TestPodsReason_NamesPodThatIsNotUp(t *testing.T) {
+	pulling := withContainer(corev1.ContainerStatus{Name: "main", State: corev1.ContainerState{
 		Waiting: &corev1.ContainerStateWaiting{Reason: "ErrImagePull", Message: "no route to host"},
 	}})
 	tests := []struct {
@@ -39,25 +39,25 @@ func TestPodsReasonNamesWhatIsNotUp(t *testing.T) {
 		want   string
 	}{
 		{"none", nil, nil, "no pods yet"},
-		{"all up", []corev1.Pod{pod("a-1", ready), pod("job", func(p *corev1.Pod) { p.Status.Phase = corev1.PodSucceeded })}, nil, ""},
-		{"expected one missing", []corev1.Pod{pod("a-1", ready)}, []string{"a", "coredns"}, "no pod of coredns yet"},
-		{"pulling", []corev1.Pod{pod("a-1", ready), pod("b-1", pulling)}, nil, "1 of 2 pods Ready; pod b-1: main ErrImagePull: no route to host"},
-		{"init container failed", []corev1.Pod{pod("b-1", pulling, func(p *corev1.Pod) {
+		{"all up", []corev1.Pod{newPod("a-1", podReady), newPod("job", func(p *corev1.Pod) { p.Status.Phase = corev1.PodSucceeded })}, nil, ""},
+		{"expected one missing", []corev1.Pod{newPod("a-1", podReady)}, []string{"a", "coredns"}, "no pod of coredns yet"},
+		{"pulling", []corev1.Pod{newPod("a-1", podReady), newPod("b-1", pulling)}, nil, "1 of 2 pods Ready; pod b-1: main ErrImagePull: no route to host"},
+		{"init container failed", []corev1.Pod{newPod("b-1", pulling, func(p *corev1.Pod) {
 			p.Status.InitContainerStatuses = []corev1.ContainerStatus{{Name: "wait", State: corev1.ContainerState{
 				Terminated: &corev1.ContainerStateTerminated{ExitCode: 3, Reason: "Error"},
 			}}}
-		})}, nil, "0 of 1 pods Ready; pod b-1: wait ended with code 3 (Error)"},
-		{"not scheduled", []corev1.Pod{pod("b-1", func(p *corev1.Pod) {
+		})}, nil, "0 of 1 pods Ready; pod b-1: wait exited with code 3 (Error)"},
+		{"not scheduled", []corev1.Pod{newPod("b-1", func(p *corev1.Pod) {
 			p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Message: "0/1 nodes are available"}}
 		})}, nil, "0 of 1 pods Ready; pod b-1: not scheduled: 0/1 nodes are available"},
-		{"restarting", []corev1.Pod{pod("b-1", container(corev1.ContainerStatus{Name: "main", RestartCount: 4}))}, nil,
-			"0 of 1 pods Ready; pod b-1: main runs, not Ready yet, 4 restarts"},
-		{"evicted and leaving ones do not count", []corev1.Pod{
-			pod("a-1", ready),
-			pod("a-0", func(p *corev1.Pod) { p.Status.Phase, p.Status.Reason = corev1.PodFailed, "Evicted" }),
-			pod("a-2", func(p *corev1.Pod) { p.DeletionTimestamp = &metav1.Time{} }),
+		{"restarting", []corev1.Pod{newPod("b-1", withContainer(corev1.ContainerStatus{Name: "main", RestartCount: 4}))}, nil,
+			"0 of 1 pods Ready; pod b-1: main is running but not Ready, 4 restarts"},
+		{"evicted and terminating pods do not count", []corev1.Pod{
+			newPod("a-1", podReady),
+			newPod("a-0", func(p *corev1.Pod) { p.Status.Phase, p.Status.Reason = corev1.PodFailed, "Evicted" }),
+			newPod("a-2", func(p *corev1.Pod) { p.DeletionTimestamp = &metav1.Time{} }),
 		}, nil, ""},
-		{"failed one counts", []corev1.Pod{pod("a-0", func(p *corev1.Pod) { p.Status.Phase = corev1.PodFailed })}, nil, "0 of 1 pods Ready; pod a-0: Failed"},
+		{"failed pod counts", []corev1.Pod{newPod("a-0", func(p *corev1.Pod) { p.Status.Phase = corev1.PodFailed })}, nil, "0 of 1 pods Ready; pod a-0: Failed"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -68,20 +68,20 @@ func TestPodsReasonNamesWhatIsNotUp(t *testing.T) {
 	}
 }
 
-func TestWorstIsThePodThatCrashes(t *testing.T) {
+func TestFindFailingPod_PrefersCrashingPod(t *testing.T) {
 	pods := []corev1.Pod{
-		pod("waits"), pod("up", ready),
-		pod("crashes", container(corev1.ContainerStatus{Name: "main", RestartCount: 3})),
+		newPod("waits"), newPod("up", podReady),
+		newPod("crashes", withContainer(corev1.ContainerStatus{Name: "main", RestartCount: 3})),
 	}
 	if p := worst(pods); p == nil || p.Name != "crashes" {
 		t.Errorf("got %v", p)
 	}
 	if p := worst(pods[1:2]); p != nil {
-		t.Errorf("blames %s, which is up", p.Name)
+		t.Errorf("returned %s, which is up", p.Name)
 	}
 }
 
-func TestRolloutReasonTrustsOnlyFreshStatus(t *testing.T) {
+func TestRolloutReason_IgnoresOutdatedStatus(t *testing.T) {
 	object := func(kind string, generation int64, status map[string]any) *unstructured.Unstructured {
 		return &unstructured.Unstructured{Object: map[string]any{
 			"kind": kind, "metadata": map[string]any{"generation": generation},
@@ -103,13 +103,13 @@ func TestRolloutReasonTrustsOnlyFreshStatus(t *testing.T) {
 		want string
 	}{
 		{"up", object("Deployment", 3, all), ""},
-		{"status of an older form", object("Deployment", 4, all), "has not seen it yet"},
-		{"half replaced", object("StatefulSet", 3, with("updatedReplicas", 1)), "1 of 2 pods replaced"},
+		{"status of an older generation", object("Deployment", 4, all), "has not observed the latest change yet"},
+		{"half updated", object("StatefulSet", 3, with("updatedReplicas", 1)), "1 of 2 pods updated"},
 		{"half ready", object("Deployment", 3, with("readyReplicas", 1)), "1 of 2 pods Ready"},
-		{"old pod leaves", object("Deployment", 3, with("replicas", 3)), "1 old pods on their way out"},
-		{"daemon on no node", object("DaemonSet", 0, map[string]any{}), "no node wants it yet"},
+		{"old pod is terminating", object("Deployment", 3, with("replicas", 3)), "1 old pods are terminating"},
+		{"daemon on no node", object("DaemonSet", 0, map[string]any{}), "not scheduled to any node yet"},
 		{"daemon up", object("DaemonSet", 1, map[string]any{"observedGeneration": int64(1), "desiredNumberScheduled": int64(1), "updatedNumberScheduled": int64(1), "numberReady": int64(1)}), ""},
-		{"no workload", object("ConfigMap", 1, nil), ""},
+		{"not a workload", object("ConfigMap", 1, nil), ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -120,7 +120,7 @@ func TestRolloutReasonTrustsOnlyFreshStatus(t *testing.T) {
 	}
 }
 
-func FuzzDecodeNeverPanics(f *testing.F) {
+func FuzzDecode(f *testing.F) {
 	f.Add([]byte("a: 1\n---\n---\nkind: X\n"))
 	f.Add([]byte("{"))
 	f.Fuzz(func(t *testing.T, b []byte) {

@@ -8,16 +8,16 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// Secret is a Kubernetes secret, as far as Plinth needs it.
+// Secret is the part of a Kubernetes secret that Plinth uses.
 type Secret struct {
 	Namespace, Name string
 	Type            string            // empty for Opaque
-	Labels          map[string]string // nil leaves those that are there
-	Annotations     map[string]string // nil leaves those that are there
-	Data            map[string][]byte // replaces what is there
+	Labels          map[string]string // nil keeps the existing ones
+	Annotations     map[string]string // nil keeps the existing ones
+	Data            map[string][]byte // replaces the existing data
 }
 
-// Secret reads a secret; one that is not there is ErrNotFound.
+// Secret returns a secret, or ErrNotFound if it does not exist.
 func (c *Client) Secret(ctx context.Context, namespace, name string) (Secret, error) {
 	s, err := c.core.Secrets(namespace).Get(ctx, name, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
@@ -32,7 +32,7 @@ func (c *Client) Secret(ctx context.Context, namespace, name string) (Secret, er
 	}, nil
 }
 
-// PutSecret creates or replaces a secret. The type of one that is there cannot
+// PutSecret creates or replaces a secret. The type of an existing secret cannot
 // change and is kept.
 func (c *Client) PutSecret(ctx context.Context, s Secret) error {
 	old, err := c.core.Secrets(s.Namespace).Get(ctx, s.Name, metav1.GetOptions{})
@@ -58,7 +58,7 @@ func (c *Client) PutSecret(ctx context.Context, s Secret) error {
 	return err
 }
 
-// EnsureNamespace makes a namespace that is not there yet.
+// EnsureNamespace creates a namespace if it does not exist.
 func (c *Client) EnsureNamespace(ctx context.Context, name string) error {
 	_, err := c.core.Namespaces().Get(ctx, name, metav1.GetOptions{})
 	if !apierrors.IsNotFound(err) {

@@ -12,14 +12,14 @@ import (
 )
 
 // WaitWorkloads waits until each Deployment, StatefulSet or DaemonSet in
-// objects runs its newest form with all its pods Ready. Objects of other kinds
-// only have to be there.
+// objects runs its newest revision with all its pods Ready. Objects of other
+// kinds only have to exist.
 func (c *Client) WaitWorkloads(ctx context.Context, w Wait, objects ...Object) error {
 	var names []string
 	for _, o := range objects {
 		names = append(names, o.String())
 	}
-	var late Object
+	var waiting Object
 	return w.until(ctx, strings.Join(names, ", ")+" to be ready", "sudo plinth kubectl get pods,events -A", func(ctx context.Context) (bool, string, error) {
 		for _, o := range objects {
 			reason, err := c.WorkloadReason(ctx, o)
@@ -27,20 +27,20 @@ func (c *Client) WaitWorkloads(ctx context.Context, w Wait, objects ...Object) e
 				return notYet(err)
 			}
 			if reason != "" {
-				late = o
+				waiting = o
 				return false, o.String() + ": " + reason, nil
 			}
 		}
 		return true, "", nil
-	}, func(ctx context.Context) string { return c.workloadCulprit(ctx, late) })
+	}, func(ctx context.Context) string { return c.workloadCulprit(ctx, waiting) })
 }
 
-// WorkloadReason says why a workload is not up; empty when it is. An object
-// that is not there is a reason, not an error.
+// WorkloadReason returns the reason why a workload is not ready, or "" if it
+// is. A missing object is a reason, not an error.
 func (c *Client) WorkloadReason(ctx context.Context, o Object) (string, error) {
 	obj, err := c.Get(ctx, o)
 	if errors.Is(err, ErrNotFound) {
-		return "is not there yet", nil
+		return "does not exist yet", nil
 	}
 	if err != nil {
 		return "", err
@@ -67,8 +67,9 @@ func (c *Client) workloadCulprit(ctx context.Context, o Object) string {
 	return c.Culprit(ctx, o.Namespace, podSelector(obj))
 }
 
-// rolloutReason says, from an object alone, why its rollout is not over. The
-// status of a controller that has not yet seen the newest form is not trusted.
+// rolloutReason returns, from an object alone, the reason why its rollout is
+// not complete, or "" if it is. The status is ignored while its controller has
+// not observed the latest generation.
 func rolloutReason(obj *unstructured.Unstructured) string {
 	var want, current, ready int64
 	switch obj.GetKind() {
@@ -86,16 +87,16 @@ func rolloutReason(obj *unstructured.Unstructured) string {
 	}
 	switch {
 	case status(obj, "observedGeneration") < obj.GetGeneration():
-		return "its controller has not seen it yet"
+		return "its controller has not observed the latest change yet"
 	case obj.GetKind() == "DaemonSet" && want == 0:
-		return "no node wants it yet"
+		return "not scheduled to any node yet"
 	case current < want:
-		return fmt.Sprintf("%d of %d pods replaced", current, want)
+		return fmt.Sprintf("%d of %d pods updated", current, want)
 	case ready < want:
 		return fmt.Sprintf("%d of %d pods Ready", ready, want)
 	}
 	if total := status(obj, "replicas"); obj.GetKind() == "Deployment" && total > want {
-		return fmt.Sprintf("%d old pods on their way out", total-want)
+		return fmt.Sprintf("%d old pods are terminating", total-want)
 	}
 	return ""
 }

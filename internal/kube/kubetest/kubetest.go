@@ -1,6 +1,6 @@
-// Package kubetest owns an API server for tests: real HTTP, real discovery and
-// a store of objects in memory. It refuses kinds that it was not told of, and to
-// be more than create, read, replace, patch, list and delete.
+// Package kubetest provides an API server for tests, with real HTTP, real
+// discovery and objects in memory. It supports create, read, replace, patch,
+// list and delete of the kinds in knownKinds.
 package kubetest
 
 import (
@@ -23,14 +23,16 @@ import (
 	"github.com/plinthdev/plinth/internal/kube"
 )
 
-// Server is an API server of one test.
+// Server is the API server of one test.
 type Server struct {
 	// Admit may change an object when it is written, as controllers would do
-	// later. nil leaves it. Ready is one.
+	// later; nil keeps it unchanged. MarkReady is such a function.
 	Admit func(obj map[string]any)
-	// Evict is asked for a pod's eviction; what it answers is why the pod stays.
+	// Evict is called for the eviction of a pod. It returns the reason why the
+	// pod cannot be evicted, or "".
 	Evict func(pod string) string
-	// Logs are pod logs by "namespace/pod"; once requests come, AddLog adds to them.
+	// Logs are pod logs by "namespace/pod". While the server handles requests,
+	// use AddLog.
 	Logs map[string]string
 
 	mu      sync.Mutex
@@ -39,7 +41,7 @@ type Server struct {
 	version int
 }
 
-// New starts a server and returns a client of it.
+// New starts a server and returns it with a client.
 func New(t testing.TB) (*Server, *kube.Client) {
 	t.Helper()
 	s := &Server{Admit: Ready, objects: map[string]map[string]any{}}
@@ -61,28 +63,29 @@ func (s *Server) Put(path string, obj map[string]any) {
 	s.objects[path] = obj
 }
 
-// AddLog adds to the log of "namespace/pod".
+// AddLog appends to the log of "namespace/pod".
 func (s *Server) AddLog(pod, text string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.Logs[pod] += text
 }
 
-// Remove takes an object away.
+// Remove deletes the object at a path.
 func (s *Server) Remove(path string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.objects, path)
 }
 
-// Object is what is stored at a path, nil for nothing.
+// Object returns the object at a path, or nil.
 func (s *Server) Object(path string) map[string]any {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return maps.Clone(s.objects[path])
 }
 
-// Writes lists the changes since the last call, as "PATCH /api/…".
+// Writes returns the write requests since the last call, such as "PATCH
+// /api/…".
 func (s *Server) Writes() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -91,7 +94,8 @@ func (s *Server) Writes() []string {
 	return w
 }
 
-// Ready makes a workload look as if its controller had brought it up.
+// MarkReady sets the status of a workload as if its controller had made it
+// ready.
 func Ready(obj map[string]any) {
 	switch obj["kind"] {
 	case "Deployment", "StatefulSet":
@@ -101,8 +105,9 @@ func Ready(obj map[string]any) {
 	}
 }
 
-// kinds are the plurals of those that the server knows, by group version; all
-// but Namespace, Node and those of the cluster have a namespace.
+// knownKinds are the plural names of the supported kinds by group version. All
+// of them are namespaced, except Namespace, Node and those whose name begins
+// with Cluster or ValidatingAdmission.
 var kinds = map[string]map[string]string{
 	"v1": {
 		"Namespace": "namespaces", "Node": "nodes", "Pod": "pods", "Secret": "secrets", "ConfigMap": "configmaps",
@@ -116,7 +121,7 @@ var kinds = map[string]map[string]string{
 	"rbac.authorization.k8s.io/v1": {"ClusterRole": "clusterroles", "ClusterRoleBinding": "clusterrolebindings"},
 }
 
-// ServeHTTP answers as an API server would.
+// ServeHTTP responds as an API server would.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if body := discover(r.URL.Path); body != nil {
 		reply(w, http.StatusOK, body)
@@ -131,12 +136,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if rest, ok := strings.CutSuffix(r.URL.Path, "/eviction"); ok && s.Evict != nil {
 		s.mu.Unlock()
-		why := s.Evict(path.Base(rest))
+		reason := s.Evict(path.Base(rest))
 		s.mu.Lock()
-		if why != "" {
+		if reason != "" {
 			reply(w, http.StatusTooManyRequests, metav1.Status{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}, Status: metav1.StatusFailure,
 				Code: http.StatusTooManyRequests, Reason: metav1.StatusReasonTooManyRequests, Message: "Cannot evict pod as it would violate the pod's disruption budget.",
-				Details: &metav1.StatusDetails{Causes: []metav1.StatusCause{{Type: "DisruptionBudget", Message: why}}}})
+				Details: &metav1.StatusDetails{Causes: []metav1.StatusCause{{Type: "DisruptionBudget", Message: reason}}}})
 			return
 		}
 		reply(w, http.StatusCreated, metav1.Status{Status: metav1.StatusSuccess})
@@ -149,8 +154,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Body != nil {
 		_ = json.NewDecoder(r.Body).Decode(&body)
 	}
-	code, answer := s.handle(r, body)
-	reply(w, code, answer)
+	code, resp := s.handle(r, body)
+	reply(w, code, resp)
 }
 
 func (s *Server) handle(r *http.Request, body map[string]any) (int, any) {
@@ -164,7 +169,7 @@ func (s *Server) handle(r *http.Request, body map[string]any) (int, any) {
 	case r.Method == http.MethodPost:
 		meta, _ := body["metadata"].(map[string]any)
 		at = path.Join(at, fmt.Sprint(meta["name"]))
-		if _, there := s.objects[at]; there {
+		if _, exists := s.objects[at]; exists {
 			return failure(http.StatusConflict, metav1.StatusReasonAlreadyExists)
 		}
 		return http.StatusCreated, s.store(at, body)
@@ -181,7 +186,7 @@ func (s *Server) handle(r *http.Request, body map[string]any) (int, any) {
 	return failure(http.StatusNotFound, metav1.StatusReasonNotFound)
 }
 
-// version is an object's resource version, "" for none.
+// resourceVersion returns the resource version of an object, or "".
 func version(obj map[string]any) string {
 	meta, _ := obj["metadata"].(map[string]any)
 	v, _ := meta["resourceVersion"].(string)
@@ -225,8 +230,8 @@ func (s *Server) list(at, selector string) any {
 	return map[string]any{"apiVersion": gv, "kind": listKind(at), "metadata": map[string]any{}, "items": items}
 }
 
-// listKind is the kind of a collection such as /api/v1/namespaces/a/pods, empty
-// for an object's path.
+// listKindOf returns the list kind of a collection such as
+// /api/v1/namespaces/a/pods, or "" for the path of an object.
 func listKind(at string) string {
 	for _, plurals := range kinds {
 		for kind, plural := range plurals {
@@ -238,7 +243,8 @@ func listKind(at string) string {
 	return ""
 }
 
-// merge is RFC 7386, as far as tests need it.
+// mergePatch returns the result of a merge patch (RFC 7386), as far as tests
+// need it.
 func merge(old, patch map[string]any) map[string]any {
 	out := maps.Clone(old)
 	if out == nil {

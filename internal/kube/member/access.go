@@ -1,6 +1,3 @@
-// Package member owns what is done to the nodes of a cluster: what they may
-// see of each other, that no pods are placed on one, that its pods go
-// elsewhere, and that it is a node no more. It refuses to know hosts and etcd.
 package member
 
 import (
@@ -13,9 +10,9 @@ import (
 	"github.com/plinthdev/plinth/internal/kube"
 )
 
-// accessManifest lets nodes list nodes, which the Node authorizer has not
-// granted since Kubernetes 1.32: a worker's balancer finds the controllers by
-// it, and status on a worker shows the cluster.
+// nodeAccessManifest allows nodes to list nodes, which the Node authorizer has
+// not allowed since Kubernetes 1.32. The load balancer of a worker finds the
+// controllers that way, and status on a worker shows the cluster.
 const accessManifest = `
 apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRole
@@ -33,7 +30,8 @@ subjects:
 - {apiGroup: rbac.authorization.k8s.io, kind: Group, name: "system:nodes"}
 `
 
-// AccessNeeded says why nodes may not see each other yet; "" when they may.
+// NodeAccessNeeded returns the reason why nodes may not list nodes yet, or ""
+// if they may.
 func AccessNeeded(ctx context.Context, c *kube.Client) (string, error) {
 	objects, err := kube.Decode([]byte(accessManifest))
 	if err != nil {
@@ -55,7 +53,8 @@ func AccessNeeded(ctx context.Context, c *kube.Client) (string, error) {
 	return "", nil
 }
 
-// same compares a list of an object with what is there.
+// hasSameList reports whether a list field of want equals that of have, in the
+// keys that want sets.
 func same(want, have *unstructured.Unstructured, field string) bool {
 	w, _, _ := unstructured.NestedSlice(want.Object, field)
 	h, _, _ := unstructured.NestedSlice(have.Object, field)
@@ -74,7 +73,7 @@ func same(want, have *unstructured.Unstructured, field string) bool {
 	})
 }
 
-// equal compares strings and lists of strings.
+// equalValues reports whether two strings or two lists of strings are equal.
 func equal(x, y any) bool {
 	xs, ok1 := x.([]any)
 	ys, ok2 := y.([]any)
@@ -84,7 +83,7 @@ func equal(x, y any) bool {
 	return !ok1 && !ok2 && x == y
 }
 
-// GrantAccess lets nodes see each other.
+// GrantNodeAccess allows nodes to list nodes.
 func GrantAccess(ctx context.Context, c *kube.Client) error {
 	objects, err := kube.Decode([]byte(accessManifest))
 	if err != nil {

@@ -9,14 +9,15 @@ import (
 	"github.com/plinthdev/plinth/internal/kube"
 )
 
-// Claim is a pod's claim on a volume.
+// PVC is a PersistentVolumeClaim that is bound to a volume.
 type Claim struct{ Namespace, Name, Volume string }
 
-// String is "kotsadm/kotsadm-rqlite-kotsadm-rqlite-1".
+// String returns a name such as "kotsadm/kotsadm-rqlite-kotsadm-rqlite-1".
 func (c Claim) String() string { return c.Namespace + "/" + c.Name }
 
-// Home is the one node on which the data of a claim is; "" for a claim that is not
-// there or not bound, and for data that several nodes can use.
+// PVCNode returns the only node that has the data of a claim. It returns "" if
+// the claim does not exist or is not bound, and if several nodes can use the
+// data.
 func Home(ctx context.Context, c *kube.Client, namespace, claim string) (node string, err error) {
 	pvc, err := c.Core().PersistentVolumeClaims(namespace).Get(ctx, claim, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) || err == nil && pvc.Spec.VolumeName == "" {
@@ -35,9 +36,9 @@ func Home(ctx context.Context, c *kube.Client, namespace, claim string) (node st
 	return homeOf(v), nil
 }
 
-// Claims lists the claims on volumes of node alone that a StatefulSet would make
-// again, and that nobody has released yet. All others are left: nothing would
-// bring them back.
+// ReleasablePVCs returns the claims on volumes that only node can use, and that
+// a StatefulSet would create again. It skips released claims. All other claims
+// are kept, because nothing would create them again.
 func Claims(ctx context.Context, c *kube.Client, node string) ([]Claim, error) {
 	volumes, err := c.Core().PersistentVolumes().List(ctx, metav1.ListOptions{})
 	if err != nil {
@@ -52,23 +53,23 @@ func Claims(ctx context.Context, c *kube.Client, node string) ([]Claim, error) {
 		}
 		claim, err := c.Core().PersistentVolumeClaims(ref.Namespace).Get(ctx, ref.Name, metav1.GetOptions{})
 		if apierrors.IsNotFound(err) || err == nil && (claim.DeletionTimestamp != nil || claim.UID != ref.UID) {
-			continue // released; what has its name now is another one
+			continue // released; a claim with its name is a new one
 		}
 		if err != nil {
 			return nil, err
 		}
-		again, err := madeAgain(ctx, c, ref.Namespace, ref.Name)
+		recreated, err := madeAgain(ctx, c, ref.Namespace, ref.Name)
 		if err != nil {
 			return nil, err
 		}
-		if again {
+		if recreated {
 			out = append(out, Claim{Namespace: ref.Namespace, Name: ref.Name, Volume: v.Name})
 		}
 	}
 	return out, nil
 }
 
-// madeAgain reports whether a claim is that of a StatefulSet's pod.
+// isStatefulSetPVC reports whether a claim is that of a StatefulSet's pod.
 func madeAgain(ctx context.Context, c *kube.Client, namespace, claim string) (bool, error) {
 	pods, err := c.Core().Pods(namespace).List(ctx, metav1.ListOptions{})
 	if err != nil {
@@ -88,8 +89,9 @@ func madeAgain(ctx context.Context, c *kube.Client, namespace, claim string) (bo
 	return false, nil
 }
 
-// Release deletes volumes and the claims on them. The volume is first: then the
-// provisioner does not try to empty it on a node that may be gone.
+// ReleasePVCs deletes volumes and the claims on them. The volume is deleted
+// first, so that the provisioner does not try to empty it on a node that may no
+// longer exist.
 func Release(ctx context.Context, c *kube.Client, claims []Claim) error {
 	for _, x := range claims {
 		err := c.Core().PersistentVolumes().Delete(ctx, x.Volume, metav1.DeleteOptions{})

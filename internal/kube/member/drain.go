@@ -17,27 +17,29 @@ import (
 	"github.com/plinthdev/plinth/internal/wait"
 )
 
-// Pod is a pod on a node that is drained.
+// NodePod is a pod on a node that is drained.
 type Pod struct {
 	Namespace, Name string
-	Alone           bool     // nothing would start it elsewhere
-	Volumes         []string // claims whose data is on this node alone
-	Leaving         bool     // it was told to go
+	Alone           bool     // it has no controller that would start it on another node
+	Volumes         []string // claims whose data only this node has
+	Leaving         bool     // it is terminating
 }
 
-// String is "kotsadm/kotsadm-0".
+// String returns a name such as "kotsadm/kotsadm-0".
 func (p Pod) String() string { return p.Namespace + "/" + p.Name }
 
-// pollEvery is the pause between two rounds of a drain.
+// drainInterval is the pause between two rounds of a drain.
 const pollEvery = time.Second
 
-// SetPlacing says whether new pods may be placed on a node.
+// SetSchedulable uncordons a node if allowed is true, and cordons it if not: no
+// new pods are scheduled to a cordoned node.
 func SetPlacing(ctx context.Context, c *kube.Client, node string, allowed bool) error {
 	return c.Patch(ctx, kube.Object{APIVersion: "v1", Kind: "Node", Name: node}, fmt.Appendf(nil, `{"spec":{"unschedulable":%v}}`, !allowed))
 }
 
-// Pods lists the pods that have to leave a node: all but those that belong to it
-// (of a DaemonSet, of kubelet itself) and those that have ended.
+// PodsToEvict returns the pods that a drain of the node must evict: all except
+// those that belong to the node (of a DaemonSet or of kubelet itself) and those
+// that have ended.
 func Pods(ctx context.Context, c *kube.Client, node string) ([]Pod, error) {
 	list, err := c.Core().Pods("").List(ctx, metav1.ListOptions{FieldSelector: "spec.nodeName=" + node})
 	if err != nil {
@@ -58,15 +60,14 @@ func Pods(ctx context.Context, c *kube.Client, node string) ([]Pod, error) {
 	return out, nil
 }
 
-// staysHere reports whether a pod belongs to its node, or has ended.
+// staysOnNode reports whether a pod belongs to its node, or has ended.
 func staysHere(p *corev1.Pod) bool {
 	owner := metav1.GetControllerOf(p)
 	_, mirror := p.Annotations[corev1.MirrorPodAnnotationKey]
 	return mirror || owner != nil && owner.Kind == "DaemonSet" || p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
 }
 
-// localClaims lists the claims of a pod whose volume is on node and nowhere
-// else.
+// localPVCNames returns the claims of a pod whose volume only node can use.
 func localClaims(ctx context.Context, c *kube.Client, p *corev1.Pod, node string) (out []string, err error) {
 	for _, v := range p.Spec.Volumes {
 		if v.PersistentVolumeClaim == nil {
@@ -90,11 +91,11 @@ func localClaims(ctx context.Context, c *kube.Client, p *corev1.Pod, node string
 	return out, nil
 }
 
-// onlyOn reports whether a volume can be used on node alone.
+// isLocalTo reports whether node is the only node that can use a volume.
 func onlyOn(v *corev1.PersistentVolume, node string) bool { return homeOf(v) == node }
 
-// homeOf is the one node that can use a volume: a term that names this host and
-// no other; "" where several can.
+// volumeNode returns the only node that can use a volume, from a node selector
+// term with one host name, or "" if several nodes can.
 func homeOf(v *corev1.PersistentVolume) string {
 	if v.Spec.NodeAffinity == nil || v.Spec.NodeAffinity.Required == nil {
 		return ""
@@ -109,23 +110,24 @@ func homeOf(v *corev1.PersistentVolume) string {
 	return ""
 }
 
-// Staying reports whether some of a node's pods have yet to leave. gone says that
-// the node is dead: nobody is there to stop its pods, so telling them is enough.
-func Staying(pods []Pod, gone bool) bool {
-	return slices.ContainsFunc(pods, func(p Pod) bool { return !gone || !p.Leaving })
+// HasPodsToEvict reports whether pods are still to be evicted. If dead is true,
+// kubelet no longer runs and cannot stop the pods of the node, so that
+// terminating pods do not count.
+func Staying(pods []Pod, dead bool) bool {
+	return slices.ContainsFunc(pods, func(p Pod) bool { return !dead || !p.Leaving })
 }
 
-// Drain evicts the pods of a node until none is left that has to leave. What
-// keeps one from going, such as a PodDisruptionBudget, is the reason that w is
-// told.
-func Drain(ctx context.Context, c *kube.Client, w kube.Wait, node string, gone bool) error {
-	told := ""
-	o := wait.Options{What: "the pods of " + node + " to leave", Timeout: w.Timeout, Interval: pollEvery,
+// Drain evicts the pods of a node until none is left to evict. If a pod cannot
+// be evicted, for example because of a PodDisruptionBudget, w reports the
+// reason. dead means that kubelet on the node no longer runs.
+func Drain(ctx context.Context, c *kube.Client, w kube.Wait, node string, dead bool) error {
+	reported := ""
+	o := wait.Options{What: "the pods of node " + node + " to be evicted", Timeout: w.Timeout, Interval: pollEvery,
 		Next: "sudo plinth kubectl get pods,poddisruptionbudgets -A -o wide"}
 	if w.Report != nil {
 		o.OnReason = func(reason string) {
-			if reason != told {
-				told = reason
+			if reason != reported {
+				reported = reason
 				w.Report(reason, 0, 0)
 			}
 		}
@@ -133,48 +135,49 @@ func Drain(ctx context.Context, c *kube.Client, w kube.Wait, node string, gone b
 	return wait.Until(ctx, o, func(ctx context.Context) (bool, string, error) {
 		pods, err := Pods(ctx, c, node)
 		if err != nil {
-			return false, "the API server does not answer yet: " + err.Error(), nil
+			return false, "the API server does not respond yet: " + err.Error(), nil
 		}
-		if !Staying(pods, gone) {
+		if !Staying(pods, dead) {
 			return true, "", nil
 		}
-		var held []string
+		var blocked []string
 		for _, p := range pods {
 			if p.Leaving {
 				continue
 			}
-			why, err := evict(ctx, c, p)
+			reason, err := evict(ctx, c, p)
 			if err != nil {
 				return false, "", fmt.Errorf("evict pod %s: %w", p, err)
 			}
-			if why != "" {
-				held = append(held, "pod "+p.String()+" stays: "+why)
+			if reason != "" {
+				blocked = append(blocked, "pod "+p.String()+" cannot be evicted: "+reason)
 			}
 		}
-		if len(held) > 0 {
-			return false, strings.Join(held, "; "), nil
+		if len(blocked) > 0 {
+			return false, strings.Join(blocked, "; "), nil
 		}
-		return false, fmt.Sprintf("%d pods on their way out, such as %s", len(pods), pods[0]), nil
+		return false, fmt.Sprintf("%d pods are terminating, such as %s", len(pods), pods[0]), nil
 	})
 }
 
-// evict asks for one pod to go; why says what keeps it for now.
-func evict(ctx context.Context, c *kube.Client, p Pod) (why string, err error) {
+// evictPod requests the eviction of one pod, and returns the reason if it
+// cannot be evicted now.
+func evict(ctx context.Context, c *kube.Client, p Pod) (reason string, err error) {
 	err = c.Core().Pods(p.Namespace).EvictV1(ctx, &policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Namespace: p.Namespace, Name: p.Name}})
 	var status apierrors.APIStatus
 	switch {
 	case err == nil, apierrors.IsNotFound(err):
 		return "", nil
 	case apierrors.IsTooManyRequests(err):
-		why = err.Error()
+		reason = err.Error()
 		if errors.As(err, &status) && status.Status().Details != nil {
 			for _, cause := range status.Status().Details.Causes {
-				why = cause.Message // names the budget, and what it allows
+				reason = cause.Message // names the budget and what it allows
 			}
 		}
-		return why, nil
+		return reason, nil
 	case apierrors.IsInternalError(err):
-		return err.Error(), nil // two budgets for one pod: a person has to mend that, within the bound
+		return err.Error(), nil // two budgets for one pod: an administrator must fix that before the timeout
 	}
 	return "", err
 }

@@ -12,14 +12,14 @@ import (
 	"github.com/plinthdev/plinth/internal/kube"
 )
 
-// revokedName is the list of nodes that were removed: a ConfigMap with a key
-// each. Kubernetes has no other way to take a node's certificate back before
-// it ends.
+// revokedListName is the ConfigMap with the nodes that were removed, one key
+// for each node. Kubernetes has no other means to revoke a node's certificate
+// before it expires.
 const revokedName = "plinth-removed-nodes"
 
-// revocation refuses every change that a removed node still tries: to register
-// again, to renew its certificate, to ask for a pod's token. What it may read
-// ends with its Node, but for the list of nodes.
+// revocationManifest rejects every change that a removed node still attempts:
+// to register again, to renew its certificate, to request a token for a pod.
+// Its read access ends with its Node object, except for the list of nodes.
 const revocation = `
 apiVersion: admissionregistration.k8s.io/v1
 kind: ValidatingAdmissionPolicy
@@ -49,7 +49,7 @@ func revoked() kube.Object {
 	return kube.Object{APIVersion: "v1", Kind: "ConfigMap", Namespace: "kube-system", Name: revokedName}
 }
 
-// Revoked reports whether the credentials of a node were revoked.
+// IsNodeRevoked reports whether the credentials of a node were revoked.
 func Revoked(ctx context.Context, c *kube.Client, node string) (bool, error) {
 	obj, err := c.Get(ctx, revoked())
 	if errors.Is(err, kube.ErrNotFound) {
@@ -63,8 +63,8 @@ func Revoked(ctx context.Context, c *kube.Client, node string) (bool, error) {
 	return ok, nil
 }
 
-// Revoke takes a node's credentials back: what it still holds is refused from
-// now on, until Readmit.
+// RevokeNode revokes the credentials of a node: the API server rejects its
+// changes from now on, until ReadmitNode.
 func Revoke(ctx context.Context, c *kube.Client, node, when string) error {
 	objects, err := kube.Decode([]byte(revocation))
 	if err != nil {
@@ -87,8 +87,8 @@ func Revoke(ctx context.Context, c *kube.Client, node, when string) error {
 	return c.Apply(ctx, "kube-system", append(objects, list)...)
 }
 
-// Readmit lets a host of that name be a node again; to be called when it joins
-// with a token.
+// ReadmitNode allows a host with that name to be a node again. It is called
+// when the host joins with a token.
 func Readmit(ctx context.Context, c *kube.Client, node string) error {
 	was, err := Revoked(ctx, c, node)
 	if err != nil || !was {
@@ -97,8 +97,8 @@ func Readmit(ctx context.Context, c *kube.Client, node string) error {
 	return c.Patch(ctx, revoked(), fmt.Appendf(nil, `{"data":{%q:null}}`, node))
 }
 
-// Objects lists what stands for a node in the cluster, in the order in which
-// it goes.
+// NodeObjects returns the objects that represent a node in the cluster, in the
+// order in which they are deleted.
 func Objects(node string) []kube.Object {
 	return []kube.Object{
 		{APIVersion: "etcd.k0sproject.io/v1beta1", Kind: "EtcdMember", Name: node},
@@ -106,20 +106,20 @@ func Objects(node string) []kube.Object {
 	}
 }
 
-// Forget removes the pods of a node that is no more from the list: kubelet, which
-// would say that they have ended, is not asked any more, and what comes in
-// their place waits for that. The API server's own sweep takes a minute.
+// DeletePods force-deletes the pods of a node that was removed: its kubelet can
+// no longer report that they have ended, and their replacements wait for that.
+// The pod garbage collector would take a minute.
 func Forget(ctx context.Context, c *kube.Client, node string) error {
 	list, err := c.Core().Pods("").List(ctx, metav1.ListOptions{FieldSelector: "spec.nodeName=" + node})
 	if err != nil {
 		return err
 	}
-	var at int64
+	var gracePeriod int64
 	for _, p := range list.Items {
 		if p.Spec.NodeName != node {
 			continue
 		}
-		err := c.Core().Pods(p.Namespace).Delete(ctx, p.Name, metav1.DeleteOptions{GracePeriodSeconds: &at})
+		err := c.Core().Pods(p.Namespace).Delete(ctx, p.Name, metav1.DeleteOptions{GracePeriodSeconds: &gracePeriod})
 		if err != nil && !apierrors.IsNotFound(err) {
 			return err
 		}
