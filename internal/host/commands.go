@@ -16,21 +16,21 @@ import (
 	"time"
 )
 
-// CommandError says which program failed, how, and the end of what it said.
+// CommandError reports which program failed, how it ended, and the last part of its output.
 type CommandError struct {
 	Argv []string // program and arguments
 	Code int      // exit code; -1 when it was killed or never ran
-	Tail string   // last lines of its output, values of Cmd.Env masked
-	Err  error    // cause when it never ran or was ended from here
+	Tail string   // last lines of its output; values of Cmd.Env are masked
+	Err  error    // cause when it never ran or was ended by this process
 }
 
-// Error gives argv, exit code and the end of the output.
+// Error returns argv, the exit code and the last part of the output.
 func (e *CommandError) Error() string {
 	s := fmt.Sprintf("`%s`", strings.Join(e.Argv, " "))
 	if e.Err != nil {
 		s += ": " + e.Err.Error()
 	} else {
-		s += fmt.Sprintf(" ended with code %d", e.Code)
+		s += fmt.Sprintf(" exited with code %d", e.Code)
 	}
 	if e.Tail != "" {
 		s += ": " + e.Tail
@@ -38,7 +38,7 @@ func (e *CommandError) Error() string {
 	return s
 }
 
-// Killed reports whether a SIGKILL that did not come from here ended it.
+// Killed reports whether the program was ended by a SIGKILL that this process did not send.
 func (e *CommandError) Killed() bool {
 	var exit *exec.ExitError
 	if !errors.As(e.Err, &exit) {
@@ -48,16 +48,16 @@ func (e *CommandError) Killed() bool {
 	return ok && st.Signaled() && st.Signal() == syscall.SIGKILL
 }
 
-// Unwrap gives the cause to errors.Is and errors.As.
+// Unwrap returns the cause, for errors.Is and errors.As.
 func (e *CommandError) Unwrap() error { return e.Err }
 
-// execCommands is Commands by os/exec.
+// execCommands implements Commands with os/exec.
 type execCommands struct{}
 
 var _ Commands = (*execCommands)(nil)
 
-// environ is what every command finds in its environment. The user's own
-// variables (KUBECONFIG, KOTS_…, LD_…, a locale) would change what it does.
+// commandEnviron returns the environment of every command. The user's own variables (KUBECONFIG,
+// KOTS_…, LD_…, a locale) are left out, because they would change what a command does.
 func environ(path string) []string {
 	env := []string{"PATH=" + path, "LC_ALL=C"}
 	for _, key := range []string{"HOME", "TMPDIR"} {
@@ -71,17 +71,17 @@ func environ(path string) []string {
 func (*execCommands) Run(ctx context.Context, c Cmd) ([]byte, error) {
 	if c.Timeout > 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeoutCause(ctx, c.Timeout, fmt.Errorf("no end after %s", c.Timeout))
+		ctx, cancel = context.WithTimeoutCause(ctx, c.Timeout, fmt.Errorf("timed out after %s", c.Timeout))
 		defer cancel()
 	}
 	path := searchPath(os.Getenv("PATH"))
 	cmd := exec.CommandContext(ctx, find(c.Argv[0], path), c.Argv[1:]...)
 	cmd.Env = append(environ(path), c.Env...)
 	cmd.Stdin = c.Stdin
-	// A group of its own: Ctrl-C on the terminal reaches Plinth only, which
-	// decides when the child ends. But it must not outlive Plinth, and write
-	// while the next run does. The kernel takes the end of the thread that
-	// started it for that end: this one stays until then.
+	// The command gets its own process group, so that Ctrl-C on the terminal reaches only Plinth,
+	// which decides when the child ends. The child must not outlive Plinth and write while the next
+	// run does, so it gets a parent death signal. The kernel sends that signal when the thread that
+	// started the child ends, so this goroutine stays on its thread until the child has ended.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
@@ -99,7 +99,8 @@ func (*execCommands) Run(ctx context.Context, c Cmd) ([]byte, error) {
 		return stdout.Bytes(), nil
 	}
 	if ctx.Err() != nil && cmd.Process != nil {
-		// What was deaf to SIGTERM must not go on unseen; nobody left is no error.
+		// Processes that ignored SIGTERM must not keep running unnoticed. It is not an error if
+		// none is left.
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 	}
 	out := &CommandError{Argv: c.Argv, Code: -1, Tail: mask(tail.String(), c.Env)}
@@ -115,7 +116,7 @@ func (*execCommands) Run(ctx context.Context, c Cmd) ([]byte, error) {
 	return stdout.Bytes(), out
 }
 
-// mask replaces the values that were handed over in env.
+// maskValues replaces the values of the variables in env with asterisks.
 func mask(s string, env []string) string {
 	for _, kv := range env {
 		if _, v, ok := strings.Cut(kv, "="); ok && len(v) >= 6 {
@@ -125,7 +126,7 @@ func mask(s string, env []string) string {
 	return s
 }
 
-// searchPath is PATH with the administrator's folders, which `su` and cron
+// searchPath returns path with the folders for system administration appended, which `su` and cron
 // leave out.
 func searchPath(path string) string {
 	for _, dir := range []string{"/usr/local/sbin", "/usr/sbin", "/sbin"} {
@@ -136,8 +137,8 @@ func searchPath(path string) string {
 	return path
 }
 
-// find is the program called name in one of path's folders; name itself when
-// there is none, for the error to name it.
+// findProgram returns the absolute path of the program name in one of the folders of path. It
+// returns name itself if there is none, so that the error names it.
 func find(name, path string) string {
 	if strings.Contains(name, "/") {
 		return name

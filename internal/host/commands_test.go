@@ -18,7 +18,7 @@ import (
 	"github.com/plinthdev/plinth/internal/host"
 )
 
-func sh(script string) host.Cmd { return host.Cmd{Argv: []string{"sh", "-c", script}} }
+func shell(script string) host.Cmd { return host.Cmd{Argv: []string{"sh", "-c", script}} }
 
 func must(t *testing.T, err error) {
 	t.Helper()
@@ -27,8 +27,8 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// failed runs c, which has to fail, and gives its error.
-func failed(ctx context.Context, t *testing.T, c host.Cmd) *host.CommandError {
+// runFailing runs c, which must fail, and returns its error.
+func runFailing(ctx context.Context, t *testing.T, c host.Cmd) *host.CommandError {
 	t.Helper()
 	_, err := host.Local("/").Run(ctx, c)
 	var ce *host.CommandError
@@ -38,9 +38,9 @@ func failed(ctx context.Context, t *testing.T, c host.Cmd) *host.CommandError {
 	return ce
 }
 
-func TestRunGivesStandardOutputAloneAndCopiesBoth(t *testing.T) {
+func TestRun_ReturnsStdoutAndCopiesBothStreams(t *testing.T) {
 	var copied bytes.Buffer
-	c := sh(`cat; echo "$WORD"; echo aside >&2`)
+	c := shell(`cat; echo "$WORD"; echo aside >&2`)
 	c.Stdin, c.Env, c.Output = strings.NewReader("in\n"), []string{"WORD=from the environment"}, &copied
 	out, err := host.Local("/").Run(t.Context(), c)
 	if err != nil || string(out) != "in\nfrom the environment\n" {
@@ -53,30 +53,30 @@ func TestRunGivesStandardOutputAloneAndCopiesBoth(t *testing.T) {
 	}
 }
 
-func TestAFailedCommandSaysWhichHowAndItsLastWords(t *testing.T) {
-	ce := failed(t.Context(), t, sh(`exec >&2; i=0; while [ $i -lt 600 ]; do echo line $i; i=$((i+1)); done; echo the reason; exit 3`))
+func TestCommandError_NamesCommandCodeAndLastOutput(t *testing.T) {
+	ce := runFailing(t.Context(), t, shell(`exec >&2; i=0; while [ $i -lt 600 ]; do echo line $i; i=$((i+1)); done; echo the reason; exit 3`))
 	if ce.Code != 3 || ce.Argv[0] != "sh" || ce.Err != nil {
 		t.Errorf("it is %+v", ce)
 	}
 	if !strings.HasSuffix(ce.Tail, "line 599\nthe reason") || len(ce.Tail) > 2048 || strings.Contains(ce.Tail, "line 0\n") {
 		t.Errorf("tail of %d bytes ends in %q", len(ce.Tail), ce.Tail[max(0, len(ce.Tail)-40):])
 	}
-	if s := ce.Error(); !strings.Contains(s, "`sh -c") || !strings.Contains(s, "ended with code 3") || !strings.Contains(s, "the reason") {
+	if s := ce.Error(); !strings.Contains(s, "`sh -c") || !strings.Contains(s, "exited with code 3") || !strings.Contains(s, "the reason") {
 		t.Errorf("it reads %s", s)
 	}
 }
 
-func TestWhatNeverRanOrWasKilledHasNoCode(t *testing.T) {
-	ce := failed(t.Context(), t, host.Cmd{Argv: []string{"/no/such/program"}})
+func TestCommandError_HasNoCodeWhenNeverRunOrKilled(t *testing.T) {
+	ce := runFailing(t.Context(), t, host.Cmd{Argv: []string{"/no/such/program"}})
 	if ce.Code != -1 || !errors.Is(ce, os.ErrNotExist) {
 		t.Errorf("missing program: %+v", ce)
 	}
-	if ce := failed(t.Context(), t, sh("kill -9 $$")); ce.Code != -1 || !strings.Contains(ce.Error(), "killed") {
+	if ce := runFailing(t.Context(), t, shell("kill -9 $$")); ce.Code != -1 || !strings.Contains(ce.Error(), "killed") {
 		t.Errorf("killed program: %v", ce)
 	}
 }
 
-func TestCommandsDoNotSeeTheUsersVariables(t *testing.T) {
+func TestRun_HidesUserVariablesFromCommands(t *testing.T) {
 	t.Setenv("KUBECONFIG", "/home/user/conf")
 	t.Setenv("LC_ALL", "de_DE.UTF-8")
 	t.Setenv("HOME", "/root")
@@ -87,19 +87,19 @@ func TestCommandsDoNotSeeTheUsersVariables(t *testing.T) {
 	}
 }
 
-func TestValuesOfTheEnvironmentAreNotInErrors(t *testing.T) {
-	c := sh(`echo "login failed for $SECRET" >&2; exit 1`)
+func TestCommandError_MasksValuesOfEnv(t *testing.T) {
+	c := shell(`echo "login failed for $SECRET" >&2; exit 1`)
 	c.Env = []string{"SECRET=hunter2-hunter2", "SHORT=1"}
-	if s := failed(t.Context(), t, c).Error(); strings.Contains(s, "hunter2") || !strings.Contains(s, "login failed for ******") {
+	if s := runFailing(t.Context(), t, c).Error(); strings.Contains(s, "hunter2") || !strings.Contains(s, "login failed for ******") {
 		t.Errorf("error is %s", s)
 	}
 }
 
-func TestATimeoutNamesItself(t *testing.T) {
-	c := sh("echo still trying; sleep 60")
+func TestRun_NamesTimeoutInError(t *testing.T) {
+	c := shell("echo still trying; sleep 60")
 	c.Timeout = 300 * time.Millisecond
-	ce := failed(t.Context(), t, c)
-	if ce.Code != -1 || !strings.Contains(ce.Error(), "no end after 300ms") {
+	ce := runFailing(t.Context(), t, c)
+	if ce.Code != -1 || !strings.Contains(ce.Error(), "timed out after 300ms") {
 		t.Errorf("error is %v", ce)
 	}
 	if errors.Is(ce, context.DeadlineExceeded) {
@@ -107,14 +107,14 @@ func TestATimeoutNamesItself(t *testing.T) {
 	}
 }
 
-func TestACancelledRunEndsTheWholeGroup(t *testing.T) {
+func TestRun_CancelEndsWholeProcessGroup(t *testing.T) {
 	for name, script := range map[string]string{
-		"children that listen":            `sleep 60 & echo $! >"$FILE"; wait`,
-		"a grandchild deaf to the signal": `(trap "" TERM; exec sleep 60) >/dev/null 2>&1 & echo $! >"$FILE"; wait`,
+		"children that end on SIGTERM":      `sleep 60 & echo $! >"$FILE"; wait`,
+		"a grandchild that ignores SIGTERM": `(trap "" TERM; exec sleep 60) >/dev/null 2>&1 & echo $! >"$FILE"; wait`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "pid")
-			c := sh(script)
+			c := shell(script)
 			c.Env = []string{"FILE=" + file}
 			stop := errors.New("the user said stop")
 			ctx, cancel := context.WithCancelCause(t.Context())
@@ -129,11 +129,11 @@ func TestACancelledRunEndsTheWholeGroup(t *testing.T) {
 				pids <- pid
 				cancel(stop)
 			}()
-			if ce := failed(ctx, t, c); !errors.Is(ce, stop) || ce.Code != -1 {
+			if ce := runFailing(ctx, t, c); !errors.Is(ce, stop) || ce.Code != -1 {
 				t.Errorf("error is %v, want the cause of the context", ce)
 			}
 			pid := <-pids
-			if deadline := time.Now().Add(30 * time.Second); pid == 0 || !gone(pid, deadline) {
+			if deadline := time.Now().Add(30 * time.Second); pid == 0 || !waitGone(pid, deadline) {
 				t.Errorf("process %d is still there", pid)
 				_ = unix.Kill(pid, unix.SIGKILL)
 			}
@@ -141,24 +141,24 @@ func TestACancelledRunEndsTheWholeGroup(t *testing.T) {
 	}
 }
 
-// runsAndDies is the test binary as a run that holds a lock, has a program at
-// work and is killed: see TestWhatAKilledRunStarted….
-const runsAndDies = "PLINTH_TEST_RUNS_AND_DIES"
+// crashingRunEnv is the environment variable that turns the test binary into a run that holds a
+// lock, runs a program and is killed: see TestLock_HeldByProgramsOfKilledRun.
+const crashingRunEnv = "PLINTH_TEST_RUNS_AND_DIES"
 
-func TestWhatAKilledRunStartedDiesWithItOrKeepsTheLock(t *testing.T) {
+func TestLock_HeldByProgramsOfKilledRun(t *testing.T) {
 	dir := t.TempDir()
 	lock, child, grandchild := filepath.Join(dir, "lock"), filepath.Join(dir, "child"), filepath.Join(dir, "grandchild")
-	if os.Getenv(runsAndDies) != "" {
-		dir = os.Getenv(runsAndDies)
+	if os.Getenv(crashingRunEnv) != "" {
+		dir = os.Getenv(crashingRunEnv)
 		if _, _, err := host.Lock(filepath.Join(dir, "lock"), nil); err != nil {
 			t.Fatal(err)
 		}
 		script := "sleep 60 & echo $! >" + dir + "/.g; mv " + dir + "/.g " + dir + "/grandchild; echo $$ >" + dir + "/.c; mv " + dir + "/.c " + dir + "/child; wait"
-		_, err := host.Local("/").Run(t.Context(), sh(script))
+		_, err := host.Local("/").Run(t.Context(), shell(script))
 		t.Fatalf("the program ended: %v", err)
 	}
 	run := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$")
-	run.Env = append(os.Environ(), runsAndDies+"="+dir)
+	run.Env = append(os.Environ(), crashingRunEnv+"="+dir)
 	must(t, run.Start())
 	pid := func(file string) (n int) {
 		for n == 0 {
@@ -171,7 +171,7 @@ func TestWhatAKilledRunStartedDiesWithItOrKeepsTheLock(t *testing.T) {
 	theirs, below := pid(child), pid(grandchild)
 	must(t, run.Process.Kill())
 	_ = run.Wait()
-	if !gone(theirs, time.Now().Add(5*time.Second)) {
+	if !waitGone(theirs, time.Now().Add(5*time.Second)) {
 		t.Errorf("the program %d outlived the run", theirs)
 	}
 	if _, _, err := host.Lock(lock, nil); !errors.Is(err, host.ErrLocked) {
@@ -190,8 +190,8 @@ func TestWhatAKilledRunStartedDiesWithItOrKeepsTheLock(t *testing.T) {
 	}
 }
 
-// gone reports whether pid ends before deadline; a zombie has ended.
-func gone(pid int, deadline time.Time) bool {
+// waitGone reports whether pid ends before deadline. A zombie has ended.
+func waitGone(pid int, deadline time.Time) bool {
 	for time.Now().Before(deadline) {
 		stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 		if err != nil || strings.Contains(string(stat), ") Z ") {
@@ -202,14 +202,14 @@ func gone(pid int, deadline time.Time) bool {
 	return false
 }
 
-func TestAReadOnlyHostRefusesEveryChange(t *testing.T) {
+func TestReadOnly_RefusesEveryChange(t *testing.T) {
 	root := t.TempDir()
-	put(t, host.Local(root), "/etc/app/conf", "as it was")
+	writeFile(t, host.Local(root), "/etc/app/conf", "as it was")
 	h := host.ReadOnly(host.Local(root))
 	ctx := t.Context()
 	marker := filepath.Join(root, "marker")
-	for what, err := range map[string]error{
-		"Run":        second(h.Run(ctx, sh("touch "+marker))),
+	for name, err := range map[string]error{
+		"Run":        errorOf(h.Run(ctx, shell("touch "+marker))),
 		"Write":      h.Write("/etc/app/conf", strings.NewReader("changed"), 0o600),
 		"MkdirAll":   h.MkdirAll("/etc/app/dir", 0o755),
 		"RemoveAll":  h.RemoveAll("/etc/app"),
@@ -219,27 +219,29 @@ func TestAReadOnlyHostRefusesEveryChange(t *testing.T) {
 		"Kill":       h.Kill(1 << 29),
 		"DestroySet": h.DestroySet("plinth-test-none"),
 	} {
-		if err == nil || !strings.Contains(err.Error(), "this run only looks") {
-			t.Errorf("%s: %v", what, err)
-		}
+		t.Run(name, func(t *testing.T) {
+			if err == nil || !strings.Contains(err.Error(), "this run is read-only") {
+				t.Errorf("error is %v", err)
+			}
+		})
 	}
-	if content(t, h, "/etc/app/conf") != "as it was" || names(t, h, "/etc/app") != "conf" || names(t, h, "/") != "etc" {
+	if readFile(t, h, "/etc/app/conf") != "as it was" || listNames(t, h, "/etc/app") != "conf" || listNames(t, h, "/") != "etc" {
 		t.Error("something changed")
 	}
-	look := sh("echo seen")
-	look.Look = true
-	if out, err := h.Run(ctx, look); err != nil || string(out) != "seen\n" {
-		t.Errorf("a look: %q, %v", out, err)
+	query := shell("echo seen")
+	query.Look = true
+	if out, err := h.Run(ctx, query); err != nil || string(out) != "seen\n" {
+		t.Errorf("a read-only command: %q, %v", out, err)
 	}
 }
 
-func TestKillOfAProcessThatIsGoneIsNoError(t *testing.T) {
+func TestKill_IgnoresMissingProcess(t *testing.T) {
 	if err := errors.Join(host.Local("/").Kill(1<<29), host.Local("/").Terminate(1<<29)); err != nil {
 		t.Error(err)
 	}
 }
 
-func TestTheSecondToLockLearnsWhoHoldsIt(t *testing.T) {
+func TestLock_ReturnsHolderWhenLocked(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "lock")
 	release, _, err := host.Lock(path, []byte("first"))
 	if err != nil {
@@ -263,7 +265,7 @@ func TestTheSecondToLockLearnsWhoHoldsIt(t *testing.T) {
 	}
 }
 
-func TestLocksAndLogsAreTheOwnersAlone(t *testing.T) {
+func TestLock_LocksAndLogsAreReadableByOwnerOnly(t *testing.T) {
 	dir := t.TempDir()
 	release, _, err := host.Lock(filepath.Join(dir, "lock"), nil)
 	if err != nil {
@@ -277,32 +279,34 @@ func TestLocksAndLogsAreTheOwnersAlone(t *testing.T) {
 	defer func() { _ = log.Close() }()
 	h := host.Local(dir)
 	for path, want := range map[string]os.FileMode{"/lock": 0o600, "/logs": 0o700, "/logs/run.log": 0o600} {
-		if got := perm(t, h, path); got != want {
-			t.Errorf("%s has mode %o, want %o", path, got, want)
-		}
+		t.Run(path, func(t *testing.T) {
+			if got := filePerm(t, h, path); got != want {
+				t.Errorf("%s has mode %o, want %o", path, got, want)
+			}
+		})
 	}
-	// A link that a user planted is not followed.
-	link(t, dir, "/precious", "/planted")
-	if _, _, err := host.Lock(filepath.Join(dir, "planted"), nil); err == nil {
+	// A symbolic link that a user created is not followed.
+	symlink(t, dir, "/precious", "/user-link")
+	if _, _, err := host.Lock(filepath.Join(dir, "user-link"), nil); err == nil {
 		t.Error("the lock followed a link")
 	}
-	if _, err := host.CreateLog(filepath.Join(dir, "planted")); err == nil {
+	if _, err := host.CreateLog(filepath.Join(dir, "user-link")); err == nil {
 		t.Error("the log followed a link")
 	}
 }
 
-func TestProcessesAreReadFromProc(t *testing.T) {
+func TestListProcesses_ReadsProc(t *testing.T) {
 	root := t.TempDir()
 	h := host.Local(root)
-	put(t, h, "/proc/1/stat", "1 (systemd) S 0 1 1 0")
-	put(t, h, "/proc/1/cmdline", "/sbin/init\x00")
-	put(t, h, "/proc/42/stat", "42 (odd ) S 9 (name) R 7 42 42 0")
-	put(t, h, "/proc/42/cmdline", "/usr/local/bin/k0s\x00controller\x00--data-dir\x00\x00")
-	put(t, h, "/proc/43/stat", "43 (kworker/0:1) I 2 0 0 0") // kernel threads have no command line
-	put(t, h, "/proc/43/cmdline", "")
-	put(t, h, "/proc/44/cmdline", "ended while looked at\x00")
-	put(t, h, "/proc/9x/stat", "9 (no process) S 1")
-	put(t, h, "/proc/meminfo", "")
+	writeFile(t, h, "/proc/1/stat", "1 (systemd) S 0 1 1 0")
+	writeFile(t, h, "/proc/1/cmdline", "/sbin/init\x00")
+	writeFile(t, h, "/proc/42/stat", "42 (odd ) S 9 (name) R 7 42 42 0")
+	writeFile(t, h, "/proc/42/cmdline", "/usr/local/bin/k0s\x00controller\x00--data-dir\x00\x00")
+	writeFile(t, h, "/proc/43/stat", "43 (kworker/0:1) I 2 0 0 0") // kernel threads have no command line
+	writeFile(t, h, "/proc/43/cmdline", "")
+	writeFile(t, h, "/proc/44/cmdline", "ended while being read\x00")
+	writeFile(t, h, "/proc/9x/stat", "9 (not a process) S 1")
+	writeFile(t, h, "/proc/meminfo", "")
 	if err := os.Symlink("/usr/local/bin/k0s (deleted)", filepath.Join(root, "proc/42/exe")); err != nil {
 		t.Fatal(err)
 	}
@@ -323,7 +327,7 @@ func TestProcessesAreReadFromProc(t *testing.T) {
 	}
 }
 
-func TestThisProcessIsAmongThoseOfThisMachine(t *testing.T) {
+func TestListProcesses_FindsThisProcess(t *testing.T) {
 	all, err := host.Local("/").ListProcesses()
 	if err != nil {
 		t.Fatal(err)

@@ -2,9 +2,8 @@ package host
 
 import "golang.org/x/sys/unix"
 
-// What the kernel says of a disk on which nothing can be written, in the form
-// that errors.Is compares with.
+// Kernel errors for a disk that cannot be written to, as errors.Is compares them.
 const (
-	ErrNoSpace = unix.ENOSPC // it is full
-	ErrBadDisk = unix.EIO    // it is broken
+	ErrNoSpace = unix.ENOSPC // the disk is full
+	ErrBadDisk = unix.EIO    // the disk fails
 )

@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Become replaces this process by the program argv[0], found in PATH, with env
-// added to the environment. It returns only when that fails.
+// Exec replaces this process with the program argv[0], which is looked up in PATH, and adds env to
+// the environment. It returns only on failure.
 func Become(argv, env []string) error {
 	path, err := exec.LookPath(argv[0])
 	if err != nil {

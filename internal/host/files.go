@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// localFiles is Files on this machine, below root.
+// localFiles implements Files and Streams on this machine, below root.
 type localFiles struct{ root string }
 
 var _ Files = localFiles{}
@@ -85,7 +85,7 @@ func (f localFiles) Place(path string, r io.Reader, perm fs.FileMode) error {
 	if err != nil {
 		return err
 	}
-	if _, err := os.Lstat(p); err == nil { // nothing needs to be read to know
+	if _, err := os.Lstat(p); err == nil { // fail before reading r
 		return &fs.PathError{Op: "write", Path: path, Err: fs.ErrExist}
 	}
 	dir := filepath.Dir(p)
@@ -127,7 +127,7 @@ func (f localFiles) RemoveAll(path string) error {
 		return err
 	}
 	if p == filepath.Clean(f.root) || protected(filepath.Clean(path)) {
-		return fmt.Errorf("refusing to remove %s", path)
+		return fmt.Errorf("cannot remove %s: protected system folder", path)
 	}
 	info, err := os.Lstat(p)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -143,15 +143,14 @@ func (f localFiles) RemoveAll(path string) error {
 	return removeTree(p, info, parent)
 }
 
-// TempPath is where Write keeps the content of path until it is complete. The
-// name is always the same, so that what a killed run left is used again by the
-// next, and known to reset.
+// TempPath returns the path to which Write writes the content of path until it is complete. The
+// name is always the same, so that the next run overwrites the file that a killed run left, and
+// reset finds it.
 func TempPath(path string) string {
 	return filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".plinth-tmp")
 }
 
-// protected reports whether path, which is clean, is a top-level folder that
-// Linux systems have.
+// isProtected reports whether path, which must be clean, is a top-level folder of Linux systems.
 func protected(path string) bool {
 	switch path {
 	case "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/lib32", "/lib64", "/media", "/mnt", "/opt", "/proc", "/root", "/run", "/sbin", "/srv", "/sys", "/tmp", "/usr", "/var":
@@ -160,8 +159,8 @@ func protected(path string) bool {
 	return false
 }
 
-// removeTree removes p and what is below it, but nothing on another device
-// than dev: a mount below p ends in an error that names it.
+// removeTree removes p and everything below it, but nothing on another device than dev. A mount
+// below p is an error that names the mount point.
 func removeTree(p string, info fs.FileInfo, dev uint64) error {
 	if !info.IsDir() {
 		return os.Remove(p)
@@ -193,8 +192,8 @@ func removeTree(p string, info fs.FileInfo, dev uint64) error {
 	return nil
 }
 
-// Owner is the user and group that own what info describes; root where it
-// cannot be told.
+// Owner returns the user and group that own the file that info describes. It returns root if info
+// does not contain them.
 func Owner(info fs.FileInfo) (uid, gid int) {
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {
 		return int(st.Uid), int(st.Gid)
@@ -202,6 +201,7 @@ func Owner(info fs.FileInfo) (uid, gid int) {
 	return 0, 0
 }
 
+// deviceOf returns the number of the device that holds p.
 func device(p string) (uint64, error) {
 	var st unix.Stat_t
 	if err := unix.Lstat(p, &st); err != nil {

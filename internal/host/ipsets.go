@@ -9,14 +9,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ipsets is AddressSets by netlink.
+// ipsets implements AddressSets with netlink.
 type ipsets struct{}
 
 var _ AddressSets = ipsets{}
 
-// Of include/uapi/linux/netfilter/ipset/ip_set.h: answer with names only. The
-// library's own list asks for the members too, and writes what it does not
-// know of them to standard error.
+// listNamesOnly requests only the names of the sets (include/uapi/linux/netfilter/ipset/ip_set.h).
+// The list function of the library also requests the members, and writes the attributes that it
+// does not know to standard error.
 const listNamesOnly = 1 << 1
 
 func (ipsets) ListSets() ([]string, error) {
@@ -25,18 +25,18 @@ func (ipsets) ListSets() ([]string, error) {
 	req.AddData(nl.NewRtAttr(nl.IPSET_ATTR_PROTOCOL, nl.Uint8Attr(nl.IPSET_PROTOCOL)))
 	req.AddData(&nl.Uint32Attribute{Type: nl.IPSET_ATTR_FLAGS | nl.NLA_F_NET_BYTEORDER, Value: listNamesOnly})
 	answers, err := req.Execute(unix.NETLINK_NETFILTER, 0)
-	// A kernel without sets knows no such question.
+	// A kernel without address sets does not know the request.
 	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EPROTONOSUPPORT) || errors.Is(err, unix.ENOENT) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("list the address sets: %w", err)
+		return nil, fmt.Errorf("cannot list address sets: %w", err)
 	}
 	var names []string
 	for _, answer := range answers {
-		attrs, err := nl.ParseRouteAttr(answer[4:]) // behind the nfgenmsg header
+		attrs, err := nl.ParseRouteAttr(answer[4:]) // after the nfgenmsg header
 		if err != nil {
-			return nil, fmt.Errorf("list the address sets: %w", err)
+			return nil, fmt.Errorf("cannot list address sets: %w", err)
 		}
 		for _, a := range attrs {
 			if a.Attr.Type == nl.IPSET_ATTR_SETNAME {
@@ -49,7 +49,7 @@ func (ipsets) ListSets() ([]string, error) {
 
 func (ipsets) DestroySet(name string) error {
 	if err := netlink.IpsetDestroy(name); err != nil {
-		return fmt.Errorf("remove the address set %s: %w", name, err)
+		return fmt.Errorf("cannot remove address set %s: %w", name, err)
 	}
 	return nil
 }

@@ -9,14 +9,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrLocked says that another process holds a lock.
+// ErrLocked means that another process holds a lock.
 var ErrLocked = errors.New("held by another process")
 
-// Lock takes the lock file at path, on this machine's own root, and leaves
-// note in it for others to read. It ends with release, or with the process,
-// however that dies, and with it all programs that it started: what a killed
-// run left behind may still write. holder is the note of who holds it now, when
-// the error is ErrLocked, or of who died holding it.
+// Lock takes the lock file at path, on the root of this machine, and writes note into it for others
+// to read. The lock is held until release is called, or until this process and all programs that it
+// started have ended: programs that a killed run left may still write. If the error is ErrLocked,
+// holder is the note of the process that holds the lock; otherwise it is the note of a process that
+// ended without releasing it.
 func Lock(path string, note []byte) (release func() error, holder []byte, err error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
@@ -31,13 +31,13 @@ func Lock(path string, note []byte) (release func() error, holder []byte, err er
 		}
 		return nil, holder, err
 	}
-	// Programs that are started from now on inherit it.
+	// Programs that are started from now on inherit the lock.
 	_, err = unix.FcntlInt(f.Fd(), unix.F_SETFD, 0)
 	if err := errors.Join(err, f.Truncate(0), writeAt(f, note)); err != nil {
 		_ = f.Close()
 		return nil, nil, err
 	}
-	// The file stays: removing it would let two runs lock two files of one name.
+	// The file is not removed: otherwise two runs could lock two files of the same name.
 	return func() error {
 		return errors.Join(f.Truncate(0), unix.Flock(int(f.Fd()), unix.LOCK_UN), f.Close())
 	}, holder, nil
@@ -48,9 +48,8 @@ func writeAt(f *os.File, b []byte) error {
 	return err
 }
 
-// CreateLog makes a new log file for its owner only; a missing folder is made
-// for its owner only. A file that is there already is an error: it may be
-// anything.
+// CreateLogFile creates a log file that only its owner can read, and the folder if it is missing.
+// It is an error if the file exists, because it may be any file.
 func CreateLog(path string) (io.WriteCloser, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, err
@@ -58,5 +57,5 @@ func CreateLog(path string) (io.WriteCloser, error) {
 	return os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|os.O_APPEND, 0o600)
 }
 
-// Alive reports whether there is a process with that id.
+// ProcessExists reports whether a process has the id pid.
 func Alive(pid int) bool { return !errors.Is(unix.Kill(pid, 0), unix.ESRCH) }

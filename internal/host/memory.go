@@ -2,8 +2,8 @@ package host
 
 import "golang.org/x/sys/unix"
 
-// PeakMemory is the most resident memory that this process has had, in bytes;
-// 0 when the kernel does not tell.
+// PeakMemory returns the maximum resident memory of this process so far, in bytes. It returns 0 if
+// the kernel does not report it.
 func PeakMemory() int64 {
 	var use unix.Rusage
 	if err := unix.Getrusage(unix.RUSAGE_SELF, &use); err != nil {

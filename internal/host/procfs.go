@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// procfs is Processes by /proc.
+// procfs implements Processes with /proc.
 type procfs struct{ root string }
 
 var _ Processes = procfs{}
@@ -27,7 +27,7 @@ func (p procfs) ListProcesses() ([]Process, error) {
 		if err != nil {
 			continue
 		}
-		// A process may end while it is looked at: it is left out then.
+		// A process that ends while it is being read is left out.
 		stat, err := os.ReadFile(filepath.Join(dir, "stat"))
 		if err != nil {
 			continue
@@ -50,8 +50,9 @@ func signal(pid int, s unix.Signal) error {
 	return nil
 }
 
-// parent reads the parent's pid from /proc/PID/stat: the second field after
-// the command name, which is in brackets and may itself hold brackets.
+// parsePPID returns the pid of the parent from the content of /proc/PID/stat: the second field
+// after the command name, which is in parentheses and may itself contain parentheses. It returns 0
+// if the field is missing.
 func parent(stat []byte) int {
 	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
 	if len(fields) < 2 {
@@ -61,6 +62,7 @@ func parent(stat []byte) int {
 	return ppid
 }
 
+// splitArgs returns the arguments in the content of /proc/PID/cmdline.
 func splitArgs(cmdline []byte) []string {
 	cmdline = bytes.TrimRight(cmdline, "\x00")
 	if len(cmdline) == 0 {

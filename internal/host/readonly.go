@@ -8,9 +8,9 @@ import (
 	"strings"
 )
 
-// ReadOnly is h for looking only: every change is refused with an error, and
-// only commands that promise to look run. A plan and a preflight use it, so
-// that a Check which changes something is found, not obeyed.
+// ReadOnly returns h without the ability to change it: every change returns an error, and only
+// commands marked ReadOnly run. Plans and preflights use it, so that a Check that tries to change
+// something fails.
 func ReadOnly(h Host) Host {
 	return Host{
 		Commands:    readOnlyCommands{h.Commands},
@@ -36,7 +36,7 @@ type readOnlyFiles struct{ Files }
 func (readOnlyFiles) Write(path string, _ io.Reader, _ fs.FileMode) error {
 	return refused("write " + path)
 }
-func (readOnlyFiles) MkdirAll(path string, _ fs.FileMode) error { return refused("make " + path) }
+func (readOnlyFiles) MkdirAll(path string, _ fs.FileMode) error { return refused("create " + path) }
 func (readOnlyFiles) RemoveAll(path string) error               { return refused("remove " + path) }
 
 type readOnlyStreams struct{ Streams }
@@ -59,4 +59,5 @@ type readOnlySets struct{ AddressSets }
 
 func (readOnlySets) DestroySet(name string) error { return refused("remove address set " + name) }
 
-func refused(what string) error { return fmt.Errorf("refusing to %s: this run only looks", what) }
+// readOnlyError returns the error for the change what, such as "write /etc/hosts".
+func refused(what string) error { return fmt.Errorf("cannot %s: this run is read-only", what) }

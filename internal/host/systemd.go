@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// systemd is Units by systemctl and journalctl.
+// systemd implements Units with systemctl and journalctl.
 type systemd struct{ run Commands }
 
 var _ Units = systemd{}
@@ -45,8 +45,8 @@ func (s systemd) StopUnit(ctx context.Context, unit string) error {
 	if err := s.each(ctx, []string{"stop", unit}, []string{"disable", "--quiet", unit}); err != nil {
 		return err
 	}
-	// Only this unit, and only a failed one: others' failures are not ours to
-	// forget, and systemd refuses one that it has unloaded.
+	// Reset only this unit, and only if it failed: the failures of other units must stay visible,
+	// and systemd refuses to reset a unit that it has unloaded.
 	if st, err = s.UnitState(ctx, unit); err != nil || st.Active != "failed" {
 		return err
 	}

@@ -8,13 +8,13 @@ import (
 	"testing"
 )
 
-// told is a Commands that answers from a table, by the beginning of a command.
-type told struct {
+// fakeCommands implements Commands with a table of outputs, keyed by the beginning of the command.
+type fakeCommands struct {
 	answers map[string]string
 	ran     []string
 }
 
-func (c *told) Run(_ context.Context, cmd Cmd) ([]byte, error) {
+func (c *fakeCommands) Run(_ context.Context, cmd Cmd) ([]byte, error) {
 	line := strings.Join(cmd.Argv, " ")
 	c.ran = append(c.ran, line)
 	for prefix, out := range c.answers {
@@ -31,37 +31,42 @@ const (
 	failedUnit  = "LoadState=loaded\nActiveState=failed\nSubState=failed\nUnitFileState=enabled\n"
 )
 
-func TestUnitStateIsSystemdsOwnWords(t *testing.T) {
-	for answer, want := range map[string]UnitState{
-		unknownUnit: {Load: "not-found", Active: "inactive", Sub: "dead"},
-		runningUnit: {Load: "loaded", Active: "active", Sub: "running", Enable: "enabled"},
-		failedUnit:  {Load: "loaded", Active: "failed", Sub: "failed", Enable: "enabled"},
-		"":          {},
-		"nonsense":  {},
+func TestUnitState_ReturnsPropertiesOfSystemd(t *testing.T) {
+	for name, c := range map[string]struct {
+		answer string
+		want   UnitState
+	}{
+		"unknown unit": {unknownUnit, UnitState{Load: "not-found", Active: "inactive", Sub: "dead"}},
+		"running unit": {runningUnit, UnitState{Load: "loaded", Active: "active", Sub: "running", Enable: "enabled"}},
+		"failed unit":  {failedUnit, UnitState{Load: "loaded", Active: "failed", Sub: "failed", Enable: "enabled"}},
+		"empty output": {"", UnitState{}},
+		"garbage":      {"nonsense", UnitState{}},
 	} {
-		got, err := systemd{run: &told{answers: map[string]string{"systemctl show": answer}}}.UnitState(t.Context(), "k0s")
-		if err != nil || got != want || got.Running() != (want.Active == "active") {
-			t.Errorf("%q: %+v, %v", answer, got, err)
-		}
+		t.Run(name, func(t *testing.T) {
+			got, err := systemd{run: &fakeCommands{answers: map[string]string{"systemctl show": c.answer}}}.UnitState(t.Context(), "k0s")
+			if err != nil || got != c.want || got.Running() != (c.want.Active == "active") {
+				t.Errorf("%q: %+v, %v", c.answer, got, err)
+			}
+		})
 	}
 }
 
-func TestUnitCommands(t *testing.T) {
+func TestStartUnitStopUnit_RunSystemctl(t *testing.T) {
 	for name, c := range map[string]struct {
 		show string
 		do   func(context.Context, systemd) error
-		want []string // beside the looks
+		want []string // without `systemctl show`
 	}{
 		"start": {runningUnit, func(ctx context.Context, s systemd) error { return s.StartUnit(ctx, "app") },
 			[]string{"systemctl daemon-reload", "systemctl enable --quiet app", "systemctl start --no-block app"}},
 		"stop": {runningUnit, func(ctx context.Context, s systemd) error { return s.StopUnit(ctx, "app") },
 			[]string{"systemctl stop app", "systemctl disable --quiet app"}},
-		"stop one that had failed": {failedUnit, func(ctx context.Context, s systemd) error { return s.StopUnit(ctx, "app") },
+		"stop a failed unit": {failedUnit, func(ctx context.Context, s systemd) error { return s.StopUnit(ctx, "app") },
 			[]string{"systemctl stop app", "systemctl disable --quiet app", "systemctl reset-failed --quiet app"}},
-		"stop an unknown one": {unknownUnit, func(ctx context.Context, s systemd) error { return s.StopUnit(ctx, "app") }, nil},
+		"stop an unknown unit": {unknownUnit, func(ctx context.Context, s systemd) error { return s.StopUnit(ctx, "app") }, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			run := &told{answers: map[string]string{"systemctl show": c.show, "systemctl daemon-reload": "", "systemctl enable": "", "systemctl start": "",
+			run := &fakeCommands{answers: map[string]string{"systemctl show": c.show, "systemctl daemon-reload": "", "systemctl enable": "", "systemctl start": "",
 				"systemctl stop": "", "systemctl disable": "", "systemctl reset-failed": ""}}
 			if err := c.do(t.Context(), systemd{run: run}); err != nil {
 				t.Fatal(err)
@@ -74,8 +79,8 @@ func TestUnitCommands(t *testing.T) {
 	}
 }
 
-func TestUnitLogIsLinesOldestFirst(t *testing.T) {
-	run := &told{answers: map[string]string{"journalctl": "one\n\ntwo\n"}}
+func TestUnitLog_ReturnsLinesOldestFirst(t *testing.T) {
+	run := &fakeCommands{answers: map[string]string{"journalctl": "one\n\ntwo\n"}}
 	got, err := systemd{run: run}.UnitLog(t.Context(), "app", 5)
 	if err != nil || !slices.Equal(got, []string{"one", "two"}) {
 		t.Errorf("%q, %v", got, err)
@@ -99,7 +104,7 @@ func FuzzProcfs(f *testing.F) {
 	})
 }
 
-func TestAUnitHasBegunBeforeItRuns(t *testing.T) {
+func TestStartingOrRunning_TrueWhileActivating(t *testing.T) {
 	for state, want := range map[UnitState][2]bool{
 		{Active: "active", Sub: "running"}:          {true, true},
 		{Active: "activating", Sub: "start-pre"}:    {false, true},
@@ -108,8 +113,10 @@ func TestAUnitHasBegunBeforeItRuns(t *testing.T) {
 		{Active: "deactivating", Sub: "stop"}:       {false, false},
 		{Active: "failed", Sub: "failed"}:           {false, false},
 	} {
-		if got := [2]bool{state.Running(), state.Begun()}; got != want {
-			t.Errorf("%+v: running, begun: %v, want %v", state, got, want)
-		}
+		t.Run(state.Active+" "+state.Sub, func(t *testing.T) {
+			if got := [2]bool{state.Running(), state.Begun()}; got != want {
+				t.Errorf("%+v: running, starting or running: %v, want %v", state, got, want)
+			}
+		})
 	}
 }

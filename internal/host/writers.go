@@ -6,7 +6,7 @@ import (
 	"sync"
 )
 
-// tailBuffer keeps the last max bytes written to it.
+// tailBuffer keeps the last max bytes that were written to it.
 type tailBuffer struct {
 	mu  sync.Mutex
 	max int
@@ -23,7 +23,7 @@ func (t *tailBuffer) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// String is the text kept, without surrounding space.
+// String returns the kept text without surrounding space.
 func (t *tailBuffer) String() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -1,5 +1,3 @@
-// Package argv owns what others see of this process's command line. It refuses to
-// read one.
 package argv
 
 import (
@@ -8,17 +6,17 @@ import (
 	"unsafe"
 )
 
-// Hide overwrites an argument of this process where the kernel shows it, in
-// /proc/PID/cmdline and so in ps, and gives a copy of it. What the caller holds of
-// os.Args becomes as many x. It cannot hide what a program in between, such as sudo,
-// was called with.
+// HideArgument overwrites arg in the command line of this process as the kernel shows it, in
+// /proc/PID/cmdline and so in ps, and returns a copy of arg. The strings in os.Args that equal arg
+// become "xxx…". It cannot hide an argument from the command line of a program that started this
+// one, such as sudo.
 func Hide(arg string) string {
 	kept := strings.Clone(arg)
 	for _, a := range os.Args[1:] {
 		if a != kept || a == "" {
 			continue
 		}
-		// Go's os.Args are the kernel's own bytes, which a process may write.
+		// The strings in os.Args are the kernel's own bytes, which a process may write.
 		own := unsafe.Slice(unsafe.StringData(a), len(a))
 		for i := range own {
 			own[i] = 'x'

@@ -8,7 +8,8 @@ import (
 	"testing"
 )
 
-// TestMain is, called with a secret, a process that hides it.
+// TestMain hides the secret that it is called with and prints the visible command line, or runs the
+// tests.
 func TestMain(m *testing.M) {
 	if len(os.Args) == 3 && os.Args[1] == "hide" {
 		kept := Hide(os.Args[2])
@@ -19,7 +20,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-func TestAHiddenArgumentIsSeenByNobodyElse(t *testing.T) {
+func TestHideArgument_HidesArgumentFromProc(t *testing.T) {
 	const secret = "plinth1-c2VjcmV0"
 	out, err := exec.CommandContext(t.Context(), os.Args[0], "hide", secret).CombinedOutput()
 	if err != nil {
@@ -28,7 +29,7 @@ func TestAHiddenArgumentIsSeenByNobodyElse(t *testing.T) {
 	if want := secret + ` "` + os.Args[0] + `\x00hide\x00` + strings.Repeat("x", len(secret)) + `\x00" <nil>`; string(out) != want {
 		t.Errorf("%s, want %s", out, want)
 	}
-	if got := Hide("is no argument"); got != "is no argument" {
+	if got := Hide("is not an argument"); got != "is not an argument" {
 		t.Error(got)
 	}
 }

@@ -1,7 +1,6 @@
-// Package hosttest owns the strict fake of a host: files are real, below a
-// temporary root; commands, units and processes are scripted. An unexpected
-// command fails the test, an expected one that never came fails it too. It
-// refuses to guess.
+// Package hosttest provides a strict fake of a host for tests. Its files are real, below a
+// temporary root; its commands, units and processes are scripted. An unexpected command and an
+// expected command that is never run both fail the test.
 package hosttest
 
 import (
@@ -17,12 +16,12 @@ import (
 
 // Fake is a scripted host.
 type Fake struct {
-	Root  string                    // folder that stands for /
-	Unit  map[string]host.UnitState // by name; a missing one is not-found
-	Proc  []host.Process            // what ListProcesses answers; Kill removes
-	Deaf  []int                     // processes that Terminate does not end
-	Asked []int                     // what Terminate was asked, in order
-	Sets  []string                  // what ListSets answers; DestroySet removes
+	Root  string                    // folder that is the / of the fake
+	Unit  map[string]host.UnitState // state by unit name; other units are not-found
+	Proc  []host.Process            // processes that ListProcesses returns; Kill removes one
+	Deaf  []int                     // pids that Terminate does not end
+	Asked []int                     // pids that Terminate was called with, in order
+	Sets  []string                  // names that ListSets returns; DestroySet removes one
 
 	t      testing.TB
 	mu     sync.Mutex
@@ -30,36 +29,36 @@ type Fake struct {
 	Ran    []string // every command that was run, in order
 }
 
-// Expectation is one command that a test foresees.
+// Expectation is one command that a test expects.
 type Expectation struct {
 	prefix string
 	out    string
 	err    error
 	do     func(host.Cmd)
-	times  int // how often it may still come; -1 for any number
+	times  int // how often it may still be run; -1 for any number
 	met    bool
 }
 
-// New returns a fake whose open expectations are checked when t ends.
+// New returns a fake that fails t at its end if an expected command was never run.
 func New(t testing.TB) *Fake {
 	f := &Fake{Root: t.TempDir(), Unit: map[string]host.UnitState{}, t: t}
 	t.Cleanup(func() {
 		for _, e := range f.expect {
 			if !e.met {
-				t.Errorf("expected command never came: %s", e.prefix)
+				t.Errorf("expected command was never run: %s", e.prefix)
 			}
 		}
 	})
 	return f
 }
 
-// Host is the fake as a host.Host.
+// Host returns the fake as a host.Host.
 func (f *Fake) Host() host.Host {
 	local := host.Local(f.Root)
 	return host.Host{Commands: f, Files: local.Files, Streams: local.Streams, Units: f, Processes: f, AddressSets: f}
 }
 
-// Expect foresees one command whose argv, joined by spaces, begins with prefix.
+// Expect expects one command whose argv, joined by spaces, begins with prefix.
 func (f *Fake) Expect(prefix string) *Expectation {
 	e := &Expectation{prefix: prefix, times: 1}
 	f.mu.Lock()
@@ -68,19 +67,19 @@ func (f *Fake) Expect(prefix string) *Expectation {
 	return e
 }
 
-// Return sets what the command prints and how it ends.
+// Return sets the output of the command and its error.
 func (e *Expectation) Return(out string, err error) *Expectation {
 	e.out, e.err = out, err
 	return e
 }
 
-// Do runs fn when the command comes, for its effect on the fake's files.
+// Do calls fn when the command is run, for its effect on the fake's files.
 func (e *Expectation) Do(fn func(host.Cmd)) *Expectation { e.do = fn; return e }
 
-// Often lets the command come any number of times, at least once.
+// AnyTimes lets the command be run any number of times, but at least once.
 func (e *Expectation) Often() *Expectation { e.times = -1; return e }
 
-// Run answers from the script.
+// Run returns the scripted result of cmd. An unexpected command fails the test.
 func (f *Fake) Run(_ context.Context, cmd host.Cmd) ([]byte, error) {
 	line := strings.Join(cmd.Argv, " ")
 	f.mu.Lock()
@@ -109,7 +108,7 @@ func (f *Fake) Run(_ context.Context, cmd host.Cmd) ([]byte, error) {
 	return []byte(found.out), found.err
 }
 
-// UnitState answers from Unit.
+// UnitState returns the state of unit in Units.
 func (f *Fake) UnitState(_ context.Context, unit string) (host.UnitState, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -119,7 +118,7 @@ func (f *Fake) UnitState(_ context.Context, unit string) (host.UnitState, error)
 	return host.UnitState{Load: "not-found", Active: "inactive", Sub: "dead"}, nil
 }
 
-// StartUnit makes unit active.
+// StartUnit makes unit active and enabled.
 func (f *Fake) StartUnit(_ context.Context, unit string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -127,7 +126,7 @@ func (f *Fake) StartUnit(_ context.Context, unit string) error {
 	return nil
 }
 
-// StopUnit makes unit inactive.
+// StopUnit makes unit inactive and disabled.
 func (f *Fake) StopUnit(_ context.Context, unit string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -138,31 +137,31 @@ func (f *Fake) StopUnit(_ context.Context, unit string) error {
 	return nil
 }
 
-// UnitLog answers one made-up line.
+// UnitLog returns one invented line.
 func (f *Fake) UnitLog(_ context.Context, unit string, _ int) ([]string, error) {
 	return []string{"log of " + unit}, nil
 }
 
-// ListProcesses answers Proc.
+// ListProcesses returns a copy of Processes.
 func (f *Fake) ListProcesses() ([]host.Process, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return append([]host.Process(nil), f.Proc...), nil
 }
 
-// Terminate removes the process from Proc, unless it is in Deaf.
+// Terminate removes the process from Processes unless its pid is in IgnoresSIGTERM.
 func (f *Fake) Terminate(pid int) error {
 	f.mu.Lock()
 	f.Asked = append(f.Asked, pid)
-	deaf := slices.Contains(f.Deaf, pid)
+	ignored := slices.Contains(f.Deaf, pid)
 	f.mu.Unlock()
-	if deaf {
+	if ignored {
 		return nil
 	}
 	return f.Kill(pid)
 }
 
-// Kill removes the process from Proc.
+// Kill removes the process from Processes.
 func (f *Fake) Kill(pid int) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -175,14 +174,14 @@ func (f *Fake) Kill(pid int) error {
 	return nil
 }
 
-// ListSets answers Sets.
+// ListSets returns a copy of AddressSets.
 func (f *Fake) ListSets() ([]string, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return slices.Clone(f.Sets), nil
 }
 
-// DestroySet removes the set from Sets.
+// DestroySet removes the set from AddressSets.
 func (f *Fake) DestroySet(name string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()

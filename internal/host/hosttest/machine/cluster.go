@@ -8,21 +8,21 @@ import (
 	"strings"
 )
 
-// What systemd runs: each unit's own process.
+// Process ids of the main processes of the units.
 const (
 	k0sPID   = 1000
 	agentPID = 1100
 )
 
-// controller, worker and agent are the units of a cluster.
+// Units of a cluster.
 const (
 	controller = "k0scontroller.service"
 	worker     = "k0sworker.service"
 	agent      = "plinth-agent.service"
 )
 
-// Bare is a host without a cluster, on which others have things that look much
-// like a cluster's.
+// NewHost returns the state of a host without a cluster. It has objects of other software that
+// resemble those of a cluster.
 func Bare() State {
 	s := State{}
 	for _, dir := range []string{"/etc/systemd/system/multi-user.target.wants", "/usr/local/bin", "/var/lib", "/run", "/var/log", "/usr/libexec", "/lib/modules"} {
@@ -48,7 +48,7 @@ func Bare() State {
 	return s
 }
 
-// foreign puts what others have on the host.
+// addForeignObjects adds the objects of other software.
 func (s State) foreign() {
 	s.Process(300, 1, "system.slice/containerd.service", "/usr/bin/containerd-shim-runc-v2", "-address", "/run/containerd/containerd.sock")
 	s.Process(301, 300, "docker/abc", "/usr/bin/nginx")
@@ -65,7 +65,7 @@ func (s State) foreign() {
 	}
 }
 
-// started adds what a unit does to a host within seconds of its start. k0s is a
+// addUnitEffects adds the changes that a unit makes to a host within seconds of its start. k0s is a
 // member of its cluster by then.
 func (s State) started(unit string) {
 	slice := "system.slice/" + unit
@@ -101,7 +101,7 @@ func (s State) started(unit string) {
 	}
 }
 
-// Pod adds what a pod called name is on a host, one change after the other.
+// StartPod adds the parts of the pod called name, one change after the other.
 func (m *Machine) Pod(name string) {
 	for _, add := range pod(name) {
 		m.act("start pod %s", name)
@@ -109,7 +109,7 @@ func (m *Machine) Pod(name string) {
 	}
 }
 
-// HasPod reports whether all of the pod is there.
+// HasPod reports whether all parts of the pod called name exist.
 func (m *Machine) HasPod(name string) bool {
 	want := maps.Clone(m.State)
 	for _, add := range pod(name) {
@@ -118,7 +118,7 @@ func (m *Machine) HasPod(name string) bool {
 	return maps.Equal(want, m.State)
 }
 
-// pod is the parts of a pod.
+// podChanges returns the changes that add the parts of the pod called name.
 func pod(name string) []func(State) {
 	hash := fnv.New32a()
 	_, _ = hash.Write([]byte(name))

@@ -12,10 +12,10 @@ import (
 	"github.com/plinthdev/plinth/internal/host"
 )
 
-// Rules is the thing that holds the packet rules, as iptables-save prints them.
+// RulesKey is the key of the object that contains the packet rules, as iptables-save prints them.
 const Rules = "rules iptables"
 
-// Run does what the program would do.
+// Run has the effect of the program that cmd names. An unknown command fails the test.
 func (m *Machine) Run(_ context.Context, cmd host.Cmd) ([]byte, error) {
 	args := cmd.Argv[1:]
 	line := path.Base(cmd.Argv[0]) + " " + strings.Join(args, " ")
@@ -27,7 +27,7 @@ func (m *Machine) Run(_ context.Context, cmd host.Cmd) ([]byte, error) {
 	switch {
 	case has("ip ") && cmd.Look:
 		return m.ipLook(line)
-	case has("ss -Hltnu"): // nothing on the machine listens
+	case has("ss -Hltnu"): // the machine has no listening sockets
 	case has("nft -j list ruleset"):
 		return m.nft()
 	case has("xtables-nft-multi iptables-save"):
@@ -52,7 +52,7 @@ func (m *Machine) Run(_ context.Context, cmd host.Cmd) ([]byte, error) {
 		m.modprobe(last)
 	case has("sysctl -q -w "):
 		return nil, m.sysctl(last)
-	case has("systemctl "): // daemon-reload, kill, stop of a slice: nothing that counts here
+	case has("systemctl "): // daemon-reload, kill, stop of a slice: no effect
 	case has("umount "):
 		return nil, m.umount(last)
 	case has("rmdir "):
@@ -64,12 +64,13 @@ func (m *Machine) Run(_ context.Context, cmd host.Cmd) ([]byte, error) {
 	case has("groupdel "):
 		m.dropLine("/etc/group", last)
 	default:
-		m.t.Errorf("the machine does not know: %s", line)
+		m.t.Errorf("unknown command: %s", line)
 		return nil, fmt.Errorf("unknown command: %s", line)
 	}
 	return nil, nil
 }
 
+// queryIP returns the output of `ip -j link`, `route` or `rule`.
 func (m *Machine) ipLook(line string) ([]byte, error) {
 	list := []map[string]any{}
 	switch {
@@ -90,6 +91,7 @@ func (m *Machine) ipLook(line string) ([]byte, error) {
 	return json.Marshal(list)
 }
 
+// queryNFT returns the output of `nft -j list ruleset`.
 func (m *Machine) nft() ([]byte, error) {
 	list := []map[string]any{}
 	for _, name := range m.State.Named("nft") {
@@ -99,7 +101,8 @@ func (m *Machine) nft() ([]byte, error) {
 	return json.Marshal(map[string]any{"nftables": list})
 }
 
-// restore is iptables-restore --noflush; a table is changed whole or not at all.
+// restoreRules has the effect of iptables-restore --noflush: each table changes completely or not
+// at all.
 func (m *Machine) restore(script string) error {
 	lines := strings.Split(strings.TrimSuffix(m.State[Rules].Data, "\n"), "\n")
 	drop := func(which func(string) bool) { lines = slices.DeleteFunc(lines, which) }
@@ -132,14 +135,15 @@ func (m *Machine) modprobe(name string) {
 	}
 }
 
+// dropLine removes the lines of name from /etc/passwd or /etc/group.
 func (m *Machine) dropLine(file, name string) {
 	lines := strings.SplitAfter(m.State[file].Data, "\n")
 	lines = slices.DeleteFunc(lines, func(l string) bool { return strings.HasPrefix(l, name+":") })
 	m.State.Put(file, strings.Join(lines, ""), 0o644)
 }
 
-// k0sInstall makes the unit of a role and, of a controller, k0s's users, one
-// after the other.
+// installK0s writes the unit of a role. For a controller it first adds the users of k0s, one after
+// the other.
 func (m *Machine) k0sInstall(role string, args []string) {
 	for i, user := range []string{"etcd", "kube-apiserver", "konnectivity-server", "kube-scheduler"} {
 		if role == "controller" && !strings.Contains(m.State["/etc/passwd"].Data, "\n"+user+":") {

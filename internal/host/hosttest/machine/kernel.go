@@ -13,14 +13,14 @@ import (
 	"github.com/plinthdev/plinth/internal/host"
 )
 
-// MountInfo is the file that lists what is mounted.
+// MountInfoPath is the file that lists the mounts.
 const MountInfo = "/proc/self/mountinfo"
 
-// wants is where systemd keeps which units start at boot.
+// wantsDir is the folder in which systemd keeps the units that start at boot.
 const wants = "/etc/systemd/system/multi-user.target.wants/"
 
-// Mount mounts something at point: a file system of a type, or for "bind" the
-// folder onto itself. One that is mounted there already stays.
+// AddMount mounts a file system of type fstype at point, or with "bind" the folder onto itself. It
+// does nothing if something is mounted at point.
 func (s State) Mount(point, fstype string) {
 	if slices.Contains(mountPoints(s), point) {
 		return
@@ -43,7 +43,7 @@ func mountPoints(s State) []string {
 	return all
 }
 
-// umount takes away the last mount at point.
+// removeMount removes the last mount at point.
 func (m *Machine) umount(point string) error {
 	lines := strings.SplitAfter(m.State[MountInfo].Data, "\n")
 	for i, line := range slices.Backward(lines) {
@@ -55,7 +55,7 @@ func (m *Machine) umount(point string) error {
 	return errors.New(point + " is not mounted")
 }
 
-// Process starts a program; a cgroup of "" is the root.
+// AddProcess adds a running program. The cgroup "" is the root.
 func (s State) Process(pid, ppid int, cgroup, exe string, args ...string) {
 	s[fmt.Sprintf("process %d", pid)] = Thing{Data: fmt.Sprintf("%d %s", ppid, strings.Join(append([]string{exe}, args...), " "))}
 	s.Put(fmt.Sprintf("/proc/%d/cgroup", pid), "0::/"+cgroup+"\n", 0o444)
@@ -119,7 +119,8 @@ func (u units) StartUnit(_ context.Context, unit string) error {
 	return nil
 }
 
-// StopUnit ends the unit's own process; what it started stays, as k0s's shims do.
+// StopUnit ends the unit's main process. The processes that it started continue to run, as k0s's
+// shims do.
 func (u units) StopUnit(_ context.Context, unit string) error {
 	u.act("stop %s", unit)
 	delete(u.State, "running "+unit)
@@ -146,7 +147,7 @@ func (s sets) DestroySet(name string) error {
 	return nil
 }
 
-// sysctl sets a kernel setting that exists.
+// setSysctl sets a kernel setting that exists.
 func (m *Machine) sysctl(assignment string) error {
 	key, value, _ := strings.Cut(assignment, "=")
 	p := "/proc/sys/" + strings.ReplaceAll(key, ".", "/")
@@ -157,7 +158,7 @@ func (m *Machine) sysctl(assignment string) error {
 	return nil
 }
 
-// rmdir removes empty folders, in order.
+// removeDirs removes empty folders, in order.
 func (m *Machine) rmdir(dirs []string) error {
 	for _, dir := range dirs {
 		if len(m.State.below(dir)) > 0 {

@@ -1,7 +1,6 @@
-// Package machine owns a small simulated Linux host for tests: files, units,
-// processes, links, mounts, packet rules and users as one value, so that a test
-// can keep the state that a run dies in, go on from it in more than one way,
-// and compare. It refuses commands that it does not know.
+// Package sim simulates a small Linux host for tests. Files, units, processes, links, mounts,
+// packet rules and users are one value, so that a test can keep the state that a failed run leaves,
+// continue from it in several ways, and compare the results. An unknown command fails the test.
 package machine
 
 import (
@@ -18,33 +17,32 @@ import (
 	"github.com/plinthdev/plinth/internal/host"
 )
 
-// Thing is one thing on the host: a file's mode and content, or the properties
-// of something that is no file.
+// Object is one object on the host: the mode and content of a file, or the properties of something
+// else.
 type Thing struct {
 	Mode fs.FileMode
 	Data string
 }
 
-// State is the host as it stands: files by their paths, all else by kind and
-// name: "link eth0".
+// State is the state of the host: files by path, everything else by kind and name, such as "link
+// eth0".
 type State map[string]Thing
 
-// Now is the time on every machine, always.
+// Now returns the time on every machine, which never changes.
 func Now() time.Time { return time.Unix(1700000000, 0) }
 
-// Machine is a host at work.
+// Machine is a host that changes its State.
 type Machine struct {
 	State State
-	// Acts is told of each change before it happens; nil for none.
+	// OnChange is called before each change with a description of it; nil for none.
 	Acts func(what string)
 	t    testing.TB
 }
 
-// New is a machine that goes on from a copy of state. What it does not know
-// fails t.
+// New returns a machine that starts with a copy of state. An unknown command fails t.
 func New(t testing.TB, state State) *Machine { return &Machine{State: maps.Clone(state), t: t} }
 
-// Host is the machine as a host.Host.
+// Host returns the machine as a host.Host.
 func (m *Machine) Host() host.Host {
 	return host.Host{Commands: m, Files: files{m}, Streams: files{m}, Units: units{m}, Processes: processes{m}, AddressSets: sets{m}}
 }
@@ -55,7 +53,7 @@ func (m *Machine) act(format string, args ...any) {
 	}
 }
 
-// Put adds a file or changes it, with the folders that it is in.
+// PutFile creates or changes the file p, and creates its parent folders.
 func (s State) Put(p, data string, mode fs.FileMode) {
 	for dir := path.Dir(p); dir != "/"; dir = path.Dir(dir) {
 		if _, ok := s[dir]; !ok {
@@ -65,7 +63,7 @@ func (s State) Put(p, data string, mode fs.FileMode) {
 	s[p] = Thing{mode, data}
 }
 
-// Named lists the names of the things of a kind, sorted.
+// ListNames returns the names of the objects of a kind, sorted.
 func (s State) Named(kind string) []string {
 	var all []string
 	for key := range s {
@@ -77,7 +75,7 @@ func (s State) Named(kind string) []string {
 	return all
 }
 
-// below lists the paths in dir, at any depth.
+// pathsBelow returns the paths in dir, at any depth, sorted.
 func (s State) below(dir string) []string {
 	var all []string
 	for key := range s {
@@ -89,7 +87,7 @@ func (s State) below(dir string) []string {
 	return all
 }
 
-// files is the file system of a machine.
+// fileSystem implements host.Files and host.Streams on a machine.
 type files struct{ *Machine }
 
 type info struct {
@@ -140,7 +138,7 @@ func (f files) ReadDir(dir string) ([]fs.DirEntry, error) {
 	return all, nil
 }
 
-// Write is temporary file and rename, as on a real host.
+// Write writes a temporary file and renames it, as a real host does.
 func (f files) Write(p string, r io.Reader, perm fs.FileMode) error {
 	f.act("write %s", p)
 	temp := host.TempPath(p)
@@ -163,7 +161,8 @@ func (f files) Write(p string, r io.Reader, perm fs.FileMode) error {
 	return nil
 }
 
-// Place is a file without a name that gets one.
+// WriteNew creates the file p at once, as a real host does with a file that has no name until it is
+// complete.
 func (f files) Place(p string, r io.Reader, perm fs.FileMode) error {
 	if _, ok := f.State[p]; ok {
 		return &fs.PathError{Op: "link", Path: p, Err: fs.ErrExist}
@@ -186,7 +185,7 @@ func (f files) MkdirAll(p string, perm fs.FileMode) error {
 	return nil
 }
 
-// RemoveAll may be cut short between any two of the things below p.
+// RemoveAll can be interrupted between any two of the paths below p.
 func (f files) RemoveAll(p string) error {
 	for _, point := range mountPoints(f.State) {
 		if point == p || strings.HasPrefix(point, p+"/") {
