@@ -14,7 +14,7 @@ import (
 // AgentUnit is the systemd unit of Plinth's agent.
 const AgentUnit = leftover.AgentUnit
 
-// AgentBinary is this program at the place from which the agent runs.
+// AgentBinary is the path of the copy of this program that the agent runs.
 const AgentBinary = "/usr/local/bin/plinth-agent"
 
 // Service is a program that systemd keeps running.
@@ -24,8 +24,8 @@ type Service struct {
 	text string // of the unit file
 }
 
-// AgentService is Plinth's agent, run from binary. GOMEMLIMIT keeps it small
-// beside the workloads; it reads its state anew for each question.
+// NewAgentService returns the service of Plinth's agent, which runs binary. GOMEMLIMIT keeps it
+// small beside the workloads; the agent reads its state again for each request.
 func AgentService(h host.Host, binary, dataDir string) Service {
 	return Service{host: h, unit: AgentUnit, text: fmt.Sprintf(`[Unit]
 Description=Plinth agent: serves this node's artifacts to hosts that join
@@ -44,11 +44,11 @@ WantedBy=multi-user.target
 `, binary, dataDir)}
 }
 
-// Path is the unit file.
+// UnitPath returns the path of the unit file.
 func (s Service) Path() string { return "/etc/systemd/system/" + s.unit }
 
-// Needed says why the service has to be set up or started; "" when it runs as
-// wanted.
+// Check returns the reason why Apply is needed, or "" if the service runs as required. It changes
+// nothing.
 func (s Service) Needed(ctx context.Context) (string, error) {
 	have, err := s.host.ReadFile(s.Path())
 	switch {
@@ -57,7 +57,7 @@ func (s Service) Needed(ctx context.Context) (string, error) {
 	case err != nil:
 		return "", err
 	case string(have) != s.text:
-		return s.Path() + " is not as wanted", nil
+		return s.Path() + " differs from the required unit", nil
 	}
 	st, err := s.host.UnitState(ctx, s.unit)
 	switch {
@@ -66,12 +66,12 @@ func (s Service) Needed(ctx context.Context) (string, error) {
 	case !st.Running() && st.Active != "activating":
 		return fmt.Sprintf("%s is %s (%s)", s.unit, st.Active, st.Sub), nil
 	case st.Enable != "enabled":
-		return s.unit + " would not start after a reboot", nil
+		return s.unit + " does not start at boot", nil
 	}
 	return "", nil
 }
 
-// Apply writes the unit and starts the service.
+// Apply writes the unit file and starts the service.
 func (s Service) Apply(ctx context.Context) error {
 	if err := s.host.Write(s.Path(), strings.NewReader(s.text), 0o644); err != nil {
 		return err

@@ -14,13 +14,13 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-// Directory is a folder with exactly this mode.
+// Directory is a folder with an exact mode.
 type Directory struct {
 	Path string      // absolute
 	Mode fs.FileMode // permission bits
 }
 
-// Check looks and changes nothing; missing says what Apply would change.
+// Check returns what Apply would change, or "" if nothing. It changes nothing.
 func (d Directory) Check(f host.Files) (missing string, err error) {
 	info, err := f.Lstat(d.Path)
 	switch {
@@ -29,23 +29,23 @@ func (d Directory) Check(f host.Files) (missing string, err error) {
 	case err != nil:
 		return "", err
 	case !info.IsDir():
-		return "", problem.Newf(problem.ExitStep, "use "+d.Path, "move it out of the way", "it is not a folder")
+		return "", problem.Newf(problem.ExitStep, "use "+d.Path, "move it to another path, for example: mv "+d.Path+" "+d.Path+".old", "it is not a folder")
 	case info.Mode().Perm() != d.Mode:
 		return fmt.Sprintf("%s has mode %04o, needs %04o", d.Path, info.Mode().Perm(), d.Mode), nil
 	}
 	return "", nil
 }
 
-// Apply makes the folder.
+// Apply creates the folder and sets its mode.
 func (d Directory) Apply(f host.Files) error { return f.MkdirAll(d.Path, d.Mode) }
 
-// DataDir is Plinth's own folder, and the file that names it to later commands.
+// DataDir is Plinth's data folder and the file that tells later commands its path.
 type DataDir struct {
 	Path    string // absolute
-	Pointer string // absolute; "" for none
+	Pointer string // absolute path of that file; "" for none
 }
 
-// Paths is what Apply may change.
+// Paths returns the paths that Apply may change.
 func (d DataDir) Paths() []string {
 	if d.Pointer == "" {
 		return []string{d.Path}
@@ -53,18 +53,18 @@ func (d DataDir) Paths() []string {
 	return []string{d.Path, d.Pointer}
 }
 
-// Check looks and changes nothing; missing says what Apply would change.
+// Check returns what Apply would change, or "" if nothing. It changes nothing.
 func (d DataDir) Check(f host.Files) (missing string, err error) {
 	if missing, err = d.folder().Check(f); err != nil || missing != "" || d.Pointer == "" {
 		return missing, err
 	}
 	if raw, err := f.ReadFile(d.Pointer); err != nil || string(raw) != d.Path+"\n" {
-		return d.Pointer + " does not name it", nil
+		return d.Pointer + " does not contain " + d.Path, nil
 	}
 	return "", nil
 }
 
-// Apply makes the folder and the file.
+// Apply creates the folder and the file.
 func (d DataDir) Apply(f host.Files) error {
 	if err := d.folder().Apply(f); err != nil || d.Pointer == "" {
 		return err
@@ -72,21 +72,22 @@ func (d DataDir) Apply(f host.Files) error {
 	return f.Write(d.Pointer, strings.NewReader(d.Path+"\n"), 0o644)
 }
 
-// folder has mode 0711: programs of other users (volumes) pass through, nobody
-// lists it.
+// asDirectory returns the data folder with mode 0711: programs of other users (volumes) can
+// traverse it, but not list it.
 func (d DataDir) folder() Directory { return Directory{Path: d.Path, Mode: 0o711} }
 
-// Artifact is a file from the bundle at its place on the host.
+// Artifact is a file from the bundle and its path on the host.
 type Artifact struct {
 	Path   string        // absolute
 	Mode   fs.FileMode   // permission bits
 	Size   int64         // bytes
 	Digest digest.Digest // sha256 of the content
-	// Open streams the content; it fails at its end when size or digest differ.
+	// Open returns a stream of the content. The stream fails at its end if the size or the digest
+	// differs.
 	Open func() (io.ReadCloser, error)
 }
 
-// Check looks and changes nothing; missing says what Apply would change.
+// Check returns what Apply would change, or "" if nothing. It changes nothing.
 func (a Artifact) Check(ctx context.Context, h host.Host) (missing string, err error) {
 	info, err := h.Lstat(a.Path)
 	switch {
@@ -111,13 +112,12 @@ func (a Artifact) Check(ctx context.Context, h host.Host) (missing string, err e
 		return "", err
 	}
 	if !v.Verified() {
-		return a.Path + " differs from the bundle's", nil
+		return a.Path + " differs from the file in the bundle", nil
 	}
 	return "", nil
 }
 
-// Apply puts the content in place, atomically: a running program goes on with
-// the old one.
+// Apply writes the file atomically. A program that runs the old file continues to run it.
 func (a Artifact) Apply(f host.Files) error {
 	r, err := a.Open()
 	if err != nil {
@@ -127,19 +127,19 @@ func (a Artifact) Apply(f host.Files) error {
 	return errors.Join(err, r.Close())
 }
 
-// Firewall names the host's own firewall, where one is active, and what it
-// means for a node; "" when none is. It only looks.
+// FirewallWarning returns the host's active firewall and its effect on a node, or "" if none is
+// active. It changes nothing.
 func Firewall(ctx context.Context, h host.Host) (string, error) {
 	st, err := h.UnitState(ctx, "firewalld.service")
 	if err != nil {
 		return "", err
 	}
 	if st.Running() {
-		return "firewalld is active: it drops what pods and other nodes send unless its zones allow the pod and service networks and the node's ports", nil
+		return "firewalld is active: it drops traffic from pods and other nodes unless its zones allow the pod and service networks and the node's ports", nil
 	}
-	// ufw's unit is active also when its rules are off.
+	// The unit of ufw is active even if its rules are disabled.
 	if conf, err := h.ReadFile("/etc/ufw/ufw.conf"); err == nil && strings.Contains("\n"+string(conf), "\nENABLED=yes") {
-		return "ufw is enabled: it drops what pods and other nodes send unless rules allow the pod and service networks and the node's ports", nil
+		return "ufw is enabled: it drops traffic from pods and other nodes unless rules allow the pod and service networks and the node's ports", nil
 	}
 	return "", nil
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/plinthdev/plinth/internal/host/hosttest"
 )
 
-func TestDirectoryIsMadeWithItsMode(t *testing.T) {
+func TestDirectory_CreatedWithMode(t *testing.T) {
 	f := hosttest.New(t)
 	d := Directory{Path: "/var/lib/plinth", Mode: 0o700}
 	if missing, err := d.Check(f.Host()); err != nil || missing != "/var/lib/plinth does not exist" {
@@ -31,15 +31,15 @@ func TestDirectoryIsMadeWithItsMode(t *testing.T) {
 		t.Fatal(err)
 	}
 	if missing, _ := d.Check(f.Host()); missing != "/var/lib/plinth has mode 0755, needs 0700" {
-		t.Errorf("Check of another mode: %q", missing)
+		t.Errorf("Check of a different mode: %q", missing)
 	}
-	put(t, f, map[string]string{"/var/lib/file": "x"})
+	writeFiles(t, f, map[string]string{"/var/lib/file": "x"})
 	if _, err := (Directory{Path: "/var/lib/file", Mode: 0o700}).Check(f.Host()); err == nil {
 		t.Error("a file in place of the folder must be an error")
 	}
 }
 
-func TestArtifactIsComparedBySizeModeAndDigest(t *testing.T) {
+func TestArtifact_CheckComparesSizeModeAndDigest(t *testing.T) {
 	content := []byte("#!/bin/sh\n")
 	a := Artifact{Path: "/usr/local/bin/k0s", Mode: 0o755, Size: int64(len(content)), Digest: digest.FromBytes(content),
 		Open: func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(content)), nil }}
@@ -60,7 +60,7 @@ func TestArtifactIsComparedBySizeModeAndDigest(t *testing.T) {
 	if err := os.WriteFile(real, bytes.ToUpper(content), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	check(ro, "/usr/local/bin/k0s differs from the bundle's")
+	check(ro, "/usr/local/bin/k0s differs from the file in the bundle")
 	if err := os.Chmod(real, 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -71,18 +71,18 @@ func TestArtifactIsComparedBySizeModeAndDigest(t *testing.T) {
 	check(ro, "/usr/local/bin/k0s has 5 bytes, needs 10")
 }
 
-func TestArtifactLeavesTheOldOneWhenTheNewOneIsDamaged(t *testing.T) {
+func TestArtifact_ApplyKeepsOldFileWhenNewIsDamaged(t *testing.T) {
 	f := hosttest.New(t)
-	put(t, f, map[string]string{"/usr/local/bin/k0s": "old"})
+	writeFiles(t, f, map[string]string{"/usr/local/bin/k0s": "old"})
 	damaged := errors.New("digest differs")
 	a := Artifact{Path: "/usr/local/bin/k0s", Mode: 0o755,
 		Open: func() (io.ReadCloser, error) {
-			return io.NopCloser(io.MultiReader(strings.NewReader("half of it"), failing{damaged})), nil
+			return io.NopCloser(io.MultiReader(strings.NewReader("half of it"), failingReader{damaged})), nil
 		}}
 	if err := a.Apply(f.Host()); !errors.Is(err, damaged) {
 		t.Errorf("error %v, want %v", err, damaged)
 	}
-	if got := read(t, f, a.Path); got != "old" {
+	if got := readFile(t, f, a.Path); got != "old" {
 		t.Errorf("content %q, want the old one", got)
 	}
 	if entries, _ := os.ReadDir(filepath.Join(f.Root, "/usr/local/bin")); len(entries) != 1 {
@@ -90,29 +90,29 @@ func TestArtifactLeavesTheOldOneWhenTheNewOneIsDamaged(t *testing.T) {
 	}
 }
 
-type failing struct{ err error }
+type failingReader struct{ err error }
 
-func (f failing) Read([]byte) (int, error) { return 0, f.err }
+func (f failingReader) Read([]byte) (int, error) { return 0, f.err }
 
-func TestFirewallOfTheHostIsNamed(t *testing.T) {
+func TestFirewallWarning_NamesActiveFirewall(t *testing.T) {
 	f := hosttest.New(t)
-	ask := func() string {
+	warning := func() string {
 		s, err := Firewall(t.Context(), host.ReadOnly(f.Host()))
 		if err != nil {
 			t.Fatal(err)
 		}
 		return s
 	}
-	put(t, f, map[string]string{"/etc/ufw/ufw.conf": "# ENABLED=yes\nENABLED=no\n"})
-	if s := ask(); s != "" {
+	writeFiles(t, f, map[string]string{"/etc/ufw/ufw.conf": "# ENABLED=yes\nENABLED=no\n"})
+	if s := warning(); s != "" {
 		t.Errorf("none is active, got %q", s)
 	}
-	put(t, f, map[string]string{"/etc/ufw/ufw.conf": "# comment\nENABLED=yes\n"})
-	if s := ask(); !strings.HasPrefix(s, "ufw is enabled") {
+	writeFiles(t, f, map[string]string{"/etc/ufw/ufw.conf": "# comment\nENABLED=yes\n"})
+	if s := warning(); !strings.HasPrefix(s, "ufw is enabled") {
 		t.Errorf("ufw is on, got %q", s)
 	}
 	f.Unit["firewalld.service"] = host.UnitState{Load: "loaded", Active: "active"}
-	if s := ask(); !strings.HasPrefix(s, "firewalld is active") {
+	if s := warning(); !strings.HasPrefix(s, "firewalld is active") {
 		t.Errorf("firewalld is on, got %q", s)
 	}
 }

@@ -1,8 +1,6 @@
-// Package node owns the preparation of a host for k0s (kernel modules and
-// settings, folders, files from the bundle) and what a cluster is taken back
-// with. Each part of the preparation has a look (Check) and an act (Apply),
-// and both may be run at any time and again. It refuses to know in which order
-// a verb wants them, or whether it wants them.
+// Package node prepares a host for k0s and finds what a cluster leaves on it. Each part of the
+// preparation (kernel modules and settings, folders, files from the bundle) has a Check, which
+// changes nothing, and an Apply; both may be called at any time and repeatedly.
 package node
 
 import (
@@ -24,32 +22,31 @@ import (
 // Module is one kernel feature that a node needs.
 type Module struct {
 	Name       string // as modprobe knows it
-	Sign       string // path that exists once it is there, loaded or built in; "" for none
-	Filesystem bool   // /proc/filesystems names it once it is there
-	Why        string // who needs it, for what
+	Sign       string // path that exists if the feature is loaded or built in; "" for none
+	Filesystem bool   // /proc/filesystems lists it if it is loaded or built in
+	Why        string // which program needs it, for what
 }
 
 // Sysctl is one kernel setting.
 type Sysctl struct {
 	Key      string // dotted: net.ipv4.ip_forward
-	Value    string // what is wanted; "" where whoever sets it computes it
-	AtLeast  bool   // Value is a lower bound: a greater one in force stays
-	Optional bool   // a kernel without the key is fine
-	Why      string // who needs it, for what
+	Value    string // required value; "" if the program that sets it computes it
+	AtLeast  bool   // Value is a lower bound: a greater current value is kept
+	Optional bool   // a kernel without the key is accepted
+	Why      string // which program needs it, for what
 }
 
-// Kernel is the modules and settings of a node.
+// Kernel is the modules and settings that a node needs.
 type Kernel struct {
 	Host    host.Host
 	Modules []Module
 	Sysctls []Sysctl
 }
 
-// DefaultKernel is what k0s with kube-router and kube-proxy needs. The modules
-// and the forwarding keys are those that k0s's worker itself tries to set when
-// it starts, where a failure is only a warning (k0s 1.33, kernelsetup_linux.go);
-// the inotify bounds are the ones kind's known-issues page gives against "too
-// many open files".
+// DefaultKernel returns the modules and settings that k0s with kube-router and kube-proxy needs.
+// The modules and the forwarding keys are those that the k0s worker itself tries to set when it
+// starts, where a failure is only a warning (k0s 1.33, kernelsetup_linux.go). The inotify limits
+// are those that kind's known-issues page recommends against "too many open files".
 func DefaultKernel(h host.Host) Kernel {
 	return Kernel{
 		Host: h,
@@ -68,8 +65,7 @@ func DefaultKernel(h host.Host) Kernel {
 	}
 }
 
-// Check looks and changes nothing. missing says what Apply would change, ""
-// when nothing.
+// Check returns what Apply would change, or "" if nothing. It changes nothing.
 func (k Kernel) Check(context.Context) (missing string, err error) {
 	var all []string
 	for _, m := range k.Modules {
@@ -93,8 +89,8 @@ func (k Kernel) Check(context.Context) (missing string, err error) {
 	return strings.Join(all, "; "), nil
 }
 
-// Apply loads the modules, puts the settings in force and makes both last. A
-// setting that cannot be changed is an error only where its value is wrong.
+// Apply loads the modules, sets the settings and makes both persistent. A setting that cannot be
+// changed is an error only if its value is wrong.
 func (k Kernel) Apply(ctx context.Context) error {
 	for _, m := range k.Modules {
 		if k.present(m) {
@@ -102,11 +98,11 @@ func (k Kernel) Apply(ctx context.Context) error {
 		}
 		_, err := k.Host.Run(ctx, host.Cmd{Argv: []string{"modprobe", m.Name}})
 		if err == nil && !k.present(m) {
-			err = errors.New("modprobe says it is loaded, the kernel does not show it")
+			err = errors.New("modprobe succeeded, but the kernel does not list the module")
 		}
 		if err != nil {
 			return problem.New(problem.ExitStep, "load kernel module "+m.Name, err,
-				"it is needed for "+m.Why+"; install the distribution's package of kernel modules for the running kernel, or run one that has it built in")
+				"the module is needed for "+m.Why+"; install the distribution's package of kernel modules for the running kernel, or use a kernel that has it built in")
 		}
 	}
 	for p, want := range k.files() {
@@ -124,17 +120,18 @@ func (k Kernel) Apply(ctx context.Context) error {
 			continue
 		}
 		if err == nil {
-			err = fmt.Errorf("it is still %s", now)
+			err = fmt.Errorf("the value is still %s", now)
 		}
 		return problem.New(problem.ExitStep, "set kernel setting "+s.Key+" to "+s.Value, err,
-			"it is needed because "+s.Why+"; in a container, set it on the machine that runs the container")
+			"the setting is needed because "+s.Why+"; in a container, change it on the machine that runs the container")
 	}
 	return nil
 }
 
-// files is what the two files must hold; nil content means no file. A module
-// that is built in has no line: at boot it would be reported as not found. A
-// bound that the host exceeds has no line: it must not be lowered at boot.
+// desiredFiles returns the required content of the two configuration files by path; empty content
+// means that the file must not exist. A module that is built in has no line, because systemd would
+// report it as not found at boot. A limit that the host exceeds has no line, because it must not be
+// lowered at boot.
 func (k Kernel) files() map[string][]byte {
 	loaded, _ := k.Host.ReadFile("/proc/modules")
 	var mods, sets strings.Builder
@@ -163,7 +160,7 @@ func (k Kernel) writeFile(p string, want []byte) error {
 	return k.Host.Write(p, bytes.NewReader(want), 0o644)
 }
 
-// wrong gives the value in force and whether it must change.
+// checkSysctl returns the current value of s and reports whether it must change.
 func (k Kernel) wrong(s Sysctl) (now string, wrong bool) {
 	now, exists := Value(k.Host, s.Key)
 	switch {
@@ -175,7 +172,7 @@ func (k Kernel) wrong(s Sysctl) (now string, wrong bool) {
 	return now, now != s.Value
 }
 
-// present reports whether a module is loaded or built in.
+// hasModule reports whether m is loaded or built in.
 func (k Kernel) present(m Module) bool {
 	exists := func(p string) bool { _, err := k.Host.Lstat(p); return err == nil }
 	if exists("/sys/module/"+m.Name) || (m.Sign != "" && exists(m.Sign)) {
@@ -195,8 +192,8 @@ func (k Kernel) present(m Module) bool {
 	return false
 }
 
-// Value is the value in force of a kernel setting; ok is false when the kernel
-// has no such key or does not let it be read.
+// ReadSysctl returns the current value of the kernel setting key. ok is false if the kernel does
+// not have the key or does not let it be read.
 func Value(f host.Files, key string) (value string, ok bool) {
 	b, err := f.ReadFile("/proc/sys/" + strings.ReplaceAll(key, ".", "/"))
 	if err != nil {
@@ -205,13 +202,15 @@ func Value(f host.Files, key string) (value string, ok bool) {
 	return strings.TrimSpace(string(b)), true
 }
 
-// less compares two decimal numbers; what is no number is never less.
+// lessThan reports whether the decimal number a is less than b. It returns false if one of them is
+// not a number.
 func less(a, b string) bool {
 	x, errA := strconv.ParseInt(a, 10, 64)
 	y, errB := strconv.ParseInt(b, 10, 64)
 	return errA == nil && errB == nil && x < y
 }
 
+// hasFirstField reports whether the first word of a line of text is name.
 func hasFirstField(text []byte, name string) bool {
 	for line := range strings.Lines(string(text)) {
 		if first, _, _ := strings.Cut(line, " "); first == name {

@@ -14,8 +14,8 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-// put writes files below the fake's root.
-func put(t *testing.T, f *hosttest.Fake, files map[string]string) {
+// writeFiles writes files below the fake's root.
+func writeFiles(t *testing.T, f *hosttest.Fake, files map[string]string) {
 	t.Helper()
 	for p, content := range files {
 		p = filepath.Join(f.Root, p)
@@ -28,7 +28,7 @@ func put(t *testing.T, f *hosttest.Fake, files map[string]string) {
 	}
 }
 
-func read(t *testing.T, f *hosttest.Fake, p string) string {
+func readFile(t *testing.T, f *hosttest.Fake, p string) string {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join(f.Root, p))
 	if err != nil {
@@ -40,10 +40,11 @@ func read(t *testing.T, f *hosttest.Fake, p string) string {
 	return string(b)
 }
 
-// bareHost has modules that can be loaded and settings as a fresh Debian has.
-func bareHost(t *testing.T) *hosttest.Fake {
+// newBareHost returns a host with modules that can be loaded and with the settings of a new Debian
+// installation.
+func newBareHost(t *testing.T) *hosttest.Fake {
 	f := hosttest.New(t)
-	put(t, f, map[string]string{
+	writeFiles(t, f, map[string]string{
 		"/proc/filesystems":                           "nodev\tproc\n\text4\n",
 		"/proc/modules":                               "ext4 1040384 1 - Live 0x0000000000000000\n",
 		"/proc/sys/kernel/osrelease":                  "6.1.0-18-amd64\n",
@@ -55,21 +56,21 @@ func bareHost(t *testing.T) *hosttest.Fake {
 	return f
 }
 
-func TestKernelIsMadeReadyOnceAndThenFoundReady(t *testing.T) {
-	f := bareHost(t)
+func TestKernel_ApplyChangesHostOnce(t *testing.T) {
+	f := newBareHost(t)
 	f.Expect("modprobe overlay").Do(func(host.Cmd) {
-		put(t, f, map[string]string{"/proc/modules": "overlay 151552 0 - Live\n", "/sys/module/overlay/x": ""})
+		writeFiles(t, f, map[string]string{"/proc/modules": "overlay 151552 0 - Live\n", "/sys/module/overlay/x": ""})
 	})
 	f.Expect("modprobe nf_conntrack").Do(func(host.Cmd) {
-		put(t, f, map[string]string{"/proc/sys/net/netfilter/nf_conntrack_max": "65536\n", "/proc/modules": "overlay 1 0 - Live\nnf_conntrack 1 0 - Live\n"})
+		writeFiles(t, f, map[string]string{"/proc/sys/net/netfilter/nf_conntrack_max": "65536\n", "/proc/modules": "overlay 1 0 - Live\nnf_conntrack 1 0 - Live\n"})
 	})
 	f.Expect("modprobe br_netfilter").Do(func(host.Cmd) {
-		put(t, f, map[string]string{"/proc/sys/net/bridge/bridge-nf-call-iptables": "1\n", "/proc/sys/net/bridge/bridge-nf-call-ip6tables": "0\n",
+		writeFiles(t, f, map[string]string{"/proc/sys/net/bridge/bridge-nf-call-iptables": "1\n", "/proc/sys/net/bridge/bridge-nf-call-ip6tables": "0\n",
 			"/proc/modules": "overlay 1 0 - Live\nnf_conntrack 1 0 - Live\nbr_netfilter 1 0 - Live\n"})
 	})
 	set := func(cmd host.Cmd) {
 		key, value, _ := strings.Cut(cmd.Argv[3], "=")
-		put(t, f, map[string]string{"/proc/sys/" + strings.ReplaceAll(key, ".", "/"): value + "\n"})
+		writeFiles(t, f, map[string]string{"/proc/sys/" + strings.ReplaceAll(key, ".", "/"): value + "\n"})
 	}
 	f.Expect("sysctl -q -w net.ipv4.ip_forward=1").Do(set)
 	f.Expect("sysctl -q -w net.bridge.bridge-nf-call-ip6tables=1").Do(set)
@@ -91,17 +92,17 @@ func TestKernelIsMadeReadyOnceAndThenFoundReady(t *testing.T) {
 	if err := k.Apply(t.Context()); err != nil || len(f.Ran) != ran {
 		t.Errorf("second Apply: %v, ran %q; want no command", err, f.Ran[ran:])
 	}
-	if got := read(t, f, leftover.ModulesFile); strings.Count(got, "\n") != 6 || !strings.Contains(got, "\nbr_netfilter\n") {
+	if got := readFile(t, f, leftover.ModulesFile); strings.Count(got, "\n") != 6 || !strings.Contains(got, "\nbr_netfilter\n") {
 		t.Errorf("modules file:\n%s", got)
 	}
-	if got := read(t, f, leftover.SysctlFile); !strings.Contains(got, "net.ipv4.ip_forward = 1\n") || strings.Contains(got, "max_user_watches") {
+	if got := readFile(t, f, leftover.SysctlFile); !strings.Contains(got, "net.ipv4.ip_forward = 1\n") || strings.Contains(got, "max_user_watches") {
 		t.Errorf("sysctl file must hold ip_forward and not lower max_user_watches:\n%s", got)
 	}
 }
 
-func TestKernelAcceptsWhatIsBuiltIn(t *testing.T) {
+func TestKernel_AcceptsBuiltInModules(t *testing.T) {
 	f := hosttest.New(t) // no modprobe, no /lib/modules, no /proc/modules
-	put(t, f, map[string]string{
+	writeFiles(t, f, map[string]string{
 		"/proc/filesystems":                            "nodev\toverlay\n",
 		"/proc/sys/net/netfilter/nf_conntrack_max":     "65536\n",
 		"/proc/sys/net/bridge/bridge-nf-call-iptables": "1\n",
@@ -116,20 +117,20 @@ func TestKernelAcceptsWhatIsBuiltIn(t *testing.T) {
 	if missing, err := k.Check(t.Context()); err != nil || missing != "" {
 		t.Errorf("Check: %q, %v", missing, err)
 	}
-	if got := read(t, f, leftover.ModulesFile); got != "(none)" {
+	if got := readFile(t, f, leftover.ModulesFile); got != "(none)" {
 		t.Errorf("modules file:\n%s\nwant none: systemd would report each built-in one as missing", got)
 	}
 }
 
-func TestKernelFindsAModuleInTheListOfBuiltInOnes(t *testing.T) {
-	f := bareHost(t)
-	put(t, f, map[string]string{"/lib/modules/6.1.0-18-amd64/modules.builtin": "kernel/net/bridge/br-netfilter.ko\n"})
+func TestHasModule_FindsModuleInModulesBuiltin(t *testing.T) {
+	f := newBareHost(t)
+	writeFiles(t, f, map[string]string{"/lib/modules/6.1.0-18-amd64/modules.builtin": "kernel/net/bridge/br-netfilter.ko\n"})
 	if k := DefaultKernel(f.Host()); !k.present(Module{Name: "br_netfilter"}) || k.present(Module{Name: "br"}) {
 		t.Error("br_netfilter is in modules.builtin, br is not")
 	}
 }
 
-func TestKernelNamesWhatCannotBeChanged(t *testing.T) {
+func TestKernel_ApplyNamesWhatCannotBeChanged(t *testing.T) {
 	denied := &host.CommandError{Argv: []string{"sysctl"}, Code: 255, Tail: "permission denied on key"}
 	cases := map[string]struct {
 		files  map[string]string
@@ -140,27 +141,27 @@ func TestKernelNamesWhatCannotBeChanged(t *testing.T) {
 			expect: func(f *hosttest.Fake) { f.Expect("sysctl -q -w net.ipv4.ip_forward=1").Return("", denied) },
 			want:   "cannot set kernel setting net.ipv4.ip_forward to 1",
 		},
-		"a right setting that could not be written": {files: map[string]string{"/proc/sys/net/ipv4/ip_forward": "1\n"}},
-		"a setting that does not take": {
+		"a correct setting that cannot be written": {files: map[string]string{"/proc/sys/net/ipv4/ip_forward": "1\n"}},
+		"a setting that does not change": {
 			expect: func(f *hosttest.Fake) { f.Expect("sysctl -q -w net.ipv4.ip_forward=1") },
-			want:   "it is still 0",
+			want:   "the value is still 0",
 		},
-		"a module that is not there": {
+		"a missing module": {
 			files:  map[string]string{"/proc/filesystems": "nodev\tproc\n"},
 			expect: func(f *hosttest.Fake) { f.Expect("modprobe overlay").Return("", errors.New("not found")) },
 			want:   "cannot load kernel module overlay: not found",
 		},
-		"a module that modprobe only pretends to load": {
+		"a module that modprobe does not load despite its success": {
 			files:  map[string]string{"/proc/filesystems": "nodev\tproc\n"},
 			expect: func(f *hosttest.Fake) { f.Expect("modprobe overlay") },
-			want:   "the kernel does not show it",
+			want:   "the kernel does not list the module",
 		},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			f := hosttest.New(t)
-			put(t, f, map[string]string{"/proc/filesystems": "overlay\n", "/proc/sys/net/ipv4/ip_forward": "0\n"})
-			put(t, f, c.files)
+			writeFiles(t, f, map[string]string{"/proc/filesystems": "overlay\n", "/proc/sys/net/ipv4/ip_forward": "0\n"})
+			writeFiles(t, f, c.files)
 			if c.expect != nil {
 				c.expect(f)
 			}
@@ -182,19 +183,19 @@ func TestKernelNamesWhatCannotBeChanged(t *testing.T) {
 	}
 }
 
-func TestKernelCheckOnlyLooks(t *testing.T) {
-	f := bareHost(t)
+func TestKernel_CheckChangesNothing(t *testing.T) {
+	f := newBareHost(t)
 	k := DefaultKernel(host.ReadOnly(f.Host()))
 	if _, err := k.Check(t.Context()); err != nil {
 		t.Error(err)
 	}
 }
 
-func TestTouchedSysctlsAreNamedOnce(t *testing.T) {
+func TestAffectedSysctls_ListsEachKeyOnce(t *testing.T) {
 	seen := map[string]bool{}
 	for _, s := range TouchedSysctls() {
 		if seen[s.Key] || s.Why == "" || strings.Contains(s.Key, "/") {
-			t.Errorf("%+v: named twice, without reason, or not dotted", s)
+			t.Errorf("%+v: listed twice, without a reason, or not dotted", s)
 		}
 		seen[s.Key] = true
 	}

@@ -12,20 +12,20 @@ import (
 	"github.com/plinthdev/plinth/internal/node/snapshot"
 )
 
-// Proof is how a host after a reset compares to what it was before the install.
+// Verification compares a host after a reset with its state before the install.
 type Proof struct {
-	Compared int      `json:"compared"`        // things that were looked at
-	Left     []string `json:"left,omitempty"`  // what can only come from the cluster
-	Since    []string `json:"since,omitempty"` // other differences: what the host's owner did meanwhile, and loaded kernel modules
+	Compared int      `json:"compared"`            // number of objects that were compared
+	Left     []string `json:"leftovers,omitempty"` // objects that can only come from the cluster
+	Since    []string `json:"since,omitempty"`     // other differences: changes by the host's owner since the install, and loaded kernel modules
 }
 
-// BeforeDir is the folder in the data folder that Record keeps things in.
+// BeforeDir is the folder in the data folder in which RecordHostState stores files.
 const BeforeDir = "before"
 
-// photoFile is where what could be seen of the host is kept.
+// snapshotPath returns the path of the snapshot of the host before the install.
 func photoFile(dataDir string) string { return path.Join(dataDir, BeforeDir, "host.json") }
 
-// photograph keeps what can be seen of the host before an install.
+// saveSnapshot takes a snapshot of the host before an install and stores it in dataDir.
 func photograph(ctx context.Context, h host.Host, c leftover.Cluster, dataDir string) error {
 	raw, err := json.Marshal(snapshot.Take(ctx, h, c))
 	if err != nil {
@@ -34,7 +34,8 @@ func photograph(ctx context.Context, h host.Host, c leftover.Cluster, dataDir st
 	return h.Write(photoFile(dataDir), bytes.NewReader(raw), 0o600)
 }
 
-// Prove compares the host with what Record kept.
+// VerifyReset compares the host with the snapshot that RecordHostState stored in dataDir. It
+// changes nothing.
 func Prove(ctx context.Context, h host.Host, c leftover.Cluster, dataDir string) (*Proof, error) {
 	file := photoFile(dataDir)
 	raw, err := h.ReadFile(file)

@@ -12,9 +12,9 @@ import (
 	"github.com/plinthdev/plinth/internal/node/workload"
 )
 
-// Remember looks at what an install of cluster c may change on the host, for
-// the journal, before the first change. It changes nothing. A resumed install
-// must not remember again, but go on with what its first run remembered.
+// GatherHostState returns the state of everything on the host that an install of cluster c may
+// change, for the journal, before the first change. It changes nothing. A resumed install must not
+// gather the state again, but use the state that its first run recorded.
 func Remember(ctx context.Context, h host.Host, c leftover.Cluster) (*leftover.Before, error) {
 	f := leftover.Finder{Host: h, Cluster: c}
 	b, err := f.Remember()
@@ -43,8 +43,9 @@ func Remember(ctx context.Context, h host.Host, c leftover.Cluster) (*leftover.B
 	return b, err
 }
 
-// Record is Remember for an install in whose data folder all that does not
-// belong into the journal is kept: what it overwrites, and what Prove needs.
+// RecordHostState returns the result of GatherHostState, and stores in dataDir what does not belong
+// in the journal: a copy of the files that the install overwrites, and the snapshot that
+// VerifyReset needs.
 func Record(ctx context.Context, h host.Host, c leftover.Cluster, dataDir string) (*leftover.Before, error) {
 	b, err := Remember(ctx, h, c)
 	if err == nil {
@@ -56,24 +57,25 @@ func Record(ctx context.Context, h host.Host, c leftover.Cluster, dataDir string
 	return b, err
 }
 
-// Foreign lists what others put among the cluster's configuration; it stays.
+// ForeignFiles returns the files of other owners in the configuration folders of cluster c. A reset
+// does not remove them.
 func Foreign(h host.Host, c leftover.Cluster) ([]string, error) {
 	return leftover.Finder{Host: h, Cluster: c}.Foreign()
 }
 
-// Leftovers is every kind of leftover of cluster c, in the order in which they
-// go: each needs the ones before it gone, and files come after the packet
-// rules, whose tools lie in the data folder. They take the place of `k0s
-// reset`, which unmounts and deletes every named network namespace of the host
-// and an etcd user whoever made it (k0s 1.33, pkg/cleanup).
+// Leftovers returns every kind of leftover of cluster c, in the order in which they are removed.
+// Each kind requires that the kinds before it are removed; files come after the packet rules,
+// because the tools that remove these are in the data folder. Plinth does not use `k0s reset`,
+// because it unmounts and deletes every named network namespace of the host and removes a user
+// named etcd even if k0s did not create it (k0s 1.33, pkg/cleanup).
 func Leftovers(h host.Host, c leftover.Cluster) []leftover.Kind {
 	f := leftover.Finder{Host: h, Cluster: c}
 	all := append(workload.Kinds(f), network.Kinds(f)...)
 	return append(all, sysctlKind(f), leftover.FilesKind(f), usersKind(f))
 }
 
-// sysctlKind is the kernel settings that no longer have their value from
-// before. One that somebody set to yet another value stays.
+// sysctlKind returns the kernel settings that differ from their value before the install. A setting
+// that was changed to yet another value since is not restored.
 func sysctlKind(f leftover.Finder) leftover.Kind {
 	return leftover.Kind{
 		ID: "sysctls", Title: "Restore kernel settings",
@@ -95,9 +97,9 @@ func sysctlKind(f leftover.Finder) leftover.Kind {
 	}
 }
 
-// changedSysctls gives the settings to restore, with the value to restore. A
-// bridge's setting that was not there before the module came is switched off,
-// which is how a bridge behaves without that module.
+// changedSysctls returns the settings to restore, with the value to restore. A net.bridge setting
+// that did not exist before its module was loaded is switched off, which is how a bridge behaves
+// without that module.
 func changedSysctls(f leftover.Finder) []Sysctl {
 	if f.Before == nil {
 		return nil

@@ -12,26 +12,26 @@ import (
 	"github.com/plinthdev/plinth/internal/node/leftover"
 )
 
-func TestSysctlsAreRestoredUnlessSomebodyElseChangedThem(t *testing.T) {
+func TestSysctlKind_RestoresValuesNotChangedByOthers(t *testing.T) {
 	cases := map[string]struct {
 		key, before, now string
 		want             string // value to restore, "" for none
 	}{
-		"set by the cluster":                            {"kernel.panic", "0", "10", "0"},
-		"set by the cluster to what it was":             {"kernel.panic", "10", "10", ""},
-		"set by somebody else since":                    {"kernel.panic", "0", "30", ""},
-		"computed by kube-proxy":                        {"net.netfilter.nf_conntrack_max", "65536", "131072", "65536"},
-		"raised by Plinth":                              {"fs.inotify.max_user_instances", "128", "512", "128"},
-		"of a module that was not loaded":               {"net.netfilter.nf_conntrack_max", "", "131072", ""},
-		"of a bridge, whose module was not loaded":      {"net.bridge.bridge-nf-call-iptables", "", "1", "0"},
-		"of a bridge, gone with its module":             {"net.bridge.bridge-nf-call-iptables", "1", "", ""},
-		"flipped by the kernel when forwarding went on": {"net.ipv4.conf.all.accept_redirects", "0", "1", "0"},
+		"set by the cluster":                             {"kernel.panic", "0", "10", "0"},
+		"set by the cluster to the value before it":      {"kernel.panic", "10", "10", ""},
+		"changed by others since":                        {"kernel.panic", "0", "30", ""},
+		"computed by kube-proxy":                         {"net.netfilter.nf_conntrack_max", "65536", "131072", "65536"},
+		"raised by Plinth":                               {"fs.inotify.max_user_instances", "128", "512", "128"},
+		"of a module that was not loaded before":         {"net.netfilter.nf_conntrack_max", "", "131072", ""},
+		"of a bridge whose module was not loaded before": {"net.bridge.bridge-nf-call-iptables", "", "1", "0"},
+		"of a bridge whose module is unloaded again":     {"net.bridge.bridge-nf-call-iptables", "1", "", ""},
+		"changed by the kernel with forwarding":          {"net.ipv4.conf.all.accept_redirects", "0", "1", "0"},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			f := hosttest.New(t)
 			if c.now != "" {
-				put(t, f, map[string]string{"/proc/sys/" + strings.ReplaceAll(c.key, ".", "/"): c.now + "\n"})
+				writeFiles(t, f, map[string]string{"/proc/sys/" + strings.ReplaceAll(c.key, ".", "/"): c.now + "\n"})
 			}
 			cl := leftover.Default()
 			cl.Before = &leftover.Before{Sysctls: map[string]string{c.key: c.before}}
@@ -44,7 +44,7 @@ func TestSysctlsAreRestoredUnlessSomebodyElseChangedThem(t *testing.T) {
 				return
 			}
 			f.Expect("sysctl -q -w " + c.key + "=" + c.want).Do(func(host.Cmd) {
-				put(t, f, map[string]string{"/proc/sys/" + strings.ReplaceAll(c.key, ".", "/"): c.want + "\n"})
+				writeFiles(t, f, map[string]string{"/proc/sys/" + strings.ReplaceAll(c.key, ".", "/"): c.want + "\n"})
 			})
 			if r := k.Remove(t.Context()); r.Err != nil || !reflect.DeepEqual(r.Removed, found) {
 				t.Errorf("%+v", r)
@@ -52,13 +52,13 @@ func TestSysctlsAreRestoredUnlessSomebodyElseChangedThem(t *testing.T) {
 		})
 	}
 	if got := changedSysctls(leftover.Finder{Host: hosttest.New(t).Host(), Cluster: leftover.Default()}); got != nil {
-		t.Errorf("without memory: %v", got)
+		t.Errorf("without a recorded state: %v", got)
 	}
 }
 
-func TestRememberLooksAtEverythingAndSurvivesTheJournal(t *testing.T) {
-	f := bareHost(t)
-	put(t, f, map[string]string{"/usr/sbin/nft": "", "/proc/self/mountinfo": "24 1 254:1 / / rw - ext4 /dev/vda1 rw\n", "/etc/k0s/containerd.d/a.toml": "x",
+func TestGatherHostState_IsCompleteAfterJournalRoundTrip(t *testing.T) {
+	f := newBareHost(t)
+	writeFiles(t, f, map[string]string{"/usr/sbin/nft": "", "/proc/self/mountinfo": "24 1 254:1 / / rw - ext4 /dev/vda1 rw\n", "/etc/k0s/containerd.d/a.toml": "x",
 		"/etc/passwd": "etcd:x:105:110::/var/lib/etcd:/usr/sbin/nologin\n"})
 	f.Expect("/usr/sbin/nft -j list ruleset").Return(`{"nftables": [{"metainfo": {}}]}`, nil)
 	b, err := Remember(t.Context(), host.ReadOnly(f.Host()), leftover.Default())
@@ -84,11 +84,11 @@ func TestRememberLooksAtEverythingAndSurvivesTheJournal(t *testing.T) {
 	}
 }
 
-// An empty host is looked at without a change and without a find; the order of
-// the kinds is what the others rely on.
-func TestNothingIsFoundOnAHostWithoutACluster(t *testing.T) {
-	f := bareHost(t)
-	put(t, f, map[string]string{"/proc/self/mountinfo": "24 1 254:1 / / rw - ext4 /dev/vda1 rw\n", "/etc/passwd": "root:x:0:0::/root:/bin/sh\n"})
+// The search on a host without a cluster must change nothing and find nothing. The order of the
+// kinds is what each of them relies on.
+func TestLeftovers_FindNothingOnHostWithoutCluster(t *testing.T) {
+	f := newBareHost(t)
+	writeFiles(t, f, map[string]string{"/proc/self/mountinfo": "24 1 254:1 / / rw - ext4 /dev/vda1 rw\n", "/etc/passwd": "root:x:0:0::/root:/bin/sh\n"})
 	f.Expect("ip -j -d link show").Return(`[{"ifname":"lo"}]`, nil)
 	f.Expect("ip -").Often()
 	c := leftover.Default(netip.MustParsePrefix("10.244.0.0/16"))

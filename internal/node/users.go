@@ -13,8 +13,8 @@ import (
 // account is a line of /etc/passwd or /etc/group.
 type account struct{ name, id, home string }
 
-// accounts gives those of the cluster's names that stand in file. The names are
-// k0s 1.33's defaults (pkg/constant).
+// readAccounts returns the accounts in file that have a name that k0s uses. The names are k0s
+// 1.33's defaults (pkg/constant).
 func accounts(f leftover.Finder, file string) ([]account, error) {
 	text, err := f.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -36,7 +36,7 @@ func accounts(f leftover.Finder, file string) ([]account, error) {
 	return all, err
 }
 
-// usersKind is the users that `k0s install` makes.
+// usersKind returns the users and groups that `k0s install` created.
 func usersKind(f leftover.Finder) leftover.Kind {
 	return leftover.Kind{ID: "users", Title: "Remove users",
 		Find: func(context.Context) ([]string, error) {
@@ -50,9 +50,9 @@ func usersKind(f leftover.Finder) leftover.Kind {
 		Take: func(ctx context.Context) error { return removeUsers(ctx, f) }}
 }
 
-// users finds the users that `k0s install` made: by name and home, and not
-// there before. Their groups of the same name go with them; groupsLeft finds
-// those of a removal that ended in between.
+// findUsers returns the users that `k0s install` created: those with its names and home folder that
+// did not exist before. Their groups of the same name are removed with them; findOrphanGroups finds
+// the groups of an interrupted removal.
 func users(f leftover.Finder) ([]string, error) {
 	list, err := accounts(f, "/etc/passwd")
 	var all []string
@@ -64,8 +64,8 @@ func users(f leftover.Finder) ([]string, error) {
 	return all, err
 }
 
-// groupsLeft finds the groups of the cluster's names that were not there before
-// and have no user any more.
+// findOrphanGroups returns the groups with the cluster's names that did not exist before and have
+// no user any more.
 func groupsLeft(f leftover.Finder) ([]string, error) {
 	if f.Before == nil || f.Before.Groups == nil {
 		return nil, nil
@@ -82,6 +82,7 @@ func groupsLeft(f leftover.Finder) ([]string, error) {
 	return all, errors.Join(err, groupErr)
 }
 
+// removeUsers removes the users, their groups and the orphan groups.
 func removeUsers(ctx context.Context, f leftover.Finder) error {
 	all, err := users(f)
 	if err != nil {

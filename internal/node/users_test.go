@@ -9,13 +9,13 @@ import (
 	"github.com/plinthdev/plinth/internal/node/leftover"
 )
 
-func TestUsersOfK0sGoOthersOfTheSameNameStay(t *testing.T) {
+func TestUsersKind_RemovesUsersOfK0sOnly(t *testing.T) {
 	const etcd = "etcd:x:105:110::/var/lib/etcd:/usr/sbin/nologin\n"
 	const k0s = "kube-apiserver:x:998:998::/var/lib/k0s:/usr/sbin/nologin\nkube-scheduler:x:997:997::/var/lib/k0s:/usr/sbin/nologin\nmine:x:9:9::/var/lib/k0s:/bin/sh\n"
 	f := hosttest.New(t)
-	put(t, f, map[string]string{"/etc/passwd": etcd + k0s, "/etc/group": "kube-scheduler:x:997:\n", "/usr/sbin/userdel": ""})
+	writeFiles(t, f, map[string]string{"/etc/passwd": etcd + k0s, "/etc/group": "kube-scheduler:x:997:\n", "/usr/sbin/userdel": ""})
 	f.Expect("userdel kube-apiserver")
-	f.Expect("userdel kube-scheduler").Do(func(host.Cmd) { put(t, f, map[string]string{"/etc/passwd": etcd}) })
+	f.Expect("userdel kube-scheduler").Do(func(host.Cmd) { writeFiles(t, f, map[string]string{"/etc/passwd": etcd}) })
 	f.Expect("groupdel kube-scheduler")
 	r := usersKind(leftover.Finder{Host: f.Host(), Cluster: leftover.Default()}).Remove(t.Context())
 	if want := []string{"kube-apiserver", "kube-scheduler"}; r.Err != nil || !reflect.DeepEqual(r.Removed, want) {
@@ -23,15 +23,15 @@ func TestUsersOfK0sGoOthersOfTheSameNameStay(t *testing.T) {
 	}
 	c := leftover.Default()
 	c.Before = &leftover.Before{Users: []string{"kube-apiserver", "kube-scheduler"}}
-	put(t, f, map[string]string{"/etc/passwd": etcd + k0s})
+	writeFiles(t, f, map[string]string{"/etc/passwd": etcd + k0s})
 	if got, err := usersKind(leftover.Finder{Host: f.Host(), Cluster: c}).Find(t.Context()); err != nil || len(got) > 0 {
-		t.Errorf("found %q, %v; want none: they were there before", got, err)
+		t.Errorf("found %q, %v; want none: they existed before", got, err)
 	}
 }
 
-func TestAGroupWhoseUserWentBeforeGoesToo(t *testing.T) {
+func TestUsersKind_RemovesGroupOfRemovedUser(t *testing.T) {
 	f := hosttest.New(t)
-	put(t, f, map[string]string{"/etc/passwd": "kube-scheduler:x:997:997::/home/ks:/bin/sh\n", "/etc/group": "etcd:x:110:\nkube-apiserver:x:998:\nkube-scheduler:x:997:\nmine:x:9:\n"})
+	writeFiles(t, f, map[string]string{"/etc/passwd": "kube-scheduler:x:997:997::/home/ks:/bin/sh\n", "/etc/group": "etcd:x:110:\nkube-apiserver:x:998:\nkube-scheduler:x:997:\nmine:x:9:\n"})
 	c := leftover.Default()
 	c.Before = &leftover.Before{Groups: []string{"etcd"}}
 	kind := usersKind(leftover.Finder{Host: f.Host(), Cluster: c})
@@ -44,6 +44,6 @@ func TestAGroupWhoseUserWentBeforeGoesToo(t *testing.T) {
 	}
 	c.Before.Groups = nil
 	if got, err := usersKind(leftover.Finder{Host: f.Host(), Cluster: c}).Find(t.Context()); err != nil || len(got) > 0 {
-		t.Errorf("found %q, %v; want none: nobody looked before", got, err)
+		t.Errorf("found %q, %v; want none: the groups before are unknown", got, err)
 	}
 }
