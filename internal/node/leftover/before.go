@@ -15,28 +15,29 @@ import (
 	"github.com/plinthdev/plinth/internal/host"
 )
 
-// Before is what stood on a host before an install, as far as the install may
-// change it. It is plain data for the journal.
+// HostState is the state of a host before an install, as far as the install may change it. It is
+// plain data for the journal.
 type Before struct {
-	Sysctls map[string]string `json:"sysctls"` // value in force; "" when the kernel had no such key
-	Paths   map[string]Path   `json:"paths"`   // what existed of the paths that are touched, and in the folders
+	Sysctls map[string]string `json:"sysctls"` // current value by key; "" if the kernel did not have the key
+	Paths   map[string]Path   `json:"paths"`   // files and folders that existed, among those that the cluster changes and in the folders that it shares
 	Mounts  []string          `json:"mounts"`  // mount points in the cluster's folders
-	Users   []string          `json:"users"`   // those of the cluster's users that existed
-	Groups  []string          `json:"groups"`  // likewise; null where nobody looked
-	Tables  []string          `json:"tables"`  // nftables tables, "family name", and built-in chains, "family table chain"; null where nobody could tell
+	Users   []string          `json:"users"`   // users with the cluster's names that existed
+	Groups  []string          `json:"groups"`  // groups with the cluster's names that existed; null if unknown
+	Tables  []string          `json:"tables"`  // nftables tables, "family name", and built-in chains, "family table chain"; null if unknown
 }
 
-// Path is one file or folder as it was.
+// PathState is the state of one file or folder.
 type Path struct {
-	Mode    fs.FileMode `json:"mode"`              // type and permission bits
-	UID     int         `json:"uid,omitempty"`     // owner
-	GID     int         `json:"gid,omitempty"`     // group
-	Kept    bool        `json:"kept,omitempty"`    // whether Content is known
-	Content []byte      `json:"content,omitempty"` // of a configuration file
-	Aside   string      `json:"aside,omitempty"`   // where its content is kept instead: it may be large or secret
+	Mode    fs.FileMode `json:"mode"`                 // type and permission bits
+	UID     int         `json:"uid,omitempty"`        // owner
+	GID     int         `json:"gid,omitempty"`        // group
+	Kept    bool        `json:"hasContent,omitempty"` // Content is recorded
+	Content []byte      `json:"content,omitempty"`    // content of a configuration file
+	Aside   string      `json:"aside,omitempty"`      // path of a copy of the content, which is used instead of Content if it may be large or secret
 }
 
-// Had reports whether path existed before; without knowledge it did not.
+// HadPath reports whether path existed before the install. It returns false if the state is unknown
+// (nil).
 func (b *Before) Had(path string) bool {
 	if b == nil {
 		return false
@@ -45,8 +46,8 @@ func (b *Before) Had(path string) bool {
 	return ok
 }
 
-// Remember records what is on disk of what an install of f.Cluster may change:
-// files and mounts. It changes nothing.
+// RecordPaths returns the state of the files and mounts that an install of f.Scope may change. It
+// changes nothing.
 func (f Finder) Remember() (*Before, error) {
 	b := &Before{Sysctls: map[string]string{}, Paths: map[string]Path{}}
 	for _, p := range f.roots() {
@@ -81,8 +82,7 @@ func (f Finder) Remember() (*Before, error) {
 	return b, nil
 }
 
-// remember records p and, of a folder that is the cluster's as a whole, all
-// that is in it.
+// recordPath records the state of p and, if whole is true and p is a folder, of everything in it.
 func (b *Before) remember(files host.Files, p string, whole bool) error {
 	info, err := files.Lstat(p)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -110,15 +110,15 @@ func (b *Before) remember(files host.Files, p string, whole bool) error {
 	return nil
 }
 
-// isConfig tells the files whose content is remembered and restored: below
-// /etc, at most 1 MiB, and readable by all: what is remembered goes into a
-// journal, which must not hold secrets.
+// isConfig reports whether the content of p is recorded and restored: p is below /etc, has at most
+// 1 MiB, and is readable by everyone. The journal contains what is recorded, so it must not be a
+// secret.
 func isConfig(p string, info fs.FileInfo) bool {
 	return Below(p, "/etc") && info.Mode().IsRegular() && info.Size() <= 1<<20 && info.Mode()&0o004 != 0
 }
 
-// SetAside copies to dir, for root alone, each file that an install overwrites
-// and whose content is not in b: programs, and files that not all may read.
+// BackUpFiles copies to dir, readable by root only, each file that an install overwrites and whose
+// content is not in b: programs, and files that not everyone may read.
 func (f Finder) SetAside(b *Before, dir string) error {
 	for p, was := range b.Paths {
 		if was.Kept || !was.Mode.IsRegular() || !f.overwrites(p) {
@@ -137,13 +137,13 @@ func (f Finder) SetAside(b *Before, dir string) error {
 	return nil
 }
 
-// overwrites tells the paths that an install may write a file of its own to.
+// mayOverwrite reports whether an install may write its own file to p.
 func (f Finder) overwrites(p string) bool {
 	return Below(p, f.ConfigDir) || path.Dir(p) == unitDir || slices.Contains(f.Extra, p)
 }
 
-// differs reports whether what was remembered of p is no longer so: content of
-// a file, mode and owner of a file or folder.
+// hasChanged reports whether p differs from its recorded state: the content of a file, mode and
+// owner of a file or folder.
 func (f Finder) differs(p string) bool {
 	was := f.Before.Paths[p]
 	info, err := f.Lstat(p)
@@ -170,7 +170,7 @@ func (f Finder) differs(p string) bool {
 	return !same(now, then)
 }
 
-// content is what a remembered file held.
+// openContent returns a stream of the recorded content of a file.
 func (f Finder) content(was Path) (io.ReadCloser, error) {
 	if was.Aside != "" {
 		return f.OpenFile(was.Aside)
@@ -178,7 +178,8 @@ func (f Finder) content(was Path) (io.ReadCloser, error) {
 	return io.NopCloser(bytes.NewReader(was.Content)), nil
 }
 
-// same reports whether two streams are the same to their ends.
+// sameContent reports whether two streams have the same content. It returns false if one of them
+// cannot be read.
 func same(a, b io.Reader) bool {
 	x, y := sha256.New(), sha256.New()
 	_, errA := io.Copy(x, a)
@@ -186,7 +187,7 @@ func same(a, b io.Reader) bool {
 	return errA == nil && errB == nil && bytes.Equal(x.Sum(nil), y.Sum(nil))
 }
 
-// restore puts a remembered file or folder back, with mode and owner.
+// restorePath restores the recorded content, mode and owner of the file or folder p.
 func (f Finder) restore(ctx context.Context, p string) error {
 	was := f.Before.Paths[p]
 	mode := was.Mode &^ fs.ModeType

@@ -14,25 +14,25 @@ import (
 	"github.com/plinthdev/plinth/internal/host"
 )
 
-// Files that make the kernel's modules and settings last over a reboot.
+// Files that load the kernel's modules and settings at boot.
 const (
 	ModulesFile = "/etc/modules-load.d/plinth.conf"
 	SysctlFile  = "/etc/sysctl.d/90-plinth.conf"
 )
 
-// NetnsDir is where network namespaces have names.
+// NetnsDir is the folder of named network namespaces.
 const NetnsDir = "/run/netns"
 
 const unitDir = "/etc/systemd/system"
 
-// AgentUnit is the service of Plinth's agent.
+// AgentUnit is the systemd unit of Plinth's agent.
 const AgentUnit = "plinth-agent.service"
 
-// Units is the names of the services that `k0s install` makes, and Plinth's.
+// UnitNames returns the names of the units that `k0s install` creates and of Plinth's agent.
 func Units() []string { return []string{AgentUnit, "k0scontroller.service", "k0sworker.service"} }
 
-// roots is every file and folder that is the cluster's own as a whole, except
-// for what stood in it before.
+// ownPaths returns every file and folder that belongs to the cluster as a whole, except for what
+// existed in it before the install.
 func (f Finder) roots() []string {
 	all := []string{f.ConfigDir, f.DataDir, f.KubeletDir, f.RunDir,
 		"/etc/cni/net.d/10-kuberouter.conflist", "/etc/cni/net.d/.tmp-kuberouter-cfg", // kube-router's init container
@@ -50,8 +50,8 @@ func (f Finder) roots() []string {
 	return append(all, f.Extra...)
 }
 
-// shared is the cluster's own folders in which an administrator may put files
-// too: configuration. There only what is known to be the cluster's goes.
+// sharedDirs returns the cluster's configuration folders, in which an administrator may put files
+// too. Only files that are known to belong to the cluster are removed from them.
 func (f Finder) shared() []string {
 	all := []string{f.ConfigDir}
 	for _, unit := range Units() {
@@ -60,24 +60,24 @@ func (f Finder) shared() []string {
 	return all
 }
 
-// parents is the folders in which others may have things too: the cluster's
-// own go by name, the folder goes when the cluster made it and it is empty. A
-// folder stands after those in it.
+// parentDirs returns the folders that other software uses too. The cluster's entries in them are
+// removed by name; the folder is removed if the cluster created it and it is empty. Each folder is
+// listed after the folders in it.
 func (f Finder) parents() []string {
 	return []string{"/etc/cni/net.d", "/etc/cni", "/opt/cni/bin", "/opt/cni",
 		"/var/lib/cni/networks", "/var/lib/cni/results", "/var/lib/cni", "/usr/libexec", NetnsDir,
 		"/run/containerd/runc/k8s.io", "/run/containerd/runc", "/run/containerd/s", "/run/containerd",
 		"/opt/containerd/bin", "/opt/containerd/lib", "/opt/containerd",
-		"/lib/modules"} // mounted into kube-router, made where missing
+		"/lib/modules"} // mounted into kube-router, created if missing
 }
 
-// Places is every file and folder that is looked at.
+// InspectedPaths returns every file and folder that the search inspects.
 func (f Finder) Places() []string {
 	return append(append(f.roots(), f.parents()...), unitDir, path.Dir(ModulesFile), path.Dir(SysctlFile))
 }
 
-// Owns reports whether p is, or is in, a file or folder of the cluster's own,
-// and was not there before.
+// OwnsPath reports whether p is, or is in, a file or folder that belongs to the cluster, and did
+// not exist before the install.
 func (f Finder) Owns(p string) bool {
 	if f.Before.Had(p) || slices.Contains(f.shared(), path.Dir(p)) || slices.Contains(f.shared(), p) {
 		return false
@@ -85,15 +85,15 @@ func (f Finder) Owns(p string) bool {
 	return slices.ContainsFunc(f.roots(), func(root string) bool { return Below(p, root) })
 }
 
-// sweep is what removing the files comes to.
+// removalPlan is the changes that remove the files of the cluster.
 type sweep struct {
-	remove  []string // whole, links not followed
-	restore []string // from Before
-	prune   []string // empty by then
-	foreign []string // stay: somebody else's, in a shared folder
+	remove  []string // removed completely; links are not followed
+	restore []string // restored from Before
+	prune   []string // folders that are empty after the removal
+	foreign []string // files of other owners in a shared folder; not removed
 }
 
-// sweep looks what there is to remove and to restore.
+// planRemoval returns what there is to remove and to restore. It changes nothing.
 func (f Finder) sweep() (sweep, error) {
 	var s sweep
 	table, err := f.MountTable()
@@ -111,7 +111,7 @@ func (f Finder) sweep() (sweep, error) {
 			return s, err
 		}
 	}
-	s.remove = append(f.runcStates(), s.remove...) // first: the run folder tells of them
+	s.remove = append(f.runcStates(), s.remove...) // first: the run folder is needed to find them
 	if f.Before == nil {
 		return s, nil
 	}
@@ -126,21 +126,21 @@ func (f Finder) sweep() (sweep, error) {
 		if err != nil || f.Before.Had(dir) {
 			continue
 		}
-		gone := func(e fs.DirEntry) bool {
+		isRemoved := func(e fs.DirEntry) bool {
 			p := path.Join(dir, e.Name())
 			return slices.Contains(s.remove, p) || slices.Contains(s.prune, p)
 		}
 		mounted := slices.ContainsFunc(table, func(m Mount) bool { return m.Point == dir })
-		if !mounted && !slices.ContainsFunc(list, func(e fs.DirEntry) bool { return !gone(e) }) {
+		if !mounted && !slices.ContainsFunc(list, func(e fs.DirEntry) bool { return !isRemoved(e) }) {
 			s.prune = append(s.prune, dir)
 		}
 	}
 	return s, nil
 }
 
-// sweepPath adds p, or what of it is the cluster's: a folder that stood there
-// before, an owner's mount point, and a folder with one in it stay and are
-// emptied.
+// planPath adds p to s, or those parts of it that belong to the cluster. A folder that existed
+// before, a mount point of the host's owner, and a folder that contains one are emptied but not
+// removed.
 func (f Finder) sweepPath(s *sweep, points []string, p string) error {
 	info, err := f.Lstat(p)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -162,7 +162,7 @@ func (f Finder) sweepPath(s *sweep, points []string, p string) error {
 		return nil
 	}
 	for _, e := range entries(f, p) {
-		// Every file system of its own has one; it is not the cluster's.
+		// Every ext file system has this folder; it does not belong to the cluster.
 		if e.Name() == "lost+found" && slices.Contains(points, p) {
 			continue
 		}
@@ -173,51 +173,51 @@ func (f Finder) sweepPath(s *sweep, points []string, p string) error {
 	return nil
 }
 
-// sweepShared adds what is the cluster's of a shared folder: what steps made,
-// with what an interrupted write of it leaves, and the folder when nothing else
-// is in it. It reports whether the folder goes.
-func (f Finder) sweepShared(s *sweep, dir string) (goes bool) {
-	goes = !f.Before.Had(dir)
+// planSharedDir adds to s those entries of a shared folder that belong to the cluster: what steps
+// wrote, the temporary files of interrupted writes, and the folder itself if it contains nothing
+// else. It reports whether the folder is removed.
+func (f Finder) sweepShared(s *sweep, dir string) (removed bool) {
+	removed = !f.Before.Had(dir)
 	var inside []string
 	for _, e := range entries(f, dir) {
 		p := path.Join(dir, e.Name())
-		made := func(m string) bool { return Below(p, m) || p == host.TempPath(m) }
-		onWay := func(m string) bool { return Below(m, p) }
+		isWritten := func(m string) bool { return Below(p, m) || p == host.TempPath(m) }
+		isParent := func(m string) bool { return Below(m, p) }
 		switch {
 		case f.Before.Had(p) && !e.IsDir():
-			goes = false
-		case slices.ContainsFunc(f.Made, made):
+			removed = false
+		case slices.ContainsFunc(f.Made, isWritten):
 			inside = append(inside, p)
-		case e.IsDir() && slices.ContainsFunc(f.Made, onWay):
+		case e.IsDir() && slices.ContainsFunc(f.Made, isParent):
 			sub := sweep{}
 			if f.sweepShared(&sub, p) {
 				inside = append(inside, p)
 				continue
 			}
-			goes = false
+			removed = false
 			inside = append(inside, sub.remove...)
 			s.foreign = append(s.foreign, sub.foreign...)
 		default:
-			goes = false
+			removed = false
 			s.foreign = append(s.foreign, p)
 		}
 	}
-	if goes {
+	if removed {
 		inside = []string{dir}
 	}
 	s.remove = append(s.remove, inside...)
-	return goes
+	return removed
 }
 
-// Foreign lists what others put into the cluster's configuration folders since
-// it was installed: it stays.
+// ForeignFiles returns the files that were added to the configuration folders since the install and
+// do not belong to the cluster. They are not removed.
 func (f Finder) Foreign() ([]string, error) {
 	s, err := f.sweep()
 	return slices.DeleteFunc(s.foreign, f.Before.Had), err
 }
 
-// cniResults is the CNI library's notes about pods of the cluster's network,
-// "<network>-<container>-<interface>", and containerd's about loopback.
+// findCNIResults returns the CNI library's records of pods in the cluster's network,
+// "<network>-<container>-<interface>", and containerd's records of loopback interfaces.
 func (f Finder) cniResults() []string {
 	const dir = "/var/lib/cni/results"
 	var all []string
@@ -229,11 +229,11 @@ func (f Finder) cniResults() []string {
 	return all
 }
 
-// runcStates is what runc and the shims of this cluster's containerd keep in
-// folders that every containerd on a host shares. runc's state tells by the
-// path of the container's bundle, and where runc died before it wrote that, the
-// bundle itself; a shim's socket is named by the hash of its containerd's
-// address, namespace and pod (containerd 1.7, runtime/v2/shim).
+// findRuncState returns the files of runc and of the shims of this cluster's containerd in folders
+// that all containerds on a host share. The state of runc contains the path of the container's
+// bundle; if runc ended before it wrote the state, the bundle itself exists. The socket of a shim
+// is named by the hash of the address of its containerd, the namespace and the pod (containerd 1.7,
+// runtime/v2/shim).
 func (f Finder) runcStates() []string {
 	const states, sockets, namespace = "/run/containerd/runc/k8s.io", "/run/containerd/s", "k8s.io"
 	bundles := path.Join(f.RunDir, "containerd/io.containerd.runtime.v2.task", namespace)
@@ -251,7 +251,7 @@ func (f Finder) runcStates() []string {
 	var all []string
 	for _, id := range slices.Compact(ids) {
 		hash := sha256.Sum256([]byte(path.Join(f.RunDir, "containerd.sock", namespace, id)))
-		// The socket, one per pod, not per container, goes first: what tells of it stays until then.
+		// The socket, one per pod, not per container, is removed first: the state is needed to find it.
 		for _, p := range []string{path.Join(sockets, hex.EncodeToString(hash[:])), path.Join(states, id)} {
 			if _, err := f.Lstat(p); err == nil {
 				all = append(all, p)
@@ -261,17 +261,16 @@ func (f Finder) runcStates() []string {
 	return all
 }
 
-// entries is what is in a folder; nothing when it cannot be read, which shows
-// when it is to be removed.
+// readEntries returns the entries of a folder, or nil if the folder cannot be read; in that case
+// its removal fails later.
 func entries(files host.Files, dir string) []fs.DirEntry {
 	list, _ := files.ReadDir(dir)
 	return list
 }
 
-// mayRestore tells the files and folders that a cluster changes or removes: its
-// own, and CNI configurations, which kube-router's init container
-// deletes when it finds its own missing. All else that somebody changed since
-// is theirs.
+// mayRestore reports whether the cluster changes or removes p: its own files, and CNI
+// configurations, which kube-router's init container deletes when its own is missing. Any other
+// path that changed since the install was changed by others.
 func (f Finder) mayRestore(p string) bool {
 	was := f.Before.Paths[p]
 	if !was.Kept && was.Aside == "" && !was.Mode.IsDir() {
@@ -281,19 +280,19 @@ func (f Finder) mayRestore(p string) bool {
 		slices.ContainsFunc(f.roots(), func(root string) bool { return Below(p, root) })
 }
 
-// FilesKind is the cluster's files and folders.
+// FilesKind returns the cluster's files and folders.
 func FilesKind(f Finder) Kind { return Kind{"files", "Remove files", f.files, f.removeFiles} }
 
 func (f Finder) files(context.Context) ([]string, error) {
 	s, err := f.sweep()
 	all := slices.Concat(s.remove, s.prune)
 	for _, p := range s.restore {
-		all = append(all, p+" (as it was before)")
+		all = append(all, p+" (restore the previous version)")
 	}
 	return all, err
 }
 
-// removeEmpty leaves a folder in which somebody put something meanwhile.
+// removeEmptyDir removes the folder dir, unless something was put into it since the search.
 func (f Finder) removeEmpty(dir string) error {
 	if list, err := f.ReadDir(dir); err != nil || len(list) > 0 {
 		return err
@@ -301,8 +300,8 @@ func (f Finder) removeEmpty(dir string) error {
 	return f.RemoveAll(dir)
 }
 
-// removeFiles removes nothing below which something of the cluster's is still
-// mounted: what is mounted there may be a user's data.
+// removeFiles removes and restores the files. It does not remove a folder in which something that
+// the cluster mounted is still mounted, because the mounted files may be user data.
 func (f Finder) removeFiles(ctx context.Context) error {
 	s, err := f.sweep()
 	if err != nil {
@@ -315,7 +314,7 @@ func (f Finder) removeFiles(ctx context.Context) error {
 	units := false
 	err = Each(s.remove, func(p string) error {
 		if i := slices.IndexFunc(mounted, func(m string) bool { return Below(m, p) }); i >= 0 {
-			return errors.New("keeping " + p + ": " + mounted[i] + " is still mounted")
+			return errors.New("cannot remove " + p + ": " + mounted[i] + " is still mounted")
 		}
 		units = units || Below(p, unitDir)
 		return f.RemoveAll(p)

@@ -1,8 +1,6 @@
-// Package leftover owns how things that a cluster left on a host are found and
-// taken away: whose they are, what stood there before, the order of look, act
-// and look again, and the two kinds that are on disk, files and users. What is
-// the cluster's own goes, what stood in its place before comes back, everything
-// foreign stays. It refuses to decide whether that is wanted.
+// Package cleanup finds and removes what a cluster leaves on a host: units, processes, mounts,
+// cgroups, network objects and files. It removes what belongs to the cluster, restores what the
+// cluster replaced, and does not touch anything else.
 package leftover
 
 import (
@@ -16,7 +14,7 @@ import (
 	"github.com/plinthdev/plinth/internal/host"
 )
 
-// Cluster says whose leftovers are looked for. All paths are absolute.
+// Scope describes the cluster whose leftovers are searched. All paths are absolute.
 type Cluster struct {
 	Binary     string         // k0s executable
 	DataDir    string         // k0s data folder
@@ -24,15 +22,15 @@ type Cluster struct {
 	KubeletDir string         // kubelet's root folder
 	ConfigDir  string         // k0s configuration folder
 	Network    string         // name in the CNI configuration
-	PodCIDRs   []netip.Prefix // routes to and rules about them are the cluster's
-	Extra      []string       // further files and folders that an install put there
-	Made       []string       // what steps wrote in ConfigDir and in units' folders; empty where nobody knows
-	Before     *Before        // what stood there before; nil where nobody knows
-	Cautious   bool           // nobody knows what was there before: only what can be nobody else's is the cluster's
+	PodCIDRs   []netip.Prefix // pod networks: routes to them and rules about them belong to the cluster
+	Extra      []string       // further files and folders that an install wrote
+	Made       []string       // files that steps wrote in ConfigDir and in the folders of units; empty if unknown
+	Before     *Before        // state of the host before the install; nil if unknown
+	Cautious   bool           // the state before the install is unknown: find only what cannot belong to anything else
 }
 
-// Default is a cluster with k0s's own folders; mynet is the name that k0s 1.33
-// writes into its CNI configuration for kube-router.
+// DefaultScope returns the scope of a cluster with k0s's default folders. mynet is the name that
+// k0s 1.33 writes into its CNI configuration for kube-router.
 func Default(podCIDRs ...netip.Prefix) Cluster {
 	return Cluster{
 		Binary: "/usr/local/bin/k0s", DataDir: "/var/lib/k0s", RunDir: "/run/k0s",
@@ -40,28 +38,26 @@ func Default(podCIDRs ...netip.Prefix) Cluster {
 	}
 }
 
-// Kind is one kind of leftover: how to find it and how to take it away. Both
-// may be used at any time and again; Find changes nothing.
+// Kind is one kind of leftover: how to find it and how to delete it. Both functions may be called
+// at any time and repeatedly; Find changes nothing.
 type Kind struct {
 	ID    string // kebab-case, stable
-	Title string // what Remove does, for a person
-	// Find names what is there, one entry per thing, in the words of a list
-	// for a person.
+	Title string // what Remove does, as shown to users
+	// Find returns the leftovers, one entry each, as shown to users in a list.
 	Find func(ctx context.Context) ([]string, error)
-	// Take takes away what is there; it goes on after a failure. Callers want
-	// Remove.
+	// Delete deletes the leftovers and continues after an error. Callers use Remove.
 	Take func(ctx context.Context) error
 }
 
-// Result is what became of one Kind.
+// Result is the result of removing one Kind.
 type Result struct {
 	Kind    Kind
-	Removed []string // found before and gone now
-	Left    []string // still there
-	Err     error    // why something is left, or why it could not be looked at; may be nil
+	Removed []string // found before and not found any more
+	Left    []string // still found
+	Err     error    // why something remains, or why the search failed; may be nil
 }
 
-// Remove takes this kind away and looks again.
+// Remove deletes the leftovers of this kind, searches again and returns both results.
 func (k Kind) Remove(ctx context.Context) Result {
 	found, err := k.Find(ctx)
 	if err != nil || len(found) == 0 {
@@ -76,8 +72,8 @@ func (k Kind) Remove(ctx context.Context) Result {
 	return Result{Kind: k, Removed: removed, Left: left, Err: errors.Join(err, lookErr)}
 }
 
-// Remove takes every kind away in order, going on after failures; only the end
-// of ctx stops it. report is told each result; nil for none.
+// Remove removes every kind in order and returns the results. It continues after errors; only the
+// end of ctx stops it. report is called with each result; nil for none.
 func Remove(ctx context.Context, kinds []Kind, report func(Result)) []Result {
 	var all []Result
 	for _, k := range kinds {
@@ -93,24 +89,24 @@ func Remove(ctx context.Context, kinds []Kind, report func(Result)) []Result {
 	return all
 }
 
-// Finder looks at one host for one cluster's leftovers.
+// Finder searches one host for the leftovers of one cluster.
 type Finder struct {
 	host.Host
 	Cluster
 }
 
-// Look runs a command that changes nothing.
+// Query runs a command that changes nothing and returns its output.
 func (f Finder) Look(ctx context.Context, argv ...string) ([]byte, error) {
 	return f.Run(ctx, host.Cmd{Argv: argv, Look: true})
 }
 
-// Act runs a command that changes something.
+// Execute runs a command that changes something.
 func (f Finder) Act(ctx context.Context, argv ...string) error {
 	_, err := f.Run(ctx, host.Cmd{Argv: argv})
 	return err
 }
 
-// Each applies fn to every item and joins the errors.
+// ForEach calls fn with every item and returns the joined errors.
 func Each(items []string, fn func(string) error) error {
 	var errs []error
 	for _, item := range items {
@@ -119,7 +115,7 @@ func Each(items []string, fn func(string) error) error {
 	return errors.Join(errs...)
 }
 
-// Tool is the full path of a program that a host may lack, or "".
+// FindTool returns the absolute path of the program name, or "" if the host does not have it.
 func (f Finder) Tool(name string) string {
 	for _, dir := range []string{"/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"} {
 		if _, err := f.Lstat(path.Join(dir, name)); err == nil {
@@ -129,10 +125,10 @@ func (f Finder) Tool(name string) string {
 	return ""
 }
 
-// Below reports whether p is dir or something in it.
+// IsWithin reports whether p is dir or is in it.
 func Below(p, dir string) bool { return p == dir || strings.HasPrefix(p, dir+"/") }
 
-// InPods reports whether an address or prefix lies in the pod networks.
+// InPodNetwork reports whether the address or prefix s is in one of the pod networks.
 func (c Cluster) InPods(s string) bool {
 	p, err := netip.ParsePrefix(s)
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 	"github.com/plinthdev/plinth/internal/host/hosttest"
 )
 
-func put(t *testing.T, f *hosttest.Fake, files map[string]string) {
+func writeFiles(t *testing.T, f *hosttest.Fake, files map[string]string) {
 	t.Helper()
 	for p, content := range files {
 		p = filepath.Join(f.Root, p)
@@ -27,8 +27,8 @@ func put(t *testing.T, f *hosttest.Fake, files map[string]string) {
 	}
 }
 
-// tree lists every file below the fake's root, and empty folders with a slash.
-func tree(t *testing.T, f *hosttest.Fake) []string {
+// listTree returns every file below the fake's root, and empty folders with a slash at the end.
+func listTree(t *testing.T, f *hosttest.Fake) []string {
 	t.Helper()
 	var all []string
 	err := filepath.WalkDir(f.Root, func(p string, d os.DirEntry, err error) error {
@@ -57,7 +57,7 @@ const (
 	etcdDisk = "91 24 254:32 / /var/lib/k0s/etcd rw - xfs /dev/vdc rw\n"
 )
 
-func TestMountsOfTheClusterAreToldFromTheOwners(t *testing.T) {
+func TestClusterMounts_ExcludesMountsOfOwner(t *testing.T) {
 	const (
 		self    = "95 24 254:1 /var/lib/kubelet /var/lib/kubelet rw - ext4 /dev/vda1 rw\n"
 		secret  = "96 95 0:60 / /var/lib/kubelet/pods/a/volumes/kubernetes.io~projected/kube-api\\040access rw shared:40 - tmpfs tmpfs rw\n"
@@ -71,20 +71,20 @@ func TestMountsOfTheClusterAreToldFromTheOwners(t *testing.T) {
 		before       *Before
 		want         []string
 	}{
-		"nothing of the cluster":                 {rootDisk + foreign, "", nil, nil},
-		"last mounted first":                     {rootDisk + secret + overlay + foreign, "", nil, []string{own, access}},
-		"kubelet's folder mounted onto itself":   {rootDisk + self + secret, "", nil, []string{access, "/var/lib/kubelet"}},
-		"a disk for the data folder":             {rootDisk + dataDisk + overlay, "", nil, []string{own}},
-		"a disk inside it that is in fstab":      {rootDisk + etcdDisk, "# disks\n/dev/vdc /var/lib/k0s/etcd xfs defaults 0 0\n", nil, nil},
-		"a disk inside it that was there before": {rootDisk + etcdDisk, "", &Before{Mounts: []string{"/var/lib/k0s/etcd"}}, nil},
-		"a disk inside it that nobody knows":     {rootDisk + etcdDisk, "", &Before{}, []string{"/var/lib/k0s/etcd"}},
-		"an owner's disk mounted onto itself":    {rootDisk + dataDisk + dataDisk, "", &Before{Mounts: []string{"/var/lib/k0s"}}, []string{"/var/lib/k0s"}}, // once: the copy
-		"garbage":                                {"x\n - - -\n1 2 3:4 / /var/lib/k0s/x rw\n", "", nil, nil},
+		"no mount of the cluster":                   {rootDisk + foreign, "", nil, nil},
+		"last mounted first":                        {rootDisk + secret + overlay + foreign, "", nil, []string{own, access}},
+		"the folder of kubelet mounted onto itself": {rootDisk + self + secret, "", nil, []string{access, "/var/lib/kubelet"}},
+		"a disk for the data folder":                {rootDisk + dataDisk + overlay, "", nil, []string{own}},
+		"a disk in the data folder in fstab":        {rootDisk + etcdDisk, "# disks\n/dev/vdc /var/lib/k0s/etcd xfs defaults 0 0\n", nil, nil},
+		"a disk in the data folder from before":     {rootDisk + etcdDisk, "", &Before{Mounts: []string{"/var/lib/k0s/etcd"}}, nil},
+		"an unknown disk in the data folder":        {rootDisk + etcdDisk, "", &Before{}, []string{"/var/lib/k0s/etcd"}},
+		"a disk of the owner mounted onto itself":   {rootDisk + dataDisk + dataDisk, "", &Before{Mounts: []string{"/var/lib/k0s"}}, []string{"/var/lib/k0s"}}, // once: the second mount
+		"garbage": {"x\n - - -\n1 2 3:4 / /var/lib/k0s/x rw\n", "", nil, nil},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			f := hosttest.New(t)
-			put(t, f, map[string]string{"/proc/self/mountinfo": c.table, "/etc/fstab": c.fstab})
+			writeFiles(t, f, map[string]string{"/proc/self/mountinfo": c.table, "/etc/fstab": c.fstab})
 			cl := Default()
 			cl.Before = c.before
 			got, err := Finder{f.Host(), cl}.Mounts()
@@ -95,7 +95,7 @@ func TestMountsOfTheClusterAreToldFromTheOwners(t *testing.T) {
 	}
 }
 
-// clusterFiles is a sketch of what an install puts on the disk.
+// clusterFiles returns examples of the files that an install writes.
 func clusterFiles() map[string]string {
 	return map[string]string{
 		"/etc/k0s/k0s.yaml": "x", "/etc/k0s/containerd.toml": "x", "/var/lib/k0s/bin/kubelet": "x", "/var/lib/k0s/etcd/member/wal": "x",
@@ -107,24 +107,24 @@ func clusterFiles() map[string]string {
 		ModulesFile: "x", SysctlFile: "x", "/usr/local/bin/k0s": "x",
 		"/run/containerd/runc/k8s.io/ab/state.json":                                          `{"config":{"labels":["bundle=/run/k0s/containerd/io.containerd.runtime.v2.task/k8s.io/ab"]}}`,
 		"/run/containerd/s/04f27bdcd53be108f2ec26c53fe2c4a93601418873e1b129d02f763f947f6b95": "",
-		// runc died before it had written its state.
+		// runc ended before it wrote its state.
 		"/run/k0s/containerd/io.containerd.runtime.v2.task/k8s.io/cd/config.json": "{}", "/run/containerd/runc/k8s.io/cd/exec.fifo": "",
 		"/run/containerd/s/ab202f3bf7c79416143aca1d0e182c3247d8d1bd7395d9c73540d80ee688c9da": "",
 	}
 }
 
-func finderOn(f *hosttest.Fake) Finder {
+func newFinder(f *hosttest.Fake) Finder {
 	c := Default()
 	c.Extra = []string{"/usr/local/bin/k0s"}
 	return Finder{f.Host(), c}
 }
 
-func TestFilesOfTheClusterGoAndTheHostIsAsBefore(t *testing.T) {
+func TestFilesKind_RestoresHostToStateBefore(t *testing.T) {
 	cases := map[string]struct {
 		host map[string]string // on the host before the install
 	}{
 		"an empty host": {map[string]string{"/etc/passwd": "root:x:0:0:root:/root:/bin/bash\n"}},
-		"a host with things of its own": {map[string]string{
+		"a host with files of its owner": {map[string]string{
 			"/etc/k0s/containerd.d/oom.toml": "owner's", "/opt/cni/bin/bridge": "another version", "/opt/cni/bin/mine": "x",
 			"/etc/cni/net.d/87-podman.conflist": "{}", "/etc/cni/net.d/10-old.conf": "{}", "/var/lib/cni/networks/podman/10.88.0.2": "x",
 			"/var/lib/cni/results/podman-0b-eth0": "{}", "/run/xtables.lock": "", "/var/log/pods/other/0.log": "x", "/run/netns/vpn": "",
@@ -140,25 +140,25 @@ func TestFilesOfTheClusterGoAndTheHostIsAsBefore(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			put(t, f, c.host)
-			put(t, f, map[string]string{"/proc/self/mountinfo": rootDisk})
-			base := finderOn(f)
+			writeFiles(t, f, c.host)
+			writeFiles(t, f, map[string]string{"/proc/self/mountinfo": rootDisk})
+			base := newFinder(f)
 			before, err := base.Remember()
 			if err != nil {
 				t.Fatal(err)
 			}
-			want := tree(t, f)
-			put(t, f, clusterFiles())
+			want := listTree(t, f)
+			writeFiles(t, f, clusterFiles())
 			if err := os.RemoveAll(filepath.Join(f.Root, "/etc/cni/net.d/10-old.conf")); err != nil { // as kube-router does
 				t.Fatal(err)
 			}
-			base.Before = roundTrip(t, before)
+			base.Before = journalRoundTrip(t, before)
 			f.Expect("systemctl daemon-reload")
 			r := FilesKind(base).Remove(t.Context())
 			if r.Err != nil || len(r.Left) > 0 || len(r.Removed) == 0 {
 				t.Errorf("removed %q, left %q, %v", r.Removed, r.Left, r.Err)
 			}
-			if got := tree(t, f); !reflect.DeepEqual(got, want) {
+			if got := listTree(t, f); !reflect.DeepEqual(got, want) {
 				t.Errorf("left:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 			}
 			for p, content := range c.host {
@@ -173,8 +173,8 @@ func TestFilesOfTheClusterGoAndTheHostIsAsBefore(t *testing.T) {
 	}
 }
 
-// roundTrip is Before as the journal gives it back.
-func roundTrip(t *testing.T, b *Before) *Before {
+// journalRoundTrip returns b as it is read back from the journal.
+func journalRoundTrip(t *testing.T, b *Before) *Before {
 	t.Helper()
 	text, err := json.Marshal(b)
 	if err != nil {
@@ -187,55 +187,55 @@ func roundTrip(t *testing.T, b *Before) *Before {
 	return &out
 }
 
-func TestFilesWithoutMemoryRemoveOnlyWhatIsNamed(t *testing.T) {
+func TestFilesKind_WithoutRecordedStateRemovesNamedFilesOnly(t *testing.T) {
 	f := hosttest.New(t)
-	put(t, f, clusterFiles())
-	put(t, f, map[string]string{"/proc/self/mountinfo": rootDisk, "/opt/cni/bin/mine": "x", "/etc/cni/net.d/87-podman.conflist": "{}"})
+	writeFiles(t, f, clusterFiles())
+	writeFiles(t, f, map[string]string{"/proc/self/mountinfo": rootDisk, "/opt/cni/bin/mine": "x", "/etc/cni/net.d/87-podman.conflist": "{}"})
 	f.Expect("systemctl daemon-reload")
-	r := FilesKind(finderOn(f)).Remove(t.Context())
+	r := FilesKind(newFinder(f)).Remove(t.Context())
 	want := []string{"/etc/cni/net.d/87-podman.conflist", "/opt/cni/bin/mine"}
-	got := slices.DeleteFunc(tree(t, f), func(p string) bool { return strings.HasSuffix(p, "/") })
+	got := slices.DeleteFunc(listTree(t, f), func(p string) bool { return strings.HasSuffix(p, "/") })
 	if r.Err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("left %q, %v; want %q", got, r.Err, want)
 	}
 }
 
-func TestOwnersDisksAreEmptiedNotRemoved(t *testing.T) {
+func TestFilesKind_EmptiesDisksOfOwner(t *testing.T) {
 	f := hosttest.New(t)
-	put(t, f, clusterFiles())
-	put(t, f, map[string]string{"/proc/self/mountinfo": rootDisk + dataDisk + etcdDisk, "/var/lib/k0s/lost+found/x": ""})
-	base := finderOn(f)
+	writeFiles(t, f, clusterFiles())
+	writeFiles(t, f, map[string]string{"/proc/self/mountinfo": rootDisk + dataDisk + etcdDisk, "/var/lib/k0s/lost+found/x": ""})
+	base := newFinder(f)
 	base.Before = &Before{Mounts: []string{"/var/lib/k0s", "/var/lib/k0s/etcd"}}
 	f.Expect("systemctl daemon-reload")
 	if r := FilesKind(base).Remove(t.Context()); r.Err != nil || len(r.Left) > 0 {
 		t.Fatalf("left %q, %v", r.Left, r.Err)
 	}
-	got := slices.DeleteFunc(tree(t, f), func(p string) bool { return !strings.HasPrefix(p, "/var/lib/k0s") })
+	got := slices.DeleteFunc(listTree(t, f), func(p string) bool { return !strings.HasPrefix(p, "/var/lib/k0s") })
 	if want := []string{"/var/lib/k0s/etcd/", "/var/lib/k0s/lost+found/x"}; !reflect.DeepEqual(got, want) {
 		t.Errorf("left %q, want %q", got, want)
 	}
 }
 
-func TestNothingIsRemovedBelowWhichSomethingIsMounted(t *testing.T) {
+func TestFilesKind_KeepsFolderWithMountInIt(t *testing.T) {
 	f := hosttest.New(t)
-	put(t, f, clusterFiles())
+	writeFiles(t, f, clusterFiles())
 	const volume = "/var/lib/kubelet/pods/a/volumes/data"
-	put(t, f, map[string]string{volume + "/precious": "x",
+	writeFiles(t, f, map[string]string{volume + "/precious": "x",
 		"/proc/self/mountinfo": rootDisk + "96 24 254:1 /srv/data " + volume + " rw - ext4 /dev/vda1 rw\n"})
 	f.Expect("systemctl daemon-reload")
-	r := FilesKind(finderOn(f)).Remove(t.Context())
+	r := FilesKind(newFinder(f)).Remove(t.Context())
 	if !reflect.DeepEqual(r.Left, []string{"/var/lib/kubelet"}) || r.Err == nil || !strings.Contains(r.Err.Error(), volume+" is still mounted") {
 		t.Errorf("left %q, %v", r.Left, r.Err)
 	}
 	if _, err := os.Stat(filepath.Join(f.Root, volume, "precious")); err != nil {
-		t.Errorf("what is mounted there is a user's: %v", err)
+		t.Errorf("the mounted files belong to a user: %v", err)
 	}
 }
 
-func TestWhatTheOwnerChangedSinceStays(t *testing.T) {
+func TestFilesKind_KeepsChangesOfOwner(t *testing.T) {
 	f := hosttest.New(t)
-	put(t, f, map[string]string{"/proc/self/mountinfo": rootDisk, "/etc/cni/net.d/87-podman.conflist": "{}", "/opt/cni/bin/mine": "x"})
-	base := finderOn(f)
+	writeFiles(t, f, map[string]string{"/proc/self/mountinfo": rootDisk, "/etc/cni/net.d/87-podman.conflist": "{}", "/opt/cni/bin/mine": "x"})
+	base := newFinder(f)
 	before, err := base.Remember()
 	if err != nil {
 		t.Fatal(err)
@@ -251,24 +251,24 @@ func TestWhatTheOwnerChangedSinceStays(t *testing.T) {
 	}
 }
 
-func TestWhatIsNotRememberedIsNotRestored(t *testing.T) {
+func TestFilesKind_RestoresRecordedContentOnly(t *testing.T) {
 	f := hosttest.New(t)
-	put(t, f, map[string]string{"/proc/self/mountinfo": rootDisk, "/etc/k0s/big": strings.Repeat("x", 1<<20+1), "/etc/k0s/token": "secret", "/etc/k0s/empty": ""})
+	writeFiles(t, f, map[string]string{"/proc/self/mountinfo": rootDisk, "/etc/k0s/big": strings.Repeat("x", 1<<20+1), "/etc/k0s/token": "secret", "/etc/k0s/empty": ""})
 	if err := os.Chmod(filepath.Join(f.Root, "/etc/k0s/token"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	base := finderOn(f)
+	base := newFinder(f)
 	before, err := base.Remember()
 	if err != nil {
 		t.Fatal(err)
 	}
 	if text, _ := json.Marshal(before); strings.Contains(string(text), "c2VjcmV0") {
-		t.Errorf("a secret is remembered: %s", text)
+		t.Errorf("a secret is recorded: %s", text)
 	}
-	base.Before = roundTrip(t, before)
-	put(t, f, map[string]string{"/etc/k0s/big": "new", "/etc/k0s/token": "new", "/etc/k0s/empty": "new"})
+	base.Before = journalRoundTrip(t, before)
+	writeFiles(t, f, map[string]string{"/etc/k0s/big": "new", "/etc/k0s/token": "new", "/etc/k0s/empty": "new"})
 	r := FilesKind(base).Remove(t.Context())
-	if want := []string{"/etc/k0s/empty (as it was before)"}; r.Err != nil || !reflect.DeepEqual(r.Removed, want) {
+	if want := []string{"/etc/k0s/empty (restore the previous version)"}; r.Err != nil || !reflect.DeepEqual(r.Removed, want) {
 		t.Errorf("%+v; want %q", r, want)
 	}
 	for p, want := range map[string]string{"/etc/k0s/big": "new", "/etc/k0s/token": "new", "/etc/k0s/empty": ""} {
@@ -278,10 +278,10 @@ func TestWhatIsNotRememberedIsNotRestored(t *testing.T) {
 	}
 }
 
-func TestRememberDoesNotReadBinariesOrNamespaces(t *testing.T) {
+func TestRecordPaths_SkipsContentOfBinariesAndLargeFiles(t *testing.T) {
 	f := hosttest.New(t)
-	put(t, f, map[string]string{"/proc/self/mountinfo": rootDisk + dataDisk, "/opt/cni/bin/bridge": "x", "/etc/k0s/big": strings.Repeat("x", 1<<20+1), "/etc/k0s/k0s.yaml": "y"})
-	b, err := finderOn(f).Remember()
+	writeFiles(t, f, map[string]string{"/proc/self/mountinfo": rootDisk + dataDisk, "/opt/cni/bin/bridge": "x", "/etc/k0s/big": strings.Repeat("x", 1<<20+1), "/etc/k0s/k0s.yaml": "y"})
+	b, err := newFinder(f).Remember()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -293,7 +293,7 @@ func TestRememberDoesNotReadBinariesOrNamespaces(t *testing.T) {
 	}
 }
 
-func TestRemoveGoesOnAfterAFailureAndStopsWithTheContext(t *testing.T) {
+func TestRemove_ContinuesAfterErrors(t *testing.T) {
 	broken := errors.New("broken")
 	things := map[string][]string{"a": {"1", "2"}, "b": {"3"}, "c": nil}
 	kind := func(id string, err error) Kind {
@@ -302,22 +302,22 @@ func TestRemoveGoesOnAfterAFailureAndStopsWithTheContext(t *testing.T) {
 			Take: func(context.Context) error { things[id] = things[id][:len(things[id])-1]; return err }}
 	}
 	kinds := []Kind{kind("a", broken), {ID: "x", Find: func(context.Context) ([]string, error) { return nil, broken }}, kind("b", nil), kind("c", broken)}
-	var told int
-	results := Remove(t.Context(), kinds, func(Result) { told++ })
-	if told != 4 || len(results) != 4 {
-		t.Fatalf("told %d of %d results", told, len(results))
+	var reports int
+	results := Remove(t.Context(), kinds, func(Result) { reports++ })
+	if reports != 4 || len(results) != 4 {
+		t.Fatalf("%d reports of %d results", reports, len(results))
 	}
 	if r := results[0]; !errors.Is(r.Err, broken) || !reflect.DeepEqual(r.Removed, []string{"2"}) || !reflect.DeepEqual(r.Left, []string{"1"}) {
-		t.Errorf("half removed: %+v", r)
+		t.Errorf("partly removed: %+v", r)
 	}
 	if r := results[1]; !errors.Is(r.Err, broken) {
-		t.Errorf("cannot look: %+v", r)
+		t.Errorf("search failed: %+v", r)
 	}
 	if r := results[2]; r.Err != nil || !reflect.DeepEqual(r.Removed, []string{"3"}) || len(r.Left) > 0 {
 		t.Errorf("removed: %+v", r)
 	}
 	if r := results[3]; r.Err != nil {
-		t.Errorf("nothing there, but acted: %+v", r)
+		t.Errorf("nothing found, but Delete was called: %+v", r)
 	}
 }
 
@@ -335,16 +335,16 @@ func FuzzMountTable(f *testing.F) {
 	})
 }
 
-func TestWhatAnInstallOverwritesComesBackByteForByte(t *testing.T) {
+func TestBackUpFiles_OverwrittenFilesAreRestoredExactly(t *testing.T) {
 	f := hosttest.New(t)
-	put(t, f, map[string]string{"/proc/self/mountinfo": rootDisk, "/usr/local/bin/k0s": "theirs", "/etc/k0s/plinth.env": "secret", "/etc/k0s/k0s.yaml": "open"})
+	writeFiles(t, f, map[string]string{"/proc/self/mountinfo": rootDisk, "/usr/local/bin/k0s": "theirs", "/etc/k0s/plinth.env": "secret", "/etc/k0s/k0s.yaml": "open"})
 	secret := filepath.Join(f.Root, "/etc/k0s/plinth.env")
 	for _, err := range []error{os.Chmod(secret, 0o600), os.Chmod(filepath.Join(f.Root, "/etc/k0s"), 0o750)} {
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
-	finder := finderOn(f)
+	finder := newFinder(f)
 	before, err := finder.Remember()
 	if err != nil {
 		t.Fatal(err)
@@ -354,12 +354,12 @@ func TestWhatAnInstallOverwritesComesBackByteForByte(t *testing.T) {
 	}
 	journaled, _ := json.Marshal(before)
 	if strings.Contains(string(journaled), "c2VjcmV0") || before.Paths["/etc/k0s/plinth.env"].Aside == "" || before.Paths["/etc/k0s/k0s.yaml"].Aside != "" {
-		t.Errorf("what not all may read is kept in the journal, or what they may is not: %s", journaled)
+		t.Errorf("a file that not everyone may read is in the journal, or a file that everyone may read is not: %s", journaled)
 	}
 	if info, err := os.Stat(filepath.Join(f.Root, "/var/lib/plinth/before")); err != nil || info.Mode().Perm() != 0o700 {
-		t.Errorf("others can look at what was put aside: %v %v", info, err)
+		t.Errorf("the backup folder is readable by others: %v %v", info, err)
 	}
-	put(t, f, map[string]string{"/usr/local/bin/k0s": "ours!!", "/etc/k0s/plinth.env": "ours!!", "/etc/k0s/k0s.yaml": "ours"})
+	writeFiles(t, f, map[string]string{"/usr/local/bin/k0s": "ours!!", "/etc/k0s/plinth.env": "ours!!", "/etc/k0s/k0s.yaml": "ours"})
 	if err := os.Chmod(filepath.Join(f.Root, "/etc/k0s"), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -374,19 +374,19 @@ func TestWhatAnInstallOverwritesComesBackByteForByte(t *testing.T) {
 		}
 	}
 	if info, err := os.Stat(secret); err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("the secret came back as %v %v", info, err)
+		t.Errorf("the secret was restored as %v %v", info, err)
 	}
 	if info, err := os.Stat(filepath.Join(f.Root, "/etc/k0s")); err != nil || info.Mode().Perm() != 0o750 {
-		t.Errorf("the folder came back as %v %v", info, err)
+		t.Errorf("the folder was restored as %v %v", info, err)
 	}
 }
 
-func TestFilesThatAUserPutsAmongTheConfigurationStay(t *testing.T) {
+func TestForeignFiles_FilesOfUsersAreKept(t *testing.T) {
 	f := hosttest.New(t)
-	put(t, f, clusterFiles())
-	put(t, f, map[string]string{"/proc/self/mountinfo": rootDisk, "/etc/k0s/containerd.d/plinth.toml": "x", "/etc/k0s/.k0s.yaml.plinth-tmp": "x",
+	writeFiles(t, f, clusterFiles())
+	writeFiles(t, f, map[string]string{"/proc/self/mountinfo": rootDisk, "/etc/k0s/containerd.d/plinth.toml": "x", "/etc/k0s/.k0s.yaml.plinth-tmp": "x",
 		"/etc/k0s/containerd.d/mine.toml": "x", "/etc/k0s/notes": "x", "/etc/systemd/system/k0scontroller.service.d/mine.conf": "x"})
-	finder := finderOn(f)
+	finder := newFinder(f)
 	finder.Before = &Before{}
 	finder.Made = []string{"/etc/k0s/k0s.yaml", "/etc/k0s/containerd.toml", "/etc/k0s/containerd.d/plinth.toml", "/etc/systemd/system/k0scontroller.service.d/10.conf"}
 	want := []string{"/etc/k0s/containerd.d/mine.toml", "/etc/k0s/notes", "/etc/systemd/system/k0scontroller.service.d/mine.conf"}
@@ -399,28 +399,28 @@ func TestFilesThatAUserPutsAmongTheConfigurationStay(t *testing.T) {
 	if r := FilesKind(finder).Remove(t.Context()); r.Err != nil || len(r.Left) > 0 {
 		t.Errorf("%+v", r)
 	}
-	left := slices.DeleteFunc(tree(t, f), func(p string) bool { return strings.HasSuffix(p, "/") })
+	left := slices.DeleteFunc(listTree(t, f), func(p string) bool { return strings.HasSuffix(p, "/") })
 	if !reflect.DeepEqual(left, want) {
 		t.Errorf("left are %q", left)
 	}
 }
 
-func TestWithoutAMemoryOnlyWhatCanBeNobodyElsesGoes(t *testing.T) {
+func TestFilesKind_CautiousKeepsFilesThatOthersMayOwn(t *testing.T) {
 	f := hosttest.New(t)
-	put(t, f, clusterFiles())
-	put(t, f, map[string]string{"/proc/self/mountinfo": rootDisk})
-	finder := finderOn(f)
+	writeFiles(t, f, clusterFiles())
+	writeFiles(t, f, map[string]string{"/proc/self/mountinfo": rootDisk})
+	finder := newFinder(f)
 	finder.Cautious = true
 	f.Expect("systemctl daemon-reload")
 	if r := FilesKind(finder).Remove(t.Context()); r.Err != nil || len(r.Left) > 0 {
 		t.Errorf("%+v", r)
 	}
-	for _, p := range tree(t, f) {
+	for _, p := range listTree(t, f) {
 		if strings.Contains(p, "k0s") {
 			t.Errorf("left %s", p)
 		}
 	}
-	if got := tree(t, f); !slices.Contains(got, "/opt/cni/bin/bridge") || !slices.Contains(got, "/var/log/containers/coredns.log") {
-		t.Errorf("what may be somebody else's is gone: %q", got)
+	if got := listTree(t, f); !slices.Contains(got, "/opt/cni/bin/bridge") || !slices.Contains(got, "/var/log/containers/coredns.log") {
+		t.Errorf("files that others may own were removed: %q", got)
 	}
 }

@@ -10,11 +10,12 @@ import (
 type Mount struct {
 	Dev   string // major:minor of the file system
 	Root  string // folder of the file system that is mounted
-	Point string // where
+	Point string // mount point
 	Type  string // file system type
 }
 
-// parseMounts reads mountinfo(5), in the order in which things were mounted.
+// parseMounts returns the mounts in the text of mountinfo(5), in the order in which they were
+// mounted.
 func parseMounts(text string) []Mount {
 	var all []Mount
 	for line := range strings.Lines(text) {
@@ -30,20 +31,20 @@ func parseMounts(text string) []Mount {
 	return all
 }
 
-// unescape undoes the kernel's octal escapes of space, tab, newline and
+// unescapeOctal replaces the octal escapes with which the kernel writes space, tab, newline and
 // backslash.
 func unescape(s string) string {
 	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
 }
 
-// MountTable is everything mounted on the host, in order.
+// MountTable returns all mounts of the host, in the order in which they were mounted.
 func (f Finder) MountTable() ([]Mount, error) {
 	text, err := f.ReadFile("/proc/self/mountinfo")
 	return parseMounts(string(text)), err
 }
 
-// Mounts finds what the cluster mounted in its folders, last mounted first.
-// Mounts of the host's owner are not among them: those from before, and a disk
+// ClusterMounts returns the mount points of the cluster in its folders, last mounted first. The
+// mounts of the host's owner are left out: those from before the install, and a disk that is
 // mounted at one of the folders itself.
 func (f Finder) Mounts() ([]string, error) {
 	table, err := f.MountTable()
@@ -60,20 +61,21 @@ func (f Finder) Mounts() ([]string, error) {
 	return all, nil
 }
 
+// inMountDirs reports whether p is within a folder in which the cluster mounts file systems.
 func (f Finder) inFolders(p string) bool {
 	return slices.ContainsFunc(f.folders(), func(dir string) bool { return Below(p, dir) })
 }
 
-// folders is where the cluster mounts things.
+// mountDirs returns the folders in which the cluster mounts file systems.
 func (c Cluster) folders() []string { return []string{c.DataDir, c.RunDir, c.KubeletDir} }
 
-// ownersMount reports whether m is the host owner's, given what was mounted
-// earlier: it was there before, stands in fstab, or is one of the folders. But
-// kubelet mounts its folder onto itself when it is not shared: that one is the
-// cluster's.
+// isHostMount reports whether m belongs to the host's owner, given the earlier mounts: it existed
+// before the install, is listed in fstab, or is mounted at one of the folders. The exception is a
+// folder that kubelet mounts onto itself because it is not a shared mount: that mount belongs to
+// the cluster.
 func (f Finder) ownersMount(earlier []Mount, m Mount) bool {
 	if slices.Contains(earlier, m) {
-		return false // an owner's disk, mounted onto itself
+		return false // a disk of the owner that is mounted onto itself
 	}
 	if f.Before != nil && slices.Contains(f.Before.Mounts, m.Point) {
 		return true
@@ -89,6 +91,7 @@ func (f Finder) ownersMount(earlier []Mount, m Mount) bool {
 	return true
 }
 
+// inFstab reports whether /etc/fstab lists the mount point.
 func (f Finder) inFstab(point string) bool {
 	text, _ := f.ReadFile("/etc/fstab")
 	for line := range strings.Lines(string(text)) {

@@ -12,30 +12,30 @@ import (
 	"github.com/plinthdev/plinth/internal/node/leftover"
 )
 
-// backend is one way to the kernel's packet rules: the command lines, without
-// options, that print and change them.
+// ruleBackend is one interface to the packet rules of the kernel: the command lines, without
+// options, that print and change the rules.
 type backend struct {
-	name          string // in the words of a list: "iptables-nft"
+	name          string // as shown to users: "iptables-nft"
 	save, restore []string
 }
 
-// backends is those that this host has tools for. Rules live in two worlds,
-// nft and legacy, and a cluster's images may use either. k0s's own tools come
-// first: they are those that wrote, and a host may have none.
+// findBackends returns the backends that this host has tools for. nft and legacy rules are
+// separate, and the images of a cluster may use either. k0s's own tools come first: they wrote the
+// rules, and a host may have no others.
 func (f finder) backends() []backend {
 	var all []backend
-	for _, world := range []string{"nft", "legacy"} {
-		multi := path.Join(f.DataDir, "bin", "xtables-"+world+"-multi")
+	for _, variant := range []string{"nft", "legacy"} {
+		multi := path.Join(f.DataDir, "bin", "xtables-"+variant+"-multi")
 		if _, err := f.Lstat(multi); err != nil {
-			multi = f.Tool("xtables-" + world + "-multi")
+			multi = f.Tool("xtables-" + variant + "-multi")
 		}
 		for _, family := range []string{"iptables", "ip6tables"} {
-			named := f.Tool(family + "-" + world + "-save")
+			named := f.Tool(family + "-" + variant + "-save")
 			switch {
 			case multi != "":
-				all = append(all, backend{family + "-" + world, []string{multi, family + "-save"}, []string{multi, family + "-restore"}})
+				all = append(all, backend{family + "-" + variant, []string{multi, family + "-save"}, []string{multi, family + "-restore"}})
 			case named != "":
-				all = append(all, backend{family + "-" + world, []string{named}, []string{strings.TrimSuffix(named, "-save") + "-restore"}})
+				all = append(all, backend{family + "-" + variant, []string{named}, []string{strings.TrimSuffix(named, "-save") + "-restore"}})
 			}
 		}
 	}
@@ -50,6 +50,7 @@ func (f finder) backends() []backend {
 	return all
 }
 
+// findRules returns the cluster's chains and rules in all backends.
 func (f finder) rules(ctx context.Context) ([]string, error) {
 	var all []string
 	var errs []error
@@ -64,6 +65,7 @@ func (f finder) rules(ctx context.Context) ([]string, error) {
 	return all, errors.Join(errs...)
 }
 
+// removeRules removes the cluster's chains and rules from all backends.
 func (f finder) removeRules(ctx context.Context) error {
 	var errs []error
 	for _, b := range f.backends() {
@@ -72,8 +74,8 @@ func (f finder) removeRules(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// removeFrom tries twice: a rule that somebody else takes away between the look
-// and the act makes the whole act fail.
+// removeRulesFrom removes the cluster's chains and rules from b. It tries twice, because the whole
+// change fails if other software removes one of the rules in the meantime.
 func (f finder) removeFrom(ctx context.Context, b backend) (err error) {
 	for range 2 {
 		out, lookErr := f.Look(ctx, b.save...)
@@ -92,26 +94,26 @@ func (f finder) removeFrom(ctx context.Context, b backend) (err error) {
 	return err
 }
 
-// ruleset is what `nft -j list ruleset` prints: a list of objects, each with
-// one key that says what it is.
+// nftRuleset is the output of `nft -j list ruleset`: a list of objects, each with one key that is
+// its kind.
 type ruleset struct {
 	Objects []map[string]struct {
 		Family string `json:"family"`
 		Table  string `json:"table"`
 		Chain  string `json:"chain"` // of a rule
 		Name   string `json:"name"`
-		Type   any    `json:"type"` // of a base chain a string, of a set also a list
+		Type   any    `json:"type"` // of a base chain a string, of a set possibly a list
 		Policy string `json:"policy"`
 	} `json:"nftables"`
 }
 
-// tables finds the nftables tables of kube-proxy, and those tables and built-in
-// chains that came with the cluster and are empty: iptables makes them at its
-// first rule and leaves them at its last. A chain reads "family table chain".
-// Without nft they cannot be seen; they are inert.
+// findTables returns the nftables tables of kube-proxy, and those tables and built-in chains that
+// were created since the install and are empty: iptables creates them with its first rule and keeps
+// them after its last. A chain has the format "family table chain". Without the nft tool they
+// cannot be found; they have no effect.
 func (f finder) tables(ctx context.Context) ([]string, error) {
 	set, err := f.ruleset(ctx)
-	came := func(what string) bool {
+	isNew := func(what string) bool {
 		return f.Before != nil && f.Before.Tables != nil && !slices.Contains(f.Before.Tables, what)
 	}
 	var all []string
@@ -120,11 +122,11 @@ func (f finder) tables(ctx context.Context) ([]string, error) {
 		table := strings.Join(words[:2], " ")
 		own := what == "ip kube-proxy" || what == "ip6 kube-proxy"
 		iptables := slices.Contains([]string{"filter", "nat", "mangle", "raw", "security"}, words[1])
-		goes := came(what) && iptables && !used
-		if len(words) == 3 && came(table) { // it goes with its table, or is not looked at
-			goes = false
+		remove := isNew(what) && iptables && !used
+		if len(words) == 3 && isNew(table) { // removed with its table, or not inspected
+			remove = false
 		}
-		if own || goes {
+		if own || remove {
 			all = append(all, what)
 		}
 	}
@@ -132,9 +134,8 @@ func (f finder) tables(ctx context.Context) ([]string, error) {
 	return all, err
 }
 
-// Tables lists the nftables tables of the IPv4 and IPv6 families, "family
-// name", and their built-in chains, "family table chain"; nil where nobody can
-// tell.
+// ListTables returns the nftables tables of the IPv4 and IPv6 families, "family name", and their
+// built-in chains, "family table chain". It returns nil if the host has no nft tool.
 func Tables(ctx context.Context, f leftover.Finder) ([]string, error) {
 	set, err := finder{f}.ruleset(ctx)
 	if set == nil {
@@ -143,10 +144,10 @@ func Tables(ctx context.Context, f leftover.Finder) ([]string, error) {
 	return slices.AppendSeq([]string{}, maps.Keys(set)), err
 }
 
-// ruleset maps each nftables table of the IPv4 and IPv6 families, "family
-// name", to whether it holds more than empty built-in chains, and each of these,
-// "family table chain", to whether it is not empty. It is nil where there is no
-// nft to ask.
+// readRuleset returns a map with an entry for each nftables table of the IPv4 and IPv6 families,
+// "family name", that reports whether the table contains more than empty built-in chains, and an
+// entry for each of these chains, "family table chain", that reports whether it is not empty. It
+// returns nil if the host has no nft tool.
 func (f finder) ruleset(ctx context.Context) (map[string]bool, error) {
 	nft := f.Tool("nft")
 	if nft == "" {
@@ -179,6 +180,7 @@ func (f finder) ruleset(ctx context.Context) (map[string]bool, error) {
 	return used, nil
 }
 
+// removeTables deletes the tables and chains that findTables returns.
 func (f finder) removeTables(ctx context.Context) error {
 	all, err := f.tables(ctx)
 	if err != nil {
@@ -193,12 +195,13 @@ func (f finder) removeTables(ctx context.Context) error {
 	})
 }
 
-// sets finds kube-router's address sets.
+// findSets returns kube-router's address sets.
 func (f finder) sets(context.Context) ([]string, error) {
 	all, err := f.ListSets()
 	return slices.DeleteFunc(all, func(name string) bool { return !ownSet(name) }), err
 }
 
+// removeSets destroys the address sets that findSets returns.
 func (f finder) removeSets(ctx context.Context) error {
 	all, err := f.sets(ctx)
 	if err != nil {

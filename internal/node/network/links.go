@@ -1,6 +1,3 @@
-// Package network owns what a cluster leaves in a host's network: links,
-// namespaces, routes, packet rules, address sets. It refuses to touch what is
-// not told by name, content or address to be the cluster's.
 package network
 
 import (
@@ -17,7 +14,9 @@ import (
 	"github.com/plinthdev/plinth/internal/node/leftover"
 )
 
-// Kinds is these leftovers in the order in which they go.
+// NetworkKinds returns the leftovers in a host's network, in the order in which they are removed:
+// links, namespaces, routes, packet rules, address sets. Only objects whose name, content or
+// address shows that they belong to the cluster are found.
 func Kinds(base leftover.Finder) []leftover.Kind {
 	f := finder{base}
 	return []leftover.Kind{
@@ -30,9 +29,10 @@ func Kinds(base leftover.Finder) []leftover.Kind {
 	}
 }
 
+// networkFinder finds the leftovers of a cluster in the network of a host.
 type finder struct{ leftover.Finder }
 
-// link is what `ip -j -d link` says of a network device.
+// linkInfo is a network device in the output of `ip -j -d link`.
 type link struct {
 	Name   string `json:"ifname"`
 	Master string `json:"master"`
@@ -41,8 +41,8 @@ type link struct {
 	} `json:"linkinfo"`
 }
 
-// links finds kube-bridge and what hangs on it, and the devices of kube-router
-// and kube-proxy. Names: kube-router 2.1 (a tunnel is "tun-" and 11 hex digits),
+// findLinks returns kube-bridge, the devices attached to it, and the devices of kube-router and
+// kube-proxy. Sources of the names: kube-router 2.1 (a tunnel is "tun-" and 11 hex digits),
 // kube-proxy 1.33.
 func (f finder) links(ctx context.Context) ([]string, error) {
 	out, err := f.Look(ctx, "ip", "-j", "-d", "link", "show")
@@ -67,6 +67,7 @@ func (f finder) links(ctx context.Context) ([]string, error) {
 	return all, nil
 }
 
+// removeLinks deletes the devices that findLinks returns.
 func (f finder) removeLinks(ctx context.Context) error {
 	names, err := f.links(ctx)
 	if err != nil {
@@ -75,7 +76,7 @@ func (f finder) removeLinks(ctx context.Context) error {
 	return leftover.Each(names, func(name string) error { return f.Act(ctx, "ip", "link", "delete", name) })
 }
 
-// namespaces finds the network namespaces that containerd made for pods.
+// findNamespaces returns the network namespaces that containerd created for pods.
 func (f finder) namespaces(context.Context) ([]string, error) {
 	entries, err := f.ReadDir(leftover.NetnsDir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -92,14 +93,15 @@ func (f finder) namespaces(context.Context) ([]string, error) {
 	return all, err
 }
 
+// removeNamespaces unmounts and removes the namespaces that findNamespaces returns.
 func (f finder) removeNamespaces(ctx context.Context) error {
 	all, err := f.namespaces(ctx)
 	if err != nil {
 		return err
 	}
 	return leftover.Each(all, func(p string) error {
-		// It may be mounted more than once (/run/netns is often a shared
-		// mount), or no longer be mounted at all.
+		// The namespace may be mounted more than once (/run/netns is often a shared mount), or no
+		// longer be mounted.
 		for range 8 {
 			table, err := f.MountTable()
 			if err != nil {
@@ -116,7 +118,7 @@ func (f finder) removeNamespaces(ctx context.Context) error {
 	})
 }
 
-// route is what `ip -j route` and `ip -j rule` say.
+// routeInfo is an entry in the output of `ip -j route` or `ip -j rule`.
 type route struct {
 	Dst      string `json:"dst"`
 	Priority int    `json:"priority"`
@@ -125,10 +127,9 @@ type route struct {
 	Table    string `json:"table"`
 }
 
-// routes finds what kube-router put in the routing tables: routes to other
-// nodes' pods (protocol 17), and the rules that send pods' packets through its
-// own table 77. What hung on its links has gone with them. Each entry is the
-// rest of the `ip` command that removes it.
+// findRoutes returns the routes of kube-router to the pods of other nodes (protocol 17), and the
+// rules that send the packets of pods through its table 77. Routes over its links are removed with
+// the links. Each entry is the arguments of the `ip` command that removes it.
 func (f finder) routes(ctx context.Context) ([]string, error) {
 	var all []string
 	for _, family := range []string{"-4", "-6"} {
@@ -157,8 +158,8 @@ func (f finder) routes(ctx context.Context) ([]string, error) {
 	return all, nil
 }
 
-// lookJSON runs a look and decodes what it prints; nothing printed is no error:
-// a kernel without IPv6 has no routes.
+// queryJSON runs a command that changes nothing and decodes its output. Empty output is not an
+// error: a kernel without IPv6 has no routes.
 func (f finder) lookJSON(ctx context.Context, into any, argv ...string) error {
 	out, err := f.Look(ctx, argv...)
 	if err != nil || len(strings.TrimSpace(string(out))) == 0 {
@@ -167,6 +168,7 @@ func (f finder) lookJSON(ctx context.Context, into any, argv ...string) error {
 	return json.Unmarshal(out, into)
 }
 
+// removeRoutes deletes the routes and rules that findRoutes returns.
 func (f finder) removeRoutes(ctx context.Context) error {
 	all, err := f.routes(ctx)
 	if err != nil {

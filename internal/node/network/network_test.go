@@ -15,7 +15,7 @@ import (
 	"github.com/plinthdev/plinth/internal/node/leftover"
 )
 
-func put(t *testing.T, f *hosttest.Fake, files map[string]string) {
+func writeExecutables(t *testing.T, f *hosttest.Fake, files map[string]string) {
 	t.Helper()
 	for p, content := range files {
 		p = filepath.Join(f.Root, p)
@@ -28,7 +28,7 @@ func put(t *testing.T, f *hosttest.Fake, files map[string]string) {
 	}
 }
 
-func kind(t *testing.T, f *hosttest.Fake, id string, c leftover.Cluster) leftover.Kind {
+func networkKind(t *testing.T, f *hosttest.Fake, id string, c leftover.Cluster) leftover.Kind {
 	t.Helper()
 	for _, k := range Kinds(leftover.Finder{Host: f.Host(), Cluster: c}) {
 		if k.ID == id {
@@ -39,11 +39,11 @@ func kind(t *testing.T, f *hosttest.Fake, id string, c leftover.Cluster) leftove
 	return leftover.Kind{}
 }
 
-func cluster() leftover.Cluster {
+func testScope() leftover.Cluster {
 	return leftover.Default(netip.MustParsePrefix("10.244.0.0/16"), netip.MustParsePrefix("fd00:244::/56"))
 }
 
-func TestLinksOfTheClusterAreToldFromForeignOnes(t *testing.T) {
+func TestNetworkKinds_RemoveLinksOfClusterOnly(t *testing.T) {
 	const all = `[{"ifname":"lo"},{},
 		{"ifname":"eth0","linkinfo":{"info_kind":"veth"}},
 		{"ifname":"kube-bridge","linkinfo":{"info_kind":"bridge"}},
@@ -64,7 +64,7 @@ func TestLinksOfTheClusterAreToldFromForeignOnes(t *testing.T) {
 	f.Expect("ip link delete tun-0a1b2c3d4e5")
 	f.Expect("ip link delete kube-dummy-if")
 	f.Expect("ip -j -d link show").Return(`[{"ifname":"veth1a2b","master":"kube-bridge","linkinfo":{"info_kind":"veth"}}]`, nil)
-	r := kind(t, f, "links", cluster()).Remove(t.Context())
+	r := networkKind(t, f, "links", testScope()).Remove(t.Context())
 	if want := []string{"kube-bridge", "tun-0a1b2c3d4e5", "kube-dummy-if"}; !reflect.DeepEqual(r.Removed, want) {
 		t.Errorf("removed %q, want %q", r.Removed, want)
 	}
@@ -73,32 +73,32 @@ func TestLinksOfTheClusterAreToldFromForeignOnes(t *testing.T) {
 	}
 }
 
-func TestRoutesToPodsAndKubeRoutersRules(t *testing.T) {
+func TestNetworkKinds_FindRoutesToPodsAndRules(t *testing.T) {
 	f := hosttest.New(t)
 	f.Expect("ip -4 -j route show proto 17").Return(`[{"dst":"10.244.1.0/24","gateway":"10.0.0.3","dev":"eth0","protocol":"17"},{"dst":"10.9.0.0/24","dev":"eth0","protocol":"17"},{"dst":"default"},{"dst":"10.0.0.0/8","protocol":"17"}]`, nil)
 	f.Expect("ip -4 -j rule show").Return(`[{"priority":0,"src":"all","table":"local"},{"priority":32765,"src":"10.244.0.0","srclen":24,"table":"77"},{"priority":32764,"src":"192.168.0.0","srclen":24,"table":"77"},{"priority":32763,"src":"10.244.0.0","srclen":24,"table":"main"}]`, nil)
 	f.Expect("ip -6 -j route show proto 17").Return("", nil)
 	f.Expect("ip -6 -j rule show").Return(`[{"priority":32765,"src":"fd00:244::","srclen":64,"table":"kube-router"}]`, nil)
-	got, err := kind(t, f, "routes", cluster()).Find(t.Context())
+	got, err := networkKind(t, f, "routes", testScope()).Find(t.Context())
 	want := []string{"-4 route delete 10.244.1.0/24 proto 17", "-4 rule delete from 10.244.0.0/24 lookup 77", "-6 rule delete from fd00:244::/64 lookup kube-router"}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("found %q, %v; want %q", got, err, want)
 	}
 }
 
-func TestNamespacesOfPodsGoOthersStay(t *testing.T) {
+func TestNetworkKinds_RemoveNamespacesOfPodsOnly(t *testing.T) {
 	f := hosttest.New(t)
 	const mine, older = "/run/netns/cni-6a7f1c1e-0e5a-4f0e-8d39-0d4b52b2f6a1", "/run/netns/cni-00000000-1111-2222-3333-444444444444"
 	table := "700 24 0:4 net:[4026532561] " + mine + " rw shared:261 - nsfs nsfs rw\n"
-	put(t, f, map[string]string{mine: "", older: "", "/run/netns/vpn": "", "/run/netns/cni-test": "", "/proc/self/mountinfo": table + table})
+	writeExecutables(t, f, map[string]string{mine: "", older: "", "/run/netns/vpn": "", "/run/netns/cni-test": "", "/proc/self/mountinfo": table + table})
 	unmounted := 0
 	f.Expect("umount " + mine).Often().Do(func(host.Cmd) {
 		unmounted++
-		put(t, f, map[string]string{"/proc/self/mountinfo": []string{table, ""}[unmounted-1]})
+		writeExecutables(t, f, map[string]string{"/proc/self/mountinfo": []string{table, ""}[unmounted-1]})
 	})
-	c := cluster()
+	c := testScope()
 	c.Before = &leftover.Before{Paths: map[string]leftover.Path{older: {}}}
-	r := kind(t, f, "network-namespaces", c).Remove(t.Context())
+	r := networkKind(t, f, "network-namespaces", c).Remove(t.Context())
 	if !reflect.DeepEqual(r.Removed, []string{mine}) || len(r.Left) > 0 || r.Err != nil || unmounted != 2 {
 		t.Errorf("%+v after %d unmounts; want %s gone after 2", r, unmounted, mine)
 	}
@@ -111,14 +111,14 @@ func TestNamespacesOfPodsGoOthersStay(t *testing.T) {
 
 const someRules = "*nat\n:PREROUTING ACCEPT [0:0]\n:KUBE-SERVICES - [0:0]\n-A PREROUTING -j KUBE-SERVICES\nCOMMIT\n"
 
-func TestRulesAreTakenFromEveryWorldWithTheClustersToolsFirst(t *testing.T) {
+func TestNetworkKinds_RemoveRulesFromAllBackends(t *testing.T) {
 	f := hosttest.New(t)
-	put(t, f, map[string]string{"/var/lib/k0s/bin/xtables-nft-multi": "", "/usr/sbin/xtables-nft-multi": "", "/usr/sbin/iptables-legacy-save": "", "/usr/sbin/ip6tables-legacy-save": ""})
+	writeExecutables(t, f, map[string]string{"/var/lib/k0s/bin/xtables-nft-multi": "", "/usr/sbin/xtables-nft-multi": "", "/usr/sbin/iptables-legacy-save": "", "/usr/sbin/ip6tables-legacy-save": ""})
 	nft := "/var/lib/k0s/bin/xtables-nft-multi "
 	for range 2 {
 		f.Expect(nft+"iptables-save").Return(someRules, nil)
 		f.Expect(nft+"ip6tables-save").Return("", nil)
-		f.Expect("/usr/sbin/iptables-legacy-save").Return(foreign, nil)
+		f.Expect("/usr/sbin/iptables-legacy-save").Return(foreignRules, nil)
 		f.Expect("/usr/sbin/ip6tables-legacy-save").Return("", nil)
 	}
 	var script string
@@ -130,7 +130,7 @@ func TestRulesAreTakenFromEveryWorldWithTheClustersToolsFirst(t *testing.T) {
 	f.Expect(nft + "ip6tables-save")
 	f.Expect("/usr/sbin/iptables-legacy-save")
 	f.Expect("/usr/sbin/ip6tables-legacy-save")
-	r := kind(t, f, "firewall-rules", cluster()).Remove(t.Context())
+	r := networkKind(t, f, "firewall-rules", testScope()).Remove(t.Context())
 	if want := []string{"iptables-nft nat: rule in PREROUTING: -j KUBE-SERVICES", "iptables-nft nat: chain KUBE-SERVICES"}; r.Err != nil || !reflect.DeepEqual(r.Removed, want) {
 		t.Errorf("removed %q, %v; want %q", r.Removed, r.Err, want)
 	}
@@ -139,26 +139,28 @@ func TestRulesAreTakenFromEveryWorldWithTheClustersToolsFirst(t *testing.T) {
 	}
 }
 
-func TestRulesAreLookedAtAgainWhenSomebodyChangedThemMeanwhile(t *testing.T) {
+func TestNetworkKinds_RetryRulesThatOthersChanged(t *testing.T) {
 	f := hosttest.New(t)
-	put(t, f, map[string]string{"/usr/sbin/iptables-save": ""})
+	writeExecutables(t, f, map[string]string{"/usr/sbin/iptables-save": ""})
 	f.Expect("/usr/sbin/iptables-save").Return(someRules, nil)
 	f.Expect("/usr/sbin/iptables-save").Return(someRules, nil)
 	f.Expect("/usr/sbin/iptables-restore").Return("", errors.New("line 3 failed"))
 	f.Expect("/usr/sbin/iptables-save").Return(someRules, nil)
 	f.Expect("/usr/sbin/iptables-restore")
 	f.Expect("/usr/sbin/iptables-save").Return("", nil)
-	if r := kind(t, f, "firewall-rules", cluster()).Remove(t.Context()); r.Err != nil || len(r.Left) > 0 {
+	if r := networkKind(t, f, "firewall-rules", testScope()).Remove(t.Context()); r.Err != nil || len(r.Left) > 0 {
 		t.Errorf("%+v", r)
 	}
 }
 
-func TestWithoutToolsNothingIsFound(t *testing.T) {
+func TestNetworkKinds_FindNothingWithoutTools(t *testing.T) {
 	f := hosttest.New(t)
 	for _, id := range []string{"firewall-rules", "firewall-tables", "address-sets"} {
-		if got, err := kind(t, f, id, cluster()).Find(t.Context()); err != nil || len(got) > 0 {
-			t.Errorf("%s: %q, %v", id, got, err)
-		}
+		t.Run(id, func(t *testing.T) {
+			if got, err := networkKind(t, f, id, testScope()).Find(t.Context()); err != nil || len(got) > 0 {
+				t.Errorf("found %q, %v", got, err)
+			}
+		})
 	}
 }
 
@@ -170,50 +172,52 @@ const rulesetJSON = `{"nftables": [{"metainfo": {"version": "1.0.6", "json_schem
 	{"table": {"family": "ip6", "name": "nat", "handle": 3}}, {"table": {"family": "ip6", "name": "mine", "handle": 3}},
 	{"table": {"family": "inet", "name": "filter", "handle": 3}}, {"set": {"family": "inet", "name": "s", "table": "filter", "type": ["ipv4_addr", "inet_service"]}}]}`
 
-func TestTablesThatCameEmptyWithTheClusterGo(t *testing.T) {
+func TestNetworkKinds_FindEmptyTablesCreatedSinceInstall(t *testing.T) {
 	cases := map[string]struct {
 		before *leftover.Before
 		want   []string
 	}{
-		"nobody remembered":           {nil, []string{"ip kube-proxy"}},
-		"nobody could tell":           {&leftover.Before{}, []string{"ip kube-proxy"}},
-		"there was none":              {&leftover.Before{Tables: []string{}}, []string{"ip kube-proxy", "ip mangle", "ip6 nat"}},
-		"one of them was there empty": {&leftover.Before{Tables: []string{"ip mangle", "ip mangle FORWARD"}}, []string{"ip kube-proxy", "ip6 nat"}},
-		"a chain came into one":       {&leftover.Before{Tables: []string{"ip mangle", "ip6 nat"}}, []string{"ip kube-proxy", "ip mangle FORWARD"}},
+		"the state was not recorded": {nil, []string{"ip kube-proxy"}},
+		"the tables were unknown":    {&leftover.Before{}, []string{"ip kube-proxy"}},
+		"there were no tables":       {&leftover.Before{Tables: []string{}}, []string{"ip kube-proxy", "ip mangle", "ip6 nat"}},
+		"one of them existed, empty": {&leftover.Before{Tables: []string{"ip mangle", "ip mangle FORWARD"}}, []string{"ip kube-proxy", "ip6 nat"}},
+		"a chain was added to one":   {&leftover.Before{Tables: []string{"ip mangle", "ip6 nat"}}, []string{"ip kube-proxy", "ip mangle FORWARD"}},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			f := hosttest.New(t)
-			put(t, f, map[string]string{"/usr/sbin/nft": ""})
+			writeExecutables(t, f, map[string]string{"/usr/sbin/nft": ""})
 			f.Expect("/usr/sbin/nft -j list ruleset").Return(rulesetJSON, nil)
-			cl := cluster()
+			cl := testScope()
 			cl.Before = c.before
-			if got, err := kind(t, f, "firewall-tables", cl).Find(t.Context()); err != nil || !reflect.DeepEqual(got, c.want) {
+			if got, err := networkKind(t, f, "firewall-tables", cl).Find(t.Context()); err != nil || !reflect.DeepEqual(got, c.want) {
 				t.Errorf("found %q, %v; want %q", got, err, c.want)
 			}
 		})
 	}
 }
 
-func TestAddressSetsAreDestroyedByName(t *testing.T) {
+func TestNetworkKinds_DestroyAddressSetsByName(t *testing.T) {
 	f := hosttest.New(t)
 	f.Sets = []string{"blocklist", "kube-router-node-ips", "inet6:kube-router-node-ips"}
-	if r := kind(t, f, "address-sets", cluster()).Remove(t.Context()); r.Err != nil || len(r.Removed) != 2 || !reflect.DeepEqual(f.Sets, []string{"blocklist"}) {
+	if r := networkKind(t, f, "address-sets", testScope()).Remove(t.Context()); r.Err != nil || len(r.Removed) != 2 || !reflect.DeepEqual(f.Sets, []string{"blocklist"}) {
 		t.Errorf("%+v, sets left: %q", r, f.Sets)
 	}
 }
 
-func TestFindingOnlyLooks(t *testing.T) {
+func TestNetworkKinds_FindChangesNothing(t *testing.T) {
 	f := hosttest.New(t)
-	put(t, f, map[string]string{"/usr/sbin/nft": "", "/usr/sbin/iptables-save": "", "/proc/self/mountinfo": ""})
+	writeExecutables(t, f, map[string]string{"/usr/sbin/nft": "", "/usr/sbin/iptables-save": "", "/proc/self/mountinfo": ""})
 	f.Expect("ip ").Often()
 	f.Expect("/usr/sbin/").Often()
-	for _, k := range Kinds(leftover.Finder{Host: host.ReadOnly(f.Host()), Cluster: cluster()}) {
+	for _, k := range Kinds(leftover.Finder{Host: host.ReadOnly(f.Host()), Cluster: testScope()}) {
 		if k.ID == "links" {
-			continue // prints JSON even when there is none
+			continue // `ip link` prints JSON even if there are no links
 		}
-		if _, err := k.Find(context.WithoutCancel(t.Context())); err != nil {
-			t.Errorf("%s: %v", k.ID, err)
-		}
+		t.Run(k.ID, func(t *testing.T) {
+			if _, err := k.Find(context.WithoutCancel(t.Context())); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }

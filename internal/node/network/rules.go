@@ -7,22 +7,22 @@ import (
 	"strings"
 )
 
-// table is one table of what iptables-save prints.
+// ruleTable is one table in the output of iptables-save.
 type table struct {
 	name   string
-	chains []string // the user's own ones, in order
+	chains []string // user-defined chains, in order
 	rules  []rule
 }
 
-// rule is one "-A" line.
+// packetRule is one "-A" line.
 type rule struct {
-	chain string   // which it is in
-	args  []string // what follows the chain, unquoted
-	spec  string   // the same, as printed
+	chain string   // chain that contains the rule
+	args  []string // arguments after the chain, unquoted
+	spec  string   // arguments after the chain, as printed
 }
 
-// parseRules reads what iptables-save prints, with or without counters. What it
-// does not understand it leaves out: nothing is ever done about such a line.
+// parseRules returns the tables in the output of iptables-save, with or without counters. Lines
+// that it does not know are left out, so they are never changed.
 func parseRules(save string) []table {
 	var all []table
 	open := false
@@ -54,8 +54,8 @@ func parseRules(save string) []table {
 	return all
 }
 
-// splitQuoted splits at spaces as iptables-restore does: double quotes hold
-// words together, a backslash takes the next character as it is.
+// splitQuoted splits s at spaces as iptables-restore does: double quotes group words, and a
+// backslash in quotes escapes the next character.
 func splitQuoted(s string) []string {
 	var words []string
 	var word strings.Builder
@@ -84,7 +84,7 @@ func splitQuoted(s string) []string {
 	return words
 }
 
-// arg is what follows flag in the rule, or "".
+// argAfter returns the argument after flag, or "" if the rule does not contain flag.
 func (r rule) arg(flag string) string {
 	if i := slices.Index(r.args, flag); i >= 0 && i+1 < len(r.args) {
 		return r.args[i+1]
@@ -92,7 +92,7 @@ func (r rule) arg(flag string) string {
 	return ""
 }
 
-// target is where the rule jumps or goes.
+// jumpTarget returns the target of the jump (-j) or goto (-g) of the rule.
 func (r rule) target() string {
 	if t := r.arg("-j"); t != "" {
 		return t
@@ -100,11 +100,10 @@ func (r rule) target() string {
 	return r.arg("-g")
 }
 
-// takeRules decides from what iptables-save prints which chains and rules are a
-// cluster's, and writes the input for `iptables-restore --noflush` that takes
-// away exactly these: foreign ones are not in it, so they keep order, counters
-// and whatever changes meanwhile. found names each of them; both are empty when
-// there is nothing to take away.
+// planRuleRemoval returns the input for `iptables-restore --noflush` that removes exactly those
+// chains and rules in save that belong to the cluster. Other rules are not in the script, so they
+// keep their order, their counters and any change made in the meantime. found lists the removed
+// rules and chains. Both results are empty if there is nothing to remove.
 func takeRules(save, network string) (script string, found []string) {
 	var out strings.Builder
 	for _, t := range parseRules(save) {
@@ -139,10 +138,10 @@ func takeRules(save, network string) (script string, found []string) {
 	return out.String(), found
 }
 
-// ownChains is the cluster's chains of a table: all of kubelet, kube-proxy and
-// kube-router (KUBE-…), and of the CNI plugins those whose jump names the
-// cluster's network. The chains that CNI plugins share go when no other
-// network's chain is left.
+// findOwnChains returns the chains of t that belong to the cluster: all chains of kubelet,
+// kube-proxy and kube-router (KUBE-…), and those chains of CNI plugins that are the target of a
+// rule that names the cluster's network. The chains that CNI plugins share are included if no chain
+// of another network remains.
 func ownChains(t table, network string) []string {
 	shared := []string{"CNI-HOSTPORT-DNAT", "CNI-HOSTPORT-SETMARK", "CNI-HOSTPORT-MASQ"}
 	pods := map[string]bool{}
@@ -159,9 +158,9 @@ func ownChains(t table, network string) []string {
 	})
 }
 
-// ownRule tells the rules that kube-router 2.1 puts straight into the built-in
-// chains, by exactly what it writes there (network_routes_controller.go,
-// pod_egress.go): a rule of somebody else that also names kube-bridge stays.
+// isOwnRule reports whether kube-router 2.1 added r to a built-in chain. It compares exactly what
+// kube-router writes there (network_routes_controller.go, pod_egress.go), so that a rule of other
+// software that also names kube-bridge is kept.
 func ownRule(r rule) bool {
 	switch r.chain {
 	case "FORWARD":
@@ -176,8 +175,8 @@ func ownRule(r rule) bool {
 	return false
 }
 
-// ownSet tells kube-router's address sets by name; the IPv6 ones have a prefix,
-// TMP- ones are left when it ends in the middle of a change.
+// isOwnSet reports whether name is an address set of kube-router. IPv6 sets have a prefix; TMP-
+// sets remain if kube-router ends during a change.
 func ownSet(name string) bool {
 	return regexp.MustCompile(`^(inet6:)?(KUBE-(SRC|DST)-[A-Z2-7]{16}|kube-router-(pod-subnets|node-ips|local-ips|svip|svip-prt)|TMP-[A-Z2-7]{16})$`).MatchString(name)
 }

@@ -1,7 +1,3 @@
-// Package snapshot owns the proof that a reset left nothing: what can be seen
-// of a host, as far as a cluster may change it, before an install and after a
-// reset, and whose each difference is. It refuses to change anything, and to
-// fail because a host lacks a tool: what cannot be seen twice is not compared.
 package snapshot
 
 import (
@@ -16,15 +12,17 @@ import (
 	"github.com/plinthdev/plinth/internal/node/network"
 )
 
-// Snapshot is what was seen: section → things, each once. It is plain data for
-// a file beside the journal.
+// Snapshot is the visible state of a host, as far as a cluster may change it: the objects of each
+// section, sorted and unique. It is plain data for a file beside the journal. Snapshots from before
+// an install and after a reset are compared to verify that the reset left nothing.
 type Snapshot map[string][]string
 
-// Take looks at h; it changes nothing.
+// TakeSnapshot returns the state of h. It changes nothing, and it does not fail if the host lacks a
+// tool: the section is empty then.
 func Take(ctx context.Context, h host.Host, c leftover.Cluster) Snapshot {
 	f := leftover.Finder{Host: h, Cluster: c}
 	s := Snapshot{}
-	for name, look := range map[string]func() []string{
+	for name, list := range map[string]func() []string{
 		"files": func() []string { return files(f) },
 		"units": func() []string {
 			return lines(ctx, f, "systemctl", "list-unit-files", "--no-legend", "--no-pager", "--plain")
@@ -45,17 +43,17 @@ func Take(ctx context.Context, h host.Host, c leftover.Cluster) Snapshot {
 		"ports":         func() []string { return ports(lines(ctx, f, "ss", "-Hltnu")) },
 		"programs":      func() []string { return programs(f) },
 	} {
-		things := look()
-		slices.Sort(things)
-		s[name] = slices.Compact(things)
+		items := list()
+		slices.Sort(items)
+		s[name] = slices.Compact(items)
 	}
 	return s
 }
 
-// Count is how many things were seen.
+// Count returns the number of objects in all sections.
 func (s Snapshot) Count() (n int) {
-	for _, things := range s {
-		n += len(things)
+	for _, items := range s {
+		n += len(items)
 	}
 	return n
 }
@@ -63,10 +61,10 @@ func (s Snapshot) Count() (n int) {
 // Change is one difference between two snapshots.
 type Change struct {
 	Section, Thing string
-	Gone           bool // it was there before, and is not now
+	Gone           bool // the object is in the first snapshot only
 }
 
-// String says it for a person: "links: + kube-bridge".
+// String returns the change as shown to users: "links: + kube-bridge".
 func (c Change) String() string {
 	sign := "+"
 	if c.Gone {
@@ -75,8 +73,8 @@ func (c Change) String() string {
 	return c.Section + ": " + sign + " " + c.Thing
 }
 
-// Diff is what differs. A section in which nothing was seen before, though every
-// host has something there, could not be looked at: it is not compared.
+// DiffSnapshots returns the differences between two snapshots, sorted. A section that is empty in
+// before, although every host has an object there, could not be read: it is not compared.
 func Diff(before, after Snapshot) []Change {
 	mayBeEmpty := []string{"namespaces", "address sets", "packet rules"}
 	var all []Change
@@ -85,14 +83,14 @@ func Diff(before, after Snapshot) []Change {
 		if len(was) == 0 && !slices.Contains(mayBeEmpty, section) {
 			continue
 		}
-		for _, thing := range is {
-			if _, had := slices.BinarySearch(was, thing); !had {
-				all = append(all, Change{section, thing, false})
+		for _, item := range is {
+			if _, had := slices.BinarySearch(was, item); !had {
+				all = append(all, Change{section, item, false})
 			}
 		}
-		for _, thing := range was {
-			if _, has := slices.BinarySearch(is, thing); !has {
-				all = append(all, Change{section, thing, true})
+		for _, item := range was {
+			if _, has := slices.BinarySearch(is, item); !has {
+				all = append(all, Change{section, item, true})
 			}
 		}
 	}
@@ -100,9 +98,9 @@ func Diff(before, after Snapshot) []Change {
 	return all
 }
 
-// Ours reports whether a difference can only come from cluster c. The others
-// are what a host's owner did meanwhile, and modules, which stay loaded until
-// the next boot: others may use them by now.
+// FromCluster reports whether the change can only come from cluster of. Other changes are those of
+// the host's owner in the meantime, and kernel modules, which stay loaded until the next boot
+// because other software may use them by then.
 func (c Change) Ours(of leftover.Cluster) bool {
 	word := strings.Fields(c.Thing + " ")
 	if c.Gone || len(word) == 0 {
@@ -131,6 +129,8 @@ func (c Change) Ours(of leftover.Cluster) bool {
 	return false
 }
 
+// commandLines returns the lines that a command prints, with single spaces and without empty lines.
+// It returns nil if the command fails.
 func lines(ctx context.Context, f leftover.Finder, argv ...string) []string {
 	out, err := f.Look(ctx, argv...)
 	if err != nil {
@@ -145,11 +145,13 @@ func lines(ctx context.Context, f leftover.Finder, argv ...string) []string {
 	return all
 }
 
+// fileLines returns the lines of the file p.
 func text(f leftover.Finder, p string) []string {
-	raw, _ := f.ReadFile(p) // one that is not there has no lines
+	raw, _ := f.ReadFile(p) // a missing file has no lines
 	return strings.Split(strings.TrimSpace(string(raw)), "\n")
 }
 
+// firstWords returns the first n words of each line that has so many.
 func firstWords(list []string, n int) []string {
 	var all []string
 	for _, line := range list {
@@ -160,8 +162,9 @@ func firstWords(list []string, n int) []string {
 	return all
 }
 
+// listPaths returns the paths of the entries of a folder.
 func names(f leftover.Finder, dir string) []string {
-	list, _ := f.ReadDir(dir) // one that is not there is empty
+	list, _ := f.ReadDir(dir) // a missing folder is empty
 	var all []string
 	for _, e := range list {
 		all = append(all, path.Join(dir, e.Name()))
@@ -169,7 +172,7 @@ func names(f leftover.Finder, dir string) []string {
 	return all
 }
 
-// files is what stands where the cluster's files go, with mode and owner.
+// describeFiles returns the files and folders at the cluster's paths, with mode and owner.
 func files(f leftover.Finder) []string {
 	var all []string
 	add := func(p string) {
@@ -187,6 +190,7 @@ func files(f leftover.Finder) []string {
 	return all
 }
 
+// describeAccounts returns the users and groups of the host with id and home folder.
 func accounts(f leftover.Finder) []string {
 	var all []string
 	for _, file := range []string{"/etc/passwd", "/etc/group"} {
@@ -201,8 +205,9 @@ func accounts(f leftover.Finder) []string {
 	return all
 }
 
+// describeMounts returns the mount points of the host and their types.
 func mounts(f leftover.Finder) []string {
-	table, _ := f.MountTable() // always there on Linux
+	table, _ := f.MountTable() // exists on every Linux host
 	var all []string
 	for _, m := range table {
 		all = append(all, m.Point+" "+m.Type)
@@ -210,7 +215,7 @@ func mounts(f leftover.Finder) []string {
 	return all
 }
 
-// cgroups is the first two levels of each hierarchy.
+// listTopCgroups returns the first level of cgroups of each hierarchy.
 func cgroups(f leftover.Finder) []string {
 	table, _ := f.MountTable()
 	var all []string
@@ -228,7 +233,8 @@ func cgroups(f leftover.Finder) []string {
 	return all
 }
 
-// ports is what listens: protocol and address.
+// listeningPorts returns protocol and address of the listening sockets in the output of `ss
+// -Hltnu`.
 func ports(sockets []string) []string {
 	var all []string
 	for _, line := range sockets {
@@ -239,8 +245,9 @@ func ports(sockets []string) []string {
 	return all
 }
 
+// runningPrograms returns the executables of all processes.
 func programs(f leftover.Finder) []string {
-	list, _ := f.ListProcesses() // always there on Linux
+	list, _ := f.ListProcesses() // exists on every Linux host
 	var all []string
 	for _, p := range list {
 		if p.Exe != "" {

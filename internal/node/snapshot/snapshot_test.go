@@ -9,7 +9,7 @@ import (
 	"github.com/plinthdev/plinth/internal/node/leftover"
 )
 
-func TestEachDifferenceIsToldWhoseItIs(t *testing.T) {
+func TestFromCluster_SeparatesChangesOfClusterAndOwner(t *testing.T) {
 	c := leftover.Default(netip.MustParsePrefix("10.244.0.0/16"))
 	before := Snapshot{"links": {"eth0 UP"}, "units": {"ssh.service enabled enabled"}, "files": {"/etc/cni drwxr-xr-x 0:0"}, "ports": {}, "programs": {"/usr/bin/sleep"},
 		"packet rules": {}, "routes": {"default via 10.0.0.1"}, "modules": {"ext4"}, "users": {"passwd root 0 /root"}, "addresses": {"eth0 UP 10.0.0.2/24"}, "mounts": {"/ ext4"}}
@@ -30,22 +30,22 @@ func TestEachDifferenceIsToldWhoseItIs(t *testing.T) {
 	want := []string{"files: + /opt/cni/bin/bridge -rwxr-xr-x 0:0", "links: + kube-bridge UP", "mounts: + /var/lib/kubelet/pods/x tmpfs", "packet rules: + iptables-nft nat OUTPUT -j KUBE-SERVICES",
 		"programs: + /var/lib/k0s/bin/kubelet", "routes: + 10.244.1.0/24 via 10.0.0.3 proto 17", "units: + k0scontroller.service enabled", "users: + passwd etcd 990 /var/lib/k0s"}
 	if !reflect.DeepEqual(ours, want) {
-		t.Errorf("the cluster's are %q", ours)
+		t.Errorf("changes of the cluster are %q", ours)
 	}
 	want = []string{"addresses: + eth0 UP 10.0.0.9/24", "addresses: - eth0 UP 10.0.0.2/24", "files: + /usr/local/bin/theirs -rwxr-xr-x 0:0", "links: + wg0 UP", "modules: + overlay",
 		"packet rules: + iptables-nft filter DOCKER -j ACCEPT", "programs: + /usr/sbin/nginx", "programs: - /usr/bin/sleep", "units: + nginx.service enabled"}
 	if !reflect.DeepEqual(others, want) {
-		t.Errorf("the others' are %q", others)
+		t.Errorf("other changes are %q", others)
 	}
 }
 
-func TestAHostThatNobodyTouchedDoesNotDiffer(t *testing.T) {
+func TestDiffSnapshots_EmptyForUnchangedHost(t *testing.T) {
 	f := hosttest.New(t)
 	for _, tool := range []string{"ip ", "systemctl list-unit-files", "ss -Hltnu"} {
 		f.Expect(tool).Return("a b c d e\n", nil).Often()
 	}
 	c := leftover.Default()
 	if d := Diff(Take(t.Context(), f.Host(), c), Take(t.Context(), f.Host(), c)); len(d) > 0 {
-		t.Errorf("differs: %v", d)
+		t.Errorf("the snapshots differ: %v", d)
 	}
 }

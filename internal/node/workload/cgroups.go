@@ -7,15 +7,15 @@ import (
 	"slices"
 )
 
-// cgroups finds the cgroups that kubelet made, in each hierarchy: those of the
-// pods, and the one in which it looks for containerd, system.slice included
-// where systemd had none.
+// findCgroups returns the cgroups that kubelet created, in each hierarchy: those of the pods, and
+// the one in which it looks for containerd, including system.slice if systemd had not created it.
 func (f finder) cgroups(ctx context.Context) ([]string, error) {
 	table, err := f.MountTable()
 	if err != nil {
 		return nil, err
 	}
-	// A containerd that is a unit of its own is foreign, so is its cgroup.
+	// A containerd that runs as a unit of the host does not belong to the cluster, nor does its
+	// cgroup.
 	containerd, err := f.UnitState(ctx, "containerd.service")
 	if err != nil {
 		return nil, err
@@ -45,8 +45,8 @@ func (f finder) cgroups(ctx context.Context) ([]string, error) {
 	return slices.Compact(all), nil
 }
 
-// groupsIn is dir and all cgroups below it, each after the one it is in;
-// nothing when dir does not exist.
+// listCgroups returns dir and all cgroups below it, each after its parent. It returns nil if dir
+// does not exist.
 func (f finder) groupsIn(dir string) []string {
 	entries, err := f.ReadDir(dir)
 	if err != nil {
@@ -61,9 +61,10 @@ func (f finder) groupsIn(dir string) []string {
 	return all
 }
 
-// removeCgroups leaves one that still holds a process: the kernel refuses.
+// removeCgroups removes the cgroups that findCgroups returns. The kernel refuses to remove a cgroup
+// that contains a process.
 func (f finder) removeCgroups(ctx context.Context) error {
-	// Under systemd's cgroup driver the slice is a unit, which would come back.
+	// With systemd's cgroup driver the slice is a unit, which systemd would create again.
 	var errs []error
 	if st, err := f.UnitState(ctx, "kubepods.slice"); err == nil && st.Running() {
 		errs = append(errs, f.Act(ctx, "systemctl", "stop", "kubepods.slice"))

@@ -9,10 +9,11 @@ import (
 	"github.com/plinthdev/plinth/internal/host"
 )
 
+// findMounts returns the cluster's mount points, last mounted first.
 func (f finder) mounts(context.Context) ([]string, error) { return f.Mounts() }
 
-// unmount goes round until nothing is left or nothing moves: unmounting one
-// may take others with it. Only what then still stands is unmounted lazily.
+// unmountAll unmounts the cluster's mounts repeatedly until none is left or a pass changes nothing:
+// unmounting one may unmount others. Only what is left then is unmounted lazily.
 func (f finder) unmount(ctx context.Context) error {
 	flags := []string{}
 	for before := -1; ; {
@@ -22,13 +23,13 @@ func (f finder) unmount(ctx context.Context) error {
 		}
 		if len(points) == before {
 			if len(flags) > 0 {
-				return errors.New("the kernel keeps " + strings.Join(points, ", "))
+				return errors.New("cannot unmount " + strings.Join(points, ", "))
 			}
 			flags = []string{"-l"}
 		}
 		before = len(points)
 		for _, p := range points {
-			// A failure shows in the next look.
+			// A failure shows in the next pass.
 			_, _ = f.Run(ctx, host.Cmd{Argv: append(append([]string{"umount"}, flags...), p), Timeout: 20 * time.Second})
 		}
 		if ctx.Err() != nil {

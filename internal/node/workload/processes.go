@@ -1,6 +1,3 @@
-// Package workload owns what a cluster runs on a host, seen from outside of it:
-// units, processes, mounts, cgroups. It refuses to ask the cluster: by then k0s
-// and containerd may be hanging or gone.
 package workload
 
 import (
@@ -19,7 +16,9 @@ import (
 	"github.com/plinthdev/plinth/internal/wait"
 )
 
-// Kinds is these leftovers in the order in which they go.
+// WorkloadKinds returns what a cluster runs on a host, in the order in which it is removed: units,
+// processes, mounts, cgroups. It inspects the host only and never queries the cluster, because k0s
+// and containerd may hang or not run any more.
 func Kinds(base leftover.Finder) []leftover.Kind {
 	f := finder{Finder: base, grace: 15 * time.Second, podGrace: 10 * time.Second}
 	return []leftover.Kind{
@@ -30,12 +29,14 @@ func Kinds(base leftover.Finder) []leftover.Kind {
 	}
 }
 
+// workloadFinder finds what a cluster runs on a host.
 type finder struct {
 	leftover.Finder
-	grace    time.Duration // for k0s to stop by itself
-	podGrace time.Duration // for pods; a third of kubelet's own, as a reset is to take half a minute
+	grace    time.Duration // time for k0s to stop
+	podGrace time.Duration // time for pods to end; a third of kubelet's default, because a reset should take half a minute
 }
 
+// findUnits returns the cluster's units that run or start at boot.
 func (f finder) units(ctx context.Context) ([]string, error) {
 	var all []string
 	for _, unit := range leftover.Units() {
@@ -51,7 +52,7 @@ func (f finder) units(ctx context.Context) ([]string, error) {
 	return all, nil
 }
 
-// stopUnits gives k0s a while to stop by itself, and kills it when it hangs.
+// stopUnits stops the cluster's units, and kills a unit that does not stop within the grace period.
 func (f finder) stopUnits(ctx context.Context) error {
 	return leftover.Each(leftover.Units(), func(unit string) error {
 		gently, cancel := context.WithTimeout(ctx, f.grace)
@@ -67,9 +68,9 @@ func (f finder) stopUnits(ctx context.Context) error {
 	})
 }
 
-// processes finds the cluster's processes: k0s, whatever runs from its data
-// folder, its containerd's shims, all that descends from these, and what is
-// left of pods whose shim is gone. Never the caller or one of its parents.
+// findProcesses returns the cluster's processes: k0s, the programs in its data folder, the shims of
+// its containerd, all their descendants, and processes of pods whose shim has ended. It never
+// returns this process or one of its ancestors.
 func (f finder) processes() ([]host.Process, error) {
 	list, err := f.ListProcesses()
 	if err != nil {
@@ -98,8 +99,8 @@ func (f finder) processes() ([]host.Process, error) {
 	return slices.DeleteFunc(list, func(p host.Process) bool { return protected[p.PID] || !descends(p.PID) }), nil
 }
 
-// ownProcess tells by the executable, or for a shim by whose containerd it
-// serves.
+// isOwnProcess reports whether p belongs to the cluster: by its executable, or for a shim by the
+// address of its containerd.
 func (f finder) ownProcess(p host.Process) bool {
 	switch {
 	case leftover.Below(p.Exe, f.DataDir+"/bin"):
@@ -113,9 +114,11 @@ func (f finder) ownProcess(p host.Process) bool {
 	return false
 }
 
-// cgroupsOf maps each cgroup hierarchy to the path that pid has in it.
+// cgroupsOf returns the cgroup path of the process pid in each cgroup hierarchy.
 func (f finder) cgroupsOf(pid int) map[string]string { return f.cgroupRoots(strconv.Itoa(pid)) }
 
+// cgroupRoots returns the cgroup path of the process pid in each hierarchy, without the
+// "/init.scope" of process 1.
 func (f finder) cgroupRoots(pid string) map[string]string {
 	text, err := f.ReadFile("/proc/" + pid + "/cgroup")
 	if err != nil {
@@ -130,9 +133,9 @@ func (f finder) cgroupRoots(pid string) map[string]string {
 	return all
 }
 
-// inKubepods reports whether a process is in the cgroup that kubelet makes for
-// pods right below the host's own root. One further down, such as that of a
-// cluster in a container, is foreign.
+// inKubepods reports whether cgroups, the cgroup paths of a process, are in the cgroup that kubelet
+// creates for pods directly below the root of the host. A kubepods cgroup further down, such as
+// that of a cluster in a container, does not belong to the cluster.
 func inKubepods(roots, cgroups map[string]string) bool {
 	for hierarchy, p := range cgroups {
 		rest, ok := strings.CutPrefix(p, roots[hierarchy]+"/kubepods")
@@ -143,6 +146,7 @@ func inKubepods(roots, cgroups map[string]string) bool {
 	return false
 }
 
+// listProcessNames returns the cluster's processes, as shown to users: pid and executable.
 func (f finder) processNames(context.Context) ([]string, error) {
 	list, err := f.processes()
 	var all []string
@@ -156,8 +160,8 @@ func (f finder) processNames(context.Context) ([]string, error) {
 	return all, err
 }
 
-// endProcesses lets the pods' programs end by themselves, then kills until none
-// is left: a process may start another one while it is being killed.
+// endProcesses gives the programs of pods time to end, then kills processes until none is left: a
+// process may start another one while it is being killed.
 func (f finder) endProcesses(ctx context.Context) error {
 	if err := f.askPods(ctx); err != nil {
 		return err
@@ -178,14 +182,14 @@ func (f finder) endProcesses(ctx context.Context) error {
 		})
 }
 
-// deaf says in which state the first process is that does not end. One that the
-// kernel keeps waiting, for a disk or a mount that is gone, cannot be killed.
+// describeSurvivor returns the state of the first process that does not end, or "". A process that
+// the kernel keeps waiting, for a disk or a mount that no longer exists, cannot be killed.
 func (f finder) deaf(context.Context) string {
 	list, err := f.processes()
 	if err != nil || len(list) == 0 {
 		return ""
 	}
-	status, _ := f.ReadFile(fmt.Sprintf("/proc/%d/status", list[0].PID)) // what has ended says nothing
+	status, _ := f.ReadFile(fmt.Sprintf("/proc/%d/status", list[0].PID)) // a process that has ended has no status
 	for line := range strings.Lines(string(status)) {
 		if state, ok := strings.CutPrefix(line, "State:"); ok {
 			return fmt.Sprintf("process %d is in state %s", list[0].PID, strings.Join(strings.Fields(state), " "))
@@ -194,30 +198,30 @@ func (f finder) deaf(context.Context) string {
 	return ""
 }
 
-// askPods tells the first program of each container to end, as kubelet does
-// with a pod that is deleted, so that a database can close its files. What has
-// not ended after the grace is left to be killed.
+// terminatePods sends SIGTERM to the first program of each container, as kubelet does for a deleted
+// pod, so that a database can close its files. Programs that have not ended after the grace period
+// are killed later.
 func (f finder) askPods(ctx context.Context) error {
-	asked := map[int]bool{}
+	signaled := map[int]bool{}
 	err := wait.Until(ctx, wait.Options{What: "the pods' programs to end", Timeout: f.podGrace, Interval: 100 * time.Millisecond},
 		func(context.Context) (bool, string, error) {
 			list, err := f.containers()
 			for _, p := range list {
-				if !asked[p.PID] {
-					asked[p.PID] = true
+				if !signaled[p.PID] {
+					signaled[p.PID] = true
 					err = errors.Join(err, f.Terminate(p.PID))
 				}
 			}
-			return len(list) == 0, fmt.Sprintf("%d have not", len(list)), err
+			return len(list) == 0, fmt.Sprintf("%d are still running", len(list)), err
 		})
-	if late := (*wait.TimeoutError)(nil); errors.As(err, &late) {
+	if timeout := (*wait.TimeoutError)(nil); errors.As(err, &timeout) {
 		return nil
 	}
 	return err
 }
 
-// containers is the first program of each container: what a shim of this
-// cluster's containerd started, by whatever name.
+// findContainers returns the first program of each container: the children of the shims of this
+// cluster's containerd, whatever their name.
 func (f finder) containers() ([]host.Process, error) {
 	list, err := f.processes()
 	shims := map[int]bool{}
@@ -227,4 +231,5 @@ func (f finder) containers() ([]host.Process, error) {
 	return slices.DeleteFunc(list, func(p host.Process) bool { return !shims[p.PPID] || isShim(p) }), err
 }
 
+// isShim reports whether p is a containerd shim.
 func isShim(p host.Process) bool { return strings.HasPrefix(path.Base(p.Exe), "containerd-shim") }

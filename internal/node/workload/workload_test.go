@@ -16,7 +16,7 @@ import (
 	"github.com/plinthdev/plinth/internal/node/leftover"
 )
 
-func put(t *testing.T, f *hosttest.Fake, files map[string]string) {
+func writeHostFiles(t *testing.T, f *hosttest.Fake, files map[string]string) {
 	t.Helper()
 	for p, content := range files {
 		p = filepath.Join(f.Root, p)
@@ -29,7 +29,7 @@ func put(t *testing.T, f *hosttest.Fake, files map[string]string) {
 	}
 }
 
-func kind(t *testing.T, f *hosttest.Fake, id string) leftover.Kind {
+func workloadKind(t *testing.T, f *hosttest.Fake, id string) leftover.Kind {
 	t.Helper()
 	for _, k := range Kinds(leftover.Finder{Host: f.Host(), Cluster: leftover.Default()}) {
 		if k.ID == id {
@@ -40,13 +40,13 @@ func kind(t *testing.T, f *hosttest.Fake, id string) leftover.Kind {
 	return leftover.Kind{}
 }
 
-func TestUnitsAreStoppedWhenTheyRunOrWouldRunAtBoot(t *testing.T) {
+func TestWorkloadKinds_StopUnitsThatRunOrStartAtBoot(t *testing.T) {
 	cases := map[string]struct {
 		state host.UnitState
 		found bool
 	}{
 		"running":             {host.UnitState{Load: "loaded", Active: "active", Enable: "enabled"}, true},
-		"restarting for ever": {host.UnitState{Load: "loaded", Active: "activating", Enable: "disabled"}, true},
+		"restarting forever":  {host.UnitState{Load: "loaded", Active: "activating", Enable: "disabled"}, true},
 		"stopped but enabled": {host.UnitState{Load: "loaded", Active: "inactive", Enable: "enabled"}, true},
 		"failed and disabled": {host.UnitState{Load: "loaded", Active: "failed", Enable: "disabled"}, false},
 		"unknown":             {host.UnitState{Load: "not-found", Active: "inactive"}, false},
@@ -55,7 +55,7 @@ func TestUnitsAreStoppedWhenTheyRunOrWouldRunAtBoot(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f := hosttest.New(t)
 			f.Unit["k0scontroller.service"] = c.state
-			r := kind(t, f, "units").Remove(t.Context())
+			r := workloadKind(t, f, "units").Remove(t.Context())
 			if (len(r.Removed) == 1) != c.found || r.Err != nil || len(r.Left) > 0 {
 				t.Errorf("%+v", r)
 			}
@@ -63,13 +63,13 @@ func TestUnitsAreStoppedWhenTheyRunOrWouldRunAtBoot(t *testing.T) {
 	}
 }
 
-// hanging is units that stop only after a kill.
-type hanging struct {
+// hangingUnits implements host.Units with a unit that stops only after it was killed.
+type hangingUnits struct {
 	*hosttest.Fake
 	killed bool
 }
 
-func (h *hanging) StopUnit(ctx context.Context, unit string) error {
+func (h *hangingUnits) StopUnit(ctx context.Context, unit string) error {
 	if !h.killed && unit == "k0scontroller.service" {
 		<-ctx.Done()
 		return ctx.Err()
@@ -77,11 +77,11 @@ func (h *hanging) StopUnit(ctx context.Context, unit string) error {
 	return h.Fake.StopUnit(ctx, unit)
 }
 
-func TestAUnitThatHangsIsKilled(t *testing.T) {
+func TestStopUnits_KillsHangingUnit(t *testing.T) {
 	f := hosttest.New(t)
 	f.Unit["k0scontroller.service"] = host.UnitState{Load: "loaded", Active: "active", Enable: "enabled"}
 	h := f.Host()
-	units := &hanging{Fake: f}
+	units := &hangingUnits{Fake: f}
 	h.Units = units
 	f.Expect("systemctl kill --signal=KILL k0scontroller.service").Do(func(host.Cmd) { units.killed = true })
 	if err := (finder{Finder: leftover.Finder{Host: h, Cluster: leftover.Default()}, grace: time.Millisecond}).stopUnits(t.Context()); err != nil {
@@ -92,7 +92,7 @@ func TestAUnitThatHangsIsKilled(t *testing.T) {
 	}
 }
 
-func TestProcessesOfTheClusterAreEndedAndNoOthers(t *testing.T) {
+func TestWorkloadKinds_EndProcessesOfClusterOnly(t *testing.T) {
 	const shim = "/var/lib/k0s/bin/containerd-shim-runc-v2"
 	self := os.Getpid()
 	own := []host.Process{
@@ -102,8 +102,8 @@ func TestProcessesOfTheClusterAreEndedAndNoOthers(t *testing.T) {
 		{PID: 31, PPID: 30, Exe: "/pause"},
 		{PID: 32, PPID: 30, Exe: "/usr/local/bin/kube-router"},
 		{PID: 33, PPID: 32, Args: []string{"[zombie]"}},
-		{PID: 40, PPID: 1, Exe: "/coredns"}, // its shim is gone
-		{PID: 41, PPID: 1, Exe: "/app"},     // the same, systemd's driver
+		{PID: 40, PPID: 1, Exe: "/coredns"}, // its shim has ended
+		{PID: 41, PPID: 1, Exe: "/app"},     // the same with systemd's cgroup driver
 		{PID: 50, PPID: 1, Exe: "/opt/moved/containerd-shim-runc-v2", Args: []string{"x", "-address", "/run/k0s/containerd.sock"}},
 	}
 	foreign := []host.Process{
@@ -112,12 +112,12 @@ func TestProcessesOfTheClusterAreEndedAndNoOthers(t *testing.T) {
 		{PID: 61, PPID: 60, Exe: "/usr/bin/kubelet"}, // a cluster in a container
 		{PID: 62, PPID: 1, Exe: "/usr/local/bin/k0s", Args: []string{"k0s", "status"}},
 		{PID: 63, PPID: 1, Exe: "/var/lib/k0s-backup/tool"},
-		{PID: 70, PPID: 32, Exe: "/bin/sh"}, // a shell in a pod, from which this runs
+		{PID: 70, PPID: 32, Exe: "/bin/sh"}, // a shell in a pod, from which this test runs
 		{PID: self, PPID: 70, Exe: "/usr/local/bin/plinth"},
-		{PID: 64, PPID: 65}, {PID: 65, PPID: 64}, // read while the table changed
+		{PID: 64, PPID: 65}, {PID: 65, PPID: 64}, // a loop: read while processes changed
 	}
 	f := hosttest.New(t)
-	put(t, f, map[string]string{
+	writeHostFiles(t, f, map[string]string{
 		"/proc/1/cgroup":  "5:memory:/lab-a/init.scope\n1:name=systemd:/init.scope\n0::/init.scope\n",
 		"/proc/40/cgroup": "5:memory:/lab-a/kubepods/burstable/podx/y\n0::/\n",
 		"/proc/41/cgroup": "0::/kubepods.slice/kubepods-podx.slice/cri-containerd-y.scope\n",
@@ -125,11 +125,11 @@ func TestProcessesOfTheClusterAreEndedAndNoOthers(t *testing.T) {
 		"/proc/63/cgroup": "5:memory:/lab-b/kubepods/podx\n0::/kubepods-mine/x\n",
 	})
 	f.Proc = append(append([]host.Process{}, foreign...), own...)
-	r := kind(t, f, "processes").Remove(t.Context())
+	r := workloadKind(t, f, "processes").Remove(t.Context())
 	if r.Err != nil || len(r.Left) > 0 {
 		t.Errorf("left %q, %v", r.Left, r.Err)
 	}
-	// 30 and 32 are parents of this very program.
+	// 30 and 32 are ancestors of this process.
 	want := append(append([]host.Process{}, foreign...), own[2], own[4])
 	if len(f.Proc) != len(want) {
 		t.Errorf("still there: %v\nwant: %v", f.Proc, want)
@@ -138,13 +138,13 @@ func TestProcessesOfTheClusterAreEndedAndNoOthers(t *testing.T) {
 		pid, _ := strconv.Atoi(strings.Fields(p)[0])
 		for _, q := range foreign {
 			if q.PID == pid {
-				t.Errorf("ended a foreign process: %s", p)
+				t.Errorf("ended a process of other software: %s", p)
 			}
 		}
 	}
 }
 
-func TestPodsMayEndByThemselvesBeforeTheyAreKilled(t *testing.T) {
+func TestEndProcesses_TerminatesPodsBeforeKilling(t *testing.T) {
 	const shim = "/var/lib/k0s/bin/containerd-shim-runc-v2"
 	f := hosttest.New(t)
 	f.Proc = []host.Process{
@@ -153,25 +153,25 @@ func TestPodsMayEndByThemselvesBeforeTheyAreKilled(t *testing.T) {
 		{PID: 31, PPID: 30, Exe: "/pause"},
 		{PID: 32, PPID: 30, Exe: "/usr/lib/postgresql/bin/postgres"},
 		{PID: 33, PPID: 32, Exe: "/usr/lib/postgresql/bin/postgres"},
-		{PID: 34, PPID: 30, Exe: "/bin/deaf"},
+		{PID: 34, PPID: 30, Exe: "/bin/ignores-sigterm"},
 		{PID: 60, PPID: 1, Exe: "/usr/bin/containerd-shim-runc-v2", Args: []string{"x", "-address", "/run/containerd/containerd.sock"}},
 		{PID: 61, PPID: 60, Exe: "/foreign"},
 	}
 	f.Deaf = []int{34}
-	put(t, f, map[string]string{"/proc/1/cgroup": "0::/\n", "/proc/33/cgroup": "0::/kubepods/burstable/podx/y\n"})
+	writeHostFiles(t, f, map[string]string{"/proc/1/cgroup": "0::/\n", "/proc/33/cgroup": "0::/kubepods/burstable/podx/y\n"})
 	pods := finder{Finder: leftover.Finder{Host: f.Host(), Cluster: leftover.Default()}, podGrace: 20 * time.Millisecond}
 	if err := pods.endProcesses(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if want := []int{31, 32, 34}; !slices.Equal(f.Asked, want) {
-		t.Errorf("asked to end: %v, want %v", f.Asked, want)
+		t.Errorf("terminated: %v, want %v", f.Asked, want)
 	}
 	if len(f.Proc) != 2 || f.Proc[0].PID != 60 || f.Proc[1].PID != 61 {
 		t.Errorf("still there: %v", f.Proc)
 	}
 }
 
-func mountinfo(points ...string) string {
+func mountTable(points ...string) string {
 	var b strings.Builder
 	b.WriteString("24 1 254:1 / / rw - ext4 /dev/vda1 rw\n")
 	for _, p := range points {
@@ -180,42 +180,42 @@ func mountinfo(points ...string) string {
 	return b.String()
 }
 
-func TestUnmountGoesRoundUntilNothingIsLeft(t *testing.T) {
+func TestUnmountAll_RepeatsUntilNothingIsLeft(t *testing.T) {
 	const a, b, c = "/var/lib/kubelet/pods/a", "/run/k0s/b", "/var/lib/k0s/c"
 	f := hosttest.New(t)
 	set := func(points ...string) func(host.Cmd) {
-		return func(host.Cmd) { put(t, f, map[string]string{"/proc/self/mountinfo": mountinfo(points...)}) }
+		return func(host.Cmd) { writeHostFiles(t, f, map[string]string{"/proc/self/mountinfo": mountTable(points...)}) }
 	}
 	set(a, b, c)(host.Cmd{})
 	f.Expect("umount " + c).Do(set(a, b))
-	f.Expect("umount " + b).Do(set()) // takes a with it
+	f.Expect("umount " + b).Do(set()) // unmounts a too
 	f.Expect("umount "+a).Return("", &host.CommandError{Code: 32, Tail: "not mounted"})
-	if r := kind(t, f, "mounts").Remove(t.Context()); r.Err != nil || len(r.Left) > 0 || !reflect.DeepEqual(r.Removed, []string{c, b, a}) {
+	if r := workloadKind(t, f, "mounts").Remove(t.Context()); r.Err != nil || len(r.Left) > 0 || !reflect.DeepEqual(r.Removed, []string{c, b, a}) {
 		t.Errorf("%+v", r)
 	}
 }
 
-func TestUnmountIsLazyOnlyAsTheLastResort(t *testing.T) {
+func TestUnmountAll_IsLazyOnlyAtTheEnd(t *testing.T) {
 	const a, b = "/var/lib/kubelet/pods/a", "/run/k0s/b"
 	busy := &host.CommandError{Code: 32, Tail: "target is busy"}
 	f := hosttest.New(t)
 	set := func(points ...string) func(host.Cmd) {
-		return func(host.Cmd) { put(t, f, map[string]string{"/proc/self/mountinfo": mountinfo(points...)}) }
+		return func(host.Cmd) { writeHostFiles(t, f, map[string]string{"/proc/self/mountinfo": mountTable(points...)}) }
 	}
 	set(a, b)(host.Cmd{})
 	f.Expect("umount "+b).Return("", nil).Do(set(a))
 	f.Expect("umount "+a).Return("", busy)
 	f.Expect("umount "+a).Return("", busy)
 	f.Expect("umount -l "+a).Return("", busy)
-	r := kind(t, f, "mounts").Remove(t.Context())
+	r := workloadKind(t, f, "mounts").Remove(t.Context())
 	if r.Err == nil || !reflect.DeepEqual(r.Left, []string{a}) {
-		t.Errorf("%+v; want %s left and named", r, a)
+		t.Errorf("%+v; want %s to remain", r, a)
 	}
 }
 
-func TestCgroupsOfPodsAreRemovedInnermostFirst(t *testing.T) {
+func TestWorkloadKinds_RemoveInnermostCgroupsFirst(t *testing.T) {
 	f := hosttest.New(t)
-	put(t, f, map[string]string{
+	writeHostFiles(t, f, map[string]string{
 		"/proc/self/mountinfo":                                     "30 24 0:27 / /sys/fs/cgroup rw - cgroup2 cgroup rw\n31 24 0:28 /x /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n",
 		"/sys/fs/cgroup/kubepods/besteffort/pod1/cgroup.procs":     "",
 		"/sys/fs/cgroup/memory/kubepods/cgroup.procs":              "",
@@ -226,12 +226,12 @@ func TestCgroupsOfPodsAreRemovedInnermostFirst(t *testing.T) {
 	remove := func(c host.Cmd) { _ = os.RemoveAll(filepath.Join(f.Root, c.Argv[len(c.Argv)-1])) }
 	f.Expect("rmdir /sys/fs/cgroup/kubepods/besteffort/pod1 /sys/fs/cgroup/kubepods/besteffort /sys/fs/cgroup/kubepods").Do(remove)
 	f.Expect("rmdir /sys/fs/cgroup/memory/kubepods").Do(remove)
-	if r := kind(t, f, "cgroups").Remove(t.Context()); r.Err != nil || !reflect.DeepEqual(r.Removed, want) {
+	if r := workloadKind(t, f, "cgroups").Remove(t.Context()); r.Err != nil || !reflect.DeepEqual(r.Removed, want) {
 		t.Errorf("removed %q, %v; want %q", r.Removed, r.Err, want)
 	}
 }
 
-func TestCgroupOfContainerdGoesUnlessItIsAUnitOfTheHost(t *testing.T) {
+func TestFindCgroups_IncludesContainerdUnlessUnitOfHost(t *testing.T) {
 	const memory, systemd = "/sys/fs/cgroup/memory/system.slice", "/sys/fs/cgroup/systemd/system.slice"
 	before := &leftover.Before{Paths: map[string]leftover.Path{systemd: {}}}
 	cases := map[string]struct {
@@ -241,12 +241,12 @@ func TestCgroupOfContainerdGoesUnlessItIsAUnitOfTheHost(t *testing.T) {
 	}{
 		"made by kubelet":             {before, false, []string{memory, systemd + "/containerd.service"}},
 		"a unit of the host":          {before, true, nil},
-		"nobody knows what was there": {nil, false, []string{memory + "/containerd.service", systemd + "/containerd.service"}},
+		"the state before is unknown": {nil, false, []string{memory + "/containerd.service", systemd + "/containerd.service"}},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			f := hosttest.New(t)
-			put(t, f, map[string]string{
+			writeHostFiles(t, f, map[string]string{
 				"/proc/self/mountinfo":                      "30 24 0:27 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=systemd\n31 24 0:28 /x /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n",
 				memory + "/containerd.service/cgroup.procs": "", systemd + "/containerd.service/cgroup.procs": "", systemd + "/dbus.service/cgroup.procs": "",
 			})
@@ -263,15 +263,15 @@ func TestCgroupOfContainerdGoesUnlessItIsAUnitOfTheHost(t *testing.T) {
 	}
 }
 
-func TestKubeletsSliceIsStoppedBySystemd(t *testing.T) {
+func TestWorkloadKinds_StopSliceOfKubelet(t *testing.T) {
 	f := hosttest.New(t)
 	f.Unit["kubepods.slice"] = host.UnitState{Load: "loaded", Active: "active"}
-	put(t, f, map[string]string{
+	writeHostFiles(t, f, map[string]string{
 		"/proc/self/mountinfo": "30 24 0:27 / /sys/fs/cgroup rw - cgroup2 cgroup rw\n",
 		"/sys/fs/cgroup/kubepods.slice/kubepods-pod1.slice/cgroup.procs": "",
 	})
 	f.Expect("systemctl stop kubepods.slice").Do(func(host.Cmd) { _ = os.RemoveAll(filepath.Join(f.Root, "/sys/fs/cgroup/kubepods.slice")) })
-	if r := kind(t, f, "cgroups").Remove(t.Context()); r.Err != nil || len(r.Left) > 0 {
+	if r := workloadKind(t, f, "cgroups").Remove(t.Context()); r.Err != nil || len(r.Left) > 0 {
 		t.Errorf("%+v", r)
 	}
 }
