@@ -119,7 +119,7 @@ func TestWrite_FailureKeepsOldFileAndLeavesNoTemp(t *testing.T) {
 	})
 }
 
-func TestWriteNew_CreatesWholeFileOrNone(t *testing.T) {
+func TestPlace_CreatesWholeFileOrNone(t *testing.T) {
 	testLocalAndFake(t, func(t *testing.T, h host.Host, _ string) {
 		damaged := errors.New("wrong digest")
 		if err := h.Place("/store/blobs/one", truncatedReader("some of it", damaged), 0o444); !errors.Is(err, damaged) {
@@ -278,9 +278,11 @@ func TestRemoveAll_StopsAtMountAndNamesIt(t *testing.T) {
 	t.Cleanup(func() { _ = unix.Unmount(mounted, unix.MNT_DETACH) })
 	writeFile(t, h, "/var/lib/app/pods/volume", "precious")
 	for _, path := range []string{"/var/lib/app", "/var/lib/app/pods"} {
-		if err := h.RemoveAll(path); err == nil || !strings.Contains(err.Error(), mounted+" is a mount point") {
-			t.Errorf("RemoveAll(%s): %v", path, err)
-		}
+		t.Run(path, func(t *testing.T) {
+			if err := h.RemoveAll(path); err == nil || !strings.Contains(err.Error(), mounted+" is a mount point") {
+				t.Errorf("RemoveAll(%s): %v", path, err)
+			}
+		})
 	}
 	if got := readFile(t, h, "/var/lib/app/pods/volume"); got != "precious" {
 		t.Errorf("the mount now holds %q", got)

@@ -52,7 +52,7 @@ type Files interface {
 type Streams interface {
 	// OpenFile opens a file for reading.
 	OpenFile(path string) (io.ReadCloser, error)
-	// WriteNew creates the file path with the content of r, complete and synced. The error is
+	// Place creates the file path with the content of r, complete and synced. The error is
 	// fs.ErrExist if path exists. The file has no name until it is complete, so that a run that
 	// fails or is killed leaves nothing. Missing parent folders are created with mode 0755. Some
 	// file systems do not support this.

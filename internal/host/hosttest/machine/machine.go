@@ -161,7 +161,7 @@ func (f files) Write(p string, r io.Reader, perm fs.FileMode) error {
 	return nil
 }
 
-// WriteNew creates the file p at once, as a real host does with a file that has no name until it is
+// Place creates the file p at once, as a real host does with a file that has no name until it is
 // complete.
 func (f files) Place(p string, r io.Reader, perm fs.FileMode) error {
 	if _, ok := f.State[p]; ok {
