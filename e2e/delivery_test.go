@@ -190,7 +190,7 @@ func TestCurlPipedToBashInstalls(t *testing.T) {
 	h.Must(ctx, "mkdir", "-p", "/var/log/plinth")
 	one, other := lab.Up(t, "broken"), lab.Up(t, "stalls") // before any baseline: each host knows the others' names
 	broken := s.refused(t, ctx, one, "answers 500 Internal Server Error (after 5 attempts)")
-	stalls := s.refused(t, ctx, other, "stalls: next to nothing came in 30s (after 5 attempts)")
+	stalls := s.refused(t, ctx, other, "stalls: almost no data arrived in 30s (after 5 attempts)")
 	fresh := h.Baseline(ctx)
 
 	t.Run("what the server has wrong, and a full disk, leave the host as it was", func(t *testing.T) {
@@ -216,7 +216,7 @@ func TestCurlPipedToBashInstalls(t *testing.T) {
 		h := h.For(t)
 		h.Must(ctx, "mount", "-t", "tmpfs", "-o", "size=8m", "none", "/var/cache")
 		defer h.Run(ctx, "umount", "/var/cache")
-		if r := s.curl(t, ctx, h, 6, "--yes -o json --ignore-host-preflight disk-space"); !strings.Contains(r.Error.Cause, "no space left") || !strings.Contains(r.Error.Hint, "make room in /var/cache/plinth") {
+		if r := s.curl(t, ctx, h, 6, "--yes -o json --ignore-host-preflight disk-space"); !strings.Contains(r.Error.Cause, "no space left") || !strings.Contains(r.Error.Hint, "space in /var/cache/plinth") {
 			t.Errorf("a disk that fills: %+v", r.Error)
 		}
 		h.Must(ctx, "sh", "-c", "ls -A /var/cache | grep . && exit 1; umount /var/cache")

@@ -1,6 +1,6 @@
-// Package airgaptest makes small real layouts and bundles for the tests of
-// whoever reads bundles. Images are made by go-containerregistry, not by the
-// code under test. It refuses to be used outside tests.
+// Package airgaptest creates small real layouts and bundles for tests.
+//
+// The images are built by go-containerregistry, not by the code under test.
 package airgaptest
 
 import (
@@ -27,23 +27,23 @@ import (
 	"github.com/plinthdev/plinth/airgap/format"
 )
 
-// Installer is the installer.yaml of Request's bundle.
+// Installer is the installer.yaml of NewRequest's bundle.
 const Installer = "apiVersion: plinth.dev/v1beta1\nkind: Installer\nmetadata: {name: my-app}\n"
 
-// Application is the Application of Request's bundle.
+// Application is the Application manifest of NewRequest's bundle.
 const Application = "apiVersion: kots.io/v1beta1\nkind: Application\nmetadata: {name: my-app}\n"
 
-// Image describes an image: one layer with one file per entry of Files.
+// Image describes an image that has one layer with one file per entry of Files.
 type Image struct {
 	Ref   string
-	Files []string // content of each layer's only file
-	Gzip  bool     // layers as upstream registries have them, instead of zstd
+	Files []string // content of the only file in each layer
+	Gzip  bool     // gzip layers, as in upstream registries, instead of zstd
 }
 
 // HostFile describes a file for the host.
 type HostFile struct{ Name, Version, Content string }
 
-// Images are those of Request; the first two share a layer.
+// Images returns the images of NewRequest; the first two share a layer.
 func Images() []Image {
 	return []Image{
 		{Ref: "registry.k8s.io/pause:3.10", Files: []string{"base of all", "pause"}},
@@ -52,13 +52,13 @@ func Images() []Image {
 	}
 }
 
-// HostFiles are those of Request.
+// HostFiles returns the host files of NewRequest.
 func HostFiles() []HostFile {
 	return []HostFile{{"k0s", "v1.33.8+k0s.1", "#!/bin/sh\necho k0s\n"}, {"kots", "1.131.2", "#!/bin/sh\necho kots\n"}}
 }
 
-// Request asks for a small bundle with something of every kind; its layout is
-// in a folder of the test.
+// NewRequest returns the request for a small bundle with at least one item of every
+// kind that is not generated. Its layout is in a temporary folder of the test.
 func Request(t testing.TB) build.Request {
 	t.Helper()
 	req := build.Request{Name: "my-app", Installer: []byte(Installer), Application: []byte(Application),
@@ -73,7 +73,7 @@ func Request(t testing.TB) build.Request {
 	return req
 }
 
-// Bundle writes the bundle of req and gives its path.
+// WriteBundle writes the bundle for req and returns its path.
 func Bundle(t testing.TB, req build.Request) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "my-app.bundle")
@@ -82,7 +82,8 @@ func Bundle(t testing.TB, req build.Request) string {
 	return path
 }
 
-// Layout makes a folder in OCI image layout, annotated as the payload is.
+// WriteLayout writes an OCI image layout with the same annotations as the payload,
+// and returns its folder.
 func Layout(t testing.TB, images []Image, files []HostFile) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -101,7 +102,7 @@ func Layout(t testing.TB, images []Image, files []HostFile) string {
 	return dir
 }
 
-// MakeImage makes an image for linux/amd64.
+// BuildImage returns an image for linux/amd64.
 func MakeImage(t testing.TB, img Image) v1.Image {
 	t.Helper()
 	out := mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), types.OCIConfigJSON)
@@ -123,7 +124,7 @@ func MakeImage(t testing.TB, img Image) v1.Image {
 	return out
 }
 
-// packed is a layer as the payload has it.
+// compressedLayer is a zstd layer like those in the payload.
 type packed []byte
 
 func (p packed) Digest() (v1.Hash, error) {
@@ -133,7 +134,7 @@ func (p packed) Compressed() (io.ReadCloser, error)  { return io.NopCloser(bytes
 func (p packed) Size() (int64, error)                { return int64(len(p)), nil }
 func (p packed) MediaType() (types.MediaType, error) { return types.OCILayerZStd, nil }
 
-// pack compresses a layer as the payload's are.
+// compressLayer compresses a layer with the settings of the payload.
 func pack(t testing.TB, plain []byte) []byte {
 	t.Helper()
 	var buf bytes.Buffer
@@ -145,7 +146,7 @@ func pack(t testing.TB, plain []byte) []byte {
 	return buf.Bytes()
 }
 
-// Tar gives a tar with one file.
+// Tar returns a tar archive with one file.
 func Tar(t testing.TB, name, content string) []byte {
 	t.Helper()
 	var buf bytes.Buffer
@@ -157,7 +158,7 @@ func Tar(t testing.TB, name, content string) []byte {
 	return buf.Bytes()
 }
 
-// Zstd compresses in one go.
+// CompressZstd returns data compressed as one zstd frame with a known content size.
 func Zstd(t testing.TB, data []byte) []byte {
 	t.Helper()
 	w, err := zstd.NewWriter(nil)
@@ -165,6 +166,7 @@ func Zstd(t testing.TB, data []byte) []byte {
 	return w.EncodeAll(data, nil)
 }
 
+// addHostFile adds f and its manifest to the layout l.
 func addHostFile(t testing.TB, l layout.Path, f HostFile) {
 	t.Helper()
 	add := func(mediaType string, data []byte) ocispec.Descriptor {

@@ -1,7 +1,4 @@
-// Package blob owns bytes that are named by their digest: readers that prove
-// what they deliver, where such bytes come from (Source), how far they may
-// grow when unpacked, and folders in OCI image layout that hold them.
-// It refuses to know what the bytes mean: no kinds, no names, no bundle.
+// Package blob reads, verifies and stores content that is addressed by its digest.
 package blob
 
 import (
@@ -19,18 +16,18 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-// MaxDocument is the most bytes that an index, a manifest or an image config
-// may have: such documents are read into memory.
+// MaxDocument is the maximum size in bytes of an index, a manifest or an image
+// config. Such documents are read into memory.
 const MaxDocument = 4 << 20
 
-// Source gives the content that a descriptor names. Its readers prove digest
-// and size while they deliver; see NewReader. Many may read at once.
+// Source opens the content for a descriptor. Its readers verify digest and size
+// while they are read; see NewReader. A Source is safe for concurrent use.
 type Source interface {
 	Open(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error)
 }
 
-// Check reports a descriptor that cannot name content: only SHA-256 is spoken,
-// sizes are not negative.
+// CheckDescriptor returns an error if desc cannot identify content: the digest
+// must be SHA-256, and the size must not be negative.
 func Check(desc ocispec.Descriptor) error {
 	if err := desc.Digest.Validate(); err != nil || desc.Digest.Algorithm() != digest.SHA256 {
 		return fmt.Errorf("%q is not a sha256 digest", desc.Digest)
@@ -41,7 +38,7 @@ func Check(desc ocispec.Descriptor) error {
 	return nil
 }
 
-// reader is the verifying reader.
+// verifyingReader implements NewReader.
 type reader struct {
 	src  io.ReadCloser
 	hash hash.Hash
@@ -52,12 +49,12 @@ type reader struct {
 	err  error
 }
 
-// NewReader gives the bytes of src as long as they can still be those that
-// desc names, and io.EOF only when they were. It never delivers more than
-// desc.Size bytes, and holds the last ones back until the digest is known to
-// be right, so wrong content is never complete, not even for a caller who
-// stops at the expected size. from names the origin in errors, which are
-// problems with the exit code for a bad bundle. A done ctx ends the stream.
+// NewReader returns a reader of src that verifies the digest and the size in desc.
+// It returns io.EOF only if both are correct. It never returns more than desc.Size
+// bytes, and returns the last bytes only after the digest is verified. So wrong
+// content is never complete, not even for a caller that stops at the expected
+// size. from names the origin in errors, which are problems with the exit code
+// for a bad bundle. Reading fails when ctx is done.
 func NewReader(ctx context.Context, src io.ReadCloser, desc ocispec.Descriptor, from string) io.ReadCloser {
 	return &reader{ctx: ctx, src: src, hash: sha256.New(), want: desc, left: desc.Size, from: from}
 }
@@ -90,7 +87,8 @@ func (r *reader) Read(p []byte) (int, error) {
 	return n, r.err
 }
 
-// finish decides, all declared bytes read, whether that was the content.
+// checkEnd is called after all declared bytes were read. It returns io.EOF if src
+// ends there and the digest is correct.
 func (r *reader) finish() error {
 	if r.err != nil {
 		return r.err
@@ -109,6 +107,8 @@ func (r *reader) finish() error {
 	return io.EOF
 }
 
+// damagedError returns the problem for content that is not as described by desc. A
+// canceled or expired context is returned unchanged.
 func (r *reader) damaged(format string, args ...any) error {
 	cause := fmt.Errorf(format, args...)
 	if errors.Is(cause, context.Canceled) || errors.Is(cause, context.DeadlineExceeded) {
@@ -120,13 +120,13 @@ func (r *reader) damaged(format string, args ...any) error {
 
 func (r *reader) Close() error { return r.src.Close() }
 
-// ReadAll gives a small blob as a whole, proved; more than limit bytes are refused.
+// ReadAll returns the verified content of a blob. It fails if the blob is larger than limit bytes.
 func ReadAll(ctx context.Context, src Source, desc ocispec.Descriptor, limit int64) ([]byte, error) {
 	if err := Check(desc); err != nil {
 		return nil, err
 	}
 	if desc.Size > limit {
-		return nil, fmt.Errorf("blob %s has %d bytes, more than the %d that such a document may have", desc.Digest, desc.Size, limit)
+		return nil, fmt.Errorf("blob %s has %d bytes, more than the maximum of %d for such a document", desc.Digest, desc.Size, limit)
 	}
 	r, err := src.Open(ctx, desc)
 	if err != nil {

@@ -24,7 +24,7 @@ func describe(content string) ocispec.Descriptor {
 	return ocispec.Descriptor{Digest: digest.FromString(content), Size: int64(len(content))}
 }
 
-func TestAReaderDeliversOnlyWhatWasNamed(t *testing.T) {
+func TestNewReader_DeliversOnlyDescribedContent(t *testing.T) {
 	const content = "what was named"
 	broken := errors.New("the disk broke")
 	for name, c := range map[string]struct {
@@ -57,20 +57,20 @@ func TestAReaderDeliversOnlyWhatWasNamed(t *testing.T) {
 				t.Errorf("delivered all %d bytes of wrong content", len(got))
 			}
 			if _, again := r.Read(make([]byte, 1)); again != err {
-				t.Errorf("the error does not stay: %v", again)
+				t.Errorf("the next Read returns another error: %v", again)
 			}
 		})
 	}
 }
 
-func TestACallerWhoStopsAtTheSizeNeverHasWrongContent(t *testing.T) {
+func TestNewReader_NeverCompletesWrongContent(t *testing.T) {
 	r := blob.NewReader(t.Context(), io.NopCloser(strings.NewReader("What was named")), describe("what was named"), "the test")
 	if n, err := io.ReadFull(r, make([]byte, 14)); err == nil || n == 14 {
 		t.Errorf("read %d bytes, %v", n, err)
 	}
 }
 
-func TestAnInterruptEndsAReader(t *testing.T) {
+func TestNewReader_EndsWithContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	r := blob.NewReader(ctx, io.NopCloser(strings.NewReader("what was named")), describe("what was named"), "the test")
 	cancel()
@@ -79,36 +79,41 @@ func TestAnInterruptEndsAReader(t *testing.T) {
 	}
 }
 
-func TestADescriptorMustNameContent(t *testing.T) {
+func TestCheckDescriptor_RefusesInvalidDescriptor(t *testing.T) {
 	good := describe("x")
-	for _, bad := range []ocispec.Descriptor{
-		{}, {Digest: "sha256:../../etc/passwd"}, {Digest: "md5:" + digest.Digest(strings.Repeat("a", 32))},
-		{Digest: digest.Digest("sha512:" + strings.Repeat("a", 128))}, {Digest: good.Digest, Size: -1},
-		{Digest: digest.Digest(strings.ToUpper(good.Digest.String()))},
+	for name, bad := range map[string]ocispec.Descriptor{
+		"empty":         {},
+		"path":          {Digest: "sha256:../../etc/passwd"},
+		"md5":           {Digest: "md5:" + digest.Digest(strings.Repeat("a", 32))},
+		"sha512":        {Digest: digest.Digest("sha512:" + strings.Repeat("a", 128))},
+		"negative size": {Digest: good.Digest, Size: -1},
+		"upper case":    {Digest: digest.Digest(strings.ToUpper(good.Digest.String()))},
 	} {
-		if blob.Check(bad) == nil {
-			t.Errorf("%+v passed", bad)
-		}
+		t.Run(name, func(t *testing.T) {
+			if blob.Check(bad) == nil {
+				t.Errorf("%+v passed", bad)
+			}
+		})
 	}
 	if err := blob.Check(good); err != nil {
 		t.Error(err)
 	}
 }
 
-func TestAFolderKeepsOnlyWhatIsProved(t *testing.T) {
+func TestFolder_StoresOnlyVerifiedBlobs(t *testing.T) {
 	ctx := t.Context()
 	f, err := blob.CreateFolder(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
 	desc := describe("content")
-	give := func(s string) func() (io.ReadCloser, error) {
+	opener := func(s string) func() (io.ReadCloser, error) {
 		return func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(s)), nil }
 	}
-	if err := f.Put(ctx, desc, give("Content")); err == nil || f.Has(desc) {
-		t.Errorf("wrong content was kept (%v)", err)
+	if err := f.Put(ctx, desc, opener("Content")); err == nil || f.Has(desc) {
+		t.Errorf("wrong content was stored (%v)", err)
 	}
-	if err := f.Put(ctx, desc, give("content")); err != nil || !f.Has(desc) {
+	if err := f.Put(ctx, desc, opener("content")); err != nil || !f.Has(desc) {
 		t.Error(err)
 	}
 	if err := f.Put(ctx, desc, func() (io.ReadCloser, error) { t.Error("fetched twice"); return nil, io.EOF }); err != nil {
@@ -122,12 +127,12 @@ func TestAFolderKeepsOnlyWhatIsProved(t *testing.T) {
 		t.Errorf("%q, %v", got, err)
 	}
 	if _, err := blob.ReadAll(ctx, f, added, 3); err == nil {
-		t.Error("the limit does not hold")
+		t.Error("a blob above the limit was read")
 	}
 	if err := f.SetIndex(ocispec.Index{Manifests: []ocispec.Descriptor{desc}}); err != nil {
 		t.Fatal(err)
 	}
-	if f, err = blob.CreateFolder(f.Dir()); err != nil { // again: what is there stays
+	if f, err = blob.CreateFolder(f.Dir()); err != nil { // again: the existing content stays
 		t.Fatal(err)
 	}
 	if index, err := f.Index(); err != nil || len(index.Manifests) != 1 {
@@ -135,19 +140,19 @@ func TestAFolderKeepsOnlyWhatIsProved(t *testing.T) {
 	}
 }
 
-func TestAMeterTellsTheEndOnce(t *testing.T) {
-	var told []int64
-	m := blob.NewMeter(10, func(done, total int64) { told = append(told, done) })
+func TestProgress_ReportsTheEndOnce(t *testing.T) {
+	var reported []int64
+	m := blob.NewMeter(10, func(done, total int64) { reported = append(reported, done) })
 	for range 7 {
 		m.Add(2)
 	}
-	if len(told) != 5 || told[4] != 10 {
-		t.Errorf("told %v", told)
+	if len(reported) != 5 || reported[4] != 10 {
+		t.Errorf("reported %v", reported)
 	}
 	blob.NewMeter(10, nil).Add(3)
 }
 
-// memory is a source of one blob.
+// memory is a source with one blob.
 type memory []byte
 
 func (m memory) Open(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
@@ -158,7 +163,7 @@ func (m memory) desc(mediaType string) ocispec.Descriptor {
 	return ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(m), Size: int64(len(m))}
 }
 
-func TestAFileHasNoNameUntilItIsWhole(t *testing.T) {
+func TestWriteFile_CreatesNoNameBeforeFileIsComplete(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "out")
 	names := func() (names []string) {
@@ -176,7 +181,7 @@ func TestAFileHasNoNameUntilItIsWhole(t *testing.T) {
 	} else if err := f.Close(); err != nil {
 		t.Fatal(err)
 	}
-	// What a killed run of the same number left is in nobody's way.
+	// A file that a killed run with the same PID left behind does not cause a conflict.
 	stale := filepath.Join(dir, fmt.Sprintf(".plinth-%d-0", os.Getpid()))
 	for _, content := range []string{"first", "second"} {
 		err := blob.WriteFile(path, func(w io.Writer) error {

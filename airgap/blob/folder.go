@@ -15,7 +15,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// LayoutFile is the whole content of the file oci-layout.
+// LayoutFile is the content of the file oci-layout.
 const LayoutFile = `{"imageLayoutVersion":"1.0.0"}`
 
 // Folder is a directory in OCI image layout.
@@ -23,14 +23,15 @@ type Folder struct{ dir string }
 
 var _ Source = Folder{}
 
-// OpenFolder gives the layout in dir; it must hold an index.
+// OpenFolder returns the OCI image layout in dir, which must contain an index.
 func OpenFolder(dir string) (Folder, error) {
 	f := Folder{dir}
 	_, err := f.Index()
 	return f, err
 }
 
-// CreateFolder makes dir an OCI image layout with an empty index, unless it is a layout already.
+// CreateFolder returns the OCI image layout in dir. If dir is not a layout yet, it
+// creates one with an empty index.
 func CreateFolder(dir string) (Folder, error) {
 	f := Folder{dir}
 	if err := os.MkdirAll(filepath.Join(dir, "blobs", "sha256"), 0o755); err != nil {
@@ -50,10 +51,10 @@ func CreateFolder(dir string) (Folder, error) {
 	return f, err
 }
 
-// Dir is the folder's path.
+// Dir returns the folder's path.
 func (f Folder) Dir() string { return f.dir }
 
-// Index reads index.json.
+// Index returns the parsed index.json.
 func (f Folder) Index() (ocispec.Index, error) {
 	var index ocispec.Index
 	file, err := os.Open(filepath.Join(f.dir, "index.json"))
@@ -94,7 +95,7 @@ func (f Folder) path(d digest.Digest) string {
 	return filepath.Join(f.dir, "blobs", d.Algorithm().String(), d.Encoded())
 }
 
-// Open gives a blob of the folder, proved while it is read.
+// Open returns a verifying reader of a blob in the folder.
 func (f Folder) Open(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
 	if err := Check(desc); err != nil {
 		return nil, err
@@ -106,13 +107,15 @@ func (f Folder) Open(ctx context.Context, desc ocispec.Descriptor) (io.ReadClose
 	return NewReader(ctx, file, desc, f.dir), nil
 }
 
-// Has reports whether the folder has all the bytes of a blob; it does not read them.
+// Has reports whether the folder contains a blob with the size in desc. It does
+// not read the content.
 func (f Folder) Has(desc ocispec.Descriptor) bool {
 	st, err := os.Stat(f.path(desc.Digest))
 	return err == nil && st.Mode().IsRegular() && st.Size() == desc.Size
 }
 
-// Empty reports whether there is not one byte of any blob, begun ones included.
+// IsEmpty reports whether the folder contains no bytes of any blob, partially
+// fetched blobs included.
 func (f Folder) Empty() bool {
 	entries, err := os.ReadDir(filepath.Join(f.dir, "blobs", "sha256"))
 	for _, e := range entries {
@@ -123,8 +126,8 @@ func (f Folder) Empty() bool {
 	return err == nil
 }
 
-// Put keeps a blob that is not there yet. open is called only then; what it
-// gives is proved before it gets its name.
+// Put stores a blob unless the folder already has it. open is called only if it
+// does not; its content is verified before the file gets its final name.
 func (f Folder) Put(ctx context.Context, desc ocispec.Descriptor, open func() (io.ReadCloser, error)) error {
 	if err := Check(desc); err != nil || f.Has(desc) {
 		return err
@@ -141,17 +144,19 @@ func (f Folder) Put(ctx context.Context, desc ocispec.Descriptor, open func() (i
 	})
 }
 
-// PartPath is where a blob may grow until Take makes it one of the folder's.
+// PartPath returns the path of the file for a partially fetched blob. PublishPart
+// makes it a blob of the folder.
 func (f Folder) PartPath(desc ocispec.Descriptor) string {
 	return filepath.Join(f.dir, "blobs", "sha256", ".part-"+desc.Digest.Encoded())
 }
 
-// Take gives the file at PartPath, which the caller has proved and flushed, its name.
+// PublishPart renames the file at PartPath to its final name. The caller must have
+// verified and synced it.
 func (f Folder) Take(desc ocispec.Descriptor) error {
 	return publish(f.PartPath(desc), f.path(desc.Digest))
 }
 
-// Add keeps what write gives, whatever its digest turns out to be.
+// Add stores the content that write writes, and returns its descriptor with the media type mediaType.
 func (f Folder) Add(mediaType string, write func(io.Writer) error) (ocispec.Descriptor, error) {
 	desc := ocispec.Descriptor{MediaType: mediaType}
 	spool := filepath.Join(f.dir, "blobs", "sha256")
@@ -167,6 +172,7 @@ func (f Folder) Add(mediaType string, write func(io.Writer) error) (ocispec.Desc
 	return desc, publish(tmp, f.path(desc.Digest))
 }
 
+// byteCounter counts the bytes written to it.
 type counter struct{ n int64 }
 
 func (c *counter) Write(p []byte) (int, error) {
@@ -174,13 +180,13 @@ func (c *counter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// WriteFile writes a file that is there completely (mode 0644, flushed to the
-// disk) or not at all: a crash or an error leaves what was at path before.
+// WriteFile writes a file atomically (mode 0644, synced to disk): after a crash or
+// an error, path has its old content.
 func WriteFile(path string, write func(io.Writer) error) error {
 	return writeFile(path, 0o644, write)
 }
 
-// WriteExecutable is WriteFile with mode 0755.
+// WriteExecutable is like WriteFile, with mode 0755.
 func WriteExecutable(path string, write func(io.Writer) error) error {
 	return writeFile(path, 0o755, write)
 }
@@ -193,9 +199,9 @@ func writeFile(path string, mode fs.FileMode, write func(io.Writer) error) error
 	return publish(tmp, path)
 }
 
-// stage writes a temporary file into dir and gives its name. Until all is
-// written it has none, where the file system can do that, so that nothing stays
-// behind of a run that is killed.
+// writeTemp writes a temporary file in dir and returns its path. Where the file
+// system supports O_TMPFILE, the file has no name until it is complete, so a
+// killed run leaves nothing behind.
 func stage(dir string, mode fs.FileMode, write func(io.Writer) error) (name string, err error) {
 	file, err := unnamed(dir)
 	nameless := err == nil
@@ -224,7 +230,7 @@ func stage(dir string, mode fs.FileMode, write func(io.Writer) error) (name stri
 	return file.Name(), nil
 }
 
-// publish gives a staged file its name for good.
+// publishFile renames the temporary file tmp to path and syncs the folder.
 func publish(tmp, path string) error {
 	if err := os.Rename(tmp, path); err != nil {
 		_ = os.Remove(tmp)

@@ -10,7 +10,7 @@ import (
 	"github.com/plinthdev/plinth/airgap/blob"
 )
 
-func TestAFolderIsEmptyUntilAByteOfABlobIsInIt(t *testing.T) {
+func TestIsEmpty_CountsPartialBlobs(t *testing.T) {
 	f, err := blob.CreateFolder(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
@@ -24,10 +24,10 @@ func TestAFolderIsEmptyUntilAByteOfABlobIsInIt(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got := f.Empty(); got != c.empty {
-			t.Errorf("with %q begun: %v", c.content, got)
+			t.Errorf("with the partial content %q: %v", c.content, got)
 		}
 	}
 	if err := os.RemoveAll(f.Dir()); err != nil || f.Empty() {
-		t.Error("what is not there is nobody's to remove")
+		t.Error("a missing folder is reported as empty")
 	}
 }

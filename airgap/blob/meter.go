@@ -8,7 +8,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// Meter adds up the bytes of several readers for one progress display.
+// Progress adds up the bytes of several readers for one progress display.
 type Meter struct {
 	mu          sync.Mutex
 	done, total int64
@@ -16,20 +16,20 @@ type Meter struct {
 	tell        func(done, total int64)
 }
 
-// NewMeter gives a meter that calls tell, if not nil, about every thousandth
-// part of total bytes and at the end; one call at a time.
+// NewProgress returns a Progress that calls tell about once per thousandth of
+// total bytes and at the end, never concurrently. tell may be nil.
 func NewMeter(total int64, tell func(done, total int64)) *Meter {
 	return &Meter{total: total, tell: tell}
 }
 
-// Grow adds n bytes to the total, for those who learn it as they go.
+// AddTotal adds n bytes to the total, for callers that learn the total over time.
 func (m *Meter) Grow(n int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.total += n
 }
 
-// Finish reports the total as done: what had to be read turned out to be less.
+// Finish reports the total as done, even if fewer bytes had to be read.
 func (m *Meter) Finish() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -39,7 +39,7 @@ func (m *Meter) Finish() {
 	}
 }
 
-// Add counts n bytes.
+// Add adds n bytes to the bytes done.
 func (m *Meter) Add(n int) {
 	if m.tell == nil || n == 0 {
 		return
@@ -53,7 +53,7 @@ func (m *Meter) Add(n int) {
 	}
 }
 
-// Metered gives src with readers that drive m.
+// WithProgress returns src with readers that add the bytes read to m.
 func Metered(src Source, m *Meter) Source { return metered{src, m} }
 
 type metered struct {

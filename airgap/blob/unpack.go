@@ -15,15 +15,15 @@ import (
 )
 
 const (
-	// maxWindow is the most memory a zstd stream may ask for its history.
+	// maxWindow is the maximum memory in bytes that a zstd stream may require for its window.
 	maxWindow = 128 << 20
-	// maxBlock is what one zstd block unpacks to at most (RFC 8878 §3.1.1.2.3).
+	// maxBlock is the maximum unpacked size of a zstd block in bytes (RFC 8878 §3.1.1.2.3).
 	maxBlock = 128 << 10
-	// bufferSize is large enough that reading costs few system calls.
+	// bufferSize in bytes is large enough to need few system calls.
 	bufferSize = 1 << 20
 )
 
-// Compression tells how a media type is packed: "zstd", "gzip" or "" for not at all.
+// Compression returns the compression of a media type: "zstd", "gzip" or "" for none.
 func Compression(mediaType string) string {
 	switch {
 	case strings.HasSuffix(mediaType, "zstd"):
@@ -34,8 +34,8 @@ func Compression(mediaType string) string {
 	return ""
 }
 
-// Unpack gives the unpacked form of a stream of that media type. At the end
-// it has read r to its end, so that a verifying r has spoken.
+// Unpack returns a reader of the unpacked content of r, which has the given media
+// type. It reads r to its end, so that a verifying r reports wrong content.
 func Unpack(r io.Reader, mediaType string) (io.ReadCloser, error) {
 	r = bufio.NewReaderSize(r, bufferSize)
 	switch Compression(mediaType) {
@@ -51,7 +51,7 @@ func Unpack(r io.Reader, mediaType string) (io.ReadCloser, error) {
 	return io.NopCloser(r), nil
 }
 
-// Measure unpacks a blob and gives the digest and size of what comes out.
+// Measure returns the digest and the size in bytes of a blob's unpacked content.
 func Measure(ctx context.Context, src Source, desc ocispec.Descriptor) (digest.Digest, int64, error) {
 	r, err := src.Open(ctx, desc)
 	if err != nil {
@@ -75,12 +75,12 @@ func unpackError(desc ocispec.Descriptor, err error) error {
 	return fmt.Errorf("blob %s (%s): %w", desc.Digest, desc.MediaType, err)
 }
 
-// Prove reads a blob to its end and so proves digest and size; unpacked is
-// what it claims to unpack to, or negative when it makes no such claim.
-// The claim is refused when the real size can be more than twice as much: for
-// zstd that is mostly known from its block headers, without unpacking, which
-// keeps the proof about as fast as a checksum. Where they do not settle it,
-// and for gzip, the blob is unpacked and must give exactly the claimed size.
+// Verify reads a blob to its end and so verifies its digest and size. unpacked is
+// its declared unpacked size in bytes, or negative if none is declared.
+// Verify fails if the real unpacked size can be more than twice the declared size.
+// For zstd the block headers usually show that without unpacking, which makes
+// Verify about as fast as a checksum. If they do not, and for other
+// compressions, the blob is unpacked and must have exactly the declared size.
 func Prove(ctx context.Context, src Source, desc ocispec.Descriptor, unpacked int64) error {
 	r, err := src.Open(ctx, desc)
 	if err != nil {
@@ -105,6 +105,7 @@ func Prove(ctx context.Context, src Source, desc ocispec.Descriptor, unpacked in
 	return countExactly(r, desc, unpacked)
 }
 
+// verifyExactSize opens the blob again and verifies its exact unpacked size.
 func proveExactly(ctx context.Context, src Source, desc ocispec.Descriptor, unpacked int64) error {
 	r, err := src.Open(ctx, desc)
 	if err != nil {
@@ -114,7 +115,9 @@ func proveExactly(ctx context.Context, src Source, desc ocispec.Descriptor, unpa
 	return countExactly(r, desc, unpacked)
 }
 
-// countExactly stops one byte after the claim: a bomb costs no more than it said.
+// checkExactSize unpacks r and verifies that it has unpacked bytes. It stops one
+// byte after the declared size, so a decompression bomb costs no more than it
+// declares.
 func countExactly(r io.Reader, desc ocispec.Descriptor, unpacked int64) error {
 	u, err := Unpack(r, desc.MediaType)
 	if err != nil {
@@ -133,8 +136,8 @@ func countExactly(r io.Reader, desc ocispec.Descriptor, unpacked int64) error {
 	return nil
 }
 
-// bound walks the frames and blocks of a zstd stream (RFC 8878 §3.1) without
-// unpacking it and gives the most bytes it can unpack to.
+// maxUnpackedSize reads the frames and blocks of a zstd stream (RFC 8878 §3.1)
+// without unpacking them, and returns the maximum unpacked size in bytes.
 func bound(r io.Reader) (most int64, err error) {
 	b := bufio.NewReaderSize(r, bufferSize)
 	for {
@@ -154,11 +157,12 @@ func bound(r io.Reader) (most int64, err error) {
 			return 0, err
 		}
 		if most += n; most < 0 {
-			return 0, errors.New("zstd stream is larger than any disk")
+			return 0, errors.New("zstd stream declares an impossible size")
 		}
 	}
 }
 
+// maxFrameSize is maxUnpackedSize for one frame. It reads b to the end of the frame.
 func boundFrame(b *bufio.Reader, h zstd.Header) (most int64, err error) {
 	if h.Skippable {
 		return 0, skip(b, h.HeaderSize+int(h.SkippableSize))
@@ -180,7 +184,7 @@ func boundFrame(b *bufio.Reader, h zstd.Header) (most int64, err error) {
 		case 2:
 			unpacked = maxBlock
 		case 3:
-			return 0, errors.New("zstd block of a reserved type")
+			return 0, errors.New("zstd block has a reserved type")
 		}
 		if err := skip(b, size); err != nil {
 			return 0, err
@@ -192,7 +196,7 @@ func boundFrame(b *bufio.Reader, h zstd.Header) (most int64, err error) {
 			return 0, err
 		}
 	}
-	if h.HasFCS && h.FrameContentSize < uint64(most) { // a decoder stops there
+	if h.HasFCS && h.FrameContentSize < uint64(most) { // a decoder stops at the content size
 		most = int64(h.FrameContentSize)
 	}
 	return most, nil
@@ -203,7 +207,7 @@ func skip(b *bufio.Reader, n int) error {
 	return cut(err)
 }
 
-// cut turns the end of a stream in the middle of a frame into an error.
+// unexpectedEOF returns io.ErrUnexpectedEOF for io.EOF, for a stream that ends inside a frame.
 func cut(err error) error {
 	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF

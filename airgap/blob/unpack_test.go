@@ -15,7 +15,7 @@ import (
 	"github.com/plinthdev/plinth/airgap/blob"
 )
 
-// streamed compresses as a builder of layers does: without knowing the size beforehand.
+// streamed compresses data without declaring its size, as builders of layers do.
 func streamed(t testing.TB, data []byte, options ...zstd.EOption) memory {
 	t.Helper()
 	var buf bytes.Buffer
@@ -32,7 +32,7 @@ func streamed(t testing.TB, data []byte, options ...zstd.EOption) memory {
 	return buf.Bytes()
 }
 
-// noise gives bytes that compress about threefold, as programs do.
+// noise returns n bytes that compress to about a third, like programs.
 func noise(n int) []byte {
 	random := rand.New(rand.NewPCG(7, 7))
 	words := make([][]byte, 500)
@@ -49,7 +49,7 @@ func noise(n int) []byte {
 	return data[:n]
 }
 
-func TestTheClaimedSizeIsProved(t *testing.T) {
+func TestVerify_ChecksDeclaredSize(t *testing.T) {
 	plain := noise(3 << 20)
 	var gz bytes.Buffer
 	w := gzip.NewWriter(&gz)
@@ -72,15 +72,15 @@ func TestTheClaimedSizeIsProved(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			ctx, desc, size := t.Context(), c.data.desc(c.mediaType), int64(len(plain))
 			if err := blob.Prove(ctx, c.data, desc, size); err != nil {
-				t.Errorf("true claim: %v", err)
+				t.Errorf("correct size: %v", err)
 			}
-			for _, claim := range []int64{0, 1, size / 4, size * 4} {
-				if err := blob.Prove(ctx, c.data, desc, claim); err == nil {
-					t.Errorf("a claim of %d passed", claim)
+			for _, declared := range []int64{0, 1, size / 4, size * 4} {
+				if err := blob.Prove(ctx, c.data, desc, declared); err == nil {
+					t.Errorf("the declared size %d passed", declared)
 				}
 			}
 			if err := blob.Prove(ctx, c.data[:len(c.data)-1], desc, size); err == nil || !strings.Contains(err.Error(), "ends after") {
-				t.Errorf("cut: %v", err)
+				t.Errorf("truncated: %v", err)
 			}
 			got, n, err := blob.Measure(ctx, c.data, desc)
 			if err != nil || n != size || got != digest.FromBytes(plain) {
@@ -90,28 +90,30 @@ func TestTheClaimedSizeIsProved(t *testing.T) {
 	}
 }
 
-func TestWhatIsNotCompressedIsRefused(t *testing.T) {
+func TestVerify_RefusesUncompressedData(t *testing.T) {
 	for _, mediaType := range []string{ocispec.MediaTypeImageLayerZstd, ocispec.MediaTypeImageLayerGzip} {
-		data := memory("this is no stream of any kind")
-		if err := blob.Prove(t.Context(), data, data.desc(mediaType), 29); err == nil {
-			t.Errorf("%s passed", mediaType)
-		}
-		if _, _, err := blob.Measure(t.Context(), data, data.desc(mediaType)); err == nil {
-			t.Errorf("%s was measured", mediaType)
-		}
+		t.Run(blob.Compression(mediaType), func(t *testing.T) {
+			data := memory("this is not a compressed text")
+			if err := blob.Prove(t.Context(), data, data.desc(mediaType), 29); err == nil {
+				t.Error("Verify passed")
+			}
+			if _, _, err := blob.Measure(t.Context(), data, data.desc(mediaType)); err == nil {
+				t.Error("Measure passed")
+			}
+		})
 	}
 }
 
-// FuzzProve: whatever the bytes, a claim that passes is not less than half of
-// what really comes out.
-func FuzzProve(f *testing.F) {
+// FuzzVerify checks that a declared size that passes is at least half of the real
+// unpacked size.
+func FuzzVerify(f *testing.F) {
 	f.Add([]byte(streamed(f, noise(1<<10))), int64(1<<10))
 	f.Add([]byte(streamed(f, make([]byte, 1<<20))), int64(1<<20))
 	f.Add([]byte{0x28, 0xb5, 0x2f, 0xfd, 0, 0, 3, 0, 0}, int64(0))
 	f.Add([]byte{0x50, 0x2a, 0x4d, 0x18, 255, 255, 255, 255}, int64(0))
-	f.Fuzz(func(t *testing.T, data []byte, claim int64) {
+	f.Fuzz(func(t *testing.T, data []byte, declared int64) {
 		src, desc := memory(data), memory(data).desc(ocispec.MediaTypeImageLayerZstd)
-		if claim < 0 || blob.Prove(t.Context(), src, desc, claim) != nil {
+		if declared < 0 || blob.Prove(t.Context(), src, desc, declared) != nil {
 			return
 		}
 		plain, err := blob.Unpack(bytes.NewReader(data), desc.MediaType)
@@ -119,9 +121,9 @@ func FuzzProve(f *testing.F) {
 			return
 		}
 		defer func() { _ = plain.Close() }()
-		// Damaged streams may pass (their digest is right): they must still not deliver too much.
-		if n, _ := io.Copy(io.Discard, io.LimitReader(plain, min(2*claim+2, 1<<24))); n/2 > claim {
-			t.Errorf("a claim of %d passed, %d bytes came out", claim, n)
+		// Damaged streams may pass because their digest is correct. They must not unpack to too much, either.
+		if n, _ := io.Copy(io.Discard, io.LimitReader(plain, min(2*declared+2, 1<<24))); n/2 > declared {
+			t.Errorf("the declared size %d passed, the blob unpacks to %d bytes", declared, n)
 		}
 	})
 }

@@ -10,11 +10,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// temporary is what names begin with that stand for a moment only.
+// tempPattern is the name pattern of temporary files.
 const temporary = ".plinth-*"
 
-// WorkFile makes a file in dir that has no name: nothing is left of it
-// whatever happens, and no memory is spent on what is written to it.
+// TempFile creates a file in dir that has no name: it disappears when it is
+// closed, even if the process is killed. Its content is on disk, not in memory.
 func WorkFile(dir string) (*os.File, error) {
 	f, err := unnamed(dir)
 	if !errors.Is(err, errNames) {
@@ -29,11 +29,11 @@ func WorkFile(dir string) (*os.File, error) {
 	return f, nil
 }
 
-// errNames is a file system where every file has a name.
-var errNames = errors.New("it has no files without names")
+// errNoTmpfile marks a file system without files that have no name.
+var errNames = errors.New("the file system does not support O_TMPFILE")
 
-// unnamed makes a file in dir that has no name yet (mode 0600), by the flag
-// O_TMPFILE of open(2), or errNames where that cannot be.
+// openTmpfile creates a file in dir that has no name yet (mode 0600), with the flag
+// O_TMPFILE of open(2). It returns errNoTmpfile if that is not supported.
 func unnamed(dir string) (*os.File, error) {
 	f, err := os.OpenFile(dir, unix.O_TMPFILE|os.O_RDWR, 0o600)
 	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EISDIR) || errors.Is(err, unix.EINVAL) {
@@ -42,8 +42,8 @@ func unnamed(dir string) (*os.File, error) {
 	return f, err
 }
 
-// named gives a file of unnamed a name in dir: one that is nobody's, for a
-// link does not replace.
+// linkTmpfile gives a file of openTmpfile an unused name in dir and returns its
+// path. The name must be unused because linkat(2) does not replace a file.
 func named(f *os.File, dir string) (string, error) {
 	for n := range 100 {
 		name := filepath.Join(dir, ".plinth-"+strconv.Itoa(os.Getpid())+"-"+strconv.Itoa(n))

@@ -11,30 +11,30 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// Lacking asks the source for the heads of blobs, once each, and tells of those
-// that it says it does not have, or has in another size. A server that does
-// not answer such a question with yes or no is believed to have them; one that
-// cannot be asked is an error.
+// ListUnavailable sends one HEAD request per blob to the source. It returns a
+// description of each blob that the source does not have, or has with a different
+// size. If the response is neither success nor "not found", the blob is assumed
+// to exist. It is an error if the source cannot be reached.
 func (r *Remote) Lacking(ctx context.Context, want []ocispec.Descriptor) ([]string, error) {
-	told := make([]string, len(want))
+	problems := make([]string, len(want))
 	watched, stop := watch(ctx, r.Stall)
 	defer stop()
 	group, groupCtx := errgroup.WithContext(watched.ctx)
 	group.SetLimit(2 * width)
 	for i, d := range want {
 		group.Go(func() (err error) {
-			told[i], err = r.ask(groupCtx, d)
-			watched.bytes.Add(moving) // an answer is progress
+			problems[i], err = r.ask(groupCtx, d)
+			watched.bytes.Add(moving) // a response counts as progress
 			return err
 		})
 	}
 	if err := group.Wait(); err != nil {
-		return nil, fmt.Errorf("ask %s for its blobs: %w", r.text, errors.Join(ctx.Err(), cause(watched.explain(err, r.text))))
+		return nil, fmt.Errorf("check the blobs at %s: %w", r.text, errors.Join(ctx.Err(), cause(watched.explain(err, r.text))))
 	}
-	return slices.DeleteFunc(told, func(s string) bool { return s == "" }), nil
+	return slices.DeleteFunc(problems, func(s string) bool { return s == "" }), nil
 }
 
-// ask says what is wrong with a blob there, "" for nothing.
+// checkBlob returns what is wrong with a blob at the source, or "" if it is available.
 func (r *Remote) ask(ctx context.Context, d ocispec.Descriptor) (string, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodHead, r.url(d), nil)
 	if err != nil {
@@ -48,7 +48,7 @@ func (r *Remote) ask(ctx context.Context, d ocispec.Descriptor) (string, error) 
 	defer func() { _ = resp.Body.Close() }()
 	switch {
 	case resp.StatusCode == http.StatusNotFound, resp.StatusCode == http.StatusGone:
-		return d.Digest.String() + " is not there", nil
+		return d.Digest.String() + " is missing", nil
 	case resp.StatusCode == http.StatusOK && resp.ContentLength >= 0 && resp.ContentLength != d.Size:
 		return fmt.Sprintf("%s has %d bytes there instead of %d", d.Digest, resp.ContentLength, d.Size), nil
 	}

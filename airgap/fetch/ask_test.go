@@ -12,20 +12,20 @@ import (
 	"github.com/plinthdev/plinth/airgap/fetch"
 )
 
-func TestWhatASourceLacksIsKnownFromTheHeads(t *testing.T) {
+func TestListUnavailable_ReportsMissingBlobs(t *testing.T) {
 	p := publish(t, 10, 20)
 	remote, err := fetch.Dial(t.Context(), p.URL+"/my-app", fetch.Options{Backoff: time.Millisecond, Stall: 5 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if lacking, err := remote.Lacking(t.Context(), p.blobs); err != nil || len(lacking) > 0 {
-		t.Errorf("all is there, and it says %q, %v", lacking, err)
+		t.Errorf("all blobs are available, got %q, %v", lacking, err)
 	}
 	none := ocispec.Descriptor{Digest: digest.FromString("none"), Size: 4}
 	short := p.blobs[1]
 	short.Size++
 	lacking, err := remote.Lacking(t.Context(), []ocispec.Descriptor{p.blobs[0], none, short})
-	if err != nil || len(lacking) != 2 || lacking[0] != none.Digest.String()+" is not there" || !strings.Contains(lacking[1], "has 20 bytes there instead of 21") {
+	if err != nil || len(lacking) != 2 || lacking[0] != none.Digest.String()+" is missing" || !strings.Contains(lacking[1], "has 20 bytes there instead of 21") {
 		t.Errorf("%q, %v", lacking, err)
 	}
 	p.misbehave(func(w http.ResponseWriter, r *http.Request, _ int) bool {
@@ -33,10 +33,10 @@ func TestWhatASourceLacksIsKnownFromTheHeads(t *testing.T) {
 		return true
 	})
 	if lacking, err := remote.Lacking(t.Context(), p.blobs); err != nil || len(lacking) > 0 {
-		t.Errorf("a server that knows no heads is believed, and it says %q, %v", lacking, err)
+		t.Errorf("the server does not support HEAD requests, got %q, %v", lacking, err)
 	}
 	p.Close()
 	if _, err := remote.Lacking(t.Context(), p.blobs); err == nil || !strings.Contains(err.Error(), "refused") {
-		t.Errorf("nobody is there: %v", err)
+		t.Errorf("the server is down: %v", err)
 	}
 }

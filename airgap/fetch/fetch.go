@@ -1,8 +1,5 @@
-// Package fetch owns bringing blobs over HTTP, from a folder that `plinth
-// release` wrote or from a registry: in parallel, going on where a connection
-// was cut, trying again with pauses, and giving up when nothing moves. It
-// refuses plain HTTP beyond this machine and content whose digest is not the
-// expected one, and knows nothing of what the blobs mean.
+// Package fetch downloads blobs over HTTP from a published folder or a registry. It
+// resumes interrupted downloads and retries with pauses.
 package fetch
 
 import (
@@ -27,35 +24,35 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-// ThinEntry is the file of a released folder that says what there is: a thin
-// bundle.
+// ThinBundleFile is the name of the thin bundle in a published folder. It lists
+// the folder's content.
 const ThinEntry = "thin.bundle"
 
-// maxThin is the most bytes that a thin bundle may have: it is read into memory.
+// maxThinSize is the maximum size in bytes of a thin bundle, which is read into memory.
 const maxThin = 64 << 20
 
-// width is how many blobs are fetched at once.
+// maxParallel is how many blobs are downloaded at the same time.
 const width = 4
 
-// Options are what tests set; the zero value is right for use.
+// Options are settings for tests; use the zero value otherwise.
 type Options struct {
-	Transport http.RoundTripper // nil means that of net/http, with its proxies and authorities
-	Backoff   time.Duration     // first pause between attempts; 0 means one second
-	Stall     time.Duration     // how long a connection may bring next to nothing; 0 means 30 seconds
+	Transport http.RoundTripper // nil means http.DefaultTransport, with its proxies and certificate authorities
+	Backoff   time.Duration     // first pause between attempts; 0 means 1 second
+	Stall     time.Duration     // how long a connection may deliver almost no data; 0 means 30 seconds
 }
 
-// Remote is where blobs are.
+// Remote is a source of blobs on the network.
 type Remote struct {
-	text   string // as the user wrote it, without a password
-	blobs  string // URL that a digest is appended to
-	thin   string // URL of the thin bundle, "" for a registry
+	text   string // as the user gave it, without a password
+	blobs  string // URL prefix; a digest is appended to it
+	thin   string // URL of the thin bundle; "" for a registry
 	client *http.Client
 	Options
 }
 
-// Dial reads where blobs are: https://host/folder for a released folder,
-// oci://registry/repository for a registry that has them. A registry is asked
-// at once how it wants to be asked. Errors are problems with the exit code for
+// Dial returns the source for the URL text: https://host/folder for a published
+// folder, oci://registry/repository for a repository in a registry. It connects
+// only to a registry, to authenticate. Errors are problems with the exit code for
 // a bad bundle.
 func Dial(ctx context.Context, text string, o Options) (*Remote, error) {
 	if o.Transport == nil {
@@ -69,11 +66,12 @@ func Dial(ctx context.Context, text string, o Options) (*Remote, error) {
 		err = r.locate(ctx, u)
 	}
 	if err != nil && ctx.Err() == nil {
-		err = problem.New(problem.ExitBundle, "use the source "+r.text, cause(err), "give https://HOST/FOLDER/linux-amd64, the folder of this kind of machine in what `plinth release` wrote, or oci://REGISTRY/REPOSITORY")
+		err = problem.New(problem.ExitBundle, "use the source "+r.text, cause(err), "give https://HOST/FOLDER/linux-amd64 (the folder for this platform in the output of `plinth release`) or oci://REGISTRY/REPOSITORY")
 	}
 	return r, err
 }
 
+// resolveURLs sets the URLs of the blobs and of the thin bundle.
 func (r *Remote) locate(ctx context.Context, u *url.URL) error {
 	switch {
 	case u.Host == "":
@@ -83,14 +81,14 @@ func (r *Remote) locate(ctx context.Context, u *url.URL) error {
 	case u.Scheme != "https" && u.Scheme != "http":
 		return fmt.Errorf("%s is not https or oci", u.Scheme)
 	case u.RawQuery != "" || u.Fragment != "":
-		return errors.New("it has a query or a fragment; a folder has none")
+		return errors.New("it has a query or a fragment, which the URL of a folder cannot have")
 	}
 	base := strings.TrimSuffix(u.String(), "/")
 	r.blobs, r.thin = base+"/blobs/sha256/", base+"/"+ThinEntry
 	return nil
 }
 
-// registry prepares for the OCI distribution API, tokens included.
+// dialRegistry sets the client and the URLs for the OCI distribution API, with authentication.
 func (r *Remote) registry(ctx context.Context, path string) error {
 	repo, err := name.NewRepository(path, name.StrictValidation)
 	if err != nil {
@@ -110,10 +108,11 @@ func (r *Remote) registry(ctx context.Context, path string) error {
 	})
 }
 
-// String is the source as it was given, without a password.
+// String returns the URL of the source as the user gave it, without a password.
 func (r *Remote) String() string { return r.text }
 
-// Thin fetches the thin bundle of a released folder; nothing is proved yet.
+// FetchThinBundle returns the content of the thin bundle in a published folder. It
+// is not verified.
 func (r *Remote) Thin(ctx context.Context) ([]byte, error) {
 	var data []byte
 	err := errors.New("a registry has no " + ThinEntry)
@@ -140,49 +139,52 @@ func (r *Remote) Thin(ctx context.Context) ([]byte, error) {
 		return data, cmp.Or(ctx.Err(), err)
 	}
 	return nil, problem.New(problem.ExitBundle, "fetch the bundle's index from "+r.text, cause(err),
-		"check the address, which ends with the folder of this kind of machine, such as /linux-amd64, the network and proxy settings, or name a thin bundle with --bundle; then run the same command again")
+		"check the network, the proxy settings and the address, which must end with the folder for this platform, such as /linux-amd64; or name a thin bundle with --bundle; then run the same command again")
 }
 
-// Blobs brings those that folder lacks, proved. What came of one that was not
-// finished stays beside it, so the next call goes on there. It stops at the
-// first that cannot be had. progress, if not nil, is told the bytes of all that
-// are there, one call at a time. Errors are problems with the exit code for a bad bundle.
+// FetchBlobs downloads and verifies the blobs in want that folder does not have.
+// A partial download stays in folder, and the next call resumes it. FetchBlobs
+// stops at the first blob that cannot be downloaded. progress may be nil;
+// otherwise it is called, never concurrently, with the bytes that are in folder.
+// Errors are problems with the exit code for a bad bundle.
 func (r *Remote) Blobs(ctx context.Context, folder blob.Folder, want []ocispec.Descriptor, progress func(done, total int64)) error {
 	total := int64(0)
 	for _, d := range want {
 		total += d.Size
 	}
-	meter := blob.NewMeter(total, progress)
+	counter := blob.NewMeter(total, progress)
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(width)
 	for _, d := range want {
-		group.Go(func() error { return r.one(groupCtx, folder, d, meter) })
+		group.Go(func() error { return r.one(groupCtx, folder, d, counter) })
 	}
 	err := group.Wait()
 	if err == nil {
-		meter.Finish()
+		counter.Finish()
 	}
 	if err == nil || ctx.Err() != nil {
 		return cmp.Or(ctx.Err(), err)
 	}
-	hint := "check the address, the network and proxy settings; then run the same command again: it goes on where it stopped"
+	hint := "check the address, the network and the proxy settings; then run the same command again: it resumes where it stopped"
 	switch {
 	case errors.Is(err, errDisk):
-		hint = "make room in " + folder.Dir() + "; then run the same command again"
+		hint = "free space in " + folder.Dir() + "; then run the same command again"
 	case Hopeless(err):
-		hint = "what is published there is incomplete or damaged: tell who published it, or name another --source"
+		hint = "the published content is incomplete or damaged: tell its publisher, or name another --source"
 	}
 	return problem.New(problem.ExitBundle, "fetch the bundle's content from "+r.text, cause(err), hint)
 }
 
-// Hopeless reports an error after which the same request would fail the same
-// way: what the server has is not what is wanted, or the disk does not take it.
+// IsPermanent reports whether the same request would fail the same way again: the
+// server does not have the expected content, or it cannot be written to the disk.
+// A failed DNS lookup is not permanent.
 func Hopeless(err error) bool {
 	var name *net.DNSError
 	return permanent(err) && !errors.As(err, &name)
 }
 
-// cause drops what net/http says twice: the method and the URL.
+// unwrapURLError returns the cause of a refused plain HTTP request, without the
+// method and the URL that net/http adds and that the cause contains already.
 func cause(err error) error {
 	var u *url.Error
 	if errors.As(err, &u) && u.Err != nil && errors.Is(u.Err, errPlain) {

@@ -32,16 +32,16 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-// published is a static server of some blobs that can be made to misbehave.
+// published is a static server with some blobs whose behavior can be changed.
 type published struct {
 	*httptest.Server
 	blobs []ocispec.Descriptor
 	data  map[string][]byte
 
 	mu     sync.Mutex
-	asked  map[string]int // by blob
+	asked  map[string]int // number of requests by blob
 	ranges []string
-	meddle func(w http.ResponseWriter, r *http.Request, nth int) bool // true: answered
+	meddle func(w http.ResponseWriter, r *http.Request, nth int) bool // true: the request is answered
 }
 
 func publish(t *testing.T, sizes ...int) *published {
@@ -82,19 +82,20 @@ func (p *published) serve(w http.ResponseWriter, r *http.Request) {
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(data))
 }
 
-// misbehave changes what the server does from now on and forgets what it was asked.
+// misbehave sets how the server answers from now on and clears the recorded requests.
 func (p *published) misbehave(how func(w http.ResponseWriter, r *http.Request, nth int) bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.meddle, p.ranges, p.asked = how, nil, map[string]int{}
 }
 
-// get brings all blobs into dir.
+// get downloads all blobs into dir.
 func (p *published) get(t *testing.T, dir string) error {
 	t.Helper()
 	return p.from(t, p.URL+"/my-app", dir)
 }
 
+// from downloads all blobs from source into dir.
 func (p *published) from(t *testing.T, source, dir string) error {
 	t.Helper()
 	remote, err := fetch.Dial(t.Context(), source, fetch.Options{Backoff: time.Millisecond, Stall: time.Second})
@@ -108,7 +109,7 @@ func (p *published) from(t *testing.T, source, dir string) error {
 	return remote.Blobs(t.Context(), folder, p.blobs, nil)
 }
 
-// whole fails unless dir has exactly the blobs, and nothing half-way.
+// whole fails unless dir has exactly the blobs and no partial downloads.
 func (p *published) whole(t *testing.T, dir string) {
 	t.Helper()
 	entries, err := os.ReadDir(filepath.Join(dir, "blobs", "sha256"))
@@ -122,7 +123,7 @@ func (p *published) whole(t *testing.T, dir string) {
 	}
 }
 
-// cut sends n bytes of what was asked for, then the connection breaks.
+// cut sends n bytes of data from offset from on, then breaks the connection.
 func cut(w http.ResponseWriter, data []byte, from, n int) {
 	w.Header().Set("Content-Length", strconv.Itoa(len(data)-from))
 	if from > 0 {
@@ -134,7 +135,7 @@ func cut(w http.ResponseWriter, data []byte, from, n int) {
 	panic(http.ErrAbortHandler)
 }
 
-func TestWhatWasCutGoesOnWhereItWas(t *testing.T) {
+func TestFetchBlobs_ResumesAfterBrokenConnection(t *testing.T) {
 	p := publish(t, 400_000, 0, 1, 70_000)
 	big := p.blobs[0].Digest.Encoded()
 	p.misbehave(func(w http.ResponseWriter, r *http.Request, nth int) bool {
@@ -152,15 +153,18 @@ func TestWhatWasCutGoesOnWhereItWas(t *testing.T) {
 	}
 	p.whole(t, dir)
 	if len(p.ranges) != 3 || p.ranges[2] != "bytes=300000-" {
-		t.Errorf("asked for %v", p.ranges)
+		t.Errorf("requested %v", p.ranges)
 	}
-	p.misbehave(func(http.ResponseWriter, *http.Request, int) bool { t.Error("asked for what is there"); return false })
+	p.misbehave(func(http.ResponseWriter, *http.Request, int) bool {
+		t.Error("requested a blob that the folder has")
+		return false
+	})
 	if err := p.get(t, dir); err != nil {
 		t.Errorf("second time: %v", err)
 	}
 }
 
-func TestFourBlobsAreFetchedAtOnce(t *testing.T) {
+func TestFetchBlobs_DownloadsFourBlobsInParallel(t *testing.T) {
 	p, dir := publish(t, 1000, 1001, 1002, 1003, 1004), t.TempDir()
 	var waiting atomic.Int32
 	var once sync.Once
@@ -171,7 +175,7 @@ func TestFourBlobsAreFetchedAtOnce(t *testing.T) {
 		}
 		select {
 		case <-together:
-		case <-r.Context().Done(): // it was alone for too long
+		case <-r.Context().Done(): // no other request arrived in time
 			waiting.Add(-1)
 		}
 		return false
@@ -182,7 +186,7 @@ func TestFourBlobsAreFetchedAtOnce(t *testing.T) {
 	p.whole(t, dir)
 }
 
-func TestALaterRunGoesOnToo(t *testing.T) {
+func TestFetchBlobs_ResumesInLaterRun(t *testing.T) {
 	p, dir := publish(t, 400_000), t.TempDir()
 	key := p.blobs[0].Digest.Encoded()
 	p.misbehave(func(w http.ResponseWriter, r *http.Request, nth int) bool {
@@ -191,42 +195,44 @@ func TestALaterRunGoesOnToo(t *testing.T) {
 		}
 		panic(http.ErrAbortHandler)
 	})
-	if err := p.get(t, dir); problem.ExitCode(err) != problem.ExitBundle || fetch.Hopeless(err) || !strings.Contains(problem.Hint(err), "goes on where it stopped") {
+	if err := p.get(t, dir); problem.ExitCode(err) != problem.ExitBundle || fetch.Hopeless(err) || !strings.Contains(problem.Hint(err), "resumes where it stopped") {
 		t.Fatalf("%v (%s)", err, problem.Hint(err))
 	}
 	p.misbehave(nil)
 	if err := p.get(t, dir); err != nil || len(p.ranges) != 1 || p.ranges[0] != "bytes=250000-" {
-		t.Errorf("asked for %v: %v", p.ranges, err)
+		t.Errorf("requested %v: %v", p.ranges, err)
 	}
 	p.whole(t, dir)
 }
 
-func TestAServerWithoutRangesAndABadPartBeginAnew(t *testing.T) {
+func TestFetchBlobs_RestartsWithoutRangesOrWithDamagedPart(t *testing.T) {
 	for name, left := range map[string]int{"shorter": 1000, "as long": 50_000, "longer": 60_000} {
 		for _, ranges := range []bool{true, false} {
-			p, dir := publish(t, 50_000), t.TempDir()
-			folder, err := blob.CreateFolder(dir)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := os.WriteFile(folder.PartPath(p.blobs[0]), bytes.Repeat([]byte("x"), left), 0o600); err != nil {
-				t.Fatal(err)
-			}
-			p.misbehave(func(w http.ResponseWriter, r *http.Request, _ int) bool {
-				if !ranges {
-					r.Header.Del("Range")
+			t.Run(fmt.Sprintf("%s, ranges %t", name, ranges), func(t *testing.T) {
+				p, dir := publish(t, 50_000), t.TempDir()
+				folder, err := blob.CreateFolder(dir)
+				if err != nil {
+					t.Fatal(err)
 				}
-				return false
+				if err := os.WriteFile(folder.PartPath(p.blobs[0]), bytes.Repeat([]byte("x"), left), 0o600); err != nil {
+					t.Fatal(err)
+				}
+				p.misbehave(func(w http.ResponseWriter, r *http.Request, _ int) bool {
+					if !ranges {
+						r.Header.Del("Range")
+					}
+					return false
+				})
+				if err := p.get(t, dir); err != nil {
+					t.Errorf("%v", err)
+				}
+				p.whole(t, dir)
 			})
-			if err := p.get(t, dir); err != nil {
-				t.Errorf("%s, ranges %v: %v", name, ranges, err)
-			}
-			p.whole(t, dir)
 		}
 	}
 }
 
-func TestATroubledServerIsAskedAgain(t *testing.T) {
+func TestFetchBlobs_RetriesTemporaryErrors(t *testing.T) {
 	p, dir := publish(t, 5000), t.TempDir()
 	p.misbehave(func(w http.ResponseWriter, r *http.Request, nth int) bool {
 		switch nth {
@@ -245,14 +251,14 @@ func TestATroubledServerIsAskedAgain(t *testing.T) {
 	p.whole(t, dir)
 }
 
-func TestAServerThatDoesNotHaveItIsNamed(t *testing.T) {
+func TestFetchBlobs_NamesWhatServerReturns(t *testing.T) {
 	status := func(code int) func(http.ResponseWriter, *http.Request) {
 		return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(code) }
 	}
 	for name, c := range map[string]struct {
-		answer   func(http.ResponseWriter, *http.Request)
-		says     string
-		hopeless bool
+		answer    func(http.ResponseWriter, *http.Request)
+		says      string
+		permanent bool
 	}{
 		"not there": {status(404), "answers 404 Not Found", true},
 		"forbidden": {status(403), "answers 403 Forbidden", true},
@@ -264,7 +270,7 @@ func TestAServerThatDoesNotHaveItIsNamed(t *testing.T) {
 		"web page of the same size": {func(w http.ResponseWriter, _ *http.Request) {
 			_, _ = io.WriteString(w, strings.Repeat("<", 60_000))
 		}, "does not have the digest sha256:", true},
-		"more than asked for": {func(w http.ResponseWriter, _ *http.Request) {
+		"more than requested": {func(w http.ResponseWriter, _ *http.Request) {
 			w.(http.Flusher).Flush() // no Content-Length
 			_, _ = io.WriteString(w, strings.Repeat("<", 70_000))
 		}, "sends more than the 60000 bytes", true},
@@ -286,7 +292,7 @@ func TestAServerThatDoesNotHaveItIsNamed(t *testing.T) {
 			_, _ = w.Write(make([]byte, 100))
 			w.(http.Flusher).Flush()
 			<-r.Context().Done()
-		}, "stalls: next to nothing came in 1s", false},
+		}, "stalls: almost no data arrived in 1s", false},
 		"redirect to plain http": {func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "http://192.0.2.1/x", http.StatusFound)
 		}, "plain http is refused", true},
@@ -302,14 +308,14 @@ func TestAServerThatDoesNotHaveItIsNamed(t *testing.T) {
 			if !strings.Contains(err.Error(), p.URL+"/my-app/blobs/sha256/"+p.blobs[0].Digest.Encoded()) && !strings.Contains(name, "redirect") {
 				t.Errorf("does not name the URL: %v", err)
 			}
-			if fetch.Hopeless(err) != c.hopeless {
-				t.Errorf("hopeless is %v", fetch.Hopeless(err))
+			if fetch.Hopeless(err) != c.permanent {
+				t.Errorf("IsPermanent() = %v", fetch.Hopeless(err))
 			}
 		})
 	}
 }
 
-func TestADiskThatFillsIsNamed(t *testing.T) {
+func TestFetchBlobs_NamesFullDisk(t *testing.T) {
 	p, dir := publish(t, 5000), t.TempDir()
 	folder, err := blob.CreateFolder(dir)
 	if err != nil {
@@ -318,12 +324,12 @@ func TestADiskThatFillsIsNamed(t *testing.T) {
 	if err := os.Symlink("/dev/full", folder.PartPath(p.blobs[0])); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.get(t, dir); !strings.Contains(fmt.Sprint(err), "keep it on the disk: ") || !strings.Contains(problem.Hint(err), "make room in "+dir) || !fetch.Hopeless(err) {
+	if err := p.get(t, dir); !strings.Contains(fmt.Sprint(err), "cannot write to the disk: ") || !strings.Contains(problem.Hint(err), "free space in "+dir) || !fetch.Hopeless(err) {
 		t.Errorf("%v; %s", err, problem.Hint(err))
 	}
 }
 
-func TestTheThinBundleIsFetchedOrMissedByName(t *testing.T) {
+func TestFetchThinBundle_RetriesAndNamesMissingFile(t *testing.T) {
 	p := publish(t)
 	remote, err := fetch.Dial(t.Context(), p.URL+"/my-app/", fetch.Options{Backoff: time.Millisecond, Stall: time.Second})
 	if err != nil {
@@ -345,19 +351,21 @@ func TestTheThinBundleIsFetchedOrMissedByName(t *testing.T) {
 	}
 }
 
-func TestASourceThatIsNoneIsRefused(t *testing.T) {
-	for text, says := range map[string]string{
-		"":                        "not a URL",
-		"/srv/my-app":             "not a URL",
-		"ftp://example.com/x":     "ftp is not https or oci",
-		"https://example.com/?a":  "a query",
-		"https://exa mple.com/":   "invalid character",
-		"oci://localhost:1/UPPER": "repository can only contain",
+func TestDial_RefusesInvalidSource(t *testing.T) {
+	for name, c := range map[string]struct{ text, says string }{
+		"empty":            {"", "not a URL"},
+		"path":             {"/srv/my-app", "not a URL"},
+		"ftp":              {"ftp://example.com/x", "ftp is not https or oci"},
+		"query":            {"https://example.com/?a", "a query"},
+		"space":            {"https://exa mple.com/", "invalid character"},
+		"upper case image": {"oci://localhost:1/UPPER", "repository can only contain"},
 	} {
-		_, err := fetch.Dial(t.Context(), text, fetch.Options{})
-		if problem.ExitCode(err) != problem.ExitBundle || !strings.Contains(err.Error(), says) {
-			t.Errorf("%s: %v, want %q", text, err, says)
-		}
+		t.Run(name, func(t *testing.T) {
+			_, err := fetch.Dial(t.Context(), c.text, fetch.Options{})
+			if problem.ExitCode(err) != problem.ExitBundle || !strings.Contains(err.Error(), c.says) {
+				t.Errorf("%v, want %q", err, c.says)
+			}
+		})
 	}
 	remote, err := fetch.Dial(t.Context(), "https://user:secret@example.com/x", fetch.Options{})
 	if err != nil || strings.Contains(remote.String(), "secret") {
@@ -369,7 +377,7 @@ func TestASourceThatIsNoneIsRefused(t *testing.T) {
 	}
 }
 
-func TestARegistryIsASource(t *testing.T) {
+func TestFetchBlobs_DownloadsFromRegistry(t *testing.T) {
 	mirror := httptest.NewServer(inprocess.New(inprocess.Logger(log.New(io.Discard, "", 0))))
 	defer mirror.Close()
 	at, err := url.Parse(mirror.URL)
@@ -391,7 +399,7 @@ func TestARegistryIsASource(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.whole(t, dir)
-	p.blobs = append(p.blobs, ocispec.Descriptor{Digest: digest.FromString("nobody has this"), Size: 15})
+	p.blobs = append(p.blobs, ocispec.Descriptor{Digest: digest.FromString("no one has this"), Size: 15})
 	if err := p.from(t, "oci://"+at.Host+"/mirrored/my-app", t.TempDir()); problem.ExitCode(err) != problem.ExitBundle || !strings.Contains(err.Error(), "404") {
 		t.Errorf("%v", err)
 	}

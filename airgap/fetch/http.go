@@ -12,17 +12,18 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 )
 
-// attempts is how often something is tried in all without any progress; with
-// the pauses between them that bridges about 40 seconds.
+// maxAttempts is the number of attempts without any progress. With the pauses
+// between them they cover an outage of about 40 seconds.
 const attempts = 5
 
-// Guard lets plain HTTP through to this machine only, redirects included.
+// RequireTLS returns a transport that refuses plain HTTP, also after redirects, except to the local machine.
 func Guard(next http.RoundTripper) http.RoundTripper { return guard{next} }
 
+// tlsTransport implements RequireTLS.
 type guard struct{ next http.RoundTripper }
 
-// errPlain is a request that would have gone over the network in the clear.
-var errPlain = errors.New("plain http is refused: only this machine itself may be asked without TLS")
+// errPlainHTTP marks a request that would be sent over the network unencrypted.
+var errPlain = errors.New("plain http is refused: without TLS only the local machine is allowed")
 
 func (g guard) RoundTrip(r *http.Request) (*http.Response, error) {
 	if host := r.URL.Hostname(); r.URL.Scheme != "https" && host != "localhost" && !net.ParseIP(host).IsLoopback() {
@@ -31,7 +32,7 @@ func (g guard) RoundTrip(r *http.Request) (*http.Response, error) {
 	return g.next.RoundTrip(r)
 }
 
-// statusError is an answer that is not the content.
+// statusError is a response whose status is not success.
 type statusError struct {
 	url    string
 	status int
@@ -41,19 +42,20 @@ func (e *statusError) Error() string {
 	return fmt.Sprintf("%s answers %d %s", e.url, e.status, http.StatusText(e.status))
 }
 
-// Get asks for a whole document: the body of the answer is the content, or
-// there is an error. The client's transport is to be a Guard.
+// Get requests url and returns a response whose body is the whole content. Any
+// other status is an error. The client must use a transport from RequireTLS.
 func Get(ctx context.Context, client *http.Client, url string) (*http.Response, error) {
 	return get(ctx, client, url, 0)
 }
 
-// get asks for what begins at byte from. An answer that ignores that is 200.
+// getFrom requests the content of url from byte from on. A server that ignores the
+// range answers with status 200 and the whole content.
 func get(ctx context.Context, client *http.Client, url string, from int64) (*http.Response, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return nil, err
 	}
-	// Transparent gzip would hide the bytes whose checksum is known.
+	// Transparent gzip would change the bytes whose digest is known.
 	r.Header.Set("Accept-Encoding", "identity")
 	if from > 0 {
 		r.Header.Set("Range", fmt.Sprintf("bytes=%d-", from))
@@ -69,14 +71,14 @@ func get(ctx context.Context, client *http.Client, url string, from int64) (*htt
 	return nil, &statusError{r.URL.Redacted(), resp.StatusCode}
 }
 
-// ErrUnusable is content that arrived as it was published and does not help:
-// asking again would not either.
+// ErrUnusable marks content that was received as published but cannot be used, so
+// another attempt does not help.
 var ErrUnusable = errors.New("it cannot be used")
 
-// Retry runs do until it succeeds, fails for good or has had its attempts. do
-// tells whether it came any further; if so, the attempts begin anew. first is
-// the first pause between attempts, tripled each time up to 15 seconds; 0 means
-// one second.
+// Retry calls do until it succeeds, fails permanently, or has used all attempts.
+// If do reports progress (further), the count of attempts starts again. first is
+// the first pause between attempts; each further pause is three times as long, up
+// to 15 seconds. 0 means 1 second.
 func Retry(ctx context.Context, first time.Duration, do func() (further bool, err error)) error {
 	if first <= 0 {
 		first = time.Second
@@ -103,7 +105,7 @@ func Retry(ctx context.Context, first time.Duration, do func() (further bool, er
 	}
 }
 
-// permanent tells errors that a repetition cannot mend.
+// cannotRetry reports whether another attempt cannot fix err.
 func permanent(err error) bool {
 	status := 0
 	var own *statusError

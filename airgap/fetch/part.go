@@ -19,7 +19,7 @@ import (
 	"github.com/plinthdev/plinth/airgap/blob"
 )
 
-// part is a blob on its way: a file and the digest of what is in it.
+// partialBlob is a blob that is being downloaded: a file and the hash of its content so far.
 type part struct {
 	file *os.File
 	want ocispec.Descriptor
@@ -27,7 +27,7 @@ type part struct {
 	size int64
 }
 
-// openPart goes on with what an earlier run left at path.
+// openPartialBlob opens the file at path, which may contain a part from an earlier run, and hashes it.
 func openPart(path string, want ocispec.Descriptor) (*part, error) {
 	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -44,7 +44,7 @@ func openPart(path string, want ocispec.Descriptor) (*part, error) {
 	return p, err
 }
 
-// empty begins anew.
+// clearContent removes all content, to download the blob from the start.
 func (p *part) empty() error {
 	p.hash.Reset()
 	p.size = 0
@@ -52,25 +52,25 @@ func (p *part) empty() error {
 	return errors.Join(err, p.file.Truncate(0))
 }
 
-// add appends what r has, up to one byte more than is wanted.
+// appendFrom appends the content of r, up to one byte more than the blob has.
 func (p *part) add(r io.Reader) error {
 	n, err := io.CopyBuffer(io.MultiWriter(p.file, p.hash), io.LimitReader(r, p.want.Size-p.size+1), make([]byte, 256<<10))
 	p.size += n
 	return err
 }
 
-// fits reports whether the whole is what was wanted.
+// isComplete reports whether the file has the size and the digest of the blob.
 func (p *part) fits() bool {
 	return p.size == p.want.Size && hex.EncodeToString(p.hash.Sum(nil)) == p.want.Digest.Encoded()
 }
 
-// one brings one blob.
-func (r *Remote) one(ctx context.Context, folder blob.Folder, want ocispec.Descriptor, meter *blob.Meter) error {
+// fetchBlob downloads one blob into folder, or resumes its download.
+func (r *Remote) one(ctx context.Context, folder blob.Folder, want ocispec.Descriptor, counter *blob.Meter) error {
 	if err := blob.Check(want); err != nil {
 		return fmt.Errorf("%w: %w", ErrUnusable, err)
 	}
 	if folder.Has(want) {
-		meter.Add(int(want.Size))
+		counter.Add(int(want.Size))
 		return nil
 	}
 	p, err := openPart(folder.PartPath(want), want)
@@ -78,13 +78,13 @@ func (r *Remote) one(ctx context.Context, folder blob.Folder, want ocispec.Descr
 		return onDisk(err)
 	}
 	defer func() { _ = p.file.Close() }()
-	meter.Add(int(p.size))
+	counter.Add(int(p.size))
 	wrong := 0
 	err = Retry(ctx, r.Backoff, func() (bool, error) {
 		before := p.size
-		err := r.more(ctx, p, meter)
+		err := r.more(ctx, p, counter)
 		if err == nil && !p.fits() {
-			// A part from before may be to blame, or the way; not twice.
+			// The first mismatch may come from an old part or the transfer; a second means a wrong source.
 			err = fmt.Errorf("%s: its content does not have the digest %s", r.url(want), want.Digest)
 			if wrong++; wrong == 2 {
 				err = fmt.Errorf("%w: %w", err, ErrUnusable)
@@ -99,10 +99,11 @@ func (r *Remote) one(ctx context.Context, folder blob.Folder, want ocispec.Descr
 	return onDisk(errors.Join(p.file.Sync(), folder.Take(want)))
 }
 
+// blobURL returns the URL of a blob.
 func (r *Remote) url(want ocispec.Descriptor) string { return r.blobs + want.Digest.Encoded() }
 
-// more asks for the rest of a blob and keeps what comes.
-func (r *Remote) more(ctx context.Context, p *part, meter *blob.Meter) error {
+// fetchRest downloads the rest of a blob and appends it to p.
+func (r *Remote) more(ctx context.Context, p *part, counter *blob.Meter) error {
 	if p.size == p.want.Size {
 		return nil
 	}
@@ -117,7 +118,7 @@ func (r *Remote) more(ctx context.Context, p *part, meter *blob.Meter) error {
 	if err := p.accept(resp); err != nil {
 		return fmt.Errorf("%s %w", at, err)
 	}
-	err = p.add(meteredReader{watched.reader(resp.Body), meter})
+	err = p.add(meteredReader{watched.reader(resp.Body), counter})
 	switch {
 	case errors.As(err, new(*os.PathError)):
 		return onDisk(err)
@@ -131,12 +132,12 @@ func (r *Remote) more(ctx context.Context, p *part, meter *blob.Meter) error {
 	return nil
 }
 
-// accept holds an answer's head against what was asked for.
+// checkResponse verifies that the headers of a response match the request.
 func (p *part) accept(resp *http.Response) error {
 	if resp.StatusCode == http.StatusPartialContent {
-		asked := fmt.Sprintf("bytes %d-%d/%d", p.size, p.want.Size-1, p.want.Size)
-		if got := resp.Header.Get("Content-Range"); got != asked {
-			return fmt.Errorf("answers with the range %q instead of %q: %w", got, asked, ErrUnusable)
+		requested := fmt.Sprintf("bytes %d-%d/%d", p.size, p.want.Size-1, p.want.Size)
+		if got := resp.Header.Get("Content-Range"); got != requested {
+			return fmt.Errorf("answers with the range %q instead of %q: %w", got, requested, ErrUnusable)
 		}
 		return nil
 	}
@@ -144,12 +145,13 @@ func (p *part) accept(resp *http.Response) error {
 		kind, _, _ := strings.Cut(resp.Header.Get("Content-Type"), ";")
 		return fmt.Errorf("answers with %d bytes of %s, the blob has %d: %w", n, kind, p.want.Size, ErrUnusable)
 	}
-	return p.empty() // the whole, whatever was asked for
+	return p.empty() // the server sends the whole content even if a range was requested
 }
 
-var errDisk = errors.New("keep it on the disk")
+// errDisk marks an error of the local disk.
+var errDisk = errors.New("cannot write to the disk")
 
-// onDisk names trouble with this machine's disk, which no server can mend.
+// diskError wraps err, if not nil, in errDisk: no other server or attempt can fix it.
 func onDisk(err error) error {
 	if err == nil {
 		return nil
@@ -157,6 +159,7 @@ func onDisk(err error) error {
 	return fmt.Errorf("%w: %w", errDisk, err)
 }
 
+// progressReader adds the bytes read to a blob.Progress.
 type meteredReader struct {
 	io.Reader
 	meter *blob.Meter
@@ -168,20 +171,21 @@ func (m meteredReader) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// moving is how many bytes within the time of a stall count as progress.
+// minProgress is how many bytes within Options.Stall count as progress.
 const moving = 16 << 10
 
-// errStalled is why a request was given up.
-var errStalled = errors.New("next to nothing came")
+// errStalled is the reason why a stalled request was canceled.
+var errStalled = errors.New("almost no data arrived")
 
-// watcher gives up a request that does not move.
+// stallWatcher cancels a request that makes no progress.
 type watcher struct {
 	ctx   context.Context
 	bytes *atomic.Int64
 	limit time.Duration
 }
 
-// watch begins a request that has to move within limit, again and again.
+// watchStall returns a watcher with a context for one request. The context is
+// canceled when fewer than minProgress bytes arrive within limit.
 func watch(ctx context.Context, limit time.Duration) (w watcher, stop func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	w = watcher{ctx, &atomic.Int64{}, limit}
@@ -204,8 +208,10 @@ func watch(ctx context.Context, limit time.Duration) (w watcher, stop func()) {
 	return w, func() { cancel(nil) }
 }
 
+// wrapReader returns r with its bytes counted as progress.
 func (w watcher) reader(r io.Reader) io.Reader { return watchedReader{r, w.bytes} }
 
+// watchedReader counts the bytes read.
 type watchedReader struct {
 	io.Reader
 	bytes *atomic.Int64
@@ -217,7 +223,7 @@ func (r watchedReader) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// explain says that a request stalled, where that is why it failed.
+// wrapError adds the URL to err, and the stall if that is why the request failed.
 func (w watcher) explain(err error, url string) error {
 	switch {
 	case errors.Is(context.Cause(w.ctx), errStalled):

@@ -1,7 +1,5 @@
-// Package seal owns executables that carry something behind their program: a
-// vendor's public key and a bundle. What is sealed on is found from the end of
-// the file and read by offset, so it costs nothing to those who do not look.
-// It refuses to run anything and to judge the bundle.
+// Package seal appends a vendor's public key and a bundle to an executable, and
+// finds them again.
 package seal
 
 import (
@@ -15,30 +13,32 @@ import (
 	"github.com/plinthdev/plinth/airgap/sign"
 )
 
-// The file is: program, bundle (may be empty), record in JSON, trailer.
-// The trailer is the length of the record, 8 bytes big endian, and the magic.
+// The file consists of: program, bundle (may be empty), record in JSON, trailer.
+// The trailer is the length of the record (8 bytes, big endian) and the magic.
+// It is found from the end of the file, so the embedded data costs nothing when
+// the program runs.
 const (
 	magic       = "\x00plinth sealed v1\n"
 	trailerSize = 8 + len(magic)
 	maxRecord   = 64 << 10
 )
 
-// Sealed is an executable taken apart.
+// Embedded is an executable split into its program and the data embedded in it.
 type Sealed struct {
 	Program *io.SectionReader // the executable alone
-	Bundle  *io.SectionReader // nil for none
-	Key     sign.Public       // zero for none
+	Bundle  *io.SectionReader // nil if there is none
+	Key     sign.Public       // zero if there is none
 }
 
-// record is what is written down about the sealed parts; sizes in bytes.
+// record describes the parts of the file; sizes are in bytes.
 type record struct {
 	Program int64       `json:"program"`
 	Bundle  int64       `json:"bundle,omitempty"`
 	Key     sign.Public `json:"key,omitzero"`
 }
 
-// Open takes apart a file of size bytes. A file without a seal is a program
-// and nothing else; a seal that does not fit the file is an error.
+// Open returns the parts of a file of size bytes. A file without a trailer is a
+// program without embedded data. It fails if the record does not match the file.
 func Open(r io.ReaderAt, size int64) (Sealed, error) {
 	plain := Sealed{Program: io.NewSectionReader(r, 0, size)}
 	if size < int64(trailerSize) {
@@ -51,7 +51,7 @@ func Open(r io.ReaderAt, size int64) (Sealed, error) {
 	}
 	length := binary.BigEndian.Uint64(trailer)
 	if length > maxRecord || int64(length) > end {
-		return Sealed{}, errors.New("its seal is damaged: the record is longer than it can be")
+		return Sealed{}, errors.New("its embedded data is damaged: the record is too long")
 	}
 	raw, err := read(r, end-int64(length), int(length))
 	if err != nil {
@@ -59,11 +59,11 @@ func Open(r io.ReaderAt, size int64) (Sealed, error) {
 	}
 	var rec record
 	if err := json.Unmarshal(raw, &rec); err != nil {
-		return Sealed{}, fmt.Errorf("its seal is damaged: %w", err)
+		return Sealed{}, fmt.Errorf("its embedded data is damaged: %w", err)
 	}
 	payload := end - int64(length)
 	if rec.Program < 0 || rec.Bundle < 0 || rec.Program > payload || rec.Bundle != payload-rec.Program {
-		return Sealed{}, fmt.Errorf("its seal tells of %d and %d bytes, before it are %d", rec.Program, rec.Bundle, payload)
+		return Sealed{}, fmt.Errorf("its embedded data is damaged: the record declares parts of %d and %d bytes, but the file has %d", rec.Program, rec.Bundle, payload)
 	}
 	s := Sealed{Program: io.NewSectionReader(r, 0, rec.Program), Key: rec.Key}
 	if rec.Bundle > 0 {
@@ -72,6 +72,7 @@ func Open(r io.ReaderAt, size int64) (Sealed, error) {
 	return s, nil
 }
 
+// readAt returns up to n bytes at off; it does not fail at the end of r.
 func read(r io.ReaderAt, off int64, n int) ([]byte, error) {
 	buf := make([]byte, n)
 	if _, err := r.ReadAt(buf, off); err != nil && !errors.Is(err, io.EOF) {
@@ -80,7 +81,8 @@ func read(r io.ReaderAt, off int64, n int) ([]byte, error) {
 	return buf, nil
 }
 
-// Write seals the parts of s.
+// Write writes an executable that consists of the parts in s. It fails if the size
+// of a part changes while it is read.
 func Write(w io.Writer, s Sealed) error {
 	rec := record{Program: s.Program.Size(), Key: s.Key}
 	parts := []io.Reader{io.NewSectionReader(s.Program, 0, rec.Program)}
@@ -96,7 +98,7 @@ func Write(w io.Writer, s Sealed) error {
 	parts = append(parts, bytes.NewReader(append(raw, trailer...)))
 	n, err := io.CopyBuffer(w, io.MultiReader(parts...), make([]byte, 1<<20))
 	if want := rec.Program + rec.Bundle + int64(len(raw)+len(trailer)); err == nil && n != want {
-		err = fmt.Errorf("%d bytes were written instead of %d: a part changed meanwhile", n, want)
+		err = fmt.Errorf("%d bytes were written instead of %d: a part changed while it was read", n, want)
 	}
 	return err
 }

@@ -12,7 +12,7 @@ import (
 
 const program, bundle = "\x7fELF program", "a bundle"
 
-// key is a public key, made once with openssl.
+// key is a public key that was created with openssl.
 const key = "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEG9/Wkzc6aHzrhkUZrguggxq4ZpCbuQVQxy050zvuCUTj3F2y/dPPZRxFiCsdyNnqAIYZu1bmiGJHrSuI+3H62A=="
 
 func section(s string) *io.SectionReader {
@@ -24,7 +24,8 @@ func open(t testing.TB, file []byte) (seal.Sealed, error) {
 	return seal.Open(bytes.NewReader(file), int64(len(file)))
 }
 
-func sealed(t testing.TB, s seal.Sealed) []byte {
+// embedded returns the file that contains s.
+func embedded(t testing.TB, s seal.Sealed) []byte {
 	t.Helper()
 	var buf bytes.Buffer
 	if err := seal.Write(&buf, s); err != nil {
@@ -33,7 +34,8 @@ func sealed(t testing.TB, s seal.Sealed) []byte {
 	return buf.Bytes()
 }
 
-func all(t testing.TB) seal.Sealed {
+// allParts returns an executable with an embedded key and bundle.
+func allParts(t testing.TB) seal.Sealed {
 	t.Helper()
 	var k sign.Public
 	if err := k.UnmarshalText([]byte(key)); err != nil {
@@ -54,28 +56,32 @@ func text(t testing.TB, r *io.SectionReader) string {
 	return string(raw)
 }
 
-func TestWhatIsSealedOnComesOff(t *testing.T) {
-	whole := all(t)
+func TestOpen_ReturnsWhatWriteEmbedded(t *testing.T) {
+	whole := allParts(t)
 	for name, want := range map[string]seal.Sealed{
 		"key and bundle": whole,
 		"key":            {Program: whole.Program, Key: whole.Key},
 		"bundle":         {Program: whole.Program, Bundle: whole.Bundle},
 	} {
-		got, err := open(t, sealed(t, want))
-		if err != nil || text(t, got.Program) != program || text(t, got.Bundle) != text(t, want.Bundle) || !got.Key.Equal(want.Key) {
-			t.Errorf("%s: %+v, %v", name, got, err)
-		}
+		t.Run(name, func(t *testing.T) {
+			got, err := open(t, embedded(t, want))
+			if err != nil || text(t, got.Program) != program || text(t, got.Bundle) != text(t, want.Bundle) || !got.Key.Equal(want.Key) {
+				t.Errorf("%+v, %v", got, err)
+			}
+		})
 	}
-	for _, plain := range []string{"", "x", program, string(make([]byte, 100))} {
-		got, err := open(t, []byte(plain))
-		if err != nil || text(t, got.Program) != plain || got.Bundle != nil || !got.Key.IsZero() {
-			t.Errorf("%q: %+v, %v", plain, got, err)
-		}
+	for name, plain := range map[string]string{"empty": "", "one byte": "x", "program": program, "zeros": string(make([]byte, 100))} {
+		t.Run("nothing in "+name, func(t *testing.T) {
+			got, err := open(t, []byte(plain))
+			if err != nil || text(t, got.Program) != plain || got.Bundle != nil || !got.Key.IsZero() {
+				t.Errorf("%q: %+v, %v", plain, got, err)
+			}
+		})
 	}
 }
 
-func TestADamagedSealIsNeverTakenForAnother(t *testing.T) {
-	file := sealed(t, all(t))
+func TestOpen_NeverReturnsOtherDataFromDamagedFile(t *testing.T) {
+	file := embedded(t, allParts(t))
 	for at := len(program) + len(bundle); at < len(file); at++ {
 		for _, flip := range []byte{1, 0x80} {
 			bad := bytes.Clone(file)
@@ -87,15 +93,15 @@ func TestADamagedSealIsNeverTakenForAnother(t *testing.T) {
 		}
 	}
 	if got, err := open(t, file[1:]); err == nil {
-		t.Errorf("a file that lost its first byte is taken: %+v", got)
+		t.Errorf("a file without its first byte is accepted: %+v", got)
 	}
 	if got, err := open(t, file[:len(file)-1]); err != nil || got.Bundle != nil {
-		t.Errorf("without its last byte it is a program: %+v, %v", got, err)
+		t.Errorf("a file without its last byte is not a plain program: %+v, %v", got, err)
 	}
 }
 
 func FuzzOpen(f *testing.F) {
-	f.Add(sealed(f, all(f)))
+	f.Add(embedded(f, allParts(f)))
 	f.Add(append(binary.BigEndian.AppendUint64([]byte("{}"), 2), "\x00plinth sealed v1\n"...))
 	f.Fuzz(func(t *testing.T, file []byte) {
 		s, err := open(t, file)
