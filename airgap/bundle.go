@@ -1,9 +1,5 @@
-// Package airgap owns the bundle: one tar file that is an OCI image layout and
-// holds all that an install needs (docs/bundle.md). It opens a bundle for
-// random access without unpacking it, gives its parts through readers that
-// prove what they deliver, and verifies and describes the whole.
-// It refuses files that are not exactly as plinth writes them, and it decides
-// nothing about what belongs into a bundle. Making one is package build's job.
+// Package airgap opens, verifies and describes bundles. A bundle is one tar file in
+// the OCI image layout that contains everything an install needs (docs/bundle.md).
 package airgap
 
 import (
@@ -22,7 +18,7 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-// Image is a container image of a bundle; Layers are in the order of its manifest.
+// Image is a container image in a bundle. Layers are in the order of its manifest.
 type Image struct {
 	Ref      string // full reference: docker.io/kotsadm/kotsadm:v1.131.2
 	Version  string
@@ -30,47 +26,48 @@ type Image struct {
 	Config   ocispec.Descriptor
 	Layers   []ocispec.Descriptor
 	Size     int64 // bytes of manifest, config and layers as stored
-	Unpacked int64 // bytes of all layers unpacked
+	Unpacked int64 // bytes of all layers when unpacked
 }
 
-// File is a file for the host, stored compressed.
+// HostFile is a file for the host, stored compressed.
 type File = format.File
 
-// Chart is a packaged Helm chart of a bundle.
+// Chart identifies a packaged Helm chart in a bundle.
 type Chart struct{ Name, Version string }
 
-// ContentSize tells, in bytes, what a bundle's content takes on a host. What
-// several images share counts once.
+// ContentSize is the disk space in bytes that a bundle's content needs on a
+// host. Blobs that several images share are counted once.
 type ContentSize struct {
 	Stored   int64 `json:"stored"`   // image blobs as containerd stores them
 	Unpacked int64 `json:"unpacked"` // image layers as containerd unpacks them
-	Host     int64 `json:"host"`     // host files unpacked
+	Host     int64 `json:"host"`     // unpacked host files
 }
 
-// Total is what a host needs beyond the bundle file itself, in bytes.
+// Total returns the bytes that a host needs in addition to the bundle file itself.
 func (c ContentSize) Total() int64 { return c.Stored + c.Unpacked + c.Host }
 
-// Digest is the digest of the bundle: that of its index.json, which names
-// every other byte by digest.
+// Digest returns the digest of the bundle's index.json. It identifies the
+// bundle, because the index references all other content by digest.
 func (b *Bundle) Digest() digest.Digest { return b.digest }
 
-// Name is metadata.name of the Installer inside.
+// Name returns metadata.name of the bundle's Installer.
 func (b *Bundle) Name() string { return b.index.Annotations[ocispec.AnnotationTitle] }
 
-// RawIndex is index.json as it stands in the file: the bytes that are signed.
-// It must not be changed.
+// RawIndex returns index.json as stored in the file: the bytes that are signed.
+// The caller must not modify it.
 func (b *Bundle) RawIndex() []byte { return b.raw }
 
-// Signature is that of RawIndex, NOT verified (package trust does); empty for none.
+// Signature returns the signature of RawIndex, or an empty slice if the bundle
+// is not signed. It is NOT verified here; package trust does that.
 func (b *Bundle) Signature() []byte { return b.sig }
 
-// Release is the number that the vendor gave to this release, 0 for none.
+// Release returns the vendor's release number, or 0 if there is none.
 func (b *Bundle) Release() int64 { return b.label.release }
 
-// Expires is the time after which the bundle is not taken any more, zero for never.
+// Expires returns the time after which the bundle is refused; zero means never.
 func (b *Bundle) Expires() time.Time { return b.label.expires }
 
-// label is what the vendor wrote on the bundle.
+// releaseInfo is what the vendor's annotations on the index declare.
 type label struct {
 	release int64
 	expires time.Time
@@ -79,28 +76,29 @@ type label struct {
 func readLabel(notes map[string]string) (l label, err error) {
 	if text, ok := notes[format.AnnotationRelease]; ok {
 		if l.release, err = strconv.ParseInt(text, 10, 64); err != nil || l.release < 1 {
-			return l, fmt.Errorf("%q is not the number of a release", text)
+			return l, fmt.Errorf("%q is not a release number", text)
 		}
 	}
 	if text, ok := notes[format.AnnotationExpires]; ok {
 		if l.expires, err = time.Parse(time.RFC3339, text); err != nil {
-			return l, fmt.Errorf("%q is not a time to expire at", text)
+			return l, fmt.Errorf("%q is not an expiry time in RFC 3339 format", text)
 		}
 	}
 	return l, nil
 }
 
-// Size is the size of the bundle file in bytes.
+// Size returns the size of the bundle file in bytes.
 func (b *Bundle) Size() int64 { return b.size }
 
-// Index is the parsed index.json; it is shared and must not be changed.
+// Index returns the parsed index.json. The caller must not modify it.
 func (b *Bundle) Index() ocispec.Index { return b.index }
 
-// Items lists everything in the bundle in its order; it must not be changed.
+// Items returns all items of the bundle in the order of the index. The caller
+// must not modify the slice.
 func (b *Bundle) Items() []format.Item { return b.items }
 
-// Platform is what the host files and images are for, such as linux/amd64,
-// or "" for a bundle that has none.
+// Platform returns the platform of the host files and images, such as
+// linux/amd64, or "" if the bundle contains none.
 func (b *Bundle) Platform() string {
 	for _, it := range b.items {
 		if p := it.Platform(); p != "" {
@@ -110,18 +108,19 @@ func (b *Bundle) Platform() string {
 	return ""
 }
 
-// Installer gives the bytes of installer.yaml.
+// Installer returns the content of installer.yaml.
 func (b *Bundle) Installer(ctx context.Context) ([]byte, error) {
 	data, _, err := b.small(ctx, format.KindInstaller, "")
 	return data, err
 }
 
-// Application gives the bytes of the Application manifest, and whether the bundle has one.
+// Application returns the content of the Application manifest and reports
+// whether the bundle contains one.
 func (b *Bundle) Application(ctx context.Context) (data []byte, found bool, err error) {
 	return b.small(ctx, format.KindApplication, "")
 }
 
-// Chart gives a packaged Helm chart (.tgz).
+// Chart returns the packaged Helm chart (.tgz) with the given name.
 func (b *Bundle) Chart(ctx context.Context, name string) ([]byte, error) {
 	data, found, err := b.small(ctx, format.KindChart, name)
 	if err == nil && !found {
@@ -130,7 +129,8 @@ func (b *Bundle) Chart(ctx context.Context, name string) ([]byte, error) {
 	return data, err
 }
 
-// small reads the single layer of the first item of that kind and name ("" is any).
+// readItemContent returns the single layer of the first item with the given kind
+// and name; the name "" matches any item. found reports whether there is one.
 func (b *Bundle) small(ctx context.Context, kind format.Kind, name string) (data []byte, found bool, err error) {
 	for _, it := range b.items {
 		if it.Kind == kind && (name == "" || it.Name == name) {
@@ -141,12 +141,13 @@ func (b *Bundle) small(ctx context.Context, kind format.Kind, name string) (data
 	return nil, false, nil
 }
 
-// Origin gives the SBOM or the provenance as it stands in the bundle, and whether it has one.
+// Attestation returns the SBOM or the provenance document as stored in the
+// bundle, and reports whether the bundle contains one.
 func (b *Bundle) Origin(ctx context.Context, kind format.Kind) (data []byte, found bool, err error) {
 	return b.small(ctx, kind, "")
 }
 
-// Charts lists the Helm charts in the bundle's order.
+// Charts returns the Helm charts in the order of the index.
 func (b *Bundle) Charts() []Chart {
 	var charts []Chart
 	for _, it := range b.items {
@@ -157,8 +158,8 @@ func (b *Bundle) Charts() []Chart {
 	return charts
 }
 
-// Images lists the container images in the bundle's order: that in which a
-// starting cluster needs them.
+// Images returns the container images in the order of the index, which is the
+// order in which a starting cluster needs them.
 func (b *Bundle) Images() []Image {
 	var images []Image
 	for _, it := range b.items {
@@ -174,21 +175,22 @@ func (b *Bundle) Images() []Image {
 	return images
 }
 
-// HostFiles lists the files for the host in the bundle's order.
+// HostFiles returns the files for the host in the order of the index.
 func (b *Bundle) HostFiles() []File {
 	var files []File
 	for _, it := range b.items {
 		if it.Kind == format.KindHost {
-			f, _ := it.File() // proved when the item was parsed
+			f, _ := it.File() // checked when the item was parsed
 			files = append(files, f)
 		}
 	}
 	return files
 }
 
-// OpenHostFile gives a host file unpacked. It fails at the end of the stream
-// when compressed or unpacked content differ from what is declared, so a
-// caller keeps nothing before it has seen io.EOF.
+// OpenHostFile returns a reader of the unpacked host file with the given name.
+// Reading fails at the end of the stream if the compressed or the unpacked
+// content differs from what is declared, so a caller must not use the content
+// before it has read io.EOF.
 func (b *Bundle) OpenHostFile(ctx context.Context, name string) (io.ReadCloser, error) {
 	for _, f := range b.HostFiles() {
 		if f.Name != name {
@@ -211,7 +213,7 @@ func (b *Bundle) OpenHostFile(ctx context.Context, name string) (io.ReadCloser, 
 	return nil, b.missing(format.KindHost, name)
 }
 
-// Open gives a blob of the bundle through a verifying reader; see blob.NewReader.
+// Open returns a verifying reader of a blob in the bundle; see blob.NewReader.
 func (b *Bundle) Open(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
 	if b.held != nil {
 		return b.held.Open(ctx, desc)
@@ -226,8 +228,8 @@ func (b *Bundle) Open(ctx context.Context, desc ocispec.Descriptor) (io.ReadClos
 	return blob.NewReader(ctx, io.NopCloser(section), desc, "bundle "+b.name), nil
 }
 
-// Section gives random access to a blob's bytes as they stand in the file,
-// NOT proved: for callers who check the digest themselves, such as
+// Section returns random access to a blob's bytes as stored in the file. They
+// are NOT verified: it is for callers that check the digest themselves, such as
 // containerd's content store.
 func (b *Bundle) Section(desc ocispec.Descriptor) (*io.SectionReader, error) {
 	s, err := b.find(desc)
@@ -237,12 +239,12 @@ func (b *Bundle) Section(desc ocispec.Descriptor) (*io.SectionReader, error) {
 	return io.NewSectionReader(b.r, s.Off, s.Size), nil
 }
 
-// Unproved gives the blobs of a bundle as they stand in its file, without the
-// proof that Open gives: for a reader that proves them itself. What is not in
-// the file comes proved.
+// Unverified is a blob source that returns a bundle's blobs as stored in its
+// file, without the verification that Bundle.Open does. It is for readers that
+// verify the content themselves. Blobs that are not in the file are verified.
 type Unproved struct{ *Bundle }
 
-// Open gives a blob; see Unproved.
+// Open returns a reader of a blob; see Unverified.
 func (u Unproved) Open(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
 	if u.held != nil || u.absent.has(desc.Digest) {
 		return u.Bundle.Open(ctx, desc)
@@ -254,7 +256,8 @@ func (u Unproved) Open(ctx context.Context, desc ocispec.Descriptor) (io.ReadClo
 	return io.NopCloser(section), nil
 }
 
-// ContentSize adds up what the content takes on a host, from the index alone.
+// ContentSize returns the disk space that the content needs on a host. It is
+// computed from the index and the manifests only.
 func (b *Bundle) ContentSize() ContentSize {
 	var sum ContentSize
 	seen := map[digest.Digest]bool{}
@@ -283,9 +286,11 @@ func (b *Bundle) ContentSize() ContentSize {
 
 func (b *Bundle) missing(kind format.Kind, name string) error {
 	return problem.Newf(problem.ExitBundle, fmt.Sprintf("find %s %s in bundle %s", kind, name, b.name),
-		"build the bundle again with an Installer that asks for it", "the bundle has none of that name")
+		"build the bundle again with an Installer that includes it", "the bundle does not contain it")
 }
 
+// toProblem returns err as a problem with the exit code for a bad bundle. An err
+// that is a problem already is returned as it is.
 func (b *Bundle) problem(doing string, err error) error {
 	var p *problem.Problem
 	if errors.As(err, &p) {

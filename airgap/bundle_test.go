@@ -20,7 +20,8 @@ import (
 	"github.com/plinthdev/plinth/airgap/format"
 )
 
-func open(t testing.TB, path string) *airgap.Bundle {
+// openBundle opens the bundle at path until the end of the test.
+func openBundle(t testing.TB, path string) *airgap.Bundle {
 	t.Helper()
 	b, err := airgap.Open(t.Context(), path)
 	if err != nil {
@@ -30,8 +31,8 @@ func open(t testing.TB, path string) *airgap.Bundle {
 	return b
 }
 
-func TestABundleGivesBackWhatWentIn(t *testing.T) {
-	b := open(t, airgaptest.Bundle(t, airgaptest.Request(t)))
+func TestBundle_ReturnsWhatWasBuiltIntoIt(t *testing.T) {
+	b := openBundle(t, airgaptest.Bundle(t, airgaptest.Request(t)))
 	ctx := t.Context()
 	if got, err := b.Installer(ctx); err != nil || string(got) != airgaptest.Installer {
 		t.Errorf("Installer() = %q, %v", got, err)
@@ -69,17 +70,17 @@ func TestABundleGivesBackWhatWentIn(t *testing.T) {
 	}
 }
 
-func TestImagesKeepTheirOrderAndTheirDigests(t *testing.T) {
-	b := open(t, airgaptest.Bundle(t, airgaptest.Request(t)))
+func TestImages_KeepOrderAndDigests(t *testing.T) {
+	b := openBundle(t, airgaptest.Bundle(t, airgaptest.Request(t)))
 	images := b.Images()
 	for i, want := range airgaptest.Images() {
-		made := airgaptest.MakeImage(t, want)
-		d, _ := made.Digest()
+		built := airgaptest.MakeImage(t, want)
+		d, _ := built.Digest()
 		got := images[i]
 		if got.Ref != want.Ref || got.Manifest.Digest.String() != d.String() || len(got.Layers) != len(want.Files) {
 			t.Errorf("image %d is %+v", i, got)
 		}
-		if got.Unpacked != 2048*int64(len(want.Files)) { // a tar with one small file, as the writer pads it
+		if got.Unpacked != 2048*int64(len(want.Files)) { // a tar with one small file and its padding
 			t.Errorf("%s unpacks to %d", got.Ref, got.Unpacked)
 		}
 	}
@@ -87,13 +88,13 @@ func TestImagesKeepTheirOrderAndTheirDigests(t *testing.T) {
 	if size.Unpacked != 4*2048 { // five layers, one of them shared
 		t.Errorf("ContentSize() = %+v", size)
 	}
-	if sum := b.Inspect(); sum.Totals.Shared == 0 || sum.Totals.Blobs != len(slices.Collect(blobs(b))) {
+	if sum := b.Inspect(); sum.Totals.Shared == 0 || sum.Totals.Blobs != len(slices.Collect(allDigests(b))) {
 		t.Errorf("Inspect().Totals = %+v", sum.Totals)
 	}
 }
 
-// blobs yields every digest named in the bundle once.
-func blobs(b *airgap.Bundle) func(func(digest.Digest) bool) {
+// allDigests yields the digest of every blob in the bundle once.
+func allDigests(b *airgap.Bundle) func(func(digest.Digest) bool) {
 	seen := map[digest.Digest]bool{}
 	return func(yield func(digest.Digest) bool) {
 		for _, it := range b.Items() {
@@ -107,8 +108,8 @@ func blobs(b *airgap.Bundle) func(func(digest.Digest) bool) {
 	}
 }
 
-// TestSkopeoReadsTheFileAsItIs runs the commands of docs/bundle.md.
-func TestSkopeoReadsTheFileAsItIs(t *testing.T) {
+// TestBundle_IsReadableBySkopeo runs the commands in docs/bundle.md.
+func TestBundle_IsReadableBySkopeo(t *testing.T) {
 	if _, err := exec.LookPath("skopeo"); err != nil {
 		t.Fatal("skopeo is missing: make test-unit installs it")
 	}
@@ -121,7 +122,7 @@ func TestSkopeoReadsTheFileAsItIs(t *testing.T) {
 		}
 		return out
 	}
-	for i, img := range open(t, path).Images() {
+	for i, img := range openBundle(t, path).Images() {
 		from := "oci-archive:" + path + ":" + img.Ref
 		if raw := skopeo("inspect", "--raw", from); digest.FromBytes(raw) != img.Manifest.Digest {
 			t.Errorf("%s is %s", img.Ref, raw)
@@ -138,8 +139,8 @@ func TestSkopeoReadsTheFileAsItIs(t *testing.T) {
 	}
 }
 
-func TestUnpackedItIsALayoutThatOtherToolsRead(t *testing.T) {
-	dir := untar(t, airgaptest.Bundle(t, airgaptest.Request(t)))
+func TestBundle_UnpacksToLayoutForOtherTools(t *testing.T) {
+	dir := extract(t, airgaptest.Bundle(t, airgaptest.Request(t)))
 	index, err := layout.ImageIndexFromPath(dir)
 	if err != nil {
 		t.Fatal(err)
@@ -178,8 +179,8 @@ func TestUnpackedItIsALayoutThatOtherToolsRead(t *testing.T) {
 	}
 }
 
-func TestInspectIsJSONWithEveryItem(t *testing.T) {
-	b := open(t, airgaptest.Bundle(t, airgaptest.Request(t)))
+func TestInspect_MarshalsEveryItemToJSON(t *testing.T) {
+	b := openBundle(t, airgaptest.Bundle(t, airgaptest.Request(t)))
 	raw, err := json.Marshal(b.Inspect())
 	if err != nil {
 		t.Fatal(err)
@@ -192,13 +193,13 @@ func TestInspectIsJSONWithEveryItem(t *testing.T) {
 	}
 }
 
-func TestTheDigestIsThatOfTheIndex(t *testing.T) {
+func TestDigest_IsDigestOfIndex(t *testing.T) {
 	path := airgaptest.Bundle(t, airgaptest.Request(t))
-	index, err := os.ReadFile(filepath.Join(untar(t, path), "index.json"))
+	index, err := os.ReadFile(filepath.Join(extract(t, path), "index.json"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := open(t, path).Digest(); got != digest.FromBytes(index) {
+	if got := openBundle(t, path).Digest(); got != digest.FromBytes(index) {
 		t.Errorf("Digest() = %s", got)
 	}
 }

@@ -14,17 +14,17 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-// small is a bundle with one image and one host file.
-func small(t testing.TB) []entry {
+// smallBundle returns the entries of a bundle with one image and one host file.
+func smallBundle(t testing.TB) []entry {
 	req := airgaptest.Request(t)
 	req.Images, req.HostFiles = req.Images[:1], req.HostFiles[:1]
 	req.Charts, req.Application = []build.Chart{}, nil
-	return entries(t, airgaptest.Bundle(t, req))
+	return readEntries(t, airgaptest.Bundle(t, req))
 }
 
-// probe opens data and reads all of it: nothing may panic, every refusal is a
-// problem, and what is read without an error has its digest.
-func probe(t *testing.T, data []byte) {
+// exerciseBundle opens data and reads all of it. Nothing may panic, every refusal
+// must be a problem, and content that is read without an error must have its digest.
+func exerciseBundle(t *testing.T, data []byte) {
 	ctx := t.Context()
 	b, err := airgap.OpenAt(ctx, bytes.NewReader(data), int64(len(data)), "fuzz")
 	if err != nil {
@@ -37,7 +37,7 @@ func probe(t *testing.T, data []byte) {
 		for _, desc := range it.Blobs() {
 			r, err := b.Open(ctx, desc)
 			if err != nil {
-				t.Fatalf("%s: %v", it, err) // Open of the bundle has promised that it is there
+				t.Fatalf("%s: %v", it, err) // OpenAt has verified that the blob exists
 			}
 			if got, err := io.ReadAll(r); err == nil && (digest.FromBytes(got) != desc.Digest || int64(len(got)) != desc.Size) {
 				t.Errorf("%s: wrong content was delivered as %s", it, desc.Digest)
@@ -64,20 +64,20 @@ func probe(t *testing.T, data []byte) {
 	b.ContentSize()
 }
 
-// FuzzOpen mutates whole files.
+// FuzzOpen fuzzes whole files.
 func FuzzOpen(f *testing.F) {
-	whole := pack(f, small(f))
+	whole := packEntries(f, smallBundle(f))
 	f.Add(whole)
 	f.Add(whole[:len(whole)/2])
 	f.Add(whole[:1536])
 	f.Add([]byte("oci-layout"))
-	f.Fuzz(probe)
+	f.Fuzz(exerciseBundle)
 }
 
-// FuzzContent mutates the index and one blob of a file that is in order
-// otherwise, and so comes past the checksum and the headers.
+// FuzzContent fuzzes the index and one blob of an otherwise valid file, so that
+// the input passes the checks of the checksum and the headers.
 func FuzzContent(f *testing.F) {
-	all := small(f)
+	all := smallBundle(f)
 	for i := 3; i < len(all); i++ {
 		f.Add(all[1].data, uint8(i), all[i].data)
 	}
@@ -89,10 +89,10 @@ func FuzzContent(f *testing.F) {
 			old := all[i].name[len("blobs/sha256/"):]
 			renamed := digest.FromBytes(content)
 			changed[i] = entry{format.BlobEntry(renamed), content}
-			// The index follows the new digest, so that the content is looked at.
+			// Put the new digest into the index, so that the content is parsed.
 			changed[1].data = bytes.ReplaceAll(index, []byte(old), []byte(renamed.Encoded()))
 			changed[2].data = []byte(format.Checksum(changed[1].data))
 		}
-		probe(t, pack(t, changed))
+		exerciseBundle(t, packEntries(t, changed))
 	})
 }

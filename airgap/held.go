@@ -12,10 +12,11 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-// OpenHeld opens a bundle of which index is the index.json, and whose content
-// others hold, such as the nodes of a cluster that was installed from it. Host
-// files are asked of src unpacked, by the digest of the file itself: that is
-// how a node has them. name stands for the bundle in errors.
+// OpenFromStore opens a bundle whose content is stored elsewhere, such as on the
+// nodes of a cluster that was installed from it. index is the content of its
+// index.json. Host files are read from src unpacked, by the digest of the
+// unpacked file, because that is how a node stores them. name identifies the
+// bundle in errors.
 func OpenHeld(ctx context.Context, index []byte, src blob.Source, name string) (*Bundle, error) {
 	b := &Bundle{name: name, held: src}
 	err := b.parseIndex(index)
@@ -24,7 +25,7 @@ func OpenHeld(ctx context.Context, index []byte, src blob.Source, name string) (
 	}
 	var p *problem.Problem
 	if err != nil && !errors.As(err, &p) && ctx.Err() == nil {
-		err = problem.New(problem.ExitBundle, "open "+name, err, "bring the bundle to this host and name it with --bundle")
+		err = problem.New(problem.ExitBundle, "open "+name, err, "copy the bundle to this host and name it with --bundle")
 	}
 	if err != nil {
 		return nil, err
@@ -32,9 +33,10 @@ func OpenHeld(ctx context.Context, index []byte, src blob.Source, name string) (
 	return b, nil
 }
 
-// Documents gives all that is small and in no image: the index, all manifests,
-// the Installer, the Application and the charts, by their place in an OCI image
-// layout. With a node's images and programs they are the whole bundle.
+// Documents returns all small content that is not part of an image: the index,
+// all manifests, the Installer, the Application and the charts. The keys are
+// paths in an OCI image layout. Together with a node's images and host files
+// they make up the whole bundle.
 func (b *Bundle) Documents(ctx context.Context) (map[string][]byte, error) {
 	docs := map[string][]byte{format.LayoutEntry: []byte(blob.LayoutFile), format.IndexEntry: b.raw}
 	for _, it := range b.items {

@@ -17,8 +17,8 @@ import (
 	"github.com/plinthdev/plinth/airgap/blob"
 )
 
-// node holds what a node has of a bundle: documents, blobs of images, and the
-// host files unpacked.
+// node is a blob source with the parts of a bundle that a node stores: documents,
+// blobs of images, and unpacked host files.
 type node struct {
 	docs  blob.Source
 	whole *airgap.Bundle
@@ -42,7 +42,7 @@ func (n node) Open(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, er
 	return nil, os.ErrNotExist
 }
 
-func TestABundleThatNodesHoldIsTheSameBundle(t *testing.T) {
+func TestOpenFromStore_ReturnsSameBundle(t *testing.T) {
 	whole, err := airgap.Open(t.Context(), airgaptest.Bundle(t, airgaptest.Request(t)))
 	if err != nil {
 		t.Fatal(err)
@@ -96,7 +96,7 @@ func TestABundleThatNodesHoldIsTheSameBundle(t *testing.T) {
 	}
 }
 
-func TestABundleThatNobodyHoldsIsRefused(t *testing.T) {
+func TestOpenFromStore_RefusesMissingContent(t *testing.T) {
 	whole, err := airgap.Open(t.Context(), airgaptest.Bundle(t, airgaptest.Request(t)))
 	if err != nil {
 		t.Fatal(err)
@@ -110,8 +110,10 @@ func TestABundleThatNobodyHoldsIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, index := range map[string][]byte{"no blobs": docs["index.json"], "no index": []byte("{}"), "no JSON": []byte("x")} {
-		if _, err := airgap.OpenHeld(t.Context(), index, empty, "the cluster's bundle"); err == nil || !strings.Contains(err.Error(), "the cluster's bundle") {
-			t.Errorf("%s: %v", name, err)
-		}
+		t.Run(name, func(t *testing.T) {
+			if _, err := airgap.OpenHeld(t.Context(), index, empty, "the cluster's bundle"); err == nil || !strings.Contains(err.Error(), "the cluster's bundle") {
+				t.Errorf("%v", err)
+			}
+		})
 	}
 }

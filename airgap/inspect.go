@@ -9,18 +9,18 @@ import (
 	"github.com/plinthdev/plinth/airgap/format"
 )
 
-// Summary describes a bundle; it is what `bundle inspect -o json` prints.
+// Summary describes a bundle. It is the output of `bundle inspect -o json`.
 // All sizes are in bytes.
 type Summary struct {
 	Digest   digest.Digest `json:"digest"` // of index.json
 	Format   string        `json:"format"`
 	Name     string        `json:"name"`
-	Release  int64         `json:"release,omitempty"` // the vendor's number
+	Release  int64         `json:"release,omitempty"` // the vendor's release number
 	Expires  *time.Time    `json:"expires,omitempty"`
-	Signed   bool          `json:"signed"`               // it has a signature
-	Verified string        `json:"verifiedBy,omitempty"` // fingerprint of the key whose signature was proved
-	Base     digest.Digest `json:"base,omitempty"`       // of a delta: the bundle that it was made from
-	Absent   int           `json:"absent,omitempty"`     // parts that are not in the file: it is thin, or a delta
+	Signed   bool          `json:"signed"`               // the bundle has a signature
+	Verified string        `json:"verifiedBy,omitempty"` // fingerprint of the key that verified the signature
+	Base     digest.Digest `json:"base,omitempty"`       // only for a delta: digest of the bundle that it is based on
+	Absent   int           `json:"absent,omitempty"`     // number of blobs that are not in the file (thin bundle or delta)
 	Platform string        `json:"platform,omitempty"`
 	Items    []SummaryItem `json:"items"`
 	Totals   Totals        `json:"totals"`
@@ -37,19 +37,19 @@ type SummaryItem struct {
 	Digest   digest.Digest `json:"digest"`             // of the manifest
 	Size     int64         `json:"size"`               // as stored: manifest, config, layers
 	Unpacked int64         `json:"unpacked,omitempty"` // images and host files
-	Shared   int64         `json:"shared,omitempty"`   // part of size that an item before it has too
+	Shared   int64         `json:"shared,omitempty"`   // part of size that an earlier item contains, too
 }
 
-// Totals adds a bundle up.
+// Totals are the sums over all items of a bundle.
 type Totals struct {
 	File    int64       `json:"file"`    // the bundle file
-	Blobs   int         `json:"blobs"`   // how many
-	Content int64       `json:"content"` // all blobs, each once
-	Shared  int64       `json:"shared"`  // what storing each blob once saves
+	Blobs   int         `json:"blobs"`   // number of blobs
+	Content int64       `json:"content"` // size of all blobs, each counted once
+	Shared  int64       `json:"shared"`  // bytes saved by storing each blob once
 	OnHost  ContentSize `json:"onHost"`
 }
 
-// Inspect describes the bundle from its index and manifests alone.
+// Inspect returns a summary of the bundle. It reads only the index and the manifests.
 func (b *Bundle) Inspect() Summary {
 	s := Summary{Digest: b.digest, Format: format.V1, Name: b.Name(), Platform: b.Platform()}
 	s.Release, s.Signed = b.Release(), len(b.Signature()) > 0

@@ -18,10 +18,10 @@ import (
 	"github.com/plinthdev/plinth/airgap/sign"
 )
 
-// maxManifests bounds what all manifests of a hostile file cost in memory.
+// maxManifests limits the memory that the manifests of a malicious file can use, in bytes.
 const maxManifests = 64 << 20
 
-// Bundle is an open bundle: an immutable view, safe for many readers at once.
+// Bundle is an open bundle. It is immutable and safe for concurrent readers.
 type Bundle struct {
 	name   string
 	r      io.ReaderAt
@@ -29,23 +29,23 @@ type Bundle struct {
 	size   int64
 	digest digest.Digest
 	index  ocispec.Index
-	raw    []byte // the index as it stands in the file
+	raw    []byte // the index as stored in the file
 	label  label
-	sig    []byte // the index's signature, empty for none
+	sig    []byte // signature of the index, empty if not signed
 	items  []format.Item
 	blobs  map[digest.Digest]format.Span
-	held   blob.Source // where the content is when it is not in r; nil for a bundle file
+	held   blob.Source // holds the content if it is not in r; nil for a bundle file
 	absent elsewhere
-	delta  *format.Delta // nil for a bundle that is none
+	delta  *format.Delta // nil if the bundle is not a delta
 }
 
 var _ blob.Source = (*Bundle)(nil)
 
-// Open opens a bundle file and proves all of it but the content of the blobs:
-// that the tar is exactly as plinth writes it, that index and manifests have
-// their digests, that every blob named is there once with its size and no
-// other. Nothing is unpacked or read whole. Every error is a problem with the
-// exit code for a bad bundle.
+// Open opens a bundle file and verifies everything except the content of the
+// blobs: the tar is exactly as plinth writes it, the index and the manifests have
+// their digests, and every referenced blob exists exactly once with its declared
+// size, with no other blobs. Nothing is unpacked, and the file is not read as a
+// whole. Every error is a problem with the exit code for a bad bundle.
 func Open(ctx context.Context, path string) (*Bundle, error) {
 	fail := func(err error) error { return refusal.Open(path, err, nil) }
 	st, err := os.Stat(path)
@@ -55,7 +55,7 @@ func Open(ctx context.Context, path string) (*Bundle, error) {
 	if st.IsDir() {
 		return nil, fail(refusal.ErrFolder)
 	}
-	if !st.Mode().IsRegular() { // opening a pipe would wait for ever
+	if !st.Mode().IsRegular() { // opening a pipe would block forever
 		return nil, fail(refusal.ErrIrregular)
 	}
 	file, err := os.Open(path)
@@ -71,8 +71,9 @@ func Open(ctx context.Context, path string) (*Bundle, error) {
 	return b, nil
 }
 
-// OpenAt is Open for a bundle that is size bytes of something else, such as
-// an executable; name stands for it in errors.
+// OpenAt opens a bundle of size bytes in r, which may be part of another file
+// such as an executable. It verifies the same as Open. name identifies the
+// bundle in errors.
 func OpenAt(ctx context.Context, r io.ReaderAt, size int64, name string) (*Bundle, error) {
 	t, err := format.Scan(r, size)
 	if err != nil {
@@ -90,13 +91,14 @@ func OpenAt(ctx context.Context, r io.ReaderAt, size int64, name string) (*Bundl
 	return b, nil
 }
 
-// Owning makes c, such as the file that OpenAt reads from, end with the bundle.
+// WithCloser returns b after making Close close c, such as the file that OpenAt
+// reads from.
 func (b *Bundle) Owning(c io.Closer) *Bundle {
 	b.closer = c
 	return b
 }
 
-// Close ends the use of the file; readers that are still open fail.
+// Close closes the bundle file. Readers that are still open fail afterwards.
 func (b *Bundle) Close() error {
 	if b.closer == nil {
 		return nil
@@ -104,7 +106,7 @@ func (b *Bundle) Close() error {
 	return b.closer.Close()
 }
 
-// readIndex proves and parses the documents before the blobs.
+// readIndex verifies and parses the documents that precede the blobs.
 func (b *Bundle) readIndex(docs map[string]format.Span) error {
 	layout, err := b.document(docs[format.LayoutEntry])
 	if err != nil || string(layout) != blob.LayoutFile {
@@ -116,7 +118,7 @@ func (b *Bundle) readIndex(docs map[string]format.Span) error {
 	}
 	sum, err := b.document(docs[format.ChecksumEntry])
 	if err != nil || string(sum) != format.Checksum(raw) {
-		return errors.Join(fmt.Errorf("%s and %s do not agree: one of them is damaged", format.IndexEntry, format.ChecksumEntry), err)
+		return errors.Join(fmt.Errorf("%s and %s do not match: one of them is damaged", format.IndexEntry, format.ChecksumEntry), err)
 	}
 	if s := docs[format.SignatureEntry]; s.Size > sign.MaxSignature {
 		return fmt.Errorf("its %s has %d bytes, a signature has at most %d", format.SignatureEntry, s.Size, sign.MaxSignature)
@@ -148,9 +150,10 @@ func (b *Bundle) parseIndex(raw []byte) (err error) {
 	return err
 }
 
+// readSpan returns the content of s. It fails if s is larger than blob.MaxDocument.
 func (b *Bundle) document(s format.Span) ([]byte, error) {
 	if s.Size > blob.MaxDocument {
-		return nil, fmt.Errorf("it has %d bytes, more than the %d that such a document may have", s.Size, blob.MaxDocument)
+		return nil, fmt.Errorf("it has %d bytes, more than the maximum of %d for such a document", s.Size, blob.MaxDocument)
 	}
 	buf := make([]byte, s.Size)
 	if _, err := b.r.ReadAt(buf, s.Off); err != nil && !errors.Is(err, io.EOF) {
@@ -159,8 +162,8 @@ func (b *Bundle) document(s format.Span) ([]byte, error) {
 	return buf, nil
 }
 
-// readItems parses every manifest and holds index, manifests and blobs
-// against each other; it reports all that is wrong.
+// readItems parses every manifest and checks that index, manifests and blobs
+// match each other. Its error lists all problems found.
 func (b *Bundle) readItems(ctx context.Context) error {
 	var errs findings
 	total := int64(0)
@@ -189,7 +192,7 @@ func (b *Bundle) readItems(ctx context.Context) error {
 	return errs.err()
 }
 
-// checkStray: every blob there is named.
+// checkUnreferencedBlobs adds an error for every blob in the file that nothing references.
 func (b *Bundle) checkStray(used map[digest.Digest]bool, errs *findings) {
 	var stray []string
 	for d := range b.blobs {
@@ -199,17 +202,17 @@ func (b *Bundle) checkStray(used map[digest.Digest]bool, errs *findings) {
 	}
 	slices.Sort(stray)
 	for _, d := range stray {
-		errs.add(fmt.Errorf("blob %s belongs to nothing in the index", d))
+		errs.add(fmt.Errorf("blob %s is not referenced by the index", d))
 	}
 }
 
-// checkItems: the items together make a bundle.
+// checkItems checks that the items together form a valid bundle.
 func (b *Bundle) checkItems(errs *findings) {
 	count, seen := map[format.Kind]int{}, map[string]bool{}
 	for _, it := range b.items {
 		count[it.Kind]++
 		if seen[it.String()] {
-			errs.add(fmt.Errorf("%s is there twice", it))
+			errs.add(fmt.Errorf("%s appears twice", it))
 		}
 		seen[it.String()] = true
 		for i, l := range it.Layers {
@@ -222,11 +225,11 @@ func (b *Bundle) checkItems(errs *findings) {
 		}
 	}
 	if count[format.KindInstaller] != 1 {
-		errs.add(fmt.Errorf("it has %d installers, a bundle has one", count[format.KindInstaller]))
+		errs.add(fmt.Errorf("it has %d installers, a bundle has exactly one", count[format.KindInstaller]))
 	}
 	for _, kind := range []format.Kind{format.KindApplication, format.KindSBOM, format.KindProvenance} {
 		if count[kind] > 1 {
-			errs.add(fmt.Errorf("it has %d of the kind %s, a bundle has at most one", count[kind], kind))
+			errs.add(fmt.Errorf("it has %d items of kind %s, a bundle has at most one", count[kind], kind))
 		}
 	}
 	if b.Name() == "" {
@@ -234,30 +237,31 @@ func (b *Bundle) checkItems(errs *findings) {
 	}
 }
 
-// errMissing is a blob that is named and not there.
+// errMissing marks a blob that is referenced but not in the file.
 var errMissing = errors.New("is missing")
 
-// find gives the place of a blob that must have the size that desc says.
+// findBlob returns where a blob is stored in the file. It fails if the blob does
+// not have the size given in desc.
 func (b *Bundle) find(desc ocispec.Descriptor) (format.Span, error) {
 	s, ok := b.blobs[desc.Digest]
 	switch {
 	case !ok:
 		return s, fmt.Errorf("blob %s %w", desc.Digest, errMissing)
 	case s.Size != desc.Size:
-		return s, fmt.Errorf("blob %s has %d bytes, declared are %d", desc.Digest, s.Size, desc.Size)
+		return s, fmt.Errorf("blob %s has %d bytes instead of the declared %d", desc.Digest, s.Size, desc.Size)
 	}
 	return s, nil
 }
 
-// findings are all that is wrong with one thing.
+// findings collects all problems found in one bundle.
 type findings []error
 
 func (f *findings) add(err error) { *f = append(*f, err) }
 
-// err gives nil, the one finding, or all of them, one a line.
+// toError returns nil, the only finding, or all findings joined, one per line.
 func (f findings) err() error {
 	if len(f) < 2 {
 		return errors.Join(f...)
 	}
-	return fmt.Errorf("%d things are wrong:\n%w", len(f), errors.Join(f...))
+	return fmt.Errorf("%d problems were found:\n%w", len(f), errors.Join(f...))
 }

@@ -14,23 +14,25 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-// elsewhere is what a thin bundle or a delta names and does not hold.
+// missingBlobs are the blobs that a thin bundle or a delta references but does not contain.
 type elsewhere struct {
 	blobs []ocispec.Descriptor
-	src   blob.Source            // nil until With names one
-	here  map[digest.Digest]bool // what src has
+	src   blob.Source            // nil until WithBlobSource sets one
+	here  map[digest.Digest]bool // blobs that source has
 }
 
-// Absent lists the blobs that the file names and does not hold, in its order;
-// none for a full bundle. A thin bundle holds no content of images and host
-// files at all, a delta that which an older bundle lacks: anything else is damage.
+// Missing returns the blobs that the file references but does not contain, in the
+// order of the index. For a full bundle there are none. A thin bundle contains no
+// content of images and host files at all; a delta contains the part that an
+// older bundle does not have. Any other missing blob means a damaged file.
 func (b *Bundle) Absent() []ocispec.Descriptor { return b.absent.blobs }
 
-// Delta says from which bundle this one was made that holds only what is new
-// in it; nil for any other. It is shared and must not be changed.
+// Delta returns the delta's description, which names the bundle it is based on,
+// or nil if the bundle is not a delta. The caller must not modify it.
 func (b *Bundle) Delta() *format.Delta { return b.delta }
 
-// Layer gives what the items say of a blob of theirs that is a layer.
+// FindLayer returns the layer with digest d and reports whether an item of the
+// bundle has one.
 func (b *Bundle) Layer(d digest.Digest) (format.Layer, bool) {
 	for _, it := range b.items {
 		for _, l := range it.Layers {
@@ -42,7 +44,7 @@ func (b *Bundle) Layer(d digest.Digest) (format.Layer, bool) {
 	return format.Layer{}, false
 }
 
-// AbsentSize is how many bytes the absent blobs have.
+// MissingSize returns the total size in bytes of the missing blobs.
 func (b *Bundle) AbsentSize() (sum int64) {
 	for _, d := range b.absent.blobs {
 		sum += d.Size
@@ -50,33 +52,33 @@ func (b *Bundle) AbsentSize() (sum int64) {
 	return sum
 }
 
-// With is the bundle with those of its absent blobs that are listed in here
-// read from src. Verify proves them too. The others stay absent: the host has
-// what they are for.
-func (b *Bundle) With(src blob.Source, here []ocispec.Descriptor) *Bundle {
+// WithBlobSource returns a copy of the bundle that reads the missing blobs listed
+// in available from src. Verify covers them, too. The other missing blobs are not
+// needed: the host already has their content.
+func (b *Bundle) With(src blob.Source, available []ocispec.Descriptor) *Bundle {
 	with := *b
 	with.absent.src, with.absent.here = src, map[digest.Digest]bool{}
-	for _, d := range here {
+	for _, d := range available {
 		with.absent.here[d.Digest] = true
 	}
 	return &with
 }
 
-// open gives an absent blob.
+// openBlob returns a verifying reader of a missing blob.
 func (e elsewhere) open(ctx context.Context, desc ocispec.Descriptor, name string) (io.ReadCloser, error) {
 	if !e.here[desc.Digest] {
-		return nil, problem.New(problem.ExitBundle, "use bundle "+name, fmt.Errorf("it does not hold the blob %s: it is thin, or a delta", desc.Digest),
-			"name where its content is with --source or --base, or use the full bundle")
+		return nil, problem.New(problem.ExitBundle, "use bundle "+name, fmt.Errorf("it does not contain blob %s: it is a thin bundle or a delta", desc.Digest),
+			"name the source of its content with --source or --base, or use the full bundle")
 	}
 	r, err := e.src.Open(ctx, desc)
 	if err != nil {
 		return nil, err
 	}
-	// A source need not prove what it gives; a bundle does.
+	// A source may return unverified content; a bundle never does.
 	return blob.NewReader(ctx, r, desc, name), nil
 }
 
-// has tells whether the blob is one of the absent ones.
+// contains reports whether d is one of the missing blobs.
 func (e elsewhere) has(d digest.Digest) bool {
 	for _, a := range e.blobs {
 		if a.Digest == d {
@@ -86,8 +88,9 @@ func (e elsewhere) has(d digest.Digest) bool {
 	return false
 }
 
-// checkBlobs: every blob that is named is there, every blob there is named.
-// Only the whole bulk may be missing, and of a delta any of it.
+// checkBlobs checks that every referenced blob is in the file and that every blob
+// in the file is referenced. Only content blobs may be missing: all of them in a
+// thin bundle, any of them in a delta.
 func (b *Bundle) checkBlobs(errs *findings) {
 	used, bulk := map[digest.Digest]bool{}, map[digest.Digest]bool{}
 	var missing findings
@@ -115,7 +118,7 @@ func (b *Bundle) checkBlobs(errs *findings) {
 	b.checkStray(used, errs)
 }
 
-// checkPatches: every patch of a delta is there.
+// checkPatches checks that the file contains every patch of a delta.
 func (b *Bundle) checkPatches(used map[digest.Digest]bool, errs *findings) {
 	if b.delta == nil {
 		return

@@ -15,8 +15,8 @@ import (
 	"github.com/plinthdev/plinth/airgap/build"
 )
 
-// thinned gives a full bundle, its thin form, and a folder with all blobs.
-func thinned(t *testing.T) (full, thin *airgap.Bundle, folder blob.Folder) {
+// thinBundle returns a full bundle, the thin bundle for it, and a folder with all blobs.
+func thinBundle(t *testing.T) (full, thin *airgap.Bundle, folder blob.Folder) {
 	t.Helper()
 	req := airgaptest.Request(t)
 	path := airgaptest.Bundle(t, req)
@@ -38,8 +38,8 @@ func thinned(t *testing.T) (full, thin *airgap.Bundle, folder blob.Folder) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if made, err := os.ReadFile(out); err != nil || !bytes.Equal(made, built) {
-		t.Errorf("a thin bundle that was built differs from one that was made of the full one, %v", err)
+	if converted, err := os.ReadFile(out); err != nil || !bytes.Equal(converted, built) {
+		t.Errorf("a thin bundle that was built differs from one that was created from the full bundle, %v", err)
 	}
 	folder, err = blob.OpenFolder(req.Layout)
 	if err != nil {
@@ -48,19 +48,19 @@ func thinned(t *testing.T) (full, thin *airgap.Bundle, folder blob.Folder) {
 	return full, open(out), folder
 }
 
-func TestAThinBundleIsTheSameBundleWithItsContentElsewhere(t *testing.T) {
-	full, thin, folder := thinned(t)
+func TestWithBlobSource_CompletesThinBundle(t *testing.T) {
+	full, thin, folder := thinBundle(t)
 	if full.Digest() != thin.Digest() || thin.Size() >= full.Size() || len(full.Absent()) != 0 || full.ContentSize() != thin.ContentSize() {
 		t.Errorf("%s and %s, %d and %d bytes, %d absent from the full one", full.Digest(), thin.Digest(), full.Size(), thin.Size(), len(full.Absent()))
 	}
 	if in, err := thin.Installer(t.Context()); err != nil || string(in) != airgaptest.Installer {
 		t.Errorf("%q, %v", in, err)
 	}
-	if err := thin.Verify(t.Context(), nil); err != nil { // of what is there
+	if err := thin.Verify(t.Context(), nil); err != nil { // verifies only the blobs in the file
 		t.Error(err)
 	}
 	_, err := thin.OpenHostFile(t.Context(), "k0s")
-	wantRefused(t, err, "it is thin")
+	wantRefused(t, err, "it is a thin bundle")
 	whole := thin.With(folder, thin.Absent())
 	if err := whole.Verify(t.Context(), nil); err != nil {
 		t.Error(err)
@@ -69,31 +69,33 @@ func TestAThinBundleIsTheSameBundleWithItsContentElsewhere(t *testing.T) {
 		t.Error(err)
 	}
 	if _, err := thin.OpenHostFile(t.Context(), "k0s"); err == nil {
-		t.Error("With changed the bundle it was asked of")
+		t.Error("WithBlobSource changed its receiver")
 	}
 }
 
-func TestWhatASourceGivesIsProved(t *testing.T) {
-	_, thin, folder := thinned(t)
+func TestWithBlobSource_VerifiesContent(t *testing.T) {
+	_, thin, folder := thinBundle(t)
 	first := thin.Absent()[0]
 	if err := os.WriteFile(filepath.Join(folder.Dir(), "blobs", "sha256", first.Digest.Encoded()), make([]byte, first.Size), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	wantRefused(t, thin.With(folder, thin.Absent()).Verify(t.Context(), nil), "has the digest")
-	// One that the host is said to have is not asked for.
+	// A blob that is not listed as available is not read from the source.
 	if err := thin.With(folder, thin.Absent()[1:]).Verify(t.Context(), nil); err != nil {
 		t.Error(err)
 	}
 }
 
-func TestWhatIsNotInTheFileComesProvedOnly(t *testing.T) {
-	full, thin, folder := thinned(t)
-	for _, d := range thin.Absent() {
-		for name, b := range map[string]*airgap.Bundle{"full": full, "with a folder": thin.With(folder, thin.Absent())} {
-			if got, err := blob.ReadAll(t.Context(), airgap.Unproved{Bundle: b}, d, 1<<30); err != nil || digest.FromBytes(got) != d.Digest {
-				t.Errorf("%s: %s is %s, %v", name, d.Digest, digest.FromBytes(got), err)
+func TestUnverified_VerifiesBlobsOutsideTheFile(t *testing.T) {
+	full, thin, folder := thinBundle(t)
+	for name, b := range map[string]*airgap.Bundle{"full": full, "with a folder": thin.With(folder, thin.Absent())} {
+		t.Run(name, func(t *testing.T) {
+			for _, d := range thin.Absent() {
+				if got, err := blob.ReadAll(t.Context(), airgap.Unproved{Bundle: b}, d, 1<<30); err != nil || digest.FromBytes(got) != d.Digest {
+					t.Errorf("%s is %s, %v", d.Digest, digest.FromBytes(got), err)
+				}
 			}
-		}
+		})
 	}
 	first := thin.Absent()[0]
 	if err := os.WriteFile(filepath.Join(folder.Dir(), "blobs", "sha256", first.Digest.Encoded()), make([]byte, first.Size), 0o600); err != nil {
@@ -103,9 +105,9 @@ func TestWhatIsNotInTheFileComesProvedOnly(t *testing.T) {
 	wantRefused(t, err, "has the digest")
 }
 
-func TestBetweenThinAndFullIsDamage(t *testing.T) {
-	full, thin, _ := thinned(t)
-	all := entries(t, airgaptest.Bundle(t, airgaptest.Request(t)))
+func TestOpenAt_RefusesPartlyThinBundle(t *testing.T) {
+	full, thin, _ := thinBundle(t)
+	all := readEntries(t, airgaptest.Bundle(t, airgaptest.Request(t)))
 	some := func(drop func(ocispec.Descriptor) bool) []byte {
 		gone := map[string]bool{}
 		for _, it := range full.Items() {
@@ -119,7 +121,7 @@ func TestBetweenThinAndFullIsDamage(t *testing.T) {
 				kept = append(kept, e)
 			}
 		}
-		return pack(t, kept)
+		return packEntries(t, kept)
 	}
 	absent := map[string]bool{}
 	for _, d := range thin.Absent() {
@@ -129,12 +131,12 @@ func TestBetweenThinAndFullIsDamage(t *testing.T) {
 	manifest := full.Items()[0].Manifest.Digest
 	for name, data := range map[string][]byte{
 		"one layer missing": some(func(d ocispec.Descriptor) bool { return d.Digest == one }),
-		"one layer there":   some(func(d ocispec.Descriptor) bool { return absent[d.Digest.String()] && d.Digest != one }),
+		"one layer present": some(func(d ocispec.Descriptor) bool { return absent[d.Digest.String()] && d.Digest != one }),
 		"thin, without a config": some(func(d ocispec.Descriptor) bool {
 			return absent[d.Digest.String()] || d.Digest == full.Images()[0].Config.Digest
 		}),
 		"without a manifest": some(func(d ocispec.Descriptor) bool { return d.Digest == manifest }),
 	} {
-		t.Run(name, func(t *testing.T) { wantRefused(t, prove(t, data), "is missing") })
+		t.Run(name, func(t *testing.T) { wantRefused(t, openAndVerify(t, data), "is missing") })
 	}
 }

@@ -16,30 +16,30 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-// claim is a blob with what the items say about it.
+// declaredBlob is a blob together with the unpacked size that an item declares for it.
 type claim struct {
 	format.Layer
-	of string // the first item that has it, or what a patch is for
+	of string // the first item that has it, or the purpose of a patch
 }
 
-// Verify proves every byte of the bundle (what Open has not proved yet: the
-// blobs), that image configs fit their layers, and that nothing unpacks to
-// more than twice what it declares. It works on all CPUs, at most 4, and
-// reports all that is wrong. progress, if not nil, is called now and then with
-// the bytes done, one call at a time.
+// Verify verifies the content of all blobs, which Open does not do: their
+// digests, that image configs match the layers, and that nothing unpacks to more
+// than twice its declared size. It uses up to 4 CPUs. The error lists all
+// problems found. progress may be nil; otherwise it is called from time to time,
+// never concurrently, with the bytes done.
 func (b *Bundle) Verify(ctx context.Context, progress func(done, total int64)) error {
-	claims := b.claims()
-	// The largest first: they end last otherwise, on one CPU.
-	slices.SortStableFunc(claims, func(x, y claim) int { return cmp.Compare(y.Size, x.Size) })
+	blobs := b.claims()
+	// Start with the largest blobs; otherwise they finish last, on a single CPU.
+	slices.SortStableFunc(blobs, func(x, y claim) int { return cmp.Compare(y.Size, x.Size) })
 	total := int64(0)
-	for _, c := range claims {
+	for _, c := range blobs {
 		total += c.Size
 	}
 	src := blob.Metered(b, blob.NewMeter(total, progress))
-	wrong := make([]error, len(claims))
+	wrong := make([]error, len(blobs))
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(min(runtime.GOMAXPROCS(0), 4))
-	for i, c := range claims {
+	for i, c := range blobs {
 		group.Go(func() error {
 			wrong[i] = blob.Prove(groupCtx, src, c.Descriptor, c.Unpacked)
 			return groupCtx.Err()
@@ -51,7 +51,7 @@ func (b *Bundle) Verify(ctx context.Context, progress func(done, total int64)) e
 	var errs findings
 	for i, err := range wrong {
 		if err != nil {
-			errs.add(fmt.Errorf("%s, blob %s: %w", claims[i].of, claims[i].Digest, cause(err)))
+			errs.add(fmt.Errorf("%s, blob %s: %w", blobs[i].of, blobs[i].Digest, cause(err)))
 		}
 	}
 	if len(errs) == 0 {
@@ -63,13 +63,13 @@ func (b *Bundle) Verify(ctx context.Context, progress func(done, total int64)) e
 	return b.problem("verify", errs.err())
 }
 
-// claims lists each blob once, but for those that are absent.
+// listDeclaredBlobs returns each blob once, without the missing ones that no source has.
 func (b *Bundle) claims() []claim {
-	var claims []claim
+	var blobs []claim
 	seen := map[digest.Digest]bool{}
 	add := func(l format.Layer, it format.Item) {
 		if !seen[l.Digest] && (b.absent.here[l.Digest] || !b.absent.has(l.Digest)) {
-			claims = append(claims, claim{l, it.String()})
+			blobs = append(blobs, claim{l, it.String()})
 		}
 		seen[l.Digest] = true
 	}
@@ -82,13 +82,13 @@ func (b *Bundle) claims() []claim {
 	}
 	if b.delta != nil {
 		for _, p := range b.delta.Patches {
-			claims = append(claims, claim{format.Layer{Descriptor: p.Patch, Unpacked: -1}, "patch for " + p.Blob.String()})
+			blobs = append(blobs, claim{format.Layer{Descriptor: p.Patch, Unpacked: -1}, "patch for " + p.Blob.String()})
 		}
 	}
-	return claims
+	return blobs
 }
 
-// checkConfigs holds the images' configs against their manifests.
+// checkImageConfigs checks that the images' configs match their manifests.
 func (b *Bundle) checkConfigs(ctx context.Context, errs *findings) {
 	for _, it := range b.items {
 		if it.Kind != format.KindImage {
@@ -104,7 +104,8 @@ func (b *Bundle) checkConfigs(ctx context.Context, errs *findings) {
 	}
 }
 
-// cause drops a problem's own words where another problem will say them.
+// problemCause returns the cause of a problem without its prefix, so that it can
+// be wrapped into another problem.
 func cause(err error) error {
 	var p *problem.Problem
 	if errors.As(err, &p) {

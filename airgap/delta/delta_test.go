@@ -251,9 +251,9 @@ func TestDeltasThatLieAreRefused(t *testing.T) {
 		change func(*format.Delta)
 		want   string
 	}{
-		"no patches":          {func(p *format.Delta) { p.Patches = nil }, "belongs to nothing"},
+		"no patches":          {func(p *format.Delta) { p.Patches = nil }, "not referenced by the index"},
 		"patch not there":     {func(p *format.Delta) { p.Patches[0].Patch.Digest = p.Base }, "is missing"},
-		"patch of other size": {func(p *format.Delta) { p.Patches[0].Patch.Size++ }, "declared are"},
+		"patch of other size": {func(p *format.Delta) { p.Patches[0].Patch.Size++ }, "instead of the declared"},
 		"from a stranger":     {func(p *format.Delta) { p.Patches[0].From.Digest = p.Base }, "not one of the older bundle"},
 		"from another blob":   {func(p *format.Delta) { p.Patches[0].From = base.Images()[0].Layers[0] }, "is damaged"},
 		"for another blob":    {func(p *format.Delta) { p.Patches[0].Blob = base.Digest() }, "neither in the delta"},

@@ -14,33 +14,33 @@ import (
 // TypePatch is the media type of a patch (package delta).
 const TypePatch = "application/vnd.plinth.patch.v1"
 
-// Delta says from which older bundle a file was made that holds of a newer one
-// what the older lacks. Nothing of it is signed: what comes of it is proved
-// against the index, which is.
+// Delta describes a file that contains only the parts of a new bundle that an
+// older bundle does not have. It is not signed: the content that is rebuilt with
+// it is verified against the index, which is signed.
 type Delta struct {
 	Base    digest.Digest `json:"base"`              // the older bundle
-	Patches []Patch       `json:"patches,omitempty"` // how to make blobs from those of the base
+	Patches []Patch       `json:"patches,omitempty"` // how to create blobs from those of the base
 }
 
-// Patch says how to make a blob from one that the older bundle has.
+// Patch describes how to create a new blob from a blob of the older bundle.
 type Patch struct {
-	Blob   digest.Digest      `json:"blob"`   // the new one
-	From   ocispec.Descriptor `json:"from"`   // the old one
+	Blob   digest.Digest      `json:"blob"`   // the new blob
+	From   ocispec.Descriptor `json:"from"`   // the old blob
 	Patch  ocispec.Descriptor `json:"patch"`  // the difference, a blob of the file
-	Packed string             `json:"packed"` // how the new one is compressed: PackedBetter
+	Packed string             `json:"packed"` // how the new blob is compressed: PackedBetter
 }
 
-// PackedBetter is zstd as package distro/oci of this repository compresses:
-// klauspost/compress 1.18, level "better", one thread.
+// PackedBetter is zstd compression as done by package distro/oci of this
+// repository: klauspost/compress 1.18, level "better", one thread.
 const PackedBetter = "zstd-better-1.18"
 
-// JSON writes the document.
+// JSON returns the content of DeltaEntry.
 func (d Delta) JSON() ([]byte, error) {
 	raw, err := json.MarshalIndent(d, "", "  ")
 	return append(raw, '\n'), err
 }
 
-// ParseDelta reads the document.
+// ParseDelta returns the Delta in raw, the content of DeltaEntry. Unknown fields are errors.
 func ParseDelta(raw []byte) (*Delta, error) {
 	var d Delta
 	r := json.NewDecoder(bytes.NewReader(raw))

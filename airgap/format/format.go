@@ -1,6 +1,5 @@
-// Package format owns what a bundle looks like: the names and annotations in
-// it, the exact tar headers, the kinds of items and the shape each must have.
-// It refuses every deviation and reads no content but manifests.
+// Package format defines the file format of bundles: entry names, annotations,
+// tar headers and the kinds of items.
 package format
 
 import (
@@ -12,18 +11,18 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// V1 is the format version that this code writes and reads.
+// V1 is the format version that this package writes and reads.
 const V1 = "v1"
 
 // Annotations of index.json, its descriptors and of layers; docs/bundle.md describes them.
 const (
 	AnnotationBundle    = "dev.plinth.bundle"              // index: format version
-	AnnotationRelease   = "dev.plinth.release"             // index: number of the vendor's release, decimal, growing
-	AnnotationExpires   = "dev.plinth.expires"             // index: RFC 3339 time after which the bundle is not taken any more
+	AnnotationRelease   = "dev.plinth.release"             // index: number of the vendor's release, decimal, increasing
+	AnnotationExpires   = "dev.plinth.expires"             // index: RFC 3339 time after which the bundle is refused
 	AnnotationKind      = "dev.plinth.kind"                // descriptor: a Kind
 	AnnotationModule    = "dev.plinth.module"              // descriptor: Go module the content was built from
 	AnnotationSum       = "dev.plinth.sum"                 // descriptor: that module's go.sum hash
-	AnnotationModules   = "dev.plinth.modules"             // descriptor: all sources with versions, sums and licences; a JSON array
+	AnnotationModules   = "dev.plinth.modules"             // descriptor: all sources with versions, sums and licenses; a JSON array
 	AnnotationSizes     = "dev.plinth.uncompressed-sizes"  // image descriptor: bytes per unpacked layer, comma separated
 	AnnotationMode      = "dev.plinth.mode"                // host file layer: permission bits, octal
 	AnnotationDigest    = "dev.plinth.uncompressed-digest" // host file layer: digest of the unpacked file
@@ -31,37 +30,37 @@ const (
 	AnnotationImageName = "io.containerd.image.name"       // image descriptor: full reference
 )
 
-// Media and artifact types of what Plinth itself makes.
+// Media and artifact types of the content that Plinth creates.
 const (
 	TypeInstaller   = "application/vnd.plinth.installer.v1+yaml"
 	TypeApplication = "application/vnd.plinth.application.v1+yaml"
 	TypeHost        = "application/vnd.plinth.host.v1"
 	TypeFile        = "application/vnd.plinth.file.v1+zstd"
 	TypeSBOM        = "application/spdx+json+zstd"
-	TypeProvenance  = "application/vnd.in-toto+jsonl"                       // one statement a line
-	TypeChart       = "application/vnd.cncf.helm.chart.content.v1.tar+gzip" // Helm's own
-	TypeChartConfig = "application/vnd.cncf.helm.config.v1+json"            // Helm's own
+	TypeProvenance  = "application/vnd.in-toto+jsonl"                       // one statement per line
+	TypeChart       = "application/vnd.cncf.helm.chart.content.v1.tar+gzip" // defined by Helm
+	TypeChartConfig = "application/vnd.cncf.helm.config.v1+json"            // defined by Helm
 )
 
-// Names of the entries that stand before the blobs, in this order.
+// Names of the entries that precede the blobs, in this order.
 const (
 	LayoutEntry    = "oci-layout"
 	IndexEntry     = "index.json"
-	ChecksumEntry  = "index.json.sha256" // what sha256sum prints for index.json
-	SignatureEntry = "index.json.sig"    // of index.json, in DER; only in a signed bundle
+	ChecksumEntry  = "index.json.sha256" // the output of sha256sum for index.json
+	SignatureEntry = "index.json.sig"    // signature of index.json, in DER; only in a signed bundle
 	DeltaEntry     = "delta.json"        // a Delta; only in a delta
 )
 
 const blobPrefix = "blobs/sha256/"
 
-const blockSize = 512 // of a tar
+const blockSize = 512 // bytes in a tar block
 
-// Padding is the number of zero bytes that fill a tar entry's last block.
+// Padding returns the number of zero bytes that fill the last block of a tar entry of size bytes.
 func Padding(size int64) int64 { return -size & (blockSize - 1) }
 
-// TarHeader gives the header bytes of an entry: those and no others stand in a
-// bundle (owner 0, mode 0644, no time), so a bundle's bytes follow from its
-// content. Blobs from 8 GiB on get a PAX record, all others plain USTAR.
+// TarHeader returns the only valid header bytes for an entry in a bundle (owner
+// 0, mode 0644, no time), so that a bundle's bytes depend only on its content.
+// Blobs of 8 GiB or more get a PAX record, all others a plain USTAR header.
 func TarHeader(name string, size int64) ([]byte, error) {
 	h := tar.Header{Typeflag: tar.TypeReg, Name: name, Size: size, Mode: 0o644, Format: tar.FormatUSTAR}
 	if size >= 8<<30 {
@@ -74,15 +73,16 @@ func TarHeader(name string, size int64) ([]byte, error) {
 	return buf.Bytes(), nil
 }
 
-// Checksum gives the content of index.json.sha256 for an index.
+// Checksum returns the content of index.json.sha256 for the given index.
 func Checksum(index []byte) string {
 	return digest.FromBytes(index).Encoded() + "  " + IndexEntry + "\n"
 }
 
-// BlobEntry is the name of a blob's entry.
+// BlobEntry returns the entry name of a blob.
 func BlobEntry(d digest.Digest) string { return blobPrefix + d.Encoded() }
 
-// EntryDigest is the way back from BlobEntry; ok tells whether name is one.
+// ParseBlobEntry returns the digest in an entry name, the inverse of BlobEntry, and
+// reports whether name is the entry name of a blob.
 func EntryDigest(name string) (d digest.Digest, ok bool) {
 	encoded, found := strings.CutPrefix(name, blobPrefix)
 	d = digest.NewDigestFromEncoded(digest.SHA256, encoded)

@@ -12,7 +12,7 @@ import (
 	"github.com/plinthdev/plinth/airgap/format"
 )
 
-// sparse is a file of mostly zeros, too large to be written in a test.
+// sparse is a file of mostly zeros that is too large to be written in a test.
 type sparse map[int64][]byte
 
 func (s sparse) ReadAt(p []byte, off int64) (int, error) {
@@ -27,7 +27,7 @@ func (s sparse) ReadAt(p []byte, off int64) (int, error) {
 	return len(p), nil
 }
 
-// put writes an entry's header and gives the place after its content.
+// put writes an entry's header at the offset at and returns the offset after its content.
 func (s sparse) put(t *testing.T, at int64, name string, size int64) int64 {
 	t.Helper()
 	head, err := format.TarHeader(name, size)
@@ -38,7 +38,7 @@ func (s sparse) put(t *testing.T, at int64, name string, size int64) int64 {
 	return at + int64(len(head)) + size + format.Padding(size)
 }
 
-func TestABlobMayBeLargerThanUSTARCanSay(t *testing.T) {
+func TestScan_AcceptsBlobLargerThanUSTARAllows(t *testing.T) {
 	const huge = 9<<30 + 1
 	file, first, second := sparse{}, digest.FromString("first"), digest.FromString("second")
 	at := int64(0)
@@ -58,11 +58,11 @@ func TestABlobMayBeLargerThanUSTARCanSay(t *testing.T) {
 		t.Errorf("second is at %+v of %d", got, at)
 	}
 	if _, err := format.Scan(file, 8<<30); !errors.Is(err, format.ErrTruncated) {
-		t.Errorf("cut in the huge blob: %v", err)
+		t.Errorf("truncated in the huge blob: %v", err)
 	}
 }
 
-func TestAReadErrorIsNotDamage(t *testing.T) {
+func TestScan_ReturnsReadError(t *testing.T) {
 	broken := errors.New("input/output error")
 	if _, err := format.Scan(failing{broken}, 4096); !errors.Is(err, broken) {
 		t.Errorf("%v", err)
@@ -75,7 +75,7 @@ func (f failing) ReadAt([]byte, int64) (int, error) { return 0, f.err }
 
 var _ io.ReaderAt = failing{}
 
-func TestItemsOfOtherToolsAreImagesWhenTheyAreNamed(t *testing.T) {
+func TestDescriptorKind_IsImageForNamedItemsOfOtherTools(t *testing.T) {
 	for name, c := range map[string]struct {
 		annotations map[string]string
 		kind        format.Kind
@@ -86,14 +86,16 @@ func TestItemsOfOtherToolsAreImagesWhenTheyAreNamed(t *testing.T) {
 		"payload":    {map[string]string{format.AnnotationKind: "host", ocispec.AnnotationTitle: "k0s"}, format.KindHost, "k0s"},
 		"bundle":     {map[string]string{format.AnnotationKind: "host", ocispec.AnnotationRefName: "host/k0s"}, format.KindHost, "k0s"},
 	} {
-		desc := ocispec.Descriptor{Annotations: c.annotations}
-		if kind, got := format.DescriptorKind(desc), format.DescriptorName(desc); kind != c.kind || got != c.want {
-			t.Errorf("%s: %s %s", name, kind, got)
-		}
+		t.Run(name, func(t *testing.T) {
+			desc := ocispec.Descriptor{Annotations: c.annotations}
+			if kind, got := format.DescriptorKind(desc), format.DescriptorName(desc); kind != c.kind || got != c.want {
+				t.Errorf("%s %s", kind, got)
+			}
+		})
 	}
 }
 
-func TestAManifestOfTheWrongShapeIsRefused(t *testing.T) {
+func TestParseItem_RefusesInvalidManifest(t *testing.T) {
 	d := digest.FromString("x")
 	desc := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: d, Size: 1,
 		Annotations: map[string]string{format.AnnotationKind: "host", ocispec.AnnotationRefName: "host/k0s"}}
@@ -101,24 +103,26 @@ func TestAManifestOfTheWrongShapeIsRefused(t *testing.T) {
 	whole := func(layers ...string) string {
 		return `{"schemaVersion":2,"config":{"digest":"` + d.String() + `","size":2},"layers":[` + strings.Join(layers, ",") + `]}`
 	}
-	fit := strings.NewReplacer("MODE", "0755", "SIZE", "5").Replace(layer)
-	if it, err := format.ParseItem(desc, []byte(whole(fit))); err != nil || it.Unpacked() != 5 || it.Name != "k0s" {
+	valid := strings.NewReplacer("MODE", "0755", "SIZE", "5").Replace(layer)
+	if it, err := format.ParseItem(desc, []byte(whole(valid))); err != nil || it.Unpacked() != 5 || it.Name != "k0s" {
 		t.Errorf("%+v, %v", it, err)
 	}
-	for manifest, part := range map[string]string{
-		"":              "unexpected end",
-		"[]":            "cannot unmarshal",
-		"{}":            "is not the",
-		whole():         "exactly one layer",
-		whole(fit, fit): "exactly one layer",
-		whole(strings.NewReplacer("MODE", "4755", "SIZE", "5").Replace(layer)):                        "not a file mode",
-		whole(strings.NewReplacer("MODE", "0755", "SIZE", "-5").Replace(layer)):                       "not an unpacked size",
-		whole(strings.Replace(fit, d.String(), "sha256:0", 1)):                                        "not a sha256 digest",
-		whole(strings.ReplaceAll(fit, `"size":1,`, `"size":-1,`)):                                     "negative size",
-		strings.Replace(whole(fit), `"config":{"digest":"`+d.String(), `"config":{"digest":"md5:`, 1): "not a sha256 digest",
+	for name, c := range map[string]struct{ manifest, part string }{
+		"empty":           {"", "unexpected end"},
+		"list":            {"[]", "cannot unmarshal"},
+		"no version":      {"{}", "must have schema version 2"},
+		"no layers":       {whole(), "exactly one layer"},
+		"two layers":      {whole(valid, valid), "exactly one layer"},
+		"setuid mode":     {whole(strings.NewReplacer("MODE", "4755", "SIZE", "5").Replace(layer)), "not a file mode"},
+		"negative size":   {whole(strings.NewReplacer("MODE", "0755", "SIZE", "-5").Replace(layer)), "not an unpacked size"},
+		"short digest":    {whole(strings.Replace(valid, d.String(), "sha256:0", 1)), "not a sha256 digest"},
+		"negative layer":  {whole(strings.ReplaceAll(valid, `"size":1,`, `"size":-1,`)), "negative size"},
+		"other algorithm": {strings.Replace(whole(valid), `"config":{"digest":"`+d.String(), `"config":{"digest":"md5:`, 1), "not a sha256 digest"},
 	} {
-		if _, err := format.ParseItem(desc, []byte(manifest)); err == nil || !strings.Contains(err.Error(), part) {
-			t.Errorf("%.60s: want %q, got %v", manifest, part, err)
-		}
+		t.Run(name, func(t *testing.T) {
+			if _, err := format.ParseItem(desc, []byte(c.manifest)); err == nil || !strings.Contains(err.Error(), c.part) {
+				t.Errorf("%.60s: want %q, got %v", c.manifest, c.part, err)
+			}
+		})
 	}
 }

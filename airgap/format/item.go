@@ -15,7 +15,7 @@ import (
 	"github.com/plinthdev/plinth/airgap/blob"
 )
 
-// Kind tells what an item of a bundle is for.
+// Kind is the purpose of an item in a bundle.
 type Kind string
 
 // The kinds of items. A bundle has exactly one installer, at most one
@@ -26,37 +26,37 @@ const (
 	KindChart       Kind = "chart"
 	KindHost        Kind = "host"
 	KindImage       Kind = "image"
-	KindSBOM        Kind = "sbom"       // one SPDX document of all images and host files
-	KindProvenance  Kind = "provenance" // how each of them came to be
+	KindSBOM        Kind = "sbom"       // one SPDX document for all images and host files
+	KindProvenance  Kind = "provenance" // how each of them was built
 )
 
 // Item is one entry of a bundle's index with its parsed manifest.
 type Item struct {
 	Kind     Kind
-	Name     string // full reference of an image, plain name of anything else
+	Name     string // full reference of an image, plain name of any other item
 	Version  string
 	Manifest ocispec.Descriptor
 	Config   ocispec.Descriptor
 	Layers   []Layer
 }
 
-// Layer is one blob of an item; Unpacked is the size in bytes it declares to
-// have unpacked, -1 when it declares none.
+// Layer is one blob of an item. Unpacked is its declared unpacked size in bytes,
+// or -1 if none is declared.
 type Layer struct {
 	ocispec.Descriptor
 	Unpacked int64
 }
 
-// File is a file for the host, stored compressed.
+// HostFile is a file for the host, stored compressed.
 type File struct {
 	Name, Version string
 	Mode          fs.FileMode
-	Digest        digest.Digest      // of the file itself
-	Size          int64              // of the file itself, in bytes
+	Digest        digest.Digest      // of the unpacked file
+	Size          int64              // of the unpacked file, in bytes
 	Packed        ocispec.Descriptor // the compressed blob
 }
 
-// Blobs lists what the item consists of: manifest, config, layers.
+// Blobs returns all blobs of the item: manifest, config, layers.
 func (it Item) Blobs() []ocispec.Descriptor {
 	blobs := []ocispec.Descriptor{it.Manifest, it.Config}
 	for _, l := range it.Layers {
@@ -65,8 +65,8 @@ func (it Item) Blobs() []ocispec.Descriptor {
 	return blobs
 }
 
-// Bulk lists what a thin bundle leaves out of the item: the content of images
-// and host files. What is small, and what it takes to know the bundle, stays.
+// ContentBlobs returns the blobs of the item that a thin bundle leaves out: the
+// layers of images and host files. Manifests, configs and small items stay in it.
 func (it Item) Bulk() (blobs []ocispec.Descriptor) {
 	if it.Kind == KindImage || it.Kind == KindHost {
 		for _, l := range it.Layers {
@@ -76,7 +76,7 @@ func (it Item) Bulk() (blobs []ocispec.Descriptor) {
 	return blobs
 }
 
-// Size is what the item's blobs take as stored, in bytes.
+// Size returns the stored size of the item's blobs in bytes.
 func (it Item) Size() (sum int64) {
 	for _, d := range it.Blobs() {
 		sum += d.Size
@@ -84,7 +84,8 @@ func (it Item) Size() (sum int64) {
 	return sum
 }
 
-// Unpacked is what the item's layers take unpacked, in bytes, as far as they declare it.
+// Unpacked returns the unpacked size of the item's layers in bytes. Layers
+// without a declared size count as 0.
 func (it Item) Unpacked() (sum int64) {
 	for _, l := range it.Layers {
 		sum += max(l.Unpacked, 0)
@@ -92,7 +93,8 @@ func (it Item) Unpacked() (sum int64) {
 	return sum
 }
 
-// Platform is what the item is for, such as linux/amd64, or "" when it fits all.
+// Platform returns the platform of the item, such as linux/amd64, or "" if it
+// fits every platform.
 func (it Item) Platform() string {
 	if p := it.Manifest.Platform; p != nil && (it.Kind == KindHost || it.Kind == KindImage) {
 		return p.OS + "/" + p.Architecture
@@ -100,15 +102,15 @@ func (it Item) Platform() string {
 	return ""
 }
 
-// DiffIDs reads the digests of an image's unpacked layers from its config,
-// which must fit the image's manifest and platform.
+// DiffIDs returns the digests of an image's unpacked layers from its config. It
+// fails if the config does not match the image's manifest or platform.
 func (it Item) DiffIDs(config []byte) ([]digest.Digest, error) {
 	var c ocispec.Image
 	if err := json.Unmarshal(config, &c); err != nil {
 		return nil, fmt.Errorf("config of %s: %w", it, err)
 	}
 	if len(c.RootFS.DiffIDs) != len(it.Layers) {
-		return nil, fmt.Errorf("config of %s knows %d layers, its manifest has %d", it, len(c.RootFS.DiffIDs), len(it.Layers))
+		return nil, fmt.Errorf("config of %s lists %d layers, its manifest has %d", it, len(c.RootFS.DiffIDs), len(it.Layers))
 	}
 	if p := it.Platform(); p != "" && p != c.OS+"/"+c.Architecture {
 		return nil, fmt.Errorf("%s is for %s/%s, the index says %s", it, c.OS, c.Architecture, p)
@@ -116,12 +118,12 @@ func (it Item) DiffIDs(config []byte) ([]digest.Digest, error) {
 	return c.RootFS.DiffIDs, nil
 }
 
-// String names the item for a person.
+// String returns the kind and the name of the item.
 func (it Item) String() string { return string(it.Kind) + " " + it.Name }
 
-// ParseItem reads the manifest that desc, a descriptor of an index, names.
-// A descriptor without a kind is an image if it has a name: that is how other
-// tools write layouts.
+// ParseItem returns the item for desc, a descriptor in an index, and the content
+// of its manifest. A descriptor that has a name but no kind is an image, because
+// other tools write layouts that way.
 func ParseItem(desc ocispec.Descriptor, manifest []byte) (Item, error) {
 	it := Item{Kind: DescriptorKind(desc), Name: DescriptorName(desc), Version: desc.Annotations[ocispec.AnnotationVersion], Manifest: desc}
 	if err := it.checkName(); err != nil {
@@ -132,7 +134,7 @@ func ParseItem(desc ocispec.Descriptor, manifest []byte) (Item, error) {
 		return it, fmt.Errorf("manifest of %s: %w", it, err)
 	}
 	if m.SchemaVersion != 2 || (m.MediaType != "" && m.MediaType != desc.MediaType) {
-		return it, fmt.Errorf("manifest of %s is not the %s that the index says", it, desc.MediaType)
+		return it, fmt.Errorf("manifest of %s must have schema version 2 and the media type %s from the index", it, desc.MediaType)
 	}
 	it.Config = m.Config
 	for _, l := range m.Layers {
@@ -146,7 +148,7 @@ func ParseItem(desc ocispec.Descriptor, manifest []byte) (Item, error) {
 	return it, it.checkLayers()
 }
 
-// DescriptorKind is the kind an index gives to a descriptor.
+// DescriptorKind returns the kind that the index gives to desc; the default is KindImage.
 func DescriptorKind(desc ocispec.Descriptor) Kind {
 	if kind := desc.Annotations[AnnotationKind]; kind != "" {
 		return Kind(kind)
@@ -154,10 +156,10 @@ func DescriptorKind(desc ocispec.Descriptor) Kind {
 	return KindImage
 }
 
-// DescriptorName is the name an index gives to a descriptor: the full
-// reference of an image; for anything else the title, or the reference name
-// without the kind in front ("host/k0s"). A bundle has no titles in its index:
-// oras would take the manifest for a second file of that name.
+// DescriptorName returns the name that the index gives to desc: for an image its
+// full reference; for any other kind the title, or the reference name without
+// the kind prefix ("host/k0s"). The index of a bundle has no titles, because oras
+// would treat the manifest as a second file of that name.
 func DescriptorName(desc ocispec.Descriptor) string {
 	kind, ref := DescriptorKind(desc), desc.Annotations[ocispec.AnnotationRefName]
 	if kind == KindImage {
@@ -166,18 +168,18 @@ func DescriptorName(desc ocispec.Descriptor) string {
 	return cmp.Or(desc.Annotations[ocispec.AnnotationTitle], strings.TrimPrefix(ref, string(kind)+"/"))
 }
 
-// checkName lets names through that are safe as a file name (not for images)
-// and on a terminal.
+// checkName verifies that the name is safe to print on a terminal and, except for
+// images, safe as a file name.
 func (it Item) checkName() error {
 	extra := "._-"
 	if it.Kind == KindImage {
 		extra = "._-/:@"
 	}
-	illegal := func(r rune) bool {
+	invalid := func(r rune) bool {
 		return (r < 'a' || r > 'z') && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && !strings.ContainsRune(extra, r)
 	}
-	if it.Name == "" || len(it.Name) > 512 || strings.Contains(extra, it.Name[:1]) || strings.ContainsFunc(it.Name, illegal) {
-		return fmt.Errorf("%s %s has the illegal name %q", it.Kind, it.Manifest.Digest, it.Name)
+	if it.Name == "" || len(it.Name) > 512 || strings.Contains(extra, it.Name[:1]) || strings.ContainsFunc(it.Name, invalid) {
+		return fmt.Errorf("%s %s has the invalid name %q", it.Kind, it.Manifest.Digest, it.Name)
 	}
 	if it.Kind == KindImage && !strings.Contains(it.Name, "/") {
 		return fmt.Errorf("image %q is not named by its full reference, such as docker.io/library/%s", it.Name, it.Name)
@@ -185,8 +187,8 @@ func (it Item) checkName() error {
 	return nil
 }
 
-// checkLayers holds an item against the shape that its kind must have and
-// fills the unpacked sizes in.
+// checkLayers verifies that the item has the layers that its kind requires, and
+// fills in their unpacked sizes.
 func (it Item) checkLayers() error {
 	single := func(mediaType string) error {
 		if len(it.Layers) != 1 || it.Layers[0].MediaType != mediaType {
@@ -215,9 +217,11 @@ func (it Item) checkLayers() error {
 	case KindImage:
 		return it.checkImage()
 	}
-	return fmt.Errorf("%s is of a kind that this version of plinth does not know", it)
+	return fmt.Errorf("%s has a kind that this version of plinth does not support", it)
 }
 
+// checkImage verifies the media types of an image's layers and fills in the
+// unpacked sizes that the index declares.
 func (it Item) checkImage() error {
 	for _, l := range it.Layers {
 		switch l.MediaType {
@@ -245,6 +249,7 @@ func (it Item) checkImage() error {
 	return nil
 }
 
+// parseSize returns the size in bytes in text, an annotation.
 func parseSize(text string) (int64, error) {
 	n, err := strconv.ParseInt(text, 10, 64)
 	if err != nil || n < 0 {
@@ -253,7 +258,7 @@ func parseSize(text string) (int64, error) {
 	return n, nil
 }
 
-// File reads what a host file's layer says about it.
+// HostFile returns the host file that the item's only layer describes.
 func (it Item) File() (File, error) {
 	a := it.Layers[0].Annotations
 	size, err := parseSize(a[AnnotationSize])

@@ -13,33 +13,34 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// maxBlobs bounds what the table of a hostile file can cost in memory.
+// maxBlobs limits the memory that the table of a malicious file can use.
 const maxBlobs = 1 << 16
 
-// Span is where an entry's content stands in the file.
+// Span is the position of an entry's content in the file, in bytes.
 type Span struct{ Off, Size int64 }
 
-// ErrTruncated is a file that ends before its own headers say so.
-var ErrTruncated = errors.New("the file is cut short")
+// ErrTruncated marks a file that ends earlier than its own headers declare.
+var ErrTruncated = errors.New("the file is truncated")
 
-// ErrForeign is a file that does not begin as a bundle does.
+// ErrNotBundle marks a file that does not begin like a bundle.
 var ErrForeign = errors.New("it is not a bundle")
 
-// scanner walks the headers of a tar, seeking over the content. It accepts
-// exactly the bytes that TarHeader writes and zero padding, so nothing in a
-// file can be altered or hidden beside the content.
+// scanner reads the headers of a tar and skips the content. It accepts only the
+// bytes that TarHeader returns and zero padding, so nothing outside the content
+// can be altered or hidden.
 type scanner struct {
 	r         io.ReaderAt
 	off, size int64
 }
 
-// Table is what a scan finds: the documents before the blobs, and the blobs.
+// Table lists where the documents that precede the blobs, and the blobs, are stored.
 type Table struct {
 	Docs  map[string]Span
 	Blobs map[digest.Digest]Span
 }
 
-// Scan reads the table of a bundle of size bytes.
+// Scan returns the table of a bundle of size bytes. It reads only the headers and
+// fails if anything but the content differs from what plinth writes.
 func Scan(r io.ReaderAt, size int64) (Table, error) {
 	s := scanner{r: r, size: size}
 	t := Table{map[string]Span{}, map[digest.Digest]Span{}}
@@ -52,7 +53,7 @@ func Scan(r io.ReaderAt, size int64) (Table, error) {
 			return t, fmt.Errorf("%w: its first entry is %q", ErrForeign, name)
 		}
 		if name != want {
-			return t, fmt.Errorf("its entry number %d is %q where a bundle has %q", len(t.Docs)+1, name, want)
+			return t, fmt.Errorf("its entry number %d is %q instead of %q", len(t.Docs)+1, name, want)
 		}
 		t.Docs[name] = body
 	}
@@ -69,9 +70,9 @@ func Scan(r io.ReaderAt, size int64) (Table, error) {
 		d, ok := EntryDigest(name)
 		switch _, twice := t.Blobs[d]; {
 		case !ok:
-			return t, fmt.Errorf("the entry name %q has no place in a bundle", name)
+			return t, fmt.Errorf("the entry name %q is not allowed in a bundle", name)
 		case twice:
-			return t, fmt.Errorf("blob %s is there twice", d)
+			return t, fmt.Errorf("blob %s appears twice", d)
 		case len(t.Blobs) == maxBlobs:
 			return t, fmt.Errorf("it has more than %d blobs", maxBlobs)
 		}
@@ -79,7 +80,7 @@ func Scan(r io.ReaderAt, size int64) (Table, error) {
 	}
 }
 
-// next gives the next entry, or an empty name at the end of the archive.
+// nextEntry returns the next entry, or an empty name at the end of the archive.
 func (s *scanner) next() (name string, body Span, err error) {
 	block, err := s.read(blockSize)
 	if err != nil {
@@ -88,7 +89,7 @@ func (s *scanner) next() (name string, body Span, err error) {
 	if zero(block) {
 		return "", body, s.end()
 	}
-	// The section makes tar stop after this header: content is skipped by offset.
+	// The tar reader only reads this header; skipContent skips the content by offset.
 	h, err := tar.NewReader(io.NewSectionReader(s.r, s.off, s.size-s.off)).Next()
 	if err != nil && s.off == 0 {
 		return "", body, ErrForeign
@@ -111,7 +112,7 @@ func (s *scanner) next() (name string, body Span, err error) {
 	return h.Name, body, s.skip(h.Name, body)
 }
 
-// wanted gives the bytes that must stand where h was read.
+// expectedHeader returns the only bytes that are valid for the header h.
 func wanted(h *tar.Header) ([]byte, error) {
 	if err := checkEntry(h); err != nil {
 		return nil, err
@@ -119,15 +120,16 @@ func wanted(h *tar.Header) ([]byte, error) {
 	return TarHeader(h.Name, h.Size)
 }
 
+// alteredHeaderError returns the error for a header that differs from TarHeader.
 func altered(name string, off int64) error {
-	return fmt.Errorf("the tar header of %s at byte %d is not as plinth writes it: altered, or packed by another tool", name, off)
+	return fmt.Errorf("the tar header of %s at byte %d is not what plinth writes: it was altered or packed by another tool", name, off)
 }
 
-// skip moves to the header after body.
+// skipContent moves to the header that follows body.
 func (s *scanner) skip(name string, body Span) error {
 	s.off = body.Off + body.Size
 	if body.Size > s.size || s.off > s.size {
-		return fmt.Errorf("%w: %s should end at byte %d, the file has %d", ErrTruncated, name, s.off, s.size)
+		return fmt.Errorf("%w: %s should end at byte %d, but the file has %d bytes", ErrTruncated, name, s.off, s.size)
 	}
 	pad, err := s.read(Padding(body.Size))
 	if err != nil {
@@ -140,24 +142,24 @@ func (s *scanner) skip(name string, body Span) error {
 	return nil
 }
 
-// end checks that exactly two zero blocks end the file.
+// checkEnd verifies that the file ends with exactly two zero blocks.
 func (s *scanner) end() error {
 	tail, err := s.read(2 * blockSize)
 	switch {
 	case err != nil:
 		return err
 	case s.off+2*blockSize != s.size:
-		return fmt.Errorf("it goes on after its end at byte %d", s.off+2*blockSize)
+		return fmt.Errorf("it continues after its end at byte %d", s.off+2*blockSize)
 	case !zero(tail):
 		return fmt.Errorf("the end of the archive at byte %d is damaged", s.off)
 	}
 	return nil
 }
 
-// read gives n bytes at the current offset without moving it.
+// readBytes returns n bytes at the current offset and does not change the offset.
 func (s *scanner) read(n int64) ([]byte, error) {
 	if s.off+n > s.size {
-		return nil, fmt.Errorf("%w: its table of contents goes on after the last byte, %d", ErrTruncated, s.size)
+		return nil, fmt.Errorf("%w: its table of contents continues after the last byte, %d", ErrTruncated, s.size)
 	}
 	buf := make([]byte, n)
 	if _, err := s.r.ReadAt(buf, s.off); err != nil && !errors.Is(err, io.EOF) {
@@ -166,15 +168,15 @@ func (s *scanner) read(n int64) ([]byte, error) {
 	return buf, nil
 }
 
-// checkEntry names the plain reasons for which an entry cannot be in a bundle.
+// checkEntry returns an error for entry types and names that a bundle cannot contain.
 func checkEntry(h *tar.Header) error {
 	switch {
 	case h.Typeflag == tar.TypeSymlink || h.Typeflag == tar.TypeLink:
-		return fmt.Errorf("its entry %q is a link; a bundle holds files only", h.Name)
+		return fmt.Errorf("its entry %q is a link; a bundle contains only files", h.Name)
 	case h.Typeflag != tar.TypeReg:
 		return fmt.Errorf("its entry %q is not a regular file", h.Name)
 	case path.IsAbs(h.Name) || path.Clean(h.Name) != h.Name || strings.HasPrefix(h.Name, ".."):
-		return fmt.Errorf("its entry name %q leaves the archive", h.Name)
+		return fmt.Errorf("its entry name %q points outside the archive", h.Name)
 	}
 	return nil
 }

@@ -8,22 +8,22 @@ import (
 	"io"
 )
 
-// Tar reads the entries of a bundle that comes once, such as through a pipe,
-// and accepts exactly what Scan accepts. The caller reads each entry's content,
-// all of it, from Content.
+// TarReader reads the entries of a bundle that can be read only once, such as from
+// a pipe. It accepts exactly the files that Scan accepts. The caller must read the
+// whole content of each entry from Content before it calls Next.
 type Tar struct {
 	r     io.Reader
-	left  int64 // of the entry's content
-	pad   int64 // after it
+	left  int64 // bytes of the entry's content that were not read yet
+	pad   int64 // zero bytes after the content
 	off   int64
 	begun []byte
 }
 
-// NewTar reads a bundle from its first byte on.
+// NewTarReader returns a reader of the bundle in r, which must be at its first byte.
 func NewTar(r io.Reader) *Tar { return &Tar{r: r} }
 
-// Next gives the next entry with its header as it stands there, or, once the
-// end and nothing behind it was seen, an entry without a name.
+// Next returns the name and size of the next entry, and its header as read. At
+// the end of the bundle, if no data follows it, it returns an empty name.
 func (t *Tar) Next() (name string, size int64, header []byte, err error) {
 	if t.left > 0 {
 		return "", 0, nil, fmt.Errorf("%d bytes of the last entry were not read", t.left)
@@ -61,11 +61,11 @@ func (t *Tar) Next() (name string, size int64, header []byte, err error) {
 	return h.Name, h.Size, header, nil
 }
 
-// Begun gives the first block, or what came of it: it tells what else the
-// stream may be.
+// FirstBlock returns the first block of the stream, or the part of it that was
+// read. It shows what the stream is if it is not a bundle.
 func (t *Tar) Begun() []byte { return t.begun }
 
-// end checks that one more zero block ends the bundle.
+// checkEnd verifies that one more zero block, and nothing else, ends the bundle.
 func (t *Tar) end() error {
 	last, err := t.take(blockSize)
 	if err != nil {
@@ -76,13 +76,14 @@ func (t *Tar) end() error {
 	}
 	switch n, err := io.ReadFull(t.r, make([]byte, 1)); {
 	case n > 0:
-		return fmt.Errorf("it goes on after its end at byte %d", t.off)
+		return fmt.Errorf("it continues after its end at byte %d", t.off)
 	case err != io.EOF:
 		return err
 	}
 	return nil
 }
 
+// readBytes returns the next n bytes.
 func (t *Tar) take(n int64) ([]byte, error) {
 	buf := make([]byte, n)
 	got, err := io.ReadFull(t.r, buf)
@@ -98,7 +99,8 @@ func (t *Tar) take(n int64) ([]byte, error) {
 
 func (t *Tar) cut() error { return fmt.Errorf("%w: it ends at byte %d", ErrTruncated, t.off) }
 
-// Content gives what the entry holds; that it was cut is an error of its own.
+// Content returns a reader of the current entry's content. If the stream ends too
+// early, reading fails with ErrTruncated.
 func (t *Tar) Content() io.Reader { return content{t} }
 
 type content struct{ *Tar }
@@ -119,5 +121,5 @@ func (c content) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// End is what stands behind the last entry.
+// EndBlocks returns the bytes that follow the last entry of a bundle.
 func End() []byte { return make([]byte, 2*blockSize) }

@@ -1,6 +1,4 @@
-// Package refusal owns the words for a file that is not the bundle that it
-// should be: what it is instead, as far as its beginning tells, and what to do.
-// It refuses to read files.
+// Package refusal describes why a file cannot be opened as a bundle.
 package refusal
 
 import (
@@ -16,33 +14,39 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-// What is found in place of a file.
+// Errors for a path that is not a regular file.
 var (
 	ErrFolder    = errors.New("it is a folder")
 	ErrIrregular = errors.New("it is not a regular file")
 )
 
-// Open words why the file name is no bundle; head is the beginning of the file if that may explain it.
+// OpenError returns the problem that explains why the file name cannot be opened
+// as a bundle, with the next step for the user. err is the cause; head is the
+// beginning of the file, which often shows what the file is instead, and may be
+// nil. A canceled or expired context is returned unchanged.
 func Open(name string, err error, head []byte) error {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
+	if pathErr, ok := err.(*fs.PathError); ok { // the problem names the file already
+		err = pathErr.Err
+	}
 	hint := "the file is damaged or was altered: copy it again from where it was published and compare its sha256sum"
 	switch what := sniff(head); {
 	case name == "":
-		return problem.New(problem.ExitBundle, "open a bundle", errors.New("the name of the file is empty"), "name the bundle's file; a variable of a script may be empty")
+		return problem.New(problem.ExitBundle, "open a bundle", errors.New("the file name is empty"), "give the path of the bundle file; a script variable may be empty")
 	case errors.Is(err, unix.ELOOP):
-		err, hint = errors.New("its symbolic links lead in a circle"), "check the path: ls -l shows where a link leads"
+		err, hint = errors.New("its symbolic links form a loop"), "check the path: ls -l shows where a link points"
 	case errors.Is(err, unix.ENOTDIR):
 		hint = "check the path: something in it is a file, not a folder"
 	case errors.Is(err, fs.ErrNotExist):
-		hint = "check the path; `plinth bundle build` makes a bundle"
+		hint = "check the path; `plinth bundle build` creates a bundle"
 	case errors.Is(err, fs.ErrPermission):
 		hint = "run this as a user who may read the file, or change its permissions"
 	case errors.Is(err, ErrFolder):
-		hint = "give the bundle file itself, not the folder it is in or was unpacked to"
+		hint = "give the bundle file itself, not the folder that contains it or that it was unpacked to"
 	case errors.Is(err, ErrIrregular):
-		hint = "give the bundle as a file on a disk: a device has no bundle in it, and only install and preflight take one from a pipe"
+		hint = "give the bundle as a regular file; only install and preflight read a bundle from a pipe"
 	case len(head) == 0 && errors.Is(err, format.ErrTruncated):
 		hint = "the file is empty: copy it again from where it was published"
 	case errors.Is(err, format.ErrTruncated) && strings.HasPrefix(string(head), format.LayoutEntry[:min(len(head), len(format.LayoutEntry))]):
@@ -58,7 +62,7 @@ func Open(name string, err error, head []byte) error {
 	return problem.New(problem.ExitBundle, "open bundle "+name, err, hint)
 }
 
-// sniff names well-known things that are taken for a bundle.
+// identifyFile returns what a file that begins with head is, or "" if it is not a well-known kind.
 func sniff(head []byte) string {
 	for _, known := range []struct{ magic, what string }{
 		{"\x1f\x8b", "compressed by gzip"}, {"\x28\xb5\x2f\xfd", "compressed by zstd"}, {"\xfd7zXZ", "compressed by xz"},

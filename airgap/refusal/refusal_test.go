@@ -11,28 +11,35 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-// Root, which tests may run as, can read any file: the wording is tested here.
-func TestAFileThatMayNotBeReadSaysSo(t *testing.T) {
+// The message is tested here because tests may run as root, which can read any file.
+func TestOpenError_NamesMissingPermission(t *testing.T) {
 	err := Open("x", &fs.PathError{Op: "open", Path: "x", Err: fs.ErrPermission}, nil)
 	if problem.ExitCode(err) != problem.ExitBundle || !strings.Contains(problem.Hint(err), "permissions") {
 		t.Errorf("%v (hint %q)", err, problem.Hint(err))
 	}
 }
 
-func TestAnInterruptIsNotADamagedFile(t *testing.T) {
+func TestOpenError_ReturnsContextError(t *testing.T) {
 	if err := Open("x", context.Canceled, nil); err != context.Canceled {
 		t.Errorf("%v", err)
 	}
 }
 
-func TestAPathThatLeadsNowhereIsNotADamagedFile(t *testing.T) {
-	for want, err := range map[string]error{
-		"in a circle":               Open("x", &fs.PathError{Op: "stat", Path: "x", Err: unix.ELOOP}, nil),
-		"name of the file is empty": Open("", &fs.PathError{Op: "stat", Path: "", Err: unix.ENOENT}, nil),
-		"not a directory":           Open("x/y", &fs.PathError{Op: "stat", Path: "x/y", Err: unix.ENOTDIR}, nil),
+func TestOpenError_NamesInvalidPath(t *testing.T) {
+	for name, c := range map[string]struct {
+		path  string
+		cause error
+		want  string
+	}{
+		"link loop":      {"x", unix.ELOOP, "cannot open bundle x: its symbolic links form a loop"},
+		"empty name":     {"", unix.ENOENT, "cannot open a bundle: the file name is empty"},
+		"file as folder": {"x/y", unix.ENOTDIR, "cannot open bundle x/y: not a directory"},
 	} {
-		if !strings.Contains(err.Error(), want) || strings.Contains(problem.Hint(err), "damaged") {
-			t.Errorf("%v (hint %q), want %q", err, problem.Hint(err), want)
-		}
+		t.Run(name, func(t *testing.T) {
+			err := Open(c.path, &fs.PathError{Op: "stat", Path: c.path, Err: c.cause}, nil)
+			if err.Error() != c.want || strings.Contains(problem.Hint(err), "damaged") {
+				t.Errorf("%v (hint %q), want %q", err, problem.Hint(err), c.want)
+			}
+		})
 	}
 }

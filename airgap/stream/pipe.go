@@ -15,18 +15,18 @@ import (
 // StandardInput is the path of this process's standard input.
 const StandardInput = "/dev/stdin"
 
-// IsPipe reports whether what is at path can be read once only.
+// IsPipe reports whether path is a pipe or a socket, which can be read only once.
 func IsPipe(path string) bool {
 	st, err := os.Stat(path)
 	return err == nil && st.Mode()&(fs.ModeNamedPipe|fs.ModeSocket) != 0
 }
 
-// OpenPipe opens the bundle that comes through a pipe, as Open does. Nothing is
-// read any more once ctx is done or the bundle is closed.
+// OpenPipe opens a bundle that arrives through a pipe; see OpenStream. Reading
+// stops when ctx is done or the bundle is closed.
 func OpenPipe(ctx context.Context, path string) (*airgap.Bundle, *Stream, error) {
-	// Without waiting for a sender: a read that waits can be given up then.
+	// O_NONBLOCK: do not wait for a sender here; a blocked read can be canceled later.
 	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
-	if errors.Is(err, unix.ENXIO) && path == StandardInput { // a socket, as a shell far away may give it
+	if errors.Is(err, unix.ENXIO) && path == StandardInput { // a socket, as a remote shell may provide
 		file, err = os.Stdin, nil
 	}
 	if err != nil {

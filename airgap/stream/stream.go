@@ -1,7 +1,4 @@
-// Package stream owns a bundle that comes once and in one direction, such as
-// through a pipe. Its beginning, which says all that the bundle is, opens like
-// a thin bundle; the content behind it is proved while it comes and kept blob by
-// blob. It refuses deltas and to keep the stream itself.
+// Package stream reads a bundle that can be read only once, such as from a pipe.
 package stream
 
 import (
@@ -22,27 +19,29 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-// maxHead is the most bytes that a bundle may have before the content of its
-// images and host files: they are kept in memory.
+// maxHeadSize is the maximum number of bytes that may precede the content of the
+// images and host files. They are kept in memory.
 const maxHead = 128 << 20
 
-// Stream is what is still to come of a bundle.
+// Stream is the rest of a bundle that is read once and in order: the content of
+// its images and host files, which follows the part that OpenStream has read.
 type Stream struct {
 	name   string
 	tar    *format.Tar
-	at     entry // whose content comes next; without a name at the end
+	at     entry // the entry whose content comes next; its name is empty at the end
 	bundle *airgap.Bundle
 }
 
+// streamEntry is the name and size of a tar entry.
 type entry struct {
 	name string
 	size int64
 }
 
-// Open reads the beginning of a bundle and gives it as a thin bundle, with the
-// stream of what that leaves out. Of a bundle that is thin there is no stream.
-// name stands for the origin in errors, which are problems with the exit code
-// for a bad bundle.
+// OpenStream reads the beginning of a bundle and returns it as a thin bundle,
+// together with the stream of the content that is still to come. For a thin
+// bundle the stream is nil; a delta is refused. name identifies the origin in
+// errors, which are problems with the exit code for a bad bundle.
 func Open(ctx context.Context, r io.Reader, name string) (*airgap.Bundle, *Stream, error) {
 	s := &Stream{name: name, tar: format.NewTar(r)}
 	head, err := s.head()
@@ -61,23 +60,23 @@ func Open(ctx context.Context, r io.Reader, name string) (*airgap.Bundle, *Strea
 	return s.bundle, s, nil
 }
 
-// head gives all that stands before the first layer of an image or host file,
-// ended as a bundle ends.
+// readHead returns everything that precedes the first layer of an image or host
+// file, followed by the end blocks of a bundle.
 func (s *Stream) head() ([]byte, error) {
 	var head bytes.Buffer
-	look := contents{map[digest.Digest]ocispec.Descriptor{}, map[digest.Digest]bool{}, map[digest.Digest]bool{}}
+	declared := contents{map[digest.Digest]ocispec.Descriptor{}, map[digest.Digest]bool{}, map[digest.Digest]bool{}}
 	for {
 		name, size, header, err := s.tar.Next()
 		if err != nil {
 			return nil, err
 		}
-		if d, ok := format.EntryDigest(name); name == "" || ok && look.bulk[d] {
+		if d, ok := format.EntryDigest(name); name == "" || ok && declared.bulk[d] {
 			s.at = entry{name, size}
 			head.Write(format.End())
-			return head.Bytes(), look.complete()
+			return head.Bytes(), declared.complete()
 		}
 		if name == format.DeltaEntry {
-			return nil, errors.New("it is a delta, which is read more than once: put it into a file first")
+			return nil, errors.New("it is a delta, which cannot be read from a pipe: save it to a file first")
 		}
 		if int64(head.Len())+size > maxHead {
 			return nil, fmt.Errorf("it has more than %d bytes before the content of its images", maxHead)
@@ -87,20 +86,20 @@ func (s *Stream) head() ([]byte, error) {
 		if _, err := io.Copy(&head, s.tar.Content()); err != nil {
 			return nil, err
 		}
-		look.at(name, head.Bytes()[begin:])
+		declared.at(name, head.Bytes()[begin:])
 		head.Write(make([]byte, format.Padding(size)))
 	}
 }
 
-// contents is what the beginning tells of the rest. It is not proved: all that
-// follows from it is where the beginning ends.
+// headContents is what the beginning of a bundle declares about the rest. It is
+// not verified: it is used only to find where the beginning ends.
 type contents struct {
 	manifests map[digest.Digest]ocispec.Descriptor
 	bulk      map[digest.Digest]bool // layers of images and host files
-	due       map[digest.Digest]bool // all else that is named, true until it was there
+	due       map[digest.Digest]bool // all other referenced blobs; true until the blob was read
 }
 
-// complete reports parts that do not stand before the bulk.
+// checkComplete returns an error if referenced parts are missing before the content blobs.
 func (c contents) complete() error {
 	n := 0
 	for _, due := range c.due {
@@ -111,10 +110,10 @@ func (c contents) complete() error {
 	if n == 0 {
 		return nil
 	}
-	return fmt.Errorf("%d of the parts that stand at the beginning of a bundle are not there: an older plinth built it, which needs a file, or it is damaged", n)
+	return fmt.Errorf("%d parts are missing at the beginning of the bundle: an older plinth built it (then give it as a file), or it is damaged", n)
 }
 
-// at takes in an entry.
+// addEntry records an entry with its content.
 func (c contents) at(name string, data []byte) {
 	if name == format.IndexEntry {
 		var index ocispec.Index
@@ -143,10 +142,10 @@ func (c contents) at(name string, data []byte) {
 	}
 }
 
-// Blobs reads the stream to its end, proves all of it, and keeps of it those
-// blobs that are wanted and that folder lacks. What came whole before a failure
-// stays there. progress, if not nil, is told the bytes that came. Errors are
-// problems with the exit code for a bad bundle.
+// SaveBlobs reads the stream to its end, verifies all of it, and saves the blobs
+// in want that are not yet in folder. Blobs that were received completely before
+// a failure stay in folder. progress may be nil; otherwise it is called with the
+// bytes received. Errors are problems with the exit code for a bad bundle.
 func (s *Stream) Blobs(ctx context.Context, folder blob.Folder, want []ocispec.Descriptor, progress func(done, total int64)) error {
 	err := s.blobs(ctx, folder, want, progress)
 	if err == nil || ctx.Err() != nil {
@@ -155,23 +154,24 @@ func (s *Stream) Blobs(ctx context.Context, folder blob.Folder, want []ocispec.D
 	hint := "the copy is damaged or was altered: compare the sha256sum of the file that was sent with the published one"
 	switch {
 	case errors.Is(err, format.ErrTruncated):
-		hint = "its sender broke off: send it again; what has come whole is kept"
+		hint = "the sender stopped too early: send the bundle again; the parts that were received completely are kept"
 	case errors.Is(err, errKeep):
-		hint = "make room in " + folder.Dir() + "; then send it again"
+		hint = "free space in " + folder.Dir() + "; then send the bundle again"
 	}
 	var p *problem.Problem
 	if errors.As(err, &p) {
 		err = p.Err
 	}
-	return problem.New(problem.ExitBundle, "take the bundle from "+s.name, err, hint)
+	return problem.New(problem.ExitBundle, "read the bundle from "+s.name, err, hint)
 }
 
-// Hopeless reports an error after which the same stream would fail the same way.
+// IsPermanentStreamError reports whether reading the same stream again would fail the same way.
 func Hopeless(err error) bool { return !errors.Is(err, format.ErrTruncated) }
 
-// errKeep is a disk that does not take what comes.
-var errKeep = errors.New("it cannot be kept")
+// errSave marks an error of the local disk.
+var errKeep = errors.New("cannot save a blob")
 
+// copyBlobs implements SaveBlobs; its errors are not problems yet.
 func (s *Stream) blobs(ctx context.Context, folder blob.Folder, want []ocispec.Descriptor, progress func(done, total int64)) error {
 	due, total := map[digest.Digest]ocispec.Descriptor{}, int64(0)
 	for _, d := range s.bundle.Absent() {
@@ -182,18 +182,18 @@ func (s *Stream) blobs(ctx context.Context, folder blob.Folder, want []ocispec.D
 	for _, d := range want {
 		wanted[d.Digest] = true
 	}
-	meter := blob.NewMeter(total, progress)
+	counter := blob.NewMeter(total, progress)
 	for s.at.name != "" {
 		d, _ := format.EntryDigest(s.at.name)
 		desc, ok := due[d]
 		switch {
 		case !ok:
-			return fmt.Errorf("the entry %q has no place here, or is there twice", s.at.name)
+			return fmt.Errorf("the entry %q is not allowed here, or it appears twice", s.at.name)
 		case desc.Size != s.at.size:
-			return fmt.Errorf("blob %s has %d bytes, declared are %d", d, s.at.size, desc.Size)
+			return fmt.Errorf("blob %s has %d bytes instead of the declared %d", d, s.at.size, desc.Size)
 		}
 		delete(due, d)
-		if err := s.one(ctx, folder, desc, wanted[d], meter); err != nil {
+		if err := s.one(ctx, folder, desc, wanted[d], counter); err != nil {
 			return err
 		}
 		var err error
@@ -204,17 +204,17 @@ func (s *Stream) blobs(ctx context.Context, folder blob.Folder, want []ocispec.D
 	if len(due) > 0 {
 		return fmt.Errorf("%d of its blobs are missing", len(due))
 	}
-	meter.Finish()
+	counter.Finish()
 	return nil
 }
 
-// one takes the blob that comes next.
-func (s *Stream) one(ctx context.Context, folder blob.Folder, desc ocispec.Descriptor, wanted bool, meter *blob.Meter) error {
-	src := &source{Reader: s.tar.Content(), meter: meter}
+// copyBlob reads and verifies the next blob, and saves it if it is wanted.
+func (s *Stream) one(ctx context.Context, folder blob.Folder, desc ocispec.Descriptor, wanted bool, progress *blob.Meter) error {
+	src := &source{Reader: s.tar.Content(), meter: progress}
 	if wanted && !folder.Has(desc) {
 		err := folder.Put(ctx, desc, func() (io.ReadCloser, error) { return src, nil })
 		var p *problem.Problem
-		if err != nil && !errors.As(err, &p) && ctx.Err() == nil { // not of what came
+		if err != nil && !errors.As(err, &p) && ctx.Err() == nil { // not an error of the stream
 			err = fmt.Errorf("%w: %w", errKeep, err)
 		}
 		return err
@@ -223,7 +223,7 @@ func (s *Stream) one(ctx context.Context, folder blob.Folder, desc ocispec.Descr
 	return err
 }
 
-// source is one blob's stretch of the stream.
+// entryReader reads one entry of the stream and counts its bytes.
 type source struct {
 	io.Reader
 	meter *blob.Meter
@@ -235,4 +235,4 @@ func (s *source) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (*source) Close() error { return nil } // the stream goes on
+func (*source) Close() error { return nil } // the stream stays open

@@ -236,8 +236,8 @@ func TestABundleInAPipeIsJudgedByItsBeginning(t *testing.T) {
 	}{
 		"ours":       {data, ours.public, ""},
 		"another's":  {data, newVendor(t).public, "not signed with the key"},
-		"broken off": {data[:1000], ours.public, "cut short"},
-		"nothing":    {nil, ours.public, "cut short"},
+		"broken off": {data[:1000], ours.public, "truncated"},
+		"nothing":    {nil, ours.public, "truncated"},
 	} {
 		read, write, err := os.Pipe()
 		if err != nil {
