@@ -1,7 +1,7 @@
-// Package facts owns the snapshot of one host: plain data that says what was
-// found, and for all that could not be told, why not. It refuses to judge
-// (hostpreflight does) and to look (probe does), so that a snapshot from any
-// distribution is a JSON file and a test.
+// Package facts defines the snapshot of one host: plain data that says what was
+// found and, for each fact that could not be gathered, why. internal/probe gathers
+// facts and hostpreflight checks them, so a test can use the snapshot of any
+// distribution as a JSON file.
 package facts
 
 import (
@@ -10,15 +10,16 @@ import (
 	"time"
 )
 
-// Schema is the version of the JSON form; it grows when a field changes its meaning.
+// Schema is the version of the JSON format. It increases when the meaning of a field
+// changes.
 const Schema = 1
 
-// Facts is one host at one moment. Sizes are bytes. An empty field means "is
-// not there" only when Why gives no reason for it.
+// Facts is the state of one host at one time. Sizes are in bytes. An empty field
+// means that the thing does not exist only if UnknownReason returns "" for it.
 type Facts struct {
 	Schema    int               `json:"schema"`
-	Source    string            `json:"source,omitempty"` // where a fixture comes from; empty for a live host
-	TookMS    int64             `json:"tookMs"`           // how long the look took
+	Source    string            `json:"source,omitempty"` // origin of a test fixture; empty for a live host
+	TookMS    int64             `json:"tookMs"`           // how long gathering took, in milliseconds
 	OS        OS                `json:"os"`
 	Kernel    Kernel            `json:"kernel"`
 	CPU       CPU               `json:"cpu"`
@@ -33,28 +34,28 @@ type Facts struct {
 	Clock     Clock             `json:"clock"`
 	Privilege Privilege         `json:"privilege"`
 	Systemd   Systemd           `json:"systemd"`
-	Units     []Unit            `json:"units,omitempty"`    // those of Request.Units that systemd knows
-	Commands  map[string]string `json:"commands"`           // name → path, of those of Request.Commands that were found
-	Packages  []Package         `json:"packages,omitempty"` // those of Request.Packages that are installed
+	Units     []Unit            `json:"units,omitempty"`    // units of Request.Units that systemd knows
+	Commands  map[string]string `json:"commands"`           // name → path, for the programs of Request.Commands that were found
+	Packages  []Package         `json:"packages,omitempty"` // packages of Request.Packages that are installed
 	Traces    []Trace           `json:"traces,omitempty"`
 	Security  Security          `json:"security"`
 	Settings  Settings          `json:"settings"`
-	Filters   []Filter          `json:"filters,omitempty"` // packet filters that refuse what no rule allows
-	Proxies   []Proxy           `json:"proxies,omitempty"` // settings of programs on this host
-	Sources   []Source          `json:"sources,omitempty"` // those of Request.Sources
-	Dials     []Dial            `json:"dials,omitempty"`   // those of Request.Dials
+	Filters   []Filter          `json:"filters,omitempty"` // chains of the packet filter that drop or reject by default
+	Proxies   []Proxy           `json:"proxies,omitempty"` // proxy settings on this host
+	Sources   []Source          `json:"sources,omitempty"` // results for Request.Sources
+	Dials     []Dial            `json:"dials,omitempty"`   // results for Request.Dials
 	Measures  Measures          `json:"measures"`
-	Peers     []Peer            `json:"peers,omitempty"` // hosts that were asked by name
+	Peers     []Peer            `json:"peers,omitempty"` // other hosts that were checked
 	Unknown   []Unknown         `json:"unknown,omitempty"`
 }
 
-// Unknown is a fact that could not be gathered. "Could not tell" is not "failed".
+// Unknown is a fact that could not be gathered. Checks of it are unknown, not failed.
 type Unknown struct {
-	Fact string `json:"fact"` // one of the Fact names, or one with a ":part" behind it
-	Why  string `json:"why"`
+	Fact string `json:"fact"` // one of the Fact names, optionally followed by ":part"
+	Why  string `json:"reason"`
 }
 
-// Names of facts, as they stand in Unknown.Fact.
+// Names of facts, as used in Unknown.Fact.
 const (
 	FactOS        = "os"
 	FactKernel    = "kernel"
@@ -77,15 +78,15 @@ const (
 	FactMachineID = "machine-id"
 	FactSettings  = "settings"
 	FactProxies   = "proxies"
-	FactServer    = "server" // server:ADDRESS, a name server
+	FactServer    = "server" // server:ADDRESS of a name server
 	FactSource    = "source" // source:URL
 	FactDial      = "dial"   // dial:ADDRESS
 	FactPackages  = "packages"
 	FactMeasure   = "measure" // measure:fsync, measure:write, measure:core
 )
 
-// Why says why fact could not be gathered, "" when it was. A reason for a
-// whole ("disk") holds for its parts ("disk:/var") too.
+// UnknownReason returns why fact could not be gathered, or "" if it was. A reason for
+// a fact ("disk") also applies to its parts ("disk:/var").
 func (f Facts) Why(fact string) string {
 	whole, _, _ := strings.Cut(fact, ":")
 	for _, u := range f.Unknown {
@@ -96,7 +97,7 @@ func (f Facts) Why(fact string) string {
 	return ""
 }
 
-// Disk finds what is known of path.
+// Disk returns the file system of path, and false if it was not gathered.
 func (f Facts) Disk(path string) (Disk, bool) {
 	for _, d := range f.Disks {
 		if d.Path == path {
@@ -106,7 +107,7 @@ func (f Facts) Disk(path string) (Disk, bool) {
 	return Disk{}, false
 }
 
-// Port finds what became of binding key.
+// Port returns the result of binding key, and false if it was not tried.
 func (f Facts) Port(key PortKey) (Port, bool) {
 	for _, p := range f.Ports {
 		if p.PortKey == key {
@@ -116,7 +117,7 @@ func (f Facts) Port(key PortKey) (Port, bool) {
 	return Port{}, false
 }
 
-// Lookup finds how name resolved.
+// Lookup returns the result of resolving name, and false if it was not tried.
 func (f Facts) Lookup(name string) (Lookup, bool) {
 	for _, l := range f.Lookups {
 		if l.Name == name {
@@ -126,7 +127,8 @@ func (f Facts) Lookup(name string) (Lookup, bool) {
 	return Lookup{}, false
 }
 
-// Unit finds the state of a unit; one that systemd does not know is not found.
+// Unit returns the state of the systemd unit name, and false if systemd does not know
+// it.
 func (f Facts) Unit(name string) (Unit, bool) {
 	for _, u := range f.Units {
 		if u.Name == name {
@@ -136,23 +138,23 @@ func (f Facts) Unit(name string) (Unit, bool) {
 	return Unit{}, false
 }
 
-// OS is what /etc/os-release and the processor say.
+// OS is the operating system, from /etc/os-release, and the architecture.
 type OS struct {
 	ID      string `json:"id"`      // debian, ubuntu, rhel, …
 	Like    string `json:"like"`    // ID_LIKE, space separated
 	Version string `json:"version"` // VERSION_ID: 12, 24.04, 9.6
 	Name    string `json:"name"`    // PRETTY_NAME
-	Arch    string `json:"arch"`    // as Go says it: amd64, arm64
+	Arch    string `json:"arch"`    // as in GOARCH: amd64, arm64
 }
 
-// CPU is the processors this host may use.
+// CPU is the processors that this host can use.
 type CPU struct {
 	Count int    `json:"count"`           // online processors
-	Model string `json:"model,omitempty"` // empty where the kernel does not say
+	Model string `json:"model,omitempty"` // empty if the kernel does not report it
 	Level int    `json:"level,omitempty"` // x86-64 micro-architecture level 1 to 4 (x86-64 psABI); 0 on other architectures
 }
 
-// Memory in bytes.
+// Memory is the memory of the host, in bytes.
 type Memory struct {
 	Total     uint64 `json:"total"`
 	Available uint64 `json:"available"` // MemAvailable: without swapping
@@ -166,25 +168,25 @@ type Swap struct {
 	Size uint64 `json:"size"`
 }
 
-// Disk is the file system under one path that was asked for.
+// Disk is the file system of one requested path.
 type Disk struct {
-	Path       string   `json:"path"`              // as asked
-	Exists     string   `json:"exists"`            // the path itself, or its nearest parent that is there, links resolved
-	Symlink    string   `json:"symlink,omitempty"` // first link on the way to Path
+	Path       string   `json:"path"`              // as requested
+	Exists     string   `json:"exists"`            // the path itself, or its nearest existing parent, with links resolved
+	Symlink    string   `json:"symlink,omitempty"` // first symbolic link in Path
 	Mount      string   `json:"mount"`             // mount point
 	Device     string   `json:"device"`
 	FSType     string   `json:"fsType"`
 	Options    []string `json:"options"`   // of the mount and of its file system: rw, noexec, nosuid, …
 	Size       uint64   `json:"size"`      // whole file system
 	Free       uint64   `json:"free"`      // free for root
-	Available  uint64   `json:"available"` // free for everyone; what kubelet goes by
-	Inodes     uint64   `json:"inodes"`    // 0 where the file system has no fixed number
+	Available  uint64   `json:"available"` // free for all users; the value that kubelet uses
+	Inodes     uint64   `json:"inodes"`    // 0 if the file system has no fixed number
 	InodesFree uint64   `json:"inodesFree"`
-	FType      string   `json:"ftype,omitempty"`  // of XFS: 1 when folders name the type of their entries, else 0
-	Closed     string   `json:"closed,omitempty"` // first folder on the way to Path that not everyone may pass
+	FType      string   `json:"ftype,omitempty"`  // XFS only: 1 if directory entries contain the file type, else 0
+	Closed     string   `json:"closed,omitempty"` // first parent directory of Path that not every user can enter
 }
 
-// Lookup is one name look-up as programs on this host do it: /etc/hosts, then DNS.
+// Lookup is one name lookup as programs on this host do it: /etc/hosts, then DNS.
 type Lookup struct {
 	Name      string       `json:"name"`
 	Addresses []netip.Addr `json:"addresses,omitempty"`
@@ -192,25 +194,25 @@ type Lookup struct {
 	Error     string       `json:"error,omitempty"`
 }
 
-// Clock is the host's idea of the time.
+// Clock is the time on the host and where it comes from.
 type Clock struct {
 	Now    time.Time `json:"now"`
-	Synced bool      `json:"synced"`           // the kernel says that its clock is disciplined
+	Synced bool      `json:"synced"`           // the kernel reports its clock as synchronized
 	Source string    `json:"source,omitempty"` // current clock source: tsc, kvm-clock, …
-	RTC    time.Time `json:"rtc,omitzero"`     // what the hardware's clock said at Now; zero without one
-	Zone   string    `json:"zone,omitempty"`   // /etc/localtime's zone; "" when it leads nowhere
+	RTC    time.Time `json:"rtc,omitzero"`     // time of the hardware clock at Now; zero if there is none
+	Zone   string    `json:"zone,omitempty"`   // zone of /etc/localtime; "" if it is not valid
 }
 
-// Privilege is what this process may do.
+// Privilege is the privileges of this process.
 type Privilege struct {
-	UID     int      `json:"uid"`               // effective user
+	UID     int      `json:"uid"`               // effective user id
 	Missing []string `json:"missing,omitempty"` // capabilities (man 7 capabilities, lower case) of CAP_CHOWN…CAP_AUDIT_READ that are not effective
 }
 
 // Systemd is the service manager.
 type Systemd struct {
 	Booted  bool   `json:"booted"`            // the host runs under systemd
-	Version string `json:"version,omitempty"` // as it names itself: "252.39-1~deb12u1"
+	Version string `json:"version,omitempty"` // as reported by systemd: "252.39-1~deb12u1"
 	State   string `json:"state,omitempty"`   // running, degraded, starting, …
 }
 
@@ -225,37 +227,37 @@ type Unit struct {
 // Package is one software package that is installed.
 type Package struct {
 	Name    string `json:"name"`
-	Version string `json:"version"` // as the package manager writes it
+	Version string `json:"version"` // in the format of the package manager
 }
 
-// Security is what watches over the host.
+// Security is the security software of the host.
 type Security struct {
 	SELinux  string `json:"selinux"`            // enforcing, permissive, or disabled
 	AppArmor bool   `json:"apparmor"`           // the kernel enforces AppArmor profiles
-	UFW      bool   `json:"ufw"`                // ufw is switched on
-	SudoPath string `json:"sudoPath,omitempty"` // where sudo looks for programs; "" where it does not say
+	UFW      bool   `json:"ufw"`                // ufw is enabled
+	SudoPath string `json:"sudoPath,omitempty"` // secure_path of sudo; "" if it is not set
 }
 
-// Filter is a chain of the packet filter that ends in a refusal.
+// FilterChain is a chain of the packet filter that drops or rejects packets by default.
 type Filter struct {
-	Table  string `json:"table"`  // "inet filter"; "iptables" for one of iptables
+	Table  string `json:"table"`  // "inet filter"; "iptables" for a chain of iptables
 	Chain  string `json:"chain"`  // INPUT
 	Hook   string `json:"hook"`   // input or forward
-	Policy string `json:"policy"` // drop, or reject for a last rule that refuses all
+	Policy string `json:"policy"` // drop, or reject if the last rule rejects everything
 }
 
 // Trace is one sign that some software is, or was, on this host.
 type Trace struct {
 	Of     Software `json:"of"`
-	Kind   string   `json:"kind"` // file, data (a folder with something in it), socket, cni-config, link, iptables, mount
+	Kind   string   `json:"kind"` // file, data (a directory that is not empty), socket, cni-config, link, iptables, mount
 	Path   string   `json:"path,omitempty"`
-	Detail string   `json:"detail,omitempty"` // a link's address, how many rules
+	Detail string   `json:"detail,omitempty"` // address of a link, number of rules
 }
 
-// Software names what left a trace.
+// Software is the name of software that leaves traces.
 type Software string
 
-// The software that probe knows to look for.
+// The software that internal/probe looks for.
 const (
 	K0s             Software = "k0s"
 	Kubeadm         Software = "kubeadm"

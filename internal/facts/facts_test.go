@@ -6,53 +6,57 @@ import (
 	"testing"
 )
 
-func TestAReasonForTheWholeHoldsForItsParts(t *testing.T) {
+func TestUnknownReason_OfFactAppliesToItsParts(t *testing.T) {
 	f := Facts{Unknown: []Unknown{{Fact: "disk", Why: "no answer"}, {Fact: "port:179/tcp", Why: "not permitted"}}}
 	for fact, want := range map[string]string{
 		"disk": "no answer", "disk:/var": "no answer", "port:179/tcp": "not permitted", "port": "", "port:6443/tcp": "", "diskette": "",
 	} {
-		if got := f.Why(fact); got != want {
-			t.Errorf("%s: %q, want %q", fact, got, want)
-		}
+		t.Run(fact, func(t *testing.T) {
+			if got := f.Why(fact); got != want {
+				t.Errorf("%q, want %q", got, want)
+			}
+		})
 	}
 }
 
-func TestWhatIsNotThereIsNotFound(t *testing.T) {
+func TestFacts_FindsNothingWhenEmpty(t *testing.T) {
 	var f Facts
 	if _, ok := f.Disk("/"); ok {
-		t.Error("a disk")
+		t.Error("a disk was found")
 	}
 	if _, ok := f.Port(PortKey{Number: 1, Protocol: "tcp"}); ok {
-		t.Error("a port")
+		t.Error("a port was found")
 	}
 	if _, ok := f.Lookup("x"); ok {
-		t.Error("a look-up")
+		t.Error("a lookup was found")
 	}
 	if _, ok := f.Unit("x"); ok {
-		t.Error("a unit")
+		t.Error("a unit was found")
 	}
 	if got := f.Kernel.Feature("overlay"); got.State != FeatureVague || got.Present() || got.How == "" {
-		t.Errorf("a feature: %+v", got)
+		t.Errorf("feature: %+v", got)
 	}
 }
 
-func TestPortsAreWrittenAsPeopleWriteThem(t *testing.T) {
+func TestPortKeyString_UsesUsualNotation(t *testing.T) {
 	for want, k := range map[string]PortKey{
 		"6443/tcp": {Number: 6443, Protocol: "tcp"}, "127.0.0.1:2379/tcp": {Number: 2379, Protocol: "tcp", Address: "127.0.0.1"},
 	} {
-		if k.String() != want {
-			t.Errorf("%s, want %s", k, want)
-		}
+		t.Run(want, func(t *testing.T) {
+			if k.String() != want {
+				t.Errorf("%s, want %s", k, want)
+			}
+		})
 	}
 }
 
-func TestWhatDiffersIsNamedAsFarAsItIsKnown(t *testing.T) {
+func TestDifferencesSince_ReportsOnlyKnownDifferences(t *testing.T) {
 	is := Facts{Hostname: "a", OS: OS{ID: "debian", Version: "12.4", Arch: "amd64"}, Cgroup: Cgroup{Version: 2}, Memory: Memory{Total: 8_201_000_000},
 		Network: Network{Interfaces: []Interface{{Name: "e", MTU: 1450}}, Routes: []Route{{Destination: netip.MustParsePrefix("0.0.0.0/0"), Interface: "e"}}}}
 	was := is
 	was.OS.Version, was.Memory.Total, was.Clock.Zone = "12.1", 8_150_000_000, "Etc/UTC"
 	if d := is.Since(was); d != nil {
-		t.Errorf("a point release, a few megabytes, a zone that is not known now: %v", d)
+		t.Errorf("a point release, a few megabytes and an unknown zone are reported: %v", d)
 	}
 	was.Hostname, was.OS.Version, was.Network = "b", "11", Network{Interfaces: []Interface{{Name: "e", MTU: 1500}}, Routes: []Route{{Destination: netip.MustParsePrefix("0.0.0.0/0"), Interface: "e"}}}
 	want := []Difference{{"host name", "a", "b"}, {"system", "debian 12", "debian 11"}, {"MTU", "1450", "1500"}}

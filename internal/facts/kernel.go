@@ -6,43 +6,43 @@ type Kernel struct {
 	Features []Feature `json:"features,omitempty"`
 }
 
-// Feature is one thing the kernel can do, or not.
+// Feature is one feature that the kernel has or does not have.
 type Feature struct {
-	Name  string       `json:"name"` // as Kubernetes people call it; a module's name where there is one
+	Name  string       `json:"name"` // the name of its module, if there is one
 	State FeatureState `json:"state"`
-	How   string       `json:"how"` // the file that says so, or why nothing does
+	How   string       `json:"how"` // the file that State was read from, or why it is unknown
 }
 
-// FeatureState says how a feature is there.
+// FeatureState is the form in which a feature is available.
 type FeatureState string
 
 // The states of a feature.
 const (
 	Builtin      FeatureState = "builtin" // part of the kernel image
-	Loaded       FeatureState = "loaded"  // a module, in use
+	Loaded       FeatureState = "loaded"  // a loaded module
 	Module       FeatureState = "module"  // a module on disk that modprobe can load
-	Missing      FeatureState = "missing" // neither
-	FeatureVague FeatureState = "unknown" // nothing on this host tells
+	Missing      FeatureState = "missing" // not available
+	FeatureVague FeatureState = "unknown" // not known on this host
 )
 
-// Feature finds one by name; a feature nobody looked for is unknown.
+// Feature returns the feature name, with state FeatureUnknown if it was not requested.
 func (k Kernel) Feature(name string) Feature {
 	for _, f := range k.Features {
 		if f.Name == name {
 			return f
 		}
 	}
-	return Feature{Name: name, State: FeatureVague, How: "it was not looked for"}
+	return Feature{Name: name, State: FeatureVague, How: "it was not checked"}
 }
 
-// Present reports whether the feature can be used now, or after loading a module.
+// Present reports whether the feature can be used, now or after loading a module.
 func (f Feature) Present() bool {
 	return f.State == Builtin || f.State == Loaded || f.State == Module
 }
 
-// Cgroup is the control group set-up that a container runtime will find.
+// Cgroup is the control group configuration that a container runtime uses.
 type Cgroup struct {
-	Version     int      `json:"version"`     // 1 or 2; 0 when none is mounted
-	Hybrid      bool     `json:"hybrid"`      // version 1 with a version 2 tree beside it
-	Controllers []string `json:"controllers"` // usable in that version, sorted
+	Version     int      `json:"version"`     // 1 or 2; 0 if none is mounted
+	Hybrid      bool     `json:"hybrid"`      // version 1 with an additional version 2 hierarchy
+	Controllers []string `json:"controllers"` // controllers of that version, sorted
 }

@@ -2,33 +2,33 @@ package facts
 
 import "time"
 
-// Measures are what only trying tells; nil where nobody tried.
+// Measures contains the results of the benchmarks; nil for those that did not run.
 type Measures struct {
 	Fsync *Fsync `json:"fsync,omitempty"`
 	Write *Write `json:"write,omitempty"`
 	Core  *Core  `json:"core,omitempty"`
 }
 
-// Fsync is how long the disk takes to make small writes last: etcd waits for
-// that with every change of the cluster. Of several rounds it is the best one:
-// what else the machine does only adds to it.
+// FsyncLatency is how long the disk takes to sync small writes: etcd waits for that
+// on every change in the cluster. It is the best of several rounds, because other
+// load on the machine only adds to the latency.
 type Fsync struct {
-	Path   string        `json:"path"`   // folder
-	Writes int           `json:"writes"` // of the round
-	Rounds int           `json:"rounds"` // that were made; 0 when not one write came back, the times being how long was waited
-	P50    time.Duration `json:"p50"`    // nanoseconds, as the two others
+	Path   string        `json:"path"`   // directory
+	Writes int           `json:"writes"` // number of writes in the round
+	Rounds int           `json:"rounds"` // number of rounds; 0 if not one write finished, and then the times are how long it waited
+	P50    time.Duration `json:"p50"`    // nanoseconds, like P99 and P999
 	P99    time.Duration `json:"p99"`
 	P999   time.Duration `json:"p999"`
 }
 
-// Write is how fast the disk takes a long file.
+// WriteSpeed is how fast the disk writes a large file.
 type Write struct {
-	Path  string        `json:"path"`  // folder
+	Path  string        `json:"path"`  // directory
 	Bytes int64         `json:"bytes"` // written and synced
 	Took  time.Duration `json:"took"`  // nanoseconds
 }
 
-// Rate is bytes a second.
+// BytesPerSecond returns the write rate, or 0 when it is not known.
 func (w Write) Rate() float64 {
 	if w.Took <= 0 {
 		return 0
@@ -36,9 +36,9 @@ func (w Write) Rate() float64 {
 	return float64(w.Bytes) / w.Took.Seconds()
 }
 
-// Core is a coarse number for the speed of one processor: megabytes a second
-// through a hash whose steps wait for each other (FNV-1a), about a quarter of
-// the clock in MHz.
+// CoreSpeed is a rough measure of the speed of one processor: megabytes per second
+// through a hash whose steps depend on each other (FNV-1a), about a quarter of the
+// clock rate in MHz.
 type Core struct {
 	MBps float64 `json:"mbps"`
 }

@@ -5,14 +5,14 @@ import (
 	"strconv"
 )
 
-// Network is what the host's own network name space looks like.
+// Network is the configuration of the host's network namespace.
 type Network struct {
 	Interfaces  []Interface  `json:"interfaces,omitempty"`
 	Routes      []Route      `json:"routes,omitempty"`
-	Nameservers []netip.Addr `json:"nameservers,omitempty"` // of /etc/resolv.conf
-	Search      []string     `json:"search,omitempty"`      // domains of /etc/resolv.conf
-	Servers     []Server     `json:"servers,omitempty"`     // what became of asking the name servers
-	Listening   []int        `json:"listening,omitempty"`   // TCP ports that something listens on, loopback included
+	Nameservers []netip.Addr `json:"nameservers,omitempty"` // from /etc/resolv.conf
+	Search      []string     `json:"search,omitempty"`      // search domains from /etc/resolv.conf
+	Servers     []Server     `json:"servers,omitempty"`     // results of querying the name servers
+	Listening   []int        `json:"listening,omitempty"`   // TCP ports in use, including those on loopback
 }
 
 // Interface is one network link.
@@ -21,22 +21,22 @@ type Interface struct {
 	Up        bool           `json:"up"`
 	Loopback  bool           `json:"loopback,omitempty"`
 	MTU       int            `json:"mtu"`
-	Addresses []netip.Prefix `json:"addresses,omitempty"` // address with the length of its network
+	Addresses []netip.Prefix `json:"addresses,omitempty"` // address with its prefix length
 }
 
 // Route is one entry of the main routing table.
 type Route struct {
 	Destination netip.Prefix `json:"destination"` // 0.0.0.0/0 or ::/0 for a default route
-	Gateway     netip.Addr   `json:"gateway"`     // zero where the network is directly reached
+	Gateway     netip.Addr   `json:"gateway"`     // zero if the network is directly connected
 	Interface   string       `json:"interface"`
 }
 
 // Default reports whether the route is a default route.
 func (r Route) Default() bool { return r.Destination.Bits() == 0 }
 
-// Own lists the addresses of the interface that has the default route: those
-// under which other hosts know this one. Bridges of containers have the same
-// addresses on many hosts.
+// UplinkAddresses returns the addresses of the interface with the default route,
+// at which other hosts reach this one. Addresses of other interfaces do not identify
+// a host: container bridges have the same addresses on many hosts.
 func (n Network) Own() (out []netip.Addr) {
 	for _, i := range n.Interfaces {
 		if i.Name != n.uplink() {
@@ -51,8 +51,7 @@ func (n Network) Own() (out []netip.Addr) {
 	return out
 }
 
-// MTU is the size of a full packet on the interface that has the default
-// route; 0 when there is none.
+// MTU returns the MTU of the interface with the default route, or 0 if there is none.
 func (n Network) MTU() int {
 	for _, i := range n.Interfaces {
 		if i.Name == n.uplink() {
@@ -62,7 +61,7 @@ func (n Network) MTU() int {
 	return 0
 }
 
-// uplink is the interface of the first default route; "" for none.
+// uplinkName returns the interface of the first default route, or "" if there is none.
 func (n Network) uplink() string {
 	for _, r := range n.Routes {
 		if r.Default() {
@@ -72,14 +71,14 @@ func (n Network) uplink() string {
 	return ""
 }
 
-// PortKey names a port to bind.
+// PortKey identifies a port to bind.
 type PortKey struct {
 	Number   int    `json:"number"`
 	Protocol string `json:"protocol"`          // tcp or udp
 	Address  string `json:"address,omitempty"` // empty for all addresses, IPv4 and IPv6
 }
 
-// String is the way people write it: 6443/tcp, or 127.0.0.1:2379/tcp.
+// String returns the usual notation: 6443/tcp, or 127.0.0.1:2379/tcp.
 func (k PortKey) String() string {
 	s := strconv.Itoa(k.Number) + "/" + k.Protocol
 	if k.Address != "" {
@@ -88,18 +87,18 @@ func (k PortKey) String() string {
 	return s
 }
 
-// Port is what became of binding a port.
+// Port is the result of binding a port.
 type Port struct {
 	PortKey
 	Free  bool   `json:"free"`
-	Error string `json:"error,omitempty"` // errno's name when it is not free: EADDRINUSE, …
-	Owner *Owner `json:"owner,omitempty"` // who holds it; nil when it cannot be seen
+	Error string `json:"error,omitempty"` // name of the errno if it is not free: EADDRINUSE, …
+	Owner *Owner `json:"owner,omitempty"` // process that uses it; nil if it is not visible
 }
 
-// Owner is the process that holds a port.
+// Owner is the process that uses a port.
 type Owner struct {
 	PID     int      `json:"pid"`
-	Program string   `json:"program"`           // path of its executable, or its name where the path cannot be told
+	Program string   `json:"program"`           // path of its executable, or its name if the path is not known
 	Unit    string   `json:"unit,omitempty"`    // its systemd service, without .service
 	Parents []string `json:"parents,omitempty"` // executables of its parents, nearest first, without pid 1
 }

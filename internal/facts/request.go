@@ -1,22 +1,22 @@
 package facts
 
-// Request says what to look at beyond what every host has. The checks that
-// will judge the facts make it.
+// Request is what to gather in addition to the facts of every host. It is built by
+// the checks that use the facts.
 type Request struct {
 	Ports    []PortKey // ports to bind
-	Paths    []string  // absolute paths whose file system counts; they need not exist
-	DataDirs []string  // folders that hold k0s's data: not empty, they are a trace of k0s
+	Paths    []string  // absolute paths whose file systems to inspect; they may not exist
+	DataDirs []string  // directories of k0s's data: if they are not empty, they are a trace of k0s
 	Commands []string  // programs to find
-	Units    []string  // systemd units to ask after, without .service
+	Units    []string  // systemd units to query, without .service
 	Lookups  []string  // names to resolve, besides the host's own
-	Sysctls  []string  // kernel settings, dotted
-	Sources  []string  // URLs of places in the internet to greet
+	Sysctls  []string  // kernel settings, in dotted notation
+	Sources  []string  // URLs on the internet to request
 	Dials    []string  // host:port to connect to
-	Packages []string  // of the system's package manager, to ask after
+	Packages []string  // packages to query from the package manager
 	Modules  []string  // kernel modules, besides those that a k0s node uses
-	Proxy    string    // URL by which they are reached; may hold credentials
-	Fsync    string    // path to measure as etcd would use it; need not exist
-	Write    string    // path to measure with a long file; need not exist
-	Core     bool      // measure one processor
-	Near     bool      // ask no other host: look up no name, greet no name server
+	Proxy    string    // URL of the proxy for Sources; may contain credentials
+	Fsync    string    // path for the sync latency benchmark; may not exist
+	Write    string    // path for the write throughput benchmark; may not exist
+	Core     bool      // measure the speed of one processor
+	Near     bool      // contact no other host: no name lookup, no query to a name server
 }

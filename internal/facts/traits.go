@@ -5,23 +5,23 @@ import (
 	"strings"
 )
 
-// Traits are what hosts of one cluster should have alike; "" and 0 where it is
-// not known.
+// Traits are the properties that should be equal on all hosts of a cluster; "" or 0
+// if they are not known.
 type Traits struct {
 	Arch    string `json:"arch,omitempty"`    // amd64
-	System  string `json:"system,omitempty"`  // distribution and its main version: debian 12
-	Cgroup  string `json:"cgroup,omitempty"`  // version of control groups: v2
+	System  string `json:"system,omitempty"`  // distribution and its major version: debian 12
+	Cgroup  string `json:"cgroup,omitempty"`  // control group version: v2
 	SELinux string `json:"selinux,omitempty"` // enforcing, permissive, or disabled
 	Zone    string `json:"zone,omitempty"`    // time zone
-	MTU     int    `json:"mtu,omitempty"`     // of the interface that has the default route
+	MTU     int    `json:"mtu,omitempty"`     // MTU of the interface with the default route
 }
 
-// Traits are those of this host.
+// Traits returns the traits of this host.
 func (f Facts) Traits() Traits {
 	t := Traits{Arch: f.OS.Arch, SELinux: f.Security.SELinux, Zone: f.Clock.Zone, MTU: f.Network.MTU()}
 	if f.OS.ID != "" {
-		main, _, _ := strings.Cut(f.OS.Version, ".")
-		t.System = strings.TrimSpace(f.OS.ID + " " + main)
+		major, _, _ := strings.Cut(f.OS.Version, ".")
+		t.System = strings.TrimSpace(f.OS.ID + " " + major)
 	}
 	if f.Cgroup.Version > 0 {
 		t.Cgroup = fmt.Sprintf("v%d", f.Cgroup.Version)
@@ -29,14 +29,16 @@ func (f Facts) Traits() Traits {
 	return t
 }
 
-// Difference is one thing that two looks do not agree on.
+// Difference is one property that differs between two hosts, or on one host between
+// two times.
 type Difference struct {
 	What string `json:"what"`
-	Here string `json:"here"` // what is so here, and now
-	Else string `json:"else"` // what is so on the other host, or was at the other time
+	Here string `json:"here"` // value on this host now
+	Else string `json:"else"` // value on the other host, or at the earlier time
 }
 
-// Differences are what two hosts do not have alike, of what is known of both.
+// Differences returns the traits that differ between t and other. Traits that are not
+// known on both hosts are left out.
 func (t Traits) Differences(other Traits) []Difference {
 	return differing([]Difference{
 		{"architecture", t.Arch, other.Arch},
@@ -48,8 +50,8 @@ func (t Traits) Differences(other Traits) []Difference {
 	})
 }
 
-// Since are the differences of this look from an earlier one at the same host:
-// its traits, and what else an installation was built on.
+// DifferencesSince returns the differences from earlier facts of the same host: its
+// traits, and other properties that an installation depends on.
 func (f Facts) Since(was Facts) []Difference {
 	return append(differing([]Difference{
 		{"host name", f.Hostname, was.Hostname},
@@ -61,6 +63,7 @@ func (f Facts) Since(was Facts) []Difference {
 	}), f.Traits().Differences(was.Traits())...)
 }
 
+// knownDifferences returns the entries of all whose values differ and are both known.
 func differing(all []Difference) []Difference {
 	var out []Difference
 	for _, d := range all {
@@ -71,7 +74,7 @@ func differing(all []Difference) []Difference {
 	return out
 }
 
-// own is the first address under which other hosts know this one.
+// primaryAddress returns the first address at which other hosts reach this one, or "".
 func (f Facts) own() string {
 	if all := f.Network.Own(); len(all) > 0 {
 		return all[0].String()
@@ -79,6 +82,7 @@ func (f Facts) own() string {
 	return ""
 }
 
+// formatNumber returns n, or "" for 0, which means unknown.
 func number(n int) string {
 	if n == 0 {
 		return ""
@@ -86,7 +90,8 @@ func number(n int) string {
 	return fmt.Sprint(n)
 }
 
-// gigabytes is coarse: a new kernel alone takes a few megabytes more or less.
+// formatGigabytes returns n bytes in whole gigabytes, or "" for 0. It is coarse,
+// because a new kernel alone uses a few megabytes more or less.
 func gigabytes(n uint64) string {
 	if n == 0 {
 		return ""
