@@ -26,7 +26,7 @@ func hostFaults() []refusal {
 		{name: "read-only /etc", prepare: "mount --bind /etc /etc; mount -o remount,ro,bind /etc", args: refused, code: 5,
 			says: "/etc (ext4) is mounted read-only", undo: "umount /etc"},
 		{name: "folder on the way closed", prepare: "chmod o-x /var/lib", args: refused, code: 5, says: "sudo chmod o+x /var/lib", undo: "chmod o+x /var/lib"},
-		{name: "preflight alone, port taken", prepare: taken(6443), args: look, code: 5, says: "is taken by socat, pid", undo: freed},
+		{name: "preflight alone, port taken", prepare: taken(6443), args: look, code: 5, says: "is in use by socat, pid", undo: freed},
 		{name: "preflight alone, ignored", prepare: taken(6443), args: typed("preflight --quick --ignore-host-preflight port-kube-apiserver"), code: 0,
 			says: "(ignored by --ignore-host-preflight)", undo: freed},
 		{name: "preflight alone, a worker does not care", prepare: taken(6443), args: typed("preflight --quick --role worker"), code: 0, says: "checks passed", undo: freed},

@@ -44,7 +44,7 @@ func refusals() []refusal {
 		{name: "a sender that breaks off", piped: "head -c 300000000 " + bundle, args: typed(install + "-"), code: 6, says: "truncated", undo: "rm -r /var/cache/plinth"},
 		{name: "a bundle where the answer should come from", piped: "cat " + bundle, args: typed("install --bundle -"), code: 2, says: "--yes"},
 		{name: "API port taken", prepare: "systemd-run -q --unit=taker socat TCP-LISTEN:6443,fork /dev/null; for i in 1 2 3 4 5 6 7 8 9; do ss -ltn | grep -q :6443 && break; sleep .2; done",
-			args: typed(install + bundle), code: 5, says: "6443/tcp (kube-apiserver) is taken by socat, pid ", undo: "systemctl stop taker; systemctl reset-failed taker 2>/dev/null || true"},
+			args: typed(install + bundle), code: 5, says: "6443/tcp (kube-apiserver) is in use by socat, pid ", undo: "systemctl stop taker; systemctl reset-failed taker 2>/dev/null || true"},
 		{name: "console port taken", prepare: "systemd-run -q --unit=taker socat TCP-LISTEN:8800,fork /dev/null; for i in 1 2 3 4 5 6 7 8 9; do ss -ltn | grep -q :8800 && break; sleep .2; done",
 			args: typed(install + bundle), code: 5, says: "8800", undo: "systemctl stop taker; systemctl reset-failed taker 2>/dev/null || true"},
 		{name: "k0s from elsewhere", prepare: "mkdir -p /var/lib/k0s/pki && touch /var/lib/k0s/pki/ca.crt", args: typed(install + bundle), code: 5, says: "k0s", undo: "rm -r /var/lib/k0s"},

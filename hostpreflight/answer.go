@@ -8,36 +8,42 @@ import (
 	"github.com/plinthdev/plinth/internal/facts"
 )
 
-// Passed is the answer "as wanted", and what was found.
+// Passed returns a Result with state Pass. format and args describe what was
+// found.
 func Passed(format string, args ...any) Result {
 	return Result{State: Pass, Found: fmt.Sprintf(format, args...)}
 }
 
-// Warned is the answer "will work, but", what to do, and what was found.
+// Warned returns a Result with state Warn: the host will work, with a known cost
+// or risk. fix says what to do; format and args describe what was found.
 func Warned(fix, format string, args ...any) Result {
 	return Result{State: Warn, Found: fmt.Sprintf(format, args...), Fix: fix}
 }
 
-// Failed is the answer "will not work", what to do, and what was found.
+// Failed returns a Result with state Fail: the host will not work. fix says what
+// to do; format and args describe what was found.
 func Failed(fix, format string, args ...any) Result {
 	return Result{State: Fail, Found: fmt.Sprintf(format, args...), Fix: fix}
 }
 
-// CannotTell is no answer, and why there is none.
-func CannotTell(why string) Result { return Result{State: Unknown, Found: why} }
+// Undetermined returns a Result with state Unknown. reason says why the check
+// has no result.
+func CannotTell(reason string) Result { return Result{State: Unknown, Found: reason} }
 
-// Told puts "cannot tell" before run: no check judges a fact that was not gathered.
+// RequireFact returns run with a guard: when fact could not be gathered, the
+// result is Undetermined and run is not called.
 func Told(fact string, run func(facts.Facts, Want) Result) func(facts.Facts, Want) Result {
-	return func(f facts.Facts, w Want) Result {
-		if why := f.Why(fact); why != "" {
-			return CannotTell(why)
+	return func(f facts.Facts, req Want) Result {
+		if reason := f.Why(fact); reason != "" {
+			return CannotTell(reason)
 		}
-		return run(f, w)
+		return run(f, req)
 	}
 }
 
-// Worst is the answer of a check that looks at several things: the worst
-// state, with all that was found in that state and how to mend it.
+// WorstResult returns the result of a check that inspects several things: the
+// worst state in all, with the findings and fixes of all results in that state.
+// It is Undetermined when all is empty.
 func Worst(all []Result) Result {
 	for _, state := range []State{Fail, Warn, Unknown, Pass} {
 		var found, wanted, fix []string
@@ -50,9 +56,10 @@ func Worst(all []Result) Result {
 			return Result{State: state, Found: strings.Join(found, "; "), Wanted: strings.Join(wanted, "; "), Fix: strings.Join(fix, "\n")}
 		}
 	}
-	return CannotTell("nothing was looked at")
+	return CannotTell("nothing was checked")
 }
 
+// appendUnique returns all with s appended, unless s is empty or already there.
 func once(all []string, s string) []string {
 	if s == "" || slices.Contains(all, s) {
 		return all
@@ -60,7 +67,8 @@ func once(all []string, s string) []string {
 	return append(all, s)
 }
 
-// Bytes writes a size as people buy it, in decimal units.
+// FormatBytes returns n bytes in decimal units, as disks and memory are sold:
+// "512 MB", "4.3 GB".
 func Bytes(n uint64) string {
 	if n >= 1e9 {
 		return fmt.Sprintf("%.1f GB", float64(n)/1e9)
@@ -68,7 +76,8 @@ func Bytes(n uint64) string {
 	return fmt.Sprintf("%.0f MB", float64(n)/1e6)
 }
 
-// Count writes n things: "1 check", "2 checks".
+// FormatCount returns n with the noun what in singular or plural: "1 check",
+// "2 checks".
 func Count(n int, what string) string {
 	if n == 1 {
 		return "1 " + what

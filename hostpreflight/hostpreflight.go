@@ -1,8 +1,7 @@
-// Package hostpreflight owns the question "will it work on this host?": what a
-// check is, how checks are run over a host's facts, which of them may be
-// ignored, and the report. It refuses to look at the host (internal/probe
-// does), to change it, and to know the Installer: the caller says in a Want
-// what this install needs. The checks themselves are in hostpreflight/builtin.
+// Package hostpreflight runs checks over the facts of a host and reports whether
+// Kubernetes will work there. internal/probe gathers the facts, the caller passes
+// what this install needs as Requirements, and the checks themselves are in
+// hostpreflight/checks.
 package hostpreflight
 
 import (
@@ -17,20 +16,20 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-// State is what a check says.
+// State is the outcome of a check.
 type State string
 
-// The states, from best to worst; Unknown is no judgement: the host could not
-// be asked, and Found says why.
+// The states, from best to worst. Unknown means that the check has no result
+// because a fact could not be gathered; Result.Found says why.
 const (
 	Pass    State = "pass"
-	Skipped State = "skipped" // was not asked; Found says why, By by whom
+	Skipped State = "skipped" // the check did not run; Found says why, SkippedBy says who decided it
 	Unknown State = "unknown"
 	Warn    State = "warn" // will work, with a known cost or risk; or a failure that was ignored
 	Fail    State = "fail" // will not work
 )
 
-// Role is what a host is to be in the cluster.
+// Role is the role that a host will have in the cluster.
 type Role string
 
 // The roles. A controller runs workloads too.
@@ -39,8 +38,8 @@ const (
 	Worker     Role = "worker"
 )
 
-// Verb is a command that asks the checks before it changes a host. A preflight
-// on its own asks what an install would.
+// Verb is a command that runs the checks before it changes a host. The preflight
+// command runs the checks of an install.
 type Verb string
 
 // The verbs.
@@ -51,105 +50,108 @@ const (
 	Upgrade   Verb = "upgrade"
 )
 
-// Check is one question about a host.
+// Check is one requirement on a host.
 type Check struct {
-	ID       string // kebab-case, unique and stable: people write it after --ignore-host-preflight
-	Group    string // heading it stands under
-	Title    string // what it looks at, in a few words
-	Severity State  // the worst it can say: Fail or Warn
-	Roles    []Role // nil for all
-	Verbs    []Verb // verbs that ask it; nil for all
+	ID       string // kebab-case, unique and stable: users pass it to --ignore-host-preflight
+	Group    string // heading in the report
+	Title    string // what it checks, in a few words
+	Severity State  // the worst state it can return: Fail or Warn
+	Roles    []Role // roles it applies to; nil for all
+	Verbs    []Verb // verbs that run it; nil for all
 	Strict   bool   // its failure cannot be ignored
-	Wants    string // what is wanted, with its thresholds
-	Why      string // what goes wrong otherwise, and where the rule comes from
+	Wants    string // what is expected, with its thresholds
+	Why      string // what goes wrong otherwise, and the source of the rule
 	Run      func(facts.Facts, Want) Result
 }
 
-// Result is a check's answer.
+// Result is the result of a check.
 type Result struct {
 	State  State  `json:"state"`
-	Found  string `json:"found"`            // what was found; for Unknown and Skipped, why there is no answer
-	Wanted string `json:"wanted,omitempty"` // what is wanted; left empty, the check's Wants
-	Fix    string `json:"fix,omitempty"`    // what to do, with the command where there is one
-	By     string `json:"by,omitempty"`     // for Skipped, who decided so: role, verb, install, user, vendor or another check's id
+	Found  string `json:"found"`            // what was found; for Unknown and Skipped, why there is no result
+	Wanted string `json:"wanted,omitempty"` // what is expected; empty for the check's own Expected
+	Fix    string `json:"fix,omitempty"`    // what to do, with the command if there is one
+	By     string `json:"by,omitempty"`     // for Skipped, who decided it: role, verb, install, user, vendor or the id of another check
 }
 
-// Skip is no answer because by did not want it asked, and why.
-func Skip(by, why string) Result { return Result{State: Skipped, Found: why, By: by} }
+// Skip returns a Result with state Skipped. by says who decided that the check
+// does not run (see Result.SkippedBy), reason says why.
+func Skip(by, reason string) Result { return Result{State: Skipped, Found: reason, By: by} }
 
-// Wanting says what is wanted in this very case, in place of the check's Wants.
+// WithExpected returns r with the expectation of this case, which replaces the
+// check's own Expected.
 func (r Result) Wanting(format string, args ...any) Result {
 	r.Wanted = fmt.Sprintf(format, args...)
 	return r
 }
 
-// Want is what one install wants of a host: plain data, which the caller fills
-// from the Installer, the bundle and the journal. Zero values mean "the
-// default", or "nothing of that kind is wanted".
+// Requirements is what one install requires of a host: plain data that the
+// caller fills from the Installer, the bundle and the journal. A zero value means
+// the default, or that nothing of that kind is required.
 type Want struct {
-	Verb            Verb           // verb that asks; empty for Preflight
+	Verb            Verb           // verb that runs the checks; empty for Preflight
 	Role            Role           // empty for Controller
-	Arch            string         // of the bundle's parts, as Go names it; empty for amd64
+	Arch            string         // architecture of the bundle, as in GOARCH; empty for amd64
 	KubernetesMinor int            // 33 for Kubernetes 1.33
-	MinCPUs         int            // more than the default of the role, if the vendor asks for it
-	MinMemory       uint64         // bytes; likewise
-	PodCIDR         netip.Prefix   // network of the pods
-	ServiceCIDR     netip.Prefix   // network of the services
-	NodeIP          netip.Addr     // address of this node, when it was given
+	MinCPUs         int            // the vendor's minimum, if it is more than the role's default
+	MinMemory       uint64         // bytes; the vendor's minimum, if it is more than the role's default
+	PodCIDR         netip.Prefix   // pod network
+	ServiceCIDR     netip.Prefix   // service network
+	NodeIP          netip.Addr     // address of this node, if the user set it
 	ConsolePort     int            // port of the admin console
-	Ports           map[string]int // other port numbers than the default, by the port's use: {"kube-apiserver": 7443}
-	NodePorts       [2]int         // first and last port that services may take
-	Sources         []string       // URLs that are fetched from; none for an install without internet
-	Lacking         []string       // what is wrong with the bundle's content there, a blob each
-	Proxy           string         // URL of the proxy to them; may hold credentials
-	Disks           []Disk         // every path that is written to
-	EvictBelow      int            // percent of free space below which kubelet is configured to evict; 0 for its default of 15
-	NotBefore       time.Time      // when the bundle was made: an earlier clock is wrong
-	Quick           bool           // the user does not want to wait for measures
-	Ours            Ours           // what is already here and belongs to this install
-	Earlier         Earlier        // what an earlier run found here
+	Ports           map[string]int // port numbers that differ from the default, by service: {"kube-apiserver": 7443}
+	NodePorts       [2]int         // first and last port of the node port range
+	Sources         []string       // URLs to fetch from; none for an install without internet access
+	Lacking         []string       // problems of the bundle's blobs at the sources, one entry per blob
+	Proxy           string         // URL of the proxy to the sources; may contain credentials
+	Disks           []Disk         // every path that the install writes to
+	EvictBelow      int            // percent of free space below which kubelet evicts pods; 0 for its default of 15
+	NotBefore       time.Time      // when the bundle was built: an earlier clock is wrong
+	Quick           bool           // skip the benchmarks (--quick)
+	Ours            Ours           // what is on the host already and belongs to this install
+	Earlier         Earlier        // what the previous run found on this host
 }
 
-// Earlier is what the last install or join found on this host.
+// Previous is what the last install or join found on this host.
 type Earlier struct {
-	Facts *facts.Facts // nil when there was none
-	Why   string       // why there is none that can be trusted; "" when nothing was kept
+	Facts *facts.Facts // nil when there are none
+	Why   string       // why the stored facts cannot be trusted; "" when none were stored
 }
 
-// asking is the verb whose checks are asked.
-func (w Want) asking() Verb {
-	if w.Verb == Preflight {
+// effectiveVerb returns the verb whose checks run: Install for Preflight.
+func (req Want) asking() Verb {
+	if req.Verb == Preflight {
 		return Install
 	}
-	return w.Verb
+	return req.Verb
 }
 
-// IsWorker reports whether the host is to run workloads only.
-func (w Want) IsWorker() bool { return w.Role == Worker }
+// IsWorker reports whether the host will run workloads only.
+func (req Want) IsWorker() bool { return req.Role == Worker }
 
-// Disk is a path that is written to.
+// WritePath is a path that the install writes to.
 type Disk struct {
-	Path  string // absolute; need not exist
-	Use   string // what for, in a few words: "images and containers"
-	Bytes uint64 // what will still be written there; 0 when it does not matter
-	Exec  bool   // programs run from there
-	Pods  bool   // kubelet and containerd keep pods and images there
+	Path  string // absolute; may not exist yet
+	Use   string // what it is used for, in a few words: "images and containers"
+	Bytes uint64 // bytes that will still be written there; 0 when the size does not matter
+	Exec  bool   // programs are run from there
+	Pods  bool   // kubelet and containerd store pods and images there
 }
 
-// Ours is what an earlier run of the same install left, finished or not, so
-// that no check takes it for somebody else's. The journal knows it.
+// Owned is what an earlier run of the same install left on the host, finished or
+// not. The caller reads it from the journal, so that no check reports it as
+// foreign software.
 type Ours struct {
-	Installed bool     // k0s was started here: its network, rules and links are ours
-	Paths     []string // files and folders that are ours; what lies below them, too
+	Installed bool     // k0s was started here: its network, rules and links belong to this install
+	Paths     []string // files and directories of this install, including everything below them
 	Units     []string // systemd units, with or without .service
 }
 
-// Unit reports whether the systemd unit belongs to this install.
+// HasUnit reports whether the systemd unit belongs to this install.
 func (o Ours) Unit(name string) bool {
 	return slices.Contains(o.Units, name) || slices.Contains(o.Units, name+".service")
 }
 
-// Path reports whether p belongs to this install.
+// HasPath reports whether path p belongs to this install.
 func (o Ours) Path(p string) bool {
 	return slices.ContainsFunc(o.Paths, func(own string) bool {
 		own = path.Clean(own)
@@ -157,29 +159,29 @@ func (o Ours) Path(p string) bool {
 	})
 }
 
-// Owner reports whether a process, or one of those that started it, runs a
-// program that belongs to this install: a container's program does not, the
-// shim above it does.
+// HasProcess reports whether process p, or one of its parents, runs a program that
+// belongs to this install. The program of a container does not belong to it, but
+// the containerd shim above it does.
 func (o Ours) Owner(p *facts.Owner) bool {
 	return p != nil && (o.Path(p.Program) || slices.ContainsFunc(p.Parents, o.Path))
 }
 
-// Run asks every check and turns the failures of the ignored ones into
-// warnings. An id in ignore that no check has is an error that names the
-// nearest ones (exit code 2).
-func Run(checks []Check, f facts.Facts, w Want, ignore []string) (Report, error) {
-	if w.Role == "" {
-		w.Role = Controller
+// Run runs every check on f and returns the report. The failures of the checks
+// with an id in ignore become warnings. An unknown id in ignore is an error that
+// suggests similar ids (exit code 2).
+func Run(checks []Check, f facts.Facts, req Want, ignore []string) (Report, error) {
+	if req.Role == "" {
+		req.Role = Controller
 	}
-	if w.Verb == "" {
-		w.Verb = Preflight
+	if req.Verb == "" {
+		req.Verb = Preflight
 	}
 	if err := known(checks, ignore); err != nil {
 		return Report{}, err
 	}
-	r := Report{Schema: Schema, Host: f.Hostname, Role: w.Role, Verb: w.Verb}
+	r := Report{Schema: Schema, Host: f.Hostname, Role: req.Role, Verb: req.Verb}
 	for _, c := range checks {
-		e := Entry{ID: c.ID, Group: c.Group, Title: c.Title, Result: ask(c, f, w)}
+		e := Entry{ID: c.ID, Group: c.Group, Title: c.Title, Result: ask(c, f, req)}
 		e.Strict = c.Strict && e.State == Fail
 		if e.State == Fail && !c.Strict && slices.Contains(ignore, c.ID) {
 			e.State, e.Ignored = Warn, true
@@ -189,27 +191,30 @@ func Run(checks []Check, f facts.Facts, w Want, ignore []string) (Report, error)
 	return r, nil
 }
 
-func ask(c Check, f facts.Facts, w Want) Result {
-	if c.Roles != nil && !slices.Contains(c.Roles, w.Role) {
-		return Skip("role", fmt.Sprintf("only asked of a %s", c.Roles[0]))
+// runCheck runs c unless its roles or verbs exclude it, and fills in what is
+// expected.
+func ask(c Check, f facts.Facts, req Want) Result {
+	if c.Roles != nil && !slices.Contains(c.Roles, req.Role) {
+		return Skip("role", fmt.Sprintf("runs only on a %s", c.Roles[0]))
 	}
-	if verb := w.asking(); c.Verbs != nil && !slices.Contains(c.Verbs, verb) {
-		return Skip("verb", fmt.Sprintf("not asked before %s", verb))
+	if verb := req.asking(); c.Verbs != nil && !slices.Contains(c.Verbs, verb) {
+		return Skip("verb", fmt.Sprintf("does not run before %s", verb))
 	}
-	res := c.Run(f, w)
+	res := c.Run(f, req)
 	if res.Wanted == "" && res.State != Skipped {
 		res.Wanted = c.Wants
 	}
 	return res
 }
 
+// validateIgnoredIDs returns a usage error when an id in ignore has no check.
 func known(checks []Check, ignore []string) error {
 	var wrong []string
 	for _, id := range ignore {
 		if slices.ContainsFunc(checks, func(c Check) bool { return c.ID == id }) {
 			continue
 		}
-		s := fmt.Sprintf("no host preflight is called %q", id)
+		s := fmt.Sprintf("unknown host preflight %q", id)
 		if n := near(checks, id); len(n) > 0 {
 			s += "; did you mean " + strings.Join(n, " or ") + "?"
 		}
@@ -219,10 +224,10 @@ func known(checks []Check, ignore []string) error {
 		return nil
 	}
 	return problem.Newf(problem.ExitUsage, "ignore host preflights",
-		"`plinth preflight` prints every check with its id", "%s", strings.Join(wrong, "; "))
+		"run `plinth preflight` to list every check with its id", "%s", strings.Join(wrong, "; "))
 }
 
-// near are up to three ids that id may have been meant to be, best first.
+// suggestIDs returns up to three ids of checks that are similar to id, best first.
 func near(checks []Check, id string) []string {
 	type match struct {
 		id   string
@@ -246,8 +251,8 @@ func near(checks []Check, id string) []string {
 	return ids
 }
 
-// distance is how many letters must be changed, added or left out to make a
-// into b (Levenshtein).
+// editDistance returns the Levenshtein distance of a and b: how many bytes must be
+// changed, added or removed to turn a into b.
 func distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

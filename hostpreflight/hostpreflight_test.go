@@ -9,56 +9,57 @@ import (
 	"github.com/plinthdev/plinth/internal/testkit"
 )
 
-// says is a check that always answers r.
-func says(id, group string, r Result, roles ...Role) Check {
-	return Check{ID: id, Group: group, Title: "Title of " + id, Severity: Fail, Wants: "wants of " + id, Why: "why", Roles: roles,
+// fixedCheck returns a check with the constant result r.
+func fixedCheck(id, group string, r Result, roles ...Role) Check {
+	return Check{ID: id, Group: group, Title: "Title of " + id, Severity: Fail, Wants: "expectation of " + id, Why: "why", Roles: roles,
 		Run: func(facts.Facts, Want) Result { return r }}
 }
 
-func sample() []Check {
+func sampleChecks() []Check {
 	return []Check{
-		says("root", "Machine", Passed("root")),
-		says("memory", "Machine", Failed("give it more", "%s", Bytes(512e6)).Wanting("at least %s", Bytes(2e9))),
-		says("swap", "Machine", Warned("sudo swapoff -a\nand fstab", "on")),
-		says("disk-space", "Disk", CannotTell("no answer within 3s")),
-		says("disk-inodes", "Disk", Passed("plenty")),
-		says("port-kubelet", "Ports", Failed("", "taken")),
-		says("port-kube-apiserver", "Ports", Failed("", "taken"), Controller),
+		fixedCheck("root", "Machine", Passed("root")),
+		fixedCheck("memory", "Machine", Failed("give it more", "%s", Bytes(512e6)).Wanting("at least %s", Bytes(2e9))),
+		fixedCheck("swap", "Machine", Warned("sudo swapoff -a\nand fstab", "on")),
+		fixedCheck("disk-space", "Disk", CannotTell("no response within 3s")),
+		fixedCheck("disk-inodes", "Disk", Passed("plenty")),
+		fixedCheck("port-kubelet", "Ports", Failed("", "in use")),
+		fixedCheck("port-kube-apiserver", "Ports", Failed("", "in use"), Controller),
 	}
 }
 
-func run(t *testing.T, w Want, ignore ...string) Report {
+// runSample runs sampleChecks and returns the report.
+func runSample(t *testing.T, req Want, ignore ...string) Report {
 	t.Helper()
-	r, err := Run(sample(), facts.Facts{Hostname: "node1"}, w, ignore)
+	r, err := Run(sampleChecks(), facts.Facts{Hostname: "node1"}, req, ignore)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return r
 }
 
-func TestReportCountsGroupsAndPutsFailuresLast(t *testing.T) {
-	r := run(t, Want{Role: Worker}, "port-kubelet")
+func TestReport_CountsResultsAndPutsFailuresLast(t *testing.T) {
+	r := runSample(t, Want{Role: Worker}, "port-kubelet")
 	if got := [5]int{r.Passed, r.Warned, r.Failed, r.Unknown, r.Skipped}; got != [5]int{2, 2, 1, 1, 1} {
 		t.Errorf("passed, warned, failed, unknown, skipped: %v", got)
 	}
 	testkit.Golden(t, "testdata/report.txt", []byte(r.Text()))
 }
 
-func TestAnIgnoredFailureIsAVisibleWarning(t *testing.T) {
-	r := run(t, Want{}, "memory", "port-kubelet", "port-kube-apiserver", "root")
+func TestRun_ReportsIgnoredFailuresAsWarnings(t *testing.T) {
+	r := runSample(t, Want{}, "memory", "port-kubelet", "port-kube-apiserver", "root")
 	if err := r.Err("install"); err != nil {
-		t.Errorf("all failures are ignored, still: %v", err)
+		t.Errorf("all failures are ignored, but: %v", err)
 	}
 	if got := strings.Join(r.Ignored(), " "); got != "memory port-kubelet port-kube-apiserver" {
 		t.Errorf("ignored: %s", got)
 	}
 	if !strings.Contains(r.Text(), "512 MB; wanted: at least 2.0 GB (ignored by --ignore-host-preflight)") {
-		t.Errorf("an ignored failure cannot be seen:\n%s", r.Text())
+		t.Errorf("an ignored failure is not visible:\n%s", r.Text())
 	}
 }
 
-func TestFailuresAreAProblemThatNamesThem(t *testing.T) {
-	err := run(t, Want{}).Err("install")
+func TestReportErr_NamesFailedChecks(t *testing.T) {
+	err := runSample(t, Want{}).Err("install")
 	if problem.ExitCode(err) != problem.ExitPreflight {
 		t.Fatalf("exit code %d", problem.ExitCode(err))
 	}
@@ -70,61 +71,64 @@ func TestFailuresAreAProblemThatNamesThem(t *testing.T) {
 	}
 }
 
-func TestUnknownIdsNameTheNearest(t *testing.T) {
+func TestRun_SuggestsSimilarIDsForUnknownOnes(t *testing.T) {
 	for given, want := range map[string]string{
-		"memroy":                  `no host preflight is called "memroy"; did you mean memory?`,
-		"kubelet":                 `no host preflight is called "kubelet"; did you mean port-kubelet?`,
-		"disk":                    `no host preflight is called "disk"; did you mean disk-space or disk-inodes?`,
-		"port-kube-apiserver-tcp": `no host preflight is called "port-kube-apiserver-tcp"; did you mean port-kube-apiserver?`,
-		"quux":                    `no host preflight is called "quux"`,
-		"":                        `no host preflight is called ""`,
+		"memroy":                  `unknown host preflight "memroy"; did you mean memory?`,
+		"kubelet":                 `unknown host preflight "kubelet"; did you mean port-kubelet?`,
+		"disk":                    `unknown host preflight "disk"; did you mean disk-space or disk-inodes?`,
+		"port-kube-apiserver-tcp": `unknown host preflight "port-kube-apiserver-tcp"; did you mean port-kube-apiserver?`,
+		"quux":                    `unknown host preflight "quux"`,
+		"":                        `unknown host preflight ""`,
 	} {
-		_, err := Run(sample(), facts.Facts{}, Want{}, []string{"root", given})
-		if err == nil {
-			t.Errorf("%q is ignored without a word", given)
-			continue
-		}
-		if got := strings.TrimPrefix(err.Error(), "cannot ignore host preflights: "); got != want {
-			t.Errorf("%q: %s\nwant %s", given, got, want)
-		}
-		if problem.ExitCode(err) != problem.ExitUsage {
-			t.Errorf("%q: exit code %d", given, problem.ExitCode(err))
-		}
+		t.Run(given, func(t *testing.T) {
+			_, err := Run(sampleChecks(), facts.Facts{}, Want{}, []string{"root", given})
+			if err == nil {
+				t.Fatalf("%q is ignored without an error", given)
+			}
+			if got := strings.TrimPrefix(err.Error(), "cannot ignore host preflights: "); got != want {
+				t.Errorf("%s\nwant %s", got, want)
+			}
+			if problem.ExitCode(err) != problem.ExitUsage {
+				t.Errorf("exit code %d", problem.ExitCode(err))
+			}
+		})
 	}
 }
 
-func TestWorstKeepsOnlyTheWorst(t *testing.T) {
-	all := []Result{Passed("a"), Failed("mend", "b"), Warned("look", "c"), Failed("mend", "d"), CannotTell("e")}
+func TestWorstResult_KeepsOnlyTheWorstState(t *testing.T) {
+	all := []Result{Passed("a"), Failed("fix it", "b"), Warned("look", "c"), Failed("fix it", "d"), CannotTell("e")}
 	got := Worst(all)
-	if got.State != Fail || got.Found != "b; d" || got.Fix != "mend" {
+	if got.State != Fail || got.Found != "b; d" || got.Fix != "fix it" {
 		t.Errorf("%+v", got)
 	}
 	if got := Worst(all[:1]); got.State != Pass || got.Found != "a" {
 		t.Errorf("%+v", got)
 	}
 	if got := Worst(nil); got.State != Unknown {
-		t.Errorf("of nothing: %+v", got)
+		t.Errorf("without results: %+v", got)
 	}
 }
 
-func TestOursCoversWhatLiesBelowAndWhoStartedIt(t *testing.T) {
+func TestOwned_CoversFilesBelowAndChildProcesses(t *testing.T) {
 	o := Ours{Paths: []string{"/var/lib/k0s/", "/usr/local/bin/k0s"}, Units: []string{"k0scontroller.service"}}
 	for p, want := range map[string]bool{
 		"/var/lib/k0s": true, "/var/lib/k0s/bin/kubelet": true, "/var/lib/k0sother": false, "/usr/local/bin/k0s": true, "/usr/local/bin": false, "": false,
 	} {
-		if o.Path(p) != want {
-			t.Errorf("Path(%q) = %v", p, !want)
-		}
+		t.Run(p, func(t *testing.T) {
+			if o.Path(p) != want {
+				t.Errorf("%q: %v", p, !want)
+			}
+		})
 	}
 	if !o.Unit("k0scontroller") || o.Unit("docker") {
-		t.Error("units")
+		t.Error("HasUnit is wrong")
 	}
 	if o.Owner(nil) || o.Owner(&facts.Owner{Program: "/bin/nc"}) || !o.Owner(&facts.Owner{Program: "/pause", Parents: []string{"/var/lib/k0s/bin/containerd-shim-runc-v2"}}) {
-		t.Error("owners")
+		t.Error("HasProcess is wrong")
 	}
 }
 
-func FuzzDistance(f *testing.F) {
+func FuzzEditDistance(f *testing.F) {
 	f.Add("memory", "memroy")
 	f.Add("", "x")
 	f.Fuzz(func(t *testing.T, a, b string) {
@@ -133,7 +137,7 @@ func FuzzDistance(f *testing.F) {
 		}
 		d := distance(a, b)
 		if d != distance(b, a) || d > max(len(a), len(b)) || (d == 0) != (a == b) {
-			t.Errorf("distance(%q, %q) = %d", a, b, d)
+			t.Errorf("distance of %q and %q = %d", a, b, d)
 		}
 	})
 }

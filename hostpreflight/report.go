@@ -7,33 +7,34 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-// Schema is the version of the report's JSON form.
+// Schema is the version of the report's JSON format.
 const Schema = 1
 
-// Report is the answers of all checks, in the order of the registry.
+// Report contains the results of all checks, in the order of the registry.
 type Report struct {
 	Schema  int     `json:"schema"`
 	Host    string  `json:"host"`
 	Role    Role    `json:"role"`
-	Verb    Verb    `json:"verb"` // that asked
+	Verb    Verb    `json:"verb"` // verb that ran the checks
 	Passed  int     `json:"passed"`
-	Warned  int     `json:"warned"` // ignored failures included
+	Warned  int     `json:"warned"` // including ignored failures
 	Failed  int     `json:"failed"`
 	Unknown int     `json:"unknown"`
 	Skipped int     `json:"skipped"`
 	Results []Entry `json:"results"`
 }
 
-// Entry is one check and its answer.
+// Entry is one check and its result.
 type Entry struct {
 	ID    string `json:"id"`
 	Group string `json:"group"`
 	Title string `json:"title"`
 	Result
-	Ignored bool `json:"ignored,omitempty"` // it failed, and was named in ignore
-	Strict  bool `json:"strict,omitempty"`  // it failed, and cannot be ignored
+	Ignored bool `json:"ignored,omitempty"` // it failed and was ignored
+	Strict  bool `json:"strict,omitempty"`  // it failed and cannot be ignored
 }
 
+// addEntry appends e and updates the counts.
 func (r *Report) add(e Entry) {
 	switch e.State {
 	case Pass:
@@ -50,7 +51,8 @@ func (r *Report) add(e Entry) {
 	r.Results = append(r.Results, e)
 }
 
-// Ignored lists the ids of the checks that failed and were ignored, for the receipt.
+// IgnoredIDs returns the ids of the checks that failed and were ignored, for the
+// receipt.
 func (r Report) Ignored() []string {
 	var ids []string
 	for _, e := range r.Results {
@@ -61,9 +63,9 @@ func (r Report) Ignored() []string {
 	return ids
 }
 
-// Err is nil when no check failed; else a problem with exit code 5 that names
-// the failed checks. doing is what was to be done: "install".
-func (r Report) Err(doing string) error {
+// Err returns nil when no check failed, otherwise a problem with exit code 5 that
+// names the failed checks. operation is what could not be done: "install".
+func (r Report) Err(operation string) error {
 	if r.Failed == 0 {
 		return nil
 	}
@@ -76,16 +78,16 @@ func (r Report) Err(doing string) error {
 			soft = append(soft, e.ID)
 		}
 	}
-	hint := "do what stands behind the arrows, then run the same command again"
+	hint := "follow the instructions after the arrows, then run the same command again"
 	if soft != nil {
-		hint += "; to go on in spite of it: --ignore-host-preflight " + strings.Join(soft, ",")
+		hint += "; to continue anyway: --ignore-host-preflight " + strings.Join(soft, ",")
 	}
-	return problem.Newf(problem.ExitPreflight, doing, hint,
+	return problem.Newf(problem.ExitPreflight, operation, hint,
 		"%s failed: %s", Count(r.Failed, "host preflight"), strings.Join(failed, ", "))
 }
 
-// Warnings are what deserves attention though it stops nothing, each with what
-// to do.
+// Warnings returns one text per check with state Warn: what was found and what to
+// do. Warnings do not stop an operation.
 func (r Report) Warnings() []string {
 	var all []string
 	for _, e := range r.Results {
@@ -101,13 +103,13 @@ func (r Report) Warnings() []string {
 	return all
 }
 
-// Summary is the counts in one line.
+// Summary returns the counts in one line.
 func (r Report) Summary() string {
 	s := fmt.Sprintf("%s passed", Count(r.Passed, "check"))
 	for _, p := range []struct {
 		n    int
 		what string
-	}{{r.Unknown, "could not be told"}, {r.Warned, "warned"}, {r.Failed, "failed"}} {
+	}{{r.Unknown, "unknown"}, {r.Warned, "warned"}, {r.Failed, "failed"}} {
 		if p.n > 0 {
 			s += fmt.Sprintf(", %d %s", p.n, p.what)
 		}
@@ -115,9 +117,9 @@ func (r Report) Summary() string {
 	return s
 }
 
-// Text is the report for people: one line a check under its group's heading,
-// then what could not be told, the warnings and the failures, each with what
-// to do. Skipped checks are left out.
+// Text returns the report as text for users: one line per passed check under the
+// heading of its group, then the unknown results, the warnings and the failures,
+// each with what to do. Skipped checks are left out.
 func (r Report) Text() string {
 	var b strings.Builder
 	width := 0
@@ -138,7 +140,7 @@ func (r Report) Text() string {
 	for _, s := range []struct {
 		state       State
 		title, mark string
-	}{{Unknown, "Could not be told", "unknown"}, {Warn, "Warnings", "warn"}, {Fail, "Failures", "FAIL"}} {
+	}{{Unknown, "Unknown", "unknown"}, {Warn, "Warnings", "warn"}, {Fail, "Failures", "FAIL"}} {
 		title := s.title + "\n"
 		for _, e := range r.Results {
 			if e.State != s.state {
@@ -155,17 +157,18 @@ func (r Report) Text() string {
 	return b.String()
 }
 
-// line is what was found, and what is wanted where that is not the same.
+// describeResult returns what was found, and what is expected if the fix does not
+// say it already.
 func (e Entry) line() string {
 	s := e.Found
-	if e.State != Unknown && !strings.HasPrefix(e.Fix, e.Wanted) { // a vendor says both in one
+	if e.State != Unknown && !strings.HasPrefix(e.Fix, e.Wanted) { // a vendor's message says both
 		s += "; wanted: " + e.Wanted
 	}
 	if e.Ignored {
 		s += " (ignored by --ignore-host-preflight)"
 	}
 	if e.Strict {
-		s += " (cannot be ignored: the vendor made it strict)"
+		s += " (cannot be ignored: the vendor marked it as strict)"
 	}
 	return s
 }

@@ -1,6 +1,5 @@
-// Package builtin owns the registry: every check that Plinth asks of every
-// host, in the order of the report, and the list of what probe must look at so
-// that all of them can be answered. It refuses to hold a check itself.
+// Package checks contains every host check of Plinth, in the order of the report,
+// and the request for the facts that the checks need.
 package builtin
 
 import (
@@ -18,41 +17,43 @@ import (
 	"github.com/plinthdev/plinth/internal/facts"
 )
 
-// Checks is every check there is.
+// All returns every check, in the order of the report.
 func Checks() []hp.Check {
 	return slices.Concat(machine.Checks(), settings.TimeChecks(), machine.KernelChecks(), settings.Checks(), disk.Checks(), measured.Checks(),
 		network.Checks(), network.OnlineChecks(), network.PortChecks(), guards.Checks(), existing.Checks(), peers.Checks())
 }
 
-// Request is what probe must look at for them.
-func Request(w hp.Want) facts.Request {
+// FactsRequest returns the facts that internal/probe must gather for the checks of
+// an install with requirements req.
+func Request(req hp.Want) facts.Request {
 	r := facts.Request{
-		Ports:    network.Ports(w),
+		Ports:    network.Ports(req),
 		Commands: append(machine.Commands(), guards.Commands()...),
 		Lookups:  network.Lookups(),
 		Units:    slices.Concat(network.Units(), existing.Units(), guards.Units()),
 		Sysctls:  settings.Sysctls(),
-		Sources:  w.Sources,
-		Proxy:    w.Proxy,
+		Sources:  req.Sources,
+		Proxy:    req.Proxy,
 	}
-	for _, d := range w.Disks {
+	for _, d := range req.Disks {
 		r.Paths = append(r.Paths, d.Path)
 		if d.Pods {
 			r.DataDirs = append(r.DataDirs, d.Path)
-			measure(&r, w, d.Path)
+			measure(&r, req, d.Path)
 		}
 	}
 	return r
 }
 
-// measure asks for what package measured judges, on the disk that etcd and the
-// images will be on.
-func measure(r *facts.Request, w hp.Want, data string) {
-	if w.Quick || w.Ours.Installed || r.Write != "" || w.Verb == hp.Upgrade {
+// addBenchmarks adds the benchmarks to r, on the disk that holds etcd and the
+// images at path data. It adds none when they are skipped (--quick), when k0s runs
+// here already, or before an upgrade.
+func measure(r *facts.Request, req hp.Want, data string) {
+	if req.Quick || req.Ours.Installed || r.Write != "" || req.Verb == hp.Upgrade {
 		return
 	}
 	r.Write, r.Core = data, true
-	if !w.IsWorker() {
+	if !req.IsWorker() {
 		r.Fsync = data + "/etcd"
 	}
 }

@@ -8,13 +8,13 @@ import (
 	"github.com/plinthdev/plinth/internal/facts"
 )
 
-// set changes a kernel setting.
-func set(key, value string) func(*facts.Facts, *hp.Want) {
+// setSysctl sets a kernel setting.
+func setSysctl(key, value string) func(*facts.Facts, *hp.Want) {
 	return func(f *facts.Facts, _ *hp.Want) { f.Settings.Sysctls[key] = value }
 }
 
-// atBoot adds a line of a file of sysctl.d.
-func atBoot(path, key, value string) func(*facts.Facts, *hp.Want) {
+// withSysctlFile adds a line of a file in sysctl.d.
+func withSysctlFile(path, key, value string) func(*facts.Facts, *hp.Want) {
 	return func(f *facts.Facts, _ *hp.Want) {
 		f.Settings.Files = append(f.Settings.Files, facts.SysctlFile{Path: path, Key: key, Value: value})
 	}
@@ -22,36 +22,36 @@ func atBoot(path, key, value string) func(*facts.Facts, *hp.Want) {
 
 func settingsFaults() []fault {
 	return []fault{
-		{"clock-offset", "1 h behind an online source", hp.Fail, func(f *facts.Facts, w *hp.Want) {
-			w.Sources = []string{"https://registry.example.com"}
+		{"clock-offset", "1 h behind an online source", hp.Fail, func(f *facts.Facts, req *hp.Want) {
+			req.Sources = []string{"https://registry.example.com"}
 			f.Sources = []facts.Source{{URL: "https://registry.example.com", TookMS: 40, Offset: time.Hour}}
 		}},
-		{"clock-offset", "1 h ahead of the hardware, not steered", hp.Warn, func(f *facts.Facts, _ *hp.Want) { f.Clock.RTC = f.Clock.Now.Add(-time.Hour) }},
-		{"clock-offset", "1 h ahead of the hardware, steered", hp.Pass, func(f *facts.Facts, _ *hp.Want) {
+		{"clock-offset", "1 h ahead of the hardware, not synchronized", hp.Warn, func(f *facts.Facts, _ *hp.Want) { f.Clock.RTC = f.Clock.Now.Add(-time.Hour) }},
+		{"clock-offset", "1 h ahead of the hardware, synchronized", hp.Pass, func(f *facts.Facts, _ *hp.Want) {
 			f.Clock.RTC, f.Clock.Synced = f.Clock.Now.Add(-time.Hour), true
 		}},
 		{"clock-source", "a slow one", hp.Warn, func(f *facts.Facts, _ *hp.Want) { f.Clock.Source = "acpi_pm" }},
-		{"time-zone", "a link that leads nowhere", hp.Warn, func(f *facts.Facts, _ *hp.Want) { f.Clock.Zone = "" }},
-		{"sysctl-forwarding", "hardened by CIS", hp.Warn, atBoot("/etc/sysctl.d/99-cis.conf", "net.ipv4.ip_forward", "0")},
-		{"sysctl-forwarding", "hardened, read before ours", hp.Pass, atBoot("/etc/sysctl.d/60-cis.conf", "net.ipv4.ip_forward", "0")},
-		{"sysctl-inotify", "lowered", hp.Warn, atBoot("/etc/sysctl.conf", "fs.inotify.max_user_instances", "128")},
-		{"sysctl-rp-filter", "strict", hp.Warn, func(f *facts.Facts, w *hp.Want) {
-			set("net.ipv4.conf.all.rp_filter", "1")(f, w)
-			set("net.ipv4.conf.default.rp_filter", "1")(f, w)
+		{"time-zone", "a broken link", hp.Warn, func(f *facts.Facts, _ *hp.Want) { f.Clock.Zone = "" }},
+		{"sysctl-forwarding", "hardened by CIS", hp.Warn, withSysctlFile("/etc/sysctl.d/99-cis.conf", "net.ipv4.ip_forward", "0")},
+		{"sysctl-forwarding", "hardened, read before the install's file", hp.Pass, withSysctlFile("/etc/sysctl.d/60-cis.conf", "net.ipv4.ip_forward", "0")},
+		{"sysctl-inotify", "lowered", hp.Warn, withSysctlFile("/etc/sysctl.conf", "fs.inotify.max_user_instances", "128")},
+		{"sysctl-rp-filter", "strict", hp.Warn, func(f *facts.Facts, req *hp.Want) {
+			setSysctl("net.ipv4.conf.all.rp_filter", "1")(f, req)
+			setSysctl("net.ipv4.conf.default.rp_filter", "1")(f, req)
 		}},
-		{"sysctl-rp-filter", "strict for all, loose for each", hp.Pass, set("net.ipv4.conf.all.rp_filter", "1")},
-		{"sysctl-arp", "answers less", hp.Warn, set("net.ipv4.conf.all.arp_ignore", "1")},
-		{"limits", "a container's", hp.Warn, func(f *facts.Facts, _ *hp.Want) { f.Settings.OpenFiles = 4096 }},
+		{"sysctl-rp-filter", "strict for all, loose by default", hp.Pass, setSysctl("net.ipv4.conf.all.rp_filter", "1")},
+		{"sysctl-arp", "arp_ignore set", hp.Warn, setSysctl("net.ipv4.conf.all.arp_ignore", "1")},
+		{"limits", "limits of a container", hp.Warn, func(f *facts.Facts, _ *hp.Want) { f.Settings.OpenFiles = 4096 }},
 		{"limits", "unlimited", hp.Pass, func(f *facts.Facts, _ *hp.Want) { f.Settings.OpenFiles = -1 }},
-		{"hugepages", "always and at once", hp.Warn, func(f *facts.Facts, _ *hp.Want) { f.Settings.Hugepages, f.Settings.Defrag = "always", "always" }},
-		{"hugepages", "a kernel without", hp.Pass, func(f *facts.Facts, _ *hp.Want) { f.Settings.Hugepages = "" }},
-		{"entropy", "little", hp.Warn, func(f *facts.Facts, _ *hp.Want) { f.Settings.Entropy = 60 }},
-		{"entropy", "not told", hp.Unknown, func(f *facts.Facts, _ *hp.Want) { f.Settings.Entropy = 0 }},
+		{"hugepages", "always with defrag", hp.Warn, func(f *facts.Facts, _ *hp.Want) { f.Settings.Hugepages, f.Settings.Defrag = "always", "always" }},
+		{"hugepages", "not in the kernel", hp.Pass, func(f *facts.Facts, _ *hp.Want) { f.Settings.Hugepages = "" }},
+		{"entropy", "low", hp.Warn, func(f *facts.Facts, _ *hp.Want) { f.Settings.Entropy = 60 }},
+		{"entropy", "not reported", hp.Unknown, func(f *facts.Facts, _ *hp.Want) { f.Settings.Entropy = 0 }},
 	}
 }
 
-// synced makes the disk take that long for 99 % of its small writes.
-func synced(p99 time.Duration) func(*facts.Facts, *hp.Want) {
+// withFsyncP99 sets the 99th percentile of the disk's sync latency.
+func withFsyncP99(p99 time.Duration) func(*facts.Facts, *hp.Want) {
 	return func(f *facts.Facts, _ *hp.Want) {
 		f.Measures.Fsync = &facts.Fsync{Path: "/var/lib", Writes: 340, Rounds: 3, P50: p99 / 3, P99: p99, P999: 2 * p99}
 	}
@@ -59,62 +59,62 @@ func synced(p99 time.Duration) func(*facts.Facts, *hp.Want) {
 
 func measuredFaults() []fault {
 	return []fault{
-		{"disk-latency", "a slow disk", hp.Fail, synced(12400 * time.Microsecond)},
-		{"disk-latency", "near the limit", hp.Warn, synced(6 * time.Millisecond)},
+		{"disk-latency", "a slow disk", hp.Fail, withFsyncP99(12400 * time.Microsecond)},
+		{"disk-latency", "near the limit", hp.Warn, withFsyncP99(6 * time.Millisecond)},
 		{"disk-latency", "a disk that hangs", hp.Fail, func(f *facts.Facts, _ *hp.Want) {
 			f.Measures.Fsync = &facts.Fsync{Path: "/var/lib", P50: 9 * time.Second, P99: 9 * time.Second, P999: 9 * time.Second}
 		}},
-		{"disk-latency", "a slow disk, worker", hp.Skipped, func(f *facts.Facts, w *hp.Want) { w.Role = hp.Worker; synced(time.Second)(f, w) }},
-		{"disk-latency", "a slow disk, before an upgrade", hp.Skipped, func(f *facts.Facts, w *hp.Want) { w.Verb = hp.Upgrade; synced(time.Second)(f, w) }},
-		{"disk-latency", "no time", hp.Skipped, func(_ *facts.Facts, w *hp.Want) { w.Quick = true }},
-		{"disk-latency", "may not be tried", hp.Unknown, func(f *facts.Facts, _ *hp.Want) {
-			f.Unknown = []facts.Unknown{{Fact: "measure:fsync", Why: "make a file in /var/lib: permission denied"}}
+		{"disk-latency", "a slow disk, worker", hp.Skipped, func(f *facts.Facts, req *hp.Want) { req.Role = hp.Worker; withFsyncP99(time.Second)(f, req) }},
+		{"disk-latency", "a slow disk, before an upgrade", hp.Skipped, func(f *facts.Facts, req *hp.Want) { req.Verb = hp.Upgrade; withFsyncP99(time.Second)(f, req) }},
+		{"disk-latency", "--quick", hp.Skipped, func(_ *facts.Facts, req *hp.Want) { req.Quick = true }},
+		{"disk-latency", "permission denied", hp.Unknown, func(f *facts.Facts, _ *hp.Want) {
+			f.Unknown = []facts.Unknown{{Fact: "measure:fsync", Why: "cannot create a file in /var/lib: permission denied"}}
 		}},
 		{"disk-throughput", "a slow disk", hp.Warn, func(f *facts.Facts, _ *hp.Want) {
 			f.Measures.Write = &facts.Write{Path: "/var/lib", Bytes: 8 << 20, Took: 1300 * time.Millisecond}
 		}},
-		{"cpu-speed", "an overbooked one", hp.Warn, func(f *facts.Facts, _ *hp.Want) { f.Measures.Core = &facts.Core{MBps: 180} }},
-		{"disk-ftype", "an old XFS", hp.Fail, onDisk(func(d *facts.Disk) { d.FSType, d.FType = "xfs", "0" })},
-		{"disk-ftype", "an XFS that does not say", hp.Unknown, onDisk(func(d *facts.Disk) { d.FSType, d.FType = "xfs", "" })},
-		{"disk-permissions", "a closed folder", hp.Fail, onDisk(func(d *facts.Disk) { d.Closed = "/var" })},
+		{"cpu-speed", "overcommitted", hp.Warn, func(f *facts.Facts, _ *hp.Want) { f.Measures.Core = &facts.Core{MBps: 180} }},
+		{"disk-ftype", "an old XFS", hp.Fail, editDisks(func(d *facts.Disk) { d.FSType, d.FType = "xfs", "0" })},
+		{"disk-ftype", "an XFS without ftype information", hp.Unknown, editDisks(func(d *facts.Disk) { d.FSType, d.FType = "xfs", "" })},
+		{"disk-permissions", "a parent directory without o+x", hp.Fail, editDisks(func(d *facts.Disk) { d.Closed = "/var" })},
 	}
 }
 
 func onlineFaults() []fault {
 	return []fault{
 		{"dns-answers", "packets are dropped", hp.Warn, func(f *facts.Facts, _ *hp.Want) {
-			f.Network.Servers = []facts.Server{{Address: address("192.0.2.53"), TookMS: 1500, Error: "no answer within 1.5s"}}
+			f.Network.Servers = []facts.Server{{Address: mustAddr("192.0.2.53"), TookMS: 1500, Error: "no answer within 1.5s"}}
 		}},
 		{"dns-answers", "slow", hp.Warn, func(f *facts.Facts, _ *hp.Want) { f.Network.Servers[0].TookMS = 900 }},
 		{"dns-answers", "no server", hp.Skipped, func(f *facts.Facts, _ *hp.Want) { f.Network.Servers = nil }},
-		{"dns-wildcard", "every name", hp.Warn, func(f *facts.Facts, _ *hp.Want) {
+		{"dns-wildcard", "resolves every name", hp.Warn, func(f *facts.Facts, _ *hp.Want) {
 			f.Network.Search = []string{"corp.example.com"}
-			f.Lookups[2].Addresses, f.Lookups[2].Error = []netip.Addr{address("203.0.113.80")}, ""
+			f.Lookups[2].Addresses, f.Lookups[2].Error = []netip.Addr{mustAddr("203.0.113.80")}, ""
 		}},
 		{"dns-wildcard", "no internet", hp.Skipped, func(f *facts.Facts, _ *hp.Want) {
 			f.Lookups[2].Error = "name server 10.0.0.1:53: read: connection refused"
 		}},
-		{"dns-wildcard", "nobody answers", hp.Unknown, func(f *facts.Facts, _ *hp.Want) { f.Lookups[2].Error = "no answer within 1.5s" }},
-		{"sources", "a certificate that is not trusted", hp.Fail, func(f *facts.Facts, w *hp.Want) {
-			*w = online()
-			f.Sources = []facts.Source{{URL: w.Sources[0], Error: "tls: failed to verify certificate: x509: certificate signed by unknown authority"}}
+		{"dns-wildcard", "no response", hp.Unknown, func(f *facts.Facts, _ *hp.Want) { f.Lookups[2].Error = "no answer within 1.5s" }},
+		{"sources", "a certificate that is not trusted", hp.Fail, func(f *facts.Facts, req *hp.Want) {
+			*req = onlineRequirements()
+			f.Sources = []facts.Source{{URL: req.Sources[0], Error: "tls: failed to verify certificate: x509: certificate signed by unknown authority"}}
 		}},
-		{"sources", "in reach and not complete", hp.Fail, func(f *facts.Facts, w *hp.Want) {
-			*w = online()
-			f.Sources = []facts.Source{{URL: w.Sources[0], TookMS: 81}}
-			w.Lacking = []string{"sha256:1 is not there", "sha256:2 is not there", "sha256:3 is not there", "sha256:4 is not there"}
+		{"sources", "reachable but incomplete", hp.Fail, func(f *facts.Facts, req *hp.Want) {
+			*req = onlineRequirements()
+			f.Sources = []facts.Source{{URL: req.Sources[0], TookMS: 81}}
+			req.Lacking = []string{"sha256:1 is not there", "sha256:2 is not there", "sha256:3 is not there", "sha256:4 is not there"}
 		}},
-		{"sources", "in reach", hp.Pass, func(f *facts.Facts, w *hp.Want) {
-			*w = online()
-			f.Sources = []facts.Source{{URL: w.Sources[0], TookMS: 81}}
+		{"sources", "reachable", hp.Pass, func(f *facts.Facts, req *hp.Want) {
+			*req = onlineRequirements()
+			f.Sources = []facts.Source{{URL: req.Sources[0], TookMS: 81}}
 		}},
-		{"node-ports", "those of connections", hp.Warn, set("net.ipv4.ip_local_port_range", "1024 65000")},
-		{"node-ports", "no range", hp.Skipped, func(_ *facts.Facts, w *hp.Want) { w.NodePorts = [2]int{} }},
+		{"node-ports", "overlaps with the range of connections", hp.Warn, setSysctl("net.ipv4.ip_local_port_range", "1024 65000")},
+		{"node-ports", "no range", hp.Skipped, func(_ *facts.Facts, req *hp.Want) { req.NodePorts = [2]int{} }},
 	}
 }
 
-// active adds a unit that runs.
-func active(name string) func(*facts.Facts, *hp.Want) {
+// withActiveUnit adds an active unit.
+func withActiveUnit(name string) func(*facts.Facts, *hp.Want) {
 	return func(f *facts.Facts, _ *hp.Want) {
 		f.Units = append(f.Units, facts.Unit{Name: name, Active: "active"})
 	}
@@ -126,23 +126,24 @@ func guardFaults() []fault {
 	}
 	return []fault{
 		{"apparmor", "without its parser", hp.Warn, func(f *facts.Facts, _ *hp.Want) { f.Security.AppArmor = true }},
-		{"packet-filter", "refuses by default", hp.Warn, filters},
-		{"packet-filter", "those of firewalld", hp.Skipped, func(f *facts.Facts, w *hp.Want) { filters(f, w); active("firewalld")(f, w) }},
-		{"fapolicyd", "runs", hp.Fail, active("fapolicyd")},
-		{"endpoint-security", "an agent", hp.Warn, active("falcon-sensor")},
-		{"sudo-path", "RHEL's", hp.Warn, func(f *facts.Facts, _ *hp.Want) { f.Security.SudoPath = "/sbin:/bin:/usr/sbin:/usr/bin" }},
-		{"proxy", "for everything", hp.Warn, func(f *facts.Facts, _ *hp.Want) {
+		{"packet-filter", "drops by default", hp.Warn, filters},
+		{"packet-filter", "with firewalld", hp.Skipped, func(f *facts.Facts, req *hp.Want) { filters(f, req); withActiveUnit("firewalld")(f, req) }},
+		{"fapolicyd", "active", hp.Fail, withActiveUnit("fapolicyd")},
+		{"endpoint-security", "an agent", hp.Warn, withActiveUnit("falcon-sensor")},
+		{"sudo-path", "default of RHEL", hp.Warn, func(f *facts.Facts, _ *hp.Want) { f.Security.SudoPath = "/sbin:/bin:/usr/sbin:/usr/bin" }},
+		{"proxy", "without cluster networks", hp.Warn, func(f *facts.Facts, _ *hp.Want) {
 			f.Proxies = []facts.Proxy{{From: "/etc/environment", HTTPS: "proxy.example.com:3128", NoProxy: []string{"localhost"}}}
 		}},
 		{"proxy", "complete", hp.Pass, func(f *facts.Facts, _ *hp.Want) {
 			f.Proxies = []facts.Proxy{{From: "/etc/environment", HTTPS: "proxy.example.com:3128", NoProxy: []string{"10.0.0.0/8"}}}
 		}},
-		{"leftover-mounts", "of a network name space", hp.Warn, left(facts.Trace{Of: facts.Kubelet, Kind: "mount", Path: "/run/netns/cni-4711", Detail: "nsfs"})},
-		{"leftover-mounts", "many", hp.Warn, left(mounts(7)...)},
+		{"leftover-mounts", "of a network namespace", hp.Warn, withTraces(facts.Trace{Of: facts.Kubelet, Kind: "mount", Path: "/run/netns/cni-4711", Detail: "nsfs"})},
+		{"leftover-mounts", "many", hp.Warn, withTraces(podMounts(7)...)},
 	}
 }
 
-func mounts(n int) []facts.Trace {
+// podMounts returns n mounts of pods.
+func podMounts(n int) []facts.Trace {
 	var all []facts.Trace
 	for i := range n {
 		all = append(all, facts.Trace{Of: facts.Kubelet, Kind: "mount", Path: "/var/lib/kubelet/pods/" + string(rune('a'+i)), Detail: "tmpfs"})

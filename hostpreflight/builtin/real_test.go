@@ -13,10 +13,10 @@ import (
 	"github.com/plinthdev/plinth/internal/probe"
 )
 
-var factsOut = flag.String("facts-out", "", "write this host's facts to a file, to make a fixture of it")
+var factsOut = flag.String("facts-out", "", "write the facts of this host to a file, as a test fixture")
 
-// wanted is what an install of the root installer.yaml wants.
-func wanted() hp.Want {
+// exampleRequirements returns the requirements of the root installer.yaml.
+func exampleRequirements() hp.Want {
 	return hp.Want{
 		Verb: "install", Role: hp.Controller, Arch: "amd64", KubernetesMinor: 33, ConsolePort: 8800,
 		PodCIDR: netip.MustParsePrefix("10.244.0.0/16"), ServiceCIDR: netip.MustParsePrefix("10.96.0.0/12"),
@@ -29,17 +29,17 @@ func wanted() hp.Want {
 	}
 }
 
-// online is an install that fetches from the internet.
-func online() hp.Want {
-	w := wanted()
-	w.Sources = []string{"https://registry.example.com"}
-	return w
+// onlineRequirements returns the requirements of an install from the internet.
+func onlineRequirements() hp.Want {
+	req := exampleRequirements()
+	req.Sources = []string{"https://registry.example.com"}
+	return req
 }
 
-func TestThisMachineIsJudged(t *testing.T) {
-	w := wanted()
-	f := probe.Gather(context.Background(), host.Local("/"), Request(w))
-	r, err := hp.Run(Checks(), f, w, nil)
+func TestAll_RunsOnThisHost(t *testing.T) {
+	req := exampleRequirements()
+	f := probe.Gather(context.Background(), host.Local("/"), Request(req))
+	r, err := hp.Run(Checks(), f, req, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

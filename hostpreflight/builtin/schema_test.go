@@ -15,9 +15,9 @@ import (
 
 const schemaFile = "../../docs/preflight.schema.json"
 
-// TestTheReportHasASchema keeps docs/preflight.schema.json the types' own
-// words, and proves the golden report by it.
-func TestTheReportHasASchema(t *testing.T) {
+// TestReport_MatchesItsSchema compares docs/preflight.schema.json with the types, and
+// validates the golden report against it.
+func TestReport_MatchesItsSchema(t *testing.T) {
 	r := jsonschema.Reflector{DoNotReference: true, ExpandedStruct: true, AllowAdditionalProperties: true}
 	s := r.Reflect(&hp.Report{})
 	s.ID, s.Title = "", "result of plinth preflight -o json, schema 1"

@@ -1,5 +1,3 @@
-// Package disk owns the checks of every path that an install writes to. It
-// refuses rules of thumb: what will be written is told by the caller.
 package disk
 
 import (
@@ -11,50 +9,52 @@ import (
 	"github.com/plinthdev/plinth/internal/facts"
 )
 
-// Checks are those of all paths in Want.Disks.
+// DiskChecks returns the checks of every path in Requirements.WritePaths. The sizes
+// are those of the caller, not estimates.
 func Checks() []hp.Check {
 	return []hp.Check{
 		{ID: "disk-space", Group: "Disk", Title: "Free space", Severity: hp.Fail,
-			Wants: "room on each file system for all that will be written there, by the bundle's own index",
-			Why:   "an install that runs out of space half-way leaves a broken host.",
+			Wants: "enough space on each file system for everything that will be written there, according to the bundle's index",
+			Why:   "an install that runs out of space halfway leaves a broken host.",
 			Run:   perMount(space)},
-		{ID: "disk-eviction", Group: "Disk", Title: "Free share", Severity: hp.Fail,
-			Wants: "after the install at least 15 % free where images and pods live (or what kubelet is configured to), warns below 5 points more",
-			Why:   "kubelet evicts pods and deletes images when less than 15 % of the image file system is free (Kubernetes's default).",
+		{ID: "disk-eviction", Group: "Disk", Title: "Free space for kubelet", Severity: hp.Fail,
+			Wants: "at least 15 % free after the install on the file systems of images and pods (or kubelet's configured threshold); warns below 5 points more",
+			Why:   "kubelet evicts pods and deletes images when less than 15 % of the image file system is free (the Kubernetes default).",
 			Run:   perMount(eviction)},
 		{ID: "disk-inodes", Group: "Disk", Title: "Free inodes", Severity: hp.Fail,
-			Wants: "at least 5 % free where images and pods live, warns below 10 %",
-			Why:   "kubelet evicts pods when less than 5 % is free (Kubernetes's default).",
+			Wants: "at least 5 % free on the file systems of images and pods; warns below 10 %",
+			Why:   "kubelet evicts pods when less than 5 % is free (the Kubernetes default).",
 			Run:   perMount(inodes)},
 		{ID: "disk-mount-options", Group: "Disk", Title: "Mount options", Severity: hp.Fail,
-			Wants: "writable, and no noexec where programs run from",
-			Why:   "k0s unpacks its programs below its data folder and runs them there.",
+			Wants: "writable, and not noexec where programs are run from",
+			Why:   "k0s unpacks its programs below its data directory and runs them there.",
 			Run:   perMount(mountOptions)},
 		{ID: "disk-filesystem", Group: "Disk", Title: "File system type", Severity: hp.Fail,
-			Wants: "ext4, xfs or btrfs where images and pods live",
-			Why:   "overlay cannot stand on network, memory, FAT and other overlay file systems; others are rare.",
+			Wants: "ext4, xfs or btrfs for images and pods",
+			Why:   "overlayfs does not work on network, memory, FAT and other overlay file systems; other types are rarely used.",
 			Run:   perMount(filesystem)},
-		{ID: "disk-ftype", Group: "Disk", Title: "Types in folders", Severity: hp.Fail,
-			Wants: "an XFS that was made with ftype=1, where images and pods live",
-			Why:   "overlay does not work on one without (kernel's overlayfs page); those made before 2016 have none.",
+		{ID: "disk-ftype", Group: "Disk", Title: "XFS ftype", Severity: hp.Fail,
+			Wants: "XFS created with ftype=1 for images and pods",
+			Why:   "overlayfs does not work on XFS without ftype (kernel's overlayfs page); XFS file systems created before 2016 do not have it.",
 			Run:   perMount(ftype)},
-		{ID: "disk-permissions", Group: "Disk", Title: "Folders on the way", Severity: hp.Fail,
-			Wants: "folders above k0s's data that every user may pass",
-			Why:   "etcd and the API server run as users of their own and do not reach their files otherwise (Embedded Cluster asks for it).",
+		{ID: "disk-permissions", Group: "Disk", Title: "Parent directory permissions", Severity: hp.Fail,
+			Wants: "directories above k0s's data that every user can enter (mode o+x)",
+			Why:   "etcd and the API server run as their own users and cannot reach their files otherwise (Embedded Cluster requires it).",
 			Run:   perPath(permissions)},
 		{ID: "disk-symlink", Group: "Disk", Title: "Symbolic links", Severity: hp.Warn,
-			Wants: "no symbolic link on the way to where images and pods live",
-			Why:   "kubelet and containerd see different paths for the same file; Embedded Cluster refuses it.",
+			Wants: "no symbolic link in the path of images and pods",
+			Why:   "kubelet and containerd see different paths for the same file; Embedded Cluster does not allow it.",
 			Run:   perPath(symlink)},
 	}
 }
 
-// volume is one file system and the wanted paths that lie on it.
+// volume is one file system and the paths on it that the install writes to.
 type volume struct {
 	facts.Disk
 	wants []hp.Disk
 }
 
+// requiredBytes returns the sum of all that will be written to v.
 func (v volume) need() (sum uint64) {
 	for _, d := range v.wants {
 		sum += d.Bytes
@@ -68,13 +68,14 @@ func pods(d hp.Disk) bool { return d.Pods }
 
 func (v volume) String() string { return fmt.Sprintf("%s (%s)", v.Mount, v.FSType) }
 
-// perMount asks about every file system that wanted paths lie on: two folders
-// on one disk need the sum.
-func perMount(ask func(volume, hp.Want) (hp.Result, bool)) func(facts.Facts, hp.Want) hp.Result {
-	return func(f facts.Facts, w hp.Want) hp.Result {
+// checkEachMount returns a check that calls check for every file system that the
+// install writes to and returns the worst result. Two paths on one file system
+// need the sum of their sizes. check returns false when it does not apply.
+func perMount(check func(volume, hp.Want) (hp.Result, bool)) func(facts.Facts, hp.Want) hp.Result {
+	return func(f facts.Facts, req hp.Want) hp.Result {
 		var all []hp.Result
 		var volumes []volume
-		for _, d := range w.Disks {
+		for _, d := range req.Disks {
 			have, ok := f.Disk(d.Path)
 			if !ok {
 				all = append(all, hp.CannotTell(d.Path+": "+whyNot(f, d.Path)))
@@ -87,7 +88,7 @@ func perMount(ask func(volume, hp.Want) (hp.Result, bool)) func(facts.Facts, hp.
 			volumes[i].wants = append(volumes[i].wants, d)
 		}
 		for _, v := range volumes {
-			if r, ok := ask(v, w); ok {
+			if r, ok := check(v, req); ok {
 				all = append(all, r)
 			}
 		}
@@ -95,15 +96,16 @@ func perMount(ask func(volume, hp.Want) (hp.Result, bool)) func(facts.Facts, hp.
 	}
 }
 
-// perPath asks about every wanted path.
-func perPath(ask func(facts.Disk, hp.Disk) (hp.Result, bool)) func(facts.Facts, hp.Want) hp.Result {
-	return func(f facts.Facts, w hp.Want) hp.Result {
+// checkEachPath returns a check that calls check for every path that the install
+// writes to and returns the worst result. check returns false when it does not apply.
+func perPath(check func(facts.Disk, hp.Disk) (hp.Result, bool)) func(facts.Facts, hp.Want) hp.Result {
+	return func(f facts.Facts, req hp.Want) hp.Result {
 		var all []hp.Result
-		for _, d := range w.Disks {
+		for _, d := range req.Disks {
 			have, ok := f.Disk(d.Path)
 			if !ok {
 				all = append(all, hp.CannotTell(d.Path+": "+whyNot(f, d.Path)))
-			} else if r, ok := ask(have, d); ok {
+			} else if r, ok := check(have, d); ok {
 				all = append(all, r)
 			}
 		}
@@ -111,16 +113,18 @@ func perPath(ask func(facts.Disk, hp.Disk) (hp.Result, bool)) func(facts.Facts, 
 	}
 }
 
+// unknownDiskReason returns why f contains no facts about the disk of path.
 func whyNot(f facts.Facts, path string) string {
 	if why := f.Why(facts.FactDisk + ":" + path); why != "" {
 		return why
 	}
-	return "it was not looked at"
+	return "it was not checked"
 }
 
+// worstOrPassed returns the worst result, or a pass when all is empty.
 func orNothing(all []hp.Result) hp.Result {
 	if len(all) == 0 {
-		return hp.Passed("nothing is written where it matters")
+		return hp.Passed("no path that this check applies to")
 	}
 	return hp.Worst(all)
 }
@@ -139,17 +143,17 @@ func space(v volume, _ hp.Want) (hp.Result, bool) {
 	return hp.Failed(roomFix(v), "%s: %s free, %s needed: %s", v, hp.Bytes(v.Available), hp.Bytes(need), strings.Join(parts, ", ")), true
 }
 
-// roomFix is how to find what fills a disk.
+// freeSpaceFix returns how to find what uses the space of v.
 func roomFix(v volume) string {
-	return fmt.Sprintf("make room (sudo du -xh -d2 %s | sort -h | tail shows what takes it) or put a larger disk there", v.Mount)
+	return fmt.Sprintf("free space (sudo du -xh -d2 %s | sort -h | tail shows what uses it) or use a larger disk", v.Mount)
 }
 
-func eviction(v volume, w hp.Want) (hp.Result, bool) {
+func eviction(v volume, req hp.Want) (hp.Result, bool) {
 	if !v.any(pods) || v.Size == 0 {
 		return hp.Result{}, false
 	}
-	limit := float64(w.EvictBelow)
-	if w.EvictBelow == 0 {
+	limit := float64(req.EvictBelow)
+	if req.EvictBelow == 0 {
 		limit = 15
 	}
 	after := float64(v.Available) - float64(v.need())
@@ -165,12 +169,12 @@ func eviction(v volume, w hp.Want) (hp.Result, bool) {
 }
 
 func inodes(v volume, _ hp.Want) (hp.Result, bool) {
-	if !v.any(pods) || v.Inodes == 0 { // btrfs and others have no fixed number
+	if !v.any(pods) || v.Inodes == 0 { // btrfs and some others have no fixed number
 		return hp.Result{}, false
 	}
 	share := float64(v.InodesFree) * 100 / float64(v.Inodes)
 	found := fmt.Sprintf("%s: %.0f %% free", v, share)
-	const fix = "delete small files that nobody needs, or use a file system with more inodes"
+	const fix = "delete small files that are not needed, or use a file system with more inodes"
 	switch {
 	case share < 5:
 		return hp.Failed(fix, "%s", found), true
@@ -186,7 +190,7 @@ func mountOptions(v volume, _ hp.Want) (hp.Result, bool) {
 	case has("ro"):
 		return hp.Failed("sudo mount -o remount,rw "+v.Mount, "%s is mounted read-only", v), true
 	case has("noexec") && v.any(func(d hp.Disk) bool { return d.Exec }):
-		return hp.Failed("sudo mount -o remount,exec "+v.Mount+", and take noexec out of /etc/fstab", "%s is mounted noexec", v), true
+		return hp.Failed("sudo mount -o remount,exec "+v.Mount+", and remove noexec from /etc/fstab", "%s is mounted noexec", v), true
 	}
 	return hp.Passed("%s writable", v.Mount), true
 }
@@ -195,7 +199,7 @@ func filesystem(v volume, _ hp.Want) (hp.Result, bool) {
 	if !v.any(pods) {
 		return hp.Result{}, false
 	}
-	const fix = "put a disk with ext4 or xfs there"
+	const fix = "use a disk with ext4 or xfs"
 	switch t := v.FSType; {
 	case slices.Contains([]string{"ext4", "xfs", "btrfs"}, t):
 		return hp.Passed("%s", v), true
@@ -203,7 +207,7 @@ func filesystem(v volume, _ hp.Want) (hp.Result, bool) {
 		[]string{"cifs", "smb3", "9p", "overlay", "tmpfs", "ramfs", "vfat", "exfat", "ntfs", "ntfs3", "squashfs", "erofs"}, t):
 		return hp.Failed(fix, "%s cannot hold container images", v), true
 	}
-	return hp.Warned(fix, "%s is not known to hold container images", v), true
+	return hp.Warned(fix, "%s is not known to work for container images", v), true
 }
 
 func ftype(v volume, _ hp.Want) (hp.Result, bool) {
@@ -211,11 +215,11 @@ func ftype(v volume, _ hp.Want) (hp.Result, bool) {
 	case !v.any(pods):
 		return hp.Result{}, false
 	case v.FSType != "xfs":
-		return hp.Passed("%s needs none", v), true
+		return hp.Passed("%s does not need it", v), true
 	case v.FType == "":
-		return hp.CannotTell(v.String() + " does not say"), true
+		return hp.CannotTell(v.String() + " does not report its ftype"), true
 	case v.FType == "0":
-		return hp.Failed("put a disk there that is made with: mkfs.xfs -n ftype=1 (it cannot be changed afterwards)", "%s has ftype=0", v), true
+		return hp.Failed("use a disk formatted with: mkfs.xfs -n ftype=1 (ftype cannot be changed later)", "%s has ftype=0", v), true
 	}
 	return hp.Passed("%s has ftype=1", v), true
 }
@@ -225,9 +229,9 @@ func permissions(have facts.Disk, d hp.Disk) (hp.Result, bool) {
 	case !d.Pods:
 		return hp.Result{}, false
 	case have.Closed != "":
-		return hp.Failed("sudo chmod o+x "+have.Closed, "%s, on the way to %s, is closed to others than its owner and group", have.Closed, d.Path), true
+		return hp.Failed("sudo chmod o+x "+have.Closed, "%s, a parent directory of %s, can be entered only by its owner and group", have.Closed, d.Path), true
 	}
-	return hp.Passed("open on the way to %s", d.Path), true
+	return hp.Passed("all parent directories of %s can be entered", d.Path), true
 }
 
 func symlink(have facts.Disk, d hp.Disk) (hp.Result, bool) {
@@ -235,7 +239,7 @@ func symlink(have facts.Disk, d hp.Disk) (hp.Result, bool) {
 	case !d.Pods:
 		return hp.Result{}, false
 	case have.Symlink != "":
-		return hp.Warned("mount the disk at the folder itself, instead of the link "+have.Symlink, "%s is a symbolic link", have.Symlink), true
+		return hp.Warned("mount the disk at the directory itself instead of using the link "+have.Symlink, "%s is a symbolic link", have.Symlink), true
 	}
-	return hp.Passed("none on the way to %s", d.Path), true
+	return hp.Passed("none in the path of %s", d.Path), true
 }

@@ -1,6 +1,3 @@
-// Package existing owns the checks for what is on the host already: another
-// Kubernetes, another container runtime, what an earlier cluster left. It
-// refuses to judge what belongs to this install.
 package existing
 
 import (
@@ -12,15 +9,16 @@ import (
 	"github.com/plinthdev/plinth/internal/facts"
 )
 
-// distribution is software that may already be here: who it is, its units,
-// and how its maker takes it away.
+// installedSoftware is software that may be installed already: its name, its
+// systemd units, and how its vendor uninstalls it.
 type distribution struct {
 	of    facts.Software
 	units []string
 	fix   string
 }
 
-// distributions are the Kubernetes that would share ports, folders and rules with k0s.
+// kubernetesDistributions returns the Kubernetes distributions, and etcd, that would
+// share ports, directories and packet filter rules with k0s. k0s itself is first.
 func distributions() []distribution {
 	return []distribution{
 		{facts.K0s, []string{"k0scontroller", "k0sworker"}, "sudo k0s stop; sudo k0s reset; sudo rm -f /usr/local/bin/k0s /usr/bin/k0s /etc/k0s/k0s.yaml; sudo reboot"},
@@ -30,12 +28,12 @@ func distributions() []distribution {
 		{facts.RKE2, []string{"rke2-server", "rke2-agent"}, "sudo /usr/local/bin/rke2-uninstall.sh"},
 		{facts.MicroK8s, []string{"snap.microk8s.daemon-kubelite"}, "sudo snap remove --purge microk8s"},
 		{facts.KURL, nil, "curl -sSL https://kurl.sh/latest/tasks.sh | sudo bash -s reset"},
-		{facts.EmbeddedCluster, nil, "run the reset command of the installer that put it here"},
+		{facts.EmbeddedCluster, nil, "run the reset command of the installer that installed it"},
 		{facts.Etcd, []string{"etcd"}, "sudo systemctl disable --now etcd, then remove /var/lib/etcd"},
 	}
 }
 
-// runtimes are container runtimes that can live beside k0s's own.
+// containerRuntimes returns the container runtimes that can run beside k0s's own.
 func runtimes() []distribution {
 	return []distribution{
 		{facts.Docker, []string{"docker"}, "sudo systemctl disable --now docker docker.socket"},
@@ -44,7 +42,7 @@ func runtimes() []distribution {
 	}
 }
 
-// Units are the systemd units to ask after.
+// ConflictUnits returns the systemd units to query.
 func Units() []string {
 	var all []string
 	for _, d := range append(distributions(), runtimes()...) {
@@ -53,53 +51,54 @@ func Units() []string {
 	return all
 }
 
-// Checks are those of other software and what it left.
+// ConflictChecks returns the checks of other software, of what an earlier cluster
+// left, and of changes since the last run.
 func Checks() []hp.Check {
 	return []hp.Check{
-		{ID: "existing-k0s", Group: "Already on this host", Title: "k0s from elsewhere", Severity: hp.Fail,
-			Wants: "no k0s that another installer or a person put here",
-			Why:   "it will not be overwritten: its cluster would be lost.",
-			Run:   hp.Told(facts.FactTraces, func(f facts.Facts, w hp.Want) hp.Result { return existing(f, w, distributions()[:1], hp.Fail) })},
+		{ID: "existing-k0s", Group: "Already on this host", Title: "Another k0s", Severity: hp.Fail,
+			Wants: "no k0s that was installed by another installer or by hand",
+			Why:   "Plinth does not overwrite it: its cluster would be lost.",
+			Run:   hp.Told(facts.FactTraces, func(f facts.Facts, req hp.Want) hp.Result { return existing(f, req, distributions()[:1], hp.Fail) })},
 		{ID: "existing-kubernetes", Group: "Already on this host", Title: "Another Kubernetes", Severity: hp.Fail,
-			Wants: "no kubelet, kubeadm, k3s, RKE2, MicroK8s, kURL, Embedded Cluster or etcd, nor what they leave",
-			Why:   "two of them fight for the same ports, folders and packet filter rules.",
-			Run:   hp.Told(facts.FactTraces, func(f facts.Facts, w hp.Want) hp.Result { return existing(f, w, distributions()[1:], hp.Fail) })},
+			Wants: "no kubelet, kubeadm, k3s, RKE2, MicroK8s, kURL, Embedded Cluster or etcd, and no leftovers of them",
+			Why:   "two Kubernetes distributions conflict over ports, directories and packet filter rules.",
+			Run:   hp.Told(facts.FactTraces, func(f facts.Facts, req hp.Want) hp.Result { return existing(f, req, distributions()[1:], hp.Fail) })},
 		{ID: "existing-container-runtime", Group: "Already on this host", Title: "Another container runtime", Severity: hp.Warn,
-			Wants: "none that runs",
-			Why:   "k0s brings its own containerd; a second one takes memory and disk, and Docker drops forwarded packets by default.",
-			Run:   hp.Told(facts.FactTraces, func(f facts.Facts, w hp.Want) hp.Result { return existing(f, w, runtimes(), hp.Warn) })},
+			Wants: "none running",
+			Why:   "k0s includes its own containerd; a second runtime uses memory and disk, and Docker drops forwarded packets by default.",
+			Run:   hp.Told(facts.FactTraces, func(f facts.Facts, req hp.Want) hp.Result { return existing(f, req, runtimes(), hp.Warn) })},
 		{ID: "leftover-cni", Group: "Already on this host", Title: "Network configuration of an earlier cluster", Severity: hp.Fail,
 			Wants: "no files in /etc/cni/net.d",
-			Why:   "containerd takes the first file there, and pods get the old cluster's network or none.",
+			Why:   "containerd uses the first file there, and pods get the old cluster's network or none.",
 			Run:   hp.Told(facts.FactTraces, leftoverCNI)},
 		{ID: "leftover-links", Group: "Already on this host", Title: "Network links of an earlier cluster", Severity: hp.Fail,
 			Wants: "no kube-bridge, cni0, flannel, Calico, Cilium or Weave links",
-			Why:   "a bridge that keeps its old address makes every new pod fail.",
+			Why:   "a bridge with its old address makes every new pod fail.",
 			Run:   hp.Told(facts.FactTraces, leftoverLinks)},
 		{ID: "leftover-mounts", Group: "Already on this host", Title: "Mounts of an earlier cluster", Severity: hp.Warn,
-			Wants: "no mounts that kubelet or a container runtime made for pods",
-			Why:   "they keep volumes busy and folders from being removed, and hide what a new cluster writes there.",
+			Wants: "no mounts that kubelet or a container runtime created for pods",
+			Why:   "they keep volumes busy, prevent the removal of directories, and hide what a new cluster writes there.",
 			Run:   hp.Told(facts.FactTraces, leftoverMounts)},
 		{ID: "leftover-iptables", Group: "Already on this host", Title: "Packet filter rules of an earlier cluster", Severity: hp.Warn,
 			Wants: "no KUBE- chains in iptables",
-			Why:   "old rules send service addresses to pods that are gone.",
+			Why:   "old rules send traffic for service addresses to pods that no longer exist.",
 			Run:   hp.Told(facts.FactIptables, leftoverIptables)},
 		{ID: "host-changed", Group: "Already on this host", Title: "Changes since the last install or join", Severity: hp.Warn,
-			Wants: "name, machine id, address, kernel, processors, memory, architecture, distribution, control groups, SELinux, time zone and MTU as the last run found them",
-			Why:   "the cluster knows this host by the first three, and what was proved then was proved for that host.",
+			Wants: "name, machine id, address, kernel, processors, memory, architecture, distribution, control groups, SELinux, time zone and MTU unchanged since the last run",
+			Why:   "the cluster identifies this host by the first three, and earlier checks are only valid for the host as it was then.",
 			Run:   changed},
 	}
 }
 
-// changed names what is no longer as the last run found it.
-func changed(f facts.Facts, w hp.Want) hp.Result {
-	if w.Earlier.Why != "" {
-		return hp.CannotTell(w.Earlier.Why)
+// checkHostChanged reports the facts that differ from those of the last run.
+func changed(f facts.Facts, req hp.Want) hp.Result {
+	if req.Earlier.Why != "" {
+		return hp.CannotTell(req.Earlier.Why)
 	}
-	if w.Earlier.Facts == nil {
-		return hp.Skip("install", "no earlier install or join on this host kept what it found")
+	if req.Earlier.Facts == nil {
+		return hp.Skip("install", "no earlier install or join stored facts of this host")
 	}
-	was := *w.Earlier.Facts
+	was := *req.Earlier.Facts
 	var all []string
 	for _, d := range f.Since(was) {
 		all = append(all, fmt.Sprintf("%s is %s, was %s", d.What, d.Here, d.Else))
@@ -108,26 +107,27 @@ func changed(f facts.Facts, w hp.Want) hp.Result {
 	if all == nil {
 		return hp.Passed("none since %s", since)
 	}
-	return hp.Warned("set back what was not meant to change, name and machine id before all; what was meant to change may stay", "since %s: %s", since, strings.Join(all, "; "))
+	return hp.Warned("undo changes that were not intended, above all of name and machine id; intended changes can stay", "since %s: %s", since, strings.Join(all, "; "))
 }
 
-// existing names all that is here of some software and is not ours: what
-// runs, and what lies about.
-func existing(f facts.Facts, w hp.Want, all []distribution, bad hp.State) hp.Result {
+// checkInstalledSoftware reports the units and files of all that do not belong to
+// this install. bad is the state of the result when there are any; with Warn only
+// active units count.
+func existing(f facts.Facts, req hp.Want, all []distribution, bad hp.State) hp.Result {
 	var signs, fixes []string
 	for _, d := range all {
 		before := len(signs)
 		for _, name := range d.units {
 			u, ok := f.Unit(name)
 			if bad == hp.Warn && u.Active != "active" {
-				continue // installed and not running: it takes nothing
+				continue // installed and not running: it uses no resources
 			}
-			if ok && !w.Ours.Unit(name) {
+			if ok && !req.Ours.Unit(name) {
 				signs = append(signs, fmt.Sprintf("unit %s (%s)", name, u.Active))
 			}
 		}
 		for _, t := range f.Traces {
-			if t.Of == d.of && t.Kind != "mount" && !w.Ours.Path(t.Path) {
+			if t.Of == d.of && t.Kind != "mount" && !req.Ours.Path(t.Path) {
 				signs = append(signs, t.Path)
 			}
 		}
@@ -136,26 +136,26 @@ func existing(f facts.Facts, w hp.Want, all []distribution, bad hp.State) hp.Res
 		}
 	}
 	if signs == nil {
-		if w.Ours.Installed {
-			return hp.Passed("none but this installation's own")
+		if req.Ours.Installed {
+			return hp.Passed("only those of this installation")
 		}
 		return hp.Passed("none")
 	}
 	found := strings.Join(signs, ", ")
 	if bad == hp.Fail {
-		found += "; it is not this installer's and will not be overwritten"
+		found += "; it does not belong to this installation and will not be overwritten"
 	}
-	return hp.Result{State: bad, Found: found, Fix: "if nobody needs it any more: " + strings.Join(fixes, "\n")}
+	return hp.Result{State: bad, Found: found, Fix: "if it is no longer needed: " + strings.Join(fixes, "\n")}
 }
 
-// ourCNI is the file that kube-router writes under k0s.
+// kubeRouterCNIConfig is the name of the file that kube-router writes under k0s.
 const ourCNI = "10-kuberouter.conflist"
 
-func leftoverCNI(f facts.Facts, w hp.Want) hp.Result {
+func leftoverCNI(f facts.Facts, req hp.Want) hp.Result {
 	var files []string
 	for _, t := range f.Traces {
-		mine := w.Ours.Installed && path.Base(t.Path) == ourCNI
-		if t.Kind == "cni-config" && !mine && !w.Ours.Path(t.Path) {
+		mine := req.Ours.Installed && path.Base(t.Path) == ourCNI
+		if t.Kind == "cni-config" && !mine && !req.Ours.Path(t.Path) {
 			files = append(files, t.Path)
 		}
 	}
@@ -165,10 +165,10 @@ func leftoverCNI(f facts.Facts, w hp.Want) hp.Result {
 	return hp.Passed("none")
 }
 
-func leftoverLinks(f facts.Facts, w hp.Want) hp.Result {
+func leftoverLinks(f facts.Facts, req hp.Want) hp.Result {
 	var links, fixes []string
 	for _, t := range f.Traces {
-		if t.Kind != "link" || w.Ours.Installed {
+		if t.Kind != "link" || req.Ours.Installed {
 			continue
 		}
 		s := t.Path
@@ -183,10 +183,10 @@ func leftoverLinks(f facts.Facts, w hp.Want) hp.Result {
 	return hp.Passed("none")
 }
 
-func leftoverMounts(f facts.Facts, w hp.Want) hp.Result {
+func leftoverMounts(f facts.Facts, req hp.Want) hp.Result {
 	var mounts, fixes []string
 	for _, t := range f.Traces {
-		if t.Kind == "mount" && !w.Ours.Installed {
+		if t.Kind == "mount" && !req.Ours.Installed {
 			mounts, fixes = append(mounts, t.Path), append(fixes, "sudo umount "+t.Path)
 		}
 	}
@@ -199,10 +199,10 @@ func leftoverMounts(f facts.Facts, w hp.Want) hp.Result {
 	return hp.Passed("none")
 }
 
-func leftoverIptables(f facts.Facts, w hp.Want) hp.Result {
+func leftoverIptables(f facts.Facts, req hp.Want) hp.Result {
 	for _, t := range f.Traces {
-		if t.Kind == "iptables" && !w.Ours.Installed {
-			return hp.Warned("sudo reboot (rules are gone after it), or: sudo iptables-save | grep -v KUBE- | sudo iptables-restore", "%s", t.Detail)
+		if t.Kind == "iptables" && !req.Ours.Installed {
+			return hp.Warned("sudo reboot (which removes the rules), or: sudo iptables-save | grep -v KUBE- | sudo iptables-restore", "%s", t.Detail)
 		}
 	}
 	return hp.Passed("none")

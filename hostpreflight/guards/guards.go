@@ -1,7 +1,3 @@
-// Package guards owns the checks of what guards a host and may keep programs
-// from running or packets from passing: AppArmor, packet filters, fapolicyd,
-// endpoint agents, sudo, proxies. It refuses to look; every check is a pure
-// function of facts.
 package guards
 
 import (
@@ -14,46 +10,48 @@ import (
 	"github.com/plinthdev/plinth/internal/facts"
 )
 
-// Checks are those of guards.
+// SecurityChecks returns the checks of security software that may block programs or
+// packets: AppArmor, packet filters, fapolicyd, endpoint agents, sudo and proxies.
 func Checks() []hp.Check {
 	return []hp.Check{
-		{ID: "apparmor", Group: "Guards", Title: "AppArmor", Severity: hp.Warn,
+		{ID: "apparmor", Group: "Security", Title: "AppArmor", Severity: hp.Warn,
 			Wants: "off, or with apparmor_parser",
-			Why:   "containerd cannot load its profile without the parser: pods run without one, and those that name one are refused.",
+			Why:   "containerd cannot load its profile without the parser: pods run without a profile, and pods that require one do not start.",
 			Run:   hp.Told(facts.FactSecurity, hp.Told(facts.FactCommands, apparmor))},
-		{ID: "packet-filter", Group: "Guards", Title: "Packet filter", Severity: hp.Warn,
-			Wants: "no chain for packets to this host or through it that refuses what no rule allows",
-			Why:   "the rules of the cluster do not overrule another table's refusal: pods and nodes do not reach each other (k0s's networking page lists the ports).",
+		{ID: "packet-filter", Group: "Security", Title: "Packet filter", Severity: hp.Warn,
+			Wants: "no input or forward chain that drops or rejects packets by default",
+			Why:   "the cluster's rules do not override another table that drops packets: pods and nodes cannot reach each other (k0s's networking page lists the ports).",
 			Run:   hp.Told(facts.FactIptables, packetFilter)},
-		{ID: "fapolicyd", Group: "Guards", Title: "fapolicyd", Severity: hp.Fail,
-			Wants: "off, or with rules for k0s's folders (then ignore this check)",
-			Why:   "it lets run only what came in a package: k0s's programs and those in containers are refused (RKE2's known issues).",
+		{ID: "fapolicyd", Group: "Security", Title: "fapolicyd", Severity: hp.Fail,
+			Wants: "off, or with rules for k0s's directories (then ignore this check)",
+			Why:   "it allows only programs from packages: k0s's programs and those in containers are blocked (RKE2's known issues).",
 			Run:   hp.Told(facts.FactSystemd, fapolicyd)},
-		{ID: "endpoint-security", Group: "Guards", Title: "Endpoint security", Severity: hp.Warn,
-			Wants: "no agent, or one that leaves k0s's folders alone",
-			Why:   "agents quarantine unpacked programs and slow every file down; etcd and image imports time out (Embedded Cluster looks for them in its support bundles).",
+		{ID: "endpoint-security", Group: "Security", Title: "Endpoint security", Severity: hp.Warn,
+			Wants: "no agent, or one that excludes k0s's directories",
+			Why:   "agents quarantine unpacked programs and slow down file access; etcd and image imports time out (Embedded Cluster looks for them in its support bundles).",
 			Run:   hp.Told(facts.FactSystemd, endpoint)},
-		{ID: "sudo-path", Group: "Guards", Title: "Path of sudo", Severity: hp.Warn,
+		{ID: "sudo-path", Group: "Security", Title: "sudo path", Severity: hp.Warn,
 			Wants: "/usr/local/bin in secure_path of /etc/sudoers",
-			Why:   "sudo does not find k0s and other programs there, which people then call broken; plinth kubectl and plinth shell need no path.",
+			Why:   "otherwise sudo does not find k0s and other programs there; plinth kubectl and plinth shell do not need it.",
 			Run:   hp.Told(facts.FactSecurity, sudoPath)},
-		{ID: "proxy", Group: "Guards", Title: "Proxies", Severity: hp.Warn,
-			Wants: "no_proxy beside each proxy, with the networks of pods and services and this host's address",
-			Why:   "programs ask the proxy for addresses that only the cluster knows.",
+		{ID: "proxy", Group: "Security", Title: "Proxies", Severity: hp.Warn,
+			Wants: "for each proxy, a no_proxy setting with the pod and service networks and this host's address",
+			Why:   "otherwise programs send requests for cluster addresses to the proxy, which cannot reach them.",
 			Run:   hp.Told(facts.FactProxies, hp.Told(facts.FactNetwork, proxies))},
 	}
 }
 
-// Commands are the programs to look for.
+// SecurityCommands returns the programs to look for.
 func Commands() []string { return []string{"apparmor_parser"} }
 
-// agent is a program that watches all others, and the units it runs as.
+// endpointAgent is an endpoint security agent and its systemd units.
 type agent struct {
 	name  string
 	units []string
 }
 
-// agents are the widespread ones, by the units that their packages install.
+// endpointAgents returns the common agents, with the units that their packages
+// install.
 func agents() []agent {
 	return []agent{
 		{"CrowdStrike Falcon", []string{"falcon-sensor"}},
@@ -69,7 +67,7 @@ func agents() []agent {
 	}
 }
 
-// Units are the systemd units to ask after.
+// SecurityUnits returns the systemd units to query.
 func Units() []string {
 	all := []string{"fapolicyd"}
 	for _, a := range agents() {
@@ -88,13 +86,13 @@ func apparmor(f facts.Facts, _ hp.Want) hp.Result {
 	return hp.Passed("on, with %s", f.Commands["apparmor_parser"])
 }
 
-func packetFilter(f facts.Facts, w hp.Want) hp.Result {
+func packetFilter(f facts.Facts, req hp.Want) hp.Result {
 	firewalld, _ := f.Unit("firewalld")
 	switch {
-	case w.Ours.Installed:
-		return hp.Passed("set up by this installation, too")
+	case req.Ours.Installed:
+		return hp.Passed("configured by this installation")
 	case f.Security.UFW, firewalld.Active == "active":
-		return hp.Skip("firewalld or ufw", "the rules are those of a firewall that is asked after by name")
+		return hp.Skip("firewalld or ufw", "the rules belong to firewalld or ufw, which have their own checks")
 	}
 	var all, fixes []string
 	for _, c := range f.Filters {
@@ -106,9 +104,9 @@ func packetFilter(f facts.Facts, w hp.Want) hp.Result {
 		}
 	}
 	if all != nil {
-		return hp.Warned("let through what docs/preflights.md lists under Ports and the networks of pods and services, or:\n"+strings.Join(fixes, "\n"), "%s", strings.Join(all, ", "))
+		return hp.Warned("allow the ports that docs/preflights.md lists under Ports, and the pod and service networks, or:\n"+strings.Join(fixes, "\n"), "%s", strings.Join(all, ", "))
 	}
-	return hp.Passed("refuses nothing by default")
+	return hp.Passed("drops nothing by default")
 }
 
 func fapolicyd(f facts.Facts, _ hp.Want) hp.Result {
@@ -127,9 +125,9 @@ func endpoint(f facts.Facts, _ hp.Want) hp.Result {
 		}
 	}
 	if found != nil {
-		return hp.Warned("have /var/lib/k0s, /run/k0s and /usr/local/bin/k0s excluded from its scans", "%s", strings.Join(found, ", "))
+		return hp.Warned("exclude /var/lib/k0s, /run/k0s and /usr/local/bin/k0s from its scans", "%s", strings.Join(found, ", "))
 	}
-	return hp.Passed("none that is known")
+	return hp.Passed("no known agent")
 }
 
 func sudoPath(f facts.Facts, _ hp.Want) hp.Result {
@@ -137,49 +135,50 @@ func sudoPath(f facts.Facts, _ hp.Want) hp.Result {
 	if p == "" || slices.Contains(strings.Split(p, ":"), "/usr/local/bin") {
 		return hp.Passed("%s", or(p, "not limited"))
 	}
-	return hp.Warned("call programs by their path (sudo /usr/local/bin/k0s), or add /usr/local/bin with: sudo visudo", "%s", p)
+	return hp.Warned("run programs with their full path (sudo /usr/local/bin/k0s), or add /usr/local/bin with: sudo visudo", "%s", p)
 }
 
-// proxies holds every proxy setting against the addresses that must be reached
-// without one.
-func proxies(f facts.Facts, w hp.Want) hp.Result {
-	var bad, fine []string
+// checkProxies reports the proxy settings that do not exclude the addresses that must
+// be reached without a proxy.
+func proxies(f facts.Facts, req hp.Want) hp.Result {
+	var bad, complete []string
 	fix := ""
 	for _, p := range f.Proxies {
-		var lacks []string
-		for what, a := range direct(f, w) {
+		var missing []string
+		for what, a := range direct(f, req) {
 			if !covered(p.NoProxy, a) {
-				lacks = append(lacks, what)
+				missing = append(missing, what)
 			}
 		}
-		slices.Sort(lacks)
-		if lacks == nil {
-			fine = append(fine, p.From)
+		slices.Sort(missing)
+		if missing == nil {
+			complete = append(complete, p.From)
 			continue
 		}
-		bad = append(bad, fmt.Sprintf("%s sends %s to %s", p.From, strings.Join(lacks, ", "), or(p.HTTPS, p.HTTP)))
-		fix = "add to no_proxy there: " + strings.Join(lacks, ",") + ",localhost,.svc,.cluster.local"
+		bad = append(bad, fmt.Sprintf("%s sends %s to %s", p.From, strings.Join(missing, ", "), or(p.HTTPS, p.HTTP)))
+		fix = "add to no_proxy there: " + strings.Join(missing, ",") + ",localhost,.svc,.cluster.local"
 	}
 	switch {
 	case bad != nil:
 		return hp.Warned(fix, "%s", strings.Join(bad, "; "))
-	case fine != nil:
-		return hp.Passed("complete: %s", strings.Join(fine, ", "))
+	case complete != nil:
+		return hp.Passed("complete: %s", strings.Join(complete, ", "))
 	}
 	return hp.Passed("none")
 }
 
-// direct are the addresses to reach without a proxy, by what to write for them.
-func direct(f facts.Facts, w hp.Want) map[string]netip.Addr {
+// directAddresses returns the addresses to reach without a proxy, by their entry in
+// no_proxy: the first address of each cluster network, and those of this host.
+func direct(f facts.Facts, req hp.Want) map[string]netip.Addr {
 	all := map[string]netip.Addr{}
-	for _, p := range []netip.Prefix{w.PodCIDR, w.ServiceCIDR} {
+	for _, p := range []netip.Prefix{req.PodCIDR, req.ServiceCIDR} {
 		if p.IsValid() {
 			all[p.String()] = p.Addr().Next()
 		}
 	}
 	for _, i := range f.Network.Interfaces {
 		for _, p := range i.Addresses {
-			if a := p.Addr(); i.Up && !i.Loopback && a.Is4() && (!w.NodeIP.IsValid() || a == w.NodeIP) {
+			if a := p.Addr(); i.Up && !i.Loopback && a.Is4() && (!req.NodeIP.IsValid() || a == req.NodeIP) {
 				all[a.String()] = a
 			}
 		}
@@ -187,7 +186,7 @@ func direct(f facts.Facts, w hp.Want) map[string]netip.Addr {
 	return all
 }
 
-// covered reports whether no_proxy names a: by itself, by a network, or by *.
+// isExcludedFromProxy reports whether noProxy contains address a, a network of a, or *.
 func covered(noProxy []string, a netip.Addr) bool {
 	return slices.ContainsFunc(noProxy, func(s string) bool {
 		if s == "*" || s == a.String() {
@@ -198,6 +197,7 @@ func covered(noProxy []string, a netip.Addr) bool {
 	})
 }
 
+// valueOrDefault returns s, or other when s is empty.
 func or(s, other string) string {
 	if s == "" {
 		return other

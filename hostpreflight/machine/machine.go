@@ -1,6 +1,3 @@
-// Package machine owns the checks of the machine itself: user, system,
-// processor, memory, clock, kernel and control groups. It refuses to look;
-// every check is a pure function of facts.
 package machine
 
 import (
@@ -14,7 +11,8 @@ import (
 	"github.com/plinthdev/plinth/internal/facts"
 )
 
-// Checks are those of user, system, processor, memory, clock and programs.
+// MachineChecks returns the checks of user, operating system, processors, memory,
+// clock and required programs.
 func Checks() []hp.Check {
 	return append([]hp.Check{
 		{ID: "root", Group: "Machine", Title: "User", Severity: hp.Fail,
@@ -23,85 +21,86 @@ func Checks() []hp.Check {
 			Run:   hp.Told(facts.FactPrivilege, root)},
 		{ID: "capabilities", Group: "Machine", Title: "Capabilities of root", Severity: hp.Fail,
 			Wants: "all of " + strings.Join(needed(), ", ") + "; warns without sys_resource",
-			Why:   "in a container root may lack some: containers cannot be started then; without sys_resource only pods with a negative oom_score_adj fail.",
+			Why:   "root in a container may lack some, and then containers cannot be started; without sys_resource only pods with a negative oom_score_adj fail.",
 			Run:   hp.Told(facts.FactPrivilege, capabilities)},
 		{ID: "systemd", Group: "Machine", Title: "Service manager", Severity: hp.Fail,
-			Wants: "systemd, done with booting",
-			Why:   "k0s is kept running by a systemd unit.",
+			Wants: "systemd, fully started",
+			Why:   "k0s runs as a systemd unit.",
 			Run:   hp.Told(facts.FactSystemd, systemd)},
 		{ID: "os", Group: "Machine", Title: "Operating system", Severity: hp.Warn,
 			Wants: "one of: " + strings.Join(supported(), ", "),
-			Why:   "k0s asks for little, so others may work; these have kernels and control groups that are known to suit.",
+			Why:   "others may work, because k0s requires little; the kernels and control groups of these are known to work.",
 			Run:   hp.Told(facts.FactOS, operatingSystem)},
 		{ID: "architecture", Group: "Machine", Title: "Processor architecture", Severity: hp.Fail,
-			Wants: "the bundle's, amd64 unless it says otherwise",
+			Wants: "the architecture of the bundle (default amd64)",
 			Why:   "programs and images of another architecture do not start.",
 			Run:   architecture},
 		{ID: "cpu", Group: "Machine", Title: "Processors", Severity: hp.Fail,
 			Wants: "controller: at least 2; worker: at least 1, warns below 2",
-			Why:   "kURL and Embedded Cluster ask for 2; the control plane and the admin console keep one busy while they start.",
+			Why:   "kURL and Embedded Cluster require 2; the control plane and the admin console use one fully while they start.",
 			Run:   hp.Told(facts.FactCPU, cpu)},
 		{ID: "cpu-level", Group: "Machine", Title: "Processor instructions", Severity: hp.Warn,
 			Wants: "x86-64-v2",
-			Why:   "images based on RHEL 9 and others of its age end with an illegal instruction below that; Plinth's own parts do not need it.",
+			Why:   "programs in images based on RHEL 9 or similar crash with an illegal instruction below that; Plinth's own components do not need it.",
 			Run:   hp.Told(facts.FactCPU, cpuLevel)},
 		{ID: "memory", Group: "Machine", Title: "Memory", Severity: hp.Fail,
 			Wants: "controller: at least 2 GB, warns below 4 GB; worker: at least 1 GB, warns below 2 GB",
-			Why:   "measured: control plane, containerd and admin console take 0.9 GB, system pods and applications come on top; a machine sold with 2 GiB shows a little less, hence decimal GB.",
+			Why:   "measured: control plane, containerd and admin console use 0.9 GB, plus system pods and applications; a machine sold with 2 GiB reports a little less, hence decimal GB.",
 			Run:   hp.Told(facts.FactMemory, memory)},
 		{ID: "swap", Group: "Machine", Title: "Swap", Severity: hp.Warn,
 			Wants: "off",
-			Why:   "k0s lets kubelet start with swap on, but memory limits and evictions go wrong where the kernel swaps pods out.",
+			Why:   "k0s lets kubelet start with swap on, but memory limits and evictions do not work when the kernel swaps pods out.",
 			Run:   hp.Told(facts.FactMemory, swap)},
 		{ID: "machine-id", Group: "Machine", Title: "Machine id", Severity: hp.Warn,
 			Wants: "an id in /etc/machine-id",
-			Why:   "Kubernetes and the journal tell hosts apart by it.",
+			Why:   "Kubernetes and the journal identify hosts by it.",
 			Run:   hp.Told(facts.FactMachineID, machineID)},
 		{ID: "clock", Group: "Machine", Title: "Clock", Severity: hp.Fail,
-			Wants: "not before the bundle was made, not 20 years after",
-			Why:   "certificates made with a wrong clock are not valid yet, or no more, on every other host.",
+			Wants: "not before the bundle was built, and not 20 years after",
+			Why:   "certificates created with a wrong clock are not yet valid, or expired, on every other host.",
 			Run:   hp.Told(facts.FactClock, clock)},
-		{ID: "clock-sync", Group: "Machine", Title: "Time synchronisation", Severity: hp.Warn,
-			Wants: "the kernel's clock is steered (NTP, PTP or the hypervisor)",
-			Why:   "etcd members and tokens need clocks that agree.",
+		{ID: "clock-sync", Group: "Machine", Title: "Time synchronization", Severity: hp.Warn,
+			Wants: "a synchronized kernel clock (NTP, PTP or the hypervisor)",
+			Why:   "etcd members and tokens need synchronized clocks.",
 			Run:   hp.Told(facts.FactSync, clockSync)},
 		{ID: "selinux", Group: "Machine", Title: "SELinux", Severity: hp.Warn,
-			Wants: "disabled, permissive, or enforcing with container-selinux and labels on k0s's folders",
-			Why:   "without the labels containers cannot start or read their files (k0s's SELinux guide).",
+			Wants: "disabled, permissive, or enforcing with container-selinux and labels on k0s's directories",
+			Why:   "without the labels, containers cannot start or read their files (k0s's SELinux guide).",
 			Run:   hp.Told(facts.FactSecurity, selinux)},
 	}, commandChecks()...)
 }
 
-func root(f facts.Facts, w hp.Want) hp.Result {
+func root(f facts.Facts, req hp.Want) hp.Result {
 	if f.Privilege.UID != 0 {
-		return hp.Failed("sudo plinth "+string(w.Verb), "this runs as user id %d", f.Privilege.UID)
+		return hp.Failed("sudo plinth "+string(req.Verb), "running as user id %d", f.Privilege.UID)
 	}
 	return hp.Passed("root")
 }
 
-// needed are the capabilities that k0s, containerd and kubelet cannot do without.
+// requiredCapabilities returns the capabilities that k0s, containerd and kubelet
+// require.
 func needed() []string {
 	return []string{"chown", "dac_override", "fowner", "kill", "mknod", "net_admin", "net_bind_service", "setgid", "setpcap", "setuid", "sys_admin", "sys_chroot", "sys_ptrace"}
 }
 
 func capabilities(f facts.Facts, _ hp.Want) hp.Result {
 	if f.Privilege.UID != 0 {
-		return hp.Skip("root", "not asked without root")
+		return hp.Skip("root", "does not run without root")
 	}
-	lacks := slices.DeleteFunc(needed(), func(c string) bool { return !slices.Contains(f.Privilege.Missing, c) })
+	missing := slices.DeleteFunc(needed(), func(c string) bool { return !slices.Contains(f.Privilege.Missing, c) })
 	switch {
-	case len(lacks) > 0:
-		return hp.Failed("run it on the host itself, not in a container, or give the container these capabilities", "root lacks %s", strings.Join(lacks, ", "))
+	case len(missing) > 0:
+		return hp.Failed("run plinth on the host itself, not in a container, or give the container these capabilities", "root lacks %s", strings.Join(missing, ", "))
 	case slices.Contains(f.Privilege.Missing, "sys_resource"):
 		return hp.Warned("start containerd with restrict_oom_score_adj = true in its CRI plug-in (a file in /etc/k0s/containerd.d)", "root lacks sys_resource").Wanting("sys_resource")
 	}
-	return hp.Passed("all that are needed")
+	return hp.Passed("all required capabilities")
 }
 
 func systemd(f facts.Facts, _ hp.Want) hp.Result {
 	switch s := f.Systemd; {
 	case !s.Booted:
-		return hp.Failed("use a host that was booted with systemd", "the host does not run under systemd")
+		return hp.Failed("use a host that boots with systemd", "the host does not run under systemd")
 	case s.State == "running" || s.State == "degraded":
 		return hp.Passed("systemd %s, %s", s.Version, s.State)
 	default:
@@ -109,15 +108,15 @@ func systemd(f facts.Facts, _ hp.Want) hp.Result {
 	}
 }
 
-// release is a distribution and the range of its major versions.
+// supportedRelease is a distribution and the range of its major versions.
 type release struct {
 	name     string
-	ids      string // of os-release, space separated
+	ids      string // ID in os-release, space separated
 	from, to int
 }
 
-// releases are those that their vendor supports, with a kernel and control
-// groups that Kubernetes 1.33 can use.
+// supportedReleases returns the releases that their vendor still supports and whose
+// kernel and control groups work with Kubernetes 1.33.
 func releases() []release {
 	return []release{
 		{"Debian 11–13", "debian", 11, 13},
@@ -144,11 +143,11 @@ func operatingSystem(f facts.Facts, _ hp.Want) hp.Result {
 			return hp.Passed("%s", f.OS.Name)
 		}
 	}
-	return hp.Warned("it may work: go on, or use one of those that are wanted", "%s", f.OS.Name)
+	return hp.Warned("it may work; continue, or use one of the supported distributions", "%s", f.OS.Name)
 }
 
-func architecture(f facts.Facts, w hp.Want) hp.Result {
-	arch := w.Arch
+func architecture(f facts.Facts, req hp.Want) hp.Result {
+	arch := req.Arch
 	if arch == "" {
 		arch = "amd64"
 	}
@@ -161,12 +160,12 @@ func architecture(f facts.Facts, w hp.Want) hp.Result {
 	return hp.Failed("use a bundle for "+f.OS.Arch+", or a host with "+arch, "%s", f.OS.Arch).Wanting("%s", arch)
 }
 
-func cpu(f facts.Facts, w hp.Want) hp.Result {
+func cpu(f facts.Facts, req hp.Want) hp.Result {
 	least, good := 2, 2
-	if w.IsWorker() {
+	if req.IsWorker() {
 		least = 1
 	}
-	least = max(least, w.MinCPUs)
+	least = max(least, req.MinCPUs)
 	switch n := f.CPU.Count; {
 	case n < least:
 		return hp.Failed("give the machine more processors", "%s", hp.Count(n, "processor")).Wanting("at least %d", least)
@@ -184,17 +183,17 @@ func cpuLevel(f facts.Facts, _ hp.Want) hp.Result {
 	case f.CPU.Level == 0:
 		return hp.CannotTell("/proc/cpuinfo lists no flags")
 	case f.CPU.Level < 2:
-		return hp.Warned("let the hypervisor pass the processor's own model through (KVM: host-model), or use newer hardware", "x86-64-v%d", f.CPU.Level)
+		return hp.Warned("configure the hypervisor to expose the host's processor model (KVM: host-model), or use newer hardware", "x86-64-v%d", f.CPU.Level)
 	}
 	return hp.Passed("x86-64-v%d", f.CPU.Level)
 }
 
-func memory(f facts.Facts, w hp.Want) hp.Result {
+func memory(f facts.Facts, req hp.Want) hp.Result {
 	least, good := uint64(2e9), uint64(4e9)
-	if w.IsWorker() {
+	if req.IsWorker() {
 		least, good = 1e9, 2e9
 	}
-	least = max(least, w.MinMemory)
+	least = max(least, req.MinMemory)
 	switch n := f.Memory.Total; {
 	case n < least:
 		return hp.Failed("give the machine more memory", "%s", hp.Bytes(n)).Wanting("at least %s", hp.Bytes(least))
@@ -213,23 +212,23 @@ func swap(f facts.Facts, _ hp.Want) hp.Result {
 	for _, s := range f.Memory.SwapOn {
 		on = append(on, fmt.Sprintf("%s (%s)", s.Path, hp.Bytes(s.Size)))
 	}
-	return hp.Warned("sudo swapoff -a, and take the swap lines out of /etc/fstab", "on: %s", strings.Join(on, ", "))
+	return hp.Warned("sudo swapoff -a, and remove the swap lines from /etc/fstab", "on: %s", strings.Join(on, ", "))
 }
 
 func machineID(f facts.Facts, _ hp.Want) hp.Result {
-	// "uninitialized" stands there in images that were never booted, machine-id(5).
+	// Images that were never booted contain "uninitialized", machine-id(5).
 	if f.MachineID == "" || f.MachineID == "uninitialized" {
 		return hp.Warned("sudo systemd-machine-id-setup", "none")
 	}
 	return hp.Passed("%s", f.MachineID)
 }
 
-func clock(f facts.Facts, w hp.Want) hp.Result {
-	floor := w.NotBefore
+func clock(f facts.Facts, req hp.Want) hp.Result {
+	floor := req.NotBefore
 	if oldest := time.Date(2025, 1, 1, 0, 0, 0, 0, time.UTC); floor.Before(oldest) {
-		floor = oldest // an image with a reproducible date says nothing
+		floor = oldest // a bundle with a reproducible build date does not tell when it was built
 	}
-	const fix = "sudo timedatectl set-ntp true, or set it by hand: sudo timedatectl set-time 'YYYY-MM-DD HH:MM:SS'"
+	const fix = "sudo timedatectl set-ntp true, or set it manually: sudo timedatectl set-time 'YYYY-MM-DD HH:MM:SS'"
 	now := f.Clock.Now.UTC().Format("2006-01-02 15:04 UTC")
 	switch {
 	case f.Clock.Now.Before(floor.Add(-time.Hour)):
@@ -242,59 +241,62 @@ func clock(f facts.Facts, w hp.Want) hp.Result {
 
 func clockSync(f facts.Facts, _ hp.Want) hp.Result {
 	if !f.Clock.Synced {
-		return hp.Warned("sudo timedatectl set-ntp true (needs chrony or systemd-timesyncd, and a time server in reach)", "nothing steers the clock")
+		return hp.Warned("sudo timedatectl set-ntp true (needs chrony or systemd-timesyncd, and a reachable time server)", "the clock is not synchronized")
 	}
-	return hp.Passed("the clock is steered")
+	return hp.Passed("the clock is synchronized")
 }
 
 func selinux(f facts.Facts, _ hp.Want) hp.Result {
 	if f.Security.SELinux == "enforcing" {
-		return hp.Warned("install container-selinux (sudo dnf install -y container-selinux) and label k0s's folders as k0s's SELinux guide says,\nor: sudo setenforce 0, and SELINUX=permissive in /etc/selinux/config", "enforcing")
+		return hp.Warned("install container-selinux (sudo dnf install -y container-selinux) and label k0s's directories as described in k0s's SELinux guide,\nor: sudo setenforce 0, and SELINUX=permissive in /etc/selinux/config", "enforcing")
 	}
 	return hp.Passed("%s", f.Security.SELinux)
 }
 
-// command is a program that k0s runs from the host.
+// requiredCommand is a program that k0s runs from the host.
 type command struct {
-	names    []string // any of them will do
+	names    []string // one of them is enough
 	severity hp.State
 	roles    []hp.Role
 	why, fix string
 }
 
+// requiredCommands returns the programs that k0s and kubelet run from the host.
 func commands() []command {
 	return []command{
 		{[]string{"mount"}, hp.Fail, nil, "kubelet runs it to mount volumes (k0s's external dependencies).", "install the package util-linux (Debian: mount)"},
 		{[]string{"umount"}, hp.Fail, nil, "kubelet runs it to unmount volumes (k0s's external dependencies).", "install the package util-linux (Debian: mount)"},
 		{[]string{"useradd", "adduser"}, hp.Warn, []hp.Role{hp.Controller},
-			"k0s makes its system users with it; without them its parts run as root.", "install the package passwd (RHEL: shadow-utils)"},
+			"k0s creates its system users with it; without them its components run as root.", "install the package passwd (RHEL: shadow-utils)"},
 	}
 }
 
-// Commands are the programs to look for.
+// MachineCommands returns the programs to look for.
 func Commands() []string {
-	all := []string{"modprobe"} // wanted only where a kernel feature is a module
+	all := []string{"modprobe"} // needed only if a kernel feature is a module
 	for _, c := range commands() {
 		all = append(all, c.names...)
 	}
 	return all
 }
 
+// commandChecks returns one check per required command.
 func commandChecks() []hp.Check {
 	var all []hp.Check
 	for _, c := range commands() {
 		name := strings.Join(c.names, " or ")
 		all = append(all, hp.Check{ID: "command-" + c.names[0], Group: "Machine", Title: "Command " + name, Severity: c.severity, Roles: c.roles,
-			Wants: name + " in /usr/sbin, /usr/bin or their like", Why: c.why, Run: hp.Told(facts.FactCommands, c.run)})
+			Wants: name + " in /usr/sbin, /usr/bin or another standard directory", Why: c.why, Run: hp.Told(facts.FactCommands, c.run)})
 	}
 	return all
 }
 
+// runCheck returns a pass with the path of the first of c's names that exists.
 func (c command) run(f facts.Facts, _ hp.Want) hp.Result {
 	for _, n := range c.names {
 		if p := f.Commands[n]; p != "" {
 			return hp.Passed("%s", p)
 		}
 	}
-	return hp.Result{State: c.severity, Found: "there is no " + strings.Join(c.names, " or "), Fix: c.fix}
+	return hp.Result{State: c.severity, Found: strings.Join(c.names, " or ") + " is not installed", Fix: c.fix}
 }

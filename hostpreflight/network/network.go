@@ -1,6 +1,3 @@
-// Package network owns the checks of names, addresses, routes, firewalls and
-// of every port that a node listens on. It refuses to look; every check is a
-// pure function of facts.
 package network
 
 import (
@@ -14,56 +11,57 @@ import (
 	"github.com/plinthdev/plinth/internal/facts"
 )
 
-// Checks are those of names, addresses, routes and firewalls.
+// NetworkChecks returns the checks of names, addresses, routes and firewalls.
 func Checks() []hp.Check {
 	return []hp.Check{
 		{ID: "hostname", Group: "Network", Title: "Host name", Severity: hp.Fail,
 			Wants: "lower-case letters, digits, dashes and dots (RFC 1123), at most 63 characters, not localhost",
-			Why:   "it becomes the node's name and a label's value; kubelet makes it lower case, other parts do not.",
+			Why:   "it becomes the node's name and a label value; kubelet converts it to lower case, other components do not.",
 			Run:   hp.Told(facts.FactHostname, hostname)},
-		{ID: "hostname-resolves", Group: "Network", Title: "Host name look-up", Severity: hp.Warn,
+		{ID: "hostname-resolves", Group: "Network", Title: "Host name lookup", Severity: hp.Warn,
 			Wants: "the host's name resolves to an address of this host within 1 s",
-			Why:   "k0s waits 10 s and kubelet 20 s for it at each start, and the node becomes Ready minutes later.",
+			Why:   "k0s waits 10 s and kubelet 20 s for it at each start, and the node becomes Ready minutes late.",
 			Run:   hp.Told(facts.FactHostname, hostnameResolves)},
-		{ID: "localhost-resolves", Group: "Network", Title: "Look-up of localhost", Severity: hp.Fail,
+		{ID: "localhost-resolves", Group: "Network", Title: "Lookup of localhost", Severity: hp.Fail,
 			Wants: "localhost resolves to a loopback address",
-			Why:   "k0s is linked without the C library's look-ups and needs it in /etc/hosts or from a resolver (k0s's external dependencies).",
+			Why:   "k0s is linked without the C library's resolver and needs localhost in /etc/hosts or from a name server (k0s's external dependencies).",
 			Run:   hp.Told(facts.FactLookup+":localhost", localhost)},
 		{ID: "nameserver", Group: "Network", Title: "Name servers", Severity: hp.Warn,
-			Wants: "a name server in /etc/resolv.conf that pods can reach, too",
-			Why:   "CoreDNS sends names that it does not know there; with a loopback address it asks itself.",
+			Wants: "a name server in /etc/resolv.conf that pods can reach too",
+			Why:   "CoreDNS forwards names that it does not know to it; with a loopback address it queries itself.",
 			Run:   hp.Told(facts.FactNetwork, nameserver)},
 		{ID: "default-route", Group: "Network", Title: "Default route", Severity: hp.Fail,
 			Wants: "a default route (on an air-gapped host, to any gateway)",
-			Why:   "without one the kernel refuses packets to service addresses before kube-proxy sees them, and k0s cannot tell the node's address.",
+			Why:   "without one, the kernel rejects packets to service addresses before kube-proxy sees them, and k0s cannot determine the node's address.",
 			Run:   hp.Told(facts.FactNetwork, defaultRoute)},
-		{ID: "node-address", Group: "Network", Title: "Address of the node", Severity: hp.Fail,
-			Wants: "an IPv4 address on an interface that is up; the given one, if one was given",
-			Why:   "the other nodes and the pods reach this host by it.",
+		{ID: "node-address", Group: "Network", Title: "Node address", Severity: hp.Fail,
+			Wants: "an IPv4 address on an interface that is up; the configured address, if there is one",
+			Why:   "the other nodes and the pods connect to this host at this address.",
 			Run:   hp.Told(facts.FactNetwork, nodeAddress)},
-		{ID: "cidr-pods", Group: "Network", Title: "Network of the pods", Severity: hp.Fail,
+		{ID: "cidr-pods", Group: "Network", Title: "Pod network", Severity: hp.Fail,
 			Wants: "no overlap with the host's routes, addresses and name servers",
-			Why:   "hosts in an overlapping network cannot be reached any more once the cluster runs (spec.network.podCIDR).",
-			Run:   hp.Told(facts.FactNetwork, func(f facts.Facts, w hp.Want) hp.Result { return overlap(f, w, w.PodCIDR, "podCIDR") })},
-		{ID: "cidr-services", Group: "Network", Title: "Network of the services", Severity: hp.Fail,
+			Why:   "hosts in an overlapping network can no longer be reached when the cluster runs (spec.network.podCIDR).",
+			Run:   hp.Told(facts.FactNetwork, func(f facts.Facts, req hp.Want) hp.Result { return overlap(f, req, req.PodCIDR, "podCIDR") })},
+		{ID: "cidr-services", Group: "Network", Title: "Service network", Severity: hp.Fail,
 			Wants: "no overlap with the host's routes, addresses and name servers",
-			Why:   "hosts in an overlapping network cannot be reached any more once the cluster runs (spec.network.serviceCIDR).",
-			Run:   hp.Told(facts.FactNetwork, func(f facts.Facts, w hp.Want) hp.Result { return overlap(f, w, w.ServiceCIDR, "serviceCIDR") })},
+			Why:   "hosts in an overlapping network can no longer be reached when the cluster runs (spec.network.serviceCIDR).",
+			Run:   hp.Told(facts.FactNetwork, func(f facts.Facts, req hp.Want) hp.Result { return overlap(f, req, req.ServiceCIDR, "serviceCIDR") })},
 		{ID: "firewalld", Group: "Network", Title: "firewalld", Severity: hp.Warn,
-			Wants: "off, or the ports and networks of the cluster let through",
+			Wants: "off, or the ports and networks of the cluster allowed",
 			Why:   "it drops packets between pods and between nodes.",
 			Run:   hp.Told(facts.FactSystemd, firewalld)},
 		{ID: "ufw", Group: "Network", Title: "ufw", Severity: hp.Warn,
-			Wants: "off, or the ports and networks of the cluster let through",
+			Wants: "off, or the ports and networks of the cluster allowed",
 			Why:   "it drops packets between pods and between nodes.",
 			Run:   hp.Told(facts.FactSecurity, ufw)},
 	}
 }
 
-// Units are the systemd units to ask after.
+// NetworkUnits returns the systemd units to query.
 func Units() []string { return []string{"firewalld", "systemd-resolved"} }
 
-// rfc1123 is a DNS subdomain as Kubernetes asks for in a node's name.
+// isRFC1123Name reports whether s is a DNS subdomain, which Kubernetes requires for
+// the name of a node.
 func rfc1123(s string) bool {
 	return regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`).MatchString(s)
 }
@@ -79,7 +77,7 @@ func hostname(f facts.Facts, _ hp.Want) hp.Result {
 	case name != lower && rfc1123(lower):
 		return hp.Failed(set+lower, "%s has upper-case letters", name)
 	case !rfc1123(name):
-		return hp.Failed(set+"NAME", "%q has characters that a node's name may not have", name)
+		return hp.Failed(set+"NAME", "%q has characters that are not allowed in a node's name", name)
 	}
 	return hp.Passed("%s", name)
 }
@@ -104,7 +102,7 @@ func hostnameResolves(f facts.Facts, _ hp.Want) hp.Result {
 			return hp.Passed("%s → %s in %d ms", l.Name, a, l.TookMS)
 		}
 	}
-	return hp.Warned("take the wrong address out of /etc/hosts or DNS, then: "+fix, "%s resolves to %s, which is not an address of this host", l.Name, list(l.Addresses))
+	return hp.Warned("remove the wrong address from /etc/hosts or DNS, then: "+fix, "%s resolves to %s, which is not an address of this host", l.Name, list(l.Addresses))
 }
 
 func localhost(f facts.Facts, _ hp.Want) hp.Result {
@@ -126,12 +124,12 @@ func nameserver(f facts.Facts, _ hp.Want) hp.Result {
 	resolved, _ := f.Unit("systemd-resolved")
 	switch {
 	case len(servers) == 0:
-		return hp.Warned("name one in /etc/resolv.conf, on an air-gapped host any address of your network", "/etc/resolv.conf names no server")
+		return hp.Warned("set a name server in /etc/resolv.conf; on an air-gapped host, any address of your network", "/etc/resolv.conf sets no name server")
 	// k0s hands systemd-resolved's own list of servers to kubelet.
 	case slices.ContainsFunc(servers, func(a netip.Addr) bool { return !a.IsLoopback() }), resolved.Active == "active":
 		return hp.Passed("%s", list(servers))
 	}
-	return hp.Warned("name a server in /etc/resolv.conf that is not on this host itself", "only loopback addresses: %s", list(servers))
+	return hp.Warned("set a name server in /etc/resolv.conf that is not on this host", "only loopback addresses: %s", list(servers))
 }
 
 func defaultRoute(f facts.Facts, _ hp.Want) hp.Result {
@@ -143,10 +141,10 @@ func defaultRoute(f facts.Facts, _ hp.Want) hp.Result {
 			return hp.Passed("on %s", r.Interface)
 		}
 	}
-	return hp.Failed("sudo ip route add default via GATEWAY, and make it last in the network's configuration", "none")
+	return hp.Failed("sudo ip route add default via GATEWAY, and make it permanent in the network configuration", "none")
 }
 
-func nodeAddress(f facts.Facts, w hp.Want) hp.Result {
+func nodeAddress(f facts.Facts, req hp.Want) hp.Result {
 	var all []string
 	for _, i := range f.Network.Interfaces {
 		for _, p := range i.Addresses {
@@ -154,7 +152,7 @@ func nodeAddress(f facts.Facts, w hp.Want) hp.Result {
 			if !i.Up || i.Loopback || cluster(i.Name) {
 				continue
 			}
-			if a == w.NodeIP {
+			if a == req.NodeIP {
 				return hp.Passed("%s on %s", a, i.Name)
 			}
 			if a.Is4() && a.IsGlobalUnicast() {
@@ -163,32 +161,33 @@ func nodeAddress(f facts.Facts, w hp.Want) hp.Result {
 		}
 	}
 	switch {
-	case w.NodeIP.IsValid():
-		return hp.Failed("give an address of this host: ip -brief address lists them", "%s is not on this host, which has %s", w.NodeIP, orNone(all))
+	case req.NodeIP.IsValid():
+		return hp.Failed("use an address of this host: ip -brief address lists them", "%s is not on this host, which has %s", req.NodeIP, orNone(all))
 	case len(all) == 0:
-		return hp.Failed("sudo ip address add ADDRESS/LENGTH dev INTERFACE, and make it last in the network's configuration", "no interface that is up has an IPv4 address")
+		return hp.Failed("sudo ip address add ADDRESS/LENGTH dev INTERFACE, and make it permanent in the network configuration", "no interface that is up has an IPv4 address")
 	}
 	return hp.Passed("%s", strings.Join(all, ", "))
 }
 
-// cluster reports whether a container network made the link.
+// isContainerLink reports whether link was created by a container network.
 func cluster(link string) bool {
 	return link == "docker0" || slices.ContainsFunc([]string{"kube-", "cni", "veth", "flannel", "cali", "cilium", "br-"}, func(p string) bool {
 		return strings.HasPrefix(link, p)
 	})
 }
 
-// overlap compares a network of the cluster with all that the host uses.
-func overlap(f facts.Facts, w hp.Want, cidr netip.Prefix, field string) hp.Result {
+// checkCIDROverlap reports routes, addresses and name servers of the host that
+// overlap with cidr. field is its name in spec.network.
+func overlap(f facts.Facts, req hp.Want, cidr netip.Prefix, field string) hp.Result {
 	if !cidr.IsValid() {
-		return hp.CannotTell("the Installer names none")
+		return hp.CannotTell("the Installer sets none")
 	}
-	if w.Ours.Installed {
+	if req.Ours.Installed {
 		return hp.Passed("%s, in use by this installation", cidr)
 	}
 	var hits []string
 	hit := func(format string, args ...any) { hits = append(hits, fmt.Sprintf(format, args...)) }
-	leftover := func(link string) bool { // leftover-links names it, and the fix is another
+	leftover := func(link string) bool { // the check leftover-links reports it, with another fix
 		return slices.ContainsFunc(f.Traces, func(t facts.Trace) bool { return t.Kind == "link" && t.Path == link })
 	}
 	for _, r := range f.Network.Routes {
@@ -209,37 +208,37 @@ func overlap(f facts.Facts, w hp.Want, cidr netip.Prefix, field string) hp.Resul
 		}
 	}
 	if hits != nil {
-		return hp.Failed("choose another spec.network."+field+": a private network that nothing in reach uses", "%s overlaps with %s", cidr, strings.Join(hits, ", "))
+		return hp.Failed("choose another spec.network."+field+": a private network that is not used by any reachable host", "%s overlaps with %s", cidr, strings.Join(hits, ", "))
 	}
 	return hp.Passed("%s", cidr)
 }
 
-func firewalld(f facts.Facts, w hp.Want) hp.Result {
+func firewalld(f facts.Facts, req hp.Want) hp.Result {
 	if u, _ := f.Unit("firewalld"); u.Active != "active" {
 		return hp.Passed("off")
 	}
-	fix := "sudo firewall-cmd --permanent --add-port=" + strings.Join(open(w), "/tcp --add-port=") + "/tcp\n"
-	for _, net := range networks(w) {
+	fix := "sudo firewall-cmd --permanent --add-port=" + strings.Join(open(req), "/tcp --add-port=") + "/tcp\n"
+	for _, net := range networks(req) {
 		fix += "sudo firewall-cmd --permanent --zone=trusted --add-source=" + net + "\n"
 	}
 	return hp.Warned(fix+"sudo firewall-cmd --reload", "on")
 }
 
-func ufw(f facts.Facts, w hp.Want) hp.Result {
+func ufw(f facts.Facts, req hp.Want) hp.Result {
 	if !f.Security.UFW {
 		return hp.Passed("off")
 	}
-	fix := "sudo ufw allow " + strings.Join(open(w), ",") + "/tcp\n"
-	for _, net := range networks(w) {
+	fix := "sudo ufw allow " + strings.Join(open(req), ",") + "/tcp\n"
+	for _, net := range networks(req) {
 		fix += "sudo ufw allow from " + net + "\n"
 	}
 	return hp.Warned(fix+"sudo ufw default allow routed", "on")
 }
 
-// networks are those of the cluster that the Installer names.
-func networks(w hp.Want) []string {
+// clusterNetworks returns the pod and service networks, if they are set.
+func networks(req hp.Want) []string {
 	var all []string
-	for _, p := range []netip.Prefix{w.PodCIDR, w.ServiceCIDR} {
+	for _, p := range []netip.Prefix{req.PodCIDR, req.ServiceCIDR} {
 		if p.IsValid() {
 			all = append(all, p.String())
 		}
@@ -247,13 +246,14 @@ func networks(w hp.Want) []string {
 	return all
 }
 
-// own reports whether a is an address of this host.
+// isHostAddress reports whether a is an address of this host.
 func own(f facts.Facts, a netip.Addr) bool {
 	return slices.ContainsFunc(f.Network.Interfaces, func(i facts.Interface) bool {
 		return slices.ContainsFunc(i.Addresses, func(p netip.Prefix) bool { return p.Addr() == a })
 	})
 }
 
+// formatAddresses returns addrs separated by commas, or "none".
 func list(addrs []netip.Addr) string {
 	var all []string
 	for _, a := range addrs {
@@ -262,6 +262,7 @@ func list(addrs []netip.Addr) string {
 	return orNone(all)
 }
 
+// joinOrNone returns all separated by commas, or "none".
 func orNone(all []string) string {
 	if len(all) == 0 {
 		return "none"

@@ -1,6 +1,3 @@
-// Package settings owns the checks of the kernel's settings, the limits of
-// services, and the clock. It refuses to look; every check is a pure function
-// of facts.
 package settings
 
 import (
@@ -13,45 +10,46 @@ import (
 	"github.com/plinthdev/plinth/internal/facts"
 )
 
-// Checks are those of settings and limits.
+// SettingsChecks returns the checks of kernel settings and service limits.
 func Checks() []hp.Check {
 	return []hp.Check{
 		{ID: "sysctl-forwarding", Group: "Settings", Title: "Forwarding at boot", Severity: hp.Warn,
-			Wants: "no file of sysctl.d that is read after " + ours + " and switches off net.ipv4.ip_forward or net.bridge.bridge-nf-call-iptables",
-			Why:   "the install switches both on; a hardening file that is read later switches them off at the next boot, and pods lose their network (k0s's worker profile needs both).",
+			Wants: "no file in sysctl.d that is read after " + ours + " and disables net.ipv4.ip_forward or net.bridge.bridge-nf-call-iptables",
+			Why:   "the install enables both; a hardening file that is read later disables them at the next boot, and pods lose their network (k0s's worker profile needs both).",
 			Run:   hp.Told(facts.FactSettings, takenBack(map[string]int{"net.ipv4.ip_forward": 1, "net.ipv4.conf.all.forwarding": 1, "net.bridge.bridge-nf-call-iptables": 1}))},
-		{ID: "sysctl-inotify", Group: "Settings", Title: "Limits of inotify", Severity: hp.Warn,
-			Wants: "at least 512 instances and 524288 watches a user, or no file of sysctl.d that is read after " + ours + " and lowers them",
-			Why:   "kubelet, containerd and log readers end with too many open files (kind's known issues name these figures); the install raises them.",
+		{ID: "sysctl-inotify", Group: "Settings", Title: "inotify limits", Severity: hp.Warn,
+			Wants: "at least 512 instances and 524288 watches per user, and no file in sysctl.d that is read after " + ours + " and lowers them",
+			Why:   "kubelet, containerd and log readers fail with \"too many open files\" (kind's known issues recommend these values); the install raises them.",
 			Run:   hp.Told(facts.FactSettings, takenBack(map[string]int{"fs.inotify.max_user_instances": 512, "fs.inotify.max_user_watches": 524288}))},
 		{ID: "sysctl-rp-filter", Group: "Settings", Title: "Reverse path filter", Severity: hp.Warn,
-			Wants: "the greater of net.ipv4.conf.all.rp_filter and .default.rp_filter 0 or 2",
-			Why:   "1 drops packets of pods that come back another way than they went, as on hosts with several interfaces (Embedded Cluster asks for it; of the two the greater holds, by the kernel's ip-sysctl page).",
+			Wants: "0 or 2 as the larger of net.ipv4.conf.all.rp_filter and .default.rp_filter",
+			Why:   "1 drops packets of pods that return on another interface, as on hosts with several interfaces (Embedded Cluster requires it; the kernel uses the larger of the two, by its ip-sysctl page).",
 			Run:   hp.Told(facts.FactSettings, rpFilter)},
 		{ID: "sysctl-arp", Group: "Settings", Title: "ARP filter", Severity: hp.Warn,
-			Wants: "net.ipv4.conf.{all,default}.arp_filter and .arp_ignore 0",
-			Why:   "otherwise hosts do not answer for the addresses of their pods (Embedded Cluster asks for it).",
+			Wants: "0 for net.ipv4.conf.{all,default}.arp_filter and .arp_ignore",
+			Why:   "otherwise hosts do not answer ARP requests for the addresses of their pods (Embedded Cluster requires it).",
 			Run: hp.Told(facts.FactSettings, off(
 				"net.ipv4.conf.all.arp_filter", "net.ipv4.conf.default.arp_filter", "net.ipv4.conf.all.arp_ignore", "net.ipv4.conf.default.arp_ignore"))},
-		{ID: "limits", Group: "Settings", Title: "Limits of services", Severity: hp.Warn,
+		{ID: "limits", Group: "Settings", Title: "Service limits", Severity: hp.Warn,
 			Wants: "at least 65536 open files and 8192 processes as the hard limits of process 1",
-			Why:   "services cannot be given more than that where process 1 may not raise it, as in a container; k0s's own check asks for 65536 files.",
+			Why:   "services cannot get more if process 1 may not raise its limits, as in a container; k0s's own check requires 65536 files.",
 			Run:   hp.Told(facts.FactSettings, limits)},
 		{ID: "hugepages", Group: "Settings", Title: "Transparent huge pages", Severity: hp.Warn,
-			Wants: "not always with defrag always",
-			Why:   "programs then stop for as long as the kernel shifts memory; databases such as Redis and MongoDB ask for madvise or never.",
+			Wants: "not always together with defrag always",
+			Why:   "programs then stall while the kernel compacts memory; databases such as Redis and MongoDB require madvise or never.",
 			Run:   hp.Told(facts.FactSettings, hugepages)},
 		{ID: "entropy", Group: "Settings", Title: "Random numbers", Severity: hp.Warn,
 			Wants: "at least 200 bits of entropy",
-			Why:   "before Linux 5.18 programs that make keys wait for it, and starting takes minutes (Red Hat's guide calls below 200 low).",
+			Why:   "before Linux 5.18, programs that create keys wait for entropy, and starting takes minutes (Red Hat's guide calls less than 200 low).",
 			Run:   hp.Told(facts.FactSettings, entropy)},
 	}
 }
 
-// ours is the file that an install writes; those with a later name overrule it.
+// installSysctlFile is the file that an install writes; files with a later name
+// override it.
 const ours = "90-plinth.conf"
 
-// Sysctls are the settings to look at.
+// Sysctls returns the kernel settings to read.
 func Sysctls() []string {
 	return []string{
 		"net.ipv4.ip_forward", "net.ipv4.conf.all.forwarding", "net.bridge.bridge-nf-call-iptables",
@@ -62,14 +60,15 @@ func Sysctls() []string {
 	}
 }
 
-// takenBack warns of files that overrule what the install sets: of the lines
-// for a key the last counts.
+// checkSysctlOverrides returns a check that warns of files that override what the
+// install sets with a value below the minimum in least. The last line for a key
+// counts.
 func takenBack(least map[string]int) func(facts.Facts, hp.Want) hp.Result {
 	return func(f facts.Facts, _ hp.Want) hp.Result {
 		var now, bad, fixes []string
 		last := map[string]facts.SysctlFile{}
 		for _, set := range f.Settings.Files {
-			if path.Base(set.Path) > ours { // sysctl.conf sorts behind it, too, and is read last
+			if path.Base(set.Path) > ours { // sysctl.conf also sorts after it, and is read last
 				last[set.Key] = set
 			}
 		}
@@ -83,17 +82,17 @@ func takenBack(least map[string]int) func(facts.Facts, hp.Want) hp.Result {
 			}
 			if set, ok := last[key]; ok && number(set.Value) < want {
 				bad = append(bad, fmt.Sprintf("%s sets %s to %s", set.Path, key, set.Value))
-				fixes = append(fixes, fmt.Sprintf("take the line of %s out of %s", key, set.Path))
+				fixes = append(fixes, fmt.Sprintf("remove the line for %s from %s", key, set.Path))
 			}
 		}
 		if bad != nil {
 			return hp.Warned(strings.Join(fixes, "\n"), "%s", strings.Join(bad, "; "))
 		}
-		return hp.Passed("no file takes back what the install sets (now: %s)", orNone(now))
+		return hp.Passed("no file overrides what the install sets (now: %s)", orNone(now))
 	}
 }
 
-// number is a setting's value, 0 for one that is none.
+// parseIntOrZero returns the value of a setting, or 0 when it is not a number.
 func number(s string) int {
 	n, err := strconv.Atoi(s)
 	if err != nil {
@@ -102,16 +101,17 @@ func number(s string) int {
 	return n
 }
 
-// off warns of keys that are not 0. A kernel without the key is fine.
+// checkSysctlsZero returns a check that warns of keys that are not 0. A key that the
+// kernel does not have is fine.
 func off(keys ...string) func(facts.Facts, hp.Want) hp.Result {
 	return func(f facts.Facts, _ hp.Want) hp.Result {
-		var bad, fixes, fine []string
+		var bad, fixes, good []string
 		for _, key := range keys {
 			value, ok := f.Settings.Sysctls[key]
 			switch {
 			case !ok:
 			case value == "0":
-				fine = append(fine, key+" "+value)
+				good = append(good, key+" "+value)
 			default:
 				bad = append(bad, key+" is "+value)
 				fixes = append(fixes, fmt.Sprintf("echo '%s = 0' | sudo tee -a /etc/sysctl.d/91-plinth-host.conf", key))
@@ -120,7 +120,7 @@ func off(keys ...string) func(facts.Facts, hp.Want) hp.Result {
 		if bad != nil {
 			return hp.Warned(strings.Join(fixes, "\n")+"\nsudo sysctl --system", "%s", strings.Join(bad, ", "))
 		}
-		return hp.Passed("%s", orNone(fine))
+		return hp.Passed("%s", orNone(good))
 	}
 }
 
@@ -137,11 +137,12 @@ func limits(f facts.Facts, _ hp.Want) hp.Result {
 	files, processes := f.Settings.OpenFiles, f.Settings.Processes
 	found := fmt.Sprintf("%s open files, %s processes", limit(files), limit(processes))
 	if files >= 0 && files < 65536 || processes >= 0 && processes < 8192 {
-		return hp.Warned("raise DefaultLimitNOFILE and DefaultLimitNPROC in /etc/systemd/system.conf, or the limits of the container that this host is", "%s", found)
+		return hp.Warned("raise DefaultLimitNOFILE and DefaultLimitNPROC in /etc/systemd/system.conf, or the limits of the container that this host runs in", "%s", found)
 	}
 	return hp.Passed("%s", found)
 }
 
+// formatLimit returns n, or "unlimited" when n is negative.
 func limit(n int64) string {
 	if n < 0 {
 		return "unlimited"
@@ -153,7 +154,7 @@ func hugepages(f facts.Facts, _ hp.Want) hp.Result {
 	s := f.Settings
 	switch {
 	case s.Hugepages == "":
-		return hp.Passed("the kernel has none")
+		return hp.Passed("not supported by the kernel")
 	case s.Hugepages == "always" && s.Defrag == "always":
 		return hp.Warned("echo madvise | sudo tee /sys/kernel/mm/transparent_hugepage/defrag", "always, with defrag always")
 	}
@@ -163,14 +164,15 @@ func hugepages(f facts.Facts, _ hp.Want) hp.Result {
 func entropy(f facts.Facts, _ hp.Want) hp.Result {
 	switch n := f.Settings.Entropy; {
 	case n == 0:
-		return hp.CannotTell("the kernel does not say how much it has")
+		return hp.CannotTell("the kernel does not report it")
 	case n < 200:
-		return hp.Warned("install rng-tools or haveged, or give the machine a virtio-rng device", "%d bits", n)
+		return hp.Warned("install rng-tools or haveged, or add a virtio-rng device to the machine", "%d bits", n)
 	default:
 		return hp.Passed("%d bits", n)
 	}
 }
 
+// joinSysctls returns all separated by commas, or "none of them".
 func orNone(all []string) string {
 	if len(all) == 0 {
 		return "none of them"

@@ -9,25 +9,25 @@ import (
 	"github.com/plinthdev/plinth/internal/facts"
 )
 
-// TimeChecks are those of the clock against other clocks.
+// TimeChecks returns the checks of the clock, the clock source and the time zone.
 func TimeChecks() []hp.Check {
 	return []hp.Check{
-		{ID: "clock-offset", Group: "Time", Title: "Clock against other clocks", Severity: hp.Fail,
-			Wants: "within 5 minutes of the online sources' clocks; warns when nothing steers it and it is a minute off the hardware's",
-			Why:   "certificates and tokens made here would not be valid yet, or no more, elsewhere (Kerberos and S3 draw the line at 5 and 15 minutes).",
+		{ID: "clock-offset", Group: "Time", Title: "Clock offset", Severity: hp.Fail,
+			Wants: "within 5 minutes of the online sources' clocks; warns if the clock is not synchronized and differs from the hardware clock by a minute",
+			Why:   "certificates and tokens created here would not be valid yet, or would be expired, on other hosts (Kerberos and S3 allow 5 and 15 minutes).",
 			Run:   hp.Told(facts.FactClock, clockOffset)},
 		{ID: "clock-source", Group: "Time", Title: "Clock source", Severity: hp.Warn,
 			Wants: "tsc, a hypervisor's (kvm-clock, hyperv_clocksource_tsc_page, xen) or arch_sys_counter",
-			Why:   "others cost a system call and a slow device each time a program asks for the time, and etcd asks often.",
+			Why:   "others need a system call and a slow device access each time a program reads the time, and etcd reads it often.",
 			Run:   hp.Told(facts.FactClock, clockSource)},
 		{ID: "time-zone", Group: "Time", Title: "Time zone", Severity: hp.Warn,
-			Wants: "/etc/localtime leads to a zone; logs of several hosts are easiest to compare in UTC",
-			Why:   "programs silently take UTC when it leads nowhere, others refuse to start; kURL warns of any zone but UTC.",
+			Wants: "a valid zone in /etc/localtime, preferably UTC, so that logs of several hosts can be compared",
+			Why:   "if it is not valid, some programs silently use UTC and others do not start; kURL warns of any zone but UTC.",
 			Run:   hp.Told(facts.FactClock, timeZone)},
 	}
 }
 
-const clockFix = "sudo timedatectl set-ntp true, or set it by hand: sudo timedatectl set-time 'YYYY-MM-DD HH:MM:SS'"
+const clockFix = "sudo timedatectl set-ntp true, or set it manually: sudo timedatectl set-time 'YYYY-MM-DD HH:MM:SS'"
 
 func clockOffset(f facts.Facts, _ hp.Want) hp.Result {
 	for _, s := range f.Sources {
@@ -38,16 +38,17 @@ func clockOffset(f facts.Facts, _ hp.Want) hp.Result {
 	rtc := f.Clock.RTC
 	switch {
 	case f.Clock.Synced:
-		return hp.Passed("steered")
+		return hp.Passed("synchronized")
 	case rtc.IsZero():
-		return hp.Skip("install", "neither an online source nor a hardware clock to hold it against")
+		return hp.Skip("install", "neither an online source nor a hardware clock to compare with")
 	case rtc.Sub(f.Clock.Now).Abs() >= time.Minute:
-		return hp.Warned(clockFix+"\nor, if the host's clock is the right one: sudo hwclock --systohc", "%s", apart(rtc, f.Clock.Now, "the hardware's clock"))
+		return hp.Warned(clockFix+"\nor, if the system clock is right: sudo hwclock --systohc", "%s", apart(rtc, f.Clock.Now, "the hardware clock"))
 	}
-	return hp.Passed("as the hardware's clock")
+	return hp.Passed("agrees with the hardware clock")
 }
 
-// apart says how far the host's clock is from another.
+// describeClockOffset returns how far the host's clock is ahead of or behind other,
+// the clock called whose.
 func apart(other, host time.Time, whose string) string {
 	by := host.Sub(other).Round(time.Second)
 	how := "ahead of"
@@ -62,16 +63,16 @@ func clockSource(f facts.Facts, _ hp.Want) hp.Result {
 	good := []string{"tsc", "tsc-early", "kvm-clock", "hyperv_clocksource_tsc_page", "hyperv_clocksource", "xen", "arch_sys_counter", "ptp"}
 	switch {
 	case s == "":
-		return hp.CannotTell("/sys does not say")
+		return hp.CannotTell("/sys does not report it")
 	case slices.Contains(good, s):
 		return hp.Passed("%s", s)
 	}
-	return hp.Warned("let the hypervisor offer a steady tsc or its own clock; clocksource=tsc on the kernel's command line, where dmesg does not call it unstable", "%s", s)
+	return hp.Warned("configure the hypervisor to provide a stable tsc or its own clock; or, if dmesg does not call tsc unstable, boot with clocksource=tsc on the kernel command line", "%s", s)
 }
 
 func timeZone(f facts.Facts, _ hp.Want) hp.Result {
 	if f.Clock.Zone == "" {
-		return hp.Warned("sudo timedatectl set-timezone UTC", "/etc/localtime leads nowhere")
+		return hp.Warned("sudo timedatectl set-timezone UTC", "/etc/localtime is not a valid zone")
 	}
 	return hp.Passed("%s", f.Clock.Zone)
 }

@@ -10,40 +10,47 @@ import (
 	"github.com/plinthdev/plinth/internal/facts"
 )
 
-// errQuick says that the user did not want it measured.
+// errMeasureSkipped is returned when the benchmark was skipped (--quick).
 var errQuick = errors.New("not measured")
 
+// describeCPUs returns what was found for the analyzer cpu.
 func cpus(f facts.Facts, _ hp.Want, _ collector) (string, error) {
 	return hp.Count(f.CPU.Count, "processor"), nil
 }
 
+// describeMemory returns what was found for the analyzer memory.
 func memoryFound(f facts.Facts, _ hp.Want, _ collector) (string, error) {
 	return hp.Bytes(f.Memory.Total), nil
 }
 
+// describeDisk returns what was found for the analyzer diskUsage.
 func diskFound(f facts.Facts, _ hp.Want, c collector) (string, error) {
 	d, ok := f.Disk(c.Path)
 	if !ok {
-		return "", errors.New(c.Path + " was not looked at")
+		return "", errors.New(c.Path + " was not checked")
 	}
 	return fmt.Sprintf("%s: %s of %s free", c.Path, hp.Bytes(d.Free), hp.Bytes(d.Size)), nil
 }
 
+// describeOS returns what was found for the analyzer hostOS.
 func osFound(f facts.Facts, _ hp.Want, _ collector) (string, error) {
 	return fmt.Sprintf("%s, kernel %s", f.OS.Name, f.Kernel.Release), nil
 }
 
+// requestTimeUnits requests the units of the time services.
 func timeUnits(r *facts.Request, _ hp.Want, _ collector, _ analyzer) {
 	for _, u := range when.TimeServices() {
 		once(&r.Units, u)
 	}
 }
 
+// describeTime returns what was found for the analyzer time.
 func timeFound(f facts.Facts, _ hp.Want, _ collector) (string, error) {
 	words := map[bool]string{true: "", false: "not "}
-	return fmt.Sprintf("clock %ssynchronised, time service %sactive, zone %s", words[f.Clock.Synced], words[when.Steering(f)], f.Clock.Zone), nil
+	return fmt.Sprintf("clock %ssynchronized, time service %sactive, zone %s", words[f.Clock.Synced], words[when.Steering(f)], f.Clock.Zone), nil
 }
 
+// requestSysctls requests the keys in the conditions of analyzer a.
 func sysctlKeys(r *facts.Request, _ hp.Want, _ collector, a analyzer) {
 	for _, o := range a.Outcomes {
 		if _, v := o.one(); v.When != "" {
@@ -52,10 +59,12 @@ func sysctlKeys(r *facts.Request, _ hp.Want, _ collector, a analyzer) {
 	}
 }
 
+// describeSysctls returns what was found for the analyzer sysctl.
 func sysctlFound(f facts.Facts, _ hp.Want, _ collector) (string, error) {
-	return "the kernel's settings", nil
+	return "kernel settings", nil
 }
 
+// requestModules requests the modules in the conditions of analyzer a.
 func modules(r *facts.Request, _ hp.Want, _ collector, a analyzer) {
 	for _, o := range a.Outcomes {
 		if _, v := o.one(); v.When != "" {
@@ -66,31 +75,35 @@ func modules(r *facts.Request, _ hp.Want, _ collector, a analyzer) {
 	}
 }
 
+// describeModules returns what was found for the analyzer kernelModules.
 func modulesFound(facts.Facts, hp.Want, collector) (string, error) {
-	return "the kernel's modules", nil
+	return "kernel modules", nil
 }
 
-// fsync wants the built-in measure: one, at etcd's place.
-func fsync(r *facts.Request, w hp.Want, c collector, _ analyzer) {
+// requestFsync requests the benchmark of the built-in checks: it runs once, on the
+// disk of etcd, also for a collector with another directory.
+func fsync(r *facts.Request, req hp.Want, c collector, _ analyzer) {
 	if c.Directory != "" {
 		once(&r.Paths, c.Directory)
 	}
-	if r.Fsync == "" && !w.Quick && !w.Ours.Installed && len(w.Disks) > 0 {
-		r.Fsync = w.Disks[0].Path
+	if r.Fsync == "" && !req.Quick && !req.Ours.Installed && len(req.Disks) > 0 {
+		r.Fsync = req.Disks[0].Path
 	}
 }
 
-func fsyncFound(f facts.Facts, w hp.Want, c collector) (string, error) {
+// describeFsync returns what was found for the analyzer filesystemPerformance. It is
+// an error when the collector's directory is on another disk than the measured one.
+func fsyncFound(f facts.Facts, req hp.Want, c collector) (string, error) {
 	m := f.Measures.Fsync
 	switch {
-	case w.Quick || w.Ours.Installed:
+	case req.Quick || req.Ours.Installed:
 		return "", errQuick
 	case m == nil:
-		return "", errors.New("it was not measured")
+		return "", errors.New("not measured")
 	}
-	if d, ok := f.Disk(c.Directory); ok && len(w.Disks) > 0 {
-		if data, ok := f.Disk(w.Disks[0].Path); ok && data.Mount != d.Mount {
-			return "", fmt.Errorf("%s is not on the disk that is measured, %s", c.Directory, data.Mount)
+	if d, ok := f.Disk(c.Directory); ok && len(req.Disks) > 0 {
+		if data, ok := f.Disk(req.Disks[0].Path); ok && data.Mount != d.Mount {
+			return "", fmt.Errorf("%s is not on the measured disk, %s", c.Directory, data.Mount)
 		}
 	}
 	return fmt.Sprintf("%s: p50 %s, p99 %s, p99.9 %s", m.Path, m.P50, m.P99, m.P999), nil

@@ -12,21 +12,22 @@ import (
 	"github.com/plinthdev/plinth/internal/facts"
 )
 
-// kind is one pair of collector and analyzer.
+// analyzerKind is one kind of collector and analyzer.
 type kind struct {
 	title   string
 	fact    func(collector) string
-	needs   func(collector) bool // settings without which it means nothing; nil for none
+	needs   func(collector) bool // reports whether the collector has the settings that it needs; nil if it needs none
 	need    func(*facts.Request, hp.Want, collector, analyzer)
-	found   func(facts.Facts, hp.Want, collector) (string, error) // what was found; an error where it cannot be told
+	found   func(facts.Facts, hp.Want, collector) (string, error) // returns what was found; an error if it is not known
 	compile func(c collector, text string) (condition, error)
-	each    func(collector, []answer) func(facts.Facts, hp.Want) hp.Result // the check's question, where it is another than run's; nil for run's
+	each    func(collector, []answer) func(facts.Facts, hp.Want) hp.Result // returns the check's Run if it differs from the result of runFunc; nil otherwise
 	all     bool                                                           // every outcome that applies counts, those without a condition last (kernelModules)
 }
 
-// Supported are the collectors and analyzers that are known.
+// SupportedKinds returns the names of the supported collectors and analyzers, sorted.
 func Supported() []string { return slices.Sorted(maps.Keys(kinds())) }
 
+// analyzerKinds returns the supported kinds by their name.
 func kinds() map[string]kind {
 	is := func(fact string) func(collector) string { return func(collector) string { return fact } }
 	return map[string]kind{
@@ -56,34 +57,37 @@ func kinds() map[string]kind {
 	}
 }
 
-// plain is for conditions that need no settings of a collector.
+// compileWithoutSettings returns a compile function for conditions that do not use the
+// settings of a collector. read parses the text of a condition.
 func plain(read func(string) (when.Condition, error)) func(collector, string) (condition, error) {
 	return func(_ collector, text string) (condition, error) { return asked(read(text)) }
 }
 
-// asked is a condition on the facts alone.
+// fromFactsCondition returns a condition that uses the facts only.
 func asked(c when.Condition, err error) (condition, error) {
 	return func(f facts.Facts, _ hp.Want) bool { return c(f) }, err
 }
 
-// settled is an error when the collector lacks what its kind needs.
+// validateSettings returns an error when collector c does not have the settings that
+// its kind needs. where is the path of the analyzer in the Installer.
 func (k kind) settled(c collector, where string) error {
 	if k.needs != nil && !k.needs(c) {
-		return fmt.Errorf("%s: it needs a collector of the same kind with its settings", where)
+		return fmt.Errorf("%s: it needs a collector of the same kind with settings", where)
 	}
 	if c.Interface != "" && c.Interface != "lo" {
-		return fmt.Errorf("%s: of its collector's interface only lo is supported", where)
+		return fmt.Errorf("%s: the only supported interface of its collector is lo", where)
 	}
 	return nil
 }
 
-// run is the check's question: the first outcome that applies is the answer.
+// runFunc returns the Run function of a check: its result is the first of answers that
+// applies, or the worst one for kinds with allOutcomes.
 func (k kind) run(c collector, answers []answer) func(facts.Facts, hp.Want) hp.Result {
 	if k.each != nil {
 		return k.each(c, answers)
 	}
-	return func(f facts.Facts, w hp.Want) hp.Result {
-		found, err := k.found(f, w, c)
+	return func(f facts.Facts, req hp.Want) hp.Result {
+		found, err := k.found(f, req, c)
 		if errors.Is(err, errQuick) {
 			return hp.Skip("user", "--quick")
 		}
@@ -96,7 +100,7 @@ func (k kind) run(c collector, answers []answer) func(facts.Facts, hp.Want) hp.R
 				if k.all && conditional != (a.when != nil) || !k.all && !conditional {
 					continue
 				}
-				if (a.when == nil || a.when(f, w)) && (a.when != nil || all == nil) {
+				if (a.when == nil || a.when(f, req)) && (a.when != nil || all == nil) {
 					all = append(all, a.result(found))
 				}
 				if len(all) > 0 && !k.all {
@@ -105,31 +109,34 @@ func (k kind) run(c collector, answers []answer) func(facts.Facts, hp.Want) hp.R
 			}
 		}
 		if all == nil {
-			return hp.CannotTell("none of the vendor's outcomes applies to: " + found)
+			return hp.CannotTell("no outcome of the vendor applies to: " + found)
 		}
 		return hp.Worst(all)
 	}
 }
 
+// toResult returns the outcome as the result of a check that found found.
 func (a answer) result(found string) hp.Result {
 	r := hp.Result{State: a.state, Found: found, Wanted: a.verdict.Message}
 	if a.state == hp.Pass {
 		return r
 	}
-	r.Fix = or(a.verdict.Message, "ask the vendor what is wanted")
+	r.Fix = or(a.verdict.Message, "ask the vendor for the requirement")
 	if a.verdict.URI != "" {
 		r.Fix += "\nsee " + a.verdict.URI
 	}
 	return r
 }
 
+// appendUnique appends s to all unless it is already there.
 func once(all *[]string, s string) {
 	if !slices.Contains(*all, s) {
 		*all = append(*all, s)
 	}
 }
 
-// ports binds as the built-in checks do.
+// portStatusKind returns the kind for ports of protocol, which are bound like those of
+// the built-in checks.
 func ports(protocol, title string) kind {
 	key := func(c collector) facts.PortKey {
 		k := facts.PortKey{Number: c.Port, Protocol: protocol}
@@ -138,10 +145,10 @@ func ports(protocol, title string) kind {
 		}
 		return k
 	}
-	status := func(f facts.Facts, w hp.Want, c collector) string {
+	status := func(f facts.Facts, req hp.Want, c collector) string {
 		p, _ := f.Port(key(c))
 		switch {
-		case p.Free, w.Ours.Owner(p.Owner):
+		case p.Free, req.Ours.Owner(p.Owner):
 			return "connected"
 		case p.Error == "EADDRINUSE":
 			return "address-in-use"
@@ -154,11 +161,11 @@ func ports(protocol, title string) kind {
 				r.Ports = append(r.Ports, key(c))
 			}
 		},
-		found: func(f facts.Facts, w hp.Want, c collector) (string, error) {
+		found: func(f facts.Facts, req hp.Want, c collector) (string, error) {
 			p, ok := f.Port(key(c))
-			s := fmt.Sprintf("%s %s", key(c), status(f, w, c))
+			s := fmt.Sprintf("%s %s", key(c), status(f, req, c))
 			if !ok {
-				return "", fmt.Errorf("%s: nobody tried to bind it", key(c))
+				return "", fmt.Errorf("%s: binding was not tried", key(c))
 			}
 			if p.Owner != nil {
 				s += fmt.Sprintf(" by pid %d (%s)", p.Owner.PID, p.Owner.Program)
@@ -166,19 +173,21 @@ func ports(protocol, title string) kind {
 			return s, nil
 		},
 		compile: func(c collector, text string) (condition, error) {
-			return func(f facts.Facts, w hp.Want) bool { return status(f, w, c) == text }, when.OneOf(text, "connected", "address-in-use", "connection-refused", "connection-timeout", "error")
+			return func(f facts.Facts, req hp.Want) bool { return status(f, req, c) == text }, when.OneOf(text, "connected", "address-in-use", "connection-refused", "connection-timeout", "error")
 		}}
 }
 
+// describeDial returns what was found for the analyzer tcpConnect.
 func dialFound(f facts.Facts, _ hp.Want, c collector) (string, error) {
 	for _, d := range f.Dials {
 		if d.Address == c.Address {
 			return c.Address + " " + d.Status, nil
 		}
 	}
-	return "", errors.New("nobody tried to connect to " + c.Address)
+	return "", errors.New("no connection was tried to " + c.Address)
 }
 
+// compileDialStatus compiles a condition of the analyzer tcpConnect, which is a status.
 func dialled(c collector, text string) (condition, error) {
 	if _, _, err := net.SplitHostPort(c.Address); err != nil {
 		return nil, err
@@ -188,6 +197,7 @@ func dialled(c collector, text string) (condition, error) {
 	}, when.OneOf(text, "connected", "connection-refused", "connection-timeout", "error")
 }
 
+// describeHTTP returns what was found for the analyzer http.
 func httpFound(f facts.Facts, _ hp.Want, c collector) (string, error) {
 	for _, s := range f.Sources {
 		switch {
@@ -195,8 +205,8 @@ func httpFound(f facts.Facts, _ hp.Want, c collector) (string, error) {
 		case s.Error != "":
 			return s.URL + ": " + s.Error, nil
 		default:
-			return fmt.Sprintf("%s answers with status %d", s.URL, s.Status), nil
+			return fmt.Sprintf("%s responds with status %d", s.URL, s.Status), nil
 		}
 	}
-	return "", errors.New(c.Get.URL + " was not asked")
+	return "", errors.New(c.Get.URL + " was not requested")
 }

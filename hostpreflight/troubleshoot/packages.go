@@ -13,13 +13,14 @@ import (
 	"github.com/plinthdev/plinth/internal/facts"
 )
 
-// packagesKind is systemPackages: its collector lists packages by system, its
-// outcomes are templates that are asked once for each package of this system.
+// packagesKind returns the kind systemPackages. Its collector lists packages by
+// operating system; its outcomes are templates, executed once for each package of
+// the host's operating system.
 func packagesKind() kind {
 	return kind{title: "System Packages", fact: func(collector) string { return facts.FactPackages }, each: packageAnswer,
 		needs: func(c collector) bool { return len(c.packages) > 0 },
 		need: func(r *facts.Request, _ hp.Want, c collector, _ analyzer) {
-			for _, system := range slices.Sorted(maps.Keys(c.packages)) { // which one this is, is not known yet
+			for _, system := range slices.Sorted(maps.Keys(c.packages)) { // the operating system is not known yet
 				for _, name := range c.packages[system] {
 					once(&r.Packages, name)
 				}
@@ -32,7 +33,7 @@ func packagesKind() kind {
 			}
 			return func(f facts.Facts, _ hp.Want) bool {
 				if len(f.Packages) == 0 {
-					return false // there is none to ask about
+					return false // no package to check
 				}
 				ok, err := truthOf(t, about(f, f.Packages[0].Name))
 				return err == nil && ok
@@ -40,11 +41,12 @@ func packagesKind() kind {
 		}}
 }
 
-// packageTemplate reads a text of an outcome.
+// parsePackageTemplate parses the text of an outcome.
 func packageTemplate(text string) (*template.Template, error) {
 	return template.New("").Option("missingkey=error").Parse(text)
 }
 
+// evaluateTemplate executes t with data and parses its output as a boolean.
 func truthOf(t *template.Template, data map[string]any) (bool, error) {
 	var b strings.Builder
 	if err := t.Execute(&b, data); err != nil {
@@ -53,11 +55,12 @@ func truthOf(t *template.Template, data map[string]any) (bool, error) {
 	return strconv.ParseBool(strings.TrimSpace(b.String()))
 }
 
-// about is what templates may name of one package on a host.
+// packageTemplateData returns the data that templates can use for the package name on
+// the host of f.
 func about(f facts.Facts, name string) map[string]any {
 	major, rest, _ := strings.Cut(f.OS.Version, ".")
 	minor, _, _ := strings.Cut(rest, ".")
-	number := func(s string) int64 { n, _ := strconv.ParseInt(s, 10, 64); return n } // 0 where there is none
+	number := func(s string) int64 { n, _ := strconv.ParseInt(s, 10, 64); return n } // 0 if it is not a number
 	all := map[string]any{"OS": f.OS.ID, "OSVersion": f.OS.Version, "OSVersionMajor": number(major), "OSVersionMinor": number(minor),
 		"Name": name, "IsInstalled": false, "Version": "", "Error": "", "ExitCode": "1"}
 	for _, p := range f.Packages {
@@ -68,9 +71,11 @@ func about(f facts.Facts, name string) map[string]any {
 	return all
 }
 
-// packageAnswer asks the outcomes for each package of this host's system.
+// runForEachPackage returns the Run function of a systemPackages check: for each
+// package of the host's operating system it takes the first of answers that applies,
+// and returns the worst result.
 func packageAnswer(c collector, answers []answer) func(facts.Facts, hp.Want) hp.Result {
-	return func(f facts.Facts, w hp.Want) hp.Result {
+	return func(f facts.Facts, req hp.Want) hp.Result {
 		major, _, _ := strings.Cut(f.OS.Version, ".")
 		wanted := slices.Concat(c.packages[f.OS.ID], c.packages[f.OS.ID+major])
 		if len(wanted) == 0 {
@@ -86,7 +91,7 @@ func packageAnswer(c collector, answers []answer) func(facts.Facts, hp.Want) hp.
 				found = name + " " + f.Packages[i].Version
 			}
 			for _, a := range answers {
-				if a.when == nil || a.when(one, w) {
+				if a.when == nil || a.when(one, req) {
 					a.verdict.Message = say(a.verdict.Message, about(one, name))
 					all = append(all, a.result(found))
 					break
@@ -94,13 +99,14 @@ func packageAnswer(c collector, answers []answer) func(facts.Facts, hp.Want) hp.
 			}
 		}
 		if all == nil {
-			return hp.CannotTell("none of the vendor's outcomes applies to: " + strings.Join(wanted, ", "))
+			return hp.CannotTell("no outcome of the vendor applies to: " + strings.Join(wanted, ", "))
 		}
 		return hp.Worst(all)
 	}
 }
 
-// say fills in a message; one that is no template stays as it is.
+// renderMessage executes text as a template with data. It returns text unchanged when
+// it is not a valid template.
 func say(text string, data map[string]any) string {
 	t, err := packageTemplate(text)
 	if err != nil {
@@ -113,7 +119,8 @@ func say(text string, data map[string]any) string {
 	return b.String()
 }
 
-// lists takes the packages by system out of a collector's settings.
+// parsePackageLists returns the packages by operating system from a collector's
+// settings m.
 func lists(m map[string]any) (map[string][]string, error) {
 	all := map[string][]string{}
 	for key, v := range m {
@@ -122,18 +129,18 @@ func lists(m map[string]any) (map[string][]string, error) {
 		}
 		names, ok := v.([]any)
 		if !ok {
-			return nil, fmt.Errorf("%s: it is a list of packages", key)
+			return nil, fmt.Errorf("%s: must be a list of packages", key)
 		}
 		for _, n := range names {
 			name, ok := n.(string)
 			if !ok || name == "" || strings.HasPrefix(name, "-") {
-				return nil, fmt.Errorf("%s: %v is no package", key, n)
+				return nil, fmt.Errorf("%s: %v is not the name of a package", key, n)
 			}
 			all[key] = append(all[key], name)
 		}
 	}
 	if len(all) == 0 {
-		return nil, errors.New("it lists no packages")
+		return nil, errors.New("must list at least one package")
 	}
 	return all, nil
 }

@@ -1,9 +1,8 @@
-// Package troubleshoot owns the vendor's own host preflights: it turns the spec of a
-// troubleshoot.sh/v1beta2 HostPreflight into checks like the built-in ones, and
-// into what probe must look at for them. It refuses what it does not know: an
-// unknown collector, analyzer or condition is an error, not a check that never
-// fails. Replicated's own library is not used: alone it makes a binary of 90 MB
-// that takes 75 MB of memory at its start.
+// Package troubleshoot converts the spec of a troubleshoot.sh/v1beta2 HostPreflight
+// to host checks and to the request for the facts that they need. An unknown
+// collector, analyzer or condition is an error, not a check that never fails.
+// Replicated's own library is not used: alone it adds up to a binary of 90 MB that
+// uses 75 MB of memory at startup.
 package troubleshoot
 
 import (
@@ -20,26 +19,26 @@ import (
 	"github.com/plinthdev/plinth/internal/facts"
 )
 
-// Preflights are a vendor's checks, and what they need to be known.
+// Preflights contains the checks of a vendor and the requests for their facts.
 type Preflights struct {
 	Checks []hp.Check
 	needs  []func(*facts.Request, hp.Want)
 }
 
-// Request adds to r what the checks need.
-func (p Preflights) Request(r *facts.Request, w hp.Want) {
+// AddRequests adds the facts that the checks need to r.
+func (p Preflights) Request(r *facts.Request, req hp.Want) {
 	for _, need := range p.needs {
-		need(r, w)
+		need(r, req)
 	}
 }
 
-// collector says what to look at. Its fields are those of all kinds.
+// collector says what to gather. It has the fields of all kinds.
 type collector struct {
 	CollectorName string `json:"collectorName"`
 	Exclude       any    `json:"exclude"`
 	Path          string `json:"path"`      // diskUsage
 	Port          int    `json:"port"`      // tcpPortStatus, udpPortStatus
-	Interface     string `json:"interface"` // likewise
+	Interface     string `json:"interface"` // tcpPortStatus, udpPortStatus
 	Address       string `json:"address"`   // tcpConnect
 	Directory     string `json:"directory"` // filesystemPerformance
 	Get           *struct {
@@ -47,11 +46,11 @@ type collector struct {
 	} `json:"get"` // http
 	Post any `json:"post"`
 
-	packages map[string][]string // of systemPackages, by system and, if it has one, main version: rhel9
+	packages map[string][]string // of systemPackages, by operating system, with or without its major version: rhel, rhel9
 	Put      any                 `json:"put"`
 }
 
-// analyzer says what to conclude.
+// analyzer says how to evaluate what was gathered.
 type analyzer struct {
 	CheckName     string    `json:"checkName"`
 	CollectorName string    `json:"collectorName"`
@@ -60,18 +59,20 @@ type analyzer struct {
 	Outcomes      []outcome `json:"outcomes"`
 }
 
-// outcome is one verdict; exactly one of its fields is set.
+// outcome is one possible result; exactly one of its fields is set.
 type outcome struct {
 	Fail, Warn, Pass *verdict
 }
 
+// verdict is the condition and message of an outcome.
 type verdict struct {
 	When    string `json:"when"`
 	Message string `json:"message"`
 	URI     string `json:"uri"`
 }
 
-// one is the state and verdict of an outcome.
+// stateAndVerdict returns the state and verdict of o, or nil when not exactly one
+// field is set.
 func (o outcome) one() (hp.State, *verdict) {
 	switch {
 	case o.Fail != nil && o.Warn == nil && o.Pass == nil:
@@ -84,8 +85,8 @@ func (o outcome) one() (hp.State, *verdict) {
 	return "", nil
 }
 
-// Parse reads the collectors and analyzers of a HostPreflight's spec. All that
-// is wrong is in the error, a line each.
+// Parse converts the collectors and analyzers of a HostPreflight's spec. The error
+// contains every problem, one per line.
 func Parse(collectors, analyzers []map[string]any) (Preflights, error) {
 	var p Preflights
 	var wrong []error
@@ -95,10 +96,10 @@ func Parse(collectors, analyzers []map[string]any) (Preflights, error) {
 		var c collector
 		name, err := only(m, where, &c)
 		if err == nil && !slices.Contains(Supported(), name) {
-			err = fmt.Errorf("%s: the collector %s is not supported; these are: %s", where, name, strings.Join(Supported(), ", "))
+			err = fmt.Errorf("%s: collector %s is not supported; supported are: %s", where, name, strings.Join(Supported(), ", "))
 		}
 		if err == nil && (c.Post != nil || c.Put != nil) {
-			err = fmt.Errorf("%s: of http only get is supported", where)
+			err = fmt.Errorf("%s: http supports only get", where)
 		}
 		if err == nil && name == "systemPackages" {
 			settings, _ := m[name].(map[string]any)
@@ -116,10 +117,10 @@ func Parse(collectors, analyzers []map[string]any) (Preflights, error) {
 	return p, errors.Join(wrong...)
 }
 
-// only decodes the one entry of m, whose key is the kind.
+// decodeSingleKey decodes the only entry of m into to and returns its key, the kind.
 func only(m map[string]any, where string, to any) (kind string, err error) {
 	if len(m) != 1 {
-		return "", fmt.Errorf("%s: it must have one key, the name of a collector or analyzer", where)
+		return "", fmt.Errorf("%s: must have exactly one key, the kind of a collector or analyzer", where)
 	}
 	for name, body := range m {
 		kind = name
@@ -134,14 +135,14 @@ func only(m map[string]any, where string, to any) (kind string, err error) {
 	return kind, nil
 }
 
-// formed says in the words of the file what does not have the form that it must have.
+// describeTypeError replaces the Go types in a JSON type error by YAML terms.
 func formed(err error) error {
 	var form *json.UnmarshalTypeError
 	if !errors.As(err, &form) {
 		return err
 	}
-	found, _, _ := strings.Cut(form.Value, " ") // a number's value follows
-	words := map[string]string{"string": "text", "number": "a number", "bool": "true or false", "array": "a list", "object": "a mapping"}
+	found, _, _ := strings.Cut(form.Value, " ") // the value of a number follows
+	typeNames := map[string]string{"string": "text", "number": "a number", "bool": "true or false", "array": "a list", "object": "a mapping"}
 	want := "a mapping"
 	switch form.Type.Kind() {
 	case reflect.String:
@@ -153,14 +154,14 @@ func formed(err error) error {
 	case reflect.Int, reflect.Int64, reflect.Float64:
 		want = "a number"
 	}
-	what := "it"
+	what := "value"
 	if form.Field != "" {
 		what = form.Field
 	}
-	return fmt.Errorf("%s must be %s, found %s", what, want, words[found])
+	return fmt.Errorf("%s must be %s, found %s", what, want, typeNames[found])
 }
 
-// add makes a check of one analyzer.
+// addAnalyzer adds the check of one analyzer m. where is its path in the Installer.
 func (p *Preflights) add(m map[string]any, where string, byKind map[string][]collector) error {
 	var a analyzer
 	name, err := only(m, where, &a)
@@ -170,7 +171,7 @@ func (p *Preflights) add(m map[string]any, where string, byKind map[string][]col
 	where += "." + name
 	k, ok := kinds()[name]
 	if !ok {
-		return fmt.Errorf("%s: this analyzer is not supported; these are: %s", where, strings.Join(Supported(), ", "))
+		return fmt.Errorf("%s: analyzer is not supported; supported are: %s", where, strings.Join(Supported(), ", "))
 	}
 	c, err := collectorOf(a, name, byKind[name], where)
 	if err != nil {
@@ -186,20 +187,20 @@ func (p *Preflights) add(m map[string]any, where string, byKind map[string][]col
 	if err != nil {
 		return fmt.Errorf("%s.%w", where, err)
 	}
-	check := hp.Check{ID: p.id(or(a.CheckName, k.title)), Group: "The vendor's", Title: or(a.CheckName, k.title), Severity: severity, Strict: strict,
-		Wants: "what the vendor asks for", Why: "the vendor asks for it (spec.hostPreflights)."}
+	check := hp.Check{ID: p.id(or(a.CheckName, k.title)), Group: "Vendor", Title: or(a.CheckName, k.title), Severity: severity, Strict: strict,
+		Wants: "what the vendor requires", Why: "the vendor requires it (spec.hostPreflights)."}
 	check.Run = hp.Told(k.fact(c), k.run(c, answers))
 	if excluded || without {
 		check.Run = func(facts.Facts, hp.Want) hp.Result { return hp.Skip("vendor", "excluded") }
 	} else if k.need != nil {
-		p.needs = append(p.needs, func(r *facts.Request, w hp.Want) { k.need(r, w, c, a) })
+		p.needs = append(p.needs, func(r *facts.Request, req hp.Want) { k.need(r, req, c, a) })
 	}
 	p.Checks = append(p.Checks, check)
 	return nil
 }
 
-// collectorOf is what an analyzer concludes from: the collector of its kind and
-// name. Those without settings need not be listed.
+// findCollector returns the collector of an analyzer: the one of its kind and, if
+// set, of its collectorName. Collectors without settings do not have to be listed.
 func collectorOf(a analyzer, kind string, all []collector, where string) (collector, error) {
 	for _, c := range all {
 		if a.CollectorName == "" || c.CollectorName == a.CollectorName {
@@ -207,12 +208,12 @@ func collectorOf(a analyzer, kind string, all []collector, where string) (collec
 		}
 	}
 	if a.CollectorName != "" && len(all) > 0 {
-		return collector{}, fmt.Errorf("%s: no collector %s is called %q", where, kind, a.CollectorName)
+		return collector{}, fmt.Errorf("%s: there is no %s collector with collectorName %q", where, kind, a.CollectorName)
 	}
 	return collector{}, kinds()[kind].settled(collector{}, where)
 }
 
-// truth reads troubleshoot's "bool or string".
+// parseBoolOrString parses the "bool or string" type of troubleshoot.sh. nil is false.
 func truth(v any) (bool, error) {
 	switch v := v.(type) {
 	case nil:
@@ -224,10 +225,10 @@ func truth(v any) (bool, error) {
 			return b, nil
 		}
 	}
-	return false, fmt.Errorf("exclude and strict are true or false, not %v", v)
+	return false, fmt.Errorf("exclude and strict must be true or false, not %v", v)
 }
 
-// answer is an outcome whose condition was understood.
+// compiledOutcome is an outcome with its compiled condition.
 type answer struct {
 	state   hp.State
 	when    condition // nil for always
@@ -237,16 +238,17 @@ type answer struct {
 // condition reports whether an outcome applies.
 type condition func(facts.Facts, hp.Want) bool
 
-// verdicts compiles all outcomes of a; severity is the worst of them.
+// compileOutcomes compiles all outcomes of a. severity is Fail when one of them fails,
+// otherwise Warn.
 func verdicts(a analyzer, k kind, c collector) (all []answer, severity hp.State, err error) {
 	severity = hp.Warn
 	if len(a.Outcomes) == 0 {
-		return nil, "", errors.New("outcomes: there is none")
+		return nil, "", errors.New("outcomes: must not be empty")
 	}
 	for i, o := range a.Outcomes {
 		state, v := o.one()
 		if v == nil {
-			return nil, "", fmt.Errorf("outcomes[%d]: it must be one of fail, warn and pass", i)
+			return nil, "", fmt.Errorf("outcomes[%d]: must be exactly one of fail, warn and pass", i)
 		}
 		if state == hp.Fail {
 			severity = hp.Fail
@@ -262,7 +264,7 @@ func verdicts(a analyzer, k kind, c collector) (all []answer, severity hp.State,
 	return all, severity, nil
 }
 
-// id is a stable name made of the check's title.
+// uniqueID returns a check id that is built from title and unique in p.
 func (p *Preflights) id(title string) string {
 	slug := strings.Trim(regexp.MustCompile(`[^a-z0-9]+`).ReplaceAllString(strings.ToLower(title), "-"), "-")
 	id := "vendor-" + slug
@@ -272,6 +274,7 @@ func (p *Preflights) id(title string) string {
 	return id
 }
 
+// valueOrDefault returns s, or other when s is empty.
 func or(s, other string) string {
 	if s == "" {
 		return other

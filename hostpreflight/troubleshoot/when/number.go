@@ -9,7 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 )
 
-// whole reads a whole number.
+// parseWholeNumber parses a whole number.
 func whole(s string) (int, error) {
 	n, err := strconv.Atoi(s)
 	if err != nil {
@@ -18,7 +18,7 @@ func whole(s string) (int, error) {
 	return n, nil
 }
 
-// quantity reads a size as Kubernetes writes it: 4Gi, 500M.
+// parseQuantity parses a size in the Kubernetes format: 4Gi, 500M.
 func quantity(s string) (float64, error) {
 	q, err := resource.ParseQuantity(s)
 	if err != nil {
@@ -27,20 +27,20 @@ func quantity(s string) (float64, error) {
 	return q.AsApproximateFloat64(), nil
 }
 
-// share reads a part of a whole: 80% or 0.8.
+// parseRatio parses a ratio: 80% or 0.8.
 func share(s string) (float64, error) {
-	percent, is := strings.CutSuffix(s, "%")
+	percent, isPercent := strings.CutSuffix(s, "%")
 	n, err := strconv.ParseFloat(percent, 64)
 	if err != nil {
-		return 0, fmt.Errorf("%q is not a share such as 80%%", s)
+		return 0, fmt.Errorf("%q is not a ratio such as 80%% or 0.8", s)
 	}
-	if is {
+	if isPercent {
 		n /= 100
 	}
 	return n, nil
 }
 
-// duration reads a span of time as Go writes it: 10ms.
+// parseDuration parses a duration in the Go format: 10ms.
 func duration(s string) (time.Duration, error) {
 	d, err := time.ParseDuration(s)
 	if err != nil {

@@ -1,6 +1,3 @@
-// Package when owns the conditions of troubleshoot.sh's analyzers: a text that
-// an outcome stands under becomes a question to the facts. It refuses texts that
-// it does not understand.
 package when
 
 import (
@@ -15,18 +12,19 @@ import (
 	"github.com/plinthdev/plinth/internal/facts"
 )
 
-// Condition reports whether an outcome applies.
+// FactsCondition reports whether an outcome applies to a host with these facts.
 type Condition func(facts.Facts) bool
 
-// OneOf is an error unless s is one of words.
+// RequireOneOf returns an error unless s is one of words.
 func OneOf(s string, words ...string) error {
 	if !slices.Contains(words, s) {
-		return fmt.Errorf("it is one of %s", strings.Join(words, ", "))
+		return fmt.Errorf("must be one of %s", strings.Join(words, ", "))
 	}
 	return nil
 }
 
-// compare holds got against want, both of one kind: -1, 0, 1 as order says.
+// applyOperator reports whether operator holds for two values whose order is -1, 0 or
+// 1, as returned by cmp.Compare.
 func compare(operator string, order int) (bool, error) {
 	switch operator {
 	case "<":
@@ -42,10 +40,10 @@ func compare(operator string, order int) (bool, error) {
 	case "!=", "!==", "<>":
 		return order != 0, nil
 	}
-	return false, fmt.Errorf("there is no operator %q", operator)
+	return false, fmt.Errorf("unknown operator %q", operator)
 }
 
-// number makes a condition of operator, desired number and what was found.
+// compareNumber returns a condition that compares got with desired.
 func number(operator string, desired float64, got func(facts.Facts) float64) (Condition, error) {
 	if _, err := compare(operator, 0); err != nil {
 		return nil, err
@@ -62,16 +60,17 @@ func number(operator string, desired float64, got func(facts.Facts) float64) (Co
 	}, nil
 }
 
-// words splits a condition, which has at least least and at most most words.
+// splitWords returns the words of a condition. It is an error if there are fewer than
+// least or more than most.
 func words(when string, least, most int) ([]string, error) {
 	w := strings.Fields(when)
 	if len(w) < least || len(w) > most {
-		return nil, fmt.Errorf("it has %s, wanted are %d to %d", hp.Count(len(w), "word"), least, most)
+		return nil, fmt.Errorf("has %s, expected %d to %d", hp.Count(len(w), "word"), least, most)
 	}
 	return w, nil
 }
 
-// CPU reads "count < 4", "supports x86-64-v2" or "machineArch == x86_64".
+// ParseCPU parses "count < 4", "supports x86-64-v2" or "machineArch == x86_64".
 func CPU(when string) (Condition, error) {
 	w, err := words(when, 2, 3)
 	if err != nil {
@@ -87,7 +86,7 @@ func CPU(when string) (Condition, error) {
 			n, ok, err = 1, true, nil
 		}
 		if !ok || err != nil {
-			return nil, fmt.Errorf("there is no level %q", w[2])
+			return nil, fmt.Errorf("unknown level %q", w[2])
 		}
 		return func(f facts.Facts) bool { return f.CPU.Level >= n }, nil
 	}
@@ -104,15 +103,15 @@ func CPU(when string) (Condition, error) {
 		}
 		return func(f facts.Facts) bool { return (machine(f) == w[2]) == (w[1][0] == '=') }, nil
 	}
-	return nil, errors.New("only count, logical, machineArch and supports are known")
+	return nil, errors.New("supported are only count, logical, machineArch and supports")
 }
 
-// machine is the architecture as uname says it.
+// unameMachine returns the architecture as reported by uname -m.
 func machine(f facts.Facts) string {
 	return map[string]string{"amd64": "x86_64", "arm64": "aarch64"}[f.OS.Arch]
 }
 
-// Memory reads "< 4Gi".
+// ParseMemory parses "< 4Gi".
 func Memory(when string) (Condition, error) {
 	w, err := words(when, 2, 2)
 	if err != nil {
@@ -125,7 +124,7 @@ func Memory(when string) (Condition, error) {
 	return number(w[0], bytes, func(f facts.Facts) float64 { return float64(f.Memory.Total) })
 }
 
-// Disk reads "total < 30Gi" or "used/total > 80%", of a path.
+// ParseDisk parses "total < 30Gi" or "used/total > 80%" for the file system of path.
 func Disk(path, when string) (Condition, error) {
 	w, err := words(when, 3, 3)
 	if err != nil {
@@ -143,7 +142,7 @@ func Disk(path, when string) (Condition, error) {
 	stats := map[string]func(facts.Facts) float64{"total": of(total), "used": of(used), "available": of(free), "used/total": ratio(used), "available/total": ratio(free)}
 	got, ok := stats[strings.ToLower(w[0])]
 	if !ok {
-		return nil, fmt.Errorf("there is no %q of a disk", w[0])
+		return nil, fmt.Errorf("unknown disk value %q", w[0])
 	}
 	var desired float64
 	if strings.Contains(w[0], "/") {
@@ -157,12 +156,12 @@ func Disk(path, when string) (Condition, error) {
 	return number(w[1], desired, got)
 }
 
-// HostOS reads "ubuntu == 20.04", "rhel >= 8 && < 9" or "kernelVersion < 4.5":
-// what is joined by && holds together, what is joined by || each alone.
+// ParseHostOS parses "ubuntu == 20.04", "rhel >= 8 && < 9" or "kernelVersion < 4.5".
+// && binds more tightly than ||.
 func HostOS(when string) (Condition, error) {
 	platform, rest, ok := strings.Cut(strings.TrimSpace(when), " ")
 	if !ok {
-		return nil, errors.New("it has no comparison")
+		return nil, errors.New("has no comparison")
 	}
 	var either []func(string) bool
 	for _, part := range strings.Split(rest, "||") {
@@ -195,29 +194,29 @@ func HostOS(when string) (Condition, error) {
 	}, nil
 }
 
-// version3 is the first three numbers of a version; missing ones are 0.
+// versionNumbers returns the first three numbers of version s; missing ones are 0.
 func version3(s string) []int {
 	all := make([]int, 3)
 	for i, part := range strings.FieldsFunc(s, func(r rune) bool { return r < '0' || r > '9' }) {
 		if i == 3 {
 			break
 		}
-		all[i], _ = strconv.Atoi(part) // digits alone; too many of them count as 0
+		all[i], _ = strconv.Atoi(part) // digits only; a number that is too large counts as 0
 	}
 	return all
 }
 
-// TimeServices are the units that steer a clock.
+// TimeServices returns the systemd units of services that synchronize the clock.
 func TimeServices() []string {
 	return []string{"chronyd", "chrony", "systemd-timesyncd", "ntpd", "ntp", "ntpsec"}
 }
 
-// Steering reports whether one of TimeServices runs.
+// TimeServiceActive reports whether one of TimeServices is active.
 func Steering(f facts.Facts) bool {
 	return slices.ContainsFunc(TimeServices(), func(name string) bool { u, _ := f.Unit(name); return u.Active == "active" })
 }
 
-// Timing reads "ntp == unsynchronized+inactive" or "timezone != UTC".
+// ParseTime parses "ntp == unsynchronized+inactive" or "timezone != UTC".
 func Timing(when string) (Condition, error) {
 	w, err := words(when, 3, 3)
 	if err != nil {
@@ -238,10 +237,10 @@ func Timing(when string) (Condition, error) {
 			return (state == w[2]) == is
 		}, OneOf(w[2], "synchronized+active", "synchronized+inactive", "unsynchronized+active", "unsynchronized+inactive")
 	}
-	return nil, errors.New("only ntp and timezone are known")
+	return nil, errors.New("supported are only ntp and timezone")
 }
 
-// Interfaces reads "count < 1".
+// ParseInterfaces parses "count < 1".
 func Interfaces(when string) (Condition, error) {
 	w, err := words(when, 3, 3)
 	if err == nil {
@@ -257,7 +256,8 @@ func Interfaces(when string) (Condition, error) {
 	return number(w[1], float64(n), func(f facts.Facts) float64 { return float64(Interfaces4(f)) })
 }
 
-// Interfaces4 is how many interfaces but the loopback are up with an IPv4 address.
+// CountIPv4Interfaces returns how many interfaces are up and have an IPv4 address,
+// without loopback.
 func Interfaces4(f facts.Facts) (n int) {
 	for _, i := range f.Network.Interfaces {
 		for _, p := range i.Addresses {
@@ -270,7 +270,8 @@ func Interfaces4(f facts.Facts) (n int) {
 	return n
 }
 
-// SysctlWords are key, operator and value; the operator needs no spaces.
+// SplitSysctl returns key, operator and value of a condition; spaces around the
+// operator are optional. Without an operator it returns the key only.
 func SysctlWords(when string) []string {
 	at := strings.IndexAny(when, "=<>!")
 	if at < 0 {
@@ -280,22 +281,22 @@ func SysctlWords(when string) []string {
 	return []string{strings.TrimSpace(when[:at]), when[at : len(when)-len(value)], strings.TrimSpace(value)}
 }
 
-// Sysctl reads "net.ipv4.ip_forward = 1". A key that is not there is taken for 0.
+// ParseSysctl parses "net.ipv4.ip_forward = 1". The value of a missing key is 0.
 func Sysctl(when string) (Condition, error) {
 	w := SysctlWords(when)
 	if len(w) != 3 || w[0] == "" || w[2] == "" {
-		return nil, errors.New("it must be a key, an operator and a value")
+		return nil, errors.New("must be a key, an operator and a value")
 	}
 	if desired, err := strconv.Atoi(w[2]); err == nil {
 		return number(w[1], float64(desired), func(f facts.Facts) float64 {
-			n, _ := strconv.ParseFloat(f.Settings.Sysctls[w[0]], 64) // a key that is not there is taken for 0
+			n, _ := strconv.ParseFloat(f.Settings.Sysctls[w[0]], 64) // the value of a missing key is 0
 			return n
 		})
 	}
 	return func(f facts.Facts) bool { return f.Settings.Sysctls[w[0]] == w[2] }, OneOf(w[1], "=", "==", "===")
 }
 
-// Module reads "overlay,br_netfilter == loaded,loadable". What is built in
+// ParseModule parses "overlay,br_netfilter == loaded,loadable". A built-in feature
 // counts as loaded.
 func Module(when string) (Condition, error) {
 	w, err := words(when, 3, 3)
@@ -325,7 +326,8 @@ func Module(when string) (Condition, error) {
 	}, nil
 }
 
-// HTTP reads, of a URL, "error" or comparisons of statusCode joined by && or ||.
+// ParseHTTP parses "error", or comparisons of statusCode joined by && or ||, for the
+// response of url.
 func HTTP(url, when string) (Condition, error) {
 	status := func(f facts.Facts) (int, bool) {
 		for _, s := range f.Sources {
@@ -340,9 +342,9 @@ func HTTP(url, when string) (Condition, error) {
 	}
 	rest, ok := strings.CutPrefix(strings.ReplaceAll(when, "statusCode", "status"), "status ")
 	if !ok {
-		return nil, errors.New("only error and statusCode are known")
+		return nil, errors.New("supported are only error and statusCode")
 	}
-	// The same grammar as that of versions, statusCode in the platform's place.
+	// The grammar is that of versions, with statusCode in place of the platform.
 	holds, err := HostOS("kernelVersion " + strings.NewReplacer("&& status ", "&& ", "|| status ", "|| ").Replace(rest))
 	if err != nil {
 		return nil, err
@@ -353,7 +355,7 @@ func HTTP(url, when string) (Condition, error) {
 	}, nil
 }
 
-// Latency reads "p99 < 10ms".
+// ParseLatency parses "p99 < 10ms".
 func Latency(when string) (Condition, error) {
 	w, err := words(when, 3, 3)
 	if err != nil {
@@ -366,7 +368,7 @@ func Latency(when string) (Condition, error) {
 	parts := map[string]func(facts.Fsync) time.Duration{"p50": func(m facts.Fsync) time.Duration { return m.P50 }, "p99": func(m facts.Fsync) time.Duration { return m.P99 }, "p999": func(m facts.Fsync) time.Duration { return m.P999 }}
 	part, ok := parts[strings.ToLower(w[0])]
 	if !ok {
-		return nil, errors.New("only p50, p99 and p999 are measured")
+		return nil, errors.New("supported are only p50, p99 and p999")
 	}
 	return number(w[1], float64(desired), func(f facts.Facts) float64 {
 		if f.Measures.Fsync == nil {

@@ -24,7 +24,7 @@ func TestTheVendorsHostPreflightsAreJudgedWithTheFiles(t *testing.T) {
 	if at := report.Findings[1].String(); !strings.HasPrefix(at, "installer.yaml:8:") {
 		t.Errorf("not at the line of the analyzer: %s", at)
 	}
-	want := "[host-preflights] spec.hostPreflights.collectors[0]: the collector run is not supported"
+	want := "[host-preflights] spec.hostPreflights.collectors[0]: collector run is not supported"
 	if got := report.Findings[0].String() + report.Findings[1].String(); !strings.Contains(got, want) {
 		t.Errorf("%s\nwant %s", got, want)
 	}
