@@ -11,36 +11,37 @@ import (
 	"github.com/plinthdev/plinth/internal/probe/parse"
 )
 
-// disk measures the file system that p lies on, or will lie on: p and its
-// parents need not exist yet.
-func (l look) disk(p string) answer {
+// gatherDisk measures the file system that holds p, or that will hold p when it
+// is created: p and its parents need not exist yet.
+func (pr look) disk(p string) answer {
 	fact := facts.FactDisk + ":" + p
-	d := facts.Disk{Path: p, Symlink: l.symlink(p), Closed: l.closed(p)}
+	d := facts.Disk{Path: p, Symlink: pr.symlink(p), Closed: pr.closed(p)}
 	var err error
-	if d.Exists, err = l.nearest(p); err != nil {
+	if d.Exists, err = pr.nearest(p); err != nil {
 		return found(fact, err, nil)
 	}
-	mounts := parse.Mounts(l.files.Raw("/proc/self/mountinfo"))
+	mounts := parse.Mounts(pr.files.Raw("/proc/self/mountinfo"))
 	m, ok := parse.Under(mounts, d.Exists)
 	if !ok {
-		return found(fact, fmt.Errorf("/proc/self/mountinfo names no mount above %s", d.Exists), nil)
+		return found(fact, fmt.Errorf("/proc/self/mountinfo lists no mount point above %s", d.Exists), nil)
 	}
 	d.Mount, d.Device, d.FSType, d.Options = m.Point, m.Device, m.FSType, m.Options
-	s, err := l.k.Statfs(d.Exists)
+	s, err := pr.k.Statfs(d.Exists)
 	if err != nil {
 		return found(fact, fmt.Errorf("statfs %s: %w", d.Exists, err), nil)
 	}
 	d.Size, d.Free, d.Available, d.Inodes, d.InodesFree = s.Size, s.Free, s.Available, s.Inodes, s.InodesFree
 	if d.FSType == "xfs" {
-		d.FType = l.k.FType(d.Exists)
+		d.FType = pr.k.FType(d.Exists)
 	}
 	return found(fact, nil, func(f *facts.Facts) { f.Disks = append(f.Disks, d) })
 }
 
-// nearest is p, or the nearest of its parents that is there, links resolved.
-func (l look) nearest(p string) (string, error) {
+// nearestExisting returns p, or the nearest parent of p that exists, with
+// symbolic links resolved.
+func (pr look) nearest(p string) (string, error) {
 	for p = path.Clean(p); ; p = path.Dir(p) {
-		real, err := l.k.EvalLinks(p)
+		real, err := pr.k.EvalLinks(p)
 		if err == nil {
 			return real, nil
 		}
@@ -50,31 +51,32 @@ func (l look) nearest(p string) (string, error) {
 	}
 }
 
-// closed is the first folder on the way to p that only some may pass.
-func (l look) closed(p string) string {
+// firstClosedDir returns the first directory on the path to p that not every
+// user may traverse (no x permission for others), or "".
+func (pr look) closed(p string) string {
 	for at, rest := "", strings.Split(strings.Trim(path.Clean(p), "/"), "/"); len(rest) > 1; rest = rest[1:] {
 		at += "/" + rest[0]
-		if info, err := l.m.Lstat(at); err == nil && info.IsDir() && info.Mode().Perm()&1 == 0 {
+		if info, err := pr.m.Lstat(at); err == nil && info.IsDir() && info.Mode().Perm()&1 == 0 {
 			return at
 		}
 	}
 	return ""
 }
 
-// symlink is the first symbolic link on the way to p.
-func (l look) symlink(p string) string {
-	var above func(string) string
-	above = func(p string) string {
+// firstSymlink returns the first symbolic link on the path to p, or "".
+func (pr look) symlink(p string) string {
+	var find func(string) string
+	find = func(p string) string {
 		if p == "/" {
 			return ""
 		}
-		if link := above(path.Dir(p)); link != "" {
+		if link := find(path.Dir(p)); link != "" {
 			return link
 		}
-		if info, err := l.m.Lstat(p); err == nil && info.Mode()&fs.ModeSymlink != 0 {
+		if info, err := pr.m.Lstat(p); err == nil && info.Mode()&fs.ModeSymlink != 0 {
 			return p
 		}
 		return ""
 	}
-	return above(path.Clean(p))
+	return find(path.Clean(p))
 }

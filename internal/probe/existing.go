@@ -12,39 +12,41 @@ import (
 	"github.com/plinthdev/plinth/internal/probe/traces"
 )
 
-func (l look) traces(context.Context) answer {
-	links, err := l.k.Links()
+// gatherTraces lists what other software, or an earlier cluster, left on this
+// host.
+func (pr look) traces(context.Context) answer {
+	links, err := pr.k.Links()
 	if err != nil {
-		links = nil // network says so
+		links = nil // gatherNetwork reports this error
 	}
-	found, unknown := traces.Find(l.files, l.req.DataDirs, links)
+	found, unknown := traces.Find(pr.files, pr.req.DataDirs, links)
 	return answer{unknown: unknown, note: func(f *facts.Facts) { f.Traces = append(f.Traces, found...) }}
 }
 
-// iptables counts the rules of Kubernetes with what the host has for that, and
-// finds the chains that refuse all else. Legacy tables are only asked when they
-// exist: asking would create them.
-func (l look) iptables(ctx context.Context) answer {
-	total, asked := 0, 0
+// gatherFirewall counts the firewall rules of Kubernetes with the tools that
+// the host has, and lists the chains that reject everything not allowed. It
+// reads legacy tables only if they exist: reading would create them.
+func (pr look) iptables(ctx context.Context) answer {
+	total, tools := 0, 0
 	var filters []facts.Filter
 	for _, argv := range [][]string{{"iptables-nft-save"}, {"iptables-legacy-save"}, {"iptables-save"}, {"nft", "list", "chains"}} {
 		legacy, nft := strings.Contains(argv[0], "legacy"), argv[0] == "nft"
-		again := asked > 0 && !legacy // it would tell the same rules once more
-		if again && !nft || !l.files.Exists("/usr/sbin/"+argv[0]) || legacy && l.files.Text("/proc/net/ip_tables_names") == "" {
+		again := tools > 0 && !legacy // this tool would list the same rules again
+		if again && !nft || !pr.files.Exists("/usr/sbin/"+argv[0]) || legacy && pr.files.Text("/proc/net/ip_tables_names") == "" {
 			continue
 		}
-		out, err := l.m.Run(ctx, host.Cmd{Argv: argv, Timeout: commandLimit, Look: true})
+		out, err := pr.m.Run(ctx, host.Cmd{Argv: argv, Timeout: commandLimit, Look: true})
 		if err != nil {
 			return found(facts.FactIptables, err, nil)
 		}
-		asked++
+		tools++
 		if !again {
 			total += parse.KubeRules(out)
 		}
 		filters = append(append(filters, parse.IptablesFilters(out)...), parse.NftFilters(out)...)
 	}
-	if asked == 0 {
-		return found(facts.FactIptables, errors.New("this host has neither iptables-save nor nft to ask"), nil)
+	if tools == 0 {
+		return found(facts.FactIptables, errors.New("this host has neither iptables-save nor nft"), nil)
 	}
 	return answer{note: func(f *facts.Facts) {
 		f.Filters = filters
@@ -54,16 +56,16 @@ func (l look) iptables(ctx context.Context) answer {
 	}}
 }
 
-// systemd asks for the manager and all units in two calls: each costs some
-// 10 ms, and one call per unit would be most of the probe's time.
-func (l look) systemd(ctx context.Context) answer {
-	// sd_booted(3): this folder is there only when systemd is the service manager.
-	if !l.files.Exists("/run/systemd/system") {
+// gatherSystemd queries the manager and all units with two commands: each costs
+// about 10 ms, and one command per unit would take most of the probe's time.
+func (pr look) systemd(ctx context.Context) answer {
+	// sd_booted(3): this directory exists only if systemd is the service manager.
+	if !pr.files.Exists("/run/systemd/system") {
 		return found(facts.FactSystemd, nil, func(*facts.Facts) {})
 	}
 	s := facts.Systemd{Booted: true}
-	units, err := l.units(ctx)
-	manager, errManager := l.show(ctx, "Version,SystemState")
+	units, err := pr.units(ctx)
+	manager, errManager := pr.show(ctx, "Version,SystemState")
 	for _, properties := range manager {
 		s.Version, s.State = properties["Version"], properties["SystemState"]
 	}
@@ -72,11 +74,12 @@ func (l look) systemd(ctx context.Context) answer {
 	return a
 }
 
-func (l look) units(ctx context.Context) ([]facts.Unit, error) {
-	if len(l.req.Units) == 0 {
+// listUnits returns the requested units that systemd has loaded.
+func (pr look) units(ctx context.Context) ([]facts.Unit, error) {
+	if len(pr.req.Units) == 0 {
 		return nil, nil
 	}
-	shown, err := l.show(ctx, "Id,LoadState,ActiveState,FragmentPath,MainPID", l.req.Units...)
+	shown, err := pr.show(ctx, "Id,LoadState,ActiveState,FragmentPath,MainPID", pr.req.Units...)
 	if err != nil {
 		return nil, err
 	}
@@ -85,15 +88,17 @@ func (l look) units(ctx context.Context) ([]facts.Unit, error) {
 		if p["LoadState"] == "not-found" {
 			continue
 		}
-		pid, _ := strconv.Atoi(p["MainPID"]) // 0 when it does not run
+		pid, _ := strconv.Atoi(p["MainPID"]) // 0 if the unit does not run
 		units = append(units, facts.Unit{Name: strings.TrimSuffix(p["Id"], ".service"), Active: p["ActiveState"], Path: p["FragmentPath"], MainPID: pid})
 	}
 	return units, nil
 }
 
-func (l look) show(ctx context.Context, properties string, units ...string) ([]map[string]string, error) {
+// showUnits returns the properties that "systemctl show" prints: one map per
+// unit, or one for the manager if no unit is given.
+func (pr look) show(ctx context.Context, properties string, units ...string) ([]map[string]string, error) {
 	argv := append([]string{"systemctl", "show", "--no-pager", "--property=" + properties}, units...)
-	out, err := l.m.Run(ctx, host.Cmd{Argv: argv, Timeout: commandLimit, Look: true})
+	out, err := pr.m.Run(ctx, host.Cmd{Argv: argv, Timeout: commandLimit, Look: true})
 	if err != nil {
 		return nil, err
 	}

@@ -19,30 +19,30 @@ import (
 	"github.com/plinthdev/plinth/internal/probe/settings"
 )
 
-func (l look) os(context.Context) answer {
-	os, err := files.Parse(l.files, "/etc/os-release", parse.OSRelease)
+func (pr look) os(context.Context) answer {
+	os, err := files.Parse(pr.files, "/etc/os-release", parse.OSRelease)
 	if files.Missing(err) {
-		os, err = files.Parse(l.files, "/usr/lib/os-release", parse.OSRelease)
+		os, err = files.Parse(pr.files, "/usr/lib/os-release", parse.OSRelease)
 	}
-	os.Arch = l.k.Arch
+	os.Arch = pr.k.Arch
 	note := func(f *facts.Facts) { f.OS = os }
 	a := found(facts.FactOS, err, note)
-	a.note = note // the architecture is known all the same
+	a.note = note // the architecture is known even without os-release
 	return a
 }
 
-func (l look) cpu(context.Context) answer {
-	cpu, err := files.Parse(l.files, "/proc/cpuinfo", parse.CPUInfo)
+func (pr look) cpu(context.Context) answer {
+	cpu, err := files.Parse(pr.files, "/proc/cpuinfo", parse.CPUInfo)
 	return found(facts.FactCPU, err, func(f *facts.Facts) { f.CPU = cpu })
 }
 
-func (l look) memory(context.Context) answer {
-	mem, err := files.Parse(l.files, "/proc/meminfo", parse.MemInfo)
+func (pr look) memory(context.Context) answer {
+	mem, err := files.Parse(pr.files, "/proc/meminfo", parse.MemInfo)
 	if err != nil {
 		return found(facts.FactMemory, err, nil)
 	}
-	// A kernel without swap support has no such file.
-	if text, err := l.m.ReadFile("/proc/swaps"); err == nil {
+	// A kernel without swap support does not have this file.
+	if text, err := pr.m.ReadFile("/proc/swaps"); err == nil {
 		mem.SwapOn = parse.Swaps(text)
 	}
 	for _, s := range mem.SwapOn {
@@ -51,57 +51,58 @@ func (l look) memory(context.Context) answer {
 	return found(facts.FactMemory, nil, func(f *facts.Facts) { f.Memory = mem })
 }
 
-func (l look) machineID(context.Context) answer {
-	text, err := l.m.ReadFile("/etc/machine-id")
+func (pr look) machineID(context.Context) answer {
+	text, err := pr.m.ReadFile("/etc/machine-id")
 	if files.Missing(err) {
-		err = nil // a fact, not a doubt
+		err = nil // an empty machine ID is a fact, not an unknown
 	}
 	return found(facts.FactMachineID, err, func(f *facts.Facts) { f.MachineID = strings.TrimSpace(string(text)) })
 }
 
-func (l look) privilege(context.Context) answer {
-	p, err := files.Parse(l.files, "/proc/self/status", parse.Status)
+func (pr look) privilege(context.Context) answer {
+	p, err := files.Parse(pr.files, "/proc/self/status", parse.Status)
 	return found(facts.FactPrivilege, err, func(f *facts.Facts) { f.Privilege = p })
 }
 
-func (l look) security(context.Context) answer {
-	s, err := settings.Security(l.files)
+func (pr look) security(context.Context) answer {
+	s, err := settings.Security(pr.files)
 	return found(facts.FactSecurity, err, func(f *facts.Facts) { f.Security = s })
 }
 
-func (l look) settings(context.Context) answer {
-	s, err := settings.Kernel(l.files, l.req.Sysctls)
+func (pr look) settings(context.Context) answer {
+	s, err := settings.Kernel(pr.files, pr.req.Sysctls)
 	return found(facts.FactSettings, err, func(f *facts.Facts) { f.Settings = s })
 }
 
-func (l look) proxies(context.Context) answer {
-	all := settings.Proxies(l.files)
+func (pr look) proxies(context.Context) answer {
+	all := settings.Proxies(pr.files)
 	return found(facts.FactProxies, nil, func(f *facts.Facts) { f.Proxies = all })
 }
 
-func (l look) clock(context.Context) answer {
-	c := facts.Clock{Now: l.k.Now().UTC(), Source: l.files.Text("/sys/devices/system/clocksource/clocksource0/current_clocksource")}
-	c.Zone = settings.Zone(l.files, l.k.Readlink)
-	seconds, err := strconv.ParseInt(l.files.Text("/sys/class/rtc/rtc0/since_epoch"), 10, 64)
-	if err == nil && !strings.Contains(l.files.Text("/etc/adjtime"), "LOCAL") { // a clock in local time tells nothing (hwclock(8))
+func (pr look) clock(context.Context) answer {
+	c := facts.Clock{Now: pr.k.Now().UTC(), Source: pr.files.Text("/sys/devices/system/clocksource/clocksource0/current_clocksource")}
+	c.Zone = settings.Zone(pr.files, pr.k.Readlink)
+	seconds, err := strconv.ParseInt(pr.files.Text("/sys/class/rtc/rtc0/since_epoch"), 10, 64)
+	if err == nil && !strings.Contains(pr.files.Text("/etc/adjtime"), "LOCAL") { // a hardware clock in local time cannot be compared (hwclock(8))
 		c.RTC = time.Unix(seconds, 0).UTC()
 	}
-	synced, err := l.k.Synced()
+	synced, err := pr.k.Synced()
 	c.Synced = synced
 	note := func(f *facts.Facts) { f.Clock = c }
 	a := found(facts.FactSync, err, note)
-	a.note = note // the time itself is known all the same
+	a.note = note // the time itself is known even if its synchronization is not
 	return a
 }
 
-// commands looks where systemd lets services look, whatever PATH this process
-// was started with: k0s and kubelet run as services.
-func (l look) commands(context.Context) answer {
+// gatherCommands searches the directories in which systemd services find
+// programs, independent of the PATH of this process: k0s and kubelet run as
+// services.
+func (pr look) commands(context.Context) answer {
 	dirs := []string{"/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"}
 	have := map[string]string{}
-	for _, name := range l.req.Commands {
+	for _, name := range pr.req.Commands {
 		for _, dir := range dirs {
-			if p := path.Join(dir, name); have[name] == "" && l.files.Exists(p) {
+			if p := path.Join(dir, name); have[name] == "" && pr.files.Exists(p) {
 				have[name] = p
 			}
 		}
@@ -109,15 +110,16 @@ func (l look) commands(context.Context) answer {
 	return found(facts.FactCommands, nil, func(f *facts.Facts) { f.Commands = have })
 }
 
-// cgroup goes by what is mounted: a controller that the kernel has and
-// nobody mounted cannot be used by a runtime.
-func (l look) cgroup(context.Context) answer {
-	mounts, err := files.Parse(l.files, "/proc/self/mountinfo", func(b []byte) ([]parse.Mount, error) { return parse.Mounts(b), nil })
+// gatherCgroup determines the control group version and controllers from what
+// is mounted: a runtime cannot use a controller that the kernel has but that is
+// not mounted.
+func (pr look) cgroup(context.Context) answer {
+	mounts, err := files.Parse(pr.files, "/proc/self/mountinfo", func(b []byte) ([]parse.Mount, error) { return parse.Mounts(b), nil })
 	if err != nil {
 		return found(facts.FactCgroup, err, nil)
 	}
 	var c facts.Cgroup
-	enabled, unified := parse.Controllers(l.files.Raw("/proc/cgroups")), ""
+	enabled, unified := parse.Controllers(pr.files.Raw("/proc/cgroups")), ""
 	usable := map[string]bool{}
 	for _, m := range mounts {
 		switch {
@@ -134,7 +136,7 @@ func (l look) cgroup(context.Context) answer {
 	c.Hybrid = c.Version == 1 && unified != ""
 	if c.Version == 0 && unified != "" {
 		c.Version = 2
-		for _, name := range strings.Fields(l.files.Text(path.Join(unified, "cgroup.controllers"))) {
+		for _, name := range strings.Fields(pr.files.Text(path.Join(unified, "cgroup.controllers"))) {
 			usable[name] = true
 		}
 	}
@@ -142,29 +144,30 @@ func (l look) cgroup(context.Context) answer {
 	return found(facts.FactCgroup, nil, func(f *facts.Facts) { f.Cgroup = c })
 }
 
-func (l look) kernel(context.Context) answer {
-	release := l.files.Text("/proc/sys/kernel/osrelease")
+func (pr look) kernel(context.Context) answer {
+	release := pr.files.Text("/proc/sys/kernel/osrelease")
 	if release == "" {
-		return found(facts.FactKernel, errors.New("/proc/sys/kernel/osrelease cannot be read"), nil)
+		return found(facts.FactKernel, errors.New("cannot read /proc/sys/kernel/osrelease"), nil)
 	}
 	dir := "/lib/modules/" + release
 	e := parse.Evidence{
-		Filesystems: l.files.Raw("/proc/filesystems"),
-		Loaded:      l.files.Raw("/proc/modules"),
-		Builtin:     l.files.Raw(dir + "/modules.builtin"),
-		OnDisk:      l.files.Raw(dir + "/modules.dep"),
-		Exists:      l.files.Exists,
+		Filesystems: pr.files.Raw("/proc/filesystems"),
+		Loaded:      pr.files.Raw("/proc/modules"),
+		Builtin:     pr.files.Raw(dir + "/modules.builtin"),
+		OnDisk:      pr.files.Raw(dir + "/modules.dep"),
+		Exists:      pr.files.Exists,
 	}
 	for _, e.ConfigFrom = range []string{"/proc/config.gz", "/boot/config-" + release, dir + "/config"} {
-		if e.Config = gunzip(l.files.Raw(e.ConfigFrom)); e.Config != nil {
+		if e.Config = gunzip(pr.files.Raw(e.ConfigFrom)); e.Config != nil {
 			break
 		}
 	}
-	k := facts.Kernel{Release: release, Features: parse.Features(e, l.req.Modules...)}
+	k := facts.Kernel{Release: release, Features: parse.Features(e, pr.req.Modules...)}
 	return found(facts.FactKernel, nil, func(f *facts.Facts) { f.Kernel = k })
 }
 
-// gunzip unpacks at most 4 MiB; what is no gzip is returned as it is.
+// gunzipIfPacked returns b unpacked, limited to 4 MiB, or b itself if it is not
+// in gzip format. It returns nil if b is damaged.
 func gunzip(b []byte) []byte {
 	r, err := gzip.NewReader(bytes.NewReader(b))
 	if err != nil {

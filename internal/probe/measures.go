@@ -8,61 +8,65 @@ import (
 	"github.com/plinthdev/plinth/internal/facts"
 )
 
-// measures tries out what was asked for.
-func (l look) measures(ctx context.Context, f *facts.Facts) {
+// runBenchmarks runs the requested benchmarks one by one and adds their results
+// to f.
+func (pr look) measures(ctx context.Context, f *facts.Facts) {
 	start := time.Now()
-	if p := l.req.Fsync; p != "" {
+	if p := pr.req.Fsync; p != "" {
 		got, err := bounded(ctx, fsyncLimit, func(ctx context.Context) (facts.Fsync, error) {
-			dir, err := l.nearest(p)
+			dir, err := pr.nearest(p)
 			if err != nil {
 				return facts.Fsync{}, err
 			}
-			return l.bench.Fsync(ctx, dir)
+			return pr.bench.Fsync(ctx, dir)
 		})
 		if err == errHangs {
-			// That is an answer: not one write came back in that time.
+			// This is a result: not a single write completed in that time.
 			got, err = facts.Fsync{Path: p, P50: fsyncLimit, P99: fsyncLimit, P999: fsyncLimit}, nil
 		}
 		note(f, "fsync", err, func() { f.Measures.Fsync = &got })
 	}
-	if p := l.req.Write; p != "" {
+	if p := pr.req.Write; p != "" {
 		got, err := bounded(ctx, writeLimit, func(ctx context.Context) (facts.Write, error) {
-			dir, err := l.nearest(p)
+			dir, err := pr.nearest(p)
 			if err != nil {
 				return facts.Write{}, err
 			}
-			space, err := l.k.Statfs(dir)
+			space, err := pr.k.Statfs(dir)
 			if err != nil {
 				return facts.Write{}, err
 			}
-			return l.bench.Write(ctx, dir, int64(space.Available))
+			return pr.bench.Write(ctx, dir, int64(space.Available))
 		})
 		note(f, "write", err, func() { f.Measures.Write = &got })
 	}
-	if l.req.Core {
-		core := l.bench.Core()
+	if pr.req.Core {
+		core := pr.bench.Core()
 		f.Measures.Core = &core
 	}
 	f.TookMS += time.Since(start).Milliseconds()
 }
 
-func note(f *facts.Facts, what string, err error, found func()) {
+// recordMeasure calls found, or adds the benchmark name to f.Unknown if err is
+// not nil.
+func note(f *facts.Facts, name string, err error, found func()) {
 	if err != nil {
-		f.Unknown = append(f.Unknown, facts.Unknown{Fact: facts.FactMeasure + ":" + what, Why: err.Error()})
+		f.Unknown = append(f.Unknown, facts.Unknown{Fact: facts.FactMeasure + ":" + name, Why: err.Error()})
 		return
 	}
 	found()
 }
 
-// hangs is what a disk does that does not let a system call return.
+// hangError is the error of a disk whose system call did not return within
+// fsyncTimeout.
 type hangs struct{}
 
 func (hangs) Error() string { return fmt.Sprintf("no answer within %s", fsyncLimit) }
 
 var errHangs error = hangs{}
 
-// bounded runs try for at most limit. A call that the kernel does not let
-// return is left alone: it ends with the process.
+// runWithLimit runs try for at most limit and returns errHang after that. A
+// system call that does not return is abandoned: it ends with the process.
 func bounded[T any](ctx context.Context, limit time.Duration, try func(context.Context) (T, error)) (T, error) {
 	type reply struct {
 		got T

@@ -17,35 +17,39 @@ import (
 	"github.com/plinthdev/plinth/internal/probe/sys"
 )
 
-func (l look) network(ctx context.Context) answer {
+// gatherNetwork reads interfaces, routes, name servers and listening TCP ports.
+// Unless the request is Near, it also queries each name server.
+func (pr look) network(ctx context.Context) answer {
 	var n facts.Network
 	var err error
-	if n.Interfaces, err = l.k.Links(); err != nil {
+	if n.Interfaces, err = pr.k.Links(); err != nil {
 		return found(facts.FactNetwork, err, nil)
 	}
-	four, err := l.m.ReadFile("/proc/net/route")
+	four, err := pr.m.ReadFile("/proc/net/route")
 	if err != nil {
 		return found(facts.FactNetwork, err, nil)
 	}
-	// A kernel without IPv6 has no such file.
-	n.Routes = append(parse.Routes4(four), parse.Routes6(l.files.Raw("/proc/net/ipv6_route"))...)
-	n.Nameservers = parse.Nameservers(l.files.Raw("/etc/resolv.conf"))
-	n.Search = parse.Search(l.files.Raw("/etc/resolv.conf"))
+	// A kernel without IPv6 does not have this file.
+	n.Routes = append(parse.Routes4(four), parse.Routes6(pr.files.Raw("/proc/net/ipv6_route"))...)
+	n.Nameservers = parse.Nameservers(pr.files.Raw("/etc/resolv.conf"))
+	n.Search = parse.Search(pr.files.Raw("/etc/resolv.conf"))
 	for _, table := range []string{"tcp", "tcp6"} {
-		for _, s := range parse.Sockets(l.files.Raw("/proc/net/" + table)) {
+		for _, s := range parse.Sockets(pr.files.Raw("/proc/net/" + table)) {
 			n.Listening = append(n.Listening, s.Port)
 		}
 	}
 	slices.Sort(n.Listening)
 	n.Listening = slices.Compact(n.Listening)
-	if !l.req.Near {
-		n.Servers = l.servers(ctx, n.Nameservers)
+	if !pr.req.Near {
+		n.Servers = pr.servers(ctx, n.Nameservers)
 	}
 	return found(facts.FactNetwork, nil, func(f *facts.Facts) { f.Network = n })
 }
 
-func (l look) hostname(ctx context.Context) answer {
-	text, err := l.m.ReadFile("/proc/sys/kernel/hostname")
+// gatherHostname reads the host name and, unless the request is Near, resolves
+// it.
+func (pr look) hostname(ctx context.Context) answer {
+	text, err := pr.m.ReadFile("/proc/sys/kernel/hostname")
 	name := strings.TrimSpace(string(text))
 	if err == nil && name == "" {
 		err = errors.New("/proc/sys/kernel/hostname is empty")
@@ -53,23 +57,23 @@ func (l look) hostname(ctx context.Context) answer {
 	if err != nil {
 		return found(facts.FactHostname, err, nil)
 	}
-	if l.req.Near {
+	if pr.req.Near {
 		return found(facts.FactHostname, nil, func(f *facts.Facts) { f.Hostname = name })
 	}
-	a := l.lookup(ctx, name)
+	a := pr.lookup(ctx, name)
 	resolved := a.note
 	a.note = func(f *facts.Facts) { f.Hostname = name; resolved(f) }
 	return a
 }
 
-// lookup measures one look-up. No answer is a fact, not a doubt: it is what
-// every program on this host will wait for.
-func (l look) lookup(ctx context.Context, name string) answer {
+// resolveName measures one name lookup. No response is a fact, not an unknown:
+// every program on this host would wait as long.
+func (pr look) lookup(ctx context.Context, name string) answer {
 	ctx, cancel := context.WithTimeout(ctx, lookupLimit)
 	defer cancel()
-	start := l.k.Now()
-	addrs, err := l.k.Resolve(ctx, name)
-	got := facts.Lookup{Name: name, TookMS: l.k.Now().Sub(start).Milliseconds()}
+	start := pr.k.Now()
+	addrs, err := pr.k.Resolve(ctx, name)
+	got := facts.Lookup{Name: name, TookMS: pr.k.Now().Sub(start).Milliseconds()}
 	for _, a := range addrs {
 		if a = a.Unmap(); !slices.Contains(got.Addresses, a) {
 			got.Addresses = append(got.Addresses, a)
@@ -90,18 +94,18 @@ func (l look) lookup(ctx context.Context, name string) answer {
 	return answer{note: func(f *facts.Facts) { f.Lookups = append(f.Lookups, got) }}
 }
 
-// servers asks each name server for a name that nobody has, all at once: "no
-// such name" is as good an answer as any.
-func (l look) servers(ctx context.Context, addresses []netip.Addr) []facts.Server {
+// queryNameservers queries all name servers in parallel for a name that does
+// not exist: "no such name" is a valid response.
+func (pr look) servers(ctx context.Context, addresses []netip.Addr) []facts.Server {
 	ctx, cancel := context.WithTimeout(ctx, lookupLimit)
 	defer cancel()
 	all := make([]facts.Server, len(addresses))
 	var wg sync.WaitGroup
 	for i, a := range addresses {
 		wg.Go(func() {
-			start := l.k.Now()
-			err := l.k.Ask(ctx, a)
-			all[i] = facts.Server{Address: a, TookMS: l.k.Now().Sub(start).Milliseconds()}
+			start := pr.k.Now()
+			err := pr.k.Ask(ctx, a)
+			all[i] = facts.Server{Address: a, TookMS: pr.k.Now().Sub(start).Milliseconds()}
 			if err != nil && ctx.Err() != nil {
 				err = fmt.Errorf("no answer within %s", lookupLimit)
 			}
@@ -114,13 +118,14 @@ func (l look) servers(ctx context.Context, addresses []netip.Addr) []facts.Serve
 	return all
 }
 
-// source greets one place in the internet.
-func (l look) source(ctx context.Context, url string) answer {
+// requestSource requests url and returns the HTTP status, or the error, and how
+// far the server's clock differs.
+func (pr look) source(ctx context.Context, url string) answer {
 	ctx, cancel := context.WithTimeout(ctx, sourceLimit)
 	defer cancel()
-	start := l.k.Now()
-	status, date, err := l.k.Greet(ctx, url, l.req.Proxy)
-	end := l.k.Now()
+	start := pr.k.Now()
+	status, date, err := pr.k.Greet(ctx, url, pr.req.Proxy)
+	end := pr.k.Now()
 	s := facts.Source{URL: url, TookMS: end.Sub(start).Milliseconds(), Status: status}
 	switch {
 	case err != nil && ctx.Err() != nil:
@@ -133,11 +138,12 @@ func (l look) source(ctx context.Context, url string) answer {
 	return answer{note: func(f *facts.Facts) { f.Sources = append(f.Sources, s) }}
 }
 
-// dial connects to one address; the words are those of troubleshoot.sh.
-func (l look) dial(ctx context.Context, address string) answer {
+// dialAddress connects to one TCP address. Its status values are those of
+// troubleshoot.sh.
+func (pr look) dial(ctx context.Context, address string) answer {
 	ctx, cancel := context.WithTimeout(ctx, sourceLimit)
 	defer cancel()
-	err := l.k.Dial(ctx, address)
+	err := pr.k.Dial(ctx, address)
 	d := facts.Dial{Address: address, Status: "connected"}
 	switch {
 	case err == nil:
@@ -151,8 +157,8 @@ func (l look) dial(ctx context.Context, address string) answer {
 	return answer{note: func(f *facts.Facts) { f.Dials = append(f.Dials, d) }}
 }
 
-// ports binds all that was asked for.
-func (l look) ports(ctx context.Context) answer {
-	all, unknown := ports.Bind(ctx, l.m, l.k, l.req.Ports)
+// gatherPorts tries to bind all requested ports.
+func (pr look) ports(ctx context.Context) answer {
+	all, unknown := ports.Bind(ctx, pr.m, pr.k, pr.req.Ports)
 	return answer{unknown: unknown, note: func(f *facts.Facts) { f.Ports = all }}
 }

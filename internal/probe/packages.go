@@ -9,14 +9,15 @@ import (
 	"github.com/plinthdev/plinth/internal/probe/parse"
 )
 
-// packages asks the package manager whose database is there. That some are not
-// installed is its exit code, not a failure.
-func (l look) packages(ctx context.Context) answer {
+// gatherPackages queries the package manager whose database exists on this
+// host. A package that is not installed only changes the exit code; this is not
+// a failure.
+func (pr look) packages(ctx context.Context) answer {
 	argv := []string{"dpkg-query", "-W", "-f", `${Package}\t${db:Status-Status}\t${Version}\n`}
-	if !l.files.Exists("/var/lib/dpkg/status") {
+	if !pr.files.Exists("/var/lib/dpkg/status") {
 		argv = []string{"rpm", "-q", "--qf", `%{NAME}\tinstalled\t%{VERSION}-%{RELEASE}\n`}
 	}
-	out, err := l.m.Run(ctx, host.Cmd{Argv: append(append(argv, "--"), l.req.Packages...), Timeout: commandLimit, Look: true})
+	out, err := pr.m.Run(ctx, host.Cmd{Argv: append(append(argv, "--"), pr.req.Packages...), Timeout: commandLimit, Look: true})
 	var failed *host.CommandError
 	if errors.As(err, &failed) && failed.Code > 0 {
 		err = nil

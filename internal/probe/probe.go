@@ -1,7 +1,7 @@
-// Package probe owns looking at a host: it reads files, asks systemd, binds
-// ports, resolves names, and fills facts.Facts. Everything it does is bounded
-// in time and leaves nothing behind. It refuses to judge, to change anything,
-// and to fail: what cannot be told becomes an entry in Facts.Unknown.
+// Package probe inspects a host: it reads files, queries systemd, binds ports
+// and resolves names, and returns facts.Facts. Every probe is limited in time,
+// changes nothing and leaves nothing behind; what cannot be determined is
+// listed in Facts.Unknown.
 package probe
 
 import (
@@ -19,7 +19,7 @@ import (
 	"github.com/plinthdev/plinth/internal/probe/sys"
 )
 
-// Machine is what probe needs of host.Host.
+// Machine contains the methods of host.Host that the probe needs.
 type Machine interface {
 	ReadFile(path string) ([]byte, error)
 	Lstat(path string) (fs.FileInfo, error)
@@ -30,17 +30,17 @@ type Machine interface {
 
 var _ Machine = host.Host{}
 
-// Limits keep one slow part from holding up the whole.
+// These limits keep one slow part from delaying the whole probe.
 const (
-	wholeLimit   = 3 * time.Second         // the look as a whole
-	lookupLimit  = 1500 * time.Millisecond // one name
-	commandLimit = 2 * time.Second         // one program
-	sourceLimit  = 2500 * time.Millisecond // one place in the internet
-	fsyncLimit   = 9 * time.Second         // the measure of small writes, on a disk that hangs
-	writeLimit   = 2 * time.Second         // the measure of a long file, likewise
+	wholeLimit   = 3 * time.Second         // all parts together
+	lookupLimit  = 1500 * time.Millisecond // one name lookup
+	commandLimit = 2 * time.Second         // one command
+	sourceLimit  = 2500 * time.Millisecond // one request to the internet
+	fsyncLimit   = 9 * time.Second         // the benchmark of small writes, on a disk that hangs
+	writeLimit   = 2 * time.Second         // the benchmark of a large file, likewise
 )
 
-// look is one run of the probe.
+// prober is one run of the probe.
 type look struct {
 	m     Machine
 	files files.Files
@@ -49,14 +49,15 @@ type look struct {
 	req   facts.Request
 }
 
-// Gather looks at the machine, for at most three seconds (less when ctx ends
-// sooner). A part that does not answer in that time is listed as unknown.
-// Measures that are asked for come after that, one by one, so that nothing of
-// this command disturbs them: as a rule two seconds, at most eleven.
+// Gather returns the facts about machine m, and takes at most three seconds for
+// this (less if ctx ends sooner). A part that does not answer in that time is
+// listed as unknown. The requested benchmarks run after that, one by one, so
+// that no other work of this command disturbs them: usually for two seconds, at
+// most eleven.
 func Gather(ctx context.Context, m Machine, req facts.Request) facts.Facts {
-	l := newLook(m, sys.Running(), req)
-	f := gather(ctx, l, wholeLimit)
-	l.measures(ctx, &f)
+	pr := newLook(m, sys.Running(), req)
+	f := gather(ctx, pr, wholeLimit)
+	pr.measures(ctx, &f)
 	return f
 }
 
@@ -64,20 +65,22 @@ func newLook(m Machine, k sys.Kernel, req facts.Request) look {
 	return look{m: m, files: files.Files{Reader: m}, k: k, bench: measure.Running(), req: req}
 }
 
-// part finds out about one fact, or more. It gets no Facts to write to, but
-// returns what to note: a part that hangs must not write behind Gather's back.
+// part determines one or more facts. It does not write to Facts but returns a
+// function that does: a part that hangs must not write after Gather has
+// returned.
 type part struct {
 	fact string
 	ask  func(context.Context) answer
 }
 
-// answer is what a part found, and what it could not tell.
+// partResult is what a part found, and what it could not determine.
 type answer struct {
-	note    func(*facts.Facts) // nil when there is nothing to note
+	note    func(*facts.Facts) // nil if there is nothing to record
 	unknown []facts.Unknown
 }
 
-// found is the answer of a part that was told, or of one that was not.
+// newPartResult returns a result that records facts with note, or one that
+// lists fact as unknown if err is not nil.
 func found(fact string, err error, note func(*facts.Facts)) answer {
 	if err != nil {
 		return answer{unknown: []facts.Unknown{{Fact: fact, Why: err.Error()}}}
@@ -85,11 +88,13 @@ func found(fact string, err error, note func(*facts.Facts)) answer {
 	return answer{note: note}
 }
 
-func gather(ctx context.Context, l look, limit time.Duration) facts.Facts {
+// gatherFacts runs all parts in parallel for at most limit and returns their
+// facts.
+func gather(ctx context.Context, pr look, limit time.Duration) facts.Facts {
 	start := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	parts := l.parts()
+	parts := pr.parts()
 	type reply struct {
 		part int
 		answer
@@ -122,7 +127,7 @@ func gather(ctx context.Context, l look, limit time.Duration) facts.Facts {
 	return f
 }
 
-// tidy puts what came in any order into one order.
+// sortFacts sorts the lists that the parts filled in random order.
 func tidy(f *facts.Facts) {
 	slices.SortFunc(f.Unknown, func(a, b facts.Unknown) int { return strings.Compare(a.Fact, b.Fact) })
 	slices.SortFunc(f.Lookups, func(a, b facts.Lookup) int { return strings.Compare(a.Name, b.Name) })
@@ -131,41 +136,42 @@ func tidy(f *facts.Facts) {
 	slices.SortStableFunc(f.Traces, func(a, b facts.Trace) int { return strings.Compare(string(a.Of), string(b.Of)) })
 }
 
-func (l look) parts() []part {
+// listParts returns the parts that the request needs.
+func (pr look) parts() []part {
 	parts := []part{
-		{facts.FactOS, l.os},
-		{facts.FactKernel, l.kernel},
-		{facts.FactCPU, l.cpu},
-		{facts.FactMemory, l.memory},
-		{facts.FactCgroup, l.cgroup},
-		{facts.FactMachineID, l.machineID},
-		{facts.FactNetwork, l.network},
-		{facts.FactPort, l.ports},
-		{facts.FactClock, l.clock},
-		{facts.FactPrivilege, l.privilege},
-		{facts.FactSystemd, l.systemd},
-		{facts.FactCommands, l.commands},
-		{facts.FactTraces, l.traces},
-		{facts.FactIptables, l.iptables},
-		{facts.FactSecurity, l.security},
-		{facts.FactHostname, l.hostname},
-		{facts.FactSettings, l.settings},
-		{facts.FactProxies, l.proxies},
+		{facts.FactOS, pr.os},
+		{facts.FactKernel, pr.kernel},
+		{facts.FactCPU, pr.cpu},
+		{facts.FactMemory, pr.memory},
+		{facts.FactCgroup, pr.cgroup},
+		{facts.FactMachineID, pr.machineID},
+		{facts.FactNetwork, pr.network},
+		{facts.FactPort, pr.ports},
+		{facts.FactClock, pr.clock},
+		{facts.FactPrivilege, pr.privilege},
+		{facts.FactSystemd, pr.systemd},
+		{facts.FactCommands, pr.commands},
+		{facts.FactTraces, pr.traces},
+		{facts.FactIptables, pr.iptables},
+		{facts.FactSecurity, pr.security},
+		{facts.FactHostname, pr.hostname},
+		{facts.FactSettings, pr.settings},
+		{facts.FactProxies, pr.proxies},
 	}
-	for _, path := range l.req.Paths {
-		parts = append(parts, part{facts.FactDisk + ":" + path, func(context.Context) answer { return l.disk(path) }})
+	for _, path := range pr.req.Paths {
+		parts = append(parts, part{facts.FactDisk + ":" + path, func(context.Context) answer { return pr.disk(path) }})
 	}
-	if len(l.req.Packages) > 0 {
-		parts = append(parts, part{facts.FactPackages, l.packages})
+	if len(pr.req.Packages) > 0 {
+		parts = append(parts, part{facts.FactPackages, pr.packages})
 	}
-	for _, name := range l.req.Lookups {
-		parts = append(parts, part{facts.FactLookup + ":" + name, func(ctx context.Context) answer { return l.lookup(ctx, name) }})
+	for _, name := range pr.req.Lookups {
+		parts = append(parts, part{facts.FactLookup + ":" + name, func(ctx context.Context) answer { return pr.lookup(ctx, name) }})
 	}
-	for _, url := range l.req.Sources {
-		parts = append(parts, part{facts.FactSource + ":" + url, func(ctx context.Context) answer { return l.source(ctx, url) }})
+	for _, url := range pr.req.Sources {
+		parts = append(parts, part{facts.FactSource + ":" + url, func(ctx context.Context) answer { return pr.source(ctx, url) }})
 	}
-	for _, address := range l.req.Dials {
-		parts = append(parts, part{facts.FactDial + ":" + address, func(ctx context.Context) answer { return l.dial(ctx, address) }})
+	for _, address := range pr.req.Dials {
+		parts = append(parts, part{facts.FactDial + ":" + address, func(ctx context.Context) answer { return pr.dial(ctx, address) }})
 	}
 	return parts
 }

@@ -25,8 +25,8 @@ import (
 	"github.com/plinthdev/plinth/internal/probe/sys"
 )
 
-// still is a kernel that answers without looking at this machine.
-func still() sys.Kernel {
+// fakeSystem returns a System that answers without reading this machine.
+func fakeSystem() sys.Kernel {
 	return sys.Kernel{
 		Arch: "amd64", Now: func() time.Time { return time.Date(2026, 11, 21, 8, 0, 0, 0, time.UTC) },
 		Bind: func(context.Context, facts.PortKey) error { return nil },
@@ -47,8 +47,9 @@ func still() sys.Kernel {
 	}
 }
 
-// textFiles is a host on which text files stand; no program may be run on it.
-func textFiles(t *testing.T, texts map[string]string) *hosttest.Fake {
+// newFakeHost returns a host with the given text files. No command may run on
+// it.
+func newFakeHost(t *testing.T, texts map[string]string) *hosttest.Fake {
 	t.Helper()
 	fake := hosttest.New(t)
 	for p, text := range texts {
@@ -63,19 +64,20 @@ func textFiles(t *testing.T, texts map[string]string) *hosttest.Fake {
 	return fake
 }
 
-func lookAt(t *testing.T, texts map[string]string, k sys.Kernel, req facts.Request) facts.Facts {
+func gatherFrom(t *testing.T, texts map[string]string, k sys.Kernel, req facts.Request) facts.Facts {
 	t.Helper()
-	return gather(t.Context(), newLook(textFiles(t, texts).Host(), k, req), time.Minute)
+	return gather(t.Context(), newLook(newFakeHost(t, texts).Host(), k, req), time.Minute)
 }
 
-// here looks at this machine, with all the time that it takes when others use it.
-func here(t *testing.T, req facts.Request) facts.Facts {
+// gatherLocal gathers facts about this machine, with enough time even if the
+// machine is busy.
+func gatherLocal(t *testing.T, req facts.Request) facts.Facts {
 	t.Helper()
 	return gather(t.Context(), newLook(host.Local("/"), sys.Running(), req), time.Minute)
 }
 
-func TestThisMachineIsTold(t *testing.T) {
-	f := here(t, facts.Request{
+func TestGatherFacts_ReportsThisMachine(t *testing.T) {
+	f := gatherLocal(t, facts.Request{
 		Ports: []facts.PortKey{{Number: 6443, Protocol: "tcp"}}, Paths: []string{"/var/lib/plinth", "/etc"},
 		Commands: []string{"mount"}, Units: []string{"docker"}, Lookups: []string{"localhost"},
 	})
@@ -96,11 +98,11 @@ func TestThisMachineIsTold(t *testing.T) {
 		t.Fatal(err)
 	}
 	if again, _ := json.Marshal(back); !bytes.Equal(b, again) {
-		t.Error("facts change on their way through JSON")
+		t.Error("facts differ after encoding and decoding as JSON")
 	}
 }
 
-func TestATakenPortNamesItsHolder(t *testing.T) {
+func TestBindPorts_NamesOwnerOfPortInUse(t *testing.T) {
 	tcp, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -112,11 +114,11 @@ func TestATakenPortNamesItsHolder(t *testing.T) {
 	}
 	defer udp.Close()
 	keys := []facts.PortKey{
-		{Number: tcp.Addr().(*net.TCPAddr).Port, Protocol: "tcp"}, // on all addresses, one of which is taken
+		{Number: tcp.Addr().(*net.TCPAddr).Port, Protocol: "tcp"}, // on all addresses, one of which is in use
 		{Number: udp.LocalAddr().(*net.UDPAddr).Port, Protocol: "udp"},
 		{Number: tcp.Addr().(*net.TCPAddr).Port, Protocol: "tcp", Address: "127.0.0.2"},
 	}
-	f := here(t, facts.Request{Ports: keys})
+	f := gatherLocal(t, facts.Request{Ports: keys})
 	self, _ := os.Executable()
 	for _, key := range keys[:2] {
 		p, ok := f.Port(key)
@@ -129,7 +131,7 @@ func TestATakenPortNamesItsHolder(t *testing.T) {
 	}
 }
 
-func TestAPortIsFreeAgainAfterTheLook(t *testing.T) {
+func TestBindPorts_ReleasesPorts(t *testing.T) {
 	l, err := net.Listen("tcp", ":0")
 	if err != nil {
 		t.Fatal(err)
@@ -137,36 +139,36 @@ func TestAPortIsFreeAgainAfterTheLook(t *testing.T) {
 	key := facts.PortKey{Number: l.Addr().(*net.TCPAddr).Port, Protocol: "tcp"}
 	l.Close()
 	for range 2 {
-		f := here(t, facts.Request{Ports: []facts.PortKey{key}})
+		f := gatherLocal(t, facts.Request{Ports: []facts.PortKey{key}})
 		if p, _ := f.Port(key); !p.Free {
 			t.Fatalf("%+v", p)
 		}
 	}
 }
 
-func TestAPortWhoseHolderEndsMeanwhileIsTriedAgain(t *testing.T) {
-	k, tries := still(), 0
+func TestBindPorts_RetriesPortWhoseOwnerExited(t *testing.T) {
+	k, tries := fakeSystem(), 0
 	k.Bind = func(context.Context, facts.PortKey) error {
 		if tries++; tries == 1 {
 			return &net.OpError{Op: "listen", Err: os.NewSyscallError("bind", unix.EADDRINUSE)}
 		}
 		return nil
 	}
-	f := lookAt(t, nil, k, facts.Request{Ports: []facts.PortKey{{Number: 8132, Protocol: "tcp"}}})
+	f := gatherFrom(t, nil, k, facts.Request{Ports: []facts.PortKey{{Number: 8132, Protocol: "tcp"}}})
 	if len(f.Ports) != 1 || !f.Ports[0].Free || tries != 2 {
 		t.Errorf("after %d tries: %+v", tries, f.Ports)
 	}
 }
 
-func TestAPortThatMayNotBeBoundIsUnknownNotTaken(t *testing.T) {
-	k := still()
+func TestBindPorts_ReportsForbiddenPortAsUnknown(t *testing.T) {
+	k := fakeSystem()
 	k.Bind = func(_ context.Context, key facts.PortKey) error {
 		if key.Number < 1024 {
 			return &net.OpError{Op: "listen", Err: os.NewSyscallError("bind", unix.EACCES)}
 		}
 		return &net.OpError{Op: "listen", Err: os.NewSyscallError("bind", unix.EADDRNOTAVAIL)}
 	}
-	f := lookAt(t, nil, k, facts.Request{Ports: []facts.PortKey{{Number: 179, Protocol: "tcp"}, {Number: 6443, Protocol: "tcp", Address: "192.0.2.1"}}})
+	f := gatherFrom(t, nil, k, facts.Request{Ports: []facts.PortKey{{Number: 179, Protocol: "tcp"}, {Number: 6443, Protocol: "tcp", Address: "192.0.2.1"}}})
 	if got := f.Why("port:179/tcp"); got != "binding it is not permitted (EACCES)" {
 		t.Errorf("179: %q", got)
 	}
@@ -175,18 +177,18 @@ func TestAPortThatMayNotBeBoundIsUnknownNotTaken(t *testing.T) {
 	}
 }
 
-func TestAHangingPartIsUnknownAndHoldsUpNothing(t *testing.T) {
-	k := still()
+func TestGatherFacts_ReportsHangingPartAsUnknown(t *testing.T) {
+	k := fakeSystem()
 	release := make(chan struct{})
 	defer close(release)
-	k.Statfs = func(p string) (sys.Space, error) { // a dead NFS server: not even ctx ends it
+	k.Statfs = func(p string) (sys.Space, error) { // a dead NFS server: the call does not return even if ctx ends
 		if p == "/mnt/nfs" {
 			<-release
 		}
 		return sys.Space{Size: 1}, nil
 	}
 	start := time.Now()
-	l := newLook(textFiles(t, map[string]string{"/proc/self/mountinfo": "27 1 254:0 / / rw - ext4 /dev/vda rw\n"}).Host(), k, facts.Request{Paths: []string{"/mnt/nfs", "/var"}})
+	l := newLook(newFakeHost(t, map[string]string{"/proc/self/mountinfo": "27 1 254:0 / / rw - ext4 /dev/vda rw\n"}).Host(), k, facts.Request{Paths: []string{"/mnt/nfs", "/var"}})
 	f := gather(t.Context(), l, time.Second)
 	if took := time.Since(start); took > 20*time.Second {
 		t.Errorf("took %s", took)
@@ -199,59 +201,63 @@ func TestAHangingPartIsUnknownAndHoldsUpNothing(t *testing.T) {
 	}
 }
 
-func TestALookThatStaysNearAsksNobody(t *testing.T) {
+func TestGatherFacts_SendsNoQueriesIfNear(t *testing.T) {
 	for near, want := range map[bool]int{false: 2, true: 0} {
-		asked := make(chan string, 10)
-		k := still()
-		k.Ask = func(context.Context, netip.Addr) error { asked <- "name server"; return nil }
-		k.Resolve = func(_ context.Context, name string) ([]netip.Addr, error) { asked <- name; return nil, nil }
-		f := lookAt(t, map[string]string{"/etc/resolv.conf": "nameserver 192.0.2.1\n", "/proc/sys/kernel/hostname": "h\n", "/proc/net/route": "Iface\n"}, k, facts.Request{Near: near})
-		if len(asked) != want || f.Hostname != "h" {
-			t.Errorf("near %v: %d questions, host %q", near, len(asked), f.Hostname)
-		}
+		t.Run(fmt.Sprintf("near=%t", near), func(t *testing.T) {
+			queries := make(chan string, 10)
+			k := fakeSystem()
+			k.Ask = func(context.Context, netip.Addr) error { queries <- "name server"; return nil }
+			k.Resolve = func(_ context.Context, name string) ([]netip.Addr, error) { queries <- name; return nil, nil }
+			f := gatherFrom(t, map[string]string{"/etc/resolv.conf": "nameserver 192.0.2.1\n", "/proc/sys/kernel/hostname": "h\n", "/proc/net/route": "Iface\n"}, k, facts.Request{Near: near})
+			if len(queries) != want || f.Hostname != "h" {
+				t.Errorf("near %v: %d queries, host %q", near, len(queries), f.Hostname)
+			}
+		})
 	}
 }
 
-func TestNothingReadableIsAllUnknown(t *testing.T) {
-	f := lookAt(t, nil, still(), facts.Request{Paths: []string{"/var"}})
+func TestGatherFacts_ReportsUnreadableFilesAsUnknown(t *testing.T) {
+	f := gatherFrom(t, nil, fakeSystem(), facts.Request{Paths: []string{"/var"}})
 	for _, fact := range []string{facts.FactOS, facts.FactKernel, facts.FactCPU, facts.FactMemory, facts.FactCgroup, "disk:/var", facts.FactHostname, facts.FactNetwork, facts.FactPrivilege, facts.FactIptables} {
 		if f.Why(fact) == "" {
-			t.Errorf("%s counts as told", fact)
+			t.Errorf("%s is not reported as unknown", fact)
 		}
 	}
 	for _, fact := range []string{facts.FactMachineID, facts.FactSecurity, facts.FactTraces, facts.FactCommands, facts.FactSystemd} {
 		if why := f.Why(fact); why != "" {
-			t.Errorf("%s: %s; that nothing is there is a fact", fact, why)
+			t.Errorf("%s: %s; a missing file must be a fact", fact, why)
 		}
 	}
 }
 
-func TestControlGroupsAreThoseThatAreMounted(t *testing.T) {
+func TestGatherCgroup_CountsMountedControllersOnly(t *testing.T) {
 	const v1 = "33 32 0:29 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n34 32 0:30 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n"
 	const list = "#subsys_name\thierarchy\tnum_cgroups\tenabled\ncpu\t1\t1\t1\ncpuacct\t1\t1\t1\nmemory\t2\t1\t0\npids\t3\t1\t1\n"
 	for name, c := range map[string]struct {
 		files map[string]string
 		want  facts.Cgroup
 	}{
-		"version 1, memory switched off, pids not mounted": {map[string]string{"/proc/self/mountinfo": v1, "/proc/cgroups": list}, facts.Cgroup{Version: 1, Controllers: []string{"cpu", "cpuacct"}}},
+		"version 1, memory disabled, pids not mounted": {map[string]string{"/proc/self/mountinfo": v1, "/proc/cgroups": list}, facts.Cgroup{Version: 1, Controllers: []string{"cpu", "cpuacct"}}},
 		"hybrid": {map[string]string{"/proc/self/mountinfo": v1 + "40 32 0:40 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n", "/proc/cgroups": list}, facts.Cgroup{Version: 1, Hybrid: true, Controllers: []string{"cpu", "cpuacct"}}},
 		"version 2": {map[string]string{"/proc/self/mountinfo": "40 32 0:40 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n", "/sys/fs/cgroup/cgroup.controllers": "cpuset cpu io memory pids\n"},
 			facts.Cgroup{Version: 2, Controllers: []string{"cpu", "cpuset", "io", "memory", "pids"}}},
 		"none": {map[string]string{"/proc/self/mountinfo": "27 1 254:0 / / rw - ext4 /dev/vda rw\n"}, facts.Cgroup{}},
 	} {
-		f := lookAt(t, c.files, still(), facts.Request{})
-		if f.Cgroup.Version != c.want.Version || f.Cgroup.Hybrid != c.want.Hybrid || !slices.Equal(f.Cgroup.Controllers, c.want.Controllers) {
-			t.Errorf("%s: %+v, want %+v", name, f.Cgroup, c.want)
-		}
+		t.Run(name, func(t *testing.T) {
+			f := gatherFrom(t, c.files, fakeSystem(), facts.Request{})
+			if f.Cgroup.Version != c.want.Version || f.Cgroup.Hybrid != c.want.Hybrid || !slices.Equal(f.Cgroup.Controllers, c.want.Controllers) {
+				t.Errorf("%s: %+v, want %+v", name, f.Cgroup, c.want)
+			}
+		})
 	}
 }
 
-func TestTracesAreFoundAndEmptyFoldersAreNone(t *testing.T) {
-	k := still()
+func TestFindTraces_IgnoresEmptyDirectories(t *testing.T) {
+	k := fakeSystem()
 	k.Links = func() ([]facts.Interface, error) {
 		return []facts.Interface{{Name: "eth0"}, {Name: "kube-bridge", Addresses: []netip.Prefix{netip.MustParsePrefix("10.244.0.1/24")}}}, nil
 	}
-	fake := textFiles(t, map[string]string{
+	fake := newFakeHost(t, map[string]string{
 		"/usr/local/bin/k0s": "x", "/var/lib/kubelet/pki/kubelet.crt": "x", "/var/lib/etcd/lost+found/x": "", "/etc/cni/net.d/10-flannel.conflist": "{}", "/etc/cni/net.d/README": "no",
 		"/etc/k0s/containerd.d/10-mine.toml": "", "/srv/k0s/lost+found/x": "", "/data/k0s/pki/ca.crt": "x",
 	})
@@ -270,14 +276,14 @@ func TestTracesAreFoundAndEmptyFoldersAreNone(t *testing.T) {
 	}
 }
 
-func TestSystemdAndRulesAreAskedInFourCommands(t *testing.T) {
-	fake := textFiles(t, map[string]string{"/run/systemd/system/.keep": "", "/usr/sbin/iptables-nft-save": "", "/usr/sbin/iptables-legacy-save": "", "/usr/sbin/iptables-save": "", "/usr/sbin/nft": ""})
+func TestGatherFacts_QueriesSystemdAndFirewallWithFourCommands(t *testing.T) {
+	fake := newFakeHost(t, map[string]string{"/run/systemd/system/.keep": "", "/usr/sbin/iptables-nft-save": "", "/usr/sbin/iptables-legacy-save": "", "/usr/sbin/iptables-save": "", "/usr/sbin/nft": ""})
 	fake.Expect("systemctl show --no-pager --property=Version,SystemState").Return("Version=252\nSystemState=degraded\n", nil)
 	fake.Expect("systemctl show --no-pager --property=Id,LoadState,ActiveState,FragmentPath,MainPID docker k3s").
 		Return("MainPID=77\nId=docker.service\nLoadState=loaded\nActiveState=active\nFragmentPath=/lib/docker.service\n\nId=k3s.service\nLoadState=not-found\nActiveState=inactive\n", nil)
 	fake.Expect("iptables-nft-save").Return("*filter\n:INPUT DROP [0:0]\n:KUBE-SERVICES - [0:0]\n-A INPUT -j KUBE-FIREWALL\n", nil)
 	fake.Expect("nft list chains").Return("table inet guard {\n\tchain in {\n\t\ttype filter hook input priority filter; policy drop;\n\t}\n\tchain KUBE-X {\n\t}\n}\n", nil)
-	f := gather(t.Context(), newLook(fake.Host(), still(), facts.Request{Units: []string{"docker", "k3s"}}), time.Minute)
+	f := gather(t.Context(), newLook(fake.Host(), fakeSystem(), facts.Request{Units: []string{"docker", "k3s"}}), time.Minute)
 	if f.Systemd != (facts.Systemd{Booted: true, Version: "252", State: "degraded"}) {
 		t.Errorf("%+v", f.Systemd)
 	}
@@ -292,47 +298,49 @@ func TestSystemdAndRulesAreAskedInFourCommands(t *testing.T) {
 	}
 }
 
-func TestPackagesAreAskedOfTheManagerThatIsThere(t *testing.T) {
+func TestGatherPackages_QueriesInstalledPackageManager(t *testing.T) {
 	missing := &host.CommandError{Argv: []string{"dpkg-query"}, Code: 1, Tail: "no packages found matching b"}
 	for name, c := range map[string]struct {
-		file, says string
-		err        error
-		command    string
-		why        string
+		file, output string
+		err          error
+		command      string
+		why          string
 	}{
 		"dpkg":    {"/var/lib/dpkg/status", "a\tinstalled\t1.0\n", missing, "dpkg-query -W -f", ""},
 		"rpm":     {"/usr/bin/rpm", "a\tinstalled\t1.0\npackage b is not installed\n", missing, "rpm -q --qf", ""},
 		"neither": {"/etc/os-release", "", errors.New("rpm: executable file not found"), "rpm", "not found"},
 		"hangs":   {"/usr/bin/rpm", "", errors.New("no end after 2s"), "rpm", "no end after 2s"},
 	} {
-		fake := textFiles(t, map[string]string{c.file: ""})
-		fake.Expect(c.command).Return(c.says, c.err)
-		f := gather(t.Context(), newLook(fake.Host(), still(), facts.Request{Packages: []string{"a", "b"}}), time.Minute)
-		if why := f.Why(facts.FactPackages); c.why == "" && (why != "" || !slices.Equal(f.Packages, []facts.Package{{Name: "a", Version: "1.0"}})) || !strings.Contains(why, c.why) {
-			t.Errorf("%s: %v, %q", name, f.Packages, why)
-		}
+		t.Run(name, func(t *testing.T) {
+			fake := newFakeHost(t, map[string]string{c.file: ""})
+			fake.Expect(c.command).Return(c.output, c.err)
+			f := gather(t.Context(), newLook(fake.Host(), fakeSystem(), facts.Request{Packages: []string{"a", "b"}}), time.Minute)
+			if why := f.Why(facts.FactPackages); c.why == "" && (why != "" || !slices.Equal(f.Packages, []facts.Package{{Name: "a", Version: "1.0"}})) || !strings.Contains(why, c.why) {
+				t.Errorf("%s: %v, %q", name, f.Packages, why)
+			}
+		})
 	}
 }
 
-func TestACommandThatFailsIsUnknown(t *testing.T) {
-	fake := textFiles(t, map[string]string{"/run/systemd/system/.keep": "", "/usr/sbin/nft": ""})
+func TestGatherFacts_ReportsFailedCommandAsUnknown(t *testing.T) {
+	fake := newFakeHost(t, map[string]string{"/run/systemd/system/.keep": "", "/usr/sbin/nft": ""})
 	fake.Expect("systemctl").Return("", errors.New("`systemctl show`: no end after 2s")).Often()
 	fake.Expect("nft list chains").Return("", errors.New("`nft list chains` ended with code 1: Operation not permitted"))
-	f := gather(t.Context(), newLook(fake.Host(), still(), facts.Request{Units: []string{"docker"}}), time.Minute)
+	f := gather(t.Context(), newLook(fake.Host(), fakeSystem(), facts.Request{Units: []string{"docker"}}), time.Minute)
 	if !f.Systemd.Booted || !strings.Contains(f.Why(facts.FactSystemd), "no end after 2s") || !strings.Contains(f.Why(facts.FactIptables), "not permitted") {
 		t.Errorf("%+v", f.Unknown)
 	}
 }
 
-func TestADiskIsThatOfTheNearestParent(t *testing.T) {
-	fake := textFiles(t, map[string]string{"/proc/self/mountinfo": "27 1 254:0 / / rw - ext4 /dev/vda rw\n41 27 8:2 / /data rw,noexec - xfs /dev/sda2 rw\n"})
+func TestGatherDisk_MeasuresNearestExistingParent(t *testing.T) {
+	fake := newFakeHost(t, map[string]string{"/proc/self/mountinfo": "27 1 254:0 / / rw - ext4 /dev/vda rw\n41 27 8:2 / /data rw,noexec - xfs /dev/sda2 rw\n"})
 	if err := os.MkdirAll(filepath.Join(fake.Root, "var/lib"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Symlink("/data", filepath.Join(fake.Root, "var/lib/k0s")); err != nil {
 		t.Fatal(err)
 	}
-	k := still()
+	k := fakeSystem()
 	k.EvalLinks = func(p string) (string, error) {
 		switch p {
 		case "/var/lib/k0s":
@@ -351,8 +359,8 @@ func TestADiskIsThatOfTheNearestParent(t *testing.T) {
 	}
 }
 
-func TestLookUpsSayHowTheyEnd(t *testing.T) {
-	k := still()
+func TestResolveName_ReportsOutcome(t *testing.T) {
+	k := fakeSystem()
 	k.Resolve = func(ctx context.Context, name string) ([]netip.Addr, error) {
 		switch name {
 		case "node1":
@@ -365,24 +373,26 @@ func TestLookUpsSayHowTheyEnd(t *testing.T) {
 		<-ctx.Done()
 		return nil, &net.DNSError{Err: "i/o timeout", Name: name, IsTimeout: true}
 	}
-	l := newLook(textFiles(t, map[string]string{"/proc/sys/kernel/hostname": "node1\n"}).Host(), k, facts.Request{Lookups: []string{"gone", "refused", "silent"}})
+	l := newLook(newFakeHost(t, map[string]string{"/proc/sys/kernel/hostname": "node1\n"}).Host(), k, facts.Request{Lookups: []string{"gone", "refused", "silent"}})
 	f := gather(t.Context(), l, time.Minute)
 	for name, want := range map[string]string{"node1": "", "gone": "no such name", "refused": "name server 192.0.2.53:53: server misbehaving", "silent": "no answer within 1.5s"} {
-		got, ok := f.Lookup(name)
-		if !ok || got.Error != want {
-			t.Errorf("%s: %+v", name, got)
-		}
+		t.Run(name, func(t *testing.T) {
+			got, ok := f.Lookup(name)
+			if !ok || got.Error != want {
+				t.Errorf("%s: %+v", name, got)
+			}
+		})
 	}
 	if got, _ := f.Lookup("node1"); len(got.Addresses) != 1 || f.Hostname != "node1" {
 		t.Errorf("%s: %+v", f.Hostname, got)
 	}
 }
 
-func TestSmallFactsComeFromTheirFiles(t *testing.T) {
-	f := lookAt(t, map[string]string{
+func TestGatherFacts_ReadsSmallFiles(t *testing.T) {
+	f := gatherFrom(t, map[string]string{
 		"/usr/lib/os-release": "ID=flatcar\n", "/etc/machine-id": "abc\n", "/sys/fs/selinux/enforce": "1", "/etc/ufw/ufw.conf": "# ufw\nENABLED=yes\n",
 		"/usr/bin/mount": "", "/proc/meminfo": "MemTotal: 1024 kB\n", "/proc/swaps": "Filename Type Size Used Priority\n/dev/sda2 partition 10 0 -2\n",
-	}, still(), facts.Request{Commands: []string{"mount", "umount"}})
+	}, fakeSystem(), facts.Request{Commands: []string{"mount", "umount"}})
 	if f.OS.ID != "flatcar" || f.OS.Arch != "amd64" || f.MachineID != "abc" || f.Security.SELinux != "enforcing" || !f.Security.UFW || f.Memory.Swap != 10<<10 {
 		t.Errorf("%+v", f)
 	}
@@ -391,8 +401,8 @@ func TestSmallFactsComeFromTheirFiles(t *testing.T) {
 	}
 }
 
-func TestSettingsComeFromTheirFiles(t *testing.T) {
-	k := still()
+func TestGatherSettings_ReadsSettingsFiles(t *testing.T) {
+	k := fakeSystem()
 	k.Readlink = func(string) (string, error) { return "../usr/share/zoneinfo/Europe/Berlin", nil }
 	limits := "Limit                     Soft Limit           Hard Limit           Units     \nMax processes             128450               unlimited            processes \nMax open files            1024                 524288               files     \n"
 	texts := map[string]string{
@@ -404,7 +414,7 @@ func TestSettingsComeFromTheirFiles(t *testing.T) {
 		"/sys/class/rtc/rtc0/since_epoch": "1795248000\n", "/etc/resolv.conf": "nameserver 192.0.2.53\nsearch example.com corp\n",
 		"/proc/net/route": "", "/proc/net/tcp": "  0: 00000000:0016 00000000:0000 0A 0:0 0:0 0 0 0 4242 1\n",
 	}
-	f := lookAt(t, texts, k, facts.Request{Sysctls: []string{"net.ipv4.ip_forward", "net.ipv4.ip_local_port_range", "net.none"}})
+	f := gatherFrom(t, texts, k, facts.Request{Sysctls: []string{"net.ipv4.ip_forward", "net.ipv4.ip_local_port_range", "net.none"}})
 	want := facts.Settings{Sysctls: map[string]string{"net.ipv4.ip_forward": "0", "net.ipv4.ip_local_port_range": "32768 60999"},
 		Files:     []facts.SysctlFile{{Path: "/etc/sysctl.d/99-cis.conf", Key: "net.ipv4.ip_forward", Value: "0"}},
 		OpenFiles: 524288, Processes: -1, Hugepages: "madvise", Entropy: 256}
@@ -422,23 +432,23 @@ func TestSettingsComeFromTheirFiles(t *testing.T) {
 	}
 }
 
-func TestATimeZoneThatLeadsNowhereHasNoName(t *testing.T) {
-	k := still()
+func TestReadTimeZone_ReturnsNoNameForDanglingLink(t *testing.T) {
+	k := fakeSystem()
 	k.Readlink = func(string) (string, error) { return "/usr/share/zoneinfo/Nowhere", nil }
-	if zone := lookAt(t, nil, k, facts.Request{}).Clock.Zone; zone != "" {
+	if zone := gatherFrom(t, nil, k, facts.Request{}).Clock.Zone; zone != "" {
 		t.Errorf("zone %q", zone)
 	}
-	if zone := lookAt(t, nil, still(), facts.Request{}).Clock.Zone; zone != "UTC" {
+	if zone := gatherFrom(t, nil, fakeSystem(), facts.Request{}).Clock.Zone; zone != "UTC" {
 		t.Errorf("without the file: %q", zone)
 	}
 }
 
-func TestMountsOfPodsAndFoldersThatAreClosedAreFound(t *testing.T) {
-	fake := textFiles(t, map[string]string{"/proc/self/mountinfo": "27 1 254:0 / / rw - xfs /dev/vda rw\n50 27 0:3 net:[1] /run/netns/cni-1234 rw - nsfs nsfs rw\n", "/data/inner/k0s/.keep": ""})
+func TestGatherFacts_FindsPodMountsAndClosedDirectories(t *testing.T) {
+	fake := newFakeHost(t, map[string]string{"/proc/self/mountinfo": "27 1 254:0 / / rw - xfs /dev/vda rw\n50 27 0:3 net:[1] /run/netns/cni-1234 rw - nsfs nsfs rw\n", "/data/inner/k0s/.keep": ""})
 	if err := os.Chmod(filepath.Join(fake.Root, "data"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	f := gather(t.Context(), newLook(fake.Host(), still(), facts.Request{Paths: []string{"/data/inner/k0s"}}), time.Minute)
+	f := gather(t.Context(), newLook(fake.Host(), fakeSystem(), facts.Request{Paths: []string{"/data/inner/k0s"}}), time.Minute)
 	if len(f.Traces) != 1 || f.Traces[0] != (facts.Trace{Of: facts.Kubelet, Kind: "mount", Path: "/run/netns/cni-1234", Detail: "nsfs"}) {
 		t.Errorf("%+v", f.Traces)
 	}
@@ -447,8 +457,8 @@ func TestMountsOfPodsAndFoldersThatAreClosedAreFound(t *testing.T) {
 	}
 }
 
-func TestSourcesAndServersAreAskedWithinTheirTime(t *testing.T) {
-	k := still()
+func TestRequestSource_ReportsErrorsAndClockOffset(t *testing.T) {
+	k := fakeSystem()
 	k.Ask = func(_ context.Context, server netip.Addr) error {
 		if server.String() == "192.0.2.54" {
 			return errors.New("connection refused")
@@ -461,7 +471,7 @@ func TestSourcesAndServersAreAskedWithinTheirTime(t *testing.T) {
 		}
 		return 200, k.Now().Add(time.Hour), nil
 	}
-	f := lookAt(t, map[string]string{"/proc/net/route": "", "/etc/resolv.conf": "nameserver 192.0.2.53\nnameserver 192.0.2.54\n"}, k,
+	f := gatherFrom(t, map[string]string{"/proc/net/route": "", "/etc/resolv.conf": "nameserver 192.0.2.53\nnameserver 192.0.2.54\n"}, k,
 		facts.Request{Sources: []string{"https://good.example.com", "https://bad.example.com"}})
 	if s := f.Network.Servers; len(s) != 2 || s[0].Error != "" || s[1].Error != "connection refused" {
 		t.Errorf("%+v", s)
@@ -471,9 +481,9 @@ func TestSourcesAndServersAreAskedWithinTheirTime(t *testing.T) {
 	}
 }
 
-// TestMeasuresAreMadeOnRequestOnly also shows that a folder that is not there
-// yet is measured where it will be made.
-func TestMeasuresAreMadeOnRequestOnly(t *testing.T) {
+// TestGather_RunsBenchmarksOnRequestOnly also verifies that a directory that
+// does not exist yet is measured in its nearest existing parent.
+func TestGather_RunsBenchmarksOnRequestOnly(t *testing.T) {
 	dir := t.TempDir()
 	p := filepath.Join(dir, "not", "yet")
 	f := Gather(t.Context(), host.Local("/"), facts.Request{Fsync: p, Write: p, Core: true})
@@ -481,12 +491,12 @@ func TestMeasuresAreMadeOnRequestOnly(t *testing.T) {
 	if m.Fsync == nil || m.Fsync.Path != dir || m.Write == nil || m.Write.Rate() <= 0 || m.Core == nil || m.Core.MBps <= 0 {
 		t.Errorf("%+v %+v", m, f.Unknown)
 	}
-	if f := lookAt(t, nil, still(), facts.Request{}); f.Measures != (facts.Measures{}) {
+	if f := gatherFrom(t, nil, fakeSystem(), facts.Request{}); f.Measures != (facts.Measures{}) {
 		t.Errorf("%+v", f.Measures)
 	}
 }
 
-func TestADiskThatHangsIsAnAnswer(t *testing.T) {
+func TestRunWithLimit_ReturnsErrHang(t *testing.T) {
 	got, err := bounded(t.Context(), 10*time.Millisecond, func(ctx context.Context) (int, error) {
 		<-ctx.Done()
 		return 1, nil

@@ -1,5 +1,5 @@
-// Package files owns reading a host's small files where a missing one is an
-// answer, not an error. It refuses to know what the files mean.
+// Package files reads small files of a host and treats a missing file as an
+// answer, not as an error.
 package files
 
 import (
@@ -11,17 +11,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Reader is what is needed of a host.
+// FileReader contains the methods of a host that Files needs.
 type Reader interface {
 	ReadFile(path string) ([]byte, error)
 	Lstat(path string) (fs.FileInfo, error)
 	ReadDir(path string) ([]fs.DirEntry, error)
 }
 
-// Files are those of one host.
+// Files reads the files of one host.
 type Files struct{ Reader }
 
-// Parse parses a file that must be there.
+// ParseFile reads the file at path, which must exist, and returns what parse
+// makes of it. Errors of parse are prefixed with the path.
 func Parse[T any](f Files, path string, parse func([]byte) (T, error)) (T, error) {
 	text, err := f.ReadFile(path)
 	if err != nil {
@@ -35,7 +36,8 @@ func Parse[T any](f Files, path string, parse func([]byte) (T, error)) (T, error
 	return v, err
 }
 
-// Raw is a file's content; nil when it cannot be read.
+// ReadBytes returns the content of the file at path, or nil if it cannot be
+// read.
 func (f Files) Raw(path string) []byte {
 	b, err := f.ReadFile(path)
 	if err != nil {
@@ -44,14 +46,15 @@ func (f Files) Raw(path string) []byte {
 	return b
 }
 
-// Text is a file's content, trimmed; "" when it cannot be read.
+// ReadText returns the content of the file at path without surrounding white
+// space, or "" if it cannot be read.
 func (f Files) Text(path string) string { return strings.TrimSpace(string(f.Raw(path))) }
 
-// Exists reports whether something is at path, be it a link that leads nowhere.
+// Exists reports whether path exists, even as a symbolic link without a target.
 func (f Files) Exists(path string) bool {
 	_, err := f.Lstat(path)
 	return err == nil
 }
 
-// Missing reports whether err says that a file is not there.
+// IsMissing reports whether err means that a file does not exist.
 func Missing(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) }

@@ -12,11 +12,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// unnamed is a file that the kernel forgets when the last descriptor closes.
+// benchTempFile is a file descriptor of a file without a name: the kernel
+// deletes the file when the descriptor is closed.
 type unnamed int
 
-// open makes one. Where a file system cannot (O_TMPFILE), the name is taken
-// away before anything is written.
+// openBenchFile creates a benchTempFile in dir and reserves size bytes for it.
+// On a file system without O_TMPFILE it removes the name of the file before
+// anything is written.
 func open(dir string, size int64) (File, error) {
 	fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
 	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EISDIR) {
@@ -26,9 +28,9 @@ func open(dir string, size int64) (File, error) {
 		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("make a file in %s: %w", dir, err)
+		return nil, fmt.Errorf("cannot create a file in %s: %w", dir, err)
 	}
-	// etcd reserves its log's room; a file system that cannot is measured without.
+	// etcd preallocates its log; a file system that cannot is measured without that.
 	_ = unix.Fallocate(fd, 0, 0, size)
 	return unnamed(fd), nil
 }
@@ -55,9 +57,11 @@ func (f unnamed) Sync() error {
 
 func (f unnamed) Close() error { return unix.Close(int(f)) }
 
-// queued reads the kernel's account of this thread (/proc/PID/schedstat, by its
-// sched-stats page: time on a processor, time waited for one, in nanoseconds).
-// A kernel without it counts as one where nobody waits.
+// trackCPUWait locks the goroutine to its thread and returns a function that
+// reads how long this thread has waited for a processor, and one that ends the
+// tracking. The source is /proc/PID/schedstat (kernel documentation,
+// sched-stats: time on a processor and time waited for one, in nanoseconds). On
+// a kernel without it the wait is always 0.
 func queued() (total func() time.Duration, done func()) {
 	runtime.LockOSThread()
 	fd, err := unix.Open("/proc/thread-self/schedstat", unix.O_RDONLY|unix.O_CLOEXEC, 0)

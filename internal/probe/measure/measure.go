@@ -1,6 +1,6 @@
-// Package measure owns trying out what a host's disk and processor do: bounded
-// in time and space, in files that have no name, so that nothing stays behind
-// however the process ends. It refuses to judge.
+// Package measure runs short benchmarks of a host's disk and processor. They
+// are limited in time and space and use files without a name, so that nothing
+// is left behind even if the process is killed.
 package measure
 
 import (
@@ -13,38 +13,40 @@ import (
 	"github.com/plinthdev/plinth/internal/facts"
 )
 
-// File is what is written to.
+// BenchFile is the file that a benchmark writes to.
 type File interface {
 	Write(b []byte) (int, error)
 	Sync() error // fdatasync(2)
 	Close() error
 }
 
-// Bench is what the measures are made with. A test replaces single parts.
-// Queued begins to tell how long this thread has waited for a processor, which
-// is no delay of the disk's.
+// Bench contains what the benchmarks use from the machine; tests replace single
+// fields.
 type Bench struct {
-	Now    func() time.Time
-	Open   func(dir string, size int64) (File, error) // without a name, room for size reserved
+	Now  func() time.Time
+	Open func(dir string, size int64) (File, error) // returns a file without a name, with size bytes reserved
+	// TrackCPUWait starts to track how long this thread waits for a processor,
+	// which must not count as a delay of the disk.
 	Queued func() (total func() time.Duration, done func())
 }
 
-// Running is the machine that this process runs on.
+// LocalBench returns the Bench of the machine that this process runs on.
 func Running() Bench { return Bench{Now: time.Now, Open: open, Queued: queued} }
 
-// etcd's disk test, as its documentation gives it for fio: writes of 2,300
-// bytes, each followed by fdatasync. A round is ended early, and repeated
-// unless it was good: on a busy machine the first may be bad by chance.
+// The parameters of etcd's disk test, as its documentation gives them for fio:
+// writes of 2,300 bytes, each followed by fdatasync. A round ends early after
+// fsyncRoundLimit, and is repeated unless its result was good: on a busy
+// machine the first round may be bad by chance.
 const (
 	fsyncBlock  = 2300
 	fsyncWrites = 1000 // as many as a 99.9th percentile needs
 	fsyncLimit  = time.Second
 	fsyncRounds = 5
-	fsyncGood   = 5 * time.Millisecond // half of what etcd's documentation calls the limit
+	fsyncGood   = 5 * time.Millisecond // half of the limit in etcd's documentation
 )
 
-// Fsync measures the folder dir as etcd would use it, for at most five seconds
-// and a write.
+// MeasureFsync measures the directory dir as etcd would use it, for at most
+// five seconds plus one write, and returns the best of its rounds.
 func (b Bench) Fsync(ctx context.Context, dir string) (facts.Fsync, error) {
 	best := facts.Fsync{}
 	for round := 1; round <= fsyncRounds; round++ {
@@ -63,7 +65,8 @@ func (b Bench) Fsync(ctx context.Context, dir string) (facts.Fsync, error) {
 	return best, nil
 }
 
-// syncs is one round: how long each fdatasync took.
+// timeSyncs runs one round and returns the sorted durations of its fdatasync
+// calls.
 func (b Bench) syncs(ctx context.Context, dir string) (took []time.Duration, err error) {
 	f, err := b.Open(dir, fsyncBlock*fsyncWrites)
 	if err != nil {
@@ -78,11 +81,11 @@ func (b Bench) syncs(ctx context.Context, dir string) (took []time.Duration, err
 			return nil, context.Cause(ctx)
 		}
 		if _, err := f.Write(block); err != nil {
-			return nil, fmt.Errorf("write to %s: %w", dir, err)
+			return nil, fmt.Errorf("cannot write to %s: %w", dir, err)
 		}
 		start, before := b.Now(), waited()
 		if err := f.Sync(); err != nil {
-			return nil, fmt.Errorf("fdatasync in %s: %w", dir, err)
+			return nil, fmt.Errorf("cannot sync a file in %s: %w", dir, err)
 		}
 		took = append(took, max(0, b.Now().Sub(start)-(waited()-before)))
 	}
@@ -90,13 +93,14 @@ func (b Bench) syncs(ctx context.Context, dir string) (took []time.Duration, err
 	return took, nil
 }
 
-// percentile of sorted durations, in thousandths.
+// durationPercentile returns the given percentile, in thousandths, of sorted
+// durations.
 func percentile(sorted []time.Duration, thousandths int) time.Duration {
 	return sorted[min(len(sorted)-1, len(sorted)*thousandths/1000)]
 }
 
-// A long file is written in pieces that are each made to last: otherwise the
-// page cache would be measured, and a slow disk could hold the end up.
+// A large file is written in pieces, each followed by fdatasync: otherwise the
+// page cache would be measured, and a slow disk could delay the end.
 const (
 	writeBlock = 1 << 20
 	writeSync  = 4 // blocks
@@ -104,12 +108,13 @@ const (
 	writeMost  = 64 << 20
 )
 
-// Write measures how fast dir takes a long file, of at most room bytes, for at
-// most a second and one piece.
-func (b Bench) Write(ctx context.Context, dir string, room int64) (w facts.Write, err error) {
-	most := min(writeMost, room/4)
+// MeasureWrite measures how fast dir takes a large file, for at most one second
+// plus one piece. free is the free space of dir in bytes; at most a quarter of
+// it is used.
+func (b Bench) Write(ctx context.Context, dir string, free int64) (w facts.Write, err error) {
+	most := min(writeMost, free/4)
 	if most < writeSync*writeBlock {
-		return w, fmt.Errorf("there is no room to try it in %s", dir)
+		return w, fmt.Errorf("not enough free space in %s for the write benchmark", dir)
 	}
 	f, err := b.Open(dir, most)
 	if err != nil {
@@ -123,25 +128,25 @@ func (b Bench) Write(ctx context.Context, dir string, room int64) (w facts.Write
 		}
 		for range writeSync {
 			if _, err := f.Write(block); err != nil {
-				return w, fmt.Errorf("write to %s: %w", dir, err)
+				return w, fmt.Errorf("cannot write to %s: %w", dir, err)
 			}
 			w.Bytes += writeBlock
 		}
 		if err := f.Sync(); err != nil {
-			return w, fmt.Errorf("fdatasync in %s: %w", dir, err)
+			return w, fmt.Errorf("cannot sync a file in %s: %w", dir, err)
 		}
 	}
 	return w, nil
 }
 
-// A piece is small enough to fit between two interruptions, and the best of
-// many counts.
+// A chunk is small enough to fit between two interruptions; the best of many
+// chunks counts.
 const (
 	corePiece  = 256 << 10
 	corePieces = 60
 )
 
-// Core measures one processor, for some 50 ms.
+// MeasureCore measures the speed of one processor, for about 50 ms.
 func (b Bench) Core() facts.Core {
 	best, hash := time.Duration(0), uint64(14695981039346656037)
 	for range corePieces {
@@ -153,7 +158,7 @@ func (b Bench) Core() facts.Core {
 			best = took
 		}
 	}
-	if best == 0 || hash == 0 { // the hash is used, so that it is made
+	if best == 0 || hash == 0 { // use the hash, so that the compiler does not remove it
 		return facts.Core{}
 	}
 	return facts.Core{MBps: float64(corePiece) / 1e6 / best.Seconds()}

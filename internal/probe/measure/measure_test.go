@@ -10,37 +10,37 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// disk is one that takes a told time for each sync.
-type disk struct {
+// fakeDisk is a disk whose syncs take a given time.
+type fakeDisk struct {
 	now   time.Time
 	syncs int
 	takes func(sync int) time.Duration
 	err   error
 
-	queued time.Duration // of the thread
+	queued time.Duration // CPU wait of the thread
 }
 
-func (d *disk) Write(b []byte) (int, error) { return len(b), nil }
-func (d *disk) Close() error                { return nil }
-func (d *disk) Sync() error {
+func (d *fakeDisk) Write(b []byte) (int, error) { return len(b), nil }
+func (d *fakeDisk) Close() error                { return nil }
+func (d *fakeDisk) Sync() error {
 	d.now = d.now.Add(d.takes(d.syncs))
 	d.syncs++
 	return d.err
 }
 
-func (d *disk) bench() Bench {
+func (d *fakeDisk) bench() Bench {
 	queued := func() (func() time.Duration, func()) {
 		return func() time.Duration { return d.queued }, func() {}
 	}
 	return Bench{Now: func() time.Time { return d.now }, Open: func(string, int64) (File, error) { return d, nil }, Queued: queued}
 }
 
-func always(d time.Duration) func(int) time.Duration {
+func constantDelay(d time.Duration) func(int) time.Duration {
 	return func(int) time.Duration { return d }
 }
 
-func TestAGoodDiskIsMeasuredOnce(t *testing.T) {
-	d := &disk{takes: func(i int) time.Duration {
+func TestMeasureFsync_MeasuresGoodDiskOnce(t *testing.T) {
+	d := &fakeDisk{takes: func(i int) time.Duration {
 		if i%500 == 7 {
 			return 40 * time.Millisecond // below the 99th percentile, but not below the 99.9th
 		}
@@ -52,8 +52,8 @@ func TestAGoodDiskIsMeasuredOnce(t *testing.T) {
 	}
 }
 
-func TestWaitingForAProcessorIsNotTheDisks(t *testing.T) {
-	d := &disk{}
+func TestMeasureFsync_SubtractsCPUWait(t *testing.T) {
+	d := &fakeDisk{}
 	d.takes = func(int) time.Duration {
 		d.queued += 30 * time.Millisecond
 		return 31 * time.Millisecond
@@ -63,8 +63,8 @@ func TestWaitingForAProcessorIsNotTheDisks(t *testing.T) {
 	}
 }
 
-func TestASlowDiskIsGivenSomeRoundsAndNoMore(t *testing.T) {
-	d := &disk{takes: always(12 * time.Millisecond)}
+func TestMeasureFsync_LimitsRoundsOfSlowDisk(t *testing.T) {
+	d := &fakeDisk{takes: constantDelay(12 * time.Millisecond)}
 	got, err := d.bench().Fsync(t.Context(), "/data")
 	if err != nil || got.Rounds != fsyncRounds || got.P99 != 12*time.Millisecond {
 		t.Errorf("%+v, %v", got, err)
@@ -74,8 +74,8 @@ func TestASlowDiskIsGivenSomeRoundsAndNoMore(t *testing.T) {
 	}
 }
 
-func TestABusyMomentIsNotTheDisks(t *testing.T) {
-	d := &disk{takes: func(i int) time.Duration {
+func TestMeasureFsync_RepeatsRoundAfterBusyMoment(t *testing.T) {
+	d := &fakeDisk{takes: func(i int) time.Duration {
 		if i < 40 {
 			return 20 * time.Millisecond
 		}
@@ -87,38 +87,38 @@ func TestABusyMomentIsNotTheDisks(t *testing.T) {
 	}
 }
 
-func TestAVerySlowDiskIsMeasuredByFewWrites(t *testing.T) {
-	d := &disk{takes: always(time.Second)}
+func TestMeasureFsync_LimitsTimeOfVerySlowDisk(t *testing.T) {
+	d := &fakeDisk{takes: constantDelay(time.Second)}
 	if got, err := d.bench().Fsync(t.Context(), "/data"); err != nil || got.Writes != 1 || got.Rounds != fsyncRounds {
 		t.Errorf("%+v, %v", got, err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := d.bench().Fsync(ctx, "/data"); !errors.Is(err, context.Canceled) {
-		t.Errorf("it goes on after it was told to stop: %v", err)
+		t.Errorf("it continues after its context was canceled: %v", err)
 	}
 }
 
-func TestALongFileIsBoundedInTimeAndSpace(t *testing.T) {
-	slow := &disk{takes: always(700 * time.Millisecond)}
+func TestMeasureWrite_LimitsTimeAndSpace(t *testing.T) {
+	slow := &fakeDisk{takes: constantDelay(700 * time.Millisecond)}
 	got, err := slow.bench().Write(t.Context(), "/data", 1<<40)
 	if err != nil || got.Bytes != 2*writeSync*writeBlock || int(got.Rate()/1e6) != 5 {
 		t.Errorf("%+v, %v", got, err)
 	}
-	fast := &disk{takes: always(time.Millisecond)}
+	fast := &fakeDisk{takes: constantDelay(time.Millisecond)}
 	if got, err = fast.bench().Write(t.Context(), "/data", 1<<40); err != nil || got.Bytes != writeMost {
 		t.Errorf("%+v, %v", got, err)
 	}
 	if got, err = fast.bench().Write(t.Context(), "/data", 40<<20); err != nil || got.Bytes > 20<<20 {
-		t.Errorf("on a disk that is nearly full: %+v, %v", got, err)
+		t.Errorf("on an almost full disk: %+v, %v", got, err)
 	}
 	if _, err = fast.bench().Write(t.Context(), "/data", 1<<20); err == nil {
-		t.Error("a full disk is filled further")
+		t.Error("it writes to a full disk")
 	}
 }
 
-func TestADiskThatFailsSaysSo(t *testing.T) {
-	d := &disk{takes: always(time.Millisecond), err: unix.EIO}
+func TestBench_ReturnsDiskErrors(t *testing.T) {
+	d := &fakeDisk{takes: constantDelay(time.Millisecond), err: unix.EIO}
 	if _, err := d.bench().Fsync(t.Context(), "/data"); !errors.Is(err, unix.EIO) {
 		t.Error(err)
 	}
@@ -127,8 +127,9 @@ func TestADiskThatFailsSaysSo(t *testing.T) {
 	}
 }
 
-// TestThisMachine makes the measures here: nothing stays, nothing takes long.
-func TestThisMachine(t *testing.T) {
+// TestLocalBench_MeasuresThisMachine runs the benchmarks on this machine:
+// nothing is left behind, nothing takes long.
+func TestLocalBench_MeasuresThisMachine(t *testing.T) {
 	dir, b := t.TempDir(), Running()
 	start := time.Now()
 	sync, err := b.Fsync(t.Context(), dir)
@@ -148,6 +149,6 @@ func TestThisMachine(t *testing.T) {
 		t.Errorf("left behind: %v, %v", left, err)
 	}
 	if _, err := b.Fsync(t.Context(), dir+"/none"); !errors.Is(err, unix.ENOENT) {
-		t.Errorf("a folder that is not there: %v", err)
+		t.Errorf("a directory that does not exist: %v", err)
 	}
 }

@@ -9,15 +9,16 @@ import (
 	"github.com/plinthdev/plinth/internal/facts"
 )
 
-// feature is how one kernel feature can show itself.
+// kernelFeature describes how the presence of a kernel feature can be detected.
 type feature struct {
 	name   string
-	module string // "" when it cannot be a module; a second name is that of older kernels
+	module string // "" if it cannot be a module; a second name is that of older kernels
 	config string // without CONFIG_; a second name likewise
-	file   string // there only when the feature is in use
+	file   string // exists only if the feature is active
 }
 
-// features are those that a k0s node with kube-router and kube-proxy uses.
+// nodeFeatures returns the features that a k0s node with kube-router and
+// kube-proxy needs.
 func features() []feature {
 	return []feature{
 		{"overlay", "overlay", "OVERLAY_FS", ""},
@@ -44,19 +45,19 @@ func features() []feature {
 	}
 }
 
-// Evidence is all that a host says about its kernel's features.
+// KernelEvidence is all that a host reports about the features of its kernel.
 type Evidence struct {
 	Filesystems []byte // /proc/filesystems
 	Loaded      []byte // /proc/modules
 	Builtin     []byte // modules.builtin
-	OnDisk      []byte // modules.dep; nil when the folder of this kernel's modules is not there
+	OnDisk      []byte // modules.dep; nil if this kernel has no module directory
 	Config      []byte // the kernel's configuration
-	ConfigFrom  string // its file
+	ConfigFrom  string // the file of Config
 	Exists      func(path string) bool
 }
 
-// Features weighs the evidence for each feature that a k0s node uses, and for
-// other modules.
+// DetectKernelFeatures returns the state of each feature that a k0s node needs,
+// and of the modules named by others.
 func Features(e Evidence, others ...string) []facts.Feature {
 	w := weighed{
 		Evidence:    e,
@@ -77,13 +78,15 @@ func Features(e Evidence, others ...string) []facts.Feature {
 	return all
 }
 
+// parsedEvidence is KernelEvidence with its files parsed.
 type weighed struct {
 	Evidence
 	filesystems, loaded, builtin, onDisk map[string]bool
 	config                               map[string]string
 }
 
-// state weighs the evidence, strongest first.
+// featureState returns the state of ft and the file that shows it. The
+// strongest evidence comes first.
 func (e weighed) state(ft feature) (facts.FeatureState, string) {
 	modules := strings.Fields(ft.module)
 	in := func(names map[string]bool) bool {
@@ -106,17 +109,18 @@ func (e weighed) state(ft feature) (facts.FeatureState, string) {
 	case in(e.onDisk):
 		return facts.Module, "modules.dep"
 	case option("m"):
-		return facts.Missing, e.ConfigFrom + " makes it a module, and the module is not on this host"
+		return facts.Missing, e.ConfigFrom + " builds it as a module, and the module is not installed on this host"
 	case len(e.config) > 0:
-		return facts.Missing, e.ConfigFrom + " leaves it out"
+		return facts.Missing, e.ConfigFrom + " disables it"
 	case e.OnDisk != nil:
 		return facts.Missing, "neither modules.builtin nor modules.dep names it"
 	}
 	return facts.FeatureVague, "this host has neither a kernel configuration nor a list of modules"
 }
 
-// modules reads the names in /proc/modules, or the modules named at the start
-// of the lines of modules.builtin and modules.dep. A dash counts as an underscore.
+// parseModuleNames returns the first name of each line of /proc/modules,
+// modules.builtin or modules.dep, without directory and suffix. Dashes become
+// underscores.
 func modules(text []byte) map[string]bool {
 	all := map[string]bool{}
 	for f := range lines(text) {
@@ -126,8 +130,9 @@ func modules(text []byte) map[string]bool {
 	return all
 }
 
-// config reads a kernel's configuration: option without CONFIG_ → y, m or n.
-// Options that are not mentioned are not in the map.
+// parseKernelConfig returns the options of a kernel configuration: option
+// without CONFIG_ → y, m or n. An option that is not mentioned is not in the
+// map.
 func config(text []byte) map[string]string {
 	all := map[string]string{}
 	for line := range bytes.Lines(text) {
@@ -146,7 +151,7 @@ func config(text []byte) map[string]string {
 	return all
 }
 
-// filesystems reads the file system types in /proc/filesystems.
+// parseFilesystems returns the file system types in /proc/filesystems.
 func filesystems(text []byte) map[string]bool {
 	all := map[string]bool{}
 	for f := range lines(text) {
@@ -155,8 +160,8 @@ func filesystems(text []byte) map[string]bool {
 	return all
 }
 
-// Controllers reads the control group version 1 controllers that
-// /proc/cgroups says are enabled.
+// ParseCgroupControllers returns the control group version 1 controllers that
+// are enabled in /proc/cgroups.
 func Controllers(text []byte) map[string]bool {
 	all := map[string]bool{}
 	for f := range lines(text) {

@@ -9,13 +9,14 @@ import (
 
 // Mount is one line of /proc/self/mountinfo.
 type Mount struct {
-	Point   string   // where it is mounted
-	Options []string // of the mount, then of the file system
+	Point   string   // the mount point
+	Options []string // of the mount, followed by those of the file system
 	FSType  string
 	Device  string
 }
 
-// Mounts reads /proc/self/mountinfo (proc(5)), oldest mount first.
+// ParseMounts returns the mounts in /proc/self/mountinfo (proc(5)), oldest
+// first.
 func Mounts(text []byte) []Mount {
 	var all []Mount
 	for f := range lines(text) {
@@ -36,8 +37,9 @@ func Mounts(text []byte) []Mount {
 	return all
 }
 
-// Under finds the mount that holds p, an absolute path without links: the
-// longest mount point above it, the newest of equals.
+// FindMount returns the mount that holds p, an absolute path without symbolic
+// links, and false if there is none. It is the one with the longest mount point
+// above p, and the newest if several have the same mount point.
 func Under(mounts []Mount, p string) (Mount, bool) {
 	var best Mount
 	found := false
@@ -49,13 +51,13 @@ func Under(mounts []Mount, p string) (Mount, bool) {
 	return best, found
 }
 
-// within reports whether p is dir or lies below it.
+// isWithin reports whether p is dir or lies below it.
 func within(p, dir string) bool {
 	p, dir = path.Clean(p), path.Clean(dir)
 	return p == dir || dir == "/" || strings.HasPrefix(p, dir+"/")
 }
 
-// unescape turns the kernel's \040 back into a space, and so on.
+// unescapeOctal decodes the kernel's octal escapes, such as \040 for a space.
 func unescape(s string) string {
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {

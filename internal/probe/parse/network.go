@@ -16,8 +16,9 @@ const (
 	routeReject = 0x200 // RTF_REJECT: the kernel's own "unreachable" entries
 )
 
-// Routes4 reads /proc/net/route: the main table, IPv4. Addresses stand there
-// in the byte order of the processor, little-endian on all that Plinth knows.
+// ParseIPv4Routes returns the routes in /proc/net/route: the main IPv4 table.
+// Its addresses are in the byte order of the processor, which is little-endian
+// on every architecture that Plinth supports.
 func Routes4(text []byte) []facts.Route {
 	var all []facts.Route
 	for f := range lines(text) {
@@ -38,8 +39,8 @@ func Routes4(text []byte) []facts.Route {
 	return all
 }
 
-// Routes6 reads /proc/net/ipv6_route, leaving out loopback, multicast and
-// link-local entries, which every host has.
+// ParseIPv6Routes returns the routes in /proc/net/ipv6_route without loopback,
+// multicast and link-local entries, which every host has.
 func Routes6(text []byte) []facts.Route {
 	var all []facts.Route
 	for f := range lines(text) {
@@ -61,6 +62,7 @@ func Routes6(text []byte) []facts.Route {
 	return all
 }
 
+// newRoute returns a route; an unspecified gateway becomes the zero address.
 func route(dst netip.Prefix, gw netip.Addr, dev string) facts.Route {
 	if gw.IsUnspecified() {
 		gw = netip.Addr{}
@@ -68,6 +70,7 @@ func route(dst netip.Prefix, gw netip.Addr, dev string) facts.Route {
 	return facts.Route{Destination: dst.Masked(), Gateway: gw, Interface: dev}
 }
 
+// decodeIPv4 decodes a hexadecimal little-endian IPv4 address.
 func address4(s string) (netip.Addr, bool) {
 	b, err := hex.DecodeString(s)
 	if err != nil || len(b) != 4 {
@@ -76,6 +79,7 @@ func address4(s string) (netip.Addr, bool) {
 	return netip.AddrFrom4([4]byte{b[3], b[2], b[1], b[0]}), true
 }
 
+// decodeIPv6 decodes a hexadecimal IPv6 address.
 func address6(s string) (netip.Addr, bool) {
 	b, err := hex.DecodeString(s)
 	if err != nil || len(b) != 16 {
@@ -84,7 +88,7 @@ func address6(s string) (netip.Addr, bool) {
 	return netip.AddrFrom16([16]byte(b)), true
 }
 
-// Nameservers reads the name servers of resolv.conf(5).
+// ParseNameservers returns the name servers in resolv.conf(5).
 func Nameservers(text []byte) []netip.Addr {
 	var all []netip.Addr
 	for f := range lines(text) {
@@ -100,7 +104,7 @@ func Nameservers(text []byte) []netip.Addr {
 // Socket is a bound socket.
 type Socket struct {
 	Port  int
-	Inode string // as it stands in /proc/PID/fd: socket:[Inode]
+	Inode string // as in the links of /proc/PID/fd: socket:[Inode]
 }
 
 const (
@@ -108,7 +112,7 @@ const (
 	udpBound  = "07" // TCP_CLOSE: a UDP socket that is not connected
 )
 
-// Sockets reads the sockets that hold a port for themselves from
+// ParseSockets returns the listening TCP sockets or unconnected UDP sockets in
 // /proc/net/tcp, tcp6, udp or udp6.
 func Sockets(text []byte) []Socket {
 	var all []Socket

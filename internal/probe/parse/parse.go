@@ -1,7 +1,6 @@
-// Package parse owns reading the text that the kernel and the system keep
-// about themselves: /proc, /etc/os-release, systemctl's answers. Its functions
-// are pure. It refuses to open files, and to guess: text without the wanted
-// word is an error, a line that makes no sense is passed over.
+// Package parse parses the text that the kernel and the system provide about
+// themselves: /proc, /etc/os-release, the output of systemctl. Lines that make
+// no sense are skipped; text without the required entry is an error.
 package parse
 
 import (
@@ -15,7 +14,7 @@ import (
 	"github.com/plinthdev/plinth/internal/facts"
 )
 
-// lines yields each line's fields; empty lines are passed over.
+// fieldsByLine yields the fields of each line that is not empty.
 func lines(text []byte) iter.Seq[[]string] {
 	return func(yield func([]string) bool) {
 		for line := range bytes.Lines(text) {
@@ -26,7 +25,8 @@ func lines(text []byte) iter.Seq[[]string] {
 	}
 }
 
-// OSRelease reads os-release(5). Arch stays empty: the file does not say it.
+// ParseOSRelease parses os-release(5). Arch remains empty: the file does not
+// contain it.
 func OSRelease(text []byte) (facts.OS, error) {
 	var os facts.OS
 	field := map[string]*string{"ID": &os.ID, "ID_LIKE": &os.Like, "VERSION_ID": &os.Version, "PRETTY_NAME": &os.Name}
@@ -37,12 +37,12 @@ func OSRelease(text []byte) (facts.OS, error) {
 		}
 	}
 	if os.ID == "" {
-		return os, fmt.Errorf("it has no ID line")
+		return os, fmt.Errorf("missing ID line")
 	}
 	return os, nil
 }
 
-// CPUInfo reads /proc/cpuinfo.
+// ParseCPUInfo parses /proc/cpuinfo.
 func CPUInfo(text []byte) (facts.CPU, error) {
 	var cpu facts.CPU
 	for line := range bytes.Lines(text) {
@@ -60,13 +60,14 @@ func CPUInfo(text []byte) (facts.CPU, error) {
 		}
 	}
 	if cpu.Count == 0 {
-		return cpu, fmt.Errorf("it names no processor")
+		return cpu, fmt.Errorf("missing processor line")
 	}
 	return cpu, nil
 }
 
-// level is the x86-64 psABI micro-architecture level that flags, in the
-// kernel's names, reach; lzcnt is called abm there, sse3 pni.
+// psABILevel returns the x86-64 psABI micro-architecture level that a processor
+// with these flags reaches. The flags are in the kernel's names, which call
+// lzcnt abm and sse3 pni.
 func level(flags []string) int {
 	have := map[string]bool{}
 	for _, f := range flags {
@@ -88,7 +89,7 @@ func level(flags []string) int {
 	return len(steps)
 }
 
-// MemInfo reads Total and Available from /proc/meminfo.
+// ParseMemInfo returns Total and Available from /proc/meminfo.
 func MemInfo(text []byte) (facts.Memory, error) {
 	var m facts.Memory
 	field := map[string]*uint64{"MemTotal:": &m.Total, "MemAvailable:": &m.Available}
@@ -98,12 +99,12 @@ func MemInfo(text []byte) (facts.Memory, error) {
 		}
 	}
 	if m.Total == 0 {
-		return m, fmt.Errorf("it has no MemTotal line")
+		return m, fmt.Errorf("missing MemTotal line")
 	}
 	return m, nil
 }
 
-// Swaps reads /proc/swaps.
+// ParseSwaps returns the swap areas in /proc/swaps.
 func Swaps(text []byte) []facts.Swap {
 	var all []facts.Swap
 	for f := range lines(text) {
@@ -114,6 +115,8 @@ func Swaps(text []byte) []facts.Swap {
 	return all
 }
 
+// parseKibibytes returns s KiB in bytes, or 0 if s is not a number or too
+// large.
 func kibibytes(s string) uint64 {
 	n, err := strconv.ParseUint(s, 10, 64)
 	if err != nil || bits.Len64(n) > 54 {
@@ -122,14 +125,16 @@ func kibibytes(s string) uint64 {
 	return n << 10
 }
 
-// capNames are the capabilities by number, up to CAP_AUDIT_READ (Linux 3.16):
-// those newer than that are not on every host that is otherwise fine.
+// capabilityNames lists the capabilities in the order of their numbers, up to
+// CAP_AUDIT_READ (Linux 3.16): newer ones are missing on some hosts that are
+// otherwise supported.
 const capNames = "chown dac_override dac_read_search fowner fsetid kill setgid setuid setpcap linux_immutable " +
 	"net_bind_service net_broadcast net_admin net_raw ipc_lock ipc_owner sys_module sys_rawio sys_chroot sys_ptrace " +
 	"sys_pacct sys_admin sys_boot sys_nice sys_resource sys_time sys_tty_config mknod lease audit_write audit_control " +
 	"setfcap mac_override mac_admin syslog wake_alarm block_suspend audit_read"
 
-// Status reads the effective user and capabilities from /proc/PID/status.
+// ParseProcStatus returns the effective user ID and the missing effective
+// capabilities from /proc/PID/status.
 func Status(text []byte) (facts.Privilege, error) {
 	p := facts.Privilege{UID: -1}
 	for f := range lines(text) {
@@ -144,7 +149,7 @@ func Status(text []byte) (facts.Privilege, error) {
 		case "CapEff:":
 			mask, err := strconv.ParseUint(f[1], 16, 64)
 			if err != nil {
-				return p, fmt.Errorf("its CapEff line is not a number: %w", err)
+				return p, fmt.Errorf("cannot parse the CapEff line: %w", err)
 			}
 			for bit, name := range strings.Fields(capNames) {
 				if mask&(1<<bit) == 0 {
@@ -154,12 +159,12 @@ func Status(text []byte) (facts.Privilege, error) {
 		}
 	}
 	if p.UID < 0 {
-		return p, fmt.Errorf("it has no Uid line")
+		return p, fmt.Errorf("missing Uid line")
 	}
 	return p, nil
 }
 
-// number is s as an int, -1 when it is none.
+// parseNumber returns s as an int, or -1 if s is not a number.
 func number(s string) int {
 	n, err := strconv.Atoi(s)
 	if err != nil {
@@ -168,8 +173,9 @@ func number(s string) int {
 	return n
 }
 
-// Show reads what `systemctl show` prints for several units, or for the
-// manager itself: one map of properties each, in order.
+// ParseSystemctlShow parses the output of `systemctl show` for several units,
+// or for the manager itself: it returns one map of properties for each, in
+// order.
 func Show(text []byte) []map[string]string {
 	var all []map[string]string
 	current := map[string]string{}
@@ -191,8 +197,8 @@ func Show(text []byte) []map[string]string {
 	return all
 }
 
-// Service reads the systemd service, without .service, that a process runs in
-// from its /proc/PID/cgroup; "" when it runs in none.
+// ParseCgroupService returns the name, without .service, of the systemd service
+// that a process runs in, from its /proc/PID/cgroup; "" if it runs in none.
 func Service(text []byte) string {
 	for line := range bytes.Lines(text) {
 		parts := strings.Split(strings.TrimSpace(string(line)), "/")
@@ -205,8 +211,8 @@ func Service(text []byte) string {
 	return ""
 }
 
-// KubeRules counts the lines of iptables-save that Kubernetes wrote: chains
-// and rules with KUBE- in them.
+// CountKubeRules returns how many lines of iptables-save Kubernetes wrote:
+// chains and rules that contain KUBE-.
 func KubeRules(text []byte) int {
 	n := 0
 	for line := range bytes.Lines(text) {
@@ -217,8 +223,8 @@ func KubeRules(text []byte) int {
 	return n
 }
 
-// Packages reads lines of name, state and version, tabs between them, and keeps
-// those whose state is installed.
+// ParsePackages parses lines of name, state and version, separated by tabs, and
+// returns the packages in state "installed".
 func Packages(out []byte) (all []facts.Package) {
 	for line := range strings.Lines(string(out)) {
 		w := strings.Split(strings.TrimSpace(line), "\t")

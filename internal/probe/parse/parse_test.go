@@ -1,6 +1,7 @@
 package parse
 
 import (
+	"fmt"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -27,7 +28,7 @@ const (
 	tcp = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n" +
 		"   0: 00000000:192B 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4242 1 0000000000000000 100 0 0 10 0\n" +
 		"   1: 0100007F:192B 0100007F:8000 01 00000000:00000000 00:00000000 00000000     0        0 4243 1 0000000000000000 20 4 30 10 -1\n"
-	resolv   = "# made by hand\nsearch example.com\nnameserver 192.0.2.53\nnameserver fe80::1%eth0\nnameserver nonsense\n"
+	resolv   = "# edited manually\nsearch example.com\nnameserver 192.0.2.53\nnameserver fe80::1%eth0\nnameserver nonsense\n"
 	units    = "Id=k0scontroller.service\nLoadState=not-found\n\nId=docker.service\nActiveState=active\nFragmentPath=/usr/lib/systemd/system/docker.service\n"
 	iptables = "*nat\n:KUBE-SERVICES - [0:0]\n-A PREROUTING -j KUBE-SERVICES\n-A POSTROUTING -j MASQUERADE\nCOMMIT\n"
 	cgroupV1 = "12:pids:/system.slice/nginx.service\n1:name=systemd:/system.slice/nginx.service\n"
@@ -41,9 +42,9 @@ const (
 		"table inet firewalld {\n\tchain x {\n\t\ttype filter hook input priority filter; policy drop;\n\t}\n}\ntable ip filter {\n\tchain INPUT {\n\t\ttype filter hook input priority 0; policy drop;\n\t}\n}\n"
 )
 
-func proxy(text string) facts.Proxy { p, _ := Proxy([]byte(text)); return p }
+func parseProxyText(text string) facts.Proxy { p, _ := Proxy([]byte(text)); return p }
 
-func TestTextsAreRead(t *testing.T) {
+func TestParse_ReadsSystemTexts(t *testing.T) {
 	ok := func(v any, err error) any {
 		if err != nil {
 			t.Helper()
@@ -63,106 +64,116 @@ func TestTextsAreRead(t *testing.T) {
 		"routes, IPv6": {Routes6([]byte(routes6)), []facts.Route{
 			{Destination: netip.MustParsePrefix("fd00::/64"), Interface: "eth0"},
 			{Destination: netip.MustParsePrefix("::/0"), Gateway: netip.MustParseAddr("fd00::1"), Interface: "eth0"}}},
-		"sockets":      {Sockets([]byte(tcp)), []Socket{{Port: 6443, Inode: "4242"}}},
-		"resolv.conf":  {Nameservers([]byte(resolv)), []netip.Addr{netip.MustParseAddr("192.0.2.53"), netip.MustParseAddr("fe80::1%eth0")}},
-		"systemctl":    {len(Show([]byte(units))), 2},
-		"systemctl, 2": {Show([]byte(units))[1]["FragmentPath"], "/usr/lib/systemd/system/docker.service"},
-		"iptables":     {KubeRules([]byte(iptables)), 2},
-		"service, v1":  {Service([]byte(cgroupV1)), "nginx"},
-		"service, v2":  {Service([]byte(cgroupV2)), "web"},
-		"chosen":       {Chosen("always [madvise] never"), "madvise"},
-		"not chosen":   {Chosen("none"), "none"},
-		"systemd.conf": {proxy("DefaultEnvironment=\"HTTP_PROXY=http://p:1\" 'NO_PROXY=a b,c'\n"), facts.Proxy{HTTP: "p:1", NoProxy: []string{"a", "b", "c"}}},
-		"no proxy":     {proxy("NO_PROXY=a\nHTTP_PROXY=\n"), facts.Proxy{NoProxy: []string{"a"}}},
-		"rejecting":    {IptablesFilters([]byte(reject)), []facts.Filter{{Table: "iptables", Chain: "FORWARD", Hook: "forward", Policy: "drop"}, {Table: "iptables", Chain: "INPUT", Hook: "input", Policy: "reject"}}},
-		"nftables":     {NftFilters([]byte(nft)), []facts.Filter{{Table: "inet filter", Chain: "input", Hook: "input", Policy: "drop"}}},
-		"no service":   {Service([]byte("0::/user.slice/user-1000.slice/user@1000.service/init.scope\n")), ""},
-		"cgroups":      {Controllers([]byte(proc)), map[string]bool{"cpuset": true}},
+		"sockets":             {Sockets([]byte(tcp)), []Socket{{Port: 6443, Inode: "4242"}}},
+		"resolv.conf":         {Nameservers([]byte(resolv)), []netip.Addr{netip.MustParseAddr("192.0.2.53"), netip.MustParseAddr("fe80::1%eth0")}},
+		"systemctl":           {len(Show([]byte(units))), 2},
+		"systemctl, 2":        {Show([]byte(units))[1]["FragmentPath"], "/usr/lib/systemd/system/docker.service"},
+		"iptables":            {KubeRules([]byte(iptables)), 2},
+		"service, v1":         {Service([]byte(cgroupV1)), "nginx"},
+		"service, v2":         {Service([]byte(cgroupV2)), "web"},
+		"chosen":              {Chosen("always [madvise] never"), "madvise"},
+		"not chosen":          {Chosen("none"), "none"},
+		"systemd.conf":        {parseProxyText("DefaultEnvironment=\"HTTP_PROXY=http://p:1\" 'NO_PROXY=a b,c'\n"), facts.Proxy{HTTP: "p:1", NoProxy: []string{"a", "b", "c"}}},
+		"no proxy":            {parseProxyText("NO_PROXY=a\nHTTP_PROXY=\n"), facts.Proxy{NoProxy: []string{"a"}}},
+		"iptables, rejecting": {IptablesFilters([]byte(reject)), []facts.Filter{{Table: "iptables", Chain: "FORWARD", Hook: "forward", Policy: "drop"}, {Table: "iptables", Chain: "INPUT", Hook: "input", Policy: "reject"}}},
+		"nftables":            {NftFilters([]byte(nft)), []facts.Filter{{Table: "inet filter", Chain: "input", Hook: "input", Policy: "drop"}}},
+		"no service":          {Service([]byte("0::/user.slice/user-1000.slice/user@1000.service/init.scope\n")), ""},
+		"cgroups":             {Controllers([]byte(proc)), map[string]bool{"cpuset": true}},
 	} {
-		if !reflect.DeepEqual(c.got, c.want) {
-			t.Errorf("%s: %+v, want %+v", name, c.got, c.want)
-		}
+		t.Run(name, func(t *testing.T) {
+			if !reflect.DeepEqual(c.got, c.want) {
+				t.Errorf("%s: %+v, want %+v", name, c.got, c.want)
+			}
+		})
 	}
 }
 
-func TestTextWithoutTheWantedWordIsAnError(t *testing.T) {
+func TestParse_RefusesTextWithoutRequiredEntry(t *testing.T) {
 	for name, read := range map[string]func([]byte) error{
 		"os-release": func(b []byte) error { _, err := OSRelease(b); return err },
 		"cpuinfo":    func(b []byte) error { _, err := CPUInfo(b); return err },
 		"meminfo":    func(b []byte) error { _, err := MemInfo(b); return err },
 		"status":     func(b []byte) error { _, err := Status(b); return err },
 	} {
-		if read([]byte("nothing of that kind\n")) == nil {
-			t.Errorf("%s: no error", name)
-		}
+		t.Run(name, func(t *testing.T) {
+			if read([]byte("nothing of that kind\n")) == nil {
+				t.Errorf("%s: no error", name)
+			}
+		})
 	}
 }
 
-func TestProcessorLevelsAreThoseOfThePsABI(t *testing.T) {
+func TestPsABILevel_FollowsPsABI(t *testing.T) {
 	v1 := "lm cmov cx8 fpu fxsr mmx syscall sse2 "
 	v2 := v1 + "cx16 lahf_lm popcnt sse4_1 sse4_2 ssse3 "
 	v3 := v2 + "avx avx2 bmi1 bmi2 f16c fma abm movbe xsave "
 	v4 := v3 + "avx512f avx512bw avx512cd avx512dq avx512vl"
 	for want, flags := range []string{"lm", v1, v2, v3, v4} {
-		if got := level(strings.Fields(flags)); got != want {
-			t.Errorf("level %d, want %d", got, want)
-		}
+		t.Run(fmt.Sprintf("level %d", want), func(t *testing.T) {
+			if got := level(strings.Fields(flags)); got != want {
+				t.Errorf("level %d, want %d", got, want)
+			}
+		})
 	}
 	if level(strings.Fields(strings.Replace(v4, "ssse3", "", 1))) != 1 {
-		t.Error("a level counts without the one below it")
+		t.Error("a level is reached without the one below it")
 	}
 }
 
-func TestAPathLiesOnTheDeepestAndNewestMount(t *testing.T) {
+func TestFindMount_ReturnsDeepestAndNewestMount(t *testing.T) {
 	mounts := Mounts([]byte(mountinfo))
 	for p, want := range map[string]string{
 		"/etc": "/dev/vda", "/var/lib/k0s": "/dev/sda3", "/var/lib/my disk/x": "/dev/sda1", "/var/library": "/dev/vda", "/": "/dev/vda",
 	} {
-		if m, ok := Under(mounts, p); !ok || m.Device != want {
-			t.Errorf("%s lies on %q, want %q", p, m.Device, want)
-		}
+		t.Run(p, func(t *testing.T) {
+			if m, ok := Under(mounts, p); !ok || m.Device != want {
+				t.Errorf("%s lies on %q, want %q", p, m.Device, want)
+			}
+		})
 	}
 	if m, _ := Under(mounts, "/var/lib/my disk"); !slices.Contains(m.Options, "noexec") || !slices.Contains(m.Options, "attr2") {
 		t.Errorf("options of mount and file system: %v", m.Options)
 	}
 }
 
-func TestFeaturesGoByTheStrongestEvidence(t *testing.T) {
+func TestDetectKernelFeatures_UsesStrongestEvidence(t *testing.T) {
 	none := func(string) bool { return false }
 	for name, c := range map[string]struct {
 		e       Evidence
 		feature string
 		want    facts.FeatureState
 	}{
-		"loaded":                      {Evidence{Loaded: []byte("overlay 151552 0 - Live 0x0\n"), Exists: none}, "overlay", facts.Loaded},
-		"builtin by list":             {Evidence{Builtin: []byte("kernel/fs/overlayfs/overlay.ko\n"), Exists: none}, "overlay", facts.Builtin},
-		"builtin by configuration":    {Evidence{Config: []byte("CONFIG_VETH=y\n"), ConfigFrom: "/proc/config.gz", Exists: none}, "veth", facts.Builtin},
-		"builtin by use":              {Evidence{Filesystems: []byte("nodev\toverlay\n"), Exists: none}, "overlay", facts.Builtin},
-		"builtin by a file":           {Evidence{Exists: func(p string) bool { return p == "/proc/sys/net/bridge/bridge-nf-call-iptables" }}, "br_netfilter", facts.Builtin},
-		"on disk":                     {Evidence{OnDisk: []byte("kernel/drivers/net/veth.ko.xz: kernel/x.ko.xz\n"), Config: []byte("CONFIG_VETH=m\n"), Exists: none}, "veth", facts.Module},
-		"on disk, by its older name":  {Evidence{OnDisk: []byte("kernel/net/ipv4/netfilter/ipt_MASQUERADE.ko:\n"), Exists: none}, "xt_MASQUERADE", facts.Module},
-		"a module that is not there":  {Evidence{Config: []byte("CONFIG_VETH=m\n"), Exists: none}, "veth", facts.Missing},
-		"left out":                    {Evidence{Config: []byte("# CONFIG_VETH is not set\n"), Exists: none}, "veth", facts.Missing},
-		"not in the list of modules":  {Evidence{OnDisk: []byte{}, Exists: none}, "veth", facts.Missing},
-		"nothing tells":               {Evidence{Exists: none}, "veth", facts.FeatureVague},
-		"a name that only looks like": {Evidence{Loaded: []byte("overlayx 1 0 - Live 0x0\n"), OnDisk: []byte{}, Exists: none}, "overlay", facts.Missing},
+		"loaded":                                {Evidence{Loaded: []byte("overlay 151552 0 - Live 0x0\n"), Exists: none}, "overlay", facts.Loaded},
+		"builtin by list":                       {Evidence{Builtin: []byte("kernel/fs/overlayfs/overlay.ko\n"), Exists: none}, "overlay", facts.Builtin},
+		"builtin by configuration":              {Evidence{Config: []byte("CONFIG_VETH=y\n"), ConfigFrom: "/proc/config.gz", Exists: none}, "veth", facts.Builtin},
+		"builtin, active":                       {Evidence{Filesystems: []byte("nodev\toverlay\n"), Exists: none}, "overlay", facts.Builtin},
+		"builtin by a file":                     {Evidence{Exists: func(p string) bool { return p == "/proc/sys/net/bridge/bridge-nf-call-iptables" }}, "br_netfilter", facts.Builtin},
+		"on disk":                               {Evidence{OnDisk: []byte("kernel/drivers/net/veth.ko.xz: kernel/x.ko.xz\n"), Config: []byte("CONFIG_VETH=m\n"), Exists: none}, "veth", facts.Module},
+		"on disk, by its name in older kernels": {Evidence{OnDisk: []byte("kernel/net/ipv4/netfilter/ipt_MASQUERADE.ko:\n"), Exists: none}, "xt_MASQUERADE", facts.Module},
+		"a module that is not installed":        {Evidence{Config: []byte("CONFIG_VETH=m\n"), Exists: none}, "veth", facts.Missing},
+		"disabled":                              {Evidence{Config: []byte("# CONFIG_VETH is not set\n"), Exists: none}, "veth", facts.Missing},
+		"not in the list of modules":            {Evidence{OnDisk: []byte{}, Exists: none}, "veth", facts.Missing},
+		"no evidence":                           {Evidence{Exists: none}, "veth", facts.FeatureVague},
+		"a similar name":                        {Evidence{Loaded: []byte("overlayx 1 0 - Live 0x0\n"), OnDisk: []byte{}, Exists: none}, "overlay", facts.Missing},
 	} {
-		k := facts.Kernel{Features: Features(c.e)}
-		if got := k.Feature(c.feature); got.State != c.want || got.How == "" {
-			t.Errorf("%s: %+v, want %s", name, got, c.want)
-		}
+		t.Run(name, func(t *testing.T) {
+			k := facts.Kernel{Features: Features(c.e)}
+			if got := k.Feature(c.feature); got.State != c.want || got.How == "" {
+				t.Errorf("%s: %+v, want %s", name, got, c.want)
+			}
+		})
 	}
 }
 
-// FuzzTexts gives any text to every parser: none may panic, and what it
-// returns must make sense.
+// FuzzTexts passes any text to every parser: none may panic, and what it
+// returns must be valid.
 func FuzzTexts(f *testing.F) {
 	for _, s := range []string{osRelease, cpuInfo, memInfo, swaps, status, mountinfo, routes4, routes6, tcp, resolv, units, iptables, cgroupV1, cgroupV2, proc, reject, nft, "DefaultEnvironment=\"HTTP_PROXY=http://u:p@h:1\"\n", "Defaults secure_path = /bin\n", "a/b = 1\n", "CONFIG_VETH=y\n", "kernel/net/veth.ko.xz: a\n"} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
 		if os, err := OSRelease(text); err == nil && os.ID == "" {
-			t.Error("an OS without an id")
+			t.Error("an OS without an ID")
 		}
 		if cpu, err := CPUInfo(text); err == nil && (cpu.Count < 1 || cpu.Level < 0 || cpu.Level > 4) {
 			t.Errorf("%+v", cpu)
@@ -175,7 +186,7 @@ func FuzzTexts(f *testing.F) {
 		}
 		for _, m := range Mounts(text) {
 			if _, ok := Under([]Mount{m}, m.Point+"/x"); !ok && strings.HasPrefix(m.Point, "/") {
-				t.Errorf("nothing lies under %q", m.Point)
+				t.Errorf("no mount found below %q", m.Point)
 			}
 		}
 		for _, r := range append(Routes4(text), Routes6(text)...) {
@@ -221,7 +232,7 @@ func FuzzTexts(f *testing.F) {
 	})
 }
 
-func TestPackagesThatAreInstalledAreKept(t *testing.T) {
+func TestParsePackages_KeepsInstalledPackages(t *testing.T) {
 	out := []byte("nfs-common\tinstalled\t1:2.6.2-4\ngone\tconfig-files\t1.0\npackage iscsi is not installed\n\tinstalled\t1\n")
 	if got := Packages(out); len(got) != 1 || got[0].Name != "nfs-common" || got[0].Version != "1:2.6.2-4" {
 		t.Errorf("%+v", got)

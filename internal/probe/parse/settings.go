@@ -10,8 +10,8 @@ import (
 	"github.com/plinthdev/plinth/internal/facts"
 )
 
-// Chosen is the word in brackets: of "always [madvise] never" madvise. Without
-// brackets it is the whole.
+// SelectedOption returns the word in brackets: madvise for "always [madvise]
+// never". Without brackets it returns text.
 func Chosen(text string) string {
 	_, rest, ok := strings.Cut(text, "[")
 	if !ok {
@@ -21,7 +21,7 @@ func Chosen(text string) string {
 	return word
 }
 
-// Sysctls reads the settings of a sysctl.d(5) file.
+// ParseSysctls returns the settings in a sysctl.d(5) file.
 func Sysctls(text []byte) []facts.SysctlFile {
 	var all []facts.SysctlFile
 	for line := range bytes.Lines(text) {
@@ -36,7 +36,7 @@ func Sysctls(text []byte) []facts.SysctlFile {
 	return all
 }
 
-// Limits reads the hard limits in /proc/PID/limits; -1 is unlimited.
+// ParseLimits returns the hard limits in /proc/PID/limits; -1 means unlimited.
 func Limits(text []byte) (map[string]int64, error) {
 	all := map[string]int64{}
 	for line := range bytes.Lines(text) {
@@ -54,12 +54,12 @@ func Limits(text []byte) (map[string]int64, error) {
 		}
 	}
 	if len(all) == 0 {
-		return nil, fmt.Errorf("it has no lines of limits")
+		return nil, fmt.Errorf("missing limits")
 	}
 	return all, nil
 }
 
-// SecurePath reads secure_path from sudoers(5); "" when it is not set.
+// ParseSecurePath returns secure_path from sudoers(5), or "" if it is not set.
 func SecurePath(text []byte) string {
 	for line := range bytes.Lines(text) {
 		s := strings.TrimSpace(string(line))
@@ -72,9 +72,9 @@ func SecurePath(text []byte) string {
 	return ""
 }
 
-// Proxy reads proxy variables out of lines of KEY=VALUE, also where several
-// stand behind DefaultEnvironment= (systemd-system.conf(5)). Credentials are
-// dropped; ok is false when no proxy is named.
+// ParseProxy returns the proxy variables in lines of KEY=VALUE, also if a line
+// has several after DefaultEnvironment= (systemd-system.conf(5)). Credentials
+// are dropped; ok is false if no proxy is set.
 func Proxy(text []byte) (p facts.Proxy, ok bool) {
 	for line := range bytes.Lines(text) {
 		s := strings.TrimSpace(string(line))
@@ -94,8 +94,8 @@ func Proxy(text []byte) (p facts.Proxy, ok bool) {
 	return p, p.HTTP != "" || p.HTTPS != ""
 }
 
-// assignments are the words of a line, without their quotes; quotes keep spaces
-// in a word.
+// splitQuotedWords returns the words of a line without their quotes; a quoted
+// space does not end a word.
 func assignments(s string) []string {
 	var all []string
 	word, quote := "", rune(0)
@@ -117,7 +117,8 @@ func assignments(s string) []string {
 	return all
 }
 
-// authority is host and port of a proxy's URL, whose scheme may be left out.
+// proxyAuthority returns host and port of a proxy's URL, which may have no
+// scheme.
 func authority(s string) string {
 	if s == "" {
 		return ""
@@ -127,13 +128,13 @@ func authority(s string) string {
 	}
 	u, err := url.Parse(s)
 	if err != nil {
-		return "a URL that cannot be read"
+		return "a URL that cannot be parsed"
 	}
 	return u.Host
 }
 
-// Search reads the search domains of resolv.conf(5); of several lines the last
-// counts.
+// ParseSearchDomains returns the search domains in resolv.conf(5); of several
+// lines the last one counts.
 func Search(text []byte) []string {
 	var all []string
 	for f := range lines(text) {
@@ -144,8 +145,9 @@ func Search(text []byte) []string {
 	return all
 }
 
-// IptablesFilters finds in iptables-save the chains INPUT and FORWARD that
-// refuse what no rule allows: by their policy, or by a last rule for all.
+// ParseIptablesFilters returns the INPUT and FORWARD chains of iptables-save
+// that reject what no rule allows: by their policy, or by a rule that rejects
+// every packet.
 func IptablesFilters(text []byte) []facts.Filter {
 	var all []facts.Filter
 	table := ""
@@ -172,9 +174,9 @@ func IptablesFilters(text []byte) []facts.Filter {
 	return all
 }
 
-// NftFilters finds in `nft list chains` the chains that see packets to the host
-// or through it and drop what no rule accepts. Those of firewalld, ufw and
-// iptables show themselves elsewhere.
+// ParseNftFilters returns the chains of `nft list chains` that filter packets
+// to or through the host and drop what no rule accepts. Chains of firewalld,
+// ufw and iptables are left out: they are reported by other probes.
 func NftFilters(text []byte) []facts.Filter {
 	var all []facts.Filter
 	table, chain := "", ""

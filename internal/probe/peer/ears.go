@@ -12,9 +12,10 @@ import (
 	"time"
 )
 
-// Ears are the ports of this host, bound for a test. Each answers a TCP
-// connection with the nonce, and a UDP datagram that begins with the nonce with
-// the nonce alone: nobody who was not told it gets an answer.
+// Listeners are ports of this host that are bound for a peer check. Each one
+// answers a TCP connection with the nonce, and answers a UDP datagram that
+// begins with the nonce with the nonce alone: a client without the nonce gets
+// no answer by UDP.
 type Ears struct {
 	Nonce string
 	All   []Ear
@@ -26,42 +27,43 @@ type Ears struct {
 // nonceLength is the length of a nonce as text.
 const nonceLength = 26
 
-// Open binds every port that is free, one of them for UDP, too; on a live node,
-// whose own programs may be about to take theirs, that alone. Close frees them.
+// OpenListeners binds every free port of ports for TCP, and port udp for UDP,
+// too. On a live node, whose own programs may be about to bind their ports, it
+// only keeps the UDP port bound. Close releases the ports.
 func Open(ctx context.Context, ports []int, udp int, live bool) *Ears {
-	e := &Ears{Nonce: rand.Text()[:nonceLength]}
+	l := &Ears{Nonce: rand.Text()[:nonceLength]}
 	var lc net.ListenConfig
 	for _, port := range ports {
 		at := ":" + strconv.Itoa(port)
-		ear := Ear{Port: port, UDP: Closed}
+		p := Ear{Port: port, UDP: Closed}
 		ln, err := lc.Listen(ctx, "tcp", at)
-		ear.TCP = state(err)
+		p.TCP = state(err)
 		switch {
 		case err == nil && live:
 			_ = ln.Close()
-			ear.TCP = Closed
+			p.TCP = Closed
 		case err == nil:
-			e.open = append(e.open, ln)
-			e.busy.Go(func() { e.answerTCP(ln) })
+			l.open = append(l.open, ln)
+			l.busy.Go(func() { l.answerTCP(ln) })
 		}
 		if port == udp {
-			ear.UDP = e.openUDP(ctx, at)
+			p.UDP = l.openUDP(ctx, at)
 		}
-		e.All = append(e.All, ear)
+		l.All = append(l.All, p)
 	}
-	return e
+	return l
 }
 
-func (e *Ears) openUDP(ctx context.Context, at string) State {
+func (l *Ears) openUDP(ctx context.Context, at string) State {
 	conn, err := new(net.ListenConfig).ListenPacket(ctx, "udp", at)
 	if err == nil {
-		e.open = append(e.open, conn)
-		e.busy.Go(func() { e.answerUDP(conn) })
+		l.open = append(l.open, conn)
+		l.busy.Go(func() { l.answerUDP(conn) })
 	}
 	return state(err)
 }
 
-// state is that of a port after it was tried to bind.
+// bindState returns the state of a port from the error of binding it.
 func state(err error) State {
 	switch {
 	case err == nil:
@@ -72,34 +74,34 @@ func state(err error) State {
 	return Closed
 }
 
-// Close frees the ports.
-func (e *Ears) Close() {
-	for _, c := range e.open {
+// Close releases the ports.
+func (l *Ears) Close() {
+	for _, c := range l.open {
 		_ = c.Close()
 	}
-	e.busy.Wait()
+	l.busy.Wait()
 }
 
-func (e *Ears) answerTCP(ln net.Listener) {
+func (l *Ears) answerTCP(ln net.Listener) {
 	for {
 		conn, err := ln.Accept()
 		if err != nil {
 			return
 		}
 		_ = conn.SetDeadline(time.Now().Add(time.Second))
-		_, _ = conn.Write([]byte(e.Nonce))
+		_, _ = conn.Write([]byte(l.Nonce))
 		_ = conn.Close()
 	}
 }
 
-func (e *Ears) answerUDP(conn net.PacketConn) {
+func (l *Ears) answerUDP(conn net.PacketConn) {
 	buf := make([]byte, 64<<10)
 	for {
 		n, from, err := conn.ReadFrom(buf)
 		if err != nil {
 			return
 		}
-		if n >= nonceLength && subtle.ConstantTimeCompare(buf[:nonceLength], []byte(e.Nonce)) == 1 {
+		if n >= nonceLength && subtle.ConstantTimeCompare(buf[:nonceLength], []byte(l.Nonce)) == 1 {
 			_, _ = conn.WriteTo(buf[:nonceLength], from)
 		}
 	}

@@ -1,9 +1,8 @@
-// Package peer owns what two hosts find out about each other before they share
-// a cluster: whether every port is reached in both directions, over TCP and
-// UDP, whether a full-size packet passes, how far and how far apart in time they
-// are, and whether they are mistaken for one another. It refuses to speak to a
-// host that does not know the shared code, to reach any port but the caller's
-// own that it names from the fixed list, and to judge.
+// Package peercheck lets two hosts verify before they share a cluster that each
+// one reaches every port of the other one over TCP and UDP, which packet size
+// passes, how far their clocks differ, and that they are not the same host. A
+// host answers only hosts that know the shared code, and connects only to fixed
+// ports of the host that asks.
 package peer
 
 import (
@@ -14,19 +13,23 @@ import (
 	"github.com/plinthdev/plinth/internal/facts"
 )
 
-// ControlPort is where a host answers others before there is a cluster, TLS.
+// ControlPort is the TCP port on which a host answers others before there is a
+// cluster, using TLS.
 const ControlPort = 9444
 
-// Path is where a host asks another, POST an Ask, get an Answer.
+// RequestPath is the URL path to which a host sends a Request by POST; it gets
+// a Response.
 const Path = "/v1/peer"
 
-// UDPPort is where UDP and full packets are tried. No node listens for UDP, but
-// pods on different nodes talk by it; one port stands for the way between them.
+// UDPPort is the port that UDP and full-size packets are checked with. No node
+// listens on UDP, but pods on different nodes communicate over it; one port
+// represents the path between the nodes.
 const UDPPort = 10250
 
-// Ports are the TCP ports that one host reaches on another, by whether each is
-// a controller: those of kube-router and kubelet on every node; API server and
-// agent on controllers; etcd between them.
+// RequiredPorts returns the TCP ports that one host must reach on another,
+// depending on whether each is a controller: those of kube-router and kubelet
+// on every node, of API server and agent on controllers, and of etcd between
+// controllers.
 func Ports(from, to bool) []int {
 	switch {
 	case !to:
@@ -37,67 +40,68 @@ func Ports(from, to bool) []int {
 	return []int{179, 2380, 6443, ControlPort, UDPPort}
 }
 
-// State is what a host has on a port of its own.
+// State is the state of a port on its own host.
 type State string
 
 // The states of a port.
 const (
-	Held   State = "held"   // bound for this test: it answers with the nonce
-	InUse  State = "in use" // a program has it: that a connection is made is all that can be told
-	Closed State = "closed" // nothing answers there: it could not be bound, or is not part of the test
+	Held   State = "held"   // bound for this check: it answers with the nonce
+	InUse  State = "in use" // used by a program: only the connection itself can be checked
+	Closed State = "closed" // not checked: it could not be bound, or is not part of the check
 )
 
-// Ear is one port of a host.
+// PortState is the state of one port of a host.
 type Ear struct {
 	Port int   `json:"port"`
 	TCP  State `json:"tcp"`
 	UDP  State `json:"udp"`
 }
 
-// Identity is what makes a host one of its own.
+// Identity is what distinguishes a host from others.
 type Identity struct {
 	Hostname  string       `json:"hostname"`
 	MachineID string       `json:"machineId"`
-	Addresses []netip.Addr `json:"addresses"` // not those of loopback
+	Addresses []netip.Addr `json:"addresses"` // without loopback addresses
 	Traits    facts.Traits `json:"traits"`
 }
 
-// Ask is what a host tells another.
+// Request is what a host sends to another one.
 type Ask struct {
 	Identity   Identity `json:"identity"`
-	Controller bool     `json:"controller,omitempty"` // it is one, or is to be
-	Nonce      string   `json:"nonce"`                // that its own ports answer with
+	Controller bool     `json:"controller,omitempty"` // the host is, or will be, a controller
+	Nonce      string   `json:"nonce"`                // the answer of its own ports
 	Ears       []Ear    `json:"ears"`
-	MTU        int      `json:"mtu"` // of its interface; 0 leaves packets untested
+	MTU        int      `json:"mtu"` // of its interface; 0 skips the check of the packet size
 }
 
-// Answer is what the other found, and what it is.
+// Response is what the other host found, and its own identity.
 type Answer struct {
-	Received   time.Time `json:"received"` // its clock when it was asked
+	Received   time.Time `json:"received"` // its clock when the request arrived
 	Identity   Identity  `json:"identity"`
 	Controller bool      `json:"controller,omitempty"`
 	Nonce      string    `json:"nonce"`
 	Ears       []Ear     `json:"ears"`
 	MTU        int       `json:"mtu"`
-	Back       Reach     `json:"back"` // how it reached the asking host
+	Back       Reach     `json:"back"` // how it reached the requesting host
 }
 
-// Reach is how one host reached another.
+// Reachability is how one host reached another one.
 type Reach struct {
 	Ports  []Port `json:"ports"`
-	Packet int    `json:"packet"`        // largest packet that passed unfragmented, bytes; 0 when none was tried
-	Full   int    `json:"full"`          // that should have
-	RTT    int64  `json:"rtt,omitempty"` // fastest connection, nanoseconds; 0 when there was none
+	Packet int    `json:"packet"`        // largest packet that passed unfragmented, in bytes; 0 if not checked, -1 if none passed
+	Full   int    `json:"full"`          // size of a packet that should pass
+	RTT    int64  `json:"rtt,omitempty"` // fastest connection, in nanoseconds; 0 if there was none
 }
 
-// Port is how one port was reached.
+// PortResult is how one port was reached.
 type Port struct {
 	Number   int    `json:"number"`
 	Protocol string `json:"protocol"`        // tcp or udp
-	Error    string `json:"error,omitempty"` // "" when it was reached
+	Error    string `json:"error,omitempty"` // "" if it was reached
 }
 
-// Among are the ears on ports: no host is made to reach one that is not a node's.
-func Among(ears []Ear, ports []int) []Ear {
-	return slices.DeleteFunc(slices.Clone(ears), func(e Ear) bool { return !slices.Contains(ports, e.Port) })
+// FilterPorts returns those of states whose port is in ports: no host connects
+// to a port that does not belong to a node.
+func Among(states []Ear, ports []int) []Ear {
+	return slices.DeleteFunc(slices.Clone(states), func(e Ear) bool { return !slices.Contains(ports, e.Port) })
 }

@@ -17,22 +17,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// How long one port may take.
+// The time limits for one port.
 const (
 	tcpWait  = 1500 * time.Millisecond
 	udpWait  = 400 * time.Millisecond
-	udpTries = 3 // a lost datagram is no closed port
+	udpTries = 3 // a lost datagram does not mean a closed port
 )
 
-// headers are what IPv4 and UDP put before a datagram.
+// ipUDPHeaderSize is the size of the IPv4 and UDP headers of a datagram, in
+// bytes.
 const headers = 20 + 8
 
-// smaller packets that are tried when a full one does not pass.
+// smallerPacketSizes returns the sizes to try if a full-size packet does not
+// pass, in bytes.
 func smaller() []int { return []int{1480, 1460, 1450, 1430, 1400, 1280, 576} }
 
-// Try reaches every ear of the host at address, all at once. full is the size
-// of a packet that has to pass unfragmented; 0 tries none.
-func Try(ctx context.Context, address netip.Addr, nonce string, ears []Ear, full int) Reach {
+// CheckPorts connects to every port of the host at address in parallel and
+// returns how it reached them. full is the size in bytes of a packet that must
+// pass unfragmented; 0 skips that check.
+func Try(ctx context.Context, address netip.Addr, nonce string, ports []Ear, full int) Reach {
 	r := Reach{Full: full}
 	var mu sync.Mutex
 	var all sync.WaitGroup
@@ -44,16 +47,16 @@ func Try(ctx context.Context, address netip.Addr, nonce string, ears []Ear, full
 			r.RTT = int64(took)
 		}
 	}
-	for _, e := range ears {
-		at := netip.AddrPortFrom(address, uint16(e.Port))
-		if e.TCP != Closed {
+	for _, p := range ports {
+		at := netip.AddrPortFrom(address, uint16(p.Port))
+		if p.TCP != Closed {
 			all.Go(func() {
-				took, err := tryTCP(ctx, at, nonce, e.TCP == Held)
-				note(Port{Number: e.Port, Protocol: "tcp", Error: words(err)}, took)
+				took, err := tryTCP(ctx, at, nonce, p.TCP == Held)
+				note(Port{Number: p.Port, Protocol: "tcp", Error: words(err)}, took)
 			})
 		}
-		if e.UDP == Held {
-			all.Go(func() { note(Port{Number: e.Port, Protocol: "udp", Error: words(tryUDP(ctx, at, nonce, 0))}, 0) })
+		if p.UDP == Held {
+			all.Go(func() { note(Port{Number: p.Port, Protocol: "udp", Error: words(tryUDP(ctx, at, nonce, 0))}, 0) })
 		}
 	}
 	all.Wait()
@@ -64,13 +67,15 @@ func Try(ctx context.Context, address netip.Addr, nonce string, ears []Ear, full
 		return strings.Compare(x.Protocol, y.Protocol)
 	})
 	if full > 0 {
-		r.Packet = packet(ctx, address, nonce, ears, r)
+		r.Packet = packet(ctx, address, nonce, ports, r)
 	}
 	return r
 }
 
-// packet is the largest packet that passes, of those that are worth knowing.
-func packet(ctx context.Context, address netip.Addr, nonce string, ears []Ear, r Reach) int {
+// largestPacket returns the size of the largest packet that passes, of
+// r.FullPacket and smallerPacketSizes: -1 if none passes, 0 if no UDP port was
+// reached.
+func packet(ctx context.Context, address netip.Addr, nonce string, ports []Ear, r Reach) int {
 	for _, p := range r.Ports {
 		if p.Protocol != "udp" || p.Error != "" {
 			continue
@@ -86,32 +91,34 @@ func packet(ctx context.Context, address netip.Addr, nonce string, ears []Ear, r
 	return 0
 }
 
+// tryTCP connects to at and returns how long this took. If the port is held, it
+// must answer with nonce.
 func tryTCP(ctx context.Context, at netip.AddrPort, nonce string, held bool) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, tcpWait)
 	defer cancel()
-	begun := time.Now()
+	start := time.Now()
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", at.String())
 	if err != nil {
 		return 0, err
 	}
-	took := time.Since(begun)
+	took := time.Since(start)
 	defer func() { _ = conn.Close() }()
 	if !held {
 		return took, nil
 	}
-	_ = conn.SetDeadline(begun.Add(tcpWait))
+	_ = conn.SetDeadline(start.Add(tcpWait))
 	got := make([]byte, nonceLength)
 	if _, err := io.ReadFull(conn, got); err != nil {
 		return took, fmt.Errorf("connected, but the host did not answer: %w", err)
 	}
 	if string(got) != nonce {
-		return took, errors.New("something else answers in the host's place")
+		return took, errors.New("another program or host responds at this address")
 	}
 	return took, nil
 }
 
-// tryUDP sends a datagram and waits for the answer. With a size the packet has
-// so many bytes, and may not be fragmented.
+// tryUDP sends a datagram and waits for the answer. If size is not 0, the
+// packet has size bytes and must not be fragmented.
 func tryUDP(ctx context.Context, at netip.AddrPort, nonce string, size int) error {
 	d := net.Dialer{}
 	body := []byte(nonce)
@@ -143,8 +150,8 @@ func tryUDP(ctx context.Context, at netip.AddrPort, nonce string, size int) erro
 	return err
 }
 
-// unfragmented has the kernel send whole packets or none, whatever it thinks to
-// know of the path.
+// setDontFragment makes the kernel send whole packets or none, regardless of
+// the path MTU that it knows (IP_PMTUDISC_PROBE).
 func unfragmented(_, _ string, c syscall.RawConn) error {
 	var inner error
 	err := c.Control(func(fd uintptr) {
@@ -153,21 +160,22 @@ func unfragmented(_, _ string, c syscall.RawConn) error {
 	return errors.Join(err, inner)
 }
 
-// Unasked says why a host could not be asked, and whether it is there, with
-// nobody who answers.
+// ExplainNoResponse returns why a host did not respond to a request; absent
+// reports whether the host is up but does not listen on ControlPort.
 func Unasked(err error) (why string, absent bool) {
 	var dial *net.OpError
 	if errors.As(err, &dial) && dial.Op == "dial" {
 		absent = errors.Is(err, syscall.ECONNREFUSED)
 		if absent {
-			return fmt.Sprintf("nobody answers at %d/tcp", ControlPort), absent
+			return fmt.Sprintf("nothing listens on %d/tcp", ControlPort), absent
 		}
 		return fmt.Sprintf("%d/tcp: %s", ControlPort, words(err)), absent
 	}
 	return err.Error(), absent
 }
 
-// words is an error as people say it; "" for none.
+// describeError returns err in the words of a network administrator; "" if it
+// is nil.
 func words(err error) string {
 	switch {
 	case err == nil:

@@ -24,20 +24,22 @@ import (
 	"time"
 )
 
-// ErrCode says that the other host does not know the code.
+// ErrWrongCode is returned if the other host does not know the code.
 var ErrCode = errors.New("the host that answers does not know the code")
 
-// proofHeader carries each side's proof that it knows the code.
+// codeMACHeader is the HTTP header with each side's MAC of the code.
 const proofHeader = "Plinth-Peer-Proof"
 
-// askWait bounds one question: the other reaches back meanwhile.
+// requestTimeout limits one request; it includes the checks that the other host
+// runs in reverse.
 const askWait = 12 * time.Second
 
-// NewCode makes a code for one run of checks: 130 bits, as text.
+// NewCode returns a random code for one run of checks: 130 bits, as text.
 func NewCode() string { return rand.Text() }
 
-// proof binds the knowledge of the code to this one TLS connection: a host in
-// the middle has two connections, and can show neither's proof to the other.
+// codeMAC returns a MAC of one TLS connection that shows knowledge of the code:
+// a host in the middle has two connections with different keys, so it cannot
+// forward the MAC of one to the other.
 func proof(state *tls.ConnectionState, code, side string) (string, error) {
 	key, err := state.ExportKeyingMaterial("plinth peer check", nil, sha256.Size)
 	if err != nil {
@@ -48,8 +50,8 @@ func proof(state *tls.ConnectionState, code, side string) (string, error) {
 	return hex.EncodeToString(mac.Sum(nil)), nil
 }
 
-// Guard lets only those in who know the code, and proves to them that this
-// host knows it too.
+// RequireCode returns a handler that passes requests to next only from clients
+// that know the code, and shows them that this host knows it, too.
 func Guard(code string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		want, err := proof(r.TLS, code, "asks")
@@ -59,7 +61,7 @@ func Guard(code string, next http.Handler) http.Handler {
 		}
 		mine, err := proof(r.TLS, code, "answers")
 		if err != nil {
-			http.Error(w, "no proof", http.StatusInternalServerError)
+			http.Error(w, "cannot compute the MAC of the code", http.StatusInternalServerError)
 			return
 		}
 		w.Header().Set(proofHeader, mine)
@@ -67,8 +69,8 @@ func Guard(code string, next http.Handler) http.Handler {
 	})
 }
 
-// Certificate makes a key for the time of the checks; the code, not the
-// certificate, says whose it is.
+// NewCertificate returns a self-signed certificate that is valid for one day
+// before and after now. It does not identify the host: the code does.
 func Certificate(now time.Time) (tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -79,12 +81,13 @@ func Certificate(now time.Time) (tls.Certificate, error) {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, err
 }
 
-// Question asks the host at address, which has to prove that it knows the code.
+// SendRequest sends ask to the host at address and returns its response. It
+// returns ErrWrongCode if that host does not show that it knows the code.
 func Question(ctx context.Context, address netip.AddrPort, code string, ask Ask) (Answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, askWait)
 	defer cancel()
-	// Whose certificate it is does not matter: the proofs hold for this very
-	// connection and for nobody else's.
+	// The certificate is not verified: the MACs are bound to this connection and
+	// are not valid for any other.
 	d := tls.Dialer{NetDialer: &net.Dialer{Timeout: 3 * time.Second}, Config: &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS13}}
 	raw, err := d.DialContext(ctx, "tcp", address.String())
 	if err != nil {
@@ -120,12 +123,12 @@ func Question(ctx context.Context, address netip.AddrPort, code string, ask Ask)
 		return Answer{}, ErrCode
 	}
 	if resp.StatusCode != http.StatusOK {
-		return Answer{}, fmt.Errorf("it answers %s", resp.Status)
+		return Answer{}, fmt.Errorf("the host responds with %s", resp.Status)
 	}
 	return Decode(io.LimitReader(resp.Body, maxAsk))
 }
 
-// Decode reads an Answer.
+// DecodeResponse reads and validates a Response.
 func Decode(r io.Reader) (Answer, error) {
 	var a Answer
 	if err := json.NewDecoder(r).Decode(&a); err != nil {
@@ -134,10 +137,10 @@ func Decode(r io.Reader) (Answer, error) {
 	return a, a.Check()
 }
 
-// Check refuses an answer that cannot be used.
+// Validate returns an error if the response cannot be used.
 func (a Answer) Check() error {
 	if len(a.Nonce) != nonceLength {
-		return errors.New("the answer has no nonce")
+		return errors.New("the response has no nonce")
 	}
 	return nil
 }

@@ -9,18 +9,19 @@ import (
 	"time"
 )
 
-// hold is how long the ports stay bound after the last host asked.
+// idleTimeout is how long the ports stay bound after the last request.
 const hold = 15 * time.Second
 
-// maxAsk bounds what is read of an Ask.
+// maxBodyBytes limits the body of a Request or Response.
 const maxAsk = 64 << 10
 
-// Handler answers hosts that ask. Whoever mounts it has to make sure that they
-// may. It binds ports only while it is asked.
+// Handler responds to the peer checks of other hosts. The caller must ensure
+// that only permitted hosts reach it. It binds ports only while there are
+// requests.
 type Handler struct {
-	Self       func() (i Identity, mtu int) // what this host is, and the size of its full packets
-	Controller bool                         // it is one, or may become one
-	Live       bool                         // it is a node already
+	Self       func() (i Identity, mtu int) // identity of this host, and the size of its full packets in bytes
+	Controller bool                         // this host is, or may become, a controller
+	Live       bool                         // this host is already a node
 	Now        func() time.Time
 
 	mu    sync.Mutex
@@ -28,7 +29,7 @@ type Handler struct {
 	close *time.Timer
 }
 
-// ServeHTTP answers one Ask.
+// ServeHTTP responds to one Request.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	received := h.Now().UTC()
 	var ask Ask
@@ -37,19 +38,19 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		err = json.NewDecoder(http.MaxBytesReader(w, r.Body, maxAsk)).Decode(&ask)
 	}
 	if err != nil || r.Method != http.MethodPost {
-		http.Error(w, "not a question between hosts", http.StatusBadRequest)
+		http.Error(w, "not a peer check request", http.StatusBadRequest)
 		return
 	}
-	ears := h.listen(context.WithoutCancel(r.Context()))
+	listeners := h.listen(context.WithoutCancel(r.Context()))
 	identity, mtu := h.Self()
-	answer := Answer{Received: received, Identity: identity, Controller: h.Controller, Nonce: ears.Nonce, Ears: ears.All, MTU: mtu,
-		// Only the host that asks is reached, and only at ports of a node.
+	answer := Answer{Received: received, Identity: identity, Controller: h.Controller, Nonce: listeners.Nonce, Ears: listeners.All, MTU: mtu,
+		// Connect only to the requesting host, and only to ports of a node.
 		Back: Try(r.Context(), from.Addr().Unmap(), ask.Nonce, Among(ask.Ears, Ports(h.Controller, ask.Controller)), min(ask.MTU, mtu))}
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(answer) // who has gone needs no answer
+	_ = json.NewEncoder(w).Encode(answer) // the client may have disconnected
 }
 
-// listen binds the ports, or keeps them bound.
+// ensureListeners binds the ports, or keeps them bound for another idleTimeout.
 func (h *Handler) listen(ctx context.Context) *Ears {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -62,7 +63,7 @@ func (h *Handler) listen(ctx context.Context) *Ears {
 	return h.ears
 }
 
-// Close frees the ports.
+// Close releases the ports.
 func (h *Handler) Close() {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -1,5 +1,5 @@
-// Package ports owns taking ports and letting go of them, and finding who holds
-// those that are taken. It refuses to judge.
+// Package ports tries to bind ports, and finds the processes that hold the ones
+// in use.
 package ports
 
 import (
@@ -19,23 +19,24 @@ import (
 	"github.com/plinthdev/plinth/internal/probe/sys"
 )
 
-// Machine is what is needed of a host.
+// PortHost contains the methods of a host that BindPorts needs.
 type Machine interface {
 	files.Reader
 	ListProcesses() ([]host.Process, error)
 }
 
-// look is one search.
+// portProber is one search for the owners of ports.
 type look struct {
 	m     Machine
 	files files.Files
 	k     sys.Kernel
 }
 
-// Bind binds all keys at once, then looks for who holds those that are taken.
-// A port that may not be bound is unknown.
+// BindPorts tries to bind all keys in parallel, then finds the owners of the
+// ports that are in use. A port that this process may not bind is returned as
+// unknown.
 func Bind(ctx context.Context, m Machine, k sys.Kernel, keys []facts.PortKey) ([]facts.Port, []facts.Unknown) {
-	l := look{m, files.Files{Reader: m}, k}
+	pr := look{m, files.Files{Reader: m}, k}
 	all := make([]facts.Port, len(keys))
 	unknown := make([]*facts.Unknown, len(all))
 	bind := func(i int) {
@@ -50,8 +51,8 @@ func Bind(ctx context.Context, m Machine, k sys.Kernel, keys []facts.PortKey) ([
 			all[i].Error = sys.Errno(err)
 		}
 	}
-	// A holder may end between the two looks, as k0s's own programs do while it
-	// starts: its port is tried again.
+	// The owner may exit between binding and searching, as k0s's own processes
+	// do while k0s starts: such a port is tried again.
 	for range 3 {
 		var wg sync.WaitGroup
 		for i, p := range all {
@@ -60,27 +61,28 @@ func Bind(ctx context.Context, m Machine, k sys.Kernel, keys []facts.PortKey) ([
 			}
 		}
 		wg.Wait()
-		l.owners(all)
+		pr.owners(all)
 	}
-	var told []facts.Unknown
+	var list []facts.Unknown
 	for _, u := range unknown {
 		if u != nil {
-			told = append(told, *u)
+			list = append(list, *u)
 		}
 	}
-	return slices.DeleteFunc(all, func(p facts.Port) bool { return !p.Free && p.Error == "" }), told
+	return slices.DeleteFunc(all, func(p facts.Port) bool { return !p.Free && p.Error == "" }), list
 }
 
-// owners fills in who holds the ports that are taken. A holder that cannot be
-// seen (another pid name space, the kernel itself) stays nil.
-func (l look) owners(ports []facts.Port) {
+// fillOwners sets the owner of the ports that are in use. It leaves Owner nil
+// for a port whose owner cannot be seen (in another PID namespace, or the
+// kernel itself).
+func (pr look) owners(ports []facts.Port) {
 	inodes := map[string][]int{} // socket inode → indexes of ports
 	for i, p := range ports {
 		if p.Error != "EADDRINUSE" {
 			continue
 		}
 		for _, table := range []string{p.Protocol, p.Protocol + "6"} {
-			for _, s := range parse.Sockets(l.files.Raw("/proc/net/" + table)) {
+			for _, s := range parse.Sockets(pr.files.Raw("/proc/net/" + table)) {
 				if s.Port == p.Number {
 					inodes["socket:["+s.Inode+"]"] = append(inodes["socket:["+s.Inode+"]"], i)
 				}
@@ -90,41 +92,43 @@ func (l look) owners(ports []facts.Port) {
 	if len(inodes) == 0 {
 		return
 	}
-	processes, err := l.m.ListProcesses()
+	processes, err := pr.m.ListProcesses()
 	if err != nil {
 		return
 	}
 	for _, p := range processes {
 		dir := path.Join("/proc", strconv.Itoa(p.PID), "fd")
-		fds, err := l.m.ReadDir(dir)
+		fds, err := pr.m.ReadDir(dir)
 		if err != nil {
-			continue // it ended, or is not ours to look at
+			continue // the process has exited, or this process may not read it
 		}
 		for _, fd := range fds {
-			link, err := l.k.Readlink(path.Join(dir, fd.Name()))
+			link, err := pr.k.Readlink(path.Join(dir, fd.Name()))
 			if err != nil {
 				continue
 			}
 			for _, i := range inodes[link] {
 				if ports[i].Owner == nil {
-					ports[i].Owner = l.owner(p, processes)
+					ports[i].Owner = pr.owner(p, processes)
 				}
 			}
 		}
 	}
 }
 
-func (l look) owner(p host.Process, all []host.Process) *facts.Owner {
+// newOwner returns the owner of a port: its program, systemd service and parent
+// processes.
+func (pr look) owner(p host.Process, all []host.Process) *facts.Owner {
 	dir := path.Join("/proc", strconv.Itoa(p.PID))
-	o := &facts.Owner{PID: p.PID, Program: program(p), Unit: parse.Service(l.files.Raw(dir + "/cgroup"))}
+	o := &facts.Owner{PID: p.PID, Program: program(p), Unit: parse.Service(pr.files.Raw(dir + "/cgroup"))}
 	if o.Program == "" {
-		o.Program = l.files.Text(dir + "/comm")
+		o.Program = pr.files.Text(dir + "/comm")
 	}
 	byPID := map[int]host.Process{}
 	for _, q := range all {
 		byPID[q.PID] = q
 	}
-	// A chain longer than that is a race with reused pids.
+	// A longer chain can only come from a race with reused PIDs.
 	for parent := p.PPID; parent > 1 && len(o.Parents) < 16; parent = byPID[parent].PPID {
 		if exe := program(byPID[parent]); exe != "" {
 			o.Parents = append(o.Parents, exe)
@@ -133,6 +137,8 @@ func (l look) owner(p host.Process, all []host.Process) *facts.Owner {
 	return o
 }
 
+// programName returns the executable of p, or its first argument if the
+// executable is not known.
 func program(p host.Process) string {
 	if p.Exe == "" && len(p.Args) > 0 {
 		return p.Args[0]

@@ -1,6 +1,5 @@
-// Package settings owns what the files of a host say of its kernel's settings,
-// limits, proxies, time zone and guards. It refuses to know which values are
-// good.
+// Package settings reads kernel settings, limits, proxies, the time zone and
+// security software from the files of a host.
 package settings
 
 import (
@@ -16,7 +15,8 @@ import (
 	"github.com/plinthdev/plinth/internal/probe/parse"
 )
 
-// Kernel reads the sysctls that are asked for, and the limits of services.
+// ReadKernelSettings returns the values of the requested sysctls, where they
+// are set at boot, and the limits of services.
 func Kernel(f files.Files, sysctls []string) (facts.Settings, error) {
 	s := facts.Settings{
 		Sysctls:   map[string]string{},
@@ -29,7 +29,7 @@ func Kernel(f files.Files, sysctls []string) (facts.Settings, error) {
 		}
 	}
 	s.Files = sysctlFiles(f, sysctls)
-	s.Entropy, _ = strconv.Atoi(f.Text("/proc/sys/kernel/random/entropy_avail")) // 0 where the kernel does not say
+	s.Entropy, _ = strconv.Atoi(f.Text("/proc/sys/kernel/random/entropy_avail")) // 0 if the kernel does not report it
 	limits, err := files.Parse(f, "/proc/1/limits", parse.Limits)
 	if err != nil {
 		return s, err
@@ -38,9 +38,10 @@ func Kernel(f files.Files, sysctls []string) (facts.Settings, error) {
 	return s, nil
 }
 
-// sysctlFiles are the lines that set one of keys at boot, as systemd-sysctl
-// orders them: by the file's name, whatever its folder, a name in an earlier
-// folder hiding the same in a later (sysctl.d(5)); sysctl.conf comes last.
+// readSysctlFiles returns the lines that set one of keys at boot, in the order
+// of systemd-sysctl (sysctl.d(5)): files are sorted by name whatever their
+// directory, and a file hides files of the same name in the other directories
+// of lower priority; sysctl.conf comes last.
 func sysctlFiles(f files.Files, keys []string) []facts.SysctlFile {
 	byName := map[string]string{}
 	for _, dir := range []string{"/usr/lib/sysctl.d", "/usr/local/lib/sysctl.d", "/run/sysctl.d", "/etc/sysctl.d"} {
@@ -71,6 +72,7 @@ func sysctlFiles(f files.Files, keys []string) []facts.SysctlFile {
 	return all
 }
 
+// pathsByName returns the paths of names, in their order.
 func paths(byName map[string]string, names []string) []string {
 	var all []string
 	for _, n := range names {
@@ -79,13 +81,13 @@ func paths(byName map[string]string, names []string) []string {
 	return all
 }
 
-// Security reads which guards watch over the host.
+// ReadSecurity returns which security software is active on the host.
 func Security(f files.Files) (facts.Security, error) {
 	s := facts.Security{SELinux: "disabled", AppArmor: f.Text("/sys/module/apparmor/parameters/enabled") == "Y"}
-	// Ubuntu's ufw unit is active even where ufw itself is off.
+	// Ubuntu's ufw unit is active even if ufw itself is disabled.
 	s.UFW = bytes.Contains(f.Raw("/etc/ufw/ufw.conf"), []byte("\nENABLED=yes"))
 	s.SudoPath = parse.SecurePath(f.Raw("/etc/sudoers"))
-	// selinuxfs is mounted only where SELinux is on.
+	// selinuxfs is mounted only if SELinux is enabled.
 	if enforce, err := f.ReadFile("/sys/fs/selinux/enforce"); err == nil {
 		s.SELinux = "permissive"
 		if strings.TrimSpace(string(enforce)) == "1" {
@@ -97,7 +99,7 @@ func Security(f files.Files) (facts.Security, error) {
 	return s, nil
 }
 
-// Proxies lists the places that send programs through a proxy.
+// ReadProxies returns the places that configure a proxy for programs.
 func Proxies(f files.Files) []facts.Proxy {
 	var all []facts.Proxy
 	for _, from := range []string{"/etc/environment", "/etc/systemd/system.conf"} {
@@ -113,8 +115,9 @@ func Proxies(f files.Files) []facts.Proxy {
 	return all
 }
 
-// Zone is the time zone that /etc/localtime links to. Without the file all
-// programs take UTC (localtime(5)); a file in place of a link has no name.
+// ReadTimeZone returns the name of the time zone that /etc/localtime links to.
+// Without this file programs use UTC (localtime(5)); a regular file in its
+// place has no name, and a link to a file that does not exist returns "".
 func Zone(f files.Files, readlink func(string) (string, error)) string {
 	const local = "/etc/localtime"
 	to, err := readlink(local)

@@ -10,11 +10,14 @@ import (
 	"time"
 )
 
-// nobody is a name that no zone has (RFC 6761): a server answers that by
-// itself, or passes it on and shows how long that takes.
+// unresolvableName is a name that no DNS zone contains (RFC 6761): a name
+// server answers it itself, or forwards the query and shows how long that
+// takes.
 const nobody = "plinth-preflight.invalid."
 
-// ask sends one question to server, past /etc/hosts and the other servers.
+// queryNameserver sends one query to server directly, bypassing /etc/hosts and
+// the other name servers. It returns nil for every response, even for an error
+// response.
 func ask(ctx context.Context, server netip.Addr) error {
 	var dialer net.Dialer
 	r := &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
@@ -23,12 +26,12 @@ func ask(ctx context.Context, server netip.Addr) error {
 	_, err := r.LookupNetIP(ctx, "ip4", nobody)
 	var dns *net.DNSError
 	if errors.As(err, &dns) && !dns.IsTimeout && (dns.IsNotFound || dns.Err == "server misbehaving" || dns.IsTemporary && ctx.Err() == nil) {
-		return nil // it refuses or cannot tell, but it answers
+		return nil // the server refuses or cannot resolve it, but it responds
 	}
 	return err
 }
 
-// dial connects and lets go.
+// dialTCP opens a TCP connection to address and closes it.
 func dial(ctx context.Context, address string) error {
 	var dialer net.Dialer
 	c, err := dialer.DialContext(ctx, "tcp", address)
@@ -38,15 +41,16 @@ func dial(ctx context.Context, address string) error {
 	return c.Close()
 }
 
-// greet asks for target and gives the status of the answer and the server's
-// clock, zero when it tells none. Any answer will do; its certificate must be
-// good. The body is not read.
+// requestURL sends a GET request to target and returns the status of the
+// response and the server's clock, which is zero if the response has no date.
+// Any status is a success; the server's certificate must be valid. The body is
+// not read.
 func greet(ctx context.Context, target, proxy string) (status int, date time.Time, err error) {
 	via := http.ProxyFromEnvironment
 	if proxy != "" {
 		u, err := url.Parse(proxy)
 		if err != nil {
-			return 0, date, errors.New("the proxy's URL cannot be read")
+			return 0, date, errors.New("cannot parse the proxy's URL")
 		}
 		via = http.ProxyURL(u)
 	}
@@ -59,7 +63,7 @@ func greet(ctx context.Context, target, proxy string) (status int, date time.Tim
 	res, err := client.Do(req)
 	var wrapped *url.Error
 	if errors.As(err, &wrapped) {
-		err = wrapped.Err // the URL is named already
+		err = wrapped.Err // the caller reports the URL
 	}
 	if err != nil {
 		return 0, date, err

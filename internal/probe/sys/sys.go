@@ -1,7 +1,7 @@
-// Package sys owns the questions that only the running kernel answers: may
-// this port be bound, how full is this file system, what are the links, is the
-// clock steered. Each is asked, and nothing stays behind. It refuses to
-// interpret the answers.
+// Package sys queries the running kernel and the network for what files do not
+// show: whether a port can be bound, how full a file system is, which
+// interfaces exist, whether the clock is synchronized. It leaves nothing
+// behind.
 package sys
 
 import (
@@ -20,32 +20,32 @@ import (
 	"github.com/plinthdev/plinth/internal/facts"
 )
 
-// Kernel is the questions. A test replaces single ones.
+// System contains the queries; tests replace single ones.
 type Kernel struct {
 	Arch      string // of this program, as Go names it
 	Now       func() time.Time
 	Bind      func(ctx context.Context, key facts.PortKey) error
 	Statfs    func(path string) (Space, error)
 	Resolve   func(ctx context.Context, name string) ([]netip.Addr, error)
-	Ask       func(ctx context.Context, server netip.Addr) error // any answer is none
+	Ask       func(ctx context.Context, server netip.Addr) error // any response counts as success
 	Greet     func(ctx context.Context, url, proxy string) (status int, date time.Time, err error)
 	Dial      func(ctx context.Context, address string) error
-	FType     func(path string) string // of XFS: 1, 0, or "" when it cannot be told
+	FType     func(path string) string // "1", "0", or "" if it cannot be determined
 	Links     func() ([]facts.Interface, error)
 	Synced    func() (bool, error)
 	Readlink  func(path string) (string, error)
 	EvalLinks func(path string) (string, error)
 }
 
-// Space is a file system's size in bytes and its number of files.
+// DiskSpace is the size of a file system in bytes and in inodes.
 type Space struct {
 	Size, Free, Available uint64
 	Inodes, InodesFree    uint64
 }
 
-// Running is the kernel that this process runs on.
+// LocalSystem returns the System that this process runs on.
 func Running() Kernel {
-	// As k0s resolves names: it is linked without the C library's look-ups.
+	// k0s resolves names this way, too: it does not link the C library's resolver.
 	resolver := &net.Resolver{PreferGo: true}
 	return Kernel{
 		Arch:   runtime.GOARCH,
@@ -66,7 +66,8 @@ func Running() Kernel {
 	}
 }
 
-// Errno is the name of the error number in err, or its words.
+// ErrnoName returns the name of the error number in err, such as EADDRINUSE, or
+// the text of err if it has none.
 func Errno(err error) string {
 	var n unix.Errno
 	var dns *net.DNSError
@@ -79,9 +80,9 @@ func Errno(err error) string {
 	return err.Error()
 }
 
-// bind takes the port and lets go of it at once. No list of sockets can
-// replace it: a list does not show what another name space, a security module
-// or a reserved range forbids.
+// bindPort binds the port and releases it at once. No list of sockets can
+// replace this: a list does not show what another network namespace, a security
+// module or a reserved range forbids.
 func bind(ctx context.Context, key facts.PortKey) error {
 	var lc net.ListenConfig
 	addr := net.JoinHostPort(key.Address, strconv.Itoa(key.Number))
@@ -99,6 +100,8 @@ func bind(ctx context.Context, key facts.PortKey) error {
 	return l.Close()
 }
 
+// statFilesystem returns the size and free space of the file system that holds
+// path.
 func statfs(path string) (Space, error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(path, &st); err != nil {
@@ -108,6 +111,7 @@ func statfs(path string) (Space, error) {
 	return Space{Size: st.Blocks * block, Free: st.Bfree * block, Available: st.Bavail * block, Inodes: st.Files, InodesFree: st.Ffree}, nil
 }
 
+// listInterfaces returns the network interfaces with their addresses.
 func links() ([]facts.Interface, error) {
 	devices, err := net.Interfaces()
 	if err != nil {
@@ -130,8 +134,8 @@ func links() ([]facts.Interface, error) {
 	return all, nil
 }
 
-// synced asks adjtimex(2), as timedatectl does: the kernel marks its clock
-// unsynchronised when nothing has steered it for a while.
+// clockSynced calls adjtimex(2), as timedatectl does: the kernel marks its
+// clock as unsynchronized if nothing has adjusted it for a while.
 func synced() (bool, error) {
 	var tx unix.Timex
 	state, err := unix.Adjtimex(&tx)

@@ -7,15 +7,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// XFS tells its geometry to everybody (xfs_fs.h, XFS_IOC_FSGEOMETRY_V4): 112
-// bytes, the flags at 92, of which one says that folders name the type of
-// their entries, without which overlay does not work.
+// XFS reports its geometry to every user (xfs_fs.h, XFS_IOC_FSGEOMETRY_V4): 112
+// bytes with the flags at offset 92. One flag reports whether directory entries
+// contain the file type (ftype), without which overlayfs does not work.
 const (
 	xfsGeometry  = 0x8070587c // _IOR('X', 124, 112 bytes)
 	xfsFlags     = 92
 	xfsFlagFType = 1 << 16
 )
 
+// xfsFType returns "1" if the XFS file system that holds path has ftype
+// enabled, "0" if not, and "" if it cannot be determined.
 func ftype(path string) string {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {

@@ -1,6 +1,6 @@
-// Package traces owns finding what other software, or an earlier cluster, left
-// on a host: files, folders, sockets, network configuration, links, mounts. It
-// refuses to judge whose they are.
+// Package traces finds what other software, or an earlier cluster, left on a
+// host: files, directories, sockets, network configuration, interfaces and
+// mounts.
 package traces
 
 import (
@@ -14,26 +14,27 @@ import (
 	"github.com/plinthdev/plinth/internal/probe/parse"
 )
 
-// sign is a path that some software leaves. A folder counts when it is not empty.
+// traceSign is a path that a certain software leaves. A directory counts only
+// if it is not empty.
 type sign struct {
 	path string
 	of   facts.Software
 	kind string
 }
 
-// signs are where Kubernetes distributions, their parts and other container
-// runtimes keep their things by default.
+// knownSigns returns the default paths of Kubernetes distributions, their
+// components and other container runtimes.
 func signs() []sign {
 	return []sign{
 		{"/usr/local/bin/k0s", facts.K0s, "file"},
 		{"/usr/bin/k0s", facts.K0s, "file"},
-		{"/etc/k0s/k0s.yaml", facts.K0s, "file"}, // not the folder: drop-ins for containerd may be put there beforehand
+		{"/etc/k0s/k0s.yaml", facts.K0s, "file"}, // not the directory: drop-ins for containerd may be placed there before the installation
 		{"/var/lib/k0s", facts.K0s, "data"},
 		{"/usr/bin/kubeadm", facts.Kubeadm, "file"},
 		{"/etc/kubernetes", facts.Kubeadm, "data"},
 		{"/usr/bin/kubelet", facts.Kubelet, "file"},
 		{"/usr/local/bin/kubelet", facts.Kubelet, "file"},
-		{"/var/lib/kubelet/pki", facts.Kubelet, "data"}, // not the folder: k0s's kubelet leaves device-plugins there
+		{"/var/lib/kubelet/pki", facts.Kubelet, "data"}, // not the directory: k0s's kubelet leaves device-plugins there
 		{"/usr/local/bin/k3s", facts.K3s, "file"},
 		{"/etc/rancher/k3s", facts.K3s, "data"},
 		{"/var/lib/rancher/k3s", facts.K3s, "data"},
@@ -50,8 +51,9 @@ func signs() []sign {
 	}
 }
 
-// Find lists the traces on a host. dataDirs are folders that hold k0s's data:
-// not empty, they are a trace of it. What cannot be told comes as unknown.
+// FindTraces returns the traces on a host. dataDirs are possible data
+// directories of k0s: one that is not empty is a trace. Paths that cannot be
+// read are returned as unknown.
 func Find(f files.Files, dataDirs []string, links []facts.Interface) (traces []facts.Trace, unknown []facts.Unknown) {
 	all := signs()
 	for _, dir := range dataDirs {
@@ -60,10 +62,10 @@ func Find(f files.Files, dataDirs []string, links []facts.Interface) (traces []f
 		}
 	}
 	for _, s := range all {
-		there, err := there(f, s.path)
+		present, err := there(f, s.path)
 		if err != nil {
 			unknown = append(unknown, facts.Unknown{Fact: facts.FactTraces + ":" + s.path, Why: err.Error()})
-		} else if there {
+		} else if present {
 			traces = append(traces, facts.Trace{Of: s.of, Kind: s.kind, Path: s.path})
 		}
 	}
@@ -72,7 +74,7 @@ func Find(f files.Files, dataDirs []string, links []facts.Interface) (traces []f
 	return append(traces, clusterLinks(links)...), unknown
 }
 
-// there reports whether p is a file, or a folder with something in it.
+// isPresent reports whether p is a file, or a directory that is not empty.
 func there(f files.Files, p string) (bool, error) {
 	info, err := f.Lstat(p)
 	if files.Missing(err) {
@@ -82,12 +84,13 @@ func there(f files.Files, p string) (bool, error) {
 		return err == nil, err
 	}
 	entries, err := f.ReadDir(p)
-	// A disk of its own, freshly made, is as good as empty.
+	// A newly formatted file system contains only lost+found.
 	entries = slices.DeleteFunc(entries, func(e fs.DirEntry) bool { return e.Name() == "lost+found" })
 	return len(entries) > 0, err
 }
 
-// cniConfigs are the files that a container runtime would take for its network.
+// findCNIConfigs returns the files that a container runtime would use as its
+// network configuration.
 func cniConfigs(f files.Files) []facts.Trace {
 	const dir = "/etc/cni/net.d"
 	entries, err := f.ReadDir(dir)
@@ -103,8 +106,8 @@ func cniConfigs(f files.Files) []facts.Trace {
 	return all
 }
 
-// clusterLinks are links that a cluster network made: their addresses stay
-// behind and keep the next network from taking its own.
+// findClusterLinks returns the interfaces that a cluster network created: their
+// addresses remain and block the next cluster's network.
 func clusterLinks(links []facts.Interface) []facts.Trace {
 	prefixes := []string{"kube-bridge", "cni0", "flannel.", "cilium_", "vxlan.calico", "cali", "weave", "kube-ipvs0"}
 	var all []facts.Trace
@@ -121,9 +124,9 @@ func clusterLinks(links []facts.Interface) []facts.Trace {
 	return all
 }
 
-// mounts are those that a kubelet or a container runtime made for pods and
-// that outlived it: folders under them cannot be removed, and their disks stay
-// busy.
+// findPodMounts returns the mounts that a kubelet or a container runtime made
+// for pods and that still exist: directories below them cannot be removed, and
+// their disks stay busy.
 func mounts(f files.Files) []facts.Trace {
 	below := []string{"/var/lib/kubelet/", "/var/lib/k0s/", "/run/k0s/", "/run/containerd/", "/run/netns/cni-", "/var/lib/rancher/"}
 	var all []facts.Trace
