@@ -14,26 +14,29 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// Shelf puts a file, whole or not at all, where there is none (fs.ErrExist).
+// BlobPlacer writes a file completely or not at all, at a path where there is
+// none (else fs.ErrExist).
 type Shelf interface {
 	Place(path string, r io.Reader, perm fs.FileMode) error
 }
 
-// copier brings blobs into a content store. Through its API each byte is
-// wrapped, sent, answered and summed a second time, which takes the processors
-// from the unpacking beside it. So a blob is placed in the store's folder, and the
-// API only told of it: a store whose namespaces share content (containerd's
-// default) enters a blob that lies there without reading it. Whatever prevents
-// that, such as a garbage collector that is quicker, ends in the API.
+// copier copies blobs into a content store. Through the API of the store each
+// byte is wrapped, sent, acknowledged and hashed a second time, which takes
+// processor time from the unpacking that runs in parallel. So a blob is placed
+// in the directory of the store and only registered through the API: a store
+// whose namespaces share content (containerd's default) registers a blob that
+// exists there without reading it. If anything prevents that, such as a garbage
+// collector that is faster, the blob is written through the API.
 type copier struct {
 	store  content.Store
 	src    Source
 	shelf  Shelf
-	folder string             // where the store keeps its files; "" when it cannot be told
-	busy   kmutex.KeyedLocker // blobs on their way: images share some
+	folder string             // directory of the store; "" if it is not known
+	busy   kmutex.KeyedLocker // blobs that are being copied: images share some
 }
 
-// folder asks containerd where its content store is.
+// contentRoot returns the directory of containerd's content store, or "" if it
+// cannot be used.
 func (s *Store) folder(ctx context.Context) string {
 	if s.shelf == nil {
 		return ""
@@ -45,7 +48,8 @@ func (s *Store) folder(ctx context.Context) string {
 	return answer.Plugins[0].Exports["root"]
 }
 
-// copy brings one blob in; add is told of its bytes.
+// copyBlob copies one blob unless the store has it; add is called with the
+// number of bytes whenever some are done.
 func (c copier) copy(ctx context.Context, d ocispec.Descriptor, add func(int64)) error {
 	if err := c.busy.Lock(ctx, d.Digest.String()); err != nil {
 		return err
@@ -68,7 +72,8 @@ func (c copier) copy(ctx context.Context, d ocispec.Descriptor, add func(int64))
 	return nil
 }
 
-// place puts the blob's file into the store. Only the source's error is one.
+// placeBlob writes the file of the blob into the directory of the store. It
+// only returns errors of the source: others are left to registerBlob.
 func (c copier) place(ctx context.Context, d ocispec.Descriptor, m *meter) error {
 	if c.folder == "" {
 		return nil
@@ -77,13 +82,14 @@ func (c copier) place(ctx context.Context, d ocispec.Descriptor, m *meter) error
 	if err != nil {
 		return err
 	}
-	watched := &watched{Reader: &proving{r, ctx, d.Digest.Verifier(), d.Size}, meter: m}
-	// The file's mode is that of containerd's own.
-	_ = c.shelf.Place(path.Join(c.folder, "blobs", d.Digest.Algorithm().String(), d.Digest.Encoded()), watched, 0o444)
-	return errors.Join(watched.err, r.Close())
+	metered := &watched{Reader: &proving{r, ctx, d.Digest.Verifier(), d.Size}, meter: m}
+	// The mode is that of containerd's own files.
+	_ = c.shelf.Place(path.Join(c.folder, "blobs", d.Digest.Algorithm().String(), d.Digest.Encoded()), metered, 0o444)
+	return errors.Join(metered.err, r.Close())
 }
 
-// enter makes the blob known to the store, and writes what of it is not there.
+// registerBlob registers the blob in the store, and writes its content if it is
+// not there.
 func (c copier) enter(ctx context.Context, d ocispec.Descriptor, m *meter) error {
 	w, err := content.OpenWriter(ctx, c.store, content.WithRef("plinth-"+d.Digest.String()), content.WithDescriptor(d))
 	if errdefs.IsAlreadyExists(err) {
@@ -107,7 +113,8 @@ func (c copier) enter(ctx context.Context, d ocispec.Descriptor, m *meter) error
 	return errors.Join(err, r.Close())
 }
 
-// meter counts each byte of a blob once, however often it is read.
+// byteMeter counts each byte of a blob once, even if the blob is read several
+// times.
 type meter struct {
 	add  func(int64)
 	seen int64
@@ -120,7 +127,8 @@ func (m *meter) reach(pos int64) {
 	}
 }
 
-// watched tells the meter what is read, and remembers why reading failed.
+// meteredReader reports the bytes that are read to its meter, and keeps the
+// error that ended reading.
 type watched struct {
 	io.Reader
 	*meter
@@ -138,7 +146,8 @@ func (w *watched) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// proving fails at the end of what is not the content wanted, and once ctx is done.
+// verifyingReader fails at the end of content that does not have the wanted
+// digest and size, and as soon as ctx is done.
 type proving struct {
 	io.Reader
 	ctx  context.Context
@@ -152,25 +161,25 @@ func (p *proving) Read(b []byte) (int, error) {
 	}
 	n, err := p.Reader.Read(b)
 	p.left -= int64(n)
-	_, _ = p.sum.Write(b[:n]) // a hash takes everything
+	_, _ = p.sum.Write(b[:n]) // a hash never returns an error
 	if p.left < 0 || err == io.EOF && (p.left > 0 || !p.sum.Verified()) {
-		return 0, errors.New("the content is not what its digest and size say")
+		return 0, errors.New("the content does not match its digest and size")
 	}
 	return n, err
 }
 
-// parcel is how many bytes go to containerd at once. Each is answered before
-// the next one goes; containerd's own parcels, a quarter as large, keep its
-// socket busier than its disk.
+// chunkSize is how many bytes are sent to containerd at once. Each chunk is
+// acknowledged before the next one is sent; with containerd's own chunks, a
+// quarter as large, its socket is busier than its disk.
 const parcel = 4 << 20
 
-// parcels hands on in parcels.
+// chunkedReader passes its content on in chunks of the given size.
 type parcels struct {
 	watched
-	size int64 // of a parcel, in bytes
+	size int64 // of a chunk, in bytes
 }
 
-// WriteTo is what containerd's client copies with.
+// WriteTo is called by containerd's client to copy the content.
 func (p *parcels) WriteTo(w io.Writer) (total int64, err error) {
 	buf := make([]byte, p.size)
 	for {

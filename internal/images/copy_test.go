@@ -20,31 +20,32 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// beside makes m a machine whose content store has its folder at root, and
-// knows nothing of what was put there until it is told, as containerd's does.
-func (m *machine) beside(t *testing.T, shared bool) (root string, s *sharing) {
+// useSharedStore gives m a content store with a directory at root. Like
+// containerd's, it does not know blobs that are placed there until they are
+// registered.
+func (m *fakeContainerd) useSharedStore(t *testing.T, shared bool) (root string, s *sharedStore) {
 	t.Helper()
 	root = t.TempDir()
-	s = &sharing{Store: localStore(t, root, m), shared: shared, known: map[digest.Digest]bool{}}
+	s = &sharedStore{Store: localStore(t, root, m), shared: shared, known: map[digest.Digest]bool{}}
 	m.content = s
-	m.connect(t, containerd.WithIntrospectionService(plugins{root: root}))
-	m.shelf = shelf{m}
+	m.connect(t, containerd.WithIntrospectionService(fakeIntrospection{root: root}))
+	m.shelf = fakePlacer{m}
 	return root, s
 }
 
-type plugins struct {
+type fakeIntrospection struct {
 	introspection.Service
 	root string
 }
 
-func (p plugins) Plugins(context.Context, []string) (*introspectionapi.PluginsResponse, error) {
+func (p fakeIntrospection) Plugins(context.Context, []string) (*introspectionapi.PluginsResponse, error) {
 	return &introspectionapi.PluginsResponse{Plugins: []*introspectionapi.Plugin{{Exports: map[string]string{"root": p.root}}}}, nil
 }
 
-// shelf is a host's, or fails.
-type shelf struct{ *machine }
+// fakePlacer writes files like a host, or fails.
+type fakePlacer struct{ *fakeContainerd }
 
-func (s shelf) Place(path string, r io.Reader, perm fs.FileMode) error {
+func (s fakePlacer) Place(path string, r io.Reader, perm fs.FileMode) error {
 	if s.full {
 		_, _ = io.CopyN(io.Discard, r, 3)
 		return errors.New("no space left on device")
@@ -62,17 +63,18 @@ func (s shelf) Place(path string, r io.Reader, perm fs.FileMode) error {
 	return os.WriteFile(path, data, perm)
 }
 
-// sharing is the part of containerd's metadata store that matters: a namespace
-// knows what was committed in it, and may commit unread what is there.
-type sharing struct {
+// sharedStore imitates the relevant part of containerd's metadata store: a
+// namespace knows what was committed in it, and may commit content that exists
+// without reading it.
+type sharedStore struct {
 	content.Store
 	shared  bool
 	mu      sync.Mutex
 	known   map[digest.Digest]bool
-	written int // blobs that came through the API
+	written int // blobs that were written through the API
 }
 
-func (s *sharing) Info(ctx context.Context, d digest.Digest) (content.Info, error) {
+func (s *sharedStore) Info(ctx context.Context, d digest.Digest) (content.Info, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.known[d] {
@@ -81,7 +83,7 @@ func (s *sharing) Info(ctx context.Context, d digest.Digest) (content.Info, erro
 	return s.Store.Info(ctx, d)
 }
 
-func (s *sharing) Writer(ctx context.Context, opts ...content.WriterOpt) (content.Writer, error) {
+func (s *sharedStore) Writer(ctx context.Context, opts ...content.WriterOpt) (content.Writer, error) {
 	var o content.WriterOpts
 	for _, opt := range opts {
 		if err := opt(&o); err != nil {
@@ -89,7 +91,7 @@ func (s *sharing) Writer(ctx context.Context, opts ...content.WriterOpt) (conten
 		}
 	}
 	if info, err := s.Store.Info(ctx, o.Desc.Digest); err == nil && s.shared && info.Size == o.Desc.Size {
-		return &entering{nil, s, o.Desc}, nil
+		return &sharedWriter{nil, s, o.Desc}, nil
 	}
 	w, err := s.Store.Writer(ctx, content.WithRef(o.Ref))
 	if err != nil {
@@ -98,30 +100,30 @@ func (s *sharing) Writer(ctx context.Context, opts ...content.WriterOpt) (conten
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.written++
-	return &entering{w, s, o.Desc}, nil
+	return &sharedWriter{w, s, o.Desc}, nil
 }
 
-type entering struct {
-	content.Writer // nil for what is there
-	store          *sharing
+type sharedWriter struct {
+	content.Writer // nil for content that exists
+	store          *sharedStore
 	desc           ocispec.Descriptor
 }
 
-func (e *entering) Status() (content.Status, error) {
+func (e *sharedWriter) Status() (content.Status, error) {
 	if e.Writer == nil {
 		return content.Status{Offset: e.desc.Size}, nil
 	}
 	return e.Writer.Status()
 }
 
-func (e *entering) Close() error {
+func (e *sharedWriter) Close() error {
 	if e.Writer == nil {
 		return nil
 	}
 	return e.Writer.Close()
 }
 
-func (e *entering) Commit(ctx context.Context, size int64, expected digest.Digest, opts ...content.Opt) error {
+func (e *sharedWriter) Commit(ctx context.Context, size int64, expected digest.Digest, opts ...content.Opt) error {
 	if e.Writer != nil {
 		if err := e.Writer.Commit(ctx, size, expected, opts...); err != nil && !errdefs.IsAlreadyExists(err) {
 			return err
@@ -133,24 +135,24 @@ func (e *entering) Commit(ctx context.Context, size int64, expected digest.Diges
 	return nil
 }
 
-func TestBlobsArePlacedBesideTheAPIAndWrittenThroughItWhereThatFails(t *testing.T) {
+func TestImport_PlacesBlobsAndFallsBackToAPI(t *testing.T) {
 	for name, c := range map[string]struct {
-		set     func(*machine, *sharing)
+		set     func(*fakeContainerd, *sharedStore)
 		reads   int // blobs opened; 10 are wanted
 		written int // through the API
 	}{
-		"a store that shares":     {func(*machine, *sharing) {}, 10, 0},
-		"one that does not":       {func(_ *machine, s *sharing) { s.shared = false }, 20, 10},
-		"a disk that takes none":  {func(m *machine, _ *sharing) { m.full = true }, 20, 10},
-		"no way to its folder":    {func(m *machine, _ *sharing) { m.shelf = nil }, 10, 10},
-		"a run that was killed":   {func(m *machine, s *sharing) { killed(t, m, s) }, 10, 0},
-		"a collector was quicker": {func(m *machine, s *sharing) { m.shelf = forgetful{} }, 20, 10},
+		"shared store":                      {func(*fakeContainerd, *sharedStore) {}, 10, 0},
+		"store that does not share content": {func(_ *fakeContainerd, s *sharedStore) { s.shared = false }, 20, 10},
+		"full disk":                         {func(m *fakeContainerd, _ *sharedStore) { m.full = true }, 20, 10},
+		"no access to the directory":        {func(m *fakeContainerd, _ *sharedStore) { m.shelf = nil }, 10, 10},
+		"killed import":                     {func(m *fakeContainerd, s *sharedStore) { leaveUnregisteredBlobs(t, m, s) }, 10, 0},
+		"faster garbage collector":          {func(m *fakeContainerd, s *sharedStore) { m.shelf = forgettingPlacer{} }, 20, 10},
 	} {
 		t.Run(name, func(t *testing.T) {
-			m := newMachine(t)
-			root, s := m.beside(t, true)
+			m := newFakeContainerd(t)
+			root, s := m.useSharedStore(t, true)
 			c.set(m, s)
-			src, want := three(t)
+			src, want := threeImages(t)
 			done, total := int64(0), int64(0)
 			report := func(_ string, bytes, of int64) {
 				if bytes < done || bytes > of {
@@ -162,10 +164,10 @@ func TestBlobsArePlacedBesideTheAPIAndWrittenThroughItWhereThatFails(t *testing.
 				t.Fatal(err)
 			}
 			if reads := src.reads(); reads != c.reads || s.written != c.written || done != total {
-				t.Errorf("%d blobs were opened, %d went through the API, %d of %d bytes", reads, s.written, done, total)
+				t.Errorf("%d blobs were opened, %d were written through the API, %d of %d bytes", reads, s.written, done, total)
 			}
 			if missing, err := m.Missing(t.Context(), want); err != nil || len(missing) != 0 {
-				t.Errorf("missing %v, %v", refs(missing), err)
+				t.Errorf("missing %v, %v", refsOf(missing), err)
 			}
 			left, err := filepath.Glob(filepath.Join(root, "blobs/sha256/*"))
 			if err != nil || len(left) != 10 {
@@ -175,9 +177,10 @@ func TestBlobsArePlacedBesideTheAPIAndWrittenThroughItWhereThatFails(t *testing.
 	}
 }
 
-// killed leaves the files of a run that ended before it told the store.
-func killed(t *testing.T, m *machine, s *sharing) {
-	src, want := three(t)
+// leaveUnregisteredBlobs places the files of an import that was killed before
+// it registered them.
+func leaveUnregisteredBlobs(t *testing.T, m *fakeContainerd, s *sharedStore) {
+	src, want := threeImages(t)
 	for _, d := range append(want[0].Blobs, want[0].Manifest) {
 		r, err := src.Open(t.Context(), d)
 		if err == nil {
@@ -189,26 +192,28 @@ func killed(t *testing.T, m *machine, s *sharing) {
 	}
 }
 
-// forgetful places files that are gone at once.
-type forgetful struct{}
+// forgettingPlacer places files that disappear at once.
+type forgettingPlacer struct{}
 
-func (forgetful) Place(_ string, r io.Reader, _ fs.FileMode) error {
+func (forgettingPlacer) Place(_ string, r io.Reader, _ fs.FileMode) error {
 	_, err := io.Copy(io.Discard, r)
 	return err
 }
 
-func TestWrongContentIsNotPlaced(t *testing.T) {
+func TestImport_DoesNotPlaceWrongContent(t *testing.T) {
 	for name, data := range map[string]string{"shorter": "kot", "other": "kotsadx", "longer": "kotsadm and more"} {
-		m := newMachine(t)
-		root, s := m.beside(t, true)
-		src, want := three(t)
-		src.blobs[want[2].Blobs[0].Digest] = []byte(data)
-		err := m.Import(t.Context(), src, want[2:], 1, silent)
-		if err == nil || !strings.Contains(err.Error(), "not what its digest") || s.written != 0 {
-			t.Errorf("%s: %v", name, err)
-		}
-		if left, err := filepath.Glob(filepath.Join(root, "blobs/sha256/*")); err != nil || len(left) != 0 {
-			t.Errorf("%s: the store has %v, %v", name, left, err)
-		}
+		t.Run(name, func(t *testing.T) {
+			m := newFakeContainerd(t)
+			root, s := m.useSharedStore(t, true)
+			src, want := threeImages(t)
+			src.blobs[want[2].Blobs[0].Digest] = []byte(data)
+			err := m.Import(t.Context(), src, want[2:], 1, ignoreProgress)
+			if err == nil || !strings.Contains(err.Error(), "not match its digest") || s.written != 0 {
+				t.Errorf("%s: %v", name, err)
+			}
+			if left, err := filepath.Glob(filepath.Join(root, "blobs/sha256/*")); err != nil || len(left) != 0 {
+				t.Errorf("%s: the store has %v, %v", name, left, err)
+			}
+		})
 	}
 }

@@ -1,7 +1,7 @@
-// Package images owns bringing a bundle's images into the node's containerd:
-// in parallel, in order of need, skipping by content what is there, unpacked
-// at once so that the first pod does not wait. It refuses to know where the
-// bytes come from.
+// Package images imports the images of a bundle into the containerd of the
+// node. Images are imported in parallel and in order of need, content that
+// exists is skipped, and each image is unpacked at once so that the first pod
+// does not wait.
 package images
 
 import (
@@ -24,29 +24,30 @@ import (
 	"github.com/plinthdev/plinth/internal/wait"
 )
 
-// namespace is where kubelet's containerd keeps its images.
+// namespace is the containerd namespace of kubelet's images.
 const namespace = "k8s.io"
 
-// labels mark an image as kubelet's own and keep its garbage collector away:
-// without internet a collected image cannot be had again.
+// pinnedLabels returns the labels that mark an image as kubelet's own and
+// protect it from kubelet's garbage collector: without internet access a
+// collected image cannot be pulled again.
 func labels() map[string]string {
 	return map[string]string{"io.cri-containerd.image": "managed", "io.cri-containerd.pinned": "pinned"}
 }
 
-// Source opens a blob. It need not prove that the bytes are those that desc
-// names: that is done here, or by containerd.
+// Source opens a blob. It need not verify that the bytes are those of desc:
+// this package or containerd does.
 type Source interface {
 	Open(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error)
 }
 
-// Image is one image to bring in.
+// Image is one image to import.
 type Image struct {
 	Ref      string               // full reference
 	Manifest ocispec.Descriptor   // its manifest
 	Blobs    []ocispec.Descriptor // config and layers, in the manifest's order
 }
 
-// Size is how many bytes an image has as stored.
+// Size returns the stored size of the image in bytes.
 func (i Image) Size() int64 {
 	n := i.Manifest.Size
 	for _, b := range i.Blobs {
@@ -55,11 +56,13 @@ func (i Image) Size() int64 {
 	return n
 }
 
-// Width is how many images are best imported at once: two keep the disk and
-// the unpacker busy without starving the API server that starts beside.
+// DefaultParallelism is how many images to import at once: two keep the disk
+// and the unpacker busy without starving the API server that starts in
+// parallel.
 const Width = 2
 
-// Report is told what is being done and how many bytes are done of how many.
+// ProgressFunc is called with the current work, and with how many of the total
+// bytes are done.
 type Report = func(message string, bytes, total int64)
 
 // Store is the image store of one containerd.
@@ -68,11 +71,12 @@ type Store struct {
 	shelf  Shelf
 }
 
-// Open connects to the containerd at socket, waiting up to timeout for it to
-// serve. With a shelf of the machine that it runs on, imports are quicker.
-func Open(ctx context.Context, socket string, shelf Shelf, timeout time.Duration, culprit func(context.Context) string) (*Store, error) {
+// Open connects to the containerd at socket and waits up to timeout for it to
+// serve. placer is the machine that containerd runs on: with it imports are
+// faster; it may be nil. diagnose returns why containerd does not start.
+func Open(ctx context.Context, socket string, placer Shelf, timeout time.Duration, diagnose func(context.Context) string) (*Store, error) {
 	var client *containerd.Client
-	err := wait.Until(ctx, wait.Options{What: "containerd to answer on " + socket, Timeout: timeout, Interval: 200 * time.Millisecond, Culprit: culprit,
+	err := wait.Until(ctx, wait.Options{What: "containerd to answer on " + socket, Timeout: timeout, Interval: 200 * time.Millisecond, Culprit: diagnose,
 		Next: "sudo journalctl -u 'k0s*'"},
 		func(ctx context.Context) (bool, string, error) {
 			conn, err := (&net.Dialer{}).DialContext(ctx, "unix", socket)
@@ -89,7 +93,7 @@ func Open(ctx context.Context, socket string, shelf Shelf, timeout time.Duration
 			}
 			serving, err := client.IsServing(ctx)
 			if err != nil || !serving {
-				return false, "the socket is there, the service not yet", nil
+				return false, "the socket exists, but the service is not ready yet", nil
 			}
 			return true, "", nil
 		})
@@ -99,14 +103,14 @@ func Open(ctx context.Context, socket string, shelf Shelf, timeout time.Duration
 		}
 		return nil, err
 	}
-	return &Store{client, shelf}, nil
+	return &Store{client, placer}, nil
 }
 
-// Close ends the connection.
+// Close closes the connection.
 func (s *Store) Close() error { return s.client.Close() }
 
-// Missing lists, of want, those that are not in the store with exactly that
-// content, unpacked.
+// MissingImages returns the images of want that are not in the store with
+// exactly this content, unpacked.
 func (s *Store) Missing(ctx context.Context, want []Image) ([]Image, error) {
 	ctx = namespaces.WithNamespace(ctx, namespace)
 	var out []Image
@@ -122,8 +126,8 @@ func (s *Store) Missing(ctx context.Context, want []Image) ([]Image, error) {
 	return out, nil
 }
 
-// Lacking lists the blobs that importing want would read: those of its missing
-// images that the store does not have.
+// MissingBlobs returns the blobs that importing want would read: those of its
+// missing images that the store does not have.
 func (s *Store) Lacking(ctx context.Context, want []Image) ([]ocispec.Descriptor, error) {
 	missing, err := s.Missing(ctx, want)
 	if err != nil {
@@ -145,6 +149,8 @@ func (s *Store) Lacking(ctx context.Context, want []Image) ([]ocispec.Descriptor
 	return lacking, nil
 }
 
+// hasImage reports whether the store has img with exactly this content,
+// unpacked.
 func (s *Store) has(ctx context.Context, img Image) (bool, error) {
 	rec, err := s.client.ImageService().Get(ctx, img.Ref)
 	if errdefs.IsNotFound(err) {
@@ -154,18 +160,18 @@ func (s *Store) has(ctx context.Context, img Image) (bool, error) {
 		return false, err
 	}
 	unpacked, err := containerd.NewImage(s.client, rec).IsUnpacked(ctx, containerd.DefaultSnapshotter)
-	if errdefs.IsNotFound(err) { // content that a killed import never finished
+	if errdefs.IsNotFound(err) { // content of an import that was killed
 		return false, nil
 	}
 	return unpacked, err
 }
 
-// Import brings want into the store, starting in the order given, width
-// images at a time. What is there by content is not read again.
+// Import imports want into the store, starting in the given order, width images
+// at a time. Content that the store has is not read again.
 func (s *Store) Import(ctx context.Context, src Source, want []Image, width int, report Report) error {
 	ctx = namespaces.WithNamespace(ctx, namespace)
-	// The lease keeps containerd's garbage collector off blobs that no image
-	// refers to yet.
+	// The lease protects blobs that no image refers to yet from containerd's
+	// garbage collector.
 	ctx, done, err := s.client.WithLease(ctx)
 	if err != nil {
 		return err
@@ -182,7 +188,7 @@ func (s *Store) Import(ctx context.Context, src Source, want []Image, width int,
 	for _, img := range want {
 		group.Go(func() error {
 			if err := s.importOne(ctx, c, img, p); err != nil {
-				return fmt.Errorf("import %s: %w", img.Ref, err)
+				return fmt.Errorf("cannot import %s: %w", img.Ref, err)
 			}
 			return nil
 		})
@@ -191,10 +197,10 @@ func (s *Store) Import(ctx context.Context, src Source, want []Image, width int,
 }
 
 func (s *Store) importOne(ctx context.Context, c copier, img Image, p *progress) error {
-	if err := ctx.Err(); err != nil { // another image failed, or the user stopped it
+	if err := ctx.Err(); err != nil { // another image failed, or the user canceled the import
 		return err
 	}
-	// Children first: the manifest in the store means that all of it is there.
+	// Children first: if the store has the manifest, it has the whole image.
 	for _, d := range append(slices.Clone(img.Blobs), img.Manifest) {
 		if err := c.copy(ctx, d, p.step(img.Ref)); err != nil {
 			return err
@@ -211,6 +217,7 @@ func (s *Store) importOne(ctx context.Context, c copier, img Image, p *progress)
 	return containerd.NewImage(s.client, rec).Unpack(ctx, containerd.DefaultSnapshotter)
 }
 
+// saveImage creates or updates the image record.
 func (s *Store) put(ctx context.Context, rec cimages.Image) error {
 	_, err := s.client.ImageService().Create(ctx, rec)
 	if errdefs.IsAlreadyExists(err) {
@@ -219,13 +226,15 @@ func (s *Store) put(ctx context.Context, rec cimages.Image) error {
 	return err
 }
 
-// progress adds up bytes over parallel imports.
+// progress adds up the bytes of parallel imports.
 type progress struct {
 	report Report
 	total  int64
 	bytes  atomic.Int64
 }
 
+// counterFor returns a function that adds n bytes of the image ref and reports
+// the progress.
 func (p *progress) step(ref string) func(int64) {
 	return func(n int64) { p.report("importing "+ref, p.bytes.Add(n), p.total) }
 }

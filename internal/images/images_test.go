@@ -19,9 +19,9 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// machine is a containerd in memory: its client and its content store are
-// real, what stands behind them is the least that behaves like it.
-type machine struct {
+// fakeContainerd is a containerd in memory: its client and its content store
+// are real, the services behind them are minimal.
+type fakeContainerd struct {
 	*Store
 	content content.Store
 	mu      sync.Mutex
@@ -29,19 +29,19 @@ type machine struct {
 	labels  map[digest.Digest]map[string]string
 	snaps   map[string]snapshots.Kind
 	applied int  // layers that were unpacked
-	leases  int  // that are held
-	full    bool // the disk, for files that are placed
+	leases  int  // leases that are held
+	full    bool // the disk is full for placed files
 }
 
-func newMachine(t *testing.T) *machine {
+func newFakeContainerd(t *testing.T) *fakeContainerd {
 	t.Helper()
-	m := &machine{images: map[string]cimages.Image{}, labels: map[digest.Digest]map[string]string{}, snaps: map[string]snapshots.Kind{}}
+	m := &fakeContainerd{images: map[string]cimages.Image{}, labels: map[digest.Digest]map[string]string{}, snaps: map[string]snapshots.Kind{}}
 	m.content = localStore(t, t.TempDir(), m)
 	m.connect(t)
 	return m
 }
 
-func localStore(t *testing.T, root string, m *machine) content.Store {
+func localStore(t *testing.T, root string, m *fakeContainerd) content.Store {
 	t.Helper()
 	s, err := local.NewLabeledStore(root, labelStore{m})
 	if err != nil {
@@ -50,12 +50,12 @@ func localStore(t *testing.T, root string, m *machine) content.Store {
 	return s
 }
 
-// connect makes the client of the machine.
-func (m *machine) connect(t *testing.T, more ...containerd.ServicesOpt) {
+// connect creates the client of the fake.
+func (m *fakeContainerd) connect(t *testing.T, more ...containerd.ServicesOpt) {
 	t.Helper()
 	services := append(more, containerd.WithContentStore(m.content), containerd.WithImageStore(imageStore{m}),
-		containerd.WithSnapshotters(map[string]snapshots.Snapshotter{containerd.DefaultSnapshotter: snapshotter{machine: m}}),
-		containerd.WithDiffService(differ{machine: m}), containerd.WithLeasesService(leaseManager{machine: m}))
+		containerd.WithSnapshotters(map[string]snapshots.Snapshotter{containerd.DefaultSnapshotter: snapshotter{fakeContainerd: m}}),
+		containerd.WithDiffService(fakeDiffer{fakeContainerd: m}), containerd.WithLeasesService(leaseManager{fakeContainerd: m}))
 	client, err := containerd.New("", containerd.WithServices(services...))
 	if err != nil {
 		t.Fatal(err)
@@ -63,7 +63,7 @@ func (m *machine) connect(t *testing.T, more ...containerd.ServicesOpt) {
 	m.Store = &Store{client: client}
 }
 
-type labelStore struct{ *machine }
+type labelStore struct{ *fakeContainerd }
 
 func (s labelStore) Get(d digest.Digest) (map[string]string, error) {
 	s.mu.Lock()
@@ -90,7 +90,7 @@ func (s labelStore) Update(d digest.Digest, l map[string]string) (map[string]str
 	return all, nil
 }
 
-type imageStore struct{ *machine }
+type imageStore struct{ *fakeContainerd }
 
 func (s imageStore) Get(_ context.Context, name string) (cimages.Image, error) {
 	s.mu.Lock()
@@ -124,8 +124,8 @@ func (s imageStore) List(context.Context, ...string) ([]cimages.Image, error) { 
 func (s imageStore) Delete(context.Context, string, ...cimages.DeleteOpt) error { return nil }
 
 type snapshotter struct {
-	snapshots.Snapshotter // what is not used panics
-	*machine
+	snapshots.Snapshotter // panics for unused methods
+	*fakeContainerd
 }
 
 func (s snapshotter) Stat(_ context.Context, key string) (snapshots.Info, error) {
@@ -163,13 +163,13 @@ func (s snapshotter) Remove(_ context.Context, key string) error {
 	return nil
 }
 
-type differ struct {
+type fakeDiffer struct {
 	containerd.DiffService
-	*machine
+	*fakeContainerd
 }
 
-// Apply takes a layer for unpacked that is there as a whole.
-func (d differ) Apply(ctx context.Context, desc ocispec.Descriptor, _ []mount.Mount, _ ...diff.ApplyOpt) (ocispec.Descriptor, error) {
+// Apply treats a layer as unpacked if the store has its whole content.
+func (d fakeDiffer) Apply(ctx context.Context, desc ocispec.Descriptor, _ []mount.Mount, _ ...diff.ApplyOpt) (ocispec.Descriptor, error) {
 	raw, err := content.ReadBlob(ctx, d.content, desc)
 	if err != nil {
 		return desc, err
@@ -182,7 +182,7 @@ func (d differ) Apply(ctx context.Context, desc ocispec.Descriptor, _ []mount.Mo
 
 type leaseManager struct {
 	leases.Manager
-	*machine
+	*fakeContainerd
 }
 
 func (m leaseManager) Create(context.Context, ...leases.Opt) (leases.Lease, error) {

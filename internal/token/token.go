@@ -1,7 +1,6 @@
-// Package token owns the join token: one line that carries how to reach a
-// cluster, how to know it, what must agree with it, and the secret that lets a
-// host in. It refuses to know how tokens are kept (package record) and to
-// judge whether one still counts: only the cluster can.
+// Package token encodes and decodes the join token: one line with the addresses
+// and the identity of a cluster, the configuration that must match it, and the
+// secret that admits a host.
 package token
 
 import (
@@ -19,83 +18,86 @@ import (
 	"time"
 )
 
-// The roles that a token can be for.
+// The roles of a token.
 const (
 	Controller = "controller"
 	Worker     = "worker"
 )
 
-// Token is a join token, read. Its text form is secret.
+// Token is a decoded join token. Its text form is secret.
 type Token struct {
 	Cluster   string    `json:"n"` // the Installer's metadata.name
-	Addresses []string  `json:"a"` // of all controllers, host:port, the one that made it first
-	Pin       string    `json:"p"` // of the cluster's certificate authority; see Pin
+	Addresses []string  `json:"a"` // of all controllers, host:port; the one that created the token comes first
+	Pin       string    `json:"p"` // of the cluster's certificate authority; see PublicKeyPin
 	Role      string    `json:"r"` // Controller or Worker
 	ID        string    `json:"i"` // public
 	Secret    string    `json:"s"`
 	Expires   time.Time `json:"e"`
 	Bundle    string    `json:"b"` // digest of the bundle that the cluster was installed from
-	Agreement string    `json:"c"` // digest of the configuration that must agree
+	Agreement string    `json:"c"` // digest of the configuration that must match
 }
 
-// String names the token without its secret.
+// String returns the name of the token without its secret.
 func (t Token) String() string { return "join token " + t.ID }
 
-// GoString names the token without its secret.
+// GoString returns the name of the token without its secret.
 func (t Token) GoString() string { return t.String() }
 
-// Bearer is what the cluster asks for: id and secret.
+// Bearer returns the credential that the cluster requires: ID and secret.
 func (t Token) Bearer() string { return t.ID + "." + t.Secret }
 
-// Reader is what reads the cluster's blobs and does nothing else: id and hash of
-// the secret. It may be shown to nodes that must not learn the secret.
+// ReadOnlyBearer returns a credential that may only read the blobs of the
+// cluster: ID and hash of the secret. It may be shown to nodes that must not
+// learn the secret.
 func (t Token) Reader() string { return t.ID + "." + Hash(t.Secret) }
 
-// SplitBearer parts what Bearer or Reader made. An id has lower-case letters and digits only:
-// it becomes part of names.
+// SplitBearer splits the result of Bearer or ReadOnlyBearer. An ID has only
+// lower-case letters and digits: it becomes part of names.
 func SplitBearer(s string) (id, secret string, ok bool) {
 	id, secret, ok = strings.Cut(s, ".")
 	foreign := func(r rune) bool { return (r < 'a' || r > 'z') && (r < '0' || r > '9') }
 	return id, secret, ok && id != "" && secret != "" && !strings.ContainsFunc(id, foreign)
 }
 
-// NewSecret makes a random id, which is public, and a secret of 160 bits.
+// NewSecret returns a random ID, which is public, and a random secret of 160
+// bits.
 func NewSecret() (id, secret string) {
 	text := strings.ToLower(rand.Text())
 	return text[:8], strings.ToLower(rand.Text()) + rand.Text()[:6]
 }
 
-// Hash is what the cluster keeps of a secret. The secret is random and long, so
-// a plain hash cannot be searched.
+// HashSecret returns the hash of a secret that the cluster stores. The secret
+// is random and long, so a plain hash cannot be guessed.
 func Hash(secret string) string {
 	sum := sha256.Sum256([]byte(secret))
 	return hex.EncodeToString(sum[:])
 }
 
-// Matches compares a secret with a kept hash, in constant time.
+// MatchesHash reports whether hash is that of secret, in constant time.
 func Matches(secret, hash string) bool {
 	return subtle.ConstantTimeCompare([]byte(Hash(secret)), []byte(hash)) == 1
 }
 
-// Pin is the sha256 of a certificate's public key (SubjectPublicKeyInfo, as in
-// RFC 7469), in base64. It outlives the certificate.
+// PublicKeyPin returns the SHA-256 of a certificate's public key
+// (SubjectPublicKeyInfo, as in RFC 7469) in base64. It remains the same if the
+// certificate is renewed.
 func Pin(c *x509.Certificate) string {
 	sum := sha256.Sum256(c.RawSubjectPublicKeyInfo)
 	return base64.StdEncoding.EncodeToString(sum[:])
 }
 
-// prefix tells a token, and the version of its form.
+// tokenPrefix identifies a token and the version of its format.
 const prefix = "plinth1"
 
-// sumLength is how many characters of the checksum a token carries.
+// checksumLength is the length of the checksum in a token, in characters.
 const sumLength = 12
 
-// maxLength bounds what is read as a token, in bytes.
+// maxTokenLength limits what is read as a token, in bytes.
 const maxLength = 8 << 10
 
-// Encode is the token as one word to paste: prefix, length of the content,
-// checksum of the content, content. So a copy that was cut short or mistyped
-// is told apart from one that the cluster does not know.
+// Encode returns the token as one word to paste: prefix, length of the content,
+// checksum of the content, content. So a token that was truncated or mistyped
+// can be distinguished from one that the cluster does not know.
 func (t Token) Encode() (string, error) {
 	raw, err := json.Marshal(t)
 	if err != nil {
@@ -110,8 +112,8 @@ func sum(content string) string {
 	return hex.EncodeToString(s[:])[:sumLength]
 }
 
-// Decode reads what Encode made; space around it is no part of it. Its errors
-// never show the token.
+// Decode decodes the result of Encode; it ignores surrounding white space. Its
+// errors never contain the token.
 func Decode(text string) (Token, error) {
 	text = strings.TrimSpace(text)
 	parts := strings.SplitN(text, "-", 4)
@@ -119,11 +121,11 @@ func Decode(text string) (Token, error) {
 	case text == "":
 		return Token{}, errors.New("it is empty")
 	case len(text) > maxLength:
-		return Token{}, fmt.Errorf("it has %d characters, a token has fewer than %d", len(text), maxLength)
+		return Token{}, fmt.Errorf("it has %d characters; a token has at most %d", len(text), maxLength)
 	case parts[0] != prefix && strings.HasPrefix(prefix, parts[0][:min(len(parts[0]), len(prefix))]):
 		return Token{}, errors.New("it is cut short")
 	case parts[0] != prefix:
-		return Token{}, fmt.Errorf("it does not begin with %s-: this is no join token of this version of Plinth", prefix)
+		return Token{}, fmt.Errorf("it does not begin with %s-: this is not a join token of this version of Plinth", prefix)
 	case len(parts) < 4:
 		return Token{}, errors.New("it is cut short")
 	}
@@ -133,7 +135,7 @@ func Decode(text string) (Token, error) {
 	case err != nil || strconv.Itoa(want) != parts[1]:
 		return Token{}, errors.New("a character in it was changed")
 	case len(content) < want:
-		return Token{}, fmt.Errorf("it is cut short: %d of %d characters are there", len(content), want)
+		return Token{}, fmt.Errorf("it is cut short: it has %d of %d characters", len(content), want)
 	case len(content) > want || sum(content) != parts[2]:
 		return Token{}, errors.New("a character in it was changed, or something was added")
 	}
@@ -143,10 +145,10 @@ func Decode(text string) (Token, error) {
 func parse(content string) (t Token, err error) {
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(content)
 	if err != nil {
-		return Token{}, errors.New("its content cannot be read")
+		return Token{}, errors.New("its content cannot be decoded")
 	}
 	if err := json.Unmarshal(raw, &t); err != nil {
-		return Token{}, errors.New("its content cannot be read")
+		return Token{}, errors.New("its content cannot be decoded")
 	}
 	pin, err := base64.StdEncoding.DecodeString(t.Pin)
 	switch {
@@ -155,7 +157,7 @@ func parse(content string) (t Token, err error) {
 	case t.Role != Controller && t.Role != Worker:
 		return Token{}, fmt.Errorf("it is for the role %q, which this version of Plinth does not know", t.Role)
 	case len(t.Addresses) == 0 || t.ID == "" || t.Secret == "":
-		return Token{}, errors.New("it lacks an address, an id or a secret")
+		return Token{}, errors.New("it has no address, no ID or no secret")
 	}
 	return t, nil
 }

@@ -8,13 +8,13 @@ import (
 	"time"
 )
 
-func example() Token {
+func exampleToken() Token {
 	return Token{Cluster: "my-app", Addresses: []string{"10.0.0.1:9444", "10.0.0.2:9444"}, Pin: "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=",
 		Role: Worker, ID: "abcdefgh", Secret: "s3cr3ts3cr3t", Expires: time.Unix(1800000000, 0).UTC(),
 		Bundle: "sha256:b", Agreement: "sha256:c"}
 }
 
-func encode(t testing.TB, tok Token) string {
+func encodeToken(t testing.TB, tok Token) string {
 	t.Helper()
 	text, err := tok.Encode()
 	if err != nil {
@@ -23,19 +23,19 @@ func encode(t testing.TB, tok Token) string {
 	return text
 }
 
-func TestATokenIsOneWordAndReadsBackAsItWas(t *testing.T) {
-	text := encode(t, example())
+func TestEncode_ReturnsOneWordThatDecodes(t *testing.T) {
+	text := encodeToken(t, exampleToken())
 	if strings.ContainsAny(text, " \n\t'\"$`\\!") {
 		t.Errorf("not safe to paste: %s", text)
 	}
 	got, err := Decode("\n  " + text + " \n")
-	if err != nil || !reflect.DeepEqual(got, example()) {
+	if err != nil || !reflect.DeepEqual(got, exampleToken()) {
 		t.Errorf("%v %v", got.Addresses, err)
 	}
 }
 
-func TestOneChangedCharacterIsNoticedWhereverItIs(t *testing.T) {
-	text := encode(t, example())
+func TestDecode_DetectsChangedCharacter(t *testing.T) {
+	text := encodeToken(t, exampleToken())
 	for i := range text {
 		for _, c := range []byte{'A', 'z', '0', '-', '_'} {
 			if text[i] == c {
@@ -44,15 +44,15 @@ func TestOneChangedCharacterIsNoticedWhereverItIs(t *testing.T) {
 			changed := text[:i] + string(c) + text[i+1:]
 			if _, err := Decode(changed); err == nil {
 				t.Fatalf("character %d changed from %c to %c: accepted", i, text[i], c)
-			} else if strings.Contains(err.Error(), example().Secret) || len(err.Error()) > 200 {
-				t.Fatalf("the error shows the token: %v", err)
+			} else if strings.Contains(err.Error(), exampleToken().Secret) || len(err.Error()) > 200 {
+				t.Fatalf("the error contains the token: %v", err)
 			}
 		}
 	}
 }
 
-func TestATokenThatWasCutShortSaysSo(t *testing.T) {
-	text := encode(t, example())
+func TestDecode_ReportsTruncatedToken(t *testing.T) {
+	text := encodeToken(t, exampleToken())
 	for i := 1; i < len(text); i++ {
 		if _, err := Decode(text[:i]); err == nil || !strings.Contains(err.Error(), "cut short") {
 			t.Fatalf("%d of %d characters: %v", i, len(text), err)
@@ -60,32 +60,41 @@ func TestATokenThatWasCutShortSaysSo(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoTokenIsRefusedInWords(t *testing.T) {
-	short := example()
+func TestDecode_RefusesInvalidToken(t *testing.T) {
+	short := exampleToken()
 	short.Pin = "QQ=="
-	role := example()
+	role := exampleToken()
 	role.Role = "etcd"
-	bare := example()
+	bare := exampleToken()
 	bare.Addresses = nil
-	for text, want := range map[string]string{
-		"": "empty", "K10abc::server:x": "no join token", strings.Repeat("x", 9000): "9000 characters",
-		encode(t, example()) + "x": "changed", encode(t, short): "no pin", encode(t, role): `"etcd"`, encode(t, bare): "lacks an address",
+	for name, c := range map[string]struct{ text, want string }{
+		"empty":              {"", "empty"},
+		"token of K3s":       {"K10abc::server:x", "not a join token"},
+		"too long":           {strings.Repeat("x", 9000), "9000 characters"},
+		"character added":    {encodeToken(t, exampleToken()) + "x", "changed"},
+		"pin of one byte":    {encodeToken(t, short), "no pin"},
+		"unknown role":       {encodeToken(t, role), `"etcd"`},
+		"without an address": {encodeToken(t, bare), "no address"},
 	} {
-		if _, err := Decode(text); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%.20s…: %v, want %s", text, err, want)
-		}
+		t.Run(name, func(t *testing.T) {
+			if _, err := Decode(c.text); err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%.20s…: %v, want %s", c.text, err, c.want)
+			}
+		})
 	}
 }
 
-func TestATokenNeverPrintsItsSecret(t *testing.T) {
+func TestToken_NeverPrintsSecret(t *testing.T) {
 	for _, format := range []string{"%v", "%+v", "%#v", "%s"} {
-		if got := fmt.Sprintf(format, example()); strings.Contains(got, "s3cr3t") || !strings.Contains(got, "abcdefgh") {
-			t.Errorf("%s: %s", format, got)
-		}
+		t.Run(format, func(t *testing.T) {
+			if got := fmt.Sprintf(format, exampleToken()); strings.Contains(got, "s3cr3t") || !strings.Contains(got, "abcdefgh") {
+				t.Errorf("%s: %s", format, got)
+			}
+		})
 	}
 }
 
-func TestOnlyTheSecretMatchesItsHash(t *testing.T) {
+func TestMatchesHash_AcceptsTheSecretOnly(t *testing.T) {
 	id, secret := NewSecret()
 	other, wrong := NewSecret()
 	if id == other || len(secret) < 32 || !Matches(secret, Hash(secret)) || Matches(wrong, Hash(secret)) || Matches("", Hash(secret)) {
@@ -100,7 +109,7 @@ func TestOnlyTheSecretMatchesItsHash(t *testing.T) {
 }
 
 func FuzzDecode(f *testing.F) {
-	text := encode(f, example())
+	text := encodeToken(f, exampleToken())
 	for _, seed := range []string{text, text[:len(text)/2], "", "plinth1-", "plinth1-0-aaaaaaaaaaaa-", "plinth1--1-x-y", "other"} {
 		f.Add(seed)
 	}
@@ -109,7 +118,7 @@ func FuzzDecode(f *testing.F) {
 		if err != nil {
 			return
 		}
-		again, err := Decode(encode(t, tok))
+		again, err := Decode(encodeToken(t, tok))
 		if err != nil || !reflect.DeepEqual(again, tok) {
 			t.Errorf("%v %v", again, err)
 		}

@@ -18,18 +18,18 @@ import (
 	"github.com/plinthdev/plinth/internal/token"
 )
 
-// Namespace is where the records are: only the cluster's administrators read
-// secrets there.
+// SecretNamespace is the namespace of the records: only cluster administrators
+// may read its secrets.
 const Namespace = "kube-system"
 
-// label marks the records.
+// tokenLabel marks the secrets that are records.
 const label = "plinth.dev/join-token"
 
-// keep is how long a token is remembered after its end, so that who comes too
-// late is told why.
+// retention is how long a record is kept after its token has expired, so that a
+// client that comes too late gets the reason.
 const keep = 24 * time.Hour
 
-// Book is the records of one cluster.
+// Store is the records of one cluster.
 type Book struct {
 	Core corev1client.CoreV1Interface
 	Now  func() time.Time
@@ -37,9 +37,11 @@ type Book struct {
 
 func (b Book) secrets() corev1client.SecretInterface { return b.Core.Secrets(Namespace) }
 
+// secretName returns the name of the secret for the token with this ID.
 func name(id string) string { return "plinth-join-" + id }
 
-// Add keeps a new record, and forgets those that ended long ago.
+// Add stores a new record, and deletes the records that expired more than
+// retention ago.
 func (b Book) Add(ctx context.Context, r Record) error {
 	old, err := b.List(ctx)
 	if err != nil {
@@ -60,7 +62,7 @@ func (b Book) Add(ctx context.Context, r Record) error {
 	return err
 }
 
-// List gives all records, the newest first.
+// List returns all records, newest first.
 func (b Book) List(ctx context.Context) ([]Record, error) {
 	list, err := b.secrets().List(ctx, metav1.ListOptions{LabelSelector: label + "=true"})
 	if err != nil {
@@ -79,8 +81,9 @@ func (b Book) List(ctx context.Context) ([]Record, error) {
 	return records, nil
 }
 
-// Check judges what a host shows, Token.Bearer; a *Refusal says why it does not
-// count.
+// Check verifies bearer, as returned by Token.Bearer, for the host with this
+// machine ID, and returns its record. If the token is not accepted, the error
+// is a *RejectedError.
 func (b Book) Check(ctx context.Context, bearer, machineID string) (Record, error) {
 	r, secret, err := b.find(ctx, bearer)
 	if err != nil {
@@ -89,8 +92,9 @@ func (b Book) Check(ctx context.Context, bearer, machineID string) (Record, erro
 	return r, r.Check(secret, machineID, b.Now())
 }
 
-// Reads judges who wants to read the cluster's blobs, by Token.Bearer or
-// Token.Reader; a *Refusal says why not.
+// CheckReadAccess verifies that bearer, as returned by Token.Bearer or
+// Token.ReadOnlyBearer, may read the blobs of the cluster. If not, the error is
+// a *RejectedError.
 func (b Book) Reads(ctx context.Context, bearer string) error {
 	r, shown, err := b.find(ctx, bearer)
 	if err != nil {
@@ -99,11 +103,12 @@ func (b Book) Reads(ctx context.Context, bearer string) error {
 	return r.Reads(shown, b.Now())
 }
 
-// find gives the record that a bearer names, and what it shows for it.
+// findRecord returns the record that bearer names, and the secret or hash in
+// bearer.
 func (b Book) find(ctx context.Context, bearer string) (r Record, shown string, err error) {
 	id, shown, ok := token.SplitBearer(bearer)
 	if !ok {
-		return r, "", &Refusal{"no token was shown"}
+		return r, "", &Refusal{"the request has no token"}
 	}
 	s, err := b.secrets().Get(ctx, name(id), metav1.GetOptions{})
 	if apierrors.IsNotFound(err) || apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) {
@@ -115,8 +120,9 @@ func (b Book) find(ctx context.Context, bearer string) (r Record, shown string, 
 	return r, shown, err
 }
 
-// Use checks the token and notes that a host joins with it, once however many
-// controllers are asked at the same moment.
+// Use checks the token and records that a host joins with it. A host is
+// recorded once, even if several controllers receive its request at the same
+// time.
 func (b Book) Use(ctx context.Context, bearer string, u Use) (Record, error) {
 	r, err := b.Check(ctx, bearer, u.MachineID)
 	if err != nil {
@@ -125,7 +131,7 @@ func (b Book) Use(ctx context.Context, bearer string, u Use) (Record, error) {
 	_, secret, _ := token.SplitBearer(bearer)
 	err = retry.RetryOnConflict(retry.DefaultBackoff, func() error {
 		return b.change(ctx, r.ID, func(now *Record) error {
-			// Judged again, on what will be written: another host may have come first.
+			// Check again on the record that will be written: another host may have been faster.
 			err := now.Check(secret, u.MachineID, b.Now())
 			if err == nil {
 				now.use(u)
@@ -137,11 +143,12 @@ func (b Book) Use(ctx context.Context, bearer string, u Use) (Record, error) {
 	return r, err
 }
 
-// ErrUnknown says that there is no token of that id.
-var ErrUnknown = errors.New("there is no token of that id")
+// ErrNotFound is returned for an ID that no token has.
+var ErrUnknown = errors.New("no token has this ID")
 
-// Revoke ends a token at once, and with it the k0s tokens that were given for
-// it. One that is revoked already stays so; ErrUnknown when there is none.
+// Revoke ends a token at once, and deletes the k0s tokens that were issued for
+// it. Revoking a revoked token changes nothing; the error is ErrNotFound if
+// there is no such token.
 func (b Book) Revoke(ctx context.Context, id string) (Record, error) {
 	var r Record
 	if _, _, ok := token.SplitBearer(id + ".x"); !ok {
@@ -172,8 +179,8 @@ func (b Book) Revoke(ctx context.Context, id string) (Record, error) {
 	return r, err
 }
 
-// change reads, changes and writes a record; a conflict with another writer is
-// the API's conflict error.
+// updateRecord reads, changes and writes a record; if another client changed it
+// at the same time, the error is the API's conflict error.
 func (b Book) change(ctx context.Context, id string, fn func(*Record) error) error {
 	s, err := b.secrets().Get(ctx, name(id), metav1.GetOptions{})
 	if err != nil {
@@ -190,12 +197,12 @@ func (b Book) change(ctx context.Context, id string, fn func(*Record) error) err
 	if err != nil {
 		return err
 	}
-	s.Data = next.Data // with the resource version that was read
+	s.Data = next.Data // keeps the resource version that was read
 	_, err = b.secrets().Update(ctx, s, metav1.UpdateOptions{FieldManager: "plinth"})
 	return err
 }
 
-// stored is a use as it is kept.
+// storedUse is a Use as it is stored.
 type stored struct {
 	Use
 	Bootstrap string `json:"bootstrap,omitempty"`
@@ -240,7 +247,7 @@ func fromSecret(s *corev1.Secret) (r Record, err error) {
 	}
 	r.Left = max(0, r.Uses-len(r.Used))
 	if err := errors.Join(errs[:]...); err != nil {
-		return r, fmt.Errorf("the record of token %s cannot be read: %w", r.ID, err)
+		return r, fmt.Errorf("cannot decode the record of token %s: %w", r.ID, err)
 	}
 	return r, nil
 }

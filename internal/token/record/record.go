@@ -1,7 +1,6 @@
-// Package record owns what a cluster remembers of its join tokens: one secret
-// each, with a hash in place of the token's own secret, so that every
-// controller can judge a token and a revocation counts at once everywhere. It
-// refuses to know how a host joins.
+// Package record stores a record of each join token in the cluster: one secret
+// per token, with a hash instead of the token's own secret. So every controller
+// can verify a token, and a revocation is effective on all of them at once.
 package record
 
 import (
@@ -14,12 +13,12 @@ import (
 	"github.com/plinthdev/plinth/internal/token"
 )
 
-// Record is what is known of one token; its JSON form, without the hash, is
-// public.
+// Record is what the cluster knows of one token; its JSON form, without the
+// hash, is public.
 type Record struct {
 	ID      string     `json:"id"`
 	Role    string     `json:"role"`    // token.Controller or token.Worker
-	State   string     `json:"state"`   // active, expired, used up or revoked; filled in by List
+	State   string     `json:"state"`   // active, expired, used up or revoked; set by List
 	Created time.Time  `json:"created"` // UTC
 	Expires time.Time  `json:"expires"` // UTC
 	Uses    int        `json:"uses"`    // how many hosts may join with it
@@ -29,12 +28,12 @@ type Record struct {
 	Hash    string     `json:"-"` // of the token's secret
 }
 
-// Use is one host that joined, or began to.
+// Use is one host that joined, or started to.
 type Use struct {
 	Node      string    `json:"node"`      // Kubernetes name
 	MachineID string    `json:"machineId"` // /etc/machine-id
 	At        time.Time `json:"at"`        // of the first attempt, UTC
-	Bootstrap string    `json:"-"`         // id of the k0s token that it was given last
+	Bootstrap string    `json:"-"`         // ID of the k0s token that it was given last
 }
 
 // The states of a token.
@@ -45,18 +44,18 @@ const (
 	Revoked = "revoked"
 )
 
-// Refusal says why a token does not count.
+// RejectedError is the reason why a token is not accepted.
 type Refusal struct{ Why string }
 
-// Error is the reason.
+// Error returns the reason.
 func (r *Refusal) Error() string { return r.Why }
 
-// usedBy is the use by that machine.
+// indexOfUse returns the index of the use by the machine, or -1.
 func (r Record) usedBy(machineID string) int {
 	return slices.IndexFunc(r.Used, func(u Use) bool { return u.MachineID == machineID })
 }
 
-// state judges a token at a time.
+// stateAt returns the state of the token at the given time.
 func (r Record) state(now time.Time) string {
 	switch {
 	case r.Revoked != nil:
@@ -69,9 +68,9 @@ func (r Record) state(now time.Time) string {
 	return Active
 }
 
-// Check says whether the secret is this token's and the token counts now; a
-// *Refusal says why not. machineID is that of the host that asks: a host that
-// began to join may go on though no use is left; "" stands for none.
+// Check returns nil if secret is that of the token and the token is valid now,
+// else a *RejectedError. machineID is that of the requesting host: a host that
+// started to join may resume even if no use is left; "" matches no host.
 func (r Record) Check(secret, machineID string, now time.Time) error {
 	if !token.Matches(secret, r.Hash) {
 		return &Refusal{unknown}
@@ -89,31 +88,31 @@ func (r Record) Check(secret, machineID string, now time.Time) error {
 	return nil
 }
 
-// unknown is said of an id that is not there and of a wrong secret alike.
+// unknownToken is the reason for an unknown ID and for a wrong secret alike.
 const unknown = "the cluster does not know this token"
 
-// Reads says whether the shown secret, or its hash (token.Token.Reader), may
-// read the cluster's blobs now; a *Refusal says why not. A token that is used up
-// still reads: the hosts that used it do.
-func (r Record) Reads(shown string, now time.Time) error {
-	if !token.Matches(shown, r.Hash) && subtle.ConstantTimeCompare([]byte(shown), []byte(r.Hash)) != 1 {
+// CheckReadAccess returns nil if the given secret, or its hash
+// (Token.ReadOnlyBearer), may read the blobs of the cluster now, else a
+// *RejectedError. A used-up token still may: the hosts that used it need it.
+func (r Record) Reads(credential string, now time.Time) error {
+	if !token.Matches(credential, r.Hash) && subtle.ConstantTimeCompare([]byte(credential), []byte(r.Hash)) != 1 {
 		return &Refusal{unknown}
 	}
 	return r.ended(now)
 }
 
-// ended is the refusal of a token that was revoked or has expired.
+// checkEnded returns a *RejectedError if the token is revoked or has expired.
 func (r Record) ended(now time.Time) error {
 	switch r.state(now) {
 	case Revoked:
 		return &Refusal{"the token was revoked at " + r.Revoked.Format(time.RFC3339)}
 	case Expired:
-		return &Refusal{fmt.Sprintf("the token expired at %s; the cluster's clock says %s", r.Expires.Format(time.RFC3339), now.UTC().Format(time.RFC3339))}
+		return &Refusal{fmt.Sprintf("the token expired at %s; the cluster's clock is at %s", r.Expires.Format(time.RFC3339), now.UTC().Format(time.RFC3339))}
 	}
 	return nil
 }
 
-// use notes that a host joins. The same machine uses a token once.
+// addUse records that a host joins. The same machine uses a token only once.
 func (r *Record) use(u Use) {
 	if i := r.usedBy(u.MachineID); i >= 0 {
 		r.Used[i].Node, r.Used[i].Bootstrap = u.Node, u.Bootstrap

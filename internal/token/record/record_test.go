@@ -14,13 +14,13 @@ import (
 
 var noon = time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 
-func book(t *testing.T, at *time.Time) (Book, *kubetest.Server) {
+func newTestStore(t *testing.T, at *time.Time) (Book, *kubetest.Server) {
 	t.Helper()
 	s, c := kubetest.New(t)
 	return Book{Core: c.Core(), Now: func() time.Time { return *at }}, s
 }
 
-func add(t *testing.T, b Book, uses int) (bearer string) {
+func addToken(t *testing.T, b Book, uses int) (bearer string) {
 	t.Helper()
 	id, secret := token.NewSecret()
 	r := Record{ID: id, Role: token.Worker, Hash: token.Hash(secret), Created: b.Now(), Expires: b.Now().Add(time.Hour), Uses: uses}
@@ -30,7 +30,7 @@ func add(t *testing.T, b Book, uses int) (bearer string) {
 	return id + "." + secret
 }
 
-func why(t *testing.T, err error) string {
+func reasonOf(t *testing.T, err error) string {
 	t.Helper()
 	var no *Refusal
 	if err != nil && !errors.As(err, &no) {
@@ -42,30 +42,30 @@ func why(t *testing.T, err error) string {
 	return no.Why
 }
 
-func TestATokenCountsUntilItExpiresIsUsedUpOrRevoked(t *testing.T) {
+func TestCheck_AcceptsTokenUntilItEnds(t *testing.T) {
 	at := noon
-	b, _ := book(t, &at)
-	bearer := add(t, b, 1)
+	b, _ := newTestStore(t, &at)
+	bearer := addToken(t, b, 1)
 	id, _, _ := token.SplitBearer(bearer)
 	check := func(name, bearer, machine, want string) {
 		t.Helper()
 		_, err := b.Check(t.Context(), bearer, machine)
-		if got := why(t, err); !strings.Contains(got, want) || want == "" && got != "" {
+		if got := reasonOf(t, err); !strings.Contains(got, want) || want == "" && got != "" {
 			t.Errorf("%s: %q, want %q", name, got, want)
 		}
 	}
 	check("new", bearer, "m1", "")
 	check("unknown", "other."+strings.Repeat("x", 32), "m1", "does not know")
 	check("wrong secret", id+".wrong", "m1", "does not know")
-	check("nothing shown", "", "m1", "no token")
-	check("a path for an id", "a/b.y", "m1", "no token")
+	check("empty bearer", "", "m1", "no token")
+	check("path as ID", "a/b.y", "m1", "no token")
 	if _, err := b.Use(t.Context(), bearer, Use{Node: "n1", MachineID: "m1", At: at, Bootstrap: "abcdef"}); err != nil {
 		t.Fatal(err)
 	}
 	check("the host that used it", bearer, "m1", "")
 	check("another host", bearer, "m2", "used up, by n1")
 	if _, err := b.Use(t.Context(), bearer, Use{Node: "n1", MachineID: "m1", At: at}); err != nil {
-		t.Errorf("the same host cannot go on: %v", err)
+		t.Errorf("the same host cannot resume: %v", err)
 	}
 	at = noon.Add(time.Hour)
 	check("later", bearer, "m1", "expired at 2026-05-01T13:00:00Z")
@@ -74,15 +74,15 @@ func TestATokenCountsUntilItExpiresIsUsedUpOrRevoked(t *testing.T) {
 		t.Errorf("%+v %v", r, err)
 	}
 	check("revoked", bearer, "m1", "revoked at 2026-05-01T12:01:00Z")
-	if _, err := b.Revoke(t.Context(), "nobody"); !errors.Is(err, ErrUnknown) {
-		t.Errorf("revoking what is not there: %v", err)
+	if _, err := b.Revoke(t.Context(), "unknown"); !errors.Is(err, ErrUnknown) {
+		t.Errorf("revoking an unknown token: %v", err)
 	}
 }
 
-func TestRevokingTakesTheK0sTokenToo(t *testing.T) {
+func TestRevoke_DeletesK0sToken(t *testing.T) {
 	at := noon
-	b, s := book(t, &at)
-	bearer := add(t, b, 1)
+	b, s := newTestStore(t, &at)
+	bearer := addToken(t, b, 1)
 	id, _, _ := token.SplitBearer(bearer)
 	path := "/api/v1/namespaces/kube-system/secrets/bootstrap-token-abcdef"
 	s.Put(path, map[string]any{"apiVersion": "v1", "kind": "Secret", "metadata": map[string]any{"name": "bootstrap-token-abcdef"}})
@@ -93,14 +93,14 @@ func TestRevokingTakesTheK0sTokenToo(t *testing.T) {
 		t.Fatal(err)
 	}
 	if s.Object(path) != nil {
-		t.Error("the k0s token still counts")
+		t.Error("the k0s token is still there")
 	}
 }
 
-func TestTheClusterNeverKeepsTheSecret(t *testing.T) {
+func TestAdd_DoesNotStoreSecret(t *testing.T) {
 	at := noon
-	b, s := book(t, &at)
-	bearer := add(t, b, 1)
+	b, s := newTestStore(t, &at)
+	bearer := addToken(t, b, 1)
 	id, secret, _ := token.SplitBearer(bearer)
 	obj := s.Object("/api/v1/namespaces/kube-system/secrets/plinth-join-" + id)
 	if obj == nil {
@@ -108,15 +108,15 @@ func TestTheClusterNeverKeepsTheSecret(t *testing.T) {
 	}
 	for key, value := range obj["data"].(map[string]any) {
 		if strings.Contains(value.(string), secret) {
-			t.Errorf("%s holds the secret", key)
+			t.Errorf("%s contains the secret", key)
 		}
 	}
 }
 
-func TestOneUseIsForOneHostHoweverManyAsk(t *testing.T) {
+func TestUse_AdmitsOneHostPerUse(t *testing.T) {
 	at := noon
-	b, _ := book(t, &at)
-	bearer := add(t, b, 1)
+	b, _ := newTestStore(t, &at)
+	bearer := addToken(t, b, 1)
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	in := 0
@@ -136,35 +136,35 @@ func TestOneUseIsForOneHostHoweverManyAsk(t *testing.T) {
 	}
 }
 
-func TestTokensAreListedUntilADayAfterTheirEnd(t *testing.T) {
+func TestList_KeepsTokensForADayAfterTheirEnd(t *testing.T) {
 	at := noon
-	b, _ := book(t, &at)
-	first := add(t, b, 2)
+	b, _ := newTestStore(t, &at)
+	first := addToken(t, b, 2)
 	if _, err := b.Use(t.Context(), first, Use{Node: "n1", MachineID: "m1", At: at}); err != nil {
 		t.Fatal(err)
 	}
 	at = noon.Add(20 * time.Hour)
-	add(t, b, 1)
+	addToken(t, b, 1)
 	all, err := b.List(t.Context())
 	if err != nil || len(all) != 2 || all[0].State != Active || all[1].State != Expired || all[1].Left != 1 || all[1].Used[0].Node != "n1" {
 		t.Fatalf("%+v %v", all, err)
 	}
 	at = noon.Add(26 * time.Hour)
-	add(t, b, 1)
+	addToken(t, b, 1)
 	if all, err = b.List(t.Context()); err != nil || len(all) != 2 {
-		t.Errorf("a token that ended long ago is still there: %+v %v", all, err)
+		t.Errorf("a token that expired long ago is still listed: %+v %v", all, err)
 	}
 }
 
-func TestBlobsAreReadWithATokenUntilItEndsAndNothingElseIsDoneWithItsHash(t *testing.T) {
+func TestCheckReadAccess_AcceptsHashForReadingOnly(t *testing.T) {
 	at := noon
-	b, _ := book(t, &at)
-	bearer := add(t, b, 1)
+	b, _ := newTestStore(t, &at)
+	bearer := addToken(t, b, 1)
 	id, secret, _ := token.SplitBearer(bearer)
 	reader := token.Token{ID: id, Secret: secret}.Reader()
 	reads := func(name, shown, want string) {
 		t.Helper()
-		if got := why(t, b.Reads(t.Context(), shown)); !strings.Contains(got, want) || want == "" && got != "" {
+		if got := reasonOf(t, b.Reads(t.Context(), shown)); !strings.Contains(got, want) || want == "" && got != "" {
 			t.Errorf("%s: %q, want %q", name, got, want)
 		}
 	}
@@ -173,8 +173,8 @@ func TestBlobsAreReadWithATokenUntilItEndsAndNothingElseIsDoneWithItsHash(t *tes
 	reads("nothing", "", "no token")
 	reads("another secret", id+".wrong", "does not know")
 	reads("the hash of the hash", id+"."+token.Hash(token.Hash(secret)), "does not know")
-	if _, err := b.Check(t.Context(), reader, "m1"); why(t, err) == "" {
-		t.Error("the hash lets a host in")
+	if _, err := b.Check(t.Context(), reader, "m1"); reasonOf(t, err) == "" {
+		t.Error("the hash admits a host")
 	}
 	if _, err := b.Use(t.Context(), bearer, Use{Node: "n1", MachineID: "m1", At: at}); err != nil {
 		t.Fatal(err)
