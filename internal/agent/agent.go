@@ -1,8 +1,7 @@
-// Package agent owns what a node serves to hosts that join and to other nodes:
-// the handshake of a join, and the blobs that it holds, read-only, in the form
-// of the OCI distribution API. It refuses everything to who shows neither a
-// join token nor a node's certificate, lists nothing, and changes nothing but
-// by the Cluster that it is given.
+// Package agent is the API between the nodes of a cluster and hosts that join
+// it: the join handshake, and read-only access in the format of the OCI
+// distribution API to the blobs that a node has. The server answers only
+// clients with a join token or a node's certificate.
 package agent
 
 import (
@@ -16,24 +15,25 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// Port is where agents listen, TLS.
+// Port is the TCP port of the agent API, which uses TLS.
 const Port = 9444
 
 // The paths of the API.
 const (
-	JoinPath = "/v1/join"   // GET an Offer, POST a Claim
-	PeerPath = "/v1/peer"   // POST what two hosts find out about each other
-	ReadPath = "/v2/"       // GET whether who asks may read
+	JoinPath = "/v1/join"   // GET ClusterInfo, POST JoinRequest
+	PeerPath = "/v1/peer"   // POST a peer check between two hosts
+	ReadPath = "/v2/"       // GET reports whether the client may read blobs
 	BlobPath = "/v2/plinth" // /blobs/<digest> and /manifests/<digest>, GET and HEAD
 )
 
-// Field is one value that a joining host must share with its cluster.
+// Field is one configuration value that a joining host must share with its
+// cluster.
 type Field struct {
-	Name  string `json:"name"`  // in the words of installer.yaml where it stands there
-	Value string `json:"value"` // "" for none
+	Name  string `json:"name"`  // its path in installer.yaml, if it has one
+	Value string `json:"value"` // "" if not set
 }
 
-// Node is a member of the cluster.
+// Node is a node of the cluster.
 type Node struct {
 	Name       string   `json:"name"`
 	MachineID  string   `json:"machineId"`
@@ -42,69 +42,70 @@ type Node struct {
 	Ready      bool     `json:"ready,omitempty"`
 }
 
-// Offer is what a cluster tells a host that may join.
+// ClusterInfo is what a cluster tells a host that may join.
 type Offer struct {
 	Time    time.Time     `json:"time"`    // the cluster's clock
 	Cluster string        `json:"cluster"` // the Installer's metadata.name
 	Role    string        `json:"role"`    // of the token
 	Bundle  digest.Digest `json:"bundle"`  // digest of its index.json, which is served as a blob
-	Fields  []Field       `json:"fields"`  // what must agree
+	Fields  []Field       `json:"fields"`  // configuration that must match
 	Nodes   []Node        `json:"nodes"`
-	API     string        `json:"api,omitempty"` // further name or address of the API; "" for none
+	API     string        `json:"api,omitempty"` // additional name or address of the API server; "" for none
 	CA      []byte        `json:"ca"`            // the cluster's certificate authority, PEM
 }
 
-// Claim is what a host tells a cluster that it is about to join.
+// JoinRequest is sent by a host that is about to join.
 type Claim struct {
 	Node      string `json:"node"`      // Kubernetes name
 	MachineID string `json:"machineId"` // /etc/machine-id
 	Address   string `json:"address"`   // IP address
-	Fresh     bool   `json:"fresh"`     // it has no part of the cluster's state yet
+	Fresh     bool   `json:"fresh"`     // the host has no part of the cluster's state yet
 }
 
-// Admission is what a host needs to join.
+// JoinResponse is what a host needs to join.
 type Admission struct {
-	Token string            `json:"token"` // k0s's own, short-lived; secret
-	Files map[string][]byte `json:"files"` // further files of a node, by path
+	Token string            `json:"token"` // short-lived token of k0s; secret
+	Files map[string][]byte `json:"files"` // additional files of a node, by path
 }
 
-// Cluster judges tokens and lets hosts in.
+// Backend verifies tokens and admits hosts.
 type Cluster interface {
-	// Offer tells a host what it would join. bearer is what it shows;
-	// a *Refusal says why it may not.
+	// DescribeCluster returns what a host with the given bearer token would
+	// join. If it may not join, the error is a *StatusError.
 	Offer(ctx context.Context, bearer, machineID string) (Offer, error)
-	// Admit lets a host in.
+	// Admit admits a host.
 	Admit(ctx context.Context, bearer string, c Claim) (Admission, error)
-	// Permit says whether bearer may read what nodes hold.
+	// CheckReadAccess returns nil if bearer may read the blobs of the nodes.
 	Permit(ctx context.Context, bearer string) error
-	// Member says whether the node of that name, whose certificate TLS has
-	// proved, is one still; a *Refusal when it was removed.
+	// CheckNode returns nil if the node, whose certificate TLS has verified,
+	// still belongs to the cluster, and a *StatusError if it was removed.
 	Member(ctx context.Context, node string) error
 }
 
-// Content is an open blob.
+// BlobContent is an open blob.
 type Content interface {
 	io.ReadSeeker
 	io.Closer
 }
 
-// Store gives the blobs that this node holds; fs.ErrNotExist for all others.
+// BlobStore opens the blobs that this node has; the error is fs.ErrNotExist for
+// all others.
 type Store interface {
 	Open(ctx context.Context, d digest.Digest) (Content, error)
 }
 
-// Refusal is a "no" with its reason.
+// StatusError is a refusal with its reason.
 type Refusal struct {
 	Why    string
-	Status int // HTTP's: 401 for who is unknown, 409 for what cannot be now
+	Status int // HTTP status: 401 for an unknown client, 409 for what is not possible now
 }
 
-// Error is the reason.
+// Error returns the reason.
 func (r *Refusal) Error() string { return r.Why }
 
-// Taken says why a host cannot be a further member beside nodes, because it has
-// the name, the machine id or the address of another one; "" when it can. All
-// reasons are given at once.
+// Conflict returns why a host cannot join, because one of nodes has its name,
+// machine ID or address; "" if it can. It returns all reasons at once, and ""
+// for a host that is one of nodes.
 func Taken(nodes []Node, c Claim) string {
 	var why []string
 	for _, n := range nodes {
@@ -113,7 +114,7 @@ func Taken(nodes []Node, c Claim) string {
 		case n.Name == c.Node && same:
 			return ""
 		case n.Name == c.Node:
-			why = append(why, fmt.Sprintf("the cluster has a node called %s already, on another machine", n.Name))
+			why = append(why, fmt.Sprintf("the cluster already has a node named %s, on another machine", n.Name))
 		case same:
 			why = append(why, fmt.Sprintf("node %s of the cluster has this host's machine id %s", n.Name, n.MachineID))
 		}

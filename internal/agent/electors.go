@@ -7,17 +7,19 @@ import (
 	"net/http"
 )
 
-// k0s's own paths for a controller that joins, by k0s's own token.
+// The paths of k0s's own API for a controller that joins with k0s's own token.
 const (
-	AuthoritiesPath = "/v1beta1/ca"           // GET the cluster's certificate authorities
-	MemberPath      = "/v1beta1/etcd/members" // POST who is to become a member of etcd
+	AuthoritiesPath = "/v1beta1/ca"           // GET the certificate authorities of the cluster
+	MemberPath      = "/v1beta1/etcd/members" // POST the controller that becomes a member of etcd
 )
 
-// Electors takes controllers into etcd.
+// EtcdJoiner adds controllers to etcd.
 type Electors interface {
-	// Authorities are the cluster's, in k0s's form; a *Refusal says why not.
+	// ClusterCAs returns the certificate authorities of the cluster in k0s's
+	// format. If the client may not have them, the error is a *StatusError.
 	Authorities(ctx context.Context, bearer string) (json.RawMessage, error)
-	// Member takes in the host of a request of k0s's, and answers in k0s's form.
+	// AddEtcdMember adds the host of a request in k0s's format, and returns the
+	// response in k0s's format.
 	Member(ctx context.Context, bearer string, request []byte) (json.RawMessage, error)
 }
 
@@ -33,7 +35,7 @@ func (s *server) member(e Electors) http.HandlerFunc {
 		request, err := io.ReadAll(r.Body)
 		if err != nil {
 			s.refused(r)
-			fail(w, http.StatusBadRequest, "UNSUPPORTED", "the request cannot be read")
+			fail(w, http.StatusBadRequest, "UNSUPPORTED", "cannot read the request")
 			return
 		}
 		a, err := e.Member(r.Context(), bearer(r), request)

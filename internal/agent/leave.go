@@ -5,33 +5,35 @@ import (
 	"net/http"
 )
 
-// LeavePath is where a node asks to be let go, with its own certificate: GET is
-// answered with a Farewell, POST lets it go; ?force=yes accepts what is lost.
+// LeavePath is where a node leaves the cluster, authenticated by its own
+// certificate: GET returns a LeaveCheck, POST removes the node; ?force=yes
+// accepts losses.
 const LeavePath = "/v1/leave"
 
-// Farewell is what a cluster tells a node that wants to leave it.
+// LeaveCheck is what a cluster reports to a node that wants to leave it.
 type Farewell struct {
 	Cluster string   `json:"cluster"`           // the Installer's metadata.name
-	Known   bool     `json:"known"`             // it has a place in the cluster still; false for one that has left
-	Refused []string `json:"refused,omitempty"` // what would be lost, and is not without force
-	Losses  []string `json:"losses,omitempty"`  // what costs nothing now, and is worth a word
+	Known   bool     `json:"known"`             // the node still belongs to the cluster; false if it has left
+	Refused []string `json:"refused,omitempty"` // what would be lost; requires force
+	Losses  []string `json:"losses,omitempty"`  // what the user should know but does not prevent leaving
 }
 
-// Leaver is a Cluster that lets nodes go.
+// NodeRemover removes nodes from the cluster.
 type Leaver interface {
-	// MayLeave tells a node what its leaving would do, and changes nothing.
+	// CheckLeave returns what removing the node would cause, and changes
+	// nothing.
 	MayLeave(ctx context.Context, node string) (Farewell, error)
-	// Leave takes away a node's vote, credentials and place, once its pods are
-	// gone. One that has left is no error.
+	// Leave removes the node's etcd member, credentials and Node object once
+	// its pods are gone. It is not an error if the node has already left.
 	Leave(ctx context.Context, node string, force bool) error
 }
 
-// leave lets go of the node that asks, and of no other.
+// handleLeave removes the node that sends the request, and no other one.
 func (s *server) leave(cluster Leaver) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		node := nodeOf(r.TLS)
 		if node == "" {
-			s.deny(w, r, &Refusal{Why: "only a node can leave, and shows its certificate", Status: http.StatusUnauthorized})
+			s.deny(w, r, &Refusal{Why: "only a node can leave, authenticated by its own certificate", Status: http.StatusUnauthorized})
 			return
 		}
 		if r.Method == http.MethodPost {

@@ -17,27 +17,27 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// What one caller, and all of them together, may ask for.
+// The limits for one client, and for all clients together.
 const (
-	failuresPerSecond = 1  // refused requests of one address
+	failuresPerSecond = 1  // refused requests per client address
 	failuresAtOnce    = 10 // likewise, in a burst
-	maxStreams        = 32 // blobs that are read at once, unless a node bears less
+	maxStreams        = 32 // blobs that are read at once, unless Service sets a limit
 	maxBody           = 64 << 10
 	blobTimeout       = 15 * time.Minute // for one blob
-	maxCallers        = 1024             // whose refusals are remembered
+	maxCallers        = 1024             // clients whose refused requests are counted
 )
 
-// Service is what one node serves.
+// Service is the configuration of the server on one node.
 type Service struct {
 	Cluster  Cluster
 	Store    Store
-	Leaver   Leaver       // lets nodes go; nil for a node that cannot
-	Electors Electors     // takes controllers into etcd; nil for a node that cannot
-	Peers    http.Handler // answers hosts that may join what lies between them and this one; nil for none
-	Streams  int          // blobs that are read at once; 0 for maxStreams
+	Leaver   Leaver       // removes nodes; nil if this node cannot
+	Electors Electors     // adds controllers to etcd; nil if this node cannot
+	Peers    http.Handler // answers the peer checks of hosts that may join; nil for none
+	Streams  int          // blobs that are read at once; 0 for the default
 }
 
-// Handler serves what the node has.
+// Handler returns the HTTP handler of the service.
 func (n Service) Handler() http.Handler {
 	if n.Streams == 0 {
 		n.Streams = maxStreams
@@ -73,11 +73,12 @@ type server struct {
 	streams chan struct{}
 
 	mu       sync.Mutex
-	failures map[string]*rate.Limiter // by address
+	failures map[string]*rate.Limiter // by client address
 }
 
-// limiter is the caller's budget of refusals. When there are too many callers
-// all begin anew: memory stays bounded, and guessing 160 bits stays hopeless.
+// failureLimiter returns the limiter of the client's refused requests. If there
+// are too many clients, all counts start again at zero: so memory is limited,
+// and guessing 160 bits remains infeasible.
 func (s *server) limiter(r *http.Request) *rate.Limiter {
 	host, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {
@@ -96,7 +97,8 @@ func (s *server) limiter(r *http.Request) *rate.Limiter {
 	return l
 }
 
-// guarded stops who was refused too often before anything is asked for them.
+// limitFailures rejects clients with too many refused requests before their
+// request is processed.
 func (s *server) guarded(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if s.limiter(r).Tokens() < 1 {
@@ -109,6 +111,7 @@ func (s *server) guarded(next http.Handler) http.Handler {
 	})
 }
 
+// bearerToken returns the bearer token of a request, or "".
 func bearer(r *http.Request) string {
 	token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	return token
@@ -125,28 +128,29 @@ func (s *server) admit(w http.ResponseWriter, r *http.Request) {
 	d.DisallowUnknownFields()
 	if err := d.Decode(&c); err != nil || c.Node == "" || c.MachineID == "" || c.Address == "" {
 		s.refused(r)
-		fail(w, http.StatusBadRequest, "UNSUPPORTED", "the claim cannot be read")
+		fail(w, http.StatusBadRequest, "UNSUPPORTED", "cannot decode the join request")
 		return
 	}
 	a, err := s.cluster.Admit(r.Context(), bearer(r), c)
 	s.reply(w, r, a, err)
 }
 
-func (s *server) reply(w http.ResponseWriter, r *http.Request, answer any, err error) {
+// writeReply writes response as JSON, or err.
+func (s *server) reply(w http.ResponseWriter, r *http.Request, response any, err error) {
 	if err != nil {
 		s.deny(w, r, err)
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
-	_ = json.NewEncoder(w).Encode(answer) // a caller who has gone hears nothing
+	_ = json.NewEncoder(w).Encode(response) // the client may have disconnected
 }
 
-// deny words a refusal, or a cluster that cannot answer.
+// writeError writes a StatusError, or status 503 for any other error.
 func (s *server) deny(w http.ResponseWriter, r *http.Request, err error) {
 	var no *Refusal
 	if !errors.As(err, &no) {
-		fail(w, http.StatusServiceUnavailable, "UNAVAILABLE", "the cluster does not answer: "+err.Error())
+		fail(w, http.StatusServiceUnavailable, "UNAVAILABLE", "cannot reach the cluster: "+err.Error())
 		return
 	}
 	if no.Status == http.StatusUnauthorized {
@@ -158,8 +162,8 @@ func (s *server) deny(w http.ResponseWriter, r *http.Request, err error) {
 
 func (s *server) refused(r *http.Request) { s.limiter(r).Allow() }
 
-// permitted asks for the certificate of a node, which TLS has proved, or a
-// token.
+// allowRead reports whether the client may read blobs: it needs a node's
+// certificate, which TLS has verified, or a token. If not, it writes the error.
 func (s *server) permitted(w http.ResponseWriter, r *http.Request) bool {
 	var err error
 	if node, shown := nodeOf(r.TLS), bearer(r); shown == "" && node != "" {
@@ -173,8 +177,8 @@ func (s *server) permitted(w http.ResponseWriter, r *http.Request) bool {
 	return err == nil
 }
 
-// nodeOf is the node that a caller has proved to be, by Kubernetes's names for
-// them; "" for none.
+// nodeFromTLS returns the name of the node that the client is, from the subject
+// that Kubernetes gives to the certificates of nodes; "" if it is not a node.
 func nodeOf(state *tls.ConnectionState) string {
 	if state == nil || len(state.VerifiedChains) == 0 {
 		return ""
@@ -200,7 +204,7 @@ func (s *server) blob(w http.ResponseWriter, r *http.Request) {
 	}
 	d := digest.Digest(r.PathValue("digest"))
 	if d.Validate() != nil || d.Algorithm() != digest.SHA256 {
-		fail(w, http.StatusBadRequest, "DIGEST_INVALID", "what is asked for is not a sha256 digest")
+		fail(w, http.StatusBadRequest, "DIGEST_INVALID", "the path does not contain a sha256 digest")
 		return
 	}
 	select {
@@ -208,14 +212,14 @@ func (s *server) blob(w http.ResponseWriter, r *http.Request) {
 		defer func() { <-s.streams }()
 	default:
 		w.Header().Set("Retry-After", "1")
-		fail(w, http.StatusTooManyRequests, "TOOMANYREQUESTS", "too many blobs are being read here")
+		fail(w, http.StatusTooManyRequests, "TOOMANYREQUESTS", "too many blobs are being read from this node")
 		return
 	}
 	content, err := s.store.Open(r.Context(), d)
 	if err != nil {
-		status, why := http.StatusServiceUnavailable, "the blob cannot be read"
+		status, why := http.StatusServiceUnavailable, "cannot read the blob"
 		if errors.Is(err, fs.ErrNotExist) {
-			status, why = http.StatusNotFound, "this node does not hold the blob"
+			status, why = http.StatusNotFound, "this node does not have the blob"
 		}
 		fail(w, status, "BLOB_UNKNOWN", why)
 		return
@@ -228,7 +232,7 @@ func (s *server) blob(w http.ResponseWriter, r *http.Request) {
 	http.ServeContent(w, r, "", time.Time{}, content)
 }
 
-// failure is an answer in the form of the OCI distribution API.
+// errorBody is an error response in the format of the OCI distribution API.
 type failure struct {
 	Errors []problemJSON `json:"errors"`
 }
@@ -241,11 +245,11 @@ type problemJSON struct {
 func fail(w http.ResponseWriter, status int, code, message string) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(failure{[]problemJSON{{code, message}}}) // a caller who has gone hears nothing
+	_ = json.NewEncoder(w).Encode(failure{[]problemJSON{{code, message}}}) // the client may have disconnected
 }
 
-// Reason reads why an agent refused from the body of its answer; "" when it
-// does not say.
+// ErrorMessage returns the message in the body of an agent's error response, or
+// "" if it has none.
 func Reason(body []byte) string {
 	var f failure
 	if err := json.Unmarshal(body, &f); err != nil || len(f.Errors) == 0 {

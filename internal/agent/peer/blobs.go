@@ -20,11 +20,11 @@ import (
 
 var _ blob.Source = (*Cluster)(nil)
 
-// maxTries is how many times each node is asked for one blob.
+// maxTries is how many times a blob is requested from each node.
 const maxTries = 3
 
-// Open gives a blob that nodes hold, proved while it is read. Where a node
-// fails, the next one goes on at the same byte.
+// Open returns a blob from the nodes of the cluster, which is verified while it
+// is read. If a node fails, the next one continues at the same byte.
 func (c *Cluster) Open(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
 	if err := blob.Check(desc); err != nil {
 		return nil, err
@@ -32,13 +32,13 @@ func (c *Cluster) Open(ctx context.Context, desc ocispec.Descriptor) (io.ReadClo
 	s := &stream{c: c, ctx: ctx, digest: desc.Digest, size: desc.Size, first: int(c.next.Add(1))}
 	if desc.Size > 0 {
 		if err := s.connect(); err != nil {
-			return nil, fmt.Errorf("no node gives %s: %w", desc.Digest, err)
+			return nil, fmt.Errorf("cannot get %s from any node: %w", desc.Digest, err)
 		}
 	}
 	return blob.NewReader(ctx, s, desc, "the cluster's nodes"), nil
 }
 
-// blob asks one node for a blob.
+// requestBlob requests a blob from one node.
 func (c *Cluster) blob(ctx context.Context, address string, d digest.Digest, header http.Header) (*http.Response, error) {
 	res, err := c.do(ctx, question{http.MethodGet, "https://" + address + agent.BlobPath + "/blobs/" + d.String(), c.token.Reader(), nil}, header)
 	if err != nil {
@@ -47,7 +47,8 @@ func (c *Cluster) blob(ctx context.Context, address string, d digest.Digest, hea
 	return res, nil
 }
 
-// Document gives a small blob of unknown size, up to limit bytes, proved.
+// ReadDocument returns a small blob of unknown size, at most limit bytes,
+// verified.
 func (c *Cluster) Document(ctx context.Context, d digest.Digest, limit int64) ([]byte, error) {
 	var errs []error
 	for _, address := range c.token.Addresses {
@@ -59,35 +60,35 @@ func (c *Cluster) Document(ctx context.Context, d digest.Digest, limit int64) ([
 			if err == nil && digest.FromBytes(data) == d {
 				return data, nil
 			}
-			err = fmt.Errorf("%s: %w", address, errors.Join(err, errors.New("what it gives is not "+d.String())))
+			err = fmt.Errorf("%s: %w", address, errors.Join(err, errors.New("the content does not match "+d.String())))
 		}
 		errs = append(errs, err)
 	}
 	return nil, errors.Join(errs...)
 }
 
-// stream is a blob read from one node after the other.
+// blobStream is a blob that is read from one node after another.
 type stream struct {
 	c      *Cluster
 	ctx    context.Context
 	digest digest.Digest
 	size   int64
-	at     int64 // bytes delivered
-	first  int   // whom to ask first
+	at     int64 // bytes that were read
+	first  int   // index of the node to try first
 	tries  int
-	waited time.Duration // for nodes that are busy
+	waited time.Duration // time spent waiting for busy nodes
 	body   io.ReadCloser
 }
 
-// How long nodes are left alone.
+// How long nodes are not asked again.
 const (
-	restFailed = 30 * time.Second // one that could not be reached
-	restBusy   = time.Second      // all, when one of them is too busy for another blob
-	maxBusy    = 10 * time.Minute // for one blob
+	restFailed = 30 * time.Second // a node that could not be reached
+	restBusy   = time.Second      // all nodes, if one of them serves too many blobs
+	maxBusy    = 10 * time.Minute // in total for one blob
 )
 
-// connect asks the next node for what is still to come, until all were asked
-// maxTries times.
+// connectNext connects to the next node that has the rest of the blob, until
+// each one was tried maxTries times.
 func (s *stream) connect() error {
 	nodes := s.c.holders
 	var errs []error
@@ -109,7 +110,7 @@ func (s *stream) connect() error {
 		var later *full
 		switch {
 		case errors.As(err, &no) && slices.Contains(s.c.token.Addresses, address):
-			return err // a controller's word holds for all
+			return err // all nodes would respond like this controller
 		case errors.As(err, &later):
 			busy = true
 		default:
@@ -117,7 +118,7 @@ func (s *stream) connect() error {
 		}
 		if busy && (s.tries+1)%len(nodes) == 0 && s.waited < maxBusy {
 			busy = false
-			s.tries -= len(nodes) // a busy node is no failed one
+			s.tries -= len(nodes) // a busy node does not count as failed
 			s.waited += restBusy
 			if err := wait.Pause(s.ctx, restBusy); err != nil {
 				return err
@@ -127,13 +128,14 @@ func (s *stream) connect() error {
 	return errors.Join(errs...)
 }
 
-// rests reports whether a node could not be reached just now.
+// recentlyFailed reports whether the node at address could not be reached
+// recently.
 func (c *Cluster) rests(address string) bool {
 	at, ok := c.failed.Load(address)
 	return ok && time.Since(at.(time.Time)) < restFailed
 }
 
-// from asks one node to go on.
+// connectTo requests the rest of the blob from the node at address.
 func (s *stream) from(address string) error {
 	header := http.Header{}
 	if s.at > 0 {
@@ -149,7 +151,7 @@ func (s *stream) from(address string) error {
 	}
 	if s.at > 0 && res.StatusCode != http.StatusPartialContent {
 		_ = res.Body.Close()
-		return errors.New(address + ": it does not go on where another node stopped")
+		return errors.New(address + ": it cannot resume a partial blob")
 	}
 	s.body = res.Body
 	return nil

@@ -15,18 +15,20 @@ import (
 	"github.com/plinthdev/plinth/internal/agent"
 )
 
-// leaveTimeout bounds one question of a node that leaves: etcd may choose a new
-// leader meanwhile.
+// leaveTimeout limits one request of a node that leaves: etcd may have to elect
+// a new leader meanwhile.
 const leaveTimeout = 100 * time.Second
 
-// Node is a node of a cluster, as its controllers know it by its certificate.
+// LeaveClient sends the requests of a node that leaves its cluster,
+// authenticated by its certificate.
 type Node struct {
 	client      *http.Client
 	controllers []string
 }
 
-// NewNode is a node that shows what is in conf, which also says whom it trusts;
-// controllers are the addresses of the controllers that it asks. It does not connect.
+// NewLeaveClient returns a client that uses the certificate and the trusted
+// authorities in conf; controllers are the addresses of the controllers to try.
+// It does not connect.
 func NewNode(conf *tls.Config, controllers []string) Node {
 	transport := &http.Transport{
 		Proxy:               nil, // nodes of a cluster reach each other
@@ -38,12 +40,12 @@ func NewNode(conf *tls.Config, controllers []string) Node {
 	return Node{&http.Client{Transport: transport, Timeout: leaveTimeout}, controllers}
 }
 
-// MayLeave asks what the node's leaving would do.
+// CheckLeave returns what removing the node would cause.
 func (n Node) MayLeave(ctx context.Context) (agent.Farewell, error) {
 	return n.ask(ctx, http.MethodGet, "")
 }
 
-// Leave asks to be let go; force accepts what is lost.
+// Leave removes the node from the cluster; force accepts losses.
 func (n Node) Leave(ctx context.Context, force bool) error {
 	query := ""
 	if force {
@@ -53,11 +55,12 @@ func (n Node) Leave(ctx context.Context, force bool) error {
 	return err
 }
 
-// ask asks one controller after the other until one answers. A *Denied is the
-// cluster's own "no"; all else says of each controller why it did not answer.
+// askControllers sends a request to one controller after another until one
+// responds. The error is a *DeniedError if the cluster refuses; else it
+// contains the reason for each controller that did not respond.
 func (n Node) ask(ctx context.Context, method, query string) (f agent.Farewell, err error) {
 	if len(n.controllers) == 0 {
-		return f, errors.New("this host knows no other controller")
+		return f, errors.New("this host does not know another controller")
 	}
 	var errs []error
 	for _, address := range n.controllers {
@@ -72,6 +75,7 @@ func (n Node) ask(ctx context.Context, method, query string) (f agent.Farewell, 
 	return f, errors.Join(errs...)
 }
 
+// askController sends a request to one controller.
 func (n Node) one(ctx context.Context, method, url string) (f agent.Farewell, err error) {
 	req, err := http.NewRequestWithContext(ctx, method, url, nil)
 	if err != nil {

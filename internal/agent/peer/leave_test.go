@@ -14,27 +14,27 @@ import (
 	"github.com/plinthdev/plinth/internal/agent"
 )
 
-// leaver is a world that lets one node go.
-type leaver struct {
-	world
-	left *[]string
+// fakeRemover is a fakeCluster that can remove one node.
+type fakeRemover struct {
+	fakeCluster
+	removed *[]string
 }
 
-func (l leaver) MayLeave(_ context.Context, node string) (agent.Farewell, error) {
-	return agent.Farewell{Cluster: "my-app", Known: len(*l.left) == 0, Losses: []string{node}}, nil
+func (l fakeRemover) MayLeave(_ context.Context, node string) (agent.Farewell, error) {
+	return agent.Farewell{Cluster: "my-app", Known: len(*l.removed) == 0, Losses: []string{node}}, nil
 }
 
-func (l leaver) Leave(_ context.Context, node string, force bool) error {
+func (l fakeRemover) Leave(_ context.Context, node string, force bool) error {
 	if !force {
 		return &agent.Refusal{Why: "the data of db is on this node alone", Status: http.StatusConflict}
 	}
-	*l.left = append(*l.left, node)
+	*l.removed = append(*l.removed, node)
 	return nil
 }
 
-func TestANodeLeavesByItsOwnCertificateAlone(t *testing.T) {
-	a, other := newAuthority(t), newAuthority(t)
-	l := leaver{left: new([]string)}
+func TestLeaveClient_RequiresOwnCertificate(t *testing.T) {
+	a, other := newTestCA(t), newTestCA(t)
+	l := fakeRemover{removed: new([]string)}
 	srv := httptest.NewUnstartedServer(agent.Service{Cluster: l, Store: l, Leaver: l}.Handler())
 	pool := x509.NewCertPool()
 	pool.AddCert(a.cert)
@@ -48,18 +48,24 @@ func TestANodeLeavesByItsOwnCertificateAlone(t *testing.T) {
 		}
 		return n
 	}
-	for name, n := range map[string]Node{"nobody": as(), "no node": as(a.issue(t, "admin", "system:masters")), "a node by its group alone": as(a.issue(t, "w", "system:nodes")),
-		"a node by its name alone": as(a.issue(t, "system:node:w", "x"))} {
-		var no *Denied
-		if _, err := n.MayLeave(t.Context()); !errors.As(err, &no) || !strings.Contains(no.Why, "only a node can leave") {
-			t.Errorf("%s: %v", name, err)
-		}
-		if err := n.Leave(t.Context(), true); err == nil {
-			t.Errorf("%s was let go", name)
-		}
+	for name, n := range map[string]Node{
+		"no certificate":     as(),
+		"administrator":      as(a.issue(t, "admin", "system:masters")),
+		"group of nodes":     as(a.issue(t, "w", "system:nodes")),
+		"name without group": as(a.issue(t, "system:node:w", "x")),
+	} {
+		t.Run(name, func(t *testing.T) {
+			var denied *Denied
+			if _, err := n.MayLeave(t.Context()); !errors.As(err, &denied) || !strings.Contains(denied.Why, "only a node can leave") {
+				t.Errorf("%s: %v", name, err)
+			}
+			if err := n.Leave(t.Context(), true); err == nil {
+				t.Errorf("%s was removed", name)
+			}
+		})
 	}
 	if _, err := as(other.issue(t, "system:node:w", "system:nodes")).MayLeave(t.Context()); err == nil {
-		t.Error("a certificate of another authority counts")
+		t.Error("a certificate of another authority is accepted")
 	}
 	w := as(a.issue(t, "system:node:w", "system:nodes"))
 	if f, err := w.MayLeave(t.Context()); err != nil || !f.Known || f.Losses[0] != "w" || f.Cluster != "my-app" {
@@ -68,10 +74,10 @@ func TestANodeLeavesByItsOwnCertificateAlone(t *testing.T) {
 	if err := w.Leave(t.Context(), false); err == nil || err.Error() != "the data of db is on this node alone" {
 		t.Errorf("%v", err)
 	}
-	if err := w.Leave(t.Context(), true); err != nil || len(*l.left) != 1 || (*l.left)[0] != "w" {
-		t.Errorf("%v, left %v", err, *l.left)
+	if err := w.Leave(t.Context(), true); err != nil || len(*l.removed) != 1 || (*l.removed)[0] != "w" {
+		t.Errorf("%v, removed %v", err, *l.removed)
 	}
-	if _, err := NewNode(&tls.Config{RootCAs: pool}, nil).MayLeave(t.Context()); err == nil || !strings.Contains(err.Error(), "knows no other controller") {
+	if _, err := NewNode(&tls.Config{RootCAs: pool}, nil).MayLeave(t.Context()); err == nil || !strings.Contains(err.Error(), "does not know another controller") {
 		t.Error(err)
 	}
 }

@@ -1,8 +1,6 @@
-// Package peer owns how a host asks the nodes of a cluster: it proves that they
-// are the cluster's by the pin of its certificate authority, asks to join, and
-// reads the blobs that they hold, from several at once, going on at another
-// node where one fails. It refuses to talk to anybody whom the pin does not
-// prove.
+// Package peer is the client of the agent API. It verifies by the pin of the
+// certificate authority that a node belongs to the cluster of the token,
+// requests to join, and reads blobs from several nodes at once.
 package peer
 
 import (
@@ -28,48 +26,49 @@ import (
 	"github.com/plinthdev/plinth/internal/token"
 )
 
-// askTimeout bounds one question and its answer.
+// requestTimeout limits one request and its response.
 const askTimeout = 20 * time.Second
 
-// Cluster is a cluster as a joining host sees it.
+// Client is a cluster as a joining host uses it.
 type Cluster struct {
 	token   token.Token
 	client  *http.Client
-	holders []string      // who is asked for blobs, host:port
-	next    atomic.Uint32 // whom of them to ask first, in turn
-	failed  sync.Map      // by holder: when it last could not be reached, a time.Time
+	holders []string      // nodes to read blobs from, host:port
+	next    atomic.Uint32 // index of the node to try first, in turn
+	failed  sync.Map      // by node: when it last could not be reached, a time.Time
 }
 
-// ErrPin says that who answers is not the cluster that the token is for.
-var ErrPin = errors.New("its certificate is not of the cluster that the token is for")
+// ErrPinMismatch is returned if the server does not belong to the cluster of
+// the token.
+var ErrPin = errors.New("its certificate is not from the cluster of the token")
 
-// New is the cluster that a token names. It does not connect.
+// NewClient returns a client for the cluster of the token. It does not connect.
 func New(t token.Token) *Cluster {
 	transport := &http.Transport{
 		Proxy:                 nil, // nodes of a cluster reach each other
 		DialContext:           (&net.Dialer{Timeout: 2 * time.Second}).DialContext,
-		TLSHandshakeTimeout:   10 * time.Second, // a controller may be busy,
+		TLSHandshakeTimeout:   10 * time.Second, // a controller may be busy
 		ResponseHeaderTimeout: askTimeout,
 		MaxIdleConnsPerHost:   4,
 		ForceAttemptHTTP2:     false,
 	}
 	transport.TLSClientConfig = &tls.Config{
 		MinVersion:         tls.VersionTLS13,
-		InsecureSkipVerify: true, //nolint:gosec // replaced by prove: the pin stands in for a list of authorities
+		InsecureSkipVerify: true, //nolint:gosec // verifyPin replaces it: the pin takes the place of trusted authorities
 		VerifyConnection:   func(s tls.ConnectionState) error { return prove(s, t.Pin) },
 	}
 	c := &Cluster{token: t, client: &http.Client{Transport: transport}, holders: slices.Clone(t.Addresses)}
-	c.next.Store(rand.Uint32N(1 << 20)) // hosts that join at once begin with different nodes
+	c.next.Store(rand.Uint32N(1 << 20)) // hosts that join at the same time start with different nodes
 	return c
 }
 
-// maxHolders is how many nodes one host asks for blobs: enough to spread the
-// load, and few enough to know each.
+// maxBlobNodes is how many nodes one host reads blobs from: enough to
+// distribute the load, and few enough to learn which ones fail.
 const maxHolders = 12
 
-// Spread has blobs come from the Ready ones of nodes, too, besides the token's
-// controllers: a sample of them where they are many. Not to be called while
-// blobs are read.
+// UseNodes lets blobs be read from those of nodes that are Ready, in addition
+// to the controllers of the token: from a random sample if there are many. It
+// must not be called while blobs are read.
 func (c *Cluster) Spread(nodes []agent.Node) {
 	more := slices.Clone(nodes)
 	rand.Shuffle(len(more), func(i, j int) { more[i], more[j] = more[j], more[i] })
@@ -83,7 +82,8 @@ func (c *Cluster) Spread(nodes []agent.Node) {
 	}
 }
 
-// prove wants a chain of server and authority whose authority has the pin.
+// verifyPin verifies that the server sent a certificate and the authority that
+// signed it, and that the authority has the pin.
 func prove(s tls.ConnectionState, pin string) error {
 	if len(s.PeerCertificates) < 2 {
 		return ErrPin
@@ -95,39 +95,40 @@ func prove(s tls.ConnectionState, pin string) error {
 	roots := x509.NewCertPool()
 	roots.AddCert(ca)
 	if _, err := leaf.Verify(x509.VerifyOptions{Roots: roots, DNSName: s.ServerName, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}); err != nil {
-		return fmt.Errorf("its certificate does not hold: %w", err)
+		return fmt.Errorf("its certificate is not valid: %w", err)
 	}
 	return nil
 }
 
-// Close ends idle connections.
+// Close closes idle connections.
 func (c *Cluster) Close() { c.client.CloseIdleConnections() }
 
-// Denied is a "no" of the cluster itself; all its nodes would say the same.
+// DeniedError is a refusal of the cluster itself; all its nodes would respond
+// the same.
 type Denied struct{ Why string }
 
-// Error is the reason.
+// Error returns the reason.
 func (d *Denied) Error() string { return d.Why }
 
-// Busy is a "not now" of the cluster.
+// BusyError is returned if the cluster cannot process the request now.
 type Busy struct{ Why string }
 
-// Error is the reason.
+// Error returns the reason.
 func (b *Busy) Error() string { return b.Why }
 
-// full is a node that does no more at this moment.
+// overloadedError is returned if a node serves too many requests.
 type full struct{ why string }
 
 func (f *full) Error() string { return f.why }
 
-// Offer asks what this host would join.
+// DescribeCluster returns what this host would join.
 func (c *Cluster) Offer(ctx context.Context, machineID string) (agent.Offer, error) {
 	var o agent.Offer
 	err := c.ask(ctx, http.MethodGet, agent.JoinPath+"?machine="+machineID, nil, &o)
 	return o, err
 }
 
-// Admit asks to be let in.
+// Admit requests that the cluster admits this host.
 func (c *Cluster) Admit(ctx context.Context, claim agent.Claim) (agent.Admission, error) {
 	var a agent.Admission
 	body, err := json.Marshal(claim)
@@ -138,7 +139,8 @@ func (c *Cluster) Admit(ctx context.Context, claim agent.Claim) (agent.Admission
 	return a, err
 }
 
-// ask asks one controller after the other until one answers.
+// askControllers sends a request to one controller after another until one
+// responds.
 func (c *Cluster) ask(ctx context.Context, method, path string, body []byte, answer any) error {
 	var errs []error
 	for _, address := range c.token.Addresses {
@@ -153,7 +155,8 @@ func (c *Cluster) ask(ctx context.Context, method, path string, body []byte, ans
 	return errors.Join(errs...)
 }
 
-// Peer asks the node at an address what lies between it and this host.
+// CheckPeer sends the peer check ask to the node at an address and decodes the
+// response into answer.
 func (c *Cluster) Peer(ctx context.Context, at netip.Addr, ask, answer any) error {
 	return c.peerAt(ctx, netip.AddrPortFrom(at, agent.Port), ask, answer)
 }
@@ -166,8 +169,8 @@ func (c *Cluster) peerAt(ctx context.Context, at netip.AddrPort, ask, answer any
 	return c.askOne(ctx, question{http.MethodPost, "https://" + at.String() + agent.PeerPath, c.token.Reader(), body}, answer)
 }
 
-// Reads asks the controllers whether who shows bearer may read blobs; *Denied
-// when not.
+// CheckReadAccess asks the controllers whether a client with this bearer token
+// may read blobs; the error is a *DeniedError if not.
 func (c *Cluster) Reads(ctx context.Context, bearer string) error {
 	var errs []error
 	for _, address := range c.token.Addresses {
@@ -181,12 +184,13 @@ func (c *Cluster) Reads(ctx context.Context, bearer string) error {
 	return errors.Join(errs...)
 }
 
-// question is one request.
+// clientRequest is one request.
 type question struct {
 	method, url, bearer string
 	body                []byte
 }
 
+// requestJSON sends a request and decodes the response into answer.
 func (c *Cluster) askOne(ctx context.Context, q question, answer any) error {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
@@ -198,7 +202,7 @@ func (c *Cluster) askOne(ctx context.Context, q question, answer any) error {
 	return json.NewDecoder(io.LimitReader(res.Body, 4<<20)).Decode(answer)
 }
 
-// do sends one request.
+// doRequest sends one request with its bearer token.
 func (c *Cluster) do(ctx context.Context, q question, header http.Header) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, q.method, q.url, bytes.NewReader(q.body))
 	if err != nil {
@@ -211,7 +215,8 @@ func (c *Cluster) do(ctx context.Context, q question, header http.Header) (*http
 	return send(c.client, req)
 }
 
-// send turns all but success into errors.
+// sendRequest sends a request and returns an error unless the response is a
+// success.
 func send(client *http.Client, req *http.Request) (*http.Response, error) {
 	res, err := client.Do(req)
 	if err != nil {
@@ -221,10 +226,10 @@ func send(client *http.Client, req *http.Request) (*http.Response, error) {
 		return res, nil
 	}
 	defer func() { _ = res.Body.Close() }()
-	text, _ := io.ReadAll(io.LimitReader(res.Body, 64<<10)) // what cannot be read is not said
+	text, _ := io.ReadAll(io.LimitReader(res.Body, 64<<10)) // without a body the status is reported
 	why := agent.Reason(text)
 	if why == "" {
-		why = "it answers " + res.Status
+		why = "it responds with " + res.Status
 	}
 	switch res.StatusCode {
 	case http.StatusUnauthorized, http.StatusForbidden, http.StatusConflict, http.StatusBadRequest:
@@ -237,7 +242,8 @@ func send(client *http.Client, req *http.Request) (*http.Response, error) {
 	return nil, errors.New(why)
 }
 
-// plain is a client's error without the URL, which the caller names itself.
+// withoutURL returns a client's error without the URL, which the caller adds
+// itself.
 func plain(err error) error {
 	if errors.Is(err, context.DeadlineExceeded) {
 		return errors.New("no answer in time")

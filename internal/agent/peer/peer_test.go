@@ -30,13 +30,13 @@ import (
 	"github.com/plinthdev/plinth/internal/token"
 )
 
-// authority is a cluster's, for tests.
-type authority struct {
+// testCA is the certificate authority of a cluster.
+type testCA struct {
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
 }
 
-func newAuthority(t *testing.T) authority {
+func newTestCA(t *testing.T) testCA {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -51,12 +51,12 @@ func newAuthority(t *testing.T) authority {
 	if c, err = x509.ParseCertificate(der); err != nil {
 		t.Fatal(err)
 	}
-	return authority{c, key}
+	return testCA{c, key}
 }
 
-// issue makes a certificate for 127.0.0.1, of name and, with organization, for a
-// client.
-func (a authority) issue(t *testing.T, name string, organization ...string) tls.Certificate {
+// issue returns a certificate for 127.0.0.1, for servers and clients, with the
+// given name and organization.
+func (a testCA) issue(t *testing.T, name string, organization ...string) tls.Certificate {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -71,8 +71,8 @@ func (a authority) issue(t *testing.T, name string, organization ...string) tls.
 	return tls.Certificate{Certificate: [][]byte{der, a.cert.Raw}, PrivateKey: key}
 }
 
-// world is a cluster that knows one bearer, and a store of blobs.
-type world struct {
+// fakeCluster is a cluster that knows one bearer, and a store of blobs.
+type fakeCluster struct {
 	bearer  string
 	blobs   map[digest.Digest][]byte
 	busy    bool
@@ -80,59 +80,60 @@ type world struct {
 	gone    string // node that was removed
 }
 
-func (w world) Member(_ context.Context, node string) error {
+func (w fakeCluster) Member(_ context.Context, node string) error {
 	if node == w.gone {
 		return &agent.Refusal{Why: "node " + node + " was removed from the cluster", Status: http.StatusUnauthorized}
 	}
 	return nil
 }
 
-// reader is what token.Token.Reader shows for the bearer of these tests.
-func reader(bearer string) string {
+// readOnlyBearer returns what token.Token.ReadOnlyBearer returns for the bearer
+// of these tests.
+func readOnlyBearer(bearer string) string {
 	id, secret, _ := token.SplitBearer(bearer)
 	return token.Token{ID: id, Secret: secret}.Reader()
 }
 
-func (w world) judge(bearer string) error {
+func (w fakeCluster) checkBearer(bearer string) error {
 	if bearer != w.bearer {
 		return &agent.Refusal{Why: "the cluster does not know this token", Status: http.StatusUnauthorized}
 	}
 	return nil
 }
 
-func (w world) Offer(_ context.Context, bearer, machine string) (agent.Offer, error) {
-	return agent.Offer{Cluster: "my-app", Role: "worker", Nodes: []agent.Node{{Name: machine}}}, w.judge(bearer)
+func (w fakeCluster) Offer(_ context.Context, bearer, machine string) (agent.Offer, error) {
+	return agent.Offer{Cluster: "my-app", Role: "worker", Nodes: []agent.Node{{Name: machine}}}, w.checkBearer(bearer)
 }
 
-func (w world) Admit(_ context.Context, bearer string, c agent.Claim) (agent.Admission, error) {
+func (w fakeCluster) Admit(_ context.Context, bearer string, c agent.Claim) (agent.Admission, error) {
 	if w.busy {
 		return agent.Admission{}, &agent.Refusal{Why: "controller n2 is joining", Status: http.StatusLocked}
 	}
-	return agent.Admission{Token: "k0s token for " + c.Node}, w.judge(bearer)
+	return agent.Admission{Token: "k0s token for " + c.Node}, w.checkBearer(bearer)
 }
 
-// Permit takes what may be shown to every node, and not the token's secret: no
-// client of these tests shows that for a blob.
-func (w world) Permit(_ context.Context, bearer string) error {
-	if bearer != reader(w.bearer) {
-		return w.judge("")
+// CheckReadAccess accepts what may be shown to every node, but not the secret
+// of the token: no client in these tests sends that for a blob.
+func (w fakeCluster) Permit(_ context.Context, bearer string) error {
+	if bearer != readOnlyBearer(w.bearer) {
+		return w.checkBearer("")
 	}
 	return nil
 }
 
-type content struct{ *bytes.Reader }
+type blobContent struct{ *bytes.Reader }
 
-func (content) Close() error { return nil }
+func (blobContent) Close() error { return nil }
 
-func (w world) Open(_ context.Context, d digest.Digest) (agent.Content, error) {
+func (w fakeCluster) Open(_ context.Context, d digest.Digest) (agent.Content, error) {
 	if data, ok := w.blobs[d]; ok {
-		return content{bytes.NewReader(data)}, nil
+		return blobContent{bytes.NewReader(data)}, nil
 	}
 	return nil, fs.ErrNotExist
 }
 
-// node serves w with a's certificate; around may spoil it.
-func node(t *testing.T, a authority, w world, around func(http.Handler) http.Handler) string {
+// startNode serves w with a certificate of a; around may change the handler.
+func startNode(t *testing.T, a testCA, w fakeCluster, around func(http.Handler) http.Handler) string {
 	t.Helper()
 	echo := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		raw, _ := io.ReadAll(r.Body)
@@ -152,39 +153,40 @@ func node(t *testing.T, a authority, w world, around func(http.Handler) http.Han
 	return srv.Listener.Addr().String()
 }
 
-func cluster(t *testing.T, a authority, addresses ...string) *Cluster {
+func newTestClient(t *testing.T, a testCA, addresses ...string) *Cluster {
 	t.Helper()
 	c := New(token.Token{Addresses: addresses, Pin: token.Pin(a.cert), ID: "id", Secret: "secret"})
 	t.Cleanup(c.Close)
 	return c
 }
 
-// TestWaysBetweenHostsAreAskedOfTheClusterOfThePinOnly, with a token.
-func TestWaysBetweenHostsAreAskedOfTheClusterOfThePinOnly(t *testing.T) {
-	a := newAuthority(t)
-	at := netip.MustParseAddrPort(node(t, a, world{bearer: "id.secret"}, nil))
+// TestCheckPeer_RequiresPinAndToken verifies that a peer check is only sent to
+// the cluster of the pin, and only answered with the token.
+func TestCheckPeer_RequiresPinAndToken(t *testing.T) {
+	a := newTestCA(t)
+	at := netip.MustParseAddrPort(startNode(t, a, fakeCluster{bearer: "id.secret"}, nil))
 	ask := func(c *Cluster) (answer map[string]string, err error) {
 		err = c.peerAt(t.Context(), at, map[string]string{"nonce": "n"}, &answer)
 		return answer, err
 	}
-	if got, err := ask(cluster(t, a)); err != nil || got["nonce"] != "n" {
+	if got, err := ask(newTestClient(t, a)); err != nil || got["nonce"] != "n" {
 		t.Errorf("%v %v", got, err)
 	}
-	if _, err := ask(cluster(t, newAuthority(t))); !errors.Is(err, ErrPin) {
-		t.Errorf("a stranger was asked: %v", err)
+	if _, err := ask(newTestClient(t, newTestCA(t))); !errors.Is(err, ErrPin) {
+		t.Errorf("a request was sent to another cluster: %v", err)
 	}
 	stranger := New(token.Token{Pin: token.Pin(a.cert), ID: "id", Secret: "guessed"})
 	defer stranger.Close()
 	var no *Denied
 	if _, err := ask(stranger); !errors.As(err, &no) {
-		t.Errorf("a stranger was answered: %v", err)
+		t.Errorf("a client without the token got a response: %v", err)
 	}
 }
 
-func TestAHostJoinsTheClusterOfItsPinOnly(t *testing.T) {
-	a := newAuthority(t)
-	at := node(t, a, world{bearer: "id.secret"}, nil)
-	c := cluster(t, a, "127.0.0.1:1", at) // the first controller is down
+func TestClient_JoinsClusterOfPinOnly(t *testing.T) {
+	a := newTestCA(t)
+	at := startNode(t, a, fakeCluster{bearer: "id.secret"}, nil)
+	c := newTestClient(t, a, "127.0.0.1:1", at) // the first controller is down
 	o, err := c.Offer(t.Context(), "m1")
 	if err != nil || o.Cluster != "my-app" || o.Nodes[0].Name != "m1" {
 		t.Fatalf("%+v %v", o, err)
@@ -192,41 +194,41 @@ func TestAHostJoinsTheClusterOfItsPinOnly(t *testing.T) {
 	if got, err := c.Admit(t.Context(), agent.Claim{Node: "n1", MachineID: "m1", Address: "10.0.0.1"}); err != nil || got.Token != "k0s token for n1" {
 		t.Errorf("%+v %v", got, err)
 	}
-	if _, err := cluster(t, newAuthority(t), at).Offer(t.Context(), "m1"); !errors.Is(err, ErrPin) {
+	if _, err := newTestClient(t, newTestCA(t), at).Offer(t.Context(), "m1"); !errors.Is(err, ErrPin) {
 		t.Errorf("another cluster's pin: %v", err)
 	}
 }
 
-func TestACertificateOfTheClusterForAnotherNodeDoesNotCount(t *testing.T) {
-	a := newAuthority(t)
-	at := node(t, a, world{bearer: "id.secret"}, nil)
+func TestVerifyPin_RefusesCertificateOfAnotherNode(t *testing.T) {
+	a := newTestCA(t)
+	at := startNode(t, a, fakeCluster{bearer: "id.secret"}, nil)
 	_, port, _ := net.SplitHostPort(at)
-	if _, err := cluster(t, a, "localhost:"+port).Offer(t.Context(), "m1"); err == nil || !strings.Contains(err.Error(), "does not hold") {
+	if _, err := newTestClient(t, a, "localhost:"+port).Offer(t.Context(), "m1"); err == nil || !strings.Contains(err.Error(), "is not valid") {
 		t.Errorf("%v", err)
 	}
 }
 
-func TestARefusalIsNotAskedTwiceAndBusyIsNoRefusal(t *testing.T) {
-	a := newAuthority(t)
-	at := node(t, a, world{bearer: "other.secret"}, nil)
+func TestClient_DistinguishesDeniedFromBusy(t *testing.T) {
+	a := newTestCA(t)
+	at := startNode(t, a, fakeCluster{bearer: "other.secret"}, nil)
 	var no *Denied
-	if _, err := cluster(t, a, at).Offer(t.Context(), "m1"); !errors.As(err, &no) || no.Why != "the cluster does not know this token" {
+	if _, err := newTestClient(t, a, at).Offer(t.Context(), "m1"); !errors.As(err, &no) || no.Why != "the cluster does not know this token" {
 		t.Errorf("%v", err)
 	}
 	var later *Busy
-	at = node(t, a, world{bearer: "id.secret", busy: true}, nil)
-	if _, err := cluster(t, a, at).Admit(t.Context(), agent.Claim{Node: "n", MachineID: "m", Address: "a"}); !errors.As(err, &later) {
+	at = startNode(t, a, fakeCluster{bearer: "id.secret", busy: true}, nil)
+	if _, err := newTestClient(t, a, at).Admit(t.Context(), agent.Claim{Node: "n", MachineID: "m", Address: "a"}); !errors.As(err, &later) {
 		t.Errorf("%v", err)
 	}
 }
 
-func TestABlobGoesOnAtAnotherNodeWhereOneFails(t *testing.T) {
-	a := newAuthority(t)
+func TestOpen_ResumesAtAnotherNode(t *testing.T) {
+	a := newTestCA(t)
 	data := bytes.Repeat([]byte("0123456789abcdef"), 1<<16)
 	d := digest.FromBytes(data)
-	w := world{bearer: "id.secret", blobs: map[digest.Digest][]byte{d: data}}
+	w := fakeCluster{bearer: "id.secret", blobs: map[digest.Digest][]byte{d: data}}
 	var cut atomic.Int32
-	failing := node(t, a, w, func(next http.Handler) http.Handler {
+	failing := startNode(t, a, w, func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 			cut.Add(1)
 			rw.Header().Set("Content-Length", "1048576")
@@ -235,9 +237,9 @@ func TestABlobGoesOnAtAnotherNodeWhereOneFails(t *testing.T) {
 			panic(http.ErrAbortHandler)
 		})
 	})
-	empty := node(t, a, world{bearer: "id.secret"}, nil)
-	c := cluster(t, a, failing, empty, node(t, a, w, nil))
-	for range 3 { // whoever is asked first
+	empty := startNode(t, a, fakeCluster{bearer: "id.secret"}, nil)
+	c := newTestClient(t, a, failing, empty, startNode(t, a, w, nil))
+	for range 3 { // with a different first node each time
 		r, err := c.Open(t.Context(), ocispec.Descriptor{Digest: d, Size: int64(len(data))})
 		if err != nil {
 			t.Fatal(err)
@@ -249,20 +251,20 @@ func TestABlobGoesOnAtAnotherNodeWhereOneFails(t *testing.T) {
 		_ = r.Close()
 	}
 	if cut.Load() == 0 {
-		t.Error("the failing node was never asked")
+		t.Error("the failing node got no request")
 	}
-	missing := digest.FromString("nobody has it")
-	if _, err := cluster(t, a, empty).Open(t.Context(), ocispec.Descriptor{Digest: missing, Size: 13}); err == nil || !strings.Contains(err.Error(), missing.String()) {
+	missing := digest.FromString("missing blob!")
+	if _, err := newTestClient(t, a, empty).Open(t.Context(), ocispec.Descriptor{Digest: missing, Size: 13}); err == nil || !strings.Contains(err.Error(), missing.String()) {
 		t.Errorf("%v", err)
 	}
 }
 
-func TestDamageIsNeverComplete(t *testing.T) {
-	a := newAuthority(t)
-	data := []byte("what was asked for")
+func TestOpen_RefusesDamagedBlob(t *testing.T) {
+	a := newTestCA(t)
+	data := []byte("requested content!")
 	d := digest.FromBytes(data)
-	w := world{bearer: "id.secret", blobs: map[digest.Digest][]byte{d: []byte("what was asked fOr")}}
-	c := cluster(t, a, node(t, a, w, nil))
+	w := fakeCluster{bearer: "id.secret", blobs: map[digest.Digest][]byte{d: []byte("requested cOntent!")}}
+	c := newTestClient(t, a, startNode(t, a, w, nil))
 	r, err := c.Open(t.Context(), ocispec.Descriptor{Digest: d, Size: int64(len(data))})
 	if err != nil {
 		t.Fatal(err)
@@ -271,14 +273,15 @@ func TestDamageIsNeverComplete(t *testing.T) {
 		t.Errorf("%s %v", got, err)
 	}
 	if _, err := c.Document(t.Context(), d, 100); err == nil {
-		t.Error("a damaged document was taken")
+		t.Error("a damaged document was accepted")
 	}
 }
 
-// get asks with a certificate, a bearer, or neither.
-func get(t *testing.T, at, path, bearer string, cert *tls.Certificate) *http.Response {
+// getWithCert sends a GET request with a certificate, a bearer token, or
+// neither.
+func getWithCert(t *testing.T, at, path, bearer string, cert *tls.Certificate) *http.Response {
 	t.Helper()
-	conf := &tls.Config{InsecureSkipVerify: true} //nolint:gosec // what is tested is the other end
+	conf := &tls.Config{InsecureSkipVerify: true} //nolint:gosec // the test is about the client's certificate
 	if cert != nil {
 		conf.Certificates = []tls.Certificate{*cert}
 	}
@@ -299,57 +302,59 @@ func get(t *testing.T, at, path, bearer string, cert *tls.Certificate) *http.Res
 	return res
 }
 
-func TestOnlyATokenOrANodesCertificateOpensTheStore(t *testing.T) {
-	a := newAuthority(t)
+func TestServer_RequiresTokenOrNodeCertificate(t *testing.T) {
+	a := newTestCA(t)
 	data := []byte("a blob")
 	d := digest.FromBytes(data)
-	w := world{bearer: "id.secret", blobs: map[digest.Digest][]byte{d: data}, gone: "n2"}
+	w := fakeCluster{bearer: "id.secret", blobs: map[digest.Digest][]byte{d: data}, gone: "n2"}
 	of, user := a.issue(t, "system:node:n1", "system:nodes"), a.issue(t, "system:node:n1", "system:masters")
 	removed, nameless := a.issue(t, "system:node:n2", "system:nodes"), a.issue(t, "admin", "system:nodes")
-	stranger := newAuthority(t).issue(t, "system:node:n1", "system:nodes")
-	show := reader("id.secret")
+	stranger := newTestCA(t).issue(t, "system:node:n1", "system:nodes")
+	show := readOnlyBearer("id.secret")
 	for name, c := range map[string]struct {
 		path, bearer string
 		cert         *tls.Certificate
 		want         int
 	}{
-		"nobody":                      {agent.BlobPath + "/blobs/" + d.String(), "", nil, 401},
-		"a wrong token":               {agent.BlobPath + "/blobs/" + d.String(), "id.other", nil, 401},
-		"a certificate of no node":    {agent.BlobPath + "/blobs/" + d.String(), "", &user, 401},
-		"a node's group alone":        {agent.BlobPath + "/blobs/" + d.String(), "", &nameless, 401},
-		"a node that was removed":     {agent.BlobPath + "/blobs/" + d.String(), "", &removed, 401},
-		"a removed node with a token": {agent.BlobPath + "/blobs/" + d.String(), show, &removed, 200},
-		"a token":                     {agent.BlobPath + "/blobs/" + d.String(), show, nil, 200},
-		"a node":                      {agent.BlobPath + "/manifests/" + d.String(), "", &of, 200},
-		"the version, for nobody":     {"/v2/", "", nil, 401},
-		"the version, with a token":   {"/v2/", show, nil, 200},
-		"no digest":                   {agent.BlobPath + "/blobs/latest", show, nil, 400},
-		"another algorithm":           {agent.BlobPath + "/blobs/sha512:" + strings.Repeat("a", 128), show, nil, 400},
-		"a path for a digest":         {agent.BlobPath + "/blobs/..%2f..%2f..%2fetc%2fshadow", show, nil, 400},
-		"a path in a digest":          {agent.BlobPath + "/blobs/sha256:..%2f..%2fetc%2fshadow", show, nil, 400},
-		"a way out of the blobs":      {agent.BlobPath + "/blobs/../../../etc/shadow", show, nil, 307},
-		"another repository":          {"/v2/other/blobs/" + d.String(), show, nil, 404},
-		"a blob that is not there":    {agent.BlobPath + "/blobs/" + digest.FromString("x").String(), show, nil, 404},
-		"a list of tags":              {agent.BlobPath + "/tags/list", show, nil, 404},
-		"the catalogue":               {"/v2/_catalog", show, nil, 404},
-		"the handshake, for nobody":   {agent.JoinPath, "", nil, 401},
-		"the handshake, for a node":   {agent.JoinPath, "", &of, 401},
-		"the handshake with a token":  {agent.JoinPath, "id.secret", nil, 200},
-		"the handshake, to read only": {agent.JoinPath, show, nil, 401},
+		"no credentials":                      {agent.BlobPath + "/blobs/" + d.String(), "", nil, 401},
+		"a wrong token":                       {agent.BlobPath + "/blobs/" + d.String(), "id.other", nil, 401},
+		"a certificate that is not of a node": {agent.BlobPath + "/blobs/" + d.String(), "", &user, 401},
+		"a node's group alone":                {agent.BlobPath + "/blobs/" + d.String(), "", &nameless, 401},
+		"a node that was removed":             {agent.BlobPath + "/blobs/" + d.String(), "", &removed, 401},
+		"a removed node with a token":         {agent.BlobPath + "/blobs/" + d.String(), show, &removed, 200},
+		"a token":                             {agent.BlobPath + "/blobs/" + d.String(), show, nil, 200},
+		"a node":                              {agent.BlobPath + "/manifests/" + d.String(), "", &of, 200},
+		"the version, without credentials":    {"/v2/", "", nil, 401},
+		"the version, with a token":           {"/v2/", show, nil, 200},
+		"no digest":                           {agent.BlobPath + "/blobs/latest", show, nil, 400},
+		"another algorithm":                   {agent.BlobPath + "/blobs/sha512:" + strings.Repeat("a", 128), show, nil, 400},
+		"a path for a digest":                 {agent.BlobPath + "/blobs/..%2f..%2f..%2fetc%2fshadow", show, nil, 400},
+		"a path in a digest":                  {agent.BlobPath + "/blobs/sha256:..%2f..%2fetc%2fshadow", show, nil, 400},
+		"a path outside of the blobs":         {agent.BlobPath + "/blobs/../../../etc/shadow", show, nil, 307},
+		"another repository":                  {"/v2/other/blobs/" + d.String(), show, nil, 404},
+		"a missing blob":                      {agent.BlobPath + "/blobs/" + digest.FromString("x").String(), show, nil, 404},
+		"a list of tags":                      {agent.BlobPath + "/tags/list", show, nil, 404},
+		"the catalogue":                       {"/v2/_catalog", show, nil, 404},
+		"the handshake, without credentials":  {agent.JoinPath, "", nil, 401},
+		"the handshake, for a node":           {agent.JoinPath, "", &of, 401},
+		"the handshake with a token":          {agent.JoinPath, "id.secret", nil, 200},
+		"the handshake, to read only":         {agent.JoinPath, show, nil, 401},
 	} {
-		if res := get(t, node(t, a, w, nil), c.path, c.bearer, c.cert); res.StatusCode != c.want {
-			t.Errorf("%s: %s, want %d", name, res.Status, c.want)
-		}
+		t.Run(name, func(t *testing.T) {
+			if res := getWithCert(t, startNode(t, a, w, nil), c.path, c.bearer, c.cert); res.StatusCode != c.want {
+				t.Errorf("%s: %s, want %d", name, res.Status, c.want)
+			}
+		})
 	}
-	conf := &tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{stranger}} //nolint:gosec // what is tested is the other end
-	res, err := (&http.Client{Transport: &http.Transport{TLSClientConfig: conf}}).Get("https://" + node(t, a, w, nil) + "/v2/")
+	conf := &tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{stranger}} //nolint:gosec // the test is about the client's certificate
+	res, err := (&http.Client{Transport: &http.Transport{TLSClientConfig: conf}}).Get("https://" + startNode(t, a, w, nil) + "/v2/")
 	if err == nil {
 		t.Errorf("a certificate of another cluster: %s", res.Status)
 	}
 }
 
-// ask sends a request as it is given.
-func ask(t *testing.T, at, method, path string, header map[string]string) *http.Response {
+// sendWithHeader sends a request with the given header.
+func sendWithHeader(t *testing.T, at, method, path string, header map[string]string) *http.Response {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, "https://"+at+path, nil)
 	if err != nil {
@@ -358,7 +363,7 @@ func ask(t *testing.T, at, method, path string, header map[string]string) *http.
 	for k, v := range header {
 		req.Header.Set(k, v)
 	}
-	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}} //nolint:gosec // what is tested is the other end
+	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}} //nolint:gosec // the test is about the server
 	defer transport.CloseIdleConnections()
 	res, err := transport.RoundTrip(req)
 	if err != nil {
@@ -368,13 +373,13 @@ func ask(t *testing.T, at, method, path string, header map[string]string) *http.
 	return res
 }
 
-func TestTheStoreOnlyGives(t *testing.T) {
-	a := newAuthority(t)
+func TestServer_ServesBlobsReadOnly(t *testing.T) {
+	a := newTestCA(t)
 	data := []byte("0123456789")
 	d := digest.FromBytes(data)
-	w := world{bearer: "id.secret", blobs: map[digest.Digest][]byte{d: data}}
-	at, path := node(t, a, w, nil), agent.BlobPath+"/blobs/"+d.String()
-	may := map[string]string{"Authorization": "Bearer " + reader("id.secret")}
+	w := fakeCluster{bearer: "id.secret", blobs: map[digest.Digest][]byte{d: data}}
+	at, path := startNode(t, a, w, nil), agent.BlobPath+"/blobs/"+d.String()
+	may := map[string]string{"Authorization": "Bearer " + readOnlyBearer("id.secret")}
 	with := func(k, v string) map[string]string {
 		return map[string]string{"Authorization": may["Authorization"], k: v}
 	}
@@ -384,40 +389,42 @@ func TestTheStoreOnlyGives(t *testing.T) {
 		want         int
 		body         string
 	}{
-		"the head":                   {"HEAD", path, may, 200, ""},
-		"a part":                     {"GET", path, with("Range", "bytes=3-5"), 206, "345"},
-		"the rest":                   {"GET", path, with("Range", "bytes=8-"), 206, "89"},
-		"what lies behind the end":   {"GET", path, with("Range", "bytes=20-"), 416, "*"},
-		"the head, for nobody":       {"HEAD", path, nil, 401, "*"},
-		"a part, for nobody":         {"GET", path, map[string]string{"Range": "bytes=3-5"}, 401, "*"},
-		"to put":                     {"PUT", path, may, 405, "*"},
-		"to delete":                  {"DELETE", path, may, 405, "*"},
-		"to begin an upload":         {"POST", agent.BlobPath + "/blobs/uploads/", may, 404, "*"},
-		"a token behind another one": {"GET", path, map[string]string{"Authorization": "Bearer x, " + may["Authorization"]}, 401, "*"},
-		"a token for a password":     {"GET", path, map[string]string{"Authorization": "Basic " + reader("id.secret")}, 401, "*"},
+		"the head":                      {"HEAD", path, may, 200, ""},
+		"a part":                        {"GET", path, with("Range", "bytes=3-5"), 206, "345"},
+		"the rest":                      {"GET", path, with("Range", "bytes=8-"), 206, "89"},
+		"a range after the end":         {"GET", path, with("Range", "bytes=20-"), 416, "*"},
+		"the head, without credentials": {"HEAD", path, nil, 401, "*"},
+		"a part, without credentials":   {"GET", path, map[string]string{"Range": "bytes=3-5"}, 401, "*"},
+		"PUT":                           {"PUT", path, may, 405, "*"},
+		"DELETE":                        {"DELETE", path, may, 405, "*"},
+		"start of an upload":            {"POST", agent.BlobPath + "/blobs/uploads/", may, 404, "*"},
+		"a token after another one":     {"GET", path, map[string]string{"Authorization": "Bearer x, " + may["Authorization"]}, 401, "*"},
+		"a token as password":           {"GET", path, map[string]string{"Authorization": "Basic " + readOnlyBearer("id.secret")}, 401, "*"},
 	} {
-		res := ask(t, at, c.method, c.path, c.header)
-		body, err := io.ReadAll(res.Body)
-		if res.StatusCode != c.want || err != nil || c.body != "*" && string(body) != c.body {
-			t.Errorf("%s: %s, %q, %v", name, res.Status, body, err)
-		}
-		if strings.Contains(string(body), "0123") {
-			t.Errorf("%s: it gives the blob away", name)
-		}
+		t.Run(name, func(t *testing.T) {
+			res := sendWithHeader(t, at, c.method, c.path, c.header)
+			body, err := io.ReadAll(res.Body)
+			if res.StatusCode != c.want || err != nil || c.body != "*" && string(body) != c.body {
+				t.Errorf("%s: %s, %q, %v", name, res.Status, body, err)
+			}
+			if strings.Contains(string(body), "0123") {
+				t.Errorf("%s: the response contains the blob", name)
+			}
+		})
 	}
 }
 
-func TestBlobsComeFromWorkersTooAndABusyNodeIsWaitedFor(t *testing.T) {
-	a := newAuthority(t)
+func TestOpen_ReadsFromWorkersAndWaitsForBusyNode(t *testing.T) {
+	a := newTestCA(t)
 	data := bytes.Repeat([]byte("x"), 1<<16)
 	d := digest.FromBytes(data)
-	w := world{bearer: "id.secret", blobs: map[digest.Digest][]byte{d: data}}
+	w := fakeCluster{bearer: "id.secret", blobs: map[digest.Digest][]byte{d: data}}
 	var served atomic.Int32
 	count := func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { served.Add(1); next.ServeHTTP(rw, r) })
 	}
-	at := node(t, a, w, count)
-	c := cluster(t, a, "127.0.0.1:1") // the controller is down
+	at := startNode(t, a, w, count)
+	c := newTestClient(t, a, "127.0.0.1:1") // the controller is down
 	c.holders = append(c.holders, at)
 	for range 4 {
 		r, err := c.Open(t.Context(), ocispec.Descriptor{Digest: d, Size: int64(len(data))})
@@ -433,7 +440,7 @@ func TestBlobsComeFromWorkersTooAndABusyNodeIsWaitedFor(t *testing.T) {
 		t.Errorf("the worker served %d blobs", served.Load())
 	}
 	var refused atomic.Bool
-	busy := node(t, a, w, func(next http.Handler) http.Handler {
+	busy := startNode(t, a, w, func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 			if refused.CompareAndSwap(false, true) {
 				rw.WriteHeader(http.StatusTooManyRequests)
@@ -442,14 +449,14 @@ func TestBlobsComeFromWorkersTooAndABusyNodeIsWaitedFor(t *testing.T) {
 			next.ServeHTTP(rw, r)
 		})
 	})
-	r, err := cluster(t, a, busy).Open(t.Context(), ocispec.Descriptor{Digest: d, Size: int64(len(data))})
+	r, err := newTestClient(t, a, busy).Open(t.Context(), ocispec.Descriptor{Digest: d, Size: int64(len(data))})
 	if err != nil || !refused.Load() {
 		t.Fatal(err)
 	}
 	_ = r.Close()
 }
 
-func TestAHostAsksSomeOfTheNodesThatAreUp(t *testing.T) {
+func TestUseNodes_SamplesReadyNodes(t *testing.T) {
 	c := New(token.Token{Addresses: []string{"10.0.0.1:9444"}})
 	nodes := []agent.Node{{Name: "c1", Addresses: []string{"10.0.0.1"}, Controller: true, Ready: true}, {Name: "down", Addresses: []string{"10.0.1.1"}}, {Name: "new", Ready: true}}
 	c.Spread(nodes)
@@ -465,14 +472,14 @@ func TestAHostAsksSomeOfTheNodesThatAreUp(t *testing.T) {
 	}
 }
 
-func TestWhoIsRefusedTooOftenIsNotJudgedAnyMore(t *testing.T) {
-	a := newAuthority(t)
-	at := node(t, a, world{bearer: "id.secret"}, nil)
+func TestServer_LimitsRefusedRequests(t *testing.T) {
+	a := newTestCA(t)
+	at := startNode(t, a, fakeCluster{bearer: "id.secret"}, nil)
 	codes := map[int]int{}
 	for range 30 {
-		codes[get(t, at, "/v2/", "id.guess", nil).StatusCode]++
+		codes[getWithCert(t, at, "/v2/", "id.guess", nil).StatusCode]++
 	}
 	if codes[401] < 5 || codes[429] < 5 {
-		t.Errorf("answers: %v", codes)
+		t.Errorf("status codes: %v", codes)
 	}
 }
