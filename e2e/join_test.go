@@ -180,7 +180,7 @@ func refuseJoins(t *testing.T, ctx context.Context, a, b *lab.Host, before strin
 		{name: "one character changed", token: flipped, says: "changed"},
 		{name: "cut short", token: good.Token[:len(good.Token)-20], says: "cut short"},
 		{name: "for the other role", token: good.Token, args: []string{"--role", "controller"}, says: "for a worker"},
-		{name: "a host name that is taken", token: good.Token, says: "a node called a already", prepare: "hostname a", undo: "hostname b"},
+		{name: "a host name that is taken", token: good.Token, says: "already has a node named a", prepare: "hostname a", undo: "hostname b"},
 		{name: "a machine id that is taken", token: good.Token, says: "node a of the cluster has this host's machine id",
 			prepare: "cp -a /etc/machine-id /root/own; echo " + a.Must(ctx, "cat", "/etc/machine-id") + " >/etc/machine-id", undo: "cp -a /root/own /etc/machine-id; rm /root/own"},
 		{name: "an address that is taken", token: good.Token, says: "node a of the cluster has this host's address " + a.IP(),
