@@ -7,8 +7,8 @@ import (
 	"os"
 )
 
-// Given reads a file that the user named, which may be a pipe; "-" is in. One
-// of more than limit bytes is not what was meant, and an error.
+// ReadInput returns the content of a file that the user named. The file may be a
+// pipe; the path "-" stands for in. A file of more than limit bytes is an error.
 func Given(in io.Reader, path string, limit int64) ([]byte, error) {
 	if path != "-" {
 		file, err := os.Open(path)

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func TestAFileThatTheUserNamedIsReadUpToItsLimit(t *testing.T) {
+func TestReadInput_ReadsFilesUpToTheLimit(t *testing.T) {
 	file := func(content string) string {
 		path := filepath.Join(t.TempDir(), "f")
 		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
@@ -15,14 +15,20 @@ func TestAFileThatTheUserNamedIsReadUpToItsLimit(t *testing.T) {
 		}
 		return path
 	}
-	for path, c := range map[string]struct{ want, err string }{
-		file("1234"): {want: "1234"}, "-": {want: "in"}, "/dev/null": {},
-		file("12345"): {err: "it has more than 4 bytes"}, "/dev/zero": {err: "it has more than 4 bytes"},
-		"/does/not/exist": {err: "no such file or directory"}, t.TempDir(): {err: "is a directory"},
+	for name, c := range map[string]struct{ path, want, err string }{
+		"a file of limit bytes":  {path: file("1234"), want: "1234"},
+		"standard input":         {path: "-", want: "in"},
+		"an empty device":        {path: "/dev/null"},
+		"a file above the limit": {path: file("12345"), err: "it has more than 4 bytes"},
+		"an endless device":      {path: "/dev/zero", err: "it has more than 4 bytes"},
+		"a missing file":         {path: "/does/not/exist", err: "no such file or directory"},
+		"a directory":            {path: t.TempDir(), err: "is a directory"},
 	} {
-		raw, err := Given(strings.NewReader("in"), path, 4)
-		if string(raw) != c.want || (err == nil) != (c.err == "") || err != nil && !strings.Contains(err.Error(), c.err) {
-			t.Errorf("%s: %q, %v", path, raw, err)
-		}
+		t.Run(name, func(t *testing.T) {
+			raw, err := Given(strings.NewReader("in"), c.path, 4)
+			if string(raw) != c.want || (err == nil) != (c.err == "") || err != nil && !strings.Contains(err.Error(), c.err) {
+				t.Errorf("%s: %q, %v", c.path, raw, err)
+			}
+		})
 	}
 }

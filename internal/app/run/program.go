@@ -9,7 +9,8 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-// program reads an executable as if no bundle were sealed onto it.
+// openWithoutBundle opens the executable at path and returns its content without
+// an embedded bundle. An embedded key stays in it.
 func program(path string) (io.ReadCloser, error) {
 	file, err := os.Open(path)
 	if err != nil {
@@ -21,7 +22,7 @@ func program(path string) (io.ReadCloser, error) {
 	}
 	s, err := seal.Open(file, st.Size())
 	if err != nil {
-		return nil, problem.New(problem.ExitBundle, "read what is sealed onto this executable", errors.Join(err, file.Close()), "the copy is damaged: get the executable again")
+		return nil, problem.New(problem.ExitBundle, "read the data embedded in this executable", errors.Join(err, file.Close()), "the copy is damaged: download the executable again")
 	}
 	if s.Bundle == nil {
 		return file, nil

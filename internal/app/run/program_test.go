@@ -17,7 +17,7 @@ import (
 	"github.com/plinthdev/plinth/airgap/sign"
 )
 
-func TestNodesRunTheProgramWithItsKeyAndWithoutTheBundle(t *testing.T) {
+func TestOpenWithoutBundle_KeepsTheKeyAndDropsTheBundle(t *testing.T) {
 	pair, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -47,23 +47,27 @@ func TestNodesRunTheProgramWithItsKeyAndWithoutTheBundle(t *testing.T) {
 		"with a key":      {keyed, keyed},
 		"with both":       {written(seal.Sealed{Program: section(plain), Key: key, Bundle: section("a large bundle")}), keyed},
 	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "exe")
+			if err := os.WriteFile(path, []byte(c.file), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			r, err := program(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, err := io.ReadAll(r); err != nil || string(got) != c.want || r.Close() != nil {
+				t.Errorf("%q, %v", got, err)
+			}
+		})
+	}
+	t.Run("damaged", func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "exe")
-		if err := os.WriteFile(path, []byte(c.file), 0o600); err != nil {
+		if err := os.WriteFile(path, []byte("x"+keyed), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		r, err := program(path)
-		if err != nil {
-			t.Fatal(err)
+		if _, err := program(path); err == nil {
+			t.Error("damaged embedded data is accepted")
 		}
-		if got, err := io.ReadAll(r); err != nil || string(got) != c.want || r.Close() != nil {
-			t.Errorf("%s: %q, %v", name, got, err)
-		}
-	}
-	path := filepath.Join(t.TempDir(), "exe")
-	if err := os.WriteFile(path, []byte("x"+keyed), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := program(path); err == nil {
-		t.Error("a damaged seal is taken")
-	}
+	})
 }

@@ -1,5 +1,5 @@
-// Package run owns what every verb of a host runs in: the host, the data
-// folder, lock and log, and whom to tell. It refuses to know any verb.
+// Package run provides the environment in which every command on a host runs: the
+// host, the data folder, the lock, the log and the event listeners.
 package run
 
 import (
@@ -29,39 +29,40 @@ import (
 	"github.com/plinthdev/plinth/internal/ui/runlog"
 )
 
-// Defaults of the global flags.
+// Paths that all commands share.
 const (
 	LogDir   = "/var/log/plinth"
 	lockPath = "/run/plinth.lock"
-	FetchDir = "/var/cache/plinth" // what is fetched for an install, until it is done
+	FetchDir = "/var/cache/plinth" // content downloaded for an install; removed when the install is done
 )
 
-// Config is what the process gives to all verbs.
+// GlobalOptions are the settings that the process passes to every command.
 type Config struct {
-	DataDir string                                           // Plinth's own folder; "" for the one that this host has, or the default
-	LogFile string                                           // "" for a file of its own per run in LogDir
-	Version string                                           // of this build
-	Events  func(step.Event)                                 // is told the progress
-	Note    func(text string)                                // is told warnings and notices
-	Confirm func(ctx context.Context, question string) error // asks before the first change; nil error is yes
-	// Type asks for word to be typed, for what cannot be undone; nil error is
-	// yes. instead is the flags that agree without being asked.
+	DataDir string                                           // Plinth's own folder; "" for the one recorded on this host, or the default
+	LogFile string                                           // "" for a new file in LogDir for each run
+	Version string                                           // version of this build
+	Events  func(step.Event)                                 // receives the progress
+	Note    func(text string)                                // receives warnings and notices
+	Confirm func(ctx context.Context, question string) error // asks before the first change; a nil error means yes
+	// ConfirmTyped asks the user to type word before an action that cannot be
+	// undone; a nil error means yes. instead names the flags that confirm without
+	// a prompt.
 	Type    func(ctx context.Context, question, word, instead string) error
-	Secrets *runlog.Secrets  // learns what must not be shown
+	Secrets *runlog.Secrets  // collects values that must not be shown
 	Now     func() time.Time // the clock
 
-	Failpoints *failpoint.Set // what to die or fail of on purpose; nil but in a drill
+	Failpoints *failpoint.Set // where to crash or fail on purpose; nil except in a fault test
 }
 
-// Run is one command's run on this machine.
+// Env is the environment of one command that runs on this machine.
 type Run struct {
 	Config
 	Host host.Host
 
-	journal *journal.Journal // that was opened last
+	journal *journal.Journal // the journal opened last
 }
 
-// New returns a Run on the machine that this process runs on.
+// New returns an Env for the machine on which this process runs.
 func New(c Config) *Run {
 	h := host.Local("/")
 	if c.DataDir == "" {
@@ -70,28 +71,29 @@ func New(c Config) *Run {
 	return &Run{Config: c, Host: h}
 }
 
-// NeedRoot is a usage problem unless this process is root.
+// RequireRoot returns a usage problem unless this process runs as root.
 func NeedRoot(verb string) error {
 	if os.Geteuid() == 0 {
 		return nil
 	}
-	return problem.New(problem.ExitUsage, verb, errors.New("this needs root"), "run it again with sudo; nothing on this host was changed")
+	return problem.New(problem.ExitUsage, verb, errors.New("this command needs root"), "run it again with sudo; nothing on this host was changed")
 }
 
-// Usable is a usage problem unless the data folder is Plinth's own or can
-// become so.
+// CheckDataDir returns a usage problem unless the data folder belongs to Plinth or
+// can be used for it.
 func (r *Run) Usable(verb string) error {
 	if why := journal.Unusable(r.Host, r.DataDir); why != "" {
-		return problem.Newf(problem.ExitUsage, verb, "name a folder of Plinth's own with --data-dir; nothing on this host was changed", "the data folder %s %s", r.DataDir, why)
+		return problem.Newf(problem.ExitUsage, verb, "name a folder that only Plinth uses with --data-dir; nothing on this host was changed", "the data folder %s %s", r.DataDir, why)
 	}
 	if have := journal.Dir(r.Host); have != journal.DefaultDir && have != r.DataDir {
-		return problem.Newf(problem.ExitUsage, verb, "leave --data-dir out; nothing on this host was changed", "this host's data folder is %s, not %s", have, r.DataDir)
+		return problem.Newf(problem.ExitUsage, verb, "omit --data-dir; nothing on this host was changed", "this host's data folder is %s, not %s", have, r.DataDir)
 	}
 	return nil
 }
 
-// Changing runs fn as the only run on this host that changes it, with a log
-// file. Events and notes go to the log too.
+// WithLock runs fn while it holds the lock of this host, so that no other run
+// changes the host at the same time. It opens the log file; events and notes are
+// written to the log too.
 func (r *Run) Changing(ctx context.Context, verb string, fn func(r *Run, log *runlog.Log) error) (err error) {
 	release, notice, err := journal.Lock(ctx, lockPath, verb, r.Now())
 	if err != nil {
@@ -104,7 +106,7 @@ func (r *Run) Changing(ctx context.Context, verb string, fn func(r *Run, log *ru
 	}
 	file, err := host.CreateLog(path)
 	if err != nil {
-		return problem.New(problem.ExitUsage, "open the log "+path, err, "name a new file that can be made with --log-file")
+		return problem.New(problem.ExitUsage, "open the log "+path, err, "name a new file in a writable folder with --log-file")
 	}
 	log := runlog.NewLog(file, r.Now, r.Secrets)
 	log.Note("plinth " + r.Version + " " + verb)
@@ -116,7 +118,7 @@ func (r *Run) Changing(ctx context.Context, verb string, fn func(r *Run, log *ru
 		run.Note(notice)
 	}
 	run.Arm(verb)
-	began := r.Now()
+	started := r.Now()
 	err = fn(&run, log)
 	if err != nil {
 		log.Note(err.Error())
@@ -124,29 +126,30 @@ func (r *Run) Changing(ctx context.Context, verb string, fn func(r *Run, log *ru
 	log.Note(fmt.Sprintf("peak memory %.0f MB", float64(host.PeakMemory())/1e6))
 	if run.journal != nil {
 		cost := run.journal.Cost()
-		log.Note(fmt.Sprintf("journal: %d writes in %.3f s of %.3f s", cost.Writes, cost.Time.Seconds(), r.Now().Sub(began).Seconds()))
+		log.Note(fmt.Sprintf("journal: %d writes in %.3f s of %.3f s", cost.Writes, cost.Time.Seconds(), r.Now().Sub(started).Seconds()))
 	}
 	return errors.Join(err, log.Close(), file.Close())
 }
 
-// Holder is the run that changes this host now; ok is false when none does.
+// LockHolder returns the run that changes this host now; ok is false when there is
+// none.
 func (r *Run) Holder() (journal.Holder, bool) { return journal.Holding(r.Host, lockPath) }
 
-// Arm puts the failpoints of verb in place, where any are set.
+// ArmFailpoints installs the failpoints of verb, if any are set.
 func (r *Run) Arm(verb string) {
 	if r.Failpoints == nil {
 		return
 	}
-	r.Note("this run may die on purpose: " + failpoint.Variable + " is set")
+	r.Note("this run may crash on purpose: " + failpoint.Variable + " is set")
 	r.Host.Files = r.Failpoints.Files(verb, r.Host.Files, map[string]string{
 		filepath.Join(r.DataDir, journal.File):        failpoint.Journal,
 		filepath.Join(r.DataDir, journal.CopyFile):    failpoint.Journal,
 		filepath.Join(r.DataDir, journal.ReceiptFile): failpoint.Receipt,
 	})
-	_ = r.Failpoints.At(verb, failpoint.Run, failpoint.Started) // none can fail there
+	_ = r.Failpoints.At(verb, failpoint.Run, failpoint.Started) // this point cannot fail
 }
 
-// Journal opens the journal of the data folder.
+// OpenJournal opens the journal in the data folder and reports its notice, if any.
 func (r *Run) Journal() (*journal.Journal, error) {
 	j, err := journal.Open(r.Host, r.DataDir, r.Now)
 	r.journal = j
@@ -156,39 +159,42 @@ func (r *Run) Journal() (*journal.Journal, error) {
 	return j, err
 }
 
-// Steps is the step machine of a verb.
+// StepRunner returns the runner for the steps of verb. It records them with rec; nil
+// records nothing.
 func (r *Run) Steps(verb string, rec step.Recorder) step.Runner {
 	runner := step.Runner{Verb: verb, Recorder: rec, Events: r.Events, Now: r.Now,
-		Resume: "run the same command again: it goes on where it stopped; the log is " + r.LogFile}
+		Resume: "run the same command again: it resumes where it stopped; the log is " + r.LogFile}
 	if r.Failpoints != nil {
 		runner.At = func(id string, b step.Boundary) error { return r.Failpoints.At(verb, id, failpoint.Moment(b)) }
 	}
 	return runner
 }
 
-// ReadOnly is a Run that can only look at the host.
+// ReadOnly returns a copy of r that cannot change the host.
 func (r *Run) ReadOnly() *Run {
-	look := *r
-	look.Host = host.ReadOnly(r.Host)
-	return &look
+	readOnly := *r
+	readOnly.Host = host.ReadOnly(r.Host)
+	return &readOnly
 }
 
-// Installed is the receipt of this host; a usage problem when there is none.
+// RequireInstalled returns the receipt of this host. It returns a usage problem when
+// no install was finished here; doing names the command for the message.
 func (r *Run) Installed(doing string) (journal.Receipt, error) {
 	if err := NeedRoot(doing); err != nil {
 		return journal.Receipt{}, err
 	}
 	receipt, ok, err := journal.ReadReceipt(r.Host, r.DataDir)
 	if err == nil && !ok {
-		err = problem.New(problem.ExitUsage, doing, errors.New("no finished install is on this host"), "install first, or finish it: plinth install --bundle FILE")
+		err = problem.New(problem.ExitUsage, doing, errors.New("this host has no finished install"), "install first, or finish the install: plinth install --bundle FILE")
 	}
 	return receipt, err
 }
 
-// Client is the API of the cluster on this host.
+// KubeClient returns a client for the Kubernetes API of the cluster on this host.
 func (r *Run) Client() (*kube.Client, error) { return Client(r.Host) }
 
-// Client is the API of the cluster on a host.
+// KubeClient returns a client for the Kubernetes API of the cluster on h. It uses the
+// administrator's kubeconfig of k0s.
 func Client(h host.Files) (*kube.Client, error) {
 	conf, err := h.ReadFile(k0s.AdminConf)
 	if err != nil {
@@ -197,8 +203,8 @@ func Client(h host.Files) (*kube.Client, error) {
 	return kube.New(conf)
 }
 
-// Leftover says whose leftovers are looked for on this host: those of a cluster
-// whose pods have podCIDRs.
+// CleanupScope returns the description of a cluster whose leftovers are searched for
+// on this host. podCIDRs are the networks of its pods.
 func (r *Run) Leftover(podCIDRs ...netip.Prefix) leftover.Cluster {
 	c := leftover.Default(podCIDRs...)
 	c.Extra = append(c.Extra, FetchDir)
@@ -208,23 +214,23 @@ func (r *Run) Leftover(podCIDRs ...netip.Prefix) leftover.Cluster {
 	return c
 }
 
-// The journal's names for what runs were asked for.
+// Keys under which the journal stores the arguments of a run.
 const (
-	ArgPodCIDR = "podCIDR" // the pods' network
-	ArgName    = "name"    // of the cluster
-	ArgPlan    = "plan"    // digest of the plan that was done
-	ArgFacts   = "facts"   // digest of what was found on the host
-	ArgSteps   = "steps"   // how many steps there were to do
+	ArgPodCIDR = "podCIDR" // the pod network
+	ArgName    = "name"    // name of the cluster
+	ArgPlan    = "plan"    // digest of the plan that the run applied
+	ArgFacts   = "facts"   // digest of the facts of the host
+	ArgSteps   = "steps"   // number of steps to apply
 )
 
-// Steps adds to what a run was asked for how many steps it has to do.
+// WithStepCount adds the number n of steps to apply to args and returns args.
 func Steps(args map[string]string, n int) map[string]string {
 	args[ArgSteps] = strconv.Itoa(n)
 	return args
 }
 
-// ClusterName is the name of the cluster that the runs in a journal are about;
-// "" when they do not tell.
+// ClusterName returns the name of the cluster to which the runs in j belong, or ""
+// when none of them recorded it.
 func ClusterName(j *journal.Journal) (name string) {
 	for _, r := range j.Runs() {
 		if n := r.Args[ArgName]; n != "" {
@@ -234,7 +240,7 @@ func ClusterName(j *journal.Journal) (name string) {
 	return name
 }
 
-// KOTS drives the console in namespace.
+// KOTS returns a client for the KOTS console in namespace.
 func (r *Run) KOTS(namespace string) (*kots.KOTS, error) {
 	client, err := r.Client()
 	if err != nil {
@@ -243,8 +249,9 @@ func (r *Run) KOTS(namespace string) (*kots.KOTS, error) {
 	return plan.KOTS(r.Host, client, namespace, r.DataDir), nil
 }
 
-// Self is this program, at the place from which the agent runs: with the key
-// that is sealed onto it, and without a bundle, which no node needs twice.
+// AgentArtifact returns this executable as the file from which the agent runs. It
+// includes an embedded key but no embedded bundle, because a node does not need the
+// bundle twice.
 func (r *Run) Self() (node.Artifact, error) {
 	open := func() (io.ReadCloser, error) { return program("/proc/self/exe") }
 	f, err := open()
