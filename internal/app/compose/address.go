@@ -6,9 +6,9 @@ import (
 	"github.com/plinthdev/plinth/internal/facts"
 )
 
-// Primary is the address under which other hosts reach this one: an IPv4
-// address of the interface that has the default route, the one in the
-// gateway's network first.
+// PrimaryAddress returns the address at which other hosts reach this one: an IPv4
+// address of the interface that has the default route, preferably the one in the
+// gateway's network. It returns the zero Addr when there is none.
 func Primary(n facts.Network) netip.Addr {
 	for _, r := range n.Routes {
 		if !r.Default() || !r.Destination.Addr().Is4() {

@@ -23,7 +23,7 @@ func route(to, gateway, dev string) facts.Route {
 	return r
 }
 
-func TestTheHostsAddressIsTheOneTowardsOtherHosts(t *testing.T) {
+func TestPrimaryAddress_IsInTheNetworkOfTheDefaultRoute(t *testing.T) {
 	const all = "0.0.0.0/0"
 	lo, docker := link("lo", "127.0.0.1/8", "::1/128"), link("docker0", "172.17.0.1/16")
 	for name, c := range map[string]struct {
@@ -46,12 +46,14 @@ func TestTheHostsAddressIsTheOneTowardsOtherHosts(t *testing.T) {
 		"no default route":  {[]facts.Interface{link("eth0", "10.0.0.5/24")}, []facts.Route{route("10.0.0.0/24", "", "eth0")}, ""},
 		"nothing was found": {nil, nil, ""},
 	} {
-		got := ""
-		if a := Primary(facts.Network{Interfaces: c.links, Routes: c.routes}); a.IsValid() {
-			got = a.String()
-		}
-		if got != c.want {
-			t.Errorf("%s: %q, want %q", name, got, c.want)
-		}
+		t.Run(name, func(t *testing.T) {
+			got := ""
+			if a := Primary(facts.Network{Interfaces: c.links, Routes: c.routes}); a.IsValid() {
+				got = a.String()
+			}
+			if got != c.want {
+				t.Errorf("%q, want %q", got, c.want)
+			}
+		})
 	}
 }

@@ -7,9 +7,9 @@ import (
 	"github.com/plinthdev/plinth/internal/spec"
 )
 
-// Agreement is what all hosts of a cluster must have alike, in the order in
-// which a person would look. plinth is the version of this build, bundle the
-// digest of the bundle.
+// SharedConfig returns the settings that must be equal on all hosts of a cluster, in
+// the order in which a person would compare them. plinth is the version of this
+// build, bundle the digest of the bundle.
 func Agreement(in *spec.Installer, bundle, dataDir, plinth string) []agent.Field {
 	n := in.Spec.Network
 	fields := []agent.Field{
@@ -28,8 +28,8 @@ func Agreement(in *spec.Installer, bundle, dataDir, plinth string) []agent.Field
 	return append(fields, agent.Field{Name: "bundle", Value: bundle})
 }
 
-// clusterDomain is the DNS domain of the services: k0s's default, or that of
-// spec.k0s.config.
+// clusterDomain returns the DNS domain of the services: the one in spec.k0s.config,
+// or the default of k0s.
 func clusterDomain(config map[string]any) string {
 	at := any(config)
 	for _, key := range []string{"spec", "network", "clusterDomain"} {
@@ -42,7 +42,7 @@ func clusterDomain(config map[string]any) string {
 	return "cluster.local"
 }
 
-// AgreementDigest stands for the fields in a token.
+// SharedConfigDigest returns the digest of fields that a join token carries.
 func AgreementDigest(fields []agent.Field) string {
 	var text string
 	for _, f := range fields {
@@ -51,7 +51,8 @@ func AgreementDigest(fields []agent.Field) string {
 	return digest.FromString(text).String()
 }
 
-// Differ are the fields that differ: name, value here, value in the cluster.
+// Diff returns the fields that differ between this host and the cluster. Each row
+// holds the name, the value here and the value in the cluster.
 func Differ(here, cluster []agent.Field) (rows [][3]string) {
 	value := map[string]string{}
 	for _, f := range here {

@@ -1,6 +1,5 @@
-// Package compose owns how an install is put together: bundle, manifests and
-// host become the cluster whose steps package plan lists. It refuses to look at
-// the host and to run anything.
+// Package compose computes the desired cluster from a bundle, its configuration and
+// the facts of a host.
 package compose
 
 import (
@@ -31,24 +30,24 @@ import (
 	"github.com/plinthdev/plinth/internal/step"
 )
 
-// Site is where an install happens.
+// Target is the host on which an install or a join runs.
 type Site struct {
 	Host     host.Host
 	Journal  *journal.Journal
 	Now      func() time.Time
-	DataDir  string     // Plinth's own folder
+	DataDir  string     // the data folder of Plinth
 	Node     string     // Kubernetes name of this host
-	Address  netip.Addr // of this host, towards other hosts
-	API      string     // further name or address of the API; "" for none
+	Address  netip.Addr // address at which other hosts reach this one
+	API      string     // additional name or address of the Kubernetes API; "" for none
 	AddOns   []addons.AddOn
 	Leftover leftover.Cluster // what the cluster may leave on this host
-	Self     node.Artifact    // this program, at the place from which the agent runs
+	Self     node.Artifact    // this executable, as the file from which the agent runs
 	Worker   bool             // the role of this host; false for controller
-	Joins    bool             // into a cluster that is there
+	Joins    bool             // the host joins an existing cluster
 }
 
-// Install puts site, bundle and manifests together into the steps of an
-// install.
+// InstallSteps returns the steps that install bundle b with configuration m on
+// target s.
 func Install(ctx context.Context, s Site, b *airgap.Bundle, m manifest.Set, skipKotsCheck bool) ([]step.Step, error) {
 	in := m.Installer
 	parts, err := withCharts(ctx, b, s.AddOns)
@@ -63,13 +62,13 @@ func Install(ctx context.Context, s Site, b *airgap.Bundle, m manifest.Set, skip
 	return plan.Install(c), nil
 }
 
-// Entry is how a host gets into a cluster that is there.
+// JoinAccess is the access of a host to an existing cluster.
 type Entry struct {
 	Door entry.Door
 	Way  *entry.Way // nil for a controller
 }
 
-// Join puts site and bundle together into the steps by which a host joins.
+// JoinSteps returns the steps by which target s joins a cluster with bundle b.
 func Join(ctx context.Context, s Site, b *airgap.Bundle, in *spec.Installer, e Entry) ([]step.Step, error) {
 	c, err := cluster(ctx, s, b, in)
 	if err != nil {
@@ -81,13 +80,13 @@ func Join(ctx context.Context, s Site, b *airgap.Bundle, in *spec.Installer, e E
 	return plan.Join(c, e.Door, e.Way), nil
 }
 
-// cluster is what a host of either role needs to become a node.
+// buildCluster returns the settings that a host of either role needs to become a node.
 func cluster(ctx context.Context, s Site, b *airgap.Bundle, in *spec.Installer) (plan.Cluster, error) {
 	set := k0s.SettingsFor(in, s.Address.String(), s.Node)
 	set.APIAddress = s.API
 	refs, err := k0s.Images(set)
 	if err != nil {
-		return plan.Cluster{}, problem.New(problem.ExitConfig, "render k0s's configuration", err, "mend spec.k0s.config in the Installer")
+		return plan.Cluster{}, problem.New(problem.ExitConfig, "render k0s's configuration", err, "fix spec.k0s.config in the Installer")
 	}
 	boot, rest, err := splitImages(b, refs)
 	if err != nil {
@@ -116,8 +115,8 @@ func cluster(ctx context.Context, s Site, b *airgap.Bundle, in *spec.Installer) 
 	return c, nil
 }
 
-// withCharts gives each add-on the chart of the bundle: what was shipped and
-// verified is installed, whatever this Plinth was built with.
+// withCharts returns parts with the charts of the bundle. The charts that were
+// shipped and verified are installed, not those that this Plinth was built with.
 func withCharts(ctx context.Context, b *airgap.Bundle, parts []addons.AddOn) ([]addons.AddOn, error) {
 	out := slices.Clone(parts)
 	for i := range out {
@@ -130,7 +129,7 @@ func withCharts(ctx context.Context, b *airgap.Bundle, parts []addons.AddOn) ([]
 	return out, nil
 }
 
-// console is what an install wants of the console; zero for a cluster
+// desiredConsole returns the settings of the console; the zero value for a cluster
 // without one.
 func console(s Site, m manifest.Set, skipKotsCheck bool) plan.Console {
 	k := m.Installer.Spec.Kotsadm
@@ -138,7 +137,7 @@ func console(s Site, m manifest.Set, skipKotsCheck bool) plan.Console {
 		return plan.Console{}
 	}
 	c := plan.Console{Namespace: k.Namespace, Want: kots.Console{Slug: k.ApplicationSlug, Version: k.Version},
-		// Asked at the node's own address: the host name may lead elsewhere.
+		// Use the node's own address: the host name may resolve to another one.
 		URL:   ConsoleURL(journal.Console{Port: k.UIBindPort}, s.Address.String()),
 		Hosts: []string{s.Address.String(), s.Node, "localhost", "127.0.0.1"}}
 	if k.Hostname != "" {
@@ -155,9 +154,10 @@ func console(s Site, m manifest.Set, skipKotsCheck bool) plan.Console {
 	return c
 }
 
-// splitImages parts the bundle's images into those that k0s itself runs, in
-// the order of need, and the rest, the largest first: started last, it would be
-// imported alone. One that k0s wants and the bundle lacks is a damaged bundle.
+// splitImages splits the images of b into those that k0s itself runs (bootRefs, in
+// the order in which they are needed) and the rest, largest first. If the import of
+// the largest image started last, it would run alone at the end. It returns an error
+// when b lacks an image that k0s needs: such a bundle is damaged.
 func splitImages(b *airgap.Bundle, bootRefs []string) (boot, rest []images.Image, err error) {
 	byRef := map[string]images.Image{}
 	all := b.Images()
@@ -167,7 +167,7 @@ func splitImages(b *airgap.Bundle, bootRefs []string) (boot, rest []images.Image
 	for _, ref := range bootRefs {
 		img, ok := byRef[ref]
 		if !ok {
-			return nil, nil, problem.New(problem.ExitBundle, "use this bundle", errors.New("it lacks the image "+ref), "build the bundle again from the same Installer")
+			return nil, nil, problem.New(problem.ExitBundle, "use this bundle", errors.New("it does not contain the image "+ref), "build the bundle again from the same Installer")
 		}
 		boot = append(boot, img)
 		delete(byRef, ref)
@@ -185,22 +185,24 @@ func imageOf(i airgap.Image) images.Image {
 	return images.Image{Ref: i.Ref, Manifest: i.Manifest, Blobs: append(i.Layers, i.Config)}
 }
 
-// HostPaths are the places of a bundle's files for the host, by their names.
+// HostFilePaths returns the paths at which the host files of a bundle are installed,
+// by their names.
 func HostPaths() map[string]string {
 	return map[string]string{"k0s": k0s.Binary, "kots": kots.Binary}
 }
 
-// KeptBundle is where a node keeps the documents of its bundle.
+// BundleCacheDir returns the folder in which a node keeps the documents of its bundle.
 func KeptBundle(dataDir string) string { return dataDir + "/bundle" }
 
-// artifacts are the bundle's files for the host, by their places.
+// hostArtifacts returns the host files of b by the paths at which they are installed.
+// It returns an error for a file that this Plinth does not know.
 func artifacts(ctx context.Context, b *airgap.Bundle) (map[string]node.Artifact, error) {
 	places := HostPaths()
 	out := map[string]node.Artifact{}
 	for _, f := range b.HostFiles() {
 		path, ok := places[f.Name]
 		if !ok {
-			return nil, problem.Newf(problem.ExitBundle, "use this bundle", "it was made for a newer Plinth: use that one", "it has a file for the host that this Plinth does not know: %s", f.Name)
+			return nil, problem.Newf(problem.ExitBundle, "use this bundle", "it was built for a newer Plinth: use that version", "it contains a host file that this Plinth does not know: %s", f.Name)
 		}
 		out[path] = node.Artifact{Path: path, Mode: f.Mode, Size: f.Size, Digest: f.Digest,
 			Open: func() (io.ReadCloser, error) { return b.OpenHostFile(ctx, f.Name) }}
@@ -208,7 +210,8 @@ func artifacts(ctx context.Context, b *airgap.Bundle) (map[string]node.Artifact,
 	return out, nil
 }
 
-// proxyOf is the service's proxy, with the cluster's own networks excepted.
+// proxySettings returns the proxy of the k0s service. The networks of the cluster are
+// exempt from it.
 func proxyOf(in *spec.Installer, address netip.Addr) k0s.Proxy {
 	p := in.Spec.Proxy
 	if p.HTTPProxy == "" && p.HTTPSProxy == "" {
@@ -218,8 +221,8 @@ func proxyOf(in *spec.Installer, address netip.Addr) k0s.Proxy {
 	return k0s.Proxy{HTTP: p.HTTPProxy, HTTPS: p.HTTPSProxy, NoProxy: append(own, p.NoProxy...)}
 }
 
-// pointer is the file that names dataDir to later commands; "" where none has
-// to.
+// pointerPath returns the path of the file that tells later commands where dataDir
+// is, or "" when dataDir is the default and no such file is needed.
 func pointer(dataDir string) string {
 	if dataDir == journal.DefaultDir {
 		return ""
@@ -227,7 +230,8 @@ func pointer(dataDir string) string {
 	return journal.Pointer
 }
 
-// ConsoleURL is where the console answers; address is that of a node.
+// ConsoleURL returns the URL of the console c. It contains address, the address of a
+// node, when c has no host name.
 func ConsoleURL(c journal.Console, address string) string {
 	host := c.Hostname
 	if host == "" {

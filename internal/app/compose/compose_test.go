@@ -72,34 +72,36 @@ func refs(list []images.Image) string {
 	return strings.Join(all, " ")
 }
 
-func TestImagesArePartedInTheOrderOfNeedAndTheRestBySize(t *testing.T) {
+func TestSplitImages_OrdersBootImagesByNeedAndTheRestBySize(t *testing.T) {
 	b := open(t, airgaptest.Request(t))
 	const pause, coredns, kotsadm = "registry.k8s.io/pause:3.10", "quay.io/k0sproject/coredns:1.12.2", "docker.io/kotsadm/kotsadm:v1.131.2"
-	for _, c := range []struct {
+	for name, c := range map[string]struct {
 		want       []string
 		boot, rest string
 	}{
-		{[]string{coredns, pause}, coredns + " " + pause, kotsadm},
-		{nil, "", coredns + " " + pause + " " + kotsadm},
+		"two boot images": {[]string{coredns, pause}, coredns + " " + pause, kotsadm},
+		"no boot images":  {nil, "", coredns + " " + pause + " " + kotsadm},
 	} {
-		boot, rest, err := splitImages(b, c.want)
-		if err != nil || refs(boot) != c.boot || refs(rest) != c.rest {
-			t.Errorf("%v: boot %s; rest %s; %v", c.want, refs(boot), refs(rest), err)
-		}
-		if !slices.IsSortedFunc(rest, func(x, y images.Image) int { return cmp.Compare(y.Size(), x.Size()) }) {
-			t.Errorf("%v: the largest of the rest does not come first", c.want)
-		}
-		for _, i := range append(boot, rest...) {
-			if n := len(i.Blobs); n < 2 || i.Manifest.Digest == "" {
-				t.Errorf("%s: %d blobs, manifest %v", i.Ref, n, i.Manifest)
+		t.Run(name, func(t *testing.T) {
+			boot, rest, err := splitImages(b, c.want)
+			if err != nil || refs(boot) != c.boot || refs(rest) != c.rest {
+				t.Errorf("%v: boot %s; rest %s; %v", c.want, refs(boot), refs(rest), err)
 			}
-		}
+			if !slices.IsSortedFunc(rest, func(x, y images.Image) int { return cmp.Compare(y.Size(), x.Size()) }) {
+				t.Errorf("%v: the largest of the rest does not come first", c.want)
+			}
+			for _, i := range append(boot, rest...) {
+				if n := len(i.Blobs); n < 2 || i.Manifest.Digest == "" {
+					t.Errorf("%s: %d blobs, manifest %v", i.Ref, n, i.Manifest)
+				}
+			}
+		})
 	}
 }
 
-func TestABundleWithoutAnImageThatK0sRunsIsRefused(t *testing.T) {
+func TestSplitImages_RefusesBundleWithoutBootImage(t *testing.T) {
 	_, _, err := splitImages(open(t, airgaptest.Request(t)), []string{"registry.k8s.io/pause:3.10", "quay.io/k0sproject/kube-proxy:v1.33.8"})
-	if problem.ExitCode(err) != problem.ExitBundle || !strings.Contains(err.Error(), "it lacks the image quay.io/k0sproject/kube-proxy:v1.33.8") || problem.Hint(err) == "" {
+	if problem.ExitCode(err) != problem.ExitBundle || !strings.Contains(err.Error(), "it does not contain the image quay.io/k0sproject/kube-proxy:v1.33.8") || problem.Hint(err) == "" {
 		t.Errorf("error is %v", err)
 	}
 	m := manifest.Set{Installer: installer(t)}
@@ -109,7 +111,7 @@ func TestABundleWithoutAnImageThatK0sRunsIsRefused(t *testing.T) {
 	}
 }
 
-func TestHostFilesGetTheirPlacesAndUnknownOnesAreRefused(t *testing.T) {
+func TestHostArtifacts_MapsKnownFilesAndRefusesUnknownOnes(t *testing.T) {
 	files, err := artifacts(t.Context(), open(t, airgaptest.Request(t)))
 	must(t, err)
 	if k := files[k0s.Binary]; len(files) != 2 || k.Path != k0s.Binary || files[kots.Binary].Path != kots.Binary || k.Mode != 0o755 {
@@ -123,22 +125,24 @@ func TestHostFilesGetTheirPlacesAndUnknownOnesAreRefused(t *testing.T) {
 	}
 }
 
-func TestConsoleURL(t *testing.T) {
-	for _, c := range []struct {
+func TestConsoleURL_PrefersTheHostName(t *testing.T) {
+	for name, c := range map[string]struct {
 		console       journal.Console
 		address, want string
 	}{
-		{journal.Console{Port: 8800}, "10.0.0.5", "https://10.0.0.5:8800"},
-		{journal.Console{Port: 30000, Hostname: "console.example.com"}, "10.0.0.5", "https://console.example.com:30000"},
-		{journal.Console{Port: 8800}, "2001:db8::5", "https://[2001:db8::5]:8800"},
+		"IPv4 address": {journal.Console{Port: 8800}, "10.0.0.5", "https://10.0.0.5:8800"},
+		"host name":    {journal.Console{Port: 30000, Hostname: "console.example.com"}, "10.0.0.5", "https://console.example.com:30000"},
+		"IPv6 address": {journal.Console{Port: 8800}, "2001:db8::5", "https://[2001:db8::5]:8800"},
 	} {
-		if got := ConsoleURL(c.console, c.address); got != c.want {
-			t.Errorf("%+v: %s", c, got)
-		}
+		t.Run(name, func(t *testing.T) {
+			if got := ConsoleURL(c.console, c.address); got != c.want {
+				t.Errorf("%+v: %s", c, got)
+			}
+		})
 	}
 }
 
-func TestConsoleIsAskedAtTheNodeAndCertifiedForItsName(t *testing.T) {
+func TestDesiredConsole_UsesTheNodeAddressAndCertifiesAllNames(t *testing.T) {
 	in := installer(t)
 	site := Site{Node: "n1", Address: netip.MustParseAddr("10.0.0.5")}
 	m := manifest.Set{Installer: in, App: &kots.App{Slug: "my-app"}, AppID: "id"}
@@ -159,7 +163,7 @@ func TestConsoleIsAskedAtTheNodeAndCertifiedForItsName(t *testing.T) {
 	}
 }
 
-func TestAProxyNeverStandsBeforeTheClusterItself(t *testing.T) {
+func TestProxySettings_ExemptTheClusterItself(t *testing.T) {
 	in := installer(t)
 	address := netip.MustParseAddr("10.0.0.5")
 	if p := proxyOf(in, address); p.HTTP != "" || p.HTTPS != "" || p.NoProxy != nil {
@@ -168,18 +172,20 @@ func TestAProxyNeverStandsBeforeTheClusterItself(t *testing.T) {
 	in.Spec.Proxy = spec.Proxy{HTTPSProxy: "http://proxy:3128", NoProxy: []string{".example.com"}}
 	p := proxyOf(in, address)
 	for _, want := range []string{"localhost", "127.0.0.1", "10.0.0.5", "10.244.0.0/16", "10.96.0.0/12", ".svc", ".cluster.local", ".example.com"} {
-		if !slices.Contains(p.NoProxy, want) {
-			t.Errorf("%s goes through the proxy: %v", want, p.NoProxy)
-		}
+		t.Run(want, func(t *testing.T) {
+			if !slices.Contains(p.NoProxy, want) {
+				t.Errorf("%s goes through the proxy: %v", want, p.NoProxy)
+			}
+		})
 	}
 }
 
-func TestAnInstallWantsOfItsHostWhatTheBundleNeeds(t *testing.T) {
+func TestInstallRequirements_ComeFromTheBundle(t *testing.T) {
 	b := open(t, airgaptest.Request(t))
 	m := manifest.Set{Installer: installer(t)}
 	w := Want(b, m.Installer, emptyJournal(t), dataDir)
 	if w.Verb != "install" || w.Role != hostpreflight.Controller || w.Arch != "amd64" || w.KubernetesMinor != 33 || w.ConsolePort != 8800 {
-		t.Errorf("wants %+v", w)
+		t.Errorf("requirements are %+v", w)
 	}
 	if w.PodCIDR.String() != "10.244.0.0/16" || w.ServiceCIDR.String() != "10.96.0.0/12" {
 		t.Errorf("networks %s, %s", w.PodCIDR, w.ServiceCIDR)
@@ -193,12 +199,14 @@ func TestAnInstallWantsOfItsHostWhatTheBundleNeeds(t *testing.T) {
 		{Path: "/usr/local/bin", Bytes: uint64(size.Host), Exec: true},
 		{Path: dataDir, Bytes: 5 << 30},
 	} {
-		if !slices.ContainsFunc(w.Disks, func(d hostpreflight.Disk) bool {
-			want.Use = d.Use
-			return d == want
-		}) {
-			t.Errorf("no disk %+v among %+v", want, w.Disks)
-		}
+		t.Run(want.Path, func(t *testing.T) {
+			if !slices.ContainsFunc(w.Disks, func(d hostpreflight.Disk) bool {
+				want.Use = d.Use
+				return d == want
+			}) {
+				t.Errorf("no disk %+v among %+v", want, w.Disks)
+			}
+		})
 	}
 	m.Installer.Spec.Kotsadm = nil
 	if w := Want(b, m.Installer, emptyJournal(t), dataDir); w.ConsolePort != 0 {
@@ -206,7 +214,7 @@ func TestAnInstallWantsOfItsHostWhatTheBundleNeeds(t *testing.T) {
 	}
 }
 
-func TestOursIsWhatEarlierRunsPutHere(t *testing.T) {
+func TestFindOwned_ListsWhatEarlierRunsInstalled(t *testing.T) {
 	j := emptyJournal(t)
 	if o := ours(j, dataDir); o.Installed || len(o.Units) != 0 || !slices.Equal(o.Paths, []string{dataDir}) {
 		t.Errorf("a bare host: %+v", o)

@@ -14,9 +14,9 @@ import (
 	"github.com/plinthdev/plinth/internal/k0s"
 )
 
-// Lacking lists, of the parts that a thin bundle leaves out, those that the
-// host does not have: files that are not in place, image content that is not in
-// containerd. Of one that does not run nothing is known, so all of it is listed.
+// MissingBlobs returns those blobs that a thin bundle omits and that the host does not
+// have either: files that are not installed, image content that is not in containerd.
+// When containerd does not run, its content is unknown and all images are listed.
 func Lacking(ctx context.Context, h host.Host, b *airgap.Bundle) ([]ocispec.Descriptor, error) {
 	need := map[digest.Digest]bool{}
 	files, err := artifacts(ctx, b)
@@ -41,16 +41,17 @@ func Lacking(ctx context.Context, h host.Host, b *airgap.Bundle) ([]ocispec.Desc
 	for _, d := range blobs {
 		need[d.Digest] = true
 	}
-	var lacking []ocispec.Descriptor
+	var missing []ocispec.Descriptor
 	for _, d := range b.Absent() {
 		if need[d.Digest] {
-			lacking = append(lacking, d)
+			missing = append(missing, d)
 		}
 	}
-	return lacking, nil
+	return missing, nil
 }
 
-// lackingBlobs asks containerd, if it runs.
+// missingImageBlobs returns the blobs of all that are not in containerd, or every blob
+// when containerd does not run.
 func lackingBlobs(ctx context.Context, h host.Host, all []images.Image) ([]ocispec.Descriptor, error) {
 	if _, err := h.Lstat(k0s.Socket); err == nil {
 		store, err := images.Open(ctx, k0s.Socket, nil, 2*time.Second, nil)

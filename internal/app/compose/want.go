@@ -12,9 +12,10 @@ import (
 	"github.com/plinthdev/plinth/internal/spec"
 )
 
-// An install whose bundle is not known is taken for that of the root
-// installer.yaml: its defaults (spec.Network, spec.Kotsadm), and what its
-// bundle puts on a host, rounded up (measured: 2.1 GB and 0.3 GB).
+// Requirements of an install whose bundle is not known. They are those of the
+// installer.yaml in the root of the repository: its defaults (spec.Network,
+// spec.Kotsadm), and the size of its bundle on a host, rounded up (measured: 2.1 GB
+// and 0.3 GB).
 const (
 	defaultPods     = "10.244.0.0/16"
 	defaultServices = "10.96.0.0/12"
@@ -25,8 +26,8 @@ const (
 	defaultPrograms = 4e8
 )
 
-// DefaultWant says what an install wants of its host while its bundle is not
-// known.
+// DefaultRequirements returns the requirements of an install on its host while the
+// bundle is not known.
 func DefaultWant(j *journal.Journal, dataDir string) hostpreflight.Want {
 	return hostpreflight.Want{
 		Verb: hostpreflight.Install, Role: hostpreflight.Controller,
@@ -37,8 +38,9 @@ func DefaultWant(j *journal.Journal, dataDir string) hostpreflight.Want {
 	}
 }
 
-// disks are the paths that an install writes to. The folders of logs, settings
-// and network plug-ins take next to nothing, but must be writable.
+// requiredDisks returns the paths to which an install writes; data and programs are
+// sizes in bytes. The folders for logs, settings and network plug-ins need little
+// space but must be writable.
 func disks(dataDir string, data, programs uint64) []hostpreflight.Disk {
 	return []hostpreflight.Disk{
 		{Path: k0s.DataDir, Use: "images, containers and the cluster's state", Bytes: data, Exec: true, Pods: true},
@@ -50,7 +52,7 @@ func disks(dataDir string, data, programs uint64) []hostpreflight.Disk {
 	}
 }
 
-// Want says what an install wants of its host.
+// InstallRequirements returns the requirements of an install of b on its host.
 func Want(b *airgap.Bundle, in *spec.Installer, j *journal.Journal, dataDir string) hostpreflight.Want {
 	size := b.ContentSize()
 	w := hostpreflight.Want{
@@ -64,7 +66,7 @@ func Want(b *airgap.Bundle, in *spec.Installer, j *journal.Journal, dataDir stri
 	w.NodePorts[0], w.NodePorts[1] = in.Spec.Network.NodePorts()
 	w.Proxy = in.Spec.Proxy.HTTPSProxy
 	if fetched := b.AbsentSize(); fetched > 0 {
-		w.Disks = append(w.Disks, hostpreflight.Disk{Path: run.FetchDir, Use: "what is fetched, until the install is done", Bytes: uint64(fetched)})
+		w.Disks = append(w.Disks, hostpreflight.Disk{Path: run.FetchDir, Use: "downloads, until the install is done", Bytes: uint64(fetched)})
 	}
 	if _, arch, ok := strings.Cut(b.Platform(), "/"); ok {
 		w.Arch = arch
@@ -75,22 +77,22 @@ func Want(b *airgap.Bundle, in *spec.Installer, j *journal.Journal, dataDir stri
 	return w
 }
 
-// WantToJoin says what a join wants of its host. A worker holds no volumes of
-// the console's: they stay where they were made.
+// JoinRequirements returns the requirements of a join as role on its host. A worker
+// holds no volumes of the console: volumes stay on the node that created them.
 func WantToJoin(b *airgap.Bundle, in *spec.Installer, j *journal.Journal, dataDir string, role hostpreflight.Role) hostpreflight.Want {
 	w := Want(b, in, j, dataDir)
 	w.Verb, w.Role = "join", role
 	return w
 }
 
-// volumeBytes is what the console's volumes ask for: 4 GiB and 1 GiB (KOTS).
+// volumeBytes is the size that the volumes of the console request: 4 GiB and 1 GiB (KOTS).
 const volumeBytes = 5 << 30
 
-// ours is what earlier runs on this host, finished or not, have put there.
+// findOwned returns what earlier runs, finished or not, installed on this host.
 func ours(j *journal.Journal, dataDir string) hostpreflight.Ours {
 	o := hostpreflight.Ours{Paths: []string{dataDir}}
-	for _, run := range j.Runs() {
-		for _, s := range run.Steps {
+	for _, past := range j.Runs() {
+		for _, s := range past.Steps {
 			for _, touched := range s.Touches {
 				if strings.HasPrefix(touched, "/") {
 					o.Paths = append(o.Paths, touched)
