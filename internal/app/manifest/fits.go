@@ -6,11 +6,12 @@ import (
 	"github.com/plinthdev/plinth/internal/spec"
 )
 
-// Fits refuses an Installer that is not the one which made the cluster that r
-// tells of: moving a cluster to another is an upgrade, with checks of its own.
+// CheckInstalled returns a usage problem when the Installer differs from the one that
+// created the cluster in receipt r. Moving a cluster to another Installer is an
+// upgrade, which has its own checks.
 func (s Set) Fits(r journal.Receipt) error {
 	in := s.Installer
-	hint := "use the bundle that was installed (" + r.Bundle + "), or take the cluster away with `plinth reset cluster`; nothing on this host was changed"
+	hint := "use the bundle that was installed (" + r.Bundle + "), or remove the cluster with `plinth reset cluster`; nothing on this host was changed"
 	if r.Name != in.Metadata.Name {
 		return problem.Newf(problem.ExitUsage, "install "+in.Metadata.Name, hint, "this host already has %s", r.Name)
 	}
@@ -22,14 +23,14 @@ func (s Set) Fits(r journal.Receipt) error {
 	}
 	digest, err := in.Digest()
 	if err == nil && digest != r.Installer {
-		err = problem.Newf(problem.ExitUsage, "install "+in.Metadata.Name, hint, "its Installer differs from the one that this host was installed with")
+		err = problem.Newf(problem.ExitUsage, "install "+in.Metadata.Name, hint, "its Installer differs from the one with which this host was installed")
 	}
 	return err
 }
 
-// Gate asks whether this KOTS may carry this application, before anything on
-// the host changes. notice is what the user should see; warning is what was
-// skipped on request, for the receipt.
+// CheckVersionGate reports whether this version of KOTS is allowed to run this
+// application. It is called before anything on the host changes. notice is for the
+// user; warning names what was skipped on request, for the receipt.
 func (s Set) Gate(first, skip bool) (notice, warning string, err error) {
 	verdict := spec.Gate(s.Installer, s.Lint.Application, first)
 	words := verdict.Explain(s.Title())

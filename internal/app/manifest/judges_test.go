@@ -8,7 +8,7 @@ import (
 	"github.com/plinthdev/plinth/internal/spec"
 )
 
-func TestWhatK0sAndTheAddOnsKnowIsPartOfLint(t *testing.T) {
+func TestLintFiles_IncludesRulesOfK0sAndAddOns(t *testing.T) {
 	raw, err := os.ReadFile("../../../installer.yaml")
 	if err != nil {
 		t.Fatal(err)
@@ -18,7 +18,7 @@ func TestWhatK0sAndTheAddOnsKnowIsPartOfLint(t *testing.T) {
 	}
 	const head = "apiVersion: plinth.dev/v1beta1\nkind: Installer\nmetadata: {name: a}\nspec:\n  k0s:\n    version: v1.33.8+k0s.1\n"
 	for name, c := range map[string]struct{ yaml, want string }{
-		"a list that is none": {"    config:\n      spec:\n        api:\n          sans: acme.example\n",
+		"a string in place of a list": {"    config:\n      spec:\n        api:\n          sans: acme.example\n",
 			"f:10:11: error [k0s-config] spec.k0s.config.spec.api.sans: must be of type []string, found string"},
 		"a key that k0s does not know": {"    config:\n      spec:\n        api:\n          extraArg: {}\n",
 			"f:10:11: error [k0s-config] spec.k0s.config.spec.api.extraArg: k0s has no such key"},
@@ -31,9 +31,11 @@ func TestWhatK0sAndTheAddOnsKnowIsPartOfLint(t *testing.T) {
 		"an unknown add-on": {"  velero: {version: 1.18.3}\n",
 			"f:7:11: error [add-on-known] spec.velero: this build of plinth has no such add-on (choose one"},
 	} {
-		r := Check([]spec.File{{Name: "f", Data: []byte(head + c.yaml)}})
-		if len(r.Findings) != 1 || !strings.Contains(r.Findings[0].String(), c.want) || r.Installer != nil {
-			t.Errorf("%s: %v", name, r.Findings)
-		}
+		t.Run(name, func(t *testing.T) {
+			r := Check([]spec.File{{Name: "f", Data: []byte(head + c.yaml)}})
+			if len(r.Findings) != 1 || !strings.Contains(r.Findings[0].String(), c.want) || r.Installer != nil {
+				t.Errorf("%v", r.Findings)
+			}
+		})
 	}
 }

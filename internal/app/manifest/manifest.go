@@ -1,7 +1,5 @@
-// Package manifest owns what an install is told: it reads the Installer, the
-// Application and what the application is installed from, finds the ones that
-// decide, and has them linted. It refuses to judge by itself and to look at
-// the host.
+// Package manifest loads and validates the Installer, the Application and the license
+// of an install.
 package manifest
 
 import (
@@ -25,12 +23,12 @@ import (
 	"github.com/plinthdev/plinth/internal/spec"
 )
 
-// maxManifest is the most that is read of a manifest; spec refuses files of
-// more than 1 MiB with a finding.
+// maxManifestSize is the most that is read of a manifest, in bytes; spec refuses files
+// of more than 1 MiB with a finding.
 const maxManifest = 1 << 20
 
-// Lint checks Installer and Application files. The error, exit 3 or 4, is that
-// of the findings; the report is complete also then.
+// LintPaths lints the Installer and Application files at paths. The error, exit code 3
+// or 4, summarizes the findings; the report is complete in that case too.
 func Lint(paths []string) (spec.Report, error) {
 	files, err := Files(paths)
 	if err != nil {
@@ -40,18 +38,19 @@ func Lint(paths []string) (spec.Report, error) {
 	return report, report.Err("accept the files")
 }
 
-// Check lints files, with all that this build knows of k0s, the add-ons and the
-// vendor's host preflights.
+// LintFiles lints files with all rules that this build has for k0s, the add-ons and
+// the vendor's host preflights.
 func Check(files []spec.File) spec.Report {
 	return spec.Lint(files, k0s.Judge, addons.Judge, judgePreflights)
 }
 
-// Preflights are the vendor's own checks.
+// ParseHostPreflights returns the vendor's own host preflights in Installer in.
 func Preflights(in *spec.Installer) (troubleshoot.Preflights, error) {
 	return troubleshoot.Parse(in.Spec.HostPreflights.Collectors, in.Spec.HostPreflights.Analyzers)
 }
 
-// judgePreflights objects to what cannot be asked.
+// validateHostPreflights returns an objection for each host preflight that is not
+// supported.
 func judgePreflights(in *spec.Installer) []spec.Objection {
 	_, err := Preflights(in)
 	if err == nil {
@@ -65,13 +64,14 @@ func judgePreflights(in *spec.Installer) []spec.Objection {
 	return all
 }
 
-// Files reads all files, up to 1 MiB of each, or says of each that it cannot.
+// ReadFiles reads the files at paths, at most 1 MiB (and one byte) of each. The error
+// names every file that cannot be read.
 func Files(paths []string) ([]spec.File, error) {
 	var files []spec.File
 	var errs []error
 	for _, p := range paths {
 		if p == "" {
-			errs = append(errs, problem.New(problem.ExitConfig, "read a file", errors.New("the name of the file is empty"), "name a file; a variable of a script may be empty"))
+			errs = append(errs, problem.New(problem.ExitConfig, "read a file", errors.New("the name of the file is empty"), "name a file; a variable in a script may be empty"))
 			continue
 		}
 		data, err := readFile(p, maxManifest)
@@ -83,7 +83,8 @@ func Files(paths []string) ([]spec.File, error) {
 	return files, errors.Join(errs...)
 }
 
-// cause is err without the operation and path that the caller names itself.
+// unwrapPathError returns err without the operation and the path, which the caller
+// names itself.
 func cause(err error) error {
 	if inner := errors.Unwrap(err); inner != nil {
 		return inner
@@ -91,29 +92,29 @@ func cause(err error) error {
 	return err
 }
 
-// Request names the files that an install is told by.
+// LoadOptions name the files that configure an install.
 type Request struct {
 	Bundle        string // file
-	Application   string // Application manifest beside the bundle; "" for none
+	Application   string // Application manifest in a file of its own; "" for none
 	License       string // file with a KOTS license; "" for none
 	ConfigValues  string // file with KOTS config values; "" for none
 	AppBundle     string // .airgap file of the application; "" for none
-	SkipKotsCheck bool   // what is wrong with the Application's bounds is only a warning
+	SkipKotsCheck bool   // report errors in the Application's KOTS bounds as warnings only
 }
 
-// Set is the manifests that decide an install.
+// Config is the validated configuration of an install.
 type Set struct {
 	Installer   *spec.Installer
-	Application *spec.File      // the one that decides; nil for none
-	Lint        spec.Report     // what lint says of both
-	App         *kots.App       // what to install through the console; nil for none
-	AppID       string          // names license and bundle of App
-	Trust       trust.Verdict   // whose bundle it is
-	Notices     []string        // what the user should know of the choice
-	appBundle   *release.Bundle // head of the application bundle that will be installed; nil for none
+	Application *spec.File      // the one that takes precedence; nil for none
+	Lint        spec.Report     // findings of lint for both
+	App         *kots.App       // the application to install through the console; nil for none
+	AppID       string          // identifies the license and the bundle of App
+	Trust       trust.Verdict   // who signed the bundle
+	Notices     []string        // notes for the user about the choice of the Application
+	appBundle   *release.Bundle // metadata of the application bundle to install; nil for none
 }
 
-// Title is the application's, "" when there is none.
+// Title returns the title of the application, or "" when there is none.
 func (s Set) Title() string {
 	if s.Lint.Application == nil {
 		return ""
@@ -121,8 +122,8 @@ func (s Set) Title() string {
 	return s.Lint.Application.Title
 }
 
-// Read reads the Installer from the bundle, finds the Application that
-// decides, and lints both.
+// Load reads the Installer from bundle b, finds the Application that takes precedence
+// and lints both. now is the time for the check of the license.
 func Read(ctx context.Context, b *airgap.Bundle, req Request, now time.Time) (m Set, err error) {
 	raw, err := b.Installer(ctx)
 	if err != nil {
@@ -142,7 +143,7 @@ func Read(ctx context.Context, b *airgap.Bundle, req Request, now time.Time) (m 
 		_, wrong := spec.ParseApplication(found[i].Name, found[i].Data)
 		extra = append(extra, wrong...)
 		if string(found[i].Data) != string(found[0].Data) {
-			m.Notices = append(m.Notices, fmt.Sprintf("warning: the Application in %s differs from that in %s, which is the one that counts", found[i].Name, found[0].Name))
+			m.Notices = append(m.Notices, fmt.Sprintf("warning: the Application in %s differs from that in %s, which takes precedence", found[i].Name, found[0].Name))
 		}
 	}
 	m.Lint = Check(files)
@@ -160,8 +161,8 @@ func Read(ctx context.Context, b *airgap.Bundle, req Request, now time.Time) (m 
 	return m, m.readApp(req, now)
 }
 
-// readApp checks what the application is installed from, long before KOTS
-// would.
+// loadApp validates the license, the config values and the bundle of the application,
+// long before KOTS would.
 func (m *Set) readApp(req Request, now time.Time) error {
 	const doing = "install the application"
 	if req.License == "" {
@@ -171,7 +172,7 @@ func (m *Set) readApp(req Request, now time.Time) error {
 		return nil
 	}
 	if m.appBundle == nil {
-		return problem.New(problem.ExitUsage, doing, errors.New("this install does not reach the vendor, so it needs the application's bundle"), "name the .airgap file with --app-bundle")
+		return problem.New(problem.ExitUsage, doing, errors.New("this install has no connection to the vendor, so it needs the application's bundle"), "name the .airgap file with --app-bundle")
 	}
 	if k := m.Installer.Spec; k.Kotsadm == nil || k.Registry == nil {
 		return problem.New(problem.ExitConfig, doing, errors.New("the Installer has no kotsadm or no registry, and KOTS needs both"), "add spec.kotsadm and spec.registry to the Installer and build the bundle again")
@@ -200,9 +201,9 @@ func (m *Set) readApp(req Request, now time.Time) error {
 	return nil
 }
 
-// applications lists the Application manifests at hand, the one that decides
-// first: that of the application bundle, because it is the one that will be
-// installed; the bundle's own; the file given beside it.
+// findApplications returns all Application manifests in order of precedence: the one
+// in the application bundle, because it is the one that will be installed; the one in
+// bundle b; the file given with it.
 func (m *Set) applications(ctx context.Context, b *airgap.Bundle, req Request) (found []spec.File, err error) {
 	if req.AppBundle != "" {
 		head, err := release.ReadBundle(req.AppBundle)
@@ -231,13 +232,13 @@ func (m *Set) applications(ctx context.Context, b *airgap.Bundle, req Request) (
 	return found, nil
 }
 
-// readFile reads a file that a user named, up to limit bytes.
+// readLimited reads up to limit+1 bytes of a file that a user named.
 func readFile(path string, limit int64) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = f.Close() }()
-	// One byte more shows who judges the size that it was too much.
+	// The additional byte shows the caller that the file is too large.
 	return io.ReadAll(io.LimitReader(f, limit+1))
 }

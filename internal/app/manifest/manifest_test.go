@@ -15,7 +15,7 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-// files makes the files of an install, in a folder of the test.
+// files writes the files of an install into a folder of the test.
 type files struct {
 	t   *testing.T
 	dir string
@@ -32,12 +32,12 @@ func (f files) write(name, content string) string {
 	return path
 }
 
-// application is one with this target for KOTS, titled title.
+// application returns an Application with this title and targetKotsVersion.
 func application(title, target string) string {
 	return fmt.Sprintf("apiVersion: kots.io/v1beta1\nkind: Application\nmetadata: {name: my-app}\nspec: {title: %s, targetKotsVersion: %q}\n", title, target)
 }
 
-// airgapFile is the release of an application; its title is Toy Application.
+// airgapFile writes the .airgap file of an application with the title Toy Application.
 func (f files) airgapFile() string {
 	f.t.Helper()
 	const ref = "docker.io/library/busybox:1.35.0"
@@ -50,12 +50,12 @@ func (f files) airgapFile() string {
 	return path
 }
 
-// license is one of the right form; no KOTS would take its signature.
+// license writes a license in the right format; no KOTS would accept its signature.
 func (f files) license(slug string, airgap bool) string {
 	return f.write("license.yaml", fmt.Sprintf("apiVersion: kots.io/v1beta1\nkind: License\nspec:\n  appSlug: %s\n  channelName: Stable\n  licenseID: abc\n  signature: c2lnbmVk\n  isAirgapSupported: %t\n", slug, airgap))
 }
 
-// installer is the documented one, after replacing in it.
+// installer returns the documented Installer after the replacements.
 func installer(t *testing.T, replace ...string) string {
 	t.Helper()
 	raw, err := os.ReadFile("../../../installer.yaml")
@@ -65,7 +65,7 @@ func installer(t *testing.T, replace ...string) string {
 	return strings.NewReplacer(replace...).Replace(string(raw))
 }
 
-// bundle makes one with this Installer and, unless it is "", this Application.
+// bundle builds a bundle with this Installer and, unless it is "", this Application.
 func bundle(t *testing.T, installer, application string) string {
 	t.Helper()
 	req := airgaptest.Request(t)
@@ -86,7 +86,7 @@ func read(t *testing.T, req manifest.Request) (manifest.Set, error) {
 	return manifest.Read(t.Context(), b, req, time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC))
 }
 
-func TestTheApplicationNearestToTheInstallDecides(t *testing.T) {
+func TestLoad_PrefersTheApplicationOfTheRelease(t *testing.T) {
 	f := in(t)
 	own, bare := application("Of The Bundle", "1.131.2"), installer(t)
 	beside, same := f.write("beside.yaml", application("Beside", "1.131.2")), f.write("same.yaml", own)
@@ -96,12 +96,12 @@ func TestTheApplicationNearestToTheInstallDecides(t *testing.T) {
 		title   string
 		notices int
 	}{
-		"none at all":                   {manifest.Request{Bundle: bundle(t, bare, "")}, "", 0},
-		"the bundle's own":              {manifest.Request{Bundle: bundle(t, bare, own)}, "Of The Bundle", 0},
-		"one beside a bundle without":   {manifest.Request{Bundle: bundle(t, bare, ""), Application: beside}, "Beside", 0},
-		"the bundle's own before that":  {manifest.Request{Bundle: bundle(t, bare, own), Application: beside}, "Of The Bundle", 1},
-		"the same twice is no news":     {manifest.Request{Bundle: bundle(t, bare, own), Application: same}, "Of The Bundle", 0},
-		"the release before all others": {manifest.Request{Bundle: bundle(t, bare, own), Application: beside, AppBundle: release, License: license}, "Toy Application", 2},
+		"none at all":                    {manifest.Request{Bundle: bundle(t, bare, "")}, "", 0},
+		"the bundle's own":               {manifest.Request{Bundle: bundle(t, bare, own)}, "Of The Bundle", 0},
+		"one beside a bundle without":    {manifest.Request{Bundle: bundle(t, bare, ""), Application: beside}, "Beside", 0},
+		"the bundle's own before that":   {manifest.Request{Bundle: bundle(t, bare, own), Application: beside}, "Of The Bundle", 1},
+		"the same twice gives no notice": {manifest.Request{Bundle: bundle(t, bare, own), Application: same}, "Of The Bundle", 0},
+		"the release before all others":  {manifest.Request{Bundle: bundle(t, bare, own), Application: beside, AppBundle: release, License: license}, "Toy Application", 2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m, err := read(t, c.req)
@@ -123,7 +123,7 @@ func TestTheApplicationNearestToTheInstallDecides(t *testing.T) {
 	}
 }
 
-func TestAnApplicationIsInstalledFromLicenseAndRelease(t *testing.T) {
+func TestLoad_ReadsLicenseAndRelease(t *testing.T) {
 	f := in(t)
 	b, release, license := bundle(t, installer(t), ""), f.airgapFile(), f.license("my-app", true)
 	values := f.write("values.yaml", "values: 1\n")
@@ -132,24 +132,26 @@ func TestAnApplicationIsInstalledFromLicenseAndRelease(t *testing.T) {
 		"without values": {Bundle: b, AppBundle: release, License: license},
 		"with values":    {Bundle: b, AppBundle: release, License: license, ConfigValues: values},
 	} {
-		m, err := read(t, req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if m.App == nil || m.App.Slug != "my-app" || m.App.Bundle != release || m.App.License != license || m.App.ConfigValues != req.ConfigValues {
-			t.Errorf("%s: app is %+v", name, m.App)
-		}
-		if !strings.HasPrefix(m.AppID, "my-app 1.2.3 7 ") || ids[m.AppID] != "" {
-			t.Errorf("%s: id %q, as %s", name, m.AppID, ids[m.AppID])
-		}
-		ids[m.AppID] = name
-		if again, err := read(t, req); err != nil || again.AppID != m.AppID {
-			t.Errorf("%s: the second time the id is %q, error %v", name, again.AppID, err)
-		}
+		t.Run(name, func(t *testing.T) {
+			m, err := read(t, req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if m.App == nil || m.App.Slug != "my-app" || m.App.Bundle != release || m.App.License != license || m.App.ConfigValues != req.ConfigValues {
+				t.Errorf("app is %+v", m.App)
+			}
+			if !strings.HasPrefix(m.AppID, "my-app 1.2.3 7 ") || ids[m.AppID] != "" {
+				t.Errorf("id %q, as %s", m.AppID, ids[m.AppID])
+			}
+			ids[m.AppID] = name
+			if again, err := read(t, req); err != nil || again.AppID != m.AppID {
+				t.Errorf("the second time the id is %q, error %v", again.AppID, err)
+			}
+		})
 	}
 }
 
-func TestWhatCannotBeInstalledIsRefusedBeforeTheHostIsTouched(t *testing.T) {
+func TestLoad_RefusesWhatCannotBeInstalled(t *testing.T) {
 	f := in(t)
 	b, release, license := bundle(t, installer(t), ""), f.airgapFile(), f.license("my-app", true)
 	other := in(t).license("other-app", true)
@@ -161,21 +163,21 @@ func TestWhatCannotBeInstalledIsRefusedBeforeTheHostIsTouched(t *testing.T) {
 		exit int
 		want string
 	}{
-		"a release without a license":      {manifest.Request{Bundle: b, AppBundle: release}, problem.ExitUsage, "--license"},
-		"values without a license":         {manifest.Request{Bundle: b, ConfigValues: release}, problem.ExitUsage, "--license"},
-		"a license without a release":      {manifest.Request{Bundle: b, License: license}, problem.ExitUsage, "--app-bundle"},
-		"a license of another application": {manifest.Request{Bundle: b, AppBundle: release, License: other}, problem.ExitConfig, `"other-app"`},
-		"a license for online use":         {manifest.Request{Bundle: b, AppBundle: release, License: online}, problem.ExitConfig, "air-gapped"},
-		"no registry to push to":           {manifest.Request{Bundle: noRegistry, AppBundle: release, License: license}, problem.ExitConfig, "spec.registry"},
-		"a license that is missing":        {manifest.Request{Bundle: b, AppBundle: release, License: "/none"}, problem.ExitConfig, "cannot read /none"},
-		"values that are missing":          {manifest.Request{Bundle: b, AppBundle: release, License: license, ConfigValues: "/none"}, problem.ExitConfig, "cannot read /none"},
-		"a release that is missing":        {manifest.Request{Bundle: b, AppBundle: "/none.airgap", License: license}, problem.ExitUsage, "--app-bundle"},
-		"a release that is damaged":        {manifest.Request{Bundle: b, AppBundle: broken, License: license}, problem.ExitBundle, "not an .airgap file"},
-		"an application that is missing":   {manifest.Request{Bundle: b, Application: "/none"}, problem.ExitConfig, "cannot read /none"},
-		"an application that is none":      {manifest.Request{Bundle: b, Application: license}, problem.ExitConfig, "license.yaml"},
-		"a wrong Installer":                {manifest.Request{Bundle: bundle(t, installer(t, "v1.33.8+k0s.1", "latest"), "")}, problem.ExitConfig, "spec.k0s.version"},
-		"no Installer":                     {manifest.Request{Bundle: bundle(t, application("Toy", "1.131.2"), "")}, problem.ExitBundle, "Installer"},
-		"bounds that are no versions":      {manifest.Request{Bundle: bundle(t, installer(t), application("Toy", "1.x"))}, problem.ExitConfig, "targetKotsVersion"},
+		"a release without a license":       {manifest.Request{Bundle: b, AppBundle: release}, problem.ExitUsage, "--license"},
+		"values without a license":          {manifest.Request{Bundle: b, ConfigValues: release}, problem.ExitUsage, "--license"},
+		"a license without a release":       {manifest.Request{Bundle: b, License: license}, problem.ExitUsage, "--app-bundle"},
+		"a license of another application":  {manifest.Request{Bundle: b, AppBundle: release, License: other}, problem.ExitConfig, `"other-app"`},
+		"a license for online use":          {manifest.Request{Bundle: b, AppBundle: release, License: online}, problem.ExitConfig, "air-gapped"},
+		"no registry to push to":            {manifest.Request{Bundle: noRegistry, AppBundle: release, License: license}, problem.ExitConfig, "spec.registry"},
+		"a license that is missing":         {manifest.Request{Bundle: b, AppBundle: release, License: "/none"}, problem.ExitConfig, "cannot read /none"},
+		"values that are missing":           {manifest.Request{Bundle: b, AppBundle: release, License: license, ConfigValues: "/none"}, problem.ExitConfig, "cannot read /none"},
+		"a release that is missing":         {manifest.Request{Bundle: b, AppBundle: "/none.airgap", License: license}, problem.ExitUsage, "--app-bundle"},
+		"a release that is damaged":         {manifest.Request{Bundle: b, AppBundle: broken, License: license}, problem.ExitBundle, "not an .airgap file"},
+		"an application that is missing":    {manifest.Request{Bundle: b, Application: "/none"}, problem.ExitConfig, "cannot read /none"},
+		"a file that is not an Application": {manifest.Request{Bundle: b, Application: license}, problem.ExitConfig, "license.yaml"},
+		"a wrong Installer":                 {manifest.Request{Bundle: bundle(t, installer(t, "v1.33.8+k0s.1", "latest"), "")}, problem.ExitConfig, "spec.k0s.version"},
+		"no Installer":                      {manifest.Request{Bundle: bundle(t, application("Toy", "1.131.2"), "")}, problem.ExitBundle, "Installer"},
+		"bounds that are not versions":      {manifest.Request{Bundle: bundle(t, installer(t), application("Toy", "1.x"))}, problem.ExitConfig, "targetKotsVersion"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := read(t, c.req)
@@ -192,14 +194,14 @@ func TestWhatCannotBeInstalledIsRefusedBeforeTheHostIsTouched(t *testing.T) {
 	}
 }
 
-func TestSkippingTheGateLetsWrongBoundsPass(t *testing.T) {
+func TestLoad_AcceptsWrongBoundsWhenTheGateIsSkipped(t *testing.T) {
 	m, err := read(t, manifest.Request{Bundle: bundle(t, installer(t), application("Toy", "1.x")), SkipKotsCheck: true})
 	if err != nil || m.Title() != "Toy" || m.Installer == nil {
 		t.Errorf("%+v, %v", m, err)
 	}
 }
 
-func TestFilesAreReadUpToTheirBoundAndAllFailuresAreTold(t *testing.T) {
+func TestReadFiles_LimitsSizeAndReportsAllFailures(t *testing.T) {
 	f := in(t)
 	huge := f.write("huge.yaml", strings.Repeat("#", 3<<20))
 	got, err := manifest.Files([]string{huge})
@@ -217,7 +219,7 @@ func TestFilesAreReadUpToTheirBoundAndAllFailuresAreTold(t *testing.T) {
 	}
 }
 
-func TestLintOfFilesTellsTheGateToo(t *testing.T) {
+func TestLintPaths_ReportsTheGate(t *testing.T) {
 	f := in(t)
 	good := f.write("installer.yaml", installer(t))
 	if rep, err := manifest.Lint([]string{good, f.write("a.yaml", application("Toy", "1.131.2"))}); err != nil || rep.Installer == nil || rep.Application == nil {

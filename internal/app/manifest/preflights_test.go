@@ -9,7 +9,7 @@ import (
 
 const installerWith = "apiVersion: plinth.dev/v1beta1\nkind: Installer\nmetadata: {name: my-app}\nspec:\n  k0s: {version: v1.33.8+k0s.1}\n  hostPreflights:\n"
 
-func TestTheVendorsHostPreflightsAreJudgedWithTheFiles(t *testing.T) {
+func TestLintFiles_ValidatesHostPreflights(t *testing.T) {
 	good := spec.File{Name: "installer.yaml", Data: []byte(installerWith + "    analyzers: [{cpu: {checkName: CPUs, outcomes: [{fail: {when: count < 4, message: more}}]}}]\n")}
 	report := Check([]spec.File{good})
 	checks, err := Preflights(report.Installer)
@@ -30,7 +30,7 @@ func TestTheVendorsHostPreflightsAreJudgedWithTheFiles(t *testing.T) {
 	}
 }
 
-func TestAFileWithoutANameIsSaidToHaveNone(t *testing.T) {
+func TestReadFiles_RefusesEmptyName(t *testing.T) {
 	if _, err := Files([]string{""}); err == nil || !strings.Contains(err.Error(), "the name of the file is empty") {
 		t.Error(err)
 	}
