@@ -14,12 +14,13 @@ import (
 	"github.com/plinthdev/plinth/internal/spec/form"
 )
 
-// addressTimeout bounds one look-up, and one try to reach an address.
+// addressTimeout limits one name lookup and one connection attempt.
 const addressTimeout = 2 * time.Second
 
-// APIAddress judges a further name or address of the API: a word that is
-// neither is a usage problem, a name that this host cannot resolve a failed
-// preflight. Who answers there can be told only once there is a cluster.
+// ValidateAPIAddress validates an additional name or address of the Kubernetes API. It
+// returns a usage problem when address is neither a name nor an IP address, and a
+// failed preflight when this host cannot resolve the name. Which server answers there
+// can be checked only once there is a cluster. doing names the command for the message.
 func APIAddress(ctx context.Context, doing, address string) error {
 	if _, err := netip.ParseAddr(address); err == nil {
 		return nil
@@ -30,14 +31,15 @@ func APIAddress(ctx context.Context, doing, address string) error {
 	ctx, cancel := context.WithTimeout(ctx, addressTimeout)
 	defer cancel()
 	if _, err := resolve(ctx, address); err != nil {
-		return problem.New(problem.ExitPreflight, doing, fmt.Errorf("this host does not know the API's address %s: %w", address, err),
-			"make the name known (DNS, or /etc/hosts on every host), or give --api-address an IP address; nothing on this host was changed")
+		return problem.New(problem.ExitPreflight, doing, fmt.Errorf("this host cannot resolve the API address %s: %w", address, err),
+			"add the name to DNS or to /etc/hosts on every host, or give --api-address an IP address; nothing on this host was changed")
 	}
 	return nil
 }
 
-// Reach says why the API is not reached at a further name or address of it
-// from this host; nil when a server with a certificate of ca's answers there.
+// CheckAPIReachable returns an error unless a server with a certificate of the
+// authority ca (PEM) answers at port 6443 of address, an additional name or address of
+// the Kubernetes API.
 func Reach(ctx context.Context, address string, ca []byte) error {
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM(ca) {

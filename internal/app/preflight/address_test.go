@@ -8,23 +8,25 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-func TestAnAPIAddressIsANameThatIsKnownOrAnIPAddress(t *testing.T) {
+func TestValidateAPIAddress_AcceptsKnownNamesAndIPAddresses(t *testing.T) {
 	for address, want := range map[string]int{
 		"10.0.0.100": 0, "fd00::1": 0, "localhost": 0,
 		"api.example.com:6443": problem.ExitUsage, "https://api.example.com": problem.ExitUsage, "a b": problem.ExitUsage, "10.0.0.1:6443": problem.ExitUsage,
 		"no-such-host.invalid": problem.ExitPreflight,
 	} {
-		if err := APIAddress(t.Context(), "install", address); err == nil && want != 0 || err != nil && problem.ExitCode(err) != want {
-			t.Errorf("%s: %v, want exit code %d", address, err, want)
-		}
+		t.Run(address, func(t *testing.T) {
+			if err := APIAddress(t.Context(), "install", address); err == nil && want != 0 || err != nil && problem.ExitCode(err) != want {
+				t.Errorf("%v, want exit code %d", err, want)
+			}
+		})
 	}
 }
 
-func TestWhatAnswersAtTheAPIAddressHasToBeTheCluster(t *testing.T) {
+func TestCheckAPIReachable_RefusesWhenNoAPIAnswers(t *testing.T) {
 	srv := httptest.NewTLSServer(nil)
 	defer srv.Close()
 	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: srv.Certificate().Raw})
 	if Reach(t.Context(), "192.0.2.1", []byte("no PEM")) == nil || Reach(t.Context(), "127.0.0.99", ca) == nil {
-		t.Error("nobody is taken for the API")
+		t.Error("an address without a server is accepted as the API")
 	}
 }

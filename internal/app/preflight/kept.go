@@ -16,34 +16,36 @@ import (
 	"github.com/plinthdev/plinth/internal/journal"
 )
 
-// keptFile holds what the last install or join found, below the data folder.
-// Its digest stands in the journal and, once that run has ended, in the receipt.
+// factsFile holds the facts that the last install or join found. It is stored in the
+// data folder. Its digest is recorded in the journal and, once that run has ended, in
+// the receipt.
 const keptFile = "facts.json"
 
-// Keeping is a host's facts that are to be kept.
+// FactsSnapshot is the facts of a host, encoded for storage.
 type Keeping struct {
 	raw    []byte
 	Digest digest.Digest
 }
 
-// Keep is what is to be kept of found.
+// NewFactsSnapshot returns the snapshot of found.
 func Keep(found facts.Facts) (Keeping, error) {
 	raw, err := json.MarshalIndent(found, "", "  ")
 	return Keeping{raw: raw, Digest: digest.FromBytes(raw)}, err
 }
 
-// Bind adds the digest to what a run was asked for, which the journal keeps.
+// AddDigest adds the digest to args, which the journal stores, and returns args.
 func (k Keeping) Bind(args map[string]string) map[string]string {
 	args[run.ArgFacts] = k.Digest.String()
 	return args
 }
 
-// Write writes the facts into the data folder, for root alone.
+// Write writes the facts into the data folder, readable by root only.
 func (k Keeping) Write(r *run.Run) error {
 	return r.Host.Write(filepath.Join(r.DataDir, keptFile), bytes.NewReader(k.raw), 0o600)
 }
 
-// Kept are the facts that were kept, if they still are those of the digest.
+// ReadFactsSnapshot returns the stored facts. It returns an error when their digest is
+// not want.
 func Kept(r *run.Run, want string) (facts.Facts, error) {
 	path := filepath.Join(r.DataDir, keptFile)
 	raw, err := r.Host.ReadFile(path)
@@ -58,7 +60,8 @@ func Kept(r *run.Run, want string) (facts.Facts, error) {
 	return f, err
 }
 
-// earlier is what the last install or join on this host found.
+// readPrevious returns the facts that the last install or join on this host found, or
+// the reason why they cannot be read.
 func earlier(r *run.Run, j *journal.Journal) (e hostpreflight.Earlier) {
 	runs := j.Runs()
 	for i := len(runs) - 1; i >= 0; i-- {

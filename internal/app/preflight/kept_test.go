@@ -12,7 +12,7 @@ import (
 	"github.com/plinthdev/plinth/internal/journal"
 )
 
-func TestWhatARunFoundIsKeptForTheNextOne(t *testing.T) {
+func TestReadPrevious_ReturnsTheFactsOfTheLastRun(t *testing.T) {
 	h := hosttest.New(t).Host()
 	r := &run.Run{Host: h, Config: run.Config{DataDir: "/var/lib/plinth", Now: time.Now}}
 	j, err := journal.Open(h, r.DataDir, time.Now)
@@ -48,6 +48,6 @@ func TestWhatARunFoundIsKeptForTheNextOne(t *testing.T) {
 		t.Fatal(err)
 	}
 	if e := earlier(r, j); e.Facts != nil || !strings.Contains(e.Why, "was changed") {
-		t.Errorf("changed behind Plinth's back: %+v", e)
+		t.Errorf("changed by another program: %+v", e)
 	}
 }

@@ -23,15 +23,16 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-// maxPeers is how many other hosts one host asks: enough to find what is wrong
-// with it, and the cost for each host stays the same however many there are.
+// maxPeers is the number of other hosts that one host queries. Three are enough to find
+// its faults, and the cost for each host does not grow with the number of hosts.
 const maxPeers = 3
 
-// listenFor is how long a host answers others.
+// listenTimeout is how long a host answers others.
 const listenFor = 30 * time.Minute
 
-// Sample is the peers that a host asks of all that were named: always the same,
-// others for each host, so that together they ask all.
+// SamplePeers returns the peers out of all that the host self queries. The sample is
+// always the same for one host and differs between hosts, so that together the hosts
+// query all peers.
 func Sample(self string, all []string) []string {
 	rank := func(name string) uint64 {
 		h := fnv.New64a()
@@ -48,20 +49,20 @@ func Sample(self string, all []string) []string {
 	return out[:maxPeers]
 }
 
-// Others are the hosts that this one is to share a cluster with.
+// Peers are the hosts with which this one will share a cluster.
 type Others struct {
 	Addresses []string // or names
-	// Ask asks one of them, which has to prove who it is.
+	// Ask queries one of them and authenticates it.
 	Ask func(ctx context.Context, at netip.Addr, ask peer.Ask) (peer.Answer, error)
 }
 
-// named are the hosts that the user named.
+// requestedPeers returns the hosts that the user named.
 func named(r *run.Run, req Request) (Others, error) {
 	if len(req.Peers) == 0 {
 		return Others{}, nil
 	}
 	if req.Code == "" {
-		return Others{}, problem.New(problem.ExitUsage, "ask other hosts", errors.New("the code is missing"), "give it with --peer-code-file FILE, or - for standard input; `plinth preflight --listen` on the other host prints it")
+		return Others{}, problem.New(problem.ExitUsage, "query other hosts", errors.New("the code is missing"), "pass it with --peer-code-file FILE, or - for standard input; `plinth preflight --listen` on the other host prints it")
 	}
 	r.Secrets.Hide(req.Code)
 	return Others{Addresses: req.Peers, Ask: func(ctx context.Context, at netip.Addr, ask peer.Ask) (peer.Answer, error) {
@@ -69,42 +70,43 @@ func named(r *run.Run, req Request) (Others, error) {
 	}}, nil
 }
 
-// meet asks others, all at once, for a host that is to be a controller or not.
-func meet(ctx context.Context, r *run.Run, found facts.Facts, others Others, controller bool) []facts.Peer {
-	if len(others.Addresses) == 0 {
+// checkPeers queries the peers of this host in parallel and returns one result for
+// each. controller reports whether this host will be a controller.
+func meet(ctx context.Context, r *run.Run, found facts.Facts, peers Others, controller bool) []facts.Peer {
+	if len(peers.Addresses) == 0 {
 		return nil
 	}
-	chosen := Sample(found.Hostname, others.Addresses)
-	if n := len(others.Addresses) - len(chosen); n > 0 {
-		r.Note(fmt.Sprintf("asking %d of the %d hosts; the others are asked by other hosts", len(chosen), len(others.Addresses)))
+	chosen := Sample(found.Hostname, peers.Addresses)
+	if n := len(peers.Addresses) - len(chosen); n > 0 {
+		r.Note(fmt.Sprintf("checking %d of the %d hosts; the others are checked by other hosts", len(chosen), len(peers.Addresses)))
 	}
-	ears := peer.Open(ctx, peer.Ports(true, controller), peer.UDPPort, false)
-	defer ears.Close()
-	ask := peer.Ask{Identity: Identity(found), Controller: controller, Nonce: ears.Nonce, Ears: ears.All, MTU: found.Network.MTU()}
+	listeners := peer.Open(ctx, peer.Ports(true, controller), peer.UDPPort, false)
+	defer listeners.Close()
+	ask := peer.Ask{Identity: Identity(found), Controller: controller, Nonce: listeners.Nonce, Ears: listeners.All, MTU: found.Network.MTU()}
 	out := make([]facts.Peer, len(chosen))
 	var all sync.WaitGroup
 	for i, name := range chosen {
-		all.Go(func() { out[i] = askPeer(ctx, r, name, others, ask) })
+		all.Go(func() { out[i] = askPeer(ctx, r, name, peers, ask) })
 	}
 	all.Wait()
 	return out
 }
 
-// Identity is what a host tells others of itself.
+// PeerIdentity returns the data with which a host identifies itself to others.
 func Identity(f facts.Facts) peer.Identity {
 	return peer.Identity{Hostname: f.Hostname, MachineID: f.MachineID, Addresses: f.Network.Own(), Traits: f.Traits()}
 }
 
-// askPeer asks one host and reaches it.
-func askPeer(ctx context.Context, r *run.Run, name string, others Others, ask peer.Ask) facts.Peer {
+// checkPeer queries the host name and tests the connections in both directions.
+func askPeer(ctx context.Context, r *run.Run, name string, peers Others, ask peer.Ask) facts.Peer {
 	out := facts.Peer{Address: name}
 	address, err := resolve(ctx, name)
 	if err != nil {
 		out.Error = err.Error()
 		return out
 	}
-	begun := r.Now()
-	answer, err := others.Ask(ctx, address, ask)
+	started := r.Now()
+	answer, err := peers.Ask(ctx, address, ask)
 	if err != nil {
 		out.Error, out.Absent = peer.Unasked(err)
 		return out
@@ -113,12 +115,13 @@ func askPeer(ctx context.Context, r *run.Run, name string, others Others, ask pe
 	who := answer.Identity
 	out.Hostname, out.MachineID, out.Addresses, out.Traits = who.Hostname, who.MachineID, who.Addresses, who.Traits
 	out.RTT = time.Duration(there.RTT)
-	// The question arrived after three trips: to connect, to agree on keys, itself.
-	out.Offset = begun.Add(5 * out.RTT / 2).Sub(answer.Received)
+	// The request arrived after three trips: connection, key exchange, request.
+	out.Offset = started.Add(5 * out.RTT / 2).Sub(answer.Received)
 	out.Out, out.In = reach(there), reach(answer.Back)
 	return out
 }
 
+// resolveAddress returns the IP address of name, which may be an IP address itself.
 func resolve(ctx context.Context, name string) (netip.Addr, error) {
 	if a, err := netip.ParseAddr(name); err == nil {
 		return a, nil
@@ -140,14 +143,15 @@ func reach(r peer.Reach) facts.Reach {
 	return out
 }
 
-// Listening is what a host that answers others tells.
+// ListenerInfo is what other hosts need to query a host that listens.
 type Listening struct {
-	Address string `json:"address"` // under which the others ask it
-	Code    string `json:"code"`    // that they have to know
+	Address string `json:"address"` // at which the others query it
+	Code    string `json:"code"`    // that authenticates them; secret
 }
 
-// Listen answers other hosts until ctx ends or half an hour is over; ready is told
-// what the others need. It changes nothing on this host.
+// Listen answers other hosts until ctx ends or half an hour is over. It calls ready
+// with what the others need once it listens. It changes nothing on this host. An empty
+// code is replaced by a new one.
 func Listen(ctx context.Context, r *run.Run, code string, ready func(Listening)) error {
 	const doing = "answer other hosts"
 	if err := run.NeedRoot(doing); err != nil {
@@ -156,7 +160,7 @@ func Listen(ctx context.Context, r *run.Run, code string, ready func(Listening))
 	found := probe.Gather(ctx, r.Host, builtin.Request(hostpreflight.Want{Quick: true}))
 	own := found.Network.Own()
 	if len(own) == 0 {
-		return problem.New(problem.ExitPreflight, doing, errors.New("this host has no address that others could reach"), "give the host an address and a default route")
+		return problem.New(problem.ExitPreflight, doing, errors.New("this host has no address that other hosts can reach"), "configure an address and a default route on this host")
 	}
 	if code == "" {
 		code = peer.NewCode()
@@ -167,14 +171,14 @@ func Listen(ctx context.Context, r *run.Run, code string, ready func(Listening))
 	}
 	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", fmt.Sprintf(":%d", peer.ControlPort))
 	if err != nil {
-		return problem.New(problem.ExitUsage, doing, err, "another program has the port; on a node of a cluster it is Plinth's own, and joining hosts are checked there by themselves")
+		return problem.New(problem.ExitUsage, doing, err, "another program uses the port; on a cluster node this is the Plinth agent, which checks joining hosts automatically")
 	}
 	self := func() (peer.Identity, int) { return Identity(found), found.Network.MTU() }
 	handler := &peer.Handler{Self: self, Controller: true, Now: r.Now}
 	defer handler.Close()
 	mux := http.NewServeMux()
 	mux.Handle("POST "+peer.Path, peer.Guard(code, handler))
-	// One connection a question: the proofs are bound to it.
+	// One connection per request: the authentication is bound to it.
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 20 * time.Second,
 		TLSConfig: &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS13, NextProtos: []string{"http/1.1"}}}
 	ctx, cancel := context.WithTimeout(ctx, listenFor)

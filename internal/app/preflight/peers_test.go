@@ -6,23 +6,23 @@ import (
 	"testing"
 )
 
-func TestAHostAsksThreePeersAndAllAreAskedByThemAll(t *testing.T) {
+func TestSamplePeers_CoversAllPeersWithThreePerHost(t *testing.T) {
 	var all []string
 	for i := range 10 {
 		all = append(all, fmt.Sprintf("10.0.0.%d", i+1))
 	}
-	asked := map[string]int{}
+	queried := map[string]int{}
 	for _, self := range all {
 		chosen := Sample(self, all)
 		if len(chosen) != 3 || !slices.Equal(chosen, Sample(self, append([]string{all[3]}, all...))) {
 			t.Errorf("%s asks %v", self, chosen)
 		}
 		for _, c := range chosen {
-			asked[c]++
+			queried[c]++
 		}
 	}
-	if len(asked) < 9 {
-		t.Errorf("only %d of 10 are asked: %v", len(asked), asked)
+	if len(queried) < 9 {
+		t.Errorf("only %d of 10 are asked: %v", len(queried), queried)
 	}
 	if got := Sample("x", []string{"b", "a", "b"}); !slices.Equal(got, []string{"a", "b"}) {
 		t.Error(got)
