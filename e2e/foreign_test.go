@@ -73,9 +73,9 @@ func resetKeepingData(t *testing.T, ctx context.Context, h *lab.Host, fresh lab.
 	if took := time.Since(begun); took > 30*time.Second {
 		t.Errorf("the reset took %.1fs", took.Seconds())
 	}
-	said := strings.Join(r.Result.Kept, "\n")
+	said := strings.Join(r.Result.Retained, "\n")
 	if !strings.Contains(said, "/var/lib/plinth/volumes: data of") || !strings.Contains(said, "/etc/k0s/mine") {
-		t.Errorf("kept: %s", said)
+		t.Errorf("retained: %s", said)
 	}
 	for _, d := range lab.Diff(fresh, h.Baseline(ctx)) {
 		if !strings.Contains(d, "/etc/k0s/mine") && !strings.Contains(d, "/var/lib/plinth/volumes") && !strings.Contains(d, "/var/lib/plinth/kept.json") && !noise(d) {

@@ -172,7 +172,7 @@ type reply struct {
 		ConsoleURL string
 		Password   string
 		Plan       []struct{ Step, State, Why string }
-		Kept       []string
+		Retained   []string
 		Unfinished *struct{ Verb, Step string }
 		Installed  bool
 		Versions   map[string]string

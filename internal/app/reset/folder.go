@@ -15,95 +15,97 @@ import (
 	"github.com/plinthdev/plinth/internal/step"
 )
 
-// removeDataDir empties Plinth's folder and removes it, and the pointer to it.
-// One that stood there before stays, empty, with the mode that it had; so does
-// a mount point, and one in which something is kept, which it then says. It may
-// be killed at any point and run again.
-func (a job) removeDataDir(j *journal.Journal, keep []string) step.Step {
+// removeDataDirStep returns the step that empties and removes the data folder and the
+// pointer to it. A folder that existed before the first run stays, empty, with its
+// earlier mode. A mount point stays too, and so does a folder in which the entries keep
+// are retained; the marker file then records them. The step may be killed at any point
+// and run again.
+func (o job) removeDataDir(j *journal.Journal, keep []string) step.Step {
 	_, stays := j.FolderBefore()
 	name := run.ClusterName(j)
-	return step.Step{ID: "data-dir", Title: "Remove Plinth's data folder", Touches: []string{a.DataDir},
+	return step.Step{ID: "data-dir", Title: "Remove Plinth's data folder", Touches: []string{o.DataDir},
 		Check: func(context.Context) (step.State, error) {
-			info, err := a.Host.Lstat(a.DataDir)
-			if err == nil && len(a.entries(keep)) > 0 || err == nil && !stays && a.removable(info) {
-				return step.Needed(a.DataDir), nil
+			info, err := o.Host.Lstat(o.DataDir)
+			if err == nil && len(o.entries(keep)) > 0 || err == nil && !stays && o.removable(info) {
+				return step.Needed(o.DataDir), nil
 			}
-			if _, err := a.Host.Lstat(journal.Pointer); err == nil {
+			if _, err := o.Host.Lstat(journal.Pointer); err == nil {
 				return step.Needed(journal.Pointer), nil
 			}
 			return step.Done(), nil
 		},
 		Apply: func(context.Context, step.Report) error {
-			if err := a.asBefore(j); err != nil {
+			if err := o.asBefore(j); err != nil {
 				return err
 			}
-			if err := a.markKept(keep, name); err != nil {
+			if err := o.markKept(keep, name); err != nil {
 				return err
 			}
-			if err := a.emptyDataDir(j, keep); err != nil {
+			if err := o.emptyDataDir(j, keep); err != nil {
 				return err
 			}
-			if info, err := a.Host.Lstat(a.DataDir); err == nil && !stays && a.removable(info) {
-				if err := a.Host.RemoveAll(a.DataDir); err != nil {
+			if info, err := o.Host.Lstat(o.DataDir); err == nil && !stays && o.removable(info) {
+				if err := o.Host.RemoveAll(o.DataDir); err != nil {
 					return err
 				}
 			}
-			return a.Host.RemoveAll(journal.Pointer)
+			return o.Host.RemoveAll(journal.Pointer)
 		},
 	}
 }
 
-// emptyDataDir removes what entries lists. Before what was kept of the host goes,
-// the journal says that nothing is left: an install after a kill in between
-// looks at the host anew.
-func (a job) emptyDataDir(j *journal.Journal, keep []string) error {
+// emptyDataDir removes the entries of the data folder except keep. Before it removes the
+// saved state of the host, the journal records that nothing is left: an install after a
+// kill in between inspects the host again.
+func (o job) emptyDataDir(j *journal.Journal, keep []string) error {
 	remove := func(names ...string) error {
 		for _, name := range names {
-			if err := a.Host.RemoveAll(filepath.Join(a.DataDir, name)); err != nil {
+			if err := o.Host.RemoveAll(filepath.Join(o.DataDir, name)); err != nil {
 				return err
 			}
 		}
 		return nil
 	}
-	names := a.entries(keep)
+	names := o.entries(keep)
 	if i := slices.Index(names, node.BeforeDir); i >= 0 && len(j.Runs()) > 0 {
 		if err := remove(names[:i]...); err != nil {
 			return err
 		}
 		if err := j.Forget(); err != nil {
-			a.Note("warning: " + err.Error()) // a full disk must not keep a reset from making space
+			o.Note("warning: " + err.Error()) // a full disk must not keep a reset from making space
 		}
-		if err := a.asBefore(j); err != nil { // writing the journal makes the folder Plinth's own
+		if err := o.asBefore(j); err != nil { // writing the journal sets the mode of the folder
 			return err
 		}
-		names = a.entries(keep)
+		names = o.entries(keep)
 	}
 	return remove(names...)
 }
 
-// asBefore gives the data folder the mode that it had before the first run, if it
-// stood there.
-func (a job) asBefore(j *journal.Journal) error {
-	mode, stood := j.FolderBefore()
-	if !stood {
+// restoreDirMode sets the mode of the data folder to the one before the first run, if
+// the folder existed then.
+func (o job) asBefore(j *journal.Journal) error {
+	mode, existed := j.FolderBefore()
+	if !existed {
 		return nil
 	}
-	return a.Host.MkdirAll(a.DataDir, mode)
+	return o.Host.MkdirAll(o.DataDir, mode)
 }
 
-// removable reports whether the data folder is empty and Plinth's own work.
-func (a job) removable(info fs.FileInfo) bool {
-	list, err := a.Host.ReadDir(a.DataDir)
-	mounts, mountErr := leftover.Finder{Host: a.Host}.MountTable()
+// canRemoveDataDir reports whether the data folder is empty, was created by Plinth and is
+// not a mount point.
+func (o job) removable(info fs.FileInfo) bool {
+	list, err := o.Host.ReadDir(o.DataDir)
+	mounts, mountErr := leftover.Finder{Host: o.Host}.MountTable()
 	return errors.Join(err, mountErr) == nil && len(list) == 0 && info.Mode().Perm() == journal.DirMode &&
-		!slices.ContainsFunc(mounts, func(m leftover.Mount) bool { return m.Point == a.DataDir })
+		!slices.ContainsFunc(mounts, func(m leftover.Mount) bool { return m.Point == o.DataDir })
 }
 
-// entries is what in the data folder is Plinth's but for what is kept. What the
-// journal refers to goes late, and the journal last: until then it is what a
-// second reset goes by.
-func (a job) entries(keep []string) []string {
-	list, err := a.Host.ReadDir(a.DataDir)
+// dataDirEntries returns the names of the entries of the data folder except keep, in the
+// order in which they are removed. What the journal refers to comes late, and the
+// journal last: until then a second reset relies on it.
+func (o job) entries(keep []string) []string {
+	list, err := o.Host.ReadDir(o.DataDir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -117,7 +119,7 @@ func (a job) entries(keep []string) []string {
 		switch {
 		case name == journal.File:
 			return 3
-		case name == journal.CopyFile || strings.HasPrefix(name, "."): // or the beginning of either
+		case name == journal.CopyFile || strings.HasPrefix(name, "."): // or a temporary file of either
 			return 2
 		case name == node.BeforeDir:
 			return 1

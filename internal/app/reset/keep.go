@@ -17,15 +17,15 @@ import (
 	"github.com/plinthdev/plinth/internal/ui"
 )
 
-// volumesDir is the folder in the data folder where volumes are.
+// volumesDir is the folder in the data folder that contains the volumes.
 const volumesDir = "volumes"
 
-// agree asks for the name of the cluster, or takes it from the request: a
-// cluster must not go because somebody was on the wrong host.
-func (a job) agree(ctx context.Context, j *journal.Journal, req Request) error {
+// confirmByName asks the user to type the name of the cluster, or takes it from req, so
+// that a cluster is not removed by a command on the wrong host.
+func (o job) agree(ctx context.Context, j *journal.Journal, req Request) error {
 	const doing = "reset cluster"
 	name := run.ClusterName(j)
-	if r, ok, err := journal.ReadReceipt(a.Host, a.DataDir); err == nil && ok {
+	if r, ok, err := journal.ReadReceipt(o.Host, o.DataDir); err == nil && ok {
 		name = r.Name
 	}
 	what := "with its volumes"
@@ -37,86 +37,88 @@ func (a job) agree(ctx context.Context, j *journal.Journal, req Request) error {
 	case name == "" && req.Yes:
 		return nil
 	case name == "":
-		return a.Confirm(ctx, "Take off this host what an install without a name left, "+what+"?")
+		return o.Confirm(ctx, "Remove from this host what an install without a name left, "+what+"?")
 	case req.Cluster != "" && req.Cluster != name:
 		return problem.Newf(problem.ExitUsage, doing, "nothing was changed; are you on the right host?", "the cluster of this host is %s, not %s", name, req.Cluster)
 	case req.Cluster != "" && req.Yes:
 		return nil
 	case req.Yes:
-		return problem.Newf(problem.ExitUsage, doing, "add --cluster "+name+" if that is the one you mean; nothing was changed", "--yes alone does not say which cluster is to go")
+		return problem.Newf(problem.ExitUsage, doing, "add --cluster "+name+" to confirm that cluster; nothing was changed", "--yes alone does not name the cluster to remove")
 	}
-	return a.Type(ctx, "This removes the cluster "+name+" from this host, "+what+". Type its name to agree:", name, instead)
+	return o.Type(ctx, "This removes the cluster "+name+" from this host, "+what+". Type its name to confirm:", name, instead)
 }
 
-// keeping names the entries of the data folder that stay.
-func (a job) keeping(deleteData bool) []string {
-	list, err := a.Host.ReadDir(filepath.Join(a.DataDir, volumesDir))
+// retainedEntries returns the names of the entries of the data folder that a reset
+// retains: none when deleteData is set or there are no volumes.
+func (o job) keeping(deleteData bool) []string {
+	list, err := o.Host.ReadDir(filepath.Join(o.DataDir, volumesDir))
 	if deleteData || err != nil || len(list) == 0 {
 		return nil
 	}
 	return []string{volumesDir, journal.KeptFile}
 }
 
-// markKept says in the data folder what was kept there, so that the next
-// install may use the folder, and the next reset finds it.
-func (a job) markKept(keep []string, cluster string) error {
-	path := filepath.Join(a.DataDir, journal.KeptFile)
-	if _, err := a.Host.Lstat(path); err == nil || len(keep) == 0 {
+// writeRetainedMarker writes a file into the data folder that records what was retained
+// there, so that the next install may use the folder and the next reset finds it.
+func (o job) markKept(keep []string, cluster string) error {
+	path := filepath.Join(o.DataDir, journal.KeptFile)
+	if _, err := o.Host.Lstat(path); err == nil || len(keep) == 0 {
 		return nil
 	}
-	raw, err := json.Marshal(map[string]any{"version": 1, "cluster": cluster, "kept": []string{volumesDir}, "when": a.Now().UTC().Format(time.RFC3339)})
+	raw, err := json.Marshal(map[string]any{"version": 1, "cluster": cluster, "kept": []string{volumesDir}, "when": o.Now().UTC().Format(time.RFC3339)})
 	if err != nil {
 		return err
 	}
-	return a.Host.Write(path, bytes.NewReader(append(raw, '\n')), 0o600)
+	return o.Host.Write(path, bytes.NewReader(append(raw, '\n')), 0o600)
 }
 
-// kept lists for a person what a reset leaves on purpose.
-func (a job) kept(j *journal.Journal, keep []string) []string {
+// listRetained returns a message for each thing that a reset retains on purpose.
+func (o job) kept(j *journal.Journal, keep []string) []string {
 	var all []string
 	if slices.Contains(keep, volumesDir) {
-		dir := filepath.Join(a.DataDir, volumesDir)
-		list, _ := a.Host.ReadDir(dir) // keeping has just read it
-		all = append(all, fmt.Sprintf("%s: data of %d volumes, %s; --delete-data removes it", dir, len(list), ui.Bytes(a.size(dir))))
+		dir := filepath.Join(o.DataDir, volumesDir)
+		list, _ := o.Host.ReadDir(dir) // retainedEntries has just read it
+		all = append(all, fmt.Sprintf("%s: data of %d volumes, %s; --delete-data removes it", dir, len(list), ui.Bytes(o.size(dir))))
 	}
-	if list, err := a.Host.ReadDir(run.LogDir); err == nil && len(list) > 0 {
-		all = append(all, fmt.Sprintf("%s: logs of %d runs, %s", run.LogDir, len(list), ui.Bytes(a.size(run.LogDir))))
+	if list, err := o.Host.ReadDir(run.LogDir); err == nil && len(list) > 0 {
+		all = append(all, fmt.Sprintf("%s: logs of %d runs, %s", run.LogDir, len(list), ui.Bytes(o.size(run.LogDir))))
 	}
-	foreign, _ := node.Foreign(a.Host, a.cluster(j)) // a look that fails shows in the steps
+	foreign, _ := node.Foreign(o.Host, o.cluster(j)) // an error shows in the steps
 	for _, p := range foreign {
-		all = append(all, p+": put there by somebody else")
+		all = append(all, p+": created by another program")
 	}
 	return all
 }
 
-// sized adds to each path how large it is, where that is worth a word, and
-// counts all.
-func (a job) sized(found []string) (said []string, total int64) {
-	const worth = 1 << 20
+// withSizes returns found with the size of each path of at least 1 MiB, and the total of
+// all sizes in bytes.
+func (o job) sized(found []string) (texts []string, total int64) {
+	const notable = 1 << 20
 	for _, what := range found {
 		if strings.HasPrefix(what, "/") {
-			n := a.size(what)
-			if total += n; n >= worth {
+			n := o.size(what)
+			if total += n; n >= notable {
 				what += " (" + ui.Bytes(n) + ")"
 			}
 		}
-		said = append(said, what)
+		texts = append(texts, what)
 	}
-	return said, total
+	return texts, total
 }
 
-// size is the bytes in the files at and below a path; links are not followed.
-func (a job) size(path string) (total int64) {
-	info, err := a.Host.Lstat(path)
+// diskUsage returns the size in bytes of the files at and below path; it does not follow
+// links.
+func (o job) size(path string) (total int64) {
+	info, err := o.Host.Lstat(path)
 	if err != nil || !info.IsDir() {
 		if err == nil && info.Mode().IsRegular() {
 			total = info.Size()
 		}
 		return total
 	}
-	list, _ := a.Host.ReadDir(path) // what cannot be read is not counted
+	list, _ := o.Host.ReadDir(path) // what cannot be read is not counted
 	for _, e := range list {
-		total += a.size(filepath.Join(path, e.Name()))
+		total += o.size(filepath.Join(path, e.Name()))
 	}
 	return total
 }

@@ -14,15 +14,15 @@ import (
 	"github.com/plinthdev/plinth/internal/ui/runlog"
 )
 
-// NodeRequest is what a node's reset is asked for.
+// NodeOptions are the options of `plinth reset node`.
 type NodeRequest struct {
-	Request               // Cluster is not asked for
-	Timeout time.Duration // for the node's pods to leave; 0 for nodes.DrainTimeout
-	Force   bool          // accept what is lost, and that the cluster is not told
+	Request               // Cluster is not used
+	Timeout time.Duration // for the eviction of the node's pods; 0 for nodes.DrainTimeout
+	Force   bool          // accept losses, and that the cluster is not informed
 }
 
-// Node has this host leave its cluster, and then takes back here what
-// Cluster would. The cluster's other hosts go on.
+// RunNode makes this host leave its cluster and then removes from it what RunCluster
+// removes. The other hosts of the cluster keep running.
 func Node(ctx context.Context, r *run.Run, req NodeRequest) (Result, error) {
 	const doing = "reset node"
 	if err := run.NeedRoot(doing); err != nil {
@@ -31,47 +31,47 @@ func Node(ctx context.Context, r *run.Run, req NodeRequest) (Result, error) {
 	if req.Timeout == 0 {
 		req.Timeout = nodes.DrainTimeout
 	}
-	a := job{r}
-	if err := a.somethingToReset(doing); err != nil {
+	o := job{r}
+	if err := o.somethingToReset(doing); err != nil {
 		return Result{}, err
 	}
 	if req.DryRun {
-		return job{a.ReadOnly()}.node(ctx, req)
+		return job{o.ReadOnly()}.node(ctx, req)
 	}
 	var res Result
-	err := a.Changing(ctx, "reset", func(r *run.Run, _ *runlog.Log) (err error) {
+	err := o.Changing(ctx, "reset", func(r *run.Run, _ *runlog.Log) (err error) {
 		res, err = job{r}.node(ctx, req)
 		return err
 	})
 	return res, err
 }
 
-func (a job) node(ctx context.Context, req NodeRequest) (Result, error) {
-	j, err := a.Journal()
+func (o job) node(ctx context.Context, req NodeRequest) (Result, error) {
+	j, err := o.Journal()
 	if err != nil {
 		return Result{}, err
 	}
 	if len(j.Runs()) == 0 && !j.Lost() {
-		return a.resetBirth(ctx, j, req.Request)
+		return o.resetBirth(ctx, j, req.Request)
 	}
-	p, err := parting.Find(ctx, a.Run, j, parting.Request{Timeout: req.Timeout, Force: req.Force})
+	p, err := parting.Find(ctx, o.Run, j, parting.Request{Timeout: req.Timeout, Force: req.Force})
 	if err != nil {
 		return Result{}, err
 	}
 	for _, w := range p.Warnings {
-		a.Note("warning: " + w)
+		o.Note("warning: " + w)
 	}
 	if req.DryRun {
-		return a.dryRun(ctx, j, req.Request, p)
+		return o.dryRun(ctx, j, req.Request, p)
 	}
-	if err := a.Confirm(ctx, fmt.Sprintf("Have this host (%s) leave the cluster %s, and take off it what Plinth put there?", p.Name, p.Cluster)); err != nil {
+	if err := o.Confirm(ctx, fmt.Sprintf("Remove this host (%s) from the cluster %s, and remove everything that Plinth installed on it?", p.Name, p.Cluster)); err != nil {
 		return Result{}, err
 	}
-	return a.takeBack(ctx, j, req.DeleteData, p)
+	return o.takeBack(ctx, j, req.DeleteData, p)
 }
 
-// leave has the cluster let this host go, as far as p says.
-func (a job) leave(ctx context.Context, runner step.Runner, p parting.Parting, res *Result) error {
+// leaveCluster runs the steps of p that remove this host from the cluster.
+func (o job) leave(ctx context.Context, runner step.Runner, p parting.Parting, res *Result) error {
 	res.Node, res.Cluster, res.Remains = p.Name, p.Cluster, p.Remains
 	for _, s := range p.Steps {
 		_, err := runner.Run(ctx, []step.Step{s})
@@ -79,10 +79,10 @@ func (a job) leave(ctx context.Context, runner step.Runner, p parting.Parting, r
 			continue
 		}
 		if !p.Force || problem.ExitCode(err) == problem.ExitInterrupted {
-			return problem.New(problem.ExitStep, "leave the cluster "+p.Cluster, err, "mend that, and run the same command again: it goes on where it stopped\n"+
-				"to take this host back all the same: --force, and then on a controller: "+parting.Removal(p.Name))
+			return problem.New(problem.ExitStep, "leave the cluster "+p.Cluster, err, "fix the cause and run the same command again: it resumes where it stopped\n"+
+				"to reset this host anyway: --force, and then on a controller: "+parting.Removal(p.Name))
 		}
-		a.Note("warning: going on without it: " + err.Error())
+		o.Note("warning: ignored because of --force: " + err.Error())
 		if s.ID == leave.LeaveID {
 			res.Remains = []string{parting.Removal(p.Name)}
 		}

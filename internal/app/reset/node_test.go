@@ -16,60 +16,70 @@ import (
 	"github.com/plinthdev/plinth/internal/step"
 )
 
-func TestAClusterThatDoesNotLetANodeGoStopsItsReset(t *testing.T) {
+func TestLeaveCluster_StopsTheResetUnlessForced(t *testing.T) {
 	no := step.Step{ID: leave.LeaveID, Title: "Leave the cluster",
-		Check: func(context.Context) (step.State, error) { return step.Needed("the cluster counts on w"), nil },
+		Check: func(context.Context) (step.State, error) { return step.Needed("w is still a member"), nil },
 		Apply: func(context.Context, step.Report) error { return errors.New("no quorum") }}
-	for _, force := range []bool{false, true} {
-		a, _ := on(t, "/data/plinth")
-		j, err := a.Journal()
-		must(t, err)
-		must(t, j.Begin("reset", nil))
-		var res Result
-		err = a.leave(t.Context(), a.Steps("reset", j), parting.Parting{Name: "w", Cluster: "my-app", Force: force, Steps: []step.Step{no}}, &res)
-		switch {
-		case force && (err != nil || len(res.Remains) != 1 || res.Node != "w"):
-			t.Errorf("forced: %v, %+v", err, res)
-		case !force && (problem.ExitCode(err) != problem.ExitStep || !strings.Contains(err.Error(), "no quorum") || !strings.Contains(problem.Hint(err), "sudo plinth node remove w") || parting.Departed(j)):
+	for name, force := range map[string]bool{"by default": false, "forced": true} {
+		t.Run(name, func(t *testing.T) {
+			o, _ := newOperation(t, "/data/plinth")
+			j, err := o.Journal()
+			must(t, err)
+			must(t, j.Begin("reset", nil))
+			var res Result
+			err = o.leave(t.Context(), o.Steps("reset", j), parting.Parting{Name: "w", Cluster: "my-app", Force: force, Steps: []step.Step{no}}, &res)
+			switch {
+			case force && (err != nil || len(res.Remains) != 1 || res.Node != "w"):
+				t.Errorf("forced: %v, %+v", err, res)
+			case !force && (problem.ExitCode(err) != problem.ExitStep || !strings.Contains(err.Error(), "no quorum") || !strings.Contains(problem.Hint(err), "sudo plinth node remove w") || parting.Departed(j)):
+				t.Errorf("%v (%s)", err, problem.Hint(err))
+			}
+		})
+	}
+}
+
+func TestResetNode_ExplainsWhatToDoOnAnIncompleteHost(t *testing.T) {
+	reset := func(t *testing.T, prepare func(o job, f *hosttest.Fake)) (Result, error) {
+		o, f := newOperation(t, "/data/plinth")
+		if prepare != nil {
+			prepare(o, f)
+		}
+		return o.node(t.Context(), NodeRequest{Request: Request{DryRun: true}})
+	}
+	t.Run("nothing is installed", func(t *testing.T) {
+		if res, err := reset(t, nil); err != nil || res.Changed || res.Plan != nil {
+			t.Errorf("%+v, %v", res, err)
+		}
+	})
+	t.Run("an install without an end", func(t *testing.T) {
+		_, err := reset(t, func(o job, f *hosttest.Fake) { installed(t, o, f) })
+		if problem.ExitCode(err) != problem.ExitUsage || !strings.Contains(problem.Hint(err), "reset cluster --cluster my-app") {
 			t.Errorf("%v (%s)", err, problem.Hint(err))
 		}
-	}
-}
-
-func TestAHostOutOfOrderIsToldWhatToDo(t *testing.T) {
-	ask := func(t *testing.T, prepare func(a job, f *hosttest.Fake)) (Result, error) {
-		a, f := on(t, "/data/plinth")
-		if prepare != nil {
-			prepare(a, f)
+	})
+	t.Run("a join without an end", func(t *testing.T) {
+		res, err := reset(t, func(o job, _ *hosttest.Fake) {
+			j, err := o.Journal()
+			must(t, err)
+			must(t, j.Begin("join", map[string]string{run.ArgName: "my-app"}))
+			must(t, o.Host.Write(k0s.EtcdMember, strings.NewReader(""), 0o600))
+		})
+		if err != nil || len(res.Remains) != 1 || len(res.Plan) == 0 {
+			t.Errorf("%+v, %v", res, err)
 		}
-		return a.node(t.Context(), NodeRequest{Request: Request{DryRun: true}})
-	}
-	if res, err := ask(t, nil); err != nil || res.Changed || res.Plan != nil {
-		t.Errorf("nothing is installed: %+v, %v", res, err)
-	}
-	_, err := ask(t, func(a job, f *hosttest.Fake) { installed(t, a, f) })
-	if problem.ExitCode(err) != problem.ExitUsage || !strings.Contains(problem.Hint(err), "reset cluster --cluster my-app") {
-		t.Errorf("an install without an end: %v (%s)", err, problem.Hint(err))
-	}
-	res, err := ask(t, func(a job, _ *hosttest.Fake) {
-		j, err := a.Journal()
-		must(t, err)
-		must(t, j.Begin("join", map[string]string{run.ArgName: "my-app"}))
-		must(t, a.Host.Write(k0s.EtcdMember, strings.NewReader(""), 0o600))
 	})
-	if err != nil || len(res.Remains) != 1 || len(res.Plan) == 0 {
-		t.Errorf("a join without an end: %+v, %v", res, err)
-	}
-	_, err = ask(t, func(a job, f *hosttest.Fake) {
-		must(t, installed(t, a, f).Begin("install", map[string]string{run.ArgName: "my-app"}))
-		must(t, journal.WriteReceipt(a.Host, a.DataDir, journal.Receipt{Name: "my-app", Node: "a"}))
-		must(t, a.Host.Write(k0s.KubeletConf, strings.NewReader(kubeletConf), 0o600))
+	t.Run("a cluster that does not answer", func(t *testing.T) {
+		_, err := reset(t, func(o job, f *hosttest.Fake) {
+			must(t, installed(t, o, f).Begin("install", map[string]string{run.ArgName: "my-app"}))
+			must(t, journal.WriteReceipt(o.Host, o.DataDir, journal.Receipt{Name: "my-app", Node: "a"}))
+			must(t, o.Host.Write(k0s.KubeletConf, strings.NewReader(kubeletConf), 0o600))
+		})
+		if problem.ExitCode(err) != problem.ExitUsage || !strings.Contains(err.Error(), "no other controller of the cluster answers") || !strings.Contains(problem.Hint(err), "plinth node remove a") {
+			t.Errorf("%v (%s)", err, problem.Hint(err))
+		}
 	})
-	if problem.ExitCode(err) != problem.ExitUsage || !strings.Contains(err.Error(), "no other controller of the cluster answers") || !strings.Contains(problem.Hint(err), "plinth node remove a") {
-		t.Errorf("a cluster that does not answer: %v (%s)", err, problem.Hint(err))
-	}
 }
 
-// kubeletConf is a node's way to an API that nobody serves.
+// kubeletConf is the kubeconfig of a node for an API address without a server.
 const kubeletConf = `{"apiVersion":"v1","kind":"Config","current-context":"x","clusters":[{"name":"x","cluster":{"server":"https://127.0.0.1:1","certificate-authority-data":"eA=="}}],
 "contexts":[{"name":"x","context":{"cluster":"x","user":"x"}}],"users":[{"name":"x","user":{}}]}`

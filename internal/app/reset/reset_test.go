@@ -24,8 +24,8 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// on is a reset of a fake host whose data folder is dir.
-func on(t *testing.T, dir string) (job, *hosttest.Fake) {
+// newOperation returns a reset of a fake host whose data folder is dir.
+func newOperation(t *testing.T, dir string) (job, *hosttest.Fake) {
 	t.Helper()
 	f := hosttest.New(t)
 	must(t, os.MkdirAll(filepath.Join(f.Root, "/proc/self"), 0o755))
@@ -34,26 +34,26 @@ func on(t *testing.T, dir string) (job, *hosttest.Fake) {
 		Confirm: func(context.Context, string) error { return nil }}}}, f
 }
 
-func TestTheDataFolderIsAsItWasBefore(t *testing.T) {
+func TestResetCluster_RestoresTheDataFolder(t *testing.T) {
 	for name, mode := range map[string]os.FileMode{"there was none": 0, "the administrator's": 0o750} {
 		t.Run(name, func(t *testing.T) {
-			a, f := on(t, "/data/plinth")
+			o, f := newOperation(t, "/data/plinth")
 			dir, pointer := filepath.Join(f.Root, "/data/plinth"), filepath.Join(f.Root, journal.Pointer)
 			must(t, os.MkdirAll(filepath.Dir(dir), 0o755))
 			must(t, os.MkdirAll(filepath.Dir(pointer), 0o755))
 			if mode != 0 {
 				must(t, os.Mkdir(dir, mode))
 			}
-			j, err := a.Journal()
+			j, err := o.Journal()
 			must(t, err)
 			must(t, j.Begin("install", nil))
 			must(t, os.WriteFile(filepath.Join(dir, "receipt.json"), nil, 0o600))
 			must(t, os.Mkdir(filepath.Join(dir, node.BeforeDir), 0o700))
 			must(t, os.WriteFile(pointer, []byte("/data/plinth\n"), 0o600))
-			if got := journal.Dir(a.Host); got != "/data/plinth" {
+			if got := journal.Dir(o.Host); got != "/data/plinth" {
 				t.Fatalf("other commands look in %s", got)
 			}
-			res, err := a.reset(t.Context(), Request{})
+			res, err := o.reset(t.Context(), Request{})
 			must(t, err)
 			info, err := os.Stat(dir)
 			if there := err == nil; !res.Changed || there != (mode != 0) || there && info.Mode().Perm() != mode {
@@ -66,75 +66,75 @@ func TestTheDataFolderIsAsItWasBefore(t *testing.T) {
 	}
 }
 
-// installed is a journal with a finished install of my-app, and a volume.
-func installed(t *testing.T, a job, f *hosttest.Fake) *journal.Journal {
+// installed returns a journal with a finished install of my-app, and creates a volume.
+func installed(t *testing.T, o job, f *hosttest.Fake) *journal.Journal {
 	t.Helper()
-	j, err := a.Journal()
+	j, err := o.Journal()
 	must(t, err)
 	must(t, j.Begin("install", map[string]string{run.ArgName: "my-app"}))
 	must(t, j.End(nil))
-	volume := filepath.Join(f.Root, a.DataDir, "volumes/pvc-1")
+	volume := filepath.Join(f.Root, o.DataDir, "volumes/pvc-1")
 	must(t, os.MkdirAll(volume, 0o755))
 	must(t, os.WriteFile(filepath.Join(volume, "data"), []byte("precious"), 0o600))
 	return j
 }
 
-func TestAClusterGoesOnlyByItsName(t *testing.T) {
+func TestConfirmByName_RequiresTheNameOfTheCluster(t *testing.T) {
 	typed := errors.New("asked to type")
 	for name, c := range map[string]struct {
 		req  Request
 		code int
-		says string
+		want string
 	}{
-		"asked":                {Request{}, problem.ExitInternal, "asked to type"},
+		"prompted":             {Request{}, problem.ExitInternal, "asked to type"},
 		"its name, yes":        {Request{Yes: true, Cluster: "my-app"}, 0, ""},
 		"yes without its name": {Request{Yes: true}, problem.ExitUsage, "--yes alone"},
 		"another name":         {Request{Yes: true, Cluster: "other"}, problem.ExitUsage, "the cluster of this host is my-app, not other"},
 		"its name without yes": {Request{Cluster: "my-app"}, problem.ExitInternal, "asked to type"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			a, f := on(t, "/data/plinth")
-			a.Type = func(_ context.Context, _, word, instead string) error {
+			o, f := newOperation(t, "/data/plinth")
+			o.Type = func(_ context.Context, _, word, instead string) error {
 				if word != "my-app" || instead != "--yes --cluster NAME" {
 					t.Errorf("asked for %q, or %q", word, instead)
 				}
 				return typed
 			}
-			err := a.agree(t.Context(), installed(t, a, f), c.req)
-			if problem.ExitCode(err) != c.code || err != nil && !strings.Contains(err.Error(), c.says) {
+			err := o.agree(t.Context(), installed(t, o, f), c.req)
+			if problem.ExitCode(err) != c.code || err != nil && !strings.Contains(err.Error(), c.want) {
 				t.Errorf("%v", err)
 			}
 		})
 	}
 }
 
-func TestVolumesAreNamedAndKeptUnlessAskedFor(t *testing.T) {
-	a, f := on(t, "/data/plinth")
-	installed(t, a, f)
+func TestResetCluster_RetainsVolumesUnlessDeleteDataIsSet(t *testing.T) {
+	o, f := newOperation(t, "/data/plinth")
+	installed(t, o, f)
 	yes := Request{Yes: true, Cluster: "my-app"}
-	planned, err := a.reset(t.Context(), Request{DryRun: true})
+	planned, err := o.reset(t.Context(), Request{DryRun: true})
 	if err != nil || len(planned.Kept) == 0 || !strings.HasPrefix(planned.Kept[0], "/data/plinth/volumes: data of 1 volumes, 8 B") {
 		t.Errorf("dry run: %+v, %v", planned, err)
 	}
-	res, err := a.reset(t.Context(), yes)
+	res, err := o.reset(t.Context(), yes)
 	if err != nil || len(res.Kept) == 0 || !strings.HasPrefix(res.Kept[0], "/data/plinth/volumes: data of 1 volumes, 8 B") {
 		t.Errorf("%+v, %v", res, err)
 	}
-	left, err := os.ReadDir(filepath.Join(f.Root, a.DataDir))
+	left, err := os.ReadDir(filepath.Join(f.Root, o.DataDir))
 	if err != nil || len(left) != 2 || left[0].Name() != journal.KeptFile || left[1].Name() != "volumes" {
-		t.Fatalf("left are %v, %v", left, err)
+		t.Fatalf("the folder contains %v, %v", left, err)
 	}
-	if why := journal.Unusable(a.Host, a.DataDir); why != "" {
+	if why := journal.Unusable(o.Host, o.DataDir); why != "" {
 		t.Errorf("the next install may not use the folder: it %s", why)
 	}
-	if res, err := a.reset(t.Context(), yes); err != nil || res.Changed || len(res.Kept) == 0 {
+	if res, err := o.reset(t.Context(), yes); err != nil || res.Changed || len(res.Kept) == 0 {
 		t.Errorf("again: %+v, %v", res, err)
 	}
 	yes.DeleteData = true
-	if res, err := a.reset(t.Context(), yes); err != nil || !res.Changed {
+	if res, err := o.reset(t.Context(), yes); err != nil || !res.Changed {
 		t.Errorf("with --delete-data: %+v, %v", res, err)
 	}
-	if _, err := os.Stat(filepath.Join(f.Root, a.DataDir)); err == nil {
+	if _, err := os.Stat(filepath.Join(f.Root, o.DataDir)); err == nil {
 		t.Error("the folder is still there")
 	}
 }

@@ -21,13 +21,13 @@ import (
 	"github.com/plinthdev/plinth/internal/step"
 )
 
-// way is one by which a host becomes a node.
-type way struct {
+// scenario is a command by which a host becomes a node.
+type scenario struct {
 	verb   string
 	worker bool
 }
 
-func (w way) String() string {
+func (w scenario) String() string {
 	switch {
 	case w.worker:
 		return w.verb + " of a worker"
@@ -37,38 +37,40 @@ func (w way) String() string {
 	return w.verb
 }
 
-// ways lists them all.
-func ways() []way { return []way{{verb: "install"}, {verb: "join", worker: true}, {verb: "join"}} }
+// scenarios lists all scenarios.
+func scenarios() []scenario {
+	return []scenario{{verb: "install"}, {verb: "join", worker: true}, {verb: "join"}}
+}
 
-// porter lets everybody in.
-type porter struct{}
+// admitAll admits every host.
+type admitAll struct{}
 
-func (porter) Admit(context.Context, step.Report) ([]byte, map[string][]byte, error) {
+func (admitAll) Admit(context.Context, step.Report) ([]byte, map[string][]byte, error) {
 	return []byte("token"), map[string][]byte{k0s.RegistryDir + "/registry/hosts.toml": []byte("server")}, nil
 }
 
-// steps is the real list of the verb, in which the steps that need a real
-// cluster are played: each starts a pod.
-func (s *sim) steps(r *run.Run, m *machine.Machine, j *journal.Journal) []step.Step {
-	joins := s.way.verb == "join"
-	service := k0s.Service{Host: r.Host, Settings: k0s.SettingsFor(s.in, "10.0.0.5", "n1"), Worker: s.way.worker, Joins: joins}
+// steps returns the real steps of the scenario. The steps that need a real cluster are
+// simulated: each starts a pod.
+func (s *simulation) steps(r *run.Run, m *machine.Machine, j *journal.Journal) []step.Step {
+	joins := s.scenario.verb == "join"
+	service := k0s.Service{Host: r.Host, Settings: k0s.SettingsFor(s.in, "10.0.0.5", "n1"), Worker: s.scenario.worker, Joins: joins}
 	c := plan.Cluster{Host: r.Host, Memory: j, Now: r.Now, DataDir: dataDir, Node: "n1", AddOns: s.parts, K0s: service,
-		K0sFile: program(k0s.Binary), Leftover: r.Leftover(), Console: plan.Console{Namespace: "kotsadm", App: &kots.App{}}}
-	if !s.way.worker {
-		c.KotsFile = program(kots.Binary)
+		K0sFile: fakeProgram(k0s.Binary), Leftover: r.Leftover(), Console: plan.Console{Namespace: "kotsadm", App: &kots.App{}}}
+	if !s.scenario.worker {
+		c.KotsFile = fakeProgram(kots.Binary)
 	}
 	steps := plan.Install(c)
 	if joins {
-		c.Agent = program(node.AgentBinary)
+		c.Agent = fakeProgram(node.AgentBinary)
 		c.Kept = entry.Kept{Dir: dataDir + "/bundle", Files: map[string][]byte{"index.json": []byte("{}")}}
-		steps = plan.Join(c, porter{}, s.toAPI(r))
+		steps = plan.Join(c, admitAll{}, s.apiAccess(r))
 	}
-	return s.played(steps, service, m)
+	return s.simulateSteps(steps, service, m)
 }
 
-// toAPI is a worker's way to the API; nil for a controller.
-func (s *sim) toAPI(r *run.Run) *entry.Way {
-	if !s.way.worker {
+// apiAccess returns the access of a worker to the Kubernetes API; nil for a controller.
+func (s *simulation) apiAccess(r *run.Run) *entry.Way {
+	if !s.scenario.worker {
 		return nil
 	}
 	return &entry.Way{Files: gateway.Files(dataDir),
@@ -78,17 +80,17 @@ func (s *sim) toAPI(r *run.Run) *entry.Way {
 		}}
 }
 
-// played is steps in which some of those after the start of k0s are played and
-// the others that need it left out, which would be more of the same.
-func (s *sim) played(steps []step.Step, service k0s.Service, m *machine.Machine) []step.Step {
-	real := []string{"kots-binary", "forget-token"}
-	played := []string{"images-boot", "console", "console-copies"}
+// simulateSteps returns steps in which some of those after the start of k0s are simulated.
+// The others that need k0s are left out, because they would show nothing new.
+func (s *simulation) simulateSteps(steps []step.Step, service k0s.Service, m *machine.Machine) []step.Step {
+	realSteps := []string{"kots-binary", "forget-token"}
+	simulated := []string{"images-boot", "console", "console-copies"}
 	up := slices.IndexFunc(steps, func(s step.Step) bool { return s.ID == "k0s-start" })
 	all := slices.Clone(steps[:up+1])
 	for _, later := range steps[up+1:] {
-		if slices.Contains(played, later.ID) {
-			later = pod(later, service, m)
-		} else if !slices.Contains(real, later.ID) {
+		if slices.Contains(simulated, later.ID) {
+			later = podStep(later, service, m)
+		} else if !slices.Contains(realSteps, later.ID) {
 			continue
 		}
 		all = append(all, later)
@@ -96,8 +98,8 @@ func (s *sim) played(steps []step.Step, service k0s.Service, m *machine.Machine)
 	return all
 }
 
-// pod is a step that starts a pod.
-func pod(s step.Step, service k0s.Service, m *machine.Machine) step.Step {
+// podStep returns s as a step that starts a pod.
+func podStep(s step.Step, service k0s.Service, m *machine.Machine) step.Step {
 	s.Check = func(ctx context.Context) (step.State, error) {
 		if why, err := service.StartNeeded(ctx); err != nil || why != "" {
 			return step.Unknown("k0s-start"), err
@@ -115,8 +117,8 @@ func pod(s step.Step, service k0s.Service, m *machine.Machine) step.Step {
 	return s
 }
 
-// program is a file of the bundle that takes more than one write.
-func program(path string) node.Artifact {
+// fakeProgram returns a file of the bundle that takes more than one write.
+func fakeProgram(path string) node.Artifact {
 	content := strings.Repeat(path+"\n", 300)
 	return node.Artifact{Path: path, Mode: 0o755, Size: int64(len(content)), Digest: digest.FromString(content),
 		Open: func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(content)), nil }}

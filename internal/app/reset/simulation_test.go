@@ -28,31 +28,30 @@ import (
 )
 
 // The simulation installs or joins, and resets, on a simulated host, with the real
-// journal, step machine and reset, and the real steps up to the start of k0s.
-// It stands still at every failpoint and before every change of the host: what
-// is there then is what a kill at that moment leaves. From each such state it
-// goes on in every way that a user could, and stands still everywhere again:
-// thus it sees every pair of deaths. What was seen once is not gone on from
-// again.
+// journal, step runner and reset, and the real steps up to the start of k0s. It
+// stops at every failpoint and before every change of the host: the state at that
+// moment is what a kill would leave. From each such state it continues with every
+// command that a user could run, and stops at every moment again: thus it covers
+// every pair of kills. A state that was seen before is not continued again.
 
 const dataDir = "/var/lib/plinth"
 
-// sim is what all cases share.
-type sim struct {
+// simulation is what all cases share.
+type simulation struct {
 	t         *testing.T
-	way       way
+	scenario  scenario
 	in        *spec.Installer
 	parts     []addons.AddOn
 	points    []failpoint.Point
-	bare      machine.State // before anything
-	converged machine.State // once a node, without trouble
-	ends      moments       // what runs ended with that were proved to be whole
+	bare      machine.State // before any run
+	converged machine.State // once it is a node, after a run without faults
+	ends      moments       // end states of runs that were verified to be complete
 }
 
-func newSim(t *testing.T, way way) *sim {
+func newSimulation(t *testing.T, scenario scenario) *simulation {
 	t.Helper()
 	if raceDetector {
-		t.Skip("a simulated host runs one thing at a time: make test-unit does this without the race detector, which takes ten times as long")
+		t.Skip("a simulated host is single-threaded: make test-unit runs this without the race detector, which takes ten times as long")
 	}
 	raw, err := os.ReadFile("../../../installer.yaml")
 	must(t, err)
@@ -64,28 +63,28 @@ func newSim(t *testing.T, way way) *sim {
 	must(t, err)
 	points, err := drill.Points()
 	must(t, err)
-	s := &sim{t: t, way: way, in: in, parts: parts, points: points, bare: machine.Bare()}
-	s.converged, err = s.become(s.bare, nil, nil)
+	s := &simulation{t: t, scenario: scenario, in: in, parts: parts, points: points, bare: machine.Bare()}
+	s.converged, err = s.becomeNode(s.bare, nil, nil)
 	must(t, err)
 	return s
 }
 
-// errHalfReset is the refusal of a host whose reset stopped halfway. Install
-// refuses it too, and yet would come to its end.
+// errHalfReset is the error for a host whose reset stopped halfway. Install refuses such
+// a host too, although it would finish.
 var errHalfReset = errors.New("the reset is not finished")
 
-// seen is told of each moment at which a run could die, and of what it would
-// leave.
-type seen func(moment string, left machine.State)
+// observer is called for each moment at which a run could be killed, with the state that
+// it would leave.
+type observer func(moment string, left machine.State)
 
-// begin makes a run of verb on a machine that goes on from state, with rules
-// armed; or, with see, with every moment told.
-func (s *sim) begin(verb string, state machine.State, rules []failpoint.Rule, see seen) (*run.Run, *machine.Machine) {
+// newRun returns a run of verb on a machine that continues from state, with rules armed;
+// or, when see is set, with see called for every moment.
+func (s *simulation) newRun(verb string, state machine.State, rules []failpoint.Rule, see observer) (*run.Run, *machine.Machine) {
 	m := machine.New(s.t, state)
 	effects := failpoint.Effects{}
 	if see != nil {
 		m.Acts = func(what string) { see("before "+what, maps.Clone(m.State)) }
-		// A delay of i stands for the moment at points[i-1].
+		// A delay of i represents the moment at points[i-1].
 		rules = nil
 		for i, p := range s.points {
 			rules = append(rules, failpoint.Rule{Point: p, Nth: 1, Onward: true, Action: failpoint.Delay, After: time.Duration(i + 1)})
@@ -99,11 +98,11 @@ func (s *sim) begin(verb string, state machine.State, rules []failpoint.Rule, se
 	return r, m
 }
 
-// become runs the verb by which the host becomes a node. It goes on from state, as
-// the verb does once its looks are over, and gives the state at its end.
-func (s *sim) become(state machine.State, rules []failpoint.Rule, see seen) (machine.State, error) {
-	verb := s.way.verb
-	r, m := s.begin(verb, state, rules, see)
+// becomeNode runs the command by which the host becomes a node. It continues from state,
+// as the command does after its checks, and returns the state at its end.
+func (s *simulation) becomeNode(state machine.State, rules []failpoint.Rule, see observer) (machine.State, error) {
+	verb := s.scenario.verb
+	r, m := s.newRun(verb, state, rules, see)
 	j, err := r.Journal()
 	if err != nil {
 		return m.State, err
@@ -129,16 +128,16 @@ func (s *sim) become(state machine.State, rules []failpoint.Rule, see seen) (mac
 	return m.State, errors.Join(err, j.End(err))
 }
 
-// reset runs a reset that goes on from state.
-func (s *sim) reset(state machine.State, rules []failpoint.Rule, see seen) (machine.State, error) {
-	r, m := s.begin("reset", state, rules, see)
+// reset runs a reset from state and returns the state at its end.
+func (s *simulation) reset(state machine.State, rules []failpoint.Rule, see observer) (machine.State, error) {
+	r, m := s.newRun("reset", state, rules, see)
 	_, err := job{r}.reset(s.t.Context(), Request{Yes: true, Cluster: "my-app", DeleteData: true})
 	return m.State, err
 }
 
-// lasting is what of a host counts: not modules of the kernel, which stay
-// loaded, with the settings that they bring.
-func lasting(state machine.State) machine.State {
+// withoutModules returns state without kernel modules, which stay loaded, and the
+// settings that they create.
+func withoutModules(state machine.State) machine.State {
 	kept := maps.Clone(state)
 	for key := range kept {
 		if strings.HasPrefix(key, "/sys/module") || key == "/proc/modules" || strings.HasPrefix(key, "/proc/sys/net/bridge") || key == "/proc/sys/net" || key == "/sys" {
@@ -148,11 +147,11 @@ func lasting(state machine.State) machine.State {
 	return kept
 }
 
-// differences lists what differs between two states, at most 12 things.
-func differences(a, b machine.State) []string {
-	a, b = lasting(a), lasting(b)
+// differences returns at most 12 differences between two states.
+func differences(o, b machine.State) []string {
+	o, b = withoutModules(o), withoutModules(b)
 	var all []string
-	for key, thing := range a {
+	for key, thing := range o {
 		if other, ok := b[key]; !ok {
 			all = append(all, "- "+key)
 		} else if other != thing {
@@ -160,7 +159,7 @@ func differences(a, b machine.State) []string {
 		}
 	}
 	for key := range b {
-		if _, ok := a[key]; !ok {
+		if _, ok := o[key]; !ok {
 			all = append(all, "+ "+key)
 		}
 	}
@@ -168,31 +167,31 @@ func differences(a, b machine.State) []string {
 	return all[:min(len(all), 12)]
 }
 
-// zero proves that a reset leaves the host as it was.
-func (s *sim) zero(history string, state machine.State) {
+// verifyReset verifies that a reset from state restores the host.
+func (s *simulation) verifyReset(history string, state machine.State) {
 	end, err := s.reset(state, nil, nil)
 	if d := differences(s.bare, end); err != nil || len(d) > 0 {
 		s.t.Errorf("%s, then reset: %v\n%s", history, err, strings.Join(d, "\n"))
 	}
 }
 
-// whole proves that an install comes to its end, to the same host as one
-// without trouble, and that a reset then leaves the host as it was.
-func (s *sim) whole(history string, state machine.State) {
-	end, err := s.become(state, nil, nil)
+// verifyRecovery verifies that an install from state finishes with the same host as one
+// without faults, and that a reset then restores the host.
+func (s *simulation) verifyRecovery(history string, state machine.State) {
+	end, err := s.becomeNode(state, nil, nil)
 	if errors.Is(err, errHalfReset) {
 		if end, err = s.reset(state, nil, nil); err == nil {
-			end, err = s.become(end, nil, nil)
+			end, err = s.becomeNode(end, nil, nil)
 		}
 	}
-	if d := differences(journalless(s.converged), journalless(end)); err != nil || len(d) > 0 {
+	if d := differences(withoutJournal(s.converged), withoutJournal(end)); err != nil || len(d) > 0 {
 		s.t.Errorf("%s, then again: %v\n%s", history, err, strings.Join(d, "\n"))
 		return
 	}
 	if !s.ends.see(history, end) {
 		return
 	}
-	again, err := s.become(end, nil, func(moment string, _ machine.State) {
+	again, err := s.becomeNode(end, nil, func(moment string, _ machine.State) {
 		if strings.HasPrefix(moment, "before ") {
 			s.t.Errorf("%s, then install, then again: not converged, %s", history, moment)
 		}
@@ -200,29 +199,29 @@ func (s *sim) whole(history string, state machine.State) {
 	if d := differences(end, again); err != nil || len(d) > 0 {
 		s.t.Errorf("%s, then install, then again: %v\n%s", history, err, strings.Join(d, "\n"))
 	}
-	s.zero(history+", then again", end)
+	s.verifyReset(history+", then again", end)
 }
 
-// seenBefore is what could be seen of the host before its first install.
-const seenBefore = dataDir + "/" + node.BeforeDir + "/host.json"
+// beforeFile is the record of the host before its first install.
+const beforeFile = dataDir + "/" + node.BeforeDir + "/host.json"
 
 func isJournal(key string) bool {
 	return strings.HasPrefix(key, dataDir+"/journal.") || strings.HasPrefix(key, dataDir+"/.journal.")
 }
 
-// journalless is a host without its journal, which tells of its past; in which
-// order mounts, rules and users came does not count.
-func journalless(state machine.State) machine.State {
+// withoutJournal returns state without its journal, which depends on the past runs. The
+// order of mounts, rules and users is removed too.
+func withoutJournal(state machine.State) machine.State {
 	kept := maps.Clone(state)
 	maps.DeleteFunc(kept, func(key string, _ machine.Thing) bool {
 		return isJournal(key)
 	})
-	if photo, ok := kept[seenBefore]; ok { // in which modules are, which stay
+	if photo, ok := kept[beforeFile]; ok { // without its modules, which stay loaded
 		var sections map[string]any
 		if json.Unmarshal([]byte(photo.Data), &sections) == nil {
 			delete(sections, "modules")
 			photo.Data = fmt.Sprint(sections)
-			kept[seenBefore] = photo
+			kept[beforeFile] = photo
 		}
 	}
 	for _, key := range []string{machine.Rules, machine.MountInfo, "/etc/passwd", "/etc/group"} {
@@ -233,10 +232,10 @@ func journalless(state machine.State) machine.State {
 	return kept
 }
 
-// sound proves what must hold at every moment: nothing foreign is touched, a
-// file that Plinth writes has its old content or its new one, and the journal
-// can be read.
-func (s *sim) sound(moment string, state machine.State) {
+// verifyInvariants verifies what must hold at every moment: no file of another program is
+// changed, a file that Plinth writes has its old or its new content, and the journal can
+// be read.
+func (s *simulation) verifyInvariants(moment string, state machine.State) {
 	for key, was := range s.bare {
 		is, there := state[key]
 		switch {
@@ -252,14 +251,14 @@ func (s *sim) sound(moment string, state machine.State) {
 	}
 	for key, is := range state {
 		if key == k0s.TokenPath {
-			continue // it goes once the host is a node
+			continue // it is removed once the host is a node
 		}
 		written := strings.HasPrefix(key, "/etc/") && key != "/etc/passwd" && key != "/etc/group" || strings.HasPrefix(key, "/usr/local/bin/") ||
 			key == dataDir+"/"+journal.ReceiptFile
 		was, had := s.bare[key]
 		will, has := s.converged[key]
 		if written && !strings.HasSuffix(key, ".plinth-tmp") && (!had || is != was) && (!has || is != will) {
-			s.t.Errorf("%s: %s is neither as before nor as wanted: %v %q", moment, key, is.Mode, is.Data)
+			s.t.Errorf("%s: %s is neither unchanged nor in its final state: %v %q", moment, key, is.Mode, is.Data)
 		}
 	}
 	if _, err := journal.Open(machine.New(s.t, state).Host(), dataDir, time.Now); err != nil {
@@ -267,26 +266,26 @@ func (s *sim) sound(moment string, state machine.State) {
 	}
 }
 
-// moments is what a run leaves at each of its moments, each state once.
+// moments collects what a run leaves at each of its moments, each state once.
 type moments struct {
-	mu    sync.Mutex
-	known map[uint64]bool
-	seed  maphash.Seed
-	gists map[string]string
-	names []string
-	left  []machine.State
-	all   int // moments, whatever they leave
+	mu        sync.Mutex
+	known     map[uint64]bool
+	seed      maphash.Seed
+	summaries map[string]string
+	names     []string
+	left      []machine.State
+	all       int // number of moments, including repeated states
 }
 
-// see notes what is left at a moment, and reports whether it was not seen before.
+// see records what is left at a moment and reports whether the state is new.
 func (c *moments) see(name string, left machine.State) (first bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.known == nil {
-		c.known, c.seed, c.gists = map[uint64]bool{}, maphash.MakeSeed(), map[string]string{}
+		c.known, c.seed, c.summaries = map[uint64]bool{}, maphash.MakeSeed(), map[string]string{}
 	}
 	c.all++
-	key := c.essence(left)
+	key := c.hashState(left)
 	if c.known[key] {
 		return false
 	}
@@ -295,19 +294,19 @@ func (c *moments) see(name string, left machine.State) (first bool) {
 	return true
 }
 
-// essence tells states apart as far as a later run can: it reads of the runs in
-// the journal what they were asked for, what their steps touched and found, and
-// how far the last one came.
-func (c *moments) essence(state machine.State) uint64 {
+// hashState returns a hash that differs between states only if a later run can tell them
+// apart: such a run reads from the journal the arguments of the runs, what their steps
+// changed and found, and how far the last one came.
+func (c *moments) hashState(state machine.State) uint64 {
 	sum := uint64(0)
 	for key, thing := range state {
 		if strings.HasSuffix(key, ".plinth-tmp") {
-			thing.Data = "" // never read, only written anew
+			thing.Data = "" // never read, only overwritten
 		} else if isJournal(key) {
-			known, ok := c.gists[thing.Data]
+			known, ok := c.summaries[thing.Data]
 			if !ok {
-				known = gist(thing.Data)
-				c.gists[thing.Data] = known
+				known = summarizeJournal(thing.Data)
+				c.summaries[thing.Data] = known
 			}
 			thing.Data = known
 		}
@@ -319,7 +318,8 @@ func (c *moments) essence(state machine.State) uint64 {
 	return sum
 }
 
-func gist(text string) string {
+// summarizeJournal returns what a later run reads from the journal text.
+func summarizeJournal(text string) string {
 	var content struct{ Runs []journal.Run }
 	if json.Unmarshal([]byte(text), &content) != nil || len(content.Runs) == 0 {
 		return text
@@ -335,19 +335,19 @@ func gist(text string) string {
 	return fmt.Sprint(slices.Sorted(maps.Keys(facts)), last.Verb, last.Unfinished(), last.At())
 }
 
-// noted tells c of each moment.
-func noted(c *moments) seen {
+// recordIn returns an observer that records each moment in c.
+func recordIn(c *moments) observer {
 	return func(moment string, left machine.State) { c.see(moment, left) }
 }
 
-// each runs do for every state of c.
-func (c *moments) each(do func(name string, left machine.State)) {
-	atOnce(len(c.left), func(i int) { do(c.names[i], c.left[i]) })
+// forEach runs do for every state of c.
+func (c *moments) forEach(do func(name string, left machine.State)) {
+	inParallel(len(c.left), func(i int) { do(c.names[i], c.left[i]) })
 }
 
-// atOnce runs do for each number below n, many at once: a reset waits between two
-// looks at the processes that it ends.
-func atOnce(n int, do func(i int)) {
+// inParallel runs do for each number below n, many in parallel: a reset waits between two
+// checks of the processes that it ends.
+func inParallel(n int, do func(i int)) {
 	next := make(chan int)
 	var wg sync.WaitGroup
 	for range 48 {
@@ -364,126 +364,126 @@ func atOnce(n int, do func(i int)) {
 	wg.Wait()
 }
 
-// inEveryWay does the same for each way in which a host becomes a node.
-func inEveryWay(t *testing.T, do func(*testing.T, *sim)) {
-	for _, w := range ways() {
-		t.Run(w.String(), func(t *testing.T) { do(t, newSim(t, w)) })
+// forEachScenario runs do as a subtest for each scenario.
+func forEachScenario(t *testing.T, do func(*testing.T, *simulation)) {
+	for _, w := range scenarios() {
+		t.Run(w.String(), func(t *testing.T) { do(t, newSimulation(t, w)) })
 	}
 }
 
-func TestASimulatedHostAndItsResetLeaveNothing(t *testing.T) {
-	inEveryWay(t, func(t *testing.T, s *sim) {
+func TestSimulation_ResetRestoresTheHost(t *testing.T) {
+	forEachScenario(t, func(t *testing.T, s *simulation) {
 		if len(differences(s.bare, s.converged)) == 0 {
 			t.Fatal("it changed nothing")
 		}
-		s.zero(s.way.verb, s.converged)
-		s.whole("nothing", s.bare)
+		s.verifyReset(s.scenario.verb, s.converged)
+		s.verifyRecovery("nothing", s.bare)
 	})
 }
 
-// at reports whether a moment is a failpoint, not one before a change.
-func at(moment string) bool { return !strings.HasPrefix(moment, "before ") }
+// isFailpoint reports whether a moment is a failpoint, not one before a change.
+func isFailpoint(moment string) bool { return !strings.HasPrefix(moment, "before ") }
 
-func TestADeathBeforeAnyChangeIsRecoveredFrom(t *testing.T) {
+func TestSimulation_RecoversFromAKillBeforeAnyChange(t *testing.T) {
 	if testing.Short() {
-		t.Skip("it takes longer than all else here")
+		t.Skip("it takes longer than all other tests of this package")
 	}
-	inEveryWay(t, func(t *testing.T, s *sim) {
+	forEachScenario(t, func(t *testing.T, s *simulation) {
 		var growing, resetting moments
-		_, err := s.become(s.bare, nil, noted(&growing))
+		_, err := s.becomeNode(s.bare, nil, recordIn(&growing))
 		must(t, err)
-		_, err = s.reset(s.converged, nil, noted(&resetting))
+		_, err = s.reset(s.converged, nil, recordIn(&resetting))
 		must(t, err)
-		growing.each(func(moment string, left machine.State) {
-			s.sound(moment, left)
-			s.zero(moment, left)
-			s.whole(moment, left)
+		growing.forEach(func(moment string, left machine.State) {
+			s.verifyInvariants(moment, left)
+			s.verifyReset(moment, left)
+			s.verifyRecovery(moment, left)
 		})
-		resetting.each(func(moment string, left machine.State) {
-			s.zero(moment, left)
-			s.whole(moment, left)
+		resetting.forEach(func(moment string, left machine.State) {
+			s.verifyReset(moment, left)
+			s.verifyRecovery(moment, left)
 		})
 		t.Logf("%d moments, %d states; reset: %d, %d", growing.all, len(growing.left), resetting.all, len(resetting.left))
 	})
 }
 
-func TestEveryPairOfFailpointsIsRecoveredFrom(t *testing.T) {
+func TestSimulation_RecoversFromEveryPairOfFailpoints(t *testing.T) {
 	if testing.Short() {
-		t.Skip("it takes longer than all else here")
+		t.Skip("it takes longer than all other tests of this package")
 	}
-	inEveryWay(t, func(t *testing.T, s *sim) {
+	forEachScenario(t, func(t *testing.T, s *simulation) {
 		var growing, resetting, twice, inReset, resetTwice moments
-		only := func(c *moments, before string) seen {
+		only := func(c *moments, before string) observer {
 			return func(moment string, left machine.State) {
-				if at(moment) {
+				if isFailpoint(moment) {
 					c.see(before+moment, left)
 				}
 			}
 		}
-		_, err := s.become(s.bare, nil, only(&growing, ""))
+		_, err := s.becomeNode(s.bare, nil, only(&growing, ""))
 		must(t, err)
 		_, err = s.reset(s.converged, nil, only(&resetting, ""))
 		must(t, err)
-		growing.each(func(first string, left machine.State) {
-			if _, err := s.become(left, nil, only(&twice, first+" and ")); err != nil {
+		growing.forEach(func(first string, left machine.State) {
+			if _, err := s.becomeNode(left, nil, only(&twice, first+" and ")); err != nil {
 				t.Errorf("%s, then again: %v", first, err)
 			}
 			if _, err := s.reset(left, nil, only(&inReset, first+" and ")); err != nil {
 				t.Errorf("%s, then reset: %v", first, err)
 			}
 		})
-		if s.way.verb == "join" {
-			resetting = moments{} // it is the same one
+		if s.scenario.verb == "join" {
+			resetting = moments{} // the same as for install
 		}
-		resetting.each(func(first string, left machine.State) {
+		resetting.forEach(func(first string, left machine.State) {
 			if _, err := s.reset(left, nil, only(&resetTwice, first+" and ")); err != nil {
 				t.Errorf("%s, then reset: %v", first, err)
 			}
 		})
-		twice.each(func(history string, left machine.State) {
-			s.sound(history, left)
-			s.whole(history, left)
+		twice.forEach(func(history string, left machine.State) {
+			s.verifyInvariants(history, left)
+			s.verifyRecovery(history, left)
 		})
-		inReset.each(s.zero)
-		resetTwice.each(s.zero)
+		inReset.forEach(s.verifyReset)
+		resetTwice.forEach(s.verifyReset)
 		t.Logf("twice: %d pairs, %d states; then reset: %d, %d; reset, reset: %d, %d",
 			twice.all, len(twice.left), inReset.all, len(inReset.left), resetTwice.all, len(resetTwice.left))
 	})
 }
 
-// TestEveryErrorIsRecoveredFrom lets each point of an install and of a reset
+// TestSimulation_RecoversFromEveryError lets each point of an install and of a reset
 // fail, each time it is reached, as on a full disk or a broken one.
-func TestEveryErrorIsRecoveredFrom(t *testing.T) {
-	inEveryWay(t, func(t *testing.T, s *sim) {
+func TestSimulation_RecoversFromEveryError(t *testing.T) {
+	forEachScenario(t, func(t *testing.T, s *simulation) {
 		actions := []failpoint.Action{failpoint.Fail, failpoint.NoSpace, failpoint.BadDisk}
 		var failed, failedReset moments
 		writes := 8 // of the journal, each of which fails
-		if s.way.verb == "join" {
-			writes = 2 // they are the same ones
+		if s.scenario.verb == "join" {
+			writes = 2 // the same as for install
 		}
 		var rules []failpoint.Rule
 		for nth := 1; nth <= writes; nth++ {
 			for _, p := range s.points {
 				mayFail := p.Moment != failpoint.Working && p.Moment != failpoint.Started && (nth == 1 || p.Object == failpoint.Journal)
-				if mayFail && (p.Verb == "reset" || p.Verb == s.way.verb) {
+				if mayFail && (p.Verb == "reset" || p.Verb == s.scenario.verb) {
 					rules = append(rules, failpoint.Rule{Point: p, Nth: nth, Action: actions[nth%len(actions)]})
 				}
 			}
 		}
-		atOnce(len(rules), func(i int) {
-			verb, from, c := s.become, s.bare, &failed
+		inParallel(len(rules), func(i int) {
+			verb, from, c := s.becomeNode, s.bare, &failed
 			if rules[i].Point.Verb == "reset" {
 				verb, from, c = s.reset, s.converged, &failedReset
 			}
-			if left, err := verb(from, rules[i:i+1], nil); err != nil { // else it was not reached, or of no account
+			if left, err := verb(from, rules[i:i+1], nil); err != nil { // else the point was not reached, or its error was ignored
 				c.see(rules[i].String(), left)
 			}
 		})
-		failed.each(func(history string, left machine.State) {
-			s.zero(history, left)
-			s.whole(history, left)
+		failed.forEach(func(history string, left machine.State) {
+			s.verifyReset(history, left)
+			s.verifyRecovery(history, left)
 		})
-		failedReset.each(s.zero) // it says what is left, and is to be run again
+		failedReset.forEach(s.verifyReset) // it reports what is left, and can be run again
 		if failed.all < 50 || failedReset.all < 20 {
 			t.Errorf("only %d runs and %d resets failed", failed.all, failedReset.all)
 		}
@@ -491,11 +491,11 @@ func TestEveryErrorIsRecoveredFrom(t *testing.T) {
 	})
 }
 
-// TestSeriesOfDeathsAndErrors goes on from what the other tests leave out:
-// longer series, each whole, nothing taken for seen. The seed is fixed; another
-// one is in the environment.
-func TestSeriesOfDeathsAndErrors(t *testing.T) {
-	inEveryWay(t, func(t *testing.T, s *sim) {
+// TestSimulation_RecoversFromSeriesOfKillsAndErrors covers what the other tests leave out:
+// longer series, each run completely, without skipping known states. The seed is fixed;
+// PLINTH_TEST_SEED sets another one.
+func TestSimulation_RecoversFromSeriesOfKillsAndErrors(t *testing.T) {
+	forEachScenario(t, func(t *testing.T, s *simulation) {
 		seed := uint64(1)
 		if v := os.Getenv("PLINTH_TEST_SEED"); v != "" {
 			_, err := fmt.Sscan(v, &seed)
@@ -505,7 +505,7 @@ func TestSeriesOfDeathsAndErrors(t *testing.T) {
 		for range 12 {
 			state, history := s.bare, fmt.Sprintf("seed %d", seed)
 			for range 2 + random.IntN(5) {
-				verb, name := s.become, s.way.verb
+				verb, name := s.becomeNode, s.scenario.verb
 				if random.IntN(4) == 0 {
 					verb, name = s.reset, "reset"
 				}
@@ -530,9 +530,9 @@ func TestSeriesOfDeathsAndErrors(t *testing.T) {
 					state, history = left[i], history+", "+name+" killed at "+where[i]
 				}
 			}
-			s.sound(history, state)
-			s.zero(history, state)
-			s.whole(history, state)
+			s.verifyInvariants(history, state)
+			s.verifyReset(history, state)
+			s.verifyRecovery(history, state)
 		}
 	})
 }

@@ -1,6 +1,5 @@
-// Package parting owns whether and how this host may leave its cluster: what
-// the cluster's other controllers say to that, and the steps by which they let
-// it go. It refuses to change anything itself, and to know what is on the host.
+// Package parting checks whether this host may leave its cluster and plans the steps by
+// which it leaves.
 package parting
 
 import (
@@ -30,27 +29,27 @@ import (
 	"github.com/plinthdev/plinth/internal/step"
 )
 
-// Parting is how this host leaves its cluster. The zero value is a host that
-// does not: its cluster ends with it.
+// LeavePlan is the plan by which this host leaves its cluster. The zero value is for a
+// host that does not leave: the whole cluster is removed.
 type Parting struct {
-	Name     string      // of the node
-	Cluster  string      // its name
+	Name     string      // name of the node
+	Cluster  string      // name of the cluster
 	Peers    []string    // addresses of the other controllers
-	Steps    []step.Step // by which the cluster is told
-	Force    bool        // go on without what fails of them
-	Warnings []string    // what is lost, or will not be done
-	Remains  []string    // what is still to be typed on a controller
+	Steps    []step.Step // steps that remove the node from the cluster
+	Force    bool        // ignore steps that fail
+	Warnings []string    // losses, and what will not be done
+	Remains  []string    // commands to run on a controller afterwards
 }
 
-// The journal's names for how this host leaves.
+// Keys and values under which the journal stores how this host leaves.
 const (
-	ArgScope = "scope" // ScopeNode: it leaves a cluster that goes on
-	ArgPeers = "peers" // addresses of that cluster's controllers
+	ArgScope = "scope" // ScopeNode: the cluster continues without this host
+	ArgPeers = "peers" // addresses of the controllers of that cluster
 
 	ScopeNode = "node"
 )
 
-// Args is what a reset writes down as it begins.
+// JournalArgs returns the arguments that a reset records when it starts.
 func (p Parting) Args(cluster string) map[string]string {
 	args := map[string]string{run.ArgName: cluster}
 	if p.Name != "" {
@@ -59,8 +58,7 @@ func (p Parting) Args(cluster string) map[string]string {
 	return args
 }
 
-// Departed reports whether the cluster has let this host go since it last
-// became a node.
+// HasLeft reports whether this host has left the cluster since it last became a node.
 func Departed(j *journal.Journal) (gone bool) {
 	for _, r := range j.Runs() {
 		if r.Verb != "reset" {
@@ -73,8 +71,8 @@ func Departed(j *journal.Journal) (gone bool) {
 	return gone
 }
 
-// Leaving is the unfinished run by which this host was leaving its cluster, if
-// that is the last thing that happened here.
+// UnfinishedLeave returns the last run in j and reports whether it is an unfinished
+// reset by which this host was leaving its cluster.
 func Leaving(j *journal.Journal) (journal.Run, bool) {
 	runs := j.Runs()
 	if len(runs) == 0 {
@@ -84,138 +82,143 @@ func Leaving(j *journal.Journal) (journal.Run, bool) {
 	return last, last.Verb == "reset" && last.Args[ArgScope] == ScopeNode && last.Unfinished()
 }
 
-// lookTimeout bounds the look at the cluster through this host's own API.
+// inspectTimeout limits a query of the cluster through this host's own API.
 const lookTimeout = 10 * time.Second
 
-// doing is the verb, for refusals.
+// resetNodeVerb is the command name for problems.
 const doing = "reset node"
 
-// Request is what a node that leaves is asked for.
+// LeaveOptions are the options of a node that leaves.
 type Request struct {
-	Timeout time.Duration // for its pods to leave
-	Force   bool          // accept what is lost, and that the cluster is not told
+	Timeout time.Duration // for the eviction of its pods
+	Force   bool          // accept losses, and that the cluster is not informed
 }
 
-// job is the parting of this host.
+// leaveOperation plans how this host leaves.
 type job struct{ *run.Run }
 
-// Find finds out how this host can leave, or why it must not. It changes
-// nothing.
+// NewLeavePlan returns the plan by which this host leaves its cluster, or a problem when
+// it must not leave. It changes nothing.
 func Find(ctx context.Context, r *run.Run, j *journal.Journal, req Request) (Parting, error) {
-	a := job{r}
-	p := Parting{Name: a.nodeName(), Cluster: run.ClusterName(j), Force: req.Force}
+	o := job{r}
+	p := Parting{Name: o.nodeName(), Cluster: run.ClusterName(j), Force: req.Force}
 	if Departed(j) {
-		return p, nil // an earlier run came that far
+		return p, nil // an earlier run has done it
 	}
-	client, view, err := a.view(ctx)
+	client, view, err := o.view(ctx)
 	switch {
 	case err == nil:
 		if err := mayBeMissed(p, view); err != nil {
 			return p, err
 		}
 		p.Peers = controllers(view, p.Name)
-	case a.beginning(j):
-		return p, refuse("the install on this host did not come to its end, so that no other host is part of its cluster", wholeCluster(p))
+	case o.beginning(j):
+		return p, refuse("the install on this host is not finished, so its cluster has no other hosts", wholeCluster(p))
 	default:
-		p.Warnings = append(p.Warnings, "the API of this node does not answer, so that its pods are not moved elsewhere: "+err.Error())
-		p.Peers, client = a.knownPeers(j), nil
+		p.Warnings = append(p.Warnings, "the API server of this node does not answer, so its pods are not evicted: "+err.Error())
+		p.Peers, client = o.knownPeers(j), nil
 	}
-	conf, err := identity(a.Host)
+	conf, err := identity(o.Host)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return a.never(p, err), nil
+		return o.never(p, err), nil
 	case err != nil:
-		return a.ask(ctx, p, own{mute{err}, client}, req)
+		return o.ask(ctx, p, own{mute{err}, client}, req)
 	}
-	return a.ask(ctx, p, own{peer.NewNode(conf, p.Peers), client}, req)
+	return o.ask(ctx, p, own{peer.NewNode(conf, p.Peers), client}, req)
 }
 
-// own is what this host asks the cluster with: as the node that it is at the
-// agents of other controllers, and at the API; nil when that does not answer.
+// selfClient is the access of this host to its cluster: with its node certificate to the
+// agents of the other controllers, and to the Kubernetes API. client is nil when the API
+// does not answer.
 type own struct {
 	others
 	client *kube.Client
 }
 
-// others are the other controllers; see peer.Node.
+// peerClient is the client for the other controllers; see peer.Node.
 type others interface {
 	MayLeave(ctx context.Context) (agent.Farewell, error)
 	Leave(ctx context.Context, force bool) error
 }
 
-// mute are controllers that cannot be asked.
+// unreachable is the client for controllers that cannot be reached; every request
+// returns its error.
 type mute struct{ error }
 
 func (m mute) MayLeave(context.Context) (agent.Farewell, error) { return agent.Farewell{}, m.error }
 func (m mute) Leave(context.Context, bool) error                { return m.error }
 
-// ask asks the other controllers what this node's leaving does.
-func (a job) ask(ctx context.Context, p Parting, o own, req Request) (Parting, error) {
-	look, cancel := context.WithTimeout(ctx, lookTimeout)
+// queryPeers asks the other controllers for the effects of this node's removal and
+// returns p with warnings and steps.
+func (o job) ask(ctx context.Context, p Parting, self own, req Request) (Parting, error) {
+	queryCtx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
-	f, err := o.MayLeave(look)
+	f, err := self.MayLeave(queryCtx)
 	switch {
 	case ctx.Err() != nil:
 		return p, context.Cause(ctx)
 	case err != nil && !req.Force:
-		return p, refuse("no other controller of the cluster answers: "+err.Error(), fmt.Sprintf("they have to be reached at port 9444/tcp; is the agent there up? systemctl status plinth-agent\n"+
-			"to take back this host though the cluster is not told: --force, and then on a controller: %s\nif this host is all there is of %s: sudo plinth reset cluster", Removal(p.Name), p.Cluster))
+		return p, refuse("no other controller of the cluster answers: "+err.Error(), fmt.Sprintf("they must be reachable at port 9444/tcp; check the agent there: systemctl status plinth-agent\n"+
+			"to reset this host without informing the cluster: --force, and then on a controller: %s\nif this is the only host of %s: sudo plinth reset cluster", Removal(p.Name), p.Cluster))
 	case err != nil:
-		p.Warnings = append(p.Warnings, "the cluster is not told: "+err.Error())
+		p.Warnings = append(p.Warnings, "the cluster is not informed: "+err.Error())
 		p.Remains = []string{Removal(p.Name)}
 		return p, nil
 	case !f.Known:
-		p.Warnings = append(p.Warnings, "the cluster does not count on this host any more; only the host itself is taken back")
+		p.Warnings = append(p.Warnings, "this host is no longer a member of the cluster; only the host itself is reset")
 		return p, nil
 	case len(f.Refused) > 0 && !req.Force:
-		return p, refuse(strings.Join(f.Refused, "; "), "if that is meant, say so with --force")
+		return p, refuse(strings.Join(f.Refused, "; "), "to accept this, add --force")
 	}
 	p.Warnings = append(p.Warnings, append(f.Refused, f.Losses...)...)
-	p.Steps = leave.Own{Name: p.Name, Kube: o.client, Timeout: req.Timeout,
+	p.Steps = leave.Own{Name: p.Name, Kube: self.client, Timeout: req.Timeout,
 		Known: func(ctx context.Context) (bool, error) {
-			f, err := o.MayLeave(ctx)
+			f, err := self.MayLeave(ctx)
 			return f.Known, err
 		},
 		Leave: func(ctx context.Context) (again bool, err error) {
-			err = o.Leave(ctx, req.Force)
-			var no *peer.Denied
-			return !errors.As(err, &no), err
+			err = self.Leave(ctx, req.Force)
+			var denied *peer.Denied
+			return !errors.As(err, &denied), err
 		}}.Steps()
 	return p, nil
 }
 
-// refuse is a leaving that must not be.
+// refuseLeave returns the usage problem for a host that must not leave.
 func refuse(cause, hint string) error {
 	return problem.New(problem.ExitUsage, doing, errors.New(cause), hint+"\nnothing was changed")
 }
 
+// wholeClusterHint returns the hint to remove the whole cluster.
 func wholeCluster(p Parting) string {
-	return "to take back the whole cluster, which is this host: sudo plinth reset cluster --cluster " + p.Cluster
+	return "to remove the whole cluster, which is only this host: sudo plinth reset cluster --cluster " + p.Cluster
 }
 
-// mayBeMissed refuses what would end the cluster.
+// checkQuorum returns an error when the cluster would not survive the removal of this
+// host.
 func mayBeMissed(p Parting, v nodes.View) error {
 	var rest []string
-	ours := false // this host is a controller
+	isController := false // this host
 	for _, n := range v.Nodes {
 		if n.Name != p.Name {
 			rest = append(rest, n.Name)
 		} else {
-			ours = n.Role == nodes.Controller
+			isController = n.Role == nodes.Controller
 		}
 	}
 	switch {
 	case len(rest) == 0:
 		return refuse(fmt.Sprintf("this host is the only node of the cluster %s: there is nothing to leave", p.Cluster), wholeCluster(p))
-	case ours && len(controllers(v, p.Name)) == 0:
-		return refuse(fmt.Sprintf("this host is the last controller of the cluster %s: without it there is no cluster, and its other nodes (%s) are of no use", p.Cluster, strings.Join(rest, ", ")),
-			"to end the whole cluster: sudo plinth reset node on each of "+strings.Join(rest, ", ")+", then here: sudo plinth reset cluster --cluster "+p.Cluster+
+	case isController && len(controllers(v, p.Name)) == 0:
+		return refuse(fmt.Sprintf("this host is the last controller of the cluster %s: without it the cluster ends, and its other nodes (%s) cannot be used", p.Cluster, strings.Join(rest, ", ")),
+			"to remove the whole cluster: sudo plinth reset node on each of "+strings.Join(rest, ", ")+", then here: sudo plinth reset cluster --cluster "+p.Cluster+
 				"\nto keep it: let another host join as a controller first: sudo plinth token create --role controller")
 	}
 	return nil
 }
 
-// controllers lists the addresses of the controllers but this one.
+// controllerAddresses returns the addresses of all controllers except this host, name.
 func controllers(v nodes.View, name string) (addresses []string) {
 	for _, n := range v.Nodes {
 		if n.Name != name && n.Role == nodes.Controller && len(n.Addresses) > 0 {
@@ -225,34 +228,35 @@ func controllers(v nodes.View, name string) (addresses []string) {
 	return addresses
 }
 
-// view looks at the cluster as this host sees it.
-func (a job) view(ctx context.Context) (*kube.Client, nodes.View, error) {
+// inspectCluster returns a client for the API of this host and the nodes of the cluster.
+func (o job) view(ctx context.Context) (*kube.Client, nodes.View, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, lookTimeout, fmt.Errorf("no answer within %s", lookTimeout))
 	defer cancel()
-	client, _, err := nodes.Client(a.Host)
+	client, _, err := nodes.Client(o.Host)
 	if err != nil {
 		return nil, nodes.View{}, err
 	}
-	v, err := nodes.Look(ctx, a.Host)
+	v, err := nodes.Look(ctx, o.Host)
 	if err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
 	return client, v, err
 }
 
-// beginning reports whether an install began on this host that never came to
-// its end: before that no other host can join.
-func (a job) beginning(j *journal.Journal) bool {
-	_, installed, err := journal.ReadReceipt(a.Host, a.DataDir)
-	_, began := j.Last("install")
+// installUnfinished reports whether an install was started on this host but never
+// finished: before that, no other host can join.
+func (o job) beginning(j *journal.Journal) bool {
+	_, installed, err := journal.ReadReceipt(o.Host, o.DataDir)
+	_, started := j.Last("install")
 	_, joined := j.Last("join")
-	return err == nil && !installed && began && !joined
+	return err == nil && !installed && started && !joined
 }
 
-// knownPeers is whom this host can ask while its own way into the cluster is
-// closed: what its balancer knows, and what earlier runs wrote down.
-func (a job) knownPeers(j *journal.Journal) (addresses []string) {
-	seen, _ := gateway.Controllers(a.Host, a.DataDir) // what cannot be read knows none
+// knownPeers returns the addresses of controllers that this host can query while its own
+// API does not answer: those that its load balancer knows and those that earlier runs
+// recorded.
+func (o job) knownPeers(j *journal.Journal) (addresses []string) {
+	seen, _ := gateway.Controllers(o.Host, o.DataDir) // none when it cannot be read
 	for _, address := range seen {
 		addresses = append(addresses, address.String())
 	}
@@ -266,26 +270,26 @@ func (a job) knownPeers(j *journal.Journal) (addresses []string) {
 	return addresses
 }
 
-// never is a host that has not become a node.
-func (a job) never(p Parting, err error) Parting {
-	p.Warnings = append(p.Warnings, "this host has not become a node of the cluster, which is not told therefore: "+err.Error())
-	if _, err := a.Host.Lstat(k0s.EtcdMember); err == nil {
-		p.Remains = []string{Removal(p.Name)} // a vote that nobody casts
+// neverJoined returns the plan of a host that has not become a node.
+func (o job) never(p Parting, err error) Parting {
+	p.Warnings = append(p.Warnings, "this host has not become a node of the cluster, so the cluster is not informed: "+err.Error())
+	if _, err := o.Host.Lstat(k0s.EtcdMember); err == nil {
+		p.Remains = []string{Removal(p.Name)} // an etcd member that never starts
 	}
 	return p
 }
 
-// nodeName is this host's name in the cluster.
-func (a job) nodeName() string {
-	if r, ok, err := journal.ReadReceipt(a.Host, a.DataDir); err == nil && ok && r.Node != "" {
+// nodeName returns the name of this host in the cluster.
+func (o job) nodeName() string {
+	if r, ok, err := journal.ReadReceipt(o.Host, o.DataDir); err == nil && ok && r.Node != "" {
 		return r.Node
 	}
-	raw, _ := a.Host.ReadFile("/proc/sys/kernel/hostname") // every Linux has it
+	raw, _ := o.Host.ReadFile("/proc/sys/kernel/hostname") // every Linux has it
 	return strings.ToLower(strings.TrimSpace(string(raw)))
 }
 
-// identity is the certificate of the node that this host is, and the authority
-// of its cluster.
+// nodeTLSConfig returns a TLS configuration with the node certificate of this host and
+// the certificate authority of its cluster.
 func identity(h host.Files) (*tls.Config, error) {
 	raw, err := h.ReadFile(k0s.KubeletConf)
 	if err != nil {
@@ -295,18 +299,19 @@ func identity(h host.Files) (*tls.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(conf.CAData) == 0 && conf.CAFile == "" { // the machine's would be taken
-		return nil, errors.New(k0s.KubeletConf + " names no certificate authority")
+	if len(conf.CAData) == 0 && conf.CAFile == "" { // the system's authorities would be used
+		return nil, errors.New(k0s.KubeletConf + " contains no certificate authority")
 	}
 	t, err := rest.TLSConfigFor(conf)
 	switch {
 	case err != nil:
 		return nil, err
 	case t == nil:
-		return nil, errors.New(k0s.KubeletConf + " names no certificate")
+		return nil, errors.New(k0s.KubeletConf + " contains no certificate")
 	}
 	return t, nil
 }
 
-// Removal is what takes a node out of the cluster that cannot do so itself.
+// RemoveCommand returns the command that removes node from the cluster when it cannot
+// leave by itself.
 func Removal(node string) string { return "sudo plinth node remove " + node }

@@ -16,20 +16,21 @@ import (
 	"github.com/plinthdev/plinth/internal/step"
 )
 
-func must(t *testing.T, err error) {
+func noError(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
 	}
 }
 
-// on is the parting of a fake host.
-func on(t *testing.T) job {
+// newLeaveOperation returns a leaveOperation for a fake host.
+func newLeaveOperation(t *testing.T) job {
 	t.Helper()
 	return job{&run.Run{Host: hosttest.New(t).Host(), Config: run.Config{DataDir: "/data/plinth", Now: time.Now, Note: func(string) {}, Events: func(step.Event) {}}}}
 }
 
-// members are nodes, a controller each whose name is upper case.
+// members returns a cluster of nodes with these names; an upper-case name is a
+// controller.
 func members(names ...string) (v nodes.View) {
 	for i, n := range names {
 		role := nodes.Worker
@@ -41,45 +42,45 @@ func members(names ...string) (v nodes.View) {
 	return v
 }
 
-func TestANodeThatTheClusterCannotBeWithoutStays(t *testing.T) {
+func TestCheckQuorum_RefusesTheLastControllerAndTheOnlyNode(t *testing.T) {
 	for name, c := range map[string]struct {
 		view nodes.View
-		says string // of the refusal; "" for none
+		want string // in the error; "" for none
 		hint string
 	}{
-		"the only node":                   {members("A"), "only node of the cluster my-app", "sudo plinth reset cluster --cluster my-app"},
-		"the last controller":             {members("A", "b", "c"), "its other nodes (b, c)", "sudo plinth reset node on each of b, c"},
-		"one of two controllers":          {members("A", "B"), "", ""},
-		"a worker beside one controller":  {members("a", "B"), "", ""},
-		"a host that the cluster dropped": {members("B", "c"), "", ""},
+		"the only node":                  {members("A"), "only node of the cluster my-app", "sudo plinth reset cluster --cluster my-app"},
+		"the last controller":            {members("A", "b", "c"), "its other nodes (b, c)", "sudo plinth reset node on each of b, c"},
+		"one of two controllers":         {members("A", "B"), "", ""},
+		"a worker beside one controller": {members("a", "B"), "", ""},
+		"a host that was removed":        {members("B", "c"), "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := mayBeMissed(Parting{Name: "a", Cluster: "my-app"}, c.view)
 			switch {
-			case c.says == "" && err != nil:
+			case c.want == "" && err != nil:
 				t.Error(err)
-			case c.says != "" && (problem.ExitCode(err) != problem.ExitUsage || !strings.Contains(err.Error(), c.says) || !strings.Contains(problem.Hint(err), c.hint) || !strings.Contains(problem.Hint(err), "nothing was changed")):
+			case c.want != "" && (problem.ExitCode(err) != problem.ExitUsage || !strings.Contains(err.Error(), c.want) || !strings.Contains(problem.Hint(err), c.hint) || !strings.Contains(problem.Hint(err), "nothing was changed")):
 				t.Errorf("%v (%s)", err, problem.Hint(err))
 			}
 		})
 	}
 }
 
-// asked is other controllers that answer a node so.
-type asked struct {
+// fakePeers are other controllers that give these answers.
+type fakePeers struct {
 	farewell agent.Farewell
 	err      error
-	left     []bool // forced, of each time the node left
+	left     []bool // the force flag of each call of Leave
 }
 
-func (c *asked) MayLeave(context.Context) (agent.Farewell, error) { return c.farewell, c.err }
+func (c *fakePeers) MayLeave(context.Context) (agent.Farewell, error) { return c.farewell, c.err }
 
-func (c *asked) Leave(_ context.Context, force bool) error {
+func (c *fakePeers) Leave(_ context.Context, force bool) error {
 	c.left, c.farewell.Known = append(c.left, force), false
 	return c.err
 }
 
-func TestWhatTheClusterSaysDecidesHowANodeLeaves(t *testing.T) {
+func TestQueryPeers_PlansByTheAnswerOfTheCluster(t *testing.T) {
 	lost := agent.Farewell{Known: true, Refused: []string{"the data of db is on this node alone"}}
 	none := errors.New("10.0.0.2:9444: connection refused")
 	for name, c := range map[string]struct {
@@ -89,33 +90,33 @@ func TestWhatTheClusterSaysDecidesHowANodeLeaves(t *testing.T) {
 		refused  string
 		hint     string
 		warns    string
-		remains  string
+		followUp string
 		steps    int
 	}{
-		"nothing speaks against it": {farewell: agent.Farewell{Known: true}, steps: 1},
-		"it costs a word":           {farewell: agent.Farewell{Known: true, Losses: []string{"1 controller is left"}}, warns: "1 controller is left", steps: 1},
-		"it loses data":             {farewell: lost, refused: "the data of db", hint: "--force"},
-		"it loses data, forced":     {farewell: lost, force: true, warns: "the data of db", steps: 1},
-		"it has left already":       {farewell: agent.Farewell{}, warns: "does not count on this host"},
-		"nobody answers":            {err: none, refused: "connection refused", hint: "plinth node remove w"},
-		"nobody answers, forced":    {err: none, force: true, warns: "connection refused", remains: "sudo plinth node remove w"},
+		"no objection":      {farewell: agent.Farewell{Known: true}, steps: 1},
+		"a warning":         {farewell: agent.Farewell{Known: true, Losses: []string{"1 controller is left"}}, warns: "1 controller is left", steps: 1},
+		"data loss":         {farewell: lost, refused: "the data of db", hint: "--force"},
+		"data loss, forced": {farewell: lost, force: true, warns: "the data of db", steps: 1},
+		"already removed":   {farewell: agent.Farewell{}, warns: "no longer a member of the cluster"},
+		"no answer":         {err: none, refused: "connection refused", hint: "plinth node remove w"},
+		"no answer, forced": {err: none, force: true, warns: "connection refused", followUp: "sudo plinth node remove w"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			a := on(t)
-			peers := &asked{farewell: c.farewell, err: c.err}
-			p, err := a.ask(t.Context(), Parting{Name: "w", Cluster: "my-app", Force: c.force}, own{peers, nil}, Request{Force: c.force})
+			o := newLeaveOperation(t)
+			peers := &fakePeers{farewell: c.farewell, err: c.err}
+			p, err := o.ask(t.Context(), Parting{Name: "w", Cluster: "my-app", Force: c.force}, own{peers, nil}, Request{Force: c.force})
 			if c.refused != "" {
 				if problem.ExitCode(err) != problem.ExitUsage || !strings.Contains(err.Error(), c.refused) || !strings.Contains(problem.Hint(err), c.hint) {
 					t.Errorf("%v (%s)", err, problem.Hint(err))
 				}
 				return
 			}
-			if err != nil || len(p.Steps) != c.steps || !strings.Contains(strings.Join(p.Warnings, "\n"), c.warns) || strings.Join(p.Remains, "\n") != c.remains {
+			if err != nil || len(p.Steps) != c.steps || !strings.Contains(strings.Join(p.Warnings, "\n"), c.warns) || strings.Join(p.Remains, "\n") != c.followUp {
 				t.Errorf("%+v, %v", p, err)
 			}
 			if c.steps > 0 {
-				_, err := a.Steps("reset", nil).Run(t.Context(), p.Steps)
-				must(t, err)
+				_, err := o.Steps("reset", nil).Run(t.Context(), p.Steps)
+				noError(t, err)
 				if len(peers.left) != 1 || peers.left[0] != c.force {
 					t.Errorf("left %v", peers.left)
 				}
@@ -124,27 +125,27 @@ func TestWhatTheClusterSaysDecidesHowANodeLeaves(t *testing.T) {
 	}
 }
 
-func TestANodeThatWasLetGoIsNotAskedAboutAgain(t *testing.T) {
-	a := on(t)
-	j, err := a.Journal()
-	must(t, err)
-	must(t, j.Begin("install", nil))
+func TestHasLeft_ReportsALeaveSinceTheLastJoin(t *testing.T) {
+	o := newLeaveOperation(t)
+	j, err := o.Journal()
+	noError(t, err)
+	noError(t, j.Begin("install", nil))
 	if Departed(j) {
 		t.Error("it has never left")
 	}
-	must(t, j.Begin("reset", Parting{Name: "w", Peers: []string{"10.0.0.2"}}.Args("my-app")))
-	must(t, j.BeginStep(leave.LeaveID, nil))
+	noError(t, j.Begin("reset", Parting{Name: "w", Peers: []string{"10.0.0.2"}}.Args("my-app")))
+	noError(t, j.BeginStep(leave.LeaveID, nil))
 	if Departed(j) {
-		t.Error("it was killed before that was sure")
+		t.Error("it was killed before the step ended")
 	}
-	if got := a.knownPeers(j); len(got) != 1 || got[0] != "10.0.0.2" {
-		t.Errorf("asks %q", got)
+	if got := o.knownPeers(j); len(got) != 1 || got[0] != "10.0.0.2" {
+		t.Errorf("knows %q", got)
 	}
-	must(t, j.EndStep(leave.LeaveID, nil))
+	noError(t, j.EndStep(leave.LeaveID, nil))
 	if !Departed(j) {
 		t.Error("it has left")
 	}
-	must(t, j.Begin("join", nil))
+	noError(t, j.Begin("join", nil))
 	if Departed(j) {
 		t.Error("it is a node again")
 	}
