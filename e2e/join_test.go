@@ -170,13 +170,13 @@ func refuseJoins(t *testing.T, ctx context.Context, a, b *lab.Host, before strin
 		report      string    // part of what a failed preflight found: exit code 5 in place of 9
 	}{
 		{name: "used up", token: spent, says: "the token is used up, by "},
-		{name: "a clock ten minutes off", token: slow, says: "this host's clock is 10m0s behind the cluster's; at most 1m0s is safe"},
+		{name: "a clock ten minutes off", token: slow, says: "this host's clock is 10m0s behind the cluster's; the limit is 1m0s"},
 		{name: "the API's port blocked to the controller", token: good.Token, there: [2]string{"iptables -I" + api, "iptables -D" + api},
 			says: "1 host preflight failed: peer-ports", report: "this host does not reach " + a.IP() + " at 6443/tcp (no answer: a packet filter drops it)"},
 		{name: "expired", token: gone.Token, says: "expired"},
 		{name: "revoked", token: revoked.Token, says: "revoked"},
 		{name: "unknown", token: unknown, says: "does not know"},
-		{name: "of another cluster", token: foreign, says: "is not the cluster that the token is for"},
+		{name: "of another cluster", token: foreign, says: "is not the cluster for which the token is valid"},
 		{name: "one character changed", token: flipped, says: "changed"},
 		{name: "cut short", token: good.Token[:len(good.Token)-20], says: "cut short"},
 		{name: "for the other role", token: good.Token, args: []string{"--role", "controller"}, says: "for a worker"},
@@ -411,7 +411,7 @@ func killedJoin(t *testing.T, ctx context.Context, a, b *lab.Host) (used string)
 		p.Wait()
 	}
 	r, stderr := join(t, ctx, b, 0, m.Token)
-	if !r.Result.Changed || !strings.Contains(stderr, "resuming the join begun at") {
+	if !r.Result.Changed || !strings.Contains(stderr, "resuming the join started at") {
 		t.Errorf("%+v\n%s", r.Result, stderr)
 	}
 	secret, err := token.Decode(m.Token)
@@ -479,11 +479,11 @@ func atOnce(t *testing.T, ctx context.Context, two string, a, c, d *lab.Host, wo
 			t.Fatalf("exit %d\n%s\n%s", code, tail(stdout, 30), tail(stderr, 30))
 		}
 	}
-	if _, stderr := first.Output(); !strings.Contains(stderr, "resuming the join begun at") {
+	if _, stderr := first.Output(); !strings.Contains(stderr, "resuming the join started at") {
 		t.Errorf("%s did not go on with its join: %s", c.Name, tail(stderr, 10))
 	}
 	for _, p := range all[2:] {
-		if _, stderr := p.Output(); strings.Contains(stderr, "does not reach the API") {
+		if _, stderr := p.Output(); strings.Contains(stderr, "cannot reach the Kubernetes API") {
 			t.Errorf("the balancer leads to no API: %s", tail(stderr, 10))
 		}
 	}

@@ -1,7 +1,5 @@
-// Package join owns how a host becomes a node of a cluster that is there: it
-// proves by the token that it talks to that cluster, holds this host against
-// it, and runs the steps. It refuses to change anything before all of that has
-// been proved, and to know flags and how anything is done below a step.
+// Package join makes a host a node of an existing cluster. Before it changes the host,
+// it authenticates the cluster with the token and compares the host with it.
 package join
 
 import (
@@ -33,36 +31,36 @@ import (
 	"github.com/plinthdev/plinth/internal/ui/runlog"
 )
 
-// Request is what a join is asked for.
+// Options are the options of a join.
 type Request struct {
-	Token            string   // as it was pasted; secret
-	Bundle           string   // file; "" to fetch from the cluster what is lacking
-	Role             string   // that the token must be for; "" for the token's
+	Token            string   // join token as the user pasted it; secret
+	Bundle           string   // file; "" to fetch missing content from the cluster
+	Role             string   // role that the token must have; "" for any
 	IgnorePreflights []string // ids of checks that may fail
-	Plan             bool     // only say what would be done
+	Plan             bool     // only return the plan
 }
 
-// Result is how a join ended.
+// Result is the result of a join.
 type Result struct {
-	Changed    bool                  `json:"changed"` // false: there was nothing to do
+	Changed    bool                  `json:"changed"` // false when there was nothing to do
 	Cluster    string                `json:"cluster,omitempty"`
 	Role       string                `json:"role,omitempty"`
 	Node       string                `json:"node,omitempty"`
-	Differ     [][3]string           `json:"differ,omitempty"` // field, value here, value in the cluster
-	Plan       []step.Planned        `json:"plan,omitempty"`   // with Request.Plan
+	Differ     [][3]string           `json:"mismatches,omitempty"` // field, value here, value in the cluster
+	Plan       []step.Planned        `json:"plan,omitempty"`       // only with Options.Plan
 	Preflights *hostpreflight.Report `json:"preflights,omitempty"`
 	Log        string                `json:"log,omitempty"`
 }
 
-// job is a join of this host.
+// operation is a join of this host.
 type job struct {
 	*run.Run
 	token   token.Token
 	cluster *peer.Cluster
 }
 
-// Join makes this host a node. Until every proof has been given nothing on the
-// host changes but the log.
+// Run makes this host a node of the cluster for which the token is valid. Nothing on the
+// host but the log changes until the cluster, the bundle and the host have been verified.
 func Join(ctx context.Context, r *run.Run, req Request) (Result, error) {
 	if err := run.NeedRoot("join"); err != nil {
 		return Result{}, err
@@ -79,37 +77,39 @@ func Join(ctx context.Context, r *run.Run, req Request) (Result, error) {
 		r.Secrets.Hide(secret)
 	}
 	if req.Role != "" && req.Role != t.Role {
-		return Result{}, refused(fmt.Errorf("the token is for a %s, and this host is to be a %s", t.Role, req.Role), "make one on a controller: sudo plinth token create --role "+req.Role)
+		return Result{}, refused(fmt.Errorf("the token is for a %s, but this host should become a %s", t.Role, req.Role), "create one on a controller: sudo plinth token create --role "+req.Role)
 	}
-	a := job{Run: r, token: t, cluster: peer.New(t)}
-	defer a.cluster.Close()
+	o := job{Run: r, token: t, cluster: peer.New(t)}
+	defer o.cluster.Close()
 	if req.Plan {
-		return a.ReadOnly().run(ctx, req, nil)
+		return o.ReadOnly().run(ctx, req, nil)
 	}
 	var res Result
 	err = r.Changing(ctx, "join", func(r *run.Run, log *runlog.Log) error {
-		a.Run = r
-		res, err = a.run(ctx, req, log)
+		o.Run = r
+		res, err = o.run(ctx, req, log)
 		return err
 	})
 	return res, err
 }
 
-// ReadOnly is a job that can only look at the host.
-func (a job) ReadOnly() job {
-	a.Run = a.Run.ReadOnly()
-	return a
+// ReadOnly returns a copy of o that cannot change the host.
+func (o job) ReadOnly() job {
+	o.Run = o.Run.ReadOnly()
+	return o
 }
 
-// refused is a join that the cluster, or what it must agree with, forbids.
+// refuseJoin returns the problem of a join that the cluster refuses or that does not
+// match it. The host was not changed.
 func refused(err error, hint string) error {
 	return problem.New(problem.ExitJoin, "join", err, strings.TrimPrefix(hint+"\nnothing on this host was changed", "\n"))
 }
 
-// run proves, and runs the steps unless only a plan is wanted.
-func (a job) run(ctx context.Context, req Request, log *runlog.Log) (Result, error) {
-	s, err := a.survey(ctx, req)
-	res := Result{Cluster: s.offer.Cluster, Role: s.role(), Node: s.node, Differ: s.differ, Preflights: s.preflights, Log: a.LogFile}
+// execute verifies the cluster and the host, and runs the steps unless only a plan is
+// requested. log is nil for a plan.
+func (o job) run(ctx context.Context, req Request, log *runlog.Log) (Result, error) {
+	s, err := o.survey(ctx, req)
+	res := Result{Cluster: s.offer.Cluster, Role: s.role(), Node: s.node, Differ: s.differ, Preflights: s.preflights, Log: o.LogFile}
 	if s.close != nil {
 		defer s.close()
 	}
@@ -119,16 +119,16 @@ func (a job) run(ctx context.Context, req Request, log *runlog.Log) (Result, err
 	if log != nil {
 		log.Note(s.preflights.Text())
 	}
-	look := a.ReadOnly()
-	steps, err := look.steps(ctx, s)
-	var no *peer.Denied
-	if errors.As(err, &no) { // the token ended while this host was looked at
-		err = a.unreachable(ctx, no)
+	readOnly := o.ReadOnly()
+	steps, err := readOnly.steps(ctx, s)
+	var denied *peer.Denied
+	if errors.As(err, &denied) { // the token ended while this host was inspected
+		err = o.unreachable(ctx, denied)
 	}
 	if err != nil {
 		return res, err
 	}
-	todo, err := look.Steps("join", nil).Plan(ctx, steps)
+	todo, err := readOnly.Steps("join", nil).Plan(ctx, steps)
 	if err != nil {
 		return res, err
 	}
@@ -139,30 +139,31 @@ func (a job) run(ctx context.Context, req Request, log *runlog.Log) (Result, err
 	if plan.Needed(todo) == 0 && s.receipt.Bundle == s.bundle.Digest().String() {
 		return res, nil
 	}
-	if run, ok := s.journal.Last("join"); ok && run.Unfinished() {
-		a.Note(fmt.Sprintf("resuming the join begun at %s, which stopped at step %s", run.Began.Format(time.RFC3339), run.At()))
+	if last, ok := s.journal.Last("join"); ok && last.Unfinished() {
+		o.Note(fmt.Sprintf("resuming the join started at %s, which stopped at step %s", last.Began.Format(time.RFC3339), last.At()))
 	}
 	for _, warning := range s.preflights.Warnings() {
-		a.Note(warning)
+		o.Note(warning)
 	}
 	res.Changed = true
-	if steps, err = a.steps(ctx, s); err != nil {
+	if steps, err = o.steps(ctx, s); err != nil {
 		return res, err
 	}
-	args := map[string]string{"bundle": s.bundle.Digest().String(), argRole: s.role(), argPin: a.token.Pin, run.ArgPodCIDR: s.installer.Spec.Network.PodCIDR, run.ArgName: s.installer.Metadata.Name}
+	args := map[string]string{"bundle": s.bundle.Digest().String(), argRole: s.role(), argPin: o.token.Pin, run.ArgPodCIDR: s.installer.Spec.Network.PodCIDR, run.ArgName: s.installer.Metadata.Name}
 	if err := s.journal.Begin("join", s.keep.Bind(run.Steps(args, plan.Needed(todo)))); err != nil {
 		return res, err
 	}
-	if err = s.keep.Write(a.Run); err == nil {
-		_, err = a.Steps("join", s.journal).Run(ctx, steps)
+	if err = s.keep.Write(o.Run); err == nil {
+		_, err = o.Steps("join", s.journal).Run(ctx, steps)
 	}
 	if err == nil {
-		err = a.writeReceipt(s)
+		err = o.writeReceipt(s)
 	}
 	return res, errors.Join(err, s.journal.End(err))
 }
 
-// site is all that is known before a join changes anything.
+// hostState is the known state of the host and the cluster before a join changes
+// anything.
 type site struct {
 	offer      agent.Offer
 	journal    *journal.Journal
@@ -175,52 +176,52 @@ type site struct {
 	address    netip.Addr
 	differ     [][3]string
 	preflights *hostpreflight.Report
-	keep       preflight.Keeping // what was found, for later runs
+	keep       preflight.Keeping // facts, stored for later runs
 	warnings   []string
 }
 
 func (s site) role() string { return s.offer.Role }
 
-// survey asks the cluster, holds this host against it, and runs the
-// preflights. The order is that of the time it takes.
-func (a job) survey(ctx context.Context, req Request) (s site, err error) {
-	if s.journal, err = journal.Open(a.Host, a.DataDir, a.Now); err != nil {
+// inspect queries the cluster, compares this host with it and runs the preflights. The
+// fastest checks come first.
+func (o job) survey(ctx context.Context, req Request) (s site, err error) {
+	if s.journal, err = journal.Open(o.Host, o.DataDir, o.Now); err != nil {
 		return s, err
 	}
-	if s.receipt, _, err = journal.ReadReceipt(a.Host, a.DataDir); err != nil {
+	if s.receipt, _, err = journal.ReadReceipt(o.Host, o.DataDir); err != nil {
 		return s, err
 	}
-	if err := errors.Join(leaving(s.journal), a.another(s.receipt), other(s.journal.Runs(), a.token)); err != nil {
+	if err := errors.Join(leaving(s.journal), o.another(s.receipt), other(s.journal.Runs(), o.token)); err != nil {
 		return s, err
 	}
-	machine, err := a.Host.ReadFile("/etc/machine-id")
+	machineID, err := o.Host.ReadFile("/etc/machine-id")
 	if err != nil {
-		return s, problem.New(problem.ExitPreflight, "join", err, "systemd-machine-id-setup makes one")
+		return s, problem.New(problem.ExitPreflight, "join", err, "create one with: sudo systemd-machine-id-setup")
 	}
-	asked := a.Now()
-	if s.offer, err = a.cluster.Offer(ctx, strings.TrimSpace(string(machine))); err != nil {
-		return s, a.unreachable(ctx, err)
+	sent := o.Now()
+	if s.offer, err = o.cluster.Offer(ctx, strings.TrimSpace(string(machineID))); err != nil {
+		return s, o.unreachable(ctx, err)
 	}
-	offset := clockOffset(asked, a.Now(), s.offer.Time)
-	if err := a.openBundle(ctx, &s, req.Bundle); err != nil {
+	offset := clockOffset(sent, o.Now(), s.offer.Time)
+	if err := o.openBundle(ctx, &s, req.Bundle); err != nil {
 		return s, err
 	}
-	if err := a.agree(&s); err != nil {
+	if err := o.agree(&s); err != nil {
 		return s, err
 	}
-	return s, a.judge(ctx, &s, req, offset)
+	return s, o.judge(ctx, &s, req, offset)
 }
 
-// judge looks at this host: is it another one than all nodes, is its clock the
-// cluster's, and will k0s run on it.
-func (a job) judge(ctx context.Context, s *site, req Request, offset time.Duration) error {
-	want := compose.WantToJoin(s.bundle, s.installer, s.journal, a.DataDir, hostpreflight.Role(s.role()))
+// checkHost verifies that this host differs from all nodes of the cluster, that its
+// clock agrees with theirs and that k0s will run on it.
+func (o job) judge(ctx context.Context, s *site, req Request, offset time.Duration) error {
+	want := compose.WantToJoin(s.bundle, s.installer, s.journal, o.DataDir, hostpreflight.Role(s.role()))
 	vendor, err := manifest.Preflights(s.installer)
 	if err != nil {
-		return problem.New(problem.ExitConfig, "join", err, "the bundle's Installer needs a newer plinth")
+		return problem.New(problem.ExitConfig, "join", err, "use a newer version of plinth that supports the bundle's Installer")
 	}
-	found, report, err := preflight.Look(ctx, a.Run, preflight.Question{Want: want, Vendor: vendor, Ignore: req.IgnorePreflights, Journal: s.journal,
-		Others: func(found facts.Facts) preflight.Others { return a.others(*s, found, offset) }})
+	found, report, err := preflight.Look(ctx, o.Run, preflight.Question{Want: want, Vendor: vendor, Ignore: req.IgnorePreflights, Journal: s.journal,
+		Others: func(found facts.Facts) preflight.Others { return o.others(*s, found, offset) }})
 	if err == nil {
 		s.keep, err = preflight.Keep(found)
 	}
@@ -230,21 +231,21 @@ func (a job) judge(ctx context.Context, s *site, req Request, offset time.Durati
 	s.found, s.preflights = found, &report
 	s.node, s.address = strings.ToLower(s.found.Hostname), compose.Primary(s.found.Network)
 	if !s.address.IsValid() {
-		return problem.New(problem.ExitPreflight, "join", errors.New("this host has no IPv4 address that others could reach"), "give the host an address and a default route")
+		return problem.New(problem.ExitPreflight, "join", errors.New("this host has no IPv4 address that other hosts can reach"), "configure an address and a default route on this host")
 	}
 	var errs []error
-	if why := agent.Taken(s.offer.Nodes, a.claim(*s)); why != "" {
-		errs = append(errs, refused(errors.New(why), "give this host a name, a machine id and an address of its own; after cloning: rm /etc/machine-id && systemd-machine-id-setup"))
+	if why := agent.Taken(s.offer.Nodes, o.claim(*s)); why != "" {
+		errs = append(errs, refused(errors.New(why), "give this host a unique name, machine id and address; after cloning: sudo rm /etc/machine-id && sudo systemd-machine-id-setup"))
 	}
 	if err := judgeClock(offset); err != nil {
 		errs = append(errs, err)
 	} else if offset.Abs() > clockWarn {
-		a.Note(fmt.Sprintf("warning: this host's clock is %s off the cluster's", offset.Round(time.Millisecond)))
+		o.Note(fmt.Sprintf("warning: this host's clock is %s off the cluster's", offset.Round(time.Millisecond)))
 	}
 	if s.offer.API != "" {
 		if err := preflight.Reach(ctx, s.offer.API, s.offer.CA); err != nil {
-			s.warnings = append(s.warnings, fmt.Sprintf("this host does not reach the API at %s: %v", s.offer.API, err))
-			a.Note("warning: " + s.warnings[0])
+			s.warnings = append(s.warnings, fmt.Sprintf("this host cannot reach the Kubernetes API at %s: %v", s.offer.API, err))
+			o.Note("warning: " + s.warnings[0])
 		}
 	}
 	for _, id := range report.Ignored() {
@@ -253,36 +254,39 @@ func (a job) judge(ctx context.Context, s *site, req Request, offset time.Durati
 	return errors.Join(append(errs, report.Err("join"))...)
 }
 
-func (a job) claim(s site) agent.Claim {
-	return a.claimOf(s, s.found)
+// joinRequest returns the data with which this host asks to join.
+func (o job) claim(s site) agent.Claim {
+	return o.claimOf(s, s.found)
 }
 
-func (a job) claimOf(s site, found facts.Facts) agent.Claim {
-	return agent.Claim{Node: strings.ToLower(found.Hostname), MachineID: found.MachineID, Address: compose.Primary(found.Network).String(), Fresh: !a.service(s).Joined()}
+// newJoinRequest returns the join request of a host with the facts found.
+func (o job) claimOf(s site, found facts.Facts) agent.Claim {
+	return agent.Claim{Node: strings.ToLower(found.Hostname), MachineID: found.MachineID, Address: compose.Primary(found.Network).String(), Fresh: !o.service(s).Joined()}
 }
 
-func (a job) service(s site) k0s.Service {
-	return k0s.Service{Host: a.Host, Worker: s.role() == token.Worker, Joins: true}
+func (o job) service(s site) k0s.Service {
+	return k0s.Service{Host: o.Host, Worker: s.role() == token.Worker, Joins: true}
 }
 
-// steps are those of this host.
-func (a job) steps(ctx context.Context, s site) ([]step.Step, error) {
-	self, err := a.Self()
+// joinSteps returns the steps by which this host joins.
+func (o job) steps(ctx context.Context, s site) ([]step.Step, error) {
+	self, err := o.Self()
 	if err != nil {
 		return nil, err
 	}
 	podCIDR := netip.MustParsePrefix(s.installer.Spec.Network.PodCIDR) // the Installer was parsed
-	return compose.Join(ctx, compose.Site{Host: a.Host, Journal: s.journal, Now: a.Now, DataDir: a.DataDir, Node: s.node, Address: s.address, API: s.offer.API,
-		Leftover: a.Leftover(podCIDR), Self: self, Worker: s.role() == token.Worker, Joins: true}, s.bundle, s.installer, compose.Entry{Door: door{a, s}, Way: a.way(s)})
+	return compose.Join(ctx, compose.Site{Host: o.Host, Journal: s.journal, Now: o.Now, DataDir: o.DataDir, Node: s.node, Address: s.address, API: s.offer.API,
+		Leftover: o.Leftover(podCIDR), Self: self, Worker: s.role() == token.Worker, Joins: true}, s.bundle, s.installer, compose.Entry{Door: door{o, s}, Way: o.way(s)})
 }
 
-// way is a worker's to the API; nil for a controller.
-func (a job) way(s site) *entry.Way {
+// apiAccess returns the access of a worker to the Kubernetes API, through a local load
+// balancer; nil for a controller.
+func (o job) way(s site) *entry.Way {
 	if s.role() != token.Worker {
 		return nil
 	}
-	return &entry.Way{Files: gateway.Files(a.DataDir),
-		Needed: func() (string, error) { return gateway.SeedNeeded(a.Host, a.DataDir) },
+	return &entry.Way{Files: gateway.Files(o.DataDir),
+		Needed: func() (string, error) { return gateway.SeedNeeded(o.Host, o.DataDir) },
 		Seed: func() error {
 			var controllers []netip.Addr
 			for _, n := range s.offer.Nodes {
@@ -290,7 +294,7 @@ func (a job) way(s site) *entry.Way {
 					controllers = append(controllers, addr)
 				}
 			}
-			return gateway.Seed(a.Host, a.DataDir, s.offer.CA, controllers)
+			return gateway.Seed(o.Host, o.DataDir, s.offer.CA, controllers)
 		}}
 }
 
@@ -301,9 +305,9 @@ func first(all []string) string {
 	return all[0]
 }
 
-// writeReceipt says what this host is now.
-func (a job) writeReceipt(s site) error {
-	now := a.Now().UTC()
+// writeReceipt writes the receipt of the joined host.
+func (o job) writeReceipt(s site) error {
+	now := o.Now().UTC()
 	digest, err := s.installer.Digest()
 	if err != nil {
 		return err
@@ -319,5 +323,5 @@ func (a job) writeReceipt(s site) error {
 	if k := s.installer.Spec.Kotsadm; k != nil {
 		r.Console = journal.Console{Namespace: k.Namespace, Port: k.UIBindPort, Hostname: k.Hostname, Slug: k.ApplicationSlug}
 	}
-	return journal.WriteReceipt(a.Host, a.DataDir, r)
+	return journal.WriteReceipt(o.Host, o.DataDir, r)
 }

@@ -7,7 +7,7 @@ import (
 	"github.com/plinthdev/plinth/internal/agent"
 )
 
-func TestControllersThatAreUpAreAsked(t *testing.T) {
+func TestReadyControllers_ReturnsOtherReadyControllers(t *testing.T) {
 	node := func(address string, controller, ready bool) agent.Node {
 		return agent.Node{Name: address, MachineID: "m" + address, Addresses: []string{address}, Controller: controller, Ready: ready}
 	}

@@ -25,25 +25,26 @@ import (
 	"github.com/plinthdev/plinth/internal/wait"
 )
 
-// FromCommandLine takes a token that stood on this process's command line, and has
-// it stand there no more: a join takes minutes, and ps shows it to everybody.
+// HideCommandLineToken overwrites token in the command line of this process and returns
+// a copy of it. A join takes minutes, and ps shows the command line to all users.
 func FromCommandLine(token string) string { return argv.Hide(token) }
 
-// How far a host's clock may be off the cluster's. etcd warns at 1 s;
-// certificates that were just made are not valid yet for a clock that is
-// behind.
+// Limits for the offset of the host's clock from the cluster's. etcd warns at 1 s. A
+// host whose clock is behind rejects new certificates as not valid yet.
 const (
 	clockWarn = 2 * time.Second
 	clockMost = time.Minute
 )
 
-// clockOffset is how far this host's clock is ahead, when it asked at one time
-// and was answered at another.
-func clockOffset(asked, answered, cluster time.Time) time.Duration {
-	middle := asked.Add(answered.Sub(asked) / 2)
+// clockOffset returns by how much this host's clock is ahead of the cluster's. sent and
+// answered are the times of a request and its answer on this host, cluster is the time
+// in the answer.
+func clockOffset(sent, answered, cluster time.Time) time.Duration {
+	middle := sent.Add(answered.Sub(sent) / 2)
 	return middle.Sub(cluster)
 }
 
+// checkClock returns an error when the clock offset is more than maxClockOffset.
 func judgeClock(offset time.Duration) error {
 	if offset.Abs() <= clockMost {
 		return nil
@@ -52,93 +53,95 @@ func judgeClock(offset time.Duration) error {
 	if offset < 0 {
 		side = "behind"
 	}
-	return refused(fmt.Errorf("this host's clock is %s %s the cluster's; at most %s is safe", offset.Abs().Round(time.Second), side, clockMost),
-		"set the clock, best by time synchronisation: timedatectl set-ntp true")
+	return refused(fmt.Errorf("this host's clock is %s %s the cluster's; the limit is %s", offset.Abs().Round(time.Second), side, clockMost),
+		"synchronize the clock: sudo timedatectl set-ntp true")
 }
 
-// leaving refuses a host that is about to leave a cluster: of what is on it
-// nobody would know what counts.
+// checkNotLeaving returns an error when this host is leaving a cluster: it would not be
+// clear to which cluster its files belong.
 func leaving(j *journal.Journal) error {
 	if left, ok := parting.Leaving(j); ok {
-		return refused(fmt.Errorf("this host is about to leave a cluster: its reset stopped at step %s", left.At()), "finish that first: sudo plinth reset node")
+		return refused(fmt.Errorf("this host is leaving a cluster: its reset stopped at step %s", left.At()), "finish the reset first: sudo plinth reset node")
 	}
 	return nil
 }
 
-// another refuses a host that is, or began to be, part of something else.
-func (a job) another(r journal.Receipt) error {
-	const hint = "`plinth reset node` has this host leave that cluster and takes away what is here; `plinth reset cluster` does where this host is all of it"
-	if r.Role != "" && r.Role != a.token.Role {
-		return refused(fmt.Errorf("this host is a %s of %s, and the token is for a %s", r.Role, r.Name, a.token.Role), hint)
+// checkOtherCluster returns an error when this host belongs to another cluster, has
+// started to join one, or has another role.
+func (o job) another(r journal.Receipt) error {
+	const hint = "remove this host from that cluster with `plinth reset node`, or with `plinth reset cluster` if it is the only host of it"
+	if r.Role != "" && r.Role != o.token.Role {
+		return refused(fmt.Errorf("this host is a %s of %s, but the token is for a %s", r.Role, r.Name, o.token.Role), hint)
 	}
-	raw, err := a.Host.ReadFile(k0s.CACert)
+	raw, err := o.Host.ReadFile(k0s.CACert)
 	if err != nil {
-		return nil // there is no cluster here
+		return nil // no cluster on this host
 	}
 	if block, _ := pem.Decode(raw); block != nil {
-		if ca, err := x509.ParseCertificate(block.Bytes); err == nil && token.Pin(ca) == a.token.Pin {
+		if ca, err := x509.ParseCertificate(block.Bytes); err == nil && token.Pin(ca) == o.token.Pin {
 			return nil
 		}
 	}
-	return refused(fmt.Errorf("this host is part of another cluster than the token's, %s", a.token.Cluster), hint)
+	return refused(fmt.Errorf("this host belongs to another cluster than %s, for which the token is valid", o.token.Cluster), hint)
 }
 
-// The journal's names for what a join was asked for.
+// Keys under which the journal stores the arguments of a join.
 const (
 	argRole = "role"
-	argPin  = "pin" // of the cluster's authority
+	argPin  = "pin" // hash of the cluster's certificate authority
 )
 
-// other refuses a host whose reset stopped halfway, and a token that is for
-// something else than the unfinished join that it would go on with.
+// checkUnfinishedRun returns an error when the last of runs is an unfinished reset, or
+// an unfinished join for which the token t is not valid.
 func other(runs []journal.Run, t token.Token) error {
 	if len(runs) == 0 {
 		return nil
 	}
 	last := runs[len(runs)-1]
-	began := last.Began.Format(time.RFC3339)
+	started := last.Began.Format(time.RFC3339)
 	switch {
 	case last.Verb == "reset" && last.Unfinished():
-		return refused(fmt.Errorf("the reset begun at %s is not finished: what it left is no place for a node", began), "finish it first: sudo plinth reset cluster")
+		return refused(fmt.Errorf("the reset started at %s is not finished: the host is not clean enough for a node", started), "finish it first: sudo plinth reset cluster")
 	case last.Verb != "join" || !last.Unfinished():
 		return nil
 	}
-	const hint = "give a token for what was begun, or take it back first: plinth reset cluster"
+	const hint = "use a token for the unfinished join, or remove it first: plinth reset cluster"
 	if was := last.Args[argRole]; was != "" && was != t.Role {
-		return refused(fmt.Errorf("this host began to join as a %s at %s, and the token is for a %s", was, began, t.Role), hint)
+		return refused(fmt.Errorf("this host started to join as a %s at %s, but the token is for a %s", was, started, t.Role), hint)
 	}
 	if was := last.Args[argPin]; was != "" && was != t.Pin {
-		return refused(fmt.Errorf("this host began to join another cluster than the token's at %s, %s", began, last.Args[run.ArgName]), hint)
+		return refused(fmt.Errorf("the token is not valid for the cluster that this host started to join at %s, %s", started, last.Args[run.ArgName]), hint)
 	}
 	return nil
 }
 
-// unreachable words why nobody let this host in.
-func (a job) unreachable(ctx context.Context, err error) error {
+// explainFailure returns the problem that explains why no controller accepted this host.
+func (o job) unreachable(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	again := "make a new token on a controller: sudo plinth token create --role " + a.token.Role
-	var no *peer.Denied
+	again := "create a new token on a controller: sudo plinth token create --role " + o.token.Role
+	var denied *peer.Denied
 	switch {
-	case errors.As(err, &no):
-		return refused(no, again)
+	case errors.As(err, &denied):
+		return refused(denied, again)
 	case errors.Is(err, peer.ErrPin):
-		return refused(fmt.Errorf("who answers at %s is not the cluster that the token is for: %w", strings.Join(a.token.Addresses, ", "), peer.ErrPin), again)
-	case a.Now().After(a.token.Expires):
-		err = fmt.Errorf("no controller answers, and the token expired at %s: %w", a.token.Expires.Format(time.RFC3339), err)
+		return refused(fmt.Errorf("the server at %s is not the cluster for which the token is valid: %w", strings.Join(o.token.Addresses, ", "), peer.ErrPin), again)
+	case o.Now().After(o.token.Expires):
+		err = fmt.Errorf("no controller answers, and the token expired at %s: %w", o.token.Expires.Format(time.RFC3339), err)
 		return refused(err, again)
 	}
 	return refused(fmt.Errorf("no controller answers: %w", err),
 		"this host must reach port 9444/tcp of a controller; on the controller: systemctl status plinth-agent")
 }
 
-// openBundle opens the file that was given, or what the cluster's nodes hold.
-func (a job) openBundle(ctx context.Context, s *site, file string) (err error) {
+// openBundle opens the bundle in file, or the one that the nodes of the cluster store
+// when file is "", and reads its Installer.
+func (o job) openBundle(ctx context.Context, s *site, file string) (err error) {
 	if file != "" {
 		s.bundle, err = airgap.Open(ctx, file)
 	} else {
-		s.bundle, err = a.held(ctx, s)
+		s.bundle, err = o.held(ctx, s)
 	}
 	if err != nil {
 		return err
@@ -155,18 +158,20 @@ func (a job) openBundle(ctx context.Context, s *site, file string) (err error) {
 	return nil
 }
 
-func (a job) held(ctx context.Context, s *site) (*airgap.Bundle, error) {
-	a.cluster.Spread(s.offer.Nodes)
-	index, err := a.cluster.Document(ctx, s.offer.Bundle, blob.MaxDocument)
+// openFromCluster opens the bundle whose blobs the nodes of the cluster store.
+func (o job) held(ctx context.Context, s *site) (*airgap.Bundle, error) {
+	o.cluster.Spread(s.offer.Nodes)
+	index, err := o.cluster.Document(ctx, s.offer.Bundle, blob.MaxDocument)
 	if err != nil {
-		return nil, problem.New(problem.ExitBundle, "fetch the bundle's index from the cluster", err, "bring the bundle to this host and name it with --bundle; nothing on this host was changed")
+		return nil, problem.New(problem.ExitBundle, "fetch the bundle's index from the cluster", err, "copy the bundle to this host and pass it with --bundle; nothing on this host was changed")
 	}
-	return airgap.OpenHeld(ctx, index, a.cluster, "the bundle of cluster "+s.offer.Cluster)
+	return airgap.OpenHeld(ctx, index, o.cluster, "the bundle of cluster "+s.offer.Cluster)
 }
 
-// agree refuses what would only show once the node is up, or never.
-func (a job) agree(s *site) error {
-	here := compose.Agreement(s.installer, s.bundle.Digest().String(), a.DataDir, a.Version)
+// checkSharedConfig returns an error when this host's configuration differs from the
+// cluster's. Such differences would only show once the node is up, or never.
+func (o job) agree(s *site) error {
+	here := compose.Agreement(s.installer, s.bundle.Digest().String(), o.DataDir, o.Version)
 	s.differ = compose.Differ(here, s.offer.Fields)
 	if len(s.differ) == 0 {
 		return nil
@@ -176,38 +181,39 @@ func (a job) agree(s *site) error {
 		names = append(names, d[0])
 	}
 	return refused(fmt.Errorf("this host's configuration differs from the cluster's in %s", strings.Join(names, ", ")),
-		"leave --bundle away to take all from the cluster, or use the bundle, the plinth and the --data-dir that it was installed with")
+		"omit --bundle to use the bundle of the cluster, or use the bundle, the plinth version and the --data-dir with which the cluster was installed")
 }
 
-// door is how the steps are let in.
+// agentAdmitter requests the admission of this host from the agents of the controllers.
 type door struct {
 	job
 	site site
 }
 
-// admitTimeout is how long a host waits for its turn.
+// admitTimeout is how long a host waits to be admitted.
 const admitTimeout = 10 * time.Minute
 
-// Admit asks until the cluster is no longer busy.
+// Admit requests admission until the cluster is no longer busy. It returns the k0s join
+// token and the files for this host.
 func (d door) Admit(ctx context.Context, report step.Report) (k0sToken []byte, files map[string][]byte, err error) {
-	err = wait.Until(ctx, wait.Options{What: "the cluster to let this host in", Timeout: admitTimeout, Interval: 2 * time.Second,
+	err = wait.Until(ctx, wait.Options{What: "the cluster to admit this host", Timeout: admitTimeout, Interval: 2 * time.Second,
 		Next:     "sudo plinth node list   (on a controller)",
 		OnReason: func(reason string) { report(reason, 0, 0) }},
 		func(ctx context.Context) (bool, string, error) {
-			a, err := d.cluster.Admit(ctx, d.claim(d.site))
+			admission, err := d.cluster.Admit(ctx, d.claim(d.site))
 			var later *peer.Busy
 			if errors.As(err, &later) {
 				return false, later.Why, nil
 			}
-			var no *peer.Denied
-			if errors.As(err, &no) {
-				return false, "", problem.New(problem.ExitJoin, "join", no, "make a new token on a controller and run join with it: it goes on where it stopped")
+			var denied *peer.Denied
+			if errors.As(err, &denied) {
+				return false, "", problem.New(problem.ExitJoin, "join", denied, "create a new token on a controller and run join with it: it resumes where it stopped")
 			}
 			if err != nil {
 				return false, err.Error(), nil
 			}
-			d.Secrets.Hide(a.Token)
-			k0sToken, files = []byte(a.Token), a.Files
+			d.Secrets.Hide(admission.Token)
+			k0sToken, files = []byte(admission.Token), admission.Files
 			return true, "", nil
 		})
 	return k0sToken, files, err

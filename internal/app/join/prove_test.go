@@ -23,11 +23,11 @@ import (
 	"github.com/plinthdev/plinth/internal/token"
 )
 
-func TestAClockThatIsOffIsRefusedWhateverTheAnswerTook(t *testing.T) {
+func TestCheckClock_RefusesAnOffsetAboveTheLimit(t *testing.T) {
 	noon := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 	for name, c := range map[string]struct {
-		asked, answered, cluster time.Time
-		want                     string // in the refusal; "" for none
+		sent, answered, cluster time.Time
+		want                    string // in the refusal; "" for none
 	}{
 		"the same":               {noon, noon, noon, ""},
 		"a slow answer":          {noon, noon.Add(20 * time.Second), noon.Add(10 * time.Second), ""},
@@ -36,17 +36,19 @@ func TestAClockThatIsOffIsRefusedWhateverTheAnswerTook(t *testing.T) {
 		"ten minutes behind":     {noon, noon, noon.Add(10 * time.Minute), "10m0s behind the cluster's"},
 		"just more than allowed": {noon, noon, noon.Add(61 * time.Second), "1m1s behind"},
 	} {
-		err := judgeClock(clockOffset(c.asked, c.answered, c.cluster))
-		switch {
-		case c.want == "" && err != nil:
-			t.Errorf("%s: %v", name, err)
-		case c.want != "" && (problem.ExitCode(err) != problem.ExitJoin || !strings.Contains(err.Error(), c.want) || !strings.Contains(problem.Hint(err), "nothing on this host was changed")):
-			t.Errorf("%s: %v (%s), want %q", name, err, problem.Hint(err), c.want)
-		}
+		t.Run(name, func(t *testing.T) {
+			err := judgeClock(clockOffset(c.sent, c.answered, c.cluster))
+			switch {
+			case c.want == "" && err != nil:
+				t.Error(err)
+			case c.want != "" && (problem.ExitCode(err) != problem.ExitJoin || !strings.Contains(err.Error(), c.want) || !strings.Contains(problem.Hint(err), "nothing on this host was changed")):
+				t.Errorf("%v (%s), want %q", err, problem.Hint(err), c.want)
+			}
+		})
 	}
 }
 
-// authority is a certificate authority, and its PEM form.
+// authority returns a certificate authority and its PEM encoding.
 func authority(t *testing.T) (*x509.Certificate, []byte) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -64,7 +66,7 @@ func authority(t *testing.T) (*x509.Certificate, []byte) {
 	return c, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 }
 
-func TestAHostOfSomethingElseDoesNotJoin(t *testing.T) {
+func TestCheckOtherCluster_RefusesHostsOfOtherClusters(t *testing.T) {
 	ours, ourPEM := authority(t)
 	_, theirPEM := authority(t)
 	for name, c := range map[string]struct {
@@ -75,64 +77,70 @@ func TestAHostOfSomethingElseDoesNotJoin(t *testing.T) {
 		"a bare host":               {nil, journal.Receipt{}, ""},
 		"half joined":               {ourPEM, journal.Receipt{}, ""},
 		"a node of the cluster":     {ourPEM, journal.Receipt{Name: "my-app", Role: token.Worker}, ""},
-		"a node of another cluster": {theirPEM, journal.Receipt{Name: "my-app", Role: token.Worker}, "part of another cluster"},
-		"a controller":              {ourPEM, journal.Receipt{Name: "my-app", Role: token.Controller}, "is a controller of my-app, and the token is for a worker"},
+		"a node of another cluster": {theirPEM, journal.Receipt{Name: "my-app", Role: token.Worker}, "belongs to another cluster"},
+		"a controller":              {ourPEM, journal.Receipt{Name: "my-app", Role: token.Controller}, "is a controller of my-app, but the token is for a worker"},
 	} {
-		h := hosttest.New(t).Host()
-		if c.ca != nil {
-			if err := h.Write(k0s.CACert, strings.NewReader(string(c.ca)), 0o644); err != nil {
-				t.Fatal(err)
+		t.Run(name, func(t *testing.T) {
+			h := hosttest.New(t).Host()
+			if c.ca != nil {
+				if err := h.Write(k0s.CACert, strings.NewReader(string(c.ca)), 0o644); err != nil {
+					t.Fatal(err)
+				}
 			}
-		}
-		a := job{Run: &run.Run{Host: h}, token: token.Token{Role: token.Worker, Pin: token.Pin(ours)}}
-		err := a.another(c.receipt)
-		if c.want == "" && err != nil || c.want != "" && (problem.ExitCode(err) != problem.ExitJoin || !strings.Contains(err.Error(), c.want)) {
-			t.Errorf("%s: %v, want %q", name, err, c.want)
-		}
+			o := job{Run: &run.Run{Host: h}, token: token.Token{Role: token.Worker, Pin: token.Pin(ours)}}
+			err := o.another(c.receipt)
+			if c.want == "" && err != nil || c.want != "" && (problem.ExitCode(err) != problem.ExitJoin || !strings.Contains(err.Error(), c.want)) {
+				t.Errorf("%v, want %q", err, c.want)
+			}
+		})
 	}
 }
 
-func TestAHalfJoinedHostGoesOnOnlyAsWhatItBegan(t *testing.T) {
+func TestCheckUnfinishedRun_AcceptsTheSameJoinOnly(t *testing.T) {
 	noon := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
-	begun := journal.Run{Verb: "join", Began: noon, Args: map[string]string{argRole: token.Worker, argPin: "ours", run.ArgName: "my-app"}}
-	ended := begun
+	started := journal.Run{Verb: "join", Began: noon, Args: map[string]string{argRole: token.Worker, argPin: "ours", run.ArgName: "my-app"}}
+	ended := started
 	ended.Ended = &noon
 	for name, c := range map[string]struct {
 		last journal.Run
 		t    token.Token
 		want string
 	}{
-		"the same":                  {begun, token.Token{Role: token.Worker, Pin: "ours"}, ""},
-		"another role":              {begun, token.Token{Role: token.Controller, Pin: "ours"}, "began to join as a worker at 2026-05-01T12:00:00Z, and the token is for a controller"},
-		"another cluster":           {begun, token.Token{Role: token.Worker, Pin: "theirs"}, "began to join another cluster than the token's at 2026-05-01T12:00:00Z, my-app"},
-		"a join that ended":         {ended, token.Token{Role: token.Controller, Pin: "theirs"}, ""},
-		"a join that was reset":     {journal.Run{Verb: "reset", Began: noon, Ended: &noon}, token.Token{Role: token.Controller}, ""},
-		"a join half reset":         {journal.Run{Verb: "reset", Began: noon}, token.Token{Role: token.Worker, Pin: "ours"}, "the reset begun at 2026-05-01T12:00:00Z is not finished"},
-		"begun by an older program": {journal.Run{Verb: "join", Began: noon}, token.Token{Role: token.Controller}, ""},
+		"the same":                    {started, token.Token{Role: token.Worker, Pin: "ours"}, ""},
+		"another role":                {started, token.Token{Role: token.Controller, Pin: "ours"}, "started to join as a worker at 2026-05-01T12:00:00Z, but the token is for a controller"},
+		"another cluster":             {started, token.Token{Role: token.Worker, Pin: "theirs"}, "not valid for the cluster that this host started to join at 2026-05-01T12:00:00Z, my-app"},
+		"a join that ended":           {ended, token.Token{Role: token.Controller, Pin: "theirs"}, ""},
+		"a join that was reset":       {journal.Run{Verb: "reset", Began: noon, Ended: &noon}, token.Token{Role: token.Controller}, ""},
+		"a join half reset":           {journal.Run{Verb: "reset", Began: noon}, token.Token{Role: token.Worker, Pin: "ours"}, "the reset started at 2026-05-01T12:00:00Z is not finished"},
+		"started by an older program": {journal.Run{Verb: "join", Began: noon}, token.Token{Role: token.Controller}, ""},
 	} {
-		err := other([]journal.Run{begun, c.last}, c.t)
-		if c.want == "" && err != nil || c.want != "" && (problem.ExitCode(err) != problem.ExitJoin || !strings.Contains(err.Error(), c.want) || !strings.Contains(problem.Hint(err), "reset cluster")) {
-			t.Errorf("%s: %v, want %q", name, err, c.want)
-		}
+		t.Run(name, func(t *testing.T) {
+			err := other([]journal.Run{started, c.last}, c.t)
+			if c.want == "" && err != nil || c.want != "" && (problem.ExitCode(err) != problem.ExitJoin || !strings.Contains(err.Error(), c.want) || !strings.Contains(problem.Hint(err), "reset cluster")) {
+				t.Errorf("%v, want %q", err, c.want)
+			}
+		})
 	}
 }
 
-func TestWhyNobodyLetsAHostInIsSaid(t *testing.T) {
+func TestExplainFailure_NamesTheCauseAndTheNextCommand(t *testing.T) {
 	noon := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 	for name, c := range map[string]struct {
-		err       error
-		expires   time.Time
-		says, how string
+		err        error
+		expires    time.Time
+		want, hint string
 	}{
-		"a refusal":       {fmt.Errorf("a: %w", &peer.Denied{Why: "the token was revoked"}), noon.Add(time.Hour), "revoked", "token create --role worker"},
-		"another cluster": {fmt.Errorf("10.0.0.1:9444: %w", peer.ErrPin), noon.Add(time.Hour), "is not the cluster that the token is for", "token create"},
-		"silence":         {errors.New("i/o timeout"), noon.Add(time.Hour), "no controller answers: i/o timeout", "9444/tcp"},
-		"silence, late":   {errors.New("i/o timeout"), noon.Add(-time.Hour), "expired at 2026-05-01T11:00:00Z", "token create"},
+		"denied":                   {fmt.Errorf("a: %w", &peer.Denied{Why: "the token was revoked"}), noon.Add(time.Hour), "revoked", "token create --role worker"},
+		"another cluster":          {fmt.Errorf("10.0.0.1:9444: %w", peer.ErrPin), noon.Add(time.Hour), "is not the cluster for which the token is valid", "token create"},
+		"no answer":                {errors.New("i/o timeout"), noon.Add(time.Hour), "no controller answers: i/o timeout", "9444/tcp"},
+		"no answer, token expired": {errors.New("i/o timeout"), noon.Add(-time.Hour), "expired at 2026-05-01T11:00:00Z", "token create"},
 	} {
-		a := job{Run: &run.Run{Config: run.Config{Now: func() time.Time { return noon }}}, token: token.Token{Role: token.Worker, Expires: c.expires, Addresses: []string{"10.0.0.1:9444"}}}
-		err := a.unreachable(t.Context(), c.err)
-		if problem.ExitCode(err) != problem.ExitJoin || !strings.Contains(err.Error(), c.says) || !strings.Contains(problem.Hint(err), c.how) {
-			t.Errorf("%s: %v (%s)", name, err, problem.Hint(err))
-		}
+		t.Run(name, func(t *testing.T) {
+			o := job{Run: &run.Run{Config: run.Config{Now: func() time.Time { return noon }}}, token: token.Token{Role: token.Worker, Expires: c.expires, Addresses: []string{"10.0.0.1:9444"}}}
+			err := o.unreachable(t.Context(), c.err)
+			if problem.ExitCode(err) != problem.ExitJoin || !strings.Contains(err.Error(), c.want) || !strings.Contains(problem.Hint(err), c.hint) {
+				t.Errorf("%v (%s)", err, problem.Hint(err))
+			}
+		})
 	}
 }
