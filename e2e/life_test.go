@@ -106,7 +106,7 @@ func interruptKillAndResume(t *testing.T, ctx context.Context, h *lab.Host) {
 	if code != 0 {
 		t.Fatalf("resume: exit %d\n%s\n%s", code, tail(stdout, 30), tail(stderr, 30))
 	}
-	if !strings.Contains(stderr, "resuming the install begun at") || !strings.Contains(stderr, "images-rest") {
+	if !strings.Contains(stderr, "resuming the install started at") || !strings.Contains(stderr, "images-rest") {
 		t.Errorf("does not say that it resumes, and where:\n%s", stderr)
 	}
 	r := parse(t, stdout)

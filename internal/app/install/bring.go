@@ -10,12 +10,13 @@ import (
 	"github.com/plinthdev/plinth/internal/step"
 )
 
-// bring fetches what a thin bundle leaves out and this host lacks, or makes it
-// of an older bundle and a delta, and proves every byte of the bundle before the first change; both are shown as steps.
-func (a job) bring(ctx context.Context, d delivery.Delivery) (*airgap.Bundle, error) {
+// fetchBundle downloads the content that a thin bundle omits and this host does not
+// have, or creates it from an older bundle and a delta. It then verifies every byte of
+// the bundle before the first change. Both are shown as steps.
+func (o job) bring(ctx context.Context, d delivery.Delivery) (*airgap.Bundle, error) {
 	b := d.Bundle
 	if len(b.Absent()) > 0 {
-		lacking, err := compose.Lacking(ctx, a.Host, b)
+		missing, err := compose.Lacking(ctx, o.Host, b)
 		if err != nil {
 			return nil, err
 		}
@@ -23,25 +24,25 @@ func (a job) bring(ctx context.Context, d delivery.Delivery) (*airgap.Bundle, er
 		if b.Delta() != nil {
 			title = "Make the new parts of the old ones"
 		}
-		err = a.proof("fetch-bundle", title, b.AbsentSize(), func(progress func(done, total int64)) (err error) {
-			b, err = d.Fetch(ctx, a.Run, lacking, progress)
+		err = o.proof("fetch-bundle", title, b.AbsentSize(), func(progress func(done, total int64)) (err error) {
+			b, err = d.Fetch(ctx, o.Run, missing, progress)
 			return err
 		})
 		if err != nil {
 			return nil, err
 		}
 	}
-	err := a.proof("verify-bundle", "Verify the bundle", b.Size(), func(progress func(done, total int64)) error { return b.Verify(ctx, progress) })
+	err := o.proof("verify-bundle", "Verify the bundle", b.Size(), func(progress func(done, total int64)) error { return b.Verify(ctx, progress) })
 	if err != nil && ctx.Err() == nil {
-		err = errors.Join(err, delivery.Discard(a.Run))
+		err = errors.Join(err, delivery.Discard(o.Run))
 	}
 	return b, err
 }
 
-// proof shows do as a step of its own, of total bytes.
-func (a job) proof(id, title string, total int64, do func(progress func(done, total int64)) error) error {
+// runAsStep runs do and reports it as a step with this id and title, of total bytes.
+func (o job) proof(id, title string, total int64, do func(progress func(done, total int64)) error) error {
 	event := func(state step.EventState, message string, done int64) {
-		a.Events(step.Event{V: 1, Time: a.Now().UTC(), Verb: "install", Step: id, State: state, Message: message, Bytes: done, Total: total, Title: title})
+		o.Events(step.Event{V: 1, Time: o.Now().UTC(), Verb: "install", Step: id, State: state, Message: message, Bytes: done, Total: total, Title: title})
 	}
 	event(step.Started, "", 0)
 	err := do(func(done, of int64) {

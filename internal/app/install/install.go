@@ -1,7 +1,4 @@
-// Package install owns the main job: it opens the bundle, reads the manifests,
-// asks the gate and the preflights, puts host, bundle, journal and steps
-// together, and runs them. It refuses to know flags, terminals and how anything
-// is done below a step.
+// Package install installs a cluster from a bundle on the first host.
 package install
 
 import (
@@ -23,44 +20,44 @@ import (
 	"github.com/plinthdev/plinth/internal/ui/runlog"
 )
 
-// Request is what an install is asked for.
+// Options are the options of an install.
 type Request struct {
-	manifest.Request                  // what is to be installed
-	Delivery         delivery.Request // where the bundle comes from and who vouches for it; its Bundle is that of Request
+	manifest.Request                  // what to install
+	Delivery         delivery.Request // source of the bundle and key that verifies it; its Bundle is overwritten with Options.Bundle
 	IgnorePreflights []string         // ids of checks that may fail
-	Plan             bool             // only say what would be done
-	PlanFile         string           // do exactly this plan, or nothing
-	Restart          bool             // take back an unfinished install that was asked for something else
-	APIAddress       string           // further name or address of the API, of a balancer before the controllers; "" for what is known
-	RollBack         bool             // take a first install back when a step of it fails
+	Plan             bool             // only return the plan
+	PlanFile         string           // apply exactly this plan, or nothing
+	Restart          bool             // roll back an unfinished install that has other arguments
+	APIAddress       string           // additional name or address of the Kubernetes API, of a load balancer in front of the controllers; "" for the known one
+	RollBack         bool             // roll back a first install when one of its steps fails
 
-	asked map[string]string // the same for the journal
-	from  delivery.Delivery // the bundle, once it is open
+	asked map[string]string // the arguments, as the journal stores them
+	from  delivery.Delivery // the bundle, after it was opened
 }
 
-// Result is how an install ended.
+// Result is the result of an install.
 type Result struct {
-	Changed    bool                  `json:"changed"`              // false: there was nothing to do
-	Plan       []step.Planned        `json:"plan,omitempty"`       // with Request.Plan
-	Bound      *Bound                `json:"bound,omitempty"`      // what the plan holds for
-	Preflights *hostpreflight.Report `json:"preflights,omitempty"` // what was found on the host
+	Changed    bool                  `json:"changed"`              // false when there was nothing to do
+	Plan       []step.Planned        `json:"plan,omitempty"`       // only with Options.Plan
+	Bound      *Bound                `json:"inputs,omitempty"`     // state on which the plan depends
+	Preflights *hostpreflight.Report `json:"preflights,omitempty"` // report of the host preflights
 	ConsoleURL string                `json:"consoleURL,omitempty"`
-	Password   string                `json:"password,omitempty"` // of the console; only when this run made it
+	Password   string                `json:"password,omitempty"` // of the console; only from the run that created it
 	Kubeconfig string                `json:"kubeconfig,omitempty"`
 	Log        string                `json:"log,omitempty"`
 }
 
-// job is an install on this host.
+// operation is an install on this host.
 type job struct{ *run.Run }
 
-// Install is the main job. Until every proof has been given nothing on the
-// host changes but the log.
+// Run installs the cluster on this host. Nothing on the host but the log changes until
+// the bundle, the configuration and the host have been verified.
 func Install(ctx context.Context, r *run.Run, req Request) (Result, error) {
-	a := job{r}
+	o := job{r}
 	if err := run.NeedRoot("install"); err != nil {
 		return Result{}, err
 	}
-	if err := a.Usable("install"); err != nil {
+	if err := o.Usable("install"); err != nil {
 		return Result{}, err
 	}
 	req.Delivery.Bundle = req.Bundle
@@ -71,10 +68,10 @@ func Install(ctx context.Context, r *run.Run, req Request) (Result, error) {
 	defer func() { _ = d.Close() }()
 	b := d.Bundle
 	req.Bundle, req.from = d.Path, d
-	m, err := manifest.Read(ctx, b, req.Request, a.Now())
+	m, err := manifest.Read(ctx, b, req.Request, o.Now())
 	m.Trust = d.Trust
 	for _, n := range m.Notices {
-		a.Note(n)
+		o.Note(n)
 	}
 	if err != nil {
 		return Result{}, err
@@ -83,10 +80,10 @@ func Install(ctx context.Context, r *run.Run, req Request) (Result, error) {
 		return Result{}, err
 	}
 	if req.Plan {
-		return a.planInstall(ctx, b, m, req)
+		return o.planInstall(ctx, b, m, req)
 	}
 	var res Result
-	err = a.Changing(ctx, "install", func(r *run.Run, log *runlog.Log) error {
+	err = o.Changing(ctx, "install", func(r *run.Run, log *runlog.Log) error {
 		if err := (job{r}).settle(ctx, req); err != nil {
 			return err
 		}
@@ -96,152 +93,152 @@ func Install(ctx context.Context, r *run.Run, req Request) (Result, error) {
 	return res, err
 }
 
-// planInstall says what Install would do, by looks alone.
-func (a job) planInstall(ctx context.Context, b *airgap.Bundle, m manifest.Set, req Request) (Result, error) {
-	look := job{a.ReadOnly()}
-	j, err := look.Journal()
+// planOnly returns the plan of the install without changing the host.
+func (o job) planInstall(ctx context.Context, b *airgap.Bundle, m manifest.Set, req Request) (Result, error) {
+	readOnly := job{o.ReadOnly()}
+	j, err := readOnly.Journal()
 	if err != nil {
 		return Result{}, err
 	}
-	site, err := look.survey(ctx, j, m, req)
+	site, err := readOnly.survey(ctx, j, m, req)
 	if err == nil {
-		err = look.prove(ctx, &site, b, m, req)
+		err = readOnly.prove(ctx, &site, b, m, req)
 	}
 	res := Result{Preflights: site.preflights}
 	if err != nil {
 		return res, err
 	}
-	steps, err := compose.Install(ctx, look.site(site, m), b, m, req.SkipKotsCheck)
+	steps, err := compose.Install(ctx, readOnly.site(site, m), b, m, req.SkipKotsCheck)
 	if err == nil {
-		res.Plan, err = look.Steps("install", nil).Plan(ctx, steps)
+		res.Plan, err = readOnly.Steps("install", nil).Plan(ctx, steps)
 	}
 	if err == nil {
-		res.Bound, err = bind(site, req.asked, a.DataDir, res.Plan)
+		res.Bound, err = bind(site, req.asked, o.DataDir, res.Plan)
 	}
 	return res, err
 }
 
-// install proves, asks, and runs the steps.
-func (a job) install(ctx context.Context, b *airgap.Bundle, m manifest.Set, req Request, log *runlog.Log) (Result, error) {
-	j, err := a.Journal()
+// execute verifies the host, asks for confirmation and runs the steps.
+func (o job) install(ctx context.Context, b *airgap.Bundle, m manifest.Set, req Request, log *runlog.Log) (Result, error) {
+	j, err := o.Journal()
 	if err != nil {
 		return Result{}, err
 	}
-	look := job{a.ReadOnly()}
-	site, err := look.survey(ctx, j, m, req)
-	res := Result{Log: a.LogFile}
+	readOnly := job{o.ReadOnly()}
+	site, err := readOnly.survey(ctx, j, m, req)
+	res := Result{Log: o.LogFile}
 	if err != nil {
 		return res, err
 	}
-	if done, err := look.nothingToDo(ctx, &site, b, m, req); err != nil || done {
+	if done, err := readOnly.nothingToDo(ctx, &site, b, m, req); err != nil || done {
 		res.Kubeconfig, res.ConsoleURL = k0s.AdminConf, urlOf(m, site)
 		return res, err
 	}
-	err = look.prove(ctx, &site, b, m, req)
+	err = readOnly.prove(ctx, &site, b, m, req)
 	if res.Preflights = site.preflights; err != nil {
 		return res, err
 	}
 	log.Note(site.preflights.Text())
-	steps, err := compose.Install(ctx, look.site(site, m), b, m, req.SkipKotsCheck)
+	steps, err := compose.Install(ctx, readOnly.site(site, m), b, m, req.SkipKotsCheck)
 	if err != nil {
 		return res, err
 	}
-	todo, err := look.Steps("install", nil).Plan(ctx, steps)
+	todo, err := readOnly.Steps("install", nil).Plan(ctx, steps)
 	if err != nil {
 		return res, err
 	}
-	if err := a.held(site, req, todo); err != nil {
+	if err := o.held(site, req, todo); err != nil {
 		return res, err
 	}
 	res.Kubeconfig, res.ConsoleURL = k0s.AdminConf, urlOf(m, site)
 	if plan.Needed(todo) == 0 && site.receipt.Bundle == b.Digest().String() {
 		return res, nil
 	}
-	if b, err = a.bring(ctx, req.from); err != nil {
+	if b, err = o.bring(ctx, req.from); err != nil {
 		return res, err
 	}
 	for _, warning := range site.preflights.Warnings() {
-		a.Note(warning)
+		o.Note(warning)
 	}
-	if err := a.confirmInstall(ctx, site, m, todo); err != nil {
+	if err := o.confirmInstall(ctx, site, m, todo); err != nil {
 		return res, err
 	}
 	res.Changed = true
-	first, keptData := site.receipt.Installed.IsZero(), a.hasKept()
-	if steps, err = compose.Install(ctx, a.site(site, m), b, m, req.SkipKotsCheck); err != nil {
+	first, keptData := site.receipt.Installed.IsZero(), o.hasKept()
+	if steps, err = compose.Install(ctx, o.site(site, m), b, m, req.SkipKotsCheck); err != nil {
 		return res, err
 	}
-	if err := a.record(site.journal, site.keep.Bind(run.Steps(req.asked, plan.Needed(todo))), func() error {
-		if err := site.keep.Write(a.Run); err != nil {
+	if err := o.record(site.journal, site.keep.Bind(run.Steps(req.asked, plan.Needed(todo))), func() error {
+		if err := site.keep.Write(o.Run); err != nil {
 			return err
 		}
-		if _, err := a.Steps("install", site.journal).Run(ctx, steps); err != nil {
+		if _, err := o.Steps("install", site.journal).Run(ctx, steps); err != nil {
 			return err
 		}
-		r, err := a.newReceipt(site, b, m)
+		r, err := o.newReceipt(site, b, m)
 		if err != nil {
 			return err
 		}
-		return errors.Join(journal.WriteReceipt(a.Host, a.DataDir, r), delivery.Discard(a.Run))
+		return errors.Join(journal.WriteReceipt(o.Host, o.DataDir, r), delivery.Discard(o.Run))
 	}); err != nil {
 		if req.RollBack && first && problem.ExitCode(err) != problem.ExitInterrupted {
-			err = a.rollBack(ctx, site.journal, keptData, err)
+			err = o.rollBack(ctx, site.journal, keptData, err)
 		}
 		return res, err
 	}
-	// The first install ends with the password: shown once, kept nowhere.
+	// The first install ends with the password: it is shown once and stored nowhere.
 	if m.Installer.Spec.Kotsadm != nil && first {
-		res.Password, err = a.firstPassword(ctx, m)
+		res.Password, err = o.firstPassword(ctx, m)
 	}
 	return res, err
 }
 
-// nothingToDo reports whether the host is what the bundle wants. Where nothing
-// will change nothing has to be proved: the preflights are not asked.
-func (a job) nothingToDo(ctx context.Context, s *site, b *airgap.Bundle, m manifest.Set, req Request) (bool, error) {
+// isUpToDate reports whether the host is already in the state that bundle b defines.
+// When nothing will change, the preflights need not run.
+func (o job) nothingToDo(ctx context.Context, s *site, b *airgap.Bundle, m manifest.Set, req Request) (bool, error) {
 	if s.receipt.Bundle != b.Digest().String() || req.PlanFile != "" || len(req.IgnorePreflights) > 0 {
 		return false, nil
 	}
-	a.near(ctx, s)
-	steps, err := compose.Install(ctx, a.site(*s, m), b, m, req.SkipKotsCheck)
+	o.near(ctx, s)
+	steps, err := compose.Install(ctx, o.site(*s, m), b, m, req.SkipKotsCheck)
 	if err != nil {
 		return false, err
 	}
-	todo, err := a.Steps("install", nil).Plan(ctx, steps)
+	todo, err := o.Steps("install", nil).Plan(ctx, steps)
 	return err == nil && plan.Needed(todo) == 0, err
 }
 
-// record runs fn as one run of install in the journal.
-func (a job) record(j *journal.Journal, asked map[string]string, fn func() error) error {
-	if err := j.Begin("install", asked); err != nil {
+// runInJournal runs fn and records it in j as one run of install with these arguments.
+func (o job) record(j *journal.Journal, args map[string]string, fn func() error) error {
+	if err := j.Begin("install", args); err != nil {
 		return err
 	}
 	err := fn()
 	return errors.Join(err, j.End(err))
 }
 
-// firstPassword makes the console's password.
-func (a job) firstPassword(ctx context.Context, m manifest.Set) (string, error) {
-	k, err := a.KOTS(m.Installer.Spec.Kotsadm.Namespace)
+// createFirstPassword sets a new password of the console and returns it.
+func (o job) firstPassword(ctx context.Context, m manifest.Set) (string, error) {
+	k, err := o.KOTS(m.Installer.Spec.Kotsadm.Namespace)
 	if err != nil {
 		return "", err
 	}
 	password, err := k.ResetPassword(ctx)
 	if err != nil {
-		return "", problem.New(problem.ExitStep, "make the console's password", err, "everything else is installed; make one with: plinth console reset-password")
+		return "", problem.New(problem.ExitStep, "create the console password", err, "everything else is installed; create a password with: plinth console reset-password")
 	}
-	a.Secrets.Hide(password)
+	o.Secrets.Hide(password)
 	return password, nil
 }
 
-func (a job) confirmInstall(ctx context.Context, s site, m manifest.Set, todo []step.Planned) error {
+func (o job) confirmInstall(ctx context.Context, s site, m manifest.Set, todo []step.Planned) error {
 	if last, ok := unfinished(s.journal); ok && last.Verb == "install" {
-		a.Note(resuming(last, todo))
+		o.Note(resuming(last, todo))
 	}
-	return a.Confirm(ctx, fmt.Sprintf("Install %s on this host (%s, %d of %d steps to do)?", m.Installer.Metadata.Name, s.address, plan.Needed(todo), len(todo)))
+	return o.Confirm(ctx, fmt.Sprintf("Install %s on this host (%s, %d of %d steps to do)?", m.Installer.Metadata.Name, s.address, plan.Needed(todo), len(todo)))
 }
 
-// urlOf is where the console answers, "" for a cluster without one.
+// consoleURL returns the URL of the console, or "" for a cluster without a console.
 func urlOf(m manifest.Set, s site) string {
 	k := m.Installer.Spec.Kotsadm
 	if k == nil {
@@ -250,9 +247,9 @@ func urlOf(m manifest.Set, s site) string {
 	return compose.ConsoleURL(journal.Console{Port: k.UIBindPort, Hostname: k.Hostname}, s.address.String())
 }
 
-// newReceipt says what is installed now.
-func (a job) newReceipt(s site, b *airgap.Bundle, m manifest.Set) (journal.Receipt, error) {
-	now := a.Now().UTC()
+// newReceipt returns the receipt for what is installed now.
+func (o job) newReceipt(s site, b *airgap.Bundle, m manifest.Set) (journal.Receipt, error) {
+	now := o.Now().UTC()
 	in := m.Installer
 	digest, err := in.Digest()
 	r := journal.Receipt{Name: in.Metadata.Name, Role: "controller", Node: s.node, Address: s.address.String(), API: s.api,

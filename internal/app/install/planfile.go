@@ -14,17 +14,17 @@ import (
 	"github.com/plinthdev/plinth/internal/step"
 )
 
-// Bound is what a plan holds for: an install by this plan is refused where any
-// of it is no longer so. Its JSON form is public.
+// PlanInputs is the state on which a plan depends: an install with this plan is refused
+// when any of it has changed. Its JSON format is public.
 type Bound struct {
-	Asked  map[string]string `json:"asked"`  // what the install was asked for; files by their digests
-	Facts  map[string]string `json:"facts"`  // of the host, as far as the plan depends on them
-	Digest string            `json:"digest"` // of the two, and of the steps
+	Asked  map[string]string `json:"asked"`  // arguments of the install; files by their digests
+	Facts  map[string]string `json:"facts"`  // facts of the host on which the plan depends
+	Digest string            `json:"digest"` // digest of the arguments, the facts and the steps
 }
 
-// bind says what a plan of steps depends on.
-func bind(s site, asked map[string]string, dataDir string, steps []step.Planned) (*Bound, error) {
-	b := &Bound{Asked: asked, Facts: maps.Clone(s.facts)}
+// newPlanInputs returns the state on which a plan of steps depends.
+func bind(s site, args map[string]string, dataDir string, steps []step.Planned) (*Bound, error) {
+	b := &Bound{Asked: args, Facts: maps.Clone(s.facts)}
 	b.Facts["data folder"] = dataDir
 	for _, p := range steps {
 		b.Facts["step "+p.Step] = strings.TrimSpace(p.State + " " + p.Why)
@@ -34,56 +34,57 @@ func bind(s site, asked map[string]string, dataDir string, steps []step.Planned)
 	return b, err
 }
 
-// sum is the digest of all that a plan says.
+// computeDigest returns the digest of the inputs and the steps of a plan.
 func (b Bound) sum(steps []step.Planned) (string, error) {
 	raw, err := json.Marshal(map[string]any{"asked": b.Asked, "facts": b.Facts, "steps": steps})
 	return fmt.Sprintf("sha256:%x", sha256.Sum256(raw)), err
 }
 
-// planFile is what `install --plan -o json` prints.
+// planFile is the output of `install --plan -o json`.
 type planFile struct {
 	V      int `json:"v"`
 	Result struct {
-		Plan  []step.Planned `json:"plan"`
-		Bound *Bound         `json:"bound"`
+		Plan   []step.Planned `json:"plan"`
+		Inputs *Bound         `json:"inputs"`
 	} `json:"result"`
 }
 
-// maxPlan is the most that is read as a plan, in bytes: hundred times one.
+// maxPlanSize is the most that is read as a plan, in bytes: a hundred times a usual one.
 const maxPlan = 10 << 20
 
-// readPlan reads the plan in a file and proves that nobody changed it.
+// readPlanFile returns the inputs of the plan in the file at path. It returns a usage
+// problem when the file is not a plan or was changed.
 func readPlan(path string) (*Bound, error) {
 	bad := func(err error) error {
-		return problem.New(problem.ExitUsage, "use the plan "+path, err, "make it anew: plinth -o json install --plan --bundle FILE >plan.json; nothing on this host was changed")
+		return problem.New(problem.ExitUsage, "use the plan "+path, err, "create it again: plinth -o json install --plan --bundle FILE >plan.json; nothing on this host was changed")
 	}
 	raw, err := run.Given(nil, path, maxPlan)
 	if err != nil {
 		return nil, bad(err)
 	}
 	raw = bytes.TrimSpace(raw)
-	if i := bytes.LastIndexByte(raw, '\n'); i >= 0 { // what stands before is events
+	if i := bytes.LastIndexByte(raw, '\n'); i >= 0 { // the lines before it are events
 		raw = raw[i+1:]
 	}
 	var f planFile
 	if err := json.Unmarshal(raw, &f); err != nil {
-		return nil, bad(fmt.Errorf("it is no plan: %w", err))
+		return nil, bad(fmt.Errorf("it is not a plan: %w", err))
 	}
-	if f.V != 1 || f.Result.Bound == nil {
-		return nil, bad(fmt.Errorf("it is no plan of this version of Plinth"))
+	if f.V != 1 || f.Result.Inputs == nil {
+		return nil, bad(fmt.Errorf("it is not a plan of this version of Plinth"))
 	}
-	digest, err := f.Result.Bound.sum(f.Result.Plan)
-	if err == nil && digest != f.Result.Bound.Digest {
-		err = fmt.Errorf("it was changed: its digest does not fit")
+	digest, err := f.Result.Inputs.sum(f.Result.Plan)
+	if err == nil && digest != f.Result.Inputs.Digest {
+		err = fmt.Errorf("it was changed: its digest does not match")
 	}
 	if err != nil {
 		return nil, bad(err)
 	}
-	return f.Result.Bound, nil
+	return f.Result.Inputs, nil
 }
 
-// held refuses an install that would not be what its plan says, and names each
-// difference.
+// checkPlanMatches returns a usage problem that names each difference between the
+// inputs of the plan and those of this install.
 func held(plan, now *Bound) error {
 	diff := differences(binding(), plan.Asked, now.Asked)
 	keys := slices.Collect(maps.Keys(plan.Facts))
@@ -101,12 +102,13 @@ func held(plan, now *Bound) error {
 	if len(diff) == 0 {
 		return nil
 	}
-	return problem.Newf(problem.ExitUsage, "install by the plan "+plan.Digest, "look at the differences and make the plan anew; nothing on this host was changed",
-		"what it holds for has changed: %s", strings.Join(diff, "; "))
+	return problem.Newf(problem.ExitUsage, "apply the plan "+plan.Digest, "check the differences and create the plan again; nothing on this host was changed",
+		"its inputs have changed: %s", strings.Join(diff, "; "))
 }
 
-// held is held for this install, by the plan file of the request.
-func (a job) held(s site, req Request, steps []step.Planned) error {
+// verifyPlanFile verifies that this install matches the plan file in req, if there is
+// one, and records the digest of the plan in the arguments of the run.
+func (o job) held(s site, req Request, steps []step.Planned) error {
 	if req.PlanFile == "" {
 		return nil
 	}
@@ -114,7 +116,7 @@ func (a job) held(s site, req Request, steps []step.Planned) error {
 	if err != nil {
 		return err
 	}
-	now, err := bind(s, req.asked, a.DataDir, steps)
+	now, err := bind(s, req.asked, o.DataDir, steps)
 	if err != nil {
 		return err
 	}

@@ -19,7 +19,7 @@ import (
 	"github.com/plinthdev/plinth/internal/step"
 )
 
-// The journal's names for what else an install was asked for.
+// Keys under which the journal stores the further arguments of an install.
 const (
 	argBundle  = "bundle"
 	argAPI     = "apiAddress"
@@ -28,8 +28,8 @@ const (
 	argApp     = "appBundle"
 )
 
-// args is what an install is asked for, as the journal remembers it: files by
-// their digests, for they may hold secrets.
+// journalArgs returns the arguments of an install as the journal stores them: files by
+// their digests, because they may contain secrets.
 func args(b *airgap.Bundle, m manifest.Set, req Request) (map[string]string, error) {
 	all := map[string]string{argBundle: b.Digest().String(), run.ArgPodCIDR: m.Installer.Spec.Network.PodCIDR, run.ArgName: m.Installer.Metadata.Name}
 	for arg, path := range map[string]string{argLicense: req.License, argConfig: req.ConfigValues} {
@@ -43,33 +43,33 @@ func args(b *airgap.Bundle, m manifest.Set, req Request) (map[string]string, err
 		all[arg] = fmt.Sprintf("sha256:%x", sha256.Sum256(files[0].Data))
 	}
 	if m.AppID != "" {
-		all[argApp] = m.AppID[:strings.LastIndex(m.AppID, " ")] // without the digest of the two above
+		all[argApp] = m.AppID[:strings.LastIndex(m.AppID, " ")] // without the digest of the two files above
 	}
 	return all, nil
 }
 
-// term is one thing that an install is asked for: its name in the journal and
-// for people.
+// trackedArg is an argument of an install: its key in the journal and its name in
+// messages.
 type term struct{ arg, name string }
 
-// lasting is what a run that goes on must be asked for as before. License,
-// config values and application bundle may differ: they serve the last step
-// alone, and one that KOTS refused has to be replaced.
+// resumeArgs returns the arguments that must not change when a run is resumed. License,
+// config values and application bundle may change: only the last step uses them, and
+// one that KOTS refused has to be replaced.
 func lasting() []term {
-	return []term{{run.ArgName, "the cluster's name"}, {argBundle, "the bundle"}, {run.ArgPodCIDR, "the pods' network"}, {argAPI, "the API's address"}}
+	return []term{{run.ArgName, "the cluster's name"}, {argBundle, "the bundle"}, {run.ArgPodCIDR, "the pod network"}, {argAPI, "the API address"}}
 }
 
-// binding is what a plan holds for.
+// planArgs returns the arguments that must not change between a plan and its install.
 func binding() []term {
 	return append(lasting(), term{argLicense, "the license"}, term{argConfig, "the config values"}, term{argApp, "the application bundle"})
 }
 
-// differences names which terms of two runs are not the same.
-func differences(terms []term, was, is map[string]string) []string {
+// diffArgs returns a message for each of the tracked arguments that differs between was and is.
+func differences(args []term, was, is map[string]string) []string {
 	var all []string
-	for _, a := range terms {
-		if old, new := was[a.arg], is[a.arg]; old != new {
-			all = append(all, fmt.Sprintf("%s was %s and is now %s", a.name, orNone(old), orNone(new)))
+	for _, t := range args {
+		if old, new := was[t.arg], is[t.arg]; old != new {
+			all = append(all, fmt.Sprintf("%s was %s and is now %s", t.name, orNone(old), orNone(new)))
 		}
 	}
 	return all
@@ -82,7 +82,7 @@ func orNone(s string) string {
 	return s
 }
 
-// unfinished is the run that this host's last run left unfinished, if it did.
+// unfinishedRun returns the last run of this host and reports whether it is unfinished.
 func unfinished(j *journal.Journal) (journal.Run, bool) {
 	runs := j.Runs()
 	if len(runs) == 0 || !runs[len(runs)-1].Unfinished() {
@@ -91,21 +91,22 @@ func unfinished(j *journal.Journal) (journal.Run, bool) {
 	return runs[len(runs)-1], true
 }
 
-// mayGoOn refuses an install that would go on from an unfinished run which was
-// asked for something else.
-func mayGoOn(last journal.Run, asked map[string]string) error {
-	began := last.Began.Format(time.RFC3339)
+// checkResumable returns a usage problem when the unfinished run last is a reset, or an
+// install with other arguments than args.
+func mayGoOn(last journal.Run, args map[string]string) error {
+	started := last.Began.Format(time.RFC3339)
 	if last.Verb == "reset" {
-		return problem.Newf(problem.ExitUsage, "install", "finish it first: plinth reset cluster; nothing on this host was changed", "the reset begun at %s is not finished: what it left is no place for a cluster", began)
+		return problem.Newf(problem.ExitUsage, "install", "finish it first: plinth reset cluster; nothing on this host was changed", "the reset started at %s is not finished: the host is not clean enough for a cluster", started)
 	}
-	if diff := differences(lasting(), last.Args, asked); last.Verb == "install" && len(diff) > 0 {
-		return problem.Newf(problem.ExitUsage, "resume the install begun at "+began, "give what it was begun with to go on, or --restart to take it back and begin anew; nothing on this host was changed",
-			"it was asked for something else: %s", strings.Join(diff, "; "))
+	if diff := differences(lasting(), last.Args, args); last.Verb == "install" && len(diff) > 0 {
+		return problem.Newf(problem.ExitUsage, "resume the install started at "+started, "resume with the same arguments, or roll back and start again with --restart; nothing on this host was changed",
+			"it has other arguments: %s", strings.Join(diff, "; "))
 	}
 	return nil
 }
 
-// resuming says where an unfinished install goes on.
+// resumeMessage returns the message that names the step at which an unfinished install
+// resumes.
 func resuming(last journal.Run, todo []step.Planned) string {
 	at := last.At()
 	for i, p := range todo {
@@ -113,14 +114,14 @@ func resuming(last journal.Run, todo []step.Planned) string {
 			at = fmt.Sprintf("step %d of %d, %s (%s)", i+1, len(todo), p.Step, p.Title)
 		}
 	}
-	return fmt.Sprintf("resuming the install begun at %s, at %s", last.Began.Format(time.RFC3339), at)
+	return fmt.Sprintf("resuming the install started at %s, at %s", last.Began.Format(time.RFC3339), at)
 }
 
-// settle decides what becomes of an unfinished run before this one begins: go
-// on from it, refuse, or, on request, take it back. A finished install below it
-// is never taken back.
-func (a job) settle(ctx context.Context, req Request) error {
-	j, err := a.Journal()
+// resolveUnfinishedRun handles an unfinished run before this one starts: it resumes it,
+// refuses the install, or rolls the run back if --restart was given. It never rolls back
+// a cluster that was installed completely before.
+func (o job) settle(ctx context.Context, req Request) error {
+	j, err := o.Journal()
 	if err != nil {
 		return err
 	}
@@ -128,39 +129,39 @@ func (a job) settle(ctx context.Context, req Request) error {
 	if !ok {
 		return nil
 	}
-	asked := map[string]string{}
-	maps.Copy(asked, req.asked)
-	asked[argAPI] = cmp.Or(req.APIAddress, last.Args[argAPI]) // who says nothing means what was said
-	refusal := mayGoOn(last, asked)
+	args := map[string]string{}
+	maps.Copy(args, req.asked)
+	args[argAPI] = cmp.Or(req.APIAddress, last.Args[argAPI]) // without the flag, the address stays the same
+	refusal := mayGoOn(last, args)
 	if refusal == nil || !req.Restart || last.Verb != "install" {
 		return refusal
 	}
-	if _, installed, err := journal.ReadReceipt(a.Host, a.DataDir); err != nil || installed {
-		return err // a cluster that was finished once only goes on, now as asked
+	if _, installed, err := journal.ReadReceipt(o.Host, o.DataDir); err != nil || installed {
+		return err // a complete cluster is never rolled back; the run continues with the new arguments
 	}
-	if err := a.Confirm(ctx, "Take back the unfinished install begun at "+last.Began.Format(time.RFC3339)+" and begin anew?"); err != nil {
+	if err := o.Confirm(ctx, "Roll back the unfinished install started at "+last.Began.Format(time.RFC3339)+" and start again?"); err != nil {
 		return err
 	}
-	_, err = reset.TakeBack(ctx, a.Run, j, !a.hasKept())
+	_, err = reset.TakeBack(ctx, o.Run, j, !o.hasKept())
 	return err
 }
 
-// hasKept reports whether an earlier reset kept data in the data folder.
-func (a job) hasKept() bool {
-	_, err := a.Host.Lstat(a.DataDir + "/" + journal.KeptFile)
+// hasRetainedData reports whether an earlier reset retained data in the data folder.
+func (o job) hasKept() bool {
+	_, err := o.Host.Lstat(o.DataDir + "/" + journal.KeptFile)
 	return err == nil
 }
 
-// rollBack takes a failed first install back, and says in its error what
-// became of the host.
-func (a job) rollBack(ctx context.Context, j *journal.Journal, keptData bool, failed error) error {
-	a.Note("the install failed: " + failed.Error())
-	a.Note("taking back what it changed, as --rollback-on-failure asks")
-	_, err := reset.TakeBack(ctx, a.Run, j, !keptData)
+// rollBack rolls back a failed first install. It returns an error that contains failed
+// and the state of the host.
+func (o job) rollBack(ctx context.Context, j *journal.Journal, keptData bool, failed error) error {
+	o.Note("the install failed: " + failed.Error())
+	o.Note("rolling back its changes because of --rollback-on-failure")
+	_, err := reset.TakeBack(ctx, o.Run, j, !keptData)
 	if err != nil {
 		return errors.Join(failed, err)
 	}
-	hint := "everything was taken back: this host is as it was before"
+	hint := "everything was rolled back: this host is as it was before"
 	if was := problem.Hint(failed); was != "" {
 		hint = was + "\n" + hint
 	}

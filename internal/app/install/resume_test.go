@@ -27,8 +27,8 @@ func must(t *testing.T, errs ...error) {
 
 const dataDir = "/var/lib/plinth"
 
-// fake is an install on a fake host with nothing on it.
-func fake(t *testing.T) (job, *hosttest.Fake) {
+// fakeOperation returns an install on a fake host without any files.
+func fakeOperation(t *testing.T) (job, *hosttest.Fake) {
 	t.Helper()
 	f := hosttest.New(t)
 	must(t, os.MkdirAll(filepath.Join(f.Root, "/proc/self"), 0o755),
@@ -38,16 +38,17 @@ func fake(t *testing.T) (job, *hosttest.Fake) {
 		Note: func(string) {}, Events: func(step.Event) {}, Confirm: yes}}}, f
 }
 
-// begun is a journal with an install that was killed after it had looked.
-func begun(t *testing.T, a job, asked map[string]string) *journal.Journal {
+// startInstall returns a journal with an install that was killed after it had inspected
+// the host.
+func startInstall(t *testing.T, o job, args map[string]string) *journal.Journal {
 	t.Helper()
-	j, err := a.Journal()
+	j, err := o.Journal()
 	must(t, err)
-	must(t, j.Begin("install", asked), j.BeginStep(plan.RememberID, nil), j.Before(plan.RememberID, leftover.Before{}), j.EndStep(plan.RememberID, nil), j.BeginStep("kernel", nil))
+	must(t, j.Begin("install", args), j.BeginStep(plan.RememberID, nil), j.Before(plan.RememberID, leftover.Before{}), j.EndStep(plan.RememberID, nil), j.BeginStep("kernel", nil))
 	return j
 }
 
-func TestAnUnfinishedInstallIsNotGoneOnWithOtherArguments(t *testing.T) {
+func TestResolveUnfinishedRun_RefusesOtherArguments(t *testing.T) {
 	was := map[string]string{run.ArgName: "my-app", argBundle: "sha256:1", argLicense: "sha256:2", argAPI: "10.0.0.100"}
 	is := map[string]string{run.ArgName: "my-app", argBundle: "sha256:1", argLicense: "sha256:2"}
 	for name, c := range map[string]struct {
@@ -55,67 +56,69 @@ func TestAnUnfinishedInstallIsNotGoneOnWithOtherArguments(t *testing.T) {
 		api  string
 		want []string // in the refusal; nil for none
 	}{
-		"the same":               {is, "10.0.0.100", nil},
-		"no word of the address": {is, "", nil},
-		"another address":        {is, "10.0.0.101", []string{"the API's address was 10.0.0.100 and is now 10.0.0.101"}},
-		"another bundle":         {map[string]string{run.ArgName: "my-app", argBundle: "sha256:9", argLicense: "sha256:2"}, "", []string{"the bundle was sha256:1 and is now sha256:9"}},
-		"another license":        {map[string]string{run.ArgName: "my-app", argBundle: "sha256:1", argLicense: "sha256:3"}, "", nil},
-		"all of it":              {map[string]string{run.ArgName: "b", argConfig: "sha256:3"}, "", []string{"name was my-app and is now b", "the bundle was sha256:1 and is now none"}},
+		"the same":         {is, "10.0.0.100", nil},
+		"no address given": {is, "", nil},
+		"another address":  {is, "10.0.0.101", []string{"the API address was 10.0.0.100 and is now 10.0.0.101"}},
+		"another bundle":   {map[string]string{run.ArgName: "my-app", argBundle: "sha256:9", argLicense: "sha256:2"}, "", []string{"the bundle was sha256:1 and is now sha256:9"}},
+		"another license":  {map[string]string{run.ArgName: "my-app", argBundle: "sha256:1", argLicense: "sha256:3"}, "", nil},
+		"all of it":        {map[string]string{run.ArgName: "b", argConfig: "sha256:3"}, "", []string{"name was my-app and is now b", "the bundle was sha256:1 and is now none"}},
 	} {
-		a, f := fake(t)
-		begun(t, a, was)
-		if c.want != nil { // --restart looks at the network
-			f.Expect("ip -j -d link").Return("[]", nil).Often()
-			f.Expect("ip -").Often()
-		}
-		req := Request{asked: c.is, APIAddress: c.api}
-		err := a.settle(t.Context(), req)
-		if (err != nil) != (c.want != nil) || err != nil && (problem.ExitCode(err) != problem.ExitUsage || !strings.Contains(problem.Hint(err), "--restart")) {
-			t.Errorf("%s: %v, hint %q", name, err, problem.Hint(err))
-		}
-		for _, want := range c.want {
-			if err == nil || !strings.Contains(err.Error(), want) {
-				t.Errorf("%s: %v does not say %q", name, err, want)
+		t.Run(name, func(t *testing.T) {
+			o, f := fakeOperation(t)
+			startInstall(t, o, was)
+			if c.want != nil { // --restart inspects the network
+				f.Expect("ip -j -d link").Return("[]", nil).Often()
+				f.Expect("ip -").Often()
 			}
-		}
-		req.Restart = true
-		must(t, a.settle(t.Context(), req))
-		_, err = os.Stat(filepath.Join(f.Root, dataDir))
-		if gone := errors.Is(err, os.ErrNotExist); gone != (c.want != nil) {
-			t.Errorf("%s: with --restart the journal is gone: %v", name, gone)
-		}
+			req := Request{asked: c.is, APIAddress: c.api}
+			err := o.settle(t.Context(), req)
+			if (err != nil) != (c.want != nil) || err != nil && (problem.ExitCode(err) != problem.ExitUsage || !strings.Contains(problem.Hint(err), "--restart")) {
+				t.Errorf("%v, hint %q", err, problem.Hint(err))
+			}
+			for _, want := range c.want {
+				if err == nil || !strings.Contains(err.Error(), want) {
+					t.Errorf("%v does not contain %q", err, want)
+				}
+			}
+			req.Restart = true
+			must(t, o.settle(t.Context(), req))
+			_, err = os.Stat(filepath.Join(f.Root, dataDir))
+			if gone := errors.Is(err, os.ErrNotExist); gone != (c.want != nil) {
+				t.Errorf("with --restart the journal is gone: %v", gone)
+			}
+		})
 	}
 }
 
-// settleAnew is settle with --restart.
-func (a job) settleAnew(t *testing.T, asked map[string]string) error {
-	return a.settle(t.Context(), Request{Restart: true, asked: asked})
+// resolveWithRestart calls resolveUnfinishedRun as with --restart.
+func (o job) resolveWithRestart(t *testing.T, args map[string]string) error {
+	return o.settle(t.Context(), Request{Restart: true, asked: args})
 }
 
-func TestAFinishedClusterIsNeverTakenBackByARestart(t *testing.T) {
-	a, f := fake(t)
-	begun(t, a, map[string]string{argBundle: "sha256:1"})
-	must(t, journal.WriteReceipt(a.Host, dataDir, journal.Receipt{Name: "my-app"}))
-	must(t, a.settleAnew(t, map[string]string{argBundle: "sha256:2"}))
+func TestResolveUnfinishedRun_NeverRollsBackACompleteCluster(t *testing.T) {
+	o, f := fakeOperation(t)
+	startInstall(t, o, map[string]string{argBundle: "sha256:1"})
+	must(t, journal.WriteReceipt(o.Host, dataDir, journal.Receipt{Name: "my-app"}))
+	must(t, o.resolveWithRestart(t, map[string]string{argBundle: "sha256:2"}))
 	if _, err := os.Stat(filepath.Join(f.Root, dataDir, journal.File)); err != nil {
 		t.Error("the journal of a finished cluster is gone")
 	}
 }
 
-func TestAnUnfinishedResetHasToBeFinishedFirst(t *testing.T) {
-	a, _ := fake(t)
-	j := begun(t, a, nil)
+func TestResolveUnfinishedRun_RefusesAfterAnUnfinishedReset(t *testing.T) {
+	o, _ := fakeOperation(t)
+	j := startInstall(t, o, nil)
 	must(t, j.End(nil), j.Begin("reset", nil))
-	err := a.settle(t.Context(), Request{Restart: true})
+	err := o.settle(t.Context(), Request{Restart: true})
 	if problem.ExitCode(err) != problem.ExitUsage || !strings.Contains(problem.Hint(err), "plinth reset cluster") {
 		t.Errorf("%v, hint %q", err, problem.Hint(err))
 	}
 }
 
-func TestAResumedInstallSaysWhereItGoesOn(t *testing.T) {
+func TestResumeMessage_NamesTheStep(t *testing.T) {
 	last := journal.Run{Verb: "install", Began: time.Unix(0, 0).UTC(), Steps: []journal.Step{{ID: "remember"}, {ID: "kernel"}}}
 	todo := []step.Planned{{Step: "remember"}, {Step: "data-dir"}, {Step: "kernel", Title: "Prepare the kernel"}}
-	if got, want := resuming(last, todo), "resuming the install begun at 1970-01-01T00:00:00Z, at step 3 of 3, kernel (Prepare the kernel)"; got != want {
+	if got, want := resuming(last, todo), "resuming the install started at 1970-01-01T00:00:00Z, at step 3 of 3, kernel (Prepare the kernel)"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
 	last.Steps = nil
@@ -124,14 +127,14 @@ func TestAResumedInstallSaysWhereItGoesOn(t *testing.T) {
 	}
 }
 
-func TestARollBackLeavesTheHostAsItWasAndTheFailureItsWords(t *testing.T) {
-	a, f := fake(t)
+func TestRollBack_RestoresTheHostAndKeepsTheError(t *testing.T) {
+	o, f := fakeOperation(t)
 	f.Expect("ip -j -d link").Return("[]", nil).Often()
 	f.Expect("ip -").Often()
-	j := begun(t, a, nil)
+	j := startInstall(t, o, nil)
 	must(t, os.MkdirAll(filepath.Join(f.Root, dataDir, "volumes/pvc-1"), 0o755), os.MkdirAll(filepath.Join(f.Root, "/var/lib/k0s/bin"), 0o755))
-	err := a.rollBack(t.Context(), j, false, problem.New(problem.ExitStep, "start k0s", errors.New("no memory"), "add some"))
-	if problem.ExitCode(err) != problem.ExitStep || !strings.Contains(err.Error(), "no memory") || problem.Hint(err) != "add some\neverything was taken back: this host is as it was before" {
+	err := o.rollBack(t.Context(), j, false, problem.New(problem.ExitStep, "start k0s", errors.New("no memory"), "add some"))
+	if problem.ExitCode(err) != problem.ExitStep || !strings.Contains(err.Error(), "no memory") || problem.Hint(err) != "add some\neverything was rolled back: this host is as it was before" {
 		t.Errorf("%v, hint %q", err, problem.Hint(err))
 	}
 	for _, p := range []string{dataDir, "/var/lib/k0s"} {

@@ -22,37 +22,37 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-// site is all that is known of this host before an install changes it.
+// hostState is the known state of this host before an install changes it.
 type site struct {
 	journal    *journal.Journal
 	receipt    journal.Receipt       // zero when nothing is installed
-	address    netip.Addr            // of this host, towards other hosts
+	address    netip.Addr            // address at which other hosts reach this one
 	node       string                // Kubernetes name of this host
-	api        string                // further name or address of the API; "" for none
-	preflights *hostpreflight.Report // nil until they were asked
+	api        string                // additional name or address of the Kubernetes API; "" for none
+	preflights *hostpreflight.Report // nil until the preflights have run
 	parts      []addons.AddOn
 	warnings   []string // what was skipped or ignored on request, for the receipt
 	self       node.Artifact
-	facts      map[string]string // what a plan depends on, in words
-	keep       preflight.Keeping // what was found, for later runs
+	facts      map[string]string // facts on which a plan depends, by the names used in messages
+	keep       preflight.Keeping // facts, stored for later runs
 }
 
-// site is what the steps of an install need to know of where they run.
-func (a job) site(s site, m manifest.Set) compose.Site {
+// target returns the description of this host that the steps of an install need.
+func (o job) site(s site, m manifest.Set) compose.Site {
 	podCIDR := netip.MustParsePrefix(m.Installer.Spec.Network.PodCIDR) // lint has parsed it
-	return compose.Site{Host: a.Host, Journal: s.journal, Now: a.Now, DataDir: a.DataDir, Node: s.node, Address: s.address, API: s.api,
-		AddOns: s.parts, Leftover: a.Leftover(podCIDR), Self: s.self}
+	return compose.Site{Host: o.Host, Journal: s.journal, Now: o.Now, DataDir: o.DataDir, Node: s.node, Address: s.address, API: s.api,
+		AddOns: s.parts, Leftover: o.Leftover(podCIDR), Self: s.self}
 }
 
-// survey looks at what earlier runs have left and asks the gate. It changes
-// nothing, and knows nothing yet of the host itself.
-func (a job) survey(ctx context.Context, j *journal.Journal, m manifest.Set, req Request) (s site, err error) {
+// inspect reads the state of earlier runs and checks the version gate. It changes
+// nothing and does not gather facts of the host yet.
+func (o job) survey(ctx context.Context, j *journal.Journal, m manifest.Set, req Request) (s site, err error) {
 	s.journal = j
 	var installed bool
 	if j.Lost() {
-		return s, problem.Newf(problem.ExitUsage, "install", "take away first what is there: plinth reset cluster", "the journal of an earlier install on this host is lost: nobody knows any more what stood here before")
+		return s, problem.Newf(problem.ExitUsage, "install", "remove that install first: plinth reset cluster", "the journal of an earlier install on this host is lost, so the state before it is unknown")
 	}
-	if s.receipt, installed, err = journal.ReadReceipt(a.Host, a.DataDir); err != nil {
+	if s.receipt, installed, err = journal.ReadReceipt(o.Host, o.DataDir); err != nil {
 		return s, err
 	}
 	if installed {
@@ -63,40 +63,41 @@ func (a job) survey(ctx context.Context, j *journal.Journal, m manifest.Set, req
 	if s.api, err = apiAddress(ctx, j, s.receipt, req); err != nil {
 		return s, err
 	}
-	notice, warning, err := m.Gate(!installed && !a.consoleExists(ctx, m), req.SkipKotsCheck)
+	notice, warning, err := m.Gate(!installed && !o.consoleExists(ctx, m), req.SkipKotsCheck)
 	if err != nil {
 		return s, err
 	}
 	if notice != "" {
-		a.Note(notice)
+		o.Note(notice)
 	}
 	if warning != "" {
 		s.warnings = append(s.warnings, warning)
 	}
-	if s.parts, err = addons.Resolve(m.Installer, a.DataDir); err != nil {
+	if s.parts, err = addons.Resolve(m.Installer, o.DataDir); err != nil {
 		return s, err
 	}
-	if s.self, err = a.Self(); err != nil {
+	if s.self, err = o.Self(); err != nil {
 		return s, err
 	}
 	return s, nil
 }
 
-// near takes what has to be known of the host for a list of steps, asks nobody
-// else and proves nothing.
-func (a job) near(ctx context.Context, s *site) {
-	s.meet(preflight.Near(ctx, a.Run))
+// basicFacts gathers the facts of the host that a list of steps needs, without network
+// requests and without preflights.
+func (o job) near(ctx context.Context, s *site) {
+	s.meet(preflight.Near(ctx, o.Run))
 }
 
-// prove runs the preflights.
-func (a job) prove(ctx context.Context, s *site, b *airgap.Bundle, m manifest.Set, req Request) error {
+// runPreflights runs the host preflights. It stores the facts and the report in s and
+// returns an error when a check failed.
+func (o job) prove(ctx context.Context, s *site, b *airgap.Bundle, m manifest.Set, req Request) error {
 	vendor, err := manifest.Preflights(m.Installer)
 	if err != nil {
 		return err
 	}
-	want := compose.Want(b, m.Installer, s.journal, a.DataDir)
+	want := compose.Want(b, m.Installer, s.journal, o.DataDir)
 	want.Sources = req.from.Sources()
-	found, report, err := preflight.Look(ctx, a.Run, preflight.Question{Want: want, Vendor: vendor, Ignore: req.IgnorePreflights, Journal: s.journal})
+	found, report, err := preflight.Look(ctx, o.Run, preflight.Question{Want: want, Vendor: vendor, Ignore: req.IgnorePreflights, Journal: s.journal})
 	if err != nil {
 		return err
 	}
@@ -112,12 +113,12 @@ func (a job) prove(ctx context.Context, s *site, b *airgap.Bundle, m manifest.Se
 		return err
 	}
 	if !s.address.IsValid() {
-		return problem.New(problem.ExitPreflight, "install", errors.New("this host has no IPv4 address that others could reach"), "give the host an address and a default route")
+		return problem.New(problem.ExitPreflight, "install", errors.New("this host has no IPv4 address that other hosts can reach"), "configure an address and a default route on this host")
 	}
 	return nil
 }
 
-// meet takes from the facts what the steps and a plan depend on.
+// setFacts sets the fields of s on which the steps and a plan depend.
 func (s *site) meet(found facts.Facts) {
 	s.facts = map[string]string{"hostname": found.Hostname, "machine id": found.MachineID, "address": compose.Primary(found.Network).String(),
 		"system": found.OS.Name + " " + found.OS.Arch, "kernel": found.Kernel.Release, "installed": s.receipt.Bundle}
@@ -125,8 +126,9 @@ func (s *site) meet(found facts.Facts) {
 	s.address = compose.Primary(found.Network)
 }
 
-// apiAddress is the one that was asked for now, or by the run that this one
-// resumes or repeats; the journal is told.
+// resolveAPIAddress returns the additional API address: the requested one, or the one of
+// the run that this one resumes or repeats. It adds the address to the arguments that
+// the journal stores.
 func apiAddress(ctx context.Context, j *journal.Journal, r journal.Receipt, req Request) (string, error) {
 	if req.APIAddress != "" {
 		if err := preflight.APIAddress(ctx, "install", req.APIAddress); err != nil {
@@ -141,10 +143,10 @@ func apiAddress(ctx context.Context, j *journal.Journal, r journal.Receipt, req 
 	return api, nil
 }
 
-// consoleExists reports whether the cluster on this host, if there is one, has
-// KOTS in it already.
-func (a job) consoleExists(ctx context.Context, m manifest.Set) bool {
-	conf, err := a.Host.ReadFile(k0s.AdminConf)
+// consoleExists reports whether the cluster on this host, if there is one, already runs
+// KOTS.
+func (o job) consoleExists(ctx context.Context, m manifest.Set) bool {
+	conf, err := o.Host.ReadFile(k0s.AdminConf)
 	if err != nil || m.Installer.Spec.Kotsadm == nil {
 		return false
 	}
@@ -152,6 +154,6 @@ func (a job) consoleExists(ctx context.Context, m manifest.Set) bool {
 	if err != nil {
 		return false
 	}
-	console, err := plan.KOTS(a.Host, client, m.Installer.Spec.Kotsadm.Namespace, a.DataDir).State(ctx)
+	console, err := plan.KOTS(o.Host, client, m.Installer.Spec.Kotsadm.Namespace, o.DataDir).State(ctx)
 	return err == nil && console.Version != ""
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/plinthdev/plinth/internal/spec"
 )
 
-// manifests lints the documented Installer, after replacing in it, and an
-// Application with these bounds; "" for none.
+// manifests returns the documented Installer after the replacements and an Application
+// with these bounds, linted; without an Application when bounds is "".
 func manifests(t *testing.T, bounds string, replace ...string) manifest.Set {
 	t.Helper()
 	raw, err := os.ReadFile("../../../installer.yaml")
@@ -30,7 +30,7 @@ func manifests(t *testing.T, bounds string, replace ...string) manifest.Set {
 	return manifest.Set{Installer: rep.Installer, Lint: rep}
 }
 
-func TestAnInstalledHostTakesTheSameVersionsOnly(t *testing.T) {
+func TestCheckInstalled_AcceptsTheSameInstallerOnly(t *testing.T) {
 	receipt := journal.Receipt{Name: "my-app", Bundle: "sha256:abc", Versions: map[string]string{"k0s": "v1.33.8+k0s.1", "kotsadm": "1.131.2"}}
 	var err error
 	if receipt.Installer, err = manifests(t, "").Installer.Digest(); err != nil {
@@ -47,26 +47,28 @@ func TestAnInstalledHostTakesTheSameVersionsOnly(t *testing.T) {
 		"another KOTS":   {receipt, manifests(t, "", "version: 1.131.2", "version: 1.132.0"), "this host runs KOTS 1.131.2"},
 		"other networks": {receipt, manifests(t, "", "podCIDR: 10.244.0.0/16", "podCIDR: 10.245.0.0/16"), "its Installer differs"},
 	} {
-		err := c.set.Fits(c.receipt)
-		switch {
-		case c.want == "" && err != nil:
-			t.Errorf("%s: %v", name, err)
-		case c.want != "" && (problem.ExitCode(err) != problem.ExitUsage || !strings.Contains(err.Error(), c.want) ||
-			!strings.Contains(problem.Hint(err), "sha256:abc") || !strings.Contains(problem.Hint(err), "nothing on this host was changed")):
-			t.Errorf("%s: %v (%s), want %q", name, err, problem.Hint(err), c.want)
-		}
+		t.Run(name, func(t *testing.T) {
+			err := c.set.Fits(c.receipt)
+			switch {
+			case c.want == "" && err != nil:
+				t.Error(err)
+			case c.want != "" && (problem.ExitCode(err) != problem.ExitUsage || !strings.Contains(err.Error(), c.want) ||
+				!strings.Contains(problem.Hint(err), "sha256:abc") || !strings.Contains(problem.Hint(err), "nothing on this host was changed")):
+				t.Errorf("%v (%s), want %q", err, problem.Hint(err), c.want)
+			}
+		})
 	}
 }
 
-func TestTheGateStopsAnInstallUnlessItIsSkipped(t *testing.T) {
+func TestCheckVersionGate_StopsAnInstallUnlessSkipped(t *testing.T) {
 	noKots := manifests(t, `targetKotsVersion: "1.100.0"`)
 	noKots.Installer.Spec.Kotsadm = nil
 	for name, c := range map[string]struct {
 		set         manifest.Set
 		first, skip bool
 		exit        int
-		warning     string // kept for the receipt
-		note        string // told now
+		warning     string // stored in the receipt
+		note        string // shown now
 	}{
 		"within the bounds":         {manifests(t, `minKotsVersion: "1.131.2", targetKotsVersion: "1.131.2"`), true, false, 0, "", ""},
 		"above the target":          {manifests(t, `targetKotsVersion: "1.131.1"`), true, false, problem.ExitGate, "", ""},
@@ -78,15 +80,17 @@ func TestTheGateStopsAnInstallUnlessItIsSkipped(t *testing.T) {
 		"no application":            {manifests(t, ""), true, false, 0, "", "note: the KOTS version gate had nothing to check"},
 		"a cluster without console": {noKots, true, false, 0, "", ""},
 	} {
-		note, warning, err := c.set.Gate(c.first, c.skip)
-		if problem.ExitCode(err) != c.exit {
-			t.Errorf("%s: exit %d: %v", name, problem.ExitCode(err), err)
-		}
-		if got := warning; !strings.Contains(got, c.warning) || c.warning == "" && got != "" {
-			t.Errorf("%s: warnings are %q", name, got)
-		}
-		if got := note; !strings.Contains(got, c.note) || c.note == "" && got != "" {
-			t.Errorf("%s: notes are %q", name, got)
-		}
+		t.Run(name, func(t *testing.T) {
+			note, warning, err := c.set.Gate(c.first, c.skip)
+			if problem.ExitCode(err) != c.exit {
+				t.Errorf("exit %d: %v", problem.ExitCode(err), err)
+			}
+			if got := warning; !strings.Contains(got, c.warning) || c.warning == "" && got != "" {
+				t.Errorf("warnings are %q", got)
+			}
+			if got := note; !strings.Contains(got, c.note) || c.note == "" && got != "" {
+				t.Errorf("notes are %q", got)
+			}
+		})
 	}
 }
