@@ -1,7 +1,6 @@
-// Package addons owns the components that Plinth puts into a cluster: which
-// versions are known, which images they run, with which chart and values, and
-// in which order. Each is a folder of data, addons/<name>/{addon.yaml, chart/}.
-// It refuses to talk to a cluster.
+// Package addons defines the components that Plinth installs into a cluster:
+// their versions, images, charts, values and install order. Each add-on is a
+// folder of data, addons/<name>/{addon.yaml, chart/}.
 package addons
 
 import (
@@ -19,26 +18,27 @@ import (
 //go:embed */addon.yaml all:*/chart
 var data embed.FS
 
-// Ways in which an add-on comes into the cluster.
+// Values of AddOn.Deploy.
 const (
-	DeployChart = "chart" // its chart is all of it
-	DeployKOTS  = "kots"  // the pinned kots CLI deploys it, then its chart follows
+	DeployChart = "chart" // the add-on consists of its Helm chart only
+	DeployKOTS  = "kots"  // the pinned KOTS CLI deploys it, then its chart is installed
 )
 
-// AddOn is one component, pinned and ready to be installed.
+// AddOn is one add-on with all its versions and values resolved, ready to be
+// installed.
 type AddOn struct {
 	Name      string            // name of its folder
-	Title     string            // for a person
-	Version   string            // exact, as the Installer pins it
+	Title     string            // display name
+	Version   string            // exact version, as in the Installer
 	Deploy    string            // DeployChart or DeployKOTS
-	Namespace string            // where it lives
+	Namespace string            // namespace of its objects
 	Images    map[string]string // image references by role
 	Release   string            // name of the Helm release
-	Chart     Chart             // what is released
-	Values    map[string]any    // with these values
+	Chart     Chart             // chart of that release
+	Values    map[string]any    // values of that release
 }
 
-// Refs lists the references of the add-on's images, sorted.
+// ImageRefs returns the references of the add-on's images, sorted.
 func (a AddOn) Refs() []string {
 	refs := make([]string, 0, len(a.Images))
 	for _, ref := range a.Images {
@@ -48,14 +48,14 @@ func (a AddOn) Refs() []string {
 	return refs
 }
 
-// Resolve pins the add-ons that the Installer asks for, in the order in which
-// they must be installed. dataDir is Plinth's data folder on every host. A
-// version or an add-on that this build does not know is a Problem with exit
-// code 3 that names those it knows; all of them are reported at once.
+// Resolve returns the add-ons that the Installer requests, in the order in
+// which they must be installed. dataDir is Plinth's data folder on every host.
+// An unsupported add-on or version is a Problem with exit code 3 that lists the
+// supported versions; all of them are reported at once.
 func Resolve(in *spec.Installer, dataDir string) ([]AddOn, error) {
 	all, err := load(data)
 	if err != nil {
-		return nil, fmt.Errorf("read the built-in add-ons: %w", err)
+		return nil, fmt.Errorf("cannot read the built-in add-ons: %w", err)
 	}
 	var (
 		chosen  []AddOn
@@ -69,20 +69,20 @@ func Resolve(in *spec.Installer, dataDir string) ([]AddOn, error) {
 		}
 		a, err := d.pin(in, dataDir, r)
 		if err != nil {
-			return nil, fmt.Errorf("pin add-on %s: %w", d.Name, err)
+			return nil, fmt.Errorf("cannot resolve add-on %s: %w", d.Name, err)
 		}
 		chosen = append(chosen, a)
 	}
 	if len(unknown) > 0 {
 		return nil, problem.Newf(problem.ExitConfig, "resolve the add-ons",
-			"choose a version that this build of plinth knows, or use a plinth release that knows this one",
+			"choose a version that this build of plinth supports, or use a plinth release that supports the requested one",
 			"%s", strings.Join(unknown, "; "))
 	}
 	return order(all, chosen), nil
 }
 
-// Known lists the versions that this build knows, by the add-on's key in the
-// Installer's spec; versions are in the order of the add-on's data.
+// KnownVersions returns the versions that this build supports, by the add-on's
+// key in the Installer's spec and in the order of its addon.yaml.
 func Known() (map[string][]string, error) {
 	all, err := load(data)
 	if err != nil {
@@ -95,7 +95,8 @@ func Known() (map[string][]string, error) {
 	return known, nil
 }
 
-// Judge objects to every add-on that this build does not know.
+// Validate returns an objection for every add-on in the Installer that this
+// build does not support.
 func Judge(in *spec.Installer) []spec.Objection {
 	all, err := load(data)
 	if err != nil {
@@ -106,13 +107,14 @@ func Judge(in *spec.Installer) []spec.Objection {
 		if _, _, why := choose(all, pin); why != "" {
 			path, message, _ := strings.Cut(why, ": ")
 			out = append(out, spec.Objection{Rule: "add-on-known", Path: path, Message: message,
-				Hint: "choose one that this build of plinth knows, or use a plinth that knows this one"})
+				Hint: "choose a version that this build of plinth supports, or use a plinth release that supports the requested one"})
 		}
 	}
 	return out
 }
 
-// choose finds a pin's definition and release; why says what is unknown.
+// findVersion returns the definition and the version that a pin names; why is
+// empty, or the reason why there is none.
 func choose(all []definition, pin spec.Pin) (d definition, r release, why string) {
 	i := slices.IndexFunc(all, func(d definition) bool { return d.Key == pin.Key })
 	if i < 0 {
@@ -121,13 +123,14 @@ func choose(all []definition, pin spec.Pin) (d definition, r release, why string
 	d = all[i]
 	j := slices.IndexFunc(d.Versions, func(r release) bool { return r.Version == pin.Version })
 	if j < 0 {
-		return d, r, fmt.Sprintf("spec.%s.version: %s is not known (known: %s)", pin.Key, pin.Version, strings.Join(d.versions(), ", "))
+		return d, r, fmt.Sprintf("spec.%s.version: %s is not supported (supported: %s)", pin.Key, pin.Version, strings.Join(d.versions(), ", "))
 	}
 	return d, d.Versions[j], ""
 }
 
-// order sorts the chosen add-ons so that each comes after those that it names;
-// otherwise they keep their places. load has refused circles.
+// sortByDependency returns the chosen add-ons sorted so that each one follows
+// those that its "after" list names, and otherwise in their given order. There
+// are no cycles: loadDefinitions rejects them.
 func order(all []definition, chosen []AddOn) []AddOn {
 	after := make(map[string][]string, len(all))
 	for _, d := range all {
@@ -156,7 +159,8 @@ func order(all []definition, chosen []AddOn) []AddOn {
 	return out
 }
 
-// load reads every add-on's definition below root, sorted by name.
+// loadDefinitions returns the definitions of all add-ons below root, sorted by
+// name.
 func load(root fs.FS) ([]definition, error) {
 	files, err := fs.Glob(root, "*/addon.yaml")
 	if err != nil {
@@ -173,7 +177,7 @@ func load(root fs.FS) ([]definition, error) {
 			return nil, fmt.Errorf("%s: %w", file, err)
 		}
 		if d.Name != path.Dir(file) {
-			return nil, fmt.Errorf("%s: name is %q, not that of its folder", file, d.Name)
+			return nil, fmt.Errorf("%s: name is %q, but must be the name of its folder", file, d.Name)
 		}
 		if d.chart, err = fs.Sub(root, path.Join(d.Name, "chart")); err != nil {
 			return nil, err
@@ -183,8 +187,8 @@ func load(root fs.FS) ([]definition, error) {
 	return all, checkOrder(all)
 }
 
-// Every lists all that this build knows, by what does not depend on an
-// Installer: Name, Title, Deploy and Release.
+// All returns every add-on that this build supports, with those fields only
+// that do not depend on an Installer: Name, Title, Deploy and Release.
 func Every() ([]AddOn, error) {
 	all, err := load(data)
 	if err != nil {

@@ -15,8 +15,8 @@ import (
 	"github.com/plinthdev/plinth/internal/spec"
 )
 
-// installer is an Installer with every add-on of this build.
-func installer() *spec.Installer {
+// fullInstaller returns an Installer with every add-on of this build.
+func fullInstaller() *spec.Installer {
 	in := &spec.Installer{}
 	in.Spec.Network.ServiceCIDR = "10.96.0.0/12"
 	in.Spec.LocalPathStorage = &spec.AddOn{Version: "0.0.30"}
@@ -25,8 +25,8 @@ func installer() *spec.Installer {
 	return in
 }
 
-func TestAddOnsAreResolvedInTheOrderOfInstallation(t *testing.T) {
-	got, err := Resolve(installer(), "/var/lib/plinth")
+func TestResolve_ReturnsAddOnsInInstallOrder(t *testing.T) {
+	got, err := Resolve(fullInstaller(), "/var/lib/plinth")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,8 +43,8 @@ func TestAddOnsAreResolvedInTheOrderOfInstallation(t *testing.T) {
 	}
 }
 
-func TestOnlyWhatTheInstallerAsksForIsResolved(t *testing.T) {
-	in := installer()
+func TestResolve_ReturnsOnlyRequestedAddOns(t *testing.T) {
+	in := fullInstaller()
 	in.Spec.Registry, in.Spec.LocalPathStorage = nil, nil
 	got, err := Resolve(in, "/var/lib/plinth")
 	if err != nil || len(got) != 1 || got[0].Name != "kotsadm" {
@@ -52,8 +52,8 @@ func TestOnlyWhatTheInstallerAsksForIsResolved(t *testing.T) {
 	}
 }
 
-func TestUnknownVersionsAreAllReportedWithThoseThatAreKnown(t *testing.T) {
-	in := installer()
+func TestResolve_ReportsAllUnsupportedVersionsWithTheSupportedOnes(t *testing.T) {
+	in := fullInstaller()
 	in.Spec.Kotsadm.Version = "1.75.0"
 	in.Spec.Registry.Version = "2.8.3"
 	in.Spec.Velero = &spec.AddOn{Version: "1.18.3"}
@@ -62,8 +62,8 @@ func TestUnknownVersionsAreAllReportedWithThoseThatAreKnown(t *testing.T) {
 		t.Fatalf("exit code %d of %v", problem.ExitCode(err), err)
 	}
 	for _, want := range []string{
-		"spec.kotsadm.version: 1.75.0 is not known (known: 1.131.2)",
-		"spec.registry.version: 2.8.3 is not known (known: 3.1.2)",
+		"spec.kotsadm.version: 1.75.0 is not supported (supported: 1.131.2)",
+		"spec.registry.version: 2.8.3 is not supported (supported: 3.1.2)",
 		"spec.velero: this build of plinth has no such add-on",
 	} {
 		if !strings.Contains(err.Error(), want) {
@@ -72,8 +72,8 @@ func TestUnknownVersionsAreAllReportedWithThoseThatAreKnown(t *testing.T) {
 	}
 }
 
-func TestValuesFollowTheInstaller(t *testing.T) {
-	in := installer()
+func TestResolve_DerivesValuesFromTheInstaller(t *testing.T) {
+	in := fullInstaller()
 	in.Spec.Network.ServiceCIDR = "172.20.0.0/16"
 	in.Spec.Kotsadm.Namespace, in.Spec.Kotsadm.UIBindPort = "console", 30880
 	got, err := Resolve(in, "/srv/plinth")
@@ -93,15 +93,15 @@ func TestValuesFollowTheInstaller(t *testing.T) {
 	}
 }
 
-func TestTooSmallServiceRangeIsAnError(t *testing.T) {
-	in := installer()
+func TestResolve_RejectsTooSmallServiceCIDR(t *testing.T) {
+	in := fullInstaller()
 	in.Spec.Network.ServiceCIDR = "10.96.0.0/29"
 	if _, err := Resolve(in, "/var/lib/plinth"); err == nil || !strings.Contains(err.Error(), "has no address number") {
 		t.Errorf("got %v", err)
 	}
 }
 
-func TestChartsPackToTheSameBytes(t *testing.T) {
+func TestPackChart_GivesTheSameBytesEachTime(t *testing.T) {
 	files := fstest.MapFS{
 		"Chart.yaml":           {Data: []byte("apiVersion: v2\nname: toy\nversion: 1.2.3\n")},
 		"templates/b.yaml":     {Data: []byte("b"), Mode: 0o600},
@@ -113,17 +113,18 @@ func TestChartsPackToTheSameBytes(t *testing.T) {
 	}
 	second, err := pack(files)
 	if err != nil || !bytes.Equal(first.Archive, second.Archive) {
-		t.Errorf("the same chart packs to other bytes (%v)", err)
+		t.Errorf("packing the same chart again gives different bytes (%v)", err)
 	}
 	if first.Name != "toy" || first.Version != "1.2.3" || !bytes.Contains(first.Config, []byte(`"name":"toy"`)) {
 		t.Errorf("chart is %+v", first)
 	}
-	if got, want := list(t, first.Archive), "toy/Chart.yaml 0644;toy/templates/_tools.tpl 0644;toy/templates/b.yaml 0644;"; got != want {
+	if got, want := listArchive(t, first.Archive), "toy/Chart.yaml 0644;toy/templates/_tools.tpl 0644;toy/templates/b.yaml 0644;"; got != want {
 		t.Errorf("archive holds %q, want %q", got, want)
 	}
 }
 
-func list(t *testing.T, archive []byte) string {
+// listArchive returns the names and modes of the files in a .tgz.
+func listArchive(t *testing.T, archive []byte) string {
 	t.Helper()
 	zip, err := gzip.NewReader(bytes.NewReader(archive))
 	if err != nil {
@@ -145,7 +146,8 @@ func list(t *testing.T, archive []byte) string {
 	}
 }
 
-const good = `name: toy
+// validDefinition is the smallest valid addon.yaml.
+const validDefinition = `name: toy
 key: toy
 title: Toy
 deploy: chart
@@ -156,17 +158,17 @@ versions:
 values: "a: {{ json .Images.main }}"
 `
 
-func TestDefinitionsAreReadStrictly(t *testing.T) {
+func TestParseDefinition_RejectsInvalidFields(t *testing.T) {
 	tests := []struct{ name, yaml, want string }{
-		{"good", good, ""},
-		{"digest", strings.Replace(good, "toy:1.0.0}", "toy@sha256:"+strings.Repeat("a", 64)+"}", 1), ""},
-		{"unknown key", good + "images: []\n", "field images not found"},
-		{"no versions", strings.Replace(good, "versions:", "versions: []\nx:", 1), "field x not found"},
-		{"other way", strings.Replace(good, "deploy: chart", "deploy: magic", 1), `"magic" is neither`},
-		{"twice", good[:strings.Index(good, "values:")] + "  - version: 1.0.0\n", "there twice"},
-		{"no tag", strings.Replace(good, "toy:1.0.0}", "toy}", 1), "not a full image reference"},
-		{"no registry", strings.Replace(good, "docker.io/library/", "", 1), "not a full image reference"},
-		{"two documents", good + "---\n" + good, "more than one document"},
+		{"valid", validDefinition, ""},
+		{"digest", strings.Replace(validDefinition, "toy:1.0.0}", "toy@sha256:"+strings.Repeat("a", 64)+"}", 1), ""},
+		{"unknown key", validDefinition + "images: []\n", "field images not found"},
+		{"no versions", strings.Replace(validDefinition, "versions:", "versions: []\nx:", 1), "field x not found"},
+		{"unknown deploy method", strings.Replace(validDefinition, "deploy: chart", "deploy: magic", 1), `"magic" is neither`},
+		{"duplicate version", validDefinition[:strings.Index(validDefinition, "values:")] + "  - version: 1.0.0\n", "a duplicate"},
+		{"no tag", strings.Replace(validDefinition, "toy:1.0.0}", "toy}", 1), "not a full image reference"},
+		{"no registry", strings.Replace(validDefinition, "docker.io/library/", "", 1), "not a full image reference"},
+		{"two documents", validDefinition + "---\n" + validDefinition, "more than one document"},
 		{"empty", "", "EOF"},
 	}
 	for _, tt := range tests {
@@ -179,24 +181,31 @@ func TestDefinitionsAreReadStrictly(t *testing.T) {
 	}
 }
 
-func TestDefinitionsThatCannotBeOrderedAreRefused(t *testing.T) {
+func TestLoadDefinitions_RejectsInvalidDependencies(t *testing.T) {
 	folder := func(after string) fstest.MapFS {
 		return fstest.MapFS{
-			"toy/addon.yaml":       {Data: []byte(good + "after: [" + after + "]\n")},
+			"toy/addon.yaml":       {Data: []byte(validDefinition + "after: [" + after + "]\n")},
 			"toy/chart/Chart.yaml": {Data: []byte("name: toy\nversion: 1.0.0\n")},
 		}
 	}
-	for after, want := range map[string]string{"": "", "toy": "toy → toy: comes after itself", "gone": `no add-on is named "gone"`} {
-		if _, err := load(folder(after)); (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
-			t.Errorf("after %q: got %v, want …%s…", after, err, want)
-		}
+	tests := []struct{ name, after, want string }{
+		{"no dependency", "", ""},
+		{"dependency on itself", "toy", "toy → toy: cyclic dependency"},
+		{"unknown dependency", "gone", `no add-on is named "gone"`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if _, err := load(folder(tt.after)); (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got %v, want …%s…", err, tt.want)
+			}
+		})
 	}
 }
 
-func FuzzParseNeverAcceptsWhatCannotBePinned(f *testing.F) {
-	f.Add([]byte(good))
+func FuzzParseDefinition(f *testing.F) {
+	f.Add([]byte(validDefinition))
 	f.Add([]byte("name: [\n"))
-	f.Add([]byte(strings.Replace(good, "json .Images.main", "nthIP \"10.0.0.0/8\" 99999999999", 1)))
+	f.Add([]byte(strings.Replace(validDefinition, "json .Images.main", "nthIP \"10.0.0.0/8\" 99999999999", 1)))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		d, err := parse(b)
 		if err != nil {

@@ -12,22 +12,23 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// Media types of a chart as an OCI artifact, from Helm's specification.
+// Media types of a chart that is stored as an OCI artifact, as Helm defines them.
 const (
 	ChartConfigType  = "application/vnd.cncf.helm.config.v1+json"
 	ChartContentType = "application/vnd.cncf.helm.chart.content.v1.tar+gzip"
 )
 
-// Chart is a Helm chart, packed.
+// Chart is a packaged Helm chart.
 type Chart struct {
 	Name    string // from Chart.yaml
 	Version string // from Chart.yaml
-	Archive []byte // .tgz; the same chart always packs to the same bytes
-	Config  []byte // Chart.yaml as JSON: the config blob of the OCI artifact
+	Archive []byte // .tgz; the same chart always gives the same bytes
+	Config  []byte // Chart.yaml as JSON, the config blob of the OCI artifact
 }
 
-// pack makes a chart's archive from its folder. Names are sorted and owners,
-// modes and times are fixed, so that the bytes depend on the content alone.
+// packChart returns the chart in the folder root as an archive. File names are
+// sorted, and owners, modes and times are fixed, so that the bytes depend only
+// on the content.
 func pack(root fs.FS) (Chart, error) {
 	meta, err := fs.ReadFile(root, "Chart.yaml")
 	if err != nil {
@@ -35,12 +36,12 @@ func pack(root fs.FS) (Chart, error) {
 	}
 	var fields map[string]any
 	if err := yaml.Unmarshal(meta, &fields); err != nil {
-		return Chart{}, fmt.Errorf("its Chart.yaml: %w", err)
+		return Chart{}, fmt.Errorf("cannot parse Chart.yaml: %w", err)
 	}
 	name, _ := fields["name"].(string)
 	version, _ := fields["version"].(string)
 	if name == "" || version == "" {
-		return Chart{}, fmt.Errorf("its Chart.yaml: name and version must be set")
+		return Chart{}, fmt.Errorf("Chart.yaml: name and version must be set")
 	}
 	config, err := json.Marshal(fields)
 	if err != nil {
@@ -67,6 +68,7 @@ func pack(root fs.FS) (Chart, error) {
 	return Chart{Name: name, Version: version, Archive: buf.Bytes(), Config: config}, nil
 }
 
+// addFile writes a file of root to tw under the name as, with mode 0644.
 func addFile(tw *tar.Writer, root fs.FS, file, as string) error {
 	b, err := fs.ReadFile(root, file)
 	if err != nil {

@@ -20,37 +20,38 @@ import (
 
 // definition is the content of an addon.yaml.
 type definition struct {
-	Name      string    `yaml:"name"`      // that of its folder
-	Key       string    `yaml:"key"`       // below spec of the Installer
-	Title     string    `yaml:"title"`     // for a person
+	Name      string    `yaml:"name"`      // name of its folder
+	Key       string    `yaml:"key"`       // key in the Installer's spec
+	Title     string    `yaml:"title"`     // display name
 	Deploy    string    `yaml:"deploy"`    // DeployChart or DeployKOTS
-	Namespace string    `yaml:"namespace"` // template, see templateData
-	Release   string    `yaml:"release"`   // of Helm; the add-on's name when empty
-	After     []string  `yaml:"after"`     // names of add-ons that come before this one
-	Versions  []release `yaml:"versions"`  // those that were tried
-	Values    string    `yaml:"values"`    // template of the chart's values, YAML
+	Namespace string    `yaml:"namespace"` // template over templateData
+	Release   string    `yaml:"release"`   // name of the Helm release; defaults to Name
+	After     []string  `yaml:"after"`     // names of the add-ons to install before this one
+	Versions  []release `yaml:"versions"`  // the tested versions
+	Values    string    `yaml:"values"`    // template over templateData of the chart's values, YAML
 
 	chart fs.FS
 }
 
-// release is one version of an add-on.
+// addOnVersion is one supported version of an add-on.
 type release struct {
 	Version string            `yaml:"version"`
-	Images  map[string]string `yaml:"images"` // full references with tag, by role
+	Images  map[string]string `yaml:"images"` // full references with tag or digest, by role
 }
 
-// templateData is what the templates of a definition can name.
+// templateData is the data that the templates of a definition can use.
 type templateData struct {
 	Spec    spec.Spec
 	Images  map[string]string
 	DataDir string
 }
 
-// imageRef is a reference with a registry and an exact tag or a digest.
+// imageRefPattern matches an image reference with a registry and an exact tag or
+// a digest.
 const imageRef = `^[a-z0-9.-]+\.[a-z]+(:[0-9]+)?/[a-z0-9._/-]+(:[A-Za-z0-9][A-Za-z0-9._-]*|@sha256:[0-9a-f]{64})$`
 
-// parse decodes and checks an addon.yaml. Unknown keys are errors; all
-// problems are reported at once.
+// parseDefinition returns the definition in an addon.yaml. Unknown keys are
+// errors; all invalid fields are reported at once.
 func parse(b []byte) (definition, error) {
 	var d definition
 	dec := yaml.NewDecoder(bytes.NewReader(b))
@@ -67,6 +68,7 @@ func parse(b []byte) (definition, error) {
 	return d, d.check()
 }
 
+// checkFields reports all invalid fields of a definition in one error.
 func (d definition) check() error {
 	var errs []error
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
@@ -77,12 +79,12 @@ func (d definition) check() error {
 		bad("deploy: %q is neither %s nor %s", d.Deploy, DeployChart, DeployKOTS)
 	}
 	if len(d.Versions) == 0 {
-		bad("versions: none")
+		bad("versions: must not be empty")
 	}
 	ref := regexp.MustCompile(imageRef)
 	for i, r := range d.Versions {
 		if r.Version == "" || slices.Contains(d.versions()[:i], r.Version) {
-			bad("versions[%d]: version is empty or there twice", i)
+			bad("versions[%d]: version is empty or a duplicate", i)
 		}
 		for role, image := range r.Images {
 			if !ref.MatchString(image) {
@@ -101,7 +103,8 @@ func (d definition) versions() []string {
 	return v
 }
 
-// pin fills in one release of the definition.
+// resolveVersion returns the definition as an AddOn of version r, with the
+// templates executed and the chart packaged.
 func (d definition) pin(in *spec.Installer, dataDir string, r release) (AddOn, error) {
 	data := templateData{Spec: in.Spec, Images: r.Images, DataDir: dataDir}
 	namespace, err := execute(d.Namespace, data)
@@ -126,6 +129,7 @@ func (d definition) pin(in *spec.Installer, dataDir string, r release) (AddOn, e
 	}, nil
 }
 
+// renderTemplate returns text executed as a template over data.
 func execute(text string, data templateData) (string, error) {
 	t, err := template.New("").Option("missingkey=error").Funcs(template.FuncMap{
 		"json":  toJSON,
@@ -144,7 +148,7 @@ func toJSON(v any) (string, error) {
 	return string(b), err
 }
 
-// nthIP is the nth address of a range; the first, n = 0, is the range's own.
+// nthIP returns the nth address of a CIDR range; n = 0 is the network address.
 func nthIP(cidr string, n int) (string, error) {
 	p, err := netip.ParsePrefix(cidr)
 	if err != nil {
@@ -160,7 +164,8 @@ func nthIP(cidr string, n int) (string, error) {
 	return addr.String(), nil
 }
 
-// checkOrder refuses add-ons that come after an unknown one or after themselves.
+// checkDependencies returns an error if an add-on comes after an unknown add-on
+// or, directly or indirectly, after itself.
 func checkOrder(all []definition) error {
 	after := map[string][]string{}
 	for _, d := range all {
@@ -169,7 +174,7 @@ func checkOrder(all []definition) error {
 	var visit func(name string, above []string) error
 	visit = func(name string, above []string) error {
 		if slices.Contains(above, name) {
-			return fmt.Errorf("%s: comes after itself", strings.Join(append(above, name), " → "))
+			return fmt.Errorf("%s: cyclic dependency in after", strings.Join(append(above, name), " → "))
 		}
 		for _, before := range after[name] {
 			if _, known := after[before]; !known {

@@ -11,8 +11,8 @@ import (
 	"github.com/plinthdev/plinth/internal/testkit"
 )
 
-// resolve is what an Installer with every add-on gets.
-func resolve(t *testing.T) []addons.AddOn {
+// resolveAll returns the add-ons of an Installer that requests every one.
+func resolveAll(t *testing.T) []addons.AddOn {
 	t.Helper()
 	in := &spec.Installer{}
 	in.Spec.Network.ServiceCIDR = "10.96.0.0/12"
@@ -26,7 +26,8 @@ func resolve(t *testing.T) []addons.AddOn {
 	return all
 }
 
-func render(t *testing.T, a addons.AddOn) []byte {
+// renderChart returns the objects of an add-on's chart as YAML.
+func renderChart(t *testing.T, a addons.AddOn) []byte {
 	t.Helper()
 	r := chart.Release{Name: a.Release, Namespace: a.Namespace, Archive: a.Chart.Archive, Values: a.Values}
 	out, err := r.Render("v1.33.8")
@@ -36,48 +37,52 @@ func render(t *testing.T, a addons.AddOn) []byte {
 	return out
 }
 
-func TestChartsRenderAsTheirGoldens(t *testing.T) {
-	for _, a := range resolve(t) {
-		t.Run(a.Release, func(t *testing.T) { testkit.Golden(t, "testdata/"+a.Release+".yaml", render(t, a)) })
+func TestCharts_RenderLikeTheirGoldens(t *testing.T) {
+	for _, a := range resolveAll(t) {
+		t.Run(a.Release, func(t *testing.T) { testkit.Golden(t, "testdata/"+a.Release+".yaml", renderChart(t, a)) })
 	}
 }
 
-// TestContainersAreHardened holds for every container that a chart of ours
-// starts, whatever else its golden says.
-func TestContainersAreHardened(t *testing.T) {
-	for _, a := range resolve(t) {
-		objects, err := kube.Decode(render(t, a))
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, obj := range objects {
-			if obj.GetKind() != "Deployment" {
-				continue
-			}
-			text, err := obj.MarshalJSON()
+// TestCharts_HardenTheirContainers checks every Deployment of the charts,
+// whatever else the goldens contain.
+func TestCharts_HardenTheirContainers(t *testing.T) {
+	for _, a := range resolveAll(t) {
+		t.Run(a.Name, func(t *testing.T) {
+			objects, err := kube.Decode(renderChart(t, a))
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, want := range []string{
-				`"runAsNonRoot":true`, `"readOnlyRootFilesystem":true`, `"allowPrivilegeEscalation":false`, `"drop":["ALL"]`,
-				`"imagePullPolicy":"IfNotPresent"`, `"RuntimeDefault"`, `"requests":`, `"limits":`,
-			} {
-				if !strings.Contains(string(text), want) {
-					t.Errorf("%s %s lacks %s", a.Name, obj.GetName(), want)
+			for _, obj := range objects {
+				if obj.GetKind() != "Deployment" {
+					continue
+				}
+				text, err := obj.MarshalJSON()
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, want := range []string{
+					`"runAsNonRoot":true`, `"readOnlyRootFilesystem":true`, `"allowPrivilegeEscalation":false`, `"drop":["ALL"]`,
+					`"imagePullPolicy":"IfNotPresent"`, `"RuntimeDefault"`, `"requests":`, `"limits":`,
+				} {
+					if !strings.Contains(string(text), want) {
+						t.Errorf("%s lacks %s", obj.GetName(), want)
+					}
 				}
 			}
-		}
+		})
 	}
 }
 
-func TestEveryImageOfAChartIsListed(t *testing.T) {
-	for _, a := range resolve(t) {
-		listed := strings.Join(a.Refs(), "\n") + "\n"
-		for line := range strings.Lines(string(render(t, a))) {
-			_, ref, found := strings.Cut(strings.TrimSpace(line), "image: ")
-			if found && !strings.Contains(listed, ref+"\n") {
-				t.Errorf("%s runs %s, which its addon.yaml does not list", a.Name, ref)
+func TestAddOn_ListsEveryImageOfItsChart(t *testing.T) {
+	for _, a := range resolveAll(t) {
+		t.Run(a.Name, func(t *testing.T) {
+			listed := strings.Join(a.Refs(), "\n") + "\n"
+			for line := range strings.Lines(string(renderChart(t, a))) {
+				_, ref, found := strings.Cut(strings.TrimSpace(line), "image: ")
+				if found && !strings.Contains(listed, ref+"\n") {
+					t.Errorf("the chart runs %s, which addon.yaml does not list", ref)
+				}
 			}
-		}
+		})
 	}
 }

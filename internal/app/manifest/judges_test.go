@@ -27,9 +27,9 @@ func TestLintFiles_IncludesRulesOfK0sAndAddOns(t *testing.T) {
 		"a value that k0s refuses": {"    config: {spec: {telemetry: {enabled: false}, network: {kubeProxy: {mode: fast}}}}\n",
 			"k0s refuses it: "},
 		"an unknown version": {"  localPathStorage: {version: 0.0.99}\n",
-			"f:7:31: error [add-on-known] spec.localPathStorage.version: 0.0.99 is not known (known: 0.0.30) (choose one"},
+			"f:7:31: error [add-on-known] spec.localPathStorage.version: 0.0.99 is not supported (supported: 0.0.30) (choose a version"},
 		"an unknown add-on": {"  velero: {version: 1.18.3}\n",
-			"f:7:11: error [add-on-known] spec.velero: this build of plinth has no such add-on (choose one"},
+			"f:7:11: error [add-on-known] spec.velero: this build of plinth has no such add-on (choose a version"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := Check([]spec.File{{Name: "f", Data: []byte(head + c.yaml)}})
