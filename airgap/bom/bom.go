@@ -1,8 +1,7 @@
-// Package bom owns what a bundle says of its own origin: the SPDX 2.3 document
+// Package sbom describes the origin of a bundle's content: an SPDX 2.3 document
 // of all images, host files, executables and Go modules in it, and SLSA v1
-// provenance in in-toto statements. It reads what executables say of themselves
-// and what the source annotated, and it refuses to guess: what nobody recorded
-// is NOASSERTION.
+// provenance as in-toto statements. It uses only recorded facts (annotations and
+// Go build information); an unknown value is NOASSERTION.
 package bom
 
 import (
@@ -21,48 +20,50 @@ import (
 	"github.com/plinthdev/plinth/airgap/format"
 )
 
-// Upstream is one source that an item was made from: an element of the
+// Upstream is one source that an item was built from: an element of the
 // annotation format.AnnotationModules.
 type Upstream struct {
 	Module  string `json:"module"` // Go module path, or deb:<name>
 	Version string `json:"version"`
-	Sum     string `json:"sum"`     // h1: as in go.sum, or sha256:
+	Sum     string `json:"sum"`     // "h1:" and a hash as in go.sum, or "sha256:" and hex
 	Licence string `json:"licence"` // SPDX expression
 }
 
-// Executable is a Go program that was found in an item.
+// Executable is a Go program that is part of an item.
 type Executable struct {
-	Path   string // in the image; the name of a host file
+	Path   string // path in the image, or the name of the host file
 	Digest digest.Digest
 	Info   *debug.BuildInfo
 }
 
-// Part is an item with what was found in it.
+// Component is an image or host file with its sources and executables.
 type Part struct {
 	Item        format.Item
 	Upstreams   []Upstream
-	Executables []Executable // in the order of their paths
+	Executables []Executable // sorted by path
 }
 
-// PartOf reads what the source annotated on an item.
+// NewComponent returns the component of an item, with the executables found in it.
+// It returns an error if the annotation with the item's sources is malformed.
 func PartOf(it format.Item, found []Executable) (Part, error) {
 	p := Part{Item: it, Executables: slices.Clone(found)}
 	slices.SortFunc(p.Executables, func(a, b Executable) int { return cmp.Compare(a.Path, b.Path) })
 	note := it.Manifest.Annotations
 	if text := note[format.AnnotationModules]; text != "" {
 		if err := json.Unmarshal([]byte(text), &p.Upstreams); err != nil {
-			return p, fmt.Errorf("%s: annotation %s: %w", it, format.AnnotationModules, err)
+			return p, fmt.Errorf("%s: cannot parse annotation %s: %w", it, format.AnnotationModules, err)
 		}
 	}
 	return p, nil
 }
 
-// licences is the item's own SPDX expression.
+// declaredLicense returns the item's own SPDX license expression, or NOASSERTION.
 func (p Part) licences() string {
 	return cmp.Or(p.Item.Manifest.Annotations[ocispec.AnnotationLicenses], noAssertion)
 }
 
-// digest is that of the file itself for a host file, of the manifest for an image.
+// contentDigest returns the digest of the file itself for a host file, and of the
+// manifest for an image.
 func (p Part) digest() digest.Digest {
 	if p.Item.Kind == format.KindHost {
 		if f, err := p.Item.File(); err == nil {
@@ -72,10 +73,10 @@ func (p Part) digest() digest.Digest {
 	return p.Item.Manifest.Digest
 }
 
-// maxDocument bounds what a hostile SBOM can cost in memory.
+// maxDocumentSize limits the memory that a malicious SBOM can use, in bytes.
 const maxDocument = 64 << 20
 
-// Pack writes a document as it stands in a bundle.
+// Encode returns a document as it is stored in a bundle: JSON, compressed with zstd.
 func Pack(doc Document) ([]byte, error) {
 	raw, err := json.Marshal(doc)
 	if err != nil {
@@ -88,7 +89,7 @@ func Pack(doc Document) ([]byte, error) {
 	return enc.EncodeAll(raw, nil), enc.Close()
 }
 
-// Unpack reads what Pack wrote.
+// Decode returns the document that Encode has encoded.
 func Unpack(packed []byte) (doc Document, err error) {
 	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxDocument))
 	if err != nil {
@@ -100,12 +101,13 @@ func Unpack(packed []byte) (doc Document, err error) {
 		err = json.Unmarshal(raw, &doc)
 	}
 	if err == nil && doc.Version != "SPDX-2.3" {
-		err = errors.New("it is not SPDX 2.3")
+		err = errors.New("not an SPDX 2.3 document")
 	}
 	return doc, err
 }
 
-// Statements reads provenance: a statement a line.
+// ParseStatements returns the statements of a provenance file, which has one
+// statement on each line.
 func Statements(lines []byte) (all []Statement, err error) {
 	d := json.NewDecoder(bytes.NewReader(lines))
 	for d.More() {

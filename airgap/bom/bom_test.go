@@ -26,20 +26,22 @@ import (
 
 var update = flag.Bool("update", false, "rewrite golden files")
 
-// image is an image's item with the annotations of the payload.
-func image(name, modules, licences string) format.Item {
+// imageItem returns the item of an image with annotations as the payload has them.
+func imageItem(name, modules, licenses string) format.Item {
 	d := digest.FromString(name)
 	return format.Item{Kind: format.KindImage, Name: name, Version: "1.2.3", Manifest: ocispec.Descriptor{Digest: d, Annotations: map[string]string{
-		format.AnnotationModules: modules, ocispec.AnnotationLicenses: licences, format.AnnotationModule: "example.com/app@v1.2.3"}}}
+		format.AnnotationModules: modules, ocispec.AnnotationLicenses: licenses, format.AnnotationModule: "example.com/app@v1.2.3"}}}
 }
 
-func example(t *testing.T) []Part {
+// exampleComponents returns an image with sources and programs, and one about
+// which nothing is known.
+func exampleComponents(t *testing.T) []Part {
 	t.Helper()
 	info := &debug.BuildInfo{GoVersion: "go1.26.0", Main: debug.Module{Path: "example.com/app", Version: "(devel)"}, Deps: []*debug.Module{
 		{Path: "example.com/lib", Version: "v0.1.0", Sum: "h1:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="},
 		{Path: "example.com/old", Version: "v1.0.0", Replace: &debug.Module{Path: "example.com/new", Version: "v2.0.0+incompatible"}},
 	}}
-	app, err := PartOf(image("example.com/app:1.2.3", `[{"module":"example.com/app","version":"v1.2.3","sum":"h1:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=","licence":"Apache-2.0"},
+	app, err := PartOf(imageItem("example.com/app:1.2.3", `[{"module":"example.com/app","version":"v1.2.3","sum":"h1:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=","licence":"Apache-2.0"},
 		{"module":"deb:busybox-static","version":"1:1.35.0-4","sum":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","licence":"GPL-2.0-only"}]`, "Apache-2.0 AND GPL-2.0-only"),
 		[]Executable{{"/usr/bin/tool", digest.FromString("tool"), info}, {"/app", digest.FromString("app"), info}})
 	if err != nil {
@@ -52,13 +54,13 @@ func example(t *testing.T) []Part {
 	return []Part{app, foreign}
 }
 
-func TestGoldenOfASmallBundle(t *testing.T) {
-	parts := example(t)
+func TestNewDocument_MatchesTheGoldenOfASmallBundle(t *testing.T) {
+	parts := exampleComponents(t)
 	doc, err := SPDX("my-app", parts, time.Unix(1786565267, 0))
 	if err != nil {
 		t.Fatal(err)
 	}
-	complete(t, doc)
+	checkDocument(t, doc)
 	got, err := json.MarshalIndent(map[string]any{"sbom": doc, "provenance": []Statement{Provenance(parts[0]), Provenance(parts[1])}}, "", "  ")
 	if err != nil {
 		t.Fatal(err)
@@ -72,14 +74,14 @@ func TestGoldenOfASmallBundle(t *testing.T) {
 	if want, err := os.ReadFile(golden); err != nil || string(want) != string(got)+"\n" {
 		t.Errorf("differs from %s (%v):\n%s", golden, err, got)
 	}
-	again, _ := SPDX("my-app", example(t), time.Unix(1786565267, 0))
+	again, _ := SPDX("my-app", exampleComponents(t), time.Unix(1786565267, 0))
 	if again.Namespace != doc.Namespace {
-		t.Error("the same parts gave another document")
+		t.Error("the same components gave a different document")
 	}
 }
 
-// complete holds a document against what SPDX 2.3 requires.
-func complete(t *testing.T, doc Document) {
+// checkDocument checks that a document has all that SPDX 2.3 requires.
+func checkDocument(t *testing.T, doc Document) {
 	t.Helper()
 	ids := map[string]bool{doc.ID: true}
 	if doc.Version != "SPDX-2.3" || doc.License != "CC0-1.0" || doc.ID != "SPDXRef-DOCUMENT" || doc.Name == "" || !strings.HasPrefix(doc.Namespace, "https://") || len(doc.Created.Creators) == 0 {
@@ -109,20 +111,20 @@ func complete(t *testing.T, doc Document) {
 		}
 	}
 	if describes == 0 {
-		t.Error("it describes nothing")
+		t.Error("the document has no DESCRIBES relationship")
 	}
 }
 
-// source is a blob.Source of one blob.
-type source []byte
+// singleBlob is a blob.Source with one blob.
+type singleBlob []byte
 
-func (s source) Open(context.Context, ocispec.Descriptor) (io.ReadCloser, error) {
+func (s singleBlob) Open(context.Context, ocispec.Descriptor) (io.ReadCloser, error) {
 	return io.NopCloser(bytes.NewReader(s)), nil
 }
 
-// TestEveryModuleOfAProgramIsListed looks into a program of this repository,
-// as a host file and in an image. (Test executables name no modules.)
-func TestEveryModuleOfAProgramIsListed(t *testing.T) {
+// TestNewDocument_ListsEveryModuleOfAProgram scans a program of this repository,
+// as a host file and in an image. (Test executables have no module information.)
+func TestNewDocument_ListsEveryModuleOfAProgram(t *testing.T) {
 	self := filepath.Join(t.TempDir(), "self")
 	if out, err := exec.Command("go", "build", "-o", self, "github.com/plinthdev/plinth/distro/cmd/payload").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
@@ -150,56 +152,63 @@ func TestEveryModuleOfAProgramIsListed(t *testing.T) {
 		t.Fatal(err)
 	}
 	for kind, content := range map[format.Kind][]byte{format.KindHost: program, format.KindImage: layer.Bytes()} {
-		it := format.Item{Kind: kind, Name: "self", Manifest: ocispec.Descriptor{Digest: digest.FromString("x")}}
-		dir := t.TempDir()
-		found, err := Scan(t.Context(), source(content), it, format.Layer{Descriptor: ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer}}, dir)
-		if err != nil || len(found) != 1 || found[0].Digest != digest.FromBytes(program) {
-			t.Fatalf("%s: %+v, %v", kind, found, err)
-		}
-		if left, _ := os.ReadDir(dir); len(left) > 0 {
-			t.Errorf("left behind: %v", left)
-		}
-		if kind == format.KindHost { // it has a layer in real life
-			it.Layers = []format.Layer{{Descriptor: ocispec.Descriptor{Annotations: map[string]string{
-				format.AnnotationMode: "0755", format.AnnotationSize: "1", format.AnnotationDigest: digest.FromBytes(program).String()}}}}
-		}
-		p, err := PartOf(it, found)
-		if err != nil {
-			t.Fatal(err)
-		}
-		doc, err := SPDX("my-app", []Part{p}, time.Unix(0, 0))
-		if err != nil {
-			t.Fatal(err)
-		}
-		complete(t, doc)
-		for _, m := range modules(info) {
-			if !slices.ContainsFunc(doc.Packages, func(p Package) bool { return p.Name == m.Path && p.Version == m.Version && p.Purpose == "SOURCE" }) {
-				t.Errorf("%s: %s %s is not listed", kind, m.Path, m.Version)
+		t.Run(string(kind), func(t *testing.T) {
+			it := format.Item{Kind: kind, Name: "self", Manifest: ocispec.Descriptor{Digest: digest.FromString("x")}}
+			dir := t.TempDir()
+			found, err := Scan(t.Context(), singleBlob(content), it, format.Layer{Descriptor: ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer}}, dir)
+			if err != nil || len(found) != 1 || found[0].Digest != digest.FromBytes(program) {
+				t.Fatalf("%+v, %v", found, err)
 			}
-		}
-		packed, err := Pack(doc)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if back, err := Unpack(packed); err != nil || back.Namespace != doc.Namespace || len(back.Packages) != len(doc.Packages) {
-			t.Errorf("%+v, %v", back, err)
-		}
+			if left, _ := os.ReadDir(dir); len(left) > 0 {
+				t.Errorf("left behind: %v", left)
+			}
+			if kind == format.KindHost { // a real host file has a layer
+				it.Layers = []format.Layer{{Descriptor: ocispec.Descriptor{Annotations: map[string]string{
+					format.AnnotationMode: "0755", format.AnnotationSize: "1", format.AnnotationDigest: digest.FromBytes(program).String()}}}}
+			}
+			p, err := PartOf(it, found)
+			if err != nil {
+				t.Fatal(err)
+			}
+			doc, err := SPDX("my-app", []Part{p}, time.Unix(0, 0))
+			if err != nil {
+				t.Fatal(err)
+			}
+			checkDocument(t, doc)
+			for _, m := range modules(info) {
+				if !slices.ContainsFunc(doc.Packages, func(p Package) bool { return p.Name == m.Path && p.Version == m.Version && p.Purpose == "SOURCE" }) {
+					t.Errorf("%s %s is not listed", m.Path, m.Version)
+				}
+			}
+			packed, err := Pack(doc)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if back, err := Unpack(packed); err != nil || back.Namespace != doc.Namespace || len(back.Packages) != len(doc.Packages) {
+				t.Errorf("%+v, %v", back, err)
+			}
+		})
 	}
 }
 
-func TestWhatIsNoProgramIsPassedOver(t *testing.T) {
+func TestFindExecutables_SkipsOtherFiles(t *testing.T) {
 	for name, content := range map[string]string{"empty": "", "script": "#!/bin/sh\n", "not Go": "\x7fELF and nothing more"} {
-		found, err := Scan(t.Context(), source(content), format.Item{Kind: format.KindHost, Name: "x"}, format.Layer{}, t.TempDir())
-		if err != nil || len(found) > 0 {
-			t.Errorf("%s: %v, %v", name, found, err)
-		}
-	}
-	if _, err := PartOf(image("a/b:1", "[", ""), nil); err == nil {
-		t.Error("a damaged annotation is taken")
+		t.Run(name, func(t *testing.T) {
+			found, err := Scan(t.Context(), singleBlob(content), format.Item{Kind: format.KindHost, Name: "x"}, format.Layer{}, t.TempDir())
+			if err != nil || len(found) > 0 {
+				t.Errorf("%v, %v", found, err)
+			}
+		})
 	}
 }
 
-func FuzzUnpack(f *testing.F) {
+func TestNewComponent_RejectsDamagedAnnotation(t *testing.T) {
+	if _, err := PartOf(imageItem("a/b:1", "[", ""), nil); err == nil {
+		t.Error("a damaged annotation is accepted")
+	}
+}
+
+func FuzzDecode(f *testing.F) {
 	doc, _ := SPDX("my-app", nil, time.Unix(0, 0))
 	packed, err := Pack(doc)
 	if err != nil {
@@ -209,7 +218,7 @@ func FuzzUnpack(f *testing.F) {
 	f.Add([]byte("{}"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		if doc, err := Unpack(data); err == nil && doc.Version == "" {
-			t.Error("nothing was taken for a document")
+			t.Error("an empty document is accepted")
 		}
 		_, _ = Statements(data)
 	})

@@ -8,17 +8,17 @@ import (
 	"github.com/plinthdev/plinth/airgap/format"
 )
 
-// What a statement is of: https://in-toto.io/Statement/v1 with the predicate
+// Types of a statement: https://in-toto.io/Statement/v1 with the predicate
 // https://slsa.dev/provenance/v1.
 const (
 	statementType = "https://in-toto.io/Statement/v1"
 	predicateType = "https://slsa.dev/provenance/v1"
-	buildType     = "https://plinth.dev/build/payload/v1" // by the recipes in distro/
-	fetchType     = "https://plinth.dev/build/mirror/v1"  // as its project published it
+	buildType     = "https://plinth.dev/build/payload/v1" // built from source with a recipe in distro/
+	fetchType     = "https://plinth.dev/build/mirror/v1"  // copied as its project published it
 	builder       = "https://plinth.dev/build"
 )
 
-// Statement says of one image or host file how it came to be.
+// Statement describes how one image or host file was built.
 type Statement struct {
 	Type          string     `json:"_type"`
 	Subject       []Resource `json:"subject"`
@@ -26,14 +26,14 @@ type Statement struct {
 	Predicate     Predicate  `json:"predicate"`
 }
 
-// Resource is something with digests.
+// Resource is a build input or output, with its digests.
 type Resource struct {
 	Name   string            `json:"name,omitempty"`
 	URI    string            `json:"uri,omitempty"`
-	Digest map[string]string `json:"digest,omitempty"` // sha256, or dirHash1: Go's h1 in hex
+	Digest map[string]string `json:"digest,omitempty"` // in-toto's DigestSet: sha256, or dirHash1 (Go's h1) in hex
 }
 
-// Predicate is SLSA's provenance, as far as it is known here.
+// Predicate is the part of SLSA's provenance predicate that is known here.
 type Predicate struct {
 	Build struct {
 		Type       string            `json:"buildType"`
@@ -47,7 +47,7 @@ type Predicate struct {
 	} `json:"runDetails"`
 }
 
-// Provenance gives the statement of a part.
+// NewStatement returns the provenance statement of a component.
 func Provenance(p Part) Statement {
 	s := Statement{Type: statementType, PredicateType: predicateType,
 		Subject: []Resource{{Name: p.Item.Name, Digest: map[string]string{"sha256": p.digest().Encoded()}}}}
@@ -63,7 +63,8 @@ func Provenance(p Part) Statement {
 	return s
 }
 
-// digests is a sum as in-toto names it.
+// digestSet returns the checksum of an Upstream as an in-toto DigestSet, or nil if
+// it has another format.
 func digests(sum string) map[string]string {
 	if h1, ok := strings.CutPrefix(sum, "h1:"); ok {
 		if raw, err := base64.StdEncoding.DecodeString(h1); err == nil {

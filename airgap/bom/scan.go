@@ -17,9 +17,9 @@ import (
 	"github.com/plinthdev/plinth/airgap/format"
 )
 
-// Scan finds the Go programs in a layer of an image, or in a host file. Each is
-// written to a work file without a name in dir, one at a time: memory does not
-// depend on sizes.
+// FindExecutables returns the Go programs in a layer of an image, or in a host
+// file. It writes them one at a time to an unnamed temporary file in dir, so that
+// memory use does not depend on their sizes.
 func Scan(ctx context.Context, src blob.Source, it format.Item, l format.Layer, dir string) ([]Executable, error) {
 	r, err := src.Open(ctx, l.Descriptor)
 	if err != nil {
@@ -38,7 +38,7 @@ func Scan(ctx context.Context, src blob.Source, it format.Item, l format.Layer, 
 		err = s.layer(u)
 	}
 	if err != nil {
-		err = fmt.Errorf("look for programs in %s: %w", it, err)
+		err = fmt.Errorf("cannot scan %s for Go programs: %w", it, err)
 	}
 	return s.found, err
 }
@@ -48,13 +48,13 @@ type scanner struct {
 	found []Executable
 }
 
-// layer looks at the regular files of a tar.
+// scanLayer scans the executable regular files of a tar archive.
 func (s *scanner) layer(r io.Reader) error {
 	t := tar.NewReader(r)
 	for {
 		h, err := t.Next()
 		if errors.Is(err, io.EOF) {
-			_, err = io.Copy(io.Discard, r) // a verifying reader speaks at its end
+			_, err = io.Copy(io.Discard, r) // a verifying reader reports a mismatch at the end
 			return err
 		}
 		if err != nil {
@@ -69,7 +69,8 @@ func (s *scanner) layer(r io.Reader) error {
 	}
 }
 
-// file keeps what a Go program says of itself; anything else is passed over.
+// scanFile records the build information of a Go program; other files are
+// skipped.
 func (s *scanner) file(name string, r io.Reader) error {
 	b := bufio.NewReaderSize(r, 1<<16)
 	if magic, _ := b.Peek(4); string(magic) != "\x7fELF" {
@@ -87,7 +88,7 @@ func (s *scanner) file(name string, r io.Reader) error {
 	}
 	info, err := buildinfo.Read(f)
 	if err != nil {
-		return nil // of another language, or stripped of it: nothing is known
+		return nil // another language, or stripped: no build information
 	}
 	s.found = append(s.found, Executable{name, digest.NewDigest(digest.SHA256, sum), info})
 	return nil

@@ -12,10 +12,11 @@ import (
 	"github.com/plinthdev/plinth/airgap/format"
 )
 
-// noAssertion says that nobody recorded it (SPDX 2.3, 7.7 and others).
+// noAssertion is the value of a field that is unknown (SPDX 2.3, section 7.7 and
+// others).
 const noAssertion = "NOASSERTION"
 
-// Document is an SPDX 2.3 document, as far as it is used here
+// Document is an SPDX 2.3 document with the fields that are used here
 // (https://spdx.github.io/spdx-spec/v2.3/).
 type Document struct {
 	Version       string         `json:"spdxVersion"`
@@ -28,13 +29,13 @@ type Document struct {
 	Relationships []Relationship `json:"relationships"`
 }
 
-// Creation says who wrote the document and when.
+// Creation is the time and the tool with which a document was created.
 type Creation struct {
 	Created  string   `json:"created"` // RFC 3339
 	Creators []string `json:"creators"`
 }
 
-// Package is an image, a host file, an executable, or a source of one.
+// Package is an image, a host file, an executable, or a source of one of them.
 type Package struct {
 	ID            string     `json:"SPDXID"`
 	Name          string     `json:"name"`
@@ -43,43 +44,44 @@ type Package struct {
 	Download      string     `json:"downloadLocation"`
 	Analyzed      bool       `json:"filesAnalyzed"`
 	Checksums     []Checksum `json:"checksums,omitempty"`
-	SourceInfo    string     `json:"sourceInfo,omitempty"` // what go.sum says
+	SourceInfo    string     `json:"sourceInfo,omitempty"` // "go.sum " and the module's hash
 	Concluded     string     `json:"licenseConcluded"`
 	Declared      string     `json:"licenseDeclared"`
 	Copyright     string     `json:"copyrightText"`
 	ExternalNames []External `json:"externalRefs,omitempty"`
 }
 
-// Checksum is a package's.
+// Checksum is the checksum of a package.
 type Checksum struct {
 	Algorithm string `json:"algorithm"`
 	Value     string `json:"checksumValue"` // hex
 }
 
-// External names a package as others do: a package URL.
+// ExternalRef is an identifier of a package in another system: a package URL.
 type External struct {
 	Category string `json:"referenceCategory"`
 	Type     string `json:"referenceType"`
 	Locator  string `json:"referenceLocator"`
 }
 
-// Relationship joins two elements.
+// Relationship is a relation between two elements of a document.
 type Relationship struct {
 	Element string `json:"spdxElementId"`
 	Type    string `json:"relationshipType"`
 	Related string `json:"relatedSpdxElement"`
 }
 
-// writer puts a document together; each source is one package, however many
-// executables have it.
+// documentBuilder builds a document. A source becomes one package, even if many
+// executables contain it.
 type writer struct {
 	doc     Document
-	sources map[Upstream]string // IDs; without licence
-	known   map[string]string   // licences by module@version
+	sources map[Upstream]string // package IDs; the keys have no license
+	known   map[string]string   // SPDX expressions by module@version
 }
 
-// SPDX describes parts of the bundle name. The same parts give the same document:
-// created is the time it bears.
+// NewDocument returns the SPDX document of the bundle name with these components.
+// created becomes the document's creation time, so the same arguments always give
+// the same document.
 func SPDX(name string, parts []Part, created time.Time) (Document, error) {
 	w := writer{sources: map[Upstream]string{}, known: map[string]string{}, doc: Document{
 		Version: "SPDX-2.3", License: "CC0-1.0", ID: "SPDXRef-DOCUMENT", Name: name,
@@ -97,7 +99,8 @@ func SPDX(name string, parts []Part, created time.Time) (Document, error) {
 	return w.doc, err
 }
 
-// add gives a package its ID and what is the same for all.
+// addPackage adds a package, sets its ID and the fields that are equal for all
+// packages, and returns the ID.
 func (w *writer) add(p Package) string {
 	p.ID = "SPDXRef-" + strconv.Itoa(len(w.doc.Packages)+1)
 	p.Download, p.Concluded, p.Copyright = noAssertion, noAssertion, noAssertion
@@ -109,6 +112,8 @@ func (w *writer) relate(element, kind, related string) {
 	w.doc.Relationships = append(w.doc.Relationships, Relationship{element, kind, related})
 }
 
+// addComponent adds the packages of a component: itself, its sources and its
+// executables.
 func (w *writer) part(p Part) {
 	purpose := "CONTAINER"
 	if p.Item.Kind == format.KindHost {
@@ -124,7 +129,8 @@ func (w *writer) part(p Part) {
 	}
 }
 
-// executable adds a program, and its modules as its build information names them.
+// addExecutable adds an executable of component p, whose package ID is of, and the
+// modules in the executable's build information.
 func (w *writer) executable(of string, p Part, e Executable) {
 	id := of
 	if p.Item.Kind == format.KindImage {
@@ -141,8 +147,9 @@ func (w *writer) executable(of string, p Part, e Executable) {
 	}
 }
 
-// main is a program's own module. One that was built in its own folder does
-// not know its version; who built it does.
+// mainModule returns the main module of an executable. The build information of a
+// program that was built in its source folder has no version; the version then
+// comes from the component's sources.
 func (p Part) main(info *debug.BuildInfo) debug.Module {
 	m := info.Main
 	for _, u := range p.Upstreams {
@@ -153,8 +160,8 @@ func (p Part) main(info *debug.BuildInfo) debug.Module {
 	return m
 }
 
-// modules lists what a program was built from, its own module first, each as
-// it was replaced.
+// buildModules returns the modules that a program was built from, with
+// replacements applied; its main module is first.
 func modules(info *debug.BuildInfo) (all []debug.Module) {
 	for _, m := range append([]*debug.Module{&info.Main}, info.Deps...) {
 		for m.Replace != nil {
@@ -167,17 +174,18 @@ func modules(info *debug.BuildInfo) (all []debug.Module) {
 	return all
 }
 
-// source gives the ID of the package of a source.
+// addSource returns the ID of the package of a source, and adds the package if it
+// is new.
 func (w *writer) source(u Upstream) string {
-	licence := u.Licence
-	if licence == "" {
-		licence = w.known[u.Module+"@"+u.Version]
+	license := u.Licence
+	if license == "" {
+		license = w.known[u.Module+"@"+u.Version]
 	}
 	u.Licence = ""
 	if id, ok := w.sources[u]; ok {
 		return id
 	}
-	p := Package{Name: u.Module, Version: u.Version, Purpose: "SOURCE", Declared: orNone(licence), ExternalNames: []External{{"PACKAGE-MANAGER", "purl", PURL(u)}}}
+	p := Package{Name: u.Module, Version: u.Version, Purpose: "SOURCE", Declared: orNone(license), ExternalNames: []External{{"PACKAGE-MANAGER", "purl", PURL(u)}}}
 	if hex, ok := strings.CutPrefix(u.Sum, "sha256:"); ok {
 		p.Checksums = []Checksum{{"SHA256", hex}}
 	} else if u.Sum != "" {
@@ -187,7 +195,8 @@ func (w *writer) source(u Upstream) string {
 	return w.sources[u]
 }
 
-// PURL is the package URL of a source (https://github.com/package-url/purl-spec).
+// PURL returns the package URL of a source
+// (https://github.com/package-url/purl-spec).
 func PURL(u Upstream) string {
 	version := strings.NewReplacer("+", "%2B", "~", "~", ":", "%3A").Replace(u.Version)
 	if deb, ok := strings.CutPrefix(u.Module, "deb:"); ok {
@@ -202,9 +211,9 @@ func PURL(u Upstream) string {
 
 func checksum(d digest.Digest) []Checksum { return []Checksum{{"SHA256", d.Encoded()}} }
 
-func orNone(licence string) string {
-	if licence == "" {
+func orNone(license string) string {
+	if license == "" {
 		return noAssertion
 	}
-	return licence
+	return license
 }

@@ -1,8 +1,6 @@
-// Package build makes bundles. It owns their order and their exact bytes: the
-// same request over the same content gives the same file. It refuses content
-// that it has not proved: every layer is unpacked once and must be what its
-// image's config says. It decides nothing about what belongs into a bundle;
-// the caller names every part.
+// Package build creates bundles from an OCI image layout. The same request with
+// the same content always gives the same bytes. Every layer is unpacked once and
+// verified against its image's config.
 package build
 
 import (
@@ -22,26 +20,26 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-// Request says what goes into a bundle. The order of each list is the order in
-// the file: what a starting host needs first comes first.
+// Request describes the content of a bundle. The order of each list is the order
+// in the file, so what a host needs first comes first.
 type Request struct {
 	Name        string // metadata.name of the Installer
 	Installer   []byte // installer.yaml
 	Application []byte // KOTS Application manifest; nil for none
-	Layout      string // folder in OCI image layout that has the host files and images
+	Layout      string // folder in OCI image layout with the host files and images
 	HostFiles   []HostFile
 	Charts      []Chart
-	Images      []string // full references, boot-critical ones first
-	Platform    string   // "" means linux/amd64
-	Release     int64    // the vendor's number of this release; 0 for none
-	Expires     time.Time
+	Images      []string                           // full references, boot-critical ones first
+	Platform    string                             // "" means linux/amd64
+	Release     int64                              // the vendor's release number; 0 for none
+	Expires     time.Time                          // zero for never
 	Sign        func(index []byte) ([]byte, error) // nil for an unsigned bundle
-	Work        string                             // folder for work files; "" for the system's own
-	Thin        bool                               // leave out the content of images and host files
-	Progress    func(done, total int64)
+	Work        string                             // folder for temporary files; "" for the system's default
+	Thin        bool                               // omit the content of images and host files
+	Progress    func(done, total int64)            // in bytes; may be nil
 }
 
-// HostFile names a host file of the layout; the version must match exactly.
+// HostFile identifies a host file in the layout; the version must match exactly.
 type HostFile struct{ Name, Version string }
 
 // Chart is a packaged Helm chart.
@@ -50,12 +48,13 @@ type Chart struct {
 	Archive       []byte // .tgz
 }
 
-// maxArchive is the most bytes a chart, an installer or an application may have.
+// maxDocumentSize is the maximum size in bytes of a chart, an Installer or an
+// Application.
 const maxArchive = blob.MaxDocument
 
-// File writes the bundle to path, which appears complete or not at all, with
-// mode 0644, and gives the bundle's digest. The work file stands beside path.
-// Errors are problems with the exit code for a bad bundle.
+// WriteFile writes the bundle to path, with mode 0644, and returns the bundle's
+// digest. The file is created atomically: the temporary file is in the same folder
+// as path. Errors are Problems with the exit code for a bad bundle.
 func File(ctx context.Context, req Request, path string) (digest.Digest, error) {
 	var d digest.Digest
 	err := toFile(ctx, path, func(w io.Writer) (err error) {
@@ -65,17 +64,19 @@ func File(ctx context.Context, req Request, path string) (digest.Digest, error) 
 	return d, err
 }
 
+// writeBundleFile creates path atomically with what write writes.
 func toFile(ctx context.Context, path string, write func(io.Writer) error) error {
 	err := blob.WriteFile(path, write)
 	var p *problem.Problem
 	if err != nil && !errors.As(err, &p) && ctx.Err() == nil {
 		err = problem.New(problem.ExitBundle, "write bundle "+path, err,
-			"name a file in a folder that exists, that you may write to and that has room for the bundle")
+			"name a file in an existing folder in which you can write and which has enough free space for the bundle")
 	}
 	return err
 }
 
-// Write writes the bundle to w and gives its digest.
+// Write writes the bundle to w and returns its digest. Errors are Problems with
+// the exit code for a bad bundle.
 func Write(ctx context.Context, req Request, w io.Writer) (digest.Digest, error) {
 	p, err := prepare(ctx, req)
 	if err != nil {
@@ -83,38 +84,39 @@ func Write(ctx context.Context, req Request, w io.Writer) (digest.Digest, error)
 			return "", err
 		}
 		return "", problem.New(problem.ExitBundle, "build bundle "+req.Name, err,
-			"the source "+req.Layout+" must hold all that the Installer asks for, undamaged: build or fetch it again")
+			"the source "+req.Layout+" must contain everything that the Installer requests, undamaged: build it or download it again")
 	}
 	return digest.FromBytes(p.Index), p.Write(ctx, w)
 }
 
-// Archive is a bundle that only has to be written.
+// Archive is a bundle that is ready to be written.
 type Archive struct {
 	Index     []byte
 	Signature []byte               // empty for none
-	Delta     []byte               // a format.Delta; empty for a bundle that is none
-	Blobs     []ocispec.Descriptor // each once, in the order of the file
+	Delta     []byte               // a format.Delta; empty for a bundle that is not a delta
+	Blobs     []ocispec.Descriptor // without duplicates, in the order of the file
 	Source    blob.Source
 }
 
-// Full is what a bundle is written from that has all its content, or was given it.
+// FullArchive returns the archive of a bundle with all its content. The content
+// must be in b, or in the source that was given to b.
 func Full(b *airgap.Bundle) Archive {
 	return Archive{Index: b.RawIndex(), Signature: b.Signature(), Blobs: order(b.Items()), Source: b}
 }
 
-// Thin is Full without the content of images and host files.
+// ThinArchive returns FullArchive without the content of images and host files.
 func Thin(b *airgap.Bundle) Archive {
 	a := Full(b)
 	a.Blobs = slender(b.Items())
 	return a
 }
 
-// File writes the archive as package function File does.
+// WriteFile writes the archive to path like the function WriteFile.
 func (p Archive) File(ctx context.Context, path string) error {
 	return toFile(ctx, path, func(w io.Writer) error { return p.Write(ctx, w) })
 }
 
-// Write puts the tar together.
+// Write writes the archive to w as a tar file.
 func (p Archive) Write(ctx context.Context, w io.Writer) error {
 	t := tarWriter{w: w}
 	t.add(format.LayoutEntry, int64(len(blob.LayoutFile)), bytes.NewReader([]byte(blob.LayoutFile)))
@@ -142,8 +144,8 @@ func (p Archive) Write(ctx context.Context, w io.Writer) error {
 	return t.err
 }
 
-// tarWriter writes entries exactly as package format wants them; the first
-// error stays.
+// tarWriter writes tar entries exactly as package format expects them. After an
+// error it writes nothing and keeps that error.
 type tarWriter struct {
 	w   io.Writer
 	buf []byte

@@ -24,7 +24,7 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-func TestTheSameRequestGivesTheSameBytes(t *testing.T) {
+func TestWriteFile_GivesTheSameBytesForTheSameRequest(t *testing.T) {
 	req := airgaptest.Request(t)
 	first, err := os.ReadFile(airgaptest.Bundle(t, req))
 	if err != nil {
@@ -40,7 +40,7 @@ func TestTheSameRequestGivesTheSameBytes(t *testing.T) {
 	}
 }
 
-func TestBlobsStandInTheOrderOfUse(t *testing.T) {
+func TestWriteFile_PlacesBlobsInTheOrderOfUse(t *testing.T) {
 	req := airgaptest.Request(t)
 	slices.Reverse(req.Images)
 	b, err := airgap.Open(t.Context(), airgaptest.Bundle(t, req))
@@ -50,18 +50,19 @@ func TestBlobsStandInTheOrderOfUse(t *testing.T) {
 	defer func() { _ = b.Close() }()
 	at := int64(-1)
 	for _, f := range b.HostFiles() {
-		at = after(t, b, f.Packed, at)
+		at = checkPlacedAfter(t, b, f.Packed, at)
 	}
 	for i, img := range b.Images() {
 		if img.Ref != req.Images[i] {
 			t.Errorf("image %d is %s", i, img.Ref)
 		}
-		at = after(t, b, img.Layers[len(img.Layers)-1], at)
+		at = checkPlacedAfter(t, b, img.Layers[len(img.Layers)-1], at)
 	}
 }
 
-// after checks that a blob stands behind a place in the file and gives its own.
-func after(t *testing.T, b *airgap.Bundle, desc ocispec.Descriptor, at int64) int64 {
+// checkPlacedAfter checks that a blob is behind an offset in the file and returns
+// its own offset.
+func checkPlacedAfter(t *testing.T, b *airgap.Bundle, desc ocispec.Descriptor, at int64) int64 {
 	t.Helper()
 	section, err := b.Section(desc)
 	if err != nil {
@@ -69,20 +70,20 @@ func after(t *testing.T, b *airgap.Bundle, desc ocispec.Descriptor, at int64) in
 	}
 	_, off, _ := section.Outer()
 	if off <= at {
-		t.Errorf("%s stands at %d, not behind %d", desc.Digest, off, at)
+		t.Errorf("%s is at offset %d, not behind %d", desc.Digest, off, at)
 	}
 	return off
 }
 
-func TestAllThatTheSourceLacksIsNamedWithWhatIsNear(t *testing.T) {
+func TestWriteFile_ReportsEverythingThatTheSourceLacks(t *testing.T) {
 	req := airgaptest.Request(t)
 	req.Images = append(req.Images, "docker.io/kotsadm/kotsadm:v1.999.0", "example.com/nowhere:1")
 	req.HostFiles = append(req.HostFiles, build.HostFile{Name: "k0s", Version: "v1.99.0+k0s.0"})
 	_, err := build.File(t.Context(), req, filepath.Join(t.TempDir(), "b"))
 	for _, part := range []string{
-		"image docker.io/kotsadm/kotsadm:v1.999.0 (it has docker.io/kotsadm/kotsadm:v1.131.2)",
+		"image docker.io/kotsadm/kotsadm:v1.999.0 (available: docker.io/kotsadm/kotsadm:v1.131.2)",
 		"\nimage example.com/nowhere:1",
-		"host k0s v1.99.0+k0s.0 (it has host k0s v1.33.8+k0s.1)",
+		"host k0s v1.99.0+k0s.0 (available: host k0s v1.33.8+k0s.1)",
 	} {
 		if err == nil || !strings.Contains(err.Error(), part) || problem.ExitCode(err) != problem.ExitBundle {
 			t.Errorf("%v\nlacks %q", err, part)
@@ -90,13 +91,13 @@ func TestAllThatTheSourceLacksIsNamedWithWhatIsNear(t *testing.T) {
 	}
 }
 
-func TestADamagedSourceIsRefusedAndNothingIsWritten(t *testing.T) {
+func TestWriteFile_RejectsDamagedSourceAndWritesNothing(t *testing.T) {
 	for name, damage := range map[string]func([]byte) []byte{
-		"altered":   func(b []byte) []byte { b[len(b)/2] ^= 1; return b },
-		"cut":       func(b []byte) []byte { return b[:len(b)-1] },
-		"longer":    func(b []byte) []byte { return append(b, 0) },
-		"gone":      func(b []byte) []byte { return nil },
-		"something": func(b []byte) []byte { return []byte("else") },
+		"altered":  func(b []byte) []byte { b[len(b)/2] ^= 1; return b },
+		"cut":      func(b []byte) []byte { return b[:len(b)-1] },
+		"longer":   func(b []byte) []byte { return append(b, 0) },
+		"missing":  func(b []byte) []byte { return nil },
+		"replaced": func(b []byte) []byte { return []byte("else") },
 	} {
 		t.Run(name, func(t *testing.T) {
 			req := airgaptest.Request(t)
@@ -109,10 +110,10 @@ func TestADamagedSourceIsRefusedAndNothingIsWritten(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if string(good) == "{}" { // the empty config is made here, not read
+				if string(good) == "{}" { // the empty config is created, not read
 					continue
 				}
-				write(t, blob, damage(slices.Clone(good)))
+				writeOrRemove(t, blob, damage(slices.Clone(good)))
 				out := t.TempDir()
 				_, err = build.File(t.Context(), req, filepath.Join(out, "b"))
 				if problem.ExitCode(err) != problem.ExitBundle || problem.Hint(err) == "" {
@@ -121,13 +122,14 @@ func TestADamagedSourceIsRefusedAndNothingIsWritten(t *testing.T) {
 				if left, _ := os.ReadDir(out); len(left) > 0 {
 					t.Errorf("left behind: %v", left)
 				}
-				write(t, blob, good)
+				writeOrRemove(t, blob, good)
 			}
 		})
 	}
 }
 
-func write(t *testing.T, path string, data []byte) {
+// writeOrRemove writes a file, or removes it if data is nil.
+func writeOrRemove(t *testing.T, path string, data []byte) {
 	t.Helper()
 	err := os.WriteFile(path, data, 0o644)
 	if data == nil {
@@ -138,8 +140,9 @@ func write(t *testing.T, path string, data []byte) {
 	}
 }
 
-func TestALayerThatIsNotWhatItsConfigSaysIsRefused(t *testing.T) {
-	// go-containerregistry takes the digest of a static layer for that of its content.
+func TestWrite_RejectsLayerThatDiffersFromItsConfig(t *testing.T) {
+	// go-containerregistry uses the digest of a static layer as the digest of its
+	// unpacked content, which is wrong for a compressed layer.
 	img, err := mutate.AppendLayers(airgaptest.MakeImage(t, airgaptest.Image{}),
 		static.NewLayer(airgaptest.Zstd(t, airgaptest.Tar(t, "a", "b")), types.OCILayerZStd))
 	if err != nil {
@@ -162,7 +165,7 @@ func TestALayerThatIsNotWhatItsConfigSaysIsRefused(t *testing.T) {
 	}
 }
 
-func TestALayoutWrittenByAnotherToolIsASource(t *testing.T) {
+func TestWriteFile_AcceptsLayoutWrittenByAnotherTool(t *testing.T) {
 	dir := t.TempDir()
 	l, err := layout.Write(dir, empty.Index)
 	if err != nil {
@@ -184,18 +187,18 @@ func TestALayoutWrittenByAnotherToolIsASource(t *testing.T) {
 	}
 }
 
-func TestAnOutputThatCannotBeWrittenIsAProblem(t *testing.T) {
+func TestWriteFile_ReturnsProblemForUnwritablePath(t *testing.T) {
 	_, err := build.File(t.Context(), airgaptest.Request(t), filepath.Join(t.TempDir(), "no", "such", "folder"))
-	if problem.ExitCode(err) != problem.ExitBundle || !strings.Contains(problem.Hint(err), "a folder that exists") {
+	if problem.ExitCode(err) != problem.ExitBundle || !strings.Contains(problem.Hint(err), "an existing folder") {
 		t.Errorf("%v", err)
 	}
 }
 
-func TestAnInterruptLeavesNothing(t *testing.T) {
+func TestWriteFile_LeavesNothingWhenInterrupted(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	req := airgaptest.Request(t)
 	req.Progress = func(done, total int64) {
-		if done*4 > total*3 { // in the middle of the copying
+		if done*4 > total*3 { // while blobs are copied
 			cancel()
 		}
 	}
@@ -209,7 +212,7 @@ func TestAnInterruptLeavesNothing(t *testing.T) {
 	}
 }
 
-func TestProgressEndsAtTheTotal(t *testing.T) {
+func TestWriteFile_ReportsProgressUpToTheTotal(t *testing.T) {
 	req := airgaptest.Request(t)
 	var last, end int64
 	req.Progress = func(done, total int64) {
@@ -224,7 +227,7 @@ func TestProgressEndsAtTheTotal(t *testing.T) {
 	}
 }
 
-func TestTheFileIsReadableByAll(t *testing.T) {
+func TestWriteFile_CreatesFileReadableByAll(t *testing.T) {
 	st, err := os.Stat(airgaptest.Bundle(t, airgaptest.Request(t)))
 	if err != nil || st.Mode() != 0o644 {
 		t.Errorf("%v, %v", st.Mode(), err)

@@ -14,13 +14,15 @@ import (
 	"github.com/plinthdev/plinth/airgap/format"
 )
 
-// made is a folder plus the small blobs that building makes itself.
+// overlaySource is a blob.Source of a folder and the small blobs that are created
+// during a build.
 type made struct {
 	folder blob.Folder
 	blobs  map[digest.Digest][]byte
 }
 
-// Open prefers what was made here.
+// Open returns the content of a blob; created blobs take precedence over the
+// folder.
 func (m made) Open(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
 	if data, ok := m.blobs[desc.Digest]; ok {
 		return blob.NewReader(ctx, io.NopCloser(bytes.NewReader(data)), desc, "memory"), nil
@@ -28,14 +30,15 @@ func (m made) Open(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser,
 	return m.folder.Open(ctx, desc)
 }
 
+// addBlob adds a blob with this content and returns its descriptor.
 func (m made) add(mediaType string, data []byte) ocispec.Descriptor {
 	d := digest.FromBytes(data)
 	m.blobs[d] = data
 	return ocispec.Descriptor{MediaType: mediaType, Digest: d, Size: int64(len(data))}
 }
 
-// items makes the artifacts of what the request brings along: Installer,
-// Application, charts.
+// addDocuments adds the artifacts of the documents in the request (Installer,
+// Application, charts) and returns their descriptors.
 func (m made) items(req Request) ([]ocispec.Descriptor, error) {
 	parts := []part{{format.KindInstaller, "installer.yaml", "", format.TypeInstaller, req.Installer}}
 	if req.Application != nil {
@@ -55,17 +58,18 @@ func (m made) items(req Request) ([]ocispec.Descriptor, error) {
 	return descs, nil
 }
 
-// part is one small thing to be wrapped in a manifest.
+// document is a small file that is stored as an artifact of its own.
 type part struct {
 	kind                     format.Kind
 	name, version, mediaType string
 	data                     []byte
 }
 
-// artifact wraps a part the way `oras push` or, for a chart, `helm push` would.
+// addArtifact adds a document and its manifest, in the same format as `oras push`
+// or, for a chart, `helm push`, and returns the manifest's descriptor.
 func (m made) artifact(p part) (ocispec.Descriptor, error) {
 	if len(p.data) > maxArchive {
-		return ocispec.Descriptor{}, fmt.Errorf("%s %s has %d bytes, more than %d", p.kind, p.name, len(p.data), maxArchive)
+		return ocispec.Descriptor{}, fmt.Errorf("%s %s has %d bytes, the limit is %d", p.kind, p.name, len(p.data), maxArchive)
 	}
 	layer := m.add(p.mediaType, p.data)
 	layer.Annotations = map[string]string{ocispec.AnnotationTitle: p.name}

@@ -15,14 +15,15 @@ import (
 	"github.com/plinthdev/plinth/airgap/format"
 )
 
-// origin makes what a bundle says of the origin of its parts.
+// originBuilder creates the SBOM and the provenance of a bundle.
 type origin struct {
 	req  Request
 	made made
 	src  blob.Source
 }
 
-// items gives the SBOM and the provenance of the images and host files.
+// addOriginItems returns the items with the SBOM and the provenance of the images
+// and host files.
 func (o origin) items(ctx context.Context, all []format.Item) ([]format.Item, error) {
 	parts, err := o.parts(ctx, all)
 	if err != nil {
@@ -59,8 +60,9 @@ func (o origin) items(ctx context.Context, all []format.Item) ([]format.Item, er
 	return read(ctx, o.made, descs)
 }
 
-// parts looks for programs in all layers, on all CPUs up to 4; a layer that
-// several images have is looked at for each: it belongs to each.
+// findComponents returns the components of the images and host files. It scans
+// their layers for programs on up to 4 CPUs. A layer that several images share is
+// scanned for each of them, because it is a part of each.
 func (o origin) parts(ctx context.Context, all []format.Item) ([]bom.Part, error) {
 	found := make([][]bom.Executable, len(all))
 	group, groupCtx := errgroup.WithContext(ctx)
@@ -97,8 +99,8 @@ func (o origin) parts(ctx context.Context, all []format.Item) ([]bom.Part, error
 	return parts, nil
 }
 
-// newest is when the youngest image was made, by its own word: the same for
-// the same content, unlike the time of this build.
+// newestImageTime returns the latest creation time in the images' configs. Unlike
+// the current time it is the same for the same content.
 func (o origin) newest(ctx context.Context, all []format.Item) (newest time.Time, err error) {
 	newest = time.Unix(0, 0)
 	for _, it := range all {

@@ -20,10 +20,11 @@ import (
 	"github.com/plinthdev/plinth/airgap/format"
 )
 
-// prepare resolves, proves and orders everything.
+// prepareArchive returns the archive of a request: it selects the content, verifies
+// it, adds the SBOM and provenance, and signs the index.
 func prepare(ctx context.Context, req Request) (Archive, error) {
 	if req.Name == "" || len(req.Installer) == 0 {
-		return Archive{}, errors.New("a bundle needs an Installer with a name")
+		return Archive{}, errors.New("the bundle has no Installer with a metadata.name")
 	}
 	platform := cmp.Or(req.Platform, "linux/amd64")
 	folder, err := blob.OpenFolder(req.Layout)
@@ -38,26 +39,26 @@ func prepare(ctx context.Context, req Request) (Archive, error) {
 	if err != nil {
 		return Archive{}, err
 	}
-	made := made{folder: folder, blobs: map[digest.Digest][]byte{}}
-	own, err := made.items(req)
+	overlay := made{folder: folder, blobs: map[digest.Digest][]byte{}}
+	own, err := overlay.items(req)
 	if err != nil {
 		return Archive{}, err
 	}
-	items, err := read(ctx, made, append(own, wanted...))
+	items, err := read(ctx, overlay, append(own, wanted...))
 	if err != nil {
 		return Archive{}, err
 	}
 	layers := unpackable(items)
-	total := sum(order(items)) + 2*sum(layers) // unpacked twice, copied once
-	src := blob.Metered(made, blob.NewMeter(total, req.Progress))
+	total := sum(order(items)) + 2*sum(layers) // each layer is unpacked twice, each blob is copied once
+	src := blob.Metered(overlay, blob.NewMeter(total, req.Progress))
 	unpacked, err := measure(ctx, src, layers)
 	if err != nil {
 		return Archive{}, err
 	}
-	if err := prove(ctx, made, items, unpacked); err != nil {
+	if err := prove(ctx, overlay, items, unpacked); err != nil {
 		return Archive{}, err
 	}
-	about, err := origin{req, made, src}.items(ctx, items)
+	about, err := origin{req, overlay, src}.items(ctx, items)
 	if err != nil {
 		return Archive{}, err
 	}
@@ -72,8 +73,9 @@ func prepare(ctx context.Context, req Request) (Archive, error) {
 	return done, err
 }
 
-// choose finds what the request names in the source's index; it reports all
-// that is not there, with what is near.
+// selectManifests returns the descriptors of what the request names, out of the
+// source's index. It reports everything that is missing, with the available
+// versions.
 func choose(have []ocispec.Descriptor, req Request, platform string) ([]ocispec.Descriptor, error) {
 	byName := map[string]ocispec.Descriptor{}
 	for _, desc := range have {
@@ -95,7 +97,7 @@ func choose(have []ocispec.Descriptor, req Request, platform string) ([]ocispec.
 	for i, key := range keys {
 		desc, ok := byName[key]
 		switch {
-		case slices.Contains(keys[:i], key): // asked for by two add-ons
+		case slices.Contains(keys[:i], key): // two add-ons request it
 		case ok:
 			found = append(found, withPlatform(desc, platform))
 		default:
@@ -103,11 +105,13 @@ func choose(have []ocispec.Descriptor, req Request, platform string) ([]ocispec.
 		}
 	}
 	if missing != nil {
-		return nil, fmt.Errorf("the source %s lacks for %s:\n%s", req.Layout, platform, strings.Join(missing, "\n"))
+		return nil, fmt.Errorf("this is missing in the source %s for platform %s:\n%s", req.Layout, platform, strings.Join(missing, "\n"))
 	}
 	return found, nil
 }
 
+// itemKey returns the key by which an item is looked up: an image's reference, or
+// kind, name and version of anything else.
 func wantKey(kind format.Kind, name, version string) string {
 	if kind == format.KindImage {
 		return "image " + name
@@ -115,7 +119,8 @@ func wantKey(kind format.Kind, name, version string) string {
 	return fmt.Sprintf("%s %s %s", kind, name, version)
 }
 
-// near gives, for a key that is not there, the same thing in other versions.
+// similarItems returns, for a key that is missing, a note that lists the available
+// versions of the same item; "" if there are none.
 func near(key string, have map[string]ocispec.Descriptor) string {
 	stem := func(key string) string {
 		return key[:max(strings.LastIndexAny(key, ":@ "), strings.LastIndex(key, "/"))]
@@ -130,11 +135,11 @@ func near(key string, have map[string]ocispec.Descriptor) string {
 		return ""
 	}
 	slices.Sort(others)
-	return " (it has " + strings.Join(others, ", ") + ")"
+	return " (available: " + strings.Join(others, ", ") + ")"
 }
 
-// withPlatform gives a descriptor of our own index: kind and platform are
-// explicit there, and nothing but annotations is taken over from the source's.
+// withPlatform returns the descriptor for the bundle's index: with explicit kind
+// and platform, and with the annotations of the source's descriptor.
 func withPlatform(desc ocispec.Descriptor, platform string) ocispec.Descriptor {
 	os, arch, _ := strings.Cut(platform, "/")
 	out := ocispec.Descriptor{MediaType: desc.MediaType, ArtifactType: desc.ArtifactType, Digest: desc.Digest, Size: desc.Size,
@@ -154,7 +159,8 @@ func withPlatform(desc ocispec.Descriptor, platform string) ocispec.Descriptor {
 	return out
 }
 
-// read parses the manifests; it reports all that cannot be read.
+// readItems returns the items of the descriptors' manifests; it reports all that
+// cannot be read or parsed.
 func read(ctx context.Context, src blob.Source, descs []ocispec.Descriptor) ([]format.Item, error) {
 	var items []format.Item
 	var errs []error
@@ -174,18 +180,19 @@ func read(ctx context.Context, src blob.Source, descs []ocispec.Descriptor) ([]f
 	return items, errors.Join(errs...)
 }
 
-// order lists every blob once: all that says what the bundle is, and then the
-// bulk, so that a bundle which comes through a pipe is known by its beginning.
+// allBlobs returns every blob once: first what describes the bundle, then the
+// content of images and host files. So a reader of a pipe knows the bundle after
+// its beginning.
 func order(items []format.Item) []ocispec.Descriptor {
-	var bulk []ocispec.Descriptor
+	var content []ocispec.Descriptor
 	for _, it := range items {
-		bulk = append(bulk, it.Bulk()...)
+		content = append(content, it.Bulk()...)
 	}
-	return once(slices.Concat(slender(items), bulk))
+	return once(slices.Concat(slender(items), content))
 }
 
-// slender is order without the bulk: manifests and configs, then the other
-// layers in the order of the items.
+// thinBlobs returns allBlobs without the content of images and host files:
+// manifests and configs, then the other layers in the order of the items.
 func slender(items []format.Item) []ocispec.Descriptor {
 	var blobs []ocispec.Descriptor
 	for _, it := range items {
@@ -202,7 +209,7 @@ func slender(items []format.Item) []ocispec.Descriptor {
 	return once(blobs)
 }
 
-// once keeps the first of each blob.
+// uniqueBlobs returns blobs without repetitions, in order of first occurrence.
 func once(blobs []ocispec.Descriptor) []ocispec.Descriptor {
 	seen := map[digest.Digest]bool{}
 	return slices.DeleteFunc(blobs, func(d ocispec.Descriptor) bool {
@@ -212,15 +219,15 @@ func once(blobs []ocispec.Descriptor) []ocispec.Descriptor {
 	})
 }
 
-// plain is what a layer turned out to be when it was unpacked.
+// unpackedContent is the digest and size in bytes of an unpacked layer.
 type plain struct {
 	digest digest.Digest
 	size   int64
 }
 
-// prove holds what layers unpack to against the images' configs and the host
-// files' annotations, and declares the sizes of the images' layers in their
-// descriptors. It reports all that differs.
+// verifyUnpacked verifies the content of unpacked layers against the images' configs
+// and the host files' annotations. It also records the unpacked sizes of the
+// images' layers in their descriptors. It reports all mismatches.
 func prove(ctx context.Context, src blob.Source, items []format.Item, unpacked map[digest.Digest]plain) error {
 	var errs []error
 	for _, it := range items {
@@ -234,14 +241,17 @@ func prove(ctx context.Context, src blob.Source, items []format.Item, unpacked m
 	return errors.Join(errs...)
 }
 
+// verifyHostFile verifies an unpacked host file against its annotations.
 func proveFile(it format.Item, unpacked map[digest.Digest]plain) error {
 	f, err := it.File()
 	if got := unpacked[it.Layers[0].Digest]; err == nil && got != (plain{f.Digest, f.Size}) {
-		err = fmt.Errorf("%s unpacks to %s (%d bytes), declared is %s (%d bytes)", it, got.digest, got.size, f.Digest, f.Size)
+		err = fmt.Errorf("%s unpacks to %s (%d bytes), but its annotations declare %s (%d bytes)", it, got.digest, got.size, f.Digest, f.Size)
 	}
 	return err
 }
 
+// verifyImage verifies the unpacked layers of an image against its config and
+// records their sizes in the image's descriptor.
 func proveImage(ctx context.Context, src blob.Source, it format.Item, unpacked map[digest.Digest]plain) error {
 	config, err := blob.ReadAll(ctx, src, it.Config, blob.MaxDocument)
 	if err != nil {
@@ -256,7 +266,7 @@ func proveImage(ctx context.Context, src blob.Source, it format.Item, unpacked m
 	for i, id := range diffIDs {
 		got := unpacked[it.Layers[i].Digest]
 		if got.digest != id {
-			errs = append(errs, fmt.Errorf("layer %d of %s unpacks to %s, its config says %s", i+1, it, got.digest, id))
+			errs = append(errs, fmt.Errorf("layer %d of %s unpacks to %s, but its config declares %s", i+1, it, got.digest, id))
 		}
 		sizes = append(sizes, strconv.FormatInt(got.size, 10))
 	}
@@ -264,8 +274,8 @@ func proveImage(ctx context.Context, src blob.Source, it format.Item, unpacked m
 	return errors.Join(errs...)
 }
 
-// unpackable lists the layers of host files and images, each once, the largest
-// first: they would end last otherwise, on one CPU.
+// packedLayers returns the layers of host files and images, each once, the largest
+// first: otherwise a large layer could be left for the end and use only one CPU.
 func unpackable(items []format.Item) []ocispec.Descriptor {
 	var layers []ocispec.Descriptor
 	seen := map[digest.Digest]bool{}
@@ -281,6 +291,7 @@ func unpackable(items []format.Item) []ocispec.Descriptor {
 	return layers
 }
 
+// totalSize returns the sum of the sizes of the blobs in bytes.
 func sum(descs []ocispec.Descriptor) (n int64) {
 	for _, desc := range descs {
 		n += desc.Size
@@ -288,7 +299,8 @@ func sum(descs []ocispec.Descriptor) (n int64) {
 	return n
 }
 
-// measure unpacks the layers, on all CPUs up to 4; it reports all that fail.
+// measureLayers unpacks the layers on up to 4 CPUs and returns the digests and
+// sizes of their content; it reports all failures.
 func measure(ctx context.Context, src blob.Source, layers []ocispec.Descriptor) (map[digest.Digest]plain, error) {
 	results, wrong := make([]plain, len(layers)), make([]error, len(layers))
 	group, groupCtx := errgroup.WithContext(ctx)
@@ -309,7 +321,7 @@ func measure(ctx context.Context, src blob.Source, layers []ocispec.Descriptor) 
 	return unpacked, errors.Join(wrong...)
 }
 
-// indexOf writes index.json, indented for those who read it in a terminal.
+// marshalIndex returns index.json, indented so that users can read it in a terminal.
 func indexOf(req Request, items []format.Item) ([]byte, error) {
 	index := ocispec.Index{MediaType: ocispec.MediaTypeImageIndex, Annotations: map[string]string{
 		format.AnnotationBundle: format.V1,
@@ -327,7 +339,7 @@ func indexOf(req Request, items []format.Item) ([]byte, error) {
 	}
 	raw, err := json.MarshalIndent(index, "", "  ")
 	if err == nil && len(raw) >= blob.MaxDocument {
-		err = fmt.Errorf("the index would have %d bytes, at most %d are read", len(raw), blob.MaxDocument)
+		err = fmt.Errorf("the index has %d bytes, the limit is %d", len(raw), blob.MaxDocument)
 	}
 	return append(raw, '\n'), err
 }
