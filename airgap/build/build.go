@@ -75,8 +75,8 @@ func toFile(ctx context.Context, path string, write func(io.Writer) error) error
 	return err
 }
 
-// Write writes the bundle to w and returns its digest. Errors are Problems with
-// the exit code for a bad bundle.
+// Write writes the bundle to w and returns its digest. If the source is unusable,
+// the error is a Problem with the exit code for a bad bundle.
 func Write(ctx context.Context, req Request, w io.Writer) (digest.Digest, error) {
 	p, err := prepare(ctx, req)
 	if err != nil {

@@ -17,31 +17,33 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-// Check refuses, as a bad bundle, what is no delta, or not one to old.
+// CheckBase returns a Problem with the exit code for a bad bundle if delta is not a
+// delta, was not created from old, or if old is not a full bundle.
 func Check(delta, old *airgap.Bundle) error {
 	d := delta.Delta()
 	switch {
 	case d == nil:
-		return refuse(errors.New("the newer bundle is no delta: it needs no older one"), "name a delta that `plinth bundle diff` made; to install a whole bundle, leave --base out")
+		return refuse(errors.New("the newer bundle is not a delta: it needs no older bundle"), "name a delta that `plinth bundle diff` has created; to install a full bundle, omit --base")
 	case d.Base != old.Digest():
-		return refuse(fmt.Errorf("the delta was made from the bundle %s, and this one is %s", d.Base, old.Digest()), "name the bundle that the delta was made from")
+		return refuse(fmt.Errorf("the delta was created from the bundle %s, but this is the bundle %s", d.Base, old.Digest()), "name the bundle from which the delta was created")
 	case len(old.Absent()) > 0:
-		return refuse(fmt.Errorf("it does not hold %d of its own parts", len(old.Absent())), "name the full bundle that the delta was made from")
+		return refuse(fmt.Errorf("%d of its blobs are missing", len(old.Absent())), "name the full bundle from which the delta was created")
 	}
 	return nil
 }
 
 // Base is what a delta is applied to.
 type Base struct {
-	Old      *airgap.Bundle          // what the delta was made from (Check)
-	Folder   blob.Folder             // for what is made
+	Old      *airgap.Bundle          // the bundle from which the delta was created (see CheckBase)
+	Folder   blob.Folder             // for rebuilt blobs
 	Progress func(done, total int64) // bytes; may be nil
 }
 
-// Apply makes those of a delta's absent blobs that are wanted and that the older
-// bundle has not as they are, proved, in the folder. It gives a source of all
-// wanted blobs, as long as the older bundle is open. Blobs that the folder has
-// already are not made again.
+// Apply rebuilds, in the folder, the wanted blobs that are missing in both the delta
+// and the older bundle. Each blob is verified; blobs that the folder already has
+// are not rebuilt. Apply returns a source of all wanted blobs, which is valid as
+// long as the older bundle is open. Errors are Problems with the exit code for a
+// bad bundle.
 func (b Base) Apply(ctx context.Context, delta *airgap.Bundle, wanted []ocispec.Descriptor) (blob.Source, error) {
 	patches := map[digest.Digest]format.Patch{}
 	for _, p := range delta.Delta().Patches {
@@ -70,7 +72,7 @@ func (b Base) Apply(ctx context.Context, delta *airgap.Bundle, wanted []ocispec.
 	return both{b.Folder, b.Old}, nil
 }
 
-// both is what was made and what was there.
+// combinedSource is a source of the rebuilt blobs and of those in the older bundle.
 type both struct {
 	folder blob.Folder
 	old    *airgap.Bundle
@@ -88,16 +90,17 @@ type applier struct {
 	work       workdir
 }
 
-// rebuild streams a blob that is made from one of the older bundle. Nothing of
-// it is proved, and yet it ends: no more is unpacked than the two indices say.
+// rebuildBlob returns a reader of the blob that a patch gives. The content is not
+// verified, but its size is limited: no more is unpacked than the indices of the
+// two bundles declare.
 func (a applier) rebuild(ctx context.Context, p format.Patch) (io.ReadCloser, error) {
 	if p.Packed != format.PackedBetter {
-		return nil, fmt.Errorf("blob %s is compressed as %q, which this version of plinth cannot do", p.Blob, p.Packed)
+		return nil, fmt.Errorf("blob %s is compressed as %q, which this version of plinth does not support", p.Blob, p.Packed)
 	}
 	to, _ := a.delta.Layer(p.Blob)
 	from, ok := a.old.Layer(p.From.Digest)
 	if !ok || !fits(from, to) {
-		return nil, fmt.Errorf("blob %s is to be made from %s, which is not one of the older bundle that fits", p.Blob, p.From.Digest)
+		return nil, fmt.Errorf("blob %s is to be rebuilt from %s, which is not a suitable blob of the older bundle", p.Blob, p.From.Digest)
 	}
 	before, err := a.work.unpack(ctx, a.old, from)
 	if err != nil {
@@ -117,7 +120,8 @@ func (a applier) rebuild(ctx context.Context, p format.Patch) (io.ReadCloser, er
 	return remade{r, func() { <-done; before.close() }}, nil
 }
 
-// remake writes the blob as it was compressed.
+// writeRebuilt applies a patch to the content before, and writes the result to w,
+// compressed like the original blob. size is the declared size of the result.
 func remake(w io.Writer, patch io.Reader, before workfile, size int64) error {
 	r, plain := io.Pipe()
 	go func() { _ = plain.CloseWithError(decode(&limited{plain, size}, patch, before.section())) }()
@@ -125,7 +129,7 @@ func remake(w io.Writer, patch io.Reader, before workfile, size int64) error {
 	return repack(w, r)
 }
 
-// remade ends, when it is closed, what makes it.
+// rebuiltReader reads a rebuilt blob; Close also stops the rebuilding.
 type remade struct {
 	*io.PipeReader
 	end func()
@@ -137,7 +141,7 @@ func (r remade) Close() error {
 	return err
 }
 
-// limited stops what grows beyond what is declared.
+// limitedWriter fails when more than left bytes are written to it.
 type limited struct {
 	w    io.Writer
 	left int64
@@ -145,24 +149,26 @@ type limited struct {
 
 func (l *limited) Write(p []byte) (int, error) {
 	if l.left -= int64(len(p)); l.left < 0 {
-		return 0, errors.New("patch: it makes more than is declared")
+		return 0, errors.New("the patch gives more bytes than the index declares")
 	}
 	return l.w.Write(p)
 }
 
+// wrapApplyError returns the error of Apply: a cancellation as it is, anything else
+// as a Problem that tells a full disk from damaged content.
 func (b Base) failed(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
 	var file *fs.PathError
 	if dir := b.Folder.Dir(); errors.As(err, &file) && strings.HasPrefix(file.Path, dir) {
-		return problem.New(problem.ExitBundle, "keep what is made of the older bundle", file, "make room in "+dir+": unpacked parts stand there for a while")
+		return problem.New(problem.ExitBundle, "store the rebuilt blobs", file, "free some space in "+dir+": unpacked blobs are stored there temporarily")
 	}
 	var p *problem.Problem
 	if errors.As(err, &p) {
 		err = p.Err
 	}
-	return refuse(err, "the delta or the older bundle is damaged: copy them again from where they were published, or get the full bundle")
+	return refuse(err, "the delta or the older bundle is damaged: copy both again from their source, or get the full bundle")
 }
 
 func refuse(cause error, hint string) error {

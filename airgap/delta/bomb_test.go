@@ -6,27 +6,28 @@ import (
 	"testing"
 )
 
-// A patch of some hundred bytes may tell of gigabytes: what comes of it ends
-// where the index says.
-func TestAPatchThatBombsEndsWhereTheIndexSays(t *testing.T) {
-	old := section(bytes.Repeat([]byte("old"), 1000))
+// A patch of a few hundred bytes can decode to gigabytes. The writer must stop it at
+// the size that the index declares.
+func TestLimitedWriter_StopsPatchBombAtTheDeclaredSize(t *testing.T) {
+	old := sectionOf(bytes.Repeat([]byte("old"), 1000))
 	var patch bytes.Buffer
-	if err := encode(t.Context(), &patch, old, section(make([]byte, 64<<20))); err != nil {
+	if err := encode(t.Context(), &patch, old, sectionOf(make([]byte, 64<<20))); err != nil {
 		t.Fatal(err)
 	}
 	if patch.Len() > 64<<10 {
-		t.Fatalf("%d bytes are no bomb", patch.Len())
+		t.Fatalf("a patch of %d bytes is too large for this test", patch.Len())
 	}
-	got := counter{}
+	got := byteCounter{}
 	err := decode(&limited{&got, 10 << 20}, &patch, old)
-	if err == nil || !strings.Contains(err.Error(), "more than is declared") || got.n > 10<<20 {
+	if err == nil || !strings.Contains(err.Error(), "more bytes than the index declares") || got.n > 10<<20 {
 		t.Errorf("%d bytes, %v", got.n, err)
 	}
 }
 
-type counter struct{ n int64 }
+// byteCounter counts the bytes written to it.
+type byteCounter struct{ n int64 }
 
-func (c *counter) Write(p []byte) (int, error) {
+func (c *byteCounter) Write(p []byte) (int, error) {
 	c.n += int64(len(p))
 	return len(p), nil
 }

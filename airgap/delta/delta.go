@@ -1,8 +1,6 @@
-// Package delta owns the difference between two bundles: what an older one
-// lacks of a newer one, and the content of the newer one made again from both,
-// byte for byte. It refuses a base that is not the one the delta was made
-// from, and it trusts nothing in a delta: what it makes is held against the
-// newer bundle's index, like everything else in a bundle.
+// Package delta creates the difference between two bundles, and rebuilds the newer
+// bundle from it and the older one, byte for byte. It trusts nothing in a delta:
+// rebuilt content is verified against the newer bundle's index.
 package delta
 
 import (
@@ -22,33 +20,35 @@ import (
 )
 
 const (
-	// worthwhile is the size in bytes from which on a changed blob is patched
-	// instead of stored.
+	// minPatchedSize is the minimum size in bytes of a changed blob that is stored
+	// as a patch instead of as it is.
 	worthwhile = 64 << 10
-	// A blob is patched from one that unpacks to at most times as many bytes
-	// and more: so what applying a delta costs is bounded by the signed index.
+	// A blob is patched only from one that unpacks to at most maxSizeFactor times
+	// as many bytes plus maxSizeMargin. So the signed index limits the cost of
+	// applying a delta.
 	times = 4
 	more  = 64 << 20
 )
 
-// Diff is what next has and old lacks, ready to be written. Large changed blobs
-// become patches where those are smaller and give exactly the same bytes.
-// Close ends it.
+// Diff is the content of next that old lacks, ready to be written. Large changed
+// blobs are stored as patches where those are smaller and give exactly the same
+// bytes. Close must be called after use.
 type Diff struct {
 	build.Archive
 	work  workdir
-	made  map[digest.Digest]workfile // patches
+	made  map[digest.Digest]workfile // by the digest of the patch
 	old   *airgap.Bundle
 	next  *airgap.Bundle
 	delta format.Delta
 }
 
-// New compares two full bundles. Work files without a name stand in dir.
+// Compare returns the difference between two full bundles. Its unnamed temporary
+// files are in the folder dir.
 func New(ctx context.Context, old, next *airgap.Bundle, dir string) (*Diff, error) {
 	d := &Diff{Archive: build.Full(next), work: workdir(dir), made: map[digest.Digest]workfile{}, old: old, next: next,
 		delta: format.Delta{Base: old.Digest()}}
 	from := counterparts(old, next)
-	small := map[digest.Digest]bool{} // what a thin bundle holds: always in the file, so that a delta can be looked into
+	small := map[digest.Digest]bool{} // the content of a thin bundle: always stored, so that a delta can be inspected
 	for _, desc := range build.Thin(next).Blobs {
 		small[desc.Digest] = true
 	}
@@ -72,11 +72,11 @@ func New(ctx context.Context, old, next *airgap.Bundle, dir string) (*Diff, erro
 	return d, err
 }
 
-// Patches is how many blobs are patched.
+// PatchCount returns the number of blobs that are stored as patches.
 func (d *Diff) Patches() int { return len(d.delta.Patches) }
 
-// counterparts pairs the layers of items that the two bundles have in
-// different versions.
+// pairLayers returns, for each layer of next, the layer of the same item in old.
+// Layers of items that old does not have are left out.
 func counterparts(old, next *airgap.Bundle) map[digest.Digest]format.Layer {
 	layers := map[string][]format.Layer{}
 	for _, it := range old.Items() {
@@ -94,7 +94,7 @@ func counterparts(old, next *airgap.Bundle) map[digest.Digest]format.Layer {
 	return pairs
 }
 
-// stem is an item's name without its version.
+// unversionedName returns an item's kind and name without the version.
 func stem(it format.Item) string {
 	name := it.Name
 	if i := strings.LastIndexAny(name, ":@"); it.Kind == format.KindImage && i > strings.LastIndex(name, "/") {
@@ -103,8 +103,8 @@ func stem(it format.Item) string {
 	return string(it.Kind) + " " + name
 }
 
-// patch gives the descriptor to put into the file for a blob: a patch or the
-// blob itself.
+// patchBlob returns the descriptor to store for a blob: that of a patch from the
+// layer from, or desc itself where no patch is possible or none is smaller.
 func (d *Diff) patch(ctx context.Context, from format.Layer, desc ocispec.Descriptor) (ocispec.Descriptor, error) {
 	l, _ := d.next.Layer(desc.Digest)
 	if desc.Size < worthwhile || blob.Compression(from.MediaType) != "zstd" || blob.Compression(desc.MediaType) != "zstd" || !fits(from, l) {
@@ -122,7 +122,7 @@ func (d *Diff) patch(ctx context.Context, from format.Layer, desc ocispec.Descri
 	defer after.close()
 	same := digest.SHA256.Digester()
 	if err := repack(same.Hash(), after.reader()); err != nil || same.Digest() != desc.Digest {
-		return desc, err // compressed by another tool: it could not be made again
+		return desc, err // compressed by another tool: it cannot be reproduced
 	}
 	sum := digest.SHA256.Digester()
 	made, err := d.work.file(func(w io.Writer) error {
@@ -138,17 +138,18 @@ func (d *Diff) patch(ctx context.Context, from format.Layer, desc ocispec.Descri
 	return patch, nil
 }
 
-// fits tells whether what from unpacks to is not out of all proportion.
+// isInProportion reports whether layer from is small enough, once unpacked, to be
+// the base of a patch to layer to.
 func fits(from, to format.Layer) bool {
 	return from.Unpacked >= 0 && to.Unpacked >= 0 && from.Unpacked <= times*to.Unpacked+more
 }
 
-// plain is a descriptor without annotations.
+// bareDescriptor returns a descriptor without annotations.
 func plain(desc ocispec.Descriptor) ocispec.Descriptor {
 	return ocispec.Descriptor{MediaType: desc.MediaType, Digest: desc.Digest, Size: desc.Size}
 }
 
-// Open gives a patch or a blob of the newer bundle.
+// Open returns the content of a patch or of a blob of the newer bundle.
 func (d *Diff) Open(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
 	if s, ok := d.made[desc.Digest]; ok {
 		return blob.NewReader(ctx, io.NopCloser(s.reader()), desc, "the patch"), nil
@@ -156,7 +157,7 @@ func (d *Diff) Open(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser
 	return d.next.Open(ctx, desc)
 }
 
-// Close removes the work files.
+// Close removes the temporary files.
 func (d *Diff) Close() error {
 	for _, f := range d.made {
 		f.close()

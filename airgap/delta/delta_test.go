@@ -22,8 +22,8 @@ import (
 	"github.com/plinthdev/plinth/internal/testkit"
 )
 
-// large is content that does not compress, the same for the same seed.
-func large(seed uint64, n int) string {
+// randomContent returns content that does not compress, the same for the same seed.
+func randomContent(seed uint64, n int) string {
 	random, out := rand.New(rand.NewPCG(seed, 1)), make([]byte, n)
 	for i := range out {
 		out[i] = byte(random.Uint32())
@@ -31,11 +31,12 @@ func large(seed uint64, n int) string {
 	return string(out)
 }
 
-// release makes the bundle of an application in some version.
-func release(t testing.TB, version, program string) string {
+// buildRelease creates the bundle of an application in a version, with one large
+// program, and returns its path.
+func buildRelease(t testing.TB, version, program string) string {
 	t.Helper()
 	images := []airgaptest.Image{
-		{Ref: "example.com/big:1", Files: []string{large(7, 400<<10)}},
+		{Ref: "example.com/big:1", Files: []string{randomContent(7, 400<<10)}},
 		{Ref: "example.com/addon:" + version, Files: []string{"base", program}},
 		{Ref: "example.com/gzip:" + version, Files: []string{program[:20<<10]}, Gzip: true},
 	}
@@ -48,15 +49,16 @@ func release(t testing.TB, version, program string) string {
 	return airgaptest.Bundle(t, req)
 }
 
-// programs are the large program of release in two versions: a little is
-// changed, inserted and taken out.
+// programs returns the large program of buildRelease in two versions: some bytes
+// are changed, inserted and removed.
 func programs() (before, after string) {
-	before = large(9, 600<<10)
+	before = randomContent(9, 600<<10)
 	after = before[:100_000] + "changed" + before[100_007:300_000] + strings.Repeat("inserted", 1000) + before[300_000:400_000] + before[440_000:]
 	return before, after
 }
 
-func open(t testing.TB, path string) *airgap.Bundle {
+// openBundle opens a bundle until the end of the test.
+func openBundle(t testing.TB, path string) *airgap.Bundle {
 	t.Helper()
 	b, err := airgap.Open(context.Background(), path)
 	if err != nil {
@@ -66,18 +68,19 @@ func open(t testing.TB, path string) *airgap.Bundle {
 	return b
 }
 
-// diff writes the delta between two bundles.
-func diff(t testing.TB, old, next string) string {
+// writeDelta writes the delta between two bundles and returns its path.
+func writeDelta(t testing.TB, old, next string) string {
 	t.Helper()
-	d, err := delta.New(context.Background(), open(t, old), open(t, next), t.TempDir())
+	d, err := delta.New(context.Background(), openBundle(t, old), openBundle(t, next), t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = d.Close() }()
-	return archive(t, d.Archive)
+	return writeArchive(t, d.Archive)
 }
 
-func archive(t testing.TB, a build.Archive) string {
+// writeArchive writes an archive and returns its path.
+func writeArchive(t testing.TB, a build.Archive) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "archive")
 	if err := a.File(context.Background(), path); err != nil {
@@ -86,7 +89,7 @@ func archive(t testing.TB, a build.Archive) string {
 	return path
 }
 
-func read(t testing.TB, path string) []byte {
+func readFile(t testing.TB, path string) []byte {
 	t.Helper()
 	raw, err := os.ReadFile(path)
 	if err != nil {
@@ -95,7 +98,7 @@ func read(t testing.TB, path string) []byte {
 	return raw
 }
 
-func folder(t testing.TB) blob.Folder {
+func newFolder(t testing.TB) blob.Folder {
 	t.Helper()
 	f, err := blob.CreateFolder(t.TempDir())
 	if err != nil {
@@ -104,15 +107,16 @@ func folder(t testing.TB) blob.Folder {
 	return f
 }
 
-// merge applies a delta and gives the bundle that comes out.
-func merge(t testing.TB, path, old string) (*airgap.Bundle, error) {
+// applyDelta applies the delta in path to the bundle old and returns the resulting
+// bundle.
+func applyDelta(t testing.TB, path, old string) (*airgap.Bundle, error) {
 	t.Helper()
 	b, err := airgap.Open(context.Background(), path)
 	if err != nil {
 		return nil, err
 	}
 	t.Cleanup(func() { _ = b.Close() })
-	base, parts := delta.Base{Old: open(t, old), Folder: folder(t)}, ""
+	base, parts := delta.Base{Old: openBundle(t, old), Folder: newFolder(t)}, ""
 	if err := delta.Check(b, base.Old); err != nil {
 		return nil, err
 	}
@@ -122,7 +126,7 @@ func merge(t testing.TB, path, old string) (*airgap.Bundle, error) {
 		parts += strings.Join(left, " ")
 	}
 	if parts != "" {
-		t.Errorf("work files are left: %s", parts)
+		t.Errorf("temporary files are left: %s", parts)
 	}
 	if err != nil {
 		return nil, err
@@ -131,73 +135,75 @@ func merge(t testing.TB, path, old string) (*airgap.Bundle, error) {
 	return whole, whole.Verify(context.Background(), nil)
 }
 
-func TestAMergedDeltaIsTheNewBundleByteForByte(t *testing.T) {
+func TestApply_GivesTheNewBundleByteForByte(t *testing.T) {
 	before, after := programs()
-	old, next := release(t, "1", before), release(t, "2", after)
-	d := diff(t, old, next)
-	if small, full := len(read(t, d)), len(read(t, next)); small*10 > full {
+	old, next := buildRelease(t, "1", before), buildRelease(t, "2", after)
+	d := writeDelta(t, old, next)
+	if small, full := len(readFile(t, d)), len(readFile(t, next)); small*10 > full {
 		t.Errorf("the delta has %d bytes, the full bundle %d", small, full)
 	}
-	b, err := merge(t, d, old)
+	b, err := applyDelta(t, d, old)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if n := len(b.Delta().Patches); n != 1 {
-		t.Errorf("%d blobs are patched, want that of the add-on alone", n)
+		t.Errorf("%d blobs are patched, want only that of the add-on", n)
 	}
-	if !bytes.Equal(read(t, archive(t, build.Full(b))), read(t, next)) {
+	if !bytes.Equal(readFile(t, writeArchive(t, build.Full(b))), readFile(t, next)) {
 		t.Error("the merged bundle differs from the new one")
 	}
 }
 
-func TestADeltaIsABundleThatCanBeLookedInto(t *testing.T) {
+func TestCompare_CreatesBundleThatCanBeInspected(t *testing.T) {
 	before, after := programs()
-	old, next := release(t, "1", before), release(t, "2", after)
-	d, full := open(t, diff(t, old, next)), open(t, next)
+	old, next := buildRelease(t, "1", before), buildRelease(t, "2", after)
+	d, full := openBundle(t, writeDelta(t, old, next)), openBundle(t, next)
 	if in, err := d.Installer(t.Context()); err != nil || string(in) != airgaptest.Installer {
 		t.Errorf("%q, %v", in, err)
 	}
-	if d.Digest() != full.Digest() || !bytes.Equal(d.Signature(), full.Signature()) || d.ContentSize() != full.ContentSize() || d.Delta().Base != open(t, old).Digest() {
-		t.Errorf("it is %s, made from %s", d.Digest(), d.Delta().Base)
+	if d.Digest() != full.Digest() || !bytes.Equal(d.Signature(), full.Signature()) || d.ContentSize() != full.ContentSize() || d.Delta().Base != openBundle(t, old).Digest() {
+		t.Errorf("the delta is %s, created from %s", d.Digest(), d.Delta().Base)
 	}
-	if err := d.Verify(t.Context(), nil); err != nil { // of what is there
+	if err := d.Verify(t.Context(), nil); err != nil { // verifies what the delta contains
 		t.Error(err)
 	}
 	_, err := d.OpenHostFile(t.Context(), "k0s")
 	if problem.ExitCode(err) != problem.ExitBundle || !strings.Contains(problem.Hint(err), "--base") {
-		t.Errorf("its program, which the older bundle has: %v", err)
+		t.Errorf("open a program that only the older bundle has: %v", err)
 	}
 }
 
-func TestADeltaBetweenEqualBundlesIsNextToNothing(t *testing.T) {
+func TestCompare_FindsNoPatchesBetweenEqualBundles(t *testing.T) {
 	before, _ := programs()
-	old := release(t, "1", before)
-	b, err := merge(t, diff(t, old, old), old)
+	old := buildRelease(t, "1", before)
+	b, err := applyDelta(t, writeDelta(t, old, old), old)
 	if err != nil || len(b.Delta().Patches) != 0 {
 		t.Errorf("%v", err)
 	}
 }
 
-func TestADeltaFitsItsBaseOnly(t *testing.T) {
+func TestCheckBase_RejectsOtherBases(t *testing.T) {
 	before, after := programs()
-	old, next := release(t, "1", before), release(t, "2", after)
-	d := diff(t, old, next)
+	old, next := buildRelease(t, "1", before), buildRelease(t, "2", after)
+	d := writeDelta(t, old, next)
 	for name, c := range map[string]struct{ delta, base, want string }{
-		"the new bundle as base": {d, next, "was made from the bundle"},
-		"another release":        {d, release(t, "3", before), "was made from the bundle"},
-		"no delta":               {next, old, "is no delta"},
+		"the new bundle as base": {d, next, "was created from the bundle"},
+		"another release":        {d, buildRelease(t, "3", before), "was created from the bundle"},
+		"not a delta":            {next, old, "is not a delta"},
 	} {
-		_, err := merge(t, c.delta, c.base)
-		if err == nil || problem.ExitCode(err) != problem.ExitBundle || problem.Hint(err) == "" || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%s: %v", name, err)
-		}
+		t.Run(name, func(t *testing.T) {
+			_, err := applyDelta(t, c.delta, c.base)
+			if err == nil || problem.ExitCode(err) != problem.ExitBundle || problem.Hint(err) == "" || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%v", err)
+			}
+		})
 	}
 }
 
-func TestADamagedDeltaNeverMakesAnotherBundle(t *testing.T) {
+func TestApply_NeverGivesAnotherBundleForDamagedDelta(t *testing.T) {
 	before, after := programs()
-	old, next := release(t, "1", before), release(t, "2", after)
-	good, want := read(t, diff(t, old, next)), read(t, next)
+	old, next := buildRelease(t, "1", before), buildRelease(t, "2", after)
+	good, want := readFile(t, writeDelta(t, old, next)), readFile(t, next)
 	bad := map[string][]byte{"one byte": good[:1], "half": good[:len(good)/2], "all but the last byte": good[:len(good)-1]}
 	random := rand.New(rand.NewPCG(1, 2))
 	for range 30 {
@@ -207,21 +213,23 @@ func TestADamagedDeltaNeverMakesAnotherBundle(t *testing.T) {
 		bad[fmt.Sprintf("byte %d changed", at)] = flipped
 	}
 	for name, data := range bad {
-		path := filepath.Join(t.TempDir(), "bad")
-		if err := os.WriteFile(path, data, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		b, err := merge(t, path, old)
-		if err == nil && !bytes.Equal(read(t, archive(t, build.Full(b))), want) || err != nil && (problem.ExitCode(err) != problem.ExitBundle || problem.Hint(err) == "") {
-			t.Errorf("%s: %v", name, err)
-		}
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "bad")
+			if err := os.WriteFile(path, data, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			b, err := applyDelta(t, path, old)
+			if err == nil && !bytes.Equal(readFile(t, writeArchive(t, build.Full(b))), want) || err != nil && (problem.ExitCode(err) != problem.ExitBundle || problem.Hint(err) == "") {
+				t.Errorf("%v", err)
+			}
+		})
 	}
 }
 
-func TestABaseThatIsDamagedIsFound(t *testing.T) {
+func TestApply_DetectsDamagedBase(t *testing.T) {
 	before, after := programs()
-	old, next := release(t, "1", before), release(t, "2", after)
-	d, data := diff(t, old, next), read(t, old)
+	old, next := buildRelease(t, "1", before), buildRelease(t, "2", after)
+	d, data := writeDelta(t, old, next), readFile(t, old)
 	for i := len(data) - 8192; i > len(data)-600<<10; i -= 16 << 10 { // in the layers of images
 		data[i] ^= 1
 	}
@@ -229,15 +237,15 @@ func TestABaseThatIsDamagedIsFound(t *testing.T) {
 	if err := os.WriteFile(path, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := merge(t, d, path); problem.ExitCode(err) != problem.ExitBundle || problem.Hint(err) == "" {
+	if _, err := applyDelta(t, d, path); problem.ExitCode(err) != problem.ExitBundle || problem.Hint(err) == "" {
 		t.Errorf("%v", err)
 	}
 }
 
-func TestDeltasThatLieAreRefused(t *testing.T) {
+func TestApply_RejectsFalseDeltas(t *testing.T) {
 	before, after := programs()
-	old, next := release(t, "1", before), release(t, "2", after)
-	d, err := delta.New(t.Context(), open(t, old), open(t, next), t.TempDir())
+	old, next := buildRelease(t, "1", before), buildRelease(t, "2", after)
+	d, err := delta.New(t.Context(), openBundle(t, old), openBundle(t, next), t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -246,15 +254,15 @@ func TestDeltasThatLieAreRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	base := open(t, old)
+	base := openBundle(t, old)
 	for name, c := range map[string]struct {
 		change func(*format.Delta)
 		want   string
 	}{
 		"no patches":          {func(p *format.Delta) { p.Patches = nil }, "not referenced by the index"},
-		"patch not there":     {func(p *format.Delta) { p.Patches[0].Patch.Digest = p.Base }, "is missing"},
+		"patch is missing":    {func(p *format.Delta) { p.Patches[0].Patch.Digest = p.Base }, "is missing"},
 		"patch of other size": {func(p *format.Delta) { p.Patches[0].Patch.Size++ }, "instead of the declared"},
-		"from a stranger":     {func(p *format.Delta) { p.Patches[0].From.Digest = p.Base }, "not one of the older bundle"},
+		"from unknown blob":   {func(p *format.Delta) { p.Patches[0].From.Digest = p.Base }, "not a suitable blob of the older bundle"},
 		"from another blob":   {func(p *format.Delta) { p.Patches[0].From = base.Images()[0].Layers[0] }, "is damaged"},
 		"for another blob":    {func(p *format.Delta) { p.Patches[0].Blob = base.Digest() }, "neither in the delta"},
 		"other compression":   {func(p *format.Delta) { p.Patches[0].Packed = "lzma" }, `"lzma"`},
@@ -268,7 +276,7 @@ func TestDeltasThatLieAreRefused(t *testing.T) {
 			if a.Delta, err = bad.JSON(); err != nil {
 				t.Fatal(err)
 			}
-			_, err := merge(t, archive(t, a), old)
+			_, err := applyDelta(t, writeArchive(t, a), old)
 			if err == nil || problem.ExitCode(err) != problem.ExitBundle || !strings.Contains(err.Error()+problem.Hint(err), c.want) {
 				t.Errorf("%v, want %q", err, c.want)
 			}
@@ -276,10 +284,10 @@ func TestDeltasThatLieAreRefused(t *testing.T) {
 	}
 }
 
-func TestAMergeThatIsStoppedSaysSo(t *testing.T) {
+func TestApply_ReturnsErrorOfCancelledContext(t *testing.T) {
 	before, after := programs()
-	old, next := release(t, "1", before), release(t, "2", after)
-	b, base := open(t, diff(t, old, next)), delta.Base{Old: open(t, old), Folder: folder(t)}
+	old, next := buildRelease(t, "1", before), buildRelease(t, "2", after)
+	b, base := openBundle(t, writeDelta(t, old, next)), delta.Base{Old: openBundle(t, old), Folder: newFolder(t)}
 	ctx, stop := context.WithCancel(t.Context())
 	stop()
 	if _, err := base.Apply(ctx, b, b.Absent()); !errors.Is(err, context.Canceled) {
@@ -287,25 +295,27 @@ func TestAMergeThatIsStoppedSaysSo(t *testing.T) {
 	}
 }
 
-func TestADiskThatFillsUnderTheWorkFilesIsNamed(t *testing.T) {
+func TestApply_NamesFolderOnFullDisk(t *testing.T) {
 	before, after := programs()
-	old, next := release(t, "1", before), release(t, "2", after)
-	b := open(t, diff(t, old, next))
-	for name, room := range map[string]int{"for what is unpacked": 300 << 10, "for what is made of it": 700 << 10} {
-		disk := testkit.SmallDisk(t, room)
-		if _, err := delta.New(t.Context(), open(t, old), open(t, next), disk); room < 600<<10 && !strings.Contains(fmt.Sprint(err), "no space left") {
-			t.Errorf("room %s: comparing: %v", name, err)
-		}
-		folder, err := blob.CreateFolder(filepath.Join(disk, "parts"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, err = delta.Base{Old: open(t, old), Folder: folder}.Apply(t.Context(), b, b.Absent())
-		if problem.ExitCode(err) != problem.ExitBundle || !strings.Contains(fmt.Sprint(err), "no space left") || !strings.Contains(problem.Hint(err), "make room in "+folder.Dir()) {
-			t.Errorf("room %s: exit %d: %v; %s", name, problem.ExitCode(err), err, problem.Hint(err))
-		}
-		if left, err := filepath.Glob(filepath.Join(folder.Dir(), "blobs/sha256/*")); err != nil || len(left) > 0 {
-			t.Errorf("room %s: left are %v, %v", name, left, err)
-		}
+	old, next := buildRelease(t, "1", before), buildRelease(t, "2", after)
+	b := openBundle(t, writeDelta(t, old, next))
+	for name, size := range map[string]int{"too small for unpacked blobs": 300 << 10, "too small for rebuilt blobs": 700 << 10} {
+		t.Run(name, func(t *testing.T) {
+			disk := testkit.SmallDisk(t, size)
+			if _, err := delta.New(t.Context(), openBundle(t, old), openBundle(t, next), disk); size < 600<<10 && !strings.Contains(fmt.Sprint(err), "no space left") {
+				t.Errorf("compare: %v", err)
+			}
+			folder, err := blob.CreateFolder(filepath.Join(disk, "parts"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = delta.Base{Old: openBundle(t, old), Folder: folder}.Apply(t.Context(), b, b.Absent())
+			if problem.ExitCode(err) != problem.ExitBundle || !strings.Contains(fmt.Sprint(err), "no space left") || !strings.Contains(problem.Hint(err), "free some space in "+folder.Dir()) {
+				t.Errorf("exit %d: %v; %s", problem.ExitCode(err), err, problem.Hint(err))
+			}
+			if left, err := filepath.Glob(filepath.Join(folder.Dir(), "blobs/sha256/*")); err != nil || len(left) > 0 {
+				t.Errorf("left are %v, %v", left, err)
+			}
+		})
 	}
 }

@@ -13,23 +13,24 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// A patch is a list of segments: each a head and a zstd frame that tells the
-// next bytes of the new content by a stretch of the old. The stretch is chosen
-// where the old content looks alike, so memory depends on neither's size.
+// A patch is a list of segments. Each is a header and a zstd frame that encodes the
+// next bytes of the new content relative to a window of the old content. The
+// window is chosen where the old content is similar, so that memory use does not
+// depend on the size of either.
 const (
-	segment = 4 << 20  // bytes of new content in a segment, at most
-	stretch = 16 << 20 // bytes of old content that a segment may refer to, at most
+	segment = 4 << 20  // maximum bytes of new content in a segment
+	stretch = 16 << 20 // maximum bytes of old content that a segment can refer to
 )
 
-// head stands before each frame.
+// segmentHeader is stored in front of each frame, in big-endian order.
 type head struct {
-	From   int64  // offset in the old content
-	Old    uint32 // bytes of it
+	From   int64  // offset of the window in the old content
+	Old    uint32 // bytes of the window
 	New    uint32 // bytes of new content
 	Packed uint32 // bytes of the frame
 }
 
-// encode writes the patch that makes next from old.
+// encodePatch writes to w the patch that turns old into next.
 func encode(ctx context.Context, w io.Writer, old, next *io.SectionReader) error {
 	known, err := landmarks(old)
 	if err != nil {
@@ -39,7 +40,7 @@ func encode(ctx context.Context, w io.Writer, old, next *io.SectionReader) error
 	if err != nil {
 		return err
 	}
-	buf, near, find := make([]byte, segment), make([]byte, stretch), &finder{}
+	buf, window, find := make([]byte, segment), make([]byte, stretch), &finder{}
 	shift := int64(0)
 	for at := int64(0); at < next.Size(); at += segment {
 		content := buf[:min(segment, next.Size()-at)]
@@ -51,7 +52,7 @@ func encode(ctx context.Context, w io.Writer, old, next *io.SectionReader) error
 		}
 		shift = known.shift(content, at, shift)
 		from := max(0, min(at+shift-(stretch-segment)/2, old.Size()-stretch))
-		before := near[:min(stretch, old.Size()-from)]
+		before := window[:min(stretch, old.Size()-from)]
 		if _, err := old.ReadAt(before, from); err != nil && !errors.Is(err, io.EOF) {
 			return err
 		}
@@ -67,10 +68,10 @@ func encode(ctx context.Context, w io.Writer, old, next *io.SectionReader) error
 	return nil
 }
 
-// decode makes the new content from a patch and the old content.
+// decodePatch writes to w the new content that a patch and the old content give.
 func decode(w io.Writer, patch io.Reader, old *io.SectionReader) error {
 	r := bufio.NewReaderSize(patch, 1<<20)
-	frame, near := make([]byte, 0, segment), make([]byte, stretch)
+	frame, window := make([]byte, 0, segment), make([]byte, stretch)
 	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxTold))
 	if err != nil {
 		return err
@@ -82,23 +83,23 @@ func decode(w io.Writer, patch io.Reader, old *io.SectionReader) error {
 			if errors.Is(err, io.EOF) {
 				return nil
 			}
-			return fmt.Errorf("patch: %w", err)
+			return fmt.Errorf("cannot read the patch: %w", err)
 		}
 		if h.Old > stretch || h.New > segment || h.Packed > 2*segment || h.From < 0 || h.From+int64(h.Old) > old.Size() {
-			return errors.New("patch: a segment refers to what there is not")
+			return errors.New("a segment of the patch refers to content that does not exist")
 		}
 		frame = slices.Grow(frame[:0], int(h.Packed))[:h.Packed]
 		if _, err := io.ReadFull(r, frame); err != nil {
-			return fmt.Errorf("patch: %w", err)
+			return fmt.Errorf("cannot read the patch: %w", err)
 		}
-		if _, err := old.ReadAt(near[:h.Old], h.From); err != nil && !errors.Is(err, io.EOF) {
+		if _, err := old.ReadAt(window[:h.Old], h.From); err != nil && !errors.Is(err, io.EOF) {
 			return err
 		}
-		told, err := dec.DecodeAll(frame, nil)
+		encoded, err := dec.DecodeAll(frame, nil)
 		if err != nil {
-			return fmt.Errorf("patch: %w", err)
+			return fmt.Errorf("cannot read the patch: %w", err)
 		}
-		content, err := follow(told, near[:h.Old], int(h.New))
+		content, err := follow(encoded, window[:h.Old], int(h.New))
 		if err != nil {
 			return err
 		}
@@ -108,10 +109,11 @@ func decode(w io.Writer, patch io.Reader, old *io.SectionReader) error {
 	}
 }
 
-// marks says where chunks of content stand, by digest.
+// chunkIndex contains the offsets of chunks of content, by the first 8 bytes of
+// their SHA-256.
 type marks map[[8]byte]int64
 
-// landmarks finds the chunks of old content.
+// indexChunks returns the index of the chunks of old content.
 func landmarks(old *io.SectionReader) (marks, error) {
 	known, buf := marks{}, make([]byte, segment)
 	for at := int64(0); at < old.Size(); at += segment {
@@ -124,8 +126,9 @@ func landmarks(old *io.SectionReader) (marks, error) {
 	return known, nil
 }
 
-// shift is by how much the old place of content differs from its new one, at:
-// the median over the chunks that are known, or before when none is.
+// medianShift returns by how many bytes the offset of content in the old content
+// differs from its new offset at: the median over the chunks that are in the
+// index, or before if none is.
 func (m marks) shift(content []byte, at, before int64) int64 {
 	var found []int64
 	chunks(content, func(off int, sum [8]byte) {
@@ -140,8 +143,9 @@ func (m marks) shift(content []byte, at, before int64) int64 {
 	return found[len(found)/2]
 }
 
-// chunks cuts content where a rolling hash of the last 64 bytes has 12 zero bits,
-// so that equal content is cut alike wherever it stands.
+// splitChunks calls found for each chunk of content. It splits where a rolling hash
+// of the last 64 bytes has 12 zero bits, so that equal content is split equally at
+// any offset.
 func chunks(content []byte, found func(off int, sum [8]byte)) {
 	table := gear()
 	begin, hash := -1, uint64(0)
@@ -158,7 +162,7 @@ func chunks(content []byte, found func(off int, sum [8]byte)) {
 	}
 }
 
-// gear gives each byte a number of its own, the same in every run (splitmix64).
+// gearTable returns a fixed pseudo-random number for each byte value (splitmix64).
 func gear() (table [256]uint64) {
 	state := uint64(0)
 	for i := range table {

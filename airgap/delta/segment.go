@@ -6,26 +6,28 @@ import (
 	"errors"
 )
 
-// What a segment tells: three lists, one after the other, the first two with
-// their lengths in front. Orders are three numbers each: how many literal bytes come
-// next, how far from the end of the last copy the next one begins in the old
-// content, how long it is. Differences are what is added to each copied byte:
-// in a program that was built again most are zero, for only addresses change.
-// Literals are all that is not copied. (The idea is that of bsdiff.)
+// An encoded segment has three lists: orders, differences and literals. The lengths
+// of the first two come first. An order is three numbers: how many literal bytes
+// come next, the distance in the old content from the end of the last copy to the
+// start of the next one, and the length of that copy. Differences are added to each
+// copied byte; in a rebuilt program most are zero, because only addresses change.
+// Literals are the bytes that are not copied. (The idea comes from bsdiff.)
 
 const (
-	exact   = 16          // bytes that must be equal to begin a copy
-	give    = 48          // how much worse a copy may become before it ends
-	every   = 2           // of the old content's places are looked up
-	maxTold = 4 * segment // bytes of orders, differences and literals
+	exact   = 16          // bytes that must be equal to start a copy
+	give    = 48          // by how much the score of a copy may fall before the copy ends
+	every   = 2           // every second offset of the old content is in the table
+	maxTold = 4 * segment // maximum bytes of an encoded segment
 )
 
-// finder finds equal places; the table is used again for each segment.
+// matchFinder finds equal bytes in the old content; its table is reused for each
+// segment.
 type finder struct{ table [1 << 22]uint32 }
 
+// hashSlot returns the slot of the table for the first 8 bytes of b.
 func slot(b []byte) uint64 { return binary.LittleEndian.Uint64(b) * 0x9e3779b97f4a7c15 >> 42 }
 
-// differences tells content by old.
+// encodeSegment returns content encoded relative to old.
 func (f *finder) differences(content, old []byte) []byte {
 	clear(f.table[:])
 	for i := 0; i+exact <= len(old); i += every {
@@ -54,13 +56,13 @@ func (f *finder) differences(content, old []byte) []byte {
 		done, end = i, from+n
 	}
 	literals = append(literals, content[done:]...)
-	told := binary.AppendUvarint(nil, uint64(len(orders)))
-	told = binary.AppendUvarint(told, uint64(len(added)))
-	return append(append(append(told, orders...), added...), literals...)
+	encoded := binary.AppendUvarint(nil, uint64(len(orders)))
+	encoded = binary.AppendUvarint(encoded, uint64(len(added)))
+	return append(append(append(encoded, orders...), added...), literals...)
 }
 
-// find gives a place of old that begins as content does, or -1; at is where
-// the last copy would go on.
+// findMatch returns an offset at which old starts like content, or -1. at is the
+// offset at which the last copy would continue.
 func (f *finder) find(content, old []byte, at int) int {
 	if at+exact <= len(old) && bytes.Equal(content[:exact], old[at:at+exact]) {
 		return at
@@ -72,8 +74,8 @@ func (f *finder) find(content, old []byte, at int) int {
 	return from
 }
 
-// alike is how many bytes are worth copying: as long as more than half of
-// them are equal, give or take a little.
+// matchLength returns how many bytes to copy: as long as more than half of them are
+// equal, within the tolerance maxScoreDrop.
 func alike(content, old []byte) (length int) {
 	score, best := 0, 0
 	for k := range min(len(content), len(old)) {
@@ -92,11 +94,12 @@ func alike(content, old []byte) (length int) {
 	return length
 }
 
-var errTold = errors.New("patch: a segment refers to what there is not")
+var errTold = errors.New("a segment of the patch refers to content that does not exist")
 
-// follow makes size bytes of new content of what a segment tells.
-func follow(told, old []byte, size int) ([]byte, error) {
-	orders, added, literals, err := lists(told)
+// decodeSegment returns the size bytes of new content that an encoded segment and
+// the old content give.
+func follow(encoded, old []byte, size int) ([]byte, error) {
+	orders, added, literals, err := lists(encoded)
 	if err != nil {
 		return nil, err
 	}
@@ -121,21 +124,21 @@ func follow(told, old []byte, size int) ([]byte, error) {
 	}
 	content = append(content, literals...)
 	if len(content) != size || len(added) > 0 {
-		return nil, errors.New("patch: a segment gives other content")
+		return nil, errors.New("a segment of the patch gives a different size than declared")
 	}
 	return content, nil
 }
 
-// lists takes apart what a segment tells.
-func lists(told []byte) (orders, added, literals []byte, err error) {
-	first, n := binary.Uvarint(told)
-	second, m := binary.Uvarint(told[max(n, 0):])
+// splitSegment returns the three lists of an encoded segment.
+func lists(encoded []byte) (orders, added, literals []byte, err error) {
+	first, n := binary.Uvarint(encoded)
+	second, m := binary.Uvarint(encoded[max(n, 0):])
 	if n <= 0 || m <= 0 {
 		return nil, nil, nil, errTold
 	}
-	told = told[n+m:]
-	if first > uint64(len(told)) || second > uint64(len(told))-first {
+	encoded = encoded[n+m:]
+	if first > uint64(len(encoded)) || second > uint64(len(encoded))-first {
 		return nil, nil, nil, errTold
 	}
-	return told[:first], told[first : first+second], told[first+second:], nil
+	return encoded[:first], encoded[first : first+second], encoded[first+second:], nil
 }

@@ -15,9 +15,10 @@ import (
 	"github.com/plinthdev/plinth/airgap/format"
 )
 
-// workdir is where work files stand; see blob.WorkFile.
+// tempDir is the folder of the temporary files; see blob.TempFile.
 type workdir string
 
+// tempFile is an unnamed temporary file and its size in bytes.
 type workfile struct {
 	f    *os.File
 	size int64
@@ -33,7 +34,7 @@ func (s workfile) close() {
 	}
 }
 
-// file keeps what write gives.
+// createFile returns a temporary file with what write writes.
 func (d workdir) file(write func(io.Writer) error) (workfile, error) {
 	f, err := blob.WorkFile(string(d))
 	if err != nil {
@@ -48,7 +49,8 @@ func (d workdir) file(write func(io.Writer) error) (workfile, error) {
 	return workfile{f, size}, nil
 }
 
-// unpack keeps a layer unpacked, which must not be larger than declared.
+// unpackLayer returns a temporary file with the unpacked content of a layer. It
+// fails if the content is larger than declared.
 func (d workdir) unpack(ctx context.Context, b *airgap.Bundle, l format.Layer) (workfile, error) {
 	return d.file(func(w io.Writer) error {
 		r, err := b.Open(ctx, l.Descriptor)
@@ -69,7 +71,7 @@ func (d workdir) unpack(ctx context.Context, b *airgap.Bundle, l format.Layer) (
 	})
 }
 
-// repack compresses as format.PackedBetter says.
+// compressLayer writes plain to w, compressed as format.PackedBetter defines.
 func repack(w io.Writer, plain io.Reader) error {
 	enc, err := zstd.NewWriter(w, zstd.WithEncoderLevel(zstd.SpeedBetterCompression), zstd.WithEncoderConcurrency(1))
 	if err != nil {

@@ -204,9 +204,9 @@ func TestADeltaIsTakenWithTheBundleThatItWasMadeFrom(t *testing.T) {
 	}{
 		"with its base":         {Request{Bundle: change, Base: old, VerifyKey: ours.public}, ""},
 		"alone":                 {Request{Bundle: change, VerifyKey: ours.public}, "it is a delta"},
-		"with another base":     {Request{Bundle: change, Base: next, VerifyKey: ours.public}, "was made from the bundle"},
+		"with another base":     {Request{Bundle: change, Base: next, VerifyKey: ours.public}, "was created from the bundle"},
 		"with no file":          {Request{Bundle: change, Base: "/none", VerifyKey: ours.public}, "/none"},
-		"no delta, with a base": {Request{Bundle: next, Base: old, VerifyKey: ours.public}, "is no delta"},
+		"no delta, with a base": {Request{Bundle: next, Base: old, VerifyKey: ours.public}, "is not a delta"},
 		"another key's":         {Request{Bundle: change, Base: old, VerifyKey: newVendor(t).public}, "not signed with the key"},
 	} {
 		r, _ := site(t)

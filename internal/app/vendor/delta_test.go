@@ -60,8 +60,8 @@ func TestWhatCannotBeComparedOrMergedIsRefused(t *testing.T) {
 		"diff of a thin bundle":  {func(out string) error { _, err := Diff(t.Context(), thin, next, out); return err }, "it is thin"},
 		"diff of a delta":        {func(out string) error { _, err := Diff(t.Context(), old, change, out); return err }, "or a delta"},
 		"diff of no bundle":      {func(out string) error { _, err := Diff(t.Context(), documented, next, out); return err }, "not a bundle"},
-		"merge onto another":     {func(out string) error { _, err := Merge(t.Context(), next, change, out, nil); return err }, "was made from the bundle"},
-		"merge of a full bundle": {func(out string) error { _, err := Merge(t.Context(), old, next, out, nil); return err }, "is no delta"},
+		"merge onto another":     {func(out string) error { _, err := Merge(t.Context(), next, change, out, nil); return err }, "was created from the bundle"},
+		"merge of a full bundle": {func(out string) error { _, err := Merge(t.Context(), old, next, out, nil); return err }, "is not a delta"},
 		"merge onto a thin one":  {func(out string) error { _, err := Merge(t.Context(), thin, change, out, nil); return err }, "it is thin"},
 		"seal of a delta": {func(out string) error {
 			_, err := Seal(t.Context(), SealRequest{Bundle: change, AllowUnsigned: true, Out: out})
