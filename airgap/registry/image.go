@@ -17,8 +17,8 @@ import (
 	"github.com/plinthdev/plinth/airgap/format"
 )
 
-// image fetches one image for the platform; of a multi-platform image only
-// that platform's manifest is kept, under the reference that was asked for.
+// fetchImage downloads one image for the requested platform. Of a multi-platform
+// image it keeps only that platform's manifest, under the reference text.
 func (f *fetcher) image(ctx context.Context, text string) error {
 	ref, err := name.ParseReference(text, name.StrictValidation)
 	if err != nil {
@@ -32,7 +32,7 @@ func (f *fetcher) image(ctx context.Context, text string) error {
 	}); err != nil {
 		return fmt.Errorf("image %s: %w", text, err)
 	}
-	for _, desc := range item.Blobs()[1:] { // the manifest comes last: it makes the image complete
+	for _, desc := range item.Blobs()[1:] { // the manifest is stored last: it marks the image as complete
 		if err := f.retry(ctx, func() error { return f.blob(ctx, img, desc) }); err != nil {
 			return fmt.Errorf("image %s: %w", text, err)
 		}
@@ -50,11 +50,12 @@ func (f *fetcher) image(ctx context.Context, text string) error {
 	return nil
 }
 
-// manifest asks the registry what the reference stands for.
+// fetchManifest returns the image that a reference names in its registry, and adds
+// the sizes of its missing blobs to the progress total.
 func (f *fetcher) manifest(ctx context.Context, ref name.Reference, text string) (v1.Image, format.Item, error) {
 	img, err := remote.Image(ref, remote.WithContext(ctx), remote.WithAuthFromKeychain(authn.DefaultKeychain),
 		remote.WithPlatform(v1.Platform{OS: f.os, Architecture: f.arch}),
-		remote.WithTransport(f.http), remote.WithRetryStatusCodes()) // none: retrying is done here
+		remote.WithTransport(f.http), remote.WithRetryStatusCodes()) // no retries here: retryFetch does them
 	if err != nil {
 		return nil, format.Item{}, err
 	}
@@ -78,7 +79,7 @@ func (f *fetcher) manifest(ctx context.Context, ref name.Reference, text string)
 		return nil, item, err
 	}
 	item.Manifest.Platform = &ocispec.Platform{OS: f.os, Architecture: f.arch}
-	if _, err := item.DiffIDs(config); err != nil { // a manifest that is not multi-platform may be for any
+	if _, err := item.DiffIDs(config); err != nil { // a single-platform manifest can be for another platform
 		return nil, item, fmt.Errorf("%w: %w", fetch.ErrUnusable, err)
 	}
 	for _, b := range item.Blobs()[1:] {
@@ -89,7 +90,7 @@ func (f *fetcher) manifest(ctx context.Context, ref name.Reference, text string)
 	return img, item, nil
 }
 
-// blob brings one blob, unless the folder has it.
+// fetchBlob downloads one blob, unless the folder has it.
 func (f *fetcher) blob(ctx context.Context, img v1.Image, desc ocispec.Descriptor) error {
 	return f.folder.Put(ctx, desc, func() (io.ReadCloser, error) {
 		layer, err := img.LayerByDigest(v1.Hash{Algorithm: "sha256", Hex: desc.Digest.Encoded()})
@@ -104,7 +105,7 @@ func (f *fetcher) blob(ctx context.Context, img v1.Image, desc ocispec.Descripto
 	})
 }
 
-// closer reads from one and closes the other.
+// bodyReader combines a reader with the closer of its source.
 type closer struct {
 	io.Reader
 	io.Closer

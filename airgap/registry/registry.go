@@ -1,11 +1,8 @@
-// Package registry brings official artifacts together: images from the
-// registries that their references name, host files from release downloads.
-// It owns the way there (TLS, credentials, retries, checksums) and leaves a
-// folder in OCI image layout, the same form that the payload built from source
-// has, so that a bundle is built from either by the same code.
-// It refuses plain HTTP beyond this machine, downloads without a known
-// checksum, and anything whose digest is not the expected one. Images keep
-// their upstream manifests and layers byte for byte.
+// Package pull downloads images from their registries and host files from their
+// release pages into an OCI image layout, from which a bundle can be built. It
+// rejects plain HTTP except on this machine, downloads without a known checksum,
+// and content with a wrong digest. Images keep their upstream manifests and layers
+// byte for byte.
 package registry
 
 import (
@@ -29,22 +26,22 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-// parallel is how many images or files are fetched at once.
+// maxParallel is how many images or files are downloaded at the same time.
 const parallel = 3
 
-// Request says what to fetch and where to keep it.
+// Request describes what to download and where to store it.
 type Request struct {
-	Folder    string // OCI image layout; made if it is not there, what is there is not fetched again
-	Images    []string
+	Folder    string   // OCI image layout; created if missing, and existing content is not downloaded again
+	Images    []string // full references
 	HostFiles []build.HostFile
-	Releases  []Release // where host files come from, by name; nil means Upstream()
-	Platform  string    // "" means linux/amd64
-	Progress  func(done, total int64)
-	Transport http.RoundTripper // nil means http.DefaultTransport
-	Backoff   time.Duration     // first pause between attempts, tripled each time; 0 means one second
+	Releases  []Release               // download locations of host files; nil means UpstreamReleases()
+	Platform  string                  // "" means linux/amd64
+	Progress  func(done, total int64) // in bytes; may be nil
+	Transport http.RoundTripper       // nil means http.DefaultTransport
+	Backoff   time.Duration           // delay before the first retry, tripled each time; 0 means one second
 }
 
-// fetcher is a request at work.
+// fetcher executes a Request.
 type fetcher struct {
 	req    Request
 	folder blob.Folder
@@ -57,12 +54,12 @@ type fetcher struct {
 	index ocispec.Index
 }
 
-// Fetch brings all that is asked for into the folder. It goes on past a part
-// that fails and reports all failures; what arrived stays, so the next call
-// resumes. Errors are problems with the exit code for a bad bundle.
+// Fetch downloads everything that req requests into its folder. It does not stop at
+// the first failure and reports all of them. What was downloaded is kept, so the
+// next call resumes. Errors are Problems with the exit code for a bad bundle.
 func Fetch(ctx context.Context, req Request) error {
 	fail := func(err error) error {
-		return problem.New(problem.ExitBundle, "fetch the bundle's content", err,
+		return problem.New(problem.ExitBundle, "download the bundle's content", err,
 			"check the versions, the network, proxy settings and `docker login`; then run the same command again: it resumes")
 	}
 	f, err := newFetcher(req)
@@ -83,7 +80,7 @@ func Fetch(ctx context.Context, req Request) error {
 			return nil
 		})
 	}
-	_ = group.Wait() // failures are in wrong
+	_ = group.Wait() // the errors are in wrong
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -114,7 +111,8 @@ func newFetcher(req Request) (*fetcher, error) {
 	return f, nil
 }
 
-// keep enters a descriptor into the folder's index, in place of the one with the same identity.
+// addToIndex adds a descriptor to the folder's index. It replaces the one with the
+// same indexKey.
 func (f *fetcher) keep(desc ocispec.Descriptor) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -124,13 +122,13 @@ func (f *fetcher) keep(desc ocispec.Descriptor) error {
 	return f.folder.SetIndex(f.index)
 }
 
-// identity is what may be in a folder once.
+// indexKey returns the key that is unique within a folder's index.
 func identity(desc ocispec.Descriptor) string {
 	key := fmt.Sprintf("%s %s", format.DescriptorKind(desc), format.DescriptorName(desc))
 	if p := desc.Platform; p != nil {
 		key += " " + p.OS + "/" + p.Architecture
 	}
-	if format.DescriptorKind(desc) == format.KindHost { // several versions may lie side by side
+	if format.DescriptorKind(desc) == format.KindHost { // a folder can have several versions of a host file
 		key += " " + desc.Annotations[ocispec.AnnotationVersion]
 	}
 	return key

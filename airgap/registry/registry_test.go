@@ -35,26 +35,26 @@ import (
 
 const k0s, kots = "v1.33.8+k0s.1", "1.131.2"
 
-// upstream is a registry and a release server in one process.
-type upstream struct {
+// fakeUpstream is a registry and a release server in one process.
+type fakeUpstream struct {
 	*httptest.Server
 	host string
 
 	mu       sync.Mutex
 	gets     map[string]int                                             // requests by path
-	meddle   func(w http.ResponseWriter, r *http.Request, nth int) bool // true: answered
+	intercept   func(w http.ResponseWriter, r *http.Request, nth int) bool // reports whether it has answered
 	handlers http.Handler
 }
 
-func newUpstream(t *testing.T) *upstream {
-	u := &upstream{gets: map[string]int{}}
+func newUpstream(t *testing.T) *fakeUpstream {
+	u := &fakeUpstream{gets: map[string]int{}}
 	mux := http.NewServeMux()
 	mux.Handle("/v2/", inprocess.New(inprocess.Logger(log.New(io.Discard, "", 0))))
 	mux.HandleFunc("/k0s/"+k0s+"/k0s-"+k0s+"-amd64", func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, "the k0s program") })
 	mux.HandleFunc("/k0s/"+k0s+"/sha256sums.txt", func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, "%064d *k0s-%s-arm64\n%x *k0s-%s-amd64\n", 7, k0s, sha256.Sum256([]byte("the k0s program")), k0s)
 	})
-	mux.HandleFunc("/kots/v"+kots+"/kots_linux_amd64.tar.gz", func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write(archive(t)) })
+	mux.HandleFunc("/kots/v"+kots+"/kots_linux_amd64.tar.gz", func(w http.ResponseWriter, r *http.Request) { _, _ = w.Write(kotsArchive(t)) })
 	u.handlers = mux
 	u.Server = httptest.NewServer(http.HandlerFunc(u.serve))
 	t.Cleanup(u.Close)
@@ -62,18 +62,19 @@ func newUpstream(t *testing.T) *upstream {
 	return u
 }
 
-func (u *upstream) serve(w http.ResponseWriter, r *http.Request) {
+func (u *fakeUpstream) serve(w http.ResponseWriter, r *http.Request) {
 	u.mu.Lock()
 	u.gets[r.Method+" "+r.URL.Path]++
-	nth, meddle := u.gets[r.Method+" "+r.URL.Path], u.meddle
+	nth, intercept := u.gets[r.Method+" "+r.URL.Path], u.intercept
 	u.mu.Unlock()
-	if meddle == nil || !meddle(w, r, nth) {
+	if intercept == nil || !intercept(w, r, nth) {
 		u.handlers.ServeHTTP(w, r)
 	}
 }
 
-// archive is a release as KOTS publishes it: a few files, one of them the program.
-func archive(t *testing.T) []byte {
+// kotsArchive returns a release like those of KOTS: a few files, one of them the
+// program.
+func kotsArchive(t *testing.T) []byte {
 	t.Helper()
 	var buf bytes.Buffer
 	gz := gzip.NewWriter(&buf)
@@ -90,20 +91,20 @@ func archive(t *testing.T) []byte {
 	return buf.Bytes()
 }
 
-// push puts images into the registry and gives their references here.
-func (u *upstream) push(t *testing.T) (refs []string) {
+// pushImages pushes the test images to the registry and returns their references.
+func (u *fakeUpstream) pushImages(t *testing.T) (refs []string) {
 	t.Helper()
 	for _, img := range airgaptest.Images() {
 		_, rest, _ := strings.Cut(img.Ref, "/")
 		refs = append(refs, u.host+"/"+rest)
-		if err := remote.Write(u.ref(t, refs[len(refs)-1]), airgaptest.MakeImage(t, img)); err != nil {
+		if err := remote.Write(u.parseRef(t, refs[len(refs)-1]), airgaptest.MakeImage(t, img)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	return refs
 }
 
-func (u *upstream) ref(t *testing.T, text string) name.Reference {
+func (u *fakeUpstream) parseRef(t *testing.T, text string) name.Reference {
 	t.Helper()
 	ref, err := name.ParseReference(text)
 	if err != nil {
@@ -112,16 +113,17 @@ func (u *upstream) ref(t *testing.T, text string) name.Reference {
 	return ref
 }
 
-func (u *upstream) request(t *testing.T) registry.Request {
+// newRequest returns a request for everything that u publishes.
+func (u *fakeUpstream) newRequest(t *testing.T) registry.Request {
 	releases := registry.Upstream()
 	releases[0].Base, releases[1].Base = u.URL+"/k0s", u.URL+"/kots"
-	releases[1].Sums = map[string]string{kots + "/amd64": fmt.Sprintf("%x", sha256.Sum256(archive(t)))}
-	return registry.Request{Folder: t.TempDir(), Images: u.push(t), Releases: releases, Backoff: time.Millisecond,
+	releases[1].Sums = map[string]string{kots + "/amd64": fmt.Sprintf("%x", sha256.Sum256(kotsArchive(t)))}
+	return registry.Request{Folder: t.TempDir(), Images: u.pushImages(t), Releases: releases, Backoff: time.Millisecond,
 		HostFiles: []build.HostFile{{Name: "k0s", Version: k0s}, {Name: "kots", Version: kots}}}
 }
 
-// bundle builds from what was fetched and reads it back.
-func bundle(t *testing.T, req registry.Request) *airgap.Bundle {
+// buildBundle builds a bundle from what was downloaded, opens and verifies it.
+func buildBundle(t *testing.T, req registry.Request) *airgap.Bundle {
 	t.Helper()
 	b, err := airgap.Open(t.Context(), airgaptest.Bundle(t, build.Request{Name: "my-app", Installer: []byte(airgaptest.Installer),
 		Layout: req.Folder, Images: req.Images, HostFiles: req.HostFiles}))
@@ -135,9 +137,9 @@ func bundle(t *testing.T, req registry.Request) *airgap.Bundle {
 	return b
 }
 
-func TestWhatIsFetchedMakesABundleWithUpstreamDigests(t *testing.T) {
+func TestFetch_KeepsUpstreamDigestsInTheBundle(t *testing.T) {
 	u := newUpstream(t)
-	req := u.request(t)
+	req := u.newRequest(t)
 	var done, total int64
 	req.Progress = func(d, n int64) { done, total = d, n }
 	if err := registry.Fetch(t.Context(), req); err != nil {
@@ -146,11 +148,11 @@ func TestWhatIsFetchedMakesABundleWithUpstreamDigests(t *testing.T) {
 	if done != total || total == 0 {
 		t.Errorf("progress ended at %d of %d", done, total)
 	}
-	b := bundle(t, req)
+	b := buildBundle(t, req)
 	for i, img := range b.Images() {
 		want, _ := airgaptest.MakeImage(t, airgaptest.Images()[i]).Digest()
 		if img.Ref != req.Images[i] || img.Manifest.Digest.String() != want.String() {
-			t.Errorf("%s has the digest %s, upstream's is %s", img.Ref, img.Manifest.Digest, want)
+			t.Errorf("%s has digest %s, upstream has %s", img.Ref, img.Manifest.Digest, want)
 		}
 	}
 	for name, want := range map[string]string{"k0s": "the k0s program", "kots": "the kots program"} {
@@ -167,9 +169,9 @@ func TestWhatIsFetchedMakesABundleWithUpstreamDigests(t *testing.T) {
 	}
 }
 
-func TestASecondFetchTransfersNoBlobs(t *testing.T) {
+func TestFetch_DownloadsNoBlobsTheSecondTime(t *testing.T) {
 	u := newUpstream(t)
-	req := u.request(t)
+	req := u.newRequest(t)
 	if err := registry.Fetch(t.Context(), req); err != nil {
 		t.Fatal(err)
 	}
@@ -181,14 +183,15 @@ func TestASecondFetchTransfersNoBlobs(t *testing.T) {
 	}
 	for path, n := range u.gets {
 		if !strings.Contains(path, "/manifests/") && !strings.HasSuffix(path, "/v2/") && n > 0 && !isConfig(t, u, path) {
-			t.Errorf("%s was asked for again", path)
+			t.Errorf("%s was requested again", path)
 		}
 	}
-	bundle(t, req)
+	buildBundle(t, req)
 }
 
-// isConfig tells the small blobs that are read to check an image's platform.
-func isConfig(t *testing.T, u *upstream, path string) bool {
+// isConfig reports whether path is that of an image's config, which is read again to
+// check the platform.
+func isConfig(t *testing.T, u *fakeUpstream, path string) bool {
 	for _, img := range airgaptest.Images() {
 		if c, _ := airgaptest.MakeImage(t, img).ConfigName(); strings.HasSuffix(path, c.String()) {
 			return true
@@ -197,30 +200,30 @@ func isConfig(t *testing.T, u *upstream, path string) bool {
 	return false
 }
 
-func TestOfAMultiPlatformImageOnlyOursIsKept(t *testing.T) {
+func TestFetch_KeepsOnlyTheRequestedPlatform(t *testing.T) {
 	u := newUpstream(t)
-	req := u.request(t)
+	req := u.newRequest(t)
 	ours := airgaptest.MakeImage(t, airgaptest.Image{Files: []string{"ours"}})
 	index := mutate.AppendManifests(empty.Index,
 		mutate.IndexAddendum{Add: airgaptest.MakeImage(t, airgaptest.Image{Files: []string{"theirs"}}), Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: "arm64"}}},
 		mutate.IndexAddendum{Add: ours, Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: "amd64"}}})
 	text := u.host + "/multi/arch:1"
-	if err := remote.WriteIndex(u.ref(t, text), index); err != nil {
+	if err := remote.WriteIndex(u.parseRef(t, text), index); err != nil {
 		t.Fatal(err)
 	}
 	req.Images = append(req.Images, text)
 	if err := registry.Fetch(t.Context(), req); err != nil {
 		t.Fatal(err)
 	}
-	images := bundle(t, req).Images()
+	images := buildBundle(t, req).Images()
 	if want, _ := ours.Digest(); images[len(images)-1].Manifest.Digest.String() != want.String() {
 		t.Errorf("%+v", images[len(images)-1])
 	}
 }
 
-func TestAnImageForAnotherPlatformOnlyIsRefused(t *testing.T) {
+func TestFetch_RejectsImageForAnotherPlatform(t *testing.T) {
 	u := newUpstream(t)
-	req := u.request(t)
+	req := u.newRequest(t)
 	req.Platform = "linux/arm64"
 	req.HostFiles = nil
 	err := registry.Fetch(t.Context(), req)
@@ -229,25 +232,25 @@ func TestAnImageForAnotherPlatformOnlyIsRefused(t *testing.T) {
 	}
 }
 
-func TestTroubleOnTheWayIsRiddenOut(t *testing.T) {
-	for name, meddle := range map[string]func(w http.ResponseWriter, r *http.Request) bool{
+func TestFetch_RetriesAfterTemporaryFailures(t *testing.T) {
+	for name, intercept := range map[string]func(w http.ResponseWriter, r *http.Request) bool{
 		"busy": func(w http.ResponseWriter, r *http.Request) bool {
 			w.WriteHeader(http.StatusServiceUnavailable)
 			return true
 		},
-		"limited": func(w http.ResponseWriter, r *http.Request) bool {
+		"rate limited": func(w http.ResponseWriter, r *http.Request) bool {
 			w.WriteHeader(http.StatusTooManyRequests)
 			return true
 		},
-		"hang up": func(w http.ResponseWriter, r *http.Request) bool { panic(http.ErrAbortHandler) },
-		"cut": func(w http.ResponseWriter, r *http.Request) bool {
+		"connection closed": func(w http.ResponseWriter, r *http.Request) bool { panic(http.ErrAbortHandler) },
+		"truncated": func(w http.ResponseWriter, r *http.Request) bool {
 			w.Header().Set("Content-Length", "5000")
 			_, _ = io.WriteString(w, "{")
 			panic(http.ErrAbortHandler)
 		},
 		"altered": func(w http.ResponseWriter, r *http.Request) bool {
 			if strings.Contains(r.URL.Path, "/manifests/") || strings.HasSuffix(r.URL.Path, "/v2/") || strings.HasSuffix(r.URL.Path, ".txt") {
-				return false // a tag's manifest is whatever the registry says
+				return false // the manifest of a tag has no expected digest
 			}
 			_, _ = io.WriteString(w, "something else")
 			return true
@@ -255,54 +258,54 @@ func TestTroubleOnTheWayIsRiddenOut(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			u := newUpstream(t)
-			req := u.request(t)
+			req := u.newRequest(t)
 			clear(u.gets)
-			u.meddle = func(w http.ResponseWriter, r *http.Request, nth int) bool {
-				return nth == 1 && r.Method == http.MethodGet && meddle(w, r)
+			u.intercept = func(w http.ResponseWriter, r *http.Request, nth int) bool {
+				return nth == 1 && r.Method == http.MethodGet && intercept(w, r)
 			}
 			if err := registry.Fetch(t.Context(), req); err != nil {
 				t.Fatal(err)
 			}
-			bundle(t, req)
+			buildBundle(t, req)
 		})
 	}
 }
 
-func TestWhatCannotBeHadIsNamedAllAtOnce(t *testing.T) {
+func TestFetch_ReportsAllFailuresTogether(t *testing.T) {
 	u := newUpstream(t)
-	req := u.request(t)
+	req := u.newRequest(t)
 	req.Images = append(req.Images, u.host+"/no/such:1", "not a reference")
 	req.HostFiles = append(req.HostFiles, build.HostFile{Name: "k0s", Version: "v9"}, build.HostFile{Name: "helm", Version: "3"})
 	err := registry.Fetch(t.Context(), req)
 	if problem.ExitCode(err) != problem.ExitBundle || problem.Hint(err) == "" {
 		t.Fatalf("%v", err)
 	}
-	for _, part := range []string{"/no/such:1: ", "not a reference", "k0s v9: ", "answers 404 Not Found", "helm: nobody says"} {
+	for _, part := range []string{"/no/such:1: ", "not a reference", "k0s v9: ", "answers 404 Not Found", "helm: its download location is unknown"} {
 		if !strings.Contains(err.Error(), part) {
 			t.Errorf("%v\nlacks %q", err, part)
 		}
 	}
 	if n := u.gets["GET /k0s/v9/sha256sums.txt"]; n != 1 {
-		t.Errorf("a 404 was asked for %d times", n)
+		t.Errorf("a URL with status 404 was requested %d times", n)
 	}
 	req.Images, req.HostFiles = req.Images[:3], req.HostFiles[:2]
-	bundle(t, req) // the rest has arrived
+	buildBundle(t, req) // the rest was downloaded
 }
 
-func TestADownloadMustHaveItsChecksum(t *testing.T) {
+func TestFetch_RejectsDownloadWithoutMatchingChecksum(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(*registry.Release)
 		part   string
 	}{
-		"pinned otherwise": {func(r *registry.Release) { r.Sums = map[string]string{k0s + "/amd64": strings.Repeat("0", 64)} }, "expected is 000"},
-		"none known":       {func(r *registry.Release) { r.SumsPath = "" }, "no checksum of it is known"},
-		"not listed":       {func(r *registry.Release) { r.Path = "{version}/../{version}/sha256sums.txt" }, "does not list sha256sums.txt"},
-		"list is not one":  {func(r *registry.Release) { r.SumsPath = r.Path }, "does not list"},
-		"not an archive":   {func(r *registry.Release) { r.Member = "k0s" }, "gzip: invalid header"},
+		"other checksum pinned":     {func(r *registry.Release) { r.Sums = map[string]string{k0s + "/amd64": strings.Repeat("0", 64)} }, "expected 000"},
+		"no checksum known":         {func(r *registry.Release) { r.SumsPath = "" }, "no checksum is known"},
+		"file not in checksum list": {func(r *registry.Release) { r.Path = "{version}/../{version}/sha256sums.txt" }, "does not list sha256sums.txt"},
+		"invalid checksum list":     {func(r *registry.Release) { r.SumsPath = r.Path }, "does not list"},
+		"not an archive":            {func(r *registry.Release) { r.Member = "k0s" }, "gzip: invalid header"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			u := newUpstream(t)
-			req := u.request(t)
+			req := u.newRequest(t)
 			req.Images = nil
 			c.change(&req.Releases[0])
 			err := registry.Fetch(t.Context(), req)
@@ -311,22 +314,22 @@ func TestADownloadMustHaveItsChecksum(t *testing.T) {
 			}
 			index, err := os.ReadFile(filepath.Join(req.Folder, "index.json"))
 			if err != nil || bytes.Contains(index, []byte(k0s)) {
-				t.Errorf("it was kept: %s (%v)", index, err)
+				t.Errorf("the file was stored: %s (%v)", index, err)
 			}
 		})
 	}
 }
 
-func TestAMemberThatIsNotInTheArchiveIsNamed(t *testing.T) {
+func TestFetch_NamesMissingArchiveMember(t *testing.T) {
 	u := newUpstream(t)
-	req := u.request(t)
+	req := u.newRequest(t)
 	req.Images, req.Releases[1].Member = nil, "bin/kots"
-	if err := registry.Fetch(t.Context(), req); err == nil || !strings.Contains(err.Error(), "there is no bin/kots in it") {
+	if err := registry.Fetch(t.Context(), req); err == nil || !strings.Contains(err.Error(), "the archive does not contain bin/kots") {
 		t.Errorf("%v", err)
 	}
 }
 
-// recorder sees what would go over the network; nothing does.
+// recorder records the requested URLs and sends nothing over the network.
 type recorder struct {
 	mu   sync.Mutex
 	urls []string
@@ -339,11 +342,11 @@ func (r *recorder) RoundTrip(req *http.Request) (*http.Response, error) {
 	return nil, errors.New("no network here")
 }
 
-func TestPlainHTTPStaysOnThisMachine(t *testing.T) {
+func TestFetch_RejectsPlainHTTPToOtherMachines(t *testing.T) {
 	net := &recorder{}
 	err := registry.Fetch(t.Context(), registry.Request{
 		Folder: t.TempDir(), Transport: net, Backoff: time.Millisecond,
-		Images:    []string{"10.1.2.3:5000/a/b:1", "registry.local/a/b:1"}, // where the library would fall back to http
+		Images:    []string{"10.1.2.3:5000/a/b:1", "registry.local/a/b:1"}, // the library would fall back to http for these
 		HostFiles: []build.HostFile{{Name: "k0s", Version: k0s}},
 		Releases:  []registry.Release{{Name: "k0s", Base: "http://192.0.2.1", Path: "k0s", Sums: map[string]string{k0s + "/amd64": "00"}}},
 	})
@@ -352,19 +355,19 @@ func TestPlainHTTPStaysOnThisMachine(t *testing.T) {
 	}
 	for _, url := range net.urls {
 		if !strings.HasPrefix(url, "https://") {
-			t.Errorf("asked for %s", url)
+			t.Errorf("requested %s", url)
 		}
 	}
 	if len(net.urls) == 0 {
-		t.Error("nothing was asked for at all")
+		t.Error("nothing was requested")
 	}
 }
 
-func TestARedirectToPlainHTTPIsRefused(t *testing.T) {
+func TestFetch_RejectsRedirectToPlainHTTP(t *testing.T) {
 	u := newUpstream(t)
-	req := u.request(t)
+	req := u.newRequest(t)
 	req.Images = nil
-	u.meddle = func(w http.ResponseWriter, r *http.Request, nth int) bool {
+	u.intercept = func(w http.ResponseWriter, r *http.Request, nth int) bool {
 		http.Redirect(w, r, "http://192.0.2.1"+r.URL.Path, http.StatusFound)
 		return true
 	}
@@ -373,24 +376,24 @@ func TestARedirectToPlainHTTPIsRefused(t *testing.T) {
 	}
 }
 
-func TestACertificateOfNobodyKnownIsRefusedAtOnce(t *testing.T) {
-	asked := 0
-	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { asked++ }))
+func TestFetch_RejectsUnknownCertificateWithoutRetry(t *testing.T) {
+	requests := 0
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { requests++ }))
 	server.Config.ErrorLog = log.New(io.Discard, "", 0)
 	defer server.Close()
 	err := registry.Fetch(t.Context(), registry.Request{Folder: t.TempDir(), HostFiles: []build.HostFile{{Name: "k0s", Version: k0s}},
 		Releases: []registry.Release{{Name: "k0s", Base: server.URL, Path: "k0s", SumsPath: "sums"}}})
-	if err == nil || !strings.Contains(err.Error(), "certificate") || asked > 0 {
-		t.Errorf("%v (asked %d times)", err, asked)
+	if err == nil || !strings.Contains(err.Error(), "certificate") || requests > 0 {
+		t.Errorf("%v (%d requests)", err, requests)
 	}
 }
 
-func TestAnInterruptEndsTheWaiting(t *testing.T) {
+func TestFetch_StopsWaitingWhenInterrupted(t *testing.T) {
 	u := newUpstream(t)
-	req := u.request(t)
+	req := u.newRequest(t)
 	req.Backoff = time.Hour
 	ctx, cancel := context.WithCancel(t.Context())
-	u.meddle = func(w http.ResponseWriter, r *http.Request, nth int) bool {
+	u.intercept = func(w http.ResponseWriter, r *http.Request, nth int) bool {
 		w.WriteHeader(http.StatusServiceUnavailable)
 		cancel()
 		return true

@@ -25,26 +25,26 @@ import (
 	"github.com/plinthdev/plinth/airgap/format"
 )
 
-// maxFile is the most bytes that a host file may have.
+// maxFileSize is the maximum size of an unpacked host file in bytes.
 const maxFile = 4 << 30
 
-// maxSums is the most bytes that a checksum file may have.
+// maxChecksumListSize is the maximum size of a checksum file in bytes.
 const maxSums = 1 << 20
 
-// Release says where a host file is published. In the paths {version} and
-// {arch} stand for what is asked for.
+// Release describes where a host file is published. {version} and {arch} in the
+// paths are replaced by the requested version and architecture.
 type Release struct {
-	Name     string            // of the host file
+	Name     string            // name of the host file
 	Base     string            // URL in front of the paths
-	Path     string            // of the download
-	SumsPath string            // of a file in the form of sha256sum that lists the download; not asked when Sums knows it
+	Path     string            // path of the download
+	SumsPath string            // path of a file in sha256sum format that lists the download; not used if Checksums has an entry
 	Sums     map[string]string // pinned SHA-256 (hex) of the download, by "version/arch"
-	Member   string            // the file's path in the download, a .tar.gz; "" when the download is the file
+	Member   string            // path of the file in the download, a .tar.gz; "" if the download is the file
 	Licenses string            // SPDX expression
 }
 
-// Upstream lists where the projects themselves publish: k0s's release assets
-// (its release workflow writes sha256sums.txt) and KOTS's.
+// UpstreamReleases returns the release pages of the projects themselves: k0s (whose
+// release workflow writes sha256sums.txt) and KOTS.
 func Upstream() []Release {
 	return []Release{
 		{Name: "k0s", Base: "https://github.com/k0sproject/k0s/releases/download", Licenses: "Apache-2.0",
@@ -54,23 +54,25 @@ func Upstream() []Release {
 	}
 }
 
-// url fills a path in; a "+" in a version is escaped, which is how GitHub wants it.
+// urlFor returns the URL of a path pattern. A "+" in the version is escaped, as GitHub
+// requires.
 func (r Release) url(pattern, version, arch string) string {
 	return strings.TrimRight(r.Base, "/") + "/" + fill(pattern, url.QueryEscape(version), arch)
 }
 
+// fillPattern returns a path pattern with version and architecture inserted.
 func fill(pattern, version, arch string) string {
 	return strings.NewReplacer("{version}", version, "{arch}", arch).Replace(pattern)
 }
 
-// hostFile downloads a host file unless the folder has that version.
+// fetchHostFile downloads a host file, unless the folder has that version.
 func (f *fetcher) hostFile(ctx context.Context, want build.HostFile) error {
 	if f.hasFile(want) {
 		return nil
 	}
 	i := slices.IndexFunc(f.req.Releases, func(r Release) bool { return r.Name == want.Name })
 	if i < 0 {
-		return fmt.Errorf("host file %s: nobody says where it is published", want.Name)
+		return fmt.Errorf("host file %s: its download location is unknown", want.Name)
 	}
 	release := f.req.Releases[i]
 	var sum string
@@ -87,15 +89,17 @@ func (f *fetcher) hostFile(ctx context.Context, want build.HostFile) error {
 	return nil
 }
 
-// hasFile looks for a host file of that version with all its blobs.
+// hasHostFile reports whether the folder has that version of a host file with all its
+// blobs.
 func (f *fetcher) hasFile(want build.HostFile) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	platform := &ocispec.Platform{OS: f.os, Architecture: f.arch}
-	asked := identity(ocispec.Descriptor{Platform: platform, Annotations: annotations(want.Name, want.Version, "")})
-	return slices.ContainsFunc(f.index.Manifests, func(d ocispec.Descriptor) bool { return identity(d) == asked && f.folder.Has(d) })
+	key := identity(ocispec.Descriptor{Platform: platform, Annotations: annotations(want.Name, want.Version, "")})
+	return slices.ContainsFunc(f.index.Manifests, func(d ocispec.Descriptor) bool { return identity(d) == key && f.folder.Has(d) })
 }
 
+// hostFileAnnotations returns the annotations of a host file's descriptor.
 func annotations(name, version, licenses string) map[string]string {
 	a := map[string]string{format.AnnotationKind: string(format.KindHost), ocispec.AnnotationTitle: name, ocispec.AnnotationVersion: version}
 	if licenses != "" {
@@ -104,14 +108,14 @@ func annotations(name, version, licenses string) map[string]string {
 	return a
 }
 
-// checksum gives the SHA-256 that the download must have: pinned, or from the
-// release's own list, which TLS alone vouches for.
+// fetchChecksum returns the SHA-256 (hex) that the download must have: the pinned one,
+// or the one in the release's own list, which is authenticated by TLS only.
 func (f *fetcher) checksum(ctx context.Context, r Release, version string) (string, error) {
 	if sum, ok := r.Sums[version+"/"+f.arch]; ok {
 		return sum, nil
 	}
 	if r.SumsPath == "" {
-		return "", fmt.Errorf("%w: no checksum of it is known", fetch.ErrUnusable)
+		return "", fmt.Errorf("%w: no checksum is known", fetch.ErrUnusable)
 	}
 	from := r.url(r.SumsPath, version, f.arch)
 	resp, err := f.get(ctx, from)
@@ -130,15 +134,17 @@ func (f *fetcher) checksum(ctx context.Context, r Release, version string) (stri
 	return "", cmp.Or(lines.Err(), fmt.Errorf("%w: %s does not list %s", fetch.ErrUnusable, from, name))
 }
 
-// packed is a host file on its way into the folder.
+// packedFile is a compressed host file: its blob, and the digest and size of its
+// content.
 type packed struct {
 	blob  ocispec.Descriptor
 	plain digest.Digest
 	size  int64
 }
 
-// download streams a release into the folder: checked, taken out of its
-// archive, compressed. It gets a name there only when its checksum was right.
+// downloadRelease streams a host file into the folder: it verifies the checksum,
+// extracts the file from its archive and compresses it. The file is stored only if
+// the checksum of the download is sum.
 func (f *fetcher) download(ctx context.Context, r Release, version, sum string) error {
 	from := r.url(r.Path, version, f.arch)
 	resp, err := f.get(ctx, from)
@@ -153,12 +159,13 @@ func (f *fetcher) download(ctx context.Context, r Release, version, sum string) 
 		hash := sha256.New()
 		tee := io.TeeReader(body, hash)
 		wrong := p.pack(w, tee, r.Member)
-		// The rest counts for the checksum; a wrong one explains everything else.
+		// Read the rest for the checksum. Check the checksum first: if it is wrong,
+		// that explains any other error.
 		if _, err := io.Copy(io.Discard, tee); err != nil {
 			return fmt.Errorf("%s: %w", from, err)
 		}
 		if got := hex.EncodeToString(hash.Sum(nil)); !strings.EqualFold(got, sum) {
-			return fmt.Errorf("%s has the SHA-256 %s, expected is %s", from, got, sum)
+			return fmt.Errorf("%s has SHA-256 %s, expected %s", from, got, sum)
 		}
 		if wrong != nil {
 			return fmt.Errorf("%w: %s: %w", fetch.ErrUnusable, from, wrong)
@@ -171,7 +178,8 @@ func (f *fetcher) download(ctx context.Context, r Release, version, sum string) 
 	return f.keepFile(p, r, version)
 }
 
-// pack writes the member of a download compressed and measures it.
+// packMember compresses the member of a download to w and records the digest and
+// size of its content.
 func (p *packed) pack(w io.Writer, download io.Reader, member string) error {
 	file, err := extract(download, member)
 	if err != nil {
@@ -193,7 +201,8 @@ func (p *packed) pack(w io.Writer, download io.Reader, member string) error {
 	return z.Close()
 }
 
-// extract finds a member of a .tar.gz; "" is the whole.
+// openMember returns the content of a member of a .tar.gz; for "", the download
+// itself.
 func extract(download io.Reader, member string) (io.Reader, error) {
 	if member == "" {
 		return download, nil
@@ -205,7 +214,7 @@ func extract(download io.Reader, member string) (io.Reader, error) {
 	for r := tar.NewReader(gz); ; {
 		h, err := r.Next()
 		if err != nil {
-			return nil, fmt.Errorf("there is no %s in it: %w", member, err)
+			return nil, fmt.Errorf("the archive does not contain %s: %w", member, err)
 		}
 		if path.Clean(h.Name) == member && h.Typeflag == tar.TypeReg {
 			return r, nil
@@ -213,7 +222,7 @@ func extract(download io.Reader, member string) (io.Reader, error) {
 	}
 }
 
-// keepFile wraps a packed file in its manifest and enters it into the index.
+// addHostFile stores the manifest of a host file and adds it to the index.
 func (f *fetcher) keepFile(p packed, r Release, version string) error {
 	p.blob.Annotations = map[string]string{ocispec.AnnotationTitle: r.Name, format.AnnotationMode: "0755",
 		format.AnnotationDigest: p.plain.String(), format.AnnotationSize: fmt.Sprint(p.size)}
