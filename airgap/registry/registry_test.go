@@ -40,10 +40,10 @@ type fakeUpstream struct {
 	*httptest.Server
 	host string
 
-	mu       sync.Mutex
-	gets     map[string]int                                             // requests by path
-	intercept   func(w http.ResponseWriter, r *http.Request, nth int) bool // reports whether it has answered
-	handlers http.Handler
+	mu        sync.Mutex
+	gets      map[string]int                                             // requests by path
+	intercept func(w http.ResponseWriter, r *http.Request, nth int) bool // reports whether it has answered
+	handlers  http.Handler
 }
 
 func newUpstream(t *testing.T) *fakeUpstream {

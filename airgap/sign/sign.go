@@ -1,7 +1,3 @@
-// Package sign owns signatures: ECDSA on P-256 with SHA-256 over exact bytes,
-// in DER, as `openssl dgst -sha256 -sign` and `cosign sign-blob` make them;
-// keys in PEM; and the statement by which a vendor passes from one key to the
-// next. It refuses other kinds of keys, and it does not decide whom to trust.
 package sign
 
 import (
@@ -18,45 +14,51 @@ import (
 	"fmt"
 )
 
-// MaxSignature is more bytes than a signature in DER can have.
+// Signatures are ECDSA on P-256 with SHA-256 over exact bytes, in DER, as
+// `openssl dgst -sha256 -sign` and `cosign sign-blob` create them. Keys are in PEM.
+// Other kinds of keys are rejected.
+
+// MaxSignatureSize is an upper bound in bytes of a signature in DER.
 const MaxSignature = 128
 
-// Public is a vendor's public key; the zero value is none.
+// PublicKey is a vendor's public key; the zero value is no key.
 type Public struct {
 	key *ecdsa.PublicKey
 	der []byte // SubjectPublicKeyInfo
 }
 
-// Private is a vendor's private key.
+// PrivateKey is a vendor's private key.
 type Private struct{ key *ecdsa.PrivateKey }
 
+// Types of PEM blocks.
 const (
 	typePublic   = "PUBLIC KEY"
 	typeRotation = "PLINTH KEY ROTATION"
 )
 
-var errKind = errors.New("it is not an ECDSA key on the curve P-256 (prime256v1)")
+var errKind = errors.New("the key is not an ECDSA key on the curve P-256 (prime256v1)")
 
-// ParsePublic reads a file with one public key in PEM.
+// ParsePublicKey returns the public key in a file that contains one public key in PEM.
 func ParsePublic(file []byte) (Public, error) {
 	block, rest := pem.Decode(file)
 	switch {
 	case block == nil:
-		return Public{}, errors.New("it holds no key in PEM")
+		return Public{}, errors.New("the file contains no key in PEM")
 	case bytes.Contains([]byte(block.Type), []byte("PRIVATE KEY")):
-		return Public{}, errors.New("it holds the private key, which stays with the vendor; the public one is wanted")
+		return Public{}, errors.New("the file contains a private key, which only the vendor must have; use the public key")
 	case block.Type != typePublic:
-		return Public{}, fmt.Errorf("it holds %q where a public key is wanted", block.Type)
+		return Public{}, fmt.Errorf("the file contains %q instead of a public key", block.Type)
 	case len(bytes.TrimSpace(rest)) > 0:
-		return Public{}, errors.New("it holds more than one key")
+		return Public{}, errors.New("the file contains more than one key")
 	}
 	return parseDER(block.Bytes)
 }
 
+// parsePublicDER returns the public key in a DER SubjectPublicKeyInfo.
 func parseDER(der []byte) (Public, error) {
 	parsed, err := x509.ParsePKIXPublicKey(der)
 	if err != nil {
-		return Public{}, fmt.Errorf("its public key is damaged: %w", err)
+		return Public{}, fmt.Errorf("the public key is damaged: %w", err)
 	}
 	key, ok := parsed.(*ecdsa.PublicKey)
 	if !ok || key.Curve != elliptic.P256() {
@@ -70,25 +72,26 @@ func publicOf(key *ecdsa.PublicKey) (Public, error) {
 	return Public{key, der}, err
 }
 
-// ParsePrivate reads a file with one private key in PEM: PKCS #8 or SEC 1.
+// ParsePrivateKey returns the private key in a file that contains one in PEM, as
+// PKCS #8 or SEC 1.
 func ParsePrivate(file []byte) (Private, error) {
 	for block, rest := pem.Decode(file); block != nil; block, rest = pem.Decode(rest) {
 		var parsed any
 		var err error
 		switch {
-		case block.Type == "EC PARAMETERS": // ecparam -genkey puts it in front
+		case block.Type == "EC PARAMETERS": // openssl ecparam -genkey writes it before the key
 			continue
 		case block.Type == "ENCRYPTED PRIVATE KEY" || block.Headers["DEK-Info"] != "":
-			return Private{}, errors.New("it is encrypted; hand the key over decrypted through a pipe: --sign-key <(openssl pkey -in FILE)")
+			return Private{}, errors.New("the key is encrypted; pass it decrypted through a pipe: --sign-key <(openssl pkey -in FILE)")
 		case block.Type == "EC PRIVATE KEY":
 			parsed, err = x509.ParseECPrivateKey(block.Bytes)
 		case block.Type == "PRIVATE KEY":
 			parsed, err = x509.ParsePKCS8PrivateKey(block.Bytes)
 		default:
-			return Private{}, fmt.Errorf("it holds %q where a private key is wanted", block.Type)
+			return Private{}, fmt.Errorf("the file contains %q instead of a private key", block.Type)
 		}
 		if err != nil {
-			return Private{}, errors.New("its private key is damaged") // the cause might show a part of it
+			return Private{}, errors.New("the private key is damaged") // the cause could reveal a part of the key
 		}
 		key, ok := parsed.(*ecdsa.PrivateKey)
 		if !ok || key.Curve != elliptic.P256() {
@@ -96,33 +99,33 @@ func ParsePrivate(file []byte) (Private, error) {
 		}
 		return Private{key}, nil
 	}
-	return Private{}, errors.New("it holds no private key in PEM")
+	return Private{}, errors.New("the file contains no private key in PEM")
 }
 
-// Public is the key that verifies what k signs.
+// Public returns the public key that belongs to k.
 func (k Private) Public() (Public, error) { return publicOf(&k.key.PublicKey) }
 
-// Sign signs data. The same data always gives the same signature (RFC 6979),
-// so a signed bundle is as reproducible as an unsigned one.
+// Sign returns a signature of data. The same data always gives the same signature
+// (RFC 6979), so a signed bundle is as reproducible as an unsigned one.
 func (k Private) Sign(data []byte) ([]byte, error) {
 	sum := sha256.Sum256(data)
 	return k.key.Sign(nil, sum[:], crypto.SHA256)
 }
 
-// IsZero tells whether this is no key.
+// IsZero reports whether p is no key.
 func (p Public) IsZero() bool { return p.key == nil }
 
-// Equal tells whether both are the same key, or both none.
+// Equal reports whether p and other are the same key, or both no key.
 func (p Public) Equal(other Public) bool { return bytes.Equal(p.der, other.der) }
 
-// Verify tells whether signature is one of this key over data.
+// Verify reports whether signature is a valid signature of data with this key.
 func (p Public) Verify(data, signature []byte) bool {
 	sum := sha256.Sum256(data)
 	return p.key != nil && ecdsa.VerifyASN1(p.key, sum[:], signature)
 }
 
-// Fingerprint names the key: the SHA-256 of its DER form, which
-// `openssl pkey -pubin -in F -outform DER | sha256sum` prints. "" for no key.
+// Fingerprint returns the SHA-256 of the key in DER, as printed by
+// `openssl pkey -pubin -in F -outform DER | sha256sum`; "" for no key.
 func (p Public) Fingerprint() string {
 	if p.IsZero() {
 		return ""
@@ -131,7 +134,7 @@ func (p Public) Fingerprint() string {
 	return "sha256:" + hex.EncodeToString(sum[:])
 }
 
-// PEM is the key as a file; empty for no key.
+// PEM returns the key in PEM; empty for no key.
 func (p Public) PEM() []byte {
 	if p.IsZero() {
 		return nil
@@ -139,12 +142,12 @@ func (p Public) PEM() []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: typePublic, Bytes: p.der})
 }
 
-// MarshalText writes the key in one line; empty for no key.
+// MarshalText returns the key in DER as one line of base64; empty for no key.
 func (p Public) MarshalText() ([]byte, error) {
 	return base64.StdEncoding.AppendEncode(nil, p.der), nil
 }
 
-// UnmarshalText reads what MarshalText writes.
+// UnmarshalText sets the key from the text that MarshalText returns.
 func (p *Public) UnmarshalText(text []byte) error {
 	*p = Public{}
 	if len(text) == 0 {
@@ -157,14 +160,14 @@ func (p *Public) UnmarshalText(text []byte) error {
 	return err
 }
 
-// Rotation is a vendor's statement that another key follows the one that
-// signed it.
+// KeyRotation is a vendor's statement that the key Next replaces the key with which
+// the statement is signed.
 type Rotation struct {
 	Next      Public
 	signature []byte
 }
 
-// Rotate states that next follows k.
+// SignRotation returns the statement, in PEM, that next replaces k.
 func (k Private) Rotate(next Public) ([]byte, error) {
 	signature, err := k.Sign(next.PEM())
 	if err != nil {
@@ -173,11 +176,11 @@ func (k Private) Rotate(next Public) ([]byte, error) {
 	return append(next.PEM(), pem.EncodeToMemory(&pem.Block{Type: typeRotation, Bytes: signature})...), nil
 }
 
-// ParseRotation reads a statement: the next public key in PEM, and the old
-// key's signature over exactly that PEM block. An index is no such block and
-// such a block is no index, so neither signature can pass for the other.
+// ParseKeyRotation returns the statement in a file: the next public key in PEM, and
+// the old key's signature of exactly that PEM block. A bundle's index is never such
+// a block, so a signature of one cannot be used for the other.
 func ParseRotation(file []byte) (Rotation, error) {
-	malformed := errors.New("it is not a public key followed by a PLINTH KEY ROTATION block")
+	malformed := errors.New("the file is not a public key followed by a PLINTH KEY ROTATION block")
 	first, rest := pem.Decode(file)
 	if first == nil || first.Type != typePublic || len(first.Headers) > 0 {
 		return Rotation{}, malformed
@@ -193,5 +196,5 @@ func ParseRotation(file []byte) (Rotation, error) {
 	return Rotation{next, second.Bytes}, nil
 }
 
-// By tells whether the statement was made by the owner of old.
+// SignedBy reports whether the statement is signed with the key old.
 func (r Rotation) By(old Public) bool { return old.Verify(r.Next.PEM(), r.signature) }

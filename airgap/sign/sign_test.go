@@ -16,7 +16,7 @@ import (
 	"github.com/plinthdev/plinth/airgap/sign"
 )
 
-// newKey makes a private key as a file has it.
+// newKey returns a new private key in PEM.
 func newKey(t testing.TB, curve elliptic.Curve) []byte {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(curve, rand.Reader)
@@ -30,7 +30,8 @@ func newKey(t testing.TB, curve elliptic.Curve) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
 }
 
-func pair(t testing.TB) (sign.Private, sign.Public) {
+// newKeyPair returns a new P-256 key pair.
+func newKeyPair(t testing.TB) (sign.Private, sign.Public) {
 	t.Helper()
 	private, err := sign.ParsePrivate(newKey(t, elliptic.P256()))
 	if err != nil {
@@ -43,26 +44,26 @@ func pair(t testing.TB) (sign.Private, sign.Public) {
 	return private, public
 }
 
-func TestASignatureHoldsForItsBytesAndKeyOnly(t *testing.T) {
-	private, public := pair(t)
-	_, other := pair(t)
+func TestPublicKey_VerifiesOnlyItsOwnSignatures(t *testing.T) {
+	private, public := newKeyPair(t)
+	_, other := newKeyPair(t)
 	data := []byte("index")
 	signature, err := private.Sign(data)
 	if err != nil || !public.Verify(data, signature) {
-		t.Fatalf("%v: own signature is refused", err)
+		t.Fatalf("%v: the key's own signature is rejected", err)
 	}
 	again, _ := private.Sign(data)
 	if !bytes.Equal(signature, again) {
 		t.Error("two signatures of the same bytes differ")
 	}
 	if other.Verify(data, signature) || public.Verify([]byte("indey"), signature) || public.Verify(data, nil) || (sign.Public{}).Verify(data, signature) {
-		t.Error("a signature holds where it must not")
+		t.Error("a signature is accepted for other data or another key")
 	}
 	for i := range signature {
 		bad := bytes.Clone(signature)
 		bad[i] ^= 1
 		if public.Verify(data, bad) {
-			t.Errorf("altered byte %d is not noticed", i)
+			t.Errorf("a signature with byte %d altered is accepted", i)
 		}
 	}
 	if len(signature) > sign.MaxSignature {
@@ -70,8 +71,8 @@ func TestASignatureHoldsForItsBytesAndKeyOnly(t *testing.T) {
 	}
 }
 
-func TestAKeyIsTheSameAfterEveryForm(t *testing.T) {
-	_, public := pair(t)
+func TestPublicKey_RoundTripsThroughTextAndPEM(t *testing.T) {
+	_, public := newKeyPair(t)
 	text, err := public.MarshalText()
 	if err != nil {
 		t.Fatal(err)
@@ -85,42 +86,45 @@ func TestAKeyIsTheSameAfterEveryForm(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	if err := back.UnmarshalText(nil); err != nil || !back.IsZero() || back.Fingerprint() != "" {
-		t.Errorf("no key is not no key: %v", err)
+		t.Errorf("empty text does not give the zero key: %v", err)
 	}
 }
 
-func TestOtherKeysAreRefusedAndNamed(t *testing.T) {
-	_, public := pair(t)
+func TestParseKeys_RejectOtherContentAndNameIt(t *testing.T) {
+	_, public := newKeyPair(t)
 	good := newKey(t, elliptic.P256())
 	for name, c := range map[string]struct{ file, private, public string }{
 		"empty":       {"", "no private key", "no key in PEM"},
 		"text":        {"hello", "no private key", "no key in PEM"},
-		"private key": {string(good), "", "the private key, which stays with the vendor"},
-		"public key":  {string(public.PEM()), `"PUBLIC KEY" where a private key`, ""},
-		"other curve": {string(newKey(t, elliptic.P384())), "curve P-256", "the private key"},
-		"encrypted":   {"-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n", "openssl pkey", "the private key"},
+		"private key": {string(good), "", "a private key, which only the vendor must have"},
+		"public key":  {string(public.PEM()), `"PUBLIC KEY" instead of a private key`, ""},
+		"other curve": {string(newKey(t, elliptic.P384())), "curve P-256", "a private key"},
+		"encrypted":   {"-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n", "openssl pkey", "a private key"},
 		"certificate": {"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", `"CERTIFICATE"`, `"CERTIFICATE"`},
-		"damaged":     {"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "damaged", "the private key"},
+		"damaged":     {"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "damaged", "a private key"},
 		"two keys":    {string(public.PEM()) + string(public.PEM()), `"PUBLIC KEY"`, "more than one key"},
 		"bad public":  {"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n", `"PUBLIC KEY"`, "damaged"},
 	} {
-		_, err := sign.ParsePrivate([]byte(c.file))
-		want(t, name+", as private", err, c.private)
-		_, err = sign.ParsePublic([]byte(c.file))
-		want(t, name+", as public", err, c.public)
+		t.Run(name, func(t *testing.T) {
+			_, err := sign.ParsePrivate([]byte(c.file))
+			checkError(t, "as private key", err, c.private)
+			_, err = sign.ParsePublic([]byte(c.file))
+			checkError(t, "as public key", err, c.public)
+		})
 	}
 }
 
-func want(t *testing.T, name string, err error, part string) {
+// checkError checks that err contains part, or is nil if part is empty.
+func checkError(t *testing.T, name string, err error, part string) {
 	t.Helper()
 	if part == "" && err != nil || part != "" && (err == nil || !strings.Contains(err.Error(), part)) {
 		t.Errorf("%s: %v, want %q", name, err, part)
 	}
 }
 
-func TestARotationHoldsForTheOldKeyOnly(t *testing.T) {
-	old, oldPublic := pair(t)
-	_, next := pair(t)
+func TestKeyRotation_IsSignedByTheOldKeyOnly(t *testing.T) {
+	old, oldPublic := newKeyPair(t)
+	_, next := newKeyPair(t)
 	file, err := old.Rotate(next)
 	if err != nil {
 		t.Fatal(err)
@@ -129,25 +133,27 @@ func TestARotationHoldsForTheOldKeyOnly(t *testing.T) {
 	if err != nil || !r.Next.Equal(next) || !r.By(oldPublic) || r.By(next) || r.By(sign.Public{}) {
 		t.Errorf("%v", err)
 	}
-	_, other := pair(t)
+	_, other := newKeyPair(t)
 	swapped, err := sign.ParseRotation(append(other.PEM(), file[len(next.PEM()):]...))
 	if err != nil || swapped.By(oldPublic) {
-		t.Errorf("the statement holds for another next key: %v", err)
+		t.Errorf("the statement is accepted for another next key: %v", err)
 	}
 	for name, bad := range map[string]string{
-		"only a key":    string(next.PEM()),
-		"empty":         "",
-		"the two apart": string(file[len(next.PEM()):]) + string(next.PEM()),
-		"more":          string(file) + string(file),
+		"only a key":  string(next.PEM()),
+		"empty":       "",
+		"wrong order": string(file[len(next.PEM()):]) + string(next.PEM()),
+		"two":         string(file) + string(file),
 	} {
-		if _, err := sign.ParseRotation([]byte(bad)); err == nil {
-			t.Errorf("%s is taken", name)
-		}
+		t.Run(name, func(t *testing.T) {
+			if _, err := sign.ParseRotation([]byte(bad)); err == nil {
+				t.Error("it is accepted")
+			}
+		})
 	}
 }
 
-// TestOpenSSLSpeaksTheSame runs the commands of docs/bundle.md.
-func TestOpenSSLSpeaksTheSame(t *testing.T) {
+// TestSignatures_AreCompatibleWithOpenSSL runs the commands of docs/bundle.md.
+func TestSignatures_AreCompatibleWithOpenSSL(t *testing.T) {
 	if _, err := exec.LookPath("openssl"); err != nil {
 		t.Fatal("openssl is missing: make test-unit installs it")
 	}
@@ -177,7 +183,7 @@ func TestOpenSSLSpeaksTheSame(t *testing.T) {
 	}
 	public, err := sign.ParsePublic(read("vendor.pub"))
 	if err != nil || !public.Verify(read("index.json"), read("theirs.sig")) {
-		t.Fatalf("openssl's signature is refused: %v", err)
+		t.Fatalf("openssl's signature is rejected: %v", err)
 	}
 	if sum := shell(`openssl pkey -pubin -in vendor.pub -outform DER | sha256sum`); public.Fingerprint() != "sha256:"+strings.Fields(sum)[0] {
 		t.Errorf("fingerprint %s, openssl has %s", public.Fingerprint(), sum)
@@ -195,12 +201,12 @@ func TestOpenSSLSpeaksTheSame(t *testing.T) {
 	         echo "-----END PLINTH KEY ROTATION-----"; } > rotation.pem`)
 	r, err := sign.ParseRotation(read("rotation.pem"))
 	if err != nil || !r.By(public) || !bytes.Equal(r.Next.PEM(), read("next.pub")) {
-		t.Errorf("a statement made with openssl is refused: %v", err)
+		t.Errorf("a statement created with openssl is rejected: %v", err)
 	}
 }
 
-func FuzzParse(f *testing.F) {
-	private, public := pair(f)
+func FuzzParseKeys(f *testing.F) {
+	private, public := newKeyPair(f)
 	rotation, err := private.Rotate(public)
 	if err != nil {
 		f.Fatal(err)

@@ -20,24 +20,25 @@ import (
 
 var _ trust.Bundle = (*airgap.Bundle)(nil)
 
-// made is a bundle as far as trust looks at it.
-type made struct {
+// fakeBundle is a trust.Bundle with the given values.
+type fakeBundle struct {
 	index, sig []byte
 	release    int64
 	expires    time.Time
 }
 
-func (m made) Digest() digest.Digest { return digest.FromBytes(m.index) }
-func (m made) RawIndex() []byte      { return m.index }
-func (m made) Signature() []byte     { return m.sig }
-func (m made) Release() int64        { return m.release }
-func (m made) Expires() time.Time    { return m.expires }
+func (m fakeBundle) Digest() digest.Digest { return digest.FromBytes(m.index) }
+func (m fakeBundle) RawIndex() []byte      { return m.index }
+func (m fakeBundle) Signature() []byte     { return m.sig }
+func (m fakeBundle) Release() int64        { return m.release }
+func (m fakeBundle) Expires() time.Time    { return m.expires }
 
 type vendor struct {
 	private sign.Private
 	public  sign.Public
 }
 
+// newVendor returns a vendor with a new key pair.
 func newVendor(t testing.TB) vendor {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -59,14 +60,14 @@ func newVendor(t testing.TB) vendor {
 	return vendor{private, public}
 }
 
-func (v vendor) bundle(t testing.TB, release int64) made {
+func (v vendor) bundle(t testing.TB, release int64) fakeBundle {
 	t.Helper()
 	index := []byte("index " + string(rune('0'+release)))
 	sig, err := v.private.Sign(index)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return made{index: index, sig: sig, release: release}
+	return fakeBundle{index: index, sig: sig, release: release}
 }
 
 func (v vendor) rotate(t testing.TB, next vendor) *sign.Rotation {
@@ -84,10 +85,10 @@ func (v vendor) rotate(t testing.TB, next vendor) *sign.Rotation {
 
 var now = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
-func TestWhatIsNotProvedIsRefused(t *testing.T) {
+func TestVerify_RejectsUnverifiedBundles(t *testing.T) {
 	ours, next, stranger := newVendor(t), newVendor(t), newVendor(t)
 	pinned := trust.Pin{Key: ours.public, Release: 5}
-	unsigned := made{index: []byte("index")}
+	unsigned := fakeBundle{index: []byte("index")}
 	altered := ours.bundle(t, 5)
 	altered.index = []byte("index 6")
 	expired := ours.bundle(t, 6)
@@ -97,9 +98,9 @@ func TestWhatIsNotProvedIsRefused(t *testing.T) {
 	installed := pinned
 	installed.Release, installed.Bundle = 9, expired.Digest()
 	for name, c := range map[string]struct {
-		bundle made
+		bundle fakeBundle
 		terms  trust.Terms
-		want   string // in the refusal; "" for taken
+		want   string // in the error; "" if the bundle is accepted
 	}{
 		"signed, key given":                    {ours.bundle(t, 1), trust.Terms{Key: ours.public}, ""},
 		"signed, key pinned":                   {ours.bundle(t, 5), trust.Terms{Pin: pinned}, ""},
@@ -109,7 +110,7 @@ func TestWhatIsNotProvedIsRefused(t *testing.T) {
 		"unsigned":                             {unsigned, trust.Terms{Key: ours.public}, "not signed"},
 		"unsigned on a host with a pin":        {unsigned, trust.Terms{Pin: pinned}, "not signed"},
 		"of another vendor":                    {stranger.bundle(t, 9), trust.Terms{Key: ours.public}, "not signed with the key " + ours.public.Fingerprint()},
-		"of another vendor, his key given":     {stranger.bundle(t, 9), trust.Terms{Key: stranger.public, Pin: pinned}, "another one was given"},
+		"of another vendor, its key given":     {stranger.bundle(t, 9), trust.Terms{Key: stranger.public, Pin: pinned}, "another key was given"},
 		"index altered":                        {altered, trust.Terms{Key: ours.public}, "not signed with"},
 		"older release":                        {ours.bundle(t, 4), trust.Terms{Pin: pinned}, "already has release 5"},
 		"no release number after one":          {ours.bundle(t, 0), trust.Terms{Pin: pinned}, "without a number"},
@@ -124,7 +125,7 @@ func TestWhatIsNotProvedIsRefused(t *testing.T) {
 		"statement of a stranger":              {next.bundle(t, 6), trust.Terms{Pin: pinned, Rotation: stranger.rotate(t, next)}, "key rotation is not signed"},
 		"statement for another key":            {next.bundle(t, 6), trust.Terms{Pin: pinned, Rotation: ours.rotate(t, stranger)}, "not signed with"},
 		"statement, then the old key again":    {ours.bundle(t, 6), trust.Terms{Pin: pinned, Rotation: ours.rotate(t, next)}, "not signed with"},
-		"stranger's key beside a statement":    {next.bundle(t, 6), trust.Terms{Key: stranger.public, Pin: pinned, Rotation: ours.rotate(t, next)}, "another one was given"},
+		"stranger's key beside a statement":    {next.bundle(t, 6), trust.Terms{Key: stranger.public, Pin: pinned, Rotation: ours.rotate(t, next)}, "another key was given"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c.terms.Now = now
@@ -142,33 +143,35 @@ func TestWhatIsNotProvedIsRefused(t *testing.T) {
 	}
 }
 
-func TestWhatIsTakenOnRequestIsToldAndChangesNoPin(t *testing.T) {
+func TestVerify_WarnsAboutAllowedUnverifiedBundlesAndKeepsPin(t *testing.T) {
 	ours, stranger := newVendor(t), newVendor(t)
 	pinned := trust.Pin{Key: ours.public, Release: 5}
 	for name, c := range map[string]struct {
-		bundle  made
+		bundle  fakeBundle
 		terms   trust.Terms
 		warning string
 	}{
-		"no key known":      {made{index: []byte("i")}, trust.Terms{}, "no key is known"},
-		"unsigned":          {made{index: []byte("i")}, trust.Terms{Pin: pinned}, "it is not signed"},
+		"no key known":      {fakeBundle{index: []byte("i")}, trust.Terms{}, "no key is known"},
+		"unsigned":          {fakeBundle{index: []byte("i")}, trust.Terms{Pin: pinned}, "it is not signed"},
 		"of another vendor": {stranger.bundle(t, 9), trust.Terms{Pin: pinned}, "not signed with"},
-		"proved anyway":     {ours.bundle(t, 6), trust.Terms{Pin: pinned}, ""},
+		"verified anyway":   {ours.bundle(t, 6), trust.Terms{Pin: pinned}, ""},
 	} {
-		c.terms.AllowUnsigned, c.terms.Now = true, now
-		v, err := trust.Judge("b", c.bundle, c.terms)
-		if err != nil || !strings.Contains(v.Warning, c.warning) || (v.Warning == "") != (c.warning == "") {
-			t.Errorf("%s: %q, %v", name, v.Warning, err)
-		}
-		if c.warning != "" && (v.Verified || !v.Key.Equal(c.terms.Pin.Key) || v.Release != c.terms.Pin.Release || len(v.Warnings([]string{"x"})) != 2) {
-			t.Errorf("%s: %+v", name, v)
-		}
+		t.Run(name, func(t *testing.T) {
+			c.terms.AllowUnsigned, c.terms.Now = true, now
+			v, err := trust.Judge("b", c.bundle, c.terms)
+			if err != nil || !strings.Contains(v.Warning, c.warning) || (v.Warning == "") != (c.warning == "") {
+				t.Errorf("%q, %v", v.Warning, err)
+			}
+			if c.warning != "" && (v.Verified || !v.Key.Equal(c.terms.Pin.Key) || v.Release != c.terms.Pin.Release || len(v.Warnings([]string{"x"})) != 2) {
+				t.Errorf("%+v", v)
+			}
+		})
 	}
-	look, err := trust.Judge("b", made{index: []byte("index")}, trust.Terms{Look: true, Now: now})
-	if err != nil || look.Verified || !strings.Contains(look.Warning, "an install will ask") || strings.Contains(look.Warning, "request") {
-		t.Errorf("a look: %q, %v", look.Warning, err)
+	inspected, err := trust.Judge("b", fakeBundle{index: []byte("index")}, trust.Terms{Look: true, Now: now})
+	if err != nil || inspected.Verified || !strings.Contains(inspected.Warning, "an installation requires") || strings.Contains(inspected.Warning, "--allow-unsigned") {
+		t.Errorf("inspect only: %q, %v", inspected.Warning, err)
 	}
 	if _, err := trust.Judge("b", ours.bundle(t, 4), trust.Terms{Pin: pinned, AllowUnsigned: true, Now: now}); err == nil {
-		t.Error("an old release of the vendor is taken: --allow-unsigned is not for that")
+		t.Error("an old release of the vendor is accepted: --allow-unsigned must not allow that")
 	}
 }
