@@ -1,8 +1,7 @@
-// Package compat owns the KOTS version gate: may this version of the KOTS
-// add-on carry this application? The rule, its parsing and its order are those
-// of KOTS's own IsKotsVersionCompatibleWithApp, decided here before a host is
-// touched. It refuses to guess: a value that is no version makes the question
-// undecidable, where KOTS would look away. It reads nothing and changes nothing.
+// Package compat decides whether a version of the KOTS add-on is compatible with an
+// application (the KOTS version gate). Rules, parsing and order are those of KOTS's
+// own IsKotsVersionCompatibleWithApp, except that a value that is not a version makes
+// the result Undecidable, where KOTS ignores it.
 package compat
 
 import (
@@ -14,12 +13,12 @@ import (
 	"github.com/Masterminds/semver/v3"
 )
 
-// Version is a parsed version of KOTS. The zero value is not a version.
+// Version is a parsed KOTS version. The zero value is not a version.
 type Version struct{ v *semver.Version }
 
-// Parse reads s as KOTS does: surrounding white space and one leading "v" do not
-// count, a missing minor or patch is 0 where there is no pre-release or build
-// part, and the rest is strict SemVer 2. The error says what is wrong and does
+// ParseVersion parses s like KOTS: surrounding white space and one leading "v" are
+// ignored, a missing minor or patch number is 0 if there is no pre-release or build
+// part, and the rest is strict SemVer 2. The error describes what is wrong and does
 // not repeat s.
 func Parse(s string) (Version, error) {
 	t := strings.TrimPrefix(strings.TrimSpace(s), "v")
@@ -40,7 +39,7 @@ func Parse(s string) (Version, error) {
 		return Version{}, reason(err)
 	}
 	for id := range strings.SplitSeq(pre, ".") {
-		// KOTS's parser refuses numbers above 64 bits; semver/v3 would order them as text.
+		// KOTS's parser rejects numbers above 64 bits; semver/v3 would compare them as text.
 		if _, err := strconv.ParseUint(id, 10, 64); errors.Is(err, strconv.ErrRange) && strings.Trim(id, "0123456789") == "" {
 			return Version{}, reason(err)
 		}
@@ -48,8 +47,8 @@ func Parse(s string) (Version, error) {
 	return Version{v}, nil
 }
 
-// reason turns an error of the semver library, which may repeat its input, into
-// words for a person.
+// describeParseError returns a readable error for one of the semver library, which
+// can repeat its input.
 func reason(err error) error {
 	switch {
 	case errors.Is(err, semver.ErrSegmentStartsZero):
@@ -61,36 +60,36 @@ func reason(err error) error {
 	case errors.Is(err, semver.ErrInvalidMetadata):
 		return errors.New("its build part is not valid")
 	}
-	return errors.New("it is not of the form 1.2.3")
+	return errors.New("it does not have the format 1.2.3")
 }
 
-// Compare is -1, 0 or +1 as v is below, equal to or above w in SemVer 2 order;
-// build metadata does not count.
+// Compare returns -1, 0 or +1 if v is below, equal to or above w in SemVer 2 order;
+// build metadata is ignored.
 func (v Version) Compare(w Version) int { return v.v.Compare(w.v) }
 
-// String is the normalised form: no "v", three numbers.
+// String returns the normalized version: no "v", three numbers.
 func (v Version) String() string { return v.v.String() }
 
-// Input is one question to the gate; every value as its author wrote it.
+// Input is the input of the gate; all versions are unparsed.
 type Input struct {
 	Actual       string // version of the KOTS add-on
 	Min          string // the Application's spec.minKotsVersion, "" if absent
 	Target       string // the Application's spec.targetKotsVersion, "" if absent
-	FirstInstall bool   // no receipt and no KOTS in the cluster: only then target counts
+	FirstInstall bool   // there is no receipt and no KOTS in the cluster; only then Target applies
 }
 
-// Outcome is the answer of the gate.
+// Outcome is the decision of the gate.
 type Outcome string
 
-// The four answers. Only Pass and Unchecked let an install go on.
+// The four outcomes. Only Pass and Unchecked allow an installation.
 const (
 	Pass        Outcome = "pass"
 	Block       Outcome = "block"
 	Undecidable Outcome = "undecidable" // a value is not a version
-	Unchecked   Outcome = "unchecked"   // there is no bound to check against
+	Unchecked   Outcome = "unchecked"   // there is no bound to check
 )
 
-// The names of the values, as they stand in the manifests.
+// The fields of the manifests that contain the versions.
 const (
 	AddOn  = "spec.kotsadm.version"
 	Min    = "spec.minKotsVersion"
@@ -99,39 +98,41 @@ const (
 
 // Invalid is a value that is not a version.
 type Invalid struct {
-	Field  string `json:"field"`  // AddOn, Min or Target
-	Value  string `json:"value"`  // as written
-	Reason string `json:"reason"` // "it has more than three numbers"
+	Field  string `json:"field"`  // FieldAddOn, FieldMin or FieldTarget
+	Value  string `json:"value"`  // as in the manifest
+	Reason string `json:"reason"` // why it is not a version: "it has more than three numbers"
 }
 
-// Verdict is the answer and what it rests on.
+// Result is the decision of the gate with its reason.
 type Verdict struct {
 	Outcome      Outcome   `json:"outcome"`
 	FirstInstall bool      `json:"firstInstall"`
-	Actual       string    `json:"actual,omitempty"`     // the add-on's version, normalised if it is one
-	Bound        string    `json:"bound,omitempty"`      // Block: Min or Target
-	Value        string    `json:"value,omitempty"`      // Block: the bound as written
-	Normalised   string    `json:"normalised,omitempty"` // Block: the bound as compared
-	Invalid      []Invalid `json:"invalid,omitempty"`    // Undecidable: every bad value
-	Note         string    `json:"note,omitempty"`       // Unchecked: why there was nothing to check
+	Actual       string    `json:"actual,omitempty"`     // the add-on's version, normalized if it is valid
+	Bound        string    `json:"bound,omitempty"`      // Block: FieldMin or FieldTarget
+	Value        string    `json:"value,omitempty"`      // Block: the bound as in the manifest
+	Normalised   string    `json:"normalized,omitempty"` // Block: the bound, normalized
+	Invalid      []Invalid `json:"invalid,omitempty"`    // Undecidable: every invalid value
+	Note         string    `json:"note,omitempty"`       // Unchecked: why there is nothing to check
 }
 
-// Allowed tells whether the gate lets the install go on.
+// Allowed reports whether the gate allows the installation.
 func (v Verdict) Allowed() bool { return v.Outcome == Pass || v.Outcome == Unchecked }
 
-// Skip is the verdict where one of the two manifests is missing; note says which.
+// NewUnchecked returns the result for an installation in which one of the two
+// manifests is missing; note names it.
 func Skip(note string) Verdict { return Verdict{Outcome: Unchecked, Note: note} }
 
-// Check decides. An update is blocked below Min; a first install below Min or
-// above Target; equality passes both. Values that are no version are all
-// reported, before any comparison and whether or not this install would need them.
+// Check returns the decision of the gate. An update is blocked below Min, a first
+// installation below Min or above Target; equality passes both. All invalid values
+// are reported, before any comparison and even if this installation does not need
+// them.
 func Check(in Input) Verdict {
-	verdict := Verdict{Outcome: Pass, FirstInstall: in.FirstInstall, Actual: in.Actual}
+	result := Verdict{Outcome: Pass, FirstInstall: in.FirstInstall, Actual: in.Actual}
 	parse := func(field, value string) Version {
 		v, err := Parse(value)
 		if err != nil {
-			verdict.Outcome = Undecidable
-			verdict.Invalid = append(verdict.Invalid, Invalid{field, value, err.Error()})
+			result.Outcome = Undecidable
+			result.Invalid = append(result.Invalid, Invalid{field, value, err.Error()})
 		}
 		return v
 	}
@@ -142,20 +143,20 @@ func Check(in Input) Verdict {
 		return parse(field, value)
 	}
 	actual, lowest, target := parse(AddOn, in.Actual), bound(Min, in.Min), bound(Target, in.Target)
-	if verdict.Outcome == Undecidable {
-		return verdict
+	if result.Outcome == Undecidable {
+		return result
 	}
-	verdict.Actual = actual.String()
+	result.Actual = actual.String()
 	block := func(name, written string, v Version) {
-		verdict.Outcome, verdict.Bound, verdict.Value, verdict.Normalised = Block, name, written, v.String()
+		result.Outcome, result.Bound, result.Value, result.Normalised = Block, name, written, v.String()
 	}
 	switch {
 	case in.Min == "" && in.Target == "":
-		verdict.Outcome, verdict.Note = Unchecked, fmt.Sprintf("the Application sets neither %s nor %s", Min, Target)
+		result.Outcome, result.Note = Unchecked, fmt.Sprintf("the Application sets neither %s nor %s", Min, Target)
 	case in.Min != "" && actual.Compare(lowest) < 0:
 		block(Min, in.Min, lowest)
 	case in.FirstInstall && in.Target != "" && actual.Compare(target) > 0:
 		block(Target, in.Target, target)
 	}
-	return verdict
+	return result
 }

@@ -12,19 +12,19 @@ const (
 	pass  = compat.Pass
 	block = compat.Block
 	// refuse marks the rows where Plinth differs on purpose: KOTS logs a value that
-	// is not a version and goes on as if it were absent; Plinth does not guess.
+	// is not a version and continues as if it were absent; Plinth does not guess.
 	refuse = compat.Undecidable
-	// open marks the rows without any bound: allowed, and said aloud.
+	// open marks the rows without any bound: allowed, with a note.
 	open = compat.Unchecked
 )
 
 type row struct {
 	actual, min, target string
 	install, update     compat.Outcome
-	normalised          string // of the bound that failed on install, where it matters
+	normalized          string // of the bound that failed on install; "" if not checked
 }
 
-// gateTable is the table of the reference, every row of it.
+// gateTable contains every row of the table of the reference.
 var gateTable = []row{
 	{"1.75.0", "", "1.75.0", pass, pass, ""},
 	{"v1.75.0", "", " 1.75.0 ", pass, pass, ""},
@@ -44,7 +44,7 @@ var gateTable = []row{
 	{"1.129.4-ec.3", "1.129.4", "", block, block, "1.129.4"},
 }
 
-// moreVectors are the reference's further ones and its invalid values.
+// moreVectors contains further rows of the reference, and its invalid values.
 var moreVectors = []row{
 	{"1.75.1", "", "v1.75.0", block, pass, "1.75.0"},
 	{"v1.75.1", "", " 1.75.0 ", block, pass, "1.75.0"},
@@ -64,7 +64,7 @@ var moreVectors = []row{
 	{"latest", "", "", refuse, refuse, ""},             // KOTS: allowed
 }
 
-// realKOTS are the verdicts that KOTS v1.131.2's own function gave, every row of them.
+// realKOTS contains all decisions recorded from KOTS v1.131.2's own function.
 var realKOTS = []row{
 	{"1.75.0", "", "1.75.0", pass, pass, ""},
 	{"1.75.1", "", "1.75.0", block, pass, ""},
@@ -104,12 +104,12 @@ var realKOTS = []row{
 	{"v1.131.2", "", "1.0.0", block, pass, ""},
 }
 
-func TestGateAgreesWithTheReference(t *testing.T) { testRows(t, gateTable) }
-func TestGateAgreesWithMoreVectors(t *testing.T)  { testRows(t, moreVectors) }
-func TestGateAgreesWithTheRealKOTS(t *testing.T)  { testRows(t, realKOTS) }
-func TestTablesAreAsLongAsTheReference(t *testing.T) {
+func TestCheck_AgreesWithTheReference(t *testing.T) { testRows(t, gateTable) }
+func TestCheck_AgreesWithMoreVectors(t *testing.T)  { testRows(t, moreVectors) }
+func TestCheck_AgreesWithRealKOTS(t *testing.T)     { testRows(t, realKOTS) }
+func TestCheck_TablesAreAsLongAsTheReference(t *testing.T) {
 	if len(gateTable) != 16 || len(realKOTS) != 36 {
-		t.Fatalf("gate table %d rows, real verdicts %d rows; want 16 and 36", len(gateTable), len(realKOTS))
+		t.Fatalf("gate table %d rows, recorded decisions %d rows; want 16 and 36", len(gateTable), len(realKOTS))
 	}
 }
 
@@ -130,8 +130,8 @@ func testRows(t *testing.T, rows []row) {
 				if got.Allowed() != (want == pass || want == open) {
 					t.Errorf("Allowed() = %v for %s", got.Allowed(), want)
 				}
-				if first && r.normalised != "" && got.Normalised != r.normalised {
-					t.Errorf("normalised bound = %q, want %q", got.Normalised, r.normalised)
+				if first && r.normalized != "" && got.Normalised != r.normalized {
+					t.Errorf("normalized bound = %q, want %q", got.Normalised, r.normalized)
 				}
 				if (got.Bound != "") != (want == block) || (got.Note != "") != (want == open) || (len(got.Invalid) > 0) != (want == refuse) {
 					t.Errorf("the details do not fit the outcome: %+v", got)
@@ -141,15 +141,15 @@ func testRows(t *testing.T, rows []row) {
 	}
 }
 
-func TestVerdictNamesTheBoundThatFailedAndItsOwnValue(t *testing.T) {
-	// KOTS quotes target here, although min failed.
+func TestCheck_NamesTheBoundThatFailed(t *testing.T) {
+	// KOTS prints target here, although min failed.
 	got := compat.Check(compat.Input{Actual: "1.61.0", Min: "v1.62", Target: "1.75.0", FirstInstall: true})
 	if got.Bound != compat.Min || got.Value != "v1.62" || got.Normalised != "1.62.0" || got.Actual != "1.61.0" {
 		t.Errorf("got %+v", got)
 	}
 }
 
-func TestUndecidableNamesEveryBadValue(t *testing.T) {
+func TestCheck_NamesEveryInvalidValue(t *testing.T) {
 	got := compat.Check(compat.Input{Actual: "x", Min: "latest", Target: "1.75.0.1"})
 	var fields []string
 	for _, inv := range got.Invalid {
@@ -160,17 +160,19 @@ func TestUndecidableNamesEveryBadValue(t *testing.T) {
 	}
 }
 
-func TestParse(t *testing.T) {
+func TestParseVersion_AcceptsWhatKOTSAccepts(t *testing.T) {
 	for in, want := range map[string]string{
 		"1": "1.0.0", "1.2": "1.2.0", "1.2.3": "1.2.3", "v1.2.3": "1.2.3", "\t v1.2.3 \n": "1.2.3",
 		"1.2.3-a.b-c": "1.2.3-a.b-c", "1.2.3+b": "1.2.3+b", "1.2.3-a+b": "1.2.3-a+b", "0.0.0": "0.0.0",
 		"1.2.3+a-b": "1.2.3+a-b", "1.2.3+v1.2": "1.2.3+v1.2", "18446744073709551615.0.0": "18446744073709551615.0.0",
 		"1.2.3-18446744073709551616a": "1.2.3-18446744073709551616a",
 	} {
-		got, err := compat.Parse(in)
-		if err != nil || got.String() != want {
-			t.Errorf("Parse(%q) = %v, %v, want %s", in, got, err, want)
-		}
+		t.Run(fmt.Sprintf("valid %q", in), func(t *testing.T) {
+			got, err := compat.Parse(in)
+			if err != nil || got.String() != want {
+				t.Errorf("got %v, %v, want %s", got, err, want)
+			}
+		})
 	}
 	for _, in := range []string{
 		"", " ", "v", "vv1.2.3", "V1.2.3", "v 1.2.3", "latest", "1.x", "1.2.x", "1.2.3.4", "01.2.3", "1.02.3", "1.2.03", "1.", "1.2.", ".1.2",
@@ -178,15 +180,17 @@ func TestParse(t *testing.T) {
 		"+1.2.3", "1.-2.3", ">=1.2.3", "1.2.3 - 1.2.4", "~1.2.3", "١.2.3", "1e3.0.0", "0x1.0.0", "18446744073709551616.0.0",
 		"1.2.3-18446744073709551616", "1.2.3\x00", "${VERSION}",
 	} {
-		if got, err := compat.Parse(in); err == nil {
-			t.Errorf("Parse(%q) = %v, want an error", in, got)
-		} else if in != "" && len(in) > 5 && strings.Contains(err.Error(), in) {
-			t.Errorf("Parse(%q) repeats its input: %v", in, err)
-		}
+		t.Run(fmt.Sprintf("invalid %q", in), func(t *testing.T) {
+			if got, err := compat.Parse(in); err == nil {
+				t.Errorf("got %v, want an error", got)
+			} else if in != "" && len(in) > 5 && strings.Contains(err.Error(), in) {
+				t.Errorf("the error repeats the input: %v", err)
+			}
+		})
 	}
 }
 
-func FuzzParse(f *testing.F) {
+func FuzzParseVersion(f *testing.F) {
 	for _, rows := range [][]row{gateTable, moreVectors, realKOTS} {
 		for _, r := range rows {
 			f.Add(r.actual, r.target)
@@ -209,17 +213,17 @@ func FuzzParse(f *testing.F) {
 		up := compat.Check(compat.Input{Actual: a, Target: b, FirstInstall: true}).Outcome == compat.Block
 		down := compat.Check(compat.Input{Actual: b, Min: a}).Outcome == compat.Block
 		if up != down || up != (va.Compare(vb) > 0) {
-			t.Errorf("min and target disagree on %q and %q", a, b)
+			t.Errorf("Min and Target disagree on %q and %q", a, b)
 		}
 	})
 }
 
-// checkSelf holds v, parsed from s, against what must be true of any version.
+// checkSelf checks what must be true of every version v parsed from s.
 func checkSelf(t *testing.T, s string, v compat.Version) {
 	t.Helper()
 	again, err := compat.Parse(v.String())
 	if err != nil || again.Compare(v) != 0 || again.String() != v.String() {
-		t.Errorf("%q normalises to %q, which parses as %v, %v", s, v, again, err)
+		t.Errorf("%q is normalized to %q, which is parsed as %v, %v", s, v, again, err)
 	}
 	plain, _, _ := strings.Cut(v.String(), "+")
 	built, err := compat.Parse(plain + "+other")

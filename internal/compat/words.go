@@ -6,11 +6,11 @@ import (
 	"unicode"
 )
 
-// Words is a verdict for a person: why, and what to do about it. Hint has one
-// way out a line and ends by saying that the host is as it was.
+// Explanation is a result in words: the reason and what to do. Hint has one solution
+// on each line, and its last line says that nothing has changed on the host.
 type Words struct{ Cause, Hint string }
 
-// String is the whole message, cause and hint.
+// String returns the whole message, cause and hint.
 func (w Words) String() string {
 	if w.Hint == "" {
 		return w.Cause
@@ -20,16 +20,16 @@ func (w Words) String() string {
 
 const untouched = "nothing on this host has changed"
 
-// Explain puts v into words. title is the application's, "" if it has none.
-// "requires a different version of KOTS" and "Install KOTS version" are what
-// KOTS itself would print later, so that a search for one finds the other; unlike
-// KOTS it names the bound that failed.
+// Explain returns the explanation of v. title is the application's title, "" if it has
+// none. "requires a different version of KOTS" and "Install KOTS version" are the
+// words of KOTS itself, so that a search for its message finds this one. Unlike KOTS,
+// it names the bound that failed.
 func (v Verdict) Explain(title string) Words {
 	switch {
 	case title == "":
 		title = "the application"
 	case len(title) > 200 || strings.ContainsFunc(title, func(r rune) bool { return !unicode.IsPrint(r) }):
-		title = quoted(title) // it comes from a file and goes to a terminal
+		title = quoted(title) // it comes from a file and is printed to a terminal
 	}
 	switch v.Outcome {
 	case Block:
@@ -39,7 +39,7 @@ func (v Verdict) Explain(title string) Words {
 	case Unchecked:
 		return Words{Cause: "the KOTS version gate had nothing to check: " + v.Note}
 	}
-	return Words{Cause: fmt.Sprintf("KOTS %s may carry %s", v.Actual, title)}
+	return Words{Cause: fmt.Sprintf("KOTS %s is compatible with %s", v.Actual, title)}
 }
 
 func (v Verdict) blocked(title string) Words {
@@ -55,7 +55,7 @@ func (v Verdict) blocked(title string) Words {
 	return Words{
 		Cause: fmt.Sprintf("this version of %s requires a different version of KOTS: the add-on is KOTS %s, which is %s the application's %s %s",
 			title, v.Actual, side, name, value),
-		Hint: fmt.Sprintf("Install KOTS version %s and try again: take an Installer or bundle whose %s is %s or %s,\nor a release of %s whose %s is %s or %s\n%s",
+		Hint: fmt.Sprintf("Install KOTS version %s and try again: use an Installer or bundle whose %s is %s or %s,\nor a release of %s whose %s is %s or %s\n%s",
 			v.Normalised, AddOn, v.Normalised, addOn, title, name, v.Actual, release, untouched),
 	}
 }
@@ -66,12 +66,13 @@ func (v Verdict) undecidable(title string) Words {
 		bad[i] = fmt.Sprintf("%s is %s, and %s", inv.Field, quoted(inv.Value), inv.Reason)
 	}
 	return Words{
-		Cause: fmt.Sprintf("whether this KOTS add-on may carry %s cannot be decided: %s", title, strings.Join(bad, "; ")),
-		Hint:  "write a version of the form 1.131.2\n" + untouched,
+		Cause: fmt.Sprintf("the compatibility of this KOTS add-on with %s cannot be determined: %s", title, strings.Join(bad, "; ")),
+		Hint:  "write a version such as 1.131.2\n" + untouched,
 	}
 }
 
-// quoted shows a value as written; a long one is cut, white space and control characters show.
+// quoteValue returns a value in quotes: a long one is truncated, and control characters
+// are escaped.
 func quoted(s string) string {
 	const limit = 64
 	if r := []rune(s); len(r) > limit {

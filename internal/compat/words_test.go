@@ -7,7 +7,7 @@ import (
 	"github.com/plinthdev/plinth/internal/compat"
 )
 
-func TestExplain(t *testing.T) {
+func TestExplain_GivesCauseAndHint(t *testing.T) {
 	for name, c := range map[string]struct {
 		in    compat.Input
 		title string
@@ -16,28 +16,28 @@ func TestExplain(t *testing.T) {
 		"target": {
 			compat.Input{Actual: "1.131.2", Min: "1.62.0", Target: "1.75", FirstInstall: true}, "My App",
 			`this version of My App requires a different version of KOTS: the add-on is KOTS 1.131.2, which is above the application's targetKotsVersion "1.75" (that is 1.75.0)
-→ Install KOTS version 1.75.0 and try again: take an Installer or bundle whose spec.kotsadm.version is 1.75.0 or lower,
+→ Install KOTS version 1.75.0 and try again: use an Installer or bundle whose spec.kotsadm.version is 1.75.0 or lower,
   or a release of My App whose targetKotsVersion is 1.131.2 or later
   nothing on this host has changed`,
 		},
 		"min quotes its own value": {
 			compat.Input{Actual: "v1.131.2", Min: "1.200.0", Target: "1.300.0"}, "",
 			`this version of the application requires a different version of KOTS: the add-on is KOTS 1.131.2, which is below the application's minKotsVersion "1.200.0"
-→ Install KOTS version 1.200.0 and try again: take an Installer or bundle whose spec.kotsadm.version is 1.200.0 or later,
+→ Install KOTS version 1.200.0 and try again: use an Installer or bundle whose spec.kotsadm.version is 1.200.0 or later,
   or a release of the application whose minKotsVersion is 1.131.2 or lower
   nothing on this host has changed`,
 		},
 		"undecidable": {
 			compat.Input{Actual: "1.131.2", Min: "1.62.x", Target: "latest"}, "My App",
-			`whether this KOTS add-on may carry My App cannot be decided: spec.minKotsVersion is "1.62.x", and it is not of the form 1.2.3; spec.targetKotsVersion is "latest", and it is not of the form 1.2.3
-→ write a version of the form 1.131.2
+			`the compatibility of this KOTS add-on with My App cannot be determined: spec.minKotsVersion is "1.62.x", and it does not have the format 1.2.3; spec.targetKotsVersion is "latest", and it does not have the format 1.2.3
+→ write a version such as 1.131.2
   nothing on this host has changed`,
 		},
 		"no bound": {
 			compat.Input{Actual: "1.131.2"}, "My App",
 			"the KOTS version gate had nothing to check: the Application sets neither spec.minKotsVersion nor spec.targetKotsVersion",
 		},
-		"pass": {compat.Input{Actual: "1.131.2", Target: "1.131.2"}, "My App", "KOTS 1.131.2 may carry My App"},
+		"pass": {compat.Input{Actual: "1.131.2", Target: "1.131.2"}, "My App", "KOTS 1.131.2 is compatible with My App"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := compat.Check(c.in).Explain(c.title).String(); got != c.want {
@@ -47,14 +47,14 @@ func TestExplain(t *testing.T) {
 	}
 }
 
-func TestSkipSaysWhatWasMissing(t *testing.T) {
+func TestNewUnchecked_ExplainsWhatIsMissing(t *testing.T) {
 	v := compat.Skip("there is no Application manifest")
 	if !v.Allowed() || !strings.HasSuffix(v.Explain("").Cause, "nothing to check: there is no Application manifest") {
 		t.Errorf("got %+v, %q", v, v.Explain(""))
 	}
 }
 
-func TestExplainCutsAndEscapesWhatItQuotes(t *testing.T) {
+func TestExplain_TruncatesAndEscapesValues(t *testing.T) {
 	v := compat.Check(compat.Input{Actual: "1.0.0", Target: "\x1b[31m" + strings.Repeat("9", 1000)})
 	if got := v.Explain("\x1b[2J" + strings.Repeat("x", 1000)).Cause; len(got) > 400 || strings.Contains(got, "\x1b") {
 		t.Errorf("got %q", got)

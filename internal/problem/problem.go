@@ -1,6 +1,5 @@
-// Package problem owns the one user-facing error of Plinth: what was being
-// done, why it failed, what to do about it and which exit code it means.
-// It refuses to decide anything: callers say what they know, cli prints once.
+// Package problem defines the user-facing error of Plinth: the operation that failed,
+// the cause, a hint what to do next, and the exit code.
 package problem
 
 import (
@@ -10,51 +9,51 @@ import (
 	"strings"
 )
 
-// Exit codes of the public contract.
+// Exit codes of the plinth command. They are a public contract.
 const (
 	ExitOK          = 0   // done, or nothing to do
 	ExitInternal    = 1   // unexpected internal error
 	ExitUsage       = 2   // usage: unknown flag, missing argument, needs root, needs a flag in place of a prompt
 	ExitConfig      = 3   // invalid Installer, Application or config file
-	ExitGate        = 4   // the KOTS version gate says no
+	ExitGate        = 4   // the KOTS version gate blocks the installation
 	ExitPreflight   = 5   // host preflights failed
 	ExitBundle      = 6   // bundle missing, damaged, unsigned or signed by another key
 	ExitStep        = 7   // a step failed; the same command resumes it
 	ExitLocked      = 8   // another run holds the lock
 	ExitJoin        = 9   // join refused
-	ExitLeftover    = 10  // reset finished but something is left
+	ExitLeftover    = 10  // reset finished but left something behind
 	ExitInterrupted = 130 // interrupted by the user
 )
 
-// Problem is an error for a person: it reads "cannot <Doing>: <Err>" and,
-// on a line of its own, what to do next.
+// Problem is an error for the user. Its message is "cannot <Operation>: <Err>"; the hint
+// is printed on a separate line.
 type Problem struct {
-	Doing string // what was tried, as the rest of "cannot …": "open bundle app.tar"
+	Doing string // what failed, as the rest of "cannot …": "open bundle app.tar"
 	Err   error  // the cause; never nil
-	Hint  string // what the user can do; one or more lines, empty if nothing is known
-	Exit  int    // exit code of the public contract; 0 counts as ExitInternal
+	Hint  string // what the user can do, one or more lines; may be empty
+	Exit  int    // exit code; 0 means ExitInternal
 }
 
 var _ error = (*Problem)(nil)
 
-// New returns a Problem with the exit code exit.
-func New(exit int, doing string, err error, hint string) *Problem {
-	return &Problem{Doing: doing, Err: err, Hint: hint, Exit: exit}
+// New returns a Problem. operation becomes its Operation, err its cause.
+func New(exit int, operation string, err error, hint string) *Problem {
+	return &Problem{Doing: operation, Err: err, Hint: hint, Exit: exit}
 }
 
-// Newf is New with a cause made from a format string; %w wraps.
-func Newf(exit int, doing, hint, format string, args ...any) *Problem {
-	return New(exit, doing, fmt.Errorf(format, args...), hint)
+// Newf returns a Problem whose cause is formatted like by fmt.Errorf, with %w.
+func Newf(exit int, operation, hint, format string, args ...any) *Problem {
+	return New(exit, operation, fmt.Errorf(format, args...), hint)
 }
 
-// Error is the one-line form, without the hint.
+// Error returns the message in one line, without the hint.
 func (p *Problem) Error() string { return "cannot " + p.Doing + ": " + p.Err.Error() }
 
-// Unwrap gives the cause to errors.Is and errors.As.
+// Unwrap returns the cause.
 func (p *Problem) Unwrap() error { return p.Err }
 
-// ExitCode is the exit code that err means: 0 for nil, that of the outermost
-// Problem in its chain, else ExitInternal.
+// ExitCode returns the exit code for err: ExitOK for nil, that of the outermost Problem
+// in its chain, otherwise ExitInternal.
 func ExitCode(err error) int {
 	if err == nil {
 		return ExitOK
@@ -66,13 +65,14 @@ func ExitCode(err error) int {
 	return ExitInternal
 }
 
-// Plain words what the clock did to a question. Whoever asked names whom.
+// ExplainTimeout returns text with Go's "context deadline exceeded" replaced by words for
+// the user. The caller must name what did not answer.
 func Plain(text string) string {
 	return strings.ReplaceAll(text, context.DeadlineExceeded.Error(), "no answer in time")
 }
 
-// Hint is the hint of the outermost Problem in err's tree that has one, else
-// that of a wait that took too long, or "".
+// Hint returns the hint of the outermost Problem in err's tree that has one, otherwise
+// that of a wait that timed out, or "".
 func Hint(err error) string {
 	if hint := ofProblem(err); hint != "" {
 		return hint
@@ -84,6 +84,7 @@ func Hint(err error) string {
 	return ""
 }
 
+// problemHint returns the hint of the outermost Problem in err's tree that has one.
 func ofProblem(err error) string {
 	var p *Problem
 	if !errors.As(err, &p) {
@@ -92,7 +93,8 @@ func ofProblem(err error) string {
 	if p.Hint != "" {
 		return p.Hint
 	}
-	// Not p's own cause alone: of several joined errors a later one may know.
+	// Search all causes, not only p's own: a later one of several joined errors can
+	// have a hint.
 	var causes []error
 	switch e := err.(type) {
 	case interface{ Unwrap() error }:

@@ -264,7 +264,7 @@ func TestReportAsJSON(t *testing.T) {
 		t.Errorf("%s, %v", clean, err)
 	}
 	rep, err := json.Marshal(spec.Lint([]spec.File{read(t, "testdata/gate-target.yaml"), read(t, "testdata/gate-target.app.yaml")}))
-	want := `{"title":"My App","findings":[],"gate":{"outcome":"block","firstInstall":true,"actual":"1.131.2","bound":"spec.targetKotsVersion","value":"1.75","normalised":"1.75.0"}}`
+	want := `{"title":"My App","findings":[],"gate":{"outcome":"block","firstInstall":true,"actual":"1.131.2","bound":"spec.targetKotsVersion","value":"1.75","normalized":"1.75.0"}}`
 	if err != nil || string(rep) != want {
 		t.Errorf("%s, %v", rep, err)
 	}

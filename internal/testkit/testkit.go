@@ -1,5 +1,4 @@
-// Package testkit owns what tests share: golden files, and disks that fill. It refuses to be
-// imported by anything but tests.
+// Package testkit contains helpers for tests: golden files and small disks.
 package testkit
 
 import (
@@ -14,8 +13,8 @@ import (
 
 var update = flag.Bool("update", false, "rewrite golden files")
 
-// Golden compares got with the file at path, relative to the test's folder;
-// with -update it writes the file instead.
+// Golden compares got with the file at path, which is relative to the test's folder.
+// With -update it writes the file instead.
 func Golden(t testing.TB, path string, got []byte) {
 	t.Helper()
 	if *update {
@@ -29,20 +28,20 @@ func Golden(t testing.TB, path string, got []byte) {
 	}
 	want, err := os.ReadFile(path)
 	if err != nil {
-		t.Fatalf("%v (make it with -update)", err)
+		t.Fatalf("%v (create it with -update)", err)
 	}
 	if string(want) != string(got) {
 		t.Errorf("differs from %s (refresh with -update and read the diff):\n--- got\n%s\n--- want\n%s", path, got, want)
 	}
 }
 
-// SmallDisk is a folder with room for so many bytes; a test that may not mount
-// one is skipped.
+// SmallDisk returns a folder on a file system of size bytes. It skips the test if that
+// cannot be mounted.
 func SmallDisk(t testing.TB, size int) string {
 	t.Helper()
 	dir := t.TempDir()
 	if err := unix.Mount("none", dir, "tmpfs", 0, fmt.Sprintf("size=%d", size)); err != nil {
-		t.Skipf("this needs a mount: %v", err)
+		t.Skipf("cannot mount a tmpfs: %v", err)
 	}
 	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
 	return dir

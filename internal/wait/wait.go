@@ -1,6 +1,5 @@
-// Package wait owns the one polling loop: what is waited for, for how long,
-// and the last reason why it is not there yet. It refuses to give up with a
-// bare timeout.
+// Package wait polls a condition until it is met or a timeout expires. The error of a
+// timeout names what was waited for and the last reason why the condition was not met.
 package wait
 
 import (
@@ -12,33 +11,33 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-// Condition answers whether the wait is over. reason says, for a person, why
-// not yet ("pod kube-system/coredns-x: ContainerCreating"). A non-nil err ends
-// the wait at once.
+// Condition reports whether the wait is over. If it is not, reason describes why in
+// words for the user ("pod kube-system/coredns-x: ContainerCreating"). A non-nil err
+// ends the wait immediately.
 type Condition func(ctx context.Context) (done bool, reason string, err error)
 
-// Options bound a wait.
+// Options configures a wait.
 type Options struct {
 	What     string              // what is waited for: "node n1 to be Ready"
-	Timeout  time.Duration       // upper bound
-	Interval time.Duration       // pause between two looks; 0 means 500 ms
-	OnReason func(reason string) // told the reason whenever it changes; may be nil
-	// Culprit is asked once when the time is over, to name who is to blame
-	// and its last log line; nil or "" where nothing is known.
+	Timeout  time.Duration       // maximum duration of the wait
+	Interval time.Duration       // interval between two checks; 0 means 500 ms
+	OnReason func(reason string) // called with the reason whenever it changes; may be nil
+	// Diagnose is called once after a timeout. It returns the component that caused
+	// the timeout, with its last log line, or "" if it is unknown. It may be nil.
 	Culprit func(ctx context.Context) string
-	Next    string // the command that shows more; "" for none
+	Next    string // command that shows details; "" for none
 }
 
-// TimeoutError says what did not happen, and the last reason seen.
+// TimeoutError describes a condition that was not met in time.
 type TimeoutError struct {
 	What    string        // Options.What
-	Timeout time.Duration // how long it was waited for
-	Reason  string        // last reason given by the condition
-	Culprit string        // who is to blame, if known
+	Timeout time.Duration // Options.Timeout
+	Reason  string        // last reason returned by the condition
+	Culprit string        // what Options.Diagnose returned
 	Next    string        // Options.Next
 }
 
-// Hint is what to type to see more; "" when nothing is known.
+// Hint returns a hint with the command that shows details; "" if there is none.
 func (e *TimeoutError) Hint() string {
 	if e.Next == "" {
 		return ""
@@ -46,7 +45,7 @@ func (e *TimeoutError) Hint() string {
 	return "to see more: " + e.Next
 }
 
-// Error names what was waited for, the last state and the culprit.
+// Error returns a message with the condition, the last reason and the diagnosis.
 func (e *TimeoutError) Error() string {
 	s := fmt.Sprintf("waited %s for %s; last seen: %s", e.Timeout.Round(time.Second), e.What, e.Reason)
 	if e.Culprit != "" {
@@ -55,8 +54,8 @@ func (e *TimeoutError) Error() string {
 	return s
 }
 
-// Until polls cond until it is done, fails, the time is over (*TimeoutError)
-// or ctx ends (its cause).
+// Until polls cond until it is done or returns an error. It returns a *TimeoutError
+// after o.Timeout, and the cause of ctx if ctx ends first.
 func Until(ctx context.Context, o Options, cond Condition) error {
 	if o.Interval == 0 {
 		o.Interval = 500 * time.Millisecond
@@ -76,7 +75,7 @@ func Until(ctx context.Context, o Options, cond Condition) error {
 				return nil
 			}
 			if last == nothing && reason != "" {
-				last = reason // the only look took all the time
+				last = reason // the first check used up the whole timeout
 			}
 			return timeout(ctx, o, last)
 		case err != nil:
@@ -97,7 +96,7 @@ func Until(ctx context.Context, o Options, cond Condition) error {
 	}
 }
 
-// Pause ends after d, or with the cause of ctx when that ends first.
+// Sleep returns after d, or with the cause of ctx if ctx ends first.
 func Pause(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -109,15 +108,16 @@ func Pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// nothing stands for a reason until there is one.
+// noReason is used as the reason until cond has returned one.
 const nothing = "nothing yet"
 
+// newTimeoutError returns the error of a wait, with the diagnosis of o.Diagnose.
 func timeout(ctx context.Context, o Options, last string) error {
 	e := &TimeoutError{What: o.What, Timeout: o.Timeout, Reason: problem.Plain(last), Next: o.Next}
 	if o.Culprit != nil {
-		ask, cancel := context.WithTimeout(ctx, 10*time.Second)
+		diagnoseCtx, cancel := context.WithTimeout(ctx, 10*time.Second)
 		defer cancel()
-		e.Culprit = problem.Plain(o.Culprit(ask))
+		e.Culprit = problem.Plain(o.Culprit(diagnoseCtx))
 	}
 	return e
 }

@@ -11,55 +11,55 @@ import (
 	"github.com/plinthdev/plinth/internal/wait"
 )
 
-// patient has time for everything that a test does.
+// patient has a timeout that no test reaches.
 var patient = wait.Options{What: "node n1 to be Ready", Timeout: time.Hour, Interval: time.Millisecond}
 
-func TestWhatIsDoneIsNotWaitedFor(t *testing.T) {
+func TestUntil_ReturnsAtOnceIfDone(t *testing.T) {
 	o := patient
 	o.Interval = time.Hour
-	o.OnReason = func(reason string) { t.Errorf("told %q", reason) }
+	o.OnReason = func(reason string) { t.Errorf("unexpected reason %q", reason) }
 	if err := wait.Until(t.Context(), o, func(context.Context) (bool, string, error) { return true, "", nil }); err != nil {
 		t.Error(err)
 	}
 }
 
-func TestReasonsAreToldOnlyWhenTheyChange(t *testing.T) {
+func TestUntil_ReportsReasonsOnlyWhenTheyChange(t *testing.T) {
 	reasons := []string{"pulling", "pulling", "starting", "starting", "pulling"}
-	var told []string
-	looks := 0
+	var reported []string
+	checks := 0
 	o := patient
-	o.OnReason = func(reason string) { told = append(told, reason) }
+	o.OnReason = func(reason string) { reported = append(reported, reason) }
 	err := wait.Until(t.Context(), o, func(context.Context) (bool, string, error) {
-		if looks++; looks > len(reasons) {
+		if checks++; checks > len(reasons) {
 			return true, "", nil
 		}
-		return false, reasons[looks-1], nil
+		return false, reasons[checks-1], nil
 	})
-	if want := []string{"pulling", "starting", "pulling"}; err != nil || !slices.Equal(told, want) {
-		t.Errorf("told %q, want %q; error %v", told, want, err)
+	if want := []string{"pulling", "starting", "pulling"}; err != nil || !slices.Equal(reported, want) {
+		t.Errorf("reported %q, want %q; error %v", reported, want, err)
 	}
 }
 
-func TestAnErrorEndsTheWaitAtOnce(t *testing.T) {
+func TestUntil_ReturnsErrorOfConditionAtOnce(t *testing.T) {
 	broken := errors.New("broken for good")
-	looks := 0
+	checks := 0
 	err := wait.Until(t.Context(), patient, func(context.Context) (bool, string, error) {
-		looks++
+		checks++
 		return false, "", broken
 	})
-	if !errors.Is(err, broken) || looks != 1 {
-		t.Errorf("after %d looks: %v", looks, err)
+	if !errors.Is(err, broken) || checks != 1 {
+		t.Errorf("after %d checks: %v", checks, err)
 	}
 }
 
-func TestATimeoutSaysWhatWhyAndWho(t *testing.T) {
+func TestUntil_TimesOutWithReasonAndDiagnosis(t *testing.T) {
 	o := patient
 	o.Timeout = 20 * time.Millisecond
-	asked := 0
+	diagnoses := 0
 	o.Culprit = func(ctx context.Context) string {
-		asked++
+		diagnoses++
 		if ctx.Err() != nil {
-			t.Error("the culprit is asked for with a context that is over")
+			t.Error("the diagnosis gets a context that has ended")
 		}
 		return `pod web-0 says "no such table"`
 	}
@@ -68,23 +68,23 @@ func TestATimeoutSaysWhatWhyAndWho(t *testing.T) {
 	if !errors.As(err, &late) {
 		t.Fatalf("error is %v", err)
 	}
-	if asked != 1 {
-		t.Errorf("the culprit was asked for %d times", asked)
+	if diagnoses != 1 {
+		t.Errorf("%d diagnoses, want 1", diagnoses)
 	}
 	if want := (wait.TimeoutError{What: "node n1 to be Ready", Timeout: o.Timeout, Reason: "pod web-0: CrashLoopBackOff", Culprit: `pod web-0 says "no such table"`}); *late != want {
-		t.Errorf("it is %+v", *late)
+		t.Errorf("error is %+v", *late)
 	}
 	late.Timeout = 90 * time.Second
 	if want := `waited 1m30s for node n1 to be Ready; last seen: pod web-0: CrashLoopBackOff; pod web-0 says "no such table"`; late.Error() != want {
-		t.Errorf("it reads\n%s\nwant\n%s", late, want)
+		t.Errorf("got\n%s\nwant\n%s", late, want)
 	}
 }
 
-func TestATimeoutIsToldByTheLastReasonNotByTheEndOfTheLook(t *testing.T) {
-	for name, looks := range map[string][]string{
-		"a look that hangs after one that told":    {"connection refused", "hangs"},
-		"a look that tells when it is out of time": {"tells late"},
-		"nothing but hanging":                      {"hangs"},
+func TestUntil_KeepsLastReasonWhenACheckTimesOut(t *testing.T) {
+	for name, checks := range map[string][]string{
+		"hanging check after one with a reason":  {"connection refused", "hangs"},
+		"check that returns its reason too late": {"late reason"},
+		"hanging checks only":                    {"hangs"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := patient
@@ -92,18 +92,18 @@ func TestATimeoutIsToldByTheLastReasonNotByTheEndOfTheLook(t *testing.T) {
 			n := 0
 			err := wait.Until(t.Context(), o, func(ctx context.Context) (bool, string, error) {
 				n++
-				switch what := looks[min(n, len(looks))-1]; what {
+				switch check := checks[min(n, len(checks))-1]; check {
 				case "hangs":
 					<-ctx.Done()
 					return false, "", fmt.Errorf("ask: %w", ctx.Err())
-				case "tells late":
+				case "late reason":
 					<-ctx.Done()
-					return false, what, nil
+					return false, check, nil
 				default:
-					return false, what, nil
+					return false, check, nil
 				}
 			})
-			want := looks[0]
+			want := checks[0]
 			if want == "hangs" {
 				want = "nothing yet"
 			}
@@ -115,7 +115,7 @@ func TestATimeoutIsToldByTheLastReasonNotByTheEndOfTheLook(t *testing.T) {
 	}
 }
 
-func TestDoneAtTheLastMomentIsDone(t *testing.T) {
+func TestUntil_SucceedsIfDoneAtTheTimeout(t *testing.T) {
 	o := patient
 	o.Timeout = time.Millisecond
 	if err := wait.Until(t.Context(), o, func(ctx context.Context) (bool, string, error) {
@@ -126,28 +126,28 @@ func TestDoneAtTheLastMomentIsDone(t *testing.T) {
 	}
 }
 
-func TestACancelledWaitReturnsTheCause(t *testing.T) {
+func TestUntil_ReturnsTheCauseOfCancellation(t *testing.T) {
 	stop := errors.New("the user said stop")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	o := patient
-	o.Culprit = func(context.Context) string { t.Error("nobody is to blame"); return "" }
+	o.Culprit = func(context.Context) string { t.Error("a cancelled wait must not be diagnosed"); return "" }
 	err := wait.Until(ctx, o, func(inner context.Context) (bool, string, error) {
 		cancel(stop)
 		<-inner.Done()
 		return false, "", inner.Err()
 	})
 	if !errors.Is(err, stop) {
-		t.Errorf("in a look: error is %v", err)
+		t.Errorf("during a check: error is %v", err)
 	}
 	ctx, cancel = context.WithCancelCause(t.Context())
-	o.Interval = time.Hour // only the end of ctx can end the pause
+	o.Interval = time.Hour // only the end of ctx can end the interval
 	o.OnReason = func(string) { cancel(stop) }
 	if err := wait.Until(ctx, o, func(context.Context) (bool, string, error) { return false, "not yet", nil }); !errors.Is(err, stop) {
-		t.Errorf("between two looks: error is %v", err)
+		t.Errorf("between two checks: error is %v", err)
 	}
 }
 
-func TestATimeoutNamesWhatItWaitedForAndWhoIsToBlame(t *testing.T) {
+func TestTimeoutError_NamesConditionReasonAndDiagnosis(t *testing.T) {
 	slow := func(reason string) wait.Condition {
 		return func(ctx context.Context) (bool, string, error) {
 			<-ctx.Done()
@@ -159,10 +159,10 @@ func TestATimeoutNamesWhatItWaitedForAndWhoIsToBlame(t *testing.T) {
 		culprit string
 		want    string
 	}{
-		"the state last seen":          {func(context.Context) (bool, string, error) { return false, "pod a: Pending", nil }, "", "waited 0s for x; last seen: pod a: Pending"},
-		"and who is to blame":          {func(context.Context) (bool, string, error) { return false, "pod a: Pending", nil }, "last event: no space", "waited 0s for x; last seen: pod a: Pending; last event: no space"},
-		"a question without an answer": {slow("Get https://a: "), "", "waited 0s for x; last seen: Get https://a: no answer in time"},
-		"a look that never was":        {func(ctx context.Context) (bool, string, error) { <-ctx.Done(); return false, "", ctx.Err() }, "k0s is failed", "waited 0s for x; last seen: nothing yet; k0s is failed"},
+		"last reason":            {func(context.Context) (bool, string, error) { return false, "pod a: Pending", nil }, "", "waited 0s for x; last seen: pod a: Pending"},
+		"reason and diagnosis":   {func(context.Context) (bool, string, error) { return false, "pod a: Pending", nil }, "last event: no space", "waited 0s for x; last seen: pod a: Pending; last event: no space"},
+		"request that times out": {slow("Get https://a: "), "", "waited 0s for x; last seen: Get https://a: no answer in time"},
+		"no finished check":      {func(ctx context.Context) (bool, string, error) { <-ctx.Done(); return false, "", ctx.Err() }, "k0s is failed", "waited 0s for x; last seen: nothing yet; k0s is failed"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := wait.Options{What: "x", Timeout: 20 * time.Millisecond, Interval: time.Millisecond, Next: "plinth status", Culprit: func(context.Context) string { return c.culprit }}
@@ -175,7 +175,7 @@ func TestATimeoutNamesWhatItWaitedForAndWhoIsToBlame(t *testing.T) {
 	}
 }
 
-func TestAPauseEndsWithItsContext(t *testing.T) {
+func TestSleep_EndsWithItsContext(t *testing.T) {
 	if err := wait.Pause(t.Context(), time.Millisecond); err != nil {
 		t.Error(err)
 	}
