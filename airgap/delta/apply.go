@@ -155,7 +155,7 @@ func (l *limited) Write(p []byte) (int, error) {
 }
 
 // wrapApplyError returns the error of Apply: a cancellation as it is, anything else
-// as a Problem that tells a full disk from damaged content.
+// as a Problem that distinguishes a full disk from damaged content.
 func (b Base) failed(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
