@@ -1,6 +1,4 @@
-// Package console owns what an administrator does with the admin console of
-// this host's cluster: find it, get into it, give it a certificate. It refuses to touch the cluster
-// behind it.
+// Package console manages the KOTS admin console of this host's cluster: its URL, password and TLS certificate.
 package console
 
 import (
@@ -19,17 +17,17 @@ import (
 	"github.com/plinthdev/plinth/internal/ui/runlog"
 )
 
-// URL is where the console of this host's cluster answers.
+// URL returns the address of the console of this host's cluster.
 func URL(r *run.Run) (string, error) {
-	receipt, err := withConsole(r, "tell the console's URL")
+	receipt, err := withConsole(r, "show the console's URL")
 	if err != nil {
 		return "", err
 	}
 	return compose.ConsoleURL(receipt.Console, receipt.Address), nil
 }
 
-// ResetPassword gives the console a new random password and returns it;
-// it exists nowhere else in the clear.
+// ResetPassword sets a new random console password and returns it. The
+// password is stored nowhere else in clear text.
 func ResetPassword(ctx context.Context, r *run.Run) (password string, err error) {
 	receipt, err := withConsole(r, "reset the console's password")
 	if err != nil {
@@ -47,8 +45,8 @@ func ResetPassword(ctx context.Context, r *run.Run) (password string, err error)
 	return password, err
 }
 
-// SetCertificate puts the user's certificate and key before the console;
-// changed is false when they are there already.
+// SetCertificate configures the user's certificate and key (PEM files) for the
+// console. changed is false when they are already in use.
 func SetCertificate(ctx context.Context, r *run.Run, certFile, keyFile string) (changed bool, err error) {
 	const doing = "set the console's certificate"
 	receipt, err := withConsole(r, doing)
@@ -79,18 +77,19 @@ func SetCertificate(ctx context.Context, r *run.Run, certFile, keyFile string) (
 		}
 		err = proxy.SetCertificate(ctx, pair, hosts, url, wait)
 		if problem.ExitCode(err) == problem.ExitInternal {
-			err = problem.New(problem.ExitStep, "show the console's new certificate", err, "")
+			err = problem.New(problem.ExitStep, "serve the console's new certificate", err, "")
 		}
 		return err
 	})
 	return changed, err
 }
 
-// withConsole is the receipt of a host whose cluster has a console.
+// consoleReceipt returns the receipt of this host. It is a usage problem if the
+// cluster was installed without a console.
 func withConsole(r *run.Run, doing string) (journal.Receipt, error) {
 	receipt, err := r.Installed(doing)
 	if err == nil && receipt.Console.Port == 0 {
-		err = problem.New(problem.ExitUsage, doing, errors.New("this cluster has no KOTS console"), "it comes with spec.kotsadm in the Installer")
+		err = problem.New(problem.ExitUsage, doing, errors.New("this cluster has no KOTS console"), "a console is installed when the Installer has spec.kotsadm")
 	}
 	return receipt, err
 }

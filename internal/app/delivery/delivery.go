@@ -1,7 +1,4 @@
-// Package delivery owns how a bundle reaches a verb: from a file or from this
-// executable's own seal, and whether it may be taken, by the keys that the
-// user, the executable and the receipt name. It refuses to read what is in the
-// bundle and to change the host.
+// Package delivery finds, opens, verifies and downloads the bundle that a command uses.
 package delivery
 
 import (
@@ -25,35 +22,36 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-// Program is the executable of this process, also after its file was replaced.
+// ExecutablePath is the executable of this process, also after its file was replaced.
 const Program = "/proc/self/exe"
 
-// maxKey is the most that is read of a file with a key.
+// maxKeySize is the maximum size of a key file in bytes.
 const maxKey = 64 << 10
 
-// Request says which bundle is wanted and what is known of its vendor.
+// Request selects a bundle and the key material that verifies it.
 type Request struct {
-	Bundle        string // file or pipe, "-" for standard input; "" for that of Source, or else the one sealed onto this executable
+	Bundle        string // file or pipe, "-" for standard input; "" for the bundle at Source, or else the embedded one
 	Source        string // URL with the content of a thin bundle; "" for none
-	Base          string // file with the older bundle that a delta was made from; "" for none
-	VerifyKey     string // file with the vendor's public key; "" for the one sealed onto this executable
-	KeyRotation   string // file with the statement that another key follows; "" for none
-	AllowUnsigned bool   // take a bundle that no known key proves
-	Look          bool   // likewise, since nothing of it will be put on the host
+	Base          string // file with the older bundle that a delta was created from; "" for none
+	VerifyKey     string // file with the vendor's public key; "" for the key embedded in this executable
+	KeyRotation   string // file with the vendor's statement that a new key replaces the old one; "" for none
+	AllowUnsigned bool   // accept a bundle that no known key verifies
+	Look          bool   // accept it likewise, because nothing from it will be put on the host
 }
 
-// Delivery is an open bundle that may be taken.
+// Bundle is an open bundle that passed the trust check, and where its missing
+// content comes from.
 type Delivery struct {
 	*airgap.Bundle
-	Path  string // the file it is in
+	Path  string // file or URL
 	Trust trust.Verdict
 
-	remote *fetch.Remote  // nil for a bundle that is all there, and for a delta
-	base   *airgap.Bundle // nil but for a delta
-	stream *stream.Stream // nil but for a bundle in a pipe
+	remote *fetch.Remote  // nil unless Request.Source was given
+	base   *airgap.Bundle // nil unless the bundle is a delta
+	stream *stream.Stream // nil unless the bundle comes from a pipe
 }
 
-// Close ends the use of the files.
+// Close closes the files of the bundle and of its base.
 func (d Delivery) Close() error {
 	if d.base == nil {
 		return d.Bundle.Close()
@@ -61,10 +59,11 @@ func (d Delivery) Close() error {
 	return errors.Join(d.Bundle.Close(), d.base.Close())
 }
 
-// Open opens the bundle and judges whose it is. What was taken on request only
-// is told, and stands in the verdict for the receipt.
+// Open opens the requested bundle and verifies its vendor and platform. If the
+// bundle is accepted only because the user allowed it, Open notes a warning;
+// Bundle.Trust holds it for the receipt.
 func Open(ctx context.Context, r *run.Run, req Request) (Delivery, error) {
-	terms, err := terms(r, req)
+	policy, err := terms(r, req)
 	if err != nil {
 		return Delivery{}, err
 	}
@@ -72,7 +71,7 @@ func Open(ctx context.Context, r *run.Run, req Request) (Delivery, error) {
 	if err != nil {
 		return Delivery{}, err
 	}
-	if d.Trust, err = trust.Judge(d.Path, d.Bundle, terms); err != nil {
+	if d.Trust, err = trust.Judge(d.Path, d.Bundle, policy); err != nil {
 		return Delivery{}, errors.Join(err, d.Close())
 	}
 	if err := fits(d.Path, d.Platform(), runtime.GOOS+"/"+runtime.GOARCH); err != nil {
@@ -84,15 +83,17 @@ func Open(ctx context.Context, r *run.Run, req Request) (Delivery, error) {
 	return d, nil
 }
 
-// fits refuses a bundle for another kind of machine.
+// checkPlatform returns a problem if the bundle at path is for another platform
+// than here; both are GOOS/GOARCH, and "" fits every host.
 func fits(path, platform, here string) error {
 	if platform == "" || platform == here {
 		return nil
 	}
-	return problem.New(problem.ExitBundle, "use bundle "+path, fmt.Errorf("it is for %s, this program is for %s", platform, here), "get the vendor's bundle for this kind of machine")
+	return problem.New(problem.ExitBundle, "use bundle "+path, fmt.Errorf("it is for %s, this program is for %s", platform, here), "get the vendor's bundle for "+here)
 }
 
-// terms gathers what is known on this host.
+// trustPolicy returns the trust policy from the request, the embedded key and
+// the receipt of this host.
 func terms(r *run.Run, req Request) (t trust.Terms, err error) {
 	t = trust.Terms{AllowUnsigned: req.AllowUnsigned, Look: req.Look, Now: r.Now()}
 	if t.Key, err = Key(req.VerifyKey); err != nil {
@@ -112,23 +113,23 @@ func terms(r *run.Run, req Request) (t trust.Terms, err error) {
 	return t, err
 }
 
-// pin is what the receipt remembers of the vendor.
+// pinnedVendor returns the vendor's key and the release that the receipt records.
 func pin(r journal.Receipt) (trust.Pin, error) {
 	p := trust.Pin{Release: r.Vendor.Release, Bundle: digest.Digest(r.Bundle)}
 	if err := p.Key.UnmarshalText([]byte(r.Vendor.Key)); err != nil {
-		return p, problem.New(problem.ExitBundle, "read the vendor's key in the receipt", err, "reset the cluster and install it again")
+		return p, problem.New(problem.ExitBundle, "read the vendor's key in the receipt", err, "reset the cluster and install it again: plinth reset cluster")
 	}
 	return p, nil
 }
 
-// Vendor is what the receipt is to remember of a vendor.
+// VendorRecord returns what the receipt records of a bundle's vendor.
 func Vendor(v trust.Verdict) journal.Vendor {
 	text, _ := v.Key.MarshalText() // never fails
 	return journal.Vendor{Key: string(text), Fingerprint: v.Key.Fingerprint(), Release: v.Release}
 }
 
-// Key is the public key in a file, or, without one, the key sealed onto this
-// executable; zero if there is none.
+// PublicKey returns the public key in file. If file is "", it returns the key
+// embedded in this executable, or the zero key if there is none.
 func Key(file string) (sign.Public, error) {
 	if file != "" {
 		return parse(file, sign.ParsePublic)
@@ -140,14 +141,15 @@ func Key(file string) (sign.Public, error) {
 	return s.Key, closer.Close()
 }
 
-// Self takes this executable apart.
+// OpenSelf returns the parts of this executable. The caller closes the closer.
 func Self() (seal.Sealed, io.Closer, error) { return Taken(Program) }
 
-// Taken takes the executable at path apart.
+// OpenExecutable returns the parts of the executable at path: the program, and
+// the key and bundle that are embedded in it. The caller closes the closer.
 func Taken(path string) (seal.Sealed, io.Closer, error) {
 	file, err := os.Open(path)
 	if err != nil {
-		return seal.Sealed{}, nil, problem.New(problem.ExitUsage, "read the executable "+path, err, "name an executable of plinth")
+		return seal.Sealed{}, nil, problem.New(problem.ExitUsage, "read the executable "+path, err, "name a plinth executable")
 	}
 	st, err := file.Stat()
 	var s seal.Sealed
@@ -155,20 +157,21 @@ func Taken(path string) (seal.Sealed, io.Closer, error) {
 		s, err = seal.Open(file, st.Size())
 	}
 	if err != nil {
-		return s, nil, problem.New(problem.ExitBundle, "read what is sealed onto the executable "+path, errors.Join(err, file.Close()), "the copy is damaged: get the executable again")
+		return s, nil, problem.New(problem.ExitBundle, "read the key and bundle embedded in the executable "+path, errors.Join(err, file.Close()), "the file is damaged: download the executable again")
 	}
 	return s, file, nil
 }
 
-// sealed opens the bundle on this executable.
+// openEmbedded opens the bundle that is embedded in this executable, and returns
+// the executable's name with it.
 func sealed(ctx context.Context) (string, *airgap.Bundle, error) {
 	s, closer, err := Self()
 	if err != nil {
 		return "", nil, err
 	}
 	if s.Bundle == nil {
-		return "", nil, errors.Join(problem.New(problem.ExitUsage, "install", errors.New("no bundle was given, and none is sealed onto this executable"),
-			"name the bundle with --bundle FILE; a vendor makes it with `plinth bundle build`"), closer.Close())
+		return "", nil, errors.Join(problem.New(problem.ExitUsage, "install", errors.New("no bundle was given, and none is embedded in this executable"),
+			"name the bundle with --bundle FILE; a vendor creates it with `plinth bundle build`"), closer.Close())
 	}
 	name, err := os.Executable()
 	if err != nil {
@@ -181,17 +184,17 @@ func sealed(ctx context.Context) (string, *airgap.Bundle, error) {
 	return name, b.Owning(closer), nil
 }
 
-// parse reads a small file that a user named.
+// parseKeyFile reads the key file at path and parses it with as.
 func parse[T any](path string, as func([]byte) (T, error)) (value T, err error) {
 	raw, err := run.Given(nil, path, maxKey)
 	if err == nil {
 		value, err = as(raw)
 	}
 	if err != nil {
-		err = problem.New(problem.ExitUsage, "use the key file "+path, err, "name a file with an ECDSA key on P-256 in PEM, such as `openssl ecparam -name prime256v1 -genkey` makes")
+		err = problem.New(problem.ExitUsage, "use the key file "+path, err, "name a PEM file with an ECDSA P-256 key, as created by `openssl ecparam -name prime256v1 -genkey`")
 	}
 	return value, err
 }
 
-// PrivateKey reads a vendor's private key from a file, which may be a pipe.
+// PrivateKey returns the vendor's private key in the file or pipe at path.
 func PrivateKey(path string) (sign.Private, error) { return parse(path, sign.ParsePrivate) }

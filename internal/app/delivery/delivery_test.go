@@ -78,7 +78,7 @@ func (v vendor) bundle(t *testing.T, release int64) string {
 	return airgaptest.Bundle(t, req)
 }
 
-// site is a host that is told things.
+// site returns the environment of a new host, and the notes that it collects.
 func site(t *testing.T) (r *run.Run, notes *[]string) {
 	t.Helper()
 	notes = new([]string)
@@ -86,7 +86,7 @@ func site(t *testing.T) (r *run.Run, notes *[]string) {
 		Note: func(text string) { *notes = append(*notes, text) }}}, notes
 }
 
-// take opens a bundle and, if it is taken, writes the receipt of its install.
+// take opens a bundle and, if it is accepted, writes the receipt of its install.
 func take(t *testing.T, r *run.Run, req Request) error {
 	t.Helper()
 	d, err := Open(t.Context(), r, req)
@@ -101,17 +101,17 @@ func take(t *testing.T, r *run.Run, req Request) error {
 	return journal.WriteReceipt(r.Host, r.DataDir, receipt)
 }
 
-func TestAHostRemembersItsVendor(t *testing.T) {
+func TestOpen_RemembersVendorInReceipt(t *testing.T) {
 	ours, next, stranger := newVendor(t), newVendor(t), newVendor(t)
 	unsigned := airgaptest.Bundle(t, airgaptest.Request(t))
 	r, notes := site(t)
 	for _, step := range []struct {
 		name string
 		req  Request
-		want string // in the refusal; "" for taken
+		want string // in the error; "" if accepted
 	}{
 		{"unsigned", Request{Bundle: unsigned}, "no key is known"},
-		{"signed, but by whom?", Request{Bundle: ours.bundle(t, 2)}, "no key is known"},
+		{"signed, no key known", Request{Bundle: ours.bundle(t, 2)}, "no key is known"},
 		{"another key", Request{Bundle: ours.bundle(t, 2), VerifyKey: stranger.public}, "not signed with the key"},
 		{"the vendor's key", Request{Bundle: ours.bundle(t, 2), VerifyKey: ours.public}, ""},
 		{"the same again, key remembered", Request{Bundle: ours.bundle(t, 2)}, ""},
@@ -126,7 +126,7 @@ func TestAHostRemembersItsVendor(t *testing.T) {
 		{"the old key, gone", Request{Bundle: ours.bundle(t, 6)}, "not signed with"},
 		{"unsigned, on request", Request{Bundle: unsigned, AllowUnsigned: true}, ""},
 		{"unsigned, not on request any more", Request{Bundle: unsigned}, "not signed"},
-		{"an older release, replayed after that", Request{Bundle: next.bundle(t, 4)}, "already has release 5"},
+		{"an older release, replayed after the unsigned one", Request{Bundle: next.bundle(t, 4)}, "already has release 5"},
 	} {
 		err := take(t, r, step.req)
 		if step.want == "" && err != nil || step.want != "" && (err == nil || problem.ExitCode(err) != problem.ExitBundle || !strings.Contains(err.Error(), step.want)) {
@@ -134,7 +134,7 @@ func TestAHostRemembersItsVendor(t *testing.T) {
 		}
 	}
 	if len(*notes) != 1 || !strings.Contains((*notes)[0], "--allow-unsigned") {
-		t.Errorf("what was taken on request is not told once: %q", *notes)
+		t.Errorf("want one warning about the unsigned bundle, got %q", *notes)
 	}
 	receipt, _, err := journal.ReadReceipt(r.Host, r.DataDir)
 	if err != nil || len(receipt.Warnings) != 1 || receipt.Vendor.Release != 5 || !strings.HasPrefix(receipt.Vendor.Fingerprint, "sha256:") {
@@ -142,7 +142,7 @@ func TestAHostRemembersItsVendor(t *testing.T) {
 	}
 }
 
-func TestABadKeyFileIsAUsageProblem(t *testing.T) {
+func TestOpen_ReportsBadKeyFileAsUsageProblem(t *testing.T) {
 	ours := newVendor(t)
 	bundle := ours.bundle(t, 1)
 	for name, req := range map[string]Request{
@@ -151,14 +151,16 @@ func TestABadKeyFileIsAUsageProblem(t *testing.T) {
 		"a long file":        {Bundle: bundle, VerifyKey: file(t, make([]byte, maxKey+1))},
 		"a key as statement": {Bundle: bundle, VerifyKey: ours.public, KeyRotation: ours.public},
 	} {
-		r, _ := site(t)
-		if _, err := Open(t.Context(), r, req); problem.ExitCode(err) != problem.ExitUsage || problem.Hint(err) == "" {
-			t.Errorf("%s: %v", name, err)
-		}
+		t.Run(name, func(t *testing.T) {
+			r, _ := site(t)
+			if _, err := Open(t.Context(), r, req); problem.ExitCode(err) != problem.ExitUsage || problem.Hint(err) == "" {
+				t.Errorf("%v", err)
+			}
+		})
 	}
 }
 
-func TestAnExecutableWithoutASealHasNoBundle(t *testing.T) {
+func TestOpen_ReportsMissingEmbeddedBundle(t *testing.T) {
 	r, _ := site(t)
 	_, err := Open(t.Context(), r, Request{VerifyKey: newVendor(t).public})
 	if problem.ExitCode(err) != problem.ExitUsage || !strings.Contains(problem.Hint(err), "--bundle FILE") {
@@ -166,9 +168,9 @@ func TestAnExecutableWithoutASealHasNoBundle(t *testing.T) {
 	}
 }
 
-func TestSourcesAreAskedForByURLsWithoutCredentials(t *testing.T) {
+func TestBundleFetchURLs_OmitsCredentials(t *testing.T) {
 	if got := (Delivery{}).Sources(); got != nil {
-		t.Errorf("of a bundle in a file: %v", got)
+		t.Errorf("bundle in a file: %v", got)
 	}
 	remote, err := fetch.Dial(t.Context(), "https://user:secret@bundles.example.com/my-app", fetch.Options{})
 	if err != nil {
@@ -179,7 +181,7 @@ func TestSourcesAreAskedForByURLsWithoutCredentials(t *testing.T) {
 	}
 }
 
-func TestADeltaIsTakenWithTheBundleThatItWasMadeFrom(t *testing.T) {
+func TestOpen_AcceptsDeltaOnlyWithItsBase(t *testing.T) {
 	ours := newVendor(t)
 	old, next := ours.bundle(t, 1), ours.bundle(t, 2)
 	change := filepath.Join(t.TempDir(), "change")
@@ -200,7 +202,7 @@ func TestADeltaIsTakenWithTheBundleThatItWasMadeFrom(t *testing.T) {
 	}
 	for name, c := range map[string]struct {
 		req  Request
-		want string // in the refusal; "" for taken
+		want string // in the error; "" if accepted
 	}{
 		"with its base":         {Request{Bundle: change, Base: old, VerifyKey: ours.public}, ""},
 		"alone":                 {Request{Bundle: change, VerifyKey: ours.public}, "it is a delta"},
@@ -209,21 +211,23 @@ func TestADeltaIsTakenWithTheBundleThatItWasMadeFrom(t *testing.T) {
 		"no delta, with a base": {Request{Bundle: next, Base: old, VerifyKey: ours.public}, "is not a delta"},
 		"another key's":         {Request{Bundle: change, Base: old, VerifyKey: newVendor(t).public}, "not signed with the key"},
 	} {
-		r, _ := site(t)
-		taken, err := Open(t.Context(), r, c.req)
-		if c.want == "" {
-			if err != nil || taken.Release() != 2 || taken.Close() != nil {
-				t.Errorf("%s: %v", name, err)
+		t.Run(name, func(t *testing.T) {
+			r, _ := site(t)
+			taken, err := Open(t.Context(), r, c.req)
+			if c.want == "" {
+				if err != nil || taken.Release() != 2 || taken.Close() != nil {
+					t.Errorf("%v", err)
+				}
+				return
 			}
-			continue
-		}
-		if problem.ExitCode(err) != problem.ExitBundle || problem.Hint(err) == "" || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%s: %v", name, err)
-		}
+			if problem.ExitCode(err) != problem.ExitBundle || problem.Hint(err) == "" || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%v", err)
+			}
+		})
 	}
 }
 
-func TestABundleInAPipeIsJudgedByItsBeginning(t *testing.T) {
+func TestOpen_VerifiesBundleInPipeByItsBeginning(t *testing.T) {
 	ours := newVendor(t)
 	data, err := os.ReadFile(ours.bundle(t, 1))
 	if err != nil {
@@ -232,43 +236,47 @@ func TestABundleInAPipeIsJudgedByItsBeginning(t *testing.T) {
 	for name, c := range map[string]struct {
 		sent []byte
 		key  string
-		want string // in the refusal; "" for taken
+		want string // in the error; "" if accepted
 	}{
-		"ours":       {data, ours.public, ""},
-		"another's":  {data, newVendor(t).public, "not signed with the key"},
-		"broken off": {data[:1000], ours.public, "truncated"},
-		"nothing":    {nil, ours.public, "truncated"},
+		"ours":          {data, ours.public, ""},
+		"another key's": {data, newVendor(t).public, "not signed with the key"},
+		"truncated":     {data[:1000], ours.public, "truncated"},
+		"empty":         {nil, ours.public, "truncated"},
 	} {
-		read, write, err := os.Pipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		sent := make(chan struct{})
-		go func() {
-			defer close(sent)
-			_, _ = write.Write(c.sent) // nobody may want all of it
-			_ = write.Close()
-		}()
-		r, _ := site(t)
-		d, err := Open(t.Context(), r, Request{Bundle: fmt.Sprintf("/proc/self/fd/%d", read.Fd()), VerifyKey: c.key})
-		switch {
-		case c.want != "" && (problem.ExitCode(err) != problem.ExitBundle || problem.Hint(err) == "" || !strings.Contains(err.Error(), c.want)):
-			t.Errorf("%s: %v", name, err)
-		case c.want == "" && (err != nil || len(d.Absent()) == 0 || d.Release() != 1 || len(d.Sources()) != 0 || d.Close() != nil):
-			t.Errorf("%s: %v", name, err)
-		}
-		_ = read.Close()
-		<-sent
+		t.Run(name, func(t *testing.T) {
+			read, write, err := os.Pipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			sent := make(chan struct{})
+			go func() {
+				defer close(sent)
+				_, _ = write.Write(c.sent) // the reader may stop before the end
+				_ = write.Close()
+			}()
+			r, _ := site(t)
+			d, err := Open(t.Context(), r, Request{Bundle: fmt.Sprintf("/proc/self/fd/%d", read.Fd()), VerifyKey: c.key})
+			switch {
+			case c.want != "" && (problem.ExitCode(err) != problem.ExitBundle || problem.Hint(err) == "" || !strings.Contains(err.Error(), c.want)):
+				t.Errorf("%v", err)
+			case c.want == "" && (err != nil || len(d.Absent()) == 0 || d.Release() != 1 || len(d.Sources()) != 0 || d.Close() != nil):
+				t.Errorf("%v", err)
+			}
+			_ = read.Close()
+			<-sent
+		})
 	}
 }
 
-func TestABundleForAnotherKindOfMachineIsRefused(t *testing.T) {
+func TestCheckPlatform_RefusesOtherPlatform(t *testing.T) {
 	if err := fits("b", "linux/arm64", "linux/amd64"); problem.ExitCode(err) != problem.ExitBundle || problem.Hint(err) == "" || !strings.Contains(err.Error(), "for linux/arm64") {
 		t.Errorf("%v", err)
 	}
 	for _, platform := range []string{"", "linux/amd64"} {
-		if err := fits("b", platform, "linux/amd64"); err != nil {
-			t.Errorf("%q: %v", platform, err)
-		}
+		t.Run("accepts "+platform, func(t *testing.T) {
+			if err := fits("b", platform, "linux/amd64"); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }

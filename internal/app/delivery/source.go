@@ -20,7 +20,9 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-// open finds the bundle and, for a thin one or a delta, where its content is.
+// openRequested opens the bundle that req selects and, for a thin bundle or a
+// delta, the source or base that supplies its missing content. It is a problem
+// if content is missing and neither was given.
 func open(ctx context.Context, req Request) (d Delivery, err error) {
 	if req.Source != "" {
 		if d.remote, err = fetch.Dial(ctx, req.Source, fetch.Options{}); err != nil {
@@ -50,11 +52,11 @@ func open(ctx context.Context, req Request) (d Delivery, err error) {
 		err = delta.Check(d.Bundle, d.base)
 	}
 	if n := len(d.Absent()); n > 0 && d.remote == nil && d.base == nil && d.stream == nil {
-		what, hint := "thin", "name where they are with --source URL, or use the full bundle"
+		what, hint := "thin", "name the URL that has them with --source URL, or use the full bundle"
 		if d.Delta() != nil {
-			what, hint = "a delta", "name the bundle that it was made from with --base FILE, or use the full bundle"
+			what, hint = "a delta", "name the bundle that it was created from with --base FILE, or use the full bundle"
 		}
-		err = problem.New(problem.ExitBundle, "use bundle "+d.Path, fmt.Errorf("it is %s: %d of its parts are not in it", what, n), hint)
+		err = problem.New(problem.ExitBundle, "use bundle "+d.Path, fmt.Errorf("it is %s: %d of its parts are missing", what, n), hint)
 	}
 	if err != nil {
 		err = errors.Join(err, d.Close())
@@ -62,7 +64,7 @@ func open(ctx context.Context, req Request) (d Delivery, err error) {
 	return d, err
 }
 
-// published opens the thin bundle of a released folder.
+// openPublished opens the thin bundle in a published folder, and returns its URL with it.
 func published(ctx context.Context, remote *fetch.Remote) (string, *airgap.Bundle, error) {
 	thin, err := remote.Thin(ctx)
 	if err != nil {
@@ -72,8 +74,8 @@ func published(ctx context.Context, remote *fetch.Remote) (string, *airgap.Bundl
 	return remote.String(), b, err
 }
 
-// Sources are the places that are still to be fetched from, by URLs without
-// credentials; a registry has been asked already.
+// FetchURLs returns the URLs that Fetch will download from, without credentials.
+// A registry (oci) is not listed, because opening the bundle has already reached it.
 func (d Delivery) Sources() []string {
 	if d.remote == nil {
 		return nil
@@ -86,8 +88,9 @@ func (d Delivery) Sources() []string {
 	return []string{u.String()}
 }
 
-// Lacking asks the source, once, for all that the bundle leaves out, and says
-// what an install would not find there. It is an error that the source cannot be asked.
+// MissingAtSource queries the source once for all content that the bundle omits,
+// and returns the parts that the source does not have. It is an error if the
+// source cannot be queried.
 func (d Delivery) Lacking(ctx context.Context) ([]string, error) {
 	if d.remote == nil {
 		return nil, nil
@@ -95,18 +98,20 @@ func (d Delivery) Lacking(ctx context.Context) ([]string, error) {
 	return d.remote.Lacking(ctx, d.Absent())
 }
 
-// Fetch brings those parts of a thin bundle that the host lacks, by the caller's
-// word, into run.FetchDir, and gives the bundle with them; of a delta they are
-// made there. What is cut goes on where it was when this is called again; where
-// nothing came, or what the source has is wrong, nothing is left. For a full
-// bundle in a file there is nothing to do; one in a pipe is read to its end here.
+// Fetch downloads the parts of a thin bundle that the host lacks, as listed by
+// the caller in lacking, to run.FetchDir, and returns the bundle together with
+// them. For a delta, it rebuilds the parts there from the base. A bundle in a
+// pipe is read to its end. For a full bundle in a file, there is nothing to do.
+//
+// An interrupted download resumes at the next call. If nothing was received, or
+// the content at the source is wrong, Fetch leaves nothing behind.
 func (d Delivery) Fetch(ctx context.Context, r *run.Run, lacking []ocispec.Descriptor, progress func(done, total int64)) (*airgap.Bundle, error) {
 	if len(d.Absent()) == 0 {
 		return d.Bundle, nil
 	}
 	folder, err := blob.CreateFolder(filepath.Join(run.FetchDir, d.Digest().Encoded()))
 	if err != nil {
-		err = problem.New(problem.ExitBundle, "keep what is fetched", err, "make room in "+run.FetchDir)
+		err = problem.New(problem.ExitBundle, "store downloaded content", err, "free disk space in "+run.FetchDir)
 		return nil, errors.Join(err, Discard(r))
 	}
 	if d.base != nil {
@@ -116,12 +121,12 @@ func (d Delivery) Fetch(ctx context.Context, r *run.Run, lacking []ocispec.Descr
 		}
 		return d.With(src, lacking), nil
 	}
-	bring, hopeless := d.stream.Blobs, stream.Hopeless
+	fetchBlobs, isPermanent := d.stream.Blobs, stream.Hopeless
 	if d.stream == nil {
-		bring, hopeless = d.remote.Blobs, fetch.Hopeless
+		fetchBlobs, isPermanent = d.remote.Blobs, fetch.Hopeless
 	}
-	if err := bring(ctx, folder, lacking, progress); err != nil {
-		if hopeless(err) && ctx.Err() == nil || folder.Empty() { // nothing to go on with
+	if err := fetchBlobs(ctx, folder, lacking, progress); err != nil {
+		if isPermanent(err) && ctx.Err() == nil || folder.Empty() { // nothing to resume from
 			err = errors.Join(err, Discard(r))
 		}
 		return nil, err
@@ -129,7 +134,7 @@ func (d Delivery) Fetch(ctx context.Context, r *run.Run, lacking []ocispec.Descr
 	return d.With(folder, lacking), nil
 }
 
-// Discard removes what was fetched.
+// DiscardFetched removes run.FetchDir.
 func Discard(r *run.Run) error {
 	if _, err := r.Host.Lstat(run.FetchDir); errors.Is(err, fs.ErrNotExist) {
 		return nil

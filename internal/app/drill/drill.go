@@ -16,71 +16,71 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-// Request is what a drill is asked for.
+// Request describes a fault test.
 type Request struct {
-	ThrowAway bool          // the user says that nothing on this host is of value
+	ThrowAway bool          // the user confirms that nothing on this host is of value
 	Way       string        // Chain, Resume or Reset
-	Points    []string      // to kill at, each NAME or NAME#N; none for every boundary of a step
-	Random    int           // of Chain: so many kills more, at random moments
-	Within    time.Duration // a random moment is at most that long after a run's begin
-	Seed      uint64        // of the random moments; 0 for one of the clock
-	Args      []string      // the verb to be drilled and its arguments: install --bundle FILE
+	Points    []string      // failpoints to kill at, each NAME or NAME#N; none for every step boundary
+	Random    int           // Chain only: number of additional kills at random times
+	Within    time.Duration // maximum time of a random kill after the start of a run
+	Seed      uint64        // of the random times; 0 to take one from the clock
+	Args      []string      // command to test and its arguments: install --bundle FILE
 }
 
-// Ways of a drill.
+// Modes of a fault test.
 const (
-	// Chain is one run of the verb that dies at one point after the other, each
-	// time resumed by the next, until it has come to its end.
+	// Chain runs the command until it completes. Each run is killed at one point
+	// and resumed by the next run.
 	Chain = "chain"
-	// Resume is, for each point, a run that dies there, one that comes to its
-	// end, and a reset.
+	// Resume does, for each point: a run that is killed there, a run that
+	// completes, and a reset.
 	Resume = "resume"
-	// Reset is, for each point, a run that dies there, and a reset.
+	// Reset does, for each point: a run that is killed there, and a reset.
 	Reset = "reset"
 )
 
-// Row is one death and what followed.
+// Row is one kill and the run that followed it.
 type Row struct {
-	Point   string  `json:"point"`            // that killed
-	Killed  float64 `json:"killedSeconds"`    // how long the run had lived
-	Step    string  `json:"step,omitempty"`   // which it had told of last
-	Next    string  `json:"next,omitempty"`   // what was run next: the verb, or reset
-	Seconds float64 `json:"seconds"`          // how long the next took, to its end or its own death
+	Point   string  `json:"point"`            // that killed the run
+	Killed  float64 `json:"killedSeconds"`    // duration of the killed run
+	Step    string  `json:"step,omitempty"`   // last step that the killed run reported
+	Next    string  `json:"next,omitempty"`   // next command: the tested one, or reset
+	Seconds float64 `json:"seconds"`          // duration of the next command, until it ended or was killed
 	Result  string  `json:"result"`           // Recovered, Unreached or Failed
-	Detail  string  `json:"detail,omitempty"` // of Failed
+	Detail  string  `json:"detail,omitempty"` // reason for Failed
 }
 
 // Results of a Row.
 const (
-	Recovered = "recovered"   // the next run came to its end, or as far as its own death
-	Unreached = "not reached" // the run ended well without coming there
-	Failed    = "failed"      // the next run did not do what it must
+	Recovered = "recovered"   // the next run completed, or reached the point that killed it
+	Unreached = "not reached" // the run completed without reaching the point
+	Failed    = "failed"      // the next run failed
 )
 
-// Result is how a drill ended.
+// Result is the result of a fault test.
 type Result struct {
 	Way     string  `json:"way"`
 	Seed    uint64  `json:"seed"`
 	Rows    []Row   `json:"rows"`
-	Kills   int     `json:"kills"`   // deaths in all
-	Failed  int     `json:"failed"`  // rows that failed
-	Seconds float64 `json:"seconds"` // in all
+	Kills   int     `json:"kills"`   // total number of killed runs
+	Failed  int     `json:"failed"`  // number of failed rows
+	Seconds float64 `json:"seconds"` // total duration
 }
 
-// drill is one drill at work.
+// tester executes one fault test.
 type drill struct {
 	*run.Run
-	self  string // this program
+	self  string // path of this program
 	req   Request
-	rules []failpoint.Rule // to die by
+	rules []failpoint.Rule // where to kill
 	rand  *rand.Rand
 	res   Result
 }
 
-// Run kills the verb of req.Args at each point and proves that the same
-// command then comes to its end, or a reset takes everything back.
+// Run kills the command in req.Args at each point, and verifies that the same
+// command then completes or that a reset removes everything.
 func Run(ctx context.Context, r *run.Run, req Request) (Result, error) {
-	const doing = "run a drill"
+	const doing = "run the fault test"
 	if err := run.NeedRoot(doing); err != nil {
 		return Result{}, err
 	}
@@ -101,23 +101,23 @@ func Run(ctx context.Context, r *run.Run, req Request) (Result, error) {
 	}
 	d.res.Seconds = r.Now().Sub(start).Seconds()
 	if err == nil && d.res.Failed > 0 {
-		err = problem.Newf(problem.ExitStep, doing, "the table says which; the logs are in "+run.LogDir, "%d of %d rows failed", d.res.Failed, len(d.res.Rows))
+		err = problem.Newf(problem.ExitStep, doing, "see the failed rows in the table; the logs are in "+run.LogDir, "%d of %d rows failed", d.res.Failed, len(d.res.Rows))
 	}
 	return d.res, err
 }
 
-// prepare refuses what cannot be drilled; it changes nothing.
+// newTester validates req and this host, and returns a tester for it. It changes nothing.
 func prepare(r *run.Run, req Request) (*drill, error) {
-	const doing = "run a drill"
+	const doing = "run the fault test"
 	bad := func(cause, hint string) error { return problem.New(problem.ExitUsage, doing, errors.New(cause), hint) }
 	if !req.ThrowAway {
-		return nil, bad("it kills runs on this host and removes the cluster", "on a host whose loss does not matter, say so with --this-host-is-throw-away")
+		return nil, bad("it kills runs on this host and removes the cluster", "if nothing on this host is of value, confirm it with --this-host-is-throw-away")
 	}
 	if !slices.Contains([]string{Chain, Resume, Reset}, req.Way) {
-		return nil, bad(fmt.Sprintf("no drill goes the way %q", req.Way), "the ways are chain, resume and reset")
+		return nil, bad(fmt.Sprintf("unknown --way %q", req.Way), "use --way chain, resume or reset")
 	}
 	if !drillable(req) {
-		return nil, bad("only an install can be drilled, and a join or a reset as a chain", "name it behind two dashes: plinth drill run --this-host-is-throw-away -- install --bundle FILE")
+		return nil, bad("only install can be tested, and join or reset with --way chain", "put the command after two dashes: plinth drill run --this-host-is-throw-away -- install --bundle FILE")
 	}
 	if req.Args[0] != "reset" {
 		if err := unused(r, bad); err != nil {
@@ -140,8 +140,9 @@ func prepare(r *run.Run, req Request) (*drill, error) {
 		res: Result{Way: req.Way, Seed: req.Seed, Rows: []Row{}}}, nil
 }
 
-// drillable reports whether a verb can be drilled the way that is asked for: a
-// reset of a joined host would have to be told to its cluster each time.
+// isTestable reports whether the command in req.Args can be tested in the
+// requested mode. A join or a reset is limited to Chain, because each reset of a
+// joined host would also have to remove it from its cluster.
 func drillable(req Request) bool {
 	if len(req.Args) == 0 {
 		return false
@@ -155,7 +156,8 @@ func drillable(req Request) bool {
 	return false
 }
 
-// unasked is a command line that asks nothing: a join never does.
+// withoutQuestions returns args with the flags that suppress all questions. A join
+// has no questions.
 func unasked(r *run.Run, args []string) []string {
 	args = slices.Clone(args)
 	if args[0] != "join" && !slices.Contains(args, "--yes") {
@@ -167,23 +169,25 @@ func unasked(r *run.Run, args []string) []string {
 	return args
 }
 
-// unused refuses a host on which anything is, or was begun.
+// checkUnused returns a problem if a cluster is installed on this host or a run
+// is unfinished.
 func unused(r *run.Run, bad func(cause, hint string) error) error {
 	if _, installed, err := journal.ReadReceipt(r.Host, r.DataDir); err != nil {
 		return err
 	} else if installed {
-		return bad("a cluster is installed on this host", "take a host that has none, or take it back first: plinth reset cluster")
+		return bad("a cluster is installed on this host", "use a host without a cluster, or remove it first: plinth reset cluster")
 	}
 	j, err := journal.Open(r.Host, r.DataDir, r.Now)
 	if err == nil && len(j.Runs()) > 0 {
-		err = bad("an unfinished run is on this host", "take it back first: plinth reset cluster")
+		err = bad("this host has an unfinished run", "remove it first: plinth reset cluster")
 	}
 	return err
 }
 
-// choose gives the deaths that req names, or those at every boundary at which a
-// chain can die: a step that was applied is not begun again, so that in a chain
-// its end is reached only as the look at the next one, which is the same state.
+// selectRules returns the kills that req.Points names, or those at every step
+// boundary. In a chain, the end of a step is left out: an applied step is not
+// started again, so a resumed run cannot reach its end; the check of the next step
+// is the same state.
 func choose(req Request) ([]failpoint.Rule, error) {
 	all, err := Points()
 	if err != nil {
@@ -193,10 +197,10 @@ func choose(req Request) ([]failpoint.Rule, error) {
 	if len(req.Points) > 0 {
 		rules, err := failpoint.Parse(strings.Join(req.Points, "=kill;")+"=kill", all)
 		if err != nil {
-			return nil, problem.New(problem.ExitUsage, "run a drill", err, "list them with: plinth drill list")
+			return nil, problem.New(problem.ExitUsage, "run the fault test", err, "list the failpoints with: plinth drill list")
 		}
 		if i := slices.IndexFunc(rules, func(r failpoint.Rule) bool { return r.Point.Verb != verb }); i >= 0 {
-			return nil, problem.Newf(problem.ExitUsage, "run a drill", "list them with: plinth drill list", "%s is no failpoint of %s", rules[i].Point, verb)
+			return nil, problem.Newf(problem.ExitUsage, "run the fault test", "list the failpoints with: plinth drill list", "%s is not a failpoint of %s", rules[i].Point, verb)
 		}
 		return rules, nil
 	}

@@ -17,17 +17,17 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-// toy is this program as the drill runs it: an install of three steps that
-// obeys the failpoints, and a reset.
-type toy struct {
-	done  int // steps that are done
+// fakeProgram stands for this program: an install of three steps that obeys the
+// failpoints, and a reset.
+type fakeProgram struct {
+	done  int // completed steps
 	ran   []string
 	fails string // step that fails
 }
 
-var toySteps = []string{"remember", "kernel", "k0s-start"}
+var fakeSteps = []string{"remember", "kernel", "k0s-start"}
 
-func (p *toy) Run(ctx context.Context, cmd host.Cmd) ([]byte, error) {
+func (p *fakeProgram) Run(ctx context.Context, cmd host.Cmd) ([]byte, error) {
 	value, _ := strings.CutPrefix(cmd.Env[0], failpoint.Variable+"=")
 	all, err := Points()
 	if err != nil {
@@ -53,7 +53,7 @@ func (p *toy) Run(ctx context.Context, cmd host.Cmd) ([]byte, error) {
 			p.done = 0
 			return
 		}
-		for i, id := range toySteps {
+		for i, id := range fakeSteps {
 			if i < p.done {
 				continue
 			}
@@ -79,16 +79,17 @@ func (p *toy) Run(ctx context.Context, cmd host.Cmd) ([]byte, error) {
 	return []byte(out.String()), err
 }
 
-// killed is the error of a program that said something and was killed.
+// killed returns the error of a program that printed said and was killed.
 func killed(ctx context.Context, said string) error {
 	_, err := host.Local("/").Run(ctx, host.Cmd{Argv: []string{"sh", "-c", "echo '" + said + "' >&2; kill -9 $$"}})
 	return err
 }
 
-func drilled(t *testing.T, p *toy, req Request) (Result, error) {
+// runFaultTest runs a fault test of an install by p on a fake host.
+func runFaultTest(t *testing.T, p *fakeProgram, req Request) (Result, error) {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		t.Skip("a drill needs root, also on a host that is a toy")
+		t.Skip("a fault test requires root, even on a fake host")
 	}
 	h := hosttest.New(t).Host()
 	h.Commands = p
@@ -97,7 +98,7 @@ func drilled(t *testing.T, p *toy, req Request) (Result, error) {
 	return Run(t.Context(), r, req)
 }
 
-// summary is "point=result" of each row but for those that were not reached.
+// summary returns "point=result" of each row whose point was reached.
 func summary(res Result) string {
 	var all []string
 	for _, r := range res.Rows {
@@ -108,14 +109,14 @@ func summary(res Result) string {
 	return strings.Join(all, " ")
 }
 
-func TestAChainDiesAtEveryPointOfOneInstall(t *testing.T) {
-	p := &toy{}
-	res, err := drilled(t, p, Request{Way: Chain})
+func TestRun_ChainKillsAtEveryPointOfOneInstall(t *testing.T) {
+	p := &fakeProgram{}
+	res, err := runFaultTest(t, p, Request{Way: Chain})
 	if err != nil {
 		t.Fatal(err)
 	}
 	var want []string
-	for _, id := range toySteps {
+	for _, id := range fakeSteps {
 		for _, m := range []string{"needed", "begun", "applied"} {
 			want = append(want, "install/"+id+":"+m+"=recovered")
 		}
@@ -132,73 +133,77 @@ func TestAChainDiesAtEveryPointOfOneInstall(t *testing.T) {
 	}
 }
 
-func TestAResumptionThatFailsIsARowAndAnError(t *testing.T) {
-	res, err := drilled(t, &toy{fails: "k0s-start"}, Request{Way: Chain})
+func TestRun_ReportsFailedResumeAsRowAndError(t *testing.T) {
+	res, err := runFaultTest(t, &fakeProgram{fails: "k0s-start"}, Request{Way: Chain})
 	if problem.ExitCode(err) != problem.ExitStep || res.Failed != 1 || !strings.HasSuffix(summary(res), "install/k0s-start:begun=failed") {
 		t.Errorf("%v, %s", err, summary(res))
 	}
 }
 
-func TestEachPointIsFollowedByAResetOrByTheRestAndAReset(t *testing.T) {
+func TestRun_ResetsAfterEachPoint(t *testing.T) {
 	points := []string{"install/kernel:applied", "install/kernel:ended", "install/application:begun"}
 	for way, want := range map[string]string{
 		Reset:  "install reset install reset install reset",
 		Resume: "install install reset install install reset install reset",
 	} {
-		p := &toy{}
-		res, err := drilled(t, p, Request{Way: way, Points: points})
-		var ran []string
-		for _, line := range p.ran {
-			ran = append(ran, strings.Fields(line)[0])
-		}
-		if err != nil || strings.Join(ran, " ") != want || res.Rows[2].Result != Unreached ||
-			summary(res) != "install/kernel:applied=recovered install/kernel:ended=recovered" {
-			t.Errorf("%s: %v, ran %q, %s", way, err, ran, summary(res))
-		}
+		t.Run(way, func(t *testing.T) {
+			p := &fakeProgram{}
+			res, err := runFaultTest(t, p, Request{Way: way, Points: points})
+			var ran []string
+			for _, line := range p.ran {
+				ran = append(ran, strings.Fields(line)[0])
+			}
+			if err != nil || strings.Join(ran, " ") != want || res.Rows[2].Result != Unreached ||
+				summary(res) != "install/kernel:applied=recovered install/kernel:ended=recovered" {
+				t.Errorf("%v, ran %q, %s", err, ran, summary(res))
+			}
+		})
 	}
 }
 
-func TestADrillIsRefusedWhereItMayDoHarm(t *testing.T) {
+func TestNewTester_RefusesUnconfirmedUnknownOrUsedHost(t *testing.T) {
 	install := []string{"install", "--bundle", "b"}
 	for name, c := range map[string]struct {
 		req  Request
-		file string // that is on the host
+		file string // on the host: name and content
 		want string
 	}{
-		"nobody said throw-away": {Request{Way: Chain, Args: install}, "", "it kills runs"},
-		"no such way":            {Request{ThrowAway: true, Way: "round", Args: install}, "", `no drill goes the way "round"`},
-		"no verb":                {Request{ThrowAway: true, Way: Chain}, "", "only an install can be drilled"},
-		"another verb":           {Request{ThrowAway: true, Way: Chain, Args: []string{"status"}}, "", "only an install can be drilled"},
-		"a reset, each":          {Request{ThrowAway: true, Way: Reset, Args: []string{"reset", "cluster"}}, "", "only an install can be drilled"},
-		"a join, each":           {Request{ThrowAway: true, Way: Resume, Args: []string{"join", "--token-file", "t"}}, "", "only an install can be drilled"},
-		"a join on a node":       {Request{ThrowAway: true, Way: Chain, Args: []string{"join", "--token-file", "t"}}, `receipt.json {"version":1}`, "a cluster is installed"},
-		"a cluster":              {Request{ThrowAway: true, Way: Chain, Args: install}, `receipt.json {"version":1}`, "a cluster is installed"},
-		"half a cluster": {Request{ThrowAway: true, Way: Chain, Args: install},
-			`journal.json {"version":1,"runs":[{"verb":"install","steps":[]}]}`, "an unfinished run"},
-		"a point of another verb": {Request{ThrowAway: true, Way: Chain, Args: install, Points: []string{"reset/files:begun"}}, "", "is no failpoint of install"},
+		"not confirmed":      {Request{Way: Chain, Args: install}, "", "it kills runs"},
+		"unknown mode":       {Request{ThrowAway: true, Way: "round", Args: install}, "", `unknown --way "round"`},
+		"no command":         {Request{ThrowAway: true, Way: Chain}, "", "only install can be tested"},
+		"another command":    {Request{ThrowAway: true, Way: Chain, Args: []string{"status"}}, "", "only install can be tested"},
+		"reset, not a chain": {Request{ThrowAway: true, Way: Reset, Args: []string{"reset", "cluster"}}, "", "only install can be tested"},
+		"join, not a chain":  {Request{ThrowAway: true, Way: Resume, Args: []string{"join", "--token-file", "t"}}, "", "only install can be tested"},
+		"a join on a node":   {Request{ThrowAway: true, Way: Chain, Args: []string{"join", "--token-file", "t"}}, `receipt.json {"version":1}`, "a cluster is installed"},
+		"a cluster":          {Request{ThrowAway: true, Way: Chain, Args: install}, `receipt.json {"version":1}`, "a cluster is installed"},
+		"an unfinished run": {Request{ThrowAway: true, Way: Chain, Args: install},
+			`journal.json {"version":1,"runs":[{"verb":"install","steps":[]}]}`, "has an unfinished run"},
+		"a point of another verb": {Request{ThrowAway: true, Way: Chain, Args: install, Points: []string{"reset/files:begun"}}, "", "is not a failpoint of install"},
 	} {
-		fake := hosttest.New(t)
-		h := fake.Host()
-		if file, content, ok := strings.Cut(c.file, " "); ok {
-			if err := h.Write("/var/lib/plinth/"+file, strings.NewReader(content), 0o600); err != nil {
-				t.Fatal(err)
+		t.Run(name, func(t *testing.T) {
+			fake := hosttest.New(t)
+			h := fake.Host()
+			if file, content, ok := strings.Cut(c.file, " "); ok {
+				if err := h.Write("/var/lib/plinth/"+file, strings.NewReader(content), 0o600); err != nil {
+					t.Fatal(err)
+				}
 			}
-		}
-		_, err := prepare(&run.Run{Config: run.Config{DataDir: "/var/lib/plinth", Now: time.Now}, Host: h}, c.req)
-		if problem.ExitCode(err) != problem.ExitUsage || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%s: %v, want %q", name, err, c.want)
-		}
+			_, err := prepare(&run.Run{Config: run.Config{DataDir: "/var/lib/plinth", Now: time.Now}, Host: h}, c.req)
+			if problem.ExitCode(err) != problem.ExitUsage || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%v, want %q", err, c.want)
+			}
+		})
 	}
 }
 
-func TestEveryPointHasANameOfItsOwn(t *testing.T) {
+func TestPointNames_AreUniqueAndComplete(t *testing.T) {
 	all, err := Names()
 	if err != nil {
 		t.Fatal(err)
 	}
 	sorted := slices.Sorted(slices.Values(all))
 	if len(slices.Compact(sorted)) != len(all) {
-		t.Error("a name is there twice")
+		t.Error("two points have the same name")
 	}
 	for _, want := range []string{"install/remember:needed", "install/registry:applied", "install/application:ended", "install/receipt:temp",
 		"install/journal:torn", "reset/run:started", "reset/node-leave:applied", "reset/units:begun", "reset/data-dir:applied"} {
@@ -208,19 +213,21 @@ func TestEveryPointHasANameOfItsOwn(t *testing.T) {
 	}
 }
 
-func TestTheEnvironmentArmsForRootAlone(t *testing.T) {
+func TestArmFromEnviron_ArmsForRootOnly(t *testing.T) {
 	near := func(name string, _ []string) string { return "near " + name }
 	for value, want := range map[string]string{"": "", "install/kernel:begun=kill": "", "install/kernl:begun=kill": "did you mean near install/kernl:begun?", "x": "plinth drill list"} {
-		rules, err := Armed([]string{"A=b", failpoint.Variable + "=" + value}, near, nil)
-		switch {
-		case os.Geteuid() != 0 || value == "":
-			if rules != nil || err != nil {
+		t.Run(value, func(t *testing.T) {
+			rules, err := Armed([]string{"A=b", failpoint.Variable + "=" + value}, near, nil)
+			switch {
+			case os.Geteuid() != 0 || value == "":
+				if rules != nil || err != nil {
+					t.Errorf("%q: %v, %v", value, rules, err)
+				}
+			case want == "" && (err != nil || rules == nil):
 				t.Errorf("%q: %v, %v", value, rules, err)
+			case want != "" && (problem.ExitCode(err) != problem.ExitUsage || !strings.Contains(problem.Hint(err), want)):
+				t.Errorf("%q: %v (%s)", value, err, problem.Hint(err))
 			}
-		case want == "" && (err != nil || rules == nil):
-			t.Errorf("%q: %v, %v", value, rules, err)
-		case want != "" && (problem.ExitCode(err) != problem.ExitUsage || !strings.Contains(problem.Hint(err), want)):
-			t.Errorf("%q: %v (%s)", value, err, problem.Hint(err))
-		}
+		})
 	}
 }

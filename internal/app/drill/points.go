@@ -1,6 +1,4 @@
-// Package drill owns the rehearsal of deaths: which failpoints there are, and
-// how a verb is killed at each and run again on a host made for it. It refuses
-// a host that is used for anything else.
+// Package drill kills commands at failpoints and verifies that they resume or can be reset.
 package drill
 
 import (
@@ -24,14 +22,14 @@ import (
 	"github.com/plinthdev/plinth/internal/step"
 )
 
-// verb is one verb and the steps that it can have, in order.
+// verbSteps is one command that changes a host and the steps that it can have, in order.
 type verb struct {
 	name    string
 	steps   []step.Step
-	receipt bool // whether it writes one
+	receipt bool // writes a receipt
 }
 
-// verbs lists those that change a host.
+// allVerbSteps returns the commands that change a host.
 func verbs() ([]verb, error) {
 	parts, err := addons.Every()
 	if err != nil {
@@ -44,8 +42,7 @@ func verbs() ([]verb, error) {
 	return []verb{{"install", install, true}, {"join", join, true}, {"reset", reset, false}}, nil
 }
 
-// Points lists every failpoint there is, in the order in which a run can reach
-// them.
+// Points returns all failpoints in the order in which a run can reach them.
 func Points() ([]failpoint.Point, error) {
 	all, err := verbs()
 	if err != nil {
@@ -69,7 +66,7 @@ func Points() ([]failpoint.Point, error) {
 	return points, nil
 }
 
-// Names is the names of Points.
+// PointNames returns the names of Points.
 func Names() ([]string, error) {
 	points, err := Points()
 	return names(points), err
@@ -83,10 +80,11 @@ func names(points []failpoint.Point) []string {
 	return all
 }
 
-// Armed reads failpoint.Variable from environ, KEY=VALUE: nothing unless it is
-// set and this process is root's. What cannot be understood is a usage problem;
-// near finds the name that was probably meant, "" if none was. say is told what
-// kills this process.
+// ArmFromEnviron returns the failpoints that the variable failpoint.Variable in
+// environ (KEY=VALUE) arms. It returns nil if the variable is not set or this
+// process does not run as root. A value that cannot be parsed is a usage problem;
+// near suggests the name that was probably meant, or "". say receives a message
+// before a failpoint kills this process.
 func Armed(environ []string, near func(name string, names []string) string, say func(string)) (*failpoint.Set, error) {
 	text := ""
 	for _, kv := range environ {
@@ -105,17 +103,17 @@ func Armed(environ []string, near func(name string, names []string) string, say 
 	if err == nil {
 		return failpoint.Arm(rules, effects(say)), nil
 	}
-	hint := "list them with: plinth drill list; nothing was changed"
+	hint := "list the failpoints with: plinth drill list; nothing was changed"
 	var unknown *failpoint.UnknownError
 	if errors.As(err, &unknown) {
 		if name := near(unknown.Name, names(points)); name != "" {
 			hint = "did you mean " + name + "?\n" + hint
 		}
 	}
-	return nil, problem.New(problem.ExitUsage, "arm the failpoints of "+failpoint.Variable, err, hint)
+	return nil, problem.New(problem.ExitUsage, "arm the failpoints in "+failpoint.Variable, err, hint)
 }
 
-// effects are those on this process.
+// processEffects returns the effects of failpoints on this process.
 func effects(say func(string)) failpoint.Effects {
 	return failpoint.Effects{
 		Say:   say,

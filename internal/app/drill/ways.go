@@ -14,16 +14,16 @@ import (
 	"github.com/plinthdev/plinth/internal/host"
 )
 
-// death is how one run of this program ended.
+// outcome is how one run of this program ended.
 type death struct {
-	point   string // that killed it; "" when it came to its end by itself
+	point   string // that killed it; "" if none did
 	seconds float64
-	step    string // it had told of last
-	changed bool   // it says that it changed something
-	err     error  // why it failed, when no point killed it
+	step    string // last step that it reported
+	changed bool   // its result reports a change
+	err     error  // why it failed; nil if a point killed it
 }
 
-// run runs a command line of this program with rules armed.
+// runCommand runs this program with args and with rules armed.
 func (d *drill) run(ctx context.Context, rules []failpoint.Rule, args ...string) death {
 	texts := make([]string, 0, len(rules))
 	for _, r := range rules {
@@ -49,8 +49,8 @@ func (d *drill) run(ctx context.Context, rules []failpoint.Rule, args ...string)
 	return end
 }
 
-// read gives the last step that a run's events tell of, and what its answer
-// says of changes.
+// parseEvents returns the last step that the JSON events of a run report, and
+// whether its result reports a change.
 func read(out []byte) (id string, changed bool) {
 	for line := range strings.Lines(string(out)) {
 		var e struct {
@@ -68,7 +68,7 @@ func read(out []byte) (id string, changed bool) {
 	return id, changed
 }
 
-// tell reports a row as it is complete.
+// addRow records a completed row and notes it, unless its point was not reached.
 func (d *drill) tell(row Row) {
 	d.res.Rows = append(d.res.Rows, row)
 	if row.Point == "" || row.Result == Unreached {
@@ -85,14 +85,15 @@ func words(r Row) string {
 	return r.Result
 }
 
-// chain runs the verb until no point kills it any more. Every run is armed with
-// all points that have not killed yet: it dies at the next one.
+// runChain runs the command until no point kills it any more. Every run is armed
+// with all points that have not killed yet, so it is killed at the next one.
 func (d *drill) chain(ctx context.Context) error {
 	pending, random, args := slices.Clone(d.rules), d.req.Random, d.req.Args
 	var open *Row
 	for {
 		rules := slices.Clone(pending)
-		// Spread over the chain; of three, two may come too late for a run that dies first.
+		// Spread the random kills over the chain. Arm them three times as often as
+		// needed, because many come too late: a point kills the run first.
 		if random > 0 && d.rand.IntN(random+len(pending)) < 3*random {
 			rules = append(rules, d.timer(args[0]))
 		}
@@ -109,7 +110,7 @@ func (d *drill) chain(ctx context.Context) error {
 		}
 		if end.err != nil {
 			if open == nil {
-				return end.err // it never died: the verb itself does not work here
+				return end.err // no kill preceded: the command itself fails on this host
 			}
 			return nil
 		}
@@ -129,28 +130,30 @@ func (d *drill) chain(ctx context.Context) error {
 	return d.converged(ctx)
 }
 
-// converged proves that a run more finds nothing to do.
+// checkConverged runs the command once more and returns an error if it changes anything.
 func (d *drill) converged(ctx context.Context) error {
 	again := d.run(ctx, nil, d.req.Args...)
 	if again.err == nil && again.changed {
-		again.err = fmt.Errorf("the run after the last one still changed something, at step %s", again.step)
+		again.err = fmt.Errorf("another run after the completed one still changed the host, at step %s", again.step)
 	}
 	return again.err
 }
 
-// timer is a death at a random moment.
+// randomKill returns a rule that kills a run at a random time, at most RandomWithin
+// after its start.
 func (d *drill) timer(verb string) failpoint.Rule {
 	after := time.Duration(d.rand.Int64N(int64(d.req.Within))).Round(time.Millisecond) + time.Millisecond
 	return failpoint.Rule{Point: failpoint.Point{Verb: verb, Object: failpoint.Run, Moment: failpoint.Started}, Nth: 1, Action: failpoint.Kill, After: after}
 }
 
-// name is how a row calls a death: its point, and the time if not the first.
+// ruleName returns the name of a rule in a row: its point, with #N unless N is 1.
 func name(r failpoint.Rule) string {
 	s, _, _ := strings.Cut(r.String(), "=")
 	return s
 }
 
-// each kills the verb at each point, every time on a host as it was before.
+// runEach kills the command at each point, each time on a clean host. It stops
+// after the first failure, because the host is not clean then.
 func (d *drill) each(ctx context.Context) error {
 	for _, rule := range d.rules {
 		row := Row{Point: name(rule), Result: Recovered}
@@ -179,18 +182,19 @@ func (d *drill) each(ctx context.Context) error {
 			return context.Cause(ctx)
 		}
 		if row.Result == Failed {
-			return nil // the host is no longer as it was before
+			return nil // the host is not clean any more
 		}
 	}
 	return nil
 }
 
-// resetArgs takes back what the verb did.
+// resetArgs returns the command line that removes what the tested command did.
 func (d *drill) resetArgs() []string {
 	return append([]string{"reset", "cluster", "--yes", "--delete-data"}, named(d.Run)...)
 }
 
-// named is the flags that name the cluster which is on this host by now.
+// clusterFlag returns the flag that names the cluster on this host; nil if the
+// journal names none.
 func named(r *run.Run) []string {
 	j, err := r.Journal()
 	if err != nil || run.ClusterName(j) == "" {

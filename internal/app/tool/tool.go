@@ -1,5 +1,4 @@
-// Package tool owns how the pinned tools are run against this host's cluster.
-// It refuses to start them: the process becomes them.
+// Package tool builds the command lines that run kubectl, kots or a shell against this host's cluster.
 package tool
 
 import (
@@ -11,25 +10,26 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-// Tool is a program that the user runs against this host's cluster.
+// Tool is a program that users run against this host's cluster.
 type Tool string
 
-// The tools that come with a cluster.
+// Tools that are installed with a cluster.
 const (
 	Kubectl Tool = "kubectl"
 	Kots    Tool = "kots"
 	Shell   Tool = "shell"
 )
 
-// Exec is how to run a tool: program, arguments and additional environment.
+// ToolCommand describes how to run a tool: program, arguments and additional environment.
 type Exec struct {
 	Argv []string
 	Env  []string
 }
 
-// Command is how to run the pinned tool with args against this host's
-// cluster, also one that is not finished: that is when one has to look. shell
-// is the user's shell, for Shell.
+// NewToolCommand returns the command that runs tool t with args against this
+// host's cluster. The install need not be finished, because an unfinished
+// cluster is the one that has to be inspected. shell is the user's shell, used
+// for Shell; "" is /bin/sh.
 func Command(r *run.Run, t Tool, args []string, shell string) (Exec, error) {
 	doing := "run " + string(t)
 	if err := run.NeedRoot(doing); err != nil {
@@ -38,8 +38,8 @@ func Command(r *run.Run, t Tool, args []string, shell string) (Exec, error) {
 	if _, err := r.Host.Lstat(k0s.AdminConf); err != nil {
 		return Exec{}, problem.New(problem.ExitUsage, doing, errors.New("no cluster runs on this host"), "install one first: plinth install --bundle FILE")
 	}
-	// Without a place of its own kubectl would leave its cache in the home
-	// folder, where no reset looks.
+	// By default kubectl writes its cache to the home directory, which reset
+	// does not clean.
 	env := []string{"KUBECONFIG=" + k0s.AdminConf, "KUBECACHEDIR=" + r.DataDir + "/kubectl"}
 	switch t {
 	case Kubectl:
