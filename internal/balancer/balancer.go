@@ -1,7 +1,5 @@
-// Package balancer owns a node's way to the API servers: a door on loopback
-// whose connections lead to a controller that is healthy, and the list of
-// controllers, kept on disk so that a node that boots finds its cluster. It
-// refuses to look into what passes, and to know how health and list are asked for.
+// Package balancer is a TCP load balancer that forwards connections from a loopback address to a healthy API server.
+// The list of controllers is stored on disk, so that a node finds its cluster after a reboot.
 package balancer
 
 import (
@@ -15,38 +13,41 @@ import (
 	"time"
 )
 
-// How fast a dead controller is noticed: after at most busyEvery + 2·askTimeout
-// + again its connections are cut, and clients come back through another one.
+// Intervals and timeouts of health checks. A dead controller is detected within
+// busyInterval + 2·checkTimeout + retryDelay; then its connections are closed, and
+// clients reconnect through another controller.
 const (
-	busyEvery    = time.Second            // between two questions to a controller that carries connections
-	idleEvery    = 5 * time.Second        // and to one that carries none
-	again        = 200 * time.Millisecond // before a question that failed is repeated
-	askTimeout   = time.Second            // for an answer
-	dialTimeout  = time.Second            // for a connection
-	refreshEvery = 10 * time.Second       // between two looks at the list
-	refreshWait  = 5 * time.Second        // for one of them
-	strikes      = 2                      // questions in a row that fail before a controller counts as dead
+	busyEvery    = time.Second            // between checks of a controller with connections
+	idleEvery    = 5 * time.Second        // between checks of a controller without connections
+	again        = 200 * time.Millisecond // before a failed check is repeated
+	askTimeout   = time.Second            // of a check
+	dialTimeout  = time.Second            // of a connection attempt
+	refreshEvery = 10 * time.Second       // between queries of the list of controllers
+	refreshWait  = 5 * time.Second        // of such a query
+	strikes      = 2                      // consecutive failures after which a controller is dead
 )
 
-// Config says what a balancer stands before.
+// Config configures a load balancer.
 type Config struct {
-	Listen string // address of the door: "127.0.0.1:6443"
-	List   List   // the controllers that were last known
-	// Healthy asks one controller whether it serves. It has to make sure that
-	// it is one of this cluster.
+	Listen string // address to listen on: "127.0.0.1:6443"
+	List   List   // stores the last known controllers
+	// CheckReady returns an error unless the controller is ready. It must verify
+	// that the controller belongs to this cluster.
 	Healthy func(ctx context.Context, controller netip.AddrPort) error
-	// Controllers asks the cluster, through the door, for all its controllers.
+	// ListControllers returns all controllers of the cluster. It queries the API
+	// through this load balancer.
 	Controllers func(ctx context.Context) ([]netip.AddrPort, error)
-	Log         func(text string) // is told what changes
+	Log         func(text string) // receives a line for each change
 }
 
-// List keeps the addresses of the controllers over restarts.
+// ControllerStore stores the addresses of the controllers across restarts.
 type List interface {
 	Load() ([]netip.AddrPort, error)
 	Save([]netip.AddrPort) error
 }
 
-// Run opens the door and serves until ctx ends or the door cannot be opened.
+// Serve listens on c.Listen and forwards connections until ctx ends. It returns an
+// error if no controller is known or it cannot listen.
 func Run(ctx context.Context, c Config) error {
 	known, err := c.List.Load()
 	if err != nil {
@@ -76,7 +77,7 @@ func Run(ctx context.Context, c Config) error {
 			return nil
 		}
 		if err != nil {
-			// Out of file descriptors, most likely: the next one may fit.
+			// Most likely out of file descriptors: retry after a delay.
 			if !pause(ctx, again) {
 				return nil
 			}
@@ -86,7 +87,7 @@ func Run(ctx context.Context, c Config) error {
 	}
 }
 
-// pause waits; false when ctx ended first.
+// sleepContext waits for d. It reports false if ctx ended first.
 func pause(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -109,17 +110,18 @@ type balancer struct {
 // backend is one controller.
 type backend struct {
 	addr  netip.AddrPort
-	conns int       // that it carries or is about to
-	fails int       // in a row
-	asked time.Time // last
-	busy  bool      // is being asked
+	conns int       // open connections and connection attempts
+	fails int       // consecutive
+	asked time.Time // end of the last check
+	busy  bool      // a check is running
 }
 
-// dead reports whether a backend is to be avoided.
+// isDead reports whether new connections should avoid the backend.
 func (b *backend) dead() bool { return b.fails >= strikes }
 
-// know makes list the controllers; what is known of those that stay is kept.
-// It reports whether the list changed.
+// setControllers replaces the backends by those in list, and reports whether the
+// list changed. Backends that stay keep their state; the connections of removed
+// ones are closed.
 func (b *balancer) know(list []netip.AddrPort) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -142,9 +144,9 @@ func (b *balancer) know(list []netip.AddrPort) bool {
 	return changed
 }
 
-// take picks the controller for a new connection among those not tried yet, and
-// counts the connection before it stands: clients that come at the same moment
-// are spread. It gives nil when all were tried.
+// acquireBackend returns the backend for a new connection, among those that are not
+// in tried; nil if all were tried. It counts the connection before it is
+// established, so that clients which connect at the same time are spread.
 func (b *balancer) take(tried []*backend) *backend {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -155,8 +157,9 @@ func (b *balancer) take(tried []*backend) *backend {
 	return to
 }
 
-// pick chooses the first of those that live with the fewest connections; after
-// them one that counts as dead, because a wrong verdict must not close the door.
+// pickBackend returns the live backend with the fewest connections that is not in
+// tried. If none is left it returns a dead one, because a wrong health check result
+// must not cut the node off from the API.
 func pick(all, tried []*backend) (best *backend) {
 	for _, x := range all {
 		switch {
@@ -170,7 +173,7 @@ func pick(all, tried []*backend) (best *backend) {
 	return best
 }
 
-// serve carries one client's connection.
+// handleConn forwards one client connection.
 func (b *balancer) serve(ctx context.Context, client *net.TCPConn) {
 	var tried []*backend
 	for to := b.take(nil); to != nil; to = b.take(tried) {
@@ -188,8 +191,9 @@ func (b *balancer) serve(ctx context.Context, client *net.TCPConn) {
 	_ = client.Close()
 }
 
-// connect joins a client to its controller. It reports whether the connection
-// stands: not if the controller does not answer, or has left the list since.
+// connectBackend connects to the backend of p and reports whether the connection is
+// established. It reports false if the backend does not answer or was removed from
+// the list in the meantime.
 func (b *balancer) connect(ctx context.Context, p *pair) bool {
 	d := net.Dialer{Timeout: dialTimeout}
 	conn, err := d.DialContext(ctx, "tcp", p.to.addr.String())
@@ -208,7 +212,7 @@ func (b *balancer) connect(ctx context.Context, p *pair) bool {
 	return true
 }
 
-// drop forgets a connection, whether it came to stand or not.
+// releaseConn forgets a connection, whether it was established or not.
 func (b *balancer) drop(p *pair) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -216,8 +220,8 @@ func (b *balancer) drop(p *pair) {
 	p.to.conns--
 }
 
-// verdict notes what a question to a controller, or a connection, told of it.
-// One that is dead loses its connections, if another one lives.
+// recordCheck records the result of a health check or a connection attempt. If the
+// backend is dead and another one is live, its connections are closed.
 func (b *balancer) verdict(of *backend, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -229,16 +233,16 @@ func (b *balancer) verdict(of *backend, err error) {
 	}
 	switch {
 	case !was && of.dead():
-		b.Log(fmt.Sprintf("controller %s does not serve: %v", of.addr, err))
+		b.Log(fmt.Sprintf("controller %s is not ready: %v", of.addr, err))
 	case was && !of.dead():
-		b.Log(fmt.Sprintf("controller %s serves again", of.addr))
+		b.Log(fmt.Sprintf("controller %s is ready again", of.addr))
 	}
 	if of.dead() && slices.ContainsFunc(b.backends, func(x *backend) bool { return !x.dead() }) {
 		b.cut(of)
 	}
 }
 
-// cut ends the connections to one controller; b.mu is held.
+// closeConnsTo closes the connections to one backend. b.mu must be held.
 func (b *balancer) cut(of *backend) {
 	for p := range b.conns {
 		if p.to == of {

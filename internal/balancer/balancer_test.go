@@ -18,7 +18,7 @@ import (
 	"github.com/plinthdev/plinth/internal/host/hosttest"
 )
 
-// controller is a server that says its own name on each line it gets.
+// controller is a server that answers each line with its own name and that line.
 type controller struct {
 	name string
 	ln   net.Listener
@@ -53,17 +53,18 @@ func newController(t *testing.T, name string) *controller {
 
 func (c *controller) addr() netip.AddrPort { return netip.MustParseAddrPort(c.ln.Addr().String()) }
 
-func (c *controller) is(err error) {
+// setHealth sets the result of health checks; nil is healthy.
+func (c *controller) setHealth(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.sick = err
 }
 
-// cluster is what a balancer under test stands before.
+// cluster is the cluster of a load balancer under test.
 type cluster struct {
 	list []*controller
 	mu   sync.Mutex
-	all  []netip.AddrPort // what the cluster tells of itself
+	all  []netip.AddrPort // controllers that the API returns
 	log  []string
 }
 
@@ -84,6 +85,7 @@ func (c *cluster) controllers(context.Context) ([]netip.AddrPort, error) {
 	return c.all, nil
 }
 
+// memory is a ControllerStore in memory.
 type memory struct {
 	mu   sync.Mutex
 	list []netip.AddrPort
@@ -102,8 +104,9 @@ func (m *memory) Save(l []netip.AddrPort) error {
 	return nil
 }
 
-// start runs a balancer that knows only the first controller, and gives its door.
-func start(t *testing.T, c *cluster) (door string, list *memory) {
+// start runs a load balancer that knows only the first controller, and returns its
+// address. It waits until the load balancer knows all controllers.
+func start(t *testing.T, c *cluster) (addr string, list *memory) {
 	t.Helper()
 	list = &memory{list: []netip.AddrPort{c.list[0].addr()}}
 	for _, x := range c.list {
@@ -113,12 +116,12 @@ func start(t *testing.T, c *cluster) (door string, list *memory) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	door = free.Addr().String()
+	addr = free.Addr().String()
 	_ = free.Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {
-		done <- Run(ctx, Config{Listen: door, List: list, Healthy: c.healthy, Controllers: c.controllers, Log: func(s string) {
+		done <- Run(ctx, Config{Listen: addr, List: list, Healthy: c.healthy, Controllers: c.controllers, Log: func(s string) {
 			c.mu.Lock()
 			defer c.mu.Unlock()
 			c.log = append(c.log, s)
@@ -130,9 +133,9 @@ func start(t *testing.T, c *cluster) (door string, list *memory) {
 			t.Error(err)
 		}
 	})
-	until(t, "the door to open", func() bool { conn, err := net.Dial("tcp", door); return err == nil && conn.Close() == nil })
-	until(t, "the list to be kept", func() bool { l, _ := list.Load(); return len(l) == len(c.list) })
-	return door, list
+	until(t, "the load balancer to listen", func() bool { conn, err := net.Dial("tcp", addr); return err == nil && conn.Close() == nil })
+	until(t, "the list to be saved", func() bool { l, _ := list.Load(); return len(l) == len(c.list) })
+	return addr, list
 }
 
 // until polls for up to 10 s.
@@ -147,9 +150,9 @@ func until(t *testing.T, what string, cond func() bool) {
 	t.Fatalf("waited for %s", what)
 }
 
-// ask sends a line on a new connection and tells who answered.
-func ask(door string) string {
-	conn, err := net.Dial("tcp", door)
+// ask sends a line on a new connection and returns the name of the controller that answered.
+func ask(addr string) string {
+	conn, err := net.Dial("tcp", addr)
 	if err != nil {
 		return err.Error()
 	}
@@ -166,24 +169,24 @@ func talk(conn net.Conn) string {
 	if err != nil {
 		return err.Error()
 	}
-	who, _, _ := strings.Cut(line, " ")
-	return who
+	name, _, _ := strings.Cut(line, " ")
+	return name
 }
 
-func TestConnectionsOfADeadControllerAreCutAndNewOnesLeadElsewhere(t *testing.T) {
+func TestServe_ClosesConnectionsOfDeadControllerAndUsesAnother(t *testing.T) {
 	a, b := newController(t, "a"), newController(t, "b")
 	c := &cluster{list: []*controller{a, b}}
-	door, _ := start(t, c)
+	addr, _ := start(t, c)
 	var held []net.Conn
 	for range 4 {
-		conn, err := net.Dial("tcp", door)
+		conn, err := net.Dial("tcp", addr)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer func() { _ = conn.Close() }()
 		held = append(held, conn)
 	}
-	// A power cut: the controller answers no question, its connections hang.
+	// A power failure: the controller answers no check, its connections hang.
 	var ofA []net.Conn
 	for _, conn := range held {
 		if talk(conn) == "a" {
@@ -191,77 +194,77 @@ func TestConnectionsOfADeadControllerAreCutAndNewOnesLeadElsewhere(t *testing.T)
 		}
 	}
 	if len(ofA) == 0 || len(ofA) == len(held) {
-		t.Fatalf("%d of %d connections go to a: they are not spread", len(ofA), len(held))
+		t.Fatalf("%d of %d connections lead to a: they are not spread", len(ofA), len(held))
 	}
-	begun := time.Now()
-	a.is(errors.New("no answer"))
+	start := time.Now()
+	a.setHealth(errors.New("no answer"))
 	for _, conn := range ofA {
 		_ = conn.SetDeadline(time.Now().Add(30 * time.Second))
 		if _, err := conn.Read(make([]byte, 1)); err == nil || errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("a connection to the dead controller stays: %v", err)
+			t.Errorf("a connection to the dead controller is still open: %v", err)
 		}
 	}
-	if took := time.Since(begun); took > 20*time.Second {
-		t.Errorf("cut after %v", took)
+	if took := time.Since(start); took > 20*time.Second {
+		t.Errorf("closed after %v", took)
 	}
 	for range 4 {
-		if who := ask(door); who != "b" {
-			t.Errorf("a new connection leads to %s", who)
+		if name := ask(addr); name != "b" {
+			t.Errorf("a new connection leads to %s", name)
 		}
 	}
-	a.is(nil)
-	until(t, "a to be used again", func() bool { return ask(door) == "a" })
-	for _, want := range []string{"does not serve: no answer", "serves again"} {
+	a.setHealth(nil)
+	until(t, "a to be used again", func() bool { return ask(addr) == "a" })
+	for _, want := range []string{"is not ready: no answer", "is ready again"} {
 		c.mu.Lock()
 		if !strings.Contains(strings.Join(c.log, "\n"), want) {
-			t.Errorf("the log lacks %q: %q", want, c.log)
+			t.Errorf("the log does not contain %q: %q", want, c.log)
 		}
 		c.mu.Unlock()
 	}
 }
 
-func TestAControllerThatRefusesIsPassedOverAtOnce(t *testing.T) {
+func TestServe_SkipsControllerThatRefusesConnections(t *testing.T) {
 	a, b := newController(t, "a"), newController(t, "b")
-	door, _ := start(t, &cluster{list: []*controller{a, b}})
-	_ = a.ln.Close() // still called healthy
+	addr, _ := start(t, &cluster{list: []*controller{a, b}})
+	_ = a.ln.Close() // health checks still succeed
 	for range 4 {
-		if who := ask(door); who != "b" {
-			t.Errorf("answered by %s", who)
+		if name := ask(addr); name != "b" {
+			t.Errorf("answered by %s", name)
 		}
 	}
 }
 
-func TestWhenAllAreSickTheDoorStaysOpen(t *testing.T) {
+func TestServe_KeepsForwardingWhenAllControllersAreDead(t *testing.T) {
 	a := newController(t, "a")
 	c := &cluster{list: []*controller{a}}
-	door, _ := start(t, c)
-	conn, err := net.Dial("tcp", door)
+	addr, _ := start(t, c)
+	conn, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = conn.Close() }()
-	a.is(errors.New("not ready"))
-	until(t, "the verdict", func() bool { c.mu.Lock(); defer c.mu.Unlock(); return len(c.log) > 0 })
-	if who := talk(conn); who != "a" {
-		t.Errorf("the connection was cut: %s", who)
+	a.setHealth(errors.New("not ready"))
+	until(t, "the controller to be dead", func() bool { c.mu.Lock(); defer c.mu.Unlock(); return len(c.log) > 0 })
+	if name := talk(conn); name != "a" {
+		t.Errorf("the connection was closed: %s", name)
 	}
-	if who := ask(door); who != "a" {
-		t.Errorf("a new connection: %s", who)
+	if name := ask(addr); name != "a" {
+		t.Errorf("a new connection: %s", name)
 	}
 }
 
-func TestTheListFollowsTheClusterAndIsKept(t *testing.T) {
+func TestServe_SavesControllersOfTheCluster(t *testing.T) {
 	a, b := newController(t, "a"), newController(t, "b")
 	c := &cluster{list: []*controller{a, b}}
 	_, list := start(t, c)
 	want := []netip.AddrPort{a.addr(), b.addr()}
 	slices.SortFunc(want, netip.AddrPort.Compare)
 	if got, _ := list.Load(); !slices.Equal(got, want) {
-		t.Errorf("kept %v, want %v", got, want)
+		t.Errorf("saved %v, want %v", got, want)
 	}
 }
 
-func TestTheLivingAndTheLeastBusyArePreferred(t *testing.T) {
+func TestPickBackend_PrefersLiveAndLeastBusy(t *testing.T) {
 	mk := func(last byte, conns, fails int) *backend {
 		return &backend{addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, last}), 6443), conns: conns, fails: fails}
 	}
@@ -276,11 +279,11 @@ func TestTheLivingAndTheLeastBusyArePreferred(t *testing.T) {
 	}
 }
 
-func TestConnectionsThatComeTogetherAreSpread(t *testing.T) {
+func TestAcquireBackend_SpreadsConcurrentConnections(t *testing.T) {
 	b := &balancer{backends: []*backend{{}, {}, {}}}
 	var all sync.WaitGroup
 	for range 30 {
-		all.Go(func() { b.take(nil) }) // none of them stands yet
+		all.Go(func() { b.take(nil) }) // none of them is established yet
 	}
 	all.Wait()
 	for i, x := range b.backends {
@@ -290,7 +293,7 @@ func TestConnectionsThatComeTogetherAreSpread(t *testing.T) {
 	}
 }
 
-func TestAnEmptyAnswerOfTheClusterChangesNothing(t *testing.T) {
+func TestRefreshControllers_IgnoresEmptyList(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	b := &balancer{Config: Config{List: &memory{}, Log: func(string) { t.Error("changed") },
 		Controllers: func(context.Context) ([]netip.AddrPort, error) { cancel(); return nil, nil }}, conns: map[*pair]bool{}}
@@ -301,7 +304,7 @@ func TestAnEmptyAnswerOfTheClusterChangesNothing(t *testing.T) {
 	}
 }
 
-func TestTheFileOfTheListIsPrivateAndStrict(t *testing.T) {
+func TestControllersFile_IsPrivateAndStrict(t *testing.T) {
 	h := hosttest.New(t).Host()
 	f := File{Files: h, Path: "/var/lib/plinth/controllers.json"}
 	if l, err := f.Load(); l != nil || err != nil {
@@ -318,19 +321,21 @@ func TestTheFileOfTheListIsPrivateAndStrict(t *testing.T) {
 		t.Errorf("%v %v", info, err)
 	}
 	for _, bad := range []string{`{"version":2}`, `{"version":1,"controllers":["nowhere"]}`, `{`, ``} {
-		if err := h.Write(f.Path, strings.NewReader(bad), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if l, err := f.Load(); err == nil || !strings.Contains(err.Error(), f.Path) {
-			t.Errorf("%q: %v %v", bad, l, err)
-		}
+		t.Run("refuses "+bad, func(t *testing.T) {
+			if err := h.Write(f.Path, strings.NewReader(bad), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if l, err := f.Load(); err == nil || !strings.Contains(err.Error(), f.Path) {
+				t.Errorf("%v %v", l, err)
+			}
+		})
 	}
 	if err := Run(t.Context(), Config{List: File{Files: h, Path: "/nowhere"}}); err == nil || !strings.Contains(err.Error(), "no controller") {
 		t.Errorf("without a list: %v", err)
 	}
 }
 
-func FuzzList(f *testing.F) {
+func FuzzControllersFile(f *testing.F) {
 	f.Add([]byte(`{"version":1,"controllers":["10.0.0.1:6443"]}`))
 	f.Add([]byte(`{"version":1,"controllers":[":1"]}`))
 	f.Fuzz(func(t *testing.T, raw []byte) {
@@ -343,7 +348,7 @@ func FuzzList(f *testing.F) {
 	})
 }
 
-// one is a Files that holds one content.
+// one is a FileAccess to one file content.
 type one []byte
 
 func (o one) ReadFile(string) ([]byte, error)            { return o, nil }

@@ -10,13 +10,13 @@ import (
 	"strings"
 )
 
-// File is a List in a file of a host.
+// ControllersFile is a ControllerStore in a file of a host.
 type File struct {
 	Files Files
 	Path  string
 }
 
-// Files is what a list needs of a host.
+// FileAccess is the access to a host's files that a ControllersFile needs.
 type Files interface {
 	ReadFile(path string) ([]byte, error)
 	Write(path string, r io.Reader, perm fs.FileMode) error
@@ -24,7 +24,7 @@ type Files interface {
 
 var _ List = File{}
 
-// kept is the form of the file.
+// controllersDoc is the format of the file.
 type kept struct {
 	Version     int              `json:"version"`
 	Controllers []netip.AddrPort `json:"controllers"`
@@ -32,7 +32,7 @@ type kept struct {
 
 const version = 1
 
-// Load reads the list; a file that is not there is an empty list.
+// Load reads the list. A missing file is an empty list.
 func (f File) Load() ([]netip.AddrPort, error) {
 	raw, err := f.Files.ReadFile(f.Path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -43,15 +43,15 @@ func (f File) Load() ([]netip.AddrPort, error) {
 		err = json.Unmarshal(raw, &k)
 	}
 	if err == nil && k.Version != version {
-		err = fmt.Errorf("its version is %d, this Plinth reads %d", k.Version, version)
+		err = fmt.Errorf("its version is %d, but this version of plinth reads version %d", k.Version, version)
 	}
 	for _, a := range k.Controllers {
 		if err == nil && !a.IsValid() {
-			err = errors.New("it holds an empty address")
+			err = errors.New("it contains an empty address")
 		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("the list of controllers %s cannot be read: %w", f.Path, err)
+		return nil, fmt.Errorf("cannot read the list of controllers %s: %w", f.Path, err)
 	}
 	return k.Controllers, nil
 }

@@ -11,17 +11,16 @@ import (
 	"time"
 )
 
-// watch asks the controllers whether they serve, each at its own pace, until
-// ctx ends.
+// watchHealth checks the backends, each at its own interval, until ctx ends.
 func (b *balancer) watch(ctx context.Context) {
-	var asking sync.WaitGroup
-	defer asking.Wait()
+	var checks sync.WaitGroup
+	defer checks.Wait()
 	for {
 		for _, be := range b.due(time.Now()) {
-			asking.Go(func() {
-				ask, cancel := context.WithTimeout(ctx, askTimeout)
+			checks.Go(func() {
+				checkCtx, cancel := context.WithTimeout(ctx, askTimeout)
 				defer cancel()
-				err := b.Healthy(ask, be.addr)
+				err := b.Healthy(checkCtx, be.addr)
 				if ctx.Err() == nil {
 					b.verdict(be, err)
 				}
@@ -36,7 +35,7 @@ func (b *balancer) watch(ctx context.Context) {
 	}
 }
 
-// due lists the controllers to be asked now, and notes that they are.
+// backendsDue returns the backends to check now, and marks them as being checked.
 func (b *balancer) due(now time.Time) (out []*backend) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -49,7 +48,7 @@ func (b *balancer) due(now time.Time) (out []*backend) {
 	return out
 }
 
-// every is the time between two questions to a controller.
+// checkInterval returns the time between two checks of the backend.
 func (b *backend) every() time.Duration {
 	switch {
 	case b.fails == 1:
@@ -60,25 +59,25 @@ func (b *backend) every() time.Duration {
 	return idleEvery
 }
 
-// refresh asks the cluster for its controllers and keeps the answer, until ctx
-// ends. An empty answer is none: it would close the door for good.
+// refreshControllers queries the controllers of the cluster and stores them, until
+// ctx ends. It ignores an empty list, which would cut the node off for good.
 func (b *balancer) refresh(ctx context.Context) {
-	kept := true
+	saved := true
 	for {
-		ask, cancel := context.WithTimeout(ctx, refreshWait)
-		list, err := b.Controllers(ask)
+		queryCtx, cancel := context.WithTimeout(ctx, refreshWait)
+		list, err := b.Controllers(queryCtx)
 		cancel()
 		if err == nil && len(list) > 0 {
 			list = slices.Compact(slices.SortedFunc(slices.Values(list), netip.AddrPort.Compare))
 			if b.know(list) {
 				b.Log(fmt.Sprintf("controllers: %v", list))
-				kept = false
+				saved = false
 			}
-			if !kept {
+			if !saved {
 				if err := b.List.Save(list); err != nil {
-					b.Log("cannot keep the list of controllers: " + err.Error())
+					b.Log("cannot save the list of controllers: " + err.Error())
 				} else {
-					kept = true
+					saved = true
 				}
 			}
 		}
@@ -88,20 +87,20 @@ func (b *balancer) refresh(ctx context.Context) {
 	}
 }
 
-// pair is a client's connection and the one that carries it on.
+// connPair is the connection of a client and the one to its backend.
 type pair struct {
 	client, server *net.TCPConn
 	to             *backend
 }
 
-// carry moves bytes both ways until both sides have ended.
+// copyBothWays copies bytes in both directions until both sides have ended.
 func (p *pair) carry() {
 	defer p.cut()
 	var both sync.WaitGroup
 	move := func(dst, src *net.TCPConn) {
 		_, err := io.Copy(dst, src)
 		if err != nil {
-			p.cut() // a broken side has nothing more to say to the other
+			p.cut() // after an error on one side, the other one is useless
 			return
 		}
 		_ = dst.CloseWrite()

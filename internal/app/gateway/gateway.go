@@ -1,7 +1,4 @@
-// Package gateway owns how a worker's balancer is put together: from the list
-// of controllers in Plinth's folder and the node's own way into the cluster.
-// It refuses to stand before the API on a controller, whose way is its own
-// API server.
+// Package gateway runs the API server load balancer of a worker node.
 package gateway
 
 import (
@@ -27,26 +24,29 @@ import (
 	"github.com/plinthdev/plinth/internal/kube"
 )
 
-// Door is where a node's programs reach the API.
+// LocalAPIAddress is the address at which the programs of a node reach the API:
+// the load balancer on a worker, the node's own API server on a controller.
 const Door = k0s.Loopback + ":6443"
 
 // apiPort is the port of every API server.
 const apiPort = 6443
 
-// listPath is where the controllers are kept below a data folder, caPath the
-// authority that their certificates must come from.
+// controllersPath returns the file below dataDir that holds the addresses of the
+// controllers, caPath the file that holds the CA certificate which must have
+// issued their certificates.
 func listPath(dataDir string) string { return filepath.Join(dataDir, "controllers.json") }
 func caPath(dataDir string) string   { return filepath.Join(dataDir, "controllers-ca.crt") }
 
-// Files lists what Seed may write below a data folder.
+// SeedFiles returns the files that SeedControllers may write below dataDir.
 func Files(dataDir string) []string { return []string{listPath(dataDir), caPath(dataDir)} }
 
-// SeedNeeded says why a worker's balancer does not know its cluster; "" when
-// it does. The list itself changes with the cluster.
+// SeedNeeded returns the reason why SeedControllers must run on a worker, or "" if
+// its load balancer knows the cluster. It does not compare the list of controllers,
+// which changes with the cluster.
 func SeedNeeded(h host.Files, dataDir string) (string, error) {
 	list, err := balancer.File{Files: h, Path: listPath(dataDir)}.Load()
 	if err != nil {
-		return err.Error(), nil // it is written anew
+		return err.Error(), nil // the file is replaced
 	}
 	if len(list) == 0 {
 		return "no controller is known", nil
@@ -57,8 +57,8 @@ func SeedNeeded(h host.Files, dataDir string) (string, error) {
 	return "", nil
 }
 
-// Seed tells a worker's balancer the first controllers and the cluster's
-// certificate authority (PEM).
+// SeedControllers writes the first controllers and the cluster's CA certificate
+// (PEM) for a worker's load balancer.
 func Seed(h host.Files, dataDir string, ca []byte, controllers []netip.Addr) error {
 	var list []netip.AddrPort
 	for _, a := range controllers {
@@ -71,7 +71,7 @@ func Seed(h host.Files, dataDir string, ca []byte, controllers []netip.Addr) err
 	return err
 }
 
-// Controllers are those that a worker's balancer knows.
+// KnownControllers returns the controllers that a worker's load balancer knows.
 func Controllers(h host.Files, dataDir string) (all []netip.Addr, err error) {
 	list, err := balancer.File{Files: h, Path: listPath(dataDir)}.Load()
 	for _, a := range list {
@@ -80,30 +80,33 @@ func Controllers(h host.Files, dataDir string) (all []netip.Addr, err error) {
 	return all, err
 }
 
-// Authority is the cluster's certificate authority as a worker was told it, PEM.
+// ClusterCA returns the cluster's CA certificate (PEM) that SeedControllers wrote on a worker.
 func Authority(h host.Files, dataDir string) ([]byte, error) { return h.ReadFile(caPath(dataDir)) }
 
-// Run is the balancer of a worker, until ctx ends; log is told what changes.
+// Run runs the load balancer of a worker until ctx ends. log receives a line for
+// each change.
 func Run(ctx context.Context, h host.Files, dataDir string, log func(string)) error {
 	g := &gateway{host: h, dataDir: dataDir}
 	return balancer.Run(ctx, balancer.Config{Listen: Door, List: balancer.File{Files: h, Path: listPath(dataDir)},
 		Healthy: g.healthy, Controllers: g.controllers, Log: log})
 }
 
-// gateway asks controllers and cluster with what the node has: as the node it
-// is as soon as it has joined, before that with the authority alone.
+// apiClient queries the controllers and the cluster with the credentials of the
+// node: with its client certificate once it has joined, before that with the
+// cluster's CA certificate only.
 type gateway struct {
 	host    host.Files
 	dataDir string
 
 	mu     sync.Mutex
 	client *http.Client
-	named  bool // client shows the node's certificate
+	named  bool // client presents the node's certificate
 	api    *kube.Client
 }
 
-// healthy asks a controller whether it serves. One that knows the cluster's
-// key but not yet this node is taken at its word.
+// checkReady returns an error unless the API server of controller is ready. 401 and
+// 403 also count as ready: the server has a certificate of the cluster's CA but
+// does not know this node yet.
 func (g *gateway) healthy(ctx context.Context, controller netip.AddrPort) error {
 	client, err := g.asker()
 	if err != nil {
@@ -123,10 +126,11 @@ func (g *gateway) healthy(ctx context.Context, controller netip.AddrPort) error 
 	case http.StatusOK, http.StatusUnauthorized, http.StatusForbidden:
 		return nil
 	}
-	return fmt.Errorf("it answers %s: %s", resp.Status, firstFailure(string(body)))
+	return fmt.Errorf("/readyz returned %s: %s", resp.Status, firstFailure(string(body)))
 }
 
-// firstFailure is the check that failed, of the API server's list of checks.
+// firstFailedCheck returns the first failed check ("[-]…") in the API server's list
+// of checks, or else the first line.
 func firstFailure(body string) string {
 	for line := range strings.Lines(body) {
 		if strings.HasPrefix(line, "[-]") {
@@ -136,7 +140,7 @@ func firstFailure(body string) string {
 	return strings.TrimSpace(strings.SplitN(body, "\n", 2)[0])
 }
 
-// asker is the client for questions to single controllers.
+// healthClient returns the HTTP client for readiness checks of single controllers.
 func (g *gateway) asker() (*http.Client, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -149,8 +153,8 @@ func (g *gateway) asker() (*http.Client, error) {
 	}
 	g.named = len(conf.Certificates) > 0 || conf.GetClientCertificate != nil
 	if g.client == nil || g.named {
-		// One connection each, of HTTP/1: a question without an answer ends it,
-		// and the next one makes its own.
+		// HTTP/1 only, one connection per controller: a check that times out closes
+		// the connection, and the next check opens a new one.
 		var protocols http.Protocols
 		protocols.SetHTTP1(true)
 		g.client = &http.Client{Transport: &http.Transport{TLSClientConfig: conf, Protocols: &protocols, IdleConnTimeout: 30 * time.Second}}
@@ -158,7 +162,8 @@ func (g *gateway) asker() (*http.Client, error) {
 	return g.client, nil
 }
 
-// tlsConfig is the node's own, or that of a host that has not joined yet.
+// tlsConfig returns the TLS configuration from the kubelet's kubeconfig, or with
+// the CA certificate only if the host has not joined yet.
 func (g *gateway) tlsConfig() (*tls.Config, error) {
 	if raw, err := g.host.ReadFile(k0s.KubeletConf); err == nil {
 		conf, err := clientcmd.RESTConfigFromKubeConfig(raw)
@@ -176,12 +181,13 @@ func (g *gateway) tlsConfig() (*tls.Config, error) {
 	}
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(ca) {
-		return nil, errors.New(caPath(g.dataDir) + " holds no certificate")
+		return nil, errors.New(caPath(g.dataDir) + " contains no certificate")
 	}
 	return &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}, nil
 }
 
-// controllers asks the cluster, through the door, for its controllers.
+// listControllers returns the controllers of the cluster. It queries the API through
+// the load balancer itself.
 func (g *gateway) controllers(ctx context.Context) ([]netip.AddrPort, error) {
 	if g.api == nil {
 		raw, err := g.host.ReadFile(k0s.KubeletConf)

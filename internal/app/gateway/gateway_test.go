@@ -15,7 +15,7 @@ import (
 
 const dataDir = "/var/lib/plinth"
 
-func TestASeedTellsControllersAndAuthority(t *testing.T) {
+func TestSeedControllers_WritesControllersAndCA(t *testing.T) {
 	h := hosttest.New(t).Host()
 	if why, err := SeedNeeded(h, dataDir); why != "no controller is known" || err != nil {
 		t.Errorf("%q %v", why, err)
@@ -28,23 +28,23 @@ func TestASeedTellsControllersAndAuthority(t *testing.T) {
 		t.Errorf("%v %v", list, err)
 	}
 	if why, err := SeedNeeded(h, dataDir); why != "" || err != nil {
-		t.Errorf("seeded, yet %q %v", why, err)
+		t.Errorf("after the seed: %q %v", why, err)
 	}
 	if err := h.Write(listPath(dataDir), strings.NewReader("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if why, err := SeedNeeded(h, dataDir); !strings.Contains(why, "cannot be read") || err != nil {
+	if why, err := SeedNeeded(h, dataDir); !strings.Contains(why, "cannot read the list of controllers") || err != nil {
 		t.Errorf("damaged: %q %v", why, err)
 	}
 }
 
-func TestAControllerIsHealthyWhenItSaysSoWithTheClustersKey(t *testing.T) {
-	answer, body := http.StatusOK, "ok"
+func TestAPIClientCheckReady_TrustsOnlyTheClusterCA(t *testing.T) {
+	status, body := http.StatusOK, "ok"
 	srv := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/readyz" {
-			t.Errorf("asked for %s", r.URL.Path)
+			t.Errorf("request for %s", r.URL.Path)
 		}
-		w.WriteHeader(answer)
+		w.WriteHeader(status)
 		_, _ = w.Write([]byte(body))
 	}))
 	defer srv.Close()
@@ -60,15 +60,15 @@ func TestAControllerIsHealthyWhenItSaysSoWithTheClustersKey(t *testing.T) {
 	if err := ask(ca); err != nil {
 		t.Error(err)
 	}
-	answer = http.StatusUnauthorized // a host that has not joined yet
+	status = http.StatusUnauthorized // a host that has not joined yet
 	if err := ask(ca); err != nil {
 		t.Error(err)
 	}
-	answer, body = http.StatusInternalServerError, "[+]ping ok\n[-]etcd failed: reason withheld\nreadyz check failed"
+	status, body = http.StatusInternalServerError, "[+]ping ok\n[-]etcd failed: reason withheld\nreadyz check failed"
 	if err := ask(ca); err == nil || !strings.HasSuffix(err.Error(), "[-]etcd failed: reason withheld") {
 		t.Error(err)
 	}
-	if err := ask([]byte("nothing")); err == nil || !strings.Contains(err.Error(), "holds no certificate") {
+	if err := ask([]byte("nothing")); err == nil || !strings.Contains(err.Error(), "contains no certificate") {
 		t.Error(err)
 	}
 	h := hosttest.New(t).Host()
@@ -77,11 +77,11 @@ func TestAControllerIsHealthyWhenItSaysSoWithTheClustersKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := (&gateway{host: h, dataDir: dataDir}).healthy(t.Context(), at); err == nil || !strings.Contains(err.Error(), "names no certificate authority") {
-		t.Errorf("a stranger was trusted: %v", err)
+		t.Errorf("an unknown server was trusted: %v", err)
 	}
 }
 
-func TestTheListIsThatOfTheClustersControllers(t *testing.T) {
+func TestAPIClientListControllers_ReturnsControlPlaneNodes(t *testing.T) {
 	s, client := kubetest.New(t)
 	for name, labels := range map[string]map[string]any{"a": {"node.k0sproject.io/role": "control-plane"}, "w": {}} {
 		s.Put("/api/v1/nodes/"+name, map[string]any{"metadata": map[string]any{"name": name, "labels": labels},
@@ -92,6 +92,6 @@ func TestTheListIsThatOfTheClustersControllers(t *testing.T) {
 		t.Errorf("%v %v", got, err)
 	}
 	if _, err := (&gateway{host: hosttest.New(t).Host()}).controllers(t.Context()); err == nil {
-		t.Error("a host that has not joined knows controllers")
+		t.Error("a host that has not joined listed controllers")
 	}
 }
