@@ -1,6 +1,5 @@
-// Package nodes owns the look at the members of a cluster, and how one of them
-// is drained or removed. It refuses to change anything on a host: what a
-// removed host keeps is taken back there, by reset.
+// Package nodes inspects, drains and removes the nodes of the cluster.
+// It changes nothing on their hosts; `plinth reset` cleans up a removed host.
 package nodes
 
 import (
@@ -23,18 +22,18 @@ const (
 	Worker     = "worker"
 )
 
-// Node is one node of the cluster; its JSON form is public.
+// Node is one node of the cluster. Its JSON format is public.
 type Node struct {
 	Name      string   `json:"name"`
 	Role      string   `json:"role"` // controller or worker
 	Ready     bool     `json:"ready"`
 	Reason    string   `json:"reason,omitempty"`   // why it is not Ready
-	Cordoned  bool     `json:"cordoned,omitempty"` // no new pods are placed on it
+	Cordoned  bool     `json:"cordoned,omitempty"` // no new pods are scheduled on it
 	Version   string   `json:"version"`
 	Addresses []string `json:"addresses"`
 }
 
-// Endpoint is one API server, or the balancer before them.
+// Endpoint is one API server, or the load balancer in front of them.
 type Endpoint struct {
 	Address string `json:"address"` // host:port
 	Ready   bool   `json:"ready"`
@@ -44,23 +43,23 @@ type Endpoint struct {
 // Member is one member of etcd.
 type Member = etcd.Member
 
-// View is the cluster as its nodes make it up.
+// ClusterView is the state of the cluster: nodes, API servers and etcd members.
 type View struct {
 	Nodes    []Node     `json:"nodes,omitempty"`
-	API      []Endpoint `json:"api,omitempty"`      // the API servers, each asked by itself
-	Balancer *Endpoint  `json:"balancer,omitempty"` // of a worker, on loopback
-	Etcd     []Member   `json:"etcd,omitempty"`     // only a controller can tell
-	Problems []string   `json:"-"`                  // what could not be told
+	API      []Endpoint `json:"api,omitempty"`      // the API servers, each checked separately
+	Balancer *Endpoint  `json:"balancer,omitempty"` // on loopback; workers only
+	Etcd     []Member   `json:"etcd,omitempty"`     // controllers only
+	Problems []string   `json:"-"`                  // what could not be determined
 }
 
-// askTimeout bounds the answer of one API server.
+// checkTimeout is the timeout of the readiness check of one API server.
 const askTimeout = time.Second
 
-// apiPort is the port of every API server.
+// apiPortSuffix is the port of every API server, with a colon.
 const apiPort = ":6443"
 
-// Client is this host's way into the cluster: the administrator's on a
-// controller, the node's own on a worker.
+// NewClient returns a client for the cluster of this host, and this host's role. The
+// client has the administrator's credentials on a controller, the kubelet's on a worker.
 func Client(h host.Files) (client *kube.Client, role string, err error) {
 	role = Controller
 	conf, err := h.ReadFile(k0s.AdminConf)
@@ -75,7 +74,7 @@ func Client(h host.Files) (client *kube.Client, role string, err error) {
 	return client, role, err
 }
 
-// Look looks at the cluster that this host belongs to.
+// Inspect returns the state of the cluster that this host belongs to.
 func Look(ctx context.Context, h host.Files) (View, error) {
 	client, role, err := Client(h)
 	if err != nil {
@@ -84,18 +83,19 @@ func Look(ctx context.Context, h host.Files) (View, error) {
 	return look(ctx, h, client, role)
 }
 
-// look asks for all that can be asked at once. What is known without the list
-// of nodes is told also with an error.
+// inspectWith returns the state of the cluster as seen with client; role is this
+// host's. It queries API servers, nodes and etcd concurrently. With an error, the view
+// holds what is known without the list of nodes.
 func look(ctx context.Context, h host.Files, client *kube.Client, role string) (v View, err error) {
-	door, members := Endpoint{Address: gateway.Door}, []Member(nil)
-	var asking sync.WaitGroup
-	asking.Go(func() { door.ask(ctx, client) })
-	var noStore error
+	local, members := Endpoint{Address: gateway.Door}, []Member(nil)
+	var checks sync.WaitGroup
+	checks.Go(func() { local.ask(ctx, client) })
+	var etcdErr error
 	if role == Controller {
-		asking.Go(func() {
+		checks.Go(func() {
 			var store *etcd.Client
-			if store, noStore = etcd.New(h); noStore == nil {
-				members, noStore = store.Members(ctx)
+			if store, etcdErr = etcd.New(h); etcdErr == nil {
+				members, etcdErr = store.Members(ctx)
 			}
 		})
 	}
@@ -107,23 +107,23 @@ func look(ctx context.Context, h host.Files, client *kube.Client, role string) (
 		}
 	}
 	for i := range v.API {
-		asking.Go(func() { v.API[i].ask(ctx, client) })
+		checks.Go(func() { v.API[i].ask(ctx, client) })
 	}
-	asking.Wait()
+	checks.Wait()
 	switch {
 	case role == Worker:
-		v.Balancer = &door
+		v.Balancer = &local
 	case err != nil:
-		v.API = []Endpoint{door} // its own is the only one that is known
+		v.API = []Endpoint{local} // without the list of nodes, only this host's API server is known
 	}
 	v.Etcd = members
-	if noStore != nil {
-		v.Problems = append(v.Problems, "etcd on this host does not answer: "+noStore.Error())
+	if etcdErr != nil {
+		v.Problems = append(v.Problems, "etcd on this host does not answer: "+etcdErr.Error())
 	}
 	return v, err
 }
 
-// ask asks an API server, or the balancer, whether it serves.
+// checkReady checks the endpoint with client and sets Ready or Reason.
 func (e *Endpoint) ask(ctx context.Context, client *kube.Client) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
@@ -145,7 +145,7 @@ func roleOf(n kube.Node) string {
 	return Worker
 }
 
-// serves reports whether the API server beside an etcd member answers.
+// apiServerReady reports whether the API server on the host of etcd member m is ready.
 func (v View) serves(m etcd.Member) bool {
 	for _, e := range v.API {
 		if e.Address == m.Address+apiPort {
@@ -155,7 +155,7 @@ func (v View) serves(m etcd.Member) bool {
 	return false
 }
 
-// node finds a node by name.
+// findNode returns the node with that name.
 func (v View) node(name string) (Node, bool) {
 	for _, n := range v.Nodes {
 		if n.Name == name {
@@ -165,9 +165,9 @@ func (v View) node(name string) (Node, bool) {
 	return Node{}, false
 }
 
-// member finds the etcd member of a node. One that died in the middle of its
-// join has a member and no node; before etcd has started there the member has no
-// name either, and goes by its address.
+// findMember returns the etcd member of a node. A host that died during its join has
+// a member but no node. Until etcd has started on it, the member has no name either;
+// then name is its address.
 func (v View) member(name string) (etcd.Member, bool) {
 	n, _ := v.node(name)
 	for _, m := range v.Etcd {

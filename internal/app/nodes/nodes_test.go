@@ -14,7 +14,8 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-// three are three controllers and a worker; down names those that do not serve.
+// three returns a cluster of three controllers and a worker. The API servers of the
+// controllers in down are not ready.
 func three(down ...string) View {
 	var v View
 	for i, name := range []string{"a", "b", "c"} {
@@ -27,7 +28,7 @@ func three(down ...string) View {
 	return v
 }
 
-func TestWhatARemovalLosesIsRefusedUntilForced(t *testing.T) {
+func TestNodeRemovalCheckLoss_RefusesLossesWithoutForce(t *testing.T) {
 	data := []member.Pod{{Namespace: "kotsadm", Name: "kotsadm-0", Volumes: []string{"kotsadmdata-kotsadm-0"}}}
 	alone := []member.Pod{{Namespace: "default", Name: "probe", Alone: true}}
 	for name, c := range map[string]struct {
@@ -44,16 +45,16 @@ func TestWhatARemovalLosesIsRefusedUntilForced(t *testing.T) {
 		"a dead controller":            {verb: "remove", node: "c", view: three("c"), loses: "2 controllers are left"},
 		"the quorum":                   {verb: "remove", node: "b", view: three("c"), refused: "only 1 of the 2 controllers that are left would serve, and 2 have to"},
 		"the quorum, forced":           {verb: "remove", node: "b", view: three("c"), force: true, loses: "the API would stop"},
-		"its own host":                 {verb: "remove", node: "a", view: three(), force: true, refused: "the host that the command runs on"},
-		"data of a node":               {verb: "remove", node: "w", view: three(), pods: data, refused: "the data of kotsadmdata-kotsadm-0 (pod kotsadm/kotsadm-0) is on this node alone"},
+		"its own host":                 {verb: "remove", node: "a", view: three(), force: true, refused: "the command runs on this node"},
+		"data of a node":               {verb: "remove", node: "w", view: three(), pods: data, refused: "the data of kotsadmdata-kotsadm-0 (pod kotsadm/kotsadm-0) is only on this node"},
 		"a copy of the console's data": {verb: "remove", node: "w", view: three(), pods: data, copied: true, loses: "pod kotsadm/kotsadm-0 loses its copy of the console's data"},
 		"a member that never started": {verb: "remove", node: "10.0.0.4", view: func() View {
 			v := three()
 			v.Etcd = append(v.Etcd, etcd.Member{ID: "d", Address: "10.0.0.4"})
 			return v
 		}()},
-		"data of a node, forced":     {verb: "remove", node: "w", view: three(), pods: data, force: true, loses: "lost with it"},
-		"data of a drained node":     {verb: "drain", node: "w", view: three(), pods: data, loses: "waits until this node may be used again"},
+		"data of a node, forced":     {verb: "remove", node: "w", view: three(), pods: data, force: true, loses: "would be lost"},
+		"data of a drained node":     {verb: "drain", node: "w", view: three(), pods: data, loses: "stays pending until this node is uncordoned"},
 		"a pod without a controller": {verb: "drain", node: "w", view: three(), pods: alone, refused: "pod default/probe has no controller"},
 		"draining its own host":      {verb: "drain", node: "a", view: three()},
 		"a member without a node": {verb: "remove", node: "d", view: func() View {
@@ -61,7 +62,7 @@ func TestWhatARemovalLosesIsRefusedUntilForced(t *testing.T) {
 			v.Etcd = append(v.Etcd, etcd.Member{ID: "d", Name: "d", Address: "10.0.0.4"})
 			return v
 		}()},
-		"all that is wrong, both said": {verb: "remove", node: "b", view: three("c"), pods: alone, refused: "stop, and nothing in the cluster could be changed until more come back; pod default/probe"},
+		"two losses at once": {verb: "remove", node: "b", view: three("c"), pods: alone, refused: "stop, and nothing in the cluster could be changed until more come back; pod default/probe"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := departure{View: c.view, req: Request{Node: c.node, Force: c.force}, here: journal.Receipt{Node: "a"}, pods: c.pods,
@@ -79,7 +80,7 @@ func TestWhatARemovalLosesIsRefusedUntilForced(t *testing.T) {
 	}
 }
 
-func TestANodeThatAsksToLeaveIsToldWhatThatLoses(t *testing.T) {
+func TestNodeRemovalLeaveCheck_ReturnsLosses(t *testing.T) {
 	data := []member.Pod{{Namespace: "kotsadm", Name: "kotsadm-0", Volumes: []string{"kotsadmdata-kotsadm-0"}}}
 	for name, c := range map[string]struct {
 		node           string
@@ -104,7 +105,7 @@ func TestANodeThatAsksToLeaveIsToldWhatThatLoses(t *testing.T) {
 	}
 }
 
-func TestTheLastControllerIsNeverRemoved(t *testing.T) {
+func TestNodeRemovalCheckLoss_RefusesLastController(t *testing.T) {
 	v := three()
 	v.Etcd = v.Etcd[1:2]
 	d := departure{View: v, req: Request{Node: "b", Force: true}, here: journal.Receipt{Node: "a"}}
@@ -113,7 +114,7 @@ func TestTheLastControllerIsNeverRemoved(t *testing.T) {
 	}
 }
 
-func TestThereIsNothingToDoForWhatIsDone(t *testing.T) {
+func TestNodeRemovalUpToDate_ReportsCompletedChanges(t *testing.T) {
 	_, client := kubetest.New(t)
 	v := three()
 	v.Nodes[3].Cordoned = true
@@ -123,7 +124,7 @@ func TestThereIsNothingToDoForWhatIsDone(t *testing.T) {
 	}
 	d.pods = []member.Pod{{Name: "p"}}
 	if done, err := d.settled(t.Context(), "drain", client); done || err != nil {
-		t.Errorf("a node half drained: %v %v", done, err)
+		t.Errorf("a cordoned node with a pod: %v %v", done, err)
 	}
 	d.req.Node = "10.0.0.4"
 	d.Etcd = append(d.Etcd, etcd.Member{ID: "d", Address: "10.0.0.4"})
@@ -143,13 +144,13 @@ func TestThereIsNothingToDoForWhatIsDone(t *testing.T) {
 	}
 }
 
-func TestAHostWithoutAClusterSaysSo(t *testing.T) {
+func TestInspect_FailsWithoutCluster(t *testing.T) {
 	if _, err := Look(t.Context(), hosttest.New(t).Host()); err == nil {
 		t.Error("a cluster was found")
 	}
 }
 
-func TestAWorkerSeesNodesAndItsBalancerAndNoEtcd(t *testing.T) {
+func TestInspectWith_ReturnsNodesAndBalancerOnWorker(t *testing.T) {
 	s, client := kubetest.New(t)
 	s.Put("/api/v1/nodes/a", map[string]any{"metadata": map[string]any{"name": "a", "labels": map[string]any{"node.k0sproject.io/role": "control-plane"}},
 		"status": map[string]any{"addresses": []any{map[string]any{"type": "InternalIP", "address": "127.0.0.2"}}}})
@@ -169,6 +170,6 @@ func TestAWorkerSeesNodesAndItsBalancerAndNoEtcd(t *testing.T) {
 		t.Errorf("%+v", v)
 	}
 	if _, err := h.ReadFile(k0s.AdminConf); err == nil {
-		t.Error("a file was made")
+		t.Error("a file was created")
 	}
 }

@@ -15,14 +15,14 @@ import (
 	"github.com/plinthdev/plinth/internal/plan/leave"
 )
 
-// partingTimeout bounds the removal of a node that asked for it: etcd may
-// choose a new leader meanwhile.
+// leaveTimeout is the timeout for the removal of a node that requested it. It is
+// long because etcd may elect a new leader in the meantime.
 const partingTimeout = 90 * time.Second
 
-// Door lets nodes of the cluster go that ask this controller for it.
+// LeaveServer serves the requests of nodes that want to leave the cluster, on a controller.
 type Door struct{ *run.Run }
 
-// MayLeave tells a node what its leaving would do.
+// CheckLeave returns what the removal of node would lose. It changes nothing.
 func (d Door) MayLeave(ctx context.Context, node string) (agent.Farewell, error) {
 	c, _, err := parting(ctx, d.Run, node)
 	if err != nil {
@@ -31,10 +31,11 @@ func (d Door) MayLeave(ctx context.Context, node string) (agent.Farewell, error)
 	return c.farewell(), nil
 }
 
-// Leave takes the vote, the credentials and the place of a node away; its pods
-// are its own business.
+// Leave removes the etcd vote, the credentials and the Node object of node. It does not
+// evict pods, because the node drains itself before. With force, it accepts losses
+// that are refused otherwise.
 func (d Door) Leave(ctx context.Context, node string, force bool) error {
-	// It is brought to its end though the caller dies: half of it is worse.
+	// Complete the removal even if the caller disconnects: a half-removed node is worse.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), partingTimeout)
 	defer cancel()
 	c, client, err := parting(ctx, d.Run, node)
@@ -43,7 +44,7 @@ func (d Door) Leave(ctx context.Context, node string, force bool) error {
 	}
 	f := c.farewell()
 	if node == c.here.Node {
-		return &agent.Refusal{Why: "a controller cannot let itself go: another one has to", Status: http.StatusConflict}
+		return &agent.Refusal{Why: "a controller cannot remove itself; another controller has to", Status: http.StatusConflict}
 	}
 	if len(f.Refused) > 0 && !force {
 		return &agent.Refusal{Why: strings.Join(f.Refused, "; "), Status: http.StatusConflict}
@@ -52,12 +53,12 @@ func (d Door) Leave(ctx context.Context, node string, force bool) error {
 		return nil
 	}
 	work := c.work(d.Run, client)
-	work.Known = false // it has emptied itself
+	work.Known = false // the node has drained itself
 	_, err = d.Steps("node leave", nil).Run(ctx, leave.Remove(work))
 	return err
 }
 
-// parting looks at the cluster for a node that wants to leave it.
+// inspectLeave inspects the cluster for the removal of a node that wants to leave.
 func parting(ctx context.Context, r *run.Run, node string) (departure, *kube.Client, error) {
 	receipt, ok, err := journal.ReadReceipt(r.Host, r.DataDir)
 	if err != nil || !ok {
@@ -82,7 +83,7 @@ func parting(ctx context.Context, r *run.Run, node string) (departure, *kube.Cli
 	return c, client, c.seekCopies(ctx, client)
 }
 
-// farewell is what the node is told.
+// leaveCheck returns the answer to a node that wants to leave.
 func (c departure) farewell() agent.Farewell {
 	_, known := c.node(c.req.Node)
 	_, votes := c.member(c.req.Node)

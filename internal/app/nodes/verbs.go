@@ -20,11 +20,11 @@ import (
 	"github.com/plinthdev/plinth/internal/ui/runlog"
 )
 
-// DrainTimeout is how long pods may take to leave, unless another bound is
-// given.
+// DrainTimeout is the default time for the eviction of all pods of a node.
 const DrainTimeout = 5 * time.Minute
 
-// List looks at the nodes of the cluster that this host belongs to.
+// List returns the state of the cluster that this host belongs to, and notes what
+// could not be determined.
 func List(ctx context.Context, r *run.Run) (View, error) {
 	const doing = "list the nodes"
 	if err := run.NeedRoot(doing); err != nil {
@@ -40,41 +40,44 @@ func List(ctx context.Context, r *run.Run) (View, error) {
 	return v, nil
 }
 
-// Request is what a node is drained or removed by.
+// Request describes a drain or a removal.
 type Request struct {
 	Node    string
-	Timeout time.Duration // for pods to leave; 0 for DrainTimeout
-	Force   bool          // accept what is lost
+	Timeout time.Duration // for the eviction of pods; 0 for DrainTimeout
+	Force   bool          // accept losses
 }
 
-// Result is how a drain or a removal ended.
+// Result is the result of a drain or a removal. Its JSON format is public.
 type Result struct {
 	Node    string   `json:"node"`
 	Role    string   `json:"role,omitempty"`
-	Changed bool     `json:"changed"`          // false: there was nothing to do
-	Losses  []string `json:"losses,omitempty"` // what was given up, on request or because it costs nothing now
+	Changed bool     `json:"changed"`          // false if there was nothing to do
+	Losses  []string `json:"losses,omitempty"` // accepted losses: harmless ones, and with Force all others
 	Log     string   `json:"log,omitempty"`
 }
 
-// Drain moves the pods of a node elsewhere and keeps new ones off it.
+// Drain cordons a node and evicts its pods.
 func Drain(ctx context.Context, r *run.Run, req Request) (Result, error) {
 	return change(ctx, r, "drain", req)
 }
 
-// Remove takes a node out of the cluster for good: its pods, its vote, its
-// place and its credentials. The host itself is not touched.
+// Remove permanently removes a node from the cluster: its pods, its etcd vote, its
+// Node object and its credentials. It does not change the host.
 func Remove(ctx context.Context, r *run.Run, req Request) (Result, error) {
 	return change(ctx, r, "remove", req)
 }
 
+// clusterError returns the usage problem for an err of the cluster of this host. A
+// missing kubeconfig means that nothing is installed.
 func noCluster(doing string, err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return problem.New(problem.ExitUsage, doing, errors.New("no finished install is on this host"), "run it on a controller of the cluster, or install first: plinth install --bundle FILE")
 	}
-	return problem.New(problem.ExitUsage, doing, fmt.Errorf("the cluster does not answer this host: %w", err), "run it on a controller of the cluster; `plinth status` shows how this one is")
+	return problem.New(problem.ExitUsage, doing, fmt.Errorf("the cluster does not answer this host: %w", err), "run it on a controller of the cluster; `plinth status` shows the state of this host")
 }
 
-// change proves that req can be done, asks, and does it.
+// changeNode checks that req can be carried out, asks the user to confirm it, and
+// runs the steps of verb: drain or remove.
 func change(ctx context.Context, r *run.Run, verb string, req Request) (Result, error) {
 	doing := verb + " node " + req.Node
 	receipt, err := r.Installed(doing)
@@ -89,7 +92,7 @@ func change(ctx context.Context, r *run.Run, verb string, req Request) (Result, 
 		return Result{}, noCluster(doing, err)
 	}
 	if role != Controller {
-		return Result{}, problem.New(problem.ExitUsage, doing, errors.New("this host is a worker, and a worker may not change other nodes"), "run it on a controller; nothing was changed")
+		return Result{}, problem.New(problem.ExitUsage, doing, errors.New("this host is a worker, and a worker cannot change other nodes"), "run it on a controller; nothing was changed")
 	}
 	v, err := look(ctx, r.Host, client, role)
 	if err != nil {
@@ -131,16 +134,16 @@ func change(ctx context.Context, r *run.Run, verb string, req Request) (Result, 
 	return res, err
 }
 
-// departure is what is known before a node is changed.
+// nodeRemoval is the state of the cluster before a node is drained or removed.
 type departure struct {
 	View
 	req    Request
 	here   journal.Receipt
 	pods   []member.Pod
-	copied map[string]bool // pods whose data other nodes have too
+	copied map[string]bool // pods, by namespace/name, whose data is on other nodes too
 }
 
-// seekCopies finds the pods of the console whose data other nodes have too.
+// findReplicas finds the console pods on the node whose data is on other nodes too.
 func (c *departure) seekCopies(ctx context.Context, client *kube.Client) (err error) {
 	c.copied = map[string]bool{}
 	for _, p := range c.pods {
@@ -154,8 +157,8 @@ func (c *departure) seekCopies(ctx context.Context, client *kube.Client) (err er
 	return nil
 }
 
-// settled reports whether there is nothing to do, or says that there is no
-// such node.
+// upToDate reports whether there is nothing to do. It is a usage problem if the
+// cluster neither has nor had the node.
 func (c departure) settled(ctx context.Context, verb string, client *kube.Client) (bool, error) {
 	n, known := c.node(c.req.Node)
 	_, votes := c.member(c.req.Node)
@@ -182,18 +185,19 @@ func (c departure) settled(ctx context.Context, verb string, client *kube.Client
 	return false, problem.Newf(problem.ExitUsage, verb+" node "+c.req.Node, "name one of: "+strings.Join(names, ", "), "the cluster has no such node")
 }
 
-// judge says what is lost; what may not be lost unasked is an error.
+// checkLoss returns what drain or remove would lose. A loss that requires Force is a
+// usage problem without it. Removing this host or the last controller is always one.
 func (c departure) judge(verb string) (losses []string, err error) {
 	doing := verb + " node " + c.req.Node
 	var refused []string
 	if verb == "remove" && c.req.Node == c.here.Node {
-		return nil, problem.New(problem.ExitUsage, doing, errors.New("this is the host that the command runs on"), "to have it leave the cluster and take it back: sudo plinth reset node; nothing was changed")
+		return nil, problem.New(problem.ExitUsage, doing, errors.New("the command runs on this node"), "to remove this host from its cluster and reset it: sudo plinth reset node; nothing was changed")
 	}
 	if verb == "remove" {
 		r := c.vote()
 		switch {
 		case r.Breaks && r.Left == 0:
-			return nil, problem.New(problem.ExitUsage, doing, errors.New(r.Says), "to take the whole cluster back: plinth reset cluster")
+			return nil, problem.New(problem.ExitUsage, doing, errors.New(r.Says), "to remove the whole cluster: plinth reset cluster")
 		case r.Breaks:
 			refused = append(refused, r.Says)
 		case r.Says != "":
@@ -203,12 +207,13 @@ func (c departure) judge(verb string) (losses []string, err error) {
 	pods, more := c.lost(verb)
 	refused, losses = append(refused, pods...), append(losses, more...)
 	if len(refused) > 0 && !c.req.Force {
-		return nil, problem.New(problem.ExitUsage, doing, errors.New(strings.Join(refused, "; ")), "if that is meant, say so with --force; nothing was changed")
+		return nil, problem.New(problem.ExitUsage, doing, errors.New(strings.Join(refused, "; ")), "to accept this, run the same command with --force; nothing was changed")
 	}
 	return append(refused, losses...), nil
 }
 
-// vote is what the end of the node's vote does; nothing for one without.
+// voteRemoval returns the effect of removing the node's etcd vote; the zero value
+// for a node without one.
 func (c departure) vote() etcd.Removal {
 	if m, ok := c.member(c.req.Node); ok {
 		return etcd.Judge(c.Etcd, m.ID, c.serves)
@@ -216,20 +221,20 @@ func (c departure) vote() etcd.Removal {
 	return etcd.Removal{}
 }
 
-// lost is what the node's pods lose: what may not be lost unasked, and what
-// only waits.
+// podLosses returns the losses of the node's pods: refused ones require Force,
+// the others are accepted.
 func (c departure) lost(verb string) (refused, losses []string) {
 	for _, p := range c.pods {
 		if p.Alone {
-			refused = append(refused, "pod "+p.String()+" has no controller that would start it elsewhere: it is gone then")
+			refused = append(refused, "pod "+p.String()+" has no controller that would start it on another node, and would be deleted for good")
 		}
 		switch {
 		case len(p.Volumes) > 0 && verb == "remove" && c.copied[p.String()]:
-			losses = append(losses, fmt.Sprintf("pod %s loses its copy of the console's data and makes a new one on a node that has none, if there is one", p))
+			losses = append(losses, fmt.Sprintf("pod %s loses its copy of the console's data, and creates a new one if there is a node without a copy", p))
 		case len(p.Volumes) > 0 && verb == "remove":
-			refused = append(refused, fmt.Sprintf("the data of %s (pod %s) is on this node alone, and lost with it", strings.Join(p.Volumes, ", "), p))
+			refused = append(refused, fmt.Sprintf("the data of %s (pod %s) is only on this node and would be lost", strings.Join(p.Volumes, ", "), p))
 		case len(p.Volumes) > 0:
-			losses = append(losses, fmt.Sprintf("pod %s waits until this node may be used again: the data of %s is here alone", p, strings.Join(p.Volumes, ", ")))
+			losses = append(losses, fmt.Sprintf("pod %s stays pending until this node is uncordoned: the data of %s is only on this node", p, strings.Join(p.Volumes, ", ")))
 		}
 	}
 	return refused, losses
@@ -238,12 +243,12 @@ func (c departure) lost(verb string) (refused, losses []string) {
 func (c departure) question(verb string) string {
 	n, _ := c.node(c.req.Node)
 	if verb == "drain" {
-		return fmt.Sprintf("Drain node %s (%d pods leave)?", c.req.Node, len(c.pods))
+		return fmt.Sprintf("Drain node %s (%d pods will be evicted)?", c.req.Node, len(c.pods))
 	}
-	return fmt.Sprintf("Remove node %s (%s, %d pods leave) from the cluster for good?", c.req.Node, n.Role, len(c.pods))
+	return fmt.Sprintf("Permanently remove node %s (%s, %d pods will be evicted) from the cluster?", c.req.Node, n.Role, len(c.pods))
 }
 
-// work is what the steps need.
+// stepsInput returns what the drain and removal steps need.
 func (c departure) work(r *run.Run, client *kube.Client) leave.Node {
 	n, known := c.node(c.req.Node)
 	m, votes := c.member(c.req.Node)
