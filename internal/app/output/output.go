@@ -1,7 +1,4 @@
-// Package output owns the judgement of what a vendor's verb is to write, before
-// its work: what is written takes the place of what is there. It refuses
-// devices, folders for files, places where no file can be made, and the verb's
-// own inputs by whatever name.
+// Package output checks the output path of a command before its work, and writes executables.
 package output
 
 import (
@@ -18,21 +15,23 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-// File refuses what cannot be meant as the file to write. Empty names among
-// the inputs are none. Errors are problems with the exit code for usage.
+// CheckOutputFile verifies that out is a path at which a command can write its file:
+// not an output format, not a folder or a device, in a writable folder, and not the
+// same file as one of the inputs. An existing file is replaced later. Empty inputs are
+// ignored. Errors are usage problems.
 func File(out string, inputs ...string) error {
 	doing := "write " + out
 	if out == "json" || out == "text" {
-		return problem.Newf(problem.ExitUsage, doing, "for the form of the answer put --output "+out+" before the verb; to write a file of that name, write ./"+out, "%s is hardly to be the file's name", out)
+		return problem.Newf(problem.ExitUsage, doing, "to choose the output format, put --output "+out+" before the command; to write a file of that name, use ./"+out, "%s is an output format", out)
 	}
 	switch info, err := os.Stat(out); {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
-		return problem.New(problem.ExitUsage, doing, cause(err), "name a file that you may write")
+		return problem.New(problem.ExitUsage, doing, cause(err), "name a writable file")
 	case info.IsDir():
 		return problem.Newf(problem.ExitUsage, doing, "name a file in it", "%s is a folder", out)
 	case !info.Mode().IsRegular():
-		return problem.Newf(problem.ExitUsage, doing, "name a file in a folder that you may write to", "it is a device, a pipe or a socket, not a file")
+		return problem.Newf(problem.ExitUsage, doing, "name a file in a writable folder", "it is a device, a pipe or a socket, not a file")
 	}
 	if err := distinct(out, inputs...); err != nil {
 		return err
@@ -40,23 +39,24 @@ func File(out string, inputs ...string) error {
 	return roomy(doing, filepath.Dir(out))
 }
 
-// distinct refuses an output that is one of the inputs, by whatever name.
+// checkNotInput returns a usage problem if out is the same file as one of the inputs,
+// also through a link.
 func distinct(out string, inputs ...string) error {
-	there, err := os.Stat(out)
+	existing, err := os.Stat(out)
 	if err != nil {
-		return nil // what is not there is nobody's input
+		return nil // a file that does not exist cannot be an input
 	}
 	for _, in := range inputs {
-		if info, err := os.Stat(in); err == nil && os.SameFile(info, there) {
-			return problem.Newf(problem.ExitUsage, "write "+out, "name another file with -o", "it is the same file as %s, which is read for it", in)
+		if info, err := os.Stat(in); err == nil && os.SameFile(info, existing) {
+			return problem.Newf(problem.ExitUsage, "write "+out, "name another file with -o", "it is the same file as the input %s", in)
 		}
 	}
 	return nil
 }
 
-// roomy refuses a folder that no file can be made in.
+// checkWritableDir returns a usage problem if no file can be created in dir.
 func roomy(doing, dir string) error {
-	const hint = "name a place in a folder that exists and that you may write to"
+	const hint = "name a path in an existing folder that you can write to"
 	info, err := os.Stat(dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -70,13 +70,14 @@ func roomy(doing, dir string) error {
 		}
 	}
 	if err != nil {
-		return problem.Newf(problem.ExitUsage, doing, hint, "no file can be made in %s: %w", dir, cause(err))
+		return problem.Newf(problem.ExitUsage, doing, hint, "no file can be created in %s: %w", dir, cause(err))
 	}
 	return nil
 }
 
-// Folder is File for the files of those names in a folder, which is made where
-// there is none.
+// CheckOutputFolder verifies that the files names can be written to the folder out,
+// which need not exist, and that none of them is one of the inputs. Errors are usage
+// problems.
 func Folder(out string, names []string, inputs ...string) error {
 	doing := "write to the folder " + out
 	dir := filepath.Clean(out)
@@ -96,7 +97,7 @@ func Folder(out string, names []string, inputs ...string) error {
 	return nil
 }
 
-// cause is what the system said, without the call and the name.
+// systemCause returns the system error in err, without the call and the path.
 func cause(err error) error {
 	var at *fs.PathError
 	if errors.As(err, &at) {
@@ -105,8 +106,8 @@ func cause(err error) error {
 	return err
 }
 
-// Executable writes a sealed executable, which appears complete or, also when
-// ctx ends, not at all.
+// WriteExecutable writes an executable with an embedded key or bundle to path. The
+// file appears complete or not at all, also if ctx ends.
 func Executable(ctx context.Context, path string, s seal.Sealed) error {
 	err := blob.WriteExecutable(path, func(w io.Writer) error { return seal.Write(until{ctx, w}, s) })
 	if err != nil && ctx.Err() != nil {
@@ -115,13 +116,13 @@ func Executable(ctx context.Context, path string, s seal.Sealed) error {
 	return err
 }
 
-// until is a writer that takes nothing any more once ctx has ended.
+// contextWriter is a writer that fails once ctx has ended.
 type until struct {
 	ctx context.Context
 	io.Writer
 }
 
-// Write passes p on.
+// Write writes p, or returns the cause of the end of ctx.
 func (u until) Write(p []byte) (int, error) {
 	if u.ctx.Err() != nil {
 		return 0, context.Cause(u.ctx)

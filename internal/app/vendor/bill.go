@@ -10,13 +10,14 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-// Bill is what a bundle says of its own origin.
+// Attestations are the SBOM and the provenance statements of a bundle.
 type Bill struct {
 	SBOM       bom.Document    `json:"sbom"`       // SPDX 2.3
 	Provenance []bom.Statement `json:"provenance"` // in-toto, SLSA v1
 }
 
-// Origin reads the bill of a bundle.
+// ReadAttestations returns the attestations of the bundle at path. It is a problem
+// if the bundle has none.
 func Origin(ctx context.Context, path string) (bill Bill, err error) {
 	b, err := airgap.Open(ctx, path)
 	if err != nil {
@@ -32,13 +33,13 @@ func Origin(ctx context.Context, path string) (bill Bill, err error) {
 		return bill, err
 	}
 	if !has || !hasToo {
-		return bill, problem.New(problem.ExitBundle, "read the SBOM of bundle "+path, errors.New("it has none"), "ask the vendor for a bundle that a newer plinth built")
+		return bill, problem.New(problem.ExitBundle, "read the SBOM of bundle "+path, errors.New("it has none"), "ask the vendor for a bundle that was built with a newer version of plinth")
 	}
 	if bill.SBOM, err = bom.Unpack(packed); err == nil {
 		bill.Provenance, err = bom.Statements(lines)
 	}
 	if err != nil {
-		err = problem.New(problem.ExitBundle, "read the SBOM of bundle "+path, err, "ask the vendor for a bundle that a newer plinth built")
+		err = problem.New(problem.ExitBundle, "read the SBOM of bundle "+path, err, "ask the vendor for a bundle that was built with a newer version of plinth")
 	}
 	return bill, err
 }

@@ -22,14 +22,14 @@ import (
 type DiffResult struct {
 	Path    string        `json:"path"`
 	Size    int64         `json:"size"` // bytes
-	Full    int64         `json:"full"` // bytes of the bundle that it makes
+	Full    int64         `json:"full"` // bytes of the bundle that it results in
 	Digest  digest.Digest `json:"digest"`
-	Base    digest.Digest `json:"base"`    // of the bundle that it needs
-	Patches int           `json:"patches"` // parts that are made from older ones
-	Parts   int           `json:"parts"`   // parts that it holds as they are
+	Base    digest.Digest `json:"base"`    // of the bundle that it requires
+	Patches int           `json:"patches"` // parts that are patches of older parts
+	Parts   int           `json:"parts"`   // parts that are stored in full
 }
 
-// Diff writes what a newer bundle has and an older one lacks.
+// Diff writes a delta to out: the parts of the bundle next that the bundle old lacks.
 func Diff(ctx context.Context, old, next, out string) (res DiffResult, err error) {
 	if err := output.File(out, old, next); err != nil {
 		return res, err
@@ -55,17 +55,18 @@ func Diff(ctx context.Context, old, next, out string) (res DiffResult, err error
 	return res, err
 }
 
-// full opens a bundle that holds all its parts.
+// openFull opens a bundle that contains all its parts.
 func full(ctx context.Context, path string) (*airgap.Bundle, error) {
 	b, err := airgap.Open(ctx, path)
 	if err == nil && len(b.Absent()) > 0 {
-		err = errors.Join(problem.New(problem.ExitBundle, "use bundle "+path, fmt.Errorf("%d of its parts are not in it: it is thin, or a delta", len(b.Absent())), "name the full bundle"), b.Close())
+		err = errors.Join(problem.New(problem.ExitBundle, "use bundle "+path, fmt.Errorf("it is thin or a delta: %d of its parts are missing", len(b.Absent())), "name the full bundle"), b.Close())
 	}
 	return b, err
 }
 
-// Merge writes the newer bundle that a delta makes of an older one, and proves
-// every byte of it. The parts that are made stand beside it until it is written.
+// Patch applies the delta change to the bundle old, verifies every byte of the
+// resulting bundle and writes it to out. Rebuilt parts are stored in a temporary folder
+// beside out. progress may be nil; its units are bytes.
 func Merge(ctx context.Context, old, change, out string, progress func(done, total int64)) (res Result, err error) {
 	if err := output.File(out, old, change); err != nil {
 		return res, err
@@ -83,14 +84,14 @@ func Merge(ctx context.Context, old, change, out string, progress func(done, tot
 	if err := delta.Check(after, before); err != nil {
 		return res, err
 	}
-	parts, err := filepath.Abs(filepath.Join(filepath.Dir(out), "."+filepath.Base(out)+".plinth-parts")) // nobody else's
+	parts, err := filepath.Abs(filepath.Join(filepath.Dir(out), "."+filepath.Base(out)+".plinth-parts")) // a name that nothing else uses
 	if err != nil {
 		return res, err
 	}
 	defer func() { err = errors.Join(err, host.Local("/").RemoveAll(parts)) }()
 	whole, err := merged(ctx, after, before, parts)
 	if err != nil {
-		return res, failed(ctx, "merge "+change+" with "+old, err)
+		return res, failed(ctx, "apply the delta "+change+" to "+old, err)
 	}
 	if err := whole.Verify(ctx, progress); err != nil {
 		return res, err
@@ -100,10 +101,10 @@ func Merge(ctx context.Context, old, change, out string, progress func(done, tot
 	return res, err
 }
 
-// merged is the newer bundle, whole; what is made of it stands in the folder parts.
+// applyDelta returns the complete newer bundle. Rebuilt parts are stored in the folder parts.
 func merged(ctx context.Context, after, before *airgap.Bundle, parts string) (*airgap.Bundle, error) {
 	if _, err := os.Stat(filepath.Dir(parts)); err != nil {
-		return nil, err // no folder is made that was not asked for
+		return nil, err // do not create the output folder itself
 	}
 	folder, err := blob.CreateFolder(parts)
 	if err != nil {
@@ -116,7 +117,7 @@ func merged(ctx context.Context, after, before *airgap.Bundle, parts string) (*a
 	return after.With(src, after.Absent()), nil
 }
 
-// written writes a bundle and gives its size in bytes.
+// writeArchive writes a bundle to out and returns its size in bytes.
 func written(ctx context.Context, a build.Archive, out string) (int64, error) {
 	if err := a.File(ctx, out); err != nil {
 		return 0, err
@@ -128,11 +129,11 @@ func written(ctx context.Context, a build.Archive, out string) (int64, error) {
 	return st.Size(), nil
 }
 
-// failed makes a problem of what is none yet.
+// asProblem wraps err in a problem, unless it is one already or ctx has ended.
 func failed(ctx context.Context, doing string, err error) error {
 	var p *problem.Problem
 	if errors.As(err, &p) || ctx.Err() != nil {
 		return err
 	}
-	return problem.New(problem.ExitBundle, doing, err, "see that the folder of the output has room and may be written to: work files stand there")
+	return problem.New(problem.ExitBundle, doing, err, "check that the output folder is writable and has free space: temporary files are stored there")
 }

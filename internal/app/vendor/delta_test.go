@@ -14,7 +14,7 @@ import (
 	"github.com/plinthdev/plinth/internal/testkit"
 )
 
-func TestADeltaMergedIsTheVendorsOwnBundle(t *testing.T) {
+func TestPatch_ResultsInTheNewBundle(t *testing.T) {
 	private, public := keys(t)
 	source := layout(t, "")
 	old := built(t, func(r *Request) { r.SignKey, r.Release, r.Source = private, 1, source })
@@ -41,11 +41,11 @@ func TestADeltaMergedIsTheVendorsOwnBundle(t *testing.T) {
 		t.Errorf("%+v, %v", got, err)
 	}
 	if left, _ := os.ReadDir(dir); len(left) != 2 {
-		t.Errorf("left are %v", left)
+		t.Errorf("files left: %v", left)
 	}
 }
 
-func TestWhatCannotBeComparedOrMergedIsRefused(t *testing.T) {
+func TestDiff_RefusesIncompleteBundles(t *testing.T) {
 	source := layout(t, "")
 	old, thin := built(t, func(r *Request) { r.Source = source }), built(t, func(r *Request) { r.Source, r.Thin = source, true })
 	next := built(t, func(r *Request) { r.Source, r.Release = source, 2 })
@@ -68,18 +68,20 @@ func TestWhatCannotBeComparedOrMergedIsRefused(t *testing.T) {
 			return err
 		}, "it is a delta"},
 	} {
-		dir := t.TempDir()
-		err := c.do(filepath.Join(dir, "out"))
-		if problem.ExitCode(err) != problem.ExitBundle || problem.Hint(err) == "" || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%s: exit %d: %v", name, problem.ExitCode(err), err)
-		}
-		if left, _ := os.ReadDir(dir); len(left) > 0 {
-			t.Errorf("%s: left are %v", name, left)
-		}
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			err := c.do(filepath.Join(dir, "out"))
+			if problem.ExitCode(err) != problem.ExitBundle || problem.Hint(err) == "" || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("exit %d: %v", problem.ExitCode(err), err)
+			}
+			if left, _ := os.ReadDir(dir); len(left) > 0 {
+				t.Errorf("files left: %v", left)
+			}
+		})
 	}
 }
 
-func TestADiskThatFillsEndsADiffAndAMergeAndKeepsNothing(t *testing.T) {
+func TestDiff_LeavesNoFilesOnFullDisk(t *testing.T) {
 	source := layout(t, "")
 	old, next := built(t, func(r *Request) { r.Source = source }), built(t, func(r *Request) { r.Source, r.Release = source, 2 })
 	change := filepath.Join(t.TempDir(), "change")
@@ -90,18 +92,20 @@ func TestADiskThatFillsEndsADiffAndAMergeAndKeepsNothing(t *testing.T) {
 		"diff":  func(out string) error { _, err := Diff(t.Context(), old, next, out); return err },
 		"merge": func(out string) error { _, err := Merge(t.Context(), old, change, out, nil); return err },
 	} {
-		disk := testkit.SmallDisk(t, 4<<10)
-		err := do(filepath.Join(disk, "out"))
-		if problem.ExitCode(err) != problem.ExitBundle || problem.Hint(err) == "" || !strings.Contains(fmt.Sprint(err), "no space left") {
-			t.Errorf("%s: exit %d: %v; %s", name, problem.ExitCode(err), err, problem.Hint(err))
-		}
-		if left, _ := os.ReadDir(disk); len(left) > 0 {
-			t.Errorf("%s: left are %v", name, left)
-		}
+		t.Run(name, func(t *testing.T) {
+			disk := testkit.SmallDisk(t, 4<<10)
+			err := do(filepath.Join(disk, "out"))
+			if problem.ExitCode(err) != problem.ExitBundle || problem.Hint(err) == "" || !strings.Contains(fmt.Sprint(err), "no space left") {
+				t.Errorf("exit %d: %v; %s", problem.ExitCode(err), err, problem.Hint(err))
+			}
+			if left, _ := os.ReadDir(disk); len(left) > 0 {
+				t.Errorf("files left: %v", left)
+			}
+		})
 	}
 }
 
-func TestABundleSaysWhatItWasMadeOf(t *testing.T) {
+func TestReadAttestations_ReturnsSBOMAndProvenance(t *testing.T) {
 	path := built(t, func(*Request) {})
 	bill, err := Origin(t.Context(), path)
 	if err != nil || bill.SBOM.Name != "my-app" {

@@ -33,30 +33,30 @@ import (
 	"github.com/plinthdev/plinth/scripts"
 )
 
-// ReleaseRequest says what to publish.
+// PublishRequest describes what to publish.
 type ReleaseRequest struct {
-	Bundles       []string          // full bundles, one for each kind of machine
-	URL           string            // where the folder will be served
+	Bundles       []string          // full bundles, one for each platform
+	URL           string            // at which the folder will be served
 	Out           string            // folder to write
-	Programs      map[string]string // executables of plinth by platform; this one serves its own
+	Programs      map[string]string // plinth executables by platform; default for the own platform is this executable
 	SignKey       string            // file with the private key for SHA256SUMS; "" for none
-	VerifyKey     string            // file with the public key to seal on; "" for that of SignKey or of this executable
-	AllowUnsigned bool              // publish bundles that the key does not prove
+	VerifyKey     string            // file with the public key to embed; "" for the one of SignKey or of this executable
+	AllowUnsigned bool              // publish bundles that the key does not verify
 	Now           time.Time
 	Progress      func(done, total int64) // bytes; may be nil
 }
 
-// ReleaseResult describes the folder that was written.
+// PublishResult describes the folder that was written. Its JSON format is public.
 type ReleaseResult struct {
 	Path        string   `json:"path"`
 	URL         string   `json:"url"`
 	Platforms   []string `json:"platforms"`
-	Fingerprint string   `json:"fingerprint,omitempty"` // of the key sealed on
-	Signed      bool     `json:"signed"`                // SHA256SUMS is
+	Fingerprint string   `json:"fingerprint,omitempty"` // of the embedded key
+	Signed      bool     `json:"signed"`                // whether SHA256SUMS is signed
 	Size        int64    `json:"size"`                  // bytes of all blobs
 }
 
-// releaser is a request at work.
+// publisher carries out one request.
 type releaser struct {
 	ReleaseRequest
 	key  sign.Public
@@ -65,10 +65,10 @@ type releaser struct {
 	res  ReleaseResult
 }
 
-// Release writes a folder that any static web server can serve: the bundles,
-// taken apart into blobs, the executables, and the install.sh that joins them.
-// What readers begin with is written last, so a folder that is being served
-// is replaced without a gap; blobs of earlier releases stay.
+// Publish writes a folder that any static web server can serve: the bundles, unpacked
+// to blobs, the executables, and an install.sh that uses them. It writes the files that
+// clients read first at the end, so that a folder can be replaced while it is served.
+// Blobs of earlier releases stay.
 func Release(ctx context.Context, req ReleaseRequest) (ReleaseResult, error) {
 	r := releaser{ReleaseRequest: req, sums: map[string]string{}}
 	if err := r.vacant(); err != nil {
@@ -84,14 +84,14 @@ func Release(ctx context.Context, req ReleaseRequest) (ReleaseResult, error) {
 	}
 	var p *problem.Problem
 	if err != nil && !errors.As(err, &p) && ctx.Err() == nil {
-		err = problem.New(problem.ExitUsage, "write the release to "+req.Out, err, "name a folder that you may write to and that has room with -o")
+		err = problem.New(problem.ExitUsage, "write the release to "+req.Out, err, "use -o to name a writable folder with enough free space")
 	}
 	r.res.Path, r.res.URL, r.res.Fingerprint = req.Out, r.URL, r.key.Fingerprint()
 	return r.res, err
 }
 
-// vacant refuses a folder that cannot be written, and one where a file of the
-// release would take the place of an input.
+// checkOutput returns a usage problem if the folder is not writable or a published
+// file would replace an input.
 func (r *releaser) vacant() error {
 	inputs := append(slices.Collect(maps.Values(r.Programs)), r.SignKey, r.VerifyKey)
 	inputs = append(inputs, r.Bundles...)
@@ -113,26 +113,27 @@ func (r *releaser) publish(ctx context.Context, private *sign.Private) error {
 	return r.finish(private)
 }
 
-// releaseURL is the address without a slash at its end, if it can stand in a script.
+// parsePublishURL validates a URL that becomes part of a shell script, and returns it
+// without a trailing slash.
 func releaseURL(text string) (string, error) {
 	u, err := url.Parse(text)
 	bad := func(why string) (string, error) {
-		at := "that address"
+		at := "this URL"
 		if err == nil {
 			at = u.Redacted()
 		}
-		return "", problem.New(problem.ExitUsage, "publish at "+at, errors.New(why), "name where the folder will be served, such as https://get.example.com/my-app, with --url")
+		return "", problem.New(problem.ExitUsage, "publish at "+at, errors.New(why), "use --url to name the address at which the folder will be served, such as https://get.example.com/my-app")
 	}
 	switch {
 	case err != nil || u.Host == "" || !regexp.MustCompile(`^[A-Za-z0-9:/._~%\[\]-]+$`).MatchString(text):
 		return bad("it is not the address of a folder")
 	case u.Scheme != "https" && (u.Scheme != "http" || u.Hostname() != "localhost" && !net.ParseIP(u.Hostname()).IsLoopback()):
-		return bad("only https is safe to install from")
+		return bad("only https is safe to install from; http is limited to localhost")
 	}
 	return strings.TrimRight(text, "/"), nil
 }
 
-// keys finds the key that signs, nil for none, and the one to seal on.
+// loadKeys sets the key to embed, and returns the private key that signs, or nil.
 func (r *releaser) keys() (*sign.Private, error) {
 	var err error
 	if r.SignKey == "" {
@@ -149,13 +150,13 @@ func (r *releaser) keys() (*sign.Private, error) {
 	}
 	if r.key = public; r.VerifyKey != "" {
 		if r.key, err = delivery.Key(r.VerifyKey); err == nil && !r.key.Equal(public) {
-			err = problem.New(problem.ExitUsage, "publish a release", errors.New("--sign-key and --verify-key are not one pair"), "name the two halves of one key, or --sign-key alone")
+			err = problem.New(problem.ExitUsage, "publish a release", errors.New("--sign-key and --verify-key are not a key pair"), "use the two keys of one pair, or --sign-key alone")
 		}
 	}
 	return &private, err
 }
 
-// bundle publishes one bundle and the executable for its kind of machine.
+// publishBundle publishes one bundle and the executable for its platform.
 func (r *releaser) bundle(ctx context.Context, path string) (err error) {
 	b, err := airgap.Open(ctx, path)
 	if err != nil {
@@ -189,7 +190,8 @@ func (r *releaser) bundle(ctx context.Context, path string) (err error) {
 	return r.index(ctx, b, platform)
 }
 
-// index writes what names the blobs, for plinth and for tools that read layouts.
+// writeIndex writes the indexes of a bundle's blobs: the thin bundle for plinth, and the
+// OCI index for tools that read OCI layouts.
 func (r *releaser) index(ctx context.Context, b *airgap.Bundle, platform string) error {
 	files := map[string][]byte{format.IndexEntry: b.RawIndex(), format.ChecksumEntry: []byte(format.Checksum(b.RawIndex())), format.SignatureEntry: b.Signature()}
 	for _, name := range []string{format.IndexEntry, format.ChecksumEntry, format.SignatureEntry} {
@@ -207,7 +209,7 @@ func (r *releaser) index(ctx context.Context, b *airgap.Bundle, platform string)
 	return r.sum(name)
 }
 
-// program publishes the executable for a platform, with the vendor's key on it.
+// publishProgram publishes the executable for a platform with the vendor's key embedded.
 func (r *releaser) program(ctx context.Context, name, platform string) (err error) {
 	var s seal.Sealed
 	var closer io.Closer
@@ -215,7 +217,7 @@ func (r *releaser) program(ctx context.Context, name, platform string) (err erro
 		s, closer, err = delivery.Taken(path)
 	} else if s, closer, err = delivery.Self(); err == nil && platform != runtime.GOOS+"/"+runtime.GOARCH {
 		err = errors.Join(problem.New(problem.ExitUsage, "publish for "+platform, errors.New("this executable is for "+runtime.GOOS+"/"+runtime.GOARCH),
-			"name that of the other kind with --program "+platform+"=FILE"), closer.Close())
+			"name the executable for that platform with --program "+platform+"=FILE"), closer.Close())
 	}
 	if err != nil {
 		return err
@@ -226,7 +228,7 @@ func (r *releaser) program(ctx context.Context, name, platform string) (err erro
 	return errors.Join(err, closer.Close(), r.sum(name))
 }
 
-// finish writes the sums and, last of all, the script.
+// writeSumsAndScript writes SHA256SUMS, its signature and, at the end, install.sh.
 func (r *releaser) finish(private *sign.Private) error {
 	var all, programs bytes.Buffer
 	for _, name := range r.list {
@@ -270,7 +272,7 @@ func (r *releaser) write(name string, data []byte) error {
 	return r.sum(name)
 }
 
-// sum notes the SHA-256 of a file that was written.
+// addSum records the SHA-256 of a written file.
 func (r *releaser) sum(name string) error {
 	file, err := os.Open(filepath.Join(r.Out, name))
 	if err != nil {

@@ -18,23 +18,23 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-// program stands for plinth: it says how it was run and ends with the code 5.
+// program stands for plinth: it prints its arguments and exits with code 5.
 const program = "#!/bin/sh\necho \"ran: $*\"\nexit 5\n"
 
-// site is a release on a web server.
+// site is a published folder on a web server.
 type site struct {
 	*httptest.Server
-	dir    string
-	meddle func(w http.ResponseWriter, r *http.Request) bool // true: answered
+	dir       string
+	intercept func(w http.ResponseWriter, r *http.Request) bool // reports whether it answered
 }
 
-// released publishes a signed bundle.
-func released(t *testing.T) *site {
+// publishSite publishes a signed bundle.
+func publishSite(t *testing.T) *site {
 	t.Helper()
 	private, _ := keys(t)
 	s := &site{dir: t.TempDir()}
 	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if s.meddle == nil || !s.meddle(w, r) {
+		if s.intercept == nil || !s.intercept(w, r) {
 			http.FileServer(http.Dir(s.dir)).ServeHTTP(w, r)
 		}
 	}))
@@ -47,15 +47,15 @@ func released(t *testing.T) *site {
 	return s
 }
 
-// curl does what `curl … | bash -s -- args` does with the first n bytes of the
-// script, and gives what the run left in the folder for programs.
+// curl runs the first n bytes of the script as `curl … | bash -s -- args` does, with the
+// download tool with. It returns what the run left in the target and temporary folders.
 func (s *site) curl(t *testing.T, n int, with string, args ...string) (out string, code int, left []string) {
 	t.Helper()
 	script, err := os.ReadFile(filepath.Join(s.dir, "install.sh"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Root, of a machine of the right kind, with some tools.
+	// Fake commands: the user is root, the platform is linux/amd64.
 	tools, target, temp := t.TempDir(), t.TempDir(), t.TempDir()
 	for name, text := range map[string]string{"id": "echo 0", "uname": "test \"$1\" = -s && echo Linux || echo x86_64", "sleep": ":"} {
 		if err := os.WriteFile(filepath.Join(tools, name), []byte("#!/bin/sh\n"+text+"\n"), 0o755); err != nil {
@@ -89,8 +89,8 @@ func (s *site) curl(t *testing.T, n int, with string, args ...string) (out strin
 
 const all = 1 << 20
 
-func TestTheScriptRunsTheProvedProgram(t *testing.T) {
-	s := released(t)
+func TestPublish_ScriptRunsVerifiedProgram(t *testing.T) {
+	s := publishSite(t)
 	for _, tool := range []string{"curl", "wget"} {
 		t.Run(tool, func(t *testing.T) {
 			out, code, left := s.curl(t, all, tool, "--yes", "--license", "my license.yaml")
@@ -101,9 +101,9 @@ func TestTheScriptRunsTheProvedProgram(t *testing.T) {
 	}
 }
 
-func TestAScriptThatIsCutRunsNothing(t *testing.T) {
-	s := released(t)
-	s.meddle = func(_ http.ResponseWriter, r *http.Request) bool { t.Error("it asked for " + r.URL.Path); return false }
+func TestPublish_TruncatedScriptRunsNothing(t *testing.T) {
+	s := publishSite(t)
+	s.intercept = func(_ http.ResponseWriter, r *http.Request) bool { t.Error("request for " + r.URL.Path); return false }
 	st, err := os.Stat(filepath.Join(s.dir, "install.sh"))
 	if err != nil {
 		t.Fatal(err)
@@ -113,12 +113,12 @@ func TestAScriptThatIsCutRunsNothing(t *testing.T) {
 			continue
 		}
 		if out, _, left := s.curl(t, n, "curl"); strings.Contains(out, "ran") || left != nil {
-			t.Fatalf("cut at %d: left %v: %s", n, left, out)
+			t.Fatalf("truncated at %d: left %v: %s", n, left, out)
 		}
 	}
 }
 
-func TestTheScriptSurvivesACutAndRefusesTheRest(t *testing.T) {
+func TestPublish_ScriptResumesDownloadAndRefusesWrongContent(t *testing.T) {
 	const name = "/plinth-linux-amd64"
 	answer := func(path string, do func(w http.ResponseWriter)) func(http.ResponseWriter, *http.Request) bool {
 		return func(w http.ResponseWriter, r *http.Request) bool {
@@ -133,11 +133,11 @@ func TestTheScriptSurvivesACutAndRefusesTheRest(t *testing.T) {
 		return func(w http.ResponseWriter) { _, _ = w.Write([]byte(text)) }
 	}
 	missing := func(w http.ResponseWriter) { w.WriteHeader(http.StatusNotFound) }
-	cutOnce := false
+	interrupted := false
 	for what, c := range map[string]struct {
-		meddle func(http.ResponseWriter, *http.Request) bool
-		code   int
-		says   string
+		intercept func(http.ResponseWriter, *http.Request) bool
+		code      int
+		want      string
 	}{
 		"another program":   {answer(name, text(program)), 6, "has the SHA-256"},
 		"a web page":        {answer(name, text("<html>log in first</html>")), 6, "has the SHA-256"},
@@ -146,7 +146,7 @@ func TestTheScriptSurvivesACutAndRefusesTheRest(t *testing.T) {
 		"no signature":      {answer("/SHA256SUMS.sig", missing), 6, "cannot be fetched"},
 		"another signature": {answer("/SHA256SUMS.sig", text("nonsense")), 6, "is not signed by the vendor's key"},
 		"other sums":        {answer("/SHA256SUMS", text("0  plinth-linux-amd64\n")), 6, "is not signed by the vendor's key"},
-		"cut": {func(w http.ResponseWriter, r *http.Request) bool {
+		"interrupted download": {func(w http.ResponseWriter, r *http.Request) bool {
 			if r.URL.Path != name || r.Header.Get("Range") != "" {
 				return false
 			}
@@ -155,15 +155,15 @@ func TestTheScriptSurvivesACutAndRefusesTheRest(t *testing.T) {
 			w.(http.Flusher).Flush()
 			panic(http.ErrAbortHandler)
 		}, 5, "ran: install"},
-		"cut, by a server without ranges": {func(w http.ResponseWriter, r *http.Request) bool {
+		"interrupted download from a server without ranges": {func(w http.ResponseWriter, r *http.Request) bool {
 			if r.URL.Path != name {
 				return false
 			}
 			r.Header.Del("Range")
-			if cutOnce {
+			if interrupted {
 				return false
 			}
-			cutOnce = true
+			interrupted = true
 			w.Header().Set("Content-Length", strconv.Itoa(len(program)+1000))
 			_, _ = w.Write([]byte(program[:20]))
 			w.(http.Flusher).Flush()
@@ -186,18 +186,18 @@ func TestTheScriptSurvivesACutAndRefusesTheRest(t *testing.T) {
 		}, 6, "cannot be fetched"},
 	} {
 		t.Run(what, func(t *testing.T) {
-			s := released(t)
-			s.meddle = c.meddle
+			s := publishSite(t)
+			s.intercept = c.intercept
 			out, code, left := s.curl(t, all, "curl")
-			if code != c.code || !strings.Contains(out, c.says) || left != nil || c.code == 6 && (strings.Contains(out, "ran: ") || !strings.Contains(out, "→")) {
+			if code != c.code || !strings.Contains(out, c.want) || left != nil || c.code == 6 && (strings.Contains(out, "ran: ") || !strings.Contains(out, "→")) {
 				t.Errorf("exit %d, left %v: %s", code, left, out)
 			}
 		})
 	}
 }
 
-func TestWhatIsPublishedIsTheBundle(t *testing.T) {
-	s := released(t)
+func TestPublish_PublishesTheWholeBundle(t *testing.T) {
+	s := publishSite(t)
 	remote, err := fetch.Dial(t.Context(), s.URL+"/linux-amd64", fetch.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -227,34 +227,36 @@ func TestWhatIsPublishedIsTheBundle(t *testing.T) {
 	}
 }
 
-func TestWhatCannotBePublishedIsRefused(t *testing.T) {
+func TestPublish_RefusesInvalidRequests(t *testing.T) {
 	private, public := keys(t)
 	_, other := keys(t)
 	signed := built(t, func(r *Request) { r.SignKey = private })
 	thin := built(t, func(r *Request) { r.SignKey, r.Thin = private, true })
-	fit := ReleaseRequest{Bundles: []string{signed}, URL: "https://get.example.com/my-app", VerifyKey: public,
+	valid := ReleaseRequest{Bundles: []string{signed}, URL: "https://get.example.com/my-app", VerifyKey: public,
 		Programs: map[string]string{"linux/amd64": write(t, program)}, Now: time.Now()}
 	for name, c := range map[string]struct {
 		change func(*ReleaseRequest)
 		code   int
-		says   string
+		want   string
 	}{
-		"fit":                     {func(*ReleaseRequest) {}, 0, ""},
+		"valid":                   {func(*ReleaseRequest) {}, 0, ""},
 		"plain http":              {func(r *ReleaseRequest) { r.URL = "http://get.example.com/my-app" }, problem.ExitUsage, "only https"},
 		"no URL":                  {func(r *ReleaseRequest) { r.URL = "my-app" }, problem.ExitUsage, "not the address"},
 		"a URL with code":         {func(r *ReleaseRequest) { r.URL = "https://x/';reboot;'" }, problem.ExitUsage, "not the address"},
 		"another key":             {func(r *ReleaseRequest) { r.VerifyKey = other }, problem.ExitBundle, "not signed with the key"},
-		"two keys":                {func(r *ReleaseRequest) { r.SignKey, r.VerifyKey = private, other }, problem.ExitUsage, "not one pair"},
+		"two keys":                {func(r *ReleaseRequest) { r.SignKey, r.VerifyKey = private, other }, problem.ExitUsage, "are not a key pair"},
 		"a thin bundle":           {func(r *ReleaseRequest) { r.Bundles = []string{thin} }, problem.ExitBundle, "it is thin"},
 		"a folder that is a file": {func(r *ReleaseRequest) { r.Out = signed }, problem.ExitUsage, "is not a folder"},
 		"no program":              {func(r *ReleaseRequest) { r.Programs = map[string]string{"linux/amd64": "/nowhere"} }, problem.ExitUsage, "/nowhere"},
 	} {
-		req := fit
-		req.Out = filepath.Join(t.TempDir(), "public")
-		c.change(&req)
-		_, err := Release(t.Context(), req)
-		if problem.ExitCode(err) != c.code || err != nil && (!strings.Contains(err.Error(), c.says) || problem.Hint(err) == "") {
-			t.Errorf("%s: exit %d: %v", name, problem.ExitCode(err), err)
-		}
+		t.Run(name, func(t *testing.T) {
+			req := valid
+			req.Out = filepath.Join(t.TempDir(), "public")
+			c.change(&req)
+			_, err := Release(t.Context(), req)
+			if problem.ExitCode(err) != c.code || err != nil && (!strings.Contains(err.Error(), c.want) || problem.Hint(err) == "") {
+				t.Errorf("exit %d: %v", problem.ExitCode(err), err)
+			}
+		})
 	}
 }

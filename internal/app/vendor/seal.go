@@ -15,26 +15,26 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-// SealRequest says what to seal onto this executable.
+// EmbedRequest describes what to embed in this executable.
 type SealRequest struct {
 	Bundle        string // file; "" for none
-	VerifyKey     string // file with the public key; "" for the one that is sealed on already, if any
-	AllowUnsigned bool   // seal a bundle that the key does not prove
+	VerifyKey     string // file with the public key; "" for the one that is already embedded, if any
+	AllowUnsigned bool   // embed a bundle that the key does not verify
 	Out           string // executable to write
 	Now           time.Time
 }
 
-// SealResult describes the executable that was made.
+// EmbedResult describes the written executable. Its JSON format is public.
 type SealResult struct {
 	Path        string `json:"path"`
 	Size        int64  `json:"size"`                  // bytes
-	Fingerprint string `json:"fingerprint,omitempty"` // of the key sealed on
-	Bundle      string `json:"bundle,omitempty"`      // digest of the bundle sealed on
+	Fingerprint string `json:"fingerprint,omitempty"` // of the embedded key
+	Bundle      string `json:"bundle,omitempty"`      // digest of the embedded bundle
 }
 
-// Seal writes this executable with a key, a bundle or both behind it; what was
-// sealed onto it before, but for the key, is left out. A bundle that the new
-// executable would refuse to install is refused here.
+// Embed writes a copy of this executable with a key, a bundle or both appended. A bundle
+// that is already embedded is left out; an embedded key is kept unless req names another
+// one. Embed refuses a bundle that the new executable would refuse to install.
 func Seal(ctx context.Context, req SealRequest) (res SealResult, err error) {
 	if err := output.File(req.Out, req.Bundle, req.VerifyKey, delivery.Program); err != nil {
 		return res, err
@@ -44,7 +44,7 @@ func Seal(ctx context.Context, req SealRequest) (res SealResult, err error) {
 		return res, err
 	}
 	if key.IsZero() && req.Bundle == "" {
-		return res, problem.New(problem.ExitUsage, "seal an executable", errors.New("there is nothing to seal onto it"), "name a public key with --verify-key, a bundle with --bundle, or both")
+		return res, problem.New(problem.ExitUsage, "embed into an executable", errors.New("there is nothing to embed"), "name a public key with --verify-key, a bundle with --bundle, or both")
 	}
 	s, closer, err := delivery.Self()
 	if err != nil {
@@ -68,7 +68,7 @@ func Seal(ctx context.Context, req SealRequest) (res SealResult, err error) {
 		return res, err
 	}
 	if err != nil {
-		return res, problem.New(problem.ExitUsage, "write "+req.Out, err, "name a file in a folder that exists, that you may write to and that has room")
+		return res, problem.New(problem.ExitUsage, "write "+req.Out, err, "name a file in an existing writable folder with enough free space")
 	}
 	st, err := os.Stat(req.Out)
 	if err == nil {
@@ -77,14 +77,15 @@ func Seal(ctx context.Context, req SealRequest) (res SealResult, err error) {
 	return res, err
 }
 
-// sealable opens the bundle's file after proving that the executable will take it.
+// openEmbeddable opens the file of the bundle and returns its digest, after it has
+// verified that the executable will accept the bundle.
 func sealable(ctx context.Context, req SealRequest, key sign.Public) (*os.File, string, error) {
 	b, err := airgap.Open(ctx, req.Bundle)
 	if err != nil {
 		return nil, "", err
 	}
 	if b.Delta() != nil {
-		return nil, "", errors.Join(problem.New(problem.ExitBundle, "seal "+req.Bundle, errors.New("it is a delta"), "seal the bundle that `plinth bundle merge` makes of it"), b.Close())
+		return nil, "", errors.Join(problem.New(problem.ExitBundle, "embed "+req.Bundle, errors.New("it is a delta"), "create a full bundle from it with `plinth bundle merge` and embed that"), b.Close())
 	}
 	digest := b.Digest().String()
 	_, err = trust.Judge(req.Bundle, b, trust.Terms{Key: key, AllowUnsigned: req.AllowUnsigned, Now: req.Now})

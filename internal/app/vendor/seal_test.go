@@ -17,7 +17,7 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-// keys makes a key pair in files.
+// keys creates a key pair and returns the files of both keys.
 func keys(t *testing.T) (private, public string) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -36,7 +36,7 @@ func keys(t *testing.T) (private, public string) {
 		write(t, string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: spki})))
 }
 
-// built makes a bundle.
+// built builds a bundle and returns its path.
 func built(t *testing.T, change func(*Request)) string {
 	t.Helper()
 	req := Request{Installer: documented, Source: layout(t, ""), Out: filepath.Join(t.TempDir(), "b")}
@@ -47,7 +47,7 @@ func built(t *testing.T, change func(*Request)) string {
 	return req.Out
 }
 
-func TestVerifyAsksForTheSignatureOnceAKeyIsKnown(t *testing.T) {
+func TestVerify_RequiresSignatureIfKeyIsKnown(t *testing.T) {
 	private, public := keys(t)
 	_, other := keys(t)
 	signed := built(t, func(r *Request) { r.SignKey, r.Release, r.Expires = private, 7, "2030-01-31" })
@@ -55,7 +55,7 @@ func TestVerifyAsksForTheSignatureOnceAKeyIsKnown(t *testing.T) {
 	before, after := time.Date(2029, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(2030, 2, 1, 0, 0, 0, 0, time.UTC)
 	for name, c := range map[string]struct {
 		req  VerifyRequest
-		want string // in the refusal; "" for whole
+		want string // in the error; "" if valid
 	}{
 		"signed":           {VerifyRequest{Path: signed, Key: public, Now: before}, ""},
 		"without a key":    {VerifyRequest{Path: signed, Now: before}, ""},
@@ -64,30 +64,32 @@ func TestVerifyAsksForTheSignatureOnceAKeyIsKnown(t *testing.T) {
 		"another key":      {VerifyRequest{Path: signed, Key: other, Now: before}, "not signed with the key"},
 		"expired":          {VerifyRequest{Path: signed, Key: public, Now: after}, "it expired at 2030-01-31"},
 	} {
-		sum, err := Verify(t.Context(), c.req)
-		switch {
-		case c.want == "":
-			if err != nil || (sum.Verified != "") != (c.req.Key != "") || sum.Signed != (c.req.Path == signed) || sum.Signed && sum.Release != 7 {
-				t.Errorf("%s: %+v, %v", name, sum, err)
+		t.Run(name, func(t *testing.T) {
+			sum, err := Verify(t.Context(), c.req)
+			switch {
+			case c.want == "":
+				if err != nil || (sum.Verified != "") != (c.req.Key != "") || sum.Signed != (c.req.Path == signed) || sum.Signed && sum.Release != 7 {
+					t.Errorf("%+v, %v", sum, err)
+				}
+			case err == nil || problem.ExitCode(err) != problem.ExitBundle || !strings.Contains(err.Error(), c.want):
+				t.Errorf("%v, want %q", err, c.want)
 			}
-		case err == nil || problem.ExitCode(err) != problem.ExitBundle || !strings.Contains(err.Error(), c.want):
-			t.Errorf("%s: %v, want %q", name, err, c.want)
-		}
+		})
 	}
 }
 
-func TestOnlyWhatWillBeTakenIsSealedOn(t *testing.T) {
+func TestEmbed_RefusesBundleThatInstallWouldRefuse(t *testing.T) {
 	private, public := keys(t)
 	_, other := keys(t)
 	signed, unsigned := built(t, func(r *Request) { r.SignKey = private }), built(t, func(*Request) {})
 	for name, c := range map[string]struct {
 		req  SealRequest
-		want string // in the refusal; "" for sealed
+		want string // in the error; "" if embedded
 		code int
 	}{
 		"key":                  {SealRequest{VerifyKey: public}, "", 0},
 		"key and bundle":       {SealRequest{VerifyKey: public, Bundle: signed}, "", 0},
-		"nothing":              {SealRequest{}, "nothing to seal", problem.ExitUsage},
+		"nothing":              {SealRequest{}, "nothing to embed", problem.ExitUsage},
 		"bundle without key":   {SealRequest{Bundle: signed}, "no key is known", problem.ExitBundle},
 		"bundle of another":    {SealRequest{VerifyKey: other, Bundle: signed}, "not signed with", problem.ExitBundle},
 		"unsigned":             {SealRequest{VerifyKey: public, Bundle: unsigned}, "not signed", problem.ExitBundle},
@@ -108,13 +110,13 @@ func TestOnlyWhatWillBeTakenIsSealedOn(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			opened(t, c.req, res)
+			checkExecutable(t, c.req, res)
 		})
 	}
 }
 
-// opened holds a sealed executable against what it was made of.
-func opened(t *testing.T, req SealRequest, res SealResult) {
+// checkExecutable compares a written executable with the request and the result.
+func checkExecutable(t *testing.T, req SealRequest, res SealResult) {
 	t.Helper()
 	file, err := os.Open(req.Out)
 	if err != nil {

@@ -1,5 +1,4 @@
-// Package vendor owns the verbs of the vendor's engineer: making a bundle and
-// looking into one. It refuses to touch a host beyond the files it is given.
+// Package vendor builds, inspects, verifies, compares, embeds and publishes bundles.
 package vendor
 
 import (
@@ -26,20 +25,20 @@ import (
 	"github.com/plinthdev/plinth/internal/spec"
 )
 
-// Request says which bundle to make.
+// BuildRequest describes the bundle to build.
 type Request struct {
 	Installer   string                  // file
 	Application string                  // file; "" for none
 	Source      string                  // folder in OCI image layout, or "registry"
 	Out         string                  // file to write
 	SignKey     string                  // file with the private key; "" for an unsigned bundle
-	Release     int64                   // the vendor's number of this release; 0 for none
-	Thin        bool                    // leave out the content of images and host files
-	Expires     string                  // RFC 3339 time or date after which it is not taken; "" for never
+	Release     int64                   // release number of the vendor; 0 for none
+	Thin        bool                    // omit the content of images and host files
+	Expires     string                  // RFC 3339 time or date after which hosts refuse the bundle; "" for never
 	Progress    func(done, total int64) // bytes; may be nil
 }
 
-// Result describes the bundle that was made.
+// BuildResult describes the written bundle. Its JSON format is public.
 type Result struct {
 	Path   string        `json:"path"`
 	Digest digest.Digest `json:"digest"`
@@ -47,8 +46,8 @@ type Result struct {
 	Signer string        `json:"signer,omitempty"` // fingerprint of the key that verifies it
 }
 
-// Build lints, asks the gate, resolves every part and writes the bundle:
-// what no customer could install is not built.
+// Build lints the files, checks the compatibility gate, resolves every part and writes
+// the bundle. It refuses what no customer could install.
 func Build(ctx context.Context, req Request) (Result, error) {
 	if err := output.File(req.Out, append(sources(req), req.Installer, req.Application, req.SignKey)...); err != nil {
 		return Result{}, err
@@ -65,7 +64,7 @@ func Build(ctx context.Context, req Request) (Result, error) {
 	if err := report.Err("build a bundle from these files"); err != nil {
 		return Result{}, err
 	}
-	// Lint takes the two files in any order, the bundle does not.
+	// Lint accepts the two files in any order, but the bundle needs to know which is the Installer.
 	if spec.Lint(files[:1]).Installer == nil {
 		return Result{}, problem.New(problem.ExitConfig, "build a bundle", errors.New(req.Installer+" is not an Installer"), "name the Installer with --installer")
 	}
@@ -99,11 +98,11 @@ func Build(ctx context.Context, req Request) (Result, error) {
 	return Result{Path: req.Out, Digest: sum, Size: info.Size(), Signer: signer}, nil
 }
 
-// label puts on a bundle what the vendor says of it: release, expiry and
-// signature. It gives the fingerprint of the signing key, "" for none.
+// applyLabels sets release number, expiry and signing key of the bundle in want. It
+// returns the fingerprint of the signing key, or "" for an unsigned bundle.
 func label(req Request, want *build.Request) (signer string, err error) {
 	if req.Release < 0 {
-		return "", problem.New(problem.ExitUsage, "number the release", fmt.Errorf("%d is negative", req.Release), "count releases from 1 upwards")
+		return "", problem.New(problem.ExitUsage, "set the release number", fmt.Errorf("%d is negative", req.Release), "number releases from 1 upwards")
 	}
 	want.Release = req.Release
 	if req.Expires != "" {
@@ -111,7 +110,7 @@ func label(req Request, want *build.Request) (signer string, err error) {
 			want.Expires, err = time.Parse(time.DateOnly, req.Expires)
 		}
 		if err != nil {
-			return "", problem.New(problem.ExitUsage, "understand --expires", fmt.Errorf("%q is no date", req.Expires), "write it as 2030-01-31 or 2030-01-31T12:00:00Z")
+			return "", problem.New(problem.ExitUsage, "parse --expires", fmt.Errorf("%q is not a date", req.Expires), "write it as 2030-01-31 or 2030-01-31T12:00:00Z")
 		}
 	}
 	if req.SignKey == "" {
@@ -126,20 +125,20 @@ func label(req Request, want *build.Request) (signer string, err error) {
 	return public.Fingerprint(), err
 }
 
-// contents resolves an Installer into the parts of its bundle, in the order in
+// resolveContents returns the parts of the bundle for an Installer, in the order in
 // which a starting host needs them.
 func contents(in *spec.Installer) (build.Request, error) {
 	req := build.Request{Name: in.Metadata.Name, HostFiles: []build.HostFile{{Name: "k0s", Version: in.Spec.K0s.Version}}}
 	if in.Spec.Kotsadm != nil {
 		req.HostFiles = append(req.HostFiles, build.HostFile{Name: "kots", Version: in.Spec.Kotsadm.Version})
 	}
-	// The address does not matter here: no image depends on it.
+	// Any address will do: no image depends on it.
 	refs, err := k0s.Images(k0s.SettingsFor(in, "127.0.0.1", "localhost"))
 	if err != nil {
-		return req, problem.New(problem.ExitConfig, "resolve the cluster's images", err, "mend spec.k0s.config in the Installer")
+		return req, problem.New(problem.ExitConfig, "resolve the cluster's images", err, "fix spec.k0s.config in the Installer")
 	}
 	req.Images = refs
-	parts, err := addons.Resolve(in, "/") // the data folder does not matter to images and charts
+	parts, err := addons.Resolve(in, "/") // images and charts do not depend on the data folder
 	if err != nil {
 		return req, err
 	}
@@ -150,7 +149,7 @@ func contents(in *spec.Installer) (build.Request, error) {
 	return req, nil
 }
 
-// Inspect says what a bundle holds.
+// Inspect returns a summary of the bundle at path. It does not verify the content.
 func Inspect(ctx context.Context, path string) (airgap.Summary, error) {
 	b, err := airgap.Open(ctx, path)
 	if err != nil {
@@ -160,17 +159,17 @@ func Inspect(ctx context.Context, path string) (airgap.Summary, error) {
 	return b.Inspect(), nil
 }
 
-// VerifyRequest says which bundle to prove.
+// VerifyRequest describes the bundle to verify.
 type VerifyRequest struct {
 	Path     string
-	Key      string                  // file with the vendor's public key; "" for the one sealed onto this executable
-	Now      time.Time               // a bundle may have expired
+	Key      string                  // file with the vendor's public key; "" for the key embedded in this executable
+	Now      time.Time               // for the check of the expiry
 	Progress func(done, total int64) // bytes; may be nil
 }
 
-// Verify proves every byte of a bundle and says what it holds.
-// With a key, from keyFile or sealed onto this executable, it must be signed
-// with that; without any key whose it is stays unproved.
+// Verify verifies every byte of a bundle and returns its summary. With a key, from
+// req.Key or embedded in this executable, the bundle must also be signed with it.
+// Without a key, the vendor of the bundle stays unverified.
 func Verify(ctx context.Context, req VerifyRequest) (airgap.Summary, error) {
 	key, err := delivery.Key(req.Key)
 	if err != nil {
@@ -194,11 +193,10 @@ func Verify(ctx context.Context, req VerifyRequest) (airgap.Summary, error) {
 	return sum, nil
 }
 
-// fromRegistry is the source that names the registries and release downloads
-// of the projects themselves.
+// fromRegistry is the Source for the registries and release downloads of the upstream projects.
 const fromRegistry = "registry"
 
-// sources are the files of a source folder that a bundle could take the place of.
+// sourceFiles returns the files of the source folder that the bundle could overwrite.
 func sources(req Request) []string {
 	if req.Source == fromRegistry {
 		return nil
@@ -209,9 +207,9 @@ func sources(req Request) []string {
 	}
 }
 
-// gather names the folder that has the parts of want; those of the registries
-// are brought into a folder beside the bundle first, where a second try finds
-// what the first one got. done removes it.
+// gatherParts sets the folder with the parts of want. Parts from registries are first
+// downloaded to a folder beside the bundle, which a retry uses again. done removes that
+// folder.
 func gather(ctx context.Context, req Request, want *build.Request) (done func() error, err error) {
 	if req.Source != fromRegistry {
 		want.Layout = req.Source

@@ -37,7 +37,8 @@ func resolved(t *testing.T) (images []string, files []airgaptest.HostFile) {
 	return req.Images, files
 }
 
-// layout has all that the documented Installer asks for but the image without.
+// layout returns an OCI layout with all parts of the documented Installer, except for
+// images whose name contains without.
 func layout(t *testing.T, without string) string {
 	t.Helper()
 	refs, files := resolved(t)
@@ -64,11 +65,11 @@ func application(t *testing.T, bounds string) string {
 	return write(t, "apiVersion: kots.io/v1beta1\nkind: Application\nmetadata: {name: my-app}\nspec: {title: Toy, "+bounds+"}\n")
 }
 
-func TestABundleHoldsWhatTheInstallerAsksForInTheOrderOfNeed(t *testing.T) {
+func TestBuild_WritesRequiredPartsInOrder(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "my-app.bundle")
 	app := application(t, `targetKotsVersion: "1.131.2"`)
-	told := int64(0)
-	req := Request{Installer: documented, Application: app, Source: layout(t, ""), Out: out, Progress: func(done, _ int64) { told = done }}
+	reported := int64(0)
+	req := Request{Installer: documented, Application: app, Source: layout(t, ""), Out: out, Progress: func(done, _ int64) { reported = done }}
 	res, err := Build(t.Context(), req)
 	if err != nil {
 		t.Fatal(err)
@@ -78,8 +79,8 @@ func TestABundleHoldsWhatTheInstallerAsksForInTheOrderOfNeed(t *testing.T) {
 		t.Fatal(err)
 	}
 	info, err := os.Stat(out)
-	if err != nil || res.Path != out || res.Size != info.Size() || res.Digest != sum.Digest || sum.Name != "my-app" || told == 0 {
-		t.Errorf("%+v of %+v, told %d bytes, %v", res, sum, told, err)
+	if err != nil || res.Path != out || res.Size != info.Size() || res.Digest != sum.Digest || sum.Name != "my-app" || reported == 0 {
+		t.Errorf("%+v of %+v, progress %d bytes, %v", res, sum, reported, err)
 	}
 	var kinds []format.Kind
 	var images, charts []string
@@ -94,7 +95,7 @@ func TestABundleHoldsWhatTheInstallerAsksForInTheOrderOfNeed(t *testing.T) {
 	}
 	for _, k := range []format.Kind{format.KindInstaller, format.KindApplication, format.KindHost} {
 		if !slices.Contains(kinds, k) {
-			t.Errorf("it holds %v, no %s", kinds, k)
+			t.Errorf("it contains %v, not %s", kinds, k)
 		}
 	}
 	if want := []string{"local-path-storage", "console-proxy", "registry"}; !slices.Equal(charts, want) {
@@ -102,9 +103,9 @@ func TestABundleHoldsWhatTheInstallerAsksForInTheOrderOfNeed(t *testing.T) {
 	}
 	pause, kotsadm := index(images, "pause"), index(images, "kotsadm/kotsadm")
 	if pause != 0 || kotsadm < 7 {
-		t.Errorf("images are not in the order of need: %v", images)
+		t.Errorf("images are not in the order in which a host needs them: %v", images)
 	}
-	keepsFiles(t, out, documented, app)
+	checkFiles(t, out, documented, app)
 
 	req.Out = filepath.Join(t.TempDir(), "again.bundle")
 	if again, err := Build(t.Context(), req); err != nil || again.Digest != res.Digest || again.Size != res.Size {
@@ -116,8 +117,8 @@ func index(list []string, part string) int {
 	return slices.IndexFunc(list, func(s string) bool { return strings.Contains(s, part) })
 }
 
-// keepsFiles: the bundle has the very bytes of Installer and Application.
-func keepsFiles(t *testing.T, path, installer, application string) {
+// checkFiles verifies that the bundle contains the exact bytes of Installer and Application.
+func checkFiles(t *testing.T, path, installer, application string) {
 	t.Helper()
 	b, err := airgap.Open(t.Context(), path)
 	if err != nil {
@@ -134,7 +135,7 @@ func keepsFiles(t *testing.T, path, installer, application string) {
 	}
 }
 
-func TestWhatNoCustomerCouldInstallIsNotBuilt(t *testing.T) {
+func TestBuild_RefusesWhatCannotBeInstalled(t *testing.T) {
 	full := layout(t, "")
 	fits := application(t, `targetKotsVersion: "1.131.2"`)
 	raw, err := os.ReadFile(documented)
@@ -147,17 +148,17 @@ func TestWhatNoCustomerCouldInstallIsNotBuilt(t *testing.T) {
 		exit int
 		want string
 	}{
-		"the gate says no":                 {Request{Installer: documented, Application: application(t, `targetKotsVersion: "1.120.0"`), Source: full}, problem.ExitGate, "requires a different version of KOTS"},
-		"the gate says no from below":      {Request{Installer: documented, Application: application(t, `minKotsVersion: "1.132.0"`), Source: full}, problem.ExitGate, "minKotsVersion"},
-		"a bound is no version":            {Request{Installer: documented, Application: application(t, `minKotsVersion: "new"`), Source: full}, problem.ExitConfig, "minKotsVersion"},
-		"a version is not exact":           {Request{Installer: with("v1.33.8+k0s.1", "latest"), Source: full}, problem.ExitConfig, "spec.k0s.version"},
-		"a version is not known":           {Request{Installer: with("version: 0.0.30", "version: 0.0.31"), Source: full}, problem.ExitConfig, "0.0.30"},
-		"the Installer is no Installer":    {Request{Installer: fits, Source: full}, problem.ExitConfig, "is not an Installer"},
-		"the two files are swapped":        {Request{Installer: fits, Application: documented, Source: full}, problem.ExitConfig, "is not an Installer"},
-		"the Installer stands there twice": {Request{Installer: documented, Application: documented, Source: full}, problem.ExitConfig, "second Installer"},
-		"the files are missing":            {Request{Installer: "/none/i", Application: "/none/a", Source: full}, problem.ExitConfig, "cannot read /none/a"},
-		"the source lacks an image":        {Request{Installer: documented, Application: fits, Source: layout(t, "coredns")}, problem.ExitBundle, "coredns"},
-		"there is no source":               {Request{Installer: documented, Application: fits, Source: "/none/layout"}, problem.ExitBundle, "/none/layout"},
+		"the gate refuses":              {Request{Installer: documented, Application: application(t, `targetKotsVersion: "1.120.0"`), Source: full}, problem.ExitGate, "requires a different version of KOTS"},
+		"the gate refuses, minimum":     {Request{Installer: documented, Application: application(t, `minKotsVersion: "1.132.0"`), Source: full}, problem.ExitGate, "minKotsVersion"},
+		"a bound is not a version":      {Request{Installer: documented, Application: application(t, `minKotsVersion: "new"`), Source: full}, problem.ExitConfig, "minKotsVersion"},
+		"a version is not exact":        {Request{Installer: with("v1.33.8+k0s.1", "latest"), Source: full}, problem.ExitConfig, "spec.k0s.version"},
+		"a version is not known":        {Request{Installer: with("version: 0.0.30", "version: 0.0.31"), Source: full}, problem.ExitConfig, "0.0.30"},
+		"the Installer is another kind": {Request{Installer: fits, Source: full}, problem.ExitConfig, "is not an Installer"},
+		"the two files are swapped":     {Request{Installer: fits, Application: documented, Source: full}, problem.ExitConfig, "is not an Installer"},
+		"the Installer is given twice":  {Request{Installer: documented, Application: documented, Source: full}, problem.ExitConfig, "second Installer"},
+		"the files are missing":         {Request{Installer: "/none/i", Application: "/none/a", Source: full}, problem.ExitConfig, "cannot read /none/a"},
+		"the source lacks an image":     {Request{Installer: documented, Application: fits, Source: layout(t, "coredns")}, problem.ExitBundle, "coredns"},
+		"there is no source":            {Request{Installer: documented, Application: fits, Source: "/none/layout"}, problem.ExitBundle, "/none/layout"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -176,7 +177,7 @@ func TestWhatNoCustomerCouldInstallIsNotBuilt(t *testing.T) {
 	}
 }
 
-func TestABundleThatIsNoneIsNotLookedInto(t *testing.T) {
+func TestInspect_RefusesOtherFiles(t *testing.T) {
 	path := write(t, "apiVersion: v1\n")
 	if _, err := Inspect(t.Context(), path); problem.ExitCode(err) != problem.ExitBundle {
 		t.Errorf("inspect: %v", err)
@@ -186,7 +187,7 @@ func TestABundleThatIsNoneIsNotLookedInto(t *testing.T) {
 	}
 }
 
-func TestVerifyFindsOneWrongByteThatInspectDoesNotRead(t *testing.T) {
+func TestVerify_FindsWrongByteThatInspectDoesNotRead(t *testing.T) {
 	path := airgaptest.Bundle(t, airgaptest.Request(t))
 	raw, err := os.ReadFile(path)
 	if err != nil {
