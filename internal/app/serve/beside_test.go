@@ -6,8 +6,8 @@ import (
 	"testing/synctest"
 )
 
-// A goroutine that is left when the bubble ends fails the test.
-func TestWhatTheAgentWatchesEndsBeforeTheAgent(t *testing.T) {
+// A goroutine that still runs when the synctest bubble ends fails the test.
+func TestRunBackground_WaitsForWatchesToEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ended := 0
 		watch := func(ctx context.Context) { <-ctx.Done(); ended++ }
@@ -17,7 +17,7 @@ func TestWhatTheAgentWatchesEndsBeforeTheAgent(t *testing.T) {
 			t.Error("a watch ended by itself")
 		}
 		if end(); ended != 1 {
-			t.Error("the agent ended before what it watches")
+			t.Error("end returned before the watch")
 		}
 	})
 }

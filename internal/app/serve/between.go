@@ -13,23 +13,24 @@ import (
 	"github.com/plinthdev/plinth/internal/token"
 )
 
-// between answers hosts that join what lies between them and this node.
+// peerCheckHandler returns the handler for the peer checks of joining hosts, which test
+// the network between them and this node.
 func between(r *run.Run) http.Handler {
 	receipt, _, err := journal.ReadReceipt(r.Host, r.DataDir)
 	controller := err != nil || receipt.Role != token.Worker
 	return &peer.Handler{Self: func() (peer.Identity, int) { return self(r) }, Controller: controller, Live: true, Now: r.Now}
 }
 
-// self is what this node is by its receipt, and what was found on it before it
-// was one, as far as that was kept.
+// selfIdentity returns the identity of this node from its receipt and from the host
+// facts that its install stored, if any, and its MTU in bytes, or 0.
 func self(r *run.Run) (peer.Identity, int) {
 	receipt, _, err := journal.ReadReceipt(r.Host, r.DataDir)
 	if err != nil {
 		return peer.Identity{}, 0
 	}
 	i := peer.Identity{Hostname: receipt.Node}
-	if kept, err := preflight.Kept(r, receipt.Facts); err == nil {
-		i.Traits = kept.Traits()
+	if facts, err := preflight.Kept(r, receipt.Facts); err == nil {
+		i.Traits = facts.Traits()
 	}
 	if id, err := r.Host.ReadFile("/etc/machine-id"); err == nil {
 		i.MachineID = strings.TrimSpace(string(id))
@@ -44,8 +45,7 @@ func self(r *run.Run) (peer.Identity, int) {
 	return i, mtu
 }
 
-// mtuOf is the size of a full packet on the interface that has the address; 0
-// when there is none.
+// interfaceMTU returns the MTU in bytes of the interface that has the address, or 0.
 func mtuOf(address string) int {
 	all, err := net.Interfaces()
 	if err != nil {

@@ -31,24 +31,25 @@ import (
 	"github.com/plinthdev/plinth/internal/token/record"
 )
 
-// bootstrapLife is how long the k0s token of one admission is good for: the
-// time until k0s has started on the joining host, which fetched all else before.
+// bootstrapTTL is the lifetime of the k0s token that one join receives. It covers the
+// start of k0s on the joining host, which has downloaded everything before.
 const bootstrapLife = "15m"
 
-// door lets hosts into this controller's cluster.
+// joinServer admits hosts to this controller's cluster.
 type door struct{ *run.Run }
 
 var _ agent.Cluster = door{}
 
-// Cluster is what a controller knows of its cluster.
+// ClusterState is what a controller knows about its cluster.
 type Cluster struct {
 	Client    *kube.Client
 	Receipt   journal.Receipt
 	Installer *spec.Installer
-	Fields    []agent.Field // what all hosts must have alike
+	Fields    []agent.Field // configuration that must be the same on all hosts
 }
 
-// Look reads what a controller knows.
+// ReadClusterState returns the state of this controller's cluster, from the receipt, the
+// stored bundle documents and the administrator's kubeconfig.
 func Look(ctx context.Context, r *run.Run) (c Cluster, err error) {
 	receipt, ok, err := journal.ReadReceipt(r.Host, r.DataDir)
 	if err != nil || !ok {
@@ -71,7 +72,7 @@ func Look(ctx context.Context, r *run.Run) (c Cluster, err error) {
 		Fields: compose.Agreement(in, b.Digest().String(), r.DataDir, r.Version)}, err
 }
 
-// Nodes are the members of the cluster.
+// Nodes returns the nodes of the cluster.
 func (c Cluster) Nodes(ctx context.Context) ([]agent.Node, error) {
 	list, err := c.Client.Core().Nodes().List(ctx, metav1.ListOptions{})
 	if err != nil {
@@ -93,7 +94,7 @@ func (c Cluster) Nodes(ctx context.Context) ([]agent.Node, error) {
 	return nodes, nil
 }
 
-// registry is the cluster's own, nil if its Installer asks for none.
+// builtinRegistry returns the registry in the cluster, or nil if the Installer has none.
 func (c Cluster) registry(dataDir string) (*registry.Registry, error) {
 	parts, err := addons.Resolve(c.Installer, dataDir)
 	for _, p := range parts {
@@ -105,7 +106,7 @@ func (c Cluster) registry(dataDir string) (*registry.Registry, error) {
 	return nil, err
 }
 
-// refusal gives a record's refusal its place in HTTP.
+// statusError turns the rejection of a token into an error with an HTTP status.
 func refusal(err error) error {
 	var no *record.Refusal
 	if errors.As(err, &no) {
@@ -114,6 +115,7 @@ func refusal(err error) error {
 	return err
 }
 
+// tokenStore returns the store of the cluster's join tokens.
 func (d door) book() (record.Book, error) {
 	client, err := d.Client()
 	if err != nil {
@@ -122,6 +124,8 @@ func (d door) book() (record.Book, error) {
 	return record.Book{Core: client.Core(), Now: d.Now}, nil
 }
 
+// checkToken returns the record of the token in bearer. It is an error if the host with
+// machineID must not join with it.
 func (d door) check(ctx context.Context, bearer, machineID string) (record.Record, error) {
 	book, err := d.book()
 	if err != nil {
@@ -131,8 +135,9 @@ func (d door) check(ctx context.Context, bearer, machineID string) (record.Recor
 	return r, refusal(err)
 }
 
-// Permit lets whoever shows a token that was not revoked read what the cluster
-// is made from, also once it is used up: the host that used it reads on.
+// CheckReadAccess returns an error unless bearer may read the bundle of the cluster. A
+// token that is used up still may, because the host that used it continues to read; a
+// revoked token may not.
 func (d door) Permit(ctx context.Context, bearer string) error {
 	book, err := d.book()
 	if err != nil {
@@ -141,8 +146,8 @@ func (d door) Permit(ctx context.Context, bearer string) error {
 	return refusal(book.Reads(ctx, bearer))
 }
 
-// Member knows the nodes of the cluster, and those whose credentials were
-// taken back.
+// CheckNode returns an error unless node is a node of the cluster whose credentials
+// were not revoked.
 func (d door) Member(ctx context.Context, node string) error {
 	client, err := d.Client()
 	if err != nil {
@@ -158,7 +163,7 @@ func (d door) Member(ctx context.Context, node string) error {
 	return isNode(ctx, client, node)
 }
 
-// isNode refuses who is no node any more.
+// checkIsNode returns an error if the cluster has no such node.
 func isNode(ctx context.Context, client *kube.Client, node string) error {
 	_, err := client.Core().Nodes().Get(ctx, node, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
@@ -171,7 +176,7 @@ func removed(node string) error {
 	return &agent.Refusal{Why: "node " + node + " was removed from the cluster", Status: http.StatusUnauthorized}
 }
 
-// Offer tells what there is to join.
+// DescribeCluster returns what a host has to know before it joins.
 func (d door) Offer(ctx context.Context, bearer, machineID string) (agent.Offer, error) {
 	r, err := d.check(ctx, bearer, machineID)
 	if err != nil {
@@ -195,7 +200,7 @@ func (d door) Offer(ctx context.Context, bearer, machineID string) (agent.Offer,
 	return o, err
 }
 
-// Admit notes the host and gives it a token of k0s's own.
+// Admit records the use of the join token by a host, and returns a k0s join token for it.
 func (d door) Admit(ctx context.Context, bearer string, claim agent.Claim) (a agent.Admission, err error) {
 	rec, err := d.check(ctx, bearer, claim.MachineID)
 	if err != nil {
@@ -227,7 +232,7 @@ func (d door) Admit(ctx context.Context, bearer string, claim agent.Claim) (a ag
 		return a, err
 	}
 	d.Secrets.Hide(a.Token)
-	// The name may be that of a node that was removed, whose credentials are refused.
+	// A node of the same name may have been removed; its name is on the list of revoked ones.
 	if err := member.Readmit(ctx, c.Client, claim.Node); err != nil {
 		return agent.Admission{}, err
 	}
@@ -240,7 +245,8 @@ func (d door) Admit(ctx context.Context, bearer string, claim agent.Claim) (a ag
 	return a, err
 }
 
-// trust is the files by which a node trusts the cluster's own registry.
+// registryTrust returns the files that make a node trust the cluster's built-in
+// registry; none if there is no registry or it is not installed yet.
 func (d door) trust(ctx context.Context, c Cluster) (map[string][]byte, error) {
 	r, err := c.registry(d.DataDir)
 	if err != nil || r == nil {
@@ -253,8 +259,8 @@ func (d door) trust(ctx context.Context, c Cluster) (map[string][]byte, error) {
 	return files, err
 }
 
-// makeWay lets one controller join after the other, and removes what an attempt
-// of this host that died has left in etcd.
+// acquireJoinSlot acquires the lock that makes controllers join one at a time, and
+// removes the etcd member that an earlier, failed attempt of the host has left.
 func (d door) makeWay(ctx context.Context, c Cluster, nodes []agent.Node, claim agent.Claim) error {
 	if err := (turn.Turn{Core: c.Client.Core(), Now: d.Now}).Take(ctx, nodes, claim); err != nil {
 		return err

@@ -16,8 +16,8 @@ import (
 	"github.com/plinthdev/plinth/internal/kots/pki"
 )
 
-// identity is the agent's certificate, signed by the cluster's authority. It is
-// kept, so that the line which fetches plinth can pin its key.
+// identity is the agent's certificate, which the cluster's CA has issued. It is stored,
+// because the command that downloads plinth pins its key.
 type identity struct {
 	*run.Run
 	load func(*run.Run) (tls.Certificate, *x509.Certificate, error)
@@ -27,16 +27,16 @@ type identity struct {
 	read time.Time
 }
 
-// renewBefore is how long before its end a certificate is made anew.
+// renewBefore is how long before its expiry a certificate is replaced.
 const renewBefore = 30 * 24 * time.Hour
 
-// reread is how long a certificate is served before the files are looked at
-// again.
+// rereadInterval is how long a certificate is used before the files are read again.
 const reread = time.Minute
 
-// IdentityPath is where the agent keeps certificate and key.
+// IdentityPath returns the file in which the agent stores its certificate and key.
 func IdentityPath(r *run.Run) string { return r.DataDir + "/agent/identity.pem" }
 
+// currentCert returns the certificate and the cluster's CA.
 func (i *identity) current() (tls.Certificate, *x509.Certificate, error) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -50,8 +50,9 @@ func (i *identity) current() (tls.Certificate, *x509.Certificate, error) {
 	return cert, ca, err
 }
 
-// loadController reads the certificate, and makes another one when there is none that
-// this cluster and address stand behind.
+// loadControllerCert returns the stored certificate of a controller's agent and the
+// cluster's CA. If the stored certificate is missing, expires soon or does not match the
+// CA or the addresses of this node, it issues and stores a new one.
 func loadController(r *run.Run) (cert tls.Certificate, ca *x509.Certificate, err error) {
 	receipt, ok, err := journal.ReadReceipt(r.Host, r.DataDir)
 	if err != nil || !ok {
@@ -68,8 +69,8 @@ func loadController(r *run.Run) (cert tls.Certificate, ca *x509.Certificate, err
 	if receipt.API != "" {
 		hosts = append(hosts, receipt.API)
 	}
-	if kept, err := r.Host.ReadFile(IdentityPath(r)); err == nil {
-		cert, err = tls.X509KeyPair(kept, kept)
+	if stored, err := r.Host.ReadFile(IdentityPath(r)); err == nil {
+		cert, err = tls.X509KeyPair(stored, stored)
 		if err == nil && holds(cert.Leaf, ca, hosts, r.Now()) {
 			return cert, ca, nil
 		}
@@ -89,8 +90,8 @@ func loadController(r *run.Run) (cert tls.Certificate, ca *x509.Certificate, err
 	return cert, ca, err
 }
 
-// holds reports whether a kept certificate is of this cluster, for these names
-// and good for a while.
+// isCertUsable reports whether leaf was issued by ca, is valid for all hosts and does
+// not expire within renewBefore.
 func holds(leaf, ca *x509.Certificate, hosts []string, now time.Time) bool {
 	if leaf.CheckSignatureFrom(ca) != nil || now.Add(renewBefore).After(leaf.NotAfter) {
 		return false

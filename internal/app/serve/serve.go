@@ -1,7 +1,5 @@
-// Package serve owns the agent of a node: a controller answers hosts that join
-// and renews the certificate of the cluster's registry, and every node gives
-// hosts that join what it holds of the bundle. It refuses to hold anything of
-// its own: what it serves lies where containerd, k0s and the install put it.
+// Package serve runs the agent of a node: it admits joining hosts, serves bundle blobs and load-balances the API.
+// It stores no blobs itself; it serves those of containerd, k0s and the install.
 package serve
 
 import (
@@ -28,8 +26,9 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-// Agent is what the service plinth-agent runs until ctx ends: on a worker the
-// node's way to the API, on a controller what hosts that join ask.
+// Run runs the service plinth-agent until ctx ends. On a worker, it runs the API load
+// balancer and serves blobs. On a controller, it also admits joining hosts, renews the
+// registry's certificate and promotes etcd learners.
 func Agent(ctx context.Context, r *run.Run) error {
 	if err := run.NeedRoot("run the agent"); err != nil {
 		return err
@@ -37,22 +36,22 @@ func Agent(ctx context.Context, r *run.Run) error {
 	if why, err := gateway.SeedNeeded(r.Host, r.DataDir); err == nil && why == "" {
 		return worker(ctx, r)
 	}
-	every, look := time.NewTicker(renew.Every), time.NewTicker(voter.Every)
-	defer every.Stop()
-	defer look.Stop()
+	renewTick, promoteTick := time.NewTicker(renew.Every), time.NewTicker(voter.Every)
+	defer renewTick.Stop()
+	defer promoteTick.Stop()
 	openStore := func() (voter.Store, error) { return etcd.New(r.Host) }
 	end := beside(ctx,
 		func(ctx context.Context) {
-			renew.Watch(ctx, every.C, func(ctx context.Context) (*registry.Registry, error) { return registryOf(ctx, r) }, r.Note)
+			renew.Watch(ctx, renewTick.C, func(ctx context.Context) (*registry.Registry, error) { return registryOf(ctx, r) }, r.Note)
 		},
-		func(ctx context.Context) { voter.Watch(ctx, look.C, openStore, r.Note) })
+		func(ctx context.Context) { voter.Watch(ctx, promoteTick.C, openStore, r.Note) })
 	defer end()
 	identity := &identity{Run: r, load: loadController}
 	return serve(ctx, r, identity, agent.Service{Cluster: door{r}, Store: newStore(r), Leaver: nodes.Door{Run: r}, Peers: between(r),
 		Electors: voter.Door{Files: r.Host, K0s: voter.K0s, Etcd: openStore}})
 }
 
-// beside runs watches until end is called, which waits for them.
+// runBackground starts the watches. end stops them and waits until they have returned.
 func beside(ctx context.Context, watches ...func(context.Context)) (end func()) {
 	ctx, stop := context.WithCancel(ctx)
 	var watching sync.WaitGroup
@@ -62,7 +61,7 @@ func beside(ctx context.Context, watches ...func(context.Context)) (end func()) 
 	return func() { stop(); watching.Wait() }
 }
 
-// registryOf is the registry of this controller's cluster, nil for none.
+// clusterRegistry returns the built-in registry of this controller's cluster, or nil.
 func registryOf(ctx context.Context, r *run.Run) (*registry.Registry, error) {
 	c, err := Look(ctx, r)
 	if err != nil {
@@ -71,20 +70,21 @@ func registryOf(ctx context.Context, r *run.Run) (*registry.Registry, error) {
 	return c.registry(r.DataDir)
 }
 
-// worker is the node's way to the API, whatever becomes of what it serves.
+// runWorker runs the load balancer of a worker, and the blob server beside it. If the
+// server fails, the load balancer keeps running.
 func worker(ctx context.Context, r *run.Run) error {
 	identity := &identity{Run: r, load: loadWorker}
 	var serving sync.WaitGroup
 	defer serving.Wait()
 	serving.Go(func() {
 		if err := serve(ctx, r, identity, agent.Service{Cluster: &relay{Run: r}, Store: newStore(r), Streams: workerStreams}); err != nil {
-			r.Note("this node serves no blobs: " + err.Error())
+			r.Note("cannot serve blobs on this node: " + err.Error())
 		}
 	})
 	return gateway.Run(ctx, r.Host, r.DataDir, r.Note)
 }
 
-// serve answers until ctx ends.
+// serveHTTPS serves the agent's API on agent.Port until ctx ends.
 func serve(ctx context.Context, r *run.Run, identity *identity, service agent.Service) error {
 	const doing = "serve this node's artifacts"
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", ":"+strconv.Itoa(agent.Port))
@@ -94,22 +94,22 @@ func serve(ctx context.Context, r *run.Run, identity *identity, service agent.Se
 	srv := &http.Server{
 		Handler:           service.Handler(),
 		TLSConfig:         &tls.Config{MinVersion: tls.VersionTLS13, GetConfigForClient: identity.config},
-		TLSNextProto:      map[string]func(*http.Server, *tls.Conn, http.Handler){}, // HTTP/1.1 only: one blob, one connection
+		TLSNextProto:      map[string]func(*http.Server, *tls.Conn, http.Handler){}, // HTTP/1.1 only: one connection per blob
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       30 * time.Second,
-		WriteTimeout:      2 * time.Minute, // a handshake may wait for etcd; blobs have their own
+		WriteTimeout:      2 * time.Minute, // a join may wait for etcd; blobs set their own deadline
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    16 << 10,
-		ErrorLog:          log.New(quiet{}, "", 0), // scanners and broken pipes are not worth a line each
+		ErrorLog:          log.New(quiet{}, "", 0), // do not log port scans and broken connections
 	}
-	r.Note(fmt.Sprintf("plinth %s serves on port %d", r.Version, agent.Port))
+	r.Note(fmt.Sprintf("plinth %s listens on port %d", r.Version, agent.Port))
 	stopped := make(chan struct{})
 	go func() {
 		defer close(stopped)
 		<-ctx.Done()
 		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		defer cancel()
-		_ = srv.Shutdown(last) // what still runs is cut off by the end of the process
+		_ = srv.Shutdown(last) // requests that still run end with the process
 	}()
 	if err = srv.ServeTLS(listener, "", ""); errors.Is(err, http.ErrServerClosed) {
 		<-stopped
@@ -118,12 +118,13 @@ func serve(ctx context.Context, r *run.Run, identity *identity, service agent.Se
 	return err
 }
 
+// discardLog is a writer that discards everything.
 type quiet struct{}
 
 func (quiet) Write(p []byte) (int, error) { return len(p), nil }
 
-// config is what one caller meets: the node's certificate as it is now, and the
-// authority that nodes' certificates must come from.
+// tlsConfig returns the TLS configuration of one connection: the node's current
+// certificate, and the CA that must have issued client certificates.
 func (i *identity) config(*tls.ClientHelloInfo) (*tls.Config, error) {
 	cert, ca, err := i.current()
 	if err != nil {

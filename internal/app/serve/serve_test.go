@@ -37,7 +37,7 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// controller is a host with a receipt and a cluster's authority.
+// controller returns a host with a receipt and the CA of a cluster.
 func controller(t *testing.T) (*run.Run, host.Host, pki.Pair) {
 	t.Helper()
 	h := hosttest.New(t).Host()
@@ -49,7 +49,7 @@ func controller(t *testing.T) (*run.Run, host.Host, pki.Pair) {
 	return &run.Run{Host: h, Config: run.Config{DataDir: "/var/lib/plinth", Now: func() time.Time { return noon }}}, h, ca
 }
 
-func TestTheAgentsCertificateIsKeptUntilItNoLongerHolds(t *testing.T) {
+func TestLoadControllerCert_ReusesCertificateWhileItIsUsable(t *testing.T) {
 	r, h, ca := controller(t)
 	first, authority, err := (&identity{Run: r, load: loadController}).current()
 	must(t, err)
@@ -62,16 +62,16 @@ func TestTheAgentsCertificateIsKeptUntilItNoLongerHolds(t *testing.T) {
 	again, _, err := (&identity{Run: r, load: loadController}).current()
 	must(t, err)
 	if !again.Leaf.Equal(first.Leaf) {
-		t.Error("a new certificate for each start: nobody could pin its key")
+		t.Error("a new certificate at each start: clients could not pin its key")
 	}
 	later := *r
 	later.Now = func() time.Time { return noon.Add(pki.ServerLife - 24*time.Hour) }
 	if renewed, _, err := (&identity{Run: &later, load: loadController}).current(); err != nil || renewed.Leaf.Equal(first.Leaf) {
-		t.Errorf("near its end it is not renewed: %v", err)
+		t.Errorf("not renewed shortly before its expiry: %v", err)
 	}
 	must(t, journal.WriteReceipt(h, r.DataDir, journal.Receipt{Name: "my-app", Role: "controller", Node: "n1", Address: "10.0.0.5", API: "api.example.com"}))
 	if renewed, _, err := (&identity{Run: r, load: loadController}).current(); err != nil || renewed.Leaf.VerifyHostname("api.example.com") != nil {
-		t.Errorf("it does not hold for the API's further name: %v", err)
+		t.Errorf("not valid for the additional API name: %v", err)
 	}
 	other, err := pki.NewCA("kubernetes-ca", noon)
 	must(t, err)
@@ -82,7 +82,7 @@ func TestTheAgentsCertificateIsKeptUntilItNoLongerHolds(t *testing.T) {
 	}
 }
 
-func TestTheStoreGivesWhatIsOfTheBundleAndNothingElse(t *testing.T) {
+func TestBlobStoreOpen_OpensOnlyBlobsOfTheBundle(t *testing.T) {
 	dir := t.TempDir()
 	r := &run.Run{Host: host.Local("/"), Config: run.Config{DataDir: dir, Now: time.Now}}
 	b, err := airgap.Open(t.Context(), airgaptest.Bundle(t, airgaptest.Request(t)))
@@ -104,27 +104,29 @@ func TestTheStoreGivesWhatIsOfTheBundleAndNothingElse(t *testing.T) {
 		"the index":                       {b.Digest(), true},
 		"a manifest":                      {b.Images()[0].Manifest.Digest, true},
 		"this program":                    {self.Digest, true},
-		"a layer that no containerd has":  {b.Images()[0].Layers[0].Digest, false},
+		"a layer that containerd lacks":   {b.Images()[0].Layers[0].Digest, false},
 		"a blob that is not the bundle's": {stray, false},
 	} {
-		f, err := s.Open(t.Context(), c.d)
-		if c.there != (err == nil) || !c.there && !errors.Is(err, fs.ErrNotExist) {
-			t.Errorf("%s: %v", name, err)
-		}
-		if err == nil {
-			_ = f.Close()
-		}
+		t.Run(name, func(t *testing.T) {
+			f, err := s.Open(t.Context(), c.d)
+			if c.there != (err == nil) || !c.there && !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("%v", err)
+			}
+			if err == nil {
+				_ = f.Close()
+			}
+		})
 	}
 }
 
-func TestAWorkerServesWithItsKubeletsCertificateAndLetsNobodyIn(t *testing.T) {
+func TestWorkerServer_UsesKubeletCertificateAndAdmitsNoHosts(t *testing.T) {
 	h := hosttest.New(t).Host()
 	r := &run.Run{Host: h, Config: run.Config{DataDir: "/var/lib/plinth", Now: func() time.Time { return noon }}}
 	ca, err := pki.NewCA("kubernetes-ca", noon)
 	must(t, err)
 	must(t, gateway.Seed(h, r.DataDir, ca.Cert, []netip.Addr{netip.MustParseAddr("10.0.0.5")}))
 	if _, _, err := loadWorker(r); err == nil {
-		t.Error("a host that has not joined yet serves")
+		t.Error("a host that has not joined yet has a certificate")
 	}
 	pair, err := ca.Issue([]string{"10.0.0.9", "w1"}, noon)
 	must(t, err)
@@ -142,18 +144,18 @@ func TestAWorkerServesWithItsKubeletsCertificateAndLetsNobodyIn(t *testing.T) {
 	}
 	must(t, gateway.Seed(h, r.DataDir, ca.Cert, []netip.Addr{netip.MustParseAddr("10.0.0.6")}))
 	if other, err := w.controllers(); err != nil || other == cluster {
-		t.Errorf("a controller that is gone is asked on: %v", err)
+		t.Errorf("a removed controller is still used: %v", err)
 	}
 	var no *agent.Refusal
 	if _, err := w.Offer(t.Context(), "id.secret", "m"); !errors.As(err, &no) || no.Status != http.StatusNotFound {
-		t.Errorf("a worker offers: %v", err)
+		t.Errorf("a worker describes the cluster: %v", err)
 	}
 	if _, err := w.Admit(t.Context(), "id.secret", agent.Claim{}); !errors.As(err, &no) {
 		t.Errorf("a worker admits: %v", err)
 	}
 }
 
-func TestACertificateCountsAsLongAsItsNodeDoes(t *testing.T) {
+func TestCheckIsNode_RefusesRemovedNode(t *testing.T) {
 	s, client := kubetest.New(t)
 	s.Put("/api/v1/nodes/w1", map[string]any{"apiVersion": "v1", "kind": "Node", "metadata": map[string]any{"name": "w1"}})
 	must(t, isNode(t.Context(), client, "w1"))

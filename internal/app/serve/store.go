@@ -18,12 +18,12 @@ import (
 	"github.com/plinthdev/plinth/internal/k0s"
 )
 
-// contentDir is where k0s's containerd keeps complete blobs, by digest: the
-// layout of its local content store, which is the same since containerd 1.0.
+// contentDir is where the containerd of k0s stores complete blobs by digest. This layout
+// of its local content store has not changed since containerd 1.0.
 const contentDir = k0s.DataDir + "/containerd/io.containerd.content.v1.content/blobs/sha256"
 
-// Bundle opens the bundle that this host was installed from, by the documents
-// that were kept of it.
+// OpenBundle opens the bundle that this host was installed from. Only its documents are
+// stored on the host; blobs of images are in containerd.
 func Bundle(ctx context.Context, r *run.Run) (*airgap.Bundle, error) {
 	dir := compose.KeptBundle(r.DataDir)
 	index, err := r.Host.ReadFile(filepath.Join(dir, "index.json"))
@@ -37,23 +37,24 @@ func Bundle(ctx context.Context, r *run.Run) (*airgap.Bundle, error) {
 	return airgap.OpenHeld(ctx, index, docs, "the bundle of this cluster")
 }
 
-// store is what this node holds of its bundle, and this program.
+// blobStore serves the parts of the bundle that this node has, and this program.
 type store struct {
 	*run.Run
-	self func() digest.Digest // of this program, as it lies where the agent runs from
+	self func() digest.Digest // digest of the installed program
 }
 
 func newStore(r *run.Run) store {
 	return store{r, sync.OnceValue(func() digest.Digest {
 		self, err := r.Self()
 		if err != nil {
-			return "" // nobody can ask for it
+			return "" // matches no request
 		}
 		return self.Digest
 	})}
 }
 
-// Open gives a blob of the bundle, and no other that may lie on the disk.
+// Open opens a blob of the bundle, or this program. It returns fs.ErrNotExist for all other
+// blobs, even if they are on the disk.
 func (s store) Open(ctx context.Context, d digest.Digest) (agent.Content, error) {
 	b, err := Bundle(ctx, s.Run)
 	if err != nil {
@@ -82,7 +83,7 @@ func (s store) Open(ctx context.Context, d digest.Digest) (agent.Content, error)
 	return nil, fs.ErrNotExist
 }
 
-// belongs reports whether a blob is one of the bundle's.
+// isInBundle reports whether the blob d is part of the bundle.
 func belongs(b *airgap.Bundle, d digest.Digest) bool {
 	for _, it := range b.Items() {
 		for _, have := range it.Blobs() {

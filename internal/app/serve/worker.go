@@ -20,37 +20,37 @@ import (
 	"github.com/plinthdev/plinth/internal/token"
 )
 
-// workerStreams is how many blobs are read at once from a worker: its network
-// and its processors are there for its pods.
+// workerStreams is the number of blobs that a worker serves at the same time. It is
+// low because the network and the CPUs of a worker are for its pods.
 const workerStreams = 8
 
-// relay is what a worker knows of its cluster: nothing but whom to ask. It lets
-// nobody in.
+// workerServer serves blobs on a worker. It admits no hosts, and has the controllers
+// check tokens.
 type relay struct {
 	*run.Run
 	mu      sync.Mutex
 	cluster *peer.Cluster
-	asked   []string // the controllers that cluster asks
+	asked   []string // of the controllers in cluster
 }
 
 var _ agent.Cluster = (*relay)(nil)
 
 func notHere() error {
-	return &agent.Refusal{Why: "this node is a worker; controllers let hosts in", Status: http.StatusNotFound}
+	return &agent.Refusal{Why: "this node is a worker; only controllers admit hosts", Status: http.StatusNotFound}
 }
 
-// Offer is a controller's to make.
+// DescribeCluster returns an error, because only controllers describe the cluster.
 func (*relay) Offer(context.Context, string, string) (agent.Offer, error) {
 	return agent.Offer{}, notHere()
 }
 
-// Admit is a controller's to do.
+// Admit returns an error, because only controllers admit hosts.
 func (*relay) Admit(context.Context, string, agent.Claim) (agent.Admission, error) {
 	return agent.Admission{}, notHere()
 }
 
-// Permit has the controllers judge what was shown, each time anew: so a
-// revocation counts at once, and a token's secret is never shown to a worker.
+// CheckReadAccess has the controllers check bearer, for every request: a revocation takes
+// effect at once, and a worker does not have to see the secret of a token.
 func (w *relay) Permit(ctx context.Context, bearer string) error {
 	cluster, err := w.controllers()
 	if err != nil {
@@ -64,7 +64,8 @@ func (w *relay) Permit(ctx context.Context, bearer string) error {
 	return err
 }
 
-// Member asks the API: a node may see the nodes.
+// CheckNode returns an error unless node is a node of the cluster. It queries the API with
+// the kubelet's credentials, which may read nodes.
 func (w *relay) Member(ctx context.Context, node string) error {
 	conf, err := w.Host.ReadFile(k0s.KubeletConf)
 	if err != nil {
@@ -77,7 +78,8 @@ func (w *relay) Member(ctx context.Context, node string) error {
 	return isNode(ctx, client, node)
 }
 
-// controllers is the cluster as the node's balancer knows it now.
+// controllerCluster returns a client for the controllers that the node's load balancer
+// knows now.
 func (w *relay) controllers() (*peer.Cluster, error) {
 	list, err := gateway.Controllers(w.Host, w.DataDir)
 	if err != nil {
@@ -98,13 +100,13 @@ func (w *relay) controllers() (*peer.Cluster, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.cluster == nil || !slices.Equal(w.asked, t.Addresses) {
-		w.cluster, w.asked = peer.New(t), t.Addresses // what was asked before ends by itself
+		w.cluster, w.asked = peer.New(t), t.Addresses // requests of the old client end by themselves
 	}
 	return w.cluster, nil
 }
 
-// loadWorker gives the certificate of the worker's kubelet, which the cluster
-// has signed for the node's name and addresses.
+// loadWorkerCert returns the serving certificate of the worker's kubelet, which the
+// cluster has issued for the node's name and addresses, and the cluster's CA.
 func loadWorker(r *run.Run) (cert tls.Certificate, ca *x509.Certificate, err error) {
 	raw, err := gateway.Authority(r.Host, r.DataDir)
 	if err != nil {
@@ -118,7 +120,7 @@ func loadWorker(r *run.Run) (cert tls.Certificate, ca *x509.Certificate, err err
 		return cert, nil, err
 	}
 	if cert, err = tls.X509KeyPair(both, both); err == nil {
-		cert.Certificate = append(cert.Certificate[:1:1], ca.Raw) // by the authority it is known
+		cert.Certificate = append(cert.Certificate[:1:1], ca.Raw) // clients pin the CA
 	}
 	return cert, ca, err
 }

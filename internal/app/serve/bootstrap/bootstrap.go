@@ -1,5 +1,4 @@
-// Package bootstrap owns the form of k0s's own join tokens: where one leads to, and
-// what of it is public. It refuses to make them, which is k0s's.
+// Package bootstrap reads and redirects the join tokens of k0s.
 package bootstrap
 
 import (
@@ -18,10 +17,10 @@ import (
 	"github.com/plinthdev/plinth/internal/token"
 )
 
-// Aim reads a k0s join token and has that of a controller lead to this one's
-// agent: k0s writes the address that every node has a door to the API on, and a
-// host that is about to be a controller has none yet. id is the public part of the
-// bootstrap token inside, by which it can be revoked.
+// RedirectToken returns a k0s join token that leads to the agent at address, for the role
+// controller; for other roles it returns k0sToken unchanged. k0s writes the loopback address
+// at which every node reaches the API, but a host that becomes a controller has no load
+// balancer there. id is the public part of the bootstrap token, by which it can be revoked.
 func Aim(k0sToken, role, address string) (aimed, id string, err error) {
 	raw, err := unpack(k0sToken)
 	if err != nil {
@@ -35,7 +34,7 @@ func Aim(k0sToken, role, address string) (aimed, id string, err error) {
 		id, _, _ = strings.Cut(user.Token, ".")
 	}
 	if id == "" {
-		return "", "", errors.New("k0s made a token that cannot be read")
+		return "", "", errors.New("cannot read the join token of k0s: it contains no bootstrap token")
 	}
 	if role != token.Controller {
 		return k0sToken, id, nil
@@ -50,7 +49,7 @@ func Aim(k0sToken, role, address string) (aimed, id string, err error) {
 	return aimed, id, err
 }
 
-// unpack reads k0s's form of a join token: a kubeconfig, gzipped, in base64.
+// decodeK0sToken returns the kubeconfig in a k0s join token, which is gzip in base64.
 func unpack(text string) ([]byte, error) {
 	packed, err := base64.StdEncoding.DecodeString(text)
 	if err != nil {

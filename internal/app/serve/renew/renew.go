@@ -1,6 +1,5 @@
-// Package renew owns the look at what runs out while nobody runs an install:
-// the certificate of the cluster's registry. It refuses k0s's own certificates,
-// which k0s renews.
+// Package renew renews the certificate of the cluster's registry before it expires.
+// k0s renews its own certificates.
 package renew
 
 import (
@@ -12,12 +11,13 @@ import (
 	"github.com/plinthdev/plinth/internal/kube"
 )
 
-// Every is how often the agent of a controller is to look.
+// RenewInterval is how often the agent of a controller checks the certificate.
 const Every = time.Hour
 
-// Watch looks at each tick, until ctx ends, whether the certificate nears its
-// end, and renews it: after years without an install no pod could be started
-// from the registry any more. of gives the cluster's registry, nil for none.
+// WatchRegistryCert checks the certificate at each tick until ctx ends, and renews it if it
+// expires soon. Without it, years after the last install no pod could start from the
+// registry any more. of returns the cluster's registry, nil for none; note receives
+// renewals and errors.
 func Watch(ctx context.Context, tick <-chan time.Time, of func(context.Context) (*registry.Registry, error), note func(string)) {
 	for {
 		select {
@@ -31,16 +31,16 @@ func Watch(ctx context.Context, tick <-chan time.Time, of func(context.Context) 
 			}
 			switch {
 			case err != nil && ctx.Err() == nil:
-				note("cannot look at the registry's certificate: " + err.Error())
+				note("cannot check the registry's certificate: " + err.Error())
 			case why != "":
-				note(why + ": done")
+				note(why + ": renewed")
 			}
 		}
 	}
 }
 
-// renew says why it renewed. A registry that is not installed yet, or no
-// longer, is left alone.
+// renewRegistryCert renews the certificate if it expires soon and returns the reason, or
+// "" if it did nothing. It skips a registry that is not installed.
 func renew(ctx context.Context, r registry.Registry, now time.Time) (why string, err error) {
 	if _, err := r.Trust(ctx); err != nil {
 		if errors.Is(err, kube.ErrNotFound) {

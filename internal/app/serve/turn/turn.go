@@ -1,5 +1,4 @@
-// Package turn owns that controllers join one after the other. It refuses to
-// wait: whose turn it is not is told to ask again.
+// Package turn implements the lock that makes controllers join one at a time.
 package turn
 
 import (
@@ -18,21 +17,22 @@ import (
 	"github.com/plinthdev/plinth/internal/token/record"
 )
 
-// Turn says which controller joins now. etcd takes one new member at a time:
-// while one has not started, it refuses the next, and k0s gives up.
+// JoinLock is the lock of the controller that joins now. etcd accepts one new member at a
+// time: until that one has started, it refuses the next, and k0s on the host gives up.
 type Turn struct {
 	Core corev1client.CoreV1Interface
 	Now  func() time.Time
 }
 
-// name is the config map that holds the turn.
+// joinLockName is the name of the config map that stores the lock.
 const name = "plinth-controller-join"
 
-// life is how long a host that does not come up may keep others waiting.
+// joinLockTTL is how long a host that does not become Ready can hold the lock.
 const life = 3 * time.Minute
 
-// Take gives the turn to the host, unless another one has it and has not
-// become Ready yet: that is a *agent.Refusal of status 423.
+// Acquire acquires the lock for the host in c. It does not wait: while another host
+// holds the lock and is not Ready, it returns an *agent.StatusError with status 423, and
+// the host has to retry.
 func (t Turn) Take(ctx context.Context, nodes []agent.Node, c agent.Claim) error {
 	maps := t.Core.ConfigMaps(record.Namespace)
 	data := map[string]string{"node": c.Node, "machineId": c.MachineID, "since": t.Now().UTC().Format(time.RFC3339)}
@@ -43,18 +43,19 @@ func (t Turn) Take(ctx context.Context, nodes []agent.Node, c agent.Claim) error
 	case err != nil:
 		return err
 	case t.busy(have.Data, nodes, c):
-		return &agent.Refusal{Why: fmt.Sprintf("controller %s is joining since %s; controllers join one at a time", have.Data["node"], have.Data["since"]), Status: http.StatusLocked}
+		return &agent.Refusal{Why: fmt.Sprintf("controller %s has been joining since %s; controllers join one at a time", have.Data["node"], have.Data["since"]), Status: http.StatusLocked}
 	default:
 		have.Data = data
 		_, err = maps.Update(ctx, have, metav1.UpdateOptions{FieldManager: "plinth"})
 	}
 	if apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) {
-		return &agent.Refusal{Why: "another controller began to join at this moment; controllers join one at a time", Status: http.StatusLocked}
+		return &agent.Refusal{Why: "another controller has just started to join; controllers join one at a time", Status: http.StatusLocked}
 	}
 	return err
 }
 
-// busy reports whether another host has the turn and still needs it.
+// isHeldByOther reports whether another host holds the lock, has not become Ready and
+// joinLockTTL has not passed.
 func (t Turn) busy(has map[string]string, nodes []agent.Node, c agent.Claim) bool {
 	since, err := time.Parse(time.RFC3339, has["since"])
 	if err != nil || has["machineId"] == c.MachineID || t.Now().After(since.Add(life)) {

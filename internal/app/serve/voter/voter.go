@@ -1,7 +1,5 @@
-// Package voter owns how a controller that joins becomes a member of etcd: it is
-// taken in without a vote, and gets one once it has caught up. So a host that dies
-// in its join costs no quorum. Towards k0s on that host it speaks k0s's own
-// join API. It refuses to judge k0s's tokens, which k0s does.
+// Package voter adds joining controllers to etcd as learners and promotes them once they have caught up.
+// A host that dies during its join then does not reduce the quorum.
 package voter
 
 import (
@@ -24,28 +22,30 @@ import (
 	"github.com/plinthdev/plinth/internal/k0s"
 )
 
-// Door is where k0s on a host that joins asks.
+// EtcdJoinProxy serves the join API of k0s to k0s on a joining host. It has k0s on this
+// controller check the tokens.
 type Door struct {
 	Files host.Files
-	K0s   string // k0s's join API on this controller, such as K0s
+	K0s   string // URL of k0s's join API on this controller, such as K0sJoinAPI
 	Etcd  func() (Store, error)
 }
 
-// Store is etcd, as far as members come into it.
+// LearnerStore adds and promotes etcd learners: members without a vote.
 type Store interface {
 	AddLearner(ctx context.Context, name, peerURL string) (initial []string, err error)
 	Promote(ctx context.Context) (names []string, err error)
 }
 
-// K0s is where k0s's own join API is on every controller.
+// K0sJoinAPI is the URL of k0s's own join API on every controller.
 const K0s = "https://" + k0s.Loopback + ":9443"
 
 var _ agent.Electors = Door{}
 
-// askTimeout bounds k0s's answer.
+// k0sTimeout is the timeout of a request to k0s.
 const askTimeout = 10 * time.Second
 
-// Authorities is what k0s itself gives to a controller that shows its token.
+// ClusterCAs returns the certificate authorities of the cluster, as k0s returns them to a
+// controller that joins with the k0s token in bearer.
 func (d Door) Authorities(ctx context.Context, bearer string) (json.RawMessage, error) {
 	ca, err := d.Files.ReadFile(k0s.CACert)
 	if err != nil {
@@ -69,22 +69,22 @@ func (d Door) Authorities(ctx context.Context, bearer string) (json.RawMessage, 
 	case err != nil:
 		return nil, err
 	case res.StatusCode == http.StatusUnauthorized, res.StatusCode == http.StatusForbidden:
-		return nil, &agent.Refusal{Why: "k0s does not take this token", Status: http.StatusUnauthorized}
+		return nil, &agent.Refusal{Why: "k0s rejects this token", Status: http.StatusUnauthorized}
 	case res.StatusCode != http.StatusOK:
-		return nil, fmt.Errorf("k0s answers %s: %s", res.Status, strings.TrimSpace(string(body)))
+		return nil, fmt.Errorf("k0s returned %s: %s", res.Status, strings.TrimSpace(string(body)))
 	}
 	return body, nil
 }
 
-// Member takes a host into etcd, without a vote. Who may have the cluster's
-// authorities may become one.
+// AddEtcdMember adds the host in request to etcd as a learner, and returns the response of
+// k0s's join API. It accepts every token with which k0s returns the cluster's CAs.
 func (d Door) Member(ctx context.Context, bearer string, request []byte) (json.RawMessage, error) {
 	if _, err := d.Authorities(ctx, bearer); err != nil {
 		return nil, err
 	}
-	var ask v1beta1.EtcdRequest
-	if err := errors.Join(json.Unmarshal(request, &ask), ask.Validate()); err != nil {
-		return nil, &agent.Refusal{Why: "the request cannot be read: " + err.Error(), Status: http.StatusBadRequest}
+	var etcdReq v1beta1.EtcdRequest
+	if err := errors.Join(json.Unmarshal(request, &etcdReq), etcdReq.Validate()); err != nil {
+		return nil, &agent.Refusal{Why: "cannot read the request: " + err.Error(), Status: http.StatusBadRequest}
 	}
 	cert, err := d.Files.ReadFile(etcd.CAPath)
 	if err != nil {
@@ -98,23 +98,24 @@ func (d Door) Member(ctx context.Context, bearer string, request []byte) (json.R
 	if err != nil {
 		return nil, err
 	}
-	initial, err := store.AddLearner(ctx, ask.Node, ask.PeerAddress)
+	initial, err := store.AddLearner(ctx, etcdReq.Node, etcdReq.PeerAddress)
 	if err != nil {
 		return nil, err
 	}
 	return json.Marshal(v1beta1.EtcdResponse{CA: v1beta1.CaResponse{Cert: cert, Key: key}, InitialCluster: initial})
 }
 
-// Members is etcd, as far as old members come into it.
+// MemberStore lists and removes etcd members.
 type Members interface {
 	Members(ctx context.Context) ([]etcd.Member, error)
 	Remove(ctx context.Context, id string) error
 }
 
-// Clear takes out of etcd what stands in the way of a host that has nothing of
-// etcd's: what is at its address never will be more, and a member without a vote
-// that never began is of a host whose turn is over; etcd takes one of its kind at
-// a time. One that has begun is a *agent.Refusal: it may catch up at any moment.
+// RemoveStaleMembers removes the etcd members that would block the join of a host without
+// etcd data. It removes a member at the host's address, which cannot start any more, and a
+// learner that never started, because its host does not hold the join lock any more and
+// etcd accepts only one learner at a time. A learner that has started is an
+// *agent.StatusError with status 423, because it may catch up at any moment.
 func Clear(ctx context.Context, store Members, claim agent.Claim) error {
 	members, err := store.Members(ctx)
 	if err != nil {
@@ -127,19 +128,19 @@ func Clear(ctx context.Context, store Members, claim agent.Claim) error {
 				return err
 			}
 		case m.Learner:
-			return &agent.Refusal{Why: fmt.Sprintf("controller %s has not caught up with the others yet; if it never will: plinth node remove %s", m.Name, m.Name), Status: http.StatusLocked}
+			return &agent.Refusal{Why: fmt.Sprintf("controller %s has not caught up with the other etcd members yet; if it is lost: plinth node remove %s", m.Name, m.Name), Status: http.StatusLocked}
 		}
 	}
 	return nil
 }
 
-// Every is how often a controller is to look for a member that has caught up: k0s
-// on that host waits for it.
+// PromoteInterval is how often a controller checks for learners that have caught up. It is
+// short because k0s on the joining host waits for the promotion.
 const Every = time.Second
 
-// Watch gives, until ctx ends, each member its vote that has caught up. All
-// controllers do, as the one that took it in may be gone; one that is no
-// member itself yet finds nothing to do.
+// PromoteLearners promotes learners that have caught up, at each tick until ctx ends. All
+// controllers do it, because the one that added the learner may be lost. A controller that
+// is not an etcd member yet does nothing.
 func Watch(ctx context.Context, tick <-chan time.Time, open func() (Store, error), note func(string)) {
 	var store Store
 	for {
@@ -151,12 +152,12 @@ func Watch(ctx context.Context, tick <-chan time.Time, open func() (Store, error
 		var err error
 		if store == nil {
 			if store, err = open(); err != nil {
-				continue // there is no etcd here yet
+				continue // etcd does not run on this host yet
 			}
 		}
 		names, err := store.Promote(ctx)
 		for _, name := range names {
-			note("etcd member " + name + " has caught up and votes")
+			note("etcd member " + name + " has caught up and is now a voter")
 		}
 		if err != nil {
 			store = nil // its certificates may have been renewed
