@@ -473,7 +473,7 @@ func losesConsole(t *testing.T, ctx context.Context, gone, a, f *lab.Host) {
 	copies(t, ctx, a) // a node that left before may have had one: two that are not whole are too many
 	gone.PullPlug()
 	cut := time.Now()
-	const why = "its files are on node a alone, which is not Ready"
+	const why = "its files are only on node a, which is not Ready"
 	for out := ""; !strings.Contains(out, why); a.Must(ctx, "sleep", "1") {
 		if out, _, _ = a.Run(ctx, binary, "status"); time.Since(cut) > 4*time.Minute {
 			t.Fatalf("the status does not say why the console is away: %s", out)

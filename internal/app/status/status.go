@@ -1,5 +1,4 @@
-// Package status owns the look at what is installed and how it is. It refuses
-// to change anything, and to fail because a cluster does not answer.
+// Package status reports what is installed on this host and the state of its cluster.
 package status
 
 import (
@@ -29,26 +28,25 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-// Status is what is installed on this host and how it is; its JSON form is
-// public.
+// Status is what is installed on this host and its state. Its JSON format is public.
 type Status struct {
 	Installed bool              `json:"installed"`
 	Name      string            `json:"name,omitempty"`
 	Role      string            `json:"role,omitempty"`
 	Bundle    string            `json:"bundle,omitempty"`
 	Versions  map[string]string `json:"versions,omitempty"`
-	Service   string            `json:"service,omitempty"` // systemd's word for k0s: active, failed, …
-	Agent     string            `json:"agent,omitempty"`   // systemd's word for plinth-agent
+	Service   string            `json:"service,omitempty"` // systemd state of k0s: active, failed, …
+	Agent     string            `json:"agent,omitempty"`   // systemd state of plinth-agent
 	nodes.View
 	AddOns       []AddOnStatus  `json:"addons,omitempty"`
 	Console      *ConsoleStatus `json:"console,omitempty"`
 	Certificates []Certificate  `json:"certificates,omitempty"`
 	Unfinished   *Unfinished    `json:"unfinished,omitempty"` // a run that was killed or failed
 	Running      *Running       `json:"running,omitempty"`    // a run that changes this host now
-	Warnings     []string       `json:"warnings,omitempty"`   // what was skipped on request, and what is wrong now
+	Warnings     []string       `json:"warnings,omitempty"`   // checks skipped by the user, and current problems
 }
 
-// AddOnStatus is one component that was installed into the cluster.
+// AddOnStatus is the state of one add-on in the cluster.
 type AddOnStatus struct {
 	Name    string `json:"name"`
 	Version string `json:"version"`
@@ -56,15 +54,15 @@ type AddOnStatus struct {
 	Reason  string `json:"reason,omitempty"` // why it is not ready
 }
 
-// ConsoleStatus is the KOTS admin console.
+// ConsoleStatus is the state of the KOTS admin console.
 type ConsoleStatus struct {
 	URL     string `json:"url"`
 	Ready   bool   `json:"ready"`
-	Version string `json:"version,omitempty"` // that the console itself tells
+	Version string `json:"version,omitempty"` // as reported by the console itself
 	Reason  string `json:"reason,omitempty"`  // why it is not ready
 }
 
-// Certificate is one that ends some day.
+// Certificate is a certificate on this host and its expiry.
 type Certificate struct {
 	Path    string    `json:"path"`
 	Expires time.Time `json:"expires"`
@@ -73,21 +71,21 @@ type Certificate struct {
 // Unfinished is a run that has to be resumed or reset.
 type Unfinished struct {
 	Verb   string    `json:"verb"`
-	Began  time.Time `json:"began"`
+	Began  time.Time `json:"startedAt"`
 	Step   string    `json:"step"`             // where it stopped
-	Failed string    `json:"failed,omitempty"` // why; empty when it was killed
+	Failed string    `json:"failed,omitempty"` // reason; "" if it was killed
 }
 
-// Running is a run that goes on while the status is told.
+// Running is a run that changes this host now.
 type Running struct {
 	journal.Holder
-	Step  string `json:"step,omitempty"`  // that it is at; "" while it only looks
-	Begun int    `json:"begun,omitempty"` // steps, that one included
-	Steps int    `json:"steps,omitempty"` // that there were to do when it began; 0 where it did not say
+	Step  string `json:"step,omitempty"`  // current step; "" if it has not changed anything yet
+	Begun int    `json:"begun,omitempty"` // number of started steps, including the current one
+	Steps int    `json:"steps,omitempty"` // number of steps to do at the start of the run; 0 if unknown
 }
 
-// While is s while holder changes the host: an unfinished run that is its own
-// goes on.
+// WithRunning returns s with the run of holder, which changes the host now. If the
+// unfinished run in s is the one of holder, it is not unfinished but running.
 func (s Status) While(holder journal.Holder, runs []journal.Run) Status {
 	s.Running = &Running{Holder: holder}
 	if s.Unfinished == nil || len(runs) == 0 {
@@ -95,7 +93,7 @@ func (s Status) While(holder journal.Holder, runs []journal.Run) Status {
 	}
 	last := runs[len(runs)-1]
 	if last.Ended != nil || last.Verb != holder.Verb || last.Began.Before(holder.Began) {
-		return s // it has not begun to change anything
+		return s // holder has not changed anything yet
 	}
 	s.Unfinished = nil
 	s.Running.Begun = len(last.Steps)
@@ -106,13 +104,13 @@ func (s Status) While(holder journal.Holder, runs []journal.Run) Status {
 	return s
 }
 
-// statusTimeout bounds how long a cluster may take to answer: an answer comes
-// within two seconds, also when the cluster does not.
+// statusTimeout is the timeout for all queries of the cluster. The status is complete
+// within two seconds, even if the cluster does not answer.
 const statusTimeout = 1500 * time.Millisecond
 
-// Of looks at the host that r runs on and at its cluster; it changes nothing.
+// Get returns the status of the host of r and of its cluster. It changes nothing.
 func Of(ctx context.Context, r *run.Run) (Status, error) {
-	if err := run.NeedRoot("tell the status"); err != nil {
+	if err := run.NeedRoot("read the status"); err != nil {
 		return Status{}, err
 	}
 	s, err := Look(ctx, r.ReadOnly().Host, r.DataDir, r.Now)
@@ -127,8 +125,8 @@ func Of(ctx context.Context, r *run.Run) (Status, error) {
 	return s, err
 }
 
-// Look looks at a host and its cluster, through a host that can only look.
-// A cluster that does not answer is a warning in the answer, not an error.
+// Inspect returns the status of the host h, which should be read-only, and of its cluster.
+// A cluster that does not answer is a warning in the status, not an error.
 func Look(ctx context.Context, h host.Host, dataDir string, now func() time.Time) (Status, error) {
 	j, err := journal.Open(h, dataDir, now)
 	if err != nil {
@@ -167,23 +165,23 @@ func Look(ctx context.Context, h host.Host, dataDir string, now func() time.Time
 	return s, nil
 }
 
-// cluster asks the cluster for its nodes, add-ons and console, all at once.
-// What does not answer is a warning.
+// inspectCluster queries the nodes, the add-ons and the console concurrently and sets
+// them in s. Failed queries become warnings.
 func cluster(ctx context.Context, h host.Files, r journal.Receipt, s *Status) {
 	client, _, err := nodes.Client(h)
 	if err != nil {
 		s.Warnings = append(s.Warnings, "the cluster does not answer: "+err.Error())
 		return
 	}
-	var asking sync.WaitGroup
-	if r.Role != nodes.Worker { // the rest is for controllers to see
-		asking.Go(func() { s.AddOns = addOns(ctx, client, r) })
+	var queries sync.WaitGroup
+	if r.Role != nodes.Worker { // a worker's credentials can only read nodes
+		queries.Go(func() { s.AddOns = addOns(ctx, client, r) })
 		if r.Console.Port != 0 {
-			asking.Go(func() { s.Console = console(ctx, client, r) })
+			queries.Go(func() { s.Console = console(ctx, client, r) })
 		}
 	}
 	s.View, err = nodes.Look(ctx, h)
-	asking.Wait()
+	queries.Wait()
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
 		s.Warnings = append(s.Warnings, "the cluster does not answer within "+statusTimeout.String())
@@ -193,42 +191,43 @@ func cluster(ctx context.Context, h host.Files, r journal.Receipt, s *Status) {
 	s.Warnings = append(s.Warnings, s.Problems...)
 }
 
-// addOns asks for the pods of each add-on.
+// addOnStatuses returns the state of each add-on, from the state of its pods.
 func addOns(ctx context.Context, client *kube.Client, r journal.Receipt) []AddOnStatus {
 	out := make([]AddOnStatus, len(r.AddOns))
-	var asking sync.WaitGroup
+	var queries sync.WaitGroup
 	for i, part := range r.AddOns {
-		asking.Go(func() {
+		queries.Go(func() {
 			reason, err := client.PodsReason(ctx, part.Namespace)
 			switch {
 			case errors.Is(err, context.DeadlineExceeded):
-				reason = "the cluster did not say in time"
+				reason = "the cluster did not answer in time"
 			case err != nil:
-				reason = "the cluster did not say: " + err.Error()
+				reason = "cannot read the pods: " + err.Error()
 			}
 			out[i] = AddOnStatus{Name: part.Name, Version: part.Version, Ready: reason == "", Reason: reason}
 		})
 	}
-	asking.Wait()
+	queries.Wait()
 	return out
 }
 
-// console asks the console itself how it is, at the node's own address.
+// consoleStatus returns the state of the console, as reported by its own health endpoint
+// at this node's address.
 func console(ctx context.Context, client *kube.Client, r journal.Receipt) *ConsoleStatus {
 	c := &ConsoleStatus{URL: compose.ConsoleURL(r.Console, r.Address)}
-	var asking sync.WaitGroup
-	var waits string
-	asking.Go(func() { waits = stranded(ctx, client, r.Console.Namespace) })
+	var queries sync.WaitGroup
+	var stuck string
+	queries.Go(func() { stuck = stranded(ctx, client, r.Console.Namespace) })
 	cert, _, err := front.Front{Kube: client, Namespace: r.Console.Namespace}.Certificate(ctx)
 	if err == nil {
 		var h front.Health
 		h, err = front.Ask(ctx, compose.ConsoleURL(journal.Console{Port: r.Console.Port}, r.Address), cert)
 		c.Version, c.Ready = h.Version, err == nil && h.Database && h.Storage
 	}
-	asking.Wait()
+	queries.Wait()
 	switch {
-	case !c.Ready && waits != "":
-		c.Reason = waits
+	case !c.Ready && stuck != "":
+		c.Reason = stuck
 	case err != nil:
 		c.Reason = problem.Plain(err.Error())
 	case !c.Ready:
@@ -237,8 +236,8 @@ func console(ctx context.Context, client *kube.Client, r journal.Receipt) *Conso
 	return c
 }
 
-// stranded says that the console waits for a node which has its files and is not
-// there; "" where that is not so, or cannot be told.
+// consoleStuckReason returns the reason why the console cannot start: its files are on a
+// node that is not Ready. It returns "" if that is not the case or cannot be determined.
 func stranded(ctx context.Context, client *kube.Client, namespace string) string {
 	name, err := member.Home(ctx, client, namespace, kots.FilesClaim)
 	if err != nil || name == "" {
@@ -247,11 +246,10 @@ func stranded(ctx context.Context, client *kube.Client, namespace string) string
 	if n, err := client.Node(ctx, name); err != nil || n.Ready {
 		return ""
 	}
-	return fmt.Sprintf("its files are on node %s alone, which is not Ready; it answers again when that node is back. `plinth node remove %s --force` gives them up and has it begin on another node", name, name)
+	return fmt.Sprintf("its files are only on node %s, which is not Ready; it is available again when that node is back. To discard its files and start it on another node: plinth node remove %s --force", name, name)
 }
 
-// certificates lists the cluster's own certificates on this host, the first to
-// end first.
+// listCertificates returns the cluster's certificates on this host, sorted by expiry.
 func certificates(h host.Files) []Certificate {
 	dir := filepath.Join(k0s.DataDir, "pki")
 	entries, err := h.ReadDir(dir)

@@ -27,8 +27,8 @@ const dataDir = "/var/lib/plinth"
 
 func clock() time.Time { return time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC) }
 
-// look looks through a host that cannot be changed.
-func look(t *testing.T, f *hosttest.Fake) status.Status {
+// inspect returns the status of f through a read-only host.
+func inspect(t *testing.T, f *hosttest.Fake) status.Status {
 	t.Helper()
 	s, err := status.Look(t.Context(), host.ReadOnly(f.Host()), dataDir, clock)
 	must(t, err)
@@ -42,7 +42,8 @@ func must(t *testing.T, err error) {
 	}
 }
 
-func begun(t *testing.T, f *hosttest.Fake) *journal.Journal {
+// beginInstall opens the journal of f and begins an install in it.
+func beginInstall(t *testing.T, f *hosttest.Fake) *journal.Journal {
 	t.Helper()
 	j, err := journal.Open(f.Host(), dataDir, clock)
 	must(t, err)
@@ -50,14 +51,14 @@ func begun(t *testing.T, f *hosttest.Fake) *journal.Journal {
 	return j
 }
 
-func TestABareHostHasNothingToTell(t *testing.T) {
-	s := look(t, hosttest.New(t))
+func TestInspect_IsEmptyOnNewHost(t *testing.T) {
+	s := inspect(t, hosttest.New(t))
 	if s.Installed || s.Unfinished != nil || s.Service != "" || len(s.Warnings) != 0 || s.Console != nil {
 		t.Errorf("status is %+v", s)
 	}
 }
 
-func TestARunThatGoesOnIsNotTakenForOneThatDied(t *testing.T) {
+func TestStatusWithRunning_ReplacesUnfinishedRun(t *testing.T) {
 	f := hosttest.New(t)
 	j, err := journal.Open(f.Host(), dataDir, clock)
 	must(t, err)
@@ -65,44 +66,44 @@ func TestARunThatGoesOnIsNotTakenForOneThatDied(t *testing.T) {
 	must(t, j.BeginStep("k0s-binary", nil))
 	must(t, j.EndStep("k0s-binary", nil))
 	must(t, j.BeginStep("k0s-start", nil))
-	s := look(t, f).While(journal.Holder{PID: 42, Verb: "install", Began: clock()}, j.Runs())
+	s := inspect(t, f).While(journal.Holder{PID: 42, Verb: "install", Began: clock()}, j.Runs())
 	if r := s.Running; s.Unfinished != nil || r.Step != "k0s-start" || r.Begun != 2 || r.Steps != 23 || r.PID != 42 {
 		t.Errorf("%+v %+v", s.Unfinished, r)
 	}
-	s = look(t, f).While(journal.Holder{PID: 43, Verb: "install", Began: clock().Add(time.Hour)}, j.Runs())
+	s = inspect(t, f).While(journal.Holder{PID: 43, Verb: "install", Began: clock().Add(time.Hour)}, j.Runs())
 	if s.Unfinished == nil || s.Running.Step != "" {
-		t.Errorf("another run, that only looks so far: %+v %+v", s.Unfinished, s.Running)
+		t.Errorf("another run, which has not changed anything yet: %+v %+v", s.Unfinished, s.Running)
 	}
 }
 
-func TestAnInstallThatWasKilledOrFailedIsUnfinished(t *testing.T) {
+func TestInspect_ReportsUnfinishedRun(t *testing.T) {
 	f := hosttest.New(t)
-	j := begun(t, f)
+	j := beginInstall(t, f)
 	must(t, j.BeginStep("kernel", nil))
-	s := look(t, f)
+	s := inspect(t, f)
 	if s.Installed || s.Unfinished == nil || *s.Unfinished != (status.Unfinished{Verb: "install", Began: clock(), Step: "kernel"}) {
 		t.Errorf("killed: %+v", s.Unfinished)
 	}
 	failure := errors.New("no space left")
 	must(t, j.EndStep("kernel", failure))
 	must(t, j.End(failure))
-	if s := look(t, f); s.Unfinished == nil || s.Unfinished.Failed != "no space left" {
+	if s := inspect(t, f); s.Unfinished == nil || s.Unfinished.Failed != "no space left" {
 		t.Errorf("failed: %+v", s.Unfinished)
 	}
 	must(t, j.Begin("install", nil))
 	must(t, j.End(nil))
-	if s := look(t, f); s.Unfinished != nil {
+	if s := inspect(t, f); s.Unfinished != nil {
 		t.Errorf("resumed: %+v", s.Unfinished)
 	}
 }
 
-func TestAnInstallWhoseClusterIsSilentIsStillDescribed(t *testing.T) {
+func TestInspect_WarnsIfClusterDoesNotAnswer(t *testing.T) {
 	f := hosttest.New(t)
-	must(t, begun(t, f).End(nil))
+	must(t, beginInstall(t, f).End(nil))
 	must(t, journal.WriteReceipt(f.Host(), dataDir, journal.Receipt{Name: "my-app", Role: "controller", Bundle: "sha256:abc",
 		Versions: map[string]string{"k0s": "v1.33.8+k0s.1"}, Warnings: []string{"the gate was skipped"}}))
 	f.Unit[k0s.Unit] = host.UnitState{Load: "loaded", Active: "failed", Sub: "failed"}
-	s := look(t, f)
+	s := inspect(t, f)
 	if !s.Installed || s.Name != "my-app" || s.Role != "controller" || s.Bundle != "sha256:abc" || s.Service != "failed" || s.Versions["k0s"] == "" {
 		t.Errorf("status is %+v", s)
 	}
@@ -111,9 +112,9 @@ func TestAnInstallWhoseClusterIsSilentIsStillDescribed(t *testing.T) {
 	}
 }
 
-func TestCertificatesAreListedTheFirstToEndFirst(t *testing.T) {
+func TestInspect_SortsCertificatesByExpiry(t *testing.T) {
 	f := hosttest.New(t)
-	must(t, begun(t, f).End(nil))
+	must(t, beginInstall(t, f).End(nil))
 	put := func(name string, content []byte) {
 		must(t, f.Host().Write(k0s.DataDir+"/pki/"+name, strings.NewReader(string(content)), 0o600))
 	}
@@ -126,10 +127,10 @@ func TestCertificatesAreListedTheFirstToEndFirst(t *testing.T) {
 	put("garbage.crt", []byte("no PEM"))
 	put("wrong.crt", []byte("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"))
 	var paths []string
-	for _, c := range look(t, f).Certificates {
+	for _, c := range inspect(t, f).Certificates {
 		paths = append(paths, c.Path)
 		if c.Expires.Before(clock().AddDate(-1, 0, 0)) || c.Expires.Location() != time.UTC {
-			t.Errorf("%s ends %s", c.Path, c.Expires)
+			t.Errorf("%s expires %s", c.Path, c.Expires)
 		}
 	}
 	if want := []string{k0s.DataDir + "/pki/soon.crt", k0s.DataDir + "/pki/late.crt"}; !slices.Equal(paths, want) {
@@ -137,8 +138,8 @@ func TestCertificatesAreListedTheFirstToEndFirst(t *testing.T) {
 	}
 }
 
-// console answers as the admin console does, with this health, and gives its
-// port and certificate.
+// console starts a server that answers as the admin console does, with this health, and
+// returns its port and certificate.
 func console(t *testing.T, health string) (port int, cert []byte) {
 	t.Helper()
 	srv := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(health)) }))
@@ -146,22 +147,22 @@ func console(t *testing.T, health string) (port int, cert []byte) {
 	return srv.Listener.Addr().(*net.TCPAddr).Port, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: srv.Certificate().Raw})
 }
 
-func TestAClusterThatAnswersIsDescribed(t *testing.T) {
+func TestInspect_ReportsConsoleState(t *testing.T) {
 	for name, c := range map[string]struct {
 		health, reason string
 		certificate    bool
-		away           bool // the node with its files
+		away           bool // whether the node with the console's files is not Ready
 	}{
-		"a healthy console": {`{"version":"v1.131.2","status":{"database":{"connected":true},"storage":{"available":true}}}`, "", true, false},
-		"a healthy console whose node is not told to be up yet": {`{"version":"v1.131.2","status":{"database":{"connected":true},"storage":{"available":true}}}`, "", true, true},
-		"one whose node is away":                                {`<html>`, "its files are on node n1 alone, which is not Ready", true, true},
-		"one without its database":                              {`{"version":"v1.131.2","status":{"database":{"connected":false},"storage":{"available":true}}}`, "database or its storage is not available", true, false},
-		"something else":                                        {`<html>`, "the response is not from the console", true, false},
-		"one without a certificate":                             {`{}`, "not found", false, false},
+		"a healthy console":                             {`{"version":"v1.131.2","status":{"database":{"connected":true},"storage":{"available":true}}}`, "", true, false},
+		"a healthy console whose node is not Ready yet": {`{"version":"v1.131.2","status":{"database":{"connected":true},"storage":{"available":true}}}`, "", true, true},
+		"one whose node is away":                        {`<html>`, "its files are only on node n1, which is not Ready", true, true},
+		"one without its database":                      {`{"version":"v1.131.2","status":{"database":{"connected":false},"storage":{"available":true}}}`, "database or its storage is not available", true, false},
+		"something else":                                {`<html>`, "the response is not from the console", true, false},
+		"one without a certificate":                     {`{}`, "not found", false, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := hosttest.New(t)
-			must(t, begun(t, f).End(nil))
+			must(t, beginInstall(t, f).End(nil))
 			api, _ := kubetest.New(t)
 			srv := httptest.NewServer(api)
 			t.Cleanup(srv.Close)
@@ -184,7 +185,7 @@ func TestAClusterThatAnswersIsDescribed(t *testing.T) {
 					map[string]any{"key": "kubernetes.io/hostname", "operator": "In", "values": []any{"n1"}}}}}}}}})
 			must(t, journal.WriteReceipt(f.Host(), dataDir, journal.Receipt{Name: "my-app", Address: "127.0.0.1",
 				Console: journal.Console{Namespace: "kotsadm", Port: port, Hostname: "console.example.com"}}))
-			s := look(t, f)
+			s := inspect(t, f)
 			if len(s.Warnings) != 1 || !strings.Contains(s.Warnings[0], "etcd on this host does not answer") || s.Console == nil { // there is none in this test
 				t.Fatalf("status is %+v", s)
 			}
@@ -198,17 +199,17 @@ func TestAClusterThatAnswersIsDescribed(t *testing.T) {
 	}
 }
 
-func TestAJournalThatCannotBeReadIsAnError(t *testing.T) {
+func TestInspect_FailsOnDamagedJournal(t *testing.T) {
 	f := hosttest.New(t)
 	must(t, f.Host().Write(dataDir+"/journal.json", strings.NewReader("{"), 0o600))
 	if _, err := status.Look(t.Context(), f.Host(), dataDir, clock); err == nil {
-		t.Error("a damaged journal passes for none")
+		t.Error("a damaged journal was treated as a missing one")
 	}
 }
 
-func TestAClusterThatIsSilentIsGivenUpSoon(t *testing.T) {
+func TestInspect_TimesOutOnSilentCluster(t *testing.T) {
 	f := hosttest.New(t)
-	must(t, begun(t, f).End(nil))
+	must(t, beginInstall(t, f).End(nil))
 	stop := make(chan struct{})
 	srv := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		select {
@@ -224,15 +225,15 @@ func TestAClusterThatIsSilentIsGivenUpSoon(t *testing.T) {
 	must(t, journal.WriteReceipt(f.Host(), dataDir, journal.Receipt{Name: "my-app", Role: "controller", Address: "127.0.0.1",
 		Console: journal.Console{Namespace: "kotsadm", Port: 1}, AddOns: []journal.AddOn{{Name: "kotsadm", Version: "1", Namespace: "kotsadm"}}}))
 	f.Unit[node.AgentUnit] = host.UnitState{Load: "loaded", Active: "active", Sub: "running"}
-	begun := time.Now()
-	s := look(t, f)
-	if took := time.Since(begun); took > 15*time.Second {
+	start := time.Now()
+	s := inspect(t, f)
+	if took := time.Since(start); took > 15*time.Second {
 		t.Errorf("it took %s", took)
 	}
 	if len(s.Warnings) != 2 || s.Warnings[0] != "the cluster does not answer within 1.5s" || !strings.HasPrefix(s.Warnings[1], "etcd on this host does not answer") {
 		t.Errorf("%q", s.Warnings)
 	}
-	if len(s.API) != 1 || s.API[0].Ready || len(s.AddOns) != 1 || s.AddOns[0].Reason != "the cluster did not say in time" || s.Console == nil || s.Console.Ready || s.Agent != "active" {
+	if len(s.API) != 1 || s.API[0].Ready || len(s.AddOns) != 1 || s.AddOns[0].Reason != "the cluster did not answer in time" || s.Console == nil || s.Console.Ready || s.Agent != "active" {
 		t.Errorf("%+v", s)
 	}
 }

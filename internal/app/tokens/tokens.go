@@ -1,6 +1,5 @@
-// Package tokens owns what an administrator does with join tokens on a
-// controller: make, list, revoke. It refuses to keep a token's secret: it is
-// shown once.
+// Package tokens creates, lists and revokes join tokens on a controller.
+// The secret of a token is shown once and not stored.
 package tokens
 
 import (
@@ -29,32 +28,32 @@ import (
 	"github.com/plinthdev/plinth/internal/token/record"
 )
 
-// MaxLife is the longest that a token may count.
+// MaxTTL is the maximum lifetime of a token.
 const MaxLife = 30 * 24 * time.Hour
 
-// Record is what is known of one token.
+// Record describes one token, without its secret.
 type Record = record.Record
 
-// Request is what a token is made for.
+// Request describes a token to create.
 type Request struct {
 	Role string        // token.Controller or token.Worker
-	Life time.Duration // 0 < Life <= MaxLife
-	Uses int           // how many hosts may join with it
+	Life time.Duration // 0 < TTL <= MaxTTL
+	Uses int           // number of hosts that can join with it
 }
 
-// Made is a new token; its JSON form is public.
+// CreatedToken is a new token. Its JSON format is public.
 type Made struct {
 	ID      string    `json:"id"`
 	Role    string    `json:"role"`
 	Expires time.Time `json:"expires"`
 	Uses    int       `json:"uses"`
 	Token   string    `json:"token"`           // secret
-	Fetch   string    `json:"fetch,omitempty"` // shell line that fetches plinth from this node; holds the token's secret
+	Fetch   string    `json:"fetch,omitempty"` // shell command that downloads plinth from this node; contains the token's secret
 }
 
-// Create makes a token.
+// Create creates a token and stores its record in the cluster.
 func Create(ctx context.Context, r *run.Run, req Request) (Made, error) {
-	const doing = "make a join token"
+	const doing = "create a join token"
 	if err := req.check(doing); err != nil {
 		return Made{}, err
 	}
@@ -64,12 +63,12 @@ func Create(ctx context.Context, r *run.Run, req Request) (Made, error) {
 	}
 	t, err := newToken(ctx, r, c, req)
 	if err != nil {
-		return Made{}, problem.New(problem.ExitStep, doing, err, "is the cluster up? `plinth status` tells")
+		return Made{}, problem.New(problem.ExitStep, doing, err, "check whether the cluster is up: plinth status")
 	}
 	now := r.Now().UTC().Truncate(time.Second)
 	rec := record.Record{ID: t.ID, Role: t.Role, Created: now, Expires: t.Expires, Uses: req.Uses, Hash: token.Hash(t.Secret)}
 	if err := book(r, c).Add(ctx, rec); err != nil {
-		return Made{}, problem.New(problem.ExitStep, doing, err, "is the cluster up? `plinth status` tells")
+		return Made{}, problem.New(problem.ExitStep, doing, err, "check whether the cluster is up: plinth status")
 	}
 	text, err := t.Encode()
 	if err != nil {
@@ -81,16 +80,16 @@ func Create(ctx context.Context, r *run.Run, req Request) (Made, error) {
 func (req Request) check(doing string) error {
 	switch {
 	case req.Role != token.Controller && req.Role != token.Worker:
-		return problem.Newf(problem.ExitUsage, doing, "say --role worker or --role controller", "there is no role %q", req.Role)
+		return problem.Newf(problem.ExitUsage, doing, "use --role worker or --role controller", "unknown role %q", req.Role)
 	case req.Life <= 0 || req.Life > MaxLife:
-		return problem.Newf(problem.ExitUsage, doing, "give a --ttl such as 1h", "a token cannot count for %s; the most is %s", req.Life, MaxLife)
+		return problem.Newf(problem.ExitUsage, doing, "use a --ttl such as 1h", "a token cannot be valid for %s; the maximum is %s", req.Life, MaxLife)
 	case req.Uses < 1 || req.Uses > 1000:
-		return problem.Newf(problem.ExitUsage, doing, "give --uses between 1 and 1000", "%d hosts cannot join with one token", req.Uses)
+		return problem.Newf(problem.ExitUsage, doing, "use --uses with a number from 1 to 1000", "%d hosts cannot join with one token", req.Uses)
 	}
 	return nil
 }
 
-// List gives the tokens of the cluster, the newest first.
+// List returns the tokens of the cluster, newest first.
 func List(ctx context.Context, r *run.Run) ([]record.Record, error) {
 	const doing = "list the join tokens"
 	c, err := controller(ctx, r, doing)
@@ -99,12 +98,12 @@ func List(ctx context.Context, r *run.Run) ([]record.Record, error) {
 	}
 	all, err := book(r, c).List(ctx)
 	if err != nil {
-		return nil, problem.New(problem.ExitStep, doing, err, "is the cluster up? `plinth status` tells")
+		return nil, problem.New(problem.ExitStep, doing, err, "check whether the cluster is up: plinth status")
 	}
 	return all, nil
 }
 
-// Revoke ends a token at once.
+// Revoke revokes the token id with immediate effect and returns its record.
 func Revoke(ctx context.Context, r *run.Run, id string) (record.Record, error) {
 	doing := "revoke the join token " + id
 	c, err := controller(ctx, r, doing)
@@ -114,14 +113,15 @@ func Revoke(ctx context.Context, r *run.Run, id string) (record.Record, error) {
 	rec, err := book(r, c).Revoke(ctx, id)
 	switch {
 	case errors.Is(err, record.ErrUnknown):
-		return rec, problem.New(problem.ExitUsage, doing, err, "`plinth token list` shows the ids")
+		return rec, problem.New(problem.ExitUsage, doing, err, "list the ids with: plinth token list")
 	case err != nil:
-		return rec, problem.New(problem.ExitStep, doing, err, "is the cluster up? `plinth status` tells")
+		return rec, problem.New(problem.ExitStep, doing, err, "check whether the cluster is up: plinth status")
 	}
 	return rec, nil
 }
 
-// controller is what a controller knows; a usage problem on every other host.
+// readController returns what this controller knows about its cluster. It is a usage
+// problem on any other host.
 func controller(ctx context.Context, r *run.Run, doing string) (serve.Cluster, error) {
 	receipt, err := r.Installed(doing)
 	if err != nil {
@@ -132,7 +132,7 @@ func controller(ctx context.Context, r *run.Run, doing string) (serve.Cluster, e
 	}
 	c, err := serve.Look(ctx, r)
 	if err != nil {
-		return c, problem.New(problem.ExitStep, doing, err, "is the cluster up? `plinth status` tells")
+		return c, problem.New(problem.ExitStep, doing, err, "check whether the cluster is up: plinth status")
 	}
 	return c, nil
 }
@@ -141,6 +141,8 @@ func book(r *run.Run, c serve.Cluster) record.Book {
 	return record.Book{Core: c.Client.Core(), Now: r.Now}
 }
 
+// newToken returns a token with a new secret. It contains the addresses of the Ready
+// controllers, this one first.
 func newToken(ctx context.Context, r *run.Run, c serve.Cluster, req Request) (token.Token, error) {
 	ca, err := certificate(r, k0s.CACert)
 	if err != nil {
@@ -159,7 +161,7 @@ func newToken(ctx context.Context, r *run.Run, c serve.Cluster, req Request) (to
 			addresses = append(addresses, n.Addresses...)
 		}
 	}
-	if c.Receipt.API != "" { // last: who balances agents, too, makes it a further way in
+	if c.Receipt.API != "" { // last: an external load balancer may forward the agent's port, too
 		addresses = append(addresses, c.Receipt.API)
 	}
 	for _, a := range addresses {
@@ -183,21 +185,21 @@ func certificate(r *run.Run, path string) (*x509.Certificate, error) {
 	return x509.ParseCertificate(block.Bytes)
 }
 
-// fetch is the line by which a host without plinth gets it from this node: curl
-// talks to nobody but the holder of the agent's key, the token goes in by
-// stdin, and what came is compared before it may run. "" when this node's agent
-// has not been asked yet, and so has no key.
+// fetchCommand returns the shell command with which a host without plinth downloads it
+// from this node: curl accepts only a server with the agent's key, reads the token from
+// stdin, and the checksum is verified before the file becomes executable. It returns ""
+// if this node's agent has no key yet and does not answer.
 func fetch(r *run.Run, t token.Token) string {
-	kept, err := r.Host.ReadFile(serve.IdentityPath(r))
+	identity, err := r.Host.ReadFile(serve.IdentityPath(r))
 	if err != nil {
 		if err := wake(t.Addresses[0]); err != nil {
 			return ""
 		}
-		if kept, err = r.Host.ReadFile(serve.IdentityPath(r)); err != nil {
+		if identity, err = r.Host.ReadFile(serve.IdentityPath(r)); err != nil {
 			return ""
 		}
 	}
-	pair, err := tls.X509KeyPair(kept, kept)
+	pair, err := tls.X509KeyPair(identity, identity)
 	if err != nil {
 		return ""
 	}
@@ -213,10 +215,11 @@ func fetch(r *run.Run, t token.Token) string {
 	return strings.TrimSpace(b.String())
 }
 
-// wake has the agent make its key, which it does when the first caller comes.
+// ensureAgentIdentity makes the agent create its key, which it does at the first
+// connection.
 func wake(address string) error {
 	d := &net.Dialer{Timeout: 2 * time.Second}
-	conn, err := tls.DialWithDialer(d, "tcp", address, &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // nothing is said
+	conn, err := tls.DialWithDialer(d, "tcp", address, &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // no data is sent
 	if err != nil {
 		return err
 	}
