@@ -60,7 +60,7 @@ func roomy(doing, dir string) error {
 	info, err := os.Stat(dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return problem.Newf(problem.ExitUsage, doing, hint, "there is no folder %s", dir)
+		return problem.Newf(problem.ExitUsage, doing, hint, "folder %s does not exist", dir)
 	case err == nil && !info.IsDir():
 		return problem.Newf(problem.ExitUsage, doing, hint, "%s is not a folder", dir)
 	case err == nil:

@@ -35,7 +35,7 @@ func TestCheckOutputFile_RunsBeforeTheWork(t *testing.T) {
 	refused := map[string]string{
 		"/dev/null":                             "a device",
 		dir:                                     "is a folder",
-		filepath.Join(dir, "none", "out"):       "there is no folder",
+		filepath.Join(dir, "none", "out"):       "does not exist",
 		filepath.Join(documented, "out"):        "not a",
 		filepath.Join("/proc", "plinth-output"): "no file can be created in",
 		"json":                                  "is an output format",
