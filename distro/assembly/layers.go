@@ -21,8 +21,8 @@ import (
 	"github.com/plinthdev/plinth/distro/recipe"
 )
 
-// layer returns the blob of a tree, making it unless it was made before. All
-// parts that the tree uses must be built.
+// buildLayer returns the blob of a tree. It packs the tree unless the cache has
+// the blob. All parts that the tree uses must be built.
 func (a *Assembler) layer(ctx context.Context, t recipe.Tree, epoch int64) (oci.Blob, error) {
 	key, err := a.Cache.TreeKey(t, epoch)
 	if err != nil {
@@ -37,14 +37,15 @@ func (a *Assembler) layer(ctx context.Context, t recipe.Tree, epoch int64) (oci.
 	})
 }
 
-// remembered keeps the result of make under kind and key in the cache.
-func (a *Assembler) remembered(kind, key string, make func() (oci.Blob, error)) (oci.Blob, error) {
+// cachedBlob returns the blob that the cache holds under kind and key. If there is
+// none, it calls create and stores the result.
+func (a *Assembler) remembered(kind, key string, create func() (oci.Blob, error)) (oci.Blob, error) {
 	file := filepath.Join(a.Cache.Dir, kind, key+".json")
 	var b oci.Blob
 	if doc, err := os.ReadFile(file); err == nil && json.Unmarshal(doc, &b) == nil && a.Cache.Blobs().Has(b.Digest, b.Size) {
 		return b, nil
 	}
-	b, err := make()
+	b, err := create()
 	if err != nil {
 		return oci.Blob{}, err
 	}
@@ -58,7 +59,7 @@ func (a *Assembler) remembered(kind, key string, make func() (oci.Blob, error)) 
 	return b, oci.ReplaceFile(file, doc)
 }
 
-// tree gathers a layer's content.
+// buildTree returns the content of a layer.
 func (a *Assembler) tree(ctx context.Context, t recipe.Tree) (oci.Tree, error) {
 	out := oci.Tree{}
 	var faults []error
@@ -81,7 +82,8 @@ func (a *Assembler) tree(ctx context.Context, t recipe.Tree) (oci.Tree, error) {
 	return out, errors.Join(faults...)
 }
 
-// addDeb takes the wanted paths of a Debian package, and always its copyright.
+// addDeb adds the paths of a Debian package that match keep, and always its
+// copyright file. A pattern without a match is an error.
 func (a *Assembler) addDeb(ctx context.Context, out oci.Tree, name string, keep []string) error {
 	file, err := a.Cache.Deb(ctx, name)
 	if err != nil {
@@ -98,13 +100,13 @@ func (a *Assembler) addDeb(ctx context.Context, out oci.Tree, name string, keep 
 		return addTarEntry(out, h, r)
 	})
 	if i := slices.Index(used, false); err == nil && i >= 0 {
-		return fmt.Errorf("package %s holds nothing like %s", name, keep[i])
+		return fmt.Errorf("package %s has no file that matches %s", name, keep[i])
 	}
 	return err
 }
 
-// wanted tells whether a path is asked for: as itself, by pattern, or below a
-// folder whose pattern ends in a slash.
+// matchesPath reports whether the path name matches want: a path, a pattern, or a
+// folder that ends in a slash.
 func wanted(want, name string) bool {
 	if dir, ok := strings.CutSuffix(want, "/"); ok {
 		return strings.HasPrefix(name, dir+"/")
@@ -116,7 +118,7 @@ func wanted(want, name string) bool {
 func addTarEntry(out oci.Tree, h *tar.Header, r io.Reader) error {
 	switch h.Typeflag {
 	case tar.TypeDir:
-		return nil // parents are made when they are needed
+		return nil // parent folders are added when the layer is written
 	case tar.TypeSymlink:
 		return out.Add(h.Name, oci.Entry{Link: h.Linkname})
 	case tar.TypeReg:
@@ -126,7 +128,7 @@ func addTarEntry(out oci.Tree, h *tar.Header, r io.Reader) error {
 		}
 		return out.Add(h.Name, oci.Entry{Data: b, Mode: uint32(h.Mode) & 0o755})
 	}
-	return fmt.Errorf("%s: a tar entry of type %q is not taken over", h.Name, h.Typeflag)
+	return fmt.Errorf("%s: tar entries of type %q are not supported", h.Name, h.Typeflag)
 }
 
 func (a *Assembler) addFile(ctx context.Context, out oci.Tree, name string, f recipe.File) error {
@@ -157,7 +159,8 @@ func (a *Assembler) addFile(ctx context.Context, out oci.Tree, name string, f re
 	})
 }
 
-// concat joins the files below a prefix of a package, in order of name.
+// concatFiles returns the concatenated files below a path prefix of a package, in
+// the order of their names.
 func (a *Assembler) concat(ctx context.Context, c recipe.Concat) ([]byte, error) {
 	file, err := a.Cache.Deb(ctx, c.Deb)
 	if err != nil {
@@ -171,7 +174,7 @@ func (a *Assembler) concat(ctx context.Context, c recipe.Concat) ([]byte, error)
 		return addTarEntry(found, h, r)
 	})
 	if err == nil && len(found) == 0 {
-		err = fmt.Errorf("package %s holds nothing below %s", c.Deb, c.Prefix)
+		err = fmt.Errorf("package %s has no files below %s", c.Deb, c.Prefix)
 	}
 	var all []byte
 	for _, name := range slices.Sorted(maps.Keys(found)) {

@@ -19,7 +19,7 @@ import (
 	"github.com/plinthdev/plinth/distro/recipe"
 )
 
-func TestWantedPaths(t *testing.T) {
+func TestMatchesPath_MatchesFilesPatternsAndFolders(t *testing.T) {
 	for _, c := range []struct {
 		want, name string
 		ok         bool
@@ -31,18 +31,21 @@ func TestWantedPaths(t *testing.T) {
 		{"/etc/a/", "/etc/a/b/c", true},
 		{"/etc/a/", "/etc/ab", false},
 	} {
-		if got := wanted(c.want, c.name); got != c.ok {
-			t.Errorf("wanted(%q, %q) = %v", c.want, c.name, got)
-		}
+		t.Run(c.want+" matches "+c.name, func(t *testing.T) {
+			if got := wanted(c.want, c.name); got != c.ok {
+				t.Errorf("got %v, want %v", got, c.ok)
+			}
+		})
 	}
 }
 
-// assembler has one pinned Debian package, made here and downloaded before.
+// newTestWriter returns a writer whose cache holds one pinned Debian package, built
+// here.
 func assembler(t *testing.T) *Assembler {
 	t.Helper()
 	for _, tool := range []string{"dpkg-deb", "apt-get"} {
 		if _, err := exec.LookPath(tool); err != nil {
-			t.Fatalf("the payload needs it, and so does its test: %v", err)
+			t.Fatalf("this test needs a tool that the payload needs: %v", err)
 		}
 	}
 	root, dir := t.TempDir(), t.TempDir()
@@ -88,7 +91,7 @@ func put(t *testing.T, dir, name, text string) {
 	}
 }
 
-func TestALayerTakesOnlyWhatIsAskedForAndTheCopyright(t *testing.T) {
+func TestBuildTree_KeepsRequestedPathsAndCopyright(t *testing.T) {
 	tree, err := assembler(t).tree(context.Background(), recipe.Tree{
 		Debs:    map[string][]string{"tool": {"/usr/bin/*", "/etc/tool/sub/"}},
 		Files:   map[string]recipe.File{"/etc/all": {Concat: &recipe.Concat{Deb: "tool", Prefix: "/etc/tool/"}}, "/x.sh": {Text: "x", Mode: 0o755}},
@@ -101,7 +104,7 @@ func TestALayerTakesOnlyWhatIsAskedForAndTheCopyright(t *testing.T) {
 	}
 	want := "/bin/one /bin/two /etc/all /etc/tool/sub/c /l /tmp /usr/bin/t /usr/bin/tool /usr/share/doc/tool/copyright /x.sh"
 	if got := strings.Join(slices.Sorted(maps.Keys(tree)), " "); got != want {
-		t.Errorf("the layer holds %s, want %s", got, want)
+		t.Errorf("the layer has %s, want %s", got, want)
 	}
 	for name, want := range map[string]oci.Entry{
 		"/etc/all":      {Data: []byte("first second third"), Mode: 0o644},
@@ -110,22 +113,26 @@ func TestALayerTakesOnlyWhatIsAskedForAndTheCopyright(t *testing.T) {
 		"/usr/bin/tool": {Data: []byte("#!"), Mode: 0o755},
 		"/x.sh":         {Data: []byte("x"), Mode: 0o755},
 	} {
-		if got := tree[name]; string(got.Data) != string(want.Data) || got.Link != want.Link || got.Mode != want.Mode {
-			t.Errorf("%s is %+v, want %+v", name, got, want)
-		}
+		t.Run(name, func(t *testing.T) {
+			if got := tree[name]; string(got.Data) != string(want.Data) || got.Link != want.Link || got.Mode != want.Mode {
+				t.Errorf("got %+v, want %+v", got, want)
+			}
+		})
 	}
 }
 
-func TestWhatAPackageDoesNotHoldIsAnError(t *testing.T) {
+func TestBuildTree_RefusesMissingFilesAndBadPaths(t *testing.T) {
 	a := assembler(t)
 	for want, tree := range map[string]recipe.Tree{
-		"holds nothing like /sbin/tool": {Debs: map[string][]string{"tool": {"/usr/bin/tool", "/sbin/tool"}}},
-		"holds nothing below /var/":     {Files: map[string]recipe.File{"/a": {Concat: &recipe.Concat{Deb: "tool", Prefix: "/var/"}}}},
-		"no entry other":                {Debs: map[string][]string{"other": {"/"}}},
-		"is no path for a layer":        {Links: map[string]string{"/a/../../b": "x"}},
+		"has no file that matches /sbin/tool": {Debs: map[string][]string{"tool": {"/usr/bin/tool", "/sbin/tool"}}},
+		"has no files below /var/":            {Files: map[string]recipe.File{"/a": {Concat: &recipe.Concat{Deb: "tool", Prefix: "/var/"}}}},
+		"no entry other":                      {Debs: map[string][]string{"other": {"/"}}},
+		"is not a path for a layer":           {Links: map[string]string{"/a/../../b": "x"}},
 	} {
-		if _, err := a.tree(context.Background(), tree); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("got %v, want %q", err, want)
-		}
+		t.Run(want, func(t *testing.T) {
+			if _, err := a.tree(context.Background(), tree); err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("got %v, want %q", err, want)
+			}
+		})
 	}
 }

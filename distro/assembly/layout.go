@@ -1,7 +1,6 @@
-// Package assembly makes layers, images and host artifacts of what the recipes
-// built, and writes the layout. It remembers what it packed, so that only what
-// changed is packed again; it refuses to build or to guess: what is not built
-// yet is left out.
+// Package layout packs the outputs of the recipes into layers, images and host
+// artifacts and writes them as an OCI layout. Parts that are not built are left
+// out, and what did not change is not packed again.
 package assembly
 
 import (
@@ -21,7 +20,7 @@ import (
 	"github.com/plinthdev/plinth/distro/recipe"
 )
 
-// What the layout's readers look for.
+// Annotations and media types that the readers of the layout expect.
 const (
 	annotationKind      = "dev.plinth.kind"    // image or host
 	annotationModule    = "dev.plinth.module"  // path@version of the main upstream
@@ -36,7 +35,8 @@ const (
 	hostLayerType    = "application/vnd.plinth.file.v1+zstd"
 )
 
-// upstream is one element of the modules annotation.
+// upstream is one element of the modules annotation. Its JSON is part of the
+// digests of manifests.
 type upstream struct {
 	Module  string `json:"module"`
 	Version string `json:"version"`
@@ -44,20 +44,20 @@ type upstream struct {
 	Licence string `json:"licence"`
 }
 
-// Assembler writes the layout of one cache.
+// Writer writes the layout of one cache.
 type Assembler struct {
 	Cache   *cache.Cache
-	writing sync.Mutex // one writer of the layout at a time
+	writing sync.Mutex // held while the layout is written
 }
 
-// layoutParts collects what goes into a layout.
+// layoutParts collects the index entries and blobs of a layout.
 type layoutParts struct {
 	index []ocispec.Descriptor
 	blobs []digest.Digest
 }
 
-// Write makes the layout with every host artifact and image whose parts
-// are built, so that the first ones can be used while others are still built.
+// Write writes the layout with every host artifact and image whose parts are
+// built. The first ones can be used while other parts are still being built.
 func (a *Assembler) Write(ctx context.Context) error {
 	a.writing.Lock()
 	defer a.writing.Unlock()
@@ -135,8 +135,9 @@ func (a *Assembler) addImage(ctx context.Context, lay *layoutParts, im recipe.Im
 	return a.addManifest(lay, m, notes)
 }
 
-// imageLayers makes the image's layers, shared ones first. A shared layer's
-// time does not depend on the image, or it would not be shared.
+// imageLayers returns the image's layers, shared layers first. It packs them if
+// necessary. The time of a shared layer does not depend on the image; otherwise
+// the layer could not be shared.
 func (a *Assembler) imageLayers(ctx context.Context, im recipe.Image, epoch int64) ([]oci.Blob, error) {
 	var blobs []oci.Blob
 	for _, name := range im.Layers {
@@ -153,7 +154,7 @@ func (a *Assembler) imageLayers(ctx context.Context, im recipe.Image, epoch int6
 	return append(blobs, b), err
 }
 
-// epoch is the image's build time: that of its main upstream.
+// imageEpoch returns the image's build time in seconds: that of its main upstream.
 func (a *Assembler) epoch(im recipe.Image) int64 {
 	if r, ok := a.Cache.Set.Recipes[im.Part]; ok {
 		return r.Epoch
@@ -177,19 +178,19 @@ func (a *Assembler) addManifest(lay *layoutParts, m ocispec.Manifest, notes map[
 	return nil
 }
 
-// notes are the annotations that every descriptor has. The first upstream is
-// the main one.
+// commonAnnotations returns the annotations that every descriptor has. The first
+// upstream must be the main one.
 func (a *Assembler) notes(kind, version string, up []upstream) map[string]string {
-	var licences []string
+	var licenses []string
 	for _, u := range up {
 		for _, l := range strings.Split(u.Licence, " AND ") {
 			if strings.Contains(l, " OR ") && !strings.HasPrefix(l, "(") {
 				l = "(" + l + ")"
 			}
-			licences = append(licences, l)
+			licenses = append(licenses, l)
 		}
 	}
-	slices.Sort(licences)
+	slices.Sort(licenses)
 	all, _ := json.Marshal(up) // plain strings cannot fail
 	if version == "" {
 		version = up[0].Version
@@ -197,14 +198,15 @@ func (a *Assembler) notes(kind, version string, up []upstream) map[string]string
 	return map[string]string{
 		annotationKind:             kind,
 		ocispec.AnnotationVersion:  version,
-		ocispec.AnnotationLicenses: strings.Join(slices.Compact(licences), " AND "),
+		ocispec.AnnotationLicenses: strings.Join(slices.Compact(licenses), " AND "),
 		annotationModule:           up[0].Module + "@" + up[0].Version,
 		annotationSum:              up[0].Sum,
 		annotationModules:          string(all),
 	}
 }
 
-// upstreams names where the given parts and Debian packages come from.
+// listUpstreams returns the upstreams of the given parts and Debian packages, each
+// once.
 func (a *Assembler) upstreams(parts, debs []string) []upstream {
 	var out []upstream
 	for _, name := range parts {
@@ -216,7 +218,7 @@ func (a *Assembler) upstreams(parts, debs []string) []upstream {
 		debs = append(debs, r.Debs...)
 	}
 	for _, name := range debs {
-		if d, err := a.Cache.Lock.Get(name); err == nil { // the keys were made from the same entries
+		if d, err := a.Cache.Lock.Get(name); err == nil { // the keys were computed from the same entries
 			out = append(out, upstream{"deb:" + d.Name, d.Version, "sha256:" + d.Sum, d.Licence})
 		}
 	}
@@ -229,7 +231,7 @@ func (a *Assembler) upstreams(parts, debs []string) []upstream {
 	return unique
 }
 
-// mainFirst moves the image's main upstream to the front.
+// mainFirst returns the upstreams with the image's main upstream first.
 func mainFirst(up []upstream, part string, recipes map[string]recipe.Recipe) []upstream {
 	main := "deb:" + part
 	if r, ok := recipes[part]; ok && r.Module != "" {

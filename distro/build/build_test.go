@@ -21,8 +21,8 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-// proxy serves one module from a folder, so that a whole build runs offline.
-// It returns the module's sum.
+// serveModule sets up a module proxy in a folder with one module, so that a whole
+// build runs offline. It returns the module's sum.
 func proxy(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -77,8 +77,8 @@ func put(t *testing.T, dir, name, text string) {
 	}
 }
 
-// distro is a folder of three recipes: hello is a Go module, notes needs it,
-// lone stands alone. Every build of a part leaves a line in the file built.
+// writeDistro writes a folder with three recipes: hello is a Go module, notes needs
+// hello, and lone needs nothing. Every build of a part adds a line to the file built.
 func distro(t *testing.T) (dir, built string) {
 	t.Helper()
 	sum := proxy(t)
@@ -103,11 +103,12 @@ images:
 	return dir, built
 }
 
+// newEngine returns an engine for the recipes in dir.
 func engine(t *testing.T, dir, cache string) *Engine {
 	t.Helper()
 	for _, tool := range []string{"go", "npm", "node"} {
 		if _, err := exec.LookPath(tool); err != nil {
-			t.Fatalf("the payload needs it, and so does its test: %v", err)
+			t.Fatalf("this test needs a tool that the payload needs: %v", err)
 		}
 	}
 	e, err := New(context.Background(), dir, cache)
@@ -117,6 +118,7 @@ func engine(t *testing.T, dir, cache string) *Engine {
 	return e
 }
 
+// runEngine builds the named parts, or all, and returns the layout.
 func run(t *testing.T, e *Engine, only ...string) string {
 	t.Helper()
 	layout, err := e.Run(context.Background(), only)
@@ -126,7 +128,7 @@ func run(t *testing.T, e *Engine, only ...string) string {
 	return layout
 }
 
-// counts says how often each part was built.
+// buildCounts returns how often each part was built.
 func counts(t *testing.T, built string) string {
 	t.Helper()
 	b, _ := os.ReadFile(built)
@@ -134,6 +136,7 @@ func counts(t *testing.T, built string) string {
 		strings.Count(string(b), "hello"), strings.Count(string(b), "notes"), strings.Count(string(b), "lone"))
 }
 
+// readArtifacts returns the descriptors in the layout's index by name.
 func artifacts(t *testing.T, layout string) map[string]ocispec.Descriptor {
 	t.Helper()
 	ix, err := readIndex(layout)
@@ -147,7 +150,7 @@ func artifacts(t *testing.T, layout string) map[string]ocispec.Descriptor {
 	return out
 }
 
-func TestOnlyWhatChangedIsBuiltAgain(t *testing.T) {
+func TestRun_BuildsOnlyWhatChanged(t *testing.T) {
 	dir, built := distro(t)
 	cache := t.TempDir()
 	first := run(t, engine(t, dir, cache))
@@ -168,7 +171,7 @@ func TestOnlyWhatChangedIsBuiltAgain(t *testing.T) {
 	}
 }
 
-func TestASecondBuildGivesTheSameDigests(t *testing.T) {
+func TestVerify_AcceptsEqualDigests(t *testing.T) {
 	dir, built := distro(t)
 	got, err := engine(t, dir, t.TempDir()).Verify(context.Background(), nil)
 	if err != nil || !strings.Contains(got, "3 host artifacts and images have the same digests") {
@@ -179,7 +182,7 @@ func TestASecondBuildGivesTheSameDigests(t *testing.T) {
 	}
 }
 
-func TestVerifyNamesWhatDiffers(t *testing.T) {
+func TestVerify_NamesDifferentArtifacts(t *testing.T) {
 	dir, _ := distro(t)
 	f := filepath.Join(dir, "lone/recipe.yaml")
 	b, err := os.ReadFile(f)
@@ -190,14 +193,14 @@ func TestVerifyNamesWhatDiffers(t *testing.T) {
 	cache := t.TempDir()
 	_, err = engine(t, dir, cache).Verify(context.Background(), []string{"lone"})
 	if left, _ := filepath.Glob(filepath.Join(cache, "verify-differs/parts/lone/*/lone")); len(left) != 1 {
-		t.Errorf("what differs was not kept: %v", left)
+		t.Errorf("the build that differs was not kept: %v", left)
 	}
 	if err == nil || !strings.Contains(err.Error(), "1 of 1 differ:\nexample.com/lone:1: first sha256:") {
 		t.Errorf("got %v", err)
 	}
 }
 
-func TestAFailedBuildGoesOnWhereItStopped(t *testing.T) {
+func TestRun_ResumesFailedBuild(t *testing.T) {
 	dir, built := distro(t)
 	cache := t.TempDir()
 	put(t, dir, "notes/note2", "")
@@ -214,25 +217,25 @@ func TestAFailedBuildGoesOnWhereItStopped(t *testing.T) {
 		t.Errorf("in both runs: %s", got)
 	}
 	if len(artifacts(t, layout)) != 3 {
-		t.Errorf("the layout holds %v", artifacts(t, layout))
+		t.Errorf("the layout has %v", artifacts(t, layout))
 	}
 }
 
-func TestAPartBuiltAloneIsUsableAtOnce(t *testing.T) {
+func TestRun_BuildsOnePartAlone(t *testing.T) {
 	dir, built := distro(t)
 	layout := run(t, engine(t, dir, t.TempDir()), "hello")
 	if got := counts(t, built); got != "hello 1, notes 0, lone 0" {
 		t.Errorf("built %s", got)
 	}
 	if got := artifacts(t, layout); len(got) != 1 || got["hi"].Digest == "" {
-		t.Errorf("the layout holds %v", got)
+		t.Errorf("the layout has %v", got)
 	}
 	if _, err := engine(t, dir, t.TempDir()).Run(context.Background(), []string{"nothing"}); problem.ExitCode(err) != problem.ExitUsage {
 		t.Errorf("an unknown part: %v", err)
 	}
 }
 
-func TestASecondBuilderWaitsForTheFirst(t *testing.T) {
+func TestRun_WaitsForOtherBuild(t *testing.T) {
 	dir, built := distro(t)
 	cache := t.TempDir()
 	a, b := engine(t, dir, cache), engine(t, dir, cache)
@@ -252,7 +255,7 @@ func TestASecondBuilderWaitsForTheFirst(t *testing.T) {
 	}
 }
 
-func TestStoppingABuildStopsItsCommands(t *testing.T) {
+func TestRun_StopsCommandsWithContext(t *testing.T) {
 	dir, _ := distro(t)
 	started := filepath.Join(t.TempDir(), "started")
 	b, _ := os.ReadFile(filepath.Join(dir, "lone/recipe.yaml"))
@@ -273,7 +276,7 @@ func TestStoppingABuildStopsItsCommands(t *testing.T) {
 	}
 }
 
-func TestAModuleWithAnotherSumIsRefused(t *testing.T) {
+func TestRun_RefusesModuleWithOtherSum(t *testing.T) {
 	dir, _ := distro(t)
 	b, _ := os.ReadFile(filepath.Join(dir, "hello/recipe.yaml"))
 	put(t, dir, "hello/recipe.yaml", strings.Replace(string(b), "h1:", "h1:x", 1))
@@ -283,7 +286,7 @@ func TestAModuleWithAnotherSumIsRefused(t *testing.T) {
 	}
 }
 
-func TestEveryArtifactSaysWhereItComesFrom(t *testing.T) {
+func TestRun_AnnotatesArtifactsWithUpstreams(t *testing.T) {
 	dir, _ := distro(t)
 	layout := run(t, engine(t, dir, t.TempDir()))
 	got := artifacts(t, layout)
@@ -294,20 +297,25 @@ func TestEveryArtifactSaysWhereItComesFrom(t *testing.T) {
 			ocispec.AnnotationLicenses: "(GPL-2.0-only OR MIT)"},
 		"example.com/notes:1": {"dev.plinth.kind": "image", ocispec.AnnotationVersion: "v1.0.0", ocispec.AnnotationLicenses: "(GPL-2.0-only OR MIT) AND MIT"},
 	}
-	for name, notes := range want {
-		d := got[name]
-		for k, v := range notes {
-			if d.Annotations[k] != v {
-				t.Errorf("%s: %s is %q, want %q", name, k, d.Annotations[k], v)
+	for name, annotations := range want {
+		t.Run(name, func(t *testing.T) {
+			d := got[name]
+			for k, v := range annotations {
+				if d.Annotations[k] != v {
+					t.Errorf("%s is %q, want %q", k, d.Annotations[k], v)
+				}
 			}
-		}
-		var up []struct{ Module, Version, Sum, Licence string }
-		if err := json.Unmarshal([]byte(d.Annotations["dev.plinth.modules"]), &up); err != nil || len(up) == 0 || !strings.HasPrefix(d.Annotations["dev.plinth.sum"], "h1:") {
-			t.Errorf("%s: upstreams %v, %v", name, up, err)
-		}
-		if d.Platform == nil || d.Platform.Architecture != "amd64" || d.MediaType != ocispec.MediaTypeImageManifest {
-			t.Errorf("%s: descriptor %+v", name, d)
-		}
+			var up []struct {
+				Module, Version, Sum string
+				License              string `json:"licence"`
+			}
+			if err := json.Unmarshal([]byte(d.Annotations["dev.plinth.modules"]), &up); err != nil || len(up) == 0 || !strings.HasPrefix(d.Annotations["dev.plinth.sum"], "h1:") {
+				t.Errorf("upstreams %v, %v", up, err)
+			}
+			if d.Platform == nil || d.Platform.Architecture != "amd64" || d.MediaType != ocispec.MediaTypeImageManifest {
+				t.Errorf("descriptor %+v", d)
+			}
+		})
 	}
 	m := manifest(t, layout, got["hi"])
 	l := m.Layers[0]
@@ -320,6 +328,7 @@ func TestEveryArtifactSaysWhereItComesFrom(t *testing.T) {
 	}
 }
 
+// readManifest returns the manifest that the descriptor names.
 func manifest(t *testing.T, layout string, d ocispec.Descriptor) (m ocispec.Manifest) {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join(layout, "blobs", "sha256", d.Digest.Encoded()))

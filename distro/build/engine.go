@@ -1,7 +1,6 @@
-// Package build makes the payload: it builds every recipe that is not built
-// yet, in order and a few at a time, refreshes the layout after each, verifies
-// by building twice, and re-pins. It refuses to start a part on a full disk and
-// to run beside another build of the same cache.
+// Package build builds the payload: all recipes that are not built yet, in order
+// and some in parallel. It also verifies the payload with a second build and
+// updates the Debian pins.
 package build
 
 import (
@@ -25,22 +24,22 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-// minFree is the disk space, in bytes, below which no part is started.
+// minFree is the free disk space in bytes that is required to start a part.
 const minFree = 5 << 30
 
-// Engine builds one cache's recipes.
+// Engine builds the recipes of one cache.
 type Engine struct {
 	*cache.Cache
 	Jobs int       // parts built at the same time
-	Out  io.Writer // progress, a line each
+	Out  io.Writer // receives progress, line by line
 
 	workshop  *workshop.Workshop
 	assembler *assembly.Assembler
 	printing  sync.Mutex // guards Out
 }
 
-// New reads the recipes in distro; dir keeps what is built. The engine builds
-// two parts at a time and prints nothing.
+// New returns an engine for the recipes in the folder distro. Outputs are kept in
+// the folder dir. The engine builds two parts in parallel and prints nothing.
 func New(ctx context.Context, distro, dir string) (*Engine, error) {
 	c, err := cache.Open(ctx, distro, dir)
 	if err != nil {
@@ -49,9 +48,9 @@ func New(ctx context.Context, distro, dir string) (*Engine, error) {
 	return &Engine{Cache: c, Jobs: 2, Out: io.Discard, workshop: &workshop.Workshop{Cache: c}, assembler: &assembly.Assembler{Cache: c}}, nil
 }
 
-// Run builds all that is missing of the named recipes and of all that they
-// need (every recipe if none is named), refreshes the layout after each, and
-// returns its folder.
+// Run builds the named recipes and all recipes that they need, unless they are
+// built; without names it builds every recipe. It updates the layout after each
+// recipe and returns the layout's folder.
 func (e *Engine) Run(ctx context.Context, only []string) (string, error) {
 	if len(only) == 0 && e.Complete() {
 		return e.Layout(), nil
@@ -84,22 +83,23 @@ func (e *Engine) Run(ctx context.Context, only []string) (string, error) {
 	return e.Layout(), nil
 }
 
-// closure is the named recipes and their needs, in build order.
+// selectRecipes returns the named recipes and the recipes that they need, in build
+// order.
 func (e *Engine) closure(only []string) ([]string, error) {
 	if len(only) == 0 {
 		return e.Set.Order, nil
 	}
 	for _, name := range only {
 		if _, ok := e.Set.Recipes[name]; !ok {
-			return nil, problem.Newf(problem.ExitUsage, "build "+name, fmt.Sprintf("recipes are: %v", e.Set.Order), "there is no such recipe")
+			return nil, problem.Newf(problem.ExitUsage, "build "+name, fmt.Sprintf("recipes are: %v", e.Set.Order), "no recipe has this name")
 		}
 	}
 	want := e.Set.WithNeeds(only...)
 	return slices.DeleteFunc(slices.Clone(e.Set.Order), func(n string) bool { return !slices.Contains(want, n) }), nil
 }
 
-// buildAll runs the parts, Jobs at a time: always the first in order of those
-// whose needs are there. The first failure stops the rest.
+// buildAll builds the parts, Jobs in parallel. It always starts the first part in
+// order whose needs are built. The first failure stops all other builds.
 func (e *Engine) buildAll(ctx context.Context, todo []string) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -128,13 +128,13 @@ func (e *Engine) buildAll(ctx context.Context, todo []string) error {
 	}
 }
 
-// ready tells whether all that a recipe needs is built.
+// needsBuilt reports whether all recipes that a recipe needs are built.
 func (e *Engine) ready(name string) bool {
 	return !slices.ContainsFunc(e.Set.Recipes[name].Needs, func(n string) bool { return !e.Built(n) })
 }
 
-// buildPart builds one recipe unless its output is there, and then refreshes
-// the layout with what became possible.
+// buildPart builds one recipe unless its output exists. It then updates the layout
+// with the images and host artifacts that have become complete.
 func (e *Engine) buildPart(ctx context.Context, r recipe.Recipe, label string) error {
 	if e.Built(r.Name) {
 		return nil
@@ -148,13 +148,14 @@ func (e *Engine) buildPart(ctx context.Context, r recipe.Recipe, label string) e
 	cpu, err := e.workshop.Build(ctx, r)
 	stop()
 	if err != nil {
-		return problem.New(problem.ExitStep, "build "+r.Name+" "+r.Version, err, "run it again: it goes on where it stopped")
+		return problem.New(problem.ExitStep, "build "+r.Name+" "+r.Version, err, "run the same command again: it resumes where it stopped")
 	}
-	e.say("%s: done in %s (processor %s), %s", label, since(start), cpu.Round(time.Second), bytesText(folderSize(e.PartDir(r.Name))))
+	e.say("%s: done in %s (CPU %s), %s", label, since(start), cpu.Round(time.Second), bytesText(folderSize(e.PartDir(r.Name))))
 	return e.assembler.Write(ctx)
 }
 
-// heartbeat says twice a minute that a part is still being built.
+// startHeartbeat reports twice a minute that a part is still being built, until
+// stop is called.
 func (e *Engine) heartbeat(label string, start time.Time) (stop func()) {
 	quit := make(chan struct{})
 	go func() {
@@ -172,7 +173,8 @@ func (e *Engine) heartbeat(label string, start time.Time) (stop func()) {
 	return func() { close(quit) }
 }
 
-// lock keeps a second build of the same cache waiting.
+// lockCache waits until no other build uses the cache and returns a function that
+// releases the lock.
 func (e *Engine) lock() (func(), error) {
 	if err := os.MkdirAll(e.Dir, 0o755); err != nil {
 		return nil, err
@@ -181,7 +183,7 @@ func (e *Engine) lock() (func(), error) {
 	if err != nil {
 		return nil, err
 	}
-	unlock := func() { _ = f.Close() } // the lock goes with the file
+	unlock := func() { _ = f.Close() } // closing the file releases the lock
 	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 	if errors.Is(err, syscall.EWOULDBLOCK) {
 		e.say("another payload build is running on %s, waiting for it", e.Dir)
@@ -194,14 +196,14 @@ func (e *Engine) lock() (func(), error) {
 	return unlock, nil
 }
 
-// checkDisk refuses to start a part that would fill the disk; need is in bytes.
+// checkDisk returns an error if the disk has less than need bytes of free space.
 func (e *Engine) checkDisk(name string, need uint64) error {
 	var st syscall.Statfs_t
 	if err := syscall.Statfs(e.Dir, &st); err != nil {
 		return err
 	}
 	if free := st.Bavail * uint64(st.Bsize); free < need {
-		return problem.Newf(problem.ExitStep, "build "+name, "free some space below "+e.Dir+" or set PLINTH_CACHE to another disk, then run it again: it goes on where it stopped",
+		return problem.Newf(problem.ExitStep, "build "+name, "free disk space below "+e.Dir+" or set PLINTH_CACHE to a folder on another disk, then run the same command again: it resumes where it stopped",
 			"only %s of disk space left, %s are needed", bytesText(int64(free)), bytesText(int64(need)))
 	}
 	return nil
@@ -217,7 +219,7 @@ func since(t time.Time) string { return time.Since(t).Round(time.Second).String(
 
 func bytesText(n int64) string { return fmt.Sprintf("%.1f MB", float64(n)/1e6) }
 
-// folderSize is the size of all files below dir in bytes, as far as they can be read.
+// folderSize returns the size in bytes of all files below dir that can be read.
 func folderSize(dir string) (n int64) {
 	_ = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
 		if err == nil && d.Type().IsRegular() {

@@ -11,7 +11,7 @@ import (
 	"github.com/plinthdev/plinth/distro/workshop"
 )
 
-func TestMissingPackagesAreNamed(t *testing.T) {
+func TestMissingPackages_ListsWhatIsNotInstalled(t *testing.T) {
 	names := packageList("# about\n\ngcc\n make \n")
 	got := missingPackages(names, func(n string) bool { return n == "gcc" })
 	if strings.Join(got, " ") != "make" {
@@ -19,7 +19,7 @@ func TestMissingPackagesAreNamed(t *testing.T) {
 	}
 }
 
-func TestLittleDiskSpaceStopsBeforeAPart(t *testing.T) {
+func TestCheckDisk_RequiresFreeSpace(t *testing.T) {
 	e := engine(t, "..", t.TempDir())
 	if err := e.checkDisk("x", 1<<62); err == nil || !strings.Contains(err.Error(), "disk space left") {
 		t.Errorf("got %v", err)
@@ -29,8 +29,8 @@ func TestLittleDiskSpaceStopsBeforeAPart(t *testing.T) {
 	}
 }
 
-// A real recipe, cheap enough to build twice in a unit test.
-func TestPauseIsReproducible(t *testing.T) {
+// The recipe is real, and cheap enough to be built twice in a unit test.
+func TestVerify_PauseIsReproducible(t *testing.T) {
 	dir := t.TempDir()
 	text, err := os.ReadFile("../pause/recipe.yaml")
 	if err != nil {
@@ -49,9 +49,9 @@ func TestPauseIsReproducible(t *testing.T) {
 		t.Errorf("%q, %v", got, err)
 	}
 	if left, _ := filepath.Glob(filepath.Join(e.Dir, "verify*")); len(left) > 0 {
-		t.Errorf("left %v", left)
+		t.Errorf("leftover files: %v", left)
 	}
 	if e.Complete() {
-		t.Error("a part of the payload counts as all of it")
+		t.Error("a payload with only some parts counts as complete")
 	}
 }

@@ -12,21 +12,21 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-// packagesFile lists the Debian packages that the recipes need, one a line.
+// packagesFile lists the Debian packages that the recipes need, one per line.
 const packagesFile = "build-packages.txt"
 
-// ensureTools checks that the tools and Debian packages of the build are
-// there; as root it installs missing packages, else it says which to install.
+// ensureTools checks the tools and Debian packages that the build needs. As root
+// it installs missing packages; otherwise the error's hint has the command.
 func (e *Engine) ensureTools(ctx context.Context) error {
-	const doing = "check the build's tools"
+	const operation = "check the tools of the build"
 	for _, tool := range []string{"go", "npm", "node"} {
 		if _, err := exec.LookPath(tool); err != nil {
-			return problem.New(problem.ExitUsage, doing, err, "install "+tool)
+			return problem.New(problem.ExitUsage, operation, err, "install "+tool)
 		}
 	}
 	b, err := os.ReadFile(filepath.Join(e.Set.Dir, packagesFile))
 	if err != nil {
-		return problem.New(problem.ExitConfig, doing, err, "")
+		return problem.New(problem.ExitConfig, operation, err, "")
 	}
 	missing := missingPackages(packageList(string(b)), func(name string) bool {
 		out, err := exec.CommandContext(ctx, "dpkg-query", "-W", "-f", "${Status}", name).Output()
@@ -37,19 +37,19 @@ func (e *Engine) ensureTools(ctx context.Context) error {
 	}
 	install := "apt-get install -y --no-install-recommends " + strings.Join(missing, " ")
 	if os.Geteuid() != 0 {
-		return problem.New(problem.ExitUsage, doing, errors.New("missing Debian packages: "+strings.Join(missing, " ")), "run as root: "+install)
+		return problem.New(problem.ExitUsage, operation, errors.New("missing Debian packages: "+strings.Join(missing, " ")), "run as root: "+install)
 	}
 	e.say("installing Debian packages: %s", strings.Join(missing, " "))
 	script := install + " || { apt-get update && " + install + "; }"
 	cmd := exec.CommandContext(ctx, "sh", "-c", script)
 	cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return problem.New(problem.ExitStep, "install the build's packages", fmt.Errorf("%w: %s", err, lastLine(out)), "try by hand: "+install)
+		return problem.New(problem.ExitStep, "install the packages of the build", fmt.Errorf("%w: %s", err, lastLine(out)), "run this to see the problem: "+install)
 	}
 	return nil
 }
 
-// packageList reads the list: blank lines and comments do not count.
+// packageList returns the package names in text, without blank lines and comments.
 func packageList(text string) []string {
 	var names []string
 	for _, line := range strings.Split(text, "\n") {

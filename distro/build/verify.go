@@ -18,9 +18,10 @@ import (
 )
 
 // Verify builds the payload (or the named parts) a second time, in the folder
-// verify of the cache and with an empty Go build cache, and compares every
-// digest with the first layout's. Only the module cache is shared. Stopped, it
-// goes on where it was; what differs stays in verify-differs to be looked at.
+// verify of the cache and with an empty Go build cache, and compares every digest
+// with that of the first layout. Only the module cache is shared. A stopped run is
+// resumed by the next one. A build that differs is kept in verify-differs for
+// inspection. Verify returns a summary.
 func (e *Engine) Verify(ctx context.Context, only []string) (string, error) {
 	first, err := e.Run(ctx, only)
 	if err != nil {
@@ -47,8 +48,8 @@ func (e *Engine) Verify(ctx context.Context, only []string) (string, error) {
 	return fmt.Sprintf("verified in %s: %d host artifacts and images have the same digests", since(start), same), workshop.RemoveAll(dir)
 }
 
-// compare reports every artifact of second whose digest differs in first, and
-// how many are the same.
+// compareLayouts returns the number of artifacts in the layout second if all have
+// the same digest in first. The error lists those that differ.
 func compare(first, second string) (int, error) {
 	a, err := readIndex(first)
 	if err != nil {
@@ -90,8 +91,8 @@ func readIndex(dir string) (ocispec.Index, error) {
 	return ix, err
 }
 
-// Repin rewrites the lock as Debian's mirror has it now and returns what
-// changed, or "" if nothing did.
+// Repin rewrites the lock file with the versions that Debian's mirror has now and
+// returns the changes, or "" if there are none.
 func (e *Engine) Repin(ctx context.Context) (string, error) {
 	mirror, err := e.Mirror(ctx)
 	if err != nil {

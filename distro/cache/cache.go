@@ -11,19 +11,21 @@ import (
 	"github.com/plinthdev/plinth/distro/recipe"
 )
 
-// Cache is one distro folder's recipes and the folder where their results are kept.
+// Cache holds the recipes of one distro folder and the folder in which their
+// outputs are kept.
 type Cache struct {
 	Dir  string
 	Set  *recipe.Set
 	Lock *debian.Lock
 
-	keys    map[string]string // recipe name → hash of all that decides its output
+	keys    map[string]string // recipe name → hash of everything that determines its output
 	host    string            // versions of the builder and of Go
 	finding sync.Mutex        // guards mirror
-	mirror  *debian.Mirror    // nil until something from Debian is needed
+	mirror  *debian.Mirror    // nil until a file from Debian is needed
 }
 
-// Open reads the recipes and the lock in distro and computes every part's key.
+// Open returns the cache in the folder dir for the recipes in the folder distro.
+// It reads the recipes and the lock file and computes the key of every part.
 func Open(ctx context.Context, distro, dir string) (*Cache, error) {
 	set, err := recipe.Load(distro)
 	if err != nil {
@@ -37,34 +39,35 @@ func Open(ctx context.Context, distro, dir string) (*Cache, error) {
 	return c, c.computeKeys(ctx)
 }
 
-// Layout is the folder of the layout that these recipes make.
+// LayoutDir returns the folder of the OCI layout that is built from these recipes.
 func (c *Cache) Layout() string { return filepath.Join(c.Dir, "payload", c.layoutKey()) }
 
-// CompleteMark is the file that stands in a layout that lacks nothing.
+// CompleteMarker returns the path of the file that marks the layout as complete.
 func (c *Cache) CompleteMark() string { return filepath.Join(c.Layout(), ".complete") }
 
-// Complete tells whether the layout lacks nothing.
+// IsComplete reports whether the layout has every part.
 func (c *Cache) Complete() bool {
 	_, err := os.Stat(c.CompleteMark())
 	return err == nil
 }
 
-// PartDir is where a recipe's output stands once it is built.
+// PartDir returns the folder that holds a recipe's output once it is built.
 func (c *Cache) PartDir(name string) string { return filepath.Join(c.Dir, "parts", name, c.keys[name]) }
 
-// PartKey is the hash of all that decides a recipe's output.
+// PartKey returns the hash of everything that determines a recipe's output.
 func (c *Cache) PartKey(name string) string { return c.keys[name] }
 
-// Built tells whether a recipe's output is there.
+// IsBuilt reports whether a recipe's output exists.
 func (c *Cache) Built(name string) bool {
 	_, err := os.Stat(c.PartDir(name))
 	return err == nil
 }
 
-// Blobs is the store of everything that layouts hold.
+// BlobStore returns the store of the blobs of all layouts.
 func (c *Cache) Blobs() oci.Store { return oci.Store{Dir: filepath.Join(c.Dir, "blobs")} }
 
-// Deb returns the file of an entry of debian.lock, downloaded if need be.
+// FetchDeb returns the path of the file that an entry of debian.lock pins. It
+// downloads the file if it is missing.
 func (c *Cache) Deb(ctx context.Context, name string) (string, error) {
 	entry, err := c.Lock.Get(name)
 	if err != nil {
@@ -77,7 +80,7 @@ func (c *Cache) Deb(ctx context.Context, name string) (string, error) {
 	return mirror.Fetch(ctx, entry)
 }
 
-// Mirror finds Debian's mirror the first time that one is needed.
+// OpenMirror returns the Debian mirror. The first call asks apt for it.
 func (c *Cache) Mirror(ctx context.Context) (*debian.Mirror, error) {
 	c.finding.Lock()
 	defer c.finding.Unlock()

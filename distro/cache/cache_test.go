@@ -12,7 +12,8 @@ import (
 
 const lockLine = "x bookworm 1 SUM 1 pool/x.deb MIT\ny bookworm 1 SUM 1 pool/y.deb MIT\n"
 
-// files is a distro folder: c needs b needs a; a uses the Debian package x.
+// distroFiles returns the files of a distro folder: c needs b, b needs a, and a uses
+// the Debian package x.
 func files() map[string]string {
 	head := "version: v1\nlicence: MIT\nepoch: 1\nmodule: example.com/x@v1.0.0\nsum: h1:x=\nsteps: [{run: 'true'}]\n"
 	return map[string]string{
@@ -22,7 +23,7 @@ func files() map[string]string {
 	}
 }
 
-// write puts the files into a folder.
+// writeFiles writes the files into a new folder and returns its path.
 func write(t *testing.T, files map[string]string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -38,6 +39,7 @@ func write(t *testing.T, files map[string]string) string {
 	return dir
 }
 
+// computeTestKeys returns the keys of the parts, of a layer and of the layout.
 func keys(t *testing.T, files map[string]string) map[string]string {
 	t.Helper()
 	c, err := Open(context.Background(), write(t, files), t.TempDir())
@@ -51,33 +53,35 @@ func keys(t *testing.T, files map[string]string) map[string]string {
 	return map[string]string{"a": c.PartKey("a"), "b": c.PartKey("b"), "c": c.PartKey("c"), "d": c.PartKey("d"), "layer": tree, "layout": filepath.Base(c.Layout())}
 }
 
-func TestAKeyChangesWithAllThatDecidesAndNothingElse(t *testing.T) {
+func TestOpen_KeysDependOnInputsOnly(t *testing.T) {
 	before := keys(t, files())
-	for what, c := range map[string]struct{ file, from, to, changed string }{
+	for name, c := range map[string]struct{ file, from, to, changed string }{
 		"nothing":                      {"payload.yaml", "epoch: 1", "epoch: 1", ""},
-		"a comment beside the data":    {"payload.yaml", "epoch: 1", "epoch: 1 # why", ""},
+		"a comment in payload.yaml":    {"payload.yaml", "epoch: 1", "epoch: 1 # why", ""},
 		"payload.yaml":                 {"payload.yaml", "epoch: 1", "epoch: 2", "layout"},
 		"a recipe's own file":          {"d/go.mod", "module d", "module e", "d layout"},
 		"a recipe that others need":    {"b/recipe.yaml", "epoch: 1", "epoch: 2", "b c layer layout"},
 		"a Debian pin that a uses":     {"debian.lock", "x bookworm 1", "x bookworm 2", "a b c layer layout"},
 		"a Debian pin of only a layer": {"debian.lock", "y bookworm 1", "y bookworm 2", "layer layout"},
 	} {
-		f := files()
-		f[c.file] = strings.Replace(f[c.file], c.from, c.to, 1)
-		after := keys(t, f)
-		var changed []string
-		for _, name := range []string{"a", "b", "c", "d", "layer", "layout"} {
-			if before[name] != after[name] {
-				changed = append(changed, name)
+		t.Run(name, func(t *testing.T) {
+			f := files()
+			f[c.file] = strings.Replace(f[c.file], c.from, c.to, 1)
+			after := keys(t, f)
+			var changed []string
+			for _, part := range []string{"a", "b", "c", "d", "layer", "layout"} {
+				if before[part] != after[part] {
+					changed = append(changed, part)
+				}
 			}
-		}
-		if got := strings.Join(changed, " "); got != c.changed {
-			t.Errorf("%s: changed %q, want %q", what, got, c.changed)
-		}
+			if got := strings.Join(changed, " "); got != c.changed {
+				t.Errorf("changed %q, want %q", got, c.changed)
+			}
+		})
 	}
 }
 
-func TestAPackageThatIsNotPinnedIsNamed(t *testing.T) {
+func TestOpen_NamesPackageThatIsNotPinned(t *testing.T) {
 	f := files()
 	f["a/recipe.yaml"] = strings.Replace(f["a/recipe.yaml"], "[x]", "[zz]", 1)
 	_, err := Open(context.Background(), write(t, f), t.TempDir())

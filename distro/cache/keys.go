@@ -1,6 +1,5 @@
-// Package cache knows where everything that is built stands and by what key:
-// a part's output, the layout, what was downloaded from Debian. It refuses to
-// build anything.
+// Package cache locates everything that is built, by its key: the outputs of
+// parts, the layout and the files downloaded from Debian. It builds nothing.
 package cache
 
 import (
@@ -20,13 +19,13 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-// builderVersion is part of every key: raise it when this package starts to
-// make other bytes from the same recipe.
+// builderVersion is part of every key. Increase it when a change of the code
+// makes other bytes from the same recipe.
 const builderVersion = "1"
 
-// computeKeys gives every recipe the hash of all that decides its output: its
-// folder's files, the Debian pins and tool versions that it uses, and the keys
-// of its needs.
+// computeKeys computes for every recipe the hash of everything that determines
+// its output: the files in its folder, the Debian pins and tool versions that it
+// uses, and the keys of the recipes that it needs.
 func (c *Cache) computeKeys(ctx context.Context) error {
 	tools := toolVersions(ctx)
 	goVersion, err := tools("go")
@@ -64,12 +63,15 @@ func (c *Cache) computeKeys(ctx context.Context) error {
 	return nil
 }
 
-// layoutKey is the hash of every part's key and of payload.yaml with its pins.
+// layoutKey returns the hash of every part's key, of payload.yaml and of the
+// Debian pins. It is computed from JSON: a renamed field of a type in Payload or
+// of debian.Entry changes it, unless a json tag keeps the old name.
 func (c *Cache) layoutKey() string {
 	return c.Hash(c.keys, c.Set.Payload, c.Lock.Entries)
 }
 
-// TreeKey is the hash of all that decides a layer.
+// TreeKey returns the hash of everything that determines a layer's bytes. As in
+// layoutKey, the names of recipe.Tree's fields are part of it.
 func (c *Cache) TreeKey(t recipe.Tree, epoch int64) (string, error) {
 	parts, pins := map[string]string{}, []string{}
 	for _, f := range t.Files {
@@ -87,7 +89,7 @@ func (c *Cache) TreeKey(t recipe.Tree, epoch int64) (string, error) {
 	return c.Hash(t, epoch, parts, pins), nil
 }
 
-// Hash is the key of anything else that is decided by docs and the builder.
+// HashKey returns the key of any other result that docs and the builder determine.
 func (c *Cache) Hash(docs ...any) string {
 	h := sha256.New()
 	fmt.Fprintln(h, c.host)
@@ -98,7 +100,8 @@ func (c *Cache) Hash(docs ...any) string {
 	return hex.EncodeToString(h.Sum(nil))[:20]
 }
 
-// hashFolder adds every file below dir, by name and content, in order.
+// hashFolder writes the name and content of every file below dir to h, in
+// lexical order.
 func hashFolder(h interface{ Write([]byte) (int, error) }, dir string) error {
 	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
@@ -115,7 +118,8 @@ func hashFolder(h interface{ Write([]byte) (int, error) }, dir string) error {
 	})
 }
 
-// toolVersions asks each tool once what it is.
+// toolVersions returns a function that returns the first line of a tool's version
+// output. It runs each tool once.
 func toolVersions(ctx context.Context) func(string) (string, error) {
 	var mu sync.Mutex
 	known := map[string]string{}
@@ -133,7 +137,7 @@ func toolVersions(ctx context.Context) func(string) (string, error) {
 		cmd.Env = append(os.Environ(), "GOTOOLCHAIN=local")
 		out, err := cmd.Output()
 		if err != nil {
-			return "", problem.New(problem.ExitUsage, "ask "+tool+" for its version", err, "install "+tool)
+			return "", problem.New(problem.ExitUsage, "read the version of "+tool, err, "install "+tool)
 		}
 		first, _, _ := strings.Cut(string(out), "\n")
 		known[tool] = first

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -15,7 +16,7 @@ import (
 
 const line = "bash-static bookworm 5.2.15-2+b13 f62e37fc6c2c14417f270323066b4c621db5dc151a26f7a1f58e3fc24111d1c8 1079448 pool/main/b/bash/bash-static_5.2.15-2+b13_amd64.deb MPL-2.0 AND GPL-2.0-or-later"
 
-func TestALockIsReadAndWrittenUnchanged(t *testing.T) {
+func TestParse_RoundTripsLockFile(t *testing.T) {
 	text := "# about\n" + line + "\n"
 	l, err := Parse([]byte(text))
 	if err != nil {
@@ -32,14 +33,14 @@ func TestALockIsReadAndWrittenUnchanged(t *testing.T) {
 	}
 }
 
-func TestTheRealLockIsSound(t *testing.T) {
+func TestLoad_ReadsRepositoryLockFile(t *testing.T) {
 	l, err := Load("../" + LockFile)
 	if err != nil || len(l.Entries) == 0 {
 		t.Errorf("%d entries, %v", len(l.Entries), err)
 	}
 }
 
-func TestEveryBadLineIsReported(t *testing.T) {
+func TestParse_ReportsEveryBadLine(t *testing.T) {
 	bad := []struct{ from, to, want string }{
 		{"pool/main", "/etc", "is not a path in the pool"},
 		{"pool/main", "pool/../..", "is not a path in the pool"},
@@ -57,9 +58,11 @@ func TestEveryBadLineIsReported(t *testing.T) {
 		t.Fatal("no error")
 	}
 	for i, b := range bad {
-		if want := "line " + string(rune('2'+i)); !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), b.want) {
-			t.Errorf("error lacks %q or %q:\n%v", want, b.want, err)
-		}
+		t.Run(fmt.Sprintf("line %d %s", i+2, b.want), func(t *testing.T) {
+			if want := "line " + string(rune('2'+i)); !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), b.want) {
+				t.Errorf("error lacks %q or %q:\n%v", want, b.want, err)
+			}
+		})
 	}
 }
 
@@ -74,14 +77,14 @@ func entryFor(content string) Entry {
 	return Entry{Name: "x.orig", Version: "1", Sum: hex.EncodeToString(sum[:]), Size: int64(len(content)), Path: "pool/x.tar.xz", Licence: "MIT"}
 }
 
-func TestFetchTriesEverySiteAndKeepsTheFile(t *testing.T) {
+func TestFetch_TriesEverySiteAndKeepsFile(t *testing.T) {
 	hits := 0
 	gone := httptest.NewServer(http.NotFoundHandler())
 	defer gone.Close()
 	good := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		hits++
 		if r.URL.Path != "/pool/x.tar.xz" {
-			t.Errorf("asked for %s", r.URL.Path)
+			t.Errorf("%s was requested", r.URL.Path)
 		}
 		serve(t, w, "content")
 	}))
@@ -93,7 +96,7 @@ func TestFetchTriesEverySiteAndKeepsTheFile(t *testing.T) {
 			t.Fatal(err)
 		}
 		if b, _ := os.ReadFile(file); string(b) != "content" {
-			t.Errorf("file holds %q", b)
+			t.Errorf("file has the content %q", b)
 		}
 	}
 	if hits != 1 {
@@ -101,22 +104,24 @@ func TestFetchTriesEverySiteAndKeepsTheFile(t *testing.T) {
 	}
 }
 
-func TestAFileWithAnotherDigestIsRefused(t *testing.T) {
+func TestFetch_RefusesOtherDigest(t *testing.T) {
 	for name, sent := range map[string]string{"altered": "c0ntent", "truncated": "cont", "longer": "content and more"} {
-		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { serve(t, w, sent) }))
-		m := &Mirror{Dir: t.TempDir(), Sites: []string{srv.URL}}
-		_, err := m.Fetch(context.Background(), entryFor("content"))
-		srv.Close()
-		if err == nil || !strings.Contains(err.Error(), "sha256 is") {
-			t.Errorf("%s: got %v", name, err)
-		}
-		if left, _ := filepath.Glob(filepath.Join(m.Dir, "*")); len(left) > 0 {
-			t.Errorf("%s: left %v", name, left)
-		}
+		t.Run(name, func(t *testing.T) {
+			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { serve(t, w, sent) }))
+			defer srv.Close()
+			m := &Mirror{Dir: t.TempDir(), Sites: []string{srv.URL}}
+			_, err := m.Fetch(context.Background(), entryFor("content"))
+			if err == nil || !strings.Contains(err.Error(), "sha256 is") {
+				t.Errorf("got %v", err)
+			}
+			if left, _ := filepath.Glob(filepath.Join(m.Dir, "*")); len(left) > 0 {
+				t.Errorf("leftover files: %v", left)
+			}
+		})
 	}
 }
 
-func TestAPackageParagraphFillsTheEntry(t *testing.T) {
+func TestParsePackage_UpdatesEntry(t *testing.T) {
 	old := Entry{Name: "bash-static", Suite: "bookworm", Licence: "GPL-3.0-or-later"}
 	out := "Package: bash-static\nVersion: 5.3-1\nDescription: shell\n with more\nFilename: pool/main/b/bash/bash-static_5.3-1_amd64.deb\nSize: 12\nSHA256: " + strings.Repeat("a", 64) + "\n\nPackage: other\nVersion: 9\n"
 	e, err := parsePackage(old, out)
@@ -124,11 +129,11 @@ func TestAPackageParagraphFillsTheEntry(t *testing.T) {
 		t.Errorf("got %+v, %v", e, err)
 	}
 	if _, err := parsePackage(old, "Package: bash-static\n"); err == nil {
-		t.Error("a paragraph without a file was taken")
+		t.Error("a paragraph without a file was accepted")
 	}
 }
 
-func TestASourceParagraphGivesTheUpstreamTarball(t *testing.T) {
+func TestParseSource_FindsUpstreamTarball(t *testing.T) {
 	out := "Package: iptables\nVersion: 1.8.9-2\nDirectory: pool/main/i/iptables\nChecksums-Sha256:\n " +
 		strings.Repeat("b", 64) + " 10 iptables_1.8.9-2.dsc\n " + strings.Repeat("d", 64) + " 30 iptables_1.8.9.orig.tar.xz.asc\n " + strings.Repeat("c", 64) + " 20 iptables_1.8.9.orig.tar.xz\n"
 	e, err := parseSource(Entry{Name: "iptables.orig", Suite: "s", Licence: "L"}, out)
@@ -136,11 +141,11 @@ func TestASourceParagraphGivesTheUpstreamTarball(t *testing.T) {
 		t.Errorf("got %+v, %v", e, err)
 	}
 	if _, err := parseSource(Entry{Name: "x.orig"}, "Package: x\n"); err == nil {
-		t.Error("a source without a tarball was taken")
+		t.Error("a source without a tarball was accepted")
 	}
 }
 
-func TestDiffShowsOnlyWhatChanged(t *testing.T) {
+func TestDiff_ListsOnlyChangedEntries(t *testing.T) {
 	from := &Lock{Entries: []Entry{{Name: "a", Version: "1"}, {Name: "b", Version: "1"}}}
 	to := &Lock{Entries: []Entry{{Name: "a", Version: "1"}, {Name: "b", Version: "2"}}}
 	if got := Diff(from, to); !strings.Contains(got, "- b  1") || !strings.Contains(got, "+ b  2") || strings.Contains(got, "a  1") {
@@ -158,7 +163,7 @@ func FuzzParse(f *testing.F) {
 		}
 		again, err := Parse(l.Bytes())
 		if err != nil || len(again.Entries) != len(l.Entries) {
-			t.Errorf("written and read again: %v, %d entries became %d", err, len(l.Entries), len(again.Entries))
+			t.Errorf("after writing and parsing it again: %v, %d entries became %d", err, len(l.Entries), len(again.Entries))
 		}
 	})
 }
@@ -168,7 +173,7 @@ func FuzzFields(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		e, err := parseSource(Entry{Name: "x.orig", Licence: "L"}, text)
 		if err == nil && !sha256Hex.MatchString(e.Sum) {
-			t.Errorf("took the sum %q", e.Sum)
+			t.Errorf("accepted the sum %q", e.Sum)
 		}
 	})
 }

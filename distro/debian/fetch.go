@@ -18,18 +18,19 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-// Mirror downloads locked files into Dir, from the sites that apt uses on this
+// Mirror downloads pinned files into Dir, from the sites that apt uses on this
 // machine.
 type Mirror struct {
 	Dir   string
 	Sites []string // roots, http or https, without a trailing slash
 }
 
-// NewMirror asks apt for its sites; the folder dir keeps what was downloaded.
+// NewMirror returns a mirror with the sites that apt is configured for. Files are
+// downloaded into the folder dir.
 func NewMirror(ctx context.Context, dir string) (*Mirror, error) {
 	out, err := output(ctx, "apt-get", "indextargets", "--format", "$(SITE)", "Created-By: Packages")
 	if err != nil {
-		return nil, problem.New(problem.ExitInternal, "ask apt for its mirrors", err, "this build needs a Debian machine")
+		return nil, problem.New(problem.ExitInternal, "list the mirrors of apt", err, "run the build on a Debian machine")
 	}
 	m := &Mirror{Dir: dir}
 	for _, site := range strings.Fields(out) {
@@ -39,13 +40,13 @@ func NewMirror(ctx context.Context, dir string) (*Mirror, error) {
 		}
 	}
 	if len(m.Sites) == 0 {
-		return nil, problem.Newf(problem.ExitInternal, "find a Debian mirror", "run apt-get update once", "apt knows no http mirror")
+		return nil, problem.Newf(problem.ExitInternal, "find a Debian mirror", "run: apt-get update", "apt has no http mirror configured")
 	}
 	return m, nil
 }
 
-// Fetch returns the path of the entry's file, downloading it if it is not
-// there yet. The file has the locked digest, or the error says that it has not.
+// Fetch returns the path of the entry's file and downloads the file if it is
+// missing. A file whose digest is not the pinned one is an error.
 func (m *Mirror) Fetch(ctx context.Context, e Entry) (string, error) {
 	file := filepath.Join(m.Dir, e.Sum+"-"+filepath.Base(e.Path))
 	if fileSum(file) == e.Sum {
@@ -63,7 +64,7 @@ func (m *Mirror) Fetch(ctx context.Context, e Entry) (string, error) {
 		faults = append(faults, err)
 	}
 	return "", problem.New(problem.ExitInternal, "download "+e.Name+" "+e.Version, errors.Join(faults...),
-		"if the mirror has moved on, run: payload repin")
+		"if the mirror has a newer version, run: payload repin")
 }
 
 func get(ctx context.Context, url, file string, e Entry) error {
@@ -83,7 +84,7 @@ func get(ctx context.Context, url, file string, e Entry) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _, _ = tmp.Close(), os.Remove(tmp.Name()) }() // nothing is left to do after a success
+	defer func() { _, _ = tmp.Close(), os.Remove(tmp.Name()) }() // both fail after a success, which is harmless
 	sum := sha256.New()
 	if _, err := io.Copy(io.MultiWriter(tmp, sum), io.LimitReader(res.Body, e.Size+1)); err != nil {
 		return err
@@ -97,7 +98,7 @@ func get(ctx context.Context, url, file string, e Entry) error {
 	return os.Rename(tmp.Name(), file)
 }
 
-// fileSum is the file's sha256 in hex, or "" if it cannot be read.
+// fileSum returns the file's sha256 in hex, or "" if the file cannot be read.
 func fileSum(file string) string {
 	f, err := os.Open(file)
 	if err != nil {
@@ -111,8 +112,8 @@ func fileSum(file string) string {
 	return hex.EncodeToString(sum.Sum(nil))
 }
 
-// Unpack puts a package's files below dir, or places a source tarball there
-// under the entry's name.
+// Unpack unpacks the files of a package below dir. It copies a source tarball
+// into dir, under the entry's name.
 func Unpack(ctx context.Context, e Entry, file, dir string) error {
 	if !strings.HasSuffix(e.Path, ".deb") {
 		b, err := os.ReadFile(file)
@@ -125,8 +126,8 @@ func Unpack(ctx context.Context, e Entry, file, dir string) error {
 	return err
 }
 
-// Walk calls fn for every entry of the package's file tree, in its order.
-// Names are absolute paths.
+// WalkFiles calls fn for every entry of the package's file tree, in the package's
+// order. Names are absolute paths.
 func Walk(ctx context.Context, file string, fn func(h *tar.Header, r io.Reader) error) error {
 	out, err := output(ctx, "dpkg-deb", "--fsys-tarfile", file)
 	if err != nil {
@@ -148,7 +149,7 @@ func Walk(ctx context.Context, file string, fn func(h *tar.Header, r io.Reader) 
 	}
 }
 
-// output runs a tool and returns its stdout; stderr goes into the error.
+// commandOutput runs a tool and returns its stdout. The error contains its stderr.
 func output(ctx context.Context, name string, args ...string) (string, error) {
 	var out, errs bytes.Buffer
 	cmd := exec.CommandContext(ctx, name, args...)

@@ -1,7 +1,5 @@
-// Package debian owns the pins of everything that comes from Debian: the lock
-// file, the download from whatever mirror apt is set up for, reading a package
-// without installing it, and the re-pin after a mirror has moved on. It
-// refuses any file whose digest is not the locked one.
+// Package debian pins, downloads and unpacks the files that come from Debian. It
+// accepts a file only if its digest is the one in the lock file.
 package debian
 
 import (
@@ -17,10 +15,10 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-// LockFile is the lock's name in the distro folder.
+// LockFile is the name of the lock file in the distro folder.
 const LockFile = "debian.lock"
 
-// Entry pins one file of Debian's pool.
+// Entry pins one file of Debian's pool. The cache keys contain its JSON form.
 type Entry struct {
 	Name    string // package, or source.orig for a source's upstream tarball
 	Suite   string // suite to re-pin from
@@ -28,16 +26,16 @@ type Entry struct {
 	Sum     string // sha256, hex
 	Size    int64  // bytes
 	Path    string // below the mirror's root: pool/main/…
-	Licence string // SPDX expression
+	Licence string `json:"Licence"` // SPDX expression; the tag keeps the cache keys
 }
 
-// Lock is the parsed lock file; comments are the lines before the first entry.
+// Lock is the parsed lock file. Comment holds its comments and empty lines.
 type Lock struct {
 	Comment []string
 	Entries []Entry
 }
 
-// Load reads the lock file at path.
+// Load reads and parses the lock file.
 func Load(file string) (*Lock, error) {
 	b, err := os.ReadFile(file)
 	if err != nil {
@@ -52,8 +50,8 @@ func Load(file string) (*Lock, error) {
 
 var sha256Hex = regexp.MustCompile(`^[0-9a-f]{64}$`)
 
-// Parse reads lines of seven fields (name suite version sha256 size path
-// licence, the licence may hold spaces) and reports every bad one.
+// Parse parses lines of seven fields: name, suite, version, sha256, size, path
+// and license, which may contain spaces. The error names every invalid line.
 func Parse(b []byte) (*Lock, error) {
 	var l Lock
 	var faults []error
@@ -65,7 +63,7 @@ func Parse(b []byte) (*Lock, error) {
 		}
 		e, err := parseEntry(line)
 		if err == nil && seen[e.Name] {
-			err = fmt.Errorf("%s stands there twice", e.Name)
+			err = fmt.Errorf("%s is listed twice", e.Name)
 		}
 		if err != nil {
 			faults = append(faults, fmt.Errorf("line %d: %w", i+1, err))
@@ -80,7 +78,7 @@ func Parse(b []byte) (*Lock, error) {
 func parseEntry(line string) (Entry, error) {
 	f := strings.Fields(line)
 	if len(f) < 7 {
-		return Entry{}, fmt.Errorf("%d fields, want name suite version sha256 size path licence", len(f))
+		return Entry{}, fmt.Errorf("%d fields, want name suite version sha256 size path license", len(f))
 	}
 	size, err := strconv.ParseInt(f[4], 10, 64)
 	if err != nil || size <= 0 {
@@ -95,17 +93,17 @@ func parseEntry(line string) (Entry, error) {
 	return Entry{Name: f[0], Suite: f[1], Version: f[2], Sum: f[3], Size: size, Path: f[5], Licence: strings.Join(f[6:], " ")}, nil
 }
 
-// Get finds an entry by name.
+// Get returns the entry with this name, or an error if there is none.
 func (l *Lock) Get(name string) (Entry, error) {
 	for _, e := range l.Entries {
 		if e.Name == name {
 			return e, nil
 		}
 	}
-	return Entry{}, problem.Newf(problem.ExitConfig, "find a Debian package", "add a line for it, then run payload repin", "%s has no entry %s", LockFile, name)
+	return Entry{}, problem.Newf(problem.ExitConfig, "find a Debian package", "add a line for it to "+LockFile+", then run: payload repin", "%s has no entry %s", LockFile, name)
 }
 
-// Bytes is the lock file's text.
+// Bytes returns the text of the lock file.
 func (l *Lock) Bytes() []byte {
 	var b bytes.Buffer
 	for _, c := range l.Comment {
@@ -117,7 +115,7 @@ func (l *Lock) Bytes() []byte {
 	return b.Bytes()
 }
 
-// String is the entry's line in the lock file.
+// String returns the entry's line in the lock file. It is part of cache keys.
 func (e Entry) String() string {
 	return fmt.Sprintf("%s %s %s %s %d %s %s", e.Name, e.Suite, e.Version, e.Sum, e.Size, e.Path, e.Licence)
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-// Repin looks every entry up in its suite and returns the lock as the mirror
-// has it now. The machine's own apt lists are neither used nor changed.
+// Repin returns the lock with every entry updated to what its suite has on the
+// mirror now. The machine's own apt lists are neither used nor changed.
 func Repin(ctx context.Context, l *Lock, site string) (*Lock, error) {
 	now := &Lock{Comment: l.Comment, Entries: slices.Clone(l.Entries)}
 	roots := map[string]*aptRoot{}
@@ -28,14 +28,15 @@ func Repin(ctx context.Context, l *Lock, site string) (*Lock, error) {
 		}
 		found, err := root.find(ctx, e)
 		if err != nil {
-			return nil, problem.New(problem.ExitInternal, "re-pin "+e.Name, err, "")
+			return nil, problem.New(problem.ExitInternal, "update the pin of "+e.Name, err, "")
 		}
 		now.Entries[i] = found
 	}
 	return now, nil
 }
 
-// Diff lists what changed from one lock to another, one line each way.
+// Diff returns the entries that changed from one lock to another, each as a line
+// with - and a line with +.
 func Diff(from, to *Lock) string {
 	var b strings.Builder
 	for i, e := range from.Entries {
@@ -46,7 +47,7 @@ func Diff(from, to *Lock) string {
 	return b.String()
 }
 
-// aptRoot is an apt of its own with one suite.
+// aptRoot is a private apt configuration with one suite.
 type aptRoot struct {
 	dir  string
 	opts []string
@@ -78,7 +79,7 @@ func newAptRoot(ctx context.Context, site, suite string) (*aptRoot, error) {
 
 func (r *aptRoot) remove() { _ = os.RemoveAll(r.dir) }
 
-// find fills in what the suite has for the entry now.
+// lookupEntry returns the entry with the version, sum and path that the suite has now.
 func (r *aptRoot) find(ctx context.Context, e Entry) (Entry, error) {
 	if source, ok := strings.CutSuffix(e.Name, ".orig"); ok {
 		out, err := output(ctx, "apt-cache", append(r.opts, "showsrc", "--only-source", source)...)
@@ -94,13 +95,13 @@ func (r *aptRoot) find(ctx context.Context, e Entry) (Entry, error) {
 	return parsePackage(e, out)
 }
 
-// parsePackage reads a paragraph as `apt-cache show` prints it.
+// parsePackage parses a paragraph of the output of `apt-cache show`.
 func parsePackage(e Entry, out string) (Entry, error) {
 	f := fields(out)
 	return parseEntry(strings.Join([]string{e.Name, e.Suite, f["Version"], f["SHA256"], f["Size"], f["Filename"], e.Licence}, " "))
 }
 
-// parseSource reads a paragraph as `apt-cache showsrc` prints it.
+// parseSource parses a paragraph of the output of `apt-cache showsrc`.
 func parseSource(e Entry, out string) (Entry, error) {
 	f := fields(out)
 	for _, line := range strings.Split(f["Checksums-Sha256"], "\n") {
@@ -112,8 +113,8 @@ func parseSource(e Entry, out string) (Entry, error) {
 	return e, fmt.Errorf("%s has no upstream tarball in %s", e.Name, e.Suite)
 }
 
-// fields reads the first paragraph of a control file; continuation lines are
-// kept, joined by newlines.
+// parseControlFields parses the first paragraph of a control file. Continuation
+// lines are joined by newlines.
 func fields(text string) map[string]string {
 	out := map[string]string{}
 	key := ""

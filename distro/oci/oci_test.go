@@ -3,6 +3,7 @@ package oci
 import (
 	"archive/tar"
 	"bytes"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -18,6 +19,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
+// sampleTree returns a tree with every kind of entry.
 func sample(t *testing.T) Tree {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "prog")
@@ -40,10 +42,10 @@ func sample(t *testing.T) Tree {
 	return tree
 }
 
-// epoch is any fixed time.
+// sampleTime returns an arbitrary fixed time.
 func epoch() time.Time { return time.Unix(1771420288, 0) }
 
-func TestATarIsSortedAndKnowsNoClockAndNoUser(t *testing.T) {
+func TestWriteTar_IsSortedWithoutClockAndUsers(t *testing.T) {
 	var b bytes.Buffer
 	if err := sample(t).WriteTar(&b, epoch()); err != nil {
 		t.Fatal(err)
@@ -60,10 +62,10 @@ func TestATarIsSortedAndKnowsNoClockAndNoUser(t *testing.T) {
 		}
 		name := strings.TrimSuffix(h.Name, "/")
 		if name <= last {
-			t.Errorf("%s stands after %s", name, last)
+			t.Errorf("%s comes after %s", name, last)
 		}
 		if !h.ModTime.Equal(epoch()) || h.Uname != "" || h.Gname != "" || !h.AccessTime.IsZero() || !h.ChangeTime.IsZero() {
-			t.Errorf("%s carries %+v", name, h)
+			t.Errorf("%s has the header %+v", name, h)
 		}
 		seen[name], last = h, name
 	}
@@ -81,7 +83,7 @@ func TestATarIsSortedAndKnowsNoClockAndNoUser(t *testing.T) {
 	}
 }
 
-func TestTheSameTreeIsTheSameBlob(t *testing.T) {
+func TestPutLayer_SameTreeGivesSameBlob(t *testing.T) {
 	first, err := Store{t.TempDir()}.PutLayer(sample(t), epoch())
 	if err != nil {
 		t.Fatal(err)
@@ -93,7 +95,7 @@ func TestTheSameTreeIsTheSameBlob(t *testing.T) {
 	if first != second {
 		t.Errorf("%+v and %+v", first, second)
 	}
-	// Pinned: a library that packs otherwise would silently change every digest of the payload.
+	// Pinned: a library that packs differently would silently change every digest of the payload.
 	const raw = "sha256:a297b6703c37a0e6945717c56507e46ab041ab73b74ec86a5e3278b5d1e42b31"
 	if first.Raw != raw {
 		t.Errorf("the tar's digest is %s, was %s", first.Raw, raw)
@@ -104,15 +106,17 @@ func TestTheSameTreeIsTheSameBlob(t *testing.T) {
 	}
 }
 
-func TestPathsOutsideTheTreeAreRefused(t *testing.T) {
+func TestTreeAdd_RefusesPathsOutsideTree(t *testing.T) {
 	for _, name := range []string{"", "/", "/a/../b", "/../etc", "a//b"} {
-		if err := (Tree{}).Add(name, Entry{}); err == nil {
-			t.Errorf("%q was taken", name)
-		}
+		t.Run(fmt.Sprintf("path %q", name), func(t *testing.T) {
+			if err := (Tree{}).Add(name, Entry{}); err == nil {
+				t.Errorf("%q was accepted", name)
+			}
+		})
 	}
 }
 
-func TestAMissingFileIsAnErrorAndLeavesNoBlob(t *testing.T) {
+func TestPutLayer_MissingFileLeavesNoBlob(t *testing.T) {
 	s := Store{t.TempDir()}
 	tree := Tree{}
 	if err := tree.Add("/x", Entry{File: "/nonexistent/file"}); err != nil {
@@ -126,7 +130,7 @@ func TestAMissingFileIsAnErrorAndLeavesNoBlob(t *testing.T) {
 	}
 }
 
-// image stores an image of one layer and returns its descriptor and blobs.
+// putImage stores an image with one layer and returns its descriptor and blobs.
 func image(t *testing.T, s Store) (ocispec.Descriptor, []digest.Digest) {
 	t.Helper()
 	layer, err := s.PutLayer(sample(t), epoch())
@@ -149,11 +153,11 @@ func image(t *testing.T, s Store) (ocispec.Descriptor, []digest.Digest) {
 	return m, []digest.Digest{m.Digest, config.Digest, layer.Digest}
 }
 
-func TestALayoutIsValidForOthersReaders(t *testing.T) {
+func TestWriteLayout_IsValidForOtherReaders(t *testing.T) {
 	s := Store{t.TempDir()}
 	m, blobs := image(t, s)
 	dir := filepath.Join(s.Dir, "layout")
-	for range 2 { // the second time finds everything there
+	for range 2 { // the second run finds all files in place
 		if err := s.WriteLayout(dir, []ocispec.Descriptor{m}, blobs); err != nil {
 			t.Fatal(err)
 		}
@@ -162,7 +166,7 @@ func TestALayoutIsValidForOthersReaders(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := validate.Index(ix, validate.Fast); err != nil { // not fast, it only reads gzip
+	if err := validate.Index(ix, validate.Fast); err != nil { // validate.Fast, because the full check only reads gzip
 		t.Error(err)
 	}
 	im, err := ix.Image(v1.Hash{Algorithm: "sha256", Hex: m.Digest.Encoded()})
@@ -183,11 +187,11 @@ func TestALayoutIsValidForOthersReaders(t *testing.T) {
 		t.Errorf("the layer unpacks to %s, the config says %s (%v)", got, want, err)
 	}
 	if !s.Has(blobs[2], func() int64 { st, _ := os.Stat(s.Path(blobs[2])); return st.Size() }()) || s.Has(blobs[2], 1) {
-		t.Error("Has does not look at the size")
+		t.Error("HasBlob ignores the size")
 	}
 }
 
-func TestALayoutWithoutItsBlobIsRefused(t *testing.T) {
+func TestWriteLayout_RefusesMissingBlob(t *testing.T) {
 	s := Store{t.TempDir()}
 	if err := s.WriteLayout(filepath.Join(s.Dir, "l"), nil, []digest.Digest{digest.FromString("absent")}); err == nil {
 		t.Error("no error")

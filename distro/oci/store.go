@@ -16,10 +16,10 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// Store keeps blobs by digest, as in an OCI layout: <Dir>/sha256/<hex>.
+// Store stores blobs by digest, as an OCI layout does: <Dir>/sha256/<hex>.
 type Store struct{ Dir string }
 
-// Blob is a stored blob: its descriptor, and digest and size before compression.
+// Blob describes a stored blob: digest and size, and both before compression.
 type Blob struct {
 	Digest  digest.Digest `json:"digest"`
 	Size    int64         `json:"size"`    // bytes
@@ -27,24 +27,24 @@ type Blob struct {
 	RawSize int64         `json:"rawSize"` // bytes before compression
 }
 
-// Path is where the blob with this digest is, or would be.
+// BlobPath returns the path of the blob with this digest, whether it exists or not.
 func (s Store) Path(d digest.Digest) string {
 	return filepath.Join(s.Dir, d.Algorithm().String(), d.Encoded())
 }
 
-// Has tells whether the blob is there with the right size; what it holds was
-// checked when it was written.
+// HasBlob reports whether the blob exists with this size in bytes. Its content was
+// verified when it was written.
 func (s Store) Has(d digest.Digest, size int64) bool {
 	st, err := os.Stat(s.Path(d))
 	return err == nil && st.Size() == size
 }
 
-// PutLayer stores the tree as a compressed tar.
+// PutLayer stores the tree as a tar compressed with zstd.
 func (s Store) PutLayer(t Tree, when time.Time) (Blob, error) {
 	return s.PutZstd(func(w io.Writer) error { return t.WriteTar(w, when) })
 }
 
-// PutFile stores a file, compressed.
+// PutFile stores a file, compressed with zstd.
 func (s Store) PutFile(file string) (Blob, error) {
 	return s.PutZstd(func(w io.Writer) error {
 		f, err := os.Open(file)
@@ -57,8 +57,8 @@ func (s Store) PutFile(file string) (Blob, error) {
 	})
 }
 
-// PutZstd stores what write writes. One encoder thread and fixed options make
-// the same content the same blob.
+// PutZstd stores what write writes, compressed with zstd. With one encoder thread
+// and fixed options the same content always gives the same blob.
 func (s Store) PutZstd(write func(io.Writer) error) (Blob, error) {
 	tmp, err := s.temp()
 	if err != nil {
@@ -107,10 +107,11 @@ func (s Store) temp() (*os.File, error) {
 	return os.CreateTemp(dir, ".new-*")
 }
 
-// discard removes what keep has not renamed.
+// discardTemp removes a temporary file unless commitTemp has renamed it.
 func discard(tmp *os.File) { _, _ = tmp.Close(), os.Remove(tmp.Name()) }
 
-// keep gives the finished file its name; a crash before that leaves no such file.
+// commitTemp renames the finished file to its final name. After a crash before
+// that, no file of this name exists.
 func keep(tmp *os.File, name string) error {
 	if err := tmp.Chmod(0o644); err != nil {
 		return err
@@ -136,8 +137,8 @@ func (c *counter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// WriteLayout makes dir an OCI layout with the given index: every blob in
-// blobs is hard-linked from the store, the index is replaced last and at once.
+// WriteLayout writes an OCI layout with the given index into dir. Every blob in
+// blobs is hard-linked from the store. The index is replaced last, atomically.
 func (s Store) WriteLayout(dir string, index []ocispec.Descriptor, blobs []digest.Digest) error {
 	if err := os.MkdirAll(filepath.Join(dir, "blobs", "sha256"), 0o755); err != nil {
 		return err
@@ -165,7 +166,7 @@ func (s Store) WriteLayout(dir string, index []ocispec.Descriptor, blobs []diges
 	return ReplaceFile(filepath.Join(dir, ocispec.ImageIndexFile), append(doc, '\n'))
 }
 
-// ReplaceFile writes a file so that a reader sees the old or the new content,
+// ReplaceFile replaces a file atomically: readers see the old or the new content,
 // never a part of it.
 func ReplaceFile(file string, content []byte) error {
 	tmp, err := os.CreateTemp(filepath.Dir(file), ".new-*")

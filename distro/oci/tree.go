@@ -1,7 +1,6 @@
-// Package oci owns the bytes of the payload: deterministic tar layers,
-// compressed with zstd, and an OCI image layout whose index is replaced
-// atomically. It refuses clocks, users, random order and anything else that
-// would give the same content two digests.
+// Package oci writes the payload's reproducible bytes: tar layers compressed with
+// zstd, and an OCI image layout whose index is replaced atomically. Clocks, users
+// and map order do not influence them: the same content has the same digest.
 package oci
 
 import (
@@ -18,8 +17,8 @@ import (
 	"time"
 )
 
-// Entry is one path in a layer: a folder, a link or a file whose content is
-// File (a path on this machine) or, if that is empty, Data.
+// Entry is one path in a layer: a folder, a symbolic link or a file. The content
+// of a file is that of File (a path on this machine) or, if File is empty, Data.
 type Entry struct {
 	Dir   bool
 	Link  string
@@ -29,21 +28,21 @@ type Entry struct {
 	Owner int    // uid and gid
 }
 
-// Tree is a layer's content by absolute path.
+// Tree is the content of a layer: absolute path → entry.
 type Tree map[string]Entry
 
-// Add puts an entry in; missing parents become root's folders of mode 0755
-// when the tree is written.
+// Add adds an entry. WriteTar adds missing parent folders, owned by root and with
+// mode 0755. A path that is not absolute and clean is an error.
 func (t Tree) Add(name string, e Entry) error {
 	clean := path.Clean("/" + name)
 	if clean == "/" || clean != "/"+strings.Trim(name, "/") {
-		return fmt.Errorf("%q is no path for a layer", name)
+		return fmt.Errorf("%q is not a path for a layer", name)
 	}
 	t[clean] = e
 	return nil
 }
 
-// withParents is the tree with every folder on the way to its entries.
+// withParents returns the tree with all missing parent folders of its entries.
 func (t Tree) withParents() Tree {
 	out := maps.Clone(t)
 	for name := range t {
@@ -56,7 +55,7 @@ func (t Tree) withParents() Tree {
 	return out
 }
 
-// WriteTar writes the tree sorted by path, every entry with the same time.
+// WriteTar writes the tree as a tar, sorted by path, each entry with the same time.
 func (t Tree) WriteTar(w io.Writer, when time.Time) error {
 	tw := tar.NewWriter(w)
 	full := t.withParents()

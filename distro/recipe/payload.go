@@ -9,7 +9,8 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// Payload says what the layout holds and of what it is made.
+// Payload describes the content of the layout and what it is built from. The
+// cache keys contain its JSON form, which has the names of these Go fields.
 type Payload struct {
 	Epoch  int64           `yaml:"epoch"` // seconds; build time of shared layers and of images made of Debian packages
 	Hosts  []Host          `yaml:"hosts"`
@@ -21,15 +22,15 @@ type Payload struct {
 type Host struct {
 	Title string `yaml:"title"`
 	File  Source `yaml:"file"`
-	// Version is what an Installer's spec calls it; the recipe's own if empty.
+	// Version is the version in an Installer's spec; empty means the recipe's version.
 	Version string `yaml:"version"`
 }
 
-// Image is one container image: shared layers below, its own tree on top.
+// Image is one container image: shared layers, and its own tree on top of them.
 type Image struct {
-	Ref        string   `yaml:"ref"`     // full reference as its consumers ask for it
-	Part       string   `yaml:"part"`    // main upstream: a recipe, or an entry of debian.lock
-	Version    string   `yaml:"version"` // what is really inside; the part's version if empty
+	Ref        string   `yaml:"ref"`     // full reference that its consumers request
+	Part       string   `yaml:"part"`    // main upstream: a recipe or an entry of debian.lock
+	Version    string   `yaml:"version"` // version of the content; empty means the part's version
 	Layers     []string `yaml:"layers"`
 	Tree       `yaml:",inline"`
 	Entrypoint []string `yaml:"entrypoint"`
@@ -42,58 +43,58 @@ type Image struct {
 // Tree is the content of one layer.
 type Tree struct {
 	Dirs  map[string]Dir      `yaml:"dirs"`
-	Debs  map[string][]string `yaml:"debs"`  // debian.lock entry → paths to keep; a trailing / takes a folder, * and ? match
+	Debs  map[string][]string `yaml:"debs"`  // debian.lock entry → paths to keep; a trailing / means a whole folder, * and ? match
 	Files map[string]File     `yaml:"files"` // path in the image → content
 	Links map[string]string   `yaml:"links"` // path in the image → target
-	// Applets are links of many names in one folder to one target.
+	// Applets are links from many names in one folder to one target.
 	Applets Applets `yaml:"applets"`
 }
 
-// Empty tells whether the tree adds nothing.
+// IsEmpty reports whether the tree has no entries.
 func (t Tree) Empty() bool {
 	return len(t.Dirs)+len(t.Debs)+len(t.Files)+len(t.Links)+len(t.Applets.Names) == 0
 }
 
-// Applets is described at Tree.
+// Applets describes links to one target; see Tree.Applets.
 type Applets struct {
 	Target string   `yaml:"target"`
 	Dir    string   `yaml:"dir"`
 	Names  []string `yaml:"names"`
 }
 
-// Dir is a folder that is made even if empty; its mode is octal.
+// Dir is a folder that is created even if it stays empty. Mode is octal.
 type Dir struct {
 	Mode  uint32 `yaml:"mode"`
 	Owner int    `yaml:"owner"` // uid and gid
 }
 
-// Source names a recipe's output: recipe/path. A folder is taken whole.
+// Source names a recipe's output, as recipe/path: a file or a whole folder.
 type Source string
 
-// Part and Path split the source.
+// Part returns the name of the recipe.
 func (s Source) Part() string { part, _, _ := strings.Cut(string(s), "/"); return part }
 
-// Path is the path inside the part's output.
+// Path returns the path inside the part's output.
 func (s Source) Path() string { _, path, _ := strings.Cut(string(s), "/"); return path }
 
-// File is content from a recipe, from an inline text, or the concatenation of
-// files that a Debian package holds. In YAML a plain string is From.
+// File is the content of a file: a recipe's output, an inline text, or the
+// concatenation of files of a Debian package. A plain string in YAML sets From.
 type File struct {
 	From Source `yaml:"from"`
 	Text string `yaml:"text"`
-	Mode uint32 `yaml:"mode"` // 0755 or 0644 after the source's x bit if zero
-	// Concat is an entry of debian.lock and a path prefix in it: all its files
-	// below that prefix, in order of name, one after the other.
+	Mode uint32 `yaml:"mode"` // zero means 0755 for an executable source, else 0644
+	// Concat selects all files below a path prefix in a Debian package. They are
+	// concatenated in the order of their names.
 	Concat *Concat `yaml:"concat"`
 }
 
-// Concat is described at File.
+// Concat selects files of a Debian package; see File.Concat.
 type Concat struct {
 	Deb    string `yaml:"deb"`
 	Prefix string `yaml:"prefix"`
 }
 
-// UnmarshalYAML takes the short form.
+// UnmarshalYAML accepts a plain string as the short form of From.
 func (f *File) UnmarshalYAML(n *yaml.Node) error {
 	if n.Kind == yaml.ScalarNode {
 		f.From = Source(n.Value)
@@ -103,7 +104,7 @@ func (f *File) UnmarshalYAML(n *yaml.Node) error {
 	return n.Decode((*plain)(f))
 }
 
-// parts lists the recipes that the tree takes files from.
+// partNames returns the recipes whose output the tree contains.
 func (t Tree) parts() []string {
 	var out []string
 	for _, path := range sortedKeys(t.Files) {
@@ -114,7 +115,7 @@ func (t Tree) parts() []string {
 	return out
 }
 
-// DebNames lists the debian.lock entries that the tree takes files from.
+// DebNames returns the debian.lock entries whose files the tree contains.
 func (t Tree) DebNames() []string {
 	names := sortedKeys(t.Debs)
 	for _, path := range sortedKeys(t.Files) {
@@ -125,7 +126,8 @@ func (t Tree) DebNames() []string {
 	return names
 }
 
-// PartsOf lists the recipes inside the image, main upstream first, each once.
+// PartsOf returns the recipes whose output the image contains, main upstream
+// first, each once.
 func (p Payload) PartsOf(im Image, recipes map[string]Recipe) []string {
 	var out []string
 	if _, ok := recipes[im.Part]; ok {
@@ -138,7 +140,7 @@ func (p Payload) PartsOf(im Image, recipes map[string]Recipe) []string {
 	return unique(out)
 }
 
-// DebsOf lists the debian.lock entries inside the image, each once.
+// DebsOf returns the debian.lock entries whose files the image contains, each once.
 func (p Payload) DebsOf(im Image) []string {
 	out := im.Tree.DebNames()
 	for _, l := range im.Layers {
@@ -147,8 +149,9 @@ func (p Payload) DebsOf(im Image) []string {
 	return unique(out)
 }
 
-// uses lists recipes in the order in which they are wanted: the first host
-// artifact boots a node, then come the images, then the other host artifacts.
+// recipesInUse returns the recipes in the order in which they are needed: the
+// first host artifact, which boots a node, then the images, then the other host
+// artifacts.
 func (p Payload) uses() []string {
 	var hosts, out []string
 	for _, h := range p.Hosts {
@@ -175,7 +178,7 @@ func (p Payload) faults(recipes map[string]Recipe) []error {
 	}
 	for _, im := range p.Images {
 		if !strings.Contains(im.Ref, "/") || !strings.Contains(im.Ref, ":") || seen[im.Ref] {
-			out = append(out, fmt.Errorf("payload: image %q must have a full reference of its own", im.Ref))
+			out = append(out, fmt.Errorf("payload: image %q must have a full, unique reference", im.Ref))
 		}
 		seen[im.Ref] = true
 		if _, ok := recipes[im.Part]; !ok && !slices.Contains(p.DebsOf(im), im.Part) {

@@ -1,6 +1,5 @@
-// Package recipe owns the data of the from-source payload: one recipe per
-// upstream and payload.yaml, which says what images and host artifacts are
-// made of them. It refuses to build, download or look at the machine.
+// Package recipe reads and validates the recipes, one for each upstream, and
+// payload.yaml, which lists the images and host artifacts that are built from them.
 package recipe
 
 import (
@@ -23,12 +22,12 @@ const (
 	payloadFile = "payload.yaml"
 )
 
-// Recipe says how one upstream becomes files. The folder it stands in gives
-// its name; every other file of that folder is laid over the build's folder.
+// Recipe describes how one upstream is built. Its folder gives its name. Every
+// other file in that folder is copied over the source before the steps run.
 type Recipe struct {
 	Name    string            `yaml:"-"`
 	Dir     string            `yaml:"-"`
-	Version string            `yaml:"version"` // what the upstream calls this release
+	Version string            `yaml:"version"` // the upstream's name of this release
 	Licence string            `yaml:"licence"` // SPDX expression
 	Epoch   int64             `yaml:"epoch"`   // seconds; the upstream's release, used as build time
 	Module  string            `yaml:"module"`  // path@version of the main upstream
@@ -37,18 +36,18 @@ type Recipe struct {
 	Needs   []string          `yaml:"needs"`   // recipes whose output the steps use, as $PART_<name>
 	Debs    []string          `yaml:"debs"`    // entries of debian.lock, unpacked or placed in $DEBS
 	Npm     map[string]string `yaml:"npm"`     // package → "version integrity", unpacked in $NPM_<name>
-	Tools   []string          `yaml:"tools"`   // tools whose version decides the output: gcc, node
+	Tools   []string          `yaml:"tools"`   // tools whose version determines the output: gcc, node
 	Steps   []Step            `yaml:"steps"`
 }
 
-// Step is one of a Go build and a shell script.
+// Step is either a Go build or a shell script.
 type Step struct {
 	Go  *GoBuild `yaml:"go"`
 	Run string   `yaml:"run"`
 }
 
-// GoBuild is one `go build` for all its binaries. Ldflags may use ${VERSION}
-// and ${BUILD_DATE}; with Cgo the binaries are linked statically.
+// GoBuild is one `go build` of all its binaries. Ldflags may use ${VERSION}
+// and ${BUILD_DATE}. With Cgo the binaries are linked statically.
 type GoBuild struct {
 	Cgo      bool              `yaml:"cgo"`
 	Env      map[string]string `yaml:"env"`
@@ -57,21 +56,22 @@ type GoBuild struct {
 	Binaries map[string]string `yaml:"binaries"` // file name → package
 }
 
-// ModulePath is the module's path without its version.
+// ModulePath returns the module's path without its version.
 func (r Recipe) ModulePath() string {
 	path, _, _ := strings.Cut(r.Module, "@")
 	return path
 }
 
-// Set is a whole distro folder.
+// Set is the content of a distro folder: all recipes and the payload.
 type Set struct {
 	Dir     string
 	Recipes map[string]Recipe
-	Order   []string // recipe names, each after all that it needs
+	Order   []string // recipe names, each after all recipes that it needs
 	Payload Payload
 }
 
-// WithNeeds is the named recipes, each followed by all that went into it, each once.
+// WithNeeds returns the named recipes, each followed by all recipes that it needs,
+// each once.
 func (s *Set) WithNeeds(names ...string) []string {
 	var out []string
 	for _, n := range names {
@@ -80,13 +80,13 @@ func (s *Set) WithNeeds(names ...string) []string {
 	return unique(out)
 }
 
-// Load reads every recipe below dir and its payload.yaml and reports all that
-// is wrong with them at once.
+// Load reads and validates every recipe below dir and its payload.yaml. The error
+// lists all problems at once.
 func Load(dir string) (*Set, error) {
-	doing := "read the recipes in " + dir
+	operation := "read the recipes in " + dir
 	files, err := filepath.Glob(filepath.Join(dir, "*", recipeFile))
 	if err != nil || len(files) == 0 {
-		return nil, problem.Newf(problem.ExitUsage, doing, "run from the repository's root, or give --distro", "no */%s there", recipeFile)
+		return nil, problem.Newf(problem.ExitUsage, operation, "run this in the repository's root, or set --distro", "no */%s there", recipeFile)
 	}
 	s := &Set{Dir: dir, Recipes: map[string]Recipe{}}
 	var faults []error
@@ -107,7 +107,7 @@ func Load(dir string) (*Set, error) {
 	s.Order = order
 	faults = append(faults, s.Payload.faults(s.Recipes)...)
 	if err := errors.Join(faults...); err != nil {
-		return nil, problem.New(problem.ExitConfig, doing, err, "")
+		return nil, problem.New(problem.ExitConfig, operation, err, "")
 	}
 	return s, nil
 }
@@ -120,7 +120,7 @@ func decodeFile(path string, into any) error {
 	return decode(path, b, into)
 }
 
-// decode is strict: an unknown key is an error that names the file and line.
+// decodeYAML decodes strictly: an unknown key is an error that names file and line.
 func decode(path string, b []byte, into any) error {
 	d := yaml.NewDecoder(bytes.NewReader(b))
 	d.KnownFields(true)
@@ -130,7 +130,8 @@ func decode(path string, b []byte, into any) error {
 	return nil
 }
 
-// faults lists what makes the recipe unusable, each with the recipe's name.
+// validate returns everything that makes the recipe unusable, each error with the
+// recipe's name.
 func (r Recipe) faults() []error {
 	var out []error
 	bad := func(format string, args ...any) {
@@ -161,9 +162,9 @@ func (r Recipe) faults() []error {
 
 var moduleAt = regexp.MustCompile(`^[^@\s]+@v[0-9]+\.[0-9]+\.[0-9]+[^@\s]*$`)
 
-// sort orders the recipes so that each stands after its needs; within that the
-// order of first use in payload.yaml is kept, so that what boots a node is
-// built first.
+// sortByNeeds returns the recipe names, each after the recipes that it needs.
+// Otherwise the order of first use in payload.yaml is kept, so that the parts that
+// boot a node are built first.
 func (s *Set) sort() ([]string, error) {
 	const entered, left = 1, 2
 	state := map[string]int{}

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// write makes a distro folder of the given files.
+// writeFiles writes the files into a new folder and returns its path.
 func write(t *testing.T, files map[string]string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -26,7 +26,7 @@ func write(t *testing.T, files map[string]string) string {
 
 const good = "version: v1\nlicence: MIT\nepoch: 1\nmodule: example.com/x@v1.0.0\nsum: h1:x=\nsteps: [{run: 'true'}]\n"
 
-func TestTheRealRecipesAreSound(t *testing.T) {
+func TestLoad_OrdersRepositoryRecipesByNeeds(t *testing.T) {
 	s, err := Load("..")
 	if err != nil {
 		t.Fatal(err)
@@ -35,7 +35,7 @@ func TestTheRealRecipesAreSound(t *testing.T) {
 	for _, name := range s.Order {
 		for _, need := range s.Recipes[name].Needs {
 			if !seen[need] {
-				t.Errorf("%s stands before its need %s", name, need)
+				t.Errorf("%s comes before %s, which it needs", name, need)
 			}
 		}
 		seen[name] = true
@@ -45,7 +45,7 @@ func TestTheRealRecipesAreSound(t *testing.T) {
 	}
 }
 
-func TestWhatBootsANodeIsBuiltBeforeTheConsole(t *testing.T) {
+func TestLoad_OrdersNodePartsBeforeConsole(t *testing.T) {
 	s, err := Load("..")
 	if err != nil {
 		t.Fatal(err)
@@ -55,11 +55,11 @@ func TestWhatBootsANodeIsBuiltBeforeTheConsole(t *testing.T) {
 	}
 }
 
-func TestAllFaultsAreReportedAtOnce(t *testing.T) {
+func TestLoad_ReportsAllProblemsAtOnce(t *testing.T) {
 	dir := write(t, map[string]string{
 		"a/recipe.yaml": "version: v1\nlicence: MIT\nepoch: 1\nmodule: example.com/x\nsum: nope\nsteps: [{}]\n",
 		"b/recipe.yaml": good + "needs: [zz]\n",
-		"c/recipe.yaml": "colour: blue\n",
+		"c/recipe.yaml": "color: blue\n",
 		"d/recipe.yaml": "steps: []\n",
 		"e/recipe.yaml": good[:strings.Index(good, "steps")] + "steps: [{go: {}}]\n",
 		"payload.yaml":  "images:\n- {ref: busybox, part: q}\n- {ref: 'a/b:1', part: b, layers: [none]}\nhosts: [{title: x, file: b}]\n",
@@ -70,17 +70,19 @@ func TestAllFaultsAreReportedAtOnce(t *testing.T) {
 	}
 	for _, want := range []string{
 		"recipe a: module must be path@vX.Y.Z", "recipe a: step 1 must have exactly one",
-		"recipe zz is needed", "field colour not found", "recipe d: version, licence and epoch", "recipe d: has neither",
+		"recipe zz is needed", "field color not found", "recipe d: version, licence and epoch", "recipe d: has neither",
 		"recipe d: has no steps", "recipe e: step 1 builds no binaries",
-		`image "busybox" must have a full reference`, `no layer "none"`, `host artifact "x" needs`,
+		`image "busybox" must have a full, unique reference`, `no layer "none"`, `host artifact "x" needs`,
 	} {
-		if !strings.Contains(err.Error(), want) {
-			t.Errorf("error does not say %q:\n%v", want, err)
-		}
+		t.Run(want, func(t *testing.T) {
+			if !strings.Contains(err.Error(), want) {
+				t.Errorf("error lacks %q:\n%v", want, err)
+			}
+		})
 	}
 }
 
-func TestARecipeCannotNeedItself(t *testing.T) {
+func TestLoad_RefusesRecipeThatNeedsItself(t *testing.T) {
 	dir := write(t, map[string]string{
 		"a/recipe.yaml": good + "needs: [b]\n", "b/recipe.yaml": good + "needs: [a]\n", "payload.yaml": "epoch: 1\n",
 	})
@@ -89,14 +91,14 @@ func TestARecipeCannotNeedItself(t *testing.T) {
 	}
 }
 
-func TestNoRecipesAtAllNamesTheFolder(t *testing.T) {
+func TestLoad_NamesFolderWithoutRecipes(t *testing.T) {
 	dir := t.TempDir()
 	if _, err := Load(dir); err == nil || !strings.Contains(err.Error(), dir) {
 		t.Errorf("got %v", err)
 	}
 }
 
-func TestPartsAndPackagesOfAnImageIncludeItsSharedLayers(t *testing.T) {
+func TestPartsOf_IncludesSharedLayers(t *testing.T) {
 	p := Payload{
 		Layers: map[string]Tree{"base": {Files: map[string]File{"/x": {From: "low/x"}}, Debs: map[string][]string{"libc6": {"/lib/"}}}},
 		Images: []Image{{Part: "top", Layers: []string{"base"}, Tree: Tree{Files: map[string]File{

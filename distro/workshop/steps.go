@@ -22,16 +22,17 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-// passed names the variables of the caller's environment that the steps see:
-// where tools, caches and mirrors are, nothing that changes what is built.
+// passedVariables returns the names of the caller's environment variables that the
+// steps see: locations of tools, caches and mirrors, none that changes the output.
 func passed() []string {
 	return []string{"PATH", "HOME", "GOPATH", "GOCACHE", "GOMODCACHE", "GOPROXY", "GOTMPDIR", "XDG_CACHE_HOME",
 		"http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR",
 		"NODE_EXTRA_CA_CERTS", "npm_config_registry", "npm_config_cafile", "npm_config_userconfig"}
 }
 
-// baseEnv is the same for every machine and user but for the places in passed.
-// Sums are checked against go.sum and the recipe, so no checksum database is asked.
+// baseEnv returns an environment that is the same on every machine and for every
+// user, except for the variables in passedVariables. Sums are checked against
+// go.sum and the recipe, so the checksum database is off.
 func (ws *workspace) baseEnv() []string {
 	r := ws.r
 	env := append(inherited(), goEnv()...)
@@ -55,15 +56,15 @@ func goEnv() []string {
 		"GOOS=linux", "GOARCH=amd64", "GOAMD64=v1", "GOEXPERIMENT=", "CC=gcc"}
 }
 
-// run executes a command in the workspace; what it prints goes to the part's
-// log, and its last lines into the error.
+// runCommand runs a command in the workspace. Its output goes to the part's log;
+// an error contains the last lines.
 func (ws *workspace) run(ctx context.Context, env []string, name string, args ...string) error {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir, cmd.Env = ws.src, append(slices.Clone(ws.env), env...)
 	cmd.Stdout, cmd.Stderr = ws.log, ws.log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	runtime.LockOSThread() // Pdeathsig looks at the thread that started the command
+	runtime.LockOSThread() // Pdeathsig is tied to the thread that started the command
 	err := cmd.Run()
 	runtime.UnlockOSThread()
 	if p := cmd.ProcessState; p != nil {
@@ -87,8 +88,8 @@ func lastLines(file string, n int) string {
 	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }
 
-// goBuild builds all binaries of the step in one go command and gives them
-// their names.
+// goBuild builds all binaries of the step with one go command and moves them to
+// the output folder under their names.
 func (ws *workspace) goBuild(ctx context.Context, g recipe.GoBuild) error {
 	bin := filepath.Join(ws.work, "bin")
 	if err := os.MkdirAll(bin, 0o755); err != nil {
@@ -128,7 +129,7 @@ func binaries(g recipe.GoBuild) (names, pkgs []string) {
 
 var majorSuffix = regexp.MustCompile(`/v[0-9]+$`)
 
-// goName is the file name that `go build -o dir/` gives a package's binary.
+// goName returns the file name that `go build -o dir/` gives a package's binary.
 func goName(pkg string) string { return path.Base(majorSuffix.ReplaceAllString(pkg, "")) }
 
 func (ws *workspace) ldflags(g recipe.GoBuild) string {
@@ -143,8 +144,8 @@ func (ws *workspace) ldflags(g recipe.GoBuild) string {
 	return strings.Join(flags, " ")
 }
 
-// goBuildEnv is the step's own environment; its values may use $DEBS, $WORK
-// and whatever else a shell step sees.
+// goBuildEnv returns the step's own environment. Its values may use $DEBS, $WORK
+// and every other variable of a shell step.
 func (ws *workspace) goBuildEnv(g recipe.GoBuild) []string {
 	env := []string{"CGO_ENABLED=0"}
 	if g.Cgo {
@@ -165,8 +166,9 @@ func (ws *workspace) getenv(name string) string {
 	return ""
 }
 
-// ModuleDir is the recipe's module in the module cache, downloaded if it is
-// not there, with the sum that the recipe pins.
+// ModuleDir returns the folder of the recipe's module in the module cache. It
+// downloads the module if it is missing. A sum that is not the pinned one is an
+// error.
 func ModuleDir(ctx context.Context, r recipe.Recipe) (string, error) {
 	cmd := exec.CommandContext(ctx, "go", "mod", "download", "-json", r.Module)
 	cmd.Dir = os.TempDir()
@@ -180,12 +182,13 @@ func ModuleDir(ctx context.Context, r recipe.Recipe) (string, error) {
 		err = fmt.Errorf("its sum is %s, the recipe says %s", got.Sum, r.Sum)
 	}
 	if err != nil {
-		return "", problem.New(problem.ExitStep, "fetch module "+r.Module, err, "")
+		return "", problem.New(problem.ExitStep, "download module "+r.Module, err, "")
 	}
 	return got.Dir, nil
 }
 
-// fetchNpm unpacks the recipe's npm packages, each with the pinned integrity.
+// fetchNpm downloads and unpacks the recipe's npm packages. An integrity that is
+// not the pinned one is an error.
 func (ws *workspace) fetchNpm(ctx context.Context) error {
 	for name, pin := range ws.r.Npm {
 		version, want, _ := strings.Cut(pin, " ")

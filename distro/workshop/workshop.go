@@ -1,7 +1,5 @@
-// Package workshop runs one recipe's steps in a clean folder and environment:
-// it lays out the module, the recipe's own files, Debian and npm packages, runs
-// the steps and hands over what they put into the output folder. It refuses
-// sources whose digest is not the pinned one.
+// Package builder builds one recipe: it fetches the sources, verifies their pinned
+// digests, and runs the steps in a clean folder and environment.
 package workshop
 
 import (
@@ -19,26 +17,26 @@ import (
 	"github.com/plinthdev/plinth/distro/recipe"
 )
 
-// Workshop builds recipes of one cache.
+// Builder builds the recipes of one cache.
 type Workshop struct {
 	Cache *cache.Cache
 	Env   []string // added to every command's environment, NAME=value
 }
 
-// workspace is where one recipe's steps run.
+// workspace is the folder and environment in which one recipe's steps run.
 type workspace struct {
 	r    recipe.Recipe
-	work string // everything temporary of this recipe
-	src  string // the steps' folder
-	out  string // what the steps put here is the recipe's output
+	work string // all temporary files of this recipe
+	src  string // working directory of the steps
+	out  string // the files that the steps write here are the recipe's output
 	env  []string
 	log  *os.File
-	cpu  time.Duration // processor time of the commands so far
+	cpu  time.Duration // CPU time of the commands so far
 }
 
-// Build runs the recipe's steps and moves the finished output, at once, to its
-// place in the cache. All that the recipe needs must be built. It returns the
-// processor time that the steps took, of all cores together.
+// Build runs the recipe's steps and then moves the output to its place in the
+// cache, atomically. All recipes that it needs must be built. It returns the CPU
+// time that the steps took on all cores together.
 func (w *Workshop) Build(ctx context.Context, r recipe.Recipe) (time.Duration, error) {
 	ws, err := w.open(r)
 	if err != nil {
@@ -72,7 +70,7 @@ func (ws *workspace) runSteps(ctx context.Context) error {
 	return nil
 }
 
-// open makes an empty workspace and the environment that the steps see.
+// openWorkspace creates an empty workspace with the environment of the steps.
 func (w *Workshop) open(r recipe.Recipe) (*workspace, error) {
 	work := filepath.Join(w.Cache.Dir, "work", r.Name)
 	ws := &workspace{r: r, work: work, src: filepath.Join(work, "src"), out: filepath.Join(work, "out")}
@@ -94,10 +92,10 @@ func (w *Workshop) open(r recipe.Recipe) (*workspace, error) {
 	return ws, err
 }
 
-// keep moves a finished output to its name in the cache.
+// moveOutput moves the finished output to its place in the cache.
 func (ws *workspace) keep(to string) error {
 	if entries, err := os.ReadDir(ws.out); err != nil || len(entries) == 0 {
-		return fmt.Errorf("the steps left nothing in the output folder (%v)", err)
+		return fmt.Errorf("the steps wrote no files to the output folder (%v)", err)
 	}
 	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
 		return err
@@ -132,7 +130,7 @@ func (ws *workspace) fetchModule(ctx context.Context) error {
 	if err := copyTree(dir, ws.src); err != nil {
 		return err
 	}
-	// A module's zip keeps only vendor/modules.txt, which would switch vendoring on.
+	// A module's zip contains only vendor/modules.txt, which would turn vendoring on.
 	return os.RemoveAll(filepath.Join(ws.src, "vendor"))
 }
 
@@ -158,10 +156,11 @@ func (w *Workshop) fetchDebs(ctx context.Context, ws *workspace) error {
 	return nil
 }
 
-// shellName makes a recipe's name fit for a shell variable.
+// shellName returns a recipe's name as part of a shell variable's name.
 func shellName(name string) string { return strings.ReplaceAll(name, "-", "_") }
 
-// copyTree copies files and folders, writable whatever the source's modes are.
+// copyTree copies files and folders. The copies are writable even if the sources
+// are not.
 func copyTree(from, to string) error {
 	return filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -177,7 +176,7 @@ func copyTree(from, to string) error {
 			return err
 		}
 		if !info.Mode().IsRegular() {
-			return fmt.Errorf("%s is not a plain file", path)
+			return fmt.Errorf("%s is not a regular file", path)
 		}
 		b, err := os.ReadFile(path)
 		if err != nil {
@@ -187,7 +186,7 @@ func copyTree(from, to string) error {
 	})
 }
 
-// RemoveAll removes a tree that may hold read-only folders, as a module cache does.
+// RemoveAll removes a tree that may contain read-only folders, as a module cache does.
 func RemoveAll(dir string) error {
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err == nil && d.IsDir() {

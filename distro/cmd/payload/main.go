@@ -18,9 +18,9 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-const usage = `usage: payload [flags] [build]      build what is missing, print the layout's folder
-       payload [flags] verify           build everything a second time elsewhere, compare digests
-       payload [flags] repin            look the Debian pins up again, print what changed
+const usage = `usage: payload [flags] [build]      build missing parts, print the layout's folder
+       payload [flags] verify           build everything a second time in another folder, compare all digests
+       payload [flags] repin            update the Debian pins to the mirror's versions, print the changes
        payload [flags] module-dir NAME  print the folder of a recipe's module
 flags:
 `
@@ -47,13 +47,13 @@ func run(ctx context.Context, args []string) (string, error) {
 	flags.Usage = func() { fmt.Fprint(flags.Output(), usage); flags.PrintDefaults() }
 	distro := flags.String("distro", "distro", "folder of the recipes")
 	cache := flags.String("cache", "", "cache folder (default $PLINTH_CACHE, else plinth in the user's cache folder)")
-	only := flags.String("only", "", "build only these recipes and what they need, separated by commas")
-	jobs := flags.Int("jobs", 2, "parts built at the same time")
+	only := flags.String("only", "", "build only these recipes and those that they need, separated by commas")
+	jobs := flags.Int("jobs", 2, "number of parts to build in parallel")
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return "", nil
 		}
-		return "", problem.New(problem.ExitUsage, "read the flags", err, "payload -h shows them")
+		return "", problem.New(problem.ExitUsage, "read the flags", err, "run: payload -h")
 	}
 	dir, err := cacheDir(*cache)
 	if err != nil {
@@ -78,18 +78,19 @@ func verb(ctx context.Context, e *build.Engine, args, only []string) (string, er
 	case len(args) == 2 && args[0] == "module-dir":
 		r, ok := e.Set.Recipes[args[1]]
 		if !ok || r.Module == "" {
-			return "", problem.Newf(problem.ExitUsage, "find module "+args[1], fmt.Sprintf("recipes are: %v", e.Set.Order), "no recipe of that name has a module")
+			return "", problem.Newf(problem.ExitUsage, "find module "+args[1], fmt.Sprintf("recipes are: %v", e.Set.Order), "no recipe with this name has a module")
 		}
 		return workshop.ModuleDir(ctx, r)
 	}
-	return "", problem.Newf(problem.ExitUsage, "run payload", usage, "what does %q mean?", strings.Join(args, " "))
+	return "", problem.Newf(problem.ExitUsage, "run payload", usage, "unknown command %q", strings.Join(args, " "))
 }
 
 func split(list string) []string {
 	return strings.FieldsFunc(list, func(r rune) bool { return r == ',' || r == ' ' })
 }
 
-// cacheDir is where everything that is built is kept.
+// cacheDir returns the folder in which everything that is built is kept: the flag's
+// value, else $PLINTH_CACHE, else plinth in the user's cache folder.
 func cacheDir(flagged string) (string, error) {
 	if flagged == "" {
 		flagged = os.Getenv("PLINTH_CACHE")
