@@ -9,27 +9,27 @@ import (
 	"strings"
 )
 
-// Baseline is what can be seen of a host: section → thing → its properties.
-// Two baselines of a host that nobody touched are equal.
+// Baseline is the state of a host: section → object → properties of the object.
+// Two baselines of a host that did not change are equal.
 type Baseline map[string]map[string]string
 
-// MachineSysctls is the section of kernel settings that the host shares with
-// the machine and every other host: a kubelet anywhere changes them.
+// MachineSysctls is the section of the kernel settings that the host shares with
+// the machine and every other host. Any kubelet on the machine changes them.
 const MachineSysctls = "machine sysctls"
 
-// section is one view of the host.
+// section is one part of a baseline.
 type section struct {
 	name   string
-	script string                         // for sh, one thing per line
-	inside bool                           // runs in the host; else with the machine's tools in the host's network
-	parse  func(string) map[string]string // of the script's output
+	script string                         // for sh; prints one object per line
+	inside bool                           // run in the host; otherwise with the machine's tools in the host's network
+	parse  func(string) map[string]string // parses the script's output
 }
 
-// What is looked at. Everything on the host's disk counts and names in /run do too;
-// volatile (diff.go) lists the exceptions.
+// baselineSections returns the sections of a baseline. They cover everything on the
+// host's disk and the names in /run. volatilePattern (diff.go) lists the exceptions.
 func sections() []section {
 	return []section{
-		// Sizes of folders mean nothing; times change without harm.
+		// Sizes of folders and times are left out: they change without a reason.
 		{"files", `find / -xdev \( -type d -printf '%p\td %m %U:%G\n' -o -type l -printf '%p\tl %U:%G %l\n' -o -printf '%p\t%y %m %U:%G %s\n' \)`, true, keyed},
 		{"contents", `find / -xdev -path /var/log/journal -prune -o -type f -print0 | xargs -0r sha256sum | sed -E 's/^\\?([0-9a-f]+)  (.*)/\2\t\1/'`, true, keyed},
 		{"runtime files", `find /run -xdev -printf '%p\t%y %m %U:%G\n'`, true, keyed},
@@ -51,8 +51,8 @@ func sections() []section {
 	}
 }
 
-// Baseline captures the host as it is now, in a few seconds. Bring up all
-// hosts of a test before: each one that comes is added to every /etc/hosts.
+// Baseline captures the current state of the host, in a few seconds. Start all hosts
+// of a test before: each new host is added to every /etc/hosts.
 func (h *Host) Baseline(ctx context.Context) Baseline {
 	h.t.Helper()
 	b, pid := Baseline{}, strconv.Itoa(h.pid())
@@ -71,7 +71,8 @@ func (h *Host) Baseline(ctx context.Context) Baseline {
 	return b
 }
 
-// keyed parses lines of "thing<TAB>properties"; a thing named twice has both.
+// parseKeyed parses lines of "object<TAB>properties". An object that is listed twice
+// gets both properties.
 func keyed(out string) map[string]string {
 	m := map[string]string{}
 	for line := range strings.Lines(out) {
@@ -84,7 +85,7 @@ func keyed(out string) map[string]string {
 	return m
 }
 
-// counted parses lines whose order means nothing, such as process names.
+// parseCounted parses lines whose order does not matter, such as process names.
 func counted(out string) map[string]string {
 	n := map[string]int{}
 	for line := range strings.Lines(out) {

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-func TestDiffNamesEveryChange(t *testing.T) {
+func TestDiff_ListsEveryChange(t *testing.T) {
 	before := Baseline{
 		"files":  {"/etc/fstab": "f 644 0:0 12", "/etc/gone": "f 644 0:0 1", "/etc/same": "f 600 0:0 3"},
 		"mounts": {"/": "disk ext4 rw"},
@@ -42,7 +42,7 @@ func TestDiffNamesEveryChange(t *testing.T) {
 	}
 }
 
-func TestParsersKeepWhatMatters(t *testing.T) {
+func TestParsers_KeepRelevantParts(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		parse func(string) map[string]string
@@ -57,7 +57,7 @@ func TestParsersKeepWhatMatters(t *testing.T) {
 			map[string]string{"iptables-nft *nat": "×1", "iptables-nft :KUBE -": "×1", "iptables-nft -A KUBE -j RETURN": "×1", "iptables-nft COMMIT": "×1"},
 		},
 		{
-			"nftables rules know their chain", rules,
+			"nftables rules with their chain", rules,
 			"table ip nat {\n\tchain A {\n\t\tcounter packets 3 bytes 9 accept\n\t}\n\tchain B {\n\t\taccept\n\t}\n}\n",
 			map[string]string{"table ip nat {": "×1", "table ip nat chain A {": "×1", "table ip nat chain A accept": "×1", "table ip nat chain B {": "×1", "table ip nat chain B accept": "×1"},
 		},
@@ -70,10 +70,10 @@ func TestParsersKeepWhatMatters(t *testing.T) {
 	}
 }
 
-func TestVolatileThingsAreFewAndNamed(t *testing.T) {
+func TestDropVolatile_KeepsOtherObjects(t *testing.T) {
 	for _, tt := range []struct {
-		section, thing string
-		kept           bool
+		section, object string
+		kept            bool
 	}{
 		{"files", "/etc/k0s/k0s.yaml", true},
 		{"files", "/var/lib/k0s", true},
@@ -94,14 +94,16 @@ func TestVolatileThingsAreFewAndNamed(t *testing.T) {
 		{"routes", "blackhole 10.244.0.0/24", true},
 		{"ipsets", "create KUBE-SRC hash:ip", true},
 	} {
-		got := settled(tt.section, map[string]string{tt.thing: "x"})
-		if _, kept := got[tt.thing]; kept != tt.kept {
-			t.Errorf("%s %s: kept %v, want %v", tt.section, tt.thing, kept, tt.kept)
-		}
+		t.Run(tt.section+" "+tt.object, func(t *testing.T) {
+			got := settled(tt.section, map[string]string{tt.object: "x"})
+			if _, kept := got[tt.object]; kept != tt.kept {
+				t.Errorf("kept %v, want %v", kept, tt.kept)
+			}
+		})
 	}
 }
 
-func TestLabNamesAreStableAndFitTheTool(t *testing.T) {
+func TestLabName_IsStableAndFitsTool(t *testing.T) {
 	if a, b := labName(t), labName(t); a != b || len(a) > 30 {
 		t.Errorf("names %q and %q", a, b)
 	}
@@ -116,8 +118,8 @@ func FuzzRules(f *testing.F) {
 	f.Add("table ip nat {\n\tchain A {\n\t}\n}\n}")
 	f.Add("iptables-nft :KUBE - [1:2]\n# x")
 	f.Fuzz(func(t *testing.T, in string) {
-		for thing := range rules(in) {
-			if strings.TrimSpace(thing) == "" {
+		for rule := range rules(in) {
+			if strings.TrimSpace(rule) == "" {
 				t.Errorf("an empty rule from %q", in)
 			}
 		}

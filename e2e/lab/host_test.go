@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-func TestCommandsRunInTheHost(t *testing.T) {
+func TestRun_RunsCommandsInHost(t *testing.T) {
 	ctx, h := context.Background(), Up(t, "a")
 	stdout, stderr, code := h.Run(ctx, "sh", "-c", "hostname; echo oops >&2; exit 3")
 	if stdout != "a\n" || stderr != "oops\n" || code != 3 {
@@ -31,7 +31,7 @@ func TestCommandsRunInTheHost(t *testing.T) {
 	}
 }
 
-func TestBackgroundCommandsCanBeFollowedSignalledAndKilled(t *testing.T) {
+func TestStart_FollowsSignalsAndKillsCommands(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	h := Up(t, "a")
@@ -47,10 +47,10 @@ func TestBackgroundCommandsCanBeFollowedSignalledAndKilled(t *testing.T) {
 	}
 	p = h.Start(ctx, Cmd{Args: []string{"sh", "-c", "echo ready; exec sleep 4711"}})
 	if !p.WaitFor(ctx, "ready") || p.WaitFor(ctx, "ready") == p.WaitFor(shortly(t), "never") {
-		t.Error("WaitFor does not tell")
+		t.Error("WaitFor returns the same for text that never comes")
 	}
 	p.Kill()
-	// The kernel's death signal is on its way; the process is gone within moments.
+	// The kernel sends the parent-death signal; the process ends soon after.
 	if out := h.Must(ctx, "sh", "-c", "for i in $(seq 50); do pgrep -x sleep -a | grep 4711 || exit 0; sleep 0.1; done; exit 1"); strings.Count(out, "\n") > 40 {
 		t.Errorf("killed, but still there: %s", out)
 	}
@@ -61,7 +61,7 @@ func TestBackgroundCommandsCanBeFollowedSignalledAndKilled(t *testing.T) {
 		t.Error("the end of the context did not end the command")
 	}
 	if err := p.Signal(syscall.SIGTERM); err == nil {
-		t.Error("signalled a process that is gone")
+		t.Error("Signal succeeded on a process that has ended")
 	}
 }
 
@@ -71,7 +71,7 @@ func shortly(t *testing.T) context.Context {
 	return ctx
 }
 
-func TestFilesAndDisksComeAndGo(t *testing.T) {
+func TestHost_CopiesFilesAndKeepsDisk(t *testing.T) {
 	ctx, h := context.Background(), Up(t, "a", Disk("3G"))
 	local := filepath.Join(t.TempDir(), "x")
 	if err := os.WriteFile(local, []byte("content"), 0o640); err != nil {
@@ -93,7 +93,8 @@ func TestFilesAndDisksComeAndGo(t *testing.T) {
 	}
 }
 
-// What a baseline has to notice: one change per section, by the most ordinary means.
+// baselineChanges makes one change per section that a baseline must notice, with
+// common commands.
 const changes = `set -e
 touch /opt/left /run/left; chmod 600 /etc/fstab; echo x >>/etc/motd
 mkdir /mnt/m; mount -t tmpfs none /mnt/m
@@ -107,13 +108,13 @@ iptables -N LEFT; nft add table inet left
 socat TCP-LISTEN:7777 STDOUT >/dev/null 2>&1 &
 sleep 1`
 
-func TestBaselineNoticesWhatIsLeftAndOnlyThat(t *testing.T) {
+func TestBaseline_NoticesOnlyChanges(t *testing.T) {
 	ctx, h := context.Background(), Up(t, "a")
 	before := h.Baseline(ctx).Without(MachineSysctls)
 	h.Must(ctx, "systemctl", "daemon-reload")
 	h.Must(ctx, "systemd-run", "-q", "--wait", "true")
 	if d := Diff(before, h.Baseline(ctx).Without(MachineSysctls)); d != nil {
-		t.Errorf("nobody touched the host, but\n%s", strings.Join(d, "\n"))
+		t.Errorf("differences on an unchanged host:\n%s", strings.Join(d, "\n"))
 	}
 	h.Must(ctx, "sh", "-c", changes)
 	diff := strings.Join(Diff(before, h.Baseline(ctx).Without(MachineSysctls)), "\n")
@@ -132,6 +133,6 @@ func TestBaselineNoticesWhatIsLeftAndOnlyThat(t *testing.T) {
 	h.Boot()
 	h.Must(ctx, "sh", "-c", "userdel left; rm /opt/left /etc/systemd/system/left.service; rmdir /mnt/m; chmod 644 /etc/fstab; cp -a /usr/share/base-files/motd /etc/motd; systemctl daemon-reload")
 	if d := Diff(before, h.Baseline(ctx).Without(MachineSysctls)); d != nil {
-		t.Errorf("after a clean-up and a reboot\n%s", strings.Join(d, "\n"))
+		t.Errorf("differences after a cleanup and a reboot:\n%s", strings.Join(d, "\n"))
 	}
 }

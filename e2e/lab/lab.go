@@ -1,7 +1,7 @@
-// Package lab owns the throw-away hosts of the e2e tests: it drives
-// scripts/lab/lab and says what a host looks like before and after a test.
-// It refuses to skip: a test that asks for a host gets one or fails. Each test
-// has a lab of its own, so tests neither see nor disturb each other.
+// Package lab runs the disposable hosts of the e2e tests with scripts/lab/lab and
+// compares a host's state before and after a test. A test that requests a host gets
+// one or fails; it is never skipped. Each test has its own lab, so that tests
+// neither see nor disturb each other.
 package lab
 
 import (
@@ -19,12 +19,12 @@ import (
 	"testing"
 )
 
-// KeepEnv names the environment variable that, when set, leaves the hosts of
-// a test running after it, to be looked at with `scripts/lab/lab shell`.
+// KeepEnv is the environment variable that, if set, keeps the hosts of a test
+// running after it, for inspection with `scripts/lab/lab shell`.
 const KeepEnv = "PLINTH_E2E_KEEP"
 
-// Host is one running throw-away host. Its methods fail the test when the lab
-// itself does not work; what a command in the host does is the caller's to judge.
+// Host is one running disposable host. Its methods fail the test if the lab itself
+// does not work. The caller checks the results of commands in the host.
 type Host struct {
 	Name string
 	lab  string // name of the test's lab
@@ -35,22 +35,22 @@ type Host struct {
 // Option is a flag of `lab up`.
 type Option []string
 
-// Disk gives the host a disk of that size, such as "2G"; the default is 40G, sparse.
+// Disk sets the size of the host's disk, such as "2G"; the default is 40G, sparse.
 func Disk(size string) Option { return Option{"--disk", size} }
 
-// Memory gives the host that much memory, such as "1G": /proc/meminfo shows it
-// and a cgroup enforces it. The default is the machine's.
+// Memory sets the host's memory, such as "1G": /proc/meminfo shows it and a cgroup
+// enforces it. The default is the machine's memory.
 func Memory(size string) Option { return Option{"--memory", size} }
 
-// CPUs lets the host use only the first n processors of the machine.
+// CPUs limits the host to the first n CPUs of the machine.
 func CPUs(n int) Option { return Option{"--cpus", fmt.Sprint(n)} }
 
-// DNS is the address in the host's /etc/resolv.conf. The default refuses at
-// once; one outside the lab, such as 192.0.2.53, never answers.
+// DNS sets the nameserver in the host's /etc/resolv.conf. The default nameserver
+// refuses at once; an address outside the lab, such as 192.0.2.53, never answers.
 func DNS(address string) Option { return Option{"--dns", address} }
 
-// Up boots a fresh host called name in t's own lab and removes it when t ends.
-// One left over from an earlier, killed run of the same test is removed first.
+// Up boots a fresh host in t's own lab and removes it when t ends. A host that an
+// earlier, killed run of the same test has left is removed first.
 func Up(t testing.TB, name string, opts ...Option) *Host {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -73,27 +73,27 @@ func Up(t testing.TB, name string, opts ...Option) *Host {
 	return h
 }
 
-// For is h for a subtest: what goes wrong with the host fails that test.
+// ForTest returns h for a subtest: errors of the host's methods fail that test.
 func (h *Host) For(t testing.TB) *Host {
 	sub := *h
 	sub.t = t
 	return &sub
 }
 
-// IP is the host's address, reachable from the machine.
+// IP returns the host's address, which the machine can reach.
 func (h *Host) IP() string { return h.do("ip", h.Name) }
 
-// Copy puts a file or folder of the machine into the host. Into an existing
-// folder it goes under its own name.
+// Copy copies a file or folder of the machine into the host. If dst is an existing
+// folder, the copy is placed in it under its own name.
 func (h *Host) Copy(src, dst string) { h.t.Helper(); h.do("cp", src, h.Name+":"+dst) }
 
-// Fetch puts a file or folder of the host onto the machine, as Copy does.
+// Fetch copies a file or folder of the host to the machine, as Copy does.
 func (h *Host) Fetch(src, dst string) { h.t.Helper(); h.do("cp", h.Name+":"+src, dst) }
 
-// Snapshot shuts the host down, keeps its disk under the name snap and boots it again.
+// Snapshot shuts the host down, saves its disk under the name snap and boots it again.
 func (h *Host) Snapshot(snap string) { h.t.Helper(); h.do("snapshot", h.Name, snap) }
 
-// Restore puts the disk of a snapshot back and boots the host with it.
+// Restore boots the host with the disk of a snapshot.
 func (h *Host) Restore(snap string) { h.t.Helper(); h.do("restore", h.Name, snap) }
 
 // Stop shuts the host down as an administrator would.
@@ -102,16 +102,16 @@ func (h *Host) Stop() { h.t.Helper(); h.do("stop", h.Name) }
 // Down removes the host before the test ends.
 func (h *Host) Down() { h.t.Helper(); h.do("down", h.Name) }
 
-// PullPlug ends the host at once, every process of it.
+// CutPower kills all processes of the host at once.
 func (h *Host) PullPlug() { h.t.Helper(); h.do("stop", h.Name, "--now") }
 
-// Boot starts a host that was stopped, on the disk it had.
+// Boot starts a stopped host with its disk.
 func (h *Host) Boot() { h.t.Helper(); h.do("up", h.Name) }
 
-// Path is where the machine sees a file of the running host, sockets included.
+// Path returns the machine's path of a file or socket of the running host.
 func (h *Host) Path(file string) string { return fmt.Sprintf("/proc/%d/root%s", h.pid(), file) }
 
-// pid is the host's first process as the machine numbers it.
+// leaderPID returns the machine's PID of the host's first process.
 func (h *Host) pid() int {
 	var hosts []struct {
 		Name string
@@ -125,11 +125,11 @@ func (h *Host) pid() int {
 			return x.PID
 		}
 	}
-	h.t.Fatalf("host %s does not run", h.Name)
+	h.t.Fatalf("host %s is not running", h.Name)
 	return 0
 }
 
-// do runs a command of the lab tool and gives its output.
+// runTool runs a command of the lab tool and returns its output, trimmed.
 func (h *Host) do(args ...string) string {
 	h.t.Helper()
 	var stdout, stderr bytes.Buffer
@@ -145,8 +145,8 @@ func (h *Host) command(ctx context.Context, args ...string) *exec.Cmd {
 	return exec.CommandContext(ctx, h.tool, append([]string{"--lab", h.lab}, args...)...)
 }
 
-// labName is stable for a test of a checkout, so that a later run finds what a
-// killed one left, and different for every other.
+// labName returns a name that is stable for one test in one checkout, so that a run
+// finds what a killed run has left, and different for all other tests.
 func labName(t testing.TB) string {
 	wd, err := os.Getwd()
 	if err != nil {
@@ -161,7 +161,7 @@ func labName(t testing.TB) string {
 	return fmt.Sprintf("t%s-%x", strings.TrimRight(slug, "-"), sum[:2])
 }
 
-// tool finds scripts/lab/lab in the repository that the test runs in.
+// findTool returns the path of scripts/lab/lab in the repository of the test.
 func tool(t testing.TB) string {
 	dir, err := os.Getwd()
 	if err != nil {

@@ -12,29 +12,29 @@ import (
 	"time"
 )
 
-// Cmd says how to run a command in a host: as root, in /root, with root's
-// login environment and nothing of the test's.
+// Cmd describes a command in a host. It runs as root, in /root, with root's login
+// environment and nothing of the test's environment.
 type Cmd struct {
 	Args  []string
 	Stdin io.Reader // nil is empty
-	TTY   bool      // on a terminal of the host's; stdout and stderr are then one stream
+	TTY   bool      // on a terminal of the host; stdout and stderr are then one stream
 }
 
-// Process is a command that runs in a host.
+// Process is a running command in a host.
 type Process struct {
 	cmd            *exec.Cmd
 	stdout, stderr stream
-	done           chan struct{} // closed at its end
+	done           chan struct{} // closed when the command has ended
 }
 
-// Run runs a command to its end. The code is that of the command, 128 plus
-// the number of the signal that ended it.
+// Run runs a command and waits for it. It returns the command's exit code, or 128
+// plus the number of the signal that ended it.
 func (h *Host) Run(ctx context.Context, args ...string) (stdout, stderr string, code int) {
 	h.t.Helper()
 	return h.Start(ctx, Cmd{Args: args}).Wait()
 }
 
-// Must runs a command that has to succeed and gives its output, trimmed.
+// MustRun runs a command that must succeed and returns its stdout, trimmed.
 func (h *Host) Must(ctx context.Context, args ...string) string {
 	h.t.Helper()
 	stdout, stderr, code := h.Run(ctx, args...)
@@ -44,7 +44,7 @@ func (h *Host) Must(ctx context.Context, args ...string) string {
 	return strings.TrimSpace(stdout)
 }
 
-// Start runs a command in the background. It is killed when ctx ends.
+// Start starts a command in the background. It is killed when ctx ends.
 func (h *Host) Start(ctx context.Context, c Cmd) *Process {
 	h.t.Helper()
 	args := []string{"exec", h.Name}
@@ -54,41 +54,41 @@ func (h *Host) Start(ctx context.Context, c Cmd) *Process {
 	p := &Process{done: make(chan struct{})}
 	p.cmd = h.command(ctx, append(append(args, "--"), c.Args...)...)
 	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = c.Stdin, &p.stdout, &p.stderr
-	// The end of ctx takes the whole process group, also before the lab has set up
-	// that its command dies with it.
+	// The end of ctx kills the whole process group, even before the lab tool has
+	// arranged that its command dies with it.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	p.cmd.Cancel = func() error { return syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL) }
-	p.cmd.WaitDelay = 2 * time.Second // for what a command leaves behind on its stdout
+	p.cmd.WaitDelay = 2 * time.Second // for processes that keep the command's stdout open
 	if err := p.cmd.Start(); err != nil {
 		h.t.Fatalf("lab exec: %v", err)
 	}
 	go func() {
-		_ = p.cmd.Wait() // how it ended stands in its state
+		_ = p.cmd.Wait() // ProcessState has the result
 		close(p.done)
 	}()
 	return p
 }
 
-// Wait waits for the end of the command. Code is -1 when ctx ended first.
+// Wait waits for the command. It returns the code -1 if ctx ended first.
 func (p *Process) Wait() (stdout, stderr string, code int) {
 	<-p.done
 	return p.stdout.String(), p.stderr.String(), p.cmd.ProcessState.ExitCode()
 }
 
-// Signal sends a signal that the command may handle, such as os.Interrupt.
+// Signal sends a signal that the command can handle, such as os.Interrupt.
 func (p *Process) Signal(s os.Signal) error { return p.cmd.Process.Signal(s) }
 
-// Kill ends the command at once, as kill -9 does. Processes that it started stay.
+// Kill kills the command, as kill -9 does. Processes that it started keep running.
 func (p *Process) Kill() {
-	_ = p.cmd.Process.Kill() // it may have ended by itself
+	_ = p.cmd.Process.Kill() // it fails if the command has already ended
 	<-p.done
 }
 
-// Output is what the command wrote to stdout and stderr up to now.
+// Output returns what the command has written to stdout and stderr so far.
 func (p *Process) Output() (stdout, stderr string) { return p.stdout.String(), p.stderr.String() }
 
-// WaitFor waits until stdout or stderr contains text; false if the command
-// ended, or ctx did, without it.
+// WaitFor waits until stdout or stderr contains text. It returns false if the
+// command or ctx ends before that.
 func (p *Process) WaitFor(ctx context.Context, text string) bool {
 	for {
 		out, outMore := p.stdout.look()
@@ -108,11 +108,11 @@ func (p *Process) WaitFor(ctx context.Context, text string) bool {
 	}
 }
 
-// stream is a buffer that tells its readers when there is more.
+// stream is a buffer that notifies its readers of new content.
 type stream struct {
 	mu   sync.Mutex
 	buf  bytes.Buffer
-	more chan struct{} // closed by the next write; nil when nobody looks
+	more chan struct{} // closed by the next write; nil without readers
 }
 
 func (s *stream) Write(b []byte) (int, error) {
@@ -132,7 +132,7 @@ func (s *stream) wake() {
 	}
 }
 
-// look gives the content and a channel that is closed when there is more.
+// snapshot returns the content and a channel that is closed at the next write.
 func (s *stream) look() (string, <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -16,21 +16,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Traffic is what a host sends over its one interface, packet by packet, until
-// its test ends. The lab lets nothing out, but each host has a default route,
-// so that what tries to leave becomes a packet; this says what tried.
+// Traffic records the packets that a host sends over its only interface, until its
+// test ends. The lab forwards nothing to the outside, but each host has a default
+// route, so that every attempt to send something out becomes a packet here.
 type Traffic struct {
 	mu      sync.Mutex
 	packets int
 	left    map[string]int // packets, by protocol, address, port and name
-	lost    int            // packets that came too fast to be looked at
+	lost    int            // packets that came too fast to be read
 	drained chan chan struct{}
-	done    chan struct{} // closed at the end
+	done    chan struct{} // closed when reading has ended
 }
 
-// Watch begins to look at what a host sends, its pods included. On the host
-// itself nothing is changed: the socket that sees the packets is in its
-// network, held by this process.
+// WatchTraffic starts to record what a host and its pods send. It changes nothing on
+// the host: the socket that sees the packets is in the host's network namespace and
+// belongs to this process.
 func (h *Host) Watch() *Traffic {
 	h.t.Helper()
 	self, err := netip.ParseAddr(h.IP())
@@ -39,7 +39,7 @@ func (h *Host) Watch() *Traffic {
 	}
 	fd, err := packetSocket(h.pid(), "eth0")
 	if err != nil {
-		h.t.Fatalf("cannot look at the traffic of %s: %v", h.Name, err)
+		h.t.Fatalf("cannot record the traffic of %s: %v", h.Name, err)
 	}
 	w := &Traffic{left: map[string]int{}, drained: make(chan chan struct{}), done: make(chan struct{})}
 	stop := make(chan struct{})
@@ -48,12 +48,13 @@ func (h *Host) Watch() *Traffic {
 	return w
 }
 
-// packetSocket sees all packets of an interface of the network that the process is in.
+// openPacketSocket opens a socket that receives all packets of an interface in the
+// network namespace of a process.
 func packetSocket(pid int, name string) (fd int, err error) {
 	opened := make(chan struct{})
 	go func() {
 		defer close(opened)
-		// The thread is not fit for other use afterwards: it ends with this goroutine.
+		// The thread stays in the other namespace: it must end with this goroutine.
 		runtime.LockOSThread()
 		if err = enter(pid); err == nil {
 			fd, err = listen(name)
@@ -63,7 +64,7 @@ func packetSocket(pid int, name string) (fd int, err error) {
 	return fd, err
 }
 
-// enter moves this thread into the network of a process.
+// enterNetNS moves this thread into the network namespace of a process.
 func enter(pid int) error {
 	ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", pid))
 	if err != nil {
@@ -78,7 +79,7 @@ func listen(name string) (fd int, err error) {
 	if err != nil {
 		return -1, err
 	}
-	// Protocol 0 takes nothing in before the socket is bound to its one interface.
+	// With protocol 0 the socket receives nothing before it is bound to its interface.
 	if fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0); err != nil {
 		return -1, err
 	}
@@ -98,7 +99,7 @@ func (w *Traffic) read(fd int, self netip.Addr, stop chan struct{}) {
 	buf := make([]byte, 256)
 	for {
 		n, from, err := unix.Recvfrom(fd, buf, 0)
-		if err != nil { // nothing came in the last 20 ms
+		if err != nil { // no packet in the last 20 ms
 			select {
 			case <-stop:
 				return
@@ -115,7 +116,7 @@ func (w *Traffic) read(fd int, self netip.Addr, stop chan struct{}) {
 	}
 }
 
-// countLost asks the kernel how much it could not hand over since last time.
+// countLost adds the number of packets that the kernel has dropped since the last call.
 func (w *Traffic) countLost(fd int) {
 	if st, err := unix.GetsockoptTpacketStats(fd, unix.SOL_PACKET, unix.PACKET_STATISTICS); err == nil {
 		w.mu.Lock()
@@ -124,10 +125,10 @@ func (w *Traffic) countLost(fd int) {
 	}
 }
 
-// note keeps a packet that was sent beyond the lab's own machine.
+// recordPacket records a packet that was not sent to the lab's own machine.
 func (w *Traffic) note(packet []byte, self netip.Addr) {
 	what, to, ok := describe(packet)
-	// Neighbours' talk goes no further than the wire.
+	// Neighbor discovery does not leave the link.
 	if !ok || to.IsMulticast() || to.IsLinkLocalUnicast() && to.Is6() {
 		return
 	}
@@ -141,9 +142,9 @@ func (w *Traffic) note(packet []byte, self netip.Addr) {
 	}
 }
 
-// Look lists what was sent up to now beyond the lab's own machine: protocol,
-// address and port, and of a DNS query the name; and tells how many packets
-// were seen in all, and how many were missed.
+// Report returns what was sent so far to other destinations than the lab's own
+// machine: protocol, address and port, and the name of a DNS query. It also returns
+// the number of all packets and the number of packets that were missed.
 func (w *Traffic) Look() (left []string, seen, missed int) {
 	all := make(chan struct{})
 	select {
@@ -159,7 +160,8 @@ func (w *Traffic) Look() (left []string, seen, missed int) {
 	return left, w.packets, w.lost
 }
 
-// describe reads the head of an IP packet.
+// describePacket returns protocol, address and port of an IP packet, the name of a
+// DNS query, and the destination. ok is false for other packets.
 func describe(p []byte) (what string, to netip.Addr, ok bool) {
 	protocol, head := byte(0), 0
 	switch {
@@ -185,7 +187,7 @@ func describe(p []byte) (what string, to netip.Addr, ok bool) {
 	return what, to, true
 }
 
-// question is the name that a DNS query asks for.
+// dnsQuestion returns the name in a DNS query.
 func question(query []byte) string {
 	const header = 12
 	var labels []string

@@ -2,7 +2,7 @@ package lab
 
 import "testing"
 
-func TestAPacketIsDescribed(t *testing.T) {
+func TestDescribePacket_NamesProtocolAddressAndPort(t *testing.T) {
 	ip := func(protocol byte, rest ...byte) []byte {
 		return append([]byte{0x45, 0, 0, 0, 0, 0, 0, 0, 64, protocol, 0, 0, 10, 77, 3, 10, 192, 0, 2, 9}, rest...)
 	}
@@ -19,8 +19,10 @@ func TestAPacketIsDescribed(t *testing.T) {
 		"tcp [2001:db8::1]:443":              ip6,
 		"":                                   {0, 1, 8, 0, 6, 4}, // ARP
 	} {
-		if got, to, ok := describe(packet); got != want || ok != (want != "") || ok && to.String() != "192.0.2.9" && to.String() != "2001:db8::1" {
-			t.Errorf("%q to %s, want %q", got, to, want)
-		}
+		t.Run(want, func(t *testing.T) {
+			if got, to, ok := describe(packet); got != want || ok != (want != "") || ok && to.String() != "192.0.2.9" && to.String() != "2001:db8::1" {
+				t.Errorf("%q to %s, want %q", got, to, want)
+			}
+		})
 	}
 }

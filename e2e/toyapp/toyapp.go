@@ -1,6 +1,6 @@
-// Package toyapp owns the toy application of the end-to-end tests: it makes
-// KOTS application bundles (.airgap) with chosen KOTS bounds and finds a license
-// that KOTS accepts for them. It refuses to be part of the product.
+// Package testapp builds the application of the end-to-end tests: KOTS application
+// bundles (.airgap) with given KOTS version limits, and a license that KOTS accepts
+// for them. It is not part of the product.
 package toyapp
 
 import (
@@ -23,28 +23,28 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 )
 
-// Slug and channel for which License is valid.
+// Slug and channel for which the result of License is valid.
 const (
 	Slug        = "my-app"
 	channelID   = "1vusIYZLAVxMG6q760OJmRKj5i5"
 	channelName = "My Channel"
 )
 
-// kotsModule is the module whose folder holds the license.
+// kotsModule is the module whose folder contains the license.
 const kotsModule = "github.com/replicatedhq/kots@v1.131.2"
 
-// Release is one release of the toy application: a Deployment "hello" that
+// Release is one release of the test application: a Deployment "hello" that
 // sleeps, and a ConfigMap that shows a field of the license.
 type Release struct {
 	VersionLabel string // "1.0.0"
-	Cursor       int    // KOTS's number of the release in its channel: 1, 2, …
+	Cursor       int    // number of the release in its KOTS channel: 1, 2, …
 	MinKOTS      string // minKotsVersion; empty for none
 	TargetKOTS   string // targetKotsVersion; empty for none
 	ImageRef     string // full reference of Image, such as docker.io/library/busybox:1.35.0
 	Image        v1.Image
 }
 
-// Application is the release's Application manifest.
+// Application returns the release's Application manifest.
 func (r Release) Application() []byte {
 	var bounds strings.Builder
 	if r.MinKOTS != "" {
@@ -64,7 +64,7 @@ spec:
 `)
 }
 
-// files are the release's manifests by name.
+// manifests returns the release's manifests by file name.
 func (r Release) files() map[string][]byte {
 	return map[string][]byte{
 		"application.yaml": r.Application(),
@@ -123,7 +123,7 @@ func (r Release) WriteFile(path string) error {
 }
 
 // Write writes the release as an .airgap bundle. The folder entry is "images"
-// without a slash, as KOTS wants it, which other tar programs do not write.
+// without a trailing slash: KOTS requires this, and other tar programs write one.
 func (r Release) Write(w io.Writer) error {
 	app, err := archive(r.files())
 	if err != nil {
@@ -184,8 +184,8 @@ func addFiles(tw *tar.Writer, names []string, contents [][]byte) error {
 	return nil
 }
 
-// LoadImage takes an image out of an OCI layout folder by its reference, with
-// layers as a docker-archive wants them.
+// LoadImage returns the image with this reference from an OCI layout folder, with
+// layers in the format of a docker-archive.
 func LoadImage(dir, ref string) (v1.Image, error) {
 	index, err := layout.ImageIndexFromPath(dir)
 	if err != nil {
@@ -208,7 +208,7 @@ func LoadImage(dir, ref string) (v1.Image, error) {
 	return nil, fmt.Errorf("%s has no image %s", dir, ref)
 }
 
-// plain packs an image's layers anew with gzip.
+// repackGzip returns the image with its layers packed again, with gzip.
 func plain(img v1.Image) (v1.Image, error) {
 	config, err := img.ConfigFile()
 	if err != nil {
@@ -231,9 +231,9 @@ func plain(img v1.Image) (v1.Image, error) {
 	return mutate.Config(out, config.Config)
 }
 
-// License reads the license for Slug from the folder of KOTS's Go module: a
-// test fixture of its public source, signed so that KOTS accepts it, and no
-// entitlement to anything. It must not be copied or sent anywhere.
+// License returns the license for Slug from the folder of KOTS's Go module. It is a
+// test fixture of KOTS's public source, signed so that KOTS accepts it. It is not an
+// entitlement to anything and must not be copied or sent anywhere.
 func License() ([]byte, error) {
 	path := filepath.Join(moduleCache(), filepath.FromSlash(kotsModule), "pkg/license/testdata/valid.yaml")
 	b, err := os.ReadFile(path)

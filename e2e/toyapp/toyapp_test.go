@@ -10,7 +10,7 @@ import (
 	"github.com/plinthdev/plinth/internal/kots/release"
 )
 
-func TestBundleIsReadAsKOTSReadsIt(t *testing.T) {
+func TestWriteFile_WritesBundleThatKOTSReads(t *testing.T) {
 	img, err := random.Image(1024, 2)
 	if err != nil {
 		t.Fatal(err)
