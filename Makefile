@@ -97,7 +97,7 @@ test-e2e: bundle ## installs on real throw-away hosts; needs root
 .PHONY: test-drill
 test-drill: bundle ## of test-e2e only one install and one reset, killed at every boundary and at random moments
 	PLINTH_E2E_BINARY=$(abspath $(PLINTH)) PLINTH_E2E_BUNDLE=$(abspath $(BUNDLE)) PLINTH_E2E_PAYLOAD=$(abspath $(PAYLOAD)) \
-		go test -tags e2e -count=1 -timeout 60m -v -run TestInstallAndResetSurviveDeath ./e2e/
+		go test -tags e2e -count=1 -timeout 60m -v -run TestInstall_SurvivesKills ./e2e/
 
 .PHONY: verify
 verify: ## formatting, vet, linters, shellcheck

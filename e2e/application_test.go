@@ -18,8 +18,8 @@ import (
 	"github.com/plinthdev/plinth/internal/kots/pki"
 )
 
-// toyImage is the one image of the toy application: a shell that the payload
-// has anyway.
+// loadTestImage returns the only image of the test application: a shell that is part
+// of the payload anyway.
 func toyImage(t *testing.T, ctx context.Context, h *lab.Host) (ref string, img v1.Image) {
 	t.Helper()
 	out := h.Must(ctx, binary, "bundle", "inspect", bundle)
@@ -35,7 +35,8 @@ func toyImage(t *testing.T, ctx context.Context, h *lab.Host) (ref string, img v
 	return ref, img
 }
 
-// ship writes an application bundle for the host and returns its path there.
+// copyAppBundle builds an application bundle, copies it to the host and returns its
+// path there.
 func ship(t *testing.T, ctx context.Context, h *lab.Host, r toyapp.Release) string {
 	t.Helper()
 	r.ImageRef, r.Image = toyImage(t, ctx, h)
@@ -48,7 +49,7 @@ func ship(t *testing.T, ctx context.Context, h *lab.Host, r toyapp.Release) stri
 	return remote
 }
 
-// license puts KOTS's own test license on the host.
+// copyLicense copies KOTS's own test license to the host and returns its path there.
 func license(t *testing.T, h *lab.Host) string {
 	t.Helper()
 	data, err := toyapp.License()
@@ -63,16 +64,16 @@ func license(t *testing.T, h *lab.Host) string {
 	return "/srv/license.yaml"
 }
 
-// forgedLicense has the right form and no valid signature. What is genuine, only
-// KOTS can say.
+// forgedLicense has the right format but no valid signature. Only KOTS can verify
+// the signature.
 const forgedLicense = `apiVersion: kots.io/v1beta1
 kind: License
 metadata: {name: forged}
 spec: {appSlug: my-app, channelID: abc, channelName: Stable, licenseID: abc, licenseSequence: 1, isAirgapSupported: true, signature: e30=}
 `
 
-// installWithApp installs the next release, of which the host has the delta
-// and the bundle before.
+// checkInstallWithApp installs the next release with an application. The host has the
+// delta and the previous bundle.
 func installWithApp(t *testing.T, ctx context.Context, h *lab.Host) {
 	nextRelease(t, h)
 	app := ship(t, ctx, h, toyapp.Release{VersionLabel: "1.0.0", Cursor: 1, TargetKOTS: "1.131.2"})
@@ -95,9 +96,9 @@ func installWithApp(t *testing.T, ctx context.Context, h *lab.Host) {
 	browse(t, session{r.Result.ConsoleURL, r.Result.Password}, "dashboard", "Dashboard")
 }
 
-// laterReleases shows that the running KOTS judges updates as the gate says:
-// a lower target does not matter, a minimum above it does, and a later target
-// is announced in the console's footer.
+// checkLaterReleases verifies that the running KOTS treats updates as the gate
+// predicts: it accepts a lower target, refuses a higher minimum, and announces a
+// later target in the console's footer.
 func laterReleases(t *testing.T, ctx context.Context, h *lab.Host) {
 	for _, tc := range []struct {
 		name    string
@@ -111,7 +112,7 @@ func laterReleases(t *testing.T, ctx context.Context, h *lab.Host) {
 		t.Run(tc.name, func(t *testing.T) {
 			h := h.For(t)
 			out, errs, code := h.Run(ctx, binary, "kots", "upstream", "upgrade", toyapp.Slug, "--namespace", "kotsadm", "--airgap-bundle", ship(t, ctx, h, tc.release), "--deploy")
-			// The CLI ends with 0 either way; these are its words for a refusal.
+			// The CLI exits with 0 in both cases; this is its message for a refusal.
 			refused := strings.Contains(out+errs, "Unexpected response from the API: 500")
 			if code != 0 || refused == tc.allowed {
 				t.Errorf("KOTS: exit %d, refused %v\n%s\n%s", code, refused, tail(out, 10), tail(errs, 10))
@@ -119,11 +120,11 @@ func laterReleases(t *testing.T, ctx context.Context, h *lab.Host) {
 		})
 	}
 	password := plinth(t, ctx, h, 0, "console", "reset-password").Result.Password
-	// The footer tells of the KOTS that the newest release asks for.
+	// The footer names the KOTS version that the newest release targets.
 	browse(t, session{"https://" + h.IP() + ":8800", password}, "footer", "v1.140.0 available")
 }
 
-// setCertificate puts the user's own certificate before the console.
+// checkOwnCertificate sets the user's own certificate for the console.
 func setCertificate(t *testing.T, ctx context.Context, h *lab.Host) {
 	own, err := pki.SelfSigned([]string{h.IP()}, time.Now())
 	if err != nil {

@@ -16,14 +16,14 @@ import (
 	"github.com/plinthdev/plinth/internal/token"
 )
 
-// balancer is a TCP balancer before the controllers, as a customer may have one:
-// a process of its own, on no node.
+// tcpBalancer is a TCP load balancer in front of the controllers, as a customer may
+// have one: it does not run on a node.
 type balancer struct {
-	address string   // under which hosts of the lab reach it
-	callers sync.Map // "port address" of those whom it led to a controller
+	address string   // at which the hosts of the lab reach it
+	callers sync.Map // "port address" of clients whose connections it forwarded
 }
 
-// balance leads to one controller at the ports of the API and of agents.
+// startBalancer forwards the ports of the API and of the agent to one controller.
 func balance(t *testing.T, to *lab.Host) *balancer {
 	ip := to.IP()
 	b := &balancer{address: ip[:strings.LastIndex(ip, ".")] + ".254"} // the machine
@@ -62,28 +62,30 @@ func (b *balancer) lead(in net.Conn, ip, port string) {
 	_, _ = io.Copy(in, out)
 }
 
-// carried reports whether a host came to a controller's port through it.
+// hasForwarded reports whether a host has connected to a controller's port through
+// the balancer.
 func (b *balancer) carried(port string, h *lab.Host) bool {
 	_, ok := b.callers.Load(port + " " + h.IP())
 	return ok
 }
 
-// only has a host reach the agent of a controller through the balancer alone, until
-// undo.
+// blockDirectAccess blocks a host's direct connections to the agent of a controller,
+// so that only the balancer is left, until undo is called.
 func (b *balancer) only(ctx context.Context, h, controller *lab.Host) (undo func()) {
 	rule := " OUTPUT -p tcp -d " + controller.IP() + " --dport 9444 -j REJECT --reject-with tcp-reset"
 	h.Must(ctx, "sh", "-c", "iptables -I"+rule)
 	return func() { h.Must(ctx, "sh", "-c", "iptables -D"+rule) }
 }
 
-// leads proves that tokens name the balancer, and that certificates hold for it.
+// checkAddresses verifies that tokens contain the balancer's address and that
+// certificates are valid for it.
 func (b *balancer) leads(t *testing.T, ctx context.Context, a *lab.Host) {
 	tok, err := token.Decode(newToken(t, ctx, a, "--role", "worker").Result.Token)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if last := tok.Addresses[len(tok.Addresses)-1]; last != b.address+":9444" {
-		t.Errorf("the token leads to %v", tok.Addresses)
+		t.Errorf("the token has the addresses %v", tok.Addresses)
 	}
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM([]byte(a.Must(ctx, "cat", "/var/lib/k0s/pki/ca.crt")))

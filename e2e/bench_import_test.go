@@ -30,15 +30,15 @@ import (
 )
 
 const (
-	rounds = 5 // of which the best counts: what disturbs a run only ever slows it
+	rounds = 5 // the best one counts: disturbances only make a run slower
 	ctr    = "/usr/local/bin/k0s ctr -n k8s.io "
 )
 
-// TestBenchDelivery measures what a bundle costs: its size against gzipped
-// docker archives, its proof against sha256sum, its import against containerd's
-// own, k0s's image folder and what the machine can do at all. Each figure is a
-// ratio of one run on one host.
-func TestBenchDelivery(t *testing.T) {
+// TestBenchBundle_SizeVerifyAndImport measures the cost of a bundle: its size against
+// gzipped docker archives, its verification against sha256sum, its import against
+// containerd's own import, k0s's image folder and the limits of the machine. Each
+// figure is a ratio of one run on one host.
+func TestBenchBundle_SizeVerifyAndImport(t *testing.T) {
 	ctx := minutes(t, 30)
 	b, err := airgap.Open(ctx, env(t, "PLINTH_E2E_BUNDLE"))
 	if err != nil {
@@ -51,8 +51,8 @@ func TestBenchDelivery(t *testing.T) {
 	}
 	fmt.Fprint(&out, "| what | plinth | against | ratio | aim |\n| --- | --- | --- | --- | --- |\n")
 	row("images in the bundle against gzipped docker archives", stored(b)/1e6, dockerArchives(t, ctx, b)/1e6, "MB", "at most 0.60")
-	prove, sum := verifyAndSum(t, ctx, b)
-	row("verify against sha256sum", prove, sum, "MB/s", "at least 0.70")
+	verify, sum := verifyAndSum(t, ctx, b)
+	row("verify against sha256sum", verify, sum, "MB/s", "at least 0.70")
 
 	h := upWithPlinth(t, "import")
 	r := runtimeOf(t, ctx, h)
@@ -64,14 +64,15 @@ func TestBenchDelivery(t *testing.T) {
 	t.Logf("\n%s", out.String())
 }
 
-// stored is what the images take in the bundle, in bytes; what several share counts once.
+// storedBytes returns the size of the images in the bundle, in bytes. Blobs that several
+// images share count once.
 func stored(b *airgap.Bundle) float64 { return float64(b.ContentSize().Stored) }
 
 func unpacked(b *airgap.Bundle) float64 { return float64(b.ContentSize().Unpacked) }
 
-// dockerArchives is the size of the images as kURL ships them: each a tar of
-// unpacked layers, through gzip(1). Its headers and manifest are left out, in
-// the archive's favour.
+// dockerArchiveBytes returns the size of the images as kURL ships them: each one a tar
+// of unpacked layers, compressed with gzip(1). Headers and manifest are left out, in
+// favor of the archives.
 func dockerArchives(t *testing.T, ctx context.Context, b *airgap.Bundle) float64 {
 	sizes := make([]int64, len(b.Images()))
 	group := errgroup.Group{}
@@ -123,8 +124,9 @@ func unpackTo(ctx context.Context, w io.Writer, src blob.Source, d ocispec.Descr
 	return err
 }
 
-// verifyAndSum gives the throughput of both over the same file, in MB/s.
-func verifyAndSum(t *testing.T, ctx context.Context, b *airgap.Bundle) (prove, sum float64) {
+// measureVerify returns the throughput of Verify and of sha256sum on the same file, in
+// MB/s.
+func verifyAndSum(t *testing.T, ctx context.Context, b *airgap.Bundle) (verify, sum float64) {
 	for range rounds {
 		start := time.Now()
 		if out, err := exec.CommandContext(ctx, "sha256sum", env(t, "PLINTH_E2E_BUNDLE")).CombinedOutput(); err != nil {
@@ -135,16 +137,16 @@ func verifyAndSum(t *testing.T, ctx context.Context, b *airgap.Bundle) (prove, s
 		if err := b.Verify(ctx, nil); err != nil {
 			t.Fatal(err)
 		}
-		prove = max(prove, float64(b.Size())/1e6/time.Since(start).Seconds())
+		verify = max(verify, float64(b.Size())/1e6/time.Since(start).Seconds())
 	}
-	return prove, sum
+	return verify, sum
 }
 
-// runtime is the containerd of k0s on a host, alone: the cluster around it
-// would take processors at moments of its own choosing.
+// containerdHost is a host with the containerd of k0s alone. A running cluster would
+// use CPUs at random moments.
 type runtime struct {
 	*lab.Host
-	socket string // as this machine sees it
+	socket string // this machine's path of containerd's socket
 	tar    string // on the host: the bundle's images as an OCI archive
 }
 
@@ -161,7 +163,7 @@ func runtimeOf(t *testing.T, ctx context.Context, h *lab.Host) runtime {
 	return r
 }
 
-// fresh starts containerd with nothing in it.
+// restartEmpty starts containerd with an empty store.
 func (r runtime) fresh(t *testing.T, ctx context.Context) {
 	t.Helper()
 	r.Must(ctx, "sh", "-c", `systemctl stop bench-containerd 2>/dev/null; rm -rf /srv/containerd /run/k0s/containerd.sock; sync; mkdir -p /run/k0s
@@ -169,7 +171,7 @@ func (r runtime) fresh(t *testing.T, ctx context.Context) {
 	waitUntil(t, ctx, r.Host, time.Now(), ctr+"version")
 }
 
-// importBothWays gives the throughput of plinth and of ctr, in MB/s as stored.
+// measureImports returns the throughput of plinth and of ctr, in MB/s of stored bytes.
 func importBothWays(t *testing.T, ctx context.Context, r runtime, b *airgap.Bundle) (ours, theirs float64) {
 	for range rounds {
 		r.fresh(t, ctx)
@@ -186,7 +188,7 @@ func importBothWays(t *testing.T, ctx context.Context, r runtime, b *airgap.Bund
 	return ours, theirs
 }
 
-// importOurs does what the two steps of an install do.
+// importWithPlinth imports images as the two steps of an install do.
 func importOurs(t *testing.T, ctx context.Context, r runtime, b *airgap.Bundle) {
 	t.Helper()
 	store, err := images.Open(ctx, r.socket, host.Local(r.Path("/")), time.Minute, nil)
@@ -215,8 +217,8 @@ func importOurs(t *testing.T, ctx context.Context, r runtime, b *airgap.Bundle) 
 	}
 }
 
-// imageFolder is what k0s itself makes of an archive in its folder, measured
-// from the moment that containerd answers.
+// measureImageFolder returns the throughput of k0s with an archive in its image
+// folder, in MB/s, measured from the moment at which containerd answers.
 func imageFolder(t *testing.T, ctx context.Context, r runtime, b *airgap.Bundle) float64 {
 	r.Must(ctx, "sh", "-c", "systemctl stop bench-containerd; rm -rf /run/k0s/containerd.sock /var/lib/k0s/containerd; mkdir -p /var/lib/k0s/images; mv "+r.tar+" /var/lib/k0s/images/")
 	r.Must(ctx, "k0s", "start")
@@ -226,7 +228,8 @@ func imageFolder(t *testing.T, ctx context.Context, r runtime, b *airgap.Bundle)
 	return stored(b) / 1e6 / took.Seconds()
 }
 
-// decode is the throughput of unpacking the layers into nothing, in MB/s as stored.
+// measureDecode returns the throughput of unpacking the layers without writing them, in
+// MB/s of stored bytes.
 func decode(t *testing.T, ctx context.Context, b *airgap.Bundle) float64 {
 	start := time.Now()
 	group, done := errgroup.Group{}, map[string]bool{}
@@ -245,14 +248,14 @@ func decode(t *testing.T, ctx context.Context, b *airgap.Bundle) float64 {
 	return stored(b) / 1e6 / time.Since(start).Seconds()
 }
 
-// write is the throughput of the host's disk, in MB/s.
+// measureDiskWrite returns the throughput of the host's disk, in MB/s.
 func write(t *testing.T, ctx context.Context, h *lab.Host) float64 {
 	start := time.Now()
 	h.Must(ctx, "dd", "if=/dev/zero", "of=/srv/zeros", "bs=1M", "count=1024", "conv=fsync")
 	return 1024 * 1.048576 / time.Since(start).Seconds()
 }
 
-// allImages makes an OCI archive of the bundle's images.
+// allImagesArchive writes an OCI archive of the bundle's images and returns its path.
 func allImages(t *testing.T, ctx context.Context) string {
 	t.Helper()
 	all, err := layout.ImageIndexFromPath(env(t, "PLINTH_E2E_PAYLOAD"))
@@ -263,7 +266,7 @@ func allImages(t *testing.T, ctx context.Context) string {
 	return ociArchive(t, ctx, mutate.RemoveManifests(all, match.Matcher(notImage)))
 }
 
-// ociArchive writes an index of images into a tar.
+// writeOCIArchive writes an index of images to a tar and returns its path.
 func ociArchive(t *testing.T, ctx context.Context, index v1.ImageIndex) string {
 	t.Helper()
 	dir, archive := t.TempDir(), filepath.Join(t.TempDir(), "images.tar")

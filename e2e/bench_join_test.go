@@ -17,15 +17,15 @@ import (
 	"github.com/plinthdev/plinth/e2e/lab"
 )
 
-// joinsEnv names the environment variable with how many workers join at once,
-// round by round; the default is "1 2 4 8". A host takes 2 GB of memory where
-// the lab's disks are in memory.
+// joinsEnv is the environment variable with the number of workers that join at once
+// in each round; the default is "1 2 4 8". If the lab's disks are in memory, a host
+// needs 2 GB of memory.
 const joinsEnv = "PLINTH_BENCH_JOINS"
 
-// TestBenchJoin measures workers that join at once, against one that an
-// experienced person would set up by hand, and the fetch against the link between
-// two hosts. It fails only when something does not come up.
-func TestBenchJoin(t *testing.T) {
+// TestBenchJoin_AgainstBareWorker measures workers that join at once against one that
+// an experienced administrator sets up manually, and downloads against the speed of
+// the link between two hosts. It fails only if a worker does not join.
+func TestBenchJoin_AgainstBareWorker(t *testing.T) {
 	ctx := minutes(t, 60)
 	a := upWithPlinth(t, "a")
 	a.Must(ctx, binary, "install", "--yes", "--bundle", bundle)
@@ -37,7 +37,7 @@ func TestBenchJoin(t *testing.T) {
 	fmt.Fprintf(&table, "| workers at once | node Ready, first | node Ready, last | all done, last | time for each | processor time of each worker | of the controller for each, beyond idling | controller's memory | sent by the controller for each |\n|---|---|---|---|---|---|---|---|---|\n")
 	bare := bareWorker(t, ctx, a)
 	idle := idleRate(t, ctx, a)
-	t.Logf("the controller with nobody who joins: %.0f %% of one processor", 100*idle)
+	t.Logf("the controller without joins: %.0f %% of one CPU", 100*idle)
 	verdict := ""
 	for _, word := range strings.Fields(rounds) {
 		n, err := strconv.Atoi(word)
@@ -52,7 +52,7 @@ func TestBenchJoin(t *testing.T) {
 		each := time.Duration(n)
 		line := fmt.Sprintf("| %d | %s | %s | %s | %s | %s | %s | %d MB | %d MB |\n", n, seconds(r.ready[0]), seconds(r.ready[len(r.ready)-1]), seconds(r.done),
 			seconds(r.done/each), seconds(r.own/each), seconds((r.cpu-time.Duration(idle*float64(r.done)))/each), r.memory/1e6, r.sent/int64(n)/1e6)
-		t.Log(line) // what is measured is said also when a later round fails
+		t.Log(line) // a later round may fail
 		table.WriteString(line)
 		for _, h := range r.hosts {
 			a.Must(ctx, binary, "node", "remove", h.Name, "--yes", "--force")
@@ -62,9 +62,9 @@ func TestBenchJoin(t *testing.T) {
 	t.Logf("\n%s%s", table.String(), verdict)
 }
 
-// alone holds a worker that joins by itself against its aim: 1.1 times what bare
-// k0s takes with its images in place, and what it fetches until it is Ready at
-// 80 % of the link. fetched is in bytes, link in bytes a second.
+// compareWithAim compares the time of a single joining worker with its limit: 1.1
+// times that of bare k0s with its images in place, plus its download at 80 % of the
+// link. fetched is in bytes, link in bytes per second.
 func alone(ready, bare time.Duration, fetched, link float64) string {
 	fetch := time.Duration(fetched / (0.8 * link) * float64(time.Second))
 	limit := bare*11/10 + fetch
@@ -76,24 +76,25 @@ func alone(ready, bare time.Duration, fetched, link float64) string {
 		seconds(ready), seconds(bare), ready.Seconds()/bare.Seconds(), (ready-fetch).Seconds()/bare.Seconds(), seconds(bare), fetched/1e6, link/1e6, seconds(bare*11/10), seconds(fetch), seconds(limit), word)
 }
 
-// round is one round of joins.
+// joinRound is the result of one round of joins.
 type round struct {
 	hosts  []*lab.Host
 	ready  []time.Duration // from the command to the node being Ready, sorted
 	done   time.Duration   // until the last join ended
-	own    time.Duration   // processor time of the hosts that joined, together
-	cpu    time.Duration   // of the controller's host
-	memory int64           // of the controller's host, bytes, without caches
+	own    time.Duration   // CPU time of all hosts that joined
+	cpu    time.Duration   // CPU time of the controller's host
+	memory int64           // used by the controller's host without caches, bytes
 	sent   int64           // by the controller's host, bytes
-	// fetched is what a worker alone moved until its node was Ready, bytes; 0 for several.
+	// fetched is the number of bytes that a single worker downloaded until its node
+	// was Ready; 0 for several workers.
 	fetched int64
 }
 
-// inMemory is how many workers may have their disks in memory, 2 GB each, where
-// the lab puts disks there: with more the machine has none left for anything else.
+// maxMemoryDisks is the number of workers that may have their disks in memory, 2 GB
+// each. With more, the machine has no memory left for anything else.
 const inMemory = 5
 
-// joinAtOnce joins n fresh workers.
+// measureConcurrentJoins joins n fresh workers at once.
 func joinAtOnce(t *testing.T, ctx context.Context, a *lab.Host, n int) round {
 	var r round
 	program, _ := shipped(t)
@@ -148,7 +149,7 @@ func joinAtOnce(t *testing.T, ctx context.Context, a *lab.Host, n int) round {
 	return r
 }
 
-// course says when each step of a run was done, since start.
+// stepTimes returns when each step of a run was done, relative to start.
 func course(stdout string, start time.Time) string {
 	var all []string
 	for line := range strings.Lines(stdout) {
@@ -163,7 +164,8 @@ func course(stdout string, start time.Time) string {
 	return strings.Join(all, ", ")
 }
 
-// fetched is how many bytes the steps of a run moved until one of them was done.
+// fetchedBytes returns how many bytes the steps of a run moved until one of them was
+// done.
 func fetched(stdout, until string) (sum int64) {
 	most := map[string]int64{}
 	for line := range strings.Lines(stdout) {
@@ -185,10 +187,10 @@ func fetched(stdout, until string) (sum int64) {
 	return sum
 }
 
-// outgoing prints how many bytes a host has sent.
+// sentBytesScript prints how many bytes a host has sent.
 const outgoing = `cat /sys/class/net/$(ip route show default | sed 's/.* dev \([^ ]*\).*/\1/')/statistics/tx_bytes`
 
-// number is what a script prints on a host.
+// readNumber returns the number that a script prints on a host.
 func number(t *testing.T, ctx context.Context, h *lab.Host, script string) int64 {
 	t.Helper()
 	n, err := strconv.ParseInt(strings.TrimSpace(h.Must(ctx, "sh", "-c", script)), 10, 64)
@@ -198,7 +200,7 @@ func number(t *testing.T, ctx context.Context, h *lab.Host, script string) int64
 	return n
 }
 
-// at is when a step of a run was done, or found to be done.
+// stepTime returns when a step of a run was done or skipped.
 func at(stdout, step string) time.Time {
 	for line := range strings.Lines(stdout) {
 		var e struct {
@@ -212,27 +214,28 @@ func at(stdout, step string) time.Time {
 	return time.Time{}
 }
 
-// processorTime is what all processes of a host have used since it was booted.
+// processorTime returns the CPU time that all processes of a host have used since it
+// was booted.
 func processorTime(t *testing.T, ctx context.Context, h *lab.Host) time.Duration {
 	t.Helper()
 	return time.Duration(number(t, ctx, h, `cat /sys/fs/cgroup/cpuacct/cpuacct.usage 2>/dev/null || awk '/usage_usec/{print $2 "000"}' /sys/fs/cgroup/cpu.stat`))
 }
 
-// idleRate is how much of one processor a host uses while nothing is asked of it.
+// idleRate returns the share of one CPU that an idle host uses.
 func idleRate(t *testing.T, ctx context.Context, h *lab.Host) float64 {
 	before, start := processorTime(t, ctx, h), time.Now()
 	h.Must(ctx, "sleep", "15")
 	return (processorTime(t, ctx, h) - before).Seconds() / time.Since(start).Seconds()
 }
 
-// bareWorker is what an experienced person would do: binary, images and token
-// copied by hand.
+// measureBareWorker does what an experienced administrator would do: it copies
+// binary, images and token.
 func bareWorker(t *testing.T, ctx context.Context, a *lab.Host) time.Duration {
 	h := upWithPlinth(t, "bare")
 	h.Must(ctx, "mkdir", "-p", "/var/lib/k0s/images")
 	h.Copy(systemImages(t, ctx, h), "/var/lib/k0s/images/images.tar")
 	h.Copy(k0sFrom(t, ctx), "/usr/local/bin/k0s")
-	// The token leads to the door that a node of Plinth's has of its own.
+	// k0s's token has the address 127.0.0.1:6443, which is local to each node of Plinth.
 	token := a.Must(ctx, "sh", "-c", "k0s token create --role worker | base64 -d | gunzip | sed 's/127.0.0.1:6443/"+a.IP()+":6443/' | gzip -c | base64 -w0")
 	h.Must(ctx, "sh", "-c", "umask 077; echo "+token+" >/root/token")
 	start := time.Now()
@@ -244,8 +247,8 @@ func bareWorker(t *testing.T, ctx context.Context, a *lab.Host) time.Duration {
 	return took
 }
 
-// link measures the fetch of the largest blob over links of known speed, and over
-// the lab's own, which it gives in bytes a second.
+// measureLink measures downloads of the largest blob over links of known speed. It
+// returns the speed of the lab's own link in bytes per second.
 func link(t *testing.T, ctx context.Context, from, to *lab.Host) (unbound float64) {
 	const store = "/var/lib/k0s/containerd/io.containerd.content.v1.content/blobs/sha256"
 	blob := strings.TrimSpace(from.Must(ctx, "sh", "-c", "ls -S "+store+" | head -1"))

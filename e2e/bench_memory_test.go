@@ -22,12 +22,12 @@ import (
 	"github.com/plinthdev/plinth/e2e/lab"
 )
 
-// ballast is what is added to an image to make the bundle larger than 1 GB.
+// ballast is the number of bytes added to an image to make the bundle larger than 1 GB.
 const ballast = 700 << 20
 
-// TestBenchMemory measures the resident memory of what handles whole bundles,
-// with a bundle of more than 1 GB.
-func TestBenchMemory(t *testing.T) {
+// TestBenchMemory_WithLargeBundle measures the resident memory of the commands that
+// read or write whole bundles, with a bundle of more than 1 GB.
+func TestBenchMemory_WithLargeBundle(t *testing.T) {
 	ctx := minutes(t, 30)
 	dir := filepath.Join(deliveries(), "big")
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
@@ -52,7 +52,7 @@ func TestBenchMemory(t *testing.T) {
 	h := lab.Up(t, "big")
 	h.Copy(env(t, "PLINTH_E2E_BINARY"), binary)
 	h.Copy(big, bundle)
-	if err := os.RemoveAll(dir); err != nil { // it is memory, where the lab's disks are
+	if err := os.RemoveAll(dir); err != nil { // it may be in memory, as the lab's disks
 		t.Fatal(err)
 	}
 	h.Must(ctx, binary, "install", "--yes", "--bundle", bundle, "--allow-unsigned")
@@ -64,7 +64,7 @@ func TestBenchMemory(t *testing.T) {
 	t.Logf("with a bundle of %d MB\n\n%s", st.Size()/1e6, out.String())
 }
 
-// heavyPayload is the payload with ballast in one of its images.
+// writeHeavyPayload writes the payload with ballast in one of its images to dir.
 func heavyPayload(t *testing.T, dir string) {
 	t.Helper()
 	all, err := layout.ImageIndexFromPath(env(t, "PLINTH_E2E_PAYLOAD"))
@@ -78,7 +78,7 @@ func heavyPayload(t *testing.T, dir string) {
 	var old v1.Descriptor
 	for _, d := range index.Manifests {
 		if d.Annotations["dev.plinth.kind"] == "image" {
-			old = d // the last will do
+			old = d // any image; the last one is used
 		}
 	}
 	img, err := all.Image(old.Digest)
@@ -95,7 +95,7 @@ func heavyPayload(t *testing.T, dir string) {
 	}
 }
 
-// incompressible is a tar with one large file of noise.
+// incompressibleTar returns a tar with one large file of random bytes.
 func incompressible(t *testing.T) []byte {
 	t.Helper()
 	var buf bytes.Buffer

@@ -16,9 +16,9 @@ import (
 	"github.com/plinthdev/plinth/e2e/lab"
 )
 
-// TestBenchPreflight measures what it takes to look at a host, and at ten hosts
-// that all look at each other at once, on one machine's processors and disk.
-func TestBenchPreflight(t *testing.T) {
+// TestBenchPreflight_OneAndTenHosts measures preflights of one host, and of ten hosts
+// that all check each other at once, on one machine's CPUs and disk.
+func TestBenchPreflight_OneAndTenHosts(t *testing.T) {
 	ctx := minutes(t, 20)
 	const many = 10
 	hosts := make([]*lab.Host, many)
@@ -40,7 +40,7 @@ func TestBenchPreflight(t *testing.T) {
 	t.Logf("\n%s", b.String())
 }
 
-// bestLook is the best time of one preflight.
+// bestPreflightTime returns the shortest of several times of one preflight.
 func bestLook(t *testing.T, ctx context.Context, h *lab.Host, flags ...string) time.Duration {
 	var all []time.Duration
 	for range rounds {
@@ -51,7 +51,7 @@ func bestLook(t *testing.T, ctx context.Context, h *lab.Host, flags ...string) t
 	return slices.Min(all)
 }
 
-// togetherLook is how long it takes until the last of the hosts has looked at
+// concurrentPreflightTime returns the time until the last of the hosts has checked
 // itself and its peers.
 func togetherLook(t *testing.T, ctx context.Context, hosts []*lab.Host) time.Duration {
 	var addresses []string
@@ -91,7 +91,7 @@ func togetherLook(t *testing.T, ctx context.Context, hosts []*lab.Host) time.Dur
 	return time.Since(start)
 }
 
-// lookRSS is the largest memory, in bytes, that a preflight of this machine took.
+// preflightMemory returns the peak memory, in bytes, of a preflight of this machine.
 func lookRSS(t *testing.T, ctx context.Context) int64 {
 	held, _, _ := peak(t, ctx, env(t, "PLINTH_E2E_BINARY"), "preflight", "--data-dir", t.TempDir()) // this machine need not pass
 	return held

@@ -21,10 +21,10 @@ import (
 	"github.com/plinthdev/plinth/e2e/lab"
 )
 
-// TestBench measures bare k0s by hand against `plinth install`, one after the
-// other on fresh hosts of one lab, and prints the table. It fails only when
-// something does not come up: the figures are for reading.
-func TestBench(t *testing.T) {
+// TestBench_InstallAgainstBareK0s measures a manual installation of bare k0s and
+// `plinth install`, one after the other on fresh hosts of one lab, and prints a table.
+// It fails only if a cluster does not start: the figures have no limits.
+func TestBench_InstallAgainstBareK0s(t *testing.T) {
 	ctx := minutes(t, 40)
 	bare := bareK0s(t, ctx)
 	ours := plinthInstall(t, ctx)
@@ -46,16 +46,16 @@ func TestBench(t *testing.T) {
 	t.Logf("\n%s", b.String())
 }
 
-// figures are times since the start of the command, and "… rss" in KiB.
+// figures are times since the start of the command; "… rss" is memory in KiB.
 type figures map[string]time.Duration
 
 func (f figures) rss(what string) string { return fmt.Sprintf("%d MB", int64(f[what+" rss"])*1024/1e6) }
 
 func seconds(d time.Duration) string { return fmt.Sprintf("%.1f s", d.Seconds()) }
 
-// bareK0s is what an experienced person would do: binary and images copied by
-// hand, the service installed and started with the right node address. It runs
-// without konnectivity as Plinth does: the bundle has no image for it.
+// measureBareK0s does what an experienced administrator would do: it copies binary
+// and images, and installs and starts the service with the right node address. As
+// with Plinth, konnectivity is off: the bundle has no image for it.
 func bareK0s(t *testing.T, ctx context.Context) figures {
 	h := upWithPlinth(t, "bare")
 	archive := systemImages(t, ctx, h)
@@ -72,7 +72,7 @@ func bareK0s(t *testing.T, ctx context.Context) figures {
 	return f
 }
 
-// k0sFrom takes the k0s executable out of the bundle.
+// extractK0s returns the path of the k0s executable, extracted from the bundle.
 func k0sFrom(t *testing.T, ctx context.Context) string {
 	t.Helper()
 	b, err := airgap.Open(ctx, env(t, "PLINTH_E2E_BUNDLE"))
@@ -136,8 +136,8 @@ func plinthInstall(t *testing.T, ctx context.Context) figures {
 	return f
 }
 
-// journalCost is what the first install's journal took, and the install itself,
-// as its log says.
+// readJournalCost returns the time that the journal of the first install took, and
+// that of the whole install, from the install's log.
 func journalCost(t testing.TB, ctx context.Context, h *lab.Host) (took [2]time.Duration) {
 	t.Helper()
 	var writes int
@@ -150,7 +150,7 @@ func journalCost(t testing.TB, ctx context.Context, h *lab.Host) (took [2]time.D
 	return [2]time.Duration{time.Duration(cost * float64(time.Second)), time.Duration(all * float64(time.Second))}
 }
 
-// item is one entry of `bundle inspect`.
+// bundleItem is one entry in the output of `bundle inspect`.
 type item struct{ Kind, Name, Digest string }
 
 func inspect(t *testing.T, ctx context.Context, h *lab.Host) []item {
@@ -162,7 +162,7 @@ func inspect(t *testing.T, ctx context.Context, h *lab.Host) []item {
 	return doc.Result.Items
 }
 
-// systemImages makes an OCI archive of the images that k0s itself runs.
+// systemImagesArchive writes an OCI archive of the images that k0s itself runs.
 func systemImages(t *testing.T, ctx context.Context, h *lab.Host) string {
 	t.Helper()
 	wanted := map[string]bool{}

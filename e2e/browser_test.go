@@ -14,9 +14,9 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// browse opens the console as a person would, logs in with the password, waits
-// until the page that follows says expect, and returns its text. Its screenshots go to the folder
-// that PLINTH_E2E_SCREENSHOTS names, outside the checkout.
+// browseConsole opens the console in a browser, logs in with the password, waits until
+// the next page contains expect, and returns its text. Screenshots are written to the
+// folder in PLINTH_E2E_SCREENSHOTS, outside the checkout.
 func browse(t *testing.T, s session, name, expect string) (text string) {
 	t.Helper()
 	chromium, err := exec.LookPath("chromium")
@@ -25,8 +25,8 @@ func browse(t *testing.T, s session, name, expect string) (text string) {
 	}
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(chromium), chromedp.NoSandbox,
 		chromedp.WindowSize(1400, 900), chromedp.WSURLReadTimeout(time.Minute),
-		// The console's certificate is its own at first; who it is was proved
-		// by the install, which asked it with the certificate pinned.
+		// The console's certificate is self-signed at first. The install has
+		// verified the console with this certificate pinned.
 		chromedp.IgnoreCertErrors,
 		chromedp.Flag("disable-background-networking", true), chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-quic", true))
 	ctx, cancel := chromedp.NewExecAllocator(context.Background(), options...)

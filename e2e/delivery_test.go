@@ -29,15 +29,15 @@ import (
 // website is what `plinth release` wrote, on a static server that cuts every
 // first answer with much in it, and can be made to misbehave.
 type website struct {
-	url, roots  string                      // roots: file on the host with the server's certificate
-	local       string                      // the same on this machine
-	sides       map[string]http.HandlerFunc // folders that have the same but for the blobs, by their names
-	dir         string                      // what is served
+	url, roots  string                      // roots is the file on the host with the server's certificate
+	local       string                      // the same file on this machine
+	sides       map[string]http.HandlerFunc // folders with the same content but failing blobs, by name
+	dir         string                      // folder that is served
 	certificate tls.Certificate
 	mu          sync.Mutex
 	cut         map[string]bool
 	blobs       int // answered requests for blobs
-	resumed     int // of which began in the middle
+	resumed     int // of these, the ones with a Range header
 	meddle      http.HandlerFunc
 }
 
@@ -74,7 +74,7 @@ func (s *website) ServeHTTP(w http.ResponseWriter, r *http.Request, files http.H
 	files.ServeHTTP(w, r)
 }
 
-// cutter breaks the connection after so many bytes.
+// cuttingWriter breaks the connection after a number of bytes.
 type cutter struct {
 	http.ResponseWriter
 	left int64
@@ -100,8 +100,8 @@ func (s *website) asked() (blobs, resumed int) {
 	return s.blobs, s.resumed
 }
 
-// publish releases the signed bundle and serves it on the lab's bridge, by TLS
-// with a certificate that the host is told to trust.
+// publishBundle publishes the signed bundle and serves it on the lab's bridge over
+// TLS, with a certificate that the host trusts.
 func publish(t *testing.T, h *lab.Host) *website {
 	t.Helper()
 	_, bundle := shipped(t)
@@ -110,7 +110,7 @@ func publish(t *testing.T, h *lab.Host) *website {
 		t.Fatal(err)
 	}
 	ip := h.IP()
-	ip = ip[:strings.LastIndex(ip, ".")] + ".254" // the machine, as the lab's hosts see it
+	ip = ip[:strings.LastIndex(ip, ".")] + ".254" // the machine's address for the lab's hosts
 	listener, err := net.Listen("tcp", ip+":0")
 	if err != nil {
 		t.Fatal(err)
@@ -146,9 +146,9 @@ func publish(t *testing.T, h *lab.Host) *website {
 	return s
 }
 
-// refused begins an install on a host that is called as one of the sides, from there. It ends
-// only after all attempts, up to three minutes later, so the function given, which
-// judges, is to be called when the rest of a test is done.
+// startRefusedInstall starts an install on the host from the failing folder that has
+// the host's name. The install fails only after all attempts, up to three minutes
+// later, so call judge, which checks the result, at the end of the test.
 func (s *website) refused(t *testing.T, ctx context.Context, h *lab.Host, says string) (judge func()) {
 	t.Helper()
 	h.Copy(s.local, s.roots)
@@ -164,12 +164,12 @@ func (s *website) refused(t *testing.T, ctx context.Context, h *lab.Host, says s
 	}
 }
 
-// line is that of the README, with the flags given.
+// commandLine returns the command line of the README with additional flags.
 func (s *website) line(flags string) []string {
 	return []string{"bash", "-c", fmt.Sprintf("set -o pipefail; export SSL_CERT_FILE=%s; curl -fsSL %s/install.sh | bash -s -- %s", s.roots, s.url, flags)}
 }
 
-// curl types the line, with the flags given.
+// runCurl runs the command line with additional flags.
 func (s *website) curl(t *testing.T, ctx context.Context, h *lab.Host, code int, flags string) reply {
 	t.Helper()
 	start := time.Now()
@@ -181,9 +181,9 @@ func (s *website) curl(t *testing.T, ctx context.Context, h *lab.Host, code int,
 	return parse(t, stdout)
 }
 
-// TestCurlPipedToBashInstalls is the second way in: a host with nothing but a
-// web server in reach, and connections that break.
-func TestCurlPipedToBashInstalls(t *testing.T) {
+// TestInstall_FromCurlPipedToBash tests the second way to install: a host that reaches
+// only a web server, over connections that break.
+func TestInstall_FromCurlPipedToBash(t *testing.T) {
 	ctx := minutes(t, 15)
 	h := lab.Up(t, "curl")
 	s := publish(t, h)
@@ -193,7 +193,7 @@ func TestCurlPipedToBashInstalls(t *testing.T) {
 	stalls := s.refused(t, ctx, other, "stalls: almost no data arrived in 30s (after 5 attempts)")
 	fresh := h.Baseline(ctx)
 
-	t.Run("what the server has wrong, and a full disk, leave the host as it was", func(t *testing.T) {
+	t.Run("errors of the server and a full disk leave the host unchanged", func(t *testing.T) {
 		for name, c := range map[string]struct {
 			answer http.HandlerFunc
 			says   string
@@ -224,27 +224,27 @@ func TestCurlPipedToBashInstalls(t *testing.T) {
 	})
 
 	s.misbehave(nil)
-	if !t.Run("an install goes on where its connections were cut", func(t *testing.T) {
+	if !t.Run("an install resumes downloads after cut connections", func(t *testing.T) {
 		r := s.curl(t, ctx, h.For(t), 0, "--yes -o json")
 		if !r.Result.Changed || r.Result.ConsoleURL != "https://"+h.IP()+":8800" || r.Result.Password == "" {
 			t.Errorf("answer: %+v", r.Result)
 		}
 		countsUp(t, r.Events)
 		if blobs, resumed := s.asked(); resumed == 0 {
-			t.Errorf("of %d requests for blobs none began in the middle", blobs)
+			t.Errorf("none of %d requests for blobs resumed a download", blobs)
 		}
 		left := h.Must(ctx, "sh", "-c", "ls -d /usr/local/bin/plinth.* /tmp/tmp.* /var/cache/plinth 2>/dev/null || true; /usr/local/bin/plinth version >/dev/null")
 		if left != "" {
-			t.Errorf("left behind: %s", left)
+			t.Errorf("leftover files: %s", left)
 		}
-		// containerd makes this folder for the first blob that is written through its API.
+		// containerd creates this folder for the first blob that is written through its API.
 		if _, _, code := h.Run(ctx, "test", "-e", "/var/lib/k0s/containerd/io.containerd.content.v1.content/ingest"); code == 0 {
-			t.Error("blobs were not placed, but went through containerd's API")
+			t.Error("blobs were written through containerd's API and not placed in its store")
 		}
 	}) {
 		t.FailNow()
 	}
-	t.Run("after a power cut the same line fetches and imports nothing", func(t *testing.T) {
+	t.Run("after a power cut the same command downloads and imports nothing", func(t *testing.T) {
 		h := h.For(t)
 		h.PullPlug()
 		h.Boot()
@@ -255,11 +255,11 @@ func TestCurlPipedToBashInstalls(t *testing.T) {
 			t.Errorf("imported again: %v", got)
 		}
 		if blobs, _ := s.asked(); blobs != 0 {
-			t.Errorf("%d blobs were fetched again", blobs)
+			t.Errorf("%d blobs were downloaded again", blobs)
 		}
 	})
-	t.Run("an image that got lost comes from a registry, and only that", func(t *testing.T) { aLostImageComesFromTheRegistry(t, ctx, h.For(t), s) })
-	t.Run("reset takes all of it back", func(t *testing.T) {
+	t.Run("only a lost image is downloaded from a registry", func(t *testing.T) { aLostImageComesFromTheRegistry(t, ctx, h.For(t), s) })
+	t.Run("reset removes everything", func(t *testing.T) {
 		h := h.For(t)
 		h.Must(ctx, "plinth", "reset", "cluster", "--cluster", "my-app", "--delete-data", "--yes")
 		h.Must(ctx, "rm", "/usr/local/bin/plinth")
@@ -269,8 +269,8 @@ func TestCurlPipedToBashInstalls(t *testing.T) {
 	stalls()
 }
 
-// countsUp holds the progress of an import against what it promises: bytes,
-// growing, up to the total.
+// checkImportProgress verifies that the bytes in the progress of an import only grow
+// and do not exceed the total.
 func countsUp(t *testing.T, events []event) {
 	last := map[string]event{}
 	for _, e := range events {
@@ -289,7 +289,7 @@ func countsUp(t *testing.T, events []event) {
 	}
 }
 
-// overlay is a file with one byte changed.
+// flippedByte is a file with one bit of one byte changed.
 type overlay struct {
 	io.ReaderAt
 	at int64
@@ -303,9 +303,9 @@ func (o overlay) ReadAt(p []byte, off int64) (int, error) {
 	return n, err
 }
 
-// TestDamageToTheRealBundleIsFound changes the bundle of the demo at random
-// places and cuts it. Of a changed blob only that one is read: an install reads all.
-func TestDamageToTheRealBundleIsFound(t *testing.T) {
+// TestOpenAt_DetectsDamagedBundle changes random bytes of the demo's bundle and
+// truncates it. Only the blob with the changed byte is read: an install reads all.
+func TestOpenAt_DetectsDamagedBundle(t *testing.T) {
 	ctx := minutes(t, 10)
 	_, path := shipped(t)
 	file, err := os.Open(path)
@@ -340,7 +340,7 @@ func TestDamageToTheRealBundleIsFound(t *testing.T) {
 	}
 }
 
-// readAt reads the blob that has the byte.
+// readBlobAt reads the blob that contains the byte at this offset.
 func readAt(ctx context.Context, b *airgap.Bundle, table format.Table, at int64) error {
 	for _, it := range b.Items() {
 		for _, d := range it.Blobs() {

@@ -10,10 +10,11 @@ import (
 	"github.com/plinthdev/plinth/e2e/lab"
 )
 
+// deltaFile is the path of the delta on a host.
 const change = "/srv/my-app-1-to-2.delta"
 
-// nextRelease builds a second release, and gives the host only what is new in
-// it. Merged here with the first, it must be the second byte for byte.
+// buildNextRelease builds a second release and copies only its delta to the host. The
+// first release, patched here with the delta, must equal the second byte for byte.
 func nextRelease(t *testing.T, h *lab.Host) {
 	t.Helper()
 	_, old := shipped(t)

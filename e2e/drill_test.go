@@ -13,7 +13,7 @@ import (
 	"github.com/plinthdev/plinth/e2e/lab"
 )
 
-// deaths is the answer of a drill.
+// faultTestReply is the output of a fault test.
 type deaths struct {
 	Result struct {
 		Seed          uint64
@@ -22,13 +22,13 @@ type deaths struct {
 	}
 }
 
-// row is one death and what followed.
+// faultTestRow is one kill and its result.
 type row struct {
 	Point, Step, Next, Result, Detail string
 	KilledSeconds, Seconds            float64
 }
 
-// drill runs a drill that must end with code 0, and prints its table.
+// runFaultTest runs a fault test, which must exit with code 0, and logs its table.
 func drill(t *testing.T, ctx context.Context, h *lab.Host, args ...string) deaths {
 	t.Helper()
 	start := time.Now()
@@ -50,23 +50,23 @@ func drill(t *testing.T, ctx context.Context, h *lab.Host, args ...string) death
 	return d
 }
 
-// noNames and unnamed give a host a name server of which it knows at once that it
-// is not there. The lab's own gateway says so only once a second, and each of
-// hundreds of runs would wait for it.
+// unreachableDNS and rejectDNS give a host a nameserver whose address is unreachable,
+// which the host learns at once. The lab's own gateway reports this only once a
+// second, and each of hundreds of runs would wait for it.
 func noNames() lab.Option { return lab.DNS("192.0.2.53") }
 
 func unnamed(ctx context.Context, h *lab.Host) {
 	h.Must(ctx, "ip", "route", "add", "unreachable", "192.0.2.53/32")
 }
 
-// TestInstallAndResetSurviveDeath kills one install at every boundary of every
+// TestInstall_SurvivesKills kills one install at every boundary of every
 // step, and at random moments, until the cluster is up; then the join of a second
 // host; and then the reset.
-func TestInstallAndResetSurviveDeath(t *testing.T) {
+func TestInstall_SurvivesKills(t *testing.T) {
 	ctx := minutes(t, 25)
 	h := upWithPlinth(t, "chain", noNames())
 	unnamed(ctx, h)
-	b := lab.Up(t, "link", noNames()) // now, for each host of a lab knows the others by name
+	b := lab.Up(t, "link", noNames()) // now, because each new host of a lab is added to every /etc/hosts
 	unnamed(ctx, b)
 	fresh := h.Baseline(ctx)
 	var steps []string
@@ -103,8 +103,8 @@ func TestInstallAndResetSurviveDeath(t *testing.T) {
 	same(t, fresh, h.Baseline(ctx))
 }
 
-// joinSurvivesDeath kills the join of a worker before each step and once the step
-// has changed the host, until it is a node; what it was is then taken back.
+// checkJoinSurvivesKills kills the join of a worker before each step and after the step
+// has changed the host, until it is a node. The node is then reset.
 func joinSurvivesDeath(t *testing.T, ctx context.Context, a, b *lab.Host) {
 	program, _ := shipped(t)
 	b.Copy(program, binary)
@@ -114,7 +114,7 @@ func joinSurvivesDeath(t *testing.T, ctx context.Context, a, b *lab.Host) {
 	args := []string{"--point", "join/receipt:temp", "--point", "join/node-ready:needed", "--point", "join/node-ready:applied"}
 	var want []string
 	for _, p := range plinth(t, ctx, b, 0, "join", "--token-file", file, "--plan").Result.Plan {
-		// The journal makes the data folder, and a node may be Ready before it is waited for.
+		// The journal creates the data folder, and a node may be Ready before the step that waits for it.
 		if p.State == "done" || p.Step == "data-dir" || p.Step == "node-ready" {
 			continue
 		}
@@ -140,10 +140,10 @@ func joinSurvivesDeath(t *testing.T, ctx context.Context, a, b *lab.Host) {
 	same(t, fresh, b.Baseline(ctx))
 }
 
-// TestResetAfterDeath kills an install and resets, at each boundary before k0s
-// starts and in the middle of what k0s, its containerd and the kots CLI do;
-// the host is used again each time.
-func TestResetAfterDeath(t *testing.T) {
+// TestReset_AfterKilledInstall kills an install and resets the host: at each boundary
+// before k0s starts, and while k0s, its containerd and the kots CLI work. The host is
+// used again each time.
+func TestReset_AfterKilledInstall(t *testing.T) {
 	ctx := minutes(t, 25)
 	h := upWithPlinth(t, "each", noNames())
 	unnamed(ctx, h)

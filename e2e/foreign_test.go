@@ -11,9 +11,9 @@ import (
 	"github.com/plinthdev/plinth/e2e/lab"
 )
 
-// placeForeign puts on a host what others may have there: a container with a
-// network of its own, packet rules and chains, a set, a route, a CNI plugin and
-// its notes, settings, and a data folder that the administrator made.
+// createForeignObjects creates objects of other software on a host: a container with
+// its own network, firewall rules and chains, routes, a CNI plugin and its state,
+// kernel settings, and a data folder that the administrator created.
 func placeForeign(ctx context.Context, h *lab.Host) {
 	h.Must(ctx, "sh", "-euc", `
 		mkdir -m 0750 /var/lib/plinth
@@ -35,10 +35,10 @@ func placeForeign(ctx context.Context, h *lab.Host) {
 		systemd-run --quiet --unit theirs --slice theirs.slice ip netns exec theirs sleep infinity`)
 }
 
-// rollBack lets a first install fail once k0s runs, and proves that it takes
-// itself back.
+// checkRollback lets a first install fail once k0s runs, and verifies that it is
+// rolled back.
 func rollBack(t *testing.T, ctx context.Context, h *lab.Host, fresh lab.Baseline) {
-	// The bundle comes through a pipe: what came of it has to go again, too.
+	// The bundle comes through a pipe: its files must be removed, too.
 	stdout, stderr, code := h.Run(ctx, "sh", "-c", "cat "+bundle+" | PLINTH_FAILPOINTS=install/images-boot:begun=error "+binary+" -o json install --bundle - --yes --rollback-on-failure")
 	if code != 7 {
 		t.Fatalf("exit %d\n%s\n%s", code, tail(stdout, 10), tail(stderr, 20))
@@ -49,8 +49,8 @@ func rollBack(t *testing.T, ctx context.Context, h *lab.Host, fresh lab.Baseline
 	same(t, fresh, h.Baseline(ctx))
 }
 
-// fillDisk takes all space but a little while images are imported: the run says
-// so, and the next goes on once there is space again.
+// checkFullDisk fills the disk while images are imported: the run must report it. The
+// next run resumes once there is space again.
 func fillDisk(t *testing.T, ctx context.Context, h *lab.Host) {
 	p := start(t, ctx, h, `"step":"images-rest","state":"progress"`)
 	h.Must(ctx, "sh", "-euc", `fallocate -l $(($(df --output=avail -B1 / | tail -n 1) - 32000000)) /srv/filler`)
@@ -61,7 +61,7 @@ func fillDisk(t *testing.T, ctx context.Context, h *lab.Host) {
 	}
 }
 
-// resetKeepingData resets as most people will, then with the data.
+// checkResetKeepsData resets without --delete-data, then with it.
 func resetKeepingData(t *testing.T, ctx context.Context, h *lab.Host, fresh lab.Baseline) {
 	if r := plinth(t, ctx, h, 2, "reset", "cluster", "--yes"); !strings.Contains(r.Error.Hint, "--cluster my-app") {
 		t.Errorf("a reset of just any cluster: %+v", r.Error)

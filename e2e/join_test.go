@@ -27,7 +27,7 @@ import (
 	"github.com/plinthdev/plinth/internal/token"
 )
 
-// join joins a host with a token on standard input; it must end with code.
+// joinHost joins a host with a token on standard input. The command must exit with code.
 func join(t testing.TB, ctx context.Context, h *lab.Host, code int, token string, args ...string) (reply, string) {
 	t.Helper()
 	start := time.Now()
@@ -40,9 +40,9 @@ func join(t testing.TB, ctx context.Context, h *lab.Host, code int, token string
 	return parse(t, stdout), stderr
 }
 
-// TestJoin grows a cluster from its first host only, which has nothing but
-// the sealed executable.
-func TestJoin(t *testing.T) {
+// TestJoin_GrowsClusterAndSurvivesLosses grows a cluster from its first host, which has
+// only the executable with the embedded bundle.
+func TestJoin_GrowsClusterAndSurvivesLosses(t *testing.T) {
 	ctx := minutes(t, 25)
 	a := lab.Up(t, "a")
 	a.Copy(oneFile(t), binary)
@@ -50,9 +50,9 @@ func TestJoin(t *testing.T) {
 	install := a.Start(ctx, lab.Cmd{Args: []string{binary, "-o", "json", "install", "--yes", "--api-address", before.address}})
 	hosts := map[string]*lab.Host{}
 	program, _ := shipped(t)
-	for _, name := range []string{"b", "c", "d", "e", "f"} { // f waits until e is gone
+	for _, name := range []string{"b", "c", "d", "e", "f"} { // f joins after e is removed
 		hosts[name] = lab.Up(t, name)
-		if name != "c" { // which fetches it from the cluster
+		if name != "c" { // c downloads it from the cluster
 			hosts[name].Copy(program, binary)
 		}
 	}
@@ -61,7 +61,7 @@ func TestJoin(t *testing.T) {
 	if stdout, stderr, code := install.Wait(); code != 0 {
 		t.Fatalf("install: exit %d\n%s\n%s", code, tail(stdout, 20), tail(stderr, 20))
 	}
-	t.Run("what must not join is refused in words and changes nothing", func(t *testing.T) {
+	t.Run("refused joins name the reason and change nothing", func(t *testing.T) {
 		refuseJoins(t, ctx, a.For(t), b.For(t), before.address)
 		blockedJoins(t, ctx, a.For(t), b.For(t))
 		same(t, fresh, b.Baseline(ctx))
@@ -70,12 +70,12 @@ func TestJoin(t *testing.T) {
 	if !t.Run("a worker joins, killed three times and resumed", func(t *testing.T) { used = killedJoin(t, ctx, a.For(t), b.For(t)) }) {
 		t.FailNow()
 	}
-	t.Run("its token does not count for another host", func(t *testing.T) {
+	t.Run("its token is not valid for another host", func(t *testing.T) {
 		if r, _ := join(t, ctx, d.For(t), 9, used); r.Error == nil || !strings.Contains(r.Error.Cause, "used up, by b") {
 			t.Errorf("%+v", r.Error)
 		}
 	})
-	t.Run("on a node nothing changes", func(t *testing.T) {
+	t.Run("a join on a node changes nothing", func(t *testing.T) {
 		start := time.Now()
 		r, _ := join(t, ctx, b.For(t), 0, newToken(t, ctx, a, "--role", "worker").Result.Token)
 		if took := time.Since(start); r.Result.Changed || took > 15*time.Second {
@@ -90,17 +90,17 @@ func TestJoin(t *testing.T) {
 			t.Errorf("facts.json has mode %s", mode)
 		}
 	})
-	t.Run("an image that a node has lost comes from the cluster again", func(t *testing.T) { heals(t, ctx, a.For(t), b.For(t)) })
-	t.Run("the status answers soon, on a controller and on a worker", func(t *testing.T) {
+	t.Run("an image that a node has lost is restored from the cluster", func(t *testing.T) { heals(t, ctx, a.For(t), b.For(t)) })
+	t.Run("the status is fast on a controller and on a worker", func(t *testing.T) {
 		statusAnswers(t, ctx, a.For(t), `"leader":true`, `{"address":"`+a.IP()+`:6443","ready":true}`)
 		statusAnswers(t, ctx, b.For(t), `"balancer":{"address":"127.0.0.1:6443","ready":true}`)
 	})
-	t.Run("agents give to nodes, and to nobody else", func(t *testing.T) { agentsRefuse(t, ctx, a.For(t), b.For(t)) })
-	t.Run("a balancer before the controllers is a way in", func(t *testing.T) { before.leads(t, ctx, a.For(t)) })
+	t.Run("agents serve nodes only", func(t *testing.T) { agentsRefuse(t, ctx, a.For(t), b.For(t)) })
+	t.Run("a load balancer in front of the controllers is used", func(t *testing.T) { before.leads(t, ctx, a.For(t)) })
 	mark(t, ctx, a)
 	m := newToken(t, ctx, a, "--role", "controller", "--uses", "2").Result
 	c.Must(ctx, "sh", "-c", "cd /root && "+m.Fetch+" && mv plinth "+binary)
-	t.Run("the second controller dies in its join, and the first serves", func(t *testing.T) { diesJoining(t, ctx, a.For(t), c.For(t), m.Token) })
+	t.Run("the second controller loses power while joining, and the first keeps serving", func(t *testing.T) { diesJoining(t, ctx, a.For(t), c.For(t), m.Token) })
 	sentBefore := sent(t, ctx, b)
 	undo := before.only(ctx, e, a)
 	if !t.Run("two controllers join at the same moment", func(t *testing.T) { atOnce(t, ctx, m.Token, a.For(t), c.For(t), d.For(t), e.For(t)) }) {
@@ -108,24 +108,24 @@ func TestJoin(t *testing.T) {
 	}
 	undo()
 	if !before.carried("9444", e) {
-		t.Errorf("%s joined, and not through the balancer", e.Name)
+		t.Errorf("%s joined without the load balancer", e.Name)
 	}
 	if gave := sent(t, ctx, b) - sentBefore; gave < 100e6 {
-		t.Errorf("the worker gave %d MB of what three hosts fetched", gave/1e6)
+		t.Errorf("the worker sent only %d MB of the downloads of three hosts", gave/1e6)
 	} else {
-		t.Logf("the worker gave %d MB", gave/1e6)
+		t.Logf("the worker sent %d MB", gave/1e6)
 	}
 	t.Run("pods on all nodes reach each other and services", func(t *testing.T) { podsReachPods(t, ctx, a.For(t), b, c, d, e) })
 	other := bearsLosses(t, ctx, a, b, c, d, e, f)
-	t.Run("a worker leaves the cluster and is taken back", func(t *testing.T) { leavesItself(t, ctx, a.For(t), b.For(t), fresh, f) })
+	t.Run("a worker leaves the cluster and is reset", func(t *testing.T) { leavesItself(t, ctx, a.For(t), b.For(t), fresh, f) })
 	if !t.Run("the console's own node is lost", func(t *testing.T) { losesConsole(t, ctx, a.For(t), other.For(t), f.For(t)) }) {
 		t.FailNow()
 	}
-	t.Run("a controller leaves the cluster and is taken back", func(t *testing.T) { controllerLeaves(t, ctx, other.For(t), f.For(t)) })
+	t.Run("a controller leaves the cluster and is reset", func(t *testing.T) { controllerLeaves(t, ctx, other.For(t), f.For(t)) })
 }
 
-// refuseJoins tries what a cluster must not let in. before is the address of the
-// balancer before its controller.
+// checkRefusedJoins tries joins that a cluster must refuse. before is the address of
+// the load balancer in front of its controller.
 func refuseJoins(t *testing.T, ctx context.Context, a, b *lab.Host, before string) {
 	good := newToken(t, ctx, a, "--role", "worker").Result
 	gone := newToken(t, ctx, a, "--role", "worker", "--ttl", "1s").Result
@@ -166,8 +166,8 @@ func refuseJoins(t *testing.T, ctx context.Context, a, b *lab.Host, before strin
 		says        string
 		prepare     string
 		undo        string
-		there       [2]string // on the controller: what prepares, and what undoes it
-		report      string    // part of what a failed preflight found: exit code 5 in place of 9
+		there       [2]string // commands on the controller: prepare and undo
+		report      string    // finding of the failed preflight; the exit code is then 5, otherwise 9
 	}{
 		{name: "used up", token: spent, says: "the token is used up, by "},
 		{name: "a clock ten minutes off", token: slow, says: "this host's clock is 10m0s behind the cluster's; the limit is 1m0s"},
@@ -204,7 +204,7 @@ func refuseJoins(t *testing.T, ctx context.Context, a, b *lab.Host, before strin
 			}
 			code, bound := 9, 5*time.Second
 			if r.report != "" {
-				code, bound = 5, 20*time.Second // the host is looked at and measured
+				code, bound = 5, 20*time.Second // the host's preflights run, with benchmarks
 			}
 			got := refusedWithin(t, ctx, b, bound, code, r.token, r.args...)
 			if got.Error == nil || !strings.Contains(got.Error.Cause, r.says) || code == 9 && !strings.Contains(got.Error.Hint, "nothing on this host was changed") {
@@ -224,8 +224,8 @@ func refuseJoins(t *testing.T, ctx context.Context, a, b *lab.Host, before strin
 	b.Must(ctx, "rm", "/srv/other.bundle")
 }
 
-// refusedWithin joins a host, which must end with code and within a bound; twice
-// more if that took longer, as the machine may have been busy with something else.
+// joinRefusedWithin joins a host. The join must exit with code and within a bound. It
+// is retried twice if it took longer, as the machine may have been busy.
 func refusedWithin(t *testing.T, ctx context.Context, h *lab.Host, bound time.Duration, code int, token string, args ...string) (got reply) {
 	t.Helper()
 	best := time.Hour
@@ -240,7 +240,8 @@ func refusedWithin(t *testing.T, ctx context.Context, h *lab.Host, bound time.Du
 	return got
 }
 
-// usedUp is a token that eight hosts want to use at the same moment: one may.
+// createUsedUpToken returns a token with one use that eight hosts try to use at the same
+// time: one of them succeeds.
 func usedUp(t *testing.T, ctx context.Context, a *lab.Host) string {
 	m := newToken(t, ctx, a, "--role", "worker").Result
 	tok, err := token.Decode(m.Token)
@@ -251,16 +252,16 @@ func usedUp(t *testing.T, ctx context.Context, a *lab.Host) string {
 		`-d '{"node":"x'$i'","machineId":"m'$i'","address":"192.0.2.'$i'","fresh":true}' https://127.0.0.1:9444/v1/join & done; wait`
 	codes := a.Must(ctx, "bash", "-c", script, "bash", tok.Bearer())
 	if strings.Count(codes, "200") != 1 || strings.Count(codes, "401") != 7 {
-		t.Errorf("one use, eight hosts at once: %q", codes)
+		t.Errorf("eight hosts used a token with one use at the same time: %q", codes)
 	}
 	return m.Token
 }
 
-// wrongClock is the address of a controller whose clock is ahead: a's agent,
-// behind a server with a certificate of a's cluster that changes the time.
+// serveWrongClock returns the address of a controller whose clock is ahead: a proxy
+// for a's agent, with a certificate of a's cluster, that changes the time.
 func wrongClock(t *testing.T, ctx context.Context, a *lab.Host, ahead time.Duration) string {
 	authority := pki.Pair{Cert: []byte(a.Must(ctx, "cat", "/var/lib/k0s/pki/ca.crt")), Key: []byte(a.Must(ctx, "cat", "/var/lib/k0s/pki/ca.key"))}
-	machine := a.IP()[:strings.LastIndex(a.IP(), ".")] + ".254" // as hosts of the lab reach it
+	machine := a.IP()[:strings.LastIndex(a.IP(), ".")] + ".254" // the machine's address for the lab's hosts
 	pair, err := authority.Issue([]string{machine}, time.Now())
 	if err != nil {
 		t.Fatal(err)
@@ -275,7 +276,7 @@ func wrongClock(t *testing.T, ctx context.Context, a *lab.Host, ahead time.Durat
 	}
 	proxy := &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(&url.URL{Scheme: "https", Host: a.IP() + ":9444"}) },
-		// It stands in the middle, which needs no proof of whom it asks; join proves what it is shown.
+		// The proxy need not verify the agent: join verifies the proxy's certificate.
 		Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}},
 		ModifyResponse: func(r *http.Response) error {
 			var offer agent.Offer
@@ -295,8 +296,8 @@ func wrongClock(t *testing.T, ctx context.Context, a *lab.Host, ahead time.Durat
 	return ln.Addr().String()
 }
 
-// agentsRefuse asks the agents of a controller and of a worker for what nobody
-// gets, and for what a node's certificate opens.
+// checkAgentAccess sends requests to the agents of a controller and of a worker: some
+// that are always refused, and some that need a node's certificate.
 func agentsRefuse(t *testing.T, ctx context.Context, a, b *lab.Host) {
 	const own = "--cert /var/lib/k0s/kubelet/pki/kubelet-client-current.pem "
 	curl := func(from, to *lab.Host, args string) string {
@@ -322,12 +323,13 @@ func agentsRefuse(t *testing.T, ctx context.Context, a, b *lab.Host) {
 	start := time.Now()
 	b.Must(ctx, "timeout", "60", "bash", "-c", "exec 3<>/dev/tcp/"+a.IP()+"/9444; cat <&3 >/dev/null || true")
 	if took := time.Since(start); took > 20*time.Second {
-		t.Errorf("who says nothing is waited for %.0fs", took.Seconds())
+		t.Errorf("an idle connection is kept open for %.0fs", took.Seconds())
 	}
 }
 
-// statusAnswers asks a node for the status until it is as wanted and came soon:
-// other tests may keep the machine busy, and it says so of an API that answers late.
+// checkStatusFields reads a node's status until it has the wanted fields and is fast
+// enough. It retries because other tests may keep the machine busy, and the status
+// reports an API that answers late.
 func statusAnswers(t *testing.T, ctx context.Context, h *lab.Host, want ...string) {
 	var wrong string
 	for range 5 {
@@ -351,29 +353,30 @@ func statusAnswers(t *testing.T, ctx context.Context, h *lab.Host, want ...strin
 	t.Errorf("%s: the status: %s", h.Name, wrong)
 }
 
-// heals takes an image and its blobs from a node: what it holds it reads, by its own
-// certificate, from another node; a join puts the image back.
+// checkLostImageFromCluster removes an image and its blobs from a node. The node's
+// certificate must allow it to read them from another node, and a join must restore
+// the image.
 func heals(t *testing.T, ctx context.Context, a, b *lab.Host) {
 	const store = "/var/lib/k0s/containerd/io.containerd.content.v1.content/blobs/sha256/"
 	image := b.Must(ctx, "sh", "-c", "k0s ctr images ls -q | grep '/kotsadm-migrations:'")
 	before := strings.Fields(b.Must(ctx, "ls", store))
-	// A join that was killed has left a lease on what it put there.
+	// A join that was killed has left a lease on the content that it imported.
 	b.Must(ctx, "sh", "-c", "for l in $(k0s ctr leases ls -q); do k0s ctr leases rm $l; done; k0s ctr images rm --sync "+image)
 	after := b.Must(ctx, "ls", store)
 	lost := slices.DeleteFunc(before, func(blob string) bool { return strings.Contains(after, blob) })
 	if len(lost) == 0 {
-		t.Fatalf("nothing of %s is lost", image)
+		t.Fatalf("no blob of %s was removed", image)
 	}
 	for _, blob := range lost {
 		b.Must(ctx, "sh", "-c", "curl -sSfk "+asNode+" https://"+a.IP()+":9444/v2/plinth/blobs/sha256:"+blob+" | sha256sum | grep -q "+blob)
 	}
 	if r, _ := join(t, ctx, b, 0, newToken(t, ctx, a, "--role", "worker").Result.Token); !r.Result.Changed {
-		t.Error("it lacks nothing")
+		t.Error("the join changed nothing")
 	}
 	b.Must(ctx, "sh", "-c", "k0s ctr images check name=="+image+" | grep -qw complete")
 }
 
-// sent is how many bytes a host has sent.
+// readSentBytes returns how many bytes a host has sent.
 func sent(t *testing.T, ctx context.Context, h *lab.Host) int64 {
 	n, err := strconv.ParseInt(strings.TrimSpace(h.Must(ctx, "sh", "-c", "cat /sys/class/net/$(ip route show default | sed 's/.* dev \\([^ ]*\\).*/\\1/')/statistics/tx_bytes")), 10, 64)
 	if err != nil {
@@ -382,8 +385,8 @@ func sent(t *testing.T, ctx context.Context, h *lab.Host) int64 {
 	return n
 }
 
-// smallBundle is a bundle of another k0s and other networks: what differs is
-// found before anything in it is used.
+// buildOtherBundle returns the path of a bundle with another version of k0s and other
+// networks. A join finds the differences before it uses the content.
 func smallBundle(t *testing.T) string {
 	req := airgaptest.Request(t)
 	raw, err := os.ReadFile("../installer.yaml")
@@ -394,7 +397,8 @@ func smallBundle(t *testing.T) string {
 	return airgaptest.Bundle(t, req)
 }
 
-// killedJoin kills a join at three moments and runs it again each time.
+// checkKilledJoin kills a join at three moments and runs it again each time. It returns
+// the token that the join used.
 func killedJoin(t *testing.T, ctx context.Context, a, b *lab.Host) (used string) {
 	m := newToken(t, ctx, a, "--role", "worker").Result
 	moments := []string{`"step":"k0s-binary","state":"progress"`, `"step":"k0s-start","state":"done"`, `"step":"images-rest","state":"progress"`}
@@ -420,7 +424,7 @@ func killedJoin(t *testing.T, ctx context.Context, a, b *lab.Host) (used string)
 	}
 	for _, s := range []string{m.Token, secret.Secret} {
 		if out, _, code := b.Run(ctx, "grep", "-rlF", "--", s, "/var/log", "/var/lib/plinth", "/etc", "/run/log", "/root"); code == 0 {
-			t.Errorf("the token stands in %s", out)
+			t.Errorf("the token is stored in %s", out)
 		}
 	}
 	var list struct {
@@ -442,8 +446,8 @@ func killedJoin(t *testing.T, ctx context.Context, a, b *lab.Host) (used string)
 	return m.Token
 }
 
-// runningJoin looks at a host on which a join goes on, with a token from standard
-// input.
+// checkRunningJoin verifies, on a host with a running join, that the process list does
+// not show the token, and that the status reports the join.
 func runningJoin(t *testing.T, ctx context.Context, h *lab.Host, token string) {
 	const seen = `token=$(cat); for p in /proc/[0-9]*; do [[ $(tr '\0' ' ' 2>/dev/null <$p/cmdline) != *"$token"* ]] || echo $p; done`
 	if out, errs, code := h.Start(ctx, lab.Cmd{Args: []string{"bash", "-c", seen}, Stdin: strings.NewReader(token)}).Wait(); out != "" || code != 0 {
@@ -464,8 +468,8 @@ func runningJoin(t *testing.T, ctx context.Context, h *lab.Host, token string) {
 	}
 }
 
-// atOnce joins two controllers, with one token, and workers at once. The first
-// goes on with a join that died.
+// checkConcurrentJoins joins two controllers, with one token, and workers at the same
+// time. The first controller resumes a join that died.
 func atOnce(t *testing.T, ctx context.Context, two string, a, c, d *lab.Host, workers ...*lab.Host) {
 	first := c.Start(ctx, lab.Cmd{Args: []string{binary, "-o", "json", "join", "-"}, Stdin: strings.NewReader(two)})
 	second := d.Start(ctx, lab.Cmd{Args: []string{binary, "-o", "json", "join", "-"}, Stdin: strings.NewReader(two)})
@@ -490,13 +494,13 @@ func atOnce(t *testing.T, ctx context.Context, two string, a, c, d *lab.Host, wo
 	members := a.Must(ctx, "k0s", "etcd", "member-list")
 	for _, h := range []*lab.Host{a, c, d} {
 		if !strings.Contains(members, h.IP()+":2380") {
-			t.Errorf("%s is no member of etcd: %s", h.Name, members)
+			t.Errorf("%s is not a member of etcd: %s", h.Name, members)
 		}
 	}
-	c.Must(ctx, binary, "token", "list") // every controller knows the tokens
+	c.Must(ctx, binary, "token", "list") // every controller can list the tokens
 }
 
-// podsReachPods has a pod on each node ask a pod on each other node, and a
+// checkPodNetwork verifies that a pod on each node reaches a pod on every node and a
 // service.
 func podsReachPods(t *testing.T, ctx context.Context, a *lab.Host, others ...*lab.Host) {
 	kubectl := func(args ...string) string { return a.Must(ctx, append([]string{binary, "kubectl"}, args...)...) }
@@ -520,8 +524,8 @@ func podsReachPods(t *testing.T, ctx context.Context, a *lab.Host, others ...*la
 	}
 }
 
-// fetches has a pod read what another one serves. A node that has just joined
-// learns of the ways to the others some seconds after it is Ready.
+// checkPodFetch verifies that a pod can read from a server. A node that has just joined
+// learns the routes to the others some seconds after it is Ready.
 func fetches(t *testing.T, ctx context.Context, a *lab.Host, pod, server, path, want string) {
 	t.Helper()
 	var out, errs string

@@ -11,12 +11,13 @@ import (
 	"github.com/plinthdev/plinth/e2e/lab"
 )
 
-// leavesItself has a worker leave, killed at each boundary of what it asks of the
-// cluster and of the first things it takes back, and each time resumed.
-// What it was is refused from then on, by every controller.
+// checkWorkerLeaves resets a worker that leaves the cluster. The reset is killed at
+// each boundary of its requests to the cluster and of the first objects that it
+// removes, and resumed each time. Every controller refuses the worker's credentials
+// from then on.
 func leavesItself(t *testing.T, ctx context.Context, a, b *lab.Host, fresh lab.Baseline, c *lab.Host) {
 	kubectl := func(args ...string) string { return a.Must(ctx, append([]string{binary, "kubectl"}, args...)...) }
-	// A pod that nothing would start elsewhere is named, and not given up unasked.
+	// A pod that no controller would start elsewhere is named, and not deleted without --force.
 	image := kubectl("get", "statefulset", "-n", "kotsadm", "kotsadm", "-o", "jsonpath={.spec.template.spec.containers[0].image}")
 	kubectl("delete", "pod", "on-b", "--now", "--ignore-not-found")
 	kubectl("run", "alone", "--image="+image, "--image-pull-policy=Never", `--overrides={"spec":{"nodeName":"b"}}`, "--command", "--", "kubectl", "proxy")
@@ -45,28 +46,30 @@ func leavesItself(t *testing.T, ctx context.Context, a, b *lab.Host, fresh lab.B
 	}
 }
 
-// controllerLeaves has one of three controllers leave, and its vote with it.
+// checkControllerLeaves resets one of three controllers, which leaves the cluster and
+// etcd.
 func controllerLeaves(t *testing.T, ctx context.Context, a, d *lab.Host) {
 	killedUntilDone(t, ctx, d, "reset", []string{"node-leave:begun", "node-leave:applied"}, "reset", "node", "--yes", "--force", "--timeout", "10s")
 	unknown(t, ctx, a, d)
 	if members := a.Must(ctx, "k0s", "etcd", "member-list"); strings.Contains(members, d.IP()+":2380") {
-		t.Errorf("it votes still: %s", members)
+		t.Errorf("it is still a member of etcd: %s", members)
 	}
 }
 
-// unknown proves that the cluster does not know a host any more.
+// checkNodeRemoved verifies that the cluster has no node for the host and refuses its
+// credentials.
 func unknown(t *testing.T, ctx context.Context, a, h *lab.Host) {
 	t.Helper()
 	if out, _, code := a.Run(ctx, binary, "kubectl", "get", "node", h.Name); code == 0 {
-		t.Errorf("%s is a node still: %s", h.Name, out)
+		t.Errorf("%s is still a node: %s", h.Name, out)
 	}
 	if revoked := a.Must(ctx, binary, "kubectl", "get", "configmap", "-n", "kube-system", "plinth-removed-nodes", "-o", "jsonpath={.data."+h.Name+"}"); revoked == "" {
-		t.Errorf("the credentials of %s count still", h.Name)
+		t.Errorf("the credentials of %s are not revoked", h.Name)
 	}
 }
 
-// killedUntilDone runs a command again and again, each run armed to die at all
-// points of verb at which none has died, until one comes to its end.
+// runKilledUntilDone runs a command until one run succeeds. Each run is killed at the
+// first point of verb at which no earlier run was killed.
 func killedUntilDone(t *testing.T, ctx context.Context, h *lab.Host, verb string, points []string, args ...string) {
 	t.Helper()
 	start, kills := time.Now(), 0
@@ -97,5 +100,5 @@ func killedUntilDone(t *testing.T, ctx context.Context, h *lab.Host, verb string
 		t.Logf("%s: %s: killed %d times in %.0fs, never at %v", h.Name, strings.Join(args, " "), kills, time.Since(start).Seconds(), pending)
 		return
 	}
-	t.Fatalf("%s: it never came to its end", h.Name)
+	t.Fatalf("%s: it never succeeded", h.Name)
 }

@@ -12,16 +12,16 @@ import (
 	"github.com/plinthdev/plinth/e2e/lab"
 )
 
-// TestLife is a cluster's life on one host: planned, installed with a kill in
-// the middle, found converged, used, taken back, installed again with an
-// application.
-func TestLife(t *testing.T) {
+// TestInstall_ResumesConvergesAndResets tests the life of a cluster on one host:
+// planned, installed with a kill during the install, converged, used, reset, and
+// installed again with an application.
+func TestInstall_ResumesConvergesAndResets(t *testing.T) {
 	ctx := minutes(t, 40)
 	h := upWithPlinth(t, "life")
 	placeForeign(ctx, h)
 	fresh := h.Baseline(ctx)
 
-	t.Run("a plan says what will be done and changes nothing", func(t *testing.T) {
+	t.Run("a plan lists the steps and changes nothing", func(t *testing.T) {
 		h := h.For(t)
 		r := plinth(t, ctx, h, 0, "install", "--bundle", bundle, "--plan")
 		if len(r.Result.Plan) < 10 || r.Result.Plan[0].State != "needed" {
@@ -29,26 +29,26 @@ func TestLife(t *testing.T) {
 		}
 		same(t, fresh, h.Baseline(ctx))
 	})
-	t.Run("an install that fails takes itself back when asked to", func(t *testing.T) { rollBack(t, ctx, h.For(t), fresh) })
-	if !t.Run("an install stopped by a full disk, interrupted, then killed in the middle of the import, is resumed", func(t *testing.T) { interruptKillAndResume(t, ctx, h.For(t)) }) {
+	t.Run("a failed install is rolled back if requested", func(t *testing.T) { rollBack(t, ctx, h.For(t), fresh) })
+	if !t.Run("an install is resumed after an interrupt, a full disk and a kill during the import", func(t *testing.T) { interruptKillAndResume(t, ctx, h.For(t)) }) {
 		t.FailNow()
 	}
-	t.Run("a second run finds nothing to do", func(t *testing.T) { converged(t, ctx, h.For(t)) })
-	t.Run("status tells what is there", func(t *testing.T) { status(t, ctx, h.For(t)) })
+	t.Run("a second run changes nothing", func(t *testing.T) { converged(t, ctx, h.For(t)) })
+	t.Run("status reports nodes, add-ons and console", func(t *testing.T) { status(t, ctx, h.For(t)) })
 	t.Run("pods reach services", func(t *testing.T) { podsReachServices(t, ctx, h.For(t)) })
-	t.Run("reset takes all of it back but the data, then the data", func(t *testing.T) { resetKeepingData(t, ctx, h.For(t), fresh) })
+	t.Run("reset removes everything but the data, then the data", func(t *testing.T) { resetKeepingData(t, ctx, h.For(t), fresh) })
 	sent := watch(t, ctx, h)
-	if !t.Run("a second install on the same host brings up an application", func(t *testing.T) { installWithApp(t, ctx, h.For(t)) }) {
+	if !t.Run("a second install on the same host starts an application", func(t *testing.T) { installWithApp(t, ctx, h.For(t)) }) {
 		t.FailNow()
 	}
-	t.Run("in all that time nothing tried to leave the host", func(t *testing.T) { nothingLeft(t, ctx, h.For(t), sent) })
+	t.Run("no packet left the host during the second install", func(t *testing.T) { nothingLeft(t, ctx, h.For(t), sent) })
 	t.Run("pods reach services again", func(t *testing.T) { podsReachServices(t, ctx, h.For(t)) })
 	t.Run("the console shows the user's own certificate", func(t *testing.T) { setCertificate(t, ctx, h.For(t)) })
-	t.Run("KOTS judges later releases as the gate foretells", func(t *testing.T) { laterReleases(t, ctx, h.For(t)) })
+	t.Run("KOTS treats later releases as the gate predicts", func(t *testing.T) { laterReleases(t, ctx, h.For(t)) })
 }
 
-// same fails with every difference between two looks at a host, but for what a
-// run may leave: its logs, and the file of its lock, which is empty.
+// checkUnchanged fails for every difference between two baselines of a host, except
+// for the differences that isExpectedDifference allows.
 func same(t *testing.T, before, after lab.Baseline) {
 	t.Helper()
 	for _, d := range lab.Diff(before, after) {
@@ -58,25 +58,26 @@ func same(t *testing.T, before, after lab.Baseline) {
 	}
 }
 
-// noise is what a run may leave.
+// isExpectedDifference reports whether a run may leave this difference: its logs, and
+// its empty lock file.
 func noise(d string) bool {
 	return strings.Contains(d, "/var/log/plinth") || strings.Contains(d, " /run/plinth.lock f 600") ||
-		d == "active units: + network-online.target active" // a milestone of the boot: reached once, it stays
+		d == "active units: + network-online.target active" // a target of the boot: once reached, it stays active
 }
 
-// session is what the first install printed.
+// consoleSession is the console's URL and password that the first install printed.
 type session struct{ url, password string }
 
 var first session
 
-// start begins an install in the background and waits until it says text. env
-// is what its environment has besides.
+// startInstall starts an install in the background and waits until its output contains
+// text. env has additional environment variables.
 func start(t *testing.T, ctx context.Context, h *lab.Host, text string, env ...string) *lab.Process {
 	t.Helper()
 	p := h.Start(ctx, lab.Cmd{Args: append(append([]string{"env"}, env...), binary, "-o", "json", "install", "--bundle", bundle, "--yes")})
 	if !p.WaitFor(ctx, text) {
 		out, errs := p.Output()
-		t.Fatalf("it never said %s: %s\n%s", text, tail(out, 20), tail(errs, 20))
+		t.Fatalf("the output never contained %s: %s\n%s", text, tail(out, 20), tail(errs, 20))
 	}
 	return p
 }
@@ -93,7 +94,7 @@ func interruptKillAndResume(t *testing.T, ctx context.Context, h *lab.Host) {
 	}
 	fillDisk(t, ctx, h)
 
-	// It stays in the middle while the second one looks.
+	// The first run pauses in the middle while the second one starts.
 	p = start(t, ctx, h, `"step":"images-rest","state":"progress"`, "PLINTH_FAILPOINTS=install/images-rest:working#5=delay(1m)")
 	if r := plinth(t, ctx, h, 8, "install", "--bundle", bundle, "--yes"); !strings.Contains(r.Error.Cause, "install, process") {
 		t.Errorf("second install at once: %+v", r.Error)
@@ -102,7 +103,7 @@ func interruptKillAndResume(t *testing.T, ctx context.Context, h *lab.Host) {
 	if _, _, code := p.Wait(); code == 0 {
 		t.Fatal("the run was not killed")
 	}
-	stdout, stderr, code := h.Run(ctx, "sh", "-c", "cat "+bundle+" | "+binary+" -o json install --bundle - --yes") // it is the same bundle
+	stdout, stderr, code := h.Run(ctx, "sh", "-c", "cat "+bundle+" | "+binary+" -o json install --bundle - --yes") // the same bundle through a pipe
 	if code != 0 {
 		t.Fatalf("resume: exit %d\n%s\n%s", code, tail(stdout, 30), tail(stderr, 30))
 	}
@@ -123,20 +124,21 @@ func interruptKillAndResume(t *testing.T, ctx context.Context, h *lab.Host) {
 	browse(t, first, "console", "license")
 }
 
-// secretStaysSecret looks for the password where it must not be.
+// checkPasswordNotStored verifies that no file contains the password and that only root
+// can read the logs.
 func secretStaysSecret(t *testing.T, ctx context.Context, h *lab.Host, password string) {
 	t.Helper()
 	out, _, code := h.Run(ctx, "grep", "-rlF", "--", password, "/var/log", "/var/lib/plinth", "/etc", "/run/log", "/root")
 	if code == 0 {
-		t.Errorf("the password stands in %s", out)
+		t.Errorf("the password is stored in %s", out)
 	}
 	modes := h.Must(ctx, "find", "/var/log/plinth", "-type", "f", "-not", "-perm", "0600")
 	if modes != "" {
-		t.Errorf("logs that others can read: %s", modes)
+		t.Errorf("logs that other users can read: %s", modes)
 	}
 }
 
-// clusterAtWork is what a running cluster changes by itself.
+// clusterChanges matches differences that a running cluster causes on its own.
 var clusterAtWork = regexp.MustCompile(`/var/lib/k0s/|/run/k0s/|/var/log/pods/|/var/log/containers/|/var/lib/plinth/volumes/|/var/lib/cni/|/var/log/plinth|/kubepods|^processes|^links|^network namespaces|^mounts`)
 
 func converged(t *testing.T, ctx context.Context, h *lab.Host) {
@@ -180,7 +182,7 @@ func status(t *testing.T, ctx context.Context, h *lab.Host) {
 	}
 }
 
-// podsReachServices runs a pod that finds a service by name and calls it.
+// checkPodReachesService runs a pod that resolves a service by name and calls it.
 func podsReachServices(t *testing.T, ctx context.Context, h *lab.Host) {
 	image := h.Must(ctx, binary, "kubectl", "get", "statefulset", "-n", "kotsadm", "kotsadm", "-o", "jsonpath={.spec.template.spec.containers[0].image}")
 	h.Must(ctx, binary, "kubectl", "delete", "pod", "probe", "--ignore-not-found", "--now")

@@ -16,9 +16,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// peak runs a program here and gives the most memory that it held, in bytes,
-// and how it ended. GNU time stands between: a child of this process starts in
-// this process's memory, and the kernel counts that as the child's.
+// measurePeakMemory runs a program on this machine and returns its peak resident
+// memory in bytes, its output and its error. GNU time starts it: a child of this
+// process would start in this process's memory, which the kernel would count.
 func peak(t *testing.T, ctx context.Context, program string, args ...string) (int64, string, error) {
 	t.Helper()
 	record := filepath.Join(t.TempDir(), "peak")
@@ -35,10 +35,10 @@ func peak(t *testing.T, ctx context.Context, program string, args ...string) (in
 	return kib * 1024, string(out), runErr
 }
 
-// version runs `version` nine times and gives the times, shortest first, and
-// the largest memory in bytes. The file is read from the disk first: what was written a
-// moment ago lies in the page cache in pieces of up to 2 MB, which are mapped,
-// and counted, as a whole.
+// measureVersion runs `version` nine times and returns the times, shortest first, and
+// the largest peak memory in bytes. The file is read from the disk first: a file that
+// was just written is in the page cache in pieces of up to 2 MB, each of which is
+// mapped, and counted, as a whole.
 func version(t *testing.T, ctx context.Context, program string) (times []time.Duration, memory int64) {
 	t.Helper()
 	fromDisk(t, program)
@@ -58,7 +58,7 @@ func version(t *testing.T, ctx context.Context, program string) (times []time.Du
 	return times, memory
 }
 
-// fromDisk has a file written to the disk and forgotten by the page cache.
+// evictFromPageCache writes a file to the disk and drops it from the page cache.
 func fromDisk(t *testing.T, path string) {
 	t.Helper()
 	f, err := os.OpenFile(path, os.O_RDONLY, 0)

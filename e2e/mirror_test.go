@@ -31,15 +31,16 @@ import (
 	"github.com/plinthdev/plinth/e2e/lab"
 )
 
-// mirror is a registry that has the bundle: the distribution of the registry
-// add-on, run on this machine behind TLS.
+// registryMirror is a registry with the bundle's content: the distribution executable
+// of the registry add-on, run on this machine behind TLS.
 type mirror struct {
 	source string // oci://…
 	mu     sync.Mutex
-	blobs  []string // digests that were asked for
+	blobs  []string // digests that were requested
 }
 
-// mirrorOf pushes what was released into a registry, as `crane push --index` does.
+// startMirror pushes the published release to a registry, as `crane push --index`
+// does.
 func mirrorOf(t *testing.T, ctx context.Context, s *website) *mirror {
 	t.Helper()
 	dir := filepath.Join(deliveries(), "registry")
@@ -82,7 +83,7 @@ func mirrorOf(t *testing.T, ctx context.Context, s *website) *mirror {
 	return m
 }
 
-// serveRegistry runs the bundle's own distribution on the loopback.
+// serveRegistry runs the bundle's own distribution on the loopback interface.
 func serveRegistry(t *testing.T, ctx context.Context, dir string) *url.URL {
 	t.Helper()
 	free, err := net.Listen("tcp", "127.0.0.1:0")
@@ -114,8 +115,8 @@ func serveRegistry(t *testing.T, ctx context.Context, dir string) *url.URL {
 	return nil
 }
 
-// takeFromImage writes a file of an image of the bundle, the reference of which
-// begins so.
+// extractFromImage extracts one file of the bundle's image whose reference begins
+// with ref.
 func takeFromImage(ctx context.Context, ref, path, to string) error {
 	b, err := airgap.Open(ctx, os.Getenv("PLINTH_E2E_BUNDLE"))
 	if err != nil {
@@ -157,8 +158,8 @@ func takeFromImage(ctx context.Context, ref, path, to string) error {
 	return errors.New(ref + " has no " + path)
 }
 
-// aLostImageComesFromTheRegistry takes one image away and lets the install,
-// from a thin bundle, fetch it from a registry: that, and nothing else.
+// checkLostImageFromRegistry removes one image. An install from a thin bundle must
+// download it from a registry, and nothing else.
 func aLostImageComesFromTheRegistry(t *testing.T, ctx context.Context, h *lab.Host, s *website) {
 	m := mirrorOf(t, ctx, s)
 	h.Copy(filepath.Join(s.dir, "linux-amd64", "thin.bundle"), "/srv/thin.bundle")
@@ -170,7 +171,7 @@ func aLostImageComesFromTheRegistry(t *testing.T, ctx context.Context, h *lab.Ho
 	}
 	h.Must(ctx, "sh", "-c", "k0s ctr -n k8s.io images ls -q | grep -Fx "+lost)
 	if len(m.blobs) != 1 { // its one layer of its own; manifest and config are in the thin bundle
-		t.Errorf("asked for %v", m.blobs)
+		t.Errorf("requested %v", m.blobs)
 	}
 	h.Must(ctx, "rm", "/srv/thin.bundle")
 }

@@ -17,15 +17,15 @@ import (
 	"github.com/plinthdev/plinth/e2e/lab"
 )
 
-// netns is a host as far as its network, name and machine id go: all that
-// checks between hosts look at.
+// netns simulates a host with its own network, name and machine id. Checks between
+// hosts use nothing else.
 type netns struct {
 	t             *testing.T
 	name, address string
 	id            string // file with its machine id
 }
 
-// sh runs a command of the machine.
+// mustRunLocal runs a command on this machine and returns its output.
 func sh(t *testing.T, ctx context.Context, args ...string) string {
 	t.Helper()
 	out, err := exec.CommandContext(ctx, args[0], args[1:]...).CombinedOutput()
@@ -35,7 +35,7 @@ func sh(t *testing.T, ctx context.Context, args ...string) string {
 	return string(out)
 }
 
-// twoHosts are two hosts on one cable.
+// createPeerHosts creates two simulated hosts on one network link.
 func twoHosts(t *testing.T, ctx context.Context) (a, b netns) {
 	t.Helper()
 	tag := fmt.Sprintf("pl%d", os.Getpid()%10000)
@@ -57,21 +57,21 @@ func twoHosts(t *testing.T, ctx context.Context) (a, b netns) {
 	return a, b
 }
 
-// plinth is a command of the program on the host.
+// plinthCommand returns a command that runs Plinth on the host.
 func (h netns) plinth(ctx context.Context, args ...string) *exec.Cmd {
 	script := fmt.Sprintf("hostname %s && mount --bind %s /etc/machine-id && exec \"$@\"", h.name, h.id)
 	return exec.CommandContext(ctx, "ip", append([]string{"netns", "exec", h.name, "unshare", "-u", "-m", "sh", "-c", script, "sh", env(h.t, "PLINTH_E2E_BINARY")}, args...)...)
 }
 
-// filter sets, or with -D takes back, a rule of the host's packet filter.
+// changeFilter adds a rule to the host's packet filter, or removes it with -D.
 func (h netns) filter(ctx context.Context, action string, rule ...string) {
 	h.t.Helper()
 	sh(h.t, ctx, append([]string{"ip", "netns", "exec", h.name, "iptables", action, "INPUT"}, rule...)...)
 }
 
-// TestPeers checks two hosts that are to share a cluster, with what may be
-// wrong between them.
-func TestPeers(t *testing.T) {
+// TestPreflight_FindsProblemsBetweenPeers checks two hosts of a future cluster, with
+// problems of the network between them.
+func TestPreflight_FindsProblemsBetweenPeers(t *testing.T) {
 	ctx := minutes(t, 3)
 	a, b := twoHosts(t, ctx)
 	listen := b.plinth(ctx, "--progress", "none", "preflight", "--listen")
@@ -93,7 +93,7 @@ func TestPeers(t *testing.T) {
 	for text := ""; code == ""; {
 		n, err := said.Read(buf)
 		if text += string(buf[:n]); err != nil {
-			t.Fatalf("no code was said: %v: %s", err, text)
+			t.Fatalf("no code was printed: %v: %s", err, text)
 		}
 		if m := regexp.MustCompile(`echo (\S+) \| sudo plinth preflight --peers 10\.99\.0\.2 `).FindStringSubmatch(text); m != nil {
 			code = m[1]
@@ -155,9 +155,9 @@ func TestPeers(t *testing.T) {
 	}
 }
 
-// blockedJoins tries joins through packet filters that block one way of one
-// port between the cluster's controller and the host. The filters are the
-// controller's: the host is to be found as it was.
+// checkBlockedJoins tries joins through packet filters that block one direction of
+// one port between the cluster's controller and the host. The filters are on the
+// controller, so that the host stays unchanged.
 func blockedJoins(t *testing.T, ctx context.Context, a, b *lab.Host) {
 	token := newToken(t, ctx, a, "--role", "worker").Result.Token
 	for _, c := range []struct{ name, rule, says string }{

@@ -1,7 +1,7 @@
 //go:build e2e || bench
 
-// Package e2e proves the user's story on real hosts: real systemd, real k0s,
-// real KOTS, no network but the lab's.
+// Package e2e tests Plinth on real hosts: real systemd, real k0s, real KOTS, and no
+// network except the lab's.
 package e2e
 
 import (
@@ -27,13 +27,13 @@ import (
 	"github.com/plinthdev/plinth/e2e/lab"
 )
 
-// Where the tests put things on a host.
+// Paths of the executable and the bundle on a host.
 const (
 	binary = "/usr/local/sbin/plinth"
 	bundle = "/srv/my-app.bundle"
 )
 
-// env is a setting that `make test-e2e` supplies.
+// requireEnv returns an environment variable that `make test-e2e` sets.
 func env(t testing.TB, name string) string {
 	t.Helper()
 	v := os.Getenv(name)
@@ -43,8 +43,8 @@ func env(t testing.TB, name string) string {
 	return v
 }
 
-// upWithPlinth boots a fresh host that has the binary and the bundle, as a
-// customer's administrator would have copied them.
+// startHostWithPlinth boots a fresh host with the executable and the bundle, which a
+// customer's administrator would have copied there.
 func upWithPlinth(t testing.TB, name string, opts ...lab.Option) *lab.Host {
 	t.Helper()
 	h := lab.Up(t, name, opts...)
@@ -54,13 +54,13 @@ func upWithPlinth(t testing.TB, name string, opts ...lab.Option) *lab.Host {
 	return h
 }
 
-// delivery is what the vendor ships.
+// shipment is what the vendor ships; key is the file with the public key.
 type delivery struct{ program, bundle, key string }
 
 var delivered = sync.OnceValues(deliver)
 
-// shipped gives the executable with the vendor's public key sealed on, and the
-// signed bundle.
+// shippedFiles returns the paths of the executable with the vendor's public key
+// embedded, and of the signed bundle.
 func shipped(t testing.TB) (program, bundle string) {
 	t.Helper()
 	env(t, "PLINTH_E2E_BINARY")
@@ -72,7 +72,7 @@ func shipped(t testing.TB) (program, bundle string) {
 	return d.program, d.bundle
 }
 
-// deliver seals the public key that `make bundle` leaves beside the bundle. A
+// buildShipment embeds the public key that `make bundle` writes beside the bundle. A
 // bundle that was built without a key is signed first.
 func deliver() (d delivery, err error) {
 	dir := deliveries()
@@ -89,7 +89,7 @@ func deliver() (d delivery, err error) {
 	return d, run(os.Getenv("PLINTH_E2E_BINARY"), "seal", "--verify-key", d.key, "-o", d.program)
 }
 
-// privateKey is the file with the key that signed what is shipped.
+// privateKey returns the file with the key that signed the shipped bundle.
 func privateKey(d delivery) string {
 	private := filepath.Join(filepath.Dir(d.key), "vendor.key")
 	if _, err := os.Stat(private); err != nil {
@@ -98,7 +98,7 @@ func privateKey(d delivery) string {
 	return private
 }
 
-// signed writes a copy of an unsigned bundle, signed with a new key by openssl.
+// signBundle writes a copy of an unsigned bundle that openssl signed with a new key.
 func signed(unsigned, dir string) (bundle, key string, err error) {
 	bundle, key = filepath.Join(dir, "bundle"), filepath.Join(dir, "vendor.pub")
 	b, err := airgap.Open(context.Background(), unsigned)
@@ -114,7 +114,7 @@ func signed(unsigned, dir string) (bundle, key string, err error) {
 	if err != nil {
 		return "", "", err
 	}
-	// The signature stands behind the three documents, each a header and its padded content.
+	// The signature follows the three documents, each of which is a header and padded content.
 	at := int64(0)
 	for _, size := range []int64{int64(len(blob.LayoutFile)), int64(len(b.RawIndex())), int64(len(format.Checksum(b.RawIndex())))} {
 		at += 512 + size + format.Padding(size)
@@ -137,7 +137,7 @@ func signed(unsigned, dir string) (bundle, key string, err error) {
 	return bundle, key, errors.Join(err, out.Close())
 }
 
-// run runs a command here and says what it said when it fails.
+// runLocal runs a command on this machine. An error contains its output.
 func run(name string, args ...string) error {
 	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
 		return fmt.Errorf("%s: %w: %s", filepath.Base(name), err, out)
@@ -145,19 +145,19 @@ func run(name string, args ...string) error {
 	return nil
 }
 
-// TestMain removes what was delivered.
+// TestMain removes the shipped files after all tests.
 func TestMain(m *testing.M) {
 	code := m.Run()
 	_ = os.RemoveAll(deliveries())
 	os.Exit(code)
 }
 
-// deliveries is this run's folder for what is delivered.
+// shipmentDir returns this run's folder for the shipped files.
 func deliveries() string {
 	return filepath.Join(cmp.Or(os.Getenv("LAB_DISKS"), os.TempDir()), fmt.Sprintf("plinth-e2e-%d", os.Getpid()))
 }
 
-// minutes is a context that ends the test's work in time to clean up.
+// timeoutContext returns a context that ends after n minutes, in time to clean up.
 func minutes(t testing.TB, n int) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(n)*time.Minute)
@@ -165,7 +165,7 @@ func minutes(t testing.TB, n int) context.Context {
 	return ctx
 }
 
-// reply is the last line of -o json.
+// reply is the output of -o json: the events and the last line, which is the result.
 type reply struct {
 	Result struct {
 		Changed    bool
@@ -203,7 +203,8 @@ type event struct {
 	Bytes, Total         int64
 }
 
-// imported lists images that the run said it brings in; it tells at most two a second.
+// importedImages returns the images that the run reported as being imported. A run
+// reports at most two a second.
 func (r reply) imported() (refs []string) {
 	for _, e := range r.Events {
 		if ref, ok := strings.CutPrefix(e.Message, "importing "); ok && !slices.Contains(refs, ref) {
@@ -213,7 +214,7 @@ func (r reply) imported() (refs []string) {
 	return refs
 }
 
-// parse reads the JSON lines of one run.
+// parseReply parses the JSON lines of one run.
 func parse(t testing.TB, stdout string) (r reply) {
 	t.Helper()
 	lines := strings.Split(strings.TrimSpace(stdout), "\n")
@@ -225,12 +226,12 @@ func parse(t testing.TB, stdout string) (r reply) {
 		r.Events = append(r.Events, e)
 	}
 	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &r); err != nil {
-		t.Fatalf("last line is no answer: %v: %s", err, stdout)
+		t.Fatalf("the last line is not a result: %v: %s", err, stdout)
 	}
 	return r
 }
 
-// plinth runs a command that must end with code, with -o json.
+// runPlinth runs a command with -o json, which must exit with code.
 func plinth(t testing.TB, ctx context.Context, h *lab.Host, code int, args ...string) reply {
 	t.Helper()
 	start := time.Now()
@@ -247,12 +248,12 @@ func tail(s string, n int) string {
 	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }
 
-// made is the answer of token create.
+// tokenReply is the output of `token create -o json`.
 type made struct {
 	Result struct{ ID, Token, Fetch string }
 }
 
-// newToken makes a token on a controller.
+// createToken creates a token on a controller.
 func newToken(t testing.TB, ctx context.Context, controller *lab.Host, args ...string) made {
 	t.Helper()
 	var m made

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// hostFaults are hosts that an install cannot work on, or only with a warning:
-// each is shown by a real host that has the fault, with the words that name it.
+// hostFaults returns hosts on which an install fails, or works only with a warning.
+// Each fault is created on a real host, and the output must name it.
 func hostFaults() []refusal {
 	typed := strings.Fields
 	refused := typed(install + bundle)
@@ -42,7 +42,8 @@ func hostFaults() []refusal {
 	}
 }
 
-// taken makes another program listen on a port; freed ends it.
+// occupyPort returns a script that makes another program listen on a port;
+// releasePort ends that program.
 func taken(port int) string {
 	return strings.ReplaceAll("systemd-run -q --unit=taker socat TCP-LISTEN:PORT,fork /dev/null; for i in 1 2 3 4 5 6 7 8 9; do ss -ltn | grep -q :PORT && break; sleep .2; done", "PORT", strconv.Itoa(port))
 }

@@ -11,23 +11,22 @@ import (
 	"github.com/plinthdev/plinth/e2e/toyapp"
 )
 
-// refusal is one bad start: what is prepared on the host, what is typed, and
-// what must come of it.
+// refusal is a command that must be refused: the preparation of the host, the
+// arguments, and the expected exit code and output.
 type refusal struct {
 	name    string
 	prepare string // shell, on the host; "" for nothing
-	piped   string // shell, on the host; what it prints is the standard input
+	piped   string // shell, on the host; its output is the standard input
 	args    []string
 	code    int
-	says    string // in what it prints
+	says    string // part of the output
 	undo    string // shell, on the host
-	user    bool   // typed by somebody who is not root
+	user    bool   // run by a user who is not root
 }
 
 const install = "install --yes --bundle "
 
-// refusals are the bad inputs of the main job. The host must be the same
-// after each.
+// badInputs returns invalid inputs of an install. The host must be unchanged after each.
 func refusals() []refusal {
 	typed := strings.Fields
 	return []refusal{
@@ -52,7 +51,7 @@ func refusals() []refusal {
 	}
 }
 
-func TestRefusalsLeaveTheHostAsItWas(t *testing.T) {
+func TestInstall_RefusalsLeaveHostUnchanged(t *testing.T) {
 	ctx := minutes(t, 15)
 	h := upWithPlinth(t, "refuse")
 	h.Must(ctx, "mkdir", "-p", "/var/log/plinth")
@@ -87,9 +86,10 @@ func refuse(t *testing.T, ctx context.Context, h *lab.Host, r refusal) {
 	}
 }
 
-// TestGateStopsBeforeTheHostChanges is the signature promise. The application
-// bundle's own manifest decides over the one in the bundle.
-func TestGateStopsBeforeTheHostChanges(t *testing.T) {
+// TestGate_StopsBeforeHostChanges tests the gate: an install that KOTS would refuse
+// stops before it changes the host. The manifest in the application bundle takes
+// precedence over the one in the bundle.
+func TestGate_StopsBeforeHostChanges(t *testing.T) {
 	ctx := minutes(t, 15)
 	h := upWithPlinth(t, "gate")
 	h.Must(ctx, "mkdir", "-p", "/var/log/plinth")
@@ -112,7 +112,7 @@ func TestGateStopsBeforeTheHostChanges(t *testing.T) {
 	same(t, fresh, h.Baseline(ctx))
 }
 
-func TestHostThatIsTooSmallIsRefusedAsItIs(t *testing.T) {
+func TestInstall_RefusesTooSmallHost(t *testing.T) {
 	ctx := minutes(t, 10)
 	h := upWithPlinth(t, "small", lab.Memory("1G"), lab.Disk("3G"))
 	h.Must(ctx, "mkdir", "-p", "/var/log/plinth")

@@ -12,7 +12,8 @@ import (
 	"github.com/plinthdev/plinth/airgap/seal"
 )
 
-// oneFile is the third way in: the executable with key and bundle sealed on.
+// buildEmbedded returns the path of the executable with key and bundle embedded: the
+// third way to install.
 func oneFile(t *testing.T) string {
 	t.Helper()
 	_, bundle := shipped(t)
@@ -28,7 +29,7 @@ func oneFile(t *testing.T) string {
 	return out
 }
 
-// pattern is content without end.
+// patternReader is an endless reader.
 type pattern struct{}
 
 func (pattern) ReadAt(p []byte, off int64) (int, error) {
@@ -38,9 +39,9 @@ func (pattern) ReadAt(p []byte, off int64) (int, error) {
 	return len(p), nil
 }
 
-// TestAGigabyteSealedOnCostsVersionNothing measures `version` of one executable
-// with and without 1 GB behind it.
-func TestAGigabyteSealedOnCostsVersionNothing(t *testing.T) {
+// TestVersion_CostsNothingWithEmbeddedGigabyte measures `version` of one executable
+// with and without 1 GB embedded.
+func TestVersion_CostsNothingWithEmbeddedGigabyte(t *testing.T) {
 	plain := env(t, "PLINTH_E2E_BINARY")
 	file, err := os.Open(plain)
 	if err != nil {
@@ -66,7 +67,7 @@ func TestAGigabyteSealedOnCostsVersionNothing(t *testing.T) {
 	}
 	alone, _ := version(t, t.Context(), plain)
 	took, memory := version(t, t.Context(), large)
-	t.Logf("version: %d ms and %.1f MB with 1 GB sealed on, %d ms without", took[0].Milliseconds(), float64(memory)/1e6, alone[0].Milliseconds())
+	t.Logf("version: %d ms and %.1f MB with 1 GB embedded, %d ms without", took[0].Milliseconds(), float64(memory)/1e6, alone[0].Milliseconds())
 	if took[0] > max(50*time.Millisecond, alone[0]*3/2) { // the machine may be busy
 		t.Errorf("it takes %s, without a bundle %s", took[0], alone[0])
 	}
