@@ -1,7 +1,5 @@
-// Package failpoint owns the places at which a run can be made to die or to
-// fail on purpose: their names, the rules that arm them, and what they do. It
-// refuses to read the environment and to decide who may arm anything: the
-// process's edge does, once. Unarmed, a place costs one comparison with nil.
+// Package failpoint kills, delays or fails a run at named points, for fault tests. Without rules, a point
+// costs one comparison with nil.
 package failpoint
 
 import (
@@ -12,47 +10,47 @@ import (
 	"github.com/plinthdev/plinth/internal/host"
 )
 
-// Point is one place: "install/k0s-start:applied".
+// Point is a point in a run at which a rule can act: "install/k0s-start:applied".
 type Point struct {
 	Verb   string // install, reset, …
-	Object string // a step's id; Journal, Receipt or Run
+	Object string // id of a step; Journal, Receipt or Run
 	Moment Moment
 }
 
-// String is the point's name.
+// String returns the name of the point, VERB/OBJECT:PHASE.
 func (p Point) String() string { return p.Verb + "/" + p.Object + ":" + string(p.Moment) }
 
-// Objects that are no steps.
+// Objects that are not steps.
 const (
 	Run     = "run"     // the run as a whole
 	Journal = "journal" // each write of the journal
 	Receipt = "receipt" // each write of the receipt
 )
 
-// Moment is when, in the life of a step, of a file or of a run.
+// Phase is a phase of a step, of the write of a file, or of a run.
 type Moment string
 
-// Moments of a step that has something to do, in their order.
+// Phases of a step that has something to do, in order.
 const (
-	Needed  Moment = "needed"  // the host was looked at, nothing is written down
-	Begun   Moment = "begun"   // the journal knows of the step, the host has not been changed
-	Working Moment = "working" // each time the step tells how far it is
-	Applied Moment = "applied" // the host is changed, the journal does not know
-	Ended   Moment = "ended"   // the journal knows
+	Needed  Moment = "needed"  // the step was checked, nothing is recorded
+	Begun   Moment = "begun"   // the step is recorded in the journal, the host is unchanged
+	Working Moment = "working" // each time the step reports its progress
+	Applied Moment = "applied" // the host is changed, the journal does not contain it yet
+	Ended   Moment = "ended"   // the end of the step is recorded in the journal
 )
 
-// Moments of a write, in their order.
+// Phases of a write, in order.
 const (
-	Write   Moment = "write"   // before its temporary file
+	Write   Moment = "write"   // before the temporary file is written
 	Torn    Moment = "torn"    // half of the temporary file is written
-	Temp    Moment = "temp"    // the temporary file is whole, the name still has the old content
-	Renamed Moment = "renamed" // the name has the new content, the caller does not know
+	Temp    Moment = "temp"    // the temporary file is complete, the file still has the old content
+	Renamed Moment = "renamed" // the file has the new content, Write has not returned
 )
 
-// Started is the moment of a run: it holds the lock and has changed nothing.
+// Started is the only phase of a run: it holds the lock and has changed nothing.
 const Started Moment = "started"
 
-// Moments lists the moments of an object.
+// Phases returns the phases of object, in order.
 func Moments(object string) []Moment {
 	switch object {
 	case Run:
@@ -63,25 +61,25 @@ func Moments(object string) []Moment {
 	return []Moment{Needed, Begun, Working, Applied, Ended}
 }
 
-// Effects is how a Set acts on the process that it runs in.
+// Effects are the functions by which a Set acts on its process.
 type Effects struct {
-	Say   func(text string)   // is told LastWords
-	Kill  func()              // ends the process at once, as kill -9 does
-	Pause func(time.Duration) // returns after that time
+	Say   func(text string)   // prints KillMessage
+	Kill  func()              // ends the process immediately, like kill -9
+	Pause func(time.Duration) // returns after the duration
 }
 
-// LastWords is what a run says before r kills it.
+// KillMessage returns the message that a run prints before the rule r kills it.
 func LastWords(r Rule) string { return "failpoint " + r.Point.String() + ": this process ends now" }
 
-// Set is armed rules. A nil Set is inert.
+// Set is a set of armed rules. A nil Set does nothing.
 type Set struct {
 	rules   []Rule
 	effects Effects
 	mu      sync.Mutex
-	hits    []int // how often each rule's point has been reached
+	hits    []int // number of times that the point of each rule was reached
 }
 
-// Arm makes a Set of rules; nil when there is none.
+// Arm returns a Set of rules that acts through effects. It returns nil if there are no rules.
 func Arm(rules []Rule, effects Effects) *Set {
 	if len(rules) == 0 {
 		return nil
@@ -89,8 +87,8 @@ func Arm(rules []Rule, effects Effects) *Set {
 	return &Set{rules: rules, effects: effects, hits: make([]int, len(rules))}
 }
 
-// At is reached at a point; its error is the one that the place must fail
-// with. It does not return where a rule kills.
+// Reach runs the rules of the point verb/object:phase. The caller must fail with the returned error.
+// Reach does not return if a rule kills the process.
 func (s *Set) At(verb, object string, moment Moment) error {
 	if s == nil {
 		return nil
@@ -106,7 +104,7 @@ func (s *Set) At(verb, object string, moment Moment) error {
 	return nil
 }
 
-// count says how often rule i's point has been reached, this time included.
+// countHit returns how often the point of rule i was reached, including this time.
 func (s *Set) count(i int) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -13,6 +13,7 @@ import (
 	"github.com/plinthdev/plinth/internal/host/hosttest"
 )
 
+// points returns the failpoints of a run with one step.
 func points() []Point {
 	var all []Point
 	for _, object := range []string{Run, Journal, "k0s-start"} {
@@ -23,7 +24,7 @@ func points() []Point {
 	return all
 }
 
-func TestRulesAreReadAsTheyAreWritten(t *testing.T) {
+func TestParse_ReadsRulesAsRuleStringWritesThem(t *testing.T) {
 	const text = "install/k0s-start:applied=kill;install/journal:torn#3=enospc;install/journal:write#2+=eio;" +
 		"install/k0s-start:begun=error;install/k0s-start:working#7=delay(1.5s);install/run:started=kill(20ms)"
 	rules, err := Parse(" "+strings.ReplaceAll(text, ";", " ; ")+";", points())
@@ -38,11 +39,11 @@ func TestRulesAreReadAsTheyAreWritten(t *testing.T) {
 		t.Errorf("%s\nwant %s", got, text)
 	}
 	if rules, err := Parse("", points()); len(rules) != 0 || err != nil {
-		t.Errorf("nothing armed: %v, %v", rules, err)
+		t.Errorf("empty text: %v, %v", rules, err)
 	}
 }
 
-func TestRulesThatMeanNothingAreRefused(t *testing.T) {
+func TestParse_RejectsInvalidRules(t *testing.T) {
 	for text, want := range map[string]string{
 		"install/k0s-start:applied":                 "has no action",
 		"install/k0s-stat:applied=kill":             `no failpoint is called "install/k0s-stat:applied"`,
@@ -50,20 +51,22 @@ func TestRulesThatMeanNothingAreRefused(t *testing.T) {
 		"install/k0s-start:applied=explode":         "one of kill, error",
 		"install/k0s-start:applied#0=kill":          "from 1",
 		"install/k0s-start:applied#x=kill":          "from 1",
-		"install/k0s-start:applied=delay":           "delay needs a time",
-		"install/k0s-start:applied=delay()":         "in brackets",
-		"install/k0s-start:applied=delay(5s":        "in brackets",
-		"install/k0s-start:applied=delay(-5s)":      "in brackets",
+		"install/k0s-start:applied=delay":           "delay requires a time",
+		"install/k0s-start:applied=delay()":         "in parentheses",
+		"install/k0s-start:applied=delay(5s":        "in parentheses",
+		"install/k0s-start:applied=delay(-5s)":      "in parentheses",
 		"install/k0s-start:applied=kill(2h)":        "at most an hour",
-		"install/k0s-start:applied=error(5s)":       "takes no time",
-		"install/k0s-start:working=error":           "killed or delayed there",
-		"install/run:started=enospc":                "killed or delayed there",
+		"install/k0s-start:applied=error(5s)":       "does not accept a time",
+		"install/k0s-start:working=error":           "only kill and delay",
+		"install/run:started=enospc":                "only kill and delay",
 		"install/journal:torn=kill;;x=kill":         `no failpoint is called "x"`,
 		"install/k0s-start:applied=kill,x:y=delay1": "one of kill, error",
 	} {
-		if _, err := Parse(text, points()); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: %v, want %q", text, err, want)
-		}
+		t.Run(text, func(t *testing.T) {
+			if _, err := Parse(text, points()); err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%v, want %q", err, want)
+			}
+		})
 	}
 }
 
@@ -93,7 +96,7 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// armed is a Set whose effects only take notes.
+// armed returns a Set of the rules in text whose effects only append to done.
 func armed(t *testing.T, text string, done *[]string) *Set {
 	t.Helper()
 	rules, err := Parse(text, points())
@@ -104,12 +107,12 @@ func armed(t *testing.T, text string, done *[]string) *Set {
 	return Arm(rules, Effects{Say: note, Kill: func() { note("killed") }, Pause: func(d time.Duration) { note("paused " + d.String()) }})
 }
 
-func TestAnArmedPointActsAtItsTime(t *testing.T) {
+func TestSet_ActsWhenItsPointsAreReached(t *testing.T) {
 	var done []string
 	s := armed(t, "install/k0s-start:begun#2=kill;install/k0s-start:applied=enospc;install/journal:write#2+=eio;install/k0s-start:ended=delay(3s)", &done)
 	at := func(object string, m Moment) error { return s.At("install", object, m) }
 	if at("k0s-start", Begun) != nil || len(done) != 0 {
-		t.Errorf("too early: %v", done)
+		t.Errorf("acted too early: %v", done)
 	}
 	_ = at("k0s-start", Begun)
 	_ = at("k0s-start", Begun)
@@ -120,7 +123,7 @@ func TestAnArmedPointActsAtItsTime(t *testing.T) {
 		t.Error(err)
 	}
 	if err := at("k0s-start", Applied); err != nil {
-		t.Errorf("a second time: %v", err)
+		t.Errorf("second time: %v", err)
 	}
 	if err := errors.Join(at(Journal, Write), s.At("reset", "k0s-start", Applied)); err != nil {
 		t.Errorf("not armed: %v", err)
@@ -133,73 +136,77 @@ func TestAnArmedPointActsAtItsTime(t *testing.T) {
 	}
 }
 
-func TestNothingArmedIsNothing(t *testing.T) {
+func TestArm_ReturnsNilWithoutRules(t *testing.T) {
 	s := Arm(nil, Effects{})
 	if s != nil || s.At("install", "k0s-start", Applied) != nil {
 		t.Error("an empty set acts")
 	}
 	files := hosttest.New(t).Host().Files
 	if s.Files("install", files, map[string]string{"/j": Journal}) != files {
-		t.Error("files are wrapped for nothing")
+		t.Error("files are wrapped without a rule")
 	}
 	if n := testing.AllocsPerRun(100, func() { _ = s.At("install", "k0s-start", Applied) }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
 }
 
-// died stands for the end of the process.
+// died is the panic value that simulates the death of the process.
 type died struct{}
 
-func TestAWriteThatDiesLeavesTheOldOrTheNewContent(t *testing.T) {
+func TestWrapFiles_KilledWriteLeavesOldOrNewContent(t *testing.T) {
 	for moment, want := range map[Moment]struct{ content, temp string }{
 		Write: {"old", ""}, Torn: {"old", "new "}, Temp: {"old", "new text"}, Renamed: {"new text", ""},
 	} {
-		fake := hosttest.New(t)
-		path := "/var/lib/plinth/journal.json"
-		local := filepath.Join(fake.Root, path)
-		if err := fake.Host().Write(path, strings.NewReader("old"), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		rules, err := Parse("install/journal:"+string(moment)+"=kill", points())
-		if err != nil {
-			t.Fatal(err)
-		}
-		set := Arm(rules, Effects{Say: func(string) {}, Kill: func() { panic(died{}) }})
-		files := set.Files("install", fake.Host().Files, map[string]string{path: Journal})
-		func() {
-			defer func() {
-				if recover() != (died{}) {
-					t.Errorf("%s: it lived", moment)
-				}
+		t.Run(string(moment), func(t *testing.T) {
+			fake := hosttest.New(t)
+			path := "/var/lib/plinth/journal.json"
+			local := filepath.Join(fake.Root, path)
+			if err := fake.Host().Write(path, strings.NewReader("old"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			rules, err := Parse("install/journal:"+string(moment)+"=kill", points())
+			if err != nil {
+				t.Fatal(err)
+			}
+			set := Arm(rules, Effects{Say: func(string) {}, Kill: func() { panic(died{}) }})
+			files := set.Files("install", fake.Host().Files, map[string]string{path: Journal})
+			func() {
+				defer func() {
+					if recover() != (died{}) {
+						t.Error("the process was not killed")
+					}
+				}()
+				_ = files.Write(path, strings.NewReader("new text"), 0o600)
 			}()
-			_ = files.Write(path, strings.NewReader("new text"), 0o600)
-		}()
-		content, _ := os.ReadFile(local)
-		temp, _ := os.ReadFile(host.TempPath(local))
-		if string(content) != want.content || string(temp) != want.temp {
-			t.Errorf("%s: content %q, temporary file %q", moment, content, temp)
-		}
+			content, _ := os.ReadFile(local)
+			temp, _ := os.ReadFile(host.TempPath(local))
+			if string(content) != want.content || string(temp) != want.temp {
+				t.Errorf("content %q, temporary file %q", content, temp)
+			}
+		})
 	}
 }
 
-func TestAWriteThatFailsKeepsTheOldContentAndLeavesNothing(t *testing.T) {
+func TestWrapFiles_FailedWriteKeepsOldContentAndRemovesTemporaryFile(t *testing.T) {
 	for _, moment := range []Moment{Write, Torn, Temp} {
-		fake := hosttest.New(t)
-		path := "/var/lib/plinth/journal.json"
-		if err := fake.Host().Write(path, strings.NewReader("old"), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		var done []string
-		files := armed(t, "install/journal:"+string(moment)+"=enospc", &done).Files("install", fake.Host().Files, map[string]string{path: Journal})
-		if err := files.Write(path, strings.NewReader("new text"), 0o600); !errors.Is(err, host.ErrNoSpace) {
-			t.Errorf("%s: %v", moment, err)
-		}
-		content, _ := fake.Host().ReadFile(path)
-		if _, err := fake.Host().Lstat(host.TempPath(path)); string(content) != "old" || err == nil {
-			t.Errorf("%s: content %q, temporary file %v", moment, content, err)
-		}
-		if err := files.Write("/other", strings.NewReader("x"), 0o600); err != nil {
-			t.Errorf("another file: %v", err)
-		}
+		t.Run(string(moment), func(t *testing.T) {
+			fake := hosttest.New(t)
+			path := "/var/lib/plinth/journal.json"
+			if err := fake.Host().Write(path, strings.NewReader("old"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			var done []string
+			files := armed(t, "install/journal:"+string(moment)+"=enospc", &done).Files("install", fake.Host().Files, map[string]string{path: Journal})
+			if err := files.Write(path, strings.NewReader("new text"), 0o600); !errors.Is(err, host.ErrNoSpace) {
+				t.Error(err)
+			}
+			content, _ := fake.Host().ReadFile(path)
+			if _, err := fake.Host().Lstat(host.TempPath(path)); string(content) != "old" || err == nil {
+				t.Errorf("content %q, temporary file %v", content, err)
+			}
+			if err := files.Write("/other", strings.NewReader("x"), 0o600); err != nil {
+				t.Errorf("another file: %v", err)
+			}
+		})
 	}
 }

@@ -8,8 +8,8 @@ import (
 	"github.com/plinthdev/plinth/internal/host"
 )
 
-// Files is files with the points of verb at each write of the paths in objects,
-// which maps a path to the object it is.
+// WrapFiles returns files with failpoints of verb at each write of the paths in objects,
+// which maps a path to its object. For a nil Set it returns files itself.
 func (s *Set) Files(verb string, files host.Files, objects map[string]string) host.Files {
 	if s == nil {
 		return files
@@ -17,6 +17,7 @@ func (s *Set) Files(verb string, files host.Files, objects map[string]string) ho
 	return watched{files, s, verb, objects}
 }
 
+// instrumentedFiles reaches a failpoint in each phase of a write.
 type watched struct {
 	host.Files
 	set     *Set
@@ -46,7 +47,7 @@ func (w watched) Write(path string, r io.Reader, perm fs.FileMode) error {
 	return w.set.At(w.verb, object, Renamed)
 }
 
-// at is an empty reader; to read from it is to reach a point.
+// reachReader returns an empty reader that reaches the point object:phase when it is read.
 func (w watched) at(object string, moment Moment) io.Reader {
 	return readerFunc(func([]byte) (int, error) {
 		if err := w.set.At(w.verb, object, moment); err != nil {

@@ -9,33 +9,33 @@ import (
 	"time"
 )
 
-// Variable is the environment variable that arms points: rules joined by
+// EnvVar is the environment variable that arms points: rules separated by
 // semicolons, each POINT[#N[+]]=ACTION.
 const Variable = "PLINTH_FAILPOINTS"
 
-// Action is what happens at an armed point.
+// Action is the effect of a rule.
 type Action string
 
-// The actions. Kill and Delay may be followed by a time in brackets:
-// kill(3s) kills 3 s later, wherever the run is by then.
+// The actions. Kill and Delay accept a duration in parentheses:
+// kill(3s) kills the process 3 s later, wherever the run is by then.
 const (
-	Kill    Action = "kill"   // SIGKILL to this process
-	Fail    Action = "error"  // the place fails
-	NoSpace Action = "enospc" // the place fails as on a full disk
-	BadDisk Action = "eio"    // the place fails as on a broken disk
-	Delay   Action = "delay"  // the place takes that much longer
+	Kill    Action = "kill"   // send SIGKILL to this process
+	Fail    Action = "error"  // fail
+	NoSpace Action = "enospc" // fail as on a full disk
+	BadDisk Action = "eio"    // fail as on a broken disk
+	Delay   Action = "delay"  // wait for the duration
 )
 
-// Rule arms one point.
+// Rule arms a point.
 type Rule struct {
 	Point  Point
-	Nth    int           // the time the point is reached at which it acts, from 1
-	Onward bool          // at each later time too
-	Action Action        // what happens
-	After  time.Duration // of Kill: how much later; of Delay: how long
+	Nth    int           // acts when the point is reached for the Nth time, from 1
+	Onward bool          // also acts each later time
+	Action Action        // effect
+	After  time.Duration // Kill: time until the kill; Delay: time to wait
 }
 
-// String is the rule as Parse reads it.
+// String returns the rule in the syntax of Parse.
 func (r Rule) String() string {
 	s := r.Point.String()
 	if r.Nth > 1 || r.Onward {
@@ -53,14 +53,13 @@ func (r Rule) String() string {
 
 func (r Rule) due(hit int) bool { return hit == r.Nth || r.Onward && hit > r.Nth }
 
-// UnknownError is a name that is no point.
+// UnknownError is the error for a name that is not a failpoint.
 type UnknownError struct{ Name string }
 
-// Error names it.
 func (e *UnknownError) Error() string { return fmt.Sprintf("no failpoint is called %q", e.Name) }
 
-// Parse reads the value of Variable; known is every point there is. A name
-// that is none of them is an *UnknownError. An empty text arms nothing.
+// Parse returns the rules in text, the value of EnvVar; known are all points.
+// The error for a name that is not a known point is an *UnknownError. An empty text has no rules.
 func Parse(text string, known []Point) ([]Rule, error) {
 	var rules []Rule
 	for entry := range strings.SplitSeq(text, ";") {
@@ -92,7 +91,7 @@ func parseRule(entry string, known []Point) (Rule, error) {
 		nth, r.Onward = strings.CutSuffix(nth, "+")
 		n, err := strconv.ParseUint(nth, 10, 31)
 		if err != nil || n == 0 {
-			return Rule{}, fmt.Errorf("%q: behind # stands the time to act at, from 1, and + for all later ones too", entry)
+			return Rule{}, fmt.Errorf("%q: # must be followed by a number from 1, and optionally + for all later times", entry)
 		}
 		r.Nth = int(n)
 	}
@@ -101,7 +100,7 @@ func parseRule(entry string, known []Point) (Rule, error) {
 		return Rule{}, fmt.Errorf("%q: %w", entry, err)
 	}
 	if r.Action != Kill && r.Action != Delay && (r.Point.Moment == Working || r.Point.Moment == Started) {
-		return Rule{}, fmt.Errorf("%q: a run can be killed or delayed there, not fail", entry)
+		return Rule{}, fmt.Errorf("%q: only kill and delay are possible at this failpoint", entry)
 	}
 	return r, nil
 }
@@ -110,11 +109,11 @@ func parseAction(text string) (Action, time.Duration, error) {
 	word, rest, timed := strings.Cut(text, "(")
 	a := Action(word)
 	if !slices.Contains([]Action{Kill, Fail, NoSpace, BadDisk, Delay}, a) {
-		return "", 0, fmt.Errorf("the action is one of kill, error, enospc, eio, delay(TIME)")
+		return "", 0, fmt.Errorf("the action must be one of kill, error, enospc, eio, delay(TIME)")
 	}
 	if !timed {
 		if a == Delay {
-			return "", 0, errors.New("delay needs a time, such as delay(500ms)")
+			return "", 0, errors.New("delay requires a time, such as delay(500ms)")
 		}
 		return a, 0, nil
 	}
@@ -122,9 +121,9 @@ func parseAction(text string) (Action, time.Duration, error) {
 	d, err := time.ParseDuration(inner)
 	switch {
 	case a != Kill && a != Delay:
-		return "", 0, fmt.Errorf("%s takes no time", a)
+		return "", 0, fmt.Errorf("%s does not accept a time", a)
 	case !closed || err != nil || d <= 0 || d > time.Hour:
-		return "", 0, errors.New("a time stands in brackets, such as (500ms), and is at most an hour")
+		return "", 0, errors.New("a time must be in parentheses, such as (500ms), and at most an hour")
 	}
 	return a, d, nil
 }

@@ -10,38 +10,37 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-// Recorder is told what happens to each step before and after it happens; a
-// journal. Its errors stop the run: what cannot be remembered is not done.
+// Recorder records each step before and after it is applied; the journal implements it.
+// An error of BeginStep stops the run: a step that cannot be recorded is not applied.
 type Recorder interface {
-	BeginStep(id string, touches []string) error
+	BeginStep(id string, affects []string) error
 	EndStep(id string, cause error) error
 }
 
-// Runner runs the steps of one verb.
+// Runner checks and runs the steps of a verb.
 type Runner struct {
 	Verb     string           // install, reset, …
-	Recorder Recorder         // remembers; nil for none
-	Events   func(Event)      // is told; nil for none
-	Now      func() time.Time // the clock
-	Resume   string           // what to type to go on, for hints: "run the same command again"
-	// At is reached at each boundary of a step; its error is the step's. It is
-	// for tests of what a run that dies there leaves; nil for none.
+	Recorder Recorder         // records the steps; nil for none
+	Events   func(Event)      // receives the progress; nil for none
+	Now      func() time.Time // clock
+	Resume   string           // how to resume the run, for hints: "run the same command again"
+	// OnBoundary is called at each boundary of a step; the step fails with its error.
+	// Fault tests use it to kill the run there; nil for none.
 	At func(id string, b Boundary) error
 }
 
-// Boundary is a moment of a step that has something to do.
+// Boundary is a point in the execution of a step that has something to do.
 type Boundary string
 
-// The boundaries, in their order.
+// The boundaries, in the order in which a step reaches them.
 const (
-	AtNeeded  Boundary = "needed"  // looked at, nothing written down
-	AtBegun   Boundary = "begun"   // written down, not applied
-	AtWorking Boundary = "working" // at each report of Apply; an error has no effect
-	AtApplied Boundary = "applied" // applied, its end not written down
-	AtEnded   Boundary = "ended"   // its end written down
+	AtNeeded  Boundary = "needed"  // checked, not recorded
+	AtBegun   Boundary = "begun"   // recorded, not applied
+	AtWorking Boundary = "working" // at each progress report of Apply; errors are ignored
+	AtApplied Boundary = "applied" // applied, its end not recorded
+	AtEnded   Boundary = "ended"   // its end recorded
 )
 
-// at reaches a boundary.
 func (r Runner) at(id string, b Boundary) error {
 	if r.At == nil {
 		return nil
@@ -49,32 +48,32 @@ func (r Runner) at(id string, b Boundary) error {
 	return r.At(id, b)
 }
 
-// Planned is one step as a plan shows it; its JSON form is public.
+// Planned is a step in a plan. Its JSON encoding is public.
 type Planned struct {
 	Step    string   `json:"step"`              // Step.ID
 	Title   string   `json:"title"`             // Step.Title
 	State   string   `json:"state"`             // done, needed, unknown
-	Why     string   `json:"why,omitempty"`     // why it is needed, or after which step it can be told
-	Touches []string `json:"touches,omitempty"` // host paths, units and cluster objects it may change
-	Bytes   int64    `json:"bytes,omitempty"`   // of the files that it removes
+	Why     string   `json:"reason,omitempty"`  // needed: the reason; unknown: the id of the step that must run first
+	Touches []string `json:"affects,omitempty"` // host paths, units and cluster objects that it may change
+	Bytes   int64    `json:"bytes,omitempty"`   // total size of the files that it removes
 }
 
-// Plan looks at every step and changes nothing.
+// Plan returns the state of every step of steps and changes nothing. It fails if a Check fails.
 func (r Runner) Plan(ctx context.Context, steps []Step) ([]Planned, error) {
 	names := map[StateKind]string{IsDone: "done", IsNeeded: "needed", IsUnknown: "unknown"}
 	plan := make([]Planned, 0, len(steps))
 	for _, s := range steps {
 		st, err := s.Check(ctx)
 		if err != nil {
-			return nil, problem.New(problem.ExitInternal, "tell whether to "+lower(s.Title), err, "")
+			return nil, problem.New(problem.ExitInternal, "check whether to "+lower(s.Title), err, "")
 		}
 		plan = append(plan, Planned{Step: s.ID, Title: s.Title, State: names[st.Kind], Why: st.Why, Touches: s.Touches})
 	}
 	return plan, nil
 }
 
-// Run brings every step to done, in order, and stops at the first that fails.
-// It returns how many steps it applied.
+// Run checks the steps in order, applies those that are needed, and stops at the first failure.
+// It returns the number of applied steps.
 func (r Runner) Run(ctx context.Context, steps []Step) (applied int, err error) {
 	for i, s := range steps {
 		did, err := r.one(ctx, i, len(steps), s)
@@ -88,8 +87,8 @@ func (r Runner) Run(ctx context.Context, steps []Step) (applied int, err error) 
 	return applied, nil
 }
 
-// RunAll tries every step, also after one has failed, and returns all that
-// went wrong. It is for taking back, where the rest must not wait for one.
+// RunAll is Run, except that it continues after a failed step and returns all errors. Only an
+// interruption stops it. A reset uses it, where one failure must not prevent the removal of the rest.
 func (r Runner) RunAll(ctx context.Context, steps []Step) (applied int, err error) {
 	var errs []error
 	for i, s := range steps {
@@ -105,7 +104,7 @@ func (r Runner) RunAll(ctx context.Context, steps []Step) (applied int, err erro
 	return applied, errors.Join(errs...)
 }
 
-// one looks at a step, applies it when needed, and looks again.
+// runStep checks the step s, applies it if needed, and checks it again. It reports whether it started to apply s.
 func (r Runner) one(ctx context.Context, index, count int, s Step) (applied bool, err error) {
 	emit := func(state EventState, message string, bytes, total int64) {
 		if r.Events != nil {
@@ -165,20 +164,20 @@ func (r Runner) one(ctx context.Context, index, count int, s Step) (applied bool
 	return true, err
 }
 
-// recheck proves that Apply did what Check asks for.
+// verifyDone returns an error if Check of the applied step s does not report KindDone.
 func recheck(ctx context.Context, s Step) error {
 	after, err := s.Check(ctx)
 	if err != nil {
 		return err
 	}
 	if after.Kind != IsDone {
-		return fmt.Errorf("it was done, yet the host still says: %s", after.Why)
+		return fmt.Errorf("applied without an error, but still needed: %s", after.Why)
 	}
 	return nil
 }
 
-// explain gives a step's failure its words and exit code; a cause that has
-// both keeps them.
+// wrapError returns err with the title of the step s, an exit code and a hint how to resume.
+// A Problem that has an exit code is returned as it is.
 func (r Runner) explain(ctx context.Context, s Step, err error) error {
 	if ctx.Err() != nil {
 		return problem.New(problem.ExitInterrupted, r.Verb, fmt.Errorf("interrupted at step %q (%s)", s.ID, lower(s.Title)), r.Resume)
@@ -188,7 +187,7 @@ func (r Runner) explain(ctx context.Context, s Step, err error) error {
 		return err
 	}
 	hint := problem.Hint(err)
-	var late interface{ Hint() string } // a wait that took too long does not know how to go on
+	var late interface{ Hint() string } // the hint of a timeout does not contain how to resume
 	switch {
 	case hint == "":
 		hint = r.Resume

@@ -10,7 +10,7 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-// light is a host with one switch per step.
+// light is a host with one switch for each step.
 type light map[string]bool
 
 func (l light) step(id string, apply func() error) Step {
@@ -31,6 +31,7 @@ func (l light) step(id string, apply func() error) Step {
 		}}
 }
 
+// memory is a Recorder that stores what it is called with.
 type memory []string
 
 func (m *memory) BeginStep(id string, _ []string) error { *m = append(*m, "begin "+id); return nil }
@@ -48,7 +49,7 @@ func runner(events *[]string, mem *memory) Runner {
 		Events: func(e Event) { *events = append(*events, string(e.State)+" "+e.Step) }}
 }
 
-func TestRunAppliesWhatIsNeededAndSkipsWhatIsDone(t *testing.T) {
+func TestRun_AppliesNeededStepsAndSkipsDoneSteps(t *testing.T) {
 	l := light{"a": true}
 	var events []string
 	var mem memory
@@ -69,13 +70,13 @@ func TestRunAppliesWhatIsNeededAndSkipsWhatIsDone(t *testing.T) {
 	}
 }
 
-func TestRunStopsAtTheFirstFailureWithExitStep(t *testing.T) {
+func TestRun_StopsAtFirstFailureWithExitStep(t *testing.T) {
 	l := light{}
 	var events []string
 	var mem memory
 	n, err := runner(&events, &mem).Run(t.Context(), []Step{l.step("a", func() error { return errors.New("no oil") }), l.step("b", nil)})
 	if n != 1 || l["b"] {
-		t.Errorf("went on after a failure: applied %d", n)
+		t.Errorf("continued after a failure: applied %d", n)
 	}
 	if got, want := err.Error(), "cannot light a: no oil"; got != want {
 		t.Errorf("error %q, want %q", got, want)
@@ -85,16 +86,16 @@ func TestRunStopsAtTheFirstFailureWithExitStep(t *testing.T) {
 	}
 }
 
-func TestApplyThatChangesNothingIsAFailure(t *testing.T) {
+func TestRun_FailsIfApplyChangesNothing(t *testing.T) {
 	l := light{}
 	var events []string
 	_, err := runner(&events, &memory{}).Run(t.Context(), []Step{l.step("a", func() error { return nil })})
-	if err == nil || !strings.Contains(err.Error(), "still says: dark") {
+	if err == nil || !strings.Contains(err.Error(), "still needed: dark") {
 		t.Errorf("error %v", err)
 	}
 }
 
-func TestRunAllGoesOnAndReturnsEveryFailure(t *testing.T) {
+func TestRunAll_ContinuesAndReturnsEveryFailure(t *testing.T) {
 	l := light{}
 	var events []string
 	no := func() error { return errors.New("no oil") }
@@ -104,7 +105,7 @@ func TestRunAllGoesOnAndReturnsEveryFailure(t *testing.T) {
 	}
 }
 
-func TestInterruptedRunSaysSoAndHowToResume(t *testing.T) {
+func TestRun_ReportsInterruptionAndHowToResume(t *testing.T) {
 	l := light{}
 	ctx, cancel := context.WithCancel(t.Context())
 	var events []string
@@ -114,7 +115,7 @@ func TestInterruptedRunSaysSoAndHowToResume(t *testing.T) {
 	}
 }
 
-func TestPlanChangesNothing(t *testing.T) {
+func TestPlan_ChangesNothing(t *testing.T) {
 	l := light{"a": true}
 	var events []string
 	plan, err := runner(&events, &memory{}).Plan(t.Context(), []Step{l.step("a", nil), l.step("b", nil)})

@@ -1,6 +1,4 @@
-// Package step owns the step machine: a verb is a list of steps, each of which
-// is looked at, applied when needed, and looked at again. It refuses to know
-// what a step does.
+// Package step runs lists of steps: each step is checked, applied if needed, and checked again.
 package step
 
 import (
@@ -8,50 +6,50 @@ import (
 	"time"
 )
 
-// State is what a look at the host says of a step.
+// State is the result of a step's Check.
 type State struct {
 	Kind StateKind
-	Why  string // why it is needed, or what must happen before it can be told
+	Why  string // KindNeeded: the reason; KindUnknown: the id of the step that must run first
 }
 
-// StateKind is one of Done, Needed and Unknown.
+// StateKind is one of KindNeeded, KindDone and KindUnknown.
 type StateKind int
 
-// The three answers of a Check.
+// The possible results of a Check.
 const (
-	IsNeeded  StateKind = iota // the host differs from what the step wants
-	IsDone                     // the host is as the step wants it
-	IsUnknown                  // cannot be told before an earlier step has run
+	IsNeeded  StateKind = iota // the host does not have the desired state of the step
+	IsDone                     // the host has the desired state of the step
+	IsUnknown                  // cannot be determined before an earlier step has run
 )
 
-// Done says that nothing is to be done.
+// Done returns the state of a step that has nothing to do.
 func Done() State { return State{Kind: IsDone} }
 
-// Needed says that Apply has work to do, and why.
+// Needed returns the state of a step whose Apply has work to do, for the reason why.
 func Needed(why string) State { return State{Kind: IsNeeded, Why: why} }
 
-// Unknown says that it cannot be told yet, and after which step it can.
+// Unknown returns the state of a step that cannot be checked before the step with the id after has run.
 func Unknown(after string) State { return State{Kind: IsUnknown, Why: after} }
 
-// Step is one named, checkable, resumable unit of change.
+// Step is a unit of change that can be checked and resumed.
 type Step struct {
-	ID    string // kebab-case, unique in its verb, stable: the journal refers to it
-	Title string // what it does, for a person: "Start k0s"
-	// Check looks at the host and changes nothing.
+	ID    string // kebab-case, unique in its verb, and stable, because the journal contains it
+	Title string // what it does, as shown to the user: "Start k0s"
+	// Check inspects the host and changes nothing.
 	Check func(context.Context) (State, error)
-	// Apply makes it so. It may be run again after a crash at any point.
+	// Apply brings the host to the desired state. It is safe to run it again after a crash at any point.
 	Apply func(context.Context, Report) error
-	// Touches names the host paths, units and cluster objects that Apply may
+	// Affects lists the host paths, units and cluster objects that Apply may
 	// change, for the plan and the journal.
 	Touches []string
 }
 
-// Report tells whoever runs the step how far it is: what is being done or
-// waited for, and bytes done of total (0, 0 when bytes are not the measure).
-// It is a plain function type so that domain packages need not know steps.
+// Report reports the progress of a step to its caller: the current action or the
+// reason for waiting, and the processed and total bytes (0, 0 if the progress is not measured in bytes).
+// It is an alias of a plain function type so that domain packages do not have to import this package.
 type Report = func(message string, bytes, total int64)
 
-// EventState is the state an Event reports.
+// EventState is the state that an Event reports.
 type EventState string
 
 // States of the public event stream.
@@ -63,16 +61,16 @@ const (
 	Failed   EventState = "failed"
 )
 
-// Event is one thing that happened to a step; its JSON form is public.
+// Event is a change in the progress of a step. Its JSON encoding is public.
 type Event struct {
-	V       int        `json:"v"`    // version of this form: 1
-	Time    time.Time  `json:"time"` // when, UTC
+	V       int        `json:"v"`    // version of the encoding: 1
+	Time    time.Time  `json:"time"` // UTC
 	Verb    string     `json:"verb"` // install, reset, …
 	Step    string     `json:"step"` // Step.ID
 	State   EventState `json:"state"`
-	Message string     `json:"message,omitempty"` // what is being done or waited for, or why it failed
-	Bytes   int64      `json:"bytes,omitempty"`   // done so far
-	Total   int64      `json:"total,omitempty"`   // of so many; 0 when it cannot be told
+	Message string     `json:"message,omitempty"` // current action, reason for waiting, or reason of the failure
+	Bytes   int64      `json:"bytes,omitempty"`   // processed so far
+	Total   int64      `json:"total,omitempty"`   // 0 if unknown
 	Title   string     `json:"-"`                 // Step.Title, for renderers
 	Index   int        `json:"-"`                 // position of the step in its verb, from 0
 	Count   int        `json:"-"`                 // number of steps in the verb
