@@ -8,19 +8,19 @@ import (
 	"strings"
 )
 
-// DirMode is the mode of the data folder: programs of other users, such as
-// those in volumes, pass through; nobody lists it.
+// DirMode is the mode of the data folder. Programs of other users, such as those
+// that use volumes, can pass through the folder but not list it.
 const DirMode fs.FileMode = 0o711
 
-// DefaultDir is the data folder of a host whose administrator named none.
+// DefaultDir is the data folder of a host whose administrator did not set another one.
 const DefaultDir = "/var/lib/plinth"
 
-// Pointer is the file that names the data folder of this host where that is not
-// DefaultDir, so that it has to be named only once.
+// PointerFile is the file that contains the path of the data folder of this host if that is not
+// DefaultDir, so that the administrator has to set it only once.
 const Pointer = "/etc/plinth-data-dir"
 
-// Dir is the data folder of a host: the one that Pointer names, while there is
-// a journal in it, or DefaultDir.
+// FindDir returns the data folder of a host: the folder in PointerFile if it contains
+// a journal, else DefaultDir.
 func Dir(files Files) string {
 	raw, err := files.ReadFile(Pointer)
 	dir := strings.TrimSpace(string(raw))
@@ -33,28 +33,28 @@ func Dir(files Files) string {
 	return dir
 }
 
-// KeptFile is what a reset leaves in a data folder in which it kept something.
+// RetainedFile is the name of the file that a reset writes to a data folder in which it retains something.
 const KeptFile = "kept.json"
 
-// Folder is what Unusable needs of a host.
+// DirReader is the part of a host that UnusableReason needs.
 type Folder interface {
 	Lstat(path string) (fs.FileInfo, error)
 	ReadDir(path string) ([]fs.DirEntry, error)
 }
 
-// Unusable says why dir cannot be Plinth's data folder; "" when it is, or can
-// become so: install changes the folder's mode and reset removes its content,
-// so one with other things in it is refused.
+// UnusableReason returns why dir cannot be the data folder, as the rest of "the data folder X …", or ""
+// if it can. A folder with other files is not usable, because install changes the
+// mode of the folder and reset removes its content.
 func Unusable(host Folder, dir string) string {
 	if !filepath.IsAbs(dir) {
 		return "is not an absolute path"
 	}
 	info, err := host.Lstat(dir)
 	if err != nil {
-		return "" // it will be made
+		return "" // install creates it
 	}
 	if !info.IsDir() {
-		return "is not a folder"
+		return "is not a directory"
 	}
 	entries, err := host.ReadDir(dir)
 	if err != nil {
@@ -63,18 +63,18 @@ func Unusable(host Folder, dir string) string {
 	others := ""
 	for _, e := range entries {
 		switch {
-		case strings.HasPrefix(strings.TrimPrefix(e.Name(), "."), "journal."), // or its beginning, after a kill
+		case strings.HasPrefix(strings.TrimPrefix(e.Name(), "."), "journal."), // or its temporary file, after a kill
 			e.Name() == KeptFile:
 			return ""
-		case e.Name() != "lost+found": // a disk of its own is welcome
-			others = "has other things in it, such as " + e.Name()
+		case e.Name() != "lost+found": // the folder may be the mount point of a disk
+			others = "contains other files, such as " + e.Name()
 		}
 	}
 	return others
 }
 
-// folderMode is the mode of a folder before its first run. One with DirMode is
-// taken for what a run killed at its birth leaves.
+// initialDirMode returns the mode of dir before its first run in octal, or "" if dir did not exist.
+// A folder with DirMode counts as created by a run that was killed before its first write.
 func folderMode(files Files, dir string) string {
 	info, err := files.Lstat(dir)
 	if err != nil || !info.IsDir() || info.Mode().Perm() == DirMode {
@@ -83,8 +83,8 @@ func folderMode(files Files, dir string) string {
 	return fmt.Sprintf("%04o", info.Mode().Perm())
 }
 
-// FolderBefore is the mode that the data folder had before the first run; ok is
-// false when there was no folder.
+// InitialDirMode returns the mode that the data folder had before the first run; ok is
+// false if the folder did not exist.
 func (j *Journal) FolderBefore() (mode fs.FileMode, ok bool) {
 	n, err := strconv.ParseUint(j.data.Folder, 8, 12)
 	return fs.FileMode(n).Perm(), err == nil

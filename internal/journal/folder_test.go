@@ -8,20 +8,20 @@ import (
 	"github.com/plinthdev/plinth/internal/host"
 )
 
-func TestOnlyAFolderOfItsOwnIsUsable(t *testing.T) {
+func TestUnusableReason_RejectsFoldersWithOtherFiles(t *testing.T) {
 	for name, c := range map[string]struct {
 		dir   string
 		files []string // below the root
 		want  string
 	}{
-		"not there yet":         {"/data", nil, ""},
-		"empty":                 {"/data", []string{"data/"}, ""},
-		"a disk of its own":     {"/data", []string{"data/lost+found/"}, ""},
-		"ours":                  {"/data", []string{"data/journal.json", "data/volumes/x"}, ""},
-		"ours, killed at birth": {"/data", []string{"data/.journal.json.plinth-tmp"}, ""},
-		"somebody's":            {"/data", []string{"data/precious"}, "has other things in it, such as precious"},
-		"relative":              {"data", nil, "is not an absolute path"},
-		"a file":                {"/data", []string{"data"}, "is not a folder"},
+		"missing":                         {"/data", nil, ""},
+		"empty":                           {"/data", []string{"data/"}, ""},
+		"mount point of a disk":           {"/data", []string{"data/lost+found/"}, ""},
+		"data folder":                     {"/data", []string{"data/journal.json", "data/volumes/x"}, ""},
+		"killed before the first journal": {"/data", []string{"data/.journal.json.plinth-tmp"}, ""},
+		"other files":                     {"/data", []string{"data/precious"}, "contains other files, such as precious"},
+		"relative path":                   {"data", nil, "is not an absolute path"},
+		"regular file":                    {"/data", []string{"data"}, "is not a directory"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			root := t.TempDir()

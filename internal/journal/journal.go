@@ -1,9 +1,6 @@
-// Package journal owns what Plinth remembers on a host: what each verb did,
-// step by step, which paths it may have changed, and the receipt of what is
-// installed now. It refuses to be the truth about the host: a step's Check
-// looks at the host, the journal supplies what cannot be looked up. It holds
-// no secret. Each write replaces the whole file atomically and carries a
-// checksum; a copy of what cannot be looked up again stands beside it.
+// Package journal stores the history of the runs on a host, the receipt of the current installation, and the lock.
+// The files contain no secrets, have a checksum, and are replaced atomically. The state of the host itself
+// always comes from the Check of a step; the journal adds only what cannot be found on the host.
 package journal
 
 import (
@@ -16,13 +13,13 @@ import (
 	"time"
 )
 
-// File is the journal's name in its folder.
+// File is the name of the journal in the data folder.
 const File = "journal.json"
 
-// version is the schema version of both files; a newer one is refused.
+// schemaVersion is the schema version of the journal and the receipt. Files with a newer version are refused.
 const version = 1
 
-// Files is what the journal needs of a host.
+// Files is the part of a host that the journal needs.
 type Files interface {
 	ReadFile(path string) ([]byte, error)
 	Write(path string, r io.Reader, perm fs.FileMode) error
@@ -32,28 +29,28 @@ type Files interface {
 
 // Run is one run of a verb.
 type Run struct {
-	Verb   string            `json:"verb"`            // install, reset, …
-	Args   map[string]string `json:"args,omitempty"`  // what it was asked for, without secrets: bundle digest, …
-	Began  time.Time         `json:"began"`           // UTC
-	Ended  *time.Time        `json:"ended,omitempty"` // UTC; nil while it runs and after a kill
-	Failed string            `json:"failed,omitempty"`
-	Steps  []Step            `json:"steps"` // those that were applied, in order
+	Verb   string            `json:"verb"`              // install, reset, …
+	Args   map[string]string `json:"args,omitempty"`    // requested arguments without secrets: bundle digest, …
+	Began  time.Time         `json:"startedAt"`         // UTC
+	Ended  *time.Time        `json:"endedAt,omitempty"` // UTC; nil during the run and after a kill
+	Failed string            `json:"failed,omitempty"`  // error message; "" if the run did not fail
+	Steps  []Step            `json:"steps"`             // applied steps, in order
 }
 
-// Step is one step that a run applied.
+// Step is a step that a run applied.
 type Step struct {
 	ID      string          `json:"id"`
-	Began   time.Time       `json:"began"`
-	Ended   *time.Time      `json:"ended,omitempty"`
+	Began   time.Time       `json:"startedAt"`
+	Ended   *time.Time      `json:"endedAt,omitempty"`
 	Failed  string          `json:"failed,omitempty"`
-	Touches []string        `json:"touches,omitempty"` // paths, units and objects it may have changed
-	Before  json.RawMessage `json:"before,omitempty"`  // what the step found and has to put back; its own form
+	Touches []string        `json:"affects,omitempty"`       // paths, units and objects that it may have changed
+	Before  json.RawMessage `json:"originalState,omitempty"` // state that reset restores, in a format of the step's own
 }
 
 // Unfinished reports whether the run was killed, interrupted or failed.
 func (r Run) Unfinished() bool { return r.Ended == nil || r.Failed != "" }
 
-// At is the step that an unfinished run had reached.
+// ReachedStep returns the id of the last step that the run started, or "its beginning" if there is none.
 func (r Run) At() string {
 	if len(r.Steps) == 0 {
 		return "its beginning"
@@ -61,39 +58,38 @@ func (r Run) At() string {
 	return r.Steps[len(r.Steps)-1].ID
 }
 
-// Journal is the record of all runs on this host. The zero value is unusable;
-// see Open.
+// Journal is the history of all runs on this host. Use Open to create one.
 type Journal struct {
 	path  string
 	files Files
 	now   func() time.Time
 	data  content
-	extra map[string]json.RawMessage // entries of this schema version that are not known here: kept
+	extra map[string]json.RawMessage // unknown entries of this schema version; written back unchanged
 
-	notice string // what Open found wrong and mended
-	broken []byte // the damaged file, until it has been put aside
+	notice string // problem that Open found and recovered from
+	broken []byte // content of the damaged file until it is saved under damagedFile
 	cost   Cost
 }
 
-// Cost is what writing a journal took in this process.
+// WriteStats is the number and total duration of the journal's writes in this process.
 type Cost struct {
 	Writes int
 	Time   time.Duration
 }
 
-// Cost is what the writes up to now took.
+// WriteStats returns the number and total duration of the writes up to now.
 func (j *Journal) Cost() Cost { return j.cost }
 
 type content struct {
 	Version int    `json:"version"`
-	Folder  string `json:"folder,omitempty"` // octal mode that the data folder had before the first run; "" when there was none
+	Folder  string `json:"dirMode,omitempty"` // octal mode that the data folder had before the first run; "" if it did not exist
 	Runs    []Run  `json:"runs"`
 }
 
-// Runs lists all runs, oldest first.
+// Runs returns all runs, oldest first.
 func (j *Journal) Runs() []Run { return slices.Clone(j.data.Runs) }
 
-// Last is the newest run of verb, if there is one.
+// LastRun returns the newest run of verb and reports whether there is one.
 func (j *Journal) Last(verb string) (Run, bool) {
 	for _, r := range slices.Backward(j.data.Runs) {
 		if r.Verb == verb {
@@ -103,7 +99,7 @@ func (j *Journal) Last(verb string) (Run, bool) {
 	return Run{}, false
 }
 
-// Begin opens a run of verb and writes it down.
+// BeginRun starts a run of verb and writes it to the journal.
 func (j *Journal) Begin(verb string, args map[string]string) error {
 	if len(j.data.Runs) == 0 && j.data.Folder == "" {
 		j.data.Folder = folderMode(j.files, filepath.Dir(j.path))
@@ -112,14 +108,14 @@ func (j *Journal) Begin(verb string, args map[string]string) error {
 	return j.saveTwice()
 }
 
-// Forget writes down that nothing is left of any run, and so of nothing that one
-// of them found. How the data folder was before the first is still known.
+// Clear removes all runs, with the states that their steps saved. InitialDirMode
+// still returns the mode of the data folder before the first run.
 func (j *Journal) Forget() error {
 	j.data.Runs = []Run{}
 	return j.saveTwice()
 }
 
-// End closes the open run; cause is nil when it succeeded.
+// EndRun ends the current run; cause is nil if it succeeded.
 func (j *Journal) End(cause error) error {
 	r := &j.data.Runs[len(j.data.Runs)-1]
 	now := j.now().UTC()
@@ -127,14 +123,14 @@ func (j *Journal) End(cause error) error {
 	return j.saveTwice()
 }
 
-// BeginStep writes down, before it happens, that a step will change touches.
-func (j *Journal) BeginStep(id string, touches []string) error {
+// BeginStep records, before the change, that the step id starts and may change affects.
+func (j *Journal) BeginStep(id string, affects []string) error {
 	r := &j.data.Runs[len(j.data.Runs)-1]
-	r.Steps = append(r.Steps, Step{ID: id, Began: j.now().UTC(), Touches: touches})
+	r.Steps = append(r.Steps, Step{ID: id, Began: j.now().UTC(), Touches: affects})
 	return j.save()
 }
 
-// EndStep writes down how the open step ended; cause is nil when it succeeded.
+// EndStep records the end of the current step, which must be id; cause is nil if it succeeded.
 func (j *Journal) EndStep(id string, cause error) error {
 	s, err := j.open(id)
 	if err != nil {
@@ -145,9 +141,8 @@ func (j *Journal) EndStep(id string, cause error) error {
 	return j.save()
 }
 
-// Before writes down, from within the open step, what it found on the host
-// and has to put back. The first value found for a step id over all runs is
-// the one to restore; see Found.
+// SaveState records, from within the current step id, the state v that reset has to restore.
+// Only the first state of a step over all runs is restored; see LoadState.
 func (j *Journal) Before(id string, v any) error {
 	s, err := j.open(id)
 	if err != nil {
@@ -159,8 +154,8 @@ func (j *Journal) Before(id string, v any) error {
 	return j.saveTwice()
 }
 
-// Found fills v with what step id found on the host the first time it ran,
-// and reports whether it ever wrote that down.
+// LoadState decodes into v the state that the step id saved in the first run that saved one,
+// and reports whether there is one.
 func (j *Journal) Found(id string, v any) (bool, error) {
 	for _, r := range j.data.Runs {
 		for _, s := range r.Steps {
@@ -172,11 +167,12 @@ func (j *Journal) Found(id string, v any) (bool, error) {
 	return false, nil
 }
 
+// openStep returns the current step. It fails if that is not id.
 func (j *Journal) open(id string) (*Step, error) {
 	if n := len(j.data.Runs); n > 0 {
 		if r := &j.data.Runs[n-1]; len(r.Steps) > 0 && r.Steps[len(r.Steps)-1].ID == id {
 			return &r.Steps[len(r.Steps)-1], nil
 		}
 	}
-	return nil, fmt.Errorf("journal: step %q is not the open one", id)
+	return nil, fmt.Errorf("step %q is not the current step of the journal", id)
 }

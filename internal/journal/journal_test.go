@@ -13,6 +13,7 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
+// clock returns a clock that advances by a second each time it is read.
 func clock() func() time.Time {
 	n := int64(0)
 	return func() time.Time { n++; return time.Unix(n, 0) }
@@ -34,7 +35,7 @@ func must(t *testing.T, errs ...error) {
 	}
 }
 
-func TestJournalRemembersAnUnfinishedRunAcrossAKill(t *testing.T) {
+func TestOpen_ReadsUnfinishedRunAfterKill(t *testing.T) {
 	root := t.TempDir()
 	j := mustOpen(t, root)
 	must(t, j.Begin("install", map[string]string{"bundle": "sha256:1"}), j.BeginStep("a", []string{"/x"}), j.EndStep("a", nil), j.BeginStep("b", nil))
@@ -48,7 +49,7 @@ func TestJournalRemembersAnUnfinishedRunAcrossAKill(t *testing.T) {
 	}
 }
 
-func TestFirstValueFoundIsTheOneToPutBack(t *testing.T) {
+func TestLoadState_ReturnsFirstSavedState(t *testing.T) {
 	j := mustOpen(t, t.TempDir())
 	must(t, j.Begin("install", nil), j.BeginStep("sysctl", nil), j.Before("sysctl", "0"), j.EndStep("sysctl", errors.New("killed")), j.End(errors.New("x")))
 	must(t, j.Begin("install", nil), j.BeginStep("sysctl", nil), j.Before("sysctl", "1"), j.EndStep("sysctl", nil), j.End(nil))
@@ -61,26 +62,26 @@ func TestFirstValueFoundIsTheOneToPutBack(t *testing.T) {
 	}
 }
 
-func TestWhatIsForgottenWasNeverFoundAndTheFolderIsAsBeforeTheFirstRun(t *testing.T) {
+func TestClear_RemovesStatesButKeepsInitialDirMode(t *testing.T) {
 	root := t.TempDir()
 	must(t, os.Mkdir(filepath.Join(root, "data"), 0o755))
 	j := mustOpen(t, root)
-	must(t, j.Begin("install", nil), j.BeginStep("remember", nil), j.Before("remember", "old"), j.End(nil), j.Begin("reset", nil), j.Forget())
-	for _, spoil := range []string{"", File} { // the copy says the same
+	must(t, j.Begin("install", nil), j.BeginStep("record-host", nil), j.Before("record-host", "old"), j.End(nil), j.Begin("reset", nil), j.Forget())
+	for _, spoil := range []string{"", File} { // the copy has the same content
 		if spoil != "" {
 			must(t, os.WriteFile(filepath.Join(root, "data", spoil), []byte("{"), 0o600))
 		}
-		if j = mustOpen(t, root); len(j.Runs()) != 0 || found(t, j) != "" {
-			t.Errorf("%q damaged: %+v, found %s", spoil, j.Runs(), found(t, j))
+		if j = mustOpen(t, root); len(j.Runs()) != 0 || savedState(t, j) != "" {
+			t.Errorf("%q damaged: %+v, saved state %q", spoil, j.Runs(), savedState(t, j))
 		}
 	}
 	must(t, os.Chmod(filepath.Join(root, "data"), DirMode), j.Begin("install", nil))
 	if mode, ok := mustOpen(t, root).FolderBefore(); !ok || mode != 0o755 {
-		t.Errorf("the folder was %v, %v", mode, ok)
+		t.Errorf("initial mode %v, %v", mode, ok)
 	}
 }
 
-func TestFilesAreForTheirOwnerOnly(t *testing.T) {
+func TestBeginRun_WritesFileOnlyForItsOwner(t *testing.T) {
 	root := t.TempDir()
 	must(t, mustOpen(t, root).Begin("install", nil))
 	info, err := os.Stat(filepath.Join(root, "data/journal.json"))
@@ -89,7 +90,7 @@ func TestFilesAreForTheirOwnerOnly(t *testing.T) {
 	}
 }
 
-func TestUnknownEntriesSurviveAndNewerSchemaIsRefused(t *testing.T) {
+func TestOpen_KeepsUnknownEntriesAndRefusesNewerSchema(t *testing.T) {
 	root := t.TempDir()
 	path := filepath.Join(root, "data/journal.json")
 	must(t, os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte(`{"version":1,"runs":[],"later":{"a":1}}`), 0o600))
@@ -104,7 +105,7 @@ func TestUnknownEntriesSurviveAndNewerSchemaIsRefused(t *testing.T) {
 	}
 }
 
-func TestReceiptComesBackAsWritten(t *testing.T) {
+func TestReadReceipt_ReturnsWrittenReceipt(t *testing.T) {
 	files := host.Local(t.TempDir())
 	if _, ok, err := ReadReceipt(files, "/data"); ok || err != nil {
 		t.Errorf("no receipt: %v %v", ok, err)
@@ -116,13 +117,14 @@ func TestReceiptComesBackAsWritten(t *testing.T) {
 	}
 }
 
-// written is a journal as an install killed in its second step leaves it.
-func written(t testing.TB) (root string, main, spare []byte) {
+// killedInstall writes the journal of an install that was killed in its second step. It returns the root
+// folder and the content of the journal and of its copy.
+func killedInstall(t testing.TB) (root string, main, spare []byte) {
 	root = t.TempDir()
 	j, err := Open(host.Local(root), "/data", clock())
 	if err == nil {
-		err = errors.Join(j.Begin("install", map[string]string{"bundle": "sha256:1"}), j.BeginStep("remember", []string{"/x"}),
-			j.Before("remember", map[string]string{"/etc/k0s": "0755"}), j.EndStep("remember", nil), j.BeginStep("kernel", nil))
+		err = errors.Join(j.Begin("install", map[string]string{"bundle": "sha256:1"}), j.BeginStep("record-host", []string{"/x"}),
+			j.Before("record-host", map[string]string{"/etc/k0s": "0755"}), j.EndStep("record-host", nil), j.BeginStep("kernel", nil))
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -135,37 +137,37 @@ func written(t testing.TB) (root string, main, spare []byte) {
 	return root, main, spare
 }
 
-// found is what step remember had found; "" when nobody knows.
-func found(t testing.TB, j *Journal) string {
+// savedState returns the state that the step record-host saved, or "" if there is none.
+func savedState(t testing.TB, j *Journal) string {
 	before := map[string]string{}
-	if _, err := j.Found("remember", &before); err != nil {
+	if _, err := j.Found("record-host", &before); err != nil {
 		t.Fatal(err)
 	}
 	return before["/etc/k0s"]
 }
 
-func TestAJournalTornAtAnyByteIsReadFromItsCopy(t *testing.T) {
-	root, main, _ := written(t)
+func TestOpen_ReadsCopyOfJournalDamagedAtAnyByte(t *testing.T) {
+	root, main, _ := killedInstall(t)
 	path := filepath.Join(root, "data", File)
 	for n := range len(main) {
 		must(t, os.WriteFile(path, main[:n], 0o600))
 		j := mustOpen(t, root)
-		if torn := n < len(main)-1; found(t, j) != "0755" || (j.Notice() != "") != torn { // the last byte is a line's end
-			t.Fatalf("torn at %d of %d: found %q, notice %q", n, len(main), found(t, j), j.Notice())
+		if torn := n < len(main)-1; savedState(t, j) != "0755" || (j.Notice() != "") != torn { // the last byte is a newline
+			t.Fatalf("truncated at %d of %d: saved state %q, notice %q", n, len(main), savedState(t, j), j.Notice())
 		}
 	}
 	for n := range len(main) - 1 {
-		bent := append([]byte(nil), main...)
-		bent[n] ^= 1
-		must(t, os.WriteFile(path, bent, 0o600))
-		if j, err := Open(host.Local(root), "/data", clock()); err == nil && found(t, j) != "0755" {
-			t.Fatalf("bent at %d: found %q", n, found(t, j))
+		flipped := append([]byte(nil), main...)
+		flipped[n] ^= 1
+		must(t, os.WriteFile(path, flipped, 0o600))
+		if j, err := Open(host.Local(root), "/data", clock()); err == nil && savedState(t, j) != "0755" {
+			t.Fatalf("bit flipped at %d: saved state %q", n, savedState(t, j))
 		}
 	}
 }
 
-func TestADamagedJournalIsKeptAndTheErrorNamesTheWayOn(t *testing.T) {
-	root, main, spare := written(t)
+func TestOpen_KeepsDamagedJournalAndHintsHowToRecover(t *testing.T) {
+	root, main, spare := killedInstall(t)
 	path, other := filepath.Join(root, "data", File), filepath.Join(root, "data", CopyFile)
 	must(t, os.WriteFile(path, main[:40], 0o600))
 	must(t, mustOpen(t, root).Begin("reset", nil))
@@ -182,35 +184,37 @@ func TestADamagedJournalIsKeptAndTheErrorNamesTheWayOn(t *testing.T) {
 	}
 	must(t, os.Remove(path), os.Remove(other))
 	if j := mustOpen(t, root); !j.Lost() {
-		t.Error("a journal that was put aside is not told to be lost")
+		t.Error("the history of a journal that was moved away is not reported as lost")
 	}
 }
 
-func TestAFolderThatStoodThereBeforeIsRemembered(t *testing.T) {
-	for name, mode := range map[string]os.FileMode{"none": 0, "the administrator's": 0o750, "of a run killed at its birth": DirMode} {
-		root := t.TempDir()
-		if mode != 0 {
-			must(t, os.Mkdir(filepath.Join(root, "data"), mode))
-		}
-		must(t, mustOpen(t, root).Begin("install", nil))
-		j := mustOpen(t, root)
-		must(t, j.Begin("install", nil))
-		if got, ok := mustOpen(t, root).FolderBefore(); ok != (mode == 0o750) || ok && got != mode {
-			t.Errorf("%s: %v %v", name, got, ok)
-		}
+func TestInitialDirMode_ReturnsModeBeforeFirstRun(t *testing.T) {
+	for name, mode := range map[string]os.FileMode{"missing": 0, "created by the administrator": 0o750, "created by a killed run": DirMode} {
+		t.Run(name, func(t *testing.T) {
+			root := t.TempDir()
+			if mode != 0 {
+				must(t, os.Mkdir(filepath.Join(root, "data"), mode))
+			}
+			must(t, mustOpen(t, root).Begin("install", nil))
+			j := mustOpen(t, root)
+			must(t, j.Begin("install", nil))
+			if got, ok := mustOpen(t, root).FolderBefore(); ok != (mode == 0o750) || ok && got != mode {
+				t.Errorf("%v %v", got, ok)
+			}
+		})
 	}
 }
 
-// FuzzOpen tears and bends journal and copy: what was found on the host is
-// read as it was written or not at all, never otherwise, never a panic.
+// FuzzOpen opens damaged journals and copies: Open returns the content of one of the
+// files or an error. It never returns other content and never panics.
 func FuzzOpen(f *testing.F) {
-	root, main, spare := written(f)
+	root, main, spare := killedInstall(f)
 	for i := 0; i < len(main); i += 7 {
 		f.Add(main[:i], spare)
 		f.Add(main[:i], spare[:min(i, len(spare))])
 	}
 	f.Add([]byte(`{"version":2,"runs":[]}`), spare)
-	f.Add([]byte(`{"version":1,"runs":[{"steps":[{"id":"remember","before":{"/etc/k0s":"0755"}}]}]}`), []byte("{}"))
+	f.Add([]byte(`{"version":1,"runs":[{"steps":[{"id":"record-host","originalState":{"/etc/k0s":"0755"}}]}]}`), []byte("{}"))
 	f.Fuzz(func(t *testing.T, main, spare []byte) {
 		must(t, os.WriteFile(filepath.Join(root, "data", File), main, 0o600), os.WriteFile(filepath.Join(root, "data", CopyFile), spare, 0o600))
 		j, err := Open(host.Local(root), "/data", clock())
@@ -224,6 +228,6 @@ func FuzzOpen(f *testing.F) {
 				return
 			}
 		}
-		t.Errorf("neither file holds what was read: %+v", j.Runs())
+		t.Errorf("neither file contains the runs that were read: %+v", j.Runs())
 	})
 }

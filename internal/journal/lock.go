@@ -13,35 +13,35 @@ import (
 	"github.com/plinthdev/plinth/internal/wait"
 )
 
-// Holder is who holds the lock.
+// Holder is the run that holds the lock.
 type Holder struct {
-	PID   int       `json:"pid"`   // process id
-	Verb  string    `json:"verb"`  // what it is doing
-	Began time.Time `json:"began"` // since when, UTC
+	PID   int       `json:"pid"`       // process id
+	Verb  string    `json:"verb"`      // command of the run
+	Began time.Time `json:"startedAt"` // UTC
 }
 
-// String says who it is and since when.
+// String returns the verb, the process id and the start time of the run.
 func (h Holder) String() string {
 	return fmt.Sprintf("%s, process %d, since %s", h.Verb, h.PID, h.Began.Format(time.RFC3339))
 }
 
-// Lock makes this process the only one on the host that changes it, until
-// release or death. When another run holds it, the Problem (exit 8) names it.
-// When the last holder died with it, notice says so: the lock is taken over.
+// Lock locks the host at path for the run verb of this process, until release or the end of the process.
+// If another run holds the lock, it returns a Problem (ExitLocked) that names the run.
+// If the run that held the lock died, Lock takes it over and reports that in notice.
 func Lock(ctx context.Context, path, verb string, now time.Time) (release func() error, notice string, err error) {
 	note, err := json.Marshal(Holder{PID: os.Getpid(), Verb: verb, Began: now.UTC()})
 	if err != nil {
 		return nil, "", err
 	}
 	var theirs []byte
-	o := wait.Options{What: "what a dead run has started to end", Timeout: patience, Interval: patience / 50, Next: "sudo fuser -v " + path}
+	o := wait.Options{What: "the programs of a dead run to end", Timeout: patience, Interval: patience / 50, Next: "sudo fuser -v " + path}
 	late := wait.Until(ctx, o, func(context.Context) (bool, string, error) {
 		release, theirs, err = host.Lock(path, note)
 		return !orphaned(theirs, err), "", nil
 	})
 	if ctx.Err() != nil {
 		if release != nil {
-			_ = release() // it ends with this process anyway
+			_ = release() // the end of this process releases it anyway
 		}
 		return nil, "", problem.New(problem.ExitInterrupted, verb, context.Cause(ctx), "nothing on this host was changed")
 	}
@@ -51,14 +51,14 @@ func Lock(ctx context.Context, path, verb string, now time.Time) (release func()
 		who := "another run of plinth"
 		switch {
 		case late != nil:
-			return nil, "", problem.Newf(problem.ExitLocked, verb, problem.Hint(late)+"\nnothing on this host was changed", "what a run that died has started still runs: %s", h)
+			return nil, "", problem.Newf(problem.ExitLocked, verb, problem.Hint(late)+"\nnothing on this host was changed", "programs started by a run that died are still running: %s", h)
 		case known:
 			who = "another run holds the lock: " + h.String()
 		}
-		return nil, "", problem.New(problem.ExitLocked, verb, errors.New(who), "wait for it to end, or end it with Ctrl-C in its terminal; nothing on this host was changed")
+		return nil, "", problem.New(problem.ExitLocked, verb, errors.New(who), "wait until it ends, or stop it with Ctrl-C in its terminal; nothing on this host was changed")
 	}
 	if err != nil {
-		return nil, "", problem.New(problem.ExitInternal, "take the lock "+path, err, "")
+		return nil, "", problem.New(problem.ExitInternal, "lock "+path, err, "")
 	}
 	if known {
 		notice = "taking over the lock of a run that died: " + h.String()
@@ -66,17 +66,17 @@ func Lock(ctx context.Context, path, verb string, now time.Time) (release func()
 	return release, notice, nil
 }
 
-// Holding is the run that holds the lock at path now; ok is false when none does.
+// CurrentHolder returns the run that holds the lock at path now; ok is false if there is none.
 func Holding(files interface{ ReadFile(string) ([]byte, error) }, path string) (h Holder, ok bool) {
 	note, err := files.ReadFile(path)
 	return h, err == nil && json.Unmarshal(note, &h) == nil && h.PID > 0 && host.Alive(h.PID)
 }
 
-// patience is how long a run waits for what a killed one left running.
+// orphanTimeout is how long a run waits for programs that a killed run started.
 const patience = 10 * time.Second
 
-// orphaned reports whether a lock that could not be taken is held only by
-// programs that a dead run has started.
+// isOrphaned reports whether a lock that could not be taken is held only by
+// programs that a dead run started: note is the content of the lock, err the error of host.Lock.
 func orphaned(note []byte, err error) bool {
 	var h Holder
 	return errors.Is(err, host.ErrLocked) && json.Unmarshal(note, &h) == nil && h.PID > 0 && !host.Alive(h.PID)

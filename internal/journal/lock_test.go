@@ -14,7 +14,7 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-func TestSecondLockNamesTheHolder(t *testing.T) {
+func TestLock_NamesHolder(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "lock")
 	release, notice, err := Lock(t.Context(), path, "install", time.Unix(0, 0))
 	if err != nil || notice != "" {
@@ -25,13 +25,13 @@ func TestSecondLockNamesTheHolder(t *testing.T) {
 	}
 	files := host.Local("/")
 	if h, ok := Holding(files, path); !ok || h.Verb != "install" || h.PID != os.Getpid() {
-		t.Errorf("it is held by %+v, %v", h, ok)
+		t.Errorf("holder %+v, %v", h, ok)
 	}
 	if err := release(); err != nil {
 		t.Fatal(err)
 	}
 	if h, ok := Holding(files, path); ok {
-		t.Errorf("after release it is held by %+v", h)
+		t.Errorf("holder after release: %+v", h)
 	}
 	again, notice, err := Lock(t.Context(), path, "reset", time.Unix(0, 0))
 	if err != nil || notice != "" {
@@ -40,7 +40,7 @@ func TestSecondLockNamesTheHolder(t *testing.T) {
 	must(t, again())
 }
 
-func TestALockThatOnlyADeadRunsProgramsHoldIsWaitedFor(t *testing.T) {
+func TestLock_WaitsForProgramsOfDeadRun(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "lock")
 	note, err := json.Marshal(Holder{PID: 1 << 30, Verb: "install"}) // no such process
 	must(t, err)
@@ -55,7 +55,7 @@ func TestALockThatOnlyADeadRunsProgramsHoldIsWaitedFor(t *testing.T) {
 	must(t, again())
 }
 
-func TestALockThatADeadRunsProgramsKeepNamesThatRun(t *testing.T) {
+func TestLock_NamesDeadRunWhoseProgramsKeepLock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "lock")
 		note, err := json.Marshal(Holder{PID: 1 << 30, Verb: "install", Began: time.Unix(0, 0).UTC()})
@@ -63,7 +63,7 @@ func TestALockThatADeadRunsProgramsKeepNamesThatRun(t *testing.T) {
 		release, _, err := host.Lock(path, note)
 		must(t, err)
 		_, _, err = Lock(t.Context(), path, "reset", time.Unix(0, 0))
-		if problem.ExitCode(err) != problem.ExitLocked || !strings.Contains(err.Error(), "what a run that died has started still runs: install, process 1073741824, since 1970-01-01T00:00:00Z") ||
+		if problem.ExitCode(err) != problem.ExitLocked || !strings.Contains(err.Error(), "programs started by a run that died are still running: install, process 1073741824, since 1970-01-01T00:00:00Z") ||
 			!strings.Contains(problem.Hint(err), "sudo fuser -v "+path) {
 			t.Errorf("%v (%s)", err, problem.Hint(err))
 		}
@@ -76,9 +76,9 @@ func TestALockThatADeadRunsProgramsKeepNamesThatRun(t *testing.T) {
 	})
 }
 
-func TestADeadHoldersLockIsTakenOverWithANotice(t *testing.T) {
+func TestLock_TakesOverLockOfDeadRunWithNotice(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "lock")
-	must(t, os.WriteFile(path, []byte(`{"pid":42,"verb":"install","began":"2026-01-02T03:04:05Z"}`), 0o600))
+	must(t, os.WriteFile(path, []byte(`{"pid":42,"verb":"install","startedAt":"2026-01-02T03:04:05Z"}`), 0o600))
 	release, notice, err := Lock(t.Context(), path, "reset", time.Unix(0, 0))
 	if err != nil || notice != "taking over the lock of a run that died: install, process 42, since 2026-01-02T03:04:05Z" {
 		t.Errorf("%q, %v", notice, err)

@@ -10,56 +10,56 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-// Receipt says what is installed on this host now; status and later verbs
-// take it as the source of truth.
+// Receipt describes the current installation on this host. status and later verbs
+// use it as the source of truth.
 type Receipt struct {
 	Version   int               `json:"version"`            // schema version
-	Name      string            `json:"name"`               // the Installer's metadata.name
+	Name      string            `json:"name"`               // metadata.name of the Installer
 	Role      string            `json:"role"`               // controller or worker
 	Node      string            `json:"node"`               // Kubernetes node name of this host
 	Address   string            `json:"address"`            // its IP address
-	API       string            `json:"api,omitempty"`      // further name or address of the cluster's API, of a balancer before the controllers
+	API       string            `json:"api,omitempty"`      // additional name or address of the API server, of a load balancer in front of the controllers
 	Bundle    string            `json:"bundle"`             // digest of the bundle's index
-	Installer string            `json:"installer"`          // digest of the Installer, defaults filled in
+	Installer string            `json:"installer"`          // digest of the Installer with defaults
 	Versions  map[string]string `json:"versions"`           // by component: k0s, kotsadm, …
-	Facts     string            `json:"facts,omitempty"`    // digest of what was found on this host before it was changed
-	Warnings  []string          `json:"warnings,omitempty"` // checks that were skipped or ignored on request
-	Installed time.Time         `json:"installed"`          // first success, UTC
-	Updated   time.Time         `json:"updated"`            // latest change, UTC
-	AddOns    []AddOn           `json:"addons,omitempty"`   // in the order of installation
-	Console   Console           `json:"console,omitzero"`   // the KOTS console; zero when there is none
-	Vendor    Vendor            `json:"vendor,omitzero"`    // whose signed bundles this host takes; zero before the first
+	Facts     string            `json:"facts,omitempty"`    // digest of the facts of this host before the first change
+	Warnings  []string          `json:"warnings,omitempty"` // checks that the user skipped or ignored
+	Installed time.Time         `json:"installedAt"`        // first successful run, UTC
+	Updated   time.Time         `json:"updatedAt"`          // last change, UTC
+	AddOns    []AddOn           `json:"addons,omitempty"`   // in order of installation
+	Console   Console           `json:"console,omitzero"`   // KOTS console; zero if there is none
+	Vendor    Vendor            `json:"vendor,omitzero"`    // vendor whose signed bundles this host accepts; zero before the first signed bundle
 }
 
-// Vendor is the vendor whose signed bundles a host takes, pinned by the first.
+// Vendor identifies the vendor whose signed bundles a host accepts. The first signed bundle sets it.
 type Vendor struct {
 	Key         string `json:"key"`         // public key, DER in base64
-	Fingerprint string `json:"fingerprint"` // sha256: and the hex digest of that DER
-	Release     int64  `json:"release"`     // the highest accepted; older ones are refused
+	Fingerprint string `json:"fingerprint"` // "sha256:" and the digest of the DER in hex
+	Release     int64  `json:"release"`     // highest accepted release number; lower ones are refused
 }
 
-// AddOn is a component that was installed into the cluster.
+// AddOn is an add-on that is installed in the cluster.
 type AddOn struct {
 	Name      string `json:"name"`
 	Version   string `json:"version"`
-	Namespace string `json:"namespace"` // where its pods run
+	Namespace string `json:"namespace"` // of its pods
 }
 
-// Console says where the KOTS console is.
+// Console describes how to reach the KOTS console.
 type Console struct {
 	Namespace string `json:"namespace"`          // of its objects
-	Slug      string `json:"slug"`               // of the application it installs
-	Port      int    `json:"port"`               // on every node's address
-	Hostname  string `json:"hostname,omitempty"` // DNS name for its URL; "" for the node's address
+	Slug      string `json:"slug"`               // of the application that it installs
+	Port      int    `json:"port"`               // on the address of every node
+	Hostname  string `json:"hostname,omitempty"` // DNS name in its URL; "" for the address of the node
 }
 
-// ReceiptFile is the receipt's name in the data folder.
+// ReceiptFile is the name of the receipt in the data folder.
 const ReceiptFile = "receipt.json"
 
-// receiptPath is where the receipt lies below a data folder.
 func receiptPath(dir string) string { return filepath.Join(dir, ReceiptFile) }
 
-// ReadReceipt reads the receipt below dir; ok is false when there is none.
+// ReadReceipt reads the receipt in the data folder dir; ok is false if there is none.
+// A damaged receipt and one of a newer schema version are a Problem.
 func ReadReceipt(files Files, dir string) (r Receipt, ok bool, err error) {
 	raw, err := files.ReadFile(receiptPath(dir))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -70,12 +70,12 @@ func ReadReceipt(files Files, dir string) (r Receipt, ok bool, err error) {
 		err = decode(raw, &r, &extra)
 	}
 	if err != nil {
-		return Receipt{}, false, problem.New(problem.ExitInternal, "read the receipt "+receiptPath(dir), err, "run install again with the bundle that was installed to write it anew")
+		return Receipt{}, false, problem.New(problem.ExitInternal, "read the receipt "+receiptPath(dir), err, "run `plinth install` again with the installed bundle, which rewrites it")
 	}
 	return r, true, nil
 }
 
-// WriteReceipt writes the receipt below dir.
+// WriteReceipt writes r to the data folder dir.
 func WriteReceipt(files Files, dir string, r Receipt) error {
 	r.Version = version
 	return save(files, receiptPath(dir), r, nil)

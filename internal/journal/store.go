@@ -14,21 +14,20 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-// Names beside File. The copy is as new as the last thing found on the host or
-// the last beginning or end of a run: what came after it, a look at the host
-// tells. A damaged journal is put aside under the third name.
+// Files next to File. The copy is written at the start and end of each run and when a step saves a state;
+// everything later can be found on the host itself. A damaged journal is saved as damagedFile.
 const (
 	CopyFile    = "journal.copy.json"
 	damagedName = "journal.json.damaged"
 )
 
-// errNewer says that a newer Plinth wrote a file. It is not damage.
+// errNewerSchema is the error for a file of a newer Plinth. Such a file is not damaged.
 var errNewer = errors.New("use the newer Plinth that wrote it")
 
-// Open reads the journal below dir, or begins an empty one; nothing is written
-// before the first Begin. A journal that is damaged or missing is read from its
-// copy, which Notice tells; without a good copy, and when a newer Plinth wrote
-// it, it is a Problem.
+// Open reads the journal in the data folder dir, or returns an empty one. It writes nothing
+// before the first BeginRun. If the journal is damaged or missing, Open reads its
+// copy, and RecoveryNotice reports that. It returns a Problem if the copy is damaged, too, and if
+// a newer Plinth wrote the journal.
 func Open(files Files, dir string, now func() time.Time) (*Journal, error) {
 	j := &Journal{path: filepath.Join(dir, File), files: files, now: now}
 	raw, err := j.load(j.path)
@@ -44,11 +43,11 @@ func Open(files Files, dir string, now func() time.Time) (*Journal, error) {
 		return nil, problem.New(problem.ExitInternal, "read the journal "+j.path, err, wayOn(dir, err))
 	}
 	j.broken = raw
-	j.notice = fmt.Sprintf("the journal %s is unusable (%v): going on from its copy, %s, and from what the host itself tells", j.path, err, spare)
+	j.notice = fmt.Sprintf("cannot read the journal %s (%v): using its copy %s and the state of the host instead", j.path, err, spare)
 	return j, nil
 }
 
-// load reads one file into j; on an error j is empty.
+// loadFile reads the file path into j and returns its content. After an error j is empty.
 func (j *Journal) load(path string) (raw []byte, err error) {
 	j.data, j.extra = content{Version: version}, nil
 	if raw, err = j.files.ReadFile(path); err != nil {
@@ -62,27 +61,27 @@ func (j *Journal) load(path string) (raw []byte, err error) {
 	return raw, err
 }
 
-// wayOn is what to do about a journal that cannot be read.
+// recoveryHint returns what to do about a journal in dir that cannot be read because of err.
 func wayOn(dir string, err error) string {
 	if errors.Is(err, errNewer) {
 		return ""
 	}
-	return "restore it from a backup of this host. Without one, put what is left of it aside:\n" +
+	return "restore it from a backup of this host. Without a backup, move it away:\n" +
 		"  mv " + filepath.Join(dir, File) + " " + filepath.Join(dir, damagedName) + "; rm -f " + filepath.Join(dir, CopyFile) + "\n" +
-		"and take the cluster away with `plinth reset cluster`: it then removes only what a look at the host shows to be the cluster's"
+		"and remove the cluster with `plinth reset cluster`, which then removes only what it can identify as part of the cluster"
 }
 
-// Notice is what Open found wrong and could mend; "" when nothing was.
+// RecoveryNotice returns the problem that Open found and recovered from, or "" if there was none.
 func (j *Journal) Notice() string { return j.notice }
 
-// Lost reports whether a journal of this folder was put aside: what earlier
-// runs changed is then known from the host alone.
+// HistoryLost reports whether a damaged journal was moved away and the current one is empty.
+// The changes of earlier runs are then known only from the host itself.
 func (j *Journal) Lost() bool {
 	_, err := j.files.Lstat(filepath.Join(filepath.Dir(j.path), damagedName))
 	return err == nil && len(j.data.Runs) == 0
 }
 
-// measured adds what write takes to the journal's cost.
+// measureWrite calls write and adds its duration to the statistics.
 func (j *Journal) measured(write func() error) error {
 	began := j.now()
 	err := write()
@@ -91,7 +90,7 @@ func (j *Journal) measured(write func() error) error {
 	return err
 }
 
-// save writes the journal; a damaged one is put aside first.
+// saveMain writes the journal. It first saves the content of a damaged journal as damagedFile.
 func (j *Journal) save() error { return j.measured(j.write) }
 
 func (j *Journal) write() error {
@@ -106,7 +105,7 @@ func (j *Journal) write() error {
 	return writeProblem(j.path, err)
 }
 
-// saveTwice writes the journal and then its copy.
+// saveBoth writes the journal and then its copy.
 func (j *Journal) saveTwice() error {
 	if err := j.save(); err != nil {
 		return err
@@ -119,13 +118,13 @@ func writeProblem(path string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return problem.New(problem.ExitStep, "write the journal "+path, err, "make space or mend the disk, then run the same command again")
+	return problem.New(problem.ExitStep, "write the journal "+path, err, "free some space or fix the disk, then run the same command again")
 }
 
-// sumKey is the entry that holds the checksum of all others.
+// checksumKey is the entry that contains the checksum of all other entries.
 const sumKey = "sum"
 
-// sum is the checksum of a file's entries, whatever its white space.
+// checksum returns the checksum of the entries of a file, without checksumKey. White space in the file does not matter.
 func sum(entries map[string]json.RawMessage) (json.RawMessage, error) {
 	rest := make(map[string]json.RawMessage, len(entries))
 	for k, e := range entries {
@@ -141,8 +140,8 @@ func sum(entries map[string]json.RawMessage) (json.RawMessage, error) {
 	return json.Marshal("sha256:" + hex.EncodeToString(digest[:]))
 }
 
-// decode reads a versioned file: known entries into v, all into extra. One
-// without a checksum is of an earlier build, and taken.
+// decodeFile decodes a versioned file: the known entries into v, all entries into extra. A file
+// without a checksum is accepted, because earlier builds did not write one.
 func decode(raw []byte, v any, extra *map[string]json.RawMessage) error {
 	var head struct {
 		Version int `json:"version"`
@@ -151,7 +150,7 @@ func decode(raw []byte, v any, extra *map[string]json.RawMessage) error {
 		return fmt.Errorf("it is damaged: %w", err)
 	}
 	if head.Version > version {
-		return fmt.Errorf("it has schema version %d, this Plinth knows 1 to %d: %w", head.Version, version, errNewer)
+		return fmt.Errorf("it has schema version %d, this Plinth supports 1 to %d: %w", head.Version, version, errNewer)
 	}
 	if head.Version < 1 {
 		return errors.New("it is damaged: it has no schema version")
@@ -161,12 +160,12 @@ func decode(raw []byte, v any, extra *map[string]json.RawMessage) error {
 	}
 	want, err := sum(*extra)
 	if have := (*extra)[sumKey]; err == nil && have != nil && !bytes.Equal(have, want) {
-		err = errors.New("it is damaged: its checksum does not fit")
+		err = errors.New("it is damaged: its checksum does not match")
 	}
 	return err
 }
 
-// save writes v and the unknown entries atomically, 0600 in a 0711 folder.
+// saveFile writes v and the unknown entries extra to path atomically, with mode 0600 in a folder with mode 0711.
 func save(files Files, path string, v any, extra map[string]json.RawMessage) error {
 	known, err := json.Marshal(v)
 	if err != nil {
