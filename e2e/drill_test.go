@@ -89,7 +89,7 @@ func TestInstall_SurvivesKills(t *testing.T) {
 		t.Errorf("too few kills for %d steps", len(steps))
 	}
 	// A step of the cluster may find that nothing is to do once its turn has come.
-	for _, id := range []string{"remember", "kernel", "k0s-binary", "k0s-config", "k0s-service", "k0s-start", "images-boot", "images-rest", "kots-binary", "console"} {
+	for _, id := range []string{"record-host", "kernel", "k0s-binary", "k0s-config", "k0s-service", "k0s-start", "images-boot", "images-rest", "kots-binary", "console"} {
 		for _, moment := range []string{"needed", "begun"} {
 			if !died["install/"+id+":"+moment] {
 				t.Errorf("the install was not killed at %s:%s", id, moment)
@@ -150,7 +150,7 @@ func TestReset_AfterKilledInstall(t *testing.T) {
 	fresh := h.Baseline(ctx)
 	var early []string
 	for _, id := range []string{"journal:write", "journal:torn", "journal:temp", "journal:renamed", "run:started",
-		"remember", "kernel", "k0s-binary", "k0s-config", "k0s-service", "k0s-start"} {
+		"record-host", "kernel", "k0s-binary", "k0s-config", "k0s-service", "k0s-start"} {
 		moments := []string{":needed", ":begun", ":applied", ":ended"}
 		if strings.Contains(id, ":") {
 			moments = []string{""}

@@ -439,7 +439,7 @@ func neverCame(t *testing.T, ctx context.Context, a *lab.Host) {
 func diesJoining(t *testing.T, ctx context.Context, a, h *lab.Host, token string) {
 	p := h.Start(ctx, lab.Cmd{Args: []string{binary, "-o", "json", "join", "-"}, Stdin: strings.NewReader(token)})
 	// Before k0s starts, so that etcd cannot have met the others; after the ways were tried.
-	if !p.WaitFor(ctx, `"step":"admission","state":"started"`) {
+	if !p.WaitFor(ctx, `"step":"request-join","state":"started"`) {
 		out, errs := p.Output()
 		t.Fatalf("it does not ask to be let in\n%s\n%s", tail(out, 10), tail(errs, 10))
 	}
@@ -458,7 +458,7 @@ func outlivesController(t *testing.T, ctx context.Context, door, h *lab.Host) {
 	token := newToken(t, ctx, door, "--role", "controller").Result.Token
 	began := time.Now()
 	p := h.Start(ctx, lab.Cmd{Args: []string{binary, "-o", "json", "join", "-"}, Stdin: strings.NewReader(token)})
-	if !p.WaitFor(ctx, `"step":"admission","state":"started"`) {
+	if !p.WaitFor(ctx, `"step":"request-join","state":"started"`) {
 		out, errs := p.Output()
 		t.Fatalf("it does not ask to be let in\n%s\n%s", tail(out, 10), tail(errs, 10))
 	}

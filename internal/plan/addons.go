@@ -13,17 +13,17 @@ import (
 	"github.com/plinthdev/plinth/internal/wait"
 )
 
-// Console is the KOTS console that the steps bring up.
+// Console describes the KOTS console that the steps install.
 type Console struct {
-	Namespace string // of its objects
+	Namespace string // of the objects of the console
 	Want      kots.Console
-	Hosts     []string  // names and addresses that its certificate must name
-	URL       string    // where it answers
-	App       *kots.App // the application to install through it; nil for none
-	AppID     string    // names license, bundle and settings of App: another one is another install
+	Hosts     []string  // names and addresses in its certificate
+	URL       string    // of the console, as the user opens it
+	App       *kots.App // application to install in the console; nil for none
+	AppID     string    // identifies the license, bundle and settings of App; a different id causes a new install of App
 }
 
-// addOns is the part of an install that happens inside the cluster.
+// addOnSteps returns the steps of an install that run inside the cluster.
 func (c Cluster) addOns() []step.Step {
 	var steps []step.Step
 	for _, a := range c.AddOns {
@@ -44,7 +44,7 @@ func (c Cluster) addOns() []step.Step {
 	return steps
 }
 
-// chartStep installs one Helm release and waits until it is up.
+// installChart returns the step that installs the Helm release r and waits until its workloads are ready.
 func (c Cluster) chartStep(id, title string, r chart.Release) step.Step {
 	return step.Step{ID: id, Title: title, Touches: []string{"release " + r.Namespace + "/" + r.Name},
 		Check: func(ctx context.Context) (step.State, error) {
@@ -65,7 +65,7 @@ func (c Cluster) chartStep(id, title string, r chart.Release) step.Step {
 			case have.Status != "deployed":
 				return step.Needed("release " + r.Name + " is " + have.Status), nil
 			case have.Digest != want:
-				return step.Needed("release " + r.Name + " differs from what is wanted"), nil
+				return step.Needed("release " + r.Name + " has another chart or other values"), nil
 			}
 			return step.Done(), nil
 		},
@@ -79,8 +79,8 @@ func (c Cluster) chartStep(id, title string, r chart.Release) step.Step {
 	}
 }
 
-// kube is a client of the cluster's administrator, on a worker of its node; an error when k0s is not
-// up, so that checks of a bare host cost nothing.
+// kubeClient returns a client with the permissions of an administrator on a controller, and of the node on a
+// worker. It returns an error without a request if k0s is not running, so that checks of a bare host are fast.
 func (c Cluster) kube(ctx context.Context) (*kube.Client, error) {
 	if why, err := c.K0s.StartNeeded(ctx); err != nil || why != "" {
 		return nil, errors.Join(err, errors.New(why))
@@ -92,7 +92,7 @@ func (c Cluster) kube(ctx context.Context) (*kube.Client, error) {
 	return kube.New(conf)
 }
 
-// waitKube waits until the API server answers.
+// waitAPIServer waits until the API server answers and returns a client for it.
 func (c Cluster) waitKube(ctx context.Context, report step.Report) (client *kube.Client, err error) {
 	err = wait.Until(ctx, wait.Options{What: "the Kubernetes API server to answer", Timeout: 4 * time.Minute, Culprit: c.K0s.Culprit, Next: "sudo journalctl -u " + c.K0s.Unit(),
 		OnReason: func(reason string) { report(reason, 0, 0) }},
@@ -108,5 +108,5 @@ func (c Cluster) waitKube(ctx context.Context, report step.Report) (client *kube
 	return client, err
 }
 
-// registryName is the add-on that nodes and KOTS have to be told of.
+// registryName is the name of the add-on for which the nodes and KOTS need configuration.
 const registryName = "registry"

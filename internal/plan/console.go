@@ -17,13 +17,13 @@ import (
 	"github.com/plinthdev/plinth/internal/step"
 )
 
-// KOTS is the driver of a console in namespace. Its calls never look for the
-// internet: what they need came with the bundle.
+// NewKOTS returns the client of the console in namespace. It works without internet access,
+// because the bundle contains everything that it needs.
 func KOTS(m kots.Machine, client *kube.Client, namespace, dataDir string) *kots.KOTS {
 	return &kots.KOTS{Machine: m, Kube: client, CLI: kots.Binary, Kubeconfig: k0s.AdminConf, Home: dataDir + "/kots", Namespace: namespace, Airgap: true}
 }
 
-// console is the driver of this cluster's console.
+// consoleDriver returns the client of this cluster's console.
 func (c Cluster) console(ctx context.Context) (*kots.KOTS, error) {
 	client, err := c.kube(ctx)
 	if err != nil {
@@ -32,7 +32,8 @@ func (c Cluster) console(ctx context.Context) (*kots.KOTS, error) {
 	return KOTS(c.Host, client, c.Console.Namespace, c.DataDir), nil
 }
 
-// inConsole is a step whose Check and Apply need the console's driver.
+// consoleStep returns s with a Check and an Apply that call check and apply with the client of the
+// console. check returns why the step is needed, or "".
 func (c Cluster) inConsole(s step.Step, check func(context.Context, *kots.KOTS) (string, error), apply func(context.Context, *kots.KOTS, step.Report) error) step.Step {
 	s.Check = func(ctx context.Context) (step.State, error) {
 		k, err := c.console(ctx)
@@ -55,7 +56,7 @@ func (c Cluster) inConsole(s step.Step, check func(context.Context, *kots.KOTS) 
 	return s
 }
 
-// door is the proxy before the console that k drives.
+// consoleProxy returns the proxy in front of the console of k.
 func door(k *kots.KOTS) front.Front { return front.Front{Kube: k.Kube, Namespace: k.Namespace} }
 
 func (c Cluster) installConsole() step.Step {
@@ -69,9 +70,9 @@ func (c Cluster) installConsole() step.Step {
 		})
 }
 
-// consoleCopies has the console's data outlive one controller.
+// enableConsoleHA returns the step that replicates the console's data, so that it survives the loss of a controller.
 func (c Cluster) consoleCopies() step.Step {
-	return c.inConsole(step.Step{ID: "console-copies", Title: "Copy the console's data to three nodes", Touches: []string{"namespace " + c.Console.Namespace}},
+	return c.inConsole(step.Step{ID: "kotsadm-ha", Title: "Copy the console's data to three nodes", Touches: []string{"namespace " + c.Console.Namespace}},
 		func(ctx context.Context, k *kots.KOTS) (string, error) { return k.CopiesNeeded(ctx) },
 		func(ctx context.Context, k *kots.KOTS, report step.Report) error {
 			return k.Copy(ctx, kube.Wait{Timeout: 5 * time.Minute, Report: report})
@@ -83,7 +84,7 @@ func (c Cluster) consoleCertificate() step.Step {
 		func(ctx context.Context, k *kots.KOTS) (string, error) {
 			_, _, err := door(k).Certificate(ctx)
 			if errors.Is(err, kube.ErrNotFound) {
-				return "it has none", nil
+				return "the console has no certificate", nil
 			}
 			return "", err
 		},
@@ -108,7 +109,7 @@ func (c Cluster) consoleAnswers() step.Step {
 			case err != nil:
 				return err.Error(), nil
 			case h.Version != c.Console.Want.Version:
-				return "it says it is version " + h.Version, nil
+				return "the console has version " + h.Version, nil
 			}
 			return "", nil
 		},
@@ -121,21 +122,21 @@ func (c Cluster) consoleAnswers() step.Step {
 		})
 }
 
-// registryOf is the cluster's registry, at the fixed address of its service.
+// clusterRegistry returns the registry of the add-on a, at the fixed address of its service.
 func registryOf(k *kots.KOTS, a addons.AddOn) registry.Registry {
 	r := registryAt(a)
 	r.Kube = k.Kube
 	return r
 }
 
-// registryAt is the same without the cluster.
+// registryWithoutClient returns the registry of the add-on a without a client of the cluster.
 func registryAt(a addons.AddOn) registry.Registry {
 	ip, _ := a.Values["clusterIP"].(string)
 	return registry.Registry{Namespace: a.Namespace, IP: ip, HostsDir: k0s.RegistryDir}
 }
 
-// registryTrust makes the registry's certificate and users, and has this
-// node's containerd trust it.
+// trustRegistry returns the step that creates the registry's certificate and users, and configures
+// containerd on this node to trust the registry.
 func (c Cluster) registryTrust(a addons.AddOn) step.Step {
 	return c.inConsole(step.Step{ID: "registry-trust", Title: "Have this node trust the registry", Touches: []string{registryAt(a).Dir(), "namespace " + a.Namespace}},
 		func(ctx context.Context, k *kots.KOTS) (string, error) {
@@ -148,7 +149,7 @@ func (c Cluster) registryTrust(a addons.AddOn) step.Step {
 			}
 			for path, want := range files {
 				if have, err := c.Host.ReadFile(path); err != nil || string(have) != string(want) {
-					return path + " is not as wanted", nil
+					return path + " is missing or differs", nil
 				}
 			}
 			return "", nil
@@ -178,14 +179,14 @@ func (c Cluster) announceRegistry(a addons.AddOn) step.Step {
 			if told || err != nil {
 				return "", err
 			}
-			return "KOTS does not know the registry", nil
+			return "KOTS is not configured to use the registry", nil
 		},
 		func(ctx context.Context, k *kots.KOTS, _ step.Report) error { return registryOf(k, a).Announce(ctx) })
 }
 
-// installApp installs the application. That it was installed is noted in the
-// cluster: the console's own list needs a run of the CLI, which a look may not
-// do.
+// installApp returns the step that installs the application. A ConfigMap records the installed
+// application, because listing the applications of the console would run the kots CLI, which a
+// Check must not do.
 func (c Cluster) installApp() step.Step {
 	note := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "ConfigMap",
 		"metadata": map[string]any{"name": "plinth-application"}, "data": map[string]any{"installed": c.Console.AppID}}}
@@ -200,7 +201,7 @@ func (c Cluster) installApp() step.Step {
 					return "", nil
 				}
 			}
-			return "this application bundle and license are not installed", nil
+			return "this application, with this license and configuration, is not installed", nil
 		},
 		func(ctx context.Context, k *kots.KOTS, report step.Report) error {
 			if err := k.InstallApp(ctx, *c.Console.App, kube.Wait{Timeout: 10 * time.Minute, Report: report}); err != nil {

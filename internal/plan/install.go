@@ -1,6 +1,4 @@
-// Package plan owns the step lists: each verb is a list that reads on one
-// screen, and each step pairs a look with an act of a domain package. It
-// refuses to do anything itself; making a list changes nothing.
+// Package plan returns the list of steps for each command that changes a host. Creating a list changes nothing.
 package plan
 
 import (
@@ -21,40 +19,39 @@ import (
 	"github.com/plinthdev/plinth/internal/step"
 )
 
-// Cluster is what the steps of a controller work with; the composition root
-// fills it.
+// Cluster is the input of the steps: the host, the desired cluster, and the files to install.
 type Cluster struct {
 	Host     host.Host
 	Memory   Memory
-	DataDir  string      // Plinth's own folder
-	Pointer  string      // file that names DataDir to later commands; "" for none
-	Node     string      // Kubernetes name of this host
-	K0s      k0s.Service // the service and its configuration
+	DataDir  string      // data folder of Plinth
+	Pointer  string      // file that stores DataDir for later commands; "" for none
+	Node     string      // Kubernetes node name of this host
+	K0s      k0s.Service // service and its configuration
 	K0sFile  node.Artifact
-	KotsFile node.Artifact    // zero for a cluster without a console
-	Agent    node.Artifact    // this program, for the agent; zero for a node that runs none
-	Kept     entry.Kept       // what is kept of the bundle
-	Leftover leftover.Cluster // what this cluster may leave on the host
+	KotsFile node.Artifact    // zero if the cluster has no console
+	Agent    node.Artifact    // this program, for the agent; zero if the node runs no agent
+	Kept     entry.Kept       // documents of the bundle to keep on the host
+	Leftover leftover.Cluster // what this cluster may create on the host
 	Images   Images
-	AddOns   []addons.AddOn // in the order of installation
+	AddOns   []addons.AddOn // in order of installation
 	Console  Console
-	Now      func() time.Time // the clock
+	Now      func() time.Time // clock
 }
 
-// Memory keeps what a step found and has to be put back later; a journal.
+// StateStore stores the state that a step found on the host and that reset has to restore. The journal implements it.
 type Memory interface {
 	Before(step string, v any) error
 	Found(step string, v any) (bool, error)
 }
 
-// Images are the images of the cluster: those that a node needs to become
-// Ready and run the system pods, and the rest.
+// Images are the images of the cluster: Boot are those that a node needs to become
+// Ready and run the system pods, Rest are all others.
 type Images struct {
 	Source     images.Source
 	Boot, Rest []images.Image
 }
 
-// Install is the main job: from a bare host to a running console.
+// Install returns the steps from a bare host to a running console.
 func Install(c Cluster) []step.Step {
 	steps := []step.Step{
 		c.remember(),
@@ -68,8 +65,8 @@ func Install(c Cluster) []step.Step {
 		c.importImages("images-boot", "Import the images the node boots with", c.Images.Boot),
 		c.nodeReady(),
 		c.systemPodsStart(),
-		// What follows fills the half minute in which the system pods run but
-		// are not asked yet whether they are Ready.
+		// The next steps use the half minute in which the system pods run but
+		// kubelet does not yet check whether they are Ready.
 		c.importImages("images-rest", "Import the images of the add-ons", c.Images.Rest),
 	}
 	if c.KotsFile.Path != "" {
@@ -78,9 +75,9 @@ func Install(c Cluster) []step.Step {
 	return append(append(append(steps, c.systemPods(), c.nodeAccess()), c.addOns()...), c.agent()...)
 }
 
-// RememberID is the step whose finding reset needs: what stood on the host
-// before the first change.
-const RememberID = "remember"
+// RecordHostStateID is the id of the step that saves the state of the host before the first change,
+// which reset restores.
+const RememberID = "record-host"
 
 func (c Cluster) remember() step.Step {
 	return step.Step{ID: RememberID, Title: "Remember what stands on this host", Touches: []string{c.DataDir},
@@ -89,7 +86,7 @@ func (c Cluster) remember() step.Step {
 			if err != nil || known {
 				return step.Done(), err
 			}
-			return step.Needed("the host has not been looked at"), nil
+			return step.Needed("the state of the host is not recorded"), nil
 		},
 		Apply: func(ctx context.Context, _ step.Report) error {
 			before, err := node.Record(ctx, c.Host, c.Leftover, c.DataDir)
@@ -179,8 +176,8 @@ func (c Cluster) importImages(id, title string, want []images.Image) step.Step {
 	}
 }
 
-// imageStore opens containerd. A check looks at the service first: a socket
-// that was left behind by a stopped one would only cost time.
+// openImageStore opens the image store of containerd. It checks first whether k0s is running, because
+// waiting for the socket of a stopped containerd takes the whole timeout.
 func (c Cluster) imageStore(ctx context.Context, timeout time.Duration) (*images.Store, error) {
 	if why, err := c.K0s.StartNeeded(ctx); err != nil || why != "" {
 		return nil, errors.Join(err, errors.New(why))
@@ -196,7 +193,7 @@ func (c Cluster) nodeAccess() step.Step {
 				return step.Unknown("k0s-start"), nil
 			}
 			why, err := member.AccessNeeded(ctx, client)
-			if err != nil { // k0s runs, its API does not answer yet
+			if err != nil { // k0s is running, but the API server does not answer yet
 				return step.Needed(err.Error()), ctx.Err()
 			}
 			return look(why, nil)
@@ -237,7 +234,7 @@ func (c Cluster) nodeReady() step.Step {
 	}
 }
 
-// Needed counts the steps that have something to do.
+// CountNeeded returns the number of steps in plan that are not done.
 func Needed(plan []step.Planned) (n int) {
 	for _, p := range plan {
 		if p.State != "done" {
@@ -247,7 +244,7 @@ func Needed(plan []step.Planned) (n int) {
 	return n
 }
 
-// look turns a domain package's answer into a step's: "" is done.
+// stepState returns the state of a step that is needed because of why, or done if why is "".
 func look(why string, err error) (step.State, error) {
 	if err != nil || why == "" {
 		return step.Done(), err
@@ -255,10 +252,10 @@ func look(why string, err error) (step.State, error) {
 	return step.Needed(why), nil
 }
 
-// more says how many others there are.
+// moreSuffix returns the end of the reason "X is not in containerd" for n further images.
 func more(n int) string {
 	if n <= 0 {
 		return ""
 	}
-	return fmt.Sprintf(", nor are %d more", n)
+	return fmt.Sprintf(", and %d more are missing", n)
 }

@@ -5,10 +5,10 @@ import (
 	"github.com/plinthdev/plinth/internal/step"
 )
 
-// Join makes a host a node of a cluster that is there; way is nil for a
+// Join returns the steps that make a host a node of an existing cluster. access is nil for a
 // controller.
-func Join(c Cluster, door entry.Door, way *entry.Way) []step.Step {
-	admission := entry.Admission{Host: c.Host, K0s: c.K0s, Door: door, Now: c.Now}
+func Join(c Cluster, admitter entry.Door, access *entry.Way) []step.Step {
+	token := entry.Admission{Host: c.Host, K0s: c.K0s, Door: admitter, Now: c.Now}
 	steps := []step.Step{
 		c.remember(),
 		c.dataDir(),
@@ -16,29 +16,29 @@ func Join(c Cluster, door entry.Door, way *entry.Way) []step.Step {
 		c.kernel(),
 		c.file("k0s-binary", "Put k0s in place", c.K0sFile),
 	}
-	controls := c.KotsFile.Path != ""
-	if controls {
+	hasConsole := c.KotsFile.Path != ""
+	if hasConsole {
 		steps = append(steps, c.file("kots-binary", "Put the kots CLI in place", c.KotsFile))
 	}
 	steps = append(steps, c.k0sConfig())
-	steps = append(steps, way.Prepare()...)
-	steps = append(steps, c.agent()...) // on a worker it is what k0s reaches the API by
+	steps = append(steps, access.Prepare()...)
+	steps = append(steps, c.agent()...) // on a worker k0s reaches the API server through the agent
 	steps = append(steps,
-		admission.Ask(), // after all that needs time to fetch: the k0s token is short-lived
+		token.Ask(), // after the steps that download files, because the k0s token is short-lived
 		c.k0sService(),
 		c.k0sStart(),
 		c.importImages("images-boot", "Import the images the node boots with", c.Images.Boot),
 		c.nodeReady(),
 		c.importImages("images-rest", "Import the images of the add-ons", c.Images.Rest),
-		admission.Forget(),
+		token.Forget(),
 	)
-	if controls && c.Console.Namespace != "" {
+	if hasConsole && c.Console.Namespace != "" {
 		steps = append(steps, c.consoleCopies())
 	}
 	return steps
 }
 
-// agent has this node serve what hosts that join need.
+// agentSteps returns the steps that start the agent, which serves other hosts that join the cluster.
 func (c Cluster) agent() []step.Step {
 	if c.Agent.Path == "" {
 		return nil

@@ -15,9 +15,9 @@ import (
 	"github.com/plinthdev/plinth/internal/step"
 )
 
-// TestAStepThatWaitsTooLongNamesWhoKeepsIt lets each wait of minutes pass in the
-// test's own time, on a host on which what is waited for never comes.
-func TestAStepThatWaitsTooLongNamesWhoKeepsIt(t *testing.T) {
+// TestSteps_TimeoutNamesTheReason lets each timeout pass in the fake clock of
+// synctest, on a host on which the expected state is never reached.
+func TestSteps_TimeoutNamesTheReason(t *testing.T) {
 	running := host.UnitState{Load: "loaded", Active: "active", Sub: "running", Enable: "enabled"}
 	failed := host.UnitState{Load: "loaded", Active: "failed", Sub: "failed", Enable: "enabled"}
 	const log = "its last line: log of k0scontroller.service"
@@ -27,25 +27,25 @@ func TestAStepThatWaitsTooLongNamesWhoKeepsIt(t *testing.T) {
 		says []string // in this order
 		next string
 	}{
-		"an API that does not come": {running, Cluster.nodeReady,
+		"API server does not answer": {running, Cluster.nodeReady,
 			[]string{"cannot wait for the node to be Ready: waited 4m0s for the Kubernetes API server to answer", "k0s has not written its kubeconfig yet", "k0scontroller.service is active (running)", log},
 			"sudo journalctl -u k0scontroller.service"},
-		"a k0s that has ended": {failed, Cluster.nodeAccess,
+		"k0s has failed": {failed, Cluster.nodeAccess,
 			[]string{"waited 4m0s for the Kubernetes API server to answer", "k0scontroller.service is failed (failed)", log},
 			"sudo journalctl -u k0scontroller.service"},
-		"a containerd that does not come": {running, func(c Cluster) step.Step { return c.importImages("images-boot", "Import images", nil) },
-			// What the dial says is a matter of chance: the poller's clock is not the test's.
+		"containerd does not answer": {running, func(c Cluster) step.Step { return c.importImages("images-boot", "Import images", nil) },
+			// The error of the dial varies, because the network poller does not use the fake clock.
 			[]string{"waited 3m0s for containerd to answer on " + k0s.Socket, "dial unix " + k0s.Socket, "k0scontroller.service is active (running)", log},
 			"sudo journalctl -u 'k0s*'"},
-		"system pods that nobody can tell of": {running, Cluster.systemPodsStart,
+		"state of the system pods is unknown": {running, Cluster.systemPodsStart,
 			[]string{"waited 5m0s for the system pods to start", k0s.AdminConf, log},
 			"sudo plinth kubectl get pods,events -n kube-system"},
-		"a cluster that does not let a node go": {running, func(Cluster) step.Step {
+		"cluster does not remove the node": {running, func(Cluster) step.Step {
 			busy := func(context.Context) (bool, error) { return true, errors.New("controller b is joining") }
 			known := func(context.Context) (bool, error) { return true, nil }
 			return leave.Own{Name: "n1", Known: known, Leave: busy}.Steps()[0]
 		},
-			[]string{"waited 4m0s for the cluster to let n1 go", "controller b is joining"},
+			[]string{"waited 4m0s for the cluster to remove n1", "controller b is joining"},
 			"sudo plinth node list"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -54,7 +54,7 @@ func TestAStepThatWaitsTooLongNamesWhoKeepsIt(t *testing.T) {
 				fake.Unit[k0s.Unit] = c.unit
 				r := step.Runner{Verb: "install", Now: time.Now, Resume: "run the same command again"}
 				s := c.of(cluster)
-				s.Check = func(context.Context) (step.State, error) { return step.Needed("it is not there"), nil }
+				s.Check = func(context.Context) (step.State, error) { return step.Needed("it is missing"), nil }
 				_, err := r.Run(t.Context(), []step.Step{s})
 				if problem.ExitCode(err) != problem.ExitStep {
 					t.Fatalf("exit %d: %v", problem.ExitCode(err), err)

@@ -20,7 +20,7 @@ import (
 	"github.com/plinthdev/plinth/internal/testkit"
 )
 
-// example is the cluster of the root installer.yaml on a bare fake host.
+// example returns the cluster of the repository's installer.yaml on a bare fake host.
 func example(t *testing.T) (Cluster, *hosttest.Fake) {
 	t.Helper()
 	raw, err := os.ReadFile("../../installer.yaml")
@@ -50,7 +50,7 @@ func example(t *testing.T) (Cluster, *hosttest.Fake) {
 	}, f
 }
 
-func TestInstallOnABareHostIsTheListOfItsGolden(t *testing.T) {
+func TestInstall_OnBareHostMatchesGolden(t *testing.T) {
 	c, _ := example(t)
 	planned, err := step.Runner{Verb: "install", Now: c.Now}.Plan(t.Context(), Install(c))
 	if err != nil {
@@ -59,19 +59,19 @@ func TestInstallOnABareHostIsTheListOfItsGolden(t *testing.T) {
 	var b strings.Builder
 	for _, p := range planned {
 		fmt.Fprintf(&b, "%-8s %-20s %s\n", p.State, p.Step, p.Title)
-		for _, touched := range p.Touches {
-			fmt.Fprintf(&b, "         changes %s\n", touched)
+		for _, affected := range p.Touches {
+			fmt.Fprintf(&b, "         changes %s\n", affected)
 		}
 	}
 	testkit.Golden(t, "testdata/install.golden", []byte(b.String()))
 }
 
-func TestStepsHaveOneIDEachAndBothHalves(t *testing.T) {
+func TestSteps_AreCompleteAndHaveUniqueIDs(t *testing.T) {
 	c, _ := example(t)
 	seen := map[string]bool{}
 	for _, s := range append(Install(c), Reset(node.Leftovers(c.Host, c.Leftover))...) {
 		if s.ID == "" || s.Title == "" || s.Check == nil || s.Apply == nil || seen[s.ID] {
-			t.Errorf("step %q (%s) is incomplete or there twice", s.ID, s.Title)
+			t.Errorf("step %q (%s) is incomplete or not unique", s.ID, s.Title)
 		}
 		seen[s.ID] = true
 	}

@@ -10,8 +10,7 @@ import (
 	"github.com/plinthdev/plinth/internal/step"
 )
 
-// Reset takes a cluster off its host: each kind of thing it left, in the order
-// in which they can go.
+// Reset returns the steps that remove a cluster from its host, one for each of kinds, in that order.
 func Reset(kinds []leftover.Kind) []step.Step {
 	steps := make([]step.Step, 0, len(kinds))
 	for _, k := range kinds {
@@ -20,6 +19,7 @@ func Reset(kinds []leftover.Kind) []step.Step {
 	return steps
 }
 
+// removeStep returns the step that finds and removes the leftovers of the kind k.
 func takeBack(k leftover.Kind) step.Step {
 	return step.Step{ID: k.ID, Title: k.Title,
 		Check: func(ctx context.Context) (step.State, error) {
@@ -38,7 +38,7 @@ func takeBack(k leftover.Kind) step.Step {
 				report("removed "+gone, 0, 0)
 			}
 			if len(res.Left) > 0 {
-				return errors.Join(res.Err, errors.New("still there: "+strings.Join(res.Left, ", ")))
+				return errors.Join(res.Err, errors.New("not removed: "+strings.Join(res.Left, ", ")))
 			}
 			return res.Err
 		},

@@ -10,8 +10,8 @@ import (
 	"github.com/plinthdev/plinth/internal/wait"
 )
 
-// systemPodsStart waits until the system pods run, Ready or not: an import
-// beside their start would delay them.
+// waitSystemPodsStarted returns the step that waits until the system pods run, Ready or not, because
+// importing images at the same time would delay their start.
 func (c Cluster) systemPodsStart() step.Step {
 	why := func(ctx context.Context) (string, error) {
 		client, err := c.kube(ctx)
@@ -53,7 +53,7 @@ func (c Cluster) systemPodsStart() step.Step {
 	}
 }
 
-// startCulprit is the system pod that does not start, or k0s when nobody tells.
+// diagnosePodStart returns the reason why a system pod does not start, or the state of k0s if the API server does not answer.
 func (c Cluster) startCulprit(ctx context.Context) string {
 	if client, err := c.kube(ctx); err == nil {
 		return client.Culprit(ctx, systemNamespace, "")
@@ -61,10 +61,9 @@ func (c Cluster) startCulprit(ctx context.Context) string {
 	return c.K0s.Culprit(ctx)
 }
 
-// nudger picks the pods that are worth a fresh start. A pod whose sandbox was
-// tried in the seconds before the network of the node was complete is tried
-// again by kubelet only after a back-off, 14 s as measured; a new pod in its
-// place starts at once. Each is picked once.
+// podReplacer decides which pods to replace. If kubelet tries to create the sandbox of a pod in the seconds
+// before the network of the node is complete, it tries again only after a back-off (14 s measured). A new pod
+// starts at once. Each pod is replaced at most once.
 type nudger struct {
 	now    func() time.Time
 	pod    string
@@ -72,10 +71,10 @@ type nudger struct {
 	nudged bool
 }
 
-// patience is how long a pod may be the next to start before it is replaced.
+// podStartGrace is how long a pod may be the next to start before it is replaced.
 const patience = 3 * time.Second
 
-// late reports whether pod, the next that has not started, is to be replaced.
+// shouldReplace reports whether to replace pod, the next pod that has not started.
 func (n *nudger) late(pod string) bool {
 	if pod != n.pod {
 		n.pod, n.since, n.nudged = pod, n.now(), false
@@ -83,14 +82,15 @@ func (n *nudger) late(pod string) bool {
 	if pod == "" || n.nudged || n.now().Sub(n.since) < patience {
 		return false
 	}
-	// The network itself comes from these: replacing them would begin anew.
+	// These pods set up the network; replacing them would only restart that.
 	n.nudged = true
 	return !strings.HasPrefix(pod, "kube-router") && !strings.HasPrefix(pod, "kube-proxy")
 }
 
-// systemNamespace is where k0s's own pods run.
+// systemNamespace is the namespace of k0s's own pods.
 const systemNamespace = "kube-system"
 
+// waitSystemPodsReady returns the step that waits until all system pods are Ready.
 func (c Cluster) systemPods() step.Step {
 	return step.Step{ID: "system-pods", Title: "Wait for the system pods",
 		Check: func(ctx context.Context) (step.State, error) {
@@ -114,7 +114,7 @@ func (c Cluster) systemPods() step.Step {
 	}
 }
 
-// systemExpected is what k0s runs in kube-system: pods with these beginnings.
+// systemPodPrefixes returns the name prefixes of the pods that k0s runs in kube-system.
 func systemExpected() []string {
 	return []string{"coredns", "kube-proxy", "kube-router", "metrics-server"}
 }

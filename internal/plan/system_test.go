@@ -5,10 +5,10 @@ import (
 	"time"
 )
 
-func TestALatePodIsReplacedOnceAndTheNetworkNever(t *testing.T) {
+func TestPodReplacer_ReplacesLatePodOnceAndNetworkPodsNever(t *testing.T) {
 	at := time.Unix(0, 0)
 	n := nudger{now: func() time.Time { return at }}
-	for _, look := range []struct {
+	for _, check := range []struct { // in this order: each check depends on the ones before
 		after time.Duration
 		pod   string
 		want  bool
@@ -23,9 +23,9 @@ func TestALatePodIsReplacedOnceAndTheNetworkNever(t *testing.T) {
 		{3 * time.Second, "metrics-server-b", true},
 		{9 * time.Second, "", false},
 	} {
-		at = at.Add(look.after)
-		if got := n.late(look.pod); got != look.want {
-			t.Errorf("%s at %s: %v", look.pod, at.UTC().Format("05s"), got)
+		at = at.Add(check.after)
+		if got := n.late(check.pod); got != check.want {
+			t.Errorf("%s at %s: %v", check.pod, at.UTC().Format("05s"), got)
 		}
 	}
 }

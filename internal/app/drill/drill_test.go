@@ -25,7 +25,7 @@ type fakeProgram struct {
 	fails string // step that fails
 }
 
-var fakeSteps = []string{"remember", "kernel", "k0s-start"}
+var fakeSteps = []string{"record-host", "kernel", "k0s-start"}
 
 func (p *fakeProgram) Run(ctx context.Context, cmd host.Cmd) ([]byte, error) {
 	value, _ := strings.CutPrefix(cmd.Env[0], failpoint.Variable+"=")
@@ -205,7 +205,7 @@ func TestPointNames_AreUniqueAndComplete(t *testing.T) {
 	if len(slices.Compact(sorted)) != len(all) {
 		t.Error("two points have the same name")
 	}
-	for _, want := range []string{"install/remember:needed", "install/registry:applied", "install/application:ended", "install/receipt:temp",
+	for _, want := range []string{"install/record-host:needed", "install/registry:applied", "install/application:ended", "install/receipt:temp",
 		"install/journal:torn", "reset/run:started", "reset/node-leave:applied", "reset/units:begun", "reset/data-dir:applied"} {
 		if !slices.Contains(all, want) {
 			t.Errorf("%s is missing", want)

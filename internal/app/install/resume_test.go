@@ -116,8 +116,8 @@ func TestResolveUnfinishedRun_RefusesAfterAnUnfinishedReset(t *testing.T) {
 }
 
 func TestResumeMessage_NamesTheStep(t *testing.T) {
-	last := journal.Run{Verb: "install", Began: time.Unix(0, 0).UTC(), Steps: []journal.Step{{ID: "remember"}, {ID: "kernel"}}}
-	todo := []step.Planned{{Step: "remember"}, {Step: "data-dir"}, {Step: "kernel", Title: "Prepare the kernel"}}
+	last := journal.Run{Verb: "install", Began: time.Unix(0, 0).UTC(), Steps: []journal.Step{{ID: "record-host"}, {ID: "kernel"}}}
+	todo := []step.Planned{{Step: "record-host"}, {Step: "data-dir"}, {Step: "kernel", Title: "Prepare the kernel"}}
 	if got, want := resuming(last, todo), "resuming the install started at 1970-01-01T00:00:00Z, at step 3 of 3, kernel (Prepare the kernel)"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}

@@ -84,7 +84,7 @@ func (s *simulation) apiAccess(r *run.Run) *entry.Way {
 // The others that need k0s are left out, because they would show nothing new.
 func (s *simulation) simulateSteps(steps []step.Step, service k0s.Service, m *machine.Machine) []step.Step {
 	realSteps := []string{"kots-binary", "forget-token"}
-	simulated := []string{"images-boot", "console", "console-copies"}
+	simulated := []string{"images-boot", "console", "kotsadm-ha"}
 	up := slices.IndexFunc(steps, func(s step.Step) bool { return s.ID == "k0s-start" })
 	all := slices.Clone(steps[:up+1])
 	for _, later := range steps[up+1:] {

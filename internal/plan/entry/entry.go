@@ -1,6 +1,4 @@
-// Package entry owns the steps by which a host enters a cluster and lets others
-// in: the admission, what is kept of the bundle, the agent. It refuses to know
-// how the cluster is asked.
+// Package entry returns the steps with which a host joins a cluster and lets other hosts join.
 package entry
 
 import (
@@ -19,21 +17,21 @@ import (
 	"github.com/plinthdev/plinth/internal/step"
 )
 
-// Door is the way into a cluster that is there.
+// Admitter requests the admission of this host to an existing cluster.
 type Door interface {
-	// Admit gives k0s's own join token, and further files of a node by path.
-	// It waits while the cluster is busy, and reports that.
+	// Admit returns the join token of k0s, and additional files of the node by path.
+	// It waits and reports that while the cluster is busy.
 	Admit(ctx context.Context, report step.Report) (token []byte, files map[string][]byte, err error)
 }
 
-// Way is how a worker reaches the API before and after it is a node.
+// APIAccess is how a worker reaches the API servers before and after it is a node.
 type Way struct {
 	Files  []string               // that Seed may write
-	Needed func() (string, error) // why Seed is needed; "" when it is not
-	Seed   func() error           // tells the node's balancer its first controllers
+	Needed func() (string, error) // returns why Seed is needed, or ""
+	Seed   func() error           // configures the first controllers of the node's load balancer
 }
 
-// Prepare has the node know the controllers; nil for a host that is one.
+// Steps returns the step that stores the addresses of the controllers, or nil if w is nil, for a controller.
 func (w *Way) Prepare() []step.Step {
 	if w == nil {
 		return nil
@@ -46,7 +44,7 @@ func (w *Way) Prepare() []step.Step {
 	}}
 }
 
-// Admission is how a host is let in.
+// joinToken creates the steps that request and remove the join token of k0s.
 type Admission struct {
 	Host host.Host
 	K0s  k0s.Service
@@ -54,16 +52,16 @@ type Admission struct {
 	Now  func() time.Time
 }
 
-// tokenLife is how long an unused k0s token is trusted to be good: less than
-// the cluster gives it.
+// maxTokenAge is the age up to which an unused k0s token is used. It is less than the lifetime
+// that the cluster gives the token.
 const tokenLife = 10 * time.Minute
 
-// Ask has the cluster let this host in. A host that is a member needs no
-// token any more. A controller that is none asks in each run: what an attempt
-// that died has left in etcd goes when it is let in.
+// requestStep returns the step that requests admission to the cluster. A host that has already joined
+// does not need a token. A controller that has not joined requests one in each run, because the admission
+// also removes the etcd member of an earlier attempt that died.
 func (a Admission) Ask() step.Step {
-	asked := false
-	return step.Step{ID: "admission", Title: "Ask the cluster to be let in", Touches: []string{k0s.TokenPath, k0s.RegistryDir, k0s.EtcdMember},
+	requested := false
+	return step.Step{ID: "request-join", Title: "Ask the cluster to be let in", Touches: []string{k0s.TokenPath, k0s.RegistryDir, k0s.EtcdMember},
 		Check: func(context.Context) (step.State, error) {
 			if a.K0s.Joined() {
 				return step.Done(), nil
@@ -71,13 +69,13 @@ func (a Admission) Ask() step.Step {
 			info, err := a.Host.Lstat(k0s.TokenPath)
 			switch {
 			case errors.Is(err, fs.ErrNotExist):
-				return step.Needed("this host has no token of k0s's"), nil
+				return step.Needed("this host has no join token of k0s"), nil
 			case err != nil:
 				return step.State{}, err
 			case a.Now().After(info.ModTime().Add(tokenLife)):
-				return step.Needed("the token of k0s's is too old"), nil
-			case !a.K0s.Worker && !asked:
-				return step.Needed("this host has a token, and is no member of etcd"), nil
+				return step.Needed("the join token of k0s is too old"), nil
+			case !a.K0s.Worker && !requested:
+				return step.Needed("this host has a join token but is not a member of etcd"), nil
 			}
 			return step.Done(), nil
 		},
@@ -95,13 +93,13 @@ func (a Admission) Ask() step.Step {
 					return err
 				}
 			}
-			asked = true
+			requested = true
 			return a.Host.Write(k0s.TokenPath, bytes.NewReader(token), 0o600)
 		},
 	}
 }
 
-// Forget removes k0s's token once the host is a member: k0s does not read
+// removeTokenStep returns the step that removes the token after the host has joined. k0s does not read
 // it again.
 func (a Admission) Forget() step.Step {
 	return step.Step{ID: "forget-token", Title: "Forget the token", Touches: []string{k0s.TokenPath},
@@ -109,20 +107,20 @@ func (a Admission) Forget() step.Step {
 			if _, err := a.Host.Lstat(k0s.TokenPath); errors.Is(err, fs.ErrNotExist) {
 				return step.Done(), nil
 			}
-			return step.Needed("it lies in " + k0s.TokenPath), nil
+			return step.Needed("the token is stored in " + k0s.TokenPath), nil
 		},
 		Apply: func(context.Context, step.Report) error { return a.Host.RemoveAll(k0s.TokenPath) },
 	}
 }
 
-// Kept is what a node keeps of the bundle, besides what runs from it.
+// BundleCache is the documents of the bundle that a node keeps, in addition to the images and programs that it uses.
 type Kept struct {
 	Dir   string
-	Files map[string][]byte // by path below Dir
+	Files map[string][]byte // by path in Dir
 }
 
-// Keep keeps the bundle's documents: with the images and programs that
-// the node holds anyway they are all that another host needs.
+// storeStep returns the step that stores the bundle's documents. Together with the images and programs that
+// the node has anyway, they are everything that another host needs to join.
 func (k Kept) Keep(h host.Host) step.Step {
 	paths := slices.Sorted(maps.Keys(k.Files))
 	return step.Step{ID: "keep-bundle", Title: "Keep the bundle's index", Touches: []string{k.Dir},
@@ -130,7 +128,7 @@ func (k Kept) Keep(h host.Host) step.Step {
 			for _, p := range paths {
 				have, err := h.ReadFile(path.Join(k.Dir, p))
 				if errors.Is(err, fs.ErrNotExist) || err == nil && !bytes.Equal(have, k.Files[p]) {
-					return step.Needed(path.Join(k.Dir, p) + " is not as wanted"), nil
+					return step.Needed(path.Join(k.Dir, p) + " is missing or differs"), nil
 				}
 				if err != nil {
 					return step.State{}, err
@@ -149,7 +147,7 @@ func (k Kept) Keep(h host.Host) step.Step {
 	}
 }
 
-// Agent starts Plinth's agent from binary.
+// agentStep returns the step that starts Plinth's agent from binary.
 func Agent(h host.Host, binary, dataDir string) step.Step {
 	unit := node.AgentService(h, binary, dataDir)
 	return step.Step{ID: "agent", Title: "Start Plinth's agent", Touches: []string{unit.Path(), node.AgentUnit},

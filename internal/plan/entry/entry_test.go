@@ -11,40 +11,46 @@ import (
 	"github.com/plinthdev/plinth/internal/step"
 )
 
-// porter counts how often it was asked.
-type porter struct{ asked int }
+// countingAdmitter counts the requests for admission.
+type countingAdmitter struct{ requests int }
 
-func (p *porter) Admit(context.Context, step.Report) ([]byte, map[string][]byte, error) {
-	p.asked++
+func (a *countingAdmitter) Admit(context.Context, step.Report) ([]byte, map[string][]byte, error) {
+	a.requests++
 	return []byte("token"), map[string][]byte{k0s.RegistryDir + "/r/hosts.toml": []byte("x")}, nil
 }
 
-func TestAControllerThatIsNoMemberAsksInEachRunAndAWorkerOnce(t *testing.T) {
-	for _, worker := range []bool{false, true} {
-		h := hosttest.New(t).Host()
-		p := &porter{}
-		a := Admission{Host: h, K0s: k0s.Service{Host: h, Worker: worker, Joins: true}, Door: p, Now: time.Now}
-		once := func() {
-			t.Helper()
-			if _, err := (step.Runner{Verb: "join", Now: time.Now}).Run(t.Context(), []step.Step{a.Ask()}); err != nil {
+func TestJoinToken_RequestsInEachRunOnlyOnControllerThatHasNotJoined(t *testing.T) {
+	for _, tt := range []struct {
+		name     string
+		worker   bool
+		requests int    // in two runs
+		joined   string // file of a host that has joined
+	}{
+		{"controller", false, 2, k0s.EtcdMember + "/wal/0.wal"},
+		{"worker", true, 1, k0s.KubeletConf},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			h := hosttest.New(t).Host()
+			admitter := &countingAdmitter{}
+			token := Admission{Host: h, K0s: k0s.Service{Host: h, Worker: tt.worker, Joins: true}, Door: admitter, Now: time.Now}
+			run := func() {
+				t.Helper()
+				if _, err := (step.Runner{Verb: "join", Now: time.Now}).Run(t.Context(), []step.Step{token.Ask()}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			run()
+			run()
+			if admitter.requests != tt.requests {
+				t.Errorf("%d requests, want %d", admitter.requests, tt.requests)
+			}
+			if err := h.Write(tt.joined, strings.NewReader("x"), 0o600); err != nil {
 				t.Fatal(err)
 			}
-		}
-		once()
-		once()
-		if want := map[bool]int{false: 2, true: 1}[worker]; p.asked != want {
-			t.Errorf("worker %v: asked %d times, want %d", worker, p.asked, want)
-		}
-		member := k0s.EtcdMember + "/wal/0.wal"
-		if worker {
-			member = k0s.KubeletConf
-		}
-		if err := h.Write(member, strings.NewReader("x"), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		before := p.asked
-		if once(); p.asked != before {
-			t.Error("a member asked again")
-		}
+			before := admitter.requests
+			if run(); admitter.requests != before {
+				t.Error("a host that has joined requested admission again")
+			}
+		})
 	}
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/plinthdev/plinth/internal/step"
 )
 
-// File puts a file of the bundle in its place.
+// fileStep returns the step id that writes the file f of the bundle to its path on the host.
 func File(h host.Host, id, title string, f node.Artifact) step.Step {
 	return step.Step{ID: id, Title: title, Touches: []string{f.Path},
 		Check: func(ctx context.Context) (step.State, error) { return look(f.Check(ctx, h)) },
@@ -17,7 +17,7 @@ func File(h host.Host, id, title string, f node.Artifact) step.Step {
 	}
 }
 
-// counted is f with a reader that reports bytes.
+// withProgress returns f with a reader that reports the number of written bytes.
 func counted(f node.Artifact, report step.Report) node.Artifact {
 	open := f.Open
 	f.Open = func() (io.ReadCloser, error) {
@@ -43,7 +43,7 @@ func (c *countingReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// look turns a domain package's answer into a step's: "" is done.
+// stateFromReason returns the state of a step that is needed because of why, or done if why is "".
 func look(why string, err error) (step.State, error) {
 	if err != nil || why == "" {
 		return step.Done(), err

@@ -1,5 +1,4 @@
-// Package leave owns the step lists by which a node is emptied and taken out
-// of its cluster. It refuses to change the host of that node.
+// Package leave returns the steps that drain a node and remove it from its cluster, without changing its host.
 package leave
 
 import (
@@ -15,27 +14,27 @@ import (
 	"github.com/plinthdev/plinth/internal/wait"
 )
 
-// Node is a node that leaves, or is emptied.
+// LeavingNode is a node to drain or to remove from its cluster.
 type Node struct {
 	Name     string
-	Known    bool // the cluster has a node of that name
-	Gone     bool // nobody is there to stop its pods
-	Nameless bool // nothing but a member of etcd that never started; Name is its address
+	Known    bool // the cluster has a node with this name
+	Gone     bool // the node is not Ready, so nothing stops its pods
+	Nameless bool // only a member of etcd that never started; Name is its address
 	Kube     *kube.Client
-	Timeout  time.Duration // for its pods to leave
+	Timeout  time.Duration // for the pods to leave the node
 	Now      func() time.Time
-	// Votes reports whether the node is a member of etcd still, and Unvote takes
-	// it out; nil for one that has no vote.
+	// InEtcd reports whether the node is still a member of etcd, and RemoveFromEtcd removes
+	// the member. Both are nil for a node that is not a member.
 	Votes  func(context.Context) (bool, error)
 	Unvote func(context.Context) error
 }
 
-// Drain moves a node's pods elsewhere.
+// DrainNode returns the steps that move the pods of d to other nodes.
 func Drain(d Node) []step.Step { return []step.Step{d.cordon(), d.drain()} }
 
-// Remove takes a node out of the cluster: its vote before its place, so
-// that a run that ends halfway leaves no voter that nobody knows. Of a member of
-// etcd that never started there is nothing else.
+// RemoveNode returns the steps that remove d from the cluster: first its etcd member, then its Node object, so
+// that an interrupted run does not leave a voting member of etcd without a node. A member of
+// etcd that never started has nothing else to remove.
 func Remove(d Node) []step.Step {
 	var steps []step.Step
 	if d.Known {
@@ -57,7 +56,7 @@ func (d Node) cordon() step.Step {
 			if err != nil || n.Cordoned {
 				return step.Done(), err
 			}
-			return step.Needed("pods may be placed on it"), nil
+			return step.Needed("new pods can be scheduled on it"), nil
 		},
 		Apply: func(ctx context.Context, _ step.Report) error { return member.SetPlacing(ctx, d.Kube, d.Name, false) },
 	}
@@ -70,7 +69,7 @@ func (d Node) drain() step.Step {
 			if err != nil || !member.Staying(pods, d.Gone) {
 				return step.Done(), err
 			}
-			return step.Needed(fmt.Sprintf("%d pods are on it, such as %s", len(pods), pods[0])), nil
+			return step.Needed(fmt.Sprintf("it runs %d pods, such as %s", len(pods), pods[0])), nil
 		},
 		Apply: func(ctx context.Context, report step.Report) error {
 			return member.Drain(ctx, d.Kube, kube.Wait{Timeout: d.Timeout, Report: report}, d.Name, d.Gone)
@@ -91,8 +90,8 @@ func (d Node) etcdMember() step.Step {
 			if err := d.Unvote(ctx); err != nil {
 				return err
 			}
-			// Where it led, the others choose a new leader first.
-			o := wait.Options{What: "the API to answer without " + d.Name, Timeout: time.Minute, Next: "sudo plinth node list", OnReason: func(r string) { report(r, 0, 0) }}
+			// If it was the leader, the other members elect a new one first.
+			o := wait.Options{What: "the API server to answer without " + d.Name, Timeout: time.Minute, Next: "sudo plinth node list", OnReason: func(r string) { report(r, 0, 0) }}
 			return wait.Until(ctx, o, func(ctx context.Context) (bool, string, error) {
 				_, err := d.Kube.Nodes(ctx)
 				if err != nil {
@@ -111,7 +110,7 @@ func (d Node) credentials() step.Step {
 			if err != nil || revoked {
 				return step.Done(), err
 			}
-			return step.Needed("it may still act as a node"), nil
+			return step.Needed("its credentials are still valid"), nil
 		},
 		Apply: func(ctx context.Context, _ step.Report) error {
 			return member.Revoke(ctx, d.Kube, d.Name, d.Now().UTC().Format(time.RFC3339))
@@ -119,8 +118,8 @@ func (d Node) credentials() step.Step {
 	}
 }
 
-// claims lets StatefulSets make anew what was on the node alone: bound to a node
-// that is no more, their pods would wait for ever.
+// releaseVolumes returns the step that deletes the claims of volumes that exist only on the node, so that
+// StatefulSets create new volumes. Pods that are bound to a removed node would wait forever.
 func (d Node) claims() step.Step {
 	return step.Step{ID: "node-claims", Title: "Let go of the volumes of " + d.Name, Touches: []string{"volumes on " + d.Name},
 		Check: func(ctx context.Context) (step.State, error) {
@@ -128,7 +127,7 @@ func (d Node) claims() step.Step {
 			if err != nil || len(claims) == 0 {
 				return step.Done(), err
 			}
-			return step.Needed("the data of " + claims[0].String() + " would be looked for there"), nil
+			return step.Needed(claims[0].String() + " is bound to a volume on it"), nil
 		},
 		Apply: func(ctx context.Context, _ step.Report) error {
 			claims, err := member.Claims(ctx, d.Kube, d.Name)
@@ -141,7 +140,7 @@ func (d Node) claims() step.Step {
 }
 
 func (d Node) objects() step.Step {
-	there := func(ctx context.Context) (found []kube.Object, err error) {
+	existing := func(ctx context.Context) (found []kube.Object, err error) {
 		for _, o := range member.Objects(d.Name) {
 			ok, err := d.Kube.Exists(ctx, o)
 			if err != nil {
@@ -155,22 +154,22 @@ func (d Node) objects() step.Step {
 	}
 	return step.Step{ID: "node-objects", Title: "Remove " + d.Name + " from the list of nodes", Touches: []string{"Node " + d.Name},
 		Check: func(ctx context.Context) (step.State, error) {
-			found, err := there(ctx)
+			found, err := existing(ctx)
 			if err != nil || len(found) == 0 {
 				return step.Done(), err
 			}
-			return step.Needed(found[0].String() + " is there"), nil
+			return step.Needed(found[0].String() + " exists"), nil
 		},
 		Apply: func(ctx context.Context, _ step.Report) error {
-			found, err := there(ctx)
-			var wrong []string
+			found, err := existing(ctx)
+			var failed []string
 			for _, o := range found {
 				if err := d.Kube.Delete(ctx, o); err != nil {
-					wrong = append(wrong, o.String()+": "+err.Error())
+					failed = append(failed, o.String()+": "+err.Error())
 				}
 			}
-			if len(wrong) > 0 {
-				return errors.New(strings.Join(wrong, "; "))
+			if len(failed) > 0 {
+				return errors.New(strings.Join(failed, "; "))
 			}
 			if err != nil {
 				return err

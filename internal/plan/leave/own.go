@@ -9,25 +9,25 @@ import (
 	"github.com/plinthdev/plinth/internal/wait"
 )
 
-// Own is a node that takes itself out of its cluster.
+// LeaveSteps creates the steps with which a node leaves its cluster by itself.
 type Own struct {
 	Name    string
-	Kube    *kube.Client  // its own way to the API; nil when that does not answer
-	Timeout time.Duration // for its pods to leave
-	// Known asks another controller whether the cluster still counts on the node.
+	Kube    *kube.Client  // client with the credentials of this node; nil if the API server does not answer
+	Timeout time.Duration // for the pods to leave the node
+	// InCluster asks another controller whether the node still belongs to the cluster.
 	Known func(context.Context) (bool, error)
-	// Leave asks another controller to let it go; again says that an error may
-	// pass by itself.
-	Leave func(context.Context) (again bool, err error)
+	// RequestLeave asks another controller to remove the node. retry reports whether the
+	// error may be temporary.
+	Leave func(context.Context) (retry bool, err error)
 }
 
-// partingTimeout bounds the attempts to be let go: a controller that joins
-// meanwhile has the turn for three minutes.
+// leaveTimeout is how long the node tries to leave. A controller that is joining
+// at the same time holds the join lock for three minutes.
 const partingTimeout = 4 * time.Minute
 
-// Steps empties the node, as far as its API can be asked, and has the cluster
-// take away its vote, its credentials and its place. The vote goes last of what
-// the node itself needs: without it a controller's own API ends.
+// List returns the steps that drain the node, if the API server answers, and then let the cluster remove
+// its etcd member, its credentials and its Node object. The etcd member is needed until then, because the
+// API server of a controller stops without it.
 func (o Own) Steps() []step.Step {
 	var steps []step.Step
 	if o.Kube != nil {
@@ -39,13 +39,13 @@ func (o Own) Steps() []step.Step {
 			if err != nil || !known {
 				return step.Done(), err
 			}
-			return step.Needed("the cluster counts on " + o.Name), nil
+			return step.Needed(o.Name + " still belongs to the cluster"), nil
 		},
 		Apply: func(ctx context.Context, report step.Report) error {
-			w := wait.Options{What: "the cluster to let " + o.Name + " go", Timeout: partingTimeout, Interval: 3 * time.Second, Next: "sudo plinth node list   (on a controller)", OnReason: func(r string) { report(r, 0, 0) }}
+			w := wait.Options{What: "the cluster to remove " + o.Name, Timeout: partingTimeout, Interval: 3 * time.Second, Next: "sudo plinth node list   (on a controller)", OnReason: func(r string) { report(r, 0, 0) }}
 			return wait.Until(ctx, w, func(ctx context.Context) (bool, string, error) {
-				again, err := o.Leave(ctx)
-				if err != nil && again {
+				retry, err := o.Leave(ctx)
+				if err != nil && retry {
 					return false, err.Error(), nil
 				}
 				return true, "", err
@@ -54,5 +54,5 @@ func (o Own) Steps() []step.Step {
 	})
 }
 
-// LeaveID is the step after which the cluster no longer counts on the node.
+// LeaveStepID is the id of the step after which the node no longer belongs to the cluster.
 const LeaveID = "node-leave"
