@@ -1,27 +1,27 @@
 #!/usr/bin/env bash
-# Installs @NAME@ on this host: fetches the installer for this kind of machine, proves it, and runs
-#   plinth install --source @URL@/linux-ARCH [what you give]
-# Use: curl -fsSL @URL@/install.sh | sudo bash -s -- [flags of plinth install]
+# Installs @NAME@ on this host: downloads the installer for this CPU architecture, verifies it, and runs
+#   plinth install --source @URL@/linux-ARCH [FLAGS]
+# Usage: curl -fsSL @URL@/install.sh | sudo bash -s -- [flags of plinth install]
 #
-# All of it is one command in braces: bash runs none of it before it has read the last brace, so
-# a download that was cut short does nothing.
+# The whole script is one command in braces. bash runs nothing before it has read the last brace, so
+# a truncated download does nothing.
 {
 set -euo pipefail
 
 # Filled in by `plinth release`.
 base='@URL@'      # where this script comes from
-sums='@SUMS@'     # SHA-256 and name of the installer for each kind of machine
-public_key='@KEY@'  # PEM, or nothing when the release is not signed
+sums='@SUMS@'     # SHA-256 and name of the installer for each CPU architecture
+public_key='@KEY@'  # PEM; empty if the release is not signed
 
 target=${PLINTH_INSTALL_DIR:-/usr/local/bin}/plinth
-staged= # the installer
-work=   # a folder for what else is fetched
+staged= # temporary path of the installer
+work=   # temporary folder for the other downloads
 code=1
 
 main() {
 	local arch file want
-	[ "$(uname -s)" = Linux ] || die 2 "this is $(uname -s)" "run it on Linux"
-	[ "$(id -u)" = 0 ] || die 2 "this needs root" "run it again with sudo: curl -fsSL $base/install.sh | sudo bash -s --"
+	[ "$(uname -s)" = Linux ] || die 2 "it requires Linux, this is $(uname -s)" "run it on a Linux host"
+	[ "$(id -u)" = 0 ] || die 2 "it must run as root" "run it again with sudo: curl -fsSL $base/install.sh | sudo bash -s --"
 	case $(uname -m) in
 	x86_64 | amd64) arch=amd64 ;;
 	aarch64 | arm64) arch=arm64 ;;
@@ -29,14 +29,14 @@ main() {
 	esac
 	file=plinth-linux-$arch
 	want=$(sum_of "$file" <<<"$sums")
-	[ -n "$want" ] || die 6 "there is no installer for $arch here" "ask the vendor for one; there are: $(names <<<"$sums")"
+	[ -n "$want" ] || die 6 "$base has no installer for $arch" "ask the vendor for one; available: $(names <<<"$sums")"
 	case $base in
 	https://*) ;;
-	http://127.0.0.1[:/]* | http://localhost[:/]*) ;; # this machine itself
-	*) die 6 "$base is not https" "ask the vendor for an address with https" ;;
+	http://127.0.0.1[:/]* | http://localhost[:/]*) ;; # this host
+	*) die 6 "$base does not use https" "ask the vendor for an https URL" ;;
 	esac
 
-	# Staged where it will stay: it is to run from there, and /tmp may be mounted noexec.
+	# Downloaded to its final folder, because it runs from there and /tmp may be mounted noexec.
 	mkdir -p "$(dirname "$target")"
 	staged=$(mktemp "$target.XXXXXX")
 	if [ -n "$public_key" ]; then check_signature "$file" "$want"; fi
@@ -49,13 +49,13 @@ main() {
 	run install --source "$base/linux-$arch" "$@"
 }
 
-# download brings the installer, going on where a connection was cut. Twice wrong is wrong.
+# download downloads the installer. It resumes after a broken connection, and fails if the content is wrong twice.
 download() { # FILE SHA256
 	local try wrong=0 got failed
 	for try in 1 2 3 4 5; do
 		failed=0
 		get "$base/$1" "$staged" || failed=$?
-		if [ "$failed" = 33 ]; then # curl: the server knows no ranges
+		if [ "$failed" = 33 ]; then # curl: the server does not support ranges
 			: >"$staged"
 		elif [ "$failed" = 0 ]; then
 			got=$(sum_of_file "$staged")
@@ -69,24 +69,24 @@ download() { # FILE SHA256
 	die 6 "$base/$1 cannot be fetched" "check the network and proxy settings, then run the same command again"
 }
 
-# get brings FILE, going on after what OUT has.
+# get downloads URL to OUT and resumes after the content that OUT already has.
 get() { # URL OUT
 	local tls=(--proto '=https' --proto-redir '=https' --tlsv1.2)
 	case $1 in http://*) tls=(--proto '=http' --proto-redir '=https') ;; esac
 	if command -v curl >/dev/null; then
 		curl -fsSL "${tls[@]}" --connect-timeout 20 --speed-limit 1024 --speed-time 30 -C - -o "$2" "$1"
 	elif command -v wget >/dev/null; then
-		# Without --no-config a user's file could turn the checks of certificates off.
+		# Without --no-config, the wgetrc of the user could disable the certificate checks.
 		wget -q --no-config --tries=1 --timeout=30 -c -O "$2" "$1"
 	else
-		die 2 "neither curl nor wget is here" "install one of them"
+		die 2 "neither curl nor wget is installed" "install one of them"
 	fi
 }
 
-# check_signature proves that the vendor's key signed the sum of the installer.
+# check_signature verifies that the checksum of the installer is signed with the vendor's key.
 check_signature() { # FILE SHA256
 	local ok=
-	command -v openssl >/dev/null || die 6 "the signature cannot be checked: openssl is missing" "install openssl, then run the same command again"
+	command -v openssl >/dev/null || die 6 "the signature cannot be verified: openssl is not installed" "install openssl, then run the same command again"
 	work=$(mktemp -d)
 	printf '%s\n' "$public_key" >"$work/key.pem"
 	if get "$base/SHA256SUMS" "$work/sums" && get "$base/SHA256SUMS.sig" "$work/sig"; then
@@ -95,12 +95,12 @@ check_signature() { # FILE SHA256
 	fi
 	case $ok in
 	yes) ;;
-	no) die 6 "$base/SHA256SUMS is not signed by the vendor's key, or for another $1" "tell the vendor; nothing on this host was changed" ;;
+	no) die 6 "$base/SHA256SUMS is not signed by the vendor's key, or has another checksum of $1" "tell the vendor; nothing on this host was changed" ;;
 	*) die 6 "$base/SHA256SUMS and its signature cannot be fetched" "check the network and proxy settings, then run the same command again" ;;
 	esac
 }
 
-# run gives the installer the terminal, if there is one: this script came on standard input.
+# run starts the installer with the terminal as standard input, if there is one: the standard input of bash is this script.
 run() {
 	code=0
 	if [ -t 2 ] && { : </dev/tty; } 2>/dev/null; then
@@ -111,8 +111,8 @@ run() {
 	exit "$code"
 }
 
-# finish leaves no temporary file, and the installer only on a host that it changed, where it is
-# needed to go on and to take things back.
+# finish removes the temporary files. It keeps the installer only on a host that it changed, where it is
+# needed to resume or reset.
 # shellcheck disable=SC2317 # a trap calls it
 finish() {
 	[ -z "$work" ] || rm -rf "$work"
@@ -124,25 +124,25 @@ finish() {
 	fi
 }
 
-sum_of() { # FILE; sums on standard input
+sum_of() { # FILE; checksums on standard input
 	local sum name
 	while read -r sum name; do
 		if [ "$name" = "$1" ]; then echo "$sum"; fi
 	done
 }
 
-names() { # sums on standard input
+names() { # checksums on standard input
 	local sum name
 	while read -r sum name; do
 		case $name in plinth-*) printf '%s ' "${name#plinth-linux-}" ;; esac
 	done
 }
 
-sum_of_file() { # FILE; nothing when it is not there
+sum_of_file() { # FILE; prints nothing if it does not exist
 	if [ -f "$1" ]; then sha256sum <"$1" | { read -r sum _ && echo "$sum"; }; fi
 }
 
-die() { # CODE WHAT HINT
+die() { # CODE CAUSE HINT
 	printf 'cannot install @NAME@: %s\n→ %s\n' "$2" "$3" >&2
 	code=$1
 	exit "$1"

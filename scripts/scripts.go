@@ -1,9 +1,9 @@
-// Package scripts owns the scripts that Plinth hands on. It refuses to run them.
+// Package scripts embeds the scripts that Plinth publishes.
 package scripts
 
 import _ "embed"
 
-// Install is the template of a release's install.sh; what stands between @ is
+// InstallTemplate is the template of the install.sh of a release. The placeholders between @ signs are
 // filled in by `plinth release`.
 //
 //go:embed install.sh

@@ -1,5 +1,4 @@
-// Command plinth turns a Linux machine into a Kubernetes cluster with the KOTS
-// admin console on it. It owns the process: its streams, signals and exit code.
+// Command plinth turns a Linux machine into a Kubernetes cluster with the KOTS admin console.
 package main
 
 import (
@@ -16,9 +15,9 @@ var version string
 
 func main() {
 	ctx, cancel := context.WithCancelCause(context.Background())
-	// A signal that arrives once asks to stop safely, twice ends at once.
-	// A lost terminal is no reason to die in the middle of a step: SIGPIPE is
-	// caught so that it only fails the write.
+	// The first signal requests a safe stop, the second ends the process at once.
+	// SIGPIPE is caught so that a lost terminal only fails the write and does not
+	// kill the process in the middle of a step.
 	stop := make(chan os.Signal, 2)
 	signal.Notify(stop, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)

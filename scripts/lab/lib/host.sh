@@ -1,10 +1,10 @@
 # shellcheck shell=bash
-# A host's life: up, stop, snapshot, restore, down. Its folder under the lab's state holds
+# The life cycle of a host: up, stop, snapshot, restore, down. Its folder in the lab's state contains
 #   disks/      disk.img, its whole disk, a sparse ext4 image (so kubelet sees a disk of its
-#               own), and snapshot-NAME.img; a link if $LAB_DISKS says where disks are to be
-#   ip cpus memory dns   what it was created with
-#   ready       exists once it has booted; without it `up` starts over
-#   run         locked for as long as the host runs
+#               own), and snapshot-NAME.img; a link if $LAB_DISKS is set
+#   ip cpus memory dns   settings with which it was created
+#   ready       exists after the first boot; without it `up` creates the host again
+#   run         locked while the host runs
 #   pid         systemd-nspawn's process id; console.log its console
 
 cmd_up() {
@@ -69,8 +69,8 @@ start_host() {
 	write_hosts
 }
 
-# A host that reboots gets what a rebooted machine gets: fresh mounts, links and firewall.
-# systemd-nspawn says 133 for that.
+# A reboot gives the host new mounts, links and firewall rules, as on a real machine.
+# systemd-nspawn exits with 133 for a reboot.
 cmd__supervise() {
 	local code
 	use_host "$1"
@@ -82,12 +82,12 @@ cmd__supervise() {
 	done
 }
 
-# _boot runs in mount and network namespaces that nobody else has. So the loop device, the
-# mount and the interface vanish with the host's last process, even after kill -9.
+# _boot runs in mount and network namespaces of its own. So the loop device, the
+# mount and the interface disappear with the host's last process, even after kill -9.
 cmd__boot() {
 	use_host "$1"
 	cgroup_enter
-	# No barriers: a throw-away disk need not survive the machine's power cut.
+	# No barriers, because a disposable disk need not survive a power failure of the machine.
 	mount -o loop,discard,barrier=0 "$dir/disks/disk.img" "$dir/mnt"
 	[ ! -e "$dir/new" ] || provision "$dir/mnt"
 	rm -f "$dir/new"
@@ -98,26 +98,26 @@ cmd__boot() {
 		binds+=("--bind-ro=$dir/meminfo:/run/lab-meminfo")
 	fi
 	echo $$ >"$dir/pid"
-	# A real host's /proc/sys and /sys can be written and its /tmp is on its disk.
+	# As on a real host, /proc/sys and /sys are writable and /tmp is on the disk.
 	SYSTEMD_NSPAWN_API_VFS_WRITABLE=1 SYSTEMD_NSPAWN_TMPFS_TMP=0 exec systemd-nspawn --quiet --boot --directory="$dir/mnt" \
 		--machine="$lab-$name" --hostname="$name" --network-namespace-path=/proc/self/ns/net \
 		--register=no --keep-unit --link-journal=no --resolv-conf=off --timezone=off --console=pipe \
 		--capability=all --system-call-filter='add_key keyctl bpf' "${binds[@]}"
 }
 
-provision() { # ROOT: what makes a copy of the root a host of its own
+provision() { # ROOT: gives a copy of the root the identity of this host
 	echo "$name" >"$1/etc/hostname"
 	tr -d - </proc/sys/kernel/random/uuid >"$1/etc/machine-id"
 	echo "nameserver $(cat "$dir/dns")" >"$1/etc/resolv.conf"
 	printf '%s\n' '127.0.0.1 localhost' "127.0.1.1 $name" '::1 localhost ip6-localhost ip6-loopback' >"$1/etc/hosts"
 	if ((0x$(sed -n 's/^CapBnd:\t*//p' /proc/self/status) >> 24 & 1)); then return 0; fi
-	# Without CAP_SYS_RESOURCE runc cannot lower oom_score_adj and pods that ask for it fail.
+	# Without CAP_SYS_RESOURCE runc cannot lower oom_score_adj, and pods that request it fail.
 	mkdir -p "$1/etc/k0s/containerd.d"
 	printf '%s\n' 'version = 2' '[plugins."io.containerd.grpc.v1.cri"]' 'restrict_oom_score_adj = true' \
 		>"$1/etc/k0s/containerd.d/lab-oom.toml"
 }
 
-fake_meminfo() { # the machine's, with its sizes scaled down to what was asked for
+fake_meminfo() { # the machine's, with its sizes scaled down to the requested memory
 	awk -v total="$(($(cat "$dir/memory") / 1024))" '
 		/^MemTotal:/ { scale = total / $2; $2 = total; print; next }
 		/^(Swap|Commit|Vmalloc|Huge)/ || $2 == 0 { print; next }
@@ -131,7 +131,7 @@ host_names() { # of this lab
 	done
 }
 
-# write_hosts tells every running host the names of all: they have no other name service.
+# write_hosts writes the names of all hosts to every running host, because there is no other name service.
 write_hosts() {
 	local host pid file entries
 	(
@@ -148,12 +148,12 @@ write_hosts() {
 	)
 }
 
-entries_for() { # FILE ENTRIES: the file with its block of lab hosts renewed
+entries_for() { # FILE ENTRIES: prints the file with the updated block of lab hosts
 	sed '/^# lab hosts$/,/^# end of lab hosts$/d' "$1"
 	printf '%s\n' '# lab hosts' "$2" "$(subnet).254 machine" '# end of lab hosts'
 }
 
-# leader prints the process id of the host's systemd, if the host runs.
+# leader prints the process id of the host's systemd. It fails if the host does not run.
 leader() {
 	local pid
 	pid=$(cat "$dir/pid" 2>/dev/null) || return 1
@@ -192,7 +192,7 @@ cmd_stop() {
 	esac
 }
 
-shut_down() { # as an administrator would, but not for longer than 30 s
+shut_down() { # regularly, but for at most 30 s
 	if leader >/dev/null; then
 		in_host "$name" systemctl poweroff >/dev/null 2>&1 || true
 		flock -w 30 "$dir/run" true || true
@@ -200,7 +200,7 @@ shut_down() { # as an administrator would, but not for longer than 30 s
 	cgroup_remove
 }
 
-copy_disk() { # FROM TO: shares blocks where the file system can, else copies what is not a hole
+copy_disk() { # FROM TO: shares blocks if the file system supports it, else copies without holes
 	cp --reflink=auto --sparse=always "$dir/disks/$1.img" "$dir/disks/$2.tmp"
 	mv "$dir/disks/$2.tmp" "$dir/disks/$2.img"
 }
@@ -214,7 +214,7 @@ cmd_snapshot() {
 	shut_down
 	copy_disk disk "snapshot-$2"
 	[ -z "$was_running" ] || start_host
-	echo "$name kept as $2 in $(since "$started")"
+	echo "$name saved as $2 in $(since "$started")"
 }
 
 cmd_restore() {
@@ -230,7 +230,7 @@ cmd_restore() {
 
 cmd_down() {
 	local host
-	[ -n "${1:-}" ] || die "down: which host? (or --all)" 2
+	[ -n "${1:-}" ] || die "down: missing name of the host, or --all" 2
 	if [ "$1" != --all ]; then
 		[ -d "$lab_dir" ] || return 0
 		(down_host "$1")
@@ -252,8 +252,8 @@ down_host() { # NAME
 	write_hosts
 }
 
-# throw_away_host takes the host's folder out of sight at once and deletes it behind the
-# scenes: freeing the blocks of a big disk image takes a busy disk seconds.
+# throw_away_host moves the host's folder away at once and deletes it in the
+# background, because freeing the blocks of a large disk image takes seconds on a busy disk.
 throw_away_host() {
 	[ -d "$dir" ] || return 0
 	[ ! -L "$dir/disks" ] || rm -rf "$(readlink "$dir/disks")"

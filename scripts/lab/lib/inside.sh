@@ -1,9 +1,9 @@
 # shellcheck shell=bash
-# Inside a host: commands, files, ports.
+# Commands, files and ports of a host.
 
-# enter_command sets the array enter: the command prefix that runs something in the host as
-# root's login would, in the host's namespaces and with nothing of the caller's environment.
-# The death signals make sure that no command outlives the caller.
+# enter_command sets the array enter to the command prefix that runs a command in the host like
+# a login of root: in the host's namespaces and without the caller's environment.
+# The death signals ensure that no command outlives the caller.
 enter_command() {
 	local pid
 	pid=$(leader) || die "host '$name' is not running"
@@ -13,8 +13,8 @@ enter_command() {
 	[ -z "${TERM:-}" ] || enter+=("TERM=$TERM")
 }
 
-# join_leader puts the calling process into the cgroups of the host's systemd: a namespace
-# alone does not move it there, and its limits and its end are to be the host's.
+# join_leader moves the calling process to the cgroups of the host's systemd, so that the limits of the host
+# apply and the process ends with the host. Entering the namespaces does not do that.
 join_leader() {
 	local id controllers path mount mounts pid
 	pid=$(leader) || return 0
@@ -44,7 +44,7 @@ cmd_exec() {
 	shift
 	if [ "${1:-}" = -t ]; then tty=1; shift; fi
 	if [ "${1:-}" = -- ]; then shift; fi
-	[ $# -gt 0 ] || die "exec: which command?" 2
+	[ $# -gt 0 ] || die "exec: missing command" 2
 	enter_command
 	if [ -n "$tty" ]; then
 		join_leader
@@ -53,8 +53,8 @@ cmd_exec() {
 	forward_signals "$@"
 }
 
-# forward_signals runs a command in the host, hands on the signals that this process gets
-# and ends with the command's exit code.
+# forward_signals runs a command in the host, forwards the signals that this process receives,
+# and exits with the command's exit code.
 forward_signals() {
 	local child code=0 signal
 	(
@@ -66,7 +66,7 @@ forward_signals() {
 		# shellcheck disable=SC2064
 		trap "pkill -$signal -P $child || true" "$signal"
 	done
-	# A signal ends `wait` early; asked again after the end, it still knows the exit code.
+	# A signal ends `wait` early. A second `wait` after the end of the child still returns its exit code.
 	while kill -0 "$child" 2>/dev/null; do wait "$child" || true; done
 	wait "$child" || code=$?
 	exit "$code"
@@ -78,9 +78,9 @@ cmd_shell() {
 
 cmd_cp() {
 	local from=${1:-} to=${2:-} source target
-	[ -n "$from" ] && [ -n "$to" ] || die "cp: cp SRC DST, one of them NAME:PATH" 2
+	[ -n "$from" ] && [ -n "$to" ] || die "cp: usage: cp SRC DST, one of them NAME:PATH" 2
 	source=$(path_of "$from") target=$(path_of "$to")
-	at "$from" test -e "$source" || die "cp: no file $from"
+	at "$from" test -e "$source" || die "cp: $from does not exist"
 	if at "$from" test -d "$source"; then
 		if at "$to" test -d "$target"; then target=$target/$(basename "$source"); fi
 		at "$from" tar -C "$source" -cSf - . | at "$to" sh -c 'mkdir -p "$1" && tar -C "$1" -xf -' sh "$target"
@@ -90,7 +90,7 @@ cmd_cp() {
 	fi
 }
 
-# A file arrives beside its target and is renamed over it, so a running program can be replaced.
+# A file is copied next to its target and renamed, so that a running program can be replaced.
 # shellcheck disable=SC2016
 receive_file='set -e
 if [ -d "$1" ]; then set -- "$1/$2" "$2"; fi
@@ -99,7 +99,7 @@ trap "rm -rf \"$tmp\"" EXIT
 tar -C "$tmp" --no-same-owner -xf -
 mv -fT "$tmp/$2" "$1"'
 
-# As with scp, NAME:PATH is in a host unless a slash comes before the colon.
+# As with scp, NAME:PATH is a path in a host, unless there is a slash before the colon.
 is_remote() { [[ $1 =~ ^[^/]+: ]]; }                                      # NAME:PATH|PATH
 path_of() { if is_remote "$1"; then echo "${1#*:}"; else echo "$1"; fi; } # NAME:PATH|PATH
 
@@ -117,7 +117,7 @@ cmd_ip() {
 }
 
 cmd_forward() {
-	local port=${2:?which port?} local_port pid
+	local port=${2:?forward: missing port} local_port pid
 	local_port=${3:-$port}
 	known_host "${1:-}"
 	mkdir -p "$dir/forwards"

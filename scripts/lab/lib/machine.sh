@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# The machine that carries the lab: its tools, the lab's state folder, locks and cgroups.
+# The machine that runs the lab: tools, the lab's state folder, locks and cgroups.
 
 die() { # MESSAGE [EXIT]
 	echo "lab: $1" >&2
@@ -8,17 +8,17 @@ die() { # MESSAGE [EXIT]
 
 check_name() { # WHAT NAME: a short DNS label, so that it fits cgroups, namespaces and host names
 	[[ $2 =~ ^[a-z0-9]([a-z0-9-]{0,28}[a-z0-9])?$ ]] ||
-		die "$1 name '$2': wanted are 1 to 30 letters a-z, digits and dashes" 2
+		die "$1 name '$2' must have 1 to 30 letters a-z, digits and dashes" 2
 }
 
 use_lab() { # LAB: sets the globals that every command uses
-	[ "$(id -u)" = 0 ] || die "needs root" 2
+	[ "$(id -u)" = 0 ] || die "must run as root" 2
 	check_name lab "$1"
 	lab=$1
 	cache=${PLINTH_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/plinth}/lab
 	lab_dir=$cache/labs/$lab
-	# What the machine shows of a lab is named after its folder too: two state folders may
-	# both have a lab of this name.
+	# The names of cgroups and namespaces also depend on the state folder, because two state folders can
+	# contain labs with the same name.
 	id=lab-$lab-$(printf %s "$lab_dir" | sha256sum | cut -c1-4)
 }
 
@@ -29,13 +29,13 @@ use_host() { # NAME: sets the globals of one host
 	cgroup=$id-$name
 }
 
-known_host() { # NAME: use_host, for commands that want an existing one
+known_host() { # NAME: use_host, for commands that require an existing host
 	use_host "${1:-}"
 	[ -e "$dir/ip" ] || die "no host '$name' in lab '$lab'"
 }
 
-# lock holds a lock of this machine until the (sub)shell ends. Children that stay behind
-# must close $lock_fd. Lock files are never removed: that would be a race.
+# lock locks a name on this machine until the (sub)shell ends. Background processes
+# must close $lock_fd. Lock files are never removed, because that would be a race.
 lock() { # NAME
 	mkdir -p /run/lock/plinth-lab
 	exec {lock_fd}>"/run/lock/plinth-lab/$1"
@@ -55,8 +55,8 @@ need_machine_packages() {
 		--no-install-recommends "${missing[@]}"; } >&2 </dev/null || die "cannot install ${missing[*]}"
 }
 
-# Several systemds, kubelets and containerds use up the kernel's default of 128 instances,
-# which all root processes of a machine share. The one setting of the machine that the lab changes.
+# Several systemds, kubelets and containerds need more than the kernel's default of 128 instances,
+# which all root processes of a machine share. This is the only setting of the machine that the lab changes.
 need_inotify() {
 	local f=/proc/sys/fs/inotify/max_user_instances
 	[ "$(cat $f)" -ge 1024 ] || echo 1024 >$f
@@ -64,15 +64,15 @@ need_inotify() {
 
 cgroup_mounts() { findmnt -rno TARGET -t cgroup,cgroup2 | sort -u; }
 
-# cgroup_enter puts the calling process into the host's own cgroup of every hierarchy,
-# v1 and v2: nspawn boots the host below it, so that the host sees only its own.
+# cgroup_enter moves the calling process to the host's cgroup in every hierarchy,
+# v1 and v2. nspawn boots the host below it, so that the host sees only its own cgroups.
 cgroup_enter() {
 	local mount
 	for mount in $(cgroup_mounts); do
 		mkdir -p "$mount/$cgroup"
 		if [ -e "$mount/cgroup.subtree_control" ]; then
 			cgroup2_delegate "$mount"
-		elif [ -e "$mount/cpuset.cpus" ]; then # v1: a new cpuset is empty and takes no process
+		elif [ -e "$mount/cpuset.cpus" ]; then # v1: a new cpuset is empty and accepts no process
 			cat "$mount/cpuset.cpus" >"$mount/$cgroup/cpuset.cpus"
 			cat "$mount/cpuset.mems" >"$mount/$cgroup/cpuset.mems"
 		fi
@@ -88,8 +88,8 @@ cgroup2_delegate() { # MOUNT
 	done
 }
 
-# cgroup_limit sets what `up --cpus` and `--memory` asked for, and the weight of several
-# processes: a host that stood for a single one would starve beside a build.
+# cgroup_limit sets the limits of `up --cpus` and `--memory`, and the CPU weight of several
+# processes. With the weight of a single process, a host would starve during a build.
 cgroup_limit() { # FOLDER
 	local file
 	[ ! -e "$1/cpu.shares" ] || echo 8192 >"$1/cpu.shares"
@@ -109,8 +109,8 @@ cgroup_pids() {
 	done | sort -un
 }
 
-# cgroup_remove kills whatever is left of a host and takes its cgroups away. It finds the
-# processes by cgroup, not by a remembered pid, so it never hits somebody else's.
+# cgroup_remove kills all processes of a host and removes its cgroups. It finds the
+# processes by cgroup and not by a stored pid, so it never kills another process.
 cgroup_remove() {
 	local mount pids tries
 	for ((tries = 0; tries < 100; tries++)); do
@@ -123,5 +123,5 @@ cgroup_remove() {
 		compgen -G "/sys/fs/cgroup/*/$cgroup" >/dev/null || [ -e "/sys/fs/cgroup/$cgroup" ] || return 0
 		sleep 0.1
 	done
-	die "cannot remove the cgroups $cgroup: processes stay: $(cgroup_pids | tr '\n' ' ')"
+	die "cannot remove the cgroups $cgroup: remaining processes: $(cgroup_pids | tr '\n' ' ')"
 }

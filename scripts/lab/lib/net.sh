@@ -1,15 +1,15 @@
 # shellcheck shell=bash
-# The lab's network: a bridge in a network namespace of its own that forwards nothing.
-#   .1    the bridge, the hosts' default route: a dead end, so a host has a route but no way out
+# The lab's network: a bridge in its own network namespace, which forwards nothing.
+#   .1    the bridge and default route of the hosts, which leads nowhere: a host has a route but cannot reach other networks
 #   .10-  the hosts
 #   .254  the machine
-# Nothing of the machine's firewall or forwarding is touched or needed.
+# The machine's firewall and forwarding are neither changed nor needed.
 
 uplink() { echo "lab$(cat "$lab_dir/subnet")"; }
 subnet() { echo "10.77.$(cat "$lab_dir/subnet")"; }
 
-# pick_subnet chooses 10.77.N.0/24, starting at an N derived from the lab's name, such that
-# neither the machine nor another lab has it.
+# pick_subnet chooses a 10.77.N.0/24 that neither the machine nor another lab uses, starting
+# at an N derived from the lab's name.
 pick_subnet() {
 	local n i
 	[ ! -e "$lab_dir/subnet" ] || return 0
@@ -23,7 +23,7 @@ pick_subnet() {
 	die "no free subnet in 10.77.0.0/16"
 }
 
-subnet_is_free() { # CIDR: no route of the machine covers it or lies within it
+subnet_is_free() { # CIDR: no route of the machine contains it or is part of it
 	[ -z "$(ip -4 route show table all to match "$1" | grep -v '^default')" ] &&
 		[ -z "$(ip -4 route show table all to root "$1")" ]
 }
@@ -58,7 +58,7 @@ net_down() {
 	if [ -e "$lab_dir/subnet" ]; then ip link del "$(uplink)" 2>/dev/null || true; fi
 }
 
-pick_ip() { # prints the first address that no host of the lab has
+pick_ip() { # prints the first address that no host of the lab uses
 	local n
 	for ((n = 10; n < 250; n++)); do
 		grep -qsx "$(subnet).$n" "$lab_dir"/hosts/*/ip || { echo "$(subnet).$n"; return 0; }
@@ -66,15 +66,15 @@ pick_ip() { # prints the first address that no host of the lab has
 	die "lab '$lab' is full"
 }
 
-# net_attach gives the calling process's fresh network namespace its interface. The
-# namespace has no name: it ends with the host, whatever ends the host.
+# net_attach creates the interface of the calling process's new network namespace. The
+# namespace has no name, so it always ends with the host.
 net_attach() {
 	local ns=$id ip port
 	ip=$(cat "$dir/ip")
 	port=h${ip##*.}
 	ip -n "$ns" link del "$port" 2>/dev/null || true
 	ip link set lo up
-	# The same hardware address after each boot, as a real host has it.
+	# The same hardware address after each boot, as on a real host.
 	ip link add eth0 address "$(printf '02:00:%02x:%02x:%02x:%02x' ${ip//./ })" type veth peer name "$port" netns "$ns"
 	ip -n "$ns" link set "$port" master br0 up
 	ip addr add "$ip/24" dev eth0

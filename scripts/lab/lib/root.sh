@@ -9,7 +9,7 @@ cmd_root() {
 	root_image
 }
 
-# root_image is keyed by all that goes into it, so an outdated root is never used.
+# root_image prints the path of the image, which contains a hash of all its inputs, so that an outdated root is never used.
 root_image() {
 	local key
 	key=$({
@@ -29,15 +29,15 @@ build_root() {
 		lock "root-$(basename "$image")"
 		[ ! -e "$image" ] || exit 0
 		echo "lab: building the root (once, a minute or more)" >&2
-		# 1 GB is enough for the base and grows in 0.1 s to any size.
+		# 1 GB is enough for the base system, and resizing it to any size takes 0.1 s.
 		rm -f "$image.tmp"
 		truncate -s 1G "$image.tmp"
-		# No journal: a host's disk is unmounted even when the host is killed.
+		# No journal, because a host's disk is unmounted even if the host is killed.
 		mkfs.ext4 -q -F -m 0 -O ^has_journal -L lab "$image.tmp"
-		# In a mount namespace of its own, so that nothing stays mounted whatever happens;
-		# without barriers dpkg's many syncs cost nothing.
+		# In its own mount namespace, so that nothing stays mounted after a failure.
+		# Without barriers, the many syncs of dpkg take no time.
 		unshare --mount --propagation private "$here/lab" _root "$image.tmp" "$cache/roots/mnt"
-		# What is not in use is not worth copying at every `up`.
+		# Without the unused blocks, which every `up` would copy.
 		e2image -ra "$image.tmp" "$image.packed" >/dev/null 2>&1
 		rm "$image.tmp"
 		mv "$image.packed" "$image"
@@ -54,7 +54,7 @@ since() { awk -v a="$1" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.1f s", b - a }'
 
 make_tree() { # FOLDER
 	local mirror include
-	# The machine's own mirror; debootstrap knows a default for machines that have none.
+	# The machine's own mirror. debootstrap has a default for machines without one.
 	mirror=${LAB_MIRROR:-$(apt-get indextargets --format '$(REPO_URI)' 'Identifier: Packages' \
 		'Origin: Debian' "Codename: $release" 2>/dev/null | head -n 1)}
 	include=$(grep -v '^#' "$here/packages-root" | paste -sd,)
@@ -70,8 +70,8 @@ make_tree() { # FOLDER
 	settle_units "$1"
 }
 
-# settle_units turns on lab-host and off what only makes sense on hardware: the devices,
-# terminals and clock of the machine are not the host's to manage.
+# settle_units enables lab-host and disables the units that manage hardware, because
+# the devices, terminals and clock belong to the machine.
 settle_units() { # FOLDER
 	systemctl --root="$1" enable lab-host.service 2>/dev/null
 	systemctl --root="$1" mask systemd-udevd.service systemd-udev-trigger.service systemd-udevd-kernel.socket \
