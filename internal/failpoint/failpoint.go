@@ -89,11 +89,11 @@ func Arm(rules []Rule, effects Effects) *Set {
 
 // Reach runs the rules of the point verb/object:phase. The caller must fail with the returned error.
 // Reach does not return if a rule kills the process.
-func (s *Set) At(verb, object string, moment Moment) error {
+func (s *Set) At(verb, object string, phase Moment) error {
 	if s == nil {
 		return nil
 	}
-	here := Point{verb, object, moment}
+	here := Point{verb, object, phase}
 	for i, r := range s.rules {
 		if r.Point == here && r.due(s.count(i)) {
 			if err := s.act(r); err != nil {

@@ -154,17 +154,17 @@ func TestArm_ReturnsNilWithoutRules(t *testing.T) {
 type died struct{}
 
 func TestWrapFiles_KilledWriteLeavesOldOrNewContent(t *testing.T) {
-	for moment, want := range map[Moment]struct{ content, temp string }{
+	for phase, want := range map[Moment]struct{ content, temp string }{
 		Write: {"old", ""}, Torn: {"old", "new "}, Temp: {"old", "new text"}, Renamed: {"new text", ""},
 	} {
-		t.Run(string(moment), func(t *testing.T) {
+		t.Run(string(phase), func(t *testing.T) {
 			fake := hosttest.New(t)
 			path := "/var/lib/plinth/journal.json"
 			local := filepath.Join(fake.Root, path)
 			if err := fake.Host().Write(path, strings.NewReader("old"), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			rules, err := Parse("install/journal:"+string(moment)+"=kill", points())
+			rules, err := Parse("install/journal:"+string(phase)+"=kill", points())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -188,15 +188,15 @@ func TestWrapFiles_KilledWriteLeavesOldOrNewContent(t *testing.T) {
 }
 
 func TestWrapFiles_FailedWriteKeepsOldContentAndRemovesTemporaryFile(t *testing.T) {
-	for _, moment := range []Moment{Write, Torn, Temp} {
-		t.Run(string(moment), func(t *testing.T) {
+	for _, phase := range []Moment{Write, Torn, Temp} {
+		t.Run(string(phase), func(t *testing.T) {
 			fake := hosttest.New(t)
 			path := "/var/lib/plinth/journal.json"
 			if err := fake.Host().Write(path, strings.NewReader("old"), 0o600); err != nil {
 				t.Fatal(err)
 			}
 			var done []string
-			files := armed(t, "install/journal:"+string(moment)+"=enospc", &done).Files("install", fake.Host().Files, map[string]string{path: Journal})
+			files := armed(t, "install/journal:"+string(phase)+"=enospc", &done).Files("install", fake.Host().Files, map[string]string{path: Journal})
 			if err := files.Write(path, strings.NewReader("new text"), 0o600); !errors.Is(err, host.ErrNoSpace) {
 				t.Error(err)
 			}

@@ -48,9 +48,9 @@ func (w watched) Write(path string, r io.Reader, perm fs.FileMode) error {
 }
 
 // reachReader returns an empty reader that reaches the point object:phase when it is read.
-func (w watched) at(object string, moment Moment) io.Reader {
+func (w watched) at(object string, phase Moment) io.Reader {
 	return readerFunc(func([]byte) (int, error) {
-		if err := w.set.At(w.verb, object, moment); err != nil {
+		if err := w.set.At(w.verb, object, phase); err != nil {
 			return 0, err
 		}
 		return 0, io.EOF

@@ -48,14 +48,14 @@ func Lock(ctx context.Context, path, verb string, now time.Time) (release func()
 	var h Holder
 	known := json.Unmarshal(theirs, &h) == nil
 	if errors.Is(err, host.ErrLocked) {
-		who := "another run of plinth"
+		cause := "another run of plinth holds the lock"
 		switch {
 		case late != nil:
 			return nil, "", problem.Newf(problem.ExitLocked, verb, problem.Hint(late)+"\nnothing on this host was changed", "programs started by a run that died are still running: %s", h)
 		case known:
-			who = "another run holds the lock: " + h.String()
+			cause = "another run holds the lock: " + h.String()
 		}
-		return nil, "", problem.New(problem.ExitLocked, verb, errors.New(who), "wait until it ends, or stop it with Ctrl-C in its terminal; nothing on this host was changed")
+		return nil, "", problem.New(problem.ExitLocked, verb, errors.New(cause), "wait until it ends, or stop it with Ctrl-C in its terminal; nothing on this host was changed")
 	}
 	if err != nil {
 		return nil, "", problem.New(problem.ExitInternal, "lock "+path, err, "")

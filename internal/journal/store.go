@@ -34,16 +34,16 @@ func Open(files Files, dir string, now func() time.Time) (*Journal, error) {
 	if err == nil {
 		return j, nil
 	}
-	spare := filepath.Join(dir, CopyFile)
-	_, spareErr := j.load(spare)
+	copyPath := filepath.Join(dir, CopyFile)
+	_, copyErr := j.load(copyPath)
 	switch {
-	case errors.Is(err, fs.ErrNotExist) && errors.Is(spareErr, fs.ErrNotExist):
+	case errors.Is(err, fs.ErrNotExist) && errors.Is(copyErr, fs.ErrNotExist):
 		return j, nil
-	case spareErr != nil || errors.Is(err, errNewer):
+	case copyErr != nil || errors.Is(err, errNewer):
 		return nil, problem.New(problem.ExitInternal, "read the journal "+j.path, err, wayOn(dir, err))
 	}
 	j.broken = raw
-	j.notice = fmt.Sprintf("cannot read the journal %s (%v): using its copy %s and the state of the host instead", j.path, err, spare)
+	j.notice = fmt.Sprintf("cannot read the journal %s (%v): using its copy %s and the state of the host instead", j.path, err, copyPath)
 	return j, nil
 }
 

@@ -24,7 +24,7 @@ func TestSteps_TimeoutNamesTheReason(t *testing.T) {
 	for name, c := range map[string]struct {
 		unit host.UnitState // of k0s
 		of   func(Cluster) step.Step
-		says []string // in this order
+		want []string // in this order
 		next string
 	}{
 		"API server does not answer": {running, Cluster.nodeReady,
@@ -60,7 +60,7 @@ func TestSteps_TimeoutNamesTheReason(t *testing.T) {
 					t.Fatalf("exit %d: %v", problem.ExitCode(err), err)
 				}
 				rest := err.Error()
-				for _, part := range c.says {
+				for _, part := range c.want {
 					_, after, ok := strings.Cut(rest, part)
 					if !ok {
 						t.Errorf("%v\nlacks %q", err, part)

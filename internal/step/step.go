@@ -25,7 +25,7 @@ const (
 // Done returns the state of a step that has nothing to do.
 func Done() State { return State{Kind: IsDone} }
 
-// Needed returns the state of a step whose Apply has work to do, for the reason why.
+// Needed returns the state of a step whose Apply has work to do, because of why.
 func Needed(why string) State { return State{Kind: IsNeeded, Why: why} }
 
 // Unknown returns the state of a step that cannot be checked before the step with the id after has run.
