@@ -71,8 +71,8 @@ bundle: build payload ## build the signed bundle of the example application in o
 	test -s $(KEY) || (umask 077; openssl ecparam -name prime256v1 -genkey -noout -out $(KEY))
 	openssl pkey -in $(KEY) -pubout -out $(PUB)
 	$(PLINTH) bundle build --installer installer.yaml --application e2e/testdata/application.yaml --source $(PAYLOAD) \
-		--sign-key $(KEY) --release 1 -o $(BUNDLE)
-	$(PLINTH) seal --verify-key $(PUB) -o $(SHIPPED)
+		--sign-key $(KEY) --release 1 --output-file $(BUNDLE)
+	$(PLINTH) bundle embed --verify-key $(PUB) --output-file $(SHIPPED)
 
 .PHONY: test-unit
 test-unit: ## run unit tests with the race detector, and each fuzz target on some thousand inputs

@@ -36,7 +36,7 @@ func TestBenchMemory_WithLargeBundle(t *testing.T) {
 	var out strings.Builder
 	fmt.Fprint(&out, "| what | resident memory | aim |\n| --- | --- | --- |\n")
 	for _, args := range [][]string{
-		{"bundle", "build", "--installer", "../installer.yaml", "--application", "testdata/application.yaml", "--source", dir, "-o", big},
+		{"bundle", "build", "--installer", "../installer.yaml", "--application", "testdata/application.yaml", "--source", dir, "--output-file", big},
 		{"bundle", "verify", big},
 	} {
 		held, words, err := peak(t, ctx, env(t, "PLINTH_E2E_BINARY"), args...)

@@ -26,7 +26,7 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-// website is what `plinth release` wrote, on a static server that cuts every
+// website is what `plinth publish` wrote, on a static server that cuts every
 // first answer with much in it, and can be made to misbehave.
 type website struct {
 	url, roots  string                      // roots is the file on the host with the server's certificate
@@ -125,7 +125,7 @@ func publish(t *testing.T, h *lab.Host) *website {
 	}
 	dir := filepath.Join(deliveries(), "public")
 	s := &website{url: "https://" + listener.Addr().String(), roots: "/srv/roots.pem", dir: dir, certificate: certificate, cut: map[string]bool{}}
-	if err := run(env(t, "PLINTH_E2E_BINARY"), "release", "--bundle", bundle, "--sign-key", privateKey(d), "--url", s.url, "-o", dir); err != nil {
+	if err := run(env(t, "PLINTH_E2E_BINARY"), "publish", "--bundle", bundle, "--sign-key", privateKey(d), "--url", s.url, dir); err != nil {
 		t.Fatal(err)
 	}
 	files := http.FileServer(http.Dir(dir))

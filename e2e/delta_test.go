@@ -27,9 +27,9 @@ func nextRelease(t *testing.T, h *lab.Host) {
 	defer func() { _, _ = os.Remove(next), os.Remove(merged) }()
 	for _, args := range [][]string{
 		{plinth, "bundle", "build", "--installer", "../installer.yaml", "--application", "testdata/application.yaml", "--source", env(t, "PLINTH_E2E_PAYLOAD"),
-			"--sign-key", privateKey(d), "--release", "2", "-o", next},
-		{plinth, "bundle", "diff", old, next, "-o", delta},
-		{plinth, "bundle", "merge", old, delta, "-o", merged},
+			"--sign-key", privateKey(d), "--release", "2", "--output-file", next},
+		{plinth, "bundle", "diff", old, next, "--output-file", delta},
+		{plinth, "bundle", "patch", old, delta, "--output-file", merged},
 		{"cmp", next, merged},
 		{plinth, "bundle", "verify", "--verify-key", d.key, merged},
 	} {

@@ -32,7 +32,7 @@ type row struct {
 func drill(t *testing.T, ctx context.Context, h *lab.Host, args ...string) deaths {
 	t.Helper()
 	start := time.Now()
-	stdout, stderr, code := h.Run(ctx, append([]string{binary, "-o", "json", "drill", "run", "--this-host-is-throw-away"}, args...)...)
+	stdout, stderr, code := h.Run(ctx, append([]string{binary, "-o", "json", "debug", "fault-test", "run", "--host-is-disposable"}, args...)...)
 	var d deaths
 	if err := json.Unmarshal([]byte(stdout), &d); err != nil {
 		t.Fatalf("%v: exit %d\n%s\n%s", err, code, stdout, tail(stderr, 20))

@@ -86,7 +86,7 @@ func deliver() (d delivery, err error) {
 			return d, err
 		}
 	}
-	return d, run(os.Getenv("PLINTH_E2E_BINARY"), "seal", "--verify-key", d.key, "-o", d.program)
+	return d, run(os.Getenv("PLINTH_E2E_BINARY"), "bundle", "embed", "--verify-key", d.key, "--output-file", d.program)
 }
 
 // privateKey returns the file with the key that signed the shipped bundle.
@@ -192,8 +192,8 @@ type reply struct {
 		}
 	}
 	Error *struct {
-		Doing, Cause, Hint string
-		Exit               int
+		Operation, Cause, Hint string
+		Exit                   int
 	}
 	Events []event
 }

@@ -22,7 +22,7 @@ func oneFile(t *testing.T) string {
 		t.Fatal(err)
 	}
 	out := filepath.Join(deliveries(), "my-app")
-	if err := run(env(t, "PLINTH_E2E_BINARY"), "seal", "--verify-key", d.key, "--bundle", bundle, "-o", out); err != nil {
+	if err := run(env(t, "PLINTH_E2E_BINARY"), "bundle", "embed", "--verify-key", d.key, "--bundle", bundle, "--output-file", out); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.Remove(out) })

@@ -8,7 +8,7 @@
 {
 set -euo pipefail
 
-# Filled in by `plinth release`.
+# Filled in by `plinth publish`.
 base='@URL@'      # where this script comes from
 sums='@SUMS@'     # SHA-256 and name of the installer for each CPU architecture
 public_key='@KEY@'  # PEM; empty if the release is not signed

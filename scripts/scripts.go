@@ -3,8 +3,8 @@ package scripts
 
 import _ "embed"
 
-// InstallTemplate is the template of the install.sh of a release. The placeholders between @ signs are
-// filled in by `plinth release`.
+// Install is the template of a release's install.sh; what stands between @ is
+// filled in by `plinth publish`.
 //
 //go:embed install.sh
 var Install string

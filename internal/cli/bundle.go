@@ -14,12 +14,12 @@ import (
 )
 
 func (s commands) bundle() *cobra.Command {
-	return s.Group("bundle", s.bundleBuild(), s.bundleInspect(), s.bundleVerify(), s.bundleDiff(), s.bundleMerge())
+	return s.Group("bundle", s.bundleBuild(), s.bundleInspect(), s.bundleVerify(), s.bundleDiff(), s.bundlePatchCommand(), s.bundleEmbedCommand())
 }
 
 func (s commands) bundleBuild() *cobra.Command {
 	var req vendor.Request
-	cmd := s.Command("build --installer FILE -o FILE", session.Needs(session.NoArgs, "installer", "output"), s.With(session.Once, nil,
+	cmd := s.Command("build --installer FILE --output-file FILE", session.Needs(session.NoArgs, "installer", "output-file"), s.With(session.Once, nil,
 		func(ctx context.Context, r *run.Run, _ []string) (session.Reply, error) {
 			progress, end := s.Meter(r.Events, "bundle build", "Write the bundle")
 			req.Progress = progress
@@ -28,20 +28,20 @@ func (s commands) bundleBuild() *cobra.Command {
 			return session.Answer(res, func(w io.Writer) { answer.Built(w, res) }).Unless(err)
 		}))
 	f := cmd.Flags()
-	f.StringVar(&req.Installer, "installer", "", "`file` with the Installer")
-	f.StringVar(&req.Application, "application", "", "`file` with the KOTS Application")
-	f.StringVar(&req.Source, "source", "registry", "`folder` in OCI image layout, or the word registry")
-	f.StringVar(&req.SignKey, "sign-key", "", "`file` with the private key to sign the bundle with; may be a pipe")
-	f.Int64Var(&req.Release, "release", 0, "`number` of this release; hosts refuse signed bundles with a lower one than they have")
-	f.StringVar(&req.Expires, "expires", "", "`date` after which hosts do not take this bundle any more")
-	f.BoolVar(&req.Thin, "thin", false, "leave out the content of images and host files; an install then takes it from --source")
-	f.StringVarP(&req.Out, "output", "o", "", "`file` to write; for the form of the answer, put --output before \"bundle\"")
+	f.StringVar(&req.Installer, "installer", "", "Installer `file`")
+	f.StringVar(&req.Application, "application", "", "KOTS Application `file`")
+	f.StringVar(&req.Source, "source", "registry", "OCI layout `directory`, or \"registry\" to download")
+	f.StringVar(&req.SignKey, "sign-key", "", "private key `file` to sign with; may be a pipe")
+	f.Int64Var(&req.Release, "release", 0, "release `number`; hosts refuse a lower one than theirs")
+	f.StringVar(&req.Expires, "expires", "", "`date` after which hosts refuse the bundle")
+	f.BoolVar(&req.Thin, "thin", false, "leave out images and host files; install fetches them with --source")
+	addOutputFileFlag(f, &req.Out)
 	return cmd
 }
 
 func (s commands) bundleInspect() *cobra.Command {
 	var origin bool
-	cmd := s.Command("inspect BUNDLE", session.Exactly("a bundle"), s.With(session.Once, nil,
+	cmd := s.Command("inspect BUNDLE", session.Exactly("BUNDLE"), s.With(session.Once, nil,
 		func(ctx context.Context, r *run.Run, args []string) (session.Reply, error) {
 			if origin {
 				b, err := vendor.Origin(ctx, args[0])
@@ -50,13 +50,13 @@ func (s commands) bundleInspect() *cobra.Command {
 			sum, err := vendor.Inspect(ctx, args[0])
 			return session.Answer(sum, func(w io.Writer) { answer.Inspected(w, sum, args[0]) }).Unless(err)
 		}))
-	cmd.Flags().BoolVar(&origin, "sbom", false, "say what the parts were made of and how: SPDX and provenance")
+	cmd.Flags().BoolVar(&origin, "sbom", false, "show what the parts were built from: SBOM (SPDX) and provenance")
 	return cmd
 }
 
 func (s commands) bundleVerify() *cobra.Command {
 	var req vendor.VerifyRequest
-	cmd := s.Command("verify BUNDLE", session.Exactly("a bundle"), s.With(session.Once, nil,
+	cmd := s.Command("verify BUNDLE", session.Exactly("BUNDLE"), s.With(session.Once, nil,
 		func(ctx context.Context, r *run.Run, args []string) (session.Reply, error) {
 			progress, end := s.Meter(r.Events, "bundle verify", "Verify the bundle")
 			req.Path, req.Now, req.Progress = args[0], r.Now(), progress
@@ -64,46 +64,46 @@ func (s commands) bundleVerify() *cobra.Command {
 			end(err)
 			return session.Answer(sum, func(w io.Writer) { answer.Verified(w, sum, args[0]) }).Unless(err)
 		}))
-	cmd.Flags().StringVar(&req.Key, "verify-key", "", "`file` with the vendor's public key (default: the one sealed onto this executable)")
+	cmd.Flags().StringVar(&req.Key, "verify-key", "", "vendor's public key `file` (default: the one in this executable)")
 	return cmd
 }
 
 func (s commands) bundleDiff() *cobra.Command {
 	var out string
-	cmd := s.Command("diff OLD NEW -o FILE", session.Needs(session.Pair("an older and a newer bundle"), "output"), s.With(session.Once, nil,
+	cmd := s.Command("diff OLD NEW --output-file FILE", session.Needs(session.Pair("OLD and NEW"), "output-file"), s.With(session.Once, nil,
 		func(ctx context.Context, r *run.Run, args []string) (session.Reply, error) {
 			res, err := vendor.Diff(ctx, args[0], args[1], out)
 			return session.Answer(res, func(w io.Writer) { answer.Diffed(w, res, args[0]) }).Unless(err)
 		}))
-	cmd.Flags().StringVarP(&out, "output", "o", "", "`file` to write; for the form of the answer, put --output before \"bundle\"")
+	addOutputFileFlag(cmd.Flags(), &out)
 	return cmd
 }
 
-func (s commands) bundleMerge() *cobra.Command {
+func (s commands) bundlePatchCommand() *cobra.Command {
 	var out string
-	cmd := s.Command("merge OLD DELTA -o FILE", session.Needs(session.Pair("a bundle and a delta to it"), "output"), s.With(session.Once, nil,
+	cmd := s.Command("patch OLD DELTA --output-file FILE", session.Needs(session.Pair("OLD and DELTA"), "output-file"), s.With(session.Once, nil,
 		func(ctx context.Context, r *run.Run, args []string) (session.Reply, error) {
-			progress, end := s.Meter(r.Events, "bundle merge", "Prove the merged bundle")
+			progress, end := s.Meter(r.Events, "bundle patch", "Verify the patched bundle")
 			res, err := vendor.Merge(ctx, args[0], args[1], out, progress)
 			end(err)
 			return session.Answer(res, func(w io.Writer) { answer.Merged(w, res) }).Unless(err)
 		}))
-	cmd.Flags().StringVarP(&out, "output", "o", "", "`file` to write; for the form of the answer, put --output before \"bundle\"")
+	addOutputFileFlag(cmd.Flags(), &out)
 	return cmd
 }
 
-func (s commands) seal() *cobra.Command {
+func (s commands) bundleEmbedCommand() *cobra.Command {
 	var req vendor.SealRequest
-	cmd := s.Command("seal -o FILE", session.Needs(session.NoArgs, "output"), s.With(session.Once, nil,
+	cmd := s.Command("embed --output-file FILE", session.Needs(session.NoArgs, "output-file"), s.With(session.Once, nil,
 		func(ctx context.Context, r *run.Run, _ []string) (session.Reply, error) {
 			req.Now = r.Now()
 			res, err := vendor.Seal(ctx, req)
 			return session.Answer(res, func(w io.Writer) { answer.Sealed(w, res) }).Unless(err)
 		}))
 	f := cmd.Flags()
-	f.StringVar(&req.Bundle, "bundle", "", "`file` with the bundle to seal on")
-	f.StringVar(&req.VerifyKey, "verify-key", "", "`file` with the vendor's public key to seal on (default: the one that is on this executable already)")
-	f.BoolVar(&req.AllowUnsigned, "allow-unsigned", false, "seal a bundle on that the key does not prove")
-	f.StringVarP(&req.Out, "output", "o", "", "`file` to write; for the form of the answer, put --output before \"seal\"")
+	f.StringVar(&req.Bundle, "bundle", "", "bundle `file` to embed")
+	f.StringVar(&req.VerifyKey, "verify-key", "", "vendor's public key `file` to embed (default: the one in this executable)")
+	f.BoolVar(&req.AllowUnsigned, "allow-unsigned", false, "embed a bundle that is not signed with the key")
+	addOutputFileFlag(f, &req.Out)
 	return cmd
 }

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -18,15 +19,15 @@ import (
 	"github.com/plinthdev/plinth/internal/testkit"
 )
 
-// plinth runs a command line without a terminal.
-func plinth(t *testing.T, args ...string) (code int, stdout, stderr string) {
+// runPlinth runs a command line without a terminal.
+func runPlinth(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	var out, err bytes.Buffer
 	code = Run(t.Context(), Process{In: strings.NewReader(""), Out: &out, Err: &err, Version: "v1.2.3"}, args)
 	return code, out.String(), err.String()
 }
 
-func TestBadCommandLines(t *testing.T) {
+func TestRun_RefusesBadCommandLines(t *testing.T) {
 	for _, tc := range []struct{ line, first, hint string }{
 		{"versoin", `unknown command "versoin"`, "did you mean version?"},
 		{"uninstall", `unknown command "uninstall"`, "did you mean plinth reset cluster?"},
@@ -34,35 +35,42 @@ func TestBadCommandLines(t *testing.T) {
 		{"--bogus", `unknown flag "--bogus"`, "see: plinth --help"},
 		{"-x", `unknown flag "-x"`, "see: plinth --help"},
 		{"version --outptu json", `unknown flag "--outptu"`, "did you mean --output?"},
-		{"version -o xml", `invalid argument "xml" for "-o, --output" flag: it must be one of text, json`, "see: plinth version --help"},
-		{"version --progress fast", `invalid argument "fast" for "--progress" flag: it must be one of auto, plain, none`, "see: plinth version --help"},
+		{"version -o xml", `invalid argument "xml" for "-o, --output" flag: must be one of text, json`, "see: plinth version --help"},
+		{"version --progress fast", `invalid argument "fast" for "--progress" flag: must be one of auto, plain, none`, "see: plinth version --help"},
 		{"version --data-dir", `flag needs an argument: --data-dir`, "see: plinth version --help"},
 		{"version now", `unexpected argument "now"`, "see: plinth version --help"},
-		{"completion", `a shell is missing`, "see: plinth completion --help"},
+		{"completion", `missing argument SHELL: bash, zsh or fish`, "see: plinth completion --help"},
 		{"completion bahs", `unknown shell "bahs"`, "did you mean bash?"},
 		{"completion bash zsh", `unexpected argument "zsh"`, "see: plinth completion --help"},
 		{"help instal", `unknown command "instal"`, "did you mean install?"},
 		{"help bundle inspct", `unknown command "inspct"`, "did you mean inspect?"},
-		{"lint", `a file is missing`, "see: plinth lint --help"},
-		{"bundle", `one more word is missing: build, diff, inspect, merge, verify`, "see: plinth bundle --help"},
+		{"lint", `missing argument FILE`, "see: plinth lint --help"},
+		{"bundle", `missing subcommand: build, diff, embed, inspect, patch, verify`, "see: plinth bundle --help"},
 		{"bundle bild", `unknown command "bild"`, "did you mean build?"},
 		{"instal --help", `unknown command "instal"`, "did you mean install?"},
 		{"bundle bild -h", `unknown command "bild"`, "did you mean build?"},
-		{"bundle inspect", `a bundle is missing`, "see: plinth bundle inspect --help"},
+		{"bundle inspect", `missing argument BUNDLE`, "see: plinth bundle inspect --help"},
 		{"bundle verify a.tar b.tar", `unexpected argument "b.tar"`, "see: plinth bundle verify --help"},
-		{"bundle build", `the flags --installer and --output are missing`, "see: plinth bundle build --help"},
-		{"bundle build --installer a.yaml", `the flag --output is missing`, "see: plinth bundle build --help"},
+		{"bundle build", `flags --installer and --output-file are missing`, "see: plinth bundle build --help"},
+		{"bundle build --installer a.yaml", `flag --output-file is missing`, "see: plinth bundle build --help"},
 		{"bundle build --instaler a.yaml", `unknown flag "--instaler"`, "did you mean --installer?"},
+		{"bundle diff a.bundle --output-file d", `missing arguments: OLD and NEW are required`, "see: plinth bundle diff --help"},
+		{"bundle patch a b -o c.bundle", `invalid argument "c.bundle" for "-o, --output" flag: must be one of text, json`, "see: plinth bundle patch --help"},
+		{"publish --url https://x", `flag --bundle is missing`, "see: plinth publish --help"},
+		{"publish --bundle a.bundle --url https://x", `missing argument DIR`, "see: plinth publish --help"},
+		{"debug", `missing subcommand: fault-test`, "see: plinth debug --help"},
+		{"debug fault-test", `missing subcommand: list, run`, "see: plinth debug fault-test --help"},
+		{"debug fault-test run --point install/kernl:begun", `unknown failpoint "install/kernl:begun"`, "did you mean install/kernel:begun?"},
 		{"install my-app.bundle", `unexpected argument "my-app.bundle"`, "did you mean --bundle my-app.bundle?"},
 		{"install --bundel my-app.bundle", `unknown flag "--bundel"`, "did you mean --bundle?"},
-		{"install --yes=perhaps", `--yes takes true or false, not "perhaps"`, "see: plinth install --help"},
-		{"token create --role worker --ttl soon", `--ttl takes a time such as 90s, 30m or 24h, not "soon"`, "see: plinth token create --help"},
-		{"bundle verify --verify-key= a.bundle", `the flag --verify-key is empty`, "see: plinth bundle verify --help"},
-		{"install --verify-key= --bundle= --yes", `the flags --bundle and --verify-key are empty`, "see: plinth install --help"},
+		{"install --yes=perhaps", `--yes must be true or false, not "perhaps"`, "see: plinth install --help"},
+		{"token create --role worker --ttl soon", `--ttl must be a duration such as 90s, 30m or 24h, not "soon"`, "see: plinth token create --help"},
+		{"bundle verify --verify-key= a.bundle", `flag --verify-key is empty`, "see: plinth bundle verify --help"},
+		{"install --verify-key= --bundle= --yes", `flags --bundle and --verify-key are empty`, "see: plinth install --help"},
 		{"join a b", `unexpected argument "b"`, "see: plinth join --help"},
-		{"console", `one more word is missing: reset-password, set-certificate, url`, "see: plinth console --help"},
-		{"console set-certificate --cert a.pem", `the flag --key is missing`, "see: plinth console set-certificate --help"},
-		{"reset", `one more word is missing: cluster, node`, "see: plinth reset --help"},
+		{"console", `missing subcommand: reset-password, set-certificate, url`, "see: plinth console --help"},
+		{"console set-certificate --cert a.pem", `flag --key is missing`, "see: plinth console set-certificate --help"},
+		{"reset", `missing subcommand: cluster, node`, "see: plinth reset --help"},
 		{"reset clustr", `unknown command "clustr"`, "did you mean cluster?"},
 		{"reset --yes", `unknown flag "--yes"`, "see: plinth reset --help"},
 		{"preflight host1", `unexpected argument "host1"`, "see: plinth preflight --help"},
@@ -70,27 +78,27 @@ func TestBadCommandLines(t *testing.T) {
 		{"status all", `unexpected argument "all"`, "see: plinth status --help"},
 	} {
 		t.Run(tc.line, func(t *testing.T) {
-			code, stdout, stderr := plinth(t, strings.Fields(tc.line)...)
+			code, stdout, stderr := runPlinth(t, strings.Fields(tc.line)...)
 			lines := strings.Split(stderr, "\n")
 			if code != problem.ExitUsage || stdout != "" ||
-				lines[0] != "cannot understand the command line: "+tc.first || lines[1] != "→ "+tc.hint {
+				lines[0] != "cannot parse the command line: "+tc.first || lines[1] != "→ "+tc.hint {
 				t.Errorf("exit %d, stdout %q, stderr:\n%s", code, stdout, stderr)
 			}
 			if strings.Count(stderr, "cannot") != 1 {
-				t.Errorf("not told once:\n%s", stderr)
+				t.Errorf("not printed once:\n%s", stderr)
 			}
 		})
 	}
 }
 
-func TestADataFolderIsNamedByItsWholePath(t *testing.T) {
-	code, _, stderr := plinth(t, "--data-dir=rel", "status")
-	if code != problem.ExitUsage || !strings.Contains(stderr, "cannot use the data folder rel: its path does not begin with /") {
+func TestRun_RefusesRelativeDataDir(t *testing.T) {
+	code, _, stderr := runPlinth(t, "--data-dir=rel", "status")
+	if code != problem.ExitUsage || !strings.Contains(stderr, "cannot use the data directory rel: it is not an absolute path") {
 		t.Errorf("exit %d: %s", code, stderr)
 	}
 }
 
-func TestBadInputGivesItsExitCode(t *testing.T) {
+func TestRun_ReturnsExitCodeOfBadInput(t *testing.T) {
 	dir := t.TempDir()
 	file := func(name, content string) string {
 		path := filepath.Join(dir, name)
@@ -115,9 +123,9 @@ func TestBadInputGivesItsExitCode(t *testing.T) {
 		{problem.ExitConfig, []string{"lint", empty}},
 		{problem.ExitConfig, []string{"lint", junk}},
 		{problem.ExitConfig, []string{"lint", file("app.yaml", "apiVersion: kots.io/v1beta1\nkind: Application\nmetadata: {name: a}\nspec: {minKotsVersion: x}\n")}},
-		{problem.ExitConfig, []string{"bundle", "build", "--installer", nothing, "-o", nothing}},
-		{problem.ExitUsage, []string{"bundle", "build", "--installer", nothing, "--output", dir}},
-		{problem.ExitUsage, []string{"bundle", "build", "--installer", nothing, "--output", "json"}},
+		{problem.ExitConfig, []string{"bundle", "build", "--installer", nothing, "--output-file", nothing}},
+		{problem.ExitUsage, []string{"bundle", "build", "--installer", nothing, "--output-file", dir}},
+		{problem.ExitUsage, []string{"bundle", "build", "--installer", nothing, "--output-file", "json"}},
 		{problem.ExitBundle, []string{"bundle", "inspect", nothing}},
 		{problem.ExitBundle, []string{"bundle", "inspect", empty}},
 		{problem.ExitBundle, []string{"bundle", "verify", junk}},
@@ -134,12 +142,12 @@ func TestBadInputGivesItsExitCode(t *testing.T) {
 		{problem.ExitUsage, []string{"--data-dir", dir, "kubectl", "get", "pods", "--all"}},
 	} {
 		t.Run(strings.Join(tc.args, " "), func(t *testing.T) {
-			code, stdout, stderr := plinth(t, tc.args...)
+			code, stdout, stderr := runPlinth(t, tc.args...)
 			lines := strings.Split(stderr, "\n")
 			if code != tc.code || !strings.HasPrefix(lines[0], "cannot ") || !strings.Contains(stderr, "\n→ ") {
 				t.Errorf("exit %d, want %d; stdout %q, stderr:\n%s", code, tc.code, stdout, stderr)
 			}
-			code, stdout, stderr = plinth(t, append([]string{"-o", "json"}, tc.args...)...)
+			code, stdout, stderr = runPlinth(t, append([]string{"-o", "json"}, tc.args...)...)
 			var doc struct {
 				Error struct{ Exit int }
 			}
@@ -154,11 +162,14 @@ func TestBadInputGivesItsExitCode(t *testing.T) {
 	}
 }
 
-func TestToolsGetTheirArgumentsAsTheyAre(t *testing.T) {
+func TestOverrideEnviron_ReplacesVariables(t *testing.T) {
 	got := override([]string{"PATH=/bin", "KUBECONFIG=/home", "KUBE=1"}, []string{"KUBECONFIG=/k0s"})
 	if want := "PATH=/bin KUBE=1 KUBECONFIG=/k0s"; strings.Join(got, " ") != want {
 		t.Errorf("environment %v, want %s", got, want)
 	}
+}
+
+func TestToolCommands_PassArgumentsUnchanged(t *testing.T) {
 	root := root(&session.Session{})
 	root.SetArgs([]string{"--data-dir", "/d", "kubectl", "get", "-o", "json", "--data-dir", "x"})
 	var given []string
@@ -172,57 +183,65 @@ func TestToolsGetTheirArgumentsAsTheyAre(t *testing.T) {
 	}
 }
 
-func TestABadCommandLineIsToldInTheFormThatItAsksFor(t *testing.T) {
-	for _, line := range []string{"-o json nonsense", "--bogus -o json", "version --bogus --output=json", "-ojson version now", "version -o json now"} {
-		code, stdout, stderr := plinth(t, strings.Fields(line)...)
-		var doc struct {
-			V     int
-			Error *struct{ Exit int }
-		}
-		err := json.Unmarshal([]byte(stdout), &doc)
-		if err != nil || stderr != "" || doc.V != 1 || doc.Error == nil || doc.Error.Exit != 2 || code != 2 {
-			t.Errorf("%s: exit %d, %v, stdout %q, stderr %q", line, code, err, stdout, stderr)
-		}
+func TestRun_ReportsBadCommandLineInRequestedFormat(t *testing.T) {
+	for _, line := range []string{"-o json nonsense", "--bogus -o json", "version --bogus --output=json", "-ojson version now", "version -o json now", "bundle build -o json"} {
+		t.Run(line, func(t *testing.T) {
+			code, stdout, stderr := runPlinth(t, strings.Fields(line)...)
+			var doc struct {
+				V     int
+				Error *struct{ Exit int }
+			}
+			err := json.Unmarshal([]byte(stdout), &doc)
+			if err != nil || stderr != "" || doc.V != 1 || doc.Error == nil || doc.Error.Exit != 2 || code != 2 {
+				t.Errorf("exit %d, %v, stdout %q, stderr %q", code, err, stdout, stderr)
+			}
+		})
 	}
 }
 
-func TestEveryCommandTeaches(t *testing.T) {
-	tree := root(&session.Session{})
-	var walk func(*cobra.Command)
-	walk = func(c *cobra.Command) {
-		path := c.CommandPath()
-		if c.Short == "" || strings.HasSuffix(c.Short, ".") || len(c.Short) > 75 {
-			t.Errorf("%s: summary %q", path, c.Short)
-		}
-		if len(c.Long) < 80 || !strings.Contains(c.Example, "plinth") {
-			t.Errorf("%s: says too little", path)
-		}
-		var help strings.Builder
-		teach.Write(&help, c)
-		_, exits, _ := strings.Cut(help.String(), "Exit codes:\n")
-		if strings.Contains(exits, "unknown\n") || !strings.HasPrefix(exits, "    0  done") {
-			t.Errorf("%s: exit codes:\n%s", path, exits)
-		}
-		for line := range strings.Lines(c.Long + "\n" + c.Example) {
-			if len(strings.TrimRight(line, "\n")) > 100 {
-				t.Errorf("%s: long line %q", path, line)
-			}
-		}
-		for _, child := range c.Commands() {
-			walk(child)
-		}
+// allCommands returns root and all commands below it, hidden ones included.
+func allCommands(root *cobra.Command) []*cobra.Command {
+	all := []*cobra.Command{root}
+	for _, c := range root.Commands() {
+		all = append(all, allCommands(c)...)
 	}
-	walk(tree)
-	files, _ := os.ReadDir("teach/help")
+	return all
+}
+
+func TestHelp_IsCompleteForEveryCommand(t *testing.T) {
 	known := map[string]bool{}
-	var mark func(*cobra.Command)
-	mark = func(c *cobra.Command) {
-		known[strings.ReplaceAll(c.CommandPath(), " ", "-")+".txt"] = true
-		for _, child := range c.Commands() {
-			mark(child)
-		}
+	for _, c := range allCommands(root(&session.Session{})) {
+		path := c.CommandPath()
+		known[strings.ReplaceAll(path, " ", "-")+".txt"] = true
+		t.Run(path, func(t *testing.T) {
+			if c.Short == "" || strings.HasSuffix(c.Short, ".") || len(c.Short) > 75 {
+				t.Errorf("summary %q", c.Short)
+			}
+			if len(c.Long) < 80 || c.Example == "" || !strings.Contains(c.Example, "plinth") {
+				t.Errorf("description or examples are too short")
+			}
+			var help strings.Builder
+			teach.Write(&help, c)
+			_, exits, _ := strings.Cut(help.String(), "\nExit codes: ")
+			if strings.Contains(exits, " unknown") || !strings.HasPrefix(exits, "0 done") {
+				t.Errorf("exit codes:\n%s", exits)
+			}
+			_, page, _ := strings.Cut(help.String(), "\nGuide: ")
+			page, _, _ = strings.Cut(page, "\n")
+			if !strings.HasPrefix(page, "docs/") || !strings.HasSuffix(page, ".md") {
+				t.Errorf("guide %q", page)
+			}
+			if _, err := os.Stat("../../docs/guide"); err == nil {
+				if _, err := os.Stat("../../" + page); err != nil {
+					t.Errorf("guide: %v", err)
+				}
+			}
+		})
 	}
-	mark(tree)
+	files, err := os.ReadDir("teach/help")
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, f := range files {
 		if !known[f.Name()] {
 			t.Errorf("help/%s belongs to no command", f.Name())
@@ -230,83 +249,123 @@ func TestEveryCommandTeaches(t *testing.T) {
 	}
 }
 
-// reference is docs/cli.md: the help of every command.
-func reference(root *cobra.Command) string {
+// The help of a command fits one screen.
+const (
+	maxHelpLines = 40
+	maxHelpWidth = 100
+)
+
+func TestHelp_FitsOneScreen(t *testing.T) {
+	for _, c := range allCommands(root(&session.Session{})) {
+		t.Run(c.CommandPath(), func(t *testing.T) {
+			args := strings.Fields(c.CommandPath())[1:]
+			if c.DisableFlagParsing { // passes --help on
+				args = append([]string{"help"}, args...)
+			} else {
+				args = append(args, "--help")
+			}
+			code, help, stderr := runPlinth(t, args...)
+			if code != 0 || stderr != "" {
+				t.Fatalf("exit %d, %q", code, stderr)
+			}
+			lines := strings.Split(strings.TrimRight(help, "\n"), "\n")
+			if len(lines) > maxHelpLines {
+				t.Errorf("%d lines, at most %d are allowed; move explanations to the guide", len(lines), maxHelpLines)
+			}
+			for _, line := range lines {
+				if n := utf8.RuneCountInString(line); n > maxHelpWidth {
+					t.Errorf("line of %d columns, at most %d are allowed: %q", n, maxHelpWidth, line)
+				}
+			}
+		})
+	}
+}
+
+// commandReference returns docs/reference/cli.md: the help of every command.
+func commandReference(root *cobra.Command) string {
 	var b strings.Builder
-	b.WriteString("# Command reference\n\nThis is the output of `plinth help` for every command; it is generated, do not edit it.\n")
-	var walk func(*cobra.Command)
-	walk = func(c *cobra.Command) {
+	b.WriteString("# Command reference\n\n" +
+		"<!-- Generated by the tests of internal/cli; refresh with: go test ./internal/cli -update -->\n\n" +
+		"This page shows the output of `plinth help` for every command.\n\n## Exit codes\n\n")
+	teach.WriteExitCodes(&b)
+	for _, c := range allCommands(root) {
+		if c.Hidden { // only a service runs it
+			continue
+		}
 		fmt.Fprintf(&b, "\n## %s\n\n```text\n", c.CommandPath())
 		teach.Write(&b, c)
 		b.WriteString("```\n")
-		for _, child := range c.Commands() {
-			if !child.Hidden { // what only a service runs
-				walk(child)
-			}
-		}
 	}
-	walk(root)
 	return b.String()
 }
 
-func TestReferenceIsFresh(t *testing.T) {
-	testkit.Golden(t, "../../docs/cli.md", []byte(reference(root(&session.Session{}))))
+func TestCommandReference_IsUpToDate(t *testing.T) {
+	testkit.Golden(t, "../../docs/reference/cli.md", []byte(commandReference(root(&session.Session{}))))
 }
 
-func TestVersionAsTextAndJSON(t *testing.T) {
-	code, stdout, stderr := plinth(t, "version")
+func TestVersion_PrintsTextAndJSON(t *testing.T) {
+	code, stdout, stderr := runPlinth(t, "version")
 	if code != 0 || !strings.HasPrefix(stdout, "plinth v1.2.3\n") || stderr != "" {
 		t.Errorf("exit %d, %q, %q", code, stdout, stderr)
 	}
-	if code, short, _ := plinth(t, "--version"); code != 0 || short != stdout {
+	if code, short, _ := runPlinth(t, "--version"); code != 0 || short != stdout {
 		t.Errorf("--version: exit %d, %q", code, short)
 	}
-	_, stdout, _ = plinth(t, "version", "-o", "json")
+	_, stdout, _ = runPlinth(t, "version", "-o", "json")
 	if !strings.HasPrefix(stdout, `{"v":1,"result":{"version":"v1.2.3",`) || strings.Count(stdout, "\n") != 1 {
 		t.Errorf("%q", stdout)
 	}
 }
 
-func TestCompletionScriptsNameThisProgram(t *testing.T) {
+func TestCompletion_PrintsScriptForEachShell(t *testing.T) {
 	for _, shell := range []string{"bash", "zsh", "fish"} {
-		code, stdout, stderr := plinth(t, "completion", shell)
-		if code != 0 || !strings.Contains(stdout, "plinth") || stderr != "" {
-			t.Errorf("%s: exit %d, %q", shell, code, stderr)
-		}
+		t.Run(shell, func(t *testing.T) {
+			code, stdout, stderr := runPlinth(t, "completion", shell)
+			if code != 0 || !strings.Contains(stdout, "plinth") || stderr != "" {
+				t.Errorf("exit %d, %q", code, stderr)
+			}
+		})
 	}
-	if code, stdout, _ := plinth(t, "__complete", "ver"); code != 0 || !strings.Contains(stdout, "version") {
+	if code, stdout, _ := runPlinth(t, "__complete", "ver"); code != 0 || !strings.Contains(stdout, "version") {
 		t.Errorf("completing ver: exit %d, %q", code, stdout)
 	}
 }
 
-type broken struct{ err error }
+// brokenPipe fails every write with err.
+type brokenPipe struct{ err error }
 
-func (b broken) Write([]byte) (int, error) { return 0, b.err }
+func (b brokenPipe) Write([]byte) (int, error) { return 0, b.err }
 
-func TestAnAnswerThatCannotBeWrittenIsAnErrorUnlessNobodyReads(t *testing.T) {
+func TestRun_FailsIfOutputCannotBeWritten(t *testing.T) {
 	full, gone := errors.New("no space left"), errors.New("broken pipe")
-	for _, form := range []string{"text", "json"} {
-		var stderr bytes.Buffer
-		run := func(err error) int {
-			return Run(t.Context(), Process{Out: broken{err}, Err: &stderr, Gone: gone}, []string{"version", "-o", form})
+	for _, format := range []string{"text", "json"} {
+		run := func(err error) (int, string) {
+			var stderr bytes.Buffer
+			code := Run(t.Context(), Process{Out: brokenPipe{err}, Err: &stderr, Gone: gone}, []string{"version", "-o", format})
+			return code, stderr.String()
 		}
-		if code := run(gone); code != 0 || stderr.String() != "" {
-			t.Errorf("%s, nobody reads: exit %d, %q", form, code, stderr.String())
-		}
-		if code := run(full); code != 1 || !strings.Contains(stderr.String(), "no space left") {
-			t.Errorf("%s, disk full: exit %d, %q", form, code, stderr.String())
-		}
+		t.Run(format+", pipe without a reader", func(t *testing.T) {
+			if code, stderr := run(gone); code != 0 || stderr != "" {
+				t.Errorf("exit %d, %q", code, stderr)
+			}
+		})
+		t.Run(format+", disk full", func(t *testing.T) {
+			if code, stderr := run(full); code != 1 || !strings.Contains(stderr, "no space left") {
+				t.Errorf("exit %d, %q", code, stderr)
+			}
+		})
 	}
 }
 
-type panics struct{}
+// panickingWriter panics on every write.
+type panickingWriter struct{}
 
-func (panics) Write([]byte) (int, error) { panic("hunter22") }
+func (panickingWriter) Write([]byte) (int, error) { panic("hunter22") }
 
-func TestAPanicIsAnInternalErrorNotAUsageError(t *testing.T) {
+func TestRun_ReportsPanicAsInternalError(t *testing.T) {
 	var stderr bytes.Buffer
-	code := Run(t.Context(), Process{Out: panics{}, Err: &stderr}, []string{"version"})
-	if code != problem.ExitInternal || !strings.Contains(stderr.String(), "\ncannot go on: hunter22\n→ this is a bug") {
+	code := Run(t.Context(), Process{Out: panickingWriter{}, Err: &stderr}, []string{"version"})
+	if code != problem.ExitInternal || !strings.Contains(stderr.String(), "\ncannot continue: hunter22\n→ this is a bug") {
 		t.Errorf("exit %d:\n%s", code, stderr.String())
 	}
 }

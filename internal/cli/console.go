@@ -36,19 +36,20 @@ func (s commands) setCertificate() *cobra.Command {
 		func(ctx context.Context, r *run.Run, _ []string) (session.Reply, error) {
 			changed, err := console.SetCertificate(ctx, r, cert, key)
 			return session.Answer(map[string]bool{"changed": changed}, func(w io.Writer) {
-				what := "The console shows this certificate already: nothing was changed."
+				what := "Nothing to do: the console already uses this certificate."
 				if changed {
-					what = "The console shows the new certificate."
+					what = "The console uses the new certificate."
 				}
 				fmt.Fprintln(w, what+"\n\nNext: plinth console url")
 			}).Unless(err)
 		}))
-	cmd.Flags().StringVar(&cert, "cert", "", "`file` with the certificate, PEM")
-	cmd.Flags().StringVar(&key, "key", "", "`file` with its private key, PEM")
+	cmd.Flags().StringVar(&cert, "cert", "", "certificate `file`, PEM")
+	cmd.Flags().StringVar(&key, "key", "", "private key `file` of the certificate, PEM")
 	return cmd
 }
 
-// tools are the programs that plinth becomes; what follows their name is theirs.
+// toolCommands returns the commands that replace plinth with another program.
+// Everything after the name of the program is passed to it unchanged.
 func (s commands) tools() []*cobra.Command {
 	var all []*cobra.Command
 	for use, t := range map[string]tool.Tool{"kubectl ARGUMENT...": tool.Kubectl, "kots ARGUMENT...": tool.Kots, "shell ARGUMENT...": tool.Shell} {
@@ -62,19 +63,19 @@ func (s commands) tools() []*cobra.Command {
 	return all
 }
 
-// become runs a tool in place of this process; it returns only if it cannot.
+// execTool replaces this process with a tool. It returns only if that fails.
 func (s commands) become(r *run.Run, t tool.Tool, args []string) error {
 	program, err := tool.Command(r, t, args, variable(s.Environ, "SHELL"))
 	if err != nil {
 		return err
 	}
 	if err := s.Exec(program.Argv[0], program.Argv, override(s.Environ, program.Env)); err != nil {
-		return problem.New(problem.ExitInternal, "run "+program.Argv[0], err, "is it still there? `plinth install` puts it back")
+		return problem.New(problem.ExitInternal, "run "+program.Argv[0], err, "if the file is missing, run `plinth install` again to restore it")
 	}
 	return nil
 }
 
-// variable is the value of an environment variable, "" if there is none.
+// lookupVariable returns the value of an environment variable, "" if it is not set.
 func variable(environ []string, key string) string {
 	for _, kv := range environ {
 		if value, ok := strings.CutPrefix(kv, key+"="); ok {
@@ -84,8 +85,9 @@ func variable(environ []string, key string) string {
 	return ""
 }
 
-// override is environ with the variables in more in place of its own: of two
-// values programs differ on which one counts.
+// overrideEnviron returns environ with the variables in more instead of its
+// own values. A variable must occur only once: programs differ on which of two
+// values they use.
 func override(environ, more []string) []string {
 	kept := slices.DeleteFunc(slices.Clone(environ), func(kv string) bool {
 		key, _, _ := strings.Cut(kv, "=")

@@ -15,18 +15,20 @@ import (
 	"github.com/plinthdev/plinth/internal/cli/session"
 )
 
-func (s commands) drill() *cobra.Command { return s.Group("drill", s.drillList(), s.drillRun()) }
+func (s commands) debugCommand() *cobra.Command {
+	return s.Group("debug", s.Group("fault-test", s.faultTestListCommand(), s.faultTestRunCommand()))
+}
 
-func (s commands) drillList() *cobra.Command {
+func (s commands) faultTestListCommand() *cobra.Command {
 	return s.Command("list", session.NoArgs, func(context.Context, []string) (session.Reply, error) {
 		names, err := drill.Names()
 		return session.Answer(map[string][]string{"failpoints": names}, func(w io.Writer) { answer.Failpoints(w, names) }).Unless(err)
 	})
 }
 
-func (s commands) drillRun() *cobra.Command {
+func (s commands) faultTestRunCommand() *cobra.Command {
 	var req drill.Request
-	known := func(_ *cobra.Command, _ []string) error {
+	knownPoints := func(_ *cobra.Command, _ []string) error {
 		names, err := drill.Names()
 		for _, p := range req.Points {
 			p, _, _ = strings.Cut(p, "#")
@@ -36,7 +38,7 @@ func (s commands) drillRun() *cobra.Command {
 		}
 		return err
 	}
-	cmd := s.Command("run --this-host-is-throw-away -- install --bundle FILE", known, s.With(session.Once, nil,
+	cmd := s.Command("run --host-is-disposable -- COMMAND", knownPoints, s.With(session.Once, nil,
 		func(ctx context.Context, r *run.Run, args []string) (session.Reply, error) {
 			req.Args = args
 			res, err := drill.Run(ctx, r, req)
@@ -46,11 +48,11 @@ func (s commands) drillRun() *cobra.Command {
 			return session.Answer(res, func(w io.Writer) { answer.Drilled(w, res) }), err
 		}))
 	f := cmd.Flags()
-	f.BoolVar(&req.ThrowAway, "this-host-is-throw-away", false, "say that nothing on this host is of value")
-	f.StringVar(&req.Way, "way", drill.Chain, "`how`: chain, resume or reset")
-	f.StringSliceVar(&req.Points, "point", nil, "`names` of failpoints to kill at, NAME#3 for the third time it is reached (default all boundaries)")
-	f.IntVar(&req.Random, "random", 0, "of a chain: `number` of kills more, at random moments")
-	f.DurationVar(&req.Within, "within", 5*time.Second, "a random moment is at most this `time` after a run's begin")
-	f.Uint64Var(&req.Seed, "seed", 0, "`number` that the random moments come from (default one of the clock)")
+	f.BoolVar(&req.ThrowAway, "host-is-disposable", false, "confirm that nothing on this host is of value")
+	f.StringVar(&req.Way, "way", drill.Chain, "`mode`: chain, resume or reset")
+	f.StringSliceVar(&req.Points, "point", nil, "failpoint `names`, NAME#3 for the third hit (default: step boundaries)")
+	f.IntVar(&req.Random, "random", 0, "mode chain: `number` of additional kills at random moments")
+	f.DurationVar(&req.Within, "within", 5*time.Second, "longest `time` from the start of a run to a random kill")
+	f.Uint64Var(&req.Seed, "seed", 0, "`number` that seeds the random moments (default: from the clock)")
 	return cmd
 }

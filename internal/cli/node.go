@@ -21,18 +21,19 @@ func (s commands) node() *cobra.Command {
 	return s.Group("node", list, s.nodeChange("drain", nodes.Drain), s.nodeChange("remove", nodes.Remove))
 }
 
+// nodeChangeCommand returns the command for a verb that changes one node.
 func (s commands) nodeChange(verb string, do func(context.Context, *run.Run, nodes.Request) (nodes.Result, error)) *cobra.Command {
 	var req nodes.Request
 	var yes bool
-	cmd := s.Command(verb+" NAME", session.Exactly("the name of a node"), s.With(session.Stream, &yes,
+	cmd := s.Command(verb+" NAME", session.Exactly("NAME"), s.With(session.Stream, &yes,
 		func(ctx context.Context, r *run.Run, args []string) (session.Reply, error) {
 			req.Node = args[0]
 			res, err := do(ctx, r, req)
 			return session.Answer(res, func(w io.Writer) { answer.NodeChanged(w, res, verb == "remove") }).Unless(err)
 		}))
 	f := cmd.Flags()
-	f.DurationVar(&req.Timeout, "timeout", nodes.DrainTimeout, "how long its pods may take to leave, such as `10m`")
-	f.BoolVar(&req.Force, "force", false, "go on though something is lost; without it the command says what")
-	f.BoolVarP(&yes, "yes", "y", false, "do not ask before the first change")
+	f.DurationVar(&req.Timeout, "timeout", nodes.DrainTimeout, "longest `time` to wait for its pods to leave")
+	f.BoolVar(&req.Force, "force", false, "continue although data or pods are lost; without it they are listed")
+	f.BoolVarP(&yes, "yes", "y", false, "do not ask for confirmation")
 	return cmd
 }

@@ -19,7 +19,7 @@ func (s commands) preflight() *cobra.Command {
 	var req preflight.Request
 	var codeFile string
 	var listen bool
-	cmd := s.Command("preflight", session.NoArgs, s.With(session.Once, nil,
+	cmd := s.Command("preflight [--bundle FILE] [--role ROLE] [--peers HOST,...]", session.NoArgs, s.With(session.Once, nil,
 		func(ctx context.Context, r *run.Run, _ []string) (session.Reply, error) {
 			var err error
 			if req.Code, err = s.secretFile("--peer-code-file", codeFile); err != nil {
@@ -30,23 +30,24 @@ func (s commands) preflight() *cobra.Command {
 			}
 			report, err := preflight.Preflight(ctx, r, req)
 			if report.Results == nil {
-				return session.Reply{}, err // it did not come to that
+				return session.Reply{}, err // the preflights did not run
 			}
 			return session.Answer(report, func(w io.Writer) { answer.Preflight(w, report, req) }), err
 		}))
 	f := cmd.Flags()
-	f.StringVar(&req.Bundle, "bundle", "", "`file` that would be installed, - for standard input: its sizes, ports and networks, and its vendor's checks")
-	f.StringVar(&req.Source, "source", "", "`URL` with what a thin bundle leaves out, and without --bundle with the bundle itself: is it in reach?")
-	f.StringVar(&req.Role, "role", "controller", "what this host is to be: `role` is controller or worker")
-	f.BoolVar(&req.Quick, "quick", false, "leave out what is measured on disk and processor: seconds less")
-	f.StringSliceVar(&req.Peers, "peers", nil, "`hosts` that are to share the cluster: what lies between them and this one is checked, too")
-	f.StringVar(&codeFile, "peer-code-file", "", "`file` with the code that --listen printed; - is standard input")
-	f.BoolVar(&listen, "listen", false, "answer the hosts that name this one in --peers, for half an hour or until Ctrl-C")
+	f.StringVar(&req.Bundle, "bundle", "", "bundle `file` to check for, - for stdin (default: a typical one)")
+	f.StringVar(&req.Source, "source", "", "also check that `URL` can be reached; see install --source")
+	f.StringVar(&req.Role, "role", "controller", "`role` of this host: controller or worker")
+	f.BoolVar(&req.Quick, "quick", false, "skip the disk and CPU benchmarks, which take some seconds")
+	f.StringSliceVar(&req.Peers, "peers", nil, "also check the network to these `hosts` of the cluster")
+	f.StringVar(&codeFile, "peer-code-file", "", "`file` with the code from --listen, - for stdin")
+	f.BoolVar(&listen, "listen", false, "answer hosts that run --peers, for 30 minutes or until Ctrl-C")
 	ignoring(f, &req.Ignore)
 	return cmd
 }
 
-// listen answers other hosts; what they need is said at once.
+// listenForPeers answers the checks of other hosts. It first prints what to
+// run on them.
 func (s commands) listen(ctx context.Context, r *run.Run, code string) (session.Reply, error) {
 	var told preflight.Listening
 	err := preflight.Listen(ctx, r, code, func(l preflight.Listening) {
@@ -56,8 +57,9 @@ func (s commands) listen(ctx context.Context, r *run.Run, code string) (session.
 	return session.Answer(told, func(w io.Writer) { answer.Listened(w, told) }).Unless(err)
 }
 
-// secretFile reads what a flag names, "-" for standard input: a secret never
-// stands in the command line.
+// readSecretFile returns the content of the file at path, "-" for standard
+// input. Secrets are never passed on the command line, where every user of the
+// host can see them. flag names the flag, for the error.
 func (s commands) secretFile(flag, path string) (string, error) {
 	if path == "" {
 		return "", nil
@@ -65,10 +67,10 @@ func (s commands) secretFile(flag, path string) (string, error) {
 	raw, err := run.Given(s.In, path, maxToken)
 	text := strings.TrimSpace(string(raw))
 	if err == nil && text == "" {
-		err = errors.New("it holds no code")
+		err = errors.New("it is empty")
 	}
 	if err != nil {
-		return "", problem.New(problem.ExitUsage, "read "+flag, err, "give a file with the code, or - and the code on standard input")
+		return "", problem.New(problem.ExitUsage, "read "+flag, err, "name a file with the code, or use - and pass the code on standard input")
 	}
 	return text, nil
 }

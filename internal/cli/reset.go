@@ -20,7 +20,7 @@ func (s commands) reset() *cobra.Command {
 func (s commands) resetCluster() *cobra.Command {
 	var req reset.Request
 	cmd := s.resetCommand("cluster", &req, func(ctx context.Context, r *run.Run) (reset.Result, error) { return reset.Cluster(ctx, r, req) })
-	cmd.Flags().StringVar(&req.Cluster, "cluster", "", "`name` of the cluster that is meant")
+	cmd.Flags().StringVar(&req.Cluster, "cluster", "", "`name` of the cluster to remove; --yes requires it")
 	return cmd
 }
 
@@ -28,12 +28,13 @@ func (s commands) resetNode() *cobra.Command {
 	var req reset.NodeRequest
 	cmd := s.resetCommand("node", &req.Request, func(ctx context.Context, r *run.Run) (reset.Result, error) { return reset.Node(ctx, r, req) })
 	f := cmd.Flags()
-	f.DurationVar(&req.Timeout, "timeout", nodes.DrainTimeout, "how long its pods may take to leave, such as `10m`")
-	f.BoolVar(&req.Force, "force", false, "go on though something is lost, or the cluster cannot be told; without it the command says what")
+	f.DurationVar(&req.Timeout, "timeout", nodes.DrainTimeout, "longest `time` to wait for its pods to leave")
+	f.BoolVar(&req.Force, "force", false, "continue although data is lost or no controller answers")
 	return cmd
 }
 
-// resetCommand is a reset of either scope, with the flags that both have.
+// newResetCommand returns a reset of the given scope with the flags that all
+// scopes have.
 func (s commands) resetCommand(scope string, req *reset.Request, do func(context.Context, *run.Run) (reset.Result, error)) *cobra.Command {
 	cmd := s.Command(scope, session.NoArgs, s.With(session.Stream, &req.Yes,
 		func(ctx context.Context, r *run.Run, _ []string) (session.Reply, error) {
@@ -44,13 +45,9 @@ func (s commands) resetCommand(scope string, req *reset.Request, do func(context
 			}
 			return session.Answer(res, text), err
 		}))
-	yes := "do not ask before the first change"
-	if scope == "cluster" {
-		yes += "; needs --cluster"
-	}
 	f := cmd.Flags()
-	f.BoolVar(&req.DryRun, "dry-run", false, "only say what would be removed, and how large it is")
-	f.BoolVarP(&req.Yes, "yes", "y", false, yes)
-	f.BoolVar(&req.DeleteData, "delete-data", false, "remove the data in volumes too")
+	f.BoolVar(&req.DryRun, "dry-run", false, "show what would be removed and its size, change nothing")
+	f.BoolVarP(&req.Yes, "yes", "y", false, "do not ask for confirmation")
+	f.BoolVar(&req.DeleteData, "delete-data", false, "also remove the data in volumes")
 	return cmd
 }

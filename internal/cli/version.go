@@ -24,7 +24,7 @@ func (s commands) completion() *cobra.Command {
 		"zsh":  func(w io.Writer) error { return root.GenZshCompletion(w) },
 		"fish": func(w io.Writer) error { return root.GenFishCompletion(w, true) },
 	}
-	cmd := s.Command("completion bash|zsh|fish", session.Exactly("a shell"), nil)
+	cmd := s.Command("completion bash|zsh|fish", session.Exactly("SHELL: bash, zsh or fish"), nil)
 	cmd.ValidArgs = []string{"bash", "zsh", "fish"}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		root = cmd.Root()

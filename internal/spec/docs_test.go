@@ -20,7 +20,7 @@ import (
 	"github.com/plinthdev/plinth/internal/testkit"
 )
 
-const schemaFile = "../../docs/installer.schema.json"
+const schemaFile = "../../docs/reference/installer.schema.json"
 
 // patterns are the value checks, as far as a regular expression can carry them: it
 // must accept whatever the check accepts.
@@ -226,5 +226,5 @@ application) and 0. The same rules hold in ` + "`bundle build` and `install`" + 
 	for _, o := range taken.Fields() {
 		fmt.Fprintf(&b, "| `%s` | %s |\n", o.Path, o.Why)
 	}
-	testkit.Golden(t, "../../docs/lint-rules.md", []byte(b.String()))
+	testkit.Golden(t, "../../docs/reference/lint-rules.md", []byte(b.String()))
 }

@@ -32,7 +32,7 @@ func readInstaller(file string, data []byte, judges ...Judge) (*Installer, []Fin
 				r.Report("one-document", "", roots[1], fmt.Sprintf("is document 2 of %d in this file", len(roots)), "an Installer stands alone in its file")
 			}
 		case len(r.Findings()) == 0:
-			r.Report("empty-file", "", nil, "holds no document", "docs/installer.schema.json and the example installer.yaml show what belongs here")
+			r.Report("empty-file", "", nil, "holds no document", "docs/reference/installer.schema.json and the example installer.yaml show what belongs here")
 		}
 	}
 	return in, r.Findings()

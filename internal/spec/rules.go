@@ -41,7 +41,7 @@ func Problem(doing string, findings []Finding) error {
 }
 
 // Rules lists every rule. It is the only place where a rule gets its severity, and
-// docs/lint-rules.md is made from it.
+// docs/reference/lint-rules.md is made from it.
 func Rules() []Rule {
 	fail := func(id, summary string) Rule { return Rule{ID: id, Severity: Error, Summary: summary} }
 	warn := func(id, summary string) Rule { return Rule{ID: id, Severity: Warning, Summary: summary} }

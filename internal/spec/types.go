@@ -20,7 +20,7 @@ const (
 	Kind       = "Installer"
 )
 
-// The field tags are the schema, as strict.Reader.Decode reads it. docs/installer.schema.json
+// The field tags are the schema, as strict.Reader.Decode reads it. docs/reference/installer.schema.json
 // is made from them and from the comments, which speak to the author of an Installer.
 
 // Installer describes a cluster: k0s, its network, and the add-ons that go onto it.

@@ -1,6 +1,5 @@
-// Package answer owns how a run's outcome is written: each verb's result for a
-// person, ending with the next command to type, the error, and the JSON form
-// of both. It refuses to decide anything and to know flags.
+// Package answer writes the results and errors of commands, as text that ends
+// with the next command to run, or as JSON.
 package answer
 
 import (
@@ -19,7 +18,7 @@ import (
 	"github.com/plinthdev/plinth/airgap/format"
 )
 
-// Lint lists what was found in files, or says that they are good.
+// WriteLintReport writes the findings in files, or that the files are valid.
 func Lint(w io.Writer, r spec.Report, files []string) {
 	for _, f := range r.Findings {
 		fmt.Fprintln(w, f)
@@ -34,13 +33,14 @@ func Lint(w io.Writer, r spec.Report, files []string) {
 	if n := len(r.Findings); n > 0 {
 		warnings = Count(n, "warning")
 	}
-	fmt.Fprintf(w, "%s: good, %s\n", strings.Join(files, ", "), warnings)
+	fmt.Fprintf(w, "%s: valid, %s\n", strings.Join(files, ", "), warnings)
 	if r.Installer != nil {
 		next(w, buildCommand(r, files))
 	}
 }
 
-// buildCommand makes a bundle of what was checked.
+// suggestBuildCommand returns the command that creates a bundle from the checked
+// files.
 func buildCommand(r spec.Report, files []string) string {
 	command := "plinth bundle build"
 	for _, f := range files {
@@ -50,24 +50,24 @@ func buildCommand(r spec.Report, files []string) string {
 		}
 		command += flag + Quote(f)
 	}
-	return command + " -o " + r.Installer.Metadata.Name + ".bundle"
+	return command + " --output-file " + r.Installer.Metadata.Name + ".bundle"
 }
 
-// Built says which bundle was made.
+// WriteBuildResult writes which bundle was created.
 func Built(w io.Writer, r vendor.Result) {
 	fmt.Fprintf(w, "%s: %s\n%s\n", r.Path, ui.Bytes(r.Size), digestOf(r.Digest.String()))
 	if r.Signer == "" {
-		fmt.Fprintln(w, "It is not signed: hosts take it only with --allow-unsigned. Sign it with --sign-key.")
+		fmt.Fprintln(w, "Not signed: hosts accept it only with --allow-unsigned. To sign it, use --sign-key.")
 	} else {
-		fmt.Fprintf(w, "Signed with the key %s\n", r.Signer)
+		fmt.Fprintf(w, "Signed with key %s\n", r.Signer)
 	}
 	next(w, "plinth bundle inspect "+Quote(r.Path))
 }
 
-// Inspected lists a bundle's parts: what they are and how big.
+// WriteBundleSummary writes the parts of a bundle with their versions and sizes.
 func Inspected(w io.Writer, b airgap.Summary, path string) {
 	fmt.Fprintf(w, "%s\n%s\n%s\n\n", words(b.Name, b.Platform), digestOf(b.Digest.String()), upper(label(b)))
-	t := table(w, "KIND", "NAME", "VERSION", "SIZE", "ON THE HOST", "LICENCE")
+	t := table(w, "KIND", "NAME", "VERSION", "SIZE", "ON THE HOST", "LICENSE")
 	images := false
 	for _, it := range b.Items {
 		images = images || it.Kind == format.KindImage
@@ -79,25 +79,26 @@ func Inspected(w io.Writer, b airgap.Summary, path string) {
 	}
 	_ = t.Flush()
 	if images {
-		fmt.Fprintln(w, "\nAn image's tag is the name that the cluster asks for. VERSION is what was built and stands under that name; the index binds it by digest.")
+		fmt.Fprintln(w, "\nNAME is the image reference that the cluster uses. VERSION is the version of its content, which can differ from the tag; the index pins it by digest.")
 	}
 	fmt.Fprintf(w, "\n%s in the file, in %s; %s on a host\n", ui.Bytes(b.Totals.File), Count(b.Totals.Blobs, "part"), ui.Bytes(b.Totals.OnHost.Total()))
 	if b.Base != "" {
-		fmt.Fprintf(w, "It is a delta to %s, which has %s of it\n", b.Base, Count(b.Absent, "more part"))
+		fmt.Fprintf(w, "This is a delta to %s, which holds %s\n", b.Base, Count(b.Absent, "more part"))
 	}
 	next(w, "plinth bundle verify "+Quote(path))
 }
 
-// digestOf says what the digest of a bundle is, for people who hold the output
-// of sha256sum beside it.
+// describeDigest returns the digest of a bundle with a note that it is not the
+// file's sha256sum.
 func digestOf(digest string) string {
-	return digest + " (of the bundle's index, which names all parts by digest; the file's own sha256sum is another)"
+	return digest + " (of the bundle's index, which pins all parts; sha256sum of the file differs)"
 }
 
-// upper is a sentence with its first letter in upper case.
+// capitalizeFirst returns s with its first letter in upper case.
 func upper(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
 
-// label is what the vendor wrote on a bundle.
+// describeSignature returns whether a bundle is signed, its release number and
+// when it expires.
 func label(b airgap.Summary) string {
 	text := "not signed"
 	if b.Signed {
@@ -112,47 +113,47 @@ func label(b airgap.Summary) string {
 	return text
 }
 
-// Released says what was published and how a customer starts.
+// WritePublishResult writes what was published and the command for customers.
 func Released(w io.Writer, r vendor.ReleaseResult) {
 	fmt.Fprintf(w, "%s: %s for %s, to be served at %s\n", r.Path, ui.Bytes(r.Size), strings.Join(r.Platforms, ", "), r.URL)
 	if r.Fingerprint != "" {
-		fmt.Fprintf(w, "Its executables take bundles signed with the key %s\n", r.Fingerprint)
+		fmt.Fprintf(w, "Its executables accept bundles signed with key %s\n", r.Fingerprint)
 	}
 	if !r.Signed {
-		fmt.Fprintln(w, "SHA256SUMS is not signed: the web server alone vouches for install.sh and the executables")
+		fmt.Fprintln(w, "SHA256SUMS is not signed: install.sh and the executables are only as trustworthy as the web server")
 	}
 	next(w, "curl -fsSL "+r.URL+"/install.sh | sudo bash -s --")
 }
 
-// Sealed says which executable was made.
+// WriteEmbedResult writes which executable was created.
 func Sealed(w io.Writer, r vendor.SealResult) {
 	fmt.Fprintf(w, "%s: %s\n", r.Path, ui.Bytes(r.Size))
 	if r.Fingerprint != "" {
-		fmt.Fprintf(w, "It takes bundles signed with the key %s\n", r.Fingerprint)
+		fmt.Fprintf(w, "It accepts bundles signed with key %s\n", r.Fingerprint)
 	}
 	if r.Bundle == "" {
 		next(w, "sudo "+program(r.Path)+" install --bundle FILE")
 		return
 	}
-	fmt.Fprintf(w, "It carries the bundle %s\n", r.Bundle)
+	fmt.Fprintf(w, "It contains the bundle %s\n", r.Bundle)
 	next(w, "sudo "+program(r.Path)+" install")
 }
 
-// Diffed says which delta was made.
+// WriteDiffResult writes which delta was created and how small it is.
 func Diffed(w io.Writer, r vendor.DiffResult, old string) {
-	fmt.Fprintf(w, "%s: %s, %.1f %% of the full bundle (%s); %s as they are, %d made from older ones\n",
+	fmt.Fprintf(w, "%s: %s, %.1f %% of the full bundle (%s); %s complete, %d as patches of older parts\n",
 		r.Path, ui.Bytes(r.Size), 100*float64(r.Size)/float64(r.Full), ui.Bytes(r.Full), Count(r.Parts, "part"), r.Patches)
-	fmt.Fprintf(w, "With %s it makes %s\n", r.Base, r.Digest)
-	next(w, "plinth bundle merge "+Quote(old)+" "+Quote(r.Path)+" -o FILE")
+	fmt.Fprintf(w, "Applied to %s it gives %s\n", r.Base, r.Digest)
+	next(w, "plinth bundle patch "+Quote(old)+" "+Quote(r.Path)+" --output-file FILE")
 }
 
-// Merged says which bundle a delta made.
+// WritePatchResult writes which bundle a delta gave.
 func Merged(w io.Writer, r vendor.Result) {
-	fmt.Fprintf(w, "%s: %s, %s, every byte proved\n", r.Path, ui.Bytes(r.Size), r.Digest)
+	fmt.Fprintf(w, "%s: %s, %s, every byte verified\n", r.Path, ui.Bytes(r.Size), r.Digest)
 	next(w, "plinth install --bundle "+Quote(r.Path))
 }
 
-// program is a path as a shell runs it.
+// shellPath returns path so that a shell runs the file instead of searching PATH.
 func program(path string) string {
 	if !strings.Contains(path, "/") {
 		path = "./" + path
@@ -160,19 +161,19 @@ func program(path string) string {
 	return Quote(path)
 }
 
-// Verified says that a bundle is whole.
+// WriteVerifyResult writes that a bundle is complete and who signed it.
 func Verified(w io.Writer, b airgap.Summary, path string) {
-	fmt.Fprintf(w, "%s is whole: %s in %s are as they were built\n%s\n%s\n", path, ui.Bytes(b.Totals.Content), Count(b.Totals.Blobs, "part"), digestOf(b.Digest.String()), upper(label(b)))
+	fmt.Fprintf(w, "%s is complete: verified %s in %s\n%s\n%s\n", path, ui.Bytes(b.Totals.Content), Count(b.Totals.Blobs, "part"), digestOf(b.Digest.String()), upper(label(b)))
 	if b.Verified != "" {
-		fmt.Fprintf(w, "It is signed with the key %s\n", b.Verified)
+		fmt.Fprintf(w, "Verified with key %s\n", b.Verified)
 	} else {
-		fmt.Fprintln(w, "Whose it is was not checked: name the vendor's public key with --verify-key.")
+		fmt.Fprintln(w, "The signature was not verified: give the vendor's public key with --verify-key.")
 	}
 	next(w, "plinth install --bundle "+Quote(path))
 }
 
-// plan lists steps, and below each that is not done why and what it changes;
-// again is the command that does it.
+// writePlan writes steps; below each step that is not done it writes why and
+// what the step changes. again is the command that executes the plan.
 func plan(w io.Writer, steps []step.Planned, again string) {
 	todo, width := 0, 0
 	for _, s := range steps {
@@ -193,7 +194,7 @@ func plan(w io.Writer, steps []step.Planned, again string) {
 		if s.Why != "" {
 			why := "because "
 			if s.State == "unknown" {
-				why = "can be told after "
+				why = "known after "
 			}
 			fmt.Fprintf(w, "%*s%s%s\n", width+11, "", why, strings.ReplaceAll(s.Why, "\n", "; "))
 		}
@@ -210,10 +211,10 @@ func plan(w io.Writer, steps []step.Planned, again string) {
 	next(w, again)
 }
 
-// next ends an answer with what to type now.
+// writeNextCommand ends an output with the next command to run.
 func next(w io.Writer, command string) { fmt.Fprintf(w, "\nNext: %s\n", command) }
 
-// Count is n of what: "1 error", "3 errors".
+// FormatCount returns n with the noun what: "1 error", "3 errors".
 func Count(n int, what string) string {
 	if n != 1 {
 		what += "s"
@@ -221,7 +222,7 @@ func Count(n int, what string) string {
 	return fmt.Sprintf("%d %s", n, what)
 }
 
-// Quote is a word as a shell reads it.
+// QuoteShellWord returns word quoted for a POSIX shell, if it needs quotes.
 func Quote(word string) string {
 	plain := "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./:=@%+,"
 	if word != "" && strings.Trim(word, plain) == "" {
@@ -230,7 +231,7 @@ func Quote(word string) string {
 	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }
 
-// words puts two spaces between those that are not empty.
+// joinNonEmpty joins the strings that are not empty with two spaces.
 func words(all ...string) string {
 	kept := all[:0]
 	for _, s := range all {
@@ -241,6 +242,7 @@ func words(all ...string) string {
 	return strings.Join(kept, "  ")
 }
 
+// newTable returns a table with a header row; the caller flushes it.
 func table(w io.Writer, head ...string) *tabwriter.Writer {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	row(t, head...)

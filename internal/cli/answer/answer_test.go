@@ -22,7 +22,8 @@ import (
 	"github.com/plinthdev/plinth/internal/ui/runlog"
 )
 
-func checks(entries ...hostpreflight.Entry) *hostpreflight.Report {
+// newReport returns a preflight report with entries and 22 passed checks.
+func newReport(entries ...hostpreflight.Entry) *hostpreflight.Report {
 	r := &hostpreflight.Report{Schema: 1, Passed: 22, Results: entries}
 	for _, e := range entries {
 		switch e.State {
@@ -35,11 +36,13 @@ func checks(entries ...hostpreflight.Entry) *hostpreflight.Report {
 	return r
 }
 
-func check(id string, state hostpreflight.State, found, fix string) hostpreflight.Entry {
+// newEntry returns the result of one preflight.
+func newEntry(id string, state hostpreflight.State, found, fix string) hostpreflight.Entry {
 	return hostpreflight.Entry{ID: id, Group: "Hardware", Result: hostpreflight.Result{State: state, Found: found, Wanted: "more", Fix: fix}}
 }
 
-func planned() []step.Planned {
+// plannedSteps returns a plan with a step in each state.
+func plannedSteps() []step.Planned {
 	return []step.Planned{
 		{Step: "data-dir", Title: "Make Plinth's data folder", State: "done", Touches: []string{"/var/lib/plinth"}},
 		{Step: "kernel", Title: "Prepare the kernel", State: "needed", Why: "br_netfilter is not loaded\nip_forward is 0", Touches: []string{"/etc/modules-load.d/plinth.conf", "sysctl:net.ipv4.ip_forward"}},
@@ -47,7 +50,8 @@ func planned() []step.Planned {
 	}
 }
 
-// manyNodes is a cluster with everything that can be said of one.
+// manyNodes returns a cluster with nodes, API servers and etcd members in
+// different states.
 func manyNodes() nodes.View {
 	return nodes.View{
 		Nodes: []nodes.Node{
@@ -60,22 +64,24 @@ func manyNodes() nodes.View {
 	}
 }
 
-func TestTheJSONOfNodesIsItsGolden(t *testing.T) {
+func TestWriteJSON_OfNodesMatchesGolden(t *testing.T) {
 	v := manyNodes()
 	v.Balancer = &nodes.Endpoint{Address: "127.0.0.1:6443", Ready: true}
-	var out bytes.Buffer
-	if err := JSON(&out, v, nil, &runlog.Secrets{}); err != nil {
-		t.Fatal(err)
+	for name, result := range map[string]any{
+		"node-list": v,
+		"status":    status.Status{Installed: true, Name: "my-app", Role: "controller", Service: "active", Agent: "active", View: v},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var out bytes.Buffer
+			if err := JSON(&out, result, nil, &runlog.Secrets{}); err != nil {
+				t.Fatal(err)
+			}
+			testkit.Golden(t, "testdata/"+name+".json", out.Bytes())
+		})
 	}
-	testkit.Golden(t, "testdata/node-list.json", out.Bytes())
-	out.Reset()
-	if err := JSON(&out, status.Status{Installed: true, Name: "my-app", Role: "controller", Service: "active", Agent: "active", View: v}, nil, &runlog.Secrets{}); err != nil {
-		t.Fatal(err)
-	}
-	testkit.Golden(t, "testdata/status.json", out.Bytes())
 }
 
-func TestAnswersForPeople(t *testing.T) {
+func TestWriters_OfResultsMatchGoldens(t *testing.T) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	here := status.Status{Installed: true, Name: "my-app", Role: "controller", Bundle: "sha256:abc", Service: "active", Agent: "active",
 		Versions: map[string]string{"k0s": "v1.33.8+k0s.1"}, View: nodes.View{Nodes: []nodes.Node{{Name: "n1", Role: "controller", Ready: true, Version: "v1.33.8+k0s", Addresses: []string{"10.0.0.2"}}}},
@@ -97,7 +103,7 @@ func TestAnswersForPeople(t *testing.T) {
 	verdict := compat.Check(compat.Input{Actual: "1.131.2", Min: "1.100.0", Target: "1.131.2", FirstInstall: true})
 	good := spec.Report{Installer: &installer, Application: &spec.Application{File: "my app.yaml"}, Title: "My App", Findings: []spec.Finding{warning}, Gate: &verdict}
 	done := install.Result{Changed: true, ConsoleURL: "https://10.0.0.2:8800", Password: "correct-horse", Kubeconfig: "/var/lib/k0s/pki/admin.conf", Log: "/var/log/plinth/install-1.log",
-		Preflights: checks(check("memory", hostpreflight.Warn, "3 GiB", "add memory"))}
+		Preflights: newReport(newEntry("memory", hostpreflight.Warn, "3 GiB", "add memory"))}
 	for name, write := range map[string]func(io.Writer){
 		"lint-findings": func(w io.Writer) { Lint(w, spec.Report{Findings: []spec.Finding{finding}}, []string{"installer.yaml"}) },
 		"lint-good":     func(w io.Writer) { Lint(w, good, []string{"installer.yaml", "my app.yaml"}) },
@@ -105,24 +111,24 @@ func TestAnswersForPeople(t *testing.T) {
 		"inspected":     func(w io.Writer) { Inspected(w, bundle, "my-app.bundle") },
 		"verified":      func(w io.Writer) { Verified(w, bundle, "my-app.bundle") },
 		"install-plan": func(w io.Writer) {
-			Installed(w, install.Result{Plan: planned(), Preflights: checks()}, "plinth install --bundle a.tar", false)
+			Installed(w, install.Result{Plan: plannedSteps(), Preflights: newReport()}, "plinth install --bundle a.tar", false)
 		},
 		"install-plan-done": func(w io.Writer) {
-			Installed(w, install.Result{Plan: planned()[:1], Preflights: checks()}, "plinth install", false)
+			Installed(w, install.Result{Plan: plannedSteps()[:1], Preflights: newReport()}, "plinth install", false)
 		},
 		"install-preflight": func(w io.Writer) {
-			Installed(w, install.Result{Preflights: checks(check("memory", hostpreflight.Fail, "1 GiB", "add memory"))}, "", true)
+			Installed(w, install.Result{Preflights: newReport(newEntry("memory", hostpreflight.Fail, "1 GiB", "add memory"))}, "", true)
 		},
-		"install-failed": func(w io.Writer) { Installed(w, install.Result{Preflights: checks()}, "", true) },
+		"install-failed": func(w io.Writer) { Installed(w, install.Result{Preflights: newReport()}, "", true) },
 		"install-done":   func(w io.Writer) { Installed(w, done, "", false) },
 		"install-nothing": func(w io.Writer) {
-			Installed(w, install.Result{ConsoleURL: "https://10.0.0.2:8800", Preflights: checks()}, "", false)
+			Installed(w, install.Result{ConsoleURL: "https://10.0.0.2:8800", Preflights: newReport()}, "", false)
 		},
 		"preflight-ready": func(w io.Writer) {
-			Preflight(w, *checks(check("cpu", hostpreflight.Pass, "4 processors", "")), preflight.Request{Bundle: "my app.tar", Ignore: []string{"memory", "swap"}})
+			Preflight(w, *newReport(newEntry("cpu", hostpreflight.Pass, "4 processors", "")), preflight.Request{Bundle: "my app.tar", Ignore: []string{"memory", "swap"}})
 		},
 		"preflight-failed": func(w io.Writer) {
-			Preflight(w, *checks(check("cpu", hostpreflight.Pass, "4 processors", ""), check("memory", hostpreflight.Fail, "1 GiB", "add memory")), preflight.Request{})
+			Preflight(w, *newReport(newEntry("cpu", hostpreflight.Pass, "4 processors", ""), newEntry("memory", hostpreflight.Fail, "1 GiB", "add memory")), preflight.Request{})
 		},
 		"node-list": func(w io.Writer) { NodeList(w, manyNodes()) },
 		"node-list-worker": func(w io.Writer) {
@@ -151,10 +157,12 @@ func TestAnswersForPeople(t *testing.T) {
 	}
 }
 
-func TestQuotedWordsAreReadBackByAShell(t *testing.T) {
+func TestQuoteShellWord_QuotesOnlyIfNeeded(t *testing.T) {
 	for word, want := range map[string]string{"a.tar": "a.tar", "my app.yaml": "'my app.yaml'", "it's": `'it'\''s'`, "": "''", "$(reboot)": "'$(reboot)'", "a;b": "'a;b'"} {
-		if got := Quote(word); got != want {
-			t.Errorf("Quote(%q) = %s, want %s", word, got, want)
-		}
+		t.Run(word, func(t *testing.T) {
+			if got := Quote(word); got != want {
+				t.Errorf("QuoteShellWord(%q) = %s, want %s", word, got, want)
+			}
+		})
 	}
 }

@@ -9,13 +9,14 @@ import (
 	"github.com/plinthdev/plinth/internal/app/preflight"
 )
 
-// NodeList shows the nodes of a cluster and what they share.
+// WriteNodeList writes the nodes of a cluster, its API servers and its etcd members.
 func NodeList(w io.Writer, v nodes.View) {
 	cluster(w, v)
 	next(w, "plinth node drain NAME")
 }
 
-// cluster shows the nodes, and what holds them together.
+// writeCluster writes the nodes, the API servers, the load balancer and the etcd
+// members, as far as they are known.
 func cluster(w io.Writer, v nodes.View) {
 	if len(v.Nodes) == 0 {
 		return
@@ -25,7 +26,7 @@ func cluster(w io.Writer, v nodes.View) {
 	for _, n := range v.Nodes {
 		is := ready(n.Ready, n.Reason)
 		if n.Cordoned {
-			is += ", takes no new pods"
+			is += ", cordoned"
 		}
 		row(t, n.Name, n.Role, is, n.Version, strings.Join(n.Addresses, ", "))
 	}
@@ -44,6 +45,7 @@ func cluster(w io.Writer, v nodes.View) {
 	}
 }
 
+// formatEndpoints returns each endpoint with its state, separated by commas.
 func endpoints(all []nodes.Endpoint) string {
 	var out []string
 	for _, e := range all {
@@ -56,6 +58,7 @@ func endpoints(all []nodes.Endpoint) string {
 	return strings.Join(out, ", ")
 }
 
+// formatEtcdMembers returns each member with its role, separated by commas.
 func members(all []nodes.Member) string {
 	var out []string
 	led := false
@@ -67,33 +70,33 @@ func members(all []nodes.Member) string {
 		switch {
 		case m.Leader:
 			led = true
-			s += " (leads)"
+			s += " (leader)"
 		case m.Learner:
-			s += " (no vote yet)"
+			s += " (learner)"
 		}
 		out = append(out, s)
 	}
 	s := strings.Join(out, ", ")
 	if !led {
-		s += "; none leads"
+		s += "; no leader"
 	}
 	return s
 }
 
-// NodeChanged says how a drain or a removal ended.
+// WriteNodeResult writes how a drain or a removal ended.
 func NodeChanged(w io.Writer, r nodes.Result, removed bool) {
 	switch {
 	case !r.Changed && removed:
-		fmt.Fprintf(w, "Nothing to do: %s is no node of the cluster any more.\n", r.Node)
+		fmt.Fprintf(w, "Nothing to do: %s is not a node of the cluster.\n", r.Node)
 	case !r.Changed:
-		fmt.Fprintf(w, "Nothing to do: %s is drained.\n", r.Node)
+		fmt.Fprintf(w, "Nothing to do: %s is already drained.\n", r.Node)
 	case removed:
-		fmt.Fprintf(w, "%s is out of the cluster: its pods are elsewhere, its credentials are refused.\n", r.Node)
+		fmt.Fprintf(w, "Removed %s from the cluster: its pods are moved and its credentials are revoked.\n", r.Node)
 		if r.Role == nodes.Controller {
-			fmt.Fprintln(w, "As a controller it still holds the cluster's keys, which end only with its data: take that host back now.")
+			fmt.Fprintln(w, "The host was a controller and still stores the cluster's private keys: reset it now.")
 		}
 	default:
-		fmt.Fprintf(w, "%s is drained: it takes no new pods until: plinth kubectl uncordon %s\n", r.Node, Quote(r.Node))
+		fmt.Fprintf(w, "Drained %s: it gets no new pods until you run: plinth kubectl uncordon %s\n", r.Node, Quote(r.Node))
 	}
 	if r.Log != "" {
 		fmt.Fprintf(w, "Log  %s\n", r.Log)
@@ -105,13 +108,13 @@ func NodeChanged(w io.Writer, r nodes.Result, removed bool) {
 	}
 }
 
-// Listening says what the other hosts are to do.
+// ListenInstructions returns what to run on the other hosts.
 func Listening(l preflight.Listening) string {
-	return fmt.Sprintf("This host answers others until Ctrl-C. On each of them:\n  echo %s | sudo plinth preflight --peers %s --peer-code-file -", l.Code, l.Address)
+	return fmt.Sprintf("This host is listening until Ctrl-C. On each other host, run:\n  echo %s | sudo plinth preflight --peers %s --peer-code-file -", l.Code, l.Address)
 }
 
-// Listened says how a host that answered others goes on.
+// WriteListenResult writes that the host stopped listening.
 func Listened(w io.Writer, l preflight.Listening) {
-	fmt.Fprintf(w, "%s answers other hosts no more; its ports are free.\n", l.Address)
+	fmt.Fprintf(w, "%s stopped listening; its ports are free.\n", l.Address)
 	next(w, "plinth install --bundle FILE")
 }

@@ -7,15 +7,15 @@ import (
 	"github.com/plinthdev/plinth/internal/app/drill"
 )
 
-// Failpoints lists the names of failpoints.
+// WriteFailpointList writes the names of failpoints, one per line.
 func Failpoints(w io.Writer, names []string) {
 	for _, name := range names {
 		fmt.Fprintln(w, name)
 	}
-	next(w, "plinth drill run --this-host-is-throw-away -- install --bundle FILE")
+	next(w, "plinth debug fault-test run --host-is-disposable -- install --bundle FILE")
 }
 
-// Drilled is the table of a drill.
+// WriteFaultTestResult writes one row per kill: where, what ran next, and its result.
 func Drilled(w io.Writer, r drill.Result) {
 	t := table(w, "KILLED AT", "AFTER", "IN STEP", "THEN", "FOR", "RESULT")
 	for _, k := range r.Rows {
@@ -26,7 +26,7 @@ func Drilled(w io.Writer, r drill.Result) {
 		row(t, k.Point, seconds(k.Killed), k.Step, k.Next, seconds(k.Seconds), words(k.Result, k.Detail))
 	}
 	_ = t.Flush()
-	fmt.Fprintf(w, "\n%d kills, %d failed, in %s; way %s, seed %d\n", r.Kills, r.Failed, seconds(r.Seconds), r.Way, r.Seed)
+	fmt.Fprintf(w, "\n%d kills, %d failed, in %s; mode %s, seed %d\n", r.Kills, r.Failed, seconds(r.Seconds), r.Way, r.Seed)
 	if r.Failed == 0 {
 		next(w, "plinth status")
 	} else {

@@ -12,9 +12,8 @@ import (
 	"github.com/plinthdev/plinth/internal/app/status"
 )
 
-// Installed says what an install found, planned or did. again is the command
-// line that was typed, without what made it only look; failed says that the
-// install did not reach its end.
+// WriteInstallResult writes what an install found, planned or did. again is the
+// command line without --plan; failed reports that the install returned an error.
 func Installed(w io.Writer, r install.Result, again string, failed bool) {
 	switch {
 	case r.Preflights != nil && r.Preflights.Failed > 0:
@@ -26,16 +25,16 @@ func Installed(w io.Writer, r install.Result, again string, failed bool) {
 	case !r.Changed:
 		preflights(w, r.Preflights)
 		installed(w, r)
-	default: // the warnings were said before the first change
+	default: // the warnings were printed before the first change
 		installed(w, r)
 	}
 }
 
-// Preflight is the report on a host, and the install that may follow.
+// WritePreflightReport writes the report on a host and the install command for it.
 func Preflight(w io.Writer, r hostpreflight.Report, req preflight.Request) {
 	fmt.Fprint(w, r.Text())
 	if r.Failed > 0 {
-		return // the error says what to do
+		return // the error has a hint
 	}
 	if r.Role == hostpreflight.Worker {
 		next(w, "echo TOKEN | sudo plinth join -")
@@ -57,7 +56,7 @@ func Preflight(w io.Writer, r hostpreflight.Report, req preflight.Request) {
 	next(w, line)
 }
 
-// preflights shows what deserves attention though it stops nothing.
+// writePreflightWarnings writes the warnings and a summary of r.
 func preflights(w io.Writer, r *hostpreflight.Report) {
 	if r == nil {
 		return
@@ -68,6 +67,7 @@ func preflights(w io.Writer, r *hostpreflight.Report) {
 	fmt.Fprintf(w, "Host preflights: %s\n\n", r.Summary())
 }
 
+// writeInstalled writes how to reach the admin console.
 func installed(w io.Writer, r install.Result) {
 	if !r.Changed {
 		fmt.Fprintln(w, "Nothing to do: everything is installed.")
@@ -76,7 +76,7 @@ func installed(w io.Writer, r install.Result) {
 		fmt.Fprintf(w, "Admin console  %s\n", r.ConsoleURL)
 	}
 	if r.Password != "" {
-		fmt.Fprintf(w, "Password       %s   (shown this once; `plinth console reset-password` makes a new one)\n", r.Password)
+		fmt.Fprintf(w, "Password       %s   (shown only once; `plinth console reset-password` sets a new one)\n", r.Password)
 	}
 	if r.Kubeconfig != "" {
 		fmt.Fprintf(w, "Kubeconfig     %s   (`plinth kubectl` uses it)\n", r.Kubeconfig)
@@ -87,7 +87,7 @@ func installed(w io.Writer, r install.Result) {
 	next(w, "plinth status")
 }
 
-// Status shows what is installed on this host and how it is.
+// WriteStatus writes what is installed on this host and its state.
 func Status(w io.Writer, s status.Status) {
 	switch {
 	case s.Installed:
@@ -105,7 +105,7 @@ func Status(w io.Writer, s status.Status) {
 	addOns(w, s)
 	if len(s.Certificates) > 0 {
 		first := s.Certificates[0]
-		fmt.Fprintf(w, "\nCertificates: the first of %d ends %s: %s\n", len(s.Certificates), first.Expires.Format(time.DateOnly), first.Path)
+		fmt.Fprintf(w, "\nCertificates: the first of %d expires %s: %s\n", len(s.Certificates), first.Expires.Format(time.DateOnly), first.Path)
 	}
 	for _, warning := range s.Warnings {
 		fmt.Fprintf(w, "warning: %s\n", warning)
@@ -114,11 +114,11 @@ func Status(w io.Writer, s status.Status) {
 	case s.Running != nil:
 		running(w, *s.Running)
 	case u != nil:
-		fmt.Fprintf(w, "\nUnfinished: %s, begun %s, stopped at step %s", u.Verb, u.Began.Format(time.RFC3339), u.Step)
+		fmt.Fprintf(w, "\nUnfinished: %s, started %s, stopped at step %s", u.Verb, u.Began.Format(time.RFC3339), u.Step)
 		if u.Failed != "" {
 			fmt.Fprintf(w, ": %s", u.Failed)
 		}
-		fmt.Fprintf(w, "\n\nNext: run the same `plinth %s` again; it goes on where it stopped\n", u.Verb)
+		fmt.Fprintf(w, "\n\nNext: run the same `plinth %s` again to resume it\n", u.Verb)
 	case s.Installed:
 		next(w, "plinth console url")
 	default:
@@ -126,7 +126,7 @@ func Status(w io.Writer, s status.Status) {
 	}
 }
 
-// running says what goes on right now.
+// writeRunningCommand writes which command runs now and at which step it is.
 func running(w io.Writer, r status.Running) {
 	fmt.Fprintf(w, "Running now: %s, process %d, since %s", r.Verb, r.PID, r.Began.Format(time.RFC3339))
 	switch {
@@ -135,11 +135,12 @@ func running(w io.Writer, r status.Running) {
 	case r.Step != "":
 		fmt.Fprintf(w, ", at step %s", r.Step)
 	default:
-		fmt.Fprint(w, ", which has changed nothing yet")
+		fmt.Fprint(w, ", nothing changed yet")
 	}
-	fmt.Fprintf(w, "\n\nNext: plinth status (again, when it is done)\n")
+	fmt.Fprintf(w, "\n\nNext: plinth status   (when it is done)\n")
 }
 
+// writeAddOns writes the add-ons and the address of the admin console.
 func addOns(w io.Writer, s status.Status) {
 	if len(s.AddOns) > 0 {
 		fmt.Fprintln(w)
@@ -154,7 +155,7 @@ func addOns(w io.Writer, s status.Status) {
 	}
 }
 
-// ready is yes, or no and why.
+// formatReady returns "yes", or "no" with the reason.
 func ready(yes bool, reason string) string {
 	switch {
 	case yes:

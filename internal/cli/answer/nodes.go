@@ -11,17 +11,17 @@ import (
 	"github.com/plinthdev/plinth/internal/app/tokens"
 )
 
-// Token shows a new token, as the line to paste.
+// WriteNewToken writes a new token as the command to run on the new host.
 func Token(w io.Writer, m tokens.Made) {
-	fmt.Fprintf(w, "Token %s lets %s join as %s until %s.\n\n", m.ID, Count(m.Uses, "host"), m.Role, m.Expires.Format(time.RFC3339))
+	fmt.Fprintf(w, "Token %s allows %s to join as %s until %s.\n\n", m.ID, Count(m.Uses, "host"), m.Role, m.Expires.Format(time.RFC3339))
 	fmt.Fprintf(w, "On the new host, run:\n\n  echo %s | sudo plinth join -\n", m.Token)
 	if m.Fetch != "" {
-		fmt.Fprintf(w, "\nA host that has no plinth yet fetches it from this one, into the current folder:\n\n  %s\n\nand then joins with ./plinth in place of plinth.\n", m.Fetch)
+		fmt.Fprintf(w, "\nOn a host without plinth, download it from this controller into the current directory:\n\n  %s\n\nThen run the command above with ./plinth instead of plinth.\n", m.Fetch)
 	}
 	next(w, "plinth token list")
 }
 
-// Tokens lists tokens.
+// WriteTokenList writes a table of tokens.
 func Tokens(w io.Writer, all []tokens.Record) {
 	if len(all) == 0 {
 		fmt.Fprintln(w, "There are no join tokens.")
@@ -47,13 +47,14 @@ func Tokens(w io.Writer, all []tokens.Record) {
 	next(w, "plinth token create --role worker")
 }
 
-// Revoked says that a token no longer counts.
+// WriteRevokedToken writes that a token was revoked.
 func Revoked(w io.Writer, r tokens.Record) {
-	fmt.Fprintf(w, "Token %s was revoked at %s. Nodes that joined with it stay.\n", r.ID, r.Revoked.Format(time.RFC3339))
+	fmt.Fprintf(w, "Token %s was revoked at %s. Nodes that joined with it are not affected.\n", r.ID, r.Revoked.Format(time.RFC3339))
 	next(w, "plinth token list")
 }
 
-// Joined says what a join found, planned or did.
+// WriteJoinResult writes what a join found, planned or did; failed reports that
+// the join returned an error.
 func Joined(w io.Writer, r join.Result, failed bool) {
 	if len(r.Differ) > 0 {
 		t := table(w, "FIELD", "HERE", "CLUSTER")
@@ -80,6 +81,7 @@ func Joined(w io.Writer, r join.Result, failed bool) {
 	}
 }
 
+// orNone returns s, or "(none)" for an empty s.
 func orNone(s string) string {
 	if s == "" {
 		return "(none)"

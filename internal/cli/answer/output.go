@@ -11,24 +11,25 @@ import (
 	"github.com/plinthdev/plinth/internal/ui/runlog"
 )
 
-// envelope is the JSON document, or the last line, of -o json. Both parts may
-// be there: what was found, and why the exit code is not 0.
+// jsonDocument is the document, or the last line, that -o json prints. It can
+// hold both parts: a result, and the error that explains a nonzero exit code.
 type envelope struct {
-	V      int        `json:"v"` // version of this form: 1
+	V      int        `json:"v"` // version of this format: 1
 	Result any        `json:"result,omitempty"`
 	Error  *jsonError `json:"error,omitempty"`
 }
 
-// jsonError is a problem.Problem for programs.
+// jsonError is the JSON form of a problem.Problem.
 type jsonError struct {
-	Doing string      `json:"doing,omitempty"` // what could not be done
-	Cause string      `json:"cause"`           // why
-	Hint  string      `json:"hint,omitempty"`  // what to do about it
-	Exit  int         `json:"exit"`            // the process's exit code
-	More  []jsonError `json:"more,omitempty"`  // others that happened in the same run
+	Doing string      `json:"operation,omitempty"` // what failed
+	Cause string      `json:"cause"`               // why
+	Hint  string      `json:"hint,omitempty"`      // what to do about it
+	Exit  int         `json:"exit"`                // exit code of the process
+	More  []jsonError `json:"more,omitempty"`      // other errors of the same run
 }
 
-// JSON writes result and err, each if there is one, as one document on one line.
+// WriteJSON writes result and err, each unless it is nil, as one document on one
+// line. Secrets are masked in err.
 func JSON(w io.Writer, result any, err error, secrets *runlog.Secrets) error {
 	doc := envelope{V: 1, Result: result}
 	for _, p := range flatten(err) {
@@ -54,8 +55,8 @@ func JSON(w io.Writer, result any, err error, secrets *runlog.Secrets) error {
 	return enc.Encode(doc)
 }
 
-// Error prints err for a person: what could not be done and why, then
-// what to do about it.
+// WriteError writes err as text: what failed and why, then what to do about it.
+// Secrets are masked.
 func Error(w io.Writer, err error, secrets *runlog.Secrets) {
 	for _, p := range flatten(err) {
 		fmt.Fprintln(w, secrets.Clean(problem.Plain(p.Error())))
@@ -71,7 +72,7 @@ func Error(w io.Writer, err error, secrets *runlog.Secrets) {
 	}
 }
 
-// flatten lists the errors that errors.Join put together.
+// flattenErrors returns the errors that errors.Join combined, in order.
 func flatten(err error) []error {
 	if err == nil {
 		return nil

@@ -9,7 +9,7 @@ import (
 	"github.com/plinthdev/plinth/internal/ui/runlog"
 )
 
-func TestErrorsArePrintedOnceWithTheirHints(t *testing.T) {
+func TestWriteErrorAndWriteJSON_PrintEachErrorOnce(t *testing.T) {
 	var secrets runlog.Secrets
 	secrets.Hide("hunter22")
 	one := problem.Newf(problem.ExitStep, "start k0s", "look at its log\nthen run it again", "it stopped: hunter22")
@@ -19,10 +19,10 @@ func TestErrorsArePrintedOnceWithTheirHints(t *testing.T) {
 		text, json string
 	}{
 		"none":    {nil, "", ""},
-		"one":     {one, "cannot start k0s: it stopped: ***\n→ look at its log\n  then run it again\n", `{"v":1,"error":{"doing":"start k0s","cause":"it stopped: ***","hint":"look at its log\nthen run it again","exit":7}}` + "\n"},
+		"one":     {one, "cannot start k0s: it stopped: ***\n→ look at its log\n  then run it again\n", `{"v":1,"error":{"operation":"start k0s","cause":"it stopped: ***","hint":"look at its log\nthen run it again","exit":7}}` + "\n"},
 		"unknown": {two, "something else\n", `{"v":1,"error":{"cause":"something else","exit":1}}` + "\n"},
 		"several": {errors.Join(one, nil, two), "cannot start k0s: it stopped: ***\n→ look at its log\n  then run it again\nsomething else\n",
-			`{"v":1,"error":{"doing":"start k0s","cause":"it stopped: ***","hint":"look at its log\nthen run it again","exit":7,"more":[{"cause":"something else","exit":1}]}}` + "\n"},
+			`{"v":1,"error":{"operation":"start k0s","cause":"it stopped: ***","hint":"look at its log\nthen run it again","exit":7,"more":[{"cause":"something else","exit":1}]}}` + "\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var text, doc bytes.Buffer

@@ -13,6 +13,7 @@ import (
 	"github.com/plinthdev/plinth/internal/ui/runlog"
 )
 
+// someTokens returns a used and a revoked token.
 func someTokens() []tokens.Record {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	later := at.Add(time.Minute)
@@ -23,7 +24,7 @@ func someTokens() []tokens.Record {
 	}
 }
 
-func TestTheJSONOfTokensIsItsGolden(t *testing.T) {
+func TestWriteJSON_OfTokensMatchesGolden(t *testing.T) {
 	var out bytes.Buffer
 	if err := JSON(&out, map[string]any{"tokens": someTokens()}, nil, &runlog.Secrets{}); err != nil {
 		t.Fatal(err)
@@ -31,7 +32,7 @@ func TestTheJSONOfTokensIsItsGolden(t *testing.T) {
 	testkit.Golden(t, "testdata/token-list.json", out.Bytes())
 }
 
-func TestAnswersOfTokensAndJoins(t *testing.T) {
+func TestWriters_OfTokensAndJoinsMatchGoldens(t *testing.T) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	made := tokens.Made{ID: "k3jw7qzp", Role: "worker", Expires: at, Uses: 1, Token: "plinth1-3-abc-xyz", Fetch: "echo … | curl …"}
 	plain := made
@@ -43,10 +44,12 @@ func TestAnswersOfTokensAndJoins(t *testing.T) {
 		"token-list-empty":    func(w io.Writer) { Tokens(w, nil) },
 		"token-revoked":       func(w io.Writer) { Revoked(w, someTokens()[1]) },
 		"join-done": func(w io.Writer) {
-			Joined(w, join.Result{Changed: true, Cluster: "my-app", Role: "worker", Node: "n2", Log: "/var/log/plinth/join-1.log", Preflights: checks()}, false)
+			Joined(w, join.Result{Changed: true, Cluster: "my-app", Role: "worker", Node: "n2", Log: "/var/log/plinth/join-1.log", Preflights: newReport()}, false)
 		},
-		"join-nothing": func(w io.Writer) { Joined(w, join.Result{Cluster: "my-app", Node: "n2", Preflights: checks()}, false) },
-		"join-plan":    func(w io.Writer) { Joined(w, join.Result{Plan: planned(), Preflights: checks()}, false) },
+		"join-nothing": func(w io.Writer) {
+			Joined(w, join.Result{Cluster: "my-app", Node: "n2", Preflights: newReport()}, false)
+		},
+		"join-plan": func(w io.Writer) { Joined(w, join.Result{Plan: plannedSteps(), Preflights: newReport()}, false) },
 		"join-differs": func(w io.Writer) {
 			Joined(w, join.Result{Differ: [][3]string{{"spec.k0s.version", "v1.33.9+k0s.0", "v1.33.8+k0s.1"}, {"spec.kotsadm.namespace", "", "kotsadm"}}}, true)
 		},

@@ -7,7 +7,7 @@ import (
 	"runtime/debug"
 )
 
-// Build says which build this is; its JSON form is public.
+// BuildInfo describes the build of this executable. Its JSON form is public.
 type Build struct {
 	Version  string `json:"version"`
 	Commit   string `json:"commit,omitempty"`
@@ -17,7 +17,8 @@ type Build struct {
 	Platform string `json:"platform"` // os/arch
 }
 
-// Build says which build this is.
+// BuildInfo returns the version from the linker, completed with what Go
+// recorded about the build.
 func (s *Session) Build() Build {
 	b := Build{Version: s.Version, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
 	if info, ok := debug.ReadBuildInfo(); ok {
@@ -26,7 +27,8 @@ func (s *Session) Build() Build {
 	return b
 }
 
-// read takes from info what the linker was not told.
+// readSettings fills in the commit from info, and the version if the linker
+// did not set it.
 func (b *Build) read(info *debug.BuildInfo) {
 	if b.Version == "" {
 		b.Version = info.Main.Version
@@ -43,13 +45,13 @@ func (b *Build) read(info *debug.BuildInfo) {
 	}
 }
 
-// Text writes it for people.
+// WriteText writes the build info as text, one to three lines.
 func (b *Build) Text(w io.Writer) {
 	fmt.Fprintf(w, "plinth %s\n", b.Version)
 	if b.Commit != "" {
 		changed := ""
 		if b.Modified {
-			changed = ", with changes"
+			changed = ", with local changes"
 		}
 		fmt.Fprintf(w, "commit %s of %s%s\n", b.Commit, b.Date, changed)
 	}

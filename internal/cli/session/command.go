@@ -10,10 +10,10 @@ import (
 	"github.com/plinthdev/plinth/internal/cli/teach"
 )
 
-// Action is what a command does once its flags are read.
+// Action runs a command after its flags have been parsed.
 type Action func(ctx context.Context, args []string) (Reply, error)
 
-// Command makes a command; its help stands in help/<path>.txt.
+// NewCommand returns a command whose help text is in help/<path>.txt.
 func (s *Session) Command(use string, args cobra.PositionalArgs, do Action) *cobra.Command {
 	return &cobra.Command{
 		Use: use, Args: filled(args), DisableFlagsInUseLine: true,
@@ -25,11 +25,12 @@ func (s *Session) Command(use string, args cobra.PositionalArgs, do Action) *cob
 	}
 }
 
-// Root is the command tree of children: what holds for all of them.
+// NewRoot returns the root command with children below it, the global flags
+// and the help of the whole tree.
 func (s *Session) Root(children ...*cobra.Command) *cobra.Command {
 	root := s.Group("plinth", children...)
 	root.SilenceErrors, root.SilenceUsage = true, true
-	root.TraverseChildren = true // flags of plinth may stand before kubectl, whose own flags are not ours
+	root.TraverseChildren = true // so that plinth's own flags can come before kubectl, which parses its flags itself
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetIn(s.In)
 	root.SetOut(s.Out)
@@ -38,18 +39,18 @@ func (s *Session) Root(children ...*cobra.Command) *cobra.Command {
 	root.InitDefaultHelpCmd()
 	s.format, s.progressMode = formatText, "auto"
 	f := root.PersistentFlags()
-	f.VarP(choices{&s.format, []string{"text", "json"}}, "output", "o", "`form` of the answer on standard output: text or json")
-	f.Var(choices{&s.progressMode, []string{"auto", "plain", "none"}}, "progress", "how progress is shown on standard error: `form` is auto, plain or none")
-	f.StringVar(&s.logFile, "log-file", "", "`file` for the log of a command that changes the host (default /var/log/plinth/<verb>-<time>.log)")
-	f.StringVar(&s.dataDir, "data-dir", "", "`folder` of Plinth's and the cluster's data (default the one that this host has, else /var/lib/plinth)")
-	f.BoolVar(&s.noColor, "no-color", false, "never use colours")
-	f.BoolVarP(&s.verbose, "verbose", "v", false, "show every second what is being done, one line each")
+	f.VarP(choices{&s.format, []string{"text", "json"}}, "output", "o", "output format")
+	f.Var(choices{&s.progressMode, []string{"auto", "plain", "none"}}, "progress", "how to show progress on standard error")
+	f.StringVar(&s.logFile, "log-file", "", "log `file` (default /var/log/plinth/<verb>-<time>.log)")
+	f.StringVar(&s.dataDir, "data-dir", "", "data `directory` (default: the one in use, else /var/lib/plinth)")
+	f.BoolVar(&s.noColor, "no-color", false, "do not use colors")
+	f.BoolVarP(&s.verbose, "verbose", "v", false, "print progress once a second, one line per running step")
 	teach.Tree(root)
-	root.SetHelpFunc(s.help) // for all below it
+	root.SetHelpFunc(s.help) // inherited by all commands below
 	return root
 }
 
-// Group makes a command that only holds others.
+// NewGroup returns a command that does nothing but hold children.
 func (s *Session) Group(name string, children ...*cobra.Command) *cobra.Command {
 	g := &cobra.Command{Use: name, Args: noSuchCommand, DisableFlagsInUseLine: true}
 	g.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -57,12 +58,13 @@ func (s *Session) Group(name string, children ...*cobra.Command) *cobra.Command 
 			s.Parsed = true
 			return cmd.Help()
 		}
-		return errors.New("one more word is missing: " + strings.Join(names(cmd), ", "))
+		return errors.New("missing subcommand: " + strings.Join(names(cmd), ", "))
 	}
 	g.AddCommand(children...)
 	return g
 }
 
+// subcommandNames returns the names of the visible subcommands of cmd.
 func names(cmd *cobra.Command) []string {
 	var all []string
 	for _, c := range cmd.Commands() {
@@ -73,7 +75,8 @@ func names(cmd *cobra.Command) []string {
 	return all
 }
 
-// help is what --help prints, unless the words before it are no command.
+// printHelp prints the help of cmd. If the words before --help do not name a
+// command, it records that error instead.
 func (s *Session) help(cmd *cobra.Command, _ []string) {
 	if cmd.HasSubCommands() {
 		if s.misread = noSuchCommand(cmd, cmd.Flags().Args()); s.misread != nil {
@@ -83,7 +86,8 @@ func (s *Session) help(cmd *cobra.Command, _ []string) {
 	teach.Write(cmd.OutOrStdout(), cmd)
 }
 
-// helpCommand is "plinth help COMMAND".
+// newHelpCommand returns the command "plinth help COMMAND". The root's command
+// list leaves it out, because the last line of that help names it.
 func helpCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "help [COMMAND]", DisableFlagsInUseLine: true,

@@ -8,7 +8,7 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// globals are the flags that every command takes.
+// globalFlags holds the values of the flags that every command accepts.
 type globals struct {
 	format       format
 	progressMode choice
@@ -18,7 +18,7 @@ type globals struct {
 	verbose      bool
 }
 
-// format is the value of --output.
+// outputFormat is the value of --output.
 type format = choice
 
 const (
@@ -26,10 +26,10 @@ const (
 	formatJSON format = "json"
 )
 
-// choice is a flag that takes one of a few words; the words are its type.
+// enumValue is the value of a flag that accepts a fixed set of words.
 type choice string
 
-// choices makes a pflag.Value of *c that takes one of words.
+// enumFlag is a pflag.Value that stores one of the allowed words in *value.
 type choices struct {
 	value *choice
 	words []string
@@ -41,7 +41,7 @@ func (c choices) String() string { return string(*c.value) }
 func (c choices) Type() string   { return strings.Join(c.words, "|") }
 func (c choices) Set(s string) error {
 	if !slices.Contains(c.words, s) {
-		return fmt.Errorf("it must be one of %s", strings.Join(c.words, ", "))
+		return fmt.Errorf("must be one of %s", strings.Join(c.words, ", "))
 	}
 	*c.value = choice(s)
 	return nil

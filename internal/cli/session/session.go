@@ -1,6 +1,5 @@
-// Package session owns one run of a command line: the flags of all commands,
-// progress, questions, the answer or the error, each told once. It refuses to
-// know any command.
+// Package session runs one command line: it holds the global flags, shows
+// progress, asks questions, and writes the result or the error exactly once.
 package session
 
 import (
@@ -21,34 +20,35 @@ import (
 	"github.com/plinthdev/plinth/internal/ui/runlog"
 )
 
-// ErrInterrupted is the cause to cancel Run's context with when the user asks
-// to stop.
+// ErrUserInterrupt is the cause with which to cancel the context of
+// RunCommandLine when the user asks to stop.
 var ErrInterrupted = errors.New("interrupted")
 
-// Process is what a run is given by the process that it runs in.
+// ProcessEnv holds what a run uses of the process around it.
 type Process struct {
 	In       io.Reader
 	Out, Err io.Writer
 	Environ  []string // KEY=VALUE
-	Version  string   // version of this build; empty if it was not told
-	Gone     error    // what a write fails with when nobody reads any more; nil for none
-	// Exec replaces the process by the program at path, as execve(2) does.
+	Version  string   // version of this build; empty if the linker did not set it
+	Gone     error    // error of a write to a pipe without a reader; nil if there is no such error
+	// Exec replaces this process with the program at path, like execve(2).
 	Exec func(path string, argv, environ []string) error
 }
 
-// Run runs one command line of the commands in tree and returns the exit code of the public contract.
-// Cancelling ctx abandons the current step safely.
+// RunCommandLine runs the command line args against the commands that tree
+// returns. It returns the exit code of the public contract. Canceling ctx
+// stops safely at the current step.
 func Run(ctx context.Context, p Process, args []string, tree func(*Session) *cobra.Command) (code int) {
 	s := &Session{Process: p, args: args, Now: time.Now, secrets: &runlog.Secrets{}}
 	defer func() {
 		if r := recover(); r != nil {
 			fmt.Fprintf(p.Err, "%s", debug.Stack())
 			s.reply = Reply{}
-			code = s.finish(problem.Newf(problem.ExitInternal, "go on", "this is a bug; please report it with the lines above", "%v", r))
+			code = s.finish(problem.Newf(problem.ExitInternal, "continue", "this is a bug; report it with the lines above", "%v", r))
 		}
 	}()
 	root := tree(s)
-	if len(args) > 0 && args[0] == "--version" { // as most programs have it
+	if len(args) > 0 && args[0] == "--version" { // a common spelling in other programs
 		args = append([]string{"version"}, args[1:]...)
 	}
 	root.SetArgs(args)
@@ -58,35 +58,35 @@ func Run(ctx context.Context, p Process, args []string, tree func(*Session) *cob
 	}
 	if !s.Parsed {
 		if s.format != formatJSON {
-			s.format = formatOf(cmd, args)
+			s.format = formatOf(args)
 		}
 		err = usage(cmd, err)
 	}
 	return s.finish(err)
 }
 
-// Session is one run of a command.
+// Runner runs one command line.
 type Session struct {
 	Process
 	globals
 	args    []string
 	Now     func() time.Time
 	secrets *runlog.Secrets
-	Parsed  bool  // the command line was understood
-	misread error // why help was asked for what is not there
+	Parsed  bool  // the command line was parsed without an error
+	misread error // the command named before --help does not exist
 	reply   Reply
 }
 
-// Reply is what a command has to say: data for programs, text for people.
+// Output is the result of a command: data for programs and text for people.
 type Reply struct {
 	Data any
 	Text func(io.Writer)
 }
 
-// Answer is a reply.
+// NewOutput returns an Output with data as JSON form and text as text form.
 func Answer(data any, text func(io.Writer)) Reply { return Reply{Data: data, Text: text} }
 
-// Unless drops the reply of a command that failed.
+// OrError returns r, or an empty Output and err if err is not nil.
 func (r Reply) Unless(err error) (Reply, error) {
 	if err != nil {
 		return Reply{}, err
@@ -94,7 +94,8 @@ func (r Reply) Unless(err error) (Reply, error) {
 	return r, nil
 }
 
-// finish prints the answer and the error, each once, and gives the exit code.
+// writeOutcome writes the output and the error, each once, and returns the
+// exit code.
 func (s *Session) finish(err error) int {
 	if errors.Is(err, context.Canceled) || errors.Is(err, ErrInterrupted) {
 		err = interrupted(err)
@@ -111,28 +112,29 @@ func (s *Session) finish(err error) int {
 		written = out.err
 		answer.Error(s.Err, err, s.secrets)
 	}
-	if err == nil && written != nil && !errors.Is(written, s.Gone) { // "plinth status | head" is no failure
-		err = problem.New(problem.ExitInternal, "write the answer", written, "")
+	if err == nil && written != nil && !errors.Is(written, s.Gone) { // "plinth status | head" is not a failure
+		err = problem.New(problem.ExitInternal, "write the output", written, "")
 		answer.Error(s.Err, err, s.secrets)
 	}
 	return problem.ExitCode(err)
 }
 
-// interrupted gives a bare cancellation its exit code.
+// interruptedError returns err, with the exit code for an interrupt if it is a
+// bare cancellation.
 func interrupted(err error) error {
 	if problem.ExitCode(err) != problem.ExitInternal {
 		return err
 	}
-	return problem.New(problem.ExitInterrupted, "go on", ErrInterrupted, "run the same command again: it goes on, or begins anew")
+	return problem.New(problem.ExitInterrupted, "continue", ErrInterrupted, "run the same command again: it resumes, or starts from the beginning")
 }
 
-// terminal reports whether stream is a terminal.
+// isTerminal reports whether stream is a terminal.
 func terminal(stream any) bool {
 	f, ok := stream.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// errWriter remembers the first error of writing.
+// errWriter keeps the first error of writing and writes nothing after it.
 type errWriter struct {
 	w   io.Writer
 	err error

@@ -8,15 +8,28 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-func TestACancelledRunIsInterrupted(t *testing.T) {
-	for _, err := range []error{context.Canceled, ErrInterrupted, problem.New(problem.ExitInterrupted, "install", ErrInterrupted, "go on")} {
-		s := &Session{Process: Process{Out: &bytes.Buffer{}, Err: &bytes.Buffer{}}}
-		if code := s.finish(err); code != 130 {
-			t.Errorf("%v: exit %d", err, code)
+// newTestRunner returns a Runner that writes to buffers.
+func newTestRunner() *Session {
+	s := &Session{}
+	s.Out, s.Err = &bytes.Buffer{}, &bytes.Buffer{}
+	return s
+}
+
+func TestWriteOutcome_ReturnsExitCodeOfInterrupt(t *testing.T) {
+	for name, err := range map[string]error{
+		"canceled context":       context.Canceled,
+		"interrupt":              ErrInterrupted,
+		"problem with exit code": problem.New(problem.ExitInterrupted, "install", ErrInterrupted, "run it again"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			if code := newTestRunner().finish(err); code != 130 {
+				t.Errorf("%v: exit %d", err, code)
+			}
+		})
+	}
+	t.Run("another exit code is kept", func(t *testing.T) {
+		if code := newTestRunner().finish(problem.New(problem.ExitStep, "start k0s", context.Canceled, "")); code != 7 {
+			t.Errorf("exit %d, want 7", code)
 		}
-	}
-	s := &Session{Process: Process{Out: &bytes.Buffer{}, Err: &bytes.Buffer{}}}
-	if code := s.finish(problem.New(problem.ExitStep, "start k0s", context.Canceled, "")); code != 7 {
-		t.Errorf("a problem's own code is lost: exit %d", code)
-	}
+	})
 }

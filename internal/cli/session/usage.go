@@ -13,7 +13,8 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-// NoArgs refuses any argument. One that looks like a bundle was meant to be one.
+// NoArgs rejects any argument. For an argument that looks like a bundle it
+// suggests --bundle.
 func NoArgs(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
@@ -25,13 +26,14 @@ func NoArgs(cmd *cobra.Command, args []string) error {
 	return err
 }
 
-// meant is an error of somebody who meant something that there is.
+// suggestionError is an error with what the user probably wanted to type.
 type meant struct {
 	error
 	near string
 }
 
-// Exactly wants one argument; what names it: "a bundle".
+// ExactlyOne requires one argument; what is its name in the usage line, such
+// as BUNDLE.
 func Exactly(what string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) > 1 {
@@ -41,12 +43,13 @@ func Exactly(what string) cobra.PositionalArgs {
 	}
 }
 
-// Pair wants two arguments; what names them.
+// ExactlyTwo requires two arguments; what is their names in the usage line,
+// such as "OLD and NEW".
 func Pair(what string) cobra.PositionalArgs {
 	return func(_ *cobra.Command, args []string) error {
 		switch {
 		case len(args) < 2:
-			return errors.New(what + " are wanted")
+			return errors.New("missing arguments: " + what + " are required")
 		case len(args) > 2:
 			return fmt.Errorf("unexpected argument %q", args[2])
 		}
@@ -54,17 +57,17 @@ func Pair(what string) cobra.PositionalArgs {
 	}
 }
 
-// AtLeast wants one argument or more.
+// AtLeastOne requires one argument or more; what is its name in the usage line.
 func AtLeast(what string) cobra.PositionalArgs {
 	return func(_ *cobra.Command, args []string) error {
 		if len(args) == 0 {
-			return errors.New(what + " is missing")
+			return errors.New("missing argument " + what)
 		}
 		return nil
 	}
 }
 
-// AtMostOne takes one argument or none.
+// AtMostOne allows one argument or none.
 func AtMostOne(_ *cobra.Command, args []string) error {
 	if len(args) > 1 {
 		return fmt.Errorf("unexpected argument %q", args[1])
@@ -72,8 +75,9 @@ func AtMostOne(_ *cobra.Command, args []string) error {
 	return nil
 }
 
-// filled refuses flags with an empty value, as an unset variable of a shell leaves
-// them: without its key a bundle would count as asked for unproved.
+// rejectEmptyFlags returns args with an additional check: a flag that was set
+// must not be empty, as after the expansion of an unset shell variable. With an
+// empty --verify-key, for example, the bundle would not be verified.
 func filled(args cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, given []string) error {
 		var empty []string
@@ -89,20 +93,21 @@ func filled(args cobra.PositionalArgs) cobra.PositionalArgs {
 	}
 }
 
-// flagsAre says what is wrong with some flags.
-func flagsAre(names []string, what string) error {
+// flagsError returns an error that says which flags are in the given state:
+// "empty" or "missing".
+func flagsAre(names []string, state string) error {
 	if len(names) == 1 {
-		return fmt.Errorf("the flag --%s is %s", names[0], what)
+		return fmt.Errorf("flag --%s is %s", names[0], state)
 	}
-	return fmt.Errorf("the flags --%s are %s", strings.Join(names, " and --"), what)
+	return fmt.Errorf("flags --%s are %s", strings.Join(names, " and --"), state)
 }
 
-// Needs wants flags to be set as well.
+// RequireFlags returns args with an additional check: flags must be set.
 func Needs(args cobra.PositionalArgs, flags ...string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, given []string) error {
 		var missing []string
 		for _, name := range flags {
-			if cmd.Flag(name).Value.String() == "" {
+			if f := cmd.Flag(name); f.Value.String() == "" || !f.Changed {
 				missing = append(missing, name)
 			}
 		}
@@ -113,7 +118,8 @@ func Needs(args cobra.PositionalArgs, flags ...string) cobra.PositionalArgs {
 	}
 }
 
-// noSuchCommand refuses words that are no command of cmd.
+// rejectUnknownCommand returns an error if args begin with a word that is not a
+// subcommand of cmd.
 func noSuchCommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
@@ -124,24 +130,27 @@ func noSuchCommand(cmd *cobra.Command, args []string) error {
 	return Unknown("command", args[0], names(cmd))
 }
 
-// otherWords are what other tools call what a command does.
+// commandSynonyms returns the commands for words that other tools use for the
+// same operation.
 func otherWords() map[string]string {
 	const reset = "plinth reset cluster"
 	return map[string]string{"uninstall": reset, "remove": reset, "delete": reset, "destroy": reset, "teardown": reset,
 		"leave": "plinth reset node", "init": "plinth install", "up": "plinth install", "check": "plinth preflight", "validate": "plinth lint", "password": "plinth console reset-password"}
 }
 
-// Unknown says that name is none of words; what says what they are: "shell".
+// NewUnknownError returns an error that name is not one of words, with the
+// nearest of them as a suggestion. what says what the words are, such as "shell".
 func Unknown(what, name string, words []string) error {
 	return &unknownError{what: what, name: name, near: teach.Nearest(name, words)}
 }
 
-// unknownError is a word that means nothing here.
+// unknownError is the error for an unknown command, flag or argument.
 type unknownError struct{ what, name, near string }
 
 func (e *unknownError) Error() string { return fmt.Sprintf("unknown %s %q", e.what, e.name) }
 
-// usage makes a problem of what cobra says of a command line.
+// usageError returns err, an error of cobra or of a check of the arguments, as
+// a problem with exit code 2 and a hint.
 func usage(cmd *cobra.Command, err error) error {
 	if err == nil {
 		return nil
@@ -171,18 +180,20 @@ func usage(cmd *cobra.Command, err error) error {
 	if errors.As(err, &unknown) && unknown.near != "" {
 		hint = fmt.Sprintf("did you mean %s?\n%s", unknown.near, hint)
 	}
-	return problem.New(problem.ExitUsage, "understand the command line", err, hint)
+	return problem.New(problem.ExitUsage, "parse the command line", err, hint)
 }
 
-// wrongValue says what a flag takes, in place of what Go's parsers say.
+// flagValueError returns an error that says which values the flag accepts,
+// instead of the message of Go's parsers.
 func wrongValue(e *pflag.InvalidValueError) error {
-	takes := map[string]string{"bool": "true or false", "duration": "a time such as 90s, 30m or 24h", "int": "a whole number", "int64": "a whole number"}
+	takes := map[string]string{"bool": "true or false", "duration": "a duration such as 90s, 30m or 24h", "int": "a whole number", "int64": "a whole number"}
 	if want := takes[e.GetFlag().Value.Type()]; want != "" {
-		return fmt.Errorf("--%s takes %s, not %q", e.GetFlag().Name, want, e.GetValue())
+		return fmt.Errorf("--%s must be %s, not %q", e.GetFlag().Name, want, e.GetValue())
 	}
 	return e
 }
 
+// flagNames returns the names of all flags of cmd, inherited ones included.
 func flagNames(cmd *cobra.Command) []string {
 	var all []string
 	cmd.InheritedFlags() // merges the parents' flags into cmd's
@@ -190,14 +201,9 @@ func flagNames(cmd *cobra.Command) []string {
 	return all
 }
 
-// formatOf finds out which form of answer a command line that was not
-// understood asked for.
-func formatOf(cmd *cobra.Command, args []string) format {
-	if f := cmd.Flags().Lookup("output"); f != nil {
-		if _, ours := f.Value.(choices); !ours {
-			return formatText
-		}
-	}
+// requestedFormat returns the output format that args request. It is for a
+// command line that could not be parsed, so its error has the right format too.
+func formatOf(args []string) format {
 	for i, a := range args {
 		switch {
 		case a == "--":

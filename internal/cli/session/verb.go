@@ -14,26 +14,29 @@ import (
 	"github.com/plinthdev/plinth/internal/ui"
 )
 
-// Verb runs one verb of the application.
+// VerbFunc runs one verb of the application.
 type Verb func(ctx context.Context, r *run.Run, args []string) (Reply, error)
 
-// What a verb's -o json is: one document, or its events and then the document.
+// What -o json prints for a verb: one document, or its events and then the
+// document.
 const (
 	Once   = false
 	Stream = true
 )
 
-// With gives do the application and shows progress until it returns.
+// WithEnv returns an Action that calls do with the environment of the
+// application and shows progress until do returns. yes is the value of --yes,
+// nil for a command without that flag.
 func (s *Session) With(events bool, yes *bool, do Verb) Action {
 	return func(ctx context.Context, args []string) (Reply, error) {
 		if s.dataDir != "" && !filepath.IsAbs(s.dataDir) {
-			return Reply{}, problem.New(problem.ExitUsage, "use the data folder "+s.dataDir, errors.New("its path does not begin with /"), "give --data-dir the whole path")
+			return Reply{}, problem.New(problem.ExitUsage, "use the data directory "+s.dataDir, errors.New("it is not an absolute path"), "give --data-dir an absolute path, such as /var/lib/plinth")
 		}
 		mode := ui.Choose(ui.Env{TTY: terminal(s.Err), Progress: string(s.progressMode), NoColor: s.noColor, Verbose: s.verbose,
 			Events: events && s.format == formatJSON, Environ: s.Environ})
 		progress := ui.New(ui.Options{Mode: mode, Out: s.Out, Err: s.Err, Secrets: s.secrets, Now: s.Now})
 		quiet := context.AfterFunc(ctx, func() {
-			progress.Note("Stopping after the current step. Press Ctrl-C again to quit at once.")
+			progress.Note("Stopping after the current step. Press Ctrl-C again to quit immediately.")
 		})
 		defer quiet()
 		points, err := drill.Armed(s.Environ, teach.Nearest, progress.Note)
@@ -48,12 +51,13 @@ func (s *Session) With(events bool, yes *bool, do Verb) Action {
 			Failpoints: points,
 		})
 		answer, err := do(ctx, r, args)
-		_ = progress.Close() // a terminal that has gone is no reason to fail
+		_ = progress.Close() // a closed terminal does not make the command fail
 		return answer, err
 	}
 }
 
-// confirm asks unless --yes was given; nil is yes.
+// confirmChange asks question on the terminal unless --yes was given. It
+// returns nil if the user agrees.
 func (s *Session) confirm(ctx context.Context, question string, yes *bool) error {
 	if yes != nil && *yes {
 		return nil
@@ -61,22 +65,24 @@ func (s *Session) confirm(ctx context.Context, question string, yes *bool) error
 	ask := ui.Prompt{In: s.In, Out: s.Err, TTY: terminal(s.In) && terminal(s.Err), Question: question, Flag: "--yes"}
 	agreed, err := ask.Confirm(ctx)
 	if err == nil && !agreed {
-		err = problem.New(problem.ExitInterrupted, "go on", errors.New("you did not agree"), "nothing was changed")
+		err = problem.New(problem.ExitInterrupted, "continue", errors.New("you did not confirm"), "nothing was changed")
 	}
 	return err
 }
 
-// typed asks for word to be typed; nil is that it was.
+// confirmTyped asks the user to type word. It returns nil if the user does.
+// instead names the flags that answer the question without a terminal.
 func (s *Session) typed(ctx context.Context, question, word, instead string) error {
 	ask := ui.Prompt{In: s.In, Out: s.Err, TTY: terminal(s.In) && terminal(s.Err), Question: question, Flag: instead, Word: word}
 	agreed, err := ask.Confirm(ctx)
 	if err == nil && !agreed {
-		err = problem.New(problem.ExitInterrupted, "go on", errors.New("that is not "+word), "nothing was changed")
+		err = problem.New(problem.ExitInterrupted, "continue", errors.New("the answer is not "+word), "nothing was changed")
 	}
 	return err
 }
 
-// Meter shows bytes as the one step of a verb, from the first byte on.
+// NewProgress returns functions that report bytes as the only step of a verb.
+// The step starts with the first call of progress; end reports its outcome.
 func (s *Session) Meter(events func(step.Event), verb, title string) (progress func(done, total int64), end func(error)) {
 	tell := func(state step.EventState, done, total int64) {
 		events(step.Event{V: 1, Time: s.Now().UTC(), Verb: verb, Step: "bundle", Title: title, State: state, Bytes: done, Total: total})
@@ -100,7 +106,7 @@ func (s *Session) Meter(events func(step.Event), verb, title string) (progress f
 	}
 }
 
-// Again is the command line without a flag.
+// CommandLineWithout returns the command line without a flag, quoted for a shell.
 func (s *Session) Again(without string) string {
 	line := "plinth"
 	for _, a := range s.args {

@@ -2,7 +2,8 @@ package teach
 
 import "strings"
 
-// Nearest is the candidate that is most likely meant by name, "" if none is.
+// NearestWord returns the candidate that name was most likely meant to be, or
+// "" if none is close enough.
 func Nearest(name string, candidates []string) string {
 	best, found := len(name)/3+2, ""
 	for _, c := range candidates {
@@ -18,7 +19,7 @@ func Nearest(name string, candidates []string) string {
 	return found
 }
 
-// edits is the Levenshtein distance of a and b, in bytes.
+// editDistance returns the Levenshtein distance of a and b, in bytes.
 func edits(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

@@ -1,6 +1,6 @@
-// Package teach owns what the command line says of itself: the help of every
-// command, kept as text files, the meaning of the exit codes, and which word
-// was probably meant. It refuses to know what a command does with its flags.
+// Package teach writes the help of every command: its text comes from files,
+// its flags and exit codes from the command. It also finds the word that the
+// user probably meant.
 package teach
 
 import (
@@ -15,26 +15,36 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-// helpTexts holds one file a command: its first line is the summary, the text
-// up to "Exit codes:" what the command does, then the codes, then examples.
+// helpTexts holds one file per command: a summary line, what the command does
+// in one or two sentences, "Exit codes:", "Examples:" and "Guide:" with a page
+// of the documentation. Long explanations belong on that page: the help of a
+// command must fit one screen, 40 lines of 100 columns.
 //
 //go:embed help/*.txt
 var helpTexts embed.FS
 
-// codes is where a command's annotations keep its exit codes.
-const codes = "exit codes"
+// maxHelpColumns is the longest line of a help.
+const maxHelpColumns = 100
 
-// Tree gives cmd and all below it their help.
+// Keys of a command's annotations.
+const (
+	codes    = "exit codes"
+	guideKey = "guide"
+)
+
+// SetHelp sets the help of cmd and of all commands below it. It panics if a
+// help file is missing, which every test would notice.
 func Tree(cmd *cobra.Command) {
 	text, err := helpTexts.ReadFile("help/" + strings.ReplaceAll(cmd.CommandPath(), " ", "-") + ".txt")
 	if err != nil {
-		panic(err) // a command without help is a bug that every test meets
+		panic(err)
 	}
 	short, rest, _ := strings.Cut(string(text), "\n\n")
 	long, rest, _ := strings.Cut(rest, "\n\nExit codes: ")
-	exits, examples, _ := strings.Cut(rest, "\n\nExamples:\n")
-	cmd.Short, cmd.Long, cmd.Example = short, long, strings.TrimRight(examples, "\n")
-	cmd.Annotations = map[string]string{codes: exits}
+	exits, rest, _ := strings.Cut(rest, "\n\nExamples:\n")
+	examples, guide, _ := strings.Cut(rest, "\n\nGuide: ")
+	cmd.Short, cmd.Long, cmd.Example = short, long, examples
+	cmd.Annotations = map[string]string{codes: exits, guideKey: strings.TrimSpace(guide)}
 	cmd.InitDefaultHelpFlag()
 	cmd.Flags().Lookup("help").Hidden = true // every command has it
 	for _, c := range cmd.Commands() {
@@ -42,9 +52,13 @@ func Tree(cmd *cobra.Command) {
 	}
 }
 
-// Write prints all that is to be known of a command.
+// WriteHelp writes the help of cmd to w.
 func Write(w io.Writer, cmd *cobra.Command) {
-	fmt.Fprintf(w, "%s\n\n  %s\n\n%s\n", cmd.Short, cmd.UseLine(), cmd.Long)
+	use := cmd.UseLine()
+	if cmd.HasAvailableSubCommands() {
+		use += " COMMAND"
+	}
+	fmt.Fprintf(w, "%s\n\nUsage: %s\n\n%s\n", cmd.Short, use, cmd.Long)
 	if cmd.HasAvailableSubCommands() {
 		fmt.Fprint(w, "\nCommands:\n", commandList(cmd))
 	}
@@ -52,20 +66,20 @@ func Write(w io.Writer, cmd *cobra.Command) {
 	if f := cmd.LocalNonPersistentFlags(); f.HasAvailableFlags() {
 		fmt.Fprintf(w, "\nFlags:\n%s", f.FlagUsages())
 	}
-	global := cmd.InheritedFlags()
-	if !cmd.HasParent() {
-		global = cmd.PersistentFlags()
+	if cmd.HasParent() {
+		fmt.Fprint(w, "\nGlobal flags: -o text|json, --progress, --log-file, --data-dir, --no-color, -v; see: plinth --help\n")
+	} else {
+		fmt.Fprintf(w, "\nGlobal flags:\n%s\n", cmd.PersistentFlags().FlagUsages())
 	}
-	if global.HasAvailableFlags() {
-		fmt.Fprintf(w, "\nGlobal flags:\n%s", global.FlagUsages())
-	}
-	fmt.Fprint(w, "\nExit codes:\n", exitList(cmd))
+	fmt.Fprint(w, exitList(cmd))
+	fmt.Fprintf(w, "Guide: %s\n", cmd.Annotations[guideKey])
 	if cmd.HasAvailableSubCommands() {
-		fmt.Fprintf(w, "\n\"plinth help %sCOMMAND\" explains a command.\n", below(cmd))
+		fmt.Fprintf(w, "Help for one command: plinth help %sCOMMAND\n", below(cmd))
 	}
 }
 
-// below is cmd's path below plinth, with a space behind: "bundle ".
+// subcommandPath returns the path of cmd without "plinth" and with a trailing
+// space, such as "bundle ".
 func below(cmd *cobra.Command) string {
 	_, path, found := strings.Cut(cmd.CommandPath()+" ", " ")
 	if !found {
@@ -74,53 +88,80 @@ func below(cmd *cobra.Command) string {
 	return path
 }
 
+// commandList returns one line per visible subcommand of cmd. It leaves out
+// "help", which the last line of the help names.
 func commandList(cmd *cobra.Command) string {
 	var b strings.Builder
 	for _, c := range cmd.Commands() {
-		if c.IsAvailableCommand() {
+		if c.IsAvailableCommand() && c.Name() != "help" {
 			fmt.Fprintf(&b, "  %-*s  %s\n", cmd.NamePadding(), c.Name(), c.Short)
 		}
 	}
 	return b.String()
 }
 
+// exitList returns the exit codes of cmd with their short meanings, as lines
+// of at most maxHelpColumns.
 func exitList(cmd *cobra.Command) string {
+	line := "Exit codes:"
 	var b strings.Builder
-	for word := range strings.FieldsSeq(cmd.Annotations[codes]) {
-		code, _ := strconv.Atoi(word) // a word that is none shows as an unknown code
-		fmt.Fprintf(&b, "  %3d  %s\n", code, exitMeaning(code))
+	for i, word := range strings.Fields(cmd.Annotations[codes]) {
+		code, _ := strconv.Atoi(word) // anything else is shown as an unknown code
+		short, _ := exitMeaning(code)
+		entry := " " + strconv.Itoa(code) + " " + short
+		if i > 0 {
+			line += ","
+		}
+		if len(line)+len(entry) > maxHelpColumns-1 { // the comma that may follow
+			b.WriteString(line + "\n")
+			line = " "
+		}
+		line += entry
 	}
+	b.WriteString(line + "\n")
 	return b.String()
 }
 
-// exitMeaning says what an exit code of the public contract means.
-func exitMeaning(code int) string {
+// WriteExitCodes writes the meaning of every exit code of the public contract
+// to w as a Markdown table.
+func WriteExitCodes(w io.Writer) {
+	fmt.Fprint(w, "| code | meaning |\n|---|---|\n")
+	for code := range problem.ExitInterrupted + 1 {
+		if _, meaning := exitMeaning(code); meaning != "" {
+			fmt.Fprintf(w, "| %d | %s |\n", code, meaning)
+		}
+	}
+}
+
+// describeExitCode returns what an exit code of the public contract means, in
+// two or three words and as a sentence. The sentence is empty for other codes.
+func exitMeaning(code int) (short, meaning string) {
 	switch code {
 	case problem.ExitOK:
-		return "done, or nothing to do"
+		return "done", "Done, or nothing to do."
 	case problem.ExitInternal:
-		return "unexpected internal error"
+		return "internal error", "Unexpected internal error; the message says what was changed."
 	case problem.ExitUsage:
-		return "usage: unknown flag, missing argument, needs root, or needs a flag in place of a prompt; nothing was changed"
+		return "usage error", "Unknown flag, missing argument, root required, or a flag required in place of a prompt. Nothing was changed."
 	case problem.ExitConfig:
-		return "invalid Installer, Application or config file; nothing was changed"
+		return "invalid file", "Invalid Installer, Application or other input file. Nothing was changed."
 	case problem.ExitGate:
-		return "this version of the admin console is not compatible with the application; nothing was changed"
+		return "KOTS version gate", "This version of the admin console is not compatible with the application. Nothing was changed."
 	case problem.ExitPreflight:
-		return "host preflights failed; nothing was changed"
+		return "preflights failed", "Host preflights failed. Nothing was changed."
 	case problem.ExitBundle:
-		return "the bundle is missing or damaged; nothing was changed"
+		return "unusable bundle", "The bundle is missing, damaged, unsigned, or signed with another key. Nothing was changed."
 	case problem.ExitStep:
-		return "a step failed; the same command resumes it"
+		return "step failed", "A step failed. The same command resumes it."
 	case problem.ExitLocked:
-		return "another run holds the lock; nothing was changed"
+		return "locked", "Another command holds the lock. Nothing was changed."
 	case problem.ExitJoin:
-		return "join refused: the token does not count, or this host does not fit the cluster; nothing was changed"
+		return "join refused", "The token is not valid, or this host does not match the cluster. Nothing was changed."
 	case problem.ExitLeftover:
-		return "the reset finished, but something is left; it is listed"
+		return "leftovers", "The reset finished, but it could not remove everything. It lists what is left."
 	case problem.ExitInterrupted:
-		return "interrupted"
+		return "interrupted", "Interrupted; the message says how to resume."
 	default:
-		return "unknown"
+		return "unknown", ""
 	}
 }

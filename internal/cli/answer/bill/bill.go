@@ -1,5 +1,4 @@
-// Package bill owns how a bundle's SBOM and provenance are written for a
-// person. It refuses to decide anything.
+// Package bill writes the SBOM and the provenance of a bundle as text.
 package bill
 
 import (
@@ -14,7 +13,8 @@ import (
 	"github.com/plinthdev/plinth/internal/cli/answer"
 )
 
-// Write lists what a bundle's images, host files and programs were made of.
+// WriteSBOM writes what the images, host files and programs of a bundle were
+// built from.
 func Write(w io.Writer, b vendor.Bill, path string) {
 	sources := map[string]int{}
 	for _, r := range b.SBOM.Relationships {
@@ -23,7 +23,7 @@ func Write(w io.Writer, b vendor.Bill, path string) {
 		}
 	}
 	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(t, "KIND\tNAME\tVERSION\tSOURCES\tLICENCE")
+	fmt.Fprintln(t, "KIND\tNAME\tVERSION\tSOURCES\tLICENSE")
 	total := 0
 	for _, p := range b.SBOM.Packages {
 		kind := map[string]string{"CONTAINER": "image", "APPLICATION": "program"}[p.Purpose]
@@ -38,9 +38,9 @@ func Write(w io.Writer, b vendor.Bill, path string) {
 	for _, s := range b.Provenance {
 		types[s.Predicate.Build.Type]++
 	}
-	fmt.Fprintf(w, "\n%s in all, each with version and sum; SPDX 2.3 of %s\n", answer.Count(total, "source"), b.SBOM.Created.Created)
+	fmt.Fprintf(w, "\n%s in total, each with version and checksum; SPDX 2.3, created %s\n", answer.Count(total, "source"), b.SBOM.Created.Created)
 	for _, k := range slices.Sorted(maps.Keys(types)) {
-		fmt.Fprintf(w, "%s of provenance by %s\n", answer.Count(types[k], "statement"), k)
+		fmt.Fprintf(w, "%s of provenance with build type %s\n", answer.Count(types[k], "statement"), k)
 	}
 	fmt.Fprintf(w, "\nNext: plinth bundle inspect --sbom -o json %s\n", answer.Quote(path))
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/plinthdev/plinth/internal/app/vendor"
 )
 
-func TestABillNamesProgramsAndCountsTheirSources(t *testing.T) {
+func TestWriteSBOM_ListsProgramsAndCountsSources(t *testing.T) {
 	var made bom.Statement
 	made.Predicate.Build.Type = "by-recipe"
 	b := vendor.Bill{SBOM: bom.Document{Packages: []bom.Package{
@@ -18,7 +18,7 @@ func TestABillNamesProgramsAndCountsTheirSources(t *testing.T) {
 		Relationships: []bom.Relationship{{Element: "2", Type: "DEPENDS_ON", Related: "3"}}}, Provenance: []bom.Statement{made}}
 	var out strings.Builder
 	Write(&out, b, "b.bundle")
-	for _, want := range []string{"image    example.com/app:1  1        0        MIT\n", "program  /app               v1       1        \n", "1 source in all", "1 statement of provenance by by-recipe", "Next: plinth bundle inspect --sbom -o json b.bundle"} {
+	for _, want := range []string{"image    example.com/app:1  1        0        MIT\n", "program  /app               v1       1        \n", "1 source in total", "1 statement of provenance with build type by-recipe", "Next: plinth bundle inspect --sbom -o json b.bundle"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("lacks %q:\n%s", want, &out)
 		}

@@ -7,11 +7,11 @@ import (
 	"strings"
 )
 
-// few is how many things of a kind are worth a line each.
+// maxListed is the number of objects of one kind that are listed one by one.
 const few = 4
 
-// fold makes few lines of many things of one kind; what would be one line each
-// stays as it is.
+// groupObjects returns the lines for objects of one kind: one line per group
+// with its size, or one line per object if there are few.
 func fold(kind string, things []string) []string {
 	if kind == "files" || len(things) <= few && kind != "processes" {
 		return things
@@ -39,7 +39,7 @@ func fold(kind string, things []string) []string {
 	return lines
 }
 
-// familyOf tells of a thing of a kind what it is one of.
+// groupNameFunc returns the function that names the group of an object of kind.
 func familyOf(kind string) func(thing string) string {
 	switch kind {
 	case "processes":
@@ -54,18 +54,18 @@ func familyOf(kind string) func(thing string) string {
 	return folder
 }
 
-// program is the name of "1234 /usr/bin/etcd".
+// processGroup returns the program of a process: "etcd" for "1234 /usr/bin/etcd".
 func program(process string) string {
 	_, exe, _ := strings.Cut(process, " ")
 	if exe == "" {
-		return "(without a name)"
+		return "(unnamed)"
 	}
 	return path.Base(exe)
 }
 
-// chains is the table and whose chain: "iptables-nft nat: chains KUBE-SVC-…"
-// for "iptables-nft nat: chain KUBE-SVC-ABC". Names that are hashes behind a
-// prefix are many; the others are of one program each.
+// firewallGroup returns the table and the owner of a chain:
+// "iptables-nft nat: chains KUBE-…" for "iptables-nft nat: chain KUBE-SVC-ABC".
+// Most chain names are a prefix of their program and a hash.
 func chains(found string) string {
 	table, what, ok := strings.Cut(found, ": ")
 	if !ok {
@@ -83,9 +83,9 @@ func chains(found string) string {
 	return table + ": " + what
 }
 
-// folder is the first folders of a path, with a mark for what follows.
+// pathGroup returns the first directories of p, with "…" for the rest.
 func folder(p string) string {
-	const first = 5 // with the empty one before the first slash
+	const first = 5 // including the empty part before the first slash
 	parts := strings.Split(p, "/")
 	if len(parts) > first {
 		return strings.Join(parts[:first], "/") + "/…"
@@ -93,7 +93,8 @@ func folder(p string) string {
 	return p
 }
 
-// pairs is the name of a link; the pods' ends have one of their own each.
+// linkGroup returns the name of a network link, or "veth…" for those of pods,
+// which all have different names.
 func pairs(name string) string {
 	if rest, ok := strings.CutPrefix(name, "veth"); ok && rest != "" {
 		return "veth…"
@@ -101,7 +102,8 @@ func pairs(name string) string {
 	return name
 }
 
-// prefix is what a set's name has in common with the others of its program.
+// addressSetGroup returns the prefix of a set's name, which the sets of one
+// program share.
 func prefix(name string) string {
 	if i := strings.IndexByte(name, '-'); i > 0 {
 		return name[:i] + "-…"
@@ -109,7 +111,7 @@ func prefix(name string) string {
 	return name
 }
 
-// wrap joins short words into lines.
+// wrapWords joins words with commas into lines of at most 76 columns.
 func wrap(words []string) (lines []string) {
 	const width = 76
 	for _, word := range words {

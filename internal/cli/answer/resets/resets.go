@@ -1,6 +1,5 @@
-// Package resets owns how the outcome of a reset is written for a person: what
-// it would take back, grouped and folded, what it did, what is left. It refuses
-// to decide anything; the full lists are in the JSON form.
+// Package resets writes the result of a reset as text: what it would remove,
+// grouped, what it removed, and what is left. The JSON form has the full lists.
 package resets
 
 import (
@@ -14,37 +13,38 @@ import (
 	"github.com/plinthdev/plinth/internal/ui"
 )
 
-// Write says what a reset would take back, did take back, or left. again is the
-// command line without what made it only look; failed says that it did not
-// reach its end.
+// WriteResetResult writes what a reset would remove, removed, or could not
+// remove. again is the command line without --dry-run; failed reports that the
+// reset returned an error.
 func Write(w io.Writer, r reset.Result, again string, failed bool) {
 	switch {
 	case len(r.Left) > 0:
-		list(w, "Left on this host:", r.Left)
+		list(w, "Not removed from this host:", r.Left)
 	case failed:
 	case r.Plan != nil:
 		plan(w, r, again)
 	case r.Changed:
 		done(w, r)
 	default:
-		fmt.Fprintln(w, "Nothing to do: Plinth has installed nothing on this host.")
-		list(w, "Kept:", r.Kept)
+		fmt.Fprintln(w, "Nothing to do: Plinth has not installed anything on this host.")
+		list(w, "Retained:", r.Kept)
 		next(w, "plinth install --bundle FILE")
 	}
 }
 
+// writeResetDone writes the result of a reset that changed the host.
 func done(w io.Writer, r reset.Result) {
 	if r.Node == "" {
-		fmt.Fprintln(w, "The cluster is gone from this host.")
+		fmt.Fprintln(w, "Removed the cluster from this host.")
 	} else {
-		fmt.Fprintf(w, "This host is no node of %s any more, and what made it one is gone from it.\n", r.Cluster)
+		fmt.Fprintf(w, "This host no longer belongs to cluster %s; everything of the cluster was removed from it.\n", r.Cluster)
 	}
 	proved(w, r.Proof)
 	fmt.Fprintf(w, "Log  %s\n", r.Log)
-	list(w, "Kept:", r.Kept)
+	list(w, "Retained:", r.Kept)
 	switch {
 	case len(r.Remains) > 0:
-		list(w, "The cluster has not been told. On one of its controllers:", r.Remains)
+		list(w, "The cluster still lists this node. On a controller, run:", r.Remains)
 		next(w, r.Remains[0]+"   (on a controller)")
 	case r.Node != "":
 		next(w, "plinth node list   (on another node)")
@@ -53,21 +53,22 @@ func done(w io.Writer, r reset.Result) {
 	}
 }
 
-// proved says how the host compares to what it was.
+// writeBaselineComparison writes how the host compares to its state before the
+// install.
 func proved(w io.Writer, p *reset.Proof) {
 	if p == nil {
 		return
 	}
-	fmt.Fprintf(w, "Nothing left: of %s seen before the install, none differs because of it.\n", answer.Count(p.Compared, "thing"))
+	fmt.Fprintf(w, "Nothing is left: compared %s with the state before the install.\n", answer.Count(p.Compared, "object"))
 	const some = 10
 	if len(p.Since) > 0 {
-		list(w, "Not the cluster's, but different since: "+answer.Count(len(p.Since), "thing"), p.Since[:min(some, len(p.Since))])
+		list(w, "Changed since, but not by the cluster: "+answer.Count(len(p.Since), "object"), p.Since[:min(some, len(p.Since))])
 	}
 }
 
-// plan shows each kind of thing that would go, with what is there of it.
+// writeResetPlan writes the objects that would be removed, by kind.
 func plan(w io.Writer, r reset.Result, again string) {
-	var gone []string // kinds of which there is nothing
+	var gone []string // titles of the steps without anything to remove
 	todo, total := 0, int64(0)
 	for _, s := range r.Plan {
 		if s.State == "done" {
@@ -82,21 +83,22 @@ func plan(w io.Writer, r reset.Result, again string) {
 		}
 	}
 	if todo == 0 {
-		fmt.Fprintln(w, "Nothing to take back.")
+		fmt.Fprintln(w, "Nothing to remove.")
 	} else if len(gone) > 0 {
-		fmt.Fprintf(w, "Nothing there to: %s\n", strings.Join(lowered(gone), ", "))
+		fmt.Fprintf(w, "Nothing found to: %s\n", strings.Join(lowered(gone), ", "))
 	}
-	list(w, "Would be kept:", r.Kept)
-	list(w, "The cluster would not be told. On one of its controllers is then to be typed:", r.Remains)
+	list(w, "Would be retained:", r.Kept)
+	list(w, "The cluster would still list this node. Afterwards, on a controller, run:", r.Remains)
 	if todo == 0 {
 		next(w, "plinth install --bundle FILE")
 		return
 	}
-	fmt.Fprintf(w, "\n%s on disk would be freed; nothing was changed. The full list: -o json\n", ui.Bytes(total))
+	fmt.Fprintf(w, "\nThis would free %s on disk; nothing was changed. For the full list, add -o json.\n", ui.Bytes(total))
 	next(w, again)
 }
 
-// heading is "Unmount what the cluster mounted: 54", or with the size of files.
+// resetPlanHeading returns the title of a step with the number or the size of
+// its objects: "Unmount what the cluster mounted: 54".
 func heading(s step.Planned) string {
 	switch {
 	case s.Bytes > 0:
@@ -107,6 +109,7 @@ func heading(s step.Planned) string {
 	return s.Title
 }
 
+// lowercaseFirst returns titles with their first letter in lower case.
 func lowered(titles []string) []string {
 	all := make([]string, 0, len(titles))
 	for _, t := range titles {
@@ -115,6 +118,8 @@ func lowered(titles []string) []string {
 	return all
 }
 
+// writeList writes title and the indented lines of all, or nothing if there are
+// none.
 func list(w io.Writer, title string, all []string) {
 	if len(all) == 0 {
 		return
@@ -125,5 +130,5 @@ func list(w io.Writer, title string, all []string) {
 	}
 }
 
-// next ends an answer with what to type now.
+// writeResetNextCommand ends an output with the next command to run.
 func next(w io.Writer, command string) { fmt.Fprintf(w, "\nNext: %s\n", command) }

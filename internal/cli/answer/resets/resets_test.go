@@ -10,8 +10,8 @@ import (
 	"github.com/plinthdev/plinth/internal/testkit"
 )
 
-// found is what a dry run finds on a host with a few pods.
-func found() []step.Planned {
+// foundObjects returns what a dry run finds on a host with a few pods.
+func foundObjects() []step.Planned {
 	some := func(n int, format string) (all []string) {
 		for i := range n {
 			all = append(all, fmt.Sprintf(format, i))
@@ -37,7 +37,7 @@ func found() []step.Planned {
 	}
 }
 
-func TestGoldenAnswers(t *testing.T) {
+func TestWriteResetResult_MatchesGoldens(t *testing.T) {
 	volumes := []string{"/var/lib/plinth/volumes: data of 2 volumes, 8 B; --delete-data removes it"}
 	left := reset.Result{Changed: true, Node: "b", Cluster: "my-app", Log: "/var/log/plinth/reset-1.log"}
 	untold := left
@@ -46,7 +46,7 @@ func TestGoldenAnswers(t *testing.T) {
 		result reset.Result
 		failed bool
 	}{
-		"plan":      {result: reset.Result{Plan: found(), Kept: volumes}},
+		"plan":      {result: reset.Result{Plan: foundObjects(), Kept: volumes}},
 		"plan-done": {result: reset.Result{Plan: []step.Planned{{Step: "units", Title: "Stop k0s", State: "done"}}}},
 		"done": {result: reset.Result{Changed: true, Log: "/var/log/plinth/reset-1.log", Kept: volumes,
 			Proof: &reset.Proof{Compared: 1203, Since: []string{"modules: + overlay"}}}},
@@ -55,8 +55,10 @@ func TestGoldenAnswers(t *testing.T) {
 		"node":      {result: left},
 		"node-only": {result: untold},
 	} {
-		var b bytes.Buffer
-		Write(&b, c.result, "plinth reset cluster", c.failed)
-		testkit.Golden(t, "testdata/"+name+".txt", b.Bytes())
+		t.Run(name, func(t *testing.T) {
+			var b bytes.Buffer
+			Write(&b, c.result, "plinth reset cluster", c.failed)
+			testkit.Golden(t, "testdata/reset-"+name+".txt", b.Bytes())
+		})
 	}
 }
