@@ -6,26 +6,26 @@ import (
 	"github.com/plinthdev/plinth/internal/step"
 )
 
-// board is what is known of a run: the steps that are running now, in the
-// order in which they began. Its owner guards it.
+// tracker holds the state of a run: the running steps in the order in which
+// they started. It is not safe for concurrent use.
 type board struct {
 	verb    string
 	began   time.Time // time of the first event
 	count   int       // steps in the verb
-	ended   int       // steps that are over
+	ended   int       // finished steps
 	running []*task
 }
 
 // task is one running step.
 type task struct {
-	last    step.Event // newest event; Message and bytes carry over
+	last    step.Event // latest event; Message and Bytes carry over
 	began   time.Time
-	shown   time.Time // when a plain line last told of it
-	metered time.Time // when bytes were first told
+	shown   time.Time // when the step was last written
+	metered time.Time // when bytes were first reported
 	base    int64     // bytes at that time
 }
 
-// apply takes e in and returns the step that it ended, or nil.
+// applyEvent updates the state with e and returns the step that e ended, or nil.
 func (b *board) apply(e step.Event) *task {
 	if b.began.IsZero() {
 		b.began = e.Time
@@ -41,7 +41,7 @@ func (b *board) apply(e step.Event) *task {
 	t.take(e)
 	switch e.State {
 	case step.Skipped, step.Finished, step.Failed:
-		if e.Count > 0 { // else it is told of beside the list
+		if e.Count > 0 { // otherwise it is not part of the numbered list
 			b.ended++
 		}
 		b.running = append(b.running[:at], b.running[at+1:]...)
@@ -51,6 +51,7 @@ func (b *board) apply(e step.Event) *task {
 	}
 }
 
+// findTask returns the running step with an id and its index, or nil and -1.
 func (b *board) find(id string) (*task, int) {
 	for i, t := range b.running {
 		if t.last.Step == id {
@@ -60,8 +61,8 @@ func (b *board) find(id string) (*task, int) {
 	return nil, -1
 }
 
-// take merges e into t. Bytes never go back within one total: parallel
-// workers may report out of order.
+// mergeEvent merges e into t. Bytes never decrease within one total, because
+// parallel workers can report out of order.
 func (t *task) take(e step.Event) {
 	if e.State == step.Progress && e.Message == "" {
 		e.Message = t.last.Message
@@ -78,7 +79,8 @@ func (t *task) take(e step.Event) {
 	t.last = e
 }
 
-// rate is bytes a second since bytes were first told; 0 when too early to say.
+// bytesPerSecond returns the rate since bytes were first reported, 0 in the
+// first second.
 func (t *task) rate() float64 {
 	took := t.last.Time.Sub(t.metered).Seconds()
 	if t.metered.IsZero() || took < 1 {

@@ -9,7 +9,7 @@ import (
 	"github.com/plinthdev/plinth/internal/step"
 )
 
-// Bytes writes a number of bytes for a person, in powers of 1000: "1.2 GB".
+// FormatBytes returns a number of bytes in decimal units: "1.2 GB".
 func Bytes(n int64) string {
 	units := []string{"kB", "MB", "GB", "TB", "PB", "EB"}
 	if n < 1000 {
@@ -25,7 +25,8 @@ func Bytes(n int64) string {
 	return fmt.Sprintf("%.0f %s", v, units[unit])
 }
 
-// Duration writes a time span for a person: "0.4s", "12s", "3m05s", "1h02m".
+// FormatDuration returns a duration with about two digits: "0.4s", "12s",
+// "3m05s", "1h02m".
 func Duration(d time.Duration) string {
 	switch {
 	case d < 0:
@@ -43,7 +44,7 @@ func Duration(d time.Duration) string {
 	}
 }
 
-// label is a step's place and name: "[ 3/18] Import images".
+// stepLabel returns the number and title of a step: "[ 3/18] Import images".
 func label(e step.Event) string {
 	title := e.Title
 	if title == "" {
@@ -56,21 +57,21 @@ func label(e step.Event) string {
 	return fmt.Sprintf("[%*d/%d] %s", width, e.Index+1, e.Count, title)
 }
 
-// outcome says how a step ended.
+// describeOutcome returns how a step ended and how long it took.
 func outcome(t *task) string {
 	took := Duration(t.last.Time.Sub(t.began))
 	switch t.last.State {
 	case step.Skipped:
 		return join(": ", "already done", t.last.Message)
 	case step.Failed:
-		return "failed after " + took // why is the error that the verb ends with
+		return "failed after " + took // the error at the end of the verb has the cause
 	default:
 		return join(": ", "done in "+took, t.last.Message)
 	}
 }
 
-// details is all that is known of a running step: "412 MB of 1.2 GB (34%),
-// 87 MB/s; kotsadm:v1.131.2".
+// describeProgress returns the bytes, rate and message of a running step:
+// "412 MB of 1.2 GB (34%), 87 MB/s; kotsadm:v1.131.2".
 func details(t *task) string {
 	e, amount := t.last, ""
 	if e.Total > 0 {
@@ -84,12 +85,12 @@ func details(t *task) string {
 	return join("; ", amount, e.Message)
 }
 
-// percent is whole percents done, 100 only when all is done.
+// percentDone returns done in whole percent of total; 100 only if all is done.
 func percent(done, total int64) int {
 	return int(float64(done) / float64(total) * 100)
 }
 
-// join puts sep between those parts that are not empty.
+// joinNonEmpty joins the parts that are not empty with sep.
 func join(sep string, parts ...string) string {
 	kept := parts[:0:0]
 	for _, p := range parts {
@@ -100,11 +101,11 @@ func join(sep string, parts ...string) string {
 	return strings.Join(kept, sep)
 }
 
-// oneLine keeps a message from breaking out of its line, and the colours and
-// control characters of a pod's log from reaching the terminal.
+// oneLine returns s on one line, without colors and control characters, so that
+// the log of a pod cannot control the terminal.
 func oneLine(s string) string {
 	var clean strings.Builder
-	inSequence := false // of ECMA-48: from ESC [ to the first of @ to ~
+	inSequence := false // ECMA-48 control sequence: from ESC [ to the first character from @ to ~
 	for i, r := range s {
 		switch {
 		case strings.HasPrefix(s[i:], "\x1b["):

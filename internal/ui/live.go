@@ -14,16 +14,16 @@ import (
 	"github.com/plinthdev/plinth/internal/step"
 )
 
-// live keeps what is running at the bottom of the terminal, redrawn in place;
-// what is over scrolls up above it and stays. While nothing runs the terminal
-// is left alone, so that a question can be asked.
+// liveRenderer redraws the running steps in place at the bottom of the terminal.
+// Finished steps stay above them. While no step runs it does not draw, so that a
+// question can be asked.
 type live struct {
-	turn   sync.Mutex // one writer at a time; never taken while drawing
+	turn   sync.Mutex // serializes writers; not held while drawing
 	w      io.Writer
 	now    func() time.Time
 	style  style
-	draw   *mpb.Progress // nil while nothing runs
-	foot   *mpb.Bar      // one "bar" draws all rows: mpb only moves the cursor for us
+	draw   *mpb.Progress // nil while no step runs
+	foot   *mpb.Bar      // draws all rows; mpb only moves the cursor
 	closed bool
 
 	mu    sync.Mutex // guards board, also while drawing
@@ -57,7 +57,7 @@ func (l *live) Event(e step.Event) {
 	}
 }
 
-// leave gives the terminal back.
+// stopDrawing removes the drawn rows and stops the redraws.
 func (l *live) leave() {
 	if l.draw != nil {
 		l.foot.Abort(true)
@@ -66,7 +66,8 @@ func (l *live) leave() {
 	}
 }
 
-// lasting writes a line that stays. A terminal that has gone cannot be told.
+// writeLine writes a line that stays on the terminal. It ignores errors, which
+// mean that the terminal was closed.
 func (l *live) lasting(text string) {
 	switch {
 	case l.closed:
@@ -91,7 +92,7 @@ func (l *live) Close() error {
 	return nil
 }
 
-// summary draws the last row: how far the whole run is.
+// drawSummary draws the last row, the progress of the whole run.
 func (l *live) summary(w io.Writer, s decor.Statistics) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -105,7 +106,7 @@ func (l *live) summary(w io.Writer, s decor.Statistics) error {
 	return err
 }
 
-// tasks draws the rows above it: two a running step.
+// drawTasks draws the rows above the summary, two per running step.
 func (l *live) tasks(w io.Writer, s decor.Statistics) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -121,7 +122,7 @@ func (l *live) tasks(w io.Writer, s decor.Statistics) error {
 	return err
 }
 
-// style draws single rows; it is pure.
+// style formats single rows. It has no state.
 type style struct{ color, ascii bool }
 
 // SGR codes of ECMA-48 §8.3.117.
@@ -133,6 +134,7 @@ const (
 	cyan  = "36"
 )
 
+// colorize returns text in the color with an SGR code.
 func (s style) paint(code, text string) string {
 	if !s.color || text == "" {
 		return text
@@ -140,7 +142,7 @@ func (s style) paint(code, text string) string {
 	return "\x1b[" + code + "m" + text + "\x1b[0m"
 }
 
-// over is the lasting row of a step that has ended.
+// endedRow returns the row of a finished step.
 func (s style) over(t *task) string {
 	mark, plainMark, code := "✓", "+", green
 	switch t.last.State {
@@ -155,8 +157,8 @@ func (s style) over(t *task) string {
 	return s.paint(code, mark) + " " + label(t.last) + s.paint(dim, ": "+outcome(t))
 }
 
-// head is the first row of a running step: spinner, name, time and, where
-// there is room for it, a bar.
+// runningRow returns the first row of a running step: spinner, title, time and,
+// if there is space for it, a progress bar.
 func (s style) head(t *task, now time.Time, width int) string {
 	frames := []rune("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏")
 	if s.ascii {
@@ -167,14 +169,14 @@ func (s style) head(t *task, now time.Time, width int) string {
 	if bar := s.bar(t, 20); bar != "" && runewidth.StringWidth("x "+name+"  "+bar+rest) <= width {
 		rest = "  " + bar + rest
 	}
-	room := width - runewidth.StringWidth("x "+rest)
-	if room < 1 {
+	space := width - runewidth.StringWidth("x "+rest)
+	if space < 1 {
 		return s.paint(bold, fit(name, width))
 	}
-	return s.paint(cyan, spin) + " " + s.paint(bold, fit(name, room)) + rest
+	return s.paint(cyan, spin) + " " + s.paint(bold, fit(name, space)) + rest
 }
 
-// bar is a bar of the given width, "" where the total is not known.
+// progressBar returns a bar of width columns, "" if the total is not known.
 func (s style) bar(t *task, width int) string {
 	if t.last.Total <= 0 {
 		return ""
@@ -187,7 +189,7 @@ func (s style) bar(t *task, width int) string {
 	return strings.Repeat(full, n) + strings.Repeat(rest, width-n)
 }
 
-// fit cuts text to width columns.
+// truncateTo returns text cut to width columns.
 func fit(text string, width int) string {
 	if width <= 0 {
 		return ""

@@ -17,11 +17,11 @@ import (
 	"github.com/plinthdev/plinth/internal/wait"
 )
 
-// frames draws what a terminal of the given width would show after each event.
-func frames(s style, width int) string {
+// drawFrames returns what a terminal of the given width shows after each event.
+func drawFrames(s style, width int) string {
 	l := &live{style: s}
 	var out strings.Builder
-	for _, e := range script() {
+	for _, e := range eventScript() {
 		l.now = func() time.Time { return e.Time.Add(time.Second) }
 		e.Message = oneLine(e.Message)
 		if over := l.board.apply(e); over != nil {
@@ -35,23 +35,27 @@ func frames(s style, width int) string {
 	return out.String()
 }
 
-func TestLiveFrames(t *testing.T) {
-	golden(t, "live.txt", frames(style{}, 80))
-	golden(t, "live-narrow-ascii.txt", frames(style{ascii: true}, 40))
-	golden(t, "live-color.txt", strings.ReplaceAll(frames(style{color: true}, 100), "\x1b", "^"))
-}
-
-func TestColourChangesNoText(t *testing.T) {
-	sgr := regexp.MustCompile("\x1b\\[[0-9]+m")
-	if got := sgr.ReplaceAllString(frames(style{color: true}, 60), ""); got != frames(style{}, 60) {
-		t.Errorf("coloured text differs:\n%s", got)
+func TestLiveRenderer_FramesMatchGoldens(t *testing.T) {
+	for name, frames := range map[string]func() string{
+		"live":              func() string { return drawFrames(style{}, 80) },
+		"live-narrow-ascii": func() string { return drawFrames(style{ascii: true}, 40) },
+		"live-color":        func() string { return strings.ReplaceAll(drawFrames(style{color: true}, 100), "\x1b", "^") },
+	} {
+		t.Run(name, func(t *testing.T) { compareGolden(t, name+".txt", frames()) })
 	}
 }
 
-func TestNoFrameIsWiderThanTheTerminal(t *testing.T) {
+func TestStyle_ColorDoesNotChangeText(t *testing.T) {
+	sgr := regexp.MustCompile("\x1b\\[[0-9]+m")
+	if got := sgr.ReplaceAllString(drawFrames(style{color: true}, 60), ""); got != drawFrames(style{}, 60) {
+		t.Errorf("colored text differs:\n%s", got)
+	}
+}
+
+func TestLiveRenderer_FitsTerminalWidth(t *testing.T) {
 	for width := 1; width < 120; width++ {
 		l := &live{now: time.Now}
-		for _, e := range script() {
+		for _, e := range eventScript() {
 			l.board.apply(e)
 			var out bytes.Buffer
 			stat := decor.Statistics{AvailableWidth: width}
@@ -66,7 +70,7 @@ func TestNoFrameIsWiderThanTheTerminal(t *testing.T) {
 	}
 }
 
-func TestLiveKeepsEveryEndedStepAndLeaksNothing(t *testing.T) {
+func TestLiveRenderer_KeepsEndedStepsAndStopsGoroutines(t *testing.T) {
 	before := runtime.NumGoroutine()
 	var out bytes.Buffer
 	l := newLive(Options{Err: &out, Now: time.Now})
@@ -84,19 +88,19 @@ func TestLiveKeepsEveryEndedStepAndLeaksNothing(t *testing.T) {
 		})
 	}
 	all.Wait()
-	l.Note("the last word")
+	l.Note("the last note")
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	l.Event(script()[0]) // dropped, and no panic
+	l.Event(eventScript()[0]) // dropped, and no panic
 	_ = l.Close()
 	for i := range 20 {
 		if n := strings.Count(out.String(), fmt.Sprintf("/20] Step %d: done", i)); n != 1 {
-			t.Errorf("step %d is told %d times", i, n)
+			t.Errorf("step %d is written %d times", i, n)
 		}
 	}
-	if !strings.Contains(out.String(), "the last word\n") {
-		t.Error("the note is lost")
+	if !strings.Contains(out.String(), "the last note\n") {
+		t.Error("the note is missing")
 	}
 	err := wait.Until(t.Context(), wait.Options{What: "goroutines to end", Timeout: 10 * time.Second, Interval: time.Millisecond},
 		func(context.Context) (bool, string, error) {
@@ -108,7 +112,7 @@ func TestLiveKeepsEveryEndedStepAndLeaksNothing(t *testing.T) {
 	}
 }
 
-func TestPlainIsSafeForConcurrentUse(t *testing.T) {
+func TestPlainRenderer_IsSafeForConcurrentUse(t *testing.T) {
 	var out bytes.Buffer
 	p := newPlain(Options{Err: &out, Now: time.Now}, time.NewTicker(time.Millisecond))
 	var all sync.WaitGroup
@@ -130,23 +134,25 @@ func TestPlainIsSafeForConcurrentUse(t *testing.T) {
 	}
 }
 
-func TestPercentReachesAHundredOnlyAtTheEnd(t *testing.T) {
+func TestPercentDone_ReachesHundredOnlyAtEnd(t *testing.T) {
 	for _, tc := range []struct {
 		done, total int64
 		want        int
 	}{{0, 3, 0}, {1, 3, 33}, {999, 1000, 99}, {1000, 1000, 100}, {1 << 61, 1 << 62, 50}} {
-		if got := percent(tc.done, tc.total); got != tc.want {
-			t.Errorf("percent(%d, %d) = %d, want %d", tc.done, tc.total, got, tc.want)
-		}
+		t.Run(fmt.Sprint(tc.done, " of ", tc.total), func(t *testing.T) {
+			if got := percent(tc.done, tc.total); got != tc.want {
+				t.Errorf("percentDone(%d, %d) = %d, want %d", tc.done, tc.total, got, tc.want)
+			}
+		})
 	}
 }
 
-func FuzzOneLineLetsNoControlCharacterPass(f *testing.F) {
+func FuzzOneLine(f *testing.F) {
 	f.Add("a\nb\x1b[31mc\r\u009bd")
 	f.Fuzz(func(t *testing.T, s string) {
 		for _, r := range oneLine(s) {
 			if r < ' ' || r == 0x7f || (r >= 0x80 && r < 0xa0) {
-				t.Fatalf("%q lets %q pass", s, r)
+				t.Fatalf("%q: control character %q is kept", s, r)
 			}
 		}
 	})

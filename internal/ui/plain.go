@@ -10,15 +10,15 @@ import (
 	"github.com/plinthdev/plinth/internal/step"
 )
 
-// heartbeat is the longest that a running step is silent in plain lines,
-// eventPause the shortest time between two progress events of a step: domain
-// code may report every block that it copies.
+// heartbeatInterval is the longest time without a plain line for a running
+// step. eventInterval is the shortest time between two progress events of a step:
+// a step may report every block that it copies.
 const (
 	heartbeat  = 10 * time.Second
 	eventPause = 500 * time.Millisecond
 )
 
-// pulse calls a function now and then until it is stopped.
+// ticker calls a function periodically until it is stopped.
 type pulse struct {
 	tick *time.Ticker
 	stop chan struct{}
@@ -42,7 +42,7 @@ func startPulse(tick *time.Ticker, beat func()) *pulse {
 	return p
 }
 
-// end stops it and waits for the last call to return.
+// stopAndWait stops the ticker and waits until the last call has returned.
 func (p *pulse) end() {
 	p.once.Do(func() {
 		p.tick.Stop()
@@ -51,7 +51,8 @@ func (p *pulse) end() {
 	<-p.done
 }
 
-// plain writes one line a change of state, and a heartbeat for what lasts.
+// plainRenderer writes one line per change of state, and heartbeats for steps
+// that take long.
 type plain struct {
 	mu      sync.Mutex
 	w       firstError
@@ -68,8 +69,8 @@ func newPlain(o Options, tick *time.Ticker) *plain {
 	return p
 }
 
-// beat tells of each step that has been silent for too long or, if verbose,
-// has something new.
+// writeHeartbeats writes a line for each step without a line for too long or, if
+// verbose, with news.
 func (p *plain) beat(now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -111,8 +112,8 @@ func (p *plain) Close() error {
 	return p.w.close()
 }
 
-// events writes each event as one line of JSON; progress not more often than
-// eventPause, but the newest is never lost while the step runs.
+// eventRenderer writes each event as one line of JSON. It writes progress at
+// most once per eventInterval, but always the latest while the step runs.
 type events struct {
 	mu    sync.Mutex
 	w     firstError
@@ -129,7 +130,7 @@ func newEvents(out, notes io.Writer, tick *time.Ticker) *events {
 	return j
 }
 
-// beat writes the progress that was held back.
+// writePending writes progress that was held back.
 func (j *events) beat() {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -140,9 +141,10 @@ func (j *events) beat() {
 	}
 }
 
+// writeEvent writes the latest event of a step.
 func (j *events) write(t *task) {
 	t.shown = t.last.Time
-	_ = json.NewEncoder(&j.w).Encode(t.last) // w remembers its error
+	_ = json.NewEncoder(&j.w).Encode(t.last) // w keeps the error
 }
 
 func (j *events) Event(e step.Event) {
@@ -166,7 +168,7 @@ func (j *events) Close() error {
 	return j.w.close()
 }
 
-// silent shows notes only.
+// notesOnly writes notes and drops events.
 type silent struct {
 	mu sync.Mutex
 	w  io.Writer
@@ -184,7 +186,7 @@ func (s *silent) Note(text string) {
 
 func (s *silent) Close() error { return nil }
 
-// firstError remembers the first error of writing and then writes no more.
+// stickyWriter keeps the first error of writing and writes nothing after it.
 type firstError struct {
 	w      io.Writer
 	err    error

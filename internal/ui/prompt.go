@@ -11,24 +11,24 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-// Prompt is one question that is answered by yes or no.
+// Prompt is a question to the user that is answered with yes or no.
 type Prompt struct {
 	In       io.Reader
 	Out      io.Writer
-	TTY      bool   // both ends are a terminal
+	TTY      bool   // input and output are a terminal
 	Question string // "Remove this cluster and all its data?"
-	Flag     string // what answers yes without being asked: "--yes"
-	Word     string // what has to be typed to agree; "" for y or yes
+	Flag     string // flag that answers yes: "--yes"
+	Word     string // word to type to agree; "" for y or yes
 }
 
-// Confirm asks and waits for the answer; only "y" and "yes", or
-// Word, agree. Without a
-// terminal it is a usage problem that names the flag. When ctx ends it stops
-// waiting; the reader is then left behind, so the process should end soon.
+// Confirm asks the question and reports whether the user agreed: with "y" or
+// "yes", or with RequiredWord. Without a terminal it returns a usage problem that
+// names the flag. When ctx ends it returns an error; its goroutine then still
+// reads from In, so the process should exit soon.
 func (p Prompt) Confirm(ctx context.Context) (bool, error) {
 	if !p.TTY {
 		return false, problem.New(problem.ExitUsage, "ask “"+p.Question+"”",
-			errors.New("there is no terminal to ask on"), "add "+p.Flag+" to agree without being asked")
+			errors.New("standard input and error are not a terminal"), "add "+p.Flag+" to confirm without a prompt")
 	}
 	choices := " [y/N] "
 	if p.Word != "" {
@@ -37,7 +37,7 @@ func (p Prompt) Confirm(ctx context.Context) (bool, error) {
 	fmt.Fprint(p.Out, p.Question, choices)
 	answer := make(chan string, 1)
 	go func() {
-		line, _ := bufio.NewReader(p.In).ReadString('\n') // no answer is a no
+		line, _ := bufio.NewReader(p.In).ReadString('\n') // no answer means no
 		answer <- strings.ToLower(strings.TrimSpace(line))
 	}()
 	select {
@@ -47,6 +47,6 @@ func (p Prompt) Confirm(ctx context.Context) (bool, error) {
 		}
 		return a == "y" || a == "yes", nil
 	case <-ctx.Done():
-		return false, problem.New(problem.ExitInterrupted, "get an answer", context.Cause(ctx), "")
+		return false, problem.New(problem.ExitInterrupted, "read the answer", context.Cause(ctx), "")
 	}
 }

@@ -1,7 +1,5 @@
-// Package ui owns what a person or a program sees of a run while it lasts:
-// live, plain and JSON renderers of step events, the log, prompts, and the
-// masking of secrets in all of them. It refuses to know what a step does, to
-// open files, and to decide what is asked or answered.
+// Package ui shows the progress of a run, as live, plain or JSON output, asks
+// questions, writes the run's log, and masks secrets in all of them.
 package ui
 
 import (
@@ -13,38 +11,37 @@ import (
 	"github.com/plinthdev/plinth/internal/ui/runlog"
 )
 
-// Renderer shows the events of one run. All methods may be called from
-// several goroutines at once.
+// Renderer shows the events of one run. It is safe for concurrent use.
 type Renderer interface {
-	// Event shows one event; it never blocks on a slow step.
+	// Event shows one event. It does not wait for the step.
 	Event(step.Event)
-	// Note shows a line that belongs to no step: a warning, an interruption.
+	// Note shows a line that does not belong to a step, such as a warning.
 	Note(text string)
-	// Close flushes, ends what the renderer started, and returns the first
-	// error of writing, if any. Events after Close are dropped.
+	// Close flushes the output, stops the renderer and returns the first error of
+	// writing. Events after Close are dropped.
 	Close() error
 }
 
 // Progress is how progress is shown.
 type Progress int
 
-// The ways of showing progress.
+// The kinds of progress output.
 const (
-	None   Progress = iota // not at all
-	Plain                  // one line a change, for logs and pipes
+	None   Progress = iota // no progress
+	Plain                  // one line per change, for logs and pipes
 	Live                   // redrawn in place, for terminals
-	Events                 // one JSON event a line, for programs
+	Events                 // one JSON event per line, for programs
 )
 
-// Mode is how to draw.
+// Mode says how to show a run.
 type Mode struct {
 	Progress Progress
-	Color    bool // terminal colours may be used
-	ASCII    bool // the terminal cannot be trusted with other characters
-	Verbose  bool // every second that brings something new is told
+	Color    bool // use colors
+	ASCII    bool // use ASCII characters only
+	Verbose  bool // show news of every second
 }
 
-// Env is all that the choice of a Mode depends on.
+// ModeEnv holds everything that the choice of a Mode depends on.
 type Env struct {
 	TTY      bool   // standard error is a terminal
 	Progress string // --progress: auto, plain or none
@@ -54,9 +51,10 @@ type Env struct {
 	Environ  []string
 }
 
-// Choose decides how to draw: live and coloured only on a terminal, and never
-// with NO_COLOR (https://no-color.org), TERM=dumb or unset, CI, or --progress
-// plain or none. What is verbose is not overdrawn, so it is plain.
+// ChooseMode returns the mode for e. Live and colored output needs a terminal,
+// and is not used with NO_COLOR (https://no-color.org), with TERM=dumb or no TERM,
+// with CI, or with --progress plain or none. Verbose output must not be redrawn,
+// so it is plain.
 func Choose(e Env) Mode {
 	ci := e.get("CI")
 	rich := e.TTY && e.Progress != "plain" && e.Progress != "none" &&
@@ -74,7 +72,8 @@ func Choose(e Env) Mode {
 	return mode
 }
 
-// get is the value of an environment variable, the last one given; "" if none.
+// lookupVariable returns the value of an environment variable, "" if it is not
+// set. The last of several values counts.
 func (e Env) get(key string) string {
 	for i := len(e.Environ) - 1; i >= 0; i-- {
 		if k, v, _ := strings.Cut(e.Environ[i], "="); k == key {
@@ -84,7 +83,8 @@ func (e Env) get(key string) string {
 	return ""
 }
 
-// utf8 looks the locale up as POSIX says: LC_ALL before LC_CTYPE before LANG.
+// isUTF8 reports whether the locale uses UTF-8. It reads LC_ALL, LC_CTYPE and
+// LANG in the order of POSIX.
 func (e Env) utf8() bool {
 	for _, key := range []string{"LC_ALL", "LC_CTYPE", "LANG"} {
 		if v := strings.ToLower(e.get(key)); v != "" {
@@ -94,20 +94,21 @@ func (e Env) utf8() bool {
 	return false
 }
 
-// Options are what a renderer needs.
+// Options configures a renderer.
 type Options struct {
 	Mode    Mode
-	Out     io.Writer        // the answer's stream: JSON events go here
-	Err     io.Writer        // everything else goes here
-	Secrets *runlog.Secrets  // masked wherever they turn up; nil for none
+	Out     io.Writer        // standard output, for JSON events
+	Err     io.Writer        // standard error, for everything else
+	Secrets *runlog.Secrets  // masked in all output; nil for none
 	Now     func() time.Time // the clock
 }
 
-// New returns the renderer for o.Mode. It must be closed.
+// New returns a renderer for o.Mode. The caller must close it.
 func New(o Options) Renderer {
 	return masked{next: newRenderer(o), secrets: o.Secrets}
 }
 
+// selectRenderer returns the renderer for o.Mode, without masking.
 func newRenderer(o Options) Renderer {
 	switch o.Mode.Progress {
 	case Live:
@@ -121,7 +122,7 @@ func newRenderer(o Options) Renderer {
 	}
 }
 
-// masked cleans all that goes to another renderer.
+// maskingRenderer masks secrets in everything that it passes to next.
 type masked struct {
 	next    Renderer
 	secrets *runlog.Secrets

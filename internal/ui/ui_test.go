@@ -15,36 +15,36 @@ import (
 	"github.com/plinthdev/plinth/internal/ui/runlog"
 )
 
-func golden(t *testing.T, name, got string) {
+func compareGolden(t *testing.T, name, got string) {
 	t.Helper()
 	testkit.Golden(t, "testdata/"+name, []byte(got))
 }
 
-func TestModeIsChosenFromTheEnvironmentAlone(t *testing.T) {
+func TestChooseMode_DependsOnEnvironmentAndFlags(t *testing.T) {
 	xterm := []string{"TERM=xterm", "LANG=C.UTF-8"}
 	with := func(more ...string) []string { return append(append([]string{}, xterm...), more...) }
 	for name, tc := range map[string]struct {
 		env  Env
 		want Mode
 	}{
-		"terminal":                            {Env{TTY: true, Environ: xterm}, Mode{Live, true, false, false}},
-		"terminal, auto said":                 {Env{TTY: true, Progress: "auto", Environ: xterm}, Mode{Live, true, false, false}},
-		"pipe":                                {Env{Environ: xterm}, Mode{Plain, false, false, false}},
-		"no colour asked":                     {Env{TTY: true, NoColor: true, Environ: xterm}, Mode{Live, false, false, false}},
-		"NO_COLOR":                            {Env{TTY: true, Environ: with("NO_COLOR=1")}, Mode{Plain, false, false, false}},
-		"NO_COLOR empty counts as unset":      {Env{TTY: true, Environ: with("NO_COLOR=")}, Mode{Live, true, false, false}},
-		"dumb terminal":                       {Env{TTY: true, Environ: with("TERM=dumb")}, Mode{Plain, false, false, false}},
-		"no TERM":                             {Env{TTY: true}, Mode{Plain, false, true, false}},
-		"CI":                                  {Env{TTY: true, Environ: with("CI=true")}, Mode{Plain, false, false, false}},
-		"CI=false is not CI":                  {Env{TTY: true, Environ: with("CI=false")}, Mode{Live, true, false, false}},
-		"plain asked":                         {Env{TTY: true, Progress: "plain", Environ: xterm}, Mode{Plain, false, false, false}},
-		"none asked":                          {Env{TTY: true, Progress: "none", Environ: xterm}, Mode{None, false, false, false}},
-		"events on a terminal":                {Env{TTY: true, Events: true, Environ: xterm}, Mode{Events, true, false, false}},
-		"events are the answer, not progress": {Env{Events: true, Progress: "none", Environ: xterm}, Mode{Events, false, false, false}},
-		"terminal without UTF-8":              {Env{TTY: true, Environ: []string{"TERM=linux", "LANG=C"}}, Mode{Live, true, true, false}},
-		"verbose is not overdrawn":            {Env{TTY: true, Verbose: true, Environ: xterm}, Mode{Plain, true, false, true}},
-		"LC_ALL wins over LANG":               {Env{TTY: true, Environ: with("LC_ALL=C")}, Mode{Live, true, true, false}},
-		"last of two values counts":           {Env{TTY: true, Environ: with("TERM=dumb", "TERM=xterm")}, Mode{Live, true, false, false}},
+		"terminal":                     {Env{TTY: true, Environ: xterm}, Mode{Live, true, false, false}},
+		"terminal, progress auto":      {Env{TTY: true, Progress: "auto", Environ: xterm}, Mode{Live, true, false, false}},
+		"pipe":                         {Env{Environ: xterm}, Mode{Plain, false, false, false}},
+		"flag no-color":                {Env{TTY: true, NoColor: true, Environ: xterm}, Mode{Live, false, false, false}},
+		"NO_COLOR":                     {Env{TTY: true, Environ: with("NO_COLOR=1")}, Mode{Plain, false, false, false}},
+		"empty NO_COLOR is unset":      {Env{TTY: true, Environ: with("NO_COLOR=")}, Mode{Live, true, false, false}},
+		"dumb terminal":                {Env{TTY: true, Environ: with("TERM=dumb")}, Mode{Plain, false, false, false}},
+		"no TERM":                      {Env{TTY: true}, Mode{Plain, false, true, false}},
+		"CI":                           {Env{TTY: true, Environ: with("CI=true")}, Mode{Plain, false, false, false}},
+		"CI=false is not CI":           {Env{TTY: true, Environ: with("CI=false")}, Mode{Live, true, false, false}},
+		"progress plain":               {Env{TTY: true, Progress: "plain", Environ: xterm}, Mode{Plain, false, false, false}},
+		"progress none":                {Env{TTY: true, Progress: "none", Environ: xterm}, Mode{None, false, false, false}},
+		"events on a terminal":         {Env{TTY: true, Events: true, Environ: xterm}, Mode{Events, true, false, false}},
+		"events despite progress none": {Env{Events: true, Progress: "none", Environ: xterm}, Mode{Events, false, false, false}},
+		"terminal without UTF-8":       {Env{TTY: true, Environ: []string{"TERM=linux", "LANG=C"}}, Mode{Live, true, true, false}},
+		"verbose is plain":             {Env{TTY: true, Verbose: true, Environ: xterm}, Mode{Plain, true, false, true}},
+		"LC_ALL overrides LANG":        {Env{TTY: true, Environ: with("LC_ALL=C")}, Mode{Live, true, true, false}},
+		"last of two values counts":    {Env{TTY: true, Environ: with("TERM=dumb", "TERM=xterm")}, Mode{Live, true, false, false}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := Choose(tc.env); got != tc.want {
@@ -54,26 +54,33 @@ func TestModeIsChosenFromTheEnvironmentAlone(t *testing.T) {
 	}
 }
 
-func TestBytesAndDurationsAreReadable(t *testing.T) {
+func TestFormatBytes_UsesDecimalUnits(t *testing.T) {
 	for n, want := range map[int64]string{0: "0 B", 999: "999 B", 1000: "1.0 kB", 9949: "9.9 kB", 9950: "10 kB",
 		999_499: "999 kB", 999_500: "1.0 MB", 1_234_000_000: "1.2 GB", 1 << 62: "4.6 EB"} {
-		if got := Bytes(n); got != want {
-			t.Errorf("Bytes(%d) = %q, want %q", n, got, want)
-		}
+		t.Run(want, func(t *testing.T) {
+			if got := Bytes(n); got != want {
+				t.Errorf("FormatBytes(%d) = %q, want %q", n, got, want)
+			}
+		})
 	}
+}
+
+func TestFormatDuration_RoundsToReadableUnits(t *testing.T) {
 	for d, want := range map[time.Duration]string{-time.Second: "0s", 0: "0.0s", 440 * time.Millisecond: "0.4s",
 		9949 * time.Millisecond: "9.9s", 9950 * time.Millisecond: "10s", 59400 * time.Millisecond: "59s",
 		59600 * time.Millisecond: "1m00s", 185 * time.Second: "3m05s", 3599700 * time.Millisecond: "1h00m",
 		62 * time.Minute: "1h02m"} {
-		if got := Duration(d); got != want {
-			t.Errorf("Duration(%v) = %q, want %q", d, got, want)
-		}
+		t.Run(d.String(), func(t *testing.T) {
+			if got := Duration(d); got != want {
+				t.Errorf("FormatDuration(%v) = %q, want %q", d, got, want)
+			}
+		})
 	}
 }
 
-// script is a run with everything that a renderer must cope with; the clock
-// of each event is seconds after the start.
-func script() []step.Event {
+// eventScript returns a run with skipped, failed, parallel and out-of-order
+// events. Their times are seconds after the start.
+func eventScript() []step.Event {
 	at := func(s float64, index int, id, title string, state step.EventState) step.Event {
 		return step.Event{V: 1, Time: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC).Add(time.Duration(s * float64(time.Second))),
 			Verb: "install", Step: id, State: state, Title: title, Index: index, Count: 12}
@@ -99,11 +106,12 @@ func script() []step.Event {
 	}
 }
 
-// playPlain plays events with one look at the clock a second.
+// playPlain passes the events of eventScript to a plain renderer and lets one
+// second pass at a time.
 func playPlain(w io.Writer, secrets *runlog.Secrets, verbose bool) error {
 	p := newPlain(Options{Err: w, Now: time.Now, Mode: Mode{Verbose: verbose}}, time.NewTicker(time.Hour))
 	r := masked{p, secrets}
-	events := script()
+	events := eventScript()
 	for now := events[0].Time; len(events) > 0; now = now.Add(time.Second) {
 		for len(events) > 0 && !events[0].Time.After(now) {
 			r.Event(events[0])
@@ -115,43 +123,43 @@ func playPlain(w io.Writer, secrets *runlog.Secrets, verbose bool) error {
 	return r.Close()
 }
 
-func TestPlainWritesChangesAndHeartbeats(t *testing.T) {
+func TestPlainRenderer_WritesChangesAndHeartbeats(t *testing.T) {
 	var secrets runlog.Secrets
 	secrets.Hide("hunter22")
 	var out bytes.Buffer
 	if err := playPlain(&out, &secrets, false); err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "plain.txt", out.String())
+	compareGolden(t, "plain.txt", out.String())
 	out.Reset()
 	if err := playPlain(&out, &secrets, true); err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "verbose.txt", out.String())
+	compareGolden(t, "verbose.txt", out.String())
 }
 
-func TestEventsAreOneJSONObjectALine(t *testing.T) {
+func TestEventRenderer_WritesOneJSONObjectPerLine(t *testing.T) {
 	var secrets runlog.Secrets
 	secrets.Hide("hunter22")
 	var out, notes bytes.Buffer
 	r := New(Options{Mode: Mode{Progress: Events}, Out: &out, Err: &notes, Secrets: &secrets, Now: time.Now})
-	for _, e := range script() {
+	for _, e := range eventScript() {
 		r.Event(e)
 	}
 	r.Note("stopping")
 	if err := r.Close(); err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "events.jsonl", out.String())
+	compareGolden(t, "events.jsonl", out.String())
 	if notes.String() != "stopping\n" {
 		t.Errorf("notes: %q", notes.String())
 	}
 }
 
-func TestAFloodOfProgressIsThinnedButItsLastWordIsKept(t *testing.T) {
+func TestEventRenderer_LimitsProgressButKeepsLatest(t *testing.T) {
 	var out bytes.Buffer
 	j := newEvents(&out, io.Discard, time.NewTicker(time.Hour))
-	e := script()[1]
+	e := eventScript()[1]
 	j.Event(e)
 	e.State, e.Total = step.Progress, 1000
 	for range 999 {
@@ -164,7 +172,7 @@ func TestAFloodOfProgressIsThinnedButItsLastWordIsKept(t *testing.T) {
 	j.beat()
 	j.beat()
 	if n := strings.Count(out.String(), "\n"); n != 3 || !strings.Contains(out.String(), `"bytes":999,`) {
-		t.Errorf("the last word is lost or told twice:\n%s", out.String())
+		t.Errorf("the latest progress is lost or written twice:\n%s", out.String())
 	}
 	_ = j.Close()
 	j.Event(e)
@@ -173,10 +181,10 @@ func TestAFloodOfProgressIsThinnedButItsLastWordIsKept(t *testing.T) {
 	}
 }
 
-func TestNoProgressStillShowsNotes(t *testing.T) {
+func TestNotesOnly_WritesNotes(t *testing.T) {
 	var out bytes.Buffer
 	r := New(Options{Mode: Mode{Progress: None}, Err: &out, Now: time.Now})
-	for _, e := range script() {
+	for _, e := range eventScript() {
 		r.Event(e)
 	}
 	r.Note("careful")
@@ -185,6 +193,7 @@ func TestNoProgressStillShowsNotes(t *testing.T) {
 	}
 }
 
+// brokenWriter fails every write and counts the calls.
 type brokenWriter struct{ calls int }
 
 func (b *brokenWriter) Write([]byte) (int, error) {
@@ -192,37 +201,39 @@ func (b *brokenWriter) Write([]byte) (int, error) {
 	return 0, errors.New("no space left")
 }
 
-func TestRenderersReportTheFirstWriteErrorOnClose(t *testing.T) {
+func TestRenderer_CloseReturnsFirstWriteError(t *testing.T) {
 	var plainOut, jsonOut brokenWriter
 	if err := playPlain(&plainOut, nil, false); err == nil || plainOut.calls != 1 {
 		t.Errorf("plain: %v after %d writes", err, plainOut.calls)
 	}
 	r := New(Options{Mode: Mode{Progress: Events}, Out: &jsonOut, Err: io.Discard, Now: time.Now})
-	r.Event(script()[0])
-	r.Event(script()[1])
+	r.Event(eventScript()[0])
+	r.Event(eventScript()[1])
 	if err := r.Close(); err == nil || jsonOut.calls != 1 {
 		t.Errorf("events: %v after %d writes", err, jsonOut.calls)
 	}
 }
 
-func TestPromptNeedsATerminal(t *testing.T) {
+func TestPrompt_NeedsTerminal(t *testing.T) {
 	_, err := Prompt{Question: "Remove it?", Flag: "--yes"}.Confirm(t.Context())
 	if problem.ExitCode(err) != problem.ExitUsage || !strings.Contains(problem.Hint(err), "--yes") {
 		t.Errorf("%v, hint %q", err, problem.Hint(err))
 	}
 }
 
-func TestPromptAgreesOnlyToYes(t *testing.T) {
+func TestPrompt_AcceptsOnlyYes(t *testing.T) {
 	for answer, want := range map[string]bool{"y\n": true, "YES\n": true, "yes": true, "n\n": false, "\n": false, "": false, "yep\n": false} {
-		var out bytes.Buffer
-		got, err := Prompt{In: strings.NewReader(answer), Out: &out, TTY: true, Question: "Remove it?"}.Confirm(t.Context())
-		if err != nil || got != want || out.String() != "Remove it? [y/N] " {
-			t.Errorf("%q: %v, %v, %q", answer, got, err, out.String())
-		}
+		t.Run(strings.TrimSpace(answer), func(t *testing.T) {
+			var out bytes.Buffer
+			got, err := Prompt{In: strings.NewReader(answer), Out: &out, TTY: true, Question: "Remove it?"}.Confirm(t.Context())
+			if err != nil || got != want || out.String() != "Remove it? [y/N] " {
+				t.Errorf("%q: %v, %v, %q", answer, got, err, out.String())
+			}
+		})
 	}
 }
 
-func TestPromptEndsWithItsContext(t *testing.T) {
+func TestPrompt_ReturnsWhenContextEnds(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	never, end := io.Pipe()

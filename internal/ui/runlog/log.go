@@ -1,5 +1,4 @@
-// Package runlog owns what is kept of a run in writing, and which texts must
-// never be shown. It refuses to open files and to draw for a person.
+// Package runlog writes the log of a run and masks secrets in texts.
 package runlog
 
 import (
@@ -13,30 +12,31 @@ import (
 	"github.com/plinthdev/plinth/internal/step"
 )
 
-// Log writes a run to a log: one line an event, a note or a line of a
-// command's output, each with its time (UTC, milliseconds). It does not open
-// or close the file below it.
+// RunLog writes the log of a run: one line per event, note, or line of a
+// command's output, with its time in UTC and milliseconds. It does not open or
+// close the file that it writes to. It is safe for concurrent use.
 type Log struct {
 	mu      sync.Mutex
 	w       io.Writer
-	err     error // the first error of writing; nothing is written after it
+	err     error // first error of writing; nothing is written after it
 	closed  bool
 	now     func() time.Time
 	secrets *Secrets
-	told    map[string]time.Time // when a step's message was last logged
+	told    map[string]time.Time // when a message of a step was last logged
 	outputs []*output
 }
 
-// NewLog returns a Log to w that masks secrets (nil for none).
+// NewRunLog returns a RunLog that writes to w and masks secrets (nil for none).
 func NewLog(w io.Writer, now func() time.Time, secrets *Secrets) *Log {
 	return &Log{w: w, now: now, secrets: secrets, told: map[string]time.Time{}}
 }
 
-// repeat is how long the same progress of a step is not logged again: domain
-// code may report every block that it copies.
+// repeatInterval is the shortest time between two lines with the same progress
+// of a step: a step may report every block that it copies.
 const repeat = 10 * time.Second
 
-// Event writes e, unless it is progress that tells only bytes or was just told.
+// Event writes e. It skips progress without a message and progress that was
+// written less than repeatInterval ago.
 func (l *Log) Event(e step.Event) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -54,14 +54,15 @@ func (l *Log) Event(e step.Event) {
 	l.line(e.Time, e.Verb, text)
 }
 
-// Note writes text.
+// Note writes text as an entry of plinth itself.
 func (l *Log) Note(text string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.line(l.now(), "plinth", text)
 }
 
-// Output returns a writer for what a command prints; source names it in each line.
+// Output returns a writer for the output of a command. source is the name of the
+// command in each line.
 func (l *Log) Output(source string) io.Writer {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -70,7 +71,7 @@ func (l *Log) Output(source string) io.Writer {
 	return o
 }
 
-// Close writes what has no end of line yet and returns the first error of writing.
+// Close writes incomplete lines and returns the first error of writing.
 func (l *Log) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -81,7 +82,7 @@ func (l *Log) Close() error {
 	return l.err
 }
 
-// line writes one entry; a message of several lines is indented below it.
+// writeEntry writes one entry. It indents all lines of text but the first.
 func (l *Log) line(at time.Time, source, text string) {
 	if l.err != nil || l.closed {
 		return
@@ -91,16 +92,17 @@ func (l *Log) line(at time.Time, source, text string) {
 		strings.ReplaceAll(text, "\n", "\n    "))
 }
 
-// maxLine bounds what a command without line ends makes us keep. The rest of
-// such a line is dropped rather than split, as a split could halve a secret.
+// maxLineBytes is the longest line of a command that is kept in memory. A longer
+// line is dropped and not split, because a split could cut a secret in half and
+// so leave it unmasked.
 const maxLine = 64 << 10
 
-// output cuts what a command prints into lines.
+// lineWriter splits the output of a command into lines.
 type output struct {
 	log    *Log
 	source string
 	part   []byte
-	cut    bool // the line in part is full; its rest is dropped
+	cut    bool // the line is too long; the rest is dropped
 }
 
 func (o *output) Write(b []byte) (int, error) {
@@ -117,20 +119,22 @@ func (o *output) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
+// appendLine adds to the incomplete line, up to maxLineBytes.
 func (o *output) keep(line []byte) {
-	if room := maxLine - len(o.part); len(line) > room {
-		line, o.cut = line[:room], true
+	if space := maxLine - len(o.part); len(line) > space {
+		line, o.cut = line[:space], true
 	}
 	o.part = append(o.part, line...)
 }
 
+// flushLine logs the current line.
 func (o *output) flush() {
 	if len(o.part) == 0 {
 		return
 	}
 	text := string(o.part)
 	if o.cut {
-		text = "(a line longer than 64 KiB is left out)"
+		text = "(omitted: a line longer than 64 KiB)"
 	}
 	o.log.line(o.log.now(), o.source, text)
 	o.part, o.cut = o.part[:0], false

@@ -13,9 +13,10 @@ import (
 	"github.com/plinthdev/plinth/internal/step"
 )
 
-func clock() time.Time { return time.Date(2026, 1, 2, 3, 4, 5, 678e6, time.FixedZone("", 3600)) }
+// fixedTime is the clock of all tests.
+func fixedTime() time.Time { return time.Date(2026, 1, 2, 3, 4, 5, 678e6, time.FixedZone("", 3600)) }
 
-func TestSecretsAreMaskedInEveryForm(t *testing.T) {
+func TestSecrets_MaskEveryEncoding(t *testing.T) {
 	var s Secrets
 	s.Hide("hunter22")
 	s.Hide("hunter22-longer")
@@ -29,22 +30,24 @@ func TestSecretsAreMaskedInEveryForm(t *testing.T) {
 		"abc ab hunter": "abc ab hunter",
 		"":              "",
 	} {
-		if got := s.Clean(text); got != want {
-			t.Errorf("Clean(%q) = %q, want %q", text, got, want)
-		}
+		t.Run(text, func(t *testing.T) {
+			if got := s.Clean(text); got != want {
+				t.Errorf("Mask(%q) = %q, want %q", text, got, want)
+			}
+		})
 	}
 	if got := (*Secrets)(nil).Clean("as it is"); got != "as it is" {
 		t.Errorf("nil: %q", got)
 	}
 }
 
-func TestLogHasOneTimedLineAnEntry(t *testing.T) {
+func TestRunLog_WritesOneTimedLinePerEntry(t *testing.T) {
 	var out bytes.Buffer
 	var secrets Secrets
 	secrets.Hide("hunter22")
-	l := NewLog(&out, clock, &secrets)
+	l := NewLog(&out, fixedTime, &secrets)
 	event := func(state step.EventState, message string, bytes int64) {
-		l.Event(step.Event{Time: clock(), Verb: "install", Step: "start-k0s", State: state, Message: message, Bytes: bytes})
+		l.Event(step.Event{Time: fixedTime(), Verb: "install", Step: "start-k0s", State: state, Message: message, Bytes: bytes})
 	}
 	event(step.Started, "", 0)
 	event(step.Progress, "waiting", 1)
@@ -74,39 +77,40 @@ func TestLogHasOneTimedLineAnEntry(t *testing.T) {
 	}
 }
 
-func TestEndlessLinesAreLeftOut(t *testing.T) {
+func TestRunLog_OmitsTooLongLines(t *testing.T) {
 	var out bytes.Buffer
-	l := NewLog(&out, clock, nil)
+	l := NewLog(&out, fixedTime, nil)
 	w := l.Output("cat")
 	for range 3 {
 		fmt.Fprint(w, strings.Repeat("x", maxLine))
 	}
 	fmt.Fprint(w, "\nshort\n")
 	_ = l.Close()
-	if got := out.String(); len(got) > 300 || !strings.Contains(got, "left out") || !strings.Contains(got, "cat: short\n") {
+	if got := out.String(); len(got) > 300 || !strings.Contains(got, "omitted") || !strings.Contains(got, "cat: short\n") {
 		t.Errorf("%d bytes: %.200s", len(got), got)
 	}
 }
 
-type full struct{ calls int }
+// fullDisk fails every write and counts the calls.
+type fullDisk struct{ calls int }
 
-func (f *full) Write([]byte) (int, error) { f.calls++; return 0, errors.New("disk full") }
+func (f *fullDisk) Write([]byte) (int, error) { f.calls++; return 0, errors.New("disk full") }
 
-func TestAFullDiskIsToldOnceAtTheEnd(t *testing.T) {
-	var disk full
-	l := NewLog(&disk, clock, nil)
+func TestRunLog_CloseReturnsFirstWriteError(t *testing.T) {
+	var disk fullDisk
+	l := NewLog(&disk, fixedTime, nil)
 	l.Note("one")
 	if _, err := l.Output("cmd").Write([]byte("two\n")); err != nil {
-		t.Errorf("a command must not fail for the log's sake: %v", err)
+		t.Errorf("the log made a command fail: %v", err)
 	}
 	if err := l.Close(); err == nil || disk.calls != 1 {
 		t.Errorf("%v after %d writes", err, disk.calls)
 	}
 }
 
-func TestLogIsSafeForConcurrentUse(t *testing.T) {
+func TestRunLog_IsSafeForConcurrentUse(t *testing.T) {
 	var out bytes.Buffer
-	l := NewLog(&out, clock, &Secrets{})
+	l := NewLog(&out, fixedTime, &Secrets{})
 	var all sync.WaitGroup
 	for range 10 {
 		all.Go(func() {
@@ -122,7 +126,7 @@ func TestLogIsSafeForConcurrentUse(t *testing.T) {
 	}
 }
 
-func FuzzNoSecretGetsIntoTheLogWhateverTheChunks(f *testing.F) {
+func FuzzRunLogMasksSecrets(f *testing.F) {
 	f.Add("a hunter22 b\nhunter22", 3)
 	f.Fuzz(func(t *testing.T, text string, cut int) {
 		if cut < 0 || cut > len(text) {
@@ -131,7 +135,7 @@ func FuzzNoSecretGetsIntoTheLogWhateverTheChunks(f *testing.F) {
 		var out bytes.Buffer
 		var secrets Secrets
 		secrets.Hide("hunter22")
-		l := NewLog(&out, clock, &secrets)
+		l := NewLog(&out, fixedTime, &secrets)
 		w := l.Output("cmd")
 		fmt.Fprint(w, text[:cut])
 		fmt.Fprint(w, text[cut:])

@@ -7,18 +7,19 @@ import (
 	"sync"
 )
 
-// shortest is the length below which a text is no secret worth the name, and
-// masking it would only garble what is shown.
+// minSecretBytes is the length of the shortest text that is masked. Masking
+// shorter texts would make other output unreadable.
 const shortest = 4
 
-// Secrets are texts that must not be shown. The zero value and nil hold none.
+// Secrets is a set of texts that must not be shown. The zero value and nil are
+// empty sets. It is safe for concurrent use.
 type Secrets struct {
 	mu    sync.RWMutex
-	texts []string // longest first: one may hold another
+	texts []string // longest first, because one can contain another
 }
 
-// Hide masks text from now on, also line by line and in base64, the form in
-// which Kubernetes shows it. Texts shorter than four bytes are not masked.
+// Hide adds text to the set, with each of its lines and its base64 encoding,
+// which Kubernetes uses in manifests. It ignores texts shorter than four bytes.
 func (s *Secrets) Hide(text string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -31,7 +32,7 @@ func (s *Secrets) Hide(text string) {
 	slices.SortStableFunc(s.texts, func(a, b string) int { return len(b) - len(a) })
 }
 
-// Clean is text with every secret in it replaced by "***".
+// Mask returns text with every secret replaced by "***".
 func (s *Secrets) Clean(text string) string {
 	if s == nil {
 		return text
