@@ -3,7 +3,7 @@ package scripts
 
 import _ "embed"
 
-// Install is the template of a release's install.sh; what stands between @ is
+// InstallTemplate is the template of the install.sh of a release. The placeholders between @ signs are
 // filled in by `plinth publish`.
 //
 //go:embed install.sh

@@ -15,24 +15,24 @@ const (
 	applicationKind       = "Application"
 )
 
-// Application is what Plinth reads of a kots.io/v1beta1 Application. All its other
-// keys are KOTS's own.
+// Application holds the fields of a kots.io/v1beta1 Application that Plinth reads.
+// Only KOTS reads the other fields.
 type Application struct {
-	File              string `json:"file"` // where it was found
+	File              string `json:"file"` // name of the file that holds it
 	Name              string `json:"name,omitempty"`
 	Title             string `json:"title,omitempty"`
-	MinKotsVersion    string `json:"minKotsVersion,omitempty"`    // as written
-	TargetKotsVersion string `json:"targetKotsVersion,omitempty"` // as written
+	MinKotsVersion    string `json:"minKotsVersion,omitempty"`    // as written in the file
+	TargetKotsVersion string `json:"targetKotsVersion,omitempty"` // as written in the file
 }
 
-// File is a file's name, for findings, and what is in it.
+// File is the name of a file, for findings, and its content.
 type File struct {
 	Name string
 	Data []byte
 }
 
-// ParseApplication reads the first Application in a YAML file of one or more
-// documents. It is nil if and only if a finding is an error.
+// ParseApplication returns the first Application in a YAML file of one or more
+// documents. The Application is nil if and only if a finding is an error.
 func ParseApplication(file string, data []byte) (*Application, []Finding) {
 	app, findings := readApplication(file, data)
 	if HasErrors(findings) {
@@ -41,9 +41,9 @@ func ParseApplication(file string, data []byte) (*Application, []Finding) {
 	return app, findings
 }
 
-// FindApplication reads the first Application in the YAML files of a release, in
-// the given order, as KOTS does. Without one it returns nil and no findings; what is
-// wrong with other documents is not its business.
+// FindApplication returns the first Application in the YAML files of a release, in
+// the given order, as KOTS does. It returns nil and no findings if there is none.
+// It does not report errors in other documents.
 func FindApplication(files ...File) (*Application, []Finding) {
 	for _, f := range files {
 		if app, findings := firstApplication(f.Name, f.Data); app != nil || len(findings) > 0 {
@@ -56,7 +56,8 @@ func FindApplication(files ...File) (*Application, []Finding) {
 	return nil, nil
 }
 
-// readApplication is ParseApplication that also gives what could be read of a wrong one.
+// readApplication is like ParseApplication but also returns an Application with
+// errors, as far as it could be read.
 func readApplication(file string, data []byte) (*Application, []Finding) {
 	r := newReader(file)
 	data, ok := r.Clean(data)
@@ -70,17 +71,18 @@ func readApplication(file string, data []byte) (*Application, []Finding) {
 	switch {
 	case len(r.Findings()) > 0:
 	case len(roots) == 0:
-		r.Report("empty-file", "", nil, "holds no document", "")
+		r.Report("empty-file", "", nil, "contains no YAML document", "")
 	default:
 		apiVersion, kind := typeOf(roots[0])
-		r.Report("app-missing", "", roots[0], "holds no "+applicationAPIVersion+" "+applicationKind,
-			"found "+strict.Show(apiVersion+" "+kind)+"; only "+applicationAPIVersion+" carries minKotsVersion and targetKotsVersion")
+		r.Report("app-missing", "", roots[0], "does not contain a "+applicationAPIVersion+" "+applicationKind,
+			"found "+strict.Show(apiVersion+" "+kind)+"; only "+applicationAPIVersion+" has minKotsVersion and targetKotsVersion")
 	}
 	return nil, r.Findings()
 }
 
-// firstApplication looks through the documents of one file. A document that is no
-// YAML, such as a template, only counts if it was meant to be the Application.
+// findInFile returns the first Application in the documents of one file. It
+// ignores a document that is not YAML, such as a template, unless it looks like an
+// Application.
 func firstApplication(file string, data []byte) (*Application, []Finding) {
 	for _, part := range strict.Split(data) {
 		if !bytes.Contains(part.Text, []byte(applicationAPIVersion)) {
@@ -101,7 +103,7 @@ func firstApplication(file string, data []byte) (*Application, []Finding) {
 	return nil, nil
 }
 
-// typeOf is what a document says that it is.
+// manifestType returns the apiVersion and kind of a document.
 func typeOf(root *yaml.Node) (apiVersion, kind string) {
 	_, v := strict.Child(root, "apiVersion")
 	_, k := strict.Child(root, "kind")
@@ -114,7 +116,8 @@ func typeOf(root *yaml.Node) (apiVersion, kind string) {
 	return apiVersion, kind
 }
 
-// application reads root, whose type is already known.
+// decodeApplication returns the Application in root, whose type the caller has
+// checked.
 func (r reader) application(root *yaml.Node) *Application {
 	r.Inspect(root, false)
 	_, meta := strict.Child(root, "metadata")
@@ -128,12 +131,13 @@ func (r reader) application(root *yaml.Node) *Application {
 	if low != nil && high != nil && low.Compare(*high) > 0 {
 		_, at := strict.Child(spec, "minKotsVersion")
 		r.Report("app-bounds", compat.Min, at,
-			strict.Show(app.MinKotsVersion)+" is above targetKotsVersion "+strict.Show(app.TargetKotsVersion), "no version of KOTS can be both")
+			strict.Show(app.MinKotsVersion)+" is higher than targetKotsVersion "+strict.Show(app.TargetKotsVersion), "no version of KOTS satisfies both")
 	}
 	return app
 }
 
-// entry is the text at key of mapping n and where it stands; "" and nil without it.
+// readText returns the text at key of mapping n and its node, or "" and nil if
+// there is none.
 func (r reader) entry(path string, n *yaml.Node, key string) (string, *yaml.Node) {
 	_, value := strict.Child(n, key)
 	if value == nil || value.Kind == yaml.AliasNode || value.ShortTag() == "!!null" {
@@ -146,7 +150,8 @@ func (r reader) entry(path string, n *yaml.Node, key string) (string, *yaml.Node
 	return value.Value, value
 }
 
-// bound is a version bound as written and as KOTS reads it, nil if absent or wrong.
+// readVersionBound returns a version bound as written and as KOTS parses it, nil
+// if it is absent or not a version.
 func (r reader) bound(path string, n *yaml.Node, key string) (string, *compat.Version) {
 	written, at := r.entry(path, n, key)
 	if written == "" {
@@ -154,7 +159,7 @@ func (r reader) bound(path string, n *yaml.Node, key string) (string, *compat.Ve
 	}
 	v, err := compat.Parse(written)
 	if err != nil {
-		r.Report("app-version", path, at, strict.Show(written)+" is not a version: "+err.Error(), "KOTS would ignore it; write one such as 1.131.2")
+		r.Report("app-version", path, at, strict.Show(written)+" is not a version: "+err.Error(), "KOTS would ignore it; use a version such as 1.131.2")
 		return written, nil
 	}
 	return written, &v

@@ -10,7 +10,8 @@ import (
 	"github.com/plinthdev/plinth/internal/spec/taken"
 )
 
-// check is what rule has against value.
+// checkRule returns why value breaks rule and how to fix it; message is empty if it
+// does not.
 func check(rule, value string) (message, hint string) {
 	want, fixed := map[string]string{"api-version": APIVersion, "kind": Kind}[rule]
 	if !fixed {
@@ -22,7 +23,7 @@ func check(rule, value string) (message, hint string) {
 	return "", ""
 }
 
-// relations checks what takes more than one value or a table.
+// checkRelations checks rules that need more than one value or a table.
 func (r reader) relations(in *Installer) {
 	r.networks(in.Spec.Network)
 	r.k0sConfig()
@@ -35,16 +36,18 @@ func (r reader) relations(in *Installer) {
 	}
 	r.uiPort(k.UIBindPort, in.Spec.Network)
 	if in.Spec.LocalPathStorage == nil && !r.Bad("spec.localPathStorage") {
-		r.Report("kotsadm-storage", "spec.kotsadm", r.At("spec.kotsadm"), "has no localPathStorage to keep its data on",
-			"add spec.localPathStorage unless a chart in spec.k0s.config brings a default storage class")
+		r.Report("kotsadm-storage", "spec.kotsadm", r.At("spec.kotsadm"), "requires localPathStorage for its data",
+			"add spec.localPathStorage unless a chart in spec.k0s.config installs a default storage class")
 	}
 }
 
+// checkNetworks checks the size and the addresses of the cluster networks and that
+// they do not overlap.
 func (r reader) networks(n Network) {
 	const pod, service = "spec.network.podCIDR", "spec.network.serviceCIDR"
 	type network struct {
 		path, value       string
-		shortest, longest int // prefix lengths: the limits of kube-controller-manager and kube-apiserver, and a sensible end
+		shortest, longest int // prefix lengths: the limits of kube-controller-manager and kube-apiserver, and of Plinth
 	}
 	var prefixes []netip.Prefix
 	for _, c := range []network{{pod, n.PodCIDR, 8, 24}, {service, n.ServiceCIDR, 12, 24}} {
@@ -57,9 +60,9 @@ func (r reader) networks(n Network) {
 			r.Report("cidr-size", c.path, r.At(c.path), fmt.Sprintf("%s must be between /%d and /%d", p, c.shortest, c.longest), "")
 		}
 		if overlapsAny(p, "0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3") {
-			r.Report("cidr-special", c.path, r.At(c.path), p.String()+" holds loopback, link-local, multicast or reserved addresses", "use private addresses such as 10.244.0.0/16")
+			r.Report("cidr-special", c.path, r.At(c.path), p.String()+" contains loopback, link-local, multicast or reserved addresses", "use private addresses such as 10.244.0.0/16")
 		} else if !insideAny(p, "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10") {
-			r.Report("cidr-public", c.path, r.At(c.path), p.String()+" holds public addresses", "use private addresses such as 10.244.0.0/16")
+			r.Report("cidr-public", c.path, r.At(c.path), p.String()+" contains public addresses", "use private addresses such as 10.244.0.0/16")
 		}
 	}
 	if len(prefixes) == 2 && prefixes[0].Overlaps(prefixes[1]) {
@@ -68,18 +71,20 @@ func (r reader) networks(n Network) {
 			path = pod
 		}
 		r.Report("cidr-overlap", path, r.At(path),
-			fmt.Sprintf("podCIDR %s and serviceCIDR %s overlap", prefixes[0], prefixes[1]), "give them addresses of their own, such as 10.244.0.0/16 and 10.96.0.0/12")
+			fmt.Sprintf("podCIDR %s and serviceCIDR %s overlap", prefixes[0], prefixes[1]), "use separate networks, such as 10.244.0.0/16 and 10.96.0.0/12")
 	}
 	if _, last, err := form.PortRange(n.NodePortRange); err == nil && last >= 32768 {
 		r.Report("node-port-ephemeral", "spec.network.nodePortRange", r.At("spec.network.nodePortRange"),
-			n.NodePortRange+" reaches into the kernel's ports for outgoing connections, 32768-60999", "end it at 32767")
+			n.NodePortRange+" overlaps the kernel's ports for outgoing connections, 32768-60999", "end it at 32767")
 	}
 }
 
+// overlapsAny reports whether p overlaps any of the networks.
 func overlapsAny(p netip.Prefix, others ...string) bool {
 	return slices.ContainsFunc(others, func(o string) bool { return netip.MustParsePrefix(o).Overlaps(p) })
 }
 
+// insideAny reports whether one of the networks contains all of p.
 func insideAny(p netip.Prefix, others ...string) bool {
 	return slices.ContainsFunc(others, func(s string) bool {
 		o := netip.MustParsePrefix(s)
@@ -87,6 +92,8 @@ func insideAny(p netip.Prefix, others ...string) bool {
 	})
 }
 
+// checkUIPort checks that the port of the console is free on hosts and inside the
+// range of node ports.
 func (r reader) uiPort(port int, n Network) {
 	const path = "spec.kotsadm.uiBindPort"
 	if r.Bad(path) {
@@ -95,7 +102,7 @@ func (r reader) uiPort(port int, n Network) {
 	at := r.At(path, "spec.network.nodePortRange", "spec.kotsadm")
 	for _, p := range taken.Ports() {
 		if p.Port == port {
-			r.Report("ui-port", path, at, fmt.Sprintf("%d is the port of %s on every host", port, p.By), "8800 is free")
+			r.Report("ui-port", path, at, fmt.Sprintf("%d is used by %s on every host", port, p.By), "use another port, such as 8800")
 			return
 		}
 	}

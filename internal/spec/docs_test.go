@@ -22,9 +22,9 @@ import (
 
 const schemaFile = "../../docs/reference/installer.schema.json"
 
-// patterns are the value checks, as far as a regular expression can carry them: it
-// must accept whatever the check accepts.
-func patterns() map[string]string {
+// rulePatterns returns regular expressions for the rules of values. Each must accept
+// every value that the rule accepts.
+func rulePatterns() map[string]string {
 	const number, pre, label = `(0|[1-9][0-9]*)`, `(-[0-9A-Za-z.-]+)?`, `[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?`
 	const core = number + `\.` + number + `\.` + number + pre
 	return map[string]string{
@@ -39,8 +39,8 @@ func patterns() map[string]string {
 	}
 }
 
-// schema makes the JSON schema from the types, their tags and their comments.
-func schema(t *testing.T) *jsonschema.Schema {
+// newSchema returns the JSON schema of the types, their tags and their comments.
+func newSchema(t *testing.T) *jsonschema.Schema {
 	t.Helper()
 	r := jsonschema.Reflector{DoNotReference: true, ExpandedStruct: true, RequiredFromJSONSchemaTags: true}
 	if err := r.AddGoComments("github.com/plinthdev/plinth/internal/spec", ".", jsonschema.WithFullComment()); err != nil {
@@ -56,7 +56,7 @@ func schema(t *testing.T) *jsonschema.Schema {
 	return s
 }
 
-// annotate adds to s what only our own tags say.
+// annotate adds the information of our own field tags to s.
 func annotate(t *testing.T, s *jsonschema.Schema, typ reflect.Type, comments map[string]string) {
 	t.Helper()
 	for i := range typ.NumField() {
@@ -77,7 +77,7 @@ func annotate(t *testing.T, s *jsonschema.Schema, typ reflect.Type, comments map
 			}
 		}
 		rule := f.Tag.Get("rule")
-		switch pattern := patterns()[rule]; {
+		switch pattern := rulePatterns()[rule]; {
 		case rule == "api-version":
 			field.Const = spec.APIVersion
 		case rule == "kind":
@@ -96,15 +96,15 @@ func annotate(t *testing.T, s *jsonschema.Schema, typ reflect.Type, comments map
 		if inner.Kind() != reflect.Struct {
 			continue
 		}
-		if field.Description == "" { // a field without a comment is what its type says
+		if field.Description == "" { // a field without a comment has the comment of its type
 			field.Description = comments[inner.PkgPath()+"."+inner.Name()]
 		}
 		annotate(t, field, inner, comments)
 	}
 }
 
-func TestSchemaIsFresh(t *testing.T) {
-	data, err := json.MarshalIndent(schema(t), "", "  ")
+func TestSchema_IsUpToDate(t *testing.T) {
+	data, err := json.MarshalIndent(newSchema(t), "", "  ")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,7 +114,7 @@ func TestSchemaIsFresh(t *testing.T) {
 	testkit.Golden(t, schemaFile, append(data, '\n'))
 }
 
-func TestEveryKeyIsDescribed(t *testing.T) {
+func TestSchema_DescribesEveryKey(t *testing.T) {
 	var walk func(path string, s *jsonschema.Schema)
 	walk = func(path string, s *jsonschema.Schema) {
 		if s.Description == "" {
@@ -124,12 +124,12 @@ func TestEveryKeyIsDescribed(t *testing.T) {
 			walk(path+"."+p.Key, p.Value)
 		}
 	}
-	walk("installer", schema(t))
+	walk("installer", newSchema(t))
 }
 
-// TestSchemaAndLintAgree: what the schema refuses lint refuses too, and the schema
-// sees the mistakes that an editor should show while typing.
-func TestSchemaAndLintAgree(t *testing.T) {
+// Lint rejects everything that the schema rejects, and the schema rejects the
+// mistakes that an editor should show while typing.
+func TestSchema_AgreesWithLint(t *testing.T) {
 	compiled, err := validator.NewCompiler().Compile(schemaFile)
 	if err != nil {
 		t.Fatal(err)
@@ -141,7 +141,7 @@ func TestSchemaAndLintAgree(t *testing.T) {
 		}
 		text, err := json.Marshal(value)
 		if err != nil {
-			return nil, false // such as a key that is no text
+			return nil, false // for example a key that is not text
 		}
 		parsed, err := validator.UnmarshalJSON(bytes.NewReader(text))
 		if err != nil {
@@ -154,27 +154,29 @@ func TestSchemaAndLintAgree(t *testing.T) {
 		if strings.HasPrefix(name, "app-") {
 			continue
 		}
-		file := files[len(files)-1] // NAME.app.yaml sorts first
-		refused, ok := valid(file.Data)
-		in, findings := spec.ParseInstaller(name, file.Data)
-		if ok && refused != nil && in != nil {
-			t.Errorf("%s: lint accepts it, the schema does not: %v", name, refused)
-		}
-		if slices.Contains(seen, name) && (refused == nil || !spec.HasErrors(findings)) {
-			t.Errorf("%s: the schema should refuse it", name)
-		}
+		t.Run(name, func(t *testing.T) {
+			file := files[len(files)-1] // NAME.app.yaml sorts first
+			rejected, ok := valid(file.Data)
+			in, findings := spec.ParseInstaller(name, file.Data)
+			if ok && rejected != nil && in != nil {
+				t.Errorf("lint accepts it, the schema does not: %v", rejected)
+			}
+			if slices.Contains(seen, name) && (rejected == nil || !spec.HasErrors(findings)) {
+				t.Errorf("the schema accepts it")
+			}
+		})
 	}
-	if refused, _ := valid(read(t, "../../installer.yaml").Data); refused != nil {
-		t.Errorf("the root example: %v", refused)
+	if rejected, _ := valid(readFile(t, "../../installer.yaml").Data); rejected != nil {
+		t.Errorf("installer.yaml: %v", rejected)
 	}
 }
 
-// TestRulesAreWhatTheTagsName: a rule that only a tag names would never have a severity.
-func TestRulesOfTagsAreRegistered(t *testing.T) {
+// A rule that is only in a field tag would have no severity.
+func TestRules_ContainRulesOfFieldTags(t *testing.T) {
 	known := map[string]bool{}
 	for _, r := range spec.Rules() {
 		if known[r.ID] || !regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`).MatchString(r.ID) || !strings.HasSuffix(r.Summary, ".") {
-			t.Errorf("rule %+v: twice, not kebab-case, or no sentence", r)
+			t.Errorf("rule %+v: duplicate, not kebab-case, or not a sentence", r)
 		}
 		known[r.ID] = true
 	}
@@ -195,32 +197,32 @@ func TestRulesOfTagsAreRegistered(t *testing.T) {
 	walk(reflect.TypeFor[spec.Installer]())
 }
 
-func TestRuleReferenceIsFresh(t *testing.T) {
+func TestRuleReference_IsUpToDate(t *testing.T) {
 	var b strings.Builder
 	b.WriteString(`# Lint rules
 
-<!-- Made from internal/spec by its tests; refresh with: go test ./internal/spec -update -->
+<!-- Generated by the tests of internal/spec; refresh with: go test ./internal/spec -update -->
 
 ` + "`plinth lint FILE…` checks an Installer, an Application, or both against each other. Every finding names a rule:" + `
 
     file:line:col: error [rule] field: message (hint)
 
-With an error the exit code is 3. Without one, the KOTS version gate decides between 4 (this add-on cannot carry this
-application) and 0. The same rules hold in ` + "`bundle build` and `install`" + `.
+With an error the exit code is 3. Without one, it is 4 if the KOTS version gate fails (this add-on is not compatible with
+this application), else 0. ` + "`bundle build` and `install`" + ` check the same rules.
 
-| rule | severity | what holds |
+| rule | severity | requirement |
 |---|---|---|
 `)
 	for _, r := range spec.Rules() {
 		fmt.Fprintf(&b, "| `%s` | %s | %s |\n", r.ID, r.Severity, r.Summary)
 	}
 	b.WriteString(`
-## Fields of k0s's ClusterConfig that Plinth owns
+## Reserved fields of k0s's ClusterConfig
 
-` + "`spec.k0s.config`" + ` is laid over the ClusterConfig that Plinth generates. It may set anything but these fields and what is below them
+` + "`spec.k0s.config`" + ` is merged over the ClusterConfig that Plinth generates. It must not set these fields or fields below them
 (rule ` + "`k0s-config`" + `):
 
-| field | why, or where instead |
+| field | reason, or where to set it |
 |---|---|
 `)
 	for _, o := range taken.Fields() {

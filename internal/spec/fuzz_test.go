@@ -9,20 +9,21 @@ import (
 	"github.com/plinthdev/plinth/internal/spec"
 )
 
-func seed(f *testing.F) {
+// addSeeds adds the examples and unusual files as seeds.
+func addSeeds(f *testing.F) {
 	for _, files := range examples(f) {
 		for _, file := range files {
 			f.Add(file.Data)
 		}
 	}
-	f.Add(read(f, "../../installer.yaml").Data)
-	for _, data := range oddFiles() {
+	f.Add(readFile(f, "../../installer.yaml").Data)
+	for _, data := range unusualFiles() {
 		f.Add([]byte(data[:min(len(data), 4096)]))
 	}
 }
 
 func FuzzParseInstaller(f *testing.F) {
-	seed(f)
+	addSeeds(f)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		in, findings := spec.ParseInstaller("fuzz.yaml", data)
 		checkFindings(t, in == nil, findings)
@@ -44,8 +45,8 @@ func FuzzParseInstaller(f *testing.F) {
 }
 
 func FuzzParseApplication(f *testing.F) {
-	seed(f)
-	installer := read(f, "testdata/gate-pass.yaml")
+	addSeeds(f)
+	installer := readFile(f, "testdata/gate-pass.yaml")
 	f.Fuzz(func(t *testing.T, data []byte) {
 		app, findings := spec.ParseApplication("fuzz.yaml", data)
 		checkFindings(t, app == nil, findings)
@@ -60,10 +61,12 @@ func FuzzParseApplication(f *testing.F) {
 	})
 }
 
-func checkFindings(t *testing.T, refused bool, findings []spec.Finding) {
+// checkFindings checks that every finding is complete and printable, and that
+// errors are reported if and only if the manifest was rejected.
+func checkFindings(t *testing.T, rejected bool, findings []spec.Finding) {
 	t.Helper()
-	if refused != spec.HasErrors(findings) {
-		t.Errorf("refused %v with findings %v", refused, findings)
+	if rejected != spec.HasErrors(findings) {
+		t.Errorf("rejected %v with findings %v", rejected, findings)
 	}
 	if len(findings) > 201 {
 		t.Errorf("%d findings", len(findings))
@@ -78,9 +81,9 @@ func checkFindings(t *testing.T, refused bool, findings []spec.Finding) {
 	}
 }
 
-// TestHostileFilesAreRefusedSoon: each is large enough to show work that grows with the square of its size.
-// One that takes more than bounded time makes the test run into its timeout.
-func TestHostileFilesAreRefusedSoon(t *testing.T) {
+// The files are large enough to show work that grows with the square of their size. A file that takes too
+// long makes the test time out.
+func TestParse_RejectsHostileFilesInBoundedTime(t *testing.T) {
 	const size = 1 << 16
 	fill := func(s string) string { return strings.Repeat(s, size/len(s)) }
 	var keys strings.Builder

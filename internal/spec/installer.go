@@ -6,8 +6,8 @@ import (
 	"github.com/plinthdev/plinth/internal/spec/strict"
 )
 
-// ParseInstaller reads an Installer, fills in its defaults and reports everything
-// that is wrong with it. The Installer is nil if and only if a finding is an error.
+// ParseInstaller returns the Installer in data with its defaults filled in, and all
+// findings. The Installer is nil if and only if a finding is an error.
 func ParseInstaller(file string, data []byte) (*Installer, []Finding) {
 	in, findings := readInstaller(file, data)
 	if HasErrors(findings) {
@@ -16,7 +16,8 @@ func ParseInstaller(file string, data []byte) (*Installer, []Finding) {
 	return in, findings
 }
 
-// readInstaller is ParseInstaller that also gives what could be read of a wrong one.
+// readInstaller is like ParseInstaller but also returns an Installer with errors,
+// as far as it could be read.
 func readInstaller(file string, data []byte, judges ...Judge) (*Installer, []Finding) {
 	r, in := newReader(file), &Installer{}
 	if data, ok := r.Clean(data); ok {
@@ -29,15 +30,16 @@ func readInstaller(file string, data []byte, judges ...Judge) (*Installer, []Fin
 			r.relations(in)
 			r.judge(in, judges)
 			if len(roots) > 1 {
-				r.Report("one-document", "", roots[1], fmt.Sprintf("is document 2 of %d in this file", len(roots)), "an Installer stands alone in its file")
+				r.Report("one-document", "", roots[1], fmt.Sprintf("is document 2 of %d in this file", len(roots)), "an Installer must be the only document in its file")
 			}
 		case len(r.Findings()) == 0:
-			r.Report("empty-file", "", nil, "holds no document", "docs/reference/installer.schema.json and the example installer.yaml show what belongs here")
+			r.Report("empty-file", "", nil, "contains no YAML document", "see docs/reference/installer.schema.json and the example installer.yaml")
 		}
 	}
 	return in, r.Findings()
 }
 
+// reader reads one manifest and collects its findings.
 type reader struct{ *strict.Reader }
 
 func newReader(file string) reader { return reader{strict.New(file, Rules())} }

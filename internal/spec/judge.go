@@ -8,19 +8,20 @@ import (
 	"github.com/plinthdev/plinth/internal/spec/strict"
 )
 
-// Objection is what somebody has against an Installer who knows more of a
-// component than its form.
+// Violation is an error that a Validator found in an Installer.
 type Objection struct {
 	Rule    string // one of Rules
-	Path    string // of the field: "spec.registry.version", also below spec.k0s.config
+	Path    string // of the field, such as "spec.registry.version"; also below spec.k0s.config
 	Message string
 	Hint    string // "" for none
 }
 
-// Judge looks at an Installer whose form is good.
+// Validator checks an Installer without findings for errors that need knowledge
+// of a component, such as the known versions of an add-on.
 type Judge func(*Installer) []Objection
 
-// judge has judges look at in, and places what they object to.
+// runValidators reports the violations that validators find in in, each at its
+// place. It does nothing if there are errors already.
 func (r reader) judge(in *Installer, judges []Judge) {
 	if HasErrors(r.Findings()) {
 		return
@@ -32,8 +33,8 @@ func (r reader) judge(in *Installer, judges []Judge) {
 	}
 }
 
-// place is what the author wrote at path, or as near above it as there is
-// something; below spec.k0s.config the keys are the author's own.
+// findNode returns the node at path, or its nearest parent in the file. Below
+// spec.k0s.config it searches the free-form keys.
 func (r reader) place(path string) *yaml.Node {
 	for above := path; above != ""; {
 		if n := r.At(above); n != nil {

@@ -10,8 +10,8 @@ import (
 	"github.com/plinthdev/plinth/internal/spec/taken"
 )
 
-// k0sConfig checks the top of the overlay and the fields that Plinth owns; the
-// rest of it is for k0s's own types to judge.
+// checkK0sConfig checks the top-level keys of the overlay and that it does not set
+// reserved fields. The types of k0s validate the rest.
 func (r reader) k0sConfig() {
 	const path = "spec.k0s.config"
 	root := r.At(path)
@@ -21,7 +21,7 @@ func (r reader) k0sConfig() {
 	known := []string{"apiVersion", "kind", "metadata", "spec", "status"}
 	for i := 0; i+1 < len(root.Content); i += 2 {
 		if key := root.Content[i]; key.Kind == yaml.ScalarNode && !slices.Contains(known, key.Value) {
-			r.Report("k0s-config", strict.Join(path, key.Value), key, "is not a key of a ClusterConfig", "its settings are below "+path+".spec")
+			r.Report("k0s-config", strict.Join(path, key.Value), key, "is not a key of a ClusterConfig", "settings belong below "+path+".spec")
 		}
 	}
 	if key, spec := strict.Child(root, "spec"); key != nil && spec.Kind != yaml.MappingNode {
@@ -35,7 +35,7 @@ func (r reader) k0sConfig() {
 			}
 		}
 		if key != nil {
-			r.Report("k0s-config", path+"."+owned.Path, key, "this field is Plinth's", owned.Why)
+			r.Report("k0s-config", path+"."+owned.Path, key, "this field is reserved for Plinth", owned.Why)
 		}
 	}
 }

@@ -12,20 +12,19 @@ import (
 	"github.com/plinthdev/plinth/internal/spec/strict"
 )
 
-// Report is all that can be said about an Installer and an Application, or about
-// one of them alone.
+// Report is the result of checking an Installer and an Application, or one of them.
 type Report struct {
-	Installer   *Installer      `json:"-"`               // nil if absent or wrong
-	Application *Application    `json:"-"`               // nil if absent or wrong
-	Title       string          `json:"title,omitempty"` // the application's, for Gate.Explain
+	Installer   *Installer      `json:"-"`               // nil if absent or invalid
+	Application *Application    `json:"-"`               // nil if absent or invalid
+	Title       string          `json:"title,omitempty"` // of the application, for Gate.Explain
 	Findings    []Finding       `json:"findings"`
-	Gate        *compat.Verdict `json:"gate,omitempty"` // of a first install; nil where there is no kotsadm, or findings forbid a verdict
-	app         *Application    // what could be read of it
+	Gate        *compat.Verdict `json:"gate,omitempty"` // for a first install; nil without kotsadm or if findings prevent a verdict
+	app         *Application    // the Application as far as it could be read
 }
 
-// Lint reads files, each an Installer or holding an Application, and holds the two
-// against each other. Files of neither kind are judged as Installers. An
-// Installer whose form is good is shown to judges.
+// Lint checks files, each with an Installer or an Application, and checks the two
+// against each other. A file with neither is checked as an Installer. validators
+// check an Installer without errors.
 func Lint(files []File, judges ...Judge) Report {
 	rep := Report{Findings: []Finding{}}
 	var in *Installer
@@ -35,7 +34,7 @@ func Lint(files []File, judges ...Judge) Report {
 		switch {
 		case seen[kind]:
 			r := newReader(f.Name)
-			r.Report("one-document", "", nil, "is the second "+kind+" of this run", "check them one after the other")
+			r.Report("one-document", "", nil, "is the second "+kind+" of this run", "check one "+kind+" at a time")
 			findings = r.Findings()
 		case kind == applicationKind:
 			if rep.app, findings = readApplication(f.Name, f.Data); !HasErrors(findings) {
@@ -53,26 +52,28 @@ func Lint(files []File, judges ...Judge) Report {
 	return rep
 }
 
-// cross adds what follows from both manifests, in so far as they could be read.
+// crossCheck adds the gate and the findings that depend on both manifests, as far
+// as they could be read.
 func (rep *Report) cross(in *Installer) {
 	if rep.app != nil {
 		rep.Title = rep.app.Title
 	}
 	if in != nil && in.Spec.Kotsadm != nil {
-		// A block shows beside other errors; anything else would rest on what is wrong.
+		// A block is shown together with other errors; other outcomes would depend on invalid values.
 		if v := Gate(in, rep.app, true); v.Outcome == compat.Block || !HasErrors(rep.Findings) {
 			rep.Gate = &v
 		}
 	} else if rep.Installer != nil && rep.app != nil {
 		r := newReader(rep.app.File)
-		r.Report("app-unused", "", nil, "the Installer has no kotsadm, so this Application is neither checked nor installed", "add spec.kotsadm to the Installer")
+		r.Report("app-unused", "", nil, "the Installer has no kotsadm, so this Application is not checked or installed", "add spec.kotsadm to the Installer")
 		rep.Findings = append(rep.Findings, r.Findings()...)
 	}
 	strict.Sort(rep.Findings)
 }
 
-// WithoutGate is the report for a user who told Plinth to skip the gate: what is
-// wrong with the Application's bounds becomes a warning. The verdict stays, to be shown.
+// WithoutGate returns the report for a user who skips the gate: errors in the
+// version bounds of the Application become warnings. The verdict is kept, so that
+// it can be shown.
 func (rep Report) WithoutGate() Report {
 	rep.Findings = slices.Clone(rep.Findings)
 	wrong := false
@@ -89,9 +90,10 @@ func (rep Report) WithoutGate() Report {
 	return rep
 }
 
-// Gate holds the Installer's kotsadm against the Application's bounds. Where one
-// of them is missing there is nothing to check, and the verdict's note says so.
-// firstInstall: no receipt on the host and no KOTS in the cluster.
+// CheckGate compares the kotsadm version of the Installer with the version bounds
+// of the Application. If one of them is missing, the verdict has a note about that.
+// firstInstall reports that there is no receipt on the host and no KOTS in the
+// cluster.
 func Gate(in *Installer, app *Application, firstInstall bool) compat.Verdict {
 	switch {
 	case in == nil || in.Spec.Kotsadm == nil:
@@ -107,9 +109,9 @@ func Gate(in *Installer, app *Application, firstInstall bool) compat.Verdict {
 	})
 }
 
-// GateProblem is nil if v lets the install go on, else the user's error: exit 4
-// where the gate says no, exit 3 where a value is no version. title is the
-// application's.
+// GateError returns nil if v allows the install, else an error: with exit code 4
+// if the gate blocks it, with exit code 3 if a value is not a version. title is the
+// title of the application.
 func GateProblem(doing string, v compat.Verdict, title string) error {
 	if v.Allowed() {
 		return nil
@@ -122,8 +124,8 @@ func GateProblem(doing string, v compat.Verdict, title string) error {
 	return problem.New(exit, doing, errors.New(words.Cause), words.Hint)
 }
 
-// Err is the error that the whole report means: exit 3 for errors among the
-// findings, which come first, exit 4 for the gate, else nil.
+// Err returns the error for the report: with exit code 3 if a finding is an error,
+// else with that of the gate, else nil.
 func (rep Report) Err(doing string) error {
 	if err := Problem(doing, rep.Findings); err != nil || rep.Gate == nil {
 		return err
@@ -131,8 +133,8 @@ func (rep Report) Err(doing string) error {
 	return GateProblem(doing, *rep.Gate, rep.Title)
 }
 
-// kindOf tells for which of the two manifests f is meant: by a document's kind, or
-// by its text if that document is broken.
+// manifestKind returns which of the two manifests f holds: the kind of a document,
+// or a guess from the text if that document is not valid YAML.
 func kindOf(f File) string {
 	r := newReader(f.Name)
 	data, ok := r.Clean(f.Data)

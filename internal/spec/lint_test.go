@@ -20,7 +20,8 @@ import (
 const header = "apiVersion: plinth.dev/v1beta1\nkind: Installer\nmetadata: {name: my-app}\n"
 const minimal = header + "spec: {k0s: {version: v1.33.8+k0s.1}}\n"
 
-func read(t testing.TB, path string) spec.File {
+// readFile returns a file with its base name.
+func readFile(t testing.TB, path string) spec.File {
 	t.Helper()
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -29,7 +30,8 @@ func read(t testing.TB, path string) spec.File {
 	return spec.File{Name: filepath.Base(path), Data: data}
 }
 
-// examples are the lint sets in testdata: NAME.yaml, with NAME.app.yaml if there is one.
+// examples returns the files in testdata by NAME: NAME.yaml, with NAME.app.yaml if
+// there is one.
 func examples(t testing.TB) map[string][]spec.File {
 	t.Helper()
 	paths, err := filepath.Glob("testdata/*.yaml")
@@ -40,13 +42,13 @@ func examples(t testing.TB) map[string][]spec.File {
 	for _, path := range paths {
 		name := strings.TrimSuffix(filepath.Base(path), ".yaml")
 		set := strings.TrimSuffix(name, ".app")
-		sets[set] = append(sets[set], read(t, path))
+		sets[set] = append(sets[set], readFile(t, path))
 	}
 	return sets
 }
 
-// render is a report as its golden holds it.
-func render(rep spec.Report) []byte {
+// formatReport returns a report in the format of the goldens.
+func formatReport(rep spec.Report) []byte {
 	var b bytes.Buffer
 	for _, f := range rep.Findings {
 		fmt.Fprintln(&b, f)
@@ -58,16 +60,17 @@ func render(rep spec.Report) []byte {
 	return b.Bytes()
 }
 
-func TestLintFindsWhatTheGoldensSay(t *testing.T) {
+func TestLint_MatchesGoldens(t *testing.T) {
 	for name, files := range examples(t) {
 		t.Run(name, func(t *testing.T) {
-			testkit.Golden(t, "testdata/"+name+".golden", render(spec.Lint(files)))
+			testkit.Golden(t, "testdata/"+name+".golden", formatReport(spec.Lint(files)))
 		})
 	}
 }
 
-// oddFiles are those that no editor would keep as they are.
-func oddFiles() map[string]string {
+// unusualFiles returns files that are not stored in testdata, by the rule that they
+// break.
+func unusualFiles() map[string]string {
 	many := minimal
 	for i := range 500 {
 		many += fmt.Sprintf("unknown%d: 1\n", i)
@@ -80,24 +83,26 @@ func oddFiles() map[string]string {
 	}
 }
 
-// unknownAddOn is a judge who knows no add-on.
+// unknownAddOn is a Validator that reports one violation.
 func unknownAddOn(*spec.Installer) []spec.Objection {
 	return []spec.Objection{{Rule: "add-on-known", Path: "spec.k0s.config.spec.x", Message: "is not known"}}
 }
 
-func TestJudgesAreOnlyAskedAboutGoodForm(t *testing.T) {
-	for data, want := range map[string]string{
-		minimal:                   "j.yaml:4:13: error [add-on-known] spec.k0s.config.spec.x: is not known",
-		minimal + "kind: again\n": "[duplicate-key]",
+func TestLint_RunsValidatorsOnlyWithoutErrors(t *testing.T) {
+	for name, tc := range map[string]struct{ data, want string }{
+		"without errors": {minimal, "j.yaml:4:13: error [add-on-known] spec.k0s.config.spec.x: is not known"},
+		"with an error":  {minimal + "kind: again\n", "[duplicate-key]"},
 	} {
-		rep := spec.Lint([]spec.File{{Name: "j.yaml", Data: []byte(data)}}, unknownAddOn)
-		if len(rep.Findings) != 1 || !strings.Contains(rep.Findings[0].String(), want) {
-			t.Errorf("%v, want %s", rep.Findings, want)
-		}
+		t.Run(name, func(t *testing.T) {
+			rep := spec.Lint([]spec.File{{Name: "j.yaml", Data: []byte(tc.data)}}, unknownAddOn)
+			if len(rep.Findings) != 1 || !strings.Contains(rep.Findings[0].String(), tc.want) {
+				t.Errorf("%v, want %s", rep.Findings, tc.want)
+			}
+		})
 	}
 }
 
-func TestEveryRuleHasAnExampleThatBreaksIt(t *testing.T) {
+func TestRules_EachHasAnExampleThatBreaksIt(t *testing.T) {
 	seen := map[string]bool{}
 	note := func(rep spec.Report) {
 		for _, f := range rep.Findings {
@@ -107,12 +112,12 @@ func TestEveryRuleHasAnExampleThatBreaksIt(t *testing.T) {
 	for _, files := range examples(t) {
 		note(spec.Lint(files))
 	}
-	for _, data := range oddFiles() {
+	for _, data := range unusualFiles() {
 		note(spec.Lint([]spec.File{{Name: "odd.yaml", Data: []byte(data)}}))
 	}
 	note(spec.Lint([]spec.File{{Name: "judged.yaml", Data: []byte(minimal)}}, unknownAddOn))
 	for _, rule := range spec.Rules() {
-		if !seen[rule.ID] && rule.ID != "host-preflights" { // a judge of internal/app/manifest, and its test
+		if !seen[rule.ID] && rule.ID != "host-preflights" { // a validator of internal/action/config, tested there
 			t.Errorf("no example breaks %s", rule.ID)
 		}
 		delete(seen, rule.ID)
@@ -122,20 +127,22 @@ func TestEveryRuleHasAnExampleThatBreaksIt(t *testing.T) {
 	}
 }
 
-func TestOddFilesAreRefusedByTheirRule(t *testing.T) {
-	for rule, data := range oddFiles() {
-		_, findings := spec.ParseInstaller("odd.yaml", []byte(data))
-		if !slices.ContainsFunc(findings, func(f spec.Finding) bool { return f.Rule == rule }) || len(findings) > 201 {
-			t.Errorf("%s: %d findings, the first %v", rule, len(findings), findings[:1])
-		}
-		_, findings = spec.ParseApplication("odd.yaml", []byte(data))
-		if !spec.HasErrors(findings) {
-			t.Errorf("%s: accepted as an Application", rule)
-		}
+func TestParse_RejectsUnusualFiles(t *testing.T) {
+	for rule, data := range unusualFiles() {
+		t.Run(rule, func(t *testing.T) {
+			_, findings := spec.ParseInstaller("odd.yaml", []byte(data))
+			if !slices.ContainsFunc(findings, func(f spec.Finding) bool { return f.Rule == rule }) || len(findings) > 201 {
+				t.Errorf("%d findings, the first %v", len(findings), findings[:1])
+			}
+			_, findings = spec.ParseApplication("odd.yaml", []byte(data))
+			if !spec.HasErrors(findings) {
+				t.Error("accepted as an Application")
+			}
+		})
 	}
 }
 
-func TestTextFormsThatAreTheSame(t *testing.T) {
+func TestParseInstaller_AcceptsEquivalentTexts(t *testing.T) {
 	want, findings := spec.ParseInstaller("a", []byte(minimal))
 	if len(findings) != 0 {
 		t.Fatal(findings)
@@ -147,21 +154,25 @@ func TestTextFormsThatAreTheSame(t *testing.T) {
 		"JSON":            `{"apiVersion":"plinth.dev/v1beta1","kind":"Installer","metadata":{"name":"my-app"},"spec":{"k0s":{"version":"v1.33.8+k0s.1"}}}`,
 		"no last newline": strings.TrimSpace(minimal),
 	} {
-		got, findings := spec.ParseInstaller("a", []byte(data))
-		if len(findings) != 0 {
-			t.Errorf("%s: %v", name, findings)
-			continue
-		}
-		if digest(t, got) != digest(t, want) {
-			t.Errorf("%s: another digest", name)
-		}
+		t.Run(name, func(t *testing.T) {
+			got, findings := spec.ParseInstaller("a", []byte(data))
+			if len(findings) != 0 {
+				t.Fatal(findings)
+			}
+			if digestOf(t, got) != digestOf(t, want) {
+				t.Error("the digest differs")
+			}
+		})
 	}
-	if _, findings := spec.ParseInstaller("a", []byte("a: \"\xff\"\n")); findings[0].Line != 1 || findings[0].Column != 5 {
-		t.Errorf("position of bad UTF-8: %v", findings[0])
-	}
+	t.Run("place of invalid UTF-8", func(t *testing.T) {
+		if _, findings := spec.ParseInstaller("a", []byte("a: \"\xff\"\n")); findings[0].Line != 1 || findings[0].Column != 5 {
+			t.Errorf("%v", findings[0])
+		}
+	})
 }
 
-func digest(t *testing.T, in *spec.Installer) string {
+// digestOf returns the digest of in.
+func digestOf(t *testing.T, in *spec.Installer) string {
 	t.Helper()
 	d, err := in.Digest()
 	if err != nil || len(d) != len("sha256:")+64 {
@@ -170,22 +181,22 @@ func digest(t *testing.T, in *spec.Installer) string {
 	return d
 }
 
-func TestRootInstallerIsCleanAndSpellsOutTheDefaults(t *testing.T) {
-	f := read(t, "../../installer.yaml")
+func TestLint_AcceptsRootInstallerWithDefaults(t *testing.T) {
+	f := readFile(t, "../../installer.yaml")
 	rep := spec.Lint([]spec.File{f})
 	if len(rep.Findings) != 0 || rep.Err("lint") != nil {
 		t.Fatalf("findings %v, error %v", rep.Findings, rep.Err("lint"))
 	}
 	if rep.Gate == nil || rep.Gate.Outcome != compat.Unchecked || rep.Gate.Note == "" {
-		t.Errorf("without an Application the gate should say that it had nothing to check: %+v", rep.Gate)
+		t.Errorf("without an Application the gate should have a note that there is nothing to check: %+v", rep.Gate)
 	}
 	short := header + "spec: {k0s: {version: v1.33.8+k0s.1}, kotsadm: {version: 1.131.2}, localPathStorage: {version: 0.0.30}, registry: {version: 3.1.2}}"
 	in, findings := spec.ParseInstaller("short", []byte(short))
 	if len(findings) != 0 {
 		t.Fatal(findings)
 	}
-	if digest(t, in) != digest(t, rep.Installer) {
-		t.Error("the root example sets something else than the defaults")
+	if digestOf(t, in) != digestOf(t, rep.Installer) {
+		t.Error("installer.yaml has other values than the defaults")
 	}
 	want := []spec.Pin{{Key: "localPathStorage", Version: "0.0.30"}, {Key: "kotsadm", Version: "1.131.2"}, {Key: "registry", Version: "3.1.2"}}
 	if !slices.Equal(in.AddOns(), want) {
@@ -196,8 +207,8 @@ func TestRootInstallerIsCleanAndSpellsOutTheDefaults(t *testing.T) {
 	}
 }
 
-func TestCommentedKeysOfTheRootExampleAreValidToo(t *testing.T) {
-	f := read(t, "../../installer.yaml")
+func TestParseInstaller_AcceptsCommentedKeysOfRootInstaller(t *testing.T) {
+	f := readFile(t, "../../installer.yaml")
 	text := regexp.MustCompile(`(?m)^( +)# ( *\w+:.*)$`).ReplaceAllString(string(f.Data), "$1$2")
 	in, findings := spec.ParseInstaller("installer.yaml", []byte(text))
 	if len(findings) != 0 {
@@ -208,7 +219,7 @@ func TestCommentedKeysOfTheRootExampleAreValidToo(t *testing.T) {
 	}
 }
 
-func TestMarshalIsCanonical(t *testing.T) {
+func TestMarshal_IsCanonical(t *testing.T) {
 	for name, files := range examples(t) {
 		in, _ := spec.ParseInstaller(name, files[0].Data)
 		if in == nil {
@@ -217,40 +228,46 @@ func TestMarshalIsCanonical(t *testing.T) {
 		if in == nil {
 			continue
 		}
-		data, err := in.Marshal()
-		if err != nil {
-			t.Fatal(err)
-		}
-		again, findings := spec.ParseInstaller(name, data)
-		if spec.HasErrors(findings) || digest(t, again) != digest(t, in) {
-			t.Errorf("%s: %v\n%s", name, findings, data)
-		}
-	}
-}
-
-func TestSecretsAreNotInAnyMessage(t *testing.T) {
-	for name, files := range examples(t) {
-		text := string(render(spec.Lint(files)))
-		if strings.Contains(text, "hunter2") || strings.Contains(text, "user@") {
-			t.Errorf("%s: %s", name, text)
-		}
-	}
-}
-
-func TestMessagesAreOnePrintableLine(t *testing.T) {
-	for name, files := range examples(t) {
-		for _, f := range spec.Lint(files).Findings {
-			if strings.ContainsFunc(f.String(), func(c rune) bool { return c < ' ' || c == 0x7f }) {
-				t.Errorf("%s: %q", name, f)
+		t.Run(name, func(t *testing.T) {
+			data, err := in.Marshal()
+			if err != nil {
+				t.Fatal(err)
 			}
-			if f.Line < 1 || f.Column < 1 || f.Severity == "" {
-				t.Errorf("%s: no place or severity: %+v", name, f)
+			again, findings := spec.ParseInstaller(name, data)
+			if spec.HasErrors(findings) || digestOf(t, again) != digestOf(t, in) {
+				t.Errorf("%v\n%s", findings, data)
 			}
-		}
+		})
 	}
 }
 
-func TestTwoOfAKindAreRefused(t *testing.T) {
+func TestLint_MessagesContainNoSecrets(t *testing.T) {
+	for name, files := range examples(t) {
+		t.Run(name, func(t *testing.T) {
+			text := string(formatReport(spec.Lint(files)))
+			if strings.Contains(text, "hunter2") || strings.Contains(text, "user@") {
+				t.Error(text)
+			}
+		})
+	}
+}
+
+func TestLint_MessagesAreOnePrintableLine(t *testing.T) {
+	for name, files := range examples(t) {
+		t.Run(name, func(t *testing.T) {
+			for _, f := range spec.Lint(files).Findings {
+				if strings.ContainsFunc(f.String(), func(c rune) bool { return c < ' ' || c == 0x7f }) {
+					t.Errorf("%q", f)
+				}
+				if f.Line < 1 || f.Column < 1 || f.Severity == "" {
+					t.Errorf("no place or severity: %+v", f)
+				}
+			}
+		})
+	}
+}
+
+func TestLint_RejectsTwoInstallers(t *testing.T) {
 	f := spec.File{Name: "a.yaml", Data: []byte(minimal)}
 	rep := spec.Lint([]spec.File{f, {Name: "b.yaml", Data: f.Data}})
 	if len(rep.Findings) != 1 || rep.Findings[0].Rule != "one-document" || rep.Findings[0].File != "b.yaml" {
@@ -258,37 +275,39 @@ func TestTwoOfAKindAreRefused(t *testing.T) {
 	}
 }
 
-func TestReportAsJSON(t *testing.T) {
+func TestReport_HasStableJSON(t *testing.T) {
 	clean, err := json.Marshal(spec.Lint([]spec.File{{Name: "a.yaml", Data: []byte(minimal)}}))
 	if err != nil || string(clean) != `{"findings":[]}` {
 		t.Errorf("%s, %v", clean, err)
 	}
-	rep, err := json.Marshal(spec.Lint([]spec.File{read(t, "testdata/gate-target.yaml"), read(t, "testdata/gate-target.app.yaml")}))
+	rep, err := json.Marshal(spec.Lint([]spec.File{readFile(t, "testdata/gate-target.yaml"), readFile(t, "testdata/gate-target.app.yaml")}))
 	want := `{"title":"My App","findings":[],"gate":{"outcome":"block","firstInstall":true,"actual":"1.131.2","bound":"spec.targetKotsVersion","value":"1.75","normalized":"1.75.0"}}`
 	if err != nil || string(rep) != want {
 		t.Errorf("%s, %v", rep, err)
 	}
 }
 
-func TestSkippingTheGateTurnsBadBoundsIntoWarnings(t *testing.T) {
-	in := read(t, "testdata/gate-undecidable.yaml")
+func TestReport_WithoutGateTurnsInvalidBoundsIntoWarnings(t *testing.T) {
+	in := readFile(t, "testdata/gate-undecidable.yaml")
 	for app, want := range map[string]int{"gate-undecidable.app.yaml": problem.ExitOK, "app-bounds.yaml": problem.ExitOK, "app-numbers.yaml": problem.ExitConfig} {
-		rep := spec.Lint([]spec.File{in, read(t, "testdata/"+app)})
-		if problem.ExitCode(rep.Err("install")) != problem.ExitConfig || rep.Application != nil {
-			t.Errorf("%s: accepted with its bad bounds", app)
-		}
-		skipped := rep.WithoutGate()
-		if got := problem.ExitCode(spec.Problem("install", skipped.Findings)); got != want || (skipped.Application != nil) != (want == 0) {
-			t.Errorf("%s: exit %d, want %d; application %v", app, got, want, skipped.Application)
-		}
-		if len(skipped.Findings) != len(rep.Findings) || !spec.HasErrors(rep.Findings) {
-			t.Errorf("%s: the findings must stay visible, and those of the report as they are", app)
-		}
+		t.Run(app, func(t *testing.T) {
+			rep := spec.Lint([]spec.File{in, readFile(t, "testdata/"+app)})
+			if problem.ExitCode(rep.Err("install")) != problem.ExitConfig || rep.Application != nil {
+				t.Error("accepted with invalid bounds")
+			}
+			skipped := rep.WithoutGate()
+			if got := problem.ExitCode(spec.Problem("install", skipped.Findings)); got != want || (skipped.Application != nil) != (want == 0) {
+				t.Errorf("exit %d, want %d; application %v", got, want, skipped.Application)
+			}
+			if len(skipped.Findings) != len(rep.Findings) || !spec.HasErrors(rep.Findings) {
+				t.Error("a finding is missing, or the original report was changed")
+			}
+		})
 	}
 }
 
-func TestGateOfAnUpdateKnowsNoTarget(t *testing.T) {
-	rep := spec.Lint([]spec.File{read(t, "testdata/gate-target.yaml"), read(t, "testdata/gate-target.app.yaml")})
+func TestCheckGate_IgnoresTargetOfUpdate(t *testing.T) {
+	rep := spec.Lint([]spec.File{readFile(t, "testdata/gate-target.yaml"), readFile(t, "testdata/gate-target.app.yaml")})
 	first, update := spec.Gate(rep.Installer, rep.Application, true), spec.Gate(rep.Installer, rep.Application, false)
 	if first.Allowed() || !update.Allowed() {
 		t.Errorf("first %+v, update %+v", first, update)

@@ -1,8 +1,6 @@
-// Package spec owns the two manifests that a vendor writes: Plinth's Installer
-// and what Plinth reads of KOTS's Application. It decodes them strictly, fills in
-// the defaults and reports everything that is wrong at once, each finding with its
-// place. It refuses anchors, unknown keys and versions that are not exact, and it
-// reads no files, touches no host and knows no step.
+// Package spec parses and validates the manifests that a vendor writes: Plinth's
+// Installer and KOTS's Application. It reports all findings at once, each with its
+// place in the file.
 package spec
 
 import (
@@ -20,11 +18,11 @@ const (
 	Kind       = "Installer"
 )
 
-// The field tags are the schema, as strict.Reader.Decode reads it. docs/reference/installer.schema.json
-// is made from them and from the comments, which speak to the author of an Installer.
+// The field tags are the schema that strictyaml.Reader.Decode reads. docs/reference/installer.schema.json
+// is generated from them and from the comments, which are written for the author of an Installer.
 
-// Installer describes a cluster: k0s, its network, and the add-ons that go onto it.
-// One that came from ParseInstaller without errors has its defaults filled in.
+// Installer describes a cluster: k0s, its network, and its add-ons.
+// ParseInstaller fills in the defaults.
 type Installer struct {
 	// Version of this format.
 	APIVersion string `json:"apiVersion" required:"true" rule:"api-version"`
@@ -36,7 +34,7 @@ type Installer struct {
 
 // Metadata names the Installer.
 type Metadata struct {
-	// Slug of the product, a DNS label. It names the sealed binary.
+	// Slug of the product, a DNS label.
 	Name string `json:"name" required:"true" rule:"dns-label"`
 }
 
@@ -45,9 +43,9 @@ type Spec struct {
 	K0s     K0s      `json:"k0s" required:"true" also:"kubernetes"`
 	Network Network  `json:"network"`
 	Kotsadm *Kotsadm `json:"kotsadm,omitempty"`
-	// Volumes in a folder of the node; the default storage class.
+	// Volumes in a directory of the node; the default storage class.
 	LocalPathStorage *AddOn `json:"localPathStorage,omitempty" also:"openebs longhorn rook"`
-	// Image registry in the cluster; an air-gapped application needs it.
+	// Image registry in the cluster. Air-gapped applications need it.
 	Registry *AddOn `json:"registry,omitempty"`
 	// Backup of the application and its volumes.
 	Velero         *AddOn         `json:"velero,omitempty"`
@@ -60,23 +58,23 @@ type K0s struct {
 	// Exact k0s release, such as v1.33.8+k0s.1.
 	Version string `json:"version" required:"true" rule:"version-exact/k0s"`
 	// Overlay on the ClusterConfig that Plinth generates, from its top: spec, then api, network and so on.
-	// Setting a field that Plinth owns is an error.
+	// Setting a field that is reserved for Plinth is an error.
 	Config map[string]any `json:"config,omitempty"`
 }
 
 // Network holds the cluster's address ranges, IPv4 in CIDR form, and its node ports.
 type Network struct {
-	// Addresses for pods; every node takes a /24 of it.
+	// Addresses for pods; every node uses a /24 of it.
 	PodCIDR string `json:"podCIDR" default:"10.244.0.0/16" rule:"cidr-form"`
 	// Addresses for services.
 	ServiceCIDR string `json:"serviceCIDR" default:"10.96.0.0/12" rule:"cidr-form"`
-	// Ports that services may open on every node, first-last. It must hold kotsadm's uiBindPort.
+	// Ports that services may open on every node, first-last. It must include kotsadm's uiBindPort.
 	NodePortRange string `json:"nodePortRange" default:"80-32767" rule:"node-port-range"`
 }
 
 // Kotsadm is the KOTS admin console.
 type Kotsadm struct {
-	// Exact KOTS release without a v, such as 1.131.2. The gate holds it against the Application's bounds.
+	// Exact KOTS release without a v, such as 1.131.2. The gate compares it with the version bounds of the Application.
 	Version string `json:"version" required:"true" rule:"version-exact"`
 	// Slug of the application that the console installs. Default: metadata.name.
 	ApplicationSlug string `json:"applicationSlug,omitempty" rule:"dns-label"`
@@ -88,7 +86,7 @@ type Kotsadm struct {
 	Hostname string `json:"hostname" rule:"hostname"`
 }
 
-// AddOn is a component that is only chosen by its version.
+// AddOn is a component with a version and no other settings.
 type AddOn struct {
 	// Exact release without a v.
 	Version string `json:"version" required:"true" rule:"version-exact/addon"`
@@ -96,31 +94,31 @@ type AddOn struct {
 
 // HostPreflights is the spec of a troubleshoot.sh/v1beta2 HostPreflight, merged with the built-in checks.
 type HostPreflights struct {
-	// What to measure; each entry has one collector's name as its key.
+	// What to collect; the key of each entry is the name of a collector.
 	Collectors []map[string]any `json:"collectors,omitempty"`
-	// What to conclude; each entry has one analyzer's name as its key.
+	// What to check; the key of each entry is the name of an analyzer.
 	Analyzers []map[string]any `json:"analyzers,omitempty"`
 }
 
-// Proxy is the way out for hosts behind an HTTP proxy. Its URLs may hold
-// credentials: never print them.
+// Proxy is the HTTP proxy of the hosts. Its URLs can contain credentials: do not
+// print them.
 type Proxy struct {
 	// Proxy for http, such as http://proxy.example.com:3128.
 	HTTPProxy string `json:"httpProxy" rule:"proxy-url"`
 	// Proxy for https.
 	HTTPSProxy string `json:"httpsProxy" rule:"proxy-url"`
-	// Names, addresses and CIDRs to reach directly. Plinth adds the cluster's own.
+	// Names, addresses and CIDRs to reach without the proxy. Plinth adds those of the cluster.
 	NoProxy []string `json:"noProxy,omitempty" rule:"no-proxy"`
 }
 
-// Pin is an add-on that the Installer asks for.
+// Pin is an add-on of an Installer with its version.
 type Pin struct {
 	Key     string // its key below spec
 	Version string // exact, without a v
 }
 
-// AddOns lists the add-ons that the Installer asks for, in the order in which they
-// depend on each other: storage, console, registry, backup.
+// AddOns returns the add-ons of the Installer in the order of their dependencies:
+// storage, console, registry, backup.
 func (i *Installer) AddOns() []Pin {
 	var pins []Pin
 	add := func(key string, a *AddOn) {
@@ -137,15 +135,16 @@ func (i *Installer) AddOns() []Pin {
 	return pins
 }
 
-// NodePorts is the node-port range, both ends included; zeroes if it is not valid.
+// NodePorts returns the first and last node port, or zeros if the range is not
+// valid.
 func (n Network) NodePorts() (first, last int) {
 	first, last, _ = form.PortRange(n.NodePortRange)
 	return first, last
 }
 
-// Marshal is the canonical form: JSON (and so YAML) with every default written out
-// and keys in a fixed order. Installers that mean the same marshal to the same
-// bytes, and ParseInstaller reads them back. It may hold the proxy's credentials.
+// Marshal returns the canonical form: JSON (which is also YAML) with all defaults
+// and with keys in a fixed order. Equivalent Installers have the same canonical form,
+// and ParseInstaller can read it. It can contain the credentials of a proxy.
 func (i *Installer) Marshal() ([]byte, error) {
 	data, err := json.MarshalIndent(i, "", "  ")
 	if err != nil {
@@ -154,7 +153,7 @@ func (i *Installer) Marshal() ([]byte, error) {
 	return append(data, '\n'), nil
 }
 
-// Digest is "sha256:" and the hash of the canonical form in hex.
+// Digest returns the digest of the canonical form: "sha256:" and 64 hex digits.
 func (i *Installer) Digest() (string, error) {
 	data, err := i.Marshal()
 	if err != nil {

@@ -1,7 +1,5 @@
-// Package form owns the forms of single values: exact versions, DNS labels and names,
-// CIDRs, port ranges and proxies. It says what is wrong with a value and what was
-// probably meant. It refuses to guess at short or loose forms, shows nothing that may
-// be a secret, and knows no manifest.
+// Package form validates single values of a manifest: exact versions, DNS names,
+// CIDRs, port ranges and proxies. Its messages do not contain secrets.
 package form
 
 import (
@@ -17,8 +15,8 @@ import (
 	"github.com/plinthdev/plinth/internal/spec/strict"
 )
 
-// Check is what rule has against value, and a way out; "" if it is good. An
-// unknown rule has nothing against any value.
+// CheckValue returns why value breaks rule and how to fix it. The message is empty
+// if value is valid or the rule is unknown.
 func Check(rule, value string) (message, hint string) {
 	switch rule {
 	case "version-exact", "version-exact/addon", "version-exact/k0s":
@@ -43,12 +41,13 @@ func Check(rule, value string) (message, hint string) {
 	return "", ""
 }
 
-// version wants one release and no other: X.Y.Z, or vX.Y.Z+k0s.N for k0s.
+// checkVersion checks that value is an exact version: X.Y.Z, or vX.Y.Z+k0s.N for
+// k0s.
 func version(value, of string) (message, hint string) {
 	example, k0s := "write an exact version such as 1.131.2", of == "/k0s"
 	want := strings.TrimLeft(value, "vV")
 	if of == "/addon" {
-		example = "write an exact version, of the form 1.2.3"
+		example = "write an exact version such as 1.2.3"
 	}
 	if k0s {
 		example, want = "write an exact version such as v1.33.8+k0s.1", "v"+want
@@ -64,18 +63,20 @@ func version(value, of string) (message, hint string) {
 		}
 	}
 	if value != want {
-		return strict.Show(value) + " is not the form of this version", "did you mean " + strconv.Quote(want) + "?"
+		return strict.Show(value) + " is not written as expected", "did you mean " + strconv.Quote(want) + "?"
 	}
 	return "", ""
 }
 
-// isLabel tells whether s is a DNS label (RFC 1123) in lower case.
+// isDNSLabel reports whether s is a DNS label (RFC 1123) in lower case.
 func isLabel(s string) bool {
 	return s != "" && len(s) <= 63 && s[0] != '-' && s[len(s)-1] != '-' &&
 		strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789-") == "" &&
 		!strings.ContainsFunc(s, func(c rune) bool { return c != '-' && (c < 'a' || c > 'z') && (c < '0' || c > '9') })
 }
 
+// suggestDNSLabel returns a hint with a DNS label similar to s, or with the rules
+// for DNS labels.
 func nearLabel(s string) string {
 	near := strings.Trim(strings.Map(func(c rune) rune {
 		if c == ' ' || c == '_' || c == '.' {
@@ -86,12 +87,13 @@ func nearLabel(s string) string {
 	if isLabel(near) {
 		return "did you mean " + strconv.Quote(near) + "?"
 	}
-	return "up to 63 of a-z, 0-9 and -, with a letter or digit at both ends"
+	return "use up to 63 of a-z, 0-9 and -, with a letter or digit at both ends"
 }
 
+// checkHostname checks that value is a DNS name and not an address.
 func hostname(value string) (message, hint string) {
 	if _, err := netip.ParseAddr(value); err == nil {
-		return strict.Show(value) + " is an address", "leave it empty: the console answers on every node's address anyway"
+		return strict.Show(value) + " is an address", "leave it empty: the console listens on every node's address"
 	}
 	good := len(value) <= 253
 	for label := range strings.SplitSeq(value, ".") {
@@ -106,6 +108,7 @@ func hostname(value string) (message, hint string) {
 	return strict.Show(value) + " is not a DNS name", "such as console.example.com"
 }
 
+// checkCIDR checks that value is an IPv4 network without host bits.
 func cidr(value string) (message, hint string) {
 	p, err := netip.ParsePrefix(value)
 	switch {
@@ -119,24 +122,25 @@ func cidr(value string) (message, hint string) {
 	return "", ""
 }
 
-// PortRange reads "first-last", both between 1 and 65535; the error is the rest of a
-// sentence that begins with the value.
+// ParsePortRange parses "first-last", both between 1 and 65535. The error completes
+// a sentence that begins with the value.
 func PortRange(value string) (first, last int, err error) {
 	a, b, ok := strings.Cut(value, "-")
 	first, errA := strconv.Atoi(a)
 	last, errB := strconv.Atoi(b)
 	switch {
 	case !ok || errA != nil || errB != nil || value != fmt.Sprintf("%d-%d", first, last):
-		return 0, 0, errors.New("is not of the form first-last")
+		return 0, 0, errors.New("is not a range first-last")
 	case first < 1 || last > 65535:
 		return 0, 0, errors.New("has a port outside 1 to 65535")
 	case first > last:
-		return 0, 0, errors.New("ends before it begins")
+		return 0, 0, errors.New("has a last port below the first")
 	}
 	return first, last, nil
 }
 
-// proxy never repeats the value nor the parser's error: both may hold a password.
+// checkProxyURL checks that value is the URL of a proxy. The message does not
+// contain the value or the error of the parser: both can contain a password.
 func proxy(value string) (message, hint string) {
 	u, err := url.Parse(value)
 	example := "such as http://proxy.example.com:3128"
@@ -148,31 +152,32 @@ func proxy(value string) (message, hint string) {
 		return "has a port outside 1 to 65535", example
 	}
 	if (u.Path != "" && u.Path != "/") || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" {
-		return "has something behind host and port", example
+		return "has a path, query or fragment after host and port", example
 	}
 	return "", ""
 }
 
+// checkNoProxyEntry checks that value is one entry of a NO_PROXY list.
 func noProxy(value string) (message, hint string) {
 	switch {
 	case value == "":
 		return "is empty", "remove it"
 	case strings.ContainsAny(value, ", \t\n"):
-		return strict.Show(value) + " is more than one entry", "write one list entry for each"
+		return strict.Show(value) + " is more than one entry", "write each as a separate list entry"
 	case strings.Contains(value, "://"):
-		return strict.Show(value) + " is a URL", "write the host alone"
+		return strict.Show(value) + " is a URL", "write only the host"
 	case strings.ContainsFunc(value, func(c rune) bool {
 		return c > 0x7e || c < 0x21 || strings.ContainsRune("@\"'\\?#=&;|<>$`(){}!^%+~", c)
 	}):
 		return strict.Show(value) + " is not a name, .suffix, address or CIDR", "such as .example.com or 10.0.0.0/8"
 	case !isDestination(value):
-		return strict.Show(value) + " is not a name, .suffix, address or CIDR", "such as .example.com, which holds all names below it, or 10.0.0.0/8"
+		return strict.Show(value) + " is not a name, .suffix, address or CIDR", "such as .example.com, which matches all names below it, or 10.0.0.0/8"
 	}
 	return "", ""
 }
 
-// isDestination tells whether value is *, an address, a CIDR, or a name, which may
-// begin with a dot and end with a port: what Go and curl read in NO_PROXY.
+// isProxyDestination reports whether value is *, an address, a CIDR, or a name that
+// can begin with a dot and end with a port: what Go and curl accept in NO_PROXY.
 func isDestination(value string) bool {
 	if _, err := netip.ParseAddr(strings.Trim(value, "[]")); err == nil || value == "*" {
 		return true

@@ -7,8 +7,8 @@ import (
 	"github.com/plinthdev/plinth/internal/spec/form"
 )
 
-// goodAndBad are values per rule: what it accepts and what it refuses.
-func goodAndBad() map[string][2][]string {
+// ruleValues returns valid and invalid values of each rule.
+func ruleValues() map[string][2][]string {
 	long := strings.Repeat("a", 63)
 	return map[string][2][]string{
 		"version-exact": {
@@ -41,48 +41,54 @@ func goodAndBad() map[string][2][]string {
 	}
 }
 
-func TestCheckTellsGoodFromBad(t *testing.T) {
-	for rule, values := range goodAndBad() {
-		for _, value := range values[0] {
-			if message, _ := form.Check(rule, value); message != "" {
-				t.Errorf("%s refuses %q: %s", rule, value, message)
+func TestCheckValue_AcceptsValidAndRejectsInvalidValues(t *testing.T) {
+	for rule, values := range ruleValues() {
+		t.Run(rule, func(t *testing.T) {
+			for _, value := range values[0] {
+				if message, _ := form.Check(rule, value); message != "" {
+					t.Errorf("rejects %q: %s", value, message)
+				}
 			}
-		}
-		for _, value := range values[1] {
-			if message, _ := form.Check(rule, value); message == "" {
-				t.Errorf("%s accepts %q", rule, value)
+			for _, value := range values[1] {
+				if message, _ := form.Check(rule, value); message == "" {
+					t.Errorf("accepts %q", value)
+				}
 			}
-		}
+		})
 	}
 }
 
-func TestHintsAreThemselvesGood(t *testing.T) {
-	for rule, values := range goodAndBad() {
-		for _, value := range values[1] {
-			_, hint := form.Check(rule, value)
-			meant, ok := strings.CutPrefix(hint, "did you mean \"")
-			if !ok {
-				continue
+func TestCheckValue_SuggestsOnlyValidValues(t *testing.T) {
+	for rule, values := range ruleValues() {
+		t.Run(rule, func(t *testing.T) {
+			for _, value := range values[1] {
+				_, hint := form.Check(rule, value)
+				meant, ok := strings.CutPrefix(hint, "did you mean \"")
+				if !ok {
+					continue
+				}
+				if message, _ := form.Check(rule, strings.TrimSuffix(meant, "\"?")); message != "" {
+					t.Errorf("for %q it suggests %s, but %s", value, hint, message)
+				}
 			}
-			if message, _ := form.Check(rule, strings.TrimSuffix(meant, "\"?")); message != "" {
-				t.Errorf("%s: for %q it suggests %s, but %s", rule, value, hint, message)
-			}
-		}
+		})
 	}
 }
 
-func TestProxyMessagesHoldNothingOfTheValue(t *testing.T) {
+func TestCheckValue_MessagesContainNoPassword(t *testing.T) {
 	for _, value := range []string{"http://u:hunter2@x:99999", "u:hunter2@x", "http://u:hunter2@x/ p", "http://u:hunter2%zz@x", "http://x/?token=hunter2"} {
 		for _, rule := range []string{"proxy-url", "no-proxy", "hostname"} {
-			if message, hint := form.Check(rule, value); strings.Contains(message+hint, "hunter2") && strings.Contains(value, "@") {
-				t.Errorf("%s on %q: %s (%s)", rule, value, message, hint)
-			}
+			t.Run(rule+" "+value, func(t *testing.T) {
+				if message, hint := form.Check(rule, value); strings.Contains(message+hint, "hunter2") && strings.Contains(value, "@") {
+					t.Errorf("%s (%s)", message, hint)
+				}
+			})
 		}
 	}
 }
 
-func FuzzCheck(f *testing.F) {
-	for rule, values := range goodAndBad() {
+func FuzzCheckValue(f *testing.F) {
+	for rule, values := range ruleValues() {
 		for _, value := range append(values[0], values[1]...) {
 			f.Add(rule, value)
 		}

@@ -9,14 +9,15 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// Check is what a rule has against a value, and a way out; "" if it is good.
+// CheckFunc returns why value breaks rule and how to fix it; message is empty if
+// value is valid.
 type Check func(rule, value string) (message, hint string)
 
-// Decode fills the struct that into points to from root. Its field tags are the
-// schema: json is the key; required and default speak for themselves (an empty text
-// counts as absent); rule is what check is asked about the value; also
-// lists other words for the key, for the hint. A key without a
-// field is an error, and so is a value of another type, null included.
+// Decode stores root in the struct that into points to. The field tags of the
+// struct are the schema: json is the key, required and default are what they say
+// (an empty text counts as absent), rule is passed to check with the value, and also
+// lists other words for the key, for hints. A key without a field is an error, and so
+// is a value of another type, including null.
 func (r *Reader) Decode(root *yaml.Node, into any, check Check) {
 	d := decoder{r, check}
 	d.mapping("", root, root, reflect.ValueOf(into).Elem())
@@ -27,9 +28,9 @@ type decoder struct {
 	check Check
 }
 
-// mapping decodes mapping n into the struct v, whose field tags say what is known,
-// required and checked. at is where a missing key is reported. n is nil if the
-// whole mapping is absent and all its keys have a default or need none.
+// decodeMapping decodes mapping n into the struct v. at is the node at which a
+// missing key is reported. n is nil if the mapping is absent and none of its keys
+// is required.
 func (r decoder) mapping(path string, at, n *yaml.Node, v reflect.Value) {
 	if n != nil && n.Kind != yaml.MappingNode {
 		r.WrongType(path, n, "a mapping")
@@ -41,7 +42,7 @@ func (r decoder) mapping(path string, at, n *yaml.Node, v reflect.Value) {
 		key, value := n.Content[i], n.Content[i+1]
 		name := key.Value
 		if key.Kind != yaml.ScalarNode {
-			continue // reported by inspect
+			continue // reported by checkNode
 		}
 		if !slices.Contains(fieldNames(v.Type()), name) {
 			r.Report("unknown-key", Join(path, name), key, "unknown key", suggest(name, v.Type()))
@@ -66,10 +67,10 @@ func (r decoder) mapping(path string, at, n *yaml.Node, v reflect.Value) {
 	}
 }
 
-// field decodes n, nil if absent, into the field f of a struct.
+// decodeField decodes n, nil if absent, into the field f of a struct.
 func (r decoder) field(path string, at, n *yaml.Node, f reflect.StructField, v reflect.Value) {
 	if n != nil && n.Kind == yaml.AliasNode {
-		r.bad[path] = true // reported by inspect
+		r.bad[path] = true // reported by checkNode
 		return
 	}
 	switch {
@@ -90,6 +91,7 @@ func (r decoder) field(path string, at, n *yaml.Node, f reflect.StructField, v r
 	}
 }
 
+// decodeText decodes n, nil if absent, into a string field.
 func (r decoder) text(path string, at, n *yaml.Node, f reflect.StructField, v reflect.Value) {
 	v.SetString(f.Tag.Get("default"))
 	if n == nil {
@@ -109,6 +111,7 @@ func (r decoder) text(path string, at, n *yaml.Node, f reflect.StructField, v re
 	r.judge(f.Tag.Get("rule"), path, n, n.Value)
 }
 
+// decodeNumber decodes n, nil if absent, into an integer field.
 func (r decoder) number(path string, n *yaml.Node, f reflect.StructField, v reflect.Value) {
 	if n == nil {
 		i, _ := strconv.Atoi(f.Tag.Get("default"))
@@ -124,7 +127,8 @@ func (r decoder) number(path string, n *yaml.Node, f reflect.StructField, v refl
 	r.judge(f.Tag.Get("rule"), path, n, n.Value)
 }
 
-// free decodes what has no fixed keys: a mapping, a list of mappings, or a list of texts.
+// decodeFreeForm decodes a value without fixed keys: a mapping, a list of mappings,
+// or a list of texts.
 func (r decoder) free(path string, n *yaml.Node, f reflect.StructField, v reflect.Value) {
 	want, kind := "a mapping", yaml.MappingNode
 	if f.Type.Kind() == reflect.Slice {
@@ -149,14 +153,15 @@ func (r decoder) free(path string, n *yaml.Node, f reflect.StructField, v reflec
 		}
 	}
 	if r.unsafe {
-		return // reported; what is not decoded is not used either
+		return // already reported; the caller does not use the value
 	}
 	if err := n.Decode(v.Addr().Interface()); err != nil {
 		r.Report("wrong-type", path, n, "cannot be read as "+want, "")
 	}
 }
 
-// WrongType reports that n is not want, and how to write it if that can be told.
+// ReportWrongType reports that n is not of the type want, with a hint how to write
+// it, if there is one.
 func (r *Reader) WrongType(path string, n *yaml.Node, want string) {
 	hint, found := "", Found(n)
 	switch {
@@ -165,8 +170,8 @@ func (r *Reader) WrongType(path string, n *yaml.Node, want string) {
 	case n.Kind != yaml.ScalarNode:
 	case want == "text":
 		hint = "quote it: " + Show(n.Value)
-	case want == "a whole number" && n.ShortTag() != "!!str": // a number, in another form
-		want, found, hint = "a whole number in plain digits", n.Value, "write it as 8800 is written"
+	case want == "a whole number" && n.ShortTag() != "!!str": // another notation of a number
+		want, found, hint = "a whole number in plain digits", n.Value, "write it like 8800"
 	case want == "a whole number":
 		hint = "write plain digits, without quotes"
 	case want == "a list":
@@ -175,19 +180,20 @@ func (r *Reader) WrongType(path string, n *yaml.Node, want string) {
 	r.Report("wrong-type", path, n, "must be "+want+", found "+found, hint)
 }
 
-// judge reports what the rule has against the value at n.
+// checkValue reports a finding if the value of n breaks rule.
 func (r decoder) judge(rule, path string, n *yaml.Node, value string) {
 	if message, hint := r.check(rule, value); message != "" {
 		r.Report(rule, path, n, message, hint)
 	}
 }
 
+// fieldName returns the key of a struct field.
 func fieldName(f reflect.StructField) string {
 	name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 	return name
 }
 
-// fieldNames are the keys that the struct type t knows, nil for another type.
+// fieldNames returns the keys of the struct type t, nil for another type.
 func fieldNames(t reflect.Type) []string {
 	var names []string
 	for i := 0; t.Kind() == reflect.Struct && i < t.NumField(); i++ {
@@ -198,12 +204,13 @@ func fieldNames(t reflect.Type) []string {
 	return names
 }
 
-// suggest finds the key of t that name was probably meant to be; else it lists them.
+// suggestKey returns a hint with the key of t that is nearest to name, or with all
+// keys.
 func suggest(name string, t reflect.Type) string {
 	known := fieldNames(t)
 	for i := range t.NumField() {
 		if also := strings.Fields(t.Field(i).Tag.Get("also")); slices.Contains(also, name) {
-			return "the key here is " + strconv.Quote(fieldName(t.Field(i)))
+			return "the key is called " + strconv.Quote(fieldName(t.Field(i)))
 		}
 	}
 	best, limit := "", max(2, len(name)/3)+1
@@ -215,10 +222,11 @@ func suggest(name string, t reflect.Type) string {
 	if best != "" {
 		return "did you mean " + strconv.Quote(best) + "?"
 	}
-	return "known here: " + strings.Join(known, ", ")
+	return "known keys: " + strings.Join(known, ", ")
 }
 
-// distance is the Levenshtein distance of a and b; far apart if a is no sensible key.
+// editDistance returns the Levenshtein distance of a and b in bytes. If a is too
+// long to be a key, it returns the length of a.
 func distance(a, b string) int {
 	if len(a) > 64 {
 		return len(a)

@@ -1,7 +1,6 @@
-// Package strict owns the strict reading of one YAML manifest: text, syntax,
-// anchors, repeated and unknown keys, types, required keys and defaults, all that is
-// wrong at once, each with its place. It knows nothing of what the manifest means,
-// and refuses everything that two YAML readers could understand differently.
+// Package strict decodes YAML manifests strictly and reports all findings with
+// their places. It rejects everything that two YAML parsers could read differently,
+// such as anchors and duplicate keys.
 package strict
 
 import (
@@ -11,16 +10,17 @@ import (
 	"strings"
 )
 
-// Severity says whether a finding stops Plinth.
+// Severity says whether a finding stops a command.
 type Severity string
 
 // The severities.
 const (
-	Error   Severity = "error"   // nothing goes on, exit 3
-	Warning Severity = "warning" // shown, no more
+	Error   Severity = "error"   // stops the command with exit code 3
+	Warning Severity = "warning" // only shown
 )
 
-// Finding is one thing that is wrong in a file. Message and Hint hold no secrets.
+// Finding is an error or a warning about one place of a file. Message and Hint do
+// not contain secrets.
 type Finding struct {
 	File     string   `json:"file"`
 	Line     int      `json:"line"`   // from 1
@@ -32,7 +32,7 @@ type Finding struct {
 	Hint     string   `json:"hint,omitempty"`
 }
 
-// String is the finding on one line: "file:line:col: error [rule] field: message (hint)".
+// String returns the finding on one line: "file:line:col: error [rule] field: message (hint)".
 func (f Finding) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s:%d:%d: %s [%s] ", f.File, f.Line, f.Column, f.Severity, f.Rule)
@@ -46,12 +46,13 @@ func (f Finding) String() string {
 	return b.String()
 }
 
-// HasErrors tells whether any finding is an error.
+// HasErrors reports whether any finding is an error.
 func HasErrors(findings []Finding) bool {
 	return slices.ContainsFunc(findings, func(f Finding) bool { return f.Severity == Error })
 }
 
-// Sort orders findings by file, then place; those of one place stay in a fixed order.
+// SortFindings sorts findings in place by file, place, rule and field, and returns
+// them.
 func Sort(findings []Finding) []Finding {
 	slices.SortStableFunc(findings, func(a, b Finding) int {
 		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column),
@@ -60,27 +61,27 @@ func Sort(findings []Finding) []Finding {
 	return findings
 }
 
-// Rule is one kind of finding.
+// Rule is a kind of finding.
 type Rule struct {
 	ID       string   `json:"id"`
 	Severity Severity `json:"severity"`
 	Summary  string   `json:"summary"`
 }
 
-// Rules lists the rules of this package.
+// Rules returns the rules of this package.
 func Rules() []Rule {
 	fail := func(id, summary string) Rule { return Rule{ID: id, Severity: Error, Summary: summary} }
 	return []Rule{
 		fail("file-too-large", "A manifest has at most 1 MiB."),
 		fail("not-text", "A manifest is UTF-8 text without control characters."),
-		fail("empty-file", "A manifest holds something besides comments."),
+		fail("empty-file", "A manifest contains something other than comments."),
 		fail("yaml-syntax", "A manifest is YAML."),
-		fail("no-anchors", "Anchors and aliases are not read: what is written is what counts."),
+		fail("no-anchors", "A manifest does not use anchors and aliases."),
 		fail("too-deep", "A manifest nests at most 40 levels."),
-		fail("too-many", "After 200 findings in a file the rest is left out."),
-		fail("duplicate-key", "A key stands once in its mapping; YAML readers differ on which one would win."),
-		fail("unknown-key", "Every key of an Installer is known; the nearest known one is suggested."),
-		fail("wrong-type", "Every value has the type that its key wants; text that looks like a number is quoted."),
-		fail("required", "apiVersion, kind, metadata.name, spec.k0s.version and the version of every add-on are there and not empty."),
+		fail("too-many", "Only the first 200 findings in a file are reported."),
+		fail("duplicate-key", "A key occurs only once in its mapping; YAML parsers differ on which one they use."),
+		fail("unknown-key", "Every key of an Installer is known; the finding suggests the nearest known key."),
+		fail("wrong-type", "Every value has the type of its key; text that looks like a number must be quoted."),
+		fail("required", "apiVersion, kind, metadata.name, spec.k0s.version and the version of every add-on are present and not empty."),
 	}
 }

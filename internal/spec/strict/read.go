@@ -18,14 +18,13 @@ import (
 const (
 	maxSize     = 1 << 20 // bytes of a manifest
 	maxDepth    = 40      // levels of nesting
-	maxFindings = 200     // findings reported of one file
+	maxFindings = 200     // findings reported per file
 )
 
-// Reader reads one manifest and collects what is wrong with it. One Reader is
-// good for one document.
+// Reader reads one manifest and collects its findings. Use one Reader per document.
 type Reader struct {
 	file     string
-	base     int // lines of the file before this document
+	base     int // number of lines of the file before this document
 	rules    []Rule
 	findings []Finding
 	nodes    map[string]*yaml.Node // the value at each path that was decoded
@@ -33,20 +32,21 @@ type Reader struct {
 	unsafe   bool                  // the document must not be decoded by the YAML library
 }
 
-// New returns a Reader for findings in file. rules gives them their severity; a
-// rule that is not there counts as an error.
+// NewReader returns a Reader for the file with a name. rules gives the severity of
+// each rule; findings of other rules are errors.
 func New(file string, rules []Rule) *Reader {
 	return &Reader{file: file, rules: rules, nodes: map[string]*yaml.Node{}, bad: map[string]bool{}}
 }
 
-// From tells r that its document begins after that many lines of the file.
+// WithLineOffset sets the number of lines before the document in its file, and
+// returns r.
 func (r *Reader) From(lines int) *Reader {
 	r.base = lines
 	return r
 }
 
-// Report adds a finding at n, or at the start of the file without n. A rule's id
-// ends before a slash.
+// Report adds a finding at n, or at the start of the file if n is nil. The id of
+// the rule is the part of rule before a slash.
 func (r *Reader) Report(rule, path string, n *yaml.Node, message, hint string) {
 	f := Finding{File: r.file, Line: 1, Column: 1, Field: path, Severity: Error, Message: message, Hint: hint}
 	if n != nil && n.Line > 0 {
@@ -57,7 +57,7 @@ func (r *Reader) Report(rule, path string, n *yaml.Node, message, hint string) {
 		return
 	}
 	if len(r.findings) == maxFindings {
-		f.Rule, f.Field, f.Message, f.Hint = "too-many", "", "there are more findings from here on", "correct these first"
+		f.Rule, f.Field, f.Message, f.Hint = "too-many", "", "there are more findings", "correct the reported ones first"
 	}
 	if i := slices.IndexFunc(r.rules, func(known Rule) bool { return known.ID == f.Rule }); i >= 0 {
 		f.Severity = r.rules[i].Severity
@@ -66,17 +66,18 @@ func (r *Reader) Report(rule, path string, n *yaml.Node, message, hint string) {
 	r.findings = append(r.findings, f)
 }
 
-// Findings is all that was reported, sorted by place and each only once.
+// Findings returns the reported findings, sorted and without duplicates.
 func (r *Reader) Findings() []Finding {
 	return slices.CompactFunc(Sort(slices.Clone(r.findings)), func(a, b Finding) bool {
 		return a.Line == b.Line && a.Column == b.Column && a.Rule == b.Rule && a.Field == b.Field
 	})
 }
 
-// Bad tells whether an error was reported for path.
+// HasError reports whether an error was reported for path.
 func (r *Reader) Bad(path string) bool { return r.bad[path] }
 
-// At is the value at the first of paths that the author wrote, nil if none.
+// NodeAt returns the value at the first of paths that is in the file, nil if none
+// is.
 func (r *Reader) At(paths ...string) *yaml.Node {
 	for _, path := range paths {
 		if n := r.nodes[path]; n != nil {
@@ -86,10 +87,11 @@ func (r *Reader) At(paths ...string) *yaml.Node {
 	return nil
 }
 
-// Clean strips a byte order mark, and reports what is not a text of sensible size.
+// CheckText returns data without a byte order mark. It reports data that is too
+// large or not UTF-8 text, and then returns false.
 func (r *Reader) Clean(data []byte) ([]byte, bool) {
 	if len(data) > maxSize {
-		r.Report("file-too-large", "", nil, fmt.Sprintf("has %d bytes, at most %d are read", len(data), maxSize), "is this the right file?")
+		r.Report("file-too-large", "", nil, fmt.Sprintf("has %d bytes, at most %d are allowed", len(data), maxSize), "check that this is the right file")
 		return nil, false
 	}
 	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
@@ -103,7 +105,7 @@ func (r *Reader) Clean(data []byte) ([]byte, bool) {
 		case c == '\n':
 			at.Line, at.Column = at.Line+1, 0
 		case unicode.IsControl(c) && c != '\r' && c != '\t' && c != 0x85:
-			r.Report("not-text", "", &at, fmt.Sprintf("control character %U", c), "is this the right file?")
+			r.Report("not-text", "", &at, fmt.Sprintf("contains the control character %U", c), "check that this is the right file")
 			return nil, false
 		}
 		at.Column++
@@ -112,8 +114,8 @@ func (r *Reader) Clean(data []byte) ([]byte, bool) {
 	return data, true
 }
 
-// Documents parses data into the roots of its YAML documents, empty ones left
-// out; a syntax error is reported and ends the list.
+// ParseDocuments returns the roots of the YAML documents in data, without empty
+// documents. It reports a syntax error and returns the documents before it.
 func (r *Reader) Documents(data []byte) []*yaml.Node {
 	var roots []*yaml.Node
 	for dec := yaml.NewDecoder(bytes.NewReader(data)); ; {
@@ -132,40 +134,41 @@ func (r *Reader) Documents(data []byte) []*yaml.Node {
 	}
 }
 
-// syntax reports an error of the YAML library, "yaml: line 3: words", at the line
-// that the user has to look at.
+// reportSyntaxError reports an error of the YAML library, "yaml: line 3: words", at
+// the line that the user has to fix.
 func (r *Reader) syntax(data []byte, err error) {
 	at, words := yaml.Node{Line: 1, Column: 1}, strings.TrimPrefix(err.Error(), "yaml: ")
 	if number, rest, ok := strings.Cut(strings.TrimPrefix(words, "line "), ": "); ok {
 		if line, err := strconv.Atoi(number); err == nil {
 			at.Line, words = line, rest
 			if isParsers(words) {
-				at.Line++ // the library counts the lines of its scanner from one, those of its parser from zero
+				at.Line++ // the library counts lines from one in its scanner, from zero in its parser
 			}
 		}
 	}
 	hint := ""
 	switch {
 	case strings.Contains(words, "mapping values are not allowed"), strings.Contains(words, "did not find expected key"):
-		hint = "check the indentation here and above; quote a text that holds a colon"
+		hint = "check the indentation of this and the previous lines; quote text that contains a colon"
 	case strings.Contains(words, "cannot start any token"):
-		hint = "quote a text that begins with @, ` or %"
+		hint = "quote text that begins with @, ` or %"
 	}
 	lines := bytes.Split(data, []byte("\n"))
-	for _, n := range []int{at.Line, at.Line + 1} { // the indentation may be found wrong one line early
+	for _, n := range []int{at.Line, at.Line + 1} { // the library can report wrong indentation one line early
 		if n < 1 || n > len(lines) {
 			continue
 		}
 		line := string(lines[n-1])
 		if indent := line[:len(line)-len(strings.TrimLeft(line, " \t"))]; strings.Contains(indent, "\t") {
-			at.Line, at.Column, hint = n, strings.Index(indent, "\t")+1, "this line is indented with a tab; YAML wants spaces"
+			at.Line, at.Column, hint = n, strings.Index(indent, "\t")+1, "this line is indented with a tab; YAML allows only spaces"
 			break
 		}
 	}
 	r.Report("yaml-syntax", "", &at, words, hint)
 }
 
-// isParsers tells whether words are those of the library's parser, not its scanner.
+// isParserError reports whether words are an error of the library's parser and not
+// of its scanner.
 func isParsers(words string) bool {
 	expected, ok := strings.CutPrefix(words, "did not find expected ")
 	return ok && slices.ContainsFunc([]string{"key", "node content", "',' or ", "'-' indicator", "<document start>"}, func(s string) bool {
@@ -173,19 +176,20 @@ func isParsers(words string) bool {
 	})
 }
 
-// Inspect reports what is wrong with root whatever it means: anchors, depth,
-// repeated keys and, if strict, whatever JSON could not carry.
+// CheckStructure reports anchors, too deep nesting and duplicate keys in root and,
+// if strict is true, values that JSON cannot represent.
 func (r *Reader) Inspect(root *yaml.Node, strict bool) { r.inspect("", root, 0, strict) }
 
-// inspect: unless it sets r.unsafe, n can be decoded in time and space that its size bounds.
+// checkNode checks n and everything below it. Unless it sets r.unsafe, the time and
+// memory to decode n are bounded by its size.
 func (r *Reader) inspect(path string, n *yaml.Node, depth int, strict bool) {
 	r.unsafe = r.unsafe || n.Anchor != "" || n.Kind == yaml.AliasNode
-	if n.Anchor != "" { // without it there is no alias either
-		r.Report("no-anchors", path, n, "anchors and their aliases are not allowed", "write the value out where it is used")
+	if n.Anchor != "" { // without an anchor there is no alias either
+		r.Report("no-anchors", path, n, "anchors and aliases are not allowed", "repeat the value where it is used")
 	}
 	if depth > maxDepth {
 		r.unsafe = true
-		r.Report("too-deep", path, n, fmt.Sprintf("nests more than %d levels", maxDepth), "")
+		r.Report("too-deep", path, n, fmt.Sprintf("is nested more than %d levels deep", maxDepth), "")
 		return
 	}
 	switch n.Kind {
@@ -203,6 +207,7 @@ func (r *Reader) inspect(path string, n *yaml.Node, depth int, strict bool) {
 	}
 }
 
+// checkMapping checks the keys and values of mapping n.
 func (r *Reader) inspectMapping(path string, n *yaml.Node, depth int, strict bool) {
 	first := map[string]int{}
 	for i := 0; i+1 < len(n.Content); i += 2 {
@@ -211,7 +216,7 @@ func (r *Reader) inspectMapping(path string, n *yaml.Node, depth int, strict boo
 		switch {
 		case key.ShortTag() == "!!merge":
 			r.unsafe = true
-			r.Report("no-anchors", at, key, "merge keys are not allowed", "write the values out")
+			r.Report("no-anchors", at, key, "merge keys are not allowed", "repeat the values")
 		case strict && key.ShortTag() != "!!str":
 			r.unsafe = true
 			r.Report("wrong-type", at, key, "a key must be text, found "+Found(key), "quote it")
@@ -229,7 +234,7 @@ func (r *Reader) inspectMapping(path string, n *yaml.Node, depth int, strict boo
 	}
 }
 
-// plain tells whether scalar n has a value that JSON can carry.
+// isJSONScalar reports whether JSON can represent the value of scalar n.
 func plain(n *yaml.Node) bool {
 	switch n.ShortTag() {
 	case "!!str", "!!int", "!!bool", "!!null":
@@ -241,7 +246,7 @@ func plain(n *yaml.Node) bool {
 	return false
 }
 
-// Found names what n is.
+// DescribeNode returns the type of n in words: "a mapping", "text".
 func Found(n *yaml.Node) string {
 	switch n.Kind {
 	case yaml.MappingNode:
@@ -267,7 +272,8 @@ func Found(n *yaml.Node) string {
 	}
 }
 
-// Join appends key to path; a key that is no plain word is quoted and cut.
+// JoinPath appends key to path. It quotes and truncates a key that is not a plain
+// word.
 func Join(path, key string) string {
 	if key == "" || len(key) > 64 || strings.ContainsFunc(key, func(c rune) bool {
 		return !unicode.IsLetter(c) && !unicode.IsDigit(c) && !strings.ContainsRune("-_./", c)
@@ -280,11 +286,11 @@ func Join(path, key string) string {
 	return path + "." + key
 }
 
-// Show quotes a value for a message. It hides what may be a secret in a URL and
-// cuts what is long.
+// QuoteValue returns value quoted for a message. It hides a value that can contain
+// a password in a URL, and truncates a long value.
 func Show(value string) string {
 	if strings.Contains(value, "@") {
-		return "(not shown, it may hold a password)"
+		return "(hidden, it may contain a password)"
 	}
 	if r := []rune(value); len(r) > 60 {
 		value = string(r[:60]) + "…"
@@ -292,8 +298,8 @@ func Show(value string) string {
 	return strconv.Quote(value)
 }
 
-// Step is Child for a name that may tell which item of a list is meant, as in
-// "collectors[0]": then both are the item.
+// ChildOrItem is like Child, but name can also select an item of a list, as in
+// "collectors[0]"; then both results are the item.
 func Step(n *yaml.Node, name string) (key, value *yaml.Node) {
 	name, index, _ := strings.Cut(name, "[")
 	key, value = Child(n, name)
@@ -304,7 +310,8 @@ func Step(n *yaml.Node, name string) (key, value *yaml.Node) {
 	return key, value
 }
 
-// Child is the first key name of mapping n and its value; nil if there is none.
+// Child returns the first key called name of mapping n and its value, or nil if
+// there is none.
 func Child(n *yaml.Node, name string) (key, value *yaml.Node) {
 	for i := 0; n != nil && n.Kind == yaml.MappingNode && i+1 < len(n.Content); i += 2 {
 		if n.Content[i].Value == name {
@@ -314,14 +321,14 @@ func Child(n *yaml.Node, name string) (key, value *yaml.Node) {
 	return nil, nil
 }
 
-// Part is one YAML document of a file, as text.
+// DocumentText is the text of one YAML document of a file.
 type Part struct {
-	Line int // lines of the file before it
+	Line int // number of lines of the file before it
 	Text []byte
 }
 
-// Split cuts a file at the lines that begin a document, so that one that is no YAML
-// does not hide those after it.
+// SplitDocuments splits a file at the lines that start a document. A document that
+// is not valid YAML then does not hide the documents after it.
 func Split(data []byte) []Part {
 	var parts []Part
 	start, first, line := 0, 0, 0

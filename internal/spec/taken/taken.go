@@ -1,22 +1,21 @@
-// Package taken owns what an Installer may not take for itself: the fields of
-// k0s's configuration that Plinth sets, and the ports of the host. It refuses to
-// know where in a file they stand.
+// Package taken lists what an Installer must not use: the fields of k0s's
+// configuration that Plinth sets, and the ports that other programs use on a host.
 package taken
 
-// Field is a field of k0s's ClusterConfig that spec.k0s.config may not set.
+// ReservedField is a field of k0s's ClusterConfig that spec.k0s.config must not set.
 type Field struct {
-	Path string // below the ClusterConfig; all that is below it is owned too
-	Why  string // who sets it, or where to set it instead
+	Path string // in the ClusterConfig; everything below it is reserved too
+	Why  string // why it is reserved, or where to set it instead
 }
 
-// Fields lists what Plinth owns of the ClusterConfig.
+// ReservedFields returns the fields of the ClusterConfig that only Plinth sets.
 func Fields() []Field {
 	const (
-		fixed  = "Plinth writes it"
-		host   = "it differs from host to host, and Plinth takes the node's address"
-		ports  = "preflights and joining hosts count on the port of k0s"
-		images = "the bundle names every image by digest"
-		router = "the bundle brings kube-router, IPv4"
+		fixed  = "Plinth sets it"
+		host   = "it differs between hosts; Plinth uses the address of the node"
+		ports  = "preflights and hosts that join rely on the default port of k0s"
+		images = "the bundle pins every image by digest"
+		router = "the bundle contains kube-router, for IPv4"
 	)
 	return []Field{
 		{"apiVersion", fixed}, {"kind", fixed}, {"metadata", fixed}, {"status", fixed},
@@ -30,25 +29,25 @@ func Fields() []Field {
 		{"spec.network.podCIDR", "set spec.network.podCIDR of the Installer"},
 		{"spec.network.serviceCIDR", "set spec.network.serviceCIDR of the Installer"},
 		{"spec.network.provider", router}, {"spec.network.calico", router}, {"spec.network.dualStack", router},
-		{"spec.network.nodeLocalLoadBalancing", "it needs an image that no bundle holds"},
+		{"spec.network.nodeLocalLoadBalancing", "it needs an image that is not in the bundle"},
 		{"spec.konnectivity.adminPort", ports}, {"spec.konnectivity.agentPort", ports},
 		{"spec.images", images},
-		{"spec.storage.type", "the cluster's state is in k0s's own etcd"}, {"spec.storage.kine", "the cluster's state is in k0s's own etcd"},
-		{"spec.storage.etcd.externalCluster", "the cluster's state is in k0s's own etcd"},
+		{"spec.storage.type", "the state of the cluster is stored in the etcd of k0s"}, {"spec.storage.kine", "the state of the cluster is stored in the etcd of k0s"},
+		{"spec.storage.etcd.externalCluster", "the state of the cluster is stored in the etcd of k0s"},
 		{"spec.storage.etcd.peerAddress", host},
-		{"spec.storage.etcd.extraArgs.wal-dir", "whether a host has joined is told by etcd's log in its usual place"},
-		{"spec.storage.etcd.extraArgs.data-dir", "whether a host has joined is told by etcd's log in its usual place"},
+		{"spec.storage.etcd.extraArgs.wal-dir", "Plinth checks etcd's write-ahead log in its default directory to see whether a host has joined"},
+		{"spec.storage.etcd.extraArgs.data-dir", "Plinth checks etcd's write-ahead log in its default directory to see whether a host has joined"},
 	}
 }
 
-// Port is a TCP port that something else needs on a host.
+// Port is a TCP port that another program uses on a host.
 type Port struct {
 	Port int
-	By   string // what needs it
+	By   string // the program that uses it
 }
 
-// Ports are the TCP ports that something else needs on a host: those of k0s
-// 1.33 with kube-router, and ssh.
+// Ports returns the TCP ports that other programs use on a host: those of k0s 1.33
+// with kube-router, and SSH.
 func Ports() []Port {
 	return []Port{
 		{22, "ssh"}, {179, "kube-router (BGP)"}, {2379, "etcd"}, {2380, "etcd's peers"}, {6443, "the Kubernetes API"},
