@@ -49,12 +49,12 @@ func (s commands) preflight() *cobra.Command {
 // listenForPeers answers the checks of other hosts. It first prints what to
 // run on them.
 func (s commands) listen(ctx context.Context, r *run.Run, code string) (session.Reply, error) {
-	var told preflight.Listening
+	var listening preflight.Listening
 	err := preflight.Listen(ctx, r, code, func(l preflight.Listening) {
-		told = l
+		listening = l
 		r.Note(answer.Listening(l))
 	})
-	return session.Answer(told, func(w io.Writer) { answer.Listened(w, told) }).Unless(err)
+	return session.Answer(listening, func(w io.Writer) { answer.Listened(w, listening) }).Unless(err)
 }
 
 // readSecretFile returns the content of the file at path, "-" for standard

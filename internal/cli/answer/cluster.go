@@ -24,11 +24,11 @@ func cluster(w io.Writer, v nodes.View) {
 	fmt.Fprintln(w)
 	t := table(w, "NODE", "ROLE", "READY", "VERSION", "ADDRESSES")
 	for _, n := range v.Nodes {
-		is := ready(n.Ready, n.Reason)
+		state := ready(n.Ready, n.Reason)
 		if n.Cordoned {
-			is += ", cordoned"
+			state += ", cordoned"
 		}
-		row(t, n.Name, n.Role, is, n.Version, strings.Join(n.Addresses, ", "))
+		row(t, n.Name, n.Role, state, n.Version, strings.Join(n.Addresses, ", "))
 	}
 	_ = t.Flush()
 	if len(v.API)+len(v.Etcd) > 0 || v.Balancer != nil {
@@ -61,7 +61,7 @@ func endpoints(all []nodes.Endpoint) string {
 // formatEtcdMembers returns each member with its role, separated by commas.
 func members(all []nodes.Member) string {
 	var out []string
-	led := false
+	hasLeader := false
 	for _, m := range all {
 		s := m.Name
 		if s == "" {
@@ -69,7 +69,7 @@ func members(all []nodes.Member) string {
 		}
 		switch {
 		case m.Leader:
-			led = true
+			hasLeader = true
 			s += " (leader)"
 		case m.Learner:
 			s += " (learner)"
@@ -77,7 +77,7 @@ func members(all []nodes.Member) string {
 		out = append(out, s)
 	}
 	s := strings.Join(out, ", ")
-	if !led {
+	if !hasLeader {
 		s += "; no leader"
 	}
 	return s

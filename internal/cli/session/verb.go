@@ -35,10 +35,10 @@ func (s *Session) With(events bool, yes *bool, do Verb) Action {
 		mode := ui.Choose(ui.Env{TTY: terminal(s.Err), Progress: string(s.progressMode), NoColor: s.noColor, Verbose: s.verbose,
 			Events: events && s.format == formatJSON, Environ: s.Environ})
 		progress := ui.New(ui.Options{Mode: mode, Out: s.Out, Err: s.Err, Secrets: s.secrets, Now: s.Now})
-		quiet := context.AfterFunc(ctx, func() {
+		stopNote := context.AfterFunc(ctx, func() {
 			progress.Note("Stopping after the current step. Press Ctrl-C again to quit immediately.")
 		})
-		defer quiet()
+		defer stopNote()
 		points, err := drill.Armed(s.Environ, teach.Nearest, progress.Note)
 		if err != nil {
 			return Reply{}, err
@@ -84,24 +84,24 @@ func (s *Session) typed(ctx context.Context, question, word, instead string) err
 // NewProgress returns functions that report bytes as the only step of a verb.
 // The step starts with the first call of progress; end reports its outcome.
 func (s *Session) Meter(events func(step.Event), verb, title string) (progress func(done, total int64), end func(error)) {
-	tell := func(state step.EventState, done, total int64) {
+	report := func(state step.EventState, done, total int64) {
 		events(step.Event{V: 1, Time: s.Now().UTC(), Verb: verb, Step: "bundle", Title: title, State: state, Bytes: done, Total: total})
 	}
-	begun := false
+	started := false
 	progress = func(done, total int64) {
-		if !begun {
-			tell(step.Started, 0, total)
+		if !started {
+			report(step.Started, 0, total)
 		}
-		begun = true
-		tell(step.Progress, done, total)
+		started = true
+		report(step.Progress, done, total)
 	}
 	return progress, func(err error) {
 		switch {
-		case !begun:
+		case !started:
 		case err != nil:
-			tell(step.Failed, 0, 0)
+			report(step.Failed, 0, 0)
 		default:
-			tell(step.Finished, 0, 0)
+			report(step.Finished, 0, 0)
 		}
 	}
 }
