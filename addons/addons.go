@@ -16,7 +16,7 @@ import (
 )
 
 //go:embed */addon.yaml all:*/chart
-var data embed.FS
+var definitionFiles embed.FS
 
 // Values of AddOn.Deploy.
 const (
@@ -39,7 +39,7 @@ type AddOn struct {
 }
 
 // ImageRefs returns the references of the add-on's images, sorted.
-func (a AddOn) Refs() []string {
+func (a AddOn) ImageRefs() []string {
 	refs := make([]string, 0, len(a.Images))
 	for _, ref := range a.Images {
 		refs = append(refs, ref)
@@ -53,7 +53,7 @@ func (a AddOn) Refs() []string {
 // An unsupported add-on or version is a Problem with exit code 3 that lists the
 // supported versions; all of them are reported at once.
 func Resolve(in *spec.Installer, dataDir string) ([]AddOn, error) {
-	all, err := load(data)
+	all, err := loadDefinitions(definitionFiles)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the built-in add-ons: %w", err)
 	}
@@ -62,12 +62,12 @@ func Resolve(in *spec.Installer, dataDir string) ([]AddOn, error) {
 		unknown []string
 	)
 	for _, pin := range in.AddOns() {
-		d, r, why := choose(all, pin)
+		d, r, why := findVersion(all, pin)
 		if why != "" {
 			unknown = append(unknown, why)
 			continue
 		}
-		a, err := d.pin(in, dataDir, r)
+		a, err := d.resolveVersion(in, dataDir, r)
 		if err != nil {
 			return nil, fmt.Errorf("cannot resolve add-on %s: %w", d.Name, err)
 		}
@@ -78,35 +78,35 @@ func Resolve(in *spec.Installer, dataDir string) ([]AddOn, error) {
 			"choose a version that this build of plinth supports, or use a plinth release that supports the requested one",
 			"%s", strings.Join(unknown, "; "))
 	}
-	return order(all, chosen), nil
+	return sortByDependency(all, chosen), nil
 }
 
 // KnownVersions returns the versions that this build supports, by the add-on's
 // key in the Installer's spec and in the order of its addon.yaml.
-func Known() (map[string][]string, error) {
-	all, err := load(data)
+func KnownVersions() (map[string][]string, error) {
+	all, err := loadDefinitions(definitionFiles)
 	if err != nil {
 		return nil, err
 	}
 	known := make(map[string][]string, len(all))
 	for _, d := range all {
-		known[d.Key] = d.versions()
+		known[d.Key] = d.knownVersions()
 	}
 	return known, nil
 }
 
 // Validate returns an objection for every add-on in the Installer that this
 // build does not support.
-func Judge(in *spec.Installer) []spec.Objection {
-	all, err := load(data)
+func Validate(in *spec.Installer) []spec.Violation {
+	all, err := loadDefinitions(definitionFiles)
 	if err != nil {
-		return []spec.Objection{{Rule: "add-on-known", Path: "spec", Message: err.Error()}}
+		return []spec.Violation{{Rule: "add-on-known", Path: "spec", Message: err.Error()}}
 	}
-	var out []spec.Objection
+	var out []spec.Violation
 	for _, pin := range in.AddOns() {
-		if _, _, why := choose(all, pin); why != "" {
+		if _, _, why := findVersion(all, pin); why != "" {
 			path, message, _ := strings.Cut(why, ": ")
-			out = append(out, spec.Objection{Rule: "add-on-known", Path: path, Message: message,
+			out = append(out, spec.Violation{Rule: "add-on-known", Path: path, Message: message,
 				Hint: "choose a version that this build of plinth supports, or use a plinth release that supports the requested one"})
 		}
 	}
@@ -115,15 +115,15 @@ func Judge(in *spec.Installer) []spec.Objection {
 
 // findVersion returns the definition and the version that a pin names; why is
 // empty, or the reason why there is none.
-func choose(all []definition, pin spec.Pin) (d definition, r release, why string) {
+func findVersion(all []definition, pin spec.Pin) (d definition, r addOnVersion, why string) {
 	i := slices.IndexFunc(all, func(d definition) bool { return d.Key == pin.Key })
 	if i < 0 {
 		return d, r, fmt.Sprintf("spec.%s: this build of plinth has no such add-on", pin.Key)
 	}
 	d = all[i]
-	j := slices.IndexFunc(d.Versions, func(r release) bool { return r.Version == pin.Version })
+	j := slices.IndexFunc(d.Versions, func(r addOnVersion) bool { return r.Version == pin.Version })
 	if j < 0 {
-		return d, r, fmt.Sprintf("spec.%s.version: %s is not supported (supported: %s)", pin.Key, pin.Version, strings.Join(d.versions(), ", "))
+		return d, r, fmt.Sprintf("spec.%s.version: %s is not supported (supported: %s)", pin.Key, pin.Version, strings.Join(d.knownVersions(), ", "))
 	}
 	return d, d.Versions[j], ""
 }
@@ -131,7 +131,7 @@ func choose(all []definition, pin spec.Pin) (d definition, r release, why string
 // sortByDependency returns the chosen add-ons sorted so that each one follows
 // those that its "after" list names, and otherwise in their given order. There
 // are no cycles: loadDefinitions rejects them.
-func order(all []definition, chosen []AddOn) []AddOn {
+func sortByDependency(all []definition, chosen []AddOn) []AddOn {
 	after := make(map[string][]string, len(all))
 	for _, d := range all {
 		after[d.Name] = d.After
@@ -161,7 +161,7 @@ func order(all []definition, chosen []AddOn) []AddOn {
 
 // loadDefinitions returns the definitions of all add-ons below root, sorted by
 // name.
-func load(root fs.FS) ([]definition, error) {
+func loadDefinitions(root fs.FS) ([]definition, error) {
 	files, err := fs.Glob(root, "*/addon.yaml")
 	if err != nil {
 		return nil, err
@@ -172,7 +172,7 @@ func load(root fs.FS) ([]definition, error) {
 		if err != nil {
 			return nil, err
 		}
-		d, err := parse(b)
+		d, err := parseDefinition(b)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", file, err)
 		}
@@ -184,13 +184,13 @@ func load(root fs.FS) ([]definition, error) {
 		}
 		all = append(all, d)
 	}
-	return all, checkOrder(all)
+	return all, checkDependencies(all)
 }
 
 // All returns every add-on that this build supports, with those fields only
 // that do not depend on an Installer: Name, Title, Deploy and Release.
-func Every() ([]AddOn, error) {
-	all, err := load(data)
+func All() ([]AddOn, error) {
+	all, err := loadDefinitions(definitionFiles)
 	if err != nil {
 		return nil, err
 	}
@@ -198,5 +198,5 @@ func Every() ([]AddOn, error) {
 	for _, d := range all {
 		parts = append(parts, AddOn{Name: d.Name, Title: d.Title, Deploy: d.Deploy, Release: d.Release})
 	}
-	return order(all, parts), nil
+	return sortByDependency(all, parts), nil
 }

@@ -38,7 +38,7 @@ func TestResolve_ReturnsAddOnsInInstallOrder(t *testing.T) {
 	if strings.Join(names, "; ") != strings.Join(want, "; ") {
 		t.Errorf("got %q, want %q", names, want)
 	}
-	if got[1].Deploy != DeployKOTS || got[1].Refs()[0] != "docker.io/kotsadm/kotsadm-migrations:v1.131.2" || len(got[1].Refs()) != 4 {
+	if got[1].Deploy != DeployKOTS || got[1].ImageRefs()[0] != "docker.io/kotsadm/kotsadm-migrations:v1.131.2" || len(got[1].ImageRefs()) != 4 {
 		t.Errorf("kotsadm is %+v", got[1])
 	}
 }
@@ -107,11 +107,11 @@ func TestPackChart_GivesTheSameBytesEachTime(t *testing.T) {
 		"templates/b.yaml":     {Data: []byte("b"), Mode: 0o600},
 		"templates/_tools.tpl": {Data: []byte("t")},
 	}
-	first, err := pack(files)
+	first, err := packChart(files)
 	if err != nil {
 		t.Fatal(err)
 	}
-	second, err := pack(files)
+	second, err := packChart(files)
 	if err != nil || !bytes.Equal(first.Archive, second.Archive) {
 		t.Errorf("packing the same chart again gives different bytes (%v)", err)
 	}
@@ -173,7 +173,7 @@ func TestParseDefinition_RejectsInvalidFields(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			_, err := parse([]byte(tt.yaml))
+			_, err := parseDefinition([]byte(tt.yaml))
 			if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got %v, want …%s…", err, tt.want)
 			}
@@ -195,7 +195,7 @@ func TestLoadDefinitions_RejectsInvalidDependencies(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if _, err := load(folder(tt.after)); (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
+			if _, err := loadDefinitions(folder(tt.after)); (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got %v, want …%s…", err, tt.want)
 			}
 		})
@@ -207,7 +207,7 @@ func FuzzParseDefinition(f *testing.F) {
 	f.Add([]byte("name: [\n"))
 	f.Add([]byte(strings.Replace(validDefinition, "json .Images.main", "nthIP \"10.0.0.0/8\" 99999999999", 1)))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		d, err := parse(b)
+		d, err := parseDefinition(b)
 		if err != nil {
 			return
 		}

@@ -29,7 +29,7 @@ type Chart struct {
 // packChart returns the chart in the folder root as an archive. File names are
 // sorted, and owners, modes and times are fixed, so that the bytes depend only
 // on the content.
-func pack(root fs.FS) (Chart, error) {
+func packChart(root fs.FS) (Chart, error) {
 	meta, err := fs.ReadFile(root, "Chart.yaml")
 	if err != nil {
 		return Chart{}, err

@@ -20,21 +20,21 @@ import (
 
 // definition is the content of an addon.yaml.
 type definition struct {
-	Name      string    `yaml:"name"`      // name of its folder
-	Key       string    `yaml:"key"`       // key in the Installer's spec
-	Title     string    `yaml:"title"`     // display name
-	Deploy    string    `yaml:"deploy"`    // DeployChart or DeployKOTS
-	Namespace string    `yaml:"namespace"` // template over templateData
-	Release   string    `yaml:"release"`   // name of the Helm release; defaults to Name
-	After     []string  `yaml:"after"`     // names of the add-ons to install before this one
-	Versions  []release `yaml:"versions"`  // the tested versions
-	Values    string    `yaml:"values"`    // template over templateData of the chart's values, YAML
+	Name      string         `yaml:"name"`      // name of its folder
+	Key       string         `yaml:"key"`       // key in the Installer's spec
+	Title     string         `yaml:"title"`     // display name
+	Deploy    string         `yaml:"deploy"`    // DeployChart or DeployKOTS
+	Namespace string         `yaml:"namespace"` // template over templateData
+	Release   string         `yaml:"release"`   // name of the Helm release; defaults to Name
+	After     []string       `yaml:"after"`     // names of the add-ons to install before this one
+	Versions  []addOnVersion `yaml:"versions"`  // the tested versions
+	Values    string         `yaml:"values"`    // template over templateData of the chart's values, YAML
 
 	chart fs.FS
 }
 
 // addOnVersion is one supported version of an add-on.
-type release struct {
+type addOnVersion struct {
 	Version string            `yaml:"version"`
 	Images  map[string]string `yaml:"images"` // full references with tag or digest, by role
 }
@@ -48,11 +48,11 @@ type templateData struct {
 
 // imageRefPattern matches an image reference with a registry and an exact tag or
 // a digest.
-const imageRef = `^[a-z0-9.-]+\.[a-z]+(:[0-9]+)?/[a-z0-9._/-]+(:[A-Za-z0-9][A-Za-z0-9._-]*|@sha256:[0-9a-f]{64})$`
+const imageRefPattern = `^[a-z0-9.-]+\.[a-z]+(:[0-9]+)?/[a-z0-9._/-]+(:[A-Za-z0-9][A-Za-z0-9._-]*|@sha256:[0-9a-f]{64})$`
 
 // parseDefinition returns the definition in an addon.yaml. Unknown keys are
 // errors; all invalid fields are reported at once.
-func parse(b []byte) (definition, error) {
+func parseDefinition(b []byte) (definition, error) {
 	var d definition
 	dec := yaml.NewDecoder(bytes.NewReader(b))
 	dec.KnownFields(true)
@@ -65,11 +65,11 @@ func parse(b []byte) (definition, error) {
 	if d.Release == "" {
 		d.Release = d.Name
 	}
-	return d, d.check()
+	return d, d.checkFields()
 }
 
 // checkFields reports all invalid fields of a definition in one error.
-func (d definition) check() error {
+func (d definition) checkFields() error {
 	var errs []error
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	if d.Name == "" || d.Key == "" || d.Title == "" || d.Namespace == "" {
@@ -81,9 +81,9 @@ func (d definition) check() error {
 	if len(d.Versions) == 0 {
 		bad("versions: must not be empty")
 	}
-	ref := regexp.MustCompile(imageRef)
+	ref := regexp.MustCompile(imageRefPattern)
 	for i, r := range d.Versions {
-		if r.Version == "" || slices.Contains(d.versions()[:i], r.Version) {
+		if r.Version == "" || slices.Contains(d.knownVersions()[:i], r.Version) {
 			bad("versions[%d]: version is empty or a duplicate", i)
 		}
 		for role, image := range r.Images {
@@ -95,7 +95,7 @@ func (d definition) check() error {
 	return errors.Join(errs...)
 }
 
-func (d definition) versions() []string {
+func (d definition) knownVersions() []string {
 	var v []string
 	for _, r := range d.Versions {
 		v = append(v, r.Version)
@@ -105,13 +105,13 @@ func (d definition) versions() []string {
 
 // resolveVersion returns the definition as an AddOn of version r, with the
 // templates executed and the chart packaged.
-func (d definition) pin(in *spec.Installer, dataDir string, r release) (AddOn, error) {
+func (d definition) resolveVersion(in *spec.Installer, dataDir string, r addOnVersion) (AddOn, error) {
 	data := templateData{Spec: in.Spec, Images: r.Images, DataDir: dataDir}
-	namespace, err := execute(d.Namespace, data)
+	namespace, err := renderTemplate(d.Namespace, data)
 	if err != nil {
 		return AddOn{}, fmt.Errorf("namespace: %w", err)
 	}
-	text, err := execute(d.Values, data)
+	text, err := renderTemplate(d.Values, data)
 	if err != nil {
 		return AddOn{}, fmt.Errorf("values: %w", err)
 	}
@@ -119,7 +119,7 @@ func (d definition) pin(in *spec.Installer, dataDir string, r release) (AddOn, e
 	if err := yaml.Unmarshal([]byte(text), &values); err != nil {
 		return AddOn{}, fmt.Errorf("values: %w", err)
 	}
-	chart, err := pack(d.chart)
+	chart, err := packChart(d.chart)
 	if err != nil {
 		return AddOn{}, fmt.Errorf("chart: %w", err)
 	}
@@ -130,7 +130,7 @@ func (d definition) pin(in *spec.Installer, dataDir string, r release) (AddOn, e
 }
 
 // renderTemplate returns text executed as a template over data.
-func execute(text string, data templateData) (string, error) {
+func renderTemplate(text string, data templateData) (string, error) {
 	t, err := template.New("").Option("missingkey=error").Funcs(template.FuncMap{
 		"json":  toJSON,
 		"nthIP": nthIP,
@@ -166,7 +166,7 @@ func nthIP(cidr string, n int) (string, error) {
 
 // checkDependencies returns an error if an add-on comes after an unknown add-on
 // or, directly or indirectly, after itself.
-func checkOrder(all []definition) error {
+func checkDependencies(all []definition) error {
 	after := map[string][]string{}
 	for _, d := range all {
 		after[d.Name] = d.After

@@ -76,7 +76,7 @@ func TestCharts_HardenTheirContainers(t *testing.T) {
 func TestAddOn_ListsEveryImageOfItsChart(t *testing.T) {
 	for _, a := range resolveAll(t) {
 		t.Run(a.Name, func(t *testing.T) {
-			listed := strings.Join(a.Refs(), "\n") + "\n"
+			listed := strings.Join(a.ImageRefs(), "\n") + "\n"
 			for line := range strings.Lines(string(renderChart(t, a))) {
 				_, ref, found := strings.Cut(strings.TrimSpace(line), "image: ")
 				if found && !strings.Contains(listed, ref+"\n") {

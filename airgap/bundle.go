@@ -30,7 +30,7 @@ type Image struct {
 }
 
 // HostFile is a file for the host, stored compressed.
-type File = format.File
+type HostFile = format.HostFile
 
 // Chart identifies a packaged Helm chart in a bundle.
 type Chart struct{ Name, Version string }
@@ -55,25 +55,25 @@ func (b *Bundle) Name() string { return b.index.Annotations[ocispec.AnnotationTi
 
 // RawIndex returns index.json as stored in the file: the bytes that are signed.
 // The caller must not modify it.
-func (b *Bundle) RawIndex() []byte { return b.raw }
+func (b *Bundle) RawIndex() []byte { return b.rawIndex }
 
 // Signature returns the signature of RawIndex, or an empty slice if the bundle
 // is not signed. It is NOT verified here; package trust does that.
-func (b *Bundle) Signature() []byte { return b.sig }
+func (b *Bundle) Signature() []byte { return b.signature }
 
 // Release returns the vendor's release number, or 0 if there is none.
-func (b *Bundle) Release() int64 { return b.label.release }
+func (b *Bundle) Release() int64 { return b.releaseInfo.release }
 
 // Expires returns the time after which the bundle is refused; zero means never.
-func (b *Bundle) Expires() time.Time { return b.label.expires }
+func (b *Bundle) Expires() time.Time { return b.releaseInfo.expires }
 
 // releaseInfo is what the vendor's annotations on the index declare.
-type label struct {
+type releaseInfo struct {
 	release int64
 	expires time.Time
 }
 
-func readLabel(notes map[string]string) (l label, err error) {
+func parseReleaseInfo(notes map[string]string) (l releaseInfo, err error) {
 	if text, ok := notes[format.AnnotationRelease]; ok {
 		if l.release, err = strconv.ParseInt(text, 10, 64); err != nil || l.release < 1 {
 			return l, fmt.Errorf("%q is not a release number", text)
@@ -110,28 +110,28 @@ func (b *Bundle) Platform() string {
 
 // Installer returns the content of installer.yaml.
 func (b *Bundle) Installer(ctx context.Context) ([]byte, error) {
-	data, _, err := b.small(ctx, format.KindInstaller, "")
+	data, _, err := b.readItemContent(ctx, format.KindInstaller, "")
 	return data, err
 }
 
 // Application returns the content of the Application manifest and reports
 // whether the bundle contains one.
 func (b *Bundle) Application(ctx context.Context) (data []byte, found bool, err error) {
-	return b.small(ctx, format.KindApplication, "")
+	return b.readItemContent(ctx, format.KindApplication, "")
 }
 
 // Chart returns the packaged Helm chart (.tgz) with the given name.
 func (b *Bundle) Chart(ctx context.Context, name string) ([]byte, error) {
-	data, found, err := b.small(ctx, format.KindChart, name)
+	data, found, err := b.readItemContent(ctx, format.KindChart, name)
 	if err == nil && !found {
-		err = b.missing(format.KindChart, name)
+		err = b.notFoundError(format.KindChart, name)
 	}
 	return data, err
 }
 
 // readItemContent returns the single layer of the first item with the given kind
 // and name; the name "" matches any item. found reports whether there is one.
-func (b *Bundle) small(ctx context.Context, kind format.Kind, name string) (data []byte, found bool, err error) {
+func (b *Bundle) readItemContent(ctx context.Context, kind format.Kind, name string) (data []byte, found bool, err error) {
 	for _, it := range b.items {
 		if it.Kind == kind && (name == "" || it.Name == name) {
 			data, err := blob.ReadAll(ctx, b, it.Layers[0].Descriptor, blob.MaxDocument)
@@ -143,8 +143,8 @@ func (b *Bundle) small(ctx context.Context, kind format.Kind, name string) (data
 
 // Attestation returns the SBOM or the provenance document as stored in the
 // bundle, and reports whether the bundle contains one.
-func (b *Bundle) Origin(ctx context.Context, kind format.Kind) (data []byte, found bool, err error) {
-	return b.small(ctx, kind, "")
+func (b *Bundle) Attestation(ctx context.Context, kind format.Kind) (data []byte, found bool, err error) {
+	return b.readItemContent(ctx, kind, "")
 }
 
 // Charts returns the Helm charts in the order of the index.
@@ -176,11 +176,11 @@ func (b *Bundle) Images() []Image {
 }
 
 // HostFiles returns the files for the host in the order of the index.
-func (b *Bundle) HostFiles() []File {
-	var files []File
+func (b *Bundle) HostFiles() []HostFile {
+	var files []HostFile
 	for _, it := range b.items {
 		if it.Kind == format.KindHost {
-			f, _ := it.File() // checked when the item was parsed
+			f, _ := it.HostFile() // checked when the item was parsed
 			files = append(files, f)
 		}
 	}
@@ -196,8 +196,8 @@ func (b *Bundle) OpenHostFile(ctx context.Context, name string) (io.ReadCloser, 
 		if f.Name != name {
 			continue
 		}
-		if b.held != nil {
-			return b.held.Open(ctx, ocispec.Descriptor{Digest: f.Digest, Size: f.Size})
+		if b.contentStore != nil {
+			return b.contentStore.Open(ctx, ocispec.Descriptor{Digest: f.Digest, Size: f.Size})
 		}
 		packed, err := b.Open(ctx, f.Packed)
 		if err != nil {
@@ -205,21 +205,21 @@ func (b *Bundle) OpenHostFile(ctx context.Context, name string) (io.ReadCloser, 
 		}
 		plain, err := blob.Unpack(packed, f.Packed.MediaType)
 		if err != nil {
-			return nil, b.problem("read "+name+" from", err)
+			return nil, b.toProblem("read "+name+" from", err)
 		}
 		declared := ocispec.Descriptor{Digest: f.Digest, Size: f.Size}
 		return blob.NewReader(ctx, plain, declared, name+" of bundle "+b.name), nil
 	}
-	return nil, b.missing(format.KindHost, name)
+	return nil, b.notFoundError(format.KindHost, name)
 }
 
 // Open returns a verifying reader of a blob in the bundle; see blob.NewReader.
 func (b *Bundle) Open(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
-	if b.held != nil {
-		return b.held.Open(ctx, desc)
+	if b.contentStore != nil {
+		return b.contentStore.Open(ctx, desc)
 	}
-	if b.absent.has(desc.Digest) {
-		return b.absent.open(ctx, desc, b.name)
+	if b.missingBlobs.contains(desc.Digest) {
+		return b.missingBlobs.openBlob(ctx, desc, b.name)
 	}
 	section, err := b.Section(desc)
 	if err != nil {
@@ -232,9 +232,9 @@ func (b *Bundle) Open(ctx context.Context, desc ocispec.Descriptor) (io.ReadClos
 // are NOT verified: it is for callers that check the digest themselves, such as
 // containerd's content store.
 func (b *Bundle) Section(desc ocispec.Descriptor) (*io.SectionReader, error) {
-	s, err := b.find(desc)
+	s, err := b.findBlob(desc)
 	if err != nil {
-		return nil, b.problem("read from", err)
+		return nil, b.toProblem("read from", err)
 	}
 	return io.NewSectionReader(b.r, s.Off, s.Size), nil
 }
@@ -242,11 +242,11 @@ func (b *Bundle) Section(desc ocispec.Descriptor) (*io.SectionReader, error) {
 // Unverified is a blob source that returns a bundle's blobs as stored in its
 // file, without the verification that Bundle.Open does. It is for readers that
 // verify the content themselves. Blobs that are not in the file are verified.
-type Unproved struct{ *Bundle }
+type Unverified struct{ *Bundle }
 
 // Open returns a reader of a blob; see Unverified.
-func (u Unproved) Open(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
-	if u.held != nil || u.absent.has(desc.Digest) {
+func (u Unverified) Open(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
+	if u.contentStore != nil || u.missingBlobs.contains(desc.Digest) {
 		return u.Bundle.Open(ctx, desc)
 	}
 	section, err := u.Section(desc)
@@ -284,14 +284,14 @@ func (b *Bundle) ContentSize() ContentSize {
 	return sum
 }
 
-func (b *Bundle) missing(kind format.Kind, name string) error {
+func (b *Bundle) notFoundError(kind format.Kind, name string) error {
 	return problem.Newf(problem.ExitBundle, fmt.Sprintf("find %s %s in bundle %s", kind, name, b.name),
 		"build the bundle again with an Installer that includes it", "the bundle does not contain it")
 }
 
 // toProblem returns err as a problem with the exit code for a bad bundle. An err
 // that is a problem already is returned as it is.
-func (b *Bundle) problem(doing string, err error) error {
+func (b *Bundle) toProblem(doing string, err error) error {
 	var p *problem.Problem
 	if errors.As(err, &p) {
 		return err

@@ -32,7 +32,7 @@ func openBundle(t testing.TB, path string) *airgap.Bundle {
 }
 
 func TestBundle_ReturnsWhatWasBuiltIntoIt(t *testing.T) {
-	b := openBundle(t, airgaptest.Bundle(t, airgaptest.Request(t)))
+	b := openBundle(t, airgaptest.WriteBundle(t, airgaptest.NewRequest(t)))
 	ctx := t.Context()
 	if got, err := b.Installer(ctx); err != nil || string(got) != airgaptest.Installer {
 		t.Errorf("Installer() = %q, %v", got, err)
@@ -71,10 +71,10 @@ func TestBundle_ReturnsWhatWasBuiltIntoIt(t *testing.T) {
 }
 
 func TestImages_KeepOrderAndDigests(t *testing.T) {
-	b := openBundle(t, airgaptest.Bundle(t, airgaptest.Request(t)))
+	b := openBundle(t, airgaptest.WriteBundle(t, airgaptest.NewRequest(t)))
 	images := b.Images()
 	for i, want := range airgaptest.Images() {
-		built := airgaptest.MakeImage(t, want)
+		built := airgaptest.BuildImage(t, want)
 		d, _ := built.Digest()
 		got := images[i]
 		if got.Ref != want.Ref || got.Manifest.Digest.String() != d.String() || len(got.Layers) != len(want.Files) {
@@ -113,7 +113,7 @@ func TestBundle_IsReadableBySkopeo(t *testing.T) {
 	if _, err := exec.LookPath("skopeo"); err != nil {
 		t.Fatal("skopeo is missing: make test-unit installs it")
 	}
-	path, dir := airgaptest.Bundle(t, airgaptest.Request(t)), t.TempDir()
+	path, dir := airgaptest.WriteBundle(t, airgaptest.NewRequest(t)), t.TempDir()
 	skopeo := func(args ...string) []byte {
 		cmd := exec.Command("skopeo", append([]string{"--insecure-policy", "--tmpdir", dir}, args...)...)
 		out, err := cmd.Output()
@@ -140,7 +140,7 @@ func TestBundle_IsReadableBySkopeo(t *testing.T) {
 }
 
 func TestBundle_UnpacksToLayoutForOtherTools(t *testing.T) {
-	dir := extract(t, airgaptest.Bundle(t, airgaptest.Request(t)))
+	dir := extract(t, airgaptest.WriteBundle(t, airgaptest.NewRequest(t)))
 	index, err := layout.ImageIndexFromPath(dir)
 	if err != nil {
 		t.Fatal(err)
@@ -180,7 +180,7 @@ func TestBundle_UnpacksToLayoutForOtherTools(t *testing.T) {
 }
 
 func TestInspect_MarshalsEveryItemToJSON(t *testing.T) {
-	b := openBundle(t, airgaptest.Bundle(t, airgaptest.Request(t)))
+	b := openBundle(t, airgaptest.WriteBundle(t, airgaptest.NewRequest(t)))
 	raw, err := json.Marshal(b.Inspect())
 	if err != nil {
 		t.Fatal(err)
@@ -194,7 +194,7 @@ func TestInspect_MarshalsEveryItemToJSON(t *testing.T) {
 }
 
 func TestDigest_IsDigestOfIndex(t *testing.T) {
-	path := airgaptest.Bundle(t, airgaptest.Request(t))
+	path := airgaptest.WriteBundle(t, airgaptest.NewRequest(t))
 	index, err := os.ReadFile(filepath.Join(extract(t, path), "index.json"))
 	if err != nil {
 		t.Fatal(err)

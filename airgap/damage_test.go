@@ -130,7 +130,7 @@ func pipePath(t *testing.T) func() string {
 
 // TestOpen_AcceptsFileAsStandardInput opens the target of /dev/stdin in `plinth … <bundle`.
 func TestOpen_AcceptsFileAsStandardInput(t *testing.T) {
-	file, err := os.Open(airgaptest.Bundle(t, airgaptest.Request(t)))
+	file, err := os.Open(airgaptest.WriteBundle(t, airgaptest.NewRequest(t)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -177,7 +177,7 @@ func TestOpen_NamesWhatIsNotABundle(t *testing.T) {
 }
 
 func TestOpenAt_RefusesEveryTruncation(t *testing.T) {
-	data := packEntries(t, readEntries(t, airgaptest.Bundle(t, airgaptest.Request(t))))
+	data := packEntries(t, readEntries(t, airgaptest.WriteBundle(t, airgaptest.NewRequest(t))))
 	if err := openAndVerify(t, data); err != nil {
 		t.Fatal(err)
 	}
@@ -201,7 +201,7 @@ func TestOpenAt_RefusesEveryTruncation(t *testing.T) {
 }
 
 func TestVerify_FindsEveryFlippedBit(t *testing.T) {
-	data := packEntries(t, readEntries(t, airgaptest.Bundle(t, airgaptest.Request(t))))
+	data := packEntries(t, readEntries(t, airgaptest.WriteBundle(t, airgaptest.NewRequest(t))))
 	random := rand.New(rand.NewPCG(1, 2))
 	for at := 0; at < len(data); at += 1 + random.IntN(32) {
 		bit := byte(1) << random.IntN(8)
@@ -215,7 +215,7 @@ func TestVerify_FindsEveryFlippedBit(t *testing.T) {
 }
 
 func TestOpenAt_NamesStructuralDamage(t *testing.T) {
-	path := airgaptest.Bundle(t, airgaptest.Request(t))
+	path := airgaptest.WriteBundle(t, airgaptest.NewRequest(t))
 	raw := func(change func([]entry) []entry) func(t *testing.T) []byte {
 		return func(t *testing.T) []byte { return packEntries(t, change(readEntries(t, path))) }
 	}
@@ -309,7 +309,7 @@ func TestOpenAt_NamesStructuralDamage(t *testing.T) {
 }
 
 func TestVerify_NamesEveryDamagedBlobAndItsOwner(t *testing.T) {
-	all := readEntries(t, airgaptest.Bundle(t, airgaptest.Request(t)))
+	all := readEntries(t, airgaptest.WriteBundle(t, airgaptest.NewRequest(t)))
 	for _, i := range []int{len(all) - 1, len(all) - 2} {
 		all[i].data = bytes.Repeat([]byte{7}, len(all[i].data))
 	}
@@ -321,10 +321,10 @@ func TestVerify_NamesEveryDamagedBlobAndItsOwner(t *testing.T) {
 
 func TestVerify_RefusesDecompressionBomb(t *testing.T) {
 	zeros := make([]byte, 64<<20)
-	req := airgaptest.Request(t)
-	req.Layout = airgaptest.Layout(t, []airgaptest.Image{{Ref: "example.com/bomb:1", Files: []string{string(zeros)}}, {Ref: "example.com/gzip:1", Files: []string{string(zeros)}, Gzip: true}}, airgaptest.HostFiles())
+	req := airgaptest.NewRequest(t)
+	req.Layout = airgaptest.WriteLayout(t, []airgaptest.Image{{Ref: "example.com/bomb:1", Files: []string{string(zeros)}}, {Ref: "example.com/gzip:1", Files: []string{string(zeros)}, Gzip: true}}, airgaptest.HostFiles())
 	req.Images = []string{"example.com/bomb:1", "example.com/gzip:1"}
-	all := readEntries(t, airgaptest.Bundle(t, req))
+	all := readEntries(t, airgaptest.WriteBundle(t, req))
 	if err := openAndVerify(t, packEntries(t, all)); err != nil {
 		t.Fatal(err)
 	}
@@ -345,7 +345,7 @@ func TestVerify_RefusesDecompressionBomb(t *testing.T) {
 }
 
 func TestOpenHostFile_VerifiesUnpackedDigestAndSize(t *testing.T) {
-	path := airgaptest.Bundle(t, airgaptest.Request(t))
+	path := airgaptest.WriteBundle(t, airgaptest.NewRequest(t))
 	for name, c := range map[string]struct{ key, value, part string }{
 		"digest":   {format.AnnotationDigest, digest.FromString("x").String(), "its content has the digest"},
 		"too long": {format.AnnotationSize, "5", "it is longer than its 5 bytes"},

@@ -16,10 +16,10 @@ import (
 
 // smallBundle returns the entries of a bundle with one image and one host file.
 func smallBundle(t testing.TB) []entry {
-	req := airgaptest.Request(t)
+	req := airgaptest.NewRequest(t)
 	req.Images, req.HostFiles = req.Images[:1], req.HostFiles[:1]
 	req.Charts, req.Application = []build.Chart{}, nil
-	return readEntries(t, airgaptest.Bundle(t, req))
+	return readEntries(t, airgaptest.WriteBundle(t, req))
 }
 
 // exerciseBundle opens data and reads all of it. Nothing may panic, every refusal

@@ -17,8 +17,8 @@ import (
 // index.json. Host files are read from src unpacked, by the digest of the
 // unpacked file, because that is how a node stores them. name identifies the
 // bundle in errors.
-func OpenHeld(ctx context.Context, index []byte, src blob.Source, name string) (*Bundle, error) {
-	b := &Bundle{name: name, held: src}
+func OpenFromStore(ctx context.Context, index []byte, src blob.Source, name string) (*Bundle, error) {
+	b := &Bundle{name: name, contentStore: src}
 	err := b.parseIndex(index)
 	if err == nil {
 		err = b.readItems(ctx)
@@ -38,7 +38,7 @@ func OpenHeld(ctx context.Context, index []byte, src blob.Source, name string) (
 // paths in an OCI image layout. Together with a node's images and host files
 // they make up the whole bundle.
 func (b *Bundle) Documents(ctx context.Context) (map[string][]byte, error) {
-	docs := map[string][]byte{format.LayoutEntry: []byte(blob.LayoutFile), format.IndexEntry: b.raw}
+	docs := map[string][]byte{format.LayoutEntry: []byte(blob.LayoutFile), format.IndexEntry: b.rawIndex}
 	for _, it := range b.items {
 		want := []ocispec.Descriptor{it.Manifest}
 		if it.Kind != format.KindImage {

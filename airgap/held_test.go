@@ -43,7 +43,7 @@ func (n node) Open(ctx context.Context, d ocispec.Descriptor) (io.ReadCloser, er
 }
 
 func TestOpenFromStore_ReturnsSameBundle(t *testing.T) {
-	whole, err := airgap.Open(t.Context(), airgaptest.Bundle(t, airgaptest.Request(t)))
+	whole, err := airgap.Open(t.Context(), airgaptest.WriteBundle(t, airgaptest.NewRequest(t)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +69,7 @@ func TestOpenFromStore_ReturnsSameBundle(t *testing.T) {
 	for _, f := range airgaptest.HostFiles() {
 		files[digest.FromString(f.Content)] = f.Content
 	}
-	held, err := airgap.OpenHeld(t.Context(), docs["index.json"], node{folder, whole, files}, "the cluster's bundle")
+	held, err := airgap.OpenFromStore(t.Context(), docs["index.json"], node{folder, whole, files}, "the cluster's bundle")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +97,7 @@ func TestOpenFromStore_ReturnsSameBundle(t *testing.T) {
 }
 
 func TestOpenFromStore_RefusesMissingContent(t *testing.T) {
-	whole, err := airgap.Open(t.Context(), airgaptest.Bundle(t, airgaptest.Request(t)))
+	whole, err := airgap.Open(t.Context(), airgaptest.WriteBundle(t, airgaptest.NewRequest(t)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,7 +111,7 @@ func TestOpenFromStore_RefusesMissingContent(t *testing.T) {
 	}
 	for name, index := range map[string][]byte{"no blobs": docs["index.json"], "no index": []byte("{}"), "no JSON": []byte("x")} {
 		t.Run(name, func(t *testing.T) {
-			if _, err := airgap.OpenHeld(t.Context(), index, empty, "the cluster's bundle"); err == nil || !strings.Contains(err.Error(), "the cluster's bundle") {
+			if _, err := airgap.OpenFromStore(t.Context(), index, empty, "the cluster's bundle"); err == nil || !strings.Contains(err.Error(), "the cluster's bundle") {
 				t.Errorf("%v", err)
 			}
 		})

@@ -20,7 +20,7 @@ type Summary struct {
 	Signed   bool          `json:"signed"`               // the bundle has a signature
 	Verified string        `json:"verifiedBy,omitempty"` // fingerprint of the key that verified the signature
 	Base     digest.Digest `json:"base,omitempty"`       // only for a delta: digest of the bundle that it is based on
-	Absent   int           `json:"absent,omitempty"`     // number of blobs that are not in the file (thin bundle or delta)
+	Missing  int           `json:"absent,omitempty"`     // number of blobs that are not in the file (thin bundle or delta)
 	Platform string        `json:"platform,omitempty"`
 	Items    []SummaryItem `json:"items"`
 	Totals   Totals        `json:"totals"`
@@ -53,7 +53,7 @@ type Totals struct {
 func (b *Bundle) Inspect() Summary {
 	s := Summary{Digest: b.digest, Format: format.V1, Name: b.Name(), Platform: b.Platform()}
 	s.Release, s.Signed = b.Release(), len(b.Signature()) > 0
-	if s.Absent = len(b.Absent()); b.delta != nil {
+	if s.Missing = len(b.Missing()); b.delta != nil {
 		s.Base = b.delta.Base
 	}
 	if end := b.Expires(); !end.IsZero() {

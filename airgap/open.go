@@ -23,20 +23,20 @@ const maxManifests = 64 << 20
 
 // Bundle is an open bundle. It is immutable and safe for concurrent readers.
 type Bundle struct {
-	name   string
-	r      io.ReaderAt
-	closer io.Closer
-	size   int64
-	digest digest.Digest
-	index  ocispec.Index
-	raw    []byte // the index as stored in the file
-	label  label
-	sig    []byte // signature of the index, empty if not signed
-	items  []format.Item
-	blobs  map[digest.Digest]format.Span
-	held   blob.Source // holds the content if it is not in r; nil for a bundle file
-	absent elsewhere
-	delta  *format.Delta // nil if the bundle is not a delta
+	name         string
+	r            io.ReaderAt
+	closer       io.Closer
+	size         int64
+	digest       digest.Digest
+	index        ocispec.Index
+	rawIndex     []byte // the index as stored in the file
+	releaseInfo  releaseInfo
+	signature    []byte // signature of the index, empty if not signed
+	items        []format.Item
+	blobs        map[digest.Digest]format.Span
+	contentStore blob.Source // holds the content if it is not in r; nil for a bundle file
+	missingBlobs missingBlobs
+	delta        *format.Delta // nil if the bundle is not a delta
 }
 
 var _ blob.Source = (*Bundle)(nil)
@@ -47,16 +47,16 @@ var _ blob.Source = (*Bundle)(nil)
 // size, with no other blobs. Nothing is unpacked, and the file is not read as a
 // whole. Every error is a problem with the exit code for a bad bundle.
 func Open(ctx context.Context, path string) (*Bundle, error) {
-	fail := func(err error) error { return refusal.Open(path, err, nil) }
+	fail := func(err error) error { return refusal.OpenError(path, err, nil) }
 	st, err := os.Stat(path)
 	if err != nil {
 		return nil, fail(err)
 	}
 	if st.IsDir() {
-		return nil, fail(refusal.ErrFolder)
+		return nil, fail(refusal.ErrIsFolder)
 	}
 	if !st.Mode().IsRegular() { // opening a pipe would block forever
-		return nil, fail(refusal.ErrIrregular)
+		return nil, fail(refusal.ErrNotRegular)
 	}
 	file, err := os.Open(path)
 	if err != nil {
@@ -79,21 +79,21 @@ func OpenAt(ctx context.Context, r io.ReaderAt, size int64, name string) (*Bundl
 	if err != nil {
 		var head [512]byte
 		n, _ := r.ReadAt(head[:], 0)
-		return nil, refusal.Open(name, err, head[:n])
+		return nil, refusal.OpenError(name, err, head[:n])
 	}
 	b := &Bundle{name: name, r: r, size: size, blobs: t.Blobs}
 	if err := b.readIndex(t.Docs); err != nil {
-		return nil, refusal.Open(name, err, nil)
+		return nil, refusal.OpenError(name, err, nil)
 	}
 	if err := b.readItems(ctx); err != nil {
-		return nil, refusal.Open(name, err, nil)
+		return nil, refusal.OpenError(name, err, nil)
 	}
 	return b, nil
 }
 
 // WithCloser returns b after making Close close c, such as the file that OpenAt
 // reads from.
-func (b *Bundle) Owning(c io.Closer) *Bundle {
+func (b *Bundle) WithCloser(c io.Closer) *Bundle {
 	b.closer = c
 	return b
 }
@@ -108,26 +108,26 @@ func (b *Bundle) Close() error {
 
 // readIndex verifies and parses the documents that precede the blobs.
 func (b *Bundle) readIndex(docs map[string]format.Span) error {
-	layout, err := b.document(docs[format.LayoutEntry])
+	layout, err := b.readSpan(docs[format.LayoutEntry])
 	if err != nil || string(layout) != blob.LayoutFile {
 		return errors.Join(fmt.Errorf("its %s is not that of an OCI image layout 1.0.0", format.LayoutEntry), err)
 	}
-	raw, err := b.document(docs[format.IndexEntry])
+	raw, err := b.readSpan(docs[format.IndexEntry])
 	if err != nil {
 		return fmt.Errorf("%s: %w", format.IndexEntry, err)
 	}
-	sum, err := b.document(docs[format.ChecksumEntry])
+	sum, err := b.readSpan(docs[format.ChecksumEntry])
 	if err != nil || string(sum) != format.Checksum(raw) {
 		return errors.Join(fmt.Errorf("%s and %s do not match: one of them is damaged", format.IndexEntry, format.ChecksumEntry), err)
 	}
-	if s := docs[format.SignatureEntry]; s.Size > sign.MaxSignature {
-		return fmt.Errorf("its %s has %d bytes, a signature has at most %d", format.SignatureEntry, s.Size, sign.MaxSignature)
+	if s := docs[format.SignatureEntry]; s.Size > sign.MaxSignatureSize {
+		return fmt.Errorf("its %s has %d bytes, a signature has at most %d", format.SignatureEntry, s.Size, sign.MaxSignatureSize)
 	}
-	if b.sig, err = b.document(docs[format.SignatureEntry]); err != nil {
+	if b.signature, err = b.readSpan(docs[format.SignatureEntry]); err != nil {
 		return fmt.Errorf("%s: %w", format.SignatureEntry, err)
 	}
 	if s, ok := docs[format.DeltaEntry]; ok {
-		text, err := b.document(s)
+		text, err := b.readSpan(s)
 		if err == nil {
 			b.delta, err = format.ParseDelta(text)
 		}
@@ -139,19 +139,19 @@ func (b *Bundle) readIndex(docs map[string]format.Span) error {
 }
 
 func (b *Bundle) parseIndex(raw []byte) (err error) {
-	b.raw, b.digest = raw, digest.FromBytes(raw)
+	b.rawIndex, b.digest = raw, digest.FromBytes(raw)
 	if err := json.Unmarshal(raw, &b.index); err != nil {
 		return fmt.Errorf("%s: %w", format.IndexEntry, err)
 	}
 	if got := b.index.Annotations[format.AnnotationBundle]; got != format.V1 {
 		return fmt.Errorf("it has the format version %q, this version of plinth reads %q", got, format.V1)
 	}
-	b.label, err = readLabel(b.index.Annotations)
+	b.releaseInfo, err = parseReleaseInfo(b.index.Annotations)
 	return err
 }
 
 // readSpan returns the content of s. It fails if s is larger than blob.MaxDocument.
-func (b *Bundle) document(s format.Span) ([]byte, error) {
+func (b *Bundle) readSpan(s format.Span) ([]byte, error) {
 	if s.Size > blob.MaxDocument {
 		return nil, fmt.Errorf("it has %d bytes, more than the maximum of %d for such a document", s.Size, blob.MaxDocument)
 	}
@@ -173,27 +173,27 @@ func (b *Bundle) readItems(ctx context.Context) error {
 		}
 		manifest, err := blob.ReadAll(ctx, b, desc, blob.MaxDocument)
 		if err != nil {
-			errs.add(cause(err))
+			errs.addError(problemCause(err))
 			continue
 		}
 		it, err := format.ParseItem(desc, manifest)
 		if err != nil {
-			errs.add(err)
+			errs.addError(err)
 			continue
 		}
 		b.items = append(b.items, it)
 	}
 	if len(errs) == 0 {
-		if b.held == nil {
+		if b.contentStore == nil {
 			b.checkBlobs(&errs)
 		}
 		b.checkItems(&errs)
 	}
-	return errs.err()
+	return errs.toError()
 }
 
 // checkUnreferencedBlobs adds an error for every blob in the file that nothing references.
-func (b *Bundle) checkStray(used map[digest.Digest]bool, errs *findings) {
+func (b *Bundle) checkUnreferencedBlobs(used map[digest.Digest]bool, errs *findings) {
 	var stray []string
 	for d := range b.blobs {
 		if !used[d] {
@@ -202,7 +202,7 @@ func (b *Bundle) checkStray(used map[digest.Digest]bool, errs *findings) {
 	}
 	slices.Sort(stray)
 	for _, d := range stray {
-		errs.add(fmt.Errorf("blob %s is not referenced by the index", d))
+		errs.addError(fmt.Errorf("blob %s is not referenced by the index", d))
 	}
 }
 
@@ -212,28 +212,28 @@ func (b *Bundle) checkItems(errs *findings) {
 	for _, it := range b.items {
 		count[it.Kind]++
 		if seen[it.String()] {
-			errs.add(fmt.Errorf("%s appears twice", it))
+			errs.addError(fmt.Errorf("%s appears twice", it))
 		}
 		seen[it.String()] = true
 		for i, l := range it.Layers {
 			if it.Kind == format.KindImage && l.Unpacked < 0 {
-				errs.add(fmt.Errorf("%s does not declare the unpacked size of layer %d", it, i+1))
+				errs.addError(fmt.Errorf("%s does not declare the unpacked size of layer %d", it, i+1))
 			}
 		}
 		if p := it.Platform(); p != "" && p != b.Platform() {
-			errs.add(fmt.Errorf("%s is for %s, others are for %s", it, p, b.Platform()))
+			errs.addError(fmt.Errorf("%s is for %s, others are for %s", it, p, b.Platform()))
 		}
 	}
 	if count[format.KindInstaller] != 1 {
-		errs.add(fmt.Errorf("it has %d installers, a bundle has exactly one", count[format.KindInstaller]))
+		errs.addError(fmt.Errorf("it has %d installers, a bundle has exactly one", count[format.KindInstaller]))
 	}
 	for _, kind := range []format.Kind{format.KindApplication, format.KindSBOM, format.KindProvenance} {
 		if count[kind] > 1 {
-			errs.add(fmt.Errorf("it has %d items of kind %s, a bundle has at most one", count[kind], kind))
+			errs.addError(fmt.Errorf("it has %d items of kind %s, a bundle has at most one", count[kind], kind))
 		}
 	}
 	if b.Name() == "" {
-		errs.add(fmt.Errorf("its index has no name (annotation %s)", ocispec.AnnotationTitle))
+		errs.addError(fmt.Errorf("its index has no name (annotation %s)", ocispec.AnnotationTitle))
 	}
 }
 
@@ -242,7 +242,7 @@ var errMissing = errors.New("is missing")
 
 // findBlob returns where a blob is stored in the file. It fails if the blob does
 // not have the size given in desc.
-func (b *Bundle) find(desc ocispec.Descriptor) (format.Span, error) {
+func (b *Bundle) findBlob(desc ocispec.Descriptor) (format.Span, error) {
 	s, ok := b.blobs[desc.Digest]
 	switch {
 	case !ok:
@@ -256,10 +256,10 @@ func (b *Bundle) find(desc ocispec.Descriptor) (format.Span, error) {
 // findings collects all problems found in one bundle.
 type findings []error
 
-func (f *findings) add(err error) { *f = append(*f, err) }
+func (f *findings) addError(err error) { *f = append(*f, err) }
 
 // toError returns nil, the only finding, or all findings joined, one per line.
-func (f findings) err() error {
+func (f findings) toError() error {
 	if len(f) < 2 {
 		return errors.Join(f...)
 	}

@@ -15,17 +15,17 @@ import (
 )
 
 // missingBlobs are the blobs that a thin bundle or a delta references but does not contain.
-type elsewhere struct {
-	blobs []ocispec.Descriptor
-	src   blob.Source            // nil until WithBlobSource sets one
-	here  map[digest.Digest]bool // blobs that source has
+type missingBlobs struct {
+	blobs     []ocispec.Descriptor
+	source    blob.Source            // nil until WithBlobSource sets one
+	available map[digest.Digest]bool // blobs that source has
 }
 
 // Missing returns the blobs that the file references but does not contain, in the
 // order of the index. For a full bundle there are none. A thin bundle contains no
 // content of images and host files at all; a delta contains the part that an
 // older bundle does not have. Any other missing blob means a damaged file.
-func (b *Bundle) Absent() []ocispec.Descriptor { return b.absent.blobs }
+func (b *Bundle) Missing() []ocispec.Descriptor { return b.missingBlobs.blobs }
 
 // Delta returns the delta's description, which names the bundle it is based on,
 // or nil if the bundle is not a delta. The caller must not modify it.
@@ -33,7 +33,7 @@ func (b *Bundle) Delta() *format.Delta { return b.delta }
 
 // FindLayer returns the layer with digest d and reports whether an item of the
 // bundle has one.
-func (b *Bundle) Layer(d digest.Digest) (format.Layer, bool) {
+func (b *Bundle) FindLayer(d digest.Digest) (format.Layer, bool) {
 	for _, it := range b.items {
 		for _, l := range it.Layers {
 			if l.Digest == d {
@@ -45,8 +45,8 @@ func (b *Bundle) Layer(d digest.Digest) (format.Layer, bool) {
 }
 
 // MissingSize returns the total size in bytes of the missing blobs.
-func (b *Bundle) AbsentSize() (sum int64) {
-	for _, d := range b.absent.blobs {
+func (b *Bundle) MissingSize() (sum int64) {
+	for _, d := range b.missingBlobs.blobs {
 		sum += d.Size
 	}
 	return sum
@@ -55,22 +55,22 @@ func (b *Bundle) AbsentSize() (sum int64) {
 // WithBlobSource returns a copy of the bundle that reads the missing blobs listed
 // in available from src. Verify covers them, too. The other missing blobs are not
 // needed: the host already has their content.
-func (b *Bundle) With(src blob.Source, available []ocispec.Descriptor) *Bundle {
+func (b *Bundle) WithBlobSource(src blob.Source, available []ocispec.Descriptor) *Bundle {
 	with := *b
-	with.absent.src, with.absent.here = src, map[digest.Digest]bool{}
+	with.missingBlobs.source, with.missingBlobs.available = src, map[digest.Digest]bool{}
 	for _, d := range available {
-		with.absent.here[d.Digest] = true
+		with.missingBlobs.available[d.Digest] = true
 	}
 	return &with
 }
 
 // openBlob returns a verifying reader of a missing blob.
-func (e elsewhere) open(ctx context.Context, desc ocispec.Descriptor, name string) (io.ReadCloser, error) {
-	if !e.here[desc.Digest] {
+func (e missingBlobs) openBlob(ctx context.Context, desc ocispec.Descriptor, name string) (io.ReadCloser, error) {
+	if !e.available[desc.Digest] {
 		return nil, problem.New(problem.ExitBundle, "use bundle "+name, fmt.Errorf("it does not contain blob %s: it is a thin bundle or a delta", desc.Digest),
 			"name the source of its content with --source or --base, or use the full bundle")
 	}
-	r, err := e.src.Open(ctx, desc)
+	r, err := e.source.Open(ctx, desc)
 	if err != nil {
 		return nil, err
 	}
@@ -79,7 +79,7 @@ func (e elsewhere) open(ctx context.Context, desc ocispec.Descriptor, name strin
 }
 
 // contains reports whether d is one of the missing blobs.
-func (e elsewhere) has(d digest.Digest) bool {
+func (e missingBlobs) contains(d digest.Digest) bool {
 	for _, a := range e.blobs {
 		if a.Digest == d {
 			return true
@@ -95,27 +95,27 @@ func (b *Bundle) checkBlobs(errs *findings) {
 	used, bulk := map[digest.Digest]bool{}, map[digest.Digest]bool{}
 	var missing findings
 	for _, it := range b.items {
-		for _, d := range it.Bulk() {
+		for _, d := range it.ContentBlobs() {
 			bulk[d.Digest] = true
 		}
 	}
 	for _, it := range b.items {
 		for _, desc := range it.Blobs() {
-			if _, err := b.find(desc); err != nil && !used[desc.Digest] {
-				missing.add(fmt.Errorf("%s: %w", it, err))
+			if _, err := b.findBlob(desc); err != nil && !used[desc.Digest] {
+				missing.addError(fmt.Errorf("%s: %w", it, err))
 				if bulk[desc.Digest] && errors.Is(err, errMissing) {
-					b.absent.blobs = append(b.absent.blobs, desc)
+					b.missingBlobs.blobs = append(b.missingBlobs.blobs, desc)
 				}
 			}
 			used[desc.Digest] = true
 		}
 	}
-	if partial := len(b.absent.blobs) < len(bulk) && b.delta == nil; partial || len(missing) > len(b.absent.blobs) {
-		b.absent.blobs = nil
+	if partial := len(b.missingBlobs.blobs) < len(bulk) && b.delta == nil; partial || len(missing) > len(b.missingBlobs.blobs) {
+		b.missingBlobs.blobs = nil
 		*errs = append(*errs, missing...)
 	}
 	b.checkPatches(used, errs)
-	b.checkStray(used, errs)
+	b.checkUnreferencedBlobs(used, errs)
 }
 
 // checkPatches checks that the file contains every patch of a delta.
@@ -124,8 +124,8 @@ func (b *Bundle) checkPatches(used map[digest.Digest]bool, errs *findings) {
 		return
 	}
 	for _, p := range b.delta.Patches {
-		if _, err := b.find(p.Patch); err != nil {
-			errs.add(fmt.Errorf("patch for %s: %w", p.Blob, err))
+		if _, err := b.findBlob(p.Patch); err != nil {
+			errs.addError(fmt.Errorf("patch for %s: %w", p.Blob, err))
 		}
 		used[p.Patch.Digest] = true
 	}

@@ -18,8 +18,8 @@ import (
 // thinBundle returns a full bundle, the thin bundle for it, and a folder with all blobs.
 func thinBundle(t *testing.T) (full, thin *airgap.Bundle, folder blob.Folder) {
 	t.Helper()
-	req := airgaptest.Request(t)
-	path := airgaptest.Bundle(t, req)
+	req := airgaptest.NewRequest(t)
+	path := airgaptest.WriteBundle(t, req)
 	open := func(path string) *airgap.Bundle {
 		b, err := airgap.Open(t.Context(), path)
 		if err != nil {
@@ -30,11 +30,11 @@ func thinBundle(t *testing.T) (full, thin *airgap.Bundle, folder blob.Folder) {
 	}
 	full = open(path)
 	out := filepath.Join(t.TempDir(), "thin")
-	if err := build.Thin(full).File(t.Context(), out); err != nil {
+	if err := build.ThinArchive(full).WriteFile(t.Context(), out); err != nil {
 		t.Fatal(err)
 	}
 	req.Thin = true
-	built, err := os.ReadFile(airgaptest.Bundle(t, req))
+	built, err := os.ReadFile(airgaptest.WriteBundle(t, req))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,8 +50,8 @@ func thinBundle(t *testing.T) (full, thin *airgap.Bundle, folder blob.Folder) {
 
 func TestWithBlobSource_CompletesThinBundle(t *testing.T) {
 	full, thin, folder := thinBundle(t)
-	if full.Digest() != thin.Digest() || thin.Size() >= full.Size() || len(full.Absent()) != 0 || full.ContentSize() != thin.ContentSize() {
-		t.Errorf("%s and %s, %d and %d bytes, %d absent from the full one", full.Digest(), thin.Digest(), full.Size(), thin.Size(), len(full.Absent()))
+	if full.Digest() != thin.Digest() || thin.Size() >= full.Size() || len(full.Missing()) != 0 || full.ContentSize() != thin.ContentSize() {
+		t.Errorf("%s and %s, %d and %d bytes, %d absent from the full one", full.Digest(), thin.Digest(), full.Size(), thin.Size(), len(full.Missing()))
 	}
 	if in, err := thin.Installer(t.Context()); err != nil || string(in) != airgaptest.Installer {
 		t.Errorf("%q, %v", in, err)
@@ -61,7 +61,7 @@ func TestWithBlobSource_CompletesThinBundle(t *testing.T) {
 	}
 	_, err := thin.OpenHostFile(t.Context(), "k0s")
 	wantRefused(t, err, "it is a thin bundle")
-	whole := thin.With(folder, thin.Absent())
+	whole := thin.WithBlobSource(folder, thin.Missing())
 	if err := whole.Verify(t.Context(), nil); err != nil {
 		t.Error(err)
 	}
@@ -75,39 +75,39 @@ func TestWithBlobSource_CompletesThinBundle(t *testing.T) {
 
 func TestWithBlobSource_VerifiesContent(t *testing.T) {
 	_, thin, folder := thinBundle(t)
-	first := thin.Absent()[0]
+	first := thin.Missing()[0]
 	if err := os.WriteFile(filepath.Join(folder.Dir(), "blobs", "sha256", first.Digest.Encoded()), make([]byte, first.Size), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	wantRefused(t, thin.With(folder, thin.Absent()).Verify(t.Context(), nil), "has the digest")
+	wantRefused(t, thin.WithBlobSource(folder, thin.Missing()).Verify(t.Context(), nil), "has the digest")
 	// A blob that is not listed as available is not read from the source.
-	if err := thin.With(folder, thin.Absent()[1:]).Verify(t.Context(), nil); err != nil {
+	if err := thin.WithBlobSource(folder, thin.Missing()[1:]).Verify(t.Context(), nil); err != nil {
 		t.Error(err)
 	}
 }
 
 func TestUnverified_VerifiesBlobsOutsideTheFile(t *testing.T) {
 	full, thin, folder := thinBundle(t)
-	for name, b := range map[string]*airgap.Bundle{"full": full, "with a folder": thin.With(folder, thin.Absent())} {
+	for name, b := range map[string]*airgap.Bundle{"full": full, "with a folder": thin.WithBlobSource(folder, thin.Missing())} {
 		t.Run(name, func(t *testing.T) {
-			for _, d := range thin.Absent() {
-				if got, err := blob.ReadAll(t.Context(), airgap.Unproved{Bundle: b}, d, 1<<30); err != nil || digest.FromBytes(got) != d.Digest {
+			for _, d := range thin.Missing() {
+				if got, err := blob.ReadAll(t.Context(), airgap.Unverified{Bundle: b}, d, 1<<30); err != nil || digest.FromBytes(got) != d.Digest {
 					t.Errorf("%s is %s, %v", d.Digest, digest.FromBytes(got), err)
 				}
 			}
 		})
 	}
-	first := thin.Absent()[0]
+	first := thin.Missing()[0]
 	if err := os.WriteFile(filepath.Join(folder.Dir(), "blobs", "sha256", first.Digest.Encoded()), make([]byte, first.Size), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	_, err := blob.ReadAll(t.Context(), airgap.Unproved{Bundle: thin.With(folder, thin.Absent())}, first, 1<<30)
+	_, err := blob.ReadAll(t.Context(), airgap.Unverified{Bundle: thin.WithBlobSource(folder, thin.Missing())}, first, 1<<30)
 	wantRefused(t, err, "has the digest")
 }
 
 func TestOpenAt_RefusesPartlyThinBundle(t *testing.T) {
 	full, thin, _ := thinBundle(t)
-	all := readEntries(t, airgaptest.Bundle(t, airgaptest.Request(t)))
+	all := readEntries(t, airgaptest.WriteBundle(t, airgaptest.NewRequest(t)))
 	some := func(drop func(ocispec.Descriptor) bool) []byte {
 		gone := map[string]bool{}
 		for _, it := range full.Items() {
@@ -124,10 +124,10 @@ func TestOpenAt_RefusesPartlyThinBundle(t *testing.T) {
 		return packEntries(t, kept)
 	}
 	absent := map[string]bool{}
-	for _, d := range thin.Absent() {
+	for _, d := range thin.Missing() {
 		absent[d.Digest.String()] = true
 	}
-	one := thin.Absent()[0].Digest
+	one := thin.Missing()[0].Digest
 	manifest := full.Items()[0].Manifest.Digest
 	for name, data := range map[string][]byte{
 		"one layer missing": some(func(d ocispec.Descriptor) bool { return d.Digest == one }),

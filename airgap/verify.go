@@ -17,9 +17,9 @@ import (
 )
 
 // declaredBlob is a blob together with the unpacked size that an item declares for it.
-type claim struct {
+type declaredBlob struct {
 	format.Layer
-	of string // the first item that has it, or the purpose of a patch
+	owner string // the first item that has it, or the purpose of a patch
 }
 
 // Verify verifies the content of all blobs, which Open does not do: their
@@ -28,20 +28,20 @@ type claim struct {
 // problems found. progress may be nil; otherwise it is called from time to time,
 // never concurrently, with the bytes done.
 func (b *Bundle) Verify(ctx context.Context, progress func(done, total int64)) error {
-	blobs := b.claims()
+	blobs := b.listDeclaredBlobs()
 	// Start with the largest blobs; otherwise they finish last, on a single CPU.
-	slices.SortStableFunc(blobs, func(x, y claim) int { return cmp.Compare(y.Size, x.Size) })
+	slices.SortStableFunc(blobs, func(x, y declaredBlob) int { return cmp.Compare(y.Size, x.Size) })
 	total := int64(0)
 	for _, c := range blobs {
 		total += c.Size
 	}
-	src := blob.Metered(b, blob.NewMeter(total, progress))
+	src := blob.WithProgress(b, blob.NewProgress(total, progress))
 	wrong := make([]error, len(blobs))
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(min(runtime.GOMAXPROCS(0), 4))
 	for i, c := range blobs {
 		group.Go(func() error {
-			wrong[i] = blob.Prove(groupCtx, src, c.Descriptor, c.Unpacked)
+			wrong[i] = blob.Verify(groupCtx, src, c.Descriptor, c.Unpacked)
 			return groupCtx.Err()
 		})
 	}
@@ -51,25 +51,25 @@ func (b *Bundle) Verify(ctx context.Context, progress func(done, total int64)) e
 	var errs findings
 	for i, err := range wrong {
 		if err != nil {
-			errs.add(fmt.Errorf("%s, blob %s: %w", blobs[i].of, blobs[i].Digest, cause(err)))
+			errs.addError(fmt.Errorf("%s, blob %s: %w", blobs[i].owner, blobs[i].Digest, problemCause(err)))
 		}
 	}
 	if len(errs) == 0 {
-		b.checkConfigs(ctx, &errs)
+		b.checkImageConfigs(ctx, &errs)
 	}
 	if len(errs) == 0 {
 		return nil
 	}
-	return b.problem("verify", errs.err())
+	return b.toProblem("verify", errs.toError())
 }
 
 // listDeclaredBlobs returns each blob once, without the missing ones that no source has.
-func (b *Bundle) claims() []claim {
-	var blobs []claim
+func (b *Bundle) listDeclaredBlobs() []declaredBlob {
+	var blobs []declaredBlob
 	seen := map[digest.Digest]bool{}
 	add := func(l format.Layer, it format.Item) {
-		if !seen[l.Digest] && (b.absent.here[l.Digest] || !b.absent.has(l.Digest)) {
-			blobs = append(blobs, claim{l, it.String()})
+		if !seen[l.Digest] && (b.missingBlobs.available[l.Digest] || !b.missingBlobs.contains(l.Digest)) {
+			blobs = append(blobs, declaredBlob{l, it.String()})
 		}
 		seen[l.Digest] = true
 	}
@@ -82,14 +82,14 @@ func (b *Bundle) claims() []claim {
 	}
 	if b.delta != nil {
 		for _, p := range b.delta.Patches {
-			blobs = append(blobs, claim{format.Layer{Descriptor: p.Patch, Unpacked: -1}, "patch for " + p.Blob.String()})
+			blobs = append(blobs, declaredBlob{format.Layer{Descriptor: p.Patch, Unpacked: -1}, "patch for " + p.Blob.String()})
 		}
 	}
 	return blobs
 }
 
 // checkImageConfigs checks that the images' configs match their manifests.
-func (b *Bundle) checkConfigs(ctx context.Context, errs *findings) {
+func (b *Bundle) checkImageConfigs(ctx context.Context, errs *findings) {
 	for _, it := range b.items {
 		if it.Kind != format.KindImage {
 			continue
@@ -99,14 +99,14 @@ func (b *Bundle) checkConfigs(ctx context.Context, errs *findings) {
 			_, err = it.DiffIDs(raw)
 		}
 		if err != nil {
-			errs.add(cause(err))
+			errs.addError(problemCause(err))
 		}
 	}
 }
 
 // problemCause returns the cause of a problem without its prefix, so that it can
 // be wrapped into another problem.
-func cause(err error) error {
+func problemCause(err error) error {
 	var p *problem.Problem
 	if errors.As(err, &p) {
 		return p.Err

@@ -21,7 +21,7 @@ const (
 
 // allowedLookups matches the DNS lookups that an air-gapped host may send to its
 // configured nameserver.
-func allowed() *regexp.Regexp {
+func allowedLookups() *regexp.Regexp {
 	return regexp.MustCompile(`^(` + strings.Join([]string{
 		``,         // CoreDNS queries the root repeatedly to check a failed nameserver
 		`\d+\.\d+`, // CoreDNS queries two random numbers once, to detect a loop
@@ -32,7 +32,7 @@ func allowed() *regexp.Regexp {
 
 // isClusterTraffic reports whether a packet went to the cluster's own networks: the
 // API server calls the service of metrics-server before kube-proxy has its rules.
-func own(what string) bool {
+func isClusterTraffic(what string) bool {
 	at := strings.Fields(what)[1]
 	to, err := netip.ParseAddrPort(at)
 	if err != nil {
@@ -43,13 +43,13 @@ func own(what string) bool {
 
 // watchTraffic starts to record what the host sends. It first verifies that a
 // connection, a datagram and a DNS lookup are recorded.
-func watch(t *testing.T, ctx context.Context, h *lab.Host) *lab.Traffic {
+func watchTraffic(t *testing.T, ctx context.Context, h *lab.Host) *lab.Traffic {
 	t.Helper()
-	sent := h.Watch()
+	sent := h.WatchTraffic()
 	h.Run(ctx, "timeout", "1", "bash", "-c", ": </dev/tcp/"+canaryAddress+"/443")
 	h.Run(ctx, "bash", "-c", "echo >/dev/udp/"+canaryAddress+"/123")
 	h.Run(ctx, "timeout", "2", "getent", "hosts", canaryName)
-	left, _, _ := sent.Look()
+	left, _, _ := sent.Report()
 	for _, want := range []string{"tcp " + canaryAddress + ":443", "udp " + canaryAddress + ":123", ":53 " + canaryName} {
 		if !strings.Contains(strings.Join(left, "\n"), want) {
 			t.Fatalf("a packet that leaves is not recorded: %s is not among %q", want, left)
@@ -60,17 +60,17 @@ func watch(t *testing.T, ctx context.Context, h *lab.Host) *lab.Traffic {
 
 // checkNoTraffic verifies the air gap: during an install with an application, packets
 // went only to the machine that runs the test, and all DNS lookups were allowed ones.
-func nothingLeft(t *testing.T, ctx context.Context, h *lab.Host, sent *lab.Traffic) {
-	left, seen, missed := sent.Look()
+func checkNoTraffic(t *testing.T, ctx context.Context, h *lab.Host, sent *lab.Traffic) {
+	left, seen, missed := sent.Report()
 	t.Logf("%d packets seen, %d missed; to elsewhere:\n%s", seen, missed, strings.Join(left, "\n"))
 	if seen < 100 || missed > 0 {
 		t.Errorf("%d packets seen, %d missed: the recording is not usable", seen, missed)
 	}
-	nameserver := "udp " + h.Must(ctx, "sh", "-c", "awk '$1 == \"nameserver\" { print $2 }' /etc/resolv.conf") + ":53 "
+	nameserver := "udp " + h.MustRun(ctx, "sh", "-c", "awk '$1 == \"nameserver\" { print $2 }' /etc/resolv.conf") + ":53 "
 	for _, what := range left {
 		what, _, _ = strings.Cut(what, " (packets")
 		name, lookup := strings.CutPrefix(what, nameserver)
-		if !(lookup && allowed().MatchString(name)) && !own(what) && !strings.Contains(what, " "+canaryAddress+":") {
+		if !(lookup && allowedLookups().MatchString(name)) && !isClusterTraffic(what) && !strings.Contains(what, " "+canaryAddress+":") {
 			t.Errorf("this tried to leave the host: %s", what)
 		}
 	}

@@ -20,15 +20,15 @@ import (
 
 // loadTestImage returns the only image of the test application: a shell that is part
 // of the payload anyway.
-func toyImage(t *testing.T, ctx context.Context, h *lab.Host) (ref string, img v1.Image) {
+func loadTestImage(t *testing.T, ctx context.Context, h *lab.Host) (ref string, img v1.Image) {
 	t.Helper()
-	out := h.Must(ctx, binary, "bundle", "inspect", bundle)
+	out := h.MustRun(ctx, binary, "bundle", "inspect", bundle)
 	for _, word := range strings.Fields(out) {
 		if strings.HasPrefix(word, "docker.io/library/busybox:") {
 			ref = word
 		}
 	}
-	img, err := toyapp.LoadImage(env(t, "PLINTH_E2E_PAYLOAD"), ref)
+	img, err := toyapp.LoadImage(requireEnv(t, "PLINTH_E2E_PAYLOAD"), ref)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,9 +37,9 @@ func toyImage(t *testing.T, ctx context.Context, h *lab.Host) (ref string, img v
 
 // copyAppBundle builds an application bundle, copies it to the host and returns its
 // path there.
-func ship(t *testing.T, ctx context.Context, h *lab.Host, r toyapp.Release) string {
+func copyAppBundle(t *testing.T, ctx context.Context, h *lab.Host, r toyapp.Release) string {
 	t.Helper()
-	r.ImageRef, r.Image = toyImage(t, ctx, h)
+	r.ImageRef, r.Image = loadTestImage(t, ctx, h)
 	local := filepath.Join(t.TempDir(), "app.airgap")
 	if err := r.WriteFile(local); err != nil {
 		t.Fatal(err)
@@ -50,7 +50,7 @@ func ship(t *testing.T, ctx context.Context, h *lab.Host, r toyapp.Release) stri
 }
 
 // copyLicense copies KOTS's own test license to the host and returns its path there.
-func license(t *testing.T, h *lab.Host) string {
+func copyLicense(t *testing.T, h *lab.Host) string {
 	t.Helper()
 	data, err := toyapp.License()
 	if err != nil {
@@ -74,32 +74,32 @@ spec: {appSlug: my-app, channelID: abc, channelName: Stable, licenseID: abc, lic
 
 // checkInstallWithApp installs the next release with an application. The host has the
 // delta and the previous bundle.
-func installWithApp(t *testing.T, ctx context.Context, h *lab.Host) {
-	nextRelease(t, h)
-	app := ship(t, ctx, h, toyapp.Release{VersionLabel: "1.0.0", Cursor: 1, TargetKOTS: "1.131.2"})
-	h.Must(ctx, "sh", "-c", "cat >/srv/forged.yaml <<'END'\n"+forgedLicense+"END")
-	refused := plinth(t, ctx, h, 7, "install", "--bundle", change, "--base", bundle, "--license", "/srv/forged.yaml", "--app-bundle", app, "--yes")
+func checkInstallWithApp(t *testing.T, ctx context.Context, h *lab.Host) {
+	buildNextRelease(t, h)
+	app := copyAppBundle(t, ctx, h, toyapp.Release{VersionLabel: "1.0.0", Cursor: 1, TargetKOTS: "1.131.2"})
+	h.MustRun(ctx, "sh", "-c", "cat >/srv/forged.yaml <<'END'\n"+forgedLicense+"END")
+	refused := runPlinth(t, ctx, h, 7, "install", "--bundle", deltaFile, "--base", bundle, "--license", "/srv/forged.yaml", "--app-bundle", app, "--yes")
 	if !strings.Contains(refused.Error.Cause, "signature is not valid") {
 		t.Errorf("a forged license is refused in other words: %+v", refused.Error)
 	}
-	r := plinth(t, ctx, h, 0, "install", "--bundle", change, "--base", bundle, "--license", license(t, h), "--app-bundle", app, "--yes")
+	r := runPlinth(t, ctx, h, 0, "install", "--bundle", deltaFile, "--base", bundle, "--license", copyLicense(t, h), "--app-bundle", app, "--yes")
 	if !r.Result.Changed || r.Result.Password == "" {
 		t.Errorf("answer: %+v", r.Result)
 	}
-	out := h.Must(ctx, binary, "kubectl", "get", "deployment", "-A", "-o", "wide")
+	out := h.MustRun(ctx, binary, "kubectl", "get", "deployment", "-A", "-o", "wide")
 	if !strings.Contains(out, "hello") || !strings.Contains(out, ":5000/") {
 		t.Errorf("the application's deployment is not there, or its image was not taken from the registry:\n%s", out)
 	}
-	if again := plinth(t, ctx, h, 0, "install", "--bundle", change, "--base", bundle, "--license", "/srv/license.yaml", "--app-bundle", app, "--yes"); again.Result.Changed {
+	if again := runPlinth(t, ctx, h, 0, "install", "--bundle", deltaFile, "--base", bundle, "--license", "/srv/license.yaml", "--app-bundle", app, "--yes"); again.Result.Changed {
 		t.Error("the same application again changed something")
 	}
-	browse(t, session{r.Result.ConsoleURL, r.Result.Password}, "dashboard", "Dashboard")
+	browseConsole(t, consoleSession{r.Result.ConsoleURL, r.Result.Password}, "dashboard", "Dashboard")
 }
 
 // checkLaterReleases verifies that the running KOTS treats updates as the gate
 // predicts: it accepts a lower target, refuses a higher minimum, and announces a
 // later target in the console's footer.
-func laterReleases(t *testing.T, ctx context.Context, h *lab.Host) {
+func checkLaterReleases(t *testing.T, ctx context.Context, h *lab.Host) {
 	for _, tc := range []struct {
 		name    string
 		release toyapp.Release
@@ -110,23 +110,23 @@ func laterReleases(t *testing.T, ctx context.Context, h *lab.Host) {
 		{"a later target is allowed", toyapp.Release{VersionLabel: "4.0.0", Cursor: 4, TargetKOTS: "1.140.0"}, true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			h := h.For(t)
-			out, errs, code := h.Run(ctx, binary, "kots", "upstream", "upgrade", toyapp.Slug, "--namespace", "kotsadm", "--airgap-bundle", ship(t, ctx, h, tc.release), "--deploy")
+			h := h.ForTest(t)
+			out, errs, code := h.Run(ctx, binary, "kots", "upstream", "upgrade", toyapp.Slug, "--namespace", "kotsadm", "--airgap-bundle", copyAppBundle(t, ctx, h, tc.release), "--deploy")
 			// The CLI exits with 0 in both cases; this is its message for a refusal.
 			refused := strings.Contains(out+errs, "Unexpected response from the API: 500")
 			if code != 0 || refused == tc.allowed {
-				t.Errorf("KOTS: exit %d, refused %v\n%s\n%s", code, refused, tail(out, 10), tail(errs, 10))
+				t.Errorf("KOTS: exit %d, refused %v\n%s\n%s", code, refused, lastLines(out, 10), lastLines(errs, 10))
 			}
 		})
 	}
-	password := plinth(t, ctx, h, 0, "console", "reset-password").Result.Password
+	password := runPlinth(t, ctx, h, 0, "console", "reset-password").Result.Password
 	// The footer names the KOTS version that the newest release targets.
-	browse(t, session{"https://" + h.IP() + ":8800", password}, "footer", "v1.140.0 available")
+	browseConsole(t, consoleSession{"https://" + h.IP() + ":8800", password}, "footer", "v1.140.0 available")
 }
 
 // checkOwnCertificate sets the user's own certificate for the console.
-func setCertificate(t *testing.T, ctx context.Context, h *lab.Host) {
-	own, err := pki.SelfSigned([]string{h.IP()}, time.Now())
+func checkOwnCertificate(t *testing.T, ctx context.Context, h *lab.Host) {
+	own, err := pki.NewSelfSigned([]string{h.IP()}, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,9 +137,9 @@ func setCertificate(t *testing.T, ctx context.Context, h *lab.Host) {
 		}
 		h.Copy(filepath.Join(dir, name), "/srv/"+name)
 	}
-	plinth(t, ctx, h, 3, "console", "set-certificate", "--cert", "/srv/own.key", "--key", "/srv/own.crt")
-	plinth(t, ctx, h, 0, "console", "set-certificate", "--cert", "/srv/own.crt", "--key", "/srv/own.key")
-	if _, err := front.Ask(ctx, "https://"+h.IP()+":8800", own.Cert); err != nil {
+	runPlinth(t, ctx, h, 3, "console", "set-certificate", "--cert", "/srv/own.key", "--key", "/srv/own.crt")
+	runPlinth(t, ctx, h, 0, "console", "set-certificate", "--cert", "/srv/own.crt", "--key", "/srv/own.key")
+	if _, err := front.GetConsoleHealth(ctx, "https://"+h.IP()+":8800", own.Cert); err != nil {
 		t.Errorf("the console does not show it: %v", err)
 	}
 }

@@ -18,15 +18,15 @@ import (
 
 // tcpBalancer is a TCP load balancer in front of the controllers, as a customer may
 // have one: it does not run on a node.
-type balancer struct {
+type tcpBalancer struct {
 	address string   // at which the hosts of the lab reach it
 	callers sync.Map // "port address" of clients whose connections it forwarded
 }
 
 // startBalancer forwards the ports of the API and of the agent to one controller.
-func balance(t *testing.T, to *lab.Host) *balancer {
+func startBalancer(t *testing.T, to *lab.Host) *tcpBalancer {
 	ip := to.IP()
-	b := &balancer{address: ip[:strings.LastIndex(ip, ".")] + ".254"} // the machine
+	b := &tcpBalancer{address: ip[:strings.LastIndex(ip, ".")] + ".254"} // the machine
 	for _, port := range []string{"6443", "9444"} {
 		ln, err := net.Listen("tcp", b.address+":"+port)
 		if err != nil {
@@ -39,14 +39,14 @@ func balance(t *testing.T, to *lab.Host) *balancer {
 				if err != nil {
 					return
 				}
-				go b.lead(in, ip, port)
+				go b.forwardConn(in, ip, port)
 			}
 		}()
 	}
 	return b
 }
 
-func (b *balancer) lead(in net.Conn, ip, port string) {
+func (b *tcpBalancer) forwardConn(in net.Conn, ip, port string) {
 	defer func() { _ = in.Close() }()
 	out, err := net.Dial("tcp", ip+":"+port)
 	if err != nil {
@@ -64,23 +64,23 @@ func (b *balancer) lead(in net.Conn, ip, port string) {
 
 // hasForwarded reports whether a host has connected to a controller's port through
 // the balancer.
-func (b *balancer) carried(port string, h *lab.Host) bool {
+func (b *tcpBalancer) hasForwarded(port string, h *lab.Host) bool {
 	_, ok := b.callers.Load(port + " " + h.IP())
 	return ok
 }
 
 // blockDirectAccess blocks a host's direct connections to the agent of a controller,
 // so that only the balancer is left, until undo is called.
-func (b *balancer) only(ctx context.Context, h, controller *lab.Host) (undo func()) {
+func (b *tcpBalancer) blockDirectAccess(ctx context.Context, h, controller *lab.Host) (undo func()) {
 	rule := " OUTPUT -p tcp -d " + controller.IP() + " --dport 9444 -j REJECT --reject-with tcp-reset"
-	h.Must(ctx, "sh", "-c", "iptables -I"+rule)
-	return func() { h.Must(ctx, "sh", "-c", "iptables -D"+rule) }
+	h.MustRun(ctx, "sh", "-c", "iptables -I"+rule)
+	return func() { h.MustRun(ctx, "sh", "-c", "iptables -D"+rule) }
 }
 
 // checkAddresses verifies that tokens contain the balancer's address and that
 // certificates are valid for it.
-func (b *balancer) leads(t *testing.T, ctx context.Context, a *lab.Host) {
-	tok, err := token.Decode(newToken(t, ctx, a, "--role", "worker").Result.Token)
+func (b *tcpBalancer) checkAddresses(t *testing.T, ctx context.Context, a *lab.Host) {
+	tok, err := token.Decode(createToken(t, ctx, a, "--role", "worker").Result.Token)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +88,7 @@ func (b *balancer) leads(t *testing.T, ctx context.Context, a *lab.Host) {
 		t.Errorf("the token has the addresses %v", tok.Addresses)
 	}
 	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM([]byte(a.Must(ctx, "cat", "/var/lib/k0s/pki/ca.crt")))
+	roots.AppendCertsFromPEM([]byte(a.MustRun(ctx, "cat", "/var/lib/k0s/pki/ca.crt")))
 	for _, port := range []string{"6443", "9444"} {
 		conn, err := tls.Dial("tcp", b.address+":"+port, &tls.Config{RootCAs: roots})
 		if err != nil {

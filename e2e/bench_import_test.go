@@ -39,8 +39,8 @@ const (
 // containerd's own import, k0s's image folder and the limits of the machine. Each
 // figure is a ratio of one run on one host.
 func TestBenchBundle_SizeVerifyAndImport(t *testing.T) {
-	ctx := minutes(t, 30)
-	b, err := airgap.Open(ctx, env(t, "PLINTH_E2E_BUNDLE"))
+	ctx := timeoutContext(t, 30)
+	b, err := airgap.Open(ctx, requireEnv(t, "PLINTH_E2E_BUNDLE"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,37 +50,37 @@ func TestBenchBundle_SizeVerifyAndImport(t *testing.T) {
 		fmt.Fprintf(&out, "| %s | %.0f %s | %.0f %s | %.2f | %s |\n", what, value, unit, against, unit, value/against, aim)
 	}
 	fmt.Fprint(&out, "| what | plinth | against | ratio | aim |\n| --- | --- | --- | --- | --- |\n")
-	row("images in the bundle against gzipped docker archives", stored(b)/1e6, dockerArchives(t, ctx, b)/1e6, "MB", "at most 0.60")
-	verify, sum := verifyAndSum(t, ctx, b)
+	row("images in the bundle against gzipped docker archives", storedBytes(b)/1e6, dockerArchiveBytes(t, ctx, b)/1e6, "MB", "at most 0.60")
+	verify, sum := measureVerify(t, ctx, b)
 	row("verify against sha256sum", verify, sum, "MB/s", "at least 0.70")
 
-	h := upWithPlinth(t, "import")
-	r := runtimeOf(t, ctx, h)
-	ours, theirs := importBothWays(t, ctx, r, b)
+	h := startHostWithPlinth(t, "import")
+	r := prepareContainerd(t, ctx, h)
+	ours, theirs := measureImports(t, ctx, r, b)
 	row("import against ctr images import", ours, theirs, "MB/s", "at least 2.00")
-	row("import against k0s's image folder, which does not unpack", ours, imageFolder(t, ctx, r, b), "MB/s", "")
-	row("import against zstd decoding alone, on all processors", ours, decode(t, ctx, b), "MB/s", "")
-	row("import, unpacked bytes, against writing zeros to the same disk", ours*unpacked(b)/stored(b), write(t, ctx, h), "MB/s", "")
+	row("import against k0s's image folder, which does not unpack", ours, measureImageFolder(t, ctx, r, b), "MB/s", "")
+	row("import against zstd decoding alone, on all processors", ours, measureDecode(t, ctx, b), "MB/s", "")
+	row("import, unpacked bytes, against writing zeros to the same disk", ours*unpackedBytes(b)/storedBytes(b), measureDiskWrite(t, ctx, h), "MB/s", "")
 	t.Logf("\n%s", out.String())
 }
 
 // storedBytes returns the size of the images in the bundle, in bytes. Blobs that several
 // images share count once.
-func stored(b *airgap.Bundle) float64 { return float64(b.ContentSize().Stored) }
+func storedBytes(b *airgap.Bundle) float64 { return float64(b.ContentSize().Stored) }
 
-func unpacked(b *airgap.Bundle) float64 { return float64(b.ContentSize().Unpacked) }
+func unpackedBytes(b *airgap.Bundle) float64 { return float64(b.ContentSize().Unpacked) }
 
 // dockerArchiveBytes returns the size of the images as kURL ships them: each one a tar
 // of unpacked layers, compressed with gzip(1). Headers and manifest are left out, in
 // favor of the archives.
-func dockerArchives(t *testing.T, ctx context.Context, b *airgap.Bundle) float64 {
+func dockerArchiveBytes(t *testing.T, ctx context.Context, b *airgap.Bundle) float64 {
 	sizes := make([]int64, len(b.Images()))
 	group := errgroup.Group{}
 	group.SetLimit(2)
 	for i, img := range b.Images() {
 		group.Go(func() error {
 			gzip := exec.CommandContext(ctx, "gzip", "-c")
-			gzip.Stdout = counted{&sizes[i]}
+			gzip.Stdout = countingWriter{&sizes[i]}
 			tar, err := gzip.StdinPipe()
 			if err != nil {
 				return err
@@ -90,7 +90,7 @@ func dockerArchives(t *testing.T, ctx context.Context, b *airgap.Bundle) float64
 			}
 			errs := []error{}
 			for _, l := range img.Layers {
-				errs = append(errs, unpackTo(ctx, tar, b, l))
+				errs = append(errs, unpackLayer(ctx, tar, b, l))
 			}
 			return errors.Join(append(errs, tar.Close(), gzip.Wait())...)
 		})
@@ -105,11 +105,11 @@ func dockerArchives(t *testing.T, ctx context.Context, b *airgap.Bundle) float64
 	return float64(sum)
 }
 
-type counted struct{ n *int64 }
+type countingWriter struct{ n *int64 }
 
-func (c counted) Write(p []byte) (int, error) { *c.n += int64(len(p)); return len(p), nil }
+func (c countingWriter) Write(p []byte) (int, error) { *c.n += int64(len(p)); return len(p), nil }
 
-func unpackTo(ctx context.Context, w io.Writer, src blob.Source, d ocispec.Descriptor) error {
+func unpackLayer(ctx context.Context, w io.Writer, src blob.Source, d ocispec.Descriptor) error {
 	packed, err := src.Open(ctx, d)
 	if err != nil {
 		return err
@@ -126,10 +126,10 @@ func unpackTo(ctx context.Context, w io.Writer, src blob.Source, d ocispec.Descr
 
 // measureVerify returns the throughput of Verify and of sha256sum on the same file, in
 // MB/s.
-func verifyAndSum(t *testing.T, ctx context.Context, b *airgap.Bundle) (verify, sum float64) {
+func measureVerify(t *testing.T, ctx context.Context, b *airgap.Bundle) (verify, sum float64) {
 	for range rounds {
 		start := time.Now()
-		if out, err := exec.CommandContext(ctx, "sha256sum", env(t, "PLINTH_E2E_BUNDLE")).CombinedOutput(); err != nil {
+		if out, err := exec.CommandContext(ctx, "sha256sum", requireEnv(t, "PLINTH_E2E_BUNDLE")).CombinedOutput(); err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
 		sum = max(sum, float64(b.Size())/1e6/time.Since(start).Seconds())
@@ -144,52 +144,52 @@ func verifyAndSum(t *testing.T, ctx context.Context, b *airgap.Bundle) (verify, 
 
 // containerdHost is a host with the containerd of k0s alone. A running cluster would
 // use CPUs at random moments.
-type runtime struct {
+type containerdHost struct {
 	*lab.Host
 	socket string // this machine's path of containerd's socket
 	tar    string // on the host: the bundle's images as an OCI archive
 }
 
-func runtimeOf(t *testing.T, ctx context.Context, h *lab.Host) runtime {
+func prepareContainerd(t *testing.T, ctx context.Context, h *lab.Host) containerdHost {
 	t.Helper()
-	h.Copy(k0sFrom(t, ctx), "/usr/local/bin/k0s")
-	h.Must(ctx, "k0s", "install", "controller", "--enable-worker", "--no-taints", "--kubelet-extra-args=--node-ip="+h.IP())
-	h.Must(ctx, "k0s", "start")
+	h.Copy(extractK0s(t, ctx), "/usr/local/bin/k0s")
+	h.MustRun(ctx, "k0s", "install", "controller", "--enable-worker", "--no-taints", "--kubelet-extra-args=--node-ip="+h.IP())
+	h.MustRun(ctx, "k0s", "start")
 	waitUntil(t, ctx, h, time.Now(), "test -S /run/k0s/containerd.sock && "+ctr+"version")
-	h.Must(ctx, "systemctl", "stop", "k0scontroller")
-	h.Must(ctx, "cp", "-r", "/var/lib/k0s/bin", "/srv/bin")
-	r := runtime{h, h.Path("/run/k0s/containerd.sock"), "/srv/images.tar"}
-	h.Copy(allImages(t, ctx), r.tar)
+	h.MustRun(ctx, "systemctl", "stop", "k0scontroller")
+	h.MustRun(ctx, "cp", "-r", "/var/lib/k0s/bin", "/srv/bin")
+	r := containerdHost{h, h.Path("/run/k0s/containerd.sock"), "/srv/images.tar"}
+	h.Copy(allImagesArchive(t, ctx), r.tar)
 	return r
 }
 
 // restartEmpty starts containerd with an empty store.
-func (r runtime) fresh(t *testing.T, ctx context.Context) {
+func (r containerdHost) restartEmpty(t *testing.T, ctx context.Context) {
 	t.Helper()
-	r.Must(ctx, "sh", "-c", `systemctl stop bench-containerd 2>/dev/null; rm -rf /srv/containerd /run/k0s/containerd.sock; sync; mkdir -p /run/k0s
+	r.MustRun(ctx, "sh", "-c", `systemctl stop bench-containerd 2>/dev/null; rm -rf /srv/containerd /run/k0s/containerd.sock; sync; mkdir -p /run/k0s
 		PATH=/srv/bin:$PATH systemd-run -q --unit=bench-containerd --setenv=PATH=/srv/bin:$PATH /srv/bin/containerd --root=/srv/containerd --state=/run/bench --address=/run/k0s/containerd.sock`)
 	waitUntil(t, ctx, r.Host, time.Now(), ctr+"version")
 }
 
 // measureImports returns the throughput of plinth and of ctr, in MB/s of stored bytes.
-func importBothWays(t *testing.T, ctx context.Context, r runtime, b *airgap.Bundle) (ours, theirs float64) {
+func measureImports(t *testing.T, ctx context.Context, r containerdHost, b *airgap.Bundle) (ours, theirs float64) {
 	for range rounds {
-		r.fresh(t, ctx)
+		r.restartEmpty(t, ctx)
 		start := time.Now()
-		r.Must(ctx, "sh", "-c", ctr+"images import --all-platforms "+r.tar)
-		theirs = max(theirs, stored(b)/1e6/time.Since(start).Seconds())
+		r.MustRun(ctx, "sh", "-c", ctr+"images import --all-platforms "+r.tar)
+		theirs = max(theirs, storedBytes(b)/1e6/time.Since(start).Seconds())
 
-		r.fresh(t, ctx)
+		r.restartEmpty(t, ctx)
 		start = time.Now()
-		importOurs(t, ctx, r, b)
-		ours = max(ours, stored(b)/1e6/time.Since(start).Seconds())
+		importWithPlinth(t, ctx, r, b)
+		ours = max(ours, storedBytes(b)/1e6/time.Since(start).Seconds())
 		t.Logf("so far: plinth %.0f MB/s, ctr %.0f MB/s", ours, theirs)
 	}
 	return ours, theirs
 }
 
 // importWithPlinth imports images as the two steps of an install do.
-func importOurs(t *testing.T, ctx context.Context, r runtime, b *airgap.Bundle) {
+func importWithPlinth(t *testing.T, ctx context.Context, r containerdHost, b *airgap.Bundle) {
 	t.Helper()
 	store, err := images.Open(ctx, r.socket, host.Local(r.Path("/")), time.Minute, nil)
 	if err != nil {
@@ -208,36 +208,36 @@ func importOurs(t *testing.T, ctx context.Context, r runtime, b *airgap.Bundle) 
 	slices.SortStableFunc(rest, func(x, y images.Image) int { return cmp.Compare(y.Size(), x.Size()) })
 	want := append(slices.Clone(boot), rest...)
 	for _, part := range [][]images.Image{boot, rest} {
-		if err := store.Import(ctx, airgap.Unproved{Bundle: b}, part, images.Width, func(string, int64, int64) {}); err != nil {
+		if err := store.Import(ctx, airgap.Unverified{Bundle: b}, part, images.DefaultParallelism, func(string, int64, int64) {}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if missing, err := store.Missing(ctx, want); err != nil || len(missing) > 0 {
+	if missing, err := store.MissingImages(ctx, want); err != nil || len(missing) > 0 {
 		t.Fatalf("%d images are missing, %v", len(missing), err)
 	}
 }
 
 // measureImageFolder returns the throughput of k0s with an archive in its image
 // folder, in MB/s, measured from the moment at which containerd answers.
-func imageFolder(t *testing.T, ctx context.Context, r runtime, b *airgap.Bundle) float64 {
-	r.Must(ctx, "sh", "-c", "systemctl stop bench-containerd; rm -rf /run/k0s/containerd.sock /var/lib/k0s/containerd; mkdir -p /var/lib/k0s/images; mv "+r.tar+" /var/lib/k0s/images/")
-	r.Must(ctx, "k0s", "start")
+func measureImageFolder(t *testing.T, ctx context.Context, r containerdHost, b *airgap.Bundle) float64 {
+	r.MustRun(ctx, "sh", "-c", "systemctl stop bench-containerd; rm -rf /run/k0s/containerd.sock /var/lib/k0s/containerd; mkdir -p /var/lib/k0s/images; mv "+r.tar+" /var/lib/k0s/images/")
+	r.MustRun(ctx, "k0s", "start")
 	waitUntil(t, ctx, r.Host, time.Now(), ctr+"version")
 	took := waitUntil(t, ctx, r.Host, time.Now(), fmt.Sprintf("test $(%s images ls -q | grep -vc @) -ge %d", ctr, len(b.Images())))
-	r.Must(ctx, "systemctl", "stop", "k0scontroller")
-	return stored(b) / 1e6 / took.Seconds()
+	r.MustRun(ctx, "systemctl", "stop", "k0scontroller")
+	return storedBytes(b) / 1e6 / took.Seconds()
 }
 
 // measureDecode returns the throughput of unpacking the layers without writing them, in
 // MB/s of stored bytes.
-func decode(t *testing.T, ctx context.Context, b *airgap.Bundle) float64 {
+func measureDecode(t *testing.T, ctx context.Context, b *airgap.Bundle) float64 {
 	start := time.Now()
 	group, done := errgroup.Group{}, map[string]bool{}
 	group.SetLimit(2)
 	for _, img := range b.Images() {
 		for _, l := range img.Layers {
 			if !done[l.Digest.String()] {
-				group.Go(func() error { return unpackTo(ctx, io.Discard, b, l) })
+				group.Go(func() error { return unpackLayer(ctx, io.Discard, b, l) })
 			}
 			done[l.Digest.String()] = true
 		}
@@ -245,29 +245,29 @@ func decode(t *testing.T, ctx context.Context, b *airgap.Bundle) float64 {
 	if err := group.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	return stored(b) / 1e6 / time.Since(start).Seconds()
+	return storedBytes(b) / 1e6 / time.Since(start).Seconds()
 }
 
 // measureDiskWrite returns the throughput of the host's disk, in MB/s.
-func write(t *testing.T, ctx context.Context, h *lab.Host) float64 {
+func measureDiskWrite(t *testing.T, ctx context.Context, h *lab.Host) float64 {
 	start := time.Now()
-	h.Must(ctx, "dd", "if=/dev/zero", "of=/srv/zeros", "bs=1M", "count=1024", "conv=fsync")
+	h.MustRun(ctx, "dd", "if=/dev/zero", "of=/srv/zeros", "bs=1M", "count=1024", "conv=fsync")
 	return 1024 * 1.048576 / time.Since(start).Seconds()
 }
 
 // allImagesArchive writes an OCI archive of the bundle's images and returns its path.
-func allImages(t *testing.T, ctx context.Context) string {
+func allImagesArchive(t *testing.T, ctx context.Context) string {
 	t.Helper()
-	all, err := layout.ImageIndexFromPath(env(t, "PLINTH_E2E_PAYLOAD"))
+	all, err := layout.ImageIndexFromPath(requireEnv(t, "PLINTH_E2E_PAYLOAD"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	notImage := func(d v1.Descriptor) bool { return d.Annotations["dev.plinth.kind"] != "image" }
-	return ociArchive(t, ctx, mutate.RemoveManifests(all, match.Matcher(notImage)))
+	return writeOCIArchive(t, ctx, mutate.RemoveManifests(all, match.Matcher(notImage)))
 }
 
 // writeOCIArchive writes an index of images to a tar and returns its path.
-func ociArchive(t *testing.T, ctx context.Context, index v1.ImageIndex) string {
+func writeOCIArchive(t *testing.T, ctx context.Context, index v1.ImageIndex) string {
 	t.Helper()
 	dir, archive := t.TempDir(), filepath.Join(t.TempDir(), "images.tar")
 	if _, err := layout.Write(dir, index); err != nil {

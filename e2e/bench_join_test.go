@@ -26,16 +26,16 @@ const joinsEnv = "PLINTH_BENCH_JOINS"
 // an experienced administrator sets up manually, and downloads against the speed of
 // the link between two hosts. It fails only if a worker does not join.
 func TestBenchJoin_AgainstBareWorker(t *testing.T) {
-	ctx := minutes(t, 60)
-	a := upWithPlinth(t, "a")
-	a.Must(ctx, binary, "install", "--yes", "--bundle", bundle)
+	ctx := timeoutContext(t, 60)
+	a := startHostWithPlinth(t, "a")
+	a.MustRun(ctx, binary, "install", "--yes", "--bundle", bundle)
 	rounds := os.Getenv(joinsEnv)
 	if rounds == "" {
 		rounds = "1 2 4 8"
 	}
 	var table strings.Builder
 	fmt.Fprintf(&table, "| workers at once | node Ready, first | node Ready, last | all done, last | time for each | processor time of each worker | of the controller for each, beyond idling | controller's memory | sent by the controller for each |\n|---|---|---|---|---|---|---|---|---|\n")
-	bare := bareWorker(t, ctx, a)
+	bare := measureBareWorker(t, ctx, a)
 	idle := idleRate(t, ctx, a)
 	t.Logf("the controller without joins: %.0f %% of one CPU", 100*idle)
 	verdict := ""
@@ -44,18 +44,18 @@ func TestBenchJoin_AgainstBareWorker(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r := joinAtOnce(t, ctx, a, n)
+		r := measureConcurrentJoins(t, ctx, a, n)
 		if n == 1 {
-			verdict = alone(r.ready[0], bare, float64(r.fetched), link(t, ctx, a, r.hosts[0]))
+			verdict = compareWithAim(r.ready[0], bare, float64(r.fetched), measureLink(t, ctx, a, r.hosts[0]))
 			t.Log(verdict)
 		}
 		each := time.Duration(n)
-		line := fmt.Sprintf("| %d | %s | %s | %s | %s | %s | %s | %d MB | %d MB |\n", n, seconds(r.ready[0]), seconds(r.ready[len(r.ready)-1]), seconds(r.done),
-			seconds(r.done/each), seconds(r.own/each), seconds((r.cpu-time.Duration(idle*float64(r.done)))/each), r.memory/1e6, r.sent/int64(n)/1e6)
+		line := fmt.Sprintf("| %d | %s | %s | %s | %s | %s | %s | %d MB | %d MB |\n", n, formatSeconds(r.ready[0]), formatSeconds(r.ready[len(r.ready)-1]), formatSeconds(r.done),
+			formatSeconds(r.done/each), formatSeconds(r.own/each), formatSeconds((r.cpu-time.Duration(idle*float64(r.done)))/each), r.memory/1e6, r.sent/int64(n)/1e6)
 		t.Log(line) // a later round may fail
 		table.WriteString(line)
 		for _, h := range r.hosts {
-			a.Must(ctx, binary, "node", "remove", h.Name, "--yes", "--force")
+			a.MustRun(ctx, binary, "node", "remove", h.Name, "--yes", "--force")
 			h.Down()
 		}
 	}
@@ -65,19 +65,19 @@ func TestBenchJoin_AgainstBareWorker(t *testing.T) {
 // compareWithAim compares the time of a single joining worker with its limit: 1.1
 // times that of bare k0s with its images in place, plus its download at 80 % of the
 // link. fetched is in bytes, link in bytes per second.
-func alone(ready, bare time.Duration, fetched, link float64) string {
+func compareWithAim(ready, bare time.Duration, fetched, link float64) string {
 	fetch := time.Duration(fetched / (0.8 * link) * float64(time.Second))
 	limit := bare*11/10 + fetch
 	word := "kept"
 	if ready > limit {
-		word = "missed by " + seconds(ready-limit)
+		word = "missed by " + formatSeconds(ready-limit)
 	}
 	return fmt.Sprintf("worker alone: node Ready %s after the command, bare k0s with its images in place %s: %.2f times; less the fetch %.2f times; limit 1.1 x %s + %.0f MB at 80 %% of %.0f MB/s = %s + %s = %s: %s",
-		seconds(ready), seconds(bare), ready.Seconds()/bare.Seconds(), (ready-fetch).Seconds()/bare.Seconds(), seconds(bare), fetched/1e6, link/1e6, seconds(bare*11/10), seconds(fetch), seconds(limit), word)
+		formatSeconds(ready), formatSeconds(bare), ready.Seconds()/bare.Seconds(), (ready-fetch).Seconds()/bare.Seconds(), formatSeconds(bare), fetched/1e6, link/1e6, formatSeconds(bare*11/10), formatSeconds(fetch), formatSeconds(limit), word)
 }
 
 // joinRound is the result of one round of joins.
-type round struct {
+type joinRound struct {
 	hosts  []*lab.Host
 	ready  []time.Duration // from the command to the node being Ready, sorted
 	done   time.Duration   // until the last join ended
@@ -92,30 +92,30 @@ type round struct {
 
 // maxMemoryDisks is the number of workers that may have their disks in memory, 2 GB
 // each. With more, the machine has no memory left for anything else.
-const inMemory = 5
+const maxMemoryDisks = 5
 
 // measureConcurrentJoins joins n fresh workers at once.
-func joinAtOnce(t *testing.T, ctx context.Context, a *lab.Host, n int) round {
-	var r round
-	program, _ := shipped(t)
+func measureConcurrentJoins(t *testing.T, ctx context.Context, a *lab.Host, n int) joinRound {
+	var r joinRound
+	program, _ := shippedFiles(t)
 	disks := os.Getenv("LAB_DISKS")
 	defer func() { t.Setenv("LAB_DISKS", disks) }()
 	for i := range n {
-		if i == inMemory {
+		if i == maxMemoryDisks {
 			t.Setenv("LAB_DISKS", "")
 		}
 		h := lab.Up(t, fmt.Sprintf("w%dof%d", i+1, n))
 		h.Copy(program, binary)
 		r.hosts = append(r.hosts, h)
 	}
-	token := newToken(t, ctx, a, "--role", "worker", "--uses", strconv.Itoa(n)).Result.Token
+	token := createToken(t, ctx, a, "--role", "worker", "--uses", strconv.Itoa(n)).Result.Token
 	own := func() (sum time.Duration) {
 		for _, h := range r.hosts {
 			sum += processorTime(t, ctx, h)
 		}
 		return sum
 	}
-	r.own, r.cpu, r.sent = -own(), -processorTime(t, ctx, a), -number(t, ctx, a, outgoing)
+	r.own, r.cpu, r.sent = -own(), -processorTime(t, ctx, a), -readNumber(t, ctx, a, sentBytesScript)
 	start := time.Now()
 	var joining sync.WaitGroup
 	var mu sync.Mutex
@@ -124,15 +124,15 @@ func joinAtOnce(t *testing.T, ctx context.Context, a *lab.Host, n int) round {
 		joining.Go(func() {
 			stdout, stderr, code := p.Wait()
 			if code != 0 {
-				t.Errorf("%s: exit %d\n%s\n%s", h.Name, code, tail(stdout, 10), tail(stderr, 10))
+				t.Errorf("%s: exit %d\n%s\n%s", h.Name, code, lastLines(stdout, 10), lastLines(stderr, 10))
 				return
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			r.ready = append(r.ready, at(stdout, "node-ready").Sub(start))
+			r.ready = append(r.ready, stepTime(stdout, "node-ready").Sub(start))
 			if n == 1 {
-				r.fetched = fetched(stdout, "node-ready")
-				t.Logf("a worker alone: %s; %d MB were fetched until its node was Ready", course(stdout, start), r.fetched/1e6)
+				r.fetched = fetchedBytes(stdout, "node-ready")
+				t.Logf("a worker alone: %s; %d MB were fetched until its node was Ready", stepTimes(stdout, start), r.fetched/1e6)
 			}
 		})
 	}
@@ -144,13 +144,13 @@ func joinAtOnce(t *testing.T, ctx context.Context, a *lab.Host, n int) round {
 	r.done = time.Since(start)
 	r.own += own()
 	r.cpu += processorTime(t, ctx, a)
-	r.sent += number(t, ctx, a, outgoing)
-	r.memory = number(t, ctx, a, `cat /sys/fs/cgroup/memory/memory.stat /sys/fs/cgroup/memory.stat 2>/dev/null | awk '/^(total_rss|anon) /{print $2; exit}'`)
+	r.sent += readNumber(t, ctx, a, sentBytesScript)
+	r.memory = readNumber(t, ctx, a, `cat /sys/fs/cgroup/memory/memory.stat /sys/fs/cgroup/memory.stat 2>/dev/null | awk '/^(total_rss|anon) /{print $2; exit}'`)
 	return r
 }
 
 // stepTimes returns when each step of a run was done, relative to start.
-func course(stdout string, start time.Time) string {
+func stepTimes(stdout string, start time.Time) string {
 	var all []string
 	for line := range strings.Lines(stdout) {
 		var e struct {
@@ -166,7 +166,7 @@ func course(stdout string, start time.Time) string {
 
 // fetchedBytes returns how many bytes the steps of a run moved until one of them was
 // done.
-func fetched(stdout, until string) (sum int64) {
+func fetchedBytes(stdout, until string) (sum int64) {
 	most := map[string]int64{}
 	for line := range strings.Lines(stdout) {
 		var e struct {
@@ -188,12 +188,12 @@ func fetched(stdout, until string) (sum int64) {
 }
 
 // sentBytesScript prints how many bytes a host has sent.
-const outgoing = `cat /sys/class/net/$(ip route show default | sed 's/.* dev \([^ ]*\).*/\1/')/statistics/tx_bytes`
+const sentBytesScript = `cat /sys/class/net/$(ip route show default | sed 's/.* dev \([^ ]*\).*/\1/')/statistics/tx_bytes`
 
 // readNumber returns the number that a script prints on a host.
-func number(t *testing.T, ctx context.Context, h *lab.Host, script string) int64 {
+func readNumber(t *testing.T, ctx context.Context, h *lab.Host, script string) int64 {
 	t.Helper()
-	n, err := strconv.ParseInt(strings.TrimSpace(h.Must(ctx, "sh", "-c", script)), 10, 64)
+	n, err := strconv.ParseInt(strings.TrimSpace(h.MustRun(ctx, "sh", "-c", script)), 10, 64)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -201,7 +201,7 @@ func number(t *testing.T, ctx context.Context, h *lab.Host, script string) int64
 }
 
 // stepTime returns when a step of a run was done or skipped.
-func at(stdout, step string) time.Time {
+func stepTime(stdout, step string) time.Time {
 	for line := range strings.Lines(stdout) {
 		var e struct {
 			Time        time.Time
@@ -218,43 +218,43 @@ func at(stdout, step string) time.Time {
 // was booted.
 func processorTime(t *testing.T, ctx context.Context, h *lab.Host) time.Duration {
 	t.Helper()
-	return time.Duration(number(t, ctx, h, `cat /sys/fs/cgroup/cpuacct/cpuacct.usage 2>/dev/null || awk '/usage_usec/{print $2 "000"}' /sys/fs/cgroup/cpu.stat`))
+	return time.Duration(readNumber(t, ctx, h, `cat /sys/fs/cgroup/cpuacct/cpuacct.usage 2>/dev/null || awk '/usage_usec/{print $2 "000"}' /sys/fs/cgroup/cpu.stat`))
 }
 
 // idleRate returns the share of one CPU that an idle host uses.
 func idleRate(t *testing.T, ctx context.Context, h *lab.Host) float64 {
 	before, start := processorTime(t, ctx, h), time.Now()
-	h.Must(ctx, "sleep", "15")
+	h.MustRun(ctx, "sleep", "15")
 	return (processorTime(t, ctx, h) - before).Seconds() / time.Since(start).Seconds()
 }
 
 // measureBareWorker does what an experienced administrator would do: it copies
 // binary, images and token.
-func bareWorker(t *testing.T, ctx context.Context, a *lab.Host) time.Duration {
-	h := upWithPlinth(t, "bare")
-	h.Must(ctx, "mkdir", "-p", "/var/lib/k0s/images")
-	h.Copy(systemImages(t, ctx, h), "/var/lib/k0s/images/images.tar")
-	h.Copy(k0sFrom(t, ctx), "/usr/local/bin/k0s")
+func measureBareWorker(t *testing.T, ctx context.Context, a *lab.Host) time.Duration {
+	h := startHostWithPlinth(t, "bare")
+	h.MustRun(ctx, "mkdir", "-p", "/var/lib/k0s/images")
+	h.Copy(systemImagesArchive(t, ctx, h), "/var/lib/k0s/images/images.tar")
+	h.Copy(extractK0s(t, ctx), "/usr/local/bin/k0s")
 	// k0s's token has the address 127.0.0.1:6443, which is local to each node of Plinth.
-	token := a.Must(ctx, "sh", "-c", "k0s token create --role worker | base64 -d | gunzip | sed 's/127.0.0.1:6443/"+a.IP()+":6443/' | gzip -c | base64 -w0")
-	h.Must(ctx, "sh", "-c", "umask 077; echo "+token+" >/root/token")
+	token := a.MustRun(ctx, "sh", "-c", "k0s token create --role worker | base64 -d | gunzip | sed 's/127.0.0.1:6443/"+a.IP()+":6443/' | gzip -c | base64 -w0")
+	h.MustRun(ctx, "sh", "-c", "umask 077; echo "+token+" >/root/token")
 	start := time.Now()
-	h.Must(ctx, "k0s", "install", "worker", "--token-file", "/root/token", "--kubelet-extra-args=--node-ip="+h.IP())
-	h.Must(ctx, "k0s", "start")
+	h.MustRun(ctx, "k0s", "install", "worker", "--token-file", "/root/token", "--kubelet-extra-args=--node-ip="+h.IP())
+	h.MustRun(ctx, "k0s", "start")
 	took := waitUntil(t, ctx, a, start, "k0s kubectl get node "+h.Name+" --no-headers | grep -qw Ready")
-	a.Must(ctx, binary, "node", "remove", h.Name, "--yes", "--force")
+	a.MustRun(ctx, binary, "node", "remove", h.Name, "--yes", "--force")
 	h.Down()
 	return took
 }
 
 // measureLink measures downloads of the largest blob over links of known speed. It
 // returns the speed of the lab's own link in bytes per second.
-func link(t *testing.T, ctx context.Context, from, to *lab.Host) (unbound float64) {
+func measureLink(t *testing.T, ctx context.Context, from, to *lab.Host) (unbound float64) {
 	const store = "/var/lib/k0s/containerd/io.containerd.content.v1.content/blobs/sha256"
-	blob := strings.TrimSpace(from.Must(ctx, "sh", "-c", "ls -S "+store+" | head -1"))
-	dev := strings.TrimSpace(from.Must(ctx, "sh", "-c", "ip route show default | sed 's/.* dev \\([^ ]*\\).*/\\1/'"))
+	blob := strings.TrimSpace(from.MustRun(ctx, "sh", "-c", "ls -S "+store+" | head -1"))
+	dev := strings.TrimSpace(from.MustRun(ctx, "sh", "-c", "ip route show default | sed 's/.* dev \\([^ ]*\\).*/\\1/'"))
 	fetch := func() float64 {
-		out := to.Must(ctx, "curl", "-sfk", "--cert", "/var/lib/k0s/kubelet/pki/kubelet-client-current.pem", "-o", "/dev/null", "-w", "%{speed_download}",
+		out := to.MustRun(ctx, "curl", "-sfk", "--cert", "/var/lib/k0s/kubelet/pki/kubelet-client-current.pem", "-o", "/dev/null", "-w", "%{speed_download}",
 			"https://"+from.IP()+":9444/v2/plinth/blobs/sha256:"+blob)
 		rate, err := strconv.ParseFloat(strings.TrimSpace(out), 64)
 		if err != nil {
@@ -267,9 +267,9 @@ func link(t *testing.T, ctx context.Context, from, to *lab.Host) (unbound float6
 	}
 	t.Logf("fetch without a bound: %.0f MB/s", unbound/1e6)
 	for _, mbit := range []float64{1000, 400} {
-		from.Must(ctx, "tc", "qdisc", "add", "dev", dev, "root", "tbf", "rate", fmt.Sprintf("%.0fmbit", mbit), "burst", "256kb", "latency", "50ms")
+		from.MustRun(ctx, "tc", "qdisc", "add", "dev", dev, "root", "tbf", "rate", fmt.Sprintf("%.0fmbit", mbit), "burst", "256kb", "latency", "50ms")
 		rate := fetch()
-		from.Must(ctx, "tc", "qdisc", "del", "dev", dev, "root")
+		from.MustRun(ctx, "tc", "qdisc", "del", "dev", dev, "root")
 		t.Logf("fetch over %.0f Mbit/s: %.1f MB/s, %.0f %% of the link (aim 80 %%)", mbit, rate/1e6, rate*8/1e4/mbit)
 	}
 	return unbound

@@ -28,10 +28,10 @@ const ballast = 700 << 20
 // TestBenchMemory_WithLargeBundle measures the resident memory of the commands that
 // read or write whole bundles, with a bundle of more than 1 GB.
 func TestBenchMemory_WithLargeBundle(t *testing.T) {
-	ctx := minutes(t, 30)
-	dir := filepath.Join(deliveries(), "big")
+	ctx := timeoutContext(t, 30)
+	dir := filepath.Join(shipmentDir(), "big")
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	heavyPayload(t, dir)
+	writeHeavyPayload(t, dir)
 	big := filepath.Join(dir, "big.bundle")
 	var out strings.Builder
 	fmt.Fprint(&out, "| what | resident memory | aim |\n| --- | --- | --- |\n")
@@ -39,7 +39,7 @@ func TestBenchMemory_WithLargeBundle(t *testing.T) {
 		{"bundle", "build", "--installer", "../installer.yaml", "--application", "testdata/application.yaml", "--source", dir, "--output-file", big},
 		{"bundle", "verify", big},
 	} {
-		held, words, err := peak(t, ctx, env(t, "PLINTH_E2E_BINARY"), args...)
+		held, words, err := measurePeakMemory(t, ctx, requireEnv(t, "PLINTH_E2E_BINARY"), args...)
 		if err != nil {
 			t.Fatalf("%s: %v: %s", strings.Join(args, " "), err, words)
 		}
@@ -50,14 +50,14 @@ func TestBenchMemory_WithLargeBundle(t *testing.T) {
 		t.Fatalf("the bundle has %d bytes: %v", st.Size(), err)
 	}
 	h := lab.Up(t, "big")
-	h.Copy(env(t, "PLINTH_E2E_BINARY"), binary)
+	h.Copy(requireEnv(t, "PLINTH_E2E_BINARY"), binary)
 	h.Copy(big, bundle)
 	if err := os.RemoveAll(dir); err != nil { // it may be in memory, as the lab's disks
 		t.Fatal(err)
 	}
-	h.Must(ctx, binary, "install", "--yes", "--bundle", bundle, "--allow-unsigned")
+	h.MustRun(ctx, binary, "install", "--yes", "--bundle", bundle, "--allow-unsigned")
 	var megabytes float64
-	if _, err := fmt.Sscanf(h.Must(ctx, "sh", "-c", "grep -ho 'peak memory [0-9.]* MB' /var/log/plinth/install-*.log"), "peak memory %f MB", &megabytes); err != nil {
+	if _, err := fmt.Sscanf(h.MustRun(ctx, "sh", "-c", "grep -ho 'peak memory [0-9.]* MB' /var/log/plinth/install-*.log"), "peak memory %f MB", &megabytes); err != nil {
 		t.Fatal(err)
 	}
 	fmt.Fprintf(&out, "| install | %.0f MB | 300 MB |\n", megabytes)
@@ -65,9 +65,9 @@ func TestBenchMemory_WithLargeBundle(t *testing.T) {
 }
 
 // writeHeavyPayload writes the payload with ballast in one of its images to dir.
-func heavyPayload(t *testing.T, dir string) {
+func writeHeavyPayload(t *testing.T, dir string) {
 	t.Helper()
-	all, err := layout.ImageIndexFromPath(env(t, "PLINTH_E2E_PAYLOAD"))
+	all, err := layout.ImageIndexFromPath(requireEnv(t, "PLINTH_E2E_PAYLOAD"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +83,7 @@ func heavyPayload(t *testing.T, dir string) {
 	}
 	img, err := all.Image(old.Digest)
 	if err == nil {
-		img, err = mutate.AppendLayers(img, static.NewLayer(incompressible(t), types.OCIUncompressedLayer))
+		img, err = mutate.AppendLayers(img, static.NewLayer(incompressibleTar(t), types.OCIUncompressedLayer))
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -96,7 +96,7 @@ func heavyPayload(t *testing.T, dir string) {
 }
 
 // incompressibleTar returns a tar with one large file of random bytes.
-func incompressible(t *testing.T) []byte {
+func incompressibleTar(t *testing.T) []byte {
 	t.Helper()
 	var buf bytes.Buffer
 	buf.Grow(ballast + 4096)

@@ -19,33 +19,33 @@ import (
 // TestBenchPreflight_OneAndTenHosts measures preflights of one host, and of ten hosts
 // that all check each other at once, on one machine's CPUs and disk.
 func TestBenchPreflight_OneAndTenHosts(t *testing.T) {
-	ctx := minutes(t, 20)
+	ctx := timeoutContext(t, 20)
 	const many = 10
 	hosts := make([]*lab.Host, many)
 	for i := range hosts {
 		hosts[i] = lab.Up(t, fmt.Sprintf("h%d", i))
-		hosts[i].Copy(env(t, "PLINTH_E2E_BINARY"), binary)
+		hosts[i].Copy(requireEnv(t, "PLINTH_E2E_BINARY"), binary)
 	}
-	quick, full := bestLook(t, ctx, hosts[0], "--quick"), bestLook(t, ctx, hosts[0])
-	all := togetherLook(t, ctx, hosts)
-	rss := lookRSS(t, ctx)
+	quick, full := bestPreflightTime(t, ctx, hosts[0], "--quick"), bestPreflightTime(t, ctx, hosts[0])
+	all := concurrentPreflightTime(t, ctx, hosts)
+	rss := preflightMemory(t, ctx)
 	var b strings.Builder
 	row := func(what, figure, aim string) { fmt.Fprintf(&b, "| %s | %s | %s |\n", what, figure, aim) }
 	row("what", "plinth", "aim")
 	row("---", "---", "---")
-	row("preflight without measures", seconds(quick), "5 s")
-	row("preflight with measures", seconds(full), "15 s")
-	row(fmt.Sprintf("%d hosts at once, each with its peers and measures", many), seconds(all), "30 s")
+	row("preflight without measures", formatSeconds(quick), "5 s")
+	row("preflight with measures", formatSeconds(full), "15 s")
+	row(fmt.Sprintf("%d hosts at once, each with its peers and measures", many), formatSeconds(all), "30 s")
 	row("resident memory of a preflight", fmt.Sprintf("%d MB", rss/1e6), "60 MB")
 	t.Logf("\n%s", b.String())
 }
 
 // bestPreflightTime returns the shortest of several times of one preflight.
-func bestLook(t *testing.T, ctx context.Context, h *lab.Host, flags ...string) time.Duration {
+func bestPreflightTime(t *testing.T, ctx context.Context, h *lab.Host, flags ...string) time.Duration {
 	var all []time.Duration
 	for range rounds {
 		start := time.Now()
-		h.Must(ctx, append([]string{binary, "preflight"}, flags...)...)
+		h.MustRun(ctx, append([]string{binary, "preflight"}, flags...)...)
 		all = append(all, time.Since(start))
 	}
 	return slices.Min(all)
@@ -53,11 +53,11 @@ func bestLook(t *testing.T, ctx context.Context, h *lab.Host, flags ...string) t
 
 // concurrentPreflightTime returns the time until the last of the hosts has checked
 // itself and its peers.
-func togetherLook(t *testing.T, ctx context.Context, hosts []*lab.Host) time.Duration {
+func concurrentPreflightTime(t *testing.T, ctx context.Context, hosts []*lab.Host) time.Duration {
 	var addresses []string
 	for _, h := range hosts {
-		h.Must(ctx, "sh", "-c", "umask 077; echo a-code-for-this-bench >/srv/code")
-		h.Must(ctx, "systemd-run", "-q", "--unit=listen", binary, "preflight", "--listen", "--peer-code-file", "/srv/code")
+		h.MustRun(ctx, "sh", "-c", "umask 077; echo a-code-for-this-bench >/srv/code")
+		h.MustRun(ctx, "systemd-run", "-q", "--unit=listen", binary, "preflight", "--listen", "--peer-code-file", "/srv/code")
 		addresses = append(addresses, h.IP())
 	}
 	for _, h := range hosts {
@@ -92,7 +92,7 @@ func togetherLook(t *testing.T, ctx context.Context, hosts []*lab.Host) time.Dur
 }
 
 // preflightMemory returns the peak memory, in bytes, of a preflight of this machine.
-func lookRSS(t *testing.T, ctx context.Context) int64 {
-	held, _, _ := peak(t, ctx, env(t, "PLINTH_E2E_BINARY"), "preflight", "--data-dir", t.TempDir()) // this machine need not pass
+func preflightMemory(t *testing.T, ctx context.Context) int64 {
+	held, _, _ := measurePeakMemory(t, ctx, requireEnv(t, "PLINTH_E2E_BINARY"), "preflight", "--data-dir", t.TempDir()) // this machine need not pass
 	return held
 }

@@ -25,9 +25,9 @@ import (
 // `plinth install`, one after the other on fresh hosts of one lab, and prints a table.
 // It fails only if a cluster does not start: the figures have no limits.
 func TestBench_InstallAgainstBareK0s(t *testing.T) {
-	ctx := minutes(t, 40)
-	bare := bareK0s(t, ctx)
-	ours := plinthInstall(t, ctx)
+	ctx := timeoutContext(t, 40)
+	bare := measureBareK0s(t, ctx)
+	ours := measureInstall(t, ctx)
 
 	var b strings.Builder
 	row := func(what, bare, ours, ratio, aim string) {
@@ -36,35 +36,37 @@ func TestBench_InstallAgainstBareK0s(t *testing.T) {
 	row("what", "bare k0s", "plinth", "ratio", "aim")
 	row("---", "---", "---", "---", "---")
 	for _, at := range []string{"node Ready", "system pods Ready"} {
-		row(at, seconds(bare[at]), seconds(ours[at]), fmt.Sprintf("%.2f", ours[at].Seconds()/bare[at].Seconds()), map[string]string{"node Ready": "1.10", "system pods Ready": "1.00"}[at])
+		row(at, formatSeconds(bare[at]), formatSeconds(ours[at]), fmt.Sprintf("%.2f", ours[at].Seconds()/bare[at].Seconds()), map[string]string{"node Ready": "1.10", "system pods Ready": "1.00"}[at])
 	}
-	row("console answers, after the system pods", "", seconds(ours["console"]-ours["system pods Ready"]), "", "60 s")
-	row("second run, nothing to do", "", seconds(ours["converged"]), "", "2 s")
-	row("plinth version", "", fmt.Sprintf("%d ms, %s", ours["version"].Milliseconds(), ours.rss("version")), "", "50 ms, 40 MB")
+	row("console answers, after the system pods", "", formatSeconds(ours["console"]-ours["system pods Ready"]), "", "60 s")
+	row("second run, nothing to do", "", formatSeconds(ours["converged"]), "", "2 s")
+	row("plinth version", "", fmt.Sprintf("%d ms, %s", ours["version"].Milliseconds(), ours.formatRSS("version")), "", "50 ms, 40 MB")
 	row("journal of the install", "", fmt.Sprintf("%.2f s, %.2f %%", ours["journal"].Seconds(), 100*ours["journal"].Seconds()/ours["install"].Seconds()), "", "1 %")
-	row("resident memory of the install", "", ours.rss("install"), "", "300 MB")
+	row("resident memory of the install", "", ours.formatRSS("install"), "", "300 MB")
 	t.Logf("\n%s", b.String())
 }
 
 // figures are times since the start of the command; "… rss" is memory in KiB.
 type figures map[string]time.Duration
 
-func (f figures) rss(what string) string { return fmt.Sprintf("%d MB", int64(f[what+" rss"])*1024/1e6) }
+func (f figures) formatRSS(what string) string {
+	return fmt.Sprintf("%d MB", int64(f[what+" rss"])*1024/1e6)
+}
 
-func seconds(d time.Duration) string { return fmt.Sprintf("%.1f s", d.Seconds()) }
+func formatSeconds(d time.Duration) string { return fmt.Sprintf("%.1f s", d.Seconds()) }
 
 // measureBareK0s does what an experienced administrator would do: it copies binary
 // and images, and installs and starts the service with the right node address. As
 // with Plinth, konnectivity is off: the bundle has no image for it.
-func bareK0s(t *testing.T, ctx context.Context) figures {
-	h := upWithPlinth(t, "bare")
-	archive := systemImages(t, ctx, h)
-	h.Must(ctx, "mkdir", "-p", "/var/lib/k0s/images")
+func measureBareK0s(t *testing.T, ctx context.Context) figures {
+	h := startHostWithPlinth(t, "bare")
+	archive := systemImagesArchive(t, ctx, h)
+	h.MustRun(ctx, "mkdir", "-p", "/var/lib/k0s/images")
 	h.Copy(archive, "/var/lib/k0s/images/images.tar")
-	h.Copy(k0sFrom(t, ctx), "/usr/local/bin/k0s")
-	h.Must(ctx, "k0s", "install", "controller", "--enable-worker", "--no-taints", "--disable-components=konnectivity-server", "--kubelet-extra-args=--node-ip="+h.IP())
+	h.Copy(extractK0s(t, ctx), "/usr/local/bin/k0s")
+	h.MustRun(ctx, "k0s", "install", "controller", "--enable-worker", "--no-taints", "--disable-components=konnectivity-server", "--kubelet-extra-args=--node-ip="+h.IP())
 	start := time.Now()
-	h.Must(ctx, "k0s", "start")
+	h.MustRun(ctx, "k0s", "start")
 	f := figures{}
 	f["node Ready"] = waitUntil(t, ctx, h, start, `k0s kubectl get node --no-headers | grep -qw Ready`)
 	f["system pods Ready"] = waitUntil(t, ctx, h, start,
@@ -73,9 +75,9 @@ func bareK0s(t *testing.T, ctx context.Context) figures {
 }
 
 // extractK0s returns the path of the k0s executable, extracted from the bundle.
-func k0sFrom(t *testing.T, ctx context.Context) string {
+func extractK0s(t *testing.T, ctx context.Context) string {
 	t.Helper()
-	b, err := airgap.Open(ctx, env(t, "PLINTH_E2E_BUNDLE"))
+	b, err := airgap.Open(ctx, requireEnv(t, "PLINTH_E2E_BUNDLE"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,15 +103,15 @@ func k0sFrom(t *testing.T, ctx context.Context) string {
 // on both sides.
 func waitUntil(t *testing.T, ctx context.Context, h *lab.Host, start time.Time, condition string) time.Duration {
 	t.Helper()
-	h.Must(ctx, "bash", "-c", "for i in $(seq 1800); do "+condition+" 2>/dev/null && exit 0; sleep 0.2; done; exit 1")
+	h.MustRun(ctx, "bash", "-c", "for i in $(seq 1800); do "+condition+" 2>/dev/null && exit 0; sleep 0.2; done; exit 1")
 	return time.Since(start)
 }
 
-func plinthInstall(t *testing.T, ctx context.Context) figures {
-	h := upWithPlinth(t, "ours")
+func measureInstall(t *testing.T, ctx context.Context) figures {
+	h := startHostWithPlinth(t, "ours")
 	f := figures{}
 	start := time.Now()
-	out := h.Must(ctx, binary, "-o", "json", "install", "--yes", "--bundle", bundle)
+	out := h.MustRun(ctx, binary, "-o", "json", "install", "--yes", "--bundle", bundle)
 	for line := range strings.Lines(out) {
 		var e struct {
 			Time        time.Time
@@ -122,27 +124,27 @@ func plinthInstall(t *testing.T, ctx context.Context) figures {
 		f[key] = e.Time.Sub(start)
 	}
 	var peak float64
-	if _, err := fmt.Sscanf(h.Must(ctx, "sh", "-c", "grep -ho 'peak memory [0-9.]* MB' /var/log/plinth/install-*.log"), "peak memory %f MB", &peak); err != nil {
+	if _, err := fmt.Sscanf(h.MustRun(ctx, "sh", "-c", "grep -ho 'peak memory [0-9.]* MB' /var/log/plinth/install-*.log"), "peak memory %f MB", &peak); err != nil {
 		t.Fatal(err)
 	}
 	f["install rss"] = time.Duration(peak * 1e6 / 1024)
-	journal := journalCost(t, ctx, h)
+	journal := readJournalCost(t, ctx, h)
 	f["journal"], f["install"] = journal[0], journal[1]
 	start = time.Now()
-	h.Must(ctx, binary, "install", "--yes", "--bundle", bundle)
+	h.MustRun(ctx, binary, "install", "--yes", "--bundle", bundle)
 	f["converged"] = time.Since(start)
-	took, held := version(t, ctx, env(t, "PLINTH_E2E_BINARY"))
+	took, held := measureVersion(t, ctx, requireEnv(t, "PLINTH_E2E_BINARY"))
 	f["version"], f["version rss"] = took[len(took)/2], time.Duration(held/1024)
 	return f
 }
 
 // readJournalCost returns the time that the journal of the first install took, and
 // that of the whole install, from the install's log.
-func journalCost(t testing.TB, ctx context.Context, h *lab.Host) (took [2]time.Duration) {
+func readJournalCost(t testing.TB, ctx context.Context, h *lab.Host) (took [2]time.Duration) {
 	t.Helper()
 	var writes int
 	var cost, all float64
-	line := h.Must(ctx, "sh", "-c", "grep -ho 'journal: [0-9]* writes in .* s' /var/log/plinth/install-*.log | head -n1")
+	line := h.MustRun(ctx, "sh", "-c", "grep -ho 'journal: [0-9]* writes in .* s' /var/log/plinth/install-*.log | head -n1")
 	if _, err := fmt.Sscanf(line, "journal: %d writes in %f s of %f s", &writes, &cost, &all); err != nil {
 		t.Fatalf("%v: %q", err, line)
 	}
@@ -151,30 +153,30 @@ func journalCost(t testing.TB, ctx context.Context, h *lab.Host) (took [2]time.D
 }
 
 // bundleItem is one entry in the output of `bundle inspect`.
-type item struct{ Kind, Name, Digest string }
+type bundleItem struct{ Kind, Name, Digest string }
 
-func inspect(t *testing.T, ctx context.Context, h *lab.Host) []item {
+func inspectBundle(t *testing.T, ctx context.Context, h *lab.Host) []bundleItem {
 	t.Helper()
-	var doc struct{ Result struct{ Items []item } }
-	if err := json.Unmarshal([]byte(h.Must(ctx, binary, "-o", "json", "bundle", "inspect", bundle)), &doc); err != nil {
+	var doc struct{ Result struct{ Items []bundleItem } }
+	if err := json.Unmarshal([]byte(h.MustRun(ctx, binary, "-o", "json", "bundle", "inspect", bundle)), &doc); err != nil {
 		t.Fatal(err)
 	}
 	return doc.Result.Items
 }
 
 // systemImagesArchive writes an OCI archive of the images that k0s itself runs.
-func systemImages(t *testing.T, ctx context.Context, h *lab.Host) string {
+func systemImagesArchive(t *testing.T, ctx context.Context, h *lab.Host) string {
 	t.Helper()
 	wanted := map[string]bool{}
-	for _, i := range inspect(t, ctx, h) {
+	for _, i := range inspectBundle(t, ctx, h) {
 		if i.Kind == "image" && strings.HasPrefix(i.Name, "quay.io/k0sproject/") {
 			wanted[i.Name] = true
 		}
 	}
-	all, err := layout.ImageIndexFromPath(env(t, "PLINTH_E2E_PAYLOAD"))
+	all, err := layout.ImageIndexFromPath(requireEnv(t, "PLINTH_E2E_PAYLOAD"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	some := mutate.RemoveManifests(all, func(d v1.Descriptor) bool { return !wanted[d.Annotations["org.opencontainers.image.ref.name"]] })
-	return ociArchive(t, ctx, some)
+	return writeOCIArchive(t, ctx, some)
 }

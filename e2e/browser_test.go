@@ -17,7 +17,7 @@ import (
 // browseConsole opens the console in a browser, logs in with the password, waits until
 // the next page contains expect, and returns its text. Screenshots are written to the
 // folder in PLINTH_E2E_SCREENSHOTS, outside the checkout.
-func browse(t *testing.T, s session, name, expect string) (text string) {
+func browseConsole(t *testing.T, s consoleSession, name, expect string) (text string) {
 	t.Helper()
 	chromium, err := exec.LookPath("chromium")
 	if err != nil {

@@ -29,22 +29,22 @@ import (
 // website is what `plinth publish` wrote, on a static server that cuts every
 // first answer with much in it, and can be made to misbehave.
 type website struct {
-	url, roots  string                      // roots is the file on the host with the server's certificate
-	local       string                      // the same file on this machine
-	sides       map[string]http.HandlerFunc // folders with the same content but failing blobs, by name
-	dir         string                      // folder that is served
-	certificate tls.Certificate
-	mu          sync.Mutex
-	cut         map[string]bool
-	blobs       int // answered requests for blobs
-	resumed     int // of these, the ones with a Range header
-	meddle      http.HandlerFunc
+	url, hostRoots string                      // roots is the file on the host with the server's certificate
+	localRoots     string                      // the same file on this machine
+	failingPaths   map[string]http.HandlerFunc // folders with the same content but failing blobs, by name
+	dir            string                      // folder that is served
+	certificate    tls.Certificate
+	mu             sync.Mutex
+	requested      map[string]bool
+	blobs          int // answered requests for blobs
+	resumed        int // of these, the ones with a Range header
+	override       http.HandlerFunc
 }
 
-const much = 30 << 20
+const cutThreshold = 30 << 20
 
-func (s *website) ServeHTTP(w http.ResponseWriter, r *http.Request, files http.Handler) {
-	for side, answer := range s.sides {
+func (s *website) serveFile(w http.ResponseWriter, r *http.Request, files http.Handler) {
+	for side, answer := range s.failingPaths {
 		if rest, ok := strings.CutPrefix(r.URL.Path, "/"+side); ok && strings.Contains(rest, "/blobs/") {
 			answer(w, r)
 			return
@@ -53,10 +53,10 @@ func (s *website) ServeHTTP(w http.ResponseWriter, r *http.Request, files http.H
 		}
 	}
 	s.mu.Lock()
-	meddle := s.meddle
+	meddle := s.override
 	blob := strings.Contains(r.URL.Path, "/blobs/")
-	first := !s.cut[r.URL.Path]
-	s.cut[r.URL.Path] = true
+	first := !s.requested[r.URL.Path]
+	s.requested[r.URL.Path] = true
 	if blob {
 		s.blobs++
 		if r.Header.Get("Range") != "" {
@@ -68,33 +68,33 @@ func (s *website) ServeHTTP(w http.ResponseWriter, r *http.Request, files http.H
 		meddle(w, r)
 		return
 	}
-	if st, err := os.Stat(filepath.Join(s.dir, filepath.FromSlash(r.URL.Path))); err == nil && st.Size() > much && first {
-		w = &cutter{w, st.Size() / 2}
+	if st, err := os.Stat(filepath.Join(s.dir, filepath.FromSlash(r.URL.Path))); err == nil && st.Size() > cutThreshold && first {
+		w = &cuttingWriter{w, st.Size() / 2}
 	}
 	files.ServeHTTP(w, r)
 }
 
 // cuttingWriter breaks the connection after a number of bytes.
-type cutter struct {
+type cuttingWriter struct {
 	http.ResponseWriter
 	left int64
 }
 
-func (c *cutter) Write(p []byte) (int, error) {
+func (c *cuttingWriter) Write(p []byte) (int, error) {
 	if c.left -= int64(len(p)); c.left < 0 {
 		panic(http.ErrAbortHandler)
 	}
 	return c.ResponseWriter.Write(p)
 }
 
-func (s *website) misbehave(how http.HandlerFunc) {
+func (s *website) setOverride(how http.HandlerFunc) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.meddle, s.blobs, s.resumed = how, 0, 0
-	maps.DeleteFunc(s.cut, func(path string, _ bool) bool { return strings.Contains(path, "/blobs/") })
+	s.override, s.blobs, s.resumed = how, 0, 0
+	maps.DeleteFunc(s.requested, func(path string, _ bool) bool { return strings.Contains(path, "/blobs/") })
 }
 
-func (s *website) asked() (blobs, resumed int) {
+func (s *website) requestCounts() (blobs, resumed int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.blobs, s.resumed
@@ -102,10 +102,10 @@ func (s *website) asked() (blobs, resumed int) {
 
 // publishBundle publishes the signed bundle and serves it on the lab's bridge over
 // TLS, with a certificate that the host trusts.
-func publish(t *testing.T, h *lab.Host) *website {
+func publishBundle(t *testing.T, h *lab.Host) *website {
 	t.Helper()
-	_, bundle := shipped(t)
-	d, err := delivered()
+	_, bundle := shippedFiles(t)
+	d, err := prepareShipment()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,7 +115,7 @@ func publish(t *testing.T, h *lab.Host) *website {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pair, err := pki.SelfSigned([]string{ip}, time.Now())
+	pair, err := pki.NewSelfSigned([]string{ip}, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,13 +123,13 @@ func publish(t *testing.T, h *lab.Host) *website {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := filepath.Join(deliveries(), "public")
-	s := &website{url: "https://" + listener.Addr().String(), roots: "/srv/roots.pem", dir: dir, certificate: certificate, cut: map[string]bool{}}
-	if err := run(env(t, "PLINTH_E2E_BINARY"), "publish", "--bundle", bundle, "--sign-key", privateKey(d), "--url", s.url, dir); err != nil {
+	dir := filepath.Join(shipmentDir(), "public")
+	s := &website{url: "https://" + listener.Addr().String(), hostRoots: "/srv/roots.pem", dir: dir, certificate: certificate, requested: map[string]bool{}}
+	if err := runLocal(requireEnv(t, "PLINTH_E2E_BINARY"), "publish", "--bundle", bundle, "--sign-key", privateKey(d), "--url", s.url, dir); err != nil {
 		t.Fatal(err)
 	}
 	files := http.FileServer(http.Dir(dir))
-	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.ServeHTTP(w, r, files) }),
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.serveFile(w, r, files) }),
 		TLSConfig: &tls.Config{Certificates: []tls.Certificate{certificate}}}
 	go func() { _ = server.ServeTLS(listener, "", "") }()
 	t.Cleanup(func() { _ = errors.Join(server.Close(), os.RemoveAll(dir)) })
@@ -137,9 +137,9 @@ func publish(t *testing.T, h *lab.Host) *website {
 	if err := os.WriteFile(roots, pair.Cert, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	h.Copy(roots, s.roots)
-	s.local = roots
-	s.sides = map[string]http.HandlerFunc{
+	h.Copy(roots, s.hostRoots)
+	s.localRoots = roots
+	s.failingPaths = map[string]http.HandlerFunc{
 		"broken": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) },
 		"stalls": func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
 	}
@@ -149,48 +149,48 @@ func publish(t *testing.T, h *lab.Host) *website {
 // startRefusedInstall starts an install on the host from the failing folder that has
 // the host's name. The install fails only after all attempts, up to three minutes
 // later, so call judge, which checks the result, at the end of the test.
-func (s *website) refused(t *testing.T, ctx context.Context, h *lab.Host, says string) (judge func()) {
+func (s *website) startRefusedInstall(t *testing.T, ctx context.Context, h *lab.Host, says string) (judge func()) {
 	t.Helper()
-	h.Copy(s.local, s.roots)
-	h.Must(ctx, "mkdir", "-p", "/var/log/plinth")
+	h.Copy(s.localRoots, s.hostRoots)
+	h.MustRun(ctx, "mkdir", "-p", "/var/log/plinth")
 	fresh := h.Baseline(ctx)
-	p := h.Start(ctx, lab.Cmd{Args: s.line("--yes -o json --source " + s.url + "/" + h.Name + "/linux-amd64")})
+	p := h.Start(ctx, lab.Cmd{Args: s.commandLine("--yes -o json --source " + s.url + "/" + h.Name + "/linux-amd64")})
 	return func() {
 		stdout, stderr, code := p.Wait()
-		if r := parse(t, stdout); code != 6 || !strings.Contains(r.Error.Cause, says) || !strings.Contains(r.Error.Cause, s.url) || r.Error.Hint == "" {
-			t.Errorf("exit %d: %+v\n%s", code, r.Error, tail(stderr, 40))
+		if r := parseReply(t, stdout); code != 6 || !strings.Contains(r.Error.Cause, says) || !strings.Contains(r.Error.Cause, s.url) || r.Error.Hint == "" {
+			t.Errorf("exit %d: %+v\n%s", code, r.Error, lastLines(stderr, 40))
 		}
-		same(t, fresh, h.Baseline(ctx))
+		checkUnchanged(t, fresh, h.Baseline(ctx))
 	}
 }
 
 // commandLine returns the command line of the README with additional flags.
-func (s *website) line(flags string) []string {
-	return []string{"bash", "-c", fmt.Sprintf("set -o pipefail; export SSL_CERT_FILE=%s; curl -fsSL %s/install.sh | bash -s -- %s", s.roots, s.url, flags)}
+func (s *website) commandLine(flags string) []string {
+	return []string{"bash", "-c", fmt.Sprintf("set -o pipefail; export SSL_CERT_FILE=%s; curl -fsSL %s/install.sh | bash -s -- %s", s.hostRoots, s.url, flags)}
 }
 
 // runCurl runs the command line with additional flags.
-func (s *website) curl(t *testing.T, ctx context.Context, h *lab.Host, code int, flags string) reply {
+func (s *website) runCurl(t *testing.T, ctx context.Context, h *lab.Host, code int, flags string) reply {
 	t.Helper()
 	start := time.Now()
-	stdout, stderr, got := h.Run(ctx, s.line(flags)...)
+	stdout, stderr, got := h.Run(ctx, s.commandLine(flags)...)
 	t.Logf("curl | bash: exit %d in %.1fs", got, time.Since(start).Seconds())
 	if got != code {
-		t.Fatalf("exit %d, want %d\n%s\n%s", got, code, tail(stdout, 40), tail(stderr, 40))
+		t.Fatalf("exit %d, want %d\n%s\n%s", got, code, lastLines(stdout, 40), lastLines(stderr, 40))
 	}
-	return parse(t, stdout)
+	return parseReply(t, stdout)
 }
 
 // TestInstall_FromCurlPipedToBash tests the second way to install: a host that reaches
 // only a web server, over connections that break.
 func TestInstall_FromCurlPipedToBash(t *testing.T) {
-	ctx := minutes(t, 15)
+	ctx := timeoutContext(t, 15)
 	h := lab.Up(t, "curl")
-	s := publish(t, h)
-	h.Must(ctx, "mkdir", "-p", "/var/log/plinth")
+	s := publishBundle(t, h)
+	h.MustRun(ctx, "mkdir", "-p", "/var/log/plinth")
 	one, other := lab.Up(t, "broken"), lab.Up(t, "stalls") // before any baseline: each host knows the others' names
-	broken := s.refused(t, ctx, one, "answers 500 Internal Server Error (after 5 attempts)")
-	stalls := s.refused(t, ctx, other, "stalls: almost no data arrived in 30s (after 5 attempts)")
+	broken := s.startRefusedInstall(t, ctx, one, "answers 500 Internal Server Error (after 5 attempts)")
+	stalls := s.startRefusedInstall(t, ctx, other, "stalls: almost no data arrived in 30s (after 5 attempts)")
 	fresh := h.Baseline(ctx)
 
 	t.Run("errors of the server and a full disk leave the host unchanged", func(t *testing.T) {
@@ -206,34 +206,34 @@ func TestInstall_FromCurlPipedToBash(t *testing.T) {
 			}, "206"},
 		} {
 			t.Run(name, func(t *testing.T) {
-				s.misbehave(c.answer)
-				if r := s.curl(t, ctx, h.For(t), 6, "--yes -o json"); !strings.Contains(r.Error.Cause, c.says) || !strings.Contains(r.Error.Cause, s.url) {
+				s.setOverride(c.answer)
+				if r := s.runCurl(t, ctx, h.ForTest(t), 6, "--yes -o json"); !strings.Contains(r.Error.Cause, c.says) || !strings.Contains(r.Error.Cause, s.url) {
 					t.Errorf("%+v", r.Error)
 				}
 			})
 		}
-		s.misbehave(nil)
-		h := h.For(t)
-		h.Must(ctx, "mount", "-t", "tmpfs", "-o", "size=8m", "none", "/var/cache")
+		s.setOverride(nil)
+		h := h.ForTest(t)
+		h.MustRun(ctx, "mount", "-t", "tmpfs", "-o", "size=8m", "none", "/var/cache")
 		defer h.Run(ctx, "umount", "/var/cache")
-		if r := s.curl(t, ctx, h, 6, "--yes -o json --ignore-host-preflight disk-space"); !strings.Contains(r.Error.Cause, "no space left") || !strings.Contains(r.Error.Hint, "space in /var/cache/plinth") {
+		if r := s.runCurl(t, ctx, h, 6, "--yes -o json --ignore-host-preflight disk-space"); !strings.Contains(r.Error.Cause, "no space left") || !strings.Contains(r.Error.Hint, "space in /var/cache/plinth") {
 			t.Errorf("a disk that fills: %+v", r.Error)
 		}
-		h.Must(ctx, "sh", "-c", "ls -A /var/cache | grep . && exit 1; umount /var/cache")
-		same(t, fresh, h.Baseline(ctx))
+		h.MustRun(ctx, "sh", "-c", "ls -A /var/cache | grep . && exit 1; umount /var/cache")
+		checkUnchanged(t, fresh, h.Baseline(ctx))
 	})
 
-	s.misbehave(nil)
+	s.setOverride(nil)
 	if !t.Run("an install resumes downloads after cut connections", func(t *testing.T) {
-		r := s.curl(t, ctx, h.For(t), 0, "--yes -o json")
+		r := s.runCurl(t, ctx, h.ForTest(t), 0, "--yes -o json")
 		if !r.Result.Changed || r.Result.ConsoleURL != "https://"+h.IP()+":8800" || r.Result.Password == "" {
 			t.Errorf("answer: %+v", r.Result)
 		}
-		countsUp(t, r.Events)
-		if blobs, resumed := s.asked(); resumed == 0 {
+		checkImportProgress(t, r.Events)
+		if blobs, resumed := s.requestCounts(); resumed == 0 {
 			t.Errorf("none of %d requests for blobs resumed a download", blobs)
 		}
-		left := h.Must(ctx, "sh", "-c", "ls -d /usr/local/bin/plinth.* /tmp/tmp.* /var/cache/plinth 2>/dev/null || true; /usr/local/bin/plinth version >/dev/null")
+		left := h.MustRun(ctx, "sh", "-c", "ls -d /usr/local/bin/plinth.* /tmp/tmp.* /var/cache/plinth 2>/dev/null || true; /usr/local/bin/plinth version >/dev/null")
 		if left != "" {
 			t.Errorf("leftover files: %s", left)
 		}
@@ -245,25 +245,25 @@ func TestInstall_FromCurlPipedToBash(t *testing.T) {
 		t.FailNow()
 	}
 	t.Run("after a power cut the same command downloads and imports nothing", func(t *testing.T) {
-		h := h.For(t)
-		h.PullPlug()
+		h := h.ForTest(t)
+		h.CutPower()
 		h.Boot()
-		h.Must(ctx, "timeout", "90", "bash", "-c", "until k0s ctr version >/dev/null 2>&1; do sleep 0.5; done")
-		s.misbehave(nil)
-		r := s.curl(t, ctx, h, 0, "--yes -o json")
-		if got := r.imported(); got != nil {
+		h.MustRun(ctx, "timeout", "90", "bash", "-c", "until k0s ctr version >/dev/null 2>&1; do sleep 0.5; done")
+		s.setOverride(nil)
+		r := s.runCurl(t, ctx, h, 0, "--yes -o json")
+		if got := r.importedImages(); got != nil {
 			t.Errorf("imported again: %v", got)
 		}
-		if blobs, _ := s.asked(); blobs != 0 {
+		if blobs, _ := s.requestCounts(); blobs != 0 {
 			t.Errorf("%d blobs were downloaded again", blobs)
 		}
 	})
-	t.Run("only a lost image is downloaded from a registry", func(t *testing.T) { aLostImageComesFromTheRegistry(t, ctx, h.For(t), s) })
+	t.Run("only a lost image is downloaded from a registry", func(t *testing.T) { checkLostImageFromRegistry(t, ctx, h.ForTest(t), s) })
 	t.Run("reset removes everything", func(t *testing.T) {
-		h := h.For(t)
-		h.Must(ctx, "plinth", "reset", "cluster", "--cluster", "my-app", "--delete-data", "--yes")
-		h.Must(ctx, "rm", "/usr/local/bin/plinth")
-		same(t, fresh, h.Baseline(ctx))
+		h := h.ForTest(t)
+		h.MustRun(ctx, "plinth", "reset", "cluster", "--cluster", "my-app", "--delete-data", "--yes")
+		h.MustRun(ctx, "rm", "/usr/local/bin/plinth")
+		checkUnchanged(t, fresh, h.Baseline(ctx))
 	})
 	broken()
 	stalls()
@@ -271,7 +271,7 @@ func TestInstall_FromCurlPipedToBash(t *testing.T) {
 
 // checkImportProgress verifies that the bytes in the progress of an import only grow
 // and do not exceed the total.
-func countsUp(t *testing.T, events []event) {
+func checkImportProgress(t *testing.T, events []event) {
 	last := map[string]event{}
 	for _, e := range events {
 		if !strings.HasPrefix(e.Step, "images-") || e.State != "progress" || e.Total == 0 {
@@ -290,12 +290,12 @@ func countsUp(t *testing.T, events []event) {
 }
 
 // flippedByte is a file with one bit of one byte changed.
-type overlay struct {
+type flippedByte struct {
 	io.ReaderAt
 	at int64
 }
 
-func (o overlay) ReadAt(p []byte, off int64) (int, error) {
+func (o flippedByte) ReadAt(p []byte, off int64) (int, error) {
 	n, err := o.ReaderAt.ReadAt(p, off)
 	if i := o.at - off; i >= 0 && i < int64(n) {
 		p[i] ^= 1 << (o.at % 8)
@@ -306,8 +306,8 @@ func (o overlay) ReadAt(p []byte, off int64) (int, error) {
 // TestOpenAt_DetectsDamagedBundle changes random bytes of the demo's bundle and
 // truncates it. Only the blob with the changed byte is read: an install reads all.
 func TestOpenAt_DetectsDamagedBundle(t *testing.T) {
-	ctx := minutes(t, 10)
-	_, path := shipped(t)
+	ctx := timeoutContext(t, 10)
+	_, path := shippedFiles(t)
 	file, err := os.Open(path)
 	if err != nil {
 		t.Fatal(err)
@@ -325,9 +325,9 @@ func TestOpenAt_DetectsDamagedBundle(t *testing.T) {
 	random := rand.New(rand.NewPCG(seed, seed))
 	for range 200 {
 		at := random.Int64N(st.Size())
-		b, err := airgap.OpenAt(ctx, overlay{file, at}, st.Size(), path)
+		b, err := airgap.OpenAt(ctx, flippedByte{file, at}, st.Size(), path)
 		if err == nil {
-			err = readAt(ctx, b, table, at)
+			err = readBlobAt(ctx, b, table, at)
 		}
 		if problem.ExitCode(err) != problem.ExitBundle || problem.Hint(err) == "" {
 			t.Errorf("byte %d: %v", at, err)
@@ -341,7 +341,7 @@ func TestOpenAt_DetectsDamagedBundle(t *testing.T) {
 }
 
 // readBlobAt reads the blob that contains the byte at this offset.
-func readAt(ctx context.Context, b *airgap.Bundle, table format.Table, at int64) error {
+func readBlobAt(ctx context.Context, b *airgap.Bundle, table format.Table, at int64) error {
 	for _, it := range b.Items() {
 		for _, d := range it.Blobs() {
 			if s := table.Blobs[d.Digest]; at >= s.Off && at < s.Off+s.Size {

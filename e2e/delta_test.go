@@ -11,31 +11,31 @@ import (
 )
 
 // deltaFile is the path of the delta on a host.
-const change = "/srv/my-app-1-to-2.delta"
+const deltaFile = "/srv/my-app-1-to-2.delta"
 
 // buildNextRelease builds a second release and copies only its delta to the host. The
 // first release, patched here with the delta, must equal the second byte for byte.
-func nextRelease(t *testing.T, h *lab.Host) {
+func buildNextRelease(t *testing.T, h *lab.Host) {
 	t.Helper()
-	_, old := shipped(t)
-	d, err := delivered()
+	_, old := shippedFiles(t)
+	d, err := prepareShipment()
 	if err != nil {
 		t.Fatal(err)
 	}
-	plinth, in := env(t, "PLINTH_E2E_BINARY"), func(name string) string { return filepath.Join(deliveries(), name) }
+	plinth, in := requireEnv(t, "PLINTH_E2E_BINARY"), func(name string) string { return filepath.Join(shipmentDir(), name) }
 	next, delta, merged := in("next"), in("delta"), in("merged")
 	defer func() { _, _ = os.Remove(next), os.Remove(merged) }()
 	for _, args := range [][]string{
-		{plinth, "bundle", "build", "--installer", "../installer.yaml", "--application", "testdata/application.yaml", "--source", env(t, "PLINTH_E2E_PAYLOAD"),
+		{plinth, "bundle", "build", "--installer", "../installer.yaml", "--application", "testdata/application.yaml", "--source", requireEnv(t, "PLINTH_E2E_PAYLOAD"),
 			"--sign-key", privateKey(d), "--release", "2", "--output-file", next},
 		{plinth, "bundle", "diff", old, next, "--output-file", delta},
 		{plinth, "bundle", "patch", old, delta, "--output-file", merged},
 		{"cmp", next, merged},
 		{plinth, "bundle", "verify", "--verify-key", d.key, merged},
 	} {
-		if err := run(args[0], args[1:]...); err != nil {
+		if err := runLocal(args[0], args[1:]...); err != nil {
 			t.Fatal(err)
 		}
 	}
-	h.Copy(delta, change)
+	h.Copy(delta, deltaFile)
 }

@@ -14,28 +14,28 @@ import (
 )
 
 // faultTestReply is the output of a fault test.
-type deaths struct {
+type faultTestReply struct {
 	Result struct {
 		Seed          uint64
 		Kills, Failed int
-		Rows          []row
+		Rows          []faultTestRow
 	}
 }
 
 // faultTestRow is one kill and its result.
-type row struct {
+type faultTestRow struct {
 	Point, Step, Next, Result, Detail string
 	KilledSeconds, Seconds            float64
 }
 
 // runFaultTest runs a fault test, which must exit with code 0, and logs its table.
-func drill(t *testing.T, ctx context.Context, h *lab.Host, args ...string) deaths {
+func runFaultTest(t *testing.T, ctx context.Context, h *lab.Host, args ...string) faultTestReply {
 	t.Helper()
 	start := time.Now()
 	stdout, stderr, code := h.Run(ctx, append([]string{binary, "-o", "json", "debug", "fault-test", "run", "--host-is-disposable"}, args...)...)
-	var d deaths
+	var d faultTestReply
 	if err := json.Unmarshal([]byte(stdout), &d); err != nil {
-		t.Fatalf("%v: exit %d\n%s\n%s", err, code, stdout, tail(stderr, 20))
+		t.Fatalf("%v: exit %d\n%s\n%s", err, code, stdout, lastLines(stderr, 20))
 	}
 	var table strings.Builder
 	for _, r := range d.Result.Rows {
@@ -45,7 +45,7 @@ func drill(t *testing.T, ctx context.Context, h *lab.Host, args ...string) death
 	}
 	t.Logf("drill %s: %d kills, %d failed, seed %d, in %.0fs\n%s", strings.Join(args, " "), d.Result.Kills, d.Result.Failed, d.Result.Seed, time.Since(start).Seconds(), &table)
 	if code != 0 || d.Result.Failed != 0 {
-		t.Fatalf("exit %d\n%s", code, tail(stderr, 40))
+		t.Fatalf("exit %d\n%s", code, lastLines(stderr, 40))
 	}
 	return d
 }
@@ -53,30 +53,30 @@ func drill(t *testing.T, ctx context.Context, h *lab.Host, args ...string) death
 // unreachableDNS and rejectDNS give a host a nameserver whose address is unreachable,
 // which the host learns at once. The lab's own gateway reports this only once a
 // second, and each of hundreds of runs would wait for it.
-func noNames() lab.Option { return lab.DNS("192.0.2.53") }
+func unreachableDNS() lab.Option { return lab.DNS("192.0.2.53") }
 
-func unnamed(ctx context.Context, h *lab.Host) {
-	h.Must(ctx, "ip", "route", "add", "unreachable", "192.0.2.53/32")
+func rejectDNS(ctx context.Context, h *lab.Host) {
+	h.MustRun(ctx, "ip", "route", "add", "unreachable", "192.0.2.53/32")
 }
 
 // TestInstall_SurvivesKills kills one install at every boundary of every
 // step, and at random moments, until the cluster is up; then the join of a second
 // host; and then the reset.
 func TestInstall_SurvivesKills(t *testing.T) {
-	ctx := minutes(t, 25)
-	h := upWithPlinth(t, "chain", noNames())
-	unnamed(ctx, h)
-	b := lab.Up(t, "link", noNames()) // now, because each new host of a lab is added to every /etc/hosts
-	unnamed(ctx, b)
+	ctx := timeoutContext(t, 25)
+	h := startHostWithPlinth(t, "chain", unreachableDNS())
+	rejectDNS(ctx, h)
+	b := lab.Up(t, "link", unreachableDNS()) // now, because each new host of a lab is added to every /etc/hosts
+	rejectDNS(ctx, b)
 	fresh := h.Baseline(ctx)
 	var steps []string
-	for _, p := range plinth(t, ctx, h, 0, "install", "--bundle", bundle, "--plan").Result.Plan {
+	for _, p := range runPlinth(t, ctx, h, 0, "install", "--bundle", bundle, "--plan").Result.Plan {
 		if p.State != "done" {
 			steps = append(steps, p.Step)
 		}
 	}
 
-	d := drill(t, ctx, h, "--random", "30", "--within", "2s", "--seed", "20261121", "--", "install", "--bundle", bundle)
+	d := runFaultTest(t, ctx, h, "--random", "30", "--within", "2s", "--seed", "20261121", "--", "install", "--bundle", bundle)
 	died, random := map[string]bool{}, 0
 	for _, r := range d.Result.Rows {
 		died[r.Point] = r.Result == "recovered"
@@ -96,24 +96,24 @@ func TestInstall_SurvivesKills(t *testing.T) {
 			}
 		}
 	}
-	podsReachServices(t, ctx, h)
-	t.Run("a worker joins", func(t *testing.T) { joinSurvivesDeath(t, ctx, h.For(t), b.For(t)) })
+	checkPodReachesService(t, ctx, h)
+	t.Run("a worker joins", func(t *testing.T) { checkJoinSurvivesKills(t, ctx, h.ForTest(t), b.ForTest(t)) })
 
-	drill(t, ctx, h, "--", "reset", "cluster", "--cluster", "my-app", "--delete-data")
-	same(t, fresh, h.Baseline(ctx))
+	runFaultTest(t, ctx, h, "--", "reset", "cluster", "--cluster", "my-app", "--delete-data")
+	checkUnchanged(t, fresh, h.Baseline(ctx))
 }
 
 // checkJoinSurvivesKills kills the join of a worker before each step and after the step
 // has changed the host, until it is a node. The node is then reset.
-func joinSurvivesDeath(t *testing.T, ctx context.Context, a, b *lab.Host) {
-	program, _ := shipped(t)
+func checkJoinSurvivesKills(t *testing.T, ctx context.Context, a, b *lab.Host) {
+	program, _ := shippedFiles(t)
 	b.Copy(program, binary)
 	fresh := b.Baseline(ctx)
 	const file = "/run/token"
-	b.Must(ctx, "sh", "-c", `umask 077; printf %s "$1" > `+file, "sh", newToken(t, ctx, a, "--role", "worker").Result.Token)
+	b.MustRun(ctx, "sh", "-c", `umask 077; printf %s "$1" > `+file, "sh", createToken(t, ctx, a, "--role", "worker").Result.Token)
 	args := []string{"--point", "join/receipt:temp", "--point", "join/node-ready:needed", "--point", "join/node-ready:applied"}
 	var want []string
-	for _, p := range plinth(t, ctx, b, 0, "join", "--token-file", file, "--plan").Result.Plan {
+	for _, p := range runPlinth(t, ctx, b, 0, "join", "--token-file", file, "--plan").Result.Plan {
 		// The journal creates the data folder, and a node may be Ready before the step that waits for it.
 		if p.State == "done" || p.Step == "data-dir" || p.Step == "node-ready" {
 			continue
@@ -123,7 +123,7 @@ func joinSurvivesDeath(t *testing.T, ctx context.Context, a, b *lab.Host) {
 			args = append(args, "--point", "join/"+p.Step+moment)
 		}
 	}
-	d := drill(t, ctx, b, append(args, "--", "join", "--token-file", file)...)
+	d := runFaultTest(t, ctx, b, append(args, "--", "join", "--token-file", file)...)
 	died := map[string]bool{}
 	for _, r := range d.Result.Rows {
 		died[r.Point] = r.Result == "recovered"
@@ -133,20 +133,20 @@ func joinSurvivesDeath(t *testing.T, ctx context.Context, a, b *lab.Host) {
 			t.Errorf("the join was not killed at %s", point)
 		}
 	}
-	podsReachPods(t, ctx, a, b)
-	a.Must(ctx, binary, "kubectl", "delete", "pod", "on-"+a.Name, "on-"+b.Name, "--now")
-	b.Must(ctx, "rm", file)
-	plinth(t, ctx, b, 0, "reset", "node", "--yes", "--delete-data")
-	same(t, fresh, b.Baseline(ctx))
+	checkPodNetwork(t, ctx, a, b)
+	a.MustRun(ctx, binary, "kubectl", "delete", "pod", "on-"+a.Name, "on-"+b.Name, "--now")
+	b.MustRun(ctx, "rm", file)
+	runPlinth(t, ctx, b, 0, "reset", "node", "--yes", "--delete-data")
+	checkUnchanged(t, fresh, b.Baseline(ctx))
 }
 
 // TestReset_AfterKilledInstall kills an install and resets the host: at each boundary
 // before k0s starts, and while k0s, its containerd and the kots CLI work. The host is
 // used again each time.
 func TestReset_AfterKilledInstall(t *testing.T) {
-	ctx := minutes(t, 25)
-	h := upWithPlinth(t, "each", noNames())
-	unnamed(ctx, h)
+	ctx := timeoutContext(t, 25)
+	h := startHostWithPlinth(t, "each", unreachableDNS())
+	rejectDNS(ctx, h)
 	fresh := h.Baseline(ctx)
 	var early []string
 	for _, id := range []string{"journal:write", "journal:torn", "journal:temp", "journal:renamed", "run:started",
@@ -169,9 +169,9 @@ func TestReset_AfterKilledInstall(t *testing.T) {
 		{"--point", "install/console:working#3"},
 	} {
 		t.Run(strings.TrimPrefix(points[1], "install/"), func(t *testing.T) {
-			h := h.For(t)
-			drill(t, ctx, h, append(append([]string{"--way", "reset"}, points...), "--", "install", "--bundle", bundle)...)
-			same(t, fresh, h.Baseline(ctx))
+			h := h.ForTest(t)
+			runFaultTest(t, ctx, h, append(append([]string{"--way", "reset"}, points...), "--", "install", "--bundle", bundle)...)
+			checkUnchanged(t, fresh, h.Baseline(ctx))
 		})
 	}
 }

@@ -14,8 +14,8 @@ import (
 // createForeignObjects creates objects of other software on a host: a container with
 // its own network, firewall rules and chains, routes, a CNI plugin and its state,
 // kernel settings, and a data folder that the administrator created.
-func placeForeign(ctx context.Context, h *lab.Host) {
-	h.Must(ctx, "sh", "-euc", `
+func createForeignObjects(ctx context.Context, h *lab.Host) {
+	h.MustRun(ctx, "sh", "-euc", `
 		mkdir -m 0750 /var/lib/plinth
 		mkdir -p /opt/cni/bin /var/lib/cni/networks/theirs /etc/modules-load.d
 		echo theirs | tee /opt/cni/bin/theirs /var/lib/cni/networks/theirs/10.9.0.2 /etc/sysctl.d/10-theirs.conf >/dev/null
@@ -37,39 +37,39 @@ func placeForeign(ctx context.Context, h *lab.Host) {
 
 // checkRollback lets a first install fail once k0s runs, and verifies that it is
 // rolled back.
-func rollBack(t *testing.T, ctx context.Context, h *lab.Host, fresh lab.Baseline) {
+func checkRollback(t *testing.T, ctx context.Context, h *lab.Host, fresh lab.Baseline) {
 	// The bundle comes through a pipe: its files must be removed, too.
 	stdout, stderr, code := h.Run(ctx, "sh", "-c", "cat "+bundle+" | PLINTH_FAILPOINTS=install/images-boot:begun=error "+binary+" -o json install --bundle - --yes --rollback-on-failure")
 	if code != 7 {
-		t.Fatalf("exit %d\n%s\n%s", code, tail(stdout, 10), tail(stderr, 20))
+		t.Fatalf("exit %d\n%s\n%s", code, lastLines(stdout, 10), lastLines(stderr, 20))
 	}
-	if r := parse(t, stdout); r.Error == nil || !strings.Contains(r.Error.Hint, "this host is as it was before") {
+	if r := parseReply(t, stdout); r.Error == nil || !strings.Contains(r.Error.Hint, "this host is as it was before") {
 		t.Errorf("error: %+v", r.Error)
 	}
-	same(t, fresh, h.Baseline(ctx))
+	checkUnchanged(t, fresh, h.Baseline(ctx))
 }
 
 // checkFullDisk fills the disk while images are imported: the run must report it. The
 // next run resumes once there is space again.
-func fillDisk(t *testing.T, ctx context.Context, h *lab.Host) {
-	p := start(t, ctx, h, `"step":"images-rest","state":"progress"`)
-	h.Must(ctx, "sh", "-euc", `fallocate -l $(($(df --output=avail -B1 / | tail -n 1) - 32000000)) /srv/filler`)
+func checkFullDisk(t *testing.T, ctx context.Context, h *lab.Host) {
+	p := startInstall(t, ctx, h, `"step":"images-rest","state":"progress"`)
+	h.MustRun(ctx, "sh", "-euc", `fallocate -l $(($(df --output=avail -B1 / | tail -n 1) - 32000000)) /srv/filler`)
 	stdout, stderr, code := p.Wait()
-	h.Must(ctx, "rm", "/srv/filler")
+	h.MustRun(ctx, "rm", "/srv/filler")
 	if code != 7 || !strings.Contains(stdout, "no space left") {
-		t.Errorf("a full disk: exit %d\n%s\n%s", code, tail(stdout, 5), tail(stderr, 10))
+		t.Errorf("a full disk: exit %d\n%s\n%s", code, lastLines(stdout, 5), lastLines(stderr, 10))
 	}
 }
 
 // checkResetKeepsData resets without --delete-data, then with it.
-func resetKeepingData(t *testing.T, ctx context.Context, h *lab.Host, fresh lab.Baseline) {
-	if r := plinth(t, ctx, h, 2, "reset", "cluster", "--yes"); !strings.Contains(r.Error.Hint, "--cluster my-app") {
+func checkResetKeepsData(t *testing.T, ctx context.Context, h *lab.Host, fresh lab.Baseline) {
+	if r := runPlinth(t, ctx, h, 2, "reset", "cluster", "--yes"); !strings.Contains(r.Error.Hint, "--cluster my-app") {
 		t.Errorf("a reset of just any cluster: %+v", r.Error)
 	}
-	plinth(t, ctx, h, 2, "reset", "cluster", "--yes", "--cluster", "other")
-	h.Must(ctx, "sh", "-c", "echo mine >/etc/k0s/mine")
+	runPlinth(t, ctx, h, 2, "reset", "cluster", "--yes", "--cluster", "other")
+	h.MustRun(ctx, "sh", "-c", "echo mine >/etc/k0s/mine")
 	begun := time.Now()
-	r := plinth(t, ctx, h, 0, "reset", "cluster", "--yes", "--cluster", "my-app")
+	r := runPlinth(t, ctx, h, 0, "reset", "cluster", "--yes", "--cluster", "my-app")
 	if took := time.Since(begun); took > 30*time.Second {
 		t.Errorf("the reset took %.1fs", took.Seconds())
 	}
@@ -78,14 +78,14 @@ func resetKeepingData(t *testing.T, ctx context.Context, h *lab.Host, fresh lab.
 		t.Errorf("retained: %s", said)
 	}
 	for _, d := range lab.Diff(fresh, h.Baseline(ctx)) {
-		if !strings.Contains(d, "/etc/k0s/mine") && !strings.Contains(d, "/var/lib/plinth/volumes") && !strings.Contains(d, "/var/lib/plinth/kept.json") && !noise(d) {
+		if !strings.Contains(d, "/etc/k0s/mine") && !strings.Contains(d, "/var/lib/plinth/volumes") && !strings.Contains(d, "/var/lib/plinth/kept.json") && !isExpectedDifference(d) {
 			t.Errorf("host differs: %s", d)
 		}
 	}
-	h.Must(ctx, "rm", "/etc/k0s/mine")
-	plinth(t, ctx, h, 0, "reset", "cluster", "--yes", "--cluster", "my-app", "--delete-data")
-	same(t, fresh, h.Baseline(ctx))
-	if r := plinth(t, ctx, h, 0, "reset", "cluster", "--yes", "--cluster", "my-app"); r.Result.Changed {
+	h.MustRun(ctx, "rm", "/etc/k0s/mine")
+	runPlinth(t, ctx, h, 0, "reset", "cluster", "--yes", "--cluster", "my-app", "--delete-data")
+	checkUnchanged(t, fresh, h.Baseline(ctx))
+	if r := runPlinth(t, ctx, h, 0, "reset", "cluster", "--yes", "--cluster", "my-app"); r.Result.Changed {
 		t.Error("another reset changed something")
 	}
 }

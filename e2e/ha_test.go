@@ -24,26 +24,26 @@ const (
 )
 
 // etcdMember is a member of etcd in the output of `plinth status`.
-type voter struct {
+type etcdMember struct {
 	ID, Name, Address string
 	Leader            bool
 }
 
 // clusterStatus is the output of `plinth status` on a controller.
-type seen struct {
+type clusterStatus struct {
 	Nodes []struct {
 		Name  string
 		Ready bool
 	}
 	API  []struct{ Ready bool }
-	Etcd []voter
+	Etcd []etcdMember
 }
 
 // readStatus runs `plinth status` on a host.
-func look(t testing.TB, ctx context.Context, h *lab.Host) seen {
+func readStatus(t testing.TB, ctx context.Context, h *lab.Host) clusterStatus {
 	t.Helper()
-	var answer struct{ Result seen }
-	out := h.Must(ctx, binary, "-o", "json", "status")
+	var answer struct{ Result clusterStatus }
+	out := h.MustRun(ctx, binary, "-o", "json", "status")
 	if err := json.Unmarshal([]byte(out), &answer); err != nil {
 		t.Fatalf("status: %v: %s", err, out)
 	}
@@ -52,11 +52,11 @@ func look(t testing.TB, ctx context.Context, h *lab.Host) seen {
 
 // waitForStatus reads the status until done returns true, and returns the time that
 // this took. It fails the test if it takes longer than within.
-func until(t testing.TB, ctx context.Context, h *lab.Host, within time.Duration, what string, done func(seen) bool) time.Duration {
+func waitForStatus(t testing.TB, ctx context.Context, h *lab.Host, within time.Duration, what string, done func(clusterStatus) bool) time.Duration {
 	t.Helper()
 	began := time.Now()
 	for {
-		v := look(t, ctx, h)
+		v := readStatus(t, ctx, h)
 		switch took := time.Since(began); {
 		case done(v):
 			t.Logf("%s: after %.1fs", what, took.Seconds())
@@ -64,14 +64,14 @@ func until(t testing.TB, ctx context.Context, h *lab.Host, within time.Duration,
 		case took > within:
 			t.Fatalf("%s: not within %s: %+v", what, within, v)
 		}
-		h.Must(ctx, "sleep", "0.5")
+		h.MustRun(ctx, "sleep", "0.5")
 	}
 }
 
 // allReady returns a condition for waitForStatus: all nodes are Ready, and all
 // controllers serve the API and are members of etcd.
-func whole(nodes, controllers int) func(seen) bool {
-	return func(v seen) bool {
+func allReady(nodes, controllers int) func(clusterStatus) bool {
+	return func(v clusterStatus) bool {
 		ok := len(v.Nodes) == nodes && len(v.API) == controllers && len(v.Etcd) == controllers
 		for _, n := range v.Nodes {
 			ok = ok && n.Ready
@@ -79,48 +79,48 @@ func whole(nodes, controllers int) func(seen) bool {
 		for _, api := range v.API {
 			ok = ok && api.Ready
 		}
-		return ok && !slices.ContainsFunc(v.Etcd, func(m voter) bool { return m.Name == "" })
+		return ok && !slices.ContainsFunc(v.Etcd, func(m etcdMember) bool { return m.Name == "" })
 	}
 }
 
 // checkNodeLosses has a cluster of the controllers a, c and d and the workers b and e.
 // It removes one controller and the worker e, and joins the controller f. It returns
 // the one of c and d that is left.
-func bearsLosses(t *testing.T, ctx context.Context, a, b, c, d, e, f *lab.Host) (left *lab.Host) {
-	t.Run("the console's database has three replicas", func(t *testing.T) { copies(t, ctx, a.For(t)) })
+func checkNodeLosses(t *testing.T, ctx context.Context, a, b, c, d, e, f *lab.Host) (left *lab.Host) {
+	t.Run("the console's database has three replicas", func(t *testing.T) { checkReplicas(t, ctx, a.ForTest(t)) })
 	if !t.Run("the etcd leader loses power and comes back", func(t *testing.T) {
-		loseLeader(t, ctx, []*lab.Host{a.For(t), c.For(t), d.For(t)}, []*lab.Host{b.For(t), e.For(t)})
+		checkLeaderLoss(t, ctx, []*lab.Host{a.ForTest(t), c.ForTest(t), d.ForTest(t)}, []*lab.Host{b.ForTest(t), e.ForTest(t)})
 	}) {
 		t.FailNow()
 	}
-	t.Run("a worker is drained and removed", func(t *testing.T) { leaves(t, ctx, a.For(t), e.For(t)) })
-	e.PullPlug()
+	t.Run("a worker is drained and removed", func(t *testing.T) { checkDrainAndRemove(t, ctx, a.ForTest(t), e.ForTest(t)) })
+	e.CutPower()
 	left = c
 	t.Run("the etcd leader is removed", func(t *testing.T) {
-		if dismissLeader(t, ctx, []*lab.Host{a.For(t), c.For(t), d.For(t)}, b.For(t)) == c.Name {
+		if removeLeader(t, ctx, []*lab.Host{a.ForTest(t), c.ForTest(t), d.ForTest(t)}, b.ForTest(t)) == c.Name {
 			left = d
 		}
 	})
-	t.Run("an etcd member that never started is removed", func(t *testing.T) { neverCame(t, ctx, a.For(t)) })
+	t.Run("an etcd member that never started is removed", func(t *testing.T) { checkRemoveUnstartedMember(t, ctx, a.ForTest(t)) })
 	t.Run("a controller joins while the controller that admits it is killed", func(t *testing.T) {
-		outlivesController(t, ctx, left.For(t), f.For(t))
-		until(t, ctx, a.For(t), 3*time.Minute, f.Name+" has joined", whole(4, 3))
+		checkJoinSurvivesController(t, ctx, left.ForTest(t), f.ForTest(t))
+		waitForStatus(t, ctx, a.ForTest(t), 3*time.Minute, f.Name+" has joined", allReady(4, 3))
 	})
 	t.Run("the console's database has three replicas again", func(t *testing.T) {
-		copies(t, ctx, a.For(t))
-		consoleAnswers(t, ctx, time.Now(), a.For(t))
+		checkReplicas(t, ctx, a.ForTest(t))
+		waitForConsole(t, ctx, time.Now(), a.ForTest(t))
 	})
 	return left
 }
 
 // findOrMoveLeader returns the leader of etcd. If it is the first controller, the
 // leadership is moved to the second one before.
-func leader(t testing.TB, ctx context.Context, controllers ...*lab.Host) *lab.Host {
+func findOrMoveLeader(t testing.TB, ctx context.Context, controllers ...*lab.Host) *lab.Host {
 	t.Helper()
 	for range 30 {
 		var first string // the id of the second controller's member
 		var leads *lab.Host
-		for _, m := range look(t, ctx, controllers[0]).Etcd {
+		for _, m := range readStatus(t, ctx, controllers[0]).Etcd {
 			for i, h := range controllers {
 				if m.Name == h.Name && m.Leader {
 					leads = controllers[i]
@@ -134,31 +134,31 @@ func leader(t testing.TB, ctx context.Context, controllers ...*lab.Host) *lab.Ho
 			return leads
 		}
 		if leads != nil {
-			leads.Must(ctx, "sh", "-c", "curl -sSkf -m 10 "+asEtcd+` -d '{"targetID":"`+first+`"}' https://127.0.0.1:2379/v3/maintenance/transfer-leadership`)
+			leads.MustRun(ctx, "sh", "-c", "curl -sSkf -m 10 "+asEtcd+` -d '{"targetID":"`+first+`"}' https://127.0.0.1:2379/v3/maintenance/transfer-leadership`)
 		}
-		controllers[0].Must(ctx, "sleep", "1")
+		controllers[0].MustRun(ctx, "sleep", "1")
 	}
 	t.Fatal("etcd does not transfer its leadership")
 	return nil
 }
 
 // apiClient is a client that sends requests to the API all the time.
-type asking struct {
+type apiClient struct {
 	host *lab.Host
 	*lab.Process
 }
 
 // startAPIClient makes a host read its own Node through the node's local API address,
 // five times a second. The read needs a quorum of etcd.
-func ask(ctx context.Context, h *lab.Host, as string) asking {
-	return asking{h, h.Start(ctx, lab.Cmd{Args: []string{"bash", "-c", `while :; do b=$EPOCHREALTIME
+func startAPIClient(ctx context.Context, h *lab.Host, as string) apiClient {
+	return apiClient{h, h.Start(ctx, lab.Cmd{Args: []string{"bash", "-c", `while :; do b=$EPOCHREALTIME
 		c=$(curl -sk -m 2 -o /dev/null -w '%{http_code}' ` + as + ` https://127.0.0.1:6443/api/v1/nodes/` + h.Name + `)
 		echo "$b $EPOCHREALTIME $c"; sleep 0.2; done`}})}
 }
 
 // longestGap returns the longest time without a successful request that ends after
 // from, and the number of requests that failed after from.
-func (a asking) gap(t testing.TB, from time.Time) (longest time.Duration, failed int) {
+func (a apiClient) longestGap(t testing.TB, from time.Time) (longest time.Duration, failed int) {
 	t.Helper()
 	out, _ := a.Output()
 	last, answered := time.Time{}, false
@@ -181,43 +181,43 @@ func (a asking) gap(t testing.TB, from time.Time) (longest time.Duration, failed
 		last = end
 	}
 	if !answered {
-		t.Errorf("%s: the API never answered again: %s", a.host.Name, tail(out, 5))
+		t.Errorf("%s: the API never answered again: %s", a.host.Name, lastLines(out, 5))
 	}
 	return longest, failed
 }
 
 // writeScript creates objects and prints the name of each one that the API accepted.
-const writing = `i=0; while :; do i=$((i+1))
+const writeScript = `i=0; while :; do i=$((i+1))
 	c=$(curl -sk -m 5 -o /dev/null -w '%{http_code}' ` + asAdmin + ` -H 'Content-Type: application/json' -d '{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"w-'$i'","labels":{"e2e":"ha"}}}' https://127.0.0.1:6443/api/v1/namespaces/default/configmaps)
 	[ "$c" != 201 ] || echo "w-$i"; done`
 
 // checkLeaderLoss cuts the power of the controller that is the etcd leader, during
 // writes, and boots it again. The first controller has the console's own files and
 // keeps running.
-func loseLeader(t *testing.T, ctx context.Context, controllers, workers []*lab.Host) {
+func checkLeaderLoss(t *testing.T, ctx context.Context, controllers, workers []*lab.Host) {
 	a := controllers[0]
-	victim := leader(t, ctx, controllers...)
+	victim := findOrMoveLeader(t, ctx, controllers...)
 	asks, stop := context.WithCancel(ctx)
 	defer stop()
-	var clients []asking
+	var clients []apiClient
 	var other *lab.Host
 	for _, h := range controllers {
 		if h != victim {
-			clients, other = append(clients, ask(asks, h, asAdmin)), h
+			clients, other = append(clients, startAPIClient(asks, h, asAdmin)), h
 		}
 	}
 	for _, h := range workers {
-		clients = append(clients, ask(asks, h, asNode))
+		clients = append(clients, startAPIClient(asks, h, asNode))
 	}
-	writer := victim.Start(asks, lab.Cmd{Args: []string{"bash", "-c", writing}})
+	writer := victim.Start(asks, lab.Cmd{Args: []string{"bash", "-c", writeScript}})
 	if !writer.WaitFor(ctx, "w-30\n") {
 		t.Fatal("the API accepts no writes")
 	}
 	cut := time.Now()
-	victim.PullPlug()
-	a.Must(ctx, "sleep", "10")
+	victim.CutPower()
+	a.MustRun(ctx, "sleep", "10")
 	for _, c := range clients {
-		gap, failed := c.gap(t, cut)
+		gap, failed := c.longestGap(t, cut)
 		t.Logf("%s, the leader of etcd, lost its power: on %s the API was unavailable for %.2fs, %d requests failed", victim.Name, c.host.Name, gap.Seconds(), failed)
 		if gap > 5*time.Second {
 			t.Errorf("%s: the API was unavailable for %s", c.host.Name, gap)
@@ -225,7 +225,7 @@ func loseLeader(t *testing.T, ctx context.Context, controllers, workers []*lab.H
 	}
 	stop()
 	acknowledged, _ := writer.Output()
-	kept := "\n" + a.Must(ctx, binary, "kubectl", "get", "configmaps", "-l", "e2e=ha", "-o", "jsonpath={range .items[*]}{.metadata.name}{\"\\n\"}{end}") + "\n"
+	kept := "\n" + a.MustRun(ctx, binary, "kubectl", "get", "configmaps", "-l", "e2e=ha", "-o", "jsonpath={range .items[*]}{.metadata.name}{\"\\n\"}{end}") + "\n"
 	n := 0
 	for line := range strings.Lines(acknowledged) {
 		if n++; !strings.Contains(kept, "\n"+strings.TrimSpace(line)+"\n") {
@@ -233,13 +233,13 @@ func loseLeader(t *testing.T, ctx context.Context, controllers, workers []*lab.H
 		}
 	}
 	t.Logf("%d writes were acknowledged by %s, and all are stored", n, victim.Name)
-	if r := plinth(t, ctx, a, 2, "node", "remove", other.Name, "--yes"); r.Error == nil || !strings.Contains(r.Error.Cause, "the API would stop") || !strings.Contains(r.Error.Hint, "--force") {
+	if r := runPlinth(t, ctx, a, 2, "node", "remove", other.Name, "--yes"); r.Error == nil || !strings.Contains(r.Error.Cause, "the API would stop") || !strings.Contains(r.Error.Hint, "--force") {
 		t.Errorf("a removal that costs the quorum: %+v", r.Error)
 	}
-	consoleAnswers(t, ctx, cut, a, append([]*lab.Host{other}, workers...)...)
+	waitForConsole(t, ctx, cut, a, append([]*lab.Host{other}, workers...)...)
 	victim.Boot()
-	until(t, ctx, a, 2*time.Minute, victim.Name+" is back", whole(len(controllers)+len(workers), len(controllers)))
-	if health := victim.Must(ctx, "sh", "-c", "curl -sSk -m 5 "+asEtcd+" https://127.0.0.1:2379/health"); !strings.Contains(health, `"health":"true"`) {
+	waitForStatus(t, ctx, a, 2*time.Minute, victim.Name+" is back", allReady(len(controllers)+len(workers), len(controllers)))
+	if health := victim.MustRun(ctx, "sh", "-c", "curl -sSk -m 5 "+asEtcd+" https://127.0.0.1:2379/health"); !strings.Contains(health, `"health":"true"`) {
 		t.Errorf("etcd of %s: %s", victim.Name, health)
 	}
 }
@@ -247,7 +247,7 @@ func loseLeader(t *testing.T, ctx context.Context, controllers, workers []*lab.H
 // waitForConsole calls the console through each host's own port until it reports that
 // its database is connected. It logs the state of the cluster after two minutes and
 // fails after five: Kubernetes retries at growing intervals.
-func consoleAnswers(t *testing.T, ctx context.Context, since time.Time, from *lab.Host, hosts ...*lab.Host) {
+func waitForConsole(t *testing.T, ctx context.Context, since time.Time, from *lab.Host, hosts ...*lab.Host) {
 	t.Helper()
 	const long, never = 2 * time.Minute, 5 * time.Minute
 	told := false
@@ -259,13 +259,13 @@ func consoleAnswers(t *testing.T, ctx context.Context, since time.Time, from *la
 				break
 			}
 			if took > never {
-				t.Fatalf("the console does not answer at %s: curl %d, %s\n%s", h.Name, code, out, whyNot(ctx, from))
+				t.Fatalf("the console does not answer at %s: curl %d, %s\n%s", h.Name, code, out, describeCluster(ctx, from))
 			}
 			if took > long && !told {
 				told = true
-				t.Logf("after %.0fs the console does not answer at %s yet: curl %d, %s\n%s", took.Seconds(), h.Name, code, out, whyNot(ctx, from))
+				t.Logf("after %.0fs the console does not answer at %s yet: curl %d, %s\n%s", took.Seconds(), h.Name, code, out, describeCluster(ctx, from))
 			}
-			from.Must(ctx, "sleep", "0.5")
+			from.MustRun(ctx, "sleep", "0.5")
 		}
 	}
 	t.Logf("the console answers on all these nodes after %.1fs", time.Since(since).Seconds())
@@ -273,7 +273,7 @@ func consoleAnswers(t *testing.T, ctx context.Context, since time.Time, from *la
 
 // describeCluster returns pods, events and logs that help to find why the console does
 // not work.
-func whyNot(ctx context.Context, h *lab.Host) string {
+func describeCluster(ctx context.Context, h *lab.Host) string {
 	out, _, _ := h.Run(ctx, "sh", "-c", `k="`+binary+` kubectl --request-timeout=10s"
 		$k get nodes,pods,endpointslices -A -o wide; $k get events -A --sort-by=.lastTimestamp | tail -n 60
 		for p in deployment/console-proxy kotsadm-0 kotsadm-rqlite-0 kotsadm-rqlite-1 kotsadm-rqlite-2; do echo "== $p"; $k logs -n kotsadm $p --all-containers --tail=15; done
@@ -282,25 +282,25 @@ func whyNot(ctx context.Context, h *lab.Host) string {
 }
 
 // insertMarker inserts a row into the console's database that every replica must have.
-func mark(t *testing.T, ctx context.Context, a *lab.Host) {
+func insertMarker(t *testing.T, ctx context.Context, a *lab.Host) {
 	t.Helper()
 	for _, sql := range []string{"CREATE TABLE e2e (x TEXT)", "INSERT INTO e2e VALUES ('kept')"} {
-		a.Must(ctx, binary, "kubectl", "exec", "-n", "kotsadm", "kotsadm-rqlite-0", "--", "sh", "-c", `echo "`+sql+`" | rqlite -u kotsadm:$RQLITE_PASSWORD`)
+		a.MustRun(ctx, binary, "kubectl", "exec", "-n", "kotsadm", "kotsadm-rqlite-0", "--", "sh", "-c", `echo "`+sql+`" | rqlite -u kotsadm:$RQLITE_PASSWORD`)
 	}
-	remembers(t, ctx, a, 0)
+	checkReplicaData(t, ctx, a, 0)
 }
 
 // checkReplicas verifies that the console's database has three complete replicas, each
 // on a different node.
-func copies(t *testing.T, ctx context.Context, a *lab.Host) {
+func checkReplicas(t *testing.T, ctx context.Context, a *lab.Host) {
 	t.Helper()
 	began := time.Now()
-	a.Must(ctx, binary, "kubectl", "wait", "-n", "kotsadm", "--for=jsonpath={.status.readyReplicas}=3", "--timeout=300s", "statefulset/kotsadm-rqlite")
+	a.MustRun(ctx, binary, "kubectl", "wait", "-n", "kotsadm", "--for=jsonpath={.status.readyReplicas}=3", "--timeout=300s", "statefulset/kotsadm-rqlite")
 	ready := time.Since(began)
 	for i := range 3 {
-		remembers(t, ctx, a, i)
+		checkReplicaData(t, ctx, a, i)
 	}
-	on := strings.Fields(a.Must(ctx, binary, "kubectl", "get", "pods", "-n", "kotsadm", "-l", "app=kotsadm-rqlite", "-o", "jsonpath={.items[*].spec.nodeName}"))
+	on := strings.Fields(a.MustRun(ctx, binary, "kubectl", "get", "pods", "-n", "kotsadm", "-l", "app=kotsadm-rqlite", "-o", "jsonpath={.items[*].spec.nodeName}"))
 	t.Logf("the console's database is on %s: Ready after %.1fs, complete after %.1fs", strings.Join(on, ", "), ready.Seconds(), time.Since(began).Seconds())
 	if slices.Sort(on); len(slices.Compact(on)) != 3 {
 		t.Errorf("the replicas are on %v", on)
@@ -309,22 +309,22 @@ func copies(t *testing.T, ctx context.Context, a *lab.Host) {
 
 // checkReplicaData verifies that one replica has the row of insertMarker on its disk. A
 // replica is Ready some seconds before it has data.
-func remembers(t *testing.T, ctx context.Context, a *lab.Host, i int) {
+func checkReplicaData(t *testing.T, ctx context.Context, a *lab.Host, i int) {
 	t.Helper()
 	out, errs := "", ""
-	for began := time.Now(); time.Since(began) < 2*time.Minute; a.Must(ctx, "sleep", "0.5") {
+	for began := time.Now(); time.Since(began) < 2*time.Minute; a.MustRun(ctx, "sleep", "0.5") {
 		out, errs, _ = a.Run(ctx, binary, "kubectl", "exec", "-n", "kotsadm", fmt.Sprint("kotsadm-rqlite-", i), "--", "sh", "-c", `wget -qO- "http://127.0.0.1:4001/readyz?sync&timeout=5s" &&
 			wget -qO- "http://kotsadm:$RQLITE_PASSWORD@127.0.0.1:4001/db/query?level=none&q=SELECT%20x%20FROM%20e2e"`)
 		if strings.Contains(out, "sync ok") && strings.Contains(out, `"kept"`) {
 			return
 		}
 	}
-	t.Fatalf("replica %d lacks the row of the first: %s%s\n%s", i, out, errs, whyNot(ctx, a))
+	t.Fatalf("replica %d lacks the row of the first: %s%s\n%s", i, out, errs, describeCluster(ctx, a))
 }
 
 // budgetManifest is a Deployment that prefers one node, and a disruption budget that
 // allows no eviction of its pods.
-const held = `{"apiVersion":"v1","kind":"List","items":[
+const budgetManifest = `{"apiVersion":"v1","kind":"List","items":[
 {"apiVersion":"apps/v1","kind":"Deployment","metadata":{"name":"held","namespace":"default"},"spec":{"replicas":1,"selector":{"matchLabels":{"app":"held"}},
  "template":{"metadata":{"labels":{"app":"held"}},"spec":{"terminationGracePeriodSeconds":0,
   "affinity":{"nodeAffinity":{"preferredDuringSchedulingIgnoredDuringExecution":[{"weight":100,"preference":{"matchExpressions":[{"key":"kubernetes.io/hostname","operator":"In","values":["NODE"]}]}}]}},
@@ -333,14 +333,14 @@ const held = `{"apiVersion":"v1","kind":"List","items":[
 
 // checkDrainAndRemove drains a worker whose pod is protected by a disruption budget, and
 // removes the worker.
-func leaves(t *testing.T, ctx context.Context, a, worker *lab.Host) {
-	kubectl := func(args ...string) string { return a.Must(ctx, append([]string{binary, "kubectl"}, args...)...) }
-	if r := plinth(t, ctx, a, 2, "node", "drain", worker.Name, "--yes"); r.Error == nil || !strings.Contains(r.Error.Cause, "on-"+worker.Name+" has no controller") {
+func checkDrainAndRemove(t *testing.T, ctx context.Context, a, worker *lab.Host) {
+	kubectl := func(args ...string) string { return a.MustRun(ctx, append([]string{binary, "kubectl"}, args...)...) }
+	if r := runPlinth(t, ctx, a, 2, "node", "drain", worker.Name, "--yes"); r.Error == nil || !strings.Contains(r.Error.Cause, "on-"+worker.Name+" has no controller") {
 		t.Errorf("a pod that nothing starts again: %+v", r.Error)
 	}
 	kubectl("delete", "pod", "on-"+worker.Name, "--now")
 	image := kubectl("get", "statefulset", "-n", "kotsadm", "kotsadm", "-o", "jsonpath={.spec.template.spec.containers[0].image}")
-	manifest := strings.NewReplacer("NODE", worker.Name, "IMAGE", image).Replace(held)
+	manifest := strings.NewReplacer("NODE", worker.Name, "IMAGE", image).Replace(budgetManifest)
 	if out, errs, code := a.Start(ctx, lab.Cmd{Args: []string{binary, "kubectl", "apply", "-f", "-"}, Stdin: strings.NewReader(manifest)}).Wait(); code != 0 {
 		t.Fatalf("%s%s", out, errs)
 	}
@@ -349,36 +349,36 @@ func leaves(t *testing.T, ctx context.Context, a, worker *lab.Host) {
 	const why = "The disruption budget held needs 1 healthy pods and has 1 currently"
 	if !drain.WaitFor(ctx, why) {
 		out, errs := drain.Output()
-		t.Fatalf("the drain does not report the reason for waiting\n%s\n%s", tail(out, 10), tail(errs, 10))
+		t.Fatalf("the drain does not report the reason for waiting\n%s\n%s", lastLines(out, 10), lastLines(errs, 10))
 	}
 	began := time.Now()
 	kubectl("delete", "pdb", "held")
 	if out, errs, code := drain.Wait(); code != 0 {
-		t.Fatalf("drain: exit %d\n%s\n%s", code, tail(out, 10), tail(errs, 10))
+		t.Fatalf("drain: exit %d\n%s\n%s", code, lastLines(out, 10), lastLines(errs, 10))
 	}
 	t.Logf("the drain named the budget and ended %.1fs after it was gone", time.Since(began).Seconds())
 	if on := kubectl("get", "pods", "-l", "app=held", "-o", "jsonpath={.items[*].spec.nodeName}"); strings.Contains(on, worker.Name) {
 		t.Errorf("its pod is on %s", on)
 	}
 	kubectl("delete", "deployment", "held", "--wait=false")
-	gone(t, ctx, a, worker)
+	removeNode(t, ctx, a, worker)
 	// The host's credentials are refused; k0s itself keeps retrying with them.
 	out, _, _ := worker.Run(ctx, "sh", "-c", `for i in $(seq 60); do
 		o=$(curl -sk -m 5 `+asNode+` -H 'Content-Type: application/json' -d '{"apiVersion":"v1","kind":"Event","metadata":{"generateName":"still-here-"},"involvedObject":{"kind":"Pod","namespace":"default","name":"x"}}' https://127.0.0.1:6443/api/v1/namespaces/default/events); echo "$o"
 		case $o in *"was removed from the cluster"*) exit;; esac; sleep 0.5; done`)
 	if !strings.Contains(out, "was removed from the cluster") {
-		t.Errorf("the credentials of %s: %s", worker.Name, tail(out, 12))
+		t.Errorf("the credentials of %s: %s", worker.Name, lastLines(out, 12))
 	}
-	if r := plinth(t, ctx, a, 0, "node", "remove", worker.Name, "--yes"); r.Result.Changed {
+	if r := runPlinth(t, ctx, a, 0, "node", "remove", worker.Name, "--yes"); r.Result.Changed {
 		t.Error("removed again, it changed something")
 	}
 }
 
 // removeNode removes a node and verifies that it is not in the status any more.
-func gone(t *testing.T, ctx context.Context, a, h *lab.Host) {
+func removeNode(t *testing.T, ctx context.Context, a, h *lab.Host) {
 	t.Helper()
-	plinth(t, ctx, a, 0, "node", "remove", h.Name, "--yes")
-	v := look(t, ctx, a)
+	runPlinth(t, ctx, a, 0, "node", "remove", h.Name, "--yes")
+	v := readStatus(t, ctx, a)
 	for _, n := range v.Nodes {
 		if n.Name == h.Name {
 			t.Errorf("%s is still a node", n.Name)
@@ -393,17 +393,17 @@ func gone(t *testing.T, ctx context.Context, a, h *lab.Host) {
 
 // removeLeader removes the controller that is the etcd leader while it serves, and
 // returns its name.
-func dismissLeader(t *testing.T, ctx context.Context, controllers []*lab.Host, worker *lab.Host) string {
-	a, victim := controllers[0], leader(t, ctx, controllers...)
-	copies(t, ctx, a) // a replica that is being created does not count
+func removeLeader(t *testing.T, ctx context.Context, controllers []*lab.Host, worker *lab.Host) string {
+	a, victim := controllers[0], findOrMoveLeader(t, ctx, controllers...)
+	checkReplicas(t, ctx, a) // a replica that is being created does not count
 	asks, stop := context.WithCancel(ctx)
 	defer stop()
-	client := ask(asks, worker, asNode)
+	client := startAPIClient(asks, worker, asNode)
 	began := time.Now()
-	a.Must(ctx, binary, "kubectl", "delete", "pod", "on-"+victim.Name, "--now")
-	gone(t, ctx, a, victim)
-	a.Must(ctx, "sleep", "3")
-	gap, failed := client.gap(t, began)
+	a.MustRun(ctx, binary, "kubectl", "delete", "pod", "on-"+victim.Name, "--now")
+	removeNode(t, ctx, a, victim)
+	a.MustRun(ctx, "sleep", "3")
+	gap, failed := client.longestGap(t, began)
 	t.Logf("%s, the leader of etcd, was removed: on %s the API was unavailable for %.2fs, %d requests failed", victim.Name, worker.Name, gap.Seconds(), failed)
 	if gap > 10*time.Second { // usually 1 to 3 s; checkLeaderLoss has the limit for an unexpected stop
 		t.Errorf("the API was unavailable for %s", gap)
@@ -413,22 +413,22 @@ func dismissLeader(t *testing.T, ctx context.Context, controllers []*lab.Host, w
 
 // hasUnstartedMember returns a condition for waitForStatus: etcd has a member with this
 // address that has never started.
-func dead(address string) func(seen) bool {
-	return func(v seen) bool {
-		return slices.ContainsFunc(v.Etcd, func(m voter) bool { return m.Name == "" && m.Address == address })
+func hasUnstartedMember(address string) func(clusterStatus) bool {
+	return func(v clusterStatus) bool {
+		return slices.ContainsFunc(v.Etcd, func(m etcdMember) bool { return m.Name == "" && m.Address == address })
 	}
 }
 
 // checkRemoveUnstartedMember removes the etcd member of a host that died during its
 // join and does not come back.
-func neverCame(t *testing.T, ctx context.Context, a *lab.Host) {
+func checkRemoveUnstartedMember(t *testing.T, ctx context.Context, a *lab.Host) {
 	const nobody = "10.99.99.99"
-	a.Must(ctx, "sh", "-c", "curl -sSkf -m 10 "+asEtcd+` -d '{"peerURLs":["https://`+nobody+`:2380"]}' https://127.0.0.1:2379/v3/cluster/member/add`)
-	if text := a.Must(ctx, binary, "status"); !strings.Contains(text, nobody+" (never started)") {
+	a.MustRun(ctx, "sh", "-c", "curl -sSkf -m 10 "+asEtcd+` -d '{"peerURLs":["https://`+nobody+`:2380"]}' https://127.0.0.1:2379/v3/cluster/member/add`)
+	if text := a.MustRun(ctx, binary, "status"); !strings.Contains(text, nobody+" (never started)") {
 		t.Errorf("status: %s", text)
 	}
-	plinth(t, ctx, a, 0, "node", "remove", nobody, "--yes")
-	if v := look(t, ctx, a); dead(nobody)(v) {
+	runPlinth(t, ctx, a, 0, "node", "remove", nobody, "--yes")
+	if v := readStatus(t, ctx, a); hasUnstartedMember(nobody)(v) {
 		t.Errorf("the member that never started is still there: %+v", v.Etcd)
 	}
 }
@@ -436,71 +436,71 @@ func neverCame(t *testing.T, ctx context.Context, a *lab.Host) {
 // checkPowerCutWhileJoining cuts a controller's power during its join, when etcd has
 // added it as a member and it has not started. The cluster keeps its quorum, even
 // with one controller; the next run of join repairs the rest.
-func diesJoining(t *testing.T, ctx context.Context, a, h *lab.Host, token string) {
+func checkPowerCutWhileJoining(t *testing.T, ctx context.Context, a, h *lab.Host, token string) {
 	p := h.Start(ctx, lab.Cmd{Args: []string{binary, "-o", "json", "join", "-"}, Stdin: strings.NewReader(token)})
 	// Before k0s starts, so that etcd cannot have met the others; after the ways were tried.
 	if !p.WaitFor(ctx, `"step":"request-join","state":"started"`) {
 		out, errs := p.Output()
-		t.Fatalf("it does not ask to be let in\n%s\n%s", tail(out, 10), tail(errs, 10))
+		t.Fatalf("it does not ask to be let in\n%s\n%s", lastLines(out, 10), lastLines(errs, 10))
 	}
-	h.Must(ctx, "sh", "-c", "iptables -I OUTPUT -p tcp --dport 2380 -j DROP; iptables -I INPUT -p tcp --dport 2380 -j DROP")
-	until(t, ctx, a, 2*time.Minute, "etcd counts on "+h.Name, dead(h.IP()))
-	h.PullPlug()
+	h.MustRun(ctx, "sh", "-c", "iptables -I OUTPUT -p tcp --dport 2380 -j DROP; iptables -I INPUT -p tcp --dport 2380 -j DROP")
+	waitForStatus(t, ctx, a, 2*time.Minute, "etcd counts on "+h.Name, hasUnstartedMember(h.IP()))
+	h.CutPower()
 	p.Kill()
-	a.Must(ctx, binary, "kubectl", "create", "configmap", "in-the-meantime")
+	a.MustRun(ctx, binary, "kubectl", "create", "configmap", "in-the-meantime")
 	h.Boot()
 }
 
 // checkJoinSurvivesController joins a controller. When it requests its admission, the
 // controller that receives the request is killed, and the quorum is lost. That
 // controller then restarts, as after a crash.
-func outlivesController(t *testing.T, ctx context.Context, door, h *lab.Host) {
-	token := newToken(t, ctx, door, "--role", "controller").Result.Token
+func checkJoinSurvivesController(t *testing.T, ctx context.Context, door, h *lab.Host) {
+	token := createToken(t, ctx, door, "--role", "controller").Result.Token
 	began := time.Now()
 	p := h.Start(ctx, lab.Cmd{Args: []string{binary, "-o", "json", "join", "-"}, Stdin: strings.NewReader(token)})
 	if !p.WaitFor(ctx, `"step":"request-join","state":"started"`) {
 		out, errs := p.Output()
-		t.Fatalf("it does not ask to be let in\n%s\n%s", tail(out, 10), tail(errs, 10))
+		t.Fatalf("it does not ask to be let in\n%s\n%s", lastLines(out, 10), lastLines(errs, 10))
 	}
-	door.Must(ctx, "sh", "-c", "systemctl kill -s KILL plinth-agent; kill -9 $(pidof k0s etcd kube-apiserver); systemctl restart k0scontroller")
+	door.MustRun(ctx, "sh", "-c", "systemctl kill -s KILL plinth-agent; kill -9 $(pidof k0s etcd kube-apiserver); systemctl restart k0scontroller")
 	if out, errs, code := p.Wait(); code != 0 {
-		t.Fatalf("exit %d\n%s\n%s", code, tail(out, 20), tail(errs, 20))
+		t.Fatalf("exit %d\n%s\n%s", code, lastLines(out, 20), lastLines(errs, 20))
 	}
 	t.Logf("%s joined in %.1fs, though %s was killed meanwhile", h.Name, time.Since(began).Seconds(), door.Name)
 }
 
 // recreateClaim is the command with which an administrator recreates a claim whose
 // volume was on a removed node; docs/nodes.md has it.
-const renewClaim = `plinth kubectl get pvc -n registry registry -o yaml | sed -E '/volumeName|resourceVersion|uid:|pv\.kubernetes\.io|selected-node/d' | plinth kubectl replace --force -f -`
+const recreateClaim = `plinth kubectl get pvc -n registry registry -o yaml | sed -E '/volumeName|resourceVersion|uid:|pv\.kubernetes\.io|selected-node/d' | plinth kubectl replace --force -f -`
 
 // checkConsoleNodeLoss stops the node with the console's own files for good. The status
 // of another controller must report it, and a removal with --force must start the
 // console on another node.
-func losesConsole(t *testing.T, ctx context.Context, gone, a, f *lab.Host) {
-	copies(t, ctx, a) // a removed node may have had a replica, and two incomplete replicas are too many
-	gone.PullPlug()
+func checkConsoleNodeLoss(t *testing.T, ctx context.Context, gone, a, f *lab.Host) {
+	checkReplicas(t, ctx, a) // a removed node may have had a replica, and two incomplete replicas are too many
+	gone.CutPower()
 	cut := time.Now()
 	const why = "its files are only on node a, which is not Ready"
-	for out := ""; !strings.Contains(out, why); a.Must(ctx, "sleep", "1") {
+	for out := ""; !strings.Contains(out, why); a.MustRun(ctx, "sleep", "1") {
 		if out, _, _ = a.Run(ctx, binary, "status"); time.Since(cut) > 4*time.Minute {
 			t.Fatalf("the status has no reason why the console is unavailable: %s", out)
 		}
 	}
 	t.Logf("%.1fs after the power cut the status has the reason why the console is unavailable", time.Since(cut).Seconds())
-	if r := plinth(t, ctx, a, 2, "node", "remove", gone.Name, "--yes"); r.Error == nil || !strings.Contains(r.Error.Cause, "kotsadmdata-kotsadm-0") {
+	if r := runPlinth(t, ctx, a, 2, "node", "remove", gone.Name, "--yes"); r.Error == nil || !strings.Contains(r.Error.Cause, "kotsadmdata-kotsadm-0") {
 		t.Errorf("the console's files were deleted without --force: %+v", r.Error)
 	}
 	began := time.Now()
-	plinth(t, ctx, a, 0, "node", "remove", gone.Name, "--yes", "--force")
-	consoleAnswers(t, ctx, began, a, f)
+	runPlinth(t, ctx, a, 0, "node", "remove", gone.Name, "--yes", "--force")
+	waitForConsole(t, ctx, began, a, f)
 	for i := range 3 { // two are running; the third waits for a node
-		if on := a.Must(ctx, binary, "kubectl", "get", "pod", "-n", "kotsadm", fmt.Sprint("kotsadm-rqlite-", i), "-o", "jsonpath={.spec.nodeName}"); on != "" {
-			remembers(t, ctx, a, i)
+		if on := a.MustRun(ctx, binary, "kubectl", "get", "pod", "-n", "kotsadm", fmt.Sprint("kotsadm-rqlite-", i), "-o", "jsonpath={.spec.nodeName}"); on != "" {
+			checkReplicaData(t, ctx, a, i)
 		}
 	}
-	if docs, err := os.ReadFile("../docs/nodes.md"); err != nil || !strings.Contains(string(docs), renewClaim) {
+	if docs, err := os.ReadFile("../docs/nodes.md"); err != nil || !strings.Contains(string(docs), recreateClaim) {
 		t.Errorf("docs/nodes.md tells another way to a registry: %v", err)
 	}
-	a.Must(ctx, "sh", "-c", renewClaim)
-	a.Must(ctx, binary, "kubectl", "wait", "-n", "registry", "--for=condition=Available", "--timeout=180s", "deployment/registry")
+	a.MustRun(ctx, "sh", "-c", recreateClaim)
+	a.MustRun(ctx, binary, "kubectl", "wait", "-n", "registry", "--for=condition=Available", "--timeout=180s", "deployment/registry")
 }

@@ -28,28 +28,28 @@ import (
 )
 
 // joinHost joins a host with a token on standard input. The command must exit with code.
-func join(t testing.TB, ctx context.Context, h *lab.Host, code int, token string, args ...string) (reply, string) {
+func joinHost(t testing.TB, ctx context.Context, h *lab.Host, code int, token string, args ...string) (reply, string) {
 	t.Helper()
 	start := time.Now()
 	p := h.Start(ctx, lab.Cmd{Args: append([]string{binary, "-o", "json", "join", "-"}, args...), Stdin: strings.NewReader(token + "\n")})
 	stdout, stderr, got := p.Wait()
 	t.Logf("%s: join: exit %d in %.1fs", h.Name, got, time.Since(start).Seconds())
 	if got != code {
-		t.Fatalf("%s: join: exit %d, want %d\n%s\n%s", h.Name, got, code, tail(stdout, 30), tail(stderr, 30))
+		t.Fatalf("%s: join: exit %d, want %d\n%s\n%s", h.Name, got, code, lastLines(stdout, 30), lastLines(stderr, 30))
 	}
-	return parse(t, stdout), stderr
+	return parseReply(t, stdout), stderr
 }
 
 // TestJoin_GrowsClusterAndSurvivesLosses grows a cluster from its first host, which has
 // only the executable with the embedded bundle.
 func TestJoin_GrowsClusterAndSurvivesLosses(t *testing.T) {
-	ctx := minutes(t, 25)
+	ctx := timeoutContext(t, 25)
 	a := lab.Up(t, "a")
-	a.Copy(oneFile(t), binary)
-	before := balance(t, a)
+	a.Copy(buildEmbedded(t), binary)
+	before := startBalancer(t, a)
 	install := a.Start(ctx, lab.Cmd{Args: []string{binary, "-o", "json", "install", "--yes", "--api-address", before.address}})
 	hosts := map[string]*lab.Host{}
-	program, _ := shipped(t)
+	program, _ := shippedFiles(t)
 	for _, name := range []string{"b", "c", "d", "e", "f"} { // f joins after e is removed
 		hosts[name] = lab.Up(t, name)
 		if name != "c" { // c downloads it from the cluster
@@ -59,25 +59,25 @@ func TestJoin_GrowsClusterAndSurvivesLosses(t *testing.T) {
 	b, c, d, e, f := hosts["b"], hosts["c"], hosts["d"], hosts["e"], hosts["f"]
 	fresh := b.Baseline(ctx)
 	if stdout, stderr, code := install.Wait(); code != 0 {
-		t.Fatalf("install: exit %d\n%s\n%s", code, tail(stdout, 20), tail(stderr, 20))
+		t.Fatalf("install: exit %d\n%s\n%s", code, lastLines(stdout, 20), lastLines(stderr, 20))
 	}
 	t.Run("refused joins name the reason and change nothing", func(t *testing.T) {
-		refuseJoins(t, ctx, a.For(t), b.For(t), before.address)
-		blockedJoins(t, ctx, a.For(t), b.For(t))
-		same(t, fresh, b.Baseline(ctx))
+		checkRefusedJoins(t, ctx, a.ForTest(t), b.ForTest(t), before.address)
+		checkBlockedJoins(t, ctx, a.ForTest(t), b.ForTest(t))
+		checkUnchanged(t, fresh, b.Baseline(ctx))
 	})
 	var used string
-	if !t.Run("a worker joins, killed three times and resumed", func(t *testing.T) { used = killedJoin(t, ctx, a.For(t), b.For(t)) }) {
+	if !t.Run("a worker joins, killed three times and resumed", func(t *testing.T) { used = checkKilledJoin(t, ctx, a.ForTest(t), b.ForTest(t)) }) {
 		t.FailNow()
 	}
 	t.Run("its token is not valid for another host", func(t *testing.T) {
-		if r, _ := join(t, ctx, d.For(t), 9, used); r.Error == nil || !strings.Contains(r.Error.Cause, "used up, by b") {
+		if r, _ := joinHost(t, ctx, d.ForTest(t), 9, used); r.Error == nil || !strings.Contains(r.Error.Cause, "used up, by b") {
 			t.Errorf("%+v", r.Error)
 		}
 	})
 	t.Run("a join on a node changes nothing", func(t *testing.T) {
 		start := time.Now()
-		r, _ := join(t, ctx, b.For(t), 0, newToken(t, ctx, a, "--role", "worker").Result.Token)
+		r, _ := joinHost(t, ctx, b.ForTest(t), 0, createToken(t, ctx, a, "--role", "worker").Result.Token)
 		if took := time.Since(start); r.Result.Changed || took > 15*time.Second {
 			t.Errorf("%+v in %.1fs", r.Result, took.Seconds())
 		}
@@ -86,52 +86,54 @@ func TestJoin_GrowsClusterAndSurvivesLosses(t *testing.T) {
 				t.Errorf("%+v", e)
 			}
 		}
-		if mode := b.Must(ctx, "stat", "-c", "%a", "/var/lib/plinth/facts.json"); strings.TrimSpace(mode) != "600" {
+		if mode := b.MustRun(ctx, "stat", "-c", "%a", "/var/lib/plinth/facts.json"); strings.TrimSpace(mode) != "600" {
 			t.Errorf("facts.json has mode %s", mode)
 		}
 	})
-	t.Run("an image that a node has lost is restored from the cluster", func(t *testing.T) { heals(t, ctx, a.For(t), b.For(t)) })
+	t.Run("an image that a node has lost is restored from the cluster", func(t *testing.T) { checkLostImageFromCluster(t, ctx, a.ForTest(t), b.ForTest(t)) })
 	t.Run("the status is fast on a controller and on a worker", func(t *testing.T) {
-		statusAnswers(t, ctx, a.For(t), `"leader":true`, `{"address":"`+a.IP()+`:6443","ready":true}`)
-		statusAnswers(t, ctx, b.For(t), `"balancer":{"address":"127.0.0.1:6443","ready":true}`)
+		checkStatusFields(t, ctx, a.ForTest(t), `"leader":true`, `{"address":"`+a.IP()+`:6443","ready":true}`)
+		checkStatusFields(t, ctx, b.ForTest(t), `"balancer":{"address":"127.0.0.1:6443","ready":true}`)
 	})
-	t.Run("agents serve nodes only", func(t *testing.T) { agentsRefuse(t, ctx, a.For(t), b.For(t)) })
-	t.Run("a load balancer in front of the controllers is used", func(t *testing.T) { before.leads(t, ctx, a.For(t)) })
-	mark(t, ctx, a)
-	m := newToken(t, ctx, a, "--role", "controller", "--uses", "2").Result
-	c.Must(ctx, "sh", "-c", "cd /root && "+m.Fetch+" && mv plinth "+binary)
-	t.Run("the second controller loses power while joining, and the first keeps serving", func(t *testing.T) { diesJoining(t, ctx, a.For(t), c.For(t), m.Token) })
-	sentBefore := sent(t, ctx, b)
-	undo := before.only(ctx, e, a)
-	if !t.Run("two controllers join at the same moment", func(t *testing.T) { atOnce(t, ctx, m.Token, a.For(t), c.For(t), d.For(t), e.For(t)) }) {
+	t.Run("agents serve nodes only", func(t *testing.T) { checkAgentAccess(t, ctx, a.ForTest(t), b.ForTest(t)) })
+	t.Run("a load balancer in front of the controllers is used", func(t *testing.T) { before.checkAddresses(t, ctx, a.ForTest(t)) })
+	insertMarker(t, ctx, a)
+	m := createToken(t, ctx, a, "--role", "controller", "--uses", "2").Result
+	c.MustRun(ctx, "sh", "-c", "cd /root && "+m.Fetch+" && mv plinth "+binary)
+	t.Run("the second controller loses power while joining, and the first keeps serving", func(t *testing.T) { checkPowerCutWhileJoining(t, ctx, a.ForTest(t), c.ForTest(t), m.Token) })
+	sentBefore := readSentBytes(t, ctx, b)
+	undo := before.blockDirectAccess(ctx, e, a)
+	if !t.Run("two controllers join at the same moment", func(t *testing.T) {
+		checkConcurrentJoins(t, ctx, m.Token, a.ForTest(t), c.ForTest(t), d.ForTest(t), e.ForTest(t))
+	}) {
 		t.FailNow()
 	}
 	undo()
-	if !before.carried("9444", e) {
+	if !before.hasForwarded("9444", e) {
 		t.Errorf("%s joined without the load balancer", e.Name)
 	}
-	if gave := sent(t, ctx, b) - sentBefore; gave < 100e6 {
+	if gave := readSentBytes(t, ctx, b) - sentBefore; gave < 100e6 {
 		t.Errorf("the worker sent only %d MB of the downloads of three hosts", gave/1e6)
 	} else {
 		t.Logf("the worker sent %d MB", gave/1e6)
 	}
-	t.Run("pods on all nodes reach each other and services", func(t *testing.T) { podsReachPods(t, ctx, a.For(t), b, c, d, e) })
-	other := bearsLosses(t, ctx, a, b, c, d, e, f)
-	t.Run("a worker leaves the cluster and is reset", func(t *testing.T) { leavesItself(t, ctx, a.For(t), b.For(t), fresh, f) })
-	if !t.Run("the console's own node is lost", func(t *testing.T) { losesConsole(t, ctx, a.For(t), other.For(t), f.For(t)) }) {
+	t.Run("pods on all nodes reach each other and services", func(t *testing.T) { checkPodNetwork(t, ctx, a.ForTest(t), b, c, d, e) })
+	other := checkNodeLosses(t, ctx, a, b, c, d, e, f)
+	t.Run("a worker leaves the cluster and is reset", func(t *testing.T) { checkWorkerLeaves(t, ctx, a.ForTest(t), b.ForTest(t), fresh, f) })
+	if !t.Run("the console's own node is lost", func(t *testing.T) { checkConsoleNodeLoss(t, ctx, a.ForTest(t), other.ForTest(t), f.ForTest(t)) }) {
 		t.FailNow()
 	}
-	t.Run("a controller leaves the cluster and is reset", func(t *testing.T) { controllerLeaves(t, ctx, other.For(t), f.For(t)) })
+	t.Run("a controller leaves the cluster and is reset", func(t *testing.T) { checkControllerLeaves(t, ctx, other.ForTest(t), f.ForTest(t)) })
 }
 
 // checkRefusedJoins tries joins that a cluster must refuse. before is the address of
 // the load balancer in front of its controller.
-func refuseJoins(t *testing.T, ctx context.Context, a, b *lab.Host, before string) {
-	good := newToken(t, ctx, a, "--role", "worker").Result
-	gone := newToken(t, ctx, a, "--role", "worker", "--ttl", "1s").Result
-	a.Must(ctx, "sleep", "1.5")
-	revoked := newToken(t, ctx, a, "--role", "worker").Result
-	a.Must(ctx, binary, "token", "revoke", revoked.ID)
+func checkRefusedJoins(t *testing.T, ctx context.Context, a, b *lab.Host, before string) {
+	good := createToken(t, ctx, a, "--role", "worker").Result
+	gone := createToken(t, ctx, a, "--role", "worker", "--ttl", "1s").Result
+	a.MustRun(ctx, "sleep", "1.5")
+	revoked := createToken(t, ctx, a, "--role", "worker").Result
+	a.MustRun(ctx, binary, "token", "revoke", revoked.ID)
 	tok, err := token.Decode(good.Token)
 	if err != nil {
 		t.Fatal(err)
@@ -150,10 +152,10 @@ func refuseJoins(t *testing.T, ctx context.Context, a, b *lab.Host, before strin
 	}
 	i := len(good.Token) / 2
 	flipped := good.Token[:i] + string(good.Token[i]^1) + good.Token[i+1:]
-	b.Copy(smallBundle(t), "/srv/other.bundle")
-	spent := usedUp(t, ctx, a)
+	b.Copy(buildOtherBundle(t), "/srv/other.bundle")
+	spent := createUsedUpToken(t, ctx, a)
 	late := tok
-	late.Addresses = []string{wrongClock(t, ctx, a, 10*time.Minute)}
+	late.Addresses = []string{serveWrongClock(t, ctx, a, 10*time.Minute)}
 	slow, err := late.Encode()
 	if err != nil {
 		t.Fatal(err)
@@ -182,7 +184,7 @@ func refuseJoins(t *testing.T, ctx context.Context, a, b *lab.Host, before strin
 		{name: "for the other role", token: good.Token, args: []string{"--role", "controller"}, says: "for a worker"},
 		{name: "a host name that is taken", token: good.Token, says: "already has a node named a", prepare: "hostname a", undo: "hostname b"},
 		{name: "a machine id that is taken", token: good.Token, says: "node a of the cluster has this host's machine id",
-			prepare: "cp -a /etc/machine-id /root/own; echo " + a.Must(ctx, "cat", "/etc/machine-id") + " >/etc/machine-id", undo: "cp -a /root/own /etc/machine-id; rm /root/own"},
+			prepare: "cp -a /etc/machine-id /root/own; echo " + a.MustRun(ctx, "cat", "/etc/machine-id") + " >/etc/machine-id", undo: "cp -a /root/own /etc/machine-id; rm /root/own"},
 		{name: "an address that is taken", token: good.Token, says: "node a of the cluster has this host's address " + a.IP(),
 			prepare: "ip link add taken type veth peer name away && ip link set taken up && ip link set away up && sysctl -qw net.ipv4.conf.eth0.arp_ignore=1 && ip addr add " + a.IP() +
 				"/24 dev taken noprefixroute && ip route replace default via " + gateway + " dev taken onlink",
@@ -193,20 +195,20 @@ func refuseJoins(t *testing.T, ctx context.Context, a, b *lab.Host, before strin
 			undo: "for i in " + a.IP() + " " + before + "; do ip route del blackhole $i; done"},
 	} {
 		t.Run(r.name, func(t *testing.T) {
-			b := b.For(t)
+			b := b.ForTest(t)
 			if r.prepare != "" {
-				b.Must(ctx, "sh", "-c", r.prepare)
-				defer b.Must(ctx, "sh", "-c", r.undo)
+				b.MustRun(ctx, "sh", "-c", r.prepare)
+				defer b.MustRun(ctx, "sh", "-c", r.undo)
 			}
 			if r.there[0] != "" {
-				a.Must(ctx, "sh", "-c", r.there[0])
-				defer a.Must(ctx, "sh", "-c", r.there[1])
+				a.MustRun(ctx, "sh", "-c", r.there[0])
+				defer a.MustRun(ctx, "sh", "-c", r.there[1])
 			}
 			code, bound := 9, 5*time.Second
 			if r.report != "" {
 				code, bound = 5, 20*time.Second // the host's preflights run, with benchmarks
 			}
-			got := refusedWithin(t, ctx, b, bound, code, r.token, r.args...)
+			got := joinRefusedWithin(t, ctx, b, bound, code, r.token, r.args...)
 			if got.Error == nil || !strings.Contains(got.Error.Cause, r.says) || code == 9 && !strings.Contains(got.Error.Hint, "nothing on this host was changed") {
 				t.Errorf("%+v", got.Error)
 			}
@@ -221,17 +223,17 @@ func refuseJoins(t *testing.T, ctx context.Context, a, b *lab.Host, before strin
 			}
 		})
 	}
-	b.Must(ctx, "rm", "/srv/other.bundle")
+	b.MustRun(ctx, "rm", "/srv/other.bundle")
 }
 
 // joinRefusedWithin joins a host. The join must exit with code and within a bound. It
 // is retried twice if it took longer, as the machine may have been busy.
-func refusedWithin(t *testing.T, ctx context.Context, h *lab.Host, bound time.Duration, code int, token string, args ...string) (got reply) {
+func joinRefusedWithin(t *testing.T, ctx context.Context, h *lab.Host, bound time.Duration, code int, token string, args ...string) (got reply) {
 	t.Helper()
 	best := time.Hour
 	for range 3 {
 		start := time.Now()
-		got, _ = join(t, ctx, h, code, token, args...)
+		got, _ = joinHost(t, ctx, h, code, token, args...)
 		if best = min(best, time.Since(start)); best <= bound {
 			return got
 		}
@@ -242,15 +244,15 @@ func refusedWithin(t *testing.T, ctx context.Context, h *lab.Host, bound time.Du
 
 // createUsedUpToken returns a token with one use that eight hosts try to use at the same
 // time: one of them succeeds.
-func usedUp(t *testing.T, ctx context.Context, a *lab.Host) string {
-	m := newToken(t, ctx, a, "--role", "worker").Result
+func createUsedUpToken(t *testing.T, ctx context.Context, a *lab.Host) string {
+	m := createToken(t, ctx, a, "--role", "worker").Result
 	tok, err := token.Decode(m.Token)
 	if err != nil {
 		t.Fatal(err)
 	}
 	script := `for i in 1 2 3 4 5 6 7 8; do curl -sk -o /dev/null -w '%{http_code}\n' -H "Authorization: Bearer $1" ` +
 		`-d '{"node":"x'$i'","machineId":"m'$i'","address":"192.0.2.'$i'","fresh":true}' https://127.0.0.1:9444/v1/join & done; wait`
-	codes := a.Must(ctx, "bash", "-c", script, "bash", tok.Bearer())
+	codes := a.MustRun(ctx, "bash", "-c", script, "bash", tok.Bearer())
 	if strings.Count(codes, "200") != 1 || strings.Count(codes, "401") != 7 {
 		t.Errorf("eight hosts used a token with one use at the same time: %q", codes)
 	}
@@ -259,10 +261,10 @@ func usedUp(t *testing.T, ctx context.Context, a *lab.Host) string {
 
 // serveWrongClock returns the address of a controller whose clock is ahead: a proxy
 // for a's agent, with a certificate of a's cluster, that changes the time.
-func wrongClock(t *testing.T, ctx context.Context, a *lab.Host, ahead time.Duration) string {
-	authority := pki.Pair{Cert: []byte(a.Must(ctx, "cat", "/var/lib/k0s/pki/ca.crt")), Key: []byte(a.Must(ctx, "cat", "/var/lib/k0s/pki/ca.key"))}
+func serveWrongClock(t *testing.T, ctx context.Context, a *lab.Host, ahead time.Duration) string {
+	authority := pki.Pair{Cert: []byte(a.MustRun(ctx, "cat", "/var/lib/k0s/pki/ca.crt")), Key: []byte(a.MustRun(ctx, "cat", "/var/lib/k0s/pki/ca.key"))}
 	machine := a.IP()[:strings.LastIndex(a.IP(), ".")] + ".254" // the machine's address for the lab's hosts
-	pair, err := authority.Issue([]string{machine}, time.Now())
+	pair, err := authority.IssueServerCert([]string{machine}, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -279,7 +281,7 @@ func wrongClock(t *testing.T, ctx context.Context, a *lab.Host, ahead time.Durat
 		// The proxy need not verify the agent: join verifies the proxy's certificate.
 		Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}},
 		ModifyResponse: func(r *http.Response) error {
-			var offer agent.Offer
+			var offer agent.ClusterInfo
 			if r.Request.URL.Path != agent.JoinPath || json.NewDecoder(r.Body).Decode(&offer) != nil {
 				return nil
 			}
@@ -298,10 +300,10 @@ func wrongClock(t *testing.T, ctx context.Context, a *lab.Host, ahead time.Durat
 
 // checkAgentAccess sends requests to the agents of a controller and of a worker: some
 // that are always refused, and some that need a node's certificate.
-func agentsRefuse(t *testing.T, ctx context.Context, a, b *lab.Host) {
+func checkAgentAccess(t *testing.T, ctx context.Context, a, b *lab.Host) {
 	const own = "--cert /var/lib/k0s/kubelet/pki/kubelet-client-current.pem "
 	curl := func(from, to *lab.Host, args string) string {
-		return from.Must(ctx, "bash", "-c", "curl -sk --path-as-is -m 10 -o /dev/null -w '%{http_code}' "+strings.ReplaceAll(args, "URL", "https://"+to.IP()+":9444")+" || true")
+		return from.MustRun(ctx, "bash", "-c", "curl -sk --path-as-is -m 10 -o /dev/null -w '%{http_code}' "+strings.ReplaceAll(args, "URL", "https://"+to.IP()+":9444")+" || true")
 	}
 	for _, to := range []*lab.Host{a, b} {
 		for args, want := range map[string]string{
@@ -321,7 +323,7 @@ func agentsRefuse(t *testing.T, ctx context.Context, a, b *lab.Host) {
 		}
 	}
 	start := time.Now()
-	b.Must(ctx, "timeout", "60", "bash", "-c", "exec 3<>/dev/tcp/"+a.IP()+"/9444; cat <&3 >/dev/null || true")
+	b.MustRun(ctx, "timeout", "60", "bash", "-c", "exec 3<>/dev/tcp/"+a.IP()+"/9444; cat <&3 >/dev/null || true")
 	if took := time.Since(start); took > 20*time.Second {
 		t.Errorf("an idle connection is kept open for %.0fs", took.Seconds())
 	}
@@ -330,11 +332,11 @@ func agentsRefuse(t *testing.T, ctx context.Context, a, b *lab.Host) {
 // checkStatusFields reads a node's status until it has the wanted fields and is fast
 // enough. It retries because other tests may keep the machine busy, and the status
 // reports an API that answers late.
-func statusAnswers(t *testing.T, ctx context.Context, h *lab.Host, want ...string) {
+func checkStatusFields(t *testing.T, ctx context.Context, h *lab.Host, want ...string) {
 	var wrong string
 	for range 5 {
 		start := time.Now()
-		out := h.Must(ctx, binary, "-o", "json", "status")
+		out := h.MustRun(ctx, binary, "-o", "json", "status")
 		took := time.Since(start)
 		wrong = ""
 		if took > 2*time.Second {
@@ -356,29 +358,29 @@ func statusAnswers(t *testing.T, ctx context.Context, h *lab.Host, want ...strin
 // checkLostImageFromCluster removes an image and its blobs from a node. The node's
 // certificate must allow it to read them from another node, and a join must restore
 // the image.
-func heals(t *testing.T, ctx context.Context, a, b *lab.Host) {
+func checkLostImageFromCluster(t *testing.T, ctx context.Context, a, b *lab.Host) {
 	const store = "/var/lib/k0s/containerd/io.containerd.content.v1.content/blobs/sha256/"
-	image := b.Must(ctx, "sh", "-c", "k0s ctr images ls -q | grep '/kotsadm-migrations:'")
-	before := strings.Fields(b.Must(ctx, "ls", store))
+	image := b.MustRun(ctx, "sh", "-c", "k0s ctr images ls -q | grep '/kotsadm-migrations:'")
+	before := strings.Fields(b.MustRun(ctx, "ls", store))
 	// A join that was killed has left a lease on the content that it imported.
-	b.Must(ctx, "sh", "-c", "for l in $(k0s ctr leases ls -q); do k0s ctr leases rm $l; done; k0s ctr images rm --sync "+image)
-	after := b.Must(ctx, "ls", store)
+	b.MustRun(ctx, "sh", "-c", "for l in $(k0s ctr leases ls -q); do k0s ctr leases rm $l; done; k0s ctr images rm --sync "+image)
+	after := b.MustRun(ctx, "ls", store)
 	lost := slices.DeleteFunc(before, func(blob string) bool { return strings.Contains(after, blob) })
 	if len(lost) == 0 {
 		t.Fatalf("no blob of %s was removed", image)
 	}
 	for _, blob := range lost {
-		b.Must(ctx, "sh", "-c", "curl -sSfk "+asNode+" https://"+a.IP()+":9444/v2/plinth/blobs/sha256:"+blob+" | sha256sum | grep -q "+blob)
+		b.MustRun(ctx, "sh", "-c", "curl -sSfk "+asNode+" https://"+a.IP()+":9444/v2/plinth/blobs/sha256:"+blob+" | sha256sum | grep -q "+blob)
 	}
-	if r, _ := join(t, ctx, b, 0, newToken(t, ctx, a, "--role", "worker").Result.Token); !r.Result.Changed {
+	if r, _ := joinHost(t, ctx, b, 0, createToken(t, ctx, a, "--role", "worker").Result.Token); !r.Result.Changed {
 		t.Error("the join changed nothing")
 	}
-	b.Must(ctx, "sh", "-c", "k0s ctr images check name=="+image+" | grep -qw complete")
+	b.MustRun(ctx, "sh", "-c", "k0s ctr images check name=="+image+" | grep -qw complete")
 }
 
 // readSentBytes returns how many bytes a host has sent.
-func sent(t *testing.T, ctx context.Context, h *lab.Host) int64 {
-	n, err := strconv.ParseInt(strings.TrimSpace(h.Must(ctx, "sh", "-c", "cat /sys/class/net/$(ip route show default | sed 's/.* dev \\([^ ]*\\).*/\\1/')/statistics/tx_bytes")), 10, 64)
+func readSentBytes(t *testing.T, ctx context.Context, h *lab.Host) int64 {
+	n, err := strconv.ParseInt(strings.TrimSpace(h.MustRun(ctx, "sh", "-c", "cat /sys/class/net/$(ip route show default | sed 's/.* dev \\([^ ]*\\).*/\\1/')/statistics/tx_bytes")), 10, 64)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -387,34 +389,34 @@ func sent(t *testing.T, ctx context.Context, h *lab.Host) int64 {
 
 // buildOtherBundle returns the path of a bundle with another version of k0s and other
 // networks. A join finds the differences before it uses the content.
-func smallBundle(t *testing.T) string {
-	req := airgaptest.Request(t)
+func buildOtherBundle(t *testing.T) string {
+	req := airgaptest.NewRequest(t)
 	raw, err := os.ReadFile("../installer.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
 	req.Installer = []byte(strings.NewReplacer("v1.33.8+k0s.1", "v1.33.9+k0s.0", "10.244.0.0/16", "10.199.0.0/16").Replace(string(raw)))
-	return airgaptest.Bundle(t, req)
+	return airgaptest.WriteBundle(t, req)
 }
 
 // checkKilledJoin kills a join at three moments and runs it again each time. It returns
 // the token that the join used.
-func killedJoin(t *testing.T, ctx context.Context, a, b *lab.Host) (used string) {
-	m := newToken(t, ctx, a, "--role", "worker").Result
+func checkKilledJoin(t *testing.T, ctx context.Context, a, b *lab.Host) (used string) {
+	m := createToken(t, ctx, a, "--role", "worker").Result
 	moments := []string{`"step":"k0s-binary","state":"progress"`, `"step":"k0s-start","state":"done"`, `"step":"images-rest","state":"progress"`}
 	for _, moment := range moments {
 		p := b.Start(ctx, lab.Cmd{Args: []string{binary, "-o", "json", "join", "-"}, Stdin: strings.NewReader(m.Token)})
 		if !p.WaitFor(ctx, moment) {
 			out, errs := p.Output()
-			t.Fatalf("it never said %s: %s\n%s", moment, tail(out, 20), tail(errs, 20))
+			t.Fatalf("it never said %s: %s\n%s", moment, lastLines(out, 20), lastLines(errs, 20))
 		}
 		if moment == moments[0] {
-			runningJoin(t, ctx, b, m.Token)
+			checkRunningJoin(t, ctx, b, m.Token)
 		}
-		b.Must(ctx, "pkill", "-KILL", "-f", binary+" -o json join")
+		b.MustRun(ctx, "pkill", "-KILL", "-f", binary+" -o json join")
 		p.Wait()
 	}
-	r, stderr := join(t, ctx, b, 0, m.Token)
+	r, stderr := joinHost(t, ctx, b, 0, m.Token)
 	if !r.Result.Changed || !strings.Contains(stderr, "resuming the join started at") {
 		t.Errorf("%+v\n%s", r.Result, stderr)
 	}
@@ -435,7 +437,7 @@ func killedJoin(t *testing.T, ctx context.Context, a, b *lab.Host) (used string)
 			}
 		}
 	}
-	if err := json.Unmarshal([]byte(a.Must(ctx, binary, "-o", "json", "token", "list")), &list); err != nil {
+	if err := json.Unmarshal([]byte(a.MustRun(ctx, binary, "-o", "json", "token", "list")), &list); err != nil {
 		t.Fatal(err)
 	}
 	for _, tok := range list.Result.Tokens {
@@ -448,7 +450,7 @@ func killedJoin(t *testing.T, ctx context.Context, a, b *lab.Host) (used string)
 
 // checkRunningJoin verifies, on a host with a running join, that the process list does
 // not show the token, and that the status reports the join.
-func runningJoin(t *testing.T, ctx context.Context, h *lab.Host, token string) {
+func checkRunningJoin(t *testing.T, ctx context.Context, h *lab.Host, token string) {
 	const seen = `token=$(cat); for p in /proc/[0-9]*; do [[ $(tr '\0' ' ' 2>/dev/null <$p/cmdline) != *"$token"* ]] || echo $p; done`
 	if out, errs, code := h.Start(ctx, lab.Cmd{Args: []string{"bash", "-c", seen}, Stdin: strings.NewReader(token)}).Wait(); out != "" || code != 0 {
 		t.Errorf("ps shows the token: %s %s", out, errs)
@@ -462,7 +464,7 @@ func runningJoin(t *testing.T, ctx context.Context, h *lab.Host, token string) {
 			Unfinished any
 		}
 	}
-	out := h.Must(ctx, binary, "-o", "json", "status")
+	out := h.MustRun(ctx, binary, "-o", "json", "status")
 	if err := json.Unmarshal([]byte(out), &s); err != nil || s.Result.Running.Verb != "join" || s.Result.Running.Step == "" || s.Result.Running.Steps == 0 || s.Result.Unfinished != nil {
 		t.Errorf("%v: %s", err, out)
 	}
@@ -470,40 +472,40 @@ func runningJoin(t *testing.T, ctx context.Context, h *lab.Host, token string) {
 
 // checkConcurrentJoins joins two controllers, with one token, and workers at the same
 // time. The first controller resumes a join that died.
-func atOnce(t *testing.T, ctx context.Context, two string, a, c, d *lab.Host, workers ...*lab.Host) {
+func checkConcurrentJoins(t *testing.T, ctx context.Context, two string, a, c, d *lab.Host, workers ...*lab.Host) {
 	first := c.Start(ctx, lab.Cmd{Args: []string{binary, "-o", "json", "join", "-"}, Stdin: strings.NewReader(two)})
 	second := d.Start(ctx, lab.Cmd{Args: []string{binary, "-o", "json", "join", "-"}, Stdin: strings.NewReader(two)})
 	all := []*lab.Process{first, second}
 	for _, w := range workers {
-		token := newToken(t, ctx, a, "--role", "worker").Result.Token
+		token := createToken(t, ctx, a, "--role", "worker").Result.Token
 		all = append(all, w.Start(ctx, lab.Cmd{Args: []string{binary, "-o", "json", "join", "-"}, Stdin: strings.NewReader(token)}))
 	}
 	for _, p := range all {
 		if stdout, stderr, code := p.Wait(); code != 0 {
-			t.Fatalf("exit %d\n%s\n%s", code, tail(stdout, 30), tail(stderr, 30))
+			t.Fatalf("exit %d\n%s\n%s", code, lastLines(stdout, 30), lastLines(stderr, 30))
 		}
 	}
 	if _, stderr := first.Output(); !strings.Contains(stderr, "resuming the join started at") {
-		t.Errorf("%s did not go on with its join: %s", c.Name, tail(stderr, 10))
+		t.Errorf("%s did not go on with its join: %s", c.Name, lastLines(stderr, 10))
 	}
 	for _, p := range all[2:] {
 		if _, stderr := p.Output(); strings.Contains(stderr, "cannot reach the Kubernetes API") {
-			t.Errorf("the balancer leads to no API: %s", tail(stderr, 10))
+			t.Errorf("the balancer leads to no API: %s", lastLines(stderr, 10))
 		}
 	}
-	members := a.Must(ctx, "k0s", "etcd", "member-list")
+	members := a.MustRun(ctx, "k0s", "etcd", "member-list")
 	for _, h := range []*lab.Host{a, c, d} {
 		if !strings.Contains(members, h.IP()+":2380") {
 			t.Errorf("%s is not a member of etcd: %s", h.Name, members)
 		}
 	}
-	c.Must(ctx, binary, "token", "list") // every controller can list the tokens
+	c.MustRun(ctx, binary, "token", "list") // every controller can list the tokens
 }
 
 // checkPodNetwork verifies that a pod on each node reaches a pod on every node and a
 // service.
-func podsReachPods(t *testing.T, ctx context.Context, a *lab.Host, others ...*lab.Host) {
-	kubectl := func(args ...string) string { return a.Must(ctx, append([]string{binary, "kubectl"}, args...)...) }
+func checkPodNetwork(t *testing.T, ctx context.Context, a *lab.Host, others ...*lab.Host) {
+	kubectl := func(args ...string) string { return a.MustRun(ctx, append([]string{binary, "kubectl"}, args...)...) }
 	image := kubectl("get", "statefulset", "-n", "kotsadm", "kotsadm", "-o", "jsonpath={.spec.template.spec.containers[0].image}")
 	nodes := append([]*lab.Host{a}, others...)
 	for _, n := range nodes {
@@ -518,15 +520,15 @@ func podsReachPods(t *testing.T, ctx context.Context, a *lab.Host, others ...*la
 	}
 	for _, from := range nodes {
 		for _, to := range nodes {
-			fetches(t, ctx, a, "on-"+from.Name, "http://"+ip[to.Name]+":8001", "/version", "gitVersion")
+			checkPodFetch(t, ctx, a, "on-"+from.Name, "http://"+ip[to.Name]+":8001", "/version", "gitVersion")
 		}
-		fetches(t, ctx, a, "on-"+from.Name, "http://kotsadm.kotsadm.svc.cluster.local:3000", "/healthz", `"version"`)
+		checkPodFetch(t, ctx, a, "on-"+from.Name, "http://kotsadm.kotsadm.svc.cluster.local:3000", "/healthz", `"version"`)
 	}
 }
 
 // checkPodFetch verifies that a pod can read from a server. A node that has just joined
 // learns the routes to the others some seconds after it is Ready.
-func fetches(t *testing.T, ctx context.Context, a *lab.Host, pod, server, path, want string) {
+func checkPodFetch(t *testing.T, ctx context.Context, a *lab.Host, pod, server, path, want string) {
 	t.Helper()
 	var out, errs string
 	for began := time.Now(); time.Since(began) < time.Minute; {
@@ -534,7 +536,7 @@ func fetches(t *testing.T, ctx context.Context, a *lab.Host, pod, server, path, 
 		if strings.Contains(out, want) {
 			return
 		}
-		a.Must(ctx, "sleep", "1")
+		a.MustRun(ctx, "sleep", "1")
 	}
-	t.Errorf("from %s to %s: %s%s\n%s", pod, server, out, errs, whyNot(ctx, a))
+	t.Errorf("from %s to %s: %s%s\n%s", pod, server, out, errs, describeCluster(ctx, a))
 }

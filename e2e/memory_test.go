@@ -19,7 +19,7 @@ import (
 // measurePeakMemory runs a program on this machine and returns its peak resident
 // memory in bytes, its output and its error. GNU time starts it: a child of this
 // process would start in this process's memory, which the kernel would count.
-func peak(t *testing.T, ctx context.Context, program string, args ...string) (int64, string, error) {
+func measurePeakMemory(t *testing.T, ctx context.Context, program string, args ...string) (int64, string, error) {
 	t.Helper()
 	record := filepath.Join(t.TempDir(), "peak")
 	cmd := exec.CommandContext(ctx, "/usr/bin/time", append([]string{"-q", "-f", "%M", "-o", record, program}, args...)...)
@@ -39,16 +39,16 @@ func peak(t *testing.T, ctx context.Context, program string, args ...string) (in
 // the largest peak memory in bytes. The file is read from the disk first: a file that
 // was just written is in the page cache in pieces of up to 2 MB, each of which is
 // mapped, and counted, as a whole.
-func version(t *testing.T, ctx context.Context, program string) (times []time.Duration, memory int64) {
+func measureVersion(t *testing.T, ctx context.Context, program string) (times []time.Duration, memory int64) {
 	t.Helper()
-	fromDisk(t, program)
+	evictFromPageCache(t, program)
 	for range 9 {
 		start := time.Now()
 		if err := exec.CommandContext(ctx, program, "version").Run(); err != nil {
 			t.Fatal(err)
 		}
 		times = append(times, time.Since(start))
-		held, out, err := peak(t, ctx, program, "version")
+		held, out, err := measurePeakMemory(t, ctx, program, "version")
 		if err != nil {
 			t.Fatal(err, out)
 		}
@@ -59,7 +59,7 @@ func version(t *testing.T, ctx context.Context, program string) (times []time.Du
 }
 
 // evictFromPageCache writes a file to the disk and drops it from the page cache.
-func fromDisk(t *testing.T, path string) {
+func evictFromPageCache(t *testing.T, path string) {
 	t.Helper()
 	f, err := os.OpenFile(path, os.O_RDONLY, 0)
 	if err != nil {

@@ -33,7 +33,7 @@ import (
 
 // registryMirror is a registry with the bundle's content: the distribution executable
 // of the registry add-on, run on this machine behind TLS.
-type mirror struct {
+type registryMirror struct {
 	source string // oci://…
 	mu     sync.Mutex
 	blobs  []string // digests that were requested
@@ -41,9 +41,9 @@ type mirror struct {
 
 // startMirror pushes the published release to a registry, as `crane push --index`
 // does.
-func mirrorOf(t *testing.T, ctx context.Context, s *website) *mirror {
+func startMirror(t *testing.T, ctx context.Context, s *website) *registryMirror {
 	t.Helper()
-	dir := filepath.Join(deliveries(), "registry")
+	dir := filepath.Join(shipmentDir(), "registry")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -67,7 +67,7 @@ func mirrorOf(t *testing.T, ctx context.Context, s *website) *mirror {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &mirror{source: "oci://" + listener.Addr().String() + "/mirrored/my-app"}
+	m := &registryMirror{source: "oci://" + listener.Addr().String() + "/mirrored/my-app"}
 	proxy := httputil.NewSingleHostReverseProxy(backend)
 	server := &http.Server{TLSConfig: &tls.Config{Certificates: []tls.Certificate{s.certificate}},
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -93,7 +93,7 @@ func serveRegistry(t *testing.T, ctx context.Context, dir string) *url.URL {
 	at := &url.URL{Scheme: "http", Host: free.Addr().String()}
 	config := fmt.Sprintf("version: 0.1\nlog: {accesslog: {disabled: true}, level: error}\nstorage: {filesystem: {rootdirectory: %s}}\nhttp: {addr: %q}\n", dir, at.Host)
 	program, file := filepath.Join(dir, "distribution"), filepath.Join(dir, "config.yml")
-	err = errors.Join(free.Close(), takeFromImage(ctx, "docker.io/distribution/distribution:", "usr/bin/registry", program), os.WriteFile(file, []byte(config), 0o600))
+	err = errors.Join(free.Close(), extractFromImage(ctx, "docker.io/distribution/distribution:", "usr/bin/registry", program), os.WriteFile(file, []byte(config), 0o600))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,13 +111,13 @@ func serveRegistry(t *testing.T, ctx context.Context, dir string) *url.URL {
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
-	t.Fatal("distribution does not answer: " + tail(said.String(), 5))
+	t.Fatal("distribution does not answer: " + lastLines(said.String(), 5))
 	return nil
 }
 
 // extractFromImage extracts one file of the bundle's image whose reference begins
 // with ref.
-func takeFromImage(ctx context.Context, ref, path, to string) error {
+func extractFromImage(ctx context.Context, ref, path, to string) error {
 	b, err := airgap.Open(ctx, os.Getenv("PLINTH_E2E_BUNDLE"))
 	if err != nil {
 		return err
@@ -160,18 +160,18 @@ func takeFromImage(ctx context.Context, ref, path, to string) error {
 
 // checkLostImageFromRegistry removes one image. An install from a thin bundle must
 // download it from a registry, and nothing else.
-func aLostImageComesFromTheRegistry(t *testing.T, ctx context.Context, h *lab.Host, s *website) {
-	m := mirrorOf(t, ctx, s)
+func checkLostImageFromRegistry(t *testing.T, ctx context.Context, h *lab.Host, s *website) {
+	m := startMirror(t, ctx, s)
 	h.Copy(filepath.Join(s.dir, "linux-amd64", "thin.bundle"), "/srv/thin.bundle")
 	const lost = "docker.io/kotsadm/kotsadm-migrations:v1.131.2"
-	h.Must(ctx, "k0s", "ctr", "-n", "k8s.io", "images", "rm", "--sync", lost)
-	stdout, stderr, code := h.Run(ctx, "env", "SSL_CERT_FILE="+s.roots, "plinth", "-o", "json", "install", "--bundle", "/srv/thin.bundle", "--source", m.source, "--yes")
+	h.MustRun(ctx, "k0s", "ctr", "-n", "k8s.io", "images", "rm", "--sync", lost)
+	stdout, stderr, code := h.Run(ctx, "env", "SSL_CERT_FILE="+s.hostRoots, "plinth", "-o", "json", "install", "--bundle", "/srv/thin.bundle", "--source", m.source, "--yes")
 	if code != 0 {
-		t.Fatalf("exit %d\n%s\n%s", code, tail(stdout, 20), tail(stderr, 20))
+		t.Fatalf("exit %d\n%s\n%s", code, lastLines(stdout, 20), lastLines(stderr, 20))
 	}
-	h.Must(ctx, "sh", "-c", "k0s ctr -n k8s.io images ls -q | grep -Fx "+lost)
+	h.MustRun(ctx, "sh", "-c", "k0s ctr -n k8s.io images ls -q | grep -Fx "+lost)
 	if len(m.blobs) != 1 { // its one layer of its own; manifest and config are in the thin bundle
 		t.Errorf("requested %v", m.blobs)
 	}
-	h.Must(ctx, "rm", "/srv/thin.bundle")
+	h.MustRun(ctx, "rm", "/srv/thin.bundle")
 }

@@ -26,7 +26,7 @@ type netns struct {
 }
 
 // mustRunLocal runs a command on this machine and returns its output.
-func sh(t *testing.T, ctx context.Context, args ...string) string {
+func mustRunLocal(t *testing.T, ctx context.Context, args ...string) string {
 	t.Helper()
 	out, err := exec.CommandContext(ctx, args[0], args[1:]...).CombinedOutput()
 	if err != nil {
@@ -36,45 +36,45 @@ func sh(t *testing.T, ctx context.Context, args ...string) string {
 }
 
 // createPeerHosts creates two simulated hosts on one network link.
-func twoHosts(t *testing.T, ctx context.Context) (a, b netns) {
+func createPeerHosts(t *testing.T, ctx context.Context) (a, b netns) {
 	t.Helper()
 	tag := fmt.Sprintf("pl%d", os.Getpid()%10000)
 	for i, h := range []*netns{&a, &b} {
 		*h = netns{t: t, name: tag + string(rune('a'+i)), address: fmt.Sprintf("10.99.0.%d", i+1), id: filepath.Join(t.TempDir(), "machine-id")}
-		sh(t, ctx, "ip", "netns", "add", h.name)
-		t.Cleanup(func() { sh(t, context.Background(), "ip", "netns", "del", h.name) })
+		mustRunLocal(t, ctx, "ip", "netns", "add", h.name)
+		t.Cleanup(func() { mustRunLocal(t, context.Background(), "ip", "netns", "del", h.name) })
 		if err := os.WriteFile(h.id, fmt.Appendf(nil, "%032d\n", i+1), 0o444); err != nil {
 			t.Fatal(err)
 		}
 	}
-	sh(t, ctx, "ip", "link", "add", "e0", "netns", a.name, "type", "veth", "peer", "name", "e0", "netns", b.name)
+	mustRunLocal(t, ctx, "ip", "link", "add", "e0", "netns", a.name, "type", "veth", "peer", "name", "e0", "netns", b.name)
 	for _, h := range []netns{a, b} {
-		sh(t, ctx, "ip", "-n", h.name, "addr", "add", h.address+"/24", "dev", "e0")
-		sh(t, ctx, "ip", "-n", h.name, "link", "set", "lo", "up")
-		sh(t, ctx, "ip", "-n", h.name, "link", "set", "e0", "up")
-		sh(t, ctx, "ip", "-n", h.name, "route", "add", "default", "via", "10.99.0.254")
+		mustRunLocal(t, ctx, "ip", "-n", h.name, "addr", "add", h.address+"/24", "dev", "e0")
+		mustRunLocal(t, ctx, "ip", "-n", h.name, "link", "set", "lo", "up")
+		mustRunLocal(t, ctx, "ip", "-n", h.name, "link", "set", "e0", "up")
+		mustRunLocal(t, ctx, "ip", "-n", h.name, "route", "add", "default", "via", "10.99.0.254")
 	}
 	return a, b
 }
 
 // plinthCommand returns a command that runs Plinth on the host.
-func (h netns) plinth(ctx context.Context, args ...string) *exec.Cmd {
+func (h netns) plinthCommand(ctx context.Context, args ...string) *exec.Cmd {
 	script := fmt.Sprintf("hostname %s && mount --bind %s /etc/machine-id && exec \"$@\"", h.name, h.id)
-	return exec.CommandContext(ctx, "ip", append([]string{"netns", "exec", h.name, "unshare", "-u", "-m", "sh", "-c", script, "sh", env(h.t, "PLINTH_E2E_BINARY")}, args...)...)
+	return exec.CommandContext(ctx, "ip", append([]string{"netns", "exec", h.name, "unshare", "-u", "-m", "sh", "-c", script, "sh", requireEnv(h.t, "PLINTH_E2E_BINARY")}, args...)...)
 }
 
 // changeFilter adds a rule to the host's packet filter, or removes it with -D.
-func (h netns) filter(ctx context.Context, action string, rule ...string) {
+func (h netns) changeFilter(ctx context.Context, action string, rule ...string) {
 	h.t.Helper()
-	sh(h.t, ctx, append([]string{"ip", "netns", "exec", h.name, "iptables", action, "INPUT"}, rule...)...)
+	mustRunLocal(h.t, ctx, append([]string{"ip", "netns", "exec", h.name, "iptables", action, "INPUT"}, rule...)...)
 }
 
 // TestPreflight_FindsProblemsBetweenPeers checks two hosts of a future cluster, with
 // problems of the network between them.
 func TestPreflight_FindsProblemsBetweenPeers(t *testing.T) {
-	ctx := minutes(t, 3)
-	a, b := twoHosts(t, ctx)
-	listen := b.plinth(ctx, "--progress", "none", "preflight", "--listen")
+	ctx := timeoutContext(t, 3)
+	a, b := createPeerHosts(t, ctx)
+	listen := b.plinthCommand(ctx, "--progress", "none", "preflight", "--listen")
 	said, err := listen.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -100,7 +100,10 @@ func TestPreflight_FindsProblemsBetweenPeers(t *testing.T) {
 		}
 	}
 	drop := func(h netns, rule ...string) func() func() {
-		return func() func() { h.filter(ctx, "-A", rule...); return func() { h.filter(ctx, "-D", rule...) } }
+		return func() func() {
+			h.changeFilter(ctx, "-A", rule...)
+			return func() { h.changeFilter(ctx, "-D", rule...) }
+		}
 	}
 	for name, c := range map[string]struct {
 		spoil func() func()
@@ -121,7 +124,7 @@ func TestPreflight_FindsProblemsBetweenPeers(t *testing.T) {
 				defer c.spoil()()
 			}
 			begun := time.Now()
-			ask := a.plinth(ctx, "-o", "json", "preflight", "--quick", "--peers", b.address, "--peer-code-file", "-")
+			ask := a.plinthCommand(ctx, "-o", "json", "preflight", "--quick", "--peers", b.address, "--peer-code-file", "-")
 			ask.Stdin = strings.NewReader(code)
 			if c.code != "" {
 				ask.Stdin = strings.NewReader(c.code)
@@ -158,18 +161,18 @@ func TestPreflight_FindsProblemsBetweenPeers(t *testing.T) {
 // checkBlockedJoins tries joins through packet filters that block one direction of
 // one port between the cluster's controller and the host. The filters are on the
 // controller, so that the host stays unchanged.
-func blockedJoins(t *testing.T, ctx context.Context, a, b *lab.Host) {
-	token := newToken(t, ctx, a, "--role", "worker").Result.Token
+func checkBlockedJoins(t *testing.T, ctx context.Context, a, b *lab.Host) {
+	token := createToken(t, ctx, a, "--role", "worker").Result.Token
 	for _, c := range []struct{ name, rule, says string }{
 		{"10250/udp blocked there", "INPUT -s " + b.IP() + " -p udp --dport 10250 -j DROP", "this host does not reach " + a.IP() + " at 10250/udp (no answer: a packet filter drops it)"},
 		{"179/tcp rejected there", "INPUT -s " + b.IP() + " -p tcp --dport 179 -j REJECT --reject-with tcp-reset", "this host does not reach " + a.IP() + " at 179/tcp (refused: a packet filter rejects it)"},
 		{"10250/tcp blocked back", "OUTPUT -d " + b.IP() + " -p tcp --dport 10250 -j DROP", a.IP() + " does not reach this host at 10250/tcp (no answer: a packet filter drops it)"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			a.Must(ctx, "sh", "-c", "iptables -I "+c.rule)
-			defer a.Must(ctx, "sh", "-c", "iptables -D "+c.rule)
+			a.MustRun(ctx, "sh", "-c", "iptables -I "+c.rule)
+			defer a.MustRun(ctx, "sh", "-c", "iptables -D "+c.rule)
 			begun := time.Now()
-			got, _ := join(t, ctx, b.For(t), 5, token)
+			got, _ := joinHost(t, ctx, b.ForTest(t), 5, token)
 			if took := time.Since(begun); took > 20*time.Second {
 				t.Errorf("the refusal took %s", took)
 			}

@@ -34,7 +34,7 @@ const (
 )
 
 // requireEnv returns an environment variable that `make test-e2e` sets.
-func env(t testing.TB, name string) string {
+func requireEnv(t testing.TB, name string) string {
 	t.Helper()
 	v := os.Getenv(name)
 	if v == "" {
@@ -45,27 +45,27 @@ func env(t testing.TB, name string) string {
 
 // startHostWithPlinth boots a fresh host with the executable and the bundle, which a
 // customer's administrator would have copied there.
-func upWithPlinth(t testing.TB, name string, opts ...lab.Option) *lab.Host {
+func startHostWithPlinth(t testing.TB, name string, opts ...lab.Option) *lab.Host {
 	t.Helper()
 	h := lab.Up(t, name, opts...)
-	program, file := shipped(t)
+	program, file := shippedFiles(t)
 	h.Copy(program, binary)
 	h.Copy(file, bundle)
 	return h
 }
 
 // shipment is what the vendor ships; key is the file with the public key.
-type delivery struct{ program, bundle, key string }
+type shipment struct{ program, bundle, key string }
 
-var delivered = sync.OnceValues(deliver)
+var prepareShipment = sync.OnceValues(buildShipment)
 
 // shippedFiles returns the paths of the executable with the vendor's public key
 // embedded, and of the signed bundle.
-func shipped(t testing.TB) (program, bundle string) {
+func shippedFiles(t testing.TB) (program, bundle string) {
 	t.Helper()
-	env(t, "PLINTH_E2E_BINARY")
-	env(t, "PLINTH_E2E_BUNDLE")
-	d, err := delivered()
+	requireEnv(t, "PLINTH_E2E_BINARY")
+	requireEnv(t, "PLINTH_E2E_BUNDLE")
+	d, err := prepareShipment()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,23 +74,23 @@ func shipped(t testing.TB) (program, bundle string) {
 
 // buildShipment embeds the public key that `make bundle` writes beside the bundle. A
 // bundle that was built without a key is signed first.
-func deliver() (d delivery, err error) {
-	dir := deliveries()
-	d = delivery{program: filepath.Join(dir, "plinth"), bundle: os.Getenv("PLINTH_E2E_BUNDLE")}
+func buildShipment() (d shipment, err error) {
+	dir := shipmentDir()
+	d = shipment{program: filepath.Join(dir, "plinth"), bundle: os.Getenv("PLINTH_E2E_BUNDLE")}
 	d.key = filepath.Join(filepath.Dir(d.bundle), "vendor.pub")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return d, err
 	}
 	if _, err := os.Stat(d.key); err != nil {
-		if d.bundle, d.key, err = signed(d.bundle, dir); err != nil {
+		if d.bundle, d.key, err = signBundle(d.bundle, dir); err != nil {
 			return d, err
 		}
 	}
-	return d, run(os.Getenv("PLINTH_E2E_BINARY"), "bundle", "embed", "--verify-key", d.key, "--output-file", d.program)
+	return d, runLocal(os.Getenv("PLINTH_E2E_BINARY"), "bundle", "embed", "--verify-key", d.key, "--output-file", d.program)
 }
 
 // privateKey returns the file with the key that signed the shipped bundle.
-func privateKey(d delivery) string {
+func privateKey(d shipment) string {
 	private := filepath.Join(filepath.Dir(d.key), "vendor.key")
 	if _, err := os.Stat(private); err != nil {
 		private = filepath.Join(filepath.Dir(d.key), "key")
@@ -99,7 +99,7 @@ func privateKey(d delivery) string {
 }
 
 // signBundle writes a copy of an unsigned bundle that openssl signed with a new key.
-func signed(unsigned, dir string) (bundle, key string, err error) {
+func signBundle(unsigned, dir string) (bundle, key string, err error) {
 	bundle, key = filepath.Join(dir, "bundle"), filepath.Join(dir, "vendor.pub")
 	b, err := airgap.Open(context.Background(), unsigned)
 	if err != nil {
@@ -107,7 +107,7 @@ func signed(unsigned, dir string) (bundle, key string, err error) {
 	}
 	defer func() { _ = b.Close() }()
 	script := `cd "$1"; openssl ecparam -name prime256v1 -genkey -noout -out key; openssl pkey -in key -pubout -out vendor.pub; openssl dgst -sha256 -sign key -out sig index`
-	if err := errors.Join(os.WriteFile(filepath.Join(dir, "index"), b.RawIndex(), 0o600), run("bash", "-euc", script, "bash", dir)); err != nil {
+	if err := errors.Join(os.WriteFile(filepath.Join(dir, "index"), b.RawIndex(), 0o600), runLocal("bash", "-euc", script, "bash", dir)); err != nil {
 		return "", "", err
 	}
 	sig, err := os.ReadFile(filepath.Join(dir, "sig"))
@@ -138,7 +138,7 @@ func signed(unsigned, dir string) (bundle, key string, err error) {
 }
 
 // runLocal runs a command on this machine. An error contains its output.
-func run(name string, args ...string) error {
+func runLocal(name string, args ...string) error {
 	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
 		return fmt.Errorf("%s: %w: %s", filepath.Base(name), err, out)
 	}
@@ -148,17 +148,17 @@ func run(name string, args ...string) error {
 // TestMain removes the shipped files after all tests.
 func TestMain(m *testing.M) {
 	code := m.Run()
-	_ = os.RemoveAll(deliveries())
+	_ = os.RemoveAll(shipmentDir())
 	os.Exit(code)
 }
 
 // shipmentDir returns this run's folder for the shipped files.
-func deliveries() string {
+func shipmentDir() string {
 	return filepath.Join(cmp.Or(os.Getenv("LAB_DISKS"), os.TempDir()), fmt.Sprintf("plinth-e2e-%d", os.Getpid()))
 }
 
 // timeoutContext returns a context that ends after n minutes, in time to clean up.
-func minutes(t testing.TB, n int) context.Context {
+func timeoutContext(t testing.TB, n int) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(n)*time.Minute)
 	t.Cleanup(cancel)
@@ -205,7 +205,7 @@ type event struct {
 
 // importedImages returns the images that the run reported as being imported. A run
 // reports at most two a second.
-func (r reply) imported() (refs []string) {
+func (r reply) importedImages() (refs []string) {
 	for _, e := range r.Events {
 		if ref, ok := strings.CutPrefix(e.Message, "importing "); ok && !slices.Contains(refs, ref) {
 			refs = append(refs, ref)
@@ -215,7 +215,7 @@ func (r reply) imported() (refs []string) {
 }
 
 // parseReply parses the JSON lines of one run.
-func parse(t testing.TB, stdout string) (r reply) {
+func parseReply(t testing.TB, stdout string) (r reply) {
 	t.Helper()
 	lines := strings.Split(strings.TrimSpace(stdout), "\n")
 	for _, line := range lines[:len(lines)-1] {
@@ -232,32 +232,32 @@ func parse(t testing.TB, stdout string) (r reply) {
 }
 
 // runPlinth runs a command with -o json, which must exit with code.
-func plinth(t testing.TB, ctx context.Context, h *lab.Host, code int, args ...string) reply {
+func runPlinth(t testing.TB, ctx context.Context, h *lab.Host, code int, args ...string) reply {
 	t.Helper()
 	start := time.Now()
 	stdout, stderr, got := h.Run(ctx, append([]string{binary, "-o", "json"}, args...)...)
 	t.Logf("plinth %s: exit %d in %.1fs", strings.Join(args, " "), got, time.Since(start).Seconds())
 	if got != code {
-		t.Fatalf("plinth %s: exit %d, want %d\n%s\n%s", strings.Join(args, " "), got, code, tail(stdout, 40), tail(stderr, 40))
+		t.Fatalf("plinth %s: exit %d, want %d\n%s\n%s", strings.Join(args, " "), got, code, lastLines(stdout, 40), lastLines(stderr, 40))
 	}
-	return parse(t, stdout)
+	return parseReply(t, stdout)
 }
 
-func tail(s string, n int) string {
+func lastLines(s string, n int) string {
 	lines := strings.Split(strings.TrimSpace(s), "\n")
 	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }
 
 // tokenReply is the output of `token create -o json`.
-type made struct {
+type tokenReply struct {
 	Result struct{ ID, Token, Fetch string }
 }
 
 // createToken creates a token on a controller.
-func newToken(t testing.TB, ctx context.Context, controller *lab.Host, args ...string) made {
+func createToken(t testing.TB, ctx context.Context, controller *lab.Host, args ...string) tokenReply {
 	t.Helper()
-	var m made
-	out := controller.Must(ctx, append([]string{binary, "-o", "json", "token", "create"}, args...)...)
+	var m tokenReply
+	out := controller.MustRun(ctx, append([]string{binary, "-o", "json", "token", "create"}, args...)...)
 	if err := json.Unmarshal([]byte(out), &m); err != nil || m.Result.Token == "" {
 		t.Fatalf("token create: %v: %s", err, out)
 	}

@@ -11,41 +11,41 @@ import (
 // Each fault is created on a real host, and the output must name it.
 func hostFaults() []refusal {
 	typed := strings.Fields
-	refused := typed(install + bundle)
+	refused := typed(installArgs + bundle)
 	look := typed("preflight --quick")
 	return []refusal{
-		{name: "disk nearly full", prepare: "fallocate -l $(($(df --output=avail -B1 / | tail -n1)-2000000000)) /srv/full", args: refused, code: 5, says: "/ (ext4): 2.0 GB free, ", undo: "rm /srv/full"},
+		{name: "disk nearly full", prepare: "fallocate -l $(($(df --output=avail -B1 / | tail -n1)-2000000000)) /srv/full", args: refused, code: 5, want: "/ (ext4): 2.0 GB free, ", undo: "rm /srv/full"},
 		{name: "no default route", prepare: "ip route show default >/srv/route; ip route del default", args: refused, code: 5,
-			says: "FAIL     default-route                 none", undo: "ip route add $(cat /srv/route); rm /srv/route"},
+			want: "FAIL     default-route                 none", undo: "ip route add $(cat /srv/route); rm /srv/route"},
 		{name: "host name with upper case", prepare: "hostname >/srv/name; hostname Node-A", args: refused, code: 5,
-			says: "Node-A has upper-case letters", undo: "hostname $(cat /srv/name); rm /srv/name"},
+			want: "Node-A has upper-case letters", undo: "hostname $(cat /srv/name); rm /srv/name"},
 		{name: "pods in the host's network", prepare: "ip address add 10.244.7.7/16 dev eth0", args: refused, code: 5,
-			says: "10.244.0.0/16 overlaps with route 10.244.0.0/16 on eth0, address 10.244.7.7 on eth0", undo: "ip address del 10.244.7.7/16 dev eth0"},
+			want: "10.244.0.0/16 overlaps with route 10.244.0.0/16 on eth0, address 10.244.7.7 on eth0", undo: "ip address del 10.244.7.7/16 dev eth0"},
 		{name: "network configuration of an earlier cluster", prepare: "mkdir -p /etc/cni/net.d; echo '{}' >/etc/cni/net.d/10-flannel.conflist", args: refused, code: 5,
-			says: "/etc/cni/net.d/10-flannel.conflist", undo: "rm -r /etc/cni"},
+			want: "/etc/cni/net.d/10-flannel.conflist", undo: "rm -r /etc/cni"},
 		{name: "read-only /etc", prepare: "mount --bind /etc /etc; mount -o remount,ro,bind /etc", args: refused, code: 5,
-			says: "/etc (ext4) is mounted read-only", undo: "umount /etc"},
-		{name: "folder on the way closed", prepare: "chmod o-x /var/lib", args: refused, code: 5, says: "sudo chmod o+x /var/lib", undo: "chmod o+x /var/lib"},
-		{name: "preflight alone, port taken", prepare: taken(6443), args: look, code: 5, says: "is in use by socat, pid", undo: freed},
-		{name: "preflight alone, ignored", prepare: taken(6443), args: typed("preflight --quick --ignore-host-preflight port-kube-apiserver"), code: 0,
-			says: "(ignored by --ignore-host-preflight)", undo: freed},
-		{name: "preflight alone, a worker does not care", prepare: taken(6443), args: typed("preflight --quick --role worker"), code: 0, says: "checks passed", undo: freed},
-		{name: "preflight without root", user: true, args: look, code: 5, says: "sudo plinth preflight"},
+			want: "/etc (ext4) is mounted read-only", undo: "umount /etc"},
+		{name: "folder on the way closed", prepare: "chmod o-x /var/lib", args: refused, code: 5, want: "sudo chmod o+x /var/lib", undo: "chmod o+x /var/lib"},
+		{name: "preflight alone, port taken", prepare: occupyPort(6443), args: look, code: 5, want: "is in use by socat, pid", undo: releasePort},
+		{name: "preflight alone, ignored", prepare: occupyPort(6443), args: typed("preflight --quick --ignore-host-preflight port-kube-apiserver"), code: 0,
+			want: "(ignored by --ignore-host-preflight)", undo: releasePort},
+		{name: "preflight alone, a worker does not care", prepare: occupyPort(6443), args: typed("preflight --quick --role worker"), code: 0, want: "checks passed", undo: releasePort},
+		{name: "preflight without root", user: true, args: look, code: 5, want: "sudo plinth preflight"},
 		{name: "DNS that drops packets", prepare: "cp -P /etc/resolv.conf /srv/resolv; rm /etc/resolv.conf; echo 'nameserver 192.0.2.53' >/etc/resolv.conf", args: look, code: 0,
-			says: "192.0.2.53: no answer within 1.5s", undo: "rm /etc/resolv.conf; mv /srv/resolv /etc/resolv.conf"},
+			want: "192.0.2.53: no answer within 1.5s", undo: "rm /etc/resolv.conf; mv /srv/resolv /etc/resolv.conf"},
 		{name: "another containerd", prepare: "mkdir -p /run/containerd; systemd-run -q --unit=containerd socat UNIX-LISTEN:/run/containerd/containerd.sock,fork /dev/null; sleep .3", args: look, code: 0,
-			says: "unit containerd (active)", undo: "systemctl stop containerd; systemctl reset-failed containerd 2>/dev/null; rm -rf /run/containerd"},
+			want: "unit containerd (active)", undo: "systemctl stop containerd; systemctl reset-failed containerd 2>/dev/null; rm -rf /run/containerd"},
 		{name: "swap on", prepare: "printf 'Filename Type Size Used Priority\\n/swap.img file 2097148 0 -2\\n' >/srv/swaps; mount --bind /srv/swaps /proc/swaps", args: look, code: 0,
-			says: "on: /swap.img (2.1 GB)", undo: "umount /proc/swaps; rm /srv/swaps"},
-		{name: "killed while it measures", prepare: "timeout -s KILL 0.6 " + binary + " preflight >/dev/null 2>&1; true", args: typed("preflight"), code: 0, says: "99 % below"},
-		{name: "two unknown ids", args: typed("preflight --quick --ignore-host-preflight memry,disk-latncy"), code: 2, says: "did you mean disk-latency?"},
+			want: "on: /swap.img (2.1 GB)", undo: "umount /proc/swaps; rm /srv/swaps"},
+		{name: "killed while it measures", prepare: "timeout -s KILL 0.6 " + binary + " preflight >/dev/null 2>&1; true", args: typed("preflight"), code: 0, want: "99 % below"},
+		{name: "two unknown ids", args: typed("preflight --quick --ignore-host-preflight memry,disk-latncy"), code: 2, want: "did you mean disk-latency?"},
 	}
 }
 
 // occupyPort returns a script that makes another program listen on a port;
 // releasePort ends that program.
-func taken(port int) string {
+func occupyPort(port int) string {
 	return strings.ReplaceAll("systemd-run -q --unit=taker socat TCP-LISTEN:PORT,fork /dev/null; for i in 1 2 3 4 5 6 7 8 9; do ss -ltn | grep -q :PORT && break; sleep .2; done", "PORT", strconv.Itoa(port))
 }
 
-const freed = "systemctl stop taker; systemctl reset-failed taker 2>/dev/null || true"
+const releasePort = "systemctl stop taker; systemctl reset-failed taker 2>/dev/null || true"

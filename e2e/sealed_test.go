@@ -14,15 +14,15 @@ import (
 
 // buildEmbedded returns the path of the executable with key and bundle embedded: the
 // third way to install.
-func oneFile(t *testing.T) string {
+func buildEmbedded(t *testing.T) string {
 	t.Helper()
-	_, bundle := shipped(t)
-	d, err := delivered()
+	_, bundle := shippedFiles(t)
+	d, err := prepareShipment()
 	if err != nil {
 		t.Fatal(err)
 	}
-	out := filepath.Join(deliveries(), "my-app")
-	if err := run(env(t, "PLINTH_E2E_BINARY"), "bundle", "embed", "--verify-key", d.key, "--bundle", bundle, "--output-file", out); err != nil {
+	out := filepath.Join(shipmentDir(), "my-app")
+	if err := runLocal(requireEnv(t, "PLINTH_E2E_BINARY"), "bundle", "embed", "--verify-key", d.key, "--bundle", bundle, "--output-file", out); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.Remove(out) })
@@ -30,9 +30,9 @@ func oneFile(t *testing.T) string {
 }
 
 // patternReader is an endless reader.
-type pattern struct{}
+type patternReader struct{}
 
-func (pattern) ReadAt(p []byte, off int64) (int, error) {
+func (patternReader) ReadAt(p []byte, off int64) (int, error) {
 	for i := range p {
 		p[i] = byte((off + int64(i)) * 167 >> 8)
 	}
@@ -42,7 +42,7 @@ func (pattern) ReadAt(p []byte, off int64) (int, error) {
 // TestVersion_CostsNothingWithEmbeddedGigabyte measures `version` of one executable
 // with and without 1 GB embedded.
 func TestVersion_CostsNothingWithEmbeddedGigabyte(t *testing.T) {
-	plain := env(t, "PLINTH_E2E_BINARY")
+	plain := requireEnv(t, "PLINTH_E2E_BINARY")
 	file, err := os.Open(plain)
 	if err != nil {
 		t.Fatal(err)
@@ -52,21 +52,21 @@ func TestVersion_CostsNothingWithEmbeddedGigabyte(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.MkdirAll(deliveries(), 0o700); err != nil {
+	if err := os.MkdirAll(shipmentDir(), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	large := filepath.Join(deliveries(), "large")
+	large := filepath.Join(shipmentDir(), "large")
 	defer os.Remove(large)
 	out, err := os.OpenFile(large, os.O_CREATE|os.O_WRONLY, 0o755)
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = seal.Write(out, seal.Sealed{Program: io.NewSectionReader(file, 0, st.Size()), Bundle: io.NewSectionReader(pattern{}, 0, 1e9)})
+	err = seal.Write(out, seal.Embedded{Program: io.NewSectionReader(file, 0, st.Size()), Bundle: io.NewSectionReader(patternReader{}, 0, 1e9)})
 	if closeErr := out.Close(); err != nil || closeErr != nil {
 		t.Fatal(err, closeErr)
 	}
-	alone, _ := version(t, t.Context(), plain)
-	took, memory := version(t, t.Context(), large)
+	alone, _ := measureVersion(t, t.Context(), plain)
+	took, memory := measureVersion(t, t.Context(), large)
 	t.Logf("version: %d ms and %.1f MB with 1 GB embedded, %d ms without", took[0].Milliseconds(), float64(memory)/1e6, alone[0].Milliseconds())
 	if took[0] > max(50*time.Millisecond, alone[0]*3/2) { // the machine may be busy
 		t.Errorf("it takes %s, without a bundle %s", took[0], alone[0])

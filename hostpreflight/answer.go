@@ -28,14 +28,14 @@ func Failed(fix, format string, args ...any) Result {
 
 // Undetermined returns a Result with state Unknown. reason says why the check
 // has no result.
-func CannotTell(reason string) Result { return Result{State: Unknown, Found: reason} }
+func Undetermined(reason string) Result { return Result{State: Unknown, Found: reason} }
 
 // RequireFact returns run with a guard: when fact could not be gathered, the
 // result is Undetermined and run is not called.
-func Told(fact string, run func(facts.Facts, Want) Result) func(facts.Facts, Want) Result {
-	return func(f facts.Facts, req Want) Result {
-		if reason := f.Why(fact); reason != "" {
-			return CannotTell(reason)
+func RequireFact(fact string, run func(facts.Facts, Requirements) Result) func(facts.Facts, Requirements) Result {
+	return func(f facts.Facts, req Requirements) Result {
+		if reason := f.UnknownReason(fact); reason != "" {
+			return Undetermined(reason)
 		}
 		return run(f, req)
 	}
@@ -44,23 +44,23 @@ func Told(fact string, run func(facts.Facts, Want) Result) func(facts.Facts, Wan
 // WorstResult returns the result of a check that inspects several things: the
 // worst state in all, with the findings and fixes of all results in that state.
 // It is Undetermined when all is empty.
-func Worst(all []Result) Result {
+func WorstResult(all []Result) Result {
 	for _, state := range []State{Fail, Warn, Unknown, Pass} {
 		var found, wanted, fix []string
 		for _, r := range all {
 			if r.State == state {
-				found, wanted, fix = once(found, r.Found), once(wanted, r.Wanted), once(fix, r.Fix)
+				found, wanted, fix = appendUnique(found, r.Found), appendUnique(wanted, r.Expected), appendUnique(fix, r.Fix)
 			}
 		}
 		if found != nil {
-			return Result{State: state, Found: strings.Join(found, "; "), Wanted: strings.Join(wanted, "; "), Fix: strings.Join(fix, "\n")}
+			return Result{State: state, Found: strings.Join(found, "; "), Expected: strings.Join(wanted, "; "), Fix: strings.Join(fix, "\n")}
 		}
 	}
-	return CannotTell("nothing was checked")
+	return Undetermined("nothing was checked")
 }
 
 // appendUnique returns all with s appended, unless s is empty or already there.
-func once(all []string, s string) []string {
+func appendUnique(all []string, s string) []string {
 	if s == "" || slices.Contains(all, s) {
 		return all
 	}
@@ -69,7 +69,7 @@ func once(all []string, s string) []string {
 
 // FormatBytes returns n bytes in decimal units, as disks and memory are sold:
 // "512 MB", "4.3 GB".
-func Bytes(n uint64) string {
+func FormatBytes(n uint64) string {
 	if n >= 1e9 {
 		return fmt.Sprintf("%.1f GB", float64(n)/1e9)
 	}
@@ -78,7 +78,7 @@ func Bytes(n uint64) string {
 
 // FormatCount returns n with the noun what in singular or plural: "1 check",
 // "2 checks".
-func Count(n int, what string) string {
+func FormatCount(n int, what string) string {
 	if n == 1 {
 		return "1 " + what
 	}

@@ -52,42 +52,42 @@ const (
 
 // Check is one requirement on a host.
 type Check struct {
-	ID       string // kebab-case, unique and stable: users pass it to --ignore-host-preflight
-	Group    string // heading in the report
-	Title    string // what it checks, in a few words
-	Severity State  // the worst state it can return: Fail or Warn
-	Roles    []Role // roles it applies to; nil for all
-	Verbs    []Verb // verbs that run it; nil for all
-	Strict   bool   // its failure cannot be ignored
-	Wants    string // what is expected, with its thresholds
-	Why      string // what goes wrong otherwise, and the source of the rule
-	Run      func(facts.Facts, Want) Result
+	ID        string // kebab-case, unique and stable: users pass it to --ignore-host-preflight
+	Group     string // heading in the report
+	Title     string // what it checks, in a few words
+	Severity  State  // the worst state it can return: Fail or Warn
+	Roles     []Role // roles it applies to; nil for all
+	Verbs     []Verb // verbs that run it; nil for all
+	Strict    bool   // its failure cannot be ignored
+	Expected  string // what is expected, with its thresholds
+	Rationale string // what goes wrong otherwise, and the source of the rule
+	Run       func(facts.Facts, Requirements) Result
 }
 
 // Result is the result of a check.
 type Result struct {
-	State  State  `json:"state"`
-	Found  string `json:"found"`            // what was found; for Unknown and Skipped, why there is no result
-	Wanted string `json:"wanted,omitempty"` // what is expected; empty for the check's own Expected
-	Fix    string `json:"fix,omitempty"`    // what to do, with the command if there is one
-	By     string `json:"by,omitempty"`     // for Skipped, who decided it: role, verb, install, user, vendor or the id of another check
+	State     State  `json:"state"`
+	Found     string `json:"found"`            // what was found; for Unknown and Skipped, why there is no result
+	Expected  string `json:"wanted,omitempty"` // what is expected; empty for the check's own Expected
+	Fix       string `json:"fix,omitempty"`    // what to do, with the command if there is one
+	SkippedBy string `json:"by,omitempty"`     // for Skipped, who decided it: role, verb, install, user, vendor or the id of another check
 }
 
 // Skip returns a Result with state Skipped. by says who decided that the check
 // does not run (see Result.SkippedBy), reason says why.
-func Skip(by, reason string) Result { return Result{State: Skipped, Found: reason, By: by} }
+func Skip(by, reason string) Result { return Result{State: Skipped, Found: reason, SkippedBy: by} }
 
 // WithExpected returns r with the expectation of this case, which replaces the
 // check's own Expected.
-func (r Result) Wanting(format string, args ...any) Result {
-	r.Wanted = fmt.Sprintf(format, args...)
+func (r Result) WithExpected(format string, args ...any) Result {
+	r.Expected = fmt.Sprintf(format, args...)
 	return r
 }
 
 // Requirements is what one install requires of a host: plain data that the
 // caller fills from the Installer, the bundle and the journal. A zero value means
 // the default, or that nothing of that kind is required.
-type Want struct {
+type Requirements struct {
 	Verb            Verb           // verb that runs the checks; empty for Preflight
 	Role            Role           // empty for Controller
 	Arch            string         // architecture of the bundle, as in GOARCH; empty for amd64
@@ -101,24 +101,24 @@ type Want struct {
 	Ports           map[string]int // port numbers that differ from the default, by service: {"kube-apiserver": 7443}
 	NodePorts       [2]int         // first and last port of the node port range
 	Sources         []string       // URLs to fetch from; none for an install without internet access
-	Lacking         []string       // problems of the bundle's blobs at the sources, one entry per blob
+	MissingBlobs    []string       // problems of the bundle's blobs at the sources, one entry per blob
 	Proxy           string         // URL of the proxy to the sources; may contain credentials
-	Disks           []Disk         // every path that the install writes to
+	WritePaths      []WritePath    // every path that the install writes to
 	EvictBelow      int            // percent of free space below which kubelet evicts pods; 0 for its default of 15
 	NotBefore       time.Time      // when the bundle was built: an earlier clock is wrong
 	Quick           bool           // skip the benchmarks (--quick)
-	Ours            Ours           // what is on the host already and belongs to this install
-	Earlier         Earlier        // what the previous run found on this host
+	Owned           Owned          // what is on the host already and belongs to this install
+	Previous        Previous       // what the previous run found on this host
 }
 
 // Previous is what the last install or join found on this host.
-type Earlier struct {
-	Facts *facts.Facts // nil when there are none
-	Why   string       // why the stored facts cannot be trusted; "" when none were stored
+type Previous struct {
+	Facts  *facts.Facts // nil when there are none
+	Reason string       // why the stored facts cannot be trusted; "" when none were stored
 }
 
 // effectiveVerb returns the verb whose checks run: Install for Preflight.
-func (req Want) asking() Verb {
+func (req Requirements) effectiveVerb() Verb {
 	if req.Verb == Preflight {
 		return Install
 	}
@@ -126,33 +126,33 @@ func (req Want) asking() Verb {
 }
 
 // IsWorker reports whether the host will run workloads only.
-func (req Want) IsWorker() bool { return req.Role == Worker }
+func (req Requirements) IsWorker() bool { return req.Role == Worker }
 
 // WritePath is a path that the install writes to.
-type Disk struct {
-	Path  string // absolute; may not exist yet
-	Use   string // what it is used for, in a few words: "images and containers"
-	Bytes uint64 // bytes that will still be written there; 0 when the size does not matter
-	Exec  bool   // programs are run from there
-	Pods  bool   // kubelet and containerd store pods and images there
+type WritePath struct {
+	Path    string // absolute; may not exist yet
+	Purpose string // what it is used for, in a few words: "images and containers"
+	Bytes   uint64 // bytes that will still be written there; 0 when the size does not matter
+	Exec    bool   // programs are run from there
+	Pods    bool   // kubelet and containerd store pods and images there
 }
 
 // Owned is what an earlier run of the same install left on the host, finished or
 // not. The caller reads it from the journal, so that no check reports it as
 // foreign software.
-type Ours struct {
+type Owned struct {
 	Installed bool     // k0s was started here: its network, rules and links belong to this install
 	Paths     []string // files and directories of this install, including everything below them
 	Units     []string // systemd units, with or without .service
 }
 
 // HasUnit reports whether the systemd unit belongs to this install.
-func (o Ours) Unit(name string) bool {
+func (o Owned) HasUnit(name string) bool {
 	return slices.Contains(o.Units, name) || slices.Contains(o.Units, name+".service")
 }
 
 // HasPath reports whether path p belongs to this install.
-func (o Ours) Path(p string) bool {
+func (o Owned) HasPath(p string) bool {
 	return slices.ContainsFunc(o.Paths, func(own string) bool {
 		own = path.Clean(own)
 		return p == own || strings.HasPrefix(p, own+"/")
@@ -162,60 +162,60 @@ func (o Ours) Path(p string) bool {
 // HasProcess reports whether process p, or one of its parents, runs a program that
 // belongs to this install. The program of a container does not belong to it, but
 // the containerd shim above it does.
-func (o Ours) Owner(p *facts.Owner) bool {
-	return p != nil && (o.Path(p.Program) || slices.ContainsFunc(p.Parents, o.Path))
+func (o Owned) HasProcess(p *facts.Owner) bool {
+	return p != nil && (o.HasPath(p.Program) || slices.ContainsFunc(p.Parents, o.HasPath))
 }
 
 // Run runs every check on f and returns the report. The failures of the checks
 // with an id in ignore become warnings. An unknown id in ignore is an error that
 // suggests similar ids (exit code 2).
-func Run(checks []Check, f facts.Facts, req Want, ignore []string) (Report, error) {
+func Run(checks []Check, f facts.Facts, req Requirements, ignore []string) (Report, error) {
 	if req.Role == "" {
 		req.Role = Controller
 	}
 	if req.Verb == "" {
 		req.Verb = Preflight
 	}
-	if err := known(checks, ignore); err != nil {
+	if err := validateIgnoredIDs(checks, ignore); err != nil {
 		return Report{}, err
 	}
 	r := Report{Schema: Schema, Host: f.Hostname, Role: req.Role, Verb: req.Verb}
 	for _, c := range checks {
-		e := Entry{ID: c.ID, Group: c.Group, Title: c.Title, Result: ask(c, f, req)}
+		e := Entry{ID: c.ID, Group: c.Group, Title: c.Title, Result: runCheck(c, f, req)}
 		e.Strict = c.Strict && e.State == Fail
 		if e.State == Fail && !c.Strict && slices.Contains(ignore, c.ID) {
 			e.State, e.Ignored = Warn, true
 		}
-		r.add(e)
+		r.addEntry(e)
 	}
 	return r, nil
 }
 
 // runCheck runs c unless its roles or verbs exclude it, and fills in what is
 // expected.
-func ask(c Check, f facts.Facts, req Want) Result {
+func runCheck(c Check, f facts.Facts, req Requirements) Result {
 	if c.Roles != nil && !slices.Contains(c.Roles, req.Role) {
 		return Skip("role", fmt.Sprintf("runs only on a %s", c.Roles[0]))
 	}
-	if verb := req.asking(); c.Verbs != nil && !slices.Contains(c.Verbs, verb) {
+	if verb := req.effectiveVerb(); c.Verbs != nil && !slices.Contains(c.Verbs, verb) {
 		return Skip("verb", fmt.Sprintf("does not run before %s", verb))
 	}
 	res := c.Run(f, req)
-	if res.Wanted == "" && res.State != Skipped {
-		res.Wanted = c.Wants
+	if res.Expected == "" && res.State != Skipped {
+		res.Expected = c.Expected
 	}
 	return res
 }
 
 // validateIgnoredIDs returns a usage error when an id in ignore has no check.
-func known(checks []Check, ignore []string) error {
+func validateIgnoredIDs(checks []Check, ignore []string) error {
 	var wrong []string
 	for _, id := range ignore {
 		if slices.ContainsFunc(checks, func(c Check) bool { return c.ID == id }) {
 			continue
 		}
 		s := fmt.Sprintf("unknown host preflight %q", id)
-		if n := near(checks, id); len(n) > 0 {
+		if n := suggestIDs(checks, id); len(n) > 0 {
 			s += "; did you mean " + strings.Join(n, " or ") + "?"
 		}
 		wrong = append(wrong, s)
@@ -228,14 +228,14 @@ func known(checks []Check, ignore []string) error {
 }
 
 // suggestIDs returns up to three ids of checks that are similar to id, best first.
-func near(checks []Check, id string) []string {
+func suggestIDs(checks []Check, id string) []string {
 	type match struct {
 		id   string
 		cost int
 	}
 	var all []match
 	for _, c := range checks {
-		cost := distance(id, c.ID)
+		cost := editDistance(id, c.ID)
 		if len(id) > 2 && strings.Contains(c.ID, id) || strings.Contains(id, c.ID) {
 			cost = min(cost, 1)
 		}
@@ -253,7 +253,7 @@ func near(checks []Check, id string) []string {
 
 // editDistance returns the Levenshtein distance of a and b: how many bytes must be
 // changed, added or removed to turn a into b.
-func distance(a, b string) int {
+func editDistance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {
 		row[j] = j

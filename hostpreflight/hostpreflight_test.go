@@ -11,16 +11,16 @@ import (
 
 // fixedCheck returns a check with the constant result r.
 func fixedCheck(id, group string, r Result, roles ...Role) Check {
-	return Check{ID: id, Group: group, Title: "Title of " + id, Severity: Fail, Wants: "expectation of " + id, Why: "why", Roles: roles,
-		Run: func(facts.Facts, Want) Result { return r }}
+	return Check{ID: id, Group: group, Title: "Title of " + id, Severity: Fail, Expected: "expectation of " + id, Rationale: "why", Roles: roles,
+		Run: func(facts.Facts, Requirements) Result { return r }}
 }
 
 func sampleChecks() []Check {
 	return []Check{
 		fixedCheck("root", "Machine", Passed("root")),
-		fixedCheck("memory", "Machine", Failed("give it more", "%s", Bytes(512e6)).Wanting("at least %s", Bytes(2e9))),
+		fixedCheck("memory", "Machine", Failed("give it more", "%s", FormatBytes(512e6)).WithExpected("at least %s", FormatBytes(2e9))),
 		fixedCheck("swap", "Machine", Warned("sudo swapoff -a\nand fstab", "on")),
-		fixedCheck("disk-space", "Disk", CannotTell("no response within 3s")),
+		fixedCheck("disk-space", "Disk", Undetermined("no response within 3s")),
 		fixedCheck("disk-inodes", "Disk", Passed("plenty")),
 		fixedCheck("port-kubelet", "Ports", Failed("", "in use")),
 		fixedCheck("port-kube-apiserver", "Ports", Failed("", "in use"), Controller),
@@ -28,7 +28,7 @@ func sampleChecks() []Check {
 }
 
 // runSample runs sampleChecks and returns the report.
-func runSample(t *testing.T, req Want, ignore ...string) Report {
+func runSample(t *testing.T, req Requirements, ignore ...string) Report {
 	t.Helper()
 	r, err := Run(sampleChecks(), facts.Facts{Hostname: "node1"}, req, ignore)
 	if err != nil {
@@ -38,7 +38,7 @@ func runSample(t *testing.T, req Want, ignore ...string) Report {
 }
 
 func TestReport_CountsResultsAndPutsFailuresLast(t *testing.T) {
-	r := runSample(t, Want{Role: Worker}, "port-kubelet")
+	r := runSample(t, Requirements{Role: Worker}, "port-kubelet")
 	if got := [5]int{r.Passed, r.Warned, r.Failed, r.Unknown, r.Skipped}; got != [5]int{2, 2, 1, 1, 1} {
 		t.Errorf("passed, warned, failed, unknown, skipped: %v", got)
 	}
@@ -46,11 +46,11 @@ func TestReport_CountsResultsAndPutsFailuresLast(t *testing.T) {
 }
 
 func TestRun_ReportsIgnoredFailuresAsWarnings(t *testing.T) {
-	r := runSample(t, Want{}, "memory", "port-kubelet", "port-kube-apiserver", "root")
+	r := runSample(t, Requirements{}, "memory", "port-kubelet", "port-kube-apiserver", "root")
 	if err := r.Err("install"); err != nil {
 		t.Errorf("all failures are ignored, but: %v", err)
 	}
-	if got := strings.Join(r.Ignored(), " "); got != "memory port-kubelet port-kube-apiserver" {
+	if got := strings.Join(r.IgnoredIDs(), " "); got != "memory port-kubelet port-kube-apiserver" {
 		t.Errorf("ignored: %s", got)
 	}
 	if !strings.Contains(r.Text(), "512 MB; wanted: at least 2.0 GB (ignored by --ignore-host-preflight)") {
@@ -59,7 +59,7 @@ func TestRun_ReportsIgnoredFailuresAsWarnings(t *testing.T) {
 }
 
 func TestReportErr_NamesFailedChecks(t *testing.T) {
-	err := runSample(t, Want{}).Err("install")
+	err := runSample(t, Requirements{}).Err("install")
 	if problem.ExitCode(err) != problem.ExitPreflight {
 		t.Fatalf("exit code %d", problem.ExitCode(err))
 	}
@@ -81,7 +81,7 @@ func TestRun_SuggestsSimilarIDsForUnknownOnes(t *testing.T) {
 		"":                        `unknown host preflight ""`,
 	} {
 		t.Run(given, func(t *testing.T) {
-			_, err := Run(sampleChecks(), facts.Facts{}, Want{}, []string{"root", given})
+			_, err := Run(sampleChecks(), facts.Facts{}, Requirements{}, []string{"root", given})
 			if err == nil {
 				t.Fatalf("%q is ignored without an error", given)
 			}
@@ -96,34 +96,34 @@ func TestRun_SuggestsSimilarIDsForUnknownOnes(t *testing.T) {
 }
 
 func TestWorstResult_KeepsOnlyTheWorstState(t *testing.T) {
-	all := []Result{Passed("a"), Failed("fix it", "b"), Warned("look", "c"), Failed("fix it", "d"), CannotTell("e")}
-	got := Worst(all)
+	all := []Result{Passed("a"), Failed("fix it", "b"), Warned("look", "c"), Failed("fix it", "d"), Undetermined("e")}
+	got := WorstResult(all)
 	if got.State != Fail || got.Found != "b; d" || got.Fix != "fix it" {
 		t.Errorf("%+v", got)
 	}
-	if got := Worst(all[:1]); got.State != Pass || got.Found != "a" {
+	if got := WorstResult(all[:1]); got.State != Pass || got.Found != "a" {
 		t.Errorf("%+v", got)
 	}
-	if got := Worst(nil); got.State != Unknown {
+	if got := WorstResult(nil); got.State != Unknown {
 		t.Errorf("without results: %+v", got)
 	}
 }
 
 func TestOwned_CoversFilesBelowAndChildProcesses(t *testing.T) {
-	o := Ours{Paths: []string{"/var/lib/k0s/", "/usr/local/bin/k0s"}, Units: []string{"k0scontroller.service"}}
+	o := Owned{Paths: []string{"/var/lib/k0s/", "/usr/local/bin/k0s"}, Units: []string{"k0scontroller.service"}}
 	for p, want := range map[string]bool{
 		"/var/lib/k0s": true, "/var/lib/k0s/bin/kubelet": true, "/var/lib/k0sother": false, "/usr/local/bin/k0s": true, "/usr/local/bin": false, "": false,
 	} {
 		t.Run(p, func(t *testing.T) {
-			if o.Path(p) != want {
+			if o.HasPath(p) != want {
 				t.Errorf("%q: %v", p, !want)
 			}
 		})
 	}
-	if !o.Unit("k0scontroller") || o.Unit("docker") {
+	if !o.HasUnit("k0scontroller") || o.HasUnit("docker") {
 		t.Error("HasUnit is wrong")
 	}
-	if o.Owner(nil) || o.Owner(&facts.Owner{Program: "/bin/nc"}) || !o.Owner(&facts.Owner{Program: "/pause", Parents: []string{"/var/lib/k0s/bin/containerd-shim-runc-v2"}}) {
+	if o.HasProcess(nil) || o.HasProcess(&facts.Owner{Program: "/bin/nc"}) || !o.HasProcess(&facts.Owner{Program: "/pause", Parents: []string{"/var/lib/k0s/bin/containerd-shim-runc-v2"}}) {
 		t.Error("HasProcess is wrong")
 	}
 }
@@ -135,8 +135,8 @@ func FuzzEditDistance(f *testing.F) {
 		if len(a)+len(b) > 200 {
 			return
 		}
-		d := distance(a, b)
-		if d != distance(b, a) || d > max(len(a), len(b)) || (d == 0) != (a == b) {
+		d := editDistance(a, b)
+		if d != editDistance(b, a) || d > max(len(a), len(b)) || (d == 0) != (a == b) {
 			t.Errorf("distance of %q and %q = %d", a, b, d)
 		}
 	})

@@ -35,7 +35,7 @@ type Entry struct {
 }
 
 // addEntry appends e and updates the counts.
-func (r *Report) add(e Entry) {
+func (r *Report) addEntry(e Entry) {
 	switch e.State {
 	case Pass:
 		r.Passed++
@@ -53,7 +53,7 @@ func (r *Report) add(e Entry) {
 
 // IgnoredIDs returns the ids of the checks that failed and were ignored, for the
 // receipt.
-func (r Report) Ignored() []string {
+func (r Report) IgnoredIDs() []string {
 	var ids []string
 	for _, e := range r.Results {
 		if e.Ignored {
@@ -83,7 +83,7 @@ func (r Report) Err(operation string) error {
 		hint += "; to continue anyway: --ignore-host-preflight " + strings.Join(soft, ",")
 	}
 	return problem.Newf(problem.ExitPreflight, operation, hint,
-		"%s failed: %s", Count(r.Failed, "host preflight"), strings.Join(failed, ", "))
+		"%s failed: %s", FormatCount(r.Failed, "host preflight"), strings.Join(failed, ", "))
 }
 
 // Warnings returns one text per check with state Warn: what was found and what to
@@ -105,7 +105,7 @@ func (r Report) Warnings() []string {
 
 // Summary returns the counts in one line.
 func (r Report) Summary() string {
-	s := fmt.Sprintf("%s passed", Count(r.Passed, "check"))
+	s := fmt.Sprintf("%s passed", FormatCount(r.Passed, "check"))
 	for _, p := range []struct {
 		n    int
 		what string
@@ -146,7 +146,7 @@ func (r Report) Text() string {
 			if e.State != s.state {
 				continue
 			}
-			fmt.Fprintf(&b, "%s  %-7s  %-*s  %s\n", title, s.mark, width, e.ID, e.line())
+			fmt.Fprintf(&b, "%s  %-7s  %-*s  %s\n", title, s.mark, width, e.ID, e.describeResult())
 			title = ""
 			if e.Fix != "" {
 				fmt.Fprintf(&b, "           → %s\n", strings.ReplaceAll(e.Fix, "\n", "\n             "))
@@ -159,10 +159,10 @@ func (r Report) Text() string {
 
 // describeResult returns what was found, and what is expected if the fix does not
 // say it already.
-func (e Entry) line() string {
+func (e Entry) describeResult() string {
 	s := e.Found
-	if e.State != Unknown && !strings.HasPrefix(e.Fix, e.Wanted) { // a vendor's message says both
-		s += "; wanted: " + e.Wanted
+	if e.State != Unknown && !strings.HasPrefix(e.Fix, e.Expected) { // a vendor's message says both
+		s += "; wanted: " + e.Expected
 	}
 	if e.Ignored {
 		s += " (ignored by --ignore-host-preflight)"

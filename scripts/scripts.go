@@ -7,4 +7,4 @@ import _ "embed"
 // filled in by `plinth publish`.
 //
 //go:embed install.sh
-var Install string
+var InstallTemplate string

@@ -59,10 +59,10 @@ func HostFiles() []HostFile {
 
 // NewRequest returns the request for a small bundle with at least one item of every
 // kind that is not generated. Its layout is in a temporary folder of the test.
-func Request(t testing.TB) build.Request {
+func NewRequest(t testing.TB) build.Request {
 	t.Helper()
 	req := build.Request{Name: "my-app", Installer: []byte(Installer), Application: []byte(Application),
-		Layout: Layout(t, Images(), HostFiles()),
+		Layout: WriteLayout(t, Images(), HostFiles()),
 		Charts: []build.Chart{{Name: "local-path", Version: "0.0.30", Archive: []byte("\x1f\x8b a chart, more or less")}}}
 	for _, img := range Images() {
 		req.Images = append(req.Images, img.Ref)
@@ -74,23 +74,23 @@ func Request(t testing.TB) build.Request {
 }
 
 // WriteBundle writes the bundle for req and returns its path.
-func Bundle(t testing.TB, req build.Request) string {
+func WriteBundle(t testing.TB, req build.Request) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "my-app.bundle")
-	_, err := build.File(t.Context(), req, path)
-	check(t, err)
+	_, err := build.WriteFile(t.Context(), req, path)
+	checkErr(t, err)
 	return path
 }
 
 // WriteLayout writes an OCI image layout with the same annotations as the payload,
 // and returns its folder.
-func Layout(t testing.TB, images []Image, files []HostFile) string {
+func WriteLayout(t testing.TB, images []Image, files []HostFile) string {
 	t.Helper()
 	dir := t.TempDir()
 	l, err := layout.Write(dir, empty.Index)
-	check(t, err)
+	checkErr(t, err)
 	for _, img := range images {
-		check(t, l.AppendImage(MakeImage(t, img), layout.WithPlatform(v1.Platform{OS: "linux", Architecture: "amd64"}),
+		checkErr(t, l.AppendImage(BuildImage(t, img), layout.WithPlatform(v1.Platform{OS: "linux", Architecture: "amd64"}),
 			layout.WithAnnotations(map[string]string{
 				format.AnnotationKind: "image", format.AnnotationImageName: img.Ref, ocispec.AnnotationRefName: img.Ref,
 				ocispec.AnnotationLicenses: "Apache-2.0", format.AnnotationModule: "example.com/" + filepath.Base(img.Ref),
@@ -103,46 +103,48 @@ func Layout(t testing.TB, images []Image, files []HostFile) string {
 }
 
 // BuildImage returns an image for linux/amd64.
-func MakeImage(t testing.TB, img Image) v1.Image {
+func BuildImage(t testing.TB, img Image) v1.Image {
 	t.Helper()
 	out := mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), types.OCIConfigJSON)
 	for i, content := range img.Files {
 		plain := Tar(t, fmt.Sprintf("file-%d", i), content)
-		layer, err := partial.CompressedToLayer(packed(pack(t, plain)))
+		layer, err := partial.CompressedToLayer(compressedLayer(compressLayer(t, plain)))
 		if img.Gzip {
 			layer, err = tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(plain)), nil }, tarball.WithMediaType(types.OCILayer))
 		}
-		check(t, err)
+		checkErr(t, err)
 		out, err = mutate.AppendLayers(out, layer)
-		check(t, err)
+		checkErr(t, err)
 	}
 	config, err := out.ConfigFile()
-	check(t, err)
+	checkErr(t, err)
 	config.OS, config.Architecture = "linux", "amd64"
 	out, err = mutate.ConfigFile(out, config)
-	check(t, err)
+	checkErr(t, err)
 	return out
 }
 
 // compressedLayer is a zstd layer like those in the payload.
-type packed []byte
+type compressedLayer []byte
 
-func (p packed) Digest() (v1.Hash, error) {
+func (p compressedLayer) Digest() (v1.Hash, error) {
 	return v1.Hash{Algorithm: "sha256", Hex: digest.FromBytes(p).Encoded()}, nil
 }
-func (p packed) Compressed() (io.ReadCloser, error)  { return io.NopCloser(bytes.NewReader(p)), nil }
-func (p packed) Size() (int64, error)                { return int64(len(p)), nil }
-func (p packed) MediaType() (types.MediaType, error) { return types.OCILayerZStd, nil }
+func (p compressedLayer) Compressed() (io.ReadCloser, error) {
+	return io.NopCloser(bytes.NewReader(p)), nil
+}
+func (p compressedLayer) Size() (int64, error)                { return int64(len(p)), nil }
+func (p compressedLayer) MediaType() (types.MediaType, error) { return types.OCILayerZStd, nil }
 
 // compressLayer compresses a layer with the settings of the payload.
-func pack(t testing.TB, plain []byte) []byte {
+func compressLayer(t testing.TB, plain []byte) []byte {
 	t.Helper()
 	var buf bytes.Buffer
 	w, err := zstd.NewWriter(&buf, zstd.WithEncoderLevel(zstd.SpeedBetterCompression), zstd.WithEncoderConcurrency(1))
-	check(t, err)
+	checkErr(t, err)
 	_, err = w.Write(plain)
-	check(t, err)
-	check(t, w.Close())
+	checkErr(t, err)
+	checkErr(t, w.Close())
 	return buf.Bytes()
 }
 
@@ -151,18 +153,18 @@ func Tar(t testing.TB, name, content string) []byte {
 	t.Helper()
 	var buf bytes.Buffer
 	w := tar.NewWriter(&buf)
-	check(t, w.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: int64(len(content))}))
+	checkErr(t, w.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: int64(len(content))}))
 	_, err := w.Write([]byte(content))
-	check(t, err)
-	check(t, w.Close())
+	checkErr(t, err)
+	checkErr(t, w.Close())
 	return buf.Bytes()
 }
 
 // CompressZstd returns data compressed as one zstd frame with a known content size.
-func Zstd(t testing.TB, data []byte) []byte {
+func CompressZstd(t testing.TB, data []byte) []byte {
 	t.Helper()
 	w, err := zstd.NewWriter(nil)
-	check(t, err)
+	checkErr(t, err)
 	return w.EncodeAll(data, nil)
 }
 
@@ -171,10 +173,10 @@ func addHostFile(t testing.TB, l layout.Path, f HostFile) {
 	t.Helper()
 	add := func(mediaType string, data []byte) ocispec.Descriptor {
 		d := digest.FromBytes(data)
-		check(t, l.WriteBlob(v1.Hash{Algorithm: "sha256", Hex: d.Encoded()}, io.NopCloser(bytes.NewReader(data))))
+		checkErr(t, l.WriteBlob(v1.Hash{Algorithm: "sha256", Hex: d.Encoded()}, io.NopCloser(bytes.NewReader(data))))
 		return ocispec.Descriptor{MediaType: mediaType, Digest: d, Size: int64(len(data))}
 	}
-	packed := add(format.TypeFile, Zstd(t, []byte(f.Content)))
+	packed := add(format.TypeFile, CompressZstd(t, []byte(f.Content)))
 	packed.Annotations = map[string]string{
 		ocispec.AnnotationTitle: f.Name, format.AnnotationMode: "0755",
 		format.AnnotationDigest: digest.FromString(f.Content).String(), format.AnnotationSize: fmt.Sprint(len(f.Content)),
@@ -183,9 +185,9 @@ func addHostFile(t testing.TB, l layout.Path, f HostFile) {
 		Config: add(ocispec.MediaTypeEmptyJSON, []byte("{}")), Layers: []ocispec.Descriptor{packed}}
 	manifest.SchemaVersion = 2
 	raw, err := json.Marshal(manifest)
-	check(t, err)
+	checkErr(t, err)
 	desc := add(ocispec.MediaTypeImageManifest, raw)
-	check(t, l.AppendDescriptor(v1.Descriptor{MediaType: types.OCIManifestSchema1, ArtifactType: format.TypeHost,
+	checkErr(t, l.AppendDescriptor(v1.Descriptor{MediaType: types.OCIManifestSchema1, ArtifactType: format.TypeHost,
 		Size: desc.Size, Digest: v1.Hash{Algorithm: "sha256", Hex: desc.Digest.Encoded()},
 		Platform: &v1.Platform{OS: "linux", Architecture: "amd64"},
 		Annotations: map[string]string{
@@ -194,7 +196,7 @@ func addHostFile(t testing.TB, l layout.Path, f HostFile) {
 		}}))
 }
 
-func check(t testing.TB, err error) {
+func checkErr(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)

@@ -28,7 +28,7 @@ type Source interface {
 
 // CheckDescriptor returns an error if desc cannot identify content: the digest
 // must be SHA-256, and the size must not be negative.
-func Check(desc ocispec.Descriptor) error {
+func CheckDescriptor(desc ocispec.Descriptor) error {
 	if err := desc.Digest.Validate(); err != nil || desc.Digest.Algorithm() != digest.SHA256 {
 		return fmt.Errorf("%q is not a sha256 digest", desc.Digest)
 	}
@@ -39,14 +39,14 @@ func Check(desc ocispec.Descriptor) error {
 }
 
 // verifyingReader implements NewReader.
-type reader struct {
-	src  io.ReadCloser
-	hash hash.Hash
-	want ocispec.Descriptor
-	left int64
-	from string
-	ctx  context.Context
-	err  error
+type verifyingReader struct {
+	src       io.ReadCloser
+	hash      hash.Hash
+	want      ocispec.Descriptor
+	remaining int64
+	origin    string
+	ctx       context.Context
+	err       error
 }
 
 // NewReader returns a reader of src that verifies the digest and the size in desc.
@@ -56,73 +56,73 @@ type reader struct {
 // size. from names the origin in errors, which are problems with the exit code
 // for a bad bundle. Reading fails when ctx is done.
 func NewReader(ctx context.Context, src io.ReadCloser, desc ocispec.Descriptor, from string) io.ReadCloser {
-	return &reader{ctx: ctx, src: src, hash: sha256.New(), want: desc, left: desc.Size, from: from}
+	return &verifyingReader{ctx: ctx, src: src, hash: sha256.New(), want: desc, remaining: desc.Size, origin: from}
 }
 
-func (r *reader) Read(p []byte) (int, error) {
+func (r *verifyingReader) Read(p []byte) (int, error) {
 	if r.err == nil {
 		r.err = r.ctx.Err()
 	}
 	if r.err != nil || len(p) == 0 {
 		return 0, r.err
 	}
-	if r.left == 0 {
-		r.err = r.finish()
+	if r.remaining == 0 {
+		r.err = r.checkEnd()
 		return 0, r.err
 	}
-	n, err := r.src.Read(p[:min(int64(len(p)), r.left)])
+	n, err := r.src.Read(p[:min(int64(len(p)), r.remaining)])
 	r.hash.Write(p[:n])
-	r.left -= int64(n)
+	r.remaining -= int64(n)
 	switch {
-	case r.left == 0:
-		if r.err = r.finish(); r.err != io.EOF {
+	case r.remaining == 0:
+		if r.err = r.checkEnd(); r.err != io.EOF {
 			return 0, r.err
 		}
 		return n, nil
 	case err == io.EOF || err == io.ErrUnexpectedEOF:
-		r.err = r.damaged("it ends after %d of %d bytes", r.want.Size-r.left, r.want.Size)
+		r.err = r.damagedError("it ends after %d of %d bytes", r.want.Size-r.remaining, r.want.Size)
 	case err != nil:
-		r.err = r.damaged("%w", err)
+		r.err = r.damagedError("%w", err)
 	}
 	return n, r.err
 }
 
 // checkEnd is called after all declared bytes were read. It returns io.EOF if src
 // ends there and the digest is correct.
-func (r *reader) finish() error {
+func (r *verifyingReader) checkEnd() error {
 	if r.err != nil {
 		return r.err
 	}
 	var extra [1]byte
 	n, err := io.ReadFull(r.src, extra[:])
 	if n > 0 {
-		return r.damaged("it is longer than its %d bytes", r.want.Size)
+		return r.damagedError("it is longer than its %d bytes", r.want.Size)
 	}
 	if err != io.EOF {
-		return r.damaged("%w", err)
+		return r.damagedError("%w", err)
 	}
 	if got := hex.EncodeToString(r.hash.Sum(nil)); got != r.want.Digest.Encoded() {
-		return r.damaged("its content has the digest sha256:%s", got)
+		return r.damagedError("its content has the digest sha256:%s", got)
 	}
 	return io.EOF
 }
 
 // damagedError returns the problem for content that is not as described by desc. A
 // canceled or expired context is returned unchanged.
-func (r *reader) damaged(format string, args ...any) error {
+func (r *verifyingReader) damagedError(format string, args ...any) error {
 	cause := fmt.Errorf(format, args...)
 	if errors.Is(cause, context.Canceled) || errors.Is(cause, context.DeadlineExceeded) {
 		return cause
 	}
-	return problem.New(problem.ExitBundle, fmt.Sprintf("read %s from %s", r.want.Digest, r.from), cause,
+	return problem.New(problem.ExitBundle, fmt.Sprintf("read %s from %s", r.want.Digest, r.origin), cause,
 		"the copy is damaged: fetch or build it again")
 }
 
-func (r *reader) Close() error { return r.src.Close() }
+func (r *verifyingReader) Close() error { return r.src.Close() }
 
 // ReadAll returns the verified content of a blob. It fails if the blob is larger than limit bytes.
 func ReadAll(ctx context.Context, src Source, desc ocispec.Descriptor, limit int64) ([]byte, error) {
-	if err := Check(desc); err != nil {
+	if err := CheckDescriptor(desc); err != nil {
 		return nil, err
 	}
 	if desc.Size > limit {

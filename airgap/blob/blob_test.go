@@ -90,12 +90,12 @@ func TestCheckDescriptor_RefusesInvalidDescriptor(t *testing.T) {
 		"upper case":    {Digest: digest.Digest(strings.ToUpper(good.Digest.String()))},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if blob.Check(bad) == nil {
+			if blob.CheckDescriptor(bad) == nil {
 				t.Errorf("%+v passed", bad)
 			}
 		})
 	}
-	if err := blob.Check(good); err != nil {
+	if err := blob.CheckDescriptor(good); err != nil {
 		t.Error(err)
 	}
 }
@@ -142,14 +142,14 @@ func TestFolder_StoresOnlyVerifiedBlobs(t *testing.T) {
 
 func TestProgress_ReportsTheEndOnce(t *testing.T) {
 	var reported []int64
-	m := blob.NewMeter(10, func(done, total int64) { reported = append(reported, done) })
+	m := blob.NewProgress(10, func(done, total int64) { reported = append(reported, done) })
 	for range 7 {
 		m.Add(2)
 	}
 	if len(reported) != 5 || reported[4] != 10 {
 		t.Errorf("reported %v", reported)
 	}
-	blob.NewMeter(10, nil).Add(3)
+	blob.NewProgress(10, nil).Add(3)
 }
 
 // memory is a source with one blob.

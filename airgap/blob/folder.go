@@ -91,16 +91,16 @@ func (f Folder) SetIndex(index ocispec.Index) error {
 	})
 }
 
-func (f Folder) path(d digest.Digest) string {
+func (f Folder) blobPath(d digest.Digest) string {
 	return filepath.Join(f.dir, "blobs", d.Algorithm().String(), d.Encoded())
 }
 
 // Open returns a verifying reader of a blob in the folder.
 func (f Folder) Open(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
-	if err := Check(desc); err != nil {
+	if err := CheckDescriptor(desc); err != nil {
 		return nil, err
 	}
-	file, err := os.Open(f.path(desc.Digest))
+	file, err := os.Open(f.blobPath(desc.Digest))
 	if err != nil {
 		return nil, err
 	}
@@ -110,13 +110,13 @@ func (f Folder) Open(ctx context.Context, desc ocispec.Descriptor) (io.ReadClose
 // Has reports whether the folder contains a blob with the size in desc. It does
 // not read the content.
 func (f Folder) Has(desc ocispec.Descriptor) bool {
-	st, err := os.Stat(f.path(desc.Digest))
+	st, err := os.Stat(f.blobPath(desc.Digest))
 	return err == nil && st.Mode().IsRegular() && st.Size() == desc.Size
 }
 
 // IsEmpty reports whether the folder contains no bytes of any blob, partially
 // fetched blobs included.
-func (f Folder) Empty() bool {
+func (f Folder) IsEmpty() bool {
 	entries, err := os.ReadDir(filepath.Join(f.dir, "blobs", "sha256"))
 	for _, e := range entries {
 		if info, err := e.Info(); err != nil || info.Size() > 0 {
@@ -129,7 +129,7 @@ func (f Folder) Empty() bool {
 // Put stores a blob unless the folder already has it. open is called only if it
 // does not; its content is verified before the file gets its final name.
 func (f Folder) Put(ctx context.Context, desc ocispec.Descriptor, open func() (io.ReadCloser, error)) error {
-	if err := Check(desc); err != nil || f.Has(desc) {
+	if err := CheckDescriptor(desc); err != nil || f.Has(desc) {
 		return err
 	}
 	src, err := open()
@@ -138,7 +138,7 @@ func (f Folder) Put(ctx context.Context, desc ocispec.Descriptor, open func() (i
 	}
 	r := NewReader(ctx, src, desc, "its source")
 	defer func() { _ = r.Close() }()
-	return WriteFile(f.path(desc.Digest), func(w io.Writer) error {
+	return WriteFile(f.blobPath(desc.Digest), func(w io.Writer) error {
 		_, err := io.Copy(w, r)
 		return err
 	})
@@ -152,16 +152,16 @@ func (f Folder) PartPath(desc ocispec.Descriptor) string {
 
 // PublishPart renames the file at PartPath to its final name. The caller must have
 // verified and synced it.
-func (f Folder) Take(desc ocispec.Descriptor) error {
-	return publish(f.PartPath(desc), f.path(desc.Digest))
+func (f Folder) PublishPart(desc ocispec.Descriptor) error {
+	return publishFile(f.PartPath(desc), f.blobPath(desc.Digest))
 }
 
 // Add stores the content that write writes, and returns its descriptor with the media type mediaType.
 func (f Folder) Add(mediaType string, write func(io.Writer) error) (ocispec.Descriptor, error) {
 	desc := ocispec.Descriptor{MediaType: mediaType}
 	spool := filepath.Join(f.dir, "blobs", "sha256")
-	tmp, err := stage(spool, 0o644, func(w io.Writer) error {
-		sum, n := digest.SHA256.Digester(), &counter{}
+	tmp, err := writeTemp(spool, 0o644, func(w io.Writer) error {
+		sum, n := digest.SHA256.Digester(), &byteCounter{}
 		err := write(io.MultiWriter(w, sum.Hash(), n))
 		desc.Digest, desc.Size = sum.Digest(), n.n
 		return err
@@ -169,13 +169,13 @@ func (f Folder) Add(mediaType string, write func(io.Writer) error) (ocispec.Desc
 	if err != nil {
 		return desc, err
 	}
-	return desc, publish(tmp, f.path(desc.Digest))
+	return desc, publishFile(tmp, f.blobPath(desc.Digest))
 }
 
 // byteCounter counts the bytes written to it.
-type counter struct{ n int64 }
+type byteCounter struct{ n int64 }
 
-func (c *counter) Write(p []byte) (int, error) {
+func (c *byteCounter) Write(p []byte) (int, error) {
 	c.n += int64(len(p))
 	return len(p), nil
 }
@@ -192,21 +192,21 @@ func WriteExecutable(path string, write func(io.Writer) error) error {
 }
 
 func writeFile(path string, mode fs.FileMode, write func(io.Writer) error) error {
-	tmp, err := stage(filepath.Dir(path), mode, write)
+	tmp, err := writeTemp(filepath.Dir(path), mode, write)
 	if err != nil {
 		return err
 	}
-	return publish(tmp, path)
+	return publishFile(tmp, path)
 }
 
 // writeTemp writes a temporary file in dir and returns its path. Where the file
 // system supports O_TMPFILE, the file has no name until it is complete, so a
 // killed run leaves nothing behind.
-func stage(dir string, mode fs.FileMode, write func(io.Writer) error) (name string, err error) {
-	file, err := unnamed(dir)
+func writeTemp(dir string, mode fs.FileMode, write func(io.Writer) error) (name string, err error) {
+	file, err := openTmpfile(dir)
 	nameless := err == nil
-	if errors.Is(err, errNames) {
-		file, err = os.CreateTemp(dir, temporary)
+	if errors.Is(err, errNoTmpfile) {
+		file, err = os.CreateTemp(dir, tempPattern)
 	}
 	if err != nil {
 		return "", err
@@ -225,13 +225,13 @@ func stage(dir string, mode fs.FileMode, write func(io.Writer) error) (name stri
 		return "", err
 	}
 	if nameless {
-		return named(file, dir)
+		return linkTmpfile(file, dir)
 	}
 	return file.Name(), nil
 }
 
 // publishFile renames the temporary file tmp to path and syncs the folder.
-func publish(tmp, path string) error {
+func publishFile(tmp, path string) error {
 	if err := os.Rename(tmp, path); err != nil {
 		_ = os.Remove(tmp)
 		return err

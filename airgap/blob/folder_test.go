@@ -23,11 +23,11 @@ func TestIsEmpty_CountsPartialBlobs(t *testing.T) {
 		if err := os.WriteFile(part, []byte(c.content), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if got := f.Empty(); got != c.empty {
+		if got := f.IsEmpty(); got != c.empty {
 			t.Errorf("with the partial content %q: %v", c.content, got)
 		}
 	}
-	if err := os.RemoveAll(f.Dir()); err != nil || f.Empty() {
+	if err := os.RemoveAll(f.Dir()); err != nil || f.IsEmpty() {
 		t.Error("a missing folder is reported as empty")
 	}
 }

@@ -81,7 +81,7 @@ func unpackError(desc ocispec.Descriptor, err error) error {
 // For zstd the block headers usually show that without unpacking, which makes
 // Verify about as fast as a checksum. If they do not, and for other
 // compressions, the blob is unpacked and must have exactly the declared size.
-func Prove(ctx context.Context, src Source, desc ocispec.Descriptor, unpacked int64) error {
+func Verify(ctx context.Context, src Source, desc ocispec.Descriptor, unpacked int64) error {
 	r, err := src.Open(ctx, desc)
 	if err != nil {
 		return err
@@ -93,32 +93,32 @@ func Prove(ctx context.Context, src Source, desc ocispec.Descriptor, unpacked in
 		_, err = io.CopyBuffer(io.Discard, r, make([]byte, bufferSize))
 		return err
 	case compression == "zstd":
-		most, err := bound(r)
+		most, err := maxUnpackedSize(r)
 		if err != nil {
 			return unpackError(desc, err)
 		}
 		if unpacked > most || most/2 > unpacked {
-			return proveExactly(ctx, src, desc, unpacked)
+			return verifyExactSize(ctx, src, desc, unpacked)
 		}
 		return nil
 	}
-	return countExactly(r, desc, unpacked)
+	return checkExactSize(r, desc, unpacked)
 }
 
 // verifyExactSize opens the blob again and verifies its exact unpacked size.
-func proveExactly(ctx context.Context, src Source, desc ocispec.Descriptor, unpacked int64) error {
+func verifyExactSize(ctx context.Context, src Source, desc ocispec.Descriptor, unpacked int64) error {
 	r, err := src.Open(ctx, desc)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = r.Close() }()
-	return countExactly(r, desc, unpacked)
+	return checkExactSize(r, desc, unpacked)
 }
 
 // checkExactSize unpacks r and verifies that it has unpacked bytes. It stops one
 // byte after the declared size, so a decompression bomb costs no more than it
 // declares.
-func countExactly(r io.Reader, desc ocispec.Descriptor, unpacked int64) error {
+func checkExactSize(r io.Reader, desc ocispec.Descriptor, unpacked int64) error {
 	u, err := Unpack(r, desc.MediaType)
 	if err != nil {
 		return unpackError(desc, err)
@@ -138,7 +138,7 @@ func countExactly(r io.Reader, desc ocispec.Descriptor, unpacked int64) error {
 
 // maxUnpackedSize reads the frames and blocks of a zstd stream (RFC 8878 §3.1)
 // without unpacking them, and returns the maximum unpacked size in bytes.
-func bound(r io.Reader) (most int64, err error) {
+func maxUnpackedSize(r io.Reader) (most int64, err error) {
 	b := bufio.NewReaderSize(r, bufferSize)
 	for {
 		head, err := b.Peek(zstd.HeaderMaxSize)
@@ -152,7 +152,7 @@ func bound(r io.Reader) (most int64, err error) {
 		if err := h.Decode(head); err != nil {
 			return 0, err
 		}
-		n, err := boundFrame(b, h)
+		n, err := maxFrameSize(b, h)
 		if err != nil {
 			return 0, err
 		}
@@ -163,17 +163,17 @@ func bound(r io.Reader) (most int64, err error) {
 }
 
 // maxFrameSize is maxUnpackedSize for one frame. It reads b to the end of the frame.
-func boundFrame(b *bufio.Reader, h zstd.Header) (most int64, err error) {
+func maxFrameSize(b *bufio.Reader, h zstd.Header) (most int64, err error) {
 	if h.Skippable {
-		return 0, skip(b, h.HeaderSize+int(h.SkippableSize))
+		return 0, skipBytes(b, h.HeaderSize+int(h.SkippableSize))
 	}
-	if err := skip(b, h.HeaderSize); err != nil {
+	if err := skipBytes(b, h.HeaderSize); err != nil {
 		return 0, err
 	}
 	for last := false; !last; {
 		var head [3]byte
 		if _, err := io.ReadFull(b, head[:]); err != nil {
-			return 0, cut(err)
+			return 0, unexpectedEOF(err)
 		}
 		bits := int(head[0]) | int(head[1])<<8 | int(head[2])<<16
 		last = bits&1 == 1
@@ -186,13 +186,13 @@ func boundFrame(b *bufio.Reader, h zstd.Header) (most int64, err error) {
 		case 3:
 			return 0, errors.New("zstd block has a reserved type")
 		}
-		if err := skip(b, size); err != nil {
+		if err := skipBytes(b, size); err != nil {
 			return 0, err
 		}
 		most += int64(unpacked)
 	}
 	if h.HasCheckSum {
-		if err := skip(b, 4); err != nil {
+		if err := skipBytes(b, 4); err != nil {
 			return 0, err
 		}
 	}
@@ -202,13 +202,13 @@ func boundFrame(b *bufio.Reader, h zstd.Header) (most int64, err error) {
 	return most, nil
 }
 
-func skip(b *bufio.Reader, n int) error {
+func skipBytes(b *bufio.Reader, n int) error {
 	_, err := b.Discard(n)
-	return cut(err)
+	return unexpectedEOF(err)
 }
 
 // unexpectedEOF returns io.ErrUnexpectedEOF for io.EOF, for a stream that ends inside a frame.
-func cut(err error) error {
+func unexpectedEOF(err error) error {
 	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
 	}

@@ -71,15 +71,15 @@ func TestVerify_ChecksDeclaredSize(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			ctx, desc, size := t.Context(), c.data.desc(c.mediaType), int64(len(plain))
-			if err := blob.Prove(ctx, c.data, desc, size); err != nil {
+			if err := blob.Verify(ctx, c.data, desc, size); err != nil {
 				t.Errorf("correct size: %v", err)
 			}
 			for _, declared := range []int64{0, 1, size / 4, size * 4} {
-				if err := blob.Prove(ctx, c.data, desc, declared); err == nil {
+				if err := blob.Verify(ctx, c.data, desc, declared); err == nil {
 					t.Errorf("the declared size %d passed", declared)
 				}
 			}
-			if err := blob.Prove(ctx, c.data[:len(c.data)-1], desc, size); err == nil || !strings.Contains(err.Error(), "ends after") {
+			if err := blob.Verify(ctx, c.data[:len(c.data)-1], desc, size); err == nil || !strings.Contains(err.Error(), "ends after") {
 				t.Errorf("truncated: %v", err)
 			}
 			got, n, err := blob.Measure(ctx, c.data, desc)
@@ -94,7 +94,7 @@ func TestVerify_RefusesUncompressedData(t *testing.T) {
 	for _, mediaType := range []string{ocispec.MediaTypeImageLayerZstd, ocispec.MediaTypeImageLayerGzip} {
 		t.Run(blob.Compression(mediaType), func(t *testing.T) {
 			data := memory("this is not a compressed text")
-			if err := blob.Prove(t.Context(), data, data.desc(mediaType), 29); err == nil {
+			if err := blob.Verify(t.Context(), data, data.desc(mediaType), 29); err == nil {
 				t.Error("Verify passed")
 			}
 			if _, _, err := blob.Measure(t.Context(), data, data.desc(mediaType)); err == nil {
@@ -113,7 +113,7 @@ func FuzzVerify(f *testing.F) {
 	f.Add([]byte{0x50, 0x2a, 0x4d, 0x18, 255, 255, 255, 255}, int64(0))
 	f.Fuzz(func(t *testing.T, data []byte, declared int64) {
 		src, desc := memory(data), memory(data).desc(ocispec.MediaTypeImageLayerZstd)
-		if declared < 0 || blob.Prove(t.Context(), src, desc, declared) != nil {
+		if declared < 0 || blob.Verify(t.Context(), src, desc, declared) != nil {
 			return
 		}
 		plain, err := blob.Unpack(bytes.NewReader(data), desc.MediaType)

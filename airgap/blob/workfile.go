@@ -11,16 +11,16 @@ import (
 )
 
 // tempPattern is the name pattern of temporary files.
-const temporary = ".plinth-*"
+const tempPattern = ".plinth-*"
 
 // TempFile creates a file in dir that has no name: it disappears when it is
 // closed, even if the process is killed. Its content is on disk, not in memory.
-func WorkFile(dir string) (*os.File, error) {
-	f, err := unnamed(dir)
-	if !errors.Is(err, errNames) {
+func TempFile(dir string) (*os.File, error) {
+	f, err := openTmpfile(dir)
+	if !errors.Is(err, errNoTmpfile) {
 		return f, err
 	}
-	if f, err = os.CreateTemp(dir, temporary); err != nil {
+	if f, err = os.CreateTemp(dir, tempPattern); err != nil {
 		return nil, err
 	}
 	if err := os.Remove(f.Name()); err != nil {
@@ -30,21 +30,21 @@ func WorkFile(dir string) (*os.File, error) {
 }
 
 // errNoTmpfile marks a file system without files that have no name.
-var errNames = errors.New("the file system does not support O_TMPFILE")
+var errNoTmpfile = errors.New("the file system does not support O_TMPFILE")
 
 // openTmpfile creates a file in dir that has no name yet (mode 0600), with the flag
 // O_TMPFILE of open(2). It returns errNoTmpfile if that is not supported.
-func unnamed(dir string) (*os.File, error) {
+func openTmpfile(dir string) (*os.File, error) {
 	f, err := os.OpenFile(dir, unix.O_TMPFILE|os.O_RDWR, 0o600)
 	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EISDIR) || errors.Is(err, unix.EINVAL) {
-		return nil, errNames
+		return nil, errNoTmpfile
 	}
 	return f, err
 }
 
 // linkTmpfile gives a file of openTmpfile an unused name in dir and returns its
 // path. The name must be unused because linkat(2) does not replace a file.
-func named(f *os.File, dir string) (string, error) {
+func linkTmpfile(f *os.File, dir string) (string, error) {
 	for n := range 100 {
 		name := filepath.Join(dir, ".plinth-"+strconv.Itoa(os.Getpid())+"-"+strconv.Itoa(n))
 		err := unix.Linkat(unix.AT_FDCWD, "/proc/self/fd/"+strconv.Itoa(int(f.Fd())), unix.AT_FDCWD, name, unix.AT_SYMLINK_FOLLOW)

@@ -26,7 +26,7 @@ type Upstream struct {
 	Module  string `json:"module"` // Go module path, or deb:<name>
 	Version string `json:"version"`
 	Sum     string `json:"sum"`     // "h1:" and a hash as in go.sum, or "sha256:" and hex
-	Licence string `json:"licence"` // SPDX expression
+	License string `json:"licence"` // SPDX expression
 }
 
 // Executable is a Go program that is part of an item.
@@ -37,7 +37,7 @@ type Executable struct {
 }
 
 // Component is an image or host file with its sources and executables.
-type Part struct {
+type Component struct {
 	Item        format.Item
 	Upstreams   []Upstream
 	Executables []Executable // sorted by path
@@ -45,8 +45,8 @@ type Part struct {
 
 // NewComponent returns the component of an item, with the executables found in it.
 // It returns an error if the annotation with the item's sources is malformed.
-func PartOf(it format.Item, found []Executable) (Part, error) {
-	p := Part{Item: it, Executables: slices.Clone(found)}
+func NewComponent(it format.Item, found []Executable) (Component, error) {
+	p := Component{Item: it, Executables: slices.Clone(found)}
 	slices.SortFunc(p.Executables, func(a, b Executable) int { return cmp.Compare(a.Path, b.Path) })
 	note := it.Manifest.Annotations
 	if text := note[format.AnnotationModules]; text != "" {
@@ -58,15 +58,15 @@ func PartOf(it format.Item, found []Executable) (Part, error) {
 }
 
 // declaredLicense returns the item's own SPDX license expression, or NOASSERTION.
-func (p Part) licences() string {
+func (p Component) declaredLicense() string {
 	return cmp.Or(p.Item.Manifest.Annotations[ocispec.AnnotationLicenses], noAssertion)
 }
 
 // contentDigest returns the digest of the file itself for a host file, and of the
 // manifest for an image.
-func (p Part) digest() digest.Digest {
+func (p Component) contentDigest() digest.Digest {
 	if p.Item.Kind == format.KindHost {
-		if f, err := p.Item.File(); err == nil {
+		if f, err := p.Item.HostFile(); err == nil {
 			return f.Digest
 		}
 	}
@@ -74,10 +74,10 @@ func (p Part) digest() digest.Digest {
 }
 
 // maxDocumentSize limits the memory that a malicious SBOM can use, in bytes.
-const maxDocument = 64 << 20
+const maxDocumentSize = 64 << 20
 
 // Encode returns a document as it is stored in a bundle: JSON, compressed with zstd.
-func Pack(doc Document) ([]byte, error) {
+func Encode(doc Document) ([]byte, error) {
 	raw, err := json.Marshal(doc)
 	if err != nil {
 		return nil, err
@@ -90,8 +90,8 @@ func Pack(doc Document) ([]byte, error) {
 }
 
 // Decode returns the document that Encode has encoded.
-func Unpack(packed []byte) (doc Document, err error) {
-	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxDocument))
+func Decode(packed []byte) (doc Document, err error) {
+	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxDocumentSize))
 	if err != nil {
 		return doc, err
 	}
@@ -108,7 +108,7 @@ func Unpack(packed []byte) (doc Document, err error) {
 
 // ParseStatements returns the statements of a provenance file, which has one
 // statement on each line.
-func Statements(lines []byte) (all []Statement, err error) {
+func ParseStatements(lines []byte) (all []Statement, err error) {
 	d := json.NewDecoder(bytes.NewReader(lines))
 	for d.More() {
 		var s Statement

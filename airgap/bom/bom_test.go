@@ -35,33 +35,33 @@ func imageItem(name, modules, licenses string) format.Item {
 
 // exampleComponents returns an image with sources and programs, and one about
 // which nothing is known.
-func exampleComponents(t *testing.T) []Part {
+func exampleComponents(t *testing.T) []Component {
 	t.Helper()
 	info := &debug.BuildInfo{GoVersion: "go1.26.0", Main: debug.Module{Path: "example.com/app", Version: "(devel)"}, Deps: []*debug.Module{
 		{Path: "example.com/lib", Version: "v0.1.0", Sum: "h1:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="},
 		{Path: "example.com/old", Version: "v1.0.0", Replace: &debug.Module{Path: "example.com/new", Version: "v2.0.0+incompatible"}},
 	}}
-	app, err := PartOf(imageItem("example.com/app:1.2.3", `[{"module":"example.com/app","version":"v1.2.3","sum":"h1:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=","licence":"Apache-2.0"},
+	app, err := NewComponent(imageItem("example.com/app:1.2.3", `[{"module":"example.com/app","version":"v1.2.3","sum":"h1:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=","licence":"Apache-2.0"},
 		{"module":"deb:busybox-static","version":"1:1.35.0-4","sum":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","licence":"GPL-2.0-only"}]`, "Apache-2.0 AND GPL-2.0-only"),
 		[]Executable{{"/usr/bin/tool", digest.FromString("tool"), info}, {"/app", digest.FromString("app"), info}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	foreign, err := PartOf(format.Item{Kind: format.KindImage, Name: "example.com/fetched:1", Manifest: ocispec.Descriptor{Digest: digest.FromString("x")}}, nil)
+	foreign, err := NewComponent(format.Item{Kind: format.KindImage, Name: "example.com/fetched:1", Manifest: ocispec.Descriptor{Digest: digest.FromString("x")}}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return []Part{app, foreign}
+	return []Component{app, foreign}
 }
 
 func TestNewDocument_MatchesTheGoldenOfASmallBundle(t *testing.T) {
 	parts := exampleComponents(t)
-	doc, err := SPDX("my-app", parts, time.Unix(1786565267, 0))
+	doc, err := NewDocument("my-app", parts, time.Unix(1786565267, 0))
 	if err != nil {
 		t.Fatal(err)
 	}
 	checkDocument(t, doc)
-	got, err := json.MarshalIndent(map[string]any{"sbom": doc, "provenance": []Statement{Provenance(parts[0]), Provenance(parts[1])}}, "", "  ")
+	got, err := json.MarshalIndent(map[string]any{"sbom": doc, "provenance": []Statement{NewStatement(parts[0]), NewStatement(parts[1])}}, "", "  ")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,7 +74,7 @@ func TestNewDocument_MatchesTheGoldenOfASmallBundle(t *testing.T) {
 	if want, err := os.ReadFile(golden); err != nil || string(want) != string(got)+"\n" {
 		t.Errorf("differs from %s (%v):\n%s", golden, err, got)
 	}
-	again, _ := SPDX("my-app", exampleComponents(t), time.Unix(1786565267, 0))
+	again, _ := NewDocument("my-app", exampleComponents(t), time.Unix(1786565267, 0))
 	if again.Namespace != doc.Namespace {
 		t.Error("the same components gave a different document")
 	}
@@ -155,7 +155,7 @@ func TestNewDocument_ListsEveryModuleOfAProgram(t *testing.T) {
 		t.Run(string(kind), func(t *testing.T) {
 			it := format.Item{Kind: kind, Name: "self", Manifest: ocispec.Descriptor{Digest: digest.FromString("x")}}
 			dir := t.TempDir()
-			found, err := Scan(t.Context(), singleBlob(content), it, format.Layer{Descriptor: ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer}}, dir)
+			found, err := FindExecutables(t.Context(), singleBlob(content), it, format.Layer{Descriptor: ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer}}, dir)
 			if err != nil || len(found) != 1 || found[0].Digest != digest.FromBytes(program) {
 				t.Fatalf("%+v, %v", found, err)
 			}
@@ -166,25 +166,25 @@ func TestNewDocument_ListsEveryModuleOfAProgram(t *testing.T) {
 				it.Layers = []format.Layer{{Descriptor: ocispec.Descriptor{Annotations: map[string]string{
 					format.AnnotationMode: "0755", format.AnnotationSize: "1", format.AnnotationDigest: digest.FromBytes(program).String()}}}}
 			}
-			p, err := PartOf(it, found)
+			p, err := NewComponent(it, found)
 			if err != nil {
 				t.Fatal(err)
 			}
-			doc, err := SPDX("my-app", []Part{p}, time.Unix(0, 0))
+			doc, err := NewDocument("my-app", []Component{p}, time.Unix(0, 0))
 			if err != nil {
 				t.Fatal(err)
 			}
 			checkDocument(t, doc)
-			for _, m := range modules(info) {
+			for _, m := range buildModules(info) {
 				if !slices.ContainsFunc(doc.Packages, func(p Package) bool { return p.Name == m.Path && p.Version == m.Version && p.Purpose == "SOURCE" }) {
 					t.Errorf("%s %s is not listed", m.Path, m.Version)
 				}
 			}
-			packed, err := Pack(doc)
+			packed, err := Encode(doc)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if back, err := Unpack(packed); err != nil || back.Namespace != doc.Namespace || len(back.Packages) != len(doc.Packages) {
+			if back, err := Decode(packed); err != nil || back.Namespace != doc.Namespace || len(back.Packages) != len(doc.Packages) {
 				t.Errorf("%+v, %v", back, err)
 			}
 		})
@@ -194,7 +194,7 @@ func TestNewDocument_ListsEveryModuleOfAProgram(t *testing.T) {
 func TestFindExecutables_SkipsOtherFiles(t *testing.T) {
 	for name, content := range map[string]string{"empty": "", "script": "#!/bin/sh\n", "not Go": "\x7fELF and nothing more"} {
 		t.Run(name, func(t *testing.T) {
-			found, err := Scan(t.Context(), singleBlob(content), format.Item{Kind: format.KindHost, Name: "x"}, format.Layer{}, t.TempDir())
+			found, err := FindExecutables(t.Context(), singleBlob(content), format.Item{Kind: format.KindHost, Name: "x"}, format.Layer{}, t.TempDir())
 			if err != nil || len(found) > 0 {
 				t.Errorf("%v, %v", found, err)
 			}
@@ -203,23 +203,23 @@ func TestFindExecutables_SkipsOtherFiles(t *testing.T) {
 }
 
 func TestNewComponent_RejectsDamagedAnnotation(t *testing.T) {
-	if _, err := PartOf(imageItem("a/b:1", "[", ""), nil); err == nil {
+	if _, err := NewComponent(imageItem("a/b:1", "[", ""), nil); err == nil {
 		t.Error("a damaged annotation is accepted")
 	}
 }
 
 func FuzzDecode(f *testing.F) {
-	doc, _ := SPDX("my-app", nil, time.Unix(0, 0))
-	packed, err := Pack(doc)
+	doc, _ := NewDocument("my-app", nil, time.Unix(0, 0))
+	packed, err := Encode(doc)
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Add(packed)
 	f.Add([]byte("{}"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		if doc, err := Unpack(data); err == nil && doc.Version == "" {
+		if doc, err := Decode(data); err == nil && doc.Version == "" {
 			t.Error("an empty document is accepted")
 		}
-		_, _ = Statements(data)
+		_, _ = ParseStatements(data)
 	})
 }

@@ -14,8 +14,8 @@ const (
 	statementType = "https://in-toto.io/Statement/v1"
 	predicateType = "https://slsa.dev/provenance/v1"
 	buildType     = "https://plinth.dev/build/payload/v1" // built from source with a recipe in distro/
-	fetchType     = "https://plinth.dev/build/mirror/v1"  // copied as its project published it
-	builder       = "https://plinth.dev/build"
+	mirrorType    = "https://plinth.dev/build/mirror/v1"  // copied as its project published it
+	builderID     = "https://plinth.dev/build"
 )
 
 // Statement describes how one image or host file was built.
@@ -48,24 +48,24 @@ type Predicate struct {
 }
 
 // NewStatement returns the provenance statement of a component.
-func Provenance(p Part) Statement {
+func NewStatement(p Component) Statement {
 	s := Statement{Type: statementType, PredicateType: predicateType,
-		Subject: []Resource{{Name: p.Item.Name, Digest: map[string]string{"sha256": p.digest().Encoded()}}}}
+		Subject: []Resource{{Name: p.Item.Name, Digest: map[string]string{"sha256": p.contentDigest().Encoded()}}}}
 	b := &s.Predicate.Build
-	b.Type, b.Parameters = fetchType, map[string]string{"kind": string(p.Item.Kind), "name": p.Item.Name, "version": p.Item.Version}
+	b.Type, b.Parameters = mirrorType, map[string]string{"kind": string(p.Item.Kind), "name": p.Item.Name, "version": p.Item.Version}
 	if recipe := p.Item.Manifest.Annotations[format.AnnotationModule]; recipe != "" {
 		b.Type, b.Parameters["recipe"] = buildType, recipe
 	}
 	for _, u := range p.Upstreams {
-		b.Resolved = append(b.Resolved, Resource{URI: PURL(u), Digest: digests(u.Sum)})
+		b.Resolved = append(b.Resolved, Resource{URI: PURL(u), Digest: digestSet(u.Sum)})
 	}
-	s.Predicate.Run.Builder.ID = builder
+	s.Predicate.Run.Builder.ID = builderID
 	return s
 }
 
 // digestSet returns the checksum of an Upstream as an in-toto DigestSet, or nil if
 // it has another format.
-func digests(sum string) map[string]string {
+func digestSet(sum string) map[string]string {
 	if h1, ok := strings.CutPrefix(sum, "h1:"); ok {
 		if raw, err := base64.StdEncoding.DecodeString(h1); err == nil {
 			return map[string]string{"dirHash1": hex.EncodeToString(raw)}

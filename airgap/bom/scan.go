@@ -20,7 +20,7 @@ import (
 // FindExecutables returns the Go programs in a layer of an image, or in a host
 // file. It writes them one at a time to an unnamed temporary file in dir, so that
 // memory use does not depend on their sizes.
-func Scan(ctx context.Context, src blob.Source, it format.Item, l format.Layer, dir string) ([]Executable, error) {
+func FindExecutables(ctx context.Context, src blob.Source, it format.Item, l format.Layer, dir string) ([]Executable, error) {
 	r, err := src.Open(ctx, l.Descriptor)
 	if err != nil {
 		return nil, err
@@ -33,9 +33,9 @@ func Scan(ctx context.Context, src blob.Source, it format.Item, l format.Layer, 
 	defer func() { _ = u.Close() }()
 	s := scanner{dir: dir}
 	if it.Kind == format.KindHost {
-		err = s.file(it.Name, u)
+		err = s.scanFile(it.Name, u)
 	} else {
-		err = s.layer(u)
+		err = s.scanLayer(u)
 	}
 	if err != nil {
 		err = fmt.Errorf("cannot scan %s for Go programs: %w", it, err)
@@ -49,7 +49,7 @@ type scanner struct {
 }
 
 // scanLayer scans the executable regular files of a tar archive.
-func (s *scanner) layer(r io.Reader) error {
+func (s *scanner) scanLayer(r io.Reader) error {
 	t := tar.NewReader(r)
 	for {
 		h, err := t.Next()
@@ -63,7 +63,7 @@ func (s *scanner) layer(r io.Reader) error {
 		if h.Typeflag != tar.TypeReg || h.Mode&0o111 == 0 {
 			continue
 		}
-		if err := s.file(path.Clean("/"+h.Name), t); err != nil {
+		if err := s.scanFile(path.Clean("/"+h.Name), t); err != nil {
 			return err
 		}
 	}
@@ -71,13 +71,13 @@ func (s *scanner) layer(r io.Reader) error {
 
 // scanFile records the build information of a Go program; other files are
 // skipped.
-func (s *scanner) file(name string, r io.Reader) error {
+func (s *scanner) scanFile(name string, r io.Reader) error {
 	b := bufio.NewReaderSize(r, 1<<16)
 	if magic, _ := b.Peek(4); string(magic) != "\x7fELF" {
 		_, err := io.Copy(io.Discard, b)
 		return err
 	}
-	f, err := blob.WorkFile(s.dir)
+	f, err := blob.TempFile(s.dir)
 	if err != nil {
 		return err
 	}

@@ -37,18 +37,18 @@ type Creation struct {
 
 // Package is an image, a host file, an executable, or a source of one of them.
 type Package struct {
-	ID            string     `json:"SPDXID"`
-	Name          string     `json:"name"`
-	Version       string     `json:"versionInfo,omitempty"`
-	Purpose       string     `json:"primaryPackagePurpose,omitempty"`
-	Download      string     `json:"downloadLocation"`
-	Analyzed      bool       `json:"filesAnalyzed"`
-	Checksums     []Checksum `json:"checksums,omitempty"`
-	SourceInfo    string     `json:"sourceInfo,omitempty"` // "go.sum " and the module's hash
-	Concluded     string     `json:"licenseConcluded"`
-	Declared      string     `json:"licenseDeclared"`
-	Copyright     string     `json:"copyrightText"`
-	ExternalNames []External `json:"externalRefs,omitempty"`
+	ID           string        `json:"SPDXID"`
+	Name         string        `json:"name"`
+	Version      string        `json:"versionInfo,omitempty"`
+	Purpose      string        `json:"primaryPackagePurpose,omitempty"`
+	Download     string        `json:"downloadLocation"`
+	Analyzed     bool          `json:"filesAnalyzed"`
+	Checksums    []Checksum    `json:"checksums,omitempty"`
+	SourceInfo   string        `json:"sourceInfo,omitempty"` // "go.sum " and the module's hash
+	Concluded    string        `json:"licenseConcluded"`
+	Declared     string        `json:"licenseDeclared"`
+	Copyright    string        `json:"copyrightText"`
+	ExternalRefs []ExternalRef `json:"externalRefs,omitempty"`
 }
 
 // Checksum is the checksum of a package.
@@ -58,7 +58,7 @@ type Checksum struct {
 }
 
 // ExternalRef is an identifier of a package in another system: a package URL.
-type External struct {
+type ExternalRef struct {
 	Category string `json:"referenceCategory"`
 	Type     string `json:"referenceType"`
 	Locator  string `json:"referenceLocator"`
@@ -73,26 +73,26 @@ type Relationship struct {
 
 // documentBuilder builds a document. A source becomes one package, even if many
 // executables contain it.
-type writer struct {
-	doc     Document
-	sources map[Upstream]string // package IDs; the keys have no license
-	known   map[string]string   // SPDX expressions by module@version
+type documentBuilder struct {
+	doc       Document
+	sourceIDs map[Upstream]string // package IDs; the keys have no license
+	licenses  map[string]string   // SPDX expressions by module@version
 }
 
 // NewDocument returns the SPDX document of the bundle name with these components.
 // created becomes the document's creation time, so the same arguments always give
 // the same document.
-func SPDX(name string, parts []Part, created time.Time) (Document, error) {
-	w := writer{sources: map[Upstream]string{}, known: map[string]string{}, doc: Document{
+func NewDocument(name string, parts []Component, created time.Time) (Document, error) {
+	w := documentBuilder{sourceIDs: map[Upstream]string{}, licenses: map[string]string{}, doc: Document{
 		Version: "SPDX-2.3", License: "CC0-1.0", ID: "SPDXRef-DOCUMENT", Name: name,
 		Created: Creation{created.UTC().Format(time.RFC3339), []string{"Tool: plinth"}}}}
 	for _, p := range parts {
 		for _, u := range p.Upstreams {
-			w.known[u.Module+"@"+u.Version] = u.Licence
+			w.licenses[u.Module+"@"+u.Version] = u.License
 		}
 	}
 	for _, p := range parts {
-		w.part(p)
+		w.addComponent(p)
 	}
 	raw, err := json.Marshal(w.doc)
 	w.doc.Namespace = "https://plinth.dev/spdx/" + name + "/" + digest.FromBytes(raw).Encoded()
@@ -101,56 +101,56 @@ func SPDX(name string, parts []Part, created time.Time) (Document, error) {
 
 // addPackage adds a package, sets its ID and the fields that are equal for all
 // packages, and returns the ID.
-func (w *writer) add(p Package) string {
+func (w *documentBuilder) addPackage(p Package) string {
 	p.ID = "SPDXRef-" + strconv.Itoa(len(w.doc.Packages)+1)
 	p.Download, p.Concluded, p.Copyright = noAssertion, noAssertion, noAssertion
 	w.doc.Packages = append(w.doc.Packages, p)
 	return p.ID
 }
 
-func (w *writer) relate(element, kind, related string) {
+func (w *documentBuilder) addRelationship(element, kind, related string) {
 	w.doc.Relationships = append(w.doc.Relationships, Relationship{element, kind, related})
 }
 
 // addComponent adds the packages of a component: itself, its sources and its
 // executables.
-func (w *writer) part(p Part) {
+func (w *documentBuilder) addComponent(p Component) {
 	purpose := "CONTAINER"
 	if p.Item.Kind == format.KindHost {
 		purpose = "APPLICATION"
 	}
-	id := w.add(Package{Name: p.Item.Name, Version: p.Item.Version, Purpose: purpose, Declared: p.licences(), Checksums: checksum(p.digest())})
-	w.relate(w.doc.ID, "DESCRIBES", id)
+	id := w.addPackage(Package{Name: p.Item.Name, Version: p.Item.Version, Purpose: purpose, Declared: p.declaredLicense(), Checksums: sha256Checksums(p.contentDigest())})
+	w.addRelationship(w.doc.ID, "DESCRIBES", id)
 	for _, u := range p.Upstreams {
-		w.relate(id, "GENERATED_FROM", w.source(u))
+		w.addRelationship(id, "GENERATED_FROM", w.addSource(u))
 	}
 	for _, e := range p.Executables {
-		w.executable(id, p, e)
+		w.addExecutable(id, p, e)
 	}
 }
 
 // addExecutable adds an executable of component p, whose package ID is of, and the
 // modules in the executable's build information.
-func (w *writer) executable(of string, p Part, e Executable) {
+func (w *documentBuilder) addExecutable(of string, p Component, e Executable) {
 	id := of
 	if p.Item.Kind == format.KindImage {
-		main := p.main(e.Info)
-		id = w.add(Package{Name: e.Path, Version: main.Version, Purpose: "APPLICATION", Declared: orNone(w.known[main.Path+"@"+main.Version]), Checksums: checksum(e.Digest)})
-		w.relate(of, "CONTAINS", id)
+		main := p.mainModule(e.Info)
+		id = w.addPackage(Package{Name: e.Path, Version: main.Version, Purpose: "APPLICATION", Declared: orNoAssertion(w.licenses[main.Path+"@"+main.Version]), Checksums: sha256Checksums(e.Digest)})
+		w.addRelationship(of, "CONTAINS", id)
 	}
-	w.relate(id, "DEPENDS_ON", w.source(Upstream{Module: "stdlib", Version: strings.TrimPrefix(e.Info.GoVersion, "go")}))
-	for _, m := range modules(e.Info) {
+	w.addRelationship(id, "DEPENDS_ON", w.addSource(Upstream{Module: "stdlib", Version: strings.TrimPrefix(e.Info.GoVersion, "go")}))
+	for _, m := range buildModules(e.Info) {
 		if m.Path == e.Info.Main.Path {
-			m = p.main(e.Info)
+			m = p.mainModule(e.Info)
 		}
-		w.relate(id, "DEPENDS_ON", w.source(Upstream{Module: m.Path, Version: m.Version, Sum: m.Sum}))
+		w.addRelationship(id, "DEPENDS_ON", w.addSource(Upstream{Module: m.Path, Version: m.Version, Sum: m.Sum}))
 	}
 }
 
 // mainModule returns the main module of an executable. The build information of a
 // program that was built in its source folder has no version; the version then
 // comes from the component's sources.
-func (p Part) main(info *debug.BuildInfo) debug.Module {
+func (p Component) mainModule(info *debug.BuildInfo) debug.Module {
 	m := info.Main
 	for _, u := range p.Upstreams {
 		if u.Module == m.Path && m.Version == "(devel)" {
@@ -162,7 +162,7 @@ func (p Part) main(info *debug.BuildInfo) debug.Module {
 
 // buildModules returns the modules that a program was built from, with
 // replacements applied; its main module is first.
-func modules(info *debug.BuildInfo) (all []debug.Module) {
+func buildModules(info *debug.BuildInfo) (all []debug.Module) {
 	for _, m := range append([]*debug.Module{&info.Main}, info.Deps...) {
 		for m.Replace != nil {
 			m = m.Replace
@@ -176,23 +176,23 @@ func modules(info *debug.BuildInfo) (all []debug.Module) {
 
 // addSource returns the ID of the package of a source, and adds the package if it
 // is new.
-func (w *writer) source(u Upstream) string {
-	license := u.Licence
+func (w *documentBuilder) addSource(u Upstream) string {
+	license := u.License
 	if license == "" {
-		license = w.known[u.Module+"@"+u.Version]
+		license = w.licenses[u.Module+"@"+u.Version]
 	}
-	u.Licence = ""
-	if id, ok := w.sources[u]; ok {
+	u.License = ""
+	if id, ok := w.sourceIDs[u]; ok {
 		return id
 	}
-	p := Package{Name: u.Module, Version: u.Version, Purpose: "SOURCE", Declared: orNone(license), ExternalNames: []External{{"PACKAGE-MANAGER", "purl", PURL(u)}}}
+	p := Package{Name: u.Module, Version: u.Version, Purpose: "SOURCE", Declared: orNoAssertion(license), ExternalRefs: []ExternalRef{{"PACKAGE-MANAGER", "purl", PURL(u)}}}
 	if hex, ok := strings.CutPrefix(u.Sum, "sha256:"); ok {
 		p.Checksums = []Checksum{{"SHA256", hex}}
 	} else if u.Sum != "" {
 		p.SourceInfo = "go.sum " + u.Sum
 	}
-	w.sources[u] = w.add(p)
-	return w.sources[u]
+	w.sourceIDs[u] = w.addPackage(p)
+	return w.sourceIDs[u]
 }
 
 // PURL returns the package URL of a source
@@ -209,9 +209,9 @@ func PURL(u Upstream) string {
 	return purl
 }
 
-func checksum(d digest.Digest) []Checksum { return []Checksum{{"SHA256", d.Encoded()}} }
+func sha256Checksums(d digest.Digest) []Checksum { return []Checksum{{"SHA256", d.Encoded()}} }
 
-func orNone(license string) string {
+func orNoAssertion(license string) string {
 	if license == "" {
 		return noAssertion
 	}

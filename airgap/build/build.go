@@ -34,7 +34,7 @@ type Request struct {
 	Release     int64                              // the vendor's release number; 0 for none
 	Expires     time.Time                          // zero for never
 	Sign        func(index []byte) ([]byte, error) // nil for an unsigned bundle
-	Work        string                             // folder for temporary files; "" for the system's default
+	WorkDir     string                             // folder for temporary files; "" for the system's default
 	Thin        bool                               // omit the content of images and host files
 	Progress    func(done, total int64)            // in bytes; may be nil
 }
@@ -50,14 +50,14 @@ type Chart struct {
 
 // maxDocumentSize is the maximum size in bytes of a chart, an Installer or an
 // Application.
-const maxArchive = blob.MaxDocument
+const maxDocumentSize = blob.MaxDocument
 
 // WriteFile writes the bundle to path, with mode 0644, and returns the bundle's
 // digest. The file is created atomically: the temporary file is in the same folder
 // as path. Errors are Problems with the exit code for a bad bundle.
-func File(ctx context.Context, req Request, path string) (digest.Digest, error) {
+func WriteFile(ctx context.Context, req Request, path string) (digest.Digest, error) {
 	var d digest.Digest
-	err := toFile(ctx, path, func(w io.Writer) (err error) {
+	err := writeBundleFile(ctx, path, func(w io.Writer) (err error) {
 		d, err = Write(ctx, req, w)
 		return err
 	})
@@ -65,7 +65,7 @@ func File(ctx context.Context, req Request, path string) (digest.Digest, error) 
 }
 
 // writeBundleFile creates path atomically with what write writes.
-func toFile(ctx context.Context, path string, write func(io.Writer) error) error {
+func writeBundleFile(ctx context.Context, path string, write func(io.Writer) error) error {
 	err := blob.WriteFile(path, write)
 	var p *problem.Problem
 	if err != nil && !errors.As(err, &p) && ctx.Err() == nil {
@@ -78,7 +78,7 @@ func toFile(ctx context.Context, path string, write func(io.Writer) error) error
 // Write writes the bundle to w and returns its digest. If the source is unusable,
 // the error is a Problem with the exit code for a bad bundle.
 func Write(ctx context.Context, req Request, w io.Writer) (digest.Digest, error) {
-	p, err := prepare(ctx, req)
+	p, err := prepareArchive(ctx, req)
 	if err != nil {
 		if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 			return "", err
@@ -100,34 +100,34 @@ type Archive struct {
 
 // FullArchive returns the archive of a bundle with all its content. The content
 // must be in b, or in the source that was given to b.
-func Full(b *airgap.Bundle) Archive {
-	return Archive{Index: b.RawIndex(), Signature: b.Signature(), Blobs: order(b.Items()), Source: b}
+func FullArchive(b *airgap.Bundle) Archive {
+	return Archive{Index: b.RawIndex(), Signature: b.Signature(), Blobs: allBlobs(b.Items()), Source: b}
 }
 
 // ThinArchive returns FullArchive without the content of images and host files.
-func Thin(b *airgap.Bundle) Archive {
-	a := Full(b)
-	a.Blobs = slender(b.Items())
+func ThinArchive(b *airgap.Bundle) Archive {
+	a := FullArchive(b)
+	a.Blobs = thinBlobs(b.Items())
 	return a
 }
 
 // WriteFile writes the archive to path like the function WriteFile.
-func (p Archive) File(ctx context.Context, path string) error {
-	return toFile(ctx, path, func(w io.Writer) error { return p.Write(ctx, w) })
+func (p Archive) WriteFile(ctx context.Context, path string) error {
+	return writeBundleFile(ctx, path, func(w io.Writer) error { return p.Write(ctx, w) })
 }
 
 // Write writes the archive to w as a tar file.
 func (p Archive) Write(ctx context.Context, w io.Writer) error {
 	t := tarWriter{w: w}
-	t.add(format.LayoutEntry, int64(len(blob.LayoutFile)), bytes.NewReader([]byte(blob.LayoutFile)))
-	t.add(format.IndexEntry, int64(len(p.Index)), bytes.NewReader(p.Index))
+	t.addEntry(format.LayoutEntry, int64(len(blob.LayoutFile)), bytes.NewReader([]byte(blob.LayoutFile)))
+	t.addEntry(format.IndexEntry, int64(len(p.Index)), bytes.NewReader(p.Index))
 	sum := []byte(format.Checksum(p.Index))
-	t.add(format.ChecksumEntry, int64(len(sum)), bytes.NewReader(sum))
+	t.addEntry(format.ChecksumEntry, int64(len(sum)), bytes.NewReader(sum))
 	if len(p.Signature) > 0 {
-		t.add(format.SignatureEntry, int64(len(p.Signature)), bytes.NewReader(p.Signature))
+		t.addEntry(format.SignatureEntry, int64(len(p.Signature)), bytes.NewReader(p.Signature))
 	}
 	if len(p.Delta) > 0 {
-		t.add(format.DeltaEntry, int64(len(p.Delta)), bytes.NewReader(p.Delta))
+		t.addEntry(format.DeltaEntry, int64(len(p.Delta)), bytes.NewReader(p.Delta))
 	}
 	for _, desc := range p.Blobs {
 		if t.err != nil {
@@ -137,10 +137,10 @@ func (p Archive) Write(ctx context.Context, w io.Writer) error {
 		if err != nil {
 			return err
 		}
-		t.add(format.BlobEntry(desc.Digest), desc.Size, r)
+		t.addEntry(format.BlobEntry(desc.Digest), desc.Size, r)
 		_ = r.Close()
 	}
-	t.zeros(2 * 512)
+	t.writeZeros(2 * 512)
 	return t.err
 }
 
@@ -152,7 +152,7 @@ type tarWriter struct {
 	err error
 }
 
-func (t *tarWriter) add(name string, size int64, content io.Reader) {
+func (t *tarWriter) addEntry(name string, size int64, content io.Reader) {
 	head, err := format.TarHeader(name, size)
 	if t.err = errors.Join(t.err, err); t.err != nil {
 		return
@@ -168,10 +168,10 @@ func (t *tarWriter) add(name string, size int64, content io.Reader) {
 		err = fmt.Errorf("%s has %d bytes instead of %d", name, n, size)
 	}
 	t.err = err
-	t.zeros(format.Padding(size))
+	t.writeZeros(format.Padding(size))
 }
 
-func (t *tarWriter) zeros(n int64) {
+func (t *tarWriter) writeZeros(n int64) {
 	if t.err == nil {
 		_, t.err = t.w.Write(make([]byte, n))
 	}

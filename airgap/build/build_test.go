@@ -25,13 +25,13 @@ import (
 )
 
 func TestWriteFile_GivesTheSameBytesForTheSameRequest(t *testing.T) {
-	req := airgaptest.Request(t)
-	first, err := os.ReadFile(airgaptest.Bundle(t, req))
+	req := airgaptest.NewRequest(t)
+	first, err := os.ReadFile(airgaptest.WriteBundle(t, req))
 	if err != nil {
 		t.Fatal(err)
 	}
-	req.Layout = airgaptest.Layout(t, slices.Concat([]airgaptest.Image{{Ref: "example.com/not/asked:1", Files: []string{"x"}}}, airgaptest.Images()), airgaptest.HostFiles())
-	second, err := os.ReadFile(airgaptest.Bundle(t, req))
+	req.Layout = airgaptest.WriteLayout(t, slices.Concat([]airgaptest.Image{{Ref: "example.com/not/asked:1", Files: []string{"x"}}}, airgaptest.Images()), airgaptest.HostFiles())
+	second, err := os.ReadFile(airgaptest.WriteBundle(t, req))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -41,9 +41,9 @@ func TestWriteFile_GivesTheSameBytesForTheSameRequest(t *testing.T) {
 }
 
 func TestWriteFile_PlacesBlobsInTheOrderOfUse(t *testing.T) {
-	req := airgaptest.Request(t)
+	req := airgaptest.NewRequest(t)
 	slices.Reverse(req.Images)
-	b, err := airgap.Open(t.Context(), airgaptest.Bundle(t, req))
+	b, err := airgap.Open(t.Context(), airgaptest.WriteBundle(t, req))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,10 +76,10 @@ func checkPlacedAfter(t *testing.T, b *airgap.Bundle, desc ocispec.Descriptor, a
 }
 
 func TestWriteFile_ReportsEverythingThatTheSourceLacks(t *testing.T) {
-	req := airgaptest.Request(t)
+	req := airgaptest.NewRequest(t)
 	req.Images = append(req.Images, "docker.io/kotsadm/kotsadm:v1.999.0", "example.com/nowhere:1")
 	req.HostFiles = append(req.HostFiles, build.HostFile{Name: "k0s", Version: "v1.99.0+k0s.0"})
-	_, err := build.File(t.Context(), req, filepath.Join(t.TempDir(), "b"))
+	_, err := build.WriteFile(t.Context(), req, filepath.Join(t.TempDir(), "b"))
 	for _, part := range []string{
 		"image docker.io/kotsadm/kotsadm:v1.999.0 (available: docker.io/kotsadm/kotsadm:v1.131.2)",
 		"\nimage example.com/nowhere:1",
@@ -100,7 +100,7 @@ func TestWriteFile_RejectsDamagedSourceAndWritesNothing(t *testing.T) {
 		"replaced": func(b []byte) []byte { return []byte("else") },
 	} {
 		t.Run(name, func(t *testing.T) {
-			req := airgaptest.Request(t)
+			req := airgaptest.NewRequest(t)
 			files, err := filepath.Glob(filepath.Join(req.Layout, "blobs/sha256/*"))
 			if err != nil {
 				t.Fatal(err)
@@ -115,7 +115,7 @@ func TestWriteFile_RejectsDamagedSourceAndWritesNothing(t *testing.T) {
 				}
 				writeOrRemove(t, blob, damage(slices.Clone(good)))
 				out := t.TempDir()
-				_, err = build.File(t.Context(), req, filepath.Join(out, "b"))
+				_, err = build.WriteFile(t.Context(), req, filepath.Join(out, "b"))
 				if problem.ExitCode(err) != problem.ExitBundle || problem.Hint(err) == "" {
 					t.Errorf("%s: %v", filepath.Base(blob), err)
 				}
@@ -143,8 +143,8 @@ func writeOrRemove(t *testing.T, path string, data []byte) {
 func TestWrite_RejectsLayerThatDiffersFromItsConfig(t *testing.T) {
 	// go-containerregistry uses the digest of a static layer as the digest of its
 	// unpacked content, which is wrong for a compressed layer.
-	img, err := mutate.AppendLayers(airgaptest.MakeImage(t, airgaptest.Image{}),
-		static.NewLayer(airgaptest.Zstd(t, airgaptest.Tar(t, "a", "b")), types.OCILayerZStd))
+	img, err := mutate.AppendLayers(airgaptest.BuildImage(t, airgaptest.Image{}),
+		static.NewLayer(airgaptest.CompressZstd(t, airgaptest.Tar(t, "a", "b")), types.OCILayerZStd))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -172,12 +172,12 @@ func TestWriteFile_AcceptsLayoutWrittenByAnotherTool(t *testing.T) {
 		t.Fatal(err)
 	}
 	const ref = "example.com/app:1"
-	img := airgaptest.MakeImage(t, airgaptest.Image{Ref: ref, Files: []string{"x"}, Gzip: true})
+	img := airgaptest.BuildImage(t, airgaptest.Image{Ref: ref, Files: []string{"x"}, Gzip: true})
 	if err := l.AppendImage(img, layout.WithAnnotations(map[string]string{ocispec.AnnotationRefName: ref})); err != nil {
 		t.Fatal(err)
 	}
 	req := build.Request{Name: "x", Installer: []byte("x"), Layout: dir, Images: []string{ref, ref}}
-	b, err := airgap.Open(t.Context(), airgaptest.Bundle(t, req))
+	b, err := airgap.Open(t.Context(), airgaptest.WriteBundle(t, req))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -188,7 +188,7 @@ func TestWriteFile_AcceptsLayoutWrittenByAnotherTool(t *testing.T) {
 }
 
 func TestWriteFile_ReturnsProblemForUnwritablePath(t *testing.T) {
-	_, err := build.File(t.Context(), airgaptest.Request(t), filepath.Join(t.TempDir(), "no", "such", "folder"))
+	_, err := build.WriteFile(t.Context(), airgaptest.NewRequest(t), filepath.Join(t.TempDir(), "no", "such", "folder"))
 	if problem.ExitCode(err) != problem.ExitBundle || !strings.Contains(problem.Hint(err), "an existing folder") {
 		t.Errorf("%v", err)
 	}
@@ -196,14 +196,14 @@ func TestWriteFile_ReturnsProblemForUnwritablePath(t *testing.T) {
 
 func TestWriteFile_LeavesNothingWhenInterrupted(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	req := airgaptest.Request(t)
+	req := airgaptest.NewRequest(t)
 	req.Progress = func(done, total int64) {
 		if done*4 > total*3 { // while blobs are copied
 			cancel()
 		}
 	}
 	out := t.TempDir()
-	_, err := build.File(ctx, req, filepath.Join(out, "b"))
+	_, err := build.WriteFile(ctx, req, filepath.Join(out, "b"))
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
 	}
@@ -213,7 +213,7 @@ func TestWriteFile_LeavesNothingWhenInterrupted(t *testing.T) {
 }
 
 func TestWriteFile_ReportsProgressUpToTheTotal(t *testing.T) {
-	req := airgaptest.Request(t)
+	req := airgaptest.NewRequest(t)
 	var last, end int64
 	req.Progress = func(done, total int64) {
 		if done < last || done > total {
@@ -221,14 +221,14 @@ func TestWriteFile_ReportsProgressUpToTheTotal(t *testing.T) {
 		}
 		last, end = done, total
 	}
-	airgaptest.Bundle(t, req)
+	airgaptest.WriteBundle(t, req)
 	if last != end || end == 0 {
 		t.Errorf("ended at %d of %d", last, end)
 	}
 }
 
 func TestWriteFile_CreatesFileReadableByAll(t *testing.T) {
-	st, err := os.Stat(airgaptest.Bundle(t, airgaptest.Request(t)))
+	st, err := os.Stat(airgaptest.WriteBundle(t, airgaptest.NewRequest(t)))
 	if err != nil || st.Mode() != 0o644 {
 		t.Errorf("%v, %v", st.Mode(), err)
 	}

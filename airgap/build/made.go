@@ -16,14 +16,14 @@ import (
 
 // overlaySource is a blob.Source of a folder and the small blobs that are created
 // during a build.
-type made struct {
+type overlaySource struct {
 	folder blob.Folder
 	blobs  map[digest.Digest][]byte
 }
 
 // Open returns the content of a blob; created blobs take precedence over the
 // folder.
-func (m made) Open(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
+func (m overlaySource) Open(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
 	if data, ok := m.blobs[desc.Digest]; ok {
 		return blob.NewReader(ctx, io.NopCloser(bytes.NewReader(data)), desc, "memory"), nil
 	}
@@ -31,7 +31,7 @@ func (m made) Open(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser,
 }
 
 // addBlob adds a blob with this content and returns its descriptor.
-func (m made) add(mediaType string, data []byte) ocispec.Descriptor {
+func (m overlaySource) addBlob(mediaType string, data []byte) ocispec.Descriptor {
 	d := digest.FromBytes(data)
 	m.blobs[d] = data
 	return ocispec.Descriptor{MediaType: mediaType, Digest: d, Size: int64(len(data))}
@@ -39,17 +39,17 @@ func (m made) add(mediaType string, data []byte) ocispec.Descriptor {
 
 // addDocuments adds the artifacts of the documents in the request (Installer,
 // Application, charts) and returns their descriptors.
-func (m made) items(req Request) ([]ocispec.Descriptor, error) {
-	parts := []part{{format.KindInstaller, "installer.yaml", "", format.TypeInstaller, req.Installer}}
+func (m overlaySource) addDocuments(req Request) ([]ocispec.Descriptor, error) {
+	parts := []document{{format.KindInstaller, "installer.yaml", "", format.TypeInstaller, req.Installer}}
 	if req.Application != nil {
-		parts = append(parts, part{format.KindApplication, "application.yaml", "", format.TypeApplication, req.Application})
+		parts = append(parts, document{format.KindApplication, "application.yaml", "", format.TypeApplication, req.Application})
 	}
 	for _, c := range req.Charts {
-		parts = append(parts, part{format.KindChart, c.Name, c.Version, format.TypeChart, c.Archive})
+		parts = append(parts, document{format.KindChart, c.Name, c.Version, format.TypeChart, c.Archive})
 	}
 	var descs []ocispec.Descriptor
 	for _, p := range parts {
-		desc, err := m.artifact(p)
+		desc, err := m.addArtifact(p)
 		if err != nil {
 			return nil, err
 		}
@@ -59,7 +59,7 @@ func (m made) items(req Request) ([]ocispec.Descriptor, error) {
 }
 
 // document is a small file that is stored as an artifact of its own.
-type part struct {
+type document struct {
 	kind                     format.Kind
 	name, version, mediaType string
 	data                     []byte
@@ -67,28 +67,28 @@ type part struct {
 
 // addArtifact adds a document and its manifest, in the same format as `oras push`
 // or, for a chart, `helm push`, and returns the manifest's descriptor.
-func (m made) artifact(p part) (ocispec.Descriptor, error) {
-	if len(p.data) > maxArchive {
-		return ocispec.Descriptor{}, fmt.Errorf("%s %s has %d bytes, the limit is %d", p.kind, p.name, len(p.data), maxArchive)
+func (m overlaySource) addArtifact(p document) (ocispec.Descriptor, error) {
+	if len(p.data) > maxDocumentSize {
+		return ocispec.Descriptor{}, fmt.Errorf("%s %s has %d bytes, the limit is %d", p.kind, p.name, len(p.data), maxDocumentSize)
 	}
-	layer := m.add(p.mediaType, p.data)
+	layer := m.addBlob(p.mediaType, p.data)
 	layer.Annotations = map[string]string{ocispec.AnnotationTitle: p.name}
 	manifest := ocispec.Manifest{MediaType: ocispec.MediaTypeImageManifest, ArtifactType: p.mediaType,
-		Config: m.add(ocispec.MediaTypeEmptyJSON, []byte("{}")), Layers: []ocispec.Descriptor{layer}}
+		Config: m.addBlob(ocispec.MediaTypeEmptyJSON, []byte("{}")), Layers: []ocispec.Descriptor{layer}}
 	manifest.SchemaVersion = 2
 	if p.kind == format.KindChart {
 		config, err := json.Marshal(map[string]string{"apiVersion": "v2", "name": p.name, "version": p.version})
 		if err != nil {
 			return ocispec.Descriptor{}, err
 		}
-		manifest.ArtifactType, manifest.Config = "", m.add(format.TypeChartConfig, config)
+		manifest.ArtifactType, manifest.Config = "", m.addBlob(format.TypeChartConfig, config)
 		manifest.Layers[0].Annotations[ocispec.AnnotationTitle] = fmt.Sprintf("%s-%s.tgz", p.name, p.version)
 	}
 	raw, err := json.Marshal(manifest)
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
-	desc := m.add(ocispec.MediaTypeImageManifest, raw)
+	desc := m.addBlob(ocispec.MediaTypeImageManifest, raw)
 	desc.ArtifactType = manifest.ArtifactType
 	desc.Annotations = map[string]string{format.AnnotationKind: string(p.kind), ocispec.AnnotationRefName: p.name}
 	if p.kind == format.KindChart {

@@ -16,54 +16,54 @@ import (
 )
 
 // originBuilder creates the SBOM and the provenance of a bundle.
-type origin struct {
-	req  Request
-	made made
-	src  blob.Source
+type originBuilder struct {
+	req     Request
+	overlay overlaySource
+	src     blob.Source
 }
 
 // addOriginItems returns the items with the SBOM and the provenance of the images
 // and host files.
-func (o origin) items(ctx context.Context, all []format.Item) ([]format.Item, error) {
-	parts, err := o.parts(ctx, all)
+func (o originBuilder) addOriginItems(ctx context.Context, all []format.Item) ([]format.Item, error) {
+	parts, err := o.findComponents(ctx, all)
 	if err != nil {
 		return nil, err
 	}
-	created, err := o.newest(ctx, all)
+	created, err := o.newestImageTime(ctx, all)
 	if err != nil {
 		return nil, err
 	}
-	doc, err := bom.SPDX(o.req.Name, parts, created)
+	doc, err := bom.NewDocument(o.req.Name, parts, created)
 	if err != nil {
 		return nil, err
 	}
-	packed, err := bom.Pack(doc)
+	packed, err := bom.Encode(doc)
 	if err != nil {
 		return nil, err
 	}
 	var lines bytes.Buffer
 	enc := json.NewEncoder(&lines)
 	for _, p := range parts {
-		if err := enc.Encode(bom.Provenance(p)); err != nil {
+		if err := enc.Encode(bom.NewStatement(p)); err != nil {
 			return nil, err
 		}
 	}
 	var descs []ocispec.Descriptor
-	for _, p := range []part{{format.KindSBOM, "sbom.spdx.json.zst", "", format.TypeSBOM, packed},
+	for _, p := range []document{{format.KindSBOM, "sbom.spdx.json.zst", "", format.TypeSBOM, packed},
 		{format.KindProvenance, "provenance.intoto.jsonl", "", format.TypeProvenance, lines.Bytes()}} {
-		desc, err := o.made.artifact(p)
+		desc, err := o.overlay.addArtifact(p)
 		if err != nil {
 			return nil, err
 		}
 		descs = append(descs, desc)
 	}
-	return read(ctx, o.made, descs)
+	return readItems(ctx, o.overlay, descs)
 }
 
 // findComponents returns the components of the images and host files. It scans
 // their layers for programs on up to 4 CPUs. A layer that several images share is
 // scanned for each of them, because it is a part of each.
-func (o origin) parts(ctx context.Context, all []format.Item) ([]bom.Part, error) {
+func (o originBuilder) findComponents(ctx context.Context, all []format.Item) ([]bom.Component, error) {
 	found := make([][]bom.Executable, len(all))
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(min(runtime.GOMAXPROCS(0), 4))
@@ -73,7 +73,7 @@ func (o origin) parts(ctx context.Context, all []format.Item) ([]bom.Part, error
 		}
 		group.Go(func() error {
 			for _, l := range it.Layers {
-				programs, err := bom.Scan(groupCtx, o.src, it, l, o.req.Work)
+				programs, err := bom.FindExecutables(groupCtx, o.src, it, l, o.req.WorkDir)
 				if err != nil {
 					return err
 				}
@@ -85,12 +85,12 @@ func (o origin) parts(ctx context.Context, all []format.Item) ([]bom.Part, error
 	if err := group.Wait(); err != nil {
 		return nil, err
 	}
-	var parts []bom.Part
+	var parts []bom.Component
 	for i, it := range all {
 		if it.Kind != format.KindHost && it.Kind != format.KindImage {
 			continue
 		}
-		p, err := bom.PartOf(it, found[i])
+		p, err := bom.NewComponent(it, found[i])
 		if err != nil {
 			return nil, err
 		}
@@ -101,13 +101,13 @@ func (o origin) parts(ctx context.Context, all []format.Item) ([]bom.Part, error
 
 // newestImageTime returns the latest creation time in the images' configs. Unlike
 // the current time it is the same for the same content.
-func (o origin) newest(ctx context.Context, all []format.Item) (newest time.Time, err error) {
+func (o originBuilder) newestImageTime(ctx context.Context, all []format.Item) (newest time.Time, err error) {
 	newest = time.Unix(0, 0)
 	for _, it := range all {
 		if it.Kind != format.KindImage {
 			continue
 		}
-		raw, err := blob.ReadAll(ctx, o.made, it.Config, blob.MaxDocument)
+		raw, err := blob.ReadAll(ctx, o.overlay, it.Config, blob.MaxDocument)
 		if err != nil {
 			return newest, err
 		}

@@ -22,7 +22,7 @@ import (
 
 // prepareArchive returns the archive of a request: it selects the content, verifies
 // it, adds the SBOM and provenance, and signs the index.
-func prepare(ctx context.Context, req Request) (Archive, error) {
+func prepareArchive(ctx context.Context, req Request) (Archive, error) {
 	if req.Name == "" || len(req.Installer) == 0 {
 		return Archive{}, errors.New("the bundle has no Installer with a metadata.name")
 	}
@@ -35,39 +35,39 @@ func prepare(ctx context.Context, req Request) (Archive, error) {
 	if err != nil {
 		return Archive{}, err
 	}
-	wanted, err := choose(index.Manifests, req, platform)
+	wanted, err := selectManifests(index.Manifests, req, platform)
 	if err != nil {
 		return Archive{}, err
 	}
-	overlay := made{folder: folder, blobs: map[digest.Digest][]byte{}}
-	own, err := overlay.items(req)
+	overlay := overlaySource{folder: folder, blobs: map[digest.Digest][]byte{}}
+	own, err := overlay.addDocuments(req)
 	if err != nil {
 		return Archive{}, err
 	}
-	items, err := read(ctx, overlay, append(own, wanted...))
+	items, err := readItems(ctx, overlay, append(own, wanted...))
 	if err != nil {
 		return Archive{}, err
 	}
-	layers := unpackable(items)
-	total := sum(order(items)) + 2*sum(layers) // each layer is unpacked twice, each blob is copied once
-	src := blob.Metered(overlay, blob.NewMeter(total, req.Progress))
-	unpacked, err := measure(ctx, src, layers)
+	layers := packedLayers(items)
+	total := totalSize(allBlobs(items)) + 2*totalSize(layers) // each layer is unpacked twice, each blob is copied once
+	src := blob.WithProgress(overlay, blob.NewProgress(total, req.Progress))
+	unpacked, err := measureLayers(ctx, src, layers)
 	if err != nil {
 		return Archive{}, err
 	}
-	if err := prove(ctx, overlay, items, unpacked); err != nil {
+	if err := verifyUnpacked(ctx, overlay, items, unpacked); err != nil {
 		return Archive{}, err
 	}
-	about, err := origin{req, overlay, src}.items(ctx, items)
+	about, err := originBuilder{req, overlay, src}.addOriginItems(ctx, items)
 	if err != nil {
 		return Archive{}, err
 	}
 	items = append(items, about...)
-	done := Archive{Blobs: order(items), Source: src}
+	done := Archive{Blobs: allBlobs(items), Source: src}
 	if req.Thin {
-		done.Blobs = slender(items)
+		done.Blobs = thinBlobs(items)
 	}
-	if done.Index, err = indexOf(req, items); err == nil && req.Sign != nil {
+	if done.Index, err = marshalIndex(req, items); err == nil && req.Sign != nil {
 		done.Signature, err = req.Sign(done.Index)
 	}
 	return done, err
@@ -76,21 +76,21 @@ func prepare(ctx context.Context, req Request) (Archive, error) {
 // selectManifests returns the descriptors of what the request names, out of the
 // source's index. It reports everything that is missing, with the available
 // versions.
-func choose(have []ocispec.Descriptor, req Request, platform string) ([]ocispec.Descriptor, error) {
+func selectManifests(have []ocispec.Descriptor, req Request, platform string) ([]ocispec.Descriptor, error) {
 	byName := map[string]ocispec.Descriptor{}
 	for _, desc := range have {
 		if p := desc.Platform; p != nil && p.OS+"/"+p.Architecture != platform {
 			continue
 		}
-		key := wantKey(format.DescriptorKind(desc), format.DescriptorName(desc), desc.Annotations[ocispec.AnnotationVersion])
+		key := itemKey(format.DescriptorKind(desc), format.DescriptorName(desc), desc.Annotations[ocispec.AnnotationVersion])
 		byName[key] = desc
 	}
 	var keys []string
 	for _, f := range req.HostFiles {
-		keys = append(keys, wantKey(format.KindHost, f.Name, f.Version))
+		keys = append(keys, itemKey(format.KindHost, f.Name, f.Version))
 	}
 	for _, ref := range req.Images {
-		keys = append(keys, wantKey(format.KindImage, ref, ""))
+		keys = append(keys, itemKey(format.KindImage, ref, ""))
 	}
 	var found []ocispec.Descriptor
 	var missing []string
@@ -101,7 +101,7 @@ func choose(have []ocispec.Descriptor, req Request, platform string) ([]ocispec.
 		case ok:
 			found = append(found, withPlatform(desc, platform))
 		default:
-			missing = append(missing, key+near(key, byName))
+			missing = append(missing, key+similarItems(key, byName))
 		}
 	}
 	if missing != nil {
@@ -112,7 +112,7 @@ func choose(have []ocispec.Descriptor, req Request, platform string) ([]ocispec.
 
 // itemKey returns the key by which an item is looked up: an image's reference, or
 // kind, name and version of anything else.
-func wantKey(kind format.Kind, name, version string) string {
+func itemKey(kind format.Kind, name, version string) string {
 	if kind == format.KindImage {
 		return "image " + name
 	}
@@ -121,7 +121,7 @@ func wantKey(kind format.Kind, name, version string) string {
 
 // similarItems returns, for a key that is missing, a note that lists the available
 // versions of the same item; "" if there are none.
-func near(key string, have map[string]ocispec.Descriptor) string {
+func similarItems(key string, have map[string]ocispec.Descriptor) string {
 	stem := func(key string) string {
 		return key[:max(strings.LastIndexAny(key, ":@ "), strings.LastIndex(key, "/"))]
 	}
@@ -161,7 +161,7 @@ func withPlatform(desc ocispec.Descriptor, platform string) ocispec.Descriptor {
 
 // readItems returns the items of the descriptors' manifests; it reports all that
 // cannot be read or parsed.
-func read(ctx context.Context, src blob.Source, descs []ocispec.Descriptor) ([]format.Item, error) {
+func readItems(ctx context.Context, src blob.Source, descs []ocispec.Descriptor) ([]format.Item, error) {
 	var items []format.Item
 	var errs []error
 	for _, desc := range descs {
@@ -183,34 +183,34 @@ func read(ctx context.Context, src blob.Source, descs []ocispec.Descriptor) ([]f
 // allBlobs returns every blob once: first what describes the bundle, then the
 // content of images and host files. So a reader of a pipe knows the bundle after
 // its beginning.
-func order(items []format.Item) []ocispec.Descriptor {
+func allBlobs(items []format.Item) []ocispec.Descriptor {
 	var content []ocispec.Descriptor
 	for _, it := range items {
-		content = append(content, it.Bulk()...)
+		content = append(content, it.ContentBlobs()...)
 	}
-	return once(slices.Concat(slender(items), content))
+	return uniqueBlobs(slices.Concat(thinBlobs(items), content))
 }
 
 // thinBlobs returns allBlobs without the content of images and host files:
 // manifests and configs, then the other layers in the order of the items.
-func slender(items []format.Item) []ocispec.Descriptor {
+func thinBlobs(items []format.Item) []ocispec.Descriptor {
 	var blobs []ocispec.Descriptor
 	for _, it := range items {
 		blobs = append(blobs, it.Manifest, it.Config)
 	}
 	for _, it := range items {
-		if len(it.Bulk()) > 0 {
+		if len(it.ContentBlobs()) > 0 {
 			continue
 		}
 		for _, l := range it.Layers {
 			blobs = append(blobs, l.Descriptor)
 		}
 	}
-	return once(blobs)
+	return uniqueBlobs(blobs)
 }
 
 // uniqueBlobs returns blobs without repetitions, in order of first occurrence.
-func once(blobs []ocispec.Descriptor) []ocispec.Descriptor {
+func uniqueBlobs(blobs []ocispec.Descriptor) []ocispec.Descriptor {
 	seen := map[digest.Digest]bool{}
 	return slices.DeleteFunc(blobs, func(d ocispec.Descriptor) bool {
 		was := seen[d.Digest]
@@ -220,7 +220,7 @@ func once(blobs []ocispec.Descriptor) []ocispec.Descriptor {
 }
 
 // unpackedContent is the digest and size in bytes of an unpacked layer.
-type plain struct {
+type unpackedContent struct {
 	digest digest.Digest
 	size   int64
 }
@@ -228,23 +228,23 @@ type plain struct {
 // verifyUnpacked verifies the content of unpacked layers against the images' configs
 // and the host files' annotations. It also records the unpacked sizes of the
 // images' layers in their descriptors. It reports all mismatches.
-func prove(ctx context.Context, src blob.Source, items []format.Item, unpacked map[digest.Digest]plain) error {
+func verifyUnpacked(ctx context.Context, src blob.Source, items []format.Item, unpacked map[digest.Digest]unpackedContent) error {
 	var errs []error
 	for _, it := range items {
 		switch it.Kind {
 		case format.KindHost:
-			errs = append(errs, proveFile(it, unpacked))
+			errs = append(errs, verifyHostFile(it, unpacked))
 		case format.KindImage:
-			errs = append(errs, proveImage(ctx, src, it, unpacked))
+			errs = append(errs, verifyImage(ctx, src, it, unpacked))
 		}
 	}
 	return errors.Join(errs...)
 }
 
 // verifyHostFile verifies an unpacked host file against its annotations.
-func proveFile(it format.Item, unpacked map[digest.Digest]plain) error {
-	f, err := it.File()
-	if got := unpacked[it.Layers[0].Digest]; err == nil && got != (plain{f.Digest, f.Size}) {
+func verifyHostFile(it format.Item, unpacked map[digest.Digest]unpackedContent) error {
+	f, err := it.HostFile()
+	if got := unpacked[it.Layers[0].Digest]; err == nil && got != (unpackedContent{f.Digest, f.Size}) {
 		err = fmt.Errorf("%s unpacks to %s (%d bytes), but its annotations declare %s (%d bytes)", it, got.digest, got.size, f.Digest, f.Size)
 	}
 	return err
@@ -252,7 +252,7 @@ func proveFile(it format.Item, unpacked map[digest.Digest]plain) error {
 
 // verifyImage verifies the unpacked layers of an image against its config and
 // records their sizes in the image's descriptor.
-func proveImage(ctx context.Context, src blob.Source, it format.Item, unpacked map[digest.Digest]plain) error {
+func verifyImage(ctx context.Context, src blob.Source, it format.Item, unpacked map[digest.Digest]unpackedContent) error {
 	config, err := blob.ReadAll(ctx, src, it.Config, blob.MaxDocument)
 	if err != nil {
 		return fmt.Errorf("%s: %w", it, err)
@@ -276,7 +276,7 @@ func proveImage(ctx context.Context, src blob.Source, it format.Item, unpacked m
 
 // packedLayers returns the layers of host files and images, each once, the largest
 // first: otherwise a large layer could be left for the end and use only one CPU.
-func unpackable(items []format.Item) []ocispec.Descriptor {
+func packedLayers(items []format.Item) []ocispec.Descriptor {
 	var layers []ocispec.Descriptor
 	seen := map[digest.Digest]bool{}
 	for _, it := range items {
@@ -292,7 +292,7 @@ func unpackable(items []format.Item) []ocispec.Descriptor {
 }
 
 // totalSize returns the sum of the sizes of the blobs in bytes.
-func sum(descs []ocispec.Descriptor) (n int64) {
+func totalSize(descs []ocispec.Descriptor) (n int64) {
 	for _, desc := range descs {
 		n += desc.Size
 	}
@@ -301,8 +301,8 @@ func sum(descs []ocispec.Descriptor) (n int64) {
 
 // measureLayers unpacks the layers on up to 4 CPUs and returns the digests and
 // sizes of their content; it reports all failures.
-func measure(ctx context.Context, src blob.Source, layers []ocispec.Descriptor) (map[digest.Digest]plain, error) {
-	results, wrong := make([]plain, len(layers)), make([]error, len(layers))
+func measureLayers(ctx context.Context, src blob.Source, layers []ocispec.Descriptor) (map[digest.Digest]unpackedContent, error) {
+	results, wrong := make([]unpackedContent, len(layers)), make([]error, len(layers))
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(min(runtime.GOMAXPROCS(0), 4))
 	for i, desc := range layers {
@@ -314,7 +314,7 @@ func measure(ctx context.Context, src blob.Source, layers []ocispec.Descriptor) 
 	if err := group.Wait(); err != nil {
 		return nil, err
 	}
-	unpacked := map[digest.Digest]plain{}
+	unpacked := map[digest.Digest]unpackedContent{}
 	for i, desc := range layers {
 		unpacked[desc.Digest] = results[i]
 	}
@@ -322,7 +322,7 @@ func measure(ctx context.Context, src blob.Source, layers []ocispec.Descriptor) 
 }
 
 // marshalIndex returns index.json, indented so that users can read it in a terminal.
-func indexOf(req Request, items []format.Item) ([]byte, error) {
+func marshalIndex(req Request, items []format.Item) ([]byte, error) {
 	index := ocispec.Index{MediaType: ocispec.MediaTypeImageIndex, Annotations: map[string]string{
 		format.AnnotationBundle: format.V1,
 		ocispec.AnnotationTitle: req.Name,

@@ -19,15 +19,15 @@ import (
 
 // CheckBase returns a Problem with the exit code for a bad bundle if delta is not a
 // delta, was not created from old, or if old is not a full bundle.
-func Check(delta, old *airgap.Bundle) error {
+func CheckBase(delta, old *airgap.Bundle) error {
 	d := delta.Delta()
 	switch {
 	case d == nil:
-		return refuse(errors.New("the newer bundle is not a delta: it needs no older bundle"), "name a delta that `plinth bundle diff` has created; to install a full bundle, omit --base")
+		return newBaseError(errors.New("the newer bundle is not a delta: it needs no older bundle"), "name a delta that `plinth bundle diff` has created; to install a full bundle, omit --base")
 	case d.Base != old.Digest():
-		return refuse(fmt.Errorf("the delta was created from the bundle %s, but this is the bundle %s", d.Base, old.Digest()), "name the bundle from which the delta was created")
-	case len(old.Absent()) > 0:
-		return refuse(fmt.Errorf("%d of its blobs are missing", len(old.Absent())), "name the full bundle from which the delta was created")
+		return newBaseError(fmt.Errorf("the delta was created from the bundle %s, but this is the bundle %s", d.Base, old.Digest()), "name the bundle from which the delta was created")
+	case len(old.Missing()) > 0:
+		return newBaseError(fmt.Errorf("%d of its blobs are missing", len(old.Missing())), "name the full bundle from which the delta was created")
 	}
 	return nil
 }
@@ -53,32 +53,32 @@ func (b Base) Apply(ctx context.Context, delta *airgap.Bundle, wanted []ocispec.
 	for _, desc := range wanted {
 		total += desc.Size
 	}
-	meter := blob.NewMeter(total, b.Progress)
-	a := applier{delta, b.Old, workdir(b.Folder.Dir())}
+	meter := blob.NewProgress(total, b.Progress)
+	a := applier{delta, b.Old, tempDir(b.Folder.Dir())}
 	for _, desc := range wanted {
 		if _, err := b.Old.Section(desc); err != nil {
 			p, ok := patches[desc.Digest]
 			if !ok {
-				return nil, refuse(fmt.Errorf("blob %s is neither in the delta nor in the older bundle", desc.Digest), "get the full bundle")
+				return nil, newBaseError(fmt.Errorf("blob %s is neither in the delta nor in the older bundle", desc.Digest), "get the full bundle")
 			}
-			err := b.Folder.Put(ctx, plain(desc), func() (io.ReadCloser, error) { return a.rebuild(ctx, p) })
+			err := b.Folder.Put(ctx, bareDescriptor(desc), func() (io.ReadCloser, error) { return a.rebuildBlob(ctx, p) })
 			if err != nil {
-				return nil, b.failed(ctx, err)
+				return nil, b.wrapApplyError(ctx, err)
 			}
 		}
 		meter.Add(int(desc.Size))
 	}
 	meter.Finish()
-	return both{b.Folder, b.Old}, nil
+	return combinedSource{b.Folder, b.Old}, nil
 }
 
 // combinedSource is a source of the rebuilt blobs and of those in the older bundle.
-type both struct {
+type combinedSource struct {
 	folder blob.Folder
 	old    *airgap.Bundle
 }
 
-func (b both) Open(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
+func (b combinedSource) Open(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
 	if b.folder.Has(desc) {
 		return b.folder.Open(ctx, desc)
 	}
@@ -87,22 +87,22 @@ func (b both) Open(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser,
 
 type applier struct {
 	delta, old *airgap.Bundle
-	work       workdir
+	work       tempDir
 }
 
 // rebuildBlob returns a reader of the blob that a patch gives. The content is not
 // verified, but its size is limited: no more is unpacked than the indices of the
 // two bundles declare.
-func (a applier) rebuild(ctx context.Context, p format.Patch) (io.ReadCloser, error) {
+func (a applier) rebuildBlob(ctx context.Context, p format.Patch) (io.ReadCloser, error) {
 	if p.Packed != format.PackedBetter {
 		return nil, fmt.Errorf("blob %s is compressed as %q, which this version of plinth does not support", p.Blob, p.Packed)
 	}
-	to, _ := a.delta.Layer(p.Blob)
-	from, ok := a.old.Layer(p.From.Digest)
-	if !ok || !fits(from, to) {
+	to, _ := a.delta.FindLayer(p.Blob)
+	from, ok := a.old.FindLayer(p.From.Digest)
+	if !ok || !isInProportion(from, to) {
 		return nil, fmt.Errorf("blob %s is to be rebuilt from %s, which is not a suitable blob of the older bundle", p.Blob, p.From.Digest)
 	}
-	before, err := a.work.unpack(ctx, a.old, from)
+	before, err := a.work.unpackLayer(ctx, a.old, from)
 	if err != nil {
 		return nil, err
 	}
@@ -115,39 +115,39 @@ func (a applier) rebuild(ctx context.Context, p format.Patch) (io.ReadCloser, er
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_ = w.CloseWithError(errors.Join(remake(w, patch, before, to.Unpacked), patch.Close()))
+		_ = w.CloseWithError(errors.Join(writeRebuilt(w, patch, before, to.Unpacked), patch.Close()))
 	}()
-	return remade{r, func() { <-done; before.close() }}, nil
+	return rebuiltReader{r, func() { <-done; before.close() }}, nil
 }
 
 // writeRebuilt applies a patch to the content before, and writes the result to w,
 // compressed like the original blob. size is the declared size of the result.
-func remake(w io.Writer, patch io.Reader, before workfile, size int64) error {
+func writeRebuilt(w io.Writer, patch io.Reader, before tempFile, size int64) error {
 	r, plain := io.Pipe()
-	go func() { _ = plain.CloseWithError(decode(&limited{plain, size}, patch, before.section())) }()
+	go func() { _ = plain.CloseWithError(decodePatch(&limitedWriter{plain, size}, patch, before.newSection())) }()
 	defer func() { _ = r.Close() }()
-	return repack(w, r)
+	return compressLayer(w, r)
 }
 
 // rebuiltReader reads a rebuilt blob; Close also stops the rebuilding.
-type remade struct {
+type rebuiltReader struct {
 	*io.PipeReader
 	end func()
 }
 
-func (r remade) Close() error {
+func (r rebuiltReader) Close() error {
 	err := r.PipeReader.Close()
 	r.end()
 	return err
 }
 
 // limitedWriter fails when more than left bytes are written to it.
-type limited struct {
+type limitedWriter struct {
 	w    io.Writer
 	left int64
 }
 
-func (l *limited) Write(p []byte) (int, error) {
+func (l *limitedWriter) Write(p []byte) (int, error) {
 	if l.left -= int64(len(p)); l.left < 0 {
 		return 0, errors.New("the patch gives more bytes than the index declares")
 	}
@@ -156,7 +156,7 @@ func (l *limited) Write(p []byte) (int, error) {
 
 // wrapApplyError returns the error of Apply: a cancellation as it is, anything else
 // as a Problem that distinguishes a full disk from damaged content.
-func (b Base) failed(ctx context.Context, err error) error {
+func (b Base) wrapApplyError(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -168,9 +168,9 @@ func (b Base) failed(ctx context.Context, err error) error {
 	if errors.As(err, &p) {
 		err = p.Err
 	}
-	return refuse(err, "the delta or the older bundle is damaged: copy both again from their source, or get the full bundle")
+	return newBaseError(err, "the delta or the older bundle is damaged: copy both again from their source, or get the full bundle")
 }
 
-func refuse(cause error, hint string) error {
+func newBaseError(cause error, hint string) error {
 	return problem.New(problem.ExitBundle, "use the older bundle", cause, hint)
 }

@@ -11,14 +11,14 @@ import (
 func TestLimitedWriter_StopsPatchBombAtTheDeclaredSize(t *testing.T) {
 	old := sectionOf(bytes.Repeat([]byte("old"), 1000))
 	var patch bytes.Buffer
-	if err := encode(t.Context(), &patch, old, sectionOf(make([]byte, 64<<20))); err != nil {
+	if err := encodePatch(t.Context(), &patch, old, sectionOf(make([]byte, 64<<20))); err != nil {
 		t.Fatal(err)
 	}
 	if patch.Len() > 64<<10 {
 		t.Fatalf("a patch of %d bytes is too large for this test", patch.Len())
 	}
 	got := byteCounter{}
-	err := decode(&limited{&got, 10 << 20}, &patch, old)
+	err := decodePatch(&limitedWriter{&got, 10 << 20}, &patch, old)
 	if err == nil || !strings.Contains(err.Error(), "more bytes than the index declares") || got.n > 10<<20 {
 		t.Errorf("%d bytes, %v", got.n, err)
 	}

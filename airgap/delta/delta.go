@@ -22,12 +22,12 @@ import (
 const (
 	// minPatchedSize is the minimum size in bytes of a changed blob that is stored
 	// as a patch instead of as it is.
-	worthwhile = 64 << 10
+	minPatchedSize = 64 << 10
 	// A blob is patched only from one that unpacks to at most maxSizeFactor times
 	// as many bytes plus maxSizeMargin. So the signed index limits the cost of
 	// applying a delta.
-	times = 4
-	more  = 64 << 20
+	maxSizeFactor = 4
+	maxSizeMargin = 64 << 20
 )
 
 // Diff is the content of next that old lacks, ready to be written. Large changed
@@ -35,21 +35,21 @@ const (
 // bytes. Close must be called after use.
 type Diff struct {
 	build.Archive
-	work  workdir
-	made  map[digest.Digest]workfile // by the digest of the patch
-	old   *airgap.Bundle
-	next  *airgap.Bundle
-	delta format.Delta
+	work       tempDir
+	patchFiles map[digest.Digest]tempFile // by the digest of the patch
+	old        *airgap.Bundle
+	next       *airgap.Bundle
+	delta      format.Delta
 }
 
 // Compare returns the difference between two full bundles. Its unnamed temporary
 // files are in the folder dir.
-func New(ctx context.Context, old, next *airgap.Bundle, dir string) (*Diff, error) {
-	d := &Diff{Archive: build.Full(next), work: workdir(dir), made: map[digest.Digest]workfile{}, old: old, next: next,
+func Compare(ctx context.Context, old, next *airgap.Bundle, dir string) (*Diff, error) {
+	d := &Diff{Archive: build.FullArchive(next), work: tempDir(dir), patchFiles: map[digest.Digest]tempFile{}, old: old, next: next,
 		delta: format.Delta{Base: old.Digest()}}
-	from := counterparts(old, next)
+	from := pairLayers(old, next)
 	small := map[digest.Digest]bool{} // the content of a thin bundle: always stored, so that a delta can be inspected
-	for _, desc := range build.Thin(next).Blobs {
+	for _, desc := range build.ThinArchive(next).Blobs {
 		small[desc.Digest] = true
 	}
 	var kept []ocispec.Descriptor
@@ -60,7 +60,7 @@ func New(ctx context.Context, old, next *airgap.Bundle, dir string) (*Diff, erro
 		part := desc
 		if l, ok := from[desc.Digest]; ok && !small[desc.Digest] {
 			var err error
-			if part, err = d.patch(ctx, l, desc); err != nil {
+			if part, err = d.patchBlob(ctx, l, desc); err != nil {
 				return nil, errors.Join(fmt.Errorf("blob %s: %w", desc.Digest, err), d.Close())
 			}
 		}
@@ -73,18 +73,18 @@ func New(ctx context.Context, old, next *airgap.Bundle, dir string) (*Diff, erro
 }
 
 // PatchCount returns the number of blobs that are stored as patches.
-func (d *Diff) Patches() int { return len(d.delta.Patches) }
+func (d *Diff) PatchCount() int { return len(d.delta.Patches) }
 
 // pairLayers returns, for each layer of next, the layer of the same item in old.
 // Layers of items that old does not have are left out.
-func counterparts(old, next *airgap.Bundle) map[digest.Digest]format.Layer {
+func pairLayers(old, next *airgap.Bundle) map[digest.Digest]format.Layer {
 	layers := map[string][]format.Layer{}
 	for _, it := range old.Items() {
-		layers[stem(it)] = it.Layers
+		layers[unversionedName(it)] = it.Layers
 	}
 	pairs := map[digest.Digest]format.Layer{}
 	for _, it := range next.Items() {
-		from := layers[stem(it)]
+		from := layers[unversionedName(it)]
 		for i, l := range it.Layers {
 			if len(from) > 0 {
 				pairs[l.Digest] = from[min(i, len(from)-1)]
@@ -95,7 +95,7 @@ func counterparts(old, next *airgap.Bundle) map[digest.Digest]format.Layer {
 }
 
 // unversionedName returns an item's kind and name without the version.
-func stem(it format.Item) string {
+func unversionedName(it format.Item) string {
 	name := it.Name
 	if i := strings.LastIndexAny(name, ":@"); it.Kind == format.KindImage && i > strings.LastIndex(name, "/") {
 		name = name[:i]
@@ -105,61 +105,61 @@ func stem(it format.Item) string {
 
 // patchBlob returns the descriptor to store for a blob: that of a patch from the
 // layer from, or desc itself where no patch is possible or none is smaller.
-func (d *Diff) patch(ctx context.Context, from format.Layer, desc ocispec.Descriptor) (ocispec.Descriptor, error) {
-	l, _ := d.next.Layer(desc.Digest)
-	if desc.Size < worthwhile || blob.Compression(from.MediaType) != "zstd" || blob.Compression(desc.MediaType) != "zstd" || !fits(from, l) {
+func (d *Diff) patchBlob(ctx context.Context, from format.Layer, desc ocispec.Descriptor) (ocispec.Descriptor, error) {
+	l, _ := d.next.FindLayer(desc.Digest)
+	if desc.Size < minPatchedSize || blob.Compression(from.MediaType) != "zstd" || blob.Compression(desc.MediaType) != "zstd" || !isInProportion(from, l) {
 		return desc, nil
 	}
-	before, err := d.work.unpack(ctx, d.old, from)
+	before, err := d.work.unpackLayer(ctx, d.old, from)
 	if err != nil {
 		return desc, err
 	}
 	defer before.close()
-	after, err := d.work.unpack(ctx, d.next, l)
+	after, err := d.work.unpackLayer(ctx, d.next, l)
 	if err != nil {
 		return desc, err
 	}
 	defer after.close()
 	same := digest.SHA256.Digester()
-	if err := repack(same.Hash(), after.reader()); err != nil || same.Digest() != desc.Digest {
+	if err := compressLayer(same.Hash(), after.newReader()); err != nil || same.Digest() != desc.Digest {
 		return desc, err // compressed by another tool: it cannot be reproduced
 	}
 	sum := digest.SHA256.Digester()
-	made, err := d.work.file(func(w io.Writer) error {
-		return encode(ctx, io.MultiWriter(w, sum.Hash()), before.section(), after.section())
+	made, err := d.work.createFile(func(w io.Writer) error {
+		return encodePatch(ctx, io.MultiWriter(w, sum.Hash()), before.newSection(), after.newSection())
 	})
 	if err != nil || made.size >= desc.Size {
 		made.close()
 		return desc, err
 	}
 	patch := ocispec.Descriptor{MediaType: format.TypePatch, Digest: sum.Digest(), Size: made.size}
-	d.made[patch.Digest] = made
-	d.delta.Patches = append(d.delta.Patches, format.Patch{Blob: desc.Digest, From: plain(from.Descriptor), Patch: patch, Packed: format.PackedBetter})
+	d.patchFiles[patch.Digest] = made
+	d.delta.Patches = append(d.delta.Patches, format.Patch{Blob: desc.Digest, From: bareDescriptor(from.Descriptor), Patch: patch, Packed: format.PackedBetter})
 	return patch, nil
 }
 
 // isInProportion reports whether layer from is small enough, once unpacked, to be
 // the base of a patch to layer to.
-func fits(from, to format.Layer) bool {
-	return from.Unpacked >= 0 && to.Unpacked >= 0 && from.Unpacked <= times*to.Unpacked+more
+func isInProportion(from, to format.Layer) bool {
+	return from.Unpacked >= 0 && to.Unpacked >= 0 && from.Unpacked <= maxSizeFactor*to.Unpacked+maxSizeMargin
 }
 
 // bareDescriptor returns a descriptor without annotations.
-func plain(desc ocispec.Descriptor) ocispec.Descriptor {
+func bareDescriptor(desc ocispec.Descriptor) ocispec.Descriptor {
 	return ocispec.Descriptor{MediaType: desc.MediaType, Digest: desc.Digest, Size: desc.Size}
 }
 
 // Open returns the content of a patch or of a blob of the newer bundle.
 func (d *Diff) Open(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
-	if s, ok := d.made[desc.Digest]; ok {
-		return blob.NewReader(ctx, io.NopCloser(s.reader()), desc, "the patch"), nil
+	if s, ok := d.patchFiles[desc.Digest]; ok {
+		return blob.NewReader(ctx, io.NopCloser(s.newReader()), desc, "the patch"), nil
 	}
 	return d.next.Open(ctx, desc)
 }
 
 // Close removes the temporary files.
 func (d *Diff) Close() error {
-	for _, f := range d.made {
+	for _, f := range d.patchFiles {
 		f.close()
 	}
 	return nil

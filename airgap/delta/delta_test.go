@@ -40,13 +40,13 @@ func buildRelease(t testing.TB, version, program string) string {
 		{Ref: "example.com/addon:" + version, Files: []string{"base", program}},
 		{Ref: "example.com/gzip:" + version, Files: []string{program[:20<<10]}, Gzip: true},
 	}
-	req := airgaptest.Request(t)
+	req := airgaptest.NewRequest(t)
 	req.Sign = func([]byte) ([]byte, error) { return []byte("signed " + version), nil }
-	req.Layout, req.Images = airgaptest.Layout(t, images, airgaptest.HostFiles()), nil
+	req.Layout, req.Images = airgaptest.WriteLayout(t, images, airgaptest.HostFiles()), nil
 	for _, img := range images {
 		req.Images = append(req.Images, img.Ref)
 	}
-	return airgaptest.Bundle(t, req)
+	return airgaptest.WriteBundle(t, req)
 }
 
 // programs returns the large program of buildRelease in two versions: some bytes
@@ -71,7 +71,7 @@ func openBundle(t testing.TB, path string) *airgap.Bundle {
 // writeDelta writes the delta between two bundles and returns its path.
 func writeDelta(t testing.TB, old, next string) string {
 	t.Helper()
-	d, err := delta.New(context.Background(), openBundle(t, old), openBundle(t, next), t.TempDir())
+	d, err := delta.Compare(context.Background(), openBundle(t, old), openBundle(t, next), t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +83,7 @@ func writeDelta(t testing.TB, old, next string) string {
 func writeArchive(t testing.TB, a build.Archive) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "archive")
-	if err := a.File(context.Background(), path); err != nil {
+	if err := a.WriteFile(context.Background(), path); err != nil {
 		t.Fatal(err)
 	}
 	return path
@@ -117,10 +117,10 @@ func applyDelta(t testing.TB, path, old string) (*airgap.Bundle, error) {
 	}
 	t.Cleanup(func() { _ = b.Close() })
 	base, parts := delta.Base{Old: openBundle(t, old), Folder: newFolder(t)}, ""
-	if err := delta.Check(b, base.Old); err != nil {
+	if err := delta.CheckBase(b, base.Old); err != nil {
 		return nil, err
 	}
-	src, err := base.Apply(context.Background(), b, b.Absent())
+	src, err := base.Apply(context.Background(), b, b.Missing())
 	for _, hidden := range []string{".*", "blobs/sha256/.*"} {
 		left, _ := filepath.Glob(filepath.Join(base.Folder.Dir(), hidden))
 		parts += strings.Join(left, " ")
@@ -131,7 +131,7 @@ func applyDelta(t testing.TB, path, old string) (*airgap.Bundle, error) {
 	if err != nil {
 		return nil, err
 	}
-	whole := b.With(src, b.Absent())
+	whole := b.WithBlobSource(src, b.Missing())
 	return whole, whole.Verify(context.Background(), nil)
 }
 
@@ -149,7 +149,7 @@ func TestApply_GivesTheNewBundleByteForByte(t *testing.T) {
 	if n := len(b.Delta().Patches); n != 1 {
 		t.Errorf("%d blobs are patched, want only that of the add-on", n)
 	}
-	if !bytes.Equal(readFile(t, writeArchive(t, build.Full(b))), readFile(t, next)) {
+	if !bytes.Equal(readFile(t, writeArchive(t, build.FullArchive(b))), readFile(t, next)) {
 		t.Error("the merged bundle differs from the new one")
 	}
 }
@@ -219,7 +219,7 @@ func TestApply_NeverGivesAnotherBundleForDamagedDelta(t *testing.T) {
 				t.Fatal(err)
 			}
 			b, err := applyDelta(t, path, old)
-			if err == nil && !bytes.Equal(readFile(t, writeArchive(t, build.Full(b))), want) || err != nil && (problem.ExitCode(err) != problem.ExitBundle || problem.Hint(err) == "") {
+			if err == nil && !bytes.Equal(readFile(t, writeArchive(t, build.FullArchive(b))), want) || err != nil && (problem.ExitCode(err) != problem.ExitBundle || problem.Hint(err) == "") {
 				t.Errorf("%v", err)
 			}
 		})
@@ -245,7 +245,7 @@ func TestApply_DetectsDamagedBase(t *testing.T) {
 func TestApply_RejectsFalseDeltas(t *testing.T) {
 	before, after := programs()
 	old, next := buildRelease(t, "1", before), buildRelease(t, "2", after)
-	d, err := delta.New(t.Context(), openBundle(t, old), openBundle(t, next), t.TempDir())
+	d, err := delta.Compare(t.Context(), openBundle(t, old), openBundle(t, next), t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -290,7 +290,7 @@ func TestApply_ReturnsErrorOfCancelledContext(t *testing.T) {
 	b, base := openBundle(t, writeDelta(t, old, next)), delta.Base{Old: openBundle(t, old), Folder: newFolder(t)}
 	ctx, stop := context.WithCancel(t.Context())
 	stop()
-	if _, err := base.Apply(ctx, b, b.Absent()); !errors.Is(err, context.Canceled) {
+	if _, err := base.Apply(ctx, b, b.Missing()); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
 	}
 }
@@ -302,14 +302,14 @@ func TestApply_NamesFolderOnFullDisk(t *testing.T) {
 	for name, size := range map[string]int{"too small for unpacked blobs": 300 << 10, "too small for rebuilt blobs": 700 << 10} {
 		t.Run(name, func(t *testing.T) {
 			disk := testkit.SmallDisk(t, size)
-			if _, err := delta.New(t.Context(), openBundle(t, old), openBundle(t, next), disk); size < 600<<10 && !strings.Contains(fmt.Sprint(err), "no space left") {
+			if _, err := delta.Compare(t.Context(), openBundle(t, old), openBundle(t, next), disk); size < 600<<10 && !strings.Contains(fmt.Sprint(err), "no space left") {
 				t.Errorf("compare: %v", err)
 			}
 			folder, err := blob.CreateFolder(filepath.Join(disk, "parts"))
 			if err != nil {
 				t.Fatal(err)
 			}
-			_, err = delta.Base{Old: openBundle(t, old), Folder: folder}.Apply(t.Context(), b, b.Absent())
+			_, err = delta.Base{Old: openBundle(t, old), Folder: folder}.Apply(t.Context(), b, b.Missing())
 			if problem.ExitCode(err) != problem.ExitBundle || !strings.Contains(fmt.Sprint(err), "no space left") || !strings.Contains(problem.Hint(err), "free some space in "+folder.Dir()) {
 				t.Errorf("exit %d: %v; %s", problem.ExitCode(err), err, problem.Hint(err))
 			}

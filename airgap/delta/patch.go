@@ -18,21 +18,21 @@ import (
 // window is chosen where the old content is similar, so that memory use does not
 // depend on the size of either.
 const (
-	segment = 4 << 20  // maximum bytes of new content in a segment
-	stretch = 16 << 20 // maximum bytes of old content that a segment can refer to
+	segmentSize = 4 << 20  // maximum bytes of new content in a segment
+	windowSize  = 16 << 20 // maximum bytes of old content that a segment can refer to
 )
 
 // segmentHeader is stored in front of each frame, in big-endian order.
-type head struct {
-	From   int64  // offset of the window in the old content
-	Old    uint32 // bytes of the window
-	New    uint32 // bytes of new content
-	Packed uint32 // bytes of the frame
+type segmentHeader struct {
+	OldOffset int64  // offset of the window in the old content
+	OldSize   uint32 // bytes of the window
+	NewSize   uint32 // bytes of new content
+	FrameSize uint32 // bytes of the frame
 }
 
 // encodePatch writes to w the patch that turns old into next.
-func encode(ctx context.Context, w io.Writer, old, next *io.SectionReader) error {
-	known, err := landmarks(old)
+func encodePatch(ctx context.Context, w io.Writer, old, next *io.SectionReader) error {
+	known, err := indexChunks(old)
 	if err != nil {
 		return err
 	}
@@ -40,24 +40,24 @@ func encode(ctx context.Context, w io.Writer, old, next *io.SectionReader) error
 	if err != nil {
 		return err
 	}
-	buf, window, find := make([]byte, segment), make([]byte, stretch), &finder{}
+	buf, window, find := make([]byte, segmentSize), make([]byte, windowSize), &matchFinder{}
 	shift := int64(0)
-	for at := int64(0); at < next.Size(); at += segment {
-		content := buf[:min(segment, next.Size()-at)]
+	for at := int64(0); at < next.Size(); at += segmentSize {
+		content := buf[:min(segmentSize, next.Size()-at)]
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		if _, err := next.ReadAt(content, at); err != nil && !errors.Is(err, io.EOF) {
 			return err
 		}
-		shift = known.shift(content, at, shift)
-		from := max(0, min(at+shift-(stretch-segment)/2, old.Size()-stretch))
-		before := window[:min(stretch, old.Size()-from)]
+		shift = known.medianShift(content, at, shift)
+		from := max(0, min(at+shift-(windowSize-segmentSize)/2, old.Size()-windowSize))
+		before := window[:min(windowSize, old.Size()-from)]
 		if _, err := old.ReadAt(before, from); err != nil && !errors.Is(err, io.EOF) {
 			return err
 		}
-		frame := enc.EncodeAll(find.differences(content, before), nil)
-		h := head{from, uint32(len(before)), uint32(len(content)), uint32(len(frame))}
+		frame := enc.EncodeAll(find.encodeSegment(content, before), nil)
+		h := segmentHeader{from, uint32(len(before)), uint32(len(content)), uint32(len(frame))}
 		if err := binary.Write(w, binary.BigEndian, h); err != nil {
 			return err
 		}
@@ -69,37 +69,37 @@ func encode(ctx context.Context, w io.Writer, old, next *io.SectionReader) error
 }
 
 // decodePatch writes to w the new content that a patch and the old content give.
-func decode(w io.Writer, patch io.Reader, old *io.SectionReader) error {
+func decodePatch(w io.Writer, patch io.Reader, old *io.SectionReader) error {
 	r := bufio.NewReaderSize(patch, 1<<20)
-	frame, window := make([]byte, 0, segment), make([]byte, stretch)
-	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxTold))
+	frame, window := make([]byte, 0, segmentSize), make([]byte, windowSize)
+	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxSegmentData))
 	if err != nil {
 		return err
 	}
 	defer dec.Close()
 	for {
-		var h head
+		var h segmentHeader
 		if err := binary.Read(r, binary.BigEndian, &h); err != nil {
 			if errors.Is(err, io.EOF) {
 				return nil
 			}
 			return fmt.Errorf("cannot read the patch: %w", err)
 		}
-		if h.Old > stretch || h.New > segment || h.Packed > 2*segment || h.From < 0 || h.From+int64(h.Old) > old.Size() {
+		if h.OldSize > windowSize || h.NewSize > segmentSize || h.FrameSize > 2*segmentSize || h.OldOffset < 0 || h.OldOffset+int64(h.OldSize) > old.Size() {
 			return errors.New("a segment of the patch refers to content that does not exist")
 		}
-		frame = slices.Grow(frame[:0], int(h.Packed))[:h.Packed]
+		frame = slices.Grow(frame[:0], int(h.FrameSize))[:h.FrameSize]
 		if _, err := io.ReadFull(r, frame); err != nil {
 			return fmt.Errorf("cannot read the patch: %w", err)
 		}
-		if _, err := old.ReadAt(window[:h.Old], h.From); err != nil && !errors.Is(err, io.EOF) {
+		if _, err := old.ReadAt(window[:h.OldSize], h.OldOffset); err != nil && !errors.Is(err, io.EOF) {
 			return err
 		}
 		encoded, err := dec.DecodeAll(frame, nil)
 		if err != nil {
 			return fmt.Errorf("cannot read the patch: %w", err)
 		}
-		content, err := follow(encoded, window[:h.Old], int(h.New))
+		content, err := decodeSegment(encoded, window[:h.OldSize], int(h.NewSize))
 		if err != nil {
 			return err
 		}
@@ -111,17 +111,17 @@ func decode(w io.Writer, patch io.Reader, old *io.SectionReader) error {
 
 // chunkIndex contains the offsets of chunks of content, by the first 8 bytes of
 // their SHA-256.
-type marks map[[8]byte]int64
+type chunkIndex map[[8]byte]int64
 
 // indexChunks returns the index of the chunks of old content.
-func landmarks(old *io.SectionReader) (marks, error) {
-	known, buf := marks{}, make([]byte, segment)
-	for at := int64(0); at < old.Size(); at += segment {
-		content := buf[:min(segment, old.Size()-at)]
+func indexChunks(old *io.SectionReader) (chunkIndex, error) {
+	known, buf := chunkIndex{}, make([]byte, segmentSize)
+	for at := int64(0); at < old.Size(); at += segmentSize {
+		content := buf[:min(segmentSize, old.Size()-at)]
 		if _, err := old.ReadAt(content, at); err != nil && !errors.Is(err, io.EOF) {
 			return nil, err
 		}
-		chunks(content, func(off int, sum [8]byte) { known[sum] = at + int64(off) })
+		splitChunks(content, func(off int, sum [8]byte) { known[sum] = at + int64(off) })
 	}
 	return known, nil
 }
@@ -129,9 +129,9 @@ func landmarks(old *io.SectionReader) (marks, error) {
 // medianShift returns by how many bytes the offset of content in the old content
 // differs from its new offset at: the median over the chunks that are in the
 // index, or before if none is.
-func (m marks) shift(content []byte, at, before int64) int64 {
+func (m chunkIndex) medianShift(content []byte, at, before int64) int64 {
 	var found []int64
-	chunks(content, func(off int, sum [8]byte) {
+	splitChunks(content, func(off int, sum [8]byte) {
 		if old, ok := m[sum]; ok {
 			found = append(found, old-at-int64(off))
 		}
@@ -146,8 +146,8 @@ func (m marks) shift(content []byte, at, before int64) int64 {
 // splitChunks calls found for each chunk of content. It splits where a rolling hash
 // of the last 64 bytes has 12 zero bits, so that equal content is split equally at
 // any offset.
-func chunks(content []byte, found func(off int, sum [8]byte)) {
-	table := gear()
+func splitChunks(content []byte, found func(off int, sum [8]byte)) {
+	table := gearTable()
 	begin, hash := -1, uint64(0)
 	for i, b := range content {
 		hash = hash<<1 + table[b]
@@ -163,7 +163,7 @@ func chunks(content []byte, found func(off int, sum [8]byte)) {
 }
 
 // gearTable returns a fixed pseudo-random number for each byte value (splitmix64).
-func gear() (table [256]uint64) {
+func gearTable() (table [256]uint64) {
 	state := uint64(0)
 	for i := range table {
 		state += 0x9e3779b97f4a7c15

@@ -50,17 +50,17 @@ func TestDecodePatch_GivesExactlyTheNewContent(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var patch, out bytes.Buffer
-			if err := encode(t.Context(), &patch, sectionOf(c.old), sectionOf(c.next)); err != nil {
+			if err := encodePatch(t.Context(), &patch, sectionOf(c.old), sectionOf(c.next)); err != nil {
 				t.Fatal(err)
 			}
-			if err := decode(&out, bytes.NewReader(patch.Bytes()), sectionOf(c.old)); err != nil || !bytes.Equal(out.Bytes(), c.next) {
+			if err := decodePatch(&out, bytes.NewReader(patch.Bytes()), sectionOf(c.old)); err != nil || !bytes.Equal(out.Bytes(), c.next) {
 				t.Errorf("gives %d bytes of %d, %v", out.Len(), len(c.next), err)
 			}
 			if patch.Len() > c.most {
 				t.Errorf("the patch has %d bytes, more than %d", patch.Len(), c.most)
 			}
 			if patch.Len() > 0 {
-				if err := decode(io.Discard, bytes.NewReader(patch.Bytes()[:patch.Len()-1]), sectionOf(c.old)); err == nil {
+				if err := decodePatch(io.Discard, bytes.NewReader(patch.Bytes()[:patch.Len()-1]), sectionOf(c.old)); err == nil {
 					t.Error("a truncated patch is accepted")
 				}
 			}
@@ -72,23 +72,23 @@ func FuzzDecodePatch(f *testing.F) {
 	old := randomBytes(10_000)
 	for _, next := range [][]byte{nil, old, rebuiltProgram(old)} {
 		var patch bytes.Buffer
-		if err := encode(f.Context(), &patch, sectionOf(old), sectionOf(next)); err != nil {
+		if err := encodePatch(f.Context(), &patch, sectionOf(old), sectionOf(next)); err != nil {
 			f.Fatal(err)
 		}
 		f.Add(patch.Bytes())
 	}
 	f.Fuzz(func(t *testing.T, patch []byte) {
-		_ = decode(io.Discard, bytes.NewReader(patch), sectionOf(old))
+		_ = decodePatch(io.Discard, bytes.NewReader(patch), sectionOf(old))
 	})
 }
 
 func FuzzDecodeSegment(f *testing.F) {
 	old := randomBytes(10_000)
-	f.Add((&finder{}).differences(rebuiltProgram(old), old), 11_000)
+	f.Add((&matchFinder{}).encodeSegment(rebuiltProgram(old), old), 11_000)
 	f.Add([]byte{}, 0)
 	f.Fuzz(func(t *testing.T, encoded []byte, size int) {
-		size = min(max(size, 0), segment)
-		if content, err := follow(encoded, old, size); err == nil && len(content) != size {
+		size = min(max(size, 0), segmentSize)
+		if content, err := decodeSegment(encoded, old, size); err == nil && len(content) != size {
 			t.Errorf("%d bytes instead of %d", len(content), size)
 		}
 	})
@@ -96,9 +96,9 @@ func FuzzDecodeSegment(f *testing.F) {
 
 func FuzzEncodeSegment_RoundTrip(f *testing.F) {
 	f.Add([]byte("abcdefghijklmnopqrstuvwxyz"), []byte("abcdefghijklmnopqrsTuvwxyzabcdefghijklmnopqrst"))
-	find := &finder{}
+	find := &matchFinder{}
 	f.Fuzz(func(t *testing.T, old, next []byte) {
-		if got, err := follow(find.differences(next, old), old, len(next)); err != nil || !bytes.Equal(got, next) {
+		if got, err := decodeSegment(find.encodeSegment(next, old), old, len(next)); err != nil || !bytes.Equal(got, next) {
 			t.Errorf("%v", err)
 		}
 	})

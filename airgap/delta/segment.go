@@ -14,29 +14,29 @@ import (
 // Literals are the bytes that are not copied. (The idea comes from bsdiff.)
 
 const (
-	exact   = 16          // bytes that must be equal to start a copy
-	give    = 48          // by how much the score of a copy may fall before the copy ends
-	every   = 2           // every second offset of the old content is in the table
-	maxTold = 4 * segment // maximum bytes of an encoded segment
+	minMatch       = 16              // bytes that must be equal to start a copy
+	maxScoreDrop   = 48              // by how much the score of a copy may fall before the copy ends
+	indexStep      = 2               // every second offset of the old content is in the table
+	maxSegmentData = 4 * segmentSize // maximum bytes of an encoded segment
 )
 
 // matchFinder finds equal bytes in the old content; its table is reused for each
 // segment.
-type finder struct{ table [1 << 22]uint32 }
+type matchFinder struct{ table [1 << 22]uint32 }
 
 // hashSlot returns the slot of the table for the first 8 bytes of b.
-func slot(b []byte) uint64 { return binary.LittleEndian.Uint64(b) * 0x9e3779b97f4a7c15 >> 42 }
+func hashSlot(b []byte) uint64 { return binary.LittleEndian.Uint64(b) * 0x9e3779b97f4a7c15 >> 42 }
 
 // encodeSegment returns content encoded relative to old.
-func (f *finder) differences(content, old []byte) []byte {
+func (f *matchFinder) encodeSegment(content, old []byte) []byte {
 	clear(f.table[:])
-	for i := 0; i+exact <= len(old); i += every {
-		f.table[slot(old[i:])] = uint32(i) + 1
+	for i := 0; i+minMatch <= len(old); i += indexStep {
+		f.table[hashSlot(old[i:])] = uint32(i) + 1
 	}
 	var orders, added, literals []byte
 	done, end := 0, 0 // in content and in old
-	for i := 0; i+exact <= len(content); {
-		from := f.find(content[i:], old, end+i-done)
+	for i := 0; i+minMatch <= len(content); {
+		from := f.findMatch(content[i:], old, end+i-done)
 		if from < 0 {
 			i++
 			continue
@@ -44,7 +44,7 @@ func (f *finder) differences(content, old []byte) []byte {
 		for i > done && from > 0 && content[i-1] == old[from-1] {
 			i, from = i-1, from-1
 		}
-		n := alike(content[i:], old[from:])
+		n := matchLength(content[i:], old[from:])
 		orders = binary.AppendUvarint(orders, uint64(i-done))
 		orders = binary.AppendVarint(orders, int64(from-end))
 		orders = binary.AppendUvarint(orders, uint64(n))
@@ -63,12 +63,12 @@ func (f *finder) differences(content, old []byte) []byte {
 
 // findMatch returns an offset at which old starts like content, or -1. at is the
 // offset at which the last copy would continue.
-func (f *finder) find(content, old []byte, at int) int {
-	if at+exact <= len(old) && bytes.Equal(content[:exact], old[at:at+exact]) {
+func (f *matchFinder) findMatch(content, old []byte, at int) int {
+	if at+minMatch <= len(old) && bytes.Equal(content[:minMatch], old[at:at+minMatch]) {
 		return at
 	}
-	from := int(f.table[slot(content)]) - 1
-	if from < 0 || from+exact > len(old) || !bytes.Equal(content[:exact], old[from:from+exact]) {
+	from := int(f.table[hashSlot(content)]) - 1
+	if from < 0 || from+minMatch > len(old) || !bytes.Equal(content[:minMatch], old[from:from+minMatch]) {
 		return -1
 	}
 	return from
@@ -76,7 +76,7 @@ func (f *finder) find(content, old []byte, at int) int {
 
 // matchLength returns how many bytes to copy: as long as more than half of them are
 // equal, within the tolerance maxScoreDrop.
-func alike(content, old []byte) (length int) {
+func matchLength(content, old []byte) (length int) {
 	score, best := 0, 0
 	for k := range min(len(content), len(old)) {
 		if content[k] == old[k] {
@@ -87,19 +87,19 @@ func alike(content, old []byte) (length int) {
 		if score > best {
 			best, length = score, k+1
 		}
-		if score < best-give {
+		if score < best-maxScoreDrop {
 			break
 		}
 	}
 	return length
 }
 
-var errTold = errors.New("a segment of the patch refers to content that does not exist")
+var errInvalidSegment = errors.New("a segment of the patch refers to content that does not exist")
 
 // decodeSegment returns the size bytes of new content that an encoded segment and
 // the old content give.
-func follow(encoded, old []byte, size int) ([]byte, error) {
-	orders, added, literals, err := lists(encoded)
+func decodeSegment(encoded, old []byte, size int) ([]byte, error) {
+	orders, added, literals, err := splitSegment(encoded)
 	if err != nil {
 		return nil, err
 	}
@@ -109,13 +109,13 @@ func follow(encoded, old []byte, size int) ([]byte, error) {
 		jump, b := binary.Varint(orders[max(a, 0):])
 		copied, c := binary.Uvarint(orders[max(a, 0)+max(b, 0):])
 		if a <= 0 || b <= 0 || c <= 0 || plain > uint64(len(literals)) || copied > uint64(len(added)) {
-			return nil, errTold
+			return nil, errInvalidSegment
 		}
 		orders = orders[a+b+c:]
 		content, literals = append(content, literals[:plain]...), literals[plain:]
 		from := end + jump
 		if from < 0 || from > int64(len(old)) || copied > uint64(int64(len(old))-from) {
-			return nil, errTold
+			return nil, errInvalidSegment
 		}
 		for k := range int64(copied) {
 			content = append(content, added[k]+old[from+k])
@@ -130,15 +130,15 @@ func follow(encoded, old []byte, size int) ([]byte, error) {
 }
 
 // splitSegment returns the three lists of an encoded segment.
-func lists(encoded []byte) (orders, added, literals []byte, err error) {
+func splitSegment(encoded []byte) (orders, added, literals []byte, err error) {
 	first, n := binary.Uvarint(encoded)
 	second, m := binary.Uvarint(encoded[max(n, 0):])
 	if n <= 0 || m <= 0 {
-		return nil, nil, nil, errTold
+		return nil, nil, nil, errInvalidSegment
 	}
 	encoded = encoded[n+m:]
 	if first > uint64(len(encoded)) || second > uint64(len(encoded))-first {
-		return nil, nil, nil, errTold
+		return nil, nil, nil, errInvalidSegment
 	}
 	return encoded[:first], encoded[first : first+second], encoded[first+second:], nil
 }

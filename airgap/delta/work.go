@@ -16,43 +16,43 @@ import (
 )
 
 // tempDir is the folder of the temporary files; see blob.TempFile.
-type workdir string
+type tempDir string
 
 // tempFile is an unnamed temporary file and its size in bytes.
-type workfile struct {
+type tempFile struct {
 	f    *os.File
 	size int64
 }
 
-func (s workfile) section() *io.SectionReader { return io.NewSectionReader(s.f, 0, s.size) }
+func (s tempFile) newSection() *io.SectionReader { return io.NewSectionReader(s.f, 0, s.size) }
 
-func (s workfile) reader() io.Reader { return bufio.NewReaderSize(s.section(), 1<<20) }
+func (s tempFile) newReader() io.Reader { return bufio.NewReaderSize(s.newSection(), 1<<20) }
 
-func (s workfile) close() {
+func (s tempFile) close() {
 	if s.f != nil {
 		_ = s.f.Close()
 	}
 }
 
 // createFile returns a temporary file with what write writes.
-func (d workdir) file(write func(io.Writer) error) (workfile, error) {
-	f, err := blob.WorkFile(string(d))
+func (d tempDir) createFile(write func(io.Writer) error) (tempFile, error) {
+	f, err := blob.TempFile(string(d))
 	if err != nil {
-		return workfile{}, err
+		return tempFile{}, err
 	}
 	w := bufio.NewWriterSize(f, 1<<20)
 	err = errors.Join(write(w), w.Flush())
 	size, seekErr := f.Seek(0, io.SeekCurrent)
 	if err := errors.Join(err, seekErr); err != nil {
-		return workfile{}, errors.Join(err, f.Close())
+		return tempFile{}, errors.Join(err, f.Close())
 	}
-	return workfile{f, size}, nil
+	return tempFile{f, size}, nil
 }
 
 // unpackLayer returns a temporary file with the unpacked content of a layer. It
 // fails if the content is larger than declared.
-func (d workdir) unpack(ctx context.Context, b *airgap.Bundle, l format.Layer) (workfile, error) {
-	return d.file(func(w io.Writer) error {
+func (d tempDir) unpackLayer(ctx context.Context, b *airgap.Bundle, l format.Layer) (tempFile, error) {
+	return d.createFile(func(w io.Writer) error {
 		r, err := b.Open(ctx, l.Descriptor)
 		if err != nil {
 			return err
@@ -72,7 +72,7 @@ func (d workdir) unpack(ctx context.Context, b *airgap.Bundle, l format.Layer) (
 }
 
 // compressLayer writes plain to w, compressed as format.PackedBetter defines.
-func repack(w io.Writer, plain io.Reader) error {
+func compressLayer(w io.Writer, plain io.Reader) error {
 	enc, err := zstd.NewWriter(w, zstd.WithEncoderLevel(zstd.SpeedBetterCompression), zstd.WithEncoderConcurrency(1))
 	if err != nil {
 		return err

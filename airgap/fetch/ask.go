@@ -15,28 +15,28 @@ import (
 // description of each blob that the source does not have, or has with a different
 // size. If the response is neither success nor "not found", the blob is assumed
 // to exist. It is an error if the source cannot be reached.
-func (r *Remote) Lacking(ctx context.Context, want []ocispec.Descriptor) ([]string, error) {
+func (r *Remote) ListUnavailable(ctx context.Context, want []ocispec.Descriptor) ([]string, error) {
 	problems := make([]string, len(want))
-	watched, stop := watch(ctx, r.Stall)
+	watched, stop := watchStall(ctx, r.Stall)
 	defer stop()
 	group, groupCtx := errgroup.WithContext(watched.ctx)
-	group.SetLimit(2 * width)
+	group.SetLimit(2 * maxParallel)
 	for i, d := range want {
 		group.Go(func() (err error) {
-			problems[i], err = r.ask(groupCtx, d)
-			watched.bytes.Add(moving) // a response counts as progress
+			problems[i], err = r.checkBlob(groupCtx, d)
+			watched.bytes.Add(minProgress) // a response counts as progress
 			return err
 		})
 	}
 	if err := group.Wait(); err != nil {
-		return nil, fmt.Errorf("check the blobs at %s: %w", r.text, errors.Join(ctx.Err(), cause(watched.explain(err, r.text))))
+		return nil, fmt.Errorf("check the blobs at %s: %w", r.source, errors.Join(ctx.Err(), unwrapURLError(watched.wrapError(err, r.source))))
 	}
 	return slices.DeleteFunc(problems, func(s string) bool { return s == "" }), nil
 }
 
 // checkBlob returns what is wrong with a blob at the source, or "" if it is available.
-func (r *Remote) ask(ctx context.Context, d ocispec.Descriptor) (string, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodHead, r.url(d), nil)
+func (r *Remote) checkBlob(ctx context.Context, d ocispec.Descriptor) (string, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodHead, r.blobURL(d), nil)
 	if err != nil {
 		return "", err
 	}

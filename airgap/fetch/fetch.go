@@ -26,13 +26,13 @@ import (
 
 // ThinBundleFile is the name of the thin bundle in a published folder. It lists
 // the folder's content.
-const ThinEntry = "thin.bundle"
+const ThinBundleFile = "thin.bundle"
 
 // maxThinSize is the maximum size in bytes of a thin bundle, which is read into memory.
-const maxThin = 64 << 20
+const maxThinSize = 64 << 20
 
 // maxParallel is how many blobs are downloaded at the same time.
-const width = 4
+const maxParallel = 4
 
 // Options are settings for tests; use the zero value otherwise.
 type Options struct {
@@ -43,10 +43,10 @@ type Options struct {
 
 // Remote is a source of blobs on the network.
 type Remote struct {
-	text   string // as the user gave it, without a password
-	blobs  string // URL prefix; a digest is appended to it
-	thin   string // URL of the thin bundle; "" for a registry
-	client *http.Client
+	source   string // as the user gave it, without a password
+	blobsURL string // URL prefix; a digest is appended to it
+	thinURL  string // URL of the thin bundle; "" for a registry
+	client   *http.Client
 	Options
 }
 
@@ -59,37 +59,37 @@ func Dial(ctx context.Context, text string, o Options) (*Remote, error) {
 		o.Transport = http.DefaultTransport
 	}
 	o.Stall = cmp.Or(o.Stall, 30*time.Second)
-	r := &Remote{text: text, client: &http.Client{Transport: Guard(o.Transport)}, Options: o}
+	r := &Remote{source: text, client: &http.Client{Transport: RequireTLS(o.Transport)}, Options: o}
 	u, err := url.Parse(text)
 	if err == nil {
-		r.text = u.Redacted()
-		err = r.locate(ctx, u)
+		r.source = u.Redacted()
+		err = r.resolveURLs(ctx, u)
 	}
 	if err != nil && ctx.Err() == nil {
-		err = problem.New(problem.ExitBundle, "use the source "+r.text, cause(err), "give https://HOST/FOLDER/linux-amd64 (the folder for this platform in the output of `plinth release`) or oci://REGISTRY/REPOSITORY")
+		err = problem.New(problem.ExitBundle, "use the source "+r.source, unwrapURLError(err), "give https://HOST/FOLDER/linux-amd64 (the folder for this platform in the output of `plinth release`) or oci://REGISTRY/REPOSITORY")
 	}
 	return r, err
 }
 
 // resolveURLs sets the URLs of the blobs and of the thin bundle.
-func (r *Remote) locate(ctx context.Context, u *url.URL) error {
+func (r *Remote) resolveURLs(ctx context.Context, u *url.URL) error {
 	switch {
 	case u.Host == "":
 		return errors.New("it is not a URL with a host")
 	case u.Scheme == "oci":
-		return r.registry(ctx, u.Host+u.Path)
+		return r.dialRegistry(ctx, u.Host+u.Path)
 	case u.Scheme != "https" && u.Scheme != "http":
 		return fmt.Errorf("%s is not https or oci", u.Scheme)
 	case u.RawQuery != "" || u.Fragment != "":
 		return errors.New("it has a query or a fragment, which the URL of a folder cannot have")
 	}
 	base := strings.TrimSuffix(u.String(), "/")
-	r.blobs, r.thin = base+"/blobs/sha256/", base+"/"+ThinEntry
+	r.blobsURL, r.thinURL = base+"/blobs/sha256/", base+"/"+ThinBundleFile
 	return nil
 }
 
 // dialRegistry sets the client and the URLs for the OCI distribution API, with authentication.
-func (r *Remote) registry(ctx context.Context, path string) error {
+func (r *Remote) dialRegistry(ctx context.Context, path string) error {
 	repo, err := name.NewRepository(path, name.StrictValidation)
 	if err != nil {
 		return err
@@ -102,35 +102,35 @@ func (r *Remote) registry(ctx context.Context, path string) error {
 		t, err := transport.NewWithContext(ctx, repo.Registry, auth, r.client.Transport, []string{repo.Scope(transport.PullScope)})
 		if err == nil {
 			r.client = &http.Client{Transport: t}
-			r.blobs = repo.Scheme() + "://" + repo.RegistryStr() + "/v2/" + repo.RepositoryStr() + "/blobs/sha256:"
+			r.blobsURL = repo.Scheme() + "://" + repo.RegistryStr() + "/v2/" + repo.RepositoryStr() + "/blobs/sha256:"
 		}
 		return false, err
 	})
 }
 
 // String returns the URL of the source as the user gave it, without a password.
-func (r *Remote) String() string { return r.text }
+func (r *Remote) String() string { return r.source }
 
 // FetchThinBundle returns the content of the thin bundle in a published folder. It
 // is not verified.
-func (r *Remote) Thin(ctx context.Context) ([]byte, error) {
+func (r *Remote) FetchThinBundle(ctx context.Context) ([]byte, error) {
 	var data []byte
-	err := errors.New("a registry has no " + ThinEntry)
-	if r.thin != "" {
+	err := errors.New("a registry has no " + ThinBundleFile)
+	if r.thinURL != "" {
 		err = Retry(ctx, r.Backoff, func() (bool, error) {
-			watched, stop := watch(ctx, r.Stall)
+			watched, stop := watchStall(ctx, r.Stall)
 			defer stop()
-			resp, err := Get(watched.ctx, r.client, r.thin)
+			resp, err := Get(watched.ctx, r.client, r.thinURL)
 			if err != nil {
-				return false, watched.explain(err, r.thin)
+				return false, watched.wrapError(err, r.thinURL)
 			}
 			defer func() { _ = resp.Body.Close() }()
-			data, err = io.ReadAll(io.LimitReader(watched.reader(resp.Body), maxThin+1))
+			data, err = io.ReadAll(io.LimitReader(watched.wrapReader(resp.Body), maxThinSize+1))
 			switch {
 			case err != nil:
-				return false, watched.explain(err, r.thin)
-			case len(data) > maxThin:
-				return false, fmt.Errorf("%s has more than %d bytes: %w", r.thin, maxThin, ErrUnusable)
+				return false, watched.wrapError(err, r.thinURL)
+			case len(data) > maxThinSize:
+				return false, fmt.Errorf("%s has more than %d bytes: %w", r.thinURL, maxThinSize, ErrUnusable)
 			}
 			return false, nil
 		})
@@ -138,7 +138,7 @@ func (r *Remote) Thin(ctx context.Context) ([]byte, error) {
 	if err == nil || ctx.Err() != nil {
 		return data, cmp.Or(ctx.Err(), err)
 	}
-	return nil, problem.New(problem.ExitBundle, "fetch the bundle's index from "+r.text, cause(err),
+	return nil, problem.New(problem.ExitBundle, "fetch the bundle's index from "+r.source, unwrapURLError(err),
 		"check the network, the proxy settings and the address, which must end with the folder for this platform, such as /linux-amd64; or name a thin bundle with --bundle; then run the same command again")
 }
 
@@ -147,16 +147,16 @@ func (r *Remote) Thin(ctx context.Context) ([]byte, error) {
 // stops at the first blob that cannot be downloaded. progress may be nil;
 // otherwise it is called, never concurrently, with the bytes that are in folder.
 // Errors are problems with the exit code for a bad bundle.
-func (r *Remote) Blobs(ctx context.Context, folder blob.Folder, want []ocispec.Descriptor, progress func(done, total int64)) error {
+func (r *Remote) FetchBlobs(ctx context.Context, folder blob.Folder, want []ocispec.Descriptor, progress func(done, total int64)) error {
 	total := int64(0)
 	for _, d := range want {
 		total += d.Size
 	}
-	counter := blob.NewMeter(total, progress)
+	counter := blob.NewProgress(total, progress)
 	group, groupCtx := errgroup.WithContext(ctx)
-	group.SetLimit(width)
+	group.SetLimit(maxParallel)
 	for _, d := range want {
-		group.Go(func() error { return r.one(groupCtx, folder, d, counter) })
+		group.Go(func() error { return r.fetchBlob(groupCtx, folder, d, counter) })
 	}
 	err := group.Wait()
 	if err == nil {
@@ -169,25 +169,25 @@ func (r *Remote) Blobs(ctx context.Context, folder blob.Folder, want []ocispec.D
 	switch {
 	case errors.Is(err, errDisk):
 		hint = "free space in " + folder.Dir() + "; then run the same command again"
-	case Hopeless(err):
+	case IsPermanent(err):
 		hint = "the published content is incomplete or damaged: tell its publisher, or name another --source"
 	}
-	return problem.New(problem.ExitBundle, "fetch the bundle's content from "+r.text, cause(err), hint)
+	return problem.New(problem.ExitBundle, "fetch the bundle's content from "+r.source, unwrapURLError(err), hint)
 }
 
 // IsPermanent reports whether the same request would fail the same way again: the
 // server does not have the expected content, or it cannot be written to the disk.
 // A failed DNS lookup is not permanent.
-func Hopeless(err error) bool {
+func IsPermanent(err error) bool {
 	var name *net.DNSError
-	return permanent(err) && !errors.As(err, &name)
+	return cannotRetry(err) && !errors.As(err, &name)
 }
 
 // unwrapURLError returns the cause of a refused plain HTTP request, without the
 // method and the URL that net/http adds and that the cause contains already.
-func cause(err error) error {
+func unwrapURLError(err error) error {
 	var u *url.Error
-	if errors.As(err, &u) && u.Err != nil && errors.Is(u.Err, errPlain) {
+	if errors.As(err, &u) && u.Err != nil && errors.Is(u.Err, errPlainHTTP) {
 		return u.Err
 	}
 	return err

@@ -106,7 +106,7 @@ func (p *published) from(t *testing.T, source, dir string) error {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return remote.Blobs(t.Context(), folder, p.blobs, nil)
+	return remote.FetchBlobs(t.Context(), folder, p.blobs, nil)
 }
 
 // whole fails unless dir has exactly the blobs and no partial downloads.
@@ -195,7 +195,7 @@ func TestFetchBlobs_ResumesInLaterRun(t *testing.T) {
 		}
 		panic(http.ErrAbortHandler)
 	})
-	if err := p.get(t, dir); problem.ExitCode(err) != problem.ExitBundle || fetch.Hopeless(err) || !strings.Contains(problem.Hint(err), "resumes where it stopped") {
+	if err := p.get(t, dir); problem.ExitCode(err) != problem.ExitBundle || fetch.IsPermanent(err) || !strings.Contains(problem.Hint(err), "resumes where it stopped") {
 		t.Fatalf("%v (%s)", err, problem.Hint(err))
 	}
 	p.misbehave(nil)
@@ -308,8 +308,8 @@ func TestFetchBlobs_NamesWhatServerReturns(t *testing.T) {
 			if !strings.Contains(err.Error(), p.URL+"/my-app/blobs/sha256/"+p.blobs[0].Digest.Encoded()) && !strings.Contains(name, "redirect") {
 				t.Errorf("does not name the URL: %v", err)
 			}
-			if fetch.Hopeless(err) != c.permanent {
-				t.Errorf("IsPermanent() = %v", fetch.Hopeless(err))
+			if fetch.IsPermanent(err) != c.permanent {
+				t.Errorf("IsPermanent() = %v", fetch.IsPermanent(err))
 			}
 		})
 	}
@@ -324,7 +324,7 @@ func TestFetchBlobs_NamesFullDisk(t *testing.T) {
 	if err := os.Symlink("/dev/full", folder.PartPath(p.blobs[0])); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.get(t, dir); !strings.Contains(fmt.Sprint(err), "cannot write to the disk: ") || !strings.Contains(problem.Hint(err), "free space in "+dir) || !fetch.Hopeless(err) {
+	if err := p.get(t, dir); !strings.Contains(fmt.Sprint(err), "cannot write to the disk: ") || !strings.Contains(problem.Hint(err), "free space in "+dir) || !fetch.IsPermanent(err) {
 		t.Errorf("%v; %s", err, problem.Hint(err))
 	}
 }
@@ -335,7 +335,7 @@ func TestFetchThinBundle_RetriesAndNamesMissingFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = remote.Thin(t.Context())
+	_, err = remote.FetchThinBundle(t.Context())
 	if problem.ExitCode(err) != problem.ExitBundle || !strings.Contains(err.Error(), p.URL+"/my-app/thin.bundle answers 404") {
 		t.Errorf("%v", err)
 	}
@@ -346,7 +346,7 @@ func TestFetchThinBundle_RetriesAndNamesMissingFile(t *testing.T) {
 		_, _ = io.WriteString(w, "thin")
 		return true
 	})
-	if data, err := remote.Thin(t.Context()); err != nil || string(data) != "thin" {
+	if data, err := remote.FetchThinBundle(t.Context()); err != nil || string(data) != "thin" {
 		t.Errorf("%q, %v", data, err)
 	}
 }

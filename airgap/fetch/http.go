@@ -14,20 +14,20 @@ import (
 
 // maxAttempts is the number of attempts without any progress. With the pauses
 // between them they cover an outage of about 40 seconds.
-const attempts = 5
+const maxAttempts = 5
 
 // RequireTLS returns a transport that refuses plain HTTP, also after redirects, except to the local machine.
-func Guard(next http.RoundTripper) http.RoundTripper { return guard{next} }
+func RequireTLS(next http.RoundTripper) http.RoundTripper { return tlsTransport{next} }
 
 // tlsTransport implements RequireTLS.
-type guard struct{ next http.RoundTripper }
+type tlsTransport struct{ next http.RoundTripper }
 
 // errPlainHTTP marks a request that would be sent over the network unencrypted.
-var errPlain = errors.New("plain http is refused: without TLS only the local machine is allowed")
+var errPlainHTTP = errors.New("plain http is refused: without TLS only the local machine is allowed")
 
-func (g guard) RoundTrip(r *http.Request) (*http.Response, error) {
+func (g tlsTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if host := r.URL.Hostname(); r.URL.Scheme != "https" && host != "localhost" && !net.ParseIP(host).IsLoopback() {
-		return nil, fmt.Errorf("%s: %w", r.URL.Redacted(), errPlain)
+		return nil, fmt.Errorf("%s: %w", r.URL.Redacted(), errPlainHTTP)
 	}
 	return g.next.RoundTrip(r)
 }
@@ -45,12 +45,12 @@ func (e *statusError) Error() string {
 // Get requests url and returns a response whose body is the whole content. Any
 // other status is an error. The client must use a transport from RequireTLS.
 func Get(ctx context.Context, client *http.Client, url string) (*http.Response, error) {
-	return get(ctx, client, url, 0)
+	return getFrom(ctx, client, url, 0)
 }
 
 // getFrom requests the content of url from byte from on. A server that ignores the
 // range answers with status 200 and the whole content.
-func get(ctx context.Context, client *http.Client, url string, from int64) (*http.Response, error) {
+func getFrom(ctx context.Context, client *http.Client, url string, from int64) (*http.Response, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return nil, err
@@ -85,13 +85,13 @@ func Retry(ctx context.Context, first time.Duration, do func() (further bool, er
 	}
 	for n, pause := 1, first; ; n++ {
 		further, err := do()
-		if err == nil || permanent(err) || ctx.Err() != nil {
+		if err == nil || cannotRetry(err) || ctx.Err() != nil {
 			return err
 		}
 		if further {
 			n, pause = 1, first
 		}
-		if n == attempts {
+		if n == maxAttempts {
 			return fmt.Errorf("%w (after %d attempts)", err, n)
 		}
 		timer := time.NewTimer(pause)
@@ -106,14 +106,14 @@ func Retry(ctx context.Context, first time.Duration, do func() (further bool, er
 }
 
 // cannotRetry reports whether another attempt cannot fix err.
-func permanent(err error) bool {
+func cannotRetry(err error) bool {
 	status := 0
 	var own *statusError
 	var registry *transport.Error
 	var certificate *tls.CertificateVerificationError
 	var name *net.DNSError
 	switch {
-	case errors.Is(err, errPlain), errors.Is(err, ErrUnusable), errors.Is(err, errDisk), errors.As(err, &certificate):
+	case errors.Is(err, errPlainHTTP), errors.Is(err, ErrUnusable), errors.Is(err, errDisk), errors.As(err, &certificate):
 		return true
 	case errors.As(err, &name):
 		return name.IsNotFound

@@ -48,9 +48,9 @@ func ParseDelta(raw []byte) (*Delta, error) {
 	if err := r.Decode(&d); err != nil {
 		return nil, err
 	}
-	errs := []error{blob.Check(ocispec.Descriptor{Digest: d.Base})}
+	errs := []error{blob.CheckDescriptor(ocispec.Descriptor{Digest: d.Base})}
 	for _, p := range d.Patches {
-		errs = append(errs, blob.Check(ocispec.Descriptor{Digest: p.Blob}), blob.Check(p.From), blob.Check(p.Patch))
+		errs = append(errs, blob.CheckDescriptor(ocispec.Descriptor{Digest: p.Blob}), blob.CheckDescriptor(p.From), blob.CheckDescriptor(p.Patch))
 	}
 	return &d, errors.Join(errs...)
 }

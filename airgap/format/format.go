@@ -83,7 +83,7 @@ func BlobEntry(d digest.Digest) string { return blobPrefix + d.Encoded() }
 
 // ParseBlobEntry returns the digest in an entry name, the inverse of BlobEntry, and
 // reports whether name is the entry name of a blob.
-func EntryDigest(name string) (d digest.Digest, ok bool) {
+func ParseBlobEntry(name string) (d digest.Digest, ok bool) {
 	encoded, found := strings.CutPrefix(name, blobPrefix)
 	d = digest.NewDigestFromEncoded(digest.SHA256, encoded)
 	return d, found && d.Validate() == nil

@@ -48,7 +48,7 @@ type Layer struct {
 }
 
 // HostFile is a file for the host, stored compressed.
-type File struct {
+type HostFile struct {
 	Name, Version string
 	Mode          fs.FileMode
 	Digest        digest.Digest      // of the unpacked file
@@ -67,7 +67,7 @@ func (it Item) Blobs() []ocispec.Descriptor {
 
 // ContentBlobs returns the blobs of the item that a thin bundle leaves out: the
 // layers of images and host files. Manifests, configs and small items stay in it.
-func (it Item) Bulk() (blobs []ocispec.Descriptor) {
+func (it Item) ContentBlobs() (blobs []ocispec.Descriptor) {
 	if it.Kind == KindImage || it.Kind == KindHost {
 		for _, l := range it.Layers {
 			blobs = append(blobs, l.Descriptor)
@@ -141,7 +141,7 @@ func ParseItem(desc ocispec.Descriptor, manifest []byte) (Item, error) {
 		it.Layers = append(it.Layers, Layer{l, -1})
 	}
 	for _, d := range it.Blobs() {
-		if err := blob.Check(d); err != nil {
+		if err := blob.CheckDescriptor(d); err != nil {
 			return it, fmt.Errorf("%s: %w", it, err)
 		}
 	}
@@ -211,7 +211,7 @@ func (it Item) checkLayers() error {
 		if err := single(TypeFile); err != nil {
 			return err
 		}
-		file, err := it.File()
+		file, err := it.HostFile()
 		it.Layers[0].Unpacked = file.Size
 		return err
 	case KindImage:
@@ -259,20 +259,20 @@ func parseSize(text string) (int64, error) {
 }
 
 // HostFile returns the host file that the item's only layer describes.
-func (it Item) File() (File, error) {
+func (it Item) HostFile() (HostFile, error) {
 	a := it.Layers[0].Annotations
 	size, err := parseSize(a[AnnotationSize])
 	mode, modeErr := strconv.ParseUint(a[AnnotationMode], 8, 32)
 	if modeErr != nil || mode > 0o777 {
 		err = errors.Join(err, fmt.Errorf("%q is not a file mode", a[AnnotationMode]))
 	}
-	f := File{Name: it.Name, Version: it.Version, Mode: fs.FileMode(mode), Packed: it.Layers[0].Descriptor,
+	f := HostFile{Name: it.Name, Version: it.Version, Mode: fs.FileMode(mode), Packed: it.Layers[0].Descriptor,
 		Digest: digest.Digest(a[AnnotationDigest]), Size: size}
-	if checkErr := blob.Check(ocispec.Descriptor{Digest: f.Digest}); checkErr != nil {
+	if checkErr := blob.CheckDescriptor(ocispec.Descriptor{Digest: f.Digest}); checkErr != nil {
 		err = errors.Join(err, fmt.Errorf("unpacked digest: %w", checkErr))
 	}
 	if err != nil {
-		return File{Size: -1}, fmt.Errorf("%s: %w", it, err)
+		return HostFile{Size: -1}, fmt.Errorf("%s: %w", it, err)
 	}
 	return f, nil
 }

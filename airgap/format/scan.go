@@ -23,14 +23,14 @@ type Span struct{ Off, Size int64 }
 var ErrTruncated = errors.New("the file is truncated")
 
 // ErrNotBundle marks a file that does not begin like a bundle.
-var ErrForeign = errors.New("it is not a bundle")
+var ErrNotBundle = errors.New("it is not a bundle")
 
 // scanner reads the headers of a tar and skips the content. It accepts only the
 // bytes that TarHeader returns and zero padding, so nothing outside the content
 // can be altered or hidden.
 type scanner struct {
-	r         io.ReaderAt
-	off, size int64
+	r            io.ReaderAt
+	offset, size int64
 }
 
 // Table lists where the documents that precede the blobs, and the blobs, are stored.
@@ -45,12 +45,12 @@ func Scan(r io.ReaderAt, size int64) (Table, error) {
 	s := scanner{r: r, size: size}
 	t := Table{map[string]Span{}, map[digest.Digest]Span{}}
 	for _, want := range []string{LayoutEntry, IndexEntry, ChecksumEntry} {
-		name, body, err := s.next()
+		name, body, err := s.nextEntry()
 		if err != nil {
 			return t, err
 		}
 		if name != want && want == LayoutEntry {
-			return t, fmt.Errorf("%w: its first entry is %q", ErrForeign, name)
+			return t, fmt.Errorf("%w: its first entry is %q", ErrNotBundle, name)
 		}
 		if name != want {
 			return t, fmt.Errorf("its entry number %d is %q instead of %q", len(t.Docs)+1, name, want)
@@ -59,7 +59,7 @@ func Scan(r io.ReaderAt, size int64) (Table, error) {
 	}
 	optional := []string{SignatureEntry, DeltaEntry}
 	for {
-		name, body, err := s.next()
+		name, body, err := s.nextEntry()
 		if name == "" || err != nil {
 			return t, err
 		}
@@ -67,7 +67,7 @@ func Scan(r io.ReaderAt, size int64) (Table, error) {
 			t.Docs[name], optional = body, optional[i+1:]
 			continue
 		}
-		d, ok := EntryDigest(name)
+		d, ok := ParseBlobEntry(name)
 		switch _, twice := t.Blobs[d]; {
 		case !ok:
 			return t, fmt.Errorf("the entry name %q is not allowed in a bundle", name)
@@ -81,39 +81,39 @@ func Scan(r io.ReaderAt, size int64) (Table, error) {
 }
 
 // nextEntry returns the next entry, or an empty name at the end of the archive.
-func (s *scanner) next() (name string, body Span, err error) {
-	block, err := s.read(blockSize)
+func (s *scanner) nextEntry() (name string, body Span, err error) {
+	block, err := s.readBytes(blockSize)
 	if err != nil {
 		return "", body, err
 	}
-	if zero(block) {
-		return "", body, s.end()
+	if isZero(block) {
+		return "", body, s.checkEnd()
 	}
 	// The tar reader only reads this header; skipContent skips the content by offset.
-	h, err := tar.NewReader(io.NewSectionReader(s.r, s.off, s.size-s.off)).Next()
-	if err != nil && s.off == 0 {
-		return "", body, ErrForeign
+	h, err := tar.NewReader(io.NewSectionReader(s.r, s.offset, s.size-s.offset)).Next()
+	if err != nil && s.offset == 0 {
+		return "", body, ErrNotBundle
 	}
 	if err != nil {
-		return "", body, fmt.Errorf("the tar header at byte %d is damaged: %w", s.off, err)
+		return "", body, fmt.Errorf("the tar header at byte %d is damaged: %w", s.offset, err)
 	}
-	want, err := wanted(h)
+	want, err := expectedHeader(h)
 	if err != nil {
 		return "", body, err
 	}
-	got, err := s.read(int64(len(want)))
+	got, err := s.readBytes(int64(len(want)))
 	if err != nil {
 		return "", body, err
 	}
 	if !bytes.Equal(got, want) {
-		return "", body, altered(h.Name, s.off)
+		return "", body, alteredHeaderError(h.Name, s.offset)
 	}
-	body = Span{s.off + int64(len(want)), h.Size}
-	return h.Name, body, s.skip(h.Name, body)
+	body = Span{s.offset + int64(len(want)), h.Size}
+	return h.Name, body, s.skipContent(h.Name, body)
 }
 
 // expectedHeader returns the only bytes that are valid for the header h.
-func wanted(h *tar.Header) ([]byte, error) {
+func expectedHeader(h *tar.Header) ([]byte, error) {
 	if err := checkEntry(h); err != nil {
 		return nil, err
 	}
@@ -121,48 +121,48 @@ func wanted(h *tar.Header) ([]byte, error) {
 }
 
 // alteredHeaderError returns the error for a header that differs from TarHeader.
-func altered(name string, off int64) error {
+func alteredHeaderError(name string, off int64) error {
 	return fmt.Errorf("the tar header of %s at byte %d is not what plinth writes: it was altered or packed by another tool", name, off)
 }
 
 // skipContent moves to the header that follows body.
-func (s *scanner) skip(name string, body Span) error {
-	s.off = body.Off + body.Size
-	if body.Size > s.size || s.off > s.size {
-		return fmt.Errorf("%w: %s should end at byte %d, but the file has %d bytes", ErrTruncated, name, s.off, s.size)
+func (s *scanner) skipContent(name string, body Span) error {
+	s.offset = body.Off + body.Size
+	if body.Size > s.size || s.offset > s.size {
+		return fmt.Errorf("%w: %s should end at byte %d, but the file has %d bytes", ErrTruncated, name, s.offset, s.size)
 	}
-	pad, err := s.read(Padding(body.Size))
+	pad, err := s.readBytes(Padding(body.Size))
 	if err != nil {
 		return err
 	}
-	if !zero(pad) {
-		return fmt.Errorf("the padding after %s at byte %d is not zero", name, s.off)
+	if !isZero(pad) {
+		return fmt.Errorf("the padding after %s at byte %d is not zero", name, s.offset)
 	}
-	s.off += int64(len(pad))
+	s.offset += int64(len(pad))
 	return nil
 }
 
 // checkEnd verifies that the file ends with exactly two zero blocks.
-func (s *scanner) end() error {
-	tail, err := s.read(2 * blockSize)
+func (s *scanner) checkEnd() error {
+	tail, err := s.readBytes(2 * blockSize)
 	switch {
 	case err != nil:
 		return err
-	case s.off+2*blockSize != s.size:
-		return fmt.Errorf("it continues after its end at byte %d", s.off+2*blockSize)
-	case !zero(tail):
-		return fmt.Errorf("the end of the archive at byte %d is damaged", s.off)
+	case s.offset+2*blockSize != s.size:
+		return fmt.Errorf("it continues after its end at byte %d", s.offset+2*blockSize)
+	case !isZero(tail):
+		return fmt.Errorf("the end of the archive at byte %d is damaged", s.offset)
 	}
 	return nil
 }
 
 // readBytes returns n bytes at the current offset and does not change the offset.
-func (s *scanner) read(n int64) ([]byte, error) {
-	if s.off+n > s.size {
+func (s *scanner) readBytes(n int64) ([]byte, error) {
+	if s.offset+n > s.size {
 		return nil, fmt.Errorf("%w: its table of contents continues after the last byte, %d", ErrTruncated, s.size)
 	}
 	buf := make([]byte, n)
-	if _, err := s.r.ReadAt(buf, s.off); err != nil && !errors.Is(err, io.EOF) {
+	if _, err := s.r.ReadAt(buf, s.offset); err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
 	}
 	return buf, nil
@@ -181,4 +181,4 @@ func checkEntry(h *tar.Header) error {
 	return nil
 }
 
-func zero(b []byte) bool { return len(bytes.Trim(b, "\x00")) == 0 }
+func isZero(b []byte) bool { return len(bytes.Trim(b, "\x00")) == 0 }

@@ -11,72 +11,72 @@ import (
 // TarReader reads the entries of a bundle that can be read only once, such as from
 // a pipe. It accepts exactly the files that Scan accepts. The caller must read the
 // whole content of each entry from Content before it calls Next.
-type Tar struct {
-	r     io.Reader
-	left  int64 // bytes of the entry's content that were not read yet
-	pad   int64 // zero bytes after the content
-	off   int64
-	begun []byte
+type TarReader struct {
+	r          io.Reader
+	remaining  int64 // bytes of the entry's content that were not read yet
+	padding    int64 // zero bytes after the content
+	offset     int64
+	firstBlock []byte
 }
 
 // NewTarReader returns a reader of the bundle in r, which must be at its first byte.
-func NewTar(r io.Reader) *Tar { return &Tar{r: r} }
+func NewTarReader(r io.Reader) *TarReader { return &TarReader{r: r} }
 
 // Next returns the name and size of the next entry, and its header as read. At
 // the end of the bundle, if no data follows it, it returns an empty name.
-func (t *Tar) Next() (name string, size int64, header []byte, err error) {
-	if t.left > 0 {
-		return "", 0, nil, fmt.Errorf("%d bytes of the last entry were not read", t.left)
+func (t *TarReader) Next() (name string, size int64, header []byte, err error) {
+	if t.remaining > 0 {
+		return "", 0, nil, fmt.Errorf("%d bytes of the last entry were not read", t.remaining)
 	}
-	first, err := t.take(t.pad + blockSize)
+	first, err := t.readBytes(t.padding + blockSize)
 	if err != nil {
 		return "", 0, nil, err
 	}
-	if !zero(first[:t.pad]) {
-		return "", 0, nil, fmt.Errorf("the padding at byte %d is not zero", t.off-int64(len(first)))
+	if !isZero(first[:t.padding]) {
+		return "", 0, nil, fmt.Errorf("the padding at byte %d is not zero", t.offset-int64(len(first)))
 	}
-	if first = first[t.pad:]; zero(first) {
-		return "", 0, nil, t.end()
+	if first = first[t.padding:]; isZero(first) {
+		return "", 0, nil, t.checkEnd()
 	}
 	var rest bytes.Buffer
 	h, err := tar.NewReader(io.MultiReader(bytes.NewReader(first), io.TeeReader(t.r, &rest))).Next()
-	switch begin := t.off - blockSize; {
+	switch begin := t.offset - blockSize; {
 	case begin == 0 && err != nil:
-		return "", 0, nil, ErrForeign
+		return "", 0, nil, ErrNotBundle
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
-		return "", 0, nil, t.cut()
+		return "", 0, nil, t.truncatedError()
 	case err != nil:
 		return "", 0, nil, fmt.Errorf("the tar header at byte %d is damaged: %w", begin, err)
 	}
 	header = append(first, rest.Bytes()...)
-	want, err := wanted(h)
+	want, err := expectedHeader(h)
 	if err != nil {
 		return "", 0, nil, err
 	}
 	if !bytes.Equal(header, want) {
-		return "", 0, nil, altered(h.Name, t.off-blockSize)
+		return "", 0, nil, alteredHeaderError(h.Name, t.offset-blockSize)
 	}
-	t.off += int64(rest.Len())
-	t.left, t.pad = h.Size, Padding(h.Size)
+	t.offset += int64(rest.Len())
+	t.remaining, t.padding = h.Size, Padding(h.Size)
 	return h.Name, h.Size, header, nil
 }
 
 // FirstBlock returns the first block of the stream, or the part of it that was
 // read. It shows what the stream is if it is not a bundle.
-func (t *Tar) Begun() []byte { return t.begun }
+func (t *TarReader) FirstBlock() []byte { return t.firstBlock }
 
 // checkEnd verifies that one more zero block, and nothing else, ends the bundle.
-func (t *Tar) end() error {
-	last, err := t.take(blockSize)
+func (t *TarReader) checkEnd() error {
+	last, err := t.readBytes(blockSize)
 	if err != nil {
 		return err
 	}
-	if !zero(last) {
-		return fmt.Errorf("the end of the archive at byte %d is damaged", t.off-blockSize)
+	if !isZero(last) {
+		return fmt.Errorf("the end of the archive at byte %d is damaged", t.offset-blockSize)
 	}
 	switch n, err := io.ReadFull(t.r, make([]byte, 1)); {
 	case n > 0:
-		return fmt.Errorf("it continues after its end at byte %d", t.off)
+		return fmt.Errorf("it continues after its end at byte %d", t.offset)
 	case err != io.EOF:
 		return err
 	}
@@ -84,37 +84,39 @@ func (t *Tar) end() error {
 }
 
 // readBytes returns the next n bytes.
-func (t *Tar) take(n int64) ([]byte, error) {
+func (t *TarReader) readBytes(n int64) ([]byte, error) {
 	buf := make([]byte, n)
 	got, err := io.ReadFull(t.r, buf)
-	if t.off == 0 {
-		t.begun = buf[:got]
+	if t.offset == 0 {
+		t.firstBlock = buf[:got]
 	}
-	t.off += int64(got)
+	t.offset += int64(got)
 	if err == io.EOF || err == io.ErrUnexpectedEOF {
-		err = t.cut()
+		err = t.truncatedError()
 	}
 	return buf, err
 }
 
-func (t *Tar) cut() error { return fmt.Errorf("%w: it ends at byte %d", ErrTruncated, t.off) }
+func (t *TarReader) truncatedError() error {
+	return fmt.Errorf("%w: it ends at byte %d", ErrTruncated, t.offset)
+}
 
 // Content returns a reader of the current entry's content. If the stream ends too
 // early, reading fails with ErrTruncated.
-func (t *Tar) Content() io.Reader { return content{t} }
+func (t *TarReader) Content() io.Reader { return entryContent{t} }
 
-type content struct{ *Tar }
+type entryContent struct{ *TarReader }
 
-func (c content) Read(p []byte) (int, error) {
-	if c.left == 0 {
+func (c entryContent) Read(p []byte) (int, error) {
+	if c.remaining == 0 {
 		return 0, io.EOF
 	}
-	n, err := c.r.Read(p[:min(int64(len(p)), c.left)])
-	c.left -= int64(n)
-	c.off += int64(n)
+	n, err := c.r.Read(p[:min(int64(len(p)), c.remaining)])
+	c.remaining -= int64(n)
+	c.offset += int64(n)
 	switch {
-	case err == io.EOF && c.left > 0:
-		err = c.cut()
+	case err == io.EOF && c.remaining > 0:
+		err = c.truncatedError()
 	case err == io.EOF:
 		err = nil
 	}
@@ -122,4 +124,4 @@ func (c content) Read(p []byte) (int, error) {
 }
 
 // EndBlocks returns the bytes that follow the last entry of a bundle.
-func End() []byte { return make([]byte, 2*blockSize) }
+func EndBlocks() []byte { return make([]byte, 2*blockSize) }

@@ -13,14 +13,14 @@ import (
 
 // The message is tested here because tests may run as root, which can read any file.
 func TestOpenError_NamesMissingPermission(t *testing.T) {
-	err := Open("x", &fs.PathError{Op: "open", Path: "x", Err: fs.ErrPermission}, nil)
+	err := OpenError("x", &fs.PathError{Op: "open", Path: "x", Err: fs.ErrPermission}, nil)
 	if problem.ExitCode(err) != problem.ExitBundle || !strings.Contains(problem.Hint(err), "permissions") {
 		t.Errorf("%v (hint %q)", err, problem.Hint(err))
 	}
 }
 
 func TestOpenError_ReturnsContextError(t *testing.T) {
-	if err := Open("x", context.Canceled, nil); err != context.Canceled {
+	if err := OpenError("x", context.Canceled, nil); err != context.Canceled {
 		t.Errorf("%v", err)
 	}
 }
@@ -36,7 +36,7 @@ func TestOpenError_NamesInvalidPath(t *testing.T) {
 		"file as folder": {"x/y", unix.ENOTDIR, "cannot open bundle x/y: not a directory"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			err := Open(c.path, &fs.PathError{Op: "stat", Path: c.path, Err: c.cause}, nil)
+			err := OpenError(c.path, &fs.PathError{Op: "stat", Path: c.path, Err: c.cause}, nil)
 			if err.Error() != c.want || strings.Contains(problem.Hint(err), "damaged") {
 				t.Errorf("%v (hint %q), want %q", err, problem.Hint(err), c.want)
 			}

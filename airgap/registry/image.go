@@ -19,21 +19,21 @@ import (
 
 // fetchImage downloads one image for the requested platform. Of a multi-platform
 // image it keeps only that platform's manifest, under the reference text.
-func (f *fetcher) image(ctx context.Context, text string) error {
+func (f *fetcher) fetchImage(ctx context.Context, text string) error {
 	ref, err := name.ParseReference(text, name.StrictValidation)
 	if err != nil {
 		return fmt.Errorf("image %s: %w", text, err)
 	}
 	var img v1.Image
 	var item format.Item
-	if err := f.retry(ctx, func() (err error) {
-		img, item, err = f.manifest(ctx, ref, text)
+	if err := f.retryFetch(ctx, func() (err error) {
+		img, item, err = f.fetchManifest(ctx, ref, text)
 		return err
 	}); err != nil {
 		return fmt.Errorf("image %s: %w", text, err)
 	}
 	for _, desc := range item.Blobs()[1:] { // the manifest is stored last: it marks the image as complete
-		if err := f.retry(ctx, func() error { return f.blob(ctx, img, desc) }); err != nil {
+		if err := f.retryFetch(ctx, func() error { return f.fetchBlob(ctx, img, desc) }); err != nil {
 			return fmt.Errorf("image %s: %w", text, err)
 		}
 	}
@@ -42,7 +42,7 @@ func (f *fetcher) image(ctx context.Context, text string) error {
 		err = f.folder.Put(ctx, item.Manifest, func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(raw)), nil })
 	}
 	if err == nil {
-		err = f.keep(item.Manifest)
+		err = f.addToIndex(item.Manifest)
 	}
 	if err != nil {
 		return fmt.Errorf("image %s: %w", text, err)
@@ -52,10 +52,10 @@ func (f *fetcher) image(ctx context.Context, text string) error {
 
 // fetchManifest returns the image that a reference names in its registry, and adds
 // the sizes of its missing blobs to the progress total.
-func (f *fetcher) manifest(ctx context.Context, ref name.Reference, text string) (v1.Image, format.Item, error) {
+func (f *fetcher) fetchManifest(ctx context.Context, ref name.Reference, text string) (v1.Image, format.Item, error) {
 	img, err := remote.Image(ref, remote.WithContext(ctx), remote.WithAuthFromKeychain(authn.DefaultKeychain),
 		remote.WithPlatform(v1.Platform{OS: f.os, Architecture: f.arch}),
-		remote.WithTransport(f.http), remote.WithRetryStatusCodes()) // no retries here: retryFetch does them
+		remote.WithTransport(f.transport), remote.WithRetryStatusCodes()) // no retries here: retryFetch does them
 	if err != nil {
 		return nil, format.Item{}, err
 	}
@@ -84,14 +84,14 @@ func (f *fetcher) manifest(ctx context.Context, ref name.Reference, text string)
 	}
 	for _, b := range item.Blobs()[1:] {
 		if !f.folder.Has(b) {
-			f.meter.Grow(b.Size)
+			f.meter.AddTotal(b.Size)
 		}
 	}
 	return img, item, nil
 }
 
 // fetchBlob downloads one blob, unless the folder has it.
-func (f *fetcher) blob(ctx context.Context, img v1.Image, desc ocispec.Descriptor) error {
+func (f *fetcher) fetchBlob(ctx context.Context, img v1.Image, desc ocispec.Descriptor) error {
 	return f.folder.Put(ctx, desc, func() (io.ReadCloser, error) {
 		layer, err := img.LayerByDigest(v1.Hash{Algorithm: "sha256", Hex: desc.Digest.Encoded()})
 		if err != nil {
@@ -101,12 +101,12 @@ func (f *fetcher) blob(ctx context.Context, img v1.Image, desc ocispec.Descripto
 		if err != nil {
 			return nil, err
 		}
-		return closer{counted{body, f}, body}, nil
+		return bodyReader{progressReader{body, f}, body}, nil
 	})
 }
 
 // bodyReader combines a reader with the closer of its source.
-type closer struct {
+type bodyReader struct {
 	io.Reader
 	io.Closer
 }

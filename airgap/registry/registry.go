@@ -27,7 +27,7 @@ import (
 )
 
 // maxParallel is how many images or files are downloaded at the same time.
-const parallel = 3
+const maxParallel = 3
 
 // Request describes what to download and where to store it.
 type Request struct {
@@ -43,12 +43,12 @@ type Request struct {
 
 // fetcher executes a Request.
 type fetcher struct {
-	req    Request
-	folder blob.Folder
-	http   http.RoundTripper
-	meter  *blob.Meter
-	os     string
-	arch   string
+	req       Request
+	folder    blob.Folder
+	transport http.RoundTripper
+	meter     *blob.Progress
+	os        string
+	arch      string
 
 	mu    sync.Mutex
 	index ocispec.Index
@@ -67,16 +67,16 @@ func Fetch(ctx context.Context, req Request) error {
 		return fail(err)
 	}
 	group, wrong := errgroup.Group{}, make([]error, len(req.Images)+len(req.HostFiles))
-	group.SetLimit(parallel)
+	group.SetLimit(maxParallel)
 	for i, file := range req.HostFiles {
 		group.Go(func() error {
-			wrong[i] = f.hostFile(ctx, file)
+			wrong[i] = f.fetchHostFile(ctx, file)
 			return nil
 		})
 	}
 	for i, ref := range req.Images {
 		group.Go(func() error {
-			wrong[len(req.HostFiles)+i] = f.image(ctx, ref)
+			wrong[len(req.HostFiles)+i] = f.fetchImage(ctx, ref)
 			return nil
 		})
 	}
@@ -101,29 +101,29 @@ func newFetcher(req Request) (*fetcher, error) {
 		return nil, err
 	}
 	if req.Releases == nil {
-		req.Releases = Upstream()
+		req.Releases = UpstreamReleases()
 	}
 	if req.Transport == nil {
 		req.Transport = http.DefaultTransport
 	}
-	f := &fetcher{req: req, folder: folder, index: index, http: fetch.Guard(req.Transport), meter: blob.NewMeter(0, req.Progress)}
+	f := &fetcher{req: req, folder: folder, index: index, transport: fetch.RequireTLS(req.Transport), meter: blob.NewProgress(0, req.Progress)}
 	f.os, f.arch, _ = strings.Cut(cmp.Or(req.Platform, "linux/amd64"), "/")
 	return f, nil
 }
 
 // addToIndex adds a descriptor to the folder's index. It replaces the one with the
 // same indexKey.
-func (f *fetcher) keep(desc ocispec.Descriptor) error {
+func (f *fetcher) addToIndex(desc ocispec.Descriptor) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	desc.Platform = &ocispec.Platform{OS: f.os, Architecture: f.arch}
-	f.index.Manifests = slices.DeleteFunc(f.index.Manifests, func(old ocispec.Descriptor) bool { return identity(old) == identity(desc) })
+	f.index.Manifests = slices.DeleteFunc(f.index.Manifests, func(old ocispec.Descriptor) bool { return indexKey(old) == indexKey(desc) })
 	f.index.Manifests = append(f.index.Manifests, desc)
 	return f.folder.SetIndex(f.index)
 }
 
 // indexKey returns the key that is unique within a folder's index.
-func identity(desc ocispec.Descriptor) string {
+func indexKey(desc ocispec.Descriptor) string {
 	key := fmt.Sprintf("%s %s", format.DescriptorKind(desc), format.DescriptorName(desc))
 	if p := desc.Platform; p != nil {
 		key += " " + p.OS + "/" + p.Architecture

@@ -97,7 +97,7 @@ func (u *fakeUpstream) pushImages(t *testing.T) (refs []string) {
 	for _, img := range airgaptest.Images() {
 		_, rest, _ := strings.Cut(img.Ref, "/")
 		refs = append(refs, u.host+"/"+rest)
-		if err := remote.Write(u.parseRef(t, refs[len(refs)-1]), airgaptest.MakeImage(t, img)); err != nil {
+		if err := remote.Write(u.parseRef(t, refs[len(refs)-1]), airgaptest.BuildImage(t, img)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -115,9 +115,9 @@ func (u *fakeUpstream) parseRef(t *testing.T, text string) name.Reference {
 
 // newRequest returns a request for everything that u publishes.
 func (u *fakeUpstream) newRequest(t *testing.T) registry.Request {
-	releases := registry.Upstream()
+	releases := registry.UpstreamReleases()
 	releases[0].Base, releases[1].Base = u.URL+"/k0s", u.URL+"/kots"
-	releases[1].Sums = map[string]string{kots + "/amd64": fmt.Sprintf("%x", sha256.Sum256(kotsArchive(t)))}
+	releases[1].Checksums = map[string]string{kots + "/amd64": fmt.Sprintf("%x", sha256.Sum256(kotsArchive(t)))}
 	return registry.Request{Folder: t.TempDir(), Images: u.pushImages(t), Releases: releases, Backoff: time.Millisecond,
 		HostFiles: []build.HostFile{{Name: "k0s", Version: k0s}, {Name: "kots", Version: kots}}}
 }
@@ -125,7 +125,7 @@ func (u *fakeUpstream) newRequest(t *testing.T) registry.Request {
 // buildBundle builds a bundle from what was downloaded, opens and verifies it.
 func buildBundle(t *testing.T, req registry.Request) *airgap.Bundle {
 	t.Helper()
-	b, err := airgap.Open(t.Context(), airgaptest.Bundle(t, build.Request{Name: "my-app", Installer: []byte(airgaptest.Installer),
+	b, err := airgap.Open(t.Context(), airgaptest.WriteBundle(t, build.Request{Name: "my-app", Installer: []byte(airgaptest.Installer),
 		Layout: req.Folder, Images: req.Images, HostFiles: req.HostFiles}))
 	if err != nil {
 		t.Fatal(err)
@@ -150,7 +150,7 @@ func TestFetch_KeepsUpstreamDigestsInTheBundle(t *testing.T) {
 	}
 	b := buildBundle(t, req)
 	for i, img := range b.Images() {
-		want, _ := airgaptest.MakeImage(t, airgaptest.Images()[i]).Digest()
+		want, _ := airgaptest.BuildImage(t, airgaptest.Images()[i]).Digest()
 		if img.Ref != req.Images[i] || img.Manifest.Digest.String() != want.String() {
 			t.Errorf("%s has digest %s, upstream has %s", img.Ref, img.Manifest.Digest, want)
 		}
@@ -193,7 +193,7 @@ func TestFetch_DownloadsNoBlobsTheSecondTime(t *testing.T) {
 // check the platform.
 func isConfig(t *testing.T, u *fakeUpstream, path string) bool {
 	for _, img := range airgaptest.Images() {
-		if c, _ := airgaptest.MakeImage(t, img).ConfigName(); strings.HasSuffix(path, c.String()) {
+		if c, _ := airgaptest.BuildImage(t, img).ConfigName(); strings.HasSuffix(path, c.String()) {
 			return true
 		}
 	}
@@ -203,9 +203,9 @@ func isConfig(t *testing.T, u *fakeUpstream, path string) bool {
 func TestFetch_KeepsOnlyTheRequestedPlatform(t *testing.T) {
 	u := newUpstream(t)
 	req := u.newRequest(t)
-	ours := airgaptest.MakeImage(t, airgaptest.Image{Files: []string{"ours"}})
+	ours := airgaptest.BuildImage(t, airgaptest.Image{Files: []string{"ours"}})
 	index := mutate.AppendManifests(empty.Index,
-		mutate.IndexAddendum{Add: airgaptest.MakeImage(t, airgaptest.Image{Files: []string{"theirs"}}), Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: "arm64"}}},
+		mutate.IndexAddendum{Add: airgaptest.BuildImage(t, airgaptest.Image{Files: []string{"theirs"}}), Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: "arm64"}}},
 		mutate.IndexAddendum{Add: ours, Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: "amd64"}}})
 	text := u.host + "/multi/arch:1"
 	if err := remote.WriteIndex(u.parseRef(t, text), index); err != nil {
@@ -297,10 +297,10 @@ func TestFetch_RejectsDownloadWithoutMatchingChecksum(t *testing.T) {
 		change func(*registry.Release)
 		part   string
 	}{
-		"other checksum pinned":     {func(r *registry.Release) { r.Sums = map[string]string{k0s + "/amd64": strings.Repeat("0", 64)} }, "expected 000"},
-		"no checksum known":         {func(r *registry.Release) { r.SumsPath = "" }, "no checksum is known"},
+		"other checksum pinned":     {func(r *registry.Release) { r.Checksums = map[string]string{k0s + "/amd64": strings.Repeat("0", 64)} }, "expected 000"},
+		"no checksum known":         {func(r *registry.Release) { r.ChecksumsPath = "" }, "no checksum is known"},
 		"file not in checksum list": {func(r *registry.Release) { r.Path = "{version}/../{version}/sha256sums.txt" }, "does not list sha256sums.txt"},
-		"invalid checksum list":     {func(r *registry.Release) { r.SumsPath = r.Path }, "does not list"},
+		"invalid checksum list":     {func(r *registry.Release) { r.ChecksumsPath = r.Path }, "does not list"},
 		"not an archive":            {func(r *registry.Release) { r.Member = "k0s" }, "gzip: invalid header"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -348,7 +348,7 @@ func TestFetch_RejectsPlainHTTPToOtherMachines(t *testing.T) {
 		Folder: t.TempDir(), Transport: net, Backoff: time.Millisecond,
 		Images:    []string{"10.1.2.3:5000/a/b:1", "registry.local/a/b:1"}, // the library would fall back to http for these
 		HostFiles: []build.HostFile{{Name: "k0s", Version: k0s}},
-		Releases:  []registry.Release{{Name: "k0s", Base: "http://192.0.2.1", Path: "k0s", Sums: map[string]string{k0s + "/amd64": "00"}}},
+		Releases:  []registry.Release{{Name: "k0s", Base: "http://192.0.2.1", Path: "k0s", Checksums: map[string]string{k0s + "/amd64": "00"}}},
 	})
 	if err == nil || !strings.Contains(err.Error(), "plain http is refused") {
 		t.Errorf("%v", err)
@@ -382,7 +382,7 @@ func TestFetch_RejectsUnknownCertificateWithoutRetry(t *testing.T) {
 	server.Config.ErrorLog = log.New(io.Discard, "", 0)
 	defer server.Close()
 	err := registry.Fetch(t.Context(), registry.Request{Folder: t.TempDir(), HostFiles: []build.HostFile{{Name: "k0s", Version: k0s}},
-		Releases: []registry.Release{{Name: "k0s", Base: server.URL, Path: "k0s", SumsPath: "sums"}}})
+		Releases: []registry.Release{{Name: "k0s", Base: server.URL, Path: "k0s", ChecksumsPath: "sums"}}})
 	if err == nil || !strings.Contains(err.Error(), "certificate") || requests > 0 {
 		t.Errorf("%v (%d requests)", err, requests)
 	}

@@ -26,48 +26,48 @@ import (
 )
 
 // maxFileSize is the maximum size of an unpacked host file in bytes.
-const maxFile = 4 << 30
+const maxFileSize = 4 << 30
 
 // maxChecksumListSize is the maximum size of a checksum file in bytes.
-const maxSums = 1 << 20
+const maxChecksumListSize = 1 << 20
 
 // Release describes where a host file is published. {version} and {arch} in the
 // paths are replaced by the requested version and architecture.
 type Release struct {
-	Name     string            // name of the host file
-	Base     string            // URL in front of the paths
-	Path     string            // path of the download
-	SumsPath string            // path of a file in sha256sum format that lists the download; not used if Checksums has an entry
-	Sums     map[string]string // pinned SHA-256 (hex) of the download, by "version/arch"
-	Member   string            // path of the file in the download, a .tar.gz; "" if the download is the file
-	Licenses string            // SPDX expression
+	Name          string            // name of the host file
+	Base          string            // URL in front of the paths
+	Path          string            // path of the download
+	ChecksumsPath string            // path of a file in sha256sum format that lists the download; not used if Checksums has an entry
+	Checksums     map[string]string // pinned SHA-256 (hex) of the download, by "version/arch"
+	Member        string            // path of the file in the download, a .tar.gz; "" if the download is the file
+	Licenses      string            // SPDX expression
 }
 
 // UpstreamReleases returns the release pages of the projects themselves: k0s (whose
 // release workflow writes sha256sums.txt) and KOTS.
-func Upstream() []Release {
+func UpstreamReleases() []Release {
 	return []Release{
 		{Name: "k0s", Base: "https://github.com/k0sproject/k0s/releases/download", Licenses: "Apache-2.0",
-			Path: "{version}/k0s-{version}-{arch}", SumsPath: "{version}/sha256sums.txt"},
+			Path: "{version}/k0s-{version}-{arch}", ChecksumsPath: "{version}/sha256sums.txt"},
 		{Name: "kots", Base: "https://github.com/replicatedhq/kots/releases/download", Licenses: "Apache-2.0",
-			Path: "v{version}/kots_linux_{arch}.tar.gz", SumsPath: "v{version}/kots_{version}_checksums.txt", Member: "kots"},
+			Path: "v{version}/kots_linux_{arch}.tar.gz", ChecksumsPath: "v{version}/kots_{version}_checksums.txt", Member: "kots"},
 	}
 }
 
 // urlFor returns the URL of a path pattern. A "+" in the version is escaped, as GitHub
 // requires.
-func (r Release) url(pattern, version, arch string) string {
-	return strings.TrimRight(r.Base, "/") + "/" + fill(pattern, url.QueryEscape(version), arch)
+func (r Release) urlFor(pattern, version, arch string) string {
+	return strings.TrimRight(r.Base, "/") + "/" + fillPattern(pattern, url.QueryEscape(version), arch)
 }
 
 // fillPattern returns a path pattern with version and architecture inserted.
-func fill(pattern, version, arch string) string {
+func fillPattern(pattern, version, arch string) string {
 	return strings.NewReplacer("{version}", version, "{arch}", arch).Replace(pattern)
 }
 
 // fetchHostFile downloads a host file, unless the folder has that version.
-func (f *fetcher) hostFile(ctx context.Context, want build.HostFile) error {
-	if f.hasFile(want) {
+func (f *fetcher) fetchHostFile(ctx context.Context, want build.HostFile) error {
+	if f.hasHostFile(want) {
 		return nil
 	}
 	i := slices.IndexFunc(f.req.Releases, func(r Release) bool { return r.Name == want.Name })
@@ -76,12 +76,12 @@ func (f *fetcher) hostFile(ctx context.Context, want build.HostFile) error {
 	}
 	release := f.req.Releases[i]
 	var sum string
-	err := f.retry(ctx, func() (err error) {
-		sum, err = f.checksum(ctx, release, want.Version)
+	err := f.retryFetch(ctx, func() (err error) {
+		sum, err = f.fetchChecksum(ctx, release, want.Version)
 		return err
 	})
 	if err == nil {
-		err = f.retry(ctx, func() error { return f.download(ctx, release, want.Version, sum) })
+		err = f.retryFetch(ctx, func() error { return f.downloadRelease(ctx, release, want.Version, sum) })
 	}
 	if err != nil {
 		return fmt.Errorf("host file %s %s: %w", want.Name, want.Version, err)
@@ -91,16 +91,16 @@ func (f *fetcher) hostFile(ctx context.Context, want build.HostFile) error {
 
 // hasHostFile reports whether the folder has that version of a host file with all its
 // blobs.
-func (f *fetcher) hasFile(want build.HostFile) bool {
+func (f *fetcher) hasHostFile(want build.HostFile) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	platform := &ocispec.Platform{OS: f.os, Architecture: f.arch}
-	key := identity(ocispec.Descriptor{Platform: platform, Annotations: annotations(want.Name, want.Version, "")})
-	return slices.ContainsFunc(f.index.Manifests, func(d ocispec.Descriptor) bool { return identity(d) == key && f.folder.Has(d) })
+	key := indexKey(ocispec.Descriptor{Platform: platform, Annotations: hostFileAnnotations(want.Name, want.Version, "")})
+	return slices.ContainsFunc(f.index.Manifests, func(d ocispec.Descriptor) bool { return indexKey(d) == key && f.folder.Has(d) })
 }
 
 // hostFileAnnotations returns the annotations of a host file's descriptor.
-func annotations(name, version, licenses string) map[string]string {
+func hostFileAnnotations(name, version, licenses string) map[string]string {
 	a := map[string]string{format.AnnotationKind: string(format.KindHost), ocispec.AnnotationTitle: name, ocispec.AnnotationVersion: version}
 	if licenses != "" {
 		a[ocispec.AnnotationLicenses] = licenses
@@ -110,21 +110,21 @@ func annotations(name, version, licenses string) map[string]string {
 
 // fetchChecksum returns the SHA-256 (hex) that the download must have: the pinned one,
 // or the one in the release's own list, which is authenticated by TLS only.
-func (f *fetcher) checksum(ctx context.Context, r Release, version string) (string, error) {
-	if sum, ok := r.Sums[version+"/"+f.arch]; ok {
+func (f *fetcher) fetchChecksum(ctx context.Context, r Release, version string) (string, error) {
+	if sum, ok := r.Checksums[version+"/"+f.arch]; ok {
 		return sum, nil
 	}
-	if r.SumsPath == "" {
+	if r.ChecksumsPath == "" {
 		return "", fmt.Errorf("%w: no checksum is known", fetch.ErrUnusable)
 	}
-	from := r.url(r.SumsPath, version, f.arch)
-	resp, err := f.get(ctx, from)
+	from := r.urlFor(r.ChecksumsPath, version, f.arch)
+	resp, err := f.openURL(ctx, from)
 	if err != nil {
 		return "", err
 	}
 	defer func() { _ = resp.Body.Close() }()
-	name := path.Base(fill(r.Path, version, f.arch))
-	lines := bufio.NewScanner(io.LimitReader(resp.Body, maxSums))
+	name := path.Base(fillPattern(r.Path, version, f.arch))
+	lines := bufio.NewScanner(io.LimitReader(resp.Body, maxChecksumListSize))
 	for lines.Scan() {
 		fields := strings.Fields(lines.Text())
 		if len(fields) == 2 && strings.TrimPrefix(fields[1], "*") == name {
@@ -136,7 +136,7 @@ func (f *fetcher) checksum(ctx context.Context, r Release, version string) (stri
 
 // packedFile is a compressed host file: its blob, and the digest and size of its
 // content.
-type packed struct {
+type packedFile struct {
 	blob  ocispec.Descriptor
 	plain digest.Digest
 	size  int64
@@ -145,20 +145,20 @@ type packed struct {
 // downloadRelease streams a host file into the folder: it verifies the checksum,
 // extracts the file from its archive and compresses it. The file is stored only if
 // the checksum of the download is sum.
-func (f *fetcher) download(ctx context.Context, r Release, version, sum string) error {
-	from := r.url(r.Path, version, f.arch)
-	resp, err := f.get(ctx, from)
+func (f *fetcher) downloadRelease(ctx context.Context, r Release, version, sum string) error {
+	from := r.urlFor(r.Path, version, f.arch)
+	resp, err := f.openURL(ctx, from)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = resp.Body.Close() }()
-	f.meter.Grow(max(resp.ContentLength, 0))
-	body := counted{resp.Body, f}
-	var p packed
+	f.meter.AddTotal(max(resp.ContentLength, 0))
+	body := progressReader{resp.Body, f}
+	var p packedFile
 	p.blob, err = f.folder.Add(format.TypeFile, func(w io.Writer) error {
 		hash := sha256.New()
 		tee := io.TeeReader(body, hash)
-		wrong := p.pack(w, tee, r.Member)
+		wrong := p.packMember(w, tee, r.Member)
 		// Read the rest for the checksum. Check the checksum first: if it is wrong,
 		// that explains any other error.
 		if _, err := io.Copy(io.Discard, tee); err != nil {
@@ -175,13 +175,13 @@ func (f *fetcher) download(ctx context.Context, r Release, version, sum string) 
 	if err != nil {
 		return err
 	}
-	return f.keepFile(p, r, version)
+	return f.addHostFile(p, r, version)
 }
 
 // packMember compresses the member of a download to w and records the digest and
 // size of its content.
-func (p *packed) pack(w io.Writer, download io.Reader, member string) error {
-	file, err := extract(download, member)
+func (p *packedFile) packMember(w io.Writer, download io.Reader, member string) error {
+	file, err := openMember(download, member)
 	if err != nil {
 		return err
 	}
@@ -190,12 +190,12 @@ func (p *packed) pack(w io.Writer, download io.Reader, member string) error {
 	if err != nil {
 		return err
 	}
-	p.size, err = io.Copy(io.MultiWriter(z, sum.Hash()), io.LimitReader(file, maxFile+1))
+	p.size, err = io.Copy(io.MultiWriter(z, sum.Hash()), io.LimitReader(file, maxFileSize+1))
 	if err != nil {
 		return err
 	}
-	if p.size > maxFile {
-		return fmt.Errorf("it unpacks to more than %d bytes", int64(maxFile))
+	if p.size > maxFileSize {
+		return fmt.Errorf("it unpacks to more than %d bytes", int64(maxFileSize))
 	}
 	p.plain = sum.Digest()
 	return z.Close()
@@ -203,7 +203,7 @@ func (p *packed) pack(w io.Writer, download io.Reader, member string) error {
 
 // openMember returns the content of a member of a .tar.gz; for "", the download
 // itself.
-func extract(download io.Reader, member string) (io.Reader, error) {
+func openMember(download io.Reader, member string) (io.Reader, error) {
 	if member == "" {
 		return download, nil
 	}
@@ -223,7 +223,7 @@ func extract(download io.Reader, member string) (io.Reader, error) {
 }
 
 // addHostFile stores the manifest of a host file and adds it to the index.
-func (f *fetcher) keepFile(p packed, r Release, version string) error {
+func (f *fetcher) addHostFile(p packedFile, r Release, version string) error {
 	p.blob.Annotations = map[string]string{ocispec.AnnotationTitle: r.Name, format.AnnotationMode: "0755",
 		format.AnnotationDigest: p.plain.String(), format.AnnotationSize: fmt.Sprint(p.size)}
 	empty, err := f.folder.Add(ocispec.MediaTypeEmptyJSON, func(w io.Writer) error {
@@ -239,6 +239,6 @@ func (f *fetcher) keepFile(p packed, r Release, version string) error {
 	if err != nil {
 		return err
 	}
-	desc.ArtifactType, desc.Annotations = format.TypeHost, annotations(r.Name, version, r.Licenses)
-	return f.keep(desc)
+	desc.ArtifactType, desc.Annotations = format.TypeHost, hostFileAnnotations(r.Name, version, r.Licenses)
+	return f.addToIndex(desc)
 }

@@ -24,48 +24,48 @@ const (
 )
 
 // Embedded is an executable split into its program and the data embedded in it.
-type Sealed struct {
+type Embedded struct {
 	Program *io.SectionReader // the executable alone
 	Bundle  *io.SectionReader // nil if there is none
-	Key     sign.Public       // zero if there is none
+	Key     sign.PublicKey    // zero if there is none
 }
 
 // record describes the parts of the file; sizes are in bytes.
 type record struct {
-	Program int64       `json:"program"`
-	Bundle  int64       `json:"bundle,omitempty"`
-	Key     sign.Public `json:"key,omitzero"`
+	Program int64          `json:"program"`
+	Bundle  int64          `json:"bundle,omitempty"`
+	Key     sign.PublicKey `json:"key,omitzero"`
 }
 
 // Open returns the parts of a file of size bytes. A file without a trailer is a
 // program without embedded data. It fails if the record does not match the file.
-func Open(r io.ReaderAt, size int64) (Sealed, error) {
-	plain := Sealed{Program: io.NewSectionReader(r, 0, size)}
+func Open(r io.ReaderAt, size int64) (Embedded, error) {
+	plain := Embedded{Program: io.NewSectionReader(r, 0, size)}
 	if size < int64(trailerSize) {
 		return plain, nil
 	}
 	end := size - int64(trailerSize)
-	trailer, err := read(r, end, trailerSize)
+	trailer, err := readAt(r, end, trailerSize)
 	if err != nil || !bytes.HasSuffix(trailer, []byte(magic)) {
 		return plain, err
 	}
 	length := binary.BigEndian.Uint64(trailer)
 	if length > maxRecord || int64(length) > end {
-		return Sealed{}, errors.New("its embedded data is damaged: the record is too long")
+		return Embedded{}, errors.New("its embedded data is damaged: the record is too long")
 	}
-	raw, err := read(r, end-int64(length), int(length))
+	raw, err := readAt(r, end-int64(length), int(length))
 	if err != nil {
-		return Sealed{}, err
+		return Embedded{}, err
 	}
 	var rec record
 	if err := json.Unmarshal(raw, &rec); err != nil {
-		return Sealed{}, fmt.Errorf("its embedded data is damaged: %w", err)
+		return Embedded{}, fmt.Errorf("its embedded data is damaged: %w", err)
 	}
 	payload := end - int64(length)
 	if rec.Program < 0 || rec.Bundle < 0 || rec.Program > payload || rec.Bundle != payload-rec.Program {
-		return Sealed{}, fmt.Errorf("its embedded data is damaged: the record declares parts of %d and %d bytes, but the file has %d", rec.Program, rec.Bundle, payload)
+		return Embedded{}, fmt.Errorf("its embedded data is damaged: the record declares parts of %d and %d bytes, but the file has %d", rec.Program, rec.Bundle, payload)
 	}
-	s := Sealed{Program: io.NewSectionReader(r, 0, rec.Program), Key: rec.Key}
+	s := Embedded{Program: io.NewSectionReader(r, 0, rec.Program), Key: rec.Key}
 	if rec.Bundle > 0 {
 		s.Bundle = io.NewSectionReader(r, rec.Program, rec.Bundle)
 	}
@@ -73,7 +73,7 @@ func Open(r io.ReaderAt, size int64) (Sealed, error) {
 }
 
 // readAt returns up to n bytes at off; it does not fail at the end of r.
-func read(r io.ReaderAt, off int64, n int) ([]byte, error) {
+func readAt(r io.ReaderAt, off int64, n int) ([]byte, error) {
 	buf := make([]byte, n)
 	if _, err := r.ReadAt(buf, off); err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
@@ -83,7 +83,7 @@ func read(r io.ReaderAt, off int64, n int) ([]byte, error) {
 
 // Write writes an executable that consists of the parts in s. It fails if the size
 // of a part changes while it is read.
-func Write(w io.Writer, s Sealed) error {
+func Write(w io.Writer, s Embedded) error {
 	rec := record{Program: s.Program.Size(), Key: s.Key}
 	parts := []io.Reader{io.NewSectionReader(s.Program, 0, rec.Program)}
 	if s.Bundle != nil {

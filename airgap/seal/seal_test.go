@@ -19,13 +19,13 @@ func section(s string) *io.SectionReader {
 	return io.NewSectionReader(bytes.NewReader([]byte(s)), 0, int64(len(s)))
 }
 
-func open(t testing.TB, file []byte) (seal.Sealed, error) {
+func open(t testing.TB, file []byte) (seal.Embedded, error) {
 	t.Helper()
 	return seal.Open(bytes.NewReader(file), int64(len(file)))
 }
 
 // embedded returns the file that contains s.
-func embedded(t testing.TB, s seal.Sealed) []byte {
+func embedded(t testing.TB, s seal.Embedded) []byte {
 	t.Helper()
 	var buf bytes.Buffer
 	if err := seal.Write(&buf, s); err != nil {
@@ -35,13 +35,13 @@ func embedded(t testing.TB, s seal.Sealed) []byte {
 }
 
 // allParts returns an executable with an embedded key and bundle.
-func allParts(t testing.TB) seal.Sealed {
+func allParts(t testing.TB) seal.Embedded {
 	t.Helper()
-	var k sign.Public
+	var k sign.PublicKey
 	if err := k.UnmarshalText([]byte(key)); err != nil {
 		t.Fatal(err)
 	}
-	return seal.Sealed{Program: section(program), Bundle: section(bundle), Key: k}
+	return seal.Embedded{Program: section(program), Bundle: section(bundle), Key: k}
 }
 
 func text(t testing.TB, r *io.SectionReader) string {
@@ -58,7 +58,7 @@ func text(t testing.TB, r *io.SectionReader) string {
 
 func TestOpen_ReturnsWhatWriteEmbedded(t *testing.T) {
 	whole := allParts(t)
-	for name, want := range map[string]seal.Sealed{
+	for name, want := range map[string]seal.Embedded{
 		"key and bundle": whole,
 		"key":            {Program: whole.Program, Key: whole.Key},
 		"bundle":         {Program: whole.Program, Bundle: whole.Bundle},

@@ -31,9 +31,9 @@ func newKey(t testing.TB, curve elliptic.Curve) []byte {
 }
 
 // newKeyPair returns a new P-256 key pair.
-func newKeyPair(t testing.TB) (sign.Private, sign.Public) {
+func newKeyPair(t testing.TB) (sign.PrivateKey, sign.PublicKey) {
 	t.Helper()
-	private, err := sign.ParsePrivate(newKey(t, elliptic.P256()))
+	private, err := sign.ParsePrivateKey(newKey(t, elliptic.P256()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,7 +56,7 @@ func TestPublicKey_VerifiesOnlyItsOwnSignatures(t *testing.T) {
 	if !bytes.Equal(signature, again) {
 		t.Error("two signatures of the same bytes differ")
 	}
-	if other.Verify(data, signature) || public.Verify([]byte("indey"), signature) || public.Verify(data, nil) || (sign.Public{}).Verify(data, signature) {
+	if other.Verify(data, signature) || public.Verify([]byte("indey"), signature) || public.Verify(data, nil) || (sign.PublicKey{}).Verify(data, signature) {
 		t.Error("a signature is accepted for other data or another key")
 	}
 	for i := range signature {
@@ -66,7 +66,7 @@ func TestPublicKey_VerifiesOnlyItsOwnSignatures(t *testing.T) {
 			t.Errorf("a signature with byte %d altered is accepted", i)
 		}
 	}
-	if len(signature) > sign.MaxSignature {
+	if len(signature) > sign.MaxSignatureSize {
 		t.Errorf("%d bytes", len(signature))
 	}
 }
@@ -77,11 +77,11 @@ func TestPublicKey_RoundTripsThroughTextAndPEM(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var back sign.Public
+	var back sign.PublicKey
 	if err := back.UnmarshalText(text); err != nil || !back.Equal(public) {
 		t.Errorf("%v", err)
 	}
-	fromPEM, err := sign.ParsePublic(public.PEM())
+	fromPEM, err := sign.ParsePublicKey(public.PEM())
 	if err != nil || !fromPEM.Equal(public) || fromPEM.Fingerprint() != public.Fingerprint() {
 		t.Errorf("%v", err)
 	}
@@ -106,9 +106,9 @@ func TestParseKeys_RejectOtherContentAndNameIt(t *testing.T) {
 		"bad public":  {"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n", `"PUBLIC KEY"`, "damaged"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := sign.ParsePrivate([]byte(c.file))
+			_, err := sign.ParsePrivateKey([]byte(c.file))
 			checkError(t, "as private key", err, c.private)
-			_, err = sign.ParsePublic([]byte(c.file))
+			_, err = sign.ParsePublicKey([]byte(c.file))
 			checkError(t, "as public key", err, c.public)
 		})
 	}
@@ -125,17 +125,17 @@ func checkError(t *testing.T, name string, err error, part string) {
 func TestKeyRotation_IsSignedByTheOldKeyOnly(t *testing.T) {
 	old, oldPublic := newKeyPair(t)
 	_, next := newKeyPair(t)
-	file, err := old.Rotate(next)
+	file, err := old.SignRotation(next)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := sign.ParseRotation(file)
-	if err != nil || !r.Next.Equal(next) || !r.By(oldPublic) || r.By(next) || r.By(sign.Public{}) {
+	r, err := sign.ParseKeyRotation(file)
+	if err != nil || !r.Next.Equal(next) || !r.SignedBy(oldPublic) || r.SignedBy(next) || r.SignedBy(sign.PublicKey{}) {
 		t.Errorf("%v", err)
 	}
 	_, other := newKeyPair(t)
-	swapped, err := sign.ParseRotation(append(other.PEM(), file[len(next.PEM()):]...))
-	if err != nil || swapped.By(oldPublic) {
+	swapped, err := sign.ParseKeyRotation(append(other.PEM(), file[len(next.PEM()):]...))
+	if err != nil || swapped.SignedBy(oldPublic) {
 		t.Errorf("the statement is accepted for another next key: %v", err)
 	}
 	for name, bad := range map[string]string{
@@ -145,7 +145,7 @@ func TestKeyRotation_IsSignedByTheOldKeyOnly(t *testing.T) {
 		"two":         string(file) + string(file),
 	} {
 		t.Run(name, func(t *testing.T) {
-			if _, err := sign.ParseRotation([]byte(bad)); err == nil {
+			if _, err := sign.ParseKeyRotation([]byte(bad)); err == nil {
 				t.Error("it is accepted")
 			}
 		})
@@ -177,11 +177,11 @@ func TestSignatures_AreCompatibleWithOpenSSL(t *testing.T) {
 	shell(`openssl ecparam -name prime256v1 -genkey -out vendor.key 2>/dev/null; openssl pkey -in vendor.key -pubout -out vendor.pub
 	       openssl ecparam -name prime256v1 -genkey -noout -out next.key; openssl pkey -in next.key -pubout -out next.pub
 	       printf index > index.json; openssl dgst -sha256 -sign vendor.key -out theirs.sig index.json`)
-	private, err := sign.ParsePrivate(read("vendor.key"))
+	private, err := sign.ParsePrivateKey(read("vendor.key"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	public, err := sign.ParsePublic(read("vendor.pub"))
+	public, err := sign.ParsePublicKey(read("vendor.pub"))
 	if err != nil || !public.Verify(read("index.json"), read("theirs.sig")) {
 		t.Fatalf("openssl's signature is rejected: %v", err)
 	}
@@ -199,15 +199,15 @@ func TestSignatures_AreCompatibleWithOpenSSL(t *testing.T) {
 	shell(`{ cat next.pub; echo "-----BEGIN PLINTH KEY ROTATION-----"
 	         openssl dgst -sha256 -sign vendor.key next.pub | base64 -w 64
 	         echo "-----END PLINTH KEY ROTATION-----"; } > rotation.pem`)
-	r, err := sign.ParseRotation(read("rotation.pem"))
-	if err != nil || !r.By(public) || !bytes.Equal(r.Next.PEM(), read("next.pub")) {
+	r, err := sign.ParseKeyRotation(read("rotation.pem"))
+	if err != nil || !r.SignedBy(public) || !bytes.Equal(r.Next.PEM(), read("next.pub")) {
 		t.Errorf("a statement created with openssl is rejected: %v", err)
 	}
 }
 
 func FuzzParseKeys(f *testing.F) {
 	private, public := newKeyPair(f)
-	rotation, err := private.Rotate(public)
+	rotation, err := private.SignRotation(public)
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -215,11 +215,11 @@ func FuzzParseKeys(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, file []byte) {
-		if key, err := sign.ParsePublic(file); err == nil && key.Fingerprint() == "" {
+		if key, err := sign.ParsePublicKey(file); err == nil && key.Fingerprint() == "" {
 			t.Error("a key without a fingerprint")
 		}
-		_, _ = sign.ParsePrivate(file)
-		if r, err := sign.ParseRotation(file); err == nil && r.Next.IsZero() {
+		_, _ = sign.ParsePrivateKey(file)
+		if r, err := sign.ParseKeyRotation(file); err == nil && r.Next.IsZero() {
 			t.Error("a statement for no key")
 		}
 	})

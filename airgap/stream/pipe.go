@@ -30,12 +30,12 @@ func OpenPipe(ctx context.Context, path string) (*airgap.Bundle, *Stream, error)
 		file, err = os.Stdin, nil
 	}
 	if err != nil {
-		return nil, nil, refusal.Open(path, err, nil)
+		return nil, nil, refusal.OpenError(path, err, nil)
 	}
 	context.AfterFunc(ctx, func() { _ = file.Close() })
-	b, s, err := Open(ctx, file, path)
+	b, s, err := OpenStream(ctx, file, path)
 	if err != nil {
 		return nil, nil, errors.Join(err, file.Close())
 	}
-	return b.Owning(file), s, nil
+	return b.WithCloser(file), s, nil
 }

@@ -21,19 +21,19 @@ import (
 
 // maxHeadSize is the maximum number of bytes that may precede the content of the
 // images and host files. They are kept in memory.
-const maxHead = 128 << 20
+const maxHeadSize = 128 << 20
 
 // Stream is the rest of a bundle that is read once and in order: the content of
 // its images and host files, which follows the part that OpenStream has read.
 type Stream struct {
-	name   string
-	tar    *format.Tar
-	at     entry // the entry whose content comes next; its name is empty at the end
-	bundle *airgap.Bundle
+	name      string
+	entries   *format.TarReader
+	nextEntry streamEntry // the entry whose content comes next; its name is empty at the end
+	bundle    *airgap.Bundle
 }
 
 // streamEntry is the name and size of a tar entry.
-type entry struct {
+type streamEntry struct {
 	name string
 	size int64
 }
@@ -42,19 +42,19 @@ type entry struct {
 // together with the stream of the content that is still to come. For a thin
 // bundle the stream is nil; a delta is refused. name identifies the origin in
 // errors, which are problems with the exit code for a bad bundle.
-func Open(ctx context.Context, r io.Reader, name string) (*airgap.Bundle, *Stream, error) {
-	s := &Stream{name: name, tar: format.NewTar(r)}
-	head, err := s.head()
+func OpenStream(ctx context.Context, r io.Reader, name string) (*airgap.Bundle, *Stream, error) {
+	s := &Stream{name: name, entries: format.NewTarReader(r)}
+	head, err := s.readHead()
 	if ctx.Err() != nil {
 		return nil, nil, ctx.Err()
 	}
 	if err != nil {
-		return nil, nil, refusal.Open(name, err, s.tar.Begun())
+		return nil, nil, refusal.OpenError(name, err, s.entries.FirstBlock())
 	}
 	if s.bundle, err = airgap.OpenAt(ctx, bytes.NewReader(head), int64(len(head)), name); err != nil {
 		return nil, nil, err
 	}
-	if s.at.name == "" {
+	if s.nextEntry.name == "" {
 		return s.bundle, nil, nil
 	}
 	return s.bundle, s, nil
@@ -62,47 +62,47 @@ func Open(ctx context.Context, r io.Reader, name string) (*airgap.Bundle, *Strea
 
 // readHead returns everything that precedes the first layer of an image or host
 // file, followed by the end blocks of a bundle.
-func (s *Stream) head() ([]byte, error) {
+func (s *Stream) readHead() ([]byte, error) {
 	var head bytes.Buffer
-	declared := contents{map[digest.Digest]ocispec.Descriptor{}, map[digest.Digest]bool{}, map[digest.Digest]bool{}}
+	declared := headContents{map[digest.Digest]ocispec.Descriptor{}, map[digest.Digest]bool{}, map[digest.Digest]bool{}}
 	for {
-		name, size, header, err := s.tar.Next()
+		name, size, header, err := s.entries.Next()
 		if err != nil {
 			return nil, err
 		}
-		if d, ok := format.EntryDigest(name); name == "" || ok && declared.bulk[d] {
-			s.at = entry{name, size}
-			head.Write(format.End())
-			return head.Bytes(), declared.complete()
+		if d, ok := format.ParseBlobEntry(name); name == "" || ok && declared.contentBlobs[d] {
+			s.nextEntry = streamEntry{name, size}
+			head.Write(format.EndBlocks())
+			return head.Bytes(), declared.checkComplete()
 		}
 		if name == format.DeltaEntry {
 			return nil, errors.New("it is a delta, which cannot be read from a pipe: save it to a file first")
 		}
-		if int64(head.Len())+size > maxHead {
-			return nil, fmt.Errorf("it has more than %d bytes before the content of its images", maxHead)
+		if int64(head.Len())+size > maxHeadSize {
+			return nil, fmt.Errorf("it has more than %d bytes before the content of its images", maxHeadSize)
 		}
 		head.Write(header)
 		begin := head.Len()
-		if _, err := io.Copy(&head, s.tar.Content()); err != nil {
+		if _, err := io.Copy(&head, s.entries.Content()); err != nil {
 			return nil, err
 		}
-		declared.at(name, head.Bytes()[begin:])
+		declared.addEntry(name, head.Bytes()[begin:])
 		head.Write(make([]byte, format.Padding(size)))
 	}
 }
 
 // headContents is what the beginning of a bundle declares about the rest. It is
 // not verified: it is used only to find where the beginning ends.
-type contents struct {
-	manifests map[digest.Digest]ocispec.Descriptor
-	bulk      map[digest.Digest]bool // layers of images and host files
-	due       map[digest.Digest]bool // all other referenced blobs; true until the blob was read
+type headContents struct {
+	manifests    map[digest.Digest]ocispec.Descriptor
+	contentBlobs map[digest.Digest]bool // layers of images and host files
+	expected     map[digest.Digest]bool // all other referenced blobs; true until the blob was read
 }
 
 // checkComplete returns an error if referenced parts are missing before the content blobs.
-func (c contents) complete() error {
+func (c headContents) checkComplete() error {
 	n := 0
-	for _, due := range c.due {
+	for _, due := range c.expected {
 		if due {
 			n++
 		}
@@ -114,7 +114,7 @@ func (c contents) complete() error {
 }
 
 // addEntry records an entry with its content.
-func (c contents) at(name string, data []byte) {
+func (c headContents) addEntry(name string, data []byte) {
 	if name == format.IndexEntry {
 		var index ocispec.Index
 		if json.Unmarshal(data, &index) == nil {
@@ -123,21 +123,21 @@ func (c contents) at(name string, data []byte) {
 			}
 		}
 	}
-	d, ok := format.EntryDigest(name)
+	d, ok := format.ParseBlobEntry(name)
 	if !ok {
 		return
 	}
-	c.due[d] = false
+	c.expected[d] = false
 	item, err := format.ParseItem(c.manifests[d], data)
 	if _, ok := c.manifests[d]; !ok || err != nil {
 		return
 	}
-	for _, b := range item.Bulk() {
-		c.bulk[b.Digest] = true
+	for _, b := range item.ContentBlobs() {
+		c.contentBlobs[b.Digest] = true
 	}
 	for _, b := range item.Blobs() {
-		if _, was := c.due[b.Digest]; !was && !c.bulk[b.Digest] {
-			c.due[b.Digest] = true
+		if _, was := c.expected[b.Digest]; !was && !c.contentBlobs[b.Digest] {
+			c.expected[b.Digest] = true
 		}
 	}
 }
@@ -146,8 +146,8 @@ func (c contents) at(name string, data []byte) {
 // in want that are not yet in folder. Blobs that were received completely before
 // a failure stay in folder. progress may be nil; otherwise it is called with the
 // bytes received. Errors are problems with the exit code for a bad bundle.
-func (s *Stream) Blobs(ctx context.Context, folder blob.Folder, want []ocispec.Descriptor, progress func(done, total int64)) error {
-	err := s.blobs(ctx, folder, want, progress)
+func (s *Stream) SaveBlobs(ctx context.Context, folder blob.Folder, want []ocispec.Descriptor, progress func(done, total int64)) error {
+	err := s.copyBlobs(ctx, folder, want, progress)
 	if err == nil || ctx.Err() != nil {
 		return errors.Join(ctx.Err())
 	}
@@ -155,7 +155,7 @@ func (s *Stream) Blobs(ctx context.Context, folder blob.Folder, want []ocispec.D
 	switch {
 	case errors.Is(err, format.ErrTruncated):
 		hint = "the sender stopped too early: send the bundle again; the parts that were received completely are kept"
-	case errors.Is(err, errKeep):
+	case errors.Is(err, errSave):
 		hint = "free space in " + folder.Dir() + "; then send the bundle again"
 	}
 	var p *problem.Problem
@@ -166,15 +166,15 @@ func (s *Stream) Blobs(ctx context.Context, folder blob.Folder, want []ocispec.D
 }
 
 // IsPermanentStreamError reports whether reading the same stream again would fail the same way.
-func Hopeless(err error) bool { return !errors.Is(err, format.ErrTruncated) }
+func IsPermanentStreamError(err error) bool { return !errors.Is(err, format.ErrTruncated) }
 
 // errSave marks an error of the local disk.
-var errKeep = errors.New("cannot save a blob")
+var errSave = errors.New("cannot save a blob")
 
 // copyBlobs implements SaveBlobs; its errors are not problems yet.
-func (s *Stream) blobs(ctx context.Context, folder blob.Folder, want []ocispec.Descriptor, progress func(done, total int64)) error {
+func (s *Stream) copyBlobs(ctx context.Context, folder blob.Folder, want []ocispec.Descriptor, progress func(done, total int64)) error {
 	due, total := map[digest.Digest]ocispec.Descriptor{}, int64(0)
-	for _, d := range s.bundle.Absent() {
+	for _, d := range s.bundle.Missing() {
 		due[d.Digest] = d
 		total += d.Size
 	}
@@ -182,22 +182,22 @@ func (s *Stream) blobs(ctx context.Context, folder blob.Folder, want []ocispec.D
 	for _, d := range want {
 		wanted[d.Digest] = true
 	}
-	counter := blob.NewMeter(total, progress)
-	for s.at.name != "" {
-		d, _ := format.EntryDigest(s.at.name)
+	counter := blob.NewProgress(total, progress)
+	for s.nextEntry.name != "" {
+		d, _ := format.ParseBlobEntry(s.nextEntry.name)
 		desc, ok := due[d]
 		switch {
 		case !ok:
-			return fmt.Errorf("the entry %q is not allowed here, or it appears twice", s.at.name)
-		case desc.Size != s.at.size:
-			return fmt.Errorf("blob %s has %d bytes instead of the declared %d", d, s.at.size, desc.Size)
+			return fmt.Errorf("the entry %q is not allowed here, or it appears twice", s.nextEntry.name)
+		case desc.Size != s.nextEntry.size:
+			return fmt.Errorf("blob %s has %d bytes instead of the declared %d", d, s.nextEntry.size, desc.Size)
 		}
 		delete(due, d)
-		if err := s.one(ctx, folder, desc, wanted[d], counter); err != nil {
+		if err := s.copyBlob(ctx, folder, desc, wanted[d], counter); err != nil {
 			return err
 		}
 		var err error
-		if s.at.name, s.at.size, _, err = s.tar.Next(); err != nil {
+		if s.nextEntry.name, s.nextEntry.size, _, err = s.entries.Next(); err != nil {
 			return err
 		}
 	}
@@ -209,13 +209,13 @@ func (s *Stream) blobs(ctx context.Context, folder blob.Folder, want []ocispec.D
 }
 
 // copyBlob reads and verifies the next blob, and saves it if it is wanted.
-func (s *Stream) one(ctx context.Context, folder blob.Folder, desc ocispec.Descriptor, wanted bool, progress *blob.Meter) error {
-	src := &source{Reader: s.tar.Content(), meter: progress}
+func (s *Stream) copyBlob(ctx context.Context, folder blob.Folder, desc ocispec.Descriptor, wanted bool, progress *blob.Progress) error {
+	src := &entryReader{Reader: s.entries.Content(), progress: progress}
 	if wanted && !folder.Has(desc) {
 		err := folder.Put(ctx, desc, func() (io.ReadCloser, error) { return src, nil })
 		var p *problem.Problem
 		if err != nil && !errors.As(err, &p) && ctx.Err() == nil { // not an error of the stream
-			err = fmt.Errorf("%w: %w", errKeep, err)
+			err = fmt.Errorf("%w: %w", errSave, err)
 		}
 		return err
 	}
@@ -224,15 +224,15 @@ func (s *Stream) one(ctx context.Context, folder blob.Folder, desc ocispec.Descr
 }
 
 // entryReader reads one entry of the stream and counts its bytes.
-type source struct {
+type entryReader struct {
 	io.Reader
-	meter *blob.Meter
+	progress *blob.Progress
 }
 
-func (s *source) Read(p []byte) (int, error) {
+func (s *entryReader) Read(p []byte) (int, error) {
 	n, err := s.Reader.Read(p)
-	s.meter.Add(n)
+	s.progress.Add(n)
 	return n, err
 }
 
-func (*source) Close() error { return nil } // the stream stays open
+func (*entryReader) Close() error { return nil } // the stream stays open

@@ -35,7 +35,7 @@ func checkErr(t testing.TB, err error) {
 // bundleBytes returns the bytes of a whole bundle.
 func bundleBytes(t testing.TB) []byte {
 	t.Helper()
-	data, err := os.ReadFile(airgaptest.Bundle(t, airgaptest.Request(t)))
+	data, err := os.ReadFile(airgaptest.WriteBundle(t, airgaptest.NewRequest(t)))
 	checkErr(t, err)
 	return data
 }
@@ -50,15 +50,15 @@ func newFolder(t testing.TB) blob.Folder {
 
 // readStream reads a stream to its end and verifies the resulting bundle.
 func readStream(ctx context.Context, r io.Reader, into blob.Folder) (*airgap.Bundle, error) {
-	b, s, err := stream.Open(ctx, r, "standard input")
+	b, s, err := stream.OpenStream(ctx, r, "standard input")
 	if err != nil || s == nil {
 		return b, err
 	}
-	want := b.Absent()
-	if err := s.Blobs(ctx, into, want, nil); err != nil {
+	want := b.Missing()
+	if err := s.SaveBlobs(ctx, into, want, nil); err != nil {
 		return b, err
 	}
-	b = b.With(into, want)
+	b = b.WithBlobSource(into, want)
 	return b, b.Verify(ctx, nil)
 }
 
@@ -76,10 +76,10 @@ func TestSaveBlobs_CompletesTheBundle(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f := newFolder(t)
 			b, err := readStream(t.Context(), r, f)
-			if err != nil || b.Digest() != full.Digest() || string(b.Signature()) != string(full.Signature()) || len(b.Absent()) == 0 {
+			if err != nil || b.Digest() != full.Digest() || string(b.Signature()) != string(full.Signature()) || len(b.Missing()) == 0 {
 				t.Fatalf("%v", err)
 			}
-			for _, d := range b.Absent() {
+			for _, d := range b.Missing() {
 				if !f.Has(d) {
 					t.Errorf("%s was not saved", d.Digest)
 				}
@@ -92,18 +92,18 @@ func TestSaveBlobs_CompletesTheBundle(t *testing.T) {
 type onlyReader struct{ io.Reader }
 
 func TestSaveBlobs_SavesOnlyWantedBlobs(t *testing.T) {
-	b, s, err := stream.Open(t.Context(), bytes.NewReader(bundleBytes(t)), "standard input")
+	b, s, err := stream.OpenStream(t.Context(), bytes.NewReader(bundleBytes(t)), "standard input")
 	checkErr(t, err)
-	f, want := newFolder(t), b.Absent()[1:2]
+	f, want := newFolder(t), b.Missing()[1:2]
 	var reported [2]int64
-	checkErr(t, s.Blobs(t.Context(), f, want, func(done, total int64) { reported = [2]int64{done, total} }))
-	for i, d := range b.Absent() {
+	checkErr(t, s.SaveBlobs(t.Context(), f, want, func(done, total int64) { reported = [2]int64{done, total} }))
+	for i, d := range b.Missing() {
 		if f.Has(d) != (i == 1) {
 			t.Errorf("blob %d is saved: %t", i, f.Has(d))
 		}
 	}
-	if reported[0] != b.AbsentSize() || reported[1] != b.AbsentSize() {
-		t.Errorf("reported %v of %d bytes", reported, b.AbsentSize())
+	if reported[0] != b.MissingSize() || reported[1] != b.MissingSize() {
+		t.Errorf("reported %v of %d bytes", reported, b.MissingSize())
 	}
 }
 
@@ -118,26 +118,26 @@ func TestSaveBlobs_KeepsCompleteBlobsOfTruncatedStream(t *testing.T) {
 		if problem.ExitCode(err) != problem.ExitBundle || problem.Hint(err) == "" {
 			t.Fatalf("at %d: %v", n, err)
 		}
-		if n > 2100 && stream.Hopeless(err) && !strings.Contains(problem.Hint(err), "incomplete") {
+		if n > 2100 && stream.IsPermanentStreamError(err) && !strings.Contains(problem.Hint(err), "incomplete") {
 			t.Errorf("at %d the error is permanent: %v; %s", n, err, problem.Hint(err))
 		}
 	}
 	f := newFolder(t)
-	if _, err := readStream(t.Context(), bytes.NewReader(data[:len(data)-2048]), f); err == nil || !strings.Contains(problem.Hint(err), "the parts that were received completely are kept") || f.Empty() {
+	if _, err := readStream(t.Context(), bytes.NewReader(data[:len(data)-2048]), f); err == nil || !strings.Contains(problem.Hint(err), "the parts that were received completely are kept") || f.IsEmpty() {
 		t.Errorf("%v; %s", err, problem.Hint(err))
 	}
 	missing := 0
-	b, s, err := stream.Open(t.Context(), bytes.NewReader(data), "standard input")
+	b, s, err := stream.OpenStream(t.Context(), bytes.NewReader(data), "standard input")
 	checkErr(t, err)
-	for _, d := range b.Absent() {
+	for _, d := range b.Missing() {
 		if !f.Has(d) {
 			missing++
 		}
 	}
-	if missing == 0 || missing == len(b.Absent()) {
-		t.Errorf("%d of %d blobs have to be saved again", missing, len(b.Absent()))
+	if missing == 0 || missing == len(b.Missing()) {
+		t.Errorf("%d of %d blobs have to be saved again", missing, len(b.Missing()))
 	}
-	checkErr(t, s.Blobs(t.Context(), f, b.Absent(), nil))
+	checkErr(t, s.SaveBlobs(t.Context(), f, b.Missing(), nil))
 }
 
 func TestSaveBlobs_RefusesAnyFlippedBit(t *testing.T) {
@@ -148,7 +148,7 @@ func TestSaveBlobs_RefusesAnyFlippedBit(t *testing.T) {
 		bad := bytes.Clone(data)
 		bad[at] ^= 1 << rnd.IntN(8)
 		_, err := readStream(t.Context(), bytes.NewReader(bad), newFolder(t))
-		if problem.ExitCode(err) != problem.ExitBundle || problem.Hint(err) == "" || !stream.Hopeless(err) && !strings.Contains(problem.Hint(err), "send the bundle again") && !strings.Contains(problem.Hint(err), "copy the file again") {
+		if problem.ExitCode(err) != problem.ExitBundle || problem.Hint(err) == "" || !stream.IsPermanentStreamError(err) && !strings.Contains(problem.Hint(err), "send the bundle again") && !strings.Contains(problem.Hint(err), "copy the file again") {
 			t.Errorf("byte %d: %v; %s", at, err, problem.Hint(err))
 		}
 	}
@@ -182,69 +182,69 @@ func TestOpenStream_NamesWhatIsNotABundle(t *testing.T) {
 // reorderEntries moves the last entry that precedes the content to the end.
 func reorderEntries(t *testing.T, data []byte) []byte {
 	t.Helper()
-	req := airgaptest.Request(t)
+	req := airgaptest.NewRequest(t)
 	req.Thin = true
-	thin, err := os.ReadFile(airgaptest.Bundle(t, req))
+	thin, err := os.ReadFile(airgaptest.WriteBundle(t, req))
 	checkErr(t, err)
 	table, err := format.Scan(bytes.NewReader(thin), int64(len(thin)))
 	checkErr(t, err)
-	last, behind := int64(0), int64(len(thin)-len(format.End()))
+	last, behind := int64(0), int64(len(thin)-len(format.EndBlocks()))
 	for _, s := range table.Blobs {
 		last = max(last, s.Off-512) // its header
 	}
-	end := len(data) - len(format.End())
+	end := len(data) - len(format.EndBlocks())
 	return slices.Concat(data[:last], data[behind:end], data[last:behind], data[end:])
 }
 
 func TestOpenStream_AcceptsThinBundleAndRefusesDelta(t *testing.T) {
-	req := airgaptest.Request(t)
+	req := airgaptest.NewRequest(t)
 	req.Thin = true
-	thin, err := os.ReadFile(airgaptest.Bundle(t, req))
+	thin, err := os.ReadFile(airgaptest.WriteBundle(t, req))
 	checkErr(t, err)
-	b, s, err := stream.Open(t.Context(), bytes.NewReader(thin), "standard input")
-	if err != nil || s != nil || len(b.Absent()) == 0 {
+	b, s, err := stream.OpenStream(t.Context(), bytes.NewReader(thin), "standard input")
+	if err != nil || s != nil || len(b.Missing()) == 0 {
 		t.Errorf("%v, %v", s, err)
 	}
 	open := func(req build.Request) *airgap.Bundle {
-		b, err := airgap.Open(t.Context(), airgaptest.Bundle(t, req))
+		b, err := airgap.Open(t.Context(), airgaptest.WriteBundle(t, req))
 		checkErr(t, err)
 		t.Cleanup(func() { _ = b.Close() })
 		return b
 	}
-	old, next := airgaptest.Request(t), airgaptest.Request(t)
+	old, next := airgaptest.NewRequest(t), airgaptest.NewRequest(t)
 	next.Installer = append(next.Installer, "# new\n"...)
-	d, err := delta.New(t.Context(), open(old), open(next), t.TempDir())
+	d, err := delta.Compare(t.Context(), open(old), open(next), t.TempDir())
 	checkErr(t, err)
 	path := filepath.Join(t.TempDir(), "delta")
-	checkErr(t, d.File(t.Context(), path))
+	checkErr(t, d.WriteFile(t.Context(), path))
 	change, err := os.Open(path)
 	checkErr(t, err)
 	defer change.Close()
-	if _, _, err := stream.Open(t.Context(), change, "standard input"); problem.ExitCode(err) != problem.ExitBundle || !strings.Contains(err.Error(), "it is a delta") {
+	if _, _, err := stream.OpenStream(t.Context(), change, "standard input"); problem.ExitCode(err) != problem.ExitBundle || !strings.Contains(err.Error(), "it is a delta") {
 		t.Errorf("%v", err)
 	}
 }
 
 func TestSaveBlobs_NamesDiskError(t *testing.T) {
-	b, s, err := stream.Open(t.Context(), bytes.NewReader(bundleBytes(t)), "standard input")
+	b, s, err := stream.OpenStream(t.Context(), bytes.NewReader(bundleBytes(t)), "standard input")
 	checkErr(t, err)
 	f := newFolder(t)
 	checkErr(t, os.RemoveAll(f.Dir()))
-	err = s.Blobs(t.Context(), f, b.Absent(), nil)
-	if problem.ExitCode(err) != problem.ExitBundle || !strings.Contains(problem.Hint(err), "free space in "+f.Dir()) || !stream.Hopeless(err) {
+	err = s.SaveBlobs(t.Context(), f, b.Missing(), nil)
+	if problem.ExitCode(err) != problem.ExitBundle || !strings.Contains(problem.Hint(err), "free space in "+f.Dir()) || !stream.IsPermanentStreamError(err) {
 		t.Errorf("%v; %s", err, problem.Hint(err))
 	}
 }
 
 func TestSaveBlobs_EndsWithContextError(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	b, s, err := stream.Open(ctx, bytes.NewReader(bundleBytes(t)), "standard input")
+	b, s, err := stream.OpenStream(ctx, bytes.NewReader(bundleBytes(t)), "standard input")
 	checkErr(t, err)
 	cancel()
-	if err := s.Blobs(ctx, newFolder(t), b.Absent(), nil); !errors.Is(err, context.Canceled) {
+	if err := s.SaveBlobs(ctx, newFolder(t), b.Missing(), nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
 	}
-	if _, _, err := stream.Open(ctx, iotest.ErrReader(os.ErrClosed), "standard input"); !errors.Is(err, context.Canceled) {
+	if _, _, err := stream.OpenStream(ctx, iotest.ErrReader(os.ErrClosed), "standard input"); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
 	}
 }
@@ -258,9 +258,9 @@ func FuzzStream(f *testing.F) {
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		into, err := blob.CreateFolder(dir)
 		checkErr(t, err)
-		b, s, err := stream.Open(t.Context(), bytes.NewReader(raw), "fuzz")
+		b, s, err := stream.OpenStream(t.Context(), bytes.NewReader(raw), "fuzz")
 		if err == nil && s != nil {
-			err = s.Blobs(t.Context(), into, []ocispec.Descriptor{}, nil)
+			err = s.SaveBlobs(t.Context(), into, []ocispec.Descriptor{}, nil)
 		}
 		if err != nil {
 			if problem.ExitCode(err) != problem.ExitBundle || problem.Hint(err) == "" {

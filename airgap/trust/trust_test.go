@@ -34,8 +34,8 @@ func (m fakeBundle) Release() int64        { return m.release }
 func (m fakeBundle) Expires() time.Time    { return m.expires }
 
 type vendor struct {
-	private sign.Private
-	public  sign.Public
+	private sign.PrivateKey
+	public  sign.PublicKey
 }
 
 // newVendor returns a vendor with a new key pair.
@@ -49,7 +49,7 @@ func newVendor(t testing.TB) vendor {
 	if err != nil {
 		t.Fatal(err)
 	}
-	private, err := sign.ParsePrivate(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
+	private, err := sign.ParsePrivateKey(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,13 +70,13 @@ func (v vendor) bundle(t testing.TB, release int64) fakeBundle {
 	return fakeBundle{index: index, sig: sig, release: release}
 }
 
-func (v vendor) rotate(t testing.TB, next vendor) *sign.Rotation {
+func (v vendor) rotate(t testing.TB, next vendor) *sign.KeyRotation {
 	t.Helper()
-	file, err := v.private.Rotate(next.public)
+	file, err := v.private.SignRotation(next.public)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := sign.ParseRotation(file)
+	r, err := sign.ParseKeyRotation(file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,37 +99,37 @@ func TestVerify_RejectsUnverifiedBundles(t *testing.T) {
 	installed.Release, installed.Bundle = 9, expired.Digest()
 	for name, c := range map[string]struct {
 		bundle fakeBundle
-		terms  trust.Terms
+		terms  trust.Policy
 		want   string // in the error; "" if the bundle is accepted
 	}{
-		"signed, key given":                    {ours.bundle(t, 1), trust.Terms{Key: ours.public}, ""},
-		"signed, key pinned":                   {ours.bundle(t, 5), trust.Terms{Pin: pinned}, ""},
-		"signed, key given and pinned":         {ours.bundle(t, 6), trust.Terms{Key: ours.public, Pin: pinned}, ""},
-		"no key known":                         {ours.bundle(t, 1), trust.Terms{}, "no key is known"},
-		"unsigned, no key known":               {unsigned, trust.Terms{}, "no key is known"},
-		"unsigned":                             {unsigned, trust.Terms{Key: ours.public}, "not signed"},
-		"unsigned on a host with a pin":        {unsigned, trust.Terms{Pin: pinned}, "not signed"},
-		"of another vendor":                    {stranger.bundle(t, 9), trust.Terms{Key: ours.public}, "not signed with the key " + ours.public.Fingerprint()},
-		"of another vendor, its key given":     {stranger.bundle(t, 9), trust.Terms{Key: stranger.public, Pin: pinned}, "another key was given"},
-		"index altered":                        {altered, trust.Terms{Key: ours.public}, "not signed with"},
-		"older release":                        {ours.bundle(t, 4), trust.Terms{Pin: pinned}, "already has release 5"},
-		"no release number after one":          {ours.bundle(t, 0), trust.Terms{Pin: pinned}, "without a number"},
-		"expired":                              {expired, trust.Terms{Key: ours.public}, "it expired at 2026-01-02T03:04:04Z"},
-		"not yet expired":                      {current, trust.Terms{Key: ours.public}, ""},
-		"installed already, expired, replaced": {expired, trust.Terms{Pin: installed}, ""},
-		"new key without a statement":          {next.bundle(t, 6), trust.Terms{Pin: pinned}, "not signed with"},
-		"new key with its statement":           {next.bundle(t, 6), trust.Terms{Pin: pinned, Rotation: ours.rotate(t, next)}, ""},
-		"new key given, with its statement":    {next.bundle(t, 6), trust.Terms{Key: next.public, Pin: pinned, Rotation: ours.rotate(t, next)}, ""},
-		"old key given, with a statement":      {next.bundle(t, 6), trust.Terms{Key: ours.public, Rotation: ours.rotate(t, next)}, ""},
-		"new key, but an older release":        {next.bundle(t, 4), trust.Terms{Pin: pinned, Rotation: ours.rotate(t, next)}, "already has release 5"},
-		"statement of a stranger":              {next.bundle(t, 6), trust.Terms{Pin: pinned, Rotation: stranger.rotate(t, next)}, "key rotation is not signed"},
-		"statement for another key":            {next.bundle(t, 6), trust.Terms{Pin: pinned, Rotation: ours.rotate(t, stranger)}, "not signed with"},
-		"statement, then the old key again":    {ours.bundle(t, 6), trust.Terms{Pin: pinned, Rotation: ours.rotate(t, next)}, "not signed with"},
-		"stranger's key beside a statement":    {next.bundle(t, 6), trust.Terms{Key: stranger.public, Pin: pinned, Rotation: ours.rotate(t, next)}, "another key was given"},
+		"signed, key given":                    {ours.bundle(t, 1), trust.Policy{Key: ours.public}, ""},
+		"signed, key pinned":                   {ours.bundle(t, 5), trust.Policy{Pin: pinned}, ""},
+		"signed, key given and pinned":         {ours.bundle(t, 6), trust.Policy{Key: ours.public, Pin: pinned}, ""},
+		"no key known":                         {ours.bundle(t, 1), trust.Policy{}, "no key is known"},
+		"unsigned, no key known":               {unsigned, trust.Policy{}, "no key is known"},
+		"unsigned":                             {unsigned, trust.Policy{Key: ours.public}, "not signed"},
+		"unsigned on a host with a pin":        {unsigned, trust.Policy{Pin: pinned}, "not signed"},
+		"of another vendor":                    {stranger.bundle(t, 9), trust.Policy{Key: ours.public}, "not signed with the key " + ours.public.Fingerprint()},
+		"of another vendor, its key given":     {stranger.bundle(t, 9), trust.Policy{Key: stranger.public, Pin: pinned}, "another key was given"},
+		"index altered":                        {altered, trust.Policy{Key: ours.public}, "not signed with"},
+		"older release":                        {ours.bundle(t, 4), trust.Policy{Pin: pinned}, "already has release 5"},
+		"no release number after one":          {ours.bundle(t, 0), trust.Policy{Pin: pinned}, "without a number"},
+		"expired":                              {expired, trust.Policy{Key: ours.public}, "it expired at 2026-01-02T03:04:04Z"},
+		"not yet expired":                      {current, trust.Policy{Key: ours.public}, ""},
+		"installed already, expired, replaced": {expired, trust.Policy{Pin: installed}, ""},
+		"new key without a statement":          {next.bundle(t, 6), trust.Policy{Pin: pinned}, "not signed with"},
+		"new key with its statement":           {next.bundle(t, 6), trust.Policy{Pin: pinned, Rotation: ours.rotate(t, next)}, ""},
+		"new key given, with its statement":    {next.bundle(t, 6), trust.Policy{Key: next.public, Pin: pinned, Rotation: ours.rotate(t, next)}, ""},
+		"old key given, with a statement":      {next.bundle(t, 6), trust.Policy{Key: ours.public, Rotation: ours.rotate(t, next)}, ""},
+		"new key, but an older release":        {next.bundle(t, 4), trust.Policy{Pin: pinned, Rotation: ours.rotate(t, next)}, "already has release 5"},
+		"statement of a stranger":              {next.bundle(t, 6), trust.Policy{Pin: pinned, Rotation: stranger.rotate(t, next)}, "key rotation is not signed"},
+		"statement for another key":            {next.bundle(t, 6), trust.Policy{Pin: pinned, Rotation: ours.rotate(t, stranger)}, "not signed with"},
+		"statement, then the old key again":    {ours.bundle(t, 6), trust.Policy{Pin: pinned, Rotation: ours.rotate(t, next)}, "not signed with"},
+		"stranger's key beside a statement":    {next.bundle(t, 6), trust.Policy{Key: stranger.public, Pin: pinned, Rotation: ours.rotate(t, next)}, "another key was given"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c.terms.Now = now
-			v, err := trust.Judge("b", c.bundle, c.terms)
+			v, err := trust.Verify("b", c.bundle, c.terms)
 			if c.want == "" {
 				if err != nil || !v.Verified || v.Warning != "" || v.Key.IsZero() || v.Bundle != c.bundle.Digest() || v.Release < c.terms.Pin.Release {
 					t.Errorf("%+v, %v", v, err)
@@ -148,30 +148,30 @@ func TestVerify_WarnsAboutAllowedUnverifiedBundlesAndKeepsPin(t *testing.T) {
 	pinned := trust.Pin{Key: ours.public, Release: 5}
 	for name, c := range map[string]struct {
 		bundle  fakeBundle
-		terms   trust.Terms
+		terms   trust.Policy
 		warning string
 	}{
-		"no key known":      {fakeBundle{index: []byte("i")}, trust.Terms{}, "no key is known"},
-		"unsigned":          {fakeBundle{index: []byte("i")}, trust.Terms{Pin: pinned}, "it is not signed"},
-		"of another vendor": {stranger.bundle(t, 9), trust.Terms{Pin: pinned}, "not signed with"},
-		"verified anyway":   {ours.bundle(t, 6), trust.Terms{Pin: pinned}, ""},
+		"no key known":      {fakeBundle{index: []byte("i")}, trust.Policy{}, "no key is known"},
+		"unsigned":          {fakeBundle{index: []byte("i")}, trust.Policy{Pin: pinned}, "it is not signed"},
+		"of another vendor": {stranger.bundle(t, 9), trust.Policy{Pin: pinned}, "not signed with"},
+		"verified anyway":   {ours.bundle(t, 6), trust.Policy{Pin: pinned}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c.terms.AllowUnsigned, c.terms.Now = true, now
-			v, err := trust.Judge("b", c.bundle, c.terms)
+			v, err := trust.Verify("b", c.bundle, c.terms)
 			if err != nil || !strings.Contains(v.Warning, c.warning) || (v.Warning == "") != (c.warning == "") {
 				t.Errorf("%q, %v", v.Warning, err)
 			}
-			if c.warning != "" && (v.Verified || !v.Key.Equal(c.terms.Pin.Key) || v.Release != c.terms.Pin.Release || len(v.Warnings([]string{"x"})) != 2) {
+			if c.warning != "" && (v.Verified || !v.Key.Equal(c.terms.Pin.Key) || v.Release != c.terms.Pin.Release || len(v.AppendWarning([]string{"x"})) != 2) {
 				t.Errorf("%+v", v)
 			}
 		})
 	}
-	inspected, err := trust.Judge("b", fakeBundle{index: []byte("index")}, trust.Terms{Look: true, Now: now})
+	inspected, err := trust.Verify("b", fakeBundle{index: []byte("index")}, trust.Policy{InspectOnly: true, Now: now})
 	if err != nil || inspected.Verified || !strings.Contains(inspected.Warning, "an installation requires") || strings.Contains(inspected.Warning, "--allow-unsigned") {
 		t.Errorf("inspect only: %q, %v", inspected.Warning, err)
 	}
-	if _, err := trust.Judge("b", ours.bundle(t, 4), trust.Terms{Pin: pinned, AllowUnsigned: true, Now: now}); err == nil {
+	if _, err := trust.Verify("b", ours.bundle(t, 4), trust.Policy{Pin: pinned, AllowUnsigned: true, Now: now}); err == nil {
 		t.Error("an old release of the vendor is accepted: --allow-unsigned must not allow that")
 	}
 }

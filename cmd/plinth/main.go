@@ -24,7 +24,7 @@ func main() {
 	code := make(chan int, 1)
 	go func() {
 		process := cli.Process{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Environ: os.Environ(),
-			Version: version, Gone: syscall.EPIPE, Exec: syscall.Exec}
+			Version: version, ErrNoReader: syscall.EPIPE, Exec: syscall.Exec}
 		code <- cli.Run(ctx, process, os.Args[1:])
 	}()
 	go func() {

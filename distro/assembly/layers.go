@@ -23,26 +23,26 @@ import (
 
 // buildLayer returns the blob of a tree. It packs the tree unless the cache has
 // the blob. All parts that the tree uses must be built.
-func (a *Assembler) layer(ctx context.Context, t recipe.Tree, epoch int64) (oci.Blob, error) {
+func (a *Writer) buildLayer(ctx context.Context, t recipe.Tree, epoch int64) (oci.Blob, error) {
 	key, err := a.Cache.TreeKey(t, epoch)
 	if err != nil {
 		return oci.Blob{}, err
 	}
-	return a.remembered("layers", key, func() (oci.Blob, error) {
-		tree, err := a.tree(ctx, t)
+	return a.cachedBlob("layers", key, func() (oci.Blob, error) {
+		tree, err := a.buildTree(ctx, t)
 		if err != nil {
 			return oci.Blob{}, err
 		}
-		return a.Cache.Blobs().PutLayer(tree, time.Unix(epoch, 0))
+		return a.Cache.BlobStore().PutLayer(tree, time.Unix(epoch, 0))
 	})
 }
 
 // cachedBlob returns the blob that the cache holds under kind and key. If there is
 // none, it calls create and stores the result.
-func (a *Assembler) remembered(kind, key string, create func() (oci.Blob, error)) (oci.Blob, error) {
+func (a *Writer) cachedBlob(kind, key string, create func() (oci.Blob, error)) (oci.Blob, error) {
 	file := filepath.Join(a.Cache.Dir, kind, key+".json")
 	var b oci.Blob
-	if doc, err := os.ReadFile(file); err == nil && json.Unmarshal(doc, &b) == nil && a.Cache.Blobs().Has(b.Digest, b.Size) {
+	if doc, err := os.ReadFile(file); err == nil && json.Unmarshal(doc, &b) == nil && a.Cache.BlobStore().HasBlob(b.Digest, b.Size) {
 		return b, nil
 	}
 	b, err := create()
@@ -60,7 +60,7 @@ func (a *Assembler) remembered(kind, key string, create func() (oci.Blob, error)
 }
 
 // buildTree returns the content of a layer.
-func (a *Assembler) tree(ctx context.Context, t recipe.Tree) (oci.Tree, error) {
+func (a *Writer) buildTree(ctx context.Context, t recipe.Tree) (oci.Tree, error) {
 	out := oci.Tree{}
 	var faults []error
 	add := func(name string, entry oci.Entry) { faults = append(faults, out.Add(name, entry)) }
@@ -84,14 +84,14 @@ func (a *Assembler) tree(ctx context.Context, t recipe.Tree) (oci.Tree, error) {
 
 // addDeb adds the paths of a Debian package that match keep, and always its
 // copyright file. A pattern without a match is an error.
-func (a *Assembler) addDeb(ctx context.Context, out oci.Tree, name string, keep []string) error {
-	file, err := a.Cache.Deb(ctx, name)
+func (a *Writer) addDeb(ctx context.Context, out oci.Tree, name string, keep []string) error {
+	file, err := a.Cache.FetchDeb(ctx, name)
 	if err != nil {
 		return err
 	}
 	used := make([]bool, len(keep))
-	err = debian.Walk(ctx, file, func(h *tar.Header, r io.Reader) error {
-		i := slices.IndexFunc(keep, func(want string) bool { return wanted(want, h.Name) })
+	err = debian.WalkFiles(ctx, file, func(h *tar.Header, r io.Reader) error {
+		i := slices.IndexFunc(keep, func(want string) bool { return matchesPath(want, h.Name) })
 		if i >= 0 {
 			used[i] = true
 		} else if !strings.HasPrefix(h.Name, "/usr/share/doc/") || path.Base(h.Name) != "copyright" {
@@ -107,7 +107,7 @@ func (a *Assembler) addDeb(ctx context.Context, out oci.Tree, name string, keep 
 
 // matchesPath reports whether the path name matches want: a path, a pattern, or a
 // folder that ends in a slash.
-func wanted(want, name string) bool {
+func matchesPath(want, name string) bool {
 	if dir, ok := strings.CutSuffix(want, "/"); ok {
 		return strings.HasPrefix(name, dir+"/")
 	}
@@ -131,10 +131,10 @@ func addTarEntry(out oci.Tree, h *tar.Header, r io.Reader) error {
 	return fmt.Errorf("%s: tar entries of type %q are not supported", h.Name, h.Typeflag)
 }
 
-func (a *Assembler) addFile(ctx context.Context, out oci.Tree, name string, f recipe.File) error {
+func (a *Writer) addFile(ctx context.Context, out oci.Tree, name string, f recipe.File) error {
 	switch {
 	case f.Concat != nil:
-		b, err := a.concat(ctx, *f.Concat)
+		b, err := a.concatFiles(ctx, *f.Concat)
 		if err != nil {
 			return err
 		}
@@ -161,13 +161,13 @@ func (a *Assembler) addFile(ctx context.Context, out oci.Tree, name string, f re
 
 // concatFiles returns the concatenated files below a path prefix of a package, in
 // the order of their names.
-func (a *Assembler) concat(ctx context.Context, c recipe.Concat) ([]byte, error) {
-	file, err := a.Cache.Deb(ctx, c.Deb)
+func (a *Writer) concatFiles(ctx context.Context, c recipe.Concat) ([]byte, error) {
+	file, err := a.Cache.FetchDeb(ctx, c.Deb)
 	if err != nil {
 		return nil, err
 	}
 	found := oci.Tree{}
-	err = debian.Walk(ctx, file, func(h *tar.Header, r io.Reader) error {
+	err = debian.WalkFiles(ctx, file, func(h *tar.Header, r io.Reader) error {
 		if h.Typeflag != tar.TypeReg || !strings.HasPrefix(h.Name, c.Prefix) {
 			return nil
 		}

@@ -32,7 +32,7 @@ func TestMatchesPath_MatchesFilesPatternsAndFolders(t *testing.T) {
 		{"/etc/a/", "/etc/ab", false},
 	} {
 		t.Run(c.want+" matches "+c.name, func(t *testing.T) {
-			if got := wanted(c.want, c.name); got != c.ok {
+			if got := matchesPath(c.want, c.name); got != c.ok {
 				t.Errorf("got %v, want %v", got, c.ok)
 			}
 		})
@@ -41,7 +41,7 @@ func TestMatchesPath_MatchesFilesPatternsAndFolders(t *testing.T) {
 
 // newTestWriter returns a writer whose cache holds one pinned Debian package, built
 // here.
-func assembler(t *testing.T) *Assembler {
+func newTestWriter(t *testing.T) *Writer {
 	t.Helper()
 	for _, tool := range []string{"dpkg-deb", "apt-get"} {
 		if _, err := exec.LookPath(tool); err != nil {
@@ -54,7 +54,7 @@ func assembler(t *testing.T) *Assembler {
 		"usr/bin/tool":   "#!", "usr/share/man/man1/tool.1": "man", "usr/share/doc/tool/copyright": "free", "usr/share/doc/tool/NEWS": "none",
 		"etc/tool/b": "second ", "etc/tool/a": "first ", "etc/tool/sub/c": "third",
 	} {
-		put(t, root, name, text)
+		writeFile(t, root, name, text)
 	}
 	if err := os.Chmod(filepath.Join(root, "usr/bin/tool"), 0o755); err != nil {
 		t.Fatal(err)
@@ -72,15 +72,15 @@ func assembler(t *testing.T) *Assembler {
 	}
 	sum := sha256.Sum256(b)
 	digest := hex.EncodeToString(sum[:])
-	put(t, dir, "downloads/"+digest+"-tool_1_all.deb", string(b))
+	writeFile(t, dir, "downloads/"+digest+"-tool_1_all.deb", string(b))
 	lock, err := debian.Parse(fmt.Appendf(nil, "tool stable 1 %s %d pool/tool_1_all.deb MIT\n", digest, len(b)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &Assembler{Cache: &cache.Cache{Dir: dir, Lock: lock, Set: &recipe.Set{}}}
+	return &Writer{Cache: &cache.Cache{Dir: dir, Lock: lock, Set: &recipe.Set{}}}
 }
 
-func put(t *testing.T, dir, name, text string) {
+func writeFile(t *testing.T, dir, name, text string) {
 	t.Helper()
 	file := filepath.Join(dir, name)
 	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
@@ -92,7 +92,7 @@ func put(t *testing.T, dir, name, text string) {
 }
 
 func TestBuildTree_KeepsRequestedPathsAndCopyright(t *testing.T) {
-	tree, err := assembler(t).tree(context.Background(), recipe.Tree{
+	tree, err := newTestWriter(t).buildTree(context.Background(), recipe.Tree{
 		Debs:    map[string][]string{"tool": {"/usr/bin/*", "/etc/tool/sub/"}},
 		Files:   map[string]recipe.File{"/etc/all": {Concat: &recipe.Concat{Deb: "tool", Prefix: "/etc/tool/"}}, "/x.sh": {Text: "x", Mode: 0o755}},
 		Dirs:    map[string]recipe.Dir{"/tmp": {Mode: 0o1777}},
@@ -122,7 +122,7 @@ func TestBuildTree_KeepsRequestedPathsAndCopyright(t *testing.T) {
 }
 
 func TestBuildTree_RefusesMissingFilesAndBadPaths(t *testing.T) {
-	a := assembler(t)
+	a := newTestWriter(t)
 	for want, tree := range map[string]recipe.Tree{
 		"has no file that matches /sbin/tool": {Debs: map[string][]string{"tool": {"/usr/bin/tool", "/sbin/tool"}}},
 		"has no files below /var/":            {Files: map[string]recipe.File{"/a": {Concat: &recipe.Concat{Deb: "tool", Prefix: "/var/"}}}},
@@ -130,7 +130,7 @@ func TestBuildTree_RefusesMissingFilesAndBadPaths(t *testing.T) {
 		"is not a path for a layer":           {Links: map[string]string{"/a/../../b": "x"}},
 	} {
 		t.Run(want, func(t *testing.T) {
-			if _, err := a.tree(context.Background(), tree); err == nil || !strings.Contains(err.Error(), want) {
+			if _, err := a.buildTree(context.Background(), tree); err == nil || !strings.Contains(err.Error(), want) {
 				t.Errorf("got %v, want %q", err, want)
 			}
 		})

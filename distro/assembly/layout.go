@@ -41,13 +41,13 @@ type upstream struct {
 	Module  string `json:"module"`
 	Version string `json:"version"`
 	Sum     string `json:"sum"`
-	Licence string `json:"licence"`
+	License string `json:"licence"`
 }
 
 // Writer writes the layout of one cache.
-type Assembler struct {
+type Writer struct {
 	Cache   *cache.Cache
-	writing sync.Mutex // held while the layout is written
+	writeMu sync.Mutex // held while the layout is written
 }
 
 // layoutParts collects the index entries and blobs of a layout.
@@ -58,12 +58,12 @@ type layoutParts struct {
 
 // Write writes the layout with every host artifact and image whose parts are
 // built. The first ones can be used while other parts are still being built.
-func (a *Assembler) Write(ctx context.Context) error {
-	a.writing.Lock()
-	defer a.writing.Unlock()
+func (a *Writer) Write(ctx context.Context) error {
+	a.writeMu.Lock()
+	defer a.writeMu.Unlock()
 	var lay layoutParts
 	for _, h := range a.Cache.Set.Payload.Hosts {
-		if !a.Cache.Built(h.File.Part()) {
+		if !a.Cache.IsBuilt(h.File.Part()) {
 			continue
 		}
 		if err := a.addHost(&lay, h); err != nil {
@@ -71,31 +71,31 @@ func (a *Assembler) Write(ctx context.Context) error {
 		}
 	}
 	for _, im := range a.Cache.Set.Payload.Images {
-		if slices.ContainsFunc(a.Cache.Set.Payload.PartsOf(im, a.Cache.Set.Recipes), func(p string) bool { return !a.Cache.Built(p) }) {
+		if slices.ContainsFunc(a.Cache.Set.Payload.PartsOf(im, a.Cache.Set.Recipes), func(p string) bool { return !a.Cache.IsBuilt(p) }) {
 			continue
 		}
 		if err := a.addImage(ctx, &lay, im); err != nil {
 			return err
 		}
 	}
-	return a.Cache.Blobs().WriteLayout(a.Cache.Layout(), lay.index, lay.blobs)
+	return a.Cache.BlobStore().WriteLayout(a.Cache.LayoutDir(), lay.index, lay.blobs)
 }
 
-func (a *Assembler) addHost(lay *layoutParts, h recipe.Host) error {
+func (a *Writer) addHost(lay *layoutParts, h recipe.Host) error {
 	part := h.File.Part()
 	r := a.Cache.Set.Recipes[part]
-	blob, err := a.remembered("files", a.Cache.Hash(h.File, a.Cache.PartKey(part)), func() (oci.Blob, error) {
-		return a.Cache.Blobs().PutFile(a.Cache.PartDir(part) + "/" + h.File.Path())
+	blob, err := a.cachedBlob("files", a.Cache.HashKey(h.File, a.Cache.PartKey(part)), func() (oci.Blob, error) {
+		return a.Cache.BlobStore().PutFile(a.Cache.PartDir(part) + "/" + h.File.Path())
 	})
 	if err != nil {
 		return err
 	}
-	config, err := a.Cache.Blobs().PutJSON(struct{}{})
+	config, err := a.Cache.BlobStore().PutJSON(struct{}{})
 	if err != nil {
 		return err
 	}
 	config.MediaType = ocispec.MediaTypeEmptyJSON
-	notes := a.notes("host", h.Version, a.upstreams(a.Cache.Set.WithNeeds(part), nil))
+	notes := a.commonAnnotations("host", h.Version, a.listUpstreams(a.Cache.Set.WithNeeds(part), nil))
 	notes[ocispec.AnnotationTitle] = h.Title
 	layer := ocispec.Descriptor{MediaType: hostLayerType, Digest: blob.Digest, Size: blob.Size, Annotations: map[string]string{
 		ocispec.AnnotationTitle: h.Title, annotationMode: "0755",
@@ -107,8 +107,8 @@ func (a *Assembler) addHost(lay *layoutParts, h recipe.Host) error {
 	return a.addManifest(lay, ocispec.Manifest{ArtifactType: hostArtifactType, Config: config, Layers: []ocispec.Descriptor{layer}}, notes)
 }
 
-func (a *Assembler) addImage(ctx context.Context, lay *layoutParts, im recipe.Image) error {
-	epoch := a.epoch(im)
+func (a *Writer) addImage(ctx context.Context, lay *layoutParts, im recipe.Image) error {
+	epoch := a.imageEpoch(im)
 	blobs, err := a.imageLayers(ctx, im, epoch)
 	if err != nil {
 		return err
@@ -125,12 +125,12 @@ func (a *Assembler) addImage(ctx context.Context, lay *layoutParts, im recipe.Im
 		cfg.RootFS.DiffIDs = append(cfg.RootFS.DiffIDs, b.Raw)
 		m.Layers = append(m.Layers, ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayerZstd, Digest: b.Digest, Size: b.Size})
 	}
-	if m.Config, err = a.Cache.Blobs().PutJSON(cfg); err != nil {
+	if m.Config, err = a.Cache.BlobStore().PutJSON(cfg); err != nil {
 		return err
 	}
 	m.Config.MediaType = ocispec.MediaTypeImageConfig
-	up := a.upstreams(a.Cache.Set.WithNeeds(a.Cache.Set.Payload.PartsOf(im, a.Cache.Set.Recipes)...), a.Cache.Set.Payload.DebsOf(im))
-	notes := a.notes("image", im.Version, mainFirst(up, im.Part, a.Cache.Set.Recipes))
+	up := a.listUpstreams(a.Cache.Set.WithNeeds(a.Cache.Set.Payload.PartsOf(im, a.Cache.Set.Recipes)...), a.Cache.Set.Payload.DebsOf(im))
+	notes := a.commonAnnotations("image", im.Version, mainFirst(up, im.Part, a.Cache.Set.Recipes))
 	notes[ocispec.AnnotationRefName], notes[annotationImageName] = im.Ref, im.Ref
 	return a.addManifest(lay, m, notes)
 }
@@ -138,33 +138,33 @@ func (a *Assembler) addImage(ctx context.Context, lay *layoutParts, im recipe.Im
 // imageLayers returns the image's layers, shared layers first. It packs them if
 // necessary. The time of a shared layer does not depend on the image; otherwise
 // the layer could not be shared.
-func (a *Assembler) imageLayers(ctx context.Context, im recipe.Image, epoch int64) ([]oci.Blob, error) {
+func (a *Writer) imageLayers(ctx context.Context, im recipe.Image, epoch int64) ([]oci.Blob, error) {
 	var blobs []oci.Blob
 	for _, name := range im.Layers {
-		b, err := a.layer(ctx, a.Cache.Set.Payload.Layers[name], a.Cache.Set.Payload.Epoch)
+		b, err := a.buildLayer(ctx, a.Cache.Set.Payload.Layers[name], a.Cache.Set.Payload.Epoch)
 		if err != nil {
 			return nil, err
 		}
 		blobs = append(blobs, b)
 	}
-	if im.Tree.Empty() {
+	if im.Tree.IsEmpty() {
 		return blobs, nil
 	}
-	b, err := a.layer(ctx, im.Tree, epoch)
+	b, err := a.buildLayer(ctx, im.Tree, epoch)
 	return append(blobs, b), err
 }
 
 // imageEpoch returns the image's build time in seconds: that of its main upstream.
-func (a *Assembler) epoch(im recipe.Image) int64 {
+func (a *Writer) imageEpoch(im recipe.Image) int64 {
 	if r, ok := a.Cache.Set.Recipes[im.Part]; ok {
 		return r.Epoch
 	}
 	return a.Cache.Set.Payload.Epoch
 }
 
-func (a *Assembler) addManifest(lay *layoutParts, m ocispec.Manifest, notes map[string]string) error {
+func (a *Writer) addManifest(lay *layoutParts, m ocispec.Manifest, notes map[string]string) error {
 	m.Versioned, m.MediaType, m.Annotations = specs.Versioned{SchemaVersion: 2}, ocispec.MediaTypeImageManifest, notes
-	d, err := a.Cache.Blobs().PutJSON(m)
+	d, err := a.Cache.BlobStore().PutJSON(m)
 	if err != nil {
 		return err
 	}
@@ -180,10 +180,10 @@ func (a *Assembler) addManifest(lay *layoutParts, m ocispec.Manifest, notes map[
 
 // commonAnnotations returns the annotations that every descriptor has. The first
 // upstream must be the main one.
-func (a *Assembler) notes(kind, version string, up []upstream) map[string]string {
+func (a *Writer) commonAnnotations(kind, version string, up []upstream) map[string]string {
 	var licenses []string
 	for _, u := range up {
-		for _, l := range strings.Split(u.Licence, " AND ") {
+		for _, l := range strings.Split(u.License, " AND ") {
 			if strings.Contains(l, " OR ") && !strings.HasPrefix(l, "(") {
 				l = "(" + l + ")"
 			}
@@ -207,19 +207,19 @@ func (a *Assembler) notes(kind, version string, up []upstream) map[string]string
 
 // listUpstreams returns the upstreams of the given parts and Debian packages, each
 // once.
-func (a *Assembler) upstreams(parts, debs []string) []upstream {
+func (a *Writer) listUpstreams(parts, debs []string) []upstream {
 	var out []upstream
 	for _, name := range parts {
 		r := a.Cache.Set.Recipes[name]
 		if r.Module != "" {
 			_, version, _ := strings.Cut(r.Module, "@")
-			out = append(out, upstream{r.ModulePath(), version, r.Sum, r.Licence})
+			out = append(out, upstream{r.ModulePath(), version, r.Sum, r.License})
 		}
 		debs = append(debs, r.Debs...)
 	}
 	for _, name := range debs {
 		if d, err := a.Cache.Lock.Get(name); err == nil { // the keys were computed from the same entries
-			out = append(out, upstream{"deb:" + d.Name, d.Version, "sha256:" + d.Sum, d.Licence})
+			out = append(out, upstream{"deb:" + d.Name, d.Version, "sha256:" + d.Sum, d.License})
 		}
 	}
 	var unique []upstream

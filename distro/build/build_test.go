@@ -23,13 +23,13 @@ import (
 
 // serveModule sets up a module proxy in a folder with one module, so that a whole
 // build runs offline. It returns the module's sum.
-func proxy(t *testing.T) string {
+func serveModule(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
 	at := filepath.Join(dir, "example.com/hello/@v")
-	put(t, at, "list", "v1.0.0\n")
-	put(t, at, "v1.0.0.info", `{"Version":"v1.0.0","Time":"2026-01-01T00:00:00Z"}`)
-	put(t, at, "v1.0.0.mod", "module example.com/hello\n\ngo 1.24\n")
+	writeFile(t, at, "list", "v1.0.0\n")
+	writeFile(t, at, "v1.0.0.info", `{"Version":"v1.0.0","Time":"2026-01-01T00:00:00Z"}`)
+	writeFile(t, at, "v1.0.0.mod", "module example.com/hello\n\ngo 1.24\n")
 	var b bytes.Buffer
 	z := zip.NewWriter(&b)
 	for name, text := range map[string]string{
@@ -48,7 +48,7 @@ func proxy(t *testing.T) string {
 	if err := z.Close(); err != nil {
 		t.Fatal(err)
 	}
-	put(t, at, "v1.0.0.zip", b.String())
+	writeFile(t, at, "v1.0.0.zip", b.String())
 	cache := t.TempDir()
 	t.Cleanup(func() {
 		if err := workshop.RemoveAll(cache); err != nil {
@@ -66,7 +66,7 @@ func proxy(t *testing.T) string {
 	return sum
 }
 
-func put(t *testing.T, dir, name, text string) {
+func writeFile(t *testing.T, dir, name, text string) {
 	t.Helper()
 	file := filepath.Join(dir, name)
 	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
@@ -79,18 +79,18 @@ func put(t *testing.T, dir, name, text string) {
 
 // writeDistro writes a folder with three recipes: hello is a Go module, notes needs
 // hello, and lone needs nothing. Every build of a part adds a line to the file built.
-func distro(t *testing.T) (dir, built string) {
+func writeDistro(t *testing.T) (dir, built string) {
 	t.Helper()
-	sum := proxy(t)
+	sum := serveModule(t)
 	dir, built = t.TempDir(), filepath.Join(t.TempDir(), "built")
 	head := "version: v1.0.0\nlicence: MIT\nepoch: 1700000000\nmodule: example.com/hello@v1.0.0\nsum: " + sum + "\n"
 	mark := func(name string) string { return "echo " + name + " >> " + built }
-	put(t, dir, "hello/recipe.yaml", head+"copy: true\nsteps:\n- go: {ldflags: ['-X main.version=$VERSION'], binaries: {hi: .}}\n- run: "+mark("hello")+"\n")
-	put(t, dir, "notes/recipe.yaml", head+"needs: [hello]\nsteps:\n- run: mkdir -p $OUT/d; cp $PART_hello/hi $OUT/d/hi; cp note $OUT/d/; "+mark("notes")+"\n")
-	put(t, dir, "notes/note", "first")
-	put(t, dir, "lone/recipe.yaml", head+"licence: 'x'\n")
-	put(t, dir, "lone/recipe.yaml", strings.Replace(head, "MIT", "GPL-2.0-only OR MIT", 1)+"steps:\n- run: echo alone > $OUT/lone; "+mark("lone")+"\n")
-	put(t, dir, "payload.yaml", `
+	writeFile(t, dir, "hello/recipe.yaml", head+"copy: true\nsteps:\n- go: {ldflags: ['-X main.version=$VERSION'], binaries: {hi: .}}\n- run: "+mark("hello")+"\n")
+	writeFile(t, dir, "notes/recipe.yaml", head+"needs: [hello]\nsteps:\n- run: mkdir -p $OUT/d; cp $PART_hello/hi $OUT/d/hi; cp note $OUT/d/; "+mark("notes")+"\n")
+	writeFile(t, dir, "notes/note", "first")
+	writeFile(t, dir, "lone/recipe.yaml", head+"licence: 'x'\n")
+	writeFile(t, dir, "lone/recipe.yaml", strings.Replace(head, "MIT", "GPL-2.0-only OR MIT", 1)+"steps:\n- run: echo alone > $OUT/lone; "+mark("lone")+"\n")
+	writeFile(t, dir, "payload.yaml", `
 epoch: 1700000000
 hosts: [{title: hi, file: hello/hi, version: 1.0.0}]
 layers: {base: {dirs: {/tmp: {mode: 0o1777}}, files: {/lone: lone/lone}}}
@@ -98,13 +98,13 @@ images:
 - {ref: 'example.com/notes:1', part: notes, layers: [base], files: {/d: notes/d}, entrypoint: [/d/hi], user: "1"}
 - {ref: 'example.com/lone:1', part: lone, version: "2", layers: [base]}
 `)
-	put(t, dir, debian.LockFile, "# none\n")
-	put(t, dir, packagesFile, "# none\n")
+	writeFile(t, dir, debian.LockFile, "# none\n")
+	writeFile(t, dir, packagesFile, "# none\n")
 	return dir, built
 }
 
 // newEngine returns an engine for the recipes in dir.
-func engine(t *testing.T, dir, cache string) *Engine {
+func newEngine(t *testing.T, dir, cache string) *Engine {
 	t.Helper()
 	for _, tool := range []string{"go", "npm", "node"} {
 		if _, err := exec.LookPath(tool); err != nil {
@@ -119,7 +119,7 @@ func engine(t *testing.T, dir, cache string) *Engine {
 }
 
 // runEngine builds the named parts, or all, and returns the layout.
-func run(t *testing.T, e *Engine, only ...string) string {
+func runEngine(t *testing.T, e *Engine, only ...string) string {
 	t.Helper()
 	layout, err := e.Run(context.Background(), only)
 	if err != nil {
@@ -129,7 +129,7 @@ func run(t *testing.T, e *Engine, only ...string) string {
 }
 
 // buildCounts returns how often each part was built.
-func counts(t *testing.T, built string) string {
+func buildCounts(t *testing.T, built string) string {
 	t.Helper()
 	b, _ := os.ReadFile(built)
 	return fmt.Sprintf("hello %d, notes %d, lone %d",
@@ -137,7 +137,7 @@ func counts(t *testing.T, built string) string {
 }
 
 // readArtifacts returns the descriptors in the layout's index by name.
-func artifacts(t *testing.T, layout string) map[string]ocispec.Descriptor {
+func readArtifacts(t *testing.T, layout string) map[string]ocispec.Descriptor {
 	t.Helper()
 	ix, err := readIndex(layout)
 	if err != nil {
@@ -151,47 +151,47 @@ func artifacts(t *testing.T, layout string) map[string]ocispec.Descriptor {
 }
 
 func TestRun_BuildsOnlyWhatChanged(t *testing.T) {
-	dir, built := distro(t)
+	dir, built := writeDistro(t)
 	cache := t.TempDir()
-	first := run(t, engine(t, dir, cache))
-	if got := counts(t, built); got != "hello 1, notes 1, lone 1" {
+	first := runEngine(t, newEngine(t, dir, cache))
+	if got := buildCounts(t, built); got != "hello 1, notes 1, lone 1" {
 		t.Fatalf("first run: %s", got)
 	}
-	if again := run(t, engine(t, dir, cache)); again != first || counts(t, built) != "hello 1, notes 1, lone 1" {
-		t.Errorf("second run: %s in %s", counts(t, built), again)
+	if again := runEngine(t, newEngine(t, dir, cache)); again != first || buildCounts(t, built) != "hello 1, notes 1, lone 1" {
+		t.Errorf("second run: %s in %s", buildCounts(t, built), again)
 	}
-	put(t, dir, "notes/note", "second")
-	second := run(t, engine(t, dir, cache))
-	if got := counts(t, built); got != "hello 1, notes 2, lone 1" || second == first {
+	writeFile(t, dir, "notes/note", "second")
+	second := runEngine(t, newEngine(t, dir, cache))
+	if got := buildCounts(t, built); got != "hello 1, notes 2, lone 1" || second == first {
 		t.Errorf("after a change of notes: %s in %s", got, second)
 	}
-	a, b := artifacts(t, first), artifacts(t, second)
+	a, b := readArtifacts(t, first), readArtifacts(t, second)
 	if a["example.com/notes:1"].Digest == b["example.com/notes:1"].Digest || a["hi"].Digest != b["hi"].Digest {
 		t.Errorf("digests: %v then %v", a, b)
 	}
 }
 
 func TestVerify_AcceptsEqualDigests(t *testing.T) {
-	dir, built := distro(t)
-	got, err := engine(t, dir, t.TempDir()).Verify(context.Background(), nil)
+	dir, built := writeDistro(t)
+	got, err := newEngine(t, dir, t.TempDir()).Verify(context.Background(), nil)
 	if err != nil || !strings.Contains(got, "3 host artifacts and images have the same digests") {
 		t.Errorf("%q, %v", got, err)
 	}
-	if got := counts(t, built); got != "hello 2, notes 2, lone 2" {
+	if got := buildCounts(t, built); got != "hello 2, notes 2, lone 2" {
 		t.Errorf("built %s", got)
 	}
 }
 
 func TestVerify_NamesDifferentArtifacts(t *testing.T) {
-	dir, _ := distro(t)
+	dir, _ := writeDistro(t)
 	f := filepath.Join(dir, "lone/recipe.yaml")
 	b, err := os.ReadFile(f)
 	if err != nil {
 		t.Fatal(err)
 	}
-	put(t, dir, "lone/recipe.yaml", strings.Replace(string(b), "echo alone", "date +%N", 1))
+	writeFile(t, dir, "lone/recipe.yaml", strings.Replace(string(b), "echo alone", "date +%N", 1))
 	cache := t.TempDir()
-	_, err = engine(t, dir, cache).Verify(context.Background(), []string{"lone"})
+	_, err = newEngine(t, dir, cache).Verify(context.Background(), []string{"lone"})
 	if left, _ := filepath.Glob(filepath.Join(cache, "verify-differs/parts/lone/*/lone")); len(left) != 1 {
 		t.Errorf("the build that differs was not kept: %v", left)
 	}
@@ -201,44 +201,44 @@ func TestVerify_NamesDifferentArtifacts(t *testing.T) {
 }
 
 func TestRun_ResumesFailedBuild(t *testing.T) {
-	dir, built := distro(t)
+	dir, built := writeDistro(t)
 	cache := t.TempDir()
-	put(t, dir, "notes/note2", "")
+	writeFile(t, dir, "notes/note2", "")
 	blocker := filepath.Join(t.TempDir(), "go")
 	b, _ := os.ReadFile(filepath.Join(dir, "notes/recipe.yaml"))
-	put(t, dir, "notes/recipe.yaml", string(b)+"- run: echo one; echo two >&2; test -e "+blocker+"\n")
-	_, err := engine(t, dir, cache).Run(context.Background(), nil)
+	writeFile(t, dir, "notes/recipe.yaml", string(b)+"- run: echo one; echo two >&2; test -e "+blocker+"\n")
+	_, err := newEngine(t, dir, cache).Run(context.Background(), nil)
 	if err == nil || problem.ExitCode(err) != problem.ExitStep || !strings.Contains(err.Error(), "one\ntwo") || problem.Hint(err) == "" {
 		t.Errorf("got %v with hint %q", err, problem.Hint(err))
 	}
-	put(t, filepath.Dir(blocker), "go", "")
-	layout := run(t, engine(t, dir, cache))
-	if got := counts(t, built); got != "hello 1, notes 2, lone 1" {
+	writeFile(t, filepath.Dir(blocker), "go", "")
+	layout := runEngine(t, newEngine(t, dir, cache))
+	if got := buildCounts(t, built); got != "hello 1, notes 2, lone 1" {
 		t.Errorf("in both runs: %s", got)
 	}
-	if len(artifacts(t, layout)) != 3 {
-		t.Errorf("the layout has %v", artifacts(t, layout))
+	if len(readArtifacts(t, layout)) != 3 {
+		t.Errorf("the layout has %v", readArtifacts(t, layout))
 	}
 }
 
 func TestRun_BuildsOnePartAlone(t *testing.T) {
-	dir, built := distro(t)
-	layout := run(t, engine(t, dir, t.TempDir()), "hello")
-	if got := counts(t, built); got != "hello 1, notes 0, lone 0" {
+	dir, built := writeDistro(t)
+	layout := runEngine(t, newEngine(t, dir, t.TempDir()), "hello")
+	if got := buildCounts(t, built); got != "hello 1, notes 0, lone 0" {
 		t.Errorf("built %s", got)
 	}
-	if got := artifacts(t, layout); len(got) != 1 || got["hi"].Digest == "" {
+	if got := readArtifacts(t, layout); len(got) != 1 || got["hi"].Digest == "" {
 		t.Errorf("the layout has %v", got)
 	}
-	if _, err := engine(t, dir, t.TempDir()).Run(context.Background(), []string{"nothing"}); problem.ExitCode(err) != problem.ExitUsage {
+	if _, err := newEngine(t, dir, t.TempDir()).Run(context.Background(), []string{"nothing"}); problem.ExitCode(err) != problem.ExitUsage {
 		t.Errorf("an unknown part: %v", err)
 	}
 }
 
 func TestRun_WaitsForOtherBuild(t *testing.T) {
-	dir, built := distro(t)
+	dir, built := writeDistro(t)
 	cache := t.TempDir()
-	a, b := engine(t, dir, cache), engine(t, dir, cache)
+	a, b := newEngine(t, dir, cache), newEngine(t, dir, cache)
 	var wg sync.WaitGroup
 	for _, e := range []*Engine{a, b} {
 		wg.Add(1)
@@ -250,16 +250,16 @@ func TestRun_WaitsForOtherBuild(t *testing.T) {
 		}()
 	}
 	wg.Wait()
-	if got := counts(t, built); got != "hello 1, notes 1, lone 1" {
+	if got := buildCounts(t, built); got != "hello 1, notes 1, lone 1" {
 		t.Errorf("two builders built %s", got)
 	}
 }
 
 func TestRun_StopsCommandsWithContext(t *testing.T) {
-	dir, _ := distro(t)
+	dir, _ := writeDistro(t)
 	started := filepath.Join(t.TempDir(), "started")
 	b, _ := os.ReadFile(filepath.Join(dir, "lone/recipe.yaml"))
-	put(t, dir, "lone/recipe.yaml", string(b)+"- run: touch "+started+"; sleep 300 | cat\n")
+	writeFile(t, dir, "lone/recipe.yaml", string(b)+"- run: touch "+started+"; sleep 300 | cat\n")
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	go func() {
@@ -270,26 +270,26 @@ func TestRun_StopsCommandsWithContext(t *testing.T) {
 		}
 	}()
 	begin := time.Now()
-	_, err := engine(t, dir, t.TempDir()).Run(ctx, []string{"lone"})
+	_, err := newEngine(t, dir, t.TempDir()).Run(ctx, []string{"lone"})
 	if err == nil || time.Since(begin) > 50*time.Second {
 		t.Errorf("stopped after %s with %v", time.Since(begin), err)
 	}
 }
 
 func TestRun_RefusesModuleWithOtherSum(t *testing.T) {
-	dir, _ := distro(t)
+	dir, _ := writeDistro(t)
 	b, _ := os.ReadFile(filepath.Join(dir, "hello/recipe.yaml"))
-	put(t, dir, "hello/recipe.yaml", strings.Replace(string(b), "h1:", "h1:x", 1))
-	_, err := engine(t, dir, t.TempDir()).Run(context.Background(), nil)
+	writeFile(t, dir, "hello/recipe.yaml", strings.Replace(string(b), "h1:", "h1:x", 1))
+	_, err := newEngine(t, dir, t.TempDir()).Run(context.Background(), nil)
 	if err == nil || !strings.Contains(err.Error(), "the recipe says h1:x") {
 		t.Errorf("got %v", err)
 	}
 }
 
 func TestRun_AnnotatesArtifactsWithUpstreams(t *testing.T) {
-	dir, _ := distro(t)
-	layout := run(t, engine(t, dir, t.TempDir()))
-	got := artifacts(t, layout)
+	dir, _ := writeDistro(t)
+	layout := runEngine(t, newEngine(t, dir, t.TempDir()))
+	got := readArtifacts(t, layout)
 	want := map[string]map[string]string{
 		"hi": {"dev.plinth.kind": "host", ocispec.AnnotationTitle: "hi", ocispec.AnnotationVersion: "1.0.0",
 			ocispec.AnnotationLicenses: "MIT", "dev.plinth.module": "example.com/hello@v1.0.0"},
@@ -317,19 +317,19 @@ func TestRun_AnnotatesArtifactsWithUpstreams(t *testing.T) {
 			}
 		})
 	}
-	m := manifest(t, layout, got["hi"])
+	m := readManifest(t, layout, got["hi"])
 	l := m.Layers[0]
 	if m.ArtifactType != "application/vnd.plinth.host.v1" || len(m.Layers) != 1 || m.Config.MediaType != ocispec.MediaTypeEmptyJSON || l.MediaType != "application/vnd.plinth.file.v1+zstd" ||
 		l.Annotations["dev.plinth.mode"] != "0755" || !strings.HasPrefix(l.Annotations["dev.plinth.uncompressed-digest"], "sha256:") {
 		t.Errorf("host artifact %+v", m)
 	}
-	if base, other := manifest(t, layout, got["example.com/lone:1"]).Layers[0], manifest(t, layout, got["example.com/notes:1"]).Layers[0]; base.Digest != other.Digest {
+	if base, other := readManifest(t, layout, got["example.com/lone:1"]).Layers[0], readManifest(t, layout, got["example.com/notes:1"]).Layers[0]; base.Digest != other.Digest {
 		t.Errorf("the shared layer is %s and %s", base.Digest, other.Digest)
 	}
 }
 
 // readManifest returns the manifest that the descriptor names.
-func manifest(t *testing.T, layout string, d ocispec.Descriptor) (m ocispec.Manifest) {
+func readManifest(t *testing.T, layout string, d ocispec.Descriptor) (m ocispec.Manifest) {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join(layout, "blobs", "sha256", d.Digest.Encoded()))
 	if err == nil {

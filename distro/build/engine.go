@@ -33,9 +33,9 @@ type Engine struct {
 	Jobs int       // parts built at the same time
 	Out  io.Writer // receives progress, line by line
 
-	workshop  *workshop.Workshop
-	assembler *assembly.Assembler
-	printing  sync.Mutex // guards Out
+	builder      *workshop.Builder
+	layoutWriter *assembly.Writer
+	outMu        sync.Mutex // guards Out
 }
 
 // New returns an engine for the recipes in the folder distro. Outputs are kept in
@@ -45,21 +45,21 @@ func New(ctx context.Context, distro, dir string) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Engine{Cache: c, Jobs: 2, Out: io.Discard, workshop: &workshop.Workshop{Cache: c}, assembler: &assembly.Assembler{Cache: c}}, nil
+	return &Engine{Cache: c, Jobs: 2, Out: io.Discard, builder: &workshop.Builder{Cache: c}, layoutWriter: &assembly.Writer{Cache: c}}, nil
 }
 
 // Run builds the named recipes and all recipes that they need, unless they are
 // built; without names it builds every recipe. It updates the layout after each
 // recipe and returns the layout's folder.
 func (e *Engine) Run(ctx context.Context, only []string) (string, error) {
-	if len(only) == 0 && e.Complete() {
-		return e.Layout(), nil
+	if len(only) == 0 && e.IsComplete() {
+		return e.LayoutDir(), nil
 	}
-	todo, err := e.closure(only)
+	todo, err := e.selectRecipes(only)
 	if err != nil {
 		return "", err
 	}
-	unlock, err := e.lock()
+	unlock, err := e.lockCache()
 	if err != nil {
 		return "", err
 	}
@@ -71,21 +71,21 @@ func (e *Engine) Run(ctx context.Context, only []string) (string, error) {
 	if err := e.buildAll(ctx, todo); err != nil {
 		return "", err
 	}
-	if err := e.assembler.Write(ctx); err != nil {
+	if err := e.layoutWriter.Write(ctx); err != nil {
 		return "", err
 	}
 	if len(only) == 0 {
-		if err := oci.ReplaceFile(e.CompleteMark(), []byte("ok\n")); err != nil {
+		if err := oci.ReplaceFile(e.CompleteMarker(), []byte("ok\n")); err != nil {
 			return "", err
 		}
 	}
-	e.say("payload ready in %s, %s: %s", since(start), bytesText(folderSize(e.Layout())), e.Layout())
-	return e.Layout(), nil
+	e.logf("payload ready in %s, %s: %s", elapsed(start), formatMegabytes(folderSize(e.LayoutDir())), e.LayoutDir())
+	return e.LayoutDir(), nil
 }
 
 // selectRecipes returns the named recipes and the recipes that they need, in build
 // order.
-func (e *Engine) closure(only []string) ([]string, error) {
+func (e *Engine) selectRecipes(only []string) ([]string, error) {
 	if len(only) == 0 {
 		return e.Set.Order, nil
 	}
@@ -107,7 +107,7 @@ func (e *Engine) buildAll(ctx context.Context, todo []string) error {
 	waiting, running := slices.Clone(todo), 0
 	for {
 		for running < max(e.Jobs, 1) && ctx.Err() == nil {
-			i := slices.IndexFunc(waiting, e.ready)
+			i := slices.IndexFunc(waiting, e.needsBuilt)
 			if i < 0 {
 				break
 			}
@@ -129,34 +129,34 @@ func (e *Engine) buildAll(ctx context.Context, todo []string) error {
 }
 
 // needsBuilt reports whether all recipes that a recipe needs are built.
-func (e *Engine) ready(name string) bool {
-	return !slices.ContainsFunc(e.Set.Recipes[name].Needs, func(n string) bool { return !e.Built(n) })
+func (e *Engine) needsBuilt(name string) bool {
+	return !slices.ContainsFunc(e.Set.Recipes[name].Needs, func(n string) bool { return !e.IsBuilt(n) })
 }
 
 // buildPart builds one recipe unless its output exists. It then updates the layout
 // with the images and host artifacts that have become complete.
 func (e *Engine) buildPart(ctx context.Context, r recipe.Recipe, label string) error {
-	if e.Built(r.Name) {
+	if e.IsBuilt(r.Name) {
 		return nil
 	}
 	if err := e.checkDisk(r.Name, minFree); err != nil {
 		return err
 	}
 	start := time.Now()
-	e.say("%s: building", label)
-	stop := e.heartbeat(label, start)
-	cpu, err := e.workshop.Build(ctx, r)
+	e.logf("%s: building", label)
+	stop := e.startHeartbeat(label, start)
+	cpu, err := e.builder.Build(ctx, r)
 	stop()
 	if err != nil {
 		return problem.New(problem.ExitStep, "build "+r.Name+" "+r.Version, err, "run the same command again: it resumes where it stopped")
 	}
-	e.say("%s: done in %s (CPU %s), %s", label, since(start), cpu.Round(time.Second), bytesText(folderSize(e.PartDir(r.Name))))
-	return e.assembler.Write(ctx)
+	e.logf("%s: done in %s (CPU %s), %s", label, elapsed(start), cpu.Round(time.Second), formatMegabytes(folderSize(e.PartDir(r.Name))))
+	return e.layoutWriter.Write(ctx)
 }
 
 // startHeartbeat reports twice a minute that a part is still being built, until
 // stop is called.
-func (e *Engine) heartbeat(label string, start time.Time) (stop func()) {
+func (e *Engine) startHeartbeat(label string, start time.Time) (stop func()) {
 	quit := make(chan struct{})
 	go func() {
 		tick := time.NewTicker(30 * time.Second)
@@ -164,7 +164,7 @@ func (e *Engine) heartbeat(label string, start time.Time) (stop func()) {
 		for {
 			select {
 			case <-tick.C:
-				e.say("%s: still building, %s", label, since(start))
+				e.logf("%s: still building, %s", label, elapsed(start))
 			case <-quit:
 				return
 			}
@@ -175,7 +175,7 @@ func (e *Engine) heartbeat(label string, start time.Time) (stop func()) {
 
 // lockCache waits until no other build uses the cache and returns a function that
 // releases the lock.
-func (e *Engine) lock() (func(), error) {
+func (e *Engine) lockCache() (func(), error) {
 	if err := os.MkdirAll(e.Dir, 0o755); err != nil {
 		return nil, err
 	}
@@ -186,7 +186,7 @@ func (e *Engine) lock() (func(), error) {
 	unlock := func() { _ = f.Close() } // closing the file releases the lock
 	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 	if errors.Is(err, syscall.EWOULDBLOCK) {
-		e.say("another payload build is running on %s, waiting for it", e.Dir)
+		e.logf("another payload build is running on %s, waiting for it", e.Dir)
 		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX)
 	}
 	if err != nil {
@@ -204,20 +204,20 @@ func (e *Engine) checkDisk(name string, need uint64) error {
 	}
 	if free := st.Bavail * uint64(st.Bsize); free < need {
 		return problem.Newf(problem.ExitStep, "build "+name, "free disk space below "+e.Dir+" or set PLINTH_CACHE to a folder on another disk, then run the same command again: it resumes where it stopped",
-			"only %s of disk space left, %s are needed", bytesText(int64(free)), bytesText(int64(need)))
+			"only %s of disk space left, %s are needed", formatMegabytes(int64(free)), formatMegabytes(int64(need)))
 	}
 	return nil
 }
 
-func (e *Engine) say(format string, args ...any) {
-	e.printing.Lock()
-	defer e.printing.Unlock()
+func (e *Engine) logf(format string, args ...any) {
+	e.outMu.Lock()
+	defer e.outMu.Unlock()
 	fmt.Fprintf(e.Out, format+"\n", args...)
 }
 
-func since(t time.Time) string { return time.Since(t).Round(time.Second).String() }
+func elapsed(t time.Time) string { return time.Since(t).Round(time.Second).String() }
 
-func bytesText(n int64) string { return fmt.Sprintf("%.1f MB", float64(n)/1e6) }
+func formatMegabytes(n int64) string { return fmt.Sprintf("%.1f MB", float64(n)/1e6) }
 
 // folderSize returns the size in bytes of all files below dir that can be read.
 func folderSize(dir string) (n int64) {

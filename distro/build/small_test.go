@@ -20,7 +20,7 @@ func TestMissingPackages_ListsWhatIsNotInstalled(t *testing.T) {
 }
 
 func TestCheckDisk_RequiresFreeSpace(t *testing.T) {
-	e := engine(t, "..", t.TempDir())
+	e := newEngine(t, "..", t.TempDir())
 	if err := e.checkDisk("x", 1<<62); err == nil || !strings.Contains(err.Error(), "disk space left") {
 		t.Errorf("got %v", err)
 	}
@@ -36,11 +36,11 @@ func TestVerify_PauseIsReproducible(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	put(t, dir, "pause/recipe.yaml", string(text))
-	put(t, dir, "payload.yaml", "images: [{ref: 'example.com/pause:1', part: pause, files: {/pause: pause/pause}}]\n")
-	put(t, dir, debian.LockFile, "")
-	put(t, dir, packagesFile, "")
-	e := engine(t, dir, t.TempDir())
+	writeFile(t, dir, "pause/recipe.yaml", string(text))
+	writeFile(t, dir, "payload.yaml", "images: [{ref: 'example.com/pause:1', part: pause, files: {/pause: pause/pause}}]\n")
+	writeFile(t, dir, debian.LockFile, "")
+	writeFile(t, dir, packagesFile, "")
+	e := newEngine(t, dir, t.TempDir())
 	if _, err := workshop.ModuleDir(context.Background(), e.Set.Recipes["pause"]); err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +51,7 @@ func TestVerify_PauseIsReproducible(t *testing.T) {
 	if left, _ := filepath.Glob(filepath.Join(e.Dir, "verify*")); len(left) > 0 {
 		t.Errorf("leftover files: %v", left)
 	}
-	if e.Complete() {
+	if e.IsComplete() {
 		t.Error("a payload with only some parts counts as complete")
 	}
 }

@@ -39,7 +39,7 @@ func (e *Engine) ensureTools(ctx context.Context) error {
 	if os.Geteuid() != 0 {
 		return problem.New(problem.ExitUsage, operation, errors.New("missing Debian packages: "+strings.Join(missing, " ")), "run as root: "+install)
 	}
-	e.say("installing Debian packages: %s", strings.Join(missing, " "))
+	e.logf("installing Debian packages: %s", strings.Join(missing, " "))
 	script := install + " || { apt-get update && " + install + "; }"
 	cmd := exec.CommandContext(ctx, "sh", "-c", script)
 	cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")

@@ -33,24 +33,24 @@ func (e *Engine) Verify(ctx context.Context, only []string) (string, error) {
 		return "", err
 	}
 	again.Jobs, again.Out = e.Jobs, e.Out
-	again.workshop.Env = []string{"GOCACHE=" + filepath.Join(dir, "go-build")}
+	again.builder.Env = []string{"GOCACHE=" + filepath.Join(dir, "go-build")}
 	start := time.Now()
 	second, err := again.Run(ctx, only)
 	if err != nil {
 		return "", err
 	}
-	same, err := compare(first, second)
+	same, err := compareLayouts(first, second)
 	if err != nil {
 		kept := dir + "-differs"
 		err = errors.Join(err, workshop.RemoveAll(kept), os.Rename(dir, kept))
 		return "", problem.New(problem.ExitStep, "verify the payload", err, "compare "+filepath.Join(e.Dir, "parts")+" with "+filepath.Join(kept, "parts"))
 	}
-	return fmt.Sprintf("verified in %s: %d host artifacts and images have the same digests", since(start), same), workshop.RemoveAll(dir)
+	return fmt.Sprintf("verified in %s: %d host artifacts and images have the same digests", elapsed(start), same), workshop.RemoveAll(dir)
 }
 
 // compareLayouts returns the number of artifacts in the layout second if all have
 // the same digest in first. The error lists those that differ.
-func compare(first, second string) (int, error) {
+func compareLayouts(first, second string) (int, error) {
 	a, err := readIndex(first)
 	if err != nil {
 		return 0, err
@@ -94,7 +94,7 @@ func readIndex(dir string) (ocispec.Index, error) {
 // Repin rewrites the lock file with the versions that Debian's mirror has now and
 // returns the changes, or "" if there are none.
 func (e *Engine) Repin(ctx context.Context) (string, error) {
-	mirror, err := e.Mirror(ctx)
+	mirror, err := e.OpenMirror(ctx)
 	if err != nil {
 		return "", err
 	}

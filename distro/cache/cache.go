@@ -18,10 +18,10 @@ type Cache struct {
 	Set  *recipe.Set
 	Lock *debian.Lock
 
-	keys    map[string]string // recipe name → hash of everything that determines its output
-	host    string            // versions of the builder and of Go
-	finding sync.Mutex        // guards mirror
-	mirror  *debian.Mirror    // nil until a file from Debian is needed
+	keys      map[string]string // recipe name → hash of everything that determines its output
+	toolchain string            // versions of the builder and of Go
+	mirrorMu  sync.Mutex        // guards mirror
+	mirror    *debian.Mirror    // nil until a file from Debian is needed
 }
 
 // Open returns the cache in the folder dir for the recipes in the folder distro.
@@ -40,14 +40,14 @@ func Open(ctx context.Context, distro, dir string) (*Cache, error) {
 }
 
 // LayoutDir returns the folder of the OCI layout that is built from these recipes.
-func (c *Cache) Layout() string { return filepath.Join(c.Dir, "payload", c.layoutKey()) }
+func (c *Cache) LayoutDir() string { return filepath.Join(c.Dir, "payload", c.layoutKey()) }
 
 // CompleteMarker returns the path of the file that marks the layout as complete.
-func (c *Cache) CompleteMark() string { return filepath.Join(c.Layout(), ".complete") }
+func (c *Cache) CompleteMarker() string { return filepath.Join(c.LayoutDir(), ".complete") }
 
 // IsComplete reports whether the layout has every part.
-func (c *Cache) Complete() bool {
-	_, err := os.Stat(c.CompleteMark())
+func (c *Cache) IsComplete() bool {
+	_, err := os.Stat(c.CompleteMarker())
 	return err == nil
 }
 
@@ -58,22 +58,22 @@ func (c *Cache) PartDir(name string) string { return filepath.Join(c.Dir, "parts
 func (c *Cache) PartKey(name string) string { return c.keys[name] }
 
 // IsBuilt reports whether a recipe's output exists.
-func (c *Cache) Built(name string) bool {
+func (c *Cache) IsBuilt(name string) bool {
 	_, err := os.Stat(c.PartDir(name))
 	return err == nil
 }
 
 // BlobStore returns the store of the blobs of all layouts.
-func (c *Cache) Blobs() oci.Store { return oci.Store{Dir: filepath.Join(c.Dir, "blobs")} }
+func (c *Cache) BlobStore() oci.Store { return oci.Store{Dir: filepath.Join(c.Dir, "blobs")} }
 
 // FetchDeb returns the path of the file that an entry of debian.lock pins. It
 // downloads the file if it is missing.
-func (c *Cache) Deb(ctx context.Context, name string) (string, error) {
+func (c *Cache) FetchDeb(ctx context.Context, name string) (string, error) {
 	entry, err := c.Lock.Get(name)
 	if err != nil {
 		return "", err
 	}
-	mirror, err := c.Mirror(ctx)
+	mirror, err := c.OpenMirror(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -81,9 +81,9 @@ func (c *Cache) Deb(ctx context.Context, name string) (string, error) {
 }
 
 // OpenMirror returns the Debian mirror. The first call asks apt for it.
-func (c *Cache) Mirror(ctx context.Context) (*debian.Mirror, error) {
-	c.finding.Lock()
-	defer c.finding.Unlock()
+func (c *Cache) OpenMirror(ctx context.Context) (*debian.Mirror, error) {
+	c.mirrorMu.Lock()
+	defer c.mirrorMu.Unlock()
 	if c.mirror != nil {
 		return c.mirror, nil
 	}

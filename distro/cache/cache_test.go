@@ -14,7 +14,7 @@ const lockLine = "x bookworm 1 SUM 1 pool/x.deb MIT\ny bookworm 1 SUM 1 pool/y.d
 
 // distroFiles returns the files of a distro folder: c needs b, b needs a, and a uses
 // the Debian package x.
-func files() map[string]string {
+func distroFiles() map[string]string {
 	head := "version: v1\nlicence: MIT\nepoch: 1\nmodule: example.com/x@v1.0.0\nsum: h1:x=\nsteps: [{run: 'true'}]\n"
 	return map[string]string{
 		"a/recipe.yaml": head + "debs: [x]\n", "b/recipe.yaml": head + "needs: [a]\n", "c/recipe.yaml": head + "needs: [b]\n",
@@ -24,7 +24,7 @@ func files() map[string]string {
 }
 
 // writeFiles writes the files into a new folder and returns its path.
-func write(t *testing.T, files map[string]string) string {
+func writeFiles(t *testing.T, files map[string]string) string {
 	t.Helper()
 	dir := t.TempDir()
 	for name, text := range files {
@@ -40,9 +40,9 @@ func write(t *testing.T, files map[string]string) string {
 }
 
 // computeTestKeys returns the keys of the parts, of a layer and of the layout.
-func keys(t *testing.T, files map[string]string) map[string]string {
+func computeTestKeys(t *testing.T, files map[string]string) map[string]string {
 	t.Helper()
-	c, err := Open(context.Background(), write(t, files), t.TempDir())
+	c, err := Open(context.Background(), writeFiles(t, files), t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,11 +50,11 @@ func keys(t *testing.T, files map[string]string) map[string]string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return map[string]string{"a": c.PartKey("a"), "b": c.PartKey("b"), "c": c.PartKey("c"), "d": c.PartKey("d"), "layer": tree, "layout": filepath.Base(c.Layout())}
+	return map[string]string{"a": c.PartKey("a"), "b": c.PartKey("b"), "c": c.PartKey("c"), "d": c.PartKey("d"), "layer": tree, "layout": filepath.Base(c.LayoutDir())}
 }
 
 func TestOpen_KeysDependOnInputsOnly(t *testing.T) {
-	before := keys(t, files())
+	before := computeTestKeys(t, distroFiles())
 	for name, c := range map[string]struct{ file, from, to, changed string }{
 		"nothing":                      {"payload.yaml", "epoch: 1", "epoch: 1", ""},
 		"a comment in payload.yaml":    {"payload.yaml", "epoch: 1", "epoch: 1 # why", ""},
@@ -65,9 +65,9 @@ func TestOpen_KeysDependOnInputsOnly(t *testing.T) {
 		"a Debian pin of only a layer": {"debian.lock", "y bookworm 1", "y bookworm 2", "layer layout"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f := files()
+			f := distroFiles()
 			f[c.file] = strings.Replace(f[c.file], c.from, c.to, 1)
-			after := keys(t, f)
+			after := computeTestKeys(t, f)
 			var changed []string
 			for _, part := range []string{"a", "b", "c", "d", "layer", "layout"} {
 				if before[part] != after[part] {
@@ -82,9 +82,9 @@ func TestOpen_KeysDependOnInputsOnly(t *testing.T) {
 }
 
 func TestOpen_NamesPackageThatIsNotPinned(t *testing.T) {
-	f := files()
+	f := distroFiles()
 	f["a/recipe.yaml"] = strings.Replace(f["a/recipe.yaml"], "[x]", "[zz]", 1)
-	_, err := Open(context.Background(), write(t, f), t.TempDir())
+	_, err := Open(context.Background(), writeFiles(t, f), t.TempDir())
 	if err == nil || !strings.Contains(err.Error(), "no entry zz") {
 		t.Errorf("got %v", err)
 	}

@@ -32,12 +32,12 @@ func (c *Cache) computeKeys(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c.host = builderVersion + " " + goVersion
+	c.toolchain = builderVersion + " " + goVersion
 	c.keys = map[string]string{}
 	for _, name := range c.Set.Order {
 		r := c.Set.Recipes[name]
 		h := sha256.New()
-		fmt.Fprintln(h, c.host)
+		fmt.Fprintln(h, c.toolchain)
 		for _, tool := range r.Tools {
 			v, err := tools(tool)
 			if err != nil {
@@ -67,7 +67,7 @@ func (c *Cache) computeKeys(ctx context.Context) error {
 // Debian pins. It is computed from JSON: a renamed field of a type in Payload or
 // of debian.Entry changes it, unless a json tag keeps the old name.
 func (c *Cache) layoutKey() string {
-	return c.Hash(c.keys, c.Set.Payload, c.Lock.Entries)
+	return c.HashKey(c.keys, c.Set.Payload, c.Lock.Entries)
 }
 
 // TreeKey returns the hash of everything that determines a layer's bytes. As in
@@ -86,13 +86,13 @@ func (c *Cache) TreeKey(t recipe.Tree, epoch int64) (string, error) {
 		}
 		pins = append(pins, entry.String())
 	}
-	return c.Hash(t, epoch, parts, pins), nil
+	return c.HashKey(t, epoch, parts, pins), nil
 }
 
 // HashKey returns the key of any other result that docs and the builder determine.
-func (c *Cache) Hash(docs ...any) string {
+func (c *Cache) HashKey(docs ...any) string {
 	h := sha256.New()
-	fmt.Fprintln(h, c.host)
+	fmt.Fprintln(h, c.toolchain)
 	for _, d := range docs {
 		b, _ := json.Marshal(d) // maps come out sorted; none of these types can fail
 		h.Write(append(b, '\n'))

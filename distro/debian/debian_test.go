@@ -14,10 +14,10 @@ import (
 	"testing"
 )
 
-const line = "bash-static bookworm 5.2.15-2+b13 f62e37fc6c2c14417f270323066b4c621db5dc151a26f7a1f58e3fc24111d1c8 1079448 pool/main/b/bash/bash-static_5.2.15-2+b13_amd64.deb MPL-2.0 AND GPL-2.0-or-later"
+const validLine = "bash-static bookworm 5.2.15-2+b13 f62e37fc6c2c14417f270323066b4c621db5dc151a26f7a1f58e3fc24111d1c8 1079448 pool/main/b/bash/bash-static_5.2.15-2+b13_amd64.deb MPL-2.0 AND GPL-2.0-or-later"
 
 func TestParse_RoundTripsLockFile(t *testing.T) {
-	text := "# about\n" + line + "\n"
+	text := "# about\n" + validLine + "\n"
 	l, err := Parse([]byte(text))
 	if err != nil {
 		t.Fatal(err)
@@ -25,7 +25,7 @@ func TestParse_RoundTripsLockFile(t *testing.T) {
 	if got := string(l.Bytes()); got != text {
 		t.Errorf("got %q, want %q", got, text)
 	}
-	if e, err := l.Get("bash-static"); err != nil || e.Licence != "MPL-2.0 AND GPL-2.0-or-later" || e.Size != 1079448 {
+	if e, err := l.Get("bash-static"); err != nil || e.License != "MPL-2.0 AND GPL-2.0-or-later" || e.Size != 1079448 {
 		t.Errorf("got %+v, %v", e, err)
 	}
 	if _, err := l.Get("zsh"); err == nil || !strings.Contains(err.Error(), "zsh") {
@@ -49,9 +49,9 @@ func TestParse_ReportsEveryBadLine(t *testing.T) {
 		{" MPL-2.0 AND GPL-2.0-or-later", "", "6 fields"},
 		{"bash-static bookworm", "bash-static trixie", "twice"},
 	}
-	text := line + "\n"
+	text := validLine + "\n"
 	for _, b := range bad {
-		text += strings.Replace(line, b.from, b.to, 1) + "\n"
+		text += strings.Replace(validLine, b.from, b.to, 1) + "\n"
 	}
 	_, err := Parse([]byte(text))
 	if err == nil {
@@ -66,7 +66,7 @@ func TestParse_ReportsEveryBadLine(t *testing.T) {
 	}
 }
 
-func serve(t *testing.T, w io.Writer, content string) {
+func writeContent(t *testing.T, w io.Writer, content string) {
 	if _, err := io.WriteString(w, content); err != nil {
 		t.Error(err)
 	}
@@ -74,7 +74,7 @@ func serve(t *testing.T, w io.Writer, content string) {
 
 func entryFor(content string) Entry {
 	sum := sha256.Sum256([]byte(content))
-	return Entry{Name: "x.orig", Version: "1", Sum: hex.EncodeToString(sum[:]), Size: int64(len(content)), Path: "pool/x.tar.xz", Licence: "MIT"}
+	return Entry{Name: "x.orig", Version: "1", Sum: hex.EncodeToString(sum[:]), Size: int64(len(content)), Path: "pool/x.tar.xz", License: "MIT"}
 }
 
 func TestFetch_TriesEverySiteAndKeepsFile(t *testing.T) {
@@ -86,7 +86,7 @@ func TestFetch_TriesEverySiteAndKeepsFile(t *testing.T) {
 		if r.URL.Path != "/pool/x.tar.xz" {
 			t.Errorf("%s was requested", r.URL.Path)
 		}
-		serve(t, w, "content")
+		writeContent(t, w, "content")
 	}))
 	defer good.Close()
 	m := &Mirror{Dir: t.TempDir(), Sites: []string{gone.URL, good.URL}}
@@ -107,7 +107,7 @@ func TestFetch_TriesEverySiteAndKeepsFile(t *testing.T) {
 func TestFetch_RefusesOtherDigest(t *testing.T) {
 	for name, sent := range map[string]string{"altered": "c0ntent", "truncated": "cont", "longer": "content and more"} {
 		t.Run(name, func(t *testing.T) {
-			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { serve(t, w, sent) }))
+			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { writeContent(t, w, sent) }))
 			defer srv.Close()
 			m := &Mirror{Dir: t.TempDir(), Sites: []string{srv.URL}}
 			_, err := m.Fetch(context.Background(), entryFor("content"))
@@ -122,10 +122,10 @@ func TestFetch_RefusesOtherDigest(t *testing.T) {
 }
 
 func TestParsePackage_UpdatesEntry(t *testing.T) {
-	old := Entry{Name: "bash-static", Suite: "bookworm", Licence: "GPL-3.0-or-later"}
+	old := Entry{Name: "bash-static", Suite: "bookworm", License: "GPL-3.0-or-later"}
 	out := "Package: bash-static\nVersion: 5.3-1\nDescription: shell\n with more\nFilename: pool/main/b/bash/bash-static_5.3-1_amd64.deb\nSize: 12\nSHA256: " + strings.Repeat("a", 64) + "\n\nPackage: other\nVersion: 9\n"
 	e, err := parsePackage(old, out)
-	if err != nil || e.Version != "5.3-1" || e.Size != 12 || e.Licence != old.Licence || e.Suite != "bookworm" {
+	if err != nil || e.Version != "5.3-1" || e.Size != 12 || e.License != old.License || e.Suite != "bookworm" {
 		t.Errorf("got %+v, %v", e, err)
 	}
 	if _, err := parsePackage(old, "Package: bash-static\n"); err == nil {
@@ -136,7 +136,7 @@ func TestParsePackage_UpdatesEntry(t *testing.T) {
 func TestParseSource_FindsUpstreamTarball(t *testing.T) {
 	out := "Package: iptables\nVersion: 1.8.9-2\nDirectory: pool/main/i/iptables\nChecksums-Sha256:\n " +
 		strings.Repeat("b", 64) + " 10 iptables_1.8.9-2.dsc\n " + strings.Repeat("d", 64) + " 30 iptables_1.8.9.orig.tar.xz.asc\n " + strings.Repeat("c", 64) + " 20 iptables_1.8.9.orig.tar.xz\n"
-	e, err := parseSource(Entry{Name: "iptables.orig", Suite: "s", Licence: "L"}, out)
+	e, err := parseSource(Entry{Name: "iptables.orig", Suite: "s", License: "L"}, out)
 	if err != nil || e.Path != "pool/main/i/iptables/iptables_1.8.9.orig.tar.xz" || e.Size != 20 || e.Sum != strings.Repeat("c", 64) {
 		t.Errorf("got %+v, %v", e, err)
 	}
@@ -154,8 +154,8 @@ func TestDiff_ListsOnlyChangedEntries(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	f.Add([]byte(line))
-	f.Add([]byte("# c\n\n" + line + "\nx"))
+	f.Add([]byte(validLine))
+	f.Add([]byte("# c\n\n" + validLine + "\nx"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		l, err := Parse(b)
 		if err != nil {
@@ -171,7 +171,7 @@ func FuzzParse(f *testing.F) {
 func FuzzFields(f *testing.F) {
 	f.Add("Package: x\nVersion: 1\n a b c\n\n")
 	f.Fuzz(func(t *testing.T, text string) {
-		e, err := parseSource(Entry{Name: "x.orig", Licence: "L"}, text)
+		e, err := parseSource(Entry{Name: "x.orig", License: "L"}, text)
 		if err == nil && !sha256Hex.MatchString(e.Sum) {
 			t.Errorf("accepted the sum %q", e.Sum)
 		}

@@ -28,7 +28,7 @@ type Mirror struct {
 // NewMirror returns a mirror with the sites that apt is configured for. Files are
 // downloaded into the folder dir.
 func NewMirror(ctx context.Context, dir string) (*Mirror, error) {
-	out, err := output(ctx, "apt-get", "indextargets", "--format", "$(SITE)", "Created-By: Packages")
+	out, err := commandOutput(ctx, "apt-get", "indextargets", "--format", "$(SITE)", "Created-By: Packages")
 	if err != nil {
 		return nil, problem.New(problem.ExitInternal, "list the mirrors of apt", err, "run the build on a Debian machine")
 	}
@@ -57,7 +57,7 @@ func (m *Mirror) Fetch(ctx context.Context, e Entry) (string, error) {
 	}
 	var faults []error
 	for _, site := range m.Sites {
-		err := get(ctx, site+"/"+e.Path, file, e)
+		err := downloadFile(ctx, site+"/"+e.Path, file, e)
 		if err == nil {
 			return file, nil
 		}
@@ -67,7 +67,7 @@ func (m *Mirror) Fetch(ctx context.Context, e Entry) (string, error) {
 		"if the mirror has a newer version, run: payload repin")
 }
 
-func get(ctx context.Context, url, file string, e Entry) error {
+func downloadFile(ctx context.Context, url, file string, e Entry) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return err
@@ -122,14 +122,14 @@ func Unpack(ctx context.Context, e Entry, file, dir string) error {
 		}
 		return os.WriteFile(filepath.Join(dir, e.Name), b, 0o644)
 	}
-	_, err := output(ctx, "dpkg-deb", "-x", file, dir)
+	_, err := commandOutput(ctx, "dpkg-deb", "-x", file, dir)
 	return err
 }
 
 // WalkFiles calls fn for every entry of the package's file tree, in the package's
 // order. Names are absolute paths.
-func Walk(ctx context.Context, file string, fn func(h *tar.Header, r io.Reader) error) error {
-	out, err := output(ctx, "dpkg-deb", "--fsys-tarfile", file)
+func WalkFiles(ctx context.Context, file string, fn func(h *tar.Header, r io.Reader) error) error {
+	out, err := commandOutput(ctx, "dpkg-deb", "--fsys-tarfile", file)
 	if err != nil {
 		return err
 	}
@@ -150,7 +150,7 @@ func Walk(ctx context.Context, file string, fn func(h *tar.Header, r io.Reader) 
 }
 
 // commandOutput runs a tool and returns its stdout. The error contains its stderr.
-func output(ctx context.Context, name string, args ...string) (string, error) {
+func commandOutput(ctx context.Context, name string, args ...string) (string, error) {
 	var out, errs bytes.Buffer
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Env = append(os.Environ(), "LC_ALL=C")

@@ -26,7 +26,7 @@ type Entry struct {
 	Sum     string // sha256, hex
 	Size    int64  // bytes
 	Path    string // below the mirror's root: pool/main/…
-	Licence string `json:"Licence"` // SPDX expression; the tag keeps the cache keys
+	License string `json:"Licence"` // SPDX expression; the tag keeps the cache keys
 }
 
 // Lock is the parsed lock file. Comment holds its comments and empty lines.
@@ -90,7 +90,7 @@ func parseEntry(line string) (Entry, error) {
 	if !strings.HasPrefix(f[5], "pool/") || path.Clean(f[5]) != f[5] {
 		return Entry{}, fmt.Errorf("%q is not a path in the pool", f[5])
 	}
-	return Entry{Name: f[0], Suite: f[1], Version: f[2], Sum: f[3], Size: size, Path: f[5], Licence: strings.Join(f[6:], " ")}, nil
+	return Entry{Name: f[0], Suite: f[1], Version: f[2], Sum: f[3], Size: size, Path: f[5], License: strings.Join(f[6:], " ")}, nil
 }
 
 // Get returns the entry with this name, or an error if there is none.
@@ -117,5 +117,5 @@ func (l *Lock) Bytes() []byte {
 
 // String returns the entry's line in the lock file. It is part of cache keys.
 func (e Entry) String() string {
-	return fmt.Sprintf("%s %s %s %s %d %s %s", e.Name, e.Suite, e.Version, e.Sum, e.Size, e.Path, e.Licence)
+	return fmt.Sprintf("%s %s %s %s %d %s %s", e.Name, e.Suite, e.Version, e.Sum, e.Size, e.Path, e.License)
 }

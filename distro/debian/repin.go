@@ -23,10 +23,10 @@ func Repin(ctx context.Context, l *Lock, site string) (*Lock, error) {
 			if root, err = newAptRoot(ctx, site, e.Suite); err != nil {
 				return nil, problem.New(problem.ExitInternal, "read the package list of "+e.Suite, err, "")
 			}
-			defer root.remove()
+			defer root.removeDir()
 			roots[e.Suite] = root
 		}
-		found, err := root.find(ctx, e)
+		found, err := root.lookupEntry(ctx, e)
 		if err != nil {
 			return nil, problem.New(problem.ExitInternal, "update the pin of "+e.Name, err, "")
 		}
@@ -73,22 +73,22 @@ func newAptRoot(ctx context.Context, site, suite string) (*aptRoot, error) {
 	if err := os.WriteFile(filepath.Join(dir, "sources.list"), []byte(list), 0o644); err != nil {
 		return nil, err
 	}
-	_, err = output(ctx, "apt-get", append(r.opts, "update", "-q")...)
+	_, err = commandOutput(ctx, "apt-get", append(r.opts, "update", "-q")...)
 	return r, err
 }
 
-func (r *aptRoot) remove() { _ = os.RemoveAll(r.dir) }
+func (r *aptRoot) removeDir() { _ = os.RemoveAll(r.dir) }
 
 // lookupEntry returns the entry with the version, sum and path that the suite has now.
-func (r *aptRoot) find(ctx context.Context, e Entry) (Entry, error) {
+func (r *aptRoot) lookupEntry(ctx context.Context, e Entry) (Entry, error) {
 	if source, ok := strings.CutSuffix(e.Name, ".orig"); ok {
-		out, err := output(ctx, "apt-cache", append(r.opts, "showsrc", "--only-source", source)...)
+		out, err := commandOutput(ctx, "apt-cache", append(r.opts, "showsrc", "--only-source", source)...)
 		if err != nil {
 			return e, err
 		}
 		return parseSource(e, out)
 	}
-	out, err := output(ctx, "apt-cache", append(r.opts, "show", "--no-all-versions", e.Name)...)
+	out, err := commandOutput(ctx, "apt-cache", append(r.opts, "show", "--no-all-versions", e.Name)...)
 	if err != nil {
 		return e, err
 	}
@@ -97,17 +97,17 @@ func (r *aptRoot) find(ctx context.Context, e Entry) (Entry, error) {
 
 // parsePackage parses a paragraph of the output of `apt-cache show`.
 func parsePackage(e Entry, out string) (Entry, error) {
-	f := fields(out)
-	return parseEntry(strings.Join([]string{e.Name, e.Suite, f["Version"], f["SHA256"], f["Size"], f["Filename"], e.Licence}, " "))
+	f := parseControlFields(out)
+	return parseEntry(strings.Join([]string{e.Name, e.Suite, f["Version"], f["SHA256"], f["Size"], f["Filename"], e.License}, " "))
 }
 
 // parseSource parses a paragraph of the output of `apt-cache showsrc`.
 func parseSource(e Entry, out string) (Entry, error) {
-	f := fields(out)
+	f := parseControlFields(out)
 	for _, line := range strings.Split(f["Checksums-Sha256"], "\n") {
 		p := strings.Fields(line)
 		if len(p) == 3 && strings.Contains(p[2], ".orig.tar.") && !strings.HasSuffix(p[2], ".asc") {
-			return parseEntry(strings.Join([]string{e.Name, e.Suite, f["Version"], p[0], p[1], f["Directory"] + "/" + p[2], e.Licence}, " "))
+			return parseEntry(strings.Join([]string{e.Name, e.Suite, f["Version"], p[0], p[1], f["Directory"] + "/" + p[2], e.License}, " "))
 		}
 	}
 	return e, fmt.Errorf("%s has no upstream tarball in %s", e.Name, e.Suite)
@@ -115,7 +115,7 @@ func parseSource(e Entry, out string) (Entry, error) {
 
 // parseControlFields parses the first paragraph of a control file. Continuation
 // lines are joined by newlines.
-func fields(text string) map[string]string {
+func parseControlFields(text string) map[string]string {
 	out := map[string]string{}
 	key := ""
 	for _, line := range strings.Split(text, "\n") {

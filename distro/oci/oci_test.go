@@ -20,7 +20,7 @@ import (
 )
 
 // sampleTree returns a tree with every kind of entry.
-func sample(t *testing.T) Tree {
+func sampleTree(t *testing.T) Tree {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "prog")
 	if err := os.WriteFile(file, bytes.Repeat([]byte("program "), 10000), 0o600); err != nil {
@@ -43,11 +43,11 @@ func sample(t *testing.T) Tree {
 }
 
 // sampleTime returns an arbitrary fixed time.
-func epoch() time.Time { return time.Unix(1771420288, 0) }
+func sampleTime() time.Time { return time.Unix(1771420288, 0) }
 
 func TestWriteTar_IsSortedWithoutClockAndUsers(t *testing.T) {
 	var b bytes.Buffer
-	if err := sample(t).WriteTar(&b, epoch()); err != nil {
+	if err := sampleTree(t).WriteTar(&b, sampleTime()); err != nil {
 		t.Fatal(err)
 	}
 	seen := map[string]*tar.Header{}
@@ -64,7 +64,7 @@ func TestWriteTar_IsSortedWithoutClockAndUsers(t *testing.T) {
 		if name <= last {
 			t.Errorf("%s comes after %s", name, last)
 		}
-		if !h.ModTime.Equal(epoch()) || h.Uname != "" || h.Gname != "" || !h.AccessTime.IsZero() || !h.ChangeTime.IsZero() {
+		if !h.ModTime.Equal(sampleTime()) || h.Uname != "" || h.Gname != "" || !h.AccessTime.IsZero() || !h.ChangeTime.IsZero() {
 			t.Errorf("%s has the header %+v", name, h)
 		}
 		seen[name], last = h, name
@@ -84,11 +84,11 @@ func TestWriteTar_IsSortedWithoutClockAndUsers(t *testing.T) {
 }
 
 func TestPutLayer_SameTreeGivesSameBlob(t *testing.T) {
-	first, err := Store{t.TempDir()}.PutLayer(sample(t), epoch())
+	first, err := Store{t.TempDir()}.PutLayer(sampleTree(t), sampleTime())
 	if err != nil {
 		t.Fatal(err)
 	}
-	second, err := Store{t.TempDir()}.PutLayer(sample(t), epoch())
+	second, err := Store{t.TempDir()}.PutLayer(sampleTree(t), sampleTime())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,7 +100,7 @@ func TestPutLayer_SameTreeGivesSameBlob(t *testing.T) {
 	if first.Raw != raw {
 		t.Errorf("the tar's digest is %s, was %s", first.Raw, raw)
 	}
-	other, err := Store{t.TempDir()}.PutLayer(sample(t), epoch().Add(time.Second))
+	other, err := Store{t.TempDir()}.PutLayer(sampleTree(t), sampleTime().Add(time.Second))
 	if err != nil || other.Raw == first.Raw {
 		t.Errorf("another time gives %+v, %v", other, err)
 	}
@@ -122,7 +122,7 @@ func TestPutLayer_MissingFileLeavesNoBlob(t *testing.T) {
 	if err := tree.Add("/x", Entry{File: "/nonexistent/file"}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.PutLayer(tree, epoch()); err == nil || !strings.Contains(err.Error(), "/x") {
+	if _, err := s.PutLayer(tree, sampleTime()); err == nil || !strings.Contains(err.Error(), "/x") {
 		t.Errorf("got %v", err)
 	}
 	if left, _ := filepath.Glob(filepath.Join(s.Dir, "sha256", "*")); len(left) > 0 {
@@ -131,13 +131,13 @@ func TestPutLayer_MissingFileLeavesNoBlob(t *testing.T) {
 }
 
 // putImage stores an image with one layer and returns its descriptor and blobs.
-func image(t *testing.T, s Store) (ocispec.Descriptor, []digest.Digest) {
+func putImage(t *testing.T, s Store) (ocispec.Descriptor, []digest.Digest) {
 	t.Helper()
-	layer, err := s.PutLayer(sample(t), epoch())
+	layer, err := s.PutLayer(sampleTree(t), sampleTime())
 	if err != nil {
 		t.Fatal(err)
 	}
-	when := epoch().UTC()
+	when := sampleTime().UTC()
 	config, err := s.PutJSON(ocispec.Image{Created: &when, Platform: ocispec.Platform{OS: "linux", Architecture: "amd64"},
 		RootFS: ocispec.RootFS{Type: "layers", DiffIDs: []digest.Digest{layer.Raw}}})
 	if err != nil {
@@ -155,7 +155,7 @@ func image(t *testing.T, s Store) (ocispec.Descriptor, []digest.Digest) {
 
 func TestWriteLayout_IsValidForOtherReaders(t *testing.T) {
 	s := Store{t.TempDir()}
-	m, blobs := image(t, s)
+	m, blobs := putImage(t, s)
 	dir := filepath.Join(s.Dir, "layout")
 	for range 2 { // the second run finds all files in place
 		if err := s.WriteLayout(dir, []ocispec.Descriptor{m}, blobs); err != nil {
@@ -186,7 +186,7 @@ func TestWriteLayout_IsValidForOtherReaders(t *testing.T) {
 	if want, _ := layers[0].DiffID(); err != nil || got.String() != want.String() {
 		t.Errorf("the layer unpacks to %s, the config says %s (%v)", got, want, err)
 	}
-	if !s.Has(blobs[2], func() int64 { st, _ := os.Stat(s.Path(blobs[2])); return st.Size() }()) || s.Has(blobs[2], 1) {
+	if !s.HasBlob(blobs[2], func() int64 { st, _ := os.Stat(s.BlobPath(blobs[2])); return st.Size() }()) || s.HasBlob(blobs[2], 1) {
 		t.Error("HasBlob ignores the size")
 	}
 }

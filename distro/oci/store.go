@@ -28,14 +28,14 @@ type Blob struct {
 }
 
 // BlobPath returns the path of the blob with this digest, whether it exists or not.
-func (s Store) Path(d digest.Digest) string {
+func (s Store) BlobPath(d digest.Digest) string {
 	return filepath.Join(s.Dir, d.Algorithm().String(), d.Encoded())
 }
 
 // HasBlob reports whether the blob exists with this size in bytes. Its content was
 // verified when it was written.
-func (s Store) Has(d digest.Digest, size int64) bool {
-	st, err := os.Stat(s.Path(d))
+func (s Store) HasBlob(d digest.Digest, size int64) bool {
+	st, err := os.Stat(s.BlobPath(d))
 	return err == nil && st.Size() == size
 }
 
@@ -60,17 +60,17 @@ func (s Store) PutFile(file string) (Blob, error) {
 // PutZstd stores what write writes, compressed with zstd. With one encoder thread
 // and fixed options the same content always gives the same blob.
 func (s Store) PutZstd(write func(io.Writer) error) (Blob, error) {
-	tmp, err := s.temp()
+	tmp, err := s.createTemp()
 	if err != nil {
 		return Blob{}, err
 	}
-	defer discard(tmp)
-	packed := &counter{w: tmp, sum: digest.SHA256.Digester()}
+	defer discardTemp(tmp)
+	packed := &countingWriter{w: tmp, sum: digest.SHA256.Digester()}
 	enc, err := zstd.NewWriter(packed, zstd.WithEncoderLevel(zstd.SpeedBetterCompression), zstd.WithEncoderConcurrency(1))
 	if err != nil {
 		return Blob{}, err
 	}
-	raw := &counter{w: enc, sum: digest.SHA256.Digester()}
+	raw := &countingWriter{w: enc, sum: digest.SHA256.Digester()}
 	if err := write(raw); err != nil {
 		return Blob{}, err
 	}
@@ -78,7 +78,7 @@ func (s Store) PutZstd(write func(io.Writer) error) (Blob, error) {
 		return Blob{}, err
 	}
 	b := Blob{Digest: packed.sum.Digest(), Size: packed.n, Raw: raw.sum.Digest(), RawSize: raw.n}
-	return b, keep(tmp, s.Path(b.Digest))
+	return b, commitTemp(tmp, s.BlobPath(b.Digest))
 }
 
 // PutJSON stores a document and returns its descriptor without a media type.
@@ -87,19 +87,19 @@ func (s Store) PutJSON(doc any) (ocispec.Descriptor, error) {
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
-	tmp, err := s.temp()
+	tmp, err := s.createTemp()
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
-	defer discard(tmp)
+	defer discardTemp(tmp)
 	if _, err := io.Copy(tmp, bytes.NewReader(b)); err != nil {
 		return ocispec.Descriptor{}, err
 	}
-	d := digest.NewDigestFromBytes(digest.SHA256, sum(b))
-	return ocispec.Descriptor{Digest: d, Size: int64(len(b))}, keep(tmp, s.Path(d))
+	d := digest.NewDigestFromBytes(digest.SHA256, sha256Sum(b))
+	return ocispec.Descriptor{Digest: d, Size: int64(len(b))}, commitTemp(tmp, s.BlobPath(d))
 }
 
-func (s Store) temp() (*os.File, error) {
+func (s Store) createTemp() (*os.File, error) {
 	dir := filepath.Join(s.Dir, "sha256")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, err
@@ -108,11 +108,11 @@ func (s Store) temp() (*os.File, error) {
 }
 
 // discardTemp removes a temporary file unless commitTemp has renamed it.
-func discard(tmp *os.File) { _, _ = tmp.Close(), os.Remove(tmp.Name()) }
+func discardTemp(tmp *os.File) { _, _ = tmp.Close(), os.Remove(tmp.Name()) }
 
 // commitTemp renames the finished file to its final name. After a crash before
 // that, no file of this name exists.
-func keep(tmp *os.File, name string) error {
+func commitTemp(tmp *os.File, name string) error {
 	if err := tmp.Chmod(0o644); err != nil {
 		return err
 	}
@@ -122,15 +122,15 @@ func keep(tmp *os.File, name string) error {
 	return os.Rename(tmp.Name(), name)
 }
 
-func sum(b []byte) []byte { h := sha256.Sum256(b); return h[:] }
+func sha256Sum(b []byte) []byte { h := sha256.Sum256(b); return h[:] }
 
-type counter struct {
+type countingWriter struct {
 	w   io.Writer
 	sum digest.Digester
 	n   int64
 }
 
-func (c *counter) Write(p []byte) (int, error) {
+func (c *countingWriter) Write(p []byte) (int, error) {
 	n, err := c.w.Write(p)
 	c.sum.Hash().Write(p[:n])
 	c.n += int64(n)
@@ -148,7 +148,7 @@ func (s Store) WriteLayout(dir string, index []ocispec.Descriptor, blobs []diges
 		if _, err := os.Stat(to); err == nil {
 			continue
 		}
-		if err := os.Link(s.Path(d), to); err != nil {
+		if err := os.Link(s.BlobPath(d), to); err != nil {
 			return fmt.Errorf("link blob into the layout: %w", err)
 		}
 	}
@@ -173,9 +173,9 @@ func ReplaceFile(file string, content []byte) error {
 	if err != nil {
 		return err
 	}
-	defer discard(tmp)
+	defer discardTemp(tmp)
 	if _, err := tmp.Write(content); err != nil {
 		return err
 	}
-	return keep(tmp, file)
+	return commitTemp(tmp, file)
 }

@@ -77,7 +77,7 @@ func writeEntry(tw *tar.Writer, name string, e Entry, when time.Time) error {
 		h.Typeflag, h.Linkname, h.Mode = tar.TypeSymlink, e.Link, 0o777
 		return tw.WriteHeader(h)
 	}
-	content, size, err := e.open()
+	content, size, err := e.openContent()
 	if err != nil {
 		return err
 	}
@@ -90,7 +90,7 @@ func writeEntry(tw *tar.Writer, name string, e Entry, when time.Time) error {
 	return err
 }
 
-func (e Entry) open() (io.ReadCloser, int64, error) {
+func (e Entry) openContent() (io.ReadCloser, int64, error) {
 	if e.File == "" {
 		return io.NopCloser(bytes.NewReader(e.Data)), int64(len(e.Data)), nil
 	}

@@ -51,7 +51,7 @@ type Tree struct {
 }
 
 // IsEmpty reports whether the tree has no entries.
-func (t Tree) Empty() bool {
+func (t Tree) IsEmpty() bool {
 	return len(t.Dirs)+len(t.Debs)+len(t.Files)+len(t.Links)+len(t.Applets.Names) == 0
 }
 
@@ -105,7 +105,7 @@ func (f *File) UnmarshalYAML(n *yaml.Node) error {
 }
 
 // partNames returns the recipes whose output the tree contains.
-func (t Tree) parts() []string {
+func (t Tree) partNames() []string {
 	var out []string
 	for _, path := range sortedKeys(t.Files) {
 		if p := t.Files[path].From.Part(); p != "" {
@@ -133,11 +133,11 @@ func (p Payload) PartsOf(im Image, recipes map[string]Recipe) []string {
 	if _, ok := recipes[im.Part]; ok {
 		out = append(out, im.Part)
 	}
-	out = append(out, im.Tree.parts()...)
+	out = append(out, im.Tree.partNames()...)
 	for _, l := range im.Layers {
-		out = append(out, p.Layers[l].parts()...)
+		out = append(out, p.Layers[l].partNames()...)
 	}
-	return unique(out)
+	return uniqueStrings(out)
 }
 
 // DebsOf returns the debian.lock entries whose files the image contains, each once.
@@ -146,13 +146,13 @@ func (p Payload) DebsOf(im Image) []string {
 	for _, l := range im.Layers {
 		out = append(out, p.Layers[l].DebNames()...)
 	}
-	return unique(out)
+	return uniqueStrings(out)
 }
 
 // recipesInUse returns the recipes in the order in which they are needed: the
 // first host artifact, which boots a node, then the images, then the other host
 // artifacts.
-func (p Payload) uses() []string {
+func (p Payload) recipesInUse() []string {
 	var hosts, out []string
 	for _, h := range p.Hosts {
 		hosts = append(hosts, h.File.Part())
@@ -160,15 +160,15 @@ func (p Payload) uses() []string {
 	first := min(1, len(hosts))
 	out = append(out, hosts[:first]...)
 	for _, im := range p.Images {
-		out = append(out, im.Tree.parts()...)
+		out = append(out, im.Tree.partNames()...)
 		for _, l := range im.Layers {
-			out = append(out, p.Layers[l].parts()...)
+			out = append(out, p.Layers[l].partNames()...)
 		}
 	}
-	return unique(append(out, hosts[first:]...))
+	return uniqueStrings(append(out, hosts[first:]...))
 }
 
-func (p Payload) faults(recipes map[string]Recipe) []error {
+func (p Payload) validate(recipes map[string]Recipe) []error {
 	var out []error
 	seen := map[string]bool{}
 	for _, h := range p.Hosts {
@@ -195,7 +195,7 @@ func (p Payload) faults(recipes map[string]Recipe) []error {
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
-func unique(in []string) []string {
+func uniqueStrings(in []string) []string {
 	var out []string
 	for _, s := range in {
 		if !slices.Contains(out, s) {

@@ -28,7 +28,7 @@ type Recipe struct {
 	Name    string            `yaml:"-"`
 	Dir     string            `yaml:"-"`
 	Version string            `yaml:"version"` // the upstream's name of this release
-	Licence string            `yaml:"licence"` // SPDX expression
+	License string            `yaml:"licence"` // SPDX expression
 	Epoch   int64             `yaml:"epoch"`   // seconds; the upstream's release, used as build time
 	Module  string            `yaml:"module"`  // path@version of the main upstream
 	Sum     string            `yaml:"sum"`     // its h1: hash
@@ -77,7 +77,7 @@ func (s *Set) WithNeeds(names ...string) []string {
 	for _, n := range names {
 		out = append(append(out, n), s.WithNeeds(s.Recipes[n].Needs...)...)
 	}
-	return unique(out)
+	return uniqueStrings(out)
 }
 
 // Load reads and validates every recipe below dir and its payload.yaml. The error
@@ -97,15 +97,15 @@ func Load(dir string) (*Set, error) {
 			continue
 		}
 		s.Recipes[r.Name] = r
-		faults = append(faults, r.faults()...)
+		faults = append(faults, r.validate()...)
 	}
 	if err := decodeFile(filepath.Join(dir, payloadFile), &s.Payload); err != nil {
 		faults = append(faults, err)
 	}
-	order, err := s.sort()
+	order, err := s.sortByNeeds()
 	faults = append(faults, err)
 	s.Order = order
-	faults = append(faults, s.Payload.faults(s.Recipes)...)
+	faults = append(faults, s.Payload.validate(s.Recipes)...)
 	if err := errors.Join(faults...); err != nil {
 		return nil, problem.New(problem.ExitConfig, operation, err, "")
 	}
@@ -117,11 +117,11 @@ func decodeFile(path string, into any) error {
 	if err != nil {
 		return err
 	}
-	return decode(path, b, into)
+	return decodeYAML(path, b, into)
 }
 
 // decodeYAML decodes strictly: an unknown key is an error that names file and line.
-func decode(path string, b []byte, into any) error {
+func decodeYAML(path string, b []byte, into any) error {
 	d := yaml.NewDecoder(bytes.NewReader(b))
 	d.KnownFields(true)
 	if err := d.Decode(into); err != nil {
@@ -132,18 +132,18 @@ func decode(path string, b []byte, into any) error {
 
 // validate returns everything that makes the recipe unusable, each error with the
 // recipe's name.
-func (r Recipe) faults() []error {
+func (r Recipe) validate() []error {
 	var out []error
 	bad := func(format string, args ...any) {
 		out = append(out, fmt.Errorf("recipe %s: "+format, append([]any{r.Name}, args...)...))
 	}
-	if r.Version == "" || r.Licence == "" || r.Epoch <= 0 {
+	if r.Version == "" || r.License == "" || r.Epoch <= 0 {
 		bad("version, licence and epoch are required")
 	}
 	if r.Module == "" && len(r.Debs) == 0 {
 		bad("has neither a module nor Debian sources")
 	}
-	if r.Module != "" && (!moduleAt.MatchString(r.Module) || !strings.HasPrefix(r.Sum, "h1:")) {
+	if r.Module != "" && (!modulePattern.MatchString(r.Module) || !strings.HasPrefix(r.Sum, "h1:")) {
 		bad("module must be path@vX.Y.Z with its h1: sum, not %q %q", r.Module, r.Sum)
 	}
 	if len(r.Steps) == 0 {
@@ -160,12 +160,12 @@ func (r Recipe) faults() []error {
 	return out
 }
 
-var moduleAt = regexp.MustCompile(`^[^@\s]+@v[0-9]+\.[0-9]+\.[0-9]+[^@\s]*$`)
+var modulePattern = regexp.MustCompile(`^[^@\s]+@v[0-9]+\.[0-9]+\.[0-9]+[^@\s]*$`)
 
 // sortByNeeds returns the recipe names, each after the recipes that it needs.
 // Otherwise the order of first use in payload.yaml is kept, so that the parts that
 // boot a node are built first.
-func (s *Set) sort() ([]string, error) {
+func (s *Set) sortByNeeds() ([]string, error) {
 	const entered, left = 1, 2
 	state := map[string]int{}
 	var order []string
@@ -190,7 +190,7 @@ func (s *Set) sort() ([]string, error) {
 		order = append(order, name)
 		return nil
 	}
-	for _, name := range slices.Concat(s.Payload.uses(), sortedKeys(s.Recipes)) {
+	for _, name := range slices.Concat(s.Payload.recipesInUse(), sortedKeys(s.Recipes)) {
 		if err := visit(name); err != nil {
 			return nil, err
 		}

@@ -9,7 +9,7 @@ import (
 )
 
 // writeFiles writes the files into a new folder and returns its path.
-func write(t *testing.T, files map[string]string) string {
+func writeFiles(t *testing.T, files map[string]string) string {
 	t.Helper()
 	dir := t.TempDir()
 	for name, text := range files {
@@ -24,7 +24,7 @@ func write(t *testing.T, files map[string]string) string {
 	return dir
 }
 
-const good = "version: v1\nlicence: MIT\nepoch: 1\nmodule: example.com/x@v1.0.0\nsum: h1:x=\nsteps: [{run: 'true'}]\n"
+const validRecipe = "version: v1\nlicence: MIT\nepoch: 1\nmodule: example.com/x@v1.0.0\nsum: h1:x=\nsteps: [{run: 'true'}]\n"
 
 func TestLoad_OrdersRepositoryRecipesByNeeds(t *testing.T) {
 	s, err := Load("..")
@@ -56,12 +56,12 @@ func TestLoad_OrdersNodePartsBeforeConsole(t *testing.T) {
 }
 
 func TestLoad_ReportsAllProblemsAtOnce(t *testing.T) {
-	dir := write(t, map[string]string{
+	dir := writeFiles(t, map[string]string{
 		"a/recipe.yaml": "version: v1\nlicence: MIT\nepoch: 1\nmodule: example.com/x\nsum: nope\nsteps: [{}]\n",
-		"b/recipe.yaml": good + "needs: [zz]\n",
+		"b/recipe.yaml": validRecipe + "needs: [zz]\n",
 		"c/recipe.yaml": "color: blue\n",
 		"d/recipe.yaml": "steps: []\n",
-		"e/recipe.yaml": good[:strings.Index(good, "steps")] + "steps: [{go: {}}]\n",
+		"e/recipe.yaml": validRecipe[:strings.Index(validRecipe, "steps")] + "steps: [{go: {}}]\n",
 		"payload.yaml":  "images:\n- {ref: busybox, part: q}\n- {ref: 'a/b:1', part: b, layers: [none]}\nhosts: [{title: x, file: b}]\n",
 	})
 	_, err := Load(dir)
@@ -83,8 +83,8 @@ func TestLoad_ReportsAllProblemsAtOnce(t *testing.T) {
 }
 
 func TestLoad_RefusesRecipeThatNeedsItself(t *testing.T) {
-	dir := write(t, map[string]string{
-		"a/recipe.yaml": good + "needs: [b]\n", "b/recipe.yaml": good + "needs: [a]\n", "payload.yaml": "epoch: 1\n",
+	dir := writeFiles(t, map[string]string{
+		"a/recipe.yaml": validRecipe + "needs: [b]\n", "b/recipe.yaml": validRecipe + "needs: [a]\n", "payload.yaml": "epoch: 1\n",
 	})
 	if _, err := Load(dir); err == nil || !strings.Contains(err.Error(), "needs itself") {
 		t.Errorf("got %v", err)
@@ -114,18 +114,18 @@ func TestPartsOf_IncludesSharedLayers(t *testing.T) {
 }
 
 func FuzzDecode(f *testing.F) {
-	f.Add([]byte(good))
+	f.Add([]byte(validRecipe))
 	f.Add([]byte("steps: [{go: {binaries: {a: ./b}}}]"))
 	f.Add([]byte("files: {/a: b/c, /d: {text: e}}"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var r Recipe
-		if decode("x", b, &r) == nil {
-			r.faults()
+		if decodeYAML("x", b, &r) == nil {
+			r.validate()
 		}
 		var p Payload
-		if decode("x", b, &p) == nil {
-			p.faults(nil)
-			p.uses()
+		if decodeYAML("x", b, &p) == nil {
+			p.validate(nil)
+			p.recipesInUse()
 		}
 	})
 }

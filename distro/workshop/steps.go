@@ -24,7 +24,7 @@ import (
 
 // passedVariables returns the names of the caller's environment variables that the
 // steps see: locations of tools, caches and mirrors, none that changes the output.
-func passed() []string {
+func passedVariables() []string {
 	return []string{"PATH", "HOME", "GOPATH", "GOCACHE", "GOMODCACHE", "GOPROXY", "GOTMPDIR", "XDG_CACHE_HOME",
 		"http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR",
 		"NODE_EXTRA_CA_CERTS", "npm_config_registry", "npm_config_cafile", "npm_config_userconfig"}
@@ -34,16 +34,16 @@ func passed() []string {
 // user, except for the variables in passedVariables. Sums are checked against
 // go.sum and the recipe, so the checksum database is off.
 func (ws *workspace) baseEnv() []string {
-	r := ws.r
-	env := append(inherited(), goEnv()...)
+	r := ws.recipe
+	env := append(inheritedEnv(), goEnv()...)
 	return append(env,
 		"LC_ALL=C", "TZ=UTC", fmt.Sprintf("SOURCE_DATE_EPOCH=%d", r.Epoch), "VERSION="+r.Version,
 		"WORK="+ws.work, "OUT="+ws.out, "TMPDIR="+filepath.Join(ws.work, "tmp"))
 }
 
-func inherited() []string {
+func inheritedEnv() []string {
 	var env []string
-	for _, name := range passed() {
+	for _, name := range passedVariables() {
 		if v, ok := os.LookupEnv(name); ok {
 			env = append(env, name+"="+v)
 		}
@@ -58,7 +58,7 @@ func goEnv() []string {
 
 // runCommand runs a command in the workspace. Its output goes to the part's log;
 // an error contains the last lines.
-func (ws *workspace) run(ctx context.Context, env []string, name string, args ...string) error {
+func (ws *workspace) runCommand(ctx context.Context, env []string, name string, args ...string) error {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir, cmd.Env = ws.src, append(slices.Clone(ws.env), env...)
 	cmd.Stdout, cmd.Stderr = ws.log, ws.log
@@ -96,12 +96,12 @@ func (ws *workspace) goBuild(ctx context.Context, g recipe.GoBuild) error {
 		return err
 	}
 	target := bin + "/"
-	names, pkgs := binaries(g)
+	names, pkgs := sortedBinaries(g)
 	if len(names) == 1 {
 		target = filepath.Join(bin, names[0])
 	}
-	args := []string{"build", "-tags", strings.Join(g.Tags, ","), "-ldflags", ws.ldflags(g), "-o", target}
-	if err := ws.run(ctx, ws.goBuildEnv(g), "go", append(args, pkgs...)...); err != nil {
+	args := []string{"build", "-tags", strings.Join(g.Tags, ","), "-ldflags", ws.linkerFlags(g), "-o", target}
+	if err := ws.runCommand(ctx, ws.goBuildEnv(g), "go", append(args, pkgs...)...); err != nil {
 		return err
 	}
 	for i, name := range names {
@@ -116,7 +116,7 @@ func (ws *workspace) goBuild(ctx context.Context, g recipe.GoBuild) error {
 	return nil
 }
 
-func binaries(g recipe.GoBuild) (names, pkgs []string) {
+func sortedBinaries(g recipe.GoBuild) (names, pkgs []string) {
 	for name := range g.Binaries {
 		names = append(names, name)
 	}
@@ -132,12 +132,12 @@ var majorSuffix = regexp.MustCompile(`/v[0-9]+$`)
 // goName returns the file name that `go build -o dir/` gives a package's binary.
 func goName(pkg string) string { return path.Base(majorSuffix.ReplaceAllString(pkg, "")) }
 
-func (ws *workspace) ldflags(g recipe.GoBuild) string {
+func (ws *workspace) linkerFlags(g recipe.GoBuild) string {
 	flags := []string{"-s -w -buildid="}
 	if g.Cgo {
 		flags = append(flags, "-linkmode external -extldflags '-static -Wl,--build-id=none'")
 	}
-	vars := map[string]string{"VERSION": ws.r.Version, "BUILD_DATE": time.Unix(ws.r.Epoch, 0).UTC().Format(time.RFC3339)}
+	vars := map[string]string{"VERSION": ws.recipe.Version, "BUILD_DATE": time.Unix(ws.recipe.Epoch, 0).UTC().Format(time.RFC3339)}
 	for _, f := range g.Ldflags {
 		flags = append(flags, os.Expand(f, func(name string) string { return vars[name] }))
 	}
@@ -152,12 +152,12 @@ func (ws *workspace) goBuildEnv(g recipe.GoBuild) []string {
 		env = []string{"CGO_ENABLED=1"}
 	}
 	for name, v := range g.Env {
-		env = append(env, name+"="+os.Expand(v, ws.getenv))
+		env = append(env, name+"="+os.Expand(v, ws.lookupEnv))
 	}
 	return env
 }
 
-func (ws *workspace) getenv(name string) string {
+func (ws *workspace) lookupEnv(name string) string {
 	for _, v := range ws.env {
 		if value, ok := strings.CutPrefix(v, name+"="); ok {
 			return value
@@ -172,7 +172,7 @@ func (ws *workspace) getenv(name string) string {
 func ModuleDir(ctx context.Context, r recipe.Recipe) (string, error) {
 	cmd := exec.CommandContext(ctx, "go", "mod", "download", "-json", r.Module)
 	cmd.Dir = os.TempDir()
-	cmd.Env = append(append(inherited(), goEnv()...), "GOFLAGS=-mod=mod")
+	cmd.Env = append(append(inheritedEnv(), goEnv()...), "GOFLAGS=-mod=mod")
 	out, err := cmd.Output()
 	var got struct{ Dir, Sum, Error string }
 	if jsonErr := json.Unmarshal(out, &got); jsonErr == nil && got.Error != "" {
@@ -190,13 +190,13 @@ func ModuleDir(ctx context.Context, r recipe.Recipe) (string, error) {
 // fetchNpm downloads and unpacks the recipe's npm packages. An integrity that is
 // not the pinned one is an error.
 func (ws *workspace) fetchNpm(ctx context.Context) error {
-	for name, pin := range ws.r.Npm {
+	for name, pin := range ws.recipe.Npm {
 		version, want, _ := strings.Cut(pin, " ")
 		dir := filepath.Join(ws.work, "npm", name)
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return err
 		}
-		if err := ws.run(ctx, nil, "npm", "pack", "--silent", "--pack-destination", dir, name+"@"+version); err != nil {
+		if err := ws.runCommand(ctx, nil, "npm", "pack", "--silent", "--pack-destination", dir, name+"@"+version); err != nil {
 			return err
 		}
 		file := filepath.Join(dir, name+"-"+version+".tgz")
@@ -208,7 +208,7 @@ func (ws *workspace) fetchNpm(ctx context.Context) error {
 		if got := "sha512-" + base64.StdEncoding.EncodeToString(sum[:]); got != want {
 			return fmt.Errorf("npm package %s@%s has the integrity %s, the recipe says %s", name, version, got, want)
 		}
-		if err := ws.run(ctx, nil, "tar", "-xzf", file, "-C", dir, "--strip-components=1"); err != nil {
+		if err := ws.runCommand(ctx, nil, "tar", "-xzf", file, "-C", dir, "--strip-components=1"); err != nil {
 			return err
 		}
 		ws.env = append(ws.env, "NPM_"+shellName(name)+"="+dir)

@@ -18,8 +18,8 @@ func TestGoName_DropsMajorVersion(t *testing.T) {
 }
 
 func TestLinkerFlags_HaveVersionAndFixedTime(t *testing.T) {
-	ws := &workspace{r: recipe.Recipe{Version: "v1", Epoch: 1771420288}}
-	got := ws.ldflags(recipe.GoBuild{Cgo: true, Ldflags: []string{"-X a.v=${VERSION}", "-X a.d=${BUILD_DATE}"}})
+	ws := &workspace{recipe: recipe.Recipe{Version: "v1", Epoch: 1771420288}}
+	got := ws.linkerFlags(recipe.GoBuild{Cgo: true, Ldflags: []string{"-X a.v=${VERSION}", "-X a.d=${BUILD_DATE}"}})
 	for _, want := range []string{"-s -w -buildid=", "-static", "-X a.v=v1", "-X a.d=2026-02-18T13:11:28Z"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("%q lacks %q", got, want)

@@ -18,27 +18,27 @@ import (
 )
 
 // Builder builds the recipes of one cache.
-type Workshop struct {
+type Builder struct {
 	Cache *cache.Cache
 	Env   []string // added to every command's environment, NAME=value
 }
 
 // workspace is the folder and environment in which one recipe's steps run.
 type workspace struct {
-	r    recipe.Recipe
-	work string // all temporary files of this recipe
-	src  string // working directory of the steps
-	out  string // the files that the steps write here are the recipe's output
-	env  []string
-	log  *os.File
-	cpu  time.Duration // CPU time of the commands so far
+	recipe recipe.Recipe
+	work   string // all temporary files of this recipe
+	src    string // working directory of the steps
+	out    string // the files that the steps write here are the recipe's output
+	env    []string
+	log    *os.File
+	cpu    time.Duration // CPU time of the commands so far
 }
 
 // Build runs the recipe's steps and then moves the output to its place in the
 // cache, atomically. All recipes that it needs must be built. It returns the CPU
 // time that the steps took on all cores together.
-func (w *Workshop) Build(ctx context.Context, r recipe.Recipe) (time.Duration, error) {
-	ws, err := w.open(r)
+func (w *Builder) Build(ctx context.Context, r recipe.Recipe) (time.Duration, error) {
+	ws, err := w.openWorkspace(r)
 	if err != nil {
 		return 0, err
 	}
@@ -49,19 +49,19 @@ func (w *Workshop) Build(ctx context.Context, r recipe.Recipe) (time.Duration, e
 	if err := ws.runSteps(ctx); err != nil {
 		return 0, err
 	}
-	if err := ws.keep(w.Cache.PartDir(r.Name)); err != nil {
+	if err := ws.moveOutput(w.Cache.PartDir(r.Name)); err != nil {
 		return 0, err
 	}
 	return ws.cpu, RemoveAll(ws.work)
 }
 
 func (ws *workspace) runSteps(ctx context.Context) error {
-	for i, st := range ws.r.Steps {
+	for i, st := range ws.recipe.Steps {
 		var err error
 		if st.Go != nil {
 			err = ws.goBuild(ctx, *st.Go)
 		} else {
-			err = ws.run(ctx, nil, "sh", "-euc", st.Run)
+			err = ws.runCommand(ctx, nil, "sh", "-euc", st.Run)
 		}
 		if err != nil {
 			return fmt.Errorf("step %d: %w", i+1, err)
@@ -71,9 +71,9 @@ func (ws *workspace) runSteps(ctx context.Context) error {
 }
 
 // openWorkspace creates an empty workspace with the environment of the steps.
-func (w *Workshop) open(r recipe.Recipe) (*workspace, error) {
+func (w *Builder) openWorkspace(r recipe.Recipe) (*workspace, error) {
 	work := filepath.Join(w.Cache.Dir, "work", r.Name)
-	ws := &workspace{r: r, work: work, src: filepath.Join(work, "src"), out: filepath.Join(work, "out")}
+	ws := &workspace{recipe: r, work: work, src: filepath.Join(work, "src"), out: filepath.Join(work, "out")}
 	if err := RemoveAll(work); err != nil {
 		return nil, err
 	}
@@ -93,7 +93,7 @@ func (w *Workshop) open(r recipe.Recipe) (*workspace, error) {
 }
 
 // moveOutput moves the finished output to its place in the cache.
-func (ws *workspace) keep(to string) error {
+func (ws *workspace) moveOutput(to string) error {
 	if entries, err := os.ReadDir(ws.out); err != nil || len(entries) == 0 {
 		return fmt.Errorf("the steps wrote no files to the output folder (%v)", err)
 	}
@@ -103,13 +103,13 @@ func (ws *workspace) keep(to string) error {
 	return os.Rename(ws.out, to)
 }
 
-func (w *Workshop) fetchAll(ctx context.Context, ws *workspace) error {
-	if ws.r.Module != "" {
+func (w *Builder) fetchAll(ctx context.Context, ws *workspace) error {
+	if ws.recipe.Module != "" {
 		if err := ws.fetchModule(ctx); err != nil {
 			return err
 		}
 	}
-	if err := copyTree(ws.r.Dir, ws.src); err != nil {
+	if err := copyTree(ws.recipe.Dir, ws.src); err != nil {
 		return err
 	}
 	if err := w.fetchDebs(ctx, ws); err != nil {
@@ -119,12 +119,12 @@ func (w *Workshop) fetchAll(ctx context.Context, ws *workspace) error {
 }
 
 func (ws *workspace) fetchModule(ctx context.Context) error {
-	dir, err := ModuleDir(ctx, ws.r)
+	dir, err := ModuleDir(ctx, ws.recipe)
 	if err != nil {
 		return err
 	}
 	ws.env = append(ws.env, "MODULE="+dir)
-	if !ws.r.Copy {
+	if !ws.recipe.Copy {
 		return nil
 	}
 	if err := copyTree(dir, ws.src); err != nil {
@@ -134,10 +134,10 @@ func (ws *workspace) fetchModule(ctx context.Context) error {
 	return os.RemoveAll(filepath.Join(ws.src, "vendor"))
 }
 
-func (w *Workshop) fetchDebs(ctx context.Context, ws *workspace) error {
+func (w *Builder) fetchDebs(ctx context.Context, ws *workspace) error {
 	dir := filepath.Join(ws.work, "debs")
 	ws.env = append(ws.env, "DEBS="+dir)
-	for _, name := range ws.r.Debs {
+	for _, name := range ws.recipe.Debs {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return err
 		}
@@ -145,7 +145,7 @@ func (w *Workshop) fetchDebs(ctx context.Context, ws *workspace) error {
 		if err != nil {
 			return err
 		}
-		file, err := w.Cache.Deb(ctx, name)
+		file, err := w.Cache.FetchDeb(ctx, name)
 		if err != nil {
 			return err
 		}

@@ -11,7 +11,7 @@ import (
 
 // volatilePattern returns the pattern of the section's objects that change on an
 // untouched host. Keep it short: a leftover that it matches is never found.
-func volatile(section string) *regexp.Regexp {
+func volatilePattern(section string) *regexp.Regexp {
 	patterns := map[string]string{
 		// The journal, login records, what systemd's and Debian's own timers write, and the
 		// backup copies of useradd and userdel.
@@ -33,8 +33,8 @@ func volatile(section string) *regexp.Regexp {
 }
 
 // dropVolatile returns the objects without those that match volatilePattern.
-func settled(section string, objects map[string]string) map[string]string {
-	re := volatile(section)
+func dropVolatile(section string, objects map[string]string) map[string]string {
+	re := volatilePattern(section)
 	if re.String() == "" {
 		return objects
 	}
@@ -42,14 +42,14 @@ func settled(section string, objects map[string]string) map[string]string {
 	return objects
 }
 
-var counters = regexp.MustCompile(`\s*\[\d+:\d+\]|counter packets \d+ bytes \d+|^\S*#.*`)
+var counterPattern = regexp.MustCompile(`\s*\[\d+:\d+\]|counter packets \d+ bytes \d+|^\S*#.*`)
 
 // parseRules parses a firewall listing. Each line is prefixed with the open blocks
 // around it; counters and comments are dropped.
-func rules(out string) map[string]string {
+func parseRules(out string) map[string]string {
 	var kept, open []string
 	for line := range strings.Lines(out) {
-		line = strings.TrimSpace(counters.ReplaceAllString(strings.TrimSpace(line), ""))
+		line = strings.TrimSpace(counterPattern.ReplaceAllString(strings.TrimSpace(line), ""))
 		switch {
 		case line == "" || strings.Contains(line, " # ") && strings.HasPrefix(line, "ip"):
 		case line == "}":
@@ -61,7 +61,7 @@ func rules(out string) map[string]string {
 			}
 		}
 	}
-	return counted(strings.Join(kept, "\n"))
+	return parseCounted(strings.Join(kept, "\n"))
 }
 
 // Without returns the baseline without some sections.
@@ -79,18 +79,18 @@ func (b Baseline) Without(sections ...string) Baseline {
 // No lines mean that the host has not changed.
 func Diff(before, after Baseline) []string {
 	var lines []string
-	for _, name := range keys(before, after) {
+	for _, name := range unionKeys(before, after) {
 		b, a := before[name], after[name]
-		came, went := lacking(a, b), lacking(b, a)
+		came, went := missingFrom(a, b), missingFrom(b, a)
 		if name == "contents" && before["files"] != nil { // "files" lists added and removed files
 			came, went = nil, nil
 		}
-		for _, object := range keys(b, a) {
+		for _, object := range unionKeys(b, a) {
 			was, had := b[object]
 			is, has := a[object]
-			if line := folded(came, object); line != "" {
+			if line := describeFolded(came, object); line != "" {
 				lines = append(lines, fmt.Sprintf("%s: + %s", name, line))
-			} else if line := folded(went, object); line != "" {
+			} else if line := describeFolded(went, object); line != "" {
 				lines = append(lines, fmt.Sprintf("%s: - %s", name, line))
 			} else if had && has && was != is {
 				lines = append(lines, fmt.Sprintf("%s: ~ %s: %s → %s", name, object, was, is))
@@ -101,7 +101,7 @@ func Diff(before, after Baseline) []string {
 }
 
 // missingFrom returns the objects of a that b does not have.
-func lacking(a, b map[string]string) map[string]string {
+func missingFrom(a, b map[string]string) map[string]string {
 	c := maps.Clone(a)
 	maps.DeleteFunc(c, func(object, _ string) bool { _, ok := b[object]; return ok })
 	return c
@@ -109,7 +109,7 @@ func lacking(a, b map[string]string) map[string]string {
 
 // describeFolded describes one of the objects; a folder with the number of objects
 // below it. It returns "" if the object is missing or below another one.
-func folded(objects map[string]string, object string) string {
+func describeFolded(objects map[string]string, object string) string {
 	properties, ok := objects[object]
 	if !ok {
 		return ""
@@ -133,7 +133,7 @@ func folded(objects map[string]string, object string) string {
 }
 
 // unionKeys returns the keys of both maps, sorted, each once.
-func keys[V any](a, b map[string]V) []string {
+func unionKeys[V any](a, b map[string]V) []string {
 	both := slices.AppendSeq(slices.Collect(maps.Keys(a)), maps.Keys(b))
 	slices.Sort(both)
 	return slices.Compact(both)

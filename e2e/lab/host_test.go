@@ -46,12 +46,12 @@ func TestStart_FollowsSignalsAndKillsCommands(t *testing.T) {
 		t.Errorf("got %q, %d", stdout, code)
 	}
 	p = h.Start(ctx, Cmd{Args: []string{"sh", "-c", "echo ready; exec sleep 4711"}})
-	if !p.WaitFor(ctx, "ready") || p.WaitFor(ctx, "ready") == p.WaitFor(shortly(t), "never") {
+	if !p.WaitFor(ctx, "ready") || p.WaitFor(ctx, "ready") == p.WaitFor(shortContext(t), "never") {
 		t.Error("WaitFor returns the same for text that never comes")
 	}
 	p.Kill()
 	// The kernel sends the parent-death signal; the process ends soon after.
-	if out := h.Must(ctx, "sh", "-c", "for i in $(seq 50); do pgrep -x sleep -a | grep 4711 || exit 0; sleep 0.1; done; exit 1"); strings.Count(out, "\n") > 40 {
+	if out := h.MustRun(ctx, "sh", "-c", "for i in $(seq 50); do pgrep -x sleep -a | grep 4711 || exit 0; sleep 0.1; done; exit 1"); strings.Count(out, "\n") > 40 {
 		t.Errorf("killed, but still there: %s", out)
 	}
 	stopped, stop := context.WithCancel(ctx)
@@ -65,7 +65,7 @@ func TestStart_FollowsSignalsAndKillsCommands(t *testing.T) {
 	}
 }
 
-func shortly(t *testing.T) context.Context {
+func shortContext(t *testing.T) context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 	t.Cleanup(cancel)
 	return ctx
@@ -79,23 +79,23 @@ func TestHost_CopiesFilesAndKeepsDisk(t *testing.T) {
 	}
 	h.Copy(local, "/root/y")
 	h.Snapshot("s")
-	h.Must(ctx, "rm", "/root/y")
+	h.MustRun(ctx, "rm", "/root/y")
 	h.Restore("s")
 	h.Fetch("/root/y", local+".back")
 	if got, err := os.ReadFile(local + ".back"); err != nil || string(got) != "content" {
 		t.Errorf("got %q, %v", got, err)
 	}
-	h.Must(ctx, "sh", "-c", "echo kept >/root/z")
-	h.PullPlug()
+	h.MustRun(ctx, "sh", "-c", "echo kept >/root/z")
+	h.CutPower()
 	h.Boot()
-	if got := h.Must(ctx, "cat", "/root/z"); got != "kept" {
+	if got := h.MustRun(ctx, "cat", "/root/z"); got != "kept" {
 		t.Errorf("after a power cut: %q", got)
 	}
 }
 
 // baselineChanges makes one change per section that a baseline must notice, with
 // common commands.
-const changes = `set -e
+const baselineChanges = `set -e
 touch /opt/left /run/left; chmod 600 /etc/fstab; echo x >>/etc/motd
 mkdir /mnt/m; mount -t tmpfs none /mnt/m
 printf '[Service]\nExecStart=/bin/sleep infinity\n' >/etc/systemd/system/left.service
@@ -111,12 +111,12 @@ sleep 1`
 func TestBaseline_NoticesOnlyChanges(t *testing.T) {
 	ctx, h := context.Background(), Up(t, "a")
 	before := h.Baseline(ctx).Without(MachineSysctls)
-	h.Must(ctx, "systemctl", "daemon-reload")
-	h.Must(ctx, "systemd-run", "-q", "--wait", "true")
+	h.MustRun(ctx, "systemctl", "daemon-reload")
+	h.MustRun(ctx, "systemd-run", "-q", "--wait", "true")
 	if d := Diff(before, h.Baseline(ctx).Without(MachineSysctls)); d != nil {
 		t.Errorf("differences on an unchanged host:\n%s", strings.Join(d, "\n"))
 	}
-	h.Must(ctx, "sh", "-c", changes)
+	h.MustRun(ctx, "sh", "-c", baselineChanges)
 	diff := strings.Join(Diff(before, h.Baseline(ctx).Without(MachineSysctls)), "\n")
 	for _, want := range []string{
 		"files: + /opt/left ", "files: ~ /etc/fstab", "contents: ~ /etc/motd", "runtime files: + /run/left",
@@ -129,9 +129,9 @@ func TestBaseline_NoticesOnlyChanges(t *testing.T) {
 		}
 	}
 	t.Log(diff)
-	h.PullPlug()
+	h.CutPower()
 	h.Boot()
-	h.Must(ctx, "sh", "-c", "userdel left; rm /opt/left /etc/systemd/system/left.service; rmdir /mnt/m; chmod 644 /etc/fstab; cp -a /usr/share/base-files/motd /etc/motd; systemctl daemon-reload")
+	h.MustRun(ctx, "sh", "-c", "userdel left; rm /opt/left /etc/systemd/system/left.service; rmdir /mnt/m; chmod 644 /etc/fstab; cp -a /usr/share/base-files/motd /etc/motd; systemctl daemon-reload")
 	if d := Diff(before, h.Baseline(ctx).Without(MachineSysctls)); d != nil {
 		t.Errorf("differences after a cleanup and a reboot:\n%s", strings.Join(d, "\n"))
 	}

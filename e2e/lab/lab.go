@@ -56,11 +56,11 @@ func Up(t testing.TB, name string, opts ...Option) *Host {
 	if os.Geteuid() != 0 {
 		t.Fatal("lab hosts need root")
 	}
-	h := &Host{Name: name, lab: labName(t), tool: tool(t), t: t}
-	h.do("down", name)
+	h := &Host{Name: name, lab: labName(t), tool: findTool(t), t: t}
+	h.runTool("down", name)
 	t.Cleanup(func() {
 		if os.Getenv(KeepEnv) == "" {
-			h.do("down", name)
+			h.runTool("down", name)
 			return
 		}
 		t.Logf("kept: %s --lab %s shell %s", h.tool, h.lab, name)
@@ -69,55 +69,55 @@ func Up(t testing.TB, name string, opts ...Option) *Host {
 	for _, o := range opts {
 		args = append(args, o...)
 	}
-	t.Log(h.do(args...))
+	t.Log(h.runTool(args...))
 	return h
 }
 
 // ForTest returns h for a subtest: errors of the host's methods fail that test.
-func (h *Host) For(t testing.TB) *Host {
+func (h *Host) ForTest(t testing.TB) *Host {
 	sub := *h
 	sub.t = t
 	return &sub
 }
 
 // IP returns the host's address, which the machine can reach.
-func (h *Host) IP() string { return h.do("ip", h.Name) }
+func (h *Host) IP() string { return h.runTool("ip", h.Name) }
 
 // Copy copies a file or folder of the machine into the host. If dst is an existing
 // folder, the copy is placed in it under its own name.
-func (h *Host) Copy(src, dst string) { h.t.Helper(); h.do("cp", src, h.Name+":"+dst) }
+func (h *Host) Copy(src, dst string) { h.t.Helper(); h.runTool("cp", src, h.Name+":"+dst) }
 
 // Fetch copies a file or folder of the host to the machine, as Copy does.
-func (h *Host) Fetch(src, dst string) { h.t.Helper(); h.do("cp", h.Name+":"+src, dst) }
+func (h *Host) Fetch(src, dst string) { h.t.Helper(); h.runTool("cp", h.Name+":"+src, dst) }
 
 // Snapshot shuts the host down, saves its disk under the name snap and boots it again.
-func (h *Host) Snapshot(snap string) { h.t.Helper(); h.do("snapshot", h.Name, snap) }
+func (h *Host) Snapshot(snap string) { h.t.Helper(); h.runTool("snapshot", h.Name, snap) }
 
 // Restore boots the host with the disk of a snapshot.
-func (h *Host) Restore(snap string) { h.t.Helper(); h.do("restore", h.Name, snap) }
+func (h *Host) Restore(snap string) { h.t.Helper(); h.runTool("restore", h.Name, snap) }
 
 // Stop shuts the host down as an administrator would.
-func (h *Host) Stop() { h.t.Helper(); h.do("stop", h.Name) }
+func (h *Host) Stop() { h.t.Helper(); h.runTool("stop", h.Name) }
 
 // Down removes the host before the test ends.
-func (h *Host) Down() { h.t.Helper(); h.do("down", h.Name) }
+func (h *Host) Down() { h.t.Helper(); h.runTool("down", h.Name) }
 
 // CutPower kills all processes of the host at once.
-func (h *Host) PullPlug() { h.t.Helper(); h.do("stop", h.Name, "--now") }
+func (h *Host) CutPower() { h.t.Helper(); h.runTool("stop", h.Name, "--now") }
 
 // Boot starts a stopped host with its disk.
-func (h *Host) Boot() { h.t.Helper(); h.do("up", h.Name) }
+func (h *Host) Boot() { h.t.Helper(); h.runTool("up", h.Name) }
 
 // Path returns the machine's path of a file or socket of the running host.
-func (h *Host) Path(file string) string { return fmt.Sprintf("/proc/%d/root%s", h.pid(), file) }
+func (h *Host) Path(file string) string { return fmt.Sprintf("/proc/%d/root%s", h.leaderPID(), file) }
 
 // leaderPID returns the machine's PID of the host's first process.
-func (h *Host) pid() int {
+func (h *Host) leaderPID() int {
 	var hosts []struct {
 		Name string
 		PID  int
 	}
-	if err := json.Unmarshal([]byte(h.do("list", "--json")), &hosts); err != nil {
+	if err := json.Unmarshal([]byte(h.runTool("list", "--json")), &hosts); err != nil {
 		h.t.Fatalf("lab list: %v", err)
 	}
 	for _, x := range hosts {
@@ -130,10 +130,10 @@ func (h *Host) pid() int {
 }
 
 // runTool runs a command of the lab tool and returns its output, trimmed.
-func (h *Host) do(args ...string) string {
+func (h *Host) runTool(args ...string) string {
 	h.t.Helper()
 	var stdout, stderr bytes.Buffer
-	cmd := h.command(context.Background(), args...)
+	cmd := h.toolCommand(context.Background(), args...)
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {
 		h.t.Fatalf("lab %s: %v\n%s%s", strings.Join(args, " "), err, &stdout, &stderr)
@@ -141,7 +141,7 @@ func (h *Host) do(args ...string) string {
 	return strings.TrimSpace(stdout.String())
 }
 
-func (h *Host) command(ctx context.Context, args ...string) *exec.Cmd {
+func (h *Host) toolCommand(ctx context.Context, args ...string) *exec.Cmd {
 	return exec.CommandContext(ctx, h.tool, append([]string{"--lab", h.lab}, args...)...)
 }
 
@@ -162,7 +162,7 @@ func labName(t testing.TB) string {
 }
 
 // findTool returns the path of scripts/lab/lab in the repository of the test.
-func tool(t testing.TB) string {
+func findTool(t testing.TB) string {
 	dir, err := os.Getwd()
 	if err != nil {
 		t.Fatal(err)

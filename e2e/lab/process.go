@@ -35,7 +35,7 @@ func (h *Host) Run(ctx context.Context, args ...string) (stdout, stderr string, 
 }
 
 // MustRun runs a command that must succeed and returns its stdout, trimmed.
-func (h *Host) Must(ctx context.Context, args ...string) string {
+func (h *Host) MustRun(ctx context.Context, args ...string) string {
 	h.t.Helper()
 	stdout, stderr, code := h.Run(ctx, args...)
 	if code != 0 {
@@ -52,7 +52,7 @@ func (h *Host) Start(ctx context.Context, c Cmd) *Process {
 		args = append(args, "-t")
 	}
 	p := &Process{done: make(chan struct{})}
-	p.cmd = h.command(ctx, append(append(args, "--"), c.Args...)...)
+	p.cmd = h.toolCommand(ctx, append(append(args, "--"), c.Args...)...)
 	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = c.Stdin, &p.stdout, &p.stderr
 	// The end of ctx kills the whole process group, even before the lab tool has
 	// arranged that its command dies with it.
@@ -91,8 +91,8 @@ func (p *Process) Output() (stdout, stderr string) { return p.stdout.String(), p
 // command or ctx ends before that.
 func (p *Process) WaitFor(ctx context.Context, text string) bool {
 	for {
-		out, outMore := p.stdout.look()
-		errs, errMore := p.stderr.look()
+		out, outMore := p.stdout.snapshot()
+		errs, errMore := p.stderr.snapshot()
 		if strings.Contains(out, text) || strings.Contains(errs, text) {
 			return true
 		}
@@ -119,11 +119,11 @@ func (s *stream) Write(b []byte) (int, error) {
 	s.mu.Lock()
 	n, err := s.buf.Write(b)
 	s.mu.Unlock()
-	s.wake()
+	s.notifyReaders()
 	return n, err
 }
 
-func (s *stream) wake() {
+func (s *stream) notifyReaders() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.more != nil {
@@ -133,7 +133,7 @@ func (s *stream) wake() {
 }
 
 // snapshot returns the content and a channel that is closed at the next write.
-func (s *stream) look() (string, <-chan struct{}) {
+func (s *stream) snapshot() (string, <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.more == nil {

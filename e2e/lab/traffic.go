@@ -20,44 +20,44 @@ import (
 // test ends. The lab forwards nothing to the outside, but each host has a default
 // route, so that every attempt to send something out becomes a packet here.
 type Traffic struct {
-	mu      sync.Mutex
-	packets int
-	left    map[string]int // packets, by protocol, address, port and name
-	lost    int            // packets that came too fast to be read
-	drained chan chan struct{}
-	done    chan struct{} // closed when reading has ended
+	mu            sync.Mutex
+	packets       int
+	sent          map[string]int // packets, by protocol, address, port and name
+	dropped       int            // packets that came too fast to be read
+	drainRequests chan chan struct{}
+	done          chan struct{} // closed when reading has ended
 }
 
 // WatchTraffic starts to record what a host and its pods send. It changes nothing on
 // the host: the socket that sees the packets is in the host's network namespace and
 // belongs to this process.
-func (h *Host) Watch() *Traffic {
+func (h *Host) WatchTraffic() *Traffic {
 	h.t.Helper()
 	self, err := netip.ParseAddr(h.IP())
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	fd, err := packetSocket(h.pid(), "eth0")
+	fd, err := openPacketSocket(h.leaderPID(), "eth0")
 	if err != nil {
 		h.t.Fatalf("cannot record the traffic of %s: %v", h.Name, err)
 	}
-	w := &Traffic{left: map[string]int{}, drained: make(chan chan struct{}), done: make(chan struct{})}
+	w := &Traffic{sent: map[string]int{}, drainRequests: make(chan chan struct{}), done: make(chan struct{})}
 	stop := make(chan struct{})
 	h.t.Cleanup(func() { close(stop); <-w.done })
-	go w.read(fd, self, stop)
+	go w.readPackets(fd, self, stop)
 	return w
 }
 
 // openPacketSocket opens a socket that receives all packets of an interface in the
 // network namespace of a process.
-func packetSocket(pid int, name string) (fd int, err error) {
+func openPacketSocket(pid int, name string) (fd int, err error) {
 	opened := make(chan struct{})
 	go func() {
 		defer close(opened)
 		// The thread stays in the other namespace: it must end with this goroutine.
 		runtime.LockOSThread()
-		if err = enter(pid); err == nil {
-			fd, err = listen(name)
+		if err = enterNetNS(pid); err == nil {
+			fd, err = bindPacketSocket(name)
 		}
 	}()
 	<-opened
@@ -65,7 +65,7 @@ func packetSocket(pid int, name string) (fd int, err error) {
 }
 
 // enterNetNS moves this thread into the network namespace of a process.
-func enter(pid int) error {
+func enterNetNS(pid int) error {
 	ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", pid))
 	if err != nil {
 		return err
@@ -73,7 +73,7 @@ func enter(pid int) error {
 	return errors.Join(unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET), ns.Close())
 }
 
-func listen(name string) (fd int, err error) {
+func bindPacketSocket(name string) (fd int, err error) {
 	all := binary.BigEndian.Uint16(binary.NativeEndian.AppendUint16(nil, unix.ETH_P_ALL))
 	link, err := net.InterfaceByName(name)
 	if err != nil {
@@ -93,7 +93,7 @@ func listen(name string) (fd int, err error) {
 	return fd, err
 }
 
-func (w *Traffic) read(fd int, self netip.Addr, stop chan struct{}) {
+func (w *Traffic) readPackets(fd int, self netip.Addr, stop chan struct{}) {
 	defer close(w.done)
 	defer func() { _ = unix.Close(fd) }()
 	buf := make([]byte, 256)
@@ -103,7 +103,7 @@ func (w *Traffic) read(fd int, self netip.Addr, stop chan struct{}) {
 			select {
 			case <-stop:
 				return
-			case all := <-w.drained:
+			case all := <-w.drainRequests:
 				w.countLost(fd)
 				close(all)
 			default:
@@ -111,7 +111,7 @@ func (w *Traffic) read(fd int, self netip.Addr, stop chan struct{}) {
 			continue
 		}
 		if link, ok := from.(*unix.SockaddrLinklayer); ok && link.Pkttype == unix.PACKET_OUTGOING {
-			w.note(buf[:n], self)
+			w.recordPacket(buf[:n], self)
 		}
 	}
 }
@@ -121,13 +121,13 @@ func (w *Traffic) countLost(fd int) {
 	if st, err := unix.GetsockoptTpacketStats(fd, unix.SOL_PACKET, unix.PACKET_STATISTICS); err == nil {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		w.lost += int(st.Drops)
+		w.dropped += int(st.Drops)
 	}
 }
 
 // recordPacket records a packet that was not sent to the lab's own machine.
-func (w *Traffic) note(packet []byte, self netip.Addr) {
-	what, to, ok := describe(packet)
+func (w *Traffic) recordPacket(packet []byte, self netip.Addr) {
+	what, to, ok := describePacket(packet)
 	// Neighbor discovery does not leave the link.
 	if !ok || to.IsMulticast() || to.IsLinkLocalUnicast() && to.Is6() {
 		return
@@ -138,31 +138,31 @@ func (w *Traffic) note(packet []byte, self netip.Addr) {
 	machine := self.As4()
 	machine[3] = 254
 	if to != netip.AddrFrom4(machine) && to != self {
-		w.left[what]++
+		w.sent[what]++
 	}
 }
 
 // Report returns what was sent so far to other destinations than the lab's own
 // machine: protocol, address and port, and the name of a DNS query. It also returns
 // the number of all packets and the number of packets that were missed.
-func (w *Traffic) Look() (left []string, seen, missed int) {
+func (w *Traffic) Report() (left []string, seen, missed int) {
 	all := make(chan struct{})
 	select {
-	case w.drained <- all:
+	case w.drainRequests <- all:
 		<-all
 	case <-w.done:
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, what := range slices.Sorted(maps.Keys(w.left)) {
-		left = append(left, fmt.Sprintf("%s (packets: %d)", what, w.left[what]))
+	for _, what := range slices.Sorted(maps.Keys(w.sent)) {
+		left = append(left, fmt.Sprintf("%s (packets: %d)", what, w.sent[what]))
 	}
-	return left, w.packets, w.lost
+	return left, w.packets, w.dropped
 }
 
 // describePacket returns protocol, address and port of an IP packet, the name of a
 // DNS query, and the destination. ok is false for other packets.
-func describe(p []byte) (what string, to netip.Addr, ok bool) {
+func describePacket(p []byte) (what string, to netip.Addr, ok bool) {
 	protocol, head := byte(0), 0
 	switch {
 	case len(p) >= 20 && p[0]>>4 == 4:
@@ -182,13 +182,13 @@ func describe(p []byte) (what string, to netip.Addr, ok bool) {
 	port := binary.BigEndian.Uint16(p[head+2:])
 	what = name + " " + netip.AddrPortFrom(to, port).String()
 	if name == "udp" && port == 53 {
-		what += " " + question(p[head+8:])
+		what += " " + dnsQuestion(p[head+8:])
 	}
 	return what, to, true
 }
 
 // dnsQuestion returns the name in a DNS query.
-func question(query []byte) string {
+func dnsQuestion(query []byte) string {
 	const header = 12
 	var labels []string
 	for at := header; at < len(query) && query[at] != 0; at += int(query[at]) + 1 {

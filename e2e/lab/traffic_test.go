@@ -20,7 +20,7 @@ func TestDescribePacket_NamesProtocolAddressAndPort(t *testing.T) {
 		"":                                   {0, 1, 8, 0, 6, 4}, // ARP
 	} {
 		t.Run(want, func(t *testing.T) {
-			if got, to, ok := describe(packet); got != want || ok != (want != "") || ok && to.String() != "192.0.2.9" && to.String() != "2001:db8::1" {
+			if got, to, ok := describePacket(packet); got != want || ok != (want != "") || ok && to.String() != "192.0.2.9" && to.String() != "2001:db8::1" {
 				t.Errorf("%q to %s, want %q", got, to, want)
 			}
 		})

@@ -65,7 +65,7 @@ spec:
 }
 
 // manifests returns the release's manifests by file name.
-func (r Release) files() map[string][]byte {
+func (r Release) manifests() map[string][]byte {
 	return map[string][]byte{
 		"application.yaml": r.Application(),
 		"hello.yaml": []byte(`apiVersion: v1
@@ -125,7 +125,7 @@ func (r Release) WriteFile(path string) error {
 // Write writes the release as an .airgap bundle. The folder entry is "images"
 // without a trailing slash: KOTS requires this, and other tar programs write one.
 func (r Release) Write(w io.Writer) error {
-	app, err := archive(r.files())
+	app, err := packTarGz(r.manifests())
 	if err != nil {
 		return err
 	}
@@ -156,7 +156,7 @@ func (r Release) Write(w io.Writer) error {
 	return errors.Join(tw.Close(), zip.Close())
 }
 
-func archive(files map[string][]byte) ([]byte, error) {
+func packTarGz(files map[string][]byte) ([]byte, error) {
 	var (
 		buf bytes.Buffer
 		zip = gzip.NewWriter(&buf)
@@ -203,13 +203,13 @@ func LoadImage(dir, ref string) (v1.Image, error) {
 		if err != nil {
 			return nil, err
 		}
-		return plain(img)
+		return repackGzip(img)
 	}
 	return nil, fmt.Errorf("%s has no image %s", dir, ref)
 }
 
 // repackGzip returns the image with its layers packed again, with gzip.
-func plain(img v1.Image) (v1.Image, error) {
+func repackGzip(img v1.Image) (v1.Image, error) {
 	config, err := img.ConfigFile()
 	if err != nil {
 		return nil, err

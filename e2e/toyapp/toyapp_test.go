@@ -20,7 +20,7 @@ func TestWriteFile_WritesBundleThatKOTSReads(t *testing.T) {
 	if err := r.WriteFile(path); err != nil {
 		t.Fatal(err)
 	}
-	b, err := release.ReadBundle(path)
+	b, err := release.ReadAppBundle(path)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -18,28 +18,28 @@ import (
 )
 
 // All returns every check, in the order of the report.
-func Checks() []hp.Check {
-	return slices.Concat(machine.Checks(), settings.TimeChecks(), machine.KernelChecks(), settings.Checks(), disk.Checks(), measured.Checks(),
-		network.Checks(), network.OnlineChecks(), network.PortChecks(), guards.Checks(), existing.Checks(), peers.Checks())
+func All() []hp.Check {
+	return slices.Concat(machine.MachineChecks(), settings.TimeChecks(), machine.KernelChecks(), settings.SettingsChecks(), disk.DiskChecks(), measured.BenchmarkChecks(),
+		network.NetworkChecks(), network.OnlineChecks(), network.PortChecks(), guards.SecurityChecks(), existing.ConflictChecks(), peers.PeerChecks())
 }
 
 // FactsRequest returns the facts that internal/probe must gather for the checks of
 // an install with requirements req.
-func Request(req hp.Want) facts.Request {
+func FactsRequest(req hp.Requirements) facts.Request {
 	r := facts.Request{
-		Ports:    network.Ports(req),
-		Commands: append(machine.Commands(), guards.Commands()...),
-		Lookups:  network.Lookups(),
-		Units:    slices.Concat(network.Units(), existing.Units(), guards.Units()),
+		Ports:    network.PortsToBind(req),
+		Commands: append(machine.MachineCommands(), guards.SecurityCommands()...),
+		Lookups:  network.NetworkLookups(),
+		Units:    slices.Concat(network.NetworkUnits(), existing.ConflictUnits(), guards.SecurityUnits()),
 		Sysctls:  settings.Sysctls(),
 		Sources:  req.Sources,
 		Proxy:    req.Proxy,
 	}
-	for _, d := range req.Disks {
+	for _, d := range req.WritePaths {
 		r.Paths = append(r.Paths, d.Path)
 		if d.Pods {
 			r.DataDirs = append(r.DataDirs, d.Path)
-			measure(&r, req, d.Path)
+			addBenchmarks(&r, req, d.Path)
 		}
 	}
 	return r
@@ -48,12 +48,12 @@ func Request(req hp.Want) facts.Request {
 // addBenchmarks adds the benchmarks to r, on the disk that holds etcd and the
 // images at path data. It adds none when they are skipped (--quick), when k0s runs
 // here already, or before an upgrade.
-func measure(r *facts.Request, req hp.Want, data string) {
-	if req.Quick || req.Ours.Installed || r.Write != "" || req.Verb == hp.Upgrade {
+func addBenchmarks(r *facts.Request, req hp.Requirements, data string) {
+	if req.Quick || req.Owned.Installed || r.WritePath != "" || req.Verb == hp.Upgrade {
 		return
 	}
-	r.Write, r.Core = data, true
+	r.WritePath, r.MeasureCore = data, true
 	if !req.IsWorker() {
-		r.Fsync = data + "/etcd"
+		r.FsyncPath = data + "/etcd"
 	}
 }

@@ -33,9 +33,9 @@ func loadFixture(t *testing.T, name string) facts.Facts {
 }
 
 // runChecks runs all checks on f and returns the report.
-func runChecks(t *testing.T, f facts.Facts, req hp.Want, ignore ...string) hp.Report {
+func runChecks(t *testing.T, f facts.Facts, req hp.Requirements, ignore ...string) hp.Report {
 	t.Helper()
-	r, err := hp.Run(Checks(), f, req, ignore)
+	r, err := hp.Run(All(), f, req, ignore)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +58,7 @@ func TestReport_MatchesGoldenJSON(t *testing.T) {
 	f := loadFixture(t, "debian-12")
 	takePort(&f, "6443/tcp", facts.Owner{PID: 812, Program: "/usr/sbin/nginx", Unit: "nginx"})
 	f.Memory.Total = 1e9
-	f.Unknown = append(f.Unknown, facts.Unknown{Fact: facts.FactIptables, Why: "permission denied"})
+	f.Unknown = append(f.Unknown, facts.Unknown{Fact: facts.FactIptables, Reason: "permission denied"})
 	b, err := json.MarshalIndent(runChecks(t, f, exampleRequirements(), "memory"), "", "  ")
 	if err != nil {
 		t.Fatal(err)
@@ -92,15 +92,15 @@ func TestAll_ReportsEveryFault(t *testing.T) {
 		})
 		shown[outcome{c.id, e.State}] = true
 		fmt.Fprintf(&b, "%s: %s\n  %-7s %s\n", c.id, c.name, e.State, e.Found)
-		if e.Wanted != "" {
-			fmt.Fprintf(&b, "  wanted  %s\n", e.Wanted)
+		if e.Expected != "" {
+			fmt.Fprintf(&b, "  wanted  %s\n", e.Expected)
 		}
 		if e.Fix != "" {
 			fmt.Fprintf(&b, "  fix     %s\n", strings.ReplaceAll(e.Fix, "\n", "\n          "))
 		}
 	}
 	testkit.Golden(t, "testdata/faults.txt", []byte(b.String()))
-	for _, c := range Checks() {
+	for _, c := range All() {
 		if !shown[outcome{c.ID, c.Severity}] {
 			t.Errorf("%s: no fault with state %s", c.ID, c.Severity)
 		}
@@ -112,7 +112,7 @@ func TestCheck_IsNeverWorseThanItsSeverity(t *testing.T) {
 		t.Run(c.id+"/"+c.name, func(t *testing.T) {
 			f, req := loadFixture(t, "debian-12"), exampleRequirements()
 			c.edit(&f, &req)
-			for _, check := range Checks() {
+			for _, check := range All() {
 				if got := check.Run(f, req); check.Severity == hp.Warn && got.State == hp.Fail {
 					t.Errorf("%s fails (%s), its severity is %s", check.ID, got.Found, check.Severity)
 				}
@@ -127,7 +127,7 @@ func TestResult_HasFindingExpectationAndFix(t *testing.T) {
 			f, req := loadFixture(t, "debian-12"), exampleRequirements()
 			c.edit(&f, &req)
 			for _, e := range runChecks(t, f, req).Results {
-				if (e.State == hp.Fail || e.State == hp.Warn) && (e.Fix == "" || e.Wanted == "") {
+				if (e.State == hp.Fail || e.State == hp.Warn) && (e.Fix == "" || e.Expected == "") {
 					t.Errorf("%s: no fix or no expectation", e.ID)
 				}
 				if e.Found == "" {
@@ -141,12 +141,12 @@ func TestResult_HasFindingExpectationAndFix(t *testing.T) {
 func TestAll_HasUniqueKebabCaseIDs(t *testing.T) {
 	kebab := regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`)
 	seen := map[string]bool{}
-	for _, c := range Checks() {
+	for _, c := range All() {
 		if !kebab.MatchString(c.ID) || seen[c.ID] {
 			t.Errorf("%q is not kebab-case, or not unique", c.ID)
 		}
 		seen[c.ID] = true
-		if c.Group == "" || c.Title == "" || c.Wants == "" || c.Why == "" || (c.Severity != hp.Fail && c.Severity != hp.Warn) {
+		if c.Group == "" || c.Title == "" || c.Expected == "" || c.Rationale == "" || (c.Severity != hp.Fail && c.Severity != hp.Warn) {
 			t.Errorf("%s is not fully described", c.ID)
 		}
 	}
@@ -155,13 +155,13 @@ func TestAll_HasUniqueKebabCaseIDs(t *testing.T) {
 func TestAll_IsUnknownWithoutFacts(t *testing.T) {
 	f := facts.Facts{}
 	for _, fact := range []string{facts.FactOS, facts.FactKernel, facts.FactCPU, facts.FactMemory, facts.FactCgroup, facts.FactDisk,
-		facts.FactHostname, facts.FactLookup, facts.FactNetwork, facts.FactPort, facts.FactClock, facts.FactSync, facts.FactPrivilege,
+		facts.FactHostname, facts.FactLookup, facts.FactNetwork, facts.FactPort, facts.FactClock, facts.FactClockSync, facts.FactPrivilege,
 		facts.FactSystemd, facts.FactCommands, facts.FactTraces, facts.FactIptables, facts.FactSecurity, facts.FactMachineID,
 		facts.FactSettings, facts.FactProxies, facts.FactSource, facts.FactMeasure} {
-		f.Unknown = append(f.Unknown, facts.Unknown{Fact: fact, Why: "not permitted"})
+		f.Unknown = append(f.Unknown, facts.Unknown{Fact: fact, Reason: "not permitted"})
 	}
 	req := onlineRequirements()
-	req.Earlier.Why = "not permitted"
+	req.Previous.Reason = "not permitted"
 	for _, e := range runChecks(t, f, req).Results {
 		if e.State != hp.Unknown && !strings.HasPrefix(e.ID, "peer-") { // no other host was given
 			t.Errorf("%s: %s (%s) without any facts", e.ID, e.State, e.Found)
@@ -181,7 +181,7 @@ func TestAll_SkipsControllerPortsOnWorkers(t *testing.T) {
 			t.Errorf("port 10250 of a worker: %s", e.State)
 		}
 	}
-	for _, p := range Request(req).Ports {
+	for _, p := range FactsRequest(req).Ports {
 		if p.Number == 6443 {
 			t.Error("port 6443 is requested on a worker")
 		}
@@ -195,12 +195,12 @@ func TestAll_PassesOnInstalledHost(t *testing.T) {
 	if err := runChecks(t, f, req).Err("install"); err == nil || !strings.Contains(err.Error(), "port-kube-apiserver") || !strings.Contains(err.Error(), "existing-k0s") {
 		t.Fatalf("a foreign k0s is not reported: %v", err)
 	}
-	req.Ours = hp.Ours{Installed: true, Paths: []string{"/usr/local/bin/k0s", "/etc/k0s", "/var/lib/k0s"}, Units: []string{"k0scontroller"}}
+	req.Owned = hp.Owned{Installed: true, Paths: []string{"/usr/local/bin/k0s", "/etc/k0s", "/var/lib/k0s"}, Units: []string{"k0scontroller"}}
 	if r := runChecks(t, f, req); r.Failed != 0 {
 		t.Errorf("its own k0s is reported as foreign:\n%s", r.Text())
 	}
 	takePort(&f, "8800/tcp", facts.Owner{PID: 4711, Program: "/usr/bin/python3"})
-	f.Traces = append(f.Traces, facts.Trace{Of: facts.CNI, Kind: "cni-config", Path: "/etc/cni/net.d/05-other.conf"})
+	f.Traces = append(f.Traces, facts.Trace{Software: facts.CNI, Kind: "cni-config", Path: "/etc/cni/net.d/05-other.conf"})
 	r := runChecks(t, f, req)
 	if err := r.Err("install"); err == nil || !strings.Contains(err.Error(), "port-console, leftover-cni") {
 		t.Errorf("foreign software beside its own k0s: %v", err)

@@ -52,14 +52,14 @@ func TestDocument_ListsEveryCheck(t *testing.T) {
 	var b strings.Builder
 	b.WriteString(documentHead)
 	group := ""
-	for _, c := range Checks() {
+	for _, c := range All() {
 		if c.Group != group {
 			group = c.Group
 			fmt.Fprintf(&b, "\n## %s\n\n| id | what | expected | otherwise | runs for | why | example of a fix |\n|---|---|---|---|---|---|---|\n", group)
 		}
-		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s | %s | %s |\n", c.ID, c.Title, c.Wants, c.Severity, describeScope(c), c.Why, exampleFix(t, c))
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s | %s | %s |\n", c.ID, c.Title, c.Expected, c.Severity, describeScope(c), c.Rationale, exampleFix(t, c))
 	}
-	fmt.Fprintf(&b, documentTail, strings.Join(troubleshoot.Supported(), "`, `"))
+	fmt.Fprintf(&b, documentTail, strings.Join(troubleshoot.SupportedKinds(), "`, `"))
 	testkit.Golden(t, "../../docs/preflights.md", []byte(b.String()))
 }
 

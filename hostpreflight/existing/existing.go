@@ -11,16 +11,16 @@ import (
 
 // installedSoftware is software that may be installed already: its name, its
 // systemd units, and how its vendor uninstalls it.
-type distribution struct {
-	of    facts.Software
-	units []string
-	fix   string
+type installedSoftware struct {
+	software facts.Software
+	units    []string
+	fix      string
 }
 
 // kubernetesDistributions returns the Kubernetes distributions, and etcd, that would
 // share ports, directories and packet filter rules with k0s. k0s itself is first.
-func distributions() []distribution {
-	return []distribution{
+func kubernetesDistributions() []installedSoftware {
+	return []installedSoftware{
 		{facts.K0s, []string{"k0scontroller", "k0sworker"}, "sudo k0s stop; sudo k0s reset; sudo rm -f /usr/local/bin/k0s /usr/bin/k0s /etc/k0s/k0s.yaml; sudo reboot"},
 		{facts.Kubeadm, nil, "sudo kubeadm reset, then remove its packages"},
 		{facts.Kubelet, []string{"kubelet"}, "sudo systemctl disable --now kubelet, then remove its package and /var/lib/kubelet"},
@@ -34,8 +34,8 @@ func distributions() []distribution {
 }
 
 // containerRuntimes returns the container runtimes that can run beside k0s's own.
-func runtimes() []distribution {
-	return []distribution{
+func containerRuntimes() []installedSoftware {
+	return []installedSoftware{
 		{facts.Docker, []string{"docker"}, "sudo systemctl disable --now docker docker.socket"},
 		{facts.Containerd, []string{"containerd"}, "sudo systemctl disable --now containerd"},
 		{facts.CRIO, []string{"crio"}, "sudo systemctl disable --now crio"},
@@ -43,9 +43,9 @@ func runtimes() []distribution {
 }
 
 // ConflictUnits returns the systemd units to query.
-func Units() []string {
+func ConflictUnits() []string {
 	var all []string
-	for _, d := range append(distributions(), runtimes()...) {
+	for _, d := range append(kubernetesDistributions(), containerRuntimes()...) {
 		all = append(all, d.units...)
 	}
 	return all
@@ -53,55 +53,61 @@ func Units() []string {
 
 // ConflictChecks returns the checks of other software, of what an earlier cluster
 // left, and of changes since the last run.
-func Checks() []hp.Check {
+func ConflictChecks() []hp.Check {
 	return []hp.Check{
 		{ID: "existing-k0s", Group: "Already on this host", Title: "Another k0s", Severity: hp.Fail,
-			Wants: "no k0s that was installed by another installer or by hand",
-			Why:   "Plinth does not overwrite it: its cluster would be lost.",
-			Run:   hp.Told(facts.FactTraces, func(f facts.Facts, req hp.Want) hp.Result { return existing(f, req, distributions()[:1], hp.Fail) })},
+			Expected:  "no k0s that was installed by another installer or by hand",
+			Rationale: "Plinth does not overwrite it: its cluster would be lost.",
+			Run: hp.RequireFact(facts.FactTraces, func(f facts.Facts, req hp.Requirements) hp.Result {
+				return checkInstalledSoftware(f, req, kubernetesDistributions()[:1], hp.Fail)
+			})},
 		{ID: "existing-kubernetes", Group: "Already on this host", Title: "Another Kubernetes", Severity: hp.Fail,
-			Wants: "no kubelet, kubeadm, k3s, RKE2, MicroK8s, kURL, Embedded Cluster or etcd, and no leftovers of them",
-			Why:   "two Kubernetes distributions conflict over ports, directories and packet filter rules.",
-			Run:   hp.Told(facts.FactTraces, func(f facts.Facts, req hp.Want) hp.Result { return existing(f, req, distributions()[1:], hp.Fail) })},
+			Expected:  "no kubelet, kubeadm, k3s, RKE2, MicroK8s, kURL, Embedded Cluster or etcd, and no leftovers of them",
+			Rationale: "two Kubernetes distributions conflict over ports, directories and packet filter rules.",
+			Run: hp.RequireFact(facts.FactTraces, func(f facts.Facts, req hp.Requirements) hp.Result {
+				return checkInstalledSoftware(f, req, kubernetesDistributions()[1:], hp.Fail)
+			})},
 		{ID: "existing-container-runtime", Group: "Already on this host", Title: "Another container runtime", Severity: hp.Warn,
-			Wants: "none running",
-			Why:   "k0s includes its own containerd; a second runtime uses memory and disk, and Docker drops forwarded packets by default.",
-			Run:   hp.Told(facts.FactTraces, func(f facts.Facts, req hp.Want) hp.Result { return existing(f, req, runtimes(), hp.Warn) })},
+			Expected:  "none running",
+			Rationale: "k0s includes its own containerd; a second runtime uses memory and disk, and Docker drops forwarded packets by default.",
+			Run: hp.RequireFact(facts.FactTraces, func(f facts.Facts, req hp.Requirements) hp.Result {
+				return checkInstalledSoftware(f, req, containerRuntimes(), hp.Warn)
+			})},
 		{ID: "leftover-cni", Group: "Already on this host", Title: "Network configuration of an earlier cluster", Severity: hp.Fail,
-			Wants: "no files in /etc/cni/net.d",
-			Why:   "containerd uses the first file there, and pods get the old cluster's network or none.",
-			Run:   hp.Told(facts.FactTraces, leftoverCNI)},
+			Expected:  "no files in /etc/cni/net.d",
+			Rationale: "containerd uses the first file there, and pods get the old cluster's network or none.",
+			Run:       hp.RequireFact(facts.FactTraces, checkLeftoverCNI)},
 		{ID: "leftover-links", Group: "Already on this host", Title: "Network links of an earlier cluster", Severity: hp.Fail,
-			Wants: "no kube-bridge, cni0, flannel, Calico, Cilium or Weave links",
-			Why:   "a bridge with its old address makes every new pod fail.",
-			Run:   hp.Told(facts.FactTraces, leftoverLinks)},
+			Expected:  "no kube-bridge, cni0, flannel, Calico, Cilium or Weave links",
+			Rationale: "a bridge with its old address makes every new pod fail.",
+			Run:       hp.RequireFact(facts.FactTraces, checkLeftoverLinks)},
 		{ID: "leftover-mounts", Group: "Already on this host", Title: "Mounts of an earlier cluster", Severity: hp.Warn,
-			Wants: "no mounts that kubelet or a container runtime created for pods",
-			Why:   "they keep volumes busy, prevent the removal of directories, and hide what a new cluster writes there.",
-			Run:   hp.Told(facts.FactTraces, leftoverMounts)},
+			Expected:  "no mounts that kubelet or a container runtime created for pods",
+			Rationale: "they keep volumes busy, prevent the removal of directories, and hide what a new cluster writes there.",
+			Run:       hp.RequireFact(facts.FactTraces, checkLeftoverMounts)},
 		{ID: "leftover-iptables", Group: "Already on this host", Title: "Packet filter rules of an earlier cluster", Severity: hp.Warn,
-			Wants: "no KUBE- chains in iptables",
-			Why:   "old rules send traffic for service addresses to pods that no longer exist.",
-			Run:   hp.Told(facts.FactIptables, leftoverIptables)},
+			Expected:  "no KUBE- chains in iptables",
+			Rationale: "old rules send traffic for service addresses to pods that no longer exist.",
+			Run:       hp.RequireFact(facts.FactIptables, checkLeftoverIptables)},
 		{ID: "host-changed", Group: "Already on this host", Title: "Changes since the last install or join", Severity: hp.Warn,
-			Wants: "name, machine id, address, kernel, processors, memory, architecture, distribution, control groups, SELinux, time zone and MTU unchanged since the last run",
-			Why:   "the cluster identifies this host by the first three, and earlier checks are only valid for the host as it was then.",
-			Run:   changed},
+			Expected:  "name, machine id, address, kernel, processors, memory, architecture, distribution, control groups, SELinux, time zone and MTU unchanged since the last run",
+			Rationale: "the cluster identifies this host by the first three, and earlier checks are only valid for the host as it was then.",
+			Run:       checkHostChanged},
 	}
 }
 
 // checkHostChanged reports the facts that differ from those of the last run.
-func changed(f facts.Facts, req hp.Want) hp.Result {
-	if req.Earlier.Why != "" {
-		return hp.CannotTell(req.Earlier.Why)
+func checkHostChanged(f facts.Facts, req hp.Requirements) hp.Result {
+	if req.Previous.Reason != "" {
+		return hp.Undetermined(req.Previous.Reason)
 	}
-	if req.Earlier.Facts == nil {
+	if req.Previous.Facts == nil {
 		return hp.Skip("install", "no earlier install or join stored facts of this host")
 	}
-	was := *req.Earlier.Facts
+	was := *req.Previous.Facts
 	var all []string
-	for _, d := range f.Since(was) {
-		all = append(all, fmt.Sprintf("%s is %s, was %s", d.What, d.Here, d.Else))
+	for _, d := range f.DifferencesSince(was) {
+		all = append(all, fmt.Sprintf("%s is %s, was %s", d.What, d.Here, d.Other))
 	}
 	since := was.Clock.Now.UTC().Format("2006-01-02 15:04 MST")
 	if all == nil {
@@ -113,7 +119,7 @@ func changed(f facts.Facts, req hp.Want) hp.Result {
 // checkInstalledSoftware reports the units and files of all that do not belong to
 // this install. bad is the state of the result when there are any; with Warn only
 // active units count.
-func existing(f facts.Facts, req hp.Want, all []distribution, bad hp.State) hp.Result {
+func checkInstalledSoftware(f facts.Facts, req hp.Requirements, all []installedSoftware, bad hp.State) hp.Result {
 	var signs, fixes []string
 	for _, d := range all {
 		before := len(signs)
@@ -122,12 +128,12 @@ func existing(f facts.Facts, req hp.Want, all []distribution, bad hp.State) hp.R
 			if bad == hp.Warn && u.Active != "active" {
 				continue // installed and not running: it uses no resources
 			}
-			if ok && !req.Ours.Unit(name) {
+			if ok && !req.Owned.HasUnit(name) {
 				signs = append(signs, fmt.Sprintf("unit %s (%s)", name, u.Active))
 			}
 		}
 		for _, t := range f.Traces {
-			if t.Of == d.of && t.Kind != "mount" && !req.Ours.Path(t.Path) {
+			if t.Software == d.software && t.Kind != "mount" && !req.Owned.HasPath(t.Path) {
 				signs = append(signs, t.Path)
 			}
 		}
@@ -136,7 +142,7 @@ func existing(f facts.Facts, req hp.Want, all []distribution, bad hp.State) hp.R
 		}
 	}
 	if signs == nil {
-		if req.Ours.Installed {
+		if req.Owned.Installed {
 			return hp.Passed("only those of this installation")
 		}
 		return hp.Passed("none")
@@ -149,13 +155,13 @@ func existing(f facts.Facts, req hp.Want, all []distribution, bad hp.State) hp.R
 }
 
 // kubeRouterCNIConfig is the name of the file that kube-router writes under k0s.
-const ourCNI = "10-kuberouter.conflist"
+const kubeRouterCNIConfig = "10-kuberouter.conflist"
 
-func leftoverCNI(f facts.Facts, req hp.Want) hp.Result {
+func checkLeftoverCNI(f facts.Facts, req hp.Requirements) hp.Result {
 	var files []string
 	for _, t := range f.Traces {
-		mine := req.Ours.Installed && path.Base(t.Path) == ourCNI
-		if t.Kind == "cni-config" && !mine && !req.Ours.Path(t.Path) {
+		mine := req.Owned.Installed && path.Base(t.Path) == kubeRouterCNIConfig
+		if t.Kind == "cni-config" && !mine && !req.Owned.HasPath(t.Path) {
 			files = append(files, t.Path)
 		}
 	}
@@ -165,10 +171,10 @@ func leftoverCNI(f facts.Facts, req hp.Want) hp.Result {
 	return hp.Passed("none")
 }
 
-func leftoverLinks(f facts.Facts, req hp.Want) hp.Result {
+func checkLeftoverLinks(f facts.Facts, req hp.Requirements) hp.Result {
 	var links, fixes []string
 	for _, t := range f.Traces {
-		if t.Kind != "link" || req.Ours.Installed {
+		if t.Kind != "link" || req.Owned.Installed {
 			continue
 		}
 		s := t.Path
@@ -183,10 +189,10 @@ func leftoverLinks(f facts.Facts, req hp.Want) hp.Result {
 	return hp.Passed("none")
 }
 
-func leftoverMounts(f facts.Facts, req hp.Want) hp.Result {
+func checkLeftoverMounts(f facts.Facts, req hp.Requirements) hp.Result {
 	var mounts, fixes []string
 	for _, t := range f.Traces {
-		if t.Kind == "mount" && !req.Ours.Installed {
+		if t.Kind == "mount" && !req.Owned.Installed {
 			mounts, fixes = append(mounts, t.Path), append(fixes, "sudo umount "+t.Path)
 		}
 	}
@@ -199,9 +205,9 @@ func leftoverMounts(f facts.Facts, req hp.Want) hp.Result {
 	return hp.Passed("none")
 }
 
-func leftoverIptables(f facts.Facts, req hp.Want) hp.Result {
+func checkLeftoverIptables(f facts.Facts, req hp.Requirements) hp.Result {
 	for _, t := range f.Traces {
-		if t.Kind == "iptables" && !req.Ours.Installed {
+		if t.Kind == "iptables" && !req.Owned.Installed {
 			return hp.Warned("sudo reboot (which removes the rules), or: sudo iptables-save | grep -v KUBE- | sudo iptables-restore", "%s", t.Detail)
 		}
 	}

@@ -12,48 +12,48 @@ import (
 
 // SecurityChecks returns the checks of security software that may block programs or
 // packets: AppArmor, packet filters, fapolicyd, endpoint agents, sudo and proxies.
-func Checks() []hp.Check {
+func SecurityChecks() []hp.Check {
 	return []hp.Check{
 		{ID: "apparmor", Group: "Security", Title: "AppArmor", Severity: hp.Warn,
-			Wants: "off, or with apparmor_parser",
-			Why:   "containerd cannot load its profile without the parser: pods run without a profile, and pods that require one do not start.",
-			Run:   hp.Told(facts.FactSecurity, hp.Told(facts.FactCommands, apparmor))},
+			Expected:  "off, or with apparmor_parser",
+			Rationale: "containerd cannot load its profile without the parser: pods run without a profile, and pods that require one do not start.",
+			Run:       hp.RequireFact(facts.FactSecurity, hp.RequireFact(facts.FactCommands, checkAppArmor))},
 		{ID: "packet-filter", Group: "Security", Title: "Packet filter", Severity: hp.Warn,
-			Wants: "no input or forward chain that drops or rejects packets by default",
-			Why:   "the cluster's rules do not override another table that drops packets: pods and nodes cannot reach each other (k0s's networking page lists the ports).",
-			Run:   hp.Told(facts.FactIptables, packetFilter)},
+			Expected:  "no input or forward chain that drops or rejects packets by default",
+			Rationale: "the cluster's rules do not override another table that drops packets: pods and nodes cannot reach each other (k0s's networking page lists the ports).",
+			Run:       hp.RequireFact(facts.FactIptables, checkPacketFilter)},
 		{ID: "fapolicyd", Group: "Security", Title: "fapolicyd", Severity: hp.Fail,
-			Wants: "off, or with rules for k0s's directories (then ignore this check)",
-			Why:   "it allows only programs from packages: k0s's programs and those in containers are blocked (RKE2's known issues).",
-			Run:   hp.Told(facts.FactSystemd, fapolicyd)},
+			Expected:  "off, or with rules for k0s's directories (then ignore this check)",
+			Rationale: "it allows only programs from packages: k0s's programs and those in containers are blocked (RKE2's known issues).",
+			Run:       hp.RequireFact(facts.FactSystemd, checkFapolicyd)},
 		{ID: "endpoint-security", Group: "Security", Title: "Endpoint security", Severity: hp.Warn,
-			Wants: "no agent, or one that excludes k0s's directories",
-			Why:   "agents quarantine unpacked programs and slow down file access; etcd and image imports time out (Embedded Cluster looks for them in its support bundles).",
-			Run:   hp.Told(facts.FactSystemd, endpoint)},
+			Expected:  "no agent, or one that excludes k0s's directories",
+			Rationale: "agents quarantine unpacked programs and slow down file access; etcd and image imports time out (Embedded Cluster looks for them in its support bundles).",
+			Run:       hp.RequireFact(facts.FactSystemd, checkEndpointSecurity)},
 		{ID: "sudo-path", Group: "Security", Title: "sudo path", Severity: hp.Warn,
-			Wants: "/usr/local/bin in secure_path of /etc/sudoers",
-			Why:   "otherwise sudo does not find k0s and other programs there; plinth kubectl and plinth shell do not need it.",
-			Run:   hp.Told(facts.FactSecurity, sudoPath)},
+			Expected:  "/usr/local/bin in secure_path of /etc/sudoers",
+			Rationale: "otherwise sudo does not find k0s and other programs there; plinth kubectl and plinth shell do not need it.",
+			Run:       hp.RequireFact(facts.FactSecurity, checkSudoPath)},
 		{ID: "proxy", Group: "Security", Title: "Proxies", Severity: hp.Warn,
-			Wants: "for each proxy, a no_proxy setting with the pod and service networks and this host's address",
-			Why:   "otherwise programs send requests for cluster addresses to the proxy, which cannot reach them.",
-			Run:   hp.Told(facts.FactProxies, hp.Told(facts.FactNetwork, proxies))},
+			Expected:  "for each proxy, a no_proxy setting with the pod and service networks and this host's address",
+			Rationale: "otherwise programs send requests for cluster addresses to the proxy, which cannot reach them.",
+			Run:       hp.RequireFact(facts.FactProxies, hp.RequireFact(facts.FactNetwork, checkProxies))},
 	}
 }
 
 // SecurityCommands returns the programs to look for.
-func Commands() []string { return []string{"apparmor_parser"} }
+func SecurityCommands() []string { return []string{"apparmor_parser"} }
 
 // endpointAgent is an endpoint security agent and its systemd units.
-type agent struct {
+type endpointAgent struct {
 	name  string
 	units []string
 }
 
 // endpointAgents returns the common agents, with the units that their packages
 // install.
-func agents() []agent {
-	return []agent{
+func endpointAgents() []endpointAgent {
+	return []endpointAgent{
 		{"CrowdStrike Falcon", []string{"falcon-sensor"}},
 		{"Microsoft Defender", []string{"mdatp"}},
 		{"SentinelOne", []string{"sentinelone", "sentinelone-agent"}},
@@ -68,15 +68,15 @@ func agents() []agent {
 }
 
 // SecurityUnits returns the systemd units to query.
-func Units() []string {
+func SecurityUnits() []string {
 	all := []string{"fapolicyd"}
-	for _, a := range agents() {
+	for _, a := range endpointAgents() {
 		all = append(all, a.units...)
 	}
 	return all
 }
 
-func apparmor(f facts.Facts, _ hp.Want) hp.Result {
+func checkAppArmor(f facts.Facts, _ hp.Requirements) hp.Result {
 	switch {
 	case !f.Security.AppArmor:
 		return hp.Passed("off")
@@ -86,10 +86,10 @@ func apparmor(f facts.Facts, _ hp.Want) hp.Result {
 	return hp.Passed("on, with %s", f.Commands["apparmor_parser"])
 }
 
-func packetFilter(f facts.Facts, req hp.Want) hp.Result {
+func checkPacketFilter(f facts.Facts, req hp.Requirements) hp.Result {
 	firewalld, _ := f.Unit("firewalld")
 	switch {
-	case req.Ours.Installed:
+	case req.Owned.Installed:
 		return hp.Passed("configured by this installation")
 	case f.Security.UFW, firewalld.Active == "active":
 		return hp.Skip("firewalld or ufw", "the rules belong to firewalld or ufw, which have their own checks")
@@ -109,7 +109,7 @@ func packetFilter(f facts.Facts, req hp.Want) hp.Result {
 	return hp.Passed("drops nothing by default")
 }
 
-func fapolicyd(f facts.Facts, _ hp.Want) hp.Result {
+func checkFapolicyd(f facts.Facts, _ hp.Requirements) hp.Result {
 	if u, _ := f.Unit("fapolicyd"); u.Active != "active" {
 		return hp.Passed("off")
 	}
@@ -117,9 +117,9 @@ func fapolicyd(f facts.Facts, _ hp.Want) hp.Result {
 		"sudo fagenrules --load && sudo systemctl restart fapolicyd, then ignore this check\nor: sudo systemctl disable --now fapolicyd", "on")
 }
 
-func endpoint(f facts.Facts, _ hp.Want) hp.Result {
+func checkEndpointSecurity(f facts.Facts, _ hp.Requirements) hp.Result {
 	var found []string
-	for _, a := range agents() {
+	for _, a := range endpointAgents() {
 		if slices.ContainsFunc(a.units, func(name string) bool { u, _ := f.Unit(name); return u.Active == "active" }) {
 			found = append(found, a.name)
 		}
@@ -130,23 +130,23 @@ func endpoint(f facts.Facts, _ hp.Want) hp.Result {
 	return hp.Passed("no known agent")
 }
 
-func sudoPath(f facts.Facts, _ hp.Want) hp.Result {
+func checkSudoPath(f facts.Facts, _ hp.Requirements) hp.Result {
 	p := f.Security.SudoPath
 	if p == "" || slices.Contains(strings.Split(p, ":"), "/usr/local/bin") {
-		return hp.Passed("%s", or(p, "not limited"))
+		return hp.Passed("%s", valueOrDefault(p, "not limited"))
 	}
 	return hp.Warned("run programs with their full path (sudo /usr/local/bin/k0s), or add /usr/local/bin with: sudo visudo", "%s", p)
 }
 
 // checkProxies reports the proxy settings that do not exclude the addresses that must
 // be reached without a proxy.
-func proxies(f facts.Facts, req hp.Want) hp.Result {
+func checkProxies(f facts.Facts, req hp.Requirements) hp.Result {
 	var bad, complete []string
 	fix := ""
 	for _, p := range f.Proxies {
 		var missing []string
-		for what, a := range direct(f, req) {
-			if !covered(p.NoProxy, a) {
+		for what, a := range directAddresses(f, req) {
+			if !isExcludedFromProxy(p.NoProxy, a) {
 				missing = append(missing, what)
 			}
 		}
@@ -155,7 +155,7 @@ func proxies(f facts.Facts, req hp.Want) hp.Result {
 			complete = append(complete, p.From)
 			continue
 		}
-		bad = append(bad, fmt.Sprintf("%s sends %s to %s", p.From, strings.Join(missing, ", "), or(p.HTTPS, p.HTTP)))
+		bad = append(bad, fmt.Sprintf("%s sends %s to %s", p.From, strings.Join(missing, ", "), valueOrDefault(p.HTTPS, p.HTTP)))
 		fix = "add to no_proxy there: " + strings.Join(missing, ",") + ",localhost,.svc,.cluster.local"
 	}
 	switch {
@@ -169,7 +169,7 @@ func proxies(f facts.Facts, req hp.Want) hp.Result {
 
 // directAddresses returns the addresses to reach without a proxy, by their entry in
 // no_proxy: the first address of each cluster network, and those of this host.
-func direct(f facts.Facts, req hp.Want) map[string]netip.Addr {
+func directAddresses(f facts.Facts, req hp.Requirements) map[string]netip.Addr {
 	all := map[string]netip.Addr{}
 	for _, p := range []netip.Prefix{req.PodCIDR, req.ServiceCIDR} {
 		if p.IsValid() {
@@ -187,7 +187,7 @@ func direct(f facts.Facts, req hp.Want) map[string]netip.Addr {
 }
 
 // isExcludedFromProxy reports whether noProxy contains address a, a network of a, or *.
-func covered(noProxy []string, a netip.Addr) bool {
+func isExcludedFromProxy(noProxy []string, a netip.Addr) bool {
 	return slices.ContainsFunc(noProxy, func(s string) bool {
 		if s == "*" || s == a.String() {
 			return true
@@ -198,7 +198,7 @@ func covered(noProxy []string, a netip.Addr) bool {
 }
 
 // valueOrDefault returns s, or other when s is empty.
-func or(s, other string) string {
+func valueOrDefault(s, other string) string {
 	if s == "" {
 		return other
 	}

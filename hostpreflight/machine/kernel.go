@@ -14,38 +14,38 @@ import (
 func KernelChecks() []hp.Check {
 	all := []hp.Check{{
 		ID: "kernel-release", Group: "Kernel", Title: "Kernel version", Severity: hp.Fail,
-		Wants: "at least 3.10; warns below 4.19",
-		Why:   "k0s requires 3.10; Kubernetes's own host validators recommend 4.19 or newer.",
-		Run:   hp.Told(facts.FactKernel, kernelRelease),
+		Expected:  "at least 3.10; warns below 4.19",
+		Rationale: "k0s requires 3.10; Kubernetes's own host validators recommend 4.19 or newer.",
+		Run:       hp.RequireFact(facts.FactKernel, checkKernelRelease),
 	}}
-	for _, n := range needs() {
+	for _, n := range kernelRequirements() {
 		all = append(all, hp.Check{ID: n.id, Group: "Kernel", Title: n.title, Severity: hp.Fail,
-			Wants: n.wants() + ", built in or as a loadable module", Why: n.why,
-			Run: hp.Told(facts.FactKernel, n.run)})
+			Expected: n.describeFeatures() + ", built in or as a loadable module", Rationale: n.why,
+			Run: hp.RequireFact(facts.FactKernel, n.runCheck)})
 	}
 	return append(all,
 		hp.Check{ID: "cgroup-version", Group: "Kernel", Title: "Control groups", Severity: hp.Fail,
-			Wants: "version 2; version 1 warns, and fails with Kubernetes 1.35 or later",
-			Why:   "version 1 is in maintenance mode since Kubernetes 1.31, and kubelet rejects it by default since 1.35.",
-			Run:   hp.Told(facts.FactCgroup, cgroupVersion)},
+			Expected:  "version 2; version 1 warns, and fails with Kubernetes 1.35 or later",
+			Rationale: "version 1 is in maintenance mode since Kubernetes 1.31, and kubelet rejects it by default since 1.35.",
+			Run:       hp.RequireFact(facts.FactCgroup, checkCgroupVersion)},
 		hp.Check{ID: "cgroup-controllers", Group: "Kernel", Title: "Control group controllers", Severity: hp.Fail,
-			Wants: "version 2: cpu, cpuset, memory, pids; version 1 also cpuacct, devices, freezer",
-			Why:   "kubelet and runc cannot start containers without them (k0s's external dependencies); version 2 has the last three built in.",
-			Run:   hp.Told(facts.FactCgroup, cgroupControllers)},
+			Expected:  "version 2: cpu, cpuset, memory, pids; version 1 also cpuacct, devices, freezer",
+			Rationale: "kubelet and runc cannot start containers without them (k0s's external dependencies); version 2 has the last three built in.",
+			Run:       hp.RequireFact(facts.FactCgroup, checkCgroupControllers)},
 	)
 }
 
 // kernelRequirement is a capability that the kernel must have: all features of one
 // of the sets.
-type need struct {
+type kernelRequirement struct {
 	id, title string
 	sets      [][]string
 	why       string
 }
 
 // kernelRequirements returns what k0s and its parts require of the kernel.
-func needs() []need {
-	return []need{
+func kernelRequirements() []kernelRequirement {
+	return []kernelRequirement{
 		{"kernel-overlay", "Overlay file system", [][]string{{"overlay"}},
 			"containerd uses it for image layers."},
 		{"kernel-namespaces", "Namespaces", [][]string{{"net_ns", "pid_ns", "ipc_ns", "uts_ns"}},
@@ -66,7 +66,7 @@ func needs() []need {
 }
 
 // describeFeatures returns the feature sets of n in one line.
-func (n need) wants() string {
+func (n kernelRequirement) describeFeatures() string {
 	var sets []string
 	for _, s := range n.sets {
 		sets = append(sets, strings.Join(s, ", "))
@@ -76,20 +76,20 @@ func (n need) wants() string {
 
 // runCheck returns a pass when one set is complete, otherwise the worst result of
 // all sets.
-func (n need) run(f facts.Facts, _ hp.Want) hp.Result {
+func (n kernelRequirement) runCheck(f facts.Facts, _ hp.Requirements) hp.Result {
 	var all []hp.Result
 	for _, set := range n.sets {
-		r := featureSet(f, set)
+		r := checkFeatureSet(f, set)
 		if r.State == hp.Pass {
 			return r
 		}
 		all = append(all, r)
 	}
-	return hp.Worst(all)
+	return hp.WorstResult(all)
 }
 
 // describeFeatureState returns in which form a feature is available.
-func how(s facts.FeatureState) string {
+func describeFeatureState(s facts.FeatureState) string {
 	switch s {
 	case facts.Builtin:
 		return "built in"
@@ -100,27 +100,27 @@ func how(s facts.FeatureState) string {
 }
 
 // checkFeatureSet returns a pass when all features in names are available.
-func featureSet(f facts.Facts, names []string) hp.Result {
+func checkFeatureSet(f facts.Facts, names []string) hp.Result {
 	var all []hp.Result
 	for _, name := range names {
 		ft := f.Kernel.Feature(name)
 		switch {
-		case ft.State == facts.FeatureVague:
-			all = append(all, hp.CannotTell(name+": "+ft.How))
+		case ft.State == facts.FeatureUnknown:
+			all = append(all, hp.Undetermined(name+": "+ft.How))
 		case !ft.Present():
-			all = append(all, hp.Failed(moduleFix(f), "the kernel has no %s (%s)", name, ft.How))
-		case ft.State == facts.Module && f.Commands["modprobe"] == "" && f.Why(facts.FactCommands) == "":
+			all = append(all, hp.Failed(kernelModuleFix(f), "the kernel has no %s (%s)", name, ft.How))
+		case ft.State == facts.Module && f.Commands["modprobe"] == "" && f.UnknownReason(facts.FactCommands) == "":
 			all = append(all, hp.Failed("install the package kmod", "%s is a module, and there is no modprobe to load it", name))
 		default:
-			all = append(all, hp.Passed("%s %s", name, how(ft.State)))
+			all = append(all, hp.Passed("%s %s", name, describeFeatureState(ft.State)))
 		}
 	}
-	return hp.Worst(all)
+	return hp.WorstResult(all)
 }
 
 // kernelModuleFix returns how to install the distribution's package of less common
 // kernel modules.
-func moduleFix(f facts.Facts) string {
+func kernelModuleFix(f facts.Facts) string {
 	switch {
 	case f.OS.ID == "ubuntu":
 		return "sudo apt-get install linux-modules-extra-" + f.Kernel.Release
@@ -130,12 +130,12 @@ func moduleFix(f facts.Facts) string {
 	return "boot a kernel that has it"
 }
 
-func kernelRelease(f facts.Facts, _ hp.Want) hp.Result {
-	major, minor, ok := version(f.Kernel.Release)
+func checkKernelRelease(f facts.Facts, _ hp.Requirements) hp.Result {
+	major, minor, ok := parseKernelVersion(f.Kernel.Release)
 	n := major*1000 + minor
 	switch {
 	case !ok:
-		return hp.CannotTell(fmt.Sprintf("%q is not a kernel version", f.Kernel.Release))
+		return hp.Undetermined(fmt.Sprintf("%q is not a kernel version", f.Kernel.Release))
 	case n < 3010:
 		return hp.Failed("use a newer release of the distribution", "%s", f.Kernel.Release)
 	case n < 4019:
@@ -146,7 +146,7 @@ func kernelRelease(f facts.Facts, _ hp.Want) hp.Result {
 
 // parseKernelVersion returns the first two numbers of a kernel release:
 // 6.1.0-28-amd64 → 6, 1.
-func version(release string) (major, minor int, ok bool) {
+func parseKernelVersion(release string) (major, minor int, ok bool) {
 	parts := strings.FieldsFunc(release, func(r rune) bool { return r < '0' || r > '9' })
 	if len(parts) < 2 {
 		return 0, 0, false
@@ -156,29 +156,29 @@ func version(release string) (major, minor int, ok bool) {
 	return major, minor, err1 == nil && err2 == nil
 }
 
-const cgroupFix = "boot with systemd.unified_cgroup_hierarchy=1 on the kernel command line"
+const cgroupV2Fix = "boot with systemd.unified_cgroup_hierarchy=1 on the kernel command line"
 
-func cgroupVersion(f facts.Facts, req hp.Want) hp.Result {
+func checkCgroupVersion(f facts.Facts, req hp.Requirements) hp.Result {
 	hybrid := ""
 	if f.Cgroup.Hybrid {
 		hybrid = " (hybrid, with version 2)"
 	}
 	switch {
 	case f.Cgroup.Version == 0:
-		return hp.Failed(cgroupFix, "no control groups are mounted")
+		return hp.Failed(cgroupV2Fix, "no control groups are mounted")
 	case f.Cgroup.Version == 2:
 		return hp.Passed("version 2")
 	case req.KubernetesMinor >= 35:
-		return hp.Failed(cgroupFix, "version 1%s", hybrid).Wanting("version 2 for Kubernetes 1.%d", req.KubernetesMinor)
+		return hp.Failed(cgroupV2Fix, "version 1%s", hybrid).WithExpected("version 2 for Kubernetes 1.%d", req.KubernetesMinor)
 	}
-	return hp.Warned(cgroupFix, "version 1%s", hybrid).Wanting("version 2")
+	return hp.Warned(cgroupV2Fix, "version 1%s", hybrid).WithExpected("version 2")
 }
 
-func cgroupControllers(f facts.Facts, _ hp.Want) hp.Result {
+func checkCgroupControllers(f facts.Facts, _ hp.Requirements) hp.Result {
 	wanted := []string{"cpu", "cpuset", "memory", "pids"}
 	switch f.Cgroup.Version {
 	case 0:
-		return hp.CannotTell("no control groups are mounted")
+		return hp.Undetermined("no control groups are mounted")
 	case 1:
 		wanted = append(wanted, "cpuacct", "devices", "freezer")
 	}

@@ -13,88 +13,88 @@ import (
 // their limit. Below the write rate, importing 2 GB takes over a minute; below the
 // core rate (about 1.2 GHz), the control plane misses its own deadlines.
 const (
-	fsyncFails = 10 * time.Millisecond
-	fsyncWarns = 5 * time.Millisecond
-	writeWarns = 30e6 // bytes a second
-	coreWarns  = 300  // MB/s
+	fsyncFailLimit = 10 * time.Millisecond
+	fsyncWarnLimit = 5 * time.Millisecond
+	writeWarnRate  = 30e6 // bytes a second
+	coreWarnRate   = 300  // MB/s
 )
 
 // BenchmarkChecks returns the checks of the benchmarks: disk sync latency, write
 // throughput and processor speed. They run only before a host is changed for the
 // first time: later they would measure the load of the cluster itself.
-func Checks() []hp.Check {
+func BenchmarkChecks() []hp.Check {
 	first := []hp.Verb{hp.Install, hp.Join}
 	return []hp.Check{
 		{ID: "disk-latency", Group: "Benchmarks", Title: "Disk sync latency", Severity: hp.Fail, Roles: []hp.Role{hp.Controller}, Verbs: first,
-			Wants: "99 % of fdatasync calls after 2,300-byte writes below 10 ms; warns from 5 ms",
-			Why:   "etcd waits for one on every change and loses its leader when they take longer (etcd's hardware guide).",
-			Run:   asked(facts.FactMeasure+":fsync", latency)},
+			Expected:  "99 % of fdatasync calls after 2,300-byte writes below 10 ms; warns from 5 ms",
+			Rationale: "etcd waits for one on every change and loses its leader when they take longer (etcd's hardware guide).",
+			Run:       runIfMeasured(facts.FactMeasure+":fsync", checkFsyncLatency)},
 		{ID: "disk-throughput", Group: "Benchmarks", Title: "Disk write throughput", Severity: hp.Warn, Verbs: first,
-			Wants: "at least 30 MB/s",
-			Why:   "below that, importing the images takes minutes and pods start late (measured with the example bundle).",
-			Run:   asked(facts.FactMeasure+":write", throughput)},
+			Expected:  "at least 30 MB/s",
+			Rationale: "below that, importing the images takes minutes and pods start late (measured with the example bundle).",
+			Run:       runIfMeasured(facts.FactMeasure+":write", checkWriteThroughput)},
 		{ID: "cpu-speed", Group: "Benchmarks", Title: "Processor speed", Severity: hp.Warn, Verbs: first,
-			Wants: "at least 300 MB/s of hashing on one processor, about 1.2 GHz",
-			Why:   "the control plane misses its own deadlines on slow or overcommitted processors (measured).",
-			Run:   asked(facts.FactMeasure+":core", speed)},
+			Expected:  "at least 300 MB/s of hashing on one processor, about 1.2 GHz",
+			Rationale: "the control plane misses its own deadlines on slow or overcommitted processors (measured).",
+			Run:       runIfMeasured(facts.FactMeasure+":core", checkCPUSpeed)},
 	}
 }
 
 // runIfMeasured returns run with guards: the check is skipped when the user skipped
 // the benchmarks or k0s runs here already, and undetermined without the fact.
-func asked(fact string, run func(facts.Facts, hp.Want) hp.Result) func(facts.Facts, hp.Want) hp.Result {
-	check := hp.Told(fact, run)
-	return func(f facts.Facts, req hp.Want) hp.Result {
+func runIfMeasured(fact string, run func(facts.Facts, hp.Requirements) hp.Result) func(facts.Facts, hp.Requirements) hp.Result {
+	check := hp.RequireFact(fact, run)
+	return func(f facts.Facts, req hp.Requirements) hp.Result {
 		switch {
 		case req.Quick:
 			return hp.Skip("user", "--quick")
-		case req.Ours.Installed:
+		case req.Owned.Installed:
 			return hp.Skip("install", "k0s runs here already, and its load would be measured too")
 		}
 		return check(f, req)
 	}
 }
 
-func latency(f facts.Facts, _ hp.Want) hp.Result {
+func checkFsyncLatency(f facts.Facts, _ hp.Requirements) hp.Result {
 	m := f.Measures.Fsync
 	if m == nil {
-		return hp.CannotTell("not measured")
+		return hp.Undetermined("not measured")
 	}
-	found := fmt.Sprintf("%s: 50 %% below %s, 99 %% below %s, 99.9 %% below %s (%s)", m.Path, ms(m.P50), ms(m.P99), ms(m.P999), hp.Count(m.Writes, "write"))
+	found := fmt.Sprintf("%s: 50 %% below %s, 99 %% below %s, 99.9 %% below %s (%s)", m.Path, formatMilliseconds(m.P50), formatMilliseconds(m.P99), formatMilliseconds(m.P999), hp.FormatCount(m.Writes, "write"))
 	if m.Rounds == 0 {
 		found = fmt.Sprintf("%s: a write did not finish within %s", m.Path, m.P99)
 	}
 	const fix = "use a dedicated disk for /var/lib/k0s/etcd, preferably an SSD, or stop other programs that write to this disk (sudo iotop -o)"
 	switch {
-	case m.P99 >= fsyncFails:
+	case m.P99 >= fsyncFailLimit:
 		return hp.Failed(fix, "%s", found)
-	case m.P99 >= fsyncWarns:
+	case m.P99 >= fsyncWarnLimit:
 		return hp.Warned(fix, "%s", found)
 	}
 	return hp.Passed("%s", found)
 }
 
 // formatMilliseconds returns d in milliseconds with two decimals.
-func ms(d time.Duration) string {
+func formatMilliseconds(d time.Duration) string {
 	return fmt.Sprintf("%.2f ms", float64(d.Microseconds())/1000)
 }
 
-func throughput(f facts.Facts, _ hp.Want) hp.Result {
+func checkWriteThroughput(f facts.Facts, _ hp.Requirements) hp.Result {
 	m := f.Measures.Write
 	switch {
 	case m == nil:
-		return hp.CannotTell("not measured")
-	case m.Rate() < writeWarns:
-		return hp.Warned("use a faster disk, or stop other programs that write to this disk (sudo iotop -o)", "%s: %.0f MB/s", m.Path, m.Rate()/1e6)
+		return hp.Undetermined("not measured")
+	case m.BytesPerSecond() < writeWarnRate:
+		return hp.Warned("use a faster disk, or stop other programs that write to this disk (sudo iotop -o)", "%s: %.0f MB/s", m.Path, m.BytesPerSecond()/1e6)
 	}
-	return hp.Passed("%s: %.0f MB/s", m.Path, m.Rate()/1e6)
+	return hp.Passed("%s: %.0f MB/s", m.Path, m.BytesPerSecond()/1e6)
 }
 
-func speed(f facts.Facts, _ hp.Want) hp.Result {
+func checkCPUSpeed(f facts.Facts, _ hp.Requirements) hp.Result {
 	switch m := f.Measures.Core; {
 	case m == nil:
-		return hp.CannotTell("not measured")
-	case m.MBps < coreWarns:
+		return hp.Undetermined("not measured")
+	case m.MBps < coreWarnRate:
 		return hp.Warned("use a faster machine, or one whose processors are less overcommitted", "%.0f MB/s", m.MBps)
 	default:
 		return hp.Passed("%.0f MB/s", m.MBps)

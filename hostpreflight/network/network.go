@@ -12,61 +12,65 @@ import (
 )
 
 // NetworkChecks returns the checks of names, addresses, routes and firewalls.
-func Checks() []hp.Check {
+func NetworkChecks() []hp.Check {
 	return []hp.Check{
 		{ID: "hostname", Group: "Network", Title: "Host name", Severity: hp.Fail,
-			Wants: "lower-case letters, digits, dashes and dots (RFC 1123), at most 63 characters, not localhost",
-			Why:   "it becomes the node's name and a label value; kubelet converts it to lower case, other components do not.",
-			Run:   hp.Told(facts.FactHostname, hostname)},
+			Expected:  "lower-case letters, digits, dashes and dots (RFC 1123), at most 63 characters, not localhost",
+			Rationale: "it becomes the node's name and a label value; kubelet converts it to lower case, other components do not.",
+			Run:       hp.RequireFact(facts.FactHostname, checkHostname)},
 		{ID: "hostname-resolves", Group: "Network", Title: "Host name lookup", Severity: hp.Warn,
-			Wants: "the host's name resolves to an address of this host within 1 s",
-			Why:   "k0s waits 10 s and kubelet 20 s for it at each start, and the node becomes Ready minutes late.",
-			Run:   hp.Told(facts.FactHostname, hostnameResolves)},
+			Expected:  "the host's name resolves to an address of this host within 1 s",
+			Rationale: "k0s waits 10 s and kubelet 20 s for it at each start, and the node becomes Ready minutes late.",
+			Run:       hp.RequireFact(facts.FactHostname, checkHostnameLookup)},
 		{ID: "localhost-resolves", Group: "Network", Title: "Lookup of localhost", Severity: hp.Fail,
-			Wants: "localhost resolves to a loopback address",
-			Why:   "k0s is linked without the C library's resolver and needs localhost in /etc/hosts or from a name server (k0s's external dependencies).",
-			Run:   hp.Told(facts.FactLookup+":localhost", localhost)},
+			Expected:  "localhost resolves to a loopback address",
+			Rationale: "k0s is linked without the C library's resolver and needs localhost in /etc/hosts or from a name server (k0s's external dependencies).",
+			Run:       hp.RequireFact(facts.FactLookup+":localhost", checkLocalhostLookup)},
 		{ID: "nameserver", Group: "Network", Title: "Name servers", Severity: hp.Warn,
-			Wants: "a name server in /etc/resolv.conf that pods can reach too",
-			Why:   "CoreDNS forwards names that it does not know to it; with a loopback address it queries itself.",
-			Run:   hp.Told(facts.FactNetwork, nameserver)},
+			Expected:  "a name server in /etc/resolv.conf that pods can reach too",
+			Rationale: "CoreDNS forwards names that it does not know to it; with a loopback address it queries itself.",
+			Run:       hp.RequireFact(facts.FactNetwork, checkNameservers)},
 		{ID: "default-route", Group: "Network", Title: "Default route", Severity: hp.Fail,
-			Wants: "a default route (on an air-gapped host, to any gateway)",
-			Why:   "without one, the kernel rejects packets to service addresses before kube-proxy sees them, and k0s cannot determine the node's address.",
-			Run:   hp.Told(facts.FactNetwork, defaultRoute)},
+			Expected:  "a default route (on an air-gapped host, to any gateway)",
+			Rationale: "without one, the kernel rejects packets to service addresses before kube-proxy sees them, and k0s cannot determine the node's address.",
+			Run:       hp.RequireFact(facts.FactNetwork, checkDefaultRoute)},
 		{ID: "node-address", Group: "Network", Title: "Node address", Severity: hp.Fail,
-			Wants: "an IPv4 address on an interface that is up; the configured address, if there is one",
-			Why:   "the other nodes and the pods connect to this host at this address.",
-			Run:   hp.Told(facts.FactNetwork, nodeAddress)},
+			Expected:  "an IPv4 address on an interface that is up; the configured address, if there is one",
+			Rationale: "the other nodes and the pods connect to this host at this address.",
+			Run:       hp.RequireFact(facts.FactNetwork, checkNodeAddress)},
 		{ID: "cidr-pods", Group: "Network", Title: "Pod network", Severity: hp.Fail,
-			Wants: "no overlap with the host's routes, addresses and name servers",
-			Why:   "hosts in an overlapping network can no longer be reached when the cluster runs (spec.network.podCIDR).",
-			Run:   hp.Told(facts.FactNetwork, func(f facts.Facts, req hp.Want) hp.Result { return overlap(f, req, req.PodCIDR, "podCIDR") })},
+			Expected:  "no overlap with the host's routes, addresses and name servers",
+			Rationale: "hosts in an overlapping network can no longer be reached when the cluster runs (spec.network.podCIDR).",
+			Run: hp.RequireFact(facts.FactNetwork, func(f facts.Facts, req hp.Requirements) hp.Result {
+				return checkCIDROverlap(f, req, req.PodCIDR, "podCIDR")
+			})},
 		{ID: "cidr-services", Group: "Network", Title: "Service network", Severity: hp.Fail,
-			Wants: "no overlap with the host's routes, addresses and name servers",
-			Why:   "hosts in an overlapping network can no longer be reached when the cluster runs (spec.network.serviceCIDR).",
-			Run:   hp.Told(facts.FactNetwork, func(f facts.Facts, req hp.Want) hp.Result { return overlap(f, req, req.ServiceCIDR, "serviceCIDR") })},
+			Expected:  "no overlap with the host's routes, addresses and name servers",
+			Rationale: "hosts in an overlapping network can no longer be reached when the cluster runs (spec.network.serviceCIDR).",
+			Run: hp.RequireFact(facts.FactNetwork, func(f facts.Facts, req hp.Requirements) hp.Result {
+				return checkCIDROverlap(f, req, req.ServiceCIDR, "serviceCIDR")
+			})},
 		{ID: "firewalld", Group: "Network", Title: "firewalld", Severity: hp.Warn,
-			Wants: "off, or the ports and networks of the cluster allowed",
-			Why:   "it drops packets between pods and between nodes.",
-			Run:   hp.Told(facts.FactSystemd, firewalld)},
+			Expected:  "off, or the ports and networks of the cluster allowed",
+			Rationale: "it drops packets between pods and between nodes.",
+			Run:       hp.RequireFact(facts.FactSystemd, checkFirewalld)},
 		{ID: "ufw", Group: "Network", Title: "ufw", Severity: hp.Warn,
-			Wants: "off, or the ports and networks of the cluster allowed",
-			Why:   "it drops packets between pods and between nodes.",
-			Run:   hp.Told(facts.FactSecurity, ufw)},
+			Expected:  "off, or the ports and networks of the cluster allowed",
+			Rationale: "it drops packets between pods and between nodes.",
+			Run:       hp.RequireFact(facts.FactSecurity, checkUFW)},
 	}
 }
 
 // NetworkUnits returns the systemd units to query.
-func Units() []string { return []string{"firewalld", "systemd-resolved"} }
+func NetworkUnits() []string { return []string{"firewalld", "systemd-resolved"} }
 
 // isRFC1123Name reports whether s is a DNS subdomain, which Kubernetes requires for
 // the name of a node.
-func rfc1123(s string) bool {
+func isRFC1123Name(s string) bool {
 	return regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`).MatchString(s)
 }
 
-func hostname(f facts.Facts, _ hp.Want) hp.Result {
+func checkHostname(f facts.Facts, _ hp.Requirements) hp.Result {
 	const set = "sudo hostnamectl set-hostname "
 	name, lower := f.Hostname, strings.ToLower(f.Hostname)
 	switch {
@@ -74,19 +78,19 @@ func hostname(f facts.Facts, _ hp.Want) hp.Result {
 		return hp.Failed(set+"NAME", "%s", name)
 	case len(name) > 63:
 		return hp.Failed(set+"NAME", "%s has %d characters", name, len(name))
-	case name != lower && rfc1123(lower):
+	case name != lower && isRFC1123Name(lower):
 		return hp.Failed(set+lower, "%s has upper-case letters", name)
-	case !rfc1123(name):
+	case !isRFC1123Name(name):
 		return hp.Failed(set+"NAME", "%q has characters that are not allowed in a node's name", name)
 	}
 	return hp.Passed("%s", name)
 }
 
-func hostnameResolves(f facts.Facts, _ hp.Want) hp.Result {
+func checkHostnameLookup(f facts.Facts, _ hp.Requirements) hp.Result {
 	fix := fmt.Sprintf("echo '127.0.1.1 %s' | sudo tee -a /etc/hosts", strings.ToLower(f.Hostname))
 	l, ok := f.Lookup(f.Hostname)
 	if !ok {
-		return hp.CannotTell(f.Hostname + " was not looked up")
+		return hp.Undetermined(f.Hostname + " was not looked up")
 	}
 	slow := l.TookMS >= 1000
 	switch {
@@ -98,28 +102,28 @@ func hostnameResolves(f facts.Facts, _ hp.Want) hp.Result {
 		return hp.Warned(fix, "%s resolves after %.1f s", l.Name, float64(l.TookMS)/1000)
 	}
 	for _, a := range l.Addresses {
-		if a.IsLoopback() || own(f, a) {
+		if a.IsLoopback() || isHostAddress(f, a) {
 			return hp.Passed("%s → %s in %d ms", l.Name, a, l.TookMS)
 		}
 	}
-	return hp.Warned("remove the wrong address from /etc/hosts or DNS, then: "+fix, "%s resolves to %s, which is not an address of this host", l.Name, list(l.Addresses))
+	return hp.Warned("remove the wrong address from /etc/hosts or DNS, then: "+fix, "%s resolves to %s, which is not an address of this host", l.Name, formatAddresses(l.Addresses))
 }
 
-func localhost(f facts.Facts, _ hp.Want) hp.Result {
+func checkLocalhostLookup(f facts.Facts, _ hp.Requirements) hp.Result {
 	const fix = "echo '127.0.0.1 localhost' | sudo tee -a /etc/hosts"
 	l, ok := f.Lookup("localhost")
 	switch {
 	case !ok:
-		return hp.CannotTell("localhost was not looked up")
+		return hp.Undetermined("localhost was not looked up")
 	case l.Error != "":
 		return hp.Failed(fix, "localhost does not resolve: %s", l.Error)
 	case !slices.ContainsFunc(l.Addresses, netip.Addr.IsLoopback):
-		return hp.Failed(fix, "localhost resolves to %s", list(l.Addresses))
+		return hp.Failed(fix, "localhost resolves to %s", formatAddresses(l.Addresses))
 	}
-	return hp.Passed("localhost → %s", list(l.Addresses))
+	return hp.Passed("localhost → %s", formatAddresses(l.Addresses))
 }
 
-func nameserver(f facts.Facts, _ hp.Want) hp.Result {
+func checkNameservers(f facts.Facts, _ hp.Requirements) hp.Result {
 	servers := f.Network.Nameservers
 	resolved, _ := f.Unit("systemd-resolved")
 	switch {
@@ -127,12 +131,12 @@ func nameserver(f facts.Facts, _ hp.Want) hp.Result {
 		return hp.Warned("set a name server in /etc/resolv.conf; on an air-gapped host, any address of your network", "/etc/resolv.conf sets no name server")
 	// k0s hands systemd-resolved's own list of servers to kubelet.
 	case slices.ContainsFunc(servers, func(a netip.Addr) bool { return !a.IsLoopback() }), resolved.Active == "active":
-		return hp.Passed("%s", list(servers))
+		return hp.Passed("%s", formatAddresses(servers))
 	}
-	return hp.Warned("set a name server in /etc/resolv.conf that is not on this host", "only loopback addresses: %s", list(servers))
+	return hp.Warned("set a name server in /etc/resolv.conf that is not on this host", "only loopback addresses: %s", formatAddresses(servers))
 }
 
-func defaultRoute(f facts.Facts, _ hp.Want) hp.Result {
+func checkDefaultRoute(f facts.Facts, _ hp.Requirements) hp.Result {
 	for _, r := range f.Network.Routes {
 		if r.Default() && r.Gateway.IsValid() {
 			return hp.Passed("via %s on %s", r.Gateway, r.Interface)
@@ -144,12 +148,12 @@ func defaultRoute(f facts.Facts, _ hp.Want) hp.Result {
 	return hp.Failed("sudo ip route add default via GATEWAY, and make it permanent in the network configuration", "none")
 }
 
-func nodeAddress(f facts.Facts, req hp.Want) hp.Result {
+func checkNodeAddress(f facts.Facts, req hp.Requirements) hp.Result {
 	var all []string
 	for _, i := range f.Network.Interfaces {
 		for _, p := range i.Addresses {
 			a := p.Addr()
-			if !i.Up || i.Loopback || cluster(i.Name) {
+			if !i.Up || i.Loopback || isContainerLink(i.Name) {
 				continue
 			}
 			if a == req.NodeIP {
@@ -162,7 +166,7 @@ func nodeAddress(f facts.Facts, req hp.Want) hp.Result {
 	}
 	switch {
 	case req.NodeIP.IsValid():
-		return hp.Failed("use an address of this host: ip -brief address lists them", "%s is not on this host, which has %s", req.NodeIP, orNone(all))
+		return hp.Failed("use an address of this host: ip -brief address lists them", "%s is not on this host, which has %s", req.NodeIP, joinOrNone(all))
 	case len(all) == 0:
 		return hp.Failed("sudo ip address add ADDRESS/LENGTH dev INTERFACE, and make it permanent in the network configuration", "no interface that is up has an IPv4 address")
 	}
@@ -170,7 +174,7 @@ func nodeAddress(f facts.Facts, req hp.Want) hp.Result {
 }
 
 // isContainerLink reports whether link was created by a container network.
-func cluster(link string) bool {
+func isContainerLink(link string) bool {
 	return link == "docker0" || slices.ContainsFunc([]string{"kube-", "cni", "veth", "flannel", "cali", "cilium", "br-"}, func(p string) bool {
 		return strings.HasPrefix(link, p)
 	})
@@ -178,11 +182,11 @@ func cluster(link string) bool {
 
 // checkCIDROverlap reports routes, addresses and name servers of the host that
 // overlap with cidr. field is its name in spec.network.
-func overlap(f facts.Facts, req hp.Want, cidr netip.Prefix, field string) hp.Result {
+func checkCIDROverlap(f facts.Facts, req hp.Requirements, cidr netip.Prefix, field string) hp.Result {
 	if !cidr.IsValid() {
-		return hp.CannotTell("the Installer sets none")
+		return hp.Undetermined("the Installer sets none")
 	}
-	if req.Ours.Installed {
+	if req.Owned.Installed {
 		return hp.Passed("%s, in use by this installation", cidr)
 	}
 	var hits []string
@@ -213,30 +217,30 @@ func overlap(f facts.Facts, req hp.Want, cidr netip.Prefix, field string) hp.Res
 	return hp.Passed("%s", cidr)
 }
 
-func firewalld(f facts.Facts, req hp.Want) hp.Result {
+func checkFirewalld(f facts.Facts, req hp.Requirements) hp.Result {
 	if u, _ := f.Unit("firewalld"); u.Active != "active" {
 		return hp.Passed("off")
 	}
-	fix := "sudo firewall-cmd --permanent --add-port=" + strings.Join(open(req), "/tcp --add-port=") + "/tcp\n"
-	for _, net := range networks(req) {
+	fix := "sudo firewall-cmd --permanent --add-port=" + strings.Join(externalPorts(req), "/tcp --add-port=") + "/tcp\n"
+	for _, net := range clusterNetworks(req) {
 		fix += "sudo firewall-cmd --permanent --zone=trusted --add-source=" + net + "\n"
 	}
 	return hp.Warned(fix+"sudo firewall-cmd --reload", "on")
 }
 
-func ufw(f facts.Facts, req hp.Want) hp.Result {
+func checkUFW(f facts.Facts, req hp.Requirements) hp.Result {
 	if !f.Security.UFW {
 		return hp.Passed("off")
 	}
-	fix := "sudo ufw allow " + strings.Join(open(req), ",") + "/tcp\n"
-	for _, net := range networks(req) {
+	fix := "sudo ufw allow " + strings.Join(externalPorts(req), ",") + "/tcp\n"
+	for _, net := range clusterNetworks(req) {
 		fix += "sudo ufw allow from " + net + "\n"
 	}
 	return hp.Warned(fix+"sudo ufw default allow routed", "on")
 }
 
 // clusterNetworks returns the pod and service networks, if they are set.
-func networks(req hp.Want) []string {
+func clusterNetworks(req hp.Requirements) []string {
 	var all []string
 	for _, p := range []netip.Prefix{req.PodCIDR, req.ServiceCIDR} {
 		if p.IsValid() {
@@ -247,23 +251,23 @@ func networks(req hp.Want) []string {
 }
 
 // isHostAddress reports whether a is an address of this host.
-func own(f facts.Facts, a netip.Addr) bool {
+func isHostAddress(f facts.Facts, a netip.Addr) bool {
 	return slices.ContainsFunc(f.Network.Interfaces, func(i facts.Interface) bool {
 		return slices.ContainsFunc(i.Addresses, func(p netip.Prefix) bool { return p.Addr() == a })
 	})
 }
 
 // formatAddresses returns addrs separated by commas, or "none".
-func list(addrs []netip.Addr) string {
+func formatAddresses(addrs []netip.Addr) string {
 	var all []string
 	for _, a := range addrs {
 		all = append(all, a.String())
 	}
-	return orNone(all)
+	return joinOrNone(all)
 }
 
 // joinOrNone returns all separated by commas, or "none".
-func orNone(all []string) string {
+func joinOrNone(all []string) string {
 	if len(all) == 0 {
 		return "none"
 	}

@@ -13,32 +13,32 @@ import (
 func OnlineChecks() []hp.Check {
 	return []hp.Check{
 		{ID: "dns-answers", Group: "Network", Title: "Name server responses", Severity: hp.Warn,
-			Wants: "a response from each name server within 500 ms, even \"no such name\"",
-			Why:   "with a server that drops packets, every lookup takes five seconds or more (resolv.conf's timeout): pulls, logins and starts take minutes.",
-			Run:   hp.Told(facts.FactNetwork, dnsAnswers)},
+			Expected:  "a response from each name server within 500 ms, even \"no such name\"",
+			Rationale: "with a server that drops packets, every lookup takes five seconds or more (resolv.conf's timeout): pulls, logins and starts take minutes.",
+			Run:       hp.RequireFact(facts.FactNetwork, checkDNSAnswers)},
 		{ID: "dns-wildcard", Group: "Network", Title: "Wildcard DNS", Severity: hp.Warn,
-			Wants: "no address for a name that does not exist, with the search domains of /etc/resolv.conf",
-			Why:   "pods also look up service names with these domains, and would reach the wildcard's address instead (Embedded Cluster does not allow it).",
-			Run:   hp.Told(facts.FactLookup+":"+nobody, dnsWildcard)},
+			Expected:  "no address for a name that does not exist, with the search domains of /etc/resolv.conf",
+			Rationale: "pods also look up service names with these domains, and would reach the wildcard's address instead (Embedded Cluster does not allow it).",
+			Run:       hp.RequireFact(facts.FactLookup+":"+unusedHostName, checkDNSWildcard)},
 		{ID: "sources", Group: "Network", Title: "Online sources", Severity: hp.Fail,
-			Wants: "a response from each source that the install fetches from, with a certificate that this host trusts",
-			Why:   "otherwise the install fails halfway.",
-			Run:   sources},
+			Expected:  "a response from each source that the install fetches from, with a certificate that this host trusts",
+			Rationale: "otherwise the install fails halfway.",
+			Run:       checkSources},
 		{ID: "node-ports", Group: "Network", Title: "Node port range", Severity: hp.Warn,
-			Wants: "net.ipv4.ip_local_port_range outside spec.network.nodePortRange",
-			Why:   "outgoing connections use random ports of that range, and a service with the same node port cannot be reached.",
-			Run:   hp.Told(facts.FactSettings, hp.Told(facts.FactNetwork, nodePorts))},
+			Expected:  "net.ipv4.ip_local_port_range outside spec.network.nodePortRange",
+			Rationale: "outgoing connections use random ports of that range, and a service with the same node port cannot be reached.",
+			Run:       hp.RequireFact(facts.FactSettings, hp.RequireFact(facts.FactNetwork, checkNodePortRange))},
 	}
 }
 
 // unusedHostName is a name that no machine has, without dots so that the search
 // domains are tried.
-const nobody = "plinth-preflight-of-no-machine"
+const unusedHostName = "plinth-preflight-of-no-machine"
 
 // NetworkLookups returns the names to resolve besides the host's own.
-func Lookups() []string { return []string{"localhost", nobody} }
+func NetworkLookups() []string { return []string{"localhost", unusedHostName} }
 
-func dnsAnswers(f facts.Facts, _ hp.Want) hp.Result {
+func checkDNSAnswers(f facts.Facts, _ hp.Requirements) hp.Result {
 	var all []hp.Result
 	const fix = "set another server in /etc/resolv.conf, or allow UDP and TCP port 53 to this one; on an air-gapped host, a server that refuses queries immediately is enough"
 	for _, s := range f.Network.Servers {
@@ -54,27 +54,27 @@ func dnsAnswers(f facts.Facts, _ hp.Want) hp.Result {
 	if all == nil {
 		return hp.Skip("nameserver", "there is no name server")
 	}
-	return hp.Worst(all)
+	return hp.WorstResult(all)
 }
 
-func dnsWildcard(f facts.Facts, _ hp.Want) hp.Result {
-	l, ok := f.Lookup(nobody)
+func checkDNSWildcard(f facts.Facts, _ hp.Requirements) hp.Result {
+	l, ok := f.Lookup(unusedHostName)
 	switch {
 	case !ok:
-		return hp.CannotTell("no test name was looked up")
+		return hp.Undetermined("no test name was looked up")
 	case len(l.Addresses) > 0:
-		return hp.Warned("remove the wildcard record from DNS, or its domain from the search line of /etc/resolv.conf", "%s resolves to %s (search domains: %s)", l.Name, list(l.Addresses), orNone(f.Network.Search))
+		return hp.Warned("remove the wildcard record from DNS, or its domain from the search line of /etc/resolv.conf", "%s resolves to %s (search domains: %s)", l.Name, formatAddresses(l.Addresses), joinOrNone(f.Network.Search))
 	case strings.Contains(l.Error, "connection refused"): // as on a host without internet
 		return hp.Skip("dns-answers", "the name server refuses queries")
 	case l.Error != "" && l.Error != "no such name":
-		return hp.CannotTell(l.Error)
+		return hp.Undetermined(l.Error)
 	}
 	return hp.Passed("none")
 }
 
-func sources(f facts.Facts, req hp.Want) hp.Result {
-	if n := len(req.Lacking); n > 0 {
-		some, more := req.Lacking[:min(n, 3)], ""
+func checkSources(f facts.Facts, req hp.Requirements) hp.Result {
+	if n := len(req.MissingBlobs); n > 0 {
+		some, more := req.MissingBlobs[:min(n, 3)], ""
 		if n > len(some) {
 			more = fmt.Sprintf("; and %d more", n-len(some))
 		}
@@ -85,7 +85,7 @@ func sources(f facts.Facts, req hp.Want) hp.Result {
 	}
 	var all []hp.Result
 	for _, url := range req.Sources {
-		why := f.Why(facts.FactSource + ":" + url)
+		why := f.UnknownReason(facts.FactSource + ":" + url)
 		for _, s := range f.Sources {
 			switch {
 			case s.URL != url:
@@ -96,13 +96,13 @@ func sources(f facts.Facts, req hp.Want) hp.Result {
 			}
 		}
 		if why != "" {
-			all = append(all, hp.CannotTell(url+": "+why))
+			all = append(all, hp.Undetermined(url+": "+why))
 		}
 	}
-	return hp.Worst(all)
+	return hp.WorstResult(all)
 }
 
-func nodePorts(f facts.Facts, req hp.Want) hp.Result {
+func checkNodePortRange(f facts.Facts, req hp.Requirements) hp.Result {
 	first, last := req.NodePorts[0], req.NodePorts[1]
 	if last == 0 {
 		return hp.Skip("install", "the Installer sets no range")
@@ -110,7 +110,7 @@ func nodePorts(f facts.Facts, req hp.Want) hp.Result {
 	var low, high int
 	local := f.Settings.Sysctls["net.ipv4.ip_local_port_range"]
 	if _, err := fmt.Sscan(local, &low, &high); err != nil {
-		return hp.CannotTell("net.ipv4.ip_local_port_range is not two numbers")
+		return hp.Undetermined("net.ipv4.ip_local_port_range is not two numbers")
 	}
 	if low <= last && high >= first {
 		return hp.Warned(fmt.Sprintf("echo 'net.ipv4.ip_local_port_range = %d 65535' | sudo tee -a /etc/sysctl.d/91-plinth-host.conf && sudo sysctl --system", max(last+1, 32768)),
@@ -122,5 +122,5 @@ func nodePorts(f facts.Facts, req hp.Want) hp.Result {
 			inUse = append(inUse, fmt.Sprint(port))
 		}
 	}
-	return hp.Passed("%d-%d; ports in use: %s", first, last, orNone(inUse))
+	return hp.Passed("%d-%d; ports in use: %s", first, last, joinOrNone(inUse))
 }

@@ -16,38 +16,38 @@ import (
 // packagesKind returns the kind systemPackages. Its collector lists packages by
 // operating system; its outcomes are templates, executed once for each package of
 // the host's operating system.
-func packagesKind() kind {
-	return kind{title: "System Packages", fact: func(collector) string { return facts.FactPackages }, each: packageAnswer,
-		needs: func(c collector) bool { return len(c.packages) > 0 },
-		need: func(r *facts.Request, _ hp.Want, c collector, _ analyzer) {
+func packagesKind() analyzerKind {
+	return analyzerKind{title: "System Packages", factName: func(collector) string { return facts.FactPackages }, runEach: runForEachPackage,
+		hasSettings: func(c collector) bool { return len(c.packages) > 0 },
+		addRequest: func(r *facts.Request, _ hp.Requirements, c collector, _ analyzer) {
 			for _, system := range slices.Sorted(maps.Keys(c.packages)) { // the operating system is not known yet
 				for _, name := range c.packages[system] {
-					once(&r.Packages, name)
+					appendUnique(&r.Packages, name)
 				}
 			}
 		},
-		compile: func(_ collector, text string) (condition, error) {
-			t, err := packageTemplate(text)
+		compileCondition: func(_ collector, text string) (condition, error) {
+			t, err := parsePackageTemplate(text)
 			if err == nil {
-				_, err = truthOf(t, about(facts.Facts{}, "example"))
+				_, err = evaluateTemplate(t, packageTemplateData(facts.Facts{}, "example"))
 			}
-			return func(f facts.Facts, _ hp.Want) bool {
+			return func(f facts.Facts, _ hp.Requirements) bool {
 				if len(f.Packages) == 0 {
 					return false // no package to check
 				}
-				ok, err := truthOf(t, about(f, f.Packages[0].Name))
+				ok, err := evaluateTemplate(t, packageTemplateData(f, f.Packages[0].Name))
 				return err == nil && ok
 			}, err
 		}}
 }
 
 // parsePackageTemplate parses the text of an outcome.
-func packageTemplate(text string) (*template.Template, error) {
+func parsePackageTemplate(text string) (*template.Template, error) {
 	return template.New("").Option("missingkey=error").Parse(text)
 }
 
 // evaluateTemplate executes t with data and parses its output as a boolean.
-func truthOf(t *template.Template, data map[string]any) (bool, error) {
+func evaluateTemplate(t *template.Template, data map[string]any) (bool, error) {
 	var b strings.Builder
 	if err := t.Execute(&b, data); err != nil {
 		return false, err
@@ -57,7 +57,7 @@ func truthOf(t *template.Template, data map[string]any) (bool, error) {
 
 // packageTemplateData returns the data that templates can use for the package name on
 // the host of f.
-func about(f facts.Facts, name string) map[string]any {
+func packageTemplateData(f facts.Facts, name string) map[string]any {
 	major, rest, _ := strings.Cut(f.OS.Version, ".")
 	minor, _, _ := strings.Cut(rest, ".")
 	number := func(s string) int64 { n, _ := strconv.ParseInt(s, 10, 64); return n } // 0 if it is not a number
@@ -74,8 +74,8 @@ func about(f facts.Facts, name string) map[string]any {
 // runForEachPackage returns the Run function of a systemPackages check: for each
 // package of the host's operating system it takes the first of answers that applies,
 // and returns the worst result.
-func packageAnswer(c collector, answers []answer) func(facts.Facts, hp.Want) hp.Result {
-	return func(f facts.Facts, req hp.Want) hp.Result {
+func runForEachPackage(c collector, answers []compiledOutcome) func(facts.Facts, hp.Requirements) hp.Result {
+	return func(f facts.Facts, req hp.Requirements) hp.Result {
 		major, _, _ := strings.Cut(f.OS.Version, ".")
 		wanted := slices.Concat(c.packages[f.OS.ID], c.packages[f.OS.ID+major])
 		if len(wanted) == 0 {
@@ -91,24 +91,24 @@ func packageAnswer(c collector, answers []answer) func(facts.Facts, hp.Want) hp.
 				found = name + " " + f.Packages[i].Version
 			}
 			for _, a := range answers {
-				if a.when == nil || a.when(one, req) {
-					a.verdict.Message = say(a.verdict.Message, about(one, name))
-					all = append(all, a.result(found))
+				if a.condition == nil || a.condition(one, req) {
+					a.verdict.Message = renderMessage(a.verdict.Message, packageTemplateData(one, name))
+					all = append(all, a.toResult(found))
 					break
 				}
 			}
 		}
 		if all == nil {
-			return hp.CannotTell("no outcome of the vendor applies to: " + strings.Join(wanted, ", "))
+			return hp.Undetermined("no outcome of the vendor applies to: " + strings.Join(wanted, ", "))
 		}
-		return hp.Worst(all)
+		return hp.WorstResult(all)
 	}
 }
 
 // renderMessage executes text as a template with data. It returns text unchanged when
 // it is not a valid template.
-func say(text string, data map[string]any) string {
-	t, err := packageTemplate(text)
+func renderMessage(text string, data map[string]any) string {
+	t, err := parsePackageTemplate(text)
 	if err != nil {
 		return text
 	}
@@ -121,7 +121,7 @@ func say(text string, data map[string]any) string {
 
 // parsePackageLists returns the packages by operating system from a collector's
 // settings m.
-func lists(m map[string]any) (map[string][]string, error) {
+func parsePackageLists(m map[string]any) (map[string][]string, error) {
 	all := map[string][]string{}
 	for key, v := range m {
 		if key == "collectorName" || key == "exclude" {

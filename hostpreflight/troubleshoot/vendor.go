@@ -21,13 +21,13 @@ import (
 
 // Preflights contains the checks of a vendor and the requests for their facts.
 type Preflights struct {
-	Checks []hp.Check
-	needs  []func(*facts.Request, hp.Want)
+	Checks   []hp.Check
+	requests []func(*facts.Request, hp.Requirements)
 }
 
 // AddRequests adds the facts that the checks need to r.
-func (p Preflights) Request(r *facts.Request, req hp.Want) {
-	for _, need := range p.needs {
+func (p Preflights) AddRequests(r *facts.Request, req hp.Requirements) {
+	for _, need := range p.requests {
 		need(r, req)
 	}
 }
@@ -73,7 +73,7 @@ type verdict struct {
 
 // stateAndVerdict returns the state and verdict of o, or nil when not exactly one
 // field is set.
-func (o outcome) one() (hp.State, *verdict) {
+func (o outcome) stateAndVerdict() (hp.State, *verdict) {
 	switch {
 	case o.Fail != nil && o.Warn == nil && o.Pass == nil:
 		return hp.Fail, o.Fail
@@ -94,16 +94,16 @@ func Parse(collectors, analyzers []map[string]any) (Preflights, error) {
 	for i, m := range collectors {
 		where := fmt.Sprintf("spec.hostPreflights.collectors[%d]", i)
 		var c collector
-		name, err := only(m, where, &c)
-		if err == nil && !slices.Contains(Supported(), name) {
-			err = fmt.Errorf("%s: collector %s is not supported; supported are: %s", where, name, strings.Join(Supported(), ", "))
+		name, err := decodeSingleKey(m, where, &c)
+		if err == nil && !slices.Contains(SupportedKinds(), name) {
+			err = fmt.Errorf("%s: collector %s is not supported; supported are: %s", where, name, strings.Join(SupportedKinds(), ", "))
 		}
 		if err == nil && (c.Post != nil || c.Put != nil) {
 			err = fmt.Errorf("%s: http supports only get", where)
 		}
 		if err == nil && name == "systemPackages" {
 			settings, _ := m[name].(map[string]any)
-			if c.packages, err = lists(settings); err != nil {
+			if c.packages, err = parsePackageLists(settings); err != nil {
 				err = fmt.Errorf("%s.%s: %w", where, name, err)
 			}
 		}
@@ -112,13 +112,13 @@ func Parse(collectors, analyzers []map[string]any) (Preflights, error) {
 	}
 	for i, m := range analyzers {
 		where := fmt.Sprintf("spec.hostPreflights.analyzers[%d]", i)
-		wrong = append(wrong, p.add(m, where, byKind))
+		wrong = append(wrong, p.addAnalyzer(m, where, byKind))
 	}
 	return p, errors.Join(wrong...)
 }
 
 // decodeSingleKey decodes the only entry of m into to and returns its key, the kind.
-func only(m map[string]any, where string, to any) (kind string, err error) {
+func decodeSingleKey(m map[string]any, where string, to any) (kind string, err error) {
 	if len(m) != 1 {
 		return "", fmt.Errorf("%s: must have exactly one key, the kind of a collector or analyzer", where)
 	}
@@ -129,14 +129,14 @@ func only(m map[string]any, where string, to any) (kind string, err error) {
 			err = json.Unmarshal(raw, to)
 		}
 		if err != nil {
-			return kind, fmt.Errorf("%s.%s: %w", where, name, formed(err))
+			return kind, fmt.Errorf("%s.%s: %w", where, name, describeTypeError(err))
 		}
 	}
 	return kind, nil
 }
 
 // describeTypeError replaces the Go types in a JSON type error by YAML terms.
-func formed(err error) error {
+func describeTypeError(err error) error {
 	var form *json.UnmarshalTypeError
 	if !errors.As(err, &form) {
 		return err
@@ -162,38 +162,38 @@ func formed(err error) error {
 }
 
 // addAnalyzer adds the check of one analyzer m. where is its path in the Installer.
-func (p *Preflights) add(m map[string]any, where string, byKind map[string][]collector) error {
+func (p *Preflights) addAnalyzer(m map[string]any, where string, byKind map[string][]collector) error {
 	var a analyzer
-	name, err := only(m, where, &a)
+	name, err := decodeSingleKey(m, where, &a)
 	if err != nil {
 		return err
 	}
 	where += "." + name
-	k, ok := kinds()[name]
+	k, ok := analyzerKinds()[name]
 	if !ok {
-		return fmt.Errorf("%s: analyzer is not supported; supported are: %s", where, strings.Join(Supported(), ", "))
+		return fmt.Errorf("%s: analyzer is not supported; supported are: %s", where, strings.Join(SupportedKinds(), ", "))
 	}
-	c, err := collectorOf(a, name, byKind[name], where)
+	c, err := findCollector(a, name, byKind[name], where)
 	if err != nil {
 		return err
 	}
-	excluded, err1 := truth(a.Exclude)
-	without, err2 := truth(c.Exclude)
-	strict, err3 := truth(a.Strict)
+	excluded, err1 := parseBoolOrString(a.Exclude)
+	without, err2 := parseBoolOrString(c.Exclude)
+	strict, err3 := parseBoolOrString(a.Strict)
 	if err := errors.Join(err1, err2, err3); err != nil {
 		return fmt.Errorf("%s: %w", where, err)
 	}
-	answers, severity, err := verdicts(a, k, c)
+	answers, severity, err := compileOutcomes(a, k, c)
 	if err != nil {
 		return fmt.Errorf("%s.%w", where, err)
 	}
-	check := hp.Check{ID: p.id(or(a.CheckName, k.title)), Group: "Vendor", Title: or(a.CheckName, k.title), Severity: severity, Strict: strict,
-		Wants: "what the vendor requires", Why: "the vendor requires it (spec.hostPreflights)."}
-	check.Run = hp.Told(k.fact(c), k.run(c, answers))
+	check := hp.Check{ID: p.uniqueID(valueOrDefault(a.CheckName, k.title)), Group: "Vendor", Title: valueOrDefault(a.CheckName, k.title), Severity: severity, Strict: strict,
+		Expected: "what the vendor requires", Rationale: "the vendor requires it (spec.hostPreflights)."}
+	check.Run = hp.RequireFact(k.factName(c), k.runFunc(c, answers))
 	if excluded || without {
-		check.Run = func(facts.Facts, hp.Want) hp.Result { return hp.Skip("vendor", "excluded") }
-	} else if k.need != nil {
-		p.needs = append(p.needs, func(r *facts.Request, req hp.Want) { k.need(r, req, c, a) })
+		check.Run = func(facts.Facts, hp.Requirements) hp.Result { return hp.Skip("vendor", "excluded") }
+	} else if k.addRequest != nil {
+		p.requests = append(p.requests, func(r *facts.Request, req hp.Requirements) { k.addRequest(r, req, c, a) })
 	}
 	p.Checks = append(p.Checks, check)
 	return nil
@@ -201,20 +201,20 @@ func (p *Preflights) add(m map[string]any, where string, byKind map[string][]col
 
 // findCollector returns the collector of an analyzer: the one of its kind and, if
 // set, of its collectorName. Collectors without settings do not have to be listed.
-func collectorOf(a analyzer, kind string, all []collector, where string) (collector, error) {
+func findCollector(a analyzer, kind string, all []collector, where string) (collector, error) {
 	for _, c := range all {
 		if a.CollectorName == "" || c.CollectorName == a.CollectorName {
-			return c, kinds()[kind].settled(c, where)
+			return c, analyzerKinds()[kind].validateSettings(c, where)
 		}
 	}
 	if a.CollectorName != "" && len(all) > 0 {
 		return collector{}, fmt.Errorf("%s: there is no %s collector with collectorName %q", where, kind, a.CollectorName)
 	}
-	return collector{}, kinds()[kind].settled(collector{}, where)
+	return collector{}, analyzerKinds()[kind].validateSettings(collector{}, where)
 }
 
 // parseBoolOrString parses the "bool or string" type of troubleshoot.sh. nil is false.
-func truth(v any) (bool, error) {
+func parseBoolOrString(v any) (bool, error) {
 	switch v := v.(type) {
 	case nil:
 		return false, nil
@@ -229,33 +229,33 @@ func truth(v any) (bool, error) {
 }
 
 // compiledOutcome is an outcome with its compiled condition.
-type answer struct {
-	state   hp.State
-	when    condition // nil for always
-	verdict verdict
+type compiledOutcome struct {
+	state     hp.State
+	condition condition // nil for always
+	verdict   verdict
 }
 
 // condition reports whether an outcome applies.
-type condition func(facts.Facts, hp.Want) bool
+type condition func(facts.Facts, hp.Requirements) bool
 
 // compileOutcomes compiles all outcomes of a. severity is Fail when one of them fails,
 // otherwise Warn.
-func verdicts(a analyzer, k kind, c collector) (all []answer, severity hp.State, err error) {
+func compileOutcomes(a analyzer, k analyzerKind, c collector) (all []compiledOutcome, severity hp.State, err error) {
 	severity = hp.Warn
 	if len(a.Outcomes) == 0 {
 		return nil, "", errors.New("outcomes: must not be empty")
 	}
 	for i, o := range a.Outcomes {
-		state, v := o.one()
+		state, v := o.stateAndVerdict()
 		if v == nil {
 			return nil, "", fmt.Errorf("outcomes[%d]: must be exactly one of fail, warn and pass", i)
 		}
 		if state == hp.Fail {
 			severity = hp.Fail
 		}
-		ans := answer{state: state, verdict: *v}
+		ans := compiledOutcome{state: state, verdict: *v}
 		if v.When != "" {
-			if ans.when, err = k.compile(c, v.When); err != nil {
+			if ans.condition, err = k.compileCondition(c, v.When); err != nil {
 				return nil, "", fmt.Errorf("outcomes[%d].when: %q: %w", i, v.When, err)
 			}
 		}
@@ -265,7 +265,7 @@ func verdicts(a analyzer, k kind, c collector) (all []answer, severity hp.State,
 }
 
 // uniqueID returns a check id that is built from title and unique in p.
-func (p *Preflights) id(title string) string {
+func (p *Preflights) uniqueID(title string) string {
 	slug := strings.Trim(regexp.MustCompile(`[^a-z0-9]+`).ReplaceAllString(strings.ToLower(title), "-"), "-")
 	id := "vendor-" + slug
 	for n := 2; slices.ContainsFunc(p.Checks, func(c hp.Check) bool { return c.ID == id }); n++ {
@@ -275,7 +275,7 @@ func (p *Preflights) id(title string) string {
 }
 
 // valueOrDefault returns s, or other when s is empty.
-func or(s, other string) string {
+func valueOrDefault(s, other string) string {
 	if s == "" {
 		return other
 	}

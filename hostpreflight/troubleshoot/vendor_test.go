@@ -67,12 +67,12 @@ func loadFixture(t testing.TB, name string) facts.Facts {
 	return f
 }
 
-func exampleRequirements() hp.Want {
-	return hp.Want{Verb: hp.Install, Disks: []hp.Disk{{Path: "/var/lib/k0s", Pods: true}}}
+func exampleRequirements() hp.Requirements {
+	return hp.Requirements{Verb: hp.Install, WritePaths: []hp.WritePath{{Path: "/var/lib/k0s", Pods: true}}}
 }
 
 // runChecks runs the checks of p on f and returns the report.
-func runChecks(t *testing.T, p Preflights, f facts.Facts, req hp.Want, ignore ...string) hp.Report {
+func runChecks(t *testing.T, p Preflights, f facts.Facts, req hp.Requirements, ignore ...string) hp.Report {
 	t.Helper()
 	r, err := hp.Run(p.Checks, f, req, ignore)
 	if err != nil {
@@ -99,7 +99,7 @@ func TestParse_ChecksMatchGoldenReports(t *testing.T) {
 
 func TestAddRequests_RequestsFactsOfAllChecks(t *testing.T) {
 	r := facts.Request{Paths: []string{"/var/lib/k0s"}}
-	parseExample(t).Request(&r, exampleRequirements())
+	parseExample(t).AddRequests(&r, exampleRequirements())
 	got, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
 		t.Fatal(err)
@@ -108,7 +108,7 @@ func TestAddRequests_RequestsFactsOfAllChecks(t *testing.T) {
 	quick := exampleRequirements()
 	quick.Quick = true
 	r = facts.Request{}
-	if parseExample(t).Request(&r, quick); r.Fsync != "" {
+	if parseExample(t).AddRequests(&r, quick); r.FsyncPath != "" {
 		t.Error("a benchmark is requested despite --quick")
 	}
 }
@@ -120,8 +120,8 @@ func TestParse_StrictFailureCannotBeIgnored(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "1 host preflight failed: vendor-amount-of-memory") || strings.Contains(problem.Hint(err), "--ignore-host-preflight") {
 		t.Errorf("%v\n%s", err, problem.Hint(err))
 	}
-	if !strings.Contains(r.Text(), "(cannot be ignored: the vendor marked it as strict)") || !slices.Equal(r.Ignored(), []string{"vendor-cpus", "vendor-time"}) {
-		t.Errorf("%v\n%s", r.Ignored(), r.Text())
+	if !strings.Contains(r.Text(), "(cannot be ignored: the vendor marked it as strict)") || !slices.Equal(r.IgnoredIDs(), []string{"vendor-cpus", "vendor-time"}) {
+		t.Errorf("%v\n%s", r.IgnoredIDs(), r.Text())
 	}
 }
 
@@ -187,10 +187,10 @@ func TestCompileCondition_HoldsAsInTroubleshoot(t *testing.T) {
 		"timezone == UTC": {"time", true}, "ntp == unsynchronized+inactive": {"time", true},
 	} {
 		t.Run(c.kind+"/"+when, func(t *testing.T) {
-			holds, err := kinds()[c.kind].compile(disks, when)
+			holds, err := analyzerKinds()[c.kind].compileCondition(disks, when)
 			if err != nil {
 				t.Error(err)
-			} else if holds(f, hp.Want{}) != c.holds {
+			} else if holds(f, hp.Requirements{}) != c.holds {
 				t.Errorf("%v, want %v", !c.holds, c.holds)
 			}
 		})
@@ -208,14 +208,14 @@ func FuzzConditions(f *testing.F) {
 		URL string `json:"url"`
 	}{"https://x"}
 	f.Fuzz(func(t *testing.T, when string) {
-		for _, k := range kinds() {
-			holds, err := k.compile(c, when)
+		for _, k := range analyzerKinds() {
+			holds, err := k.compileCondition(c, when)
 			if err == nil {
-				holds(facts.Facts{}, hp.Want{})
+				holds(facts.Facts{}, hp.Requirements{})
 			}
 			a := analyzer{Outcomes: []outcome{{Fail: &verdict{When: when}}}}
-			if k.need != nil && err == nil {
-				k.need(&facts.Request{}, hp.Want{}, c, a)
+			if k.addRequest != nil && err == nil {
+				k.addRequest(&facts.Request{}, hp.Requirements{}, c, a)
 			}
 		}
 	})

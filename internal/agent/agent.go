@@ -43,7 +43,7 @@ type Node struct {
 }
 
 // ClusterInfo is what a cluster tells a host that may join.
-type Offer struct {
+type ClusterInfo struct {
 	Time    time.Time     `json:"time"`    // the cluster's clock
 	Cluster string        `json:"cluster"` // the Installer's metadata.name
 	Role    string        `json:"role"`    // of the token
@@ -55,7 +55,7 @@ type Offer struct {
 }
 
 // JoinRequest is sent by a host that is about to join.
-type Claim struct {
+type JoinRequest struct {
 	Node      string `json:"node"`      // Kubernetes name
 	MachineID string `json:"machineId"` // /etc/machine-id
 	Address   string `json:"address"`   // IP address
@@ -63,50 +63,50 @@ type Claim struct {
 }
 
 // JoinResponse is what a host needs to join.
-type Admission struct {
+type JoinResponse struct {
 	Token string            `json:"token"` // short-lived token of k0s; secret
 	Files map[string][]byte `json:"files"` // additional files of a node, by path
 }
 
 // Backend verifies tokens and admits hosts.
-type Cluster interface {
+type Backend interface {
 	// DescribeCluster returns what a host with the given bearer token would
 	// join. If it may not join, the error is a *StatusError.
-	Offer(ctx context.Context, bearer, machineID string) (Offer, error)
+	DescribeCluster(ctx context.Context, bearer, machineID string) (ClusterInfo, error)
 	// Admit admits a host.
-	Admit(ctx context.Context, bearer string, c Claim) (Admission, error)
+	Admit(ctx context.Context, bearer string, c JoinRequest) (JoinResponse, error)
 	// CheckReadAccess returns nil if bearer may read the blobs of the nodes.
-	Permit(ctx context.Context, bearer string) error
+	CheckReadAccess(ctx context.Context, bearer string) error
 	// CheckNode returns nil if the node, whose certificate TLS has verified,
 	// still belongs to the cluster, and a *StatusError if it was removed.
-	Member(ctx context.Context, node string) error
+	CheckNode(ctx context.Context, node string) error
 }
 
 // BlobContent is an open blob.
-type Content interface {
+type BlobContent interface {
 	io.ReadSeeker
 	io.Closer
 }
 
 // BlobStore opens the blobs that this node has; the error is fs.ErrNotExist for
 // all others.
-type Store interface {
-	Open(ctx context.Context, d digest.Digest) (Content, error)
+type BlobStore interface {
+	Open(ctx context.Context, d digest.Digest) (BlobContent, error)
 }
 
 // StatusError is a refusal with its reason.
-type Refusal struct {
-	Why    string
+type StatusError struct {
+	Reason string
 	Status int // HTTP status: 401 for an unknown client, 409 for what is not possible now
 }
 
 // Error returns the reason.
-func (r *Refusal) Error() string { return r.Why }
+func (r *StatusError) Error() string { return r.Reason }
 
 // Conflict returns why a host cannot join, because one of nodes has its name,
 // machine ID or address; "" if it can. It returns all reasons at once, and ""
 // for a host that is one of nodes.
-func Taken(nodes []Node, c Claim) string {
+func Conflict(nodes []Node, c JoinRequest) string {
 	var why []string
 	for _, n := range nodes {
 		same := n.MachineID == c.MachineID

@@ -11,7 +11,7 @@ import (
 const LeavePath = "/v1/leave"
 
 // LeaveCheck is what a cluster reports to a node that wants to leave it.
-type Farewell struct {
+type LeaveCheck struct {
 	Cluster string   `json:"cluster"`           // the Installer's metadata.name
 	Known   bool     `json:"known"`             // the node still belongs to the cluster; false if it has left
 	Refused []string `json:"refused,omitempty"` // what would be lost; requires force
@@ -19,30 +19,30 @@ type Farewell struct {
 }
 
 // NodeRemover removes nodes from the cluster.
-type Leaver interface {
+type NodeRemover interface {
 	// CheckLeave returns what removing the node would cause, and changes
 	// nothing.
-	MayLeave(ctx context.Context, node string) (Farewell, error)
+	CheckLeave(ctx context.Context, node string) (LeaveCheck, error)
 	// Leave removes the node's etcd member, credentials and Node object once
 	// its pods are gone. It is not an error if the node has already left.
 	Leave(ctx context.Context, node string, force bool) error
 }
 
 // handleLeave removes the node that sends the request, and no other one.
-func (s *server) leave(cluster Leaver) http.HandlerFunc {
+func (s *server) handleLeave(cluster NodeRemover) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		node := nodeOf(r.TLS)
+		node := nodeFromTLS(r.TLS)
 		if node == "" {
-			s.deny(w, r, &Refusal{Why: "only a node can leave, authenticated by its own certificate", Status: http.StatusUnauthorized})
+			s.writeError(w, r, &StatusError{Reason: "only a node can leave, authenticated by its own certificate", Status: http.StatusUnauthorized})
 			return
 		}
 		if r.Method == http.MethodPost {
 			if err := cluster.Leave(r.Context(), node, r.URL.Query().Get("force") == "yes"); err != nil {
-				s.deny(w, r, err)
+				s.writeError(w, r, err)
 				return
 			}
 		}
-		f, err := cluster.MayLeave(r.Context(), node)
-		s.reply(w, r, f, err)
+		f, err := cluster.CheckLeave(r.Context(), node)
+		s.writeReply(w, r, f, err)
 	}
 }

@@ -22,54 +22,54 @@ const (
 	failuresPerSecond = 1  // refused requests per client address
 	failuresAtOnce    = 10 // likewise, in a burst
 	maxStreams        = 32 // blobs that are read at once, unless Service sets a limit
-	maxBody           = 64 << 10
+	maxBodyBytes      = 64 << 10
 	blobTimeout       = 15 * time.Minute // for one blob
 	maxCallers        = 1024             // clients whose refused requests are counted
 )
 
 // Service is the configuration of the server on one node.
 type Service struct {
-	Cluster  Cluster
-	Store    Store
-	Leaver   Leaver       // removes nodes; nil if this node cannot
-	Electors Electors     // adds controllers to etcd; nil if this node cannot
-	Peers    http.Handler // answers the peer checks of hosts that may join; nil for none
-	Streams  int          // blobs that are read at once; 0 for the default
+	Backend     Backend
+	Store       BlobStore
+	NodeRemover NodeRemover  // removes nodes; nil if this node cannot
+	EtcdJoiner  EtcdJoiner   // adds controllers to etcd; nil if this node cannot
+	PeerCheck   http.Handler // answers the peer checks of hosts that may join; nil for none
+	MaxStreams  int          // blobs that are read at once; 0 for the default
 }
 
 // Handler returns the HTTP handler of the service.
 func (n Service) Handler() http.Handler {
-	if n.Streams == 0 {
-		n.Streams = maxStreams
+	if n.MaxStreams == 0 {
+		n.MaxStreams = maxStreams
 	}
-	s := &server{cluster: n.Cluster, store: n.Store, streams: make(chan struct{}, n.Streams), failures: map[string]*rate.Limiter{}}
+	s := &server{backend: n.Backend, store: n.Store, streams: make(chan struct{}, n.MaxStreams), failures: map[string]*rate.Limiter{}}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET "+JoinPath, s.offer)
-	mux.HandleFunc("POST "+JoinPath, s.admit)
-	if n.Peers != nil {
+	mux.HandleFunc("GET "+JoinPath, s.handleDescribe)
+	mux.HandleFunc("POST "+JoinPath, s.handleJoin)
+	if n.PeerCheck != nil {
 		mux.HandleFunc("POST "+PeerPath, func(w http.ResponseWriter, r *http.Request) {
-			if s.permitted(w, r) {
-				n.Peers.ServeHTTP(w, r)
+			if s.allowRead(w, r) {
+				n.PeerCheck.ServeHTTP(w, r)
 			}
 		})
 	}
-	if n.Electors != nil {
-		mux.HandleFunc("GET "+AuthoritiesPath, s.authorities(n.Electors))
-		mux.HandleFunc("POST "+MemberPath, s.member(n.Electors))
+	if n.EtcdJoiner != nil {
+		mux.HandleFunc("GET "+ClusterCAPath, s.handleClusterCAs(n.EtcdJoiner))
+		mux.HandleFunc("POST "+EtcdMembersPath, s.handleAddMember(n.EtcdJoiner))
 	}
-	if n.Leaver != nil {
-		mux.HandleFunc("GET "+LeavePath, s.leave(n.Leaver))
-		mux.HandleFunc("POST "+LeavePath, s.leave(n.Leaver))
+	if n.NodeRemover != nil {
+		mux.HandleFunc("GET "+LeavePath, s.handleLeave(n.NodeRemover))
+		mux.HandleFunc("POST "+LeavePath, s.handleLeave(n.NodeRemover))
 	}
-	mux.HandleFunc("GET "+ReadPath+"{$}", s.version)
-	mux.HandleFunc("GET "+BlobPath+"/blobs/{digest}", s.blob)
-	mux.HandleFunc("GET "+BlobPath+"/manifests/{digest}", s.blob)
-	return s.guarded(mux)
+	mux.HandleFunc("GET "+ReadPath+"{$}", s.handleVersion)
+	mux.HandleFunc("GET "+BlobPath+"/blobs/{digest}", s.handleBlob)
+	mux.HandleFunc("GET "+BlobPath+"/manifests/{digest}", s.handleBlob)
+	return s.limitFailures(mux)
 }
 
 type server struct {
-	cluster Cluster
-	store   Store
+	backend Backend
+	store   BlobStore
 	streams chan struct{}
 
 	mu       sync.Mutex
@@ -79,7 +79,7 @@ type server struct {
 // failureLimiter returns the limiter of the client's refused requests. If there
 // are too many clients, all counts start again at zero: so memory is limited,
 // and guessing 160 bits remains infeasible.
-func (s *server) limiter(r *http.Request) *rate.Limiter {
+func (s *server) failureLimiter(r *http.Request) *rate.Limiter {
 	host, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {
 		host = r.RemoteAddr
@@ -99,46 +99,46 @@ func (s *server) limiter(r *http.Request) *rate.Limiter {
 
 // limitFailures rejects clients with too many refused requests before their
 // request is processed.
-func (s *server) guarded(next http.Handler) http.Handler {
+func (s *server) limitFailures(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if s.limiter(r).Tokens() < 1 {
+		if s.failureLimiter(r).Tokens() < 1 {
 			w.Header().Set("Retry-After", "10")
-			fail(w, http.StatusTooManyRequests, "TOOMANYREQUESTS", "too many refused requests from this address")
+			writeFailure(w, http.StatusTooManyRequests, "TOOMANYREQUESTS", "too many refused requests from this address")
 			return
 		}
-		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		r.Body = http.MaxBytesReader(w, r.Body, maxBodyBytes)
 		next.ServeHTTP(w, r)
 	})
 }
 
 // bearerToken returns the bearer token of a request, or "".
-func bearer(r *http.Request) string {
+func bearerToken(r *http.Request) string {
 	token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	return token
 }
 
-func (s *server) offer(w http.ResponseWriter, r *http.Request) {
-	o, err := s.cluster.Offer(r.Context(), bearer(r), r.URL.Query().Get("machine"))
-	s.reply(w, r, o, err)
+func (s *server) handleDescribe(w http.ResponseWriter, r *http.Request) {
+	o, err := s.backend.DescribeCluster(r.Context(), bearerToken(r), r.URL.Query().Get("machine"))
+	s.writeReply(w, r, o, err)
 }
 
-func (s *server) admit(w http.ResponseWriter, r *http.Request) {
-	var c Claim
+func (s *server) handleJoin(w http.ResponseWriter, r *http.Request) {
+	var c JoinRequest
 	d := json.NewDecoder(r.Body)
 	d.DisallowUnknownFields()
 	if err := d.Decode(&c); err != nil || c.Node == "" || c.MachineID == "" || c.Address == "" {
-		s.refused(r)
-		fail(w, http.StatusBadRequest, "UNSUPPORTED", "cannot decode the join request")
+		s.countFailure(r)
+		writeFailure(w, http.StatusBadRequest, "UNSUPPORTED", "cannot decode the join request")
 		return
 	}
-	a, err := s.cluster.Admit(r.Context(), bearer(r), c)
-	s.reply(w, r, a, err)
+	a, err := s.backend.Admit(r.Context(), bearerToken(r), c)
+	s.writeReply(w, r, a, err)
 }
 
 // writeReply writes response as JSON, or err.
-func (s *server) reply(w http.ResponseWriter, r *http.Request, response any, err error) {
+func (s *server) writeReply(w http.ResponseWriter, r *http.Request, response any, err error) {
 	if err != nil {
-		s.deny(w, r, err)
+		s.writeError(w, r, err)
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -147,39 +147,39 @@ func (s *server) reply(w http.ResponseWriter, r *http.Request, response any, err
 }
 
 // writeError writes a StatusError, or status 503 for any other error.
-func (s *server) deny(w http.ResponseWriter, r *http.Request, err error) {
-	var no *Refusal
+func (s *server) writeError(w http.ResponseWriter, r *http.Request, err error) {
+	var no *StatusError
 	if !errors.As(err, &no) {
-		fail(w, http.StatusServiceUnavailable, "UNAVAILABLE", "cannot reach the cluster: "+err.Error())
+		writeFailure(w, http.StatusServiceUnavailable, "UNAVAILABLE", "cannot reach the cluster: "+err.Error())
 		return
 	}
 	if no.Status == http.StatusUnauthorized {
-		s.refused(r)
+		s.countFailure(r)
 		w.Header().Set("WWW-Authenticate", "Bearer")
 	}
-	fail(w, no.Status, "DENIED", no.Why)
+	writeFailure(w, no.Status, "DENIED", no.Reason)
 }
 
-func (s *server) refused(r *http.Request) { s.limiter(r).Allow() }
+func (s *server) countFailure(r *http.Request) { s.failureLimiter(r).Allow() }
 
 // allowRead reports whether the client may read blobs: it needs a node's
 // certificate, which TLS has verified, or a token. If not, it writes the error.
-func (s *server) permitted(w http.ResponseWriter, r *http.Request) bool {
+func (s *server) allowRead(w http.ResponseWriter, r *http.Request) bool {
 	var err error
-	if node, shown := nodeOf(r.TLS), bearer(r); shown == "" && node != "" {
-		err = s.cluster.Member(r.Context(), node)
+	if node, shown := nodeFromTLS(r.TLS), bearerToken(r); shown == "" && node != "" {
+		err = s.backend.CheckNode(r.Context(), node)
 	} else {
-		err = s.cluster.Permit(r.Context(), shown)
+		err = s.backend.CheckReadAccess(r.Context(), shown)
 	}
 	if err != nil {
-		s.deny(w, r, err)
+		s.writeError(w, r, err)
 	}
 	return err == nil
 }
 
 // nodeFromTLS returns the name of the node that the client is, from the subject
 // that Kubernetes gives to the certificates of nodes; "" if it is not a node.
-func nodeOf(state *tls.ConnectionState) string {
+func nodeFromTLS(state *tls.ConnectionState) string {
 	if state == nil || len(state.VerifiedChains) == 0 {
 		return ""
 	}
@@ -191,20 +191,20 @@ func nodeOf(state *tls.ConnectionState) string {
 	return node
 }
 
-func (s *server) version(w http.ResponseWriter, r *http.Request) {
-	if s.permitted(w, r) {
+func (s *server) handleVersion(w http.ResponseWriter, r *http.Request) {
+	if s.allowRead(w, r) {
 		w.Header().Set("Docker-Distribution-Api-Version", "registry/2.0")
 		_, _ = io.WriteString(w, "{}\n")
 	}
 }
 
-func (s *server) blob(w http.ResponseWriter, r *http.Request) {
-	if !s.permitted(w, r) {
+func (s *server) handleBlob(w http.ResponseWriter, r *http.Request) {
+	if !s.allowRead(w, r) {
 		return
 	}
 	d := digest.Digest(r.PathValue("digest"))
 	if d.Validate() != nil || d.Algorithm() != digest.SHA256 {
-		fail(w, http.StatusBadRequest, "DIGEST_INVALID", "the path does not contain a sha256 digest")
+		writeFailure(w, http.StatusBadRequest, "DIGEST_INVALID", "the path does not contain a sha256 digest")
 		return
 	}
 	select {
@@ -212,7 +212,7 @@ func (s *server) blob(w http.ResponseWriter, r *http.Request) {
 		defer func() { <-s.streams }()
 	default:
 		w.Header().Set("Retry-After", "1")
-		fail(w, http.StatusTooManyRequests, "TOOMANYREQUESTS", "too many blobs are being read from this node")
+		writeFailure(w, http.StatusTooManyRequests, "TOOMANYREQUESTS", "too many blobs are being read from this node")
 		return
 	}
 	content, err := s.store.Open(r.Context(), d)
@@ -221,7 +221,7 @@ func (s *server) blob(w http.ResponseWriter, r *http.Request) {
 		if errors.Is(err, fs.ErrNotExist) {
 			status, why = http.StatusNotFound, "this node does not have the blob"
 		}
-		fail(w, status, "BLOB_UNKNOWN", why)
+		writeFailure(w, status, "BLOB_UNKNOWN", why)
 		return
 	}
 	defer func() { _ = content.Close() }()
@@ -233,25 +233,25 @@ func (s *server) blob(w http.ResponseWriter, r *http.Request) {
 }
 
 // errorBody is an error response in the format of the OCI distribution API.
-type failure struct {
-	Errors []problemJSON `json:"errors"`
+type errorBody struct {
+	Errors []errorEntry `json:"errors"`
 }
 
-type problemJSON struct {
+type errorEntry struct {
 	Code    string `json:"code"`
 	Message string `json:"message"`
 }
 
-func fail(w http.ResponseWriter, status int, code, message string) {
+func writeFailure(w http.ResponseWriter, status int, code, message string) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(failure{[]problemJSON{{code, message}}}) // the client may have disconnected
+	_ = json.NewEncoder(w).Encode(errorBody{[]errorEntry{{code, message}}}) // the client may have disconnected
 }
 
 // ErrorMessage returns the message in the body of an agent's error response, or
 // "" if it has none.
-func Reason(body []byte) string {
-	var f failure
+func ErrorMessage(body []byte) string {
+	var f errorBody
 	if err := json.Unmarshal(body, &f); err != nil || len(f.Errors) == 0 {
 		return ""
 	}

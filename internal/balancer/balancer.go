@@ -17,39 +17,39 @@ import (
 // busyInterval + 2·checkTimeout + retryDelay; then its connections are closed, and
 // clients reconnect through another controller.
 const (
-	busyEvery    = time.Second            // between checks of a controller with connections
-	idleEvery    = 5 * time.Second        // between checks of a controller without connections
-	again        = 200 * time.Millisecond // before a failed check is repeated
-	askTimeout   = time.Second            // of a check
-	dialTimeout  = time.Second            // of a connection attempt
-	refreshEvery = 10 * time.Second       // between queries of the list of controllers
-	refreshWait  = 5 * time.Second        // of such a query
-	strikes      = 2                      // consecutive failures after which a controller is dead
+	busyInterval    = time.Second            // between checks of a controller with connections
+	idleInterval    = 5 * time.Second        // between checks of a controller without connections
+	retryDelay      = 200 * time.Millisecond // before a failed check is repeated
+	checkTimeout    = time.Second            // of a check
+	dialTimeout     = time.Second            // of a connection attempt
+	refreshInterval = 10 * time.Second       // between queries of the list of controllers
+	refreshTimeout  = 5 * time.Second        // of such a query
+	maxFailures     = 2                      // consecutive failures after which a controller is dead
 )
 
 // Config configures a load balancer.
 type Config struct {
-	Listen string // address to listen on: "127.0.0.1:6443"
-	List   List   // stores the last known controllers
+	Listen string          // address to listen on: "127.0.0.1:6443"
+	Store  ControllerStore // stores the last known controllers
 	// CheckReady returns an error unless the controller is ready. It must verify
 	// that the controller belongs to this cluster.
-	Healthy func(ctx context.Context, controller netip.AddrPort) error
+	CheckReady func(ctx context.Context, controller netip.AddrPort) error
 	// ListControllers returns all controllers of the cluster. It queries the API
 	// through this load balancer.
-	Controllers func(ctx context.Context) ([]netip.AddrPort, error)
-	Log         func(text string) // receives a line for each change
+	ListControllers func(ctx context.Context) ([]netip.AddrPort, error)
+	Log             func(text string) // receives a line for each change
 }
 
 // ControllerStore stores the addresses of the controllers across restarts.
-type List interface {
+type ControllerStore interface {
 	Load() ([]netip.AddrPort, error)
 	Save([]netip.AddrPort) error
 }
 
 // Serve listens on c.Listen and forwards connections until ctx ends. It returns an
 // error if no controller is known or it cannot listen.
-func Run(ctx context.Context, c Config) error {
-	known, err := c.List.Load()
+func Serve(ctx context.Context, c Config) error {
+	known, err := c.Store.Load()
 	if err != nil {
 		return err
 	}
@@ -60,17 +60,17 @@ func Run(ctx context.Context, c Config) error {
 	if err != nil {
 		return err
 	}
-	b := &balancer{Config: c, conns: map[*pair]bool{}}
-	b.know(known)
+	b := &balancer{Config: c, conns: map[*connPair]bool{}}
+	b.setControllers(known)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	stop := context.AfterFunc(ctx, func() { _ = ln.Close(); b.cutAll() })
+	stop := context.AfterFunc(ctx, func() { _ = ln.Close(); b.closeAllConns() })
 	defer stop()
 	var tasks sync.WaitGroup
 	defer tasks.Wait()
 	defer cancel()
-	tasks.Go(func() { b.watch(ctx) })
-	tasks.Go(func() { b.refresh(ctx) })
+	tasks.Go(func() { b.watchHealth(ctx) })
+	tasks.Go(func() { b.refreshControllers(ctx) })
 	for {
 		conn, err := ln.Accept()
 		if ctx.Err() != nil {
@@ -78,17 +78,17 @@ func Run(ctx context.Context, c Config) error {
 		}
 		if err != nil {
 			// Most likely out of file descriptors: retry after a delay.
-			if !pause(ctx, again) {
+			if !sleepContext(ctx, retryDelay) {
 				return nil
 			}
 			continue
 		}
-		tasks.Go(func() { b.serve(ctx, conn.(*net.TCPConn)) })
+		tasks.Go(func() { b.handleConn(ctx, conn.(*net.TCPConn)) })
 	}
 }
 
 // sleepContext waits for d. It reports false if ctx ended first.
-func pause(ctx context.Context, d time.Duration) bool {
+func sleepContext(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
@@ -104,25 +104,25 @@ type balancer struct {
 
 	mu       sync.Mutex
 	backends []*backend
-	conns    map[*pair]bool
+	conns    map[*connPair]bool
 }
 
 // backend is one controller.
 type backend struct {
-	addr  netip.AddrPort
-	conns int       // open connections and connection attempts
-	fails int       // consecutive
-	asked time.Time // end of the last check
-	busy  bool      // a check is running
+	addr      netip.AddrPort
+	conns     int       // open connections and connection attempts
+	failures  int       // consecutive
+	checkedAt time.Time // end of the last check
+	checking  bool      // a check is running
 }
 
 // isDead reports whether new connections should avoid the backend.
-func (b *backend) dead() bool { return b.fails >= strikes }
+func (b *backend) isDead() bool { return b.failures >= maxFailures }
 
 // setControllers replaces the backends by those in list, and reports whether the
 // list changed. Backends that stay keep their state; the connections of removed
 // ones are closed.
-func (b *balancer) know(list []netip.AddrPort) bool {
+func (b *balancer) setControllers(list []netip.AddrPort) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	var next []*backend
@@ -137,7 +137,7 @@ func (b *balancer) know(list []netip.AddrPort) bool {
 	changed := !slices.EqualFunc(next, b.backends, func(x, y *backend) bool { return x.addr == y.addr })
 	for _, old := range b.backends {
 		if !slices.Contains(next, old) {
-			b.cut(old)
+			b.closeConnsTo(old)
 		}
 	}
 	b.backends = next
@@ -147,10 +147,10 @@ func (b *balancer) know(list []netip.AddrPort) bool {
 // acquireBackend returns the backend for a new connection, among those that are not
 // in tried; nil if all were tried. It counts the connection before it is
 // established, so that clients which connect at the same time are spread.
-func (b *balancer) take(tried []*backend) *backend {
+func (b *balancer) acquireBackend(tried []*backend) *backend {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	to := pick(b.backends, tried)
+	to := pickBackend(b.backends, tried)
 	if to != nil {
 		to.conns++
 	}
@@ -160,13 +160,13 @@ func (b *balancer) take(tried []*backend) *backend {
 // pickBackend returns the live backend with the fewest connections that is not in
 // tried. If none is left it returns a dead one, because a wrong health check result
 // must not cut the node off from the API.
-func pick(all, tried []*backend) (best *backend) {
+func pickBackend(all, tried []*backend) (best *backend) {
 	for _, x := range all {
 		switch {
 		case slices.Contains(tried, x):
 		case best == nil,
-			best.dead() && !x.dead(),
-			best.dead() == x.dead() && x.conns < best.conns:
+			best.isDead() && !x.isDead(),
+			best.isDead() == x.isDead() && x.conns < best.conns:
 			best = x
 		}
 	}
@@ -174,15 +174,15 @@ func pick(all, tried []*backend) (best *backend) {
 }
 
 // handleConn forwards one client connection.
-func (b *balancer) serve(ctx context.Context, client *net.TCPConn) {
+func (b *balancer) handleConn(ctx context.Context, client *net.TCPConn) {
 	var tried []*backend
-	for to := b.take(nil); to != nil; to = b.take(tried) {
-		p := &pair{client: client, to: to}
-		carried := b.connect(ctx, p)
+	for to := b.acquireBackend(nil); to != nil; to = b.acquireBackend(tried) {
+		p := &connPair{client: client, backend: to}
+		carried := b.connectBackend(ctx, p)
 		if carried {
-			p.carry()
+			p.copyBothWays()
 		}
-		b.drop(p)
+		b.releaseConn(p)
 		if carried {
 			return
 		}
@@ -194,17 +194,17 @@ func (b *balancer) serve(ctx context.Context, client *net.TCPConn) {
 // connectBackend connects to the backend of p and reports whether the connection is
 // established. It reports false if the backend does not answer or was removed from
 // the list in the meantime.
-func (b *balancer) connect(ctx context.Context, p *pair) bool {
+func (b *balancer) connectBackend(ctx context.Context, p *connPair) bool {
 	d := net.Dialer{Timeout: dialTimeout}
-	conn, err := d.DialContext(ctx, "tcp", p.to.addr.String())
+	conn, err := d.DialContext(ctx, "tcp", p.backend.addr.String())
 	if err != nil {
-		b.verdict(p.to, err)
+		b.recordCheck(p.backend, err)
 		return false
 	}
 	p.server = conn.(*net.TCPConn)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if ctx.Err() != nil || !slices.Contains(b.backends, p.to) {
+	if ctx.Err() != nil || !slices.Contains(b.backends, p.backend) {
 		_ = conn.Close()
 		return false
 	}
@@ -213,48 +213,48 @@ func (b *balancer) connect(ctx context.Context, p *pair) bool {
 }
 
 // releaseConn forgets a connection, whether it was established or not.
-func (b *balancer) drop(p *pair) {
+func (b *balancer) releaseConn(p *connPair) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.conns, p)
-	p.to.conns--
+	p.backend.conns--
 }
 
 // recordCheck records the result of a health check or a connection attempt. If the
 // backend is dead and another one is live, its connections are closed.
-func (b *balancer) verdict(of *backend, err error) {
+func (b *balancer) recordCheck(of *backend, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	was := of.dead()
+	was := of.isDead()
 	if err == nil {
-		of.fails = 0
+		of.failures = 0
 	} else {
-		of.fails++
+		of.failures++
 	}
 	switch {
-	case !was && of.dead():
+	case !was && of.isDead():
 		b.Log(fmt.Sprintf("controller %s is not ready: %v", of.addr, err))
-	case was && !of.dead():
+	case was && !of.isDead():
 		b.Log(fmt.Sprintf("controller %s is ready again", of.addr))
 	}
-	if of.dead() && slices.ContainsFunc(b.backends, func(x *backend) bool { return !x.dead() }) {
-		b.cut(of)
+	if of.isDead() && slices.ContainsFunc(b.backends, func(x *backend) bool { return !x.isDead() }) {
+		b.closeConnsTo(of)
 	}
 }
 
 // closeConnsTo closes the connections to one backend. b.mu must be held.
-func (b *balancer) cut(of *backend) {
+func (b *balancer) closeConnsTo(of *backend) {
 	for p := range b.conns {
-		if p.to == of {
-			p.cut()
+		if p.backend == of {
+			p.closeBoth()
 		}
 	}
 }
 
-func (b *balancer) cutAll() {
+func (b *balancer) closeAllConns() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for p := range b.conns {
-		p.cut()
+		p.closeBoth()
 	}
 }

@@ -121,7 +121,7 @@ func start(t *testing.T, c *cluster) (addr string, list *memory) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {
-		done <- Run(ctx, Config{Listen: addr, List: list, Healthy: c.healthy, Controllers: c.controllers, Log: func(s string) {
+		done <- Serve(ctx, Config{Listen: addr, Store: list, CheckReady: c.healthy, ListControllers: c.controllers, Log: func(s string) {
 			c.mu.Lock()
 			defer c.mu.Unlock()
 			c.log = append(c.log, s)
@@ -266,12 +266,12 @@ func TestServe_SavesControllersOfTheCluster(t *testing.T) {
 
 func TestPickBackend_PrefersLiveAndLeastBusy(t *testing.T) {
 	mk := func(last byte, conns, fails int) *backend {
-		return &backend{addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, last}), 6443), conns: conns, fails: fails}
+		return &backend{addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, last}), 6443), conns: conns, failures: fails}
 	}
 	all := []*backend{mk(1, 0, 2), mk(2, 5, 0), mk(3, 1, 1), mk(4, 1, 0)}
 	var s []string
 	var tried []*backend
-	for x := pick(all, tried); x != nil; x = pick(all, tried) {
+	for x := pickBackend(all, tried); x != nil; x = pickBackend(all, tried) {
 		s, tried = append(s, x.addr.Addr().String()), append(tried, x)
 	}
 	if strings.Join(s, " ") != "10.0.0.3 10.0.0.4 10.0.0.2 10.0.0.1" {
@@ -283,7 +283,7 @@ func TestAcquireBackend_SpreadsConcurrentConnections(t *testing.T) {
 	b := &balancer{backends: []*backend{{}, {}, {}}}
 	var all sync.WaitGroup
 	for range 30 {
-		all.Go(func() { b.take(nil) }) // none of them is established yet
+		all.Go(func() { b.acquireBackend(nil) }) // none of them is established yet
 	}
 	all.Wait()
 	for i, x := range b.backends {
@@ -295,10 +295,10 @@ func TestAcquireBackend_SpreadsConcurrentConnections(t *testing.T) {
 
 func TestRefreshControllers_IgnoresEmptyList(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	b := &balancer{Config: Config{List: &memory{}, Log: func(string) { t.Error("changed") },
-		Controllers: func(context.Context) ([]netip.AddrPort, error) { cancel(); return nil, nil }}, conns: map[*pair]bool{}}
+	b := &balancer{Config: Config{Store: &memory{}, Log: func(string) { t.Error("changed") },
+		ListControllers: func(context.Context) ([]netip.AddrPort, error) { cancel(); return nil, nil }}, conns: map[*connPair]bool{}}
 	b.backends = []*backend{{addr: netip.MustParseAddrPort("10.0.0.1:6443")}}
-	b.refresh(ctx)
+	b.refreshControllers(ctx)
 	if len(b.backends) != 1 {
 		t.Error("the list was emptied")
 	}
@@ -306,7 +306,7 @@ func TestRefreshControllers_IgnoresEmptyList(t *testing.T) {
 
 func TestControllersFile_IsPrivateAndStrict(t *testing.T) {
 	h := hosttest.New(t).Host()
-	f := File{Files: h, Path: "/var/lib/plinth/controllers.json"}
+	f := ControllersFile{Files: h, Path: "/var/lib/plinth/controllers.json"}
 	if l, err := f.Load(); l != nil || err != nil {
 		t.Errorf("no file: %v %v", l, err)
 	}
@@ -330,7 +330,7 @@ func TestControllersFile_IsPrivateAndStrict(t *testing.T) {
 			}
 		})
 	}
-	if err := Run(t.Context(), Config{List: File{Files: h, Path: "/nowhere"}}); err == nil || !strings.Contains(err.Error(), "no controller") {
+	if err := Serve(t.Context(), Config{Store: ControllersFile{Files: h, Path: "/nowhere"}}); err == nil || !strings.Contains(err.Error(), "no controller") {
 		t.Errorf("without a list: %v", err)
 	}
 }
@@ -339,7 +339,7 @@ func FuzzControllersFile(f *testing.F) {
 	f.Add([]byte(`{"version":1,"controllers":["10.0.0.1:6443"]}`))
 	f.Add([]byte(`{"version":1,"controllers":[":1"]}`))
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		list, err := File{Files: one(raw)}.Load()
+		list, err := ControllersFile{Files: one(raw)}.Load()
 		for _, a := range list {
 			if err == nil && !a.IsValid() {
 				t.Errorf("%q gave %v", raw, list)

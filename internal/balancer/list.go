@@ -11,39 +11,39 @@ import (
 )
 
 // ControllersFile is a ControllerStore in a file of a host.
-type File struct {
-	Files Files
+type ControllersFile struct {
+	Files FileAccess
 	Path  string
 }
 
 // FileAccess is the access to a host's files that a ControllersFile needs.
-type Files interface {
+type FileAccess interface {
 	ReadFile(path string) ([]byte, error)
 	Write(path string, r io.Reader, perm fs.FileMode) error
 }
 
-var _ List = File{}
+var _ ControllerStore = ControllersFile{}
 
 // controllersDoc is the format of the file.
-type kept struct {
+type controllersDoc struct {
 	Version     int              `json:"version"`
 	Controllers []netip.AddrPort `json:"controllers"`
 }
 
-const version = 1
+const controllersVersion = 1
 
 // Load reads the list. A missing file is an empty list.
-func (f File) Load() ([]netip.AddrPort, error) {
+func (f ControllersFile) Load() ([]netip.AddrPort, error) {
 	raw, err := f.Files.ReadFile(f.Path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
-	var k kept
+	var k controllersDoc
 	if err == nil {
 		err = json.Unmarshal(raw, &k)
 	}
-	if err == nil && k.Version != version {
-		err = fmt.Errorf("its version is %d, but this version of plinth reads version %d", k.Version, version)
+	if err == nil && k.Version != controllersVersion {
+		err = fmt.Errorf("its version is %d, but this version of plinth reads version %d", k.Version, controllersVersion)
 	}
 	for _, a := range k.Controllers {
 		if err == nil && !a.IsValid() {
@@ -57,8 +57,8 @@ func (f File) Load() ([]netip.AddrPort, error) {
 }
 
 // Save writes the list.
-func (f File) Save(list []netip.AddrPort) error {
-	raw, err := json.Marshal(kept{Version: version, Controllers: list})
+func (f ControllersFile) Save(list []netip.AddrPort) error {
+	raw, err := json.Marshal(controllersDoc{Version: controllersVersion, Controllers: list})
 	if err != nil {
 		return err
 	}

@@ -12,36 +12,36 @@ import (
 )
 
 // watchHealth checks the backends, each at its own interval, until ctx ends.
-func (b *balancer) watch(ctx context.Context) {
+func (b *balancer) watchHealth(ctx context.Context) {
 	var checks sync.WaitGroup
 	defer checks.Wait()
 	for {
-		for _, be := range b.due(time.Now()) {
+		for _, be := range b.backendsDue(time.Now()) {
 			checks.Go(func() {
-				checkCtx, cancel := context.WithTimeout(ctx, askTimeout)
+				checkCtx, cancel := context.WithTimeout(ctx, checkTimeout)
 				defer cancel()
-				err := b.Healthy(checkCtx, be.addr)
+				err := b.CheckReady(checkCtx, be.addr)
 				if ctx.Err() == nil {
-					b.verdict(be, err)
+					b.recordCheck(be, err)
 				}
 				b.mu.Lock()
-				be.busy, be.asked = false, time.Now()
+				be.checking, be.checkedAt = false, time.Now()
 				b.mu.Unlock()
 			})
 		}
-		if !pause(ctx, again) {
+		if !sleepContext(ctx, retryDelay) {
 			return
 		}
 	}
 }
 
 // backendsDue returns the backends to check now, and marks them as being checked.
-func (b *balancer) due(now time.Time) (out []*backend) {
+func (b *balancer) backendsDue(now time.Time) (out []*backend) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, be := range b.backends {
-		if !be.busy && now.Sub(be.asked) >= be.every() {
-			be.busy = true
+		if !be.checking && now.Sub(be.checkedAt) >= be.checkInterval() {
+			be.checking = true
 			out = append(out, be)
 		}
 	}
@@ -49,58 +49,58 @@ func (b *balancer) due(now time.Time) (out []*backend) {
 }
 
 // checkInterval returns the time between two checks of the backend.
-func (b *backend) every() time.Duration {
+func (b *backend) checkInterval() time.Duration {
 	switch {
-	case b.fails == 1:
-		return again
-	case b.conns > 0, b.dead():
-		return busyEvery
+	case b.failures == 1:
+		return retryDelay
+	case b.conns > 0, b.isDead():
+		return busyInterval
 	}
-	return idleEvery
+	return idleInterval
 }
 
 // refreshControllers queries the controllers of the cluster and stores them, until
 // ctx ends. It ignores an empty list, which would cut the node off for good.
-func (b *balancer) refresh(ctx context.Context) {
+func (b *balancer) refreshControllers(ctx context.Context) {
 	saved := true
 	for {
-		queryCtx, cancel := context.WithTimeout(ctx, refreshWait)
-		list, err := b.Controllers(queryCtx)
+		queryCtx, cancel := context.WithTimeout(ctx, refreshTimeout)
+		list, err := b.ListControllers(queryCtx)
 		cancel()
 		if err == nil && len(list) > 0 {
 			list = slices.Compact(slices.SortedFunc(slices.Values(list), netip.AddrPort.Compare))
-			if b.know(list) {
+			if b.setControllers(list) {
 				b.Log(fmt.Sprintf("controllers: %v", list))
 				saved = false
 			}
 			if !saved {
-				if err := b.List.Save(list); err != nil {
+				if err := b.Store.Save(list); err != nil {
 					b.Log("cannot save the list of controllers: " + err.Error())
 				} else {
 					saved = true
 				}
 			}
 		}
-		if !pause(ctx, refreshEvery) {
+		if !sleepContext(ctx, refreshInterval) {
 			return
 		}
 	}
 }
 
 // connPair is the connection of a client and the one to its backend.
-type pair struct {
+type connPair struct {
 	client, server *net.TCPConn
-	to             *backend
+	backend        *backend
 }
 
 // copyBothWays copies bytes in both directions until both sides have ended.
-func (p *pair) carry() {
-	defer p.cut()
+func (p *connPair) copyBothWays() {
+	defer p.closeBoth()
 	var both sync.WaitGroup
 	move := func(dst, src *net.TCPConn) {
 		_, err := io.Copy(dst, src)
 		if err != nil {
-			p.cut() // after an error on one side, the other one is useless
+			p.closeBoth() // after an error on one side, the other one is useless
 			return
 		}
 		_ = dst.CloseWrite()
@@ -110,7 +110,7 @@ func (p *pair) carry() {
 	both.Wait()
 }
 
-func (p *pair) cut() {
+func (p *connPair) closeBoth() {
 	_ = p.client.Close()
 	_ = p.server.Close()
 }

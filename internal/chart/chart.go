@@ -32,7 +32,7 @@ import (
 const digestLabel = "plinth.dev/digest"
 
 // maxRevisions is the number of revisions that are kept of each release.
-const keepRevisions = 5
+const maxRevisions = 5
 
 // Release is a release to install: a chart with values, under a name.
 type Release struct {
@@ -67,8 +67,8 @@ func (r Release) Digest() (string, error) {
 
 // GetInstalled returns the newest revision of a release, or kube.ErrNotFound if
 // there is none.
-func Look(ctx context.Context, c *kube.Client, namespace, name string) (Installed, error) {
-	history, err := records(c, namespace).history(name)
+func GetInstalled(ctx context.Context, c *kube.Client, namespace, name string) (Installed, error) {
+	history, err := newReleaseStore(c, namespace).listRevisions(name)
 	if err != nil {
 		return Installed{}, err
 	}
@@ -89,8 +89,8 @@ func Look(ctx context.Context, c *kube.Client, namespace, name string) (Installe
 // objects of older revisions that r does not have are removed. If the workloads
 // do not become ready, the error is a Problem with exit code 7 that names the
 // cause.
-func Converge(ctx context.Context, c *kube.Client, r Release, w kube.Wait) error {
-	err := converge(ctx, c, r, w)
+func InstallOrUpgrade(ctx context.Context, c *kube.Client, r Release, w kube.Wait) error {
+	err := installOrUpgrade(ctx, c, r, w)
 	if err == nil || ctx.Err() != nil {
 		return err
 	}
@@ -103,17 +103,17 @@ func Converge(ctx context.Context, c *kube.Client, r Release, w kube.Wait) error
 // kustomize and SQL drivers (16 MB of binary, and 28 MB more resident memory
 // before main starts, for every command), and do not continue after a killed
 // run. Server-side apply can be repeated instead.
-func converge(ctx context.Context, c *kube.Client, r Release, w kube.Wait) error {
+func installOrUpgrade(ctx context.Context, c *kube.Client, r Release, w kube.Wait) error {
 	digest, err := r.Digest()
 	if err != nil {
 		return err
 	}
-	rec := records(c, r.Namespace)
-	history, err := rec.history(r.Name)
+	rec := newReleaseStore(c, r.Namespace)
+	history, err := rec.listRevisions(r.Name)
 	if err != nil {
 		return err
 	}
-	next, err := r.build(c, history)
+	next, err := r.newRevision(c, history)
 	if err != nil {
 		return err
 	}
@@ -123,9 +123,9 @@ func converge(ctx context.Context, c *kube.Client, r Release, w kube.Wait) error
 	}
 	var refs []kube.Object
 	for _, obj := range wanted {
-		refs = append(refs, kube.Ref(obj, r.Namespace))
+		refs = append(refs, kube.RefOf(obj, r.Namespace))
 	}
-	if same(history, digest) {
+	if isDeployed(history, digest) {
 		return c.WaitWorkloads(ctx, w, refs...)
 	}
 	if err := c.EnsureNamespace(ctx, r.Namespace); err != nil {
@@ -138,18 +138,18 @@ func converge(ctx context.Context, c *kube.Client, r Release, w kube.Wait) error
 	if err := c.Apply(ctx, r.Namespace, wanted...); err != nil {
 		return err
 	}
-	if err := prune(ctx, c, r.Namespace, history, refs); err != nil {
+	if err := pruneObjects(ctx, c, r.Namespace, history, refs); err != nil {
 		return err
 	}
 	if err := c.WaitWorkloads(ctx, w, refs...); err != nil {
 		return err
 	}
-	return rec.finish(next, history)
+	return rec.markDeployed(next, history)
 }
 
 // isDeployed reports whether the newest revision is deployed and has this
 // digest.
-func same(history []*release.Release, digest string) bool {
+func isDeployed(history []*release.Release, digest string) bool {
 	if len(history) == 0 {
 		return false
 	}
@@ -158,14 +158,14 @@ func same(history []*release.Release, digest string) bool {
 }
 
 // pruneObjects deletes the objects of earlier revisions that are not in keep.
-func prune(ctx context.Context, c *kube.Client, namespace string, history []*release.Release, keep []kube.Object) error {
+func pruneObjects(ctx context.Context, c *kube.Client, namespace string, history []*release.Release, keep []kube.Object) error {
 	for _, old := range history {
 		objects, err := kube.Decode([]byte(old.Manifest))
 		if err != nil {
 			return fmt.Errorf("revision %d: %w", old.Version, err)
 		}
 		for _, obj := range objects {
-			ref := kube.Ref(obj, namespace)
+			ref := kube.RefOf(obj, namespace)
 			if slices.Contains(keep, ref) {
 				continue
 			}
@@ -179,7 +179,7 @@ func prune(ctx context.Context, c *kube.Client, namespace string, history []*rel
 
 // newRevision returns the rendered release as the revision that follows
 // history.
-func (r Release) build(c *kube.Client, history []*release.Release) (*release.Release, error) {
+func (r Release) newRevision(c *kube.Client, history []*release.Release) (*release.Release, error) {
 	version, err := c.Version()
 	if err != nil {
 		return nil, err
@@ -193,21 +193,21 @@ func (r Release) build(c *kube.Client, history []*release.Release) (*release.Rel
 		next.Info.Status = release.StatusPendingUpgrade
 		next.Info.FirstDeployed = history[0].Info.FirstDeployed
 	}
-	return next, r.render(next, version)
+	return next, r.renderInto(next, version)
 }
 
 // Render returns the manifests of the release in install order, rendered for a
 // Kubernetes version such as "v1.33.8".
 func (r Release) Render(kubeVersion string) ([]byte, error) {
 	out := &release.Release{Version: 1}
-	err := r.render(out, kubeVersion)
+	err := r.renderInto(out, kubeVersion)
 	return []byte(out.Manifest), err
 }
 
 // renderInto sets the chart and the manifests of a revision. A chart with
 // hooks, dependencies or CRDs is an error: a release depends on its chart and
 // its values only.
-func (r Release) render(into *release.Release, kubeVersion string) error {
+func (r Release) renderInto(into *release.Release, kubeVersion string) error {
 	ch, err := loader.LoadArchive(bytes.NewReader(r.Archive))
 	if err != nil {
 		return fmt.Errorf("read the chart: %w", err)
@@ -249,17 +249,17 @@ func (r Release) render(into *release.Release, kubeVersion string) error {
 
 // releaseStore stores the releases of one namespace in secrets, in the format
 // of Helm.
-type store struct{ *storage.Storage }
+type releaseStore struct{ *storage.Storage }
 
-func records(c *kube.Client, namespace string) store {
+func newReleaseStore(c *kube.Client, namespace string) releaseStore {
 	s := storage.Init(driver.NewSecrets(c.Core().Secrets(namespace)))
-	s.MaxHistory = keepRevisions
-	return store{s}
+	s.MaxHistory = maxRevisions
+	return releaseStore{s}
 }
 
 // listRevisions returns the revisions of a release, oldest first. No revision
 // is not an error.
-func (s store) history(name string) ([]*release.Release, error) {
+func (s releaseStore) listRevisions(name string) ([]*release.Release, error) {
 	all, err := s.History(name)
 	if err != nil && !errors.Is(err, driver.ErrReleaseNotFound) {
 		return nil, fmt.Errorf("read the records of release %s: %w", name, err)
@@ -270,7 +270,7 @@ func (s store) history(name string) ([]*release.Release, error) {
 
 // markDeployed records that next is deployed and that all earlier revisions are
 // superseded, including those that a killed run left pending.
-func (s store) finish(next *release.Release, history []*release.Release) error {
+func (s releaseStore) markDeployed(next *release.Release, history []*release.Release) error {
 	next.SetStatus(release.StatusDeployed, "Install complete")
 	if err := s.Update(next); err != nil {
 		return fmt.Errorf("record the release: %w", err)

@@ -58,7 +58,7 @@ func shortWait() kube.Wait { return kube.Wait{Timeout: 2 * time.Second} }
 
 func mustGetInstalled(t *testing.T, c *kube.Client) chart.Installed {
 	t.Helper()
-	in, err := chart.Look(t.Context(), c, "a", "toy")
+	in, err := chart.GetInstalled(t.Context(), c, "a", "toy")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,10 +68,10 @@ func mustGetInstalled(t *testing.T, c *kube.Client) chart.Installed {
 func TestInstallOrUpgrade_WritesNothingOnSecondRun(t *testing.T) {
 	s, c := kubetest.New(t)
 	r := newRelease(t, map[string]string{"a.yaml": configMap, "b.yaml": deployment})
-	if _, err := chart.Look(t.Context(), c, "a", "toy"); !errors.Is(err, kube.ErrNotFound) {
+	if _, err := chart.GetInstalled(t.Context(), c, "a", "toy"); !errors.Is(err, kube.ErrNotFound) {
 		t.Errorf("before: %v", err)
 	}
-	if err := chart.Converge(t.Context(), c, r, longWait()); err != nil {
+	if err := chart.InstallOrUpgrade(t.Context(), c, r, longWait()); err != nil {
 		t.Fatal(err)
 	}
 	want := []string{
@@ -86,7 +86,7 @@ func TestInstallOrUpgrade_WritesNothingOnSecondRun(t *testing.T) {
 	if in := mustGetInstalled(t, c); err != nil || in != (chart.Installed{Revision: 1, ChartVersion: "1.2.3", Digest: digest, Status: "deployed"}) {
 		t.Errorf("installed %+v, %v", in, err)
 	}
-	if err := chart.Converge(t.Context(), c, r, longWait()); err != nil {
+	if err := chart.InstallOrUpgrade(t.Context(), c, r, longWait()); err != nil {
 		t.Fatal(err)
 	}
 	if got := s.Writes(); len(got) != 0 {
@@ -97,12 +97,12 @@ func TestInstallOrUpgrade_WritesNothingOnSecondRun(t *testing.T) {
 func TestInstallOrUpgrade_AddsRevisionAndPrunesObjects(t *testing.T) {
 	s, c := kubetest.New(t)
 	r := newRelease(t, map[string]string{"a.yaml": configMap, "b.yaml": deployment})
-	if err := chart.Converge(t.Context(), c, r, longWait()); err != nil {
+	if err := chart.InstallOrUpgrade(t.Context(), c, r, longWait()); err != nil {
 		t.Fatal(err)
 	}
 	r = newRelease(t, map[string]string{"b.yaml": deployment})
 	r.Values = map[string]any{"replicas": 1}
-	if err := chart.Converge(t.Context(), c, r, longWait()); err != nil {
+	if err := chart.InstallOrUpgrade(t.Context(), c, r, longWait()); err != nil {
 		t.Fatal(err)
 	}
 	if in := mustGetInstalled(t, c); in.Revision != 2 || in.Status != "deployed" {
@@ -117,15 +117,15 @@ func TestInstallOrUpgrade_ContinuesKilledRun(t *testing.T) {
 	s, c := kubetest.New(t)
 	s.Admit = nil // nothing becomes ready: the first run ends before the release is recorded as deployed
 	r := newRelease(t, map[string]string{"b.yaml": deployment})
-	err := chart.Converge(t.Context(), c, r, shortWait())
+	err := chart.InstallOrUpgrade(t.Context(), c, r, shortWait())
 	if problem.ExitCode(err) != problem.ExitStep || !strings.Contains(err.Error(), "Deployment a/web to be ready") {
 		t.Fatalf("got %v", err)
 	}
 	if in := mustGetInstalled(t, c); in.Status != "pending-install" {
 		t.Fatalf("installed %+v", in)
 	}
-	s.Admit = kubetest.Ready
-	if err := chart.Converge(t.Context(), c, r, longWait()); err != nil {
+	s.Admit = kubetest.MarkReady
+	if err := chart.InstallOrUpgrade(t.Context(), c, r, longWait()); err != nil {
 		t.Fatal(err)
 	}
 	if in := mustGetInstalled(t, c); in.Status != "deployed" || in.Revision != 2 {
@@ -141,7 +141,7 @@ func TestInstallOrUpgrade_RejectsInvalidCharts(t *testing.T) {
 		"not yaml":      {"kind: [\n", "toy/templates/a.yaml"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			err := chart.Converge(t.Context(), c, newRelease(t, map[string]string{"a.yaml": tt.text}), longWait())
+			err := chart.InstallOrUpgrade(t.Context(), c, newRelease(t, map[string]string{"a.yaml": tt.text}), longWait())
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got %v, want …%s…", err, tt.want)
 			}

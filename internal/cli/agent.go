@@ -11,10 +11,10 @@ import (
 )
 
 // agentCommand returns the hidden command that plinth-agent.service runs.
-func (s commands) agent() *cobra.Command {
-	cmd := s.Command("agent", session.NoArgs, s.With(session.Once, nil,
-		func(ctx context.Context, r *run.Run, _ []string) (session.Reply, error) {
-			return session.Reply{}, serve.Agent(ctx, r)
+func (s commandSet) agentCommand() *cobra.Command {
+	cmd := s.NewCommand("agent", session.NoArgs, s.WithEnv(session.SingleDocument, nil,
+		func(ctx context.Context, r *run.Env, _ []string) (session.Output, error) {
+			return session.Output{}, serve.Run(ctx, r)
 		}))
 	cmd.Hidden = true
 	return cmd

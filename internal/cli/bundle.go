@@ -13,19 +13,19 @@ import (
 	"github.com/plinthdev/plinth/internal/cli/session"
 )
 
-func (s commands) bundle() *cobra.Command {
-	return s.Group("bundle", s.bundleBuild(), s.bundleInspect(), s.bundleVerify(), s.bundleDiff(), s.bundlePatchCommand(), s.bundleEmbedCommand())
+func (s commandSet) bundleCommand() *cobra.Command {
+	return s.NewGroup("bundle", s.bundleBuildCommand(), s.bundleInspectCommand(), s.bundleVerifyCommand(), s.bundleDiffCommand(), s.bundlePatchCommand(), s.bundleEmbedCommand())
 }
 
-func (s commands) bundleBuild() *cobra.Command {
-	var req vendor.Request
-	cmd := s.Command("build --installer FILE --output-file FILE", session.Needs(session.NoArgs, "installer", "output-file"), s.With(session.Once, nil,
-		func(ctx context.Context, r *run.Run, _ []string) (session.Reply, error) {
-			progress, end := s.Meter(r.Events, "bundle build", "Write the bundle")
+func (s commandSet) bundleBuildCommand() *cobra.Command {
+	var req vendor.BuildRequest
+	cmd := s.NewCommand("build --installer FILE --output-file FILE", session.RequireFlags(session.NoArgs, "installer", "output-file"), s.WithEnv(session.SingleDocument, nil,
+		func(ctx context.Context, r *run.Env, _ []string) (session.Output, error) {
+			progress, end := s.NewProgress(r.Events, "bundle build", "Write the bundle")
 			req.Progress = progress
 			res, err := vendor.Build(ctx, req)
 			end(err)
-			return session.Answer(res, func(w io.Writer) { answer.Built(w, res) }).Unless(err)
+			return session.NewOutput(res, func(w io.Writer) { answer.WriteBuildResult(w, res) }).OrError(err)
 		}))
 	f := cmd.Flags()
 	f.StringVar(&req.Installer, "installer", "", "Installer `file`")
@@ -39,66 +39,66 @@ func (s commands) bundleBuild() *cobra.Command {
 	return cmd
 }
 
-func (s commands) bundleInspect() *cobra.Command {
+func (s commandSet) bundleInspectCommand() *cobra.Command {
 	var origin bool
-	cmd := s.Command("inspect BUNDLE", session.Exactly("BUNDLE"), s.With(session.Once, nil,
-		func(ctx context.Context, r *run.Run, args []string) (session.Reply, error) {
+	cmd := s.NewCommand("inspect BUNDLE", session.ExactlyOne("BUNDLE"), s.WithEnv(session.SingleDocument, nil,
+		func(ctx context.Context, r *run.Env, args []string) (session.Output, error) {
 			if origin {
-				b, err := vendor.Origin(ctx, args[0])
-				return session.Answer(b, func(w io.Writer) { bill.Write(w, b, args[0]) }).Unless(err)
+				b, err := vendor.ReadAttestations(ctx, args[0])
+				return session.NewOutput(b, func(w io.Writer) { bill.WriteSBOM(w, b, args[0]) }).OrError(err)
 			}
 			sum, err := vendor.Inspect(ctx, args[0])
-			return session.Answer(sum, func(w io.Writer) { answer.Inspected(w, sum, args[0]) }).Unless(err)
+			return session.NewOutput(sum, func(w io.Writer) { answer.WriteBundleSummary(w, sum, args[0]) }).OrError(err)
 		}))
 	cmd.Flags().BoolVar(&origin, "sbom", false, "show what the parts were built from: SBOM (SPDX) and provenance")
 	return cmd
 }
 
-func (s commands) bundleVerify() *cobra.Command {
+func (s commandSet) bundleVerifyCommand() *cobra.Command {
 	var req vendor.VerifyRequest
-	cmd := s.Command("verify BUNDLE", session.Exactly("BUNDLE"), s.With(session.Once, nil,
-		func(ctx context.Context, r *run.Run, args []string) (session.Reply, error) {
-			progress, end := s.Meter(r.Events, "bundle verify", "Verify the bundle")
+	cmd := s.NewCommand("verify BUNDLE", session.ExactlyOne("BUNDLE"), s.WithEnv(session.SingleDocument, nil,
+		func(ctx context.Context, r *run.Env, args []string) (session.Output, error) {
+			progress, end := s.NewProgress(r.Events, "bundle verify", "Verify the bundle")
 			req.Path, req.Now, req.Progress = args[0], r.Now(), progress
 			sum, err := vendor.Verify(ctx, req)
 			end(err)
-			return session.Answer(sum, func(w io.Writer) { answer.Verified(w, sum, args[0]) }).Unless(err)
+			return session.NewOutput(sum, func(w io.Writer) { answer.WriteVerifyResult(w, sum, args[0]) }).OrError(err)
 		}))
 	cmd.Flags().StringVar(&req.Key, "verify-key", "", "vendor's public key `file` (default: the one in this executable)")
 	return cmd
 }
 
-func (s commands) bundleDiff() *cobra.Command {
+func (s commandSet) bundleDiffCommand() *cobra.Command {
 	var out string
-	cmd := s.Command("diff OLD NEW --output-file FILE", session.Needs(session.Pair("OLD and NEW"), "output-file"), s.With(session.Once, nil,
-		func(ctx context.Context, r *run.Run, args []string) (session.Reply, error) {
+	cmd := s.NewCommand("diff OLD NEW --output-file FILE", session.RequireFlags(session.ExactlyTwo("OLD and NEW"), "output-file"), s.WithEnv(session.SingleDocument, nil,
+		func(ctx context.Context, r *run.Env, args []string) (session.Output, error) {
 			res, err := vendor.Diff(ctx, args[0], args[1], out)
-			return session.Answer(res, func(w io.Writer) { answer.Diffed(w, res, args[0]) }).Unless(err)
+			return session.NewOutput(res, func(w io.Writer) { answer.WriteDiffResult(w, res, args[0]) }).OrError(err)
 		}))
 	addOutputFileFlag(cmd.Flags(), &out)
 	return cmd
 }
 
-func (s commands) bundlePatchCommand() *cobra.Command {
+func (s commandSet) bundlePatchCommand() *cobra.Command {
 	var out string
-	cmd := s.Command("patch OLD DELTA --output-file FILE", session.Needs(session.Pair("OLD and DELTA"), "output-file"), s.With(session.Once, nil,
-		func(ctx context.Context, r *run.Run, args []string) (session.Reply, error) {
-			progress, end := s.Meter(r.Events, "bundle patch", "Verify the patched bundle")
-			res, err := vendor.Merge(ctx, args[0], args[1], out, progress)
+	cmd := s.NewCommand("patch OLD DELTA --output-file FILE", session.RequireFlags(session.ExactlyTwo("OLD and DELTA"), "output-file"), s.WithEnv(session.SingleDocument, nil,
+		func(ctx context.Context, r *run.Env, args []string) (session.Output, error) {
+			progress, end := s.NewProgress(r.Events, "bundle patch", "Verify the patched bundle")
+			res, err := vendor.Patch(ctx, args[0], args[1], out, progress)
 			end(err)
-			return session.Answer(res, func(w io.Writer) { answer.Merged(w, res) }).Unless(err)
+			return session.NewOutput(res, func(w io.Writer) { answer.WritePatchResult(w, res) }).OrError(err)
 		}))
 	addOutputFileFlag(cmd.Flags(), &out)
 	return cmd
 }
 
-func (s commands) bundleEmbedCommand() *cobra.Command {
-	var req vendor.SealRequest
-	cmd := s.Command("embed --output-file FILE", session.Needs(session.NoArgs, "output-file"), s.With(session.Once, nil,
-		func(ctx context.Context, r *run.Run, _ []string) (session.Reply, error) {
+func (s commandSet) bundleEmbedCommand() *cobra.Command {
+	var req vendor.EmbedRequest
+	cmd := s.NewCommand("embed --output-file FILE", session.RequireFlags(session.NoArgs, "output-file"), s.WithEnv(session.SingleDocument, nil,
+		func(ctx context.Context, r *run.Env, _ []string) (session.Output, error) {
 			req.Now = r.Now()
-			res, err := vendor.Seal(ctx, req)
-			return session.Answer(res, func(w io.Writer) { answer.Sealed(w, res) }).Unless(err)
+			res, err := vendor.Embed(ctx, req)
+			return session.NewOutput(res, func(w io.Writer) { answer.WriteEmbedResult(w, res) }).OrError(err)
 		}))
 	f := cmd.Flags()
 	f.StringVar(&req.Bundle, "bundle", "", "bundle `file` to embed")

@@ -163,14 +163,14 @@ func TestRun_ReturnsExitCodeOfBadInput(t *testing.T) {
 }
 
 func TestOverrideEnviron_ReplacesVariables(t *testing.T) {
-	got := override([]string{"PATH=/bin", "KUBECONFIG=/home", "KUBE=1"}, []string{"KUBECONFIG=/k0s"})
+	got := overrideEnviron([]string{"PATH=/bin", "KUBECONFIG=/home", "KUBE=1"}, []string{"KUBECONFIG=/k0s"})
 	if want := "PATH=/bin KUBE=1 KUBECONFIG=/k0s"; strings.Join(got, " ") != want {
 		t.Errorf("environment %v, want %s", got, want)
 	}
 }
 
 func TestToolCommands_PassArgumentsUnchanged(t *testing.T) {
-	root := root(&session.Session{})
+	root := newRootCommand(&session.Runner{})
 	root.SetArgs([]string{"--data-dir", "/d", "kubectl", "get", "-o", "json", "--data-dir", "x"})
 	var given []string
 	for _, c := range root.Commands() {
@@ -210,7 +210,7 @@ func allCommands(root *cobra.Command) []*cobra.Command {
 
 func TestHelp_IsCompleteForEveryCommand(t *testing.T) {
 	known := map[string]bool{}
-	for _, c := range allCommands(root(&session.Session{})) {
+	for _, c := range allCommands(newRootCommand(&session.Runner{})) {
 		path := c.CommandPath()
 		known[strings.ReplaceAll(path, " ", "-")+".txt"] = true
 		t.Run(path, func(t *testing.T) {
@@ -221,7 +221,7 @@ func TestHelp_IsCompleteForEveryCommand(t *testing.T) {
 				t.Errorf("description or examples are too short")
 			}
 			var help strings.Builder
-			teach.Write(&help, c)
+			teach.WriteHelp(&help, c)
 			_, exits, _ := strings.Cut(help.String(), "\nExit codes: ")
 			if strings.Contains(exits, " unknown") || !strings.HasPrefix(exits, "0 done") {
 				t.Errorf("exit codes:\n%s", exits)
@@ -256,7 +256,7 @@ const (
 )
 
 func TestHelp_FitsOneScreen(t *testing.T) {
-	for _, c := range allCommands(root(&session.Session{})) {
+	for _, c := range allCommands(newRootCommand(&session.Runner{})) {
 		t.Run(c.CommandPath(), func(t *testing.T) {
 			args := strings.Fields(c.CommandPath())[1:]
 			if c.DisableFlagParsing { // passes --help on
@@ -293,14 +293,14 @@ func commandReference(root *cobra.Command) string {
 			continue
 		}
 		fmt.Fprintf(&b, "\n## %s\n\n```text\n", c.CommandPath())
-		teach.Write(&b, c)
+		teach.WriteHelp(&b, c)
 		b.WriteString("```\n")
 	}
 	return b.String()
 }
 
 func TestCommandReference_IsUpToDate(t *testing.T) {
-	testkit.Golden(t, "../../docs/reference/cli.md", []byte(commandReference(root(&session.Session{}))))
+	testkit.Golden(t, "../../docs/reference/cli.md", []byte(commandReference(newRootCommand(&session.Runner{}))))
 }
 
 func TestVersion_PrintsTextAndJSON(t *testing.T) {
@@ -341,7 +341,7 @@ func TestRun_FailsIfOutputCannotBeWritten(t *testing.T) {
 	for _, format := range []string{"text", "json"} {
 		run := func(err error) (int, string) {
 			var stderr bytes.Buffer
-			code := Run(t.Context(), Process{Out: brokenPipe{err}, Err: &stderr, Gone: gone}, []string{"version", "-o", format})
+			code := Run(t.Context(), Process{Out: brokenPipe{err}, Err: &stderr, ErrNoReader: gone}, []string{"version", "-o", format})
 			return code, stderr.String()
 		}
 		t.Run(format+", pipe without a reader", func(t *testing.T) {

@@ -16,32 +16,32 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-func (s commands) console() *cobra.Command {
-	url := s.Command("url", session.NoArgs, s.With(session.Once, nil,
-		func(_ context.Context, r *run.Run, _ []string) (session.Reply, error) {
+func (s commandSet) consoleCommand() *cobra.Command {
+	url := s.NewCommand("url", session.NoArgs, s.WithEnv(session.SingleDocument, nil,
+		func(_ context.Context, r *run.Env, _ []string) (session.Output, error) {
 			url, err := console.URL(r)
-			return session.Answer(map[string]string{"url": url}, func(w io.Writer) { fmt.Fprintln(w, url) }).Unless(err)
+			return session.NewOutput(map[string]string{"url": url}, func(w io.Writer) { fmt.Fprintln(w, url) }).OrError(err)
 		}))
-	password := s.Command("reset-password", session.NoArgs, s.With(session.Once, nil,
-		func(ctx context.Context, r *run.Run, _ []string) (session.Reply, error) {
+	password := s.NewCommand("reset-password", session.NoArgs, s.WithEnv(session.SingleDocument, nil,
+		func(ctx context.Context, r *run.Env, _ []string) (session.Output, error) {
 			password, err := console.ResetPassword(ctx, r)
-			return session.Answer(map[string]string{"password": password}, func(w io.Writer) { fmt.Fprintln(w, password) }).Unless(err)
+			return session.NewOutput(map[string]string{"password": password}, func(w io.Writer) { fmt.Fprintln(w, password) }).OrError(err)
 		}))
-	return s.Group("console", url, password, s.setCertificate())
+	return s.NewGroup("console", url, password, s.setCertificateCommand())
 }
 
-func (s commands) setCertificate() *cobra.Command {
+func (s commandSet) setCertificateCommand() *cobra.Command {
 	var cert, key string
-	cmd := s.Command("set-certificate --cert FILE --key FILE", session.Needs(session.NoArgs, "cert", "key"), s.With(session.Once, nil,
-		func(ctx context.Context, r *run.Run, _ []string) (session.Reply, error) {
+	cmd := s.NewCommand("set-certificate --cert FILE --key FILE", session.RequireFlags(session.NoArgs, "cert", "key"), s.WithEnv(session.SingleDocument, nil,
+		func(ctx context.Context, r *run.Env, _ []string) (session.Output, error) {
 			changed, err := console.SetCertificate(ctx, r, cert, key)
-			return session.Answer(map[string]bool{"changed": changed}, func(w io.Writer) {
+			return session.NewOutput(map[string]bool{"changed": changed}, func(w io.Writer) {
 				what := "Nothing to do: the console already uses this certificate."
 				if changed {
 					what = "The console uses the new certificate."
 				}
 				fmt.Fprintln(w, what+"\n\nNext: plinth console url")
-			}).Unless(err)
+			}).OrError(err)
 		}))
 	cmd.Flags().StringVar(&cert, "cert", "", "certificate `file`, PEM")
 	cmd.Flags().StringVar(&key, "key", "", "private key `file` of the certificate, PEM")
@@ -50,12 +50,12 @@ func (s commands) setCertificate() *cobra.Command {
 
 // toolCommands returns the commands that replace plinth with another program.
 // Everything after the name of the program is passed to it unchanged.
-func (s commands) tools() []*cobra.Command {
+func (s commandSet) toolCommands() []*cobra.Command {
 	var all []*cobra.Command
 	for use, t := range map[string]tool.Tool{"kubectl ARGUMENT...": tool.Kubectl, "kots ARGUMENT...": tool.Kots, "shell ARGUMENT...": tool.Shell} {
-		cmd := s.Command(use, cobra.ArbitraryArgs, s.With(session.Once, nil,
-			func(_ context.Context, r *run.Run, args []string) (session.Reply, error) {
-				return session.Reply{}, s.become(r, t, args)
+		cmd := s.NewCommand(use, cobra.ArbitraryArgs, s.WithEnv(session.SingleDocument, nil,
+			func(_ context.Context, r *run.Env, args []string) (session.Output, error) {
+				return session.Output{}, s.execTool(r, t, args)
 			}))
 		cmd.DisableFlagParsing = true
 		all = append(all, cmd)
@@ -64,19 +64,19 @@ func (s commands) tools() []*cobra.Command {
 }
 
 // execTool replaces this process with a tool. It returns only if that fails.
-func (s commands) become(r *run.Run, t tool.Tool, args []string) error {
-	program, err := tool.Command(r, t, args, variable(s.Environ, "SHELL"))
+func (s commandSet) execTool(r *run.Env, t tool.Tool, args []string) error {
+	program, err := tool.NewToolCommand(r, t, args, lookupVariable(s.Environ, "SHELL"))
 	if err != nil {
 		return err
 	}
-	if err := s.Exec(program.Argv[0], program.Argv, override(s.Environ, program.Env)); err != nil {
+	if err := s.Exec(program.Argv[0], program.Argv, overrideEnviron(s.Environ, program.Env)); err != nil {
 		return problem.New(problem.ExitInternal, "run "+program.Argv[0], err, "if the file is missing, run `plinth install` again to restore it")
 	}
 	return nil
 }
 
 // lookupVariable returns the value of an environment variable, "" if it is not set.
-func variable(environ []string, key string) string {
+func lookupVariable(environ []string, key string) string {
 	for _, kv := range environ {
 		if value, ok := strings.CutPrefix(kv, key+"="); ok {
 			return value
@@ -88,7 +88,7 @@ func variable(environ []string, key string) string {
 // overrideEnviron returns environ with the variables in more instead of its
 // own values. A variable must occur only once: programs differ on which of two
 // values they use.
-func override(environ, more []string) []string {
+func overrideEnviron(environ, more []string) []string {
 	kept := slices.DeleteFunc(slices.Clone(environ), func(kv string) bool {
 		key, _, _ := strings.Cut(kv, "=")
 		return slices.ContainsFunc(more, func(m string) bool { return strings.HasPrefix(m, key+"=") })

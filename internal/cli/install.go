@@ -16,26 +16,26 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-func (s commands) install() *cobra.Command {
-	var req install.Request
+func (s commandSet) installCommand() *cobra.Command {
+	var req install.Options
 	var yes bool
-	cmd := s.Command("install [--bundle FILE] [--source URL]", session.NoArgs, s.With(session.Stream, &yes,
-		func(ctx context.Context, r *run.Run, _ []string) (session.Reply, error) {
+	cmd := s.NewCommand("install [--bundle FILE] [--source URL]", session.NoArgs, s.WithEnv(session.EventStream, &yes,
+		func(ctx context.Context, r *run.Env, _ []string) (session.Output, error) {
 			if req.Bundle == "-" && !yes && !req.Plan {
-				return session.Reply{}, problem.New(problem.ExitUsage, "ask for confirmation", errors.New("standard input is the bundle"), "add --yes, or use --plan to see what would be done")
+				return session.Output{}, problem.New(problem.ExitUsage, "ask for confirmation", errors.New("standard input is the bundle"), "add --yes, or use --plan to see what would be done")
 			}
-			res, err := install.Install(ctx, r, req)
-			text := func(w io.Writer) { answer.Installed(w, res, s.Again("--plan"), err != nil) }
+			res, err := install.Run(ctx, r, req)
+			text := func(w io.Writer) { answer.WriteInstallResult(w, res, s.CommandLineWithout("--plan"), err != nil) }
 			if err != nil && res.Preflights == nil {
-				return session.Reply{}, err
+				return session.Output{}, err
 			}
-			return session.Answer(res, text), err
+			return session.NewOutput(res, text), err
 		}))
 	f := cmd.Flags()
 	f.StringVar(&req.Bundle, "bundle", "", "bundle `file`, - for stdin (default: the embedded one)")
-	f.StringVar(&req.Delivery.Source, "source", "", "`URL` of the parts of a thin bundle, or of the bundle itself")
-	f.StringVar(&req.Delivery.Base, "base", "", "older bundle `file`, if the bundle is a delta")
-	keyFlags(f, &req.Delivery)
+	f.StringVar(&req.Source.Source, "source", "", "`URL` of the parts of a thin bundle, or of the bundle itself")
+	f.StringVar(&req.Source.Base, "base", "", "older bundle `file`, if the bundle is a delta")
+	addKeyFlags(f, &req.Source)
 	f.StringVar(&req.Application, "application", "", "KOTS Application `file`, if not in the bundle")
 	f.StringVar(&req.License, "license", "", "license `file`; also installs the application")
 	f.StringVar(&req.ConfigValues, "config-values", "", "`file` with the application's config values")
@@ -43,21 +43,21 @@ func (s commands) install() *cobra.Command {
 	f.BoolVar(&req.Plan, "plan", false, "show what would be done, change nothing")
 	f.StringVar(&req.PlanFile, "plan-file", "", "do exactly the plan in `file`, from --plan -o json")
 	f.BoolVarP(&yes, "yes", "y", false, "do not ask for confirmation")
-	f.BoolVar(&req.RollBack, "rollback-on-failure", false, "roll back a first install if a step fails")
+	f.BoolVar(&req.RollBackOnFailure, "rollback-on-failure", false, "roll back a first install if a step fails")
 	f.BoolVar(&req.Restart, "restart", false, "roll back an unfinished install, then start again")
 	f.StringVar(&req.APIAddress, "api-address", "", "`name` or address of your load balancer for the API")
-	ignoring(f, &req.IgnorePreflights)
+	addIgnoreFlag(f, &req.IgnorePreflights)
 	f.BoolVar(&req.SkipKotsCheck, "skip-kots-compatibility-check", false, "only warn if the KOTS version gate fails")
 	return cmd
 }
 
 // addIgnoreFlag adds the flag of all commands that run host preflights.
-func ignoring(f *pflag.FlagSet, ids *[]string) {
+func addIgnoreFlag(f *pflag.FlagSet, ids *[]string) {
 	f.StringSliceVar(ids, "ignore-host-preflight", nil, "`ids` of preflights whose failure is only a warning")
 }
 
 // addKeyFlags adds the flags that decide which signatures are trusted.
-func keyFlags(f *pflag.FlagSet, req *delivery.Request) {
+func addKeyFlags(f *pflag.FlagSet, req *delivery.Request) {
 	f.StringVar(&req.VerifyKey, "verify-key", "", "vendor's public key `file` (default: the embedded one)")
 	f.StringVar(&req.KeyRotation, "key-rotation", "", "signed `file` in which the vendor announces a new key")
 	f.BoolVar(&req.AllowUnsigned, "allow-unsigned", false, "accept a bundle without a trusted signature")

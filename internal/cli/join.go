@@ -15,32 +15,32 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-func (s commands) join() *cobra.Command {
-	var req join.Request
+func (s commandSet) joinCommand() *cobra.Command {
+	var req join.Options
 	var file string
-	cmd := s.Command("join -", session.AtMostOne, s.With(session.Stream, nil,
-		func(ctx context.Context, r *run.Run, args []string) (session.Reply, error) {
+	cmd := s.NewCommand("join -", session.AtMostOne, s.WithEnv(session.EventStream, nil,
+		func(ctx context.Context, r *run.Env, args []string) (session.Output, error) {
 			var err error
-			if req.Token, err = s.joinToken(r, file, args); err != nil {
-				return session.Reply{}, err
+			if req.Token, err = s.readJoinToken(r, file, args); err != nil {
+				return session.Output{}, err
 			}
-			res, err := join.Join(ctx, r, req)
-			return session.Answer(res, func(w io.Writer) { answer.Joined(w, res, err != nil) }), err
+			res, err := join.Run(ctx, r, req)
+			return session.NewOutput(res, func(w io.Writer) { answer.WriteJoinResult(w, res, err != nil) }), err
 		}))
 	f := cmd.Flags()
 	f.StringVar(&file, "token-file", "", "token `file`, instead of standard input")
 	f.StringVar(&req.Bundle, "bundle", "", "bundle `file`, instead of fetching from the cluster's controllers")
 	f.StringVar(&req.Role, "role", "", "refuse a token for another `role`: worker or controller")
 	f.BoolVar(&req.Plan, "plan", false, "show what would be done, change nothing")
-	ignoring(f, &req.IgnorePreflights)
+	addIgnoreFlag(f, &req.IgnorePreflights)
 	return cmd
 }
 
 // maxTokenBytes is the largest token or peer code that is read.
-const maxToken = 16 << 10
+const maxTokenBytes = 16 << 10
 
 // readJoinToken returns the token from the file, the argument or standard input.
-func (s commands) joinToken(r *run.Run, file string, args []string) (string, error) {
+func (s commandSet) readJoinToken(r *run.Env, file string, args []string) (string, error) {
 	inline := len(args) > 0 && args[0] != "-"
 	switch {
 	case file != "" && inline:
@@ -49,9 +49,9 @@ func (s commands) joinToken(r *run.Run, file string, args []string) (string, err
 		return "", problem.New(problem.ExitUsage, "join", errors.New("the token is missing"), "run: echo TOKEN | sudo plinth join -; `plinth token create` on a controller prints the whole line")
 	case inline:
 		r.Note("warning: every user of this host can see a token on the command line; use standard input instead: echo TOKEN | sudo plinth join -")
-		return join.FromCommandLine(args[0]), nil
+		return join.HideCommandLineToken(args[0]), nil
 	}
-	data, err := run.Given(s.In, cmp.Or(file, "-"), maxToken)
+	data, err := run.ReadInput(s.In, cmp.Or(file, "-"), maxTokenBytes)
 	if err != nil {
 		return "", problem.New(problem.ExitUsage, "read the token", err, "check the path and its permissions; `plinth token create` on a controller prints a token")
 	}

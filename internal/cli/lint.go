@@ -15,23 +15,23 @@ import (
 	"github.com/plinthdev/plinth/internal/spec"
 )
 
-func (s commands) lint() *cobra.Command {
-	return s.Command("lint FILE...", session.AtLeast("FILE"), s.With(session.Once, nil,
-		func(_ context.Context, r *run.Run, files []string) (session.Reply, error) {
-			report, err := manifest.Lint(files)
+func (s commandSet) lintCommand() *cobra.Command {
+	return s.NewCommand("lint FILE...", session.AtLeastOne("FILE"), s.WithEnv(session.SingleDocument, nil,
+		func(_ context.Context, r *run.Env, files []string) (session.Output, error) {
+			report, err := manifest.LintPaths(files)
 			if report.Findings == nil {
-				return session.Reply{}, err // the files could not be read
+				return session.Output{}, err // the files could not be read
 			}
 			if spec.HasErrors(report.Findings) { // the output lists them, so the error only counts them
 				err = problem.Newf(problem.ExitConfig, "accept "+strings.Join(files, " and "),
-					"correct the errors listed above, then run the command again", "%s", answer.Count(errorsIn(report.Findings), "error"))
+					"correct the errors listed above, then run the command again", "%s", answer.FormatCount(countErrors(report.Findings), "error"))
 			}
-			return session.Answer(report, func(w io.Writer) { answer.Lint(w, report, files) }), err
+			return session.NewOutput(report, func(w io.Writer) { answer.WriteLintReport(w, report, files) }), err
 		}))
 }
 
 // countErrors returns the number of findings that are errors.
-func errorsIn(findings []spec.Finding) (n int) {
+func countErrors(findings []spec.Finding) (n int) {
 	for _, f := range findings {
 		if f.Severity == spec.Error {
 			n++

@@ -12,24 +12,24 @@ import (
 	"github.com/plinthdev/plinth/internal/cli/session"
 )
 
-func (s commands) node() *cobra.Command {
-	list := s.Command("list", session.NoArgs, s.With(session.Once, nil,
-		func(ctx context.Context, r *run.Run, _ []string) (session.Reply, error) {
+func (s commandSet) nodeCommand() *cobra.Command {
+	list := s.NewCommand("list", session.NoArgs, s.WithEnv(session.SingleDocument, nil,
+		func(ctx context.Context, r *run.Env, _ []string) (session.Output, error) {
 			v, err := nodes.List(ctx, r)
-			return session.Answer(v, func(w io.Writer) { answer.NodeList(w, v) }).Unless(err)
+			return session.NewOutput(v, func(w io.Writer) { answer.WriteNodeList(w, v) }).OrError(err)
 		}))
-	return s.Group("node", list, s.nodeChange("drain", nodes.Drain), s.nodeChange("remove", nodes.Remove))
+	return s.NewGroup("node", list, s.nodeChangeCommand("drain", nodes.Drain), s.nodeChangeCommand("remove", nodes.Remove))
 }
 
 // nodeChangeCommand returns the command for a verb that changes one node.
-func (s commands) nodeChange(verb string, do func(context.Context, *run.Run, nodes.Request) (nodes.Result, error)) *cobra.Command {
+func (s commandSet) nodeChangeCommand(verb string, do func(context.Context, *run.Env, nodes.Request) (nodes.Result, error)) *cobra.Command {
 	var req nodes.Request
 	var yes bool
-	cmd := s.Command(verb+" NAME", session.Exactly("NAME"), s.With(session.Stream, &yes,
-		func(ctx context.Context, r *run.Run, args []string) (session.Reply, error) {
+	cmd := s.NewCommand(verb+" NAME", session.ExactlyOne("NAME"), s.WithEnv(session.EventStream, &yes,
+		func(ctx context.Context, r *run.Env, args []string) (session.Output, error) {
 			req.Node = args[0]
 			res, err := do(ctx, r, req)
-			return session.Answer(res, func(w io.Writer) { answer.NodeChanged(w, res, verb == "remove") }).Unless(err)
+			return session.NewOutput(res, func(w io.Writer) { answer.WriteNodeResult(w, res, verb == "remove") }).OrError(err)
 		}))
 	f := cmd.Flags()
 	f.DurationVar(&req.Timeout, "timeout", nodes.DrainTimeout, "longest `time` to wait for its pods to leave")

@@ -13,26 +13,26 @@ import (
 	"github.com/plinthdev/plinth/internal/cli/session"
 )
 
-func (s commands) token() *cobra.Command {
+func (s commandSet) tokenCommand() *cobra.Command {
 	var req tokens.Request
-	create := s.Command("create --role worker|controller", session.Needs(session.NoArgs, "role"), s.With(session.Once, nil,
-		func(ctx context.Context, r *run.Run, _ []string) (session.Reply, error) {
+	create := s.NewCommand("create --role worker|controller", session.RequireFlags(session.NoArgs, "role"), s.WithEnv(session.SingleDocument, nil,
+		func(ctx context.Context, r *run.Env, _ []string) (session.Output, error) {
 			made, err := tokens.Create(ctx, r, req)
-			return session.Answer(made, func(w io.Writer) { answer.Token(w, made) }).Unless(err)
+			return session.NewOutput(made, func(w io.Writer) { answer.WriteNewToken(w, made) }).OrError(err)
 		}))
 	f := create.Flags()
 	f.StringVar(&req.Role, "role", "", "`role` of the host that joins: worker or controller")
-	f.DurationVar(&req.Life, "ttl", time.Hour, "`time` until the token expires, such as 30m or 2h")
+	f.DurationVar(&req.TTL, "ttl", time.Hour, "`time` until the token expires, such as 30m or 2h")
 	f.IntVar(&req.Uses, "uses", 1, "`number` of hosts that may join with it")
-	list := s.Command("list", session.NoArgs, s.With(session.Once, nil,
-		func(ctx context.Context, r *run.Run, _ []string) (session.Reply, error) {
+	list := s.NewCommand("list", session.NoArgs, s.WithEnv(session.SingleDocument, nil,
+		func(ctx context.Context, r *run.Env, _ []string) (session.Output, error) {
 			all, err := tokens.List(ctx, r)
-			return session.Answer(map[string]any{"tokens": all}, func(w io.Writer) { answer.Tokens(w, all) }).Unless(err)
+			return session.NewOutput(map[string]any{"tokens": all}, func(w io.Writer) { answer.WriteTokenList(w, all) }).OrError(err)
 		}))
-	revoke := s.Command("revoke ID", session.Exactly("ID"), s.With(session.Once, nil,
-		func(ctx context.Context, r *run.Run, args []string) (session.Reply, error) {
+	revoke := s.NewCommand("revoke ID", session.ExactlyOne("ID"), s.WithEnv(session.SingleDocument, nil,
+		func(ctx context.Context, r *run.Env, args []string) (session.Output, error) {
 			rec, err := tokens.Revoke(ctx, r, args[0])
-			return session.Answer(rec, func(w io.Writer) { answer.Revoked(w, rec) }).Unless(err)
+			return session.NewOutput(rec, func(w io.Writer) { answer.WriteRevokedToken(w, rec) }).OrError(err)
 		}))
-	return s.Group("token", create, list, revoke)
+	return s.NewGroup("token", create, list, revoke)
 }

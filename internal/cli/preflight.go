@@ -15,24 +15,24 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-func (s commands) preflight() *cobra.Command {
-	var req preflight.Request
+func (s commandSet) preflightCommand() *cobra.Command {
+	var req preflight.RunOptions
 	var codeFile string
 	var listen bool
-	cmd := s.Command("preflight [--bundle FILE] [--role ROLE] [--peers HOST,...]", session.NoArgs, s.With(session.Once, nil,
-		func(ctx context.Context, r *run.Run, _ []string) (session.Reply, error) {
+	cmd := s.NewCommand("preflight [--bundle FILE] [--role ROLE] [--peers HOST,...]", session.NoArgs, s.WithEnv(session.SingleDocument, nil,
+		func(ctx context.Context, r *run.Env, _ []string) (session.Output, error) {
 			var err error
-			if req.Code, err = s.secretFile("--peer-code-file", codeFile); err != nil {
-				return session.Reply{}, err
+			if req.Code, err = s.readSecretFile("--peer-code-file", codeFile); err != nil {
+				return session.Output{}, err
 			}
 			if listen {
-				return s.listen(ctx, r, req.Code)
+				return s.listenForPeers(ctx, r, req.Code)
 			}
-			report, err := preflight.Preflight(ctx, r, req)
+			report, err := preflight.Run(ctx, r, req)
 			if report.Results == nil {
-				return session.Reply{}, err // the preflights did not run
+				return session.Output{}, err // the preflights did not run
 			}
-			return session.Answer(report, func(w io.Writer) { answer.Preflight(w, report, req) }), err
+			return session.NewOutput(report, func(w io.Writer) { answer.WritePreflightReport(w, report, req) }), err
 		}))
 	f := cmd.Flags()
 	f.StringVar(&req.Bundle, "bundle", "", "bundle `file` to check for, - for stdin (default: a typical one)")
@@ -42,29 +42,29 @@ func (s commands) preflight() *cobra.Command {
 	f.StringSliceVar(&req.Peers, "peers", nil, "also check the network to these `hosts` of the cluster")
 	f.StringVar(&codeFile, "peer-code-file", "", "`file` with the code from --listen, - for stdin")
 	f.BoolVar(&listen, "listen", false, "answer hosts that run --peers, for 30 minutes or until Ctrl-C")
-	ignoring(f, &req.Ignore)
+	addIgnoreFlag(f, &req.Ignore)
 	return cmd
 }
 
 // listenForPeers answers the checks of other hosts. It first prints what to
 // run on them.
-func (s commands) listen(ctx context.Context, r *run.Run, code string) (session.Reply, error) {
-	var listening preflight.Listening
-	err := preflight.Listen(ctx, r, code, func(l preflight.Listening) {
+func (s commandSet) listenForPeers(ctx context.Context, r *run.Env, code string) (session.Output, error) {
+	var listening preflight.ListenerInfo
+	err := preflight.Listen(ctx, r, code, func(l preflight.ListenerInfo) {
 		listening = l
-		r.Note(answer.Listening(l))
+		r.Note(answer.ListenInstructions(l))
 	})
-	return session.Answer(listening, func(w io.Writer) { answer.Listened(w, listening) }).Unless(err)
+	return session.NewOutput(listening, func(w io.Writer) { answer.WriteListenResult(w, listening) }).OrError(err)
 }
 
 // readSecretFile returns the content of the file at path, "-" for standard
 // input. Secrets are never passed on the command line, where every user of the
 // host can see them. flag names the flag, for the error.
-func (s commands) secretFile(flag, path string) (string, error) {
+func (s commandSet) readSecretFile(flag, path string) (string, error) {
 	if path == "" {
 		return "", nil
 	}
-	raw, err := run.Given(s.In, path, maxToken)
+	raw, err := run.ReadInput(s.In, path, maxTokenBytes)
 	text := strings.TrimSpace(string(raw))
 	if err == nil && text == "" {
 		err = errors.New("it is empty")

@@ -12,15 +12,15 @@ import (
 	"github.com/plinthdev/plinth/internal/cli/session"
 )
 
-func (s commands) publishCommand() *cobra.Command {
-	var req vendor.ReleaseRequest
-	cmd := s.Command("publish --bundle FILE --url URL DIR", session.Needs(session.Exactly("DIR"), "bundle", "url"), s.With(session.Once, nil,
-		func(ctx context.Context, r *run.Run, args []string) (session.Reply, error) {
-			progress, end := s.Meter(r.Events, "publish", "Write the folder")
+func (s commandSet) publishCommand() *cobra.Command {
+	var req vendor.PublishRequest
+	cmd := s.NewCommand("publish --bundle FILE --url URL DIR", session.RequireFlags(session.ExactlyOne("DIR"), "bundle", "url"), s.WithEnv(session.SingleDocument, nil,
+		func(ctx context.Context, r *run.Env, args []string) (session.Output, error) {
+			progress, end := s.NewProgress(r.Events, "publish", "Write the folder")
 			req.Out, req.Now, req.Progress = args[0], r.Now(), progress
-			res, err := vendor.Release(ctx, req)
+			res, err := vendor.Publish(ctx, req)
 			end(err)
-			return session.Answer(res, func(w io.Writer) { answer.Released(w, res) }).Unless(err)
+			return session.NewOutput(res, func(w io.Writer) { answer.WritePublishResult(w, res) }).OrError(err)
 		}))
 	f := cmd.Flags()
 	f.StringArrayVar(&req.Bundles, "bundle", nil, "bundle `file`; repeat the flag for each platform")

@@ -13,20 +13,20 @@ import (
 	"github.com/plinthdev/plinth/internal/cli/session"
 )
 
-func (s commands) reset() *cobra.Command {
-	return s.Group("reset", s.resetCluster(), s.resetNode())
+func (s commandSet) resetCommand() *cobra.Command {
+	return s.NewGroup("reset", s.resetClusterCommand(), s.resetNodeCommand())
 }
 
-func (s commands) resetCluster() *cobra.Command {
-	var req reset.Request
-	cmd := s.resetCommand("cluster", &req, func(ctx context.Context, r *run.Run) (reset.Result, error) { return reset.Cluster(ctx, r, req) })
+func (s commandSet) resetClusterCommand() *cobra.Command {
+	var req reset.Options
+	cmd := s.newResetCommand("cluster", &req, func(ctx context.Context, r *run.Env) (reset.Result, error) { return reset.RunCluster(ctx, r, req) })
 	cmd.Flags().StringVar(&req.Cluster, "cluster", "", "`name` of the cluster to remove; --yes requires it")
 	return cmd
 }
 
-func (s commands) resetNode() *cobra.Command {
-	var req reset.NodeRequest
-	cmd := s.resetCommand("node", &req.Request, func(ctx context.Context, r *run.Run) (reset.Result, error) { return reset.Node(ctx, r, req) })
+func (s commandSet) resetNodeCommand() *cobra.Command {
+	var req reset.NodeOptions
+	cmd := s.newResetCommand("node", &req.Options, func(ctx context.Context, r *run.Env) (reset.Result, error) { return reset.RunNode(ctx, r, req) })
 	f := cmd.Flags()
 	f.DurationVar(&req.Timeout, "timeout", nodes.DrainTimeout, "longest `time` to wait for its pods to leave")
 	f.BoolVar(&req.Force, "force", false, "continue although data is lost or no controller answers")
@@ -35,15 +35,15 @@ func (s commands) resetNode() *cobra.Command {
 
 // newResetCommand returns a reset of the given scope with the flags that all
 // scopes have.
-func (s commands) resetCommand(scope string, req *reset.Request, do func(context.Context, *run.Run) (reset.Result, error)) *cobra.Command {
-	cmd := s.Command(scope, session.NoArgs, s.With(session.Stream, &req.Yes,
-		func(ctx context.Context, r *run.Run, _ []string) (session.Reply, error) {
+func (s commandSet) newResetCommand(scope string, req *reset.Options, do func(context.Context, *run.Env) (reset.Result, error)) *cobra.Command {
+	cmd := s.NewCommand(scope, session.NoArgs, s.WithEnv(session.EventStream, &req.Yes,
+		func(ctx context.Context, r *run.Env, _ []string) (session.Output, error) {
 			res, err := do(ctx, r)
-			text := func(w io.Writer) { resets.Write(w, res, s.Again("--dry-run"), err != nil) }
-			if err != nil && len(res.Left) == 0 {
-				return session.Reply{}, err
+			text := func(w io.Writer) { resets.WriteResetResult(w, res, s.CommandLineWithout("--dry-run"), err != nil) }
+			if err != nil && len(res.Leftovers) == 0 {
+				return session.Output{}, err
 			}
-			return session.Answer(res, text), err
+			return session.NewOutput(res, text), err
 		}))
 	f := cmd.Flags()
 	f.BoolVar(&req.DryRun, "dry-run", false, "show what would be removed and its size, change nothing")

@@ -13,11 +13,11 @@ import (
 )
 
 // Process holds what a run uses of the process around it.
-type Process = session.Process
+type Process = session.ProcessEnv
 
 // ErrInterrupted is the cause with which to cancel the context of Run when the
 // user asks to stop.
-var ErrInterrupted = session.ErrInterrupted
+var ErrInterrupted = session.ErrUserInterrupt
 
 // ExitInterrupted is the exit code of a process that is interrupted twice.
 const ExitInterrupted = problem.ExitInterrupted
@@ -25,31 +25,31 @@ const ExitInterrupted = problem.ExitInterrupted
 // Run runs one command line and returns the exit code of the public contract.
 // Canceling ctx stops safely at the current step.
 func Run(ctx context.Context, p Process, args []string) (code int) {
-	return session.Run(ctx, p, args, root)
+	return session.RunCommandLine(ctx, p, args, newRootCommand)
 }
 
 // commandSet creates the commands of one Runner.
-type commands struct{ *session.Session }
+type commandSet struct{ *session.Runner }
 
 // newRootCommand returns the whole command tree.
-func root(s *session.Session) *cobra.Command {
-	c := commands{s}
-	return s.Root(append(c.tools(),
-		c.lint(),
-		c.bundle(),
+func newRootCommand(s *session.Runner) *cobra.Command {
+	c := commandSet{s}
+	return s.NewRoot(append(c.toolCommands(),
+		c.lintCommand(),
+		c.bundleCommand(),
 		c.publishCommand(),
-		c.preflight(),
-		c.install(),
-		c.token(),
-		c.join(),
-		c.agent(),
-		c.status(),
-		c.console(),
-		c.node(),
-		c.reset(),
+		c.preflightCommand(),
+		c.installCommand(),
+		c.tokenCommand(),
+		c.joinCommand(),
+		c.agentCommand(),
+		c.statusCommand(),
+		c.consoleCommand(),
+		c.nodeCommand(),
+		c.resetCommand(),
 		c.debugCommand(),
-		c.version(),
-		c.completion(),
+		c.versionCommand(),
+		c.completionCommand(),
 	)...)
 }
 

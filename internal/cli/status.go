@@ -12,10 +12,10 @@ import (
 	"github.com/plinthdev/plinth/internal/cli/session"
 )
 
-func (s commands) status() *cobra.Command {
-	return s.Command("status", session.NoArgs, s.With(session.Once, nil,
-		func(ctx context.Context, r *run.Run, _ []string) (session.Reply, error) {
-			st, err := status.Of(ctx, r)
-			return session.Answer(st, func(w io.Writer) { answer.Status(w, st) }).Unless(err)
+func (s commandSet) statusCommand() *cobra.Command {
+	return s.NewCommand("status", session.NoArgs, s.WithEnv(session.SingleDocument, nil,
+		func(ctx context.Context, r *run.Env, _ []string) (session.Output, error) {
+			st, err := status.Get(ctx, r)
+			return session.NewOutput(st, func(w io.Writer) { answer.WriteStatus(w, st) }).OrError(err)
 		}))
 }

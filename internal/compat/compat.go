@@ -20,7 +20,7 @@ type Version struct{ v *semver.Version }
 // ignored, a missing minor or patch number is 0 if there is no pre-release or build
 // part, and the rest is strict SemVer 2. The error describes what is wrong and does
 // not repeat s.
-func Parse(s string) (Version, error) {
+func ParseVersion(s string) (Version, error) {
 	t := strings.TrimPrefix(strings.TrimSpace(s), "v")
 	core, _, _ := strings.Cut(t, "+")
 	core, pre, _ := strings.Cut(core, "-")
@@ -36,12 +36,12 @@ func Parse(s string) (Version, error) {
 	}
 	v, err := semver.StrictNewVersion(t)
 	if err != nil {
-		return Version{}, reason(err)
+		return Version{}, describeParseError(err)
 	}
 	for id := range strings.SplitSeq(pre, ".") {
 		// KOTS's parser rejects numbers above 64 bits; semver/v3 would compare them as text.
 		if _, err := strconv.ParseUint(id, 10, 64); errors.Is(err, strconv.ErrRange) && strings.Trim(id, "0123456789") == "" {
-			return Version{}, reason(err)
+			return Version{}, describeParseError(err)
 		}
 	}
 	return Version{v}, nil
@@ -49,7 +49,7 @@ func Parse(s string) (Version, error) {
 
 // describeParseError returns a readable error for one of the semver library, which
 // can repeat its input.
-func reason(err error) error {
+func describeParseError(err error) error {
 	switch {
 	case errors.Is(err, semver.ErrSegmentStartsZero):
 		return errors.New("a number has a leading zero")
@@ -91,9 +91,9 @@ const (
 
 // The fields of the manifests that contain the versions.
 const (
-	AddOn  = "spec.kotsadm.version"
-	Min    = "spec.minKotsVersion"
-	Target = "spec.targetKotsVersion"
+	FieldAddOn  = "spec.kotsadm.version"
+	FieldMin    = "spec.minKotsVersion"
+	FieldTarget = "spec.targetKotsVersion"
 )
 
 // Invalid is a value that is not a version.
@@ -104,32 +104,32 @@ type Invalid struct {
 }
 
 // Result is the decision of the gate with its reason.
-type Verdict struct {
+type Result struct {
 	Outcome      Outcome   `json:"outcome"`
 	FirstInstall bool      `json:"firstInstall"`
 	Actual       string    `json:"actual,omitempty"`     // the add-on's version, normalized if it is valid
 	Bound        string    `json:"bound,omitempty"`      // Block: FieldMin or FieldTarget
 	Value        string    `json:"value,omitempty"`      // Block: the bound as in the manifest
-	Normalised   string    `json:"normalized,omitempty"` // Block: the bound, normalized
+	Normalized   string    `json:"normalized,omitempty"` // Block: the bound, normalized
 	Invalid      []Invalid `json:"invalid,omitempty"`    // Undecidable: every invalid value
 	Note         string    `json:"note,omitempty"`       // Unchecked: why there is nothing to check
 }
 
 // Allowed reports whether the gate allows the installation.
-func (v Verdict) Allowed() bool { return v.Outcome == Pass || v.Outcome == Unchecked }
+func (v Result) Allowed() bool { return v.Outcome == Pass || v.Outcome == Unchecked }
 
 // NewUnchecked returns the result for an installation in which one of the two
 // manifests is missing; note names it.
-func Skip(note string) Verdict { return Verdict{Outcome: Unchecked, Note: note} }
+func NewUnchecked(note string) Result { return Result{Outcome: Unchecked, Note: note} }
 
 // Check returns the decision of the gate. An update is blocked below Min, a first
 // installation below Min or above Target; equality passes both. All invalid values
 // are reported, before any comparison and even if this installation does not need
 // them.
-func Check(in Input) Verdict {
-	result := Verdict{Outcome: Pass, FirstInstall: in.FirstInstall, Actual: in.Actual}
+func Check(in Input) Result {
+	result := Result{Outcome: Pass, FirstInstall: in.FirstInstall, Actual: in.Actual}
 	parse := func(field, value string) Version {
-		v, err := Parse(value)
+		v, err := ParseVersion(value)
 		if err != nil {
 			result.Outcome = Undecidable
 			result.Invalid = append(result.Invalid, Invalid{field, value, err.Error()})
@@ -142,21 +142,21 @@ func Check(in Input) Verdict {
 		}
 		return parse(field, value)
 	}
-	actual, lowest, target := parse(AddOn, in.Actual), bound(Min, in.Min), bound(Target, in.Target)
+	actual, lowest, target := parse(FieldAddOn, in.Actual), bound(FieldMin, in.Min), bound(FieldTarget, in.Target)
 	if result.Outcome == Undecidable {
 		return result
 	}
 	result.Actual = actual.String()
 	block := func(name, written string, v Version) {
-		result.Outcome, result.Bound, result.Value, result.Normalised = Block, name, written, v.String()
+		result.Outcome, result.Bound, result.Value, result.Normalized = Block, name, written, v.String()
 	}
 	switch {
 	case in.Min == "" && in.Target == "":
-		result.Outcome, result.Note = Unchecked, fmt.Sprintf("the Application sets neither %s nor %s", Min, Target)
+		result.Outcome, result.Note = Unchecked, fmt.Sprintf("the Application sets neither %s nor %s", FieldMin, FieldTarget)
 	case in.Min != "" && actual.Compare(lowest) < 0:
-		block(Min, in.Min, lowest)
+		block(FieldMin, in.Min, lowest)
 	case in.FirstInstall && in.Target != "" && actual.Compare(target) > 0:
-		block(Target, in.Target, target)
+		block(FieldTarget, in.Target, target)
 	}
 	return result
 }

@@ -130,8 +130,8 @@ func testRows(t *testing.T, rows []row) {
 				if got.Allowed() != (want == pass || want == open) {
 					t.Errorf("Allowed() = %v for %s", got.Allowed(), want)
 				}
-				if first && r.normalized != "" && got.Normalised != r.normalized {
-					t.Errorf("normalized bound = %q, want %q", got.Normalised, r.normalized)
+				if first && r.normalized != "" && got.Normalized != r.normalized {
+					t.Errorf("normalized bound = %q, want %q", got.Normalized, r.normalized)
 				}
 				if (got.Bound != "") != (want == block) || (got.Note != "") != (want == open) || (len(got.Invalid) > 0) != (want == refuse) {
 					t.Errorf("the details do not fit the outcome: %+v", got)
@@ -144,7 +144,7 @@ func testRows(t *testing.T, rows []row) {
 func TestCheck_NamesTheBoundThatFailed(t *testing.T) {
 	// KOTS prints target here, although min failed.
 	got := compat.Check(compat.Input{Actual: "1.61.0", Min: "v1.62", Target: "1.75.0", FirstInstall: true})
-	if got.Bound != compat.Min || got.Value != "v1.62" || got.Normalised != "1.62.0" || got.Actual != "1.61.0" {
+	if got.Bound != compat.FieldMin || got.Value != "v1.62" || got.Normalized != "1.62.0" || got.Actual != "1.61.0" {
 		t.Errorf("got %+v", got)
 	}
 }
@@ -168,7 +168,7 @@ func TestParseVersion_AcceptsWhatKOTSAccepts(t *testing.T) {
 		"1.2.3-18446744073709551616a": "1.2.3-18446744073709551616a",
 	} {
 		t.Run(fmt.Sprintf("valid %q", in), func(t *testing.T) {
-			got, err := compat.Parse(in)
+			got, err := compat.ParseVersion(in)
 			if err != nil || got.String() != want {
 				t.Errorf("got %v, %v, want %s", got, err, want)
 			}
@@ -181,7 +181,7 @@ func TestParseVersion_AcceptsWhatKOTSAccepts(t *testing.T) {
 		"1.2.3-18446744073709551616", "1.2.3\x00", "${VERSION}",
 	} {
 		t.Run(fmt.Sprintf("invalid %q", in), func(t *testing.T) {
-			if got, err := compat.Parse(in); err == nil {
+			if got, err := compat.ParseVersion(in); err == nil {
 				t.Errorf("got %v, want an error", got)
 			} else if in != "" && len(in) > 5 && strings.Contains(err.Error(), in) {
 				t.Errorf("the error repeats the input: %v", err)
@@ -199,8 +199,8 @@ func FuzzParseVersion(f *testing.F) {
 	}
 	f.Add("1.2.3-18446744073709551615", "1.2.3-a")
 	f.Fuzz(func(t *testing.T, a, b string) {
-		va, errA := compat.Parse(a)
-		vb, errB := compat.Parse(b)
+		va, errA := compat.ParseVersion(a)
+		vb, errB := compat.ParseVersion(b)
 		if errA == nil {
 			checkSelf(t, a, va)
 		}
@@ -221,12 +221,12 @@ func FuzzParseVersion(f *testing.F) {
 // checkSelf checks what must be true of every version v parsed from s.
 func checkSelf(t *testing.T, s string, v compat.Version) {
 	t.Helper()
-	again, err := compat.Parse(v.String())
+	again, err := compat.ParseVersion(v.String())
 	if err != nil || again.Compare(v) != 0 || again.String() != v.String() {
 		t.Errorf("%q is normalized to %q, which is parsed as %v, %v", s, v, again, err)
 	}
 	plain, _, _ := strings.Cut(v.String(), "+")
-	built, err := compat.Parse(plain + "+other")
+	built, err := compat.ParseVersion(plain + "+other")
 	if err != nil || built.Compare(v) != 0 {
 		t.Errorf("build metadata changes the order of %q: %v", s, err)
 	}

@@ -8,72 +8,72 @@ import (
 
 // Explanation is a result in words: the reason and what to do. Hint has one solution
 // on each line, and its last line says that nothing has changed on the host.
-type Words struct{ Cause, Hint string }
+type Explanation struct{ Cause, Hint string }
 
 // String returns the whole message, cause and hint.
-func (w Words) String() string {
+func (w Explanation) String() string {
 	if w.Hint == "" {
 		return w.Cause
 	}
 	return w.Cause + "\n→ " + strings.ReplaceAll(w.Hint, "\n", "\n  ")
 }
 
-const untouched = "nothing on this host has changed"
+const hostUnchanged = "nothing on this host has changed"
 
 // Explain returns the explanation of v. title is the application's title, "" if it has
 // none. "requires a different version of KOTS" and "Install KOTS version" are the
 // words of KOTS itself, so that a search for its message finds this one. Unlike KOTS,
 // it names the bound that failed.
-func (v Verdict) Explain(title string) Words {
+func (v Result) Explain(title string) Explanation {
 	switch {
 	case title == "":
 		title = "the application"
 	case len(title) > 200 || strings.ContainsFunc(title, func(r rune) bool { return !unicode.IsPrint(r) }):
-		title = quoted(title) // it comes from a file and is printed to a terminal
+		title = quoteValue(title) // it comes from a file and is printed to a terminal
 	}
 	switch v.Outcome {
 	case Block:
-		return v.blocked(title)
+		return v.explainBlocked(title)
 	case Undecidable:
-		return v.undecidable(title)
+		return v.explainUndecidable(title)
 	case Unchecked:
-		return Words{Cause: "the KOTS version gate had nothing to check: " + v.Note}
+		return Explanation{Cause: "the KOTS version gate had nothing to check: " + v.Note}
 	}
-	return Words{Cause: fmt.Sprintf("KOTS %s is compatible with %s", v.Actual, title)}
+	return Explanation{Cause: fmt.Sprintf("KOTS %s is compatible with %s", v.Actual, title)}
 }
 
-func (v Verdict) blocked(title string) Words {
+func (v Result) explainBlocked(title string) Explanation {
 	side, addOn, release := "above", "lower", "later"
-	if v.Bound == Min {
+	if v.Bound == FieldMin {
 		side, addOn, release = "below", "later", "lower"
 	}
-	value := quoted(v.Value)
-	if v.Value != v.Normalised {
-		value += " (that is " + v.Normalised + ")"
+	value := quoteValue(v.Value)
+	if v.Value != v.Normalized {
+		value += " (that is " + v.Normalized + ")"
 	}
 	name := strings.TrimPrefix(v.Bound, "spec.")
-	return Words{
+	return Explanation{
 		Cause: fmt.Sprintf("this version of %s requires a different version of KOTS: the add-on is KOTS %s, which is %s the application's %s %s",
 			title, v.Actual, side, name, value),
 		Hint: fmt.Sprintf("Install KOTS version %s and try again: use an Installer or bundle whose %s is %s or %s,\nor a release of %s whose %s is %s or %s\n%s",
-			v.Normalised, AddOn, v.Normalised, addOn, title, name, v.Actual, release, untouched),
+			v.Normalized, FieldAddOn, v.Normalized, addOn, title, name, v.Actual, release, hostUnchanged),
 	}
 }
 
-func (v Verdict) undecidable(title string) Words {
+func (v Result) explainUndecidable(title string) Explanation {
 	bad := make([]string, len(v.Invalid))
 	for i, inv := range v.Invalid {
-		bad[i] = fmt.Sprintf("%s is %s, and %s", inv.Field, quoted(inv.Value), inv.Reason)
+		bad[i] = fmt.Sprintf("%s is %s, and %s", inv.Field, quoteValue(inv.Value), inv.Reason)
 	}
-	return Words{
+	return Explanation{
 		Cause: fmt.Sprintf("the compatibility of this KOTS add-on with %s cannot be determined: %s", title, strings.Join(bad, "; ")),
-		Hint:  "write a version such as 1.131.2\n" + untouched,
+		Hint:  "write a version such as 1.131.2\n" + hostUnchanged,
 	}
 }
 
 // quoteValue returns a value in quotes: a long one is truncated, and control characters
 // are escaped.
-func quoted(s string) string {
+func quoteValue(s string) string {
 	const limit = 64
 	if r := []rune(s); len(r) > limit {
 		s = string(r[:limit]) + "…"

@@ -72,26 +72,26 @@ func New(files Files) (*Client, error) {
 // member is up, not that the cluster has a quorum: without one, Leader is false
 // for all members.
 func (c *Client) Members(ctx context.Context) ([]Member, error) {
-	list, err := c.list(ctx)
+	list, err := c.listMembers(ctx)
 	if err != nil {
 		return nil, err
 	}
 	var status struct {
 		Leader string `json:"leader"`
 	}
-	if err := c.call(ctx, "/v3/maintenance/status", map[string]any{}, &status); err != nil {
+	if err := c.postJSON(ctx, "/v3/maintenance/status", map[string]any{}, &status); err != nil {
 		return nil, err
 	}
 	members := make([]Member, 0, len(list))
 	for _, m := range list {
-		members = append(members, Member{ID: m.ID, Name: m.Name, Address: address(m.PeerURLs), Leader: m.ID == status.Leader, Learner: m.IsLearner})
+		members = append(members, Member{ID: m.ID, Name: m.Name, Address: peerHost(m.PeerURLs), Leader: m.ID == status.Leader, Learner: m.IsLearner})
 	}
 	slices.SortFunc(members, func(x, y Member) int { return strings.Compare(x.Name+x.Address, y.Name+y.Address) })
 	return members, nil
 }
 
 // peerHost returns the host of the first peer URL, or "" if there is none.
-func address(urls []string) string {
+func peerHost(urls []string) string {
 	if len(urls) == 0 {
 		return ""
 	}
@@ -105,7 +105,7 @@ func address(urls []string) string {
 // Remove removes the member with this id. A member that no longer exists is not
 // an error.
 func (c *Client) Remove(ctx context.Context, id string) error {
-	err := c.call(ctx, "/v3/cluster/member/remove", map[string]any{"ID": id}, &struct{}{})
+	err := c.postJSON(ctx, "/v3/cluster/member/remove", map[string]any{"ID": id}, &struct{}{})
 	if err != nil && strings.Contains(err.Error(), "member not found") {
 		return nil
 	}
@@ -114,7 +114,7 @@ func (c *Client) Remove(ctx context.Context, id string) error {
 
 // postJSON posts in as JSON to path and decodes the response into out. An error
 // response is returned with the message of etcd.
-func (c *Client) call(ctx context.Context, path string, in, out any) error {
+func (c *Client) postJSON(ctx context.Context, path string, in, out any) error {
 	body, err := json.Marshal(in)
 	if err != nil {
 		return err

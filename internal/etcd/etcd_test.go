@@ -133,8 +133,8 @@ func TestSimulateRemoval_ReportsLostQuorum(t *testing.T) {
 		"last voter beside a learner":        {append(all(1), Member{ID: "z", Learner: true}), "", true, "last controller"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := Judge(c.members, "a", func(m Member) bool { return m.Name != c.down })
-			if r.Breaks != c.breaks || !strings.Contains(r.Says, c.says) || (c.says == "") != (r.Says == "") {
+			r := SimulateRemoval(c.members, "a", func(m Member) bool { return m.Name != c.down })
+			if r.LosesQuorum != c.breaks || !strings.Contains(r.Message, c.says) || (c.says == "") != (r.Message == "") {
 				t.Errorf("%+v", r)
 			}
 		})

@@ -7,7 +7,7 @@ import (
 )
 
 // memberJSON is a member in the format of etcd's JSON gateway.
-type listed struct {
+type memberJSON struct {
 	ID        string   `json:"ID"`
 	Name      string   `json:"name"`
 	PeerURLs  []string `json:"peerURLs"`
@@ -16,9 +16,9 @@ type listed struct {
 
 // listMembers returns the member list of the local member. The request is not
 // linearizable, so that a member without a quorum also returns what it knows.
-func (c *Client) list(ctx context.Context) ([]listed, error) {
-	var list struct{ Members []listed }
-	err := c.call(ctx, "/v3/cluster/member/list", map[string]any{"linearizable": false}, &list)
+func (c *Client) listMembers(ctx context.Context) ([]memberJSON, error) {
+	var list struct{ Members []memberJSON }
+	err := c.postJSON(ctx, "/v3/cluster/member/list", map[string]any{"linearizable": false}, &list)
 	return list.Members, err
 }
 
@@ -28,7 +28,7 @@ func (c *Client) list(ctx context.Context) ([]listed, error) {
 // the caller may not have received the first response. AddLearner returns all
 // members in the format of etcd's --initial-cluster.
 func (c *Client) AddLearner(ctx context.Context, name, peerURL string) (initial []string, err error) {
-	members, err := c.list(ctx)
+	members, err := c.listMembers(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -44,10 +44,10 @@ func (c *Client) AddLearner(ctx context.Context, name, peerURL string) (initial 
 	}
 	if added == "" {
 		var resp struct {
-			Member  listed
-			Members []listed
+			Member  memberJSON
+			Members []memberJSON
 		}
-		if err := c.call(ctx, "/v3/cluster/member/add", map[string]any{"peerURLs": []string{peerURL}, "isLearner": true}, &resp); err != nil {
+		if err := c.postJSON(ctx, "/v3/cluster/member/add", map[string]any{"peerURLs": []string{peerURL}, "isLearner": true}, &resp); err != nil {
 			return nil, err
 		}
 		added, members = resp.Member.ID, resp.Members
@@ -66,7 +66,7 @@ func (c *Client) AddLearner(ctx context.Context, name, peerURL string) (initial 
 // Promote gives a vote to each learner that has caught up, which etcd itself
 // decides, and returns their names.
 func (c *Client) Promote(ctx context.Context) (names []string, err error) {
-	members, err := c.list(ctx)
+	members, err := c.listMembers(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -76,7 +76,7 @@ func (c *Client) Promote(ctx context.Context) (names []string, err error) {
 		}
 		// An error means that the learner has not caught up, or that another
 		// controller has promoted it already.
-		if c.call(ctx, "/v3/cluster/member/promote", map[string]any{"ID": m.ID}, &struct{}{}) == nil {
+		if c.postJSON(ctx, "/v3/cluster/member/promote", map[string]any{"ID": m.ID}, &struct{}{}) == nil {
 			names = append(names, m.Name)
 		}
 	}

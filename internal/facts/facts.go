@@ -40,7 +40,7 @@ type Facts struct {
 	Traces    []Trace           `json:"traces,omitempty"`
 	Security  Security          `json:"security"`
 	Settings  Settings          `json:"settings"`
-	Filters   []Filter          `json:"filters,omitempty"` // chains of the packet filter that drop or reject by default
+	Filters   []FilterChain     `json:"filters,omitempty"` // chains of the packet filter that drop or reject by default
 	Proxies   []Proxy           `json:"proxies,omitempty"` // proxy settings on this host
 	Sources   []Source          `json:"sources,omitempty"` // results for Request.Sources
 	Dials     []Dial            `json:"dials,omitempty"`   // results for Request.Dials
@@ -51,8 +51,8 @@ type Facts struct {
 
 // Unknown is a fact that could not be gathered. Checks of it are unknown, not failed.
 type Unknown struct {
-	Fact string `json:"fact"` // one of the Fact names, optionally followed by ":part"
-	Why  string `json:"reason"`
+	Fact   string `json:"fact"` // one of the Fact names, optionally followed by ":part"
+	Reason string `json:"reason"`
 }
 
 // Names of facts, as used in Unknown.Fact.
@@ -68,7 +68,7 @@ const (
 	FactNetwork   = "network"
 	FactPort      = "port" // port:6443/tcp
 	FactClock     = "clock"
-	FactSync      = "clock-sync"
+	FactClockSync = "clock-sync"
 	FactPrivilege = "privilege"
 	FactSystemd   = "systemd"
 	FactCommands  = "commands"
@@ -87,11 +87,11 @@ const (
 
 // UnknownReason returns why fact could not be gathered, or "" if it was. A reason for
 // a fact ("disk") also applies to its parts ("disk:/var").
-func (f Facts) Why(fact string) string {
+func (f Facts) UnknownReason(fact string) string {
 	whole, _, _ := strings.Cut(fact, ":")
 	for _, u := range f.Unknown {
 		if u.Fact == fact || u.Fact == whole {
-			return u.Why
+			return u.Reason
 		}
 	}
 	return ""
@@ -239,7 +239,7 @@ type Security struct {
 }
 
 // FilterChain is a chain of the packet filter that drops or rejects packets by default.
-type Filter struct {
+type FilterChain struct {
 	Table  string `json:"table"`  // "inet filter"; "iptables" for a chain of iptables
 	Chain  string `json:"chain"`  // INPUT
 	Hook   string `json:"hook"`   // input or forward
@@ -248,10 +248,10 @@ type Filter struct {
 
 // Trace is one sign that some software is, or was, on this host.
 type Trace struct {
-	Of     Software `json:"of"`
-	Kind   string   `json:"kind"` // file, data (a directory that is not empty), socket, cni-config, link, iptables, mount
-	Path   string   `json:"path,omitempty"`
-	Detail string   `json:"detail,omitempty"` // address of a link, number of rules
+	Software Software `json:"of"`
+	Kind     string   `json:"kind"` // file, data (a directory that is not empty), socket, cni-config, link, iptables, mount
+	Path     string   `json:"path,omitempty"`
+	Detail   string   `json:"detail,omitempty"` // address of a link, number of rules
 }
 
 // Software is the name of software that leaves traces.

@@ -7,12 +7,12 @@ import (
 )
 
 func TestUnknownReason_OfFactAppliesToItsParts(t *testing.T) {
-	f := Facts{Unknown: []Unknown{{Fact: "disk", Why: "no answer"}, {Fact: "port:179/tcp", Why: "not permitted"}}}
+	f := Facts{Unknown: []Unknown{{Fact: "disk", Reason: "no answer"}, {Fact: "port:179/tcp", Reason: "not permitted"}}}
 	for fact, want := range map[string]string{
 		"disk": "no answer", "disk:/var": "no answer", "port:179/tcp": "not permitted", "port": "", "port:6443/tcp": "", "diskette": "",
 	} {
 		t.Run(fact, func(t *testing.T) {
-			if got := f.Why(fact); got != want {
+			if got := f.UnknownReason(fact); got != want {
 				t.Errorf("%q, want %q", got, want)
 			}
 		})
@@ -33,7 +33,7 @@ func TestFacts_FindsNothingWhenEmpty(t *testing.T) {
 	if _, ok := f.Unit("x"); ok {
 		t.Error("a unit was found")
 	}
-	if got := f.Kernel.Feature("overlay"); got.State != FeatureVague || got.Present() || got.How == "" {
+	if got := f.Kernel.Feature("overlay"); got.State != FeatureUnknown || got.Present() || got.How == "" {
 		t.Errorf("feature: %+v", got)
 	}
 }
@@ -55,12 +55,12 @@ func TestDifferencesSince_ReportsOnlyKnownDifferences(t *testing.T) {
 		Network: Network{Interfaces: []Interface{{Name: "e", MTU: 1450}}, Routes: []Route{{Destination: netip.MustParsePrefix("0.0.0.0/0"), Interface: "e"}}}}
 	was := is
 	was.OS.Version, was.Memory.Total, was.Clock.Zone = "12.1", 8_150_000_000, "Etc/UTC"
-	if d := is.Since(was); d != nil {
+	if d := is.DifferencesSince(was); d != nil {
 		t.Errorf("a point release, a few megabytes and an unknown zone are reported: %v", d)
 	}
 	was.Hostname, was.OS.Version, was.Network = "b", "11", Network{Interfaces: []Interface{{Name: "e", MTU: 1500}}, Routes: []Route{{Destination: netip.MustParsePrefix("0.0.0.0/0"), Interface: "e"}}}
 	want := []Difference{{"host name", "a", "b"}, {"system", "debian 12", "debian 11"}, {"MTU", "1450", "1500"}}
-	if d := is.Since(was); !slices.Equal(d, want) {
+	if d := is.DifferencesSince(was); !slices.Equal(d, want) {
 		t.Errorf("%v", d)
 	}
 }

@@ -18,11 +18,11 @@ type FeatureState string
 
 // The states of a feature.
 const (
-	Builtin      FeatureState = "builtin" // part of the kernel image
-	Loaded       FeatureState = "loaded"  // a loaded module
-	Module       FeatureState = "module"  // a module on disk that modprobe can load
-	Missing      FeatureState = "missing" // not available
-	FeatureVague FeatureState = "unknown" // not known on this host
+	Builtin        FeatureState = "builtin" // part of the kernel image
+	Loaded         FeatureState = "loaded"  // a loaded module
+	Module         FeatureState = "module"  // a module on disk that modprobe can load
+	Missing        FeatureState = "missing" // not available
+	FeatureUnknown FeatureState = "unknown" // not known on this host
 )
 
 // Feature returns the feature name, with state FeatureUnknown if it was not requested.
@@ -32,7 +32,7 @@ func (k Kernel) Feature(name string) Feature {
 			return f
 		}
 	}
-	return Feature{Name: name, State: FeatureVague, How: "it was not checked"}
+	return Feature{Name: name, State: FeatureUnknown, How: "it was not checked"}
 }
 
 // Present reports whether the feature can be used, now or after loading a module.

@@ -4,15 +4,15 @@ import "time"
 
 // Measures contains the results of the benchmarks; nil for those that did not run.
 type Measures struct {
-	Fsync *Fsync `json:"fsync,omitempty"`
-	Write *Write `json:"write,omitempty"`
-	Core  *Core  `json:"core,omitempty"`
+	Fsync *FsyncLatency `json:"fsync,omitempty"`
+	Write *WriteSpeed   `json:"write,omitempty"`
+	Core  *CoreSpeed    `json:"core,omitempty"`
 }
 
 // FsyncLatency is how long the disk takes to sync small writes: etcd waits for that
 // on every change in the cluster. It is the best of several rounds, because other
 // load on the machine only adds to the latency.
-type Fsync struct {
+type FsyncLatency struct {
 	Path   string        `json:"path"`   // directory
 	Writes int           `json:"writes"` // number of writes in the round
 	Rounds int           `json:"rounds"` // number of rounds; 0 if not one write finished, and then the times are how long it waited
@@ -22,14 +22,14 @@ type Fsync struct {
 }
 
 // WriteSpeed is how fast the disk writes a large file.
-type Write struct {
+type WriteSpeed struct {
 	Path  string        `json:"path"`  // directory
 	Bytes int64         `json:"bytes"` // written and synced
 	Took  time.Duration `json:"took"`  // nanoseconds
 }
 
 // BytesPerSecond returns the write rate, or 0 when it is not known.
-func (w Write) Rate() float64 {
+func (w WriteSpeed) BytesPerSecond() float64 {
 	if w.Took <= 0 {
 		return 0
 	}
@@ -39,6 +39,6 @@ func (w Write) Rate() float64 {
 // CoreSpeed is a rough measure of the speed of one processor: megabytes per second
 // through a hash whose steps depend on each other (FNV-1a), about a quarter of the
 // clock rate in MHz.
-type Core struct {
+type CoreSpeed struct {
 	MBps float64 `json:"mbps"`
 }

@@ -11,7 +11,7 @@ type Network struct {
 	Routes      []Route      `json:"routes,omitempty"`
 	Nameservers []netip.Addr `json:"nameservers,omitempty"` // from /etc/resolv.conf
 	Search      []string     `json:"search,omitempty"`      // search domains from /etc/resolv.conf
-	Servers     []Server     `json:"servers,omitempty"`     // results of querying the name servers
+	Servers     []NameServer `json:"servers,omitempty"`     // results of querying the name servers
 	Listening   []int        `json:"listening,omitempty"`   // TCP ports in use, including those on loopback
 }
 
@@ -37,9 +37,9 @@ func (r Route) Default() bool { return r.Destination.Bits() == 0 }
 // UplinkAddresses returns the addresses of the interface with the default route,
 // at which other hosts reach this one. Addresses of other interfaces do not identify
 // a host: container bridges have the same addresses on many hosts.
-func (n Network) Own() (out []netip.Addr) {
+func (n Network) UplinkAddresses() (out []netip.Addr) {
 	for _, i := range n.Interfaces {
-		if i.Name != n.uplink() {
+		if i.Name != n.uplinkName() {
 			continue
 		}
 		for _, p := range i.Addresses {
@@ -54,7 +54,7 @@ func (n Network) Own() (out []netip.Addr) {
 // MTU returns the MTU of the interface with the default route, or 0 if there is none.
 func (n Network) MTU() int {
 	for _, i := range n.Interfaces {
-		if i.Name == n.uplink() {
+		if i.Name == n.uplinkName() {
 			return i.MTU
 		}
 	}
@@ -62,7 +62,7 @@ func (n Network) MTU() int {
 }
 
 // uplinkName returns the interface of the first default route, or "" if there is none.
-func (n Network) uplink() string {
+func (n Network) uplinkName() string {
 	for _, r := range n.Routes {
 		if r.Default() {
 			return r.Interface

@@ -14,24 +14,24 @@ type Peer struct {
 	Addresses []netip.Addr `json:"addresses,omitempty"`
 	Traits    Traits       `json:"traits,omitzero"`
 	// NotListening is true if the host was reached but its agent does not listen.
-	Absent bool `json:"absent,omitempty"`
+	NotListening bool `json:"absent,omitempty"`
 	// Offset is how far this host's clock is ahead of the peer's.
 	Offset time.Duration `json:"offset,omitempty"`
 	RTT    time.Duration `json:"rtt,omitempty"` // fastest connection; 0 if there was none
-	Out    Reach         `json:"out,omitzero"`  // from this host to the peer
-	In     Reach         `json:"in,omitzero"`   // from the peer to this host
+	Out    Reachability  `json:"out,omitzero"`  // from this host to the peer
+	In     Reachability  `json:"in,omitzero"`   // from the peer to this host
 }
 
 // Reachability is how one host reached another.
-type Reach struct {
-	Tried   int       `json:"tried"`             // number of ports, counted per protocol
-	Blocked []Blocked `json:"blocked,omitempty"` // ports that were not reached
-	Full    int       `json:"full,omitempty"`    // size of the packet that should pass; 0 if none was tried
-	Packet  int       `json:"packet,omitempty"`  // size of the largest packet that passed; -1 for none
+type Reachability struct {
+	Tried         int       `json:"tried"`             // number of ports, counted per protocol
+	Blocked       []Blocked `json:"blocked,omitempty"` // ports that were not reached
+	FullPacket    int       `json:"full,omitempty"`    // size of the packet that should pass; 0 if none was tried
+	LargestPacket int       `json:"packet,omitempty"`  // size of the largest packet that passed; -1 for none
 }
 
 // Blocked is a port that one host did not reach on another.
 type Blocked struct {
 	PortKey
-	Why string `json:"reason"`
+	Reason string `json:"reason"`
 }

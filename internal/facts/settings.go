@@ -32,7 +32,7 @@ type Proxy struct {
 }
 
 // NameServer is the result of querying one name server of /etc/resolv.conf directly.
-type Server struct {
+type NameServer struct {
 	Address netip.Addr `json:"address"`
 	TookMS  int64      `json:"tookMs"`
 	Error   string     `json:"error,omitempty"` // why there was no response; "no such name" is a response

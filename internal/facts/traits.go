@@ -32,42 +32,42 @@ func (f Facts) Traits() Traits {
 // Difference is one property that differs between two hosts, or on one host between
 // two times.
 type Difference struct {
-	What string `json:"what"`
-	Here string `json:"here"` // value on this host now
-	Else string `json:"else"` // value on the other host, or at the earlier time
+	What  string `json:"what"`
+	Here  string `json:"here"` // value on this host now
+	Other string `json:"else"` // value on the other host, or at the earlier time
 }
 
 // Differences returns the traits that differ between t and other. Traits that are not
 // known on both hosts are left out.
 func (t Traits) Differences(other Traits) []Difference {
-	return differing([]Difference{
+	return knownDifferences([]Difference{
 		{"architecture", t.Arch, other.Arch},
 		{"system", t.System, other.System},
 		{"control groups", t.Cgroup, other.Cgroup},
 		{"SELinux", t.SELinux, other.SELinux},
 		{"time zone", t.Zone, other.Zone},
-		{"MTU", number(t.MTU), number(other.MTU)},
+		{"MTU", formatNumber(t.MTU), formatNumber(other.MTU)},
 	})
 }
 
 // DifferencesSince returns the differences from earlier facts of the same host: its
 // traits, and other properties that an installation depends on.
-func (f Facts) Since(was Facts) []Difference {
-	return append(differing([]Difference{
+func (f Facts) DifferencesSince(was Facts) []Difference {
+	return append(knownDifferences([]Difference{
 		{"host name", f.Hostname, was.Hostname},
 		{"machine id", f.MachineID, was.MachineID},
-		{"address", f.own(), was.own()},
+		{"address", f.primaryAddress(), was.primaryAddress()},
 		{"kernel", f.Kernel.Release, was.Kernel.Release},
-		{"processors", number(f.CPU.Count), number(was.CPU.Count)},
-		{"memory", gigabytes(f.Memory.Total), gigabytes(was.Memory.Total)},
+		{"processors", formatNumber(f.CPU.Count), formatNumber(was.CPU.Count)},
+		{"memory", formatGigabytes(f.Memory.Total), formatGigabytes(was.Memory.Total)},
 	}), f.Traits().Differences(was.Traits())...)
 }
 
 // knownDifferences returns the entries of all whose values differ and are both known.
-func differing(all []Difference) []Difference {
+func knownDifferences(all []Difference) []Difference {
 	var out []Difference
 	for _, d := range all {
-		if d.Here != d.Else && d.Here != "" && d.Else != "" {
+		if d.Here != d.Other && d.Here != "" && d.Other != "" {
 			out = append(out, d)
 		}
 	}
@@ -75,15 +75,15 @@ func differing(all []Difference) []Difference {
 }
 
 // primaryAddress returns the first address at which other hosts reach this one, or "".
-func (f Facts) own() string {
-	if all := f.Network.Own(); len(all) > 0 {
+func (f Facts) primaryAddress() string {
+	if all := f.Network.UplinkAddresses(); len(all) > 0 {
 		return all[0].String()
 	}
 	return ""
 }
 
 // formatNumber returns n, or "" for 0, which means unknown.
-func number(n int) string {
+func formatNumber(n int) string {
 	if n == 0 {
 		return ""
 	}
@@ -92,7 +92,7 @@ func number(n int) string {
 
 // formatGigabytes returns n bytes in whole gigabytes, or "" for 0. It is coarse,
 // because a new kernel alone uses a few megabytes more or less.
-func gigabytes(n uint64) string {
+func formatGigabytes(n uint64) string {
 	if n == 0 {
 		return ""
 	}

@@ -14,11 +14,11 @@ import (
 type Point struct {
 	Verb   string // install, reset, …
 	Object string // id of a step; Journal, Receipt or Run
-	Moment Moment
+	Phase  Phase
 }
 
 // String returns the name of the point, VERB/OBJECT:PHASE.
-func (p Point) String() string { return p.Verb + "/" + p.Object + ":" + string(p.Moment) }
+func (p Point) String() string { return p.Verb + "/" + p.Object + ":" + string(p.Phase) }
 
 // Objects that are not steps.
 const (
@@ -28,48 +28,48 @@ const (
 )
 
 // Phase is a phase of a step, of the write of a file, or of a run.
-type Moment string
+type Phase string
 
 // Phases of a step that has something to do, in order.
 const (
-	Needed  Moment = "needed"  // the step was checked, nothing is recorded
-	Begun   Moment = "begun"   // the step is recorded in the journal, the host is unchanged
-	Working Moment = "working" // each time the step reports its progress
-	Applied Moment = "applied" // the host is changed, the journal does not contain it yet
-	Ended   Moment = "ended"   // the end of the step is recorded in the journal
+	Needed  Phase = "needed"  // the step was checked, nothing is recorded
+	Begun   Phase = "begun"   // the step is recorded in the journal, the host is unchanged
+	Working Phase = "working" // each time the step reports its progress
+	Applied Phase = "applied" // the host is changed, the journal does not contain it yet
+	Ended   Phase = "ended"   // the end of the step is recorded in the journal
 )
 
 // Phases of a write, in order.
 const (
-	Write   Moment = "write"   // before the temporary file is written
-	Torn    Moment = "torn"    // half of the temporary file is written
-	Temp    Moment = "temp"    // the temporary file is complete, the file still has the old content
-	Renamed Moment = "renamed" // the file has the new content, Write has not returned
+	Write   Phase = "write"   // before the temporary file is written
+	Torn    Phase = "torn"    // half of the temporary file is written
+	Temp    Phase = "temp"    // the temporary file is complete, the file still has the old content
+	Renamed Phase = "renamed" // the file has the new content, Write has not returned
 )
 
 // Started is the only phase of a run: it holds the lock and has changed nothing.
-const Started Moment = "started"
+const Started Phase = "started"
 
 // Phases returns the phases of object, in order.
-func Moments(object string) []Moment {
+func Phases(object string) []Phase {
 	switch object {
 	case Run:
-		return []Moment{Started}
+		return []Phase{Started}
 	case Journal, Receipt:
-		return []Moment{Write, Torn, Temp, Renamed}
+		return []Phase{Write, Torn, Temp, Renamed}
 	}
-	return []Moment{Needed, Begun, Working, Applied, Ended}
+	return []Phase{Needed, Begun, Working, Applied, Ended}
 }
 
 // Effects are the functions by which a Set acts on its process.
 type Effects struct {
-	Say   func(text string)   // prints KillMessage
+	Log   func(text string)   // prints KillMessage
 	Kill  func()              // ends the process immediately, like kill -9
-	Pause func(time.Duration) // returns after the duration
+	Sleep func(time.Duration) // returns after the duration
 }
 
 // KillMessage returns the message that a run prints before the rule r kills it.
-func LastWords(r Rule) string { return "failpoint " + r.Point.String() + ": this process ends now" }
+func KillMessage(r Rule) string { return "failpoint " + r.Point.String() + ": this process ends now" }
 
 // Set is a set of armed rules. A nil Set does nothing.
 type Set struct {
@@ -89,14 +89,14 @@ func Arm(rules []Rule, effects Effects) *Set {
 
 // Reach runs the rules of the point verb/object:phase. The caller must fail with the returned error.
 // Reach does not return if a rule kills the process.
-func (s *Set) At(verb, object string, phase Moment) error {
+func (s *Set) Reach(verb, object string, phase Phase) error {
 	if s == nil {
 		return nil
 	}
 	here := Point{verb, object, phase}
 	for i, r := range s.rules {
-		if r.Point == here && r.due(s.count(i)) {
-			if err := s.act(r); err != nil {
+		if r.Point == here && r.isDue(s.countHit(i)) {
+			if err := s.runAction(r); err != nil {
 				return err
 			}
 		}
@@ -105,37 +105,37 @@ func (s *Set) At(verb, object string, phase Moment) error {
 }
 
 // countHit returns how often the point of rule i was reached, including this time.
-func (s *Set) count(i int) int {
+func (s *Set) countHit(i int) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.hits[i]++
 	return s.hits[i]
 }
 
-func (s *Set) act(r Rule) error {
+func (s *Set) runAction(r Rule) error {
 	switch r.Action {
 	case Kill:
-		if r.After == 0 {
-			s.kill(r)
+		if r.Duration == 0 {
+			s.killProcess(r)
 			return nil
 		}
 		go func() {
-			s.effects.Pause(r.After)
-			s.kill(r)
+			s.effects.Sleep(r.Duration)
+			s.killProcess(r)
 		}()
 	case Delay:
-		s.effects.Pause(r.After)
+		s.effects.Sleep(r.Duration)
 	case NoSpace:
 		return fmt.Errorf("failpoint %s: %w", r.Point, host.ErrNoSpace)
 	case BadDisk:
-		return fmt.Errorf("failpoint %s: %w", r.Point, host.ErrBadDisk)
+		return fmt.Errorf("failpoint %s: %w", r.Point, host.ErrDiskIO)
 	case Fail:
 		return fmt.Errorf("failpoint %s", r.Point)
 	}
 	return nil
 }
 
-func (s *Set) kill(r Rule) {
-	s.effects.Say(LastWords(r))
+func (s *Set) killProcess(r Rule) {
+	s.effects.Log(KillMessage(r))
 	s.effects.Kill()
 }

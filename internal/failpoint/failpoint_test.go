@@ -17,7 +17,7 @@ import (
 func points() []Point {
 	var all []Point
 	for _, object := range []string{Run, Journal, "k0s-start"} {
-		for _, m := range Moments(object) {
+		for _, m := range Phases(object) {
 			all = append(all, Point{"install", object, m})
 		}
 	}
@@ -104,13 +104,13 @@ func armed(t *testing.T, text string, done *[]string) *Set {
 		t.Fatal(err)
 	}
 	note := func(s string) { *done = append(*done, s) }
-	return Arm(rules, Effects{Say: note, Kill: func() { note("killed") }, Pause: func(d time.Duration) { note("paused " + d.String()) }})
+	return Arm(rules, Effects{Log: note, Kill: func() { note("killed") }, Sleep: func(d time.Duration) { note("paused " + d.String()) }})
 }
 
 func TestSet_ActsWhenItsPointsAreReached(t *testing.T) {
 	var done []string
 	s := armed(t, "install/k0s-start:begun#2=kill;install/k0s-start:applied=enospc;install/journal:write#2+=eio;install/k0s-start:ended=delay(3s)", &done)
-	at := func(object string, m Moment) error { return s.At("install", object, m) }
+	at := func(object string, m Phase) error { return s.Reach("install", object, m) }
 	if at("k0s-start", Begun) != nil || len(done) != 0 {
 		t.Errorf("acted too early: %v", done)
 	}
@@ -125,10 +125,10 @@ func TestSet_ActsWhenItsPointsAreReached(t *testing.T) {
 	if err := at("k0s-start", Applied); err != nil {
 		t.Errorf("second time: %v", err)
 	}
-	if err := errors.Join(at(Journal, Write), s.At("reset", "k0s-start", Applied)); err != nil {
+	if err := errors.Join(at(Journal, Write), s.Reach("reset", "k0s-start", Applied)); err != nil {
 		t.Errorf("not armed: %v", err)
 	}
-	if a, b := at(Journal, Write), at(Journal, Write); !errors.Is(a, host.ErrBadDisk) || !errors.Is(b, host.ErrBadDisk) {
+	if a, b := at(Journal, Write), at(Journal, Write); !errors.Is(a, host.ErrDiskIO) || !errors.Is(b, host.ErrDiskIO) {
 		t.Errorf("%v, %v", a, b)
 	}
 	if err := at("k0s-start", Ended); err != nil || done[len(done)-1] != "paused 3s" {
@@ -138,14 +138,14 @@ func TestSet_ActsWhenItsPointsAreReached(t *testing.T) {
 
 func TestArm_ReturnsNilWithoutRules(t *testing.T) {
 	s := Arm(nil, Effects{})
-	if s != nil || s.At("install", "k0s-start", Applied) != nil {
+	if s != nil || s.Reach("install", "k0s-start", Applied) != nil {
 		t.Error("an empty set acts")
 	}
 	files := hosttest.New(t).Host().Files
-	if s.Files("install", files, map[string]string{"/j": Journal}) != files {
+	if s.WrapFiles("install", files, map[string]string{"/j": Journal}) != files {
 		t.Error("files are wrapped without a rule")
 	}
-	if n := testing.AllocsPerRun(100, func() { _ = s.At("install", "k0s-start", Applied) }); n != 0 {
+	if n := testing.AllocsPerRun(100, func() { _ = s.Reach("install", "k0s-start", Applied) }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
 }
@@ -154,7 +154,7 @@ func TestArm_ReturnsNilWithoutRules(t *testing.T) {
 type died struct{}
 
 func TestWrapFiles_KilledWriteLeavesOldOrNewContent(t *testing.T) {
-	for phase, want := range map[Moment]struct{ content, temp string }{
+	for phase, want := range map[Phase]struct{ content, temp string }{
 		Write: {"old", ""}, Torn: {"old", "new "}, Temp: {"old", "new text"}, Renamed: {"new text", ""},
 	} {
 		t.Run(string(phase), func(t *testing.T) {
@@ -168,8 +168,8 @@ func TestWrapFiles_KilledWriteLeavesOldOrNewContent(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			set := Arm(rules, Effects{Say: func(string) {}, Kill: func() { panic(died{}) }})
-			files := set.Files("install", fake.Host().Files, map[string]string{path: Journal})
+			set := Arm(rules, Effects{Log: func(string) {}, Kill: func() { panic(died{}) }})
+			files := set.WrapFiles("install", fake.Host().Files, map[string]string{path: Journal})
 			func() {
 				defer func() {
 					if recover() != (died{}) {
@@ -188,7 +188,7 @@ func TestWrapFiles_KilledWriteLeavesOldOrNewContent(t *testing.T) {
 }
 
 func TestWrapFiles_FailedWriteKeepsOldContentAndRemovesTemporaryFile(t *testing.T) {
-	for _, phase := range []Moment{Write, Torn, Temp} {
+	for _, phase := range []Phase{Write, Torn, Temp} {
 		t.Run(string(phase), func(t *testing.T) {
 			fake := hosttest.New(t)
 			path := "/var/lib/plinth/journal.json"
@@ -196,7 +196,7 @@ func TestWrapFiles_FailedWriteKeepsOldContentAndRemovesTemporaryFile(t *testing.
 				t.Fatal(err)
 			}
 			var done []string
-			files := armed(t, "install/journal:"+string(phase)+"=enospc", &done).Files("install", fake.Host().Files, map[string]string{path: Journal})
+			files := armed(t, "install/journal:"+string(phase)+"=enospc", &done).WrapFiles("install", fake.Host().Files, map[string]string{path: Journal})
 			if err := files.Write(path, strings.NewReader("new text"), 0o600); !errors.Is(err, host.ErrNoSpace) {
 				t.Error(err)
 			}

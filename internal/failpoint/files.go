@@ -10,27 +10,27 @@ import (
 
 // WrapFiles returns files with failpoints of verb at each write of the paths in objects,
 // which maps a path to its object. For a nil Set it returns files itself.
-func (s *Set) Files(verb string, files host.Files, objects map[string]string) host.Files {
+func (s *Set) WrapFiles(verb string, files host.Files, objects map[string]string) host.Files {
 	if s == nil {
 		return files
 	}
-	return watched{files, s, verb, objects}
+	return instrumentedFiles{files, s, verb, objects}
 }
 
 // instrumentedFiles reaches a failpoint in each phase of a write.
-type watched struct {
+type instrumentedFiles struct {
 	host.Files
 	set     *Set
 	verb    string
 	objects map[string]string
 }
 
-func (w watched) Write(path string, r io.Reader, perm fs.FileMode) error {
+func (w instrumentedFiles) Write(path string, r io.Reader, perm fs.FileMode) error {
 	object, ok := w.objects[path]
 	if !ok {
 		return w.Files.Write(path, r, perm)
 	}
-	if err := w.set.At(w.verb, object, Write); err != nil {
+	if err := w.set.Reach(w.verb, object, Write); err != nil {
 		return err
 	}
 	content, err := io.ReadAll(r)
@@ -39,18 +39,18 @@ func (w watched) Write(path string, r io.Reader, perm fs.FileMode) error {
 	}
 	half := len(content) / 2
 	err = w.Files.Write(path, io.MultiReader(
-		bytes.NewReader(content[:half]), w.at(object, Torn),
-		bytes.NewReader(content[half:]), w.at(object, Temp)), perm)
+		bytes.NewReader(content[:half]), w.reachReader(object, Torn),
+		bytes.NewReader(content[half:]), w.reachReader(object, Temp)), perm)
 	if err != nil {
 		return err
 	}
-	return w.set.At(w.verb, object, Renamed)
+	return w.set.Reach(w.verb, object, Renamed)
 }
 
 // reachReader returns an empty reader that reaches the point object:phase when it is read.
-func (w watched) at(object string, phase Moment) io.Reader {
+func (w instrumentedFiles) reachReader(object string, phase Phase) io.Reader {
 	return readerFunc(func([]byte) (int, error) {
-		if err := w.set.At(w.verb, object, phase); err != nil {
+		if err := w.set.Reach(w.verb, object, phase); err != nil {
 			return 0, err
 		}
 		return 0, io.EOF

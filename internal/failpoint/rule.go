@@ -11,7 +11,7 @@ import (
 
 // EnvVar is the environment variable that arms points: rules separated by
 // semicolons, each POINT[#N[+]]=ACTION.
-const Variable = "PLINTH_FAILPOINTS"
+const EnvVar = "PLINTH_FAILPOINTS"
 
 // Action is the effect of a rule.
 type Action string
@@ -28,30 +28,30 @@ const (
 
 // Rule arms a point.
 type Rule struct {
-	Point  Point
-	Nth    int           // acts when the point is reached for the Nth time, from 1
-	Onward bool          // also acts each later time
-	Action Action        // effect
-	After  time.Duration // Kill: time until the kill; Delay: time to wait
+	Point    Point
+	Nth      int           // acts when the point is reached for the Nth time, from 1
+	Repeat   bool          // also acts each later time
+	Action   Action        // effect
+	Duration time.Duration // Kill: time until the kill; Delay: time to wait
 }
 
 // String returns the rule in the syntax of Parse.
 func (r Rule) String() string {
 	s := r.Point.String()
-	if r.Nth > 1 || r.Onward {
+	if r.Nth > 1 || r.Repeat {
 		s += "#" + strconv.Itoa(r.Nth)
 	}
-	if r.Onward {
+	if r.Repeat {
 		s += "+"
 	}
 	s += "=" + string(r.Action)
-	if r.After > 0 {
-		s += "(" + r.After.String() + ")"
+	if r.Duration > 0 {
+		s += "(" + r.Duration.String() + ")"
 	}
 	return s
 }
 
-func (r Rule) due(hit int) bool { return hit == r.Nth || r.Onward && hit > r.Nth }
+func (r Rule) isDue(hit int) bool { return hit == r.Nth || r.Repeat && hit > r.Nth }
 
 // UnknownError is the error for a name that is not a failpoint.
 type UnknownError struct{ Name string }
@@ -88,7 +88,7 @@ func parseRule(entry string, known []Point) (Rule, error) {
 	}
 	r.Point = known[i]
 	if counted {
-		nth, r.Onward = strings.CutSuffix(nth, "+")
+		nth, r.Repeat = strings.CutSuffix(nth, "+")
 		n, err := strconv.ParseUint(nth, 10, 31)
 		if err != nil || n == 0 {
 			return Rule{}, fmt.Errorf("%q: # must be followed by a number from 1, and optionally + for all later times", entry)
@@ -96,10 +96,10 @@ func parseRule(entry string, known []Point) (Rule, error) {
 		r.Nth = int(n)
 	}
 	var err error
-	if r.Action, r.After, err = parseAction(act); err != nil {
+	if r.Action, r.Duration, err = parseAction(act); err != nil {
 		return Rule{}, fmt.Errorf("%q: %w", entry, err)
 	}
-	if r.Action != Kill && r.Action != Delay && (r.Point.Moment == Working || r.Point.Moment == Started) {
+	if r.Action != Kill && r.Action != Delay && (r.Point.Phase == Working || r.Point.Phase == Started) {
 		return Rule{}, fmt.Errorf("%q: only kill and delay are possible at this failpoint", entry)
 	}
 	return r, nil

@@ -58,7 +58,7 @@ var _ Commands = (*execCommands)(nil)
 
 // commandEnviron returns the environment of every command. The user's own variables (KUBECONFIG,
 // KOTS_…, LD_…, a locale) are left out, because they would change what a command does.
-func environ(path string) []string {
+func commandEnviron(path string) []string {
 	env := []string{"PATH=" + path, "LC_ALL=C"}
 	for _, key := range []string{"HOME", "TMPDIR"} {
 		if value, ok := os.LookupEnv(key); ok {
@@ -75,8 +75,8 @@ func (*execCommands) Run(ctx context.Context, c Cmd) ([]byte, error) {
 		defer cancel()
 	}
 	path := searchPath(os.Getenv("PATH"))
-	cmd := exec.CommandContext(ctx, find(c.Argv[0], path), c.Argv[1:]...)
-	cmd.Env = append(environ(path), c.Env...)
+	cmd := exec.CommandContext(ctx, findProgram(c.Argv[0], path), c.Argv[1:]...)
+	cmd.Env = append(commandEnviron(path), c.Env...)
 	cmd.Stdin = c.Stdin
 	// The command gets its own process group, so that Ctrl-C on the terminal reaches only Plinth,
 	// which decides when the child ends. The child must not outlive Plinth and write while the next
@@ -103,7 +103,7 @@ func (*execCommands) Run(ctx context.Context, c Cmd) ([]byte, error) {
 		// none is left.
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 	}
-	out := &CommandError{Argv: c.Argv, Code: -1, Tail: mask(tail.String(), c.Env)}
+	out := &CommandError{Argv: c.Argv, Code: -1, Tail: maskValues(tail.String(), c.Env)}
 	var exit *exec.ExitError
 	switch {
 	case ctx.Err() != nil:
@@ -117,7 +117,7 @@ func (*execCommands) Run(ctx context.Context, c Cmd) ([]byte, error) {
 }
 
 // maskValues replaces the values of the variables in env with asterisks.
-func mask(s string, env []string) string {
+func maskValues(s string, env []string) string {
 	for _, kv := range env {
 		if _, v, ok := strings.Cut(kv, "="); ok && len(v) >= 6 {
 			s = strings.ReplaceAll(s, v, "******")
@@ -139,7 +139,7 @@ func searchPath(path string) string {
 
 // findProgram returns the absolute path of the program name in one of the folders of path. It
 // returns name itself if there is none, so that the error names it.
-func find(name, path string) string {
+func findProgram(name, path string) string {
 	if strings.Contains(name, "/") {
 		return name
 	}

@@ -229,7 +229,7 @@ func TestReadOnly_RefusesEveryChange(t *testing.T) {
 		t.Error("something changed")
 	}
 	query := shell("echo seen")
-	query.Look = true
+	query.ReadOnly = true
 	if out, err := h.Run(ctx, query); err != nil || string(out) != "seen\n" {
 		t.Errorf("a read-only command: %q, %v", out, err)
 	}
@@ -272,7 +272,7 @@ func TestLock_LocksAndLogsAreReadableByOwnerOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = release() }()
-	log, err := host.CreateLog(filepath.Join(dir, "logs/run.log"))
+	log, err := host.CreateLogFile(filepath.Join(dir, "logs/run.log"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -290,7 +290,7 @@ func TestLock_LocksAndLogsAreReadableByOwnerOnly(t *testing.T) {
 	if _, _, err := host.Lock(filepath.Join(dir, "user-link"), nil); err == nil {
 		t.Error("the lock followed a link")
 	}
-	if _, err := host.CreateLog(filepath.Join(dir, "user-link")); err == nil {
+	if _, err := host.CreateLogFile(filepath.Join(dir, "user-link")); err == nil {
 		t.Error("the log followed a link")
 	}
 }

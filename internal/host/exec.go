@@ -9,7 +9,7 @@ import (
 
 // Exec replaces this process with the program argv[0], which is looked up in PATH, and adds env to
 // the environment. It returns only on failure.
-func Become(argv, env []string) error {
+func Exec(argv, env []string) error {
 	path, err := exec.LookPath(argv[0])
 	if err != nil {
 		return err

@@ -18,7 +18,7 @@ type localFiles struct{ root string }
 var _ Files = localFiles{}
 
 func (f localFiles) ReadFile(path string) ([]byte, error) {
-	p, err := f.path(path)
+	p, err := f.localPath(path)
 	if err != nil {
 		return nil, err
 	}
@@ -26,7 +26,7 @@ func (f localFiles) ReadFile(path string) ([]byte, error) {
 }
 
 func (f localFiles) OpenFile(path string) (io.ReadCloser, error) {
-	p, err := f.path(path)
+	p, err := f.localPath(path)
 	if err != nil {
 		return nil, err
 	}
@@ -34,7 +34,7 @@ func (f localFiles) OpenFile(path string) (io.ReadCloser, error) {
 }
 
 func (f localFiles) Lstat(path string) (fs.FileInfo, error) {
-	p, err := f.path(path)
+	p, err := f.localPath(path)
 	if err != nil {
 		return nil, err
 	}
@@ -42,7 +42,7 @@ func (f localFiles) Lstat(path string) (fs.FileInfo, error) {
 }
 
 func (f localFiles) ReadDir(path string) ([]fs.DirEntry, error) {
-	p, err := f.path(path)
+	p, err := f.localPath(path)
 	if err != nil {
 		return nil, err
 	}
@@ -50,7 +50,7 @@ func (f localFiles) ReadDir(path string) ([]fs.DirEntry, error) {
 }
 
 func (f localFiles) Write(path string, r io.Reader, perm fs.FileMode) (err error) {
-	p, err := f.path(path)
+	p, err := f.localPath(path)
 	if err != nil {
 		return err
 	}
@@ -81,7 +81,7 @@ func (f localFiles) Write(path string, r io.Reader, perm fs.FileMode) (err error
 }
 
 func (f localFiles) Place(path string, r io.Reader, perm fs.FileMode) error {
-	p, err := f.path(path)
+	p, err := f.localPath(path)
 	if err != nil {
 		return err
 	}
@@ -111,7 +111,7 @@ func (f localFiles) Place(path string, r io.Reader, perm fs.FileMode) error {
 }
 
 func (f localFiles) MkdirAll(path string, perm fs.FileMode) error {
-	p, err := f.path(path)
+	p, err := f.localPath(path)
 	if err != nil {
 		return err
 	}
@@ -122,11 +122,11 @@ func (f localFiles) MkdirAll(path string, perm fs.FileMode) error {
 }
 
 func (f localFiles) RemoveAll(path string) error {
-	p, err := f.path(path)
+	p, err := f.localPath(path)
 	if err != nil {
 		return err
 	}
-	if p == filepath.Clean(f.root) || protected(filepath.Clean(path)) {
+	if p == filepath.Clean(f.root) || isProtected(filepath.Clean(path)) {
 		return fmt.Errorf("cannot remove %s: protected system folder", path)
 	}
 	info, err := os.Lstat(p)
@@ -136,7 +136,7 @@ func (f localFiles) RemoveAll(path string) error {
 	if err != nil {
 		return err
 	}
-	parent, err := device(filepath.Dir(p))
+	parent, err := deviceOf(filepath.Dir(p))
 	if err != nil {
 		return err
 	}
@@ -151,7 +151,7 @@ func TempPath(path string) string {
 }
 
 // isProtected reports whether path, which must be clean, is a top-level folder of Linux systems.
-func protected(path string) bool {
+func isProtected(path string) bool {
 	switch path {
 	case "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/lib32", "/lib64", "/media", "/mnt", "/opt", "/proc", "/root", "/run", "/sbin", "/srv", "/sys", "/tmp", "/usr", "/var":
 		return true
@@ -165,7 +165,7 @@ func removeTree(p string, info fs.FileInfo, dev uint64) error {
 	if !info.IsDir() {
 		return os.Remove(p)
 	}
-	if d, err := device(p); err != nil {
+	if d, err := deviceOf(p); err != nil {
 		return err
 	} else if d != dev {
 		return fmt.Errorf("%s is a mount point: unmount it first", p)
@@ -202,7 +202,7 @@ func Owner(info fs.FileInfo) (uid, gid int) {
 }
 
 // deviceOf returns the number of the device that holds p.
-func device(p string) (uint64, error) {
+func deviceOf(p string) (uint64, error) {
 	var st unix.Stat_t
 	if err := unix.Lstat(p, &st); err != nil {
 		return 0, &fs.PathError{Op: "lstat", Path: p, Err: err}

@@ -114,16 +114,16 @@ func (s UnitState) Running() bool { return s.Active == "active" }
 
 // StartingOrRunning reports whether the unit is active or being activated, for example in its
 // ExecStartPre. It returns false while systemd waits to restart a failed unit.
-func (s UnitState) Begun() bool {
+func (s UnitState) StartingOrRunning() bool {
 	return s.Running() || s.Active == "activating" && s.Sub != "auto-restart"
 }
 
 // Cmd is one command to run.
 type Cmd struct {
-	Argv    []string      // program and arguments; never contains a secret
-	Env     []string      // added to the environment, KEY=VALUE; values are masked in errors and logs
-	Stdin   io.Reader     // nil for none
-	Output  io.Writer     // receives stdout and stderr as they are written, in addition to what Run returns; nil for none
-	Timeout time.Duration // 0 for none other than the context's
-	Look    bool          // the command changes nothing: a ReadOnly host runs only such commands
+	Argv     []string      // program and arguments; never contains a secret
+	Env      []string      // added to the environment, KEY=VALUE; values are masked in errors and logs
+	Stdin    io.Reader     // nil for none
+	Output   io.Writer     // receives stdout and stderr as they are written, in addition to what Run returns; nil for none
+	Timeout  time.Duration // 0 for none other than the context's
+	ReadOnly bool          // the command changes nothing: a ReadOnly host runs only such commands
 }

@@ -14,7 +14,7 @@ func Local(root string) Host {
 }
 
 // localPath returns the path on this machine of the path p of the host.
-func (f localFiles) path(p string) (string, error) {
+func (f localFiles) localPath(p string) (string, error) {
 	if !filepath.IsAbs(p) {
 		return "", fmt.Errorf("path %q is not absolute", p)
 	}

@@ -50,7 +50,7 @@ func writeAt(f *os.File, b []byte) error {
 
 // CreateLogFile creates a log file that only its owner can read, and the folder if it is missing.
 // It is an error if the file exists, because it may be any file.
-func CreateLog(path string) (io.WriteCloser, error) {
+func CreateLogFile(path string) (io.WriteCloser, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, err
 	}
@@ -58,4 +58,4 @@ func CreateLog(path string) (io.WriteCloser, error) {
 }
 
 // ProcessExists reports whether a process has the id pid.
-func Alive(pid int) bool { return !errors.Is(unix.Kill(pid, 0), unix.ESRCH) }
+func ProcessExists(pid int) bool { return !errors.Is(unix.Kill(pid, 0), unix.ESRCH) }

@@ -34,16 +34,16 @@ func (p procfs) ListProcesses() ([]Process, error) {
 		}
 		cmdline, _ := os.ReadFile(filepath.Join(dir, "cmdline"))
 		exe, _ := os.Readlink(filepath.Join(dir, "exe"))
-		all = append(all, Process{PID: pid, PPID: parent(stat), Exe: strings.TrimSuffix(exe, " (deleted)"), Args: splitArgs(cmdline)})
+		all = append(all, Process{PID: pid, PPID: parsePPID(stat), Exe: strings.TrimSuffix(exe, " (deleted)"), Args: splitArgs(cmdline)})
 	}
 	return all, nil
 }
 
-func (procfs) Terminate(pid int) error { return signal(pid, unix.SIGTERM) }
+func (procfs) Terminate(pid int) error { return sendSignal(pid, unix.SIGTERM) }
 
-func (procfs) Kill(pid int) error { return signal(pid, unix.SIGKILL) }
+func (procfs) Kill(pid int) error { return sendSignal(pid, unix.SIGKILL) }
 
-func signal(pid int, s unix.Signal) error {
+func sendSignal(pid int, s unix.Signal) error {
 	if err := unix.Kill(pid, s); err != nil && !errors.Is(err, unix.ESRCH) {
 		return err
 	}
@@ -53,7 +53,7 @@ func signal(pid int, s unix.Signal) error {
 // parsePPID returns the pid of the parent from the content of /proc/PID/stat: the second field
 // after the command name, which is in parentheses and may itself contain parentheses. It returns 0
 // if the field is missing.
-func parent(stat []byte) int {
+func parsePPID(stat []byte) int {
 	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
 	if len(fields) < 2 {
 		return 0

@@ -25,8 +25,8 @@ func ReadOnly(h Host) Host {
 type readOnlyCommands struct{ Commands }
 
 func (c readOnlyCommands) Run(ctx context.Context, cmd Cmd) ([]byte, error) {
-	if !cmd.Look {
-		return nil, refused("run " + strings.Join(cmd.Argv, " "))
+	if !cmd.ReadOnly {
+		return nil, readOnlyError("run " + strings.Join(cmd.Argv, " "))
 	}
 	return c.Commands.Run(ctx, cmd)
 }
@@ -34,30 +34,40 @@ func (c readOnlyCommands) Run(ctx context.Context, cmd Cmd) ([]byte, error) {
 type readOnlyFiles struct{ Files }
 
 func (readOnlyFiles) Write(path string, _ io.Reader, _ fs.FileMode) error {
-	return refused("write " + path)
+	return readOnlyError("write " + path)
 }
-func (readOnlyFiles) MkdirAll(path string, _ fs.FileMode) error { return refused("create " + path) }
-func (readOnlyFiles) RemoveAll(path string) error               { return refused("remove " + path) }
+func (readOnlyFiles) MkdirAll(path string, _ fs.FileMode) error {
+	return readOnlyError("create " + path)
+}
+func (readOnlyFiles) RemoveAll(path string) error { return readOnlyError("remove " + path) }
 
 type readOnlyStreams struct{ Streams }
 
 func (readOnlyStreams) Place(path string, _ io.Reader, _ fs.FileMode) error {
-	return refused("write " + path)
+	return readOnlyError("write " + path)
 }
 
 type readOnlyUnits struct{ Units }
 
-func (readOnlyUnits) StartUnit(_ context.Context, unit string) error { return refused("start " + unit) }
-func (readOnlyUnits) StopUnit(_ context.Context, unit string) error  { return refused("stop " + unit) }
+func (readOnlyUnits) StartUnit(_ context.Context, unit string) error {
+	return readOnlyError("start " + unit)
+}
+func (readOnlyUnits) StopUnit(_ context.Context, unit string) error {
+	return readOnlyError("stop " + unit)
+}
 
 type readOnlyProcesses struct{ Processes }
 
-func (readOnlyProcesses) Terminate(pid int) error { return refused(fmt.Sprintf("end process %d", pid)) }
-func (readOnlyProcesses) Kill(pid int) error      { return refused(fmt.Sprintf("kill process %d", pid)) }
+func (readOnlyProcesses) Terminate(pid int) error {
+	return readOnlyError(fmt.Sprintf("end process %d", pid))
+}
+func (readOnlyProcesses) Kill(pid int) error {
+	return readOnlyError(fmt.Sprintf("kill process %d", pid))
+}
 
 type readOnlySets struct{ AddressSets }
 
-func (readOnlySets) DestroySet(name string) error { return refused("remove address set " + name) }
+func (readOnlySets) DestroySet(name string) error { return readOnlyError("remove address set " + name) }
 
 // readOnlyError returns the error for the change what, such as "write /etc/hosts".
-func refused(what string) error { return fmt.Errorf("cannot %s: this run is read-only", what) }
+func readOnlyError(what string) error { return fmt.Errorf("cannot %s: this run is read-only", what) }

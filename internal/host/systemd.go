@@ -12,7 +12,7 @@ type systemd struct{ run Commands }
 var _ Units = systemd{}
 
 func (s systemd) UnitState(ctx context.Context, unit string) (UnitState, error) {
-	out, err := s.run.Run(ctx, Cmd{Argv: []string{"systemctl", "show", "--property=LoadState,ActiveState,SubState,UnitFileState", unit}, Look: true})
+	out, err := s.run.Run(ctx, Cmd{Argv: []string{"systemctl", "show", "--property=LoadState,ActiveState,SubState,UnitFileState", unit}, ReadOnly: true})
 	if err != nil {
 		return UnitState{}, err
 	}
@@ -34,7 +34,7 @@ func (s systemd) UnitState(ctx context.Context, unit string) (UnitState, error) 
 }
 
 func (s systemd) StartUnit(ctx context.Context, unit string) error {
-	return s.each(ctx, []string{"daemon-reload"}, []string{"enable", "--quiet", unit}, []string{"start", "--no-block", unit})
+	return s.runAll(ctx, []string{"daemon-reload"}, []string{"enable", "--quiet", unit}, []string{"start", "--no-block", unit})
 }
 
 func (s systemd) StopUnit(ctx context.Context, unit string) error {
@@ -42,7 +42,7 @@ func (s systemd) StopUnit(ctx context.Context, unit string) error {
 	if err != nil || st.Load == "not-found" {
 		return err
 	}
-	if err := s.each(ctx, []string{"stop", unit}, []string{"disable", "--quiet", unit}); err != nil {
+	if err := s.runAll(ctx, []string{"stop", unit}, []string{"disable", "--quiet", unit}); err != nil {
 		return err
 	}
 	// Reset only this unit, and only if it failed: the failures of other units must stay visible,
@@ -50,18 +50,18 @@ func (s systemd) StopUnit(ctx context.Context, unit string) error {
 	if st, err = s.UnitState(ctx, unit); err != nil || st.Active != "failed" {
 		return err
 	}
-	return s.each(ctx, []string{"reset-failed", "--quiet", unit})
+	return s.runAll(ctx, []string{"reset-failed", "--quiet", unit})
 }
 
 func (s systemd) UnitLog(ctx context.Context, unit string, n int) ([]string, error) {
-	out, err := s.run.Run(ctx, Cmd{Argv: []string{"journalctl", "--no-pager", "--output=cat", "--lines=" + strconv.Itoa(n), "--unit=" + unit}, Look: true})
+	out, err := s.run.Run(ctx, Cmd{Argv: []string{"journalctl", "--no-pager", "--output=cat", "--lines=" + strconv.Itoa(n), "--unit=" + unit}, ReadOnly: true})
 	if err != nil {
 		return nil, err
 	}
 	return strings.FieldsFunc(string(out), func(r rune) bool { return r == '\n' }), nil
 }
 
-func (s systemd) each(ctx context.Context, calls ...[]string) error {
+func (s systemd) runAll(ctx context.Context, calls ...[]string) error {
 	for _, args := range calls {
 		if _, err := s.run.Run(ctx, Cmd{Argv: append([]string{"systemctl"}, args...)}); err != nil {
 			return err

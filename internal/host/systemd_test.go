@@ -96,7 +96,7 @@ func FuzzProcfs(f *testing.F) {
 	f.Add([]byte(") "), []byte("no end"))
 	f.Add([]byte(""), []byte(""))
 	f.Fuzz(func(t *testing.T, stat, cmdline []byte) {
-		_ = parent(stat)
+		_ = parsePPID(stat)
 		args := splitArgs(cmdline)
 		if joined := strings.TrimRight(strings.Join(args, "\x00"), "\x00"); joined != strings.TrimRight(string(cmdline), "\x00") {
 			t.Errorf("%q became %q", cmdline, args)
@@ -114,7 +114,7 @@ func TestStartingOrRunning_TrueWhileActivating(t *testing.T) {
 		{Active: "failed", Sub: "failed"}:           {false, false},
 	} {
 		t.Run(state.Active+" "+state.Sub, func(t *testing.T) {
-			if got := [2]bool{state.Running(), state.Begun()}; got != want {
+			if got := [2]bool{state.Running(), state.StartingOrRunning()}; got != want {
 				t.Errorf("%+v: running, starting or running: %v, want %v", state, got, want)
 			}
 		})

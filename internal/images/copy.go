@@ -16,7 +16,7 @@ import (
 
 // BlobPlacer writes a file completely or not at all, at a path where there is
 // none (else fs.ErrExist).
-type Shelf interface {
+type BlobPlacer interface {
 	Place(path string, r io.Reader, perm fs.FileMode) error
 }
 
@@ -29,16 +29,16 @@ type Shelf interface {
 // collector that is faster, the blob is written through the API.
 type copier struct {
 	store  content.Store
-	src    Source
-	shelf  Shelf
-	folder string             // directory of the store; "" if it is not known
-	busy   kmutex.KeyedLocker // blobs that are being copied: images share some
+	source Source
+	placer BlobPlacer
+	root   string             // directory of the store; "" if it is not known
+	locks  kmutex.KeyedLocker // blobs that are being copied: images share some
 }
 
 // contentRoot returns the directory of containerd's content store, or "" if it
 // cannot be used.
-func (s *Store) folder(ctx context.Context) string {
-	if s.shelf == nil {
+func (s *Store) contentRoot(ctx context.Context) string {
+	if s.placer == nil {
 		return ""
 	}
 	answer, err := s.client.IntrospectionService().Plugins(ctx, []string{"type==io.containerd.content.v1,id==content"})
@@ -50,47 +50,47 @@ func (s *Store) folder(ctx context.Context) string {
 
 // copyBlob copies one blob unless the store has it; add is called with the
 // number of bytes whenever some are done.
-func (c copier) copy(ctx context.Context, d ocispec.Descriptor, add func(int64)) error {
-	if err := c.busy.Lock(ctx, d.Digest.String()); err != nil {
+func (c copier) copyBlob(ctx context.Context, d ocispec.Descriptor, add func(int64)) error {
+	if err := c.locks.Lock(ctx, d.Digest.String()); err != nil {
 		return err
 	}
-	defer c.busy.Unlock(d.Digest.String())
+	defer c.locks.Unlock(d.Digest.String())
 	if _, err := c.store.Info(ctx, d.Digest); err == nil {
 		add(d.Size)
 		return nil
 	} else if !errdefs.IsNotFound(err) {
 		return err
 	}
-	m := &meter{add: add}
-	if err := c.place(ctx, d, m); err != nil {
+	m := &byteMeter{add: add}
+	if err := c.placeBlob(ctx, d, m); err != nil {
 		return err
 	}
-	if err := c.enter(ctx, d, m); err != nil {
+	if err := c.registerBlob(ctx, d, m); err != nil {
 		return err
 	}
-	m.reach(d.Size)
+	m.advanceTo(d.Size)
 	return nil
 }
 
 // placeBlob writes the file of the blob into the directory of the store. It
 // only returns errors of the source: others are left to registerBlob.
-func (c copier) place(ctx context.Context, d ocispec.Descriptor, m *meter) error {
-	if c.folder == "" {
+func (c copier) placeBlob(ctx context.Context, d ocispec.Descriptor, m *byteMeter) error {
+	if c.root == "" {
 		return nil
 	}
-	r, err := c.src.Open(ctx, d)
+	r, err := c.source.Open(ctx, d)
 	if err != nil {
 		return err
 	}
-	metered := &watched{Reader: &proving{r, ctx, d.Digest.Verifier(), d.Size}, meter: m}
+	metered := &meteredReader{Reader: &verifyingReader{r, ctx, d.Digest.Verifier(), d.Size}, byteMeter: m}
 	// The mode is that of containerd's own files.
-	_ = c.shelf.Place(path.Join(c.folder, "blobs", d.Digest.Algorithm().String(), d.Digest.Encoded()), metered, 0o444)
+	_ = c.placer.Place(path.Join(c.root, "blobs", d.Digest.Algorithm().String(), d.Digest.Encoded()), metered, 0o444)
 	return errors.Join(metered.err, r.Close())
 }
 
 // registerBlob registers the blob in the store, and writes its content if it is
 // not there.
-func (c copier) enter(ctx context.Context, d ocispec.Descriptor, m *meter) error {
+func (c copier) registerBlob(ctx context.Context, d ocispec.Descriptor, m *byteMeter) error {
 	w, err := content.OpenWriter(ctx, c.store, content.WithRef("plinth-"+d.Digest.String()), content.WithDescriptor(d))
 	if errdefs.IsAlreadyExists(err) {
 		return nil
@@ -105,41 +105,41 @@ func (c copier) enter(ctx context.Context, d ocispec.Descriptor, m *meter) error
 		}
 		return nil
 	}
-	r, err := c.src.Open(ctx, d)
+	r, err := c.source.Open(ctx, d)
 	if err != nil {
 		return err
 	}
-	err = content.Copy(ctx, w, &parcels{watched{Reader: r, meter: m}, min(parcel, max(d.Size, 1))}, d.Size, d.Digest)
+	err = content.Copy(ctx, w, &chunkedReader{meteredReader{Reader: r, byteMeter: m}, min(chunkSize, max(d.Size, 1))}, d.Size, d.Digest)
 	return errors.Join(err, r.Close())
 }
 
 // byteMeter counts each byte of a blob once, even if the blob is read several
 // times.
-type meter struct {
-	add  func(int64)
-	seen int64
+type byteMeter struct {
+	add      func(int64)
+	position int64
 }
 
-func (m *meter) reach(pos int64) {
-	if pos > m.seen {
-		m.add(pos - m.seen)
-		m.seen = pos
+func (m *byteMeter) advanceTo(pos int64) {
+	if pos > m.position {
+		m.add(pos - m.position)
+		m.position = pos
 	}
 }
 
 // meteredReader reports the bytes that are read to its meter, and keeps the
 // error that ended reading.
-type watched struct {
+type meteredReader struct {
 	io.Reader
-	*meter
-	pos int64
-	err error
+	*byteMeter
+	offset int64
+	err    error
 }
 
-func (w *watched) Read(b []byte) (int, error) {
+func (w *meteredReader) Read(b []byte) (int, error) {
 	n, err := w.Reader.Read(b)
-	w.pos += int64(n)
-	w.reach(w.pos)
+	w.offset += int64(n)
+	w.advanceTo(w.offset)
 	if err != nil && err != io.EOF {
 		w.err = err
 	}
@@ -148,21 +148,21 @@ func (w *watched) Read(b []byte) (int, error) {
 
 // verifyingReader fails at the end of content that does not have the wanted
 // digest and size, and as soon as ctx is done.
-type proving struct {
+type verifyingReader struct {
 	io.Reader
-	ctx  context.Context
-	sum  digest.Verifier
-	left int64
+	ctx       context.Context
+	verifier  digest.Verifier
+	remaining int64
 }
 
-func (p *proving) Read(b []byte) (int, error) {
+func (p *verifyingReader) Read(b []byte) (int, error) {
 	if err := p.ctx.Err(); err != nil {
 		return 0, err
 	}
 	n, err := p.Reader.Read(b)
-	p.left -= int64(n)
-	_, _ = p.sum.Write(b[:n]) // a hash never returns an error
-	if p.left < 0 || err == io.EOF && (p.left > 0 || !p.sum.Verified()) {
+	p.remaining -= int64(n)
+	_, _ = p.verifier.Write(b[:n]) // a hash never returns an error
+	if p.remaining < 0 || err == io.EOF && (p.remaining > 0 || !p.verifier.Verified()) {
 		return 0, errors.New("the content does not match its digest and size")
 	}
 	return n, err
@@ -171,16 +171,16 @@ func (p *proving) Read(b []byte) (int, error) {
 // chunkSize is how many bytes are sent to containerd at once. Each chunk is
 // acknowledged before the next one is sent; with containerd's own chunks, a
 // quarter as large, its socket is busier than its disk.
-const parcel = 4 << 20
+const chunkSize = 4 << 20
 
 // chunkedReader passes its content on in chunks of the given size.
-type parcels struct {
-	watched
+type chunkedReader struct {
+	meteredReader
 	size int64 // of a chunk, in bytes
 }
 
 // WriteTo is called by containerd's client to copy the content.
-func (p *parcels) WriteTo(w io.Writer) (total int64, err error) {
+func (p *chunkedReader) WriteTo(w io.Writer) (total int64, err error) {
 	buf := make([]byte, p.size)
 	for {
 		n, err := io.ReadFull(p, buf)

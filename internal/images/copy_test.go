@@ -29,7 +29,7 @@ func (m *fakeContainerd) useSharedStore(t *testing.T, shared bool) (root string,
 	s = &sharedStore{Store: localStore(t, root, m), shared: shared, known: map[digest.Digest]bool{}}
 	m.content = s
 	m.connect(t, containerd.WithIntrospectionService(fakeIntrospection{root: root}))
-	m.shelf = fakePlacer{m}
+	m.placer = fakePlacer{m}
 	return root, s
 }
 
@@ -144,9 +144,9 @@ func TestImport_PlacesBlobsAndFallsBackToAPI(t *testing.T) {
 		"shared store":                      {func(*fakeContainerd, *sharedStore) {}, 10, 0},
 		"store that does not share content": {func(_ *fakeContainerd, s *sharedStore) { s.shared = false }, 20, 10},
 		"full disk":                         {func(m *fakeContainerd, _ *sharedStore) { m.full = true }, 20, 10},
-		"no access to the directory":        {func(m *fakeContainerd, _ *sharedStore) { m.shelf = nil }, 10, 10},
+		"no access to the directory":        {func(m *fakeContainerd, _ *sharedStore) { m.placer = nil }, 10, 10},
 		"killed import":                     {func(m *fakeContainerd, s *sharedStore) { leaveUnregisteredBlobs(t, m, s) }, 10, 0},
-		"faster garbage collector":          {func(m *fakeContainerd, s *sharedStore) { m.shelf = forgettingPlacer{} }, 20, 10},
+		"faster garbage collector":          {func(m *fakeContainerd, s *sharedStore) { m.placer = forgettingPlacer{} }, 20, 10},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := newFakeContainerd(t)
@@ -166,7 +166,7 @@ func TestImport_PlacesBlobsAndFallsBackToAPI(t *testing.T) {
 			if reads := src.reads(); reads != c.reads || s.written != c.written || done != total {
 				t.Errorf("%d blobs were opened, %d were written through the API, %d of %d bytes", reads, s.written, done, total)
 			}
-			if missing, err := m.Missing(t.Context(), want); err != nil || len(missing) != 0 {
+			if missing, err := m.MissingImages(t.Context(), want); err != nil || len(missing) != 0 {
 				t.Errorf("missing %v, %v", refsOf(missing), err)
 			}
 			left, err := filepath.Glob(filepath.Join(root, "blobs/sha256/*"))
@@ -184,7 +184,7 @@ func leaveUnregisteredBlobs(t *testing.T, m *fakeContainerd, s *sharedStore) {
 	for _, d := range append(want[0].Blobs, want[0].Manifest) {
 		r, err := src.Open(t.Context(), d)
 		if err == nil {
-			err = m.shelf.Place(filepath.Join(m.folder(t.Context()), "blobs/sha256", d.Digest.Encoded()), r, 0o444)
+			err = m.placer.Place(filepath.Join(m.contentRoot(t.Context()), "blobs/sha256", d.Digest.Encoded()), r, 0o444)
 		}
 		if err != nil {
 			t.Fatal(err)

@@ -30,7 +30,7 @@ const namespace = "k8s.io"
 // pinnedLabels returns the labels that mark an image as kubelet's own and
 // protect it from kubelet's garbage collector: without internet access a
 // collected image cannot be pulled again.
-func labels() map[string]string {
+func pinnedLabels() map[string]string {
 	return map[string]string{"io.cri-containerd.image": "managed", "io.cri-containerd.pinned": "pinned"}
 }
 
@@ -59,25 +59,25 @@ func (i Image) Size() int64 {
 // DefaultParallelism is how many images to import at once: two keep the disk
 // and the unpacker busy without starving the API server that starts in
 // parallel.
-const Width = 2
+const DefaultParallelism = 2
 
 // ProgressFunc is called with the current work, and with how many of the total
 // bytes are done.
-type Report = func(message string, bytes, total int64)
+type ProgressFunc = func(message string, bytes, total int64)
 
 // Store is the image store of one containerd.
 type Store struct {
 	client *containerd.Client
-	shelf  Shelf
+	placer BlobPlacer
 }
 
 // Open connects to the containerd at socket and waits up to timeout for it to
 // serve. placer is the machine that containerd runs on: with it imports are
 // faster; it may be nil. diagnose returns why containerd does not start.
-func Open(ctx context.Context, socket string, placer Shelf, timeout time.Duration, diagnose func(context.Context) string) (*Store, error) {
+func Open(ctx context.Context, socket string, placer BlobPlacer, timeout time.Duration, diagnose func(context.Context) string) (*Store, error) {
 	var client *containerd.Client
-	err := wait.Until(ctx, wait.Options{What: "containerd to answer on " + socket, Timeout: timeout, Interval: 200 * time.Millisecond, Culprit: diagnose,
-		Next: "sudo journalctl -u 'k0s*'"},
+	err := wait.Until(ctx, wait.Options{What: "containerd to answer on " + socket, Timeout: timeout, Interval: 200 * time.Millisecond, Diagnose: diagnose,
+		NextCommand: "sudo journalctl -u 'k0s*'"},
 		func(ctx context.Context) (bool, string, error) {
 			conn, err := (&net.Dialer{}).DialContext(ctx, "unix", socket)
 			if err != nil {
@@ -111,11 +111,11 @@ func (s *Store) Close() error { return s.client.Close() }
 
 // MissingImages returns the images of want that are not in the store with
 // exactly this content, unpacked.
-func (s *Store) Missing(ctx context.Context, want []Image) ([]Image, error) {
+func (s *Store) MissingImages(ctx context.Context, want []Image) ([]Image, error) {
 	ctx = namespaces.WithNamespace(ctx, namespace)
 	var out []Image
 	for _, img := range want {
-		ok, err := s.has(ctx, img)
+		ok, err := s.hasImage(ctx, img)
 		if err != nil {
 			return nil, err
 		}
@@ -128,8 +128,8 @@ func (s *Store) Missing(ctx context.Context, want []Image) ([]Image, error) {
 
 // MissingBlobs returns the blobs that importing want would read: those of its
 // missing images that the store does not have.
-func (s *Store) Lacking(ctx context.Context, want []Image) ([]ocispec.Descriptor, error) {
-	missing, err := s.Missing(ctx, want)
+func (s *Store) MissingBlobs(ctx context.Context, want []Image) ([]ocispec.Descriptor, error) {
+	missing, err := s.MissingImages(ctx, want)
 	if err != nil {
 		return nil, err
 	}
@@ -151,7 +151,7 @@ func (s *Store) Lacking(ctx context.Context, want []Image) ([]ocispec.Descriptor
 
 // hasImage reports whether the store has img with exactly this content,
 // unpacked.
-func (s *Store) has(ctx context.Context, img Image) (bool, error) {
+func (s *Store) hasImage(ctx context.Context, img Image) (bool, error) {
 	rec, err := s.client.ImageService().Get(ctx, img.Ref)
 	if errdefs.IsNotFound(err) {
 		return false, nil
@@ -168,7 +168,7 @@ func (s *Store) has(ctx context.Context, img Image) (bool, error) {
 
 // Import imports want into the store, starting in the given order, width images
 // at a time. Content that the store has is not read again.
-func (s *Store) Import(ctx context.Context, src Source, want []Image, width int, report Report) error {
+func (s *Store) Import(ctx context.Context, src Source, want []Image, width int, report ProgressFunc) error {
 	ctx = namespaces.WithNamespace(ctx, namespace)
 	// The lease protects blobs that no image refers to yet from containerd's
 	// garbage collector.
@@ -181,13 +181,13 @@ func (s *Store) Import(ctx context.Context, src Source, want []Image, width int,
 		defer cancel()
 		_ = done(release)
 	}()
-	c := copier{store: s.client.ContentStore(), src: src, shelf: s.shelf, folder: s.folder(ctx), busy: kmutex.New()}
-	p := &progress{report: report, total: size(want)}
+	c := copier{store: s.client.ContentStore(), source: src, placer: s.placer, root: s.contentRoot(ctx), locks: kmutex.New()}
+	p := &progress{report: report, total: totalSize(want)}
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(width)
 	for _, img := range want {
 		group.Go(func() error {
-			if err := s.importOne(ctx, c, img, p); err != nil {
+			if err := s.importImage(ctx, c, img, p); err != nil {
 				return fmt.Errorf("cannot import %s: %w", img.Ref, err)
 			}
 			return nil
@@ -196,13 +196,13 @@ func (s *Store) Import(ctx context.Context, src Source, want []Image, width int,
 	return group.Wait()
 }
 
-func (s *Store) importOne(ctx context.Context, c copier, img Image, p *progress) error {
+func (s *Store) importImage(ctx context.Context, c copier, img Image, p *progress) error {
 	if err := ctx.Err(); err != nil { // another image failed, or the user canceled the import
 		return err
 	}
 	// Children first: if the store has the manifest, it has the whole image.
 	for _, d := range append(slices.Clone(img.Blobs), img.Manifest) {
-		if err := c.copy(ctx, d, p.step(img.Ref)); err != nil {
+		if err := c.copyBlob(ctx, d, p.counterFor(img.Ref)); err != nil {
 			return err
 		}
 	}
@@ -210,15 +210,15 @@ func (s *Store) importOne(ctx context.Context, c copier, img Image, p *progress)
 	if err := cimages.Dispatch(ctx, label, nil, img.Manifest); err != nil {
 		return err
 	}
-	rec := cimages.Image{Name: img.Ref, Target: img.Manifest, Labels: labels()}
-	if err := s.put(ctx, rec); err != nil {
+	rec := cimages.Image{Name: img.Ref, Target: img.Manifest, Labels: pinnedLabels()}
+	if err := s.saveImage(ctx, rec); err != nil {
 		return err
 	}
 	return containerd.NewImage(s.client, rec).Unpack(ctx, containerd.DefaultSnapshotter)
 }
 
 // saveImage creates or updates the image record.
-func (s *Store) put(ctx context.Context, rec cimages.Image) error {
+func (s *Store) saveImage(ctx context.Context, rec cimages.Image) error {
 	_, err := s.client.ImageService().Create(ctx, rec)
 	if errdefs.IsAlreadyExists(err) {
 		_, err = s.client.ImageService().Update(ctx, rec)
@@ -228,18 +228,18 @@ func (s *Store) put(ctx context.Context, rec cimages.Image) error {
 
 // progress adds up the bytes of parallel imports.
 type progress struct {
-	report Report
+	report ProgressFunc
 	total  int64
 	bytes  atomic.Int64
 }
 
 // counterFor returns a function that adds n bytes of the image ref and reports
 // the progress.
-func (p *progress) step(ref string) func(int64) {
+func (p *progress) counterFor(ref string) func(int64) {
 	return func(n int64) { p.report("importing "+ref, p.bytes.Add(n), p.total) }
 }
 
-func size(images []Image) (n int64) {
+func totalSize(images []Image) (n int64) {
 	for _, img := range images {
 		n += img.Size()
 	}

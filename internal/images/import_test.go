@@ -96,7 +96,7 @@ func refsOf(images []Image) (all []string) {
 func TestImport_ReadsNothingIfImagesExist(t *testing.T) {
 	m := newFakeContainerd(t)
 	src, want := threeImages(t)
-	if missing, err := m.Missing(t.Context(), want); err != nil || len(missing) != 3 {
+	if missing, err := m.MissingImages(t.Context(), want); err != nil || len(missing) != 3 {
 		t.Fatalf("missing %v, %v", refsOf(missing), err)
 	}
 	if err := m.Import(t.Context(), src, want, 2, ignoreProgress); err != nil {
@@ -120,11 +120,11 @@ func TestImport_ReadsNothingIfImagesExist(t *testing.T) {
 			t.Errorf("blob %s is not protected from garbage collection", l.Digest)
 		}
 	}
-	missing, err := m.Missing(t.Context(), want)
+	missing, err := m.MissingImages(t.Context(), want)
 	if err != nil || len(missing) != 0 {
 		t.Fatalf("missing %v, %v", refsOf(missing), err)
 	}
-	blobs, err := m.Lacking(t.Context(), want)
+	blobs, err := m.MissingBlobs(t.Context(), want)
 	if err != nil || len(blobs) != 0 || src.reads() != 0 {
 		t.Errorf("%d blobs are missing, %v", len(blobs), err)
 	}
@@ -137,7 +137,7 @@ func TestImport_ReadsMissingBlobsOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	src.reads()
-	blobs, err := m.Lacking(t.Context(), want[:2])
+	blobs, err := m.MissingBlobs(t.Context(), want[:2])
 	if err != nil || len(blobs) != 3 { // layer, config and manifest, but not the shared layer
 		t.Errorf("%d blobs are missing, %v", len(blobs), err)
 	}
@@ -158,7 +158,7 @@ func TestImport_NamesFailedImageAndResumes(t *testing.T) {
 	if !errors.Is(err, errBroken) || !strings.Contains(err.Error(), "cannot import "+want[1].Ref) || m.leases != 0 {
 		t.Fatalf("%v, %d leases held", err, m.leases)
 	}
-	missing, err := m.Missing(t.Context(), want)
+	missing, err := m.MissingImages(t.Context(), want)
 	if err != nil || !slices.Contains(refsOf(missing), want[1].Ref) || slices.Contains(refsOf(missing), want[0].Ref) {
 		t.Fatalf("missing %v, %v", refsOf(missing), err)
 	}
@@ -167,7 +167,7 @@ func TestImport_NamesFailedImageAndResumes(t *testing.T) {
 	if err := m.Import(t.Context(), src, missing, 2, ignoreProgress); err != nil {
 		t.Fatal(err)
 	}
-	if missing, err = m.Missing(t.Context(), want); err != nil || len(missing) != 0 {
+	if missing, err = m.MissingImages(t.Context(), want); err != nil || len(missing) != 0 {
 		t.Errorf("missing %v, %v", refsOf(missing), err)
 	}
 }
@@ -181,7 +181,7 @@ func TestImport_RefusesWrongContent(t *testing.T) {
 			if err := m.Import(t.Context(), src, want[2:], 1, ignoreProgress); err == nil {
 				t.Errorf("%s: it was accepted", name)
 			}
-			if missing, err := m.Missing(t.Context(), want[2:]); err != nil || len(missing) != 1 {
+			if missing, err := m.MissingImages(t.Context(), want[2:]); err != nil || len(missing) != 1 {
 				t.Errorf("%s: missing %v, %v", name, refsOf(missing), err)
 			}
 		})
@@ -194,7 +194,7 @@ func TestImport_ReplacesImageOfSameName(t *testing.T) {
 	const ref = "docker.io/library/app:1"
 	old, latest := src.image(t, ref, "old"), src.image(t, ref, "new")
 	for _, img := range []Image{old, latest} {
-		if missing, err := m.Missing(t.Context(), []Image{img}); err != nil || len(missing) != 1 {
+		if missing, err := m.MissingImages(t.Context(), []Image{img}); err != nil || len(missing) != 1 {
 			t.Errorf("missing %v, %v", refsOf(missing), err)
 		}
 		if err := m.Import(t.Context(), src, []Image{img}, 1, ignoreProgress); err != nil {
@@ -227,7 +227,7 @@ func TestImport_StartsInOrderAndReportsBytes(t *testing.T) {
 			order = append(order, ref)
 		}
 	})
-	if err != nil || done != total || total != size(want) || !slices.Equal(order, refsOf(want)) {
+	if err != nil || done != total || total != totalSize(want) || !slices.Equal(order, refsOf(want)) {
 		t.Errorf("%d of %d bytes, in the order %v, %v", done, total, order, err)
 	}
 }

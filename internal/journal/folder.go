@@ -17,12 +17,12 @@ const DefaultDir = "/var/lib/plinth"
 
 // PointerFile is the file that contains the path of the data folder of this host if that is not
 // DefaultDir, so that the administrator has to set it only once.
-const Pointer = "/etc/plinth-data-dir"
+const PointerFile = "/etc/plinth-data-dir"
 
 // FindDir returns the data folder of a host: the folder in PointerFile if it contains
 // a journal, else DefaultDir.
-func Dir(files Files) string {
-	raw, err := files.ReadFile(Pointer)
+func FindDir(files Files) string {
+	raw, err := files.ReadFile(PointerFile)
 	dir := strings.TrimSpace(string(raw))
 	if err != nil || !filepath.IsAbs(dir) {
 		return DefaultDir
@@ -34,10 +34,10 @@ func Dir(files Files) string {
 }
 
 // RetainedFile is the name of the file that a reset writes to a data folder in which it retains something.
-const KeptFile = "kept.json"
+const RetainedFile = "kept.json"
 
 // DirReader is the part of a host that UnusableReason needs.
-type Folder interface {
+type DirReader interface {
 	Lstat(path string) (fs.FileInfo, error)
 	ReadDir(path string) ([]fs.DirEntry, error)
 }
@@ -45,7 +45,7 @@ type Folder interface {
 // UnusableReason returns why dir cannot be the data folder, as the rest of "the data folder X …", or ""
 // if it can. A folder with other files is not usable, because install changes the
 // mode of the folder and reset removes its content.
-func Unusable(host Folder, dir string) string {
+func UnusableReason(host DirReader, dir string) string {
 	if !filepath.IsAbs(dir) {
 		return "is not an absolute path"
 	}
@@ -64,7 +64,7 @@ func Unusable(host Folder, dir string) string {
 	for _, e := range entries {
 		switch {
 		case strings.HasPrefix(strings.TrimPrefix(e.Name(), "."), "journal."), // or its temporary file, after a kill
-			e.Name() == KeptFile:
+			e.Name() == RetainedFile:
 			return ""
 		case e.Name() != "lost+found": // the folder may be the mount point of a disk
 			others = "contains other files, such as " + e.Name()
@@ -75,7 +75,7 @@ func Unusable(host Folder, dir string) string {
 
 // initialDirMode returns the mode of dir before its first run in octal, or "" if dir did not exist.
 // A folder with DirMode counts as created by a run that was killed before its first write.
-func folderMode(files Files, dir string) string {
+func initialDirMode(files Files, dir string) string {
 	info, err := files.Lstat(dir)
 	if err != nil || !info.IsDir() || info.Mode().Perm() == DirMode {
 		return ""
@@ -85,7 +85,7 @@ func folderMode(files Files, dir string) string {
 
 // InitialDirMode returns the mode that the data folder had before the first run; ok is
 // false if the folder did not exist.
-func (j *Journal) FolderBefore() (mode fs.FileMode, ok bool) {
-	n, err := strconv.ParseUint(j.data.Folder, 8, 12)
+func (j *Journal) InitialDirMode() (mode fs.FileMode, ok bool) {
+	n, err := strconv.ParseUint(j.data.DirMode, 8, 12)
 	return fs.FileMode(n).Perm(), err == nil
 }

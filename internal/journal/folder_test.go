@@ -33,7 +33,7 @@ func TestUnusableReason_RejectsFoldersWithOtherFiles(t *testing.T) {
 					must(t, os.MkdirAll(filepath.Dir(p), 0o755), os.WriteFile(p, nil, 0o600))
 				}
 			}
-			if got := Unusable(host.Local(root), c.dir); got != c.want {
+			if got := UnusableReason(host.Local(root), c.dir); got != c.want {
 				t.Errorf("%q, want %q", got, c.want)
 			}
 		})

@@ -17,7 +17,7 @@ import (
 const File = "journal.json"
 
 // schemaVersion is the schema version of the journal and the receipt. Files with a newer version are refused.
-const version = 1
+const schemaVersion = 1
 
 // Files is the part of a host that the journal needs.
 type Files interface {
@@ -29,29 +29,29 @@ type Files interface {
 
 // Run is one run of a verb.
 type Run struct {
-	Verb   string            `json:"verb"`              // install, reset, …
-	Args   map[string]string `json:"args,omitempty"`    // requested arguments without secrets: bundle digest, …
-	Began  time.Time         `json:"startedAt"`         // UTC
-	Ended  *time.Time        `json:"endedAt,omitempty"` // UTC; nil during the run and after a kill
-	Failed string            `json:"failed,omitempty"`  // error message; "" if the run did not fail
-	Steps  []Step            `json:"steps"`             // applied steps, in order
+	Verb      string            `json:"verb"`              // install, reset, …
+	Args      map[string]string `json:"args,omitempty"`    // requested arguments without secrets: bundle digest, …
+	StartedAt time.Time         `json:"startedAt"`         // UTC
+	EndedAt   *time.Time        `json:"endedAt,omitempty"` // UTC; nil during the run and after a kill
+	Failed    string            `json:"failed,omitempty"`  // error message; "" if the run did not fail
+	Steps     []Step            `json:"steps"`             // applied steps, in order
 }
 
 // Step is a step that a run applied.
 type Step struct {
-	ID      string          `json:"id"`
-	Began   time.Time       `json:"startedAt"`
-	Ended   *time.Time      `json:"endedAt,omitempty"`
-	Failed  string          `json:"failed,omitempty"`
-	Touches []string        `json:"affects,omitempty"`       // paths, units and objects that it may have changed
-	Before  json.RawMessage `json:"originalState,omitempty"` // state that reset restores, in a format of the step's own
+	ID            string          `json:"id"`
+	StartedAt     time.Time       `json:"startedAt"`
+	EndedAt       *time.Time      `json:"endedAt,omitempty"`
+	Failed        string          `json:"failed,omitempty"`
+	Affects       []string        `json:"affects,omitempty"`       // paths, units and objects that it may have changed
+	OriginalState json.RawMessage `json:"originalState,omitempty"` // state that reset restores, in a format of the step's own
 }
 
 // Unfinished reports whether the run was killed, interrupted or failed.
-func (r Run) Unfinished() bool { return r.Ended == nil || r.Failed != "" }
+func (r Run) Unfinished() bool { return r.EndedAt == nil || r.Failed != "" }
 
 // ReachedStep returns the id of the last step that the run started, or "its beginning" if there is none.
-func (r Run) At() string {
+func (r Run) ReachedStep() string {
 	if len(r.Steps) == 0 {
 		return "its beginning"
 	}
@@ -63,26 +63,26 @@ type Journal struct {
 	path  string
 	files Files
 	now   func() time.Time
-	data  content
+	data  fileContent
 	extra map[string]json.RawMessage // unknown entries of this schema version; written back unchanged
 
-	notice string // problem that Open found and recovered from
-	broken []byte // content of the damaged file until it is saved under damagedFile
-	cost   Cost
+	notice  string // problem that Open found and recovered from
+	damaged []byte // content of the damaged file until it is saved under damagedFile
+	stats   WriteStats
 }
 
 // WriteStats is the number and total duration of the journal's writes in this process.
-type Cost struct {
+type WriteStats struct {
 	Writes int
 	Time   time.Duration
 }
 
 // WriteStats returns the number and total duration of the writes up to now.
-func (j *Journal) Cost() Cost { return j.cost }
+func (j *Journal) WriteStats() WriteStats { return j.stats }
 
-type content struct {
+type fileContent struct {
 	Version int    `json:"version"`
-	Folder  string `json:"dirMode,omitempty"` // octal mode that the data folder had before the first run; "" if it did not exist
+	DirMode string `json:"dirMode,omitempty"` // octal mode that the data folder had before the first run; "" if it did not exist
 	Runs    []Run  `json:"runs"`
 }
 
@@ -90,7 +90,7 @@ type content struct {
 func (j *Journal) Runs() []Run { return slices.Clone(j.data.Runs) }
 
 // LastRun returns the newest run of verb and reports whether there is one.
-func (j *Journal) Last(verb string) (Run, bool) {
+func (j *Journal) LastRun(verb string) (Run, bool) {
 	for _, r := range slices.Backward(j.data.Runs) {
 		if r.Verb == verb {
 			return r, true
@@ -100,67 +100,67 @@ func (j *Journal) Last(verb string) (Run, bool) {
 }
 
 // BeginRun starts a run of verb and writes it to the journal.
-func (j *Journal) Begin(verb string, args map[string]string) error {
-	if len(j.data.Runs) == 0 && j.data.Folder == "" {
-		j.data.Folder = folderMode(j.files, filepath.Dir(j.path))
+func (j *Journal) BeginRun(verb string, args map[string]string) error {
+	if len(j.data.Runs) == 0 && j.data.DirMode == "" {
+		j.data.DirMode = initialDirMode(j.files, filepath.Dir(j.path))
 	}
-	j.data.Runs = append(j.data.Runs, Run{Verb: verb, Args: args, Began: j.now().UTC(), Steps: []Step{}})
-	return j.saveTwice()
+	j.data.Runs = append(j.data.Runs, Run{Verb: verb, Args: args, StartedAt: j.now().UTC(), Steps: []Step{}})
+	return j.saveBoth()
 }
 
 // Clear removes all runs, with the states that their steps saved. InitialDirMode
 // still returns the mode of the data folder before the first run.
-func (j *Journal) Forget() error {
+func (j *Journal) Clear() error {
 	j.data.Runs = []Run{}
-	return j.saveTwice()
+	return j.saveBoth()
 }
 
 // EndRun ends the current run; cause is nil if it succeeded.
-func (j *Journal) End(cause error) error {
+func (j *Journal) EndRun(cause error) error {
 	r := &j.data.Runs[len(j.data.Runs)-1]
 	now := j.now().UTC()
-	r.Ended, r.Failed = &now, text(cause)
-	return j.saveTwice()
+	r.EndedAt, r.Failed = &now, errorText(cause)
+	return j.saveBoth()
 }
 
 // BeginStep records, before the change, that the step id starts and may change affects.
 func (j *Journal) BeginStep(id string, affects []string) error {
 	r := &j.data.Runs[len(j.data.Runs)-1]
-	r.Steps = append(r.Steps, Step{ID: id, Began: j.now().UTC(), Touches: affects})
-	return j.save()
+	r.Steps = append(r.Steps, Step{ID: id, StartedAt: j.now().UTC(), Affects: affects})
+	return j.saveMain()
 }
 
 // EndStep records the end of the current step, which must be id; cause is nil if it succeeded.
 func (j *Journal) EndStep(id string, cause error) error {
-	s, err := j.open(id)
+	s, err := j.openStep(id)
 	if err != nil {
 		return err
 	}
 	now := j.now().UTC()
-	s.Ended, s.Failed = &now, text(cause)
-	return j.save()
+	s.EndedAt, s.Failed = &now, errorText(cause)
+	return j.saveMain()
 }
 
 // SaveState records, from within the current step id, the state v that reset has to restore.
 // Only the first state of a step over all runs is restored; see LoadState.
-func (j *Journal) Before(id string, v any) error {
-	s, err := j.open(id)
+func (j *Journal) SaveState(id string, v any) error {
+	s, err := j.openStep(id)
 	if err != nil {
 		return err
 	}
-	if s.Before, err = json.Marshal(v); err != nil {
+	if s.OriginalState, err = json.Marshal(v); err != nil {
 		return err
 	}
-	return j.saveTwice()
+	return j.saveBoth()
 }
 
 // LoadState decodes into v the state that the step id saved in the first run that saved one,
 // and reports whether there is one.
-func (j *Journal) Found(id string, v any) (bool, error) {
+func (j *Journal) LoadState(id string, v any) (bool, error) {
 	for _, r := range j.data.Runs {
 		for _, s := range r.Steps {
-			if s.ID == id && s.Before != nil {
-				return true, json.Unmarshal(s.Before, v)
+			if s.ID == id && s.OriginalState != nil {
+				return true, json.Unmarshal(s.OriginalState, v)
 			}
 		}
 	}
@@ -168,7 +168,7 @@ func (j *Journal) Found(id string, v any) (bool, error) {
 }
 
 // openStep returns the current step. It fails if that is not id.
-func (j *Journal) open(id string) (*Step, error) {
+func (j *Journal) openStep(id string) (*Step, error) {
 	if n := len(j.data.Runs); n > 0 {
 		if r := &j.data.Runs[n-1]; len(r.Steps) > 0 && r.Steps[len(r.Steps)-1].ID == id {
 			return &r.Steps[len(r.Steps)-1], nil

@@ -38,26 +38,26 @@ func must(t *testing.T, errs ...error) {
 func TestOpen_ReadsUnfinishedRunAfterKill(t *testing.T) {
 	root := t.TempDir()
 	j := mustOpen(t, root)
-	must(t, j.Begin("install", map[string]string{"bundle": "sha256:1"}), j.BeginStep("a", []string{"/x"}), j.EndStep("a", nil), j.BeginStep("b", nil))
+	must(t, j.BeginRun("install", map[string]string{"bundle": "sha256:1"}), j.BeginStep("a", []string{"/x"}), j.EndStep("a", nil), j.BeginStep("b", nil))
 
-	run, ok := mustOpen(t, root).Last("install")
-	if !ok || !run.Unfinished() || run.At() != "b" || run.Args["bundle"] != "sha256:1" {
+	run, ok := mustOpen(t, root).LastRun("install")
+	if !ok || !run.Unfinished() || run.ReachedStep() != "b" || run.Args["bundle"] != "sha256:1" {
 		t.Errorf("after a kill: %+v", run)
 	}
-	if run.Steps[0].Ended == nil || run.Steps[0].Touches[0] != "/x" || run.Steps[1].Ended != nil {
+	if run.Steps[0].EndedAt == nil || run.Steps[0].Affects[0] != "/x" || run.Steps[1].EndedAt != nil {
 		t.Errorf("steps: %+v", run.Steps)
 	}
 }
 
 func TestLoadState_ReturnsFirstSavedState(t *testing.T) {
 	j := mustOpen(t, t.TempDir())
-	must(t, j.Begin("install", nil), j.BeginStep("sysctl", nil), j.Before("sysctl", "0"), j.EndStep("sysctl", errors.New("killed")), j.End(errors.New("x")))
-	must(t, j.Begin("install", nil), j.BeginStep("sysctl", nil), j.Before("sysctl", "1"), j.EndStep("sysctl", nil), j.End(nil))
+	must(t, j.BeginRun("install", nil), j.BeginStep("sysctl", nil), j.SaveState("sysctl", "0"), j.EndStep("sysctl", errors.New("killed")), j.EndRun(errors.New("x")))
+	must(t, j.BeginRun("install", nil), j.BeginStep("sysctl", nil), j.SaveState("sysctl", "1"), j.EndStep("sysctl", nil), j.EndRun(nil))
 	var got string
-	if ok, err := j.Found("sysctl", &got); !ok || err != nil || got != "0" {
+	if ok, err := j.LoadState("sysctl", &got); !ok || err != nil || got != "0" {
 		t.Errorf("found %q %v %v", got, ok, err)
 	}
-	if run, _ := j.Last("install"); run.Unfinished() {
+	if run, _ := j.LastRun("install"); run.Unfinished() {
 		t.Error("a run that ended well counts as unfinished")
 	}
 }
@@ -66,7 +66,7 @@ func TestClear_RemovesStatesButKeepsInitialDirMode(t *testing.T) {
 	root := t.TempDir()
 	must(t, os.Mkdir(filepath.Join(root, "data"), 0o755))
 	j := mustOpen(t, root)
-	must(t, j.Begin("install", nil), j.BeginStep("record-host", nil), j.Before("record-host", "old"), j.End(nil), j.Begin("reset", nil), j.Forget())
+	must(t, j.BeginRun("install", nil), j.BeginStep("record-host", nil), j.SaveState("record-host", "old"), j.EndRun(nil), j.BeginRun("reset", nil), j.Clear())
 	for _, spoil := range []string{"", File} { // the copy has the same content
 		if spoil != "" {
 			must(t, os.WriteFile(filepath.Join(root, "data", spoil), []byte("{"), 0o600))
@@ -75,15 +75,15 @@ func TestClear_RemovesStatesButKeepsInitialDirMode(t *testing.T) {
 			t.Errorf("%q damaged: %+v, saved state %q", spoil, j.Runs(), savedState(t, j))
 		}
 	}
-	must(t, os.Chmod(filepath.Join(root, "data"), DirMode), j.Begin("install", nil))
-	if mode, ok := mustOpen(t, root).FolderBefore(); !ok || mode != 0o755 {
+	must(t, os.Chmod(filepath.Join(root, "data"), DirMode), j.BeginRun("install", nil))
+	if mode, ok := mustOpen(t, root).InitialDirMode(); !ok || mode != 0o755 {
 		t.Errorf("initial mode %v, %v", mode, ok)
 	}
 }
 
 func TestBeginRun_WritesFileOnlyForItsOwner(t *testing.T) {
 	root := t.TempDir()
-	must(t, mustOpen(t, root).Begin("install", nil))
+	must(t, mustOpen(t, root).BeginRun("install", nil))
 	info, err := os.Stat(filepath.Join(root, "data/journal.json"))
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v, err %v", info, err)
@@ -94,7 +94,7 @@ func TestOpen_KeepsUnknownEntriesAndRefusesNewerSchema(t *testing.T) {
 	root := t.TempDir()
 	path := filepath.Join(root, "data/journal.json")
 	must(t, os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte(`{"version":1,"runs":[],"later":{"a":1}}`), 0o600))
-	must(t, mustOpen(t, root).Begin("install", nil))
+	must(t, mustOpen(t, root).BeginRun("install", nil))
 	raw, _ := os.ReadFile(path)
 	if !strings.Contains(string(raw), `"later"`) {
 		t.Errorf("unknown entry lost: %s", raw)
@@ -123,8 +123,8 @@ func killedInstall(t testing.TB) (root string, main, spare []byte) {
 	root = t.TempDir()
 	j, err := Open(host.Local(root), "/data", clock())
 	if err == nil {
-		err = errors.Join(j.Begin("install", map[string]string{"bundle": "sha256:1"}), j.BeginStep("record-host", []string{"/x"}),
-			j.Before("record-host", map[string]string{"/etc/k0s": "0755"}), j.EndStep("record-host", nil), j.BeginStep("kernel", nil))
+		err = errors.Join(j.BeginRun("install", map[string]string{"bundle": "sha256:1"}), j.BeginStep("record-host", []string{"/x"}),
+			j.SaveState("record-host", map[string]string{"/etc/k0s": "0755"}), j.EndStep("record-host", nil), j.BeginStep("kernel", nil))
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -140,7 +140,7 @@ func killedInstall(t testing.TB) (root string, main, spare []byte) {
 // savedState returns the state that the step record-host saved, or "" if there is none.
 func savedState(t testing.TB, j *Journal) string {
 	before := map[string]string{}
-	if _, err := j.Found("record-host", &before); err != nil {
+	if _, err := j.LoadState("record-host", &before); err != nil {
 		t.Fatal(err)
 	}
 	return before["/etc/k0s"]
@@ -152,8 +152,8 @@ func TestOpen_ReadsCopyOfJournalDamagedAtAnyByte(t *testing.T) {
 	for n := range len(main) {
 		must(t, os.WriteFile(path, main[:n], 0o600))
 		j := mustOpen(t, root)
-		if torn := n < len(main)-1; savedState(t, j) != "0755" || (j.Notice() != "") != torn { // the last byte is a newline
-			t.Fatalf("truncated at %d of %d: saved state %q, notice %q", n, len(main), savedState(t, j), j.Notice())
+		if torn := n < len(main)-1; savedState(t, j) != "0755" || (j.RecoveryNotice() != "") != torn { // the last byte is a newline
+			t.Fatalf("truncated at %d of %d: saved state %q, notice %q", n, len(main), savedState(t, j), j.RecoveryNotice())
 		}
 	}
 	for n := range len(main) - 1 {
@@ -170,12 +170,12 @@ func TestOpen_KeepsDamagedJournalAndHintsHowToRecover(t *testing.T) {
 	root, main, spare := killedInstall(t)
 	path, other := filepath.Join(root, "data", File), filepath.Join(root, "data", CopyFile)
 	must(t, os.WriteFile(path, main[:40], 0o600))
-	must(t, mustOpen(t, root).Begin("reset", nil))
-	if aside, _ := os.ReadFile(filepath.Join(root, "data", damagedName)); string(aside) != string(main[:40]) {
+	must(t, mustOpen(t, root).BeginRun("reset", nil))
+	if aside, _ := os.ReadFile(filepath.Join(root, "data", damagedFile)); string(aside) != string(main[:40]) {
 		t.Errorf("the damaged journal was not kept: %s", aside)
 	}
-	if j := mustOpen(t, root); j.Notice() != "" || len(j.Runs()) != 2 || j.Lost() {
-		t.Errorf("after the next run: %q, %d runs", j.Notice(), len(j.Runs()))
+	if j := mustOpen(t, root); j.RecoveryNotice() != "" || len(j.Runs()) != 2 || j.HistoryLost() {
+		t.Errorf("after the next run: %q, %d runs", j.RecoveryNotice(), len(j.Runs()))
 	}
 	must(t, os.WriteFile(path, main[:40], 0o600), os.WriteFile(other, spare[:40], 0o600))
 	_, err := Open(host.Local(root), "/data", clock())
@@ -183,7 +183,7 @@ func TestOpen_KeepsDamagedJournalAndHintsHowToRecover(t *testing.T) {
 		t.Errorf("both damaged: %v, hint %q", err, problem.Hint(err))
 	}
 	must(t, os.Remove(path), os.Remove(other))
-	if j := mustOpen(t, root); !j.Lost() {
+	if j := mustOpen(t, root); !j.HistoryLost() {
 		t.Error("the history of a journal that was moved away is not reported as lost")
 	}
 }
@@ -195,10 +195,10 @@ func TestInitialDirMode_ReturnsModeBeforeFirstRun(t *testing.T) {
 			if mode != 0 {
 				must(t, os.Mkdir(filepath.Join(root, "data"), mode))
 			}
-			must(t, mustOpen(t, root).Begin("install", nil))
+			must(t, mustOpen(t, root).BeginRun("install", nil))
 			j := mustOpen(t, root)
-			must(t, j.Begin("install", nil))
-			if got, ok := mustOpen(t, root).FolderBefore(); ok != (mode == 0o750) || ok && got != mode {
+			must(t, j.BeginRun("install", nil))
+			if got, ok := mustOpen(t, root).InitialDirMode(); ok != (mode == 0o750) || ok && got != mode {
 				t.Errorf("%v %v", got, ok)
 			}
 		})
@@ -222,9 +222,9 @@ func FuzzOpen(f *testing.F) {
 			return
 		}
 		for _, raw := range [][]byte{main, spare} {
-			var c content
+			var c fileContent
 			var extra map[string]json.RawMessage
-			if decode(raw, &c, &extra) == nil && len(c.Runs) == len(j.Runs()) {
+			if decodeFile(raw, &c, &extra) == nil && len(c.Runs) == len(j.Runs()) {
 				return
 			}
 		}

@@ -15,29 +15,29 @@ import (
 
 // Holder is the run that holds the lock.
 type Holder struct {
-	PID   int       `json:"pid"`       // process id
-	Verb  string    `json:"verb"`      // command of the run
-	Began time.Time `json:"startedAt"` // UTC
+	PID       int       `json:"pid"`       // process id
+	Verb      string    `json:"verb"`      // command of the run
+	StartedAt time.Time `json:"startedAt"` // UTC
 }
 
 // String returns the verb, the process id and the start time of the run.
 func (h Holder) String() string {
-	return fmt.Sprintf("%s, process %d, since %s", h.Verb, h.PID, h.Began.Format(time.RFC3339))
+	return fmt.Sprintf("%s, process %d, since %s", h.Verb, h.PID, h.StartedAt.Format(time.RFC3339))
 }
 
 // Lock locks the host at path for the run verb of this process, until release or the end of the process.
 // If another run holds the lock, it returns a Problem (ExitLocked) that names the run.
 // If the run that held the lock died, Lock takes it over and reports that in notice.
 func Lock(ctx context.Context, path, verb string, now time.Time) (release func() error, notice string, err error) {
-	note, err := json.Marshal(Holder{PID: os.Getpid(), Verb: verb, Began: now.UTC()})
+	note, err := json.Marshal(Holder{PID: os.Getpid(), Verb: verb, StartedAt: now.UTC()})
 	if err != nil {
 		return nil, "", err
 	}
 	var theirs []byte
-	o := wait.Options{What: "the programs of a dead run to end", Timeout: patience, Interval: patience / 50, Next: "sudo fuser -v " + path}
+	o := wait.Options{What: "the programs of a dead run to end", Timeout: orphanTimeout, Interval: orphanTimeout / 50, NextCommand: "sudo fuser -v " + path}
 	late := wait.Until(ctx, o, func(context.Context) (bool, string, error) {
 		release, theirs, err = host.Lock(path, note)
-		return !orphaned(theirs, err), "", nil
+		return !isOrphaned(theirs, err), "", nil
 	})
 	if ctx.Err() != nil {
 		if release != nil {
@@ -67,17 +67,17 @@ func Lock(ctx context.Context, path, verb string, now time.Time) (release func()
 }
 
 // CurrentHolder returns the run that holds the lock at path now; ok is false if there is none.
-func Holding(files interface{ ReadFile(string) ([]byte, error) }, path string) (h Holder, ok bool) {
+func CurrentHolder(files interface{ ReadFile(string) ([]byte, error) }, path string) (h Holder, ok bool) {
 	note, err := files.ReadFile(path)
-	return h, err == nil && json.Unmarshal(note, &h) == nil && h.PID > 0 && host.Alive(h.PID)
+	return h, err == nil && json.Unmarshal(note, &h) == nil && h.PID > 0 && host.ProcessExists(h.PID)
 }
 
 // orphanTimeout is how long a run waits for programs that a killed run started.
-const patience = 10 * time.Second
+const orphanTimeout = 10 * time.Second
 
 // isOrphaned reports whether a lock that could not be taken is held only by
 // programs that a dead run started: note is the content of the lock, err the error of host.Lock.
-func orphaned(note []byte, err error) bool {
+func isOrphaned(note []byte, err error) bool {
 	var h Holder
-	return errors.Is(err, host.ErrLocked) && json.Unmarshal(note, &h) == nil && h.PID > 0 && !host.Alive(h.PID)
+	return errors.Is(err, host.ErrLocked) && json.Unmarshal(note, &h) == nil && h.PID > 0 && !host.ProcessExists(h.PID)
 }

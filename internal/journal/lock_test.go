@@ -24,13 +24,13 @@ func TestLock_NamesHolder(t *testing.T) {
 		t.Errorf("second lock: %v", err)
 	}
 	files := host.Local("/")
-	if h, ok := Holding(files, path); !ok || h.Verb != "install" || h.PID != os.Getpid() {
+	if h, ok := CurrentHolder(files, path); !ok || h.Verb != "install" || h.PID != os.Getpid() {
 		t.Errorf("holder %+v, %v", h, ok)
 	}
 	if err := release(); err != nil {
 		t.Fatal(err)
 	}
-	if h, ok := Holding(files, path); ok {
+	if h, ok := CurrentHolder(files, path); ok {
 		t.Errorf("holder after release: %+v", h)
 	}
 	again, notice, err := Lock(t.Context(), path, "reset", time.Unix(0, 0))
@@ -58,7 +58,7 @@ func TestLock_WaitsForProgramsOfDeadRun(t *testing.T) {
 func TestLock_NamesDeadRunWhoseProgramsKeepLock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "lock")
-		note, err := json.Marshal(Holder{PID: 1 << 30, Verb: "install", Began: time.Unix(0, 0).UTC()})
+		note, err := json.Marshal(Holder{PID: 1 << 30, Verb: "install", StartedAt: time.Unix(0, 0).UTC()})
 		must(t, err)
 		release, _, err := host.Lock(path, note)
 		must(t, err)

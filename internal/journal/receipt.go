@@ -13,22 +13,22 @@ import (
 // Receipt describes the current installation on this host. status and later verbs
 // use it as the source of truth.
 type Receipt struct {
-	Version   int               `json:"version"`            // schema version
-	Name      string            `json:"name"`               // metadata.name of the Installer
-	Role      string            `json:"role"`               // controller or worker
-	Node      string            `json:"node"`               // Kubernetes node name of this host
-	Address   string            `json:"address"`            // its IP address
-	API       string            `json:"api,omitempty"`      // additional name or address of the API server, of a load balancer in front of the controllers
-	Bundle    string            `json:"bundle"`             // digest of the bundle's index
-	Installer string            `json:"installer"`          // digest of the Installer with defaults
-	Versions  map[string]string `json:"versions"`           // by component: k0s, kotsadm, …
-	Facts     string            `json:"facts,omitempty"`    // digest of the facts of this host before the first change
-	Warnings  []string          `json:"warnings,omitempty"` // checks that the user skipped or ignored
-	Installed time.Time         `json:"installedAt"`        // first successful run, UTC
-	Updated   time.Time         `json:"updatedAt"`          // last change, UTC
-	AddOns    []AddOn           `json:"addons,omitempty"`   // in order of installation
-	Console   Console           `json:"console,omitzero"`   // KOTS console; zero if there is none
-	Vendor    Vendor            `json:"vendor,omitzero"`    // vendor whose signed bundles this host accepts; zero before the first signed bundle
+	Version     int               `json:"version"`            // schema version
+	Name        string            `json:"name"`               // metadata.name of the Installer
+	Role        string            `json:"role"`               // controller or worker
+	Node        string            `json:"node"`               // Kubernetes node name of this host
+	Address     string            `json:"address"`            // its IP address
+	API         string            `json:"api,omitempty"`      // additional name or address of the API server, of a load balancer in front of the controllers
+	Bundle      string            `json:"bundle"`             // digest of the bundle's index
+	Installer   string            `json:"installer"`          // digest of the Installer with defaults
+	Versions    map[string]string `json:"versions"`           // by component: k0s, kotsadm, …
+	Facts       string            `json:"facts,omitempty"`    // digest of the facts of this host before the first change
+	Warnings    []string          `json:"warnings,omitempty"` // checks that the user skipped or ignored
+	InstalledAt time.Time         `json:"installedAt"`        // first successful run, UTC
+	UpdatedAt   time.Time         `json:"updatedAt"`          // last change, UTC
+	AddOns      []AddOn           `json:"addons,omitempty"`   // in order of installation
+	Console     Console           `json:"console,omitzero"`   // KOTS console; zero if there is none
+	Vendor      Vendor            `json:"vendor,omitzero"`    // vendor whose signed bundles this host accepts; zero before the first signed bundle
 }
 
 // Vendor identifies the vendor whose signed bundles a host accepts. The first signed bundle sets it.
@@ -67,7 +67,7 @@ func ReadReceipt(files Files, dir string) (r Receipt, ok bool, err error) {
 	}
 	var extra map[string]json.RawMessage
 	if err == nil {
-		err = decode(raw, &r, &extra)
+		err = decodeFile(raw, &r, &extra)
 	}
 	if err != nil {
 		return Receipt{}, false, problem.New(problem.ExitInternal, "read the receipt "+receiptPath(dir), err, "run `plinth install` again with the installed bundle, which rewrites it")
@@ -77,6 +77,6 @@ func ReadReceipt(files Files, dir string) (r Receipt, ok bool, err error) {
 
 // WriteReceipt writes r to the data folder dir.
 func WriteReceipt(files Files, dir string, r Receipt) error {
-	r.Version = version
-	return save(files, receiptPath(dir), r, nil)
+	r.Version = schemaVersion
+	return saveFile(files, receiptPath(dir), r, nil)
 }

@@ -18,11 +18,11 @@ import (
 // everything later can be found on the host itself. A damaged journal is saved as damagedFile.
 const (
 	CopyFile    = "journal.copy.json"
-	damagedName = "journal.json.damaged"
+	damagedFile = "journal.json.damaged"
 )
 
 // errNewerSchema is the error for a file of a newer Plinth. Such a file is not damaged.
-var errNewer = errors.New("use the newer Plinth that wrote it")
+var errNewerSchema = errors.New("use the newer Plinth that wrote it")
 
 // Open reads the journal in the data folder dir, or returns an empty one. It writes nothing
 // before the first BeginRun. If the journal is damaged or missing, Open reads its
@@ -30,91 +30,91 @@ var errNewer = errors.New("use the newer Plinth that wrote it")
 // a newer Plinth wrote the journal.
 func Open(files Files, dir string, now func() time.Time) (*Journal, error) {
 	j := &Journal{path: filepath.Join(dir, File), files: files, now: now}
-	raw, err := j.load(j.path)
+	raw, err := j.loadFile(j.path)
 	if err == nil {
 		return j, nil
 	}
 	copyPath := filepath.Join(dir, CopyFile)
-	_, copyErr := j.load(copyPath)
+	_, copyErr := j.loadFile(copyPath)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && errors.Is(copyErr, fs.ErrNotExist):
 		return j, nil
-	case copyErr != nil || errors.Is(err, errNewer):
-		return nil, problem.New(problem.ExitInternal, "read the journal "+j.path, err, wayOn(dir, err))
+	case copyErr != nil || errors.Is(err, errNewerSchema):
+		return nil, problem.New(problem.ExitInternal, "read the journal "+j.path, err, recoveryHint(dir, err))
 	}
-	j.broken = raw
+	j.damaged = raw
 	j.notice = fmt.Sprintf("cannot read the journal %s (%v): using its copy %s and the state of the host instead", j.path, err, copyPath)
 	return j, nil
 }
 
 // loadFile reads the file path into j and returns its content. After an error j is empty.
-func (j *Journal) load(path string) (raw []byte, err error) {
-	j.data, j.extra = content{Version: version}, nil
+func (j *Journal) loadFile(path string) (raw []byte, err error) {
+	j.data, j.extra = fileContent{Version: schemaVersion}, nil
 	if raw, err = j.files.ReadFile(path); err != nil {
 		return nil, err
 	}
-	var data content
+	var data fileContent
 	var extra map[string]json.RawMessage
-	if err = decode(raw, &data, &extra); err == nil {
+	if err = decodeFile(raw, &data, &extra); err == nil {
 		j.data, j.extra = data, extra
 	}
 	return raw, err
 }
 
 // recoveryHint returns what to do about a journal in dir that cannot be read because of err.
-func wayOn(dir string, err error) string {
-	if errors.Is(err, errNewer) {
+func recoveryHint(dir string, err error) string {
+	if errors.Is(err, errNewerSchema) {
 		return ""
 	}
 	return "restore it from a backup of this host. Without a backup, move it away:\n" +
-		"  mv " + filepath.Join(dir, File) + " " + filepath.Join(dir, damagedName) + "; rm -f " + filepath.Join(dir, CopyFile) + "\n" +
+		"  mv " + filepath.Join(dir, File) + " " + filepath.Join(dir, damagedFile) + "; rm -f " + filepath.Join(dir, CopyFile) + "\n" +
 		"and remove the cluster with `plinth reset cluster`, which then removes only what it can identify as part of the cluster"
 }
 
 // RecoveryNotice returns the problem that Open found and recovered from, or "" if there was none.
-func (j *Journal) Notice() string { return j.notice }
+func (j *Journal) RecoveryNotice() string { return j.notice }
 
 // HistoryLost reports whether a damaged journal was moved away and the current one is empty.
 // The changes of earlier runs are then known only from the host itself.
-func (j *Journal) Lost() bool {
-	_, err := j.files.Lstat(filepath.Join(filepath.Dir(j.path), damagedName))
+func (j *Journal) HistoryLost() bool {
+	_, err := j.files.Lstat(filepath.Join(filepath.Dir(j.path), damagedFile))
 	return err == nil && len(j.data.Runs) == 0
 }
 
 // measureWrite calls write and adds its duration to the statistics.
-func (j *Journal) measured(write func() error) error {
+func (j *Journal) measureWrite(write func() error) error {
 	began := j.now()
 	err := write()
-	j.cost.Writes++
-	j.cost.Time += j.now().Sub(began)
+	j.stats.Writes++
+	j.stats.Time += j.now().Sub(began)
 	return err
 }
 
 // saveMain writes the journal. It first saves the content of a damaged journal as damagedFile.
-func (j *Journal) save() error { return j.measured(j.write) }
+func (j *Journal) saveMain() error { return j.measureWrite(j.writeMain) }
 
-func (j *Journal) write() error {
+func (j *Journal) writeMain() error {
 	err := error(nil)
-	if j.broken != nil {
-		err = j.files.Write(filepath.Join(filepath.Dir(j.path), damagedName), bytes.NewReader(j.broken), 0o600)
+	if j.damaged != nil {
+		err = j.files.Write(filepath.Join(filepath.Dir(j.path), damagedFile), bytes.NewReader(j.damaged), 0o600)
 	}
 	if err == nil {
-		j.broken = nil
-		err = save(j.files, j.path, j.data, j.extra)
+		j.damaged = nil
+		err = saveFile(j.files, j.path, j.data, j.extra)
 	}
-	return writeProblem(j.path, err)
+	return wrapWriteError(j.path, err)
 }
 
 // saveBoth writes the journal and then its copy.
-func (j *Journal) saveTwice() error {
-	if err := j.save(); err != nil {
+func (j *Journal) saveBoth() error {
+	if err := j.saveMain(); err != nil {
 		return err
 	}
 	path := filepath.Join(filepath.Dir(j.path), CopyFile)
-	return j.measured(func() error { return writeProblem(path, save(j.files, path, j.data, j.extra)) })
+	return j.measureWrite(func() error { return wrapWriteError(path, saveFile(j.files, path, j.data, j.extra)) })
 }
 
-func writeProblem(path string, err error) error {
+func wrapWriteError(path string, err error) error {
 	if err == nil {
 		return nil
 	}
@@ -122,13 +122,13 @@ func writeProblem(path string, err error) error {
 }
 
 // checksumKey is the entry that contains the checksum of all other entries.
-const sumKey = "sum"
+const checksumKey = "sum"
 
 // checksum returns the checksum of the entries of a file, without checksumKey. White space in the file does not matter.
-func sum(entries map[string]json.RawMessage) (json.RawMessage, error) {
+func checksum(entries map[string]json.RawMessage) (json.RawMessage, error) {
 	rest := make(map[string]json.RawMessage, len(entries))
 	for k, e := range entries {
-		if k != sumKey {
+		if k != checksumKey {
 			rest[k] = e
 		}
 	}
@@ -142,15 +142,15 @@ func sum(entries map[string]json.RawMessage) (json.RawMessage, error) {
 
 // decodeFile decodes a versioned file: the known entries into v, all entries into extra. A file
 // without a checksum is accepted, because earlier builds did not write one.
-func decode(raw []byte, v any, extra *map[string]json.RawMessage) error {
+func decodeFile(raw []byte, v any, extra *map[string]json.RawMessage) error {
 	var head struct {
 		Version int `json:"version"`
 	}
 	if err := json.Unmarshal(raw, &head); err != nil {
 		return fmt.Errorf("it is damaged: %w", err)
 	}
-	if head.Version > version {
-		return fmt.Errorf("it has schema version %d, this Plinth supports 1 to %d: %w", head.Version, version, errNewer)
+	if head.Version > schemaVersion {
+		return fmt.Errorf("it has schema version %d, this Plinth supports 1 to %d: %w", head.Version, schemaVersion, errNewerSchema)
 	}
 	if head.Version < 1 {
 		return errors.New("it is damaged: it has no schema version")
@@ -158,15 +158,15 @@ func decode(raw []byte, v any, extra *map[string]json.RawMessage) error {
 	if err := errors.Join(json.Unmarshal(raw, extra), json.Unmarshal(raw, v)); err != nil {
 		return fmt.Errorf("it is damaged: %w", err)
 	}
-	want, err := sum(*extra)
-	if have := (*extra)[sumKey]; err == nil && have != nil && !bytes.Equal(have, want) {
+	want, err := checksum(*extra)
+	if have := (*extra)[checksumKey]; err == nil && have != nil && !bytes.Equal(have, want) {
 		err = errors.New("it is damaged: its checksum does not match")
 	}
 	return err
 }
 
 // saveFile writes v and the unknown entries extra to path atomically, with mode 0600 in a folder with mode 0711.
-func save(files Files, path string, v any, extra map[string]json.RawMessage) error {
+func saveFile(files Files, path string, v any, extra map[string]json.RawMessage) error {
 	known, err := json.Marshal(v)
 	if err != nil {
 		return err
@@ -178,7 +178,7 @@ func save(files Files, path string, v any, extra map[string]json.RawMessage) err
 	if err := json.Unmarshal(known, &merged); err != nil {
 		return err
 	}
-	if merged[sumKey], err = sum(merged); err != nil {
+	if merged[checksumKey], err = checksum(merged); err != nil {
 		return err
 	}
 	out, err := json.MarshalIndent(merged, "", " ")
@@ -191,7 +191,7 @@ func save(files Files, path string, v any, extra map[string]json.RawMessage) err
 	return files.Write(path, bytes.NewReader(append(out, '\n')), 0o600)
 }
 
-func text(err error) string {
+func errorText(err error) string {
 	if err == nil {
 		return ""
 	}

@@ -17,28 +17,28 @@ import (
 
 // Paths and units of k0s on a host.
 const (
-	Binary      = "/usr/local/bin/k0s"                // the executable
-	ConfigPath  = "/etc/k0s/k0s.yaml"                 // ClusterConfig, mode 0600
-	DataDir     = "/var/lib/k0s"                      // state of k0s
-	AdminConf   = "/var/lib/k0s/pki/admin.conf"       // kubeconfig of the cluster's administrator
-	Socket      = "/run/k0s/containerd.sock"          // socket of containerd's API
-	Unit        = "k0scontroller.service"             // systemd unit of a controller
-	WorkerUnit  = "k0sworker.service"                 // systemd unit of a worker
-	TokenPath   = "/etc/k0s/plinth.token"             // k0s's join token while a host joins, mode 0600
-	KubeletConf = "/var/lib/k0s/kubelet.conf"         // kubeconfig of this node
-	EtcdMember  = "/var/lib/k0s/etcd/member"          // data of the local member of etcd
-	CACert      = "/var/lib/k0s/pki/ca.crt"           // the cluster's certificate authority
-	CAKey       = "/var/lib/k0s/pki/ca.key"           // private key of the authority, on controllers only
-	RegistryDir = "/etc/k0s/certs.d"                  // folder in which containerd looks up registries
-	OwnConfig   = "/etc/k0s/containerd.toml"          // containerd configuration that k0s writes itself
-	unitDir     = "/etc/systemd/system/"              // folder of the systemd units of k0s
-	envPath     = "/etc/k0s/plinth.env"               // proxy settings of the service, mode 0600
-	containerd  = "/etc/k0s/containerd.d/plinth.toml" // sets RegistryDir in containerd's configuration
+	BinaryPath           = "/usr/local/bin/k0s"                // the executable
+	ConfigPath           = "/etc/k0s/k0s.yaml"                 // ClusterConfig, mode 0600
+	DataDir              = "/var/lib/k0s"                      // state of k0s
+	AdminConf            = "/var/lib/k0s/pki/admin.conf"       // kubeconfig of the cluster's administrator
+	ContainerdSocket     = "/run/k0s/containerd.sock"          // socket of containerd's API
+	ControllerUnit       = "k0scontroller.service"             // systemd unit of a controller
+	WorkerUnit           = "k0sworker.service"                 // systemd unit of a worker
+	TokenPath            = "/etc/k0s/plinth.token"             // k0s's join token while a host joins, mode 0600
+	KubeletConf          = "/var/lib/k0s/kubelet.conf"         // kubeconfig of this node
+	EtcdMemberDir        = "/var/lib/k0s/etcd/member"          // data of the local member of etcd
+	CACertPath           = "/var/lib/k0s/pki/ca.crt"           // the cluster's certificate authority
+	CAKeyPath            = "/var/lib/k0s/pki/ca.key"           // private key of the authority, on controllers only
+	RegistryDir          = "/etc/k0s/certs.d"                  // folder in which containerd looks up registries
+	ContainerdConfigPath = "/etc/k0s/containerd.toml"          // containerd configuration that k0s writes itself
+	unitDir              = "/etc/systemd/system/"              // folder of the systemd units of k0s
+	proxyEnvPath         = "/etc/k0s/plinth.env"               // proxy settings of the service, mode 0600
+	containerdDropInPath = "/etc/k0s/containerd.d/plinth.toml" // sets RegistryDir in containerd's configuration
 )
 
 // KubeletCertPath is the path of the kubelet's serving certificate and key,
 // PEM, signed by the cluster's authority for the node's name and addresses.
-const KubeletCert = DataDir + "/kubelet/pki/kubelet-server-current.pem"
+const KubeletCertPath = DataDir + "/kubelet/pki/kubelet-server-current.pem"
 
 // Loopback is the address at which every node reaches the API server, at port
 // 6443.
@@ -51,23 +51,23 @@ type Settings struct {
 	PodCIDR       string         // address range of the pods
 	ServiceCIDR   string         // address range of the services
 	NodePortRange string         // such as "80-32767"
-	OnlyLocal     bool           // never pull images: all of them are on the node
+	NeverPull     bool           // never pull images: all of them are on the node
 	APIAddress    string         // name or address of a load balancer in front of the controllers, added to the API's certificate; "" for none
 	Overlay       map[string]any // the Installer's spec.k0s.config, merged over the generated configuration
 }
 
 // NewSettings returns the settings of an Installer for a host. Images are never
 // pulled, because all of them come with the bundle.
-func SettingsFor(in *spec.Installer, address, hostname string) Settings {
+func NewSettings(in *spec.Installer, address, hostname string) Settings {
 	n := in.Spec.Network
 	return Settings{Address: address, Hostname: hostname, PodCIDR: n.PodCIDR, ServiceCIDR: n.ServiceCIDR, NodePortRange: n.NodePortRange,
-		OnlyLocal: true, Overlay: in.Spec.K0s.Config}
+		NeverPull: true, Overlay: in.Spec.K0s.Config}
 }
 
 // RenderConfig returns the ClusterConfig as YAML, after k0s has validated it.
 // The error contains all findings of k0s.
-func Render(s Settings) ([]byte, error) {
-	cfg, err := build(s)
+func RenderConfig(s Settings) ([]byte, error) {
+	cfg, err := buildConfig(s)
 	if err != nil {
 		return nil, err
 	}
@@ -80,7 +80,7 @@ func Render(s Settings) ([]byte, error) {
 // Images returns the references of the images that a controller with these
 // settings runs, the one that every pod needs first.
 func Images(s Settings) ([]string, error) {
-	cfg, err := build(s)
+	cfg, err := buildConfig(s)
 	if err != nil {
 		return nil, err
 	}
@@ -94,7 +94,7 @@ func Images(s Settings) ([]string, error) {
 
 // buildConfig returns the generated ClusterConfig with the overlay merged into
 // it.
-func build(s Settings) (*v1beta1.ClusterConfig, error) {
+func buildConfig(s Settings) (*v1beta1.ClusterConfig, error) {
 	cfg := v1beta1.DefaultClusterConfig()
 	cfg.Spec.API.Address = s.Address
 	// The API server address of every node: on a controller its own API server,
@@ -110,7 +110,7 @@ func build(s Settings) (*v1beta1.ClusterConfig, error) {
 	cfg.Spec.Network.PodCIDR = s.PodCIDR
 	cfg.Spec.Network.ServiceCIDR = s.ServiceCIDR
 	cfg.Spec.Telemetry.Enabled = new(bool)
-	if s.OnlyLocal {
+	if s.NeverPull {
 		cfg.Spec.Images.DefaultPullPolicy = "Never"
 	}
 	if len(s.Overlay) == 0 {
@@ -124,7 +124,7 @@ func build(s Settings) (*v1beta1.ClusterConfig, error) {
 	if err := json.Unmarshal(raw, &tree); err != nil {
 		return nil, err
 	}
-	overlay(tree, s.Overlay)
+	mergeOverlay(tree, s.Overlay)
 	if raw, err = json.Marshal(tree); err != nil {
 		return nil, err
 	}
@@ -137,11 +137,11 @@ func build(s Settings) (*v1beta1.ClusterConfig, error) {
 
 // mergeOverlay merges top into base: maps are merged, all other values are
 // replaced.
-func overlay(base, top map[string]any) {
+func mergeOverlay(base, top map[string]any) {
 	for k, v := range top {
 		if sub, ok := v.(map[string]any); ok {
 			if under, ok := base[k].(map[string]any); ok {
-				overlay(under, sub)
+				mergeOverlay(under, sub)
 				continue
 			}
 		}
@@ -164,7 +164,7 @@ const containerdConfig = `version = 2
 // reach nodes and services directly, because they are nodes themselves; all
 // konnectivity agents would depend on the one controller that wrote their
 // manifest. windows-node: no node runs Windows.
-const withoutComponents = "autopilot,update-prober,endpoint-reconciler,konnectivity-server,windows-node"
+const alwaysDisabled = "autopilot,update-prober,endpoint-reconciler,konnectivity-server,windows-node"
 
 // helmComponent installs the charts that the k0s configuration names. It is
 // disabled if there are none, because it delays the API by two seconds.
@@ -172,26 +172,26 @@ const helmComponent = "helm"
 
 // disabledComponents returns the components that do not run with these
 // settings, separated by commas.
-func (s Settings) without() string {
+func (s Settings) disabledComponents() string {
 	spec, _ := s.Overlay["spec"].(map[string]any)
 	if _, charts := spec["extensions"]; charts {
-		return withoutComponents
+		return alwaysDisabled
 	}
-	return withoutComponents + "," + helmComponent
+	return alwaysDisabled + "," + helmComponent
 }
 
 // startArguments returns the command-line arguments of the service.
-func (s Service) arguments() []string {
+func (s Service) startArguments() []string {
 	var all []string
 	if !s.Worker {
 		all = []string{
 			"--config=" + ConfigPath,
 			"--enable-worker",
 			"--no-taints", // a controller runs workloads too
-			"--disable-components=" + s.Settings.without(),
+			"--disable-components=" + s.Settings.disabledComponents(),
 		}
 	}
-	if s.Joins {
+	if s.JoinsCluster {
 		all = append(all, "--token-file="+TokenPath)
 	}
 	// Without it kubelet looks up its own name in DNS. If DNS does not respond,
@@ -213,7 +213,7 @@ func proxyEnv(httpProxy, httpsProxy string, noProxy []string) string {
 
 // KubernetesMinor returns the Kubernetes minor version of a k0s release, such
 // as 33 for v1.33.8+k0s.1, or 0 if version does not have that format.
-func Minor(version string) int {
+func KubernetesMinor(version string) int {
 	_, rest, _ := strings.Cut(version, ".")
 	minor, _, _ := strings.Cut(rest, ".")
 	n, err := strconv.Atoi(minor)

@@ -14,40 +14,40 @@ import (
 
 // Validate returns the objections of k0s to spec.k0s.config, and unknown keys,
 // which k0s itself might not report.
-func Judge(in *spec.Installer) []spec.Objection {
+func Validate(in *spec.Installer) []spec.Violation {
 	const path, rule = "spec.k0s.config", "k0s-config"
-	var all []spec.Objection
-	for _, key := range unknown(reflect.TypeFor[v1beta1.ClusterConfig](), in.Spec.K0s.Config, path) {
-		all = append(all, spec.Objection{Rule: rule, Path: key, Message: "k0s has no such key"})
+	var all []spec.Violation
+	for _, key := range unknownKeys(reflect.TypeFor[v1beta1.ClusterConfig](), in.Spec.K0s.Config, path) {
+		all = append(all, spec.Violation{Rule: rule, Path: key, Message: "k0s has no such key"})
 	}
 	if len(all) > 0 {
 		return all
 	}
 	// The host is not known yet; any valid address and name will do.
-	cfg, err := build(SettingsFor(in, "192.0.2.1", "host"))
+	cfg, err := buildConfig(NewSettings(in, "192.0.2.1", "host"))
 	if err != nil {
-		o := spec.Objection{Rule: rule, Path: path, Message: err.Error()}
+		o := spec.Violation{Rule: rule, Path: path, Message: err.Error()}
 		var wrong *json.UnmarshalTypeError
 		if errors.As(err, &wrong) && wrong.Field != "" {
 			o.Path, o.Message = path+"."+wrong.Field, "must be of type "+wrong.Type.String()+", found "+wrong.Value
 		}
-		return []spec.Objection{o}
+		return []spec.Violation{o}
 	}
 	for _, err := range cfg.Validate() {
-		all = append(all, spec.Objection{Rule: rule, Path: path, Message: "k0s refuses it: " + err.Error()})
+		all = append(all, spec.Violation{Rule: rule, Path: path, Message: "k0s refuses it: " + err.Error()})
 	}
 	return all
 }
 
 // unknownKeys returns the keys of value, with the prefix path, for which a
 // struct of type t has no field, sorted.
-func unknown(t reflect.Type, value any, path string) (keys []string) {
+func unknownKeys(t reflect.Type, value any, path string) (keys []string) {
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
 	if list, ok := value.([]any); ok && t.Kind() == reflect.Slice {
 		for _, v := range list {
-			keys = append(keys, unknown(t.Elem(), v, path)...)
+			keys = append(keys, unknownKeys(t.Elem(), v, path)...)
 		}
 		return keys
 	}
@@ -55,10 +55,10 @@ func unknown(t reflect.Type, value any, path string) (keys []string) {
 	if !ok || t.Kind() != reflect.Struct {
 		return nil
 	}
-	fields := fieldTypes(t)
+	fields := jsonFieldTypes(t)
 	for name, v := range tree {
 		if below, ok := fields[name]; ok {
-			keys = append(keys, unknown(below, v, path+"."+name)...)
+			keys = append(keys, unknownKeys(below, v, path+"."+name)...)
 		} else {
 			keys = append(keys, path+"."+name)
 		}
@@ -69,7 +69,7 @@ func unknown(t reflect.Type, value any, path string) (keys []string) {
 
 // jsonFieldTypes returns the types of the fields of a struct by JSON name,
 // embedded structs included.
-func fieldTypes(t reflect.Type) map[string]reflect.Type {
+func jsonFieldTypes(t reflect.Type) map[string]reflect.Type {
 	fields := map[string]reflect.Type{}
 	for _, f := range reflect.VisibleFields(t) {
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")

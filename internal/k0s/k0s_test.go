@@ -15,13 +15,13 @@ import (
 var update = flag.Bool("update", false, "rewrite golden files")
 
 func settings() Settings {
-	return Settings{Address: "10.0.0.5", Hostname: "n1", PodCIDR: "10.244.0.0/16", ServiceCIDR: "10.96.0.0/12", NodePortRange: "80-32767", OnlyLocal: true}
+	return Settings{Address: "10.0.0.5", Hostname: "n1", PodCIDR: "10.244.0.0/16", ServiceCIDR: "10.96.0.0/12", NodePortRange: "80-32767", NeverPull: true}
 }
 
 func TestRenderConfig_MatchesGolden(t *testing.T) {
 	s := settings()
 	s.Overlay = map[string]any{"spec": map[string]any{"network": map[string]any{"kuberouter": map[string]any{"mtu": 1400, "autoMTU": false}}}}
-	got, err := Render(s)
+	got, err := RenderConfig(s)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,7 +39,7 @@ func TestRenderConfig_MatchesGolden(t *testing.T) {
 func TestBuildConfig_APIAddressIsInCertificateOnly(t *testing.T) {
 	s := settings()
 	s.APIAddress = "api.example.com"
-	c, err := build(s)
+	c, err := buildConfig(s)
 	if err != nil || !slices.Contains(c.Spec.API.SANs, "api.example.com") || c.Spec.API.ExternalAddress != Loopback || len(c.Validate()) > 0 {
 		t.Errorf("%+v %v", c.Spec.API, err)
 	}
@@ -56,7 +56,7 @@ func TestRenderConfig_RejectsInvalidOverlay(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := settings()
 			s.Overlay = tc.overlay
-			if _, err := Render(s); err == nil || !strings.Contains(err.Error(), tc.want) {
+			if _, err := RenderConfig(s); err == nil || !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("error %v, want one that names %q", err, tc.want)
 			}
 		})
@@ -85,7 +85,7 @@ func TestRegisterNeeded_DetectsChangedArguments(t *testing.T) {
 	f.Expect("/usr/local/bin/k0s install controller --force --config=/etc/k0s/k0s.yaml --enable-worker --no-taints --disable-components=autopilot,update-prober,endpoint-reconciler,konnectivity-server,windows-node,helm --kubelet-extra-args=--node-ip=10.0.0.5").
 		Do(func(c host.Cmd) {
 			unit := "ExecStart=/usr/local/bin/k0s controller \"" + strings.Join(c.Argv[4:], `" "`) + "\"\n"
-			if err := h.Write(unitDir+Unit, strings.NewReader(unit), 0o644); err != nil {
+			if err := h.Write(unitDir+ControllerUnit, strings.NewReader(unit), 0o644); err != nil {
 				t.Error(err)
 			}
 		})
@@ -114,8 +114,8 @@ func TestDisabledComponents_IncludeHelmWithoutExtensions(t *testing.T) {
 			if tc.extensions {
 				s.Overlay = map[string]any{"spec": map[string]any{"extensions": map[string]any{"helm": map[string]any{}}}}
 			}
-			if got := strings.HasSuffix(s.without(), ",helm"); got != tc.want {
-				t.Error(s.without())
+			if got := strings.HasSuffix(s.disabledComponents(), ",helm"); got != tc.want {
+				t.Error(s.disabledComponents())
 			}
 		})
 	}
@@ -133,7 +133,7 @@ func TestWriteConfig_WritesPrivateFilesAndRemovesProxySettings(t *testing.T) {
 	if why, err := c.ConfigNeeded(); why != "" || err != nil {
 		t.Errorf("after writing: %q %v", why, err)
 	}
-	for _, p := range []string{ConfigPath, envPath} {
+	for _, p := range []string{ConfigPath, proxyEnvPath} {
 		if info, err := h.Lstat(p); err != nil || info.Mode().Perm() != 0o600 {
 			t.Errorf("%s: %v %v", p, info, err)
 		}
@@ -142,15 +142,15 @@ func TestWriteConfig_WritesPrivateFilesAndRemovesProxySettings(t *testing.T) {
 	if err := c.WriteConfig(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := h.Lstat(envPath); err == nil {
+	if _, err := h.Lstat(proxyEnvPath); err == nil {
 		t.Error("the proxy settings were not removed")
 	}
 }
 
 func TestDiagnose_QuotesLastLogLine(t *testing.T) {
 	f := hosttest.New(t)
-	f.Unit[Unit] = host.UnitState{Load: "loaded", Active: "failed", Sub: "exit-code"}
-	if got := (Service{Host: f.Host()}).Culprit(t.Context()); !strings.Contains(got, "failed (exit-code)") || !strings.Contains(got, "log of "+Unit) {
+	f.Units[ControllerUnit] = host.UnitState{Load: "loaded", Active: "failed", Sub: "exit-code"}
+	if got := (Service{Host: f.Host()}).Diagnose(t.Context()); !strings.Contains(got, "failed (exit-code)") || !strings.Contains(got, "log of "+ControllerUnit) {
 		t.Error(got)
 	}
 }

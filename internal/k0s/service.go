@@ -23,11 +23,11 @@ type Machine interface {
 // Service is k0s on one host: a controller that also runs workloads, or a
 // worker.
 type Service struct {
-	Host     Machine
-	Settings Settings // a worker uses Address only
-	Proxy    Proxy
-	Worker   bool
-	Joins    bool // joins an existing cluster with the token in TokenPath
+	Host         Machine
+	Settings     Settings // a worker uses Address only
+	Proxy        Proxy
+	Worker       bool
+	JoinsCluster bool // joins an existing cluster with the token in TokenPath
 }
 
 // Unit returns the name of the systemd unit of the service.
@@ -35,7 +35,7 @@ func (s Service) Unit() string {
 	if s.Worker {
 		return WorkerUnit
 	}
-	return Unit
+	return ControllerUnit
 }
 
 // Proxy is the outgoing proxy of the service, for image pulls; empty for none.
@@ -47,7 +47,7 @@ type Proxy struct {
 // KubeconfigPath returns the path of the kubeconfig with the most permissions
 // on this host: that of the administrator on a controller, that of the node on
 // a worker.
-func (s Service) Kubeconfig() string {
+func (s Service) KubeconfigPath() string {
 	if s.Worker {
 		return KubeletConf
 	}
@@ -64,19 +64,19 @@ func (s Service) Joined() bool {
 		_, err := s.Host.Lstat(KubeletConf)
 		return err == nil
 	}
-	entries, err := s.Host.ReadDir(EtcdMember + "/wal")
+	entries, err := s.Host.ReadDir(EtcdMemberDir + "/wal")
 	return err == nil && slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return strings.HasSuffix(e.Name(), ".wal") })
 }
 
 // joinTimeout is how long ResetFailedJoin waits for a running k0s to join etcd.
-const joinPatience = 30 * time.Second
+const joinTimeout = 30 * time.Second
 
 // ResetFailedJoin ends a controller's failed attempt to join: it stops k0s and
 // removes the data of etcd, because otherwise k0s would consider the host a
 // member and would never contact its cluster again. It waits for a running k0s
 // first: the cluster that a second controller joins has no quorum until that
 // controller is up. joined reports whether the host is a member.
-func (s Service) Settle(ctx context.Context, report func(string, int64, int64)) (joined bool, err error) {
+func (s Service) ResetFailedJoin(ctx context.Context, report func(string, int64, int64)) (joined bool, err error) {
 	if s.Worker || s.Joined() {
 		return s.Joined(), nil
 	}
@@ -84,16 +84,16 @@ func (s Service) Settle(ctx context.Context, report func(string, int64, int64)) 
 	if err != nil {
 		return false, err
 	}
-	if st.Begun() {
+	if st.StartingOrRunning() {
 		report("k0s is already running; waiting for it to become a member of etcd", 0, 0)
-		err := wait.Until(ctx, wait.Options{What: "k0s to become a member of etcd", Timeout: joinPatience},
+		err := wait.Until(ctx, wait.Options{What: "k0s to become a member of etcd", Timeout: joinTimeout},
 			func(context.Context) (bool, string, error) { return s.Joined(), "", nil })
 		var late *wait.TimeoutError
 		if err == nil || !errors.As(err, &late) {
 			return err == nil, err
 		}
 	}
-	if st.Begun() || st.Sub == "auto-restart" {
+	if st.StartingOrRunning() || st.Sub == "auto-restart" {
 		if err := s.Host.StopUnit(ctx, s.Unit()); err != nil {
 			return false, err
 		}
@@ -101,13 +101,13 @@ func (s Service) Settle(ctx context.Context, report func(string, int64, int64)) 
 	if s.Joined() { // it joined before k0s was stopped
 		return true, nil
 	}
-	return false, s.Host.RemoveAll(EtcdMember)
+	return false, s.Host.RemoveAll(EtcdMemberDir)
 }
 
 // ConfigNeeded returns the reason why the configuration must be written, or ""
 // if it is up to date.
 func (s Service) ConfigNeeded() (string, error) {
-	for _, f := range s.files() {
+	for _, f := range s.configFiles() {
 		want, err := f.content()
 		if err != nil {
 			return "", err
@@ -129,7 +129,7 @@ func (s Service) ConfigNeeded() (string, error) {
 // WriteConfig writes the configuration files and removes those that these
 // settings do not need.
 func (s Service) WriteConfig() error {
-	for _, f := range s.files() {
+	for _, f := range s.configFiles() {
 		content, err := f.content()
 		if err != nil {
 			return err
@@ -147,31 +147,31 @@ func (s Service) WriteConfig() error {
 }
 
 // configFile is one file of the configuration.
-type file struct {
+type configFile struct {
 	path    string
 	perm    fs.FileMode
 	content func() (string, error) // "" if the file must not exist
 }
 
 // configFiles returns the configuration files of the service.
-func (s Service) files() []file {
+func (s Service) configFiles() []configFile {
 	env := proxyEnv(s.Proxy.HTTP, s.Proxy.HTTPS, s.Proxy.NoProxy)
-	all := []file{
-		{containerd, 0o644, func() (string, error) { return containerdConfig, nil }},
-		{envPath, 0o600, func() (string, error) { return env, nil }},
-		{s.dropIn(), 0o644, func() (string, error) {
+	all := []configFile{
+		{containerdDropInPath, 0o644, func() (string, error) { return containerdConfig, nil }},
+		{proxyEnvPath, 0o600, func() (string, error) { return env, nil }},
+		{s.proxyDropInPath(), 0o644, func() (string, error) {
 			if env == "" {
 				return "", nil
 			}
-			return "[Service]\nEnvironmentFile=" + envPath + "\n", nil
+			return "[Service]\nEnvironmentFile=" + proxyEnvPath + "\n", nil
 		}},
 	}
 	if !s.Worker {
-		config := file{ConfigPath, 0o600, func() (string, error) { b, err := Render(s.Settings); return string(b), err }}
-		all = append([]file{config}, all...)
+		config := configFile{ConfigPath, 0o600, func() (string, error) { b, err := RenderConfig(s.Settings); return string(b), err }}
+		all = append([]configFile{config}, all...)
 	}
-	if !s.Worker && s.Joins {
-		all = append(all, file{unitDir + s.Unit() + ".d/join.conf", 0o644, func() (string, error) { return joinGuard, nil }})
+	if !s.Worker && s.JoinsCluster {
+		all = append(all, configFile{unitDir + s.Unit() + ".d/join.conf", 0o644, func() (string, error) { return joinGuard, nil }})
 	}
 	return all
 }
@@ -182,17 +182,17 @@ func (s Service) files() []file {
 // host a member and starts etcd, which then creates a second cluster with the
 // same certificate authority.
 const joinGuard = `[Service]
-ExecStartPre=/bin/sh -c 'ls ` + EtcdMember + `/wal/*.wal >/dev/null 2>&1 || rm -rf ` + EtcdMember + `'
+ExecStartPre=/bin/sh -c 'ls ` + EtcdMemberDir + `/wal/*.wal >/dev/null 2>&1 || rm -rf ` + EtcdMemberDir + `'
 `
 
 // proxyDropInPath returns the path of the drop-in that makes the unit read
 // proxyEnvPath.
-func (s Service) dropIn() string { return unitDir + s.Unit() + ".d/proxy.conf" }
+func (s Service) proxyDropInPath() string { return unitDir + s.Unit() + ".d/proxy.conf" }
 
 // ConfigPaths returns every path that WriteConfig may change.
 func (s Service) ConfigPaths() []string {
 	var all []string
-	for _, f := range s.files() {
+	for _, f := range s.configFiles() {
 		all = append(all, f.path)
 	}
 	return all
@@ -213,7 +213,7 @@ func (s Service) RegisterNeeded() (string, error) {
 	}
 	// k0s quotes the arguments; it is enough that the unit contains each of them.
 	plain := strings.NewReplacer(`"`, "", `\x2d`, "-").Replace(string(unit))
-	for _, a := range s.arguments() {
+	for _, a := range s.startArguments() {
 		if !strings.Contains(plain, a) {
 			return s.Unit() + " is registered without " + a, nil
 		}
@@ -227,7 +227,7 @@ func (s Service) Register(ctx context.Context) error {
 	if s.Worker {
 		role = "worker"
 	}
-	argv := append([]string{Binary, "install", role, "--force"}, s.arguments()...)
+	argv := append([]string{BinaryPath, "install", role, "--force"}, s.startArguments()...)
 	_, err := s.Host.Run(ctx, host.Cmd{Argv: argv, Timeout: time.Minute})
 	return err
 }
@@ -239,7 +239,7 @@ func (s Service) StartNeeded(ctx context.Context) (string, error) {
 	switch {
 	case err != nil:
 		return "", err
-	case !st.Begun():
+	case !st.StartingOrRunning():
 		return fmt.Sprintf("%s is %s (%s)", s.Unit(), st.Active, st.Sub), nil
 	case st.Enable != "enabled":
 		return s.Unit() + " would not start after a reboot", nil
@@ -262,7 +262,7 @@ func (s Service) Start(ctx context.Context) error {
 
 // Diagnose returns the state of the service and its last error from its log,
 // for the message of a failed wait.
-func (s Service) Culprit(ctx context.Context) string {
+func (s Service) Diagnose(ctx context.Context) string {
 	st, err := s.Host.UnitState(ctx, s.Unit())
 	if err != nil {
 		return ""
@@ -285,23 +285,23 @@ func (s Service) Culprit(ctx context.Context) string {
 
 // InstalledVersion returns the version of the installed k0s binary, or "" if
 // there is none.
-func Version(ctx context.Context, h Machine) (string, error) {
-	if _, err := h.Lstat(Binary); err != nil {
+func InstalledVersion(ctx context.Context, h Machine) (string, error) {
+	if _, err := h.Lstat(BinaryPath); err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			return "", nil
 		}
 		return "", err
 	}
-	out, err := h.Run(ctx, host.Cmd{Argv: []string{Binary, "version"}, Timeout: 20 * time.Second, Look: true})
+	out, err := h.Run(ctx, host.Cmd{Argv: []string{BinaryPath, "version"}, Timeout: 20 * time.Second, ReadOnly: true})
 	return strings.TrimSpace(string(out)), err
 }
 
 // Reset runs "k0s reset", which removes the containers, mounts, state and unit
 // of k0s. The caller removes everything else.
 func Reset(ctx context.Context, h Machine) error {
-	if _, err := h.Lstat(Binary); err != nil {
+	if _, err := h.Lstat(BinaryPath); err != nil {
 		return nil
 	}
-	_, err := h.Run(ctx, host.Cmd{Argv: []string{Binary, "reset"}, Timeout: 3 * time.Minute})
+	_, err := h.Run(ctx, host.Cmd{Argv: []string{BinaryPath, "reset"}, Timeout: 3 * time.Minute})
 	return err
 }

@@ -19,7 +19,7 @@ import (
 type delayedUnits struct{ *hosttest.Fake }
 
 func (d delayedUnits) StartUnit(ctx context.Context, unit string) error {
-	if d.Unit[unit].Sub == "auto-restart" {
+	if d.Units[unit].Sub == "auto-restart" {
 		return nil
 	}
 	return d.Fake.StartUnit(ctx, unit)
@@ -27,7 +27,7 @@ func (d delayedUnits) StartUnit(ctx context.Context, unit string) error {
 
 func TestStart_EndsDelayBeforeAutomaticRestart(t *testing.T) {
 	f := hosttest.New(t)
-	f.Unit[Unit] = host.UnitState{Load: "loaded", Active: "activating", Sub: "auto-restart", Enable: "enabled"}
+	f.Units[ControllerUnit] = host.UnitState{Load: "loaded", Active: "activating", Sub: "auto-restart", Enable: "enabled"}
 	h := f.Host()
 	h.Units = delayedUnits{f}
 	c := Service{Host: h}
@@ -41,7 +41,7 @@ func TestStart_EndsDelayBeforeAutomaticRestart(t *testing.T) {
 
 func TestResetFailedJoin_RemovesDataOfFailedJoinOnly(t *testing.T) {
 	f := hosttest.New(t)
-	s := Service{Host: f.Host(), Joins: true}
+	s := Service{Host: f.Host(), JoinsCluster: true}
 	write := func(path string) {
 		t.Helper()
 		if err := s.Host.Write(path, strings.NewReader("x"), 0o600); err != nil {
@@ -50,37 +50,37 @@ func TestResetFailedJoin_RemovesDataOfFailedJoinOnly(t *testing.T) {
 	}
 	reset := func(want bool) {
 		t.Helper()
-		if joined, err := s.Settle(t.Context(), func(string, int64, int64) {}); joined != want || err != nil {
+		if joined, err := s.ResetFailedJoin(t.Context(), func(string, int64, int64) {}); joined != want || err != nil {
 			t.Errorf("joined %v, %v", joined, err)
 		}
 	}
 	reset(false) // no attempt to join yet
-	f.Unit[Unit] = host.UnitState{Load: "loaded", Active: "activating", Sub: "auto-restart", Enable: "enabled"}
-	write(EtcdMember + "/snap/db") // etcd started and never found its cluster
+	f.Units[ControllerUnit] = host.UnitState{Load: "loaded", Active: "activating", Sub: "auto-restart", Enable: "enabled"}
+	write(EtcdMemberDir + "/snap/db") // etcd started and never found its cluster
 	if s.Joined() {
 		t.Error("a host without a write-ahead log is reported as a member")
 	}
 	reset(false)
-	if _, err := s.Host.Lstat(EtcdMember); err == nil || f.Unit[Unit].Active != "inactive" {
-		t.Errorf("%s exists, k0s is %s", EtcdMember, f.Unit[Unit].Active)
+	if _, err := s.Host.Lstat(EtcdMemberDir); err == nil || f.Units[ControllerUnit].Active != "inactive" {
+		t.Errorf("%s exists, k0s is %s", EtcdMemberDir, f.Units[ControllerUnit].Active)
 	}
-	write(EtcdMember + "/snap/db")
-	write(EtcdMember + "/wal/0000000000000000-0000000000000000.wal")
-	f.Unit[Unit] = host.UnitState{Load: "loaded", Active: "active", Sub: "running", Enable: "enabled"}
+	write(EtcdMemberDir + "/snap/db")
+	write(EtcdMemberDir + "/wal/0000000000000000-0000000000000000.wal")
+	f.Units[ControllerUnit] = host.UnitState{Load: "loaded", Active: "active", Sub: "running", Enable: "enabled"}
 	reset(true)
-	if f.Unit[Unit].Active != "active" {
+	if f.Units[ControllerUnit].Active != "active" {
 		t.Error("a member was stopped")
 	}
 }
 
 func TestConfigFiles_JoinGuardRemovesEtcdWithoutLog(t *testing.T) {
 	const path = "/etc/systemd/system/k0scontroller.service.d/join.conf"
-	s := Service{Host: hosttest.New(t).Host(), Joins: true}
-	i := slices.IndexFunc(s.files(), func(f file) bool { return f.path == path })
+	s := Service{Host: hosttest.New(t).Host(), JoinsCluster: true}
+	i := slices.IndexFunc(s.configFiles(), func(f configFile) bool { return f.path == path })
 	if i < 0 {
 		t.Fatalf("not among %v", s.ConfigPaths())
 	}
-	guard, err := s.files()[i].content()
+	guard, err := s.configFiles()[i].content()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +97,7 @@ func TestConfigFiles_JoinGuardRemovesEtcdWithoutLog(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if out, err := exec.Command("/bin/sh", "-c", strings.ReplaceAll(command, EtcdMember, dir)).CombinedOutput(); err != nil {
+			if out, err := exec.Command("/bin/sh", "-c", strings.ReplaceAll(command, EtcdMemberDir, dir)).CombinedOutput(); err != nil {
 				t.Fatalf("%v: %s", err, out)
 			}
 			if _, err := os.Stat(dir); (err == nil) != log {
@@ -105,7 +105,7 @@ func TestConfigFiles_JoinGuardRemovesEtcdWithoutLog(t *testing.T) {
 			}
 		})
 	}
-	for name, other := range map[string]Service{"worker": {Joins: true, Worker: true}, "first controller": {}} {
+	for name, other := range map[string]Service{"worker": {JoinsCluster: true, Worker: true}, "first controller": {}} {
 		t.Run(name, func(t *testing.T) {
 			if slices.Contains(other.ConfigPaths(), path) {
 				t.Errorf("%+v has it", other)

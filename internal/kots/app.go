@@ -24,15 +24,15 @@ type App struct {
 }
 
 // InstalledApp is an application in the console.
-type Installed struct {
+type InstalledApp struct {
 	Slug         string `json:"slug"`
 	State        string `json:"state"` // ready, degraded, updating, unavailable, missing
 	VersionLabel string `json:"versionLabel"`
 }
 
 // Apps returns the console's applications.
-func (k *KOTS) Apps(ctx context.Context) ([]Installed, error) {
-	out, err := k.run(ctx, nil, nil, "get", "apps", "-o", "json")
+func (k *Client) Apps(ctx context.Context) ([]InstalledApp, error) {
+	out, err := k.runCLI(ctx, nil, nil, "get", "apps", "-o", "json")
 	if err != nil {
 		return nil, err
 	}
@@ -41,13 +41,13 @@ func (k *KOTS) Apps(ctx context.Context) ([]Installed, error) {
 
 // parseApps returns the applications in the CLI's JSON output, which is
 // surrounded by terminal escape sequences.
-func parseApps(out []byte) ([]Installed, error) {
-	text := unmarked(string(out))
+func parseApps(out []byte) ([]InstalledApp, error) {
+	text := stripEscapes(string(out))
 	from, to := strings.IndexByte(text, '['), strings.LastIndexByte(text, ']')
 	if from < 0 || to < from {
 		return nil, errors.New("the kots CLI did not list the applications as JSON")
 	}
-	apps := []Installed{}
+	apps := []InstalledApp{}
 	if err := json.Unmarshal([]byte(text[from:to+1]), &apps); err != nil {
 		return nil, fmt.Errorf("read the list of applications of the kots CLI: %w", err)
 	}
@@ -60,12 +60,12 @@ func parseApps(out []byte) ([]Installed, error) {
 // before (registry.ConfigureKOTS), even for an application without images. An
 // error is a Problem with exit code 7 that quotes the cause in the console's
 // log.
-func (k *KOTS) InstallApp(ctx context.Context, a App, w kube.Wait) error {
+func (k *Client) InstallApp(ctx context.Context, a App, w kube.Wait) error {
 	apps, err := k.Apps(ctx)
 	if err != nil {
 		return problem.New(problem.ExitStep, "list the console's applications", err, "check whether the console is up: plinth status")
 	}
-	if !slices.ContainsFunc(apps, func(i Installed) bool { return i.Slug == a.Slug && i.VersionLabel != "" }) {
+	if !slices.ContainsFunc(apps, func(i InstalledApp) bool { return i.Slug == a.Slug && i.VersionLabel != "" }) {
 		if err := k.installApp(ctx, a, w); err != nil {
 			return err
 		}
@@ -73,10 +73,10 @@ func (k *KOTS) InstallApp(ctx context.Context, a App, w kube.Wait) error {
 	return k.WaitApp(ctx, a.Slug, w)
 }
 
-func (k *KOTS) installApp(ctx context.Context, a App, w kube.Wait) error {
+func (k *Client) installApp(ctx context.Context, a App, w kube.Wait) error {
 	args := []string{
 		"install", a.Slug, "--exclude-admin-console", "--with-minio=false", "--no-port-forward",
-		"--license-file", a.License, "--wait-duration", timeout(w.Timeout),
+		"--license-file", a.License, "--wait-duration", formatTimeout(w.Timeout),
 	}
 	if a.ConfigValues != "" {
 		args = append(args, "--config-values", a.ConfigValues)
@@ -92,27 +92,27 @@ func (k *KOTS) installApp(ctx context.Context, a App, w kube.Wait) error {
 	defer cancel(nil)
 	// The CLI retries five times, for more than a minute, even if the console
 	// has rejected the installation for good: its log ends the run early.
-	go k.listen(run, since, cancel)
-	_, err := k.run(run, nil, w.Report, args...)
+	go k.watchConsoleLog(run, since, cancel)
+	_, err := k.runCLI(run, nil, w.Report, args...)
 	if err == nil || ctx.Err() != nil {
 		return err
 	}
-	var refused *refusal
+	var refused *installError
 	if errors.As(err, &refused) {
-		return refused.problem()
+		return refused.toProblem()
 	}
-	if r := k.refusal(ctx, since); r != nil {
-		return r.problem()
+	if r := k.findFatalError(ctx, since); r != nil {
+		return r.toProblem()
 	}
-	return explain(err.Error()).problem()
+	return translate(err.Error()).toProblem()
 }
 
 // watchConsoleLog cancels the run with the cause as soon as the console's log
 // contains a fatal error.
-func (k *KOTS) listen(ctx context.Context, since time.Time, cancel context.CancelCauseFunc) {
+func (k *Client) watchConsoleLog(ctx context.Context, since time.Time, cancel context.CancelCauseFunc) {
 	o := wait.Options{What: "the console's refusal", Timeout: 24 * time.Hour, Interval: 2 * time.Second}
 	_ = wait.Until(ctx, o, func(ctx context.Context) (bool, string, error) {
-		r := k.refusal(ctx, since)
+		r := k.findFatalError(ctx, since)
 		if r != nil {
 			cancel(r)
 		}
@@ -122,18 +122,18 @@ func (k *KOTS) listen(ctx context.Context, since time.Time, cancel context.Cance
 
 // findFatalError returns the first error in the console's log since then that
 // ends an installation, or nil.
-func (k *KOTS) refusal(ctx context.Context, since time.Time) *refusal {
+func (k *Client) findFatalError(ctx context.Context, since time.Time) *installError {
 	pods, err := k.Kube.Pods(ctx, k.Namespace, "app=kotsadm")
 	if err != nil {
 		return nil
 	}
 	for _, pod := range pods {
-		lines, err := k.Kube.PodLog(ctx, k.Namespace, pod, kube.LogOptions{Container: "kotsadm", After: since})
+		lines, err := k.Kube.PodLog(ctx, k.Namespace, pod, kube.LogOptions{Container: "kotsadm", Since: since})
 		if err != nil {
 			continue
 		}
 		for _, line := range lines {
-			if r := hear(line); r != nil {
+			if r := matchFatal(line); r != nil {
 				return r
 			}
 		}
@@ -142,18 +142,18 @@ func (k *KOTS) refusal(ctx context.Context, since time.Time) *refusal {
 }
 
 // WaitApp waits until the application's state in the console is ready.
-func (k *KOTS) WaitApp(ctx context.Context, slug string, w kube.Wait) error {
-	o := wait.Options{What: "application " + slug + " to be ready", Timeout: w.Timeout, Interval: time.Second, Next: "sudo plinth kubectl get pods,events -A"}
+func (k *Client) WaitApp(ctx context.Context, slug string, w kube.Wait) error {
+	o := wait.Options{What: "application " + slug + " to be ready", Timeout: w.Timeout, Interval: time.Second, NextCommand: "sudo plinth kubectl get pods,events -A"}
 	if w.Report != nil {
 		o.OnReason = func(reason string) { w.Report(reason, 0, 0) }
 	}
-	o.Culprit = func(ctx context.Context) string { return k.Kube.Culprit(ctx, k.Namespace, "") }
+	o.Diagnose = func(ctx context.Context) string { return k.Kube.Diagnose(ctx, k.Namespace, "") }
 	err := wait.Until(ctx, o, func(ctx context.Context) (bool, string, error) {
 		apps, err := k.Apps(ctx)
 		if err != nil {
 			return false, "the console does not respond: " + err.Error(), nil
 		}
-		i := slices.IndexFunc(apps, func(i Installed) bool { return i.Slug == slug })
+		i := slices.IndexFunc(apps, func(i InstalledApp) bool { return i.Slug == slug })
 		if i < 0 {
 			return false, "the console does not list it", nil
 		}

@@ -21,7 +21,7 @@ func TestInstallApp_InstallsOnceAndWaits(t *testing.T) {
 	fake.Expect("kots install my-app --exclude-admin-console --with-minio=false --no-port-forward --license-file /l --wait-duration 20s " +
 		"--config-values /c --airgap-bundle /b --skip-compatibility-check --namespace kotsadm")
 	fake.Expect(getApps).Return(strings.Replace(ready, "ready", "missing", 1), nil)
-	fake.Expect(getApps).Return(ready, nil).Often()
+	fake.Expect(getApps).Return(ready, nil).AnyTimes()
 	app := App{Slug: "my-app", License: "/l", ConfigValues: "/c", Bundle: "/b", SkipCompat: true}
 	w := longWait()
 	for range 2 { // the second time it is installed already
@@ -53,7 +53,7 @@ func TestInstallApp_QuotesFatalErrorOfConsoleLog(t *testing.T) {
 
 func TestWaitApp_NamesStateOfUnreadyApp(t *testing.T) {
 	k, fake, _ := newBench(t)
-	fake.Expect(getApps).Return(strings.Replace(ready, "ready", "unavailable", 1), nil).Often()
+	fake.Expect(getApps).Return(strings.Replace(ready, "ready", "unavailable", 1), nil).AnyTimes()
 	err := k.WaitApp(t.Context(), "my-app", shortWait())
 	if problem.ExitCode(err) != problem.ExitStep || !strings.Contains(err.Error(), "its state in the console is unavailable") {
 		t.Errorf("got %v", err)
@@ -69,7 +69,7 @@ func TestTranslate_KnownErrors(t *testing.T) {
 		"something new":                                                                                           "something new",
 	} {
 		t.Run(want, func(t *testing.T) {
-			if got := explain(said); !strings.Contains(got.cause, want) || got.hint == "" {
+			if got := translate(said); !strings.Contains(got.cause, want) || got.hint == "" {
 				t.Errorf("%q is translated to %q", said, got.cause)
 			}
 		})
@@ -88,7 +88,7 @@ func TestMatchFatal_IgnoresOtherLines(t *testing.T) {
 		"other KOTS version": {`{"msg":"This version requires a different version of KOTS from what ..."}`, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := hear(tt.line) != nil; got != tt.fatal {
+			if got := matchFatal(tt.line) != nil; got != tt.fatal {
 				t.Errorf("fatal is %t, want %t", got, tt.fatal)
 			}
 		})

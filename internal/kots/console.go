@@ -15,14 +15,14 @@ import (
 )
 
 // ConsoleSpec describes the admin console to install.
-type Console struct {
+type ConsoleSpec struct {
 	Slug        string // slug of the application that the console will install
 	Version     string // version of KOTS and its CLI, without a v
 	Application []byte // Application manifest, for title and logo before a license is uploaded; may be nil
 }
 
 // ConsoleState is the state of the console in the cluster.
-type State struct {
+type ConsoleState struct {
 	Version string // without a v; empty if the console is not installed
 	Ready   bool   // datastore and console are ready
 	Reason  string // why it is not ready
@@ -31,24 +31,24 @@ type State struct {
 // consoleObjects returns the console's objects that must be ready, in the order
 // in which the CLI creates them. The service is the last object that the CLI
 // creates.
-func (k *KOTS) parts() (rqlite, console, service kube.Object) {
+func (k *Client) consoleObjects() (rqlite, console, service kube.Object) {
 	set := func(name string) kube.Object {
 		return kube.Object{APIVersion: "apps/v1", Kind: "StatefulSet", Namespace: k.Namespace, Name: name}
 	}
-	return set(copies.Datastore), set("kotsadm"), kube.Object{APIVersion: "v1", Kind: "Service", Namespace: k.Namespace, Name: "kotsadm"}
+	return set(copies.DatastoreName), set("kotsadm"), kube.Object{APIVersion: "v1", Kind: "Service", Namespace: k.Namespace, Name: "kotsadm"}
 }
 
 // ConsoleState returns the state of the console's objects in the cluster.
-func (k *KOTS) State(ctx context.Context) (State, error) {
-	rqlite, set, service := k.parts()
+func (k *Client) ConsoleState(ctx context.Context) (ConsoleState, error) {
+	rqlite, set, service := k.consoleObjects()
 	console, err := k.Kube.Get(ctx, set)
 	if errors.Is(err, kube.ErrNotFound) {
-		return State{Reason: "the console is not installed"}, nil
+		return ConsoleState{Reason: "the console is not installed"}, nil
 	}
 	if err != nil {
-		return State{}, err
+		return ConsoleState{}, err
 	}
-	s := State{Version: imageVersion(console), Ready: true}
+	s := ConsoleState{Version: imageVersion(console), Ready: true}
 	for _, o := range []kube.Object{rqlite, set, service} {
 		reason, err := k.Kube.WorkloadReason(ctx, o)
 		if err != nil {
@@ -63,8 +63,8 @@ func (k *KOTS) State(ctx context.Context) (State, error) {
 }
 
 // ConsoleExists reports whether the namespace has a console, ready or not.
-func Exists(ctx context.Context, c *kube.Client, namespace string) (bool, error) {
-	_, console, _ := (&KOTS{Namespace: namespace}).parts()
+func ConsoleExists(ctx context.Context, c *kube.Client, namespace string) (bool, error) {
+	_, console, _ := (&Client{Namespace: namespace}).consoleObjects()
 	return c.Exists(ctx, console)
 }
 
@@ -94,8 +94,8 @@ func imageVersion(console *unstructured.Unstructured) string {
 // The console gets a random password that is not kept; ResetPassword sets the
 // one to show. So no secret is stored on a disk for a run that is killed before
 // it shows the password. An install sets the password as its last action.
-func (k *KOTS) InstallConsole(ctx context.Context, c Console, w kube.Wait) error {
-	state, err := k.State(ctx)
+func (k *Client) InstallConsole(ctx context.Context, c ConsoleSpec, w kube.Wait) error {
+	state, err := k.ConsoleState(ctx)
 	switch {
 	case err != nil:
 		return err
@@ -106,14 +106,14 @@ func (k *KOTS) InstallConsole(ctx context.Context, c Console, w kube.Wait) error
 	case state.Ready:
 		return nil
 	}
-	_, _, service := k.parts()
+	_, _, service := k.consoleObjects()
 	created, err := k.Kube.Exists(ctx, service)
 	if err != nil {
 		return err
 	}
 	// If all objects exist, running the CLI again would only restart the pods.
 	if !created {
-		if err := k.layConsole(ctx, c, w); err != nil {
+		if err := k.createConsole(ctx, c, w); err != nil {
 			return k.consoleProblem(ctx, err)
 		}
 	}
@@ -124,7 +124,7 @@ func (k *KOTS) InstallConsole(ctx context.Context, c Console, w kube.Wait) error
 }
 
 // createConsole runs the CLI, which creates the console's objects.
-func (k *KOTS) layConsole(ctx context.Context, c Console, w kube.Wait) error {
+func (k *Client) createConsole(ctx context.Context, c ConsoleSpec, w kube.Wait) error {
 	if err := k.Kube.EnsureNamespace(ctx, k.Namespace); err != nil {
 		return err
 	}
@@ -135,7 +135,7 @@ func (k *KOTS) layConsole(ctx context.Context, c Console, w kube.Wait) error {
 	if err != nil {
 		return err
 	}
-	args := []string{"install", c.Slug, "--with-minio=false", "--no-port-forward", "--wait-duration", timeout(w.Timeout)}
+	args := []string{"install", c.Slug, "--with-minio=false", "--no-port-forward", "--wait-duration", formatTimeout(w.Timeout)}
 	if k.Airgap {
 		args = append(args, "--airgap")
 	} else {
@@ -147,21 +147,21 @@ func (k *KOTS) layConsole(ctx context.Context, c Console, w kube.Wait) error {
 		// The CLI reports only that it waits; the objects show the reason.
 		go func() { _ = k.waitConsole(watch, w) }() // only its reports are used
 	}
-	_, err = k.run(ctx, []string{"KOTS_SHARED_PASSWORD=" + password}, nil, args...)
+	_, err = k.runCLI(ctx, []string{"KOTS_SHARED_PASSWORD=" + password}, nil, args...)
 	return err
 }
 
-func (k *KOTS) waitConsole(ctx context.Context, w kube.Wait) error {
-	rqlite, console, service := k.parts()
+func (k *Client) waitConsole(ctx context.Context, w kube.Wait) error {
+	rqlite, console, service := k.consoleObjects()
 	return k.Kube.WaitWorkloads(ctx, w, rqlite, console, service)
 }
 
-func (k *KOTS) consoleProblem(ctx context.Context, err error) error {
+func (k *Client) consoleProblem(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return err
 	}
 	var late *wait.TimeoutError
-	if cause := k.Kube.Culprit(ctx, k.Namespace, ""); cause != "" && !errors.As(err, &late) {
+	if cause := k.Kube.Diagnose(ctx, k.Namespace, ""); cause != "" && !errors.As(err, &late) {
 		err = fmt.Errorf("%w; %s", err, cause)
 	}
 	return problem.New(problem.ExitStep, "install the admin console", err,
@@ -171,7 +171,7 @@ func (k *KOTS) consoleProblem(ctx context.Context, err error) error {
 // putMetadata stores the application's title and logo for the console before
 // the CLI runs, which keeps an existing one. Without it an air-gapped console
 // logs an error for each visit of its login page.
-func (k *KOTS) putMetadata(ctx context.Context, c Console) error {
+func (k *Client) putMetadata(ctx context.Context, c ConsoleSpec) error {
 	if len(c.Application) == 0 {
 		return nil
 	}

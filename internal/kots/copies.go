@@ -12,15 +12,15 @@ import (
 
 // DataPVCName is the PersistentVolumeClaim of the console's own files, such as
 // the releases that were uploaded. They are not replicated.
-const FilesClaim = "kotsadmdata-kotsadm-0"
+const DataPVCName = "kotsadmdata-kotsadm-0"
 
 // HANeeded returns the reason why the datastore must be replicated to further
 // nodes. It returns "" if the datastore has all its replicas, if fewer than
 // three controllers are Ready, and without a console. Replicas that are not
 // ready are not a reason: nothing can be done for a node that is switched off.
-func (k *KOTS) CopiesNeeded(ctx context.Context) (string, error) {
-	have, err := copies.Wanted(ctx, k.Kube, k.Namespace)
-	if err != nil || have == 0 || have >= copies.Most {
+func (k *Client) HANeeded(ctx context.Context) (string, error) {
+	have, err := copies.DatastoreReplicas(ctx, k.Kube, k.Namespace)
+	if err != nil || have == 0 || have >= copies.HAReplicas {
 		return "", err
 	}
 	controllers, err := k.Kube.Controllers(ctx)
@@ -33,7 +33,7 @@ func (k *KOTS) CopiesNeeded(ctx context.Context) (string, error) {
 			ready++
 		}
 	}
-	if ready < copies.Most {
+	if ready < copies.HAReplicas {
 		return "", nil
 	}
 	return fmt.Sprintf("%d controllers are Ready, but the console's data is on %d", ready, have), nil
@@ -41,14 +41,14 @@ func (k *KOTS) CopiesNeeded(ctx context.Context) (string, error) {
 
 // EnableHA runs the CLI to replicate the datastore and waits until all replicas
 // are ready. The data is kept: the new replicas join the existing one.
-func (k *KOTS) Copy(ctx context.Context, w kube.Wait) error {
-	set, _, _ := k.parts()
-	err := k.enableHA(ctx, w, set)
+func (k *Client) EnableHA(ctx context.Context, w kube.Wait) error {
+	set, _, _ := k.consoleObjects()
+	err := k.runEnableHA(ctx, w, set)
 	if err == nil {
 		return nil
 	}
 	// Another controller that joins at the same time may have started this already.
-	if reason, checkErr := k.CopiesNeeded(ctx); checkErr == nil && reason == "" {
+	if reason, checkErr := k.HANeeded(ctx); checkErr == nil && reason == "" {
 		err = k.Kube.WaitWorkloads(ctx, w, set)
 	}
 	if err == nil || ctx.Err() != nil {
@@ -60,11 +60,11 @@ func (k *KOTS) Copy(ctx context.Context, w kube.Wait) error {
 
 // runEnableHA runs the CLI and, because the CLI reports only that it waits,
 // reports the reason from the datastore's objects.
-func (k *KOTS) enableHA(ctx context.Context, w kube.Wait, set kube.Object) error {
+func (k *Client) runEnableHA(ctx context.Context, w kube.Wait, set kube.Object) error {
 	watch, stop := context.WithCancel(ctx)
 	var watching sync.WaitGroup
 	watching.Go(func() { _ = k.Kube.WaitWorkloads(watch, w, set) }) // the CLI's result decides
-	_, err := k.run(ctx, nil, nil, "enable-ha", "--wait-duration", timeout(w.Timeout))
+	_, err := k.runCLI(ctx, nil, nil, "enable-ha", "--wait-duration", formatTimeout(w.Timeout))
 	stop()
 	watching.Wait()
 	return err

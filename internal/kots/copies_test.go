@@ -37,23 +37,23 @@ func scaleDatastore(s *kubetest.Server, n int) {
 
 func TestHANeeded_RequiresThreeReadyControllers(t *testing.T) {
 	k, fake, s := newBench(t)
-	if why, err := k.CopiesNeeded(t.Context()); why != "" || err != nil {
+	if why, err := k.HANeeded(t.Context()); why != "" || err != nil {
 		t.Errorf("without a console: %q %v", why, err)
 	}
 	putConsole(s, "1.131.2")
 	putControllers(s, 2)
-	if why, err := k.CopiesNeeded(t.Context()); why != "" || err != nil {
+	if why, err := k.HANeeded(t.Context()); why != "" || err != nil {
 		t.Errorf("two controllers: %q %v", why, err)
 	}
 	putControllers(s, 3)
-	if why, err := k.CopiesNeeded(t.Context()); why != "3 controllers are Ready, but the console's data is on 1" || err != nil {
+	if why, err := k.HANeeded(t.Context()); why != "3 controllers are Ready, but the console's data is on 1" || err != nil {
 		t.Errorf("three controllers: %q %v", why, err)
 	}
 	fake.Expect("kots enable-ha --wait-duration 20s --namespace kotsadm").Do(func(host.Cmd) { scaleDatastore(s, 3) })
-	if err := k.Copy(t.Context(), longWait()); err != nil {
+	if err := k.EnableHA(t.Context(), longWait()); err != nil {
 		t.Fatal(err)
 	}
-	if why, err := k.CopiesNeeded(t.Context()); why != "" || err != nil {
+	if why, err := k.HANeeded(t.Context()); why != "" || err != nil {
 		t.Errorf("replicated: %q %v", why, err)
 	}
 }
@@ -63,12 +63,12 @@ func TestEnableHA_WaitsForReplicationByAnotherController(t *testing.T) {
 	putConsole(s, "1.131.2")
 	putControllers(s, 3)
 	fake.Expect("kots enable-ha --wait-duration 20s --namespace kotsadm").Return("", errors.New("the object has been modified")).Do(func(host.Cmd) { scaleDatastore(s, 3) })
-	if err := k.Copy(t.Context(), longWait()); err != nil {
+	if err := k.EnableHA(t.Context(), longWait()); err != nil {
 		t.Errorf("started by another controller: %v", err)
 	}
 	scaleDatastore(s, 1)
 	fake.Expect("kots enable-ha --wait-duration 20s --namespace kotsadm").Return("", errors.New("disk full"))
-	if err := k.Copy(t.Context(), longWait()); problem.ExitCode(err) != problem.ExitStep || !strings.Contains(err.Error(), "disk full") {
+	if err := k.EnableHA(t.Context(), longWait()); problem.ExitCode(err) != problem.ExitStep || !strings.Contains(err.Error(), "disk full") {
 		t.Errorf("not started: %v", err)
 	}
 }

@@ -18,7 +18,7 @@ import (
 
 // BinaryPath is the path of the pinned kots CLI on a host; its name makes it a
 // kubectl plug-in.
-const Binary = "/usr/local/bin/kubectl-kots"
+const BinaryPath = "/usr/local/bin/kubectl-kots"
 
 // Machine is the part of the host that the kots CLI needs.
 type Machine interface {
@@ -28,7 +28,7 @@ type Machine interface {
 }
 
 // Client manages one console.
-type KOTS struct {
+type Client struct {
 	Machine    Machine
 	Kube       *kube.Client
 	CLI        string // path of the pinned kots executable
@@ -45,7 +45,7 @@ type Proxy struct{ HTTP, HTTPS, No string }
 
 // runCLI runs the CLI in the console's namespace, reports its lines and returns
 // its output.
-func (k *KOTS) run(ctx context.Context, env []string, report func(string, int64, int64), args ...string) ([]byte, error) {
+func (k *Client) runCLI(ctx context.Context, env []string, report func(string, int64, int64), args ...string) ([]byte, error) {
 	tmp := path.Join(k.Home, "tmp")
 	for _, dir := range []string{k.Home, tmp} {
 		if err := k.Machine.MkdirAll(dir, 0o700); err != nil {
@@ -54,10 +54,10 @@ func (k *KOTS) run(ctx context.Context, env []string, report func(string, int64,
 	}
 	// The CLI unpacks the images of a bundle there: remove them also after a failure.
 	defer func() { _ = k.Machine.RemoveAll(tmp) }() // on an error the next run, or reset, removes it
-	output := &progress{report: report}
+	output := &cliOutput{report: report}
 	out, err := k.Machine.Run(ctx, host.Cmd{
 		Argv:   append([]string{k.CLI}, append(args, "--namespace", k.Namespace)...),
-		Env:    append(k.environment(tmp), env...),
+		Env:    append(k.cliEnvironment(tmp), env...),
 		Output: output,
 	})
 	switch {
@@ -65,15 +65,15 @@ func (k *KOTS) run(ctx context.Context, env []string, report func(string, int64,
 		return out, nil
 	case ctx.Err() != nil:
 		return out, context.Cause(ctx)
-	case output.said() == "":
+	case output.errorText() == "":
 		return out, err
 	}
-	return out, errors.New(output.said())
+	return out, errors.New(output.errorText())
 }
 
 // cliEnvironment returns the environment of the CLI. It clears the proxy
 // settings of the host, which would redirect even calls to the API server.
-func (k *KOTS) environment(tmp string) []string {
+func (k *Client) cliEnvironment(tmp string) []string {
 	env := []string{
 		"KUBECONFIG=" + k.Kubeconfig, "HOME=" + k.Home, "TMPDIR=" + tmp,
 		"HTTP_PROXY=", "HTTPS_PROXY=", "http_proxy=", "https_proxy=", "NO_PROXY=", "no_proxy=",
@@ -86,7 +86,7 @@ func (k *KOTS) environment(tmp string) []string {
 
 // cliOutput passes each new line of the CLI's output to report, without escape
 // sequences, and remembers the lines that explain a failure.
-type progress struct {
+type cliOutput struct {
 	report func(message string, bytes, total int64) // may be nil
 	rest   string
 	last   [2]string // the two newest lines, the newest last
@@ -94,7 +94,7 @@ type progress struct {
 }
 
 // Write adds a part of the output; it never fails.
-func (p *progress) Write(b []byte) (int, error) {
+func (p *cliOutput) Write(b []byte) (int, error) {
 	p.rest += strings.ReplaceAll(string(b), "\r", "\n")
 	for {
 		line, rest, found := strings.Cut(p.rest, "\n")
@@ -102,11 +102,11 @@ func (p *progress) Write(b []byte) (int, error) {
 			return len(b), nil
 		}
 		p.rest = rest
-		p.hear(plain(line))
+		p.addLine(stripMarks(line))
 	}
 }
 
-func (p *progress) hear(line string) {
+func (p *cliOutput) addLine(line string) {
 	if line == "" || line == p.last[1] {
 		return
 	}
@@ -121,7 +121,7 @@ func (p *progress) hear(line string) {
 
 // errorText returns the CLI's own explanation of its failure. A message of KOTS
 // may continue in the next line.
-func (p *progress) said() string {
+func (p *cliOutput) errorText() string {
 	switch {
 	case p.fault != "" && p.last[0] == "Error: "+p.fault:
 		return p.fault + " " + p.last[1]
@@ -133,14 +133,14 @@ func (p *progress) said() string {
 
 // stripMarks removes escape sequences, bullets and ticks from a line of the
 // CLI.
-func plain(line string) string {
-	return strings.Trim(unmarked(line), " \t•✓✗⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏")
+func stripMarks(line string) string {
+	return strings.Trim(stripEscapes(line), " \t•✓✗⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏")
 }
 
 // stripEscapes removes the escape sequences of a terminal.
-func unmarked(text string) string {
+func stripEscapes(text string) string {
 	return regexp.MustCompile(`\x1b\[[0-9;?]*[A-Za-z]`).ReplaceAllString(text, "")
 }
 
 // formatTimeout returns a duration in the format of the CLI.
-func timeout(d time.Duration) string { return d.Round(time.Second).String() }
+func formatTimeout(d time.Duration) string { return d.Round(time.Second).String() }

@@ -23,11 +23,11 @@ import (
 const api = "/api/v1/namespaces/kotsadm/"
 
 // newBench returns a Client on a fake host and a fake API server.
-func newBench(t *testing.T) (*KOTS, *hosttest.Fake, *kubetest.Server) {
+func newBench(t *testing.T) (*Client, *hosttest.Fake, *kubetest.Server) {
 	t.Helper()
 	server, client := kubetest.New(t)
 	fake := hosttest.New(t)
-	return &KOTS{
+	return &Client{
 		Machine: fake.Host(), Kube: client, CLI: "kots", Kubeconfig: "/conf", Home: "/var/lib/plinth/kots",
 		Namespace: "kotsadm", Airgap: true,
 	}, fake, server
@@ -49,7 +49,7 @@ func putConsole(s *kubetest.Server, version string) {
 				map[string]any{"name": name, "image": "registry.example.com:5000/kotsadm/" + name + ":v" + version},
 			}}}},
 		}
-		kubetest.Ready(obj)
+		kubetest.MarkReady(obj)
 		s.Put("/apis/apps/v1/namespaces/kotsadm/statefulsets/"+name, obj)
 	}
 	s.Put(api+"services/kotsadm", map[string]any{"apiVersion": "v1", "kind": "Service", "metadata": map[string]any{"name": "kotsadm"}})
@@ -65,7 +65,7 @@ func TestInstallConsole_PassesPasswordInEnvironment(t *testing.T) {
 		}
 		putConsole(s, "1.131.2")
 	})
-	c := Console{Slug: "my-app", Version: "1.131.2", Application: []byte("title")}
+	c := ConsoleSpec{Slug: "my-app", Version: "1.131.2", Application: []byte("title")}
 	if err := k.InstallConsole(t.Context(), c, longWait()); err != nil {
 		t.Fatal(err)
 	}
@@ -90,7 +90,7 @@ func TestInstallConsole_PassesPasswordInEnvironment(t *testing.T) {
 	if err := k.InstallConsole(t.Context(), c, longWait()); err != nil || len(s.Writes()) > 0 {
 		t.Errorf("the second run changed something, or failed: %v", err)
 	}
-	if state, err := k.State(t.Context()); err != nil || state != (State{Version: "1.131.2", Ready: true}) {
+	if state, err := k.ConsoleState(t.Context()); err != nil || state != (ConsoleState{Version: "1.131.2", Ready: true}) {
 		t.Errorf("state is %+v, %v", state, err)
 	}
 }
@@ -104,7 +104,7 @@ func TestInstallConsole_PassesProxyInEnvironment(t *testing.T) {
 		}
 		putConsole(s, "1.131.2")
 	})
-	if err := k.InstallConsole(t.Context(), Console{Slug: "my-app", Version: "1.131.2"}, longWait()); err != nil {
+	if err := k.InstallConsole(t.Context(), ConsoleSpec{Slug: "my-app", Version: "1.131.2"}, longWait()); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -116,7 +116,7 @@ func TestInstallConsole_OnlyWaitsForExistingObjects(t *testing.T) {
 	down := s.Object(rqlite)
 	down["status"] = map[string]any{"observedGeneration": 1}
 	s.Put(rqlite, down)
-	err := k.InstallConsole(t.Context(), Console{Slug: "my-app", Version: "1.131.2"}, shortWait())
+	err := k.InstallConsole(t.Context(), ConsoleSpec{Slug: "my-app", Version: "1.131.2"}, shortWait())
 	if problem.ExitCode(err) != problem.ExitStep || !strings.Contains(err.Error(), "StatefulSet kotsadm/kotsadm-rqlite: 0 of 1 pods updated") {
 		t.Errorf("got %v", err)
 	}
@@ -125,7 +125,7 @@ func TestInstallConsole_OnlyWaitsForExistingObjects(t *testing.T) {
 func TestInstallConsole_RejectsOtherVersion(t *testing.T) {
 	k, _, s := newBench(t)
 	putConsole(s, "1.130.0")
-	err := k.InstallConsole(t.Context(), Console{Slug: "my-app", Version: "1.131.2"}, longWait())
+	err := k.InstallConsole(t.Context(), ConsoleSpec{Slug: "my-app", Version: "1.131.2"}, longWait())
 	if problem.ExitCode(err) != problem.ExitStep || !strings.Contains(err.Error(), "version 1.130.0 is installed, but version 1.131.2 is requested") {
 		t.Errorf("got %v", err)
 	}
@@ -136,7 +136,7 @@ func TestInstallConsole_ReportsErrorLineOfCLI(t *testing.T) {
 	fake.Expect("kots install").Return("", &host.CommandError{Argv: []string{"kots"}, Code: 1, Tail: "      --token string  a flag"}).Do(func(c host.Cmd) {
 		io.WriteString(c.Output, "\x1b[?25l  • Deploying ✓\nError: failed to wait for rqlite\nUsage:\n      --token string  a flag\n") //nolint:errcheck // never fails
 	})
-	err := k.InstallConsole(t.Context(), Console{Slug: "my-app", Version: "1.131.2"}, longWait())
+	err := k.InstallConsole(t.Context(), ConsoleSpec{Slug: "my-app", Version: "1.131.2"}, longWait())
 	if err == nil || err.Error() != "cannot install the admin console: failed to wait for rqlite" {
 		t.Errorf("got %v", err)
 	}
@@ -144,7 +144,7 @@ func TestInstallConsole_ReportsErrorLineOfCLI(t *testing.T) {
 
 func TestCLIOutput_ReportsEachNewLineWithoutMarks(t *testing.T) {
 	var reported []string
-	p := &progress{report: func(m string, _, _ int64) { reported = append(reported, m) }}
+	p := &cliOutput{report: func(m string, _, _ int64) { reported = append(reported, m) }}
 	for _, piece := range []string{"\x1b[?25l  • Creating name", "space  \r  • Creating namespace ✓\r\n", "\n\x1b[0m ⠋ Waiting\r ⠙ Waiting\r", "Error: This version of X requires\nInstall KOTS version 1.75.0 and try again.\n"} {
 		if n, err := p.Write([]byte(piece)); n != len(piece) || err != nil {
 			t.Fatal(n, err)
@@ -154,7 +154,7 @@ func TestCLIOutput_ReportsEachNewLineWithoutMarks(t *testing.T) {
 	if !slices.Equal(reported, want) {
 		t.Errorf("reported %q, want %q", reported, want)
 	}
-	if got := p.said(); got != "This version of X requires Install KOTS version 1.75.0 and try again." {
+	if got := p.errorText(); got != "This version of X requires Install KOTS version 1.75.0 and try again." {
 		t.Errorf("the error text is %q", got)
 	}
 }

@@ -39,7 +39,7 @@ func newPassword() (string, error) {
 // stored in clear text anywhere: show it once. It does what the CLI's
 // reset-password does, which requires a terminal. The console need not be
 // running.
-func (k *KOTS) ResetPassword(ctx context.Context) (string, error) {
+func (k *Client) ResetPassword(ctx context.Context) (string, error) {
 	password, err := newPassword()
 	if err != nil {
 		return "", err
@@ -69,7 +69,7 @@ func (k *KOTS) ResetPassword(ctx context.Context) (string, error) {
 	return password, k.endSessions(ctx)
 }
 
-func (k *KOTS) endSessions(ctx context.Context) error {
+func (k *Client) endSessions(ctx context.Context) error {
 	sessions, err := k.Kube.Secret(ctx, k.Namespace, "kotsadm-sessions")
 	if errors.Is(err, kube.ErrNotFound) {
 		return nil

@@ -55,7 +55,7 @@ func Decode(manifests []byte) ([]*unstructured.Unstructured, error) {
 
 // RefOf returns the Object that identifies obj; namespace is used if obj has
 // none.
-func Ref(obj *unstructured.Unstructured, namespace string) Object {
+func RefOf(obj *unstructured.Unstructured, namespace string) Object {
 	if ns := obj.GetNamespace(); ns != "" {
 		namespace = ns
 	}
@@ -69,14 +69,14 @@ func Ref(obj *unstructured.Unstructured, namespace string) Object {
 func (c *Client) Apply(ctx context.Context, namespace string, objects ...*unstructured.Unstructured) error {
 	for _, obj := range objects {
 		if err := c.applyOne(ctx, namespace, obj); err != nil {
-			return fmt.Errorf("apply %s: %w", Ref(obj, namespace), err)
+			return fmt.Errorf("apply %s: %w", RefOf(obj, namespace), err)
 		}
 	}
 	return nil
 }
 
 func (c *Client) applyOne(ctx context.Context, namespace string, obj *unstructured.Unstructured) error {
-	res, err := c.resource(Ref(obj, namespace))
+	res, err := c.resourceFor(RefOf(obj, namespace))
 	if err != nil {
 		return err
 	}
@@ -92,7 +92,7 @@ func (c *Client) applyOne(ctx context.Context, namespace string, obj *unstructur
 // Get returns one object. It returns ErrNotFound if the object does not exist
 // or the cluster does not have its kind.
 func (c *Client) Get(ctx context.Context, o Object) (*unstructured.Unstructured, error) {
-	res, err := c.resource(o)
+	res, err := c.resourceFor(o)
 	if meta.IsNoMatchError(err) {
 		return nil, ErrNotFound
 	}
@@ -117,7 +117,7 @@ func (c *Client) Exists(ctx context.Context, o Object) (bool, error) {
 
 // Patch applies a JSON merge patch (RFC 7386) to one object.
 func (c *Client) Patch(ctx context.Context, o Object, merge []byte) error {
-	res, err := c.resource(o)
+	res, err := c.resourceFor(o)
 	if err != nil {
 		return err
 	}
@@ -128,7 +128,7 @@ func (c *Client) Patch(ctx context.Context, o Object, merge []byte) error {
 // Delete deletes one object and the objects that it owns. A missing object is
 // not an error.
 func (c *Client) Delete(ctx context.Context, o Object) error {
-	res, err := c.resource(o)
+	res, err := c.resourceFor(o)
 	if meta.IsNoMatchError(err) {
 		return nil
 	}
@@ -145,7 +145,7 @@ func (c *Client) Delete(ctx context.Context, o Object) error {
 
 // resourceFor returns the API endpoint of the kind of o. For an unknown kind
 // the mapper reads the list of kinds again, because a CRD may have been added.
-func (c *Client) resource(o Object) (dynamic.ResourceInterface, error) {
+func (c *Client) resourceFor(o Object) (dynamic.ResourceInterface, error) {
 	gvk := schema.FromAPIVersionAndKind(o.APIVersion, o.Kind)
 	mapping, err := c.mapper.RESTMapping(gvk.GroupKind(), gvk.Version)
 	if err != nil {

@@ -18,12 +18,12 @@ const maxLogBytes = 256 << 10
 // Diagnose returns the pod that is not Ready in a namespace (or of those that
 // selector matches), with the last warning about it and its last log line. It
 // returns "" if all pods are up.
-func (c *Client) Culprit(ctx context.Context, namespace, selector string) string {
+func (c *Client) Diagnose(ctx context.Context, namespace, selector string) string {
 	list, err := c.core.Pods(namespace).List(ctx, metav1.ListOptions{LabelSelector: selector})
 	if err != nil {
 		return ""
 	}
-	pod := worst(list.Items)
+	pod := findFailingPod(list.Items)
 	if pod == nil {
 		return ""
 	}
@@ -32,7 +32,7 @@ func (c *Client) Culprit(ctx context.Context, namespace, selector string) string
 	if e := cmp.Or(c.lastWarning(ctx, namespace, pod.Name), c.lastWarning(ctx, namespace, "")); e != "" {
 		parts = append(parts, "last event: "+e)
 	}
-	if cs := blocking(pod); cs != nil {
+	if cs := blockingContainer(pod); cs != nil {
 		if line := c.lastLogLine(ctx, namespace, pod.Name, cs); line != "" {
 			parts = append(parts, "last log line: "+line)
 		}
@@ -43,16 +43,16 @@ func (c *Client) Culprit(ctx context.Context, namespace, selector string) string
 // findFailingPod returns the pod that is not up and restarted most often,
 // because a crashing pod is a more likely cause than a waiting one. It returns
 // nil if all pods are up.
-func worst(pods []corev1.Pod) *corev1.Pod {
+func findFailingPod(pods []corev1.Pod) *corev1.Pod {
 	var found *corev1.Pod
 	most := int32(-1)
 	for i := range pods {
 		p := &pods[i]
-		if ignored(p) || podReason(p) == "" {
+		if isIgnoredPod(p) || podReason(p) == "" {
 			continue
 		}
 		restarts := int32(0)
-		if cs := blocking(p); cs != nil {
+		if cs := blockingContainer(p); cs != nil {
 			restarts = cs.RestartCount
 		}
 		if restarts > most {
@@ -73,11 +73,11 @@ func (c *Client) lastWarning(ctx context.Context, namespace, name string) string
 	if err != nil || len(list.Items) == 0 {
 		return ""
 	}
-	last := slices.MaxFunc(list.Items, func(a, b corev1.Event) int { return when(a).Compare(when(b)) })
+	last := slices.MaxFunc(list.Items, func(a, b corev1.Event) int { return eventTime(a).Compare(eventTime(b)) })
 	return last.Reason + ": " + oneLine(last.Message)
 }
 
-func when(e corev1.Event) time.Time {
+func eventTime(e corev1.Event) time.Time {
 	if e.LastTimestamp.IsZero() {
 		return e.EventTime.Time
 	}
@@ -97,7 +97,7 @@ type LogOptions struct {
 	Container string    // empty for the pod's only or default container
 	Lines     int64     // number of lines at the end; 0 for all, up to 256 KiB
 	Previous  bool      // log of the container before its last restart
-	After     time.Time // only lines that were logged later; zero for no limit
+	Since     time.Time // only lines that were logged later; zero for no limit
 }
 
 // PodLog returns lines of a pod's log, oldest first.
@@ -107,14 +107,14 @@ func (c *Client) PodLog(ctx context.Context, namespace, pod string, o LogOptions
 	if o.Lines > 0 {
 		opts.TailLines = &o.Lines
 	}
-	if !o.After.IsZero() {
-		opts.SinceTime = &metav1.Time{Time: o.After} // with a precision of one second
+	if !o.Since.IsZero() {
+		opts.SinceTime = &metav1.Time{Time: o.Since} // with a precision of one second
 	}
 	b, err := c.core.Pods(namespace).GetLogs(pod, opts).DoRaw(ctx)
 	var lines []string
 	for line := range strings.Lines(string(b)) {
 		stamp, text, _ := strings.Cut(strings.TrimRight(line, "\n"), " ")
-		if t, err := time.Parse(time.RFC3339Nano, stamp); err == nil && t.After(o.After) {
+		if t, err := time.Parse(time.RFC3339Nano, stamp); err == nil && t.After(o.Since) {
 			lines = append(lines, text)
 		}
 	}
@@ -130,7 +130,7 @@ func (c *Client) Pods(ctx context.Context, namespace, selector string) ([]string
 	}
 	var names []string
 	for i := range list.Items {
-		if !ignored(&list.Items[i]) {
+		if !isIgnoredPod(&list.Items[i]) {
 			names = append(names, list.Items[i].Name)
 		}
 	}

@@ -46,9 +46,9 @@ type Client struct {
 // Wait sets the timeout of a wait and the functions that report why it is not
 // over yet.
 type Wait struct {
-	Timeout time.Duration                            // upper bound
-	Culprit func(ctx context.Context) string         // used if the cluster gives no cause; may be nil
-	Report  func(message string, bytes, total int64) // called with each new reason; may be nil
+	Timeout  time.Duration                            // upper bound
+	Diagnose func(ctx context.Context) string         // used if the cluster gives no cause; may be nil
+	Report   func(message string, bytes, total int64) // called with each new reason; may be nil
 }
 
 // New returns a client for the content of a kubeconfig. It does not connect: an
@@ -104,11 +104,11 @@ func (c *Client) Version() (string, error) {
 
 // waitUntil calls wait.Until with the interval and the reporting of this
 // package.
-func (w Wait) until(ctx context.Context, what, next string, cond wait.Condition, diagnose func(context.Context) string) error {
-	o := wait.Options{What: what, Next: next, Timeout: w.Timeout, Interval: pollInterval, Culprit: func(ctx context.Context) string {
+func (w Wait) waitUntil(ctx context.Context, what, next string, cond wait.Condition, diagnose func(context.Context) string) error {
+	o := wait.Options{What: what, NextCommand: next, Timeout: w.Timeout, Interval: pollInterval, Diagnose: func(ctx context.Context) string {
 		cause := diagnose(ctx)
-		if cause == "" && w.Culprit != nil { // the cluster gives no cause, but its host may
-			cause = w.Culprit(ctx)
+		if cause == "" && w.Diagnose != nil { // the cluster gives no cause, but its host may
+			cause = w.Diagnose(ctx)
 		}
 		return cause
 	}}
@@ -120,7 +120,7 @@ func (w Wait) until(ctx context.Context, what, next string, cond wait.Condition,
 
 // retryReason returns an API error as the reason to continue a wait, or as an
 // error if waiting cannot fix it.
-func notYet(err error) (bool, string, error) {
+func retryReason(err error) (bool, string, error) {
 	if apierrors.IsUnauthorized(err) || apierrors.IsForbidden(err) {
 		return false, "", err
 	}

@@ -22,7 +22,7 @@ func (c *Client) PodsReason(ctx context.Context, namespace string, expect ...str
 
 // StartingPod returns the name of a pod with a container that has not started
 // yet, or "" if there is none.
-func (c *Client) Starting(ctx context.Context, namespace string) (string, error) {
+func (c *Client) StartingPod(ctx context.Context, namespace string) (string, error) {
 	list, err := c.core.Pods(namespace).List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return "", err
@@ -33,7 +33,7 @@ func (c *Client) Starting(ctx context.Context, namespace string) (string, error)
 		for _, s := range p.Status.ContainerStatuses {
 			started = started && s.State.Waiting == nil
 		}
-		if !started && !ignored(p) {
+		if !started && !isIgnoredPod(p) {
 			return p.Name, nil
 		}
 	}
@@ -43,7 +43,7 @@ func (c *Client) Starting(ctx context.Context, namespace string) (string, error)
 // CheckAPIReady returns an error unless the API server at address
 // ("10.0.0.1:6443") is ready. It connects to that server directly, not through
 // a load balancer.
-func (c *Client) ReadyAt(ctx context.Context, address string) error {
+func (c *Client) CheckAPIReady(ctx context.Context, address string) error {
 	conf := rest.CopyConfig(c.config)
 	conf.Host = "https://" + address
 	conf.NextProtos = []string{"http/1.1"} // a separate connection, closed after the response

@@ -35,16 +35,16 @@ func IsController(labels map[string]string) bool { return labels[controllerLabel
 
 // Nodes returns the cluster's nodes, sorted by name.
 func (c *Client) Nodes(ctx context.Context) ([]Node, error) {
-	return c.nodes(ctx, metav1.ListOptions{})
+	return c.listNodes(ctx, metav1.ListOptions{})
 }
 
 // Controllers returns the nodes that run the control plane, from the cache of
 // the API server: cheap enough to be called often by every node.
 func (c *Client) Controllers(ctx context.Context) ([]Node, error) {
-	return c.nodes(ctx, metav1.ListOptions{LabelSelector: controllerLabel + "=" + controllerRole, ResourceVersion: "0"})
+	return c.listNodes(ctx, metav1.ListOptions{LabelSelector: controllerLabel + "=" + controllerRole, ResourceVersion: "0"})
 }
 
-func (c *Client) nodes(ctx context.Context, opts metav1.ListOptions) ([]Node, error) {
+func (c *Client) listNodes(ctx context.Context, opts metav1.ListOptions) ([]Node, error) {
 	list, err := c.core.Nodes().List(ctx, opts)
 	if err != nil {
 		return nil, err
@@ -70,16 +70,16 @@ func (c *Client) Node(ctx context.Context, name string) (Node, error) {
 
 // WaitNode waits until the node is registered and Ready.
 func (c *Client) WaitNode(ctx context.Context, w Wait, name string) error {
-	return w.until(ctx, "node "+name+" to be Ready", "sudo plinth kubectl describe node "+name, func(ctx context.Context) (bool, string, error) {
+	return w.waitUntil(ctx, "node "+name+" to be Ready", "sudo plinth kubectl describe node "+name, func(ctx context.Context) (bool, string, error) {
 		n, err := c.Node(ctx, name)
 		if err == ErrNotFound {
 			return false, "node " + name + " has not registered", nil
 		}
 		if err != nil {
-			return notYet(err)
+			return retryReason(err)
 		}
 		return n.Ready, "node " + name + ": " + n.Reason, nil
-	}, func(ctx context.Context) string { return c.Culprit(ctx, "kube-system", "") }) // such as the pod of the network
+	}, func(ctx context.Context) string { return c.Diagnose(ctx, "kube-system", "") }) // such as the pod of the network
 }
 
 func describeNode(n *corev1.Node) Node {

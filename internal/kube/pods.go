@@ -16,26 +16,26 @@ import (
 // complete.
 func (c *Client) WaitPods(ctx context.Context, w Wait, namespace string, expect ...string) error {
 	what := "all pods of namespace " + namespace + " to be Ready"
-	return w.until(ctx, what, "sudo plinth kubectl get pods,events -n "+namespace, func(ctx context.Context) (bool, string, error) {
+	return w.waitUntil(ctx, what, "sudo plinth kubectl get pods,events -n "+namespace, func(ctx context.Context) (bool, string, error) {
 		reason, err := c.PodsReason(ctx, namespace, expect...)
 		if err != nil {
-			return notYet(err)
+			return retryReason(err)
 		}
 		return reason == "", reason, nil
-	}, func(ctx context.Context) string { return c.Culprit(ctx, namespace, "") })
+	}, func(ctx context.Context) string { return c.Diagnose(ctx, namespace, "") })
 }
 
 // podsReason returns the reason why the pods are not all up, or "" if they are.
 func podsReason(pods []corev1.Pod, expect []string) string {
 	for _, name := range expect {
-		if !slices.ContainsFunc(pods, func(p corev1.Pod) bool { return strings.HasPrefix(p.Name, name) && !ignored(&p) }) {
+		if !slices.ContainsFunc(pods, func(p corev1.Pod) bool { return strings.HasPrefix(p.Name, name) && !isIgnoredPod(&p) }) {
 			return fmt.Sprintf("no pod of %s yet", name)
 		}
 	}
 	var waiting []string
 	alive := 0
 	for i := range pods {
-		if ignored(&pods[i]) {
+		if isIgnoredPod(&pods[i]) {
 			continue
 		}
 		alive++
@@ -54,7 +54,7 @@ func podsReason(pods []corev1.Pod, expect []string) string {
 
 // isIgnoredPod reports whether a pod is ignored: one that is terminating, or an
 // evicted one, which stays listed although its owner has replaced it.
-func ignored(p *corev1.Pod) bool {
+func isIgnoredPod(p *corev1.Pod) bool {
 	return p.DeletionTimestamp != nil || p.Status.Phase == corev1.PodFailed && p.Status.Reason == "Evicted"
 }
 
@@ -68,7 +68,7 @@ func podReason(p *corev1.Pod) string {
 			return ""
 		}
 	}
-	if cs := blocking(p); cs != nil {
+	if cs := blockingContainer(p); cs != nil {
 		return p.Name + ": " + containerReason(cs)
 	}
 	for _, cond := range p.Status.Conditions {
@@ -81,7 +81,7 @@ func podReason(p *corev1.Pod) string {
 
 // blockingContainer returns the first container that keeps the pod from being
 // Ready, or nil.
-func blocking(p *corev1.Pod) *corev1.ContainerStatus {
+func blockingContainer(p *corev1.Pod) *corev1.ContainerStatus {
 	for i := range p.Status.InitContainerStatuses {
 		cs := &p.Status.InitContainerStatuses[i]
 		if t := cs.State.Terminated; t == nil || t.ExitCode != 0 {

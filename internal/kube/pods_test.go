@@ -73,10 +73,10 @@ func TestFindFailingPod_PrefersCrashingPod(t *testing.T) {
 		newPod("waits"), newPod("up", podReady),
 		newPod("crashes", withContainer(corev1.ContainerStatus{Name: "main", RestartCount: 3})),
 	}
-	if p := worst(pods); p == nil || p.Name != "crashes" {
+	if p := findFailingPod(pods); p == nil || p.Name != "crashes" {
 		t.Errorf("got %v", p)
 	}
-	if p := worst(pods[1:2]); p != nil {
+	if p := findFailingPod(pods[1:2]); p != nil {
 		t.Errorf("returned %s, which is up", p.Name)
 	}
 }

@@ -20,11 +20,11 @@ func (c *Client) WaitWorkloads(ctx context.Context, w Wait, objects ...Object) e
 		names = append(names, o.String())
 	}
 	var waiting Object
-	return w.until(ctx, strings.Join(names, ", ")+" to be ready", "sudo plinth kubectl get pods,events -A", func(ctx context.Context) (bool, string, error) {
+	return w.waitUntil(ctx, strings.Join(names, ", ")+" to be ready", "sudo plinth kubectl get pods,events -A", func(ctx context.Context) (bool, string, error) {
 		for _, o := range objects {
 			reason, err := c.WorkloadReason(ctx, o)
 			if err != nil {
-				return notYet(err)
+				return retryReason(err)
 			}
 			if reason != "" {
 				waiting = o
@@ -32,7 +32,7 @@ func (c *Client) WaitWorkloads(ctx context.Context, w Wait, objects ...Object) e
 			}
 		}
 		return true, "", nil
-	}, func(ctx context.Context) string { return c.workloadCulprit(ctx, waiting) })
+	}, func(ctx context.Context) string { return c.diagnoseWorkload(ctx, waiting) })
 }
 
 // WorkloadReason returns the reason why a workload is not ready, or "" if it
@@ -53,18 +53,18 @@ func (c *Client) WorkloadReason(ctx context.Context, o Object) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if p := worst(pods.Items); p != nil {
+	if p := findFailingPod(pods.Items); p != nil {
 		reason += "; pod " + podReason(p)
 	}
 	return reason, nil
 }
 
-func (c *Client) workloadCulprit(ctx context.Context, o Object) string {
+func (c *Client) diagnoseWorkload(ctx context.Context, o Object) string {
 	obj, err := c.Get(ctx, o)
 	if err != nil {
 		return ""
 	}
-	return c.Culprit(ctx, o.Namespace, podSelector(obj))
+	return c.Diagnose(ctx, o.Namespace, podSelector(obj))
 }
 
 // rolloutReason returns, from an object alone, the reason why its rollout is
@@ -78,15 +78,15 @@ func rolloutReason(obj *unstructured.Unstructured) string {
 		if n, found, _ := unstructured.NestedInt64(obj.Object, "spec", "replicas"); found {
 			want = n
 		}
-		current, ready = status(obj, "updatedReplicas"), status(obj, "readyReplicas")
+		current, ready = statusInt(obj, "updatedReplicas"), statusInt(obj, "readyReplicas")
 	case "DaemonSet":
-		want = status(obj, "desiredNumberScheduled")
-		current, ready = status(obj, "updatedNumberScheduled"), status(obj, "numberReady")
+		want = statusInt(obj, "desiredNumberScheduled")
+		current, ready = statusInt(obj, "updatedNumberScheduled"), statusInt(obj, "numberReady")
 	default:
 		return ""
 	}
 	switch {
-	case status(obj, "observedGeneration") < obj.GetGeneration():
+	case statusInt(obj, "observedGeneration") < obj.GetGeneration():
 		return "its controller has not observed the latest change yet"
 	case obj.GetKind() == "DaemonSet" && want == 0:
 		return "not scheduled to any node yet"
@@ -95,13 +95,13 @@ func rolloutReason(obj *unstructured.Unstructured) string {
 	case ready < want:
 		return fmt.Sprintf("%d of %d pods Ready", ready, want)
 	}
-	if total := status(obj, "replicas"); obj.GetKind() == "Deployment" && total > want {
+	if total := statusInt(obj, "replicas"); obj.GetKind() == "Deployment" && total > want {
 		return fmt.Sprintf("%d old pods are terminating", total-want)
 	}
 	return ""
 }
 
-func status(obj *unstructured.Unstructured, field string) int64 {
+func statusInt(obj *unstructured.Unstructured, field string) int64 {
 	n, _, _ := unstructured.NestedInt64(obj.Object, "status", field)
 	return n
 }

@@ -26,7 +26,7 @@ type Service struct {
 
 // NewAgentService returns the service of Plinth's agent, which runs binary. GOMEMLIMIT keeps it
 // small beside the workloads; the agent reads its state again for each request.
-func AgentService(h host.Host, binary, dataDir string) Service {
+func NewAgentService(h host.Host, binary, dataDir string) Service {
 	return Service{host: h, unit: AgentUnit, text: fmt.Sprintf(`[Unit]
 Description=Plinth agent: serves this node's artifacts to hosts that join
 After=network-online.target
@@ -45,19 +45,19 @@ WantedBy=multi-user.target
 }
 
 // UnitPath returns the path of the unit file.
-func (s Service) Path() string { return "/etc/systemd/system/" + s.unit }
+func (s Service) UnitPath() string { return "/etc/systemd/system/" + s.unit }
 
 // Check returns the reason why Apply is needed, or "" if the service runs as required. It changes
 // nothing.
-func (s Service) Needed(ctx context.Context) (string, error) {
-	have, err := s.host.ReadFile(s.Path())
+func (s Service) Check(ctx context.Context) (string, error) {
+	have, err := s.host.ReadFile(s.UnitPath())
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return "the service " + s.unit + " does not exist", nil
 	case err != nil:
 		return "", err
 	case string(have) != s.text:
-		return s.Path() + " differs from the required unit", nil
+		return s.UnitPath() + " differs from the required unit", nil
 	}
 	st, err := s.host.UnitState(ctx, s.unit)
 	switch {
@@ -73,7 +73,7 @@ func (s Service) Needed(ctx context.Context) (string, error) {
 
 // Apply writes the unit file and starts the service.
 func (s Service) Apply(ctx context.Context) error {
-	if err := s.host.Write(s.Path(), strings.NewReader(s.text), 0o644); err != nil {
+	if err := s.host.Write(s.UnitPath(), strings.NewReader(s.text), 0o644); err != nil {
 		return err
 	}
 	return s.host.StartUnit(ctx, s.unit)

@@ -55,7 +55,7 @@ func (d DataDir) Paths() []string {
 
 // Check returns what Apply would change, or "" if nothing. It changes nothing.
 func (d DataDir) Check(f host.Files) (missing string, err error) {
-	if missing, err = d.folder().Check(f); err != nil || missing != "" || d.Pointer == "" {
+	if missing, err = d.asDirectory().Check(f); err != nil || missing != "" || d.Pointer == "" {
 		return missing, err
 	}
 	if raw, err := f.ReadFile(d.Pointer); err != nil || string(raw) != d.Path+"\n" {
@@ -66,7 +66,7 @@ func (d DataDir) Check(f host.Files) (missing string, err error) {
 
 // Apply creates the folder and the file.
 func (d DataDir) Apply(f host.Files) error {
-	if err := d.folder().Apply(f); err != nil || d.Pointer == "" {
+	if err := d.asDirectory().Apply(f); err != nil || d.Pointer == "" {
 		return err
 	}
 	return f.Write(d.Pointer, strings.NewReader(d.Path+"\n"), 0o644)
@@ -74,7 +74,7 @@ func (d DataDir) Apply(f host.Files) error {
 
 // asDirectory returns the data folder with mode 0711: programs of other users (volumes) can
 // traverse it, but not list it.
-func (d DataDir) folder() Directory { return Directory{Path: d.Path, Mode: 0o711} }
+func (d DataDir) asDirectory() Directory { return Directory{Path: d.Path, Mode: 0o711} }
 
 // Artifact is a file from the bundle and its path on the host.
 type Artifact struct {
@@ -129,7 +129,7 @@ func (a Artifact) Apply(f host.Files) error {
 
 // FirewallWarning returns the host's active firewall and its effect on a node, or "" if none is
 // active. It changes nothing.
-func Firewall(ctx context.Context, h host.Host) (string, error) {
+func FirewallWarning(ctx context.Context, h host.Host) (string, error) {
 	st, err := h.UnitState(ctx, "firewalld.service")
 	if err != nil {
 		return "", err

@@ -97,7 +97,7 @@ func (f failingReader) Read([]byte) (int, error) { return 0, f.err }
 func TestFirewallWarning_NamesActiveFirewall(t *testing.T) {
 	f := hosttest.New(t)
 	warning := func() string {
-		s, err := Firewall(t.Context(), host.ReadOnly(f.Host()))
+		s, err := FirewallWarning(t.Context(), host.ReadOnly(f.Host()))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -111,7 +111,7 @@ func TestFirewallWarning_NamesActiveFirewall(t *testing.T) {
 	if s := warning(); !strings.HasPrefix(s, "ufw is enabled") {
 		t.Errorf("ufw is on, got %q", s)
 	}
-	f.Unit["firewalld.service"] = host.UnitState{Load: "loaded", Active: "active"}
+	f.Units["firewalld.service"] = host.UnitState{Load: "loaded", Active: "active"}
 	if s := warning(); !strings.HasPrefix(s, "firewalld is active") {
 		t.Errorf("firewalld is on, got %q", s)
 	}

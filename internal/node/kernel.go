@@ -21,10 +21,10 @@ import (
 
 // Module is one kernel feature that a node needs.
 type Module struct {
-	Name       string // as modprobe knows it
-	Sign       string // path that exists if the feature is loaded or built in; "" for none
-	Filesystem bool   // /proc/filesystems lists it if it is loaded or built in
-	Why        string // which program needs it, for what
+	Name         string // as modprobe knows it
+	PresencePath string // path that exists if the feature is loaded or built in; "" for none
+	Filesystem   bool   // /proc/filesystems lists it if it is loaded or built in
+	Reason       string // which program needs it, for what
 }
 
 // Sysctl is one kernel setting.
@@ -33,7 +33,7 @@ type Sysctl struct {
 	Value    string // required value; "" if the program that sets it computes it
 	AtLeast  bool   // Value is a lower bound: a greater current value is kept
 	Optional bool   // a kernel without the key is accepted
-	Why      string // which program needs it, for what
+	Reason   string // which program needs it, for what
 }
 
 // Kernel is the modules and settings that a node needs.
@@ -51,16 +51,16 @@ func DefaultKernel(h host.Host) Kernel {
 	return Kernel{
 		Host: h,
 		Modules: []Module{
-			{Name: "overlay", Filesystem: true, Why: "containerd's image layers"},
-			{Name: "nf_conntrack", Sign: "/proc/sys/net/netfilter/nf_conntrack_max", Why: "kube-proxy's service addresses"},
-			{Name: "br_netfilter", Sign: "/proc/sys/net/bridge/bridge-nf-call-iptables", Why: "services and network policies between pods of one node"},
+			{Name: "overlay", Filesystem: true, Reason: "containerd's image layers"},
+			{Name: "nf_conntrack", PresencePath: "/proc/sys/net/netfilter/nf_conntrack_max", Reason: "kube-proxy's service addresses"},
+			{Name: "br_netfilter", PresencePath: "/proc/sys/net/bridge/bridge-nf-call-iptables", Reason: "services and network policies between pods of one node"},
 		},
 		Sysctls: []Sysctl{
-			{Key: "net.ipv4.ip_forward", Value: "1", Why: "packets of pods pass through the node"},
-			{Key: "net.bridge.bridge-nf-call-iptables", Value: "1", Optional: true, Why: "kube-proxy sees packets between pods of one node"},
-			{Key: "net.bridge.bridge-nf-call-ip6tables", Value: "1", Optional: true, Why: "the same for IPv6"},
-			{Key: "fs.inotify.max_user_instances", Value: "512", AtLeast: true, Why: "kubelet, containerd and log readers each hold instances"},
-			{Key: "fs.inotify.max_user_watches", Value: "524288", AtLeast: true, Why: "the same, per watched file"},
+			{Key: "net.ipv4.ip_forward", Value: "1", Reason: "packets of pods pass through the node"},
+			{Key: "net.bridge.bridge-nf-call-iptables", Value: "1", Optional: true, Reason: "kube-proxy sees packets between pods of one node"},
+			{Key: "net.bridge.bridge-nf-call-ip6tables", Value: "1", Optional: true, Reason: "the same for IPv6"},
+			{Key: "fs.inotify.max_user_instances", Value: "512", AtLeast: true, Reason: "kubelet, containerd and log readers each hold instances"},
+			{Key: "fs.inotify.max_user_watches", Value: "524288", AtLeast: true, Reason: "the same, per watched file"},
 		},
 	}
 }
@@ -69,16 +69,16 @@ func DefaultKernel(h host.Host) Kernel {
 func (k Kernel) Check(context.Context) (missing string, err error) {
 	var all []string
 	for _, m := range k.Modules {
-		if !k.present(m) {
+		if !k.hasModule(m) {
 			all = append(all, "module "+m.Name)
 		}
 	}
 	for _, s := range k.Sysctls {
-		if now, ok := k.wrong(s); ok {
+		if now, ok := k.checkSysctl(s); ok {
 			all = append(all, fmt.Sprintf("%s is %s, needs %s", s.Key, now, s.Value))
 		}
 	}
-	for p, want := range k.files() {
+	for p, want := range k.desiredFiles() {
 		if got, err := k.Host.ReadFile(p); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return "", err
 		} else if !bytes.Equal(got, want) {
@@ -93,29 +93,29 @@ func (k Kernel) Check(context.Context) (missing string, err error) {
 // changed is an error only if its value is wrong.
 func (k Kernel) Apply(ctx context.Context) error {
 	for _, m := range k.Modules {
-		if k.present(m) {
+		if k.hasModule(m) {
 			continue
 		}
 		_, err := k.Host.Run(ctx, host.Cmd{Argv: []string{"modprobe", m.Name}})
-		if err == nil && !k.present(m) {
+		if err == nil && !k.hasModule(m) {
 			err = errors.New("modprobe succeeded, but the kernel does not list the module")
 		}
 		if err != nil {
 			return problem.New(problem.ExitStep, "load kernel module "+m.Name, err,
-				"the module is needed for "+m.Why+"; install the distribution's package of kernel modules for the running kernel, or use a kernel that has it built in")
+				"the module is needed for "+m.Reason+"; install the distribution's package of kernel modules for the running kernel, or use a kernel that has it built in")
 		}
 	}
-	for p, want := range k.files() {
+	for p, want := range k.desiredFiles() {
 		if err := k.writeFile(p, want); err != nil {
 			return problem.New(problem.ExitStep, "write "+p, err, "")
 		}
 	}
 	for _, s := range k.Sysctls {
-		if _, ok := k.wrong(s); !ok {
+		if _, ok := k.checkSysctl(s); !ok {
 			continue
 		}
 		_, err := k.Host.Run(ctx, host.Cmd{Argv: []string{"sysctl", "-q", "-w", s.Key + "=" + s.Value}})
-		now, ok := k.wrong(s)
+		now, ok := k.checkSysctl(s)
 		if !ok {
 			continue
 		}
@@ -123,7 +123,7 @@ func (k Kernel) Apply(ctx context.Context) error {
 			err = fmt.Errorf("the value is still %s", now)
 		}
 		return problem.New(problem.ExitStep, "set kernel setting "+s.Key+" to "+s.Value, err,
-			"the setting is needed because "+s.Why+"; in a container, change it on the machine that runs the container")
+			"the setting is needed because "+s.Reason+"; in a container, change it on the machine that runs the container")
 	}
 	return nil
 }
@@ -132,20 +132,20 @@ func (k Kernel) Apply(ctx context.Context) error {
 // means that the file must not exist. A module that is built in has no line, because systemd would
 // report it as not found at boot. A limit that the host exceeds has no line, because it must not be
 // lowered at boot.
-func (k Kernel) files() map[string][]byte {
+func (k Kernel) desiredFiles() map[string][]byte {
 	loaded, _ := k.Host.ReadFile("/proc/modules")
 	var mods, sets strings.Builder
 	for _, m := range k.Modules {
 		if hasFirstField(loaded, m.Name) {
-			fmt.Fprintf(&mods, "# %s\n%s\n", m.Why, m.Name)
+			fmt.Fprintf(&mods, "# %s\n%s\n", m.Reason, m.Name)
 		}
 	}
 	for _, s := range k.Sysctls {
-		now, exists := Value(k.Host, s.Key)
-		if (s.Optional && !exists) || (s.AtLeast && less(s.Value, now)) {
+		now, exists := ReadSysctl(k.Host, s.Key)
+		if (s.Optional && !exists) || (s.AtLeast && lessThan(s.Value, now)) {
 			continue
 		}
-		fmt.Fprintf(&sets, "# %s\n%s = %s\n", s.Why, s.Key, s.Value)
+		fmt.Fprintf(&sets, "# %s\n%s = %s\n", s.Reason, s.Key, s.Value)
 	}
 	return map[string][]byte{leftover.ModulesFile: []byte(mods.String()), leftover.SysctlFile: []byte(sets.String())}
 }
@@ -161,27 +161,27 @@ func (k Kernel) writeFile(p string, want []byte) error {
 }
 
 // checkSysctl returns the current value of s and reports whether it must change.
-func (k Kernel) wrong(s Sysctl) (now string, wrong bool) {
-	now, exists := Value(k.Host, s.Key)
+func (k Kernel) checkSysctl(s Sysctl) (now string, wrong bool) {
+	now, exists := ReadSysctl(k.Host, s.Key)
 	switch {
 	case !exists:
 		return "unknown to this kernel", !s.Optional
 	case s.AtLeast:
-		return now, less(now, s.Value)
+		return now, lessThan(now, s.Value)
 	}
 	return now, now != s.Value
 }
 
 // hasModule reports whether m is loaded or built in.
-func (k Kernel) present(m Module) bool {
+func (k Kernel) hasModule(m Module) bool {
 	exists := func(p string) bool { _, err := k.Host.Lstat(p); return err == nil }
-	if exists("/sys/module/"+m.Name) || (m.Sign != "" && exists(m.Sign)) {
+	if exists("/sys/module/"+m.Name) || (m.PresencePath != "" && exists(m.PresencePath)) {
 		return true
 	}
 	if list, err := k.Host.ReadFile("/proc/filesystems"); m.Filesystem && err == nil && slices.Contains(strings.Fields(string(list)), m.Name) {
 		return true
 	}
-	release, _ := Value(k.Host, "kernel.osrelease")
+	release, _ := ReadSysctl(k.Host, "kernel.osrelease")
 	list, _ := k.Host.ReadFile(path.Join("/lib/modules", release, "modules.builtin"))
 	for line := range strings.Lines(string(list)) {
 		name, _, _ := strings.Cut(path.Base(strings.TrimSpace(line)), ".")
@@ -194,7 +194,7 @@ func (k Kernel) present(m Module) bool {
 
 // ReadSysctl returns the current value of the kernel setting key. ok is false if the kernel does
 // not have the key or does not let it be read.
-func Value(f host.Files, key string) (value string, ok bool) {
+func ReadSysctl(f host.Files, key string) (value string, ok bool) {
 	b, err := f.ReadFile("/proc/sys/" + strings.ReplaceAll(key, ".", "/"))
 	if err != nil {
 		return "", false
@@ -204,7 +204,7 @@ func Value(f host.Files, key string) (value string, ok bool) {
 
 // lessThan reports whether the decimal number a is less than b. It returns false if one of them is
 // not a number.
-func less(a, b string) bool {
+func lessThan(a, b string) bool {
 	x, errA := strconv.ParseInt(a, 10, 64)
 	y, errB := strconv.ParseInt(b, 10, 64)
 	return errA == nil && errB == nil && x < y

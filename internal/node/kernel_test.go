@@ -88,9 +88,9 @@ func TestKernel_ApplyChangesHostOnce(t *testing.T) {
 	if missing, err := k.Check(t.Context()); err != nil || missing != "" {
 		t.Errorf("Check after Apply: %q, %v; want nothing missing", missing, err)
 	}
-	ran := len(f.Ran)
-	if err := k.Apply(t.Context()); err != nil || len(f.Ran) != ran {
-		t.Errorf("second Apply: %v, ran %q; want no command", err, f.Ran[ran:])
+	ran := len(f.Commands)
+	if err := k.Apply(t.Context()); err != nil || len(f.Commands) != ran {
+		t.Errorf("second Apply: %v, ran %q; want no command", err, f.Commands[ran:])
 	}
 	if got := readFile(t, f, leftover.ModulesFile); strings.Count(got, "\n") != 6 || !strings.Contains(got, "\nbr_netfilter\n") {
 		t.Errorf("modules file:\n%s", got)
@@ -125,7 +125,7 @@ func TestKernel_AcceptsBuiltInModules(t *testing.T) {
 func TestHasModule_FindsModuleInModulesBuiltin(t *testing.T) {
 	f := newBareHost(t)
 	writeFiles(t, f, map[string]string{"/lib/modules/6.1.0-18-amd64/modules.builtin": "kernel/net/bridge/br-netfilter.ko\n"})
-	if k := DefaultKernel(f.Host()); !k.present(Module{Name: "br_netfilter"}) || k.present(Module{Name: "br"}) {
+	if k := DefaultKernel(f.Host()); !k.hasModule(Module{Name: "br_netfilter"}) || k.hasModule(Module{Name: "br"}) {
 		t.Error("br_netfilter is in modules.builtin, br is not")
 	}
 }
@@ -193,8 +193,8 @@ func TestKernel_CheckChangesNothing(t *testing.T) {
 
 func TestAffectedSysctls_ListsEachKeyOnce(t *testing.T) {
 	seen := map[string]bool{}
-	for _, s := range TouchedSysctls() {
-		if seen[s.Key] || s.Why == "" || strings.Contains(s.Key, "/") {
+	for _, s := range AffectedSysctls() {
+		if seen[s.Key] || s.Reason == "" || strings.Contains(s.Key, "/") {
 			t.Errorf("%+v: listed twice, without a reason, or not dotted", s)
 		}
 		seen[s.Key] = true

@@ -15,16 +15,16 @@ import (
 // GatherHostState returns the state of everything on the host that an install of cluster c may
 // change, for the journal, before the first change. It changes nothing. A resumed install must not
 // gather the state again, but use the state that its first run recorded.
-func Remember(ctx context.Context, h host.Host, c leftover.Cluster) (*leftover.Before, error) {
-	f := leftover.Finder{Host: h, Cluster: c}
-	b, err := f.Remember()
+func GatherHostState(ctx context.Context, h host.Host, c leftover.Scope) (*leftover.HostState, error) {
+	f := leftover.Finder{Host: h, Scope: c}
+	b, err := f.RecordPaths()
 	if err != nil {
 		return nil, err
 	}
-	for _, s := range TouchedSysctls() {
-		b.Sysctls[s.Key], _ = Value(h, s.Key)
+	for _, s := range AffectedSysctls() {
+		b.Sysctls[s.Key], _ = ReadSysctl(h, s.Key)
 	}
-	users, err := accounts(f, "/etc/passwd")
+	users, err := readAccounts(f, "/etc/passwd")
 	if err != nil {
 		return nil, err
 	}
@@ -32,35 +32,35 @@ func Remember(ctx context.Context, h host.Host, c leftover.Cluster) (*leftover.B
 		b.Users = append(b.Users, u.name)
 	}
 	b.Groups = []string{}
-	groups, err := accounts(f, "/etc/group")
+	groups, err := readAccounts(f, "/etc/group")
 	if err != nil {
 		return nil, err
 	}
 	for _, g := range groups {
 		b.Groups = append(b.Groups, g.name)
 	}
-	b.Tables, err = network.Tables(ctx, f)
+	b.Tables, err = network.ListTables(ctx, f)
 	return b, err
 }
 
 // RecordHostState returns the result of GatherHostState, and stores in dataDir what does not belong
 // in the journal: a copy of the files that the install overwrites, and the snapshot that
 // VerifyReset needs.
-func Record(ctx context.Context, h host.Host, c leftover.Cluster, dataDir string) (*leftover.Before, error) {
-	b, err := Remember(ctx, h, c)
+func RecordHostState(ctx context.Context, h host.Host, c leftover.Scope, dataDir string) (*leftover.HostState, error) {
+	b, err := GatherHostState(ctx, h, c)
 	if err == nil {
-		err = leftover.Finder{Host: h, Cluster: c}.SetAside(b, path.Join(dataDir, BeforeDir))
+		err = leftover.Finder{Host: h, Scope: c}.BackUpFiles(b, path.Join(dataDir, BeforeDir))
 	}
 	if err == nil {
-		err = photograph(ctx, h, c, dataDir)
+		err = saveSnapshot(ctx, h, c, dataDir)
 	}
 	return b, err
 }
 
 // ForeignFiles returns the files of other owners in the configuration folders of cluster c. A reset
 // does not remove them.
-func Foreign(h host.Host, c leftover.Cluster) ([]string, error) {
-	return leftover.Finder{Host: h, Cluster: c}.Foreign()
+func ForeignFiles(h host.Host, c leftover.Scope) ([]string, error) {
+	return leftover.Finder{Host: h, Scope: c}.ForeignFiles()
 }
 
 // Leftovers returns every kind of leftover of cluster c, in the order in which they are removed.
@@ -68,9 +68,9 @@ func Foreign(h host.Host, c leftover.Cluster) ([]string, error) {
 // because the tools that remove these are in the data folder. Plinth does not use `k0s reset`,
 // because it unmounts and deletes every named network namespace of the host and removes a user
 // named etcd even if k0s did not create it (k0s 1.33, pkg/cleanup).
-func Leftovers(h host.Host, c leftover.Cluster) []leftover.Kind {
-	f := leftover.Finder{Host: h, Cluster: c}
-	all := append(workload.Kinds(f), network.Kinds(f)...)
+func Leftovers(h host.Host, c leftover.Scope) []leftover.Kind {
+	f := leftover.Finder{Host: h, Scope: c}
+	all := append(workload.WorkloadKinds(f), network.NetworkKinds(f)...)
 	return append(all, sysctlKind(f), leftover.FilesKind(f), usersKind(f))
 }
 
@@ -82,15 +82,15 @@ func sysctlKind(f leftover.Finder) leftover.Kind {
 		Find: func(context.Context) ([]string, error) {
 			var all []string
 			for _, s := range changedSysctls(f) {
-				now, _ := Value(f, s.Key)
+				now, _ := ReadSysctl(f, s.Key)
 				all = append(all, s.Key+" is "+now+", was "+s.Value)
 			}
 			return all, nil
 		},
-		Take: func(ctx context.Context) error {
+		Delete: func(ctx context.Context) error {
 			var errs []error
 			for _, s := range changedSysctls(f) {
-				errs = append(errs, f.Act(ctx, "sysctl", "-q", "-w", s.Key+"="+s.Value))
+				errs = append(errs, f.Execute(ctx, "sysctl", "-q", "-w", s.Key+"="+s.Value))
 			}
 			return errors.Join(errs...)
 		},
@@ -105,9 +105,9 @@ func changedSysctls(f leftover.Finder) []Sysctl {
 		return nil
 	}
 	var all []Sysctl
-	for _, s := range TouchedSysctls() {
+	for _, s := range AffectedSysctls() {
 		before, known := f.Before.Sysctls[s.Key]
-		now, exists := Value(f, s.Key)
+		now, exists := ReadSysctl(f, s.Key)
 		if before == "" && strings.HasPrefix(s.Key, "net.bridge.") {
 			before = "0"
 		}

@@ -33,9 +33,9 @@ func TestSysctlKind_RestoresValuesNotChangedByOthers(t *testing.T) {
 			if c.now != "" {
 				writeFiles(t, f, map[string]string{"/proc/sys/" + strings.ReplaceAll(c.key, ".", "/"): c.now + "\n"})
 			}
-			cl := leftover.Default()
-			cl.Before = &leftover.Before{Sysctls: map[string]string{c.key: c.before}}
-			k := sysctlKind(leftover.Finder{Host: f.Host(), Cluster: cl})
+			cl := leftover.DefaultScope()
+			cl.Before = &leftover.HostState{Sysctls: map[string]string{c.key: c.before}}
+			k := sysctlKind(leftover.Finder{Host: f.Host(), Scope: cl})
 			found, err := k.Find(t.Context())
 			if err != nil || (len(found) == 1) != (c.want != "") {
 				t.Fatalf("found %q, %v", found, err)
@@ -51,7 +51,7 @@ func TestSysctlKind_RestoresValuesNotChangedByOthers(t *testing.T) {
 			}
 		})
 	}
-	if got := changedSysctls(leftover.Finder{Host: hosttest.New(t).Host(), Cluster: leftover.Default()}); got != nil {
+	if got := changedSysctls(leftover.Finder{Host: hosttest.New(t).Host(), Scope: leftover.DefaultScope()}); got != nil {
 		t.Errorf("without a recorded state: %v", got)
 	}
 }
@@ -61,7 +61,7 @@ func TestGatherHostState_IsCompleteAfterJournalRoundTrip(t *testing.T) {
 	writeFiles(t, f, map[string]string{"/usr/sbin/nft": "", "/proc/self/mountinfo": "24 1 254:1 / / rw - ext4 /dev/vda1 rw\n", "/etc/k0s/containerd.d/a.toml": "x",
 		"/etc/passwd": "etcd:x:105:110::/var/lib/etcd:/usr/sbin/nologin\n"})
 	f.Expect("/usr/sbin/nft -j list ruleset").Return(`{"nftables": [{"metainfo": {}}]}`, nil)
-	b, err := Remember(t.Context(), host.ReadOnly(f.Host()), leftover.Default())
+	b, err := GatherHostState(t.Context(), host.ReadOnly(f.Host()), leftover.DefaultScope())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,11 +69,11 @@ func TestGatherHostState_IsCompleteAfterJournalRoundTrip(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var back leftover.Before
+	var back leftover.HostState
 	if err := json.Unmarshal(text, &back); err != nil || !reflect.DeepEqual(&back, b) {
 		t.Errorf("%v\n%s", err, text)
 	}
-	if b.Sysctls["net.ipv4.ip_forward"] != "0" || b.Sysctls["net.bridge.bridge-nf-call-iptables"] != "" || len(b.Sysctls) != len(TouchedSysctls()) {
+	if b.Sysctls["net.ipv4.ip_forward"] != "0" || b.Sysctls["net.bridge.bridge-nf-call-iptables"] != "" || len(b.Sysctls) != len(AffectedSysctls()) {
 		t.Errorf("sysctls %v", b.Sysctls)
 	}
 	if !reflect.DeepEqual(b.Users, []string{"etcd"}) {
@@ -90,14 +90,14 @@ func TestLeftovers_FindNothingOnHostWithoutCluster(t *testing.T) {
 	f := newBareHost(t)
 	writeFiles(t, f, map[string]string{"/proc/self/mountinfo": "24 1 254:1 / / rw - ext4 /dev/vda1 rw\n", "/etc/passwd": "root:x:0:0::/root:/bin/sh\n"})
 	f.Expect("ip -j -d link show").Return(`[{"ifname":"lo"}]`, nil)
-	f.Expect("ip -").Often()
-	c := leftover.Default(netip.MustParsePrefix("10.244.0.0/16"))
-	c.Before = &leftover.Before{Tables: []string{}}
+	f.Expect("ip -").AnyTimes()
+	c := leftover.DefaultScope(netip.MustParsePrefix("10.244.0.0/16"))
+	c.Before = &leftover.HostState{Tables: []string{}}
 	var ids []string
 	for _, r := range leftover.Remove(t.Context(), Leftovers(host.ReadOnly(f.Host()), c), nil) {
 		ids = append(ids, r.Kind.ID)
-		if r.Err != nil || len(r.Removed)+len(r.Left) > 0 {
-			t.Errorf("%s: removed %q, left %q, %v", r.Kind.ID, r.Removed, r.Left, r.Err)
+		if r.Err != nil || len(r.Removed)+len(r.Remaining) > 0 {
+			t.Errorf("%s: removed %q, left %q, %v", r.Kind.ID, r.Removed, r.Remaining, r.Err)
 		}
 	}
 	want := "units processes mounts cgroups links network-namespaces routes firewall-rules firewall-tables address-sets sysctls files users"

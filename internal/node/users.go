@@ -15,7 +15,7 @@ type account struct{ name, id, home string }
 
 // readAccounts returns the accounts in file that have a name that k0s uses. The names are k0s
 // 1.33's defaults (pkg/constant).
-func accounts(f leftover.Finder, file string) ([]account, error) {
+func readAccounts(f leftover.Finder, file string) ([]account, error) {
 	text, err := f.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -40,24 +40,24 @@ func accounts(f leftover.Finder, file string) ([]account, error) {
 func usersKind(f leftover.Finder) leftover.Kind {
 	return leftover.Kind{ID: "users", Title: "Remove users",
 		Find: func(context.Context) ([]string, error) {
-			all, err := users(f)
-			groups, groupErr := groupsLeft(f)
+			all, err := findUsers(f)
+			groups, groupErr := findOrphanGroups(f)
 			for _, g := range groups {
 				all = append(all, "group "+g)
 			}
 			return all, errors.Join(err, groupErr)
 		},
-		Take: func(ctx context.Context) error { return removeUsers(ctx, f) }}
+		Delete: func(ctx context.Context) error { return removeUsers(ctx, f) }}
 }
 
 // findUsers returns the users that `k0s install` created: those with its names and home folder that
 // did not exist before. Their groups of the same name are removed with them; findOrphanGroups finds
 // the groups of an interrupted removal.
-func users(f leftover.Finder) ([]string, error) {
-	list, err := accounts(f, "/etc/passwd")
+func findUsers(f leftover.Finder) ([]string, error) {
+	list, err := readAccounts(f, "/etc/passwd")
 	var all []string
 	for _, a := range list {
-		if leftover.Below(a.home, f.DataDir) && (f.Before == nil || !slices.Contains(f.Before.Users, a.name)) {
+		if leftover.IsWithin(a.home, f.DataDir) && (f.Before == nil || !slices.Contains(f.Before.Users, a.name)) {
 			all = append(all, a.name)
 		}
 	}
@@ -66,12 +66,12 @@ func users(f leftover.Finder) ([]string, error) {
 
 // findOrphanGroups returns the groups with the cluster's names that did not exist before and have
 // no user any more.
-func groupsLeft(f leftover.Finder) ([]string, error) {
+func findOrphanGroups(f leftover.Finder) ([]string, error) {
 	if f.Before == nil || f.Before.Groups == nil {
 		return nil, nil
 	}
-	owners, err := accounts(f, "/etc/passwd")
-	list, groupErr := accounts(f, "/etc/group")
+	owners, err := readAccounts(f, "/etc/passwd")
+	list, groupErr := readAccounts(f, "/etc/group")
 	var all []string
 	for _, g := range list {
 		owned := slices.ContainsFunc(owners, func(u account) bool { return u.name == g.name })
@@ -84,24 +84,24 @@ func groupsLeft(f leftover.Finder) ([]string, error) {
 
 // removeUsers removes the users, their groups and the orphan groups.
 func removeUsers(ctx context.Context, f leftover.Finder) error {
-	all, err := users(f)
+	all, err := findUsers(f)
 	if err != nil {
 		return err
 	}
-	err = leftover.Each(all, func(name string) error {
+	err = leftover.ForEach(all, func(name string) error {
 		argv := []string{"userdel", name}
-		if f.Tool("userdel") == "" {
+		if f.FindTool("userdel") == "" {
 			argv = []string{"deluser", name}
 		}
-		if err := f.Act(ctx, argv...); err != nil {
+		if err := f.Execute(ctx, argv...); err != nil {
 			return err
 		}
-		groups, err := accounts(f, "/etc/group")
+		groups, err := readAccounts(f, "/etc/group")
 		if err == nil && slices.ContainsFunc(groups, func(g account) bool { return g.name == name }) {
-			err = f.Act(ctx, "groupdel", name)
+			err = f.Execute(ctx, "groupdel", name)
 		}
 		return err
 	})
-	groups, groupErr := groupsLeft(f)
-	return errors.Join(err, groupErr, leftover.Each(groups, func(name string) error { return f.Act(ctx, "groupdel", name) }))
+	groups, groupErr := findOrphanGroups(f)
+	return errors.Join(err, groupErr, leftover.ForEach(groups, func(name string) error { return f.Execute(ctx, "groupdel", name) }))
 }

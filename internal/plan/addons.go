@@ -15,25 +15,25 @@ import (
 
 // Console describes the KOTS console that the steps install.
 type Console struct {
-	Namespace string // of the objects of the console
-	Want      kots.Console
-	Hosts     []string  // names and addresses in its certificate
-	URL       string    // of the console, as the user opens it
-	App       *kots.App // application to install in the console; nil for none
-	AppID     string    // identifies the license, bundle and settings of App; a different id causes a new install of App
+	Namespace        string // of the objects of the console
+	Desired          kots.ConsoleSpec
+	CertificateHosts []string  // names and addresses in its certificate
+	URL              string    // of the console, as the user opens it
+	App              *kots.App // application to install in the console; nil for none
+	AppID            string    // identifies the license, bundle and settings of App; a different id causes a new install of App
 }
 
 // addOnSteps returns the steps of an install that run inside the cluster.
-func (c Cluster) addOns() []step.Step {
+func (c Cluster) addOnSteps() []step.Step {
 	var steps []step.Step
 	for _, a := range c.AddOns {
-		release := c.chartStep(a.Name, "Install "+a.Title, chart.Release{Name: a.Release, Namespace: a.Namespace, Archive: a.Chart.Archive, Values: a.Values})
+		release := c.installChart(a.Name, "Install "+a.Title, chart.Release{Name: a.Release, Namespace: a.Namespace, Archive: a.Chart.Archive, Values: a.Values})
 		switch {
 		case a.Deploy == addons.DeployKOTS:
 			release.ID, release.Title = a.Release, "Put the console behind TLS"
-			steps = append(steps, c.installConsole(), c.consoleCertificate(), release, c.consoleAnswers())
+			steps = append(steps, c.installConsole(), c.ensureConsoleCertificate(), release, c.waitConsole())
 		case a.Name == registryName:
-			steps = append(steps, c.registryTrust(a), release, c.announceRegistry(a))
+			steps = append(steps, c.trustRegistry(a), release, c.configureKOTSRegistry(a))
 		default:
 			steps = append(steps, release)
 		}
@@ -45,10 +45,10 @@ func (c Cluster) addOns() []step.Step {
 }
 
 // installChart returns the step that installs the Helm release r and waits until its workloads are ready.
-func (c Cluster) chartStep(id, title string, r chart.Release) step.Step {
-	return step.Step{ID: id, Title: title, Touches: []string{"release " + r.Namespace + "/" + r.Name},
+func (c Cluster) installChart(id, title string, r chart.Release) step.Step {
+	return step.Step{ID: id, Title: title, Affects: []string{"release " + r.Namespace + "/" + r.Name},
 		Check: func(ctx context.Context) (step.State, error) {
-			client, err := c.kube(ctx)
+			client, err := c.kubeClient(ctx)
 			if err != nil {
 				return step.Unknown("k0s-start"), nil
 			}
@@ -56,7 +56,7 @@ func (c Cluster) chartStep(id, title string, r chart.Release) step.Step {
 			if err != nil {
 				return step.State{}, err
 			}
-			have, err := chart.Look(ctx, client, r.Namespace, r.Name)
+			have, err := chart.GetInstalled(ctx, client, r.Namespace, r.Name)
 			switch {
 			case errors.Is(err, kube.ErrNotFound):
 				return step.Needed("release " + r.Name + " is not installed"), nil
@@ -70,22 +70,22 @@ func (c Cluster) chartStep(id, title string, r chart.Release) step.Step {
 			return step.Done(), nil
 		},
 		Apply: func(ctx context.Context, report step.Report) error {
-			client, err := c.kube(ctx)
+			client, err := c.kubeClient(ctx)
 			if err != nil {
 				return err
 			}
-			return chart.Converge(ctx, client, r, kube.Wait{Timeout: 4 * time.Minute, Report: report, Culprit: c.K0s.Culprit})
+			return chart.InstallOrUpgrade(ctx, client, r, kube.Wait{Timeout: 4 * time.Minute, Report: report, Diagnose: c.K0s.Diagnose})
 		},
 	}
 }
 
 // kubeClient returns a client with the permissions of an administrator on a controller, and of the node on a
 // worker. It returns an error without a request if k0s is not running, so that checks of a bare host are fast.
-func (c Cluster) kube(ctx context.Context) (*kube.Client, error) {
+func (c Cluster) kubeClient(ctx context.Context) (*kube.Client, error) {
 	if why, err := c.K0s.StartNeeded(ctx); err != nil || why != "" {
 		return nil, errors.Join(err, errors.New(why))
 	}
-	conf, err := c.Host.ReadFile(c.K0s.Kubeconfig())
+	conf, err := c.Host.ReadFile(c.K0s.KubeconfigPath())
 	if err != nil {
 		return nil, err
 	}
@@ -93,11 +93,11 @@ func (c Cluster) kube(ctx context.Context) (*kube.Client, error) {
 }
 
 // waitAPIServer waits until the API server answers and returns a client for it.
-func (c Cluster) waitKube(ctx context.Context, report step.Report) (client *kube.Client, err error) {
-	err = wait.Until(ctx, wait.Options{What: "the Kubernetes API server to answer", Timeout: 4 * time.Minute, Culprit: c.K0s.Culprit, Next: "sudo journalctl -u " + c.K0s.Unit(),
+func (c Cluster) waitAPIServer(ctx context.Context, report step.Report) (client *kube.Client, err error) {
+	err = wait.Until(ctx, wait.Options{What: "the Kubernetes API server to answer", Timeout: 4 * time.Minute, Diagnose: c.K0s.Diagnose, NextCommand: "sudo journalctl -u " + c.K0s.Unit(),
 		OnReason: func(reason string) { report(reason, 0, 0) }},
 		func(ctx context.Context) (bool, string, error) {
-			if client, err = c.kube(ctx); err != nil {
+			if client, err = c.kubeClient(ctx); err != nil {
 				return false, "k0s has not written its kubeconfig yet", nil
 			}
 			if _, err := client.Version(); err != nil {

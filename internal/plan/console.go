@@ -19,24 +19,24 @@ import (
 
 // NewKOTS returns the client of the console in namespace. It works without internet access,
 // because the bundle contains everything that it needs.
-func KOTS(m kots.Machine, client *kube.Client, namespace, dataDir string) *kots.KOTS {
-	return &kots.KOTS{Machine: m, Kube: client, CLI: kots.Binary, Kubeconfig: k0s.AdminConf, Home: dataDir + "/kots", Namespace: namespace, Airgap: true}
+func NewKOTS(m kots.Machine, client *kube.Client, namespace, dataDir string) *kots.Client {
+	return &kots.Client{Machine: m, Kube: client, CLI: kots.BinaryPath, Kubeconfig: k0s.AdminConf, Home: dataDir + "/kots", Namespace: namespace, Airgap: true}
 }
 
 // consoleDriver returns the client of this cluster's console.
-func (c Cluster) console(ctx context.Context) (*kots.KOTS, error) {
-	client, err := c.kube(ctx)
+func (c Cluster) consoleDriver(ctx context.Context) (*kots.Client, error) {
+	client, err := c.kubeClient(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return KOTS(c.Host, client, c.Console.Namespace, c.DataDir), nil
+	return NewKOTS(c.Host, client, c.Console.Namespace, c.DataDir), nil
 }
 
 // consoleStep returns s with a Check and an Apply that call check and apply with the client of the
 // console. check returns why the step is needed, or "".
-func (c Cluster) inConsole(s step.Step, check func(context.Context, *kots.KOTS) (string, error), apply func(context.Context, *kots.KOTS, step.Report) error) step.Step {
+func (c Cluster) consoleStep(s step.Step, check func(context.Context, *kots.Client) (string, error), apply func(context.Context, *kots.Client, step.Report) error) step.Step {
 	s.Check = func(ctx context.Context) (step.State, error) {
-		k, err := c.console(ctx)
+		k, err := c.consoleDriver(ctx)
 		if err != nil {
 			return step.Unknown("k0s-start"), nil
 		}
@@ -44,10 +44,10 @@ func (c Cluster) inConsole(s step.Step, check func(context.Context, *kots.KOTS) 
 		if err != nil {
 			return step.Needed(err.Error()), ctx.Err()
 		}
-		return look(why, nil)
+		return stepState(why, nil)
 	}
 	s.Apply = func(ctx context.Context, report step.Report) error {
-		k, err := c.console(ctx)
+		k, err := c.consoleDriver(ctx)
 		if err != nil {
 			return err
 		}
@@ -57,93 +57,95 @@ func (c Cluster) inConsole(s step.Step, check func(context.Context, *kots.KOTS) 
 }
 
 // consoleProxy returns the proxy in front of the console of k.
-func door(k *kots.KOTS) front.Front { return front.Front{Kube: k.Kube, Namespace: k.Namespace} }
+func consoleProxy(k *kots.Client) front.ConsoleProxy {
+	return front.ConsoleProxy{Kube: k.Kube, Namespace: k.Namespace}
+}
 
 func (c Cluster) installConsole() step.Step {
-	return c.inConsole(step.Step{ID: "console", Title: "Install the KOTS admin console", Touches: []string{"namespace " + c.Console.Namespace}},
-		func(ctx context.Context, k *kots.KOTS) (string, error) {
-			s, err := k.State(ctx)
+	return c.consoleStep(step.Step{ID: "console", Title: "Install the KOTS admin console", Affects: []string{"namespace " + c.Console.Namespace}},
+		func(ctx context.Context, k *kots.Client) (string, error) {
+			s, err := k.ConsoleState(ctx)
 			return s.Reason, err
 		},
-		func(ctx context.Context, k *kots.KOTS, report step.Report) error {
-			return k.InstallConsole(ctx, c.Console.Want, kube.Wait{Timeout: 5 * time.Minute, Report: report})
+		func(ctx context.Context, k *kots.Client, report step.Report) error {
+			return k.InstallConsole(ctx, c.Console.Desired, kube.Wait{Timeout: 5 * time.Minute, Report: report})
 		})
 }
 
 // enableConsoleHA returns the step that replicates the console's data, so that it survives the loss of a controller.
-func (c Cluster) consoleCopies() step.Step {
-	return c.inConsole(step.Step{ID: "kotsadm-ha", Title: "Copy the console's data to three nodes", Touches: []string{"namespace " + c.Console.Namespace}},
-		func(ctx context.Context, k *kots.KOTS) (string, error) { return k.CopiesNeeded(ctx) },
-		func(ctx context.Context, k *kots.KOTS, report step.Report) error {
-			return k.Copy(ctx, kube.Wait{Timeout: 5 * time.Minute, Report: report})
+func (c Cluster) enableConsoleHA() step.Step {
+	return c.consoleStep(step.Step{ID: "kotsadm-ha", Title: "Copy the console's data to three nodes", Affects: []string{"namespace " + c.Console.Namespace}},
+		func(ctx context.Context, k *kots.Client) (string, error) { return k.HANeeded(ctx) },
+		func(ctx context.Context, k *kots.Client, report step.Report) error {
+			return k.EnableHA(ctx, kube.Wait{Timeout: 5 * time.Minute, Report: report})
 		})
 }
 
-func (c Cluster) consoleCertificate() step.Step {
-	return c.inConsole(step.Step{ID: "console-certificate", Title: "Give the console a certificate", Touches: []string{"namespace " + c.Console.Namespace}},
-		func(ctx context.Context, k *kots.KOTS) (string, error) {
-			_, _, err := door(k).Certificate(ctx)
+func (c Cluster) ensureConsoleCertificate() step.Step {
+	return c.consoleStep(step.Step{ID: "console-certificate", Title: "Give the console a certificate", Affects: []string{"namespace " + c.Console.Namespace}},
+		func(ctx context.Context, k *kots.Client) (string, error) {
+			_, _, err := consoleProxy(k).Certificate(ctx)
 			if errors.Is(err, kube.ErrNotFound) {
 				return "the console has no certificate", nil
 			}
 			return "", err
 		},
-		func(ctx context.Context, k *kots.KOTS, _ step.Report) error {
-			return door(k).EnsureCertificate(ctx, c.Console.Hosts, c.Now())
+		func(ctx context.Context, k *kots.Client, _ step.Report) error {
+			return consoleProxy(k).EnsureCertificate(ctx, c.Console.CertificateHosts, c.Now())
 		})
 }
 
-func (c Cluster) consoleAnswers() step.Step {
-	ask := func(ctx context.Context, k *kots.KOTS) ([]byte, error) {
-		cert, _, err := door(k).Certificate(ctx)
+func (c Cluster) waitConsole() step.Step {
+	ask := func(ctx context.Context, k *kots.Client) ([]byte, error) {
+		cert, _, err := consoleProxy(k).Certificate(ctx)
 		return cert, err
 	}
-	return c.inConsole(step.Step{ID: "console-answers", Title: "Wait for the console to answer"},
-		func(ctx context.Context, k *kots.KOTS) (string, error) {
+	return c.consoleStep(step.Step{ID: "console-answers", Title: "Wait for the console to answer"},
+		func(ctx context.Context, k *kots.Client) (string, error) {
 			cert, err := ask(ctx, k)
 			if err != nil {
 				return "", err
 			}
-			h, err := front.Ask(ctx, c.Console.URL, cert)
+			h, err := front.GetConsoleHealth(ctx, c.Console.URL, cert)
 			switch {
 			case err != nil:
 				return err.Error(), nil
-			case h.Version != c.Console.Want.Version:
+			case h.Version != c.Console.Desired.Version:
 				return "the console has version " + h.Version, nil
 			}
 			return "", nil
 		},
-		func(ctx context.Context, k *kots.KOTS, report step.Report) error {
+		func(ctx context.Context, k *kots.Client, report step.Report) error {
 			cert, err := ask(ctx, k)
 			if err != nil {
 				return err
 			}
-			return front.WaitAnswer(ctx, c.Console.URL, cert, c.Console.Want.Version, kube.Wait{Timeout: 2 * time.Minute, Report: report, Culprit: func(ctx context.Context) string { return k.Kube.Culprit(ctx, c.Console.Namespace, "") }})
+			return front.WaitConsoleHealthy(ctx, c.Console.URL, cert, c.Console.Desired.Version, kube.Wait{Timeout: 2 * time.Minute, Report: report, Diagnose: func(ctx context.Context) string { return k.Kube.Diagnose(ctx, c.Console.Namespace, "") }})
 		})
 }
 
 // clusterRegistry returns the registry of the add-on a, at the fixed address of its service.
-func registryOf(k *kots.KOTS, a addons.AddOn) registry.Registry {
-	r := registryAt(a)
+func clusterRegistry(k *kots.Client, a addons.AddOn) registry.Registry {
+	r := registryWithoutClient(a)
 	r.Kube = k.Kube
 	return r
 }
 
 // registryWithoutClient returns the registry of the add-on a without a client of the cluster.
-func registryAt(a addons.AddOn) registry.Registry {
+func registryWithoutClient(a addons.AddOn) registry.Registry {
 	ip, _ := a.Values["clusterIP"].(string)
 	return registry.Registry{Namespace: a.Namespace, IP: ip, HostsDir: k0s.RegistryDir}
 }
 
 // trustRegistry returns the step that creates the registry's certificate and users, and configures
 // containerd on this node to trust the registry.
-func (c Cluster) registryTrust(a addons.AddOn) step.Step {
-	return c.inConsole(step.Step{ID: "registry-trust", Title: "Have this node trust the registry", Touches: []string{registryAt(a).Dir(), "namespace " + a.Namespace}},
-		func(ctx context.Context, k *kots.KOTS) (string, error) {
-			if why, err := registryOf(k, a).Due(ctx, c.Now()); err != nil || why != "" {
+func (c Cluster) trustRegistry(a addons.AddOn) step.Step {
+	return c.consoleStep(step.Step{ID: "registry-trust", Title: "Have this node trust the registry", Affects: []string{registryWithoutClient(a).TrustDir(), "namespace " + a.Namespace}},
+		func(ctx context.Context, k *kots.Client) (string, error) {
+			if why, err := clusterRegistry(k, a).NeedsRenewal(ctx, c.Now()); err != nil || why != "" {
 				return why, err
 			}
-			files, err := registryOf(k, a).Trust(ctx)
+			files, err := clusterRegistry(k, a).TrustFiles(ctx)
 			if err != nil {
 				return "", err
 			}
@@ -154,12 +156,12 @@ func (c Cluster) registryTrust(a addons.AddOn) step.Step {
 			}
 			return "", nil
 		},
-		func(ctx context.Context, k *kots.KOTS, _ step.Report) error {
-			r := registryOf(k, a)
+		func(ctx context.Context, k *kots.Client, _ step.Report) error {
+			r := clusterRegistry(k, a)
 			if err := r.Prepare(ctx, c.Now()); err != nil {
 				return err
 			}
-			files, err := r.Trust(ctx)
+			files, err := r.TrustFiles(ctx)
 			if err != nil {
 				return err
 			}
@@ -172,16 +174,18 @@ func (c Cluster) registryTrust(a addons.AddOn) step.Step {
 		})
 }
 
-func (c Cluster) announceRegistry(a addons.AddOn) step.Step {
-	return c.inConsole(step.Step{ID: "registry-announce", Title: "Tell KOTS of the registry", Touches: []string{"secret default/registry-creds"}},
-		func(ctx context.Context, k *kots.KOTS) (string, error) {
-			told, err := registryOf(k, a).Announced(ctx)
+func (c Cluster) configureKOTSRegistry(a addons.AddOn) step.Step {
+	return c.consoleStep(step.Step{ID: "registry-announce", Title: "Tell KOTS of the registry", Affects: []string{"secret default/registry-creds"}},
+		func(ctx context.Context, k *kots.Client) (string, error) {
+			told, err := clusterRegistry(k, a).KOTSConfigured(ctx)
 			if told || err != nil {
 				return "", err
 			}
 			return "KOTS is not configured to use the registry", nil
 		},
-		func(ctx context.Context, k *kots.KOTS, _ step.Report) error { return registryOf(k, a).Announce(ctx) })
+		func(ctx context.Context, k *kots.Client, _ step.Report) error {
+			return clusterRegistry(k, a).ConfigureKOTS(ctx)
+		})
 }
 
 // installApp returns the step that installs the application. A ConfigMap records the installed
@@ -190,9 +194,9 @@ func (c Cluster) announceRegistry(a addons.AddOn) step.Step {
 func (c Cluster) installApp() step.Step {
 	note := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "ConfigMap",
 		"metadata": map[string]any{"name": "plinth-application"}, "data": map[string]any{"installed": c.Console.AppID}}}
-	return c.inConsole(step.Step{ID: "application", Title: "Install the application", Touches: []string{"namespace " + c.Console.Namespace}},
-		func(ctx context.Context, k *kots.KOTS) (string, error) {
-			have, err := k.Kube.Get(ctx, kube.Ref(note, k.Namespace))
+	return c.consoleStep(step.Step{ID: "application", Title: "Install the application", Affects: []string{"namespace " + c.Console.Namespace}},
+		func(ctx context.Context, k *kots.Client) (string, error) {
+			have, err := k.Kube.Get(ctx, kube.RefOf(note, k.Namespace))
 			if err != nil && !errors.Is(err, kube.ErrNotFound) {
 				return "", err
 			}
@@ -203,7 +207,7 @@ func (c Cluster) installApp() step.Step {
 			}
 			return "this application, with this license and configuration, is not installed", nil
 		},
-		func(ctx context.Context, k *kots.KOTS, report step.Report) error {
+		func(ctx context.Context, k *kots.Client, report step.Report) error {
 			if err := k.InstallApp(ctx, *c.Console.App, kube.Wait{Timeout: 10 * time.Minute, Report: report}); err != nil {
 				return err
 			}

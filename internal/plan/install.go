@@ -21,27 +21,27 @@ import (
 
 // Cluster is the input of the steps: the host, the desired cluster, and the files to install.
 type Cluster struct {
-	Host     host.Host
-	Memory   Memory
-	DataDir  string      // data folder of Plinth
-	Pointer  string      // file that stores DataDir for later commands; "" for none
-	Node     string      // Kubernetes node name of this host
-	K0s      k0s.Service // service and its configuration
-	K0sFile  node.Artifact
-	KotsFile node.Artifact    // zero if the cluster has no console
-	Agent    node.Artifact    // this program, for the agent; zero if the node runs no agent
-	Kept     entry.Kept       // documents of the bundle to keep on the host
-	Leftover leftover.Cluster // what this cluster may create on the host
-	Images   Images
-	AddOns   []addons.AddOn // in order of installation
-	Console  Console
-	Now      func() time.Time // clock
+	Host         host.Host
+	StateStore   StateStore
+	DataDir      string      // data folder of Plinth
+	PointerFile  string      // file that stores DataDir for later commands; "" for none
+	NodeName     string      // Kubernetes node name of this host
+	K0s          k0s.Service // service and its configuration
+	K0sFile      node.Artifact
+	KotsFile     node.Artifact     // zero if the cluster has no console
+	AgentFile    node.Artifact     // this program, for the agent; zero if the node runs no agent
+	BundleCache  entry.BundleCache // documents of the bundle to keep on the host
+	CleanupScope leftover.Scope    // what this cluster may create on the host
+	Images       Images
+	AddOns       []addons.AddOn // in order of installation
+	Console      Console
+	Now          func() time.Time // clock
 }
 
 // StateStore stores the state that a step found on the host and that reset has to restore. The journal implements it.
-type Memory interface {
-	Before(step string, v any) error
-	Found(step string, v any) (bool, error)
+type StateStore interface {
+	SaveState(step string, v any) error
+	LoadState(step string, v any) (bool, error)
 }
 
 // Images are the images of the cluster: Boot are those that a node needs to become
@@ -54,188 +54,188 @@ type Images struct {
 // Install returns the steps from a bare host to a running console.
 func Install(c Cluster) []step.Step {
 	steps := []step.Step{
-		c.remember(),
-		c.dataDir(),
-		c.Kept.Keep(c.Host),
-		c.kernel(),
-		c.file("k0s-binary", "Put k0s in place", c.K0sFile),
-		c.k0sConfig(),
-		c.k0sService(),
-		c.k0sStart(),
+		c.recordHostState(),
+		c.createDataDir(),
+		c.BundleCache.StoreStep(c.Host),
+		c.prepareKernel(),
+		c.placeFile("k0s-binary", "Put k0s in place", c.K0sFile),
+		c.writeK0sConfig(),
+		c.registerK0s(),
+		c.startK0s(),
 		c.importImages("images-boot", "Import the images the node boots with", c.Images.Boot),
-		c.nodeReady(),
-		c.systemPodsStart(),
+		c.waitNodeReady(),
+		c.waitSystemPodsStarted(),
 		// The next steps use the half minute in which the system pods run but
 		// kubelet does not yet check whether they are Ready.
 		c.importImages("images-rest", "Import the images of the add-ons", c.Images.Rest),
 	}
 	if c.KotsFile.Path != "" {
-		steps = append(steps, c.file("kots-binary", "Put the kots CLI in place", c.KotsFile))
+		steps = append(steps, c.placeFile("kots-binary", "Put the kots CLI in place", c.KotsFile))
 	}
-	return append(append(append(steps, c.systemPods(), c.nodeAccess()), c.addOns()...), c.agent()...)
+	return append(append(append(steps, c.waitSystemPodsReady(), c.grantNodeAccess()), c.addOnSteps()...), c.agentSteps()...)
 }
 
 // RecordHostStateID is the id of the step that saves the state of the host before the first change,
 // which reset restores.
-const RememberID = "record-host"
+const RecordHostStateID = "record-host"
 
-func (c Cluster) remember() step.Step {
-	return step.Step{ID: RememberID, Title: "Remember what stands on this host", Touches: []string{c.DataDir},
+func (c Cluster) recordHostState() step.Step {
+	return step.Step{ID: RecordHostStateID, Title: "Remember what stands on this host", Affects: []string{c.DataDir},
 		Check: func(context.Context) (step.State, error) {
-			known, err := c.Memory.Found(RememberID, &leftover.Before{})
+			known, err := c.StateStore.LoadState(RecordHostStateID, &leftover.HostState{})
 			if err != nil || known {
 				return step.Done(), err
 			}
 			return step.Needed("the state of the host is not recorded"), nil
 		},
 		Apply: func(ctx context.Context, _ step.Report) error {
-			before, err := node.Record(ctx, c.Host, c.Leftover, c.DataDir)
+			before, err := node.RecordHostState(ctx, c.Host, c.CleanupScope, c.DataDir)
 			if err != nil {
 				return err
 			}
-			return c.Memory.Before(RememberID, before)
+			return c.StateStore.SaveState(RecordHostStateID, before)
 		},
 	}
 }
 
-func (c Cluster) dataDir() step.Step {
-	dir := node.DataDir{Path: c.DataDir, Pointer: c.Pointer}
-	return step.Step{ID: "data-dir", Title: "Make Plinth's data folder", Touches: dir.Paths(),
-		Check: func(context.Context) (step.State, error) { return look(dir.Check(c.Host)) },
+func (c Cluster) createDataDir() step.Step {
+	dir := node.DataDir{Path: c.DataDir, Pointer: c.PointerFile}
+	return step.Step{ID: "data-dir", Title: "Make Plinth's data folder", Affects: dir.Paths(),
+		Check: func(context.Context) (step.State, error) { return stepState(dir.Check(c.Host)) },
 		Apply: func(context.Context, step.Report) error { return dir.Apply(c.Host) },
 	}
 }
 
-func (c Cluster) kernel() step.Step {
+func (c Cluster) prepareKernel() step.Step {
 	k := node.DefaultKernel(c.Host)
 	touches := []string{leftover.ModulesFile, leftover.SysctlFile}
 	for _, s := range k.Sysctls {
 		touches = append(touches, "sysctl:"+s.Key)
 	}
-	return step.Step{ID: "kernel", Title: "Prepare the kernel", Touches: touches,
-		Check: func(ctx context.Context) (step.State, error) { return look(k.Check(ctx)) },
+	return step.Step{ID: "kernel", Title: "Prepare the kernel", Affects: touches,
+		Check: func(ctx context.Context) (step.State, error) { return stepState(k.Check(ctx)) },
 		Apply: func(ctx context.Context, _ step.Report) error { return k.Apply(ctx) },
 	}
 }
 
-func (c Cluster) file(id, title string, f node.Artifact) step.Step {
-	return entry.File(c.Host, id, title, f)
+func (c Cluster) placeFile(id, title string, f node.Artifact) step.Step {
+	return entry.FileStep(c.Host, id, title, f)
 }
 
-func (c Cluster) k0sConfig() step.Step {
-	return step.Step{ID: "k0s-config", Title: "Write k0s's configuration", Touches: c.K0s.ConfigPaths(),
-		Check: func(context.Context) (step.State, error) { return look(c.K0s.ConfigNeeded()) },
+func (c Cluster) writeK0sConfig() step.Step {
+	return step.Step{ID: "k0s-config", Title: "Write k0s's configuration", Affects: c.K0s.ConfigPaths(),
+		Check: func(context.Context) (step.State, error) { return stepState(c.K0s.ConfigNeeded()) },
 		Apply: func(context.Context, step.Report) error { return c.K0s.WriteConfig() },
 	}
 }
 
-func (c Cluster) k0sService() step.Step {
-	return step.Step{ID: "k0s-service", Title: "Register k0s with systemd", Touches: []string{"users of k0s", c.K0s.UnitPath()},
-		Check: func(context.Context) (step.State, error) { return look(c.K0s.RegisterNeeded()) },
+func (c Cluster) registerK0s() step.Step {
+	return step.Step{ID: "k0s-service", Title: "Register k0s with systemd", Affects: []string{"users of k0s", c.K0s.UnitPath()},
+		Check: func(context.Context) (step.State, error) { return stepState(c.K0s.RegisterNeeded()) },
 		Apply: func(ctx context.Context, _ step.Report) error { return c.K0s.Register(ctx) },
 	}
 }
 
-func (c Cluster) k0sStart() step.Step {
-	return step.Step{ID: "k0s-start", Title: "Start k0s", Touches: []string{k0s.DataDir, "/run/k0s", c.K0s.Unit()},
-		Check: func(ctx context.Context) (step.State, error) { return look(c.K0s.StartNeeded(ctx)) },
+func (c Cluster) startK0s() step.Step {
+	return step.Step{ID: "k0s-start", Title: "Start k0s", Affects: []string{k0s.DataDir, "/run/k0s", c.K0s.Unit()},
+		Check: func(ctx context.Context) (step.State, error) { return stepState(c.K0s.StartNeeded(ctx)) },
 		Apply: func(ctx context.Context, _ step.Report) error { return c.K0s.Start(ctx) },
 	}
 }
 
 func (c Cluster) importImages(id, title string, want []images.Image) step.Step {
-	return step.Step{ID: id, Title: title, Touches: []string{k0s.DataDir + "/containerd"},
+	return step.Step{ID: id, Title: title, Affects: []string{k0s.DataDir + "/containerd"},
 		Check: func(ctx context.Context) (step.State, error) {
-			store, err := c.imageStore(ctx, 2*time.Second)
+			store, err := c.openImageStore(ctx, 2*time.Second)
 			if err != nil {
 				return step.Unknown("k0s-start"), nil
 			}
 			defer func() { _ = store.Close() }()
-			missing, err := store.Missing(ctx, want)
+			missing, err := store.MissingImages(ctx, want)
 			switch {
 			case err != nil:
 				return step.Needed(err.Error()), ctx.Err()
 			case len(missing) == 0:
 				return step.Done(), nil
 			}
-			return step.Needed(missing[0].Ref + " is not in containerd" + more(len(missing)-1)), nil
+			return step.Needed(missing[0].Ref + " is not in containerd" + moreSuffix(len(missing)-1)), nil
 		},
 		Apply: func(ctx context.Context, report step.Report) error {
 			report("waiting for containerd", 0, 0)
-			store, err := c.imageStore(ctx, 3*time.Minute)
+			store, err := c.openImageStore(ctx, 3*time.Minute)
 			if err != nil {
 				return err
 			}
 			defer func() { _ = store.Close() }()
-			missing, err := store.Missing(ctx, want)
+			missing, err := store.MissingImages(ctx, want)
 			if err != nil {
 				return err
 			}
-			return store.Import(ctx, c.Images.Source, missing, images.Width, report)
+			return store.Import(ctx, c.Images.Source, missing, images.DefaultParallelism, report)
 		},
 	}
 }
 
 // openImageStore opens the image store of containerd. It checks first whether k0s is running, because
 // waiting for the socket of a stopped containerd takes the whole timeout.
-func (c Cluster) imageStore(ctx context.Context, timeout time.Duration) (*images.Store, error) {
+func (c Cluster) openImageStore(ctx context.Context, timeout time.Duration) (*images.Store, error) {
 	if why, err := c.K0s.StartNeeded(ctx); err != nil || why != "" {
 		return nil, errors.Join(err, errors.New(why))
 	}
-	return images.Open(ctx, k0s.Socket, c.Host, timeout, c.K0s.Culprit)
+	return images.Open(ctx, k0s.ContainerdSocket, c.Host, timeout, c.K0s.Diagnose)
 }
 
-func (c Cluster) nodeAccess() step.Step {
-	return step.Step{ID: "node-access", Title: "Let nodes see each other", Touches: []string{"ClusterRole plinth:nodes"},
+func (c Cluster) grantNodeAccess() step.Step {
+	return step.Step{ID: "node-access", Title: "Let nodes see each other", Affects: []string{"ClusterRole plinth:nodes"},
 		Check: func(ctx context.Context) (step.State, error) {
-			client, err := c.kube(ctx)
+			client, err := c.kubeClient(ctx)
 			if err != nil {
 				return step.Unknown("k0s-start"), nil
 			}
-			why, err := member.AccessNeeded(ctx, client)
+			why, err := member.NodeAccessNeeded(ctx, client)
 			if err != nil { // k0s is running, but the API server does not answer yet
 				return step.Needed(err.Error()), ctx.Err()
 			}
-			return look(why, nil)
+			return stepState(why, nil)
 		},
 		Apply: func(ctx context.Context, report step.Report) error {
-			client, err := c.waitKube(ctx, report)
+			client, err := c.waitAPIServer(ctx, report)
 			if err != nil {
 				return err
 			}
-			return member.GrantAccess(ctx, client)
+			return member.GrantNodeAccess(ctx, client)
 		},
 	}
 }
 
-func (c Cluster) nodeReady() step.Step {
+func (c Cluster) waitNodeReady() step.Step {
 	return step.Step{ID: "node-ready", Title: "Wait for the node to be Ready",
 		Check: func(ctx context.Context) (step.State, error) {
-			client, err := c.kube(ctx)
+			client, err := c.kubeClient(ctx)
 			if err != nil {
 				return step.Unknown("k0s-start"), nil
 			}
-			n, err := client.Node(ctx, c.Node)
+			n, err := client.Node(ctx, c.NodeName)
 			switch {
 			case err != nil:
-				return step.Needed("node " + c.Node + ": " + err.Error()), nil
+				return step.Needed("node " + c.NodeName + ": " + err.Error()), nil
 			case !n.Ready:
-				return step.Needed("node " + c.Node + " is not Ready: " + n.Reason), nil
+				return step.Needed("node " + c.NodeName + " is not Ready: " + n.Reason), nil
 			}
 			return step.Done(), nil
 		},
 		Apply: func(ctx context.Context, report step.Report) error {
-			client, err := c.waitKube(ctx, report)
+			client, err := c.waitAPIServer(ctx, report)
 			if err != nil {
 				return err
 			}
-			return client.WaitNode(ctx, kube.Wait{Timeout: 5 * time.Minute, Report: report, Culprit: c.K0s.Culprit}, c.Node)
+			return client.WaitNode(ctx, kube.Wait{Timeout: 5 * time.Minute, Report: report, Diagnose: c.K0s.Diagnose}, c.NodeName)
 		},
 	}
 }
 
 // CountNeeded returns the number of steps in plan that are not done.
-func Needed(plan []step.Planned) (n int) {
+func CountNeeded(plan []step.Planned) (n int) {
 	for _, p := range plan {
 		if p.State != "done" {
 			n++
@@ -245,7 +245,7 @@ func Needed(plan []step.Planned) (n int) {
 }
 
 // stepState returns the state of a step that is needed because of why, or done if why is "".
-func look(why string, err error) (step.State, error) {
+func stepState(why string, err error) (step.State, error) {
 	if err != nil || why == "" {
 		return step.Done(), err
 	}
@@ -253,7 +253,7 @@ func look(why string, err error) (step.State, error) {
 }
 
 // moreSuffix returns the end of the reason "X is not in containerd" for n further images.
-func more(n int) string {
+func moreSuffix(n int) string {
 	if n <= 0 {
 		return ""
 	}

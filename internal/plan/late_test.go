@@ -27,23 +27,23 @@ func TestSteps_TimeoutNamesTheReason(t *testing.T) {
 		want []string // in this order
 		next string
 	}{
-		"API server does not answer": {running, Cluster.nodeReady,
+		"API server does not answer": {running, Cluster.waitNodeReady,
 			[]string{"cannot wait for the node to be Ready: waited 4m0s for the Kubernetes API server to answer", "k0s has not written its kubeconfig yet", "k0scontroller.service is active (running)", log},
 			"sudo journalctl -u k0scontroller.service"},
-		"k0s has failed": {failed, Cluster.nodeAccess,
+		"k0s has failed": {failed, Cluster.grantNodeAccess,
 			[]string{"waited 4m0s for the Kubernetes API server to answer", "k0scontroller.service is failed (failed)", log},
 			"sudo journalctl -u k0scontroller.service"},
 		"containerd does not answer": {running, func(c Cluster) step.Step { return c.importImages("images-boot", "Import images", nil) },
 			// The error of the dial varies, because the network poller does not use the fake clock.
-			[]string{"waited 3m0s for containerd to answer on " + k0s.Socket, "dial unix " + k0s.Socket, "k0scontroller.service is active (running)", log},
+			[]string{"waited 3m0s for containerd to answer on " + k0s.ContainerdSocket, "dial unix " + k0s.ContainerdSocket, "k0scontroller.service is active (running)", log},
 			"sudo journalctl -u 'k0s*'"},
-		"state of the system pods is unknown": {running, Cluster.systemPodsStart,
+		"state of the system pods is unknown": {running, Cluster.waitSystemPodsStarted,
 			[]string{"waited 5m0s for the system pods to start", k0s.AdminConf, log},
 			"sudo plinth kubectl get pods,events -n kube-system"},
 		"cluster does not remove the node": {running, func(Cluster) step.Step {
 			busy := func(context.Context) (bool, error) { return true, errors.New("controller b is joining") }
 			known := func(context.Context) (bool, error) { return true, nil }
-			return leave.Own{Name: "n1", Known: known, Leave: busy}.Steps()[0]
+			return leave.LeaveSteps{Name: "n1", InCluster: known, RequestLeave: busy}.List()[0]
 		},
 			[]string{"waited 4m0s for the cluster to remove n1", "controller b is joining"},
 			"sudo plinth node list"},
@@ -51,8 +51,8 @@ func TestSteps_TimeoutNamesTheReason(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				cluster, fake := example(t)
-				fake.Unit[k0s.Unit] = c.unit
-				r := step.Runner{Verb: "install", Now: time.Now, Resume: "run the same command again"}
+				fake.Units[k0s.ControllerUnit] = c.unit
+				r := step.Runner{Verb: "install", Now: time.Now, ResumeHint: "run the same command again"}
 				s := c.of(cluster)
 				s.Check = func(context.Context) (step.State, error) { return step.Needed("it is missing"), nil }
 				_, err := r.Run(t.Context(), []step.Step{s})

@@ -42,11 +42,11 @@ func example(t *testing.T) (Cluster, *hosttest.Fake) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Cluster{Host: host.ReadOnly(h), Memory: j, Now: now, DataDir: "/var/lib/plinth", Node: "n1", AddOns: parts,
-		K0sFile: node.Artifact{Path: k0s.Binary}, KotsFile: node.Artifact{Path: kots.Binary},
-		K0s:      k0s.Service{Host: host.ReadOnly(h), Settings: k0s.SettingsFor(in, "10.0.0.5", "n1")},
-		Leftover: leftover.Default(),
-		Console:  Console{Namespace: "kotsadm", App: &kots.App{Slug: "my-app"}},
+	return Cluster{Host: host.ReadOnly(h), StateStore: j, Now: now, DataDir: "/var/lib/plinth", NodeName: "n1", AddOns: parts,
+		K0sFile: node.Artifact{Path: k0s.BinaryPath}, KotsFile: node.Artifact{Path: kots.BinaryPath},
+		K0s:          k0s.Service{Host: host.ReadOnly(h), Settings: k0s.NewSettings(in, "10.0.0.5", "n1")},
+		CleanupScope: leftover.DefaultScope(),
+		Console:      Console{Namespace: "kotsadm", App: &kots.App{Slug: "my-app"}},
 	}, f
 }
 
@@ -59,7 +59,7 @@ func TestInstall_OnBareHostMatchesGolden(t *testing.T) {
 	var b strings.Builder
 	for _, p := range planned {
 		fmt.Fprintf(&b, "%-8s %-20s %s\n", p.State, p.Step, p.Title)
-		for _, affected := range p.Touches {
+		for _, affected := range p.Affects {
 			fmt.Fprintf(&b, "         changes %s\n", affected)
 		}
 	}
@@ -69,7 +69,7 @@ func TestInstall_OnBareHostMatchesGolden(t *testing.T) {
 func TestSteps_AreCompleteAndHaveUniqueIDs(t *testing.T) {
 	c, _ := example(t)
 	seen := map[string]bool{}
-	for _, s := range append(Install(c), Reset(node.Leftovers(c.Host, c.Leftover))...) {
+	for _, s := range append(Install(c), Reset(node.Leftovers(c.Host, c.CleanupScope))...) {
 		if s.ID == "" || s.Title == "" || s.Check == nil || s.Apply == nil || seen[s.ID] {
 			t.Errorf("step %q (%s) is incomplete or not unique", s.ID, s.Title)
 		}

@@ -14,13 +14,13 @@ import (
 func Reset(kinds []leftover.Kind) []step.Step {
 	steps := make([]step.Step, 0, len(kinds))
 	for _, k := range kinds {
-		steps = append(steps, takeBack(k))
+		steps = append(steps, removeStep(k))
 	}
 	return steps
 }
 
 // removeStep returns the step that finds and removes the leftovers of the kind k.
-func takeBack(k leftover.Kind) step.Step {
+func removeStep(k leftover.Kind) step.Step {
 	return step.Step{ID: k.ID, Title: k.Title,
 		Check: func(ctx context.Context) (step.State, error) {
 			found, err := k.Find(ctx)
@@ -37,8 +37,8 @@ func takeBack(k leftover.Kind) step.Step {
 			for _, gone := range res.Removed {
 				report("removed "+gone, 0, 0)
 			}
-			if len(res.Left) > 0 {
-				return errors.Join(res.Err, errors.New("not removed: "+strings.Join(res.Left, ", ")))
+			if len(res.Remaining) > 0 {
+				return errors.Join(res.Err, errors.New("not removed: "+strings.Join(res.Remaining, ", ")))
 			}
 			return res.Err
 		},

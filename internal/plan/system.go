@@ -12,13 +12,13 @@ import (
 
 // waitSystemPodsStarted returns the step that waits until the system pods run, Ready or not, because
 // importing images at the same time would delay their start.
-func (c Cluster) systemPodsStart() step.Step {
+func (c Cluster) waitSystemPodsStarted() step.Step {
 	why := func(ctx context.Context) (string, error) {
-		client, err := c.kube(ctx)
+		client, err := c.kubeClient(ctx)
 		if err != nil {
 			return "", err
 		}
-		pod, err := client.Starting(ctx, systemNamespace)
+		pod, err := client.StartingPod(ctx, systemNamespace)
 		if pod != "" {
 			pod = "pod " + pod + " has not started"
 		}
@@ -27,24 +27,24 @@ func (c Cluster) systemPodsStart() step.Step {
 	return step.Step{ID: "system-pods-start", Title: "Wait for the system pods to start",
 		Check: func(ctx context.Context) (step.State, error) {
 			if reason, err := why(ctx); err == nil {
-				return look(reason, nil)
+				return stepState(reason, nil)
 			}
 			return step.Unknown("k0s-start"), nil
 		},
 		Apply: func(ctx context.Context, report step.Report) error {
-			nudge := nudger{now: c.Now}
-			return wait.Until(ctx, wait.Options{What: "the system pods to start", Timeout: 5 * time.Minute, Culprit: c.startCulprit,
-				Next: "sudo plinth kubectl get pods,events -n " + systemNamespace, OnReason: func(reason string) { report(reason, 0, 0) }},
+			nudge := podReplacer{now: c.Now}
+			return wait.Until(ctx, wait.Options{What: "the system pods to start", Timeout: 5 * time.Minute, Diagnose: c.diagnosePodStart,
+				NextCommand: "sudo plinth kubectl get pods,events -n " + systemNamespace, OnReason: func(reason string) { report(reason, 0, 0) }},
 				func(ctx context.Context) (bool, string, error) {
-					client, err := c.kube(ctx)
+					client, err := c.kubeClient(ctx)
 					if err != nil {
 						return false, err.Error(), nil
 					}
-					pod, err := client.Starting(ctx, systemNamespace)
+					pod, err := client.StartingPod(ctx, systemNamespace)
 					if err != nil {
 						return false, err.Error(), nil
 					}
-					if nudge.late(pod) {
+					if nudge.shouldReplace(pod) {
 						err = client.Delete(ctx, kube.Object{APIVersion: "v1", Kind: "Pod", Namespace: systemNamespace, Name: pod})
 					}
 					return pod == "", "pod " + pod + " has not started", err
@@ -54,36 +54,36 @@ func (c Cluster) systemPodsStart() step.Step {
 }
 
 // diagnosePodStart returns the reason why a system pod does not start, or the state of k0s if the API server does not answer.
-func (c Cluster) startCulprit(ctx context.Context) string {
-	if client, err := c.kube(ctx); err == nil {
-		return client.Culprit(ctx, systemNamespace, "")
+func (c Cluster) diagnosePodStart(ctx context.Context) string {
+	if client, err := c.kubeClient(ctx); err == nil {
+		return client.Diagnose(ctx, systemNamespace, "")
 	}
-	return c.K0s.Culprit(ctx)
+	return c.K0s.Diagnose(ctx)
 }
 
 // podReplacer decides which pods to replace. If kubelet tries to create the sandbox of a pod in the seconds
 // before the network of the node is complete, it tries again only after a back-off (14 s measured). A new pod
 // starts at once. Each pod is replaced at most once.
-type nudger struct {
-	now    func() time.Time
-	pod    string
-	since  time.Time
-	nudged bool
+type podReplacer struct {
+	now      func() time.Time
+	pod      string
+	since    time.Time
+	replaced bool
 }
 
 // podStartGrace is how long a pod may be the next to start before it is replaced.
-const patience = 3 * time.Second
+const podStartGrace = 3 * time.Second
 
 // shouldReplace reports whether to replace pod, the next pod that has not started.
-func (n *nudger) late(pod string) bool {
+func (n *podReplacer) shouldReplace(pod string) bool {
 	if pod != n.pod {
-		n.pod, n.since, n.nudged = pod, n.now(), false
+		n.pod, n.since, n.replaced = pod, n.now(), false
 	}
-	if pod == "" || n.nudged || n.now().Sub(n.since) < patience {
+	if pod == "" || n.replaced || n.now().Sub(n.since) < podStartGrace {
 		return false
 	}
 	// These pods set up the network; replacing them would only restart that.
-	n.nudged = true
+	n.replaced = true
 	return !strings.HasPrefix(pod, "kube-router") && !strings.HasPrefix(pod, "kube-proxy")
 }
 
@@ -91,30 +91,30 @@ func (n *nudger) late(pod string) bool {
 const systemNamespace = "kube-system"
 
 // waitSystemPodsReady returns the step that waits until all system pods are Ready.
-func (c Cluster) systemPods() step.Step {
+func (c Cluster) waitSystemPodsReady() step.Step {
 	return step.Step{ID: "system-pods", Title: "Wait for the system pods",
 		Check: func(ctx context.Context) (step.State, error) {
-			client, err := c.kube(ctx)
+			client, err := c.kubeClient(ctx)
 			if err != nil {
 				return step.Unknown("k0s-start"), nil
 			}
-			reason, err := client.PodsReason(ctx, systemNamespace, systemExpected()...)
+			reason, err := client.PodsReason(ctx, systemNamespace, systemPodPrefixes()...)
 			if err != nil {
 				return step.Needed(err.Error()), ctx.Err()
 			}
-			return look(reason, nil)
+			return stepState(reason, nil)
 		},
 		Apply: func(ctx context.Context, report step.Report) error {
-			client, err := c.kube(ctx)
+			client, err := c.kubeClient(ctx)
 			if err != nil {
 				return err
 			}
-			return client.WaitPods(ctx, kube.Wait{Timeout: 6 * time.Minute, Report: report, Culprit: c.K0s.Culprit}, systemNamespace, systemExpected()...)
+			return client.WaitPods(ctx, kube.Wait{Timeout: 6 * time.Minute, Report: report, Diagnose: c.K0s.Diagnose}, systemNamespace, systemPodPrefixes()...)
 		},
 	}
 }
 
 // systemPodPrefixes returns the name prefixes of the pods that k0s runs in kube-system.
-func systemExpected() []string {
+func systemPodPrefixes() []string {
 	return []string{"coredns", "kube-proxy", "kube-router", "metrics-server"}
 }

@@ -7,7 +7,7 @@ import (
 
 func TestPodReplacer_ReplacesLatePodOnceAndNetworkPodsNever(t *testing.T) {
 	at := time.Unix(0, 0)
-	n := nudger{now: func() time.Time { return at }}
+	n := podReplacer{now: func() time.Time { return at }}
 	for _, check := range []struct { // in this order: each check depends on the ones before
 		after time.Duration
 		pod   string
@@ -24,7 +24,7 @@ func TestPodReplacer_ReplacesLatePodOnceAndNetworkPodsNever(t *testing.T) {
 		{9 * time.Second, "", false},
 	} {
 		at = at.Add(check.after)
-		if got := n.late(check.pod); got != check.want {
+		if got := n.shouldReplace(check.pod); got != check.want {
 			t.Errorf("%s at %s: %v", check.pod, at.UTC().Format("05s"), got)
 		}
 	}

@@ -14,72 +14,72 @@ import (
 
 // gatherTraces lists what other software, or an earlier cluster, left on this
 // host.
-func (pr look) traces(context.Context) answer {
-	links, err := pr.k.Links()
+func (pr prober) gatherTraces(context.Context) partResult {
+	links, err := pr.system.ListInterfaces()
 	if err != nil {
 		links = nil // gatherNetwork reports this error
 	}
-	found, unknown := traces.Find(pr.files, pr.req.DataDirs, links)
-	return answer{unknown: unknown, note: func(f *facts.Facts) { f.Traces = append(f.Traces, found...) }}
+	found, unknown := traces.FindTraces(pr.files, pr.req.DataDirs, links)
+	return partResult{unknown: unknown, record: func(f *facts.Facts) { f.Traces = append(f.Traces, found...) }}
 }
 
 // gatherFirewall counts the firewall rules of Kubernetes with the tools that
 // the host has, and lists the chains that reject everything not allowed. It
 // reads legacy tables only if they exist: reading would create them.
-func (pr look) iptables(ctx context.Context) answer {
+func (pr prober) gatherFirewall(ctx context.Context) partResult {
 	total, tools := 0, 0
-	var filters []facts.Filter
+	var filters []facts.FilterChain
 	for _, argv := range [][]string{{"iptables-nft-save"}, {"iptables-legacy-save"}, {"iptables-save"}, {"nft", "list", "chains"}} {
 		legacy, nft := strings.Contains(argv[0], "legacy"), argv[0] == "nft"
 		again := tools > 0 && !legacy // this tool would list the same rules again
-		if again && !nft || !pr.files.Exists("/usr/sbin/"+argv[0]) || legacy && pr.files.Text("/proc/net/ip_tables_names") == "" {
+		if again && !nft || !pr.files.Exists("/usr/sbin/"+argv[0]) || legacy && pr.files.ReadText("/proc/net/ip_tables_names") == "" {
 			continue
 		}
-		out, err := pr.m.Run(ctx, host.Cmd{Argv: argv, Timeout: commandLimit, Look: true})
+		out, err := pr.machine.Run(ctx, host.Cmd{Argv: argv, Timeout: commandTimeout, ReadOnly: true})
 		if err != nil {
-			return found(facts.FactIptables, err, nil)
+			return newPartResult(facts.FactIptables, err, nil)
 		}
 		tools++
 		if !again {
-			total += parse.KubeRules(out)
+			total += parse.CountKubeRules(out)
 		}
-		filters = append(append(filters, parse.IptablesFilters(out)...), parse.NftFilters(out)...)
+		filters = append(append(filters, parse.ParseIptablesFilters(out)...), parse.ParseNftFilters(out)...)
 	}
 	if tools == 0 {
-		return found(facts.FactIptables, errors.New("this host has neither iptables-save nor nft"), nil)
+		return newPartResult(facts.FactIptables, errors.New("this host has neither iptables-save nor nft"), nil)
 	}
-	return answer{note: func(f *facts.Facts) {
+	return partResult{record: func(f *facts.Facts) {
 		f.Filters = filters
 		if total > 0 {
-			f.Traces = append(f.Traces, facts.Trace{Of: facts.KubeProxy, Kind: "iptables", Detail: "lines with KUBE-: " + strconv.Itoa(total)})
+			f.Traces = append(f.Traces, facts.Trace{Software: facts.KubeProxy, Kind: "iptables", Detail: "lines with KUBE-: " + strconv.Itoa(total)})
 		}
 	}}
 }
 
 // gatherSystemd queries the manager and all units with two commands: each costs
 // about 10 ms, and one command per unit would take most of the probe's time.
-func (pr look) systemd(ctx context.Context) answer {
+func (pr prober) gatherSystemd(ctx context.Context) partResult {
 	// sd_booted(3): this directory exists only if systemd is the service manager.
 	if !pr.files.Exists("/run/systemd/system") {
-		return found(facts.FactSystemd, nil, func(*facts.Facts) {})
+		return newPartResult(facts.FactSystemd, nil, func(*facts.Facts) {})
 	}
 	s := facts.Systemd{Booted: true}
-	units, err := pr.units(ctx)
-	manager, errManager := pr.show(ctx, "Version,SystemState")
+	units, err := pr.listUnits(ctx)
+	manager, errManager := pr.showUnits(ctx, "Version,SystemState")
 	for _, properties := range manager {
 		s.Version, s.State = properties["Version"], properties["SystemState"]
 	}
-	a := found(facts.FactSystemd, errors.Join(err, errManager), nil)
-	a.note = func(f *facts.Facts) { f.Systemd, f.Units = s, units }
+	a := newPartResult(facts.FactSystemd, errors.Join(err, errManager), nil)
+	a.record = func(f *facts.Facts) { f.Systemd, f.Units = s, units }
 	return a
 }
 
 // listUnits returns the requested units that systemd has loaded.
-func (pr look) units(ctx context.Context) ([]facts.Unit, error) {
+func (pr prober) listUnits(ctx context.Context) ([]facts.Unit, error) {
 	if len(pr.req.Units) == 0 {
 		return nil, nil
 	}
-	shown, err := pr.show(ctx, "Id,LoadState,ActiveState,FragmentPath,MainPID", pr.req.Units...)
+	shown, err := pr.showUnits(ctx, "Id,LoadState,ActiveState,FragmentPath,MainPID", pr.req.Units...)
 	if err != nil {
 		return nil, err
 	}
@@ -96,11 +96,11 @@ func (pr look) units(ctx context.Context) ([]facts.Unit, error) {
 
 // showUnits returns the properties that "systemctl show" prints: one map per
 // unit, or one for the manager if no unit is given.
-func (pr look) show(ctx context.Context, properties string, units ...string) ([]map[string]string, error) {
+func (pr prober) showUnits(ctx context.Context, properties string, units ...string) ([]map[string]string, error) {
 	argv := append([]string{"systemctl", "show", "--no-pager", "--property=" + properties}, units...)
-	out, err := pr.m.Run(ctx, host.Cmd{Argv: argv, Timeout: commandLimit, Look: true})
+	out, err := pr.machine.Run(ctx, host.Cmd{Argv: argv, Timeout: commandTimeout, ReadOnly: true})
 	if err != nil {
 		return nil, err
 	}
-	return parse.Show(out), nil
+	return parse.ParseSystemctlShow(out), nil
 }

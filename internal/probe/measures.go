@@ -10,38 +10,38 @@ import (
 
 // runBenchmarks runs the requested benchmarks one by one and adds their results
 // to f.
-func (pr look) measures(ctx context.Context, f *facts.Facts) {
+func (pr prober) runBenchmarks(ctx context.Context, f *facts.Facts) {
 	start := time.Now()
-	if p := pr.req.Fsync; p != "" {
-		got, err := bounded(ctx, fsyncLimit, func(ctx context.Context) (facts.Fsync, error) {
-			dir, err := pr.nearest(p)
+	if p := pr.req.FsyncPath; p != "" {
+		got, err := runWithLimit(ctx, fsyncTimeout, func(ctx context.Context) (facts.FsyncLatency, error) {
+			dir, err := pr.nearestExisting(p)
 			if err != nil {
-				return facts.Fsync{}, err
+				return facts.FsyncLatency{}, err
 			}
-			return pr.bench.Fsync(ctx, dir)
+			return pr.bench.MeasureFsync(ctx, dir)
 		})
-		if err == errHangs {
+		if err == errHang {
 			// This is a result: not a single write completed in that time.
-			got, err = facts.Fsync{Path: p, P50: fsyncLimit, P99: fsyncLimit, P999: fsyncLimit}, nil
+			got, err = facts.FsyncLatency{Path: p, P50: fsyncTimeout, P99: fsyncTimeout, P999: fsyncTimeout}, nil
 		}
-		note(f, "fsync", err, func() { f.Measures.Fsync = &got })
+		recordMeasure(f, "fsync", err, func() { f.Measures.Fsync = &got })
 	}
-	if p := pr.req.Write; p != "" {
-		got, err := bounded(ctx, writeLimit, func(ctx context.Context) (facts.Write, error) {
-			dir, err := pr.nearest(p)
+	if p := pr.req.WritePath; p != "" {
+		got, err := runWithLimit(ctx, writeTimeout, func(ctx context.Context) (facts.WriteSpeed, error) {
+			dir, err := pr.nearestExisting(p)
 			if err != nil {
-				return facts.Write{}, err
+				return facts.WriteSpeed{}, err
 			}
-			space, err := pr.k.Statfs(dir)
+			space, err := pr.system.StatFilesystem(dir)
 			if err != nil {
-				return facts.Write{}, err
+				return facts.WriteSpeed{}, err
 			}
-			return pr.bench.Write(ctx, dir, int64(space.Available))
+			return pr.bench.MeasureWrite(ctx, dir, int64(space.Available))
 		})
-		note(f, "write", err, func() { f.Measures.Write = &got })
+		recordMeasure(f, "write", err, func() { f.Measures.Write = &got })
 	}
-	if pr.req.Core {
-		core := pr.bench.Core()
+	if pr.req.MeasureCore {
+		core := pr.bench.MeasureCore()
 		f.Measures.Core = &core
 	}
 	f.TookMS += time.Since(start).Milliseconds()
@@ -49,9 +49,9 @@ func (pr look) measures(ctx context.Context, f *facts.Facts) {
 
 // recordMeasure calls found, or adds the benchmark name to f.Unknown if err is
 // not nil.
-func note(f *facts.Facts, name string, err error, found func()) {
+func recordMeasure(f *facts.Facts, name string, err error, found func()) {
 	if err != nil {
-		f.Unknown = append(f.Unknown, facts.Unknown{Fact: facts.FactMeasure + ":" + name, Why: err.Error()})
+		f.Unknown = append(f.Unknown, facts.Unknown{Fact: facts.FactMeasure + ":" + name, Reason: err.Error()})
 		return
 	}
 	found()
@@ -59,15 +59,15 @@ func note(f *facts.Facts, name string, err error, found func()) {
 
 // hangError is the error of a disk whose system call did not return within
 // fsyncTimeout.
-type hangs struct{}
+type hangError struct{}
 
-func (hangs) Error() string { return fmt.Sprintf("no answer within %s", fsyncLimit) }
+func (hangError) Error() string { return fmt.Sprintf("no answer within %s", fsyncTimeout) }
 
-var errHangs error = hangs{}
+var errHang error = hangError{}
 
 // runWithLimit runs try for at most limit and returns errHang after that. A
 // system call that does not return is abandoned: it ends with the process.
-func bounded[T any](ctx context.Context, limit time.Duration, try func(context.Context) (T, error)) (T, error) {
+func runWithLimit[T any](ctx context.Context, limit time.Duration, try func(context.Context) (T, error)) (T, error) {
 	type reply struct {
 		got T
 		err error
@@ -86,6 +86,6 @@ func bounded[T any](ctx context.Context, limit time.Duration, try func(context.C
 	case <-ctx.Done():
 		return none, context.Cause(ctx)
 	case <-time.After(limit):
-		return none, errHangs
+		return none, errHang
 	}
 }

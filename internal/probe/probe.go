@@ -32,21 +32,21 @@ var _ Machine = host.Host{}
 
 // These limits keep one slow part from delaying the whole probe.
 const (
-	wholeLimit   = 3 * time.Second         // all parts together
-	lookupLimit  = 1500 * time.Millisecond // one name lookup
-	commandLimit = 2 * time.Second         // one command
-	sourceLimit  = 2500 * time.Millisecond // one request to the internet
-	fsyncLimit   = 9 * time.Second         // the benchmark of small writes, on a disk that hangs
-	writeLimit   = 2 * time.Second         // the benchmark of a large file, likewise
+	gatherTimeout  = 3 * time.Second         // all parts together
+	lookupTimeout  = 1500 * time.Millisecond // one name lookup
+	commandTimeout = 2 * time.Second         // one command
+	sourceTimeout  = 2500 * time.Millisecond // one request to the internet
+	fsyncTimeout   = 9 * time.Second         // the benchmark of small writes, on a disk that hangs
+	writeTimeout   = 2 * time.Second         // the benchmark of a large file, likewise
 )
 
 // prober is one run of the probe.
-type look struct {
-	m     Machine
-	files files.Files
-	k     sys.Kernel
-	bench measure.Bench
-	req   facts.Request
+type prober struct {
+	machine Machine
+	files   files.Files
+	system  sys.System
+	bench   measure.Bench
+	req     facts.Request
 }
 
 // Gather returns the facts about machine m, and takes at most three seconds for
@@ -55,14 +55,14 @@ type look struct {
 // that no other work of this command disturbs them: usually for two seconds, at
 // most eleven.
 func Gather(ctx context.Context, m Machine, req facts.Request) facts.Facts {
-	pr := newLook(m, sys.Running(), req)
-	f := gather(ctx, pr, wholeLimit)
-	pr.measures(ctx, &f)
+	pr := newProber(m, sys.LocalSystem(), req)
+	f := gatherFacts(ctx, pr, gatherTimeout)
+	pr.runBenchmarks(ctx, &f)
 	return f
 }
 
-func newLook(m Machine, k sys.Kernel, req facts.Request) look {
-	return look{m: m, files: files.Files{Reader: m}, k: k, bench: measure.Running(), req: req}
+func newProber(m Machine, k sys.System, req facts.Request) prober {
+	return prober{machine: m, files: files.Files{FileReader: m}, system: k, bench: measure.LocalBench(), req: req}
 }
 
 // part determines one or more facts. It does not write to Facts but returns a
@@ -70,38 +70,38 @@ func newLook(m Machine, k sys.Kernel, req facts.Request) look {
 // returned.
 type part struct {
 	fact string
-	ask  func(context.Context) answer
+	run  func(context.Context) partResult
 }
 
 // partResult is what a part found, and what it could not determine.
-type answer struct {
-	note    func(*facts.Facts) // nil if there is nothing to record
+type partResult struct {
+	record  func(*facts.Facts) // nil if there is nothing to record
 	unknown []facts.Unknown
 }
 
 // newPartResult returns a result that records facts with note, or one that
 // lists fact as unknown if err is not nil.
-func found(fact string, err error, note func(*facts.Facts)) answer {
+func newPartResult(fact string, err error, note func(*facts.Facts)) partResult {
 	if err != nil {
-		return answer{unknown: []facts.Unknown{{Fact: fact, Why: err.Error()}}}
+		return partResult{unknown: []facts.Unknown{{Fact: fact, Reason: err.Error()}}}
 	}
-	return answer{note: note}
+	return partResult{record: note}
 }
 
 // gatherFacts runs all parts in parallel for at most limit and returns their
 // facts.
-func gather(ctx context.Context, pr look, limit time.Duration) facts.Facts {
+func gatherFacts(ctx context.Context, pr prober, limit time.Duration) facts.Facts {
 	start := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	parts := pr.parts()
+	parts := pr.listParts()
 	type reply struct {
 		part int
-		answer
+		partResult
 	}
 	replies := make(chan reply, len(parts))
 	for i, p := range parts {
-		go func() { replies <- reply{i, p.ask(ctx)} }()
+		go func() { replies <- reply{i, p.run(ctx)} }()
 	}
 	f := facts.Facts{Schema: facts.Schema, Commands: map[string]string{}}
 	done := make([]bool, len(parts))
@@ -110,8 +110,8 @@ func gather(ctx context.Context, pr look, limit time.Duration) facts.Facts {
 		case r := <-replies:
 			done[r.part] = true
 			f.Unknown = append(f.Unknown, r.unknown...)
-			if r.note != nil {
-				r.note(&f)
+			if r.record != nil {
+				r.record(&f)
 			}
 		case <-time.After(time.Until(start.Add(limit + 200*time.Millisecond))):
 			left = 0
@@ -119,59 +119,59 @@ func gather(ctx context.Context, pr look, limit time.Duration) facts.Facts {
 	}
 	for i, p := range parts {
 		if !done[i] {
-			f.Unknown = append(f.Unknown, facts.Unknown{Fact: p.fact, Why: fmt.Sprintf("no answer within %s", limit)})
+			f.Unknown = append(f.Unknown, facts.Unknown{Fact: p.fact, Reason: fmt.Sprintf("no answer within %s", limit)})
 		}
 	}
-	tidy(&f)
+	sortFacts(&f)
 	f.TookMS = time.Since(start).Milliseconds()
 	return f
 }
 
 // sortFacts sorts the lists that the parts filled in random order.
-func tidy(f *facts.Facts) {
+func sortFacts(f *facts.Facts) {
 	slices.SortFunc(f.Unknown, func(a, b facts.Unknown) int { return strings.Compare(a.Fact, b.Fact) })
 	slices.SortFunc(f.Lookups, func(a, b facts.Lookup) int { return strings.Compare(a.Name, b.Name) })
 	slices.SortFunc(f.Sources, func(a, b facts.Source) int { return strings.Compare(a.URL, b.URL) })
 	slices.SortFunc(f.Disks, func(a, b facts.Disk) int { return strings.Compare(a.Path, b.Path) })
-	slices.SortStableFunc(f.Traces, func(a, b facts.Trace) int { return strings.Compare(string(a.Of), string(b.Of)) })
+	slices.SortStableFunc(f.Traces, func(a, b facts.Trace) int { return strings.Compare(string(a.Software), string(b.Software)) })
 }
 
 // listParts returns the parts that the request needs.
-func (pr look) parts() []part {
+func (pr prober) listParts() []part {
 	parts := []part{
-		{facts.FactOS, pr.os},
-		{facts.FactKernel, pr.kernel},
-		{facts.FactCPU, pr.cpu},
-		{facts.FactMemory, pr.memory},
-		{facts.FactCgroup, pr.cgroup},
-		{facts.FactMachineID, pr.machineID},
-		{facts.FactNetwork, pr.network},
-		{facts.FactPort, pr.ports},
-		{facts.FactClock, pr.clock},
-		{facts.FactPrivilege, pr.privilege},
-		{facts.FactSystemd, pr.systemd},
-		{facts.FactCommands, pr.commands},
-		{facts.FactTraces, pr.traces},
-		{facts.FactIptables, pr.iptables},
-		{facts.FactSecurity, pr.security},
-		{facts.FactHostname, pr.hostname},
-		{facts.FactSettings, pr.settings},
-		{facts.FactProxies, pr.proxies},
+		{facts.FactOS, pr.gatherOS},
+		{facts.FactKernel, pr.gatherKernel},
+		{facts.FactCPU, pr.gatherCPU},
+		{facts.FactMemory, pr.gatherMemory},
+		{facts.FactCgroup, pr.gatherCgroup},
+		{facts.FactMachineID, pr.gatherMachineID},
+		{facts.FactNetwork, pr.gatherNetwork},
+		{facts.FactPort, pr.gatherPorts},
+		{facts.FactClock, pr.gatherClock},
+		{facts.FactPrivilege, pr.gatherPrivilege},
+		{facts.FactSystemd, pr.gatherSystemd},
+		{facts.FactCommands, pr.gatherCommands},
+		{facts.FactTraces, pr.gatherTraces},
+		{facts.FactIptables, pr.gatherFirewall},
+		{facts.FactSecurity, pr.gatherSecurity},
+		{facts.FactHostname, pr.gatherHostname},
+		{facts.FactSettings, pr.gatherSettings},
+		{facts.FactProxies, pr.gatherProxies},
 	}
 	for _, path := range pr.req.Paths {
-		parts = append(parts, part{facts.FactDisk + ":" + path, func(context.Context) answer { return pr.disk(path) }})
+		parts = append(parts, part{facts.FactDisk + ":" + path, func(context.Context) partResult { return pr.gatherDisk(path) }})
 	}
 	if len(pr.req.Packages) > 0 {
-		parts = append(parts, part{facts.FactPackages, pr.packages})
+		parts = append(parts, part{facts.FactPackages, pr.gatherPackages})
 	}
 	for _, name := range pr.req.Lookups {
-		parts = append(parts, part{facts.FactLookup + ":" + name, func(ctx context.Context) answer { return pr.lookup(ctx, name) }})
+		parts = append(parts, part{facts.FactLookup + ":" + name, func(ctx context.Context) partResult { return pr.resolveName(ctx, name) }})
 	}
 	for _, url := range pr.req.Sources {
-		parts = append(parts, part{facts.FactSource + ":" + url, func(ctx context.Context) answer { return pr.source(ctx, url) }})
+		parts = append(parts, part{facts.FactSource + ":" + url, func(ctx context.Context) partResult { return pr.requestSource(ctx, url) }})
 	}
 	for _, address := range pr.req.Dials {
-		parts = append(parts, part{facts.FactDial + ":" + address, func(ctx context.Context) answer { return pr.dial(ctx, address) }})
+		parts = append(parts, part{facts.FactDial + ":" + address, func(ctx context.Context) partResult { return pr.dialAddress(ctx, address) }})
 	}
 	return parts
 }

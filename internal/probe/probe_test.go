@@ -26,24 +26,24 @@ import (
 )
 
 // fakeSystem returns a System that answers without reading this machine.
-func fakeSystem() sys.Kernel {
-	return sys.Kernel{
+func fakeSystem() sys.System {
+	return sys.System{
 		Arch: "amd64", Now: func() time.Time { return time.Date(2026, 11, 21, 8, 0, 0, 0, time.UTC) },
-		Bind: func(context.Context, facts.PortKey) error { return nil },
-		Statfs: func(string) (sys.Space, error) {
-			return sys.Space{Size: 100, Free: 50, Available: 40, Inodes: 10, InodesFree: 5}, nil
+		BindPort: func(context.Context, facts.PortKey) error { return nil },
+		StatFilesystem: func(string) (sys.DiskSpace, error) {
+			return sys.DiskSpace{Size: 100, Free: 50, Available: 40, Inodes: 10, InodesFree: 5}, nil
 		},
-		Resolve: func(context.Context, string) ([]netip.Addr, error) {
+		ResolveName: func(context.Context, string) ([]netip.Addr, error) {
 			return []netip.Addr{netip.MustParseAddr("127.0.1.1")}, nil
 		},
-		Ask:       func(context.Context, netip.Addr) error { return nil },
-		Greet:     func(context.Context, string, string) (int, time.Time, error) { return 200, time.Time{}, nil },
-		Dial:      func(context.Context, string) error { return nil },
-		FType:     func(string) string { return "1" },
-		Links:     func() ([]facts.Interface, error) { return []facts.Interface{{Name: "eth0", Up: true}}, nil },
-		Synced:    func() (bool, error) { return true, nil },
-		Readlink:  func(string) (string, error) { return "", fs.ErrNotExist },
-		EvalLinks: func(p string) (string, error) { return p, nil },
+		QueryNameserver: func(context.Context, netip.Addr) error { return nil },
+		RequestURL:      func(context.Context, string, string) (int, time.Time, error) { return 200, time.Time{}, nil },
+		DialTCP:         func(context.Context, string) error { return nil },
+		XFSFType:        func(string) string { return "1" },
+		ListInterfaces:  func() ([]facts.Interface, error) { return []facts.Interface{{Name: "eth0", Up: true}}, nil },
+		ClockSynced:     func() (bool, error) { return true, nil },
+		Readlink:        func(string) (string, error) { return "", fs.ErrNotExist },
+		EvalLinks:       func(p string) (string, error) { return p, nil },
 	}
 }
 
@@ -64,16 +64,16 @@ func newFakeHost(t *testing.T, texts map[string]string) *hosttest.Fake {
 	return fake
 }
 
-func gatherFrom(t *testing.T, texts map[string]string, k sys.Kernel, req facts.Request) facts.Facts {
+func gatherFrom(t *testing.T, texts map[string]string, k sys.System, req facts.Request) facts.Facts {
 	t.Helper()
-	return gather(t.Context(), newLook(newFakeHost(t, texts).Host(), k, req), time.Minute)
+	return gatherFacts(t.Context(), newProber(newFakeHost(t, texts).Host(), k, req), time.Minute)
 }
 
 // gatherLocal gathers facts about this machine, with enough time even if the
 // machine is busy.
 func gatherLocal(t *testing.T, req facts.Request) facts.Facts {
 	t.Helper()
-	return gather(t.Context(), newLook(host.Local("/"), sys.Running(), req), time.Minute)
+	return gatherFacts(t.Context(), newProber(host.Local("/"), sys.LocalSystem(), req), time.Minute)
 }
 
 func TestGatherFacts_ReportsThisMachine(t *testing.T) {
@@ -82,7 +82,7 @@ func TestGatherFacts_ReportsThisMachine(t *testing.T) {
 		Commands: []string{"mount"}, Units: []string{"docker"}, Lookups: []string{"localhost"},
 	})
 	for _, fact := range []string{facts.FactOS, facts.FactKernel, facts.FactCPU, facts.FactMemory, facts.FactCgroup, facts.FactDisk, facts.FactHostname, facts.FactNetwork, facts.FactClock, facts.FactPrivilege} {
-		if why := f.Why(fact); why != "" {
+		if why := f.UnknownReason(fact); why != "" {
 			t.Errorf("%s: %s", fact, why)
 		}
 	}
@@ -148,7 +148,7 @@ func TestBindPorts_ReleasesPorts(t *testing.T) {
 
 func TestBindPorts_RetriesPortWhoseOwnerExited(t *testing.T) {
 	k, tries := fakeSystem(), 0
-	k.Bind = func(context.Context, facts.PortKey) error {
+	k.BindPort = func(context.Context, facts.PortKey) error {
 		if tries++; tries == 1 {
 			return &net.OpError{Op: "listen", Err: os.NewSyscallError("bind", unix.EADDRINUSE)}
 		}
@@ -162,14 +162,14 @@ func TestBindPorts_RetriesPortWhoseOwnerExited(t *testing.T) {
 
 func TestBindPorts_ReportsForbiddenPortAsUnknown(t *testing.T) {
 	k := fakeSystem()
-	k.Bind = func(_ context.Context, key facts.PortKey) error {
+	k.BindPort = func(_ context.Context, key facts.PortKey) error {
 		if key.Number < 1024 {
 			return &net.OpError{Op: "listen", Err: os.NewSyscallError("bind", unix.EACCES)}
 		}
 		return &net.OpError{Op: "listen", Err: os.NewSyscallError("bind", unix.EADDRNOTAVAIL)}
 	}
 	f := gatherFrom(t, nil, k, facts.Request{Ports: []facts.PortKey{{Number: 179, Protocol: "tcp"}, {Number: 6443, Protocol: "tcp", Address: "192.0.2.1"}}})
-	if got := f.Why("port:179/tcp"); got != "binding it is not permitted (EACCES)" {
+	if got := f.UnknownReason("port:179/tcp"); got != "binding it is not permitted (EACCES)" {
 		t.Errorf("179: %q", got)
 	}
 	if len(f.Ports) != 1 || f.Ports[0].Error != "EADDRNOTAVAIL" || f.Ports[0].Owner != nil {
@@ -181,19 +181,19 @@ func TestGatherFacts_ReportsHangingPartAsUnknown(t *testing.T) {
 	k := fakeSystem()
 	release := make(chan struct{})
 	defer close(release)
-	k.Statfs = func(p string) (sys.Space, error) { // a dead NFS server: the call does not return even if ctx ends
+	k.StatFilesystem = func(p string) (sys.DiskSpace, error) { // a dead NFS server: the call does not return even if ctx ends
 		if p == "/mnt/nfs" {
 			<-release
 		}
-		return sys.Space{Size: 1}, nil
+		return sys.DiskSpace{Size: 1}, nil
 	}
 	start := time.Now()
-	l := newLook(newFakeHost(t, map[string]string{"/proc/self/mountinfo": "27 1 254:0 / / rw - ext4 /dev/vda rw\n"}).Host(), k, facts.Request{Paths: []string{"/mnt/nfs", "/var"}})
-	f := gather(t.Context(), l, time.Second)
+	l := newProber(newFakeHost(t, map[string]string{"/proc/self/mountinfo": "27 1 254:0 / / rw - ext4 /dev/vda rw\n"}).Host(), k, facts.Request{Paths: []string{"/mnt/nfs", "/var"}})
+	f := gatherFacts(t.Context(), l, time.Second)
 	if took := time.Since(start); took > 20*time.Second {
 		t.Errorf("took %s", took)
 	}
-	if got := f.Why("disk:/mnt/nfs"); got != "no answer within 1s" {
+	if got := f.UnknownReason("disk:/mnt/nfs"); got != "no answer within 1s" {
 		t.Errorf("why: %q", got)
 	}
 	if d, ok := f.Disk("/var"); !ok || d.Size != 1 {
@@ -206,9 +206,9 @@ func TestGatherFacts_SendsNoQueriesIfNear(t *testing.T) {
 		t.Run(fmt.Sprintf("near=%t", near), func(t *testing.T) {
 			queries := make(chan string, 10)
 			k := fakeSystem()
-			k.Ask = func(context.Context, netip.Addr) error { queries <- "name server"; return nil }
-			k.Resolve = func(_ context.Context, name string) ([]netip.Addr, error) { queries <- name; return nil, nil }
-			f := gatherFrom(t, map[string]string{"/etc/resolv.conf": "nameserver 192.0.2.1\n", "/proc/sys/kernel/hostname": "h\n", "/proc/net/route": "Iface\n"}, k, facts.Request{Near: near})
+			k.QueryNameserver = func(context.Context, netip.Addr) error { queries <- "name server"; return nil }
+			k.ResolveName = func(_ context.Context, name string) ([]netip.Addr, error) { queries <- name; return nil, nil }
+			f := gatherFrom(t, map[string]string{"/etc/resolv.conf": "nameserver 192.0.2.1\n", "/proc/sys/kernel/hostname": "h\n", "/proc/net/route": "Iface\n"}, k, facts.Request{LocalOnly: near})
 			if len(queries) != want || f.Hostname != "h" {
 				t.Errorf("near %v: %d queries, host %q", near, len(queries), f.Hostname)
 			}
@@ -219,12 +219,12 @@ func TestGatherFacts_SendsNoQueriesIfNear(t *testing.T) {
 func TestGatherFacts_ReportsUnreadableFilesAsUnknown(t *testing.T) {
 	f := gatherFrom(t, nil, fakeSystem(), facts.Request{Paths: []string{"/var"}})
 	for _, fact := range []string{facts.FactOS, facts.FactKernel, facts.FactCPU, facts.FactMemory, facts.FactCgroup, "disk:/var", facts.FactHostname, facts.FactNetwork, facts.FactPrivilege, facts.FactIptables} {
-		if f.Why(fact) == "" {
+		if f.UnknownReason(fact) == "" {
 			t.Errorf("%s is not reported as unknown", fact)
 		}
 	}
 	for _, fact := range []string{facts.FactMachineID, facts.FactSecurity, facts.FactTraces, facts.FactCommands, facts.FactSystemd} {
-		if why := f.Why(fact); why != "" {
+		if why := f.UnknownReason(fact); why != "" {
 			t.Errorf("%s: %s; a missing file must be a fact", fact, why)
 		}
 	}
@@ -254,7 +254,7 @@ func TestGatherCgroup_CountsMountedControllersOnly(t *testing.T) {
 
 func TestFindTraces_IgnoresEmptyDirectories(t *testing.T) {
 	k := fakeSystem()
-	k.Links = func() ([]facts.Interface, error) {
+	k.ListInterfaces = func() ([]facts.Interface, error) {
 		return []facts.Interface{{Name: "eth0"}, {Name: "kube-bridge", Addresses: []netip.Prefix{netip.MustParsePrefix("10.244.0.1/24")}}}, nil
 	}
 	fake := newFakeHost(t, map[string]string{
@@ -264,10 +264,10 @@ func TestFindTraces_IgnoresEmptyDirectories(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(fake.Root, "var/lib/k0s"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	f := gather(t.Context(), newLook(fake.Host(), k, facts.Request{DataDirs: []string{"/var/lib/k0s", "/srv/k0s", "/data/k0s"}}), time.Minute)
+	f := gatherFacts(t.Context(), newProber(fake.Host(), k, facts.Request{DataDirs: []string{"/var/lib/k0s", "/srv/k0s", "/data/k0s"}}), time.Minute)
 	var got []string
 	for _, tr := range f.Traces {
-		got = append(got, fmt.Sprintf("%s %s %s %s", tr.Of, tr.Kind, tr.Path, tr.Detail))
+		got = append(got, fmt.Sprintf("%s %s %s %s", tr.Software, tr.Kind, tr.Path, tr.Detail))
 	}
 	want := []string{"cni cni-config /etc/cni/net.d/10-flannel.conflist ", "cni link kube-bridge 10.244.0.1/24",
 		"k0s file /usr/local/bin/k0s ", "k0s data /data/k0s ", "kubelet data /var/lib/kubelet/pki "}
@@ -283,7 +283,7 @@ func TestGatherFacts_QueriesSystemdAndFirewallWithFourCommands(t *testing.T) {
 		Return("MainPID=77\nId=docker.service\nLoadState=loaded\nActiveState=active\nFragmentPath=/lib/docker.service\n\nId=k3s.service\nLoadState=not-found\nActiveState=inactive\n", nil)
 	fake.Expect("iptables-nft-save").Return("*filter\n:INPUT DROP [0:0]\n:KUBE-SERVICES - [0:0]\n-A INPUT -j KUBE-FIREWALL\n", nil)
 	fake.Expect("nft list chains").Return("table inet guard {\n\tchain in {\n\t\ttype filter hook input priority filter; policy drop;\n\t}\n\tchain KUBE-X {\n\t}\n}\n", nil)
-	f := gather(t.Context(), newLook(fake.Host(), fakeSystem(), facts.Request{Units: []string{"docker", "k3s"}}), time.Minute)
+	f := gatherFacts(t.Context(), newProber(fake.Host(), fakeSystem(), facts.Request{Units: []string{"docker", "k3s"}}), time.Minute)
 	if f.Systemd != (facts.Systemd{Booted: true, Version: "252", State: "degraded"}) {
 		t.Errorf("%+v", f.Systemd)
 	}
@@ -293,7 +293,7 @@ func TestGatherFacts_QueriesSystemdAndFirewallWithFourCommands(t *testing.T) {
 	if len(f.Traces) != 1 || f.Traces[0].Detail != "lines with KUBE-: 2" {
 		t.Errorf("%+v", f.Traces)
 	}
-	if len(f.Filters) != 2 || f.Filters[0].Table != "iptables" || f.Filters[1] != (facts.Filter{Table: "inet guard", Chain: "in", Hook: "input", Policy: "drop"}) {
+	if len(f.Filters) != 2 || f.Filters[0].Table != "iptables" || f.Filters[1] != (facts.FilterChain{Table: "inet guard", Chain: "in", Hook: "input", Policy: "drop"}) {
 		t.Errorf("%+v", f.Filters)
 	}
 }
@@ -314,8 +314,8 @@ func TestGatherPackages_QueriesInstalledPackageManager(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			fake := newFakeHost(t, map[string]string{c.file: ""})
 			fake.Expect(c.command).Return(c.output, c.err)
-			f := gather(t.Context(), newLook(fake.Host(), fakeSystem(), facts.Request{Packages: []string{"a", "b"}}), time.Minute)
-			if why := f.Why(facts.FactPackages); c.why == "" && (why != "" || !slices.Equal(f.Packages, []facts.Package{{Name: "a", Version: "1.0"}})) || !strings.Contains(why, c.why) {
+			f := gatherFacts(t.Context(), newProber(fake.Host(), fakeSystem(), facts.Request{Packages: []string{"a", "b"}}), time.Minute)
+			if why := f.UnknownReason(facts.FactPackages); c.why == "" && (why != "" || !slices.Equal(f.Packages, []facts.Package{{Name: "a", Version: "1.0"}})) || !strings.Contains(why, c.why) {
 				t.Errorf("%s: %v, %q", name, f.Packages, why)
 			}
 		})
@@ -324,10 +324,10 @@ func TestGatherPackages_QueriesInstalledPackageManager(t *testing.T) {
 
 func TestGatherFacts_ReportsFailedCommandAsUnknown(t *testing.T) {
 	fake := newFakeHost(t, map[string]string{"/run/systemd/system/.keep": "", "/usr/sbin/nft": ""})
-	fake.Expect("systemctl").Return("", errors.New("`systemctl show`: no end after 2s")).Often()
+	fake.Expect("systemctl").Return("", errors.New("`systemctl show`: no end after 2s")).AnyTimes()
 	fake.Expect("nft list chains").Return("", errors.New("`nft list chains` ended with code 1: Operation not permitted"))
-	f := gather(t.Context(), newLook(fake.Host(), fakeSystem(), facts.Request{Units: []string{"docker"}}), time.Minute)
-	if !f.Systemd.Booted || !strings.Contains(f.Why(facts.FactSystemd), "no end after 2s") || !strings.Contains(f.Why(facts.FactIptables), "not permitted") {
+	f := gatherFacts(t.Context(), newProber(fake.Host(), fakeSystem(), facts.Request{Units: []string{"docker"}}), time.Minute)
+	if !f.Systemd.Booted || !strings.Contains(f.UnknownReason(facts.FactSystemd), "no end after 2s") || !strings.Contains(f.UnknownReason(facts.FactIptables), "not permitted") {
 		t.Errorf("%+v", f.Unknown)
 	}
 }
@@ -350,7 +350,7 @@ func TestGatherDisk_MeasuresNearestExistingParent(t *testing.T) {
 		}
 		return "", &fs.PathError{Op: "lstat", Path: p, Err: fs.ErrNotExist}
 	}
-	f := gather(t.Context(), newLook(fake.Host(), k, facts.Request{Paths: []string{"/var/lib/k0s/containerd", "/opt/new/place"}}), time.Minute)
+	f := gatherFacts(t.Context(), newProber(fake.Host(), k, facts.Request{Paths: []string{"/var/lib/k0s/containerd", "/opt/new/place"}}), time.Minute)
 	if d, _ := f.Disk("/var/lib/k0s/containerd"); d.Exists != "/data" || d.Device != "/dev/sda2" || d.Symlink != "/var/lib/k0s" || d.Available != 40 {
 		t.Errorf("%+v", d)
 	}
@@ -361,7 +361,7 @@ func TestGatherDisk_MeasuresNearestExistingParent(t *testing.T) {
 
 func TestResolveName_ReportsOutcome(t *testing.T) {
 	k := fakeSystem()
-	k.Resolve = func(ctx context.Context, name string) ([]netip.Addr, error) {
+	k.ResolveName = func(ctx context.Context, name string) ([]netip.Addr, error) {
 		switch name {
 		case "node1":
 			return []netip.Addr{netip.MustParseAddr("::ffff:127.0.1.1"), netip.MustParseAddr("127.0.1.1")}, nil
@@ -373,8 +373,8 @@ func TestResolveName_ReportsOutcome(t *testing.T) {
 		<-ctx.Done()
 		return nil, &net.DNSError{Err: "i/o timeout", Name: name, IsTimeout: true}
 	}
-	l := newLook(newFakeHost(t, map[string]string{"/proc/sys/kernel/hostname": "node1\n"}).Host(), k, facts.Request{Lookups: []string{"gone", "refused", "silent"}})
-	f := gather(t.Context(), l, time.Minute)
+	l := newProber(newFakeHost(t, map[string]string{"/proc/sys/kernel/hostname": "node1\n"}).Host(), k, facts.Request{Lookups: []string{"gone", "refused", "silent"}})
+	f := gatherFacts(t.Context(), l, time.Minute)
 	for name, want := range map[string]string{"node1": "", "gone": "no such name", "refused": "name server 192.0.2.53:53: server misbehaving", "silent": "no answer within 1.5s"} {
 		t.Run(name, func(t *testing.T) {
 			got, ok := f.Lookup(name)
@@ -448,8 +448,8 @@ func TestGatherFacts_FindsPodMountsAndClosedDirectories(t *testing.T) {
 	if err := os.Chmod(filepath.Join(fake.Root, "data"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	f := gather(t.Context(), newLook(fake.Host(), fakeSystem(), facts.Request{Paths: []string{"/data/inner/k0s"}}), time.Minute)
-	if len(f.Traces) != 1 || f.Traces[0] != (facts.Trace{Of: facts.Kubelet, Kind: "mount", Path: "/run/netns/cni-1234", Detail: "nsfs"}) {
+	f := gatherFacts(t.Context(), newProber(fake.Host(), fakeSystem(), facts.Request{Paths: []string{"/data/inner/k0s"}}), time.Minute)
+	if len(f.Traces) != 1 || f.Traces[0] != (facts.Trace{Software: facts.Kubelet, Kind: "mount", Path: "/run/netns/cni-1234", Detail: "nsfs"}) {
 		t.Errorf("%+v", f.Traces)
 	}
 	if d, _ := f.Disk("/data/inner/k0s"); d.Closed != "/data" || d.FType != "1" {
@@ -459,13 +459,13 @@ func TestGatherFacts_FindsPodMountsAndClosedDirectories(t *testing.T) {
 
 func TestRequestSource_ReportsErrorsAndClockOffset(t *testing.T) {
 	k := fakeSystem()
-	k.Ask = func(_ context.Context, server netip.Addr) error {
+	k.QueryNameserver = func(_ context.Context, server netip.Addr) error {
 		if server.String() == "192.0.2.54" {
 			return errors.New("connection refused")
 		}
 		return nil
 	}
-	k.Greet = func(_ context.Context, url, _ string) (int, time.Time, error) {
+	k.RequestURL = func(_ context.Context, url, _ string) (int, time.Time, error) {
 		if url == "https://bad.example.com" {
 			return 0, time.Time{}, errors.New("x509: certificate signed by unknown authority")
 		}
@@ -486,9 +486,9 @@ func TestRequestSource_ReportsErrorsAndClockOffset(t *testing.T) {
 func TestGather_RunsBenchmarksOnRequestOnly(t *testing.T) {
 	dir := t.TempDir()
 	p := filepath.Join(dir, "not", "yet")
-	f := Gather(t.Context(), host.Local("/"), facts.Request{Fsync: p, Write: p, Core: true})
+	f := Gather(t.Context(), host.Local("/"), facts.Request{FsyncPath: p, WritePath: p, MeasureCore: true})
 	m := f.Measures
-	if m.Fsync == nil || m.Fsync.Path != dir || m.Write == nil || m.Write.Rate() <= 0 || m.Core == nil || m.Core.MBps <= 0 {
+	if m.Fsync == nil || m.Fsync.Path != dir || m.Write == nil || m.Write.BytesPerSecond() <= 0 || m.Core == nil || m.Core.MBps <= 0 {
 		t.Errorf("%+v %+v", m, f.Unknown)
 	}
 	if f := gatherFrom(t, nil, fakeSystem(), facts.Request{}); f.Measures != (facts.Measures{}) {
@@ -497,11 +497,11 @@ func TestGather_RunsBenchmarksOnRequestOnly(t *testing.T) {
 }
 
 func TestRunWithLimit_ReturnsErrHang(t *testing.T) {
-	got, err := bounded(t.Context(), 10*time.Millisecond, func(ctx context.Context) (int, error) {
+	got, err := runWithLimit(t.Context(), 10*time.Millisecond, func(ctx context.Context) (int, error) {
 		<-ctx.Done()
 		return 1, nil
 	})
-	if err != errHangs || got != 0 {
+	if err != errHang || got != 0 {
 		t.Errorf("%d, %v", got, err)
 	}
 }

@@ -28,17 +28,17 @@ const (
 // Problem is an error for the user. Its message is "cannot <Operation>: <Err>"; the hint
 // is printed on a separate line.
 type Problem struct {
-	Doing string // what failed, as the rest of "cannot …": "open bundle app.tar"
-	Err   error  // the cause; never nil
-	Hint  string // what the user can do, one or more lines; may be empty
-	Exit  int    // exit code; 0 means ExitInternal
+	Operation string // what failed, as the rest of "cannot …": "open bundle app.tar"
+	Err       error  // the cause; never nil
+	Hint      string // what the user can do, one or more lines; may be empty
+	Exit      int    // exit code; 0 means ExitInternal
 }
 
 var _ error = (*Problem)(nil)
 
 // New returns a Problem. operation becomes its Operation, err its cause.
 func New(exit int, operation string, err error, hint string) *Problem {
-	return &Problem{Doing: operation, Err: err, Hint: hint, Exit: exit}
+	return &Problem{Operation: operation, Err: err, Hint: hint, Exit: exit}
 }
 
 // Newf returns a Problem whose cause is formatted like by fmt.Errorf, with %w.
@@ -47,7 +47,7 @@ func Newf(exit int, operation, hint, format string, args ...any) *Problem {
 }
 
 // Error returns the message in one line, without the hint.
-func (p *Problem) Error() string { return "cannot " + p.Doing + ": " + p.Err.Error() }
+func (p *Problem) Error() string { return "cannot " + p.Operation + ": " + p.Err.Error() }
 
 // Unwrap returns the cause.
 func (p *Problem) Unwrap() error { return p.Err }
@@ -67,14 +67,14 @@ func ExitCode(err error) int {
 
 // ExplainTimeout returns text with Go's "context deadline exceeded" replaced by words for
 // the user. The caller must name what did not answer.
-func Plain(text string) string {
+func ExplainTimeout(text string) string {
 	return strings.ReplaceAll(text, context.DeadlineExceeded.Error(), "no answer in time")
 }
 
 // Hint returns the hint of the outermost Problem in err's tree that has one, otherwise
 // that of a wait that timed out, or "".
 func Hint(err error) string {
-	if hint := ofProblem(err); hint != "" {
+	if hint := problemHint(err); hint != "" {
 		return hint
 	}
 	var late interface{ Hint() string }
@@ -85,7 +85,7 @@ func Hint(err error) string {
 }
 
 // problemHint returns the hint of the outermost Problem in err's tree that has one.
-func ofProblem(err error) string {
+func problemHint(err error) string {
 	var p *Problem
 	if !errors.As(err, &p) {
 		return ""
@@ -103,7 +103,7 @@ func ofProblem(err error) string {
 		causes = e.Unwrap()
 	}
 	for _, c := range causes {
-		if hint := ofProblem(c); hint != "" {
+		if hint := problemHint(c); hint != "" {
 			return hint
 		}
 	}

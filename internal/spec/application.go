@@ -46,7 +46,7 @@ func ParseApplication(file string, data []byte) (*Application, []Finding) {
 // It does not report errors in other documents.
 func FindApplication(files ...File) (*Application, []Finding) {
 	for _, f := range files {
-		if app, findings := firstApplication(f.Name, f.Data); app != nil || len(findings) > 0 {
+		if app, findings := findInFile(f.Name, f.Data); app != nil || len(findings) > 0 {
 			if HasErrors(findings) {
 				app = nil
 			}
@@ -60,22 +60,22 @@ func FindApplication(files ...File) (*Application, []Finding) {
 // errors, as far as it could be read.
 func readApplication(file string, data []byte) (*Application, []Finding) {
 	r := newReader(file)
-	data, ok := r.Clean(data)
+	data, ok := r.CheckText(data)
 	if !ok {
 		return nil, r.Findings()
 	}
-	if app, findings := firstApplication(file, data); app != nil || len(findings) > 0 {
+	if app, findings := findInFile(file, data); app != nil || len(findings) > 0 {
 		return app, findings
 	}
-	roots := r.Documents(data)
+	roots := r.ParseDocuments(data)
 	switch {
 	case len(r.Findings()) > 0:
 	case len(roots) == 0:
 		r.Report("empty-file", "", nil, "contains no YAML document", "")
 	default:
-		apiVersion, kind := typeOf(roots[0])
+		apiVersion, kind := manifestType(roots[0])
 		r.Report("app-missing", "", roots[0], "does not contain a "+applicationAPIVersion+" "+applicationKind,
-			"found "+strict.Show(apiVersion+" "+kind)+"; only "+applicationAPIVersion+" has minKotsVersion and targetKotsVersion")
+			"found "+strict.QuoteValue(apiVersion+" "+kind)+"; only "+applicationAPIVersion+" has minKotsVersion and targetKotsVersion")
 	}
 	return nil, r.Findings()
 }
@@ -83,15 +83,15 @@ func readApplication(file string, data []byte) (*Application, []Finding) {
 // findInFile returns the first Application in the documents of one file. It
 // ignores a document that is not YAML, such as a template, unless it looks like an
 // Application.
-func firstApplication(file string, data []byte) (*Application, []Finding) {
-	for _, part := range strict.Split(data) {
+func findInFile(file string, data []byte) (*Application, []Finding) {
+	for _, part := range strict.SplitDocuments(data) {
 		if !bytes.Contains(part.Text, []byte(applicationAPIVersion)) {
 			continue
 		}
 		r := newReader(file)
-		for _, root := range r.From(part.Line).Documents(part.Text) {
-			if apiVersion, kind := typeOf(root); apiVersion == applicationAPIVersion && kind == applicationKind {
-				app := r.application(root)
+		for _, root := range r.WithLineOffset(part.Line).ParseDocuments(part.Text) {
+			if apiVersion, kind := manifestType(root); apiVersion == applicationAPIVersion && kind == applicationKind {
+				app := r.decodeApplication(root)
 				app.File = file
 				return app, r.Findings()
 			}
@@ -104,7 +104,7 @@ func firstApplication(file string, data []byte) (*Application, []Finding) {
 }
 
 // manifestType returns the apiVersion and kind of a document.
-func typeOf(root *yaml.Node) (apiVersion, kind string) {
+func manifestType(root *yaml.Node) (apiVersion, kind string) {
 	_, v := strict.Child(root, "apiVersion")
 	_, k := strict.Child(root, "kind")
 	if v != nil {
@@ -118,33 +118,33 @@ func typeOf(root *yaml.Node) (apiVersion, kind string) {
 
 // decodeApplication returns the Application in root, whose type the caller has
 // checked.
-func (r reader) application(root *yaml.Node) *Application {
-	r.Inspect(root, false)
+func (r reader) decodeApplication(root *yaml.Node) *Application {
+	r.CheckStructure(root, false)
 	_, meta := strict.Child(root, "metadata")
 	_, spec := strict.Child(root, "spec")
 	app := &Application{}
-	app.Name, _ = r.entry("metadata.name", meta, "name")
-	app.Title, _ = r.entry("spec.title", spec, "title")
+	app.Name, _ = r.readText("metadata.name", meta, "name")
+	app.Title, _ = r.readText("spec.title", spec, "title")
 	var low, high *compat.Version
-	app.MinKotsVersion, low = r.bound(compat.Min, spec, "minKotsVersion")
-	app.TargetKotsVersion, high = r.bound(compat.Target, spec, "targetKotsVersion")
+	app.MinKotsVersion, low = r.readVersionBound(compat.FieldMin, spec, "minKotsVersion")
+	app.TargetKotsVersion, high = r.readVersionBound(compat.FieldTarget, spec, "targetKotsVersion")
 	if low != nil && high != nil && low.Compare(*high) > 0 {
 		_, at := strict.Child(spec, "minKotsVersion")
-		r.Report("app-bounds", compat.Min, at,
-			strict.Show(app.MinKotsVersion)+" is higher than targetKotsVersion "+strict.Show(app.TargetKotsVersion), "no version of KOTS satisfies both")
+		r.Report("app-bounds", compat.FieldMin, at,
+			strict.QuoteValue(app.MinKotsVersion)+" is higher than targetKotsVersion "+strict.QuoteValue(app.TargetKotsVersion), "no version of KOTS satisfies both")
 	}
 	return app
 }
 
 // readText returns the text at key of mapping n and its node, or "" and nil if
 // there is none.
-func (r reader) entry(path string, n *yaml.Node, key string) (string, *yaml.Node) {
+func (r reader) readText(path string, n *yaml.Node, key string) (string, *yaml.Node) {
 	_, value := strict.Child(n, key)
 	if value == nil || value.Kind == yaml.AliasNode || value.ShortTag() == "!!null" {
 		return "", nil
 	}
 	if value.ShortTag() != "!!str" {
-		r.WrongType(path, value, "text")
+		r.ReportWrongType(path, value, "text")
 		return "", nil
 	}
 	return value.Value, value
@@ -152,14 +152,14 @@ func (r reader) entry(path string, n *yaml.Node, key string) (string, *yaml.Node
 
 // readVersionBound returns a version bound as written and as KOTS parses it, nil
 // if it is absent or not a version.
-func (r reader) bound(path string, n *yaml.Node, key string) (string, *compat.Version) {
-	written, at := r.entry(path, n, key)
+func (r reader) readVersionBound(path string, n *yaml.Node, key string) (string, *compat.Version) {
+	written, at := r.readText(path, n, key)
 	if written == "" {
 		return "", nil
 	}
-	v, err := compat.Parse(written)
+	v, err := compat.ParseVersion(written)
 	if err != nil {
-		r.Report("app-version", path, at, strict.Show(written)+" is not a version: "+err.Error(), "KOTS would ignore it; use a version such as 1.131.2")
+		r.Report("app-version", path, at, strict.QuoteValue(written)+" is not a version: "+err.Error(), "KOTS would ignore it; use a version such as 1.131.2")
 		return written, nil
 	}
 	return written, &v

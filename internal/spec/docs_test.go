@@ -225,8 +225,8 @@ this application), else 0. ` + "`bundle build` and `install`" + ` check the same
 | field | reason, or where to set it |
 |---|---|
 `)
-	for _, o := range taken.Fields() {
-		fmt.Fprintf(&b, "| `%s` | %s |\n", o.Path, o.Why)
+	for _, o := range taken.ReservedFields() {
+		fmt.Fprintf(&b, "| `%s` | %s |\n", o.Path, o.Reason)
 	}
 	testkit.Golden(t, "../../docs/reference/lint-rules.md", []byte(b.String()))
 }

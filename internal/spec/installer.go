@@ -18,17 +18,17 @@ func ParseInstaller(file string, data []byte) (*Installer, []Finding) {
 
 // readInstaller is like ParseInstaller but also returns an Installer with errors,
 // as far as it could be read.
-func readInstaller(file string, data []byte, judges ...Judge) (*Installer, []Finding) {
+func readInstaller(file string, data []byte, judges ...Validator) (*Installer, []Finding) {
 	r, in := newReader(file), &Installer{}
-	if data, ok := r.Clean(data); ok {
-		roots := r.Documents(data)
+	if data, ok := r.CheckText(data); ok {
+		roots := r.ParseDocuments(data)
 		switch {
 		case len(roots) > 0:
 			root := roots[0]
-			r.Inspect(root, true)
-			r.Decode(root, in, check)
-			r.relations(in)
-			r.judge(in, judges)
+			r.CheckStructure(root, true)
+			r.Decode(root, in, checkRule)
+			r.checkRelations(in)
+			r.runValidators(in, judges)
 			if len(roots) > 1 {
 				r.Report("one-document", "", roots[1], fmt.Sprintf("is document 2 of %d in this file", len(roots)), "an Installer must be the only document in its file")
 			}
@@ -42,4 +42,4 @@ func readInstaller(file string, data []byte, judges ...Judge) (*Installer, []Fin
 // reader reads one manifest and collects its findings.
 type reader struct{ *strict.Reader }
 
-func newReader(file string) reader { return reader{strict.New(file, Rules())} }
+func newReader(file string) reader { return reader{strict.NewReader(file, Rules())} }

@@ -12,22 +12,22 @@ import (
 
 // checkK0sConfig checks the top-level keys of the overlay and that it does not set
 // reserved fields. The types of k0s validate the rest.
-func (r reader) k0sConfig() {
+func (r reader) checkK0sConfig() {
 	const path = "spec.k0s.config"
-	root := r.At(path)
+	root := r.NodeAt(path)
 	if root == nil || root.Kind != yaml.MappingNode {
 		return
 	}
 	known := []string{"apiVersion", "kind", "metadata", "spec", "status"}
 	for i := 0; i+1 < len(root.Content); i += 2 {
 		if key := root.Content[i]; key.Kind == yaml.ScalarNode && !slices.Contains(known, key.Value) {
-			r.Report("k0s-config", strict.Join(path, key.Value), key, "is not a key of a ClusterConfig", "settings belong below "+path+".spec")
+			r.Report("k0s-config", strict.JoinPath(path, key.Value), key, "is not a key of a ClusterConfig", "settings belong below "+path+".spec")
 		}
 	}
 	if key, spec := strict.Child(root, "spec"); key != nil && spec.Kind != yaml.MappingNode {
-		r.Report("wrong-type", path+".spec", spec, "must be a mapping, found "+strict.Found(spec), "")
+		r.Report("wrong-type", path+".spec", spec, "must be a mapping, found "+strict.DescribeNode(spec), "")
 	}
-	for _, owned := range taken.Fields() {
+	for _, owned := range taken.ReservedFields() {
 		n, key := root, (*yaml.Node)(nil)
 		for name := range strings.SplitSeq(owned.Path, ".") {
 			if key, n = strict.Child(n, name); n == nil {
@@ -35,7 +35,7 @@ func (r reader) k0sConfig() {
 			}
 		}
 		if key != nil {
-			r.Report("k0s-config", path+"."+owned.Path, key, "this field is reserved for Plinth", owned.Why)
+			r.Report("k0s-config", path+"."+owned.Path, key, "this field is reserved for Plinth", owned.Reason)
 		}
 	}
 }

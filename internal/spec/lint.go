@@ -14,31 +14,31 @@ import (
 
 // Report is the result of checking an Installer and an Application, or one of them.
 type Report struct {
-	Installer   *Installer      `json:"-"`               // nil if absent or invalid
-	Application *Application    `json:"-"`               // nil if absent or invalid
-	Title       string          `json:"title,omitempty"` // of the application, for Gate.Explain
-	Findings    []Finding       `json:"findings"`
-	Gate        *compat.Verdict `json:"gate,omitempty"` // for a first install; nil without kotsadm or if findings prevent a verdict
-	app         *Application    // the Application as far as it could be read
+	Installer   *Installer     `json:"-"`               // nil if absent or invalid
+	Application *Application   `json:"-"`               // nil if absent or invalid
+	Title       string         `json:"title,omitempty"` // of the application, for Gate.Explain
+	Findings    []Finding      `json:"findings"`
+	Gate        *compat.Result `json:"gate,omitempty"` // for a first install; nil without kotsadm or if findings prevent a verdict
+	readApp     *Application   // the Application as far as it could be read
 }
 
 // Lint checks files, each with an Installer or an Application, and checks the two
 // against each other. A file with neither is checked as an Installer. validators
 // check an Installer without errors.
-func Lint(files []File, judges ...Judge) Report {
+func Lint(files []File, judges ...Validator) Report {
 	rep := Report{Findings: []Finding{}}
 	var in *Installer
 	seen := map[string]bool{}
 	for _, f := range files {
-		kind, findings := kindOf(f), []Finding(nil)
+		kind, findings := manifestKind(f), []Finding(nil)
 		switch {
 		case seen[kind]:
 			r := newReader(f.Name)
 			r.Report("one-document", "", nil, "is the second "+kind+" of this run", "check one "+kind+" at a time")
 			findings = r.Findings()
 		case kind == applicationKind:
-			if rep.app, findings = readApplication(f.Name, f.Data); !HasErrors(findings) {
-				rep.Application = rep.app
+			if rep.readApp, findings = readApplication(f.Name, f.Data); !HasErrors(findings) {
+				rep.Application = rep.readApp
 			}
 		default:
 			if in, findings = readInstaller(f.Name, f.Data, judges...); !HasErrors(findings) {
@@ -48,27 +48,27 @@ func Lint(files []File, judges ...Judge) Report {
 		seen[kind] = true
 		rep.Findings = append(rep.Findings, findings...)
 	}
-	rep.cross(in)
+	rep.crossCheck(in)
 	return rep
 }
 
 // crossCheck adds the gate and the findings that depend on both manifests, as far
 // as they could be read.
-func (rep *Report) cross(in *Installer) {
-	if rep.app != nil {
-		rep.Title = rep.app.Title
+func (rep *Report) crossCheck(in *Installer) {
+	if rep.readApp != nil {
+		rep.Title = rep.readApp.Title
 	}
 	if in != nil && in.Spec.Kotsadm != nil {
 		// A block is shown together with other errors; other outcomes would depend on invalid values.
-		if v := Gate(in, rep.app, true); v.Outcome == compat.Block || !HasErrors(rep.Findings) {
+		if v := CheckGate(in, rep.readApp, true); v.Outcome == compat.Block || !HasErrors(rep.Findings) {
 			rep.Gate = &v
 		}
-	} else if rep.Installer != nil && rep.app != nil {
-		r := newReader(rep.app.File)
+	} else if rep.Installer != nil && rep.readApp != nil {
+		r := newReader(rep.readApp.File)
 		r.Report("app-unused", "", nil, "the Installer has no kotsadm, so this Application is not checked or installed", "add spec.kotsadm to the Installer")
 		rep.Findings = append(rep.Findings, r.Findings()...)
 	}
-	strict.Sort(rep.Findings)
+	strict.SortFindings(rep.Findings)
 }
 
 // WithoutGate returns the report for a user who skips the gate: errors in the
@@ -80,12 +80,12 @@ func (rep Report) WithoutGate() Report {
 	for i, f := range rep.Findings {
 		if f.Rule == "app-version" || f.Rule == "app-bounds" {
 			rep.Findings[i].Severity = Warning
-		} else if rep.app != nil && f.File == rep.app.File && f.Severity == Error {
+		} else if rep.readApp != nil && f.File == rep.readApp.File && f.Severity == Error {
 			wrong = true
 		}
 	}
 	if !wrong {
-		rep.Application = rep.app
+		rep.Application = rep.readApp
 	}
 	return rep
 }
@@ -94,12 +94,12 @@ func (rep Report) WithoutGate() Report {
 // of the Application. If one of them is missing, the verdict has a note about that.
 // firstInstall reports that there is no receipt on the host and no KOTS in the
 // cluster.
-func Gate(in *Installer, app *Application, firstInstall bool) compat.Verdict {
+func CheckGate(in *Installer, app *Application, firstInstall bool) compat.Result {
 	switch {
 	case in == nil || in.Spec.Kotsadm == nil:
-		return compat.Skip("the Installer has no kotsadm")
+		return compat.NewUnchecked("the Installer has no kotsadm")
 	case app == nil:
-		return compat.Skip("there is no Application manifest")
+		return compat.NewUnchecked("there is no Application manifest")
 	}
 	return compat.Check(compat.Input{
 		Actual:       in.Spec.Kotsadm.Version,
@@ -112,7 +112,7 @@ func Gate(in *Installer, app *Application, firstInstall bool) compat.Verdict {
 // GateError returns nil if v allows the install, else an error: with exit code 4
 // if the gate blocks it, with exit code 3 if a value is not a version. title is the
 // title of the application.
-func GateProblem(doing string, v compat.Verdict, title string) error {
+func GateError(doing string, v compat.Result, title string) error {
 	if v.Allowed() {
 		return nil
 	}
@@ -127,26 +127,26 @@ func GateProblem(doing string, v compat.Verdict, title string) error {
 // Err returns the error for the report: with exit code 3 if a finding is an error,
 // else with that of the gate, else nil.
 func (rep Report) Err(doing string) error {
-	if err := Problem(doing, rep.Findings); err != nil || rep.Gate == nil {
+	if err := FindingsError(doing, rep.Findings); err != nil || rep.Gate == nil {
 		return err
 	}
-	return GateProblem(doing, *rep.Gate, rep.Title)
+	return GateError(doing, *rep.Gate, rep.Title)
 }
 
 // manifestKind returns which of the two manifests f holds: the kind of a document,
 // or a guess from the text if that document is not valid YAML.
-func kindOf(f File) string {
+func manifestKind(f File) string {
 	r := newReader(f.Name)
-	data, ok := r.Clean(f.Data)
+	data, ok := r.CheckText(f.Data)
 	if !ok {
 		return Kind
 	}
 	var roots []*yaml.Node
-	for _, p := range strict.Split(data) {
-		roots = append(roots, r.Documents(p.Text)...)
+	for _, p := range strict.SplitDocuments(data) {
+		roots = append(roots, r.ParseDocuments(p.Text)...)
 	}
 	for _, root := range roots {
-		if _, kind := typeOf(root); kind == Kind || kind == applicationKind {
+		if _, kind := manifestType(root); kind == Kind || kind == applicationKind {
 			return kind
 		}
 	}

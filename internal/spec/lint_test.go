@@ -84,8 +84,8 @@ func unusualFiles() map[string]string {
 }
 
 // unknownAddOn is a Validator that reports one violation.
-func unknownAddOn(*spec.Installer) []spec.Objection {
-	return []spec.Objection{{Rule: "add-on-known", Path: "spec.k0s.config.spec.x", Message: "is not known"}}
+func unknownAddOn(*spec.Installer) []spec.Violation {
+	return []spec.Violation{{Rule: "add-on-known", Path: "spec.k0s.config.spec.x", Message: "is not known"}}
 }
 
 func TestLint_RunsValidatorsOnlyWithoutErrors(t *testing.T) {
@@ -296,7 +296,7 @@ func TestReport_WithoutGateTurnsInvalidBoundsIntoWarnings(t *testing.T) {
 				t.Error("accepted with invalid bounds")
 			}
 			skipped := rep.WithoutGate()
-			if got := problem.ExitCode(spec.Problem("install", skipped.Findings)); got != want || (skipped.Application != nil) != (want == 0) {
+			if got := problem.ExitCode(spec.FindingsError("install", skipped.Findings)); got != want || (skipped.Application != nil) != (want == 0) {
 				t.Errorf("exit %d, want %d; application %v", got, want, skipped.Application)
 			}
 			if len(skipped.Findings) != len(rep.Findings) || !spec.HasErrors(rep.Findings) {
@@ -308,19 +308,19 @@ func TestReport_WithoutGateTurnsInvalidBoundsIntoWarnings(t *testing.T) {
 
 func TestCheckGate_IgnoresTargetOfUpdate(t *testing.T) {
 	rep := spec.Lint([]spec.File{readFile(t, "testdata/gate-target.yaml"), readFile(t, "testdata/gate-target.app.yaml")})
-	first, update := spec.Gate(rep.Installer, rep.Application, true), spec.Gate(rep.Installer, rep.Application, false)
+	first, update := spec.CheckGate(rep.Installer, rep.Application, true), spec.CheckGate(rep.Installer, rep.Application, false)
 	if first.Allowed() || !update.Allowed() {
 		t.Errorf("first %+v, update %+v", first, update)
 	}
-	err := spec.GateProblem("install My App", first, rep.Title)
+	err := spec.GateError("install My App", first, rep.Title)
 	if problem.ExitCode(err) != problem.ExitGate || !strings.Contains(problem.Hint(err), "nothing on this host has changed") {
 		t.Errorf("%v, hint %s", err, problem.Hint(err))
 	}
 	undecidable := compat.Check(compat.Input{Actual: "1.0.0", Min: "x"})
-	if problem.ExitCode(spec.GateProblem("install", undecidable, "")) != problem.ExitConfig {
+	if problem.ExitCode(spec.GateError("install", undecidable, "")) != problem.ExitConfig {
 		t.Error("an undecidable gate should be exit 3")
 	}
-	if v := spec.Gate(nil, nil, true); !v.Allowed() || v.Note == "" {
+	if v := spec.CheckGate(nil, nil, true); !v.Allowed() || v.Note == "" {
 		t.Errorf("got %+v", v)
 	}
 }

@@ -26,7 +26,7 @@ func HasErrors(findings []Finding) bool { return strict.HasErrors(findings) }
 
 // FindingsError returns nil if no finding is an error, else an error with exit
 // code 3 and one line per error.
-func Problem(doing string, findings []Finding) error {
+func FindingsError(doing string, findings []Finding) error {
 	if !HasErrors(findings) {
 		return nil
 	}

@@ -138,7 +138,7 @@ func (i *Installer) AddOns() []Pin {
 // NodePorts returns the first and last node port, or zeros if the range is not
 // valid.
 func (n Network) NodePorts() (first, last int) {
-	first, last, _ = form.PortRange(n.NodePortRange)
+	first, last, _ = form.ParsePortRange(n.NodePortRange)
 	return first, last
 }
 

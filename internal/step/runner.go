@@ -19,14 +19,14 @@ type Recorder interface {
 
 // Runner checks and runs the steps of a verb.
 type Runner struct {
-	Verb     string           // install, reset, …
-	Recorder Recorder         // records the steps; nil for none
-	Events   func(Event)      // receives the progress; nil for none
-	Now      func() time.Time // clock
-	Resume   string           // how to resume the run, for hints: "run the same command again"
+	Verb       string           // install, reset, …
+	Recorder   Recorder         // records the steps; nil for none
+	OnEvent    func(Event)      // receives the progress; nil for none
+	Now        func() time.Time // clock
+	ResumeHint string           // how to resume the run, for hints: "run the same command again"
 	// OnBoundary is called at each boundary of a step; the step fails with its error.
 	// Fault tests use it to kill the run there; nil for none.
-	At func(id string, b Boundary) error
+	OnBoundary func(id string, b Boundary) error
 }
 
 // Boundary is a point in the execution of a step that has something to do.
@@ -41,11 +41,11 @@ const (
 	AtEnded   Boundary = "ended"   // its end recorded
 )
 
-func (r Runner) at(id string, b Boundary) error {
-	if r.At == nil {
+func (r Runner) reachBoundary(id string, b Boundary) error {
+	if r.OnBoundary == nil {
 		return nil
 	}
-	return r.At(id, b)
+	return r.OnBoundary(id, b)
 }
 
 // Planned is a step in a plan. Its JSON encoding is public.
@@ -53,21 +53,21 @@ type Planned struct {
 	Step    string   `json:"step"`              // Step.ID
 	Title   string   `json:"title"`             // Step.Title
 	State   string   `json:"state"`             // done, needed, unknown
-	Why     string   `json:"reason,omitempty"`  // needed: the reason; unknown: the id of the step that must run first
-	Touches []string `json:"affects,omitempty"` // host paths, units and cluster objects that it may change
+	Reason  string   `json:"reason,omitempty"`  // needed: the reason; unknown: the id of the step that must run first
+	Affects []string `json:"affects,omitempty"` // host paths, units and cluster objects that it may change
 	Bytes   int64    `json:"bytes,omitempty"`   // total size of the files that it removes
 }
 
 // Plan returns the state of every step of steps and changes nothing. It fails if a Check fails.
 func (r Runner) Plan(ctx context.Context, steps []Step) ([]Planned, error) {
-	names := map[StateKind]string{IsDone: "done", IsNeeded: "needed", IsUnknown: "unknown"}
+	names := map[StateKind]string{KindDone: "done", KindNeeded: "needed", KindUnknown: "unknown"}
 	plan := make([]Planned, 0, len(steps))
 	for _, s := range steps {
 		st, err := s.Check(ctx)
 		if err != nil {
-			return nil, problem.New(problem.ExitInternal, "check whether to "+lower(s.Title), err, "")
+			return nil, problem.New(problem.ExitInternal, "check whether to "+lowerFirst(s.Title), err, "")
 		}
-		plan = append(plan, Planned{Step: s.ID, Title: s.Title, State: names[st.Kind], Why: st.Why, Touches: s.Touches})
+		plan = append(plan, Planned{Step: s.ID, Title: s.Title, State: names[st.Kind], Reason: st.Reason, Affects: s.Affects})
 	}
 	return plan, nil
 }
@@ -76,7 +76,7 @@ func (r Runner) Plan(ctx context.Context, steps []Step) ([]Planned, error) {
 // It returns the number of applied steps.
 func (r Runner) Run(ctx context.Context, steps []Step) (applied int, err error) {
 	for i, s := range steps {
-		did, err := r.one(ctx, i, len(steps), s)
+		did, err := r.runStep(ctx, i, len(steps), s)
 		if did {
 			applied++
 		}
@@ -92,7 +92,7 @@ func (r Runner) Run(ctx context.Context, steps []Step) (applied int, err error) 
 func (r Runner) RunAll(ctx context.Context, steps []Step) (applied int, err error) {
 	var errs []error
 	for i, s := range steps {
-		did, err := r.one(ctx, i, len(steps), s)
+		did, err := r.runStep(ctx, i, len(steps), s)
 		if did {
 			applied++
 		}
@@ -105,16 +105,16 @@ func (r Runner) RunAll(ctx context.Context, steps []Step) (applied int, err erro
 }
 
 // runStep checks the step s, applies it if needed, and checks it again. It reports whether it started to apply s.
-func (r Runner) one(ctx context.Context, index, count int, s Step) (applied bool, err error) {
+func (r Runner) runStep(ctx context.Context, index, count int, s Step) (applied bool, err error) {
 	emit := func(state EventState, message string, bytes, total int64) {
-		if r.Events != nil {
-			r.Events(Event{V: 1, Time: r.Now().UTC(), Verb: r.Verb, Step: s.ID, State: state, Message: message,
+		if r.OnEvent != nil {
+			r.OnEvent(Event{V: 1, Time: r.Now().UTC(), Verb: r.Verb, Step: s.ID, State: state, Message: message,
 				Bytes: bytes, Total: total, Title: s.Title, Index: index, Count: count})
 		}
 	}
 	defer func() {
 		if err != nil {
-			err = r.explain(ctx, s, err)
+			err = r.wrapError(ctx, s, err)
 			emit(Failed, err.Error(), 0, 0)
 		}
 	}()
@@ -125,30 +125,30 @@ func (r Runner) one(ctx context.Context, index, count int, s Step) (applied bool
 	if err != nil {
 		return false, err
 	}
-	if before.Kind == IsDone {
+	if before.Kind == KindDone {
 		emit(Skipped, "", 0, 0)
 		return false, nil
 	}
-	if err := r.at(s.ID, AtNeeded); err != nil {
+	if err := r.reachBoundary(s.ID, AtNeeded); err != nil {
 		return false, err
 	}
-	emit(Started, before.Why, 0, 0)
+	emit(Started, before.Reason, 0, 0)
 	if r.Recorder != nil {
-		if err := r.Recorder.BeginStep(s.ID, s.Touches); err != nil {
+		if err := r.Recorder.BeginStep(s.ID, s.Affects); err != nil {
 			return false, err
 		}
 	}
-	if err = r.at(s.ID, AtBegun); err == nil {
+	if err = r.reachBoundary(s.ID, AtBegun); err == nil {
 		err = s.Apply(ctx, func(m string, b, t int64) {
 			emit(Progress, m, b, t)
-			_ = r.at(s.ID, AtWorking)
+			_ = r.reachBoundary(s.ID, AtWorking)
 		})
 	}
 	if err == nil {
-		err = recheck(ctx, s)
+		err = verifyDone(ctx, s)
 	}
 	if err == nil {
-		err = r.at(s.ID, AtApplied)
+		err = r.reachBoundary(s.ID, AtApplied)
 	}
 	if r.Recorder != nil {
 		if e := r.Recorder.EndStep(s.ID, err); err == nil {
@@ -156,7 +156,7 @@ func (r Runner) one(ctx context.Context, index, count int, s Step) (applied bool
 		}
 	}
 	if err == nil {
-		err = r.at(s.ID, AtEnded)
+		err = r.reachBoundary(s.ID, AtEnded)
 	}
 	if err == nil {
 		emit(Finished, "", 0, 0)
@@ -165,22 +165,22 @@ func (r Runner) one(ctx context.Context, index, count int, s Step) (applied bool
 }
 
 // verifyDone returns an error if Check of the applied step s does not report KindDone.
-func recheck(ctx context.Context, s Step) error {
+func verifyDone(ctx context.Context, s Step) error {
 	after, err := s.Check(ctx)
 	if err != nil {
 		return err
 	}
-	if after.Kind != IsDone {
-		return fmt.Errorf("applied without an error, but still needed: %s", after.Why)
+	if after.Kind != KindDone {
+		return fmt.Errorf("applied without an error, but still needed: %s", after.Reason)
 	}
 	return nil
 }
 
 // wrapError returns err with the title of the step s, an exit code and a hint how to resume.
 // A Problem that has an exit code is returned as it is.
-func (r Runner) explain(ctx context.Context, s Step, err error) error {
+func (r Runner) wrapError(ctx context.Context, s Step, err error) error {
 	if ctx.Err() != nil {
-		return problem.New(problem.ExitInterrupted, r.Verb, fmt.Errorf("interrupted at step %q (%s)", s.ID, lower(s.Title)), r.Resume)
+		return problem.New(problem.ExitInterrupted, r.Verb, fmt.Errorf("interrupted at step %q (%s)", s.ID, lowerFirst(s.Title)), r.ResumeHint)
 	}
 	var p *problem.Problem
 	if errors.As(err, &p) && p.Exit != 0 {
@@ -190,14 +190,14 @@ func (r Runner) explain(ctx context.Context, s Step, err error) error {
 	var late interface{ Hint() string } // the hint of a timeout does not contain how to resume
 	switch {
 	case hint == "":
-		hint = r.Resume
+		hint = r.ResumeHint
 	case errors.As(err, &late) && hint == late.Hint():
-		hint += "\n" + r.Resume
+		hint += "\n" + r.ResumeHint
 	}
-	return problem.New(problem.ExitStep, lower(s.Title), err, hint)
+	return problem.New(problem.ExitStep, lowerFirst(s.Title), err, hint)
 }
 
-func lower(title string) string {
+func lowerFirst(title string) string {
 	if title == "" {
 		return title
 	}

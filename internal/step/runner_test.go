@@ -45,8 +45,8 @@ func (m *memory) EndStep(id string, cause error) error {
 }
 
 func runner(events *[]string, mem *memory) Runner {
-	return Runner{Verb: "install", Recorder: mem, Now: func() time.Time { return time.Unix(0, 0) }, Resume: "run it again",
-		Events: func(e Event) { *events = append(*events, string(e.State)+" "+e.Step) }}
+	return Runner{Verb: "install", Recorder: mem, Now: func() time.Time { return time.Unix(0, 0) }, ResumeHint: "run it again",
+		OnEvent: func(e Event) { *events = append(*events, string(e.State)+" "+e.Step) }}
 }
 
 func TestRun_AppliesNeededStepsAndSkipsDoneSteps(t *testing.T) {
@@ -119,7 +119,7 @@ func TestPlan_ChangesNothing(t *testing.T) {
 	l := light{"a": true}
 	var events []string
 	plan, err := runner(&events, &memory{}).Plan(t.Context(), []Step{l.step("a", nil), l.step("b", nil)})
-	if err != nil || len(plan) != 2 || plan[0].State != "done" || plan[1].State != "needed" || plan[1].Why != "dark" {
+	if err != nil || len(plan) != 2 || plan[0].State != "done" || plan[1].State != "needed" || plan[1].Reason != "dark" {
 		t.Errorf("plan %+v, err %v", plan, err)
 	}
 	if l["b"] || len(events) != 0 {

@@ -8,8 +8,8 @@ import (
 
 // State is the result of a step's Check.
 type State struct {
-	Kind StateKind
-	Why  string // KindNeeded: the reason; KindUnknown: the id of the step that must run first
+	Kind   StateKind
+	Reason string // KindNeeded: the reason; KindUnknown: the id of the step that must run first
 }
 
 // StateKind is one of KindNeeded, KindDone and KindUnknown.
@@ -17,19 +17,19 @@ type StateKind int
 
 // The possible results of a Check.
 const (
-	IsNeeded  StateKind = iota // the host does not have the desired state of the step
-	IsDone                     // the host has the desired state of the step
-	IsUnknown                  // cannot be determined before an earlier step has run
+	KindNeeded  StateKind = iota // the host does not have the desired state of the step
+	KindDone                     // the host has the desired state of the step
+	KindUnknown                  // cannot be determined before an earlier step has run
 )
 
 // Done returns the state of a step that has nothing to do.
-func Done() State { return State{Kind: IsDone} }
+func Done() State { return State{Kind: KindDone} }
 
 // Needed returns the state of a step whose Apply has work to do, because of why.
-func Needed(why string) State { return State{Kind: IsNeeded, Why: why} }
+func Needed(why string) State { return State{Kind: KindNeeded, Reason: why} }
 
 // Unknown returns the state of a step that cannot be checked before the step with the id after has run.
-func Unknown(after string) State { return State{Kind: IsUnknown, Why: after} }
+func Unknown(after string) State { return State{Kind: KindUnknown, Reason: after} }
 
 // Step is a unit of change that can be checked and resumed.
 type Step struct {
@@ -41,7 +41,7 @@ type Step struct {
 	Apply func(context.Context, Report) error
 	// Affects lists the host paths, units and cluster objects that Apply may
 	// change, for the plan and the journal.
-	Touches []string
+	Affects []string
 }
 
 // Report reports the progress of a step to its caller: the current action or the

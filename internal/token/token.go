@@ -26,15 +26,15 @@ const (
 
 // Token is a decoded join token. Its text form is secret.
 type Token struct {
-	Cluster   string    `json:"n"` // the Installer's metadata.name
-	Addresses []string  `json:"a"` // of all controllers, host:port; the one that created the token comes first
-	Pin       string    `json:"p"` // of the cluster's certificate authority; see PublicKeyPin
-	Role      string    `json:"r"` // Controller or Worker
-	ID        string    `json:"i"` // public
-	Secret    string    `json:"s"`
-	Expires   time.Time `json:"e"`
-	Bundle    string    `json:"b"` // digest of the bundle that the cluster was installed from
-	Agreement string    `json:"c"` // digest of the configuration that must match
+	Cluster      string    `json:"n"` // the Installer's metadata.name
+	Addresses    []string  `json:"a"` // of all controllers, host:port; the one that created the token comes first
+	Pin          string    `json:"p"` // of the cluster's certificate authority; see PublicKeyPin
+	Role         string    `json:"r"` // Controller or Worker
+	ID           string    `json:"i"` // public
+	Secret       string    `json:"s"`
+	Expires      time.Time `json:"e"`
+	Bundle       string    `json:"b"` // digest of the bundle that the cluster was installed from
+	SharedConfig string    `json:"c"` // digest of the configuration that must match
 }
 
 // String returns the name of the token without its secret.
@@ -49,7 +49,7 @@ func (t Token) Bearer() string { return t.ID + "." + t.Secret }
 // ReadOnlyBearer returns a credential that may only read the blobs of the
 // cluster: ID and hash of the secret. It may be shown to nodes that must not
 // learn the secret.
-func (t Token) Reader() string { return t.ID + "." + Hash(t.Secret) }
+func (t Token) ReadOnlyBearer() string { return t.ID + "." + HashSecret(t.Secret) }
 
 // SplitBearer splits the result of Bearer or ReadOnlyBearer. An ID has only
 // lower-case letters and digits: it becomes part of names.
@@ -68,32 +68,32 @@ func NewSecret() (id, secret string) {
 
 // HashSecret returns the hash of a secret that the cluster stores. The secret
 // is random and long, so a plain hash cannot be guessed.
-func Hash(secret string) string {
+func HashSecret(secret string) string {
 	sum := sha256.Sum256([]byte(secret))
 	return hex.EncodeToString(sum[:])
 }
 
 // MatchesHash reports whether hash is that of secret, in constant time.
-func Matches(secret, hash string) bool {
-	return subtle.ConstantTimeCompare([]byte(Hash(secret)), []byte(hash)) == 1
+func MatchesHash(secret, hash string) bool {
+	return subtle.ConstantTimeCompare([]byte(HashSecret(secret)), []byte(hash)) == 1
 }
 
 // PublicKeyPin returns the SHA-256 of a certificate's public key
 // (SubjectPublicKeyInfo, as in RFC 7469) in base64. It remains the same if the
 // certificate is renewed.
-func Pin(c *x509.Certificate) string {
+func PublicKeyPin(c *x509.Certificate) string {
 	sum := sha256.Sum256(c.RawSubjectPublicKeyInfo)
 	return base64.StdEncoding.EncodeToString(sum[:])
 }
 
 // tokenPrefix identifies a token and the version of its format.
-const prefix = "plinth1"
+const tokenPrefix = "plinth1"
 
 // checksumLength is the length of the checksum in a token, in characters.
-const sumLength = 12
+const checksumLength = 12
 
 // maxTokenLength limits what is read as a token, in bytes.
-const maxLength = 8 << 10
+const maxTokenLength = 8 << 10
 
 // Encode returns the token as one word to paste: prefix, length of the content,
 // checksum of the content, content. So a token that was truncated or mistyped
@@ -104,12 +104,12 @@ func (t Token) Encode() (string, error) {
 		return "", err
 	}
 	content := base64.RawURLEncoding.EncodeToString(raw)
-	return fmt.Sprintf("%s-%d-%s-%s", prefix, len(content), sum(content), content), nil
+	return fmt.Sprintf("%s-%d-%s-%s", tokenPrefix, len(content), contentChecksum(content), content), nil
 }
 
-func sum(content string) string {
-	s := sha256.Sum256([]byte(prefix + content))
-	return hex.EncodeToString(s[:])[:sumLength]
+func contentChecksum(content string) string {
+	s := sha256.Sum256([]byte(tokenPrefix + content))
+	return hex.EncodeToString(s[:])[:checksumLength]
 }
 
 // Decode decodes the result of Encode; it ignores surrounding white space. Its
@@ -120,12 +120,12 @@ func Decode(text string) (Token, error) {
 	switch {
 	case text == "":
 		return Token{}, errors.New("it is empty")
-	case len(text) > maxLength:
-		return Token{}, fmt.Errorf("it has %d characters; a token has at most %d", len(text), maxLength)
-	case parts[0] != prefix && strings.HasPrefix(prefix, parts[0][:min(len(parts[0]), len(prefix))]):
+	case len(text) > maxTokenLength:
+		return Token{}, fmt.Errorf("it has %d characters; a token has at most %d", len(text), maxTokenLength)
+	case parts[0] != tokenPrefix && strings.HasPrefix(tokenPrefix, parts[0][:min(len(parts[0]), len(tokenPrefix))]):
 		return Token{}, errors.New("it is cut short")
-	case parts[0] != prefix:
-		return Token{}, fmt.Errorf("it does not begin with %s-: this is not a join token of this version of Plinth", prefix)
+	case parts[0] != tokenPrefix:
+		return Token{}, fmt.Errorf("it does not begin with %s-: this is not a join token of this version of Plinth", tokenPrefix)
 	case len(parts) < 4:
 		return Token{}, errors.New("it is cut short")
 	}
@@ -136,13 +136,13 @@ func Decode(text string) (Token, error) {
 		return Token{}, errors.New("a character in it was changed")
 	case len(content) < want:
 		return Token{}, fmt.Errorf("it is cut short: it has %d of %d characters", len(content), want)
-	case len(content) > want || sum(content) != parts[2]:
+	case len(content) > want || contentChecksum(content) != parts[2]:
 		return Token{}, errors.New("a character in it was changed, or something was added")
 	}
-	return parse(content)
+	return parseContent(content)
 }
 
-func parse(content string) (t Token, err error) {
+func parseContent(content string) (t Token, err error) {
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(content)
 	if err != nil {
 		return Token{}, errors.New("its content cannot be decoded")

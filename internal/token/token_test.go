@@ -11,7 +11,7 @@ import (
 func exampleToken() Token {
 	return Token{Cluster: "my-app", Addresses: []string{"10.0.0.1:9444", "10.0.0.2:9444"}, Pin: "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=",
 		Role: Worker, ID: "abcdefgh", Secret: "s3cr3ts3cr3t", Expires: time.Unix(1800000000, 0).UTC(),
-		Bundle: "sha256:b", Agreement: "sha256:c"}
+		Bundle: "sha256:b", SharedConfig: "sha256:c"}
 }
 
 func encodeToken(t testing.TB, tok Token) string {
@@ -97,7 +97,7 @@ func TestToken_NeverPrintsSecret(t *testing.T) {
 func TestMatchesHash_AcceptsTheSecretOnly(t *testing.T) {
 	id, secret := NewSecret()
 	other, wrong := NewSecret()
-	if id == other || len(secret) < 32 || !Matches(secret, Hash(secret)) || Matches(wrong, Hash(secret)) || Matches("", Hash(secret)) {
+	if id == other || len(secret) < 32 || !MatchesHash(secret, HashSecret(secret)) || MatchesHash(wrong, HashSecret(secret)) || MatchesHash("", HashSecret(secret)) {
 		t.Errorf("%s %s", id, other)
 	}
 	if gotID, gotSecret, ok := SplitBearer(Token{ID: id, Secret: secret}.Bearer()); gotID != id || gotSecret != secret || !ok {

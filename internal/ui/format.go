@@ -10,7 +10,7 @@ import (
 )
 
 // FormatBytes returns a number of bytes in decimal units: "1.2 GB".
-func Bytes(n int64) string {
+func FormatBytes(n int64) string {
 	units := []string{"kB", "MB", "GB", "TB", "PB", "EB"}
 	if n < 1000 {
 		return fmt.Sprintf("%d B", n)
@@ -27,7 +27,7 @@ func Bytes(n int64) string {
 
 // FormatDuration returns a duration with about two digits: "0.4s", "12s",
 // "3m05s", "1h02m".
-func Duration(d time.Duration) string {
+func FormatDuration(d time.Duration) string {
 	switch {
 	case d < 0:
 		return "0s"
@@ -45,7 +45,7 @@ func Duration(d time.Duration) string {
 }
 
 // stepLabel returns the number and title of a step: "[ 3/18] Import images".
-func label(e step.Event) string {
+func stepLabel(e step.Event) string {
 	title := e.Title
 	if title == "" {
 		title = e.Step
@@ -58,40 +58,40 @@ func label(e step.Event) string {
 }
 
 // describeOutcome returns how a step ended and how long it took.
-func outcome(t *task) string {
-	took := Duration(t.last.Time.Sub(t.began))
+func describeOutcome(t *task) string {
+	took := FormatDuration(t.last.Time.Sub(t.startedAt))
 	switch t.last.State {
 	case step.Skipped:
-		return join(": ", "already done", t.last.Message)
+		return joinNonEmpty(": ", "already done", t.last.Message)
 	case step.Failed:
 		return "failed after " + took // the error at the end of the verb has the cause
 	default:
-		return join(": ", "done in "+took, t.last.Message)
+		return joinNonEmpty(": ", "done in "+took, t.last.Message)
 	}
 }
 
 // describeProgress returns the bytes, rate and message of a running step:
 // "412 MB of 1.2 GB (34%), 87 MB/s; kotsadm:v1.131.2".
-func details(t *task) string {
+func describeProgress(t *task) string {
 	e, amount := t.last, ""
 	if e.Total > 0 {
-		amount = fmt.Sprintf("%s of %s (%d%%)", Bytes(e.Bytes), Bytes(e.Total), percent(e.Bytes, e.Total))
+		amount = fmt.Sprintf("%s of %s (%d%%)", FormatBytes(e.Bytes), FormatBytes(e.Total), percentDone(e.Bytes, e.Total))
 	} else if e.Bytes > 0 {
-		amount = Bytes(e.Bytes)
+		amount = FormatBytes(e.Bytes)
 	}
-	if r := t.rate(); r > 0 {
-		amount += ", " + Bytes(int64(r)) + "/s"
+	if r := t.bytesPerSecond(); r > 0 {
+		amount += ", " + FormatBytes(int64(r)) + "/s"
 	}
-	return join("; ", amount, e.Message)
+	return joinNonEmpty("; ", amount, e.Message)
 }
 
 // percentDone returns done in whole percent of total; 100 only if all is done.
-func percent(done, total int64) int {
+func percentDone(done, total int64) int {
 	return int(float64(done) / float64(total) * 100)
 }
 
 // joinNonEmpty joins the parts that are not empty with sep.
-func join(sep string, parts ...string) string {
+func joinNonEmpty(sep string, parts ...string) string {
 	kept := parts[:0:0]
 	for _, p := range parts {
 		if p != "" {

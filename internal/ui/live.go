@@ -17,105 +17,105 @@ import (
 // liveRenderer redraws the running steps in place at the bottom of the terminal.
 // Finished steps stay above them. While no step runs it does not draw, so that a
 // question can be asked.
-type live struct {
-	turn   sync.Mutex // serializes writers; not held while drawing
-	w      io.Writer
-	now    func() time.Time
-	style  style
-	draw   *mpb.Progress // nil while no step runs
-	foot   *mpb.Bar      // draws all rows; mpb only moves the cursor
-	closed bool
+type liveRenderer struct {
+	writeMu  sync.Mutex // serializes writers; not held while drawing
+	w        io.Writer
+	now      func() time.Time
+	style    style
+	progress *mpb.Progress // nil while no step runs
+	bar      *mpb.Bar      // draws all rows; mpb only moves the cursor
+	closed   bool
 
-	mu    sync.Mutex // guards board, also while drawing
-	board board
+	mu      sync.Mutex // guards board, also while drawing
+	tracker tracker
 }
 
-var _ Renderer = (*live)(nil)
+var _ Renderer = (*liveRenderer)(nil)
 
-func newLive(o Options) *live {
-	return &live{w: o.Err, now: o.Now, style: style{color: o.Mode.Color, ascii: o.Mode.ASCII}}
+func newLive(o Options) *liveRenderer {
+	return &liveRenderer{w: o.Err, now: o.Now, style: style{color: o.Mode.Color, ascii: o.Mode.ASCII}}
 }
 
-func (l *live) Event(e step.Event) {
-	l.turn.Lock()
-	defer l.turn.Unlock()
+func (l *liveRenderer) Event(e step.Event) {
+	l.writeMu.Lock()
+	defer l.writeMu.Unlock()
 	e.Message = oneLine(e.Message)
 	l.mu.Lock()
-	over := l.board.apply(e)
-	running := len(l.board.running)
+	over := l.tracker.applyEvent(e)
+	running := len(l.tracker.running)
 	l.mu.Unlock()
 	if over != nil {
-		l.lasting(l.style.over(over))
+		l.writeLine(l.style.endedRow(over))
 	}
 	switch {
-	case running > 0 && l.draw == nil && !l.closed:
-		l.draw = mpb.New(mpb.WithOutput(l.w), mpb.WithAutoRefresh())
-		l.foot = l.draw.MustAdd(0, mpb.BarFillerFunc(l.summary), mpb.BarFillerTrim(),
-			mpb.BarExtender(mpb.BarFillerFunc(l.tasks), true))
+	case running > 0 && l.progress == nil && !l.closed:
+		l.progress = mpb.New(mpb.WithOutput(l.w), mpb.WithAutoRefresh())
+		l.bar = l.progress.MustAdd(0, mpb.BarFillerFunc(l.drawSummary), mpb.BarFillerTrim(),
+			mpb.BarExtender(mpb.BarFillerFunc(l.drawTasks), true))
 	case running == 0:
-		l.leave()
+		l.stopDrawing()
 	}
 }
 
 // stopDrawing removes the drawn rows and stops the redraws.
-func (l *live) leave() {
-	if l.draw != nil {
-		l.foot.Abort(true)
-		l.draw.Wait()
-		l.draw, l.foot = nil, nil
+func (l *liveRenderer) stopDrawing() {
+	if l.progress != nil {
+		l.bar.Abort(true)
+		l.progress.Wait()
+		l.progress, l.bar = nil, nil
 	}
 }
 
 // writeLine writes a line that stays on the terminal. It ignores errors, which
 // mean that the terminal was closed.
-func (l *live) lasting(text string) {
+func (l *liveRenderer) writeLine(text string) {
 	switch {
 	case l.closed:
-	case l.draw != nil:
-		_, _ = io.WriteString(l.draw, text+"\n")
+	case l.progress != nil:
+		_, _ = io.WriteString(l.progress, text+"\n")
 	default:
 		_, _ = io.WriteString(l.w, text+"\n")
 	}
 }
 
-func (l *live) Note(text string) {
-	l.turn.Lock()
-	defer l.turn.Unlock()
-	l.lasting(text)
+func (l *liveRenderer) Note(text string) {
+	l.writeMu.Lock()
+	defer l.writeMu.Unlock()
+	l.writeLine(text)
 }
 
-func (l *live) Close() error {
-	l.turn.Lock()
-	defer l.turn.Unlock()
-	l.leave()
+func (l *liveRenderer) Close() error {
+	l.writeMu.Lock()
+	defer l.writeMu.Unlock()
+	l.stopDrawing()
 	l.closed = true
 	return nil
 }
 
 // drawSummary draws the last row, the progress of the whole run.
-func (l *live) summary(w io.Writer, s decor.Statistics) error {
+func (l *liveRenderer) drawSummary(w io.Writer, s decor.Statistics) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	b := &l.board
+	b := &l.tracker
 	row := "  " + b.verb + ": "
 	if b.count > 0 {
-		row += fmt.Sprintf("%d of %d steps, ", b.ended, b.count)
+		row += fmt.Sprintf("%d of %d steps, ", b.endedCount, b.count)
 	}
-	row += Duration(l.now().Sub(b.began))
-	_, err := io.WriteString(w, l.style.paint(dim, fit(row, s.AvailableWidth)))
+	row += FormatDuration(l.now().Sub(b.startedAt))
+	_, err := io.WriteString(w, l.style.colorize(dim, truncateTo(row, s.AvailableWidth)))
 	return err
 }
 
 // drawTasks draws the rows above the summary, two per running step.
-func (l *live) tasks(w io.Writer, s decor.Statistics) error {
+func (l *liveRenderer) drawTasks(w io.Writer, s decor.Statistics) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := l.now()
 	var rows strings.Builder
-	for _, t := range l.board.running {
-		rows.WriteString(l.style.head(t, now, s.AvailableWidth) + "\n")
-		if d := details(t); d != "" {
-			rows.WriteString(l.style.paint(dim, fit("    "+d, s.AvailableWidth)) + "\n")
+	for _, t := range l.tracker.running {
+		rows.WriteString(l.style.runningRow(t, now, s.AvailableWidth) + "\n")
+		if d := describeProgress(t); d != "" {
+			rows.WriteString(l.style.colorize(dim, truncateTo("    "+d, s.AvailableWidth)) + "\n")
 		}
 	}
 	_, err := io.WriteString(w, rows.String())
@@ -135,7 +135,7 @@ const (
 )
 
 // colorize returns text in the color with an SGR code.
-func (s style) paint(code, text string) string {
+func (s style) colorize(code, text string) string {
 	if !s.color || text == "" {
 		return text
 	}
@@ -143,7 +143,7 @@ func (s style) paint(code, text string) string {
 }
 
 // endedRow returns the row of a finished step.
-func (s style) over(t *task) string {
+func (s style) endedRow(t *task) string {
 	mark, plainMark, code := "✓", "+", green
 	switch t.last.State {
 	case step.Skipped:
@@ -154,30 +154,30 @@ func (s style) over(t *task) string {
 	if s.ascii {
 		mark = plainMark
 	}
-	return s.paint(code, mark) + " " + label(t.last) + s.paint(dim, ": "+outcome(t))
+	return s.colorize(code, mark) + " " + stepLabel(t.last) + s.colorize(dim, ": "+describeOutcome(t))
 }
 
 // runningRow returns the first row of a running step: spinner, title, time and,
 // if there is space for it, a progress bar.
-func (s style) head(t *task, now time.Time, width int) string {
+func (s style) runningRow(t *task, now time.Time, width int) string {
 	frames := []rune("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏")
 	if s.ascii {
 		frames = []rune(`|/-\`)
 	}
 	spin := string(frames[int(now.UnixMilli()/150)%len(frames)])
-	name, rest := label(t.last), "  "+Duration(now.Sub(t.began))
-	if bar := s.bar(t, 20); bar != "" && runewidth.StringWidth("x "+name+"  "+bar+rest) <= width {
+	name, rest := stepLabel(t.last), "  "+FormatDuration(now.Sub(t.startedAt))
+	if bar := s.progressBar(t, 20); bar != "" && runewidth.StringWidth("x "+name+"  "+bar+rest) <= width {
 		rest = "  " + bar + rest
 	}
 	space := width - runewidth.StringWidth("x "+rest)
 	if space < 1 {
-		return s.paint(bold, fit(name, width))
+		return s.colorize(bold, truncateTo(name, width))
 	}
-	return s.paint(cyan, spin) + " " + s.paint(bold, fit(name, space)) + rest
+	return s.colorize(cyan, spin) + " " + s.colorize(bold, truncateTo(name, space)) + rest
 }
 
 // progressBar returns a bar of width columns, "" if the total is not known.
-func (s style) bar(t *task, width int) string {
+func (s style) progressBar(t *task, width int) string {
 	if t.last.Total <= 0 {
 		return ""
 	}
@@ -185,12 +185,12 @@ func (s style) bar(t *task, width int) string {
 	if s.ascii {
 		full, rest = "#", "."
 	}
-	n := percent(t.last.Bytes, t.last.Total) * width / 100
+	n := percentDone(t.last.Bytes, t.last.Total) * width / 100
 	return strings.Repeat(full, n) + strings.Repeat(rest, width-n)
 }
 
 // truncateTo returns text cut to width columns.
-func fit(text string, width int) string {
+func truncateTo(text string, width int) string {
 	if width <= 0 {
 		return ""
 	}

@@ -19,17 +19,17 @@ import (
 
 // drawFrames returns what a terminal of the given width shows after each event.
 func drawFrames(s style, width int) string {
-	l := &live{style: s}
+	l := &liveRenderer{style: s}
 	var out strings.Builder
 	for _, e := range eventScript() {
 		l.now = func() time.Time { return e.Time.Add(time.Second) }
 		e.Message = oneLine(e.Message)
-		if over := l.board.apply(e); over != nil {
-			fmt.Fprintln(&out, s.over(over))
+		if over := l.tracker.applyEvent(e); over != nil {
+			fmt.Fprintln(&out, s.endedRow(over))
 		}
 		stat := decor.Statistics{AvailableWidth: width}
-		_ = l.tasks(&out, stat)
-		_ = l.summary(&out, stat)
+		_ = l.drawTasks(&out, stat)
+		_ = l.drawSummary(&out, stat)
 		fmt.Fprintln(&out, "\n"+strings.Repeat("=", width))
 	}
 	return out.String()
@@ -54,13 +54,13 @@ func TestStyle_ColorDoesNotChangeText(t *testing.T) {
 
 func TestLiveRenderer_FitsTerminalWidth(t *testing.T) {
 	for width := 1; width < 120; width++ {
-		l := &live{now: time.Now}
+		l := &liveRenderer{now: time.Now}
 		for _, e := range eventScript() {
-			l.board.apply(e)
+			l.tracker.applyEvent(e)
 			var out bytes.Buffer
 			stat := decor.Statistics{AvailableWidth: width}
-			_ = l.tasks(&out, stat)
-			_ = l.summary(&out, stat)
+			_ = l.drawTasks(&out, stat)
+			_ = l.drawSummary(&out, stat)
 			for row := range strings.Lines(out.String()) {
 				if n := len([]rune(strings.TrimRight(row, "\n"))); n > width {
 					t.Fatalf("width %d: row of %d: %q", width, n, row)
@@ -140,7 +140,7 @@ func TestPercentDone_ReachesHundredOnlyAtEnd(t *testing.T) {
 		want        int
 	}{{0, 3, 0}, {1, 3, 33}, {999, 1000, 99}, {1000, 1000, 100}, {1 << 61, 1 << 62, 50}} {
 		t.Run(fmt.Sprint(tc.done, " of ", tc.total), func(t *testing.T) {
-			if got := percent(tc.done, tc.total); got != tc.want {
+			if got := percentDone(tc.done, tc.total); got != tc.want {
 				t.Errorf("percentDone(%d, %d) = %d, want %d", tc.done, tc.total, got, tc.want)
 			}
 		})

@@ -14,20 +14,20 @@ import (
 // step. eventInterval is the shortest time between two progress events of a step:
 // a step may report every block that it copies.
 const (
-	heartbeat  = 10 * time.Second
-	eventPause = 500 * time.Millisecond
+	heartbeatInterval = 10 * time.Second
+	eventInterval     = 500 * time.Millisecond
 )
 
 // ticker calls a function periodically until it is stopped.
-type pulse struct {
+type ticker struct {
 	tick *time.Ticker
 	stop chan struct{}
 	done chan struct{}
 	once sync.Once
 }
 
-func startPulse(tick *time.Ticker, beat func()) *pulse {
-	p := &pulse{tick: tick, stop: make(chan struct{}), done: make(chan struct{})}
+func startTicker(tick *time.Ticker, beat func()) *ticker {
+	p := &ticker{tick: tick, stop: make(chan struct{}), done: make(chan struct{})}
 	go func() {
 		defer close(p.done)
 		for {
@@ -43,7 +43,7 @@ func startPulse(tick *time.Ticker, beat func()) *pulse {
 }
 
 // stopAndWait stops the ticker and waits until the last call has returned.
-func (p *pulse) end() {
+func (p *ticker) stopAndWait() {
 	p.once.Do(func() {
 		p.tick.Stop()
 		close(p.stop)
@@ -53,147 +53,147 @@ func (p *pulse) end() {
 
 // plainRenderer writes one line per change of state, and heartbeats for steps
 // that take long.
-type plain struct {
+type plainRenderer struct {
 	mu      sync.Mutex
-	w       firstError
+	w       stickyWriter
 	verbose bool
-	board   board
-	pulse   *pulse
+	tracker tracker
+	ticker  *ticker
 }
 
-var _ Renderer = (*plain)(nil)
+var _ Renderer = (*plainRenderer)(nil)
 
-func newPlain(o Options, tick *time.Ticker) *plain {
-	p := &plain{w: firstError{w: o.Err}, verbose: o.Mode.Verbose}
-	p.pulse = startPulse(tick, func() { p.beat(o.Now()) })
+func newPlain(o Options, tick *time.Ticker) *plainRenderer {
+	p := &plainRenderer{w: stickyWriter{w: o.Err}, verbose: o.Mode.Verbose}
+	p.ticker = startTicker(tick, func() { p.writeHeartbeats(o.Now()) })
 	return p
 }
 
 // writeHeartbeats writes a line for each step without a line for too long or, if
 // verbose, with news.
-func (p *plain) beat(now time.Time) {
+func (p *plainRenderer) writeHeartbeats(now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, t := range p.board.running {
-		news := p.verbose && t.last.Time.After(t.shown)
-		if now.Sub(t.shown) < heartbeat && !news {
+	for _, t := range p.tracker.running {
+		news := p.verbose && t.last.Time.After(t.shownAt)
+		if now.Sub(t.shownAt) < heartbeatInterval && !news {
 			continue
 		}
-		t.shown = now
-		state := details(t)
+		t.shownAt = now
+		state := describeProgress(t)
 		if state == "" {
 			state = "still running"
 		}
-		fmt.Fprintf(&p.w, "%s: %s (%s so far)\n", label(t.last), state, Duration(now.Sub(t.began)))
+		fmt.Fprintf(&p.w, "%s: %s (%s so far)\n", stepLabel(t.last), state, FormatDuration(now.Sub(t.startedAt)))
 	}
 }
 
-func (p *plain) Event(e step.Event) {
+func (p *plainRenderer) Event(e step.Event) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	e.Message = oneLine(e.Message)
-	if over := p.board.apply(e); over != nil {
-		fmt.Fprintf(&p.w, "%s: %s\n", label(over.last), outcome(over))
+	if over := p.tracker.applyEvent(e); over != nil {
+		fmt.Fprintf(&p.w, "%s: %s\n", stepLabel(over.last), describeOutcome(over))
 	} else if e.State == step.Started {
-		fmt.Fprintf(&p.w, "%s\n", join(": ", label(e), e.Message))
+		fmt.Fprintf(&p.w, "%s\n", joinNonEmpty(": ", stepLabel(e), e.Message))
 	}
 }
 
-func (p *plain) Note(text string) {
+func (p *plainRenderer) Note(text string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	fmt.Fprintln(&p.w, text)
 }
 
-func (p *plain) Close() error {
-	p.pulse.end()
+func (p *plainRenderer) Close() error {
+	p.ticker.stopAndWait()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.w.close()
+	return p.w.closeWriter()
 }
 
 // eventRenderer writes each event as one line of JSON. It writes progress at
 // most once per eventInterval, but always the latest while the step runs.
-type events struct {
-	mu    sync.Mutex
-	w     firstError
-	board board
-	pulse *pulse
-	notes silent
+type eventRenderer struct {
+	mu      sync.Mutex
+	w       stickyWriter
+	tracker tracker
+	ticker  *ticker
+	notes   notesOnly
 }
 
-var _ Renderer = (*events)(nil)
+var _ Renderer = (*eventRenderer)(nil)
 
-func newEvents(out, notes io.Writer, tick *time.Ticker) *events {
-	j := &events{w: firstError{w: out}, notes: silent{w: notes}}
-	j.pulse = startPulse(tick, j.beat)
+func newEvents(out, notes io.Writer, tick *time.Ticker) *eventRenderer {
+	j := &eventRenderer{w: stickyWriter{w: out}, notes: notesOnly{w: notes}}
+	j.ticker = startTicker(tick, j.writePending)
 	return j
 }
 
 // writePending writes progress that was held back.
-func (j *events) beat() {
+func (j *eventRenderer) writePending() {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	for _, t := range j.board.running {
-		if t.last.Time.After(t.shown) {
-			j.write(t)
+	for _, t := range j.tracker.running {
+		if t.last.Time.After(t.shownAt) {
+			j.writeEvent(t)
 		}
 	}
 }
 
 // writeEvent writes the latest event of a step.
-func (j *events) write(t *task) {
-	t.shown = t.last.Time
+func (j *eventRenderer) writeEvent(t *task) {
+	t.shownAt = t.last.Time
 	_ = json.NewEncoder(&j.w).Encode(t.last) // w keeps the error
 }
 
-func (j *events) Event(e step.Event) {
+func (j *eventRenderer) Event(e step.Event) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	t := j.board.apply(e)
+	t := j.tracker.applyEvent(e)
 	if t == nil {
-		t, _ = j.board.find(e.Step)
+		t, _ = j.tracker.findTask(e.Step)
 	}
-	if e.State != step.Progress || e.Time.Sub(t.shown) >= eventPause {
-		j.write(t)
+	if e.State != step.Progress || e.Time.Sub(t.shownAt) >= eventInterval {
+		j.writeEvent(t)
 	}
 }
 
-func (j *events) Note(text string) { j.notes.Note(text) }
+func (j *eventRenderer) Note(text string) { j.notes.Note(text) }
 
-func (j *events) Close() error {
-	j.pulse.end()
+func (j *eventRenderer) Close() error {
+	j.ticker.stopAndWait()
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return j.w.close()
+	return j.w.closeWriter()
 }
 
 // notesOnly writes notes and drops events.
-type silent struct {
+type notesOnly struct {
 	mu sync.Mutex
 	w  io.Writer
 }
 
-var _ Renderer = (*silent)(nil)
+var _ Renderer = (*notesOnly)(nil)
 
-func (s *silent) Event(step.Event) {}
+func (s *notesOnly) Event(step.Event) {}
 
-func (s *silent) Note(text string) {
+func (s *notesOnly) Note(text string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	fmt.Fprintln(s.w, text)
 }
 
-func (s *silent) Close() error { return nil }
+func (s *notesOnly) Close() error { return nil }
 
 // stickyWriter keeps the first error of writing and writes nothing after it.
-type firstError struct {
+type stickyWriter struct {
 	w      io.Writer
 	err    error
 	closed bool
 }
 
-func (f *firstError) Write(b []byte) (int, error) {
+func (f *stickyWriter) Write(b []byte) (int, error) {
 	if f.err != nil || f.closed {
 		return len(b), nil
 	}
@@ -201,7 +201,7 @@ func (f *firstError) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-func (f *firstError) close() error {
+func (f *stickyWriter) closeWriter() error {
 	f.closed = true
 	return f.err
 }

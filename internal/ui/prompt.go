@@ -13,12 +13,12 @@ import (
 
 // Prompt is a question to the user that is answered with yes or no.
 type Prompt struct {
-	In       io.Reader
-	Out      io.Writer
-	TTY      bool   // input and output are a terminal
-	Question string // "Remove this cluster and all its data?"
-	Flag     string // flag that answers yes: "--yes"
-	Word     string // word to type to agree; "" for y or yes
+	In           io.Reader
+	Out          io.Writer
+	TTY          bool   // input and output are a terminal
+	Question     string // "Remove this cluster and all its data?"
+	Flag         string // flag that answers yes: "--yes"
+	RequiredWord string // word to type to agree; "" for y or yes
 }
 
 // Confirm asks the question and reports whether the user agreed: with "y" or
@@ -31,7 +31,7 @@ func (p Prompt) Confirm(ctx context.Context) (bool, error) {
 			errors.New("standard input and error are not a terminal"), "add "+p.Flag+" to confirm without a prompt")
 	}
 	choices := " [y/N] "
-	if p.Word != "" {
+	if p.RequiredWord != "" {
 		choices = " "
 	}
 	fmt.Fprint(p.Out, p.Question, choices)
@@ -42,8 +42,8 @@ func (p Prompt) Confirm(ctx context.Context) (bool, error) {
 	}()
 	select {
 	case a := <-answer:
-		if p.Word != "" {
-			return a == strings.ToLower(p.Word), nil
+		if p.RequiredWord != "" {
+			return a == strings.ToLower(p.RequiredWord), nil
 		}
 		return a == "y" || a == "yes", nil
 	case <-ctx.Done():

@@ -42,7 +42,7 @@ type Mode struct {
 }
 
 // ModeEnv holds everything that the choice of a Mode depends on.
-type Env struct {
+type ModeEnv struct {
 	TTY      bool   // standard error is a terminal
 	Progress string // --progress: auto, plain or none
 	NoColor  bool   // --no-color
@@ -55,12 +55,12 @@ type Env struct {
 // and is not used with NO_COLOR (https://no-color.org), with TERM=dumb or no TERM,
 // with CI, or with --progress plain or none. Verbose output must not be redrawn,
 // so it is plain.
-func Choose(e Env) Mode {
-	ci := e.get("CI")
+func ChooseMode(e ModeEnv) Mode {
+	ci := e.lookupVariable("CI")
 	rich := e.TTY && e.Progress != "plain" && e.Progress != "none" &&
-		e.get("NO_COLOR") == "" && e.get("TERM") != "" && e.get("TERM") != "dumb" &&
+		e.lookupVariable("NO_COLOR") == "" && e.lookupVariable("TERM") != "" && e.lookupVariable("TERM") != "dumb" &&
 		(ci == "" || ci == "false" || ci == "0")
-	mode := Mode{Progress: Plain, Color: rich && !e.NoColor, ASCII: !e.utf8(), Verbose: e.Verbose}
+	mode := Mode{Progress: Plain, Color: rich && !e.NoColor, ASCII: !e.isUTF8(), Verbose: e.Verbose}
 	switch {
 	case e.Events:
 		mode.Progress = Events
@@ -74,7 +74,7 @@ func Choose(e Env) Mode {
 
 // lookupVariable returns the value of an environment variable, "" if it is not
 // set. The last of several values counts.
-func (e Env) get(key string) string {
+func (e ModeEnv) lookupVariable(key string) string {
 	for i := len(e.Environ) - 1; i >= 0; i-- {
 		if k, v, _ := strings.Cut(e.Environ[i], "="); k == key {
 			return v
@@ -85,9 +85,9 @@ func (e Env) get(key string) string {
 
 // isUTF8 reports whether the locale uses UTF-8. It reads LC_ALL, LC_CTYPE and
 // LANG in the order of POSIX.
-func (e Env) utf8() bool {
+func (e ModeEnv) isUTF8() bool {
 	for _, key := range []string{"LC_ALL", "LC_CTYPE", "LANG"} {
-		if v := strings.ToLower(e.get(key)); v != "" {
+		if v := strings.ToLower(e.lookupVariable(key)); v != "" {
 			return strings.Contains(v, "utf-8") || strings.Contains(v, "utf8")
 		}
 	}
@@ -105,35 +105,35 @@ type Options struct {
 
 // New returns a renderer for o.Mode. The caller must close it.
 func New(o Options) Renderer {
-	return masked{next: newRenderer(o), secrets: o.Secrets}
+	return maskingRenderer{next: selectRenderer(o), secrets: o.Secrets}
 }
 
 // selectRenderer returns the renderer for o.Mode, without masking.
-func newRenderer(o Options) Renderer {
+func selectRenderer(o Options) Renderer {
 	switch o.Mode.Progress {
 	case Live:
 		return newLive(o)
 	case Plain:
 		return newPlain(o, time.NewTicker(time.Second))
 	case Events:
-		return newEvents(o.Out, o.Err, time.NewTicker(eventPause))
+		return newEvents(o.Out, o.Err, time.NewTicker(eventInterval))
 	default:
-		return &silent{w: o.Err}
+		return &notesOnly{w: o.Err}
 	}
 }
 
 // maskingRenderer masks secrets in everything that it passes to next.
-type masked struct {
+type maskingRenderer struct {
 	next    Renderer
 	secrets *runlog.Secrets
 }
 
-var _ Renderer = masked{}
+var _ Renderer = maskingRenderer{}
 
-func (m masked) Event(e step.Event) {
-	e.Message = m.secrets.Clean(e.Message)
+func (m maskingRenderer) Event(e step.Event) {
+	e.Message = m.secrets.Mask(e.Message)
 	m.next.Event(e)
 }
 
-func (m masked) Note(text string) { m.next.Note(m.secrets.Clean(text)) }
-func (m masked) Close() error     { return m.next.Close() }
+func (m maskingRenderer) Note(text string) { m.next.Note(m.secrets.Mask(text)) }
+func (m maskingRenderer) Close() error     { return m.next.Close() }

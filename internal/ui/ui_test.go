@@ -24,30 +24,30 @@ func TestChooseMode_DependsOnEnvironmentAndFlags(t *testing.T) {
 	xterm := []string{"TERM=xterm", "LANG=C.UTF-8"}
 	with := func(more ...string) []string { return append(append([]string{}, xterm...), more...) }
 	for name, tc := range map[string]struct {
-		env  Env
+		env  ModeEnv
 		want Mode
 	}{
-		"terminal":                     {Env{TTY: true, Environ: xterm}, Mode{Live, true, false, false}},
-		"terminal, progress auto":      {Env{TTY: true, Progress: "auto", Environ: xterm}, Mode{Live, true, false, false}},
-		"pipe":                         {Env{Environ: xterm}, Mode{Plain, false, false, false}},
-		"flag no-color":                {Env{TTY: true, NoColor: true, Environ: xterm}, Mode{Live, false, false, false}},
-		"NO_COLOR":                     {Env{TTY: true, Environ: with("NO_COLOR=1")}, Mode{Plain, false, false, false}},
-		"empty NO_COLOR is unset":      {Env{TTY: true, Environ: with("NO_COLOR=")}, Mode{Live, true, false, false}},
-		"dumb terminal":                {Env{TTY: true, Environ: with("TERM=dumb")}, Mode{Plain, false, false, false}},
-		"no TERM":                      {Env{TTY: true}, Mode{Plain, false, true, false}},
-		"CI":                           {Env{TTY: true, Environ: with("CI=true")}, Mode{Plain, false, false, false}},
-		"CI=false is not CI":           {Env{TTY: true, Environ: with("CI=false")}, Mode{Live, true, false, false}},
-		"progress plain":               {Env{TTY: true, Progress: "plain", Environ: xterm}, Mode{Plain, false, false, false}},
-		"progress none":                {Env{TTY: true, Progress: "none", Environ: xterm}, Mode{None, false, false, false}},
-		"events on a terminal":         {Env{TTY: true, Events: true, Environ: xterm}, Mode{Events, true, false, false}},
-		"events despite progress none": {Env{Events: true, Progress: "none", Environ: xterm}, Mode{Events, false, false, false}},
-		"terminal without UTF-8":       {Env{TTY: true, Environ: []string{"TERM=linux", "LANG=C"}}, Mode{Live, true, true, false}},
-		"verbose is plain":             {Env{TTY: true, Verbose: true, Environ: xterm}, Mode{Plain, true, false, true}},
-		"LC_ALL overrides LANG":        {Env{TTY: true, Environ: with("LC_ALL=C")}, Mode{Live, true, true, false}},
-		"last of two values counts":    {Env{TTY: true, Environ: with("TERM=dumb", "TERM=xterm")}, Mode{Live, true, false, false}},
+		"terminal":                     {ModeEnv{TTY: true, Environ: xterm}, Mode{Live, true, false, false}},
+		"terminal, progress auto":      {ModeEnv{TTY: true, Progress: "auto", Environ: xterm}, Mode{Live, true, false, false}},
+		"pipe":                         {ModeEnv{Environ: xterm}, Mode{Plain, false, false, false}},
+		"flag no-color":                {ModeEnv{TTY: true, NoColor: true, Environ: xterm}, Mode{Live, false, false, false}},
+		"NO_COLOR":                     {ModeEnv{TTY: true, Environ: with("NO_COLOR=1")}, Mode{Plain, false, false, false}},
+		"empty NO_COLOR is unset":      {ModeEnv{TTY: true, Environ: with("NO_COLOR=")}, Mode{Live, true, false, false}},
+		"dumb terminal":                {ModeEnv{TTY: true, Environ: with("TERM=dumb")}, Mode{Plain, false, false, false}},
+		"no TERM":                      {ModeEnv{TTY: true}, Mode{Plain, false, true, false}},
+		"CI":                           {ModeEnv{TTY: true, Environ: with("CI=true")}, Mode{Plain, false, false, false}},
+		"CI=false is not CI":           {ModeEnv{TTY: true, Environ: with("CI=false")}, Mode{Live, true, false, false}},
+		"progress plain":               {ModeEnv{TTY: true, Progress: "plain", Environ: xterm}, Mode{Plain, false, false, false}},
+		"progress none":                {ModeEnv{TTY: true, Progress: "none", Environ: xterm}, Mode{None, false, false, false}},
+		"events on a terminal":         {ModeEnv{TTY: true, Events: true, Environ: xterm}, Mode{Events, true, false, false}},
+		"events despite progress none": {ModeEnv{Events: true, Progress: "none", Environ: xterm}, Mode{Events, false, false, false}},
+		"terminal without UTF-8":       {ModeEnv{TTY: true, Environ: []string{"TERM=linux", "LANG=C"}}, Mode{Live, true, true, false}},
+		"verbose is plain":             {ModeEnv{TTY: true, Verbose: true, Environ: xterm}, Mode{Plain, true, false, true}},
+		"LC_ALL overrides LANG":        {ModeEnv{TTY: true, Environ: with("LC_ALL=C")}, Mode{Live, true, true, false}},
+		"last of two values counts":    {ModeEnv{TTY: true, Environ: with("TERM=dumb", "TERM=xterm")}, Mode{Live, true, false, false}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := Choose(tc.env); got != tc.want {
+			if got := ChooseMode(tc.env); got != tc.want {
 				t.Errorf("got %+v, want %+v", got, tc.want)
 			}
 		})
@@ -58,7 +58,7 @@ func TestFormatBytes_UsesDecimalUnits(t *testing.T) {
 	for n, want := range map[int64]string{0: "0 B", 999: "999 B", 1000: "1.0 kB", 9949: "9.9 kB", 9950: "10 kB",
 		999_499: "999 kB", 999_500: "1.0 MB", 1_234_000_000: "1.2 GB", 1 << 62: "4.6 EB"} {
 		t.Run(want, func(t *testing.T) {
-			if got := Bytes(n); got != want {
+			if got := FormatBytes(n); got != want {
 				t.Errorf("FormatBytes(%d) = %q, want %q", n, got, want)
 			}
 		})
@@ -71,7 +71,7 @@ func TestFormatDuration_RoundsToReadableUnits(t *testing.T) {
 		59600 * time.Millisecond: "1m00s", 185 * time.Second: "3m05s", 3599700 * time.Millisecond: "1h00m",
 		62 * time.Minute: "1h02m"} {
 		t.Run(d.String(), func(t *testing.T) {
-			if got := Duration(d); got != want {
+			if got := FormatDuration(d); got != want {
 				t.Errorf("FormatDuration(%v) = %q, want %q", d, got, want)
 			}
 		})
@@ -110,14 +110,14 @@ func eventScript() []step.Event {
 // second pass at a time.
 func playPlain(w io.Writer, secrets *runlog.Secrets, verbose bool) error {
 	p := newPlain(Options{Err: w, Now: time.Now, Mode: Mode{Verbose: verbose}}, time.NewTicker(time.Hour))
-	r := masked{p, secrets}
+	r := maskingRenderer{p, secrets}
 	events := eventScript()
 	for now := events[0].Time; len(events) > 0; now = now.Add(time.Second) {
 		for len(events) > 0 && !events[0].Time.After(now) {
 			r.Event(events[0])
 			events = events[1:]
 		}
-		p.beat(now)
+		p.writeHeartbeats(now)
 	}
 	r.Note("a note with hunter22")
 	return r.Close()
@@ -169,8 +169,8 @@ func TestEventRenderer_LimitsProgressButKeepsLatest(t *testing.T) {
 	if n := strings.Count(out.String(), "\n"); n != 2 {
 		t.Errorf("%d lines for a second of progress:\n%s", n, out.String())
 	}
-	j.beat()
-	j.beat()
+	j.writePending()
+	j.writePending()
 	if n := strings.Count(out.String(), "\n"); n != 3 || !strings.Contains(out.String(), `"bytes":999,`) {
 		t.Errorf("the latest progress is lost or written twice:\n%s", out.String())
 	}

@@ -24,32 +24,32 @@ type Options struct {
 	OnReason func(reason string) // called with the reason whenever it changes; may be nil
 	// Diagnose is called once after a timeout. It returns the component that caused
 	// the timeout, with its last log line, or "" if it is unknown. It may be nil.
-	Culprit func(ctx context.Context) string
-	Next    string // command that shows details; "" for none
+	Diagnose    func(ctx context.Context) string
+	NextCommand string // command that shows details; "" for none
 }
 
 // TimeoutError describes a condition that was not met in time.
 type TimeoutError struct {
-	What    string        // Options.What
-	Timeout time.Duration // Options.Timeout
-	Reason  string        // last reason returned by the condition
-	Culprit string        // what Options.Diagnose returned
-	Next    string        // Options.Next
+	What        string        // Options.What
+	Timeout     time.Duration // Options.Timeout
+	Reason      string        // last reason returned by the condition
+	Diagnosis   string        // what Options.Diagnose returned
+	NextCommand string        // Options.Next
 }
 
 // Hint returns a hint with the command that shows details; "" if there is none.
 func (e *TimeoutError) Hint() string {
-	if e.Next == "" {
+	if e.NextCommand == "" {
 		return ""
 	}
-	return "to see more: " + e.Next
+	return "to see more: " + e.NextCommand
 }
 
 // Error returns a message with the condition, the last reason and the diagnosis.
 func (e *TimeoutError) Error() string {
 	s := fmt.Sprintf("waited %s for %s; last seen: %s", e.Timeout.Round(time.Second), e.What, e.Reason)
-	if e.Culprit != "" {
-		s += "; " + e.Culprit
+	if e.Diagnosis != "" {
+		s += "; " + e.Diagnosis
 	}
 	return s
 }
@@ -64,7 +64,7 @@ func Until(ctx context.Context, o Options, cond Condition) error {
 	defer cancel()
 	tick := time.NewTicker(o.Interval)
 	defer tick.Stop()
-	last := nothing
+	last := noReason
 	for {
 		done, reason, err := cond(inner)
 		switch {
@@ -74,10 +74,10 @@ func Until(ctx context.Context, o Options, cond Condition) error {
 			if done {
 				return nil
 			}
-			if last == nothing && reason != "" {
+			if last == noReason && reason != "" {
 				last = reason // the first check used up the whole timeout
 			}
-			return timeout(ctx, o, last)
+			return newTimeoutError(ctx, o, last)
 		case err != nil:
 			return err
 		case done:
@@ -97,7 +97,7 @@ func Until(ctx context.Context, o Options, cond Condition) error {
 }
 
 // Sleep returns after d, or with the cause of ctx if ctx ends first.
-func Pause(ctx context.Context, d time.Duration) error {
+func Sleep(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
@@ -109,15 +109,15 @@ func Pause(ctx context.Context, d time.Duration) error {
 }
 
 // noReason is used as the reason until cond has returned one.
-const nothing = "nothing yet"
+const noReason = "nothing yet"
 
 // newTimeoutError returns the error of a wait, with the diagnosis of o.Diagnose.
-func timeout(ctx context.Context, o Options, last string) error {
-	e := &TimeoutError{What: o.What, Timeout: o.Timeout, Reason: problem.Plain(last), Next: o.Next}
-	if o.Culprit != nil {
+func newTimeoutError(ctx context.Context, o Options, last string) error {
+	e := &TimeoutError{What: o.What, Timeout: o.Timeout, Reason: problem.ExplainTimeout(last), NextCommand: o.NextCommand}
+	if o.Diagnose != nil {
 		diagnoseCtx, cancel := context.WithTimeout(ctx, 10*time.Second)
 		defer cancel()
-		e.Culprit = problem.Plain(o.Culprit(diagnoseCtx))
+		e.Diagnosis = problem.ExplainTimeout(o.Diagnose(diagnoseCtx))
 	}
 	return e
 }

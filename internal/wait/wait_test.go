@@ -56,7 +56,7 @@ func TestUntil_TimesOutWithReasonAndDiagnosis(t *testing.T) {
 	o := patient
 	o.Timeout = 20 * time.Millisecond
 	diagnoses := 0
-	o.Culprit = func(ctx context.Context) string {
+	o.Diagnose = func(ctx context.Context) string {
 		diagnoses++
 		if ctx.Err() != nil {
 			t.Error("the diagnosis gets a context that has ended")
@@ -71,7 +71,7 @@ func TestUntil_TimesOutWithReasonAndDiagnosis(t *testing.T) {
 	if diagnoses != 1 {
 		t.Errorf("%d diagnoses, want 1", diagnoses)
 	}
-	if want := (wait.TimeoutError{What: "node n1 to be Ready", Timeout: o.Timeout, Reason: "pod web-0: CrashLoopBackOff", Culprit: `pod web-0 says "no such table"`}); *late != want {
+	if want := (wait.TimeoutError{What: "node n1 to be Ready", Timeout: o.Timeout, Reason: "pod web-0: CrashLoopBackOff", Diagnosis: `pod web-0 says "no such table"`}); *late != want {
 		t.Errorf("error is %+v", *late)
 	}
 	late.Timeout = 90 * time.Second
@@ -130,7 +130,7 @@ func TestUntil_ReturnsTheCauseOfCancellation(t *testing.T) {
 	stop := errors.New("the user said stop")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	o := patient
-	o.Culprit = func(context.Context) string { t.Error("a cancelled wait must not be diagnosed"); return "" }
+	o.Diagnose = func(context.Context) string { t.Error("a cancelled wait must not be diagnosed"); return "" }
 	err := wait.Until(ctx, o, func(inner context.Context) (bool, string, error) {
 		cancel(stop)
 		<-inner.Done()
@@ -165,7 +165,7 @@ func TestTimeoutError_NamesConditionReasonAndDiagnosis(t *testing.T) {
 		"no finished check":      {func(ctx context.Context) (bool, string, error) { <-ctx.Done(); return false, "", ctx.Err() }, "k0s is failed", "waited 0s for x; last seen: nothing yet; k0s is failed"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			o := wait.Options{What: "x", Timeout: 20 * time.Millisecond, Interval: time.Millisecond, Next: "plinth status", Culprit: func(context.Context) string { return c.culprit }}
+			o := wait.Options{What: "x", Timeout: 20 * time.Millisecond, Interval: time.Millisecond, NextCommand: "plinth status", Diagnose: func(context.Context) string { return c.culprit }}
 			err := wait.Until(t.Context(), o, c.cond)
 			var e *wait.TimeoutError
 			if !errors.As(err, &e) || e.Error() != c.want || e.Hint() != "to see more: plinth status" {
@@ -176,13 +176,13 @@ func TestTimeoutError_NamesConditionReasonAndDiagnosis(t *testing.T) {
 }
 
 func TestSleep_EndsWithItsContext(t *testing.T) {
-	if err := wait.Pause(t.Context(), time.Millisecond); err != nil {
+	if err := wait.Sleep(t.Context(), time.Millisecond); err != nil {
 		t.Error(err)
 	}
 	why := errors.New("stopped")
 	ctx, stop := context.WithCancelCause(t.Context())
 	stop(why)
-	if err := wait.Pause(ctx, time.Hour); !errors.Is(err, why) {
+	if err := wait.Sleep(ctx, time.Hour); !errors.Is(err, why) {
 		t.Errorf("%v", err)
 	}
 }

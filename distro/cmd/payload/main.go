@@ -64,10 +64,10 @@ func run(ctx context.Context, args []string) (string, error) {
 		return "", err
 	}
 	e.Jobs, e.Out = *jobs, os.Stderr
-	return verb(ctx, e, flags.Args(), split(*only))
+	return runCommand(ctx, e, flags.Args(), splitList(*only))
 }
 
-func verb(ctx context.Context, e *build.Engine, args, only []string) (string, error) {
+func runCommand(ctx context.Context, e *build.Engine, args, only []string) (string, error) {
 	switch {
 	case len(args) == 0 || len(args) == 1 && args[0] == "build":
 		return e.Run(ctx, only)
@@ -85,7 +85,7 @@ func verb(ctx context.Context, e *build.Engine, args, only []string) (string, er
 	return "", problem.Newf(problem.ExitUsage, "run payload", usage, "unknown command %q", strings.Join(args, " "))
 }
 
-func split(list string) []string {
+func splitList(list string) []string {
 	return strings.FieldsFunc(list, func(r rune) bool { return r == ',' || r == ' ' })
 }
 

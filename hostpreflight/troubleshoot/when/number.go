@@ -10,7 +10,7 @@ import (
 )
 
 // parseWholeNumber parses a whole number.
-func whole(s string) (int, error) {
+func parseWholeNumber(s string) (int, error) {
 	n, err := strconv.Atoi(s)
 	if err != nil {
 		return 0, fmt.Errorf("%q is not a whole number", s)
@@ -19,7 +19,7 @@ func whole(s string) (int, error) {
 }
 
 // parseQuantity parses a size in the Kubernetes format: 4Gi, 500M.
-func quantity(s string) (float64, error) {
+func parseQuantity(s string) (float64, error) {
 	q, err := resource.ParseQuantity(s)
 	if err != nil {
 		return 0, fmt.Errorf("%q is not a size such as 4Gi or 500M", s)
@@ -28,7 +28,7 @@ func quantity(s string) (float64, error) {
 }
 
 // parseRatio parses a ratio: 80% or 0.8.
-func share(s string) (float64, error) {
+func parseRatio(s string) (float64, error) {
 	percent, isPercent := strings.CutSuffix(s, "%")
 	n, err := strconv.ParseFloat(percent, 64)
 	if err != nil {
@@ -41,7 +41,7 @@ func share(s string) (float64, error) {
 }
 
 // parseDuration parses a duration in the Go format: 10ms.
-func duration(s string) (time.Duration, error) {
+func parseDuration(s string) (time.Duration, error) {
 	d, err := time.ParseDuration(s)
 	if err != nil {
 		return 0, fmt.Errorf("%q is not a duration such as 10ms", s)

@@ -13,10 +13,10 @@ import (
 )
 
 // FactsCondition reports whether an outcome applies to a host with these facts.
-type Condition func(facts.Facts) bool
+type FactsCondition func(facts.Facts) bool
 
 // RequireOneOf returns an error unless s is one of words.
-func OneOf(s string, words ...string) error {
+func RequireOneOf(s string, words ...string) error {
 	if !slices.Contains(words, s) {
 		return fmt.Errorf("must be one of %s", strings.Join(words, ", "))
 	}
@@ -25,7 +25,7 @@ func OneOf(s string, words ...string) error {
 
 // applyOperator reports whether operator holds for two values whose order is -1, 0 or
 // 1, as returned by cmp.Compare.
-func compare(operator string, order int) (bool, error) {
+func applyOperator(operator string, order int) (bool, error) {
 	switch operator {
 	case "<":
 		return order < 0, nil
@@ -44,8 +44,8 @@ func compare(operator string, order int) (bool, error) {
 }
 
 // compareNumber returns a condition that compares got with desired.
-func number(operator string, desired float64, got func(facts.Facts) float64) (Condition, error) {
-	if _, err := compare(operator, 0); err != nil {
+func compareNumber(operator string, desired float64, got func(facts.Facts) float64) (FactsCondition, error) {
+	if _, err := applyOperator(operator, 0); err != nil {
 		return nil, err
 	}
 	return func(f facts.Facts) bool {
@@ -55,24 +55,24 @@ func number(operator string, desired float64, got func(facts.Facts) float64) (Co
 		} else if g > desired {
 			order = 1
 		}
-		ok, _ := compare(operator, order) // the operator is known
+		ok, _ := applyOperator(operator, order) // the operator is known
 		return ok
 	}, nil
 }
 
 // splitWords returns the words of a condition. It is an error if there are fewer than
 // least or more than most.
-func words(when string, least, most int) ([]string, error) {
+func splitWords(when string, least, most int) ([]string, error) {
 	w := strings.Fields(when)
 	if len(w) < least || len(w) > most {
-		return nil, fmt.Errorf("has %s, expected %d to %d", hp.Count(len(w), "word"), least, most)
+		return nil, fmt.Errorf("has %s, expected %d to %d", hp.FormatCount(len(w), "word"), least, most)
 	}
 	return w, nil
 }
 
 // ParseCPU parses "count < 4", "supports x86-64-v2" or "machineArch == x86_64".
-func CPU(when string) (Condition, error) {
-	w, err := words(when, 2, 3)
+func ParseCPU(when string) (FactsCondition, error) {
+	w, err := splitWords(when, 2, 3)
 	if err != nil {
 		return nil, err
 	}
@@ -92,41 +92,41 @@ func CPU(when string) (Condition, error) {
 	}
 	switch strings.ToLower(w[0]) {
 	case "count", "logical":
-		n, err := whole(w[2])
+		n, err := parseWholeNumber(w[2])
 		if err != nil {
 			return nil, err
 		}
-		return number(w[1], float64(n), func(f facts.Facts) float64 { return float64(f.CPU.Count) })
+		return compareNumber(w[1], float64(n), func(f facts.Facts) float64 { return float64(f.CPU.Count) })
 	case "machinearch":
-		if err := OneOf(w[1], "=", "==", "===", "!=", "!=="); err != nil {
+		if err := RequireOneOf(w[1], "=", "==", "===", "!=", "!=="); err != nil {
 			return nil, err
 		}
-		return func(f facts.Facts) bool { return (machine(f) == w[2]) == (w[1][0] == '=') }, nil
+		return func(f facts.Facts) bool { return (unameMachine(f) == w[2]) == (w[1][0] == '=') }, nil
 	}
 	return nil, errors.New("supported are only count, logical, machineArch and supports")
 }
 
 // unameMachine returns the architecture as reported by uname -m.
-func machine(f facts.Facts) string {
+func unameMachine(f facts.Facts) string {
 	return map[string]string{"amd64": "x86_64", "arm64": "aarch64"}[f.OS.Arch]
 }
 
 // ParseMemory parses "< 4Gi".
-func Memory(when string) (Condition, error) {
-	w, err := words(when, 2, 2)
+func ParseMemory(when string) (FactsCondition, error) {
+	w, err := splitWords(when, 2, 2)
 	if err != nil {
 		return nil, err
 	}
-	bytes, err := quantity(w[1])
+	bytes, err := parseQuantity(w[1])
 	if err != nil {
 		return nil, err
 	}
-	return number(w[0], bytes, func(f facts.Facts) float64 { return float64(f.Memory.Total) })
+	return compareNumber(w[0], bytes, func(f facts.Facts) float64 { return float64(f.Memory.Total) })
 }
 
 // ParseDisk parses "total < 30Gi" or "used/total > 80%" for the file system of path.
-func Disk(path, when string) (Condition, error) {
-	w, err := words(when, 3, 3)
+func ParseDisk(path, when string) (FactsCondition, error) {
+	w, err := splitWords(when, 3, 3)
 	if err != nil {
 		return nil, err
 	}
@@ -146,19 +146,19 @@ func Disk(path, when string) (Condition, error) {
 	}
 	var desired float64
 	if strings.Contains(w[0], "/") {
-		desired, err = share(w[2])
+		desired, err = parseRatio(w[2])
 	} else {
-		desired, err = quantity(w[2])
+		desired, err = parseQuantity(w[2])
 	}
 	if err != nil {
 		return nil, err
 	}
-	return number(w[1], desired, got)
+	return compareNumber(w[1], desired, got)
 }
 
 // ParseHostOS parses "ubuntu == 20.04", "rhel >= 8 && < 9" or "kernelVersion < 4.5".
 // && binds more tightly than ||.
-func HostOS(when string) (Condition, error) {
+func ParseHostOS(when string) (FactsCondition, error) {
 	platform, rest, ok := strings.Cut(strings.TrimSpace(when), " ")
 	if !ok {
 		return nil, errors.New("has no comparison")
@@ -167,15 +167,15 @@ func HostOS(when string) (Condition, error) {
 	for _, part := range strings.Split(rest, "||") {
 		var both []func(string) bool
 		for _, one := range strings.Split(part, "&&") {
-			w, err := words(one, 2, 2)
+			w, err := splitWords(one, 2, 2)
 			if err != nil {
 				return nil, err
 			}
-			if _, err := compare(w[0], 0); err != nil {
+			if _, err := applyOperator(w[0], 0); err != nil {
 				return nil, err
 			}
 			both = append(both, func(version string) bool {
-				ok, _ := compare(w[0], slices.Compare(version3(version), version3(w[1])))
+				ok, _ := applyOperator(w[0], slices.Compare(versionNumbers(version), versionNumbers(w[1])))
 				return ok
 			})
 		}
@@ -195,7 +195,7 @@ func HostOS(when string) (Condition, error) {
 }
 
 // versionNumbers returns the first three numbers of version s; missing ones are 0.
-func version3(s string) []int {
+func versionNumbers(s string) []int {
 	all := make([]int, 3)
 	for i, part := range strings.FieldsFunc(s, func(r rune) bool { return r < '0' || r > '9' }) {
 		if i == 3 {
@@ -212,17 +212,17 @@ func TimeServices() []string {
 }
 
 // TimeServiceActive reports whether one of TimeServices is active.
-func Steering(f facts.Facts) bool {
+func TimeServiceActive(f facts.Facts) bool {
 	return slices.ContainsFunc(TimeServices(), func(name string) bool { u, _ := f.Unit(name); return u.Active == "active" })
 }
 
 // ParseTime parses "ntp == unsynchronized+inactive" or "timezone != UTC".
-func Timing(when string) (Condition, error) {
-	w, err := words(when, 3, 3)
+func ParseTime(when string) (FactsCondition, error) {
+	w, err := splitWords(when, 3, 3)
 	if err != nil {
 		return nil, err
 	}
-	if err := OneOf(w[1], "=", "==", "===", "!="); err != nil {
+	if err := RequireOneOf(w[1], "=", "==", "===", "!="); err != nil {
 		return nil, err
 	}
 	is := w[1] != "!="
@@ -233,32 +233,32 @@ func Timing(when string) (Condition, error) {
 		}, nil
 	case "ntp":
 		return func(f facts.Facts) bool {
-			state := map[bool]string{true: "synchronized", false: "unsynchronized"}[f.Clock.Synced] + map[bool]string{true: "+active", false: "+inactive"}[Steering(f)]
+			state := map[bool]string{true: "synchronized", false: "unsynchronized"}[f.Clock.Synced] + map[bool]string{true: "+active", false: "+inactive"}[TimeServiceActive(f)]
 			return (state == w[2]) == is
-		}, OneOf(w[2], "synchronized+active", "synchronized+inactive", "unsynchronized+active", "unsynchronized+inactive")
+		}, RequireOneOf(w[2], "synchronized+active", "synchronized+inactive", "unsynchronized+active", "unsynchronized+inactive")
 	}
 	return nil, errors.New("supported are only ntp and timezone")
 }
 
 // ParseInterfaces parses "count < 1".
-func Interfaces(when string) (Condition, error) {
-	w, err := words(when, 3, 3)
+func ParseInterfaces(when string) (FactsCondition, error) {
+	w, err := splitWords(when, 3, 3)
 	if err == nil {
-		err = OneOf(w[0], "count")
+		err = RequireOneOf(w[0], "count")
 	}
 	if err != nil {
 		return nil, err
 	}
-	n, err := whole(w[2])
+	n, err := parseWholeNumber(w[2])
 	if err != nil {
 		return nil, err
 	}
-	return number(w[1], float64(n), func(f facts.Facts) float64 { return float64(Interfaces4(f)) })
+	return compareNumber(w[1], float64(n), func(f facts.Facts) float64 { return float64(CountIPv4Interfaces(f)) })
 }
 
 // CountIPv4Interfaces returns how many interfaces are up and have an IPv4 address,
 // without loopback.
-func Interfaces4(f facts.Facts) (n int) {
+func CountIPv4Interfaces(f facts.Facts) (n int) {
 	for _, i := range f.Network.Interfaces {
 		for _, p := range i.Addresses {
 			if i.Up && !i.Loopback && p.Addr().Is4() {
@@ -272,7 +272,7 @@ func Interfaces4(f facts.Facts) (n int) {
 
 // SplitSysctl returns key, operator and value of a condition; spaces around the
 // operator are optional. Without an operator it returns the key only.
-func SysctlWords(when string) []string {
+func SplitSysctl(when string) []string {
 	at := strings.IndexAny(when, "=<>!")
 	if at < 0 {
 		return []string{strings.TrimSpace(when)}
@@ -282,33 +282,33 @@ func SysctlWords(when string) []string {
 }
 
 // ParseSysctl parses "net.ipv4.ip_forward = 1". The value of a missing key is 0.
-func Sysctl(when string) (Condition, error) {
-	w := SysctlWords(when)
+func ParseSysctl(when string) (FactsCondition, error) {
+	w := SplitSysctl(when)
 	if len(w) != 3 || w[0] == "" || w[2] == "" {
 		return nil, errors.New("must be a key, an operator and a value")
 	}
 	if desired, err := strconv.Atoi(w[2]); err == nil {
-		return number(w[1], float64(desired), func(f facts.Facts) float64 {
+		return compareNumber(w[1], float64(desired), func(f facts.Facts) float64 {
 			n, _ := strconv.ParseFloat(f.Settings.Sysctls[w[0]], 64) // the value of a missing key is 0
 			return n
 		})
 	}
-	return func(f facts.Facts) bool { return f.Settings.Sysctls[w[0]] == w[2] }, OneOf(w[1], "=", "==", "===")
+	return func(f facts.Facts) bool { return f.Settings.Sysctls[w[0]] == w[2] }, RequireOneOf(w[1], "=", "==", "===")
 }
 
 // ParseModule parses "overlay,br_netfilter == loaded,loadable". A built-in feature
 // counts as loaded.
-func Module(when string) (Condition, error) {
-	w, err := words(when, 3, 3)
+func ParseModule(when string) (FactsCondition, error) {
+	w, err := splitWords(when, 3, 3)
 	if err == nil {
-		err = OneOf(w[1], "=", "==", "!=", "<>")
+		err = RequireOneOf(w[1], "=", "==", "!=", "<>")
 	}
 	if err != nil {
 		return nil, err
 	}
 	states := strings.Split(w[2], ",")
 	for _, s := range states {
-		if err := OneOf(s, "loaded", "loadable", "unloadable", "unknown"); err != nil {
+		if err := RequireOneOf(s, "loaded", "loadable", "unloadable", "unknown"); err != nil {
 			return nil, err
 		}
 	}
@@ -328,7 +328,7 @@ func Module(when string) (Condition, error) {
 
 // ParseHTTP parses "error", or comparisons of statusCode joined by && or ||, for the
 // response of url.
-func HTTP(url, when string) (Condition, error) {
+func ParseHTTP(url, when string) (FactsCondition, error) {
 	status := func(f facts.Facts) (int, bool) {
 		for _, s := range f.Sources {
 			if s.URL == url {
@@ -345,7 +345,7 @@ func HTTP(url, when string) (Condition, error) {
 		return nil, errors.New("supported are only error and statusCode")
 	}
 	// The grammar is that of versions, with statusCode in place of the platform.
-	holds, err := HostOS("kernelVersion " + strings.NewReplacer("&& status ", "&& ", "|| status ", "|| ").Replace(rest))
+	holds, err := ParseHostOS("kernelVersion " + strings.NewReplacer("&& status ", "&& ", "|| status ", "|| ").Replace(rest))
 	if err != nil {
 		return nil, err
 	}
@@ -356,21 +356,21 @@ func HTTP(url, when string) (Condition, error) {
 }
 
 // ParseLatency parses "p99 < 10ms".
-func Latency(when string) (Condition, error) {
-	w, err := words(when, 3, 3)
+func ParseLatency(when string) (FactsCondition, error) {
+	w, err := splitWords(when, 3, 3)
 	if err != nil {
 		return nil, err
 	}
-	desired, err := duration(w[2])
+	desired, err := parseDuration(w[2])
 	if err != nil {
 		return nil, err
 	}
-	parts := map[string]func(facts.Fsync) time.Duration{"p50": func(m facts.Fsync) time.Duration { return m.P50 }, "p99": func(m facts.Fsync) time.Duration { return m.P99 }, "p999": func(m facts.Fsync) time.Duration { return m.P999 }}
+	parts := map[string]func(facts.FsyncLatency) time.Duration{"p50": func(m facts.FsyncLatency) time.Duration { return m.P50 }, "p99": func(m facts.FsyncLatency) time.Duration { return m.P99 }, "p999": func(m facts.FsyncLatency) time.Duration { return m.P999 }}
 	part, ok := parts[strings.ToLower(w[0])]
 	if !ok {
 		return nil, errors.New("supported are only p50, p99 and p999")
 	}
-	return number(w[1], float64(desired), func(f facts.Facts) float64 {
+	return compareNumber(w[1], float64(desired), func(f facts.Facts) float64 {
 		if f.Measures.Fsync == nil {
 			return 0
 		}

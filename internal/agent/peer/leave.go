@@ -21,7 +21,7 @@ const leaveTimeout = 100 * time.Second
 
 // LeaveClient sends the requests of a node that leaves its cluster,
 // authenticated by its certificate.
-type Node struct {
+type LeaveClient struct {
 	client      *http.Client
 	controllers []string
 }
@@ -29,7 +29,7 @@ type Node struct {
 // NewLeaveClient returns a client that uses the certificate and the trusted
 // authorities in conf; controllers are the addresses of the controllers to try.
 // It does not connect.
-func NewNode(conf *tls.Config, controllers []string) Node {
+func NewLeaveClient(conf *tls.Config, controllers []string) LeaveClient {
 	transport := &http.Transport{
 		Proxy:               nil, // nodes of a cluster reach each other
 		DialContext:         (&net.Dialer{Timeout: 2 * time.Second}).DialContext,
@@ -37,36 +37,36 @@ func NewNode(conf *tls.Config, controllers []string) Node {
 		TLSClientConfig:     conf,
 		DisableKeepAlives:   true,
 	}
-	return Node{&http.Client{Transport: transport, Timeout: leaveTimeout}, controllers}
+	return LeaveClient{&http.Client{Transport: transport, Timeout: leaveTimeout}, controllers}
 }
 
 // CheckLeave returns what removing the node would cause.
-func (n Node) MayLeave(ctx context.Context) (agent.Farewell, error) {
-	return n.ask(ctx, http.MethodGet, "")
+func (n LeaveClient) CheckLeave(ctx context.Context) (agent.LeaveCheck, error) {
+	return n.askControllers(ctx, http.MethodGet, "")
 }
 
 // Leave removes the node from the cluster; force accepts losses.
-func (n Node) Leave(ctx context.Context, force bool) error {
+func (n LeaveClient) Leave(ctx context.Context, force bool) error {
 	query := ""
 	if force {
 		query = "?force=yes"
 	}
-	_, err := n.ask(ctx, http.MethodPost, query)
+	_, err := n.askControllers(ctx, http.MethodPost, query)
 	return err
 }
 
 // askControllers sends a request to one controller after another until one
 // responds. The error is a *DeniedError if the cluster refuses; else it
 // contains the reason for each controller that did not respond.
-func (n Node) ask(ctx context.Context, method, query string) (f agent.Farewell, err error) {
+func (n LeaveClient) askControllers(ctx context.Context, method, query string) (f agent.LeaveCheck, err error) {
 	if len(n.controllers) == 0 {
 		return f, errors.New("this host does not know another controller")
 	}
 	var errs []error
 	for _, address := range n.controllers {
 		at := net.JoinHostPort(address, strconv.Itoa(agent.Port))
-		f, err := n.one(ctx, method, "https://"+at+agent.LeavePath+query)
-		var no *Denied
+		f, err := n.askController(ctx, method, "https://"+at+agent.LeavePath+query)
+		var no *DeniedError
 		if err == nil || errors.As(err, &no) || ctx.Err() != nil {
 			return f, err
 		}
@@ -76,12 +76,12 @@ func (n Node) ask(ctx context.Context, method, query string) (f agent.Farewell, 
 }
 
 // askController sends a request to one controller.
-func (n Node) one(ctx context.Context, method, url string) (f agent.Farewell, err error) {
+func (n LeaveClient) askController(ctx context.Context, method, url string) (f agent.LeaveCheck, err error) {
 	req, err := http.NewRequestWithContext(ctx, method, url, nil)
 	if err != nil {
 		return f, err
 	}
-	res, err := send(n.client, req)
+	res, err := sendRequest(n.client, req)
 	if err != nil {
 		return f, err
 	}

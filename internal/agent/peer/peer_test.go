@@ -80,9 +80,9 @@ type fakeCluster struct {
 	gone    string // node that was removed
 }
 
-func (w fakeCluster) Member(_ context.Context, node string) error {
+func (w fakeCluster) CheckNode(_ context.Context, node string) error {
 	if node == w.gone {
-		return &agent.Refusal{Why: "node " + node + " was removed from the cluster", Status: http.StatusUnauthorized}
+		return &agent.StatusError{Reason: "node " + node + " was removed from the cluster", Status: http.StatusUnauthorized}
 	}
 	return nil
 }
@@ -91,30 +91,30 @@ func (w fakeCluster) Member(_ context.Context, node string) error {
 // of these tests.
 func readOnlyBearer(bearer string) string {
 	id, secret, _ := token.SplitBearer(bearer)
-	return token.Token{ID: id, Secret: secret}.Reader()
+	return token.Token{ID: id, Secret: secret}.ReadOnlyBearer()
 }
 
 func (w fakeCluster) checkBearer(bearer string) error {
 	if bearer != w.bearer {
-		return &agent.Refusal{Why: "the cluster does not know this token", Status: http.StatusUnauthorized}
+		return &agent.StatusError{Reason: "the cluster does not know this token", Status: http.StatusUnauthorized}
 	}
 	return nil
 }
 
-func (w fakeCluster) Offer(_ context.Context, bearer, machine string) (agent.Offer, error) {
-	return agent.Offer{Cluster: "my-app", Role: "worker", Nodes: []agent.Node{{Name: machine}}}, w.checkBearer(bearer)
+func (w fakeCluster) DescribeCluster(_ context.Context, bearer, machine string) (agent.ClusterInfo, error) {
+	return agent.ClusterInfo{Cluster: "my-app", Role: "worker", Nodes: []agent.Node{{Name: machine}}}, w.checkBearer(bearer)
 }
 
-func (w fakeCluster) Admit(_ context.Context, bearer string, c agent.Claim) (agent.Admission, error) {
+func (w fakeCluster) Admit(_ context.Context, bearer string, c agent.JoinRequest) (agent.JoinResponse, error) {
 	if w.busy {
-		return agent.Admission{}, &agent.Refusal{Why: "controller n2 is joining", Status: http.StatusLocked}
+		return agent.JoinResponse{}, &agent.StatusError{Reason: "controller n2 is joining", Status: http.StatusLocked}
 	}
-	return agent.Admission{Token: "k0s token for " + c.Node}, w.checkBearer(bearer)
+	return agent.JoinResponse{Token: "k0s token for " + c.Node}, w.checkBearer(bearer)
 }
 
 // CheckReadAccess accepts what may be shown to every node, but not the secret
 // of the token: no client in these tests sends that for a blob.
-func (w fakeCluster) Permit(_ context.Context, bearer string) error {
+func (w fakeCluster) CheckReadAccess(_ context.Context, bearer string) error {
 	if bearer != readOnlyBearer(w.bearer) {
 		return w.checkBearer("")
 	}
@@ -125,7 +125,7 @@ type blobContent struct{ *bytes.Reader }
 
 func (blobContent) Close() error { return nil }
 
-func (w fakeCluster) Open(_ context.Context, d digest.Digest) (agent.Content, error) {
+func (w fakeCluster) Open(_ context.Context, d digest.Digest) (agent.BlobContent, error) {
 	if data, ok := w.blobs[d]; ok {
 		return blobContent{bytes.NewReader(data)}, nil
 	}
@@ -139,7 +139,7 @@ func startNode(t *testing.T, a testCA, w fakeCluster, around func(http.Handler) 
 		raw, _ := io.ReadAll(r.Body)
 		_, _ = w.Write(raw)
 	})
-	h := agent.Service{Cluster: w, Store: w, Peers: echo, Streams: w.streams}.Handler()
+	h := agent.Service{Backend: w, Store: w, PeerCheck: echo, MaxStreams: w.streams}.Handler()
 	if around != nil {
 		h = around(h)
 	}
@@ -153,9 +153,9 @@ func startNode(t *testing.T, a testCA, w fakeCluster, around func(http.Handler) 
 	return srv.Listener.Addr().String()
 }
 
-func newTestClient(t *testing.T, a testCA, addresses ...string) *Cluster {
+func newTestClient(t *testing.T, a testCA, addresses ...string) *Client {
 	t.Helper()
-	c := New(token.Token{Addresses: addresses, Pin: token.Pin(a.cert), ID: "id", Secret: "secret"})
+	c := NewClient(token.Token{Addresses: addresses, Pin: token.PublicKeyPin(a.cert), ID: "id", Secret: "secret"})
 	t.Cleanup(c.Close)
 	return c
 }
@@ -165,19 +165,19 @@ func newTestClient(t *testing.T, a testCA, addresses ...string) *Cluster {
 func TestCheckPeer_RequiresPinAndToken(t *testing.T) {
 	a := newTestCA(t)
 	at := netip.MustParseAddrPort(startNode(t, a, fakeCluster{bearer: "id.secret"}, nil))
-	ask := func(c *Cluster) (answer map[string]string, err error) {
-		err = c.peerAt(t.Context(), at, map[string]string{"nonce": "n"}, &answer)
+	ask := func(c *Client) (answer map[string]string, err error) {
+		err = c.postPeerCheck(t.Context(), at, map[string]string{"nonce": "n"}, &answer)
 		return answer, err
 	}
 	if got, err := ask(newTestClient(t, a)); err != nil || got["nonce"] != "n" {
 		t.Errorf("%v %v", got, err)
 	}
-	if _, err := ask(newTestClient(t, newTestCA(t))); !errors.Is(err, ErrPin) {
+	if _, err := ask(newTestClient(t, newTestCA(t))); !errors.Is(err, ErrPinMismatch) {
 		t.Errorf("a request was sent to another cluster: %v", err)
 	}
-	stranger := New(token.Token{Pin: token.Pin(a.cert), ID: "id", Secret: "guessed"})
+	stranger := NewClient(token.Token{Pin: token.PublicKeyPin(a.cert), ID: "id", Secret: "guessed"})
 	defer stranger.Close()
-	var no *Denied
+	var no *DeniedError
 	if _, err := ask(stranger); !errors.As(err, &no) {
 		t.Errorf("a client without the token got a response: %v", err)
 	}
@@ -187,14 +187,14 @@ func TestClient_JoinsClusterOfPinOnly(t *testing.T) {
 	a := newTestCA(t)
 	at := startNode(t, a, fakeCluster{bearer: "id.secret"}, nil)
 	c := newTestClient(t, a, "127.0.0.1:1", at) // the first controller is down
-	o, err := c.Offer(t.Context(), "m1")
+	o, err := c.DescribeCluster(t.Context(), "m1")
 	if err != nil || o.Cluster != "my-app" || o.Nodes[0].Name != "m1" {
 		t.Fatalf("%+v %v", o, err)
 	}
-	if got, err := c.Admit(t.Context(), agent.Claim{Node: "n1", MachineID: "m1", Address: "10.0.0.1"}); err != nil || got.Token != "k0s token for n1" {
+	if got, err := c.Admit(t.Context(), agent.JoinRequest{Node: "n1", MachineID: "m1", Address: "10.0.0.1"}); err != nil || got.Token != "k0s token for n1" {
 		t.Errorf("%+v %v", got, err)
 	}
-	if _, err := newTestClient(t, newTestCA(t), at).Offer(t.Context(), "m1"); !errors.Is(err, ErrPin) {
+	if _, err := newTestClient(t, newTestCA(t), at).DescribeCluster(t.Context(), "m1"); !errors.Is(err, ErrPinMismatch) {
 		t.Errorf("another cluster's pin: %v", err)
 	}
 }
@@ -203,7 +203,7 @@ func TestVerifyPin_RefusesCertificateOfAnotherNode(t *testing.T) {
 	a := newTestCA(t)
 	at := startNode(t, a, fakeCluster{bearer: "id.secret"}, nil)
 	_, port, _ := net.SplitHostPort(at)
-	if _, err := newTestClient(t, a, "localhost:"+port).Offer(t.Context(), "m1"); err == nil || !strings.Contains(err.Error(), "is not valid") {
+	if _, err := newTestClient(t, a, "localhost:"+port).DescribeCluster(t.Context(), "m1"); err == nil || !strings.Contains(err.Error(), "is not valid") {
 		t.Errorf("%v", err)
 	}
 }
@@ -211,13 +211,13 @@ func TestVerifyPin_RefusesCertificateOfAnotherNode(t *testing.T) {
 func TestClient_DistinguishesDeniedFromBusy(t *testing.T) {
 	a := newTestCA(t)
 	at := startNode(t, a, fakeCluster{bearer: "other.secret"}, nil)
-	var no *Denied
-	if _, err := newTestClient(t, a, at).Offer(t.Context(), "m1"); !errors.As(err, &no) || no.Why != "the cluster does not know this token" {
+	var no *DeniedError
+	if _, err := newTestClient(t, a, at).DescribeCluster(t.Context(), "m1"); !errors.As(err, &no) || no.Reason != "the cluster does not know this token" {
 		t.Errorf("%v", err)
 	}
-	var later *Busy
+	var later *BusyError
 	at = startNode(t, a, fakeCluster{bearer: "id.secret", busy: true}, nil)
-	if _, err := newTestClient(t, a, at).Admit(t.Context(), agent.Claim{Node: "n", MachineID: "m", Address: "a"}); !errors.As(err, &later) {
+	if _, err := newTestClient(t, a, at).Admit(t.Context(), agent.JoinRequest{Node: "n", MachineID: "m", Address: "a"}); !errors.As(err, &later) {
 		t.Errorf("%v", err)
 	}
 }
@@ -272,7 +272,7 @@ func TestOpen_RefusesDamagedBlob(t *testing.T) {
 	if got, err := io.ReadAll(r); err == nil || bytes.Equal(got, data) {
 		t.Errorf("%s %v", got, err)
 	}
-	if _, err := c.Document(t.Context(), d, 100); err == nil {
+	if _, err := c.ReadDocument(t.Context(), d, 100); err == nil {
 		t.Error("a damaged document was accepted")
 	}
 }
@@ -425,7 +425,7 @@ func TestOpen_ReadsFromWorkersAndWaitsForBusyNode(t *testing.T) {
 	}
 	at := startNode(t, a, w, count)
 	c := newTestClient(t, a, "127.0.0.1:1") // the controller is down
-	c.holders = append(c.holders, at)
+	c.blobNodes = append(c.blobNodes, at)
 	for range 4 {
 		r, err := c.Open(t.Context(), ocispec.Descriptor{Digest: d, Size: int64(len(data))})
 		if err != nil {
@@ -436,7 +436,7 @@ func TestOpen_ReadsFromWorkersAndWaitsForBusyNode(t *testing.T) {
 		}
 		_ = r.Close()
 	}
-	if served.Load() != 4 || !c.rests("127.0.0.1:1") {
+	if served.Load() != 4 || !c.recentlyFailed("127.0.0.1:1") {
 		t.Errorf("the worker served %d blobs", served.Load())
 	}
 	var refused atomic.Bool
@@ -457,18 +457,18 @@ func TestOpen_ReadsFromWorkersAndWaitsForBusyNode(t *testing.T) {
 }
 
 func TestUseNodes_SamplesReadyNodes(t *testing.T) {
-	c := New(token.Token{Addresses: []string{"10.0.0.1:9444"}})
+	c := NewClient(token.Token{Addresses: []string{"10.0.0.1:9444"}})
 	nodes := []agent.Node{{Name: "c1", Addresses: []string{"10.0.0.1"}, Controller: true, Ready: true}, {Name: "down", Addresses: []string{"10.0.1.1"}}, {Name: "new", Ready: true}}
-	c.Spread(nodes)
-	if len(c.holders) != 1 {
-		t.Errorf("%v", c.holders)
+	c.UseNodes(nodes)
+	if len(c.blobNodes) != 1 {
+		t.Errorf("%v", c.blobNodes)
 	}
 	for i := range 100 {
 		nodes = append(nodes, agent.Node{Addresses: []string{netip.AddrFrom4([4]byte{10, 0, 2, byte(i)}).String()}, Ready: true})
 	}
-	c.Spread(nodes)
-	if len(c.holders) != maxHolders || c.holders[0] != "10.0.0.1:9444" {
-		t.Errorf("%v", c.holders)
+	c.UseNodes(nodes)
+	if len(c.blobNodes) != maxBlobNodes || c.blobNodes[0] != "10.0.0.1:9444" {
+		t.Errorf("%v", c.blobNodes)
 	}
 }
 

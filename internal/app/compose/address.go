@@ -9,7 +9,7 @@ import (
 // PrimaryAddress returns the address at which other hosts reach this one: an IPv4
 // address of the interface that has the default route, preferably the one in the
 // gateway's network. It returns the zero Addr when there is none.
-func Primary(n facts.Network) netip.Addr {
+func PrimaryAddress(n facts.Network) netip.Addr {
 	for _, r := range n.Routes {
 		if !r.Default() || !r.Destination.Addr().Is4() {
 			continue

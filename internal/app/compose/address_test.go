@@ -48,7 +48,7 @@ func TestPrimaryAddress_IsInTheNetworkOfTheDefaultRoute(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := ""
-			if a := Primary(facts.Network{Interfaces: c.links, Routes: c.routes}); a.IsValid() {
+			if a := PrimaryAddress(facts.Network{Interfaces: c.links, Routes: c.routes}); a.IsValid() {
 				got = a.String()
 			}
 			if got != c.want {

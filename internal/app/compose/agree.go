@@ -10,7 +10,7 @@ import (
 // SharedConfig returns the settings that must be equal on all hosts of a cluster, in
 // the order in which a person would compare them. plinth is the version of this
 // build, bundle the digest of the bundle.
-func Agreement(in *spec.Installer, bundle, dataDir, plinth string) []agent.Field {
+func SharedConfig(in *spec.Installer, bundle, dataDir, plinth string) []agent.Field {
 	n := in.Spec.Network
 	fields := []agent.Field{
 		{Name: "plinth", Value: plinth},
@@ -43,7 +43,7 @@ func clusterDomain(config map[string]any) string {
 }
 
 // SharedConfigDigest returns the digest of fields that a join token carries.
-func AgreementDigest(fields []agent.Field) string {
+func SharedConfigDigest(fields []agent.Field) string {
 	var text string
 	for _, f := range fields {
 		text += f.Name + "\x00" + f.Value + "\x00"
@@ -53,7 +53,7 @@ func AgreementDigest(fields []agent.Field) string {
 
 // Diff returns the fields that differ between this host and the cluster. Each row
 // holds the name, the value here and the value in the cluster.
-func Differ(here, cluster []agent.Field) (rows [][3]string) {
+func Diff(here, cluster []agent.Field) (rows [][3]string) {
 	value := map[string]string{}
 	for _, f := range here {
 		value[f.Name] = f.Value

@@ -31,58 +31,58 @@ import (
 )
 
 // Target is the host on which an install or a join runs.
-type Site struct {
-	Host     host.Host
-	Journal  *journal.Journal
-	Now      func() time.Time
-	DataDir  string     // the data folder of Plinth
-	Node     string     // Kubernetes name of this host
-	Address  netip.Addr // address at which other hosts reach this one
-	API      string     // additional name or address of the Kubernetes API; "" for none
-	AddOns   []addons.AddOn
-	Leftover leftover.Cluster // what the cluster may leave on this host
-	Self     node.Artifact    // this executable, as the file from which the agent runs
-	Worker   bool             // the role of this host; false for controller
-	Joins    bool             // the host joins an existing cluster
+type Target struct {
+	Host    host.Host
+	Journal *journal.Journal
+	Now     func() time.Time
+	DataDir string     // the data folder of Plinth
+	Node    string     // Kubernetes name of this host
+	Address netip.Addr // address at which other hosts reach this one
+	API     string     // additional name or address of the Kubernetes API; "" for none
+	AddOns  []addons.AddOn
+	Cleanup leftover.Scope // what the cluster may leave on this host
+	Agent   node.Artifact  // this executable, as the file from which the agent runs
+	Worker  bool           // the role of this host; false for controller
+	Joining bool           // the host joins an existing cluster
 }
 
 // InstallSteps returns the steps that install bundle b with configuration m on
 // target s.
-func Install(ctx context.Context, s Site, b *airgap.Bundle, m manifest.Set, skipKotsCheck bool) ([]step.Step, error) {
+func InstallSteps(ctx context.Context, s Target, b *airgap.Bundle, m manifest.Config, skipKotsCheck bool) ([]step.Step, error) {
 	in := m.Installer
 	parts, err := withCharts(ctx, b, s.AddOns)
 	if err != nil {
 		return nil, err
 	}
-	c, err := cluster(ctx, s, b, in)
+	c, err := buildCluster(ctx, s, b, in)
 	if err != nil {
 		return nil, err
 	}
-	c.AddOns, c.Console = parts, console(s, m, skipKotsCheck)
+	c.AddOns, c.Console = parts, desiredConsole(s, m, skipKotsCheck)
 	return plan.Install(c), nil
 }
 
 // JoinAccess is the access of a host to an existing cluster.
-type Entry struct {
-	Door entry.Door
-	Way  *entry.Way // nil for a controller
+type JoinAccess struct {
+	Admitter  entry.Admitter
+	APIAccess *entry.APIAccess // nil for a controller
 }
 
 // JoinSteps returns the steps by which target s joins a cluster with bundle b.
-func Join(ctx context.Context, s Site, b *airgap.Bundle, in *spec.Installer, e Entry) ([]step.Step, error) {
-	c, err := cluster(ctx, s, b, in)
+func JoinSteps(ctx context.Context, s Target, b *airgap.Bundle, in *spec.Installer, e JoinAccess) ([]step.Step, error) {
+	c, err := buildCluster(ctx, s, b, in)
 	if err != nil {
 		return nil, err
 	}
 	if k := in.Spec.Kotsadm; k != nil {
 		c.Console.Namespace = k.Namespace
 	}
-	return plan.Join(c, e.Door, e.Way), nil
+	return plan.Join(c, e.Admitter, e.APIAccess), nil
 }
 
 // buildCluster returns the settings that a host of either role needs to become a node.
-func cluster(ctx context.Context, s Site, b *airgap.Bundle, in *spec.Installer) (plan.Cluster, error) {
-	set := k0s.SettingsFor(in, s.Address.String(), s.Node)
+func buildCluster(ctx context.Context, s Target, b *airgap.Bundle, in *spec.Installer) (plan.Cluster, error) {
+	set := k0s.NewSettings(in, s.Address.String(), s.Node)
 	set.APIAddress = s.API
 	refs, err := k0s.Images(set)
 	if err != nil {
@@ -92,7 +92,7 @@ func cluster(ctx context.Context, s Site, b *airgap.Bundle, in *spec.Installer) 
 	if err != nil {
 		return plan.Cluster{}, err
 	}
-	files, err := artifacts(ctx, b)
+	files, err := hostArtifacts(ctx, b)
 	if err != nil {
 		return plan.Cluster{}, err
 	}
@@ -101,16 +101,16 @@ func cluster(ctx context.Context, s Site, b *airgap.Bundle, in *spec.Installer) 
 		return plan.Cluster{}, err
 	}
 	c := plan.Cluster{
-		Host: s.Host, Memory: s.Journal, Now: s.Now, DataDir: s.DataDir, Pointer: pointer(s.DataDir), Node: s.Node,
-		K0sFile:  files[k0s.Binary],
-		Images:   plan.Images{Source: airgap.Unproved{Bundle: b}, Boot: boot, Rest: rest},
-		K0s:      k0s.Service{Host: s.Host, Settings: set, Proxy: proxyOf(in, s.Address), Worker: s.Worker, Joins: s.Joins},
-		Leftover: s.Leftover,
-		Kept:     entry.Kept{Dir: KeptBundle(s.DataDir), Files: docs},
+		Host: s.Host, StateStore: s.Journal, Now: s.Now, DataDir: s.DataDir, PointerFile: pointerPath(s.DataDir), NodeName: s.Node,
+		K0sFile:      files[k0s.BinaryPath],
+		Images:       plan.Images{Source: airgap.Unverified{Bundle: b}, Boot: boot, Rest: rest},
+		K0s:          k0s.Service{Host: s.Host, Settings: set, Proxy: proxySettings(in, s.Address), Worker: s.Worker, JoinsCluster: s.Joining},
+		CleanupScope: s.Cleanup,
+		BundleCache:  entry.BundleCache{Dir: BundleCacheDir(s.DataDir), Files: docs},
 	}
-	c.Agent = s.Self
+	c.AgentFile = s.Agent
 	if !s.Worker {
-		c.KotsFile = files[kots.Binary]
+		c.KotsFile = files[kots.BinaryPath]
 	}
 	return c, nil
 }
@@ -131,20 +131,20 @@ func withCharts(ctx context.Context, b *airgap.Bundle, parts []addons.AddOn) ([]
 
 // desiredConsole returns the settings of the console; the zero value for a cluster
 // without one.
-func console(s Site, m manifest.Set, skipKotsCheck bool) plan.Console {
+func desiredConsole(s Target, m manifest.Config, skipKotsCheck bool) plan.Console {
 	k := m.Installer.Spec.Kotsadm
 	if k == nil {
 		return plan.Console{}
 	}
-	c := plan.Console{Namespace: k.Namespace, Want: kots.Console{Slug: k.ApplicationSlug, Version: k.Version},
+	c := plan.Console{Namespace: k.Namespace, Desired: kots.ConsoleSpec{Slug: k.ApplicationSlug, Version: k.Version},
 		// Use the node's own address: the host name may resolve to another one.
-		URL:   ConsoleURL(journal.Console{Port: k.UIBindPort}, s.Address.String()),
-		Hosts: []string{s.Address.String(), s.Node, "localhost", "127.0.0.1"}}
+		URL:              ConsoleURL(journal.Console{Port: k.UIBindPort}, s.Address.String()),
+		CertificateHosts: []string{s.Address.String(), s.Node, "localhost", "127.0.0.1"}}
 	if k.Hostname != "" {
-		c.Hosts = append([]string{k.Hostname}, c.Hosts...)
+		c.CertificateHosts = append([]string{k.Hostname}, c.CertificateHosts...)
 	}
 	if m.Application != nil {
-		c.Want.Application = m.Application.Data
+		c.Desired.Application = m.Application.Data
 	}
 	if m.App != nil {
 		app := *m.App
@@ -162,7 +162,7 @@ func splitImages(b *airgap.Bundle, bootRefs []string) (boot, rest []images.Image
 	byRef := map[string]images.Image{}
 	all := b.Images()
 	for _, i := range all {
-		byRef[i.Ref] = imageOf(i)
+		byRef[i.Ref] = toImage(i)
 	}
 	for _, ref := range bootRefs {
 		img, ok := byRef[ref]
@@ -181,23 +181,23 @@ func splitImages(b *airgap.Bundle, bootRefs []string) (boot, rest []images.Image
 	return boot, rest, nil
 }
 
-func imageOf(i airgap.Image) images.Image {
+func toImage(i airgap.Image) images.Image {
 	return images.Image{Ref: i.Ref, Manifest: i.Manifest, Blobs: append(i.Layers, i.Config)}
 }
 
 // HostFilePaths returns the paths at which the host files of a bundle are installed,
 // by their names.
-func HostPaths() map[string]string {
-	return map[string]string{"k0s": k0s.Binary, "kots": kots.Binary}
+func HostFilePaths() map[string]string {
+	return map[string]string{"k0s": k0s.BinaryPath, "kots": kots.BinaryPath}
 }
 
 // BundleCacheDir returns the folder in which a node keeps the documents of its bundle.
-func KeptBundle(dataDir string) string { return dataDir + "/bundle" }
+func BundleCacheDir(dataDir string) string { return dataDir + "/bundle" }
 
 // hostArtifacts returns the host files of b by the paths at which they are installed.
 // It returns an error for a file that this Plinth does not know.
-func artifacts(ctx context.Context, b *airgap.Bundle) (map[string]node.Artifact, error) {
-	places := HostPaths()
+func hostArtifacts(ctx context.Context, b *airgap.Bundle) (map[string]node.Artifact, error) {
+	places := HostFilePaths()
 	out := map[string]node.Artifact{}
 	for _, f := range b.HostFiles() {
 		path, ok := places[f.Name]
@@ -212,7 +212,7 @@ func artifacts(ctx context.Context, b *airgap.Bundle) (map[string]node.Artifact,
 
 // proxySettings returns the proxy of the k0s service. The networks of the cluster are
 // exempt from it.
-func proxyOf(in *spec.Installer, address netip.Addr) k0s.Proxy {
+func proxySettings(in *spec.Installer, address netip.Addr) k0s.Proxy {
 	p := in.Spec.Proxy
 	if p.HTTPProxy == "" && p.HTTPSProxy == "" {
 		return k0s.Proxy{}
@@ -223,11 +223,11 @@ func proxyOf(in *spec.Installer, address netip.Addr) k0s.Proxy {
 
 // pointerPath returns the path of the file that tells later commands where dataDir
 // is, or "" when dataDir is the default and no such file is needed.
-func pointer(dataDir string) string {
+func pointerPath(dataDir string) string {
 	if dataDir == journal.DefaultDir {
 		return ""
 	}
-	return journal.Pointer
+	return journal.PointerFile
 }
 
 // ConsoleURL returns the URL of the console c. It contains address, the address of a

@@ -27,7 +27,7 @@ const dataDir = "/var/lib/plinth"
 
 func open(t *testing.T, req build.Request) *airgap.Bundle {
 	t.Helper()
-	b, err := airgap.Open(t.Context(), airgaptest.Bundle(t, req))
+	b, err := airgap.Open(t.Context(), airgaptest.WriteBundle(t, req))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,7 +73,7 @@ func refs(list []images.Image) string {
 }
 
 func TestSplitImages_OrdersBootImagesByNeedAndTheRestBySize(t *testing.T) {
-	b := open(t, airgaptest.Request(t))
+	b := open(t, airgaptest.NewRequest(t))
 	const pause, coredns, kotsadm = "registry.k8s.io/pause:3.10", "quay.io/k0sproject/coredns:1.12.2", "docker.io/kotsadm/kotsadm:v1.131.2"
 	for name, c := range map[string]struct {
 		want       []string
@@ -100,27 +100,27 @@ func TestSplitImages_OrdersBootImagesByNeedAndTheRestBySize(t *testing.T) {
 }
 
 func TestSplitImages_RefusesBundleWithoutBootImage(t *testing.T) {
-	_, _, err := splitImages(open(t, airgaptest.Request(t)), []string{"registry.k8s.io/pause:3.10", "quay.io/k0sproject/kube-proxy:v1.33.8"})
+	_, _, err := splitImages(open(t, airgaptest.NewRequest(t)), []string{"registry.k8s.io/pause:3.10", "quay.io/k0sproject/kube-proxy:v1.33.8"})
 	if problem.ExitCode(err) != problem.ExitBundle || !strings.Contains(err.Error(), "it does not contain the image quay.io/k0sproject/kube-proxy:v1.33.8") || problem.Hint(err) == "" {
 		t.Errorf("error is %v", err)
 	}
-	m := manifest.Set{Installer: installer(t)}
-	site := Site{Host: hosttest.New(t).Host(), Journal: emptyJournal(t), Now: clock, DataDir: dataDir, Node: "n1", Address: netip.MustParseAddr("10.0.0.5")}
-	if _, err := Install(t.Context(), site, open(t, airgaptest.Request(t)), m, false); problem.ExitCode(err) != problem.ExitBundle {
+	m := manifest.Config{Installer: installer(t)}
+	site := Target{Host: hosttest.New(t).Host(), Journal: emptyJournal(t), Now: clock, DataDir: dataDir, Node: "n1", Address: netip.MustParseAddr("10.0.0.5")}
+	if _, err := InstallSteps(t.Context(), site, open(t, airgaptest.NewRequest(t)), m, false); problem.ExitCode(err) != problem.ExitBundle {
 		t.Errorf("install: %v", err)
 	}
 }
 
 func TestHostArtifacts_MapsKnownFilesAndRefusesUnknownOnes(t *testing.T) {
-	files, err := artifacts(t.Context(), open(t, airgaptest.Request(t)))
+	files, err := hostArtifacts(t.Context(), open(t, airgaptest.NewRequest(t)))
 	must(t, err)
-	if k := files[k0s.Binary]; len(files) != 2 || k.Path != k0s.Binary || files[kots.Binary].Path != kots.Binary || k.Mode != 0o755 {
+	if k := files[k0s.BinaryPath]; len(files) != 2 || k.Path != k0s.BinaryPath || files[kots.BinaryPath].Path != kots.BinaryPath || k.Mode != 0o755 {
 		t.Errorf("files are %+v", files)
 	}
-	req := airgaptest.Request(t)
-	req.Layout = airgaptest.Layout(t, airgaptest.Images(), []airgaptest.HostFile{{Name: "later", Version: "1.0.0", Content: "x"}})
+	req := airgaptest.NewRequest(t)
+	req.Layout = airgaptest.WriteLayout(t, airgaptest.Images(), []airgaptest.HostFile{{Name: "later", Version: "1.0.0", Content: "x"}})
 	req.HostFiles = []build.HostFile{{Name: "later", Version: "1.0.0"}}
-	if _, err := artifacts(t.Context(), open(t, req)); problem.ExitCode(err) != problem.ExitBundle || !strings.Contains(err.Error(), "later") {
+	if _, err := hostArtifacts(t.Context(), open(t, req)); problem.ExitCode(err) != problem.ExitBundle || !strings.Contains(err.Error(), "later") {
 		t.Errorf("unknown file: %v", err)
 	}
 }
@@ -144,21 +144,21 @@ func TestConsoleURL_PrefersTheHostName(t *testing.T) {
 
 func TestDesiredConsole_UsesTheNodeAddressAndCertifiesAllNames(t *testing.T) {
 	in := installer(t)
-	site := Site{Node: "n1", Address: netip.MustParseAddr("10.0.0.5")}
-	m := manifest.Set{Installer: in, App: &kots.App{Slug: "my-app"}, AppID: "id"}
-	c := console(site, m, true)
-	if c.URL != "https://10.0.0.5:8800" || !slices.Equal(c.Hosts, []string{"10.0.0.5", "n1", "localhost", "127.0.0.1"}) {
-		t.Errorf("%s for %v", c.URL, c.Hosts)
+	site := Target{Node: "n1", Address: netip.MustParseAddr("10.0.0.5")}
+	m := manifest.Config{Installer: in, App: &kots.App{Slug: "my-app"}, AppID: "id"}
+	c := desiredConsole(site, m, true)
+	if c.URL != "https://10.0.0.5:8800" || !slices.Equal(c.CertificateHosts, []string{"10.0.0.5", "n1", "localhost", "127.0.0.1"}) {
+		t.Errorf("%s for %v", c.URL, c.CertificateHosts)
 	}
 	if c.App == nil || !c.App.SkipCompat || m.App.SkipCompat || c.AppID != "id" {
 		t.Errorf("app is %+v", c.App)
 	}
 	in.Spec.Kotsadm.Hostname = "console.example.com"
-	if c := console(site, m, false); c.URL != "https://10.0.0.5:8800" || c.Hosts[0] != "console.example.com" || c.App.SkipCompat {
+	if c := desiredConsole(site, m, false); c.URL != "https://10.0.0.5:8800" || c.CertificateHosts[0] != "console.example.com" || c.App.SkipCompat {
 		t.Errorf("with a name: %+v", c)
 	}
 	in.Spec.Kotsadm = nil
-	if c := console(site, m, false); c.Namespace != "" || c.App != nil {
+	if c := desiredConsole(site, m, false); c.Namespace != "" || c.App != nil {
 		t.Errorf("without a console: %+v", c)
 	}
 }
@@ -166,11 +166,11 @@ func TestDesiredConsole_UsesTheNodeAddressAndCertifiesAllNames(t *testing.T) {
 func TestProxySettings_ExemptTheClusterItself(t *testing.T) {
 	in := installer(t)
 	address := netip.MustParseAddr("10.0.0.5")
-	if p := proxyOf(in, address); p.HTTP != "" || p.HTTPS != "" || p.NoProxy != nil {
+	if p := proxySettings(in, address); p.HTTP != "" || p.HTTPS != "" || p.NoProxy != nil {
 		t.Errorf("without a proxy: %+v", p)
 	}
 	in.Spec.Proxy = spec.Proxy{HTTPSProxy: "http://proxy:3128", NoProxy: []string{".example.com"}}
-	p := proxyOf(in, address)
+	p := proxySettings(in, address)
 	for _, want := range []string{"localhost", "127.0.0.1", "10.0.0.5", "10.244.0.0/16", "10.96.0.0/12", ".svc", ".cluster.local", ".example.com"} {
 		t.Run(want, func(t *testing.T) {
 			if !slices.Contains(p.NoProxy, want) {
@@ -181,9 +181,9 @@ func TestProxySettings_ExemptTheClusterItself(t *testing.T) {
 }
 
 func TestInstallRequirements_ComeFromTheBundle(t *testing.T) {
-	b := open(t, airgaptest.Request(t))
-	m := manifest.Set{Installer: installer(t)}
-	w := Want(b, m.Installer, emptyJournal(t), dataDir)
+	b := open(t, airgaptest.NewRequest(t))
+	m := manifest.Config{Installer: installer(t)}
+	w := InstallRequirements(b, m.Installer, emptyJournal(t), dataDir)
 	if w.Verb != "install" || w.Role != hostpreflight.Controller || w.Arch != "amd64" || w.KubernetesMinor != 33 || w.ConsolePort != 8800 {
 		t.Errorf("requirements are %+v", w)
 	}
@@ -194,40 +194,40 @@ func TestInstallRequirements_ComeFromTheBundle(t *testing.T) {
 	if size.Stored == 0 || size.Unpacked == 0 || size.Host == 0 {
 		t.Fatalf("the bundle is empty: %+v", size)
 	}
-	for _, want := range []hostpreflight.Disk{
+	for _, want := range []hostpreflight.WritePath{
 		{Path: "/var/lib/k0s", Bytes: uint64(size.Stored + size.Unpacked), Exec: true, Pods: true},
 		{Path: "/usr/local/bin", Bytes: uint64(size.Host), Exec: true},
 		{Path: dataDir, Bytes: 5 << 30},
 	} {
 		t.Run(want.Path, func(t *testing.T) {
-			if !slices.ContainsFunc(w.Disks, func(d hostpreflight.Disk) bool {
-				want.Use = d.Use
+			if !slices.ContainsFunc(w.WritePaths, func(d hostpreflight.WritePath) bool {
+				want.Purpose = d.Purpose
 				return d == want
 			}) {
-				t.Errorf("no disk %+v among %+v", want, w.Disks)
+				t.Errorf("no disk %+v among %+v", want, w.WritePaths)
 			}
 		})
 	}
 	m.Installer.Spec.Kotsadm = nil
-	if w := Want(b, m.Installer, emptyJournal(t), dataDir); w.ConsolePort != 0 {
+	if w := InstallRequirements(b, m.Installer, emptyJournal(t), dataDir); w.ConsolePort != 0 {
 		t.Errorf("console port %d without a console", w.ConsolePort)
 	}
 }
 
 func TestFindOwned_ListsWhatEarlierRunsInstalled(t *testing.T) {
 	j := emptyJournal(t)
-	if o := ours(j, dataDir); o.Installed || len(o.Units) != 0 || !slices.Equal(o.Paths, []string{dataDir}) {
+	if o := findOwned(j, dataDir); o.Installed || len(o.Units) != 0 || !slices.Equal(o.Paths, []string{dataDir}) {
 		t.Errorf("a bare host: %+v", o)
 	}
-	must(t, j.Begin("install", nil))
+	must(t, j.BeginRun("install", nil))
 	must(t, j.BeginStep("kernel", []string{"/etc/modules-load.d/plinth.conf", "sysctl:net.ipv4.ip_forward"}))
-	o := ours(j, dataDir)
-	if o.Installed || !slices.Equal(o.Units, []string{k0s.Unit, k0s.WorkerUnit}) || !slices.Equal(o.Paths, []string{dataDir, "/etc/modules-load.d/plinth.conf"}) {
+	o := findOwned(j, dataDir)
+	if o.Installed || !slices.Equal(o.Units, []string{k0s.ControllerUnit, k0s.WorkerUnit}) || !slices.Equal(o.Paths, []string{dataDir, "/etc/modules-load.d/plinth.conf"}) {
 		t.Errorf("after a kill before k0s: %+v", o)
 	}
 	must(t, j.EndStep("kernel", nil))
-	must(t, j.BeginStep("k0s-start", []string{k0s.DataDir, k0s.Unit}))
-	if o := ours(j, dataDir); !o.Installed || !slices.Contains(o.Paths, k0s.DataDir) {
+	must(t, j.BeginStep("k0s-start", []string{k0s.DataDir, k0s.ControllerUnit}))
+	if o := findOwned(j, dataDir); !o.Installed || !slices.Contains(o.Paths, k0s.DataDir) {
 		t.Errorf("after a kill in the start of k0s: %+v", o)
 	}
 }

@@ -17,14 +17,14 @@ import (
 // MissingBlobs returns those blobs that a thin bundle omits and that the host does not
 // have either: files that are not installed, image content that is not in containerd.
 // When containerd does not run, its content is unknown and all images are listed.
-func Lacking(ctx context.Context, h host.Host, b *airgap.Bundle) ([]ocispec.Descriptor, error) {
+func MissingBlobs(ctx context.Context, h host.Host, b *airgap.Bundle) ([]ocispec.Descriptor, error) {
 	need := map[digest.Digest]bool{}
-	files, err := artifacts(ctx, b)
+	files, err := hostArtifacts(ctx, b)
 	if err != nil {
 		return nil, err
 	}
 	for _, f := range b.HostFiles() {
-		why, err := files[HostPaths()[f.Name]].Check(ctx, h)
+		why, err := files[HostFilePaths()[f.Name]].Check(ctx, h)
 		if err != nil {
 			return nil, err
 		}
@@ -32,9 +32,9 @@ func Lacking(ctx context.Context, h host.Host, b *airgap.Bundle) ([]ocispec.Desc
 	}
 	var all []images.Image
 	for _, i := range b.Images() {
-		all = append(all, imageOf(i))
+		all = append(all, toImage(i))
 	}
-	blobs, err := lackingBlobs(ctx, h, all)
+	blobs, err := missingImageBlobs(ctx, h, all)
 	if err != nil {
 		return nil, err
 	}
@@ -42,7 +42,7 @@ func Lacking(ctx context.Context, h host.Host, b *airgap.Bundle) ([]ocispec.Desc
 		need[d.Digest] = true
 	}
 	var missing []ocispec.Descriptor
-	for _, d := range b.Absent() {
+	for _, d := range b.Missing() {
 		if need[d.Digest] {
 			missing = append(missing, d)
 		}
@@ -52,11 +52,11 @@ func Lacking(ctx context.Context, h host.Host, b *airgap.Bundle) ([]ocispec.Desc
 
 // missingImageBlobs returns the blobs of all that are not in containerd, or every blob
 // when containerd does not run.
-func lackingBlobs(ctx context.Context, h host.Host, all []images.Image) ([]ocispec.Descriptor, error) {
-	if _, err := h.Lstat(k0s.Socket); err == nil {
-		store, err := images.Open(ctx, k0s.Socket, nil, 2*time.Second, nil)
+func missingImageBlobs(ctx context.Context, h host.Host, all []images.Image) ([]ocispec.Descriptor, error) {
+	if _, err := h.Lstat(k0s.ContainerdSocket); err == nil {
+		store, err := images.Open(ctx, k0s.ContainerdSocket, nil, 2*time.Second, nil)
 		if err == nil {
-			blobs, err := store.Lacking(ctx, all)
+			blobs, err := store.MissingBlobs(ctx, all)
 			return blobs, errors.Join(err, store.Close())
 		}
 	}

@@ -17,56 +17,56 @@ import (
 // spec.Kotsadm), and the size of its bundle on a host, rounded up (measured: 2.1 GB
 // and 0.3 GB).
 const (
-	defaultPods     = "10.244.0.0/16"
-	defaultServices = "10.96.0.0/12"
-	defaultPort     = 8800
-	defaultFirst    = 80
-	defaultLast     = 32767
-	defaultData     = 3e9
-	defaultPrograms = 4e8
+	defaultPodCIDR       = "10.244.0.0/16"
+	defaultServiceCIDR   = "10.96.0.0/12"
+	defaultConsolePort   = 8800
+	defaultFirstNodePort = 80
+	defaultLastNodePort  = 32767
+	defaultDataBytes     = 3e9
+	defaultProgramBytes  = 4e8
 )
 
 // DefaultRequirements returns the requirements of an install on its host while the
 // bundle is not known.
-func DefaultWant(j *journal.Journal, dataDir string) hostpreflight.Want {
-	return hostpreflight.Want{
+func DefaultRequirements(j *journal.Journal, dataDir string) hostpreflight.Requirements {
+	return hostpreflight.Requirements{
 		Verb: hostpreflight.Install, Role: hostpreflight.Controller,
-		PodCIDR: netip.MustParsePrefix(defaultPods), ServiceCIDR: netip.MustParsePrefix(defaultServices),
-		ConsolePort: defaultPort, NodePorts: [2]int{defaultFirst, defaultLast},
-		Ours:  ours(j, dataDir),
-		Disks: disks(dataDir, defaultData, defaultPrograms),
+		PodCIDR: netip.MustParsePrefix(defaultPodCIDR), ServiceCIDR: netip.MustParsePrefix(defaultServiceCIDR),
+		ConsolePort: defaultConsolePort, NodePorts: [2]int{defaultFirstNodePort, defaultLastNodePort},
+		Owned:      findOwned(j, dataDir),
+		WritePaths: requiredDisks(dataDir, defaultDataBytes, defaultProgramBytes),
 	}
 }
 
 // requiredDisks returns the paths to which an install writes; data and programs are
 // sizes in bytes. The folders for logs, settings and network plug-ins need little
 // space but must be writable.
-func disks(dataDir string, data, programs uint64) []hostpreflight.Disk {
-	return []hostpreflight.Disk{
-		{Path: k0s.DataDir, Use: "images, containers and the cluster's state", Bytes: data, Exec: true, Pods: true},
-		{Path: "/usr/local/bin", Use: "the programs k0s and kots", Bytes: programs, Exec: true},
-		{Path: dataDir, Use: "volumes and Plinth's own state", Bytes: volumeBytes},
-		{Path: "/etc", Use: "configuration and service units", Bytes: 1e6},
-		{Path: "/opt/cni/bin", Use: "network plug-ins", Bytes: 1e8, Exec: true},
-		{Path: "/var/log", Use: "logs of pods and of Plinth", Bytes: 1e9},
+func requiredDisks(dataDir string, data, programs uint64) []hostpreflight.WritePath {
+	return []hostpreflight.WritePath{
+		{Path: k0s.DataDir, Purpose: "images, containers and the cluster's state", Bytes: data, Exec: true, Pods: true},
+		{Path: "/usr/local/bin", Purpose: "the programs k0s and kots", Bytes: programs, Exec: true},
+		{Path: dataDir, Purpose: "volumes and Plinth's own state", Bytes: volumeBytes},
+		{Path: "/etc", Purpose: "configuration and service units", Bytes: 1e6},
+		{Path: "/opt/cni/bin", Purpose: "network plug-ins", Bytes: 1e8, Exec: true},
+		{Path: "/var/log", Purpose: "logs of pods and of Plinth", Bytes: 1e9},
 	}
 }
 
 // InstallRequirements returns the requirements of an install of b on its host.
-func Want(b *airgap.Bundle, in *spec.Installer, j *journal.Journal, dataDir string) hostpreflight.Want {
+func InstallRequirements(b *airgap.Bundle, in *spec.Installer, j *journal.Journal, dataDir string) hostpreflight.Requirements {
 	size := b.ContentSize()
-	w := hostpreflight.Want{
+	w := hostpreflight.Requirements{
 		Verb: hostpreflight.Install, Role: hostpreflight.Controller,
-		KubernetesMinor: k0s.Minor(in.Spec.K0s.Version),
+		KubernetesMinor: k0s.KubernetesMinor(in.Spec.K0s.Version),
 		PodCIDR:         netip.MustParsePrefix(in.Spec.Network.PodCIDR),     // lint has parsed it
 		ServiceCIDR:     netip.MustParsePrefix(in.Spec.Network.ServiceCIDR), // likewise
-		Ours:            ours(j, dataDir),
-		Disks:           disks(dataDir, uint64(size.Stored+size.Unpacked), uint64(size.Host)),
+		Owned:           findOwned(j, dataDir),
+		WritePaths:      requiredDisks(dataDir, uint64(size.Stored+size.Unpacked), uint64(size.Host)),
 	}
 	w.NodePorts[0], w.NodePorts[1] = in.Spec.Network.NodePorts()
 	w.Proxy = in.Spec.Proxy.HTTPSProxy
-	if fetched := b.AbsentSize(); fetched > 0 {
-		w.Disks = append(w.Disks, hostpreflight.Disk{Path: run.FetchDir, Use: "downloads, until the install is done", Bytes: uint64(fetched)})
+	if fetched := b.MissingSize(); fetched > 0 {
+		w.WritePaths = append(w.WritePaths, hostpreflight.WritePath{Path: run.FetchDir, Purpose: "downloads, until the install is done", Bytes: uint64(fetched)})
 	}
 	if _, arch, ok := strings.Cut(b.Platform(), "/"); ok {
 		w.Arch = arch
@@ -79,8 +79,8 @@ func Want(b *airgap.Bundle, in *spec.Installer, j *journal.Journal, dataDir stri
 
 // JoinRequirements returns the requirements of a join as role on its host. A worker
 // holds no volumes of the console: volumes stay on the node that created them.
-func WantToJoin(b *airgap.Bundle, in *spec.Installer, j *journal.Journal, dataDir string, role hostpreflight.Role) hostpreflight.Want {
-	w := Want(b, in, j, dataDir)
+func JoinRequirements(b *airgap.Bundle, in *spec.Installer, j *journal.Journal, dataDir string, role hostpreflight.Role) hostpreflight.Requirements {
+	w := InstallRequirements(b, in, j, dataDir)
 	w.Verb, w.Role = "join", role
 	return w
 }
@@ -89,11 +89,11 @@ func WantToJoin(b *airgap.Bundle, in *spec.Installer, j *journal.Journal, dataDi
 const volumeBytes = 5 << 30
 
 // findOwned returns what earlier runs, finished or not, installed on this host.
-func ours(j *journal.Journal, dataDir string) hostpreflight.Ours {
-	o := hostpreflight.Ours{Paths: []string{dataDir}}
+func findOwned(j *journal.Journal, dataDir string) hostpreflight.Owned {
+	o := hostpreflight.Owned{Paths: []string{dataDir}}
 	for _, past := range j.Runs() {
 		for _, s := range past.Steps {
-			for _, touched := range s.Touches {
+			for _, touched := range s.Affects {
 				if strings.HasPrefix(touched, "/") {
 					o.Paths = append(o.Paths, touched)
 				}
@@ -104,7 +104,7 @@ func ours(j *journal.Journal, dataDir string) hostpreflight.Ours {
 		}
 	}
 	if len(j.Runs()) > 0 {
-		o.Units = []string{k0s.Unit, k0s.WorkerUnit}
+		o.Units = []string{k0s.ControllerUnit, k0s.WorkerUnit}
 	}
 	return o
 }

@@ -18,8 +18,8 @@ import (
 )
 
 // URL returns the address of the console of this host's cluster.
-func URL(r *run.Run) (string, error) {
-	receipt, err := withConsole(r, "show the console's URL")
+func URL(r *run.Env) (string, error) {
+	receipt, err := consoleReceipt(r, "show the console's URL")
 	if err != nil {
 		return "", err
 	}
@@ -28,12 +28,12 @@ func URL(r *run.Run) (string, error) {
 
 // ResetPassword sets a new random console password and returns it. The
 // password is stored nowhere else in clear text.
-func ResetPassword(ctx context.Context, r *run.Run) (password string, err error) {
-	receipt, err := withConsole(r, "reset the console's password")
+func ResetPassword(ctx context.Context, r *run.Env) (password string, err error) {
+	receipt, err := consoleReceipt(r, "reset the console's password")
 	if err != nil {
 		return "", err
 	}
-	err = r.Changing(ctx, "console-reset-password", func(r *run.Run, _ *runlog.Log) error {
+	err = r.WithLock(ctx, "console-reset-password", func(r *run.Env, _ *runlog.RunLog) error {
 		k, err := r.KOTS(receipt.Console.Namespace)
 		if err != nil {
 			return err
@@ -47,13 +47,13 @@ func ResetPassword(ctx context.Context, r *run.Run) (password string, err error)
 
 // SetCertificate configures the user's certificate and key (PEM files) for the
 // console. changed is false when they are already in use.
-func SetCertificate(ctx context.Context, r *run.Run, certFile, keyFile string) (changed bool, err error) {
+func SetCertificate(ctx context.Context, r *run.Env, certFile, keyFile string) (changed bool, err error) {
 	const doing = "set the console's certificate"
-	receipt, err := withConsole(r, doing)
+	receipt, err := consoleReceipt(r, doing)
 	if err != nil {
 		return false, err
 	}
-	files, err := manifest.Files([]string{certFile, keyFile})
+	files, err := manifest.ReadFiles([]string{certFile, keyFile})
 	if err != nil {
 		return false, err
 	}
@@ -62,16 +62,16 @@ func SetCertificate(ctx context.Context, r *run.Run, certFile, keyFile string) (
 	if receipt.Console.Hostname != "" {
 		hosts = []string{receipt.Console.Hostname}
 	}
-	err = r.Changing(ctx, "console-set-certificate", func(r *run.Run, _ *runlog.Log) error {
+	err = r.WithLock(ctx, "console-set-certificate", func(r *run.Env, _ *runlog.RunLog) error {
 		k, err := r.KOTS(receipt.Console.Namespace)
 		if err != nil {
 			return err
 		}
 		wait := kube.Wait{Timeout: 2 * time.Minute, Report: func(message string, _, _ int64) { r.Note(message) },
-			Culprit: func(ctx context.Context) string { return k.Kube.Culprit(ctx, k.Namespace, "") }}
+			Diagnose: func(ctx context.Context) string { return k.Kube.Diagnose(ctx, k.Namespace, "") }}
 		url := compose.ConsoleURL(journal.Console{Port: receipt.Console.Port}, receipt.Address)
-		proxy := front.Front{Kube: k.Kube, Namespace: k.Namespace}
-		there, err := proxy.Has(ctx, pair)
+		proxy := front.ConsoleProxy{Kube: k.Kube, Namespace: k.Namespace}
+		there, err := proxy.HasCertificate(ctx, pair)
 		if changed = !there; err != nil || there {
 			return err
 		}
@@ -86,8 +86,8 @@ func SetCertificate(ctx context.Context, r *run.Run, certFile, keyFile string) (
 
 // consoleReceipt returns the receipt of this host. It is a usage problem if the
 // cluster was installed without a console.
-func withConsole(r *run.Run, doing string) (journal.Receipt, error) {
-	receipt, err := r.Installed(doing)
+func consoleReceipt(r *run.Env, doing string) (journal.Receipt, error) {
+	receipt, err := r.RequireInstalled(doing)
 	if err == nil && receipt.Console.Port == 0 {
 		err = problem.New(problem.ExitUsage, doing, errors.New("this cluster has no KOTS console"), "a console is installed when the Installer has spec.kotsadm")
 	}

@@ -23,10 +23,10 @@ import (
 )
 
 // ExecutablePath is the executable of this process, also after its file was replaced.
-const Program = "/proc/self/exe"
+const ExecutablePath = "/proc/self/exe"
 
 // maxKeySize is the maximum size of a key file in bytes.
-const maxKey = 64 << 10
+const maxKeySize = 64 << 10
 
 // Request selects a bundle and the key material that verifies it.
 type Request struct {
@@ -36,15 +36,15 @@ type Request struct {
 	VerifyKey     string // file with the vendor's public key; "" for the key embedded in this executable
 	KeyRotation   string // file with the vendor's statement that a new key replaces the old one; "" for none
 	AllowUnsigned bool   // accept a bundle that no known key verifies
-	Look          bool   // accept it likewise, because nothing from it will be put on the host
+	InspectOnly   bool   // accept it likewise, because nothing from it will be put on the host
 }
 
 // Bundle is an open bundle that passed the trust check, and where its missing
 // content comes from.
-type Delivery struct {
+type Bundle struct {
 	*airgap.Bundle
 	Path  string // file or URL
-	Trust trust.Verdict
+	Trust trust.Result
 
 	remote *fetch.Remote  // nil unless Request.Source was given
 	base   *airgap.Bundle // nil unless the bundle is a delta
@@ -52,7 +52,7 @@ type Delivery struct {
 }
 
 // Close closes the files of the bundle and of its base.
-func (d Delivery) Close() error {
+func (d Bundle) Close() error {
 	if d.base == nil {
 		return d.Bundle.Close()
 	}
@@ -62,20 +62,20 @@ func (d Delivery) Close() error {
 // Open opens the requested bundle and verifies its vendor and platform. If the
 // bundle is accepted only because the user allowed it, Open notes a warning;
 // Bundle.Trust holds it for the receipt.
-func Open(ctx context.Context, r *run.Run, req Request) (Delivery, error) {
-	policy, err := terms(r, req)
+func Open(ctx context.Context, r *run.Env, req Request) (Bundle, error) {
+	policy, err := trustPolicy(r, req)
 	if err != nil {
-		return Delivery{}, err
+		return Bundle{}, err
 	}
-	d, err := open(ctx, req)
+	d, err := openRequested(ctx, req)
 	if err != nil {
-		return Delivery{}, err
+		return Bundle{}, err
 	}
-	if d.Trust, err = trust.Judge(d.Path, d.Bundle, policy); err != nil {
-		return Delivery{}, errors.Join(err, d.Close())
+	if d.Trust, err = trust.Verify(d.Path, d.Bundle, policy); err != nil {
+		return Bundle{}, errors.Join(err, d.Close())
 	}
-	if err := fits(d.Path, d.Platform(), runtime.GOOS+"/"+runtime.GOARCH); err != nil {
-		return Delivery{}, errors.Join(err, d.Close())
+	if err := checkPlatform(d.Path, d.Platform(), runtime.GOOS+"/"+runtime.GOARCH); err != nil {
+		return Bundle{}, errors.Join(err, d.Close())
 	}
 	if d.Trust.Warning != "" {
 		r.Note("warning: " + d.Trust.Warning)
@@ -85,7 +85,7 @@ func Open(ctx context.Context, r *run.Run, req Request) (Delivery, error) {
 
 // checkPlatform returns a problem if the bundle at path is for another platform
 // than here; both are GOOS/GOARCH, and "" fits every host.
-func fits(path, platform, here string) error {
+func checkPlatform(path, platform, here string) error {
 	if platform == "" || platform == here {
 		return nil
 	}
@@ -94,13 +94,13 @@ func fits(path, platform, here string) error {
 
 // trustPolicy returns the trust policy from the request, the embedded key and
 // the receipt of this host.
-func terms(r *run.Run, req Request) (t trust.Terms, err error) {
-	t = trust.Terms{AllowUnsigned: req.AllowUnsigned, Look: req.Look, Now: r.Now()}
-	if t.Key, err = Key(req.VerifyKey); err != nil {
+func trustPolicy(r *run.Env, req Request) (t trust.Policy, err error) {
+	t = trust.Policy{AllowUnsigned: req.AllowUnsigned, InspectOnly: req.InspectOnly, Now: r.Now()}
+	if t.Key, err = PublicKey(req.VerifyKey); err != nil {
 		return t, err
 	}
 	if req.KeyRotation != "" {
-		statement, err := parse(req.KeyRotation, sign.ParseRotation)
+		statement, err := parseKeyFile(req.KeyRotation, sign.ParseKeyRotation)
 		if err != nil {
 			return t, err
 		}
@@ -108,13 +108,13 @@ func terms(r *run.Run, req Request) (t trust.Terms, err error) {
 	}
 	receipt, _, err := journal.ReadReceipt(r.Host, r.DataDir)
 	if err == nil {
-		t.Pin, err = pin(receipt)
+		t.Pin, err = pinnedVendor(receipt)
 	}
 	return t, err
 }
 
 // pinnedVendor returns the vendor's key and the release that the receipt records.
-func pin(r journal.Receipt) (trust.Pin, error) {
+func pinnedVendor(r journal.Receipt) (trust.Pin, error) {
 	p := trust.Pin{Release: r.Vendor.Release, Bundle: digest.Digest(r.Bundle)}
 	if err := p.Key.UnmarshalText([]byte(r.Vendor.Key)); err != nil {
 		return p, problem.New(problem.ExitBundle, "read the vendor's key in the receipt", err, "reset the cluster and install it again: plinth reset cluster")
@@ -123,36 +123,36 @@ func pin(r journal.Receipt) (trust.Pin, error) {
 }
 
 // VendorRecord returns what the receipt records of a bundle's vendor.
-func Vendor(v trust.Verdict) journal.Vendor {
+func VendorRecord(v trust.Result) journal.Vendor {
 	text, _ := v.Key.MarshalText() // never fails
 	return journal.Vendor{Key: string(text), Fingerprint: v.Key.Fingerprint(), Release: v.Release}
 }
 
 // PublicKey returns the public key in file. If file is "", it returns the key
 // embedded in this executable, or the zero key if there is none.
-func Key(file string) (sign.Public, error) {
+func PublicKey(file string) (sign.PublicKey, error) {
 	if file != "" {
-		return parse(file, sign.ParsePublic)
+		return parseKeyFile(file, sign.ParsePublicKey)
 	}
-	s, closer, err := Self()
+	s, closer, err := OpenSelf()
 	if err != nil {
-		return sign.Public{}, err
+		return sign.PublicKey{}, err
 	}
 	return s.Key, closer.Close()
 }
 
 // OpenSelf returns the parts of this executable. The caller closes the closer.
-func Self() (seal.Sealed, io.Closer, error) { return Taken(Program) }
+func OpenSelf() (seal.Embedded, io.Closer, error) { return OpenExecutable(ExecutablePath) }
 
 // OpenExecutable returns the parts of the executable at path: the program, and
 // the key and bundle that are embedded in it. The caller closes the closer.
-func Taken(path string) (seal.Sealed, io.Closer, error) {
+func OpenExecutable(path string) (seal.Embedded, io.Closer, error) {
 	file, err := os.Open(path)
 	if err != nil {
-		return seal.Sealed{}, nil, problem.New(problem.ExitUsage, "read the executable "+path, err, "name a plinth executable")
+		return seal.Embedded{}, nil, problem.New(problem.ExitUsage, "read the executable "+path, err, "name a plinth executable")
 	}
 	st, err := file.Stat()
-	var s seal.Sealed
+	var s seal.Embedded
 	if err == nil {
 		s, err = seal.Open(file, st.Size())
 	}
@@ -164,8 +164,8 @@ func Taken(path string) (seal.Sealed, io.Closer, error) {
 
 // openEmbedded opens the bundle that is embedded in this executable, and returns
 // the executable's name with it.
-func sealed(ctx context.Context) (string, *airgap.Bundle, error) {
-	s, closer, err := Self()
+func openEmbedded(ctx context.Context) (string, *airgap.Bundle, error) {
+	s, closer, err := OpenSelf()
 	if err != nil {
 		return "", nil, err
 	}
@@ -181,12 +181,12 @@ func sealed(ctx context.Context) (string, *airgap.Bundle, error) {
 	if err != nil {
 		return "", nil, errors.Join(err, closer.Close())
 	}
-	return name, b.Owning(closer), nil
+	return name, b.WithCloser(closer), nil
 }
 
 // parseKeyFile reads the key file at path and parses it with as.
-func parse[T any](path string, as func([]byte) (T, error)) (value T, err error) {
-	raw, err := run.Given(nil, path, maxKey)
+func parseKeyFile[T any](path string, as func([]byte) (T, error)) (value T, err error) {
+	raw, err := run.ReadInput(nil, path, maxKeySize)
 	if err == nil {
 		value, err = as(raw)
 	}
@@ -197,4 +197,6 @@ func parse[T any](path string, as func([]byte) (T, error)) (value T, err error) 
 }
 
 // PrivateKey returns the vendor's private key in the file or pipe at path.
-func PrivateKey(path string) (sign.Private, error) { return parse(path, sign.ParsePrivate) }
+func PrivateKey(path string) (sign.PrivateKey, error) {
+	return parseKeyFile(path, sign.ParsePrivateKey)
+}

@@ -27,7 +27,7 @@ import (
 
 // vendor is a key pair in files.
 type vendor struct {
-	key     sign.Private
+	key     sign.PrivateKey
 	public  string // file
 	rotated func(next vendor) string
 }
@@ -53,7 +53,7 @@ func newVendor(t *testing.T) vendor {
 	v := vendor{key: private, public: file(t, public.PEM())}
 	v.rotated = func(next vendor) string {
 		public, _ := next.key.Public()
-		statement, err := private.Rotate(public)
+		statement, err := private.SignRotation(public)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -73,28 +73,28 @@ func file(t *testing.T, data []byte) string {
 
 func (v vendor) bundle(t *testing.T, release int64) string {
 	t.Helper()
-	req := airgaptest.Request(t)
+	req := airgaptest.NewRequest(t)
 	req.Release, req.Sign = release, v.key.Sign
-	return airgaptest.Bundle(t, req)
+	return airgaptest.WriteBundle(t, req)
 }
 
 // site returns the environment of a new host, and the notes that it collects.
-func site(t *testing.T) (r *run.Run, notes *[]string) {
+func site(t *testing.T) (r *run.Env, notes *[]string) {
 	t.Helper()
 	notes = new([]string)
-	return &run.Run{Host: host.Local(t.TempDir()), Config: run.Config{DataDir: "/data", Now: time.Now,
+	return &run.Env{Host: host.Local(t.TempDir()), GlobalOptions: run.GlobalOptions{DataDir: "/data", Now: time.Now,
 		Note: func(text string) { *notes = append(*notes, text) }}}, notes
 }
 
 // take opens a bundle and, if it is accepted, writes the receipt of its install.
-func take(t *testing.T, r *run.Run, req Request) error {
+func take(t *testing.T, r *run.Env, req Request) error {
 	t.Helper()
 	d, err := Open(t.Context(), r, req)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = d.Close() }()
-	receipt := journal.Receipt{Bundle: d.Digest().String(), Vendor: Vendor(d.Trust), Warnings: d.Trust.Warnings(nil)}
+	receipt := journal.Receipt{Bundle: d.Digest().String(), Vendor: VendorRecord(d.Trust), Warnings: d.Trust.AppendWarning(nil)}
 	if err := r.Host.MkdirAll("/data", 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -103,7 +103,7 @@ func take(t *testing.T, r *run.Run, req Request) error {
 
 func TestOpen_RemembersVendorInReceipt(t *testing.T) {
 	ours, next, stranger := newVendor(t), newVendor(t), newVendor(t)
-	unsigned := airgaptest.Bundle(t, airgaptest.Request(t))
+	unsigned := airgaptest.WriteBundle(t, airgaptest.NewRequest(t))
 	r, notes := site(t)
 	for _, step := range []struct {
 		name string
@@ -148,7 +148,7 @@ func TestOpen_ReportsBadKeyFileAsUsageProblem(t *testing.T) {
 	for name, req := range map[string]Request{
 		"no file":            {Bundle: bundle, VerifyKey: "/none"},
 		"not a key":          {Bundle: bundle, VerifyKey: bundle},
-		"a long file":        {Bundle: bundle, VerifyKey: file(t, make([]byte, maxKey+1))},
+		"a long file":        {Bundle: bundle, VerifyKey: file(t, make([]byte, maxKeySize+1))},
 		"a key as statement": {Bundle: bundle, VerifyKey: ours.public, KeyRotation: ours.public},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -169,14 +169,14 @@ func TestOpen_ReportsMissingEmbeddedBundle(t *testing.T) {
 }
 
 func TestBundleFetchURLs_OmitsCredentials(t *testing.T) {
-	if got := (Delivery{}).Sources(); got != nil {
+	if got := (Bundle{}).FetchURLs(); got != nil {
 		t.Errorf("bundle in a file: %v", got)
 	}
 	remote, err := fetch.Dial(t.Context(), "https://user:secret@bundles.example.com/my-app", fetch.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := (Delivery{remote: remote}).Sources(); !slices.Equal(got, []string{"https://bundles.example.com/my-app"}) {
+	if got := (Bundle{remote: remote}).FetchURLs(); !slices.Equal(got, []string{"https://bundles.example.com/my-app"}) {
 		t.Errorf("%v", got)
 	}
 }
@@ -193,9 +193,9 @@ func TestOpen_AcceptsDeltaOnlyWithItsBase(t *testing.T) {
 		t.Cleanup(func() { _ = b.Close() })
 		return b
 	}
-	d, err := delta.New(t.Context(), open(old), open(next), t.TempDir())
+	d, err := delta.Compare(t.Context(), open(old), open(next), t.TempDir())
 	if err == nil {
-		err = d.File(t.Context(), change)
+		err = d.WriteFile(t.Context(), change)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -259,7 +259,7 @@ func TestOpen_VerifiesBundleInPipeByItsBeginning(t *testing.T) {
 			switch {
 			case c.want != "" && (problem.ExitCode(err) != problem.ExitBundle || problem.Hint(err) == "" || !strings.Contains(err.Error(), c.want)):
 				t.Errorf("%v", err)
-			case c.want == "" && (err != nil || len(d.Absent()) == 0 || d.Release() != 1 || len(d.Sources()) != 0 || d.Close() != nil):
+			case c.want == "" && (err != nil || len(d.Missing()) == 0 || d.Release() != 1 || len(d.FetchURLs()) != 0 || d.Close() != nil):
 				t.Errorf("%v", err)
 			}
 			_ = read.Close()
@@ -269,12 +269,12 @@ func TestOpen_VerifiesBundleInPipeByItsBeginning(t *testing.T) {
 }
 
 func TestCheckPlatform_RefusesOtherPlatform(t *testing.T) {
-	if err := fits("b", "linux/arm64", "linux/amd64"); problem.ExitCode(err) != problem.ExitBundle || problem.Hint(err) == "" || !strings.Contains(err.Error(), "for linux/arm64") {
+	if err := checkPlatform("b", "linux/arm64", "linux/amd64"); problem.ExitCode(err) != problem.ExitBundle || problem.Hint(err) == "" || !strings.Contains(err.Error(), "for linux/arm64") {
 		t.Errorf("%v", err)
 	}
 	for _, platform := range []string{"", "linux/amd64"} {
 		t.Run("accepts "+platform, func(t *testing.T) {
-			if err := fits("b", platform, "linux/amd64"); err != nil {
+			if err := checkPlatform("b", platform, "linux/amd64"); err != nil {
 				t.Error(err)
 			}
 		})

@@ -23,7 +23,7 @@ import (
 // openRequested opens the bundle that req selects and, for a thin bundle or a
 // delta, the source or base that supplies its missing content. It is a problem
 // if content is missing and neither was given.
-func open(ctx context.Context, req Request) (d Delivery, err error) {
+func openRequested(ctx context.Context, req Request) (d Bundle, err error) {
 	if req.Source != "" {
 		if d.remote, err = fetch.Dial(ctx, req.Source, fetch.Options{}); err != nil {
 			return d, err
@@ -38,9 +38,9 @@ func open(ctx context.Context, req Request) (d Delivery, err error) {
 	case d.Path != "":
 		d.Bundle, err = airgap.Open(ctx, d.Path)
 	case d.remote != nil:
-		d.Path, d.Bundle, err = published(ctx, d.remote)
+		d.Path, d.Bundle, err = openPublished(ctx, d.remote)
 	default:
-		d.Path, d.Bundle, err = sealed(ctx)
+		d.Path, d.Bundle, err = openEmbedded(ctx)
 	}
 	if err != nil {
 		return d, err
@@ -49,9 +49,9 @@ func open(ctx context.Context, req Request) (d Delivery, err error) {
 		if d.base, err = airgap.Open(ctx, req.Base); err != nil {
 			return d, errors.Join(err, d.Bundle.Close())
 		}
-		err = delta.Check(d.Bundle, d.base)
+		err = delta.CheckBase(d.Bundle, d.base)
 	}
-	if n := len(d.Absent()); n > 0 && d.remote == nil && d.base == nil && d.stream == nil {
+	if n := len(d.Missing()); n > 0 && d.remote == nil && d.base == nil && d.stream == nil {
 		what, hint := "thin", "name the URL that has them with --source URL, or use the full bundle"
 		if d.Delta() != nil {
 			what, hint = "a delta", "name the bundle that it was created from with --base FILE, or use the full bundle"
@@ -65,8 +65,8 @@ func open(ctx context.Context, req Request) (d Delivery, err error) {
 }
 
 // openPublished opens the thin bundle in a published folder, and returns its URL with it.
-func published(ctx context.Context, remote *fetch.Remote) (string, *airgap.Bundle, error) {
-	thin, err := remote.Thin(ctx)
+func openPublished(ctx context.Context, remote *fetch.Remote) (string, *airgap.Bundle, error) {
+	thin, err := remote.FetchThinBundle(ctx)
 	if err != nil {
 		return "", nil, err
 	}
@@ -76,7 +76,7 @@ func published(ctx context.Context, remote *fetch.Remote) (string, *airgap.Bundl
 
 // FetchURLs returns the URLs that Fetch will download from, without credentials.
 // A registry (oci) is not listed, because opening the bundle has already reached it.
-func (d Delivery) Sources() []string {
+func (d Bundle) FetchURLs() []string {
 	if d.remote == nil {
 		return nil
 	}
@@ -91,11 +91,11 @@ func (d Delivery) Sources() []string {
 // MissingAtSource queries the source once for all content that the bundle omits,
 // and returns the parts that the source does not have. It is an error if the
 // source cannot be queried.
-func (d Delivery) Lacking(ctx context.Context) ([]string, error) {
+func (d Bundle) MissingAtSource(ctx context.Context) ([]string, error) {
 	if d.remote == nil {
 		return nil, nil
 	}
-	return d.remote.Lacking(ctx, d.Absent())
+	return d.remote.ListUnavailable(ctx, d.Missing())
 }
 
 // Fetch downloads the parts of a thin bundle that the host lacks, as listed by
@@ -105,37 +105,37 @@ func (d Delivery) Lacking(ctx context.Context) ([]string, error) {
 //
 // An interrupted download resumes at the next call. If nothing was received, or
 // the content at the source is wrong, Fetch leaves nothing behind.
-func (d Delivery) Fetch(ctx context.Context, r *run.Run, lacking []ocispec.Descriptor, progress func(done, total int64)) (*airgap.Bundle, error) {
-	if len(d.Absent()) == 0 {
+func (d Bundle) Fetch(ctx context.Context, r *run.Env, lacking []ocispec.Descriptor, progress func(done, total int64)) (*airgap.Bundle, error) {
+	if len(d.Missing()) == 0 {
 		return d.Bundle, nil
 	}
 	folder, err := blob.CreateFolder(filepath.Join(run.FetchDir, d.Digest().Encoded()))
 	if err != nil {
 		err = problem.New(problem.ExitBundle, "store downloaded content", err, "free disk space in "+run.FetchDir)
-		return nil, errors.Join(err, Discard(r))
+		return nil, errors.Join(err, DiscardFetched(r))
 	}
 	if d.base != nil {
 		src, err := delta.Base{Old: d.base, Folder: folder, Progress: progress}.Apply(ctx, d.Bundle, lacking)
 		if err != nil {
-			return nil, errors.Join(err, Discard(r))
+			return nil, errors.Join(err, DiscardFetched(r))
 		}
-		return d.With(src, lacking), nil
+		return d.WithBlobSource(src, lacking), nil
 	}
-	fetchBlobs, isPermanent := d.stream.Blobs, stream.Hopeless
+	fetchBlobs, isPermanent := d.stream.SaveBlobs, stream.IsPermanentStreamError
 	if d.stream == nil {
-		fetchBlobs, isPermanent = d.remote.Blobs, fetch.Hopeless
+		fetchBlobs, isPermanent = d.remote.FetchBlobs, fetch.IsPermanent
 	}
 	if err := fetchBlobs(ctx, folder, lacking, progress); err != nil {
-		if isPermanent(err) && ctx.Err() == nil || folder.Empty() { // nothing to resume from
-			err = errors.Join(err, Discard(r))
+		if isPermanent(err) && ctx.Err() == nil || folder.IsEmpty() { // nothing to resume from
+			err = errors.Join(err, DiscardFetched(r))
 		}
 		return nil, err
 	}
-	return d.With(folder, lacking), nil
+	return d.WithBlobSource(folder, lacking), nil
 }
 
 // DiscardFetched removes run.FetchDir.
-func Discard(r *run.Run) error {
+func DiscardFetched(r *run.Env) error {
 	if _, err := r.Host.Lstat(run.FetchDir); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

@@ -18,13 +18,13 @@ import (
 
 // Request describes a fault test.
 type Request struct {
-	ThrowAway bool          // the user confirms that nothing on this host is of value
-	Way       string        // Chain, Resume or Reset
-	Points    []string      // failpoints to kill at, each NAME or NAME#N; none for every step boundary
-	Random    int           // Chain only: number of additional kills at random times
-	Within    time.Duration // maximum time of a random kill after the start of a run
-	Seed      uint64        // of the random times; 0 to take one from the clock
-	Args      []string      // command to test and its arguments: install --bundle FILE
+	HostIsDisposable bool          // the user confirms that nothing on this host is of value
+	Mode             string        // Chain, Resume or Reset
+	Points           []string      // failpoints to kill at, each NAME or NAME#N; none for every step boundary
+	RandomKills      int           // Chain only: number of additional kills at random times
+	RandomWithin     time.Duration // maximum time of a random kill after the start of a run
+	Seed             uint64        // of the random times; 0 to take one from the clock
+	Args             []string      // command to test and its arguments: install --bundle FILE
 }
 
 // Modes of a fault test.
@@ -41,13 +41,13 @@ const (
 
 // Row is one kill and the run that followed it.
 type Row struct {
-	Point   string  `json:"point"`            // that killed the run
-	Killed  float64 `json:"killedSeconds"`    // duration of the killed run
-	Step    string  `json:"step,omitempty"`   // last step that the killed run reported
-	Next    string  `json:"next,omitempty"`   // next command: the tested one, or reset
-	Seconds float64 `json:"seconds"`          // duration of the next command, until it ended or was killed
-	Result  string  `json:"result"`           // Recovered, Unreached or Failed
-	Detail  string  `json:"detail,omitempty"` // reason for Failed
+	Point       string  `json:"point"`            // that killed the run
+	KilledAfter float64 `json:"killedSeconds"`    // duration of the killed run
+	Step        string  `json:"step,omitempty"`   // last step that the killed run reported
+	Next        string  `json:"next,omitempty"`   // next command: the tested one, or reset
+	Seconds     float64 `json:"seconds"`          // duration of the next command, until it ended or was killed
+	Result      string  `json:"result"`           // Recovered, Unreached or Failed
+	Detail      string  `json:"detail,omitempty"` // reason for Failed
 }
 
 // Results of a Row.
@@ -59,7 +59,7 @@ const (
 
 // Result is the result of a fault test.
 type Result struct {
-	Way     string  `json:"way"`
+	Mode    string  `json:"way"`
 	Seed    uint64  `json:"seed"`
 	Rows    []Row   `json:"rows"`
 	Kills   int     `json:"kills"`   // total number of killed runs
@@ -68,8 +68,8 @@ type Result struct {
 }
 
 // tester executes one fault test.
-type drill struct {
-	*run.Run
+type tester struct {
+	*run.Env
 	self  string // path of this program
 	req   Request
 	rules []failpoint.Rule // where to kill
@@ -79,20 +79,20 @@ type drill struct {
 
 // Run kills the command in req.Args at each point, and verifies that the same
 // command then completes or that a reset removes everything.
-func Run(ctx context.Context, r *run.Run, req Request) (Result, error) {
+func Run(ctx context.Context, r *run.Env, req Request) (Result, error) {
 	const doing = "run the fault test"
-	if err := run.NeedRoot(doing); err != nil {
+	if err := run.RequireRoot(doing); err != nil {
 		return Result{}, err
 	}
-	d, err := prepare(r, req)
+	d, err := newTester(r, req)
 	if err != nil {
 		return Result{}, err
 	}
 	start := r.Now()
-	if req.Way == Chain {
-		err = d.chain(ctx)
+	if req.Mode == Chain {
+		err = d.runChain(ctx)
 	} else {
-		err = d.each(ctx)
+		err = d.runEach(ctx)
 	}
 	for _, row := range d.res.Rows {
 		if row.Result == Failed {
@@ -107,25 +107,25 @@ func Run(ctx context.Context, r *run.Run, req Request) (Result, error) {
 }
 
 // newTester validates req and this host, and returns a tester for it. It changes nothing.
-func prepare(r *run.Run, req Request) (*drill, error) {
+func newTester(r *run.Env, req Request) (*tester, error) {
 	const doing = "run the fault test"
 	bad := func(cause, hint string) error { return problem.New(problem.ExitUsage, doing, errors.New(cause), hint) }
-	if !req.ThrowAway {
+	if !req.HostIsDisposable {
 		return nil, bad("it kills runs on this host and removes the cluster", "if nothing on this host is of value, confirm it with --this-host-is-throw-away")
 	}
-	if !slices.Contains([]string{Chain, Resume, Reset}, req.Way) {
-		return nil, bad(fmt.Sprintf("unknown --way %q", req.Way), "use --way chain, resume or reset")
+	if !slices.Contains([]string{Chain, Resume, Reset}, req.Mode) {
+		return nil, bad(fmt.Sprintf("unknown --way %q", req.Mode), "use --way chain, resume or reset")
 	}
-	if !drillable(req) {
+	if !isTestable(req) {
 		return nil, bad("only install can be tested, and join or reset with --way chain", "put the command after two dashes: plinth drill run --this-host-is-throw-away -- install --bundle FILE")
 	}
 	if req.Args[0] != "reset" {
-		if err := unused(r, bad); err != nil {
+		if err := checkUnused(r, bad); err != nil {
 			return nil, err
 		}
 	}
-	req.Args = unasked(r, req.Args)
-	rules, err := choose(req)
+	req.Args = withoutQuestions(r, req.Args)
+	rules, err := selectRules(req)
 	if err != nil {
 		return nil, err
 	}
@@ -136,14 +136,14 @@ func prepare(r *run.Run, req Request) (*drill, error) {
 	if req.Seed == 0 {
 		req.Seed = uint64(r.Now().UnixNano())
 	}
-	return &drill{Run: r, self: self, req: req, rules: rules, rand: rand.New(rand.NewPCG(req.Seed, 0)),
-		res: Result{Way: req.Way, Seed: req.Seed, Rows: []Row{}}}, nil
+	return &tester{Env: r, self: self, req: req, rules: rules, rand: rand.New(rand.NewPCG(req.Seed, 0)),
+		res: Result{Mode: req.Mode, Seed: req.Seed, Rows: []Row{}}}, nil
 }
 
 // isTestable reports whether the command in req.Args can be tested in the
 // requested mode. A join or a reset is limited to Chain, because each reset of a
 // joined host would also have to remove it from its cluster.
-func drillable(req Request) bool {
+func isTestable(req Request) bool {
 	if len(req.Args) == 0 {
 		return false
 	}
@@ -151,27 +151,27 @@ func drillable(req Request) bool {
 	case "install":
 		return true
 	case "join", "reset":
-		return req.Way == Chain
+		return req.Mode == Chain
 	}
 	return false
 }
 
 // withoutQuestions returns args with the flags that suppress all questions. A join
 // has no questions.
-func unasked(r *run.Run, args []string) []string {
+func withoutQuestions(r *run.Env, args []string) []string {
 	args = slices.Clone(args)
 	if args[0] != "join" && !slices.Contains(args, "--yes") {
 		args = append(args, "--yes")
 	}
 	if strings.HasPrefix(strings.Join(args, " "), "reset cluster") && !slices.Contains(args, "--cluster") {
-		args = append(args, named(r)...)
+		args = append(args, clusterFlag(r)...)
 	}
 	return args
 }
 
 // checkUnused returns a problem if a cluster is installed on this host or a run
 // is unfinished.
-func unused(r *run.Run, bad func(cause, hint string) error) error {
+func checkUnused(r *run.Env, bad func(cause, hint string) error) error {
 	if _, installed, err := journal.ReadReceipt(r.Host, r.DataDir); err != nil {
 		return err
 	} else if installed {
@@ -188,7 +188,7 @@ func unused(r *run.Run, bad func(cause, hint string) error) error {
 // boundary. In a chain, the end of a step is left out: an applied step is not
 // started again, so a resumed run cannot reach its end; the check of the next step
 // is the same state.
-func choose(req Request) ([]failpoint.Rule, error) {
+func selectRules(req Request) ([]failpoint.Rule, error) {
 	all, err := Points()
 	if err != nil {
 		return nil, err
@@ -206,8 +206,8 @@ func choose(req Request) ([]failpoint.Rule, error) {
 	}
 	var rules []failpoint.Rule
 	for _, p := range all {
-		end := p.Moment == failpoint.Ended && req.Way == Chain
-		if p.Verb == verb && p.Moment != failpoint.Working && p.Moment != failpoint.Started && !end {
+		end := p.Phase == failpoint.Ended && req.Mode == Chain
+		if p.Verb == verb && p.Phase != failpoint.Working && p.Phase != failpoint.Started && !end {
 			rules = append(rules, failpoint.Rule{Point: p, Nth: 1, Action: failpoint.Kill})
 		}
 	}

@@ -28,7 +28,7 @@ type fakeProgram struct {
 var fakeSteps = []string{"record-host", "kernel", "k0s-start"}
 
 func (p *fakeProgram) Run(ctx context.Context, cmd host.Cmd) ([]byte, error) {
-	value, _ := strings.CutPrefix(cmd.Env[0], failpoint.Variable+"=")
+	value, _ := strings.CutPrefix(cmd.Env[0], failpoint.EnvVar+"=")
 	all, err := Points()
 	if err != nil {
 		return nil, err
@@ -40,7 +40,7 @@ func (p *fakeProgram) Run(ctx context.Context, cmd host.Cmd) ([]byte, error) {
 	line := strings.Join(cmd.Argv[5:], " ")
 	p.ran = append(p.ran, line)
 	said, died := "", false
-	points := failpoint.Arm(rules, failpoint.Effects{Say: func(s string) { said += s }, Kill: func() { died = true; panic(p) }, Pause: func(time.Duration) {}})
+	points := failpoint.Arm(rules, failpoint.Effects{Log: func(s string) { said += s }, Kill: func() { died = true; panic(p) }, Sleep: func(time.Duration) {}})
 	changed := false
 	var out strings.Builder
 	func() {
@@ -57,8 +57,8 @@ func (p *fakeProgram) Run(ctx context.Context, cmd host.Cmd) ([]byte, error) {
 			if i < p.done {
 				continue
 			}
-			for _, m := range []failpoint.Moment{failpoint.Needed, failpoint.Begun} {
-				_ = points.At("install", id, m)
+			for _, m := range []failpoint.Phase{failpoint.Needed, failpoint.Begun} {
+				_ = points.Reach("install", id, m)
 			}
 			fmt.Fprintf(&out, `{"v":1,"step":%q,"state":"started"}`+"\n", id)
 			if p.fails == id {
@@ -67,10 +67,10 @@ func (p *fakeProgram) Run(ctx context.Context, cmd host.Cmd) ([]byte, error) {
 			}
 			p.done++
 			changed = true
-			_ = points.At("install", id, failpoint.Applied)
-			_ = points.At("install", id, failpoint.Ended)
+			_ = points.Reach("install", id, failpoint.Applied)
+			_ = points.Reach("install", id, failpoint.Ended)
 		}
-		_ = points.At("install", failpoint.Receipt, failpoint.Temp)
+		_ = points.Reach("install", failpoint.Receipt, failpoint.Temp)
 	}()
 	fmt.Fprintf(&out, `{"v":1,"result":{"changed":%t}}`+"\n", changed)
 	if died {
@@ -93,8 +93,8 @@ func runFaultTest(t *testing.T, p *fakeProgram, req Request) (Result, error) {
 	}
 	h := hosttest.New(t).Host()
 	h.Commands = p
-	r := &run.Run{Config: run.Config{DataDir: "/var/lib/plinth", Note: func(string) {}, Now: time.Now}, Host: h}
-	req.ThrowAway, req.Args, req.Within = true, []string{"install", "--bundle", "b"}, 20*time.Second
+	r := &run.Env{GlobalOptions: run.GlobalOptions{DataDir: "/var/lib/plinth", Note: func(string) {}, Now: time.Now}, Host: h}
+	req.HostIsDisposable, req.Args, req.RandomWithin = true, []string{"install", "--bundle", "b"}, 20*time.Second
 	return Run(t.Context(), r, req)
 }
 
@@ -111,7 +111,7 @@ func summary(res Result) string {
 
 func TestRun_ChainKillsAtEveryPointOfOneInstall(t *testing.T) {
 	p := &fakeProgram{}
-	res, err := runFaultTest(t, p, Request{Way: Chain})
+	res, err := runFaultTest(t, p, Request{Mode: Chain})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,7 +134,7 @@ func TestRun_ChainKillsAtEveryPointOfOneInstall(t *testing.T) {
 }
 
 func TestRun_ReportsFailedResumeAsRowAndError(t *testing.T) {
-	res, err := runFaultTest(t, &fakeProgram{fails: "k0s-start"}, Request{Way: Chain})
+	res, err := runFaultTest(t, &fakeProgram{fails: "k0s-start"}, Request{Mode: Chain})
 	if problem.ExitCode(err) != problem.ExitStep || res.Failed != 1 || !strings.HasSuffix(summary(res), "install/k0s-start:begun=failed") {
 		t.Errorf("%v, %s", err, summary(res))
 	}
@@ -148,7 +148,7 @@ func TestRun_ResetsAfterEachPoint(t *testing.T) {
 	} {
 		t.Run(way, func(t *testing.T) {
 			p := &fakeProgram{}
-			res, err := runFaultTest(t, p, Request{Way: way, Points: points})
+			res, err := runFaultTest(t, p, Request{Mode: way, Points: points})
 			var ran []string
 			for _, line := range p.ran {
 				ran = append(ran, strings.Fields(line)[0])
@@ -168,17 +168,17 @@ func TestNewTester_RefusesUnconfirmedUnknownOrUsedHost(t *testing.T) {
 		file string // on the host: name and content
 		want string
 	}{
-		"not confirmed":      {Request{Way: Chain, Args: install}, "", "it kills runs"},
-		"unknown mode":       {Request{ThrowAway: true, Way: "round", Args: install}, "", `unknown --way "round"`},
-		"no command":         {Request{ThrowAway: true, Way: Chain}, "", "only install can be tested"},
-		"another command":    {Request{ThrowAway: true, Way: Chain, Args: []string{"status"}}, "", "only install can be tested"},
-		"reset, not a chain": {Request{ThrowAway: true, Way: Reset, Args: []string{"reset", "cluster"}}, "", "only install can be tested"},
-		"join, not a chain":  {Request{ThrowAway: true, Way: Resume, Args: []string{"join", "--token-file", "t"}}, "", "only install can be tested"},
-		"a join on a node":   {Request{ThrowAway: true, Way: Chain, Args: []string{"join", "--token-file", "t"}}, `receipt.json {"version":1}`, "a cluster is installed"},
-		"a cluster":          {Request{ThrowAway: true, Way: Chain, Args: install}, `receipt.json {"version":1}`, "a cluster is installed"},
-		"an unfinished run": {Request{ThrowAway: true, Way: Chain, Args: install},
+		"not confirmed":      {Request{Mode: Chain, Args: install}, "", "it kills runs"},
+		"unknown mode":       {Request{HostIsDisposable: true, Mode: "round", Args: install}, "", `unknown --way "round"`},
+		"no command":         {Request{HostIsDisposable: true, Mode: Chain}, "", "only install can be tested"},
+		"another command":    {Request{HostIsDisposable: true, Mode: Chain, Args: []string{"status"}}, "", "only install can be tested"},
+		"reset, not a chain": {Request{HostIsDisposable: true, Mode: Reset, Args: []string{"reset", "cluster"}}, "", "only install can be tested"},
+		"join, not a chain":  {Request{HostIsDisposable: true, Mode: Resume, Args: []string{"join", "--token-file", "t"}}, "", "only install can be tested"},
+		"a join on a node":   {Request{HostIsDisposable: true, Mode: Chain, Args: []string{"join", "--token-file", "t"}}, `receipt.json {"version":1}`, "a cluster is installed"},
+		"a cluster":          {Request{HostIsDisposable: true, Mode: Chain, Args: install}, `receipt.json {"version":1}`, "a cluster is installed"},
+		"an unfinished run": {Request{HostIsDisposable: true, Mode: Chain, Args: install},
 			`journal.json {"version":1,"runs":[{"verb":"install","steps":[]}]}`, "has an unfinished run"},
-		"a point of another verb": {Request{ThrowAway: true, Way: Chain, Args: install, Points: []string{"reset/files:begun"}}, "", "is not a failpoint of install"},
+		"a point of another verb": {Request{HostIsDisposable: true, Mode: Chain, Args: install, Points: []string{"reset/files:begun"}}, "", "is not a failpoint of install"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			fake := hosttest.New(t)
@@ -188,7 +188,7 @@ func TestNewTester_RefusesUnconfirmedUnknownOrUsedHost(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			_, err := prepare(&run.Run{Config: run.Config{DataDir: "/var/lib/plinth", Now: time.Now}, Host: h}, c.req)
+			_, err := newTester(&run.Env{GlobalOptions: run.GlobalOptions{DataDir: "/var/lib/plinth", Now: time.Now}, Host: h}, c.req)
 			if problem.ExitCode(err) != problem.ExitUsage || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("%v, want %q", err, c.want)
 			}
@@ -197,7 +197,7 @@ func TestNewTester_RefusesUnconfirmedUnknownOrUsedHost(t *testing.T) {
 }
 
 func TestPointNames_AreUniqueAndComplete(t *testing.T) {
-	all, err := Names()
+	all, err := PointNames()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -217,7 +217,7 @@ func TestArmFromEnviron_ArmsForRootOnly(t *testing.T) {
 	near := func(name string, _ []string) string { return "near " + name }
 	for value, want := range map[string]string{"": "", "install/kernel:begun=kill": "", "install/kernl:begun=kill": "did you mean near install/kernl:begun?", "x": "plinth drill list"} {
 		t.Run(value, func(t *testing.T) {
-			rules, err := Armed([]string{"A=b", failpoint.Variable + "=" + value}, near, nil)
+			rules, err := ArmFromEnviron([]string{"A=b", failpoint.EnvVar + "=" + value}, near, nil)
 			switch {
 			case os.Geteuid() != 0 || value == "":
 				if rules != nil || err != nil {

@@ -23,28 +23,28 @@ import (
 )
 
 // verbSteps is one command that changes a host and the steps that it can have, in order.
-type verb struct {
+type verbSteps struct {
 	name    string
 	steps   []step.Step
 	receipt bool // writes a receipt
 }
 
 // allVerbSteps returns the commands that change a host.
-func verbs() ([]verb, error) {
-	parts, err := addons.Every()
+func allVerbSteps() ([]verbSteps, error) {
+	parts, err := addons.All()
 	if err != nil {
 		return nil, err
 	}
-	cluster := plan.Cluster{AddOns: parts, KotsFile: node.Artifact{Path: kots.Binary}, Agent: node.Artifact{Path: "plinth"}, Console: plan.Console{App: &kots.App{}}}
-	install, join := plan.Install(cluster), plan.Join(cluster, nil, &entry.Way{})
-	reset := append(leave.Own{Kube: &kube.Client{}}.Steps(), plan.Reset(node.Leftovers(host.Host{}, leftover.Default()))...)
+	cluster := plan.Cluster{AddOns: parts, KotsFile: node.Artifact{Path: kots.BinaryPath}, AgentFile: node.Artifact{Path: "plinth"}, Console: plan.Console{App: &kots.App{}}}
+	install, join := plan.Install(cluster), plan.Join(cluster, nil, &entry.APIAccess{})
+	reset := append(leave.LeaveSteps{Kube: &kube.Client{}}.List(), plan.Reset(node.Leftovers(host.Host{}, leftover.DefaultScope()))...)
 	reset = append(reset, step.Step{ID: "data-dir"})
-	return []verb{{"install", install, true}, {"join", join, true}, {"reset", reset, false}}, nil
+	return []verbSteps{{"install", install, true}, {"join", join, true}, {"reset", reset, false}}, nil
 }
 
 // Points returns all failpoints in the order in which a run can reach them.
 func Points() ([]failpoint.Point, error) {
-	all, err := verbs()
+	all, err := allVerbSteps()
 	if err != nil {
 		return nil, err
 	}
@@ -58,8 +58,8 @@ func Points() ([]failpoint.Point, error) {
 			objects = append(objects, failpoint.Receipt)
 		}
 		for _, object := range objects {
-			for _, m := range failpoint.Moments(object) {
-				points = append(points, failpoint.Point{Verb: v.name, Object: object, Moment: m})
+			for _, m := range failpoint.Phases(object) {
+				points = append(points, failpoint.Point{Verb: v.name, Object: object, Phase: m})
 			}
 		}
 	}
@@ -67,12 +67,12 @@ func Points() ([]failpoint.Point, error) {
 }
 
 // PointNames returns the names of Points.
-func Names() ([]string, error) {
+func PointNames() ([]string, error) {
 	points, err := Points()
-	return names(points), err
+	return pointNames(points), err
 }
 
-func names(points []failpoint.Point) []string {
+func pointNames(points []failpoint.Point) []string {
 	all := make([]string, 0, len(points))
 	for _, p := range points {
 		all = append(all, p.String())
@@ -85,14 +85,14 @@ func names(points []failpoint.Point) []string {
 // process does not run as root. A value that cannot be parsed is a usage problem;
 // near suggests the name that was probably meant, or "". say receives a message
 // before a failpoint kills this process.
-func Armed(environ []string, near func(name string, names []string) string, say func(string)) (*failpoint.Set, error) {
+func ArmFromEnviron(environ []string, near func(name string, names []string) string, say func(string)) (*failpoint.Set, error) {
 	text := ""
 	for _, kv := range environ {
-		if value, ok := strings.CutPrefix(kv, failpoint.Variable+"="); ok {
+		if value, ok := strings.CutPrefix(kv, failpoint.EnvVar+"="); ok {
 			text = value
 		}
 	}
-	if text == "" || run.NeedRoot("") != nil {
+	if text == "" || run.RequireRoot("") != nil {
 		return nil, nil
 	}
 	points, err := Points()
@@ -101,23 +101,23 @@ func Armed(environ []string, near func(name string, names []string) string, say 
 	}
 	rules, err := failpoint.Parse(text, points)
 	if err == nil {
-		return failpoint.Arm(rules, effects(say)), nil
+		return failpoint.Arm(rules, processEffects(say)), nil
 	}
 	hint := "list the failpoints with: plinth drill list; nothing was changed"
 	var unknown *failpoint.UnknownError
 	if errors.As(err, &unknown) {
-		if name := near(unknown.Name, names(points)); name != "" {
+		if name := near(unknown.Name, pointNames(points)); name != "" {
 			hint = "did you mean " + name + "?\n" + hint
 		}
 	}
-	return nil, problem.New(problem.ExitUsage, "arm the failpoints in "+failpoint.Variable, err, hint)
+	return nil, problem.New(problem.ExitUsage, "arm the failpoints in "+failpoint.EnvVar, err, hint)
 }
 
 // processEffects returns the effects of failpoints on this process.
-func effects(say func(string)) failpoint.Effects {
+func processEffects(say func(string)) failpoint.Effects {
 	return failpoint.Effects{
-		Say:   say,
+		Log:   say,
 		Kill:  func() { _ = host.Local("/").Kill(os.Getpid()); select {} },
-		Pause: func(d time.Duration) { <-time.After(d) },
+		Sleep: func(d time.Duration) { <-time.After(d) },
 	}
 }

@@ -26,7 +26,7 @@ import (
 
 // LocalAPIAddress is the address at which the programs of a node reach the API:
 // the load balancer on a worker, the node's own API server on a controller.
-const Door = k0s.Loopback + ":6443"
+const LocalAPIAddress = k0s.Loopback + ":6443"
 
 // apiPort is the port of every API server.
 const apiPort = 6443
@@ -34,17 +34,17 @@ const apiPort = 6443
 // controllersPath returns the file below dataDir that holds the addresses of the
 // controllers, caPath the file that holds the CA certificate which must have
 // issued their certificates.
-func listPath(dataDir string) string { return filepath.Join(dataDir, "controllers.json") }
-func caPath(dataDir string) string   { return filepath.Join(dataDir, "controllers-ca.crt") }
+func controllersPath(dataDir string) string { return filepath.Join(dataDir, "controllers.json") }
+func caPath(dataDir string) string          { return filepath.Join(dataDir, "controllers-ca.crt") }
 
 // SeedFiles returns the files that SeedControllers may write below dataDir.
-func Files(dataDir string) []string { return []string{listPath(dataDir), caPath(dataDir)} }
+func SeedFiles(dataDir string) []string { return []string{controllersPath(dataDir), caPath(dataDir)} }
 
 // SeedNeeded returns the reason why SeedControllers must run on a worker, or "" if
 // its load balancer knows the cluster. It does not compare the list of controllers,
 // which changes with the cluster.
 func SeedNeeded(h host.Files, dataDir string) (string, error) {
-	list, err := balancer.File{Files: h, Path: listPath(dataDir)}.Load()
+	list, err := balancer.ControllersFile{Files: h, Path: controllersPath(dataDir)}.Load()
 	if err != nil {
 		return err.Error(), nil // the file is replaced
 	}
@@ -59,21 +59,21 @@ func SeedNeeded(h host.Files, dataDir string) (string, error) {
 
 // SeedControllers writes the first controllers and the cluster's CA certificate
 // (PEM) for a worker's load balancer.
-func Seed(h host.Files, dataDir string, ca []byte, controllers []netip.Addr) error {
+func SeedControllers(h host.Files, dataDir string, ca []byte, controllers []netip.Addr) error {
 	var list []netip.AddrPort
 	for _, a := range controllers {
 		list = append(list, netip.AddrPortFrom(a, apiPort))
 	}
 	err := h.Write(caPath(dataDir), strings.NewReader(string(ca)), 0o644)
 	if err == nil {
-		err = balancer.File{Files: h, Path: listPath(dataDir)}.Save(list)
+		err = balancer.ControllersFile{Files: h, Path: controllersPath(dataDir)}.Save(list)
 	}
 	return err
 }
 
 // KnownControllers returns the controllers that a worker's load balancer knows.
-func Controllers(h host.Files, dataDir string) (all []netip.Addr, err error) {
-	list, err := balancer.File{Files: h, Path: listPath(dataDir)}.Load()
+func KnownControllers(h host.Files, dataDir string) (all []netip.Addr, err error) {
+	list, err := balancer.ControllersFile{Files: h, Path: controllersPath(dataDir)}.Load()
 	for _, a := range list {
 		all = append(all, a.Addr())
 	}
@@ -81,34 +81,34 @@ func Controllers(h host.Files, dataDir string) (all []netip.Addr, err error) {
 }
 
 // ClusterCA returns the cluster's CA certificate (PEM) that SeedControllers wrote on a worker.
-func Authority(h host.Files, dataDir string) ([]byte, error) { return h.ReadFile(caPath(dataDir)) }
+func ClusterCA(h host.Files, dataDir string) ([]byte, error) { return h.ReadFile(caPath(dataDir)) }
 
 // Run runs the load balancer of a worker until ctx ends. log receives a line for
 // each change.
 func Run(ctx context.Context, h host.Files, dataDir string, log func(string)) error {
-	g := &gateway{host: h, dataDir: dataDir}
-	return balancer.Run(ctx, balancer.Config{Listen: Door, List: balancer.File{Files: h, Path: listPath(dataDir)},
-		Healthy: g.healthy, Controllers: g.controllers, Log: log})
+	g := &apiClient{host: h, dataDir: dataDir}
+	return balancer.Serve(ctx, balancer.Config{Listen: LocalAPIAddress, Store: balancer.ControllersFile{Files: h, Path: controllersPath(dataDir)},
+		CheckReady: g.checkReady, ListControllers: g.listControllers, Log: log})
 }
 
 // apiClient queries the controllers and the cluster with the credentials of the
 // node: with its client certificate once it has joined, before that with the
 // cluster's CA certificate only.
-type gateway struct {
+type apiClient struct {
 	host    host.Files
 	dataDir string
 
-	mu     sync.Mutex
-	client *http.Client
-	named  bool // client presents the node's certificate
-	api    *kube.Client
+	mu          sync.Mutex
+	client      *http.Client
+	hasNodeCert bool // client presents the node's certificate
+	api         *kube.Client
 }
 
 // checkReady returns an error unless the API server of controller is ready. 401 and
 // 403 also count as ready: the server has a certificate of the cluster's CA but
 // does not know this node yet.
-func (g *gateway) healthy(ctx context.Context, controller netip.AddrPort) error {
-	client, err := g.asker()
+func (g *apiClient) checkReady(ctx context.Context, controller netip.AddrPort) error {
+	client, err := g.healthClient()
 	if err != nil {
 		return err
 	}
@@ -126,12 +126,12 @@ func (g *gateway) healthy(ctx context.Context, controller netip.AddrPort) error 
 	case http.StatusOK, http.StatusUnauthorized, http.StatusForbidden:
 		return nil
 	}
-	return fmt.Errorf("/readyz returned %s: %s", resp.Status, firstFailure(string(body)))
+	return fmt.Errorf("/readyz returned %s: %s", resp.Status, firstFailedCheck(string(body)))
 }
 
 // firstFailedCheck returns the first failed check ("[-]…") in the API server's list
 // of checks, or else the first line.
-func firstFailure(body string) string {
+func firstFailedCheck(body string) string {
 	for line := range strings.Lines(body) {
 		if strings.HasPrefix(line, "[-]") {
 			return strings.TrimSpace(line)
@@ -141,18 +141,18 @@ func firstFailure(body string) string {
 }
 
 // healthClient returns the HTTP client for readiness checks of single controllers.
-func (g *gateway) asker() (*http.Client, error) {
+func (g *apiClient) healthClient() (*http.Client, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.named {
+	if g.hasNodeCert {
 		return g.client, nil
 	}
 	conf, err := g.tlsConfig()
 	if err != nil {
 		return nil, err
 	}
-	g.named = len(conf.Certificates) > 0 || conf.GetClientCertificate != nil
-	if g.client == nil || g.named {
+	g.hasNodeCert = len(conf.Certificates) > 0 || conf.GetClientCertificate != nil
+	if g.client == nil || g.hasNodeCert {
 		// HTTP/1 only, one connection per controller: a check that times out closes
 		// the connection, and the next check opens a new one.
 		var protocols http.Protocols
@@ -164,7 +164,7 @@ func (g *gateway) asker() (*http.Client, error) {
 
 // tlsConfig returns the TLS configuration from the kubelet's kubeconfig, or with
 // the CA certificate only if the host has not joined yet.
-func (g *gateway) tlsConfig() (*tls.Config, error) {
+func (g *apiClient) tlsConfig() (*tls.Config, error) {
 	if raw, err := g.host.ReadFile(k0s.KubeletConf); err == nil {
 		conf, err := clientcmd.RESTConfigFromKubeConfig(raw)
 		if err != nil {
@@ -188,7 +188,7 @@ func (g *gateway) tlsConfig() (*tls.Config, error) {
 
 // listControllers returns the controllers of the cluster. It queries the API through
 // the load balancer itself.
-func (g *gateway) controllers(ctx context.Context) ([]netip.AddrPort, error) {
+func (g *apiClient) listControllers(ctx context.Context) ([]netip.AddrPort, error) {
 	if g.api == nil {
 		raw, err := g.host.ReadFile(k0s.KubeletConf)
 		if err != nil {

@@ -20,17 +20,17 @@ func TestSeedControllers_WritesControllersAndCA(t *testing.T) {
 	if why, err := SeedNeeded(h, dataDir); why != "no controller is known" || err != nil {
 		t.Errorf("%q %v", why, err)
 	}
-	if err := Seed(h, dataDir, []byte("ca"), []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("2001:db8::1")}); err != nil {
+	if err := SeedControllers(h, dataDir, []byte("ca"), []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("2001:db8::1")}); err != nil {
 		t.Fatal(err)
 	}
-	list, err := balancer.File{Files: h, Path: listPath(dataDir)}.Load()
+	list, err := balancer.ControllersFile{Files: h, Path: controllersPath(dataDir)}.Load()
 	if err != nil || len(list) != 2 || list[0].String() != "10.0.0.1:6443" || list[1].String() != "[2001:db8::1]:6443" {
 		t.Errorf("%v %v", list, err)
 	}
 	if why, err := SeedNeeded(h, dataDir); why != "" || err != nil {
 		t.Errorf("after the seed: %q %v", why, err)
 	}
-	if err := h.Write(listPath(dataDir), strings.NewReader("{"), 0o600); err != nil {
+	if err := h.Write(controllersPath(dataDir), strings.NewReader("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if why, err := SeedNeeded(h, dataDir); !strings.Contains(why, "cannot read the list of controllers") || err != nil {
@@ -51,10 +51,10 @@ func TestAPIClientCheckReady_TrustsOnlyTheClusterCA(t *testing.T) {
 	at := netip.MustParseAddrPort(srv.Listener.Addr().String())
 	ask := func(ca []byte) error {
 		h := hosttest.New(t).Host()
-		if err := Seed(h, dataDir, ca, []netip.Addr{at.Addr()}); err != nil {
+		if err := SeedControllers(h, dataDir, ca, []netip.Addr{at.Addr()}); err != nil {
 			t.Fatal(err)
 		}
-		return (&gateway{host: h, dataDir: dataDir}).healthy(t.Context(), at)
+		return (&apiClient{host: h, dataDir: dataDir}).checkReady(t.Context(), at)
 	}
 	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: srv.Certificate().Raw})
 	if err := ask(ca); err != nil {
@@ -76,7 +76,7 @@ func TestAPIClientCheckReady_TrustsOnlyTheClusterCA(t *testing.T) {
 		"contexts":[{"name":"t","context":{"cluster":"t","user":"t"}}],"users":[{"name":"t","user":{}}],"clusters":[{"name":"t","cluster":{"server":"https://127.0.0.1:6443"}}]}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := (&gateway{host: h, dataDir: dataDir}).healthy(t.Context(), at); err == nil || !strings.Contains(err.Error(), "names no certificate authority") {
+	if err := (&apiClient{host: h, dataDir: dataDir}).checkReady(t.Context(), at); err == nil || !strings.Contains(err.Error(), "names no certificate authority") {
 		t.Errorf("an unknown server was trusted: %v", err)
 	}
 }
@@ -87,11 +87,11 @@ func TestAPIClientListControllers_ReturnsControlPlaneNodes(t *testing.T) {
 		s.Put("/api/v1/nodes/"+name, map[string]any{"metadata": map[string]any{"name": name, "labels": labels},
 			"status": map[string]any{"addresses": []any{map[string]any{"type": "InternalIP", "address": "10.0.0.1"}}}})
 	}
-	got, err := (&gateway{api: client}).controllers(t.Context())
+	got, err := (&apiClient{api: client}).listControllers(t.Context())
 	if err != nil || len(got) != 1 || got[0].String() != "10.0.0.1:6443" {
 		t.Errorf("%v %v", got, err)
 	}
-	if _, err := (&gateway{host: hosttest.New(t).Host()}).controllers(t.Context()); err == nil {
+	if _, err := (&apiClient{host: hosttest.New(t).Host()}).listControllers(t.Context()); err == nil {
 		t.Error("a host that has not joined listed controllers")
 	}
 }

@@ -28,14 +28,14 @@ func TestResolveAPIAddress_PrefersTheRequestedAddress(t *testing.T) {
 				t.Fatal(err)
 			}
 			if c.started != "" {
-				if err := j.Begin("install", map[string]string{argAPI: c.started}); err != nil {
+				if err := j.BeginRun("install", map[string]string{argAPI: c.started}); err != nil {
 					t.Fatal(err)
 				}
 			}
-			req := Request{APIAddress: c.requested, asked: map[string]string{}}
-			got, err := apiAddress(t.Context(), j, journal.Receipt{API: c.receipt}, req)
-			if problem.ExitCode(err) != c.exit || got != c.want || err == nil && req.asked[argAPI] != c.want {
-				t.Errorf("%q %v, arguments %v", got, err, req.asked)
+			req := Options{APIAddress: c.requested, args: map[string]string{}}
+			got, err := resolveAPIAddress(t.Context(), j, journal.Receipt{API: c.receipt}, req)
+			if problem.ExitCode(err) != c.exit || got != c.want || err == nil && req.args[argAPI] != c.want {
+				t.Errorf("%q %v, arguments %v", got, err, req.args)
 			}
 		})
 	}

@@ -13,10 +13,10 @@ import (
 // fetchBundle downloads the content that a thin bundle omits and this host does not
 // have, or creates it from an older bundle and a delta. It then verifies every byte of
 // the bundle before the first change. Both are shown as steps.
-func (o job) bring(ctx context.Context, d delivery.Delivery) (*airgap.Bundle, error) {
+func (o operation) fetchBundle(ctx context.Context, d delivery.Bundle) (*airgap.Bundle, error) {
 	b := d.Bundle
-	if len(b.Absent()) > 0 {
-		missing, err := compose.Lacking(ctx, o.Host, b)
+	if len(b.Missing()) > 0 {
+		missing, err := compose.MissingBlobs(ctx, o.Host, b)
 		if err != nil {
 			return nil, err
 		}
@@ -24,23 +24,23 @@ func (o job) bring(ctx context.Context, d delivery.Delivery) (*airgap.Bundle, er
 		if b.Delta() != nil {
 			title = "Make the new parts of the old ones"
 		}
-		err = o.proof("fetch-bundle", title, b.AbsentSize(), func(progress func(done, total int64)) (err error) {
-			b, err = d.Fetch(ctx, o.Run, missing, progress)
+		err = o.runAsStep("fetch-bundle", title, b.MissingSize(), func(progress func(done, total int64)) (err error) {
+			b, err = d.Fetch(ctx, o.Env, missing, progress)
 			return err
 		})
 		if err != nil {
 			return nil, err
 		}
 	}
-	err := o.proof("verify-bundle", "Verify the bundle", b.Size(), func(progress func(done, total int64)) error { return b.Verify(ctx, progress) })
+	err := o.runAsStep("verify-bundle", "Verify the bundle", b.Size(), func(progress func(done, total int64)) error { return b.Verify(ctx, progress) })
 	if err != nil && ctx.Err() == nil {
-		err = errors.Join(err, delivery.Discard(o.Run))
+		err = errors.Join(err, delivery.DiscardFetched(o.Env))
 	}
 	return b, err
 }
 
 // runAsStep runs do and reports it as a step with this id and title, of total bytes.
-func (o job) proof(id, title string, total int64, do func(progress func(done, total int64)) error) error {
+func (o operation) runAsStep(id, title string, total int64, do func(progress func(done, total int64)) error) error {
 	event := func(state step.EventState, message string, done int64) {
 		o.Events(step.Event{V: 1, Time: o.Now().UTC(), Verb: "install", Step: id, State: state, Message: message, Bytes: done, Total: total, Title: title})
 	}

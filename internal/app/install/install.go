@@ -21,25 +21,25 @@ import (
 )
 
 // Options are the options of an install.
-type Request struct {
-	manifest.Request                  // what to install
-	Delivery         delivery.Request // source of the bundle and key that verifies it; its Bundle is overwritten with Options.Bundle
-	IgnorePreflights []string         // ids of checks that may fail
-	Plan             bool             // only return the plan
-	PlanFile         string           // apply exactly this plan, or nothing
-	Restart          bool             // roll back an unfinished install that has other arguments
-	APIAddress       string           // additional name or address of the Kubernetes API, of a load balancer in front of the controllers; "" for the known one
-	RollBack         bool             // roll back a first install when one of its steps fails
+type Options struct {
+	manifest.LoadOptions                  // what to install
+	Source               delivery.Request // source of the bundle and key that verifies it; its Bundle is overwritten with Options.Bundle
+	IgnorePreflights     []string         // ids of checks that may fail
+	Plan                 bool             // only return the plan
+	PlanFile             string           // apply exactly this plan, or nothing
+	Restart              bool             // roll back an unfinished install that has other arguments
+	APIAddress           string           // additional name or address of the Kubernetes API, of a load balancer in front of the controllers; "" for the known one
+	RollBackOnFailure    bool             // roll back a first install when one of its steps fails
 
-	asked map[string]string // the arguments, as the journal stores them
-	from  delivery.Delivery // the bundle, after it was opened
+	args   map[string]string // the arguments, as the journal stores them
+	opened delivery.Bundle   // the bundle, after it was opened
 }
 
 // Result is the result of an install.
 type Result struct {
 	Changed    bool                  `json:"changed"`              // false when there was nothing to do
 	Plan       []step.Planned        `json:"plan,omitempty"`       // only with Options.Plan
-	Bound      *Bound                `json:"inputs,omitempty"`     // state on which the plan depends
+	Inputs     *PlanInputs           `json:"inputs,omitempty"`     // state on which the plan depends
 	Preflights *hostpreflight.Report `json:"preflights,omitempty"` // report of the host preflights
 	ConsoleURL string                `json:"consoleURL,omitempty"`
 	Password   string                `json:"password,omitempty"` // of the console; only from the run that created it
@@ -48,27 +48,27 @@ type Result struct {
 }
 
 // operation is an install on this host.
-type job struct{ *run.Run }
+type operation struct{ *run.Env }
 
 // Run installs the cluster on this host. Nothing on the host but the log changes until
 // the bundle, the configuration and the host have been verified.
-func Install(ctx context.Context, r *run.Run, req Request) (Result, error) {
-	o := job{r}
-	if err := run.NeedRoot("install"); err != nil {
+func Run(ctx context.Context, r *run.Env, req Options) (Result, error) {
+	o := operation{r}
+	if err := run.RequireRoot("install"); err != nil {
 		return Result{}, err
 	}
-	if err := o.Usable("install"); err != nil {
+	if err := o.CheckDataDir("install"); err != nil {
 		return Result{}, err
 	}
-	req.Delivery.Bundle = req.Bundle
-	d, err := delivery.Open(ctx, r, req.Delivery)
+	req.Source.Bundle = req.Bundle
+	d, err := delivery.Open(ctx, r, req.Source)
 	if err != nil {
 		return Result{}, err
 	}
 	defer func() { _ = d.Close() }()
 	b := d.Bundle
-	req.Bundle, req.from = d.Path, d
-	m, err := manifest.Read(ctx, b, req.Request, o.Now())
+	req.Bundle, req.opened = d.Path, d
+	m, err := manifest.Load(ctx, b, req.LoadOptions, o.Now())
 	m.Trust = d.Trust
 	for _, n := range m.Notices {
 		o.Note(n)
@@ -76,85 +76,85 @@ func Install(ctx context.Context, r *run.Run, req Request) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	if req.asked, err = args(b, m, req); err != nil {
+	if req.args, err = journalArgs(b, m, req); err != nil {
 		return Result{}, err
 	}
 	if req.Plan {
-		return o.planInstall(ctx, b, m, req)
+		return o.planOnly(ctx, b, m, req)
 	}
 	var res Result
-	err = o.Changing(ctx, "install", func(r *run.Run, log *runlog.Log) error {
-		if err := (job{r}).settle(ctx, req); err != nil {
+	err = o.WithLock(ctx, "install", func(r *run.Env, log *runlog.RunLog) error {
+		if err := (operation{r}).resolveUnfinishedRun(ctx, req); err != nil {
 			return err
 		}
-		res, err = job{r}.install(ctx, b, m, req, log)
+		res, err = operation{r}.execute(ctx, b, m, req, log)
 		return err
 	})
 	return res, err
 }
 
 // planOnly returns the plan of the install without changing the host.
-func (o job) planInstall(ctx context.Context, b *airgap.Bundle, m manifest.Set, req Request) (Result, error) {
-	readOnly := job{o.ReadOnly()}
-	j, err := readOnly.Journal()
+func (o operation) planOnly(ctx context.Context, b *airgap.Bundle, m manifest.Config, req Options) (Result, error) {
+	readOnly := operation{o.ReadOnly()}
+	j, err := readOnly.OpenJournal()
 	if err != nil {
 		return Result{}, err
 	}
-	site, err := readOnly.survey(ctx, j, m, req)
+	site, err := readOnly.inspect(ctx, j, m, req)
 	if err == nil {
-		err = readOnly.prove(ctx, &site, b, m, req)
+		err = readOnly.runPreflights(ctx, &site, b, m, req)
 	}
 	res := Result{Preflights: site.preflights}
 	if err != nil {
 		return res, err
 	}
-	steps, err := compose.Install(ctx, readOnly.site(site, m), b, m, req.SkipKotsCheck)
+	steps, err := compose.InstallSteps(ctx, readOnly.target(site, m), b, m, req.SkipKotsCheck)
 	if err == nil {
-		res.Plan, err = readOnly.Steps("install", nil).Plan(ctx, steps)
+		res.Plan, err = readOnly.StepRunner("install", nil).Plan(ctx, steps)
 	}
 	if err == nil {
-		res.Bound, err = bind(site, req.asked, o.DataDir, res.Plan)
+		res.Inputs, err = newPlanInputs(site, req.args, o.DataDir, res.Plan)
 	}
 	return res, err
 }
 
 // execute verifies the host, asks for confirmation and runs the steps.
-func (o job) install(ctx context.Context, b *airgap.Bundle, m manifest.Set, req Request, log *runlog.Log) (Result, error) {
-	j, err := o.Journal()
+func (o operation) execute(ctx context.Context, b *airgap.Bundle, m manifest.Config, req Options, log *runlog.RunLog) (Result, error) {
+	j, err := o.OpenJournal()
 	if err != nil {
 		return Result{}, err
 	}
-	readOnly := job{o.ReadOnly()}
-	site, err := readOnly.survey(ctx, j, m, req)
+	readOnly := operation{o.ReadOnly()}
+	site, err := readOnly.inspect(ctx, j, m, req)
 	res := Result{Log: o.LogFile}
 	if err != nil {
 		return res, err
 	}
-	if done, err := readOnly.nothingToDo(ctx, &site, b, m, req); err != nil || done {
-		res.Kubeconfig, res.ConsoleURL = k0s.AdminConf, urlOf(m, site)
+	if done, err := readOnly.isUpToDate(ctx, &site, b, m, req); err != nil || done {
+		res.Kubeconfig, res.ConsoleURL = k0s.AdminConf, consoleURL(m, site)
 		return res, err
 	}
-	err = readOnly.prove(ctx, &site, b, m, req)
+	err = readOnly.runPreflights(ctx, &site, b, m, req)
 	if res.Preflights = site.preflights; err != nil {
 		return res, err
 	}
 	log.Note(site.preflights.Text())
-	steps, err := compose.Install(ctx, readOnly.site(site, m), b, m, req.SkipKotsCheck)
+	steps, err := compose.InstallSteps(ctx, readOnly.target(site, m), b, m, req.SkipKotsCheck)
 	if err != nil {
 		return res, err
 	}
-	todo, err := readOnly.Steps("install", nil).Plan(ctx, steps)
+	todo, err := readOnly.StepRunner("install", nil).Plan(ctx, steps)
 	if err != nil {
 		return res, err
 	}
-	if err := o.held(site, req, todo); err != nil {
+	if err := o.verifyPlanFile(site, req, todo); err != nil {
 		return res, err
 	}
-	res.Kubeconfig, res.ConsoleURL = k0s.AdminConf, urlOf(m, site)
-	if plan.Needed(todo) == 0 && site.receipt.Bundle == b.Digest().String() {
+	res.Kubeconfig, res.ConsoleURL = k0s.AdminConf, consoleURL(m, site)
+	if plan.CountNeeded(todo) == 0 && site.receipt.Bundle == b.Digest().String() {
 		return res, nil
 	}
-	if b, err = o.bring(ctx, req.from); err != nil {
+	if b, err = o.fetchBundle(ctx, req.opened); err != nil {
 		return res, err
 	}
 	for _, warning := range site.preflights.Warnings() {
@@ -164,61 +164,61 @@ func (o job) install(ctx context.Context, b *airgap.Bundle, m manifest.Set, req 
 		return res, err
 	}
 	res.Changed = true
-	first, keptData := site.receipt.Installed.IsZero(), o.hasKept()
-	if steps, err = compose.Install(ctx, o.site(site, m), b, m, req.SkipKotsCheck); err != nil {
+	first, keptData := site.receipt.InstalledAt.IsZero(), o.hasRetainedData()
+	if steps, err = compose.InstallSteps(ctx, o.target(site, m), b, m, req.SkipKotsCheck); err != nil {
 		return res, err
 	}
-	if err := o.record(site.journal, site.keep.Bind(run.Steps(req.asked, plan.Needed(todo))), func() error {
-		if err := site.keep.Write(o.Run); err != nil {
+	if err := o.runInJournal(site.journal, site.snapshot.AddDigest(run.WithStepCount(req.args, plan.CountNeeded(todo))), func() error {
+		if err := site.snapshot.Write(o.Env); err != nil {
 			return err
 		}
-		if _, err := o.Steps("install", site.journal).Run(ctx, steps); err != nil {
+		if _, err := o.StepRunner("install", site.journal).Run(ctx, steps); err != nil {
 			return err
 		}
 		r, err := o.newReceipt(site, b, m)
 		if err != nil {
 			return err
 		}
-		return errors.Join(journal.WriteReceipt(o.Host, o.DataDir, r), delivery.Discard(o.Run))
+		return errors.Join(journal.WriteReceipt(o.Host, o.DataDir, r), delivery.DiscardFetched(o.Env))
 	}); err != nil {
-		if req.RollBack && first && problem.ExitCode(err) != problem.ExitInterrupted {
+		if req.RollBackOnFailure && first && problem.ExitCode(err) != problem.ExitInterrupted {
 			err = o.rollBack(ctx, site.journal, keptData, err)
 		}
 		return res, err
 	}
 	// The first install ends with the password: it is shown once and stored nowhere.
 	if m.Installer.Spec.Kotsadm != nil && first {
-		res.Password, err = o.firstPassword(ctx, m)
+		res.Password, err = o.createFirstPassword(ctx, m)
 	}
 	return res, err
 }
 
 // isUpToDate reports whether the host is already in the state that bundle b defines.
 // When nothing will change, the preflights need not run.
-func (o job) nothingToDo(ctx context.Context, s *site, b *airgap.Bundle, m manifest.Set, req Request) (bool, error) {
+func (o operation) isUpToDate(ctx context.Context, s *hostState, b *airgap.Bundle, m manifest.Config, req Options) (bool, error) {
 	if s.receipt.Bundle != b.Digest().String() || req.PlanFile != "" || len(req.IgnorePreflights) > 0 {
 		return false, nil
 	}
-	o.near(ctx, s)
-	steps, err := compose.Install(ctx, o.site(*s, m), b, m, req.SkipKotsCheck)
+	o.basicFacts(ctx, s)
+	steps, err := compose.InstallSteps(ctx, o.target(*s, m), b, m, req.SkipKotsCheck)
 	if err != nil {
 		return false, err
 	}
-	todo, err := o.Steps("install", nil).Plan(ctx, steps)
-	return err == nil && plan.Needed(todo) == 0, err
+	todo, err := o.StepRunner("install", nil).Plan(ctx, steps)
+	return err == nil && plan.CountNeeded(todo) == 0, err
 }
 
 // runInJournal runs fn and records it in j as one run of install with these arguments.
-func (o job) record(j *journal.Journal, args map[string]string, fn func() error) error {
-	if err := j.Begin("install", args); err != nil {
+func (o operation) runInJournal(j *journal.Journal, args map[string]string, fn func() error) error {
+	if err := j.BeginRun("install", args); err != nil {
 		return err
 	}
 	err := fn()
-	return errors.Join(err, j.End(err))
+	return errors.Join(err, j.EndRun(err))
 }
 
 // createFirstPassword sets a new password of the console and returns it.
-func (o job) firstPassword(ctx context.Context, m manifest.Set) (string, error) {
+func (o operation) createFirstPassword(ctx context.Context, m manifest.Config) (string, error) {
 	k, err := o.KOTS(m.Installer.Spec.Kotsadm.Namespace)
 	if err != nil {
 		return "", err
@@ -231,15 +231,15 @@ func (o job) firstPassword(ctx context.Context, m manifest.Set) (string, error) 
 	return password, nil
 }
 
-func (o job) confirmInstall(ctx context.Context, s site, m manifest.Set, todo []step.Planned) error {
-	if last, ok := unfinished(s.journal); ok && last.Verb == "install" {
-		o.Note(resuming(last, todo))
+func (o operation) confirmInstall(ctx context.Context, s hostState, m manifest.Config, todo []step.Planned) error {
+	if last, ok := unfinishedRun(s.journal); ok && last.Verb == "install" {
+		o.Note(resumeMessage(last, todo))
 	}
-	return o.Confirm(ctx, fmt.Sprintf("Install %s on this host (%s, %d of %d steps to do)?", m.Installer.Metadata.Name, s.address, plan.Needed(todo), len(todo)))
+	return o.Confirm(ctx, fmt.Sprintf("Install %s on this host (%s, %d of %d steps to do)?", m.Installer.Metadata.Name, s.address, plan.CountNeeded(todo), len(todo)))
 }
 
 // consoleURL returns the URL of the console, or "" for a cluster without a console.
-func urlOf(m manifest.Set, s site) string {
+func consoleURL(m manifest.Config, s hostState) string {
 	k := m.Installer.Spec.Kotsadm
 	if k == nil {
 		return ""
@@ -248,20 +248,20 @@ func urlOf(m manifest.Set, s site) string {
 }
 
 // newReceipt returns the receipt for what is installed now.
-func (o job) newReceipt(s site, b *airgap.Bundle, m manifest.Set) (journal.Receipt, error) {
+func (o operation) newReceipt(s hostState, b *airgap.Bundle, m manifest.Config) (journal.Receipt, error) {
 	now := o.Now().UTC()
 	in := m.Installer
 	digest, err := in.Digest()
-	r := journal.Receipt{Name: in.Metadata.Name, Role: "controller", Node: s.node, Address: s.address.String(), API: s.api,
-		Bundle: b.Digest().String(), Installer: digest, Facts: s.keep.Digest.String(), Versions: map[string]string{"k0s": in.Spec.K0s.Version}, Warnings: m.Trust.Warnings(s.warnings), Vendor: delivery.Vendor(m.Trust),
-		Installed: s.receipt.Installed, Updated: now}
-	if r.Installed.IsZero() {
-		r.Installed = now
+	r := journal.Receipt{Name: in.Metadata.Name, Role: "controller", Node: s.node, Address: s.address.String(), API: s.apiAddress,
+		Bundle: b.Digest().String(), Installer: digest, Facts: s.snapshot.Digest.String(), Versions: map[string]string{"k0s": in.Spec.K0s.Version}, Warnings: m.Trust.AppendWarning(s.warnings), Vendor: delivery.VendorRecord(m.Trust),
+		InstalledAt: s.receipt.InstalledAt, UpdatedAt: now}
+	if r.InstalledAt.IsZero() {
+		r.InstalledAt = now
 	}
 	for _, pin := range in.AddOns() {
 		r.Versions[pin.Key] = pin.Version
 	}
-	for _, part := range s.parts {
+	for _, part := range s.addOns {
 		r.AddOns = append(r.AddOns, journal.AddOn{Name: part.Name, Version: part.Version, Namespace: part.Namespace})
 	}
 	if k := in.Spec.Kotsadm; k != nil {
@@ -270,4 +270,4 @@ func (o job) newReceipt(s site, b *airgap.Bundle, m manifest.Set) (journal.Recei
 	return r, err
 }
 
-var _ plan.Memory = (*journal.Journal)(nil)
+var _ plan.StateStore = (*journal.Journal)(nil)

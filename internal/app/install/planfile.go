@@ -16,27 +16,27 @@ import (
 
 // PlanInputs is the state on which a plan depends: an install with this plan is refused
 // when any of it has changed. Its JSON format is public.
-type Bound struct {
-	Asked  map[string]string `json:"asked"`  // arguments of the install; files by their digests
+type PlanInputs struct {
+	Args   map[string]string `json:"asked"`  // arguments of the install; files by their digests
 	Facts  map[string]string `json:"facts"`  // facts of the host on which the plan depends
 	Digest string            `json:"digest"` // digest of the arguments, the facts and the steps
 }
 
 // newPlanInputs returns the state on which a plan of steps depends.
-func bind(s site, args map[string]string, dataDir string, steps []step.Planned) (*Bound, error) {
-	b := &Bound{Asked: args, Facts: maps.Clone(s.facts)}
+func newPlanInputs(s hostState, args map[string]string, dataDir string, steps []step.Planned) (*PlanInputs, error) {
+	b := &PlanInputs{Args: args, Facts: maps.Clone(s.facts)}
 	b.Facts["data folder"] = dataDir
 	for _, p := range steps {
-		b.Facts["step "+p.Step] = strings.TrimSpace(p.State + " " + p.Why)
+		b.Facts["step "+p.Step] = strings.TrimSpace(p.State + " " + p.Reason)
 	}
-	digest, err := b.sum(steps)
+	digest, err := b.computeDigest(steps)
 	b.Digest = digest
 	return b, err
 }
 
 // computeDigest returns the digest of the inputs and the steps of a plan.
-func (b Bound) sum(steps []step.Planned) (string, error) {
-	raw, err := json.Marshal(map[string]any{"asked": b.Asked, "facts": b.Facts, "steps": steps})
+func (b PlanInputs) computeDigest(steps []step.Planned) (string, error) {
+	raw, err := json.Marshal(map[string]any{"asked": b.Args, "facts": b.Facts, "steps": steps})
 	return fmt.Sprintf("sha256:%x", sha256.Sum256(raw)), err
 }
 
@@ -45,20 +45,20 @@ type planFile struct {
 	V      int `json:"v"`
 	Result struct {
 		Plan   []step.Planned `json:"plan"`
-		Inputs *Bound         `json:"inputs"`
+		Inputs *PlanInputs    `json:"inputs"`
 	} `json:"result"`
 }
 
 // maxPlanSize is the most that is read as a plan, in bytes: a hundred times a usual one.
-const maxPlan = 10 << 20
+const maxPlanSize = 10 << 20
 
 // readPlanFile returns the inputs of the plan in the file at path. It returns a usage
 // problem when the file is not a plan or was changed.
-func readPlan(path string) (*Bound, error) {
+func readPlanFile(path string) (*PlanInputs, error) {
 	bad := func(err error) error {
 		return problem.New(problem.ExitUsage, "use the plan "+path, err, "create it again: plinth -o json install --plan --bundle FILE >plan.json; nothing on this host was changed")
 	}
-	raw, err := run.Given(nil, path, maxPlan)
+	raw, err := run.ReadInput(nil, path, maxPlanSize)
 	if err != nil {
 		return nil, bad(err)
 	}
@@ -73,7 +73,7 @@ func readPlan(path string) (*Bound, error) {
 	if f.V != 1 || f.Result.Inputs == nil {
 		return nil, bad(fmt.Errorf("it is not a plan of this version of Plinth"))
 	}
-	digest, err := f.Result.Inputs.sum(f.Result.Plan)
+	digest, err := f.Result.Inputs.computeDigest(f.Result.Plan)
 	if err == nil && digest != f.Result.Inputs.Digest {
 		err = fmt.Errorf("it was changed: its digest does not match")
 	}
@@ -85,8 +85,8 @@ func readPlan(path string) (*Bound, error) {
 
 // checkPlanMatches returns a usage problem that names each difference between the
 // inputs of the plan and those of this install.
-func held(plan, now *Bound) error {
-	diff := differences(binding(), plan.Asked, now.Asked)
+func checkPlanMatches(plan, now *PlanInputs) error {
+	diff := diffArgs(planArgs(), plan.Args, now.Args)
 	keys := slices.Collect(maps.Keys(plan.Facts))
 	for k := range now.Facts {
 		if _, ok := plan.Facts[k]; !ok {
@@ -108,18 +108,18 @@ func held(plan, now *Bound) error {
 
 // verifyPlanFile verifies that this install matches the plan file in req, if there is
 // one, and records the digest of the plan in the arguments of the run.
-func (o job) held(s site, req Request, steps []step.Planned) error {
+func (o operation) verifyPlanFile(s hostState, req Options, steps []step.Planned) error {
 	if req.PlanFile == "" {
 		return nil
 	}
-	plan, err := readPlan(req.PlanFile)
+	plan, err := readPlanFile(req.PlanFile)
 	if err != nil {
 		return err
 	}
-	now, err := bind(s, req.asked, o.DataDir, steps)
+	now, err := newPlanInputs(s, req.args, o.DataDir, steps)
 	if err != nil {
 		return err
 	}
-	req.asked[run.ArgPlan] = plan.Digest
-	return held(plan, now)
+	req.args[run.ArgPlan] = plan.Digest
+	return checkPlanMatches(plan, now)
 }

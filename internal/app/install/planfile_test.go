@@ -12,13 +12,13 @@ import (
 )
 
 // planJSON returns a plan as `install --plan -o json` prints it.
-func planJSON(t testing.TB, s site, args map[string]string, steps []step.Planned) string {
+func planJSON(t testing.TB, s hostState, args map[string]string, steps []step.Planned) string {
 	t.Helper()
-	b, err := bind(s, args, dataDir, steps)
+	b, err := newPlanInputs(s, args, dataDir, steps)
 	if err != nil {
 		t.Fatal(err)
 	}
-	raw, err := json.Marshal(map[string]any{"v": 1, "result": Result{Plan: steps, Bound: b}})
+	raw, err := json.Marshal(map[string]any{"v": 1, "result": Result{Plan: steps, Inputs: b}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -26,20 +26,20 @@ func planJSON(t testing.TB, s site, args map[string]string, steps []step.Planned
 }
 
 func TestVerifyPlanFile_RefusesAChangedPlanOrHost(t *testing.T) {
-	here := site{facts: map[string]string{"hostname": "n1", "kernel": "6.1"}}
+	here := hostState{facts: map[string]string{"hostname": "n1", "kernel": "6.1"}}
 	args := map[string]string{argBundle: "sha256:1"}
-	steps := []step.Planned{{Step: "kernel", State: "needed", Why: "module overlay", Touches: []string{"/etc/sysctl.d/90-plinth.conf"}}}
+	steps := []step.Planned{{Step: "kernel", State: "needed", Reason: "module overlay", Affects: []string{"/etc/sysctl.d/90-plinth.conf"}}}
 	file := filepath.Join(t.TempDir(), "plan.json")
 	good := planJSON(t, here, args, steps)
 	for name, c := range map[string]struct {
 		content string
-		site    site
+		site    hostState
 		args    map[string]string
 		steps   []step.Planned
 		want    string // in the refusal; "" for none
 	}{
 		"unchanged":        {good, here, args, steps, ""},
-		"another kernel":   {good, site{facts: map[string]string{"hostname": "n1", "kernel": "6.2"}}, args, steps, "kernel was 6.1 and is now 6.2"},
+		"another kernel":   {good, hostState{facts: map[string]string{"hostname": "n1", "kernel": "6.2"}}, args, steps, "kernel was 6.1 and is now 6.2"},
 		"another bundle":   {good, here, map[string]string{argBundle: "sha256:2"}, steps, "the bundle was sha256:1 and is now sha256:2"},
 		"an added license": {good, here, map[string]string{argBundle: "sha256:1", argLicense: "sha256:3"}, steps, "the license was none and is now sha256:3"},
 		"another address":  {good, here, map[string]string{argBundle: "sha256:1", argAPI: "10.0.0.100"}, steps, "the API address was none and is now 10.0.0.100"},
@@ -55,7 +55,7 @@ func TestVerifyPlanFile_RefusesAChangedPlanOrHost(t *testing.T) {
 			for k, v := range c.args {
 				args[k] = v
 			}
-			err := o.held(c.site, Request{PlanFile: file, asked: args}, c.steps)
+			err := o.verifyPlanFile(c.site, Options{PlanFile: file, args: args}, c.steps)
 			if (err != nil) != (c.want != "") || err != nil && (problem.ExitCode(err) != problem.ExitUsage || !strings.Contains(err.Error(), c.want)) {
 				t.Error(err)
 			}
@@ -64,7 +64,7 @@ func TestVerifyPlanFile_RefusesAChangedPlanOrHost(t *testing.T) {
 }
 
 func FuzzReadPlan(f *testing.F) {
-	good := planJSON(f, site{facts: map[string]string{"hostname": "n1"}}, map[string]string{argBundle: "sha256:1"}, nil)
+	good := planJSON(f, hostState{facts: map[string]string{"hostname": "n1"}}, map[string]string{argBundle: "sha256:1"}, nil)
 	for _, seed := range []string{good, good[:20], "{}", "", "null", `{"v":1,"result":{"inputs":{}}}`} {
 		f.Add(seed)
 	}
@@ -73,7 +73,7 @@ func FuzzReadPlan(f *testing.F) {
 		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if b, err := readPlan(file); (b == nil) == (err == nil) || err != nil && problem.ExitCode(err) != problem.ExitUsage {
+		if b, err := readPlanFile(file); (b == nil) == (err == nil) || err != nil && problem.ExitCode(err) != problem.ExitUsage {
 			t.Errorf("%v, %v", b, err)
 		}
 	})

@@ -30,13 +30,13 @@ const (
 
 // journalArgs returns the arguments of an install as the journal stores them: files by
 // their digests, because they may contain secrets.
-func args(b *airgap.Bundle, m manifest.Set, req Request) (map[string]string, error) {
+func journalArgs(b *airgap.Bundle, m manifest.Config, req Options) (map[string]string, error) {
 	all := map[string]string{argBundle: b.Digest().String(), run.ArgPodCIDR: m.Installer.Spec.Network.PodCIDR, run.ArgName: m.Installer.Metadata.Name}
 	for arg, path := range map[string]string{argLicense: req.License, argConfig: req.ConfigValues} {
 		if path == "" {
 			continue
 		}
-		files, err := manifest.Files([]string{path})
+		files, err := manifest.ReadFiles([]string{path})
 		if err != nil {
 			return nil, err
 		}
@@ -50,25 +50,25 @@ func args(b *airgap.Bundle, m manifest.Set, req Request) (map[string]string, err
 
 // trackedArg is an argument of an install: its key in the journal and its name in
 // messages.
-type term struct{ arg, name string }
+type trackedArg struct{ key, name string }
 
 // resumeArgs returns the arguments that must not change when a run is resumed. License,
 // config values and application bundle may change: only the last step uses them, and
 // one that KOTS refused has to be replaced.
-func lasting() []term {
-	return []term{{run.ArgName, "the cluster's name"}, {argBundle, "the bundle"}, {run.ArgPodCIDR, "the pod network"}, {argAPI, "the API address"}}
+func resumeArgs() []trackedArg {
+	return []trackedArg{{run.ArgName, "the cluster's name"}, {argBundle, "the bundle"}, {run.ArgPodCIDR, "the pod network"}, {argAPI, "the API address"}}
 }
 
 // planArgs returns the arguments that must not change between a plan and its install.
-func binding() []term {
-	return append(lasting(), term{argLicense, "the license"}, term{argConfig, "the config values"}, term{argApp, "the application bundle"})
+func planArgs() []trackedArg {
+	return append(resumeArgs(), trackedArg{argLicense, "the license"}, trackedArg{argConfig, "the config values"}, trackedArg{argApp, "the application bundle"})
 }
 
 // diffArgs returns a message for each of the tracked arguments that differs between was and is.
-func differences(args []term, was, is map[string]string) []string {
+func diffArgs(args []trackedArg, was, is map[string]string) []string {
 	var all []string
 	for _, t := range args {
-		if old, new := was[t.arg], is[t.arg]; old != new {
+		if old, new := was[t.key], is[t.key]; old != new {
 			all = append(all, fmt.Sprintf("%s was %s and is now %s", t.name, orNone(old), orNone(new)))
 		}
 	}
@@ -83,7 +83,7 @@ func orNone(s string) string {
 }
 
 // unfinishedRun returns the last run of this host and reports whether it is unfinished.
-func unfinished(j *journal.Journal) (journal.Run, bool) {
+func unfinishedRun(j *journal.Journal) (journal.Run, bool) {
 	runs := j.Runs()
 	if len(runs) == 0 || !runs[len(runs)-1].Unfinished() {
 		return journal.Run{}, false
@@ -93,12 +93,12 @@ func unfinished(j *journal.Journal) (journal.Run, bool) {
 
 // checkResumable returns a usage problem when the unfinished run last is a reset, or an
 // install with other arguments than args.
-func mayGoOn(last journal.Run, args map[string]string) error {
-	started := last.Began.Format(time.RFC3339)
+func checkResumable(last journal.Run, args map[string]string) error {
+	started := last.StartedAt.Format(time.RFC3339)
 	if last.Verb == "reset" {
 		return problem.Newf(problem.ExitUsage, "install", "finish it first: plinth reset cluster; nothing on this host was changed", "the reset started at %s is not finished: the host is not clean enough for a cluster", started)
 	}
-	if diff := differences(lasting(), last.Args, args); last.Verb == "install" && len(diff) > 0 {
+	if diff := diffArgs(resumeArgs(), last.Args, args); last.Verb == "install" && len(diff) > 0 {
 		return problem.Newf(problem.ExitUsage, "resume the install started at "+started, "resume with the same arguments, or roll back and start again with --restart; nothing on this host was changed",
 			"it has other arguments: %s", strings.Join(diff, "; "))
 	}
@@ -107,57 +107,57 @@ func mayGoOn(last journal.Run, args map[string]string) error {
 
 // resumeMessage returns the message that names the step at which an unfinished install
 // resumes.
-func resuming(last journal.Run, todo []step.Planned) string {
-	at := last.At()
+func resumeMessage(last journal.Run, todo []step.Planned) string {
+	at := last.ReachedStep()
 	for i, p := range todo {
 		if p.Step == at {
 			at = fmt.Sprintf("step %d of %d, %s (%s)", i+1, len(todo), p.Step, p.Title)
 		}
 	}
-	return fmt.Sprintf("resuming the install started at %s, at %s", last.Began.Format(time.RFC3339), at)
+	return fmt.Sprintf("resuming the install started at %s, at %s", last.StartedAt.Format(time.RFC3339), at)
 }
 
 // resolveUnfinishedRun handles an unfinished run before this one starts: it resumes it,
 // refuses the install, or rolls the run back if --restart was given. It never rolls back
 // a cluster that was installed completely before.
-func (o job) settle(ctx context.Context, req Request) error {
-	j, err := o.Journal()
+func (o operation) resolveUnfinishedRun(ctx context.Context, req Options) error {
+	j, err := o.OpenJournal()
 	if err != nil {
 		return err
 	}
-	last, ok := unfinished(j)
+	last, ok := unfinishedRun(j)
 	if !ok {
 		return nil
 	}
 	args := map[string]string{}
-	maps.Copy(args, req.asked)
+	maps.Copy(args, req.args)
 	args[argAPI] = cmp.Or(req.APIAddress, last.Args[argAPI]) // without the flag, the address stays the same
-	refusal := mayGoOn(last, args)
+	refusal := checkResumable(last, args)
 	if refusal == nil || !req.Restart || last.Verb != "install" {
 		return refusal
 	}
 	if _, installed, err := journal.ReadReceipt(o.Host, o.DataDir); err != nil || installed {
 		return err // a complete cluster is never rolled back; the run continues with the new arguments
 	}
-	if err := o.Confirm(ctx, "Roll back the unfinished install started at "+last.Began.Format(time.RFC3339)+" and start again?"); err != nil {
+	if err := o.Confirm(ctx, "Roll back the unfinished install started at "+last.StartedAt.Format(time.RFC3339)+" and start again?"); err != nil {
 		return err
 	}
-	_, err = reset.TakeBack(ctx, o.Run, j, !o.hasKept())
+	_, err = reset.RollBack(ctx, o.Env, j, !o.hasRetainedData())
 	return err
 }
 
 // hasRetainedData reports whether an earlier reset retained data in the data folder.
-func (o job) hasKept() bool {
-	_, err := o.Host.Lstat(o.DataDir + "/" + journal.KeptFile)
+func (o operation) hasRetainedData() bool {
+	_, err := o.Host.Lstat(o.DataDir + "/" + journal.RetainedFile)
 	return err == nil
 }
 
 // rollBack rolls back a failed first install. It returns an error that contains failed
 // and the state of the host.
-func (o job) rollBack(ctx context.Context, j *journal.Journal, keptData bool, failed error) error {
+func (o operation) rollBack(ctx context.Context, j *journal.Journal, keptData bool, failed error) error {
 	o.Note("the install failed: " + failed.Error())
 	o.Note("rolling back its changes because of --rollback-on-failure")
-	_, err := reset.TakeBack(ctx, o.Run, j, !keptData)
+	_, err := reset.RollBack(ctx, o.Env, j, !keptData)
 	if err != nil {
 		return errors.Join(failed, err)
 	}

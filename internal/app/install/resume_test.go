@@ -28,23 +28,23 @@ func must(t *testing.T, errs ...error) {
 const dataDir = "/var/lib/plinth"
 
 // fakeOperation returns an install on a fake host without any files.
-func fakeOperation(t *testing.T) (job, *hosttest.Fake) {
+func fakeOperation(t *testing.T) (operation, *hosttest.Fake) {
 	t.Helper()
 	f := hosttest.New(t)
 	must(t, os.MkdirAll(filepath.Join(f.Root, "/proc/self"), 0o755),
 		os.WriteFile(filepath.Join(f.Root, "/proc/self/mountinfo"), []byte("24 1 254:1 / / rw - ext4 /dev/vda1 rw\n"), 0o600))
 	yes := func(context.Context, string) error { return nil }
-	return job{&run.Run{Host: f.Host(), Config: run.Config{DataDir: dataDir, Now: func() time.Time { return time.Unix(0, 0) },
+	return operation{&run.Env{Host: f.Host(), GlobalOptions: run.GlobalOptions{DataDir: dataDir, Now: func() time.Time { return time.Unix(0, 0) },
 		Note: func(string) {}, Events: func(step.Event) {}, Confirm: yes}}}, f
 }
 
 // startInstall returns a journal with an install that was killed after it had inspected
 // the host.
-func startInstall(t *testing.T, o job, args map[string]string) *journal.Journal {
+func startInstall(t *testing.T, o operation, args map[string]string) *journal.Journal {
 	t.Helper()
-	j, err := o.Journal()
+	j, err := o.OpenJournal()
 	must(t, err)
-	must(t, j.Begin("install", args), j.BeginStep(plan.RememberID, nil), j.Before(plan.RememberID, leftover.Before{}), j.EndStep(plan.RememberID, nil), j.BeginStep("kernel", nil))
+	must(t, j.BeginRun("install", args), j.BeginStep(plan.RecordHostStateID, nil), j.SaveState(plan.RecordHostStateID, leftover.HostState{}), j.EndStep(plan.RecordHostStateID, nil), j.BeginStep("kernel", nil))
 	return j
 }
 
@@ -67,11 +67,11 @@ func TestResolveUnfinishedRun_RefusesOtherArguments(t *testing.T) {
 			o, f := fakeOperation(t)
 			startInstall(t, o, was)
 			if c.want != nil { // --restart inspects the network
-				f.Expect("ip -j -d link").Return("[]", nil).Often()
-				f.Expect("ip -").Often()
+				f.Expect("ip -j -d link").Return("[]", nil).AnyTimes()
+				f.Expect("ip -").AnyTimes()
 			}
-			req := Request{asked: c.is, APIAddress: c.api}
-			err := o.settle(t.Context(), req)
+			req := Options{args: c.is, APIAddress: c.api}
+			err := o.resolveUnfinishedRun(t.Context(), req)
 			if (err != nil) != (c.want != nil) || err != nil && (problem.ExitCode(err) != problem.ExitUsage || !strings.Contains(problem.Hint(err), "--restart")) {
 				t.Errorf("%v, hint %q", err, problem.Hint(err))
 			}
@@ -81,7 +81,7 @@ func TestResolveUnfinishedRun_RefusesOtherArguments(t *testing.T) {
 				}
 			}
 			req.Restart = true
-			must(t, o.settle(t.Context(), req))
+			must(t, o.resolveUnfinishedRun(t.Context(), req))
 			_, err = os.Stat(filepath.Join(f.Root, dataDir))
 			if gone := errors.Is(err, os.ErrNotExist); gone != (c.want != nil) {
 				t.Errorf("with --restart the journal is gone: %v", gone)
@@ -91,8 +91,8 @@ func TestResolveUnfinishedRun_RefusesOtherArguments(t *testing.T) {
 }
 
 // resolveWithRestart calls resolveUnfinishedRun as with --restart.
-func (o job) resolveWithRestart(t *testing.T, args map[string]string) error {
-	return o.settle(t.Context(), Request{Restart: true, asked: args})
+func (o operation) resolveWithRestart(t *testing.T, args map[string]string) error {
+	return o.resolveUnfinishedRun(t.Context(), Options{Restart: true, args: args})
 }
 
 func TestResolveUnfinishedRun_NeverRollsBackACompleteCluster(t *testing.T) {
@@ -108,29 +108,29 @@ func TestResolveUnfinishedRun_NeverRollsBackACompleteCluster(t *testing.T) {
 func TestResolveUnfinishedRun_RefusesAfterAnUnfinishedReset(t *testing.T) {
 	o, _ := fakeOperation(t)
 	j := startInstall(t, o, nil)
-	must(t, j.End(nil), j.Begin("reset", nil))
-	err := o.settle(t.Context(), Request{Restart: true})
+	must(t, j.EndRun(nil), j.BeginRun("reset", nil))
+	err := o.resolveUnfinishedRun(t.Context(), Options{Restart: true})
 	if problem.ExitCode(err) != problem.ExitUsage || !strings.Contains(problem.Hint(err), "plinth reset cluster") {
 		t.Errorf("%v, hint %q", err, problem.Hint(err))
 	}
 }
 
 func TestResumeMessage_NamesTheStep(t *testing.T) {
-	last := journal.Run{Verb: "install", Began: time.Unix(0, 0).UTC(), Steps: []journal.Step{{ID: "record-host"}, {ID: "kernel"}}}
+	last := journal.Run{Verb: "install", StartedAt: time.Unix(0, 0).UTC(), Steps: []journal.Step{{ID: "record-host"}, {ID: "kernel"}}}
 	todo := []step.Planned{{Step: "record-host"}, {Step: "data-dir"}, {Step: "kernel", Title: "Prepare the kernel"}}
-	if got, want := resuming(last, todo), "resuming the install started at 1970-01-01T00:00:00Z, at step 3 of 3, kernel (Prepare the kernel)"; got != want {
+	if got, want := resumeMessage(last, todo), "resuming the install started at 1970-01-01T00:00:00Z, at step 3 of 3, kernel (Prepare the kernel)"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
 	last.Steps = nil
-	if got := resuming(last, todo); !strings.HasSuffix(got, "at its beginning") {
+	if got := resumeMessage(last, todo); !strings.HasSuffix(got, "at its beginning") {
 		t.Error(got)
 	}
 }
 
 func TestRollBack_RestoresTheHostAndKeepsTheError(t *testing.T) {
 	o, f := fakeOperation(t)
-	f.Expect("ip -j -d link").Return("[]", nil).Often()
-	f.Expect("ip -").Often()
+	f.Expect("ip -j -d link").Return("[]", nil).AnyTimes()
+	f.Expect("ip -").AnyTimes()
 	j := startInstall(t, o, nil)
 	must(t, os.MkdirAll(filepath.Join(f.Root, dataDir, "volumes/pvc-1"), 0o755), os.MkdirAll(filepath.Join(f.Root, "/var/lib/k0s/bin"), 0o755))
 	err := o.rollBack(t.Context(), j, false, problem.New(problem.ExitStep, "start k0s", errors.New("no memory"), "add some"))

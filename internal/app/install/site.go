@@ -23,47 +23,47 @@ import (
 )
 
 // hostState is the known state of this host before an install changes it.
-type site struct {
+type hostState struct {
 	journal    *journal.Journal
 	receipt    journal.Receipt       // zero when nothing is installed
 	address    netip.Addr            // address at which other hosts reach this one
 	node       string                // Kubernetes name of this host
-	api        string                // additional name or address of the Kubernetes API; "" for none
+	apiAddress string                // additional name or address of the Kubernetes API; "" for none
 	preflights *hostpreflight.Report // nil until the preflights have run
-	parts      []addons.AddOn
+	addOns     []addons.AddOn
 	warnings   []string // what was skipped or ignored on request, for the receipt
-	self       node.Artifact
-	facts      map[string]string // facts on which a plan depends, by the names used in messages
-	keep       preflight.Keeping // facts, stored for later runs
+	agent      node.Artifact
+	facts      map[string]string       // facts on which a plan depends, by the names used in messages
+	snapshot   preflight.FactsSnapshot // facts, stored for later runs
 }
 
 // target returns the description of this host that the steps of an install need.
-func (o job) site(s site, m manifest.Set) compose.Site {
+func (o operation) target(s hostState, m manifest.Config) compose.Target {
 	podCIDR := netip.MustParsePrefix(m.Installer.Spec.Network.PodCIDR) // lint has parsed it
-	return compose.Site{Host: o.Host, Journal: s.journal, Now: o.Now, DataDir: o.DataDir, Node: s.node, Address: s.address, API: s.api,
-		AddOns: s.parts, Leftover: o.Leftover(podCIDR), Self: s.self}
+	return compose.Target{Host: o.Host, Journal: s.journal, Now: o.Now, DataDir: o.DataDir, Node: s.node, Address: s.address, API: s.apiAddress,
+		AddOns: s.addOns, Cleanup: o.CleanupScope(podCIDR), Agent: s.agent}
 }
 
 // inspect reads the state of earlier runs and checks the version gate. It changes
 // nothing and does not gather facts of the host yet.
-func (o job) survey(ctx context.Context, j *journal.Journal, m manifest.Set, req Request) (s site, err error) {
+func (o operation) inspect(ctx context.Context, j *journal.Journal, m manifest.Config, req Options) (s hostState, err error) {
 	s.journal = j
 	var installed bool
-	if j.Lost() {
+	if j.HistoryLost() {
 		return s, problem.Newf(problem.ExitUsage, "install", "remove that install first: plinth reset cluster", "the journal of an earlier install on this host is lost, so the state before it is unknown")
 	}
 	if s.receipt, installed, err = journal.ReadReceipt(o.Host, o.DataDir); err != nil {
 		return s, err
 	}
 	if installed {
-		if err := m.Fits(s.receipt); err != nil {
+		if err := m.CheckInstalled(s.receipt); err != nil {
 			return s, err
 		}
 	}
-	if s.api, err = apiAddress(ctx, j, s.receipt, req); err != nil {
+	if s.apiAddress, err = resolveAPIAddress(ctx, j, s.receipt, req); err != nil {
 		return s, err
 	}
-	notice, warning, err := m.Gate(!installed && !o.consoleExists(ctx, m), req.SkipKotsCheck)
+	notice, warning, err := m.CheckVersionGate(!installed && !o.consoleExists(ctx, m), req.SkipKotsCheck)
 	if err != nil {
 		return s, err
 	}
@@ -73,10 +73,10 @@ func (o job) survey(ctx context.Context, j *journal.Journal, m manifest.Set, req
 	if warning != "" {
 		s.warnings = append(s.warnings, warning)
 	}
-	if s.parts, err = addons.Resolve(m.Installer, o.DataDir); err != nil {
+	if s.addOns, err = addons.Resolve(m.Installer, o.DataDir); err != nil {
 		return s, err
 	}
-	if s.self, err = o.Self(); err != nil {
+	if s.agent, err = o.AgentArtifact(); err != nil {
 		return s, err
 	}
 	return s, nil
@@ -84,29 +84,29 @@ func (o job) survey(ctx context.Context, j *journal.Journal, m manifest.Set, req
 
 // basicFacts gathers the facts of the host that a list of steps needs, without network
 // requests and without preflights.
-func (o job) near(ctx context.Context, s *site) {
-	s.meet(preflight.Near(ctx, o.Run))
+func (o operation) basicFacts(ctx context.Context, s *hostState) {
+	s.setFacts(preflight.GatherBasic(ctx, o.Env))
 }
 
 // runPreflights runs the host preflights. It stores the facts and the report in s and
 // returns an error when a check failed.
-func (o job) prove(ctx context.Context, s *site, b *airgap.Bundle, m manifest.Set, req Request) error {
-	vendor, err := manifest.Preflights(m.Installer)
+func (o operation) runPreflights(ctx context.Context, s *hostState, b *airgap.Bundle, m manifest.Config, req Options) error {
+	vendor, err := manifest.ParseHostPreflights(m.Installer)
 	if err != nil {
 		return err
 	}
-	want := compose.Want(b, m.Installer, s.journal, o.DataDir)
-	want.Sources = req.from.Sources()
-	found, report, err := preflight.Look(ctx, o.Run, preflight.Question{Want: want, Vendor: vendor, Ignore: req.IgnorePreflights, Journal: s.journal})
+	want := compose.InstallRequirements(b, m.Installer, s.journal, o.DataDir)
+	want.Sources = req.opened.FetchURLs()
+	found, report, err := preflight.RunChecks(ctx, o.Env, preflight.Options{Requirements: want, VendorPreflights: vendor, Ignore: req.IgnorePreflights, Journal: s.journal})
 	if err != nil {
 		return err
 	}
-	if s.keep, err = preflight.Keep(found); err != nil {
+	if s.snapshot, err = preflight.NewFactsSnapshot(found); err != nil {
 		return err
 	}
-	s.meet(found)
+	s.setFacts(found)
 	s.preflights = &report
-	for _, id := range report.Ignored() {
+	for _, id := range report.IgnoredIDs() {
 		s.warnings = append(s.warnings, "host preflight "+id+" failed and was ignored on request")
 	}
 	if err := report.Err("install"); err != nil {
@@ -119,33 +119,33 @@ func (o job) prove(ctx context.Context, s *site, b *airgap.Bundle, m manifest.Se
 }
 
 // setFacts sets the fields of s on which the steps and a plan depend.
-func (s *site) meet(found facts.Facts) {
-	s.facts = map[string]string{"hostname": found.Hostname, "machine id": found.MachineID, "address": compose.Primary(found.Network).String(),
+func (s *hostState) setFacts(found facts.Facts) {
+	s.facts = map[string]string{"hostname": found.Hostname, "machine id": found.MachineID, "address": compose.PrimaryAddress(found.Network).String(),
 		"system": found.OS.Name + " " + found.OS.Arch, "kernel": found.Kernel.Release, "installed": s.receipt.Bundle}
 	s.node = strings.ToLower(found.Hostname)
-	s.address = compose.Primary(found.Network)
+	s.address = compose.PrimaryAddress(found.Network)
 }
 
 // resolveAPIAddress returns the additional API address: the requested one, or the one of
 // the run that this one resumes or repeats. It adds the address to the arguments that
 // the journal stores.
-func apiAddress(ctx context.Context, j *journal.Journal, r journal.Receipt, req Request) (string, error) {
+func resolveAPIAddress(ctx context.Context, j *journal.Journal, r journal.Receipt, req Options) (string, error) {
 	if req.APIAddress != "" {
-		if err := preflight.APIAddress(ctx, "install", req.APIAddress); err != nil {
+		if err := preflight.ValidateAPIAddress(ctx, "install", req.APIAddress); err != nil {
 			return "", err
 		}
 	}
-	last, _ := j.Last("install")
+	last, _ := j.LastRun("install")
 	api := cmp.Or(req.APIAddress, last.Args[argAPI], r.API)
 	if api != "" {
-		req.asked[argAPI] = api
+		req.args[argAPI] = api
 	}
 	return api, nil
 }
 
 // consoleExists reports whether the cluster on this host, if there is one, already runs
 // KOTS.
-func (o job) consoleExists(ctx context.Context, m manifest.Set) bool {
+func (o operation) consoleExists(ctx context.Context, m manifest.Config) bool {
 	conf, err := o.Host.ReadFile(k0s.AdminConf)
 	if err != nil || m.Installer.Spec.Kotsadm == nil {
 		return false
@@ -154,6 +154,6 @@ func (o job) consoleExists(ctx context.Context, m manifest.Set) bool {
 	if err != nil {
 		return false
 	}
-	console, err := plan.KOTS(o.Host, client, m.Installer.Spec.Kotsadm.Namespace, o.DataDir).State(ctx)
+	console, err := plan.NewKOTS(o.Host, client, m.Installer.Spec.Kotsadm.Namespace, o.DataDir).ConsoleState(ctx)
 	return err == nil && console.Version != ""
 }

@@ -13,7 +13,7 @@ import (
 
 // manifests returns the documented Installer after the replacements and an Application
 // with these bounds, linted; without an Application when bounds is "".
-func manifests(t *testing.T, bounds string, replace ...string) manifest.Set {
+func manifests(t *testing.T, bounds string, replace ...string) manifest.Config {
 	t.Helper()
 	raw, err := os.ReadFile("../../../installer.yaml")
 	if err != nil {
@@ -27,7 +27,7 @@ func manifests(t *testing.T, bounds string, replace ...string) manifest.Set {
 	if rep.Installer == nil {
 		t.Fatalf("%+v", rep.Findings)
 	}
-	return manifest.Set{Installer: rep.Installer, Lint: rep}
+	return manifest.Config{Installer: rep.Installer, LintReport: rep}
 }
 
 func TestCheckInstalled_AcceptsTheSameInstallerOnly(t *testing.T) {
@@ -38,7 +38,7 @@ func TestCheckInstalled_AcceptsTheSameInstallerOnly(t *testing.T) {
 	}
 	for name, c := range map[string]struct {
 		receipt journal.Receipt
-		set     manifest.Set
+		set     manifest.Config
 		want    string // in the error; "" for none
 	}{
 		"the same":       {receipt, manifests(t, ""), ""},
@@ -48,7 +48,7 @@ func TestCheckInstalled_AcceptsTheSameInstallerOnly(t *testing.T) {
 		"other networks": {receipt, manifests(t, "", "podCIDR: 10.244.0.0/16", "podCIDR: 10.245.0.0/16"), "its Installer differs"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			err := c.set.Fits(c.receipt)
+			err := c.set.CheckInstalled(c.receipt)
 			switch {
 			case c.want == "" && err != nil:
 				t.Error(err)
@@ -64,7 +64,7 @@ func TestCheckVersionGate_StopsAnInstallUnlessSkipped(t *testing.T) {
 	noKots := manifests(t, `targetKotsVersion: "1.100.0"`)
 	noKots.Installer.Spec.Kotsadm = nil
 	for name, c := range map[string]struct {
-		set         manifest.Set
+		set         manifest.Config
 		first, skip bool
 		exit        int
 		warning     string // stored in the receipt
@@ -81,7 +81,7 @@ func TestCheckVersionGate_StopsAnInstallUnlessSkipped(t *testing.T) {
 		"a cluster without console": {noKots, true, false, 0, "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			note, warning, err := c.set.Gate(c.first, c.skip)
+			note, warning, err := c.set.CheckVersionGate(c.first, c.skip)
 			if problem.ExitCode(err) != c.exit {
 				t.Errorf("exit %d: %v", problem.ExitCode(err), err)
 			}

@@ -32,7 +32,7 @@ import (
 )
 
 // Options are the options of a join.
-type Request struct {
+type Options struct {
 	Token            string   // join token as the user pasted it; secret
 	Bundle           string   // file; "" to fetch missing content from the cluster
 	Role             string   // role that the token must have; "" for any
@@ -46,72 +46,72 @@ type Result struct {
 	Cluster    string                `json:"cluster,omitempty"`
 	Role       string                `json:"role,omitempty"`
 	Node       string                `json:"node,omitempty"`
-	Differ     [][3]string           `json:"mismatches,omitempty"` // field, value here, value in the cluster
+	Mismatches [][3]string           `json:"mismatches,omitempty"` // field, value here, value in the cluster
 	Plan       []step.Planned        `json:"plan,omitempty"`       // only with Options.Plan
 	Preflights *hostpreflight.Report `json:"preflights,omitempty"`
 	Log        string                `json:"log,omitempty"`
 }
 
 // operation is a join of this host.
-type job struct {
-	*run.Run
+type operation struct {
+	*run.Env
 	token   token.Token
-	cluster *peer.Cluster
+	cluster *peer.Client
 }
 
 // Run makes this host a node of the cluster for which the token is valid. Nothing on the
 // host but the log changes until the cluster, the bundle and the host have been verified.
-func Join(ctx context.Context, r *run.Run, req Request) (Result, error) {
-	if err := run.NeedRoot("join"); err != nil {
+func Run(ctx context.Context, r *run.Env, req Options) (Result, error) {
+	if err := run.RequireRoot("join"); err != nil {
 		return Result{}, err
 	}
-	if err := r.Usable("join"); err != nil {
+	if err := r.CheckDataDir("join"); err != nil {
 		return Result{}, err
 	}
 	r.Secrets.Hide(strings.TrimSpace(req.Token))
 	t, err := token.Decode(req.Token)
 	if err != nil {
-		return Result{}, refused(fmt.Errorf("the token is damaged: %w", err), "copy the whole line that `plinth token create` printed")
+		return Result{}, refuseJoin(fmt.Errorf("the token is damaged: %w", err), "copy the whole line that `plinth token create` printed")
 	}
 	for _, secret := range []string{t.Secret, t.Bearer()} {
 		r.Secrets.Hide(secret)
 	}
 	if req.Role != "" && req.Role != t.Role {
-		return Result{}, refused(fmt.Errorf("the token is for a %s, but this host should become a %s", t.Role, req.Role), "create one on a controller: sudo plinth token create --role "+req.Role)
+		return Result{}, refuseJoin(fmt.Errorf("the token is for a %s, but this host should become a %s", t.Role, req.Role), "create one on a controller: sudo plinth token create --role "+req.Role)
 	}
-	o := job{Run: r, token: t, cluster: peer.New(t)}
+	o := operation{Env: r, token: t, cluster: peer.NewClient(t)}
 	defer o.cluster.Close()
 	if req.Plan {
-		return o.ReadOnly().run(ctx, req, nil)
+		return o.ReadOnly().execute(ctx, req, nil)
 	}
 	var res Result
-	err = r.Changing(ctx, "join", func(r *run.Run, log *runlog.Log) error {
-		o.Run = r
-		res, err = o.run(ctx, req, log)
+	err = r.WithLock(ctx, "join", func(r *run.Env, log *runlog.RunLog) error {
+		o.Env = r
+		res, err = o.execute(ctx, req, log)
 		return err
 	})
 	return res, err
 }
 
 // ReadOnly returns a copy of o that cannot change the host.
-func (o job) ReadOnly() job {
-	o.Run = o.Run.ReadOnly()
+func (o operation) ReadOnly() operation {
+	o.Env = o.Env.ReadOnly()
 	return o
 }
 
 // refuseJoin returns the problem of a join that the cluster refuses or that does not
 // match it. The host was not changed.
-func refused(err error, hint string) error {
+func refuseJoin(err error, hint string) error {
 	return problem.New(problem.ExitJoin, "join", err, strings.TrimPrefix(hint+"\nnothing on this host was changed", "\n"))
 }
 
 // execute verifies the cluster and the host, and runs the steps unless only a plan is
 // requested. log is nil for a plan.
-func (o job) run(ctx context.Context, req Request, log *runlog.Log) (Result, error) {
-	s, err := o.survey(ctx, req)
-	res := Result{Cluster: s.offer.Cluster, Role: s.role(), Node: s.node, Differ: s.differ, Preflights: s.preflights, Log: o.LogFile}
-	if s.close != nil {
-		defer s.close()
+func (o operation) execute(ctx context.Context, req Options, log *runlog.RunLog) (Result, error) {
+	s, err := o.inspect(ctx, req)
+	res := Result{Cluster: s.clusterInfo.Cluster, Role: s.role(), Node: s.node, Mismatches: s.mismatches, Preflights: s.preflights, Log: o.LogFile}
+	if s.closeBundle != nil {
+		defer s.closeBundle()
 	}
 	if err != nil {
 		return res, err
@@ -120,15 +120,15 @@ func (o job) run(ctx context.Context, req Request, log *runlog.Log) (Result, err
 		log.Note(s.preflights.Text())
 	}
 	readOnly := o.ReadOnly()
-	steps, err := readOnly.steps(ctx, s)
-	var denied *peer.Denied
+	steps, err := readOnly.joinSteps(ctx, s)
+	var denied *peer.DeniedError
 	if errors.As(err, &denied) { // the token ended while this host was inspected
-		err = o.unreachable(ctx, denied)
+		err = o.explainFailure(ctx, denied)
 	}
 	if err != nil {
 		return res, err
 	}
-	todo, err := readOnly.Steps("join", nil).Plan(ctx, steps)
+	todo, err := readOnly.StepRunner("join", nil).Plan(ctx, steps)
 	if err != nil {
 		return res, err
 	}
@@ -136,62 +136,62 @@ func (o job) run(ctx context.Context, req Request, log *runlog.Log) (Result, err
 		res.Plan = todo
 		return res, nil
 	}
-	if plan.Needed(todo) == 0 && s.receipt.Bundle == s.bundle.Digest().String() {
+	if plan.CountNeeded(todo) == 0 && s.receipt.Bundle == s.bundle.Digest().String() {
 		return res, nil
 	}
-	if last, ok := s.journal.Last("join"); ok && last.Unfinished() {
-		o.Note(fmt.Sprintf("resuming the join started at %s, which stopped at step %s", last.Began.Format(time.RFC3339), last.At()))
+	if last, ok := s.journal.LastRun("join"); ok && last.Unfinished() {
+		o.Note(fmt.Sprintf("resuming the join started at %s, which stopped at step %s", last.StartedAt.Format(time.RFC3339), last.ReachedStep()))
 	}
 	for _, warning := range s.preflights.Warnings() {
 		o.Note(warning)
 	}
 	res.Changed = true
-	if steps, err = o.steps(ctx, s); err != nil {
+	if steps, err = o.joinSteps(ctx, s); err != nil {
 		return res, err
 	}
 	args := map[string]string{"bundle": s.bundle.Digest().String(), argRole: s.role(), argPin: o.token.Pin, run.ArgPodCIDR: s.installer.Spec.Network.PodCIDR, run.ArgName: s.installer.Metadata.Name}
-	if err := s.journal.Begin("join", s.keep.Bind(run.Steps(args, plan.Needed(todo)))); err != nil {
+	if err := s.journal.BeginRun("join", s.snapshot.AddDigest(run.WithStepCount(args, plan.CountNeeded(todo)))); err != nil {
 		return res, err
 	}
-	if err = s.keep.Write(o.Run); err == nil {
-		_, err = o.Steps("join", s.journal).Run(ctx, steps)
+	if err = s.snapshot.Write(o.Env); err == nil {
+		_, err = o.StepRunner("join", s.journal).Run(ctx, steps)
 	}
 	if err == nil {
 		err = o.writeReceipt(s)
 	}
-	return res, errors.Join(err, s.journal.End(err))
+	return res, errors.Join(err, s.journal.EndRun(err))
 }
 
 // hostState is the known state of the host and the cluster before a join changes
 // anything.
-type site struct {
-	offer      agent.Offer
-	journal    *journal.Journal
-	receipt    journal.Receipt // zero when nothing is installed
-	bundle     *airgap.Bundle
-	close      func()
-	installer  *spec.Installer
-	found      facts.Facts
-	node       string
-	address    netip.Addr
-	differ     [][3]string
-	preflights *hostpreflight.Report
-	keep       preflight.Keeping // facts, stored for later runs
-	warnings   []string
+type hostState struct {
+	clusterInfo agent.ClusterInfo
+	journal     *journal.Journal
+	receipt     journal.Receipt // zero when nothing is installed
+	bundle      *airgap.Bundle
+	closeBundle func()
+	installer   *spec.Installer
+	facts       facts.Facts
+	node        string
+	address     netip.Addr
+	mismatches  [][3]string
+	preflights  *hostpreflight.Report
+	snapshot    preflight.FactsSnapshot // facts, stored for later runs
+	warnings    []string
 }
 
-func (s site) role() string { return s.offer.Role }
+func (s hostState) role() string { return s.clusterInfo.Role }
 
 // inspect queries the cluster, compares this host with it and runs the preflights. The
 // fastest checks come first.
-func (o job) survey(ctx context.Context, req Request) (s site, err error) {
+func (o operation) inspect(ctx context.Context, req Options) (s hostState, err error) {
 	if s.journal, err = journal.Open(o.Host, o.DataDir, o.Now); err != nil {
 		return s, err
 	}
 	if s.receipt, _, err = journal.ReadReceipt(o.Host, o.DataDir); err != nil {
 		return s, err
 	}
-	if err := errors.Join(leaving(s.journal), o.another(s.receipt), other(s.journal.Runs(), o.token)); err != nil {
+	if err := errors.Join(checkNotLeaving(s.journal), o.checkOtherCluster(s.receipt), checkUnfinishedRun(s.journal.Runs(), o.token)); err != nil {
 		return s, err
 	}
 	machineID, err := o.Host.ReadFile("/etc/machine-id")
@@ -199,106 +199,106 @@ func (o job) survey(ctx context.Context, req Request) (s site, err error) {
 		return s, problem.New(problem.ExitPreflight, "join", err, "create one with: sudo systemd-machine-id-setup")
 	}
 	sent := o.Now()
-	if s.offer, err = o.cluster.Offer(ctx, strings.TrimSpace(string(machineID))); err != nil {
-		return s, o.unreachable(ctx, err)
+	if s.clusterInfo, err = o.cluster.DescribeCluster(ctx, strings.TrimSpace(string(machineID))); err != nil {
+		return s, o.explainFailure(ctx, err)
 	}
-	offset := clockOffset(sent, o.Now(), s.offer.Time)
+	offset := clockOffset(sent, o.Now(), s.clusterInfo.Time)
 	if err := o.openBundle(ctx, &s, req.Bundle); err != nil {
 		return s, err
 	}
-	if err := o.agree(&s); err != nil {
+	if err := o.checkSharedConfig(&s); err != nil {
 		return s, err
 	}
-	return s, o.judge(ctx, &s, req, offset)
+	return s, o.checkHost(ctx, &s, req, offset)
 }
 
 // checkHost verifies that this host differs from all nodes of the cluster, that its
 // clock agrees with theirs and that k0s will run on it.
-func (o job) judge(ctx context.Context, s *site, req Request, offset time.Duration) error {
-	want := compose.WantToJoin(s.bundle, s.installer, s.journal, o.DataDir, hostpreflight.Role(s.role()))
-	vendor, err := manifest.Preflights(s.installer)
+func (o operation) checkHost(ctx context.Context, s *hostState, req Options, offset time.Duration) error {
+	want := compose.JoinRequirements(s.bundle, s.installer, s.journal, o.DataDir, hostpreflight.Role(s.role()))
+	vendor, err := manifest.ParseHostPreflights(s.installer)
 	if err != nil {
 		return problem.New(problem.ExitConfig, "join", err, "use a newer version of plinth that supports the bundle's Installer")
 	}
-	found, report, err := preflight.Look(ctx, o.Run, preflight.Question{Want: want, Vendor: vendor, Ignore: req.IgnorePreflights, Journal: s.journal,
-		Others: func(found facts.Facts) preflight.Others { return o.others(*s, found, offset) }})
+	found, report, err := preflight.RunChecks(ctx, o.Env, preflight.Options{Requirements: want, VendorPreflights: vendor, Ignore: req.IgnorePreflights, Journal: s.journal,
+		Peers: func(found facts.Facts) preflight.Peers { return o.peersToCheck(*s, found, offset) }})
 	if err == nil {
-		s.keep, err = preflight.Keep(found)
+		s.snapshot, err = preflight.NewFactsSnapshot(found)
 	}
 	if err != nil {
 		return err
 	}
-	s.found, s.preflights = found, &report
-	s.node, s.address = strings.ToLower(s.found.Hostname), compose.Primary(s.found.Network)
+	s.facts, s.preflights = found, &report
+	s.node, s.address = strings.ToLower(s.facts.Hostname), compose.PrimaryAddress(s.facts.Network)
 	if !s.address.IsValid() {
 		return problem.New(problem.ExitPreflight, "join", errors.New("this host has no IPv4 address that other hosts can reach"), "configure an address and a default route on this host")
 	}
 	var errs []error
-	if why := agent.Taken(s.offer.Nodes, o.claim(*s)); why != "" {
-		errs = append(errs, refused(errors.New(why), "give this host a unique name, machine id and address; after cloning: sudo rm /etc/machine-id && sudo systemd-machine-id-setup"))
+	if why := agent.Conflict(s.clusterInfo.Nodes, o.joinRequest(*s)); why != "" {
+		errs = append(errs, refuseJoin(errors.New(why), "give this host a unique name, machine id and address; after cloning: sudo rm /etc/machine-id && sudo systemd-machine-id-setup"))
 	}
-	if err := judgeClock(offset); err != nil {
+	if err := checkClock(offset); err != nil {
 		errs = append(errs, err)
-	} else if offset.Abs() > clockWarn {
+	} else if offset.Abs() > clockWarnOffset {
 		o.Note(fmt.Sprintf("warning: this host's clock is %s off the cluster's", offset.Round(time.Millisecond)))
 	}
-	if s.offer.API != "" {
-		if err := preflight.Reach(ctx, s.offer.API, s.offer.CA); err != nil {
-			s.warnings = append(s.warnings, fmt.Sprintf("this host cannot reach the Kubernetes API at %s: %v", s.offer.API, err))
+	if s.clusterInfo.API != "" {
+		if err := preflight.CheckAPIReachable(ctx, s.clusterInfo.API, s.clusterInfo.CA); err != nil {
+			s.warnings = append(s.warnings, fmt.Sprintf("this host cannot reach the Kubernetes API at %s: %v", s.clusterInfo.API, err))
 			o.Note("warning: " + s.warnings[0])
 		}
 	}
-	for _, id := range report.Ignored() {
+	for _, id := range report.IgnoredIDs() {
 		s.warnings = append(s.warnings, "host preflight "+id+" failed and was ignored on request")
 	}
 	return errors.Join(append(errs, report.Err("join"))...)
 }
 
 // joinRequest returns the data with which this host asks to join.
-func (o job) claim(s site) agent.Claim {
-	return o.claimOf(s, s.found)
+func (o operation) joinRequest(s hostState) agent.JoinRequest {
+	return o.newJoinRequest(s, s.facts)
 }
 
 // newJoinRequest returns the join request of a host with the facts found.
-func (o job) claimOf(s site, found facts.Facts) agent.Claim {
-	return agent.Claim{Node: strings.ToLower(found.Hostname), MachineID: found.MachineID, Address: compose.Primary(found.Network).String(), Fresh: !o.service(s).Joined()}
+func (o operation) newJoinRequest(s hostState, found facts.Facts) agent.JoinRequest {
+	return agent.JoinRequest{Node: strings.ToLower(found.Hostname), MachineID: found.MachineID, Address: compose.PrimaryAddress(found.Network).String(), Fresh: !o.k0sService(s).Joined()}
 }
 
-func (o job) service(s site) k0s.Service {
-	return k0s.Service{Host: o.Host, Worker: s.role() == token.Worker, Joins: true}
+func (o operation) k0sService(s hostState) k0s.Service {
+	return k0s.Service{Host: o.Host, Worker: s.role() == token.Worker, JoinsCluster: true}
 }
 
 // joinSteps returns the steps by which this host joins.
-func (o job) steps(ctx context.Context, s site) ([]step.Step, error) {
-	self, err := o.Self()
+func (o operation) joinSteps(ctx context.Context, s hostState) ([]step.Step, error) {
+	self, err := o.AgentArtifact()
 	if err != nil {
 		return nil, err
 	}
 	podCIDR := netip.MustParsePrefix(s.installer.Spec.Network.PodCIDR) // the Installer was parsed
-	return compose.Join(ctx, compose.Site{Host: o.Host, Journal: s.journal, Now: o.Now, DataDir: o.DataDir, Node: s.node, Address: s.address, API: s.offer.API,
-		Leftover: o.Leftover(podCIDR), Self: self, Worker: s.role() == token.Worker, Joins: true}, s.bundle, s.installer, compose.Entry{Door: door{o, s}, Way: o.way(s)})
+	return compose.JoinSteps(ctx, compose.Target{Host: o.Host, Journal: s.journal, Now: o.Now, DataDir: o.DataDir, Node: s.node, Address: s.address, API: s.clusterInfo.API,
+		Cleanup: o.CleanupScope(podCIDR), Agent: self, Worker: s.role() == token.Worker, Joining: true}, s.bundle, s.installer, compose.JoinAccess{Admitter: agentAdmitter{o, s}, APIAccess: o.apiAccess(s)})
 }
 
 // apiAccess returns the access of a worker to the Kubernetes API, through a local load
 // balancer; nil for a controller.
-func (o job) way(s site) *entry.Way {
+func (o operation) apiAccess(s hostState) *entry.APIAccess {
 	if s.role() != token.Worker {
 		return nil
 	}
-	return &entry.Way{Files: gateway.Files(o.DataDir),
-		Needed: func() (string, error) { return gateway.SeedNeeded(o.Host, o.DataDir) },
+	return &entry.APIAccess{Files: gateway.SeedFiles(o.DataDir),
+		CheckSeed: func() (string, error) { return gateway.SeedNeeded(o.Host, o.DataDir) },
 		Seed: func() error {
 			var controllers []netip.Addr
-			for _, n := range s.offer.Nodes {
-				if addr, err := netip.ParseAddr(first(n.Addresses)); err == nil && n.Controller {
+			for _, n := range s.clusterInfo.Nodes {
+				if addr, err := netip.ParseAddr(firstOrEmpty(n.Addresses)); err == nil && n.Controller {
 					controllers = append(controllers, addr)
 				}
 			}
-			return gateway.Seed(o.Host, o.DataDir, s.offer.CA, controllers)
+			return gateway.SeedControllers(o.Host, o.DataDir, s.clusterInfo.CA, controllers)
 		}}
 }
 
-func first(all []string) string {
+func firstOrEmpty(all []string) string {
 	if len(all) == 0 {
 		return ""
 	}
@@ -306,16 +306,16 @@ func first(all []string) string {
 }
 
 // writeReceipt writes the receipt of the joined host.
-func (o job) writeReceipt(s site) error {
+func (o operation) writeReceipt(s hostState) error {
 	now := o.Now().UTC()
 	digest, err := s.installer.Digest()
 	if err != nil {
 		return err
 	}
-	r := journal.Receipt{Name: s.offer.Cluster, Role: s.role(), Node: s.node, Address: s.address.String(), API: s.offer.API, Bundle: s.bundle.Digest().String(),
-		Installer: digest, Facts: s.keep.Digest.String(), Versions: map[string]string{"k0s": s.installer.Spec.K0s.Version}, Warnings: s.warnings, Installed: s.receipt.Installed, Updated: now}
-	if r.Installed.IsZero() {
-		r.Installed = now
+	r := journal.Receipt{Name: s.clusterInfo.Cluster, Role: s.role(), Node: s.node, Address: s.address.String(), API: s.clusterInfo.API, Bundle: s.bundle.Digest().String(),
+		Installer: digest, Facts: s.snapshot.Digest.String(), Versions: map[string]string{"k0s": s.installer.Spec.K0s.Version}, Warnings: s.warnings, InstalledAt: s.receipt.InstalledAt, UpdatedAt: now}
+	if r.InstalledAt.IsZero() {
+		r.InstalledAt = now
 	}
 	for _, pin := range s.installer.AddOns() {
 		r.Versions[pin.Key] = pin.Version

@@ -14,23 +14,23 @@ import (
 // peersToCheck returns the nodes with which the connections of this host are tested:
 // controllers, which have agents. It returns none for a host that is a node already,
 // because the connections were tested before, and for a host that is refused anyway.
-func (o job) others(s site, found facts.Facts, offset time.Duration) preflight.Others {
-	claim := o.claimOf(s, found)
-	if !claim.Fresh || agent.Taken(s.offer.Nodes, claim) != "" || judgeClock(offset) != nil {
-		return preflight.Others{}
+func (o operation) peersToCheck(s hostState, found facts.Facts, offset time.Duration) preflight.Peers {
+	claim := o.newJoinRequest(s, found)
+	if !claim.Fresh || agent.Conflict(s.clusterInfo.Nodes, claim) != "" || checkClock(offset) != nil {
+		return preflight.Peers{}
 	}
-	return preflight.Others{Addresses: asked(s.offer.Nodes, claim.MachineID), Ask: func(ctx context.Context, at netip.Addr, ask peer.Ask) (peer.Answer, error) {
-		var answer peer.Answer
-		err := o.cluster.Peer(ctx, at, ask, &answer)
+	return preflight.Peers{Addresses: readyControllers(s.clusterInfo.Nodes, claim.MachineID), Ask: func(ctx context.Context, at netip.Addr, ask peer.Request) (peer.Response, error) {
+		var answer peer.Response
+		err := o.cluster.CheckPeer(ctx, at, ask, &answer)
 		if err == nil {
-			err = answer.Check()
+			err = answer.Validate()
 		}
 		return answer, err
 	}}
 }
 
 // readyControllers returns the addresses of the ready controllers other than this host.
-func asked(nodes []agent.Node, machineID string) (all []string) {
+func readyControllers(nodes []agent.Node, machineID string) (all []string) {
 	for _, n := range nodes {
 		if n.Controller && n.Ready && n.MachineID != machineID && len(n.Addresses) > 0 {
 			all = append(all, n.Addresses[0])

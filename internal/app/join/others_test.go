@@ -13,7 +13,7 @@ func TestReadyControllers_ReturnsOtherReadyControllers(t *testing.T) {
 	}
 	all := []agent.Node{node("10.0.0.1", true, true), node("10.0.0.2", true, false), node("10.0.0.3", false, true), node("10.0.0.4", true, true),
 		{Name: "without an address", Controller: true, Ready: true}}
-	if got := asked(all, "m10.0.0.4"); !slices.Equal(got, []string{"10.0.0.1"}) {
+	if got := readyControllers(all, "m10.0.0.4"); !slices.Equal(got, []string{"10.0.0.1"}) {
 		t.Errorf("%v", got)
 	}
 }

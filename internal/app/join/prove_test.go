@@ -37,7 +37,7 @@ func TestCheckClock_RefusesAnOffsetAboveTheLimit(t *testing.T) {
 		"just more than allowed": {noon, noon, noon.Add(61 * time.Second), "1m1s behind"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			err := judgeClock(clockOffset(c.sent, c.answered, c.cluster))
+			err := checkClock(clockOffset(c.sent, c.answered, c.cluster))
 			switch {
 			case c.want == "" && err != nil:
 				t.Error(err)
@@ -83,12 +83,12 @@ func TestCheckOtherCluster_RefusesHostsOfOtherClusters(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			h := hosttest.New(t).Host()
 			if c.ca != nil {
-				if err := h.Write(k0s.CACert, strings.NewReader(string(c.ca)), 0o644); err != nil {
+				if err := h.Write(k0s.CACertPath, strings.NewReader(string(c.ca)), 0o644); err != nil {
 					t.Fatal(err)
 				}
 			}
-			o := job{Run: &run.Run{Host: h}, token: token.Token{Role: token.Worker, Pin: token.Pin(ours)}}
-			err := o.another(c.receipt)
+			o := operation{Env: &run.Env{Host: h}, token: token.Token{Role: token.Worker, Pin: token.PublicKeyPin(ours)}}
+			err := o.checkOtherCluster(c.receipt)
 			if c.want == "" && err != nil || c.want != "" && (problem.ExitCode(err) != problem.ExitJoin || !strings.Contains(err.Error(), c.want)) {
 				t.Errorf("%v, want %q", err, c.want)
 			}
@@ -98,9 +98,9 @@ func TestCheckOtherCluster_RefusesHostsOfOtherClusters(t *testing.T) {
 
 func TestCheckUnfinishedRun_AcceptsTheSameJoinOnly(t *testing.T) {
 	noon := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
-	started := journal.Run{Verb: "join", Began: noon, Args: map[string]string{argRole: token.Worker, argPin: "ours", run.ArgName: "my-app"}}
+	started := journal.Run{Verb: "join", StartedAt: noon, Args: map[string]string{argRole: token.Worker, argPin: "ours", run.ArgName: "my-app"}}
 	ended := started
-	ended.Ended = &noon
+	ended.EndedAt = &noon
 	for name, c := range map[string]struct {
 		last journal.Run
 		t    token.Token
@@ -110,12 +110,12 @@ func TestCheckUnfinishedRun_AcceptsTheSameJoinOnly(t *testing.T) {
 		"another role":                {started, token.Token{Role: token.Controller, Pin: "ours"}, "started to join as a worker at 2026-05-01T12:00:00Z, but the token is for a controller"},
 		"another cluster":             {started, token.Token{Role: token.Worker, Pin: "theirs"}, "not valid for the cluster that this host started to join at 2026-05-01T12:00:00Z, my-app"},
 		"a join that ended":           {ended, token.Token{Role: token.Controller, Pin: "theirs"}, ""},
-		"a join that was reset":       {journal.Run{Verb: "reset", Began: noon, Ended: &noon}, token.Token{Role: token.Controller}, ""},
-		"a join half reset":           {journal.Run{Verb: "reset", Began: noon}, token.Token{Role: token.Worker, Pin: "ours"}, "the reset started at 2026-05-01T12:00:00Z is not finished"},
-		"started by an older program": {journal.Run{Verb: "join", Began: noon}, token.Token{Role: token.Controller}, ""},
+		"a join that was reset":       {journal.Run{Verb: "reset", StartedAt: noon, EndedAt: &noon}, token.Token{Role: token.Controller}, ""},
+		"a join half reset":           {journal.Run{Verb: "reset", StartedAt: noon}, token.Token{Role: token.Worker, Pin: "ours"}, "the reset started at 2026-05-01T12:00:00Z is not finished"},
+		"started by an older program": {journal.Run{Verb: "join", StartedAt: noon}, token.Token{Role: token.Controller}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			err := other([]journal.Run{started, c.last}, c.t)
+			err := checkUnfinishedRun([]journal.Run{started, c.last}, c.t)
 			if c.want == "" && err != nil || c.want != "" && (problem.ExitCode(err) != problem.ExitJoin || !strings.Contains(err.Error(), c.want) || !strings.Contains(problem.Hint(err), "reset cluster")) {
 				t.Errorf("%v, want %q", err, c.want)
 			}
@@ -130,14 +130,14 @@ func TestExplainFailure_NamesTheCauseAndTheNextCommand(t *testing.T) {
 		expires    time.Time
 		want, hint string
 	}{
-		"denied":                   {fmt.Errorf("a: %w", &peer.Denied{Why: "the token was revoked"}), noon.Add(time.Hour), "revoked", "token create --role worker"},
-		"another cluster":          {fmt.Errorf("10.0.0.1:9444: %w", peer.ErrPin), noon.Add(time.Hour), "is not the cluster for which the token is valid", "token create"},
+		"denied":                   {fmt.Errorf("a: %w", &peer.DeniedError{Reason: "the token was revoked"}), noon.Add(time.Hour), "revoked", "token create --role worker"},
+		"another cluster":          {fmt.Errorf("10.0.0.1:9444: %w", peer.ErrPinMismatch), noon.Add(time.Hour), "is not the cluster for which the token is valid", "token create"},
 		"no answer":                {errors.New("i/o timeout"), noon.Add(time.Hour), "no controller answers: i/o timeout", "9444/tcp"},
 		"no answer, token expired": {errors.New("i/o timeout"), noon.Add(-time.Hour), "expired at 2026-05-01T11:00:00Z", "token create"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			o := job{Run: &run.Run{Config: run.Config{Now: func() time.Time { return noon }}}, token: token.Token{Role: token.Worker, Expires: c.expires, Addresses: []string{"10.0.0.1:9444"}}}
-			err := o.unreachable(t.Context(), c.err)
+			o := operation{Env: &run.Env{GlobalOptions: run.GlobalOptions{Now: func() time.Time { return noon }}}, token: token.Token{Role: token.Worker, Expires: c.expires, Addresses: []string{"10.0.0.1:9444"}}}
+			err := o.explainFailure(t.Context(), c.err)
 			if problem.ExitCode(err) != problem.ExitJoin || !strings.Contains(err.Error(), c.want) || !strings.Contains(problem.Hint(err), c.hint) {
 				t.Errorf("%v (%s)", err, problem.Hint(err))
 			}

@@ -9,7 +9,7 @@ import (
 // CheckInstalled returns a usage problem when the Installer differs from the one that
 // created the cluster in receipt r. Moving a cluster to another Installer is an
 // upgrade, which has its own checks.
-func (s Set) Fits(r journal.Receipt) error {
+func (s Config) CheckInstalled(r journal.Receipt) error {
 	in := s.Installer
 	hint := "use the bundle that was installed (" + r.Bundle + "), or remove the cluster with `plinth reset cluster`; nothing on this host was changed"
 	if r.Name != in.Metadata.Name {
@@ -31,8 +31,8 @@ func (s Set) Fits(r journal.Receipt) error {
 // CheckVersionGate reports whether this version of KOTS is allowed to run this
 // application. It is called before anything on the host changes. notice is for the
 // user; warning names what was skipped on request, for the receipt.
-func (s Set) Gate(first, skip bool) (notice, warning string, err error) {
-	verdict := spec.Gate(s.Installer, s.Lint.Application, first)
+func (s Config) CheckVersionGate(first, skip bool) (notice, warning string, err error) {
+	verdict := spec.CheckGate(s.Installer, s.LintReport.Application, first)
 	words := verdict.Explain(s.Title())
 	switch {
 	case s.Installer.Spec.Kotsadm == nil, verdict.Allowed() && verdict.Note == "":
@@ -43,5 +43,5 @@ func (s Set) Gate(first, skip bool) (notice, warning string, err error) {
 		warning = "the KOTS version gate was skipped on request, though " + words.Cause
 		return "warning: " + warning, warning, nil
 	}
-	return "", "", spec.GateProblem("install", verdict, s.Title())
+	return "", "", spec.GateError("install", verdict, s.Title())
 }

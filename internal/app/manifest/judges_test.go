@@ -13,7 +13,7 @@ func TestLintFiles_IncludesRulesOfK0sAndAddOns(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r := Check([]spec.File{{Name: "installer.yaml", Data: raw}}); len(r.Findings) > 0 || r.Installer == nil {
+	if r := LintFiles([]spec.File{{Name: "installer.yaml", Data: raw}}); len(r.Findings) > 0 || r.Installer == nil {
 		t.Fatalf("the example: %v", r.Findings)
 	}
 	const head = "apiVersion: plinth.dev/v1beta1\nkind: Installer\nmetadata: {name: a}\nspec:\n  k0s:\n    version: v1.33.8+k0s.1\n"
@@ -32,7 +32,7 @@ func TestLintFiles_IncludesRulesOfK0sAndAddOns(t *testing.T) {
 			"f:7:11: error [add-on-known] spec.velero: this build of plinth has no such add-on (choose a version"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := Check([]spec.File{{Name: "f", Data: []byte(head + c.yaml)}})
+			r := LintFiles([]spec.File{{Name: "f", Data: []byte(head + c.yaml)}})
 			if len(r.Findings) != 1 || !strings.Contains(r.Findings[0].String(), c.want) || r.Installer != nil {
 				t.Errorf("%v", r.Findings)
 			}

@@ -25,48 +25,48 @@ import (
 
 // maxManifestSize is the most that is read of a manifest, in bytes; spec refuses files
 // of more than 1 MiB with a finding.
-const maxManifest = 1 << 20
+const maxManifestSize = 1 << 20
 
 // LintPaths lints the Installer and Application files at paths. The error, exit code 3
 // or 4, summarizes the findings; the report is complete in that case too.
-func Lint(paths []string) (spec.Report, error) {
-	files, err := Files(paths)
+func LintPaths(paths []string) (spec.Report, error) {
+	files, err := ReadFiles(paths)
 	if err != nil {
 		return spec.Report{}, err
 	}
-	report := Check(files)
+	report := LintFiles(files)
 	return report, report.Err("accept the files")
 }
 
 // LintFiles lints files with all rules that this build has for k0s, the add-ons and
 // the vendor's host preflights.
-func Check(files []spec.File) spec.Report {
-	return spec.Lint(files, k0s.Judge, addons.Judge, judgePreflights)
+func LintFiles(files []spec.File) spec.Report {
+	return spec.Lint(files, k0s.Validate, addons.Validate, validateHostPreflights)
 }
 
 // ParseHostPreflights returns the vendor's own host preflights in Installer in.
-func Preflights(in *spec.Installer) (troubleshoot.Preflights, error) {
+func ParseHostPreflights(in *spec.Installer) (troubleshoot.Preflights, error) {
 	return troubleshoot.Parse(in.Spec.HostPreflights.Collectors, in.Spec.HostPreflights.Analyzers)
 }
 
 // validateHostPreflights returns an objection for each host preflight that is not
 // supported.
-func judgePreflights(in *spec.Installer) []spec.Objection {
-	_, err := Preflights(in)
+func validateHostPreflights(in *spec.Installer) []spec.Violation {
+	_, err := ParseHostPreflights(in)
 	if err == nil {
 		return nil
 	}
-	var all []spec.Objection
+	var all []spec.Violation
 	for line := range strings.Lines(err.Error()) {
 		where, what, _ := strings.Cut(strings.TrimSpace(line), ": ")
-		all = append(all, spec.Objection{Rule: "host-preflights", Path: where, Message: what, Hint: "docs/preflights.md lists what is supported"})
+		all = append(all, spec.Violation{Rule: "host-preflights", Path: where, Message: what, Hint: "docs/preflights.md lists what is supported"})
 	}
 	return all
 }
 
 // ReadFiles reads the files at paths, at most 1 MiB (and one byte) of each. The error
 // names every file that cannot be read.
-func Files(paths []string) ([]spec.File, error) {
+func ReadFiles(paths []string) ([]spec.File, error) {
 	var files []spec.File
 	var errs []error
 	for _, p := range paths {
@@ -74,9 +74,9 @@ func Files(paths []string) ([]spec.File, error) {
 			errs = append(errs, problem.New(problem.ExitConfig, "read a file", errors.New("the name of the file is empty"), "name a file; a variable in a script may be empty"))
 			continue
 		}
-		data, err := readFile(p, maxManifest)
+		data, err := readLimited(p, maxManifestSize)
 		if err != nil {
-			errs = append(errs, problem.New(problem.ExitConfig, "read "+p, cause(err), "check the path and its permissions"))
+			errs = append(errs, problem.New(problem.ExitConfig, "read "+p, unwrapPathError(err), "check the path and its permissions"))
 		}
 		files = append(files, spec.File{Name: p, Data: data})
 	}
@@ -85,7 +85,7 @@ func Files(paths []string) ([]spec.File, error) {
 
 // unwrapPathError returns err without the operation and the path, which the caller
 // names itself.
-func cause(err error) error {
+func unwrapPathError(err error) error {
 	if inner := errors.Unwrap(err); inner != nil {
 		return inner
 	}
@@ -93,7 +93,7 @@ func cause(err error) error {
 }
 
 // LoadOptions name the files that configure an install.
-type Request struct {
+type LoadOptions struct {
 	Bundle        string // file
 	Application   string // Application manifest in a file of its own; "" for none
 	License       string // file with a KOTS license; "" for none
@@ -103,34 +103,34 @@ type Request struct {
 }
 
 // Config is the validated configuration of an install.
-type Set struct {
+type Config struct {
 	Installer   *spec.Installer
-	Application *spec.File      // the one that takes precedence; nil for none
-	Lint        spec.Report     // findings of lint for both
-	App         *kots.App       // the application to install through the console; nil for none
-	AppID       string          // identifies the license and the bundle of App
-	Trust       trust.Verdict   // who signed the bundle
-	Notices     []string        // notes for the user about the choice of the Application
-	appBundle   *release.Bundle // metadata of the application bundle to install; nil for none
+	Application *spec.File         // the one that takes precedence; nil for none
+	LintReport  spec.Report        // findings of lint for both
+	App         *kots.App          // the application to install through the console; nil for none
+	AppID       string             // identifies the license and the bundle of App
+	Trust       trust.Result       // who signed the bundle
+	Notices     []string           // notes for the user about the choice of the Application
+	appBundle   *release.AppBundle // metadata of the application bundle to install; nil for none
 }
 
 // Title returns the title of the application, or "" when there is none.
-func (s Set) Title() string {
-	if s.Lint.Application == nil {
+func (s Config) Title() string {
+	if s.LintReport.Application == nil {
 		return ""
 	}
-	return s.Lint.Application.Title
+	return s.LintReport.Application.Title
 }
 
 // Load reads the Installer from bundle b, finds the Application that takes precedence
 // and lints both. now is the time for the check of the license.
-func Read(ctx context.Context, b *airgap.Bundle, req Request, now time.Time) (m Set, err error) {
+func Load(ctx context.Context, b *airgap.Bundle, req LoadOptions, now time.Time) (m Config, err error) {
 	raw, err := b.Installer(ctx)
 	if err != nil {
 		return m, err
 	}
 	files := []spec.File{{Name: "installer.yaml in " + req.Bundle, Data: raw}}
-	found, err := m.applications(ctx, b, req)
+	found, err := m.findApplications(ctx, b, req)
 	if err != nil {
 		return m, err
 	}
@@ -146,24 +146,24 @@ func Read(ctx context.Context, b *airgap.Bundle, req Request, now time.Time) (m 
 			m.Notices = append(m.Notices, fmt.Sprintf("warning: the Application in %s differs from that in %s, which takes precedence", found[i].Name, found[0].Name))
 		}
 	}
-	m.Lint = Check(files)
-	m.Lint.Findings = append(m.Lint.Findings, extra...)
+	m.LintReport = LintFiles(files)
+	m.LintReport.Findings = append(m.LintReport.Findings, extra...)
 	if req.SkipKotsCheck {
-		m.Lint = m.Lint.WithoutGate()
+		m.LintReport = m.LintReport.WithoutGate()
 	}
-	m.Installer = m.Lint.Installer
-	if err := spec.Problem("accept the manifests", m.Lint.Findings); err != nil {
+	m.Installer = m.LintReport.Installer
+	if err := spec.FindingsError("accept the manifests", m.LintReport.Findings); err != nil {
 		return m, err
 	}
 	if m.Installer == nil {
 		return m, problem.New(problem.ExitBundle, "use bundle "+req.Bundle, errors.New("its installer.yaml is not an Installer"), "build the bundle again")
 	}
-	return m, m.readApp(req, now)
+	return m, m.loadApp(req, now)
 }
 
 // loadApp validates the license, the config values and the bundle of the application,
 // long before KOTS would.
-func (m *Set) readApp(req Request, now time.Time) error {
+func (m *Config) loadApp(req LoadOptions, now time.Time) error {
 	const doing = "install the application"
 	if req.License == "" {
 		if req.AppBundle != "" || req.ConfigValues != "" {
@@ -181,7 +181,7 @@ func (m *Set) readApp(req Request, now time.Time) error {
 	if req.ConfigValues != "" {
 		names = append(names, req.ConfigValues)
 	}
-	files, err := Files(names)
+	files, err := ReadFiles(names)
 	if err != nil {
 		return err
 	}
@@ -189,7 +189,7 @@ func (m *Set) readApp(req Request, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	if err := release.Check(license, m.appBundle, true); err != nil {
+	if err := release.CheckLicense(license, m.appBundle, true); err != nil {
 		return err
 	}
 	sum := sha256.New()
@@ -204,9 +204,9 @@ func (m *Set) readApp(req Request, now time.Time) error {
 // findApplications returns all Application manifests in order of precedence: the one
 // in the application bundle, because it is the one that will be installed; the one in
 // bundle b; the file given with it.
-func (m *Set) applications(ctx context.Context, b *airgap.Bundle, req Request) (found []spec.File, err error) {
+func (m *Config) findApplications(ctx context.Context, b *airgap.Bundle, req LoadOptions) (found []spec.File, err error) {
 	if req.AppBundle != "" {
-		head, err := release.ReadBundle(req.AppBundle)
+		head, err := release.ReadAppBundle(req.AppBundle)
 		if err != nil {
 			return nil, err
 		}
@@ -223,7 +223,7 @@ func (m *Set) applications(ctx context.Context, b *airgap.Bundle, req Request) (
 		found = append(found, spec.File{Name: "the Application in " + req.Bundle, Data: data})
 	}
 	if req.Application != "" {
-		files, err := Files([]string{req.Application})
+		files, err := ReadFiles([]string{req.Application})
 		if err != nil {
 			return nil, err
 		}
@@ -233,7 +233,7 @@ func (m *Set) applications(ctx context.Context, b *airgap.Bundle, req Request) (
 }
 
 // readLimited reads up to limit+1 bytes of a file that a user named.
-func readFile(path string, limit int64) ([]byte, error) {
+func readLimited(path string, limit int64) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err

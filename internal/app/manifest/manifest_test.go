@@ -42,7 +42,7 @@ func (f files) airgapFile() string {
 	f.t.Helper()
 	const ref = "docker.io/library/busybox:1.35.0"
 	r := toyapp.Release{VersionLabel: "1.2.3", Cursor: 7, TargetKOTS: "1.131.2", ImageRef: ref,
-		Image: airgaptest.MakeImage(f.t, airgaptest.Image{Ref: ref, Files: []string{"busybox"}, Gzip: true})}
+		Image: airgaptest.BuildImage(f.t, airgaptest.Image{Ref: ref, Files: []string{"busybox"}, Gzip: true})}
 	path := filepath.Join(f.dir, "app.airgap")
 	if err := r.WriteFile(path); err != nil {
 		f.t.Fatal(err)
@@ -68,22 +68,22 @@ func installer(t *testing.T, replace ...string) string {
 // bundle builds a bundle with this Installer and, unless it is "", this Application.
 func bundle(t *testing.T, installer, application string) string {
 	t.Helper()
-	req := airgaptest.Request(t)
+	req := airgaptest.NewRequest(t)
 	req.Installer, req.Application = []byte(installer), nil
 	if application != "" {
 		req.Application = []byte(application)
 	}
-	return airgaptest.Bundle(t, req)
+	return airgaptest.WriteBundle(t, req)
 }
 
-func read(t *testing.T, req manifest.Request) (manifest.Set, error) {
+func read(t *testing.T, req manifest.LoadOptions) (manifest.Config, error) {
 	t.Helper()
 	b, err := airgap.Open(t.Context(), req.Bundle)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = b.Close() }()
-	return manifest.Read(t.Context(), b, req, time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC))
+	return manifest.Load(t.Context(), b, req, time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC))
 }
 
 func TestLoad_PrefersTheApplicationOfTheRelease(t *testing.T) {
@@ -92,16 +92,16 @@ func TestLoad_PrefersTheApplicationOfTheRelease(t *testing.T) {
 	beside, same := f.write("beside.yaml", application("Beside", "1.131.2")), f.write("same.yaml", own)
 	release, license := f.airgapFile(), f.license("my-app", true)
 	for name, c := range map[string]struct {
-		req     manifest.Request
+		req     manifest.LoadOptions
 		title   string
 		notices int
 	}{
-		"none at all":                    {manifest.Request{Bundle: bundle(t, bare, "")}, "", 0},
-		"the bundle's own":               {manifest.Request{Bundle: bundle(t, bare, own)}, "Of The Bundle", 0},
-		"one beside a bundle without":    {manifest.Request{Bundle: bundle(t, bare, ""), Application: beside}, "Beside", 0},
-		"the bundle's own before that":   {manifest.Request{Bundle: bundle(t, bare, own), Application: beside}, "Of The Bundle", 1},
-		"the same twice gives no notice": {manifest.Request{Bundle: bundle(t, bare, own), Application: same}, "Of The Bundle", 0},
-		"the release before all others":  {manifest.Request{Bundle: bundle(t, bare, own), Application: beside, AppBundle: release, License: license}, "Toy Application", 2},
+		"none at all":                    {manifest.LoadOptions{Bundle: bundle(t, bare, "")}, "", 0},
+		"the bundle's own":               {manifest.LoadOptions{Bundle: bundle(t, bare, own)}, "Of The Bundle", 0},
+		"one beside a bundle without":    {manifest.LoadOptions{Bundle: bundle(t, bare, ""), Application: beside}, "Beside", 0},
+		"the bundle's own before that":   {manifest.LoadOptions{Bundle: bundle(t, bare, own), Application: beside}, "Of The Bundle", 1},
+		"the same twice gives no notice": {manifest.LoadOptions{Bundle: bundle(t, bare, own), Application: same}, "Of The Bundle", 0},
+		"the release before all others":  {manifest.LoadOptions{Bundle: bundle(t, bare, own), Application: beside, AppBundle: release, License: license}, "Toy Application", 2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m, err := read(t, c.req)
@@ -128,7 +128,7 @@ func TestLoad_ReadsLicenseAndRelease(t *testing.T) {
 	b, release, license := bundle(t, installer(t), ""), f.airgapFile(), f.license("my-app", true)
 	values := f.write("values.yaml", "values: 1\n")
 	ids := map[string]string{}
-	for name, req := range map[string]manifest.Request{
+	for name, req := range map[string]manifest.LoadOptions{
 		"without values": {Bundle: b, AppBundle: release, License: license},
 		"with values":    {Bundle: b, AppBundle: release, License: license, ConfigValues: values},
 	} {
@@ -159,25 +159,25 @@ func TestLoad_RefusesWhatCannotBeInstalled(t *testing.T) {
 	noRegistry := bundle(t, installer(t, "  registry:  ", "  # registry:", "    version: 3.1.2", ""), "")
 	broken := f.write("broken.airgap", "not gzip")
 	for name, c := range map[string]struct {
-		req  manifest.Request
+		req  manifest.LoadOptions
 		exit int
 		want string
 	}{
-		"a release without a license":       {manifest.Request{Bundle: b, AppBundle: release}, problem.ExitUsage, "--license"},
-		"values without a license":          {manifest.Request{Bundle: b, ConfigValues: release}, problem.ExitUsage, "--license"},
-		"a license without a release":       {manifest.Request{Bundle: b, License: license}, problem.ExitUsage, "--app-bundle"},
-		"a license of another application":  {manifest.Request{Bundle: b, AppBundle: release, License: other}, problem.ExitConfig, `"other-app"`},
-		"a license for online use":          {manifest.Request{Bundle: b, AppBundle: release, License: online}, problem.ExitConfig, "air-gapped"},
-		"no registry to push to":            {manifest.Request{Bundle: noRegistry, AppBundle: release, License: license}, problem.ExitConfig, "spec.registry"},
-		"a license that is missing":         {manifest.Request{Bundle: b, AppBundle: release, License: "/none"}, problem.ExitConfig, "cannot read /none"},
-		"values that are missing":           {manifest.Request{Bundle: b, AppBundle: release, License: license, ConfigValues: "/none"}, problem.ExitConfig, "cannot read /none"},
-		"a release that is missing":         {manifest.Request{Bundle: b, AppBundle: "/none.airgap", License: license}, problem.ExitUsage, "--app-bundle"},
-		"a release that is damaged":         {manifest.Request{Bundle: b, AppBundle: broken, License: license}, problem.ExitBundle, "not an .airgap file"},
-		"an application that is missing":    {manifest.Request{Bundle: b, Application: "/none"}, problem.ExitConfig, "cannot read /none"},
-		"a file that is not an Application": {manifest.Request{Bundle: b, Application: license}, problem.ExitConfig, "license.yaml"},
-		"a wrong Installer":                 {manifest.Request{Bundle: bundle(t, installer(t, "v1.33.8+k0s.1", "latest"), "")}, problem.ExitConfig, "spec.k0s.version"},
-		"no Installer":                      {manifest.Request{Bundle: bundle(t, application("Toy", "1.131.2"), "")}, problem.ExitBundle, "Installer"},
-		"bounds that are not versions":      {manifest.Request{Bundle: bundle(t, installer(t), application("Toy", "1.x"))}, problem.ExitConfig, "targetKotsVersion"},
+		"a release without a license":       {manifest.LoadOptions{Bundle: b, AppBundle: release}, problem.ExitUsage, "--license"},
+		"values without a license":          {manifest.LoadOptions{Bundle: b, ConfigValues: release}, problem.ExitUsage, "--license"},
+		"a license without a release":       {manifest.LoadOptions{Bundle: b, License: license}, problem.ExitUsage, "--app-bundle"},
+		"a license of another application":  {manifest.LoadOptions{Bundle: b, AppBundle: release, License: other}, problem.ExitConfig, `"other-app"`},
+		"a license for online use":          {manifest.LoadOptions{Bundle: b, AppBundle: release, License: online}, problem.ExitConfig, "air-gapped"},
+		"no registry to push to":            {manifest.LoadOptions{Bundle: noRegistry, AppBundle: release, License: license}, problem.ExitConfig, "spec.registry"},
+		"a license that is missing":         {manifest.LoadOptions{Bundle: b, AppBundle: release, License: "/none"}, problem.ExitConfig, "cannot read /none"},
+		"values that are missing":           {manifest.LoadOptions{Bundle: b, AppBundle: release, License: license, ConfigValues: "/none"}, problem.ExitConfig, "cannot read /none"},
+		"a release that is missing":         {manifest.LoadOptions{Bundle: b, AppBundle: "/none.airgap", License: license}, problem.ExitUsage, "--app-bundle"},
+		"a release that is damaged":         {manifest.LoadOptions{Bundle: b, AppBundle: broken, License: license}, problem.ExitBundle, "not an .airgap file"},
+		"an application that is missing":    {manifest.LoadOptions{Bundle: b, Application: "/none"}, problem.ExitConfig, "cannot read /none"},
+		"a file that is not an Application": {manifest.LoadOptions{Bundle: b, Application: license}, problem.ExitConfig, "license.yaml"},
+		"a wrong Installer":                 {manifest.LoadOptions{Bundle: bundle(t, installer(t, "v1.33.8+k0s.1", "latest"), "")}, problem.ExitConfig, "spec.k0s.version"},
+		"no Installer":                      {manifest.LoadOptions{Bundle: bundle(t, application("Toy", "1.131.2"), "")}, problem.ExitBundle, "Installer"},
+		"bounds that are not versions":      {manifest.LoadOptions{Bundle: bundle(t, installer(t), application("Toy", "1.x"))}, problem.ExitConfig, "targetKotsVersion"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := read(t, c.req)
@@ -195,7 +195,7 @@ func TestLoad_RefusesWhatCannotBeInstalled(t *testing.T) {
 }
 
 func TestLoad_AcceptsWrongBoundsWhenTheGateIsSkipped(t *testing.T) {
-	m, err := read(t, manifest.Request{Bundle: bundle(t, installer(t), application("Toy", "1.x")), SkipKotsCheck: true})
+	m, err := read(t, manifest.LoadOptions{Bundle: bundle(t, installer(t), application("Toy", "1.x")), SkipKotsCheck: true})
 	if err != nil || m.Title() != "Toy" || m.Installer == nil {
 		t.Errorf("%+v, %v", m, err)
 	}
@@ -204,11 +204,11 @@ func TestLoad_AcceptsWrongBoundsWhenTheGateIsSkipped(t *testing.T) {
 func TestReadFiles_LimitsSizeAndReportsAllFailures(t *testing.T) {
 	f := in(t)
 	huge := f.write("huge.yaml", strings.Repeat("#", 3<<20))
-	got, err := manifest.Files([]string{huge})
+	got, err := manifest.ReadFiles([]string{huge})
 	if err != nil || len(got) != 1 || len(got[0].Data) > 2<<20 {
 		t.Errorf("read %d bytes, error %v", len(got[0].Data), err)
 	}
-	_, err = manifest.Files([]string{"/none/a", f.dir, "/none/b"})
+	_, err = manifest.ReadFiles([]string{"/none/a", f.dir, "/none/b"})
 	for _, want := range []string{"cannot read /none/a: no such file", "cannot read " + f.dir + ": is a directory", "cannot read /none/b"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error is %v, want also %q", err, want)
@@ -222,13 +222,13 @@ func TestReadFiles_LimitsSizeAndReportsAllFailures(t *testing.T) {
 func TestLintPaths_ReportsTheGate(t *testing.T) {
 	f := in(t)
 	good := f.write("installer.yaml", installer(t))
-	if rep, err := manifest.Lint([]string{good, f.write("a.yaml", application("Toy", "1.131.2"))}); err != nil || rep.Installer == nil || rep.Application == nil {
+	if rep, err := manifest.LintPaths([]string{good, f.write("a.yaml", application("Toy", "1.131.2"))}); err != nil || rep.Installer == nil || rep.Application == nil {
 		t.Errorf("%+v, %v", rep, err)
 	}
-	if _, err := manifest.Lint([]string{good, f.write("a.yaml", application("Toy", "1.100.0"))}); problem.ExitCode(err) != problem.ExitGate {
+	if _, err := manifest.LintPaths([]string{good, f.write("a.yaml", application("Toy", "1.100.0"))}); problem.ExitCode(err) != problem.ExitGate {
 		t.Errorf("gate: %v", err)
 	}
-	if rep, err := manifest.Lint([]string{f.write("bad.yaml", installer(t, "1.131.2", "latest"))}); problem.ExitCode(err) != problem.ExitConfig || len(rep.Findings) == 0 {
+	if rep, err := manifest.LintPaths([]string{f.write("bad.yaml", installer(t, "1.131.2", "latest"))}); problem.ExitCode(err) != problem.ExitConfig || len(rep.Findings) == 0 {
 		t.Errorf("findings %+v, %v", rep.Findings, err)
 	}
 }

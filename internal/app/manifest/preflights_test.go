@@ -11,13 +11,13 @@ const installerWith = "apiVersion: plinth.dev/v1beta1\nkind: Installer\nmetadata
 
 func TestLintFiles_ValidatesHostPreflights(t *testing.T) {
 	good := spec.File{Name: "installer.yaml", Data: []byte(installerWith + "    analyzers: [{cpu: {checkName: CPUs, outcomes: [{fail: {when: count < 4, message: more}}]}}]\n")}
-	report := Check([]spec.File{good})
-	checks, err := Preflights(report.Installer)
+	report := LintFiles([]spec.File{good})
+	checks, err := ParseHostPreflights(report.Installer)
 	if err != nil || spec.HasErrors(report.Findings) || len(checks.Checks) != 1 || checks.Checks[0].ID != "vendor-cpus" {
 		t.Errorf("%+v, %+v", report.Findings, checks)
 	}
 	bad := spec.File{Name: "installer.yaml", Data: []byte(installerWith + "    collectors: [{run: {}}]\n    analyzers: [{cpu: {outcomes: [{fail: {when: physical < 4}}]}}]\n")}
-	report = Check([]spec.File{bad})
+	report = LintFiles([]spec.File{bad})
 	if len(report.Findings) != 2 || report.Err("lint") == nil {
 		t.Fatalf("%+v", report.Findings)
 	}
@@ -31,7 +31,7 @@ func TestLintFiles_ValidatesHostPreflights(t *testing.T) {
 }
 
 func TestReadFiles_RefusesEmptyName(t *testing.T) {
-	if _, err := Files([]string{""}); err == nil || !strings.Contains(err.Error(), "the name of the file is empty") {
+	if _, err := ReadFiles([]string{""}); err == nil || !strings.Contains(err.Error(), "the name of the file is empty") {
 		t.Error(err)
 	}
 }

@@ -44,7 +44,7 @@ type Endpoint struct {
 type Member = etcd.Member
 
 // ClusterView is the state of the cluster: nodes, API servers and etcd members.
-type View struct {
+type ClusterView struct {
 	Nodes    []Node     `json:"nodes,omitempty"`
 	API      []Endpoint `json:"api,omitempty"`      // the API servers, each checked separately
 	Balancer *Endpoint  `json:"balancer,omitempty"` // on loopback; workers only
@@ -53,14 +53,14 @@ type View struct {
 }
 
 // checkTimeout is the timeout of the readiness check of one API server.
-const askTimeout = time.Second
+const checkTimeout = time.Second
 
 // apiPortSuffix is the port of every API server, with a colon.
-const apiPort = ":6443"
+const apiPortSuffix = ":6443"
 
 // NewClient returns a client for the cluster of this host, and this host's role. The
 // client has the administrator's credentials on a controller, the kubelet's on a worker.
-func Client(h host.Files) (client *kube.Client, role string, err error) {
+func NewClient(h host.Files) (client *kube.Client, role string, err error) {
 	role = Controller
 	conf, err := h.ReadFile(k0s.AdminConf)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -75,21 +75,21 @@ func Client(h host.Files) (client *kube.Client, role string, err error) {
 }
 
 // Inspect returns the state of the cluster that this host belongs to.
-func Look(ctx context.Context, h host.Files) (View, error) {
-	client, role, err := Client(h)
+func Inspect(ctx context.Context, h host.Files) (ClusterView, error) {
+	client, role, err := NewClient(h)
 	if err != nil {
-		return View{}, err
+		return ClusterView{}, err
 	}
-	return look(ctx, h, client, role)
+	return inspectWith(ctx, h, client, role)
 }
 
 // inspectWith returns the state of the cluster as seen with client; role is this
 // host's. It queries API servers, nodes and etcd concurrently. With an error, the view
 // holds what is known without the list of nodes.
-func look(ctx context.Context, h host.Files, client *kube.Client, role string) (v View, err error) {
-	local, members := Endpoint{Address: gateway.Door}, []Member(nil)
+func inspectWith(ctx context.Context, h host.Files, client *kube.Client, role string) (v ClusterView, err error) {
+	local, members := Endpoint{Address: gateway.LocalAPIAddress}, []Member(nil)
 	var checks sync.WaitGroup
-	checks.Go(func() { local.ask(ctx, client) })
+	checks.Go(func() { local.checkReady(ctx, client) })
 	var etcdErr error
 	if role == Controller {
 		checks.Go(func() {
@@ -103,11 +103,11 @@ func look(ctx context.Context, h host.Files, client *kube.Client, role string) (
 	for _, n := range all {
 		v.Nodes = append(v.Nodes, Node{Name: n.Name, Role: roleOf(n), Ready: n.Ready, Reason: n.Reason, Cordoned: n.Cordoned, Version: n.Version, Addresses: n.Addresses})
 		if n.Controller && len(n.Addresses) > 0 {
-			v.API = append(v.API, Endpoint{Address: n.Addresses[0] + apiPort})
+			v.API = append(v.API, Endpoint{Address: n.Addresses[0] + apiPortSuffix})
 		}
 	}
 	for i := range v.API {
-		checks.Go(func() { v.API[i].ask(ctx, client) })
+		checks.Go(func() { v.API[i].checkReady(ctx, client) })
 	}
 	checks.Wait()
 	switch {
@@ -124,13 +124,13 @@ func look(ctx context.Context, h host.Files, client *kube.Client, role string) (
 }
 
 // checkReady checks the endpoint with client and sets Ready or Reason.
-func (e *Endpoint) ask(ctx context.Context, client *kube.Client) {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+func (e *Endpoint) checkReady(ctx context.Context, client *kube.Client) {
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
-	err := client.ReadyAt(ctx, e.Address)
+	err := client.CheckAPIReady(ctx, e.Address)
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
-		e.Reason = "no answer within " + askTimeout.String()
+		e.Reason = "no answer within " + checkTimeout.String()
 	case err != nil:
 		e.Reason = err.Error()
 	default:
@@ -146,9 +146,9 @@ func roleOf(n kube.Node) string {
 }
 
 // apiServerReady reports whether the API server on the host of etcd member m is ready.
-func (v View) serves(m etcd.Member) bool {
+func (v ClusterView) apiServerReady(m etcd.Member) bool {
 	for _, e := range v.API {
-		if e.Address == m.Address+apiPort {
+		if e.Address == m.Address+apiPortSuffix {
 			return e.Ready
 		}
 	}
@@ -156,7 +156,7 @@ func (v View) serves(m etcd.Member) bool {
 }
 
 // findNode returns the node with that name.
-func (v View) node(name string) (Node, bool) {
+func (v ClusterView) findNode(name string) (Node, bool) {
 	for _, n := range v.Nodes {
 		if n.Name == name {
 			return n, true
@@ -168,8 +168,8 @@ func (v View) node(name string) (Node, bool) {
 // findMember returns the etcd member of a node. A host that died during its join has
 // a member but no node. Until etcd has started on it, the member has no name either;
 // then name is its address.
-func (v View) member(name string) (etcd.Member, bool) {
-	n, _ := v.node(name)
+func (v ClusterView) findMember(name string) (etcd.Member, bool) {
+	n, _ := v.findNode(name)
 	for _, m := range v.Etcd {
 		if m.Name == name || m.Name == "" && (m.Address == name || len(n.Addresses) > 0 && m.Address == n.Addresses[0]) {
 			return m, true

@@ -17,87 +17,87 @@ import (
 
 // leaveTimeout is the timeout for the removal of a node that requested it. It is
 // long because etcd may elect a new leader in the meantime.
-const partingTimeout = 90 * time.Second
+const leaveTimeout = 90 * time.Second
 
 // LeaveServer serves the requests of nodes that want to leave the cluster, on a controller.
-type Door struct{ *run.Run }
+type LeaveServer struct{ *run.Env }
 
 // CheckLeave returns what the removal of node would lose. It changes nothing.
-func (d Door) MayLeave(ctx context.Context, node string) (agent.Farewell, error) {
-	c, _, err := parting(ctx, d.Run, node)
+func (d LeaveServer) CheckLeave(ctx context.Context, node string) (agent.LeaveCheck, error) {
+	c, _, err := inspectLeave(ctx, d.Env, node)
 	if err != nil {
-		return agent.Farewell{}, err
+		return agent.LeaveCheck{}, err
 	}
-	return c.farewell(), nil
+	return c.leaveCheck(), nil
 }
 
 // Leave removes the etcd vote, the credentials and the Node object of node. It does not
 // evict pods, because the node drains itself before. With force, it accepts losses
 // that are refused otherwise.
-func (d Door) Leave(ctx context.Context, node string, force bool) error {
+func (d LeaveServer) Leave(ctx context.Context, node string, force bool) error {
 	// Complete the removal even if the caller disconnects: a half-removed node is worse.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), partingTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
 	defer cancel()
-	c, client, err := parting(ctx, d.Run, node)
+	c, client, err := inspectLeave(ctx, d.Env, node)
 	if err != nil {
 		return err
 	}
-	f := c.farewell()
-	if node == c.here.Node {
-		return &agent.Refusal{Why: "a controller cannot remove itself; another controller has to", Status: http.StatusConflict}
+	f := c.leaveCheck()
+	if node == c.receipt.Node {
+		return &agent.StatusError{Reason: "a controller cannot remove itself; another controller has to", Status: http.StatusConflict}
 	}
 	if len(f.Refused) > 0 && !force {
-		return &agent.Refusal{Why: strings.Join(f.Refused, "; "), Status: http.StatusConflict}
+		return &agent.StatusError{Reason: strings.Join(f.Refused, "; "), Status: http.StatusConflict}
 	}
 	if !f.Known {
 		return nil
 	}
-	work := c.work(d.Run, client)
-	work.Known = false // the node has drained itself
-	_, err = d.Steps("node leave", nil).Run(ctx, leave.Remove(work))
+	work := c.stepsInput(d.Env, client)
+	work.InCluster = false // the node has drained itself
+	_, err = d.StepRunner("node leave", nil).Run(ctx, leave.RemoveNode(work))
 	return err
 }
 
 // inspectLeave inspects the cluster for the removal of a node that wants to leave.
-func parting(ctx context.Context, r *run.Run, node string) (departure, *kube.Client, error) {
+func inspectLeave(ctx context.Context, r *run.Env, node string) (nodeRemoval, *kube.Client, error) {
 	receipt, ok, err := journal.ReadReceipt(r.Host, r.DataDir)
 	if err != nil || !ok {
-		return departure{}, nil, errors.Join(err, errors.New("no finished install is on this host"))
+		return nodeRemoval{}, nil, errors.Join(err, errors.New("no finished install is on this host"))
 	}
-	client, err := r.Client()
+	client, err := r.KubeClient()
 	if err != nil {
-		return departure{}, nil, err
+		return nodeRemoval{}, nil, err
 	}
-	v, err := look(ctx, r.Host, client, Controller)
+	v, err := inspectWith(ctx, r.Host, client, Controller)
 	if err != nil {
-		return departure{}, nil, err
+		return nodeRemoval{}, nil, err
 	}
 	if len(v.Etcd) == 0 {
-		return departure{}, nil, errors.New(strings.Join(v.Problems, "; "))
+		return nodeRemoval{}, nil, errors.New(strings.Join(v.Problems, "; "))
 	}
-	pods, err := member.Pods(ctx, client, node)
+	pods, err := member.PodsToEvict(ctx, client, node)
 	if err != nil {
-		return departure{}, nil, err
+		return nodeRemoval{}, nil, err
 	}
-	c := departure{View: v, req: Request{Node: node}, here: receipt, pods: pods}
-	return c, client, c.seekCopies(ctx, client)
+	c := nodeRemoval{ClusterView: v, req: Request{Node: node}, receipt: receipt, pods: pods}
+	return c, client, c.findReplicas(ctx, client)
 }
 
 // leaveCheck returns the answer to a node that wants to leave.
-func (c departure) farewell() agent.Farewell {
-	_, known := c.node(c.req.Node)
-	_, votes := c.member(c.req.Node)
-	f := agent.Farewell{Cluster: c.here.Name, Known: known || votes}
+func (c nodeRemoval) leaveCheck() agent.LeaveCheck {
+	_, known := c.findNode(c.req.Node)
+	_, votes := c.findMember(c.req.Node)
+	f := agent.LeaveCheck{Cluster: c.receipt.Name, Known: known || votes}
 	if !f.Known {
 		return f
 	}
-	r := c.vote()
-	if r.Breaks {
-		f.Refused = append(f.Refused, r.Says)
-	} else if r.Says != "" {
-		f.Losses = append(f.Losses, r.Says)
+	r := c.voteRemoval()
+	if r.LosesQuorum {
+		f.Refused = append(f.Refused, r.Message)
+	} else if r.Message != "" {
+		f.Losses = append(f.Losses, r.Message)
 	}
-	refused, losses := c.lost("remove")
+	refused, losses := c.podLosses("remove")
 	f.Refused, f.Losses = append(f.Refused, refused...), append(f.Losses, losses...)
 	return f
 }

@@ -25,14 +25,14 @@ const DrainTimeout = 5 * time.Minute
 
 // List returns the state of the cluster that this host belongs to, and notes what
 // could not be determined.
-func List(ctx context.Context, r *run.Run) (View, error) {
+func List(ctx context.Context, r *run.Env) (ClusterView, error) {
 	const doing = "list the nodes"
-	if err := run.NeedRoot(doing); err != nil {
-		return View{}, err
+	if err := run.RequireRoot(doing); err != nil {
+		return ClusterView{}, err
 	}
-	v, err := Look(ctx, r.ReadOnly().Host)
+	v, err := Inspect(ctx, r.ReadOnly().Host)
 	if err != nil {
-		return v, noCluster(doing, err)
+		return v, clusterError(doing, err)
 	}
 	for _, p := range v.Problems {
 		r.Note("warning: " + p)
@@ -57,19 +57,19 @@ type Result struct {
 }
 
 // Drain cordons a node and evicts its pods.
-func Drain(ctx context.Context, r *run.Run, req Request) (Result, error) {
-	return change(ctx, r, "drain", req)
+func Drain(ctx context.Context, r *run.Env, req Request) (Result, error) {
+	return changeNode(ctx, r, "drain", req)
 }
 
 // Remove permanently removes a node from the cluster: its pods, its etcd vote, its
 // Node object and its credentials. It does not change the host.
-func Remove(ctx context.Context, r *run.Run, req Request) (Result, error) {
-	return change(ctx, r, "remove", req)
+func Remove(ctx context.Context, r *run.Env, req Request) (Result, error) {
+	return changeNode(ctx, r, "remove", req)
 }
 
 // clusterError returns the usage problem for an err of the cluster of this host. A
 // missing kubeconfig means that nothing is installed.
-func noCluster(doing string, err error) error {
+func clusterError(doing string, err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return problem.New(problem.ExitUsage, doing, errors.New("no finished install is on this host"), "run it on a controller of the cluster, or install first: plinth install --bundle FILE")
 	}
@@ -78,79 +78,79 @@ func noCluster(doing string, err error) error {
 
 // changeNode checks that req can be carried out, asks the user to confirm it, and
 // runs the steps of verb: drain or remove.
-func change(ctx context.Context, r *run.Run, verb string, req Request) (Result, error) {
+func changeNode(ctx context.Context, r *run.Env, verb string, req Request) (Result, error) {
 	doing := verb + " node " + req.Node
-	receipt, err := r.Installed(doing)
+	receipt, err := r.RequireInstalled(doing)
 	if err != nil {
 		return Result{}, err
 	}
 	if req.Timeout == 0 {
 		req.Timeout = DrainTimeout
 	}
-	client, role, err := Client(r.Host)
+	client, role, err := NewClient(r.Host)
 	if err != nil {
-		return Result{}, noCluster(doing, err)
+		return Result{}, clusterError(doing, err)
 	}
 	if role != Controller {
 		return Result{}, problem.New(problem.ExitUsage, doing, errors.New("this host is a worker, and a worker cannot change other nodes"), "run it on a controller; nothing was changed")
 	}
-	v, err := look(ctx, r.Host, client, role)
+	v, err := inspectWith(ctx, r.Host, client, role)
 	if err != nil {
-		return Result{}, noCluster(doing, err)
+		return Result{}, clusterError(doing, err)
 	}
-	pods, err := member.Pods(ctx, client, req.Node)
+	pods, err := member.PodsToEvict(ctx, client, req.Node)
 	if err != nil {
-		return Result{}, noCluster(doing, err)
+		return Result{}, clusterError(doing, err)
 	}
-	c := departure{View: v, req: req, here: receipt, pods: pods}
-	if err := c.seekCopies(ctx, client); err != nil {
-		return Result{}, noCluster(doing, err)
+	c := nodeRemoval{ClusterView: v, req: req, receipt: receipt, pods: pods}
+	if err := c.findReplicas(ctx, client); err != nil {
+		return Result{}, clusterError(doing, err)
 	}
 	res := Result{Node: req.Node}
-	if done, err := c.settled(ctx, verb, client); done || err != nil {
+	if done, err := c.upToDate(ctx, verb, client); done || err != nil {
 		return res, err
 	}
-	losses, err := c.judge(verb)
+	losses, err := c.checkLoss(verb)
 	if err != nil {
 		return res, err
 	}
-	n, _ := v.node(req.Node)
+	n, _ := v.findNode(req.Node)
 	res.Role, res.Losses = n.Role, losses
-	err = r.Changing(ctx, "node-"+verb, func(r *run.Run, _ *runlog.Log) error {
+	err = r.WithLock(ctx, "node-"+verb, func(r *run.Env, _ *runlog.RunLog) error {
 		for _, l := range losses {
 			r.Note("warning: " + l)
 		}
-		if err := r.Confirm(ctx, c.question(verb)); err != nil {
+		if err := r.Confirm(ctx, c.confirmQuestion(verb)); err != nil {
 			return err
 		}
 		res.Changed, res.Log = true, r.LogFile
-		steps := leave.Drain(c.work(r, client))
+		steps := leave.DrainNode(c.stepsInput(r, client))
 		if verb == "remove" {
-			steps = leave.Remove(c.work(r, client))
+			steps = leave.RemoveNode(c.stepsInput(r, client))
 		}
-		_, err := r.Steps("node "+verb, nil).Run(ctx, steps)
+		_, err := r.StepRunner("node "+verb, nil).Run(ctx, steps)
 		return err
 	})
 	return res, err
 }
 
 // nodeRemoval is the state of the cluster before a node is drained or removed.
-type departure struct {
-	View
-	req    Request
-	here   journal.Receipt
-	pods   []member.Pod
-	copied map[string]bool // pods, by namespace/name, whose data is on other nodes too
+type nodeRemoval struct {
+	ClusterView
+	req        Request
+	receipt    journal.Receipt
+	pods       []member.NodePod
+	replicated map[string]bool // pods, by namespace/name, whose data is on other nodes too
 }
 
 // findReplicas finds the console pods on the node whose data is on other nodes too.
-func (c *departure) seekCopies(ctx context.Context, client *kube.Client) (err error) {
-	c.copied = map[string]bool{}
+func (c *nodeRemoval) findReplicas(ctx context.Context, client *kube.Client) (err error) {
+	c.replicated = map[string]bool{}
 	for _, p := range c.pods {
-		if p.Namespace != c.here.Console.Namespace || len(p.Volumes) == 0 {
+		if p.Namespace != c.receipt.Console.Namespace || len(p.LocalPVCs) == 0 {
 			continue
 		}
-		if c.copied[p.String()], err = copies.Elsewhere(ctx, client, p.Namespace, p.Name, c.req.Node); err != nil {
+		if c.replicated[p.String()], err = copies.IsReplicatedElsewhere(ctx, client, p.Namespace, p.Name, c.req.Node); err != nil {
 			return err
 		}
 	}
@@ -159,9 +159,9 @@ func (c *departure) seekCopies(ctx context.Context, client *kube.Client) (err er
 
 // upToDate reports whether there is nothing to do. It is a usage problem if the
 // cluster neither has nor had the node.
-func (c departure) settled(ctx context.Context, verb string, client *kube.Client) (bool, error) {
-	n, known := c.node(c.req.Node)
-	_, votes := c.member(c.req.Node)
+func (c nodeRemoval) upToDate(ctx context.Context, verb string, client *kube.Client) (bool, error) {
+	n, known := c.findNode(c.req.Node)
+	_, votes := c.findMember(c.req.Node)
 	switch {
 	case verb == "drain" && known:
 		return n.Cordoned && len(c.pods) == 0, nil
@@ -169,7 +169,7 @@ func (c departure) settled(ctx context.Context, verb string, client *kube.Client
 		return false, nil
 	}
 	if verb == "remove" {
-		if was, err := member.Revoked(ctx, client, c.req.Node); was || err != nil {
+		if was, err := member.IsNodeRevoked(ctx, client, c.req.Node); was || err != nil {
 			return was, err
 		}
 	}
@@ -187,24 +187,24 @@ func (c departure) settled(ctx context.Context, verb string, client *kube.Client
 
 // checkLoss returns what drain or remove would lose. A loss that requires Force is a
 // usage problem without it. Removing this host or the last controller is always one.
-func (c departure) judge(verb string) (losses []string, err error) {
+func (c nodeRemoval) checkLoss(verb string) (losses []string, err error) {
 	doing := verb + " node " + c.req.Node
 	var refused []string
-	if verb == "remove" && c.req.Node == c.here.Node {
+	if verb == "remove" && c.req.Node == c.receipt.Node {
 		return nil, problem.New(problem.ExitUsage, doing, errors.New("the command runs on this node"), "to remove this host from its cluster and reset it: sudo plinth reset node; nothing was changed")
 	}
 	if verb == "remove" {
-		r := c.vote()
+		r := c.voteRemoval()
 		switch {
-		case r.Breaks && r.Left == 0:
-			return nil, problem.New(problem.ExitUsage, doing, errors.New(r.Says), "to remove the whole cluster: plinth reset cluster")
-		case r.Breaks:
-			refused = append(refused, r.Says)
-		case r.Says != "":
-			losses = append(losses, r.Says)
+		case r.LosesQuorum && r.Remaining == 0:
+			return nil, problem.New(problem.ExitUsage, doing, errors.New(r.Message), "to remove the whole cluster: plinth reset cluster")
+		case r.LosesQuorum:
+			refused = append(refused, r.Message)
+		case r.Message != "":
+			losses = append(losses, r.Message)
 		}
 	}
-	pods, more := c.lost(verb)
+	pods, more := c.podLosses(verb)
 	refused, losses = append(refused, pods...), append(losses, more...)
 	if len(refused) > 0 && !c.req.Force {
 		return nil, problem.New(problem.ExitUsage, doing, errors.New(strings.Join(refused, "; ")), "to accept this, run the same command with --force; nothing was changed")
@@ -214,34 +214,34 @@ func (c departure) judge(verb string) (losses []string, err error) {
 
 // voteRemoval returns the effect of removing the node's etcd vote; the zero value
 // for a node without one.
-func (c departure) vote() etcd.Removal {
-	if m, ok := c.member(c.req.Node); ok {
-		return etcd.Judge(c.Etcd, m.ID, c.serves)
+func (c nodeRemoval) voteRemoval() etcd.Removal {
+	if m, ok := c.findMember(c.req.Node); ok {
+		return etcd.SimulateRemoval(c.Etcd, m.ID, c.apiServerReady)
 	}
 	return etcd.Removal{}
 }
 
 // podLosses returns the losses of the node's pods: refused ones require Force,
 // the others are accepted.
-func (c departure) lost(verb string) (refused, losses []string) {
+func (c nodeRemoval) podLosses(verb string) (refused, losses []string) {
 	for _, p := range c.pods {
-		if p.Alone {
+		if p.Unmanaged {
 			refused = append(refused, "pod "+p.String()+" has no controller that would start it on another node, and would be deleted for good")
 		}
 		switch {
-		case len(p.Volumes) > 0 && verb == "remove" && c.copied[p.String()]:
+		case len(p.LocalPVCs) > 0 && verb == "remove" && c.replicated[p.String()]:
 			losses = append(losses, fmt.Sprintf("pod %s loses its copy of the console's data, and creates a new one if there is a node without a copy", p))
-		case len(p.Volumes) > 0 && verb == "remove":
-			refused = append(refused, fmt.Sprintf("the data of %s (pod %s) is only on this node and would be lost", strings.Join(p.Volumes, ", "), p))
-		case len(p.Volumes) > 0:
-			losses = append(losses, fmt.Sprintf("pod %s stays pending until this node is uncordoned: the data of %s is only on this node", p, strings.Join(p.Volumes, ", ")))
+		case len(p.LocalPVCs) > 0 && verb == "remove":
+			refused = append(refused, fmt.Sprintf("the data of %s (pod %s) is only on this node and would be lost", strings.Join(p.LocalPVCs, ", "), p))
+		case len(p.LocalPVCs) > 0:
+			losses = append(losses, fmt.Sprintf("pod %s stays pending until this node is uncordoned: the data of %s is only on this node", p, strings.Join(p.LocalPVCs, ", ")))
 		}
 	}
 	return refused, losses
 }
 
-func (c departure) question(verb string) string {
-	n, _ := c.node(c.req.Node)
+func (c nodeRemoval) confirmQuestion(verb string) string {
+	n, _ := c.findNode(c.req.Node)
 	if verb == "drain" {
 		return fmt.Sprintf("Drain node %s (%d pods will be evicted)?", c.req.Node, len(c.pods))
 	}
@@ -249,13 +249,13 @@ func (c departure) question(verb string) string {
 }
 
 // stepsInput returns what the drain and removal steps need.
-func (c departure) work(r *run.Run, client *kube.Client) leave.Node {
-	n, known := c.node(c.req.Node)
-	m, votes := c.member(c.req.Node)
-	d := leave.Node{Name: c.req.Node, Known: known, Gone: !n.Ready, Kube: client, Timeout: c.req.Timeout, Now: r.Now}
-	d.Nameless = !known && m.Name == ""
+func (c nodeRemoval) stepsInput(r *run.Env, client *kube.Client) leave.LeavingNode {
+	n, known := c.findNode(c.req.Node)
+	m, votes := c.findMember(c.req.Node)
+	d := leave.LeavingNode{Name: c.req.Node, InCluster: known, NotReady: !n.Ready, Kube: client, Timeout: c.req.Timeout, Now: r.Now}
+	d.EtcdOnly = !known && m.Name == ""
 	if votes {
-		d.Votes = func(ctx context.Context) (bool, error) {
+		d.InEtcd = func(ctx context.Context) (bool, error) {
 			store, err := etcd.New(r.Host)
 			if err != nil {
 				return false, err
@@ -263,7 +263,7 @@ func (c departure) work(r *run.Run, client *kube.Client) leave.Node {
 			all, err := store.Members(ctx)
 			return slices.ContainsFunc(all, func(x etcd.Member) bool { return x.ID == m.ID }), err
 		}
-		d.Unvote = func(ctx context.Context) error {
+		d.RemoveFromEtcd = func(ctx context.Context) error {
 			store, err := etcd.New(r.Host)
 			if err != nil {
 				return err

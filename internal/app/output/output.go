@@ -19,7 +19,7 @@ import (
 // not an output format, not a folder or a device, in a writable folder, and not the
 // same file as one of the inputs. An existing file is replaced later. Empty inputs are
 // ignored. Errors are usage problems.
-func File(out string, inputs ...string) error {
+func CheckOutputFile(out string, inputs ...string) error {
 	doing := "write " + out
 	if out == "json" || out == "text" {
 		return problem.Newf(problem.ExitUsage, doing, "to choose the output format, put --output "+out+" before the command; to write a file of that name, use ./"+out, "%s is an output format", out)
@@ -27,21 +27,21 @@ func File(out string, inputs ...string) error {
 	switch info, err := os.Stat(out); {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
-		return problem.New(problem.ExitUsage, doing, cause(err), "name a writable file")
+		return problem.New(problem.ExitUsage, doing, systemCause(err), "name a writable file")
 	case info.IsDir():
 		return problem.Newf(problem.ExitUsage, doing, "name a file in it", "%s is a folder", out)
 	case !info.Mode().IsRegular():
 		return problem.Newf(problem.ExitUsage, doing, "name a file in a writable folder", "it is a device, a pipe or a socket, not a file")
 	}
-	if err := distinct(out, inputs...); err != nil {
+	if err := checkNotInput(out, inputs...); err != nil {
 		return err
 	}
-	return roomy(doing, filepath.Dir(out))
+	return checkWritableDir(doing, filepath.Dir(out))
 }
 
 // checkNotInput returns a usage problem if out is the same file as one of the inputs,
 // also through a link.
-func distinct(out string, inputs ...string) error {
+func checkNotInput(out string, inputs ...string) error {
 	existing, err := os.Stat(out)
 	if err != nil {
 		return nil // a file that does not exist cannot be an input
@@ -55,7 +55,7 @@ func distinct(out string, inputs ...string) error {
 }
 
 // checkWritableDir returns a usage problem if no file can be created in dir.
-func roomy(doing, dir string) error {
+func checkWritableDir(doing, dir string) error {
 	const hint = "name a path in an existing folder that you can write to"
 	info, err := os.Stat(dir)
 	switch {
@@ -65,12 +65,12 @@ func roomy(doing, dir string) error {
 		return problem.Newf(problem.ExitUsage, doing, hint, "%s is not a folder", dir)
 	case err == nil:
 		var file *os.File
-		if file, err = blob.WorkFile(dir); err == nil {
+		if file, err = blob.TempFile(dir); err == nil {
 			err = file.Close()
 		}
 	}
 	if err != nil {
-		return problem.Newf(problem.ExitUsage, doing, hint, "no file can be created in %s: %w", dir, cause(err))
+		return problem.Newf(problem.ExitUsage, doing, hint, "no file can be created in %s: %w", dir, systemCause(err))
 	}
 	return nil
 }
@@ -78,7 +78,7 @@ func roomy(doing, dir string) error {
 // CheckOutputFolder verifies that the files names can be written to the folder out,
 // which need not exist, and that none of them is one of the inputs. Errors are usage
 // problems.
-func Folder(out string, names []string, inputs ...string) error {
+func CheckOutputFolder(out string, names []string, inputs ...string) error {
 	doing := "write to the folder " + out
 	dir := filepath.Clean(out)
 	for ; dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
@@ -86,11 +86,11 @@ func Folder(out string, names []string, inputs ...string) error {
 			break
 		}
 	}
-	if err := roomy(doing, dir); err != nil {
+	if err := checkWritableDir(doing, dir); err != nil {
 		return err
 	}
 	for _, name := range names {
-		if err := distinct(filepath.Join(out, name), inputs...); err != nil {
+		if err := checkNotInput(filepath.Join(out, name), inputs...); err != nil {
 			return err
 		}
 	}
@@ -98,7 +98,7 @@ func Folder(out string, names []string, inputs ...string) error {
 }
 
 // systemCause returns the system error in err, without the call and the path.
-func cause(err error) error {
+func systemCause(err error) error {
 	var at *fs.PathError
 	if errors.As(err, &at) {
 		return at.Err
@@ -108,8 +108,8 @@ func cause(err error) error {
 
 // WriteExecutable writes an executable with an embedded key or bundle to path. The
 // file appears complete or not at all, also if ctx ends.
-func Executable(ctx context.Context, path string, s seal.Sealed) error {
-	err := blob.WriteExecutable(path, func(w io.Writer) error { return seal.Write(until{ctx, w}, s) })
+func WriteExecutable(ctx context.Context, path string, s seal.Embedded) error {
+	err := blob.WriteExecutable(path, func(w io.Writer) error { return seal.Write(contextWriter{ctx, w}, s) })
 	if err != nil && ctx.Err() != nil {
 		return fmt.Errorf("write %s: %w", path, context.Cause(ctx))
 	}
@@ -117,13 +117,13 @@ func Executable(ctx context.Context, path string, s seal.Sealed) error {
 }
 
 // contextWriter is a writer that fails once ctx has ended.
-type until struct {
+type contextWriter struct {
 	ctx context.Context
 	io.Writer
 }
 
 // Write writes p, or returns the cause of the end of ctx.
-func (u until) Write(p []byte) (int, error) {
+func (u contextWriter) Write(p []byte) (int, error) {
 	if u.ctx.Err() != nil {
 		return 0, context.Cause(u.ctx)
 	}

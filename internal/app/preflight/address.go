@@ -21,16 +21,16 @@ const addressTimeout = 2 * time.Second
 // returns a usage problem when address is neither a name nor an IP address, and a
 // failed preflight when this host cannot resolve the name. Which server answers there
 // can be checked only once there is a cluster. doing names the command for the message.
-func APIAddress(ctx context.Context, doing, address string) error {
+func ValidateAPIAddress(ctx context.Context, doing, address string) error {
 	if _, err := netip.ParseAddr(address); err == nil {
 		return nil
 	}
-	if message, _ := form.Check("hostname", address); message != "" {
+	if message, _ := form.CheckValue("hostname", address); message != "" {
 		return problem.Newf(problem.ExitUsage, doing, "give --api-address a name or an IP address without a port, such as api.example.com", "--api-address: %s", message)
 	}
 	ctx, cancel := context.WithTimeout(ctx, addressTimeout)
 	defer cancel()
-	if _, err := resolve(ctx, address); err != nil {
+	if _, err := resolveAddress(ctx, address); err != nil {
 		return problem.New(problem.ExitPreflight, doing, fmt.Errorf("this host cannot resolve the API address %s: %w", address, err),
 			"add the name to DNS or to /etc/hosts on every host, or give --api-address an IP address; nothing on this host was changed")
 	}
@@ -40,7 +40,7 @@ func APIAddress(ctx context.Context, doing, address string) error {
 // CheckAPIReachable returns an error unless a server with a certificate of the
 // authority ca (PEM) answers at port 6443 of address, an additional name or address of
 // the Kubernetes API.
-func Reach(ctx context.Context, address string, ca []byte) error {
+func CheckAPIReachable(ctx context.Context, address string, ca []byte) error {
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM(ca) {
 		return errors.New("the cluster's certificate authority cannot be read")
@@ -50,7 +50,7 @@ func Reach(ctx context.Context, address string, ca []byte) error {
 	d := tls.Dialer{Config: &tls.Config{RootCAs: roots, ServerName: address, MinVersion: tls.VersionTLS12}}
 	conn, err := d.DialContext(ctx, "tcp", net.JoinHostPort(address, "6443"))
 	if err != nil {
-		return errors.New(problem.Plain(err.Error()))
+		return errors.New(problem.ExplainTimeout(err.Error()))
 	}
 	return conn.Close()
 }

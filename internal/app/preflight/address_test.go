@@ -15,7 +15,7 @@ func TestValidateAPIAddress_AcceptsKnownNamesAndIPAddresses(t *testing.T) {
 		"no-such-host.invalid": problem.ExitPreflight,
 	} {
 		t.Run(address, func(t *testing.T) {
-			if err := APIAddress(t.Context(), "install", address); err == nil && want != 0 || err != nil && problem.ExitCode(err) != want {
+			if err := ValidateAPIAddress(t.Context(), "install", address); err == nil && want != 0 || err != nil && problem.ExitCode(err) != want {
 				t.Errorf("%v, want exit code %d", err, want)
 			}
 		})
@@ -26,7 +26,7 @@ func TestCheckAPIReachable_RefusesWhenNoAPIAnswers(t *testing.T) {
 	srv := httptest.NewTLSServer(nil)
 	defer srv.Close()
 	ca := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: srv.Certificate().Raw})
-	if Reach(t.Context(), "192.0.2.1", []byte("no PEM")) == nil || Reach(t.Context(), "127.0.0.99", ca) == nil {
+	if CheckAPIReachable(t.Context(), "192.0.2.1", []byte("no PEM")) == nil || CheckAPIReachable(t.Context(), "127.0.0.99", ca) == nil {
 		t.Error("an address without a server is accepted as the API")
 	}
 }

@@ -14,31 +14,31 @@ import (
 
 func TestReadPrevious_ReturnsTheFactsOfTheLastRun(t *testing.T) {
 	h := hosttest.New(t).Host()
-	r := &run.Run{Host: h, Config: run.Config{DataDir: "/var/lib/plinth", Now: time.Now}}
+	r := &run.Env{Host: h, GlobalOptions: run.GlobalOptions{DataDir: "/var/lib/plinth", Now: time.Now}}
 	j, err := journal.Open(h, r.DataDir, time.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if e := earlier(r, j); e.Facts != nil || e.Why != "" {
+	if e := readPrevious(r, j); e.Facts != nil || e.Reason != "" {
 		t.Errorf("of a fresh host: %+v", e)
 	}
-	k, err := Keep(facts.Facts{Hostname: "a", Network: facts.Network{Interfaces: []facts.Interface{{Name: "e", Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.1/24")}}}}})
+	k, err := NewFactsSnapshot(facts.Facts{Hostname: "a", Network: facts.Network{Interfaces: []facts.Interface{{Name: "e", Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.1/24")}}}}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := j.Begin("install", k.Bind(map[string]string{})); err != nil {
+	if err := j.BeginRun("install", k.AddDigest(map[string]string{})); err != nil {
 		t.Fatal(err)
 	}
-	if e := earlier(r, j); e.Facts != nil || e.Why != "" {
+	if e := readPrevious(r, j); e.Facts != nil || e.Reason != "" {
 		t.Errorf("of a run killed before it wrote them: %+v", e)
 	}
 	if err := k.Write(r); err != nil {
 		t.Fatal(err)
 	}
-	if err := j.Begin("reset", nil); err != nil { // which found nothing
+	if err := j.BeginRun("reset", nil); err != nil { // which found nothing
 		t.Fatal(err)
 	}
-	if e := earlier(r, j); e.Facts == nil || e.Facts.Hostname != "a" {
+	if e := readPrevious(r, j); e.Facts == nil || e.Facts.Hostname != "a" {
 		t.Errorf("%+v", e)
 	}
 	if info, err := h.Lstat("/var/lib/plinth/facts.json"); err != nil || info.Mode().Perm() != 0o600 {
@@ -47,7 +47,7 @@ func TestReadPrevious_ReturnsTheFactsOfTheLastRun(t *testing.T) {
 	if err := h.Write("/var/lib/plinth/facts.json", strings.NewReader("{}"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if e := earlier(r, j); e.Facts != nil || !strings.Contains(e.Why, "was changed") {
+	if e := readPrevious(r, j); e.Facts != nil || !strings.Contains(e.Reason, "was changed") {
 		t.Errorf("changed by another program: %+v", e)
 	}
 }

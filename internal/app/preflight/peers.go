@@ -28,12 +28,12 @@ import (
 const maxPeers = 3
 
 // listenTimeout is how long a host answers others.
-const listenFor = 30 * time.Minute
+const listenTimeout = 30 * time.Minute
 
 // SamplePeers returns the peers out of all that the host self queries. The sample is
 // always the same for one host and differs between hosts, so that together the hosts
 // query all peers.
-func Sample(self string, all []string) []string {
+func SamplePeers(self string, all []string) []string {
 	rank := func(name string) uint64 {
 		h := fnv.New64a()
 		_, _ = h.Write([]byte(self + "\x00" + name))
@@ -50,57 +50,57 @@ func Sample(self string, all []string) []string {
 }
 
 // Peers are the hosts with which this one will share a cluster.
-type Others struct {
+type Peers struct {
 	Addresses []string // or names
 	// Ask queries one of them and authenticates it.
-	Ask func(ctx context.Context, at netip.Addr, ask peer.Ask) (peer.Answer, error)
+	Ask func(ctx context.Context, at netip.Addr, ask peer.Request) (peer.Response, error)
 }
 
 // requestedPeers returns the hosts that the user named.
-func named(r *run.Run, req Request) (Others, error) {
+func requestedPeers(r *run.Env, req RunOptions) (Peers, error) {
 	if len(req.Peers) == 0 {
-		return Others{}, nil
+		return Peers{}, nil
 	}
 	if req.Code == "" {
-		return Others{}, problem.New(problem.ExitUsage, "query other hosts", errors.New("the code is missing"), "pass it with --peer-code-file FILE, or - for standard input; `plinth preflight --listen` on the other host prints it")
+		return Peers{}, problem.New(problem.ExitUsage, "query other hosts", errors.New("the code is missing"), "pass it with --peer-code-file FILE, or - for standard input; `plinth preflight --listen` on the other host prints it")
 	}
 	r.Secrets.Hide(req.Code)
-	return Others{Addresses: req.Peers, Ask: func(ctx context.Context, at netip.Addr, ask peer.Ask) (peer.Answer, error) {
-		return peer.Question(ctx, netip.AddrPortFrom(at, peer.ControlPort), req.Code, ask)
+	return Peers{Addresses: req.Peers, Ask: func(ctx context.Context, at netip.Addr, ask peer.Request) (peer.Response, error) {
+		return peer.SendRequest(ctx, netip.AddrPortFrom(at, peer.ControlPort), req.Code, ask)
 	}}, nil
 }
 
 // checkPeers queries the peers of this host in parallel and returns one result for
 // each. controller reports whether this host will be a controller.
-func meet(ctx context.Context, r *run.Run, found facts.Facts, peers Others, controller bool) []facts.Peer {
+func checkPeers(ctx context.Context, r *run.Env, found facts.Facts, peers Peers, controller bool) []facts.Peer {
 	if len(peers.Addresses) == 0 {
 		return nil
 	}
-	chosen := Sample(found.Hostname, peers.Addresses)
+	chosen := SamplePeers(found.Hostname, peers.Addresses)
 	if n := len(peers.Addresses) - len(chosen); n > 0 {
 		r.Note(fmt.Sprintf("checking %d of the %d hosts; the others are checked by other hosts", len(chosen), len(peers.Addresses)))
 	}
-	listeners := peer.Open(ctx, peer.Ports(true, controller), peer.UDPPort, false)
+	listeners := peer.OpenListeners(ctx, peer.RequiredPorts(true, controller), peer.UDPPort, false)
 	defer listeners.Close()
-	ask := peer.Ask{Identity: Identity(found), Controller: controller, Nonce: listeners.Nonce, Ears: listeners.All, MTU: found.Network.MTU()}
+	ask := peer.Request{Identity: PeerIdentity(found), Controller: controller, Nonce: listeners.Nonce, Ports: listeners.Ports, MTU: found.Network.MTU()}
 	out := make([]facts.Peer, len(chosen))
 	var all sync.WaitGroup
 	for i, name := range chosen {
-		all.Go(func() { out[i] = askPeer(ctx, r, name, peers, ask) })
+		all.Go(func() { out[i] = checkPeer(ctx, r, name, peers, ask) })
 	}
 	all.Wait()
 	return out
 }
 
 // PeerIdentity returns the data with which a host identifies itself to others.
-func Identity(f facts.Facts) peer.Identity {
-	return peer.Identity{Hostname: f.Hostname, MachineID: f.MachineID, Addresses: f.Network.Own(), Traits: f.Traits()}
+func PeerIdentity(f facts.Facts) peer.Identity {
+	return peer.Identity{Hostname: f.Hostname, MachineID: f.MachineID, Addresses: f.Network.UplinkAddresses(), Traits: f.Traits()}
 }
 
 // checkPeer queries the host name and tests the connections in both directions.
-func askPeer(ctx context.Context, r *run.Run, name string, peers Others, ask peer.Ask) facts.Peer {
+func checkPeer(ctx context.Context, r *run.Env, name string, peers Peers, ask peer.Request) facts.Peer {
 	out := facts.Peer{Address: name}
-	address, err := resolve(ctx, name)
+	address, err := resolveAddress(ctx, name)
 	if err != nil {
 		out.Error = err.Error()
 		return out
@@ -108,21 +108,21 @@ func askPeer(ctx context.Context, r *run.Run, name string, peers Others, ask pee
 	started := r.Now()
 	answer, err := peers.Ask(ctx, address, ask)
 	if err != nil {
-		out.Error, out.Absent = peer.Unasked(err)
+		out.Error, out.NotListening = peer.ExplainNoResponse(err)
 		return out
 	}
-	there := peer.Try(ctx, address, answer.Nonce, peer.Among(answer.Ears, peer.Ports(ask.Controller, answer.Controller)), min(ask.MTU, answer.MTU))
+	there := peer.CheckPorts(ctx, address, answer.Nonce, peer.FilterPorts(answer.Ports, peer.RequiredPorts(ask.Controller, answer.Controller)), min(ask.MTU, answer.MTU))
 	who := answer.Identity
 	out.Hostname, out.MachineID, out.Addresses, out.Traits = who.Hostname, who.MachineID, who.Addresses, who.Traits
 	out.RTT = time.Duration(there.RTT)
 	// The request arrived after three trips: connection, key exchange, request.
 	out.Offset = started.Add(5 * out.RTT / 2).Sub(answer.Received)
-	out.Out, out.In = reach(there), reach(answer.Back)
+	out.Out, out.In = toFactsReach(there), toFactsReach(answer.Reverse)
 	return out
 }
 
 // resolveAddress returns the IP address of name, which may be an IP address itself.
-func resolve(ctx context.Context, name string) (netip.Addr, error) {
+func resolveAddress(ctx context.Context, name string) (netip.Addr, error) {
 	if a, err := netip.ParseAddr(name); err == nil {
 		return a, nil
 	}
@@ -133,18 +133,18 @@ func resolve(ctx context.Context, name string) (netip.Addr, error) {
 	return found[0].Unmap(), nil
 }
 
-func reach(r peer.Reach) facts.Reach {
-	out := facts.Reach{Tried: len(r.Ports), Full: r.Full, Packet: r.Packet}
+func toFactsReach(r peer.Reachability) facts.Reachability {
+	out := facts.Reachability{Tried: len(r.Ports), FullPacket: r.FullPacket, LargestPacket: r.Packet}
 	for _, p := range r.Ports {
 		if p.Error != "" {
-			out.Blocked = append(out.Blocked, facts.Blocked{PortKey: facts.PortKey{Number: p.Number, Protocol: p.Protocol}, Why: p.Error})
+			out.Blocked = append(out.Blocked, facts.Blocked{PortKey: facts.PortKey{Number: p.Number, Protocol: p.Protocol}, Reason: p.Error})
 		}
 	}
 	return out
 }
 
 // ListenerInfo is what other hosts need to query a host that listens.
-type Listening struct {
+type ListenerInfo struct {
 	Address string `json:"address"` // at which the others query it
 	Code    string `json:"code"`    // that authenticates them; secret
 }
@@ -152,20 +152,20 @@ type Listening struct {
 // Listen answers other hosts until ctx ends or half an hour is over. It calls ready
 // with what the others need once it listens. It changes nothing on this host. An empty
 // code is replaced by a new one.
-func Listen(ctx context.Context, r *run.Run, code string, ready func(Listening)) error {
+func Listen(ctx context.Context, r *run.Env, code string, ready func(ListenerInfo)) error {
 	const doing = "answer other hosts"
-	if err := run.NeedRoot(doing); err != nil {
+	if err := run.RequireRoot(doing); err != nil {
 		return err
 	}
-	found := probe.Gather(ctx, r.Host, builtin.Request(hostpreflight.Want{Quick: true}))
-	own := found.Network.Own()
+	found := probe.Gather(ctx, r.Host, builtin.FactsRequest(hostpreflight.Requirements{Quick: true}))
+	own := found.Network.UplinkAddresses()
 	if len(own) == 0 {
 		return problem.New(problem.ExitPreflight, doing, errors.New("this host has no address that other hosts can reach"), "configure an address and a default route on this host")
 	}
 	if code == "" {
 		code = peer.NewCode()
 	}
-	certificate, err := peer.Certificate(r.Now())
+	certificate, err := peer.NewCertificate(r.Now())
 	if err != nil {
 		return err
 	}
@@ -173,19 +173,19 @@ func Listen(ctx context.Context, r *run.Run, code string, ready func(Listening))
 	if err != nil {
 		return problem.New(problem.ExitUsage, doing, err, "another program uses the port; on a cluster node this is the Plinth agent, which checks joining hosts automatically")
 	}
-	self := func() (peer.Identity, int) { return Identity(found), found.Network.MTU() }
+	self := func() (peer.Identity, int) { return PeerIdentity(found), found.Network.MTU() }
 	handler := &peer.Handler{Self: self, Controller: true, Now: r.Now}
 	defer handler.Close()
 	mux := http.NewServeMux()
-	mux.Handle("POST "+peer.Path, peer.Guard(code, handler))
+	mux.Handle("POST "+peer.RequestPath, peer.RequireCode(code, handler))
 	// One connection per request: the authentication is bound to it.
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 20 * time.Second,
 		TLSConfig: &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS13, NextProtos: []string{"http/1.1"}}}
-	ctx, cancel := context.WithTimeout(ctx, listenFor)
+	ctx, cancel := context.WithTimeout(ctx, listenTimeout)
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
 	defer stop()
-	ready(Listening{Address: own[0].String(), Code: code})
+	ready(ListenerInfo{Address: own[0].String(), Code: code})
 	if err := server.ServeTLS(ln, "", ""); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}

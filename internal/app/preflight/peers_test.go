@@ -13,8 +13,8 @@ func TestSamplePeers_CoversAllPeersWithThreePerHost(t *testing.T) {
 	}
 	queried := map[string]int{}
 	for _, self := range all {
-		chosen := Sample(self, all)
-		if len(chosen) != 3 || !slices.Equal(chosen, Sample(self, append([]string{all[3]}, all...))) {
+		chosen := SamplePeers(self, all)
+		if len(chosen) != 3 || !slices.Equal(chosen, SamplePeers(self, append([]string{all[3]}, all...))) {
 			t.Errorf("%s asks %v", self, chosen)
 		}
 		for _, c := range chosen {
@@ -24,7 +24,7 @@ func TestSamplePeers_CoversAllPeersWithThreePerHost(t *testing.T) {
 	if len(queried) < 9 {
 		t.Errorf("only %d of 10 are asked: %v", len(queried), queried)
 	}
-	if got := Sample("x", []string{"b", "a", "b"}); !slices.Equal(got, []string{"a", "b"}) {
+	if got := SamplePeers("x", []string{"b", "a", "b"}); !slices.Equal(got, []string{"a", "b"}) {
 		t.Error(got)
 	}
 }

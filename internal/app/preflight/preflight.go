@@ -22,7 +22,7 @@ import (
 )
 
 // RunOptions are the options of the command `plinth preflight`.
-type Request struct {
+type RunOptions struct {
 	Bundle string   // file that would be installed; "" for the bundle of Source, or an install of the default size
 	Source string   // URL with the content that a thin bundle omits; "" for none
 	Role   string   // role of this host in the cluster; "" for controller
@@ -34,29 +34,29 @@ type Request struct {
 
 // Run runs the checks of an install on this host without changing anything. The error
 // (exit code 5) names the checks that failed.
-func Preflight(ctx context.Context, r *run.Run, req Request) (hostpreflight.Report, error) {
+func Run(ctx context.Context, r *run.Env, req RunOptions) (hostpreflight.Report, error) {
 	role := hostpreflight.Role(req.Role)
 	if role != "" && role != hostpreflight.Controller && role != hostpreflight.Worker {
 		return hostpreflight.Report{}, problem.Newf(problem.ExitUsage, "check this host", "use --role controller or --role worker", "unknown role %q", req.Role)
 	}
 	readOnly := r.ReadOnly()
-	j, err := known(readOnly)
+	j, err := openJournal(readOnly)
 	if err != nil {
 		return hostpreflight.Report{}, err
 	}
-	opts := Question{Want: compose.DefaultWant(j, r.DataDir), Ignore: req.Ignore, Journal: j}
+	opts := Options{Requirements: compose.DefaultRequirements(j, r.DataDir), Ignore: req.Ignore, Journal: j}
 	if req.Bundle != "" || req.Source != "" {
-		if opts.Want, opts.Vendor, err = wantOf(ctx, req, j, readOnly); err != nil {
+		if opts.Requirements, opts.VendorPreflights, err = bundleRequirements(ctx, req, j, readOnly); err != nil {
 			return hostpreflight.Report{}, err
 		}
 	}
-	opts.Want.Verb, opts.Want.Role, opts.Want.Quick = hostpreflight.Preflight, role, req.Quick
-	peers, err := named(r, req)
+	opts.Requirements.Verb, opts.Requirements.Role, opts.Requirements.Quick = hostpreflight.Preflight, role, req.Quick
+	peers, err := requestedPeers(r, req)
 	if err != nil {
 		return hostpreflight.Report{}, err
 	}
-	opts.Others = func(facts.Facts) Others { return peers }
-	_, report, err := Look(ctx, readOnly, opts)
+	opts.Peers = func(facts.Facts) Peers { return peers }
+	_, report, err := RunChecks(ctx, readOnly, opts)
 	if err != nil {
 		return report, err
 	}
@@ -64,82 +64,82 @@ func Preflight(ctx context.Context, r *run.Run, req Request) (hostpreflight.Repo
 }
 
 // Options are the requirements that a command has on its host.
-type Question struct {
-	Want   hostpreflight.Want
-	Vendor troubleshoot.Preflights // of the Installer; zero for none
-	Ignore []string                // ids of checks that may fail
+type Options struct {
+	Requirements     hostpreflight.Requirements
+	VendorPreflights troubleshoot.Preflights // of the Installer; zero for none
+	Ignore           []string                // ids of checks that may fail
 
-	Journal *journal.Journal         // of this host; it holds the digest of the previous facts
-	Others  func(facts.Facts) Others // returns the hosts of the cluster, given the facts of this host; nil for none
+	Journal *journal.Journal        // of this host; it holds the digest of the previous facts
+	Peers   func(facts.Facts) Peers // returns the hosts of the cluster, given the facts of this host; nil for none
 }
 
 // RunChecks gathers the facts of r's host that the checks need and evaluates the checks.
 // A failed check is in the report, not in the error.
-func Look(ctx context.Context, r *run.Run, opts Question) (facts.Facts, hostpreflight.Report, error) {
-	found := gather(ctx, r, opts)
-	if opts.Others != nil && ctx.Err() == nil {
-		found.Peers = meet(ctx, r, found, opts.Others(found), !opts.Want.IsWorker())
+func RunChecks(ctx context.Context, r *run.Env, opts Options) (facts.Facts, hostpreflight.Report, error) {
+	found := gatherFacts(ctx, r, opts)
+	if opts.Peers != nil && ctx.Err() == nil {
+		found.Peers = checkPeers(ctx, r, found, opts.Peers(found), !opts.Requirements.IsWorker())
 	}
-	opts.Want.Earlier = earlier(r, opts.Journal)
-	report, err := judge(ctx, found, opts)
+	opts.Requirements.Previous = readPrevious(r, opts.Journal)
+	report, err := evaluateChecks(ctx, found, opts)
 	return found, report, err
 }
 
 // GatherBasic returns the facts of r's host that need no network requests. It takes a
 // tenth of a second, even where no name server answers.
-func Near(ctx context.Context, r *run.Run) facts.Facts {
-	return probe.Gather(ctx, r.Host, facts.Request{Near: true})
+func GatherBasic(ctx context.Context, r *run.Env) facts.Facts {
+	return probe.Gather(ctx, r.Host, facts.Request{LocalOnly: true})
 }
 
-func gather(ctx context.Context, r *run.Run, opts Question) facts.Facts {
-	need := builtin.Request(opts.Want)
-	opts.Vendor.Request(&need, opts.Want)
+func gatherFacts(ctx context.Context, r *run.Env, opts Options) facts.Facts {
+	need := builtin.FactsRequest(opts.Requirements)
+	opts.VendorPreflights.AddRequests(&need, opts.Requirements)
 	return probe.Gather(ctx, r.Host, need)
 }
 
-func judge(ctx context.Context, found facts.Facts, opts Question) (hostpreflight.Report, error) {
+func evaluateChecks(ctx context.Context, found facts.Facts, opts Options) (hostpreflight.Report, error) {
 	if ctx.Err() != nil {
 		return hostpreflight.Report{}, context.Cause(ctx)
 	}
-	return hostpreflight.Run(append(builtin.Checks(), opts.Vendor.Checks...), found, opts.Want, opts.Ignore)
+	return hostpreflight.Run(append(builtin.All(), opts.VendorPreflights.Checks...), found, opts.Requirements, opts.Ignore)
 }
 
 // openJournal opens the journal of this host. Without root it may be unreadable: then
 // nothing on the host counts as installed by Plinth, and the check of the user reports
 // why.
-func known(r *run.Run) (*journal.Journal, error) {
+func openJournal(r *run.Env) (*journal.Journal, error) {
 	j, err := journal.Open(r.Host, r.DataDir, r.Now)
 	if errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
-		return journal.Open(nothing{}, r.DataDir, r.Now)
+		return journal.Open(emptyFiles{}, r.DataDir, r.Now)
 	}
 	return j, err
 }
 
 // emptyFiles is a host without files.
-type nothing struct{ journal.Files }
+type emptyFiles struct{ journal.Files }
 
 // ReadFile returns fs.ErrNotExist for every path.
-func (nothing) ReadFile(string) ([]byte, error) { return nil, fs.ErrNotExist }
+func (emptyFiles) ReadFile(string) ([]byte, error) { return nil, fs.ErrNotExist }
 
 // bundleRequirements returns the requirements of an install of the requested bundle,
 // and the vendor's checks in it.
-func wantOf(ctx context.Context, req Request, j *journal.Journal, r *run.Run) (hostpreflight.Want, troubleshoot.Preflights, error) {
-	d, err := delivery.Open(ctx, r, delivery.Request{Bundle: req.Bundle, Source: req.Source, Look: true})
+func bundleRequirements(ctx context.Context, req RunOptions, j *journal.Journal, r *run.Env) (hostpreflight.Requirements, troubleshoot.Preflights, error) {
+	d, err := delivery.Open(ctx, r, delivery.Request{Bundle: req.Bundle, Source: req.Source, InspectOnly: true})
 	if err != nil {
-		return hostpreflight.Want{}, troubleshoot.Preflights{}, err
+		return hostpreflight.Requirements{}, troubleshoot.Preflights{}, err
 	}
 	defer func() { _ = d.Close() }()
 	b := d.Bundle
-	m, err := manifest.Read(ctx, b, manifest.Request{Bundle: d.Path}, r.Now())
+	m, err := manifest.Load(ctx, b, manifest.LoadOptions{Bundle: d.Path}, r.Now())
 	if err != nil {
-		return hostpreflight.Want{}, troubleshoot.Preflights{}, err
+		return hostpreflight.Requirements{}, troubleshoot.Preflights{}, err
 	}
-	vendor, err := manifest.Preflights(m.Installer)
-	want := compose.Want(b, m.Installer, j, r.DataDir)
-	want.Sources = d.Sources()
+	vendor, err := manifest.ParseHostPreflights(m.Installer)
+	want := compose.InstallRequirements(b, m.Installer, j, r.DataDir)
+	want.Sources = d.FetchURLs()
 	var failed error
-	if want.Lacking, failed = d.Lacking(ctx); failed != nil {
-		want.Lacking = []string{failed.Error()}
+	if want.MissingBlobs, failed = d.MissingAtSource(ctx); failed != nil {
+		want.MissingBlobs = []string{failed.Error()}
 	}
 	return want, vendor, errors.Join(err, ctx.Err())
 }

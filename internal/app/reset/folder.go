@@ -20,36 +20,36 @@ import (
 // earlier mode. A mount point stays too, and so does a folder in which the entries keep
 // are retained; the marker file then records them. The step may be killed at any point
 // and run again.
-func (o job) removeDataDir(j *journal.Journal, keep []string) step.Step {
-	_, stays := j.FolderBefore()
+func (o operation) removeDataDirStep(j *journal.Journal, keep []string) step.Step {
+	_, stays := j.InitialDirMode()
 	name := run.ClusterName(j)
-	return step.Step{ID: "data-dir", Title: "Remove Plinth's data folder", Touches: []string{o.DataDir},
+	return step.Step{ID: "data-dir", Title: "Remove Plinth's data folder", Affects: []string{o.DataDir},
 		Check: func(context.Context) (step.State, error) {
 			info, err := o.Host.Lstat(o.DataDir)
-			if err == nil && len(o.entries(keep)) > 0 || err == nil && !stays && o.removable(info) {
+			if err == nil && len(o.dataDirEntries(keep)) > 0 || err == nil && !stays && o.canRemoveDataDir(info) {
 				return step.Needed(o.DataDir), nil
 			}
-			if _, err := o.Host.Lstat(journal.Pointer); err == nil {
-				return step.Needed(journal.Pointer), nil
+			if _, err := o.Host.Lstat(journal.PointerFile); err == nil {
+				return step.Needed(journal.PointerFile), nil
 			}
 			return step.Done(), nil
 		},
 		Apply: func(context.Context, step.Report) error {
-			if err := o.asBefore(j); err != nil {
+			if err := o.restoreDirMode(j); err != nil {
 				return err
 			}
-			if err := o.markKept(keep, name); err != nil {
+			if err := o.writeRetainedMarker(keep, name); err != nil {
 				return err
 			}
 			if err := o.emptyDataDir(j, keep); err != nil {
 				return err
 			}
-			if info, err := o.Host.Lstat(o.DataDir); err == nil && !stays && o.removable(info) {
+			if info, err := o.Host.Lstat(o.DataDir); err == nil && !stays && o.canRemoveDataDir(info) {
 				if err := o.Host.RemoveAll(o.DataDir); err != nil {
 					return err
 				}
 			}
-			return o.Host.RemoveAll(journal.Pointer)
+			return o.Host.RemoveAll(journal.PointerFile)
 		},
 	}
 }
@@ -57,7 +57,7 @@ func (o job) removeDataDir(j *journal.Journal, keep []string) step.Step {
 // emptyDataDir removes the entries of the data folder except keep. Before it removes the
 // saved state of the host, the journal records that nothing is left: an install after a
 // kill in between inspects the host again.
-func (o job) emptyDataDir(j *journal.Journal, keep []string) error {
+func (o operation) emptyDataDir(j *journal.Journal, keep []string) error {
 	remove := func(names ...string) error {
 		for _, name := range names {
 			if err := o.Host.RemoveAll(filepath.Join(o.DataDir, name)); err != nil {
@@ -66,26 +66,26 @@ func (o job) emptyDataDir(j *journal.Journal, keep []string) error {
 		}
 		return nil
 	}
-	names := o.entries(keep)
+	names := o.dataDirEntries(keep)
 	if i := slices.Index(names, node.BeforeDir); i >= 0 && len(j.Runs()) > 0 {
 		if err := remove(names[:i]...); err != nil {
 			return err
 		}
-		if err := j.Forget(); err != nil {
+		if err := j.Clear(); err != nil {
 			o.Note("warning: " + err.Error()) // a full disk must not keep a reset from making space
 		}
-		if err := o.asBefore(j); err != nil { // writing the journal sets the mode of the folder
+		if err := o.restoreDirMode(j); err != nil { // writing the journal sets the mode of the folder
 			return err
 		}
-		names = o.entries(keep)
+		names = o.dataDirEntries(keep)
 	}
 	return remove(names...)
 }
 
 // restoreDirMode sets the mode of the data folder to the one before the first run, if
 // the folder existed then.
-func (o job) asBefore(j *journal.Journal) error {
-	mode, existed := j.FolderBefore()
+func (o operation) restoreDirMode(j *journal.Journal) error {
+	mode, existed := j.InitialDirMode()
 	if !existed {
 		return nil
 	}
@@ -94,7 +94,7 @@ func (o job) asBefore(j *journal.Journal) error {
 
 // canRemoveDataDir reports whether the data folder is empty, was created by Plinth and is
 // not a mount point.
-func (o job) removable(info fs.FileInfo) bool {
+func (o operation) canRemoveDataDir(info fs.FileInfo) bool {
 	list, err := o.Host.ReadDir(o.DataDir)
 	mounts, mountErr := leftover.Finder{Host: o.Host}.MountTable()
 	return errors.Join(err, mountErr) == nil && len(list) == 0 && info.Mode().Perm() == journal.DirMode &&
@@ -104,7 +104,7 @@ func (o job) removable(info fs.FileInfo) bool {
 // dataDirEntries returns the names of the entries of the data folder except keep, in the
 // order in which they are removed. What the journal refers to comes late, and the
 // journal last: until then a second reset relies on it.
-func (o job) entries(keep []string) []string {
+func (o operation) dataDirEntries(keep []string) []string {
 	list, err := o.Host.ReadDir(o.DataDir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil

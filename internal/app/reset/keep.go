@@ -22,7 +22,7 @@ const volumesDir = "volumes"
 
 // confirmByName asks the user to type the name of the cluster, or takes it from req, so
 // that a cluster is not removed by a command on the wrong host.
-func (o job) agree(ctx context.Context, j *journal.Journal, req Request) error {
+func (o operation) confirmByName(ctx context.Context, j *journal.Journal, req Options) error {
 	const doing = "reset cluster"
 	name := run.ClusterName(j)
 	if r, ok, err := journal.ReadReceipt(o.Host, o.DataDir); err == nil && ok {
@@ -45,23 +45,23 @@ func (o job) agree(ctx context.Context, j *journal.Journal, req Request) error {
 	case req.Yes:
 		return problem.Newf(problem.ExitUsage, doing, "add --cluster "+name+" to confirm that cluster; nothing was changed", "--yes alone does not name the cluster to remove")
 	}
-	return o.Type(ctx, "This removes the cluster "+name+" from this host, "+what+". Type its name to confirm:", name, instead)
+	return o.ConfirmTyped(ctx, "This removes the cluster "+name+" from this host, "+what+". Type its name to confirm:", name, instead)
 }
 
 // retainedEntries returns the names of the entries of the data folder that a reset
 // retains: none when deleteData is set or there are no volumes.
-func (o job) keeping(deleteData bool) []string {
+func (o operation) retainedEntries(deleteData bool) []string {
 	list, err := o.Host.ReadDir(filepath.Join(o.DataDir, volumesDir))
 	if deleteData || err != nil || len(list) == 0 {
 		return nil
 	}
-	return []string{volumesDir, journal.KeptFile}
+	return []string{volumesDir, journal.RetainedFile}
 }
 
 // writeRetainedMarker writes a file into the data folder that records what was retained
 // there, so that the next install may use the folder and the next reset finds it.
-func (o job) markKept(keep []string, cluster string) error {
-	path := filepath.Join(o.DataDir, journal.KeptFile)
+func (o operation) writeRetainedMarker(keep []string, cluster string) error {
+	path := filepath.Join(o.DataDir, journal.RetainedFile)
 	if _, err := o.Host.Lstat(path); err == nil || len(keep) == 0 {
 		return nil
 	}
@@ -73,17 +73,17 @@ func (o job) markKept(keep []string, cluster string) error {
 }
 
 // listRetained returns a message for each thing that a reset retains on purpose.
-func (o job) kept(j *journal.Journal, keep []string) []string {
+func (o operation) listRetained(j *journal.Journal, keep []string) []string {
 	var all []string
 	if slices.Contains(keep, volumesDir) {
 		dir := filepath.Join(o.DataDir, volumesDir)
 		list, _ := o.Host.ReadDir(dir) // retainedEntries has just read it
-		all = append(all, fmt.Sprintf("%s: data of %d volumes, %s; --delete-data removes it", dir, len(list), ui.Bytes(o.size(dir))))
+		all = append(all, fmt.Sprintf("%s: data of %d volumes, %s; --delete-data removes it", dir, len(list), ui.FormatBytes(o.diskUsage(dir))))
 	}
 	if list, err := o.Host.ReadDir(run.LogDir); err == nil && len(list) > 0 {
-		all = append(all, fmt.Sprintf("%s: logs of %d runs, %s", run.LogDir, len(list), ui.Bytes(o.size(run.LogDir))))
+		all = append(all, fmt.Sprintf("%s: logs of %d runs, %s", run.LogDir, len(list), ui.FormatBytes(o.diskUsage(run.LogDir))))
 	}
-	foreign, _ := node.Foreign(o.Host, o.cluster(j)) // an error shows in the steps
+	foreign, _ := node.ForeignFiles(o.Host, o.journalCluster(j)) // an error shows in the steps
 	for _, p := range foreign {
 		all = append(all, p+": created by another program")
 	}
@@ -92,13 +92,13 @@ func (o job) kept(j *journal.Journal, keep []string) []string {
 
 // withSizes returns found with the size of each path of at least 1 MiB, and the total of
 // all sizes in bytes.
-func (o job) sized(found []string) (texts []string, total int64) {
+func (o operation) withSizes(found []string) (texts []string, total int64) {
 	const notable = 1 << 20
 	for _, what := range found {
 		if strings.HasPrefix(what, "/") {
-			n := o.size(what)
+			n := o.diskUsage(what)
 			if total += n; n >= notable {
-				what += " (" + ui.Bytes(n) + ")"
+				what += " (" + ui.FormatBytes(n) + ")"
 			}
 		}
 		texts = append(texts, what)
@@ -108,7 +108,7 @@ func (o job) sized(found []string) (texts []string, total int64) {
 
 // diskUsage returns the size in bytes of the files at and below path; it does not follow
 // links.
-func (o job) size(path string) (total int64) {
+func (o operation) diskUsage(path string) (total int64) {
 	info, err := o.Host.Lstat(path)
 	if err != nil || !info.IsDir() {
 		if err == nil && info.Mode().IsRegular() {
@@ -118,7 +118,7 @@ func (o job) size(path string) (total int64) {
 	}
 	list, _ := o.Host.ReadDir(path) // what cannot be read is not counted
 	for _, e := range list {
-		total += o.size(filepath.Join(path, e.Name()))
+		total += o.diskUsage(filepath.Join(path, e.Name()))
 	}
 	return total
 }

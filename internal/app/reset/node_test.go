@@ -17,21 +17,21 @@ import (
 )
 
 func TestLeaveCluster_StopsTheResetUnlessForced(t *testing.T) {
-	no := step.Step{ID: leave.LeaveID, Title: "Leave the cluster",
+	no := step.Step{ID: leave.LeaveStepID, Title: "Leave the cluster",
 		Check: func(context.Context) (step.State, error) { return step.Needed("w is still a member"), nil },
 		Apply: func(context.Context, step.Report) error { return errors.New("no quorum") }}
 	for name, force := range map[string]bool{"by default": false, "forced": true} {
 		t.Run(name, func(t *testing.T) {
 			o, _ := newOperation(t, "/data/plinth")
-			j, err := o.Journal()
+			j, err := o.OpenJournal()
 			must(t, err)
-			must(t, j.Begin("reset", nil))
+			must(t, j.BeginRun("reset", nil))
 			var res Result
-			err = o.leave(t.Context(), o.Steps("reset", j), parting.Parting{Name: "w", Cluster: "my-app", Force: force, Steps: []step.Step{no}}, &res)
+			err = o.leaveCluster(t.Context(), o.StepRunner("reset", j), parting.LeavePlan{Name: "w", Cluster: "my-app", Force: force, Steps: []step.Step{no}}, &res)
 			switch {
-			case force && (err != nil || len(res.Remains) != 1 || res.Node != "w"):
+			case force && (err != nil || len(res.FollowUp) != 1 || res.Node != "w"):
 				t.Errorf("forced: %v, %+v", err, res)
-			case !force && (problem.ExitCode(err) != problem.ExitStep || !strings.Contains(err.Error(), "no quorum") || !strings.Contains(problem.Hint(err), "sudo plinth node remove w") || parting.Departed(j)):
+			case !force && (problem.ExitCode(err) != problem.ExitStep || !strings.Contains(err.Error(), "no quorum") || !strings.Contains(problem.Hint(err), "sudo plinth node remove w") || parting.HasLeft(j)):
 				t.Errorf("%v (%s)", err, problem.Hint(err))
 			}
 		})
@@ -39,12 +39,12 @@ func TestLeaveCluster_StopsTheResetUnlessForced(t *testing.T) {
 }
 
 func TestResetNode_ExplainsWhatToDoOnAnIncompleteHost(t *testing.T) {
-	reset := func(t *testing.T, prepare func(o job, f *hosttest.Fake)) (Result, error) {
+	reset := func(t *testing.T, prepare func(o operation, f *hosttest.Fake)) (Result, error) {
 		o, f := newOperation(t, "/data/plinth")
 		if prepare != nil {
 			prepare(o, f)
 		}
-		return o.node(t.Context(), NodeRequest{Request: Request{DryRun: true}})
+		return o.resetNode(t.Context(), NodeOptions{Options: Options{DryRun: true}})
 	}
 	t.Run("nothing is installed", func(t *testing.T) {
 		if res, err := reset(t, nil); err != nil || res.Changed || res.Plan != nil {
@@ -52,25 +52,25 @@ func TestResetNode_ExplainsWhatToDoOnAnIncompleteHost(t *testing.T) {
 		}
 	})
 	t.Run("an install without an end", func(t *testing.T) {
-		_, err := reset(t, func(o job, f *hosttest.Fake) { installed(t, o, f) })
+		_, err := reset(t, func(o operation, f *hosttest.Fake) { installed(t, o, f) })
 		if problem.ExitCode(err) != problem.ExitUsage || !strings.Contains(problem.Hint(err), "reset cluster --cluster my-app") {
 			t.Errorf("%v (%s)", err, problem.Hint(err))
 		}
 	})
 	t.Run("a join without an end", func(t *testing.T) {
-		res, err := reset(t, func(o job, _ *hosttest.Fake) {
-			j, err := o.Journal()
+		res, err := reset(t, func(o operation, _ *hosttest.Fake) {
+			j, err := o.OpenJournal()
 			must(t, err)
-			must(t, j.Begin("join", map[string]string{run.ArgName: "my-app"}))
-			must(t, o.Host.Write(k0s.EtcdMember, strings.NewReader(""), 0o600))
+			must(t, j.BeginRun("join", map[string]string{run.ArgName: "my-app"}))
+			must(t, o.Host.Write(k0s.EtcdMemberDir, strings.NewReader(""), 0o600))
 		})
-		if err != nil || len(res.Remains) != 1 || len(res.Plan) == 0 {
+		if err != nil || len(res.FollowUp) != 1 || len(res.Plan) == 0 {
 			t.Errorf("%+v, %v", res, err)
 		}
 	})
 	t.Run("a cluster that does not answer", func(t *testing.T) {
-		_, err := reset(t, func(o job, f *hosttest.Fake) {
-			must(t, installed(t, o, f).Begin("install", map[string]string{run.ArgName: "my-app"}))
+		_, err := reset(t, func(o operation, f *hosttest.Fake) {
+			must(t, installed(t, o, f).BeginRun("install", map[string]string{run.ArgName: "my-app"}))
 			must(t, journal.WriteReceipt(o.Host, o.DataDir, journal.Receipt{Name: "my-app", Node: "a"}))
 			must(t, o.Host.Write(k0s.KubeletConf, strings.NewReader(kubeletConf), 0o600))
 		})

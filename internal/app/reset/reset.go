@@ -21,7 +21,7 @@ import (
 )
 
 // Options are the options of a reset.
-type Request struct {
+type Options struct {
 	DryRun     bool   // only return what would be removed
 	Yes        bool   // do not ask for confirmation
 	Cluster    string // name of the cluster to remove; "" to ask for it
@@ -30,40 +30,40 @@ type Request struct {
 
 // Result is the result of a reset.
 type Result struct {
-	Changed bool           `json:"changed"`            // false when there was nothing to remove
-	Node    string         `json:"node,omitempty"`     // name of this host in a cluster that continues without it
-	Cluster string         `json:"cluster,omitempty"`  // name of that cluster
-	Remains []string       `json:"followUp,omitempty"` // commands to run on one of its controllers
-	Plan    []step.Planned `json:"plan,omitempty"`
-	Left    []string       `json:"leftovers,omitempty"` // what could not be removed
-	Kept    []string       `json:"retained,omitempty"`  // what was kept on purpose: data, logs, files of other programs
-	Proof   *Proof         `json:"proof,omitempty"`     // comparison of the host with its state before the install
-	Log     string         `json:"log,omitempty"`
+	Changed    bool           `json:"changed"`            // false when there was nothing to remove
+	Node       string         `json:"node,omitempty"`     // name of this host in a cluster that continues without it
+	Cluster    string         `json:"cluster,omitempty"`  // name of that cluster
+	FollowUp   []string       `json:"followUp,omitempty"` // commands to run on one of its controllers
+	Plan       []step.Planned `json:"plan,omitempty"`
+	Leftovers  []string       `json:"leftovers,omitempty"` // what could not be removed
+	Retained   []string       `json:"retained,omitempty"`  // what was kept on purpose: data, logs, files of other programs
+	Comparison *Comparison    `json:"proof,omitempty"`     // comparison of the host with its state before the install
+	Log        string         `json:"log,omitempty"`
 }
 
 // Comparison is the comparison of a host after a reset with its state before the
 // install.
-type Proof = node.Proof
+type Comparison = node.Verification
 
 // operation is a reset of this host.
-type job struct{ *run.Run }
+type operation struct{ *run.Env }
 
 // RunCluster removes the cluster from this host: everything that an install put here
 // according to the journal, and what k0s and its pods left.
-func Cluster(ctx context.Context, r *run.Run, req Request) (Result, error) {
-	o := job{r}
-	if err := run.NeedRoot("reset cluster"); err != nil {
+func RunCluster(ctx context.Context, r *run.Env, req Options) (Result, error) {
+	o := operation{r}
+	if err := run.RequireRoot("reset cluster"); err != nil {
 		return Result{}, err
 	}
 	if req.DryRun {
-		return job{o.ReadOnly()}.reset(ctx, req)
+		return operation{o.ReadOnly()}.resetCluster(ctx, req)
 	}
-	if err := o.somethingToReset("reset cluster"); err != nil {
+	if err := o.checkInstalled("reset cluster"); err != nil {
 		return Result{}, err
 	}
 	var res Result
-	err := o.Changing(ctx, "reset", func(r *run.Run, _ *runlog.Log) (err error) {
-		res, err = job{r}.reset(ctx, req)
+	err := o.WithLock(ctx, "reset", func(r *run.Env, _ *runlog.RunLog) (err error) {
+		res, err = operation{r}.resetCluster(ctx, req)
 		return err
 	})
 	return res, err
@@ -72,12 +72,12 @@ func Cluster(ctx context.Context, r *run.Run, req Request) (Result, error) {
 // checkInstalled returns a usage problem when the data folder has no install but a
 // cluster is on this host: the cluster belongs to another data folder, or was not
 // installed by Plinth.
-func (o job) somethingToReset(doing string) error {
-	if err := o.Usable(doing); err != nil {
+func (o operation) checkInstalled(doing string) error {
+	if err := o.CheckDataDir(doing); err != nil {
 		return err
 	}
-	j, err := o.Journal()
-	if err != nil || len(j.Runs()) > 0 || j.Lost() {
+	j, err := o.OpenJournal()
+	if err != nil || len(j.Runs()) > 0 || j.HistoryLost() {
 		return err
 	}
 	if _, err := o.Host.Lstat(k0s.ConfigPath); err == nil {
@@ -87,130 +87,130 @@ func (o job) somethingToReset(doing string) error {
 	return nil
 }
 
-func (o job) reset(ctx context.Context, req Request) (Result, error) {
-	j, err := o.Journal()
+func (o operation) resetCluster(ctx context.Context, req Options) (Result, error) {
+	j, err := o.OpenJournal()
 	if err != nil {
 		return Result{}, err
 	}
-	if len(j.Runs()) == 0 && !j.Lost() {
-		return o.resetBirth(ctx, j, req)
+	if len(j.Runs()) == 0 && !j.HistoryLost() {
+		return o.resetWithoutJournal(ctx, j, req)
 	}
 	if req.DryRun {
-		return o.dryRun(ctx, j, req, parting.Parting{})
+		return o.dryRun(ctx, j, req, parting.LeavePlan{})
 	}
-	if err := o.agree(ctx, j, req); err != nil {
+	if err := o.confirmByName(ctx, j, req); err != nil {
 		return Result{}, err
 	}
-	return o.takeBack(ctx, j, req.DeleteData, parting.Parting{})
+	return o.removeCluster(ctx, j, req.DeleteData, parting.LeavePlan{})
 }
 
 // RollBack removes everything that the runs in j installed, without asking. The caller
 // must hold the lock.
-func TakeBack(ctx context.Context, r *run.Run, j *journal.Journal, deleteData bool) (Result, error) {
-	return job{r}.takeBack(ctx, j, deleteData, parting.Parting{})
+func RollBack(ctx context.Context, r *run.Env, j *journal.Journal, deleteData bool) (Result, error) {
+	return operation{r}.removeCluster(ctx, j, deleteData, parting.LeavePlan{})
 }
 
-func (o job) takeBack(ctx context.Context, j *journal.Journal, deleteData bool, p parting.Parting) (Result, error) {
-	kinds, err := o.leftovers(j)
+func (o operation) removeCluster(ctx context.Context, j *journal.Journal, deleteData bool, p parting.LeavePlan) (Result, error) {
+	kinds, err := o.leftoverKinds(j)
 	if err != nil {
 		return Result{}, err
 	}
-	keep := o.keeping(deleteData)
-	res := Result{Changed: true, Log: o.LogFile, Kept: o.kept(j, keep)}
+	keep := o.retainedEntries(deleteData)
+	res := Result{Changed: true, Log: o.LogFile, Retained: o.listRetained(j, keep)}
 	name := run.ClusterName(j)
-	runner := o.Steps("reset", j)
-	if err := j.Begin("reset", p.Args(name)); err != nil {
+	runner := o.StepRunner("reset", j)
+	if err := j.BeginRun("reset", p.JournalArgs(name)); err != nil {
 		// A full disk must not prevent a reset, which makes space: the
 		// existing records of the journal suffice.
 		o.Note("warning: " + err.Error())
 		runner.Recorder = nil
 	}
-	if err := o.leave(ctx, runner, p, &res); err != nil {
-		return res, errors.Join(err, j.End(err))
+	if err := o.leaveCluster(ctx, runner, p, &res); err != nil {
+		return res, errors.Join(err, j.EndRun(err))
 	}
 	if _, err = runner.RunAll(ctx, plan.Reset(kinds)); err != nil {
-		return o.left(ctx, res, kinds, errors.Join(err, j.End(err)))
+		return o.withLeftovers(ctx, res, kinds, errors.Join(err, j.EndRun(err)))
 	}
-	if err := o.prove(ctx, j, &res); err != nil {
-		return res, errors.Join(err, j.End(err))
+	if err := o.verifyHostRestored(ctx, j, &res); err != nil {
+		return res, errors.Join(err, j.EndRun(err))
 	}
 	// The journal is removed last: until here, a second reset relies on it.
-	_, err = o.Steps("reset", nil).Run(ctx, []step.Step{o.removeDataDir(j, keep)})
+	_, err = o.StepRunner("reset", nil).Run(ctx, []step.Step{o.removeDataDirStep(j, keep)})
 	return res, err
 }
 
 // verifyHostRestored compares the host with its state before the install and returns an
 // error when leftovers remain. Without a record of that state it compares nothing and
 // leaves res unchanged.
-func (o job) prove(ctx context.Context, j *journal.Journal, res *Result) error {
-	c, err := o.remembered(j)
+func (o operation) verifyHostRestored(ctx context.Context, j *journal.Journal, res *Result) error {
+	c, err := o.recordedCluster(j)
 	if err != nil || c.Before == nil {
 		return err
 	}
-	res.Proof, err = node.Prove(ctx, o.Host, c, o.DataDir)
+	res.Comparison, err = node.VerifyReset(ctx, o.Host, c, o.DataDir)
 	switch {
 	case err != nil:
 		o.Note("warning: cannot compare the host with its state before the install: " + err.Error())
-	case len(res.Proof.Left) > 0:
-		res.Left = res.Proof.Left
-		return problem.New(problem.ExitLeftover, "remove everything", errors.New("the host is not as it was before: "+strings.Join(res.Left, ", ")),
+	case len(res.Comparison.Leftovers) > 0:
+		res.Leftovers = res.Comparison.Leftovers
+		return problem.New(problem.ExitLeftover, "remove everything", errors.New("the host is not as it was before: "+strings.Join(res.Leftovers, ", ")),
 			"find out what uses it, then run the same command again; the log is "+o.LogFile)
 	}
 	return nil
 }
 
 // dryRun returns what a reset would remove.
-func (o job) dryRun(ctx context.Context, j *journal.Journal, req Request, p parting.Parting) (Result, error) {
-	kinds, err := o.leftovers(j)
+func (o operation) dryRun(ctx context.Context, j *journal.Journal, req Options, p parting.LeavePlan) (Result, error) {
+	kinds, err := o.leftoverKinds(j)
 	if err != nil {
 		return Result{}, err
 	}
-	keep := o.keeping(req.DeleteData)
-	leaveSteps, err := o.Steps("reset", nil).Plan(ctx, p.Steps)
+	keep := o.retainedEntries(req.DeleteData)
+	leaveSteps, err := o.StepRunner("reset", nil).Plan(ctx, p.Steps)
 	if err != nil {
 		return Result{}, err
 	}
-	planned, err := o.Steps("reset", nil).Plan(ctx, append(plan.Reset(kinds), o.removeDataDir(j, keep)))
+	planned, err := o.StepRunner("reset", nil).Plan(ctx, append(plan.Reset(kinds), o.removeDataDirStep(j, keep)))
 	if err != nil {
 		return Result{}, err
 	}
 	for i, k := range kinds {
 		found, _ := k.Find(ctx) // Plan has just called it without an error
-		planned[i].Touches, planned[i].Bytes = o.sized(found)
+		planned[i].Affects, planned[i].Bytes = o.withSizes(found)
 	}
 	folder := &planned[len(planned)-1]
 	var inside []string
-	for _, name := range o.entries(keep) {
+	for _, name := range o.dataDirEntries(keep) {
 		inside = append(inside, filepath.Join(o.DataDir, name))
 	}
-	_, folder.Bytes = o.sized(inside)
-	return Result{Node: p.Name, Cluster: p.Cluster, Remains: p.Remains, Plan: append(leaveSteps, planned...), Kept: o.kept(j, keep)}, nil
+	_, folder.Bytes = o.withSizes(inside)
+	return Result{Node: p.Name, Cluster: p.Cluster, FollowUp: p.FollowUp, Plan: append(leaveSteps, planned...), Retained: o.listRetained(j, keep)}, nil
 }
 
 // resetWithoutJournal removes the data folder when a run was killed before its journal
 // was complete, or a reset after it had removed the journal.
-func (o job) resetBirth(ctx context.Context, j *journal.Journal, req Request) (Result, error) {
-	keep := o.keeping(req.DeleteData)
-	folder := o.removeDataDir(j, keep)
-	res := Result{Kept: o.kept(j, keep), Log: o.LogFile}
+func (o operation) resetWithoutJournal(ctx context.Context, j *journal.Journal, req Options) (Result, error) {
+	keep := o.retainedEntries(req.DeleteData)
+	folder := o.removeDataDirStep(j, keep)
+	res := Result{Retained: o.listRetained(j, keep), Log: o.LogFile}
 	state, err := folder.Check(ctx)
-	if err != nil || state.Kind == step.IsDone || req.DryRun {
+	if err != nil || state.Kind == step.KindDone || req.DryRun {
 		return res, err
 	}
-	_, err = o.Steps("reset", nil).Run(ctx, []step.Step{folder})
+	_, err = o.StepRunner("reset", nil).Run(ctx, []step.Step{folder})
 	res.Changed = err == nil
 	return res, err
 }
 
 // withLeftovers adds to res what is still on the host after a reset that failed with err,
 // and returns the problem for it.
-func (o job) left(ctx context.Context, res Result, kinds []leftover.Kind, err error) (Result, error) {
+func (o operation) withLeftovers(ctx context.Context, res Result, kinds []leftover.Kind, err error) (Result, error) {
 	if problem.ExitCode(err) == problem.ExitInterrupted {
 		return res, err
 	}
 	for _, k := range kinds {
 		found, _ := k.Find(ctx) // what cannot be inspected is in err
-		res.Left = append(res.Left, found...)
+		res.Leftovers = append(res.Leftovers, found...)
 	}
 	return res, problem.New(problem.ExitLeftover, "remove everything", err,
 		"find out what uses it, then run the same command again; a reboot ends processes that still run; the log is "+o.LogFile)
@@ -219,9 +219,9 @@ func (o job) left(ctx context.Context, res Result, kinds []leftover.Kind, err er
 // leftoverKinds returns the kinds of leftovers that the cluster of this host may have,
 // according to the journal. A run that ended before it had inspected the host has left
 // nothing: what is there was not installed by Plinth.
-func (o job) leftovers(j *journal.Journal) ([]leftover.Kind, error) {
-	c, err := o.remembered(j)
-	if err != nil || c.Before == nil && !j.Lost() {
+func (o operation) leftoverKinds(j *journal.Journal) ([]leftover.Kind, error) {
+	c, err := o.recordedCluster(j)
+	if err != nil || c.Before == nil && !j.HistoryLost() {
 		return nil, err
 	}
 	return node.Leftovers(o.Host, c), nil
@@ -229,10 +229,10 @@ func (o job) leftovers(j *journal.Journal) ([]leftover.Kind, error) {
 
 // recordedCluster returns the cluster of this host with the state of the host before it;
 // without that state when no run recorded it or the record is lost.
-func (o job) remembered(j *journal.Journal) (leftover.Cluster, error) {
-	c := o.cluster(j)
-	var before leftover.Before
-	known, err := j.Found(plan.RememberID, &before)
+func (o operation) recordedCluster(j *journal.Journal) (leftover.Scope, error) {
+	c := o.journalCluster(j)
+	var before leftover.HostState
+	known, err := j.LoadState(plan.RecordHostStateID, &before)
 	if err != nil {
 		return c, problem.New(problem.ExitInternal, "read the state of this host before the install", err, "")
 	}
@@ -243,20 +243,20 @@ func (o job) remembered(j *journal.Journal) (leftover.Cluster, error) {
 }
 
 // journalCluster returns the cluster of this host as recorded in the journal.
-func (o job) cluster(j *journal.Journal) leftover.Cluster {
+func (o operation) journalCluster(j *journal.Journal) leftover.Scope {
 	var cidrs []netip.Prefix
-	created := []string{k0s.OwnConfig}
+	created := []string{k0s.ContainerdConfigPath}
 	for _, earlier := range j.Runs() {
 		if p, err := netip.ParsePrefix(earlier.Args[run.ArgPodCIDR]); err == nil {
 			cidrs = []netip.Prefix{p}
 		}
 		for _, s := range earlier.Steps {
-			created = append(created, s.Touches...)
+			created = append(created, s.Affects...)
 		}
 	}
-	c := o.Leftover(cidrs...)
-	if c.Cautious = j.Lost(); !c.Cautious {
-		c.Made = created
+	c := o.CleanupScope(cidrs...)
+	if c.Cautious = j.HistoryLost(); !c.Cautious {
+		c.WrittenPaths = created
 	}
 	return c
 }

@@ -51,32 +51,32 @@ func (admitAll) Admit(context.Context, step.Report) ([]byte, map[string][]byte, 
 
 // steps returns the real steps of the scenario. The steps that need a real cluster are
 // simulated: each starts a pod.
-func (s *simulation) steps(r *run.Run, m *machine.Machine, j *journal.Journal) []step.Step {
+func (s *simulation) steps(r *run.Env, m *machine.Machine, j *journal.Journal) []step.Step {
 	joins := s.scenario.verb == "join"
-	service := k0s.Service{Host: r.Host, Settings: k0s.SettingsFor(s.in, "10.0.0.5", "n1"), Worker: s.scenario.worker, Joins: joins}
-	c := plan.Cluster{Host: r.Host, Memory: j, Now: r.Now, DataDir: dataDir, Node: "n1", AddOns: s.parts, K0s: service,
-		K0sFile: fakeProgram(k0s.Binary), Leftover: r.Leftover(), Console: plan.Console{Namespace: "kotsadm", App: &kots.App{}}}
+	service := k0s.Service{Host: r.Host, Settings: k0s.NewSettings(s.in, "10.0.0.5", "n1"), Worker: s.scenario.worker, JoinsCluster: joins}
+	c := plan.Cluster{Host: r.Host, StateStore: j, Now: r.Now, DataDir: dataDir, NodeName: "n1", AddOns: s.parts, K0s: service,
+		K0sFile: fakeProgram(k0s.BinaryPath), CleanupScope: r.CleanupScope(), Console: plan.Console{Namespace: "kotsadm", App: &kots.App{}}}
 	if !s.scenario.worker {
-		c.KotsFile = fakeProgram(kots.Binary)
+		c.KotsFile = fakeProgram(kots.BinaryPath)
 	}
 	steps := plan.Install(c)
 	if joins {
-		c.Agent = fakeProgram(node.AgentBinary)
-		c.Kept = entry.Kept{Dir: dataDir + "/bundle", Files: map[string][]byte{"index.json": []byte("{}")}}
+		c.AgentFile = fakeProgram(node.AgentBinary)
+		c.BundleCache = entry.BundleCache{Dir: dataDir + "/bundle", Files: map[string][]byte{"index.json": []byte("{}")}}
 		steps = plan.Join(c, admitAll{}, s.apiAccess(r))
 	}
 	return s.simulateSteps(steps, service, m)
 }
 
 // apiAccess returns the access of a worker to the Kubernetes API; nil for a controller.
-func (s *simulation) apiAccess(r *run.Run) *entry.Way {
+func (s *simulation) apiAccess(r *run.Env) *entry.APIAccess {
 	if !s.scenario.worker {
 		return nil
 	}
-	return &entry.Way{Files: gateway.Files(dataDir),
-		Needed: func() (string, error) { return gateway.SeedNeeded(r.Host, dataDir) },
+	return &entry.APIAccess{Files: gateway.SeedFiles(dataDir),
+		CheckSeed: func() (string, error) { return gateway.SeedNeeded(r.Host, dataDir) },
 		Seed: func() error {
-			return gateway.Seed(r.Host, dataDir, []byte("authority"), []netip.Addr{netip.MustParseAddr("10.0.0.1")})
+			return gateway.SeedControllers(r.Host, dataDir, []byte("authority"), []netip.Addr{netip.MustParseAddr("10.0.0.1")})
 		}}
 }
 
@@ -111,7 +111,7 @@ func podStep(s step.Step, service k0s.Service, m *machine.Machine) step.Step {
 	}
 	s.Apply = func(_ context.Context, report step.Report) error {
 		report("starting", 0, 0)
-		m.Pod(s.ID)
+		m.StartPod(s.ID)
 		return nil
 	}
 	return s

@@ -63,7 +63,7 @@ func newSimulation(t *testing.T, scenario scenario) *simulation {
 	must(t, err)
 	points, err := drill.Points()
 	must(t, err)
-	s := &simulation{t: t, scenario: scenario, in: in, parts: parts, points: points, bare: machine.Bare()}
+	s := &simulation{t: t, scenario: scenario, in: in, parts: parts, points: points, bare: machine.NewHost()}
 	s.converged, err = s.becomeNode(s.bare, nil, nil)
 	must(t, err)
 	return s
@@ -79,22 +79,22 @@ type observer func(moment string, left machine.State)
 
 // newRun returns a run of verb on a machine that continues from state, with rules armed;
 // or, when see is set, with see called for every moment.
-func (s *simulation) newRun(verb string, state machine.State, rules []failpoint.Rule, see observer) (*run.Run, *machine.Machine) {
+func (s *simulation) newRun(verb string, state machine.State, rules []failpoint.Rule, see observer) (*run.Env, *machine.Machine) {
 	m := machine.New(s.t, state)
 	effects := failpoint.Effects{}
 	if see != nil {
-		m.Acts = func(what string) { see("before "+what, maps.Clone(m.State)) }
+		m.OnChange = func(what string) { see("before "+what, maps.Clone(m.State)) }
 		// A delay of i represents the moment at points[i-1].
 		rules = nil
 		for i, p := range s.points {
-			rules = append(rules, failpoint.Rule{Point: p, Nth: 1, Onward: true, Action: failpoint.Delay, After: time.Duration(i + 1)})
+			rules = append(rules, failpoint.Rule{Point: p, Nth: 1, Repeat: true, Action: failpoint.Delay, Duration: time.Duration(i + 1)})
 		}
-		effects.Pause = func(i time.Duration) { see(s.points[i-1].String(), maps.Clone(m.State)) }
+		effects.Sleep = func(i time.Duration) { see(s.points[i-1].String(), maps.Clone(m.State)) }
 	}
-	r := &run.Run{Host: m.Host(), Config: run.Config{DataDir: dataDir, Failpoints: failpoint.Arm(rules, effects),
+	r := &run.Env{Host: m.Host(), GlobalOptions: run.GlobalOptions{DataDir: dataDir, Failpoints: failpoint.Arm(rules, effects),
 		Events: func(step.Event) {}, Note: func(string) {}, Confirm: func(context.Context, string) error { return nil },
 		Now: machine.Now}}
-	r.Arm(verb)
+	r.ArmFailpoints(verb)
 	return r, m
 }
 
@@ -103,11 +103,11 @@ func (s *simulation) newRun(verb string, state machine.State, rules []failpoint.
 func (s *simulation) becomeNode(state machine.State, rules []failpoint.Rule, see observer) (machine.State, error) {
 	verb := s.scenario.verb
 	r, m := s.newRun(verb, state, rules, see)
-	j, err := r.Journal()
+	j, err := r.OpenJournal()
 	if err != nil {
 		return m.State, err
 	}
-	if last, ok := j.Last("reset"); ok && last.Unfinished() && verb == "join" {
+	if last, ok := j.LastRun("reset"); ok && last.Unfinished() && verb == "join" {
 		return m.State, errHalfReset
 	}
 	steps := s.steps(r, m, j)
@@ -115,23 +115,23 @@ func (s *simulation) becomeNode(state machine.State, rules []failpoint.Rule, see
 	if err != nil {
 		return m.State, err
 	}
-	todo, err := r.Steps(verb, nil).Plan(s.t.Context(), steps)
+	todo, err := r.StepRunner(verb, nil).Plan(s.t.Context(), steps)
 	if err != nil || installed && !slices.ContainsFunc(todo, func(p step.Planned) bool { return p.State != "done" }) {
 		return m.State, err
 	}
-	if err := j.Begin(verb, map[string]string{run.ArgPodCIDR: s.in.Spec.Network.PodCIDR, run.ArgName: "my-app"}); err != nil {
+	if err := j.BeginRun(verb, map[string]string{run.ArgPodCIDR: s.in.Spec.Network.PodCIDR, run.ArgName: "my-app"}); err != nil {
 		return m.State, err
 	}
-	if _, err = r.Steps(verb, j).Run(s.t.Context(), steps); err == nil {
+	if _, err = r.StepRunner(verb, j).Run(s.t.Context(), steps); err == nil {
 		err = journal.WriteReceipt(r.Host, dataDir, journal.Receipt{Name: "my-app"})
 	}
-	return m.State, errors.Join(err, j.End(err))
+	return m.State, errors.Join(err, j.EndRun(err))
 }
 
 // reset runs a reset from state and returns the state at its end.
 func (s *simulation) reset(state machine.State, rules []failpoint.Rule, see observer) (machine.State, error) {
 	r, m := s.newRun("reset", state, rules, see)
-	_, err := job{r}.reset(s.t.Context(), Request{Yes: true, Cluster: "my-app", DeleteData: true})
+	_, err := operation{r}.resetCluster(s.t.Context(), Options{Yes: true, Cluster: "my-app", DeleteData: true})
 	return m.State, err
 }
 
@@ -213,7 +213,7 @@ func isJournal(key string) bool {
 // order of mounts, rules and users is removed too.
 func withoutJournal(state machine.State) machine.State {
 	kept := maps.Clone(state)
-	maps.DeleteFunc(kept, func(key string, _ machine.Thing) bool {
+	maps.DeleteFunc(kept, func(key string, _ machine.Object) bool {
 		return isJournal(key)
 	})
 	if photo, ok := kept[beforeFile]; ok { // without its modules, which stay loaded
@@ -224,10 +224,10 @@ func withoutJournal(state machine.State) machine.State {
 			kept[beforeFile] = photo
 		}
 	}
-	for _, key := range []string{machine.Rules, machine.MountInfo, "/etc/passwd", "/etc/group"} {
+	for _, key := range []string{machine.RulesKey, machine.MountInfoPath, "/etc/passwd", "/etc/group"} {
 		lines := strings.Split(kept[key].Data, "\n")
 		slices.Sort(lines)
-		kept[key] = machine.Thing{Data: strings.Join(lines, "\n")}
+		kept[key] = machine.Object{Data: strings.Join(lines, "\n")}
 	}
 	return kept
 }
@@ -239,7 +239,7 @@ func (s *simulation) verifyInvariants(moment string, state machine.State) {
 	for key, was := range s.bare {
 		is, there := state[key]
 		switch {
-		case key == machine.Rules:
+		case key == machine.RulesKey:
 			for line := range strings.Lines(was.Data) {
 				if !strings.Contains(is.Data, line) {
 					s.t.Errorf("%s: the packet rule %q is gone", moment, line)
@@ -312,7 +312,7 @@ func (c *moments) hashState(state machine.State) uint64 {
 		}
 		sum += maphash.Comparable(c.seed, struct {
 			string
-			machine.Thing
+			machine.Object
 		}{key, thing})
 	}
 	return sum
@@ -328,11 +328,11 @@ func summarizeJournal(text string) string {
 	for _, r := range content.Runs {
 		facts[fmt.Sprint(r.Verb, r.Args)] = true
 		for _, s := range r.Steps {
-			facts[fmt.Sprint(s.ID, s.Touches, string(s.Before))] = true
+			facts[fmt.Sprint(s.ID, s.Affects, string(s.OriginalState))] = true
 		}
 	}
 	last := content.Runs[len(content.Runs)-1]
-	return fmt.Sprint(slices.Sorted(maps.Keys(facts)), last.Verb, last.Unfinished(), last.At())
+	return fmt.Sprint(slices.Sorted(maps.Keys(facts)), last.Verb, last.Unfinished(), last.ReachedStep())
 }
 
 // recordIn returns an observer that records each moment in c.
@@ -464,7 +464,7 @@ func TestSimulation_RecoversFromEveryError(t *testing.T) {
 		var rules []failpoint.Rule
 		for nth := 1; nth <= writes; nth++ {
 			for _, p := range s.points {
-				mayFail := p.Moment != failpoint.Working && p.Moment != failpoint.Started && (nth == 1 || p.Object == failpoint.Journal)
+				mayFail := p.Phase != failpoint.Working && p.Phase != failpoint.Started && (nth == 1 || p.Object == failpoint.Journal)
 				if mayFail && (p.Verb == "reset" || p.Verb == s.scenario.verb) {
 					rules = append(rules, failpoint.Rule{Point: p, Nth: nth, Action: actions[nth%len(actions)]})
 				}

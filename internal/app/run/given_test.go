@@ -25,7 +25,7 @@ func TestReadInput_ReadsFilesUpToTheLimit(t *testing.T) {
 		"a directory":            {path: t.TempDir(), err: "is a directory"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			raw, err := Given(strings.NewReader("in"), c.path, 4)
+			raw, err := ReadInput(strings.NewReader("in"), c.path, 4)
 			if string(raw) != c.want || (err == nil) != (c.err == "") || err != nil && !strings.Contains(err.Error(), c.err) {
 				t.Errorf("%s: %q, %v", c.path, raw, err)
 			}

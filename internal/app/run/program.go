@@ -11,7 +11,7 @@ import (
 
 // openWithoutBundle opens the executable at path and returns its content without
 // an embedded bundle. An embedded key stays in it.
-func program(path string) (io.ReadCloser, error) {
+func openWithoutBundle(path string) (io.ReadCloser, error) {
 	file, err := os.Open(path)
 	if err != nil {
 		return nil, err

@@ -26,14 +26,14 @@ func TestOpenWithoutBundle_KeepsTheKeyAndDropsTheBundle(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	key, err := sign.ParsePublic(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))
+	key, err := sign.ParsePublicKey(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))
 	if err != nil {
 		t.Fatal(err)
 	}
 	section := func(text string) *io.SectionReader {
 		return io.NewSectionReader(strings.NewReader(text), 0, int64(len(text)))
 	}
-	written := func(s seal.Sealed) string {
+	written := func(s seal.Embedded) string {
 		var b bytes.Buffer
 		if err := seal.Write(&b, s); err != nil {
 			t.Fatal(err)
@@ -41,18 +41,18 @@ func TestOpenWithoutBundle_KeepsTheKeyAndDropsTheBundle(t *testing.T) {
 		return b.String()
 	}
 	const plain = "the program"
-	keyed := written(seal.Sealed{Program: section(plain), Key: key})
+	keyed := written(seal.Embedded{Program: section(plain), Key: key})
 	for name, c := range map[string]struct{ file, want string }{
 		"as it was built": {plain, plain},
 		"with a key":      {keyed, keyed},
-		"with both":       {written(seal.Sealed{Program: section(plain), Key: key, Bundle: section("a large bundle")}), keyed},
+		"with both":       {written(seal.Embedded{Program: section(plain), Key: key, Bundle: section("a large bundle")}), keyed},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "exe")
 			if err := os.WriteFile(path, []byte(c.file), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			r, err := program(path)
+			r, err := openWithoutBundle(path)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -66,7 +66,7 @@ func TestOpenWithoutBundle_KeepsTheKeyAndDropsTheBundle(t *testing.T) {
 		if err := os.WriteFile(path, []byte("x"+keyed), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := program(path); err == nil {
+		if _, err := openWithoutBundle(path); err == nil {
 			t.Error("damaged embedded data is accepted")
 		}
 	})

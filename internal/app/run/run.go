@@ -37,7 +37,7 @@ const (
 )
 
 // GlobalOptions are the settings that the process passes to every command.
-type Config struct {
+type GlobalOptions struct {
 	DataDir string                                           // Plinth's own folder; "" for the one recorded on this host, or the default
 	LogFile string                                           // "" for a new file in LogDir for each run
 	Version string                                           // version of this build
@@ -47,32 +47,32 @@ type Config struct {
 	// ConfirmTyped asks the user to type word before an action that cannot be
 	// undone; a nil error means yes. instead names the flags that confirm without
 	// a prompt.
-	Type    func(ctx context.Context, question, word, instead string) error
-	Secrets *runlog.Secrets  // collects values that must not be shown
-	Now     func() time.Time // the clock
+	ConfirmTyped func(ctx context.Context, question, word, instead string) error
+	Secrets      *runlog.Secrets  // collects values that must not be shown
+	Now          func() time.Time // the clock
 
 	Failpoints *failpoint.Set // where to crash or fail on purpose; nil except in a fault test
 }
 
 // Env is the environment of one command that runs on this machine.
-type Run struct {
-	Config
+type Env struct {
+	GlobalOptions
 	Host host.Host
 
 	journal *journal.Journal // the journal opened last
 }
 
 // New returns an Env for the machine on which this process runs.
-func New(c Config) *Run {
+func New(c GlobalOptions) *Env {
 	h := host.Local("/")
 	if c.DataDir == "" {
-		c.DataDir = journal.Dir(h)
+		c.DataDir = journal.FindDir(h)
 	}
-	return &Run{Config: c, Host: h}
+	return &Env{GlobalOptions: c, Host: h}
 }
 
 // RequireRoot returns a usage problem unless this process runs as root.
-func NeedRoot(verb string) error {
+func RequireRoot(verb string) error {
 	if os.Geteuid() == 0 {
 		return nil
 	}
@@ -81,11 +81,11 @@ func NeedRoot(verb string) error {
 
 // CheckDataDir returns a usage problem unless the data folder belongs to Plinth or
 // can be used for it.
-func (r *Run) Usable(verb string) error {
-	if why := journal.Unusable(r.Host, r.DataDir); why != "" {
+func (r *Env) CheckDataDir(verb string) error {
+	if why := journal.UnusableReason(r.Host, r.DataDir); why != "" {
 		return problem.Newf(problem.ExitUsage, verb, "name a folder that only Plinth uses with --data-dir; nothing on this host was changed", "the data folder %s %s", r.DataDir, why)
 	}
-	if have := journal.Dir(r.Host); have != journal.DefaultDir && have != r.DataDir {
+	if have := journal.FindDir(r.Host); have != journal.DefaultDir && have != r.DataDir {
 		return problem.Newf(problem.ExitUsage, verb, "omit --data-dir; nothing on this host was changed", "this host's data folder is %s, not %s", have, r.DataDir)
 	}
 	return nil
@@ -94,7 +94,7 @@ func (r *Run) Usable(verb string) error {
 // WithLock runs fn while it holds the lock of this host, so that no other run
 // changes the host at the same time. It opens the log file; events and notes are
 // written to the log too.
-func (r *Run) Changing(ctx context.Context, verb string, fn func(r *Run, log *runlog.Log) error) (err error) {
+func (r *Env) WithLock(ctx context.Context, verb string, fn func(r *Env, log *runlog.RunLog) error) (err error) {
 	release, notice, err := journal.Lock(ctx, lockPath, verb, r.Now())
 	if err != nil {
 		return err
@@ -104,11 +104,11 @@ func (r *Run) Changing(ctx context.Context, verb string, fn func(r *Run, log *ru
 	if path == "" {
 		path = filepath.Join(LogDir, fmt.Sprintf("%s-%s.log", verb, r.Now().UTC().Format("20060102T150405.000Z")))
 	}
-	file, err := host.CreateLog(path)
+	file, err := host.CreateLogFile(path)
 	if err != nil {
 		return problem.New(problem.ExitUsage, "open the log "+path, err, "name a new file in a writable folder with --log-file")
 	}
-	log := runlog.NewLog(file, r.Now, r.Secrets)
+	log := runlog.NewRunLog(file, r.Now, r.Secrets)
 	log.Note("plinth " + r.Version + " " + verb)
 	run := *r
 	run.LogFile = path
@@ -117,7 +117,7 @@ func (r *Run) Changing(ctx context.Context, verb string, fn func(r *Run, log *ru
 	if notice != "" {
 		run.Note(notice)
 	}
-	run.Arm(verb)
+	run.ArmFailpoints(verb)
 	started := r.Now()
 	err = fn(&run, log)
 	if err != nil {
@@ -125,7 +125,7 @@ func (r *Run) Changing(ctx context.Context, verb string, fn func(r *Run, log *ru
 	}
 	log.Note(fmt.Sprintf("peak memory %.0f MB", float64(host.PeakMemory())/1e6))
 	if run.journal != nil {
-		cost := run.journal.Cost()
+		cost := run.journal.WriteStats()
 		log.Note(fmt.Sprintf("journal: %d writes in %.3f s of %.3f s", cost.Writes, cost.Time.Seconds(), r.Now().Sub(started).Seconds()))
 	}
 	return errors.Join(err, log.Close(), file.Close())
@@ -133,45 +133,45 @@ func (r *Run) Changing(ctx context.Context, verb string, fn func(r *Run, log *ru
 
 // LockHolder returns the run that changes this host now; ok is false when there is
 // none.
-func (r *Run) Holder() (journal.Holder, bool) { return journal.Holding(r.Host, lockPath) }
+func (r *Env) LockHolder() (journal.Holder, bool) { return journal.CurrentHolder(r.Host, lockPath) }
 
 // ArmFailpoints installs the failpoints of verb, if any are set.
-func (r *Run) Arm(verb string) {
+func (r *Env) ArmFailpoints(verb string) {
 	if r.Failpoints == nil {
 		return
 	}
-	r.Note("this run may crash on purpose: " + failpoint.Variable + " is set")
-	r.Host.Files = r.Failpoints.Files(verb, r.Host.Files, map[string]string{
+	r.Note("this run may crash on purpose: " + failpoint.EnvVar + " is set")
+	r.Host.Files = r.Failpoints.WrapFiles(verb, r.Host.Files, map[string]string{
 		filepath.Join(r.DataDir, journal.File):        failpoint.Journal,
 		filepath.Join(r.DataDir, journal.CopyFile):    failpoint.Journal,
 		filepath.Join(r.DataDir, journal.ReceiptFile): failpoint.Receipt,
 	})
-	_ = r.Failpoints.At(verb, failpoint.Run, failpoint.Started) // this point cannot fail
+	_ = r.Failpoints.Reach(verb, failpoint.Run, failpoint.Started) // this point cannot fail
 }
 
 // OpenJournal opens the journal in the data folder and reports its notice, if any.
-func (r *Run) Journal() (*journal.Journal, error) {
+func (r *Env) OpenJournal() (*journal.Journal, error) {
 	j, err := journal.Open(r.Host, r.DataDir, r.Now)
 	r.journal = j
-	if err == nil && j.Notice() != "" {
-		r.Note("warning: " + j.Notice())
+	if err == nil && j.RecoveryNotice() != "" {
+		r.Note("warning: " + j.RecoveryNotice())
 	}
 	return j, err
 }
 
 // StepRunner returns the runner for the steps of verb. It records them with rec; nil
 // records nothing.
-func (r *Run) Steps(verb string, rec step.Recorder) step.Runner {
-	runner := step.Runner{Verb: verb, Recorder: rec, Events: r.Events, Now: r.Now,
-		Resume: "run the same command again: it resumes where it stopped; the log is " + r.LogFile}
+func (r *Env) StepRunner(verb string, rec step.Recorder) step.Runner {
+	runner := step.Runner{Verb: verb, Recorder: rec, OnEvent: r.Events, Now: r.Now,
+		ResumeHint: "run the same command again: it resumes where it stopped; the log is " + r.LogFile}
 	if r.Failpoints != nil {
-		runner.At = func(id string, b step.Boundary) error { return r.Failpoints.At(verb, id, failpoint.Moment(b)) }
+		runner.OnBoundary = func(id string, b step.Boundary) error { return r.Failpoints.Reach(verb, id, failpoint.Phase(b)) }
 	}
 	return runner
 }
 
 // ReadOnly returns a copy of r that cannot change the host.
-func (r *Run) ReadOnly() *Run {
+func (r *Env) ReadOnly() *Env {
 	readOnly := *r
 	readOnly.Host = host.ReadOnly(r.Host)
 	return &readOnly
@@ -179,8 +179,8 @@ func (r *Run) ReadOnly() *Run {
 
 // RequireInstalled returns the receipt of this host. It returns a usage problem when
 // no install was finished here; doing names the command for the message.
-func (r *Run) Installed(doing string) (journal.Receipt, error) {
-	if err := NeedRoot(doing); err != nil {
+func (r *Env) RequireInstalled(doing string) (journal.Receipt, error) {
+	if err := RequireRoot(doing); err != nil {
 		return journal.Receipt{}, err
 	}
 	receipt, ok, err := journal.ReadReceipt(r.Host, r.DataDir)
@@ -191,11 +191,11 @@ func (r *Run) Installed(doing string) (journal.Receipt, error) {
 }
 
 // KubeClient returns a client for the Kubernetes API of the cluster on this host.
-func (r *Run) Client() (*kube.Client, error) { return Client(r.Host) }
+func (r *Env) KubeClient() (*kube.Client, error) { return KubeClient(r.Host) }
 
 // KubeClient returns a client for the Kubernetes API of the cluster on h. It uses the
 // administrator's kubeconfig of k0s.
-func Client(h host.Files) (*kube.Client, error) {
+func KubeClient(h host.Files) (*kube.Client, error) {
 	conf, err := h.ReadFile(k0s.AdminConf)
 	if err != nil {
 		return nil, err
@@ -205,11 +205,11 @@ func Client(h host.Files) (*kube.Client, error) {
 
 // CleanupScope returns the description of a cluster whose leftovers are searched for
 // on this host. podCIDRs are the networks of its pods.
-func (r *Run) Leftover(podCIDRs ...netip.Prefix) leftover.Cluster {
-	c := leftover.Default(podCIDRs...)
-	c.Extra = append(c.Extra, FetchDir)
-	for _, path := range []string{k0s.Binary, kots.Binary, node.AgentBinary} {
-		c.Extra = append(c.Extra, path, host.TempPath(path))
+func (r *Env) CleanupScope(podCIDRs ...netip.Prefix) leftover.Scope {
+	c := leftover.DefaultScope(podCIDRs...)
+	c.ExtraPaths = append(c.ExtraPaths, FetchDir)
+	for _, path := range []string{k0s.BinaryPath, kots.BinaryPath, node.AgentBinary} {
+		c.ExtraPaths = append(c.ExtraPaths, path, host.TempPath(path))
 	}
 	return c
 }
@@ -224,7 +224,7 @@ const (
 )
 
 // WithStepCount adds the number n of steps to apply to args and returns args.
-func Steps(args map[string]string, n int) map[string]string {
+func WithStepCount(args map[string]string, n int) map[string]string {
 	args[ArgSteps] = strconv.Itoa(n)
 	return args
 }
@@ -241,19 +241,19 @@ func ClusterName(j *journal.Journal) (name string) {
 }
 
 // KOTS returns a client for the KOTS console in namespace.
-func (r *Run) KOTS(namespace string) (*kots.KOTS, error) {
-	client, err := r.Client()
+func (r *Env) KOTS(namespace string) (*kots.Client, error) {
+	client, err := r.KubeClient()
 	if err != nil {
 		return nil, err
 	}
-	return plan.KOTS(r.Host, client, namespace, r.DataDir), nil
+	return plan.NewKOTS(r.Host, client, namespace, r.DataDir), nil
 }
 
 // AgentArtifact returns this executable as the file from which the agent runs. It
 // includes an embedded key but no embedded bundle, because a node does not need the
 // bundle twice.
-func (r *Run) Self() (node.Artifact, error) {
-	open := func() (io.ReadCloser, error) { return program("/proc/self/exe") }
+func (r *Env) AgentArtifact() (node.Artifact, error) {
+	open := func() (io.ReadCloser, error) { return openWithoutBundle("/proc/self/exe") }
 	f, err := open()
 	if err != nil {
 		return node.Artifact{}, err

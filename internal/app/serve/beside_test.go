@@ -11,7 +11,7 @@ func TestRunBackground_WaitsForWatchesToEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ended := 0
 		watch := func(ctx context.Context) { <-ctx.Done(); ended++ }
-		end := beside(t.Context(), watch, func(ctx context.Context) { <-ctx.Done() })
+		end := runBackground(t.Context(), watch, func(ctx context.Context) { <-ctx.Done() })
 		synctest.Wait()
 		if ended != 0 {
 			t.Error("a watch ended by itself")

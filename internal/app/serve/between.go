@@ -15,21 +15,21 @@ import (
 
 // peerCheckHandler returns the handler for the peer checks of joining hosts, which test
 // the network between them and this node.
-func between(r *run.Run) http.Handler {
+func peerCheckHandler(r *run.Env) http.Handler {
 	receipt, _, err := journal.ReadReceipt(r.Host, r.DataDir)
 	controller := err != nil || receipt.Role != token.Worker
-	return &peer.Handler{Self: func() (peer.Identity, int) { return self(r) }, Controller: controller, Live: true, Now: r.Now}
+	return &peer.Handler{Self: func() (peer.Identity, int) { return selfIdentity(r) }, Controller: controller, IsNode: true, Now: r.Now}
 }
 
 // selfIdentity returns the identity of this node from its receipt and from the host
 // facts that its install stored, if any, and its MTU in bytes, or 0.
-func self(r *run.Run) (peer.Identity, int) {
+func selfIdentity(r *run.Env) (peer.Identity, int) {
 	receipt, _, err := journal.ReadReceipt(r.Host, r.DataDir)
 	if err != nil {
 		return peer.Identity{}, 0
 	}
 	i := peer.Identity{Hostname: receipt.Node}
-	if facts, err := preflight.Kept(r, receipt.Facts); err == nil {
+	if facts, err := preflight.ReadFactsSnapshot(r, receipt.Facts); err == nil {
 		i.Traits = facts.Traits()
 	}
 	if id, err := r.Host.ReadFile("/etc/machine-id"); err == nil {
@@ -38,7 +38,7 @@ func self(r *run.Run) (peer.Identity, int) {
 	if a, err := netip.ParseAddr(receipt.Address); err == nil {
 		i.Addresses = []netip.Addr{a}
 	}
-	mtu := mtuOf(receipt.Address)
+	mtu := interfaceMTU(receipt.Address)
 	if mtu > 0 {
 		i.Traits.MTU = mtu
 	}
@@ -46,7 +46,7 @@ func self(r *run.Run) (peer.Identity, int) {
 }
 
 // interfaceMTU returns the MTU in bytes of the interface that has the address, or 0.
-func mtuOf(address string) int {
+func interfaceMTU(address string) int {
 	all, err := net.Interfaces()
 	if err != nil {
 		return 0

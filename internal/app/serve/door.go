@@ -33,15 +33,15 @@ import (
 
 // bootstrapTTL is the lifetime of the k0s token that one join receives. It covers the
 // start of k0s on the joining host, which has downloaded everything before.
-const bootstrapLife = "15m"
+const bootstrapTTL = "15m"
 
 // joinServer admits hosts to this controller's cluster.
-type door struct{ *run.Run }
+type joinServer struct{ *run.Env }
 
-var _ agent.Cluster = door{}
+var _ agent.Backend = joinServer{}
 
 // ClusterState is what a controller knows about its cluster.
-type Cluster struct {
+type ClusterState struct {
 	Client    *kube.Client
 	Receipt   journal.Receipt
 	Installer *spec.Installer
@@ -50,12 +50,12 @@ type Cluster struct {
 
 // ReadClusterState returns the state of this controller's cluster, from the receipt, the
 // stored bundle documents and the administrator's kubeconfig.
-func Look(ctx context.Context, r *run.Run) (c Cluster, err error) {
+func ReadClusterState(ctx context.Context, r *run.Env) (c ClusterState, err error) {
 	receipt, ok, err := journal.ReadReceipt(r.Host, r.DataDir)
 	if err != nil || !ok {
 		return c, errors.Join(err, errors.New("no finished install is on this host"))
 	}
-	b, err := Bundle(ctx, r)
+	b, err := OpenBundle(ctx, r)
 	if err != nil {
 		return c, err
 	}
@@ -65,15 +65,15 @@ func Look(ctx context.Context, r *run.Run) (c Cluster, err error) {
 	}
 	in, findings := spec.ParseInstaller("installer.yaml", raw)
 	if in == nil {
-		return c, spec.Problem("read the Installer", findings)
+		return c, spec.FindingsError("read the Installer", findings)
 	}
-	client, err := r.Client()
-	return Cluster{Client: client, Receipt: receipt, Installer: in,
-		Fields: compose.Agreement(in, b.Digest().String(), r.DataDir, r.Version)}, err
+	client, err := r.KubeClient()
+	return ClusterState{Client: client, Receipt: receipt, Installer: in,
+		Fields: compose.SharedConfig(in, b.Digest().String(), r.DataDir, r.Version)}, err
 }
 
 // Nodes returns the nodes of the cluster.
-func (c Cluster) Nodes(ctx context.Context) ([]agent.Node, error) {
+func (c ClusterState) Nodes(ctx context.Context) ([]agent.Node, error) {
 	list, err := c.Client.Core().Nodes().List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return nil, err
@@ -95,7 +95,7 @@ func (c Cluster) Nodes(ctx context.Context) ([]agent.Node, error) {
 }
 
 // builtinRegistry returns the registry in the cluster, or nil if the Installer has none.
-func (c Cluster) registry(dataDir string) (*registry.Registry, error) {
+func (c ClusterState) builtinRegistry(dataDir string) (*registry.Registry, error) {
 	parts, err := addons.Resolve(c.Installer, dataDir)
 	for _, p := range parts {
 		if p.Name == "registry" {
@@ -107,91 +107,91 @@ func (c Cluster) registry(dataDir string) (*registry.Registry, error) {
 }
 
 // statusError turns the rejection of a token into an error with an HTTP status.
-func refusal(err error) error {
-	var no *record.Refusal
+func statusError(err error) error {
+	var no *record.RejectedError
 	if errors.As(err, &no) {
-		return &agent.Refusal{Why: no.Why, Status: http.StatusUnauthorized}
+		return &agent.StatusError{Reason: no.Reason, Status: http.StatusUnauthorized}
 	}
 	return err
 }
 
 // tokenStore returns the store of the cluster's join tokens.
-func (d door) book() (record.Book, error) {
-	client, err := d.Client()
+func (d joinServer) tokenStore() (record.Store, error) {
+	client, err := d.KubeClient()
 	if err != nil {
-		return record.Book{}, err
+		return record.Store{}, err
 	}
-	return record.Book{Core: client.Core(), Now: d.Now}, nil
+	return record.Store{Core: client.Core(), Now: d.Now}, nil
 }
 
 // checkToken returns the record of the token in bearer. It is an error if the host with
 // machineID must not join with it.
-func (d door) check(ctx context.Context, bearer, machineID string) (record.Record, error) {
-	book, err := d.book()
+func (d joinServer) checkToken(ctx context.Context, bearer, machineID string) (record.Record, error) {
+	book, err := d.tokenStore()
 	if err != nil {
 		return record.Record{}, err
 	}
 	r, err := book.Check(ctx, bearer, machineID)
-	return r, refusal(err)
+	return r, statusError(err)
 }
 
 // CheckReadAccess returns an error unless bearer may read the bundle of the cluster. A
 // token that is used up still may, because the host that used it continues to read; a
 // revoked token may not.
-func (d door) Permit(ctx context.Context, bearer string) error {
-	book, err := d.book()
+func (d joinServer) CheckReadAccess(ctx context.Context, bearer string) error {
+	book, err := d.tokenStore()
 	if err != nil {
 		return err
 	}
-	return refusal(book.Reads(ctx, bearer))
+	return statusError(book.CheckReadAccess(ctx, bearer))
 }
 
 // CheckNode returns an error unless node is a node of the cluster whose credentials
 // were not revoked.
-func (d door) Member(ctx context.Context, node string) error {
-	client, err := d.Client()
+func (d joinServer) CheckNode(ctx context.Context, node string) error {
+	client, err := d.KubeClient()
 	if err != nil {
 		return err
 	}
-	gone, err := member.Revoked(ctx, client, node)
+	gone, err := member.IsNodeRevoked(ctx, client, node)
 	if err != nil {
 		return err
 	}
 	if gone {
-		return removed(node)
+		return removedError(node)
 	}
-	return isNode(ctx, client, node)
+	return checkIsNode(ctx, client, node)
 }
 
 // checkIsNode returns an error if the cluster has no such node.
-func isNode(ctx context.Context, client *kube.Client, node string) error {
+func checkIsNode(ctx context.Context, client *kube.Client, node string) error {
 	_, err := client.Core().Nodes().Get(ctx, node, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
-		return removed(node)
+		return removedError(node)
 	}
 	return err
 }
 
-func removed(node string) error {
-	return &agent.Refusal{Why: "node " + node + " was removed from the cluster", Status: http.StatusUnauthorized}
+func removedError(node string) error {
+	return &agent.StatusError{Reason: "node " + node + " was removed from the cluster", Status: http.StatusUnauthorized}
 }
 
 // DescribeCluster returns what a host has to know before it joins.
-func (d door) Offer(ctx context.Context, bearer, machineID string) (agent.Offer, error) {
-	r, err := d.check(ctx, bearer, machineID)
+func (d joinServer) DescribeCluster(ctx context.Context, bearer, machineID string) (agent.ClusterInfo, error) {
+	r, err := d.checkToken(ctx, bearer, machineID)
 	if err != nil {
-		return agent.Offer{}, err
+		return agent.ClusterInfo{}, err
 	}
-	c, err := Look(ctx, d.Run)
+	c, err := ReadClusterState(ctx, d.Env)
 	if err != nil {
-		return agent.Offer{}, err
+		return agent.ClusterInfo{}, err
 	}
-	ca, err := d.Host.ReadFile(k0s.CACert)
+	ca, err := d.Host.ReadFile(k0s.CACertPath)
 	if err != nil {
-		return agent.Offer{}, err
+		return agent.ClusterInfo{}, err
 	}
 	nodes, err := c.Nodes(ctx)
-	o := agent.Offer{CA: ca, Cluster: c.Receipt.Name, Role: r.Role, Fields: c.Fields, Nodes: nodes, API: c.Receipt.API, Time: d.Now().UTC()}
+	o := agent.ClusterInfo{CA: ca, Cluster: c.Receipt.Name, Role: r.Role, Fields: c.Fields, Nodes: nodes, API: c.Receipt.API, Time: d.Now().UTC()}
 	for _, f := range c.Fields {
 		if f.Name == "bundle" {
 			o.Bundle = digest.Digest(f.Value)
@@ -201,12 +201,12 @@ func (d door) Offer(ctx context.Context, bearer, machineID string) (agent.Offer,
 }
 
 // Admit records the use of the join token by a host, and returns a k0s join token for it.
-func (d door) Admit(ctx context.Context, bearer string, claim agent.Claim) (a agent.Admission, err error) {
-	rec, err := d.check(ctx, bearer, claim.MachineID)
+func (d joinServer) Admit(ctx context.Context, bearer string, claim agent.JoinRequest) (a agent.JoinResponse, err error) {
+	rec, err := d.checkToken(ctx, bearer, claim.MachineID)
 	if err != nil {
 		return a, err
 	}
-	c, err := Look(ctx, d.Run)
+	c, err := ReadClusterState(ctx, d.Env)
 	if err != nil {
 		return a, err
 	}
@@ -214,45 +214,45 @@ func (d door) Admit(ctx context.Context, bearer string, claim agent.Claim) (a ag
 	if err != nil {
 		return a, err
 	}
-	if why := agent.Taken(nodes, claim); why != "" {
-		return a, &agent.Refusal{Why: why, Status: http.StatusConflict}
+	if why := agent.Conflict(nodes, claim); why != "" {
+		return a, &agent.StatusError{Reason: why, Status: http.StatusConflict}
 	}
 	if rec.Role == token.Controller {
-		if err := d.makeWay(ctx, c, nodes, claim); err != nil {
+		if err := d.acquireJoinSlot(ctx, c, nodes, claim); err != nil {
 			return a, err
 		}
 	}
-	out, err := d.Host.Run(ctx, host.Cmd{Argv: []string{k0s.Binary, "token", "create", "--role=" + rec.Role, "--expiry=" + bootstrapLife}, Timeout: time.Minute})
+	out, err := d.Host.Run(ctx, host.Cmd{Argv: []string{k0s.BinaryPath, "token", "create", "--role=" + rec.Role, "--expiry=" + bootstrapTTL}, Timeout: time.Minute})
 	if err != nil {
 		return a, err
 	}
 	d.Secrets.Hide(strings.TrimSpace(string(out)))
 	var id string
-	if a.Token, id, err = bootstrap.Aim(strings.TrimSpace(string(out)), rec.Role, c.Receipt.Address); err != nil {
+	if a.Token, id, err = bootstrap.RedirectToken(strings.TrimSpace(string(out)), rec.Role, c.Receipt.Address); err != nil {
 		return a, err
 	}
 	d.Secrets.Hide(a.Token)
 	// A node of the same name may have been removed; its name is on the list of revoked ones.
-	if err := member.Readmit(ctx, c.Client, claim.Node); err != nil {
-		return agent.Admission{}, err
+	if err := member.ReadmitNode(ctx, c.Client, claim.Node); err != nil {
+		return agent.JoinResponse{}, err
 	}
-	book := record.Book{Core: c.Client.Core(), Now: d.Now}
+	book := record.Store{Core: c.Client.Core(), Now: d.Now}
 	use := record.Use{Node: claim.Node, MachineID: claim.MachineID, At: d.Now().UTC(), Bootstrap: id}
 	if _, err := book.Use(ctx, bearer, use); err != nil {
-		return agent.Admission{}, refusal(err)
+		return agent.JoinResponse{}, statusError(err)
 	}
-	a.Files, err = d.trust(ctx, c)
+	a.Files, err = d.registryTrust(ctx, c)
 	return a, err
 }
 
 // registryTrust returns the files that make a node trust the cluster's built-in
 // registry; none if there is no registry or it is not installed yet.
-func (d door) trust(ctx context.Context, c Cluster) (map[string][]byte, error) {
-	r, err := c.registry(d.DataDir)
+func (d joinServer) registryTrust(ctx context.Context, c ClusterState) (map[string][]byte, error) {
+	r, err := c.builtinRegistry(d.DataDir)
 	if err != nil || r == nil {
 		return nil, err
 	}
-	files, err := r.Trust(ctx)
+	files, err := r.TrustFiles(ctx)
 	if errors.Is(err, kube.ErrNotFound) {
 		err = nil
 	}
@@ -261,8 +261,8 @@ func (d door) trust(ctx context.Context, c Cluster) (map[string][]byte, error) {
 
 // acquireJoinSlot acquires the lock that makes controllers join one at a time, and
 // removes the etcd member that an earlier, failed attempt of the host has left.
-func (d door) makeWay(ctx context.Context, c Cluster, nodes []agent.Node, claim agent.Claim) error {
-	if err := (turn.Turn{Core: c.Client.Core(), Now: d.Now}).Take(ctx, nodes, claim); err != nil {
+func (d joinServer) acquireJoinSlot(ctx context.Context, c ClusterState, nodes []agent.Node, claim agent.JoinRequest) error {
+	if err := (turn.JoinLock{Core: c.Client.Core(), Now: d.Now}).Acquire(ctx, nodes, claim); err != nil {
 		return err
 	}
 	if !claim.Fresh {
@@ -272,5 +272,5 @@ func (d door) makeWay(ctx context.Context, c Cluster, nodes []agent.Node, claim 
 	if err != nil {
 		return err
 	}
-	return voter.Clear(ctx, store, claim)
+	return voter.RemoveStaleMembers(ctx, store, claim)
 }

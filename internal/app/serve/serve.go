@@ -29,30 +29,30 @@ import (
 // Run runs the service plinth-agent until ctx ends. On a worker, it runs the API load
 // balancer and serves blobs. On a controller, it also admits joining hosts, renews the
 // registry's certificate and promotes etcd learners.
-func Agent(ctx context.Context, r *run.Run) error {
-	if err := run.NeedRoot("run the agent"); err != nil {
+func Run(ctx context.Context, r *run.Env) error {
+	if err := run.RequireRoot("run the agent"); err != nil {
 		return err
 	}
 	if why, err := gateway.SeedNeeded(r.Host, r.DataDir); err == nil && why == "" {
-		return worker(ctx, r)
+		return runWorker(ctx, r)
 	}
-	renewTick, promoteTick := time.NewTicker(renew.Every), time.NewTicker(voter.Every)
+	renewTick, promoteTick := time.NewTicker(renew.RenewInterval), time.NewTicker(voter.PromoteInterval)
 	defer renewTick.Stop()
 	defer promoteTick.Stop()
-	openStore := func() (voter.Store, error) { return etcd.New(r.Host) }
-	end := beside(ctx,
+	openStore := func() (voter.LearnerStore, error) { return etcd.New(r.Host) }
+	end := runBackground(ctx,
 		func(ctx context.Context) {
-			renew.Watch(ctx, renewTick.C, func(ctx context.Context) (*registry.Registry, error) { return registryOf(ctx, r) }, r.Note)
+			renew.WatchRegistryCert(ctx, renewTick.C, func(ctx context.Context) (*registry.Registry, error) { return clusterRegistry(ctx, r) }, r.Note)
 		},
-		func(ctx context.Context) { voter.Watch(ctx, promoteTick.C, openStore, r.Note) })
+		func(ctx context.Context) { voter.PromoteLearners(ctx, promoteTick.C, openStore, r.Note) })
 	defer end()
-	identity := &identity{Run: r, load: loadController}
-	return serve(ctx, r, identity, agent.Service{Cluster: door{r}, Store: newStore(r), Leaver: nodes.Door{Run: r}, Peers: between(r),
-		Electors: voter.Door{Files: r.Host, K0s: voter.K0s, Etcd: openStore}})
+	identity := &identity{Env: r, load: loadControllerCert}
+	return serveHTTPS(ctx, r, identity, agent.Service{Backend: joinServer{r}, Store: newBlobStore(r), NodeRemover: nodes.LeaveServer{Env: r}, PeerCheck: peerCheckHandler(r),
+		EtcdJoiner: voter.EtcdJoinProxy{Files: r.Host, JoinAPI: voter.K0sJoinAPI, Etcd: openStore}})
 }
 
 // runBackground starts the watches. end stops them and waits until they have returned.
-func beside(ctx context.Context, watches ...func(context.Context)) (end func()) {
+func runBackground(ctx context.Context, watches ...func(context.Context)) (end func()) {
 	ctx, stop := context.WithCancel(ctx)
 	var watching sync.WaitGroup
 	for _, watch := range watches {
@@ -62,22 +62,22 @@ func beside(ctx context.Context, watches ...func(context.Context)) (end func()) 
 }
 
 // clusterRegistry returns the built-in registry of this controller's cluster, or nil.
-func registryOf(ctx context.Context, r *run.Run) (*registry.Registry, error) {
-	c, err := Look(ctx, r)
+func clusterRegistry(ctx context.Context, r *run.Env) (*registry.Registry, error) {
+	c, err := ReadClusterState(ctx, r)
 	if err != nil {
 		return nil, err
 	}
-	return c.registry(r.DataDir)
+	return c.builtinRegistry(r.DataDir)
 }
 
 // runWorker runs the load balancer of a worker, and the blob server beside it. If the
 // server fails, the load balancer keeps running.
-func worker(ctx context.Context, r *run.Run) error {
-	identity := &identity{Run: r, load: loadWorker}
+func runWorker(ctx context.Context, r *run.Env) error {
+	identity := &identity{Env: r, load: loadWorkerCert}
 	var serving sync.WaitGroup
 	defer serving.Wait()
 	serving.Go(func() {
-		if err := serve(ctx, r, identity, agent.Service{Cluster: &relay{Run: r}, Store: newStore(r), Streams: workerStreams}); err != nil {
+		if err := serveHTTPS(ctx, r, identity, agent.Service{Backend: &workerServer{Env: r}, Store: newBlobStore(r), MaxStreams: workerStreams}); err != nil {
 			r.Note("cannot serve blobs on this node: " + err.Error())
 		}
 	})
@@ -85,7 +85,7 @@ func worker(ctx context.Context, r *run.Run) error {
 }
 
 // serveHTTPS serves the agent's API on agent.Port until ctx ends.
-func serve(ctx context.Context, r *run.Run, identity *identity, service agent.Service) error {
+func serveHTTPS(ctx context.Context, r *run.Env, identity *identity, service agent.Service) error {
 	const doing = "serve this node's artifacts"
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", ":"+strconv.Itoa(agent.Port))
 	if err != nil {
@@ -93,14 +93,14 @@ func serve(ctx context.Context, r *run.Run, identity *identity, service agent.Se
 	}
 	srv := &http.Server{
 		Handler:           service.Handler(),
-		TLSConfig:         &tls.Config{MinVersion: tls.VersionTLS13, GetConfigForClient: identity.config},
+		TLSConfig:         &tls.Config{MinVersion: tls.VersionTLS13, GetConfigForClient: identity.tlsConfig},
 		TLSNextProto:      map[string]func(*http.Server, *tls.Conn, http.Handler){}, // HTTP/1.1 only: one connection per blob
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       30 * time.Second,
 		WriteTimeout:      2 * time.Minute, // a join may wait for etcd; blobs set their own deadline
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    16 << 10,
-		ErrorLog:          log.New(quiet{}, "", 0), // do not log port scans and broken connections
+		ErrorLog:          log.New(discardLog{}, "", 0), // do not log port scans and broken connections
 	}
 	r.Note(fmt.Sprintf("plinth %s listens on port %d", r.Version, agent.Port))
 	stopped := make(chan struct{})
@@ -119,14 +119,14 @@ func serve(ctx context.Context, r *run.Run, identity *identity, service agent.Se
 }
 
 // discardLog is a writer that discards everything.
-type quiet struct{}
+type discardLog struct{}
 
-func (quiet) Write(p []byte) (int, error) { return len(p), nil }
+func (discardLog) Write(p []byte) (int, error) { return len(p), nil }
 
 // tlsConfig returns the TLS configuration of one connection: the node's current
 // certificate, and the CA that must have issued client certificates.
-func (i *identity) config(*tls.ClientHelloInfo) (*tls.Config, error) {
-	cert, ca, err := i.current()
+func (i *identity) tlsConfig(*tls.ClientHelloInfo) (*tls.Config, error) {
+	cert, ca, err := i.currentCert()
 	if err != nil {
 		return nil, err
 	}

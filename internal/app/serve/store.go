@@ -24,8 +24,8 @@ const contentDir = k0s.DataDir + "/containerd/io.containerd.content.v1.content/b
 
 // OpenBundle opens the bundle that this host was installed from. Only its documents are
 // stored on the host; blobs of images are in containerd.
-func Bundle(ctx context.Context, r *run.Run) (*airgap.Bundle, error) {
-	dir := compose.KeptBundle(r.DataDir)
+func OpenBundle(ctx context.Context, r *run.Env) (*airgap.Bundle, error) {
+	dir := compose.BundleCacheDir(r.DataDir)
 	index, err := r.Host.ReadFile(filepath.Join(dir, "index.json"))
 	if err != nil {
 		return nil, err
@@ -34,18 +34,18 @@ func Bundle(ctx context.Context, r *run.Run) (*airgap.Bundle, error) {
 	if err != nil {
 		return nil, err
 	}
-	return airgap.OpenHeld(ctx, index, docs, "the bundle of this cluster")
+	return airgap.OpenFromStore(ctx, index, docs, "the bundle of this cluster")
 }
 
 // blobStore serves the parts of the bundle that this node has, and this program.
-type store struct {
-	*run.Run
-	self func() digest.Digest // digest of the installed program
+type blobStore struct {
+	*run.Env
+	selfDigest func() digest.Digest // digest of the installed program
 }
 
-func newStore(r *run.Run) store {
-	return store{r, sync.OnceValue(func() digest.Digest {
-		self, err := r.Self()
+func newBlobStore(r *run.Env) blobStore {
+	return blobStore{r, sync.OnceValue(func() digest.Digest {
+		self, err := r.AgentArtifact()
 		if err != nil {
 			return "" // matches no request
 		}
@@ -55,26 +55,26 @@ func newStore(r *run.Run) store {
 
 // Open opens a blob of the bundle, or this program. It returns fs.ErrNotExist for all other
 // blobs, even if they are on the disk.
-func (s store) Open(ctx context.Context, d digest.Digest) (agent.Content, error) {
-	b, err := Bundle(ctx, s.Run)
+func (s blobStore) Open(ctx context.Context, d digest.Digest) (agent.BlobContent, error) {
+	b, err := OpenBundle(ctx, s.Env)
 	if err != nil {
 		return nil, err
 	}
 	if d == b.Digest() {
-		return os.Open(path.Join(compose.KeptBundle(s.DataDir), "index.json"))
+		return os.Open(path.Join(compose.BundleCacheDir(s.DataDir), "index.json"))
 	}
 	for _, f := range b.HostFiles() {
 		if f.Digest == d {
-			return os.Open(compose.HostPaths()[f.Name])
+			return os.Open(compose.HostFilePaths()[f.Name])
 		}
 	}
-	if d == s.self() {
+	if d == s.selfDigest() {
 		return os.Open("/proc/self/exe")
 	}
-	if !belongs(b, d) {
+	if !isInBundle(b, d) {
 		return nil, fs.ErrNotExist
 	}
-	for _, dir := range []string{path.Join(compose.KeptBundle(s.DataDir), "blobs", "sha256"), contentDir} {
+	for _, dir := range []string{path.Join(compose.BundleCacheDir(s.DataDir), "blobs", "sha256"), contentDir} {
 		f, err := os.Open(path.Join(dir, d.Encoded()))
 		if err == nil {
 			return f, nil
@@ -84,7 +84,7 @@ func (s store) Open(ctx context.Context, d digest.Digest) (agent.Content, error)
 }
 
 // isInBundle reports whether the blob d is part of the bundle.
-func belongs(b *airgap.Bundle, d digest.Digest) bool {
+func isInBundle(b *airgap.Bundle, d digest.Digest) bool {
 	for _, it := range b.Items() {
 		for _, have := range it.Blobs() {
 			if have.Digest == d {

@@ -26,47 +26,47 @@ const workerStreams = 8
 
 // workerServer serves blobs on a worker. It admits no hosts, and has the controllers
 // check tokens.
-type relay struct {
-	*run.Run
-	mu      sync.Mutex
-	cluster *peer.Cluster
-	asked   []string // of the controllers in cluster
+type workerServer struct {
+	*run.Env
+	mu        sync.Mutex
+	cluster   *peer.Client
+	addresses []string // of the controllers in cluster
 }
 
-var _ agent.Cluster = (*relay)(nil)
+var _ agent.Backend = (*workerServer)(nil)
 
-func notHere() error {
-	return &agent.Refusal{Why: "this node is a worker; only controllers admit hosts", Status: http.StatusNotFound}
+func notController() error {
+	return &agent.StatusError{Reason: "this node is a worker; only controllers admit hosts", Status: http.StatusNotFound}
 }
 
 // DescribeCluster returns an error, because only controllers describe the cluster.
-func (*relay) Offer(context.Context, string, string) (agent.Offer, error) {
-	return agent.Offer{}, notHere()
+func (*workerServer) DescribeCluster(context.Context, string, string) (agent.ClusterInfo, error) {
+	return agent.ClusterInfo{}, notController()
 }
 
 // Admit returns an error, because only controllers admit hosts.
-func (*relay) Admit(context.Context, string, agent.Claim) (agent.Admission, error) {
-	return agent.Admission{}, notHere()
+func (*workerServer) Admit(context.Context, string, agent.JoinRequest) (agent.JoinResponse, error) {
+	return agent.JoinResponse{}, notController()
 }
 
 // CheckReadAccess has the controllers check bearer, for every request: a revocation takes
 // effect at once, and a worker does not have to see the secret of a token.
-func (w *relay) Permit(ctx context.Context, bearer string) error {
-	cluster, err := w.controllers()
+func (w *workerServer) CheckReadAccess(ctx context.Context, bearer string) error {
+	cluster, err := w.controllerCluster()
 	if err != nil {
 		return err
 	}
-	err = cluster.Reads(ctx, bearer)
-	var no *peer.Denied
+	err = cluster.CheckReadAccess(ctx, bearer)
+	var no *peer.DeniedError
 	if errors.As(err, &no) {
-		return &agent.Refusal{Why: no.Why, Status: http.StatusUnauthorized}
+		return &agent.StatusError{Reason: no.Reason, Status: http.StatusUnauthorized}
 	}
 	return err
 }
 
 // CheckNode returns an error unless node is a node of the cluster. It queries the API with
 // the kubelet's credentials, which may read nodes.
-func (w *relay) Member(ctx context.Context, node string) error {
+func (w *workerServer) CheckNode(ctx context.Context, node string) error {
 	conf, err := w.Host.ReadFile(k0s.KubeletConf)
 	if err != nil {
 		return err
@@ -75,47 +75,47 @@ func (w *relay) Member(ctx context.Context, node string) error {
 	if err != nil {
 		return err
 	}
-	return isNode(ctx, client, node)
+	return checkIsNode(ctx, client, node)
 }
 
 // controllerCluster returns a client for the controllers that the node's load balancer
 // knows now.
-func (w *relay) controllers() (*peer.Cluster, error) {
-	list, err := gateway.Controllers(w.Host, w.DataDir)
+func (w *workerServer) controllerCluster() (*peer.Client, error) {
+	list, err := gateway.KnownControllers(w.Host, w.DataDir)
 	if err != nil {
 		return nil, err
 	}
-	raw, err := gateway.Authority(w.Host, w.DataDir)
+	raw, err := gateway.ClusterCA(w.Host, w.DataDir)
 	if err != nil {
 		return nil, err
 	}
-	ca, err := parse(raw)
+	ca, err := parseCertificate(raw)
 	if err != nil {
 		return nil, err
 	}
-	t := token.Token{Pin: token.Pin(ca)}
+	t := token.Token{Pin: token.PublicKeyPin(ca)}
 	for _, a := range list {
 		t.Addresses = append(t.Addresses, net.JoinHostPort(a.String(), strconv.Itoa(agent.Port)))
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.cluster == nil || !slices.Equal(w.asked, t.Addresses) {
-		w.cluster, w.asked = peer.New(t), t.Addresses // requests of the old client end by themselves
+	if w.cluster == nil || !slices.Equal(w.addresses, t.Addresses) {
+		w.cluster, w.addresses = peer.NewClient(t), t.Addresses // requests of the old client end by themselves
 	}
 	return w.cluster, nil
 }
 
 // loadWorkerCert returns the serving certificate of the worker's kubelet, which the
 // cluster has issued for the node's name and addresses, and the cluster's CA.
-func loadWorker(r *run.Run) (cert tls.Certificate, ca *x509.Certificate, err error) {
-	raw, err := gateway.Authority(r.Host, r.DataDir)
+func loadWorkerCert(r *run.Env) (cert tls.Certificate, ca *x509.Certificate, err error) {
+	raw, err := gateway.ClusterCA(r.Host, r.DataDir)
 	if err != nil {
 		return cert, nil, err
 	}
-	if ca, err = parse(raw); err != nil {
+	if ca, err = parseCertificate(raw); err != nil {
 		return cert, nil, err
 	}
-	both, err := r.Host.ReadFile(k0s.KubeletCert)
+	both, err := r.Host.ReadFile(k0s.KubeletCertPath)
 	if err != nil {
 		return cert, nil, err
 	}

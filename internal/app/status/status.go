@@ -37,7 +37,7 @@ type Status struct {
 	Versions  map[string]string `json:"versions,omitempty"`
 	Service   string            `json:"service,omitempty"` // systemd state of k0s: active, failed, …
 	Agent     string            `json:"agent,omitempty"`   // systemd state of plinth-agent
-	nodes.View
+	nodes.ClusterView
 	AddOns       []AddOnStatus  `json:"addons,omitempty"`
 	Console      *ConsoleStatus `json:"console,omitempty"`
 	Certificates []Certificate  `json:"certificates,omitempty"`
@@ -70,36 +70,36 @@ type Certificate struct {
 
 // Unfinished is a run that has to be resumed or reset.
 type Unfinished struct {
-	Verb   string    `json:"verb"`
-	Began  time.Time `json:"startedAt"`
-	Step   string    `json:"step"`             // where it stopped
-	Failed string    `json:"failed,omitempty"` // reason; "" if it was killed
+	Verb      string    `json:"verb"`
+	StartedAt time.Time `json:"startedAt"`
+	Step      string    `json:"step"`             // where it stopped
+	Failed    string    `json:"failed,omitempty"` // reason; "" if it was killed
 }
 
 // Running is a run that changes this host now.
 type Running struct {
 	journal.Holder
-	Step  string `json:"step,omitempty"`  // current step; "" if it has not changed anything yet
-	Begun int    `json:"begun,omitempty"` // number of started steps, including the current one
-	Steps int    `json:"steps,omitempty"` // number of steps to do at the start of the run; 0 if unknown
+	Step         string `json:"step,omitempty"`  // current step; "" if it has not changed anything yet
+	StepsStarted int    `json:"begun,omitempty"` // number of started steps, including the current one
+	Steps        int    `json:"steps,omitempty"` // number of steps to do at the start of the run; 0 if unknown
 }
 
 // WithRunning returns s with the run of holder, which changes the host now. If the
 // unfinished run in s is the one of holder, it is not unfinished but running.
-func (s Status) While(holder journal.Holder, runs []journal.Run) Status {
+func (s Status) WithRunning(holder journal.Holder, runs []journal.Run) Status {
 	s.Running = &Running{Holder: holder}
 	if s.Unfinished == nil || len(runs) == 0 {
 		return s
 	}
 	last := runs[len(runs)-1]
-	if last.Ended != nil || last.Verb != holder.Verb || last.Began.Before(holder.Began) {
+	if last.EndedAt != nil || last.Verb != holder.Verb || last.StartedAt.Before(holder.StartedAt) {
 		return s // holder has not changed anything yet
 	}
 	s.Unfinished = nil
-	s.Running.Begun = len(last.Steps)
+	s.Running.StepsStarted = len(last.Steps)
 	s.Running.Steps, _ = strconv.Atoi(last.Args[run.ArgSteps])
 	if len(last.Steps) > 0 {
-		s.Running.Step = last.At()
+		s.Running.Step = last.ReachedStep()
 	}
 	return s
 }
@@ -109,25 +109,25 @@ func (s Status) While(holder journal.Holder, runs []journal.Run) Status {
 const statusTimeout = 1500 * time.Millisecond
 
 // Get returns the status of the host of r and of its cluster. It changes nothing.
-func Of(ctx context.Context, r *run.Run) (Status, error) {
-	if err := run.NeedRoot("read the status"); err != nil {
+func Get(ctx context.Context, r *run.Env) (Status, error) {
+	if err := run.RequireRoot("read the status"); err != nil {
 		return Status{}, err
 	}
-	s, err := Look(ctx, r.ReadOnly().Host, r.DataDir, r.Now)
-	holder, held := r.Holder()
+	s, err := Inspect(ctx, r.ReadOnly().Host, r.DataDir, r.Now)
+	holder, held := r.LockHolder()
 	if err != nil || !held {
 		return s, err
 	}
 	j, err := journal.Open(r.ReadOnly().Host, r.DataDir, r.Now)
 	if err == nil {
-		s = s.While(holder, j.Runs())
+		s = s.WithRunning(holder, j.Runs())
 	}
 	return s, err
 }
 
 // Inspect returns the status of the host h, which should be read-only, and of its cluster.
 // A cluster that does not answer is a warning in the status, not an error.
-func Look(ctx context.Context, h host.Host, dataDir string, now func() time.Time) (Status, error) {
+func Inspect(ctx context.Context, h host.Host, dataDir string, now func() time.Time) (Status, error) {
 	j, err := journal.Open(h, dataDir, now)
 	if err != nil {
 		return Status{}, err
@@ -137,17 +137,17 @@ func Look(ctx context.Context, h host.Host, dataDir string, now func() time.Time
 		return Status{}, err
 	}
 	s := Status{Installed: installed, Name: r.Name, Role: r.Role, Bundle: r.Bundle, Versions: r.Versions, Warnings: slices.Clone(r.Warnings)}
-	if j.Notice() != "" {
-		s.Warnings = append(s.Warnings, j.Notice())
+	if j.RecoveryNotice() != "" {
+		s.Warnings = append(s.Warnings, j.RecoveryNotice())
 	}
 	if runs := j.Runs(); len(runs) > 0 {
 		if last := runs[len(runs)-1]; last.Unfinished() {
-			s.Unfinished = &Unfinished{Verb: last.Verb, Began: last.Began, Step: last.At(), Failed: last.Failed}
+			s.Unfinished = &Unfinished{Verb: last.Verb, StartedAt: last.StartedAt, Step: last.ReachedStep(), Failed: last.Failed}
 		}
 	} else {
 		return s, nil
 	}
-	service := k0s.Unit
+	service := k0s.ControllerUnit
 	if r.Role == nodes.Worker {
 		service = k0s.WorkerUnit
 	}
@@ -158,29 +158,29 @@ func Look(ctx context.Context, h host.Host, dataDir string, now func() time.Time
 		}
 		*word = state.Active
 	}
-	s.Certificates = certificates(h)
+	s.Certificates = listCertificates(h)
 	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
 	defer cancel()
-	cluster(ctx, h, r, &s)
+	inspectCluster(ctx, h, r, &s)
 	return s, nil
 }
 
 // inspectCluster queries the nodes, the add-ons and the console concurrently and sets
 // them in s. Failed queries become warnings.
-func cluster(ctx context.Context, h host.Files, r journal.Receipt, s *Status) {
-	client, _, err := nodes.Client(h)
+func inspectCluster(ctx context.Context, h host.Files, r journal.Receipt, s *Status) {
+	client, _, err := nodes.NewClient(h)
 	if err != nil {
 		s.Warnings = append(s.Warnings, "the cluster does not answer: "+err.Error())
 		return
 	}
 	var queries sync.WaitGroup
 	if r.Role != nodes.Worker { // a worker's credentials can only read nodes
-		queries.Go(func() { s.AddOns = addOns(ctx, client, r) })
+		queries.Go(func() { s.AddOns = addOnStatuses(ctx, client, r) })
 		if r.Console.Port != 0 {
-			queries.Go(func() { s.Console = console(ctx, client, r) })
+			queries.Go(func() { s.Console = consoleStatus(ctx, client, r) })
 		}
 	}
-	s.View, err = nodes.Look(ctx, h)
+	s.ClusterView, err = nodes.Inspect(ctx, h)
 	queries.Wait()
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
@@ -192,7 +192,7 @@ func cluster(ctx context.Context, h host.Files, r journal.Receipt, s *Status) {
 }
 
 // addOnStatuses returns the state of each add-on, from the state of its pods.
-func addOns(ctx context.Context, client *kube.Client, r journal.Receipt) []AddOnStatus {
+func addOnStatuses(ctx context.Context, client *kube.Client, r journal.Receipt) []AddOnStatus {
 	out := make([]AddOnStatus, len(r.AddOns))
 	var queries sync.WaitGroup
 	for i, part := range r.AddOns {
@@ -213,15 +213,15 @@ func addOns(ctx context.Context, client *kube.Client, r journal.Receipt) []AddOn
 
 // consoleStatus returns the state of the console, as reported by its own health endpoint
 // at this node's address.
-func console(ctx context.Context, client *kube.Client, r journal.Receipt) *ConsoleStatus {
+func consoleStatus(ctx context.Context, client *kube.Client, r journal.Receipt) *ConsoleStatus {
 	c := &ConsoleStatus{URL: compose.ConsoleURL(r.Console, r.Address)}
 	var queries sync.WaitGroup
 	var stuck string
-	queries.Go(func() { stuck = stranded(ctx, client, r.Console.Namespace) })
-	cert, _, err := front.Front{Kube: client, Namespace: r.Console.Namespace}.Certificate(ctx)
+	queries.Go(func() { stuck = consoleStuckReason(ctx, client, r.Console.Namespace) })
+	cert, _, err := front.ConsoleProxy{Kube: client, Namespace: r.Console.Namespace}.Certificate(ctx)
 	if err == nil {
-		var h front.Health
-		h, err = front.Ask(ctx, compose.ConsoleURL(journal.Console{Port: r.Console.Port}, r.Address), cert)
+		var h front.ConsoleHealth
+		h, err = front.GetConsoleHealth(ctx, compose.ConsoleURL(journal.Console{Port: r.Console.Port}, r.Address), cert)
 		c.Version, c.Ready = h.Version, err == nil && h.Database && h.Storage
 	}
 	queries.Wait()
@@ -229,7 +229,7 @@ func console(ctx context.Context, client *kube.Client, r journal.Receipt) *Conso
 	case !c.Ready && stuck != "":
 		c.Reason = stuck
 	case err != nil:
-		c.Reason = problem.Plain(err.Error())
+		c.Reason = problem.ExplainTimeout(err.Error())
 	case !c.Ready:
 		c.Reason = "it answers, but its database or its storage is not available"
 	}
@@ -238,8 +238,8 @@ func console(ctx context.Context, client *kube.Client, r journal.Receipt) *Conso
 
 // consoleStuckReason returns the reason why the console cannot start: its files are on a
 // node that is not Ready. It returns "" if that is not the case or cannot be determined.
-func stranded(ctx context.Context, client *kube.Client, namespace string) string {
-	name, err := member.Home(ctx, client, namespace, kots.FilesClaim)
+func consoleStuckReason(ctx context.Context, client *kube.Client, namespace string) string {
+	name, err := member.PVCNode(ctx, client, namespace, kots.DataPVCName)
 	if err != nil || name == "" {
 		return ""
 	}
@@ -250,7 +250,7 @@ func stranded(ctx context.Context, client *kube.Client, namespace string) string
 }
 
 // listCertificates returns the cluster's certificates on this host, sorted by expiry.
-func certificates(h host.Files) []Certificate {
+func listCertificates(h host.Files) []Certificate {
 	dir := filepath.Join(k0s.DataDir, "pki")
 	entries, err := h.ReadDir(dir)
 	if err != nil {

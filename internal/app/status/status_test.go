@@ -30,7 +30,7 @@ func clock() time.Time { return time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC) }
 // inspect returns the status of f through a read-only host.
 func inspect(t *testing.T, f *hosttest.Fake) status.Status {
 	t.Helper()
-	s, err := status.Look(t.Context(), host.ReadOnly(f.Host()), dataDir, clock)
+	s, err := status.Inspect(t.Context(), host.ReadOnly(f.Host()), dataDir, clock)
 	must(t, err)
 	return s
 }
@@ -47,7 +47,7 @@ func beginInstall(t *testing.T, f *hosttest.Fake) *journal.Journal {
 	t.Helper()
 	j, err := journal.Open(f.Host(), dataDir, clock)
 	must(t, err)
-	must(t, j.Begin("install", nil))
+	must(t, j.BeginRun("install", nil))
 	return j
 }
 
@@ -62,15 +62,15 @@ func TestStatusWithRunning_ReplacesUnfinishedRun(t *testing.T) {
 	f := hosttest.New(t)
 	j, err := journal.Open(f.Host(), dataDir, clock)
 	must(t, err)
-	must(t, j.Begin("install", map[string]string{"steps": "23"}))
+	must(t, j.BeginRun("install", map[string]string{"steps": "23"}))
 	must(t, j.BeginStep("k0s-binary", nil))
 	must(t, j.EndStep("k0s-binary", nil))
 	must(t, j.BeginStep("k0s-start", nil))
-	s := inspect(t, f).While(journal.Holder{PID: 42, Verb: "install", Began: clock()}, j.Runs())
-	if r := s.Running; s.Unfinished != nil || r.Step != "k0s-start" || r.Begun != 2 || r.Steps != 23 || r.PID != 42 {
+	s := inspect(t, f).WithRunning(journal.Holder{PID: 42, Verb: "install", StartedAt: clock()}, j.Runs())
+	if r := s.Running; s.Unfinished != nil || r.Step != "k0s-start" || r.StepsStarted != 2 || r.Steps != 23 || r.PID != 42 {
 		t.Errorf("%+v %+v", s.Unfinished, r)
 	}
-	s = inspect(t, f).While(journal.Holder{PID: 43, Verb: "install", Began: clock().Add(time.Hour)}, j.Runs())
+	s = inspect(t, f).WithRunning(journal.Holder{PID: 43, Verb: "install", StartedAt: clock().Add(time.Hour)}, j.Runs())
 	if s.Unfinished == nil || s.Running.Step != "" {
 		t.Errorf("another run, which has not changed anything yet: %+v %+v", s.Unfinished, s.Running)
 	}
@@ -81,17 +81,17 @@ func TestInspect_ReportsUnfinishedRun(t *testing.T) {
 	j := beginInstall(t, f)
 	must(t, j.BeginStep("kernel", nil))
 	s := inspect(t, f)
-	if s.Installed || s.Unfinished == nil || *s.Unfinished != (status.Unfinished{Verb: "install", Began: clock(), Step: "kernel"}) {
+	if s.Installed || s.Unfinished == nil || *s.Unfinished != (status.Unfinished{Verb: "install", StartedAt: clock(), Step: "kernel"}) {
 		t.Errorf("killed: %+v", s.Unfinished)
 	}
 	failure := errors.New("no space left")
 	must(t, j.EndStep("kernel", failure))
-	must(t, j.End(failure))
+	must(t, j.EndRun(failure))
 	if s := inspect(t, f); s.Unfinished == nil || s.Unfinished.Failed != "no space left" {
 		t.Errorf("failed: %+v", s.Unfinished)
 	}
-	must(t, j.Begin("install", nil))
-	must(t, j.End(nil))
+	must(t, j.BeginRun("install", nil))
+	must(t, j.EndRun(nil))
 	if s := inspect(t, f); s.Unfinished != nil {
 		t.Errorf("resumed: %+v", s.Unfinished)
 	}
@@ -99,10 +99,10 @@ func TestInspect_ReportsUnfinishedRun(t *testing.T) {
 
 func TestInspect_WarnsIfClusterDoesNotAnswer(t *testing.T) {
 	f := hosttest.New(t)
-	must(t, beginInstall(t, f).End(nil))
+	must(t, beginInstall(t, f).EndRun(nil))
 	must(t, journal.WriteReceipt(f.Host(), dataDir, journal.Receipt{Name: "my-app", Role: "controller", Bundle: "sha256:abc",
 		Versions: map[string]string{"k0s": "v1.33.8+k0s.1"}, Warnings: []string{"the gate was skipped"}}))
-	f.Unit[k0s.Unit] = host.UnitState{Load: "loaded", Active: "failed", Sub: "failed"}
+	f.Units[k0s.ControllerUnit] = host.UnitState{Load: "loaded", Active: "failed", Sub: "failed"}
 	s := inspect(t, f)
 	if !s.Installed || s.Name != "my-app" || s.Role != "controller" || s.Bundle != "sha256:abc" || s.Service != "failed" || s.Versions["k0s"] == "" {
 		t.Errorf("status is %+v", s)
@@ -114,12 +114,12 @@ func TestInspect_WarnsIfClusterDoesNotAnswer(t *testing.T) {
 
 func TestInspect_SortsCertificatesByExpiry(t *testing.T) {
 	f := hosttest.New(t)
-	must(t, beginInstall(t, f).End(nil))
+	must(t, beginInstall(t, f).EndRun(nil))
 	put := func(name string, content []byte) {
 		must(t, f.Host().Write(k0s.DataDir+"/pki/"+name, strings.NewReader(string(content)), 0o600))
 	}
 	for name, now := range map[string]time.Time{"late.crt": clock(), "soon.crt": clock().AddDate(-1, 0, 0)} {
-		pair, err := pki.SelfSigned([]string{"localhost"}, now)
+		pair, err := pki.NewSelfSigned([]string{"localhost"}, now)
 		must(t, err)
 		put(name, pair.Cert)
 		put(strings.Replace(name, ".crt", ".key", 1), pair.Key)
@@ -138,9 +138,9 @@ func TestInspect_SortsCertificatesByExpiry(t *testing.T) {
 	}
 }
 
-// console starts a server that answers as the admin console does, with this health, and
+// consoleStatus starts a server that answers as the admin console does, with this health, and
 // returns its port and certificate.
-func console(t *testing.T, health string) (port int, cert []byte) {
+func consoleStatus(t *testing.T, health string) (port int, cert []byte) {
 	t.Helper()
 	srv := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(health)) }))
 	t.Cleanup(srv.Close)
@@ -162,14 +162,14 @@ func TestInspect_ReportsConsoleState(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := hosttest.New(t)
-			must(t, beginInstall(t, f).End(nil))
+			must(t, beginInstall(t, f).EndRun(nil))
 			api, _ := kubetest.New(t)
 			srv := httptest.NewServer(api)
 			t.Cleanup(srv.Close)
 			must(t, f.Host().Write(k0s.AdminConf, strings.NewReader(fmt.Sprintf(`{"apiVersion":"v1","kind":"Config","current-context":"t",
 				"contexts":[{"name":"t","context":{"cluster":"t","user":"t"}}],"users":[{"name":"t","user":{}}],
 				"clusters":[{"name":"t","cluster":{"server":%q}}]}`, srv.URL)), 0o600))
-			port, cert := console(t, c.health)
+			port, cert := consoleStatus(t, c.health)
 			if c.certificate {
 				api.Put("/api/v1/namespaces/kotsadm/secrets/kotsadm-tls", map[string]any{"apiVersion": "v1", "kind": "Secret",
 					"metadata": map[string]any{"name": "kotsadm-tls", "namespace": "kotsadm"},
@@ -202,14 +202,14 @@ func TestInspect_ReportsConsoleState(t *testing.T) {
 func TestInspect_FailsOnDamagedJournal(t *testing.T) {
 	f := hosttest.New(t)
 	must(t, f.Host().Write(dataDir+"/journal.json", strings.NewReader("{"), 0o600))
-	if _, err := status.Look(t.Context(), f.Host(), dataDir, clock); err == nil {
+	if _, err := status.Inspect(t.Context(), f.Host(), dataDir, clock); err == nil {
 		t.Error("a damaged journal was treated as a missing one")
 	}
 }
 
 func TestInspect_TimesOutOnSilentCluster(t *testing.T) {
 	f := hosttest.New(t)
-	must(t, beginInstall(t, f).End(nil))
+	must(t, beginInstall(t, f).EndRun(nil))
 	stop := make(chan struct{})
 	srv := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		select {
@@ -224,7 +224,7 @@ func TestInspect_TimesOutOnSilentCluster(t *testing.T) {
 		"clusters":[{"name":"t","cluster":{"server":%q}}]}`, srv.URL)), 0o600))
 	must(t, journal.WriteReceipt(f.Host(), dataDir, journal.Receipt{Name: "my-app", Role: "controller", Address: "127.0.0.1",
 		Console: journal.Console{Namespace: "kotsadm", Port: 1}, AddOns: []journal.AddOn{{Name: "kotsadm", Version: "1", Namespace: "kotsadm"}}}))
-	f.Unit[node.AgentUnit] = host.UnitState{Load: "loaded", Active: "active", Sub: "running"}
+	f.Units[node.AgentUnit] = host.UnitState{Load: "loaded", Active: "active", Sub: "running"}
 	start := time.Now()
 	s := inspect(t, f)
 	if took := time.Since(start); took > 15*time.Second {

@@ -29,7 +29,7 @@ import (
 )
 
 // MaxTTL is the maximum lifetime of a token.
-const MaxLife = 30 * 24 * time.Hour
+const MaxTTL = 30 * 24 * time.Hour
 
 // Record describes one token, without its secret.
 type Record = record.Record
@@ -37,52 +37,52 @@ type Record = record.Record
 // Request describes a token to create.
 type Request struct {
 	Role string        // token.Controller or token.Worker
-	Life time.Duration // 0 < TTL <= MaxTTL
+	TTL  time.Duration // 0 < TTL <= MaxTTL
 	Uses int           // number of hosts that can join with it
 }
 
 // CreatedToken is a new token. Its JSON format is public.
-type Made struct {
-	ID      string    `json:"id"`
-	Role    string    `json:"role"`
-	Expires time.Time `json:"expires"`
-	Uses    int       `json:"uses"`
-	Token   string    `json:"token"`           // secret
-	Fetch   string    `json:"fetch,omitempty"` // shell command that downloads plinth from this node; contains the token's secret
+type CreatedToken struct {
+	ID           string    `json:"id"`
+	Role         string    `json:"role"`
+	Expires      time.Time `json:"expires"`
+	Uses         int       `json:"uses"`
+	Token        string    `json:"token"`           // secret
+	FetchCommand string    `json:"fetch,omitempty"` // shell command that downloads plinth from this node; contains the token's secret
 }
 
 // Create creates a token and stores its record in the cluster.
-func Create(ctx context.Context, r *run.Run, req Request) (Made, error) {
+func Create(ctx context.Context, r *run.Env, req Request) (CreatedToken, error) {
 	const doing = "create a join token"
-	if err := req.check(doing); err != nil {
-		return Made{}, err
+	if err := req.validate(doing); err != nil {
+		return CreatedToken{}, err
 	}
-	c, err := controller(ctx, r, doing)
+	c, err := readController(ctx, r, doing)
 	if err != nil {
-		return Made{}, err
+		return CreatedToken{}, err
 	}
 	t, err := newToken(ctx, r, c, req)
 	if err != nil {
-		return Made{}, problem.New(problem.ExitStep, doing, err, "check whether the cluster is up: plinth status")
+		return CreatedToken{}, problem.New(problem.ExitStep, doing, err, "check whether the cluster is up: plinth status")
 	}
 	now := r.Now().UTC().Truncate(time.Second)
-	rec := record.Record{ID: t.ID, Role: t.Role, Created: now, Expires: t.Expires, Uses: req.Uses, Hash: token.Hash(t.Secret)}
-	if err := book(r, c).Add(ctx, rec); err != nil {
-		return Made{}, problem.New(problem.ExitStep, doing, err, "check whether the cluster is up: plinth status")
+	rec := record.Record{ID: t.ID, Role: t.Role, Created: now, Expires: t.Expires, Uses: req.Uses, Hash: token.HashSecret(t.Secret)}
+	if err := tokenStore(r, c).Add(ctx, rec); err != nil {
+		return CreatedToken{}, problem.New(problem.ExitStep, doing, err, "check whether the cluster is up: plinth status")
 	}
 	text, err := t.Encode()
 	if err != nil {
-		return Made{}, err
+		return CreatedToken{}, err
 	}
-	return Made{ID: t.ID, Role: t.Role, Expires: t.Expires, Uses: req.Uses, Token: text, Fetch: fetch(r, t)}, nil
+	return CreatedToken{ID: t.ID, Role: t.Role, Expires: t.Expires, Uses: req.Uses, Token: text, FetchCommand: fetchCommand(r, t)}, nil
 }
 
-func (req Request) check(doing string) error {
+func (req Request) validate(doing string) error {
 	switch {
 	case req.Role != token.Controller && req.Role != token.Worker:
 		return problem.Newf(problem.ExitUsage, doing, "use --role worker or --role controller", "unknown role %q", req.Role)
-	case req.Life <= 0 || req.Life > MaxLife:
-		return problem.Newf(problem.ExitUsage, doing, "use a --ttl such as 1h", "a token cannot be valid for %s; the maximum is %s", req.Life, MaxLife)
+	case req.TTL <= 0 || req.TTL > MaxTTL:
+		return problem.Newf(problem.ExitUsage, doing, "use a --ttl such as 1h", "a token cannot be valid for %s; the maximum is %s", req.TTL, MaxTTL)
 	case req.Uses < 1 || req.Uses > 1000:
 		return problem.Newf(problem.ExitUsage, doing, "use --uses with a number from 1 to 1000", "%d hosts cannot join with one token", req.Uses)
 	}
@@ -90,13 +90,13 @@ func (req Request) check(doing string) error {
 }
 
 // List returns the tokens of the cluster, newest first.
-func List(ctx context.Context, r *run.Run) ([]record.Record, error) {
+func List(ctx context.Context, r *run.Env) ([]record.Record, error) {
 	const doing = "list the join tokens"
-	c, err := controller(ctx, r, doing)
+	c, err := readController(ctx, r, doing)
 	if err != nil {
 		return nil, err
 	}
-	all, err := book(r, c).List(ctx)
+	all, err := tokenStore(r, c).List(ctx)
 	if err != nil {
 		return nil, problem.New(problem.ExitStep, doing, err, "check whether the cluster is up: plinth status")
 	}
@@ -104,15 +104,15 @@ func List(ctx context.Context, r *run.Run) ([]record.Record, error) {
 }
 
 // Revoke revokes the token id with immediate effect and returns its record.
-func Revoke(ctx context.Context, r *run.Run, id string) (record.Record, error) {
+func Revoke(ctx context.Context, r *run.Env, id string) (record.Record, error) {
 	doing := "revoke the join token " + id
-	c, err := controller(ctx, r, doing)
+	c, err := readController(ctx, r, doing)
 	if err != nil {
 		return record.Record{}, err
 	}
-	rec, err := book(r, c).Revoke(ctx, id)
+	rec, err := tokenStore(r, c).Revoke(ctx, id)
 	switch {
-	case errors.Is(err, record.ErrUnknown):
+	case errors.Is(err, record.ErrNotFound):
 		return rec, problem.New(problem.ExitUsage, doing, err, "list the ids with: plinth token list")
 	case err != nil:
 		return rec, problem.New(problem.ExitStep, doing, err, "check whether the cluster is up: plinth status")
@@ -122,29 +122,29 @@ func Revoke(ctx context.Context, r *run.Run, id string) (record.Record, error) {
 
 // readController returns what this controller knows about its cluster. It is a usage
 // problem on any other host.
-func controller(ctx context.Context, r *run.Run, doing string) (serve.Cluster, error) {
-	receipt, err := r.Installed(doing)
+func readController(ctx context.Context, r *run.Env, doing string) (serve.ClusterState, error) {
+	receipt, err := r.RequireInstalled(doing)
 	if err != nil {
-		return serve.Cluster{}, err
+		return serve.ClusterState{}, err
 	}
 	if receipt.Role != token.Controller {
-		return serve.Cluster{}, problem.New(problem.ExitUsage, doing, errors.New("this host is a worker"), "run it on a controller of the cluster")
+		return serve.ClusterState{}, problem.New(problem.ExitUsage, doing, errors.New("this host is a worker"), "run it on a controller of the cluster")
 	}
-	c, err := serve.Look(ctx, r)
+	c, err := serve.ReadClusterState(ctx, r)
 	if err != nil {
 		return c, problem.New(problem.ExitStep, doing, err, "check whether the cluster is up: plinth status")
 	}
 	return c, nil
 }
 
-func book(r *run.Run, c serve.Cluster) record.Book {
-	return record.Book{Core: c.Client.Core(), Now: r.Now}
+func tokenStore(r *run.Env, c serve.ClusterState) record.Store {
+	return record.Store{Core: c.Client.Core(), Now: r.Now}
 }
 
 // newToken returns a token with a new secret. It contains the addresses of the Ready
 // controllers, this one first.
-func newToken(ctx context.Context, r *run.Run, c serve.Cluster, req Request) (token.Token, error) {
-	ca, err := certificate(r, k0s.CACert)
+func newToken(ctx context.Context, r *run.Env, c serve.ClusterState, req Request) (token.Token, error) {
+	ca, err := readCertificate(r, k0s.CACertPath)
 	if err != nil {
 		return token.Token{}, err
 	}
@@ -152,8 +152,8 @@ func newToken(ctx context.Context, r *run.Run, c serve.Cluster, req Request) (to
 	if err != nil {
 		return token.Token{}, err
 	}
-	t := token.Token{Cluster: c.Receipt.Name, Pin: token.Pin(ca), Role: req.Role, Bundle: c.Receipt.Bundle,
-		Expires: r.Now().UTC().Add(req.Life).Truncate(time.Second), Agreement: compose.AgreementDigest(c.Fields)}
+	t := token.Token{Cluster: c.Receipt.Name, Pin: token.PublicKeyPin(ca), Role: req.Role, Bundle: c.Receipt.Bundle,
+		Expires: r.Now().UTC().Add(req.TTL).Truncate(time.Second), SharedConfig: compose.SharedConfigDigest(c.Fields)}
 	t.ID, t.Secret = token.NewSecret()
 	addresses := []string{c.Receipt.Address}
 	for _, n := range nodes {
@@ -173,7 +173,7 @@ func newToken(ctx context.Context, r *run.Run, c serve.Cluster, req Request) (to
 	return t, nil
 }
 
-func certificate(r *run.Run, path string) (*x509.Certificate, error) {
+func readCertificate(r *run.Env, path string) (*x509.Certificate, error) {
 	raw, err := r.Host.ReadFile(path)
 	if err != nil {
 		return nil, err
@@ -189,10 +189,10 @@ func certificate(r *run.Run, path string) (*x509.Certificate, error) {
 // from this node: curl accepts only a server with the agent's key, reads the token from
 // stdin, and the checksum is verified before the file becomes executable. It returns ""
 // if this node's agent has no key yet and does not answer.
-func fetch(r *run.Run, t token.Token) string {
+func fetchCommand(r *run.Env, t token.Token) string {
 	identity, err := r.Host.ReadFile(serve.IdentityPath(r))
 	if err != nil {
-		if err := wake(t.Addresses[0]); err != nil {
+		if err := ensureAgentIdentity(t.Addresses[0]); err != nil {
 			return ""
 		}
 		if identity, err = r.Host.ReadFile(serve.IdentityPath(r)); err != nil {
@@ -203,21 +203,21 @@ func fetch(r *run.Run, t token.Token) string {
 	if err != nil {
 		return ""
 	}
-	self, err := r.Self()
+	self, err := r.AgentArtifact()
 	if err != nil {
 		return ""
 	}
 	pin := sha256.Sum256(pair.Leaf.RawSubjectPublicKeyInfo)
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "echo 'Authorization: Bearer %s' | curl -fsSk --pinnedpubkey 'sha256//%s' -H @- -o plinth 'https://%s%s/blobs/%s'",
-		t.Reader(), base64.StdEncoding.EncodeToString(pin[:]), t.Addresses[0], agent.BlobPath, self.Digest)
+		t.ReadOnlyBearer(), base64.StdEncoding.EncodeToString(pin[:]), t.Addresses[0], agent.BlobPath, self.Digest)
 	fmt.Fprintf(&b, " && echo '%s  plinth' | sha256sum -c --quiet && chmod +x plinth", self.Digest.Encoded())
 	return strings.TrimSpace(b.String())
 }
 
 // ensureAgentIdentity makes the agent create its key, which it does at the first
 // connection.
-func wake(address string) error {
+func ensureAgentIdentity(address string) error {
 	d := &net.Dialer{Timeout: 2 * time.Second}
 	conn, err := tls.DialWithDialer(d, "tcp", address, &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // no data is sent
 	if err != nil {

@@ -21,7 +21,7 @@ const (
 )
 
 // ToolCommand describes how to run a tool: program, arguments and additional environment.
-type Exec struct {
+type ToolCommand struct {
 	Argv []string
 	Env  []string
 }
@@ -30,25 +30,25 @@ type Exec struct {
 // host's cluster. The install need not be finished, because an unfinished
 // cluster is the one that has to be inspected. shell is the user's shell, used
 // for Shell; "" is /bin/sh.
-func Command(r *run.Run, t Tool, args []string, shell string) (Exec, error) {
+func NewToolCommand(r *run.Env, t Tool, args []string, shell string) (ToolCommand, error) {
 	doing := "run " + string(t)
-	if err := run.NeedRoot(doing); err != nil {
-		return Exec{}, err
+	if err := run.RequireRoot(doing); err != nil {
+		return ToolCommand{}, err
 	}
 	if _, err := r.Host.Lstat(k0s.AdminConf); err != nil {
-		return Exec{}, problem.New(problem.ExitUsage, doing, errors.New("no cluster runs on this host"), "install one first: plinth install --bundle FILE")
+		return ToolCommand{}, problem.New(problem.ExitUsage, doing, errors.New("no cluster runs on this host"), "install one first: plinth install --bundle FILE")
 	}
 	// By default kubectl writes its cache to the home directory, which reset
 	// does not clean.
 	env := []string{"KUBECONFIG=" + k0s.AdminConf, "KUBECACHEDIR=" + r.DataDir + "/kubectl"}
 	switch t {
 	case Kubectl:
-		return Exec{Argv: append([]string{k0s.Binary, "kubectl"}, args...), Env: env}, nil
+		return ToolCommand{Argv: append([]string{k0s.BinaryPath, "kubectl"}, args...), Env: env}, nil
 	case Kots:
-		return Exec{Argv: append([]string{kots.Binary}, args...), Env: env}, nil
+		return ToolCommand{Argv: append([]string{kots.BinaryPath}, args...), Env: env}, nil
 	}
 	if shell == "" {
 		shell = "/bin/sh"
 	}
-	return Exec{Argv: append([]string{shell}, args...), Env: env}, nil
+	return ToolCommand{Argv: append([]string{shell}, args...), Env: env}, nil
 }

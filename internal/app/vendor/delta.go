@@ -31,35 +31,35 @@ type DiffResult struct {
 
 // Diff writes a delta to out: the parts of the bundle next that the bundle old lacks.
 func Diff(ctx context.Context, old, next, out string) (res DiffResult, err error) {
-	if err := output.File(out, old, next); err != nil {
+	if err := output.CheckOutputFile(out, old, next); err != nil {
 		return res, err
 	}
-	before, err := full(ctx, old)
+	before, err := openFull(ctx, old)
 	if err != nil {
 		return res, err
 	}
 	defer func() { _ = before.Close() }()
-	after, err := full(ctx, next)
+	after, err := openFull(ctx, next)
 	if err != nil {
 		return res, err
 	}
 	defer func() { _ = after.Close() }()
-	d, err := delta.New(ctx, before, after, filepath.Dir(out))
+	d, err := delta.Compare(ctx, before, after, filepath.Dir(out))
 	if err != nil {
-		return res, failed(ctx, "compare "+old+" with "+next, err)
+		return res, asProblem(ctx, "compare "+old+" with "+next, err)
 	}
 	defer func() { err = errors.Join(err, d.Close()) }()
-	res = DiffResult{Path: out, Full: after.Size(), Digest: after.Digest(), Base: before.Digest(), Patches: d.Patches()}
+	res = DiffResult{Path: out, Full: after.Size(), Digest: after.Digest(), Base: before.Digest(), Patches: d.PatchCount()}
 	res.Parts = len(d.Blobs) - res.Patches
-	res.Size, err = written(ctx, d.Archive, out)
+	res.Size, err = writeArchive(ctx, d.Archive, out)
 	return res, err
 }
 
 // openFull opens a bundle that contains all its parts.
-func full(ctx context.Context, path string) (*airgap.Bundle, error) {
+func openFull(ctx context.Context, path string) (*airgap.Bundle, error) {
 	b, err := airgap.Open(ctx, path)
-	if err == nil && len(b.Absent()) > 0 {
-		err = errors.Join(problem.New(problem.ExitBundle, "use bundle "+path, fmt.Errorf("it is thin or a delta: %d of its parts are missing", len(b.Absent())), "name the full bundle"), b.Close())
+	if err == nil && len(b.Missing()) > 0 {
+		err = errors.Join(problem.New(problem.ExitBundle, "use bundle "+path, fmt.Errorf("it is thin or a delta: %d of its parts are missing", len(b.Missing())), "name the full bundle"), b.Close())
 	}
 	return b, err
 }
@@ -67,11 +67,11 @@ func full(ctx context.Context, path string) (*airgap.Bundle, error) {
 // Patch applies the delta change to the bundle old, verifies every byte of the
 // resulting bundle and writes it to out. Rebuilt parts are stored in a temporary folder
 // beside out. progress may be nil; its units are bytes.
-func Merge(ctx context.Context, old, change, out string, progress func(done, total int64)) (res Result, err error) {
-	if err := output.File(out, old, change); err != nil {
+func Patch(ctx context.Context, old, change, out string, progress func(done, total int64)) (res BuildResult, err error) {
+	if err := output.CheckOutputFile(out, old, change); err != nil {
 		return res, err
 	}
-	before, err := full(ctx, old)
+	before, err := openFull(ctx, old)
 	if err != nil {
 		return res, err
 	}
@@ -81,7 +81,7 @@ func Merge(ctx context.Context, old, change, out string, progress func(done, tot
 		return res, err
 	}
 	defer func() { _ = after.Close() }()
-	if err := delta.Check(after, before); err != nil {
+	if err := delta.CheckBase(after, before); err != nil {
 		return res, err
 	}
 	parts, err := filepath.Abs(filepath.Join(filepath.Dir(out), "."+filepath.Base(out)+".plinth-parts")) // a name that nothing else uses
@@ -89,20 +89,20 @@ func Merge(ctx context.Context, old, change, out string, progress func(done, tot
 		return res, err
 	}
 	defer func() { err = errors.Join(err, host.Local("/").RemoveAll(parts)) }()
-	whole, err := merged(ctx, after, before, parts)
+	whole, err := applyDelta(ctx, after, before, parts)
 	if err != nil {
-		return res, failed(ctx, "apply the delta "+change+" to "+old, err)
+		return res, asProblem(ctx, "apply the delta "+change+" to "+old, err)
 	}
 	if err := whole.Verify(ctx, progress); err != nil {
 		return res, err
 	}
-	res = Result{Path: out, Digest: after.Digest()}
-	res.Size, err = written(ctx, build.Full(whole), out)
+	res = BuildResult{Path: out, Digest: after.Digest()}
+	res.Size, err = writeArchive(ctx, build.FullArchive(whole), out)
 	return res, err
 }
 
 // applyDelta returns the complete newer bundle. Rebuilt parts are stored in the folder parts.
-func merged(ctx context.Context, after, before *airgap.Bundle, parts string) (*airgap.Bundle, error) {
+func applyDelta(ctx context.Context, after, before *airgap.Bundle, parts string) (*airgap.Bundle, error) {
 	if _, err := os.Stat(filepath.Dir(parts)); err != nil {
 		return nil, err // do not create the output folder itself
 	}
@@ -110,16 +110,16 @@ func merged(ctx context.Context, after, before *airgap.Bundle, parts string) (*a
 	if err != nil {
 		return nil, err
 	}
-	src, err := delta.Base{Old: before, Folder: folder}.Apply(ctx, after, after.Absent())
+	src, err := delta.Base{Old: before, Folder: folder}.Apply(ctx, after, after.Missing())
 	if err != nil {
 		return nil, err
 	}
-	return after.With(src, after.Absent()), nil
+	return after.WithBlobSource(src, after.Missing()), nil
 }
 
 // writeArchive writes a bundle to out and returns its size in bytes.
-func written(ctx context.Context, a build.Archive, out string) (int64, error) {
-	if err := a.File(ctx, out); err != nil {
+func writeArchive(ctx context.Context, a build.Archive, out string) (int64, error) {
+	if err := a.WriteFile(ctx, out); err != nil {
 		return 0, err
 	}
 	st, err := os.Stat(out)
@@ -130,7 +130,7 @@ func written(ctx context.Context, a build.Archive, out string) (int64, error) {
 }
 
 // asProblem wraps err in a problem, unless it is one already or ctx has ended.
-func failed(ctx context.Context, doing string, err error) error {
+func asProblem(ctx context.Context, doing string, err error) error {
 	var p *problem.Problem
 	if errors.As(err, &p) || ctx.Err() != nil {
 		return err

@@ -17,8 +17,8 @@ import (
 func TestPatch_ResultsInTheNewBundle(t *testing.T) {
 	private, public := keys(t)
 	source := layout(t, "")
-	old := built(t, func(r *Request) { r.SignKey, r.Release, r.Source = private, 1, source })
-	next := built(t, func(r *Request) { r.SignKey, r.Release, r.Source = private, 2, source })
+	old := built(t, func(r *BuildRequest) { r.SignKey, r.Release, r.Source = private, 1, source })
+	next := built(t, func(r *BuildRequest) { r.SignKey, r.Release, r.Source = private, 2, source })
 	dir := t.TempDir()
 	change, out := filepath.Join(dir, "change"), filepath.Join(dir, "merged")
 	d, err := Diff(t.Context(), old, next, change)
@@ -26,10 +26,10 @@ func TestPatch_ResultsInTheNewBundle(t *testing.T) {
 		t.Fatalf("%+v, %v", d, err)
 	}
 	sum, err := Inspect(t.Context(), change)
-	if err != nil || sum.Base != d.Base || sum.Digest != d.Digest || sum.Absent == 0 {
+	if err != nil || sum.Base != d.Base || sum.Digest != d.Digest || sum.Missing == 0 {
 		t.Errorf("%+v, %v", sum, err)
 	}
-	m, err := Merge(t.Context(), old, change, out, nil)
+	m, err := Patch(t.Context(), old, change, out, nil)
 	if err != nil || m.Digest != d.Digest || m.Size != d.Full {
 		t.Fatalf("%+v, %v", m, err)
 	}
@@ -47,8 +47,8 @@ func TestPatch_ResultsInTheNewBundle(t *testing.T) {
 
 func TestDiff_RefusesIncompleteBundles(t *testing.T) {
 	source := layout(t, "")
-	old, thin := built(t, func(r *Request) { r.Source = source }), built(t, func(r *Request) { r.Source, r.Thin = source, true })
-	next := built(t, func(r *Request) { r.Source, r.Release = source, 2 })
+	old, thin := built(t, func(r *BuildRequest) { r.Source = source }), built(t, func(r *BuildRequest) { r.Source, r.Thin = source, true })
+	next := built(t, func(r *BuildRequest) { r.Source, r.Release = source, 2 })
 	change := filepath.Join(t.TempDir(), "change")
 	if _, err := Diff(t.Context(), old, next, change); err != nil {
 		t.Fatal(err)
@@ -60,11 +60,11 @@ func TestDiff_RefusesIncompleteBundles(t *testing.T) {
 		"diff of a thin bundle":  {func(out string) error { _, err := Diff(t.Context(), thin, next, out); return err }, "it is thin"},
 		"diff of a delta":        {func(out string) error { _, err := Diff(t.Context(), old, change, out); return err }, "or a delta"},
 		"diff of no bundle":      {func(out string) error { _, err := Diff(t.Context(), documented, next, out); return err }, "not a bundle"},
-		"merge onto another":     {func(out string) error { _, err := Merge(t.Context(), next, change, out, nil); return err }, "was created from the bundle"},
-		"merge of a full bundle": {func(out string) error { _, err := Merge(t.Context(), old, next, out, nil); return err }, "is not a delta"},
-		"merge onto a thin one":  {func(out string) error { _, err := Merge(t.Context(), thin, change, out, nil); return err }, "it is thin"},
+		"merge onto another":     {func(out string) error { _, err := Patch(t.Context(), next, change, out, nil); return err }, "was created from the bundle"},
+		"merge of a full bundle": {func(out string) error { _, err := Patch(t.Context(), old, next, out, nil); return err }, "is not a delta"},
+		"merge onto a thin one":  {func(out string) error { _, err := Patch(t.Context(), thin, change, out, nil); return err }, "it is thin"},
 		"seal of a delta": {func(out string) error {
-			_, err := Seal(t.Context(), SealRequest{Bundle: change, AllowUnsigned: true, Out: out})
+			_, err := Embed(t.Context(), EmbedRequest{Bundle: change, AllowUnsigned: true, Out: out})
 			return err
 		}, "it is a delta"},
 	} {
@@ -83,14 +83,14 @@ func TestDiff_RefusesIncompleteBundles(t *testing.T) {
 
 func TestDiff_LeavesNoFilesOnFullDisk(t *testing.T) {
 	source := layout(t, "")
-	old, next := built(t, func(r *Request) { r.Source = source }), built(t, func(r *Request) { r.Source, r.Release = source, 2 })
+	old, next := built(t, func(r *BuildRequest) { r.Source = source }), built(t, func(r *BuildRequest) { r.Source, r.Release = source, 2 })
 	change := filepath.Join(t.TempDir(), "change")
 	if _, err := Diff(t.Context(), old, next, change); err != nil {
 		t.Fatal(err)
 	}
 	for name, do := range map[string]func(out string) error{
 		"diff":  func(out string) error { _, err := Diff(t.Context(), old, next, out); return err },
-		"merge": func(out string) error { _, err := Merge(t.Context(), old, change, out, nil); return err },
+		"merge": func(out string) error { _, err := Patch(t.Context(), old, change, out, nil); return err },
 	} {
 		t.Run(name, func(t *testing.T) {
 			disk := testkit.SmallDisk(t, 4<<10)
@@ -106,8 +106,8 @@ func TestDiff_LeavesNoFilesOnFullDisk(t *testing.T) {
 }
 
 func TestReadAttestations_ReturnsSBOMAndProvenance(t *testing.T) {
-	path := built(t, func(*Request) {})
-	bill, err := Origin(t.Context(), path)
+	path := built(t, func(*BuildRequest) {})
+	bill, err := ReadAttestations(t.Context(), path)
 	if err != nil || bill.SBOM.Name != "my-app" {
 		t.Fatalf("%+v, %v", bill.SBOM, err)
 	}

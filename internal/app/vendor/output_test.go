@@ -22,13 +22,13 @@ func TestCheckOutputFile_RunsBeforeTheWork(t *testing.T) {
 	// All inputs are missing too, so an error about the output shows that it was checked first.
 	commands := map[string]func(out string) error{
 		"build": func(out string) error {
-			_, err := Build(t.Context(), Request{Installer: "missing", Source: "missing", Out: out})
+			_, err := Build(t.Context(), BuildRequest{Installer: "missing", Source: "missing", Out: out})
 			return err
 		},
 		"diff":  func(out string) error { _, err := Diff(t.Context(), "missing", "missing", out); return err },
-		"patch": func(out string) error { _, err := Merge(t.Context(), "missing", "missing", out, nil); return err },
+		"patch": func(out string) error { _, err := Patch(t.Context(), "missing", "missing", out, nil); return err },
 		"embed": func(out string) error {
-			_, err := Seal(t.Context(), SealRequest{Bundle: "missing", Out: out})
+			_, err := Embed(t.Context(), EmbedRequest{Bundle: "missing", Out: out})
 			return err
 		},
 	}
@@ -57,7 +57,7 @@ func TestCheckOutputFile_RunsBeforeTheWork(t *testing.T) {
 	}
 	for out, want := range map[string]string{"/dev/null": "is not a folder", filepath.Join(documented, "out"): "not a", "/proc/none/out": "no file can be created in"} {
 		t.Run("publish -o "+out, func(t *testing.T) {
-			_, err := Release(t.Context(), ReleaseRequest{Out: out})
+			_, err := Publish(t.Context(), PublishRequest{Out: out})
 			check(t, want, err)
 		})
 	}
@@ -68,7 +68,7 @@ func TestCheckOutputFile_RunsBeforeTheWork(t *testing.T) {
 
 func TestCheckOutputFile_RefusesInputs(t *testing.T) {
 	_, public := keys(t)
-	bundle := built(t, func(*Request) {})
+	bundle := built(t, func(*BuildRequest) {})
 	before, err := os.ReadFile(bundle)
 	if err != nil {
 		t.Fatal(err)
@@ -85,31 +85,31 @@ func TestCheckOutputFile_RefusesInputs(t *testing.T) {
 	for _, out := range []string{bundle, soft, hard} {
 		for command, do := range map[string]func() error{
 			"embed": func() error {
-				_, err := Seal(t.Context(), SealRequest{Bundle: bundle, VerifyKey: public, AllowUnsigned: true, Out: out})
+				_, err := Embed(t.Context(), EmbedRequest{Bundle: bundle, VerifyKey: public, AllowUnsigned: true, Out: out})
 				return err
 			},
 			"diff, old":    func() error { _, err := Diff(t.Context(), bundle, "x", out); return err },
 			"diff, new":    func() error { _, err := Diff(t.Context(), "x", bundle, out); return err },
-			"patch, old":   func() error { _, err := Merge(t.Context(), bundle, "x", out, nil); return err },
-			"patch, delta": func() error { _, err := Merge(t.Context(), "x", bundle, out, nil); return err },
+			"patch, old":   func() error { _, err := Patch(t.Context(), bundle, "x", out, nil); return err },
+			"patch, delta": func() error { _, err := Patch(t.Context(), "x", bundle, out, nil); return err },
 			"build": func() error {
-				_, err := Build(t.Context(), Request{Installer: bundle, Source: source, Out: out})
+				_, err := Build(t.Context(), BuildRequest{Installer: bundle, Source: source, Out: out})
 				return err
 			},
 		} {
 			t.Run(command+" -o "+out, func(t *testing.T) { requireSameFileProblem(t, command, do()) })
 		}
 	}
-	_, err = Build(t.Context(), Request{Installer: documented, Source: source, Out: filepath.Join(source, "index.json")})
+	_, err = Build(t.Context(), BuildRequest{Installer: documented, Source: source, Out: filepath.Join(source, "index.json")})
 	requireSameFileProblem(t, "build over the source's index", err)
-	_, err = Seal(t.Context(), SealRequest{VerifyKey: public, Out: public})
+	_, err = Embed(t.Context(), EmbedRequest{VerifyKey: public, Out: public})
 	requireSameFileProblem(t, "embed over the key", err)
-	self, err := os.Readlink(delivery.Program)
+	self, err := os.Readlink(delivery.ExecutablePath)
 	if err == nil {
-		_, err = Seal(t.Context(), SealRequest{VerifyKey: public, Out: self})
+		_, err = Embed(t.Context(), EmbedRequest{VerifyKey: public, Out: self})
 	}
 	requireSameFileProblem(t, "embed over the program", err)
-	_, err = Release(t.Context(), ReleaseRequest{Bundles: []string{bundle}, URL: "https://example.com/x", Out: filepath.Dir(published)})
+	_, err = Publish(t.Context(), PublishRequest{Bundles: []string{bundle}, URL: "https://example.com/x", Out: filepath.Dir(published)})
 	requireSameFileProblem(t, "publish over its bundle", err)
 	if after, err := os.ReadFile(bundle); err != nil || !bytes.Equal(before, after) {
 		t.Errorf("the bundle has %d bytes instead of %d (%v)", len(after), len(before), err)
@@ -141,7 +141,7 @@ func TestEmbed_LeavesNoFileWhenInterrupted(t *testing.T) {
 	_, public := keys(t)
 	dir := t.TempDir()
 	out := filepath.Join(dir, "out")
-	_, err := Seal(&endingContext{t.Context(), 2}, SealRequest{VerifyKey: public, Out: out})
+	_, err := Embed(&endingContext{t.Context(), 2}, EmbedRequest{VerifyKey: public, Out: out})
 	if err == nil {
 		t.Error("it continued after the end of the context")
 	}

@@ -34,7 +34,7 @@ import (
 )
 
 // PublishRequest describes what to publish.
-type ReleaseRequest struct {
+type PublishRequest struct {
 	Bundles       []string          // full bundles, one for each platform
 	URL           string            // at which the folder will be served
 	Out           string            // folder to write
@@ -47,7 +47,7 @@ type ReleaseRequest struct {
 }
 
 // PublishResult describes the folder that was written. Its JSON format is public.
-type ReleaseResult struct {
+type PublishResult struct {
 	Path        string   `json:"path"`
 	URL         string   `json:"url"`
 	Platforms   []string `json:"platforms"`
@@ -57,30 +57,30 @@ type ReleaseResult struct {
 }
 
 // publisher carries out one request.
-type releaser struct {
-	ReleaseRequest
-	key  sign.Public
-	sums map[string]string // hex SHA-256 by name
-	list []string          // the names, in order
-	res  ReleaseResult
+type publisher struct {
+	PublishRequest
+	key      sign.PublicKey
+	sums     map[string]string // hex SHA-256 by name
+	sumNames []string          // the names, in order
+	res      PublishResult
 }
 
 // Publish writes a folder that any static web server can serve: the bundles, unpacked
 // to blobs, the executables, and an install.sh that uses them. It writes the files that
 // clients read first at the end, so that a folder can be replaced while it is served.
 // Blobs of earlier releases stay.
-func Release(ctx context.Context, req ReleaseRequest) (ReleaseResult, error) {
-	r := releaser{ReleaseRequest: req, sums: map[string]string{}}
-	if err := r.vacant(); err != nil {
+func Publish(ctx context.Context, req PublishRequest) (PublishResult, error) {
+	r := publisher{PublishRequest: req, sums: map[string]string{}}
+	if err := r.checkOutput(); err != nil {
 		return r.res, err
 	}
 	var err error
-	if r.URL, err = releaseURL(req.URL); err != nil {
+	if r.URL, err = parsePublishURL(req.URL); err != nil {
 		return r.res, err
 	}
-	private, err := r.keys()
+	private, err := r.loadKeys()
 	if err == nil {
-		err = r.publish(ctx, private)
+		err = r.publishAll(ctx, private)
 	}
 	var p *problem.Problem
 	if err != nil && !errors.As(err, &p) && ctx.Err() == nil {
@@ -92,30 +92,30 @@ func Release(ctx context.Context, req ReleaseRequest) (ReleaseResult, error) {
 
 // checkOutput returns a usage problem if the folder is not writable or a published
 // file would replace an input.
-func (r *releaser) vacant() error {
+func (r *publisher) checkOutput() error {
 	inputs := append(slices.Collect(maps.Values(r.Programs)), r.SignKey, r.VerifyKey)
 	inputs = append(inputs, r.Bundles...)
 	names := []string{"SHA256SUMS", "SHA256SUMS.sig", "install.sh"}
 	platforms := append(slices.Collect(maps.Keys(r.Programs)), "linux/amd64", "linux/arm64")
 	for _, p := range platforms {
 		p = strings.ReplaceAll(p, "/", "-")
-		names = append(names, "plinth-"+p, p+"/"+fetch.ThinEntry, p+"/"+format.IndexEntry, p+"/"+format.ChecksumEntry, p+"/"+format.SignatureEntry)
+		names = append(names, "plinth-"+p, p+"/"+fetch.ThinBundleFile, p+"/"+format.IndexEntry, p+"/"+format.ChecksumEntry, p+"/"+format.SignatureEntry)
 	}
-	return output.Folder(r.Out, names, inputs...)
+	return output.CheckOutputFolder(r.Out, names, inputs...)
 }
 
-func (r *releaser) publish(ctx context.Context, private *sign.Private) error {
+func (r *publisher) publishAll(ctx context.Context, private *sign.PrivateKey) error {
 	for _, path := range r.Bundles {
-		if err := r.bundle(ctx, path); err != nil {
+		if err := r.publishBundle(ctx, path); err != nil {
 			return err
 		}
 	}
-	return r.finish(private)
+	return r.writeSumsAndScript(private)
 }
 
 // parsePublishURL validates a URL that becomes part of a shell script, and returns it
 // without a trailing slash.
-func releaseURL(text string) (string, error) {
+func parsePublishURL(text string) (string, error) {
 	u, err := url.Parse(text)
 	bad := func(why string) (string, error) {
 		at := "this URL"
@@ -134,10 +134,10 @@ func releaseURL(text string) (string, error) {
 }
 
 // loadKeys sets the key to embed, and returns the private key that signs, or nil.
-func (r *releaser) keys() (*sign.Private, error) {
+func (r *publisher) loadKeys() (*sign.PrivateKey, error) {
 	var err error
 	if r.SignKey == "" {
-		r.key, err = delivery.Key(r.VerifyKey)
+		r.key, err = delivery.PublicKey(r.VerifyKey)
 		return nil, err
 	}
 	private, err := delivery.PrivateKey(r.SignKey)
@@ -149,7 +149,7 @@ func (r *releaser) keys() (*sign.Private, error) {
 		return nil, err
 	}
 	if r.key = public; r.VerifyKey != "" {
-		if r.key, err = delivery.Key(r.VerifyKey); err == nil && !r.key.Equal(public) {
+		if r.key, err = delivery.PublicKey(r.VerifyKey); err == nil && !r.key.Equal(public) {
 			err = problem.New(problem.ExitUsage, "publish a release", errors.New("--sign-key and --verify-key are not a key pair"), "use the two keys of one pair, or --sign-key alone")
 		}
 	}
@@ -157,16 +157,16 @@ func (r *releaser) keys() (*sign.Private, error) {
 }
 
 // publishBundle publishes one bundle and the executable for its platform.
-func (r *releaser) bundle(ctx context.Context, path string) (err error) {
+func (r *publisher) publishBundle(ctx context.Context, path string) (err error) {
 	b, err := airgap.Open(ctx, path)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, b.Close()) }()
-	if len(b.Absent()) > 0 {
+	if len(b.Missing()) > 0 {
 		return problem.New(problem.ExitBundle, "publish bundle "+path, errors.New("it is thin"), "name the full bundle")
 	}
-	if _, err := trust.Judge(path, b, trust.Terms{Key: r.key, AllowUnsigned: r.AllowUnsigned, Now: r.Now}); err != nil {
+	if _, err := trust.Verify(path, b, trust.Policy{Key: r.key, AllowUnsigned: r.AllowUnsigned, Now: r.Now}); err != nil {
 		return err
 	}
 	platform := strings.ReplaceAll(b.Platform(), "/", "-")
@@ -175,7 +175,7 @@ func (r *releaser) bundle(ctx context.Context, path string) (err error) {
 	if err != nil {
 		return err
 	}
-	src := blob.Metered(b, blob.NewMeter(b.Inspect().Totals.Content, r.Progress))
+	src := blob.WithProgress(b, blob.NewProgress(b.Inspect().Totals.Content, r.Progress))
 	for _, it := range b.Items() {
 		for _, d := range it.Blobs() {
 			if err := folder.Put(ctx, d, func() (io.ReadCloser, error) { return src.Open(ctx, d) }); err != nil {
@@ -184,38 +184,38 @@ func (r *releaser) bundle(ctx context.Context, path string) (err error) {
 		}
 	}
 	r.res.Size += b.Inspect().Totals.Content
-	if err := r.program(ctx, platform, b.Platform()); err != nil {
+	if err := r.publishProgram(ctx, platform, b.Platform()); err != nil {
 		return err
 	}
-	return r.index(ctx, b, platform)
+	return r.writeIndex(ctx, b, platform)
 }
 
 // writeIndex writes the indexes of a bundle's blobs: the thin bundle for plinth, and the
 // OCI index for tools that read OCI layouts.
-func (r *releaser) index(ctx context.Context, b *airgap.Bundle, platform string) error {
+func (r *publisher) writeIndex(ctx context.Context, b *airgap.Bundle, platform string) error {
 	files := map[string][]byte{format.IndexEntry: b.RawIndex(), format.ChecksumEntry: []byte(format.Checksum(b.RawIndex())), format.SignatureEntry: b.Signature()}
 	for _, name := range []string{format.IndexEntry, format.ChecksumEntry, format.SignatureEntry} {
 		if len(files[name]) == 0 {
 			continue
 		}
-		if err := r.write(platform+"/"+name, files[name]); err != nil {
+		if err := r.writeFile(platform+"/"+name, files[name]); err != nil {
 			return err
 		}
 	}
-	name := platform + "/" + fetch.ThinEntry
-	if err := build.Thin(b).File(ctx, filepath.Join(r.Out, name)); err != nil {
+	name := platform + "/" + fetch.ThinBundleFile
+	if err := build.ThinArchive(b).WriteFile(ctx, filepath.Join(r.Out, name)); err != nil {
 		return err
 	}
-	return r.sum(name)
+	return r.addSum(name)
 }
 
 // publishProgram publishes the executable for a platform with the vendor's key embedded.
-func (r *releaser) program(ctx context.Context, name, platform string) (err error) {
-	var s seal.Sealed
+func (r *publisher) publishProgram(ctx context.Context, name, platform string) (err error) {
+	var s seal.Embedded
 	var closer io.Closer
 	if path := r.Programs[platform]; path != "" {
-		s, closer, err = delivery.Taken(path)
-	} else if s, closer, err = delivery.Self(); err == nil && platform != runtime.GOOS+"/"+runtime.GOARCH {
+		s, closer, err = delivery.OpenExecutable(path)
+	} else if s, closer, err = delivery.OpenSelf(); err == nil && platform != runtime.GOOS+"/"+runtime.GOARCH {
 		err = errors.Join(problem.New(problem.ExitUsage, "publish for "+platform, errors.New("this executable is for "+runtime.GOOS+"/"+runtime.GOARCH),
 			"name the executable for that platform with --program "+platform+"=FILE"), closer.Close())
 	}
@@ -224,14 +224,14 @@ func (r *releaser) program(ctx context.Context, name, platform string) (err erro
 	}
 	s.Bundle, s.Key = nil, r.key
 	name = "plinth-" + name
-	err = output.Executable(ctx, filepath.Join(r.Out, name), s)
-	return errors.Join(err, closer.Close(), r.sum(name))
+	err = output.WriteExecutable(ctx, filepath.Join(r.Out, name), s)
+	return errors.Join(err, closer.Close(), r.addSum(name))
 }
 
 // writeSumsAndScript writes SHA256SUMS, its signature and, at the end, install.sh.
-func (r *releaser) finish(private *sign.Private) error {
+func (r *publisher) writeSumsAndScript(private *sign.PrivateKey) error {
 	var all, programs bytes.Buffer
-	for _, name := range r.list {
+	for _, name := range r.sumNames {
 		line := r.sums[name] + "  " + name + "\n"
 		all.WriteString(line)
 		if strings.HasPrefix(name, "plinth-") {
@@ -242,26 +242,26 @@ func (r *releaser) finish(private *sign.Private) error {
 	if private != nil {
 		key = r.key.PEM()
 	}
-	script := strings.NewReplacer("@NAME@", filepath.Base(r.URL), "@URL@", r.URL, "@SUMS@", strings.TrimSpace(programs.String()), "@KEY@", strings.TrimSpace(string(key))).Replace(scripts.Install)
+	script := strings.NewReplacer("@NAME@", filepath.Base(r.URL), "@URL@", r.URL, "@SUMS@", strings.TrimSpace(programs.String()), "@KEY@", strings.TrimSpace(string(key))).Replace(scripts.InstallTemplate)
 	sum := sha256.Sum256([]byte(script))
 	fmt.Fprintf(&all, "%x  install.sh\n", sum)
-	if err := r.write("SHA256SUMS", all.Bytes()); err != nil {
+	if err := r.writeFile("SHA256SUMS", all.Bytes()); err != nil {
 		return err
 	}
 	if private != nil {
 		signature, err := private.Sign(all.Bytes())
 		if err == nil {
-			err = r.write("SHA256SUMS.sig", signature)
+			err = r.writeFile("SHA256SUMS.sig", signature)
 		}
 		if err != nil {
 			return err
 		}
 		r.res.Signed = true
 	}
-	return r.write("install.sh", []byte(script))
+	return r.writeFile("install.sh", []byte(script))
 }
 
-func (r *releaser) write(name string, data []byte) error {
+func (r *publisher) writeFile(name string, data []byte) error {
 	err := blob.WriteFile(filepath.Join(r.Out, name), func(w io.Writer) error {
 		_, err := w.Write(data)
 		return err
@@ -269,11 +269,11 @@ func (r *releaser) write(name string, data []byte) error {
 	if err != nil {
 		return err
 	}
-	return r.sum(name)
+	return r.addSum(name)
 }
 
 // addSum records the SHA-256 of a written file.
-func (r *releaser) sum(name string) error {
+func (r *publisher) addSum(name string) error {
 	file, err := os.Open(filepath.Join(r.Out, name))
 	if err != nil {
 		return err
@@ -284,6 +284,6 @@ func (r *releaser) sum(name string) error {
 		return err
 	}
 	r.sums[name] = hex.EncodeToString(hash.Sum(nil))
-	r.list = append(r.list, name)
+	r.sumNames = append(r.sumNames, name)
 	return nil
 }

@@ -39,7 +39,7 @@ func publishSite(t *testing.T) *site {
 		}
 	}))
 	t.Cleanup(s.Close)
-	res, err := Release(t.Context(), ReleaseRequest{Bundles: []string{built(t, func(r *Request) { r.SignKey = private })}, URL: s.URL + "/",
+	res, err := Publish(t.Context(), PublishRequest{Bundles: []string{built(t, func(r *BuildRequest) { r.SignKey = private })}, URL: s.URL + "/",
 		Out: s.dir, Programs: map[string]string{"linux/amd64": write(t, program)}, SignKey: private})
 	if err != nil || !res.Signed || res.Fingerprint == "" {
 		t.Fatalf("%+v, %v", res, err)
@@ -202,7 +202,7 @@ func TestPublish_PublishesTheWholeBundle(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	thin, err := remote.Thin(t.Context())
+	thin, err := remote.FetchThinBundle(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -214,11 +214,11 @@ func TestPublish_PublishesTheWholeBundle(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := remote.Blobs(t.Context(), folder, b.Absent(), nil); err != nil {
+	if err := remote.FetchBlobs(t.Context(), folder, b.Missing(), nil); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.With(folder, b.Absent()).Verify(t.Context(), nil); err != nil || len(b.Absent()) == 0 {
-		t.Errorf("%d parts, %v", len(b.Absent()), err)
+	if err := b.WithBlobSource(folder, b.Missing()).Verify(t.Context(), nil); err != nil || len(b.Missing()) == 0 {
+		t.Errorf("%d parts, %v", len(b.Missing()), err)
 	}
 	check := exec.CommandContext(t.Context(), "sha256sum", "--check", "--strict", "SHA256SUMS")
 	check.Dir = s.dir
@@ -230,30 +230,30 @@ func TestPublish_PublishesTheWholeBundle(t *testing.T) {
 func TestPublish_RefusesInvalidRequests(t *testing.T) {
 	private, public := keys(t)
 	_, other := keys(t)
-	signed := built(t, func(r *Request) { r.SignKey = private })
-	thin := built(t, func(r *Request) { r.SignKey, r.Thin = private, true })
-	valid := ReleaseRequest{Bundles: []string{signed}, URL: "https://get.example.com/my-app", VerifyKey: public,
+	signed := built(t, func(r *BuildRequest) { r.SignKey = private })
+	thin := built(t, func(r *BuildRequest) { r.SignKey, r.Thin = private, true })
+	valid := PublishRequest{Bundles: []string{signed}, URL: "https://get.example.com/my-app", VerifyKey: public,
 		Programs: map[string]string{"linux/amd64": write(t, program)}, Now: time.Now()}
 	for name, c := range map[string]struct {
-		change func(*ReleaseRequest)
+		change func(*PublishRequest)
 		code   int
 		want   string
 	}{
-		"valid":                   {func(*ReleaseRequest) {}, 0, ""},
-		"plain http":              {func(r *ReleaseRequest) { r.URL = "http://get.example.com/my-app" }, problem.ExitUsage, "only https"},
-		"no URL":                  {func(r *ReleaseRequest) { r.URL = "my-app" }, problem.ExitUsage, "not the address"},
-		"a URL with code":         {func(r *ReleaseRequest) { r.URL = "https://x/';reboot;'" }, problem.ExitUsage, "not the address"},
-		"another key":             {func(r *ReleaseRequest) { r.VerifyKey = other }, problem.ExitBundle, "not signed with the key"},
-		"two keys":                {func(r *ReleaseRequest) { r.SignKey, r.VerifyKey = private, other }, problem.ExitUsage, "are not a key pair"},
-		"a thin bundle":           {func(r *ReleaseRequest) { r.Bundles = []string{thin} }, problem.ExitBundle, "it is thin"},
-		"a folder that is a file": {func(r *ReleaseRequest) { r.Out = signed }, problem.ExitUsage, "is not a folder"},
-		"no program":              {func(r *ReleaseRequest) { r.Programs = map[string]string{"linux/amd64": "/nowhere"} }, problem.ExitUsage, "/nowhere"},
+		"valid":                   {func(*PublishRequest) {}, 0, ""},
+		"plain http":              {func(r *PublishRequest) { r.URL = "http://get.example.com/my-app" }, problem.ExitUsage, "only https"},
+		"no URL":                  {func(r *PublishRequest) { r.URL = "my-app" }, problem.ExitUsage, "not the address"},
+		"a URL with code":         {func(r *PublishRequest) { r.URL = "https://x/';reboot;'" }, problem.ExitUsage, "not the address"},
+		"another key":             {func(r *PublishRequest) { r.VerifyKey = other }, problem.ExitBundle, "not signed with the key"},
+		"two keys":                {func(r *PublishRequest) { r.SignKey, r.VerifyKey = private, other }, problem.ExitUsage, "are not a key pair"},
+		"a thin bundle":           {func(r *PublishRequest) { r.Bundles = []string{thin} }, problem.ExitBundle, "it is thin"},
+		"a folder that is a file": {func(r *PublishRequest) { r.Out = signed }, problem.ExitUsage, "is not a folder"},
+		"no program":              {func(r *PublishRequest) { r.Programs = map[string]string{"linux/amd64": "/nowhere"} }, problem.ExitUsage, "/nowhere"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			req := valid
 			req.Out = filepath.Join(t.TempDir(), "public")
 			c.change(&req)
-			_, err := Release(t.Context(), req)
+			_, err := Publish(t.Context(), req)
 			if problem.ExitCode(err) != c.code || err != nil && (!strings.Contains(err.Error(), c.want) || problem.Hint(err) == "") {
 				t.Errorf("exit %d: %v", problem.ExitCode(err), err)
 			}

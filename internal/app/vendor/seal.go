@@ -16,7 +16,7 @@ import (
 )
 
 // EmbedRequest describes what to embed in this executable.
-type SealRequest struct {
+type EmbedRequest struct {
 	Bundle        string // file; "" for none
 	VerifyKey     string // file with the public key; "" for the one that is already embedded, if any
 	AllowUnsigned bool   // embed a bundle that the key does not verify
@@ -25,7 +25,7 @@ type SealRequest struct {
 }
 
 // EmbedResult describes the written executable. Its JSON format is public.
-type SealResult struct {
+type EmbedResult struct {
 	Path        string `json:"path"`
 	Size        int64  `json:"size"`                  // bytes
 	Fingerprint string `json:"fingerprint,omitempty"` // of the embedded key
@@ -35,36 +35,36 @@ type SealResult struct {
 // Embed writes a copy of this executable with a key, a bundle or both appended. A bundle
 // that is already embedded is left out; an embedded key is kept unless req names another
 // one. Embed refuses a bundle that the new executable would refuse to install.
-func Seal(ctx context.Context, req SealRequest) (res SealResult, err error) {
-	if err := output.File(req.Out, req.Bundle, req.VerifyKey, delivery.Program); err != nil {
+func Embed(ctx context.Context, req EmbedRequest) (res EmbedResult, err error) {
+	if err := output.CheckOutputFile(req.Out, req.Bundle, req.VerifyKey, delivery.ExecutablePath); err != nil {
 		return res, err
 	}
-	key, err := delivery.Key(req.VerifyKey)
+	key, err := delivery.PublicKey(req.VerifyKey)
 	if err != nil {
 		return res, err
 	}
 	if key.IsZero() && req.Bundle == "" {
 		return res, problem.New(problem.ExitUsage, "embed into an executable", errors.New("there is nothing to embed"), "name a public key with --verify-key, a bundle with --bundle, or both")
 	}
-	s, closer, err := delivery.Self()
+	s, closer, err := delivery.OpenSelf()
 	if err != nil {
 		return res, err
 	}
 	defer func() { err = errors.Join(err, closer.Close()) }()
 	s.Key, s.Bundle = key, nil
-	res = SealResult{Path: req.Out, Fingerprint: key.Fingerprint()}
+	res = EmbedResult{Path: req.Out, Fingerprint: key.Fingerprint()}
 	if req.Bundle != "" {
-		file, digest, err := sealable(ctx, req, key)
+		file, digest, err := openEmbeddable(ctx, req, key)
 		if err != nil {
 			return res, err
 		}
 		defer func() { _ = file.Close() }()
-		if s.Bundle, err = whole(file); err != nil {
+		if s.Bundle, err = sectionReader(file); err != nil {
 			return res, err
 		}
 		res.Bundle = digest
 	}
-	if err = output.Executable(ctx, req.Out, s); ctx.Err() != nil {
+	if err = output.WriteExecutable(ctx, req.Out, s); ctx.Err() != nil {
 		return res, err
 	}
 	if err != nil {
@@ -79,7 +79,7 @@ func Seal(ctx context.Context, req SealRequest) (res SealResult, err error) {
 
 // openEmbeddable opens the file of the bundle and returns its digest, after it has
 // verified that the executable will accept the bundle.
-func sealable(ctx context.Context, req SealRequest, key sign.Public) (*os.File, string, error) {
+func openEmbeddable(ctx context.Context, req EmbedRequest, key sign.PublicKey) (*os.File, string, error) {
 	b, err := airgap.Open(ctx, req.Bundle)
 	if err != nil {
 		return nil, "", err
@@ -88,7 +88,7 @@ func sealable(ctx context.Context, req SealRequest, key sign.Public) (*os.File, 
 		return nil, "", errors.Join(problem.New(problem.ExitBundle, "embed "+req.Bundle, errors.New("it is a delta"), "create a full bundle from it with `plinth bundle merge` and embed that"), b.Close())
 	}
 	digest := b.Digest().String()
-	_, err = trust.Judge(req.Bundle, b, trust.Terms{Key: key, AllowUnsigned: req.AllowUnsigned, Now: req.Now})
+	_, err = trust.Verify(req.Bundle, b, trust.Policy{Key: key, AllowUnsigned: req.AllowUnsigned, Now: req.Now})
 	if err := errors.Join(err, b.Close()); err != nil {
 		return nil, "", err
 	}
@@ -96,7 +96,7 @@ func sealable(ctx context.Context, req SealRequest, key sign.Public) (*os.File, 
 	return file, digest, err
 }
 
-func whole(file *os.File) (*io.SectionReader, error) {
+func sectionReader(file *os.File) (*io.SectionReader, error) {
 	st, err := file.Stat()
 	if err != nil {
 		return nil, err

@@ -37,9 +37,9 @@ func keys(t *testing.T) (private, public string) {
 }
 
 // built builds a bundle and returns its path.
-func built(t *testing.T, change func(*Request)) string {
+func built(t *testing.T, change func(*BuildRequest)) string {
 	t.Helper()
-	req := Request{Installer: documented, Source: layout(t, ""), Out: filepath.Join(t.TempDir(), "b")}
+	req := BuildRequest{Installer: documented, Source: layout(t, ""), Out: filepath.Join(t.TempDir(), "b")}
 	change(&req)
 	if _, err := Build(t.Context(), req); err != nil {
 		t.Fatal(err)
@@ -50,8 +50,8 @@ func built(t *testing.T, change func(*Request)) string {
 func TestVerify_RequiresSignatureIfKeyIsKnown(t *testing.T) {
 	private, public := keys(t)
 	_, other := keys(t)
-	signed := built(t, func(r *Request) { r.SignKey, r.Release, r.Expires = private, 7, "2030-01-31" })
-	unsigned := built(t, func(*Request) {})
+	signed := built(t, func(r *BuildRequest) { r.SignKey, r.Release, r.Expires = private, 7, "2030-01-31" })
+	unsigned := built(t, func(*BuildRequest) {})
 	before, after := time.Date(2029, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(2030, 2, 1, 0, 0, 0, 0, time.UTC)
 	for name, c := range map[string]struct {
 		req  VerifyRequest
@@ -81,25 +81,25 @@ func TestVerify_RequiresSignatureIfKeyIsKnown(t *testing.T) {
 func TestEmbed_RefusesBundleThatInstallWouldRefuse(t *testing.T) {
 	private, public := keys(t)
 	_, other := keys(t)
-	signed, unsigned := built(t, func(r *Request) { r.SignKey = private }), built(t, func(*Request) {})
+	signed, unsigned := built(t, func(r *BuildRequest) { r.SignKey = private }), built(t, func(*BuildRequest) {})
 	for name, c := range map[string]struct {
-		req  SealRequest
+		req  EmbedRequest
 		want string // in the error; "" if embedded
 		code int
 	}{
-		"key":                  {SealRequest{VerifyKey: public}, "", 0},
-		"key and bundle":       {SealRequest{VerifyKey: public, Bundle: signed}, "", 0},
-		"nothing":              {SealRequest{}, "nothing to embed", problem.ExitUsage},
-		"bundle without key":   {SealRequest{Bundle: signed}, "no key is known", problem.ExitBundle},
-		"bundle of another":    {SealRequest{VerifyKey: other, Bundle: signed}, "not signed with", problem.ExitBundle},
-		"unsigned":             {SealRequest{VerifyKey: public, Bundle: unsigned}, "not signed", problem.ExitBundle},
-		"unsigned, on request": {SealRequest{Bundle: unsigned, AllowUnsigned: true}, "", 0},
-		"no bundle":            {SealRequest{VerifyKey: public, Bundle: public}, "not a bundle", problem.ExitBundle},
+		"key":                  {EmbedRequest{VerifyKey: public}, "", 0},
+		"key and bundle":       {EmbedRequest{VerifyKey: public, Bundle: signed}, "", 0},
+		"nothing":              {EmbedRequest{}, "nothing to embed", problem.ExitUsage},
+		"bundle without key":   {EmbedRequest{Bundle: signed}, "no key is known", problem.ExitBundle},
+		"bundle of another":    {EmbedRequest{VerifyKey: other, Bundle: signed}, "not signed with", problem.ExitBundle},
+		"unsigned":             {EmbedRequest{VerifyKey: public, Bundle: unsigned}, "not signed", problem.ExitBundle},
+		"unsigned, on request": {EmbedRequest{Bundle: unsigned, AllowUnsigned: true}, "", 0},
+		"no bundle":            {EmbedRequest{VerifyKey: public, Bundle: public}, "not a bundle", problem.ExitBundle},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			c.req.Out, c.req.Now = filepath.Join(dir, "my-app"), time.Now()
-			res, err := Seal(t.Context(), c.req)
+			res, err := Embed(t.Context(), c.req)
 			if c.want != "" {
 				left, _ := os.ReadDir(dir)
 				if err == nil || problem.ExitCode(err) != c.code || !strings.Contains(err.Error(), c.want) || len(left) > 0 {
@@ -116,7 +116,7 @@ func TestEmbed_RefusesBundleThatInstallWouldRefuse(t *testing.T) {
 }
 
 // checkExecutable compares a written executable with the request and the result.
-func checkExecutable(t *testing.T, req SealRequest, res SealResult) {
+func checkExecutable(t *testing.T, req EmbedRequest, res EmbedResult) {
 	t.Helper()
 	file, err := os.Open(req.Out)
 	if err != nil {

@@ -26,7 +26,7 @@ import (
 )
 
 // BuildRequest describes the bundle to build.
-type Request struct {
+type BuildRequest struct {
 	Installer   string                  // file
 	Application string                  // file; "" for none
 	Source      string                  // folder in OCI image layout, or "registry"
@@ -39,7 +39,7 @@ type Request struct {
 }
 
 // BuildResult describes the written bundle. Its JSON format is public.
-type Result struct {
+type BuildResult struct {
 	Path   string        `json:"path"`
 	Digest digest.Digest `json:"digest"`
 	Size   int64         `json:"size"`             // bytes
@@ -48,59 +48,59 @@ type Result struct {
 
 // Build lints the files, checks the compatibility gate, resolves every part and writes
 // the bundle. It refuses what no customer could install.
-func Build(ctx context.Context, req Request) (Result, error) {
-	if err := output.File(req.Out, append(sources(req), req.Installer, req.Application, req.SignKey)...); err != nil {
-		return Result{}, err
+func Build(ctx context.Context, req BuildRequest) (BuildResult, error) {
+	if err := output.CheckOutputFile(req.Out, append(sourceFiles(req), req.Installer, req.Application, req.SignKey)...); err != nil {
+		return BuildResult{}, err
 	}
 	paths := []string{req.Installer}
 	if req.Application != "" {
 		paths = append(paths, req.Application)
 	}
-	files, err := manifest.Files(paths)
+	files, err := manifest.ReadFiles(paths)
 	if err != nil {
-		return Result{}, err
+		return BuildResult{}, err
 	}
-	report := manifest.Check(files)
+	report := manifest.LintFiles(files)
 	if err := report.Err("build a bundle from these files"); err != nil {
-		return Result{}, err
+		return BuildResult{}, err
 	}
 	// Lint accepts the two files in any order, but the bundle needs to know which is the Installer.
 	if spec.Lint(files[:1]).Installer == nil {
-		return Result{}, problem.New(problem.ExitConfig, "build a bundle", errors.New(req.Installer+" is not an Installer"), "name the Installer with --installer")
+		return BuildResult{}, problem.New(problem.ExitConfig, "build a bundle", errors.New(req.Installer+" is not an Installer"), "name the Installer with --installer")
 	}
-	want, err := contents(report.Installer)
+	want, err := resolveContents(report.Installer)
 	if err != nil {
-		return Result{}, err
+		return BuildResult{}, err
 	}
-	want.Installer, want.Thin, want.Progress, want.Work = files[0].Data, req.Thin, req.Progress, filepath.Dir(req.Out)
-	signer, err := label(req, &want)
+	want.Installer, want.Thin, want.Progress, want.WorkDir = files[0].Data, req.Thin, req.Progress, filepath.Dir(req.Out)
+	signer, err := applyLabels(req, &want)
 	if err != nil {
-		return Result{}, err
+		return BuildResult{}, err
 	}
 	if len(files) > 1 {
 		want.Application = files[1].Data
 	}
-	done, err := gather(ctx, req, &want)
+	done, err := gatherParts(ctx, req, &want)
 	if err != nil {
-		return Result{}, err
+		return BuildResult{}, err
 	}
-	sum, err := build.File(ctx, want, req.Out)
+	sum, err := build.WriteFile(ctx, want, req.Out)
 	if err != nil {
-		return Result{}, err
+		return BuildResult{}, err
 	}
 	if err := done(); err != nil {
-		return Result{}, err
+		return BuildResult{}, err
 	}
 	info, err := os.Stat(req.Out)
 	if err != nil {
-		return Result{}, err
+		return BuildResult{}, err
 	}
-	return Result{Path: req.Out, Digest: sum, Size: info.Size(), Signer: signer}, nil
+	return BuildResult{Path: req.Out, Digest: sum, Size: info.Size(), Signer: signer}, nil
 }
 
 // applyLabels sets release number, expiry and signing key of the bundle in want. It
 // returns the fingerprint of the signing key, or "" for an unsigned bundle.
-func label(req Request, want *build.Request) (signer string, err error) {
+func applyLabels(req BuildRequest, want *build.Request) (signer string, err error) {
 	if req.Release < 0 {
 		return "", problem.New(problem.ExitUsage, "set the release number", fmt.Errorf("%d is negative", req.Release), "number releases from 1 upwards")
 	}
@@ -127,13 +127,13 @@ func label(req Request, want *build.Request) (signer string, err error) {
 
 // resolveContents returns the parts of the bundle for an Installer, in the order in
 // which a starting host needs them.
-func contents(in *spec.Installer) (build.Request, error) {
+func resolveContents(in *spec.Installer) (build.Request, error) {
 	req := build.Request{Name: in.Metadata.Name, HostFiles: []build.HostFile{{Name: "k0s", Version: in.Spec.K0s.Version}}}
 	if in.Spec.Kotsadm != nil {
 		req.HostFiles = append(req.HostFiles, build.HostFile{Name: "kots", Version: in.Spec.Kotsadm.Version})
 	}
 	// Any address will do: no image depends on it.
-	refs, err := k0s.Images(k0s.SettingsFor(in, "127.0.0.1", "localhost"))
+	refs, err := k0s.Images(k0s.NewSettings(in, "127.0.0.1", "localhost"))
 	if err != nil {
 		return req, problem.New(problem.ExitConfig, "resolve the cluster's images", err, "fix spec.k0s.config in the Installer")
 	}
@@ -143,7 +143,7 @@ func contents(in *spec.Installer) (build.Request, error) {
 		return req, err
 	}
 	for _, p := range parts {
-		req.Images = append(req.Images, p.Refs()...)
+		req.Images = append(req.Images, p.ImageRefs()...)
 		req.Charts = append(req.Charts, build.Chart{Name: p.Chart.Name, Version: p.Chart.Version, Archive: p.Chart.Archive})
 	}
 	return req, nil
@@ -171,7 +171,7 @@ type VerifyRequest struct {
 // req.Key or embedded in this executable, the bundle must also be signed with it.
 // Without a key, the vendor of the bundle stays unverified.
 func Verify(ctx context.Context, req VerifyRequest) (airgap.Summary, error) {
-	key, err := delivery.Key(req.Key)
+	key, err := delivery.PublicKey(req.Key)
 	if err != nil {
 		return airgap.Summary{}, err
 	}
@@ -181,7 +181,7 @@ func Verify(ctx context.Context, req VerifyRequest) (airgap.Summary, error) {
 	}
 	defer func() { _ = b.Close() }()
 	if !key.IsZero() {
-		if _, err := trust.Judge(req.Path, b, trust.Terms{Key: key, Now: req.Now}); err != nil {
+		if _, err := trust.Verify(req.Path, b, trust.Policy{Key: key, Now: req.Now}); err != nil {
 			return airgap.Summary{}, err
 		}
 	}
@@ -197,7 +197,7 @@ func Verify(ctx context.Context, req VerifyRequest) (airgap.Summary, error) {
 const fromRegistry = "registry"
 
 // sourceFiles returns the files of the source folder that the bundle could overwrite.
-func sources(req Request) []string {
+func sourceFiles(req BuildRequest) []string {
 	if req.Source == fromRegistry {
 		return nil
 	}
@@ -210,7 +210,7 @@ func sources(req Request) []string {
 // gatherParts sets the folder with the parts of want. Parts from registries are first
 // downloaded to a folder beside the bundle, which a retry uses again. done removes that
 // folder.
-func gather(ctx context.Context, req Request, want *build.Request) (done func() error, err error) {
+func gatherParts(ctx context.Context, req BuildRequest, want *build.Request) (done func() error, err error) {
 	if req.Source != fromRegistry {
 		want.Layout = req.Source
 		return func() error { return nil }, nil

@@ -27,7 +27,7 @@ func resolved(t *testing.T) (images []string, files []airgaptest.HostFile) {
 	if in == nil {
 		t.Fatalf("%+v", findings)
 	}
-	req, err := contents(in)
+	req, err := resolveContents(in)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,7 +48,7 @@ func layout(t *testing.T, without string) string {
 			images = append(images, airgaptest.Image{Ref: ref, Files: []string{"base of all", ref}})
 		}
 	}
-	return airgaptest.Layout(t, images, files)
+	return airgaptest.WriteLayout(t, images, files)
 }
 
 func write(t *testing.T, content string) string {
@@ -69,7 +69,7 @@ func TestBuild_WritesRequiredPartsInOrder(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "my-app.bundle")
 	app := application(t, `targetKotsVersion: "1.131.2"`)
 	reported := int64(0)
-	req := Request{Installer: documented, Application: app, Source: layout(t, ""), Out: out, Progress: func(done, _ int64) { reported = done }}
+	req := BuildRequest{Installer: documented, Application: app, Source: layout(t, ""), Out: out, Progress: func(done, _ int64) { reported = done }}
 	res, err := Build(t.Context(), req)
 	if err != nil {
 		t.Fatal(err)
@@ -144,21 +144,21 @@ func TestBuild_RefusesWhatCannotBeInstalled(t *testing.T) {
 	}
 	with := func(old, new string) string { return write(t, strings.Replace(string(raw), old, new, 1)) }
 	for name, c := range map[string]struct {
-		req  Request
+		req  BuildRequest
 		exit int
 		want string
 	}{
-		"the gate refuses":              {Request{Installer: documented, Application: application(t, `targetKotsVersion: "1.120.0"`), Source: full}, problem.ExitGate, "requires a different version of KOTS"},
-		"the gate refuses, minimum":     {Request{Installer: documented, Application: application(t, `minKotsVersion: "1.132.0"`), Source: full}, problem.ExitGate, "minKotsVersion"},
-		"a bound is not a version":      {Request{Installer: documented, Application: application(t, `minKotsVersion: "new"`), Source: full}, problem.ExitConfig, "minKotsVersion"},
-		"a version is not exact":        {Request{Installer: with("v1.33.8+k0s.1", "latest"), Source: full}, problem.ExitConfig, "spec.k0s.version"},
-		"a version is not known":        {Request{Installer: with("version: 0.0.30", "version: 0.0.31"), Source: full}, problem.ExitConfig, "0.0.30"},
-		"the Installer is another kind": {Request{Installer: fits, Source: full}, problem.ExitConfig, "is not an Installer"},
-		"the two files are swapped":     {Request{Installer: fits, Application: documented, Source: full}, problem.ExitConfig, "is not an Installer"},
-		"the Installer is given twice":  {Request{Installer: documented, Application: documented, Source: full}, problem.ExitConfig, "second Installer"},
-		"the files are missing":         {Request{Installer: "/none/i", Application: "/none/a", Source: full}, problem.ExitConfig, "cannot read /none/a"},
-		"the source lacks an image":     {Request{Installer: documented, Application: fits, Source: layout(t, "coredns")}, problem.ExitBundle, "coredns"},
-		"there is no source":            {Request{Installer: documented, Application: fits, Source: "/none/layout"}, problem.ExitBundle, "/none/layout"},
+		"the gate refuses":              {BuildRequest{Installer: documented, Application: application(t, `targetKotsVersion: "1.120.0"`), Source: full}, problem.ExitGate, "requires a different version of KOTS"},
+		"the gate refuses, minimum":     {BuildRequest{Installer: documented, Application: application(t, `minKotsVersion: "1.132.0"`), Source: full}, problem.ExitGate, "minKotsVersion"},
+		"a bound is not a version":      {BuildRequest{Installer: documented, Application: application(t, `minKotsVersion: "new"`), Source: full}, problem.ExitConfig, "minKotsVersion"},
+		"a version is not exact":        {BuildRequest{Installer: with("v1.33.8+k0s.1", "latest"), Source: full}, problem.ExitConfig, "spec.k0s.version"},
+		"a version is not known":        {BuildRequest{Installer: with("version: 0.0.30", "version: 0.0.31"), Source: full}, problem.ExitConfig, "0.0.30"},
+		"the Installer is another kind": {BuildRequest{Installer: fits, Source: full}, problem.ExitConfig, "is not an Installer"},
+		"the two files are swapped":     {BuildRequest{Installer: fits, Application: documented, Source: full}, problem.ExitConfig, "is not an Installer"},
+		"the Installer is given twice":  {BuildRequest{Installer: documented, Application: documented, Source: full}, problem.ExitConfig, "second Installer"},
+		"the files are missing":         {BuildRequest{Installer: "/none/i", Application: "/none/a", Source: full}, problem.ExitConfig, "cannot read /none/a"},
+		"the source lacks an image":     {BuildRequest{Installer: documented, Application: fits, Source: layout(t, "coredns")}, problem.ExitBundle, "coredns"},
+		"there is no source":            {BuildRequest{Installer: documented, Application: fits, Source: "/none/layout"}, problem.ExitBundle, "/none/layout"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -188,7 +188,7 @@ func TestInspect_RefusesOtherFiles(t *testing.T) {
 }
 
 func TestVerify_FindsWrongByteThatInspectDoesNotRead(t *testing.T) {
-	path := airgaptest.Bundle(t, airgaptest.Request(t))
+	path := airgaptest.WriteBundle(t, airgaptest.NewRequest(t))
 	raw, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)

@@ -19,7 +19,7 @@ import (
 )
 
 // WriteLintReport writes the findings in files, or that the files are valid.
-func Lint(w io.Writer, r spec.Report, files []string) {
+func WriteLintReport(w io.Writer, r spec.Report, files []string) {
 	for _, f := range r.Findings {
 		fmt.Fprintln(w, f)
 	}
@@ -31,75 +31,75 @@ func Lint(w io.Writer, r spec.Report, files []string) {
 	}
 	warnings := "no warnings"
 	if n := len(r.Findings); n > 0 {
-		warnings = Count(n, "warning")
+		warnings = FormatCount(n, "warning")
 	}
 	fmt.Fprintf(w, "%s: valid, %s\n", strings.Join(files, ", "), warnings)
 	if r.Installer != nil {
-		next(w, buildCommand(r, files))
+		writeNextCommand(w, suggestBuildCommand(r, files))
 	}
 }
 
 // suggestBuildCommand returns the command that creates a bundle from the checked
 // files.
-func buildCommand(r spec.Report, files []string) string {
+func suggestBuildCommand(r spec.Report, files []string) string {
 	command := "plinth bundle build"
 	for _, f := range files {
 		flag := " --installer "
 		if r.Application != nil && f == r.Application.File {
 			flag = " --application "
 		}
-		command += flag + Quote(f)
+		command += flag + QuoteShellWord(f)
 	}
 	return command + " --output-file " + r.Installer.Metadata.Name + ".bundle"
 }
 
 // WriteBuildResult writes which bundle was created.
-func Built(w io.Writer, r vendor.Result) {
-	fmt.Fprintf(w, "%s: %s\n%s\n", r.Path, ui.Bytes(r.Size), digestOf(r.Digest.String()))
+func WriteBuildResult(w io.Writer, r vendor.BuildResult) {
+	fmt.Fprintf(w, "%s: %s\n%s\n", r.Path, ui.FormatBytes(r.Size), describeDigest(r.Digest.String()))
 	if r.Signer == "" {
 		fmt.Fprintln(w, "Not signed: hosts accept it only with --allow-unsigned. To sign it, use --sign-key.")
 	} else {
 		fmt.Fprintf(w, "Signed with key %s\n", r.Signer)
 	}
-	next(w, "plinth bundle inspect "+Quote(r.Path))
+	writeNextCommand(w, "plinth bundle inspect "+QuoteShellWord(r.Path))
 }
 
 // WriteBundleSummary writes the parts of a bundle with their versions and sizes.
-func Inspected(w io.Writer, b airgap.Summary, path string) {
-	fmt.Fprintf(w, "%s\n%s\n%s\n\n", words(b.Name, b.Platform), digestOf(b.Digest.String()), upper(label(b)))
-	t := table(w, "KIND", "NAME", "VERSION", "SIZE", "ON THE HOST", "LICENSE")
+func WriteBundleSummary(w io.Writer, b airgap.Summary, path string) {
+	fmt.Fprintf(w, "%s\n%s\n%s\n\n", joinNonEmpty(b.Name, b.Platform), describeDigest(b.Digest.String()), capitalizeFirst(describeSignature(b)))
+	t := newTable(w, "KIND", "NAME", "VERSION", "SIZE", "ON THE HOST", "LICENSE")
 	images := false
 	for _, it := range b.Items {
 		images = images || it.Kind == format.KindImage
 		unpacked := ""
 		if it.Unpacked > 0 {
-			unpacked = ui.Bytes(it.Unpacked)
+			unpacked = ui.FormatBytes(it.Unpacked)
 		}
-		row(t, string(it.Kind), it.Name, it.Version, ui.Bytes(it.Size), unpacked, it.Licenses)
+		writeRow(t, string(it.Kind), it.Name, it.Version, ui.FormatBytes(it.Size), unpacked, it.Licenses)
 	}
 	_ = t.Flush()
 	if images {
 		fmt.Fprintln(w, "\nNAME is the image reference that the cluster uses. VERSION is the version of its content, which can differ from the tag; the index pins it by digest.")
 	}
-	fmt.Fprintf(w, "\n%s in the file, in %s; %s on a host\n", ui.Bytes(b.Totals.File), Count(b.Totals.Blobs, "part"), ui.Bytes(b.Totals.OnHost.Total()))
+	fmt.Fprintf(w, "\n%s in the file, in %s; %s on a host\n", ui.FormatBytes(b.Totals.File), FormatCount(b.Totals.Blobs, "part"), ui.FormatBytes(b.Totals.OnHost.Total()))
 	if b.Base != "" {
-		fmt.Fprintf(w, "This is a delta to %s, which holds %s\n", b.Base, Count(b.Absent, "more part"))
+		fmt.Fprintf(w, "This is a delta to %s, which holds %s\n", b.Base, FormatCount(b.Missing, "more part"))
 	}
-	next(w, "plinth bundle verify "+Quote(path))
+	writeNextCommand(w, "plinth bundle verify "+QuoteShellWord(path))
 }
 
 // describeDigest returns the digest of a bundle with a note that it is not the
 // file's sha256sum.
-func digestOf(digest string) string {
+func describeDigest(digest string) string {
 	return digest + " (of the bundle's index, which pins all parts; sha256sum of the file differs)"
 }
 
 // capitalizeFirst returns s with its first letter in upper case.
-func upper(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
+func capitalizeFirst(s string) string { return strings.ToUpper(s[:1]) + s[1:] }
 
 // describeSignature returns whether a bundle is signed, its release number and
 // when it expires.
-func label(b airgap.Summary) string {
+func describeSignature(b airgap.Summary) string {
 	text := "not signed"
 	if b.Signed {
 		text = "signed"
@@ -114,67 +114,67 @@ func label(b airgap.Summary) string {
 }
 
 // WritePublishResult writes what was published and the command for customers.
-func Released(w io.Writer, r vendor.ReleaseResult) {
-	fmt.Fprintf(w, "%s: %s for %s, to be served at %s\n", r.Path, ui.Bytes(r.Size), strings.Join(r.Platforms, ", "), r.URL)
+func WritePublishResult(w io.Writer, r vendor.PublishResult) {
+	fmt.Fprintf(w, "%s: %s for %s, to be served at %s\n", r.Path, ui.FormatBytes(r.Size), strings.Join(r.Platforms, ", "), r.URL)
 	if r.Fingerprint != "" {
 		fmt.Fprintf(w, "Its executables accept bundles signed with key %s\n", r.Fingerprint)
 	}
 	if !r.Signed {
 		fmt.Fprintln(w, "SHA256SUMS is not signed: install.sh and the executables are only as trustworthy as the web server")
 	}
-	next(w, "curl -fsSL "+r.URL+"/install.sh | sudo bash -s --")
+	writeNextCommand(w, "curl -fsSL "+r.URL+"/install.sh | sudo bash -s --")
 }
 
 // WriteEmbedResult writes which executable was created.
-func Sealed(w io.Writer, r vendor.SealResult) {
-	fmt.Fprintf(w, "%s: %s\n", r.Path, ui.Bytes(r.Size))
+func WriteEmbedResult(w io.Writer, r vendor.EmbedResult) {
+	fmt.Fprintf(w, "%s: %s\n", r.Path, ui.FormatBytes(r.Size))
 	if r.Fingerprint != "" {
 		fmt.Fprintf(w, "It accepts bundles signed with key %s\n", r.Fingerprint)
 	}
 	if r.Bundle == "" {
-		next(w, "sudo "+program(r.Path)+" install --bundle FILE")
+		writeNextCommand(w, "sudo "+shellPath(r.Path)+" install --bundle FILE")
 		return
 	}
 	fmt.Fprintf(w, "It contains the bundle %s\n", r.Bundle)
-	next(w, "sudo "+program(r.Path)+" install")
+	writeNextCommand(w, "sudo "+shellPath(r.Path)+" install")
 }
 
 // WriteDiffResult writes which delta was created and how small it is.
-func Diffed(w io.Writer, r vendor.DiffResult, old string) {
+func WriteDiffResult(w io.Writer, r vendor.DiffResult, old string) {
 	fmt.Fprintf(w, "%s: %s, %.1f %% of the full bundle (%s); %s complete, %d as patches of older parts\n",
-		r.Path, ui.Bytes(r.Size), 100*float64(r.Size)/float64(r.Full), ui.Bytes(r.Full), Count(r.Parts, "part"), r.Patches)
+		r.Path, ui.FormatBytes(r.Size), 100*float64(r.Size)/float64(r.Full), ui.FormatBytes(r.Full), FormatCount(r.Parts, "part"), r.Patches)
 	fmt.Fprintf(w, "Applied to %s it gives %s\n", r.Base, r.Digest)
-	next(w, "plinth bundle patch "+Quote(old)+" "+Quote(r.Path)+" --output-file FILE")
+	writeNextCommand(w, "plinth bundle patch "+QuoteShellWord(old)+" "+QuoteShellWord(r.Path)+" --output-file FILE")
 }
 
 // WritePatchResult writes which bundle a delta gave.
-func Merged(w io.Writer, r vendor.Result) {
-	fmt.Fprintf(w, "%s: %s, %s, every byte verified\n", r.Path, ui.Bytes(r.Size), r.Digest)
-	next(w, "plinth install --bundle "+Quote(r.Path))
+func WritePatchResult(w io.Writer, r vendor.BuildResult) {
+	fmt.Fprintf(w, "%s: %s, %s, every byte verified\n", r.Path, ui.FormatBytes(r.Size), r.Digest)
+	writeNextCommand(w, "plinth install --bundle "+QuoteShellWord(r.Path))
 }
 
 // shellPath returns path so that a shell runs the file instead of searching PATH.
-func program(path string) string {
+func shellPath(path string) string {
 	if !strings.Contains(path, "/") {
 		path = "./" + path
 	}
-	return Quote(path)
+	return QuoteShellWord(path)
 }
 
 // WriteVerifyResult writes that a bundle is complete and who signed it.
-func Verified(w io.Writer, b airgap.Summary, path string) {
-	fmt.Fprintf(w, "%s is complete: verified %s in %s\n%s\n%s\n", path, ui.Bytes(b.Totals.Content), Count(b.Totals.Blobs, "part"), digestOf(b.Digest.String()), upper(label(b)))
+func WriteVerifyResult(w io.Writer, b airgap.Summary, path string) {
+	fmt.Fprintf(w, "%s is complete: verified %s in %s\n%s\n%s\n", path, ui.FormatBytes(b.Totals.Content), FormatCount(b.Totals.Blobs, "part"), describeDigest(b.Digest.String()), capitalizeFirst(describeSignature(b)))
 	if b.Verified != "" {
 		fmt.Fprintf(w, "Verified with key %s\n", b.Verified)
 	} else {
 		fmt.Fprintln(w, "The signature was not verified: give the vendor's public key with --verify-key.")
 	}
-	next(w, "plinth install --bundle "+Quote(path))
+	writeNextCommand(w, "plinth install --bundle "+QuoteShellWord(path))
 }
 
 // writePlan writes steps; below each step that is not done it writes why and
 // what the step changes. again is the command that executes the plan.
-func plan(w io.Writer, steps []step.Planned, again string) {
+func writePlan(w io.Writer, steps []step.Planned, again string) {
 	todo, width := 0, 0
 	for _, s := range steps {
 		width = max(width, len(s.Step))
@@ -185,37 +185,37 @@ func plan(w io.Writer, steps []step.Planned, again string) {
 	for _, s := range steps {
 		title := s.Title
 		if s.Bytes > 0 {
-			title += " (" + ui.Bytes(s.Bytes) + ")"
+			title += " (" + ui.FormatBytes(s.Bytes) + ")"
 		}
 		fmt.Fprintf(w, "%-8s %-*s  %s\n", s.State, width, s.Step, title)
 		if s.State == "done" {
 			continue
 		}
-		if s.Why != "" {
+		if s.Reason != "" {
 			why := "because "
 			if s.State == "unknown" {
 				why = "known after "
 			}
-			fmt.Fprintf(w, "%*s%s%s\n", width+11, "", why, strings.ReplaceAll(s.Why, "\n", "; "))
+			fmt.Fprintf(w, "%*s%s%s\n", width+11, "", why, strings.ReplaceAll(s.Reason, "\n", "; "))
 		}
-		if len(s.Touches) > 0 {
-			fmt.Fprintf(w, "%*schanges %s\n", width+11, "", strings.Join(s.Touches, ", "))
+		if len(s.Affects) > 0 {
+			fmt.Fprintf(w, "%*schanges %s\n", width+11, "", strings.Join(s.Affects, ", "))
 		}
 	}
 	if todo == 0 {
 		fmt.Fprintln(w, "\nNothing to do.")
-		next(w, "plinth status")
+		writeNextCommand(w, "plinth status")
 		return
 	}
-	fmt.Fprintf(w, "\n%d of %s to do; nothing was changed.\n", todo, Count(len(steps), "step"))
-	next(w, again)
+	fmt.Fprintf(w, "\n%d of %s to do; nothing was changed.\n", todo, FormatCount(len(steps), "step"))
+	writeNextCommand(w, again)
 }
 
 // writeNextCommand ends an output with the next command to run.
-func next(w io.Writer, command string) { fmt.Fprintf(w, "\nNext: %s\n", command) }
+func writeNextCommand(w io.Writer, command string) { fmt.Fprintf(w, "\nNext: %s\n", command) }
 
 // FormatCount returns n with the noun what: "1 error", "3 errors".
-func Count(n int, what string) string {
+func FormatCount(n int, what string) string {
 	if n != 1 {
 		what += "s"
 	}
@@ -223,7 +223,7 @@ func Count(n int, what string) string {
 }
 
 // QuoteShellWord returns word quoted for a POSIX shell, if it needs quotes.
-func Quote(word string) string {
+func QuoteShellWord(word string) string {
 	plain := "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./:=@%+,"
 	if word != "" && strings.Trim(word, plain) == "" {
 		return word
@@ -232,7 +232,7 @@ func Quote(word string) string {
 }
 
 // joinNonEmpty joins the strings that are not empty with two spaces.
-func words(all ...string) string {
+func joinNonEmpty(all ...string) string {
 	kept := all[:0]
 	for _, s := range all {
 		if s != "" {
@@ -243,10 +243,10 @@ func words(all ...string) string {
 }
 
 // newTable returns a table with a header row; the caller flushes it.
-func table(w io.Writer, head ...string) *tabwriter.Writer {
+func newTable(w io.Writer, head ...string) *tabwriter.Writer {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	row(t, head...)
+	writeRow(t, head...)
 	return t
 }
 
-func row(t io.Writer, cells ...string) { fmt.Fprintln(t, strings.Join(cells, "\t")) }
+func writeRow(t io.Writer, cells ...string) { fmt.Fprintln(t, strings.Join(cells, "\t")) }

@@ -38,22 +38,22 @@ func newReport(entries ...hostpreflight.Entry) *hostpreflight.Report {
 
 // newEntry returns the result of one preflight.
 func newEntry(id string, state hostpreflight.State, found, fix string) hostpreflight.Entry {
-	return hostpreflight.Entry{ID: id, Group: "Hardware", Result: hostpreflight.Result{State: state, Found: found, Wanted: "more", Fix: fix}}
+	return hostpreflight.Entry{ID: id, Group: "Hardware", Result: hostpreflight.Result{State: state, Found: found, Expected: "more", Fix: fix}}
 }
 
 // plannedSteps returns a plan with a step in each state.
 func plannedSteps() []step.Planned {
 	return []step.Planned{
-		{Step: "data-dir", Title: "Make Plinth's data folder", State: "done", Touches: []string{"/var/lib/plinth"}},
-		{Step: "kernel", Title: "Prepare the kernel", State: "needed", Why: "br_netfilter is not loaded\nip_forward is 0", Touches: []string{"/etc/modules-load.d/plinth.conf", "sysctl:net.ipv4.ip_forward"}},
-		{Step: "node-ready", Title: "Wait for the node to be Ready", State: "unknown", Why: "k0s-start"},
+		{Step: "data-dir", Title: "Make Plinth's data folder", State: "done", Affects: []string{"/var/lib/plinth"}},
+		{Step: "kernel", Title: "Prepare the kernel", State: "needed", Reason: "br_netfilter is not loaded\nip_forward is 0", Affects: []string{"/etc/modules-load.d/plinth.conf", "sysctl:net.ipv4.ip_forward"}},
+		{Step: "node-ready", Title: "Wait for the node to be Ready", State: "unknown", Reason: "k0s-start"},
 	}
 }
 
 // manyNodes returns a cluster with nodes, API servers and etcd members in
 // different states.
-func manyNodes() nodes.View {
-	return nodes.View{
+func manyNodes() nodes.ClusterView {
+	return nodes.ClusterView{
 		Nodes: []nodes.Node{
 			{Name: "a", Role: "controller", Ready: true, Version: "v1.33.13+k0s", Addresses: []string{"10.0.0.1"}},
 			{Name: "b", Role: "controller", Reason: "NodeStatusUnknown: Kubelet stopped posting node status.", Version: "v1.33.13+k0s", Addresses: []string{"10.0.0.2"}},
@@ -69,11 +69,11 @@ func TestWriteJSON_OfNodesMatchesGolden(t *testing.T) {
 	v.Balancer = &nodes.Endpoint{Address: "127.0.0.1:6443", Ready: true}
 	for name, result := range map[string]any{
 		"node-list": v,
-		"status":    status.Status{Installed: true, Name: "my-app", Role: "controller", Service: "active", Agent: "active", View: v},
+		"status":    status.Status{Installed: true, Name: "my-app", Role: "controller", Service: "active", Agent: "active", ClusterView: v},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var out bytes.Buffer
-			if err := JSON(&out, result, nil, &runlog.Secrets{}); err != nil {
+			if err := WriteJSON(&out, result, nil, &runlog.Secrets{}); err != nil {
 				t.Fatal(err)
 			}
 			testkit.Golden(t, "testdata/"+name+".json", out.Bytes())
@@ -84,13 +84,13 @@ func TestWriteJSON_OfNodesMatchesGolden(t *testing.T) {
 func TestWriters_OfResultsMatchGoldens(t *testing.T) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	here := status.Status{Installed: true, Name: "my-app", Role: "controller", Bundle: "sha256:abc", Service: "active", Agent: "active",
-		Versions: map[string]string{"k0s": "v1.33.8+k0s.1"}, View: nodes.View{Nodes: []nodes.Node{{Name: "n1", Role: "controller", Ready: true, Version: "v1.33.8+k0s", Addresses: []string{"10.0.0.2"}}}},
+		Versions: map[string]string{"k0s": "v1.33.8+k0s.1"}, ClusterView: nodes.ClusterView{Nodes: []nodes.Node{{Name: "n1", Role: "controller", Ready: true, Version: "v1.33.8+k0s", Addresses: []string{"10.0.0.2"}}}},
 		AddOns:       []status.AddOnStatus{{Name: "kotsadm", Version: "1.131.2", Reason: "pod kotsadm-0: ImagePullBackOff"}, {Name: "localPathStorage", Version: "0.0.30", Ready: true}},
 		Console:      &status.ConsoleStatus{URL: "https://10.0.0.2:8800", Ready: true, Version: "v1.131.2"},
 		Certificates: []status.Certificate{{Path: "/var/lib/k0s/pki/server.crt", Expires: at}, {}}, Warnings: []string{"host preflight memory failed and was ignored on request"}}
-	going := status.Running{Holder: journal.Holder{PID: 42, Verb: "install", Began: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}, Step: "images-boot", Begun: 7, Steps: 23}
+	going := status.Running{Holder: journal.Holder{PID: 42, Verb: "install", StartedAt: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}, Step: "images-boot", StepsStarted: 7, Steps: 23}
 	broken := status.Status{Installed: true, Name: "my-app", Role: "controller", Service: "failed", Versions: map[string]string{"k0s": "v1.33.8+k0s.1"},
-		Unfinished: &status.Unfinished{Verb: "install", Began: at, Step: "images-boot", Failed: "no space left"}}
+		Unfinished: &status.Unfinished{Verb: "install", StartedAt: at, Step: "images-boot", Failed: "no space left"}}
 	bundle := airgap.Summary{Digest: "sha256:abc", Name: "my-app", Platform: "linux/amd64", Items: []airgap.SummaryItem{
 		{Kind: "installer", Name: "installer.yaml", Size: 900},
 		{Kind: "host", Name: "k0s", Version: "v1.33.8+k0s.1", Licenses: "Apache-2.0", Size: 80e6, Unpacked: 240e6},
@@ -105,49 +105,53 @@ func TestWriters_OfResultsMatchGoldens(t *testing.T) {
 	done := install.Result{Changed: true, ConsoleURL: "https://10.0.0.2:8800", Password: "correct-horse", Kubeconfig: "/var/lib/k0s/pki/admin.conf", Log: "/var/log/plinth/install-1.log",
 		Preflights: newReport(newEntry("memory", hostpreflight.Warn, "3 GiB", "add memory"))}
 	for name, write := range map[string]func(io.Writer){
-		"lint-findings": func(w io.Writer) { Lint(w, spec.Report{Findings: []spec.Finding{finding}}, []string{"installer.yaml"}) },
-		"lint-good":     func(w io.Writer) { Lint(w, good, []string{"installer.yaml", "my app.yaml"}) },
-		"built":         func(w io.Writer) { Built(w, vendor.Result{Path: "my-app.bundle", Digest: "sha256:abc", Size: 81e6}) },
-		"inspected":     func(w io.Writer) { Inspected(w, bundle, "my-app.bundle") },
-		"verified":      func(w io.Writer) { Verified(w, bundle, "my-app.bundle") },
+		"lint-findings": func(w io.Writer) {
+			WriteLintReport(w, spec.Report{Findings: []spec.Finding{finding}}, []string{"installer.yaml"})
+		},
+		"lint-good": func(w io.Writer) { WriteLintReport(w, good, []string{"installer.yaml", "my app.yaml"}) },
+		"built": func(w io.Writer) {
+			WriteBuildResult(w, vendor.BuildResult{Path: "my-app.bundle", Digest: "sha256:abc", Size: 81e6})
+		},
+		"inspected": func(w io.Writer) { WriteBundleSummary(w, bundle, "my-app.bundle") },
+		"verified":  func(w io.Writer) { WriteVerifyResult(w, bundle, "my-app.bundle") },
 		"install-plan": func(w io.Writer) {
-			Installed(w, install.Result{Plan: plannedSteps(), Preflights: newReport()}, "plinth install --bundle a.tar", false)
+			WriteInstallResult(w, install.Result{Plan: plannedSteps(), Preflights: newReport()}, "plinth install --bundle a.tar", false)
 		},
 		"install-plan-done": func(w io.Writer) {
-			Installed(w, install.Result{Plan: plannedSteps()[:1], Preflights: newReport()}, "plinth install", false)
+			WriteInstallResult(w, install.Result{Plan: plannedSteps()[:1], Preflights: newReport()}, "plinth install", false)
 		},
 		"install-preflight": func(w io.Writer) {
-			Installed(w, install.Result{Preflights: newReport(newEntry("memory", hostpreflight.Fail, "1 GiB", "add memory"))}, "", true)
+			WriteInstallResult(w, install.Result{Preflights: newReport(newEntry("memory", hostpreflight.Fail, "1 GiB", "add memory"))}, "", true)
 		},
-		"install-failed": func(w io.Writer) { Installed(w, install.Result{Preflights: newReport()}, "", true) },
-		"install-done":   func(w io.Writer) { Installed(w, done, "", false) },
+		"install-failed": func(w io.Writer) { WriteInstallResult(w, install.Result{Preflights: newReport()}, "", true) },
+		"install-done":   func(w io.Writer) { WriteInstallResult(w, done, "", false) },
 		"install-nothing": func(w io.Writer) {
-			Installed(w, install.Result{ConsoleURL: "https://10.0.0.2:8800", Preflights: newReport()}, "", false)
+			WriteInstallResult(w, install.Result{ConsoleURL: "https://10.0.0.2:8800", Preflights: newReport()}, "", false)
 		},
 		"preflight-ready": func(w io.Writer) {
-			Preflight(w, *newReport(newEntry("cpu", hostpreflight.Pass, "4 processors", "")), preflight.Request{Bundle: "my app.tar", Ignore: []string{"memory", "swap"}})
+			WritePreflightReport(w, *newReport(newEntry("cpu", hostpreflight.Pass, "4 processors", "")), preflight.RunOptions{Bundle: "my app.tar", Ignore: []string{"memory", "swap"}})
 		},
 		"preflight-failed": func(w io.Writer) {
-			Preflight(w, *newReport(newEntry("cpu", hostpreflight.Pass, "4 processors", ""), newEntry("memory", hostpreflight.Fail, "1 GiB", "add memory")), preflight.Request{})
+			WritePreflightReport(w, *newReport(newEntry("cpu", hostpreflight.Pass, "4 processors", ""), newEntry("memory", hostpreflight.Fail, "1 GiB", "add memory")), preflight.RunOptions{})
 		},
-		"node-list": func(w io.Writer) { NodeList(w, manyNodes()) },
+		"node-list": func(w io.Writer) { WriteNodeList(w, manyNodes()) },
 		"node-list-worker": func(w io.Writer) {
 			v := manyNodes()
 			v.Etcd, v.Balancer = nil, &nodes.Endpoint{Address: "127.0.0.1:6443", Ready: true}
-			NodeList(w, v)
+			WriteNodeList(w, v)
 		},
 		"node-removed": func(w io.Writer) {
-			NodeChanged(w, nodes.Result{Node: "b", Role: "controller", Changed: true, Log: "/var/log/plinth/x.log"}, true)
+			WriteNodeResult(w, nodes.Result{Node: "b", Role: "controller", Changed: true, Log: "/var/log/plinth/x.log"}, true)
 		},
-		"node-gone": func(w io.Writer) { NodeChanged(w, nodes.Result{Node: "b"}, true) },
+		"node-gone": func(w io.Writer) { WriteNodeResult(w, nodes.Result{Node: "b"}, true) },
 		"node-drained": func(w io.Writer) {
-			NodeChanged(w, nodes.Result{Node: "w", Role: "worker", Changed: true, Log: "/var/log/plinth/x.log"}, false)
+			WriteNodeResult(w, nodes.Result{Node: "w", Role: "worker", Changed: true, Log: "/var/log/plinth/x.log"}, false)
 		},
-		"node-empty":     func(w io.Writer) { NodeChanged(w, nodes.Result{Node: "w"}, false) },
-		"status":         func(w io.Writer) { Status(w, here) },
-		"status-broken":  func(w io.Writer) { Status(w, broken) },
-		"status-running": func(w io.Writer) { Status(w, status.Status{Running: &going}) },
-		"status-nothing": func(w io.Writer) { Status(w, status.Status{}) },
+		"node-empty":     func(w io.Writer) { WriteNodeResult(w, nodes.Result{Node: "w"}, false) },
+		"status":         func(w io.Writer) { WriteStatus(w, here) },
+		"status-broken":  func(w io.Writer) { WriteStatus(w, broken) },
+		"status-running": func(w io.Writer) { WriteStatus(w, status.Status{Running: &going}) },
+		"status-nothing": func(w io.Writer) { WriteStatus(w, status.Status{}) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			var out bytes.Buffer
@@ -160,7 +164,7 @@ func TestWriters_OfResultsMatchGoldens(t *testing.T) {
 func TestQuoteShellWord_QuotesOnlyIfNeeded(t *testing.T) {
 	for word, want := range map[string]string{"a.tar": "a.tar", "my app.yaml": "'my app.yaml'", "it's": `'it'\''s'`, "": "''", "$(reboot)": "'$(reboot)'", "a;b": "'a;b'"} {
 		t.Run(word, func(t *testing.T) {
-			if got := Quote(word); got != want {
+			if got := QuoteShellWord(word); got != want {
 				t.Errorf("QuoteShellWord(%q) = %s, want %s", word, got, want)
 			}
 		})

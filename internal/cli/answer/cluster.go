@@ -10,43 +10,43 @@ import (
 )
 
 // WriteNodeList writes the nodes of a cluster, its API servers and its etcd members.
-func NodeList(w io.Writer, v nodes.View) {
-	cluster(w, v)
-	next(w, "plinth node drain NAME")
+func WriteNodeList(w io.Writer, v nodes.ClusterView) {
+	writeCluster(w, v)
+	writeNextCommand(w, "plinth node drain NAME")
 }
 
 // writeCluster writes the nodes, the API servers, the load balancer and the etcd
 // members, as far as they are known.
-func cluster(w io.Writer, v nodes.View) {
+func writeCluster(w io.Writer, v nodes.ClusterView) {
 	if len(v.Nodes) == 0 {
 		return
 	}
 	fmt.Fprintln(w)
-	t := table(w, "NODE", "ROLE", "READY", "VERSION", "ADDRESSES")
+	t := newTable(w, "NODE", "ROLE", "READY", "VERSION", "ADDRESSES")
 	for _, n := range v.Nodes {
-		state := ready(n.Ready, n.Reason)
+		state := formatReady(n.Ready, n.Reason)
 		if n.Cordoned {
 			state += ", cordoned"
 		}
-		row(t, n.Name, n.Role, state, n.Version, strings.Join(n.Addresses, ", "))
+		writeRow(t, n.Name, n.Role, state, n.Version, strings.Join(n.Addresses, ", "))
 	}
 	_ = t.Flush()
 	if len(v.API)+len(v.Etcd) > 0 || v.Balancer != nil {
 		fmt.Fprintln(w)
 	}
 	if len(v.API) > 0 {
-		fmt.Fprintf(w, "API servers  %s\n", endpoints(v.API))
+		fmt.Fprintf(w, "API servers  %s\n", formatEndpoints(v.API))
 	}
 	if v.Balancer != nil {
-		fmt.Fprintf(w, "Balancer     %s\n", endpoints([]nodes.Endpoint{*v.Balancer}))
+		fmt.Fprintf(w, "Balancer     %s\n", formatEndpoints([]nodes.Endpoint{*v.Balancer}))
 	}
 	if len(v.Etcd) > 0 {
-		fmt.Fprintf(w, "etcd         %s\n", members(v.Etcd))
+		fmt.Fprintf(w, "etcd         %s\n", formatEtcdMembers(v.Etcd))
 	}
 }
 
 // formatEndpoints returns each endpoint with its state, separated by commas.
-func endpoints(all []nodes.Endpoint) string {
+func formatEndpoints(all []nodes.Endpoint) string {
 	var out []string
 	for _, e := range all {
 		s := e.Address + " ready"
@@ -59,7 +59,7 @@ func endpoints(all []nodes.Endpoint) string {
 }
 
 // formatEtcdMembers returns each member with its role, separated by commas.
-func members(all []nodes.Member) string {
+func formatEtcdMembers(all []nodes.Member) string {
 	var out []string
 	hasLeader := false
 	for _, m := range all {
@@ -84,7 +84,7 @@ func members(all []nodes.Member) string {
 }
 
 // WriteNodeResult writes how a drain or a removal ended.
-func NodeChanged(w io.Writer, r nodes.Result, removed bool) {
+func WriteNodeResult(w io.Writer, r nodes.Result, removed bool) {
 	switch {
 	case !r.Changed && removed:
 		fmt.Fprintf(w, "Nothing to do: %s is not a node of the cluster.\n", r.Node)
@@ -96,25 +96,25 @@ func NodeChanged(w io.Writer, r nodes.Result, removed bool) {
 			fmt.Fprintln(w, "The host was a controller and still stores the cluster's private keys: reset it now.")
 		}
 	default:
-		fmt.Fprintf(w, "Drained %s: it gets no new pods until you run: plinth kubectl uncordon %s\n", r.Node, Quote(r.Node))
+		fmt.Fprintf(w, "Drained %s: it gets no new pods until you run: plinth kubectl uncordon %s\n", r.Node, QuoteShellWord(r.Node))
 	}
 	if r.Log != "" {
 		fmt.Fprintf(w, "Log  %s\n", r.Log)
 	}
 	if removed {
-		next(w, "plinth reset node   (on "+r.Node+")")
+		writeNextCommand(w, "plinth reset node   (on "+r.Node+")")
 	} else {
-		next(w, "plinth node list")
+		writeNextCommand(w, "plinth node list")
 	}
 }
 
 // ListenInstructions returns what to run on the other hosts.
-func Listening(l preflight.Listening) string {
+func ListenInstructions(l preflight.ListenerInfo) string {
 	return fmt.Sprintf("This host is listening until Ctrl-C. On each other host, run:\n  echo %s | sudo plinth preflight --peers %s --peer-code-file -", l.Code, l.Address)
 }
 
 // WriteListenResult writes that the host stopped listening.
-func Listened(w io.Writer, l preflight.Listening) {
+func WriteListenResult(w io.Writer, l preflight.ListenerInfo) {
 	fmt.Fprintf(w, "%s stopped listening; its ports are free.\n", l.Address)
-	next(w, "plinth install --bundle FILE")
+	writeNextCommand(w, "plinth install --bundle FILE")
 }

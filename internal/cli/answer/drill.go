@@ -8,30 +8,30 @@ import (
 )
 
 // WriteFailpointList writes the names of failpoints, one per line.
-func Failpoints(w io.Writer, names []string) {
+func WriteFailpointList(w io.Writer, names []string) {
 	for _, name := range names {
 		fmt.Fprintln(w, name)
 	}
-	next(w, "plinth debug fault-test run --host-is-disposable -- install --bundle FILE")
+	writeNextCommand(w, "plinth debug fault-test run --host-is-disposable -- install --bundle FILE")
 }
 
 // WriteFaultTestResult writes one row per kill: where, what ran next, and its result.
-func Drilled(w io.Writer, r drill.Result) {
-	t := table(w, "KILLED AT", "AFTER", "IN STEP", "THEN", "FOR", "RESULT")
+func WriteFaultTestResult(w io.Writer, r drill.Result) {
+	t := newTable(w, "KILLED AT", "AFTER", "IN STEP", "THEN", "FOR", "RESULT")
 	for _, k := range r.Rows {
 		if k.Result == drill.Unreached {
-			row(t, k.Point, "", "", "", "", k.Result)
+			writeRow(t, k.Point, "", "", "", "", k.Result)
 			continue
 		}
-		row(t, k.Point, seconds(k.Killed), k.Step, k.Next, seconds(k.Seconds), words(k.Result, k.Detail))
+		writeRow(t, k.Point, formatSeconds(k.KilledAfter), k.Step, k.Next, formatSeconds(k.Seconds), joinNonEmpty(k.Result, k.Detail))
 	}
 	_ = t.Flush()
-	fmt.Fprintf(w, "\n%d kills, %d failed, in %s; mode %s, seed %d\n", r.Kills, r.Failed, seconds(r.Seconds), r.Way, r.Seed)
+	fmt.Fprintf(w, "\n%d kills, %d failed, in %s; mode %s, seed %d\n", r.Kills, r.Failed, formatSeconds(r.Seconds), r.Mode, r.Seed)
 	if r.Failed == 0 {
-		next(w, "plinth status")
+		writeNextCommand(w, "plinth status")
 	} else {
-		next(w, "plinth reset cluster")
+		writeNextCommand(w, "plinth reset cluster")
 	}
 }
 
-func seconds(s float64) string { return fmt.Sprintf("%.1f s", s) }
+func formatSeconds(s float64) string { return fmt.Sprintf("%.1f s", s) }

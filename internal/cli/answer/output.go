@@ -13,7 +13,7 @@ import (
 
 // jsonDocument is the document, or the last line, that -o json prints. It can
 // hold both parts: a result, and the error that explains a nonzero exit code.
-type envelope struct {
+type jsonDocument struct {
 	V      int        `json:"v"` // version of this format: 1
 	Result any        `json:"result,omitempty"`
 	Error  *jsonError `json:"error,omitempty"`
@@ -21,22 +21,22 @@ type envelope struct {
 
 // jsonError is the JSON form of a problem.Problem.
 type jsonError struct {
-	Doing string      `json:"operation,omitempty"` // what failed
-	Cause string      `json:"cause"`               // why
-	Hint  string      `json:"hint,omitempty"`      // what to do about it
-	Exit  int         `json:"exit"`                // exit code of the process
-	More  []jsonError `json:"more,omitempty"`      // other errors of the same run
+	Operation string      `json:"operation,omitempty"` // what failed
+	Cause     string      `json:"cause"`               // why
+	Hint      string      `json:"hint,omitempty"`      // what to do about it
+	Exit      int         `json:"exit"`                // exit code of the process
+	More      []jsonError `json:"more,omitempty"`      // other errors of the same run
 }
 
 // WriteJSON writes result and err, each unless it is nil, as one document on one
 // line. Secrets are masked in err.
-func JSON(w io.Writer, result any, err error, secrets *runlog.Secrets) error {
-	doc := envelope{V: 1, Result: result}
-	for _, p := range flatten(err) {
-		e := jsonError{Cause: secrets.Clean(problem.Plain(p.Error())), Hint: secrets.Clean(problem.Hint(p)), Exit: problem.ExitCode(p)}
+func WriteJSON(w io.Writer, result any, err error, secrets *runlog.Secrets) error {
+	doc := jsonDocument{V: 1, Result: result}
+	for _, p := range flattenErrors(err) {
+		e := jsonError{Cause: secrets.Mask(problem.ExplainTimeout(p.Error())), Hint: secrets.Mask(problem.Hint(p)), Exit: problem.ExitCode(p)}
 		var known *problem.Problem
 		if errors.As(p, &known) {
-			e.Doing, e.Cause = secrets.Clean(known.Doing), secrets.Clean(problem.Plain(known.Err.Error()))
+			e.Operation, e.Cause = secrets.Mask(known.Operation), secrets.Mask(problem.ExplainTimeout(known.Err.Error()))
 		}
 		if doc.Error == nil {
 			doc.Error = &e
@@ -57,10 +57,10 @@ func JSON(w io.Writer, result any, err error, secrets *runlog.Secrets) error {
 
 // WriteError writes err as text: what failed and why, then what to do about it.
 // Secrets are masked.
-func Error(w io.Writer, err error, secrets *runlog.Secrets) {
-	for _, p := range flatten(err) {
-		fmt.Fprintln(w, secrets.Clean(problem.Plain(p.Error())))
-		for i, line := range strings.Split(secrets.Clean(problem.Hint(p)), "\n") {
+func WriteError(w io.Writer, err error, secrets *runlog.Secrets) {
+	for _, p := range flattenErrors(err) {
+		fmt.Fprintln(w, secrets.Mask(problem.ExplainTimeout(p.Error())))
+		for i, line := range strings.Split(secrets.Mask(problem.Hint(p)), "\n") {
 			switch {
 			case line == "":
 			case i == 0:
@@ -73,7 +73,7 @@ func Error(w io.Writer, err error, secrets *runlog.Secrets) {
 }
 
 // flattenErrors returns the errors that errors.Join combined, in order.
-func flatten(err error) []error {
+func flattenErrors(err error) []error {
 	if err == nil {
 		return nil
 	}
@@ -83,7 +83,7 @@ func flatten(err error) []error {
 	}
 	var all []error
 	for _, e := range joined.Unwrap() {
-		all = append(all, flatten(e)...)
+		all = append(all, flattenErrors(e)...)
 	}
 	return all
 }

@@ -26,8 +26,8 @@ func TestWriteErrorAndWriteJSON_PrintEachErrorOnce(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var text, doc bytes.Buffer
-			Error(&text, tc.err, &secrets)
-			if err := JSON(&doc, nil, tc.err, &secrets); err != nil {
+			WriteError(&text, tc.err, &secrets)
+			if err := WriteJSON(&doc, nil, tc.err, &secrets); err != nil {
 				t.Fatal(err)
 			}
 			if text.String() != tc.text || doc.String() != tc.json {

@@ -19,14 +19,14 @@ func someTokens() []tokens.Record {
 	later := at.Add(time.Minute)
 	return []tokens.Record{
 		{ID: "k3jw7qzp", Role: "worker", State: record.UsedUp, Created: at, Expires: at.Add(time.Hour), Uses: 1,
-			Used: []record.Use{{Node: "n2", MachineID: "0f1e", At: later}}, Hash: "a hash"},
-		{ID: "a1b2c3d4", Role: "controller", State: record.Revoked, Created: at, Expires: at.Add(time.Hour), Uses: 2, Left: 2, Revoked: &later},
+			UsedBy: []record.Use{{Node: "n2", MachineID: "0f1e", At: later}}, Hash: "a hash"},
+		{ID: "a1b2c3d4", Role: "controller", State: record.Revoked, Created: at, Expires: at.Add(time.Hour), Uses: 2, UsesLeft: 2, Revoked: &later},
 	}
 }
 
 func TestWriteJSON_OfTokensMatchesGolden(t *testing.T) {
 	var out bytes.Buffer
-	if err := JSON(&out, map[string]any{"tokens": someTokens()}, nil, &runlog.Secrets{}); err != nil {
+	if err := WriteJSON(&out, map[string]any{"tokens": someTokens()}, nil, &runlog.Secrets{}); err != nil {
 		t.Fatal(err)
 	}
 	testkit.Golden(t, "testdata/token-list.json", out.Bytes())
@@ -34,24 +34,26 @@ func TestWriteJSON_OfTokensMatchesGolden(t *testing.T) {
 
 func TestWriters_OfTokensAndJoinsMatchGoldens(t *testing.T) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	made := tokens.Made{ID: "k3jw7qzp", Role: "worker", Expires: at, Uses: 1, Token: "plinth1-3-abc-xyz", Fetch: "echo … | curl …"}
+	made := tokens.CreatedToken{ID: "k3jw7qzp", Role: "worker", Expires: at, Uses: 1, Token: "plinth1-3-abc-xyz", FetchCommand: "echo … | curl …"}
 	plain := made
-	plain.Fetch = ""
+	plain.FetchCommand = ""
 	for name, write := range map[string]func(io.Writer){
-		"token-created":       func(w io.Writer) { Token(w, made) },
-		"token-created-plain": func(w io.Writer) { Token(w, plain) },
-		"token-list":          func(w io.Writer) { Tokens(w, someTokens()) },
-		"token-list-empty":    func(w io.Writer) { Tokens(w, nil) },
-		"token-revoked":       func(w io.Writer) { Revoked(w, someTokens()[1]) },
+		"token-created":       func(w io.Writer) { WriteNewToken(w, made) },
+		"token-created-plain": func(w io.Writer) { WriteNewToken(w, plain) },
+		"token-list":          func(w io.Writer) { WriteTokenList(w, someTokens()) },
+		"token-list-empty":    func(w io.Writer) { WriteTokenList(w, nil) },
+		"token-revoked":       func(w io.Writer) { WriteRevokedToken(w, someTokens()[1]) },
 		"join-done": func(w io.Writer) {
-			Joined(w, join.Result{Changed: true, Cluster: "my-app", Role: "worker", Node: "n2", Log: "/var/log/plinth/join-1.log", Preflights: newReport()}, false)
+			WriteJoinResult(w, join.Result{Changed: true, Cluster: "my-app", Role: "worker", Node: "n2", Log: "/var/log/plinth/join-1.log", Preflights: newReport()}, false)
 		},
 		"join-nothing": func(w io.Writer) {
-			Joined(w, join.Result{Cluster: "my-app", Node: "n2", Preflights: newReport()}, false)
+			WriteJoinResult(w, join.Result{Cluster: "my-app", Node: "n2", Preflights: newReport()}, false)
 		},
-		"join-plan": func(w io.Writer) { Joined(w, join.Result{Plan: plannedSteps(), Preflights: newReport()}, false) },
+		"join-plan": func(w io.Writer) {
+			WriteJoinResult(w, join.Result{Plan: plannedSteps(), Preflights: newReport()}, false)
+		},
 		"join-differs": func(w io.Writer) {
-			Joined(w, join.Result{Differ: [][3]string{{"spec.k0s.version", "v1.33.9+k0s.0", "v1.33.8+k0s.1"}, {"spec.kotsadm.namespace", "", "kotsadm"}}}, true)
+			WriteJoinResult(w, join.Result{Mismatches: [][3]string{{"spec.k0s.version", "v1.33.9+k0s.0", "v1.33.8+k0s.1"}, {"spec.kotsadm.namespace", "", "kotsadm"}}}, true)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

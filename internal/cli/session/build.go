@@ -8,7 +8,7 @@ import (
 )
 
 // BuildInfo describes the build of this executable. Its JSON form is public.
-type Build struct {
+type BuildInfo struct {
 	Version  string `json:"version"`
 	Commit   string `json:"commit,omitempty"`
 	Date     string `json:"date,omitempty"` // of the commit, RFC 3339
@@ -19,17 +19,17 @@ type Build struct {
 
 // BuildInfo returns the version from the linker, completed with what Go
 // recorded about the build.
-func (s *Session) Build() Build {
-	b := Build{Version: s.Version, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
+func (s *Runner) BuildInfo() BuildInfo {
+	b := BuildInfo{Version: s.Version, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
 	if info, ok := debug.ReadBuildInfo(); ok {
-		b.read(info)
+		b.readSettings(info)
 	}
 	return b
 }
 
 // readSettings fills in the commit from info, and the version if the linker
 // did not set it.
-func (b *Build) read(info *debug.BuildInfo) {
+func (b *BuildInfo) readSettings(info *debug.BuildInfo) {
 	if b.Version == "" {
 		b.Version = info.Main.Version
 	}
@@ -46,7 +46,7 @@ func (b *Build) read(info *debug.BuildInfo) {
 }
 
 // WriteText writes the build info as text, one to three lines.
-func (b *Build) Text(w io.Writer) {
+func (b *BuildInfo) WriteText(w io.Writer) {
 	fmt.Fprintf(w, "plinth %s\n", b.Version)
 	if b.Commit != "" {
 		changed := ""

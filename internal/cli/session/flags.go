@@ -9,9 +9,9 @@ import (
 )
 
 // globalFlags holds the values of the flags that every command accepts.
-type globals struct {
-	format       format
-	progressMode choice
+type globalFlags struct {
+	outputFormat outputFormat
+	progressMode enumValue
 	logFile      string
 	dataDir      string
 	noColor      bool
@@ -19,30 +19,30 @@ type globals struct {
 }
 
 // outputFormat is the value of --output.
-type format = choice
+type outputFormat = enumValue
 
 const (
-	formatText format = "text"
-	formatJSON format = "json"
+	formatText outputFormat = "text"
+	formatJSON outputFormat = "json"
 )
 
 // enumValue is the value of a flag that accepts a fixed set of words.
-type choice string
+type enumValue string
 
 // enumFlag is a pflag.Value that stores one of the allowed words in *value.
-type choices struct {
-	value *choice
-	words []string
+type enumFlag struct {
+	value   *enumValue
+	allowed []string
 }
 
-var _ pflag.Value = choices{}
+var _ pflag.Value = enumFlag{}
 
-func (c choices) String() string { return string(*c.value) }
-func (c choices) Type() string   { return strings.Join(c.words, "|") }
-func (c choices) Set(s string) error {
-	if !slices.Contains(c.words, s) {
-		return fmt.Errorf("must be one of %s", strings.Join(c.words, ", "))
+func (c enumFlag) String() string { return string(*c.value) }
+func (c enumFlag) Type() string   { return strings.Join(c.allowed, "|") }
+func (c enumFlag) Set(s string) error {
+	if !slices.Contains(c.allowed, s) {
+		return fmt.Errorf("must be one of %s", strings.Join(c.allowed, ", "))
 	}
-	*c.value = choice(s)
+	*c.value = enumValue(s)
 	return nil
 }

@@ -22,15 +22,15 @@ import (
 
 // ErrUserInterrupt is the cause with which to cancel the context of
 // RunCommandLine when the user asks to stop.
-var ErrInterrupted = errors.New("interrupted")
+var ErrUserInterrupt = errors.New("interrupted")
 
 // ProcessEnv holds what a run uses of the process around it.
-type Process struct {
-	In       io.Reader
-	Out, Err io.Writer
-	Environ  []string // KEY=VALUE
-	Version  string   // version of this build; empty if the linker did not set it
-	Gone     error    // error of a write to a pipe without a reader; nil if there is no such error
+type ProcessEnv struct {
+	In          io.Reader
+	Out, Err    io.Writer
+	Environ     []string // KEY=VALUE
+	Version     string   // version of this build; empty if the linker did not set it
+	ErrNoReader error    // error of a write to a pipe without a reader; nil if there is no such error
 	// Exec replaces this process with the program at path, like execve(2).
 	Exec func(path string, argv, environ []string) error
 }
@@ -38,13 +38,13 @@ type Process struct {
 // RunCommandLine runs the command line args against the commands that tree
 // returns. It returns the exit code of the public contract. Canceling ctx
 // stops safely at the current step.
-func Run(ctx context.Context, p Process, args []string, tree func(*Session) *cobra.Command) (code int) {
-	s := &Session{Process: p, args: args, Now: time.Now, secrets: &runlog.Secrets{}}
+func RunCommandLine(ctx context.Context, p ProcessEnv, args []string, tree func(*Runner) *cobra.Command) (code int) {
+	s := &Runner{ProcessEnv: p, args: args, Now: time.Now, secrets: &runlog.Secrets{}}
 	defer func() {
 		if r := recover(); r != nil {
 			fmt.Fprintf(p.Err, "%s", debug.Stack())
-			s.reply = Reply{}
-			code = s.finish(problem.Newf(problem.ExitInternal, "continue", "this is a bug; report it with the lines above", "%v", r))
+			s.output = Output{}
+			code = s.writeOutcome(problem.Newf(problem.ExitInternal, "continue", "this is a bug; report it with the lines above", "%v", r))
 		}
 	}()
 	root := tree(s)
@@ -54,82 +54,82 @@ func Run(ctx context.Context, p Process, args []string, tree func(*Session) *cob
 	root.SetArgs(args)
 	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
-		err = s.misread
+		err = s.helpError
 	}
 	if !s.Parsed {
-		if s.format != formatJSON {
-			s.format = formatOf(args)
+		if s.outputFormat != formatJSON {
+			s.outputFormat = requestedFormat(args)
 		}
-		err = usage(cmd, err)
+		err = usageError(cmd, err)
 	}
-	return s.finish(err)
+	return s.writeOutcome(err)
 }
 
 // Runner runs one command line.
-type Session struct {
-	Process
-	globals
-	args    []string
-	Now     func() time.Time
-	secrets *runlog.Secrets
-	Parsed  bool  // the command line was parsed without an error
-	misread error // the command named before --help does not exist
-	reply   Reply
+type Runner struct {
+	ProcessEnv
+	globalFlags
+	args      []string
+	Now       func() time.Time
+	secrets   *runlog.Secrets
+	Parsed    bool  // the command line was parsed without an error
+	helpError error // the command named before --help does not exist
+	output    Output
 }
 
 // Output is the result of a command: data for programs and text for people.
-type Reply struct {
+type Output struct {
 	Data any
 	Text func(io.Writer)
 }
 
 // NewOutput returns an Output with data as JSON form and text as text form.
-func Answer(data any, text func(io.Writer)) Reply { return Reply{Data: data, Text: text} }
+func NewOutput(data any, text func(io.Writer)) Output { return Output{Data: data, Text: text} }
 
 // OrError returns r, or an empty Output and err if err is not nil.
-func (r Reply) Unless(err error) (Reply, error) {
+func (r Output) OrError(err error) (Output, error) {
 	if err != nil {
-		return Reply{}, err
+		return Output{}, err
 	}
 	return r, nil
 }
 
 // writeOutcome writes the output and the error, each once, and returns the
 // exit code.
-func (s *Session) finish(err error) int {
-	if errors.Is(err, context.Canceled) || errors.Is(err, ErrInterrupted) {
-		err = interrupted(err)
+func (s *Runner) writeOutcome(err error) int {
+	if errors.Is(err, context.Canceled) || errors.Is(err, ErrUserInterrupt) {
+		err = interruptedError(err)
 	}
 	var written error
 	switch {
-	case s.format == formatJSON:
-		written = answer.JSON(s.Out, s.reply.Data, err, s.secrets)
+	case s.outputFormat == formatJSON:
+		written = answer.WriteJSON(s.Out, s.output.Data, err, s.secrets)
 	default:
 		out := &errWriter{w: s.Out}
-		if s.reply.Text != nil {
-			s.reply.Text(out)
+		if s.output.Text != nil {
+			s.output.Text(out)
 		}
 		written = out.err
-		answer.Error(s.Err, err, s.secrets)
+		answer.WriteError(s.Err, err, s.secrets)
 	}
-	if err == nil && written != nil && !errors.Is(written, s.Gone) { // "plinth status | head" is not a failure
+	if err == nil && written != nil && !errors.Is(written, s.ErrNoReader) { // "plinth status | head" is not a failure
 		err = problem.New(problem.ExitInternal, "write the output", written, "")
-		answer.Error(s.Err, err, s.secrets)
+		answer.WriteError(s.Err, err, s.secrets)
 	}
 	return problem.ExitCode(err)
 }
 
 // interruptedError returns err, with the exit code for an interrupt if it is a
 // bare cancellation.
-func interrupted(err error) error {
+func interruptedError(err error) error {
 	if problem.ExitCode(err) != problem.ExitInternal {
 		return err
 	}
-	return problem.New(problem.ExitInterrupted, "continue", ErrInterrupted, "run the same command again: it resumes, or starts from the beginning")
+	return problem.New(problem.ExitInterrupted, "continue", ErrUserInterrupt, "run the same command again: it resumes, or starts from the beginning")
 }
 
 // isTerminal reports whether stream is a terminal.
-func terminal(stream any) bool {
+func isTerminal(stream any) bool {
 	f, ok := stream.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }

@@ -21,31 +21,31 @@ func NoArgs(cmd *cobra.Command, args []string) error {
 	}
 	err := fmt.Errorf("unexpected argument %q", args[0])
 	if cmd.Flags().Lookup("bundle") != nil && strings.HasSuffix(args[0], ".bundle") {
-		return &meant{err, "--bundle " + answer.Quote(args[0])}
+		return &suggestionError{err, "--bundle " + answer.QuoteShellWord(args[0])}
 	}
 	return err
 }
 
 // suggestionError is an error with what the user probably wanted to type.
-type meant struct {
+type suggestionError struct {
 	error
-	near string
+	suggestion string
 }
 
 // ExactlyOne requires one argument; what is its name in the usage line, such
 // as BUNDLE.
-func Exactly(what string) cobra.PositionalArgs {
+func ExactlyOne(what string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) > 1 {
 			return fmt.Errorf("unexpected argument %q", args[1])
 		}
-		return AtLeast(what)(cmd, args)
+		return AtLeastOne(what)(cmd, args)
 	}
 }
 
 // ExactlyTwo requires two arguments; what is their names in the usage line,
 // such as "OLD and NEW".
-func Pair(what string) cobra.PositionalArgs {
+func ExactlyTwo(what string) cobra.PositionalArgs {
 	return func(_ *cobra.Command, args []string) error {
 		switch {
 		case len(args) < 2:
@@ -58,7 +58,7 @@ func Pair(what string) cobra.PositionalArgs {
 }
 
 // AtLeastOne requires one argument or more; what is its name in the usage line.
-func AtLeast(what string) cobra.PositionalArgs {
+func AtLeastOne(what string) cobra.PositionalArgs {
 	return func(_ *cobra.Command, args []string) error {
 		if len(args) == 0 {
 			return errors.New("missing argument " + what)
@@ -78,7 +78,7 @@ func AtMostOne(_ *cobra.Command, args []string) error {
 // rejectEmptyFlags returns args with an additional check: a flag that was set
 // must not be empty, as after the expansion of an unset shell variable. With an
 // empty --verify-key, for example, the bundle would not be verified.
-func filled(args cobra.PositionalArgs) cobra.PositionalArgs {
+func rejectEmptyFlags(args cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, given []string) error {
 		var empty []string
 		cmd.Flags().Visit(func(f *pflag.Flag) {
@@ -87,7 +87,7 @@ func filled(args cobra.PositionalArgs) cobra.PositionalArgs {
 			}
 		})
 		if len(empty) > 0 {
-			return flagsAre(empty, "empty")
+			return flagsError(empty, "empty")
 		}
 		return args(cmd, given)
 	}
@@ -95,7 +95,7 @@ func filled(args cobra.PositionalArgs) cobra.PositionalArgs {
 
 // flagsError returns an error that says which flags are in the given state:
 // "empty" or "missing".
-func flagsAre(names []string, state string) error {
+func flagsError(names []string, state string) error {
 	if len(names) == 1 {
 		return fmt.Errorf("flag --%s is %s", names[0], state)
 	}
@@ -103,7 +103,7 @@ func flagsAre(names []string, state string) error {
 }
 
 // RequireFlags returns args with an additional check: flags must be set.
-func Needs(args cobra.PositionalArgs, flags ...string) cobra.PositionalArgs {
+func RequireFlags(args cobra.PositionalArgs, flags ...string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, given []string) error {
 		var missing []string
 		for _, name := range flags {
@@ -112,7 +112,7 @@ func Needs(args cobra.PositionalArgs, flags ...string) cobra.PositionalArgs {
 			}
 		}
 		if len(missing) > 0 {
-			return flagsAre(missing, "missing")
+			return flagsError(missing, "missing")
 		}
 		return args(cmd, given)
 	}
@@ -120,19 +120,19 @@ func Needs(args cobra.PositionalArgs, flags ...string) cobra.PositionalArgs {
 
 // rejectUnknownCommand returns an error if args begin with a word that is not a
 // subcommand of cmd.
-func noSuchCommand(cmd *cobra.Command, args []string) error {
+func rejectUnknownCommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
-	if word := otherWords()[args[0]]; word != "" && !cmd.HasParent() {
-		return &unknownError{what: "command", name: args[0], near: word}
+	if word := commandSynonyms()[args[0]]; word != "" && !cmd.HasParent() {
+		return &unknownError{kind: "command", name: args[0], suggestion: word}
 	}
-	return Unknown("command", args[0], names(cmd))
+	return NewUnknownError("command", args[0], subcommandNames(cmd))
 }
 
 // commandSynonyms returns the commands for words that other tools use for the
 // same operation.
-func otherWords() map[string]string {
+func commandSynonyms() map[string]string {
 	const reset = "plinth reset cluster"
 	return map[string]string{"uninstall": reset, "remove": reset, "delete": reset, "destroy": reset, "teardown": reset,
 		"leave": "plinth reset node", "init": "plinth install", "up": "plinth install", "check": "plinth preflight", "validate": "plinth lint", "password": "plinth console reset-password"}
@@ -140,18 +140,18 @@ func otherWords() map[string]string {
 
 // NewUnknownError returns an error that name is not one of words, with the
 // nearest of them as a suggestion. what says what the words are, such as "shell".
-func Unknown(what, name string, words []string) error {
-	return &unknownError{what: what, name: name, near: teach.Nearest(name, words)}
+func NewUnknownError(what, name string, words []string) error {
+	return &unknownError{kind: what, name: name, suggestion: teach.NearestWord(name, words)}
 }
 
 // unknownError is the error for an unknown command, flag or argument.
-type unknownError struct{ what, name, near string }
+type unknownError struct{ kind, name, suggestion string }
 
-func (e *unknownError) Error() string { return fmt.Sprintf("unknown %s %q", e.what, e.name) }
+func (e *unknownError) Error() string { return fmt.Sprintf("unknown %s %q", e.kind, e.name) }
 
 // usageError returns err, an error of cobra or of a check of the arguments, as
 // a problem with exit code 2 and a hint.
-func usage(cmd *cobra.Command, err error) error {
+func usageError(cmd *cobra.Command, err error) error {
 	if err == nil {
 		return nil
 	}
@@ -162,30 +162,30 @@ func usage(cmd *cobra.Command, err error) error {
 		if flag.GetSpecifiedShortnames() != "" {
 			dashes = "-"
 		}
-		near := teach.Nearest(flag.GetSpecifiedName(), flagNames(cmd))
+		near := teach.NearestWord(flag.GetSpecifiedName(), flagNames(cmd))
 		if near != "" {
 			near = "--" + near
 		}
-		err = &unknownError{what: "flag", name: dashes + flag.GetSpecifiedName(), near: near}
+		err = &unknownError{kind: "flag", name: dashes + flag.GetSpecifiedName(), suggestion: near}
 	}
 	var value *pflag.InvalidValueError
 	if errors.As(err, &value) {
-		err = wrongValue(value)
+		err = flagValueError(value)
 	}
-	var other *meant
+	var other *suggestionError
 	if errors.As(err, &other) {
-		hint = fmt.Sprintf("did you mean %s?\n%s", other.near, hint)
+		hint = fmt.Sprintf("did you mean %s?\n%s", other.suggestion, hint)
 	}
 	var unknown *unknownError
-	if errors.As(err, &unknown) && unknown.near != "" {
-		hint = fmt.Sprintf("did you mean %s?\n%s", unknown.near, hint)
+	if errors.As(err, &unknown) && unknown.suggestion != "" {
+		hint = fmt.Sprintf("did you mean %s?\n%s", unknown.suggestion, hint)
 	}
 	return problem.New(problem.ExitUsage, "parse the command line", err, hint)
 }
 
 // flagValueError returns an error that says which values the flag accepts,
 // instead of the message of Go's parsers.
-func wrongValue(e *pflag.InvalidValueError) error {
+func flagValueError(e *pflag.InvalidValueError) error {
 	takes := map[string]string{"bool": "true or false", "duration": "a duration such as 90s, 30m or 24h", "int": "a whole number", "int64": "a whole number"}
 	if want := takes[e.GetFlag().Value.Type()]; want != "" {
 		return fmt.Errorf("--%s must be %s, not %q", e.GetFlag().Name, want, e.GetValue())
@@ -203,7 +203,7 @@ func flagNames(cmd *cobra.Command) []string {
 
 // requestedFormat returns the output format that args request. It is for a
 // command line that could not be parsed, so its error has the right format too.
-func formatOf(args []string) format {
+func requestedFormat(args []string) outputFormat {
 	for i, a := range args {
 		switch {
 		case a == "--":

@@ -4,10 +4,10 @@ import "strings"
 
 // NearestWord returns the candidate that name was most likely meant to be, or
 // "" if none is close enough.
-func Nearest(name string, candidates []string) string {
+func NearestWord(name string, candidates []string) string {
 	best, found := len(name)/3+2, ""
 	for _, c := range candidates {
-		if d := edits(name, c); d < best {
+		if d := editDistance(name, c); d < best {
 			best, found = d, c
 		}
 	}
@@ -20,7 +20,7 @@ func Nearest(name string, candidates []string) string {
 }
 
 // editDistance returns the Levenshtein distance of a and b, in bytes.
-func edits(a, b string) int {
+func editDistance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {
 		row[j] = j

@@ -28,13 +28,13 @@ const maxHelpColumns = 100
 
 // Keys of a command's annotations.
 const (
-	codes    = "exit codes"
-	guideKey = "guide"
+	exitCodesKey = "exit codes"
+	guideKey     = "guide"
 )
 
 // SetHelp sets the help of cmd and of all commands below it. It panics if a
 // help file is missing, which every test would notice.
-func Tree(cmd *cobra.Command) {
+func SetHelp(cmd *cobra.Command) {
 	text, err := helpTexts.ReadFile("help/" + strings.ReplaceAll(cmd.CommandPath(), " ", "-") + ".txt")
 	if err != nil {
 		panic(err)
@@ -44,16 +44,16 @@ func Tree(cmd *cobra.Command) {
 	exits, rest, _ := strings.Cut(rest, "\n\nExamples:\n")
 	examples, guide, _ := strings.Cut(rest, "\n\nGuide: ")
 	cmd.Short, cmd.Long, cmd.Example = short, long, examples
-	cmd.Annotations = map[string]string{codes: exits, guideKey: strings.TrimSpace(guide)}
+	cmd.Annotations = map[string]string{exitCodesKey: exits, guideKey: strings.TrimSpace(guide)}
 	cmd.InitDefaultHelpFlag()
 	cmd.Flags().Lookup("help").Hidden = true // every command has it
 	for _, c := range cmd.Commands() {
-		Tree(c)
+		SetHelp(c)
 	}
 }
 
 // WriteHelp writes the help of cmd to w.
-func Write(w io.Writer, cmd *cobra.Command) {
+func WriteHelp(w io.Writer, cmd *cobra.Command) {
 	use := cmd.UseLine()
 	if cmd.HasAvailableSubCommands() {
 		use += " COMMAND"
@@ -74,13 +74,13 @@ func Write(w io.Writer, cmd *cobra.Command) {
 	fmt.Fprint(w, exitList(cmd))
 	fmt.Fprintf(w, "Guide: %s\n", cmd.Annotations[guideKey])
 	if cmd.HasAvailableSubCommands() {
-		fmt.Fprintf(w, "Help for one command: plinth help %sCOMMAND\n", below(cmd))
+		fmt.Fprintf(w, "Help for one command: plinth help %sCOMMAND\n", subcommandPath(cmd))
 	}
 }
 
 // subcommandPath returns the path of cmd without "plinth" and with a trailing
 // space, such as "bundle ".
-func below(cmd *cobra.Command) string {
+func subcommandPath(cmd *cobra.Command) string {
 	_, path, found := strings.Cut(cmd.CommandPath()+" ", " ")
 	if !found {
 		return ""
@@ -105,9 +105,9 @@ func commandList(cmd *cobra.Command) string {
 func exitList(cmd *cobra.Command) string {
 	line := "Exit codes:"
 	var b strings.Builder
-	for i, word := range strings.Fields(cmd.Annotations[codes]) {
+	for i, word := range strings.Fields(cmd.Annotations[exitCodesKey]) {
 		code, _ := strconv.Atoi(word) // anything else is shown as an unknown code
-		short, _ := exitMeaning(code)
+		short, _ := describeExitCode(code)
 		entry := " " + strconv.Itoa(code) + " " + short
 		if i > 0 {
 			line += ","
@@ -127,7 +127,7 @@ func exitList(cmd *cobra.Command) string {
 func WriteExitCodes(w io.Writer) {
 	fmt.Fprint(w, "| code | meaning |\n|---|---|\n")
 	for code := range problem.ExitInterrupted + 1 {
-		if _, meaning := exitMeaning(code); meaning != "" {
+		if _, meaning := describeExitCode(code); meaning != "" {
 			fmt.Fprintf(w, "| %d | %s |\n", code, meaning)
 		}
 	}
@@ -135,7 +135,7 @@ func WriteExitCodes(w io.Writer) {
 
 // describeExitCode returns what an exit code of the public contract means, in
 // two or three words and as a sentence. The sentence is empty for other codes.
-func exitMeaning(code int) (short, meaning string) {
+func describeExitCode(code int) (short, meaning string) {
 	switch code {
 	case problem.ExitOK:
 		return "done", "Done, or nothing to do."

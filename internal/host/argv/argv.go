@@ -10,7 +10,7 @@ import (
 // /proc/PID/cmdline and so in ps, and returns a copy of arg. The strings in os.Args that equal arg
 // become "xxx…". It cannot hide an argument from the command line of a program that started this
 // one, such as sudo.
-func Hide(arg string) string {
+func HideArgument(arg string) string {
 	kept := strings.Clone(arg)
 	for _, a := range os.Args[1:] {
 		if a != kept || a == "" {

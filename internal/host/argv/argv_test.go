@@ -12,7 +12,7 @@ import (
 // tests.
 func TestMain(m *testing.M) {
 	if len(os.Args) == 3 && os.Args[1] == "hide" {
-		kept := Hide(os.Args[2])
+		kept := HideArgument(os.Args[2])
 		seen, err := os.ReadFile("/proc/self/cmdline")
 		fmt.Printf("%s %q %v", kept, seen, err)
 		return
@@ -29,7 +29,7 @@ func TestHideArgument_HidesArgumentFromProc(t *testing.T) {
 	if want := secret + ` "` + os.Args[0] + `\x00hide\x00` + strings.Repeat("x", len(secret)) + `\x00" <nil>`; string(out) != want {
 		t.Errorf("%s, want %s", out, want)
 	}
-	if got := Hide("is not an argument"); got != "is not an argument" {
+	if got := HideArgument("is not an argument"); got != "is not an argument" {
 		t.Error(got)
 	}
 }

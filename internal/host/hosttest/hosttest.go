@@ -16,17 +16,17 @@ import (
 
 // Fake is a scripted host.
 type Fake struct {
-	Root  string                    // folder that is the / of the fake
-	Unit  map[string]host.UnitState // state by unit name; other units are not-found
-	Proc  []host.Process            // processes that ListProcesses returns; Kill removes one
-	Deaf  []int                     // pids that Terminate does not end
-	Asked []int                     // pids that Terminate was called with, in order
-	Sets  []string                  // names that ListSets returns; DestroySet removes one
+	Root           string                    // folder that is the / of the fake
+	Units          map[string]host.UnitState // state by unit name; other units are not-found
+	Processes      []host.Process            // processes that ListProcesses returns; Kill removes one
+	IgnoresSIGTERM []int                     // pids that Terminate does not end
+	Terminated     []int                     // pids that Terminate was called with, in order
+	AddressSets    []string                  // names that ListSets returns; DestroySet removes one
 
-	t      testing.TB
-	mu     sync.Mutex
-	expect []*Expectation
-	Ran    []string // every command that was run, in order
+	t        testing.TB
+	mu       sync.Mutex
+	expect   []*Expectation
+	Commands []string // every command that was run, in order
 }
 
 // Expectation is one command that a test expects.
@@ -41,7 +41,7 @@ type Expectation struct {
 
 // New returns a fake that fails t at its end if an expected command was never run.
 func New(t testing.TB) *Fake {
-	f := &Fake{Root: t.TempDir(), Unit: map[string]host.UnitState{}, t: t}
+	f := &Fake{Root: t.TempDir(), Units: map[string]host.UnitState{}, t: t}
 	t.Cleanup(func() {
 		for _, e := range f.expect {
 			if !e.met {
@@ -77,13 +77,13 @@ func (e *Expectation) Return(out string, err error) *Expectation {
 func (e *Expectation) Do(fn func(host.Cmd)) *Expectation { e.do = fn; return e }
 
 // AnyTimes lets the command be run any number of times, but at least once.
-func (e *Expectation) Often() *Expectation { e.times = -1; return e }
+func (e *Expectation) AnyTimes() *Expectation { e.times = -1; return e }
 
 // Run returns the scripted result of cmd. An unexpected command fails the test.
 func (f *Fake) Run(_ context.Context, cmd host.Cmd) ([]byte, error) {
 	line := strings.Join(cmd.Argv, " ")
 	f.mu.Lock()
-	f.Ran = append(f.Ran, line)
+	f.Commands = append(f.Commands, line)
 	var found *Expectation
 	for _, e := range f.expect {
 		if e.times != 0 && strings.HasPrefix(line, e.prefix) {
@@ -112,7 +112,7 @@ func (f *Fake) Run(_ context.Context, cmd host.Cmd) ([]byte, error) {
 func (f *Fake) UnitState(_ context.Context, unit string) (host.UnitState, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if st, ok := f.Unit[unit]; ok {
+	if st, ok := f.Units[unit]; ok {
 		return st, nil
 	}
 	return host.UnitState{Load: "not-found", Active: "inactive", Sub: "dead"}, nil
@@ -122,7 +122,7 @@ func (f *Fake) UnitState(_ context.Context, unit string) (host.UnitState, error)
 func (f *Fake) StartUnit(_ context.Context, unit string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.Unit[unit] = host.UnitState{Load: "loaded", Active: "active", Sub: "running", Enable: "enabled"}
+	f.Units[unit] = host.UnitState{Load: "loaded", Active: "active", Sub: "running", Enable: "enabled"}
 	return nil
 }
 
@@ -130,9 +130,9 @@ func (f *Fake) StartUnit(_ context.Context, unit string) error {
 func (f *Fake) StopUnit(_ context.Context, unit string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if st, ok := f.Unit[unit]; ok {
+	if st, ok := f.Units[unit]; ok {
 		st.Active, st.Sub, st.Enable = "inactive", "dead", "disabled"
-		f.Unit[unit] = st
+		f.Units[unit] = st
 	}
 	return nil
 }
@@ -146,14 +146,14 @@ func (f *Fake) UnitLog(_ context.Context, unit string, _ int) ([]string, error) 
 func (f *Fake) ListProcesses() ([]host.Process, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return append([]host.Process(nil), f.Proc...), nil
+	return append([]host.Process(nil), f.Processes...), nil
 }
 
 // Terminate removes the process from Processes unless its pid is in IgnoresSIGTERM.
 func (f *Fake) Terminate(pid int) error {
 	f.mu.Lock()
-	f.Asked = append(f.Asked, pid)
-	ignored := slices.Contains(f.Deaf, pid)
+	f.Terminated = append(f.Terminated, pid)
+	ignored := slices.Contains(f.IgnoresSIGTERM, pid)
 	f.mu.Unlock()
 	if ignored {
 		return nil
@@ -165,9 +165,9 @@ func (f *Fake) Terminate(pid int) error {
 func (f *Fake) Kill(pid int) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for i, p := range f.Proc {
+	for i, p := range f.Processes {
 		if p.PID == pid {
-			f.Proc = append(f.Proc[:i], f.Proc[i+1:]...)
+			f.Processes = append(f.Processes[:i], f.Processes[i+1:]...)
 			return nil
 		}
 	}
@@ -178,13 +178,13 @@ func (f *Fake) Kill(pid int) error {
 func (f *Fake) ListSets() ([]string, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return slices.Clone(f.Sets), nil
+	return slices.Clone(f.AddressSets), nil
 }
 
 // DestroySet removes the set from AddressSets.
 func (f *Fake) DestroySet(name string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.Sets = slices.DeleteFunc(f.Sets, func(s string) bool { return s == name })
+	f.AddressSets = slices.DeleteFunc(f.AddressSets, func(s string) bool { return s == name })
 	return nil
 }

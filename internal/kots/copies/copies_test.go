@@ -32,7 +32,7 @@ func TestIsReplicatedElsewhere_RequiresSyncedMajority(t *testing.T) {
 	}
 	isSafe := func(pod string) bool {
 		t.Helper()
-		safe, err := Elsewhere(t.Context(), k, "kotsadm", pod, "n2")
+		safe, err := IsReplicatedElsewhere(t.Context(), k, "kotsadm", pod, "n2")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -53,14 +53,14 @@ func TestIsReplicatedElsewhere_RequiresSyncedMajority(t *testing.T) {
 	s.Remove(synced(1))
 	late, cancel := context.WithTimeout(t.Context(), 700*time.Millisecond)
 	defer cancel()
-	if safe, _ := Elsewhere(late, k, "kotsadm", "kotsadm-rqlite-2", "n2"); safe {
+	if safe, _ := IsReplicatedElsewhere(late, k, "kotsadm", "kotsadm-rqlite-2", "n2"); safe {
 		t.Error("the other Ready replica has no data yet")
 	}
 	time.AfterFunc(300*time.Millisecond, func() { s.Put(synced(1), map[string]any{}) })
 	if !isSafe("kotsadm-rqlite-2") {
 		t.Error("the other replica has caught up")
 	}
-	if safe, err := Elsewhere(t.Context(), c, "kotsadm", "kotsadm-rqlite-2", "n2"); safe || err != nil {
+	if safe, err := IsReplicatedElsewhere(t.Context(), c, "kotsadm", "kotsadm-rqlite-2", "n2"); safe || err != nil {
 		t.Errorf("without a console: %v %v", safe, err)
 	}
 }

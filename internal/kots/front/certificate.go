@@ -16,57 +16,57 @@ import (
 
 // consoleTLSSecret is the name of the secret with the certificate. kURL uses
 // the same name, so that the tools of KOTS find it.
-const tlsSecret = "kotsadm-tls"
+const consoleTLSSecret = "kotsadm-tls"
 
 // selfSignedAnnotation marks the secret of a certificate that Plinth created
 // and may therefore replace.
-const selfSignedMark = "plinth.dev/self-signed"
+const selfSignedAnnotation = "plinth.dev/self-signed"
 
 // renewBefore is how long before its expiry a certificate that Plinth created
 // is renewed.
 const renewBefore = 30 * 24 * time.Hour
 
 // ConsoleProxy is the proxy in front of one console.
-type Front struct {
+type ConsoleProxy struct {
 	Kube      *kube.Client
 	Namespace string // namespace of the console
 }
 
-func (f Front) proxy() kube.Object {
+func (f ConsoleProxy) deploymentRef() kube.Object {
 	return kube.Object{APIVersion: "apps/v1", Kind: "Deployment", Namespace: f.Namespace, Name: "console-proxy"}
 }
 
 // Certificate returns the certificate that the console serves, PEM, and whether
 // Plinth created it. It returns kube.ErrNotFound if there is none yet.
-func (f Front) Certificate(ctx context.Context) (cert []byte, selfSigned bool, err error) {
-	s, err := f.Kube.Secret(ctx, f.Namespace, tlsSecret)
-	return s.Data["tls.crt"], s.Annotations[selfSignedMark] == "true", err
+func (f ConsoleProxy) Certificate(ctx context.Context) (cert []byte, selfSigned bool, err error) {
+	s, err := f.Kube.Secret(ctx, f.Namespace, consoleTLSSecret)
+	return s.Data["tls.crt"], s.Annotations[selfSignedAnnotation] == "true", err
 }
 
 // HasCertificate reports whether the console serves that certificate, and it is
 // the user's own.
-func (f Front) Has(ctx context.Context, pair pki.Pair) (bool, error) {
-	s, err := f.Kube.Secret(ctx, f.Namespace, tlsSecret)
+func (f ConsoleProxy) HasCertificate(ctx context.Context, pair pki.Pair) (bool, error) {
+	s, err := f.Kube.Secret(ctx, f.Namespace, consoleTLSSecret)
 	if errors.Is(err, kube.ErrNotFound) {
 		return false, nil
 	}
-	return bytes.Equal(s.Data["tls.crt"], pair.Cert) && bytes.Equal(s.Data["tls.key"], pair.Key) && s.Annotations[selfSignedMark] != "true", err
+	return bytes.Equal(s.Data["tls.crt"], pair.Cert) && bytes.Equal(s.Data["tls.key"], pair.Key) && s.Annotations[selfSignedAnnotation] != "true", err
 }
 
 // EnsureCertificate creates a self-signed certificate for hosts (the console's
 // host name, the names and addresses of the nodes) unless the console has one.
 // The user's own certificate is never changed; one that Plinth created is
 // replaced if it lacks a host or expires within 30 days.
-func (f Front) EnsureCertificate(ctx context.Context, hosts []string, now time.Time) error {
+func (f ConsoleProxy) EnsureCertificate(ctx context.Context, hosts []string, now time.Time) error {
 	if err := f.Kube.EnsureNamespace(ctx, f.Namespace); err != nil {
 		return err
 	}
-	s, err := f.Kube.Secret(ctx, f.Namespace, tlsSecret)
+	s, err := f.Kube.Secret(ctx, f.Namespace, consoleTLSSecret)
 	switch {
 	case errors.Is(err, kube.ErrNotFound):
 	case err != nil:
 		return err
-	case s.Annotations[selfSignedMark] != "true":
+	case s.Annotations[selfSignedAnnotation] != "true":
 		return nil
 	default:
 		pair := pki.Pair{Cert: s.Data["tls.crt"], Key: s.Data["tls.key"]}
@@ -74,7 +74,7 @@ func (f Front) EnsureCertificate(ctx context.Context, hosts []string, now time.T
 			return nil
 		}
 	}
-	pair, err := pki.SelfSigned(hosts, now)
+	pair, err := pki.NewSelfSigned(hosts, now)
 	if err != nil {
 		return err
 	}
@@ -85,7 +85,7 @@ func (f Front) EnsureCertificate(ctx context.Context, hosts []string, now time.T
 // waits until it, and no other, is served at url. If key and certificate do not
 // match, or the certificate has expired, is not for servers or not for hosts,
 // the error is a Problem with exit code 3.
-func (f Front) SetCertificate(ctx context.Context, pair pki.Pair, hosts []string, url string, w kube.Wait) error {
+func (f ConsoleProxy) SetCertificate(ctx context.Context, pair pki.Pair, hosts []string, url string, w kube.Wait) error {
 	if err := pair.Check(hosts, time.Now()); err != nil {
 		return problem.New(problem.ExitConfig, "use this certificate for the console", err,
 			"provide a PEM certificate, with its chain, for the host name in the console's URL, and its unencrypted key")
@@ -97,24 +97,24 @@ func (f Front) SetCertificate(ctx context.Context, pair pki.Pair, hosts []string
 	if err := f.putCertificate(ctx, pair, host, false); err != nil {
 		return err
 	}
-	if err := f.Kube.WaitWorkloads(ctx, w, f.proxy()); err != nil {
+	if err := f.Kube.WaitWorkloads(ctx, w, f.deploymentRef()); err != nil {
 		return err
 	}
-	return waitShown(ctx, url, pair.Cert, w)
+	return waitCertificateServed(ctx, url, pair.Cert, w)
 }
 
 // putCertificate stores a certificate and its key, and restarts the proxy if it
 // exists.
-func (f Front) putCertificate(ctx context.Context, pair pki.Pair, host string, selfSigned bool) error {
+func (f ConsoleProxy) putCertificate(ctx context.Context, pair pki.Pair, host string, selfSigned bool) error {
 	err := f.Kube.PutSecret(ctx, kube.Secret{
-		Namespace: f.Namespace, Name: tlsSecret, Type: "kubernetes.io/tls",
-		Annotations: map[string]string{selfSignedMark: fmt.Sprint(selfSigned)},
+		Namespace: f.Namespace, Name: consoleTLSSecret, Type: "kubernetes.io/tls",
+		Annotations: map[string]string{selfSignedAnnotation: fmt.Sprint(selfSigned)},
 		Data:        map[string][]byte{"tls.crt": pair.Cert, "tls.key": pair.Key, "hostname": []byte(host)},
 	})
 	if err != nil {
 		return err
 	}
-	there, err := f.Kube.Exists(ctx, f.proxy())
+	there, err := f.Kube.Exists(ctx, f.deploymentRef())
 	if err != nil || !there {
 		return err
 	}
@@ -126,5 +126,5 @@ func (f Front) putCertificate(ctx context.Context, pair pki.Pair, host string, s
 	if err != nil {
 		return err
 	}
-	return f.Kube.Patch(ctx, f.proxy(), patch)
+	return f.Kube.Patch(ctx, f.deploymentRef(), patch)
 }

@@ -27,13 +27,13 @@ const (
 	proxyPath  = "/apis/apps/v1/namespaces/kotsadm/deployments/console-proxy"
 )
 
-func newProxyBench(t *testing.T) (Front, *kubetest.Server) {
+func newProxyBench(t *testing.T) (ConsoleProxy, *kubetest.Server) {
 	t.Helper()
 	s, c := kubetest.New(t)
-	return Front{Kube: c, Namespace: "kotsadm"}, s
+	return ConsoleProxy{Kube: c, Namespace: "kotsadm"}, s
 }
 
-func mustEnsureCertificate(t *testing.T, f Front, hosts []string, now time.Time) []byte {
+func mustEnsureCertificate(t *testing.T, f ConsoleProxy, hosts []string, now time.Time) []byte {
 	t.Helper()
 	if err := f.EnsureCertificate(t.Context(), hosts, now); err != nil {
 		t.Fatal(err)
@@ -64,7 +64,7 @@ func TestEnsureCertificate_ReplacesOnlyIfNeeded(t *testing.T) {
 		{"nothing changed", []string{"n1", "10.0.0.1"}, now, true},
 		{"fewer hosts", []string{"n1"}, now, true},
 		{"new node", []string{"n1", "10.0.0.2"}, now, false},
-		{"expires soon", []string{"n1"}, now.Add(pki.ServerLife - 20*24*time.Hour), false},
+		{"expires soon", []string{"n1"}, now.Add(pki.ServerLifetime - 20*24*time.Hour), false},
 	} {
 		t.Run(again.name, func(t *testing.T) {
 			if got := mustEnsureCertificate(t, f, again.hosts, again.now); bytes.Equal(got, first) != again.same {
@@ -77,11 +77,11 @@ func TestEnsureCertificate_ReplacesOnlyIfNeeded(t *testing.T) {
 func TestSetCertificate_ChecksAndKeepsUsersCertificate(t *testing.T) {
 	f, s := newProxyBench(t)
 	s.Put(proxyPath, map[string]any{"apiVersion": "apps/v1", "kind": "Deployment", "metadata": map[string]any{"name": "console-proxy"}})
-	own, err := pki.SelfSigned([]string{"console.example.com"}, time.Now())
+	own, err := pki.NewSelfSigned([]string{"console.example.com"}, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
-	old, err := pki.SelfSigned([]string{"console.example.com"}, time.Now())
+	old, err := pki.NewSelfSigned([]string{"console.example.com"}, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,19 +92,19 @@ func TestSetCertificate_ChecksAndKeepsUsersCertificate(t *testing.T) {
 	if problem.ExitCode(err) != problem.ExitConfig || len(s.Writes()) != 0 {
 		t.Errorf("for another host: %v", err)
 	}
-	if has, err := f.Has(t.Context(), own); has || err != nil {
+	if has, err := f.HasCertificate(t.Context(), own); has || err != nil {
 		t.Errorf("it is served already: %v %v", has, err)
 	}
 	if err := f.SetCertificate(t.Context(), own, []string{"console.example.com"}, url, w); err != nil {
 		t.Fatal(err)
 	}
-	if has, err := f.Has(t.Context(), own); !has || err != nil {
+	if has, err := f.HasCertificate(t.Context(), own); !has || err != nil {
 		t.Errorf("it is not served: %v %v", has, err)
 	}
-	if has, err := f.Has(t.Context(), old); has || err != nil {
+	if has, err := f.HasCertificate(t.Context(), old); has || err != nil {
 		t.Errorf("another one is served: %v %v", has, err)
 	}
-	if n := asked.Load(); n != 3+shownTimes {
+	if n := asked.Load(); n != 3+servedTimes {
 		t.Errorf("it was accepted as served after %d requests", n)
 	}
 	if got := s.Writes(); !slices.Equal(got, []string{"POST /api/v1/namespaces/kotsadm/secrets", "PATCH " + proxyPath}) {
@@ -142,7 +142,7 @@ func serveCertificates(t *testing.T, pairs ...pki.Pair) (url string, asked *atom
 // serveHealth serves a health response over TLS with a self-signed certificate.
 func serveHealth(t *testing.T, body string) (url string, cert []byte) {
 	t.Helper()
-	pair, err := pki.SelfSigned([]string{"n1"}, time.Now())
+	pair, err := pki.NewSelfSigned([]string{"n1"}, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -166,15 +166,15 @@ const healthy = `{"version":"v1.131.2","gitSha":"x","status":{"database":{"conne
 
 func TestGetConsoleHealth_AcceptsOneCertificateOnly(t *testing.T) {
 	url, cert := serveHealth(t, healthy)
-	h, err := Ask(t.Context(), url, cert)
-	if err != nil || h != (Health{Version: "1.131.2", Database: true, Storage: true}) {
+	h, err := GetConsoleHealth(t.Context(), url, cert)
+	if err != nil || h != (ConsoleHealth{Version: "1.131.2", Database: true, Storage: true}) {
 		t.Errorf("got %+v, %v", h, err)
 	}
 	_, other := serveHealth(t, healthy)
-	if _, err := Ask(t.Context(), url, other); err == nil || !strings.Contains(err.Error(), "another certificate") {
+	if _, err := GetConsoleHealth(t.Context(), url, other); err == nil || !strings.Contains(err.Error(), "another certificate") {
 		t.Errorf("with another certificate: %v", err)
 	}
-	if _, err := Ask(t.Context(), url, []byte("x")); err == nil {
+	if _, err := GetConsoleHealth(t.Context(), url, []byte("x")); err == nil {
 		t.Error("an invalid certificate is accepted")
 	}
 }
@@ -188,7 +188,7 @@ func TestWaitConsoleHealthy_NamesReason(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			url, cert := serveHealth(t, tt.body)
-			err := WaitAnswer(t.Context(), url, cert, "1.131.2", kube.Wait{Timeout: 2 * time.Second})
+			err := WaitConsoleHealthy(t.Context(), url, cert, "1.131.2", kube.Wait{Timeout: 2 * time.Second})
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got %v, want …%s…", err, tt.want)
 			}
@@ -196,7 +196,7 @@ func TestWaitConsoleHealthy_NamesReason(t *testing.T) {
 	}
 	t.Run("healthy", func(t *testing.T) {
 		url, cert := serveHealth(t, healthy)
-		if err := WaitAnswer(t.Context(), url, cert, "1.131.2", kube.Wait{Timeout: 20 * time.Second}); err != nil {
+		if err := WaitConsoleHealthy(t.Context(), url, cert, "1.131.2", kube.Wait{Timeout: 20 * time.Second}); err != nil {
 			t.Error(err)
 		}
 	})
@@ -206,7 +206,7 @@ func FuzzParseConsoleHealth(f *testing.F) {
 	f.Add([]byte(healthy))
 	f.Add([]byte("{"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if h, err := parseHealth(b); err != nil && h != (Health{}) {
+		if h, err := parseConsoleHealth(b); err != nil && h != (ConsoleHealth{}) {
 			t.Errorf("%+v with %v", h, err)
 		}
 	})

@@ -18,7 +18,7 @@ import (
 )
 
 // ConsoleHealth is the health that a running console reports.
-type Health struct {
+type ConsoleHealth struct {
 	Version  string // without a v
 	Database bool   // the console can access its database
 	Storage  bool   // the console can store releases
@@ -28,25 +28,25 @@ type Health struct {
 // ("https://10.0.0.1:8800"), requested as a browser does. It accepts only the
 // certificate cert (PEM), that of Certificate; it does not verify which
 // authority signed it.
-func Ask(ctx context.Context, url string, cert []byte) (Health, error) {
-	res, err := get(ctx, url+"/healthz", cert)
+func GetConsoleHealth(ctx context.Context, url string, cert []byte) (ConsoleHealth, error) {
+	res, err := getWithCertificate(ctx, url+"/healthz", cert)
 	if err != nil {
-		return Health{}, err
+		return ConsoleHealth{}, err
 	}
 	defer func() { _ = res.Body.Close() }()
 	body, err := io.ReadAll(io.LimitReader(res.Body, 1<<20))
 	if err != nil {
-		return Health{}, err
+		return ConsoleHealth{}, err
 	}
 	if res.StatusCode != http.StatusOK {
-		return Health{}, fmt.Errorf("it returned %s", res.Status)
+		return ConsoleHealth{}, fmt.Errorf("it returned %s", res.Status)
 	}
-	return parseHealth(body)
+	return parseConsoleHealth(body)
 }
 
 // getWithCertificate requests url from a server with the certificate cert
 // (PEM), and rejects any other server.
-func get(ctx context.Context, url string, cert []byte) (*http.Response, error) {
+func getWithCertificate(ctx context.Context, url string, cert []byte) (*http.Response, error) {
 	block, _ := pem.Decode(cert)
 	if block == nil {
 		return nil, errors.New("the console's certificate is not PEM")
@@ -72,7 +72,7 @@ func get(ctx context.Context, url string, cert []byte) (*http.Response, error) {
 	return client.Do(req)
 }
 
-func parseHealth(body []byte) (Health, error) {
+func parseConsoleHealth(body []byte) (ConsoleHealth, error) {
 	var resp struct {
 		Version string `json:"version"`
 		Status  struct {
@@ -85,9 +85,9 @@ func parseHealth(body []byte) (Health, error) {
 		} `json:"status"`
 	}
 	if err := json.Unmarshal(body, &resp); err != nil {
-		return Health{}, fmt.Errorf("the response is not from the console: %w", err)
+		return ConsoleHealth{}, fmt.Errorf("the response is not from the console: %w", err)
 	}
-	return Health{
+	return ConsoleHealth{
 		Version:  strings.TrimPrefix(resp.Version, "v"),
 		Database: resp.Status.Database.Connected,
 		Storage:  resp.Status.Storage.Available,
@@ -96,14 +96,14 @@ func parseHealth(body []byte) (Health, error) {
 
 // WaitConsoleHealthy waits until the console responds at url, is healthy, and
 // has the given version.
-func WaitAnswer(ctx context.Context, url string, cert []byte, version string, w kube.Wait) error {
-	o := wait.Options{What: "the console to respond at " + url, Timeout: w.Timeout, Interval: 300 * time.Millisecond, Culprit: w.Culprit,
-		Next: "sudo plinth kubectl get pods,events -A"}
+func WaitConsoleHealthy(ctx context.Context, url string, cert []byte, version string, w kube.Wait) error {
+	o := wait.Options{What: "the console to respond at " + url, Timeout: w.Timeout, Interval: 300 * time.Millisecond, Diagnose: w.Diagnose,
+		NextCommand: "sudo plinth kubectl get pods,events -A"}
 	if w.Report != nil {
 		o.OnReason = func(reason string) { w.Report(reason, 0, 0) }
 	}
 	return wait.Until(ctx, o, func(ctx context.Context) (bool, string, error) {
-		h, err := Ask(ctx, url, cert)
+		h, err := GetConsoleHealth(ctx, url, cert)
 		switch {
 		case err != nil:
 			return false, err.Error(), nil
@@ -120,23 +120,23 @@ func WaitAnswer(ctx context.Context, url string, cert []byte, version string, w 
 // row: after a roll-out, kube-proxy distributes connections over the old and
 // the new pod for up to one second, the time between two of its syncs.
 const (
-	shownTimes    = 8
-	shownInterval = 250 * time.Millisecond
+	servedTimes    = 8
+	servedInterval = 250 * time.Millisecond
 )
 
 // waitCertificateServed waits until url serves only the certificate cert (PEM).
 // The status of the response does not matter.
-func waitShown(ctx context.Context, url string, cert []byte, w kube.Wait) error {
+func waitCertificateServed(ctx context.Context, url string, cert []byte, w kube.Wait) error {
 	inARow := 0
-	o := wait.Options{What: "the certificate to be served at " + url, Timeout: w.Timeout, Interval: shownInterval, Culprit: w.Culprit,
-		Next: "sudo plinth kubectl get pods,events -A"}
+	o := wait.Options{What: "the certificate to be served at " + url, Timeout: w.Timeout, Interval: servedInterval, Diagnose: w.Diagnose,
+		NextCommand: "sudo plinth kubectl get pods,events -A"}
 	return wait.Until(ctx, o, func(ctx context.Context) (bool, string, error) {
-		res, err := get(ctx, url, cert)
+		res, err := getWithCertificate(ctx, url, cert)
 		if err != nil {
 			inARow = 0
 			return false, err.Error(), nil
 		}
 		inARow++
-		return inARow == shownTimes, "the old certificate may still be served", res.Body.Close()
+		return inARow == servedTimes, "the old certificate may still be served", res.Body.Close()
 	})
 }

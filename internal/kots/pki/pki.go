@@ -22,14 +22,14 @@ import (
 // ServerLifetime is how long a server certificate that Plinth creates is valid:
 // 825 days is the longest that Apple's clients accept, even for a certificate
 // that the user has chosen to trust.
-const ServerLife = 825 * 24 * time.Hour
+const ServerLifetime = 825 * 24 * time.Hour
 
 // CALifetime is how long a certificate authority that Plinth creates is valid.
-const CALife = 10 * 365 * 24 * time.Hour
+const CALifetime = 10 * 365 * 24 * time.Hour
 
 // clockSkew is subtracted from the start of the validity, for clocks that are
 // behind.
-const backdate = time.Hour
+const clockSkew = time.Hour
 
 // Pair is a certificate and its private key, both PEM. Cert may contain the
 // chain.
@@ -40,16 +40,16 @@ type Pair struct {
 
 // NewSelfSigned returns an ECDSA P-256 server certificate for the host names
 // and IP addresses in hosts. The first one is its common name.
-func SelfSigned(hosts []string, now time.Time) (Pair, error) {
-	return issue(server(hosts, now), nil)
+func NewSelfSigned(hosts []string, now time.Time) (Pair, error) {
+	return issueCert(serverTemplate(hosts, now), nil)
 }
 
 // NewCA returns a certificate authority that may sign server certificates only.
 func NewCA(name string, now time.Time) (Pair, error) {
-	return issue(&x509.Certificate{
+	return issueCert(&x509.Certificate{
 		Subject:               pkix.Name{CommonName: name},
-		NotBefore:             now.Add(-backdate),
-		NotAfter:              now.Add(CALife),
+		NotBefore:             now.Add(-clockSkew),
+		NotAfter:              now.Add(CALifetime),
 		IsCA:                  true,
 		MaxPathLenZero:        true,
 		BasicConstraintsValid: true,
@@ -59,18 +59,18 @@ func NewCA(name string, now time.Time) (Pair, error) {
 
 // IssueServerCert returns a server certificate for hosts, signed by the
 // authority ca.
-func (ca Pair) Issue(hosts []string, now time.Time) (Pair, error) {
+func (ca Pair) IssueServerCert(hosts []string, now time.Time) (Pair, error) {
 	pair, err := tls.X509KeyPair(ca.Cert, ca.Key)
 	if err != nil {
 		return Pair{}, err
 	}
-	return issue(server(hosts, now), &pair)
+	return issueCert(serverTemplate(hosts, now), &pair)
 }
 
-func server(hosts []string, now time.Time) *x509.Certificate {
+func serverTemplate(hosts []string, now time.Time) *x509.Certificate {
 	c := &x509.Certificate{
-		NotBefore:             now.Add(-backdate),
-		NotAfter:              now.Add(ServerLife - backdate),
+		NotBefore:             now.Add(-clockSkew),
+		NotAfter:              now.Add(ServerLifetime - clockSkew),
 		KeyUsage:              x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 		BasicConstraintsValid: true,
@@ -90,7 +90,7 @@ func server(hosts []string, now time.Time) *x509.Certificate {
 
 // issueCert creates a key and a certificate, signed by ca or, if ca is nil, by
 // itself.
-func issue(template *x509.Certificate, ca *tls.Certificate) (Pair, error) {
+func issueCert(template *x509.Certificate, ca *tls.Certificate) (Pair, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return Pair{}, err
@@ -145,7 +145,7 @@ func (p Pair) Check(hosts []string, now time.Time) error {
 	case now.After(leaf.NotAfter):
 		errs = append(errs, fmt.Errorf("the certificate expired on %s", leaf.NotAfter.UTC().Format(time.RFC3339)))
 	}
-	if !servesTLS(leaf) {
+	if !allowsServerAuth(leaf) {
 		errs = append(errs, errors.New("the certificate is not for servers (extended key usage)"))
 	}
 	for _, h := range hosts {
@@ -156,7 +156,7 @@ func (p Pair) Check(hosts []string, now time.Time) error {
 	return errors.Join(errs...)
 }
 
-func servesTLS(leaf *x509.Certificate) bool {
+func allowsServerAuth(leaf *x509.Certificate) bool {
 	if len(leaf.ExtKeyUsage) == 0 && len(leaf.UnknownExtKeyUsage) == 0 {
 		return true
 	}

@@ -20,7 +20,7 @@ func mustPair(t *testing.T, make func() (Pair, error)) Pair {
 
 func TestNewSelfSigned_IsValidForEveryHost(t *testing.T) {
 	hosts := []string{"console.example.com", "n1", "10.77.0.11", "fd00::1"}
-	p := mustPair(t, func() (Pair, error) { return SelfSigned(hosts, now()) })
+	p := mustPair(t, func() (Pair, error) { return NewSelfSigned(hosts, now()) })
 	if err := p.Check(hosts, now()); err != nil {
 		t.Error(err)
 	}
@@ -28,8 +28,8 @@ func TestNewSelfSigned_IsValidForEveryHost(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := leaf.NotAfter.Sub(leaf.NotBefore); got != ServerLife {
-		t.Errorf("valid for %s, want %s", got, ServerLife)
+	if got := leaf.NotAfter.Sub(leaf.NotBefore); got != ServerLifetime {
+		t.Errorf("valid for %s, want %s", got, ServerLifetime)
 	}
 	roots := x509.NewCertPool()
 	roots.AddCert(leaf)
@@ -39,8 +39,8 @@ func TestNewSelfSigned_IsValidForEveryHost(t *testing.T) {
 }
 
 func TestCheck_ReportsEachFault(t *testing.T) {
-	p := mustPair(t, func() (Pair, error) { return SelfSigned([]string{"a.example.com"}, now()) })
-	other := mustPair(t, func() (Pair, error) { return SelfSigned([]string{"a.example.com"}, now()) })
+	p := mustPair(t, func() (Pair, error) { return NewSelfSigned([]string{"a.example.com"}, now()) })
+	other := mustPair(t, func() (Pair, error) { return NewSelfSigned([]string{"a.example.com"}, now()) })
 	ca := mustPair(t, func() (Pair, error) { return NewCA("ca", now()) })
 	tests := []struct {
 		name  string
@@ -52,7 +52,7 @@ func TestCheck_ReportsEachFault(t *testing.T) {
 		{"good", p, []string{"a.example.com"}, now(), ""},
 		{"other key", Pair{p.Cert, other.Key}, nil, now(), "private key does not match"},
 		{"no certificate", Pair{[]byte("x"), p.Key}, nil, now(), "failed to find any PEM data"},
-		{"expired", p, nil, now().Add(ServerLife), "expired on 2029-02-03"},
+		{"expired", p, nil, now().Add(ServerLifetime), "expired on 2029-02-03"},
 		{"not yet", p, nil, now().Add(-2 * time.Hour), "not valid before 2026-11-01"},
 		{"other host", p, []string{"b.example.com"}, now(), "not b.example.com"},
 		{"authority without names", ca, []string{"ca"}, now(), "ca"},
@@ -72,7 +72,7 @@ func TestCheck_ReportsEachFault(t *testing.T) {
 
 func TestIssueServerCert_IsTrustedThroughItsAuthorityOnly(t *testing.T) {
 	ca := mustPair(t, func() (Pair, error) { return NewCA("plinth registry", now()) })
-	p := mustPair(t, func() (Pair, error) { return ca.Issue([]string{"10.96.0.11"}, now()) })
+	p := mustPair(t, func() (Pair, error) { return ca.IssueServerCert([]string{"10.96.0.11"}, now()) })
 	leaf, err := p.Leaf()
 	if err != nil {
 		t.Fatal(err)
@@ -94,7 +94,7 @@ func TestIssueServerCert_IsTrustedThroughItsAuthorityOnly(t *testing.T) {
 }
 
 func FuzzLeaf(f *testing.F) {
-	p, err := SelfSigned([]string{"a"}, now())
+	p, err := NewSelfSigned([]string{"a"}, now())
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -22,10 +22,10 @@ import (
 )
 
 // servicePort is the port of the registry's service.
-const port = "5000"
+const servicePort = "5000"
 
 // kotsUser is a user name by which KOTS recognizes an embedded registry.
-const user = "kurl"
+const kotsUser = "kurl"
 
 // renewBefore is how long before its expiry the certificate is renewed.
 const renewBefore = 30 * 24 * time.Hour
@@ -33,9 +33,9 @@ const renewBefore = 30 * 24 * time.Hour
 // Names of the secrets that the chart mounts, and of the secret of the
 // certificate authority.
 const (
-	tlsSecret       = "registry-tls"
-	htpasswdSecret  = "registry-htpasswd"
-	authoritySecret = "registry-ca"
+	tlsSecret      = "registry-tls"
+	htpasswdSecret = "registry-htpasswd"
+	caSecret       = "registry-ca"
 )
 
 // Registry is the registry of a cluster.
@@ -56,7 +56,7 @@ func (r Registry) Prepare(ctx context.Context, now time.Time) error {
 	if err := r.Kube.EnsureNamespace(ctx, r.Namespace); err != nil {
 		return err
 	}
-	ca, err := r.ensureAuthority(ctx, now)
+	ca, err := r.ensureCA(ctx, now)
 	if err != nil {
 		return err
 	}
@@ -70,31 +70,31 @@ func (r Registry) Prepare(ctx context.Context, now time.Time) error {
 // pulls from the registry over verified TLS. They are in TrustDir and are read
 // at each pull, so that no restart is needed. Before Prepare, it returns
 // kube.ErrNotFound.
-func (r Registry) Trust(ctx context.Context) (Files, error) {
-	s, err := r.Kube.Secret(ctx, r.Namespace, authoritySecret)
+func (r Registry) TrustFiles(ctx context.Context) (Files, error) {
+	s, err := r.Kube.Secret(ctx, r.Namespace, caSecret)
 	if err != nil {
 		return nil, err
 	}
-	dir := r.Dir()
-	hosts := "server = \"https://" + r.address() + "\"\n\n" +
-		"[host.\"https://" + r.address() + "\"]\n" +
+	dir := r.TrustDir()
+	hosts := "server = \"https://" + r.hostPort() + "\"\n\n" +
+		"[host.\"https://" + r.hostPort() + "\"]\n" +
 		"  capabilities = [\"pull\", \"resolve\"]\n" +
 		"  ca = \"" + path.Join(dir, "ca.crt") + "\"\n"
 	return Files{path.Join(dir, "hosts.toml"): []byte(hosts), path.Join(dir, "ca.crt"): s.Data["tls.crt"]}, nil
 }
 
 // TrustDir returns the folder of the TrustFiles on a node.
-func (r Registry) Dir() string { return path.Join(r.HostsDir, r.address()) }
+func (r Registry) TrustDir() string { return path.Join(r.HostsDir, r.hostPort()) }
 
 // ConfigureKOTS stores the registry's address and credentials in the secret in
 // which KOTS looks for a registry. It must run after the console is installed:
 // otherwise KOTS would pull its own images from that registry.
-func (r Registry) Announce(ctx context.Context) error {
+func (r Registry) ConfigureKOTS(ctx context.Context) error {
 	s, err := r.Kube.Secret(ctx, r.Namespace, htpasswdSecret)
 	if err != nil {
 		return err
 	}
-	config, err := dockerConfig(r.address(), string(s.Data["password"]))
+	config, err := dockerConfig(r.hostPort(), string(s.Data["password"]))
 	if err != nil {
 		return err
 	}
@@ -105,27 +105,27 @@ func (r Registry) Announce(ctx context.Context) error {
 }
 
 // KOTSConfigured reports whether the secret of ConfigureKOTS exists.
-func (r Registry) Announced(ctx context.Context) (bool, error) {
+func (r Registry) KOTSConfigured(ctx context.Context) (bool, error) {
 	return r.Kube.Exists(ctx, kube.Object{APIVersion: "v1", Kind: "Secret", Namespace: "default", Name: "registry-creds"})
 }
 
-func (r Registry) address() string { return net.JoinHostPort(r.IP, port) }
+func (r Registry) hostPort() string { return net.JoinHostPort(r.IP, servicePort) }
 
-func (r Registry) ensureAuthority(ctx context.Context, now time.Time) (pki.Pair, error) {
-	ca, err := r.pair(ctx, authoritySecret)
+func (r Registry) ensureCA(ctx context.Context, now time.Time) (pki.Pair, error) {
+	ca, err := r.readPair(ctx, caSecret)
 	if !errors.Is(err, kube.ErrNotFound) {
 		return ca, err
 	}
 	if ca, err = pki.NewCA("plinth registry", now); err != nil {
 		return ca, err
 	}
-	return ca, r.putPair(ctx, authoritySecret, ca)
+	return ca, r.putPair(ctx, caSecret, ca)
 }
 
 // NeedsRenewal returns the reason why Prepare would renew the certificate now,
 // or "" if it would not.
-func (r Registry) Due(ctx context.Context, now time.Time) (string, error) {
-	have, err := r.pair(ctx, tlsSecret)
+func (r Registry) NeedsRenewal(ctx context.Context, now time.Time) (string, error) {
+	have, err := r.readPair(ctx, tlsSecret)
 	if errors.Is(err, kube.ErrNotFound) {
 		return "the registry has no certificate", nil
 	}
@@ -139,24 +139,24 @@ func (r Registry) Due(ctx context.Context, now time.Time) (string, error) {
 }
 
 func (r Registry) ensureCertificate(ctx context.Context, ca pki.Pair, now time.Time) error {
-	reason, err := r.Due(ctx, now)
+	reason, err := r.NeedsRenewal(ctx, now)
 	if err != nil || reason == "" {
 		return err
 	}
 	service := "registry." + r.Namespace + ".svc"
-	pair, err := ca.Issue([]string{r.IP, service, service + ".cluster.local"}, now)
+	pair, err := ca.IssueServerCert([]string{r.IP, service, service + ".cluster.local"}, now)
 	if err != nil {
 		return err
 	}
 	if err := r.putPair(ctx, tlsSecret, pair); err != nil {
 		return err
 	}
-	return r.restart(ctx, pair)
+	return r.restartRegistry(ctx, pair)
 }
 
 // restartRegistry restarts a running registry so that it serves its new
 // certificate: it reads the files only when it starts.
-func (r Registry) restart(ctx context.Context, p pki.Pair) error {
+func (r Registry) restartRegistry(ctx context.Context, p pki.Pair) error {
 	o := kube.Object{APIVersion: "apps/v1", Kind: "Deployment", Namespace: r.Namespace, Name: "registry"}
 	if there, err := r.Kube.Exists(ctx, o); err != nil || !there {
 		return err
@@ -170,7 +170,7 @@ func (r Registry) restart(ctx context.Context, p pki.Pair) error {
 	return r.Kube.Patch(ctx, o, merge)
 }
 
-func (r Registry) pair(ctx context.Context, name string) (pki.Pair, error) {
+func (r Registry) readPair(ctx context.Context, name string) (pki.Pair, error) {
 	s, err := r.Kube.Secret(ctx, r.Namespace, name)
 	return pki.Pair{Cert: s.Data["tls.crt"], Key: s.Data["tls.key"]}, err
 }
@@ -197,13 +197,13 @@ func (r Registry) ensureUser(ctx context.Context) error {
 	}
 	return r.Kube.PutSecret(ctx, kube.Secret{
 		Namespace: r.Namespace, Name: htpasswdSecret,
-		Data: map[string][]byte{"htpasswd": []byte(user + ":" + string(hash) + "\n"), "password": []byte(password)},
+		Data: map[string][]byte{"htpasswd": []byte(kotsUser + ":" + string(hash) + "\n"), "password": []byte(password)},
 	})
 }
 
 func dockerConfig(address, password string) ([]byte, error) {
-	auth := base64.StdEncoding.EncodeToString([]byte(user + ":" + password))
+	auth := base64.StdEncoding.EncodeToString([]byte(kotsUser + ":" + password))
 	return json.Marshal(map[string]any{"auths": map[string]any{address: map[string]string{
-		"username": user, "password": password, "auth": auth,
+		"username": kotsUser, "password": password, "auth": auth,
 	}}})
 }

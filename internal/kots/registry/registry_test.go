@@ -36,7 +36,7 @@ func secretData(t *testing.T, s *kubetest.Server, at, key string) []byte {
 
 func TestPrepare_WritesNothingOnSecondRun(t *testing.T) {
 	r, s := newBench(t)
-	if _, err := r.Trust(t.Context()); !errors.Is(err, kube.ErrNotFound) {
+	if _, err := r.TrustFiles(t.Context()); !errors.Is(err, kube.ErrNotFound) {
 		t.Errorf("trust files before Prepare: %v", err)
 	}
 	now := time.Now()
@@ -56,7 +56,7 @@ func TestPrepare_RenewsCertificateAndRestartsRegistry(t *testing.T) {
 	r, s := newBench(t)
 	checkNeedsRenewal := func(at time.Time, want string) {
 		t.Helper()
-		if reason, err := r.Due(t.Context(), at); err != nil || want == "" && reason != "" || !strings.Contains(reason, want) {
+		if reason, err := r.NeedsRenewal(t.Context(), at); err != nil || want == "" && reason != "" || !strings.Contains(reason, want) {
 			t.Errorf("needs renewal: %q, %v, want %q", reason, err, want)
 		}
 	}
@@ -66,7 +66,7 @@ func TestPrepare_RenewsCertificateAndRestartsRegistry(t *testing.T) {
 		t.Fatal(err)
 	}
 	checkNeedsRenewal(now, "")
-	late := now.Add(pki.ServerLife - 20*24*time.Hour)
+	late := now.Add(pki.ServerLifetime - 20*24*time.Hour)
 	checkNeedsRenewal(late, "expired on")
 	const running = "/apis/apps/v1/namespaces/registry/deployments/registry"
 	s.Put(running, map[string]any{"apiVersion": "apps/v1", "kind": "Deployment", "metadata": map[string]any{"name": "registry", "namespace": "registry"}})
@@ -85,7 +85,7 @@ func TestTrustFiles_TrustCertificateThroughAuthority(t *testing.T) {
 	if err := r.Prepare(t.Context(), time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	files, err := r.Trust(t.Context())
+	files, err := r.TrustFiles(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,19 +110,19 @@ func TestTrustFiles_TrustCertificateThroughAuthority(t *testing.T) {
 
 func TestConfigureKOTS_StoresCredentialsOfRegistry(t *testing.T) {
 	r, s := newBench(t)
-	if err := r.Announce(t.Context()); !errors.Is(err, kube.ErrNotFound) {
+	if err := r.ConfigureKOTS(t.Context()); !errors.Is(err, kube.ErrNotFound) {
 		t.Errorf("before Prepare: %v", err)
 	}
 	if err := r.Prepare(t.Context(), time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	if configured, err := r.Announced(t.Context()); configured || err != nil {
+	if configured, err := r.KOTSConfigured(t.Context()); configured || err != nil {
 		t.Errorf("configured %t, %v", configured, err)
 	}
-	if err := r.Announce(t.Context()); err != nil {
+	if err := r.ConfigureKOTS(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if configured, err := r.Announced(t.Context()); !configured || err != nil {
+	if configured, err := r.KOTSConfigured(t.Context()); !configured || err != nil {
 		t.Errorf("configured %t, %v", configured, err)
 	}
 	var config struct {

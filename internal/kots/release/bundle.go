@@ -26,7 +26,7 @@ const (
 )
 
 // AppBundle is the metadata of an application's .airgap file.
-type Bundle struct {
+type AppBundle struct {
 	Slug         string   // slug of the application
 	Channel      string   // name of the release channel
 	VersionLabel string   // version of the release given by the vendor, such as "1.4.2"
@@ -57,17 +57,17 @@ type airgapManifest struct {
 // accept it and then fail to run the application, the error is a Problem with
 // exit code 6. It finds before an install what KOTS finds only once the cluster
 // is up.
-func ReadBundle(path string) (Bundle, error) {
+func ReadAppBundle(path string) (AppBundle, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		var pathErr *fs.PathError
 		if errors.As(err, &pathErr) {
 			err = pathErr.Err
 		}
-		return Bundle{}, problem.New(problem.ExitUsage, "open the application bundle "+path, err, "check the path given with --app-bundle")
+		return AppBundle{}, problem.New(problem.ExitUsage, "open the application bundle "+path, err, "check the path given with --app-bundle")
 	}
 	defer func() { _ = f.Close() }()
-	b, err := readBundle(f)
+	b, err := parseAppBundle(f)
 	if err != nil {
 		return b, problem.New(problem.ExitBundle, "use the application bundle "+path, err,
 			"download the .airgap file again, or ask the application's vendor for it")
@@ -75,13 +75,13 @@ func ReadBundle(path string) (Bundle, error) {
 	return b, nil
 }
 
-func readBundle(r io.Reader) (Bundle, error) {
+func parseAppBundle(r io.Reader) (AppBundle, error) {
 	zip, err := gzip.NewReader(r)
 	if err != nil {
-		return Bundle{}, fmt.Errorf("not an .airgap file: %w", err)
+		return AppBundle{}, fmt.Errorf("not an .airgap file: %w", err)
 	}
 	var (
-		b               Bundle
+		b               AppBundle
 		manifest        *airgapManifest
 		release, images bool
 		tr              = tar.NewReader(zip)
@@ -96,7 +96,7 @@ func readBundle(r io.Reader) (Bundle, error) {
 		}
 		switch {
 		case h.Name == "airgap.yaml":
-			if manifest, err = readAirgap(tr); err != nil {
+			if manifest, err = readAirgapManifest(tr); err != nil {
 				return b, fmt.Errorf("airgap.yaml: %w", err)
 			}
 		case h.Name == "app.tar.gz":
@@ -104,7 +104,7 @@ func readBundle(r io.Reader) (Bundle, error) {
 				return b, fmt.Errorf("app.tar.gz: %w", err)
 			}
 			release = true
-		case !images && isImages(h.Name):
+		case !images && isImagesEntry(h.Name):
 			images = true
 			if err := checkImagesEntry(h, manifest); err != nil {
 				return b, err
@@ -120,7 +120,7 @@ func readBundle(r io.Reader) (Bundle, error) {
 	return b, nil
 }
 
-func isImages(name string) bool { return name == "images" || strings.HasPrefix(name, "images/") }
+func isImagesEntry(name string) bool { return name == "images" || strings.HasPrefix(name, "images/") }
 
 // checkImagesEntry rejects a bundle that KOTS accepts without an error and then
 // cannot run: KOTS pushes the images of a docker-archive bundle only if there
@@ -135,8 +135,8 @@ func checkImagesEntry(h *tar.Header, m *airgapManifest) error {
 	return fmt.Errorf("its first entry for images is %q, not a folder named \"images\": KOTS would skip the images without an error", h.Name)
 }
 
-func readAirgap(r io.Reader) (*airgapManifest, error) {
-	b, err := readSmall(r, maxManifest)
+func readAirgapManifest(r io.Reader) (*airgapManifest, error) {
+	b, err := readLimited(r, maxManifest)
 	if err != nil {
 		return nil, err
 	}
@@ -176,11 +176,11 @@ func findApplication(r io.Reader) ([]byte, error) {
 		if h.Typeflag != tar.TypeReg || h.Size > maxManifest || found != "" && h.Name >= first {
 			continue
 		}
-		b, err := readSmall(tr, maxManifest)
+		b, err := readLimited(tr, maxManifest)
 		if err != nil {
 			return nil, err
 		}
-		if doc := applicationIn(b); doc != "" {
+		if doc := firstApplication(b); doc != "" {
 			found, first = doc, h.Name
 		}
 	}
@@ -192,7 +192,7 @@ func findApplication(r io.Reader) ([]byte, error) {
 
 // firstApplication returns the first Application document of a YAML stream, or
 // "" if there is none.
-func applicationIn(b []byte) string {
+func firstApplication(b []byte) string {
 	if !bytes.Contains(b, []byte("kots.io/v1beta1")) {
 		return ""
 	}
@@ -228,7 +228,7 @@ func splitDocuments(text string) []string {
 }
 
 // readLimited returns all of r, or an error if it is longer than limit bytes.
-func readSmall(r io.Reader, limit int64) ([]byte, error) {
+func readLimited(r io.Reader, limit int64) ([]byte, error) {
 	b, err := io.ReadAll(io.LimitReader(r, limit+1))
 	if err == nil && int64(len(b)) > limit {
 		return nil, fmt.Errorf("larger than %d MiB", limit>>20)

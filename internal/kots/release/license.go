@@ -42,14 +42,14 @@ type licenseManifest struct {
 // signature is genuine. The error is a Problem with exit code 3 that contains
 // all findings.
 func ReadLicense(b []byte, now time.Time) (License, error) {
-	l, err := readLicense(b, now)
+	l, err := parseLicense(b, now)
 	if err != nil {
 		return l, problem.New(problem.ExitConfig, "use the license", err, "download the license again, or ask the application's vendor for it")
 	}
 	return l, nil
 }
 
-func readLicense(b []byte, now time.Time) (License, error) {
+func parseLicense(b []byte, now time.Time) (License, error) {
 	var m licenseManifest
 	if err := yaml.Unmarshal(b, &m); err != nil {
 		// The decoder's message may quote the license.
@@ -71,7 +71,7 @@ func readLicense(b []byte, now time.Time) (License, error) {
 		errs = append(errs, errors.New("spec.signature is truncated or altered"))
 	}
 	var err error
-	if l.Expires, err = expiry(m.Spec.Entitlements["expires_at"].Value); err != nil {
+	if l.Expires, err = parseExpiry(m.Spec.Entitlements["expires_at"].Value); err != nil {
 		errs = append(errs, err)
 	} else if !l.Expires.IsZero() && l.Expires.Before(now) {
 		errs = append(errs, fmt.Errorf("it expired on %s", l.Expires.UTC().Format("2006-01-02")))
@@ -79,7 +79,7 @@ func readLicense(b []byte, now time.Time) (License, error) {
 	return l, errors.Join(errs...)
 }
 
-func expiry(value any) (time.Time, error) {
+func parseExpiry(value any) (time.Time, error) {
 	switch v := value.(type) {
 	case nil:
 		return time.Time{}, nil
@@ -101,7 +101,7 @@ func expiry(value any) (time.Time, error) {
 // CheckLicense verifies that a license and a bundle belong to the same
 // application, and that the license allows the install. bundle is nil for an
 // online install.
-func Check(l License, bundle *Bundle, airgap bool) error {
+func CheckLicense(l License, bundle *AppBundle, airgap bool) error {
 	var errs []error
 	if airgap && !l.Airgap {
 		errs = append(errs, errors.New("the license does not allow air-gapped installs"))

@@ -66,7 +66,7 @@ func TestReadAppBundle_ReadsMetadata(t *testing.T) {
 		tarEntry{"broken.yaml", []byte("a: [kots.io/v1beta1")},
 	)
 	images := tarEntry{"images", nil}
-	want := Bundle{Slug: "my-app", Channel: "Stable", VersionLabel: "1.2.3", UpdateCursor: "9", Format: "docker-archive", Images: []string{"a/b:1"}}
+	want := AppBundle{Slug: "my-app", Channel: "Stable", VersionLabel: "1.2.3", UpdateCursor: "9", Format: "docker-archive", Images: []string{"a/b:1"}}
 	for name, entries := range map[string][]tarEntry{
 		"usual":               {manifestEntry(airgapYAML), {"app.tar.gz", inner}, images, {"images/docker-archive/a/b/1", []byte("x")}},
 		"images first":        {images, {"images/docker-archive/a/b/1", []byte("x")}, {"app.tar.gz", inner}, manifestEntry(airgapYAML)},
@@ -75,7 +75,7 @@ func TestReadAppBundle_ReadsMetadata(t *testing.T) {
 		"other files between": {manifestEntry(airgapYAML), {"README", []byte("x")}, {"app.tar.gz", inner}, images},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, err := readBundle(bytes.NewReader(packTar(t, entries...)))
+			got, err := parseAppBundle(bytes.NewReader(packTar(t, entries...)))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -112,7 +112,7 @@ func TestReadAppBundle_RejectsUnusableBundles(t *testing.T) {
 			if err := os.WriteFile(path, tt.file, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			_, err := ReadBundle(path)
+			_, err := ReadAppBundle(path)
 			if problem.ExitCode(err) != problem.ExitBundle || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got %v (exit %d), want …%s…", err, problem.ExitCode(err), tt.want)
 			}
@@ -120,7 +120,7 @@ func TestReadAppBundle_RejectsUnusableBundles(t *testing.T) {
 	}
 	t.Run("missing file", func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "none")
-		_, err := ReadBundle(path)
+		_, err := ReadAppBundle(path)
 		if problem.ExitCode(err) != problem.ExitUsage || err.Error() != "cannot open the application bundle "+path+": no such file or directory" {
 			t.Error(err)
 		}
@@ -181,18 +181,18 @@ func TestCheckLicense_ComparesLicenseAndBundle(t *testing.T) {
 	tests := []struct {
 		name    string
 		license License
-		bundle  *Bundle
+		bundle  *AppBundle
 		airgap  bool
 		want    string
 	}{
-		{"fits", License{Slug: "a", Airgap: true}, &Bundle{Slug: "a"}, true, ""},
+		{"fits", License{Slug: "a", Airgap: true}, &AppBundle{Slug: "a"}, true, ""},
 		{"online", License{Slug: "a"}, nil, false, ""},
-		{"no air gap", License{Slug: "a"}, &Bundle{Slug: "a"}, true, "does not allow air-gapped installs"},
-		{"other application", License{Slug: "a", Airgap: true}, &Bundle{Slug: "b"}, true, `for application "a", the bundle is for "b"`},
+		{"no air gap", License{Slug: "a"}, &AppBundle{Slug: "a"}, true, "does not allow air-gapped installs"},
+		{"other application", License{Slug: "a", Airgap: true}, &AppBundle{Slug: "b"}, true, `for application "a", the bundle is for "b"`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			err := Check(tt.license, tt.bundle, tt.airgap)
+			err := CheckLicense(tt.license, tt.bundle, tt.airgap)
 			if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got %v, want …%s…", err, tt.want)
 			}
@@ -205,7 +205,7 @@ func FuzzReadAppBundle(f *testing.F) {
 	f.Add(packTar(f, manifestEntry("{"), tarEntry{"images/", nil}))
 	f.Add([]byte("hello"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		got, err := readBundle(bytes.NewReader(b))
+		got, err := parseAppBundle(bytes.NewReader(b))
 		if err == nil && got.Slug == "" {
 			t.Errorf("accepted %+v", got)
 		}
@@ -225,7 +225,7 @@ func FuzzReadAppBundleParts(f *testing.F) {
 		if err != nil {
 			t.Skip()
 		}
-		got, err := readBundle(bytes.NewReader(outer))
+		got, err := parseAppBundle(bytes.NewReader(outer))
 		if err == nil && (got.Slug == "" || len(got.Application) > len(doc)) {
 			t.Errorf("accepted %+v", got)
 		}
@@ -236,7 +236,7 @@ func FuzzReadLicense(f *testing.F) {
 	f.Add([]byte(licenseYAML))
 	f.Add([]byte("kind: License"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if l, err := readLicense(b, licenseTime()); err == nil && l.Slug == "" {
+		if l, err := parseLicense(b, licenseTime()); err == nil && l.Slug == "" {
 			t.Errorf("accepted %+v", l)
 		}
 	})

@@ -44,7 +44,7 @@ type Server struct {
 // New starts a server and returns it with a client.
 func New(t testing.TB) (*Server, *kube.Client) {
 	t.Helper()
-	s := &Server{Admit: Ready, objects: map[string]map[string]any{}}
+	s := &Server{Admit: MarkReady, objects: map[string]map[string]any{}}
 	srv := httptest.NewServer(s)
 	t.Cleanup(srv.Close)
 	c, err := kube.New(fmt.Appendf(nil, `{"apiVersion":"v1","kind":"Config","current-context":"t",
@@ -96,7 +96,7 @@ func (s *Server) Writes() []string {
 
 // MarkReady sets the status of a workload as if its controller had made it
 // ready.
-func Ready(obj map[string]any) {
+func MarkReady(obj map[string]any) {
 	switch obj["kind"] {
 	case "Deployment", "StatefulSet":
 		obj["status"] = map[string]any{"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "readyReplicas": 1}
@@ -108,7 +108,7 @@ func Ready(obj map[string]any) {
 // knownKinds are the plural names of the supported kinds by group version. All
 // of them are namespaced, except Namespace, Node and those whose name begins
 // with Cluster or ValidatingAdmission.
-var kinds = map[string]map[string]string{
+var knownKinds = map[string]map[string]string{
 	"v1": {
 		"Namespace": "namespaces", "Node": "nodes", "Pod": "pods", "Secret": "secrets", "ConfigMap": "configmaps",
 		"Service": "services", "ServiceAccount": "serviceaccounts", "Event": "events",
@@ -123,8 +123,8 @@ var kinds = map[string]map[string]string{
 
 // ServeHTTP responds as an API server would.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if body := discover(r.URL.Path); body != nil {
-		reply(w, http.StatusOK, body)
+	if body := discoveryBody(r.URL.Path); body != nil {
+		writeJSON(w, http.StatusOK, body)
 		return
 	}
 	s.mu.Lock()
@@ -139,12 +139,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		reason := s.Evict(path.Base(rest))
 		s.mu.Lock()
 		if reason != "" {
-			reply(w, http.StatusTooManyRequests, metav1.Status{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}, Status: metav1.StatusFailure,
+			writeJSON(w, http.StatusTooManyRequests, metav1.Status{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}, Status: metav1.StatusFailure,
 				Code: http.StatusTooManyRequests, Reason: metav1.StatusReasonTooManyRequests, Message: "Cannot evict pod as it would violate the pod's disruption budget.",
 				Details: &metav1.StatusDetails{Causes: []metav1.StatusCause{{Type: "DisruptionBudget", Message: reason}}}})
 			return
 		}
-		reply(w, http.StatusCreated, metav1.Status{Status: metav1.StatusSuccess})
+		writeJSON(w, http.StatusCreated, metav1.Status{Status: metav1.StatusSuccess})
 		return
 	}
 	if r.Method != http.MethodGet {
@@ -154,46 +154,46 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Body != nil {
 		_ = json.NewDecoder(r.Body).Decode(&body)
 	}
-	code, resp := s.handle(r, body)
-	reply(w, code, resp)
+	code, resp := s.handleRequest(r, body)
+	writeJSON(w, code, resp)
 }
 
-func (s *Server) handle(r *http.Request, body map[string]any) (int, any) {
+func (s *Server) handleRequest(r *http.Request, body map[string]any) (int, any) {
 	at := r.URL.Path
 	old, exists := s.objects[at]
 	switch {
 	case r.Method == http.MethodGet && exists:
 		return http.StatusOK, old
-	case r.Method == http.MethodGet && listKind(at) != "":
-		return http.StatusOK, s.list(at, r.URL.Query().Get("labelSelector"))
+	case r.Method == http.MethodGet && listKindOf(at) != "":
+		return http.StatusOK, s.listObjects(at, r.URL.Query().Get("labelSelector"))
 	case r.Method == http.MethodPost:
 		meta, _ := body["metadata"].(map[string]any)
 		at = path.Join(at, fmt.Sprint(meta["name"]))
 		if _, exists := s.objects[at]; exists {
-			return failure(http.StatusConflict, metav1.StatusReasonAlreadyExists)
+			return failureStatus(http.StatusConflict, metav1.StatusReasonAlreadyExists)
 		}
-		return http.StatusCreated, s.store(at, body)
+		return http.StatusCreated, s.storeObject(at, body)
 	case r.Method == http.MethodPatch && (exists || r.Header.Get("Content-Type") == "application/apply-patch+yaml"):
-		return http.StatusOK, s.store(at, merge(old, body))
-	case r.Method == http.MethodPut && exists && version(body) != "" && version(body) != version(old):
-		return failure(http.StatusConflict, metav1.StatusReasonConflict)
+		return http.StatusOK, s.storeObject(at, mergePatch(old, body))
+	case r.Method == http.MethodPut && exists && resourceVersion(body) != "" && resourceVersion(body) != resourceVersion(old):
+		return failureStatus(http.StatusConflict, metav1.StatusReasonConflict)
 	case r.Method == http.MethodPut && exists:
-		return http.StatusOK, s.store(at, body)
+		return http.StatusOK, s.storeObject(at, body)
 	case r.Method == http.MethodDelete && exists:
 		delete(s.objects, at)
 		return http.StatusOK, metav1.Status{Status: metav1.StatusSuccess}
 	}
-	return failure(http.StatusNotFound, metav1.StatusReasonNotFound)
+	return failureStatus(http.StatusNotFound, metav1.StatusReasonNotFound)
 }
 
 // resourceVersion returns the resource version of an object, or "".
-func version(obj map[string]any) string {
+func resourceVersion(obj map[string]any) string {
 	meta, _ := obj["metadata"].(map[string]any)
 	v, _ := meta["resourceVersion"].(string)
 	return v
 }
 
-func (s *Server) store(at string, obj map[string]any) map[string]any {
+func (s *Server) storeObject(at string, obj map[string]any) map[string]any {
 	s.version++
 	if meta, ok := obj["metadata"].(map[string]any); ok {
 		meta["resourceVersion"] = strconv.Itoa(s.version)
@@ -205,7 +205,7 @@ func (s *Server) store(at string, obj map[string]any) map[string]any {
 	return obj
 }
 
-func (s *Server) list(at, selector string) any {
+func (s *Server) listObjects(at, selector string) any {
 	sel, _ := labels.Parse(selector)
 	items := []any{}
 	for _, key := range slices.Sorted(maps.Keys(s.objects)) {
@@ -227,13 +227,13 @@ func (s *Server) list(at, selector string) any {
 	if strings.HasPrefix(at, "/apis/") {
 		gv = strings.Join(strings.Split(at, "/")[2:4], "/")
 	}
-	return map[string]any{"apiVersion": gv, "kind": listKind(at), "metadata": map[string]any{}, "items": items}
+	return map[string]any{"apiVersion": gv, "kind": listKindOf(at), "metadata": map[string]any{}, "items": items}
 }
 
 // listKindOf returns the list kind of a collection such as
 // /api/v1/namespaces/a/pods, or "" for the path of an object.
-func listKind(at string) string {
-	for _, plurals := range kinds {
+func listKindOf(at string) string {
+	for _, plurals := range knownKinds {
 		for kind, plural := range plurals {
 			if plural == path.Base(at) {
 				return kind + "List"
@@ -245,7 +245,7 @@ func listKind(at string) string {
 
 // mergePatch returns the result of a merge patch (RFC 7386), as far as tests
 // need it.
-func merge(old, patch map[string]any) map[string]any {
+func mergePatch(old, patch map[string]any) map[string]any {
 	out := maps.Clone(old)
 	if out == nil {
 		out = map[string]any{}
@@ -257,7 +257,7 @@ func merge(old, patch map[string]any) map[string]any {
 		case v == nil:
 			delete(out, k)
 		case isMap && wasMap:
-			out[k] = merge(was, sub)
+			out[k] = mergePatch(was, sub)
 		default:
 			out[k] = v
 		}
@@ -265,7 +265,7 @@ func merge(old, patch map[string]any) map[string]any {
 	return out
 }
 
-func discover(at string) any {
+func discoveryBody(at string) any {
 	switch at {
 	case "/version":
 		return map[string]any{"major": "1", "minor": "33", "gitVersion": "v1.33.8"}
@@ -273,7 +273,7 @@ func discover(at string) any {
 		return map[string]any{"kind": "APIVersions", "versions": []string{"v1"}}
 	case "/apis":
 		groups := []any{}
-		for gv := range kinds {
+		for gv := range knownKinds {
 			if name, v, ok := strings.Cut(gv, "/"); ok {
 				version := map[string]any{"groupVersion": gv, "version": v}
 				groups = append(groups, map[string]any{"name": name, "versions": []any{version}, "preferredVersion": version})
@@ -281,9 +281,9 @@ func discover(at string) any {
 		}
 		return map[string]any{"kind": "APIGroupList", "groups": groups}
 	}
-	if gv := strings.TrimPrefix(strings.TrimPrefix(at, "/apis/"), "/api/"); kinds[gv] != nil {
+	if gv := strings.TrimPrefix(strings.TrimPrefix(at, "/apis/"), "/api/"); knownKinds[gv] != nil {
 		resources := []any{}
-		for kind, plural := range kinds[gv] {
+		for kind, plural := range knownKinds[gv] {
 			namespaced := kind != "Namespace" && kind != "Node" && !strings.HasPrefix(kind, "Cluster") && !strings.HasPrefix(kind, "ValidatingAdmission")
 			resources = append(resources, map[string]any{"name": plural, "kind": kind, "namespaced": namespaced, "verbs": []string{"get"}})
 		}
@@ -292,14 +292,14 @@ func discover(at string) any {
 	return nil
 }
 
-func failure(code int32, reason metav1.StatusReason) (int, any) {
+func failureStatus(code int32, reason metav1.StatusReason) (int, any) {
 	return int(code), metav1.Status{
 		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Status"},
 		Status:   metav1.StatusFailure, Code: code, Reason: reason, Message: string(reason),
 	}
 }
 
-func reply(w http.ResponseWriter, code int, body any) {
+func writeJSON(w http.ResponseWriter, code int, body any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
 	_ = json.NewEncoder(w).Encode(body)

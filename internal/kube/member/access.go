@@ -13,7 +13,7 @@ import (
 // nodeAccessManifest allows nodes to list nodes, which the Node authorizer has
 // not allowed since Kubernetes 1.32. The load balancer of a worker finds the
 // controllers that way, and status on a worker shows the cluster.
-const accessManifest = `
+const nodeAccessManifest = `
 apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRole
 metadata: {name: "plinth:nodes"}
@@ -32,13 +32,13 @@ subjects:
 
 // NodeAccessNeeded returns the reason why nodes may not list nodes yet, or ""
 // if they may.
-func AccessNeeded(ctx context.Context, c *kube.Client) (string, error) {
-	objects, err := kube.Decode([]byte(accessManifest))
+func NodeAccessNeeded(ctx context.Context, c *kube.Client) (string, error) {
+	objects, err := kube.Decode([]byte(nodeAccessManifest))
 	if err != nil {
 		return "", err
 	}
 	for _, want := range objects {
-		ref := kube.Ref(want, "")
+		ref := kube.RefOf(want, "")
 		have, err := c.Get(ctx, ref)
 		if errors.Is(err, kube.ErrNotFound) {
 			return ref.String() + " is missing", nil
@@ -46,7 +46,7 @@ func AccessNeeded(ctx context.Context, c *kube.Client) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		if !same(want, have, "rules") || !same(want, have, "subjects") {
+		if !hasSameList(want, have, "rules") || !hasSameList(want, have, "subjects") {
 			return ref.String() + " differs", nil
 		}
 	}
@@ -55,7 +55,7 @@ func AccessNeeded(ctx context.Context, c *kube.Client) (string, error) {
 
 // hasSameList reports whether a list field of want equals that of have, in the
 // keys that want sets.
-func same(want, have *unstructured.Unstructured, field string) bool {
+func hasSameList(want, have *unstructured.Unstructured, field string) bool {
 	w, _, _ := unstructured.NestedSlice(want.Object, field)
 	h, _, _ := unstructured.NestedSlice(have.Object, field)
 	return slices.EqualFunc(w, h, func(x, y any) bool {
@@ -65,7 +65,7 @@ func same(want, have *unstructured.Unstructured, field string) bool {
 			return false
 		}
 		for k, v := range xm {
-			if !equal(v, ym[k]) {
+			if !equalValues(v, ym[k]) {
 				return false
 			}
 		}
@@ -74,7 +74,7 @@ func same(want, have *unstructured.Unstructured, field string) bool {
 }
 
 // equalValues reports whether two strings or two lists of strings are equal.
-func equal(x, y any) bool {
+func equalValues(x, y any) bool {
 	xs, ok1 := x.([]any)
 	ys, ok2 := y.([]any)
 	if ok1 && ok2 {
@@ -84,8 +84,8 @@ func equal(x, y any) bool {
 }
 
 // GrantNodeAccess allows nodes to list nodes.
-func GrantAccess(ctx context.Context, c *kube.Client) error {
-	objects, err := kube.Decode([]byte(accessManifest))
+func GrantNodeAccess(ctx context.Context, c *kube.Client) error {
+	objects, err := kube.Decode([]byte(nodeAccessManifest))
 	if err != nil {
 		return err
 	}

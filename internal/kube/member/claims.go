@@ -10,15 +10,15 @@ import (
 )
 
 // PVC is a PersistentVolumeClaim that is bound to a volume.
-type Claim struct{ Namespace, Name, Volume string }
+type PVC struct{ Namespace, Name, Volume string }
 
 // String returns a name such as "kotsadm/kotsadm-rqlite-kotsadm-rqlite-1".
-func (c Claim) String() string { return c.Namespace + "/" + c.Name }
+func (c PVC) String() string { return c.Namespace + "/" + c.Name }
 
 // PVCNode returns the only node that has the data of a claim. It returns "" if
 // the claim does not exist or is not bound, and if several nodes can use the
 // data.
-func Home(ctx context.Context, c *kube.Client, namespace, claim string) (node string, err error) {
+func PVCNode(ctx context.Context, c *kube.Client, namespace, claim string) (node string, err error) {
 	pvc, err := c.Core().PersistentVolumeClaims(namespace).Get(ctx, claim, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) || err == nil && pvc.Spec.VolumeName == "" {
 		return "", nil
@@ -33,22 +33,22 @@ func Home(ctx context.Context, c *kube.Client, namespace, claim string) (node st
 	if err != nil {
 		return "", err
 	}
-	return homeOf(v), nil
+	return volumeNode(v), nil
 }
 
 // ReleasablePVCs returns the claims on volumes that only node can use, and that
 // a StatefulSet would create again. It skips released claims. All other claims
 // are kept, because nothing would create them again.
-func Claims(ctx context.Context, c *kube.Client, node string) ([]Claim, error) {
+func ReleasablePVCs(ctx context.Context, c *kube.Client, node string) ([]PVC, error) {
 	volumes, err := c.Core().PersistentVolumes().List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return nil, err
 	}
-	var out []Claim
+	var out []PVC
 	for i := range volumes.Items {
 		v := &volumes.Items[i]
 		ref := v.Spec.ClaimRef
-		if ref == nil || !onlyOn(v, node) {
+		if ref == nil || !isLocalTo(v, node) {
 			continue
 		}
 		claim, err := c.Core().PersistentVolumeClaims(ref.Namespace).Get(ctx, ref.Name, metav1.GetOptions{})
@@ -58,19 +58,19 @@ func Claims(ctx context.Context, c *kube.Client, node string) ([]Claim, error) {
 		if err != nil {
 			return nil, err
 		}
-		recreated, err := madeAgain(ctx, c, ref.Namespace, ref.Name)
+		recreated, err := isStatefulSetPVC(ctx, c, ref.Namespace, ref.Name)
 		if err != nil {
 			return nil, err
 		}
 		if recreated {
-			out = append(out, Claim{Namespace: ref.Namespace, Name: ref.Name, Volume: v.Name})
+			out = append(out, PVC{Namespace: ref.Namespace, Name: ref.Name, Volume: v.Name})
 		}
 	}
 	return out, nil
 }
 
 // isStatefulSetPVC reports whether a claim is that of a StatefulSet's pod.
-func madeAgain(ctx context.Context, c *kube.Client, namespace, claim string) (bool, error) {
+func isStatefulSetPVC(ctx context.Context, c *kube.Client, namespace, claim string) (bool, error) {
 	pods, err := c.Core().Pods(namespace).List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return false, err
@@ -92,7 +92,7 @@ func madeAgain(ctx context.Context, c *kube.Client, namespace, claim string) (bo
 // ReleasePVCs deletes volumes and the claims on them. The volume is deleted
 // first, so that the provisioner does not try to empty it on a node that may no
 // longer exist.
-func Release(ctx context.Context, c *kube.Client, claims []Claim) error {
+func ReleasePVCs(ctx context.Context, c *kube.Client, claims []PVC) error {
 	for _, x := range claims {
 		err := c.Core().PersistentVolumes().Delete(ctx, x.Volume, metav1.DeleteOptions{})
 		if err != nil && !apierrors.IsNotFound(err) {

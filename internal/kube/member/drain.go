@@ -18,57 +18,57 @@ import (
 )
 
 // NodePod is a pod on a node that is drained.
-type Pod struct {
+type NodePod struct {
 	Namespace, Name string
-	Alone           bool     // it has no controller that would start it on another node
-	Volumes         []string // claims whose data only this node has
-	Leaving         bool     // it is terminating
+	Unmanaged       bool     // it has no controller that would start it on another node
+	LocalPVCs       []string // claims whose data only this node has
+	Terminating     bool     // it is terminating
 }
 
 // String returns a name such as "kotsadm/kotsadm-0".
-func (p Pod) String() string { return p.Namespace + "/" + p.Name }
+func (p NodePod) String() string { return p.Namespace + "/" + p.Name }
 
 // drainInterval is the pause between two rounds of a drain.
-const pollEvery = time.Second
+const drainInterval = time.Second
 
 // SetSchedulable uncordons a node if allowed is true, and cordons it if not: no
 // new pods are scheduled to a cordoned node.
-func SetPlacing(ctx context.Context, c *kube.Client, node string, allowed bool) error {
+func SetSchedulable(ctx context.Context, c *kube.Client, node string, allowed bool) error {
 	return c.Patch(ctx, kube.Object{APIVersion: "v1", Kind: "Node", Name: node}, fmt.Appendf(nil, `{"spec":{"unschedulable":%v}}`, !allowed))
 }
 
 // PodsToEvict returns the pods that a drain of the node must evict: all except
 // those that belong to the node (of a DaemonSet or of kubelet itself) and those
 // that have ended.
-func Pods(ctx context.Context, c *kube.Client, node string) ([]Pod, error) {
+func PodsToEvict(ctx context.Context, c *kube.Client, node string) ([]NodePod, error) {
 	list, err := c.Core().Pods("").List(ctx, metav1.ListOptions{FieldSelector: "spec.nodeName=" + node})
 	if err != nil {
 		return nil, err
 	}
-	var out []Pod
+	var out []NodePod
 	for i := range list.Items {
 		p := &list.Items[i]
-		if p.Spec.NodeName != node || staysHere(p) {
+		if p.Spec.NodeName != node || staysOnNode(p) {
 			continue
 		}
-		volumes, err := localClaims(ctx, c, p, node)
+		volumes, err := localPVCNames(ctx, c, p, node)
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, Pod{Namespace: p.Namespace, Name: p.Name, Alone: metav1.GetControllerOf(p) == nil, Volumes: volumes, Leaving: p.DeletionTimestamp != nil})
+		out = append(out, NodePod{Namespace: p.Namespace, Name: p.Name, Unmanaged: metav1.GetControllerOf(p) == nil, LocalPVCs: volumes, Terminating: p.DeletionTimestamp != nil})
 	}
 	return out, nil
 }
 
 // staysOnNode reports whether a pod belongs to its node, or has ended.
-func staysHere(p *corev1.Pod) bool {
+func staysOnNode(p *corev1.Pod) bool {
 	owner := metav1.GetControllerOf(p)
 	_, mirror := p.Annotations[corev1.MirrorPodAnnotationKey]
 	return mirror || owner != nil && owner.Kind == "DaemonSet" || p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
 }
 
 // localPVCNames returns the claims of a pod whose volume only node can use.
-func localClaims(ctx context.Context, c *kube.Client, p *corev1.Pod, node string) (out []string, err error) {
+func localPVCNames(ctx context.Context, c *kube.Client, p *corev1.Pod, node string) (out []string, err error) {
 	for _, v := range p.Spec.Volumes {
 		if v.PersistentVolumeClaim == nil {
 			continue
@@ -84,7 +84,7 @@ func localClaims(ctx context.Context, c *kube.Client, p *corev1.Pod, node string
 		if err != nil && !apierrors.IsNotFound(err) {
 			return nil, err
 		}
-		if err == nil && onlyOn(volume, node) {
+		if err == nil && isLocalTo(volume, node) {
 			out = append(out, claim.Name)
 		}
 	}
@@ -92,11 +92,11 @@ func localClaims(ctx context.Context, c *kube.Client, p *corev1.Pod, node string
 }
 
 // isLocalTo reports whether node is the only node that can use a volume.
-func onlyOn(v *corev1.PersistentVolume, node string) bool { return homeOf(v) == node }
+func isLocalTo(v *corev1.PersistentVolume, node string) bool { return volumeNode(v) == node }
 
 // volumeNode returns the only node that can use a volume, from a node selector
 // term with one host name, or "" if several nodes can.
-func homeOf(v *corev1.PersistentVolume) string {
+func volumeNode(v *corev1.PersistentVolume) string {
 	if v.Spec.NodeAffinity == nil || v.Spec.NodeAffinity.Required == nil {
 		return ""
 	}
@@ -113,8 +113,8 @@ func homeOf(v *corev1.PersistentVolume) string {
 // HasPodsToEvict reports whether pods are still to be evicted. If dead is true,
 // kubelet no longer runs and cannot stop the pods of the node, so that
 // terminating pods do not count.
-func Staying(pods []Pod, dead bool) bool {
-	return slices.ContainsFunc(pods, func(p Pod) bool { return !dead || !p.Leaving })
+func HasPodsToEvict(pods []NodePod, dead bool) bool {
+	return slices.ContainsFunc(pods, func(p NodePod) bool { return !dead || !p.Terminating })
 }
 
 // Drain evicts the pods of a node until none is left to evict. If a pod cannot
@@ -122,8 +122,8 @@ func Staying(pods []Pod, dead bool) bool {
 // reason. dead means that kubelet on the node no longer runs.
 func Drain(ctx context.Context, c *kube.Client, w kube.Wait, node string, dead bool) error {
 	reported := ""
-	o := wait.Options{What: "the pods of node " + node + " to be evicted", Timeout: w.Timeout, Interval: pollEvery,
-		Next: "sudo plinth kubectl get pods,poddisruptionbudgets -A -o wide"}
+	o := wait.Options{What: "the pods of node " + node + " to be evicted", Timeout: w.Timeout, Interval: drainInterval,
+		NextCommand: "sudo plinth kubectl get pods,poddisruptionbudgets -A -o wide"}
 	if w.Report != nil {
 		o.OnReason = func(reason string) {
 			if reason != reported {
@@ -133,19 +133,19 @@ func Drain(ctx context.Context, c *kube.Client, w kube.Wait, node string, dead b
 		}
 	}
 	return wait.Until(ctx, o, func(ctx context.Context) (bool, string, error) {
-		pods, err := Pods(ctx, c, node)
+		pods, err := PodsToEvict(ctx, c, node)
 		if err != nil {
 			return false, "the API server does not respond yet: " + err.Error(), nil
 		}
-		if !Staying(pods, dead) {
+		if !HasPodsToEvict(pods, dead) {
 			return true, "", nil
 		}
 		var blocked []string
 		for _, p := range pods {
-			if p.Leaving {
+			if p.Terminating {
 				continue
 			}
-			reason, err := evict(ctx, c, p)
+			reason, err := evictPod(ctx, c, p)
 			if err != nil {
 				return false, "", fmt.Errorf("evict pod %s: %w", p, err)
 			}
@@ -162,7 +162,7 @@ func Drain(ctx context.Context, c *kube.Client, w kube.Wait, node string, dead b
 
 // evictPod requests the eviction of one pod, and returns the reason if it
 // cannot be evicted now.
-func evict(ctx context.Context, c *kube.Client, p Pod) (reason string, err error) {
+func evictPod(ctx context.Context, c *kube.Client, p NodePod) (reason string, err error) {
 	err = c.Core().Pods(p.Namespace).EvictV1(ctx, &policyv1.Eviction{ObjectMeta: metav1.ObjectMeta{Namespace: p.Namespace, Name: p.Name}})
 	var status apierrors.APIStatus
 	switch {

@@ -14,20 +14,20 @@ import (
 
 func TestGrantNodeAccess_IsNeededOnce(t *testing.T) {
 	s, c := kubetest.New(t)
-	if why, err := member.AccessNeeded(t.Context(), c); why != "ClusterRole plinth:nodes is missing" || err != nil {
+	if why, err := member.NodeAccessNeeded(t.Context(), c); why != "ClusterRole plinth:nodes is missing" || err != nil {
 		t.Errorf("%q %v", why, err)
 	}
-	if err := member.GrantAccess(t.Context(), c); err != nil {
+	if err := member.GrantNodeAccess(t.Context(), c); err != nil {
 		t.Fatal(err)
 	}
-	if why, err := member.AccessNeeded(t.Context(), c); why != "" || err != nil {
+	if why, err := member.NodeAccessNeeded(t.Context(), c); why != "" || err != nil {
 		t.Errorf("after it was granted: %q %v", why, err)
 	}
 	const role = "/apis/rbac.authorization.k8s.io/v1/clusterroles/plinth:nodes"
 	changed := s.Object(role)
 	changed["rules"] = []any{map[string]any{"apiGroups": []any{""}, "resources": []any{"nodes"}, "verbs": []any{"get"}}}
 	s.Put(role, changed)
-	if why, err := member.AccessNeeded(t.Context(), c); why != "ClusterRole plinth:nodes differs" || err != nil {
+	if why, err := member.NodeAccessNeeded(t.Context(), c); why != "ClusterRole plinth:nodes differs" || err != nil {
 		t.Errorf("after a manual change: %q %v", why, err)
 	}
 }
@@ -61,13 +61,13 @@ func TestPodsToEvict_SkipsPodsOfNode(t *testing.T) {
 	s.Put("/api/v1/namespaces/a/persistentvolumeclaims/data", map[string]any{"metadata": map[string]any{"name": "data"}, "spec": map[string]any{"volumeName": "pv"}})
 	s.Put("/api/v1/persistentvolumes/pv", map[string]any{"metadata": map[string]any{"name": "pv"}, "spec": map[string]any{"nodeAffinity": map[string]any{"required": map[string]any{
 		"nodeSelectorTerms": []any{map[string]any{"matchExpressions": []any{map[string]any{"key": "kubernetes.io/hostname", "operator": "In", "values": []any{"n1"}}}}}}}}})
-	pods, err := member.Pods(t.Context(), c, "n1")
+	pods, err := member.PodsToEvict(t.Context(), c, "n1")
 	if err != nil {
 		t.Fatal(err)
 	}
 	got := ""
 	for _, p := range pods {
-		got += fmt.Sprintf("%s alone=%v volumes=%v\n", p, p.Alone, p.Volumes)
+		got += fmt.Sprintf("%s alone=%v volumes=%v\n", p, p.Unmanaged, p.LocalPVCs)
 	}
 	if got != "a/db alone=false volumes=[data]\na/probe alone=true volumes=[]\na/web alone=false volumes=[]\n" {
 		t.Error(got)
@@ -103,18 +103,18 @@ func TestDrain_ReportsBudgetAndRetries(t *testing.T) {
 }
 
 func TestHasPodsToEvict_IgnoresTerminatingPodsOfDeadNode(t *testing.T) {
-	terminating := []member.Pod{{Name: "a", Leaving: true}}
+	terminating := []member.NodePod{{Name: "a", Terminating: true}}
 	for name, tt := range map[string]struct {
-		pods       []member.Pod
+		pods       []member.NodePod
 		dead, want bool
 	}{
 		"terminating pod of a dead node":    {terminating, true, false},
 		"terminating pod of a running node": {terminating, false, true},
 		"no pods":                           {nil, false, false},
-		"running pod of a dead node":        {[]member.Pod{{}}, true, true},
+		"running pod of a dead node":        {[]member.NodePod{{}}, true, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := member.Staying(tt.pods, tt.dead); got != tt.want {
+			if got := member.HasPodsToEvict(tt.pods, tt.dead); got != tt.want {
 				t.Errorf("got %t, want %t", got, tt.want)
 			}
 		})
@@ -124,19 +124,19 @@ func TestHasPodsToEvict_IgnoresTerminatingPodsOfDeadNode(t *testing.T) {
 func TestRevokeNode_AppliesUntilReadmitNode(t *testing.T) {
 	s, c := kubetest.New(t)
 	for _, node := range []string{"n1", "n2"} {
-		if err := member.Revoke(t.Context(), c, node, "2026-01-02T03:04:05Z"); err != nil {
+		if err := member.RevokeNode(t.Context(), c, node, "2026-01-02T03:04:05Z"); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if s.Object("/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies/plinth-removed-nodes") == nil {
 		t.Error("the policy that rejects them does not exist")
 	}
-	if err := member.Readmit(t.Context(), c, "n1"); err != nil {
+	if err := member.ReadmitNode(t.Context(), c, "n1"); err != nil {
 		t.Fatal(err)
 	}
 	for node, want := range map[string]bool{"n1": false, "n2": true, "n3": false} {
 		t.Run(node, func(t *testing.T) {
-			if got, err := member.Revoked(t.Context(), c, node); got != want || err != nil {
+			if got, err := member.IsNodeRevoked(t.Context(), c, node); got != want || err != nil {
 				t.Errorf("%v %v", got, err)
 			}
 		})
@@ -159,11 +159,11 @@ func TestReleasablePVCs_OnlyOfStatefulSets(t *testing.T) {
 	put("db", "n1", "StatefulSet")
 	put("far", "n2", "StatefulSet")
 	put("web", "n1", "ReplicaSet")
-	claims, err := member.Claims(t.Context(), c, "n1")
+	claims, err := member.ReleasablePVCs(t.Context(), c, "n1")
 	if err != nil || len(claims) != 1 || claims[0].String() != "a/db" {
 		t.Fatalf("%v %v", claims, err)
 	}
-	if err := member.Release(t.Context(), c, claims); err != nil {
+	if err := member.ReleasePVCs(t.Context(), c, claims); err != nil {
 		t.Fatal(err)
 	}
 	if s.Object("/api/v1/persistentvolumes/pv-db") != nil || s.Object("/api/v1/namespaces/a/persistentvolumeclaims/db") != nil || s.Object("/api/v1/persistentvolumes/pv-far") == nil {
@@ -172,7 +172,7 @@ func TestReleasablePVCs_OnlyOfStatefulSets(t *testing.T) {
 	// The volume still exists, and a new claim has the name of the released one.
 	put("db", "n1", "StatefulSet")
 	s.Put("/api/v1/namespaces/a/persistentvolumeclaims/db", map[string]any{"metadata": map[string]any{"name": "db", "uid": "2"}})
-	if claims, err = member.Claims(t.Context(), c, "n1"); err != nil || len(claims) != 0 {
+	if claims, err = member.ReleasablePVCs(t.Context(), c, "n1"); err != nil || len(claims) != 0 {
 		t.Errorf("after the release: %v %v", claims, err)
 	}
 }

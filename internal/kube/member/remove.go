@@ -15,12 +15,12 @@ import (
 // revokedListName is the ConfigMap with the nodes that were removed, one key
 // for each node. Kubernetes has no other means to revoke a node's certificate
 // before it expires.
-const revokedName = "plinth-removed-nodes"
+const revokedListName = "plinth-removed-nodes"
 
 // revocationManifest rejects every change that a removed node still attempts:
 // to register again, to renew its certificate, to request a token for a pod.
 // Its read access ends with its Node object, except for the list of nodes.
-const revocation = `
+const revocationManifest = `
 apiVersion: admissionregistration.k8s.io/v1
 kind: ValidatingAdmissionPolicy
 metadata: {name: plinth-removed-nodes}
@@ -45,13 +45,13 @@ spec:
   paramRef: {name: plinth-removed-nodes, namespace: kube-system, parameterNotFoundAction: Allow}
 `
 
-func revoked() kube.Object {
-	return kube.Object{APIVersion: "v1", Kind: "ConfigMap", Namespace: "kube-system", Name: revokedName}
+func revokedListRef() kube.Object {
+	return kube.Object{APIVersion: "v1", Kind: "ConfigMap", Namespace: "kube-system", Name: revokedListName}
 }
 
 // IsNodeRevoked reports whether the credentials of a node were revoked.
-func Revoked(ctx context.Context, c *kube.Client, node string) (bool, error) {
-	obj, err := c.Get(ctx, revoked())
+func IsNodeRevoked(ctx context.Context, c *kube.Client, node string) (bool, error) {
+	obj, err := c.Get(ctx, revokedListRef())
 	if errors.Is(err, kube.ErrNotFound) {
 		return false, nil
 	}
@@ -65,14 +65,14 @@ func Revoked(ctx context.Context, c *kube.Client, node string) (bool, error) {
 
 // RevokeNode revokes the credentials of a node: the API server rejects its
 // changes from now on, until ReadmitNode.
-func Revoke(ctx context.Context, c *kube.Client, node, when string) error {
-	objects, err := kube.Decode([]byte(revocation))
+func RevokeNode(ctx context.Context, c *kube.Client, node, when string) error {
+	objects, err := kube.Decode([]byte(revocationManifest))
 	if err != nil {
 		return err
 	}
 	list := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "ConfigMap",
-		"metadata": map[string]any{"name": revokedName, "namespace": "kube-system"}}}
-	have, err := c.Get(ctx, revoked())
+		"metadata": map[string]any{"name": revokedListName, "namespace": "kube-system"}}}
+	have, err := c.Get(ctx, revokedListRef())
 	if err != nil && !errors.Is(err, kube.ErrNotFound) {
 		return err
 	}
@@ -89,17 +89,17 @@ func Revoke(ctx context.Context, c *kube.Client, node, when string) error {
 
 // ReadmitNode allows a host with that name to be a node again. It is called
 // when the host joins with a token.
-func Readmit(ctx context.Context, c *kube.Client, node string) error {
-	was, err := Revoked(ctx, c, node)
+func ReadmitNode(ctx context.Context, c *kube.Client, node string) error {
+	was, err := IsNodeRevoked(ctx, c, node)
 	if err != nil || !was {
 		return err
 	}
-	return c.Patch(ctx, revoked(), fmt.Appendf(nil, `{"data":{%q:null}}`, node))
+	return c.Patch(ctx, revokedListRef(), fmt.Appendf(nil, `{"data":{%q:null}}`, node))
 }
 
 // NodeObjects returns the objects that represent a node in the cluster, in the
 // order in which they are deleted.
-func Objects(node string) []kube.Object {
+func NodeObjects(node string) []kube.Object {
 	return []kube.Object{
 		{APIVersion: "etcd.k0sproject.io/v1beta1", Kind: "EtcdMember", Name: node},
 		{APIVersion: "v1", Kind: "Node", Name: node},
@@ -109,7 +109,7 @@ func Objects(node string) []kube.Object {
 // DeletePods force-deletes the pods of a node that was removed: its kubelet can
 // no longer report that they have ended, and their replacements wait for that.
 // The pod garbage collector would take a minute.
-func Forget(ctx context.Context, c *kube.Client, node string) error {
+func DeletePods(ctx context.Context, c *kube.Client, node string) error {
 	list, err := c.Core().Pods("").List(ctx, metav1.ListOptions{FieldSelector: "spec.nodeName=" + node})
 	if err != nil {
 		return err

@@ -15,26 +15,26 @@ import (
 )
 
 // Scope describes the cluster whose leftovers are searched. All paths are absolute.
-type Cluster struct {
-	Binary     string         // k0s executable
-	DataDir    string         // k0s data folder
-	RunDir     string         // k0s run folder
-	KubeletDir string         // kubelet's root folder
-	ConfigDir  string         // k0s configuration folder
-	Network    string         // name in the CNI configuration
-	PodCIDRs   []netip.Prefix // pod networks: routes to them and rules about them belong to the cluster
-	Extra      []string       // further files and folders that an install wrote
-	Made       []string       // files that steps wrote in ConfigDir and in the folders of units; empty if unknown
-	Before     *Before        // state of the host before the install; nil if unknown
-	Cautious   bool           // the state before the install is unknown: find only what cannot belong to anything else
+type Scope struct {
+	Binary       string         // k0s executable
+	DataDir      string         // k0s data folder
+	RunDir       string         // k0s run folder
+	KubeletDir   string         // kubelet's root folder
+	ConfigDir    string         // k0s configuration folder
+	CNINetwork   string         // name in the CNI configuration
+	PodCIDRs     []netip.Prefix // pod networks: routes to them and rules about them belong to the cluster
+	ExtraPaths   []string       // further files and folders that an install wrote
+	WrittenPaths []string       // files that steps wrote in ConfigDir and in the folders of units; empty if unknown
+	Before       *HostState     // state of the host before the install; nil if unknown
+	Cautious     bool           // the state before the install is unknown: find only what cannot belong to anything else
 }
 
 // DefaultScope returns the scope of a cluster with k0s's default folders. mynet is the name that
 // k0s 1.33 writes into its CNI configuration for kube-router.
-func Default(podCIDRs ...netip.Prefix) Cluster {
-	return Cluster{
+func DefaultScope(podCIDRs ...netip.Prefix) Scope {
+	return Scope{
 		Binary: "/usr/local/bin/k0s", DataDir: "/var/lib/k0s", RunDir: "/run/k0s",
-		KubeletDir: "/var/lib/kubelet", ConfigDir: "/etc/k0s", Network: "mynet", PodCIDRs: podCIDRs,
+		KubeletDir: "/var/lib/kubelet", ConfigDir: "/etc/k0s", CNINetwork: "mynet", PodCIDRs: podCIDRs,
 	}
 }
 
@@ -46,15 +46,15 @@ type Kind struct {
 	// Find returns the leftovers, one entry each, as shown to users in a list.
 	Find func(ctx context.Context) ([]string, error)
 	// Delete deletes the leftovers and continues after an error. Callers use Remove.
-	Take func(ctx context.Context) error
+	Delete func(ctx context.Context) error
 }
 
 // Result is the result of removing one Kind.
 type Result struct {
-	Kind    Kind
-	Removed []string // found before and not found any more
-	Left    []string // still found
-	Err     error    // why something remains, or why the search failed; may be nil
+	Kind      Kind
+	Removed   []string // found before and not found any more
+	Remaining []string // still found
+	Err       error    // why something remains, or why the search failed; may be nil
 }
 
 // Remove deletes the leftovers of this kind, searches again and returns both results.
@@ -63,13 +63,13 @@ func (k Kind) Remove(ctx context.Context) Result {
 	if err != nil || len(found) == 0 {
 		return Result{Kind: k, Err: err}
 	}
-	err = k.Take(ctx)
+	err = k.Delete(ctx)
 	left, lookErr := k.Find(ctx)
 	if lookErr != nil {
 		left = found
 	}
 	removed := slices.DeleteFunc(found, func(s string) bool { return slices.Contains(left, s) })
-	return Result{Kind: k, Removed: removed, Left: left, Err: errors.Join(err, lookErr)}
+	return Result{Kind: k, Removed: removed, Remaining: left, Err: errors.Join(err, lookErr)}
 }
 
 // Remove removes every kind in order and returns the results. It continues after errors; only the
@@ -92,22 +92,22 @@ func Remove(ctx context.Context, kinds []Kind, report func(Result)) []Result {
 // Finder searches one host for the leftovers of one cluster.
 type Finder struct {
 	host.Host
-	Cluster
+	Scope
 }
 
 // Query runs a command that changes nothing and returns its output.
-func (f Finder) Look(ctx context.Context, argv ...string) ([]byte, error) {
-	return f.Run(ctx, host.Cmd{Argv: argv, Look: true})
+func (f Finder) Query(ctx context.Context, argv ...string) ([]byte, error) {
+	return f.Run(ctx, host.Cmd{Argv: argv, ReadOnly: true})
 }
 
 // Execute runs a command that changes something.
-func (f Finder) Act(ctx context.Context, argv ...string) error {
+func (f Finder) Execute(ctx context.Context, argv ...string) error {
 	_, err := f.Run(ctx, host.Cmd{Argv: argv})
 	return err
 }
 
 // ForEach calls fn with every item and returns the joined errors.
-func Each(items []string, fn func(string) error) error {
+func ForEach(items []string, fn func(string) error) error {
 	var errs []error
 	for _, item := range items {
 		errs = append(errs, fn(item))
@@ -116,7 +116,7 @@ func Each(items []string, fn func(string) error) error {
 }
 
 // FindTool returns the absolute path of the program name, or "" if the host does not have it.
-func (f Finder) Tool(name string) string {
+func (f Finder) FindTool(name string) string {
 	for _, dir := range []string{"/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"} {
 		if _, err := f.Lstat(path.Join(dir, name)); err == nil {
 			return path.Join(dir, name)
@@ -126,10 +126,10 @@ func (f Finder) Tool(name string) string {
 }
 
 // IsWithin reports whether p is dir or is in it.
-func Below(p, dir string) bool { return p == dir || strings.HasPrefix(p, dir+"/") }
+func IsWithin(p, dir string) bool { return p == dir || strings.HasPrefix(p, dir+"/") }
 
 // InPodNetwork reports whether the address or prefix s is in one of the pod networks.
-func (c Cluster) InPods(s string) bool {
+func (c Scope) InPodNetwork(s string) bool {
 	p, err := netip.ParsePrefix(s)
 	if err != nil {
 		a, err := netip.ParseAddr(s)

@@ -68,7 +68,7 @@ func TestClusterMounts_ExcludesMountsOfOwner(t *testing.T) {
 	)
 	cases := map[string]struct {
 		table, fstab string
-		before       *Before
+		before       *HostState
 		want         []string
 	}{
 		"no mount of the cluster":                   {rootDisk + foreign, "", nil, nil},
@@ -76,18 +76,18 @@ func TestClusterMounts_ExcludesMountsOfOwner(t *testing.T) {
 		"the folder of kubelet mounted onto itself": {rootDisk + self + secret, "", nil, []string{access, "/var/lib/kubelet"}},
 		"a disk for the data folder":                {rootDisk + dataDisk + overlay, "", nil, []string{own}},
 		"a disk in the data folder in fstab":        {rootDisk + etcdDisk, "# disks\n/dev/vdc /var/lib/k0s/etcd xfs defaults 0 0\n", nil, nil},
-		"a disk in the data folder from before":     {rootDisk + etcdDisk, "", &Before{Mounts: []string{"/var/lib/k0s/etcd"}}, nil},
-		"an unknown disk in the data folder":        {rootDisk + etcdDisk, "", &Before{}, []string{"/var/lib/k0s/etcd"}},
-		"a disk of the owner mounted onto itself":   {rootDisk + dataDisk + dataDisk, "", &Before{Mounts: []string{"/var/lib/k0s"}}, []string{"/var/lib/k0s"}}, // once: the second mount
+		"a disk in the data folder from before":     {rootDisk + etcdDisk, "", &HostState{Mounts: []string{"/var/lib/k0s/etcd"}}, nil},
+		"an unknown disk in the data folder":        {rootDisk + etcdDisk, "", &HostState{}, []string{"/var/lib/k0s/etcd"}},
+		"a disk of the owner mounted onto itself":   {rootDisk + dataDisk + dataDisk, "", &HostState{Mounts: []string{"/var/lib/k0s"}}, []string{"/var/lib/k0s"}}, // once: the second mount
 		"garbage": {"x\n - - -\n1 2 3:4 / /var/lib/k0s/x rw\n", "", nil, nil},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			f := hosttest.New(t)
 			writeFiles(t, f, map[string]string{"/proc/self/mountinfo": c.table, "/etc/fstab": c.fstab})
-			cl := Default()
+			cl := DefaultScope()
 			cl.Before = c.before
-			got, err := Finder{f.Host(), cl}.Mounts()
+			got, err := Finder{f.Host(), cl}.ClusterMounts()
 			if err != nil || !reflect.DeepEqual(got, c.want) {
 				t.Errorf("found %q, %v; want %q", got, err, c.want)
 			}
@@ -114,8 +114,8 @@ func clusterFiles() map[string]string {
 }
 
 func newFinder(f *hosttest.Fake) Finder {
-	c := Default()
-	c.Extra = []string{"/usr/local/bin/k0s"}
+	c := DefaultScope()
+	c.ExtraPaths = []string{"/usr/local/bin/k0s"}
 	return Finder{f.Host(), c}
 }
 
@@ -143,7 +143,7 @@ func TestFilesKind_RestoresHostToStateBefore(t *testing.T) {
 			writeFiles(t, f, c.host)
 			writeFiles(t, f, map[string]string{"/proc/self/mountinfo": rootDisk})
 			base := newFinder(f)
-			before, err := base.Remember()
+			before, err := base.RecordPaths()
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -155,8 +155,8 @@ func TestFilesKind_RestoresHostToStateBefore(t *testing.T) {
 			base.Before = journalRoundTrip(t, before)
 			f.Expect("systemctl daemon-reload")
 			r := FilesKind(base).Remove(t.Context())
-			if r.Err != nil || len(r.Left) > 0 || len(r.Removed) == 0 {
-				t.Errorf("removed %q, left %q, %v", r.Removed, r.Left, r.Err)
+			if r.Err != nil || len(r.Remaining) > 0 || len(r.Removed) == 0 {
+				t.Errorf("removed %q, left %q, %v", r.Removed, r.Remaining, r.Err)
 			}
 			if got := listTree(t, f); !reflect.DeepEqual(got, want) {
 				t.Errorf("left:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
@@ -166,7 +166,7 @@ func TestFilesKind_RestoresHostToStateBefore(t *testing.T) {
 					t.Errorf("%s holds %q, want %q", p, got, content)
 				}
 			}
-			if r := FilesKind(base).Remove(t.Context()); len(r.Removed)+len(r.Left) > 0 || r.Err != nil {
+			if r := FilesKind(base).Remove(t.Context()); len(r.Removed)+len(r.Remaining) > 0 || r.Err != nil {
 				t.Errorf("second time: %+v; want nothing to do", r)
 			}
 		})
@@ -174,13 +174,13 @@ func TestFilesKind_RestoresHostToStateBefore(t *testing.T) {
 }
 
 // journalRoundTrip returns b as it is read back from the journal.
-func journalRoundTrip(t *testing.T, b *Before) *Before {
+func journalRoundTrip(t *testing.T, b *HostState) *HostState {
 	t.Helper()
 	text, err := json.Marshal(b)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var out Before
+	var out HostState
 	if err := json.Unmarshal(text, &out); err != nil {
 		t.Fatal(err)
 	}
@@ -205,10 +205,10 @@ func TestFilesKind_EmptiesDisksOfOwner(t *testing.T) {
 	writeFiles(t, f, clusterFiles())
 	writeFiles(t, f, map[string]string{"/proc/self/mountinfo": rootDisk + dataDisk + etcdDisk, "/var/lib/k0s/lost+found/x": ""})
 	base := newFinder(f)
-	base.Before = &Before{Mounts: []string{"/var/lib/k0s", "/var/lib/k0s/etcd"}}
+	base.Before = &HostState{Mounts: []string{"/var/lib/k0s", "/var/lib/k0s/etcd"}}
 	f.Expect("systemctl daemon-reload")
-	if r := FilesKind(base).Remove(t.Context()); r.Err != nil || len(r.Left) > 0 {
-		t.Fatalf("left %q, %v", r.Left, r.Err)
+	if r := FilesKind(base).Remove(t.Context()); r.Err != nil || len(r.Remaining) > 0 {
+		t.Fatalf("left %q, %v", r.Remaining, r.Err)
 	}
 	got := slices.DeleteFunc(listTree(t, f), func(p string) bool { return !strings.HasPrefix(p, "/var/lib/k0s") })
 	if want := []string{"/var/lib/k0s/etcd/", "/var/lib/k0s/lost+found/x"}; !reflect.DeepEqual(got, want) {
@@ -224,8 +224,8 @@ func TestFilesKind_KeepsFolderWithMountInIt(t *testing.T) {
 		"/proc/self/mountinfo": rootDisk + "96 24 254:1 /srv/data " + volume + " rw - ext4 /dev/vda1 rw\n"})
 	f.Expect("systemctl daemon-reload")
 	r := FilesKind(newFinder(f)).Remove(t.Context())
-	if !reflect.DeepEqual(r.Left, []string{"/var/lib/kubelet"}) || r.Err == nil || !strings.Contains(r.Err.Error(), volume+" is still mounted") {
-		t.Errorf("left %q, %v", r.Left, r.Err)
+	if !reflect.DeepEqual(r.Remaining, []string{"/var/lib/kubelet"}) || r.Err == nil || !strings.Contains(r.Err.Error(), volume+" is still mounted") {
+		t.Errorf("left %q, %v", r.Remaining, r.Err)
 	}
 	if _, err := os.Stat(filepath.Join(f.Root, volume, "precious")); err != nil {
 		t.Errorf("the mounted files belong to a user: %v", err)
@@ -236,7 +236,7 @@ func TestFilesKind_KeepsChangesOfOwner(t *testing.T) {
 	f := hosttest.New(t)
 	writeFiles(t, f, map[string]string{"/proc/self/mountinfo": rootDisk, "/etc/cni/net.d/87-podman.conflist": "{}", "/opt/cni/bin/mine": "x"})
 	base := newFinder(f)
-	before, err := base.Remember()
+	before, err := base.RecordPaths()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -258,7 +258,7 @@ func TestFilesKind_RestoresRecordedContentOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	base := newFinder(f)
-	before, err := base.Remember()
+	before, err := base.RecordPaths()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -281,7 +281,7 @@ func TestFilesKind_RestoresRecordedContentOnly(t *testing.T) {
 func TestRecordPaths_SkipsContentOfBinariesAndLargeFiles(t *testing.T) {
 	f := hosttest.New(t)
 	writeFiles(t, f, map[string]string{"/proc/self/mountinfo": rootDisk + dataDisk, "/opt/cni/bin/bridge": "x", "/etc/k0s/big": strings.Repeat("x", 1<<20+1), "/etc/k0s/k0s.yaml": "y"})
-	b, err := newFinder(f).Remember()
+	b, err := newFinder(f).RecordPaths()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -298,8 +298,8 @@ func TestRemove_ContinuesAfterErrors(t *testing.T) {
 	things := map[string][]string{"a": {"1", "2"}, "b": {"3"}, "c": nil}
 	kind := func(id string, err error) Kind {
 		return Kind{ID: id,
-			Find: func(context.Context) ([]string, error) { return slices.Clone(things[id]), nil },
-			Take: func(context.Context) error { things[id] = things[id][:len(things[id])-1]; return err }}
+			Find:   func(context.Context) ([]string, error) { return slices.Clone(things[id]), nil },
+			Delete: func(context.Context) error { things[id] = things[id][:len(things[id])-1]; return err }}
 	}
 	kinds := []Kind{kind("a", broken), {ID: "x", Find: func(context.Context) ([]string, error) { return nil, broken }}, kind("b", nil), kind("c", broken)}
 	var reports int
@@ -307,13 +307,13 @@ func TestRemove_ContinuesAfterErrors(t *testing.T) {
 	if reports != 4 || len(results) != 4 {
 		t.Fatalf("%d reports of %d results", reports, len(results))
 	}
-	if r := results[0]; !errors.Is(r.Err, broken) || !reflect.DeepEqual(r.Removed, []string{"2"}) || !reflect.DeepEqual(r.Left, []string{"1"}) {
+	if r := results[0]; !errors.Is(r.Err, broken) || !reflect.DeepEqual(r.Removed, []string{"2"}) || !reflect.DeepEqual(r.Remaining, []string{"1"}) {
 		t.Errorf("partly removed: %+v", r)
 	}
 	if r := results[1]; !errors.Is(r.Err, broken) {
 		t.Errorf("search failed: %+v", r)
 	}
-	if r := results[2]; r.Err != nil || !reflect.DeepEqual(r.Removed, []string{"3"}) || len(r.Left) > 0 {
+	if r := results[2]; r.Err != nil || !reflect.DeepEqual(r.Removed, []string{"3"}) || len(r.Remaining) > 0 {
 		t.Errorf("removed: %+v", r)
 	}
 	if r := results[3]; r.Err != nil {
@@ -331,7 +331,7 @@ func FuzzMountTable(f *testing.F) {
 				t.Errorf("%+v of %q", m, text)
 			}
 		}
-		Finder{fake.Host(), Default()}.ownersMount(parseMounts(text), Mount{Point: "/var/lib/k0s"})
+		Finder{fake.Host(), DefaultScope()}.isHostMount(parseMounts(text), Mount{Point: "/var/lib/k0s"})
 	})
 }
 
@@ -345,15 +345,15 @@ func TestBackUpFiles_OverwrittenFilesAreRestoredExactly(t *testing.T) {
 		}
 	}
 	finder := newFinder(f)
-	before, err := finder.Remember()
+	before, err := finder.RecordPaths()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := finder.SetAside(before, "/var/lib/plinth/before"); err != nil {
+	if err := finder.BackUpFiles(before, "/var/lib/plinth/before"); err != nil {
 		t.Fatal(err)
 	}
 	journaled, _ := json.Marshal(before)
-	if strings.Contains(string(journaled), "c2VjcmV0") || before.Paths["/etc/k0s/plinth.env"].Aside == "" || before.Paths["/etc/k0s/k0s.yaml"].Aside != "" {
+	if strings.Contains(string(journaled), "c2VjcmV0") || before.Paths["/etc/k0s/plinth.env"].BackupPath == "" || before.Paths["/etc/k0s/k0s.yaml"].BackupPath != "" {
 		t.Errorf("a file that not everyone may read is in the journal, or a file that everyone may read is not: %s", journaled)
 	}
 	if info, err := os.Stat(filepath.Join(f.Root, "/var/lib/plinth/before")); err != nil || info.Mode().Perm() != 0o700 {
@@ -364,8 +364,8 @@ func TestBackUpFiles_OverwrittenFilesAreRestoredExactly(t *testing.T) {
 		t.Fatal(err)
 	}
 	finder.Before = before
-	finder.Made = []string{"/etc/k0s/plinth.env", "/etc/k0s/k0s.yaml"}
-	if r := FilesKind(finder).Remove(t.Context()); r.Err != nil || len(r.Left) > 0 || len(r.Removed) != 4 {
+	finder.WrittenPaths = []string{"/etc/k0s/plinth.env", "/etc/k0s/k0s.yaml"}
+	if r := FilesKind(finder).Remove(t.Context()); r.Err != nil || len(r.Remaining) > 0 || len(r.Removed) != 4 {
 		t.Errorf("%+v", r)
 	}
 	for p, want := range map[string]string{"/usr/local/bin/k0s": "theirs", "/etc/k0s/plinth.env": "secret", "/etc/k0s/k0s.yaml": "open"} {
@@ -387,16 +387,16 @@ func TestForeignFiles_FilesOfUsersAreKept(t *testing.T) {
 	writeFiles(t, f, map[string]string{"/proc/self/mountinfo": rootDisk, "/etc/k0s/containerd.d/plinth.toml": "x", "/etc/k0s/.k0s.yaml.plinth-tmp": "x",
 		"/etc/k0s/containerd.d/mine.toml": "x", "/etc/k0s/notes": "x", "/etc/systemd/system/k0scontroller.service.d/mine.conf": "x"})
 	finder := newFinder(f)
-	finder.Before = &Before{}
-	finder.Made = []string{"/etc/k0s/k0s.yaml", "/etc/k0s/containerd.toml", "/etc/k0s/containerd.d/plinth.toml", "/etc/systemd/system/k0scontroller.service.d/10.conf"}
+	finder.Before = &HostState{}
+	finder.WrittenPaths = []string{"/etc/k0s/k0s.yaml", "/etc/k0s/containerd.toml", "/etc/k0s/containerd.d/plinth.toml", "/etc/systemd/system/k0scontroller.service.d/10.conf"}
 	want := []string{"/etc/k0s/containerd.d/mine.toml", "/etc/k0s/notes", "/etc/systemd/system/k0scontroller.service.d/mine.conf"}
-	foreign, err := finder.Foreign()
+	foreign, err := finder.ForeignFiles()
 	slices.Sort(foreign)
 	if err != nil || !reflect.DeepEqual(foreign, want) {
 		t.Errorf("foreign are %q, %v", foreign, err)
 	}
 	f.Expect("systemctl daemon-reload")
-	if r := FilesKind(finder).Remove(t.Context()); r.Err != nil || len(r.Left) > 0 {
+	if r := FilesKind(finder).Remove(t.Context()); r.Err != nil || len(r.Remaining) > 0 {
 		t.Errorf("%+v", r)
 	}
 	left := slices.DeleteFunc(listTree(t, f), func(p string) bool { return strings.HasSuffix(p, "/") })
@@ -412,7 +412,7 @@ func TestFilesKind_CautiousKeepsFilesThatOthersMayOwn(t *testing.T) {
 	finder := newFinder(f)
 	finder.Cautious = true
 	f.Expect("systemctl daemon-reload")
-	if r := FilesKind(finder).Remove(t.Context()); r.Err != nil || len(r.Left) > 0 {
+	if r := FilesKind(finder).Remove(t.Context()); r.Err != nil || len(r.Remaining) > 0 {
 		t.Errorf("%+v", r)
 	}
 	for _, p := range listTree(t, f) {

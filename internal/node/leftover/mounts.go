@@ -24,7 +24,7 @@ func parseMounts(text string) []Mount {
 		if len(fields) < 6 || dash < 0 || dash+1 >= len(fields) {
 			continue
 		}
-		m := Mount{Dev: fields[2], Root: unescape(fields[3]), Point: unescape(fields[4]), Type: fields[dash+1]}
+		m := Mount{Dev: fields[2], Root: unescapeOctal(fields[3]), Point: unescapeOctal(fields[4]), Type: fields[dash+1]}
 		m.Point = strings.TrimSuffix(m.Point, "//deleted")
 		all = append(all, m)
 	}
@@ -33,7 +33,7 @@ func parseMounts(text string) []Mount {
 
 // unescapeOctal replaces the octal escapes with which the kernel writes space, tab, newline and
 // backslash.
-func unescape(s string) string {
+func unescapeOctal(s string) string {
 	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
 }
 
@@ -46,14 +46,14 @@ func (f Finder) MountTable() ([]Mount, error) {
 // ClusterMounts returns the mount points of the cluster in its folders, last mounted first. The
 // mounts of the host's owner are left out: those from before the install, and a disk that is
 // mounted at one of the folders itself.
-func (f Finder) Mounts() ([]string, error) {
+func (f Finder) ClusterMounts() ([]string, error) {
 	table, err := f.MountTable()
 	if err != nil {
 		return nil, err
 	}
 	var all []string
 	for i, m := range table {
-		if f.inFolders(m.Point) && !f.ownersMount(table[:i], m) {
+		if f.inMountDirs(m.Point) && !f.isHostMount(table[:i], m) {
 			all = append(all, m.Point)
 		}
 	}
@@ -62,25 +62,25 @@ func (f Finder) Mounts() ([]string, error) {
 }
 
 // inMountDirs reports whether p is within a folder in which the cluster mounts file systems.
-func (f Finder) inFolders(p string) bool {
-	return slices.ContainsFunc(f.folders(), func(dir string) bool { return Below(p, dir) })
+func (f Finder) inMountDirs(p string) bool {
+	return slices.ContainsFunc(f.mountDirs(), func(dir string) bool { return IsWithin(p, dir) })
 }
 
 // mountDirs returns the folders in which the cluster mounts file systems.
-func (c Cluster) folders() []string { return []string{c.DataDir, c.RunDir, c.KubeletDir} }
+func (c Scope) mountDirs() []string { return []string{c.DataDir, c.RunDir, c.KubeletDir} }
 
 // isHostMount reports whether m belongs to the host's owner, given the earlier mounts: it existed
 // before the install, is listed in fstab, or is mounted at one of the folders. The exception is a
 // folder that kubelet mounts onto itself because it is not a shared mount: that mount belongs to
 // the cluster.
-func (f Finder) ownersMount(earlier []Mount, m Mount) bool {
+func (f Finder) isHostMount(earlier []Mount, m Mount) bool {
 	if slices.Contains(earlier, m) {
 		return false // a disk of the owner that is mounted onto itself
 	}
 	if f.Before != nil && slices.Contains(f.Before.Mounts, m.Point) {
 		return true
 	}
-	if !slices.Contains(f.folders(), m.Point) {
+	if !slices.Contains(f.mountDirs(), m.Point) {
 		return f.inFstab(m.Point)
 	}
 	for _, under := range slices.Backward(earlier) {
@@ -95,7 +95,7 @@ func (f Finder) ownersMount(earlier []Mount, m Mount) bool {
 func (f Finder) inFstab(point string) bool {
 	text, _ := f.ReadFile("/etc/fstab")
 	for line := range strings.Lines(string(text)) {
-		if fields := strings.Fields(line); len(fields) > 1 && unescape(fields[1]) == point {
+		if fields := strings.Fields(line); len(fields) > 1 && unescapeOctal(fields[1]) == point {
 			return true
 		}
 	}

@@ -14,7 +14,7 @@ import (
 
 // ruleBackend is one interface to the packet rules of the kernel: the command lines, without
 // options, that print and change the rules.
-type backend struct {
+type ruleBackend struct {
 	name          string // as shown to users: "iptables-nft"
 	save, restore []string
 }
@@ -22,20 +22,20 @@ type backend struct {
 // findBackends returns the backends that this host has tools for. nft and legacy rules are
 // separate, and the images of a cluster may use either. k0s's own tools come first: they wrote the
 // rules, and a host may have no others.
-func (f finder) backends() []backend {
-	var all []backend
+func (f networkFinder) findBackends() []ruleBackend {
+	var all []ruleBackend
 	for _, variant := range []string{"nft", "legacy"} {
 		multi := path.Join(f.DataDir, "bin", "xtables-"+variant+"-multi")
 		if _, err := f.Lstat(multi); err != nil {
-			multi = f.Tool("xtables-" + variant + "-multi")
+			multi = f.FindTool("xtables-" + variant + "-multi")
 		}
 		for _, family := range []string{"iptables", "ip6tables"} {
-			named := f.Tool(family + "-" + variant + "-save")
+			named := f.FindTool(family + "-" + variant + "-save")
 			switch {
 			case multi != "":
-				all = append(all, backend{family + "-" + variant, []string{multi, family + "-save"}, []string{multi, family + "-restore"}})
+				all = append(all, ruleBackend{family + "-" + variant, []string{multi, family + "-save"}, []string{multi, family + "-restore"}})
 			case named != "":
-				all = append(all, backend{family + "-" + variant, []string{named}, []string{strings.TrimSuffix(named, "-save") + "-restore"}})
+				all = append(all, ruleBackend{family + "-" + variant, []string{named}, []string{strings.TrimSuffix(named, "-save") + "-restore"}})
 			}
 		}
 	}
@@ -43,21 +43,21 @@ func (f finder) backends() []backend {
 		return all
 	}
 	for _, family := range []string{"iptables", "ip6tables"} {
-		if plain := f.Tool(family + "-save"); plain != "" {
-			all = append(all, backend{family, []string{plain}, []string{strings.TrimSuffix(plain, "-save") + "-restore"}})
+		if plain := f.FindTool(family + "-save"); plain != "" {
+			all = append(all, ruleBackend{family, []string{plain}, []string{strings.TrimSuffix(plain, "-save") + "-restore"}})
 		}
 	}
 	return all
 }
 
 // findRules returns the cluster's chains and rules in all backends.
-func (f finder) rules(ctx context.Context) ([]string, error) {
+func (f networkFinder) findRules(ctx context.Context) ([]string, error) {
 	var all []string
 	var errs []error
-	for _, b := range f.backends() {
-		out, err := f.Look(ctx, b.save...)
+	for _, b := range f.findBackends() {
+		out, err := f.Query(ctx, b.save...)
 		errs = append(errs, err)
-		_, found := takeRules(string(out), f.Network)
+		_, found := planRuleRemoval(string(out), f.CNINetwork)
 		for _, s := range found {
 			all = append(all, b.name+" "+s)
 		}
@@ -66,23 +66,23 @@ func (f finder) rules(ctx context.Context) ([]string, error) {
 }
 
 // removeRules removes the cluster's chains and rules from all backends.
-func (f finder) removeRules(ctx context.Context) error {
+func (f networkFinder) removeRules(ctx context.Context) error {
 	var errs []error
-	for _, b := range f.backends() {
-		errs = append(errs, f.removeFrom(ctx, b))
+	for _, b := range f.findBackends() {
+		errs = append(errs, f.removeRulesFrom(ctx, b))
 	}
 	return errors.Join(errs...)
 }
 
 // removeRulesFrom removes the cluster's chains and rules from b. It tries twice, because the whole
 // change fails if other software removes one of the rules in the meantime.
-func (f finder) removeFrom(ctx context.Context, b backend) (err error) {
+func (f networkFinder) removeRulesFrom(ctx context.Context, b ruleBackend) (err error) {
 	for range 2 {
-		out, lookErr := f.Look(ctx, b.save...)
+		out, lookErr := f.Query(ctx, b.save...)
 		if lookErr != nil {
 			return lookErr
 		}
-		script, found := takeRules(string(out), f.Network)
+		script, found := planRuleRemoval(string(out), f.CNINetwork)
 		if len(found) == 0 {
 			return nil
 		}
@@ -96,7 +96,7 @@ func (f finder) removeFrom(ctx context.Context, b backend) (err error) {
 
 // nftRuleset is the output of `nft -j list ruleset`: a list of objects, each with one key that is
 // its kind.
-type ruleset struct {
+type nftRuleset struct {
 	Objects []map[string]struct {
 		Family string `json:"family"`
 		Table  string `json:"table"`
@@ -111,8 +111,8 @@ type ruleset struct {
 // were created since the install and are empty: iptables creates them with its first rule and keeps
 // them after its last. A chain has the format "family table chain". Without the nft tool they
 // cannot be found; they have no effect.
-func (f finder) tables(ctx context.Context) ([]string, error) {
-	set, err := f.ruleset(ctx)
+func (f networkFinder) findTables(ctx context.Context) ([]string, error) {
+	set, err := f.readRuleset(ctx)
 	isNew := func(what string) bool {
 		return f.Before != nil && f.Before.Tables != nil && !slices.Contains(f.Before.Tables, what)
 	}
@@ -136,8 +136,8 @@ func (f finder) tables(ctx context.Context) ([]string, error) {
 
 // ListTables returns the nftables tables of the IPv4 and IPv6 families, "family name", and their
 // built-in chains, "family table chain". It returns nil if the host has no nft tool.
-func Tables(ctx context.Context, f leftover.Finder) ([]string, error) {
-	set, err := finder{f}.ruleset(ctx)
+func ListTables(ctx context.Context, f leftover.Finder) ([]string, error) {
+	set, err := networkFinder{f}.readRuleset(ctx)
 	if set == nil {
 		return nil, err
 	}
@@ -148,13 +148,13 @@ func Tables(ctx context.Context, f leftover.Finder) ([]string, error) {
 // "family name", that reports whether the table contains more than empty built-in chains, and an
 // entry for each of these chains, "family table chain", that reports whether it is not empty. It
 // returns nil if the host has no nft tool.
-func (f finder) ruleset(ctx context.Context) (map[string]bool, error) {
-	nft := f.Tool("nft")
+func (f networkFinder) readRuleset(ctx context.Context) (map[string]bool, error) {
+	nft := f.FindTool("nft")
 	if nft == "" {
 		return nil, nil
 	}
-	var set ruleset
-	if err := f.lookJSON(ctx, &set, nft, "-j", "list", "ruleset"); err != nil {
+	var set nftRuleset
+	if err := f.queryJSON(ctx, &set, nft, "-j", "list", "ruleset"); err != nil {
 		return nil, err
 	}
 	used := map[string]bool{}
@@ -181,31 +181,31 @@ func (f finder) ruleset(ctx context.Context) (map[string]bool, error) {
 }
 
 // removeTables deletes the tables and chains that findTables returns.
-func (f finder) removeTables(ctx context.Context) error {
-	all, err := f.tables(ctx)
+func (f networkFinder) removeTables(ctx context.Context) error {
+	all, err := f.findTables(ctx)
 	if err != nil {
 		return err
 	}
-	return leftover.Each(all, func(t string) error {
+	return leftover.ForEach(all, func(t string) error {
 		kind, words := "table", strings.Fields(t)
 		if len(words) == 3 {
 			kind = "chain"
 		}
-		return f.Act(ctx, append([]string{f.Tool("nft"), "delete", kind}, words...)...)
+		return f.Execute(ctx, append([]string{f.FindTool("nft"), "delete", kind}, words...)...)
 	})
 }
 
 // findSets returns kube-router's address sets.
-func (f finder) sets(context.Context) ([]string, error) {
+func (f networkFinder) findSets(context.Context) ([]string, error) {
 	all, err := f.ListSets()
-	return slices.DeleteFunc(all, func(name string) bool { return !ownSet(name) }), err
+	return slices.DeleteFunc(all, func(name string) bool { return !isOwnSet(name) }), err
 }
 
 // removeSets destroys the address sets that findSets returns.
-func (f finder) removeSets(ctx context.Context) error {
-	all, err := f.sets(ctx)
+func (f networkFinder) removeSets(ctx context.Context) error {
+	all, err := f.findSets(ctx)
 	if err != nil {
 		return err
 	}
-	return leftover.Each(all, f.DestroySet)
+	return leftover.ForEach(all, f.DestroySet)
 }

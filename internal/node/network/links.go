@@ -17,23 +17,23 @@ import (
 // NetworkKinds returns the leftovers in a host's network, in the order in which they are removed:
 // links, namespaces, routes, packet rules, address sets. Only objects whose name, content or
 // address shows that they belong to the cluster are found.
-func Kinds(base leftover.Finder) []leftover.Kind {
-	f := finder{base}
+func NetworkKinds(base leftover.Finder) []leftover.Kind {
+	f := networkFinder{base}
 	return []leftover.Kind{
-		{ID: "links", Title: "Remove network links", Find: f.links, Take: f.removeLinks},
-		{ID: "network-namespaces", Title: "Remove pods' network namespaces", Find: f.namespaces, Take: f.removeNamespaces},
-		{ID: "routes", Title: "Remove routes to pods", Find: f.routes, Take: f.removeRoutes},
-		{ID: "firewall-rules", Title: "Remove iptables rules", Find: f.rules, Take: f.removeRules},
-		{ID: "firewall-tables", Title: "Remove nftables tables", Find: f.tables, Take: f.removeTables},
-		{ID: "address-sets", Title: "Remove address sets", Find: f.sets, Take: f.removeSets},
+		{ID: "links", Title: "Remove network links", Find: f.findLinks, Delete: f.removeLinks},
+		{ID: "network-namespaces", Title: "Remove pods' network namespaces", Find: f.findNamespaces, Delete: f.removeNamespaces},
+		{ID: "routes", Title: "Remove routes to pods", Find: f.findRoutes, Delete: f.removeRoutes},
+		{ID: "firewall-rules", Title: "Remove iptables rules", Find: f.findRules, Delete: f.removeRules},
+		{ID: "firewall-tables", Title: "Remove nftables tables", Find: f.findTables, Delete: f.removeTables},
+		{ID: "address-sets", Title: "Remove address sets", Find: f.findSets, Delete: f.removeSets},
 	}
 }
 
 // networkFinder finds the leftovers of a cluster in the network of a host.
-type finder struct{ leftover.Finder }
+type networkFinder struct{ leftover.Finder }
 
 // linkInfo is a network device in the output of `ip -j -d link`.
-type link struct {
+type linkInfo struct {
 	Name   string `json:"ifname"`
 	Master string `json:"master"`
 	Info   struct {
@@ -44,12 +44,12 @@ type link struct {
 // findLinks returns kube-bridge, the devices attached to it, and the devices of kube-router and
 // kube-proxy. Sources of the names: kube-router 2.1 (a tunnel is "tun-" and 11 hex digits),
 // kube-proxy 1.33.
-func (f finder) links(ctx context.Context) ([]string, error) {
-	out, err := f.Look(ctx, "ip", "-j", "-d", "link", "show")
+func (f networkFinder) findLinks(ctx context.Context) ([]string, error) {
+	out, err := f.Query(ctx, "ip", "-j", "-d", "link", "show")
 	if err != nil {
 		return nil, err
 	}
-	var list []link
+	var list []linkInfo
 	if err := json.Unmarshal(out, &list); err != nil {
 		return nil, err
 	}
@@ -68,16 +68,16 @@ func (f finder) links(ctx context.Context) ([]string, error) {
 }
 
 // removeLinks deletes the devices that findLinks returns.
-func (f finder) removeLinks(ctx context.Context) error {
-	names, err := f.links(ctx)
+func (f networkFinder) removeLinks(ctx context.Context) error {
+	names, err := f.findLinks(ctx)
 	if err != nil {
 		return err
 	}
-	return leftover.Each(names, func(name string) error { return f.Act(ctx, "ip", "link", "delete", name) })
+	return leftover.ForEach(names, func(name string) error { return f.Execute(ctx, "ip", "link", "delete", name) })
 }
 
 // findNamespaces returns the network namespaces that containerd created for pods.
-func (f finder) namespaces(context.Context) ([]string, error) {
+func (f networkFinder) findNamespaces(context.Context) ([]string, error) {
 	entries, err := f.ReadDir(leftover.NetnsDir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -86,7 +86,7 @@ func (f finder) namespaces(context.Context) ([]string, error) {
 	var all []string
 	for _, e := range entries {
 		p := path.Join(leftover.NetnsDir, e.Name())
-		if shape.MatchString(e.Name()) && !f.Before.Had(p) {
+		if shape.MatchString(e.Name()) && !f.Before.HadPath(p) {
 			all = append(all, p)
 		}
 	}
@@ -94,12 +94,12 @@ func (f finder) namespaces(context.Context) ([]string, error) {
 }
 
 // removeNamespaces unmounts and removes the namespaces that findNamespaces returns.
-func (f finder) removeNamespaces(ctx context.Context) error {
-	all, err := f.namespaces(ctx)
+func (f networkFinder) removeNamespaces(ctx context.Context) error {
+	all, err := f.findNamespaces(ctx)
 	if err != nil {
 		return err
 	}
-	return leftover.Each(all, func(p string) error {
+	return leftover.ForEach(all, func(p string) error {
 		// The namespace may be mounted more than once (/run/netns is often a shared mount), or no
 		// longer be mounted.
 		for range 8 {
@@ -110,7 +110,7 @@ func (f finder) removeNamespaces(ctx context.Context) error {
 			if !slices.ContainsFunc(table, func(m leftover.Mount) bool { return m.Point == p }) {
 				break
 			}
-			if err := f.Act(ctx, "umount", p); err != nil {
+			if err := f.Execute(ctx, "umount", p); err != nil {
 				return err
 			}
 		}
@@ -119,7 +119,7 @@ func (f finder) removeNamespaces(ctx context.Context) error {
 }
 
 // routeInfo is an entry in the output of `ip -j route` or `ip -j rule`.
-type route struct {
+type routeInfo struct {
 	Dst      string `json:"dst"`
 	Priority int    `json:"priority"`
 	Src      string `json:"src"`
@@ -130,18 +130,18 @@ type route struct {
 // findRoutes returns the routes of kube-router to the pods of other nodes (protocol 17), and the
 // rules that send the packets of pods through its table 77. Routes over its links are removed with
 // the links. Each entry is the arguments of the `ip` command that removes it.
-func (f finder) routes(ctx context.Context) ([]string, error) {
+func (f networkFinder) findRoutes(ctx context.Context) ([]string, error) {
 	var all []string
 	for _, family := range []string{"-4", "-6"} {
-		var routes, rules []route
-		if err := f.lookJSON(ctx, &routes, "ip", family, "-j", "route", "show", "proto", "17"); err != nil {
+		var routes, rules []routeInfo
+		if err := f.queryJSON(ctx, &routes, "ip", family, "-j", "route", "show", "proto", "17"); err != nil {
 			return nil, err
 		}
-		if err := f.lookJSON(ctx, &rules, "ip", family, "-j", "rule", "show"); err != nil {
+		if err := f.queryJSON(ctx, &rules, "ip", family, "-j", "rule", "show"); err != nil {
 			return nil, err
 		}
 		for _, r := range routes {
-			if f.InPods(r.Dst) {
+			if f.InPodNetwork(r.Dst) {
 				all = append(all, family+" route delete "+r.Dst+" proto 17")
 			}
 		}
@@ -150,7 +150,7 @@ func (f finder) routes(ctx context.Context) ([]string, error) {
 			if r.SrcLen != nil {
 				src += "/" + strconv.Itoa(*r.SrcLen)
 			}
-			if (r.Table == "77" || r.Table == "kube-router") && f.InPods(src) {
+			if (r.Table == "77" || r.Table == "kube-router") && f.InPodNetwork(src) {
 				all = append(all, family+" rule delete from "+src+" lookup "+r.Table)
 			}
 		}
@@ -160,8 +160,8 @@ func (f finder) routes(ctx context.Context) ([]string, error) {
 
 // queryJSON runs a command that changes nothing and decodes its output. Empty output is not an
 // error: a kernel without IPv6 has no routes.
-func (f finder) lookJSON(ctx context.Context, into any, argv ...string) error {
-	out, err := f.Look(ctx, argv...)
+func (f networkFinder) queryJSON(ctx context.Context, into any, argv ...string) error {
+	out, err := f.Query(ctx, argv...)
 	if err != nil || len(strings.TrimSpace(string(out))) == 0 {
 		return err
 	}
@@ -169,12 +169,12 @@ func (f finder) lookJSON(ctx context.Context, into any, argv ...string) error {
 }
 
 // removeRoutes deletes the routes and rules that findRoutes returns.
-func (f finder) removeRoutes(ctx context.Context) error {
-	all, err := f.routes(ctx)
+func (f networkFinder) removeRoutes(ctx context.Context) error {
+	all, err := f.findRoutes(ctx)
 	if err != nil {
 		return err
 	}
-	return leftover.Each(all, func(args string) error {
-		return f.Act(ctx, append([]string{"ip"}, strings.Fields(args)...)...)
+	return leftover.ForEach(all, func(args string) error {
+		return f.Execute(ctx, append([]string{"ip"}, strings.Fields(args)...)...)
 	})
 }

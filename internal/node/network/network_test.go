@@ -28,9 +28,9 @@ func writeExecutables(t *testing.T, f *hosttest.Fake, files map[string]string) {
 	}
 }
 
-func networkKind(t *testing.T, f *hosttest.Fake, id string, c leftover.Cluster) leftover.Kind {
+func networkKind(t *testing.T, f *hosttest.Fake, id string, c leftover.Scope) leftover.Kind {
 	t.Helper()
-	for _, k := range Kinds(leftover.Finder{Host: f.Host(), Cluster: c}) {
+	for _, k := range NetworkKinds(leftover.Finder{Host: f.Host(), Scope: c}) {
 		if k.ID == id {
 			return k
 		}
@@ -39,8 +39,8 @@ func networkKind(t *testing.T, f *hosttest.Fake, id string, c leftover.Cluster) 
 	return leftover.Kind{}
 }
 
-func testScope() leftover.Cluster {
-	return leftover.Default(netip.MustParsePrefix("10.244.0.0/16"), netip.MustParsePrefix("fd00:244::/56"))
+func testScope() leftover.Scope {
+	return leftover.DefaultScope(netip.MustParsePrefix("10.244.0.0/16"), netip.MustParsePrefix("fd00:244::/56"))
 }
 
 func TestNetworkKinds_RemoveLinksOfClusterOnly(t *testing.T) {
@@ -68,8 +68,8 @@ func TestNetworkKinds_RemoveLinksOfClusterOnly(t *testing.T) {
 	if want := []string{"kube-bridge", "tun-0a1b2c3d4e5", "kube-dummy-if"}; !reflect.DeepEqual(r.Removed, want) {
 		t.Errorf("removed %q, want %q", r.Removed, want)
 	}
-	if !reflect.DeepEqual(r.Left, []string{"veth1a2b"}) || r.Err == nil {
-		t.Errorf("left %q, err %v; want the busy one and its error", r.Left, r.Err)
+	if !reflect.DeepEqual(r.Remaining, []string{"veth1a2b"}) || r.Err == nil {
+		t.Errorf("left %q, err %v; want the busy one and its error", r.Remaining, r.Err)
 	}
 }
 
@@ -92,14 +92,14 @@ func TestNetworkKinds_RemoveNamespacesOfPodsOnly(t *testing.T) {
 	table := "700 24 0:4 net:[4026532561] " + mine + " rw shared:261 - nsfs nsfs rw\n"
 	writeExecutables(t, f, map[string]string{mine: "", older: "", "/run/netns/vpn": "", "/run/netns/cni-test": "", "/proc/self/mountinfo": table + table})
 	unmounted := 0
-	f.Expect("umount " + mine).Often().Do(func(host.Cmd) {
+	f.Expect("umount " + mine).AnyTimes().Do(func(host.Cmd) {
 		unmounted++
 		writeExecutables(t, f, map[string]string{"/proc/self/mountinfo": []string{table, ""}[unmounted-1]})
 	})
 	c := testScope()
-	c.Before = &leftover.Before{Paths: map[string]leftover.Path{older: {}}}
+	c.Before = &leftover.HostState{Paths: map[string]leftover.PathState{older: {}}}
 	r := networkKind(t, f, "network-namespaces", c).Remove(t.Context())
-	if !reflect.DeepEqual(r.Removed, []string{mine}) || len(r.Left) > 0 || r.Err != nil || unmounted != 2 {
+	if !reflect.DeepEqual(r.Removed, []string{mine}) || len(r.Remaining) > 0 || r.Err != nil || unmounted != 2 {
 		t.Errorf("%+v after %d unmounts; want %s gone after 2", r, unmounted, mine)
 	}
 	for _, p := range []string{older, "/run/netns/vpn", "/run/netns/cni-test"} {
@@ -126,7 +126,7 @@ func TestNetworkKinds_RemoveRulesFromAllBackends(t *testing.T) {
 		b, _ := io.ReadAll(c.Stdin)
 		script = string(b)
 	})
-	f.Expect(nft + "iptables-save").Often() // empty from now on
+	f.Expect(nft + "iptables-save").AnyTimes() // empty from now on
 	f.Expect(nft + "ip6tables-save")
 	f.Expect("/usr/sbin/iptables-legacy-save")
 	f.Expect("/usr/sbin/ip6tables-legacy-save")
@@ -148,7 +148,7 @@ func TestNetworkKinds_RetryRulesThatOthersChanged(t *testing.T) {
 	f.Expect("/usr/sbin/iptables-save").Return(someRules, nil)
 	f.Expect("/usr/sbin/iptables-restore")
 	f.Expect("/usr/sbin/iptables-save").Return("", nil)
-	if r := networkKind(t, f, "firewall-rules", testScope()).Remove(t.Context()); r.Err != nil || len(r.Left) > 0 {
+	if r := networkKind(t, f, "firewall-rules", testScope()).Remove(t.Context()); r.Err != nil || len(r.Remaining) > 0 {
 		t.Errorf("%+v", r)
 	}
 }
@@ -174,14 +174,14 @@ const rulesetJSON = `{"nftables": [{"metainfo": {"version": "1.0.6", "json_schem
 
 func TestNetworkKinds_FindEmptyTablesCreatedSinceInstall(t *testing.T) {
 	cases := map[string]struct {
-		before *leftover.Before
+		before *leftover.HostState
 		want   []string
 	}{
 		"the state was not recorded": {nil, []string{"ip kube-proxy"}},
-		"the tables were unknown":    {&leftover.Before{}, []string{"ip kube-proxy"}},
-		"there were no tables":       {&leftover.Before{Tables: []string{}}, []string{"ip kube-proxy", "ip mangle", "ip6 nat"}},
-		"one of them existed, empty": {&leftover.Before{Tables: []string{"ip mangle", "ip mangle FORWARD"}}, []string{"ip kube-proxy", "ip6 nat"}},
-		"a chain was added to one":   {&leftover.Before{Tables: []string{"ip mangle", "ip6 nat"}}, []string{"ip kube-proxy", "ip mangle FORWARD"}},
+		"the tables were unknown":    {&leftover.HostState{}, []string{"ip kube-proxy"}},
+		"there were no tables":       {&leftover.HostState{Tables: []string{}}, []string{"ip kube-proxy", "ip mangle", "ip6 nat"}},
+		"one of them existed, empty": {&leftover.HostState{Tables: []string{"ip mangle", "ip mangle FORWARD"}}, []string{"ip kube-proxy", "ip6 nat"}},
+		"a chain was added to one":   {&leftover.HostState{Tables: []string{"ip mangle", "ip6 nat"}}, []string{"ip kube-proxy", "ip mangle FORWARD"}},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -199,18 +199,18 @@ func TestNetworkKinds_FindEmptyTablesCreatedSinceInstall(t *testing.T) {
 
 func TestNetworkKinds_DestroyAddressSetsByName(t *testing.T) {
 	f := hosttest.New(t)
-	f.Sets = []string{"blocklist", "kube-router-node-ips", "inet6:kube-router-node-ips"}
-	if r := networkKind(t, f, "address-sets", testScope()).Remove(t.Context()); r.Err != nil || len(r.Removed) != 2 || !reflect.DeepEqual(f.Sets, []string{"blocklist"}) {
-		t.Errorf("%+v, sets left: %q", r, f.Sets)
+	f.AddressSets = []string{"blocklist", "kube-router-node-ips", "inet6:kube-router-node-ips"}
+	if r := networkKind(t, f, "address-sets", testScope()).Remove(t.Context()); r.Err != nil || len(r.Removed) != 2 || !reflect.DeepEqual(f.AddressSets, []string{"blocklist"}) {
+		t.Errorf("%+v, sets left: %q", r, f.AddressSets)
 	}
 }
 
 func TestNetworkKinds_FindChangesNothing(t *testing.T) {
 	f := hosttest.New(t)
 	writeExecutables(t, f, map[string]string{"/usr/sbin/nft": "", "/usr/sbin/iptables-save": "", "/proc/self/mountinfo": ""})
-	f.Expect("ip ").Often()
-	f.Expect("/usr/sbin/").Often()
-	for _, k := range Kinds(leftover.Finder{Host: host.ReadOnly(f.Host()), Cluster: testScope()}) {
+	f.Expect("ip ").AnyTimes()
+	f.Expect("/usr/sbin/").AnyTimes()
+	for _, k := range NetworkKinds(leftover.Finder{Host: host.ReadOnly(f.Host()), Scope: testScope()}) {
 		if k.ID == "links" {
 			continue // `ip link` prints JSON even if there are no links
 		}

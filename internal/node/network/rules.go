@@ -8,14 +8,14 @@ import (
 )
 
 // ruleTable is one table in the output of iptables-save.
-type table struct {
+type ruleTable struct {
 	name   string
 	chains []string // user-defined chains, in order
-	rules  []rule
+	rules  []packetRule
 }
 
 // packetRule is one "-A" line.
-type rule struct {
+type packetRule struct {
 	chain string   // chain that contains the rule
 	args  []string // arguments after the chain, unquoted
 	spec  string   // arguments after the chain, as printed
@@ -23,13 +23,13 @@ type rule struct {
 
 // parseRules returns the tables in the output of iptables-save, with or without counters. Lines
 // that it does not know are left out, so they are never changed.
-func parseRules(save string) []table {
-	var all []table
+func parseRules(save string) []ruleTable {
+	var all []ruleTable
 	open := false
 	for line := range strings.Lines(save) {
 		line = strings.TrimRight(line, "\r\n")
 		if name, ok := strings.CutPrefix(line, "*"); ok {
-			all = append(all, table{name: name})
+			all = append(all, ruleTable{name: name})
 			open = true
 			continue
 		}
@@ -48,7 +48,7 @@ func parseRules(save string) []table {
 		}
 		if rest, ok := strings.CutPrefix(line, "-A "); ok {
 			chain, spec, _ := strings.Cut(rest, " ")
-			t.rules = append(t.rules, rule{chain: chain, args: splitQuoted(spec), spec: spec})
+			t.rules = append(t.rules, packetRule{chain: chain, args: splitQuoted(spec), spec: spec})
 		}
 	}
 	return all
@@ -85,7 +85,7 @@ func splitQuoted(s string) []string {
 }
 
 // argAfter returns the argument after flag, or "" if the rule does not contain flag.
-func (r rule) arg(flag string) string {
+func (r packetRule) argAfter(flag string) string {
 	if i := slices.Index(r.args, flag); i >= 0 && i+1 < len(r.args) {
 		return r.args[i+1]
 	}
@@ -93,28 +93,28 @@ func (r rule) arg(flag string) string {
 }
 
 // jumpTarget returns the target of the jump (-j) or goto (-g) of the rule.
-func (r rule) target() string {
-	if t := r.arg("-j"); t != "" {
+func (r packetRule) jumpTarget() string {
+	if t := r.argAfter("-j"); t != "" {
 		return t
 	}
-	return r.arg("-g")
+	return r.argAfter("-g")
 }
 
 // planRuleRemoval returns the input for `iptables-restore --noflush` that removes exactly those
 // chains and rules in save that belong to the cluster. Other rules are not in the script, so they
 // keep their order, their counters and any change made in the meantime. found lists the removed
 // rules and chains. Both results are empty if there is nothing to remove.
-func takeRules(save, network string) (script string, found []string) {
+func planRuleRemoval(save, network string) (script string, found []string) {
 	var out strings.Builder
 	for _, t := range parseRules(save) {
-		chains := ownChains(t, network)
+		chains := findOwnChains(t, network)
 		own := map[string]bool{}
 		for _, chain := range chains {
 			own[chain] = true
 		}
-		var rules []rule
+		var rules []packetRule
 		for _, r := range t.rules {
-			if !own[r.chain] && (own[r.target()] || ownRule(r)) {
+			if !own[r.chain] && (own[r.jumpTarget()] || isOwnRule(r)) {
 				rules = append(rules, r)
 			}
 		}
@@ -142,12 +142,12 @@ func takeRules(save, network string) (script string, found []string) {
 // kube-proxy and kube-router (KUBE-…), and those chains of CNI plugins that are the target of a
 // rule that names the cluster's network. The chains that CNI plugins share are included if no chain
 // of another network remains.
-func ownChains(t table, network string) []string {
+func findOwnChains(t ruleTable, network string) []string {
 	shared := []string{"CNI-HOSTPORT-DNAT", "CNI-HOSTPORT-SETMARK", "CNI-HOSTPORT-MASQ"}
 	pods := map[string]bool{}
 	for _, r := range t.rules {
-		if strings.Contains(r.arg("--comment"), fmt.Sprintf("name: %q ", network)) {
-			pods[r.target()] = true
+		if strings.Contains(r.argAfter("--comment"), fmt.Sprintf("name: %q ", network)) {
+			pods[r.jumpTarget()] = true
 		}
 	}
 	cni := func(chain string) bool { return strings.HasPrefix(chain, "CNI-") && !slices.Contains(shared, chain) }
@@ -161,22 +161,22 @@ func ownChains(t table, network string) []string {
 // isOwnRule reports whether kube-router 2.1 added r to a built-in chain. It compares exactly what
 // kube-router writes there (network_routes_controller.go, pod_egress.go), so that a rule of other
 // software that also names kube-bridge is kept.
-func ownRule(r rule) bool {
+func isOwnRule(r packetRule) bool {
 	switch r.chain {
 	case "FORWARD":
-		return r.target() == "ACCEPT" && slices.Contains([]string{
+		return r.jumpTarget() == "ACCEPT" && slices.Contains([]string{
 			"allow outbound traffic from pods",
 			"allow inbound traffic to pods",
 			"allow outbound node port traffic on node interface with which node ip is associated",
-		}, r.arg("--comment"))
+		}, r.argAfter("--comment"))
 	case "POSTROUTING":
-		return r.target() == "MASQUERADE" && strings.TrimPrefix(r.arg("--match-set"), "inet6:") == "kube-router-pod-subnets"
+		return r.jumpTarget() == "MASQUERADE" && strings.TrimPrefix(r.argAfter("--match-set"), "inet6:") == "kube-router-pod-subnets"
 	}
 	return false
 }
 
 // isOwnSet reports whether name is an address set of kube-router. IPv6 sets have a prefix; TMP-
 // sets remain if kube-router ends during a change.
-func ownSet(name string) bool {
+func isOwnSet(name string) bool {
 	return regexp.MustCompile(`^(inet6:)?(KUBE-(SRC|DST)-[A-Z2-7]{16}|kube-router-(pod-subnets|node-ips|local-ips|svip|svip-prt)|TMP-[A-Z2-7]{16})$`).MatchString(name)
 }

@@ -100,7 +100,7 @@ COMMIT
 `
 
 func TestPlanRuleRemoval_IgnoresForeignRules(t *testing.T) {
-	if script, found := takeRules(foreignRules, "mynet"); script != "" || found != nil {
+	if script, found := planRuleRemoval(foreignRules, "mynet"); script != "" || found != nil {
 		t.Errorf("found %q\nscript:\n%s", found, script)
 	}
 }
@@ -137,11 +137,11 @@ func TestPlanRuleRemoval_RemovesOwnRulesAmongForeign(t *testing.T) {
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
-			script, _ := takeRules(c.save, "mynet")
+			script, _ := planRuleRemoval(c.save, "mynet")
 			if got := applyScript(t, c.save, script); got != c.want {
 				t.Errorf("left:\n%s\nwant:\n%s\nscript:\n%s", got, c.want, script)
 			}
-			mixed, _ := takeRules(c.save+foreignRules, "mynet")
+			mixed, _ := planRuleRemoval(c.save+foreignRules, "mynet")
 			if strings.Contains(mixed, "DOCKER") || strings.Contains(mixed, "kube-bridge") {
 				t.Errorf("script touches foreign rules:\n%s", mixed)
 			}
@@ -162,7 +162,7 @@ func TestPlanRuleRemoval_OutputOfRealCluster(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			script, _ := takeRules(string(save), "mynet")
+			script, _ := planRuleRemoval(string(save), "mynet")
 			golden := strings.TrimSuffix(file, ".save") + ".golden"
 			if *update {
 				if err := os.WriteFile(golden, []byte(script), 0o644); err != nil {
@@ -192,7 +192,7 @@ func TestIsOwnSet_ComparesName(t *testing.T) {
 		"TMP-3YNVZWWGX3UQQ4VQ": true, "kube-router-mine": false, "KUBE-SRC-": false, "KUBE-MY-SET": false, "TMP-mine": false, "blocklist": false,
 	} {
 		t.Run(name, func(t *testing.T) {
-			if ownSet(name) != want {
+			if isOwnSet(name) != want {
 				t.Errorf("ownSet(%q) is %v", name, !want)
 			}
 		})
@@ -205,7 +205,7 @@ func FuzzPlanRuleRemoval(f *testing.F) {
 	f.Add("*filter\n:INPUT ACCEPT [0:0]\n:KUBE-X - [0:0]\n[1:2] -A INPUT -m comment --comment \"a \\\" b\" -j KUBE-X\nCOMMIT\n")
 	f.Add("-A no table\n*\n:\n: - \n-A\n-A \n[ -A x\n*nat\n:CNI-DN-a - [0:0]\n-A x -m comment --comment \"name: \\\"mynet\\\" id\" -j CNI-DN-a\n")
 	f.Fuzz(func(t *testing.T, save string) {
-		script, found := takeRules(save, "mynet")
+		script, found := planRuleRemoval(save, "mynet")
 		if (script == "") != (len(found) == 0) {
 			t.Fatalf("found %q, script %q", found, script)
 		}
@@ -228,7 +228,7 @@ func FuzzPlanRuleRemoval(f *testing.F) {
 			return
 		}
 		left := applyScript(t, save, script)
-		if again, _ := takeRules(left, "mynet"); again != "" {
+		if again, _ := planRuleRemoval(left, "mynet"); again != "" {
 			t.Errorf("a second search still finds:\n%s\nin:\n%s", again, left)
 		}
 		if !strings.Contains(save, "KUBE-") && !strings.Contains(save, "CNI-") && !strings.Contains(save, "kube-router") && !strings.Contains(save, "pods") && !strings.Contains(save, "allow outbound node port") && left != save {

@@ -9,11 +9,11 @@ import (
 
 // ListRules returns every packet rule and chain of the host, "backend table chain rule", without
 // counters.
-func Saved(ctx context.Context, base leftover.Finder) []string {
-	f := finder{base}
+func ListRules(ctx context.Context, base leftover.Finder) []string {
+	f := networkFinder{base}
 	var all []string
-	for _, b := range f.backends() {
-		out, err := f.Look(ctx, b.save...)
+	for _, b := range f.findBackends() {
+		out, err := f.Query(ctx, b.save...)
 		if err != nil {
 			continue // a backend that the kernel does not support has no rules
 		}

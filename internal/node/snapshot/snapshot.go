@@ -19,29 +19,31 @@ type Snapshot map[string][]string
 
 // TakeSnapshot returns the state of h. It changes nothing, and it does not fail if the host lacks a
 // tool: the section is empty then.
-func Take(ctx context.Context, h host.Host, c leftover.Cluster) Snapshot {
-	f := leftover.Finder{Host: h, Cluster: c}
+func TakeSnapshot(ctx context.Context, h host.Host, c leftover.Scope) Snapshot {
+	f := leftover.Finder{Host: h, Scope: c}
 	s := Snapshot{}
 	for name, list := range map[string]func() []string{
-		"files": func() []string { return files(f) },
+		"files": func() []string { return describeFiles(f) },
 		"units": func() []string {
-			return lines(ctx, f, "systemctl", "list-unit-files", "--no-legend", "--no-pager", "--plain")
+			return commandLines(ctx, f, "systemctl", "list-unit-files", "--no-legend", "--no-pager", "--plain")
 		},
-		"users":      func() []string { return accounts(f) },
-		"mounts":     func() []string { return mounts(f) },
-		"namespaces": func() []string { return names(f, leftover.NetnsDir) },
-		"links":      func() []string { return firstWords(lines(ctx, f, "ip", "-br", "link"), 1) },
-		"addresses":  func() []string { return lines(ctx, f, "ip", "-br", "addr") },
+		"users":      func() []string { return describeAccounts(f) },
+		"mounts":     func() []string { return describeMounts(f) },
+		"namespaces": func() []string { return listPaths(f, leftover.NetnsDir) },
+		"links":      func() []string { return firstWords(commandLines(ctx, f, "ip", "-br", "link"), 1) },
+		"addresses":  func() []string { return commandLines(ctx, f, "ip", "-br", "addr") },
 		"routes": func() []string {
-			return slices.Concat(lines(ctx, f, "ip", "route", "show", "table", "all"), lines(ctx, f, "ip", "-6", "route", "show", "table", "all"))
+			return slices.Concat(commandLines(ctx, f, "ip", "route", "show", "table", "all"), commandLines(ctx, f, "ip", "-6", "route", "show", "table", "all"))
 		},
-		"routing rules": func() []string { return slices.Concat(lines(ctx, f, "ip", "rule"), lines(ctx, f, "ip", "-6", "rule")) },
-		"packet rules":  func() []string { return network.Saved(ctx, f) },
-		"address sets":  func() []string { sets, _ := f.ListSets(); return sets },
-		"modules":       func() []string { return firstWords(text(f, "/proc/modules"), 1) },
-		"cgroups":       func() []string { return cgroups(f) },
-		"ports":         func() []string { return ports(lines(ctx, f, "ss", "-Hltnu")) },
-		"programs":      func() []string { return programs(f) },
+		"routing rules": func() []string {
+			return slices.Concat(commandLines(ctx, f, "ip", "rule"), commandLines(ctx, f, "ip", "-6", "rule"))
+		},
+		"packet rules": func() []string { return network.ListRules(ctx, f) },
+		"address sets": func() []string { sets, _ := f.ListSets(); return sets },
+		"modules":      func() []string { return firstWords(fileLines(f, "/proc/modules"), 1) },
+		"cgroups":      func() []string { return listTopCgroups(f) },
+		"ports":        func() []string { return listeningPorts(commandLines(ctx, f, "ss", "-Hltnu")) },
+		"programs":     func() []string { return runningPrograms(f) },
 	} {
 		items := list()
 		slices.Sort(items)
@@ -60,22 +62,22 @@ func (s Snapshot) Count() (n int) {
 
 // Change is one difference between two snapshots.
 type Change struct {
-	Section, Thing string
-	Gone           bool // the object is in the first snapshot only
+	Section, Item string
+	Removed       bool // the object is in the first snapshot only
 }
 
 // String returns the change as shown to users: "links: + kube-bridge".
 func (c Change) String() string {
 	sign := "+"
-	if c.Gone {
+	if c.Removed {
 		sign = "-"
 	}
-	return c.Section + ": " + sign + " " + c.Thing
+	return c.Section + ": " + sign + " " + c.Item
 }
 
 // DiffSnapshots returns the differences between two snapshots, sorted. A section that is empty in
 // before, although every host has an object there, could not be read: it is not compared.
-func Diff(before, after Snapshot) []Change {
+func DiffSnapshots(before, after Snapshot) []Change {
 	mayBeEmpty := []string{"namespaces", "address sets", "packet rules"}
 	var all []Change
 	for section, was := range before {
@@ -101,38 +103,38 @@ func Diff(before, after Snapshot) []Change {
 // FromCluster reports whether the change can only come from cluster of. Other changes are those of
 // the host's owner in the meantime, and kernel modules, which stay loaded until the next boot
 // because other software may use them by then.
-func (c Change) Ours(of leftover.Cluster) bool {
-	word := strings.Fields(c.Thing + " ")
-	if c.Gone || len(word) == 0 {
+func (c Change) FromCluster(of leftover.Scope) bool {
+	word := strings.Fields(c.Item + " ")
+	if c.Removed || len(word) == 0 {
 		return false
 	}
 	switch c.Section {
 	case "files", "mounts":
-		return leftover.Finder{Cluster: of}.Owns(word[0])
+		return leftover.Finder{Scope: of}.OwnsPath(word[0])
 	case "units":
-		return slices.Contains(leftover.Units(), word[0])
+		return slices.Contains(leftover.UnitNames(), word[0])
 	case "users":
-		return leftover.Below(word[len(word)-1], of.DataDir)
+		return leftover.IsWithin(word[len(word)-1], of.DataDir)
 	case "namespaces", "cgroups":
 		return strings.HasPrefix(path.Base(word[0]), "cni-") || strings.HasPrefix(path.Base(word[0]), "kubepods")
 	case "links", "addresses":
-		return strings.HasPrefix(word[0], "kube-") || slices.ContainsFunc(word, of.InPods)
+		return strings.HasPrefix(word[0], "kube-") || slices.ContainsFunc(word, of.InPodNetwork)
 	case "routes", "routing rules":
-		return strings.Contains(c.Thing, " dev kube-") || slices.ContainsFunc(word, of.InPods)
+		return strings.Contains(c.Item, " dev kube-") || slices.ContainsFunc(word, of.InPodNetwork)
 	case "packet rules":
-		return strings.Contains(c.Thing, " KUBE-") || strings.Contains(c.Thing, "kube-router-")
+		return strings.Contains(c.Item, " KUBE-") || strings.Contains(c.Item, "kube-router-")
 	case "address sets":
 		return strings.HasPrefix(word[0], "KUBE-") || strings.HasPrefix(word[0], "kube-router-")
 	case "programs":
-		return word[0] == of.Binary || leftover.Below(word[0], of.DataDir)
+		return word[0] == of.Binary || leftover.IsWithin(word[0], of.DataDir)
 	}
 	return false
 }
 
 // commandLines returns the lines that a command prints, with single spaces and without empty lines.
 // It returns nil if the command fails.
-func lines(ctx context.Context, f leftover.Finder, argv ...string) []string {
-	out, err := f.Look(ctx, argv...)
+func commandLines(ctx context.Context, f leftover.Finder, argv ...string) []string {
+	out, err := f.Query(ctx, argv...)
 	if err != nil {
 		return nil
 	}
@@ -146,7 +148,7 @@ func lines(ctx context.Context, f leftover.Finder, argv ...string) []string {
 }
 
 // fileLines returns the lines of the file p.
-func text(f leftover.Finder, p string) []string {
+func fileLines(f leftover.Finder, p string) []string {
 	raw, _ := f.ReadFile(p) // a missing file has no lines
 	return strings.Split(strings.TrimSpace(string(raw)), "\n")
 }
@@ -163,7 +165,7 @@ func firstWords(list []string, n int) []string {
 }
 
 // listPaths returns the paths of the entries of a folder.
-func names(f leftover.Finder, dir string) []string {
+func listPaths(f leftover.Finder, dir string) []string {
 	list, _ := f.ReadDir(dir) // a missing folder is empty
 	var all []string
 	for _, e := range list {
@@ -173,7 +175,7 @@ func names(f leftover.Finder, dir string) []string {
 }
 
 // describeFiles returns the files and folders at the cluster's paths, with mode and owner.
-func files(f leftover.Finder) []string {
+func describeFiles(f leftover.Finder) []string {
 	var all []string
 	add := func(p string) {
 		if info, err := f.Lstat(p); err == nil {
@@ -181,9 +183,9 @@ func files(f leftover.Finder) []string {
 			all = append(all, fmt.Sprintf("%s %s %d:%d", p, info.Mode(), uid, gid))
 		}
 	}
-	for _, p := range f.Places() {
+	for _, p := range f.InspectedPaths() {
 		add(p)
-		for _, inside := range names(f, p) {
+		for _, inside := range listPaths(f, p) {
 			add(inside)
 		}
 	}
@@ -191,10 +193,10 @@ func files(f leftover.Finder) []string {
 }
 
 // describeAccounts returns the users and groups of the host with id and home folder.
-func accounts(f leftover.Finder) []string {
+func describeAccounts(f leftover.Finder) []string {
 	var all []string
 	for _, file := range []string{"/etc/passwd", "/etc/group"} {
-		for _, line := range text(f, file) {
+		for _, line := range fileLines(f, file) {
 			if fields := strings.Split(line, ":"); len(fields) > 5 {
 				all = append(all, path.Base(file)+" "+fields[0]+" "+fields[2]+" "+fields[5])
 			} else if len(fields) > 2 {
@@ -206,7 +208,7 @@ func accounts(f leftover.Finder) []string {
 }
 
 // describeMounts returns the mount points of the host and their types.
-func mounts(f leftover.Finder) []string {
+func describeMounts(f leftover.Finder) []string {
 	table, _ := f.MountTable() // exists on every Linux host
 	var all []string
 	for _, m := range table {
@@ -216,7 +218,7 @@ func mounts(f leftover.Finder) []string {
 }
 
 // listTopCgroups returns the first level of cgroups of each hierarchy.
-func cgroups(f leftover.Finder) []string {
+func listTopCgroups(f leftover.Finder) []string {
 	table, _ := f.MountTable()
 	var all []string
 	for _, m := range table {
@@ -235,7 +237,7 @@ func cgroups(f leftover.Finder) []string {
 
 // listeningPorts returns protocol and address of the listening sockets in the output of `ss
 // -Hltnu`.
-func ports(sockets []string) []string {
+func listeningPorts(sockets []string) []string {
 	var all []string
 	for _, line := range sockets {
 		if words := strings.Fields(line); len(words) > 4 {
@@ -246,7 +248,7 @@ func ports(sockets []string) []string {
 }
 
 // runningPrograms returns the executables of all processes.
-func programs(f leftover.Finder) []string {
+func runningPrograms(f leftover.Finder) []string {
 	list, _ := f.ListProcesses() // exists on every Linux host
 	var all []string
 	for _, p := range list {

@@ -10,7 +10,7 @@ import (
 )
 
 func TestFromCluster_SeparatesChangesOfClusterAndOwner(t *testing.T) {
-	c := leftover.Default(netip.MustParsePrefix("10.244.0.0/16"))
+	c := leftover.DefaultScope(netip.MustParsePrefix("10.244.0.0/16"))
 	before := Snapshot{"links": {"eth0 UP"}, "units": {"ssh.service enabled enabled"}, "files": {"/etc/cni drwxr-xr-x 0:0"}, "ports": {}, "programs": {"/usr/bin/sleep"},
 		"packet rules": {}, "routes": {"default via 10.0.0.1"}, "modules": {"ext4"}, "users": {"passwd root 0 /root"}, "addresses": {"eth0 UP 10.0.0.2/24"}, "mounts": {"/ ext4"}}
 	after := Snapshot{"links": {"eth0 UP", "kube-bridge UP", "wg0 UP"}, "units": {"k0scontroller.service enabled", "nginx.service enabled", "ssh.service enabled enabled"},
@@ -20,8 +20,8 @@ func TestFromCluster_SeparatesChangesOfClusterAndOwner(t *testing.T) {
 		"modules": {"ext4", "overlay"}, "users": {"passwd etcd 990 /var/lib/k0s", "passwd root 0 /root"}, "addresses": {"eth0 UP 10.0.0.9/24"},
 		"mounts": {"/ ext4", "/var/lib/kubelet/pods/x tmpfs"}}
 	var ours, others []string
-	for _, d := range Diff(before, after) {
-		if d.Ours(c) {
+	for _, d := range DiffSnapshots(before, after) {
+		if d.FromCluster(c) {
 			ours = append(ours, d.String())
 		} else {
 			others = append(others, d.String())
@@ -42,10 +42,10 @@ func TestFromCluster_SeparatesChangesOfClusterAndOwner(t *testing.T) {
 func TestDiffSnapshots_EmptyForUnchangedHost(t *testing.T) {
 	f := hosttest.New(t)
 	for _, tool := range []string{"ip ", "systemctl list-unit-files", "ss -Hltnu"} {
-		f.Expect(tool).Return("a b c d e\n", nil).Often()
+		f.Expect(tool).Return("a b c d e\n", nil).AnyTimes()
 	}
-	c := leftover.Default()
-	if d := Diff(Take(t.Context(), f.Host(), c), Take(t.Context(), f.Host(), c)); len(d) > 0 {
+	c := leftover.DefaultScope()
+	if d := DiffSnapshots(TakeSnapshot(t.Context(), f.Host(), c), TakeSnapshot(t.Context(), f.Host(), c)); len(d) > 0 {
 		t.Errorf("the snapshots differ: %v", d)
 	}
 }

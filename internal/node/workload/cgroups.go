@@ -9,7 +9,7 @@ import (
 
 // findCgroups returns the cgroups that kubelet created, in each hierarchy: those of the pods, and
 // the one in which it looks for containerd, including system.slice if systemd had not created it.
-func (f finder) cgroups(ctx context.Context) ([]string, error) {
+func (f workloadFinder) findCgroups(ctx context.Context) ([]string, error) {
 	table, err := f.MountTable()
 	if err != nil {
 		return nil, err
@@ -27,16 +27,16 @@ func (f finder) cgroups(ctx context.Context) ([]string, error) {
 		}
 		names := []string{"kubepods", "kubepods.slice"}
 		slice := path.Join(m.Point, "system.slice")
-		inside := f.groupsIn(slice)
+		inside := f.listCgroups(slice)
 		switch service := path.Join(slice, "containerd.service"); {
 		case containerd.Running() || !slices.Contains(inside, service):
-		case f.Before != nil && !f.Before.Had(slice) && len(inside) == 2:
+		case f.Before != nil && !f.Before.HadPath(slice) && len(inside) == 2:
 			names = append(names, "system.slice")
 		default:
 			names = append(names, "system.slice/containerd.service")
 		}
 		for _, name := range names {
-			if dir := path.Join(m.Point, name); len(f.groupsIn(dir)) > 0 {
+			if dir := path.Join(m.Point, name); len(f.listCgroups(dir)) > 0 {
 				all = append(all, dir)
 			}
 		}
@@ -47,7 +47,7 @@ func (f finder) cgroups(ctx context.Context) ([]string, error) {
 
 // listCgroups returns dir and all cgroups below it, each after its parent. It returns nil if dir
 // does not exist.
-func (f finder) groupsIn(dir string) []string {
+func (f workloadFinder) listCgroups(dir string) []string {
 	entries, err := f.ReadDir(dir)
 	if err != nil {
 		return nil
@@ -55,7 +55,7 @@ func (f finder) groupsIn(dir string) []string {
 	all := []string{dir}
 	for _, e := range entries {
 		if e.IsDir() {
-			all = append(all, f.groupsIn(path.Join(dir, e.Name()))...)
+			all = append(all, f.listCgroups(path.Join(dir, e.Name()))...)
 		}
 	}
 	return all
@@ -63,18 +63,18 @@ func (f finder) groupsIn(dir string) []string {
 
 // removeCgroups removes the cgroups that findCgroups returns. The kernel refuses to remove a cgroup
 // that contains a process.
-func (f finder) removeCgroups(ctx context.Context) error {
+func (f workloadFinder) removeCgroups(ctx context.Context) error {
 	// With systemd's cgroup driver the slice is a unit, which systemd would create again.
 	var errs []error
 	if st, err := f.UnitState(ctx, "kubepods.slice"); err == nil && st.Running() {
-		errs = append(errs, f.Act(ctx, "systemctl", "stop", "kubepods.slice"))
+		errs = append(errs, f.Execute(ctx, "systemctl", "stop", "kubepods.slice"))
 	}
-	all, err := f.cgroups(ctx)
+	all, err := f.findCgroups(ctx)
 	errs = append(errs, err)
 	for _, top := range all {
-		groups := f.groupsIn(top)
+		groups := f.listCgroups(top)
 		slices.Reverse(groups)
-		errs = append(errs, f.Act(ctx, append([]string{"rmdir"}, groups...)...))
+		errs = append(errs, f.Execute(ctx, append([]string{"rmdir"}, groups...)...))
 	}
 	return errors.Join(errs...)
 }

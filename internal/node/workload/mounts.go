@@ -10,14 +10,14 @@ import (
 )
 
 // findMounts returns the cluster's mount points, last mounted first.
-func (f finder) mounts(context.Context) ([]string, error) { return f.Mounts() }
+func (f workloadFinder) findMounts(context.Context) ([]string, error) { return f.ClusterMounts() }
 
 // unmountAll unmounts the cluster's mounts repeatedly until none is left or a pass changes nothing:
 // unmounting one may unmount others. Only what is left then is unmounted lazily.
-func (f finder) unmount(ctx context.Context) error {
+func (f workloadFinder) unmountAll(ctx context.Context) error {
 	flags := []string{}
 	for before := -1; ; {
-		points, err := f.Mounts()
+		points, err := f.ClusterMounts()
 		if err != nil || len(points) == 0 {
 			return err
 		}

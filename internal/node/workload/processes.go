@@ -19,27 +19,27 @@ import (
 // WorkloadKinds returns what a cluster runs on a host, in the order in which it is removed: units,
 // processes, mounts, cgroups. It inspects the host only and never queries the cluster, because k0s
 // and containerd may hang or not run any more.
-func Kinds(base leftover.Finder) []leftover.Kind {
-	f := finder{Finder: base, grace: 15 * time.Second, podGrace: 10 * time.Second}
+func WorkloadKinds(base leftover.Finder) []leftover.Kind {
+	f := workloadFinder{Finder: base, stopGrace: 15 * time.Second, podGrace: 10 * time.Second}
 	return []leftover.Kind{
-		{ID: "units", Title: "Stop k0s", Find: f.units, Take: f.stopUnits},
-		{ID: "processes", Title: "End the cluster's processes", Find: f.processNames, Take: f.endProcesses},
-		{ID: "mounts", Title: "Unmount what the cluster mounted", Find: f.mounts, Take: f.unmount},
-		{ID: "cgroups", Title: "Remove pods' cgroups", Find: f.cgroups, Take: f.removeCgroups},
+		{ID: "units", Title: "Stop k0s", Find: f.findUnits, Delete: f.stopUnits},
+		{ID: "processes", Title: "End the cluster's processes", Find: f.listProcessNames, Delete: f.endProcesses},
+		{ID: "mounts", Title: "Unmount what the cluster mounted", Find: f.findMounts, Delete: f.unmountAll},
+		{ID: "cgroups", Title: "Remove pods' cgroups", Find: f.findCgroups, Delete: f.removeCgroups},
 	}
 }
 
 // workloadFinder finds what a cluster runs on a host.
-type finder struct {
+type workloadFinder struct {
 	leftover.Finder
-	grace    time.Duration // time for k0s to stop
-	podGrace time.Duration // time for pods to end; a third of kubelet's default, because a reset should take half a minute
+	stopGrace time.Duration // time for k0s to stop
+	podGrace  time.Duration // time for pods to end; a third of kubelet's default, because a reset should take half a minute
 }
 
 // findUnits returns the cluster's units that run or start at boot.
-func (f finder) units(ctx context.Context) ([]string, error) {
+func (f workloadFinder) findUnits(ctx context.Context) ([]string, error) {
 	var all []string
-	for _, unit := range leftover.Units() {
+	for _, unit := range leftover.UnitNames() {
 		st, err := f.UnitState(ctx, unit)
 		if err != nil {
 			return nil, err
@@ -53,15 +53,15 @@ func (f finder) units(ctx context.Context) ([]string, error) {
 }
 
 // stopUnits stops the cluster's units, and kills a unit that does not stop within the grace period.
-func (f finder) stopUnits(ctx context.Context) error {
-	return leftover.Each(leftover.Units(), func(unit string) error {
-		gently, cancel := context.WithTimeout(ctx, f.grace)
+func (f workloadFinder) stopUnits(ctx context.Context) error {
+	return leftover.ForEach(leftover.UnitNames(), func(unit string) error {
+		gently, cancel := context.WithTimeout(ctx, f.stopGrace)
 		defer cancel()
 		err := f.StopUnit(gently, unit)
 		if err == nil || gently.Err() == nil || ctx.Err() != nil {
 			return err
 		}
-		if err := f.Act(ctx, "systemctl", "kill", "--signal=KILL", unit); err != nil {
+		if err := f.Execute(ctx, "systemctl", "kill", "--signal=KILL", unit); err != nil {
 			return err
 		}
 		return f.StopUnit(ctx, unit)
@@ -71,7 +71,7 @@ func (f finder) stopUnits(ctx context.Context) error {
 // findProcesses returns the cluster's processes: k0s, the programs in its data folder, the shims of
 // its containerd, all their descendants, and processes of pods whose shim has ended. It never
 // returns this process or one of its ancestors.
-func (f finder) processes() ([]host.Process, error) {
+func (f workloadFinder) findProcesses() ([]host.Process, error) {
 	list, err := f.ListProcesses()
 	if err != nil {
 		return nil, err
@@ -81,7 +81,7 @@ func (f finder) processes() ([]host.Process, error) {
 	roots := f.cgroupRoots("1")
 	for _, p := range list {
 		parent[p.PID] = p.PPID
-		own[p.PID] = f.ownProcess(p) || inKubepods(roots, f.cgroupsOf(p.PID))
+		own[p.PID] = f.isOwnProcess(p) || inKubepods(roots, f.cgroupsOf(p.PID))
 	}
 	protected := map[int]bool{1: true}
 	for pid := os.Getpid(); pid > 1 && !protected[pid]; pid = parent[pid] {
@@ -101,25 +101,25 @@ func (f finder) processes() ([]host.Process, error) {
 
 // isOwnProcess reports whether p belongs to the cluster: by its executable, or for a shim by the
 // address of its containerd.
-func (f finder) ownProcess(p host.Process) bool {
+func (f workloadFinder) isOwnProcess(p host.Process) bool {
 	switch {
-	case leftover.Below(p.Exe, f.DataDir+"/bin"):
+	case leftover.IsWithin(p.Exe, f.DataDir+"/bin"):
 		return true
 	case p.Exe == f.Binary:
 		return len(p.Args) > 1 && (p.Args[1] == "controller" || p.Args[1] == "worker")
 	case isShim(p):
 		i := slices.Index(p.Args, "-address")
-		return i >= 0 && i+1 < len(p.Args) && leftover.Below(p.Args[i+1], f.RunDir)
+		return i >= 0 && i+1 < len(p.Args) && leftover.IsWithin(p.Args[i+1], f.RunDir)
 	}
 	return false
 }
 
 // cgroupsOf returns the cgroup path of the process pid in each cgroup hierarchy.
-func (f finder) cgroupsOf(pid int) map[string]string { return f.cgroupRoots(strconv.Itoa(pid)) }
+func (f workloadFinder) cgroupsOf(pid int) map[string]string { return f.cgroupRoots(strconv.Itoa(pid)) }
 
 // cgroupRoots returns the cgroup path of the process pid in each hierarchy, without the
 // "/init.scope" of process 1.
-func (f finder) cgroupRoots(pid string) map[string]string {
+func (f workloadFinder) cgroupRoots(pid string) map[string]string {
 	text, err := f.ReadFile("/proc/" + pid + "/cgroup")
 	if err != nil {
 		return nil
@@ -147,8 +147,8 @@ func inKubepods(roots, cgroups map[string]string) bool {
 }
 
 // listProcessNames returns the cluster's processes, as shown to users: pid and executable.
-func (f finder) processNames(context.Context) ([]string, error) {
-	list, err := f.processes()
+func (f workloadFinder) listProcessNames(context.Context) ([]string, error) {
+	list, err := f.findProcesses()
 	var all []string
 	for _, p := range list {
 		name := p.Exe
@@ -162,14 +162,14 @@ func (f finder) processNames(context.Context) ([]string, error) {
 
 // endProcesses gives the programs of pods time to end, then kills processes until none is left: a
 // process may start another one while it is being killed.
-func (f finder) endProcesses(ctx context.Context) error {
-	if err := f.askPods(ctx); err != nil {
+func (f workloadFinder) endProcesses(ctx context.Context) error {
+	if err := f.terminatePods(ctx); err != nil {
 		return err
 	}
 	return wait.Until(ctx, wait.Options{What: "the cluster's processes to end", Timeout: 20 * time.Second, Interval: 100 * time.Millisecond,
-		Culprit: f.deaf, Next: "ps -eo pid,stat,wchan:32,args"},
+		Diagnose: f.describeSurvivor, NextCommand: "ps -eo pid,stat,wchan:32,args"},
 		func(context.Context) (bool, string, error) {
-			list, err := f.processes()
+			list, err := f.findProcesses()
 			if err != nil || len(list) == 0 {
 				return true, "", err
 			}
@@ -184,8 +184,8 @@ func (f finder) endProcesses(ctx context.Context) error {
 
 // describeSurvivor returns the state of the first process that does not end, or "". A process that
 // the kernel keeps waiting, for a disk or a mount that no longer exists, cannot be killed.
-func (f finder) deaf(context.Context) string {
-	list, err := f.processes()
+func (f workloadFinder) describeSurvivor(context.Context) string {
+	list, err := f.findProcesses()
 	if err != nil || len(list) == 0 {
 		return ""
 	}
@@ -201,11 +201,11 @@ func (f finder) deaf(context.Context) string {
 // terminatePods sends SIGTERM to the first program of each container, as kubelet does for a deleted
 // pod, so that a database can close its files. Programs that have not ended after the grace period
 // are killed later.
-func (f finder) askPods(ctx context.Context) error {
+func (f workloadFinder) terminatePods(ctx context.Context) error {
 	signaled := map[int]bool{}
 	err := wait.Until(ctx, wait.Options{What: "the pods' programs to end", Timeout: f.podGrace, Interval: 100 * time.Millisecond},
 		func(context.Context) (bool, string, error) {
-			list, err := f.containers()
+			list, err := f.findContainers()
 			for _, p := range list {
 				if !signaled[p.PID] {
 					signaled[p.PID] = true
@@ -222,8 +222,8 @@ func (f finder) askPods(ctx context.Context) error {
 
 // findContainers returns the first program of each container: the children of the shims of this
 // cluster's containerd, whatever their name.
-func (f finder) containers() ([]host.Process, error) {
-	list, err := f.processes()
+func (f workloadFinder) findContainers() ([]host.Process, error) {
+	list, err := f.findProcesses()
 	shims := map[int]bool{}
 	for _, p := range list {
 		shims[p.PID] = isShim(p)

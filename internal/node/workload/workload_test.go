@@ -31,7 +31,7 @@ func writeHostFiles(t *testing.T, f *hosttest.Fake, files map[string]string) {
 
 func workloadKind(t *testing.T, f *hosttest.Fake, id string) leftover.Kind {
 	t.Helper()
-	for _, k := range Kinds(leftover.Finder{Host: f.Host(), Cluster: leftover.Default()}) {
+	for _, k := range WorkloadKinds(leftover.Finder{Host: f.Host(), Scope: leftover.DefaultScope()}) {
 		if k.ID == id {
 			return k
 		}
@@ -54,9 +54,9 @@ func TestWorkloadKinds_StopUnitsThatRunOrStartAtBoot(t *testing.T) {
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			f := hosttest.New(t)
-			f.Unit["k0scontroller.service"] = c.state
+			f.Units["k0scontroller.service"] = c.state
 			r := workloadKind(t, f, "units").Remove(t.Context())
-			if (len(r.Removed) == 1) != c.found || r.Err != nil || len(r.Left) > 0 {
+			if (len(r.Removed) == 1) != c.found || r.Err != nil || len(r.Remaining) > 0 {
 				t.Errorf("%+v", r)
 			}
 		})
@@ -79,15 +79,15 @@ func (h *hangingUnits) StopUnit(ctx context.Context, unit string) error {
 
 func TestStopUnits_KillsHangingUnit(t *testing.T) {
 	f := hosttest.New(t)
-	f.Unit["k0scontroller.service"] = host.UnitState{Load: "loaded", Active: "active", Enable: "enabled"}
+	f.Units["k0scontroller.service"] = host.UnitState{Load: "loaded", Active: "active", Enable: "enabled"}
 	h := f.Host()
 	units := &hangingUnits{Fake: f}
 	h.Units = units
 	f.Expect("systemctl kill --signal=KILL k0scontroller.service").Do(func(host.Cmd) { units.killed = true })
-	if err := (finder{Finder: leftover.Finder{Host: h, Cluster: leftover.Default()}, grace: time.Millisecond}).stopUnits(t.Context()); err != nil {
+	if err := (workloadFinder{Finder: leftover.Finder{Host: h, Scope: leftover.DefaultScope()}, stopGrace: time.Millisecond}).stopUnits(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if st := f.Unit["k0scontroller.service"]; st.Running() {
+	if st := f.Units["k0scontroller.service"]; st.Running() {
 		t.Errorf("still running: %+v", st)
 	}
 }
@@ -124,15 +124,15 @@ func TestWorkloadKinds_EndProcessesOfClusterOnly(t *testing.T) {
 		"/proc/61/cgroup": "5:memory:/docker/abc/kubepods/podx\n0::/system.slice/docker-abc.scope/kubepods.slice/x\n",
 		"/proc/63/cgroup": "5:memory:/lab-b/kubepods/podx\n0::/kubepods-mine/x\n",
 	})
-	f.Proc = append(append([]host.Process{}, foreign...), own...)
+	f.Processes = append(append([]host.Process{}, foreign...), own...)
 	r := workloadKind(t, f, "processes").Remove(t.Context())
-	if r.Err != nil || len(r.Left) > 0 {
-		t.Errorf("left %q, %v", r.Left, r.Err)
+	if r.Err != nil || len(r.Remaining) > 0 {
+		t.Errorf("left %q, %v", r.Remaining, r.Err)
 	}
 	// 30 and 32 are ancestors of this process.
 	want := append(append([]host.Process{}, foreign...), own[2], own[4])
-	if len(f.Proc) != len(want) {
-		t.Errorf("still there: %v\nwant: %v", f.Proc, want)
+	if len(f.Processes) != len(want) {
+		t.Errorf("still there: %v\nwant: %v", f.Processes, want)
 	}
 	for _, p := range r.Removed {
 		pid, _ := strconv.Atoi(strings.Fields(p)[0])
@@ -147,7 +147,7 @@ func TestWorkloadKinds_EndProcessesOfClusterOnly(t *testing.T) {
 func TestEndProcesses_TerminatesPodsBeforeKilling(t *testing.T) {
 	const shim = "/var/lib/k0s/bin/containerd-shim-runc-v2"
 	f := hosttest.New(t)
-	f.Proc = []host.Process{
+	f.Processes = []host.Process{
 		{PID: 21, PPID: 1, Exe: "/var/lib/k0s/bin/kube-apiserver"},
 		{PID: 30, PPID: 1, Exe: shim, Args: []string{shim, "-address", "/run/k0s/containerd.sock"}},
 		{PID: 31, PPID: 30, Exe: "/pause"},
@@ -157,17 +157,17 @@ func TestEndProcesses_TerminatesPodsBeforeKilling(t *testing.T) {
 		{PID: 60, PPID: 1, Exe: "/usr/bin/containerd-shim-runc-v2", Args: []string{"x", "-address", "/run/containerd/containerd.sock"}},
 		{PID: 61, PPID: 60, Exe: "/foreign"},
 	}
-	f.Deaf = []int{34}
+	f.IgnoresSIGTERM = []int{34}
 	writeHostFiles(t, f, map[string]string{"/proc/1/cgroup": "0::/\n", "/proc/33/cgroup": "0::/kubepods/burstable/podx/y\n"})
-	pods := finder{Finder: leftover.Finder{Host: f.Host(), Cluster: leftover.Default()}, podGrace: 20 * time.Millisecond}
+	pods := workloadFinder{Finder: leftover.Finder{Host: f.Host(), Scope: leftover.DefaultScope()}, podGrace: 20 * time.Millisecond}
 	if err := pods.endProcesses(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if want := []int{31, 32, 34}; !slices.Equal(f.Asked, want) {
-		t.Errorf("terminated: %v, want %v", f.Asked, want)
+	if want := []int{31, 32, 34}; !slices.Equal(f.Terminated, want) {
+		t.Errorf("terminated: %v, want %v", f.Terminated, want)
 	}
-	if len(f.Proc) != 2 || f.Proc[0].PID != 60 || f.Proc[1].PID != 61 {
-		t.Errorf("still there: %v", f.Proc)
+	if len(f.Processes) != 2 || f.Processes[0].PID != 60 || f.Processes[1].PID != 61 {
+		t.Errorf("still there: %v", f.Processes)
 	}
 }
 
@@ -190,7 +190,7 @@ func TestUnmountAll_RepeatsUntilNothingIsLeft(t *testing.T) {
 	f.Expect("umount " + c).Do(set(a, b))
 	f.Expect("umount " + b).Do(set()) // unmounts a too
 	f.Expect("umount "+a).Return("", &host.CommandError{Code: 32, Tail: "not mounted"})
-	if r := workloadKind(t, f, "mounts").Remove(t.Context()); r.Err != nil || len(r.Left) > 0 || !reflect.DeepEqual(r.Removed, []string{c, b, a}) {
+	if r := workloadKind(t, f, "mounts").Remove(t.Context()); r.Err != nil || len(r.Remaining) > 0 || !reflect.DeepEqual(r.Removed, []string{c, b, a}) {
 		t.Errorf("%+v", r)
 	}
 }
@@ -208,7 +208,7 @@ func TestUnmountAll_IsLazyOnlyAtTheEnd(t *testing.T) {
 	f.Expect("umount "+a).Return("", busy)
 	f.Expect("umount -l "+a).Return("", busy)
 	r := workloadKind(t, f, "mounts").Remove(t.Context())
-	if r.Err == nil || !reflect.DeepEqual(r.Left, []string{a}) {
+	if r.Err == nil || !reflect.DeepEqual(r.Remaining, []string{a}) {
 		t.Errorf("%+v; want %s to remain", r, a)
 	}
 }
@@ -233,9 +233,9 @@ func TestWorkloadKinds_RemoveInnermostCgroupsFirst(t *testing.T) {
 
 func TestFindCgroups_IncludesContainerdUnlessUnitOfHost(t *testing.T) {
 	const memory, systemd = "/sys/fs/cgroup/memory/system.slice", "/sys/fs/cgroup/systemd/system.slice"
-	before := &leftover.Before{Paths: map[string]leftover.Path{systemd: {}}}
+	before := &leftover.HostState{Paths: map[string]leftover.PathState{systemd: {}}}
 	cases := map[string]struct {
-		before  *leftover.Before
+		before  *leftover.HostState
 		running bool
 		want    []string
 	}{
@@ -251,11 +251,11 @@ func TestFindCgroups_IncludesContainerdUnlessUnitOfHost(t *testing.T) {
 				memory + "/containerd.service/cgroup.procs": "", systemd + "/containerd.service/cgroup.procs": "", systemd + "/dbus.service/cgroup.procs": "",
 			})
 			if c.running {
-				f.Unit["containerd.service"] = host.UnitState{Load: "loaded", Active: "active"}
+				f.Units["containerd.service"] = host.UnitState{Load: "loaded", Active: "active"}
 			}
-			cl := leftover.Default()
+			cl := leftover.DefaultScope()
 			cl.Before = c.before
-			got, err := finder{Finder: leftover.Finder{Host: f.Host(), Cluster: cl}}.cgroups(t.Context())
+			got, err := workloadFinder{Finder: leftover.Finder{Host: f.Host(), Scope: cl}}.findCgroups(t.Context())
 			if err != nil || !reflect.DeepEqual(got, c.want) {
 				t.Errorf("found %q, %v; want %q", got, err, c.want)
 			}
@@ -265,13 +265,13 @@ func TestFindCgroups_IncludesContainerdUnlessUnitOfHost(t *testing.T) {
 
 func TestWorkloadKinds_StopSliceOfKubelet(t *testing.T) {
 	f := hosttest.New(t)
-	f.Unit["kubepods.slice"] = host.UnitState{Load: "loaded", Active: "active"}
+	f.Units["kubepods.slice"] = host.UnitState{Load: "loaded", Active: "active"}
 	writeHostFiles(t, f, map[string]string{
 		"/proc/self/mountinfo": "30 24 0:27 / /sys/fs/cgroup rw - cgroup2 cgroup rw\n",
 		"/sys/fs/cgroup/kubepods.slice/kubepods-pod1.slice/cgroup.procs": "",
 	})
 	f.Expect("systemctl stop kubepods.slice").Do(func(host.Cmd) { _ = os.RemoveAll(filepath.Join(f.Root, "/sys/fs/cgroup/kubepods.slice")) })
-	if r := workloadKind(t, f, "cgroups").Remove(t.Context()); r.Err != nil || len(r.Left) > 0 {
+	if r := workloadKind(t, f, "cgroups").Remove(t.Context()); r.Err != nil || len(r.Remaining) > 0 {
 		t.Errorf("%+v", r)
 	}
 }

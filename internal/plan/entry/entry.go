@@ -18,50 +18,50 @@ import (
 )
 
 // Admitter requests the admission of this host to an existing cluster.
-type Door interface {
+type Admitter interface {
 	// Admit returns the join token of k0s, and additional files of the node by path.
 	// It waits and reports that while the cluster is busy.
 	Admit(ctx context.Context, report step.Report) (token []byte, files map[string][]byte, err error)
 }
 
 // APIAccess is how a worker reaches the API servers before and after it is a node.
-type Way struct {
-	Files  []string               // that Seed may write
-	Needed func() (string, error) // returns why Seed is needed, or ""
-	Seed   func() error           // configures the first controllers of the node's load balancer
+type APIAccess struct {
+	Files     []string               // that Seed may write
+	CheckSeed func() (string, error) // returns why Seed is needed, or ""
+	Seed      func() error           // configures the first controllers of the node's load balancer
 }
 
 // Steps returns the step that stores the addresses of the controllers, or nil if w is nil, for a controller.
-func (w *Way) Prepare() []step.Step {
+func (w *APIAccess) Steps() []step.Step {
 	if w == nil {
 		return nil
 	}
-	return []step.Step{{ID: "controllers", Title: "Remember the cluster's controllers", Touches: w.Files,
+	return []step.Step{{ID: "controllers", Title: "Remember the cluster's controllers", Affects: w.Files,
 		Check: func(context.Context) (step.State, error) {
-			return look(w.Needed())
+			return stateFromReason(w.CheckSeed())
 		},
 		Apply: func(context.Context, step.Report) error { return w.Seed() },
 	}}
 }
 
 // joinToken creates the steps that request and remove the join token of k0s.
-type Admission struct {
-	Host host.Host
-	K0s  k0s.Service
-	Door Door
-	Now  func() time.Time
+type JoinToken struct {
+	Host     host.Host
+	K0s      k0s.Service
+	Admitter Admitter
+	Now      func() time.Time
 }
 
 // maxTokenAge is the age up to which an unused k0s token is used. It is less than the lifetime
 // that the cluster gives the token.
-const tokenLife = 10 * time.Minute
+const maxTokenAge = 10 * time.Minute
 
 // requestStep returns the step that requests admission to the cluster. A host that has already joined
 // does not need a token. A controller that has not joined requests one in each run, because the admission
 // also removes the etcd member of an earlier attempt that died.
-func (a Admission) Ask() step.Step {
+func (a JoinToken) RequestStep() step.Step {
 	requested := false
-	return step.Step{ID: "request-join", Title: "Ask the cluster to be let in", Touches: []string{k0s.TokenPath, k0s.RegistryDir, k0s.EtcdMember},
+	return step.Step{ID: "request-join", Title: "Ask the cluster to be let in", Affects: []string{k0s.TokenPath, k0s.RegistryDir, k0s.EtcdMemberDir},
 		Check: func(context.Context) (step.State, error) {
 			if a.K0s.Joined() {
 				return step.Done(), nil
@@ -72,7 +72,7 @@ func (a Admission) Ask() step.Step {
 				return step.Needed("this host has no join token of k0s"), nil
 			case err != nil:
 				return step.State{}, err
-			case a.Now().After(info.ModTime().Add(tokenLife)):
+			case a.Now().After(info.ModTime().Add(maxTokenAge)):
 				return step.Needed("the join token of k0s is too old"), nil
 			case !a.K0s.Worker && !requested:
 				return step.Needed("this host has a join token but is not a member of etcd"), nil
@@ -80,11 +80,11 @@ func (a Admission) Ask() step.Step {
 			return step.Done(), nil
 		},
 		Apply: func(ctx context.Context, report step.Report) error {
-			joined, err := a.K0s.Settle(ctx, report)
+			joined, err := a.K0s.ResetFailedJoin(ctx, report)
 			if err != nil || joined {
 				return err
 			}
-			token, files, err := a.Door.Admit(ctx, report)
+			token, files, err := a.Admitter.Admit(ctx, report)
 			if err != nil {
 				return err
 			}
@@ -101,8 +101,8 @@ func (a Admission) Ask() step.Step {
 
 // removeTokenStep returns the step that removes the token after the host has joined. k0s does not read
 // it again.
-func (a Admission) Forget() step.Step {
-	return step.Step{ID: "forget-token", Title: "Forget the token", Touches: []string{k0s.TokenPath},
+func (a JoinToken) RemoveStep() step.Step {
+	return step.Step{ID: "forget-token", Title: "Forget the token", Affects: []string{k0s.TokenPath},
 		Check: func(context.Context) (step.State, error) {
 			if _, err := a.Host.Lstat(k0s.TokenPath); errors.Is(err, fs.ErrNotExist) {
 				return step.Done(), nil
@@ -114,16 +114,16 @@ func (a Admission) Forget() step.Step {
 }
 
 // BundleCache is the documents of the bundle that a node keeps, in addition to the images and programs that it uses.
-type Kept struct {
+type BundleCache struct {
 	Dir   string
 	Files map[string][]byte // by path in Dir
 }
 
 // storeStep returns the step that stores the bundle's documents. Together with the images and programs that
 // the node has anyway, they are everything that another host needs to join.
-func (k Kept) Keep(h host.Host) step.Step {
+func (k BundleCache) StoreStep(h host.Host) step.Step {
 	paths := slices.Sorted(maps.Keys(k.Files))
-	return step.Step{ID: "keep-bundle", Title: "Keep the bundle's index", Touches: []string{k.Dir},
+	return step.Step{ID: "keep-bundle", Title: "Keep the bundle's index", Affects: []string{k.Dir},
 		Check: func(context.Context) (step.State, error) {
 			for _, p := range paths {
 				have, err := h.ReadFile(path.Join(k.Dir, p))
@@ -148,11 +148,11 @@ func (k Kept) Keep(h host.Host) step.Step {
 }
 
 // agentStep returns the step that starts Plinth's agent from binary.
-func Agent(h host.Host, binary, dataDir string) step.Step {
-	unit := node.AgentService(h, binary, dataDir)
-	return step.Step{ID: "agent", Title: "Start Plinth's agent", Touches: []string{unit.Path(), node.AgentUnit},
+func AgentStep(h host.Host, binary, dataDir string) step.Step {
+	unit := node.NewAgentService(h, binary, dataDir)
+	return step.Step{ID: "agent", Title: "Start Plinth's agent", Affects: []string{unit.UnitPath(), node.AgentUnit},
 		Check: func(ctx context.Context) (step.State, error) {
-			return look(unit.Needed(ctx))
+			return stateFromReason(unit.Check(ctx))
 		},
 		Apply: func(ctx context.Context, _ step.Report) error { return unit.Apply(ctx) },
 	}

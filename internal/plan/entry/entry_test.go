@@ -26,16 +26,16 @@ func TestJoinToken_RequestsInEachRunOnlyOnControllerThatHasNotJoined(t *testing.
 		requests int    // in two runs
 		joined   string // file of a host that has joined
 	}{
-		{"controller", false, 2, k0s.EtcdMember + "/wal/0.wal"},
+		{"controller", false, 2, k0s.EtcdMemberDir + "/wal/0.wal"},
 		{"worker", true, 1, k0s.KubeletConf},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			h := hosttest.New(t).Host()
 			admitter := &countingAdmitter{}
-			token := Admission{Host: h, K0s: k0s.Service{Host: h, Worker: tt.worker, Joins: true}, Door: admitter, Now: time.Now}
+			token := JoinToken{Host: h, K0s: k0s.Service{Host: h, Worker: tt.worker, JoinsCluster: true}, Admitter: admitter, Now: time.Now}
 			run := func() {
 				t.Helper()
-				if _, err := (step.Runner{Verb: "join", Now: time.Now}).Run(t.Context(), []step.Step{token.Ask()}); err != nil {
+				if _, err := (step.Runner{Verb: "join", Now: time.Now}).Run(t.Context(), []step.Step{token.RequestStep()}); err != nil {
 					t.Fatal(err)
 				}
 			}

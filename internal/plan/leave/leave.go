@@ -15,42 +15,42 @@ import (
 )
 
 // LeavingNode is a node to drain or to remove from its cluster.
-type Node struct {
-	Name     string
-	Known    bool // the cluster has a node with this name
-	Gone     bool // the node is not Ready, so nothing stops its pods
-	Nameless bool // only a member of etcd that never started; Name is its address
-	Kube     *kube.Client
-	Timeout  time.Duration // for the pods to leave the node
-	Now      func() time.Time
+type LeavingNode struct {
+	Name      string
+	InCluster bool // the cluster has a node with this name
+	NotReady  bool // the node is not Ready, so nothing stops its pods
+	EtcdOnly  bool // only a member of etcd that never started; Name is its address
+	Kube      *kube.Client
+	Timeout   time.Duration // for the pods to leave the node
+	Now       func() time.Time
 	// InEtcd reports whether the node is still a member of etcd, and RemoveFromEtcd removes
 	// the member. Both are nil for a node that is not a member.
-	Votes  func(context.Context) (bool, error)
-	Unvote func(context.Context) error
+	InEtcd         func(context.Context) (bool, error)
+	RemoveFromEtcd func(context.Context) error
 }
 
 // DrainNode returns the steps that move the pods of d to other nodes.
-func Drain(d Node) []step.Step { return []step.Step{d.cordon(), d.drain()} }
+func DrainNode(d LeavingNode) []step.Step { return []step.Step{d.cordonNode(), d.drainNode()} }
 
 // RemoveNode returns the steps that remove d from the cluster: first its etcd member, then its Node object, so
 // that an interrupted run does not leave a voting member of etcd without a node. A member of
 // etcd that never started has nothing else to remove.
-func Remove(d Node) []step.Step {
+func RemoveNode(d LeavingNode) []step.Step {
 	var steps []step.Step
-	if d.Known {
-		steps = Drain(d)
+	if d.InCluster {
+		steps = DrainNode(d)
 	}
-	if d.Votes != nil {
-		steps = append(steps, d.etcdMember())
+	if d.InEtcd != nil {
+		steps = append(steps, d.removeEtcdMember())
 	}
-	if d.Nameless {
+	if d.EtcdOnly {
 		return steps
 	}
-	return append(steps, d.credentials(), d.claims(), d.objects())
+	return append(steps, d.revokeCredentials(), d.releaseVolumes(), d.deleteObjects())
 }
 
-func (d Node) cordon() step.Step {
-	return step.Step{ID: "node-cordon", Title: "Place no new pods on " + d.Name, Touches: []string{"Node " + d.Name},
+func (d LeavingNode) cordonNode() step.Step {
+	return step.Step{ID: "node-cordon", Title: "Place no new pods on " + d.Name, Affects: []string{"Node " + d.Name},
 		Check: func(ctx context.Context) (step.State, error) {
 			n, err := d.Kube.Node(ctx, d.Name)
 			if err != nil || n.Cordoned {
@@ -58,40 +58,42 @@ func (d Node) cordon() step.Step {
 			}
 			return step.Needed("new pods can be scheduled on it"), nil
 		},
-		Apply: func(ctx context.Context, _ step.Report) error { return member.SetPlacing(ctx, d.Kube, d.Name, false) },
+		Apply: func(ctx context.Context, _ step.Report) error {
+			return member.SetSchedulable(ctx, d.Kube, d.Name, false)
+		},
 	}
 }
 
-func (d Node) drain() step.Step {
-	return step.Step{ID: "node-drain", Title: "Move the pods of " + d.Name + " elsewhere", Touches: []string{"pods on " + d.Name},
+func (d LeavingNode) drainNode() step.Step {
+	return step.Step{ID: "node-drain", Title: "Move the pods of " + d.Name + " elsewhere", Affects: []string{"pods on " + d.Name},
 		Check: func(ctx context.Context) (step.State, error) {
-			pods, err := member.Pods(ctx, d.Kube, d.Name)
-			if err != nil || !member.Staying(pods, d.Gone) {
+			pods, err := member.PodsToEvict(ctx, d.Kube, d.Name)
+			if err != nil || !member.HasPodsToEvict(pods, d.NotReady) {
 				return step.Done(), err
 			}
 			return step.Needed(fmt.Sprintf("it runs %d pods, such as %s", len(pods), pods[0])), nil
 		},
 		Apply: func(ctx context.Context, report step.Report) error {
-			return member.Drain(ctx, d.Kube, kube.Wait{Timeout: d.Timeout, Report: report}, d.Name, d.Gone)
+			return member.Drain(ctx, d.Kube, kube.Wait{Timeout: d.Timeout, Report: report}, d.Name, d.NotReady)
 		},
 	}
 }
 
-func (d Node) etcdMember() step.Step {
-	return step.Step{ID: "node-etcd", Title: "Take the vote of " + d.Name + " away", Touches: []string{"etcd member " + d.Name},
+func (d LeavingNode) removeEtcdMember() step.Step {
+	return step.Step{ID: "node-etcd", Title: "Take the vote of " + d.Name + " away", Affects: []string{"etcd member " + d.Name},
 		Check: func(ctx context.Context) (step.State, error) {
-			votes, err := d.Votes(ctx)
+			votes, err := d.InEtcd(ctx)
 			if err != nil || !votes {
 				return step.Done(), err
 			}
 			return step.Needed("it is a member of etcd"), nil
 		},
 		Apply: func(ctx context.Context, report step.Report) error {
-			if err := d.Unvote(ctx); err != nil {
+			if err := d.RemoveFromEtcd(ctx); err != nil {
 				return err
 			}
 			// If it was the leader, the other members elect a new one first.
-			o := wait.Options{What: "the API server to answer without " + d.Name, Timeout: time.Minute, Next: "sudo plinth node list", OnReason: func(r string) { report(r, 0, 0) }}
+			o := wait.Options{What: "the API server to answer without " + d.Name, Timeout: time.Minute, NextCommand: "sudo plinth node list", OnReason: func(r string) { report(r, 0, 0) }}
 			return wait.Until(ctx, o, func(ctx context.Context) (bool, string, error) {
 				_, err := d.Kube.Nodes(ctx)
 				if err != nil {
@@ -103,45 +105,45 @@ func (d Node) etcdMember() step.Step {
 	}
 }
 
-func (d Node) credentials() step.Step {
-	return step.Step{ID: "node-credentials", Title: "Revoke the credentials of " + d.Name, Touches: []string{"ValidatingAdmissionPolicy plinth-removed-nodes"},
+func (d LeavingNode) revokeCredentials() step.Step {
+	return step.Step{ID: "node-credentials", Title: "Revoke the credentials of " + d.Name, Affects: []string{"ValidatingAdmissionPolicy plinth-removed-nodes"},
 		Check: func(ctx context.Context) (step.State, error) {
-			revoked, err := member.Revoked(ctx, d.Kube, d.Name)
+			revoked, err := member.IsNodeRevoked(ctx, d.Kube, d.Name)
 			if err != nil || revoked {
 				return step.Done(), err
 			}
 			return step.Needed("its credentials are still valid"), nil
 		},
 		Apply: func(ctx context.Context, _ step.Report) error {
-			return member.Revoke(ctx, d.Kube, d.Name, d.Now().UTC().Format(time.RFC3339))
+			return member.RevokeNode(ctx, d.Kube, d.Name, d.Now().UTC().Format(time.RFC3339))
 		},
 	}
 }
 
 // releaseVolumes returns the step that deletes the claims of volumes that exist only on the node, so that
 // StatefulSets create new volumes. Pods that are bound to a removed node would wait forever.
-func (d Node) claims() step.Step {
-	return step.Step{ID: "node-claims", Title: "Let go of the volumes of " + d.Name, Touches: []string{"volumes on " + d.Name},
+func (d LeavingNode) releaseVolumes() step.Step {
+	return step.Step{ID: "node-claims", Title: "Let go of the volumes of " + d.Name, Affects: []string{"volumes on " + d.Name},
 		Check: func(ctx context.Context) (step.State, error) {
-			claims, err := member.Claims(ctx, d.Kube, d.Name)
+			claims, err := member.ReleasablePVCs(ctx, d.Kube, d.Name)
 			if err != nil || len(claims) == 0 {
 				return step.Done(), err
 			}
 			return step.Needed(claims[0].String() + " is bound to a volume on it"), nil
 		},
 		Apply: func(ctx context.Context, _ step.Report) error {
-			claims, err := member.Claims(ctx, d.Kube, d.Name)
+			claims, err := member.ReleasablePVCs(ctx, d.Kube, d.Name)
 			if err != nil {
 				return err
 			}
-			return member.Release(ctx, d.Kube, claims)
+			return member.ReleasePVCs(ctx, d.Kube, claims)
 		},
 	}
 }
 
-func (d Node) objects() step.Step {
+func (d LeavingNode) deleteObjects() step.Step {
 	existing := func(ctx context.Context) (found []kube.Object, err error) {
-		for _, o := range member.Objects(d.Name) {
+		for _, o := range member.NodeObjects(d.Name) {
 			ok, err := d.Kube.Exists(ctx, o)
 			if err != nil {
 				return nil, err
@@ -152,7 +154,7 @@ func (d Node) objects() step.Step {
 		}
 		return found, nil
 	}
-	return step.Step{ID: "node-objects", Title: "Remove " + d.Name + " from the list of nodes", Touches: []string{"Node " + d.Name},
+	return step.Step{ID: "node-objects", Title: "Remove " + d.Name + " from the list of nodes", Affects: []string{"Node " + d.Name},
 		Check: func(ctx context.Context) (step.State, error) {
 			found, err := existing(ctx)
 			if err != nil || len(found) == 0 {
@@ -174,7 +176,7 @@ func (d Node) objects() step.Step {
 			if err != nil {
 				return err
 			}
-			return member.Forget(ctx, d.Kube, d.Name)
+			return member.DeletePods(ctx, d.Kube, d.Name)
 		},
 	}
 }

@@ -12,18 +12,18 @@ import (
 )
 
 // FileReader contains the methods of a host that Files needs.
-type Reader interface {
+type FileReader interface {
 	ReadFile(path string) ([]byte, error)
 	Lstat(path string) (fs.FileInfo, error)
 	ReadDir(path string) ([]fs.DirEntry, error)
 }
 
 // Files reads the files of one host.
-type Files struct{ Reader }
+type Files struct{ FileReader }
 
 // ParseFile reads the file at path, which must exist, and returns what parse
 // makes of it. Errors of parse are prefixed with the path.
-func Parse[T any](f Files, path string, parse func([]byte) (T, error)) (T, error) {
+func ParseFile[T any](f Files, path string, parse func([]byte) (T, error)) (T, error) {
 	text, err := f.ReadFile(path)
 	if err != nil {
 		var none T
@@ -38,7 +38,7 @@ func Parse[T any](f Files, path string, parse func([]byte) (T, error)) (T, error
 
 // ReadBytes returns the content of the file at path, or nil if it cannot be
 // read.
-func (f Files) Raw(path string) []byte {
+func (f Files) ReadBytes(path string) []byte {
 	b, err := f.ReadFile(path)
 	if err != nil {
 		return nil
@@ -48,7 +48,7 @@ func (f Files) Raw(path string) []byte {
 
 // ReadText returns the content of the file at path without surrounding white
 // space, or "" if it cannot be read.
-func (f Files) Text(path string) string { return strings.TrimSpace(string(f.Raw(path))) }
+func (f Files) ReadText(path string) string { return strings.TrimSpace(string(f.ReadBytes(path))) }
 
 // Exists reports whether path exists, even as a symbolic link without a target.
 func (f Files) Exists(path string) bool {
@@ -57,4 +57,4 @@ func (f Files) Exists(path string) bool {
 }
 
 // IsMissing reports whether err means that a file does not exist.
-func Missing(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) }
+func IsMissing(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) }

@@ -14,12 +14,12 @@ import (
 
 // benchTempFile is a file descriptor of a file without a name: the kernel
 // deletes the file when the descriptor is closed.
-type unnamed int
+type benchTempFile int
 
 // openBenchFile creates a benchTempFile in dir and reserves size bytes for it.
 // On a file system without O_TMPFILE it removes the name of the file before
 // anything is written.
-func open(dir string, size int64) (File, error) {
+func openBenchFile(dir string, size int64) (BenchFile, error) {
 	fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
 	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EISDIR) {
 		name := filepath.Join(dir, ".plinth-measure-"+strconv.Itoa(unix.Getpid()))
@@ -32,10 +32,10 @@ func open(dir string, size int64) (File, error) {
 	}
 	// etcd preallocates its log; a file system that cannot is measured without that.
 	_ = unix.Fallocate(fd, 0, 0, size)
-	return unnamed(fd), nil
+	return benchTempFile(fd), nil
 }
 
-func (f unnamed) Write(b []byte) (int, error) {
+func (f benchTempFile) Write(b []byte) (int, error) {
 	for done := 0; done < len(b); {
 		n, err := unix.Write(int(f), b[done:])
 		if err != nil && !errors.Is(err, unix.EINTR) {
@@ -47,7 +47,7 @@ func (f unnamed) Write(b []byte) (int, error) {
 }
 
 // Sync waits until the data has reached the disk.
-func (f unnamed) Sync() error {
+func (f benchTempFile) Sync() error {
 	for {
 		if err := unix.Fdatasync(int(f)); !errors.Is(err, unix.EINTR) {
 			return err
@@ -55,14 +55,14 @@ func (f unnamed) Sync() error {
 	}
 }
 
-func (f unnamed) Close() error { return unix.Close(int(f)) }
+func (f benchTempFile) Close() error { return unix.Close(int(f)) }
 
 // trackCPUWait locks the goroutine to its thread and returns a function that
 // reads how long this thread has waited for a processor, and one that ends the
 // tracking. The source is /proc/PID/schedstat (kernel documentation,
 // sched-stats: time on a processor and time waited for one, in nanoseconds). On
 // a kernel without it the wait is always 0.
-func queued() (total func() time.Duration, done func()) {
+func trackCPUWait() (total func() time.Duration, done func()) {
 	runtime.LockOSThread()
 	fd, err := unix.Open("/proc/thread-self/schedstat", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 )
 
 // kernelFeature describes how the presence of a kernel feature can be detected.
-type feature struct {
+type kernelFeature struct {
 	name   string
 	module string // "" if it cannot be a module; a second name is that of older kernels
 	config string // without CONFIG_; a second name likewise
@@ -19,8 +19,8 @@ type feature struct {
 
 // nodeFeatures returns the features that a k0s node with kube-router and
 // kube-proxy needs.
-func features() []feature {
-	return []feature{
+func nodeFeatures() []kernelFeature {
+	return []kernelFeature{
 		{"overlay", "overlay", "OVERLAY_FS", ""},
 		{"bridge", "bridge", "BRIDGE", "/sys/module/bridge"},
 		{"br_netfilter", "br_netfilter", "BRIDGE_NETFILTER", "/proc/sys/net/bridge/bridge-nf-call-iptables"},
@@ -46,7 +46,7 @@ func features() []feature {
 }
 
 // KernelEvidence is all that a host reports about the features of its kernel.
-type Evidence struct {
+type KernelEvidence struct {
 	Filesystems []byte // /proc/filesystems
 	Loaded      []byte // /proc/modules
 	Builtin     []byte // modules.builtin
@@ -58,36 +58,36 @@ type Evidence struct {
 
 // DetectKernelFeatures returns the state of each feature that a k0s node needs,
 // and of the modules named by others.
-func Features(e Evidence, others ...string) []facts.Feature {
-	w := weighed{
-		Evidence:    e,
-		filesystems: filesystems(e.Filesystems), loaded: modules(e.Loaded),
-		builtin: modules(e.Builtin), onDisk: modules(e.OnDisk), config: config(e.Config),
+func DetectKernelFeatures(e KernelEvidence, others ...string) []facts.Feature {
+	w := parsedEvidence{
+		KernelEvidence: e,
+		filesystems:    parseFilesystems(e.Filesystems), loaded: parseModuleNames(e.Loaded),
+		builtin: parseModuleNames(e.Builtin), onDisk: parseModuleNames(e.OnDisk), config: parseKernelConfig(e.Config),
 	}
 	var all []facts.Feature
-	wanted := features()
+	wanted := nodeFeatures()
 	for _, name := range others {
-		if !slices.ContainsFunc(wanted, func(ft feature) bool { return ft.name == name }) {
-			wanted = append(wanted, feature{name: name, module: strings.ReplaceAll(name, "-", "_")})
+		if !slices.ContainsFunc(wanted, func(ft kernelFeature) bool { return ft.name == name }) {
+			wanted = append(wanted, kernelFeature{name: name, module: strings.ReplaceAll(name, "-", "_")})
 		}
 	}
 	for _, ft := range wanted {
-		state, how := w.state(ft)
+		state, how := w.featureState(ft)
 		all = append(all, facts.Feature{Name: ft.name, State: state, How: how})
 	}
 	return all
 }
 
 // parsedEvidence is KernelEvidence with its files parsed.
-type weighed struct {
-	Evidence
+type parsedEvidence struct {
+	KernelEvidence
 	filesystems, loaded, builtin, onDisk map[string]bool
 	config                               map[string]string
 }
 
 // featureState returns the state of ft and the file that shows it. The
 // strongest evidence comes first.
-func (e weighed) state(ft feature) (facts.FeatureState, string) {
+func (e parsedEvidence) featureState(ft kernelFeature) (facts.FeatureState, string) {
 	modules := strings.Fields(ft.module)
 	in := func(names map[string]bool) bool {
 		return slices.ContainsFunc(modules, func(m string) bool { return names[m] })
@@ -115,15 +115,15 @@ func (e weighed) state(ft feature) (facts.FeatureState, string) {
 	case e.OnDisk != nil:
 		return facts.Missing, "neither modules.builtin nor modules.dep names it"
 	}
-	return facts.FeatureVague, "this host has neither a kernel configuration nor a list of modules"
+	return facts.FeatureUnknown, "this host has neither a kernel configuration nor a list of modules"
 }
 
 // parseModuleNames returns the first name of each line of /proc/modules,
 // modules.builtin or modules.dep, without directory and suffix. Dashes become
 // underscores.
-func modules(text []byte) map[string]bool {
+func parseModuleNames(text []byte) map[string]bool {
 	all := map[string]bool{}
-	for f := range lines(text) {
+	for f := range fieldsByLine(text) {
 		name, _, _ := strings.Cut(path.Base(strings.TrimSuffix(f[0], ":")), ".ko")
 		all[strings.ReplaceAll(name, "-", "_")] = true
 	}
@@ -133,7 +133,7 @@ func modules(text []byte) map[string]bool {
 // parseKernelConfig returns the options of a kernel configuration: option
 // without CONFIG_ → y, m or n. An option that is not mentioned is not in the
 // map.
-func config(text []byte) map[string]string {
+func parseKernelConfig(text []byte) map[string]string {
 	all := map[string]string{}
 	for line := range bytes.Lines(text) {
 		s := strings.TrimSpace(string(line))
@@ -152,9 +152,9 @@ func config(text []byte) map[string]string {
 }
 
 // parseFilesystems returns the file system types in /proc/filesystems.
-func filesystems(text []byte) map[string]bool {
+func parseFilesystems(text []byte) map[string]bool {
 	all := map[string]bool{}
-	for f := range lines(text) {
+	for f := range fieldsByLine(text) {
 		all[f[len(f)-1]] = true
 	}
 	return all
@@ -162,9 +162,9 @@ func filesystems(text []byte) map[string]bool {
 
 // ParseCgroupControllers returns the control group version 1 controllers that
 // are enabled in /proc/cgroups.
-func Controllers(text []byte) map[string]bool {
+func ParseCgroupControllers(text []byte) map[string]bool {
 	all := map[string]bool{}
-	for f := range lines(text) {
+	for f := range fieldsByLine(text) {
 		if len(f) >= 4 && f[0][0] != '#' && f[3] == "1" {
 			all[f[0]] = true
 		}

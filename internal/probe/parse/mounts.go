@@ -17,14 +17,14 @@ type Mount struct {
 
 // ParseMounts returns the mounts in /proc/self/mountinfo (proc(5)), oldest
 // first.
-func Mounts(text []byte) []Mount {
+func ParseMounts(text []byte) []Mount {
 	var all []Mount
-	for f := range lines(text) {
+	for f := range fieldsByLine(text) {
 		dash := slices.Index(f, "-")
 		if dash < 6 || len(f) < dash+3 {
 			continue
 		}
-		m := Mount{Point: unescape(f[4]), Options: strings.Split(f[5], ","), FSType: f[dash+1], Device: unescape(f[dash+2])}
+		m := Mount{Point: unescapeOctal(f[4]), Options: strings.Split(f[5], ","), FSType: f[dash+1], Device: unescapeOctal(f[dash+2])}
 		if len(f) > dash+3 {
 			for _, o := range strings.Split(f[dash+3], ",") {
 				if !slices.Contains(m.Options, o) {
@@ -40,11 +40,11 @@ func Mounts(text []byte) []Mount {
 // FindMount returns the mount that holds p, an absolute path without symbolic
 // links, and false if there is none. It is the one with the longest mount point
 // above p, and the newest if several have the same mount point.
-func Under(mounts []Mount, p string) (Mount, bool) {
+func FindMount(mounts []Mount, p string) (Mount, bool) {
 	var best Mount
 	found := false
 	for _, m := range mounts {
-		if within(p, m.Point) && len(m.Point) >= len(best.Point) {
+		if isWithin(p, m.Point) && len(m.Point) >= len(best.Point) {
 			best, found = m, true
 		}
 	}
@@ -52,13 +52,13 @@ func Under(mounts []Mount, p string) (Mount, bool) {
 }
 
 // isWithin reports whether p is dir or lies below it.
-func within(p, dir string) bool {
+func isWithin(p, dir string) bool {
 	p, dir = path.Clean(p), path.Clean(dir)
 	return p == dir || dir == "/" || strings.HasPrefix(p, dir+"/")
 }
 
 // unescapeOctal decodes the kernel's octal escapes, such as \040 for a space.
-func unescape(s string) string {
+func unescapeOctal(s string) string {
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {
 		if s[i] == '\\' && i+3 < len(s) {

@@ -19,36 +19,36 @@ const (
 // ParseIPv4Routes returns the routes in /proc/net/route: the main IPv4 table.
 // Its addresses are in the byte order of the processor, which is little-endian
 // on every architecture that Plinth supports.
-func Routes4(text []byte) []facts.Route {
+func ParseIPv4Routes(text []byte) []facts.Route {
 	var all []facts.Route
-	for f := range lines(text) {
+	for f := range fieldsByLine(text) {
 		if len(f) < 8 {
 			continue
 		}
-		dst, ok1 := address4(f[1])
-		gw, ok2 := address4(f[2])
-		mask, ok3 := address4(f[7])
+		dst, ok1 := decodeIPv4(f[1])
+		gw, ok2 := decodeIPv4(f[2])
+		mask, ok3 := decodeIPv4(f[7])
 		flags, err := strconv.ParseUint(f[3], 16, 32)
 		if !ok1 || !ok2 || !ok3 || err != nil || flags&routeUp == 0 || flags&routeReject != 0 {
 			continue
 		}
 		m := mask.As4()
 		ones := bits.LeadingZeros32(^binary.BigEndian.Uint32(m[:]))
-		all = append(all, route(netip.PrefixFrom(dst, ones), gw, f[0]))
+		all = append(all, newRoute(netip.PrefixFrom(dst, ones), gw, f[0]))
 	}
 	return all
 }
 
 // ParseIPv6Routes returns the routes in /proc/net/ipv6_route without loopback,
 // multicast and link-local entries, which every host has.
-func Routes6(text []byte) []facts.Route {
+func ParseIPv6Routes(text []byte) []facts.Route {
 	var all []facts.Route
-	for f := range lines(text) {
+	for f := range fieldsByLine(text) {
 		if len(f) < 10 || f[9] == "lo" {
 			continue
 		}
-		dst, ok1 := address6(f[0])
-		gw, ok2 := address6(f[4])
+		dst, ok1 := decodeIPv6(f[0])
+		gw, ok2 := decodeIPv6(f[4])
 		ones, err1 := strconv.ParseUint(f[1], 16, 8)
 		flags, err2 := strconv.ParseUint(f[8], 16, 32)
 		if !ok1 || !ok2 || err1 != nil || err2 != nil || ones > 128 || flags&routeUp == 0 || flags&routeReject != 0 {
@@ -57,13 +57,13 @@ func Routes6(text []byte) []facts.Route {
 		if dst.IsMulticast() || dst.IsLinkLocalUnicast() {
 			continue
 		}
-		all = append(all, route(netip.PrefixFrom(dst, int(ones)), gw, f[9]))
+		all = append(all, newRoute(netip.PrefixFrom(dst, int(ones)), gw, f[9]))
 	}
 	return all
 }
 
 // newRoute returns a route; an unspecified gateway becomes the zero address.
-func route(dst netip.Prefix, gw netip.Addr, dev string) facts.Route {
+func newRoute(dst netip.Prefix, gw netip.Addr, dev string) facts.Route {
 	if gw.IsUnspecified() {
 		gw = netip.Addr{}
 	}
@@ -71,7 +71,7 @@ func route(dst netip.Prefix, gw netip.Addr, dev string) facts.Route {
 }
 
 // decodeIPv4 decodes a hexadecimal little-endian IPv4 address.
-func address4(s string) (netip.Addr, bool) {
+func decodeIPv4(s string) (netip.Addr, bool) {
 	b, err := hex.DecodeString(s)
 	if err != nil || len(b) != 4 {
 		return netip.Addr{}, false
@@ -80,7 +80,7 @@ func address4(s string) (netip.Addr, bool) {
 }
 
 // decodeIPv6 decodes a hexadecimal IPv6 address.
-func address6(s string) (netip.Addr, bool) {
+func decodeIPv6(s string) (netip.Addr, bool) {
 	b, err := hex.DecodeString(s)
 	if err != nil || len(b) != 16 {
 		return netip.Addr{}, false
@@ -89,9 +89,9 @@ func address6(s string) (netip.Addr, bool) {
 }
 
 // ParseNameservers returns the name servers in resolv.conf(5).
-func Nameservers(text []byte) []netip.Addr {
+func ParseNameservers(text []byte) []netip.Addr {
 	var all []netip.Addr
-	for f := range lines(text) {
+	for f := range fieldsByLine(text) {
 		if len(f) > 1 && f[0] == "nameserver" {
 			if a, err := netip.ParseAddr(f[1]); err == nil {
 				all = append(all, a)
@@ -114,9 +114,9 @@ const (
 
 // ParseSockets returns the listening TCP sockets or unconnected UDP sockets in
 // /proc/net/tcp, tcp6, udp or udp6.
-func Sockets(text []byte) []Socket {
+func ParseSockets(text []byte) []Socket {
 	var all []Socket
-	for f := range lines(text) {
+	for f := range fieldsByLine(text) {
 		if len(f) < 10 || (f[3] != tcpListen && f[3] != udpBound) {
 			continue
 		}

@@ -15,7 +15,7 @@ import (
 )
 
 // fieldsByLine yields the fields of each line that is not empty.
-func lines(text []byte) iter.Seq[[]string] {
+func fieldsByLine(text []byte) iter.Seq[[]string] {
 	return func(yield func([]string) bool) {
 		for line := range bytes.Lines(text) {
 			if f := strings.Fields(string(line)); len(f) > 0 && !yield(f) {
@@ -27,7 +27,7 @@ func lines(text []byte) iter.Seq[[]string] {
 
 // ParseOSRelease parses os-release(5). Arch remains empty: the file does not
 // contain it.
-func OSRelease(text []byte) (facts.OS, error) {
+func ParseOSRelease(text []byte) (facts.OS, error) {
 	var os facts.OS
 	field := map[string]*string{"ID": &os.ID, "ID_LIKE": &os.Like, "VERSION_ID": &os.Version, "PRETTY_NAME": &os.Name}
 	for line := range bytes.Lines(text) {
@@ -43,7 +43,7 @@ func OSRelease(text []byte) (facts.OS, error) {
 }
 
 // ParseCPUInfo parses /proc/cpuinfo.
-func CPUInfo(text []byte) (facts.CPU, error) {
+func ParseCPUInfo(text []byte) (facts.CPU, error) {
 	var cpu facts.CPU
 	for line := range bytes.Lines(text) {
 		key, value, _ := strings.Cut(string(line), ":")
@@ -55,7 +55,7 @@ func CPUInfo(text []byte) (facts.CPU, error) {
 			cpu.Model = value
 		case "flags":
 			if cpu.Level == 0 {
-				cpu.Level = level(strings.Fields(value))
+				cpu.Level = psABILevel(strings.Fields(value))
 			}
 		}
 	}
@@ -68,7 +68,7 @@ func CPUInfo(text []byte) (facts.CPU, error) {
 // psABILevel returns the x86-64 psABI micro-architecture level that a processor
 // with these flags reaches. The flags are in the kernel's names, which call
 // lzcnt abm and sse3 pni.
-func level(flags []string) int {
+func psABILevel(flags []string) int {
 	have := map[string]bool{}
 	for _, f := range flags {
 		have[f] = true
@@ -90,12 +90,12 @@ func level(flags []string) int {
 }
 
 // ParseMemInfo returns Total and Available from /proc/meminfo.
-func MemInfo(text []byte) (facts.Memory, error) {
+func ParseMemInfo(text []byte) (facts.Memory, error) {
 	var m facts.Memory
 	field := map[string]*uint64{"MemTotal:": &m.Total, "MemAvailable:": &m.Available}
-	for f := range lines(text) {
+	for f := range fieldsByLine(text) {
 		if to := field[f[0]]; to != nil && len(f) > 1 {
-			*to = kibibytes(f[1])
+			*to = parseKibibytes(f[1])
 		}
 	}
 	if m.Total == 0 {
@@ -105,11 +105,11 @@ func MemInfo(text []byte) (facts.Memory, error) {
 }
 
 // ParseSwaps returns the swap areas in /proc/swaps.
-func Swaps(text []byte) []facts.Swap {
+func ParseSwaps(text []byte) []facts.Swap {
 	var all []facts.Swap
-	for f := range lines(text) {
+	for f := range fieldsByLine(text) {
 		if len(f) >= 3 && f[0] != "Filename" {
-			all = append(all, facts.Swap{Path: unescape(f[0]), Size: kibibytes(f[2])})
+			all = append(all, facts.Swap{Path: unescapeOctal(f[0]), Size: parseKibibytes(f[2])})
 		}
 	}
 	return all
@@ -117,7 +117,7 @@ func Swaps(text []byte) []facts.Swap {
 
 // parseKibibytes returns s KiB in bytes, or 0 if s is not a number or too
 // large.
-func kibibytes(s string) uint64 {
+func parseKibibytes(s string) uint64 {
 	n, err := strconv.ParseUint(s, 10, 64)
 	if err != nil || bits.Len64(n) > 54 {
 		return 0
@@ -128,30 +128,30 @@ func kibibytes(s string) uint64 {
 // capabilityNames lists the capabilities in the order of their numbers, up to
 // CAP_AUDIT_READ (Linux 3.16): newer ones are missing on some hosts that are
 // otherwise supported.
-const capNames = "chown dac_override dac_read_search fowner fsetid kill setgid setuid setpcap linux_immutable " +
+const capabilityNames = "chown dac_override dac_read_search fowner fsetid kill setgid setuid setpcap linux_immutable " +
 	"net_bind_service net_broadcast net_admin net_raw ipc_lock ipc_owner sys_module sys_rawio sys_chroot sys_ptrace " +
 	"sys_pacct sys_admin sys_boot sys_nice sys_resource sys_time sys_tty_config mknod lease audit_write audit_control " +
 	"setfcap mac_override mac_admin syslog wake_alarm block_suspend audit_read"
 
 // ParseProcStatus returns the effective user ID and the missing effective
 // capabilities from /proc/PID/status.
-func Status(text []byte) (facts.Privilege, error) {
+func ParseProcStatus(text []byte) (facts.Privilege, error) {
 	p := facts.Privilege{UID: -1}
-	for f := range lines(text) {
+	for f := range fieldsByLine(text) {
 		if len(f) < 2 {
 			continue
 		}
 		switch f[0] {
 		case "Uid:":
 			if len(f) > 2 {
-				p.UID = number(f[2])
+				p.UID = parseNumber(f[2])
 			}
 		case "CapEff:":
 			mask, err := strconv.ParseUint(f[1], 16, 64)
 			if err != nil {
 				return p, fmt.Errorf("cannot parse the CapEff line: %w", err)
 			}
-			for bit, name := range strings.Fields(capNames) {
+			for bit, name := range strings.Fields(capabilityNames) {
 				if mask&(1<<bit) == 0 {
 					p.Missing = append(p.Missing, name)
 				}
@@ -165,7 +165,7 @@ func Status(text []byte) (facts.Privilege, error) {
 }
 
 // parseNumber returns s as an int, or -1 if s is not a number.
-func number(s string) int {
+func parseNumber(s string) int {
 	n, err := strconv.Atoi(s)
 	if err != nil {
 		return -1
@@ -176,7 +176,7 @@ func number(s string) int {
 // ParseSystemctlShow parses the output of `systemctl show` for several units,
 // or for the manager itself: it returns one map of properties for each, in
 // order.
-func Show(text []byte) []map[string]string {
+func ParseSystemctlShow(text []byte) []map[string]string {
 	var all []map[string]string
 	current := map[string]string{}
 	flush := func() {
@@ -199,7 +199,7 @@ func Show(text []byte) []map[string]string {
 
 // ParseCgroupService returns the name, without .service, of the systemd service
 // that a process runs in, from its /proc/PID/cgroup; "" if it runs in none.
-func Service(text []byte) string {
+func ParseCgroupService(text []byte) string {
 	for line := range bytes.Lines(text) {
 		parts := strings.Split(strings.TrimSpace(string(line)), "/")
 		for i := len(parts) - 1; i > 0; i-- {
@@ -213,7 +213,7 @@ func Service(text []byte) string {
 
 // CountKubeRules returns how many lines of iptables-save Kubernetes wrote:
 // chains and rules that contain KUBE-.
-func KubeRules(text []byte) int {
+func CountKubeRules(text []byte) int {
 	n := 0
 	for line := range bytes.Lines(text) {
 		if bytes.Contains(line, []byte("KUBE-")) {
@@ -225,7 +225,7 @@ func KubeRules(text []byte) int {
 
 // ParsePackages parses lines of name, state and version, separated by tabs, and
 // returns the packages in state "installed".
-func Packages(out []byte) (all []facts.Package) {
+func ParsePackages(out []byte) (all []facts.Package) {
 	for line := range strings.Lines(string(out)) {
 		w := strings.Split(strings.TrimSpace(line), "\t")
 		if len(w) == 3 && w[1] == "installed" && w[0] != "" {

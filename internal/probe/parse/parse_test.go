@@ -42,7 +42,7 @@ const (
 		"table inet firewalld {\n\tchain x {\n\t\ttype filter hook input priority filter; policy drop;\n\t}\n}\ntable ip filter {\n\tchain INPUT {\n\t\ttype filter hook input priority 0; policy drop;\n\t}\n}\n"
 )
 
-func parseProxyText(text string) facts.Proxy { p, _ := Proxy([]byte(text)); return p }
+func parseProxyText(text string) facts.Proxy { p, _ := ParseProxy([]byte(text)); return p }
 
 func TestParse_ReadsSystemTexts(t *testing.T) {
 	ok := func(v any, err error) any {
@@ -53,32 +53,32 @@ func TestParse_ReadsSystemTexts(t *testing.T) {
 		return v
 	}
 	for name, c := range map[string]struct{ got, want any }{
-		"os-release": {ok(OSRelease([]byte(osRelease))), facts.OS{ID: "ubuntu", Like: "debian", Version: "24.04", Name: "Ubuntu 24.04.1 LTS"}},
-		"cpuinfo":    {ok(CPUInfo([]byte(cpuInfo))), facts.CPU{Count: 2, Model: "Old One", Level: 1}},
-		"meminfo":    {ok(MemInfo([]byte(memInfo))), facts.Memory{Total: 16090628 << 10, Available: 15090628 << 10}},
-		"swaps":      {Swaps([]byte(swaps)), []facts.Swap{{Path: "/swap file.img", Size: 2097148 << 10}}},
-		"status":     {ok(Status([]byte(status))), facts.Privilege{UID: 0, Missing: []string{"sys_resource"}}},
-		"routes": {Routes4([]byte(routes4)), []facts.Route{
+		"os-release": {ok(ParseOSRelease([]byte(osRelease))), facts.OS{ID: "ubuntu", Like: "debian", Version: "24.04", Name: "Ubuntu 24.04.1 LTS"}},
+		"cpuinfo":    {ok(ParseCPUInfo([]byte(cpuInfo))), facts.CPU{Count: 2, Model: "Old One", Level: 1}},
+		"meminfo":    {ok(ParseMemInfo([]byte(memInfo))), facts.Memory{Total: 16090628 << 10, Available: 15090628 << 10}},
+		"swaps":      {ParseSwaps([]byte(swaps)), []facts.Swap{{Path: "/swap file.img", Size: 2097148 << 10}}},
+		"status":     {ok(ParseProcStatus([]byte(status))), facts.Privilege{UID: 0, Missing: []string{"sys_resource"}}},
+		"routes": {ParseIPv4Routes([]byte(routes4)), []facts.Route{
 			{Destination: netip.MustParsePrefix("0.0.0.0/0"), Gateway: netip.MustParseAddr("192.0.2.1"), Interface: "eth0"},
 			{Destination: netip.MustParsePrefix("192.0.2.0/24"), Interface: "eth0"}}},
-		"routes, IPv6": {Routes6([]byte(routes6)), []facts.Route{
+		"routes, IPv6": {ParseIPv6Routes([]byte(routes6)), []facts.Route{
 			{Destination: netip.MustParsePrefix("fd00::/64"), Interface: "eth0"},
 			{Destination: netip.MustParsePrefix("::/0"), Gateway: netip.MustParseAddr("fd00::1"), Interface: "eth0"}}},
-		"sockets":             {Sockets([]byte(tcp)), []Socket{{Port: 6443, Inode: "4242"}}},
-		"resolv.conf":         {Nameservers([]byte(resolv)), []netip.Addr{netip.MustParseAddr("192.0.2.53"), netip.MustParseAddr("fe80::1%eth0")}},
-		"systemctl":           {len(Show([]byte(units))), 2},
-		"systemctl, 2":        {Show([]byte(units))[1]["FragmentPath"], "/usr/lib/systemd/system/docker.service"},
-		"iptables":            {KubeRules([]byte(iptables)), 2},
-		"service, v1":         {Service([]byte(cgroupV1)), "nginx"},
-		"service, v2":         {Service([]byte(cgroupV2)), "web"},
-		"chosen":              {Chosen("always [madvise] never"), "madvise"},
-		"not chosen":          {Chosen("none"), "none"},
+		"sockets":             {ParseSockets([]byte(tcp)), []Socket{{Port: 6443, Inode: "4242"}}},
+		"resolv.conf":         {ParseNameservers([]byte(resolv)), []netip.Addr{netip.MustParseAddr("192.0.2.53"), netip.MustParseAddr("fe80::1%eth0")}},
+		"systemctl":           {len(ParseSystemctlShow([]byte(units))), 2},
+		"systemctl, 2":        {ParseSystemctlShow([]byte(units))[1]["FragmentPath"], "/usr/lib/systemd/system/docker.service"},
+		"iptables":            {CountKubeRules([]byte(iptables)), 2},
+		"service, v1":         {ParseCgroupService([]byte(cgroupV1)), "nginx"},
+		"service, v2":         {ParseCgroupService([]byte(cgroupV2)), "web"},
+		"chosen":              {SelectedOption("always [madvise] never"), "madvise"},
+		"not chosen":          {SelectedOption("none"), "none"},
 		"systemd.conf":        {parseProxyText("DefaultEnvironment=\"HTTP_PROXY=http://p:1\" 'NO_PROXY=a b,c'\n"), facts.Proxy{HTTP: "p:1", NoProxy: []string{"a", "b", "c"}}},
 		"no proxy":            {parseProxyText("NO_PROXY=a\nHTTP_PROXY=\n"), facts.Proxy{NoProxy: []string{"a"}}},
-		"iptables, rejecting": {IptablesFilters([]byte(reject)), []facts.Filter{{Table: "iptables", Chain: "FORWARD", Hook: "forward", Policy: "drop"}, {Table: "iptables", Chain: "INPUT", Hook: "input", Policy: "reject"}}},
-		"nftables":            {NftFilters([]byte(nft)), []facts.Filter{{Table: "inet filter", Chain: "input", Hook: "input", Policy: "drop"}}},
-		"no service":          {Service([]byte("0::/user.slice/user-1000.slice/user@1000.service/init.scope\n")), ""},
-		"cgroups":             {Controllers([]byte(proc)), map[string]bool{"cpuset": true}},
+		"iptables, rejecting": {ParseIptablesFilters([]byte(reject)), []facts.FilterChain{{Table: "iptables", Chain: "FORWARD", Hook: "forward", Policy: "drop"}, {Table: "iptables", Chain: "INPUT", Hook: "input", Policy: "reject"}}},
+		"nftables":            {ParseNftFilters([]byte(nft)), []facts.FilterChain{{Table: "inet filter", Chain: "input", Hook: "input", Policy: "drop"}}},
+		"no service":          {ParseCgroupService([]byte("0::/user.slice/user-1000.slice/user@1000.service/init.scope\n")), ""},
+		"cgroups":             {ParseCgroupControllers([]byte(proc)), map[string]bool{"cpuset": true}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if !reflect.DeepEqual(c.got, c.want) {
@@ -90,10 +90,10 @@ func TestParse_ReadsSystemTexts(t *testing.T) {
 
 func TestParse_RefusesTextWithoutRequiredEntry(t *testing.T) {
 	for name, read := range map[string]func([]byte) error{
-		"os-release": func(b []byte) error { _, err := OSRelease(b); return err },
-		"cpuinfo":    func(b []byte) error { _, err := CPUInfo(b); return err },
-		"meminfo":    func(b []byte) error { _, err := MemInfo(b); return err },
-		"status":     func(b []byte) error { _, err := Status(b); return err },
+		"os-release": func(b []byte) error { _, err := ParseOSRelease(b); return err },
+		"cpuinfo":    func(b []byte) error { _, err := ParseCPUInfo(b); return err },
+		"meminfo":    func(b []byte) error { _, err := ParseMemInfo(b); return err },
+		"status":     func(b []byte) error { _, err := ParseProcStatus(b); return err },
 	} {
 		t.Run(name, func(t *testing.T) {
 			if read([]byte("nothing of that kind\n")) == nil {
@@ -110,28 +110,28 @@ func TestPsABILevel_FollowsPsABI(t *testing.T) {
 	v4 := v3 + "avx512f avx512bw avx512cd avx512dq avx512vl"
 	for want, flags := range []string{"lm", v1, v2, v3, v4} {
 		t.Run(fmt.Sprintf("level %d", want), func(t *testing.T) {
-			if got := level(strings.Fields(flags)); got != want {
+			if got := psABILevel(strings.Fields(flags)); got != want {
 				t.Errorf("level %d, want %d", got, want)
 			}
 		})
 	}
-	if level(strings.Fields(strings.Replace(v4, "ssse3", "", 1))) != 1 {
+	if psABILevel(strings.Fields(strings.Replace(v4, "ssse3", "", 1))) != 1 {
 		t.Error("a level is reached without the one below it")
 	}
 }
 
 func TestFindMount_ReturnsDeepestAndNewestMount(t *testing.T) {
-	mounts := Mounts([]byte(mountinfo))
+	mounts := ParseMounts([]byte(mountinfo))
 	for p, want := range map[string]string{
 		"/etc": "/dev/vda", "/var/lib/k0s": "/dev/sda3", "/var/lib/my disk/x": "/dev/sda1", "/var/library": "/dev/vda", "/": "/dev/vda",
 	} {
 		t.Run(p, func(t *testing.T) {
-			if m, ok := Under(mounts, p); !ok || m.Device != want {
+			if m, ok := FindMount(mounts, p); !ok || m.Device != want {
 				t.Errorf("%s lies on %q, want %q", p, m.Device, want)
 			}
 		})
 	}
-	if m, _ := Under(mounts, "/var/lib/my disk"); !slices.Contains(m.Options, "noexec") || !slices.Contains(m.Options, "attr2") {
+	if m, _ := FindMount(mounts, "/var/lib/my disk"); !slices.Contains(m.Options, "noexec") || !slices.Contains(m.Options, "attr2") {
 		t.Errorf("options of mount and file system: %v", m.Options)
 	}
 }
@@ -139,25 +139,25 @@ func TestFindMount_ReturnsDeepestAndNewestMount(t *testing.T) {
 func TestDetectKernelFeatures_UsesStrongestEvidence(t *testing.T) {
 	none := func(string) bool { return false }
 	for name, c := range map[string]struct {
-		e       Evidence
+		e       KernelEvidence
 		feature string
 		want    facts.FeatureState
 	}{
-		"loaded":                                {Evidence{Loaded: []byte("overlay 151552 0 - Live 0x0\n"), Exists: none}, "overlay", facts.Loaded},
-		"builtin by list":                       {Evidence{Builtin: []byte("kernel/fs/overlayfs/overlay.ko\n"), Exists: none}, "overlay", facts.Builtin},
-		"builtin by configuration":              {Evidence{Config: []byte("CONFIG_VETH=y\n"), ConfigFrom: "/proc/config.gz", Exists: none}, "veth", facts.Builtin},
-		"builtin, active":                       {Evidence{Filesystems: []byte("nodev\toverlay\n"), Exists: none}, "overlay", facts.Builtin},
-		"builtin by a file":                     {Evidence{Exists: func(p string) bool { return p == "/proc/sys/net/bridge/bridge-nf-call-iptables" }}, "br_netfilter", facts.Builtin},
-		"on disk":                               {Evidence{OnDisk: []byte("kernel/drivers/net/veth.ko.xz: kernel/x.ko.xz\n"), Config: []byte("CONFIG_VETH=m\n"), Exists: none}, "veth", facts.Module},
-		"on disk, by its name in older kernels": {Evidence{OnDisk: []byte("kernel/net/ipv4/netfilter/ipt_MASQUERADE.ko:\n"), Exists: none}, "xt_MASQUERADE", facts.Module},
-		"a module that is not installed":        {Evidence{Config: []byte("CONFIG_VETH=m\n"), Exists: none}, "veth", facts.Missing},
-		"disabled":                              {Evidence{Config: []byte("# CONFIG_VETH is not set\n"), Exists: none}, "veth", facts.Missing},
-		"not in the list of modules":            {Evidence{OnDisk: []byte{}, Exists: none}, "veth", facts.Missing},
-		"no evidence":                           {Evidence{Exists: none}, "veth", facts.FeatureVague},
-		"a similar name":                        {Evidence{Loaded: []byte("overlayx 1 0 - Live 0x0\n"), OnDisk: []byte{}, Exists: none}, "overlay", facts.Missing},
+		"loaded":                                {KernelEvidence{Loaded: []byte("overlay 151552 0 - Live 0x0\n"), Exists: none}, "overlay", facts.Loaded},
+		"builtin by list":                       {KernelEvidence{Builtin: []byte("kernel/fs/overlayfs/overlay.ko\n"), Exists: none}, "overlay", facts.Builtin},
+		"builtin by configuration":              {KernelEvidence{Config: []byte("CONFIG_VETH=y\n"), ConfigFrom: "/proc/config.gz", Exists: none}, "veth", facts.Builtin},
+		"builtin, active":                       {KernelEvidence{Filesystems: []byte("nodev\toverlay\n"), Exists: none}, "overlay", facts.Builtin},
+		"builtin by a file":                     {KernelEvidence{Exists: func(p string) bool { return p == "/proc/sys/net/bridge/bridge-nf-call-iptables" }}, "br_netfilter", facts.Builtin},
+		"on disk":                               {KernelEvidence{OnDisk: []byte("kernel/drivers/net/veth.ko.xz: kernel/x.ko.xz\n"), Config: []byte("CONFIG_VETH=m\n"), Exists: none}, "veth", facts.Module},
+		"on disk, by its name in older kernels": {KernelEvidence{OnDisk: []byte("kernel/net/ipv4/netfilter/ipt_MASQUERADE.ko:\n"), Exists: none}, "xt_MASQUERADE", facts.Module},
+		"a module that is not installed":        {KernelEvidence{Config: []byte("CONFIG_VETH=m\n"), Exists: none}, "veth", facts.Missing},
+		"disabled":                              {KernelEvidence{Config: []byte("# CONFIG_VETH is not set\n"), Exists: none}, "veth", facts.Missing},
+		"not in the list of modules":            {KernelEvidence{OnDisk: []byte{}, Exists: none}, "veth", facts.Missing},
+		"no evidence":                           {KernelEvidence{Exists: none}, "veth", facts.FeatureUnknown},
+		"a similar name":                        {KernelEvidence{Loaded: []byte("overlayx 1 0 - Live 0x0\n"), OnDisk: []byte{}, Exists: none}, "overlay", facts.Missing},
 	} {
 		t.Run(name, func(t *testing.T) {
-			k := facts.Kernel{Features: Features(c.e)}
+			k := facts.Kernel{Features: DetectKernelFeatures(c.e)}
 			if got := k.Feature(c.feature); got.State != c.want || got.How == "" {
 				t.Errorf("%s: %+v, want %s", name, got, c.want)
 			}
@@ -172,69 +172,69 @@ func FuzzTexts(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		if os, err := OSRelease(text); err == nil && os.ID == "" {
+		if os, err := ParseOSRelease(text); err == nil && os.ID == "" {
 			t.Error("an OS without an ID")
 		}
-		if cpu, err := CPUInfo(text); err == nil && (cpu.Count < 1 || cpu.Level < 0 || cpu.Level > 4) {
+		if cpu, err := ParseCPUInfo(text); err == nil && (cpu.Count < 1 || cpu.Level < 0 || cpu.Level > 4) {
 			t.Errorf("%+v", cpu)
 		}
-		if mem, err := MemInfo(text); err == nil && mem.Total == 0 {
+		if mem, err := ParseMemInfo(text); err == nil && mem.Total == 0 {
 			t.Error("no memory")
 		}
-		if p, err := Status(text); err == nil && p.UID < 0 {
+		if p, err := ParseProcStatus(text); err == nil && p.UID < 0 {
 			t.Errorf("%+v", p)
 		}
-		for _, m := range Mounts(text) {
-			if _, ok := Under([]Mount{m}, m.Point+"/x"); !ok && strings.HasPrefix(m.Point, "/") {
+		for _, m := range ParseMounts(text) {
+			if _, ok := FindMount([]Mount{m}, m.Point+"/x"); !ok && strings.HasPrefix(m.Point, "/") {
 				t.Errorf("no mount found below %q", m.Point)
 			}
 		}
-		for _, r := range append(Routes4(text), Routes6(text)...) {
+		for _, r := range append(ParseIPv4Routes(text), ParseIPv6Routes(text)...) {
 			if !r.Destination.IsValid() || r.Destination != r.Destination.Masked() {
 				t.Errorf("%+v", r)
 			}
 		}
-		for _, s := range Sockets(text) {
+		for _, s := range ParseSockets(text) {
 			if s.Port < 0 || s.Port > 65535 {
 				t.Errorf("%+v", s)
 			}
 		}
-		for _, a := range Nameservers(text) {
+		for _, a := range ParseNameservers(text) {
 			if !a.IsValid() {
 				t.Error("a name server without an address")
 			}
 		}
-		if p, ok := Proxy(text); ok && strings.Contains(p.HTTP+p.HTTPS, "@") {
+		if p, ok := ParseProxy(text); ok && strings.Contains(p.HTTP+p.HTTPS, "@") {
 			t.Errorf("credentials: %+v", p)
 		}
-		for _, f := range append(IptablesFilters(text), NftFilters(text)...) {
+		for _, f := range append(ParseIptablesFilters(text), ParseNftFilters(text)...) {
 			if f.Chain == "" || f.Policy == "" {
 				t.Errorf("%+v", f)
 			}
 		}
-		if l, err := Limits(text); err == nil && len(l) == 0 {
+		if l, err := ParseLimits(text); err == nil && len(l) == 0 {
 			t.Error("no limits, and no error")
 		}
-		Sysctls(text)
-		Chosen(string(text))
-		SecurePath(text)
-		Search(text)
-		Swaps(text)
-		Show(text)
-		Controllers(text)
-		if n := KubeRules(text); n > strings.Count(string(text), "KUBE-") {
+		ParseSysctls(text)
+		SelectedOption(string(text))
+		ParseSecurePath(text)
+		ParseSearchDomains(text)
+		ParseSwaps(text)
+		ParseSystemctlShow(text)
+		ParseCgroupControllers(text)
+		if n := CountKubeRules(text); n > strings.Count(string(text), "KUBE-") {
 			t.Errorf("%d rules", n)
 		}
-		if s := Service(text); strings.Contains(s, "/") {
+		if s := ParseCgroupService(text); strings.Contains(s, "/") {
 			t.Errorf("service %q", s)
 		}
-		Features(Evidence{Filesystems: text, Loaded: text, Builtin: text, OnDisk: text, Config: text, Exists: func(string) bool { return false }})
+		DetectKernelFeatures(KernelEvidence{Filesystems: text, Loaded: text, Builtin: text, OnDisk: text, Config: text, Exists: func(string) bool { return false }})
 	})
 }
 
 func TestParsePackages_KeepsInstalledPackages(t *testing.T) {
 	out := []byte("nfs-common\tinstalled\t1:2.6.2-4\ngone\tconfig-files\t1.0\npackage iscsi is not installed\n\tinstalled\t1\n")
-	if got := Packages(out); len(got) != 1 || got[0].Name != "nfs-common" || got[0].Version != "1:2.6.2-4" {
+	if got := ParsePackages(out); len(got) != 1 || got[0].Name != "nfs-common" || got[0].Version != "1:2.6.2-4" {
 		t.Errorf("%+v", got)
 	}
 }
@@ -243,7 +243,7 @@ func FuzzPackages(f *testing.F) {
 	f.Add([]byte("nfs-common\tinstalled\t1:2.6.2-4\n"))
 	f.Add([]byte("package x is not installed\n\t\t\n"))
 	f.Fuzz(func(t *testing.T, out []byte) {
-		for _, p := range Packages(out) {
+		for _, p := range ParsePackages(out) {
 			if p.Name == "" {
 				t.Errorf("a package without a name in %q", out)
 			}

@@ -12,7 +12,7 @@ import (
 
 // SelectedOption returns the word in brackets: madvise for "always [madvise]
 // never". Without brackets it returns text.
-func Chosen(text string) string {
+func SelectedOption(text string) string {
 	_, rest, ok := strings.Cut(text, "[")
 	if !ok {
 		return text
@@ -22,7 +22,7 @@ func Chosen(text string) string {
 }
 
 // ParseSysctls returns the settings in a sysctl.d(5) file.
-func Sysctls(text []byte) []facts.SysctlFile {
+func ParseSysctls(text []byte) []facts.SysctlFile {
 	var all []facts.SysctlFile
 	for line := range bytes.Lines(text) {
 		s := strings.TrimLeft(strings.TrimSpace(string(line)), "-")
@@ -37,7 +37,7 @@ func Sysctls(text []byte) []facts.SysctlFile {
 }
 
 // ParseLimits returns the hard limits in /proc/PID/limits; -1 means unlimited.
-func Limits(text []byte) (map[string]int64, error) {
+func ParseLimits(text []byte) (map[string]int64, error) {
 	all := map[string]int64{}
 	for line := range bytes.Lines(text) {
 		s := string(line)
@@ -60,7 +60,7 @@ func Limits(text []byte) (map[string]int64, error) {
 }
 
 // ParseSecurePath returns secure_path from sudoers(5), or "" if it is not set.
-func SecurePath(text []byte) string {
+func ParseSecurePath(text []byte) string {
 	for line := range bytes.Lines(text) {
 		s := strings.TrimSpace(string(line))
 		if rest, ok := strings.CutPrefix(s, "Defaults"); ok {
@@ -75,17 +75,17 @@ func SecurePath(text []byte) string {
 // ParseProxy returns the proxy variables in lines of KEY=VALUE, also if a line
 // has several after DefaultEnvironment= (systemd-system.conf(5)). Credentials
 // are dropped; ok is false if no proxy is set.
-func Proxy(text []byte) (p facts.Proxy, ok bool) {
+func ParseProxy(text []byte) (p facts.Proxy, ok bool) {
 	for line := range bytes.Lines(text) {
 		s := strings.TrimSpace(string(line))
 		s = strings.TrimSpace(strings.TrimPrefix(strings.TrimPrefix(s, "DefaultEnvironment="), "export "))
-		for _, word := range assignments(s) {
+		for _, word := range splitQuotedWords(s) {
 			key, value, _ := strings.Cut(word, "=")
 			switch strings.ToLower(key) {
 			case "http_proxy":
-				p.HTTP = authority(value)
+				p.HTTP = proxyAuthority(value)
 			case "https_proxy":
-				p.HTTPS = authority(value)
+				p.HTTPS = proxyAuthority(value)
 			case "no_proxy":
 				p.NoProxy = strings.FieldsFunc(value, func(r rune) bool { return r == ',' || r == ' ' })
 			}
@@ -96,7 +96,7 @@ func Proxy(text []byte) (p facts.Proxy, ok bool) {
 
 // splitQuotedWords returns the words of a line without their quotes; a quoted
 // space does not end a word.
-func assignments(s string) []string {
+func splitQuotedWords(s string) []string {
 	var all []string
 	word, quote := "", rune(0)
 	for _, r := range s + " " {
@@ -119,7 +119,7 @@ func assignments(s string) []string {
 
 // proxyAuthority returns host and port of a proxy's URL, which may have no
 // scheme.
-func authority(s string) string {
+func proxyAuthority(s string) string {
 	if s == "" {
 		return ""
 	}
@@ -135,9 +135,9 @@ func authority(s string) string {
 
 // ParseSearchDomains returns the search domains in resolv.conf(5); of several
 // lines the last one counts.
-func Search(text []byte) []string {
+func ParseSearchDomains(text []byte) []string {
 	var all []string
-	for f := range lines(text) {
+	for f := range fieldsByLine(text) {
 		if f[0] == "search" || f[0] == "domain" {
 			all = f[1:]
 		}
@@ -148,8 +148,8 @@ func Search(text []byte) []string {
 // ParseIptablesFilters returns the INPUT and FORWARD chains of iptables-save
 // that reject what no rule allows: by their policy, or by a rule that rejects
 // every packet.
-func IptablesFilters(text []byte) []facts.Filter {
-	var all []facts.Filter
+func ParseIptablesFilters(text []byte) []facts.FilterChain {
+	var all []facts.FilterChain
 	table := ""
 	for line := range bytes.Lines(text) {
 		s := strings.TrimSpace(string(line))
@@ -157,7 +157,7 @@ func IptablesFilters(text []byte) []facts.Filter {
 			table = t
 		}
 		for _, chain := range []string{"INPUT", "FORWARD"} {
-			f := facts.Filter{Table: "iptables", Chain: chain, Hook: strings.ToLower(chain)}
+			f := facts.FilterChain{Table: "iptables", Chain: chain, Hook: strings.ToLower(chain)}
 			switch {
 			case table != "filter":
 				continue
@@ -177,10 +177,10 @@ func IptablesFilters(text []byte) []facts.Filter {
 // ParseNftFilters returns the chains of `nft list chains` that filter packets
 // to or through the host and drop what no rule accepts. Chains of firewalld,
 // ufw and iptables are left out: they are reported by other probes.
-func NftFilters(text []byte) []facts.Filter {
-	var all []facts.Filter
+func ParseNftFilters(text []byte) []facts.FilterChain {
+	var all []facts.FilterChain
 	table, chain := "", ""
-	for f := range lines(text) {
+	for f := range fieldsByLine(text) {
 		switch {
 		case f[0] == "table" && len(f) > 2:
 			table, chain = f[1]+" "+f[2], ""
@@ -192,7 +192,7 @@ func NftFilters(text []byte) []facts.Filter {
 				table == "ip filter" || table == "ip6 filter" || strings.HasSuffix(table, " firewalld") {
 				continue
 			}
-			all = append(all, facts.Filter{Table: table, Chain: chain, Hook: hook, Policy: "drop"})
+			all = append(all, facts.FilterChain{Table: table, Chain: chain, Hook: hook, Policy: "drop"})
 		}
 	}
 	return all

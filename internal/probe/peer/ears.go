@@ -16,12 +16,12 @@ import (
 // answers a TCP connection with the nonce, and answers a UDP datagram that
 // begins with the nonce with the nonce alone: a client without the nonce gets
 // no answer by UDP.
-type Ears struct {
+type Listeners struct {
 	Nonce string
-	All   []Ear
+	Ports []PortState
 
-	open []interface{ Close() error }
-	busy sync.WaitGroup
+	closers []interface{ Close() error }
+	serving sync.WaitGroup
 }
 
 // nonceLength is the length of a nonce as text.
@@ -30,41 +30,41 @@ const nonceLength = 26
 // OpenListeners binds every free port of ports for TCP, and port udp for UDP,
 // too. On a live node, whose own programs may be about to bind their ports, it
 // only keeps the UDP port bound. Close releases the ports.
-func Open(ctx context.Context, ports []int, udp int, live bool) *Ears {
-	l := &Ears{Nonce: rand.Text()[:nonceLength]}
+func OpenListeners(ctx context.Context, ports []int, udp int, live bool) *Listeners {
+	l := &Listeners{Nonce: rand.Text()[:nonceLength]}
 	var lc net.ListenConfig
 	for _, port := range ports {
 		at := ":" + strconv.Itoa(port)
-		p := Ear{Port: port, UDP: Closed}
+		p := PortState{Port: port, UDP: Closed}
 		ln, err := lc.Listen(ctx, "tcp", at)
-		p.TCP = state(err)
+		p.TCP = bindState(err)
 		switch {
 		case err == nil && live:
 			_ = ln.Close()
 			p.TCP = Closed
 		case err == nil:
-			l.open = append(l.open, ln)
-			l.busy.Go(func() { l.answerTCP(ln) })
+			l.closers = append(l.closers, ln)
+			l.serving.Go(func() { l.answerTCP(ln) })
 		}
 		if port == udp {
-			p.UDP = l.openUDP(ctx, at)
+			p.UDP = l.listenUDP(ctx, at)
 		}
-		l.All = append(l.All, p)
+		l.Ports = append(l.Ports, p)
 	}
 	return l
 }
 
-func (l *Ears) openUDP(ctx context.Context, at string) State {
+func (l *Listeners) listenUDP(ctx context.Context, at string) State {
 	conn, err := new(net.ListenConfig).ListenPacket(ctx, "udp", at)
 	if err == nil {
-		l.open = append(l.open, conn)
-		l.busy.Go(func() { l.answerUDP(conn) })
+		l.closers = append(l.closers, conn)
+		l.serving.Go(func() { l.answerUDP(conn) })
 	}
-	return state(err)
+	return bindState(err)
 }
 
 // bindState returns the state of a port from the error of binding it.
-func state(err error) State {
+func bindState(err error) State {
 	switch {
 	case err == nil:
 		return Held
@@ -75,14 +75,14 @@ func state(err error) State {
 }
 
 // Close releases the ports.
-func (l *Ears) Close() {
-	for _, c := range l.open {
+func (l *Listeners) Close() {
+	for _, c := range l.closers {
 		_ = c.Close()
 	}
-	l.busy.Wait()
+	l.serving.Wait()
 }
 
-func (l *Ears) answerTCP(ln net.Listener) {
+func (l *Listeners) answerTCP(ln net.Listener) {
 	for {
 		conn, err := ln.Accept()
 		if err != nil {
@@ -94,7 +94,7 @@ func (l *Ears) answerTCP(ln net.Listener) {
 	}
 }
 
-func (l *Ears) answerUDP(conn net.PacketConn) {
+func (l *Listeners) answerUDP(conn net.PacketConn) {
 	buf := make([]byte, 64<<10)
 	for {
 		n, from, err := conn.ReadFrom(buf)

@@ -19,7 +19,7 @@ const ControlPort = 9444
 
 // RequestPath is the URL path to which a host sends a Request by POST; it gets
 // a Response.
-const Path = "/v1/peer"
+const RequestPath = "/v1/peer"
 
 // UDPPort is the port that UDP and full-size packets are checked with. No node
 // listens on UDP, but pods on different nodes communicate over it; one port
@@ -30,7 +30,7 @@ const UDPPort = 10250
 // depending on whether each is a controller: those of kube-router and kubelet
 // on every node, of API server and agent on controllers, and of etcd between
 // controllers.
-func Ports(from, to bool) []int {
+func RequiredPorts(from, to bool) []int {
 	switch {
 	case !to:
 		return []int{179, UDPPort}
@@ -51,7 +51,7 @@ const (
 )
 
 // PortState is the state of one port of a host.
-type Ear struct {
+type PortState struct {
 	Port int   `json:"port"`
 	TCP  State `json:"tcp"`
 	UDP  State `json:"udp"`
@@ -66,35 +66,35 @@ type Identity struct {
 }
 
 // Request is what a host sends to another one.
-type Ask struct {
-	Identity   Identity `json:"identity"`
-	Controller bool     `json:"controller,omitempty"` // the host is, or will be, a controller
-	Nonce      string   `json:"nonce"`                // the answer of its own ports
-	Ears       []Ear    `json:"ears"`
-	MTU        int      `json:"mtu"` // of its interface; 0 skips the check of the packet size
+type Request struct {
+	Identity   Identity    `json:"identity"`
+	Controller bool        `json:"controller,omitempty"` // the host is, or will be, a controller
+	Nonce      string      `json:"nonce"`                // the answer of its own ports
+	Ports      []PortState `json:"ears"`
+	MTU        int         `json:"mtu"` // of its interface; 0 skips the check of the packet size
 }
 
 // Response is what the other host found, and its own identity.
-type Answer struct {
-	Received   time.Time `json:"received"` // its clock when the request arrived
-	Identity   Identity  `json:"identity"`
-	Controller bool      `json:"controller,omitempty"`
-	Nonce      string    `json:"nonce"`
-	Ears       []Ear     `json:"ears"`
-	MTU        int       `json:"mtu"`
-	Back       Reach     `json:"back"` // how it reached the requesting host
+type Response struct {
+	Received   time.Time    `json:"received"` // its clock when the request arrived
+	Identity   Identity     `json:"identity"`
+	Controller bool         `json:"controller,omitempty"`
+	Nonce      string       `json:"nonce"`
+	Ports      []PortState  `json:"ears"`
+	MTU        int          `json:"mtu"`
+	Reverse    Reachability `json:"back"` // how it reached the requesting host
 }
 
 // Reachability is how one host reached another one.
-type Reach struct {
-	Ports  []Port `json:"ports"`
-	Packet int    `json:"packet"`        // largest packet that passed unfragmented, in bytes; 0 if not checked, -1 if none passed
-	Full   int    `json:"full"`          // size of a packet that should pass
-	RTT    int64  `json:"rtt,omitempty"` // fastest connection, in nanoseconds; 0 if there was none
+type Reachability struct {
+	Ports      []PortResult `json:"ports"`
+	Packet     int          `json:"packet"`        // largest packet that passed unfragmented, in bytes; 0 if not checked, -1 if none passed
+	FullPacket int          `json:"full"`          // size of a packet that should pass
+	RTT        int64        `json:"rtt,omitempty"` // fastest connection, in nanoseconds; 0 if there was none
 }
 
 // PortResult is how one port was reached.
-type Port struct {
+type PortResult struct {
 	Number   int    `json:"number"`
 	Protocol string `json:"protocol"`        // tcp or udp
 	Error    string `json:"error,omitempty"` // "" if it was reached
@@ -102,6 +102,6 @@ type Port struct {
 
 // FilterPorts returns those of states whose port is in ports: no host connects
 // to a port that does not belong to a node.
-func Among(states []Ear, ports []int) []Ear {
-	return slices.DeleteFunc(slices.Clone(states), func(e Ear) bool { return !slices.Contains(ports, e.Port) })
+func FilterPorts(states []PortState, ports []int) []PortState {
+	return slices.DeleteFunc(slices.Clone(states), func(e PortState) bool { return !slices.Contains(ports, e.Port) })
 }

@@ -35,11 +35,11 @@ func freePorts(t *testing.T, n int) (ports []int) {
 // does.
 func serveWithCode(t *testing.T, code string, next http.Handler) netip.AddrPort {
 	t.Helper()
-	cert, err := Certificate(time.Now())
+	cert, err := NewCertificate(time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
-	srv := httptest.NewUnstartedServer(Guard(code, next))
+	srv := httptest.NewUnstartedServer(RequireCode(code, next))
 	srv.TLS = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS13, NextProtos: []string{"http/1.1"}}
 	srv.StartTLS()
 	t.Cleanup(srv.Close)
@@ -48,11 +48,11 @@ func serveWithCode(t *testing.T, code string, next http.Handler) netip.AddrPort 
 
 func TestOpenListeners_AnswersOnlyClientsWithNonce(t *testing.T) {
 	ports := freePorts(t, 2)
-	listeners := Open(t.Context(), ports, ports[0], false)
+	listeners := OpenListeners(t.Context(), ports, ports[0], false)
 	defer listeners.Close()
-	port := netip.AddrPortFrom(loopback, uint16(listeners.All[0].Port))
-	if listeners.All[0].TCP != Held || listeners.All[0].UDP != Held || listeners.All[1].TCP != Held || listeners.All[1].UDP != Closed {
-		t.Fatalf("%+v", listeners.All)
+	port := netip.AddrPortFrom(loopback, uint16(listeners.Ports[0].Port))
+	if listeners.Ports[0].TCP != Held || listeners.Ports[0].UDP != Held || listeners.Ports[1].TCP != Held || listeners.Ports[1].UDP != Closed {
+		t.Fatalf("%+v", listeners.Ports)
 	}
 	if _, err := tryTCP(t.Context(), port, listeners.Nonce, true); err != nil {
 		t.Error(err)
@@ -67,7 +67,7 @@ func TestOpenListeners_AnswersOnlyClientsWithNonce(t *testing.T) {
 			}
 		})
 	}
-	if err := tryUDP(t.Context(), port, strings.Repeat("x", nonceLength), 0); words(err) != "no answer: a packet filter drops it" {
+	if err := tryUDP(t.Context(), port, strings.Repeat("x", nonceLength), 0); describeError(err) != "no answer: a packet filter drops it" {
 		t.Errorf("answered a client without the nonce: %v", err)
 	}
 	if err := tryUDP(t.Context(), port, listeners.Nonce, 80_000); err == nil {
@@ -77,14 +77,14 @@ func TestOpenListeners_AnswersOnlyClientsWithNonce(t *testing.T) {
 
 func TestOpenListeners_ReportsPortInUse(t *testing.T) {
 	ports := freePorts(t, 1)
-	first := Open(t.Context(), ports, ports[0], false)
+	first := OpenListeners(t.Context(), ports, ports[0], false)
 	defer first.Close()
-	second := Open(t.Context(), ports, ports[0], true)
+	second := OpenListeners(t.Context(), ports, ports[0], true)
 	defer second.Close()
-	if e := second.All[0]; e.TCP != InUse || e.UDP != InUse {
+	if e := second.Ports[0]; e.TCP != InUse || e.UDP != InUse {
 		t.Errorf("%+v", e)
 	}
-	if _, err := tryTCP(t.Context(), netip.AddrPortFrom(loopback, uint16(first.All[0].Port)), "", false); err != nil {
+	if _, err := tryTCP(t.Context(), netip.AddrPortFrom(loopback, uint16(first.Ports[0].Port)), "", false); err != nil {
 		t.Error(err)
 	}
 }
@@ -93,10 +93,10 @@ func TestOpenListeners_ReportsPortInUse(t *testing.T) {
 // its ports: its own programs may start at any moment.
 func TestOpenListeners_KeepsPortsOfLiveNodeFree(t *testing.T) {
 	ports := freePorts(t, 2)
-	listeners := Open(t.Context(), ports, ports[0], true)
+	listeners := OpenListeners(t.Context(), ports, ports[0], true)
 	defer listeners.Close()
-	if listeners.All[0].TCP != Closed || listeners.All[0].UDP != Held || listeners.All[1].TCP != Closed {
-		t.Errorf("%+v", listeners.All)
+	if listeners.Ports[0].TCP != Closed || listeners.Ports[0].UDP != Held || listeners.Ports[1].TCP != Closed {
+		t.Errorf("%+v", listeners.Ports)
 	}
 	for _, p := range ports {
 		ln, err := net.Listen("tcp", netip.AddrPortFrom(loopback, uint16(p)).String())
@@ -108,7 +108,7 @@ func TestOpenListeners_KeepsPortsOfLiveNodeFree(t *testing.T) {
 }
 
 func TestFilterPorts_KeepsRequiredPortsOnly(t *testing.T) {
-	all := []Ear{{Port: 22, TCP: Held}, {Port: 10250, TCP: Held}, {Port: 2380, TCP: Held}, {Port: 80, UDP: Held}}
+	all := []PortState{{Port: 22, TCP: Held}, {Port: 10250, TCP: Held}, {Port: 2380, TCP: Held}, {Port: 80, UDP: Held}}
 	for name, c := range map[string]struct {
 		from, to bool
 		want     int
@@ -119,12 +119,12 @@ func TestFilterPorts_KeepsRequiredPortsOnly(t *testing.T) {
 		"worker to worker":         {false, false, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := Among(all, Ports(c.from, c.to)); len(got) != c.want || got[0].Port != 10250 {
+			if got := FilterPorts(all, RequiredPorts(c.from, c.to)); len(got) != c.want || got[0].Port != 10250 {
 				t.Errorf("%+v: %+v", c, got)
 			}
 		})
 	}
-	if r := Try(t.Context(), loopback, "x", nil, 1500); len(r.Ports) != 0 || r.Packet != 0 {
+	if r := CheckPorts(t.Context(), loopback, "x", nil, 1500); len(r.Ports) != 0 || r.Packet != 0 {
 		t.Errorf("%+v", r)
 	}
 }
@@ -132,13 +132,13 @@ func TestFilterPorts_KeepsRequiredPortsOnly(t *testing.T) {
 func TestExplainNoResponse_DistinguishesCauses(t *testing.T) {
 	p := freePorts(t, 1)[0]
 	_, err := net.Dial("tcp", netip.AddrPortFrom(loopback, uint16(p)).String())
-	if why, absent := Unasked(fmt.Errorf("request: %w", err)); !absent || why != "nothing listens on 9444/tcp" {
+	if why, absent := ExplainNoResponse(fmt.Errorf("request: %w", err)); !absent || why != "nothing listens on 9444/tcp" {
 		t.Errorf("%s %v", why, absent)
 	}
-	if why, absent := Unasked(&net.OpError{Op: "dial", Err: os.ErrDeadlineExceeded}); absent || why != "9444/tcp: no answer: a packet filter drops it" {
+	if why, absent := ExplainNoResponse(&net.OpError{Op: "dial", Err: os.ErrDeadlineExceeded}); absent || why != "9444/tcp: no answer: a packet filter drops it" {
 		t.Errorf("%s %v", why, absent)
 	}
-	if why, absent := Unasked(ErrCode); absent || why != ErrCode.Error() {
+	if why, absent := ExplainNoResponse(ErrWrongCode); absent || why != ErrWrongCode.Error() {
 		t.Errorf("%s %v", why, absent)
 	}
 }
@@ -148,10 +148,10 @@ func TestSendRequest_RequiresCodeOnBothSides(t *testing.T) {
 		_, _ = w.Write([]byte(`{"nonce":"` + strings.Repeat("n", nonceLength) + `"}`))
 	})
 	at := serveWithCode(t, "right", good)
-	if _, err := Question(t.Context(), at, " right\n", Ask{}); err != nil {
+	if _, err := SendRequest(t.Context(), at, " right\n", Request{}); err != nil {
 		t.Error(err)
 	}
-	if _, err := Question(t.Context(), at, "wrong", Ask{}); !errors.Is(err, ErrCode) {
+	if _, err := SendRequest(t.Context(), at, "wrong", Request{}); !errors.Is(err, ErrWrongCode) {
 		t.Errorf("the wrong code: %v", err)
 	}
 	// A host in the middle terminates TLS and forwards everything: its MACs are
@@ -166,12 +166,12 @@ func TestSendRequest_RequiresCodeOnBothSides(t *testing.T) {
 			return
 		}
 		defer func() { _ = resp.Body.Close() }()
-		w.Header().Set(proofHeader, resp.Header.Get(proofHeader))
+		w.Header().Set(codeMACHeader, resp.Header.Get(codeMACHeader))
 		w.WriteHeader(resp.StatusCode)
 	}))
 	middle.StartTLS()
 	defer middle.Close()
-	if _, err := Question(t.Context(), netip.MustParseAddrPort(middle.Listener.Addr().String()), "right", Ask{}); !errors.Is(err, ErrCode) {
+	if _, err := SendRequest(t.Context(), netip.MustParseAddrPort(middle.Listener.Addr().String()), "right", Request{}); !errors.Is(err, ErrWrongCode) {
 		t.Errorf("a host in the middle: %v", err)
 	}
 }
@@ -181,15 +181,15 @@ func TestHandler_ReportsIdentityAndReachability(t *testing.T) {
 	h := &Handler{Self: self, Controller: true, Now: time.Now}
 	defer h.Close()
 	at := serveWithCode(t, "code", h)
-	a, err := Question(t.Context(), at, "code", Ask{Nonce: "n", MTU: 1400})
-	if err != nil || a.Identity.Hostname != "b" || len(a.Ears) != len(Ports(true, true)) || time.Since(a.Received) > time.Minute || a.Back.Full != 1400 {
+	a, err := SendRequest(t.Context(), at, "code", Request{Nonce: "n", MTU: 1400})
+	if err != nil || a.Identity.Hostname != "b" || len(a.Ports) != len(RequiredPorts(true, true)) || time.Since(a.Received) > time.Minute || a.Reverse.FullPacket != 1400 {
 		t.Errorf("%+v %v", a, err)
 	}
-	again, err := Question(t.Context(), at, "code", Ask{})
+	again, err := SendRequest(t.Context(), at, "code", Request{})
 	if err != nil || again.Nonce != a.Nonce {
 		t.Errorf("the ports were bound again for a second request: %v", err)
 	}
-	req := httptest.NewRequestWithContext(context.Background(), http.MethodPost, Path, strings.NewReader("{"))
+	req := httptest.NewRequestWithContext(context.Background(), http.MethodPost, RequestPath, strings.NewReader("{"))
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, req)
 	if w.Code != http.StatusBadRequest {
@@ -200,8 +200,8 @@ func TestHandler_ReportsIdentityAndReachability(t *testing.T) {
 func TestDescribeError_NamesPacketFilter(t *testing.T) {
 	p := freePorts(t, 1)[0]
 	_, err := tryTCP(t.Context(), netip.AddrPortFrom(loopback, uint16(p)), "", true)
-	if words(err) != "refused: a packet filter rejects it" || words(nil) != "" || words(context.DeadlineExceeded) != "no answer: a packet filter drops it" {
-		t.Error(words(err))
+	if describeError(err) != "refused: a packet filter rejects it" || describeError(nil) != "" || describeError(context.DeadlineExceeded) != "no answer: a packet filter drops it" {
+		t.Error(describeError(err))
 	}
 }
 
@@ -209,7 +209,7 @@ func FuzzDecodeResponse(f *testing.F) {
 	f.Add(`{"nonce":"nnnnnnnnnnnnnnnnnnnnnnnnnn","ears":[{"port":1,"tcp":"held"}]}`)
 	f.Add(`{"identity":{"addresses":["x"]}}`)
 	f.Fuzz(func(t *testing.T, raw string) {
-		if a, err := Decode(strings.NewReader(raw)); err == nil && len(a.Nonce) != nonceLength {
+		if a, err := DecodeResponse(strings.NewReader(raw)); err == nil && len(a.Nonce) != nonceLength {
 			t.Errorf("%q was accepted", raw)
 		}
 	})

@@ -19,27 +19,27 @@ import (
 
 // The time limits for one port.
 const (
-	tcpWait  = 1500 * time.Millisecond
-	udpWait  = 400 * time.Millisecond
-	udpTries = 3 // a lost datagram does not mean a closed port
+	tcpTimeout = 1500 * time.Millisecond
+	udpTimeout = 400 * time.Millisecond
+	udpTries   = 3 // a lost datagram does not mean a closed port
 )
 
 // ipUDPHeaderSize is the size of the IPv4 and UDP headers of a datagram, in
 // bytes.
-const headers = 20 + 8
+const ipUDPHeaderSize = 20 + 8
 
 // smallerPacketSizes returns the sizes to try if a full-size packet does not
 // pass, in bytes.
-func smaller() []int { return []int{1480, 1460, 1450, 1430, 1400, 1280, 576} }
+func smallerPacketSizes() []int { return []int{1480, 1460, 1450, 1430, 1400, 1280, 576} }
 
 // CheckPorts connects to every port of the host at address in parallel and
 // returns how it reached them. full is the size in bytes of a packet that must
 // pass unfragmented; 0 skips that check.
-func Try(ctx context.Context, address netip.Addr, nonce string, ports []Ear, full int) Reach {
-	r := Reach{Full: full}
+func CheckPorts(ctx context.Context, address netip.Addr, nonce string, ports []PortState, full int) Reachability {
+	r := Reachability{FullPacket: full}
 	var mu sync.Mutex
 	var all sync.WaitGroup
-	note := func(p Port, took time.Duration) {
+	note := func(p PortResult, took time.Duration) {
 		mu.Lock()
 		defer mu.Unlock()
 		r.Ports = append(r.Ports, p)
@@ -52,22 +52,24 @@ func Try(ctx context.Context, address netip.Addr, nonce string, ports []Ear, ful
 		if p.TCP != Closed {
 			all.Go(func() {
 				took, err := tryTCP(ctx, at, nonce, p.TCP == Held)
-				note(Port{Number: p.Port, Protocol: "tcp", Error: words(err)}, took)
+				note(PortResult{Number: p.Port, Protocol: "tcp", Error: describeError(err)}, took)
 			})
 		}
 		if p.UDP == Held {
-			all.Go(func() { note(Port{Number: p.Port, Protocol: "udp", Error: words(tryUDP(ctx, at, nonce, 0))}, 0) })
+			all.Go(func() {
+				note(PortResult{Number: p.Port, Protocol: "udp", Error: describeError(tryUDP(ctx, at, nonce, 0))}, 0)
+			})
 		}
 	}
 	all.Wait()
-	slices.SortFunc(r.Ports, func(x, y Port) int {
+	slices.SortFunc(r.Ports, func(x, y PortResult) int {
 		if x.Number != y.Number {
 			return x.Number - y.Number
 		}
 		return strings.Compare(x.Protocol, y.Protocol)
 	})
 	if full > 0 {
-		r.Packet = packet(ctx, address, nonce, ports, r)
+		r.Packet = largestPacket(ctx, address, nonce, ports, r)
 	}
 	return r
 }
@@ -75,14 +77,14 @@ func Try(ctx context.Context, address netip.Addr, nonce string, ports []Ear, ful
 // largestPacket returns the size of the largest packet that passes, of
 // r.FullPacket and smallerPacketSizes: -1 if none passes, 0 if no UDP port was
 // reached.
-func packet(ctx context.Context, address netip.Addr, nonce string, ports []Ear, r Reach) int {
+func largestPacket(ctx context.Context, address netip.Addr, nonce string, ports []PortState, r Reachability) int {
 	for _, p := range r.Ports {
 		if p.Protocol != "udp" || p.Error != "" {
 			continue
 		}
 		at := netip.AddrPortFrom(address, uint16(p.Number))
-		for _, size := range append([]int{r.Full}, smaller()...) {
-			if size <= r.Full && tryUDP(ctx, at, nonce, size) == nil {
+		for _, size := range append([]int{r.FullPacket}, smallerPacketSizes()...) {
+			if size <= r.FullPacket && tryUDP(ctx, at, nonce, size) == nil {
 				return size
 			}
 		}
@@ -94,7 +96,7 @@ func packet(ctx context.Context, address netip.Addr, nonce string, ports []Ear, 
 // tryTCP connects to at and returns how long this took. If the port is held, it
 // must answer with nonce.
 func tryTCP(ctx context.Context, at netip.AddrPort, nonce string, held bool) (time.Duration, error) {
-	ctx, cancel := context.WithTimeout(ctx, tcpWait)
+	ctx, cancel := context.WithTimeout(ctx, tcpTimeout)
 	defer cancel()
 	start := time.Now()
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", at.String())
@@ -106,7 +108,7 @@ func tryTCP(ctx context.Context, at netip.AddrPort, nonce string, held bool) (ti
 	if !held {
 		return took, nil
 	}
-	_ = conn.SetDeadline(start.Add(tcpWait))
+	_ = conn.SetDeadline(start.Add(tcpTimeout))
 	got := make([]byte, nonceLength)
 	if _, err := io.ReadFull(conn, got); err != nil {
 		return took, fmt.Errorf("connected, but the host did not answer: %w", err)
@@ -123,8 +125,8 @@ func tryUDP(ctx context.Context, at netip.AddrPort, nonce string, size int) erro
 	d := net.Dialer{}
 	body := []byte(nonce)
 	if size > 0 {
-		body = append(body, make([]byte, max(0, size-headers-len(nonce)))...)
-		d.Control = unfragmented
+		body = append(body, make([]byte, max(0, size-ipUDPHeaderSize-len(nonce)))...)
+		d.Control = setDontFragment
 	}
 	conn, err := d.DialContext(ctx, "udp", at.String())
 	if err != nil {
@@ -135,7 +137,7 @@ func tryUDP(ctx context.Context, at netip.AddrPort, nonce string, size int) erro
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		_ = conn.SetDeadline(time.Now().Add(udpWait))
+		_ = conn.SetDeadline(time.Now().Add(udpTimeout))
 		if _, err = conn.Write(body); err == nil {
 			got := make([]byte, nonceLength)
 			var n int
@@ -152,7 +154,7 @@ func tryUDP(ctx context.Context, at netip.AddrPort, nonce string, size int) erro
 
 // setDontFragment makes the kernel send whole packets or none, regardless of
 // the path MTU that it knows (IP_PMTUDISC_PROBE).
-func unfragmented(_, _ string, c syscall.RawConn) error {
+func setDontFragment(_, _ string, c syscall.RawConn) error {
 	var inner error
 	err := c.Control(func(fd uintptr) {
 		inner = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_PROBE)
@@ -162,21 +164,21 @@ func unfragmented(_, _ string, c syscall.RawConn) error {
 
 // ExplainNoResponse returns why a host did not respond to a request; absent
 // reports whether the host is up but does not listen on ControlPort.
-func Unasked(err error) (why string, absent bool) {
+func ExplainNoResponse(err error) (why string, absent bool) {
 	var dial *net.OpError
 	if errors.As(err, &dial) && dial.Op == "dial" {
 		absent = errors.Is(err, syscall.ECONNREFUSED)
 		if absent {
 			return fmt.Sprintf("nothing listens on %d/tcp", ControlPort), absent
 		}
-		return fmt.Sprintf("%d/tcp: %s", ControlPort, words(err)), absent
+		return fmt.Sprintf("%d/tcp: %s", ControlPort, describeError(err)), absent
 	}
 	return err.Error(), absent
 }
 
 // describeError returns err in the words of a network administrator; "" if it
 // is nil.
-func words(err error) string {
+func describeError(err error) string {
 	switch {
 	case err == nil:
 		return ""

@@ -20,35 +20,35 @@ import (
 )
 
 // PortHost contains the methods of a host that BindPorts needs.
-type Machine interface {
-	files.Reader
+type PortHost interface {
+	files.FileReader
 	ListProcesses() ([]host.Process, error)
 }
 
 // portProber is one search for the owners of ports.
-type look struct {
-	m     Machine
-	files files.Files
-	k     sys.Kernel
+type portProber struct {
+	machine PortHost
+	files   files.Files
+	system  sys.System
 }
 
 // BindPorts tries to bind all keys in parallel, then finds the owners of the
 // ports that are in use. A port that this process may not bind is returned as
 // unknown.
-func Bind(ctx context.Context, m Machine, k sys.Kernel, keys []facts.PortKey) ([]facts.Port, []facts.Unknown) {
-	pr := look{m, files.Files{Reader: m}, k}
+func BindPorts(ctx context.Context, m PortHost, k sys.System, keys []facts.PortKey) ([]facts.Port, []facts.Unknown) {
+	pr := portProber{m, files.Files{FileReader: m}, k}
 	all := make([]facts.Port, len(keys))
 	unknown := make([]*facts.Unknown, len(all))
 	bind := func(i int) {
 		key := keys[i]
-		err := k.Bind(ctx, key)
+		err := k.BindPort(ctx, key)
 		all[i] = facts.Port{PortKey: key, Free: err == nil}
 		switch {
 		case err == nil:
 		case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
-			unknown[i] = &facts.Unknown{Fact: facts.FactPort + ":" + key.String(), Why: "binding it is not permitted (" + sys.Errno(err) + ")"}
+			unknown[i] = &facts.Unknown{Fact: facts.FactPort + ":" + key.String(), Reason: "binding it is not permitted (" + sys.ErrnoName(err) + ")"}
 		default:
-			all[i].Error = sys.Errno(err)
+			all[i].Error = sys.ErrnoName(err)
 		}
 	}
 	// The owner may exit between binding and searching, as k0s's own processes
@@ -61,7 +61,7 @@ func Bind(ctx context.Context, m Machine, k sys.Kernel, keys []facts.PortKey) ([
 			}
 		}
 		wg.Wait()
-		pr.owners(all)
+		pr.fillOwners(all)
 	}
 	var list []facts.Unknown
 	for _, u := range unknown {
@@ -75,14 +75,14 @@ func Bind(ctx context.Context, m Machine, k sys.Kernel, keys []facts.PortKey) ([
 // fillOwners sets the owner of the ports that are in use. It leaves Owner nil
 // for a port whose owner cannot be seen (in another PID namespace, or the
 // kernel itself).
-func (pr look) owners(ports []facts.Port) {
+func (pr portProber) fillOwners(ports []facts.Port) {
 	inodes := map[string][]int{} // socket inode → indexes of ports
 	for i, p := range ports {
 		if p.Error != "EADDRINUSE" {
 			continue
 		}
 		for _, table := range []string{p.Protocol, p.Protocol + "6"} {
-			for _, s := range parse.Sockets(pr.files.Raw("/proc/net/" + table)) {
+			for _, s := range parse.ParseSockets(pr.files.ReadBytes("/proc/net/" + table)) {
 				if s.Port == p.Number {
 					inodes["socket:["+s.Inode+"]"] = append(inodes["socket:["+s.Inode+"]"], i)
 				}
@@ -92,24 +92,24 @@ func (pr look) owners(ports []facts.Port) {
 	if len(inodes) == 0 {
 		return
 	}
-	processes, err := pr.m.ListProcesses()
+	processes, err := pr.machine.ListProcesses()
 	if err != nil {
 		return
 	}
 	for _, p := range processes {
 		dir := path.Join("/proc", strconv.Itoa(p.PID), "fd")
-		fds, err := pr.m.ReadDir(dir)
+		fds, err := pr.machine.ReadDir(dir)
 		if err != nil {
 			continue // the process has exited, or this process may not read it
 		}
 		for _, fd := range fds {
-			link, err := pr.k.Readlink(path.Join(dir, fd.Name()))
+			link, err := pr.system.Readlink(path.Join(dir, fd.Name()))
 			if err != nil {
 				continue
 			}
 			for _, i := range inodes[link] {
 				if ports[i].Owner == nil {
-					ports[i].Owner = pr.owner(p, processes)
+					ports[i].Owner = pr.newOwner(p, processes)
 				}
 			}
 		}
@@ -118,11 +118,11 @@ func (pr look) owners(ports []facts.Port) {
 
 // newOwner returns the owner of a port: its program, systemd service and parent
 // processes.
-func (pr look) owner(p host.Process, all []host.Process) *facts.Owner {
+func (pr portProber) newOwner(p host.Process, all []host.Process) *facts.Owner {
 	dir := path.Join("/proc", strconv.Itoa(p.PID))
-	o := &facts.Owner{PID: p.PID, Program: program(p), Unit: parse.Service(pr.files.Raw(dir + "/cgroup"))}
+	o := &facts.Owner{PID: p.PID, Program: programName(p), Unit: parse.ParseCgroupService(pr.files.ReadBytes(dir + "/cgroup"))}
 	if o.Program == "" {
-		o.Program = pr.files.Text(dir + "/comm")
+		o.Program = pr.files.ReadText(dir + "/comm")
 	}
 	byPID := map[int]host.Process{}
 	for _, q := range all {
@@ -130,7 +130,7 @@ func (pr look) owner(p host.Process, all []host.Process) *facts.Owner {
 	}
 	// A longer chain can only come from a race with reused PIDs.
 	for parent := p.PPID; parent > 1 && len(o.Parents) < 16; parent = byPID[parent].PPID {
-		if exe := program(byPID[parent]); exe != "" {
+		if exe := programName(byPID[parent]); exe != "" {
 			o.Parents = append(o.Parents, exe)
 		}
 	}
@@ -139,7 +139,7 @@ func (pr look) owner(p host.Process, all []host.Process) *facts.Owner {
 
 // programName returns the executable of p, or its first argument if the
 // executable is not known.
-func program(p host.Process) string {
+func programName(p host.Process) string {
 	if p.Exe == "" && len(p.Args) > 0 {
 		return p.Args[0]
 	}

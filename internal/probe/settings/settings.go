@@ -17,20 +17,20 @@ import (
 
 // ReadKernelSettings returns the values of the requested sysctls, where they
 // are set at boot, and the limits of services.
-func Kernel(f files.Files, sysctls []string) (facts.Settings, error) {
+func ReadKernelSettings(f files.Files, sysctls []string) (facts.Settings, error) {
 	s := facts.Settings{
 		Sysctls:   map[string]string{},
-		Hugepages: parse.Chosen(f.Text("/sys/kernel/mm/transparent_hugepage/enabled")),
-		Defrag:    parse.Chosen(f.Text("/sys/kernel/mm/transparent_hugepage/defrag")),
+		Hugepages: parse.SelectedOption(f.ReadText("/sys/kernel/mm/transparent_hugepage/enabled")),
+		Defrag:    parse.SelectedOption(f.ReadText("/sys/kernel/mm/transparent_hugepage/defrag")),
 	}
 	for _, key := range sysctls {
 		if text, err := f.ReadFile("/proc/sys/" + strings.ReplaceAll(key, ".", "/")); err == nil {
 			s.Sysctls[key] = strings.Join(strings.Fields(string(text)), " ")
 		}
 	}
-	s.Files = sysctlFiles(f, sysctls)
-	s.Entropy, _ = strconv.Atoi(f.Text("/proc/sys/kernel/random/entropy_avail")) // 0 if the kernel does not report it
-	limits, err := files.Parse(f, "/proc/1/limits", parse.Limits)
+	s.Files = readSysctlFiles(f, sysctls)
+	s.Entropy, _ = strconv.Atoi(f.ReadText("/proc/sys/kernel/random/entropy_avail")) // 0 if the kernel does not report it
+	limits, err := files.ParseFile(f, "/proc/1/limits", parse.ParseLimits)
 	if err != nil {
 		return s, err
 	}
@@ -42,7 +42,7 @@ func Kernel(f files.Files, sysctls []string) (facts.Settings, error) {
 // of systemd-sysctl (sysctl.d(5)): files are sorted by name whatever their
 // directory, and a file hides files of the same name in the other directories
 // of lower priority; sysctl.conf comes last.
-func sysctlFiles(f files.Files, keys []string) []facts.SysctlFile {
+func readSysctlFiles(f files.Files, keys []string) []facts.SysctlFile {
 	byName := map[string]string{}
 	for _, dir := range []string{"/usr/lib/sysctl.d", "/usr/local/lib/sysctl.d", "/run/sysctl.d", "/etc/sysctl.d"} {
 		entries, err := f.ReadDir(dir)
@@ -61,8 +61,8 @@ func sysctlFiles(f files.Files, keys []string) []facts.SysctlFile {
 	}
 	slices.Sort(names)
 	var all []facts.SysctlFile
-	for _, p := range append(paths(byName, names), "/etc/sysctl.conf") {
-		for _, set := range parse.Sysctls(f.Raw(p)) {
+	for _, p := range append(pathsByName(byName, names), "/etc/sysctl.conf") {
+		for _, set := range parse.ParseSysctls(f.ReadBytes(p)) {
 			if slices.Contains(keys, set.Key) {
 				set.Path = p
 				all = append(all, set)
@@ -73,7 +73,7 @@ func sysctlFiles(f files.Files, keys []string) []facts.SysctlFile {
 }
 
 // pathsByName returns the paths of names, in their order.
-func paths(byName map[string]string, names []string) []string {
+func pathsByName(byName map[string]string, names []string) []string {
 	var all []string
 	for _, n := range names {
 		all = append(all, byName[n])
@@ -82,33 +82,33 @@ func paths(byName map[string]string, names []string) []string {
 }
 
 // ReadSecurity returns which security software is active on the host.
-func Security(f files.Files) (facts.Security, error) {
-	s := facts.Security{SELinux: "disabled", AppArmor: f.Text("/sys/module/apparmor/parameters/enabled") == "Y"}
+func ReadSecurity(f files.Files) (facts.Security, error) {
+	s := facts.Security{SELinux: "disabled", AppArmor: f.ReadText("/sys/module/apparmor/parameters/enabled") == "Y"}
 	// Ubuntu's ufw unit is active even if ufw itself is disabled.
-	s.UFW = bytes.Contains(f.Raw("/etc/ufw/ufw.conf"), []byte("\nENABLED=yes"))
-	s.SudoPath = parse.SecurePath(f.Raw("/etc/sudoers"))
+	s.UFW = bytes.Contains(f.ReadBytes("/etc/ufw/ufw.conf"), []byte("\nENABLED=yes"))
+	s.SudoPath = parse.ParseSecurePath(f.ReadBytes("/etc/sudoers"))
 	// selinuxfs is mounted only if SELinux is enabled.
 	if enforce, err := f.ReadFile("/sys/fs/selinux/enforce"); err == nil {
 		s.SELinux = "permissive"
 		if strings.TrimSpace(string(enforce)) == "1" {
 			s.SELinux = "enforcing"
 		}
-	} else if !files.Missing(err) {
+	} else if !files.IsMissing(err) {
 		return s, err
 	}
 	return s, nil
 }
 
 // ReadProxies returns the places that configure a proxy for programs.
-func Proxies(f files.Files) []facts.Proxy {
+func ReadProxies(f files.Files) []facts.Proxy {
 	var all []facts.Proxy
 	for _, from := range []string{"/etc/environment", "/etc/systemd/system.conf"} {
-		if p, ok := parse.Proxy(f.Raw(from)); ok {
+		if p, ok := parse.ParseProxy(f.ReadBytes(from)); ok {
 			p.From = from
 			all = append(all, p)
 		}
 	}
-	if p, ok := parse.Proxy([]byte(strings.Join(os.Environ(), "\n"))); ok {
+	if p, ok := parse.ParseProxy([]byte(strings.Join(os.Environ(), "\n"))); ok {
 		p.From = "this command's environment"
 		all = append(all, p)
 	}
@@ -118,7 +118,7 @@ func Proxies(f files.Files) []facts.Proxy {
 // ReadTimeZone returns the name of the time zone that /etc/localtime links to.
 // Without this file programs use UTC (localtime(5)); a regular file in its
 // place has no name, and a link to a file that does not exist returns "".
-func Zone(f files.Files, readlink func(string) (string, error)) string {
+func ReadTimeZone(f files.Files, readlink func(string) (string, error)) string {
 	const local = "/etc/localtime"
 	to, err := readlink(local)
 	switch {

@@ -13,17 +13,17 @@ import (
 // unresolvableName is a name that no DNS zone contains (RFC 6761): a name
 // server answers it itself, or forwards the query and shows how long that
 // takes.
-const nobody = "plinth-preflight.invalid."
+const unresolvableName = "plinth-preflight.invalid."
 
 // queryNameserver sends one query to server directly, bypassing /etc/hosts and
 // the other name servers. It returns nil for every response, even for an error
 // response.
-func ask(ctx context.Context, server netip.Addr) error {
+func queryNameserver(ctx context.Context, server netip.Addr) error {
 	var dialer net.Dialer
 	r := &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
 		return dialer.DialContext(ctx, network, net.JoinHostPort(server.String(), "53"))
 	}}
-	_, err := r.LookupNetIP(ctx, "ip4", nobody)
+	_, err := r.LookupNetIP(ctx, "ip4", unresolvableName)
 	var dns *net.DNSError
 	if errors.As(err, &dns) && !dns.IsTimeout && (dns.IsNotFound || dns.Err == "server misbehaving" || dns.IsTemporary && ctx.Err() == nil) {
 		return nil // the server refuses or cannot resolve it, but it responds
@@ -32,7 +32,7 @@ func ask(ctx context.Context, server netip.Addr) error {
 }
 
 // dialTCP opens a TCP connection to address and closes it.
-func dial(ctx context.Context, address string) error {
+func dialTCP(ctx context.Context, address string) error {
 	var dialer net.Dialer
 	c, err := dialer.DialContext(ctx, "tcp", address)
 	if err != nil {
@@ -45,7 +45,7 @@ func dial(ctx context.Context, address string) error {
 // response and the server's clock, which is zero if the response has no date.
 // Any status is a success; the server's certificate must be valid. The body is
 // not read.
-func greet(ctx context.Context, target, proxy string) (status int, date time.Time, err error) {
+func requestURL(ctx context.Context, target, proxy string) (status int, date time.Time, err error) {
 	via := http.ProxyFromEnvironment
 	if proxy != "" {
 		u, err := url.Parse(proxy)

@@ -21,54 +21,54 @@ import (
 )
 
 // System contains the queries; tests replace single ones.
-type Kernel struct {
-	Arch      string // of this program, as Go names it
-	Now       func() time.Time
-	Bind      func(ctx context.Context, key facts.PortKey) error
-	Statfs    func(path string) (Space, error)
-	Resolve   func(ctx context.Context, name string) ([]netip.Addr, error)
-	Ask       func(ctx context.Context, server netip.Addr) error // any response counts as success
-	Greet     func(ctx context.Context, url, proxy string) (status int, date time.Time, err error)
-	Dial      func(ctx context.Context, address string) error
-	FType     func(path string) string // "1", "0", or "" if it cannot be determined
-	Links     func() ([]facts.Interface, error)
-	Synced    func() (bool, error)
-	Readlink  func(path string) (string, error)
-	EvalLinks func(path string) (string, error)
+type System struct {
+	Arch            string // of this program, as Go names it
+	Now             func() time.Time
+	BindPort        func(ctx context.Context, key facts.PortKey) error
+	StatFilesystem  func(path string) (DiskSpace, error)
+	ResolveName     func(ctx context.Context, name string) ([]netip.Addr, error)
+	QueryNameserver func(ctx context.Context, server netip.Addr) error // any response counts as success
+	RequestURL      func(ctx context.Context, url, proxy string) (status int, date time.Time, err error)
+	DialTCP         func(ctx context.Context, address string) error
+	XFSFType        func(path string) string // "1", "0", or "" if it cannot be determined
+	ListInterfaces  func() ([]facts.Interface, error)
+	ClockSynced     func() (bool, error)
+	Readlink        func(path string) (string, error)
+	EvalLinks       func(path string) (string, error)
 }
 
 // DiskSpace is the size of a file system in bytes and in inodes.
-type Space struct {
+type DiskSpace struct {
 	Size, Free, Available uint64
 	Inodes, InodesFree    uint64
 }
 
 // LocalSystem returns the System that this process runs on.
-func Running() Kernel {
+func LocalSystem() System {
 	// k0s resolves names this way, too: it does not link the C library's resolver.
 	resolver := &net.Resolver{PreferGo: true}
-	return Kernel{
-		Arch:   runtime.GOARCH,
-		Now:    time.Now,
-		Bind:   bind,
-		Statfs: statfs,
-		Resolve: func(ctx context.Context, name string) ([]netip.Addr, error) {
+	return System{
+		Arch:           runtime.GOARCH,
+		Now:            time.Now,
+		BindPort:       bindPort,
+		StatFilesystem: statFilesystem,
+		ResolveName: func(ctx context.Context, name string) ([]netip.Addr, error) {
 			return resolver.LookupNetIP(ctx, "ip", name)
 		},
-		Ask:       ask,
-		Greet:     greet,
-		Dial:      dial,
-		FType:     ftype,
-		Links:     links,
-		Synced:    synced,
-		Readlink:  os.Readlink,
-		EvalLinks: filepath.EvalSymlinks,
+		QueryNameserver: queryNameserver,
+		RequestURL:      requestURL,
+		DialTCP:         dialTCP,
+		XFSFType:        xfsFType,
+		ListInterfaces:  listInterfaces,
+		ClockSynced:     clockSynced,
+		Readlink:        os.Readlink,
+		EvalLinks:       filepath.EvalSymlinks,
 	}
 }
 
 // ErrnoName returns the name of the error number in err, such as EADDRINUSE, or
 // the text of err if it has none.
-func Errno(err error) string {
+func ErrnoName(err error) string {
 	var n unix.Errno
 	var dns *net.DNSError
 	switch {
@@ -83,7 +83,7 @@ func Errno(err error) string {
 // bindPort binds the port and releases it at once. No list of sockets can
 // replace this: a list does not show what another network namespace, a security
 // module or a reserved range forbids.
-func bind(ctx context.Context, key facts.PortKey) error {
+func bindPort(ctx context.Context, key facts.PortKey) error {
 	var lc net.ListenConfig
 	addr := net.JoinHostPort(key.Address, strconv.Itoa(key.Number))
 	if key.Protocol == "udp" {
@@ -102,17 +102,17 @@ func bind(ctx context.Context, key facts.PortKey) error {
 
 // statFilesystem returns the size and free space of the file system that holds
 // path.
-func statfs(path string) (Space, error) {
+func statFilesystem(path string) (DiskSpace, error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(path, &st); err != nil {
-		return Space{}, err
+		return DiskSpace{}, err
 	}
 	block := uint64(st.Bsize)
-	return Space{Size: st.Blocks * block, Free: st.Bfree * block, Available: st.Bavail * block, Inodes: st.Files, InodesFree: st.Ffree}, nil
+	return DiskSpace{Size: st.Blocks * block, Free: st.Bfree * block, Available: st.Bavail * block, Inodes: st.Files, InodesFree: st.Ffree}, nil
 }
 
 // listInterfaces returns the network interfaces with their addresses.
-func links() ([]facts.Interface, error) {
+func listInterfaces() ([]facts.Interface, error) {
 	devices, err := net.Interfaces()
 	if err != nil {
 		return nil, err
@@ -136,7 +136,7 @@ func links() ([]facts.Interface, error) {
 
 // clockSynced calls adjtimex(2), as timedatectl does: the kernel marks its
 // clock as unsynchronized if nothing has adjusted it for a while.
-func synced() (bool, error) {
+func clockSynced() (bool, error) {
 	var tx unix.Timex
 	state, err := unix.Adjtimex(&tx)
 	if err != nil {

@@ -18,7 +18,7 @@ const (
 
 // xfsFType returns "1" if the XFS file system that holds path has ftype
 // enabled, "0" if not, and "" if it cannot be determined.
-func ftype(path string) string {
+func xfsFType(path string) string {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return ""

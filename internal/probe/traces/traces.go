@@ -16,16 +16,16 @@ import (
 
 // traceSign is a path that a certain software leaves. A directory counts only
 // if it is not empty.
-type sign struct {
-	path string
-	of   facts.Software
-	kind string
+type traceSign struct {
+	path     string
+	software facts.Software
+	kind     string
 }
 
 // knownSigns returns the default paths of Kubernetes distributions, their
 // components and other container runtimes.
-func signs() []sign {
-	return []sign{
+func knownSigns() []traceSign {
+	return []traceSign{
 		{"/usr/local/bin/k0s", facts.K0s, "file"},
 		{"/usr/bin/k0s", facts.K0s, "file"},
 		{"/etc/k0s/k0s.yaml", facts.K0s, "file"}, // not the directory: drop-ins for containerd may be placed there before the installation
@@ -54,30 +54,30 @@ func signs() []sign {
 // FindTraces returns the traces on a host. dataDirs are possible data
 // directories of k0s: one that is not empty is a trace. Paths that cannot be
 // read are returned as unknown.
-func Find(f files.Files, dataDirs []string, links []facts.Interface) (traces []facts.Trace, unknown []facts.Unknown) {
-	all := signs()
+func FindTraces(f files.Files, dataDirs []string, links []facts.Interface) (traces []facts.Trace, unknown []facts.Unknown) {
+	all := knownSigns()
 	for _, dir := range dataDirs {
-		if !slices.ContainsFunc(all, func(s sign) bool { return s.path == dir }) {
-			all = append(all, sign{dir, facts.K0s, "data"})
+		if !slices.ContainsFunc(all, func(s traceSign) bool { return s.path == dir }) {
+			all = append(all, traceSign{dir, facts.K0s, "data"})
 		}
 	}
 	for _, s := range all {
-		present, err := there(f, s.path)
+		present, err := isPresent(f, s.path)
 		if err != nil {
-			unknown = append(unknown, facts.Unknown{Fact: facts.FactTraces + ":" + s.path, Why: err.Error()})
+			unknown = append(unknown, facts.Unknown{Fact: facts.FactTraces + ":" + s.path, Reason: err.Error()})
 		} else if present {
-			traces = append(traces, facts.Trace{Of: s.of, Kind: s.kind, Path: s.path})
+			traces = append(traces, facts.Trace{Software: s.software, Kind: s.kind, Path: s.path})
 		}
 	}
-	traces = append(traces, cniConfigs(f)...)
-	traces = append(traces, mounts(f)...)
-	return append(traces, clusterLinks(links)...), unknown
+	traces = append(traces, findCNIConfigs(f)...)
+	traces = append(traces, findPodMounts(f)...)
+	return append(traces, findClusterLinks(links)...), unknown
 }
 
 // isPresent reports whether p is a file, or a directory that is not empty.
-func there(f files.Files, p string) (bool, error) {
+func isPresent(f files.Files, p string) (bool, error) {
 	info, err := f.Lstat(p)
-	if files.Missing(err) {
+	if files.IsMissing(err) {
 		return false, nil
 	}
 	if err != nil || !info.IsDir() {
@@ -91,7 +91,7 @@ func there(f files.Files, p string) (bool, error) {
 
 // findCNIConfigs returns the files that a container runtime would use as its
 // network configuration.
-func cniConfigs(f files.Files) []facts.Trace {
+func findCNIConfigs(f files.Files) []facts.Trace {
 	const dir = "/etc/cni/net.d"
 	entries, err := f.ReadDir(dir)
 	if err != nil {
@@ -100,7 +100,7 @@ func cniConfigs(f files.Files) []facts.Trace {
 	var all []facts.Trace
 	for _, e := range entries {
 		if slices.Contains([]string{".conf", ".conflist", ".json"}, path.Ext(e.Name())) {
-			all = append(all, facts.Trace{Of: facts.CNI, Kind: "cni-config", Path: path.Join(dir, e.Name())})
+			all = append(all, facts.Trace{Software: facts.CNI, Kind: "cni-config", Path: path.Join(dir, e.Name())})
 		}
 	}
 	return all
@@ -108,14 +108,14 @@ func cniConfigs(f files.Files) []facts.Trace {
 
 // findClusterLinks returns the interfaces that a cluster network created: their
 // addresses remain and block the next cluster's network.
-func clusterLinks(links []facts.Interface) []facts.Trace {
+func findClusterLinks(links []facts.Interface) []facts.Trace {
 	prefixes := []string{"kube-bridge", "cni0", "flannel.", "cilium_", "vxlan.calico", "cali", "weave", "kube-ipvs0"}
 	var all []facts.Trace
 	for _, i := range links {
 		if !slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(i.Name, p) }) {
 			continue
 		}
-		t := facts.Trace{Of: facts.CNI, Kind: "link", Path: i.Name}
+		t := facts.Trace{Software: facts.CNI, Kind: "link", Path: i.Name}
 		if len(i.Addresses) > 0 {
 			t.Detail = i.Addresses[0].String()
 		}
@@ -127,12 +127,12 @@ func clusterLinks(links []facts.Interface) []facts.Trace {
 // findPodMounts returns the mounts that a kubelet or a container runtime made
 // for pods and that still exist: directories below them cannot be removed, and
 // their disks stay busy.
-func mounts(f files.Files) []facts.Trace {
+func findPodMounts(f files.Files) []facts.Trace {
 	below := []string{"/var/lib/kubelet/", "/var/lib/k0s/", "/run/k0s/", "/run/containerd/", "/run/netns/cni-", "/var/lib/rancher/"}
 	var all []facts.Trace
-	for _, m := range parse.Mounts(f.Raw("/proc/self/mountinfo")) {
+	for _, m := range parse.ParseMounts(f.ReadBytes("/proc/self/mountinfo")) {
 		if slices.ContainsFunc(below, func(dir string) bool { return strings.HasPrefix(m.Point, dir) }) {
-			all = append(all, facts.Trace{Of: facts.Kubelet, Kind: "mount", Path: m.Point, Detail: m.FSType})
+			all = append(all, facts.Trace{Software: facts.Kubelet, Kind: "mount", Path: m.Point, Detail: m.FSType})
 		}
 	}
 	return all

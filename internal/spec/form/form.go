@@ -17,33 +17,33 @@ import (
 
 // CheckValue returns why value breaks rule and how to fix it. The message is empty
 // if value is valid or the rule is unknown.
-func Check(rule, value string) (message, hint string) {
+func CheckValue(rule, value string) (message, hint string) {
 	switch rule {
 	case "version-exact", "version-exact/addon", "version-exact/k0s":
-		return version(value, strings.TrimPrefix(rule, "version-exact"))
+		return checkVersion(value, strings.TrimPrefix(rule, "version-exact"))
 	case "dns-label":
-		if !isLabel(value) {
-			return strict.Show(value) + " is not a DNS label", nearLabel(value)
+		if !isDNSLabel(value) {
+			return strict.QuoteValue(value) + " is not a DNS label", suggestDNSLabel(value)
 		}
 	case "cidr-form":
-		return cidr(value)
+		return checkCIDR(value)
 	case "node-port-range":
-		if _, _, err := PortRange(value); err != nil {
-			return strict.Show(value) + " " + err.Error(), "such as 80-32767"
+		if _, _, err := ParsePortRange(value); err != nil {
+			return strict.QuoteValue(value) + " " + err.Error(), "such as 80-32767"
 		}
 	case "hostname":
-		return hostname(value)
+		return checkHostname(value)
 	case "proxy-url":
-		return proxy(value)
+		return checkProxyURL(value)
 	case "no-proxy":
-		return noProxy(value)
+		return checkNoProxyEntry(value)
 	}
 	return "", ""
 }
 
 // checkVersion checks that value is an exact version: X.Y.Z, or vX.Y.Z+k0s.N for
 // k0s.
-func version(value, of string) (message, hint string) {
+func checkVersion(value, of string) (message, hint string) {
 	example, k0s := "write an exact version such as 1.131.2", of == "/k0s"
 	want := strings.TrimLeft(value, "vV")
 	if of == "/addon" {
@@ -54,22 +54,22 @@ func version(value, of string) (message, hint string) {
 	}
 	v, err := semver.StrictNewVersion(strings.TrimPrefix(want, "v"))
 	if err != nil || len(value) > 64 {
-		return strict.Show(value) + " is not an exact version", example
+		return strict.QuoteValue(value) + " is not an exact version", example
 	}
 	if k0s {
 		number, ok := strings.CutPrefix(v.Metadata(), "k0s.")
 		if _, err := strconv.ParseUint(number, 10, 32); !ok || err != nil {
-			return strict.Show(value) + " is not an exact k0s version", example
+			return strict.QuoteValue(value) + " is not an exact k0s version", example
 		}
 	}
 	if value != want {
-		return strict.Show(value) + " is not written as expected", "did you mean " + strconv.Quote(want) + "?"
+		return strict.QuoteValue(value) + " is not written as expected", "did you mean " + strconv.Quote(want) + "?"
 	}
 	return "", ""
 }
 
 // isDNSLabel reports whether s is a DNS label (RFC 1123) in lower case.
-func isLabel(s string) bool {
+func isDNSLabel(s string) bool {
 	return s != "" && len(s) <= 63 && s[0] != '-' && s[len(s)-1] != '-' &&
 		strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789-") == "" &&
 		!strings.ContainsFunc(s, func(c rune) bool { return c != '-' && (c < 'a' || c > 'z') && (c < '0' || c > '9') })
@@ -77,54 +77,54 @@ func isLabel(s string) bool {
 
 // suggestDNSLabel returns a hint with a DNS label similar to s, or with the rules
 // for DNS labels.
-func nearLabel(s string) string {
+func suggestDNSLabel(s string) string {
 	near := strings.Trim(strings.Map(func(c rune) rune {
 		if c == ' ' || c == '_' || c == '.' {
 			return '-'
 		}
 		return c
 	}, strings.ToLower(s)), "-")
-	if isLabel(near) {
+	if isDNSLabel(near) {
 		return "did you mean " + strconv.Quote(near) + "?"
 	}
 	return "use up to 63 of a-z, 0-9 and -, with a letter or digit at both ends"
 }
 
 // checkHostname checks that value is a DNS name and not an address.
-func hostname(value string) (message, hint string) {
+func checkHostname(value string) (message, hint string) {
 	if _, err := netip.ParseAddr(value); err == nil {
-		return strict.Show(value) + " is an address", "leave it empty: the console listens on every node's address"
+		return strict.QuoteValue(value) + " is an address", "leave it empty: the console listens on every node's address"
 	}
 	good := len(value) <= 253
 	for label := range strings.SplitSeq(value, ".") {
-		good = good && isLabel(label)
+		good = good && isDNSLabel(label)
 	}
 	if good {
 		return "", ""
 	}
 	if u, err := url.Parse(value); err == nil && u.Hostname() != "" && !strings.Contains(value, "@") {
-		return strict.Show(value) + " is not a DNS name", "did you mean " + strict.Show(u.Hostname()) + "?"
+		return strict.QuoteValue(value) + " is not a DNS name", "did you mean " + strict.QuoteValue(u.Hostname()) + "?"
 	}
-	return strict.Show(value) + " is not a DNS name", "such as console.example.com"
+	return strict.QuoteValue(value) + " is not a DNS name", "such as console.example.com"
 }
 
 // checkCIDR checks that value is an IPv4 network without host bits.
-func cidr(value string) (message, hint string) {
+func checkCIDR(value string) (message, hint string) {
 	p, err := netip.ParsePrefix(value)
 	switch {
 	case err != nil:
-		return strict.Show(value) + " is not a CIDR", "such as 10.244.0.0/16"
+		return strict.QuoteValue(value) + " is not a CIDR", "such as 10.244.0.0/16"
 	case !p.Addr().Is4():
-		return strict.Show(value) + " is not IPv4", "such as 10.244.0.0/16"
+		return strict.QuoteValue(value) + " is not IPv4", "such as 10.244.0.0/16"
 	case p != p.Masked():
-		return strict.Show(value) + " has host bits", "did you mean " + strconv.Quote(p.Masked().String()) + "?"
+		return strict.QuoteValue(value) + " has host bits", "did you mean " + strconv.Quote(p.Masked().String()) + "?"
 	}
 	return "", ""
 }
 
 // ParsePortRange parses "first-last", both between 1 and 65535. The error completes
 // a sentence that begins with the value.
-func PortRange(value string) (first, last int, err error) {
+func ParsePortRange(value string) (first, last int, err error) {
 	a, b, ok := strings.Cut(value, "-")
 	first, errA := strconv.Atoi(a)
 	last, errB := strconv.Atoi(b)
@@ -141,7 +141,7 @@ func PortRange(value string) (first, last int, err error) {
 
 // checkProxyURL checks that value is the URL of a proxy. The message does not
 // contain the value or the error of the parser: both can contain a password.
-func proxy(value string) (message, hint string) {
+func checkProxyURL(value string) (message, hint string) {
 	u, err := url.Parse(value)
 	example := "such as http://proxy.example.com:3128"
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "" {
@@ -158,27 +158,27 @@ func proxy(value string) (message, hint string) {
 }
 
 // checkNoProxyEntry checks that value is one entry of a NO_PROXY list.
-func noProxy(value string) (message, hint string) {
+func checkNoProxyEntry(value string) (message, hint string) {
 	switch {
 	case value == "":
 		return "is empty", "remove it"
 	case strings.ContainsAny(value, ", \t\n"):
-		return strict.Show(value) + " is more than one entry", "write each as a separate list entry"
+		return strict.QuoteValue(value) + " is more than one entry", "write each as a separate list entry"
 	case strings.Contains(value, "://"):
-		return strict.Show(value) + " is a URL", "write only the host"
+		return strict.QuoteValue(value) + " is a URL", "write only the host"
 	case strings.ContainsFunc(value, func(c rune) bool {
 		return c > 0x7e || c < 0x21 || strings.ContainsRune("@\"'\\?#=&;|<>$`(){}!^%+~", c)
 	}):
-		return strict.Show(value) + " is not a name, .suffix, address or CIDR", "such as .example.com or 10.0.0.0/8"
-	case !isDestination(value):
-		return strict.Show(value) + " is not a name, .suffix, address or CIDR", "such as .example.com, which matches all names below it, or 10.0.0.0/8"
+		return strict.QuoteValue(value) + " is not a name, .suffix, address or CIDR", "such as .example.com or 10.0.0.0/8"
+	case !isProxyDestination(value):
+		return strict.QuoteValue(value) + " is not a name, .suffix, address or CIDR", "such as .example.com, which matches all names below it, or 10.0.0.0/8"
 	}
 	return "", ""
 }
 
 // isProxyDestination reports whether value is *, an address, a CIDR, or a name that
 // can begin with a dot and end with a port: what Go and curl accept in NO_PROXY.
-func isDestination(value string) bool {
+func isProxyDestination(value string) bool {
 	if _, err := netip.ParseAddr(strings.Trim(value, "[]")); err == nil || value == "*" {
 		return true
 	}
@@ -194,7 +194,7 @@ func isDestination(value string) bool {
 		return false
 	}
 	for label := range strings.SplitSeq(name, ".") {
-		if !isLabel(strings.ReplaceAll(strings.ToLower(label), "_", "-")) {
+		if !isDNSLabel(strings.ReplaceAll(strings.ToLower(label), "_", "-")) {
 			return false
 		}
 	}

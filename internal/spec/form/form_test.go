@@ -45,12 +45,12 @@ func TestCheckValue_AcceptsValidAndRejectsInvalidValues(t *testing.T) {
 	for rule, values := range ruleValues() {
 		t.Run(rule, func(t *testing.T) {
 			for _, value := range values[0] {
-				if message, _ := form.Check(rule, value); message != "" {
+				if message, _ := form.CheckValue(rule, value); message != "" {
 					t.Errorf("rejects %q: %s", value, message)
 				}
 			}
 			for _, value := range values[1] {
-				if message, _ := form.Check(rule, value); message == "" {
+				if message, _ := form.CheckValue(rule, value); message == "" {
 					t.Errorf("accepts %q", value)
 				}
 			}
@@ -62,12 +62,12 @@ func TestCheckValue_SuggestsOnlyValidValues(t *testing.T) {
 	for rule, values := range ruleValues() {
 		t.Run(rule, func(t *testing.T) {
 			for _, value := range values[1] {
-				_, hint := form.Check(rule, value)
+				_, hint := form.CheckValue(rule, value)
 				meant, ok := strings.CutPrefix(hint, "did you mean \"")
 				if !ok {
 					continue
 				}
-				if message, _ := form.Check(rule, strings.TrimSuffix(meant, "\"?")); message != "" {
+				if message, _ := form.CheckValue(rule, strings.TrimSuffix(meant, "\"?")); message != "" {
 					t.Errorf("for %q it suggests %s, but %s", value, hint, message)
 				}
 			}
@@ -79,7 +79,7 @@ func TestCheckValue_MessagesContainNoPassword(t *testing.T) {
 	for _, value := range []string{"http://u:hunter2@x:99999", "u:hunter2@x", "http://u:hunter2@x/ p", "http://u:hunter2%zz@x", "http://x/?token=hunter2"} {
 		for _, rule := range []string{"proxy-url", "no-proxy", "hostname"} {
 			t.Run(rule+" "+value, func(t *testing.T) {
-				if message, hint := form.Check(rule, value); strings.Contains(message+hint, "hunter2") && strings.Contains(value, "@") {
+				if message, hint := form.CheckValue(rule, value); strings.Contains(message+hint, "hunter2") && strings.Contains(value, "@") {
 					t.Errorf("%s (%s)", message, hint)
 				}
 			})
@@ -94,11 +94,11 @@ func FuzzCheckValue(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, rule, value string) {
-		message, hint := form.Check(rule, value)
+		message, hint := form.CheckValue(rule, value)
 		if len(message)+len(hint) > 1500 || strings.ContainsFunc(message+hint, func(c rune) bool { return c < ' ' }) {
 			t.Errorf("%s on %q: %q %q", rule, value, message, hint)
 		}
-		if first, last, err := form.PortRange(value); err == nil && (first < 1 || last < first || last > 65535) {
+		if first, last, err := form.ParsePortRange(value); err == nil && (first < 1 || last < first || last > 65535) {
 			t.Errorf("range %q is %d-%d", value, first, last)
 		}
 	})

@@ -11,29 +11,29 @@ import (
 
 // CheckFunc returns why value breaks rule and how to fix it; message is empty if
 // value is valid.
-type Check func(rule, value string) (message, hint string)
+type CheckFunc func(rule, value string) (message, hint string)
 
 // Decode stores root in the struct that into points to. The field tags of the
 // struct are the schema: json is the key, required and default are what they say
 // (an empty text counts as absent), rule is passed to check with the value, and also
 // lists other words for the key, for hints. A key without a field is an error, and so
 // is a value of another type, including null.
-func (r *Reader) Decode(root *yaml.Node, into any, check Check) {
+func (r *Reader) Decode(root *yaml.Node, into any, check CheckFunc) {
 	d := decoder{r, check}
-	d.mapping("", root, root, reflect.ValueOf(into).Elem())
+	d.decodeMapping("", root, root, reflect.ValueOf(into).Elem())
 }
 
 type decoder struct {
 	*Reader
-	check Check
+	check CheckFunc
 }
 
 // decodeMapping decodes mapping n into the struct v. at is the node at which a
 // missing key is reported. n is nil if the mapping is absent and none of its keys
 // is required.
-func (r decoder) mapping(path string, at, n *yaml.Node, v reflect.Value) {
+func (r decoder) decodeMapping(path string, at, n *yaml.Node, v reflect.Value) {
 	if n != nil && n.Kind != yaml.MappingNode {
-		r.WrongType(path, n, "a mapping")
+		r.ReportWrongType(path, n, "a mapping")
 		return
 	}
 	values := map[string]*yaml.Node{}
@@ -45,12 +45,12 @@ func (r decoder) mapping(path string, at, n *yaml.Node, v reflect.Value) {
 			continue // reported by checkNode
 		}
 		if !slices.Contains(fieldNames(v.Type()), name) {
-			r.Report("unknown-key", Join(path, name), key, "unknown key", suggest(name, v.Type()))
+			r.Report("unknown-key", JoinPath(path, name), key, "unknown key", suggestKey(name, v.Type()))
 			continue
 		}
 		if values[name] == nil {
 			values[name], keys[name] = value, key
-			r.nodes[Join(path, name)] = value
+			r.nodes[JoinPath(path, name)] = value
 		}
 	}
 	for i := range v.NumField() {
@@ -63,42 +63,42 @@ func (r decoder) mapping(path string, at, n *yaml.Node, v reflect.Value) {
 		if where == nil {
 			where = at
 		}
-		r.field(Join(path, name), where, values[name], f, v.Field(i))
+		r.decodeField(JoinPath(path, name), where, values[name], f, v.Field(i))
 	}
 }
 
 // decodeField decodes n, nil if absent, into the field f of a struct.
-func (r decoder) field(path string, at, n *yaml.Node, f reflect.StructField, v reflect.Value) {
+func (r decoder) decodeField(path string, at, n *yaml.Node, f reflect.StructField, v reflect.Value) {
 	if n != nil && n.Kind == yaml.AliasNode {
-		r.bad[path] = true // reported by checkNode
+		r.failedPaths[path] = true // reported by checkNode
 		return
 	}
 	switch {
 	case n == nil && f.Tag.Get("required") != "":
 		r.Report("required", path, at, "is missing", "")
 	case f.Type.Kind() == reflect.Struct:
-		r.mapping(path, at, n, v)
+		r.decodeMapping(path, at, n, v)
 	case f.Type.Kind() == reflect.String:
-		r.text(path, at, n, f, v)
+		r.decodeText(path, at, n, f, v)
 	case f.Type.Kind() == reflect.Int:
-		r.number(path, n, f, v)
+		r.decodeNumber(path, n, f, v)
 	case n == nil:
 	case f.Type.Kind() == reflect.Pointer:
 		v.Set(reflect.New(f.Type.Elem()))
-		r.mapping(path, at, n, v.Elem())
+		r.decodeMapping(path, at, n, v.Elem())
 	default:
-		r.free(path, n, f, v)
+		r.decodeFreeForm(path, n, f, v)
 	}
 }
 
 // decodeText decodes n, nil if absent, into a string field.
-func (r decoder) text(path string, at, n *yaml.Node, f reflect.StructField, v reflect.Value) {
+func (r decoder) decodeText(path string, at, n *yaml.Node, f reflect.StructField, v reflect.Value) {
 	v.SetString(f.Tag.Get("default"))
 	if n == nil {
 		return
 	}
 	if n.Kind != yaml.ScalarNode || n.ShortTag() != "!!str" {
-		r.WrongType(path, n, "text")
+		r.ReportWrongType(path, n, "text")
 		return
 	}
 	if n.Value == "" {
@@ -108,11 +108,11 @@ func (r decoder) text(path string, at, n *yaml.Node, f reflect.StructField, v re
 		return
 	}
 	v.SetString(n.Value)
-	r.judge(f.Tag.Get("rule"), path, n, n.Value)
+	r.checkValue(f.Tag.Get("rule"), path, n, n.Value)
 }
 
 // decodeNumber decodes n, nil if absent, into an integer field.
-func (r decoder) number(path string, n *yaml.Node, f reflect.StructField, v reflect.Value) {
+func (r decoder) decodeNumber(path string, n *yaml.Node, f reflect.StructField, v reflect.Value) {
 	if n == nil {
 		i, _ := strconv.Atoi(f.Tag.Get("default"))
 		v.SetInt(int64(i))
@@ -120,22 +120,22 @@ func (r decoder) number(path string, n *yaml.Node, f reflect.StructField, v refl
 	}
 	i, err := strconv.Atoi(n.Value)
 	if n.Kind != yaml.ScalarNode || n.ShortTag() != "!!int" || err != nil || strconv.Itoa(i) != n.Value {
-		r.WrongType(path, n, "a whole number")
+		r.ReportWrongType(path, n, "a whole number")
 		return
 	}
 	v.SetInt(int64(i))
-	r.judge(f.Tag.Get("rule"), path, n, n.Value)
+	r.checkValue(f.Tag.Get("rule"), path, n, n.Value)
 }
 
 // decodeFreeForm decodes a value without fixed keys: a mapping, a list of mappings,
 // or a list of texts.
-func (r decoder) free(path string, n *yaml.Node, f reflect.StructField, v reflect.Value) {
+func (r decoder) decodeFreeForm(path string, n *yaml.Node, f reflect.StructField, v reflect.Value) {
 	want, kind := "a mapping", yaml.MappingNode
 	if f.Type.Kind() == reflect.Slice {
 		want, kind = "a list", yaml.SequenceNode
 	}
 	if n.Kind != kind {
-		r.WrongType(path, n, want)
+		r.ReportWrongType(path, n, want)
 		return
 	}
 	for i := 0; kind == yaml.SequenceNode && i < len(n.Content); i++ {
@@ -143,13 +143,13 @@ func (r decoder) free(path string, n *yaml.Node, f reflect.StructField, v reflec
 		switch elem := f.Type.Elem(); {
 		case item.Kind == yaml.AliasNode:
 		case elem.Kind() == reflect.Map && item.Kind != yaml.MappingNode:
-			r.WrongType(at, item, "a mapping")
+			r.ReportWrongType(at, item, "a mapping")
 			r.unsafe = true
 		case elem.Kind() == reflect.String && item.ShortTag() != "!!str":
-			r.WrongType(at, item, "text")
+			r.ReportWrongType(at, item, "text")
 			r.unsafe = true
 		case elem.Kind() == reflect.String:
-			r.judge(f.Tag.Get("rule"), at, item, item.Value)
+			r.checkValue(f.Tag.Get("rule"), at, item, item.Value)
 		}
 	}
 	if r.unsafe {
@@ -162,26 +162,26 @@ func (r decoder) free(path string, n *yaml.Node, f reflect.StructField, v reflec
 
 // ReportWrongType reports that n is not of the type want, with a hint how to write
 // it, if there is one.
-func (r *Reader) WrongType(path string, n *yaml.Node, want string) {
-	hint, found := "", Found(n)
+func (r *Reader) ReportWrongType(path string, n *yaml.Node, want string) {
+	hint, found := "", DescribeNode(n)
 	switch {
 	case n.ShortTag() == "!!null":
 		hint = "remove the key or give it a value"
 	case n.Kind != yaml.ScalarNode:
 	case want == "text":
-		hint = "quote it: " + Show(n.Value)
+		hint = "quote it: " + QuoteValue(n.Value)
 	case want == "a whole number" && n.ShortTag() != "!!str": // another notation of a number
 		want, found, hint = "a whole number in plain digits", n.Value, "write it like 8800"
 	case want == "a whole number":
 		hint = "write plain digits, without quotes"
 	case want == "a list":
-		hint = "write [" + Show(n.Value) + "]"
+		hint = "write [" + QuoteValue(n.Value) + "]"
 	}
 	r.Report("wrong-type", path, n, "must be "+want+", found "+found, hint)
 }
 
 // checkValue reports a finding if the value of n breaks rule.
-func (r decoder) judge(rule, path string, n *yaml.Node, value string) {
+func (r decoder) checkValue(rule, path string, n *yaml.Node, value string) {
 	if message, hint := r.check(rule, value); message != "" {
 		r.Report(rule, path, n, message, hint)
 	}
@@ -206,7 +206,7 @@ func fieldNames(t reflect.Type) []string {
 
 // suggestKey returns a hint with the key of t that is nearest to name, or with all
 // keys.
-func suggest(name string, t reflect.Type) string {
+func suggestKey(name string, t reflect.Type) string {
 	known := fieldNames(t)
 	for i := range t.NumField() {
 		if also := strings.Fields(t.Field(i).Tag.Get("also")); slices.Contains(also, name) {
@@ -215,7 +215,7 @@ func suggest(name string, t reflect.Type) string {
 	}
 	best, limit := "", max(2, len(name)/3)+1
 	for _, key := range known {
-		if d := distance(strings.ToLower(name), strings.ToLower(key)); d < limit {
+		if d := editDistance(strings.ToLower(name), strings.ToLower(key)); d < limit {
 			best, limit = key, d
 		}
 	}
@@ -227,7 +227,7 @@ func suggest(name string, t reflect.Type) string {
 
 // editDistance returns the Levenshtein distance of a and b in bytes. If a is too
 // long to be a key, it returns the length of a.
-func distance(a, b string) int {
+func editDistance(a, b string) int {
 	if len(a) > 64 {
 		return len(a)
 	}

@@ -53,7 +53,7 @@ func HasErrors(findings []Finding) bool {
 
 // SortFindings sorts findings in place by file, place, rule and field, and returns
 // them.
-func Sort(findings []Finding) []Finding {
+func SortFindings(findings []Finding) []Finding {
 	slices.SortStableFunc(findings, func(a, b Finding) int {
 		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column),
 			cmp.Compare(a.Rule, b.Rule), cmp.Compare(a.Field, b.Field))

@@ -23,25 +23,25 @@ const (
 
 // Reader reads one manifest and collects its findings. Use one Reader per document.
 type Reader struct {
-	file     string
-	base     int // number of lines of the file before this document
-	rules    []Rule
-	findings []Finding
-	nodes    map[string]*yaml.Node // the value at each path that was decoded
-	bad      map[string]bool       // paths with an error
-	unsafe   bool                  // the document must not be decoded by the YAML library
+	file        string
+	lineOffset  int // number of lines of the file before this document
+	rules       []Rule
+	findings    []Finding
+	nodes       map[string]*yaml.Node // the value at each path that was decoded
+	failedPaths map[string]bool       // paths with an error
+	unsafe      bool                  // the document must not be decoded by the YAML library
 }
 
 // NewReader returns a Reader for the file with a name. rules gives the severity of
 // each rule; findings of other rules are errors.
-func New(file string, rules []Rule) *Reader {
-	return &Reader{file: file, rules: rules, nodes: map[string]*yaml.Node{}, bad: map[string]bool{}}
+func NewReader(file string, rules []Rule) *Reader {
+	return &Reader{file: file, rules: rules, nodes: map[string]*yaml.Node{}, failedPaths: map[string]bool{}}
 }
 
 // WithLineOffset sets the number of lines before the document in its file, and
 // returns r.
-func (r *Reader) From(lines int) *Reader {
-	r.base = lines
+func (r *Reader) WithLineOffset(lines int) *Reader {
+	r.lineOffset = lines
 	return r
 }
 
@@ -50,7 +50,7 @@ func (r *Reader) From(lines int) *Reader {
 func (r *Reader) Report(rule, path string, n *yaml.Node, message, hint string) {
 	f := Finding{File: r.file, Line: 1, Column: 1, Field: path, Severity: Error, Message: message, Hint: hint}
 	if n != nil && n.Line > 0 {
-		f.Line, f.Column = n.Line+r.base, n.Column
+		f.Line, f.Column = n.Line+r.lineOffset, n.Column
 	}
 	f.Rule, _, _ = strings.Cut(rule, "/")
 	if len(r.findings) > maxFindings {
@@ -62,23 +62,23 @@ func (r *Reader) Report(rule, path string, n *yaml.Node, message, hint string) {
 	if i := slices.IndexFunc(r.rules, func(known Rule) bool { return known.ID == f.Rule }); i >= 0 {
 		f.Severity = r.rules[i].Severity
 	}
-	r.bad[path] = r.bad[path] || f.Severity == Error
+	r.failedPaths[path] = r.failedPaths[path] || f.Severity == Error
 	r.findings = append(r.findings, f)
 }
 
 // Findings returns the reported findings, sorted and without duplicates.
 func (r *Reader) Findings() []Finding {
-	return slices.CompactFunc(Sort(slices.Clone(r.findings)), func(a, b Finding) bool {
+	return slices.CompactFunc(SortFindings(slices.Clone(r.findings)), func(a, b Finding) bool {
 		return a.Line == b.Line && a.Column == b.Column && a.Rule == b.Rule && a.Field == b.Field
 	})
 }
 
 // HasError reports whether an error was reported for path.
-func (r *Reader) Bad(path string) bool { return r.bad[path] }
+func (r *Reader) HasError(path string) bool { return r.failedPaths[path] }
 
 // NodeAt returns the value at the first of paths that is in the file, nil if none
 // is.
-func (r *Reader) At(paths ...string) *yaml.Node {
+func (r *Reader) NodeAt(paths ...string) *yaml.Node {
 	for _, path := range paths {
 		if n := r.nodes[path]; n != nil {
 			return n
@@ -89,7 +89,7 @@ func (r *Reader) At(paths ...string) *yaml.Node {
 
 // CheckText returns data without a byte order mark. It reports data that is too
 // large or not UTF-8 text, and then returns false.
-func (r *Reader) Clean(data []byte) ([]byte, bool) {
+func (r *Reader) CheckText(data []byte) ([]byte, bool) {
 	if len(data) > maxSize {
 		r.Report("file-too-large", "", nil, fmt.Sprintf("has %d bytes, at most %d are allowed", len(data), maxSize), "check that this is the right file")
 		return nil, false
@@ -116,7 +116,7 @@ func (r *Reader) Clean(data []byte) ([]byte, bool) {
 
 // ParseDocuments returns the roots of the YAML documents in data, without empty
 // documents. It reports a syntax error and returns the documents before it.
-func (r *Reader) Documents(data []byte) []*yaml.Node {
+func (r *Reader) ParseDocuments(data []byte) []*yaml.Node {
 	var roots []*yaml.Node
 	for dec := yaml.NewDecoder(bytes.NewReader(data)); ; {
 		var doc yaml.Node
@@ -125,7 +125,7 @@ func (r *Reader) Documents(data []byte) []*yaml.Node {
 			return roots
 		}
 		if err != nil {
-			r.syntax(data, err)
+			r.reportSyntaxError(data, err)
 			return roots
 		}
 		if root := doc.Content[0]; root.ShortTag() != "!!null" {
@@ -136,12 +136,12 @@ func (r *Reader) Documents(data []byte) []*yaml.Node {
 
 // reportSyntaxError reports an error of the YAML library, "yaml: line 3: words", at
 // the line that the user has to fix.
-func (r *Reader) syntax(data []byte, err error) {
+func (r *Reader) reportSyntaxError(data []byte, err error) {
 	at, words := yaml.Node{Line: 1, Column: 1}, strings.TrimPrefix(err.Error(), "yaml: ")
 	if number, rest, ok := strings.Cut(strings.TrimPrefix(words, "line "), ": "); ok {
 		if line, err := strconv.Atoi(number); err == nil {
 			at.Line, words = line, rest
-			if isParsers(words) {
+			if isParserError(words) {
 				at.Line++ // the library counts lines from one in its scanner, from zero in its parser
 			}
 		}
@@ -169,7 +169,7 @@ func (r *Reader) syntax(data []byte, err error) {
 
 // isParserError reports whether words are an error of the library's parser and not
 // of its scanner.
-func isParsers(words string) bool {
+func isParserError(words string) bool {
 	expected, ok := strings.CutPrefix(words, "did not find expected ")
 	return ok && slices.ContainsFunc([]string{"key", "node content", "',' or ", "'-' indicator", "<document start>"}, func(s string) bool {
 		return strings.HasPrefix(expected, s)
@@ -178,11 +178,11 @@ func isParsers(words string) bool {
 
 // CheckStructure reports anchors, too deep nesting and duplicate keys in root and,
 // if strict is true, values that JSON cannot represent.
-func (r *Reader) Inspect(root *yaml.Node, strict bool) { r.inspect("", root, 0, strict) }
+func (r *Reader) CheckStructure(root *yaml.Node, strict bool) { r.checkNode("", root, 0, strict) }
 
 // checkNode checks n and everything below it. Unless it sets r.unsafe, the time and
 // memory to decode n are bounded by its size.
-func (r *Reader) inspect(path string, n *yaml.Node, depth int, strict bool) {
+func (r *Reader) checkNode(path string, n *yaml.Node, depth int, strict bool) {
 	r.unsafe = r.unsafe || n.Anchor != "" || n.Kind == yaml.AliasNode
 	if n.Anchor != "" { // without an anchor there is no alias either
 		r.Report("no-anchors", path, n, "anchors and aliases are not allowed", "repeat the value where it is used")
@@ -194,48 +194,48 @@ func (r *Reader) inspect(path string, n *yaml.Node, depth int, strict bool) {
 	}
 	switch n.Kind {
 	case yaml.MappingNode:
-		r.inspectMapping(path, n, depth, strict)
+		r.checkMapping(path, n, depth, strict)
 	case yaml.SequenceNode:
 		for i, item := range n.Content {
-			r.inspect(fmt.Sprintf("%s[%d]", path, i), item, depth+1, strict)
+			r.checkNode(fmt.Sprintf("%s[%d]", path, i), item, depth+1, strict)
 		}
 	case yaml.ScalarNode:
-		if strict && !plain(n) {
+		if strict && !isJSONScalar(n) {
 			r.unsafe = true
-			r.Report("wrong-type", path, n, "must be text, a finite number, true, false or null, found "+Found(n), "quote it")
+			r.Report("wrong-type", path, n, "must be text, a finite number, true, false or null, found "+DescribeNode(n), "quote it")
 		}
 	}
 }
 
 // checkMapping checks the keys and values of mapping n.
-func (r *Reader) inspectMapping(path string, n *yaml.Node, depth int, strict bool) {
+func (r *Reader) checkMapping(path string, n *yaml.Node, depth int, strict bool) {
 	first := map[string]int{}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key, value := n.Content[i], n.Content[i+1]
-		at := Join(path, key.Value)
+		at := JoinPath(path, key.Value)
 		switch {
 		case key.ShortTag() == "!!merge":
 			r.unsafe = true
 			r.Report("no-anchors", at, key, "merge keys are not allowed", "repeat the values")
 		case strict && key.ShortTag() != "!!str":
 			r.unsafe = true
-			r.Report("wrong-type", at, key, "a key must be text, found "+Found(key), "quote it")
+			r.Report("wrong-type", at, key, "a key must be text, found "+DescribeNode(key), "quote it")
 		}
 		id := key.ShortTag() + key.Value
 		if line, again := first[id]; again && key.Kind == yaml.ScalarNode {
 			r.unsafe = true
-			r.Report("duplicate-key", at, key, fmt.Sprintf("is already set on line %d", line+r.base), "remove one of the two")
+			r.Report("duplicate-key", at, key, fmt.Sprintf("is already set on line %d", line+r.lineOffset), "remove one of the two")
 		}
 		first[id] = key.Line
 		if key.Kind != yaml.ScalarNode || key.Anchor != "" {
-			r.inspect(at, key, depth+1, false)
+			r.checkNode(at, key, depth+1, false)
 		}
-		r.inspect(at, value, depth+1, strict)
+		r.checkNode(at, value, depth+1, strict)
 	}
 }
 
 // isJSONScalar reports whether JSON can represent the value of scalar n.
-func plain(n *yaml.Node) bool {
+func isJSONScalar(n *yaml.Node) bool {
 	switch n.ShortTag() {
 	case "!!str", "!!int", "!!bool", "!!null":
 		return true
@@ -247,7 +247,7 @@ func plain(n *yaml.Node) bool {
 }
 
 // DescribeNode returns the type of n in words: "a mapping", "text".
-func Found(n *yaml.Node) string {
+func DescribeNode(n *yaml.Node) string {
 	switch n.Kind {
 	case yaml.MappingNode:
 		return "a mapping"
@@ -268,17 +268,17 @@ func Found(n *yaml.Node) string {
 	case "!!timestamp":
 		return "a date"
 	default:
-		return "the tag " + Show(tag)
+		return "the tag " + QuoteValue(tag)
 	}
 }
 
 // JoinPath appends key to path. It quotes and truncates a key that is not a plain
 // word.
-func Join(path, key string) string {
+func JoinPath(path, key string) string {
 	if key == "" || len(key) > 64 || strings.ContainsFunc(key, func(c rune) bool {
 		return !unicode.IsLetter(c) && !unicode.IsDigit(c) && !strings.ContainsRune("-_./", c)
 	}) {
-		key = Show(key)
+		key = QuoteValue(key)
 	}
 	if path == "" {
 		return key
@@ -288,7 +288,7 @@ func Join(path, key string) string {
 
 // QuoteValue returns value quoted for a message. It hides a value that can contain
 // a password in a URL, and truncates a long value.
-func Show(value string) string {
+func QuoteValue(value string) string {
 	if strings.Contains(value, "@") {
 		return "(hidden, it may contain a password)"
 	}
@@ -300,7 +300,7 @@ func Show(value string) string {
 
 // ChildOrItem is like Child, but name can also select an item of a list, as in
 // "collectors[0]"; then both results are the item.
-func Step(n *yaml.Node, name string) (key, value *yaml.Node) {
+func ChildOrItem(n *yaml.Node, name string) (key, value *yaml.Node) {
 	name, index, _ := strings.Cut(name, "[")
 	key, value = Child(n, name)
 	i, err := strconv.Atoi(strings.TrimSuffix(index, "]"))
@@ -322,15 +322,15 @@ func Child(n *yaml.Node, name string) (key, value *yaml.Node) {
 }
 
 // DocumentText is the text of one YAML document of a file.
-type Part struct {
+type DocumentText struct {
 	Line int // number of lines of the file before it
 	Text []byte
 }
 
 // SplitDocuments splits a file at the lines that start a document. A document that
 // is not valid YAML then does not hide the documents after it.
-func Split(data []byte) []Part {
-	var parts []Part
+func SplitDocuments(data []byte) []DocumentText {
+	var parts []DocumentText
 	start, first, line := 0, 0, 0
 	for at := 0; at < len(data); line++ {
 		end := len(data)
@@ -339,10 +339,10 @@ func Split(data []byte) []Part {
 		}
 		mark, ok := bytes.CutPrefix(data[at:end], []byte("---"))
 		if ok && at > start && (len(mark) == 0 || strings.ContainsRune(" \t\r\n", rune(mark[0]))) {
-			parts = append(parts, Part{first, data[start:at]})
+			parts = append(parts, DocumentText{first, data[start:at]})
 			start, first = at, line
 		}
 		at = end
 	}
-	return append(parts, Part{first, data[start:]})
+	return append(parts, DocumentText{first, data[start:]})
 }

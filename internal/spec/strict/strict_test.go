@@ -28,10 +28,10 @@ type sample struct {
 // decodeSample decodes text with the rule that words have at most three letters.
 func decodeSample(text string) (sample, *strict.Reader) {
 	var s sample
-	r := strict.New("f.yaml", strict.Rules())
-	if data, ok := r.Clean([]byte(text)); ok {
-		for _, root := range r.Documents(data) {
-			r.Inspect(root, true)
+	r := strict.NewReader("f.yaml", strict.Rules())
+	if data, ok := r.CheckText([]byte(text)); ok {
+		for _, root := range r.ParseDocuments(data) {
+			r.CheckStructure(root, true)
 			r.Decode(root, &s, func(rule, value string) (string, string) {
 				if rule == "short" && len(value) > 3 {
 					return "is long", ""
@@ -61,7 +61,7 @@ func TestDecode_FillsFieldsAndDefaults(t *testing.T) {
 	if want := "a 7 plain 1 2 map[a:[1 map[b:<nil>]]] [map[c:map[]]] [x y]"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
-	if at := r.At("nowhere", "maybe.version"); at == nil || at.Line != 3 || at.Column != 18 {
+	if at := r.NodeAt("nowhere", "maybe.version"); at == nil || at.Line != 3 || at.Column != 18 {
 		t.Errorf("maybe.version at %+v", at)
 	}
 }
@@ -81,7 +81,7 @@ f.yaml:7:1: error [unknown-key] qqqqqqqqqq: unknown key (known keys: name, size,
 	if got := findingLines(r); got != want {
 		t.Errorf("got:\n%s\nwant:\n%s", got, want)
 	}
-	if !r.Bad("size") || r.Bad("kind") {
+	if !r.HasError("size") || r.HasError("kind") {
 		t.Error("HasError should be true for size and false for kind")
 	}
 }
@@ -120,7 +120,7 @@ func TestSplitDocuments_KeepsBytesAndLines(t *testing.T) {
 		t.Run(text, func(t *testing.T) {
 			var starts []string
 			var all []byte
-			for _, p := range strict.Split([]byte(text)) {
+			for _, p := range strict.SplitDocuments([]byte(text)) {
 				starts, all = append(starts, fmt.Sprint(p.Line)), append(all, p.Text...)
 				if p.Line != bytes.Count([]byte(text)[:len(all)-len(p.Text)], []byte("\n")) {
 					t.Errorf("document at line %d", p.Line)
@@ -141,7 +141,7 @@ func TestQuoteValue_HidesSecretsAndTruncates(t *testing.T) {
 		"long":               {strings.Repeat("ä", 1000), `"` + strings.Repeat("ä", 60) + `…"`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := strict.Show(tc.in); got != tc.want {
+			if got := strict.QuoteValue(tc.in); got != tc.want {
 				t.Errorf("QuoteValue(%q) = %s", tc.in, got)
 			}
 		})
@@ -164,7 +164,7 @@ func FuzzDecode(f *testing.F) {
 			}
 		}
 		var all []byte
-		for _, p := range strict.Split([]byte(text)) {
+		for _, p := range strict.SplitDocuments([]byte(text)) {
 			all = append(all, p.Text...)
 		}
 		if string(all) != text {

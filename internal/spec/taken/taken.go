@@ -3,13 +3,13 @@
 package taken
 
 // ReservedField is a field of k0s's ClusterConfig that spec.k0s.config must not set.
-type Field struct {
-	Path string // in the ClusterConfig; everything below it is reserved too
-	Why  string // why it is reserved, or where to set it instead
+type ReservedField struct {
+	Path   string // in the ClusterConfig; everything below it is reserved too
+	Reason string // why it is reserved, or where to set it instead
 }
 
 // ReservedFields returns the fields of the ClusterConfig that only Plinth sets.
-func Fields() []Field {
+func ReservedFields() []ReservedField {
 	const (
 		fixed  = "Plinth sets it"
 		host   = "it differs between hosts; Plinth uses the address of the node"
@@ -17,7 +17,7 @@ func Fields() []Field {
 		images = "the bundle pins every image by digest"
 		router = "the bundle contains kube-router, for IPv4"
 	)
-	return []Field{
+	return []ReservedField{
 		{"apiVersion", fixed}, {"kind", fixed}, {"metadata", fixed}, {"status", fixed},
 		{"spec.api.address", host},
 		{"spec.api.port", ports}, {"spec.api.k0sApiPort", ports}, {"spec.api.extraArgs.secure-port", ports},

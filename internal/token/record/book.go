@@ -20,36 +20,36 @@ import (
 
 // SecretNamespace is the namespace of the records: only cluster administrators
 // may read its secrets.
-const Namespace = "kube-system"
+const SecretNamespace = "kube-system"
 
 // tokenLabel marks the secrets that are records.
-const label = "plinth.dev/join-token"
+const tokenLabel = "plinth.dev/join-token"
 
 // retention is how long a record is kept after its token has expired, so that a
 // client that comes too late gets the reason.
-const keep = 24 * time.Hour
+const retention = 24 * time.Hour
 
 // Store is the records of one cluster.
-type Book struct {
+type Store struct {
 	Core corev1client.CoreV1Interface
 	Now  func() time.Time
 }
 
-func (b Book) secrets() corev1client.SecretInterface { return b.Core.Secrets(Namespace) }
+func (b Store) secretClient() corev1client.SecretInterface { return b.Core.Secrets(SecretNamespace) }
 
 // secretName returns the name of the secret for the token with this ID.
-func name(id string) string { return "plinth-join-" + id }
+func secretName(id string) string { return "plinth-join-" + id }
 
 // Add stores a new record, and deletes the records that expired more than
 // retention ago.
-func (b Book) Add(ctx context.Context, r Record) error {
+func (b Store) Add(ctx context.Context, r Record) error {
 	old, err := b.List(ctx)
 	if err != nil {
 		return err
 	}
 	for _, o := range old {
-		if o.Expires.Add(keep).Before(b.Now()) {
-			if err := b.secrets().Delete(ctx, name(o.ID), metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
+		if o.Expires.Add(retention).Before(b.Now()) {
+			if err := b.secretClient().Delete(ctx, secretName(o.ID), metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
 				return err
 			}
 		}
@@ -58,13 +58,13 @@ func (b Book) Add(ctx context.Context, r Record) error {
 	if err != nil {
 		return err
 	}
-	_, err = b.secrets().Create(ctx, s, metav1.CreateOptions{FieldManager: "plinth"})
+	_, err = b.secretClient().Create(ctx, s, metav1.CreateOptions{FieldManager: "plinth"})
 	return err
 }
 
 // List returns all records, newest first.
-func (b Book) List(ctx context.Context) ([]Record, error) {
-	list, err := b.secrets().List(ctx, metav1.ListOptions{LabelSelector: label + "=true"})
+func (b Store) List(ctx context.Context) ([]Record, error) {
+	list, err := b.secretClient().List(ctx, metav1.ListOptions{LabelSelector: tokenLabel + "=true"})
 	if err != nil {
 		return nil, err
 	}
@@ -74,7 +74,7 @@ func (b Book) List(ctx context.Context) ([]Record, error) {
 		if err != nil {
 			return nil, err
 		}
-		r.State = r.state(b.Now())
+		r.State = r.stateAt(b.Now())
 		records = append(records, r)
 	}
 	slices.SortFunc(records, func(x, y Record) int { return y.Created.Compare(x.Created) })
@@ -84,8 +84,8 @@ func (b Book) List(ctx context.Context) ([]Record, error) {
 // Check verifies bearer, as returned by Token.Bearer, for the host with this
 // machine ID, and returns its record. If the token is not accepted, the error
 // is a *RejectedError.
-func (b Book) Check(ctx context.Context, bearer, machineID string) (Record, error) {
-	r, secret, err := b.find(ctx, bearer)
+func (b Store) Check(ctx context.Context, bearer, machineID string) (Record, error) {
+	r, secret, err := b.findRecord(ctx, bearer)
 	if err != nil {
 		return Record{}, err
 	}
@@ -95,24 +95,24 @@ func (b Book) Check(ctx context.Context, bearer, machineID string) (Record, erro
 // CheckReadAccess verifies that bearer, as returned by Token.Bearer or
 // Token.ReadOnlyBearer, may read the blobs of the cluster. If not, the error is
 // a *RejectedError.
-func (b Book) Reads(ctx context.Context, bearer string) error {
-	r, shown, err := b.find(ctx, bearer)
+func (b Store) CheckReadAccess(ctx context.Context, bearer string) error {
+	r, shown, err := b.findRecord(ctx, bearer)
 	if err != nil {
 		return err
 	}
-	return r.Reads(shown, b.Now())
+	return r.CheckReadAccess(shown, b.Now())
 }
 
 // findRecord returns the record that bearer names, and the secret or hash in
 // bearer.
-func (b Book) find(ctx context.Context, bearer string) (r Record, shown string, err error) {
+func (b Store) findRecord(ctx context.Context, bearer string) (r Record, shown string, err error) {
 	id, shown, ok := token.SplitBearer(bearer)
 	if !ok {
-		return r, "", &Refusal{"the request has no token"}
+		return r, "", &RejectedError{"the request has no token"}
 	}
-	s, err := b.secrets().Get(ctx, name(id), metav1.GetOptions{})
+	s, err := b.secretClient().Get(ctx, secretName(id), metav1.GetOptions{})
 	if apierrors.IsNotFound(err) || apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) {
-		return r, "", &Refusal{unknown}
+		return r, "", &RejectedError{unknownToken}
 	}
 	if err == nil {
 		r, err = fromSecret(s)
@@ -123,18 +123,18 @@ func (b Book) find(ctx context.Context, bearer string) (r Record, shown string, 
 // Use checks the token and records that a host joins with it. A host is
 // recorded once, even if several controllers receive its request at the same
 // time.
-func (b Book) Use(ctx context.Context, bearer string, u Use) (Record, error) {
+func (b Store) Use(ctx context.Context, bearer string, u Use) (Record, error) {
 	r, err := b.Check(ctx, bearer, u.MachineID)
 	if err != nil {
 		return r, err
 	}
 	_, secret, _ := token.SplitBearer(bearer)
 	err = retry.RetryOnConflict(retry.DefaultBackoff, func() error {
-		return b.change(ctx, r.ID, func(now *Record) error {
+		return b.updateRecord(ctx, r.ID, func(now *Record) error {
 			// Check again on the record that will be written: another host may have been faster.
 			err := now.Check(secret, u.MachineID, b.Now())
 			if err == nil {
-				now.use(u)
+				now.addUse(u)
 			}
 			r = *now
 			return err
@@ -144,18 +144,18 @@ func (b Book) Use(ctx context.Context, bearer string, u Use) (Record, error) {
 }
 
 // ErrNotFound is returned for an ID that no token has.
-var ErrUnknown = errors.New("no token has this ID")
+var ErrNotFound = errors.New("no token has this ID")
 
 // Revoke ends a token at once, and deletes the k0s tokens that were issued for
 // it. Revoking a revoked token changes nothing; the error is ErrNotFound if
 // there is no such token.
-func (b Book) Revoke(ctx context.Context, id string) (Record, error) {
+func (b Store) Revoke(ctx context.Context, id string) (Record, error) {
 	var r Record
 	if _, _, ok := token.SplitBearer(id + ".x"); !ok {
-		return r, ErrUnknown
+		return r, ErrNotFound
 	}
 	err := retry.RetryOnConflict(retry.DefaultRetry, func() error {
-		return b.change(ctx, id, func(rec *Record) error {
+		return b.updateRecord(ctx, id, func(rec *Record) error {
 			if now := b.Now().UTC(); rec.Revoked == nil {
 				rec.Revoked = &now
 			}
@@ -165,13 +165,13 @@ func (b Book) Revoke(ctx context.Context, id string) (Record, error) {
 		})
 	})
 	if apierrors.IsNotFound(err) || apierrors.IsInvalid(err) {
-		return r, ErrUnknown
+		return r, ErrNotFound
 	}
-	for _, u := range r.Used {
+	for _, u := range r.UsedBy {
 		if u.Bootstrap == "" || err != nil {
 			continue
 		}
-		err = b.secrets().Delete(ctx, "bootstrap-token-"+u.Bootstrap, metav1.DeleteOptions{})
+		err = b.secretClient().Delete(ctx, "bootstrap-token-"+u.Bootstrap, metav1.DeleteOptions{})
 		if apierrors.IsNotFound(err) {
 			err = nil
 		}
@@ -181,8 +181,8 @@ func (b Book) Revoke(ctx context.Context, id string) (Record, error) {
 
 // updateRecord reads, changes and writes a record; if another client changed it
 // at the same time, the error is the API's conflict error.
-func (b Book) change(ctx context.Context, id string, fn func(*Record) error) error {
-	s, err := b.secrets().Get(ctx, name(id), metav1.GetOptions{})
+func (b Store) updateRecord(ctx context.Context, id string, fn func(*Record) error) error {
+	s, err := b.secretClient().Get(ctx, secretName(id), metav1.GetOptions{})
 	if err != nil {
 		return err
 	}
@@ -198,20 +198,20 @@ func (b Book) change(ctx context.Context, id string, fn func(*Record) error) err
 		return err
 	}
 	s.Data = next.Data // keeps the resource version that was read
-	_, err = b.secrets().Update(ctx, s, metav1.UpdateOptions{FieldManager: "plinth"})
+	_, err = b.secretClient().Update(ctx, s, metav1.UpdateOptions{FieldManager: "plinth"})
 	return err
 }
 
 // storedUse is a Use as it is stored.
-type stored struct {
+type storedUse struct {
 	Use
 	Bootstrap string `json:"bootstrap,omitempty"`
 }
 
 func toSecret(r Record) (*corev1.Secret, error) {
-	var uses []stored
-	for _, u := range r.Used {
-		uses = append(uses, stored{u, u.Bootstrap})
+	var uses []storedUse
+	for _, u := range r.UsedBy {
+		uses = append(uses, storedUse{u, u.Bootstrap})
 	}
 	used, err := json.Marshal(uses)
 	if err != nil {
@@ -224,28 +224,28 @@ func toSecret(r Record) (*corev1.Secret, error) {
 	if r.Revoked != nil {
 		data["revoked"] = []byte(r.Revoked.UTC().Format(time.RFC3339))
 	}
-	return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: name(r.ID), Namespace: Namespace, Labels: map[string]string{label: "true"}},
+	return &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: secretName(r.ID), Namespace: SecretNamespace, Labels: map[string]string{tokenLabel: "true"}},
 		Type: "plinth.dev/join-token", Data: data}, nil
 }
 
 func fromSecret(s *corev1.Secret) (r Record, err error) {
-	r = Record{ID: s.Name[len(name("")):], Role: string(s.Data["role"]), Hash: string(s.Data["hash"])}
+	r = Record{ID: s.Name[len(secretName("")):], Role: string(s.Data["role"]), Hash: string(s.Data["hash"])}
 	var errs [5]error
 	r.Uses, errs[0] = strconv.Atoi(string(s.Data["uses"]))
 	r.Created, errs[1] = time.Parse(time.RFC3339, string(s.Data["created"]))
 	r.Expires, errs[2] = time.Parse(time.RFC3339, string(s.Data["expires"]))
-	var uses []stored
+	var uses []storedUse
 	errs[3] = json.Unmarshal(s.Data["used"], &uses)
 	for _, u := range uses {
 		u.Use.Bootstrap = u.Bootstrap
-		r.Used = append(r.Used, u.Use)
+		r.UsedBy = append(r.UsedBy, u.Use)
 	}
 	if at := string(s.Data["revoked"]); at != "" {
 		var revoked time.Time
 		revoked, errs[4] = time.Parse(time.RFC3339, at)
 		r.Revoked = &revoked
 	}
-	r.Left = max(0, r.Uses-len(r.Used))
+	r.UsesLeft = max(0, r.Uses-len(r.UsedBy))
 	if err := errors.Join(errs[:]...); err != nil {
 		return r, fmt.Errorf("cannot decode the record of token %s: %w", r.ID, err)
 	}

@@ -16,16 +16,16 @@ import (
 // Record is what the cluster knows of one token; its JSON form, without the
 // hash, is public.
 type Record struct {
-	ID      string     `json:"id"`
-	Role    string     `json:"role"`    // token.Controller or token.Worker
-	State   string     `json:"state"`   // active, expired, used up or revoked; set by List
-	Created time.Time  `json:"created"` // UTC
-	Expires time.Time  `json:"expires"` // UTC
-	Uses    int        `json:"uses"`    // how many hosts may join with it
-	Left    int        `json:"usesLeft"`
-	Used    []Use      `json:"usedBy,omitempty"`
-	Revoked *time.Time `json:"revoked,omitempty"`
-	Hash    string     `json:"-"` // of the token's secret
+	ID       string     `json:"id"`
+	Role     string     `json:"role"`    // token.Controller or token.Worker
+	State    string     `json:"state"`   // active, expired, used up or revoked; set by List
+	Created  time.Time  `json:"created"` // UTC
+	Expires  time.Time  `json:"expires"` // UTC
+	Uses     int        `json:"uses"`    // how many hosts may join with it
+	UsesLeft int        `json:"usesLeft"`
+	UsedBy   []Use      `json:"usedBy,omitempty"`
+	Revoked  *time.Time `json:"revoked,omitempty"`
+	Hash     string     `json:"-"` // of the token's secret
 }
 
 // Use is one host that joined, or started to.
@@ -45,24 +45,24 @@ const (
 )
 
 // RejectedError is the reason why a token is not accepted.
-type Refusal struct{ Why string }
+type RejectedError struct{ Reason string }
 
 // Error returns the reason.
-func (r *Refusal) Error() string { return r.Why }
+func (r *RejectedError) Error() string { return r.Reason }
 
 // indexOfUse returns the index of the use by the machine, or -1.
-func (r Record) usedBy(machineID string) int {
-	return slices.IndexFunc(r.Used, func(u Use) bool { return u.MachineID == machineID })
+func (r Record) indexOfUse(machineID string) int {
+	return slices.IndexFunc(r.UsedBy, func(u Use) bool { return u.MachineID == machineID })
 }
 
 // stateAt returns the state of the token at the given time.
-func (r Record) state(now time.Time) string {
+func (r Record) stateAt(now time.Time) string {
 	switch {
 	case r.Revoked != nil:
 		return Revoked
 	case !now.Before(r.Expires):
 		return Expired
-	case len(r.Used) >= r.Uses:
+	case len(r.UsedBy) >= r.Uses:
 		return UsedUp
 	}
 	return Active
@@ -72,51 +72,51 @@ func (r Record) state(now time.Time) string {
 // else a *RejectedError. machineID is that of the requesting host: a host that
 // started to join may resume even if no use is left; "" matches no host.
 func (r Record) Check(secret, machineID string, now time.Time) error {
-	if !token.Matches(secret, r.Hash) {
-		return &Refusal{unknown}
+	if !token.MatchesHash(secret, r.Hash) {
+		return &RejectedError{unknownToken}
 	}
-	if err := r.ended(now); err != nil {
+	if err := r.checkEnded(now); err != nil {
 		return err
 	}
-	if r.state(now) == UsedUp && (machineID == "" || r.usedBy(machineID) < 0) {
+	if r.stateAt(now) == UsedUp && (machineID == "" || r.indexOfUse(machineID) < 0) {
 		var nodes []string
-		for _, u := range r.Used {
+		for _, u := range r.UsedBy {
 			nodes = append(nodes, u.Node)
 		}
-		return &Refusal{"the token is used up, by " + strings.Join(nodes, ", ")}
+		return &RejectedError{"the token is used up, by " + strings.Join(nodes, ", ")}
 	}
 	return nil
 }
 
 // unknownToken is the reason for an unknown ID and for a wrong secret alike.
-const unknown = "the cluster does not know this token"
+const unknownToken = "the cluster does not know this token"
 
 // CheckReadAccess returns nil if the given secret, or its hash
 // (Token.ReadOnlyBearer), may read the blobs of the cluster now, else a
 // *RejectedError. A used-up token still may: the hosts that used it need it.
-func (r Record) Reads(credential string, now time.Time) error {
-	if !token.Matches(credential, r.Hash) && subtle.ConstantTimeCompare([]byte(credential), []byte(r.Hash)) != 1 {
-		return &Refusal{unknown}
+func (r Record) CheckReadAccess(credential string, now time.Time) error {
+	if !token.MatchesHash(credential, r.Hash) && subtle.ConstantTimeCompare([]byte(credential), []byte(r.Hash)) != 1 {
+		return &RejectedError{unknownToken}
 	}
-	return r.ended(now)
+	return r.checkEnded(now)
 }
 
 // checkEnded returns a *RejectedError if the token is revoked or has expired.
-func (r Record) ended(now time.Time) error {
-	switch r.state(now) {
+func (r Record) checkEnded(now time.Time) error {
+	switch r.stateAt(now) {
 	case Revoked:
-		return &Refusal{"the token was revoked at " + r.Revoked.Format(time.RFC3339)}
+		return &RejectedError{"the token was revoked at " + r.Revoked.Format(time.RFC3339)}
 	case Expired:
-		return &Refusal{fmt.Sprintf("the token expired at %s; the cluster's clock is at %s", r.Expires.Format(time.RFC3339), now.UTC().Format(time.RFC3339))}
+		return &RejectedError{fmt.Sprintf("the token expired at %s; the cluster's clock is at %s", r.Expires.Format(time.RFC3339), now.UTC().Format(time.RFC3339))}
 	}
 	return nil
 }
 
 // addUse records that a host joins. The same machine uses a token only once.
-func (r *Record) use(u Use) {
-	if i := r.usedBy(u.MachineID); i >= 0 {
-		r.Used[i].Node, r.Used[i].Bootstrap = u.Node, u.Bootstrap
+func (r *Record) addUse(u Use) {
+	if i := r.indexOfUse(u.MachineID); i >= 0 {
+		r.UsedBy[i].Node, r.UsedBy[i].Bootstrap = u.Node, u.Bootstrap
 		return
 	}
-	r.Used = append(r.Used, u)
+	r.UsedBy = append(r.UsedBy, u)
 }

@@ -14,16 +14,16 @@ import (
 
 var noon = time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 
-func newTestStore(t *testing.T, at *time.Time) (Book, *kubetest.Server) {
+func newTestStore(t *testing.T, at *time.Time) (Store, *kubetest.Server) {
 	t.Helper()
 	s, c := kubetest.New(t)
-	return Book{Core: c.Core(), Now: func() time.Time { return *at }}, s
+	return Store{Core: c.Core(), Now: func() time.Time { return *at }}, s
 }
 
-func addToken(t *testing.T, b Book, uses int) (bearer string) {
+func addToken(t *testing.T, b Store, uses int) (bearer string) {
 	t.Helper()
 	id, secret := token.NewSecret()
-	r := Record{ID: id, Role: token.Worker, Hash: token.Hash(secret), Created: b.Now(), Expires: b.Now().Add(time.Hour), Uses: uses}
+	r := Record{ID: id, Role: token.Worker, Hash: token.HashSecret(secret), Created: b.Now(), Expires: b.Now().Add(time.Hour), Uses: uses}
 	if err := b.Add(t.Context(), r); err != nil {
 		t.Fatal(err)
 	}
@@ -32,14 +32,14 @@ func addToken(t *testing.T, b Book, uses int) (bearer string) {
 
 func reasonOf(t *testing.T, err error) string {
 	t.Helper()
-	var no *Refusal
+	var no *RejectedError
 	if err != nil && !errors.As(err, &no) {
 		t.Fatal(err)
 	}
 	if no == nil {
 		return ""
 	}
-	return no.Why
+	return no.Reason
 }
 
 func TestCheck_AcceptsTokenUntilItEnds(t *testing.T) {
@@ -74,7 +74,7 @@ func TestCheck_AcceptsTokenUntilItEnds(t *testing.T) {
 		t.Errorf("%+v %v", r, err)
 	}
 	check("revoked", bearer, "m1", "revoked at 2026-05-01T12:01:00Z")
-	if _, err := b.Revoke(t.Context(), "unknown"); !errors.Is(err, ErrUnknown) {
+	if _, err := b.Revoke(t.Context(), "unknown"); !errors.Is(err, ErrNotFound) {
 		t.Errorf("revoking an unknown token: %v", err)
 	}
 }
@@ -146,7 +146,7 @@ func TestList_KeepsTokensForADayAfterTheirEnd(t *testing.T) {
 	at = noon.Add(20 * time.Hour)
 	addToken(t, b, 1)
 	all, err := b.List(t.Context())
-	if err != nil || len(all) != 2 || all[0].State != Active || all[1].State != Expired || all[1].Left != 1 || all[1].Used[0].Node != "n1" {
+	if err != nil || len(all) != 2 || all[0].State != Active || all[1].State != Expired || all[1].UsesLeft != 1 || all[1].UsedBy[0].Node != "n1" {
 		t.Fatalf("%+v %v", all, err)
 	}
 	at = noon.Add(26 * time.Hour)
@@ -161,10 +161,10 @@ func TestCheckReadAccess_AcceptsHashForReadingOnly(t *testing.T) {
 	b, _ := newTestStore(t, &at)
 	bearer := addToken(t, b, 1)
 	id, secret, _ := token.SplitBearer(bearer)
-	reader := token.Token{ID: id, Secret: secret}.Reader()
+	reader := token.Token{ID: id, Secret: secret}.ReadOnlyBearer()
 	reads := func(name, shown, want string) {
 		t.Helper()
-		if got := reasonOf(t, b.Reads(t.Context(), shown)); !strings.Contains(got, want) || want == "" && got != "" {
+		if got := reasonOf(t, b.CheckReadAccess(t.Context(), shown)); !strings.Contains(got, want) || want == "" && got != "" {
 			t.Errorf("%s: %q, want %q", name, got, want)
 		}
 	}
@@ -172,7 +172,7 @@ func TestCheckReadAccess_AcceptsHashForReadingOnly(t *testing.T) {
 	reads("its hash", reader, "")
 	reads("nothing", "", "no token")
 	reads("another secret", id+".wrong", "does not know")
-	reads("the hash of the hash", id+"."+token.Hash(token.Hash(secret)), "does not know")
+	reads("the hash of the hash", id+"."+token.HashSecret(token.HashSecret(secret)), "does not know")
 	if _, err := b.Check(t.Context(), reader, "m1"); reasonOf(t, err) == "" {
 		t.Error("the hash admits a host")
 	}

@@ -31,12 +31,12 @@ func TestSecrets_MaskEveryEncoding(t *testing.T) {
 		"":              "",
 	} {
 		t.Run(text, func(t *testing.T) {
-			if got := s.Clean(text); got != want {
+			if got := s.Mask(text); got != want {
 				t.Errorf("Mask(%q) = %q, want %q", text, got, want)
 			}
 		})
 	}
-	if got := (*Secrets)(nil).Clean("as it is"); got != "as it is" {
+	if got := (*Secrets)(nil).Mask("as it is"); got != "as it is" {
 		t.Errorf("nil: %q", got)
 	}
 }
@@ -45,7 +45,7 @@ func TestRunLog_WritesOneTimedLinePerEntry(t *testing.T) {
 	var out bytes.Buffer
 	var secrets Secrets
 	secrets.Hide("hunter22")
-	l := NewLog(&out, fixedTime, &secrets)
+	l := NewRunLog(&out, fixedTime, &secrets)
 	event := func(state step.EventState, message string, bytes int64) {
 		l.Event(step.Event{Time: fixedTime(), Verb: "install", Step: "start-k0s", State: state, Message: message, Bytes: bytes})
 	}
@@ -79,10 +79,10 @@ func TestRunLog_WritesOneTimedLinePerEntry(t *testing.T) {
 
 func TestRunLog_OmitsTooLongLines(t *testing.T) {
 	var out bytes.Buffer
-	l := NewLog(&out, fixedTime, nil)
+	l := NewRunLog(&out, fixedTime, nil)
 	w := l.Output("cat")
 	for range 3 {
-		fmt.Fprint(w, strings.Repeat("x", maxLine))
+		fmt.Fprint(w, strings.Repeat("x", maxLineBytes))
 	}
 	fmt.Fprint(w, "\nshort\n")
 	_ = l.Close()
@@ -98,7 +98,7 @@ func (f *fullDisk) Write([]byte) (int, error) { f.calls++; return 0, errors.New(
 
 func TestRunLog_CloseReturnsFirstWriteError(t *testing.T) {
 	var disk fullDisk
-	l := NewLog(&disk, fixedTime, nil)
+	l := NewRunLog(&disk, fixedTime, nil)
 	l.Note("one")
 	if _, err := l.Output("cmd").Write([]byte("two\n")); err != nil {
 		t.Errorf("the log made a command fail: %v", err)
@@ -110,7 +110,7 @@ func TestRunLog_CloseReturnsFirstWriteError(t *testing.T) {
 
 func TestRunLog_IsSafeForConcurrentUse(t *testing.T) {
 	var out bytes.Buffer
-	l := NewLog(&out, fixedTime, &Secrets{})
+	l := NewRunLog(&out, fixedTime, &Secrets{})
 	var all sync.WaitGroup
 	for range 10 {
 		all.Go(func() {
@@ -135,7 +135,7 @@ func FuzzRunLogMasksSecrets(f *testing.F) {
 		var out bytes.Buffer
 		var secrets Secrets
 		secrets.Hide("hunter22")
-		l := NewLog(&out, fixedTime, &secrets)
+		l := NewRunLog(&out, fixedTime, &secrets)
 		w := l.Output("cmd")
 		fmt.Fprint(w, text[:cut])
 		fmt.Fprint(w, text[cut:])

@@ -9,7 +9,7 @@ import (
 
 // minSecretBytes is the length of the shortest text that is masked. Masking
 // shorter texts would make other output unreadable.
-const shortest = 4
+const minSecretBytes = 4
 
 // Secrets is a set of texts that must not be shown. The zero value and nil are
 // empty sets. It is safe for concurrent use.
@@ -25,7 +25,7 @@ func (s *Secrets) Hide(text string) {
 	defer s.mu.Unlock()
 	for _, part := range append(strings.Split(text, "\n"), text, base64.StdEncoding.EncodeToString([]byte(text))) {
 		part = strings.TrimSpace(part)
-		if len(text) >= shortest && len(part) >= shortest && !slices.Contains(s.texts, part) {
+		if len(text) >= minSecretBytes && len(part) >= minSecretBytes && !slices.Contains(s.texts, part) {
 			s.texts = append(s.texts, part)
 		}
 	}
@@ -33,7 +33,7 @@ func (s *Secrets) Hide(text string) {
 }
 
 // Mask returns text with every secret replaced by "***".
-func (s *Secrets) Clean(text string) string {
+func (s *Secrets) Mask(text string) string {
 	if s == nil {
 		return text
 	}

@@ -24,14 +24,14 @@ func noError(t *testing.T, err error) {
 }
 
 // newLeaveOperation returns a leaveOperation for a fake host.
-func newLeaveOperation(t *testing.T) job {
+func newLeaveOperation(t *testing.T) leaveOperation {
 	t.Helper()
-	return job{&run.Run{Host: hosttest.New(t).Host(), Config: run.Config{DataDir: "/data/plinth", Now: time.Now, Note: func(string) {}, Events: func(step.Event) {}}}}
+	return leaveOperation{&run.Env{Host: hosttest.New(t).Host(), GlobalOptions: run.GlobalOptions{DataDir: "/data/plinth", Now: time.Now, Note: func(string) {}, Events: func(step.Event) {}}}}
 }
 
 // members returns a cluster of nodes with these names; an upper-case name is a
 // controller.
-func members(names ...string) (v nodes.View) {
+func members(names ...string) (v nodes.ClusterView) {
 	for i, n := range names {
 		role := nodes.Worker
 		if strings.ToUpper(n) == n {
@@ -44,7 +44,7 @@ func members(names ...string) (v nodes.View) {
 
 func TestCheckQuorum_RefusesTheLastControllerAndTheOnlyNode(t *testing.T) {
 	for name, c := range map[string]struct {
-		view nodes.View
+		view nodes.ClusterView
 		want string // in the error; "" for none
 		hint string
 	}{
@@ -55,7 +55,7 @@ func TestCheckQuorum_RefusesTheLastControllerAndTheOnlyNode(t *testing.T) {
 		"a host that was removed":        {members("B", "c"), "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			err := mayBeMissed(Parting{Name: "a", Cluster: "my-app"}, c.view)
+			err := checkQuorum(LeavePlan{Name: "a", Cluster: "my-app"}, c.view)
 			switch {
 			case c.want == "" && err != nil:
 				t.Error(err)
@@ -68,12 +68,12 @@ func TestCheckQuorum_RefusesTheLastControllerAndTheOnlyNode(t *testing.T) {
 
 // fakePeers are other controllers that give these answers.
 type fakePeers struct {
-	farewell agent.Farewell
+	farewell agent.LeaveCheck
 	err      error
 	left     []bool // the force flag of each call of Leave
 }
 
-func (c *fakePeers) MayLeave(context.Context) (agent.Farewell, error) { return c.farewell, c.err }
+func (c *fakePeers) CheckLeave(context.Context) (agent.LeaveCheck, error) { return c.farewell, c.err }
 
 func (c *fakePeers) Leave(_ context.Context, force bool) error {
 	c.left, c.farewell.Known = append(c.left, force), false
@@ -81,10 +81,10 @@ func (c *fakePeers) Leave(_ context.Context, force bool) error {
 }
 
 func TestQueryPeers_PlansByTheAnswerOfTheCluster(t *testing.T) {
-	lost := agent.Farewell{Known: true, Refused: []string{"the data of db is on this node alone"}}
+	lost := agent.LeaveCheck{Known: true, Refused: []string{"the data of db is on this node alone"}}
 	none := errors.New("10.0.0.2:9444: connection refused")
 	for name, c := range map[string]struct {
-		farewell agent.Farewell
+		farewell agent.LeaveCheck
 		err      error
 		force    bool
 		refused  string
@@ -93,29 +93,29 @@ func TestQueryPeers_PlansByTheAnswerOfTheCluster(t *testing.T) {
 		followUp string
 		steps    int
 	}{
-		"no objection":      {farewell: agent.Farewell{Known: true}, steps: 1},
-		"a warning":         {farewell: agent.Farewell{Known: true, Losses: []string{"1 controller is left"}}, warns: "1 controller is left", steps: 1},
+		"no objection":      {farewell: agent.LeaveCheck{Known: true}, steps: 1},
+		"a warning":         {farewell: agent.LeaveCheck{Known: true, Losses: []string{"1 controller is left"}}, warns: "1 controller is left", steps: 1},
 		"data loss":         {farewell: lost, refused: "the data of db", hint: "--force"},
 		"data loss, forced": {farewell: lost, force: true, warns: "the data of db", steps: 1},
-		"already removed":   {farewell: agent.Farewell{}, warns: "no longer a member of the cluster"},
+		"already removed":   {farewell: agent.LeaveCheck{}, warns: "no longer a member of the cluster"},
 		"no answer":         {err: none, refused: "connection refused", hint: "plinth node remove w"},
 		"no answer, forced": {err: none, force: true, warns: "connection refused", followUp: "sudo plinth node remove w"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := newLeaveOperation(t)
 			peers := &fakePeers{farewell: c.farewell, err: c.err}
-			p, err := o.ask(t.Context(), Parting{Name: "w", Cluster: "my-app", Force: c.force}, own{peers, nil}, Request{Force: c.force})
+			p, err := o.queryPeers(t.Context(), LeavePlan{Name: "w", Cluster: "my-app", Force: c.force}, selfClient{peers, nil}, LeaveOptions{Force: c.force})
 			if c.refused != "" {
 				if problem.ExitCode(err) != problem.ExitUsage || !strings.Contains(err.Error(), c.refused) || !strings.Contains(problem.Hint(err), c.hint) {
 					t.Errorf("%v (%s)", err, problem.Hint(err))
 				}
 				return
 			}
-			if err != nil || len(p.Steps) != c.steps || !strings.Contains(strings.Join(p.Warnings, "\n"), c.warns) || strings.Join(p.Remains, "\n") != c.followUp {
+			if err != nil || len(p.Steps) != c.steps || !strings.Contains(strings.Join(p.Warnings, "\n"), c.warns) || strings.Join(p.FollowUp, "\n") != c.followUp {
 				t.Errorf("%+v, %v", p, err)
 			}
 			if c.steps > 0 {
-				_, err := o.Steps("reset", nil).Run(t.Context(), p.Steps)
+				_, err := o.StepRunner("reset", nil).Run(t.Context(), p.Steps)
 				noError(t, err)
 				if len(peers.left) != 1 || peers.left[0] != c.force {
 					t.Errorf("left %v", peers.left)
@@ -127,26 +127,26 @@ func TestQueryPeers_PlansByTheAnswerOfTheCluster(t *testing.T) {
 
 func TestHasLeft_ReportsALeaveSinceTheLastJoin(t *testing.T) {
 	o := newLeaveOperation(t)
-	j, err := o.Journal()
+	j, err := o.OpenJournal()
 	noError(t, err)
-	noError(t, j.Begin("install", nil))
-	if Departed(j) {
+	noError(t, j.BeginRun("install", nil))
+	if HasLeft(j) {
 		t.Error("it has never left")
 	}
-	noError(t, j.Begin("reset", Parting{Name: "w", Peers: []string{"10.0.0.2"}}.Args("my-app")))
-	noError(t, j.BeginStep(leave.LeaveID, nil))
-	if Departed(j) {
+	noError(t, j.BeginRun("reset", LeavePlan{Name: "w", Peers: []string{"10.0.0.2"}}.JournalArgs("my-app")))
+	noError(t, j.BeginStep(leave.LeaveStepID, nil))
+	if HasLeft(j) {
 		t.Error("it was killed before the step ended")
 	}
 	if got := o.knownPeers(j); len(got) != 1 || got[0] != "10.0.0.2" {
 		t.Errorf("knows %q", got)
 	}
-	noError(t, j.EndStep(leave.LeaveID, nil))
-	if !Departed(j) {
+	noError(t, j.EndStep(leave.LeaveStepID, nil))
+	if !HasLeft(j) {
 		t.Error("it has left")
 	}
-	noError(t, j.Begin("join", nil))
-	if Departed(j) {
+	noError(t, j.BeginRun("join", nil))
+	if HasLeft(j) {
 		t.Error("it is a node again")
 	}
 }

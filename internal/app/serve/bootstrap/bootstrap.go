@@ -21,8 +21,8 @@ import (
 // controller; for other roles it returns k0sToken unchanged. k0s writes the loopback address
 // at which every node reaches the API, but a host that becomes a controller has no load
 // balancer there. id is the public part of the bootstrap token, by which it can be revoked.
-func Aim(k0sToken, role, address string) (aimed, id string, err error) {
-	raw, err := unpack(k0sToken)
+func RedirectToken(k0sToken, role, address string) (aimed, id string, err error) {
+	raw, err := decodeK0sToken(k0sToken)
 	if err != nil {
 		return "", "", err
 	}
@@ -45,12 +45,12 @@ func Aim(k0sToken, role, address string) (aimed, id string, err error) {
 	if raw, err = clientcmd.Write(*config); err != nil {
 		return "", "", err
 	}
-	aimed, err = pack(raw)
+	aimed, err = encodeK0sToken(raw)
 	return aimed, id, err
 }
 
 // decodeK0sToken returns the kubeconfig in a k0s join token, which is gzip in base64.
-func unpack(text string) ([]byte, error) {
+func decodeK0sToken(text string) ([]byte, error) {
 	packed, err := base64.StdEncoding.DecodeString(text)
 	if err != nil {
 		return nil, err
@@ -62,7 +62,7 @@ func unpack(text string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(r, 1<<20))
 }
 
-func pack(raw []byte) (string, error) {
+func encodeK0sToken(raw []byte) (string, error) {
 	var b bytes.Buffer
 	w := gzip.NewWriter(&b)
 	if _, err := w.Write(raw); err != nil {

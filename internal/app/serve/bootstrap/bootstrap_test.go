@@ -13,17 +13,17 @@ const kubeconfig = `{"apiVersion":"v1","kind":"Config","current-context":"k0s","
 "contexts":[{"name":"k0s","context":{"cluster":"k0s","user":"u"}}],"users":[{"name":"u","user":{"token":"abcdef.0123456789abcdef"}}]}`
 
 func TestRedirectToken_RedirectsOnlyControllers(t *testing.T) {
-	packed, err := pack([]byte(kubeconfig))
+	packed, err := encodeK0sToken([]byte(kubeconfig))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for role, want := range map[string]string{token.Controller: "https://10.0.0.5:9444", token.Worker: "https://127.0.0.1:9443"} {
 		t.Run(role, func(t *testing.T) {
-			redirected, id, err := Aim(packed, role, "10.0.0.5")
+			redirected, id, err := RedirectToken(packed, role, "10.0.0.5")
 			if err != nil {
 				t.Fatal(err)
 			}
-			raw, err := unpack(redirected)
+			raw, err := decodeK0sToken(redirected)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -38,7 +38,7 @@ func TestRedirectToken_RedirectsOnlyControllers(t *testing.T) {
 	}
 	for name, bad := range map[string]string{"no base64": "!", "no gzip": base64.StdEncoding.EncodeToString([]byte("x"))} {
 		t.Run(name, func(t *testing.T) {
-			if _, _, err := Aim(bad, token.Worker, ""); err == nil {
+			if _, _, err := RedirectToken(bad, token.Worker, ""); err == nil {
 				t.Error("accepted")
 			}
 		})

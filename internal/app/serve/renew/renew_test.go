@@ -16,7 +16,7 @@ func TestWatchRegistryCert_RenewsBeforeExpiry(t *testing.T) {
 	server, client := kubetest.New(t)
 	r := &registry.Registry{Kube: client, Namespace: "registry", IP: "10.96.0.11", HostsDir: "/etc/k0s/certs.d"}
 	now := time.Now()
-	nearExpiry := now.Add(pki.ServerLife - 20*24*time.Hour)
+	nearExpiry := now.Add(pki.ServerLifetime - 20*24*time.Hour)
 	var notes []string
 	check := func(at time.Time, of *registry.Registry, err error) (wrote string) {
 		t.Helper()
@@ -26,7 +26,7 @@ func TestWatchRegistryCert_RenewsBeforeExpiry(t *testing.T) {
 		tick, done := make(chan time.Time), make(chan struct{})
 		go func() {
 			defer close(done)
-			Watch(ctx, tick, func(context.Context) (*registry.Registry, error) { return of, err }, func(text string) { notes = append(notes, text) })
+			WatchRegistryCert(ctx, tick, func(context.Context) (*registry.Registry, error) { return of, err }, func(text string) { notes = append(notes, text) })
 		}()
 		tick <- at
 		tick <- at // received only after the first was processed
@@ -43,7 +43,7 @@ func TestWatchRegistryCert_RenewsBeforeExpiry(t *testing.T) {
 	if err := r.Prepare(t.Context(), now); err != nil {
 		t.Fatal(err)
 	}
-	for _, at := range []time.Time{now, now.Add(pki.ServerLife - 32*24*time.Hour)} {
+	for _, at := range []time.Time{now, now.Add(pki.ServerLifetime - 32*24*time.Hour)} {
 		if wrote := check(at, r, nil); wrote != "" || notes != nil {
 			t.Errorf("long before its expiry: wrote %q, notes %q", wrote, notes)
 		}

@@ -15,12 +15,12 @@ var lockTime = time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 func TestJoinLockAcquire_IsExclusive(t *testing.T) {
 	_, client := kubetest.New(t)
 	now := lockTime
-	lock := Turn{client.Core(), func() time.Time { return now }}
-	c2, c3 := agent.Claim{Node: "n2", MachineID: "m2"}, agent.Claim{Node: "n3", MachineID: "m3"}
-	isLocked := func(c agent.Claim, nodes ...agent.Node) bool {
+	lock := JoinLock{client.Core(), func() time.Time { return now }}
+	c2, c3 := agent.JoinRequest{Node: "n2", MachineID: "m2"}, agent.JoinRequest{Node: "n3", MachineID: "m3"}
+	isLocked := func(c agent.JoinRequest, nodes ...agent.Node) bool {
 		t.Helper()
-		var no *agent.Refusal
-		err := lock.Take(t.Context(), nodes, c)
+		var no *agent.StatusError
+		err := lock.Acquire(t.Context(), nodes, c)
 		if err != nil && (!errors.As(err, &no) || no.Status != http.StatusLocked) {
 			t.Fatal(err)
 		}
@@ -35,7 +35,7 @@ func TestJoinLockAcquire_IsExclusive(t *testing.T) {
 	if !isLocked(c2) {
 		t.Error("the second holder does not hold the lock")
 	}
-	now = lockTime.Add(life + time.Second)
+	now = lockTime.Add(joinLockTTL + time.Second)
 	if isLocked(c2) {
 		t.Error("a host that died holds the lock forever")
 	}

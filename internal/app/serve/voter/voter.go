@@ -24,42 +24,42 @@ import (
 
 // EtcdJoinProxy serves the join API of k0s to k0s on a joining host. It has k0s on this
 // controller check the tokens.
-type Door struct {
-	Files host.Files
-	K0s   string // URL of k0s's join API on this controller, such as K0sJoinAPI
-	Etcd  func() (Store, error)
+type EtcdJoinProxy struct {
+	Files   host.Files
+	JoinAPI string // URL of k0s's join API on this controller, such as K0sJoinAPI
+	Etcd    func() (LearnerStore, error)
 }
 
 // LearnerStore adds and promotes etcd learners: members without a vote.
-type Store interface {
+type LearnerStore interface {
 	AddLearner(ctx context.Context, name, peerURL string) (initial []string, err error)
 	Promote(ctx context.Context) (names []string, err error)
 }
 
 // K0sJoinAPI is the URL of k0s's own join API on every controller.
-const K0s = "https://" + k0s.Loopback + ":9443"
+const K0sJoinAPI = "https://" + k0s.Loopback + ":9443"
 
-var _ agent.Electors = Door{}
+var _ agent.EtcdJoiner = EtcdJoinProxy{}
 
 // k0sTimeout is the timeout of a request to k0s.
-const askTimeout = 10 * time.Second
+const k0sTimeout = 10 * time.Second
 
 // ClusterCAs returns the certificate authorities of the cluster, as k0s returns them to a
 // controller that joins with the k0s token in bearer.
-func (d Door) Authorities(ctx context.Context, bearer string) (json.RawMessage, error) {
-	ca, err := d.Files.ReadFile(k0s.CACert)
+func (d EtcdJoinProxy) ClusterCAs(ctx context.Context, bearer string) (json.RawMessage, error) {
+	ca, err := d.Files.ReadFile(k0s.CACertPath)
 	if err != nil {
 		return nil, err
 	}
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(ca)
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}, DisableKeepAlives: true}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, d.K0s+agent.AuthoritiesPath, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, d.JoinAPI+agent.ClusterCAPath, nil)
 	if err != nil {
 		return nil, err
 	}
 	req.Header.Set("Authorization", "Bearer "+bearer)
-	res, err := (&http.Client{Transport: transport, Timeout: askTimeout}).Do(req)
+	res, err := (&http.Client{Transport: transport, Timeout: k0sTimeout}).Do(req)
 	if err != nil {
 		return nil, err
 	}
@@ -69,7 +69,7 @@ func (d Door) Authorities(ctx context.Context, bearer string) (json.RawMessage, 
 	case err != nil:
 		return nil, err
 	case res.StatusCode == http.StatusUnauthorized, res.StatusCode == http.StatusForbidden:
-		return nil, &agent.Refusal{Why: "k0s rejects this token", Status: http.StatusUnauthorized}
+		return nil, &agent.StatusError{Reason: "k0s rejects this token", Status: http.StatusUnauthorized}
 	case res.StatusCode != http.StatusOK:
 		return nil, fmt.Errorf("k0s returned %s: %s", res.Status, strings.TrimSpace(string(body)))
 	}
@@ -78,13 +78,13 @@ func (d Door) Authorities(ctx context.Context, bearer string) (json.RawMessage, 
 
 // AddEtcdMember adds the host in request to etcd as a learner, and returns the response of
 // k0s's join API. It accepts every token with which k0s returns the cluster's CAs.
-func (d Door) Member(ctx context.Context, bearer string, request []byte) (json.RawMessage, error) {
-	if _, err := d.Authorities(ctx, bearer); err != nil {
+func (d EtcdJoinProxy) AddEtcdMember(ctx context.Context, bearer string, request []byte) (json.RawMessage, error) {
+	if _, err := d.ClusterCAs(ctx, bearer); err != nil {
 		return nil, err
 	}
 	var etcdReq v1beta1.EtcdRequest
 	if err := errors.Join(json.Unmarshal(request, &etcdReq), etcdReq.Validate()); err != nil {
-		return nil, &agent.Refusal{Why: "cannot read the request: " + err.Error(), Status: http.StatusBadRequest}
+		return nil, &agent.StatusError{Reason: "cannot read the request: " + err.Error(), Status: http.StatusBadRequest}
 	}
 	cert, err := d.Files.ReadFile(etcd.CAPath)
 	if err != nil {
@@ -106,7 +106,7 @@ func (d Door) Member(ctx context.Context, bearer string, request []byte) (json.R
 }
 
 // MemberStore lists and removes etcd members.
-type Members interface {
+type MemberStore interface {
 	Members(ctx context.Context) ([]etcd.Member, error)
 	Remove(ctx context.Context, id string) error
 }
@@ -116,7 +116,7 @@ type Members interface {
 // learner that never started, because its host does not hold the join lock any more and
 // etcd accepts only one learner at a time. A learner that has started is an
 // *agent.StatusError with status 423, because it may catch up at any moment.
-func Clear(ctx context.Context, store Members, claim agent.Claim) error {
+func RemoveStaleMembers(ctx context.Context, store MemberStore, claim agent.JoinRequest) error {
 	members, err := store.Members(ctx)
 	if err != nil {
 		return err
@@ -128,7 +128,7 @@ func Clear(ctx context.Context, store Members, claim agent.Claim) error {
 				return err
 			}
 		case m.Learner:
-			return &agent.Refusal{Why: fmt.Sprintf("controller %s has not caught up with the other etcd members yet; if it is lost: plinth node remove %s", m.Name, m.Name), Status: http.StatusLocked}
+			return &agent.StatusError{Reason: fmt.Sprintf("controller %s has not caught up with the other etcd members yet; if it is lost: plinth node remove %s", m.Name, m.Name), Status: http.StatusLocked}
 		}
 	}
 	return nil
@@ -136,13 +136,13 @@ func Clear(ctx context.Context, store Members, claim agent.Claim) error {
 
 // PromoteInterval is how often a controller checks for learners that have caught up. It is
 // short because k0s on the joining host waits for the promotion.
-const Every = time.Second
+const PromoteInterval = time.Second
 
 // PromoteLearners promotes learners that have caught up, at each tick until ctx ends. All
 // controllers do it, because the one that added the learner may be lost. A controller that
 // is not an etcd member yet does nothing.
-func Watch(ctx context.Context, tick <-chan time.Time, open func() (Store, error), note func(string)) {
-	var store Store
+func PromoteLearners(ctx context.Context, tick <-chan time.Time, open func() (LearnerStore, error), note func(string)) {
+	var store LearnerStore
 	for {
 		select {
 		case <-ctx.Done():

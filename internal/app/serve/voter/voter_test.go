@@ -46,12 +46,12 @@ func requireNoError(t *testing.T, err error) {
 }
 
 // newProxy returns an EtcdJoinProxy for a k0s that accepts the token "good".
-func newProxy(t *testing.T, s *fakeLearners) Door {
+func newProxy(t *testing.T, s *fakeLearners) EtcdJoinProxy {
 	t.Helper()
 	now := time.Now()
 	ca, err := pki.NewCA("kubernetes-ca", now)
 	requireNoError(t, err)
-	pair, err := ca.Issue([]string{"127.0.0.1"}, now)
+	pair, err := ca.IssueServerCert([]string{"127.0.0.1"}, now)
 	requireNoError(t, err)
 	cert, err := tls.X509KeyPair(pair.Cert, pair.Key)
 	requireNoError(t, err)
@@ -66,10 +66,10 @@ func newProxy(t *testing.T, s *fakeLearners) Door {
 	srv.StartTLS()
 	t.Cleanup(srv.Close)
 	h := hosttest.New(t).Host()
-	for path, content := range map[string]string{k0s.CACert: string(ca.Cert), etcd.CAPath: "cert", etcd.CAKeyPath: "key"} {
+	for path, content := range map[string]string{k0s.CACertPath: string(ca.Cert), etcd.CAPath: "cert", etcd.CAKeyPath: "key"} {
 		requireNoError(t, h.Write(path, strings.NewReader(content), 0o600))
 	}
-	return Door{Files: h, K0s: srv.URL, Etcd: func() (Store, error) { return s, nil }}
+	return EtcdJoinProxy{Files: h, JoinAPI: srv.URL, Etcd: func() (LearnerStore, error) { return s, nil }}
 }
 
 const request = `{"node":"b","peerAddress":"https://10.0.0.2:2380"}`
@@ -77,10 +77,10 @@ const request = `{"node":"b","peerAddress":"https://10.0.0.2:2380"}`
 func TestEtcdJoinProxyAddEtcdMember_AddsLearner(t *testing.T) {
 	s := &fakeLearners{}
 	d := newProxy(t, s)
-	if raw, err := d.Authorities(t.Context(), "good"); err != nil || string(raw) != `{"key":"a2V5"}` {
+	if raw, err := d.ClusterCAs(t.Context(), "good"); err != nil || string(raw) != `{"key":"a2V5"}` {
 		t.Errorf("%s %v", raw, err)
 	}
-	raw, err := d.Member(t.Context(), "good", []byte(request))
+	raw, err := d.AddEtcdMember(t.Context(), "good", []byte(request))
 	requireNoError(t, err)
 	var response struct {
 		CA             struct{ Cert, Key []byte }
@@ -104,8 +104,8 @@ func TestEtcdJoinProxyAddEtcdMember_RefusesInvalidRequests(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := &fakeLearners{}
-			raw, err := newProxy(t, s).Member(t.Context(), c.bearer, []byte(c.request))
-			var no *agent.Refusal
+			raw, err := newProxy(t, s).AddEtcdMember(t.Context(), c.bearer, []byte(c.request))
+			var no *agent.StatusError
 			if !errors.As(err, &no) || no.Status != c.status || len(s.added) != 0 || raw != nil {
 				t.Errorf("%v, added %v, response %s", err, s.added, raw)
 			}
@@ -120,7 +120,7 @@ func TestPromoteLearners_NotesEachPromotionOnce(t *testing.T) {
 	opened, done := 0, make(chan struct{})
 	go func() {
 		defer close(done)
-		Watch(ctx, tick, func() (Store, error) {
+		PromoteLearners(ctx, tick, func() (LearnerStore, error) {
 			if opened++; opened == 1 {
 				return nil, errors.New("no etcd here yet")
 			}
@@ -166,9 +166,9 @@ func TestRemoveStaleMembers_RemovesOnlyMembersThatCannotStart(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := &fakeMembers{all: []etcd.Member{first, c.other}}
-			err := Clear(t.Context(), m, agent.Claim{Node: "x", Address: "10.0.0.9"})
-			var refused *agent.Refusal
-			if !slices.Equal(m.removed, c.removed) || (c.want == "") != (err == nil) || err != nil && (!errors.As(err, &refused) || refused.Status != http.StatusLocked || !strings.Contains(refused.Why, c.want)) {
+			err := RemoveStaleMembers(t.Context(), m, agent.JoinRequest{Node: "x", Address: "10.0.0.9"})
+			var refused *agent.StatusError
+			if !slices.Equal(m.removed, c.removed) || (c.want == "") != (err == nil) || err != nil && (!errors.As(err, &refused) || refused.Status != http.StatusLocked || !strings.Contains(refused.Reason, c.want)) {
 				t.Errorf("removed %v, %v", m.removed, err)
 			}
 		})

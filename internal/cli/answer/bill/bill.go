@@ -15,7 +15,7 @@ import (
 
 // WriteSBOM writes what the images, host files and programs of a bundle were
 // built from.
-func Write(w io.Writer, b vendor.Bill, path string) {
+func WriteSBOM(w io.Writer, b vendor.Attestations, path string) {
 	sources := map[string]int{}
 	for _, r := range b.SBOM.Relationships {
 		if r.Type == "DEPENDS_ON" || r.Type == "GENERATED_FROM" {
@@ -38,9 +38,9 @@ func Write(w io.Writer, b vendor.Bill, path string) {
 	for _, s := range b.Provenance {
 		types[s.Predicate.Build.Type]++
 	}
-	fmt.Fprintf(w, "\n%s in total, each with version and checksum; SPDX 2.3, created %s\n", answer.Count(total, "source"), b.SBOM.Created.Created)
+	fmt.Fprintf(w, "\n%s in total, each with version and checksum; SPDX 2.3, created %s\n", answer.FormatCount(total, "source"), b.SBOM.Created.Created)
 	for _, k := range slices.Sorted(maps.Keys(types)) {
-		fmt.Fprintf(w, "%s of provenance with build type %s\n", answer.Count(types[k], "statement"), k)
+		fmt.Fprintf(w, "%s of provenance with build type %s\n", answer.FormatCount(types[k], "statement"), k)
 	}
-	fmt.Fprintf(w, "\nNext: plinth bundle inspect --sbom -o json %s\n", answer.Quote(path))
+	fmt.Fprintf(w, "\nNext: plinth bundle inspect --sbom -o json %s\n", answer.QuoteShellWord(path))
 }

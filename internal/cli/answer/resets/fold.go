@@ -8,15 +8,15 @@ import (
 )
 
 // maxListed is the number of objects of one kind that are listed one by one.
-const few = 4
+const maxListed = 4
 
 // groupObjects returns the lines for objects of one kind: one line per group
 // with its size, or one line per object if there are few.
-func fold(kind string, things []string) []string {
-	if kind == "files" || len(things) <= few && kind != "processes" {
+func groupObjects(kind string, things []string) []string {
+	if kind == "files" || len(things) <= maxListed && kind != "processes" {
 		return things
 	}
-	family := familyOf(kind)
+	family := groupNameFunc(kind)
 	var names []string
 	count := map[string]int{}
 	for _, t := range things {
@@ -34,28 +34,28 @@ func fold(kind string, things []string) []string {
 	}
 	slices.Sort(lines)
 	if kind == "processes" {
-		return wrap(lines)
+		return wrapWords(lines)
 	}
 	return lines
 }
 
 // groupNameFunc returns the function that names the group of an object of kind.
-func familyOf(kind string) func(thing string) string {
+func groupNameFunc(kind string) func(thing string) string {
 	switch kind {
 	case "processes":
-		return program
+		return processGroup
 	case "firewall-rules":
-		return chains
+		return firewallGroup
 	case "links":
-		return pairs
+		return linkGroup
 	case "address-sets":
-		return prefix
+		return addressSetGroup
 	}
-	return folder
+	return pathGroup
 }
 
 // processGroup returns the program of a process: "etcd" for "1234 /usr/bin/etcd".
-func program(process string) string {
+func processGroup(process string) string {
 	_, exe, _ := strings.Cut(process, " ")
 	if exe == "" {
 		return "(unnamed)"
@@ -66,7 +66,7 @@ func program(process string) string {
 // firewallGroup returns the table and the owner of a chain:
 // "iptables-nft nat: chains KUBE-…" for "iptables-nft nat: chain KUBE-SVC-ABC".
 // Most chain names are a prefix of their program and a hash.
-func chains(found string) string {
+func firewallGroup(found string) string {
 	table, what, ok := strings.Cut(found, ": ")
 	if !ok {
 		return found
@@ -84,7 +84,7 @@ func chains(found string) string {
 }
 
 // pathGroup returns the first directories of p, with "…" for the rest.
-func folder(p string) string {
+func pathGroup(p string) string {
 	const first = 5 // including the empty part before the first slash
 	parts := strings.Split(p, "/")
 	if len(parts) > first {
@@ -95,7 +95,7 @@ func folder(p string) string {
 
 // linkGroup returns the name of a network link, or "veth…" for those of pods,
 // which all have different names.
-func pairs(name string) string {
+func linkGroup(name string) string {
 	if rest, ok := strings.CutPrefix(name, "veth"); ok && rest != "" {
 		return "veth…"
 	}
@@ -104,7 +104,7 @@ func pairs(name string) string {
 
 // addressSetGroup returns the prefix of a set's name, which the sets of one
 // program share.
-func prefix(name string) string {
+func addressSetGroup(name string) string {
 	if i := strings.IndexByte(name, '-'); i > 0 {
 		return name[:i] + "-…"
 	}
@@ -112,7 +112,7 @@ func prefix(name string) string {
 }
 
 // wrapWords joins words with commas into lines of at most 76 columns.
-func wrap(words []string) (lines []string) {
+func wrapWords(words []string) (lines []string) {
 	const width = 76
 	for _, word := range words {
 		if n := len(lines); n > 0 && len(lines[n-1])+len(word)+2 <= width {

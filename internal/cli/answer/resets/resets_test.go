@@ -26,13 +26,13 @@ func foundObjects() []step.Planned {
 		"iptables-nft nat: rule in PREROUTING: -j KUBE-SERVICES", "iptables-nft nat: rule in OUTPUT: -j KUBE-SERVICES", "iptables-nft filter: chain KUBE-FORWARD")
 	rules = append(rules, some(9, "iptables-nft filter: chain KUBE-POD-FW-%02d")...)
 	return []step.Planned{
-		{Step: "units", Title: "Stop k0s", State: "needed", Touches: []string{"k0scontroller.service", "plinth-agent.service"}},
-		{Step: "processes", Title: "End the cluster's processes", State: "needed", Touches: processes},
-		{Step: "mounts", Title: "Unmount what the cluster mounted", State: "needed", Touches: append(some(30, "/var/lib/kubelet/pods/%d/volumes"), some(12, "/run/k0s/containerd/io.containerd.runtime.v2.task/%d")...)},
+		{Step: "units", Title: "Stop k0s", State: "needed", Affects: []string{"k0scontroller.service", "plinth-agent.service"}},
+		{Step: "processes", Title: "End the cluster's processes", State: "needed", Affects: processes},
+		{Step: "mounts", Title: "Unmount what the cluster mounted", State: "needed", Affects: append(some(30, "/var/lib/kubelet/pods/%d/volumes"), some(12, "/run/k0s/containerd/io.containerd.runtime.v2.task/%d")...)},
 		{Step: "routes", Title: "Remove routes to pods", State: "done"},
-		{Step: "links", Title: "Remove network links", State: "needed", Touches: append(some(12, "veth%08x"), "kube-bridge")},
-		{Step: "firewall-rules", Title: "Remove iptables rules", State: "needed", Touches: rules},
-		{Step: "files", Title: "Remove files", State: "needed", Bytes: 2100e6, Touches: []string{"/var/lib/k0s (2.0 GB)", "/var/lib/kubelet (12 MB)", "/etc/k0s", "/usr/local/bin/k0s (233 MB)", "/etc/cni/net.d/10-kuberouter.conflist"}},
+		{Step: "links", Title: "Remove network links", State: "needed", Affects: append(some(12, "veth%08x"), "kube-bridge")},
+		{Step: "firewall-rules", Title: "Remove iptables rules", State: "needed", Affects: rules},
+		{Step: "files", Title: "Remove files", State: "needed", Bytes: 2100e6, Affects: []string{"/var/lib/k0s (2.0 GB)", "/var/lib/kubelet (12 MB)", "/etc/k0s", "/usr/local/bin/k0s (233 MB)", "/etc/cni/net.d/10-kuberouter.conflist"}},
 		{Step: "users", Title: "Remove users", State: "done"},
 	}
 }
@@ -41,23 +41,23 @@ func TestWriteResetResult_MatchesGoldens(t *testing.T) {
 	volumes := []string{"/var/lib/plinth/volumes: data of 2 volumes, 8 B; --delete-data removes it"}
 	left := reset.Result{Changed: true, Node: "b", Cluster: "my-app", Log: "/var/log/plinth/reset-1.log"}
 	untold := left
-	untold.Remains = []string{"sudo plinth node remove b"}
+	untold.FollowUp = []string{"sudo plinth node remove b"}
 	for name, c := range map[string]struct {
 		result reset.Result
 		failed bool
 	}{
-		"plan":      {result: reset.Result{Plan: foundObjects(), Kept: volumes}},
+		"plan":      {result: reset.Result{Plan: foundObjects(), Retained: volumes}},
 		"plan-done": {result: reset.Result{Plan: []step.Planned{{Step: "units", Title: "Stop k0s", State: "done"}}}},
-		"done": {result: reset.Result{Changed: true, Log: "/var/log/plinth/reset-1.log", Kept: volumes,
-			Proof: &reset.Proof{Compared: 1203, Since: []string{"modules: + overlay"}}}},
-		"left":      {result: reset.Result{Changed: true, Left: []string{"mount /run/x", "process 12"}}, failed: true},
+		"done": {result: reset.Result{Changed: true, Log: "/var/log/plinth/reset-1.log", Retained: volumes,
+			Comparison: &reset.Comparison{Compared: 1203, OtherChanges: []string{"modules: + overlay"}}}},
+		"left":      {result: reset.Result{Changed: true, Leftovers: []string{"mount /run/x", "process 12"}}, failed: true},
 		"nothing":   {result: reset.Result{}},
 		"node":      {result: left},
 		"node-only": {result: untold},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var b bytes.Buffer
-			Write(&b, c.result, "plinth reset cluster", c.failed)
+			WriteResetResult(&b, c.result, "plinth reset cluster", c.failed)
 			testkit.Golden(t, "testdata/reset-"+name+".txt", b.Bytes())
 		})
 	}

@@ -13,25 +13,25 @@ import (
 )
 
 // RulesKey is the key of the object that contains the packet rules, as iptables-save prints them.
-const Rules = "rules iptables"
+const RulesKey = "rules iptables"
 
 // Run has the effect of the program that cmd names. An unknown command fails the test.
 func (m *Machine) Run(_ context.Context, cmd host.Cmd) ([]byte, error) {
 	args := cmd.Argv[1:]
 	line := path.Base(cmd.Argv[0]) + " " + strings.Join(args, " ")
-	if !cmd.Look {
-		m.act("%s", line)
+	if !cmd.ReadOnly {
+		m.reportChange("%s", line)
 	}
 	has := func(prefix string) bool { return strings.HasPrefix(line, prefix) }
 	last := args[len(args)-1]
 	switch {
-	case has("ip ") && cmd.Look:
-		return m.ipLook(line)
+	case has("ip ") && cmd.ReadOnly:
+		return m.queryIP(line)
 	case has("ss -Hltnu"): // the machine has no listening sockets
 	case has("nft -j list ruleset"):
-		return m.nft()
+		return m.queryNFT()
 	case has("xtables-nft-multi iptables-save"):
-		return []byte(m.State[Rules].Data), nil
+		return []byte(m.State[RulesKey].Data), nil
 	case has("xtables-nft-multi ip6tables-save"):
 		return nil, nil
 	case has("xtables-nft-multi iptables-restore --noflush"):
@@ -39,7 +39,7 @@ func (m *Machine) Run(_ context.Context, cmd host.Cmd) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		return nil, m.restore(string(script))
+		return nil, m.restoreRules(string(script))
 	case has("nft delete table "):
 		delete(m.State, "nft "+args[2]+" "+args[3])
 	case has("ip link delete "):
@@ -49,16 +49,16 @@ func (m *Machine) Run(_ context.Context, cmd host.Cmd) ([]byte, error) {
 	case has("ip -4 rule delete from "):
 		delete(m.State, "rule "+args[4])
 	case has("modprobe "):
-		m.modprobe(last)
+		m.loadModule(last)
 	case has("sysctl -q -w "):
-		return nil, m.sysctl(last)
+		return nil, m.setSysctl(last)
 	case has("systemctl "): // daemon-reload, kill, stop of a slice: no effect
 	case has("umount "):
-		return nil, m.umount(last)
+		return nil, m.removeMount(last)
 	case has("rmdir "):
-		return nil, m.rmdir(args)
+		return nil, m.removeDirs(args)
 	case has("k0s install "):
-		m.k0sInstall(args[1], args[2:])
+		m.installK0s(args[1], args[2:])
 	case has("userdel "):
 		m.dropLine("/etc/passwd", last)
 	case has("groupdel "):
@@ -71,20 +71,20 @@ func (m *Machine) Run(_ context.Context, cmd host.Cmd) ([]byte, error) {
 }
 
 // queryIP returns the output of `ip -j link`, `route` or `rule`.
-func (m *Machine) ipLook(line string) ([]byte, error) {
+func (m *Machine) queryIP(line string) ([]byte, error) {
 	list := []map[string]any{}
 	switch {
 	case strings.Contains(line, "link show"):
-		for _, name := range m.State.Named("link") {
+		for _, name := range m.State.ListNames("link") {
 			kind, master, _ := strings.Cut(m.State["link "+name].Data, " ")
 			list = append(list, map[string]any{"ifname": name, "master": master, "linkinfo": map[string]any{"info_kind": kind}})
 		}
 	case strings.Contains(line, "-4 -j route"):
-		for _, dst := range m.State.Named("route") {
+		for _, dst := range m.State.ListNames("route") {
 			list = append(list, map[string]any{"dst": dst})
 		}
 	case strings.Contains(line, "-4 -j rule"):
-		for _, src := range m.State.Named("rule") {
+		for _, src := range m.State.ListNames("rule") {
 			list = append(list, map[string]any{"src": src, "table": m.State["rule "+src].Data})
 		}
 	}
@@ -92,9 +92,9 @@ func (m *Machine) ipLook(line string) ([]byte, error) {
 }
 
 // queryNFT returns the output of `nft -j list ruleset`.
-func (m *Machine) nft() ([]byte, error) {
+func (m *Machine) queryNFT() ([]byte, error) {
 	list := []map[string]any{}
-	for _, name := range m.State.Named("nft") {
+	for _, name := range m.State.ListNames("nft") {
 		family, table, _ := strings.Cut(name, " ")
 		list = append(list, map[string]any{"table": map[string]any{"family": family, "name": table}})
 	}
@@ -103,8 +103,8 @@ func (m *Machine) nft() ([]byte, error) {
 
 // restoreRules has the effect of iptables-restore --noflush: each table changes completely or not
 // at all.
-func (m *Machine) restore(script string) error {
-	lines := strings.Split(strings.TrimSuffix(m.State[Rules].Data, "\n"), "\n")
+func (m *Machine) restoreRules(script string) error {
+	lines := strings.Split(strings.TrimSuffix(m.State[RulesKey].Data, "\n"), "\n")
 	drop := func(which func(string) bool) { lines = slices.DeleteFunc(lines, which) }
 	for line := range strings.Lines(script) {
 		line = strings.TrimSpace(line)
@@ -122,16 +122,16 @@ func (m *Machine) restore(script string) error {
 			drop(func(l string) bool { return strings.HasPrefix(l, ":"+rest+" ") })
 		}
 	}
-	m.State[Rules] = Thing{Data: strings.Join(lines, "\n") + "\n"}
+	m.State[RulesKey] = Object{Data: strings.Join(lines, "\n") + "\n"}
 	return nil
 }
 
-func (m *Machine) modprobe(name string) {
-	m.State.Put("/proc/modules", m.State["/proc/modules"].Data+name+" 1 0 - Live 0x0\n", 0o444)
-	m.State.Put("/sys/module/"+name+"/refcnt", "0\n", 0o444)
+func (m *Machine) loadModule(name string) {
+	m.State.PutFile("/proc/modules", m.State["/proc/modules"].Data+name+" 1 0 - Live 0x0\n", 0o444)
+	m.State.PutFile("/sys/module/"+name+"/refcnt", "0\n", 0o444)
 	if name == "br_netfilter" {
-		m.State.Put("/proc/sys/net/bridge/bridge-nf-call-iptables", "1\n", 0o644)
-		m.State.Put("/proc/sys/net/bridge/bridge-nf-call-ip6tables", "1\n", 0o644)
+		m.State.PutFile("/proc/sys/net/bridge/bridge-nf-call-iptables", "1\n", 0o644)
+		m.State.PutFile("/proc/sys/net/bridge/bridge-nf-call-ip6tables", "1\n", 0o644)
 	}
 }
 
@@ -139,20 +139,20 @@ func (m *Machine) modprobe(name string) {
 func (m *Machine) dropLine(file, name string) {
 	lines := strings.SplitAfter(m.State[file].Data, "\n")
 	lines = slices.DeleteFunc(lines, func(l string) bool { return strings.HasPrefix(l, name+":") })
-	m.State.Put(file, strings.Join(lines, ""), 0o644)
+	m.State.PutFile(file, strings.Join(lines, ""), 0o644)
 }
 
 // installK0s writes the unit of a role. For a controller it first adds the users of k0s, one after
 // the other.
-func (m *Machine) k0sInstall(role string, args []string) {
+func (m *Machine) installK0s(role string, args []string) {
 	for i, user := range []string{"etcd", "kube-apiserver", "konnectivity-server", "kube-scheduler"} {
 		if role == "controller" && !strings.Contains(m.State["/etc/passwd"].Data, "\n"+user+":") {
-			m.act("useradd %s", user)
-			m.State.Put("/etc/passwd", m.State["/etc/passwd"].Data+fmt.Sprintf("%s:x:%d:%d::/var/lib/k0s:/sbin/nologin\n", user, 900+i, 900+i), 0o644)
+			m.reportChange("useradd %s", user)
+			m.State.PutFile("/etc/passwd", m.State["/etc/passwd"].Data+fmt.Sprintf("%s:x:%d:%d::/var/lib/k0s:/sbin/nologin\n", user, 900+i, 900+i), 0o644)
 			m.dropLine("/etc/group", user)
-			m.State.Put("/etc/group", m.State["/etc/group"].Data+fmt.Sprintf("%s:x:%d:\n", user, 900+i), 0o644)
+			m.State.PutFile("/etc/group", m.State["/etc/group"].Data+fmt.Sprintf("%s:x:%d:\n", user, 900+i), 0o644)
 		}
 	}
-	m.act("write the unit")
-	m.State.Put("/etc/systemd/system/k0s"+role+".service", "[Service]\nExecStart=/usr/local/bin/k0s "+role+" "+strings.Join(args, " ")+"\n", 0o644)
+	m.reportChange("write the unit")
+	m.State.PutFile("/etc/systemd/system/k0s"+role+".service", "[Service]\nExecStart=/usr/local/bin/k0s "+role+" "+strings.Join(args, " ")+"\n", 0o644)
 }
