@@ -5,7 +5,7 @@ import (
 	"testing"
 
 	"github.com/plinthdev/plinth/addons"
-	"github.com/plinthdev/plinth/internal/chart"
+	"github.com/plinthdev/plinth/internal/helm"
 	"github.com/plinthdev/plinth/internal/kube"
 	"github.com/plinthdev/plinth/internal/spec"
 	"github.com/plinthdev/plinth/internal/testkit"
@@ -29,7 +29,7 @@ func resolveAll(t *testing.T) []addons.AddOn {
 // renderChart returns the objects of an add-on's chart as YAML.
 func renderChart(t *testing.T, a addons.AddOn) []byte {
 	t.Helper()
-	r := chart.Release{Name: a.Release, Namespace: a.Namespace, Archive: a.Chart.Archive, Values: a.Values}
+	r := helm.Release{Name: a.Release, Namespace: a.Namespace, Archive: a.Chart.Archive, Values: a.Values}
 	out, err := r.Render("v1.33.8")
 	if err != nil {
 		t.Fatal(err)

@@ -1,5 +1,5 @@
 // Package airgap opens, verifies and describes bundles. A bundle is one tar file in
-// the OCI image layout that contains everything an install needs (docs/bundle.md).
+// the OCI image layout that contains everything an install needs (docs/reference/bundle-format.md).
 package airgap
 
 import (

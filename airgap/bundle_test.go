@@ -108,7 +108,7 @@ func allDigests(b *airgap.Bundle) func(func(digest.Digest) bool) {
 	}
 }
 
-// TestBundle_IsReadableBySkopeo runs the commands in docs/bundle.md.
+// TestBundle_IsReadableBySkopeo runs the commands in docs/reference/bundle-format.md.
 func TestBundle_IsReadableBySkopeo(t *testing.T) {
 	if _, err := exec.LookPath("skopeo"); err != nil {
 		t.Fatal("skopeo is missing: make test-unit installs it")

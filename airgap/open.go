@@ -14,8 +14,7 @@ import (
 
 	"github.com/plinthdev/plinth/airgap/blob"
 	"github.com/plinthdev/plinth/airgap/format"
-	"github.com/plinthdev/plinth/airgap/refusal"
-	"github.com/plinthdev/plinth/airgap/sign"
+	"github.com/plinthdev/plinth/airgap/trust"
 )
 
 // maxManifests limits the memory that the manifests of a malicious file can use, in bytes.
@@ -47,16 +46,16 @@ var _ blob.Source = (*Bundle)(nil)
 // size, with no other blobs. Nothing is unpacked, and the file is not read as a
 // whole. Every error is a problem with the exit code for a bad bundle.
 func Open(ctx context.Context, path string) (*Bundle, error) {
-	fail := func(err error) error { return refusal.OpenError(path, err, nil) }
+	fail := func(err error) error { return format.OpenError(path, err, nil) }
 	st, err := os.Stat(path)
 	if err != nil {
 		return nil, fail(err)
 	}
 	if st.IsDir() {
-		return nil, fail(refusal.ErrIsFolder)
+		return nil, fail(format.ErrIsFolder)
 	}
 	if !st.Mode().IsRegular() { // opening a pipe would block forever
-		return nil, fail(refusal.ErrNotRegular)
+		return nil, fail(format.ErrNotRegular)
 	}
 	file, err := os.Open(path)
 	if err != nil {
@@ -79,14 +78,14 @@ func OpenAt(ctx context.Context, r io.ReaderAt, size int64, name string) (*Bundl
 	if err != nil {
 		var head [512]byte
 		n, _ := r.ReadAt(head[:], 0)
-		return nil, refusal.OpenError(name, err, head[:n])
+		return nil, format.OpenError(name, err, head[:n])
 	}
 	b := &Bundle{name: name, r: r, size: size, blobs: t.Blobs}
 	if err := b.readIndex(t.Docs); err != nil {
-		return nil, refusal.OpenError(name, err, nil)
+		return nil, format.OpenError(name, err, nil)
 	}
 	if err := b.readItems(ctx); err != nil {
-		return nil, refusal.OpenError(name, err, nil)
+		return nil, format.OpenError(name, err, nil)
 	}
 	return b, nil
 }
@@ -120,8 +119,8 @@ func (b *Bundle) readIndex(docs map[string]format.Span) error {
 	if err != nil || string(sum) != format.Checksum(raw) {
 		return errors.Join(fmt.Errorf("%s and %s do not match: one of them is damaged", format.IndexEntry, format.ChecksumEntry), err)
 	}
-	if s := docs[format.SignatureEntry]; s.Size > sign.MaxSignatureSize {
-		return fmt.Errorf("its %s has %d bytes, a signature has at most %d", format.SignatureEntry, s.Size, sign.MaxSignatureSize)
+	if s := docs[format.SignatureEntry]; s.Size > trust.MaxSignatureSize {
+		return fmt.Errorf("its %s has %d bytes, a signature has at most %d", format.SignatureEntry, s.Size, trust.MaxSignatureSize)
 	}
 	if b.signature, err = b.readSpan(docs[format.SignatureEntry]); err != nil {
 		return fmt.Errorf("%s: %w", format.SignatureEntry, err)

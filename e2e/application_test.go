@@ -13,9 +13,9 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/plinthdev/plinth/e2e/lab"
-	"github.com/plinthdev/plinth/e2e/toyapp"
-	"github.com/plinthdev/plinth/internal/kots/front"
-	"github.com/plinthdev/plinth/internal/kots/pki"
+	"github.com/plinthdev/plinth/e2e/testapp"
+	"github.com/plinthdev/plinth/internal/kots"
+	"github.com/plinthdev/plinth/internal/pki"
 )
 
 // loadTestImage returns the only image of the test application: a shell that is part
@@ -28,7 +28,7 @@ func loadTestImage(t *testing.T, ctx context.Context, h *lab.Host) (ref string, 
 			ref = word
 		}
 	}
-	img, err := toyapp.LoadImage(requireEnv(t, "PLINTH_E2E_PAYLOAD"), ref)
+	img, err := testapp.LoadImage(requireEnv(t, "PLINTH_E2E_PAYLOAD"), ref)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,7 +37,7 @@ func loadTestImage(t *testing.T, ctx context.Context, h *lab.Host) (ref string, 
 
 // copyAppBundle builds an application bundle, copies it to the host and returns its
 // path there.
-func copyAppBundle(t *testing.T, ctx context.Context, h *lab.Host, r toyapp.Release) string {
+func copyAppBundle(t *testing.T, ctx context.Context, h *lab.Host, r testapp.Release) string {
 	t.Helper()
 	r.ImageRef, r.Image = loadTestImage(t, ctx, h)
 	local := filepath.Join(t.TempDir(), "app.airgap")
@@ -52,7 +52,7 @@ func copyAppBundle(t *testing.T, ctx context.Context, h *lab.Host, r toyapp.Rele
 // copyLicense copies KOTS's own test license to the host and returns its path there.
 func copyLicense(t *testing.T, h *lab.Host) string {
 	t.Helper()
-	data, err := toyapp.License()
+	data, err := testapp.License()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +76,7 @@ spec: {appSlug: my-app, channelID: abc, channelName: Stable, licenseID: abc, lic
 // delta and the previous bundle.
 func checkInstallWithApp(t *testing.T, ctx context.Context, h *lab.Host) {
 	buildNextRelease(t, h)
-	app := copyAppBundle(t, ctx, h, toyapp.Release{VersionLabel: "1.0.0", Cursor: 1, TargetKOTS: "1.131.2"})
+	app := copyAppBundle(t, ctx, h, testapp.Release{VersionLabel: "1.0.0", Cursor: 1, TargetKOTS: "1.131.2"})
 	h.MustRun(ctx, "sh", "-c", "cat >/srv/forged.yaml <<'END'\n"+forgedLicense+"END")
 	refused := runPlinth(t, ctx, h, 7, "install", "--bundle", deltaFile, "--base", bundle, "--license", "/srv/forged.yaml", "--app-bundle", app, "--yes")
 	if !strings.Contains(refused.Error.Cause, "signature is not valid") {
@@ -102,16 +102,16 @@ func checkInstallWithApp(t *testing.T, ctx context.Context, h *lab.Host) {
 func checkLaterReleases(t *testing.T, ctx context.Context, h *lab.Host) {
 	for _, tc := range []struct {
 		name    string
-		release toyapp.Release
+		release testapp.Release
 		allowed bool
 	}{
-		{"a lower target is allowed", toyapp.Release{VersionLabel: "2.0.0", Cursor: 2, TargetKOTS: "1.75.0"}, true},
-		{"a minimum above KOTS is refused", toyapp.Release{VersionLabel: "3.0.0", Cursor: 3, MinKOTS: "1.200.0"}, false},
-		{"a later target is allowed", toyapp.Release{VersionLabel: "4.0.0", Cursor: 4, TargetKOTS: "1.140.0"}, true},
+		{"a lower target is allowed", testapp.Release{VersionLabel: "2.0.0", Cursor: 2, TargetKOTS: "1.75.0"}, true},
+		{"a minimum above KOTS is refused", testapp.Release{VersionLabel: "3.0.0", Cursor: 3, MinKOTS: "1.200.0"}, false},
+		{"a later target is allowed", testapp.Release{VersionLabel: "4.0.0", Cursor: 4, TargetKOTS: "1.140.0"}, true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			h := h.ForTest(t)
-			out, errs, code := h.Run(ctx, binary, "kots", "upstream", "upgrade", toyapp.Slug, "--namespace", "kotsadm", "--airgap-bundle", copyAppBundle(t, ctx, h, tc.release), "--deploy")
+			out, errs, code := h.Run(ctx, binary, "kots", "upstream", "upgrade", testapp.Slug, "--namespace", "kotsadm", "--airgap-bundle", copyAppBundle(t, ctx, h, tc.release), "--deploy")
 			// The CLI exits with 0 in both cases; this is its message for a refusal.
 			refused := strings.Contains(out+errs, "Unexpected response from the API: 500")
 			if code != 0 || refused == tc.allowed {
@@ -139,7 +139,7 @@ func checkOwnCertificate(t *testing.T, ctx context.Context, h *lab.Host) {
 	}
 	runPlinth(t, ctx, h, 3, "console", "set-certificate", "--cert", "/srv/own.key", "--key", "/srv/own.crt")
 	runPlinth(t, ctx, h, 0, "console", "set-certificate", "--cert", "/srv/own.crt", "--key", "/srv/own.key")
-	if _, err := front.GetConsoleHealth(ctx, "https://"+h.IP()+":8800", own.Cert); err != nil {
+	if _, err := kots.GetConsoleHealth(ctx, "https://"+h.IP()+":8800", own.Cert); err != nil {
 		t.Errorf("the console does not show it: %v", err)
 	}
 }

@@ -422,13 +422,13 @@ func hasUnstartedMember(address string) func(clusterStatus) bool {
 // checkRemoveUnstartedMember removes the etcd member of a host that died during its
 // join and does not come back.
 func checkRemoveUnstartedMember(t *testing.T, ctx context.Context, a *lab.Host) {
-	const nobody = "10.99.99.99"
-	a.MustRun(ctx, "sh", "-c", "curl -sSkf -m 10 "+asEtcd+` -d '{"peerURLs":["https://`+nobody+`:2380"]}' https://127.0.0.1:2379/v3/cluster/member/add`)
-	if text := a.MustRun(ctx, binary, "status"); !strings.Contains(text, nobody+" (never started)") {
+	const unused = "10.99.99.99"
+	a.MustRun(ctx, "sh", "-c", "curl -sSkf -m 10 "+asEtcd+` -d '{"peerURLs":["https://`+unused+`:2380"]}' https://127.0.0.1:2379/v3/cluster/member/add`)
+	if text := a.MustRun(ctx, binary, "status"); !strings.Contains(text, unused+" (never started)") {
 		t.Errorf("status: %s", text)
 	}
-	runPlinth(t, ctx, a, 0, "node", "remove", nobody, "--yes")
-	if v := readStatus(t, ctx, a); hasUnstartedMember(nobody)(v) {
+	runPlinth(t, ctx, a, 0, "node", "remove", unused, "--yes")
+	if v := readStatus(t, ctx, a); hasUnstartedMember(unused)(v) {
 		t.Errorf("the member that never started is still there: %+v", v.Etcd)
 	}
 }
@@ -438,7 +438,7 @@ func checkRemoveUnstartedMember(t *testing.T, ctx context.Context, a *lab.Host) 
 // with one controller; the next run of join repairs the rest.
 func checkPowerCutWhileJoining(t *testing.T, ctx context.Context, a, h *lab.Host, token string) {
 	p := h.Start(ctx, lab.Cmd{Args: []string{binary, "-o", "json", "join", "-"}, Stdin: strings.NewReader(token)})
-	// Before k0s starts, so that etcd cannot have met the others; after the ways were tried.
+	// Before k0s starts, so that etcd has not contacted the other members yet; after the connections were checked.
 	if !p.WaitFor(ctx, `"step":"request-join","state":"started"`) {
 		out, errs := p.Output()
 		t.Fatalf("it does not ask to be let in\n%s\n%s", lastLines(out, 10), lastLines(errs, 10))
@@ -470,7 +470,7 @@ func checkJoinSurvivesController(t *testing.T, ctx context.Context, door, h *lab
 }
 
 // recreateClaim is the command with which an administrator recreates a claim whose
-// volume was on a removed node; docs/nodes.md has it.
+// volume was on a removed node; docs/guide/nodes.md has it.
 const recreateClaim = `plinth kubectl get pvc -n registry registry -o yaml | sed -E '/volumeName|resourceVersion|uid:|pv\.kubernetes\.io|selected-node/d' | plinth kubectl replace --force -f -`
 
 // checkConsoleNodeLoss stops the node with the console's own files for good. The status
@@ -498,8 +498,8 @@ func checkConsoleNodeLoss(t *testing.T, ctx context.Context, gone, a, f *lab.Hos
 			checkReplicaData(t, ctx, a, i)
 		}
 	}
-	if docs, err := os.ReadFile("../docs/nodes.md"); err != nil || !strings.Contains(string(docs), recreateClaim) {
-		t.Errorf("docs/nodes.md tells another way to a registry: %v", err)
+	if docs, err := os.ReadFile("../docs/guide/nodes.md"); err != nil || !strings.Contains(string(docs), recreateClaim) {
+		t.Errorf("docs/guide/nodes.md tells another way to a registry: %v", err)
 	}
 	a.MustRun(ctx, "sh", "-c", recreateClaim)
 	a.MustRun(ctx, binary, "kubectl", "wait", "-n", "registry", "--for=condition=Available", "--timeout=180s", "deployment/registry")

@@ -23,7 +23,7 @@ import (
 	"github.com/plinthdev/plinth/airgap/airgaptest"
 	"github.com/plinthdev/plinth/e2e/lab"
 	"github.com/plinthdev/plinth/internal/agent"
-	"github.com/plinthdev/plinth/internal/kots/pki"
+	"github.com/plinthdev/plinth/internal/pki"
 	"github.com/plinthdev/plinth/internal/token"
 )
 
@@ -486,7 +486,7 @@ func checkConcurrentJoins(t *testing.T, ctx context.Context, two string, a, c, d
 		}
 	}
 	if _, stderr := first.Output(); !strings.Contains(stderr, "resuming the join started at") {
-		t.Errorf("%s did not go on with its join: %s", c.Name, lastLines(stderr, 10))
+		t.Errorf("%s did not resume its join: %s", c.Name, lastLines(stderr, 10))
 	}
 	for _, p := range all[2:] {
 		if _, stderr := p.Output(); strings.Contains(stderr, "cannot reach the Kubernetes API") {

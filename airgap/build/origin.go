@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/plinthdev/plinth/airgap/blob"
-	"github.com/plinthdev/plinth/airgap/bom"
 	"github.com/plinthdev/plinth/airgap/format"
+	"github.com/plinthdev/plinth/airgap/sbom"
 )
 
 // originBuilder creates the SBOM and the provenance of a bundle.
@@ -33,18 +33,18 @@ func (o originBuilder) addOriginItems(ctx context.Context, all []format.Item) ([
 	if err != nil {
 		return nil, err
 	}
-	doc, err := bom.NewDocument(o.req.Name, parts, created)
+	doc, err := sbom.NewDocument(o.req.Name, parts, created)
 	if err != nil {
 		return nil, err
 	}
-	packed, err := bom.Encode(doc)
+	packed, err := sbom.Encode(doc)
 	if err != nil {
 		return nil, err
 	}
 	var lines bytes.Buffer
 	enc := json.NewEncoder(&lines)
 	for _, p := range parts {
-		if err := enc.Encode(bom.NewStatement(p)); err != nil {
+		if err := enc.Encode(sbom.NewStatement(p)); err != nil {
 			return nil, err
 		}
 	}
@@ -63,8 +63,8 @@ func (o originBuilder) addOriginItems(ctx context.Context, all []format.Item) ([
 // findComponents returns the components of the images and host files. It scans
 // their layers for programs on up to 4 CPUs. A layer that several images share is
 // scanned for each of them, because it is a part of each.
-func (o originBuilder) findComponents(ctx context.Context, all []format.Item) ([]bom.Component, error) {
-	found := make([][]bom.Executable, len(all))
+func (o originBuilder) findComponents(ctx context.Context, all []format.Item) ([]sbom.Component, error) {
+	found := make([][]sbom.Executable, len(all))
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(min(runtime.GOMAXPROCS(0), 4))
 	for i, it := range all {
@@ -73,7 +73,7 @@ func (o originBuilder) findComponents(ctx context.Context, all []format.Item) ([
 		}
 		group.Go(func() error {
 			for _, l := range it.Layers {
-				programs, err := bom.FindExecutables(groupCtx, o.src, it, l, o.req.WorkDir)
+				programs, err := sbom.FindExecutables(groupCtx, o.src, it, l, o.req.WorkDir)
 				if err != nil {
 					return err
 				}
@@ -85,12 +85,12 @@ func (o originBuilder) findComponents(ctx context.Context, all []format.Item) ([
 	if err := group.Wait(); err != nil {
 		return nil, err
 	}
-	var parts []bom.Component
+	var parts []sbom.Component
 	for i, it := range all {
 		if it.Kind != format.KindHost && it.Kind != format.KindImage {
 			continue
 		}
-		p, err := bom.NewComponent(it, found[i])
+		p, err := sbom.NewComponent(it, found[i])
 		if err != nil {
 			return nil, err
 		}

@@ -14,7 +14,7 @@ import (
 // V1 is the format version that this package writes and reads.
 const V1 = "v1"
 
-// Annotations of index.json, its descriptors and of layers; docs/bundle.md describes them.
+// Annotations of index.json, its descriptors and of layers; docs/reference/bundle-format.md describes them.
 const (
 	AnnotationBundle    = "dev.plinth.bundle"              // index: format version
 	AnnotationRelease   = "dev.plinth.release"             // index: number of the vendor's release, decimal, increasing

@@ -11,7 +11,6 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/plinthdev/plinth/airgap/sign"
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
@@ -26,18 +25,18 @@ type Bundle interface {
 
 // Pin is what a host records about the bundle from which it was installed.
 type Pin struct {
-	Key     sign.PublicKey // zero for none
-	Release int64          // highest release accepted with that key
-	Bundle  digest.Digest  // bundle that is installed now
+	Key     PublicKey     // zero for none
+	Release int64         // highest release accepted with that key
+	Bundle  digest.Digest // bundle that is installed now
 }
 
 // Policy is the input for the verification of a bundle.
 type Policy struct {
-	Key           sign.PublicKey // from the user or the executable; zero for none
+	Key           PublicKey // from the user or the executable; zero for none
 	Pin           Pin
-	Rotation      *sign.KeyRotation // nil for none
-	AllowUnsigned bool              // accept a bundle that Key and Pin.Key do not verify
-	InspectOnly   bool              // likewise, because the bundle is only displayed
+	Rotation      *KeyRotation // nil for none
+	AllowUnsigned bool         // accept a bundle that Key and Pin.Key do not verify
+	InspectOnly   bool         // likewise, because the bundle is only displayed
 	Now           time.Time
 }
 
@@ -95,7 +94,7 @@ func Verify(name string, b Bundle, t Policy) (Result, error) {
 
 // requiredKey returns the key with which the bundle must be signed: the pinned key or
 // its successor, or without a pinned key that of the user or the executable.
-func (t Policy) requiredKey(name string) (sign.PublicKey, error) {
+func (t Policy) requiredKey(name string) (PublicKey, error) {
 	base := t.Pin.Key
 	if base.IsZero() {
 		base = t.Key
@@ -119,7 +118,7 @@ func (t Policy) requiredKey(name string) (sign.PublicKey, error) {
 }
 
 // checkSignature returns an error unless b is signed with key.
-func checkSignature(name string, b Bundle, key sign.PublicKey) error {
+func checkSignature(name string, b Bundle, key PublicKey) error {
 	switch {
 	case len(b.Signature()) == 0:
 		return newTrustError(name, "get the signed bundle from the vendor; a vendor signs with `plinth bundle build --sign-key FILE`", "it is not signed")

@@ -13,7 +13,6 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/plinthdev/plinth/airgap"
-	"github.com/plinthdev/plinth/airgap/sign"
 	"github.com/plinthdev/plinth/airgap/trust"
 	"github.com/plinthdev/plinth/internal/problem"
 )
@@ -34,8 +33,8 @@ func (m fakeBundle) Release() int64        { return m.release }
 func (m fakeBundle) Expires() time.Time    { return m.expires }
 
 type vendor struct {
-	private sign.PrivateKey
-	public  sign.PublicKey
+	private trust.PrivateKey
+	public  trust.PublicKey
 }
 
 // newVendor returns a vendor with a new key pair.
@@ -49,7 +48,7 @@ func newVendor(t testing.TB) vendor {
 	if err != nil {
 		t.Fatal(err)
 	}
-	private, err := sign.ParsePrivateKey(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
+	private, err := trust.ParsePrivateKey(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,13 +69,13 @@ func (v vendor) bundle(t testing.TB, release int64) fakeBundle {
 	return fakeBundle{index: index, sig: sig, release: release}
 }
 
-func (v vendor) rotate(t testing.TB, next vendor) *sign.KeyRotation {
+func (v vendor) rotate(t testing.TB, next vendor) *trust.KeyRotation {
 	t.Helper()
 	file, err := v.private.SignRotation(next.public)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := sign.ParseKeyRotation(file)
+	r, err := trust.ParseKeyRotation(file)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,9 +15,9 @@ import (
 	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/plinthdev/plinth/distro/builder"
 	"github.com/plinthdev/plinth/distro/debian"
 	"github.com/plinthdev/plinth/distro/recipe"
-	"github.com/plinthdev/plinth/distro/workshop"
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
@@ -51,13 +51,13 @@ func serveModule(t *testing.T) string {
 	writeFile(t, at, "v1.0.0.zip", b.String())
 	cache := t.TempDir()
 	t.Cleanup(func() {
-		if err := workshop.RemoveAll(cache); err != nil {
+		if err := builder.RemoveAll(cache); err != nil {
 			t.Error(err)
 		}
 	})
 	t.Setenv("GOPROXY", "file://"+dir)
 	t.Setenv("GOMODCACHE", cache)
-	_, err := workshop.ModuleDir(context.Background(), recipe.Recipe{Module: "example.com/hello@v1.0.0", Sum: "h1:?"})
+	_, err := builder.ModuleDir(context.Background(), recipe.Recipe{Module: "example.com/hello@v1.0.0", Sum: "h1:?"})
 	_, sum, _ := strings.Cut(fmt.Sprint(err), "its sum is ")
 	sum, _, ok := strings.Cut(sum, ",")
 	if !ok {

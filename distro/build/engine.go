@@ -16,11 +16,11 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/plinthdev/plinth/distro/assembly"
+	"github.com/plinthdev/plinth/distro/builder"
 	"github.com/plinthdev/plinth/distro/cache"
+	"github.com/plinthdev/plinth/distro/layout"
 	"github.com/plinthdev/plinth/distro/oci"
 	"github.com/plinthdev/plinth/distro/recipe"
-	"github.com/plinthdev/plinth/distro/workshop"
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
@@ -33,8 +33,8 @@ type Engine struct {
 	Jobs int       // parts built at the same time
 	Out  io.Writer // receives progress, line by line
 
-	builder      *workshop.Builder
-	layoutWriter *assembly.Writer
+	builder      *builder.Builder
+	layoutWriter *layout.Writer
 	outMu        sync.Mutex // guards Out
 }
 
@@ -45,7 +45,7 @@ func New(ctx context.Context, distro, dir string) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Engine{Cache: c, Jobs: 2, Out: io.Discard, builder: &workshop.Builder{Cache: c}, layoutWriter: &assembly.Writer{Cache: c}}, nil
+	return &Engine{Cache: c, Jobs: 2, Out: io.Discard, builder: &builder.Builder{Cache: c}, layoutWriter: &layout.Writer{Cache: c}}, nil
 }
 
 // Run builds the named recipes and all recipes that they need, unless they are

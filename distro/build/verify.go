@@ -11,9 +11,9 @@ import (
 	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/plinthdev/plinth/distro/builder"
 	"github.com/plinthdev/plinth/distro/debian"
 	"github.com/plinthdev/plinth/distro/oci"
-	"github.com/plinthdev/plinth/distro/workshop"
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
@@ -42,10 +42,10 @@ func (e *Engine) Verify(ctx context.Context, only []string) (string, error) {
 	same, err := compareLayouts(first, second)
 	if err != nil {
 		kept := dir + "-differs"
-		err = errors.Join(err, workshop.RemoveAll(kept), os.Rename(dir, kept))
+		err = errors.Join(err, builder.RemoveAll(kept), os.Rename(dir, kept))
 		return "", problem.New(problem.ExitStep, "verify the payload", err, "compare "+filepath.Join(e.Dir, "parts")+" with "+filepath.Join(kept, "parts"))
 	}
-	return fmt.Sprintf("verified in %s: %d host artifacts and images have the same digests", elapsed(start), same), workshop.RemoveAll(dir)
+	return fmt.Sprintf("verified in %s: %d host artifacts and images have the same digests", elapsed(start), same), builder.RemoveAll(dir)
 }
 
 // compareLayouts returns the number of artifacts in the layout second if all have

@@ -6,11 +6,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/plinthdev/plinth/internal/app/run"
-	"github.com/plinthdev/plinth/internal/app/vendor"
-	"github.com/plinthdev/plinth/internal/cli/answer"
-	"github.com/plinthdev/plinth/internal/cli/answer/bill"
-	"github.com/plinthdev/plinth/internal/cli/session"
+	"github.com/plinthdev/plinth/internal/action"
+	"github.com/plinthdev/plinth/internal/action/bundle"
+	"github.com/plinthdev/plinth/internal/cli/printer"
 )
 
 func (s commandSet) bundleCommand() *cobra.Command {
@@ -18,14 +16,14 @@ func (s commandSet) bundleCommand() *cobra.Command {
 }
 
 func (s commandSet) bundleBuildCommand() *cobra.Command {
-	var req vendor.BuildRequest
-	cmd := s.NewCommand("build --installer FILE --output-file FILE", session.RequireFlags(session.NoArgs, "installer", "output-file"), s.WithEnv(session.SingleDocument, nil,
-		func(ctx context.Context, r *run.Env, _ []string) (session.Output, error) {
+	var req bundle.BuildRequest
+	cmd := s.NewCommand("build --installer FILE --output-file FILE", RequireFlags(NoArgs, "installer", "output-file"), s.WithEnv(SingleDocument, nil,
+		func(ctx context.Context, r *action.Env, _ []string) (Output, error) {
 			progress, end := s.NewProgress(r.Events, "bundle build", "Write the bundle")
 			req.Progress = progress
-			res, err := vendor.Build(ctx, req)
+			res, err := bundle.Build(ctx, req)
 			end(err)
-			return session.NewOutput(res, func(w io.Writer) { answer.WriteBuildResult(w, res) }).OrError(err)
+			return NewOutput(res, func(w io.Writer) { printer.WriteBuildResult(w, res) }).OrError(err)
 		}))
 	f := cmd.Flags()
 	f.StringVar(&req.Installer, "installer", "", "Installer `file`")
@@ -41,28 +39,28 @@ func (s commandSet) bundleBuildCommand() *cobra.Command {
 
 func (s commandSet) bundleInspectCommand() *cobra.Command {
 	var origin bool
-	cmd := s.NewCommand("inspect BUNDLE", session.ExactlyOne("BUNDLE"), s.WithEnv(session.SingleDocument, nil,
-		func(ctx context.Context, r *run.Env, args []string) (session.Output, error) {
+	cmd := s.NewCommand("inspect BUNDLE", ExactlyOne("BUNDLE"), s.WithEnv(SingleDocument, nil,
+		func(ctx context.Context, r *action.Env, args []string) (Output, error) {
 			if origin {
-				b, err := vendor.ReadAttestations(ctx, args[0])
-				return session.NewOutput(b, func(w io.Writer) { bill.WriteSBOM(w, b, args[0]) }).OrError(err)
+				b, err := bundle.ReadAttestations(ctx, args[0])
+				return NewOutput(b, func(w io.Writer) { printer.WriteSBOM(w, b, args[0]) }).OrError(err)
 			}
-			sum, err := vendor.Inspect(ctx, args[0])
-			return session.NewOutput(sum, func(w io.Writer) { answer.WriteBundleSummary(w, sum, args[0]) }).OrError(err)
+			sum, err := bundle.Inspect(ctx, args[0])
+			return NewOutput(sum, func(w io.Writer) { printer.WriteBundleSummary(w, sum, args[0]) }).OrError(err)
 		}))
 	cmd.Flags().BoolVar(&origin, "sbom", false, "show what the parts were built from: SBOM (SPDX) and provenance")
 	return cmd
 }
 
 func (s commandSet) bundleVerifyCommand() *cobra.Command {
-	var req vendor.VerifyRequest
-	cmd := s.NewCommand("verify BUNDLE", session.ExactlyOne("BUNDLE"), s.WithEnv(session.SingleDocument, nil,
-		func(ctx context.Context, r *run.Env, args []string) (session.Output, error) {
+	var req bundle.VerifyRequest
+	cmd := s.NewCommand("verify BUNDLE", ExactlyOne("BUNDLE"), s.WithEnv(SingleDocument, nil,
+		func(ctx context.Context, r *action.Env, args []string) (Output, error) {
 			progress, end := s.NewProgress(r.Events, "bundle verify", "Verify the bundle")
 			req.Path, req.Now, req.Progress = args[0], r.Now(), progress
-			sum, err := vendor.Verify(ctx, req)
+			sum, err := bundle.Verify(ctx, req)
 			end(err)
-			return session.NewOutput(sum, func(w io.Writer) { answer.WriteVerifyResult(w, sum, args[0]) }).OrError(err)
+			return NewOutput(sum, func(w io.Writer) { printer.WriteVerifyResult(w, sum, args[0]) }).OrError(err)
 		}))
 	cmd.Flags().StringVar(&req.Key, "verify-key", "", "vendor's public key `file` (default: the one in this executable)")
 	return cmd
@@ -70,10 +68,10 @@ func (s commandSet) bundleVerifyCommand() *cobra.Command {
 
 func (s commandSet) bundleDiffCommand() *cobra.Command {
 	var out string
-	cmd := s.NewCommand("diff OLD NEW --output-file FILE", session.RequireFlags(session.ExactlyTwo("OLD and NEW"), "output-file"), s.WithEnv(session.SingleDocument, nil,
-		func(ctx context.Context, r *run.Env, args []string) (session.Output, error) {
-			res, err := vendor.Diff(ctx, args[0], args[1], out)
-			return session.NewOutput(res, func(w io.Writer) { answer.WriteDiffResult(w, res, args[0]) }).OrError(err)
+	cmd := s.NewCommand("diff OLD NEW --output-file FILE", RequireFlags(ExactlyTwo("OLD and NEW"), "output-file"), s.WithEnv(SingleDocument, nil,
+		func(ctx context.Context, r *action.Env, args []string) (Output, error) {
+			res, err := bundle.Diff(ctx, args[0], args[1], out)
+			return NewOutput(res, func(w io.Writer) { printer.WriteDiffResult(w, res, args[0]) }).OrError(err)
 		}))
 	addOutputFileFlag(cmd.Flags(), &out)
 	return cmd
@@ -81,24 +79,24 @@ func (s commandSet) bundleDiffCommand() *cobra.Command {
 
 func (s commandSet) bundlePatchCommand() *cobra.Command {
 	var out string
-	cmd := s.NewCommand("patch OLD DELTA --output-file FILE", session.RequireFlags(session.ExactlyTwo("OLD and DELTA"), "output-file"), s.WithEnv(session.SingleDocument, nil,
-		func(ctx context.Context, r *run.Env, args []string) (session.Output, error) {
+	cmd := s.NewCommand("patch OLD DELTA --output-file FILE", RequireFlags(ExactlyTwo("OLD and DELTA"), "output-file"), s.WithEnv(SingleDocument, nil,
+		func(ctx context.Context, r *action.Env, args []string) (Output, error) {
 			progress, end := s.NewProgress(r.Events, "bundle patch", "Verify the patched bundle")
-			res, err := vendor.Patch(ctx, args[0], args[1], out, progress)
+			res, err := bundle.Patch(ctx, args[0], args[1], out, progress)
 			end(err)
-			return session.NewOutput(res, func(w io.Writer) { answer.WritePatchResult(w, res) }).OrError(err)
+			return NewOutput(res, func(w io.Writer) { printer.WritePatchResult(w, res) }).OrError(err)
 		}))
 	addOutputFileFlag(cmd.Flags(), &out)
 	return cmd
 }
 
 func (s commandSet) bundleEmbedCommand() *cobra.Command {
-	var req vendor.EmbedRequest
-	cmd := s.NewCommand("embed --output-file FILE", session.RequireFlags(session.NoArgs, "output-file"), s.WithEnv(session.SingleDocument, nil,
-		func(ctx context.Context, r *run.Env, _ []string) (session.Output, error) {
+	var req bundle.EmbedRequest
+	cmd := s.NewCommand("embed --output-file FILE", RequireFlags(NoArgs, "output-file"), s.WithEnv(SingleDocument, nil,
+		func(ctx context.Context, r *action.Env, _ []string) (Output, error) {
 			req.Now = r.Now()
-			res, err := vendor.Embed(ctx, req)
-			return session.NewOutput(res, func(w io.Writer) { answer.WriteEmbedResult(w, res) }).OrError(err)
+			res, err := bundle.Embed(ctx, req)
+			return NewOutput(res, func(w io.Writer) { printer.WriteEmbedResult(w, res) }).OrError(err)
 		}))
 	f := cmd.Flags()
 	f.StringVar(&req.Bundle, "bundle", "", "bundle `file` to embed")

@@ -9,33 +9,31 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/plinthdev/plinth/internal/app/console"
-	"github.com/plinthdev/plinth/internal/app/run"
-	"github.com/plinthdev/plinth/internal/app/tool"
-	"github.com/plinthdev/plinth/internal/cli/session"
+	"github.com/plinthdev/plinth/internal/action"
+	"github.com/plinthdev/plinth/internal/action/console"
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
 func (s commandSet) consoleCommand() *cobra.Command {
-	url := s.NewCommand("url", session.NoArgs, s.WithEnv(session.SingleDocument, nil,
-		func(_ context.Context, r *run.Env, _ []string) (session.Output, error) {
+	url := s.NewCommand("url", NoArgs, s.WithEnv(SingleDocument, nil,
+		func(_ context.Context, r *action.Env, _ []string) (Output, error) {
 			url, err := console.URL(r)
-			return session.NewOutput(map[string]string{"url": url}, func(w io.Writer) { fmt.Fprintln(w, url) }).OrError(err)
+			return NewOutput(map[string]string{"url": url}, func(w io.Writer) { fmt.Fprintln(w, url) }).OrError(err)
 		}))
-	password := s.NewCommand("reset-password", session.NoArgs, s.WithEnv(session.SingleDocument, nil,
-		func(ctx context.Context, r *run.Env, _ []string) (session.Output, error) {
+	password := s.NewCommand("reset-password", NoArgs, s.WithEnv(SingleDocument, nil,
+		func(ctx context.Context, r *action.Env, _ []string) (Output, error) {
 			password, err := console.ResetPassword(ctx, r)
-			return session.NewOutput(map[string]string{"password": password}, func(w io.Writer) { fmt.Fprintln(w, password) }).OrError(err)
+			return NewOutput(map[string]string{"password": password}, func(w io.Writer) { fmt.Fprintln(w, password) }).OrError(err)
 		}))
 	return s.NewGroup("console", url, password, s.setCertificateCommand())
 }
 
 func (s commandSet) setCertificateCommand() *cobra.Command {
 	var cert, key string
-	cmd := s.NewCommand("set-certificate --cert FILE --key FILE", session.RequireFlags(session.NoArgs, "cert", "key"), s.WithEnv(session.SingleDocument, nil,
-		func(ctx context.Context, r *run.Env, _ []string) (session.Output, error) {
+	cmd := s.NewCommand("set-certificate --cert FILE --key FILE", RequireFlags(NoArgs, "cert", "key"), s.WithEnv(SingleDocument, nil,
+		func(ctx context.Context, r *action.Env, _ []string) (Output, error) {
 			changed, err := console.SetCertificate(ctx, r, cert, key)
-			return session.NewOutput(map[string]bool{"changed": changed}, func(w io.Writer) {
+			return NewOutput(map[string]bool{"changed": changed}, func(w io.Writer) {
 				what := "Nothing to do: the console already uses this certificate."
 				if changed {
 					what = "The console uses the new certificate."
@@ -52,10 +50,10 @@ func (s commandSet) setCertificateCommand() *cobra.Command {
 // Everything after the name of the program is passed to it unchanged.
 func (s commandSet) toolCommands() []*cobra.Command {
 	var all []*cobra.Command
-	for use, t := range map[string]tool.Tool{"kubectl ARGUMENT...": tool.Kubectl, "kots ARGUMENT...": tool.Kots, "shell ARGUMENT...": tool.Shell} {
-		cmd := s.NewCommand(use, cobra.ArbitraryArgs, s.WithEnv(session.SingleDocument, nil,
-			func(_ context.Context, r *run.Env, args []string) (session.Output, error) {
-				return session.Output{}, s.execTool(r, t, args)
+	for use, t := range map[string]console.Tool{"kubectl ARGUMENT...": console.Kubectl, "kots ARGUMENT...": console.Kots, "shell ARGUMENT...": console.Shell} {
+		cmd := s.NewCommand(use, cobra.ArbitraryArgs, s.WithEnv(SingleDocument, nil,
+			func(_ context.Context, r *action.Env, args []string) (Output, error) {
+				return Output{}, s.execTool(r, t, args)
 			}))
 		cmd.DisableFlagParsing = true
 		all = append(all, cmd)
@@ -64,8 +62,8 @@ func (s commandSet) toolCommands() []*cobra.Command {
 }
 
 // execTool replaces this process with a tool. It returns only if that fails.
-func (s commandSet) execTool(r *run.Env, t tool.Tool, args []string) error {
-	program, err := tool.NewToolCommand(r, t, args, lookupVariable(s.Environ, "SHELL"))
+func (s commandSet) execTool(r *action.Env, t console.Tool, args []string) error {
+	program, err := console.NewToolCommand(r, t, args, lookupVariable(s.Environ, "SHELL"))
 	if err != nil {
 		return err
 	}

@@ -8,28 +8,27 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/plinthdev/plinth/internal/app/delivery"
-	"github.com/plinthdev/plinth/internal/app/install"
-	"github.com/plinthdev/plinth/internal/app/run"
-	"github.com/plinthdev/plinth/internal/cli/answer"
-	"github.com/plinthdev/plinth/internal/cli/session"
+	"github.com/plinthdev/plinth/internal/action"
+	"github.com/plinthdev/plinth/internal/action/install"
+	"github.com/plinthdev/plinth/internal/action/source"
+	"github.com/plinthdev/plinth/internal/cli/printer"
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
 func (s commandSet) installCommand() *cobra.Command {
 	var req install.Options
 	var yes bool
-	cmd := s.NewCommand("install [--bundle FILE] [--source URL]", session.NoArgs, s.WithEnv(session.EventStream, &yes,
-		func(ctx context.Context, r *run.Env, _ []string) (session.Output, error) {
+	cmd := s.NewCommand("install [--bundle FILE] [--source URL]", NoArgs, s.WithEnv(EventStream, &yes,
+		func(ctx context.Context, r *action.Env, _ []string) (Output, error) {
 			if req.Bundle == "-" && !yes && !req.Plan {
-				return session.Output{}, problem.New(problem.ExitUsage, "ask for confirmation", errors.New("standard input is the bundle"), "add --yes, or use --plan to see what would be done")
+				return Output{}, problem.New(problem.ExitUsage, "ask for confirmation", errors.New("standard input is the bundle"), "add --yes, or use --plan to see what would be done")
 			}
 			res, err := install.Run(ctx, r, req)
-			text := func(w io.Writer) { answer.WriteInstallResult(w, res, s.CommandLineWithout("--plan"), err != nil) }
+			text := func(w io.Writer) { printer.WriteInstallResult(w, res, s.CommandLineWithout("--plan"), err != nil) }
 			if err != nil && res.Preflights == nil {
-				return session.Output{}, err
+				return Output{}, err
 			}
-			return session.NewOutput(res, text), err
+			return NewOutput(res, text), err
 		}))
 	f := cmd.Flags()
 	f.StringVar(&req.Bundle, "bundle", "", "bundle `file`, - for stdin (default: the embedded one)")
@@ -57,7 +56,7 @@ func addIgnoreFlag(f *pflag.FlagSet, ids *[]string) {
 }
 
 // addKeyFlags adds the flags that decide which signatures are trusted.
-func addKeyFlags(f *pflag.FlagSet, req *delivery.Request) {
+func addKeyFlags(f *pflag.FlagSet, req *source.Request) {
 	f.StringVar(&req.VerifyKey, "verify-key", "", "vendor's public key `file` (default: the embedded one)")
 	f.StringVar(&req.KeyRotation, "key-rotation", "", "signed `file` in which the vendor announces a new key")
 	f.BoolVar(&req.AllowUnsigned, "allow-unsigned", false, "accept a bundle without a trusted signature")

@@ -8,24 +8,23 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/plinthdev/plinth/internal/app/join"
-	"github.com/plinthdev/plinth/internal/app/run"
-	"github.com/plinthdev/plinth/internal/cli/answer"
-	"github.com/plinthdev/plinth/internal/cli/session"
+	"github.com/plinthdev/plinth/internal/action"
+	"github.com/plinthdev/plinth/internal/action/join"
+	"github.com/plinthdev/plinth/internal/cli/printer"
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
 func (s commandSet) joinCommand() *cobra.Command {
 	var req join.Options
 	var file string
-	cmd := s.NewCommand("join -", session.AtMostOne, s.WithEnv(session.EventStream, nil,
-		func(ctx context.Context, r *run.Env, args []string) (session.Output, error) {
+	cmd := s.NewCommand("join -", AtMostOne, s.WithEnv(EventStream, nil,
+		func(ctx context.Context, r *action.Env, args []string) (Output, error) {
 			var err error
 			if req.Token, err = s.readJoinToken(r, file, args); err != nil {
-				return session.Output{}, err
+				return Output{}, err
 			}
 			res, err := join.Run(ctx, r, req)
-			return session.NewOutput(res, func(w io.Writer) { answer.WriteJoinResult(w, res, err != nil) }), err
+			return NewOutput(res, func(w io.Writer) { printer.WriteJoinResult(w, res, err != nil) }), err
 		}))
 	f := cmd.Flags()
 	f.StringVar(&file, "token-file", "", "token `file`, instead of standard input")
@@ -40,7 +39,7 @@ func (s commandSet) joinCommand() *cobra.Command {
 const maxTokenBytes = 16 << 10
 
 // readJoinToken returns the token from the file, the argument or standard input.
-func (s commandSet) readJoinToken(r *run.Env, file string, args []string) (string, error) {
+func (s commandSet) readJoinToken(r *action.Env, file string, args []string) (string, error) {
 	inline := len(args) > 0 && args[0] != "-"
 	switch {
 	case file != "" && inline:
@@ -51,7 +50,7 @@ func (s commandSet) readJoinToken(r *run.Env, file string, args []string) (strin
 		r.Note("warning: every user of this host can see a token on the command line; use standard input instead: echo TOKEN | sudo plinth join -")
 		return join.HideCommandLineToken(args[0]), nil
 	}
-	data, err := run.ReadInput(s.In, cmp.Or(file, "-"), maxTokenBytes)
+	data, err := action.ReadInput(s.In, cmp.Or(file, "-"), maxTokenBytes)
 	if err != nil {
 		return "", problem.New(problem.ExitUsage, "read the token", err, "check the path and its permissions; `plinth token create` on a controller prints a token")
 	}

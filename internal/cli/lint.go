@@ -7,26 +7,25 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/plinthdev/plinth/internal/app/manifest"
-	"github.com/plinthdev/plinth/internal/app/run"
-	"github.com/plinthdev/plinth/internal/cli/answer"
-	"github.com/plinthdev/plinth/internal/cli/session"
+	"github.com/plinthdev/plinth/internal/action"
+	"github.com/plinthdev/plinth/internal/action/config"
+	"github.com/plinthdev/plinth/internal/cli/printer"
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/spec"
 )
 
 func (s commandSet) lintCommand() *cobra.Command {
-	return s.NewCommand("lint FILE...", session.AtLeastOne("FILE"), s.WithEnv(session.SingleDocument, nil,
-		func(_ context.Context, r *run.Env, files []string) (session.Output, error) {
-			report, err := manifest.LintPaths(files)
+	return s.NewCommand("lint FILE...", AtLeastOne("FILE"), s.WithEnv(SingleDocument, nil,
+		func(_ context.Context, r *action.Env, files []string) (Output, error) {
+			report, err := config.LintPaths(files)
 			if report.Findings == nil {
-				return session.Output{}, err // the files could not be read
+				return Output{}, err // the files could not be read
 			}
 			if spec.HasErrors(report.Findings) { // the output lists them, so the error only counts them
 				err = problem.Newf(problem.ExitConfig, "accept "+strings.Join(files, " and "),
-					"correct the errors listed above, then run the command again", "%s", answer.FormatCount(countErrors(report.Findings), "error"))
+					"correct the errors listed above, then run the command again", "%s", printer.FormatCount(countErrors(report.Findings), "error"))
 			}
-			return session.NewOutput(report, func(w io.Writer) { answer.WriteLintReport(w, report, files) }), err
+			return NewOutput(report, func(w io.Writer) { printer.WriteLintReport(w, report, files) }), err
 		}))
 }
 

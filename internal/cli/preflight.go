@@ -8,10 +8,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/plinthdev/plinth/internal/app/preflight"
-	"github.com/plinthdev/plinth/internal/app/run"
-	"github.com/plinthdev/plinth/internal/cli/answer"
-	"github.com/plinthdev/plinth/internal/cli/session"
+	"github.com/plinthdev/plinth/internal/action"
+	"github.com/plinthdev/plinth/internal/action/preflight"
+	"github.com/plinthdev/plinth/internal/cli/printer"
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
@@ -19,20 +18,20 @@ func (s commandSet) preflightCommand() *cobra.Command {
 	var req preflight.RunOptions
 	var codeFile string
 	var listen bool
-	cmd := s.NewCommand("preflight [--bundle FILE] [--role ROLE] [--peers HOST,...]", session.NoArgs, s.WithEnv(session.SingleDocument, nil,
-		func(ctx context.Context, r *run.Env, _ []string) (session.Output, error) {
+	cmd := s.NewCommand("preflight [--bundle FILE] [--role ROLE] [--peers HOST,...]", NoArgs, s.WithEnv(SingleDocument, nil,
+		func(ctx context.Context, r *action.Env, _ []string) (Output, error) {
 			var err error
 			if req.Code, err = s.readSecretFile("--peer-code-file", codeFile); err != nil {
-				return session.Output{}, err
+				return Output{}, err
 			}
 			if listen {
 				return s.listenForPeers(ctx, r, req.Code)
 			}
 			report, err := preflight.Run(ctx, r, req)
 			if report.Results == nil {
-				return session.Output{}, err // the preflights did not run
+				return Output{}, err // the preflights did not run
 			}
-			return session.NewOutput(report, func(w io.Writer) { answer.WritePreflightReport(w, report, req) }), err
+			return NewOutput(report, func(w io.Writer) { printer.WritePreflightReport(w, report, req) }), err
 		}))
 	f := cmd.Flags()
 	f.StringVar(&req.Bundle, "bundle", "", "bundle `file` to check for, - for stdin (default: a typical one)")
@@ -48,13 +47,13 @@ func (s commandSet) preflightCommand() *cobra.Command {
 
 // listenForPeers answers the checks of other hosts. It first prints what to
 // run on them.
-func (s commandSet) listenForPeers(ctx context.Context, r *run.Env, code string) (session.Output, error) {
+func (s commandSet) listenForPeers(ctx context.Context, r *action.Env, code string) (Output, error) {
 	var listening preflight.ListenerInfo
 	err := preflight.Listen(ctx, r, code, func(l preflight.ListenerInfo) {
 		listening = l
-		r.Note(answer.ListenInstructions(l))
+		r.Note(printer.ListenInstructions(l))
 	})
-	return session.NewOutput(listening, func(w io.Writer) { answer.WriteListenResult(w, listening) }).OrError(err)
+	return NewOutput(listening, func(w io.Writer) { printer.WriteListenResult(w, listening) }).OrError(err)
 }
 
 // readSecretFile returns the content of the file at path, "-" for standard
@@ -64,7 +63,7 @@ func (s commandSet) readSecretFile(flag, path string) (string, error) {
 	if path == "" {
 		return "", nil
 	}
-	raw, err := run.ReadInput(s.In, path, maxTokenBytes)
+	raw, err := action.ReadInput(s.In, path, maxTokenBytes)
 	text := strings.TrimSpace(string(raw))
 	if err == nil && text == "" {
 		err = errors.New("it is empty")

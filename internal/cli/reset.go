@@ -6,11 +6,10 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/plinthdev/plinth/internal/app/nodes"
-	"github.com/plinthdev/plinth/internal/app/reset"
-	"github.com/plinthdev/plinth/internal/app/run"
-	"github.com/plinthdev/plinth/internal/cli/answer/resets"
-	"github.com/plinthdev/plinth/internal/cli/session"
+	"github.com/plinthdev/plinth/internal/action"
+	"github.com/plinthdev/plinth/internal/action/nodes"
+	"github.com/plinthdev/plinth/internal/action/reset"
+	"github.com/plinthdev/plinth/internal/cli/printer"
 )
 
 func (s commandSet) resetCommand() *cobra.Command {
@@ -19,14 +18,14 @@ func (s commandSet) resetCommand() *cobra.Command {
 
 func (s commandSet) resetClusterCommand() *cobra.Command {
 	var req reset.Options
-	cmd := s.newResetCommand("cluster", &req, func(ctx context.Context, r *run.Env) (reset.Result, error) { return reset.RunCluster(ctx, r, req) })
+	cmd := s.newResetCommand("cluster", &req, func(ctx context.Context, r *action.Env) (reset.Result, error) { return reset.RunCluster(ctx, r, req) })
 	cmd.Flags().StringVar(&req.Cluster, "cluster", "", "`name` of the cluster to remove; --yes requires it")
 	return cmd
 }
 
 func (s commandSet) resetNodeCommand() *cobra.Command {
 	var req reset.NodeOptions
-	cmd := s.newResetCommand("node", &req.Options, func(ctx context.Context, r *run.Env) (reset.Result, error) { return reset.RunNode(ctx, r, req) })
+	cmd := s.newResetCommand("node", &req.Options, func(ctx context.Context, r *action.Env) (reset.Result, error) { return reset.RunNode(ctx, r, req) })
 	f := cmd.Flags()
 	f.DurationVar(&req.Timeout, "timeout", nodes.DrainTimeout, "longest `time` to wait for its pods to leave")
 	f.BoolVar(&req.Force, "force", false, "continue although data is lost or no controller answers")
@@ -35,15 +34,15 @@ func (s commandSet) resetNodeCommand() *cobra.Command {
 
 // newResetCommand returns a reset of the given scope with the flags that all
 // scopes have.
-func (s commandSet) newResetCommand(scope string, req *reset.Options, do func(context.Context, *run.Env) (reset.Result, error)) *cobra.Command {
-	cmd := s.NewCommand(scope, session.NoArgs, s.WithEnv(session.EventStream, &req.Yes,
-		func(ctx context.Context, r *run.Env, _ []string) (session.Output, error) {
+func (s commandSet) newResetCommand(scope string, req *reset.Options, do func(context.Context, *action.Env) (reset.Result, error)) *cobra.Command {
+	cmd := s.NewCommand(scope, NoArgs, s.WithEnv(EventStream, &req.Yes,
+		func(ctx context.Context, r *action.Env, _ []string) (Output, error) {
 			res, err := do(ctx, r)
-			text := func(w io.Writer) { resets.WriteResetResult(w, res, s.CommandLineWithout("--dry-run"), err != nil) }
+			text := func(w io.Writer) { printer.WriteResetResult(w, res, s.CommandLineWithout("--dry-run"), err != nil) }
 			if err != nil && len(res.Leftovers) == 0 {
-				return session.Output{}, err
+				return Output{}, err
 			}
-			return session.NewOutput(res, text), err
+			return NewOutput(res, text), err
 		}))
 	f := cmd.Flags()
 	f.BoolVar(&req.DryRun, "dry-run", false, "show what would be removed and its size, change nothing")

@@ -8,16 +8,15 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/plinthdev/plinth/internal/cli/session"
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
 // Process holds what a run uses of the process around it.
-type Process = session.ProcessEnv
+type Process = ProcessEnv
 
 // ErrInterrupted is the cause with which to cancel the context of Run when the
 // user asks to stop.
-var ErrInterrupted = session.ErrUserInterrupt
+var ErrInterrupted = ErrUserInterrupt
 
 // ExitInterrupted is the exit code of a process that is interrupted twice.
 const ExitInterrupted = problem.ExitInterrupted
@@ -25,14 +24,14 @@ const ExitInterrupted = problem.ExitInterrupted
 // Run runs one command line and returns the exit code of the public contract.
 // Canceling ctx stops safely at the current step.
 func Run(ctx context.Context, p Process, args []string) (code int) {
-	return session.RunCommandLine(ctx, p, args, newRootCommand)
+	return RunCommandLine(ctx, p, args, newRootCommand)
 }
 
 // commandSet creates the commands of one Runner.
-type commandSet struct{ *session.Runner }
+type commandSet struct{ *Runner }
 
 // newRootCommand returns the whole command tree.
-func newRootCommand(s *session.Runner) *cobra.Command {
+func newRootCommand(s *Runner) *cobra.Command {
 	c := commandSet{s}
 	return s.NewRoot(append(c.toolCommands(),
 		c.lintCommand(),

@@ -6,16 +6,15 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/plinthdev/plinth/internal/app/run"
-	"github.com/plinthdev/plinth/internal/app/status"
-	"github.com/plinthdev/plinth/internal/cli/answer"
-	"github.com/plinthdev/plinth/internal/cli/session"
+	"github.com/plinthdev/plinth/internal/action"
+	"github.com/plinthdev/plinth/internal/action/status"
+	"github.com/plinthdev/plinth/internal/cli/printer"
 )
 
 func (s commandSet) statusCommand() *cobra.Command {
-	return s.NewCommand("status", session.NoArgs, s.WithEnv(session.SingleDocument, nil,
-		func(ctx context.Context, r *run.Env, _ []string) (session.Output, error) {
+	return s.NewCommand("status", NoArgs, s.WithEnv(SingleDocument, nil,
+		func(ctx context.Context, r *action.Env, _ []string) (Output, error) {
 			st, err := status.Get(ctx, r)
-			return session.NewOutput(st, func(w io.Writer) { answer.WriteStatus(w, st) }).OrError(err)
+			return NewOutput(st, func(w io.Writer) { printer.WriteStatus(w, st) }).OrError(err)
 		}))
 }

@@ -6,14 +6,13 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/plinthdev/plinth/internal/cli/session"
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
 func (s commandSet) versionCommand() *cobra.Command {
-	return s.NewCommand("version", session.NoArgs, func(context.Context, []string) (session.Output, error) {
+	return s.NewCommand("version", NoArgs, func(context.Context, []string) (Output, error) {
 		b := s.BuildInfo()
-		return session.NewOutput(b, b.WriteText), nil
+		return NewOutput(b, b.WriteText), nil
 	})
 }
 
@@ -24,13 +23,13 @@ func (s commandSet) completionCommand() *cobra.Command {
 		"zsh":  func(w io.Writer) error { return root.GenZshCompletion(w) },
 		"fish": func(w io.Writer) error { return root.GenFishCompletion(w, true) },
 	}
-	cmd := s.NewCommand("completion bash|zsh|fish", session.ExactlyOne("SHELL: bash, zsh or fish"), nil)
+	cmd := s.NewCommand("completion bash|zsh|fish", ExactlyOne("SHELL: bash, zsh or fish"), nil)
 	cmd.ValidArgs = []string{"bash", "zsh", "fish"}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		root = cmd.Root()
 		generate, ok := scripts[args[0]]
 		if !ok {
-			return session.NewUnknownError("shell", args[0], cmd.ValidArgs)
+			return NewUnknownError("shell", args[0], cmd.ValidArgs)
 		}
 		s.Parsed = true
 		if err := generate(s.Out); err != nil {

@@ -8,7 +8,6 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
-	"github.com/plinthdev/plinth/internal/kots/copies"
 	"github.com/plinthdev/plinth/internal/kube"
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/wait"
@@ -35,7 +34,7 @@ func (k *Client) consoleObjects() (rqlite, console, service kube.Object) {
 	set := func(name string) kube.Object {
 		return kube.Object{APIVersion: "apps/v1", Kind: "StatefulSet", Namespace: k.Namespace, Name: name}
 	}
-	return set(copies.DatastoreName), set("kotsadm"), kube.Object{APIVersion: "v1", Kind: "Service", Namespace: k.Namespace, Name: "kotsadm"}
+	return set(DatastoreName), set("kotsadm"), kube.Object{APIVersion: "v1", Kind: "Service", Namespace: k.Namespace, Name: "kotsadm"}
 }
 
 // ConsoleState returns the state of the console's objects in the cluster.

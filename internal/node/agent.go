@@ -8,11 +8,11 @@ import (
 	"strings"
 
 	"github.com/plinthdev/plinth/internal/host"
-	"github.com/plinthdev/plinth/internal/node/leftover"
+	"github.com/plinthdev/plinth/internal/node/cleanup"
 )
 
 // AgentUnit is the systemd unit of Plinth's agent.
-const AgentUnit = leftover.AgentUnit
+const AgentUnit = cleanup.AgentUnit
 
 // AgentBinary is the path of the copy of this program that the agent runs.
 const AgentBinary = "/usr/local/bin/plinth-agent"

@@ -15,7 +15,7 @@ import (
 	"strings"
 
 	"github.com/plinthdev/plinth/internal/host"
-	"github.com/plinthdev/plinth/internal/node/leftover"
+	"github.com/plinthdev/plinth/internal/node/cleanup"
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
@@ -147,7 +147,7 @@ func (k Kernel) desiredFiles() map[string][]byte {
 		}
 		fmt.Fprintf(&sets, "# %s\n%s = %s\n", s.Reason, s.Key, s.Value)
 	}
-	return map[string][]byte{leftover.ModulesFile: []byte(mods.String()), leftover.SysctlFile: []byte(sets.String())}
+	return map[string][]byte{cleanup.ModulesFile: []byte(mods.String()), cleanup.SysctlFile: []byte(sets.String())}
 }
 
 func (k Kernel) writeFile(p string, want []byte) error {

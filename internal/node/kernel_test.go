@@ -10,7 +10,7 @@ import (
 
 	"github.com/plinthdev/plinth/internal/host"
 	"github.com/plinthdev/plinth/internal/host/hosttest"
-	"github.com/plinthdev/plinth/internal/node/leftover"
+	"github.com/plinthdev/plinth/internal/node/cleanup"
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
@@ -92,10 +92,10 @@ func TestKernel_ApplyChangesHostOnce(t *testing.T) {
 	if err := k.Apply(t.Context()); err != nil || len(f.Commands) != ran {
 		t.Errorf("second Apply: %v, ran %q; want no command", err, f.Commands[ran:])
 	}
-	if got := readFile(t, f, leftover.ModulesFile); strings.Count(got, "\n") != 6 || !strings.Contains(got, "\nbr_netfilter\n") {
+	if got := readFile(t, f, cleanup.ModulesFile); strings.Count(got, "\n") != 6 || !strings.Contains(got, "\nbr_netfilter\n") {
 		t.Errorf("modules file:\n%s", got)
 	}
-	if got := readFile(t, f, leftover.SysctlFile); !strings.Contains(got, "net.ipv4.ip_forward = 1\n") || strings.Contains(got, "max_user_watches") {
+	if got := readFile(t, f, cleanup.SysctlFile); !strings.Contains(got, "net.ipv4.ip_forward = 1\n") || strings.Contains(got, "max_user_watches") {
 		t.Errorf("sysctl file must hold ip_forward and not lower max_user_watches:\n%s", got)
 	}
 }
@@ -117,7 +117,7 @@ func TestKernel_AcceptsBuiltInModules(t *testing.T) {
 	if missing, err := k.Check(t.Context()); err != nil || missing != "" {
 		t.Errorf("Check: %q, %v", missing, err)
 	}
-	if got := readFile(t, f, leftover.ModulesFile); got != "(none)" {
+	if got := readFile(t, f, cleanup.ModulesFile); got != "(none)" {
 		t.Errorf("modules file:\n%s\nwant none: systemd would report each built-in one as missing", got)
 	}
 }

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/plinthdev/plinth/internal/node/leftover"
+	"github.com/plinthdev/plinth/internal/node/cleanup"
 )
 
 // account is a line of /etc/passwd or /etc/group.
@@ -15,7 +15,7 @@ type account struct{ name, id, home string }
 
 // readAccounts returns the accounts in file that have a name that k0s uses. The names are k0s
 // 1.33's defaults (pkg/constant).
-func readAccounts(f leftover.Finder, file string) ([]account, error) {
+func readAccounts(f cleanup.Finder, file string) ([]account, error) {
 	text, err := f.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -37,8 +37,8 @@ func readAccounts(f leftover.Finder, file string) ([]account, error) {
 }
 
 // usersKind returns the users and groups that `k0s install` created.
-func usersKind(f leftover.Finder) leftover.Kind {
-	return leftover.Kind{ID: "users", Title: "Remove users",
+func usersKind(f cleanup.Finder) cleanup.Kind {
+	return cleanup.Kind{ID: "users", Title: "Remove users",
 		Find: func(context.Context) ([]string, error) {
 			all, err := findUsers(f)
 			groups, groupErr := findOrphanGroups(f)
@@ -53,11 +53,11 @@ func usersKind(f leftover.Finder) leftover.Kind {
 // findUsers returns the users that `k0s install` created: those with its names and home folder that
 // did not exist before. Their groups of the same name are removed with them; findOrphanGroups finds
 // the groups of an interrupted removal.
-func findUsers(f leftover.Finder) ([]string, error) {
+func findUsers(f cleanup.Finder) ([]string, error) {
 	list, err := readAccounts(f, "/etc/passwd")
 	var all []string
 	for _, a := range list {
-		if leftover.IsWithin(a.home, f.DataDir) && (f.Before == nil || !slices.Contains(f.Before.Users, a.name)) {
+		if cleanup.IsWithin(a.home, f.DataDir) && (f.Before == nil || !slices.Contains(f.Before.Users, a.name)) {
 			all = append(all, a.name)
 		}
 	}
@@ -66,7 +66,7 @@ func findUsers(f leftover.Finder) ([]string, error) {
 
 // findOrphanGroups returns the groups with the cluster's names that did not exist before and have
 // no user any more.
-func findOrphanGroups(f leftover.Finder) ([]string, error) {
+func findOrphanGroups(f cleanup.Finder) ([]string, error) {
 	if f.Before == nil || f.Before.Groups == nil {
 		return nil, nil
 	}
@@ -83,12 +83,12 @@ func findOrphanGroups(f leftover.Finder) ([]string, error) {
 }
 
 // removeUsers removes the users, their groups and the orphan groups.
-func removeUsers(ctx context.Context, f leftover.Finder) error {
+func removeUsers(ctx context.Context, f cleanup.Finder) error {
 	all, err := findUsers(f)
 	if err != nil {
 		return err
 	}
-	err = leftover.ForEach(all, func(name string) error {
+	err = cleanup.ForEach(all, func(name string) error {
 		argv := []string{"userdel", name}
 		if f.FindTool("userdel") == "" {
 			argv = []string{"deluser", name}
@@ -103,5 +103,5 @@ func removeUsers(ctx context.Context, f leftover.Finder) error {
 		return err
 	})
 	groups, groupErr := findOrphanGroups(f)
-	return errors.Join(err, groupErr, leftover.ForEach(groups, func(name string) error { return f.Execute(ctx, "groupdel", name) }))
+	return errors.Join(err, groupErr, cleanup.ForEach(groups, func(name string) error { return f.Execute(ctx, "groupdel", name) }))
 }

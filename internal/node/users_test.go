@@ -6,7 +6,7 @@ import (
 
 	"github.com/plinthdev/plinth/internal/host"
 	"github.com/plinthdev/plinth/internal/host/hosttest"
-	"github.com/plinthdev/plinth/internal/node/leftover"
+	"github.com/plinthdev/plinth/internal/node/cleanup"
 )
 
 func TestUsersKind_RemovesUsersOfK0sOnly(t *testing.T) {
@@ -17,14 +17,14 @@ func TestUsersKind_RemovesUsersOfK0sOnly(t *testing.T) {
 	f.Expect("userdel kube-apiserver")
 	f.Expect("userdel kube-scheduler").Do(func(host.Cmd) { writeFiles(t, f, map[string]string{"/etc/passwd": etcd}) })
 	f.Expect("groupdel kube-scheduler")
-	r := usersKind(leftover.Finder{Host: f.Host(), Scope: leftover.DefaultScope()}).Remove(t.Context())
+	r := usersKind(cleanup.Finder{Host: f.Host(), Scope: cleanup.DefaultScope()}).Remove(t.Context())
 	if want := []string{"kube-apiserver", "kube-scheduler"}; r.Err != nil || !reflect.DeepEqual(r.Removed, want) {
 		t.Errorf("removed %q, %v; want %q", r.Removed, r.Err, want)
 	}
-	c := leftover.DefaultScope()
-	c.Before = &leftover.HostState{Users: []string{"kube-apiserver", "kube-scheduler"}}
+	c := cleanup.DefaultScope()
+	c.Before = &cleanup.HostState{Users: []string{"kube-apiserver", "kube-scheduler"}}
 	writeFiles(t, f, map[string]string{"/etc/passwd": etcd + k0s})
-	if got, err := usersKind(leftover.Finder{Host: f.Host(), Scope: c}).Find(t.Context()); err != nil || len(got) > 0 {
+	if got, err := usersKind(cleanup.Finder{Host: f.Host(), Scope: c}).Find(t.Context()); err != nil || len(got) > 0 {
 		t.Errorf("found %q, %v; want none: they existed before", got, err)
 	}
 }
@@ -32,9 +32,9 @@ func TestUsersKind_RemovesUsersOfK0sOnly(t *testing.T) {
 func TestUsersKind_RemovesGroupOfRemovedUser(t *testing.T) {
 	f := hosttest.New(t)
 	writeFiles(t, f, map[string]string{"/etc/passwd": "kube-scheduler:x:997:997::/home/ks:/bin/sh\n", "/etc/group": "etcd:x:110:\nkube-apiserver:x:998:\nkube-scheduler:x:997:\nmine:x:9:\n"})
-	c := leftover.DefaultScope()
-	c.Before = &leftover.HostState{Groups: []string{"etcd"}}
-	kind := usersKind(leftover.Finder{Host: f.Host(), Scope: c})
+	c := cleanup.DefaultScope()
+	c.Before = &cleanup.HostState{Groups: []string{"etcd"}}
+	kind := usersKind(cleanup.Finder{Host: f.Host(), Scope: c})
 	if got, err := kind.Find(t.Context()); err != nil || !reflect.DeepEqual(got, []string{"group kube-apiserver"}) {
 		t.Errorf("found %q, %v", got, err)
 	}
@@ -43,7 +43,7 @@ func TestUsersKind_RemovesGroupOfRemovedUser(t *testing.T) {
 		t.Error(err)
 	}
 	c.Before.Groups = nil
-	if got, err := usersKind(leftover.Finder{Host: f.Host(), Scope: c}).Find(t.Context()); err != nil || len(got) > 0 {
+	if got, err := usersKind(cleanup.Finder{Host: f.Host(), Scope: c}).Find(t.Context()); err != nil || len(got) > 0 {
 		t.Errorf("found %q, %v; want none: the groups before are unknown", got, err)
 	}
 }

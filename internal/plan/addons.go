@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/plinthdev/plinth/addons"
-	"github.com/plinthdev/plinth/internal/chart"
+	"github.com/plinthdev/plinth/internal/helm"
 	"github.com/plinthdev/plinth/internal/kots"
 	"github.com/plinthdev/plinth/internal/kube"
 	"github.com/plinthdev/plinth/internal/step"
@@ -27,7 +27,7 @@ type Console struct {
 func (c Cluster) addOnSteps() []step.Step {
 	var steps []step.Step
 	for _, a := range c.AddOns {
-		release := c.installChart(a.Name, "Install "+a.Title, chart.Release{Name: a.Release, Namespace: a.Namespace, Archive: a.Chart.Archive, Values: a.Values})
+		release := c.installChart(a.Name, "Install "+a.Title, helm.Release{Name: a.Release, Namespace: a.Namespace, Archive: a.Chart.Archive, Values: a.Values})
 		switch {
 		case a.Deploy == addons.DeployKOTS:
 			release.ID, release.Title = a.Release, "Put the console behind TLS"
@@ -45,7 +45,7 @@ func (c Cluster) addOnSteps() []step.Step {
 }
 
 // installChart returns the step that installs the Helm release r and waits until its workloads are ready.
-func (c Cluster) installChart(id, title string, r chart.Release) step.Step {
+func (c Cluster) installChart(id, title string, r helm.Release) step.Step {
 	return step.Step{ID: id, Title: title, Affects: []string{"release " + r.Namespace + "/" + r.Name},
 		Check: func(ctx context.Context) (step.State, error) {
 			client, err := c.kubeClient(ctx)
@@ -56,7 +56,7 @@ func (c Cluster) installChart(id, title string, r chart.Release) step.Step {
 			if err != nil {
 				return step.State{}, err
 			}
-			have, err := chart.GetInstalled(ctx, client, r.Namespace, r.Name)
+			have, err := helm.GetInstalled(ctx, client, r.Namespace, r.Name)
 			switch {
 			case errors.Is(err, kube.ErrNotFound):
 				return step.Needed("release " + r.Name + " is not installed"), nil
@@ -74,7 +74,7 @@ func (c Cluster) installChart(id, title string, r chart.Release) step.Step {
 			if err != nil {
 				return err
 			}
-			return chart.InstallOrUpgrade(ctx, client, r, kube.Wait{Timeout: 4 * time.Minute, Report: report, Diagnose: c.K0s.Diagnose})
+			return helm.InstallOrUpgrade(ctx, client, r, kube.Wait{Timeout: 4 * time.Minute, Report: report, Diagnose: c.K0s.Diagnose})
 		},
 	}
 }

@@ -11,9 +11,8 @@ import (
 	"github.com/plinthdev/plinth/addons"
 	"github.com/plinthdev/plinth/internal/k0s"
 	"github.com/plinthdev/plinth/internal/kots"
-	"github.com/plinthdev/plinth/internal/kots/front"
-	"github.com/plinthdev/plinth/internal/kots/registry"
 	"github.com/plinthdev/plinth/internal/kube"
+	"github.com/plinthdev/plinth/internal/registry"
 	"github.com/plinthdev/plinth/internal/step"
 )
 
@@ -57,8 +56,8 @@ func (c Cluster) consoleStep(s step.Step, check func(context.Context, *kots.Clie
 }
 
 // consoleProxy returns the proxy in front of the console of k.
-func consoleProxy(k *kots.Client) front.ConsoleProxy {
-	return front.ConsoleProxy{Kube: k.Kube, Namespace: k.Namespace}
+func consoleProxy(k *kots.Client) kots.ConsoleProxy {
+	return kots.ConsoleProxy{Kube: k.Kube, Namespace: k.Namespace}
 }
 
 func (c Cluster) installConsole() step.Step {
@@ -106,7 +105,7 @@ func (c Cluster) waitConsole() step.Step {
 			if err != nil {
 				return "", err
 			}
-			h, err := front.GetConsoleHealth(ctx, c.Console.URL, cert)
+			h, err := kots.GetConsoleHealth(ctx, c.Console.URL, cert)
 			switch {
 			case err != nil:
 				return err.Error(), nil
@@ -120,7 +119,7 @@ func (c Cluster) waitConsole() step.Step {
 			if err != nil {
 				return err
 			}
-			return front.WaitConsoleHealthy(ctx, c.Console.URL, cert, c.Console.Desired.Version, kube.Wait{Timeout: 2 * time.Minute, Report: report, Diagnose: func(ctx context.Context) string { return k.Kube.Diagnose(ctx, c.Console.Namespace, "") }})
+			return kots.WaitConsoleHealthy(ctx, c.Console.URL, cert, c.Console.Desired.Version, kube.Wait{Timeout: 2 * time.Minute, Report: report, Diagnose: func(ctx context.Context) string { return k.Kube.Diagnose(ctx, c.Console.Namespace, "") }})
 		})
 }
 

@@ -12,10 +12,8 @@ import (
 	"github.com/plinthdev/plinth/internal/images"
 	"github.com/plinthdev/plinth/internal/k0s"
 	"github.com/plinthdev/plinth/internal/kube"
-	"github.com/plinthdev/plinth/internal/kube/member"
 	"github.com/plinthdev/plinth/internal/node"
-	"github.com/plinthdev/plinth/internal/node/leftover"
-	"github.com/plinthdev/plinth/internal/plan/entry"
+	"github.com/plinthdev/plinth/internal/node/cleanup"
 	"github.com/plinthdev/plinth/internal/step"
 )
 
@@ -28,10 +26,10 @@ type Cluster struct {
 	NodeName     string      // Kubernetes node name of this host
 	K0s          k0s.Service // service and its configuration
 	K0sFile      node.Artifact
-	KotsFile     node.Artifact     // zero if the cluster has no console
-	AgentFile    node.Artifact     // this program, for the agent; zero if the node runs no agent
-	BundleCache  entry.BundleCache // documents of the bundle to keep on the host
-	CleanupScope leftover.Scope    // what this cluster may create on the host
+	KotsFile     node.Artifact // zero if the cluster has no console
+	AgentFile    node.Artifact // this program, for the agent; zero if the node runs no agent
+	BundleCache  BundleCache   // documents of the bundle to keep on the host
+	CleanupScope cleanup.Scope // what this cluster may create on the host
 	Images       Images
 	AddOns       []addons.AddOn // in order of installation
 	Console      Console
@@ -82,7 +80,7 @@ const RecordHostStateID = "record-host"
 func (c Cluster) recordHostState() step.Step {
 	return step.Step{ID: RecordHostStateID, Title: "Remember what stands on this host", Affects: []string{c.DataDir},
 		Check: func(context.Context) (step.State, error) {
-			known, err := c.StateStore.LoadState(RecordHostStateID, &leftover.HostState{})
+			known, err := c.StateStore.LoadState(RecordHostStateID, &cleanup.HostState{})
 			if err != nil || known {
 				return step.Done(), err
 			}
@@ -108,7 +106,7 @@ func (c Cluster) createDataDir() step.Step {
 
 func (c Cluster) prepareKernel() step.Step {
 	k := node.DefaultKernel(c.Host)
-	touches := []string{leftover.ModulesFile, leftover.SysctlFile}
+	touches := []string{cleanup.ModulesFile, cleanup.SysctlFile}
 	for _, s := range k.Sysctls {
 		touches = append(touches, "sysctl:"+s.Key)
 	}
@@ -119,7 +117,7 @@ func (c Cluster) prepareKernel() step.Step {
 }
 
 func (c Cluster) placeFile(id, title string, f node.Artifact) step.Step {
-	return entry.FileStep(c.Host, id, title, f)
+	return FileStep(c.Host, id, title, f)
 }
 
 func (c Cluster) writeK0sConfig() step.Step {
@@ -192,7 +190,7 @@ func (c Cluster) grantNodeAccess() step.Step {
 			if err != nil {
 				return step.Unknown("k0s-start"), nil
 			}
-			why, err := member.NodeAccessNeeded(ctx, client)
+			why, err := kube.NodeAccessNeeded(ctx, client)
 			if err != nil { // k0s is running, but the API server does not answer yet
 				return step.Needed(err.Error()), ctx.Err()
 			}
@@ -203,7 +201,7 @@ func (c Cluster) grantNodeAccess() step.Step {
 			if err != nil {
 				return err
 			}
-			return member.GrantNodeAccess(ctx, client)
+			return kube.GrantNodeAccess(ctx, client)
 		},
 	}
 }

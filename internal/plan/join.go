@@ -1,14 +1,13 @@
 package plan
 
 import (
-	"github.com/plinthdev/plinth/internal/plan/entry"
 	"github.com/plinthdev/plinth/internal/step"
 )
 
 // Join returns the steps that make a host a node of an existing cluster. access is nil for a
 // controller.
-func Join(c Cluster, admitter entry.Admitter, access *entry.APIAccess) []step.Step {
-	token := entry.JoinToken{Host: c.Host, K0s: c.K0s, Admitter: admitter, Now: c.Now}
+func Join(c Cluster, admitter Admitter, access *APIAccess) []step.Step {
+	token := JoinToken{Host: c.Host, K0s: c.K0s, Admitter: admitter, Now: c.Now}
 	steps := []step.Step{
 		c.recordHostState(),
 		c.createDataDir(),
@@ -43,5 +42,5 @@ func (c Cluster) agentSteps() []step.Step {
 	if c.AgentFile.Path == "" {
 		return nil
 	}
-	return []step.Step{c.placeFile("agent-binary", "Put Plinth's agent in place", c.AgentFile), entry.AgentStep(c.Host, c.AgentFile.Path, c.DataDir)}
+	return []step.Step{c.placeFile("agent-binary", "Put Plinth's agent in place", c.AgentFile), AgentStep(c.Host, c.AgentFile.Path, c.DataDir)}
 }

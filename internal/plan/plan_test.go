@@ -14,7 +14,7 @@ import (
 	"github.com/plinthdev/plinth/internal/k0s"
 	"github.com/plinthdev/plinth/internal/kots"
 	"github.com/plinthdev/plinth/internal/node"
-	"github.com/plinthdev/plinth/internal/node/leftover"
+	"github.com/plinthdev/plinth/internal/node/cleanup"
 	"github.com/plinthdev/plinth/internal/spec"
 	"github.com/plinthdev/plinth/internal/step"
 	"github.com/plinthdev/plinth/internal/testkit"
@@ -45,7 +45,7 @@ func example(t *testing.T) (Cluster, *hosttest.Fake) {
 	return Cluster{Host: host.ReadOnly(h), StateStore: j, Now: now, DataDir: "/var/lib/plinth", NodeName: "n1", AddOns: parts,
 		K0sFile: node.Artifact{Path: k0s.BinaryPath}, KotsFile: node.Artifact{Path: kots.BinaryPath},
 		K0s:          k0s.Service{Host: host.ReadOnly(h), Settings: k0s.NewSettings(in, "10.0.0.5", "n1")},
-		CleanupScope: leftover.DefaultScope(),
+		CleanupScope: cleanup.DefaultScope(),
 		Console:      Console{Namespace: "kotsadm", App: &kots.App{Slug: "my-app"}},
 	}, f
 }

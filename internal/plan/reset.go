@@ -6,12 +6,12 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/plinthdev/plinth/internal/node/leftover"
+	"github.com/plinthdev/plinth/internal/node/cleanup"
 	"github.com/plinthdev/plinth/internal/step"
 )
 
 // Reset returns the steps that remove a cluster from its host, one for each of kinds, in that order.
-func Reset(kinds []leftover.Kind) []step.Step {
+func Reset(kinds []cleanup.Kind) []step.Step {
 	steps := make([]step.Step, 0, len(kinds))
 	for _, k := range kinds {
 		steps = append(steps, removeStep(k))
@@ -20,7 +20,7 @@ func Reset(kinds []leftover.Kind) []step.Step {
 }
 
 // removeStep returns the step that finds and removes the leftovers of the kind k.
-func removeStep(k leftover.Kind) step.Step {
+func removeStep(k cleanup.Kind) step.Step {
 	return step.Step{ID: k.ID, Title: k.Title,
 		Check: func(ctx context.Context) (step.State, error) {
 			found, err := k.Find(ctx)

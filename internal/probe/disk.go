@@ -7,8 +7,6 @@ import (
 	"strings"
 
 	"github.com/plinthdev/plinth/internal/facts"
-	"github.com/plinthdev/plinth/internal/probe/files"
-	"github.com/plinthdev/plinth/internal/probe/parse"
 )
 
 // gatherDisk measures the file system that holds p, or that will hold p when it
@@ -20,8 +18,8 @@ func (pr prober) gatherDisk(p string) partResult {
 	if d.Exists, err = pr.nearestExisting(p); err != nil {
 		return newPartResult(fact, err, nil)
 	}
-	mounts := parse.ParseMounts(pr.files.ReadBytes("/proc/self/mountinfo"))
-	m, ok := parse.FindMount(mounts, d.Exists)
+	mounts := ParseMounts(pr.files.ReadBytes("/proc/self/mountinfo"))
+	m, ok := FindMount(mounts, d.Exists)
 	if !ok {
 		return newPartResult(fact, fmt.Errorf("/proc/self/mountinfo lists no mount point above %s", d.Exists), nil)
 	}
@@ -45,7 +43,7 @@ func (pr prober) nearestExisting(p string) (string, error) {
 		if err == nil {
 			return real, nil
 		}
-		if !files.IsMissing(err) || p == "/" {
+		if !IsMissing(err) || p == "/" {
 			return "", err
 		}
 	}

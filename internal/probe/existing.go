@@ -1,106 +1,134 @@
 package probe
 
 import (
-	"context"
-	"errors"
-	"strconv"
+	"io/fs"
+	"path"
+	"slices"
 	"strings"
 
 	"github.com/plinthdev/plinth/internal/facts"
-	"github.com/plinthdev/plinth/internal/host"
-	"github.com/plinthdev/plinth/internal/probe/parse"
-	"github.com/plinthdev/plinth/internal/probe/traces"
 )
 
-// gatherTraces lists what other software, or an earlier cluster, left on this
-// host.
-func (pr prober) gatherTraces(context.Context) partResult {
-	links, err := pr.system.ListInterfaces()
-	if err != nil {
-		links = nil // gatherNetwork reports this error
-	}
-	found, unknown := traces.FindTraces(pr.files, pr.req.DataDirs, links)
-	return partResult{unknown: unknown, record: func(f *facts.Facts) { f.Traces = append(f.Traces, found...) }}
+// traceSign is a path that a certain software leaves. A directory counts only
+// if it is not empty.
+type traceSign struct {
+	path     string
+	software facts.Software
+	kind     string
 }
 
-// gatherFirewall counts the firewall rules of Kubernetes with the tools that
-// the host has, and lists the chains that reject everything not allowed. It
-// reads legacy tables only if they exist: reading would create them.
-func (pr prober) gatherFirewall(ctx context.Context) partResult {
-	total, tools := 0, 0
-	var filters []facts.FilterChain
-	for _, argv := range [][]string{{"iptables-nft-save"}, {"iptables-legacy-save"}, {"iptables-save"}, {"nft", "list", "chains"}} {
-		legacy, nft := strings.Contains(argv[0], "legacy"), argv[0] == "nft"
-		again := tools > 0 && !legacy // this tool would list the same rules again
-		if again && !nft || !pr.files.Exists("/usr/sbin/"+argv[0]) || legacy && pr.files.ReadText("/proc/net/ip_tables_names") == "" {
-			continue
+// knownSigns returns the default paths of Kubernetes distributions, their
+// components and other container runtimes.
+func knownSigns() []traceSign {
+	return []traceSign{
+		{"/usr/local/bin/k0s", facts.K0s, "file"},
+		{"/usr/bin/k0s", facts.K0s, "file"},
+		{"/etc/k0s/k0s.yaml", facts.K0s, "file"}, // not the directory: drop-ins for containerd may be placed there before the installation
+		{"/var/lib/k0s", facts.K0s, "data"},
+		{"/usr/bin/kubeadm", facts.Kubeadm, "file"},
+		{"/etc/kubernetes", facts.Kubeadm, "data"},
+		{"/usr/bin/kubelet", facts.Kubelet, "file"},
+		{"/usr/local/bin/kubelet", facts.Kubelet, "file"},
+		{"/var/lib/kubelet/pki", facts.Kubelet, "data"}, // not the directory: k0s's kubelet leaves device-plugins there
+		{"/usr/local/bin/k3s", facts.K3s, "file"},
+		{"/etc/rancher/k3s", facts.K3s, "data"},
+		{"/var/lib/rancher/k3s", facts.K3s, "data"},
+		{"/usr/local/bin/rke2", facts.RKE2, "file"},
+		{"/etc/rancher/rke2", facts.RKE2, "data"},
+		{"/var/lib/rancher/rke2", facts.RKE2, "data"},
+		{"/var/snap/microk8s", facts.MicroK8s, "data"},
+		{"/var/lib/kurl", facts.KURL, "data"},
+		{"/var/lib/embedded-cluster", facts.EmbeddedCluster, "data"},
+		{"/var/lib/etcd", facts.Etcd, "data"},
+		{"/run/docker.sock", facts.Docker, "socket"},
+		{"/run/containerd/containerd.sock", facts.Containerd, "socket"},
+		{"/run/crio/crio.sock", facts.CRIO, "socket"},
+	}
+}
+
+// FindTraces returns the traces on a host. dataDirs are possible data
+// directories of k0s: one that is not empty is a trace. Paths that cannot be
+// read are returned as unknown.
+func FindTraces(f Files, dataDirs []string, links []facts.Interface) (traces []facts.Trace, unknown []facts.Unknown) {
+	all := knownSigns()
+	for _, dir := range dataDirs {
+		if !slices.ContainsFunc(all, func(s traceSign) bool { return s.path == dir }) {
+			all = append(all, traceSign{dir, facts.K0s, "data"})
 		}
-		out, err := pr.machine.Run(ctx, host.Cmd{Argv: argv, Timeout: commandTimeout, ReadOnly: true})
+	}
+	for _, s := range all {
+		present, err := isPresent(f, s.path)
 		if err != nil {
-			return newPartResult(facts.FactIptables, err, nil)
+			unknown = append(unknown, facts.Unknown{Fact: facts.FactTraces + ":" + s.path, Reason: err.Error()})
+		} else if present {
+			traces = append(traces, facts.Trace{Software: s.software, Kind: s.kind, Path: s.path})
 		}
-		tools++
-		if !again {
-			total += parse.CountKubeRules(out)
-		}
-		filters = append(append(filters, parse.ParseIptablesFilters(out)...), parse.ParseNftFilters(out)...)
 	}
-	if tools == 0 {
-		return newPartResult(facts.FactIptables, errors.New("this host has neither iptables-save nor nft"), nil)
-	}
-	return partResult{record: func(f *facts.Facts) {
-		f.Filters = filters
-		if total > 0 {
-			f.Traces = append(f.Traces, facts.Trace{Software: facts.KubeProxy, Kind: "iptables", Detail: "lines with KUBE-: " + strconv.Itoa(total)})
-		}
-	}}
+	traces = append(traces, findCNIConfigs(f)...)
+	traces = append(traces, findPodMounts(f)...)
+	return append(traces, findClusterLinks(links)...), unknown
 }
 
-// gatherSystemd queries the manager and all units with two commands: each costs
-// about 10 ms, and one command per unit would take most of the probe's time.
-func (pr prober) gatherSystemd(ctx context.Context) partResult {
-	// sd_booted(3): this directory exists only if systemd is the service manager.
-	if !pr.files.Exists("/run/systemd/system") {
-		return newPartResult(facts.FactSystemd, nil, func(*facts.Facts) {})
+// isPresent reports whether p is a file, or a directory that is not empty.
+func isPresent(f Files, p string) (bool, error) {
+	info, err := f.Lstat(p)
+	if IsMissing(err) {
+		return false, nil
 	}
-	s := facts.Systemd{Booted: true}
-	units, err := pr.listUnits(ctx)
-	manager, errManager := pr.showUnits(ctx, "Version,SystemState")
-	for _, properties := range manager {
-		s.Version, s.State = properties["Version"], properties["SystemState"]
+	if err != nil || !info.IsDir() {
+		return err == nil, err
 	}
-	a := newPartResult(facts.FactSystemd, errors.Join(err, errManager), nil)
-	a.record = func(f *facts.Facts) { f.Systemd, f.Units = s, units }
-	return a
+	entries, err := f.ReadDir(p)
+	// A newly formatted file system contains only lost+found.
+	entries = slices.DeleteFunc(entries, func(e fs.DirEntry) bool { return e.Name() == "lost+found" })
+	return len(entries) > 0, err
 }
 
-// listUnits returns the requested units that systemd has loaded.
-func (pr prober) listUnits(ctx context.Context) ([]facts.Unit, error) {
-	if len(pr.req.Units) == 0 {
-		return nil, nil
-	}
-	shown, err := pr.showUnits(ctx, "Id,LoadState,ActiveState,FragmentPath,MainPID", pr.req.Units...)
+// findCNIConfigs returns the files that a container runtime would use as its
+// network configuration.
+func findCNIConfigs(f Files) []facts.Trace {
+	const dir = "/etc/cni/net.d"
+	entries, err := f.ReadDir(dir)
 	if err != nil {
-		return nil, err
+		return nil
 	}
-	var units []facts.Unit
-	for _, p := range shown {
-		if p["LoadState"] == "not-found" {
+	var all []facts.Trace
+	for _, e := range entries {
+		if slices.Contains([]string{".conf", ".conflist", ".json"}, path.Ext(e.Name())) {
+			all = append(all, facts.Trace{Software: facts.CNI, Kind: "cni-config", Path: path.Join(dir, e.Name())})
+		}
+	}
+	return all
+}
+
+// findClusterLinks returns the interfaces that a cluster network created: their
+// addresses remain and block the next cluster's network.
+func findClusterLinks(links []facts.Interface) []facts.Trace {
+	prefixes := []string{"kube-bridge", "cni0", "flannel.", "cilium_", "vxlan.calico", "cali", "weave", "kube-ipvs0"}
+	var all []facts.Trace
+	for _, i := range links {
+		if !slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(i.Name, p) }) {
 			continue
 		}
-		pid, _ := strconv.Atoi(p["MainPID"]) // 0 if the unit does not run
-		units = append(units, facts.Unit{Name: strings.TrimSuffix(p["Id"], ".service"), Active: p["ActiveState"], Path: p["FragmentPath"], MainPID: pid})
+		t := facts.Trace{Software: facts.CNI, Kind: "link", Path: i.Name}
+		if len(i.Addresses) > 0 {
+			t.Detail = i.Addresses[0].String()
+		}
+		all = append(all, t)
 	}
-	return units, nil
+	return all
 }
 
-// showUnits returns the properties that "systemctl show" prints: one map per
-// unit, or one for the manager if no unit is given.
-func (pr prober) showUnits(ctx context.Context, properties string, units ...string) ([]map[string]string, error) {
-	argv := append([]string{"systemctl", "show", "--no-pager", "--property=" + properties}, units...)
-	out, err := pr.machine.Run(ctx, host.Cmd{Argv: argv, Timeout: commandTimeout, ReadOnly: true})
-	if err != nil {
-		return nil, err
+// findPodMounts returns the mounts that a kubelet or a container runtime made
+// for pods and that still exist: directories below them cannot be removed, and
+// their disks stay busy.
+func findPodMounts(f Files) []facts.Trace {
+	below := []string{"/var/lib/kubelet/", "/var/lib/k0s/", "/run/k0s/", "/run/containerd/", "/run/netns/cni-", "/var/lib/rancher/"}
+	var all []facts.Trace
+	for _, m := range ParseMounts(f.ReadBytes("/proc/self/mountinfo")) {
+		if slices.ContainsFunc(below, func(dir string) bool { return strings.HasPrefix(m.Point, dir) }) {
+			all = append(all, facts.Trace{Software: facts.Kubelet, Kind: "mount", Path: m.Point, Detail: m.FSType})
+		}
 	}
-	return parse.ParseSystemctlShow(out), nil
+	return all
 }

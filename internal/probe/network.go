@@ -12,9 +12,6 @@ import (
 	"time"
 
 	"github.com/plinthdev/plinth/internal/facts"
-	"github.com/plinthdev/plinth/internal/probe/parse"
-	"github.com/plinthdev/plinth/internal/probe/ports"
-	"github.com/plinthdev/plinth/internal/probe/sys"
 )
 
 // gatherNetwork reads interfaces, routes, name servers and listening TCP ports.
@@ -30,11 +27,11 @@ func (pr prober) gatherNetwork(ctx context.Context) partResult {
 		return newPartResult(facts.FactNetwork, err, nil)
 	}
 	// A kernel without IPv6 does not have this file.
-	n.Routes = append(parse.ParseIPv4Routes(four), parse.ParseIPv6Routes(pr.files.ReadBytes("/proc/net/ipv6_route"))...)
-	n.Nameservers = parse.ParseNameservers(pr.files.ReadBytes("/etc/resolv.conf"))
-	n.Search = parse.ParseSearchDomains(pr.files.ReadBytes("/etc/resolv.conf"))
+	n.Routes = append(ParseIPv4Routes(four), ParseIPv6Routes(pr.files.ReadBytes("/proc/net/ipv6_route"))...)
+	n.Nameservers = ParseNameservers(pr.files.ReadBytes("/etc/resolv.conf"))
+	n.Search = ParseSearchDomains(pr.files.ReadBytes("/etc/resolv.conf"))
 	for _, table := range []string{"tcp", "tcp6"} {
-		for _, s := range parse.ParseSockets(pr.files.ReadBytes("/proc/net/" + table)) {
+		for _, s := range ParseSockets(pr.files.ReadBytes("/proc/net/" + table)) {
 			n.Listening = append(n.Listening, s.Port)
 		}
 	}
@@ -87,7 +84,7 @@ func (pr prober) resolveName(ctx context.Context, name string) partResult {
 	case errors.As(err, &dns) && dns.IsNotFound:
 		got.Error = "no such name"
 	case errors.As(err, &dns) && dns.Server != "":
-		got.Error = "name server " + dns.Server + ": " + sys.ErrnoName(err)
+		got.Error = "name server " + dns.Server + ": " + ErrnoName(err)
 	default:
 		got.Error = err.Error()
 	}
@@ -149,7 +146,7 @@ func (pr prober) dialAddress(ctx context.Context, address string) partResult {
 	case err == nil:
 	case ctx.Err() != nil:
 		d.Status = "connection-timeout"
-	case sys.ErrnoName(err) == "ECONNREFUSED":
+	case ErrnoName(err) == "ECONNREFUSED":
 		d.Status = "connection-refused"
 	default:
 		d.Status = "error"
@@ -159,6 +156,6 @@ func (pr prober) dialAddress(ctx context.Context, address string) partResult {
 
 // gatherPorts tries to bind all requested ports.
 func (pr prober) gatherPorts(ctx context.Context) partResult {
-	all, unknown := ports.BindPorts(ctx, pr.machine, pr.system, pr.req.Ports)
+	all, unknown := BindPorts(ctx, pr.machine, pr.system, pr.req.Ports)
 	return partResult{unknown: unknown, record: func(f *facts.Facts) { f.Ports = all }}
 }

@@ -6,7 +6,6 @@ import (
 
 	"github.com/plinthdev/plinth/internal/facts"
 	"github.com/plinthdev/plinth/internal/host"
-	"github.com/plinthdev/plinth/internal/probe/parse"
 )
 
 // gatherPackages queries the package manager whose database exists on this
@@ -22,5 +21,5 @@ func (pr prober) gatherPackages(ctx context.Context) partResult {
 	if errors.As(err, &failed) && failed.Code > 0 {
 		err = nil
 	}
-	return newPartResult(facts.FactPackages, err, func(f *facts.Facts) { f.Packages = parse.ParsePackages(out) })
+	return newPartResult(facts.FactPackages, err, func(f *facts.Facts) { f.Packages = ParsePackages(out) })
 }

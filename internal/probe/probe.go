@@ -14,9 +14,6 @@ import (
 
 	"github.com/plinthdev/plinth/internal/facts"
 	"github.com/plinthdev/plinth/internal/host"
-	"github.com/plinthdev/plinth/internal/probe/files"
-	"github.com/plinthdev/plinth/internal/probe/measure"
-	"github.com/plinthdev/plinth/internal/probe/sys"
 )
 
 // Machine contains the methods of host.Host that the probe needs.
@@ -43,9 +40,9 @@ const (
 // prober is one run of the probe.
 type prober struct {
 	machine Machine
-	files   files.Files
-	system  sys.System
-	bench   measure.Bench
+	files   Files
+	system  System
+	bench   Bench
 	req     facts.Request
 }
 
@@ -55,14 +52,14 @@ type prober struct {
 // that no other work of this command disturbs them: usually for two seconds, at
 // most eleven.
 func Gather(ctx context.Context, m Machine, req facts.Request) facts.Facts {
-	pr := newProber(m, sys.LocalSystem(), req)
+	pr := newProber(m, LocalSystem(), req)
 	f := gatherFacts(ctx, pr, gatherTimeout)
 	pr.runBenchmarks(ctx, &f)
 	return f
 }
 
-func newProber(m Machine, k sys.System, req facts.Request) prober {
-	return prober{machine: m, files: files.Files{FileReader: m}, system: k, bench: measure.LocalBench(), req: req}
+func newProber(m Machine, k System, req facts.Request) prober {
+	return prober{machine: m, files: Files{FileReader: m}, system: k, bench: LocalBench(), req: req}
 }
 
 // part determines one or more facts. It does not write to Facts but returns a

@@ -22,16 +22,15 @@ import (
 	"github.com/plinthdev/plinth/internal/facts"
 	"github.com/plinthdev/plinth/internal/host"
 	"github.com/plinthdev/plinth/internal/host/hosttest"
-	"github.com/plinthdev/plinth/internal/probe/sys"
 )
 
 // fakeSystem returns a System that answers without reading this machine.
-func fakeSystem() sys.System {
-	return sys.System{
+func fakeSystem() System {
+	return System{
 		Arch: "amd64", Now: func() time.Time { return time.Date(2026, 11, 21, 8, 0, 0, 0, time.UTC) },
 		BindPort: func(context.Context, facts.PortKey) error { return nil },
-		StatFilesystem: func(string) (sys.DiskSpace, error) {
-			return sys.DiskSpace{Size: 100, Free: 50, Available: 40, Inodes: 10, InodesFree: 5}, nil
+		StatFilesystem: func(string) (DiskSpace, error) {
+			return DiskSpace{Size: 100, Free: 50, Available: 40, Inodes: 10, InodesFree: 5}, nil
 		},
 		ResolveName: func(context.Context, string) ([]netip.Addr, error) {
 			return []netip.Addr{netip.MustParseAddr("127.0.1.1")}, nil
@@ -64,7 +63,7 @@ func newFakeHost(t *testing.T, texts map[string]string) *hosttest.Fake {
 	return fake
 }
 
-func gatherFrom(t *testing.T, texts map[string]string, k sys.System, req facts.Request) facts.Facts {
+func gatherFrom(t *testing.T, texts map[string]string, k System, req facts.Request) facts.Facts {
 	t.Helper()
 	return gatherFacts(t.Context(), newProber(newFakeHost(t, texts).Host(), k, req), time.Minute)
 }
@@ -73,7 +72,7 @@ func gatherFrom(t *testing.T, texts map[string]string, k sys.System, req facts.R
 // machine is busy.
 func gatherLocal(t *testing.T, req facts.Request) facts.Facts {
 	t.Helper()
-	return gatherFacts(t.Context(), newProber(host.Local("/"), sys.LocalSystem(), req), time.Minute)
+	return gatherFacts(t.Context(), newProber(host.Local("/"), LocalSystem(), req), time.Minute)
 }
 
 func TestGatherFacts_ReportsThisMachine(t *testing.T) {
@@ -181,11 +180,11 @@ func TestGatherFacts_ReportsHangingPartAsUnknown(t *testing.T) {
 	k := fakeSystem()
 	release := make(chan struct{})
 	defer close(release)
-	k.StatFilesystem = func(p string) (sys.DiskSpace, error) { // a dead NFS server: the call does not return even if ctx ends
+	k.StatFilesystem = func(p string) (DiskSpace, error) { // a dead NFS server: the call does not return even if ctx ends
 		if p == "/mnt/nfs" {
 			<-release
 		}
-		return sys.DiskSpace{Size: 1}, nil
+		return DiskSpace{Size: 1}, nil
 	}
 	start := time.Now()
 	l := newProber(newFakeHost(t, map[string]string{"/proc/self/mountinfo": "27 1 254:0 / / rw - ext4 /dev/vda rw\n"}).Host(), k, facts.Request{Paths: []string{"/mnt/nfs", "/var"}})

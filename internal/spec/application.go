@@ -6,7 +6,7 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"github.com/plinthdev/plinth/internal/compat"
-	"github.com/plinthdev/plinth/internal/spec/strict"
+	"github.com/plinthdev/plinth/internal/strictyaml"
 )
 
 // The type of KOTS's Application manifest.
@@ -75,7 +75,7 @@ func readApplication(file string, data []byte) (*Application, []Finding) {
 	default:
 		apiVersion, kind := manifestType(roots[0])
 		r.Report("app-missing", "", roots[0], "does not contain a "+applicationAPIVersion+" "+applicationKind,
-			"found "+strict.QuoteValue(apiVersion+" "+kind)+"; only "+applicationAPIVersion+" has minKotsVersion and targetKotsVersion")
+			"found "+strictyaml.QuoteValue(apiVersion+" "+kind)+"; only "+applicationAPIVersion+" has minKotsVersion and targetKotsVersion")
 	}
 	return nil, r.Findings()
 }
@@ -84,7 +84,7 @@ func readApplication(file string, data []byte) (*Application, []Finding) {
 // ignores a document that is not YAML, such as a template, unless it looks like an
 // Application.
 func findInFile(file string, data []byte) (*Application, []Finding) {
-	for _, part := range strict.SplitDocuments(data) {
+	for _, part := range strictyaml.SplitDocuments(data) {
 		if !bytes.Contains(part.Text, []byte(applicationAPIVersion)) {
 			continue
 		}
@@ -105,8 +105,8 @@ func findInFile(file string, data []byte) (*Application, []Finding) {
 
 // manifestType returns the apiVersion and kind of a document.
 func manifestType(root *yaml.Node) (apiVersion, kind string) {
-	_, v := strict.Child(root, "apiVersion")
-	_, k := strict.Child(root, "kind")
+	_, v := strictyaml.Child(root, "apiVersion")
+	_, k := strictyaml.Child(root, "kind")
 	if v != nil {
 		apiVersion = v.Value
 	}
@@ -120,8 +120,8 @@ func manifestType(root *yaml.Node) (apiVersion, kind string) {
 // checked.
 func (r reader) decodeApplication(root *yaml.Node) *Application {
 	r.CheckStructure(root, false)
-	_, meta := strict.Child(root, "metadata")
-	_, spec := strict.Child(root, "spec")
+	_, meta := strictyaml.Child(root, "metadata")
+	_, spec := strictyaml.Child(root, "spec")
 	app := &Application{}
 	app.Name, _ = r.readText("metadata.name", meta, "name")
 	app.Title, _ = r.readText("spec.title", spec, "title")
@@ -129,9 +129,9 @@ func (r reader) decodeApplication(root *yaml.Node) *Application {
 	app.MinKotsVersion, low = r.readVersionBound(compat.FieldMin, spec, "minKotsVersion")
 	app.TargetKotsVersion, high = r.readVersionBound(compat.FieldTarget, spec, "targetKotsVersion")
 	if low != nil && high != nil && low.Compare(*high) > 0 {
-		_, at := strict.Child(spec, "minKotsVersion")
+		_, at := strictyaml.Child(spec, "minKotsVersion")
 		r.Report("app-bounds", compat.FieldMin, at,
-			strict.QuoteValue(app.MinKotsVersion)+" is higher than targetKotsVersion "+strict.QuoteValue(app.TargetKotsVersion), "no version of KOTS satisfies both")
+			strictyaml.QuoteValue(app.MinKotsVersion)+" is higher than targetKotsVersion "+strictyaml.QuoteValue(app.TargetKotsVersion), "no version of KOTS satisfies both")
 	}
 	return app
 }
@@ -139,7 +139,7 @@ func (r reader) decodeApplication(root *yaml.Node) *Application {
 // readText returns the text at key of mapping n and its node, or "" and nil if
 // there is none.
 func (r reader) readText(path string, n *yaml.Node, key string) (string, *yaml.Node) {
-	_, value := strict.Child(n, key)
+	_, value := strictyaml.Child(n, key)
 	if value == nil || value.Kind == yaml.AliasNode || value.ShortTag() == "!!null" {
 		return "", nil
 	}
@@ -159,7 +159,7 @@ func (r reader) readVersionBound(path string, n *yaml.Node, key string) (string,
 	}
 	v, err := compat.ParseVersion(written)
 	if err != nil {
-		r.Report("app-version", path, at, strict.QuoteValue(written)+" is not a version: "+err.Error(), "KOTS would ignore it; use a version such as 1.131.2")
+		r.Report("app-version", path, at, strictyaml.QuoteValue(written)+" is not a version: "+err.Error(), "KOTS would ignore it; use a version such as 1.131.2")
 		return written, nil
 	}
 	return written, &v

@@ -16,7 +16,6 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"github.com/plinthdev/plinth/internal/spec"
-	"github.com/plinthdev/plinth/internal/spec/taken"
 	"github.com/plinthdev/plinth/internal/testkit"
 )
 
@@ -225,7 +224,7 @@ this application), else 0. ` + "`bundle build` and `install`" + ` check the same
 | field | reason, or where to set it |
 |---|---|
 `)
-	for _, o := range taken.ReservedFields() {
+	for _, o := range spec.ReservedFields() {
 		fmt.Fprintf(&b, "| `%s` | %s |\n", o.Path, o.Reason)
 	}
 	testkit.Golden(t, "../../docs/reference/lint-rules.md", []byte(b.String()))

@@ -3,7 +3,7 @@ package spec
 import (
 	"fmt"
 
-	"github.com/plinthdev/plinth/internal/spec/strict"
+	"github.com/plinthdev/plinth/internal/strictyaml"
 )
 
 // ParseInstaller returns the Installer in data with its defaults filled in, and all
@@ -40,6 +40,6 @@ func readInstaller(file string, data []byte, judges ...Validator) (*Installer, [
 }
 
 // reader reads one manifest and collects its findings.
-type reader struct{ *strict.Reader }
+type reader struct{ *strictyaml.Reader }
 
-func newReader(file string) reader { return reader{strict.NewReader(file, Rules())} }
+func newReader(file string) reader { return reader{strictyaml.NewReader(file, Rules())} }

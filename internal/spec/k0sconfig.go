@@ -6,8 +6,7 @@ import (
 
 	"gopkg.in/yaml.v3"
 
-	"github.com/plinthdev/plinth/internal/spec/strict"
-	"github.com/plinthdev/plinth/internal/spec/taken"
+	"github.com/plinthdev/plinth/internal/strictyaml"
 )
 
 // checkK0sConfig checks the top-level keys of the overlay and that it does not set
@@ -21,16 +20,16 @@ func (r reader) checkK0sConfig() {
 	known := []string{"apiVersion", "kind", "metadata", "spec", "status"}
 	for i := 0; i+1 < len(root.Content); i += 2 {
 		if key := root.Content[i]; key.Kind == yaml.ScalarNode && !slices.Contains(known, key.Value) {
-			r.Report("k0s-config", strict.JoinPath(path, key.Value), key, "is not a key of a ClusterConfig", "settings belong below "+path+".spec")
+			r.Report("k0s-config", strictyaml.JoinPath(path, key.Value), key, "is not a key of a ClusterConfig", "settings belong below "+path+".spec")
 		}
 	}
-	if key, spec := strict.Child(root, "spec"); key != nil && spec.Kind != yaml.MappingNode {
-		r.Report("wrong-type", path+".spec", spec, "must be a mapping, found "+strict.DescribeNode(spec), "")
+	if key, spec := strictyaml.Child(root, "spec"); key != nil && spec.Kind != yaml.MappingNode {
+		r.Report("wrong-type", path+".spec", spec, "must be a mapping, found "+strictyaml.DescribeNode(spec), "")
 	}
-	for _, owned := range taken.ReservedFields() {
+	for _, owned := range ReservedFields() {
 		n, key := root, (*yaml.Node)(nil)
 		for name := range strings.SplitSeq(owned.Path, ".") {
-			if key, n = strict.Child(n, name); n == nil {
+			if key, n = strictyaml.Child(n, name); n == nil {
 				break
 			}
 		}

@@ -9,7 +9,7 @@ import (
 
 	"github.com/plinthdev/plinth/internal/compat"
 	"github.com/plinthdev/plinth/internal/problem"
-	"github.com/plinthdev/plinth/internal/spec/strict"
+	"github.com/plinthdev/plinth/internal/strictyaml"
 )
 
 // Report is the result of checking an Installer and an Application, or one of them.
@@ -68,7 +68,7 @@ func (rep *Report) crossCheck(in *Installer) {
 		r.Report("app-unused", "", nil, "the Installer has no kotsadm, so this Application is not checked or installed", "add spec.kotsadm to the Installer")
 		rep.Findings = append(rep.Findings, r.Findings()...)
 	}
-	strict.SortFindings(rep.Findings)
+	strictyaml.SortFindings(rep.Findings)
 }
 
 // WithoutGate returns the report for a user who skips the gate: errors in the
@@ -142,7 +142,7 @@ func manifestKind(f File) string {
 		return Kind
 	}
 	var roots []*yaml.Node
-	for _, p := range strict.SplitDocuments(data) {
+	for _, p := range strictyaml.SplitDocuments(data) {
 		roots = append(roots, r.ParseDocuments(p.Text)...)
 	}
 	for _, root := range roots {

@@ -5,24 +5,24 @@ import (
 	"strings"
 
 	"github.com/plinthdev/plinth/internal/problem"
-	"github.com/plinthdev/plinth/internal/spec/strict"
+	"github.com/plinthdev/plinth/internal/strictyaml"
 )
 
 // Finding is an error or a warning about one place of a file. Its String is
 // "file:line:col: error [rule] field: message (hint)".
-type Finding = strict.Finding
+type Finding = strictyaml.Finding
 
 // Rule is a kind of finding.
-type Rule = strict.Rule
+type Rule = strictyaml.Rule
 
 // The severities of findings.
 const (
-	Error   = strict.Error   // stops the command with exit code 3
-	Warning = strict.Warning // only shown
+	Error   = strictyaml.Error   // stops the command with exit code 3
+	Warning = strictyaml.Warning // only shown
 )
 
 // HasErrors reports whether any finding is an error.
-func HasErrors(findings []Finding) bool { return strict.HasErrors(findings) }
+func HasErrors(findings []Finding) bool { return strictyaml.HasErrors(findings) }
 
 // FindingsError returns nil if no finding is an error, else an error with exit
 // code 3 and one line per error.
@@ -45,7 +45,7 @@ func FindingsError(doing string, findings []Finding) error {
 func Rules() []Rule {
 	fail := func(id, summary string) Rule { return Rule{ID: id, Severity: Error, Summary: summary} }
 	warn := func(id, summary string) Rule { return Rule{ID: id, Severity: Warning, Summary: summary} }
-	return append(strict.Rules(),
+	return append(strictyaml.Rules(),
 		fail("one-document", "An Installer is the only document in its file, and `lint` accepts one Installer and one Application at a time."),
 		fail("api-version", "The apiVersion is "+APIVersion+"."),
 		fail("kind", "The kind is "+Kind+"."),

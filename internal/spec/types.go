@@ -8,8 +8,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-
-	"github.com/plinthdev/plinth/internal/spec/form"
 )
 
 // The type of an Installer manifest.
@@ -138,7 +136,7 @@ func (i *Installer) AddOns() []Pin {
 // NodePorts returns the first and last node port, or zeros if the range is not
 // valid.
 func (n Network) NodePorts() (first, last int) {
-	first, last, _ = form.ParsePortRange(n.NodePortRange)
+	first, last, _ = ParsePortRange(n.NodePortRange)
 	return first, last
 }
 

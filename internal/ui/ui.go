@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/plinthdev/plinth/internal/step"
-	"github.com/plinthdev/plinth/internal/ui/runlog"
 )
 
 // Renderer shows the events of one run. It is safe for concurrent use.
@@ -99,7 +98,7 @@ type Options struct {
 	Mode    Mode
 	Out     io.Writer        // standard output, for JSON events
 	Err     io.Writer        // standard error, for everything else
-	Secrets *runlog.Secrets  // masked in all output; nil for none
+	Secrets *Secrets         // masked in all output; nil for none
 	Now     func() time.Time // the clock
 }
 
@@ -125,7 +124,7 @@ func selectRenderer(o Options) Renderer {
 // maskingRenderer masks secrets in everything that it passes to next.
 type maskingRenderer struct {
 	next    Renderer
-	secrets *runlog.Secrets
+	secrets *Secrets
 }
 
 var _ Renderer = maskingRenderer{}

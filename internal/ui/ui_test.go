@@ -12,7 +12,6 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/step"
 	"github.com/plinthdev/plinth/internal/testkit"
-	"github.com/plinthdev/plinth/internal/ui/runlog"
 )
 
 func compareGolden(t *testing.T, name, got string) {
@@ -108,7 +107,7 @@ func eventScript() []step.Event {
 
 // playPlain passes the events of eventScript to a plain renderer and lets one
 // second pass at a time.
-func playPlain(w io.Writer, secrets *runlog.Secrets, verbose bool) error {
+func playPlain(w io.Writer, secrets *Secrets, verbose bool) error {
 	p := newPlain(Options{Err: w, Now: time.Now, Mode: Mode{Verbose: verbose}}, time.NewTicker(time.Hour))
 	r := maskingRenderer{p, secrets}
 	events := eventScript()
@@ -124,7 +123,7 @@ func playPlain(w io.Writer, secrets *runlog.Secrets, verbose bool) error {
 }
 
 func TestPlainRenderer_WritesChangesAndHeartbeats(t *testing.T) {
-	var secrets runlog.Secrets
+	var secrets Secrets
 	secrets.Hide("hunter22")
 	var out bytes.Buffer
 	if err := playPlain(&out, &secrets, false); err != nil {
@@ -139,7 +138,7 @@ func TestPlainRenderer_WritesChangesAndHeartbeats(t *testing.T) {
 }
 
 func TestEventRenderer_WritesOneJSONObjectPerLine(t *testing.T) {
-	var secrets runlog.Secrets
+	var secrets Secrets
 	secrets.Hide("hunter22")
 	var out, notes bytes.Buffer
 	r := New(Options{Mode: Mode{Progress: Events}, Out: &out, Err: &notes, Secrets: &secrets, Now: time.Now})

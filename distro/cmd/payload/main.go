@@ -14,7 +14,7 @@ import (
 	"syscall"
 
 	"github.com/plinthdev/plinth/distro/build"
-	"github.com/plinthdev/plinth/distro/workshop"
+	"github.com/plinthdev/plinth/distro/builder"
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
@@ -80,7 +80,7 @@ func runCommand(ctx context.Context, e *build.Engine, args, only []string) (stri
 		if !ok || r.Module == "" {
 			return "", problem.Newf(problem.ExitUsage, "find module "+args[1], fmt.Sprintf("recipes are: %v", e.Set.Order), "no recipe with this name has a module")
 		}
-		return workshop.ModuleDir(ctx, r)
+		return builder.ModuleDir(ctx, r)
 	}
 	return "", problem.Newf(problem.ExitUsage, "run payload", usage, "unknown command %q", strings.Join(args, " "))
 }

@@ -1,0 +1,244 @@
+package pull
+
+import (
+	"archive/tar"
+	"bufio"
+	"cmp"
+	"compress/gzip"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/url"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/plinthdev/plinth/airgap/build"
+	"github.com/plinthdev/plinth/airgap/fetch"
+	"github.com/plinthdev/plinth/airgap/format"
+)
+
+// maxFileSize is the maximum size of an unpacked host file in bytes.
+const maxFileSize = 4 << 30
+
+// maxChecksumListSize is the maximum size of a checksum file in bytes.
+const maxChecksumListSize = 1 << 20
+
+// Release describes where a host file is published. {version} and {arch} in the
+// paths are replaced by the requested version and architecture.
+type Release struct {
+	Name          string            // name of the host file
+	Base          string            // URL in front of the paths
+	Path          string            // path of the download
+	ChecksumsPath string            // path of a file in sha256sum format that lists the download; not used if Checksums has an entry
+	Checksums     map[string]string // pinned SHA-256 (hex) of the download, by "version/arch"
+	Member        string            // path of the file in the download, a .tar.gz; "" if the download is the file
+	Licenses      string            // SPDX expression
+}
+
+// UpstreamReleases returns the release pages of the projects themselves: k0s (whose
+// release workflow writes sha256sums.txt) and KOTS.
+func UpstreamReleases() []Release {
+	return []Release{
+		{Name: "k0s", Base: "https://github.com/k0sproject/k0s/releases/download", Licenses: "Apache-2.0",
+			Path: "{version}/k0s-{version}-{arch}", ChecksumsPath: "{version}/sha256sums.txt"},
+		{Name: "kots", Base: "https://github.com/replicatedhq/kots/releases/download", Licenses: "Apache-2.0",
+			Path: "v{version}/kots_linux_{arch}.tar.gz", ChecksumsPath: "v{version}/kots_{version}_checksums.txt", Member: "kots"},
+	}
+}
+
+// urlFor returns the URL of a path pattern. A "+" in the version is escaped, as GitHub
+// requires.
+func (r Release) urlFor(pattern, version, arch string) string {
+	return strings.TrimRight(r.Base, "/") + "/" + fillPattern(pattern, url.QueryEscape(version), arch)
+}
+
+// fillPattern returns a path pattern with version and architecture inserted.
+func fillPattern(pattern, version, arch string) string {
+	return strings.NewReplacer("{version}", version, "{arch}", arch).Replace(pattern)
+}
+
+// fetchHostFile downloads a host file, unless the folder has that version.
+func (f *fetcher) fetchHostFile(ctx context.Context, want build.HostFile) error {
+	if f.hasHostFile(want) {
+		return nil
+	}
+	i := slices.IndexFunc(f.req.Releases, func(r Release) bool { return r.Name == want.Name })
+	if i < 0 {
+		return fmt.Errorf("host file %s: its download location is unknown", want.Name)
+	}
+	release := f.req.Releases[i]
+	var sum string
+	err := f.retryFetch(ctx, func() (err error) {
+		sum, err = f.fetchChecksum(ctx, release, want.Version)
+		return err
+	})
+	if err == nil {
+		err = f.retryFetch(ctx, func() error { return f.downloadRelease(ctx, release, want.Version, sum) })
+	}
+	if err != nil {
+		return fmt.Errorf("host file %s %s: %w", want.Name, want.Version, err)
+	}
+	return nil
+}
+
+// hasHostFile reports whether the folder has that version of a host file with all its
+// blobs.
+func (f *fetcher) hasHostFile(want build.HostFile) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	platform := &ocispec.Platform{OS: f.os, Architecture: f.arch}
+	key := indexKey(ocispec.Descriptor{Platform: platform, Annotations: hostFileAnnotations(want.Name, want.Version, "")})
+	return slices.ContainsFunc(f.index.Manifests, func(d ocispec.Descriptor) bool { return indexKey(d) == key && f.folder.Has(d) })
+}
+
+// hostFileAnnotations returns the annotations of a host file's descriptor.
+func hostFileAnnotations(name, version, licenses string) map[string]string {
+	a := map[string]string{format.AnnotationKind: string(format.KindHost), ocispec.AnnotationTitle: name, ocispec.AnnotationVersion: version}
+	if licenses != "" {
+		a[ocispec.AnnotationLicenses] = licenses
+	}
+	return a
+}
+
+// fetchChecksum returns the SHA-256 (hex) that the download must have: the pinned one,
+// or the one in the release's own list, which is authenticated by TLS only.
+func (f *fetcher) fetchChecksum(ctx context.Context, r Release, version string) (string, error) {
+	if sum, ok := r.Checksums[version+"/"+f.arch]; ok {
+		return sum, nil
+	}
+	if r.ChecksumsPath == "" {
+		return "", fmt.Errorf("%w: no checksum is known", fetch.ErrUnusable)
+	}
+	from := r.urlFor(r.ChecksumsPath, version, f.arch)
+	resp, err := f.openURL(ctx, from)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	name := path.Base(fillPattern(r.Path, version, f.arch))
+	lines := bufio.NewScanner(io.LimitReader(resp.Body, maxChecksumListSize))
+	for lines.Scan() {
+		fields := strings.Fields(lines.Text())
+		if len(fields) == 2 && strings.TrimPrefix(fields[1], "*") == name {
+			return fields[0], nil
+		}
+	}
+	return "", cmp.Or(lines.Err(), fmt.Errorf("%w: %s does not list %s", fetch.ErrUnusable, from, name))
+}
+
+// packedFile is a compressed host file: its blob, and the digest and size of its
+// content.
+type packedFile struct {
+	blob  ocispec.Descriptor
+	plain digest.Digest
+	size  int64
+}
+
+// downloadRelease streams a host file into the folder: it verifies the checksum,
+// extracts the file from its archive and compresses it. The file is stored only if
+// the checksum of the download is sum.
+func (f *fetcher) downloadRelease(ctx context.Context, r Release, version, sum string) error {
+	from := r.urlFor(r.Path, version, f.arch)
+	resp, err := f.openURL(ctx, from)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	f.meter.AddTotal(max(resp.ContentLength, 0))
+	body := progressReader{resp.Body, f}
+	var p packedFile
+	p.blob, err = f.folder.Add(format.TypeFile, func(w io.Writer) error {
+		hash := sha256.New()
+		tee := io.TeeReader(body, hash)
+		wrong := p.packMember(w, tee, r.Member)
+		// Read the rest for the checksum. Check the checksum first: if it is wrong,
+		// that explains any other error.
+		if _, err := io.Copy(io.Discard, tee); err != nil {
+			return fmt.Errorf("%s: %w", from, err)
+		}
+		if got := hex.EncodeToString(hash.Sum(nil)); !strings.EqualFold(got, sum) {
+			return fmt.Errorf("%s has SHA-256 %s, expected %s", from, got, sum)
+		}
+		if wrong != nil {
+			return fmt.Errorf("%w: %s: %w", fetch.ErrUnusable, from, wrong)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return f.addHostFile(p, r, version)
+}
+
+// packMember compresses the member of a download to w and records the digest and
+// size of its content.
+func (p *packedFile) packMember(w io.Writer, download io.Reader, member string) error {
+	file, err := openMember(download, member)
+	if err != nil {
+		return err
+	}
+	sum := digest.SHA256.Digester()
+	z, err := zstd.NewWriter(w, zstd.WithEncoderLevel(zstd.SpeedBetterCompression), zstd.WithEncoderConcurrency(1))
+	if err != nil {
+		return err
+	}
+	p.size, err = io.Copy(io.MultiWriter(z, sum.Hash()), io.LimitReader(file, maxFileSize+1))
+	if err != nil {
+		return err
+	}
+	if p.size > maxFileSize {
+		return fmt.Errorf("it unpacks to more than %d bytes", int64(maxFileSize))
+	}
+	p.plain = sum.Digest()
+	return z.Close()
+}
+
+// openMember returns the content of a member of a .tar.gz; for "", the download
+// itself.
+func openMember(download io.Reader, member string) (io.Reader, error) {
+	if member == "" {
+		return download, nil
+	}
+	gz, err := gzip.NewReader(download)
+	if err != nil {
+		return nil, err
+	}
+	for r := tar.NewReader(gz); ; {
+		h, err := r.Next()
+		if err != nil {
+			return nil, fmt.Errorf("the archive does not contain %s: %w", member, err)
+		}
+		if path.Clean(h.Name) == member && h.Typeflag == tar.TypeReg {
+			return r, nil
+		}
+	}
+}
+
+// addHostFile stores the manifest of a host file and adds it to the index.
+func (f *fetcher) addHostFile(p packedFile, r Release, version string) error {
+	p.blob.Annotations = map[string]string{ocispec.AnnotationTitle: r.Name, format.AnnotationMode: "0755",
+		format.AnnotationDigest: p.plain.String(), format.AnnotationSize: fmt.Sprint(p.size)}
+	empty, err := f.folder.Add(ocispec.MediaTypeEmptyJSON, func(w io.Writer) error {
+		_, err := io.WriteString(w, "{}")
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	manifest := ocispec.Manifest{MediaType: ocispec.MediaTypeImageManifest, ArtifactType: format.TypeHost, Config: empty, Layers: []ocispec.Descriptor{p.blob}}
+	manifest.SchemaVersion = 2
+	desc, err := f.folder.Add(ocispec.MediaTypeImageManifest, func(w io.Writer) error { return json.NewEncoder(w).Encode(manifest) })
+	if err != nil {
+		return err
+	}
+	desc.ArtifactType, desc.Annotations = format.TypeHost, hostFileAnnotations(r.Name, version, r.Licenses)
+	return f.addToIndex(desc)
+}

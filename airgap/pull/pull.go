@@ -1,0 +1,135 @@
+// Package pull downloads images from their registries and host files from their
+// release pages into an OCI image layout, from which a bundle can be built. It
+// rejects plain HTTP except on this machine, downloads without a known checksum,
+// and content with a wrong digest. Images keep their upstream manifests and layers
+// byte for byte.
+package pull
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/plinthdev/plinth/airgap/blob"
+	"github.com/plinthdev/plinth/airgap/build"
+	"github.com/plinthdev/plinth/airgap/fetch"
+	"github.com/plinthdev/plinth/airgap/format"
+	"github.com/plinthdev/plinth/internal/problem"
+)
+
+// maxParallel is how many images or files are downloaded at the same time.
+const maxParallel = 3
+
+// Request describes what to download and where to store it.
+type Request struct {
+	Folder    string   // OCI image layout; created if missing, and existing content is not downloaded again
+	Images    []string // full references
+	HostFiles []build.HostFile
+	Releases  []Release               // download locations of host files; nil means UpstreamReleases()
+	Platform  string                  // "" means linux/amd64
+	Progress  func(done, total int64) // in bytes; may be nil
+	Transport http.RoundTripper       // nil means http.DefaultTransport
+	Backoff   time.Duration           // delay before the first retry, tripled each time; 0 means one second
+}
+
+// fetcher executes a Request.
+type fetcher struct {
+	req       Request
+	folder    blob.Folder
+	transport http.RoundTripper
+	meter     *blob.Progress
+	os        string
+	arch      string
+
+	mu    sync.Mutex
+	index ocispec.Index
+}
+
+// Fetch downloads everything that req requests into its folder. It does not stop at
+// the first failure and reports all of them. What was downloaded is kept, so the
+// next call resumes. Errors are Problems with the exit code for a bad bundle.
+func Fetch(ctx context.Context, req Request) error {
+	fail := func(err error) error {
+		return problem.New(problem.ExitBundle, "download the bundle's content", err,
+			"check the versions, the network, proxy settings and `docker login`; then run the same command again: it resumes")
+	}
+	f, err := newFetcher(req)
+	if err != nil {
+		return fail(err)
+	}
+	group, wrong := errgroup.Group{}, make([]error, len(req.Images)+len(req.HostFiles))
+	group.SetLimit(maxParallel)
+	for i, file := range req.HostFiles {
+		group.Go(func() error {
+			wrong[i] = f.fetchHostFile(ctx, file)
+			return nil
+		})
+	}
+	for i, ref := range req.Images {
+		group.Go(func() error {
+			wrong[len(req.HostFiles)+i] = f.fetchImage(ctx, ref)
+			return nil
+		})
+	}
+	_ = group.Wait() // the errors are in wrong
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err := errors.Join(wrong...); err != nil {
+		return fail(err)
+	}
+	f.meter.Finish()
+	return nil
+}
+
+func newFetcher(req Request) (*fetcher, error) {
+	folder, err := blob.CreateFolder(req.Folder)
+	if err != nil {
+		return nil, err
+	}
+	index, err := folder.Index()
+	if err != nil {
+		return nil, err
+	}
+	if req.Releases == nil {
+		req.Releases = UpstreamReleases()
+	}
+	if req.Transport == nil {
+		req.Transport = http.DefaultTransport
+	}
+	f := &fetcher{req: req, folder: folder, index: index, transport: fetch.RequireTLS(req.Transport), meter: blob.NewProgress(0, req.Progress)}
+	f.os, f.arch, _ = strings.Cut(cmp.Or(req.Platform, "linux/amd64"), "/")
+	return f, nil
+}
+
+// addToIndex adds a descriptor to the folder's index. It replaces the one with the
+// same indexKey.
+func (f *fetcher) addToIndex(desc ocispec.Descriptor) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	desc.Platform = &ocispec.Platform{OS: f.os, Architecture: f.arch}
+	f.index.Manifests = slices.DeleteFunc(f.index.Manifests, func(old ocispec.Descriptor) bool { return indexKey(old) == indexKey(desc) })
+	f.index.Manifests = append(f.index.Manifests, desc)
+	return f.folder.SetIndex(f.index)
+}
+
+// indexKey returns the key that is unique within a folder's index.
+func indexKey(desc ocispec.Descriptor) string {
+	key := fmt.Sprintf("%s %s", format.DescriptorKind(desc), format.DescriptorName(desc))
+	if p := desc.Platform; p != nil {
+		key += " " + p.OS + "/" + p.Architecture
+	}
+	if format.DescriptorKind(desc) == format.KindHost { // a folder can have several versions of a host file
+		key += " " + desc.Annotations[ocispec.AnnotationVersion]
+	}
+	return key
+}

@@ -1,0 +1,51 @@
+// Package checks contains every host check of Plinth, in the order of the report,
+// and the request for the facts that the checks need.
+package checks
+
+import (
+	"slices"
+
+	hp "github.com/plinthdev/plinth/hostpreflight"
+	"github.com/plinthdev/plinth/internal/facts"
+)
+
+// All returns every check, in the order of the report.
+func All() []hp.Check {
+	return slices.Concat(MachineChecks(), TimeChecks(), KernelChecks(), SettingsChecks(), DiskChecks(), BenchmarkChecks(),
+		NetworkChecks(), OnlineChecks(), PortChecks(), SecurityChecks(), ConflictChecks(), PeerChecks())
+}
+
+// FactsRequest returns the facts that internal/probe must gather for the checks of
+// an install with requirements req.
+func FactsRequest(req hp.Requirements) facts.Request {
+	r := facts.Request{
+		Ports:    PortsToBind(req),
+		Commands: append(MachineCommands(), SecurityCommands()...),
+		Lookups:  NetworkLookups(),
+		Units:    slices.Concat(NetworkUnits(), ConflictUnits(), SecurityUnits()),
+		Sysctls:  Sysctls(),
+		Sources:  req.Sources,
+		Proxy:    req.Proxy,
+	}
+	for _, d := range req.WritePaths {
+		r.Paths = append(r.Paths, d.Path)
+		if d.Pods {
+			r.DataDirs = append(r.DataDirs, d.Path)
+			addBenchmarks(&r, req, d.Path)
+		}
+	}
+	return r
+}
+
+// addBenchmarks adds the benchmarks to r, on the disk that holds etcd and the
+// images at path data. It adds none when they are skipped (--quick), when k0s runs
+// here already, or before an upgrade.
+func addBenchmarks(r *facts.Request, req hp.Requirements, data string) {
+	if req.Quick || req.Owned.Installed || r.WritePath != "" || req.Verb == hp.Upgrade {
+		return
+	}
+	r.WritePath, r.MeasureCore = data, true
+	if !req.IsWorker() {
+		r.FsyncPath = data + "/etcd"
+	}
+}

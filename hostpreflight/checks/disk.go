@@ -1,0 +1,245 @@
+package checks
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	hp "github.com/plinthdev/plinth/hostpreflight"
+	"github.com/plinthdev/plinth/internal/facts"
+)
+
+// DiskChecks returns the checks of every path in Requirements.WritePaths. The sizes
+// are those of the caller, not estimates.
+func DiskChecks() []hp.Check {
+	return []hp.Check{
+		{ID: "disk-space", Group: "Disk", Title: "Free space", Severity: hp.Fail,
+			Expected:  "enough space on each file system for everything that will be written there, according to the bundle's index",
+			Rationale: "an install that runs out of space halfway leaves a broken host.",
+			Run:       checkEachMount(checkDiskSpace)},
+		{ID: "disk-eviction", Group: "Disk", Title: "Free space for kubelet", Severity: hp.Fail,
+			Expected:  "at least 15 % free after the install on the file systems of images and pods (or kubelet's configured threshold); warns below 5 points more",
+			Rationale: "kubelet evicts pods and deletes images when less than 15 % of the image file system is free (the Kubernetes default).",
+			Run:       checkEachMount(checkEviction)},
+		{ID: "disk-inodes", Group: "Disk", Title: "Free inodes", Severity: hp.Fail,
+			Expected:  "at least 5 % free on the file systems of images and pods; warns below 10 %",
+			Rationale: "kubelet evicts pods when less than 5 % is free (the Kubernetes default).",
+			Run:       checkEachMount(checkInodes)},
+		{ID: "disk-mount-options", Group: "Disk", Title: "Mount options", Severity: hp.Fail,
+			Expected:  "writable, and not noexec where programs are run from",
+			Rationale: "k0s unpacks its programs below its data directory and runs them there.",
+			Run:       checkEachMount(checkMountOptions)},
+		{ID: "disk-filesystem", Group: "Disk", Title: "File system type", Severity: hp.Fail,
+			Expected:  "ext4, xfs or btrfs for images and pods",
+			Rationale: "overlayfs does not work on network, memory, FAT and other overlay file systems; other types are rarely used.",
+			Run:       checkEachMount(checkFilesystem)},
+		{ID: "disk-ftype", Group: "Disk", Title: "XFS ftype", Severity: hp.Fail,
+			Expected:  "XFS created with ftype=1 for images and pods",
+			Rationale: "overlayfs does not work on XFS without ftype (kernel's overlayfs page); XFS file systems created before 2016 do not have it.",
+			Run:       checkEachMount(checkFType)},
+		{ID: "disk-permissions", Group: "Disk", Title: "Parent directory permissions", Severity: hp.Fail,
+			Expected:  "directories above k0s's data that every user can enter (mode o+x)",
+			Rationale: "etcd and the API server run as their own users and cannot reach their files otherwise (Embedded Cluster requires it).",
+			Run:       checkEachPath(checkDirPermissions)},
+		{ID: "disk-symlink", Group: "Disk", Title: "Symbolic links", Severity: hp.Warn,
+			Expected:  "no symbolic link in the path of images and pods",
+			Rationale: "kubelet and containerd see different paths for the same file; Embedded Cluster does not allow it.",
+			Run:       checkEachPath(checkSymlink)},
+	}
+}
+
+// volume is one file system and the paths on it that the install writes to.
+type volume struct {
+	facts.Disk
+	paths []hp.WritePath
+}
+
+// requiredBytes returns the sum of all that will be written to v.
+func (v volume) requiredBytes() (sum uint64) {
+	for _, d := range v.paths {
+		sum += d.Bytes
+	}
+	return sum
+}
+
+func (v volume) anyPath(is func(hp.WritePath) bool) bool { return slices.ContainsFunc(v.paths, is) }
+
+func holdsPods(d hp.WritePath) bool { return d.Pods }
+
+func (v volume) String() string { return fmt.Sprintf("%s (%s)", v.Mount, v.FSType) }
+
+// checkEachMount returns a check that calls check for every file system that the
+// install writes to and returns the worst result. Two paths on one file system
+// need the sum of their sizes. check returns false when it does not apply.
+func checkEachMount(check func(volume, hp.Requirements) (hp.Result, bool)) func(facts.Facts, hp.Requirements) hp.Result {
+	return func(f facts.Facts, req hp.Requirements) hp.Result {
+		var all []hp.Result
+		var volumes []volume
+		for _, d := range req.WritePaths {
+			have, ok := f.Disk(d.Path)
+			if !ok {
+				all = append(all, hp.Undetermined(d.Path+": "+unknownDiskReason(f, d.Path)))
+				continue
+			}
+			i := slices.IndexFunc(volumes, func(v volume) bool { return v.Mount == have.Mount })
+			if i < 0 {
+				i, volumes = len(volumes), append(volumes, volume{Disk: have})
+			}
+			volumes[i].paths = append(volumes[i].paths, d)
+		}
+		for _, v := range volumes {
+			if r, ok := check(v, req); ok {
+				all = append(all, r)
+			}
+		}
+		return worstOrPassed(all)
+	}
+}
+
+// checkEachPath returns a check that calls check for every path that the install
+// writes to and returns the worst result. check returns false when it does not apply.
+func checkEachPath(check func(facts.Disk, hp.WritePath) (hp.Result, bool)) func(facts.Facts, hp.Requirements) hp.Result {
+	return func(f facts.Facts, req hp.Requirements) hp.Result {
+		var all []hp.Result
+		for _, d := range req.WritePaths {
+			have, ok := f.Disk(d.Path)
+			if !ok {
+				all = append(all, hp.Undetermined(d.Path+": "+unknownDiskReason(f, d.Path)))
+			} else if r, ok := check(have, d); ok {
+				all = append(all, r)
+			}
+		}
+		return worstOrPassed(all)
+	}
+}
+
+// unknownDiskReason returns why f contains no facts about the disk of path.
+func unknownDiskReason(f facts.Facts, path string) string {
+	if why := f.UnknownReason(facts.FactDisk + ":" + path); why != "" {
+		return why
+	}
+	return "it was not checked"
+}
+
+// worstOrPassed returns the worst result, or a pass when all is empty.
+func worstOrPassed(all []hp.Result) hp.Result {
+	if len(all) == 0 {
+		return hp.Passed("no path that this check applies to")
+	}
+	return hp.WorstResult(all)
+}
+
+func checkDiskSpace(v volume, _ hp.Requirements) (hp.Result, bool) {
+	need := v.requiredBytes()
+	if v.Available >= need {
+		return hp.Passed("%s: %s free, %s needed", v, hp.FormatBytes(v.Available), hp.FormatBytes(need)), true
+	}
+	var parts []string
+	for _, d := range v.paths {
+		if d.Bytes > 0 {
+			parts = append(parts, fmt.Sprintf("%s for %s (%s)", hp.FormatBytes(d.Bytes), d.Path, d.Purpose))
+		}
+	}
+	return hp.Failed(freeSpaceFix(v), "%s: %s free, %s needed: %s", v, hp.FormatBytes(v.Available), hp.FormatBytes(need), strings.Join(parts, ", ")), true
+}
+
+// freeSpaceFix returns how to find what uses the space of v.
+func freeSpaceFix(v volume) string {
+	return fmt.Sprintf("free space (sudo du -xh -d2 %s | sort -h | tail shows what uses it) or use a larger disk", v.Mount)
+}
+
+func checkEviction(v volume, req hp.Requirements) (hp.Result, bool) {
+	if !v.anyPath(holdsPods) || v.Size == 0 {
+		return hp.Result{}, false
+	}
+	limit := float64(req.EvictBelow)
+	if req.EvictBelow == 0 {
+		limit = 15
+	}
+	after := float64(v.Available) - float64(v.requiredBytes())
+	share := max(0, after*100/float64(v.Size))
+	found := fmt.Sprintf("%s: %.1f %% of %s will be free", v, share, hp.FormatBytes(v.Size))
+	switch {
+	case share < limit:
+		return hp.Failed(freeSpaceFix(v), "%s", found).WithExpected("at least %.0f %%, or kubelet evicts pods and deletes images", limit), true
+	case share < limit+5:
+		return hp.Warned(freeSpaceFix(v), "%s, close to the %.0f %% below which kubelet evicts pods", found, limit), true
+	}
+	return hp.Passed("%s", found), true
+}
+
+func checkInodes(v volume, _ hp.Requirements) (hp.Result, bool) {
+	if !v.anyPath(holdsPods) || v.Inodes == 0 { // btrfs and some others have no fixed number
+		return hp.Result{}, false
+	}
+	share := float64(v.InodesFree) * 100 / float64(v.Inodes)
+	found := fmt.Sprintf("%s: %.0f %% free", v, share)
+	const fix = "delete small files that are not needed, or use a file system with more inodes"
+	switch {
+	case share < 5:
+		return hp.Failed(fix, "%s", found), true
+	case share < 10:
+		return hp.Warned(fix, "%s", found), true
+	}
+	return hp.Passed("%s", found), true
+}
+
+func checkMountOptions(v volume, _ hp.Requirements) (hp.Result, bool) {
+	has := func(o string) bool { return slices.Contains(v.Options, o) }
+	switch {
+	case has("ro"):
+		return hp.Failed("sudo mount -o remount,rw "+v.Mount, "%s is mounted read-only", v), true
+	case has("noexec") && v.anyPath(func(d hp.WritePath) bool { return d.Exec }):
+		return hp.Failed("sudo mount -o remount,exec "+v.Mount+", and remove noexec from /etc/fstab", "%s is mounted noexec", v), true
+	}
+	return hp.Passed("%s writable", v.Mount), true
+}
+
+func checkFilesystem(v volume, _ hp.Requirements) (hp.Result, bool) {
+	if !v.anyPath(holdsPods) {
+		return hp.Result{}, false
+	}
+	const fix = "use a disk with ext4 or xfs"
+	switch t := v.FSType; {
+	case slices.Contains([]string{"ext4", "xfs", "btrfs"}, t):
+		return hp.Passed("%s", v), true
+	case strings.HasPrefix(t, "nfs"), strings.HasPrefix(t, "fuse"), slices.Contains(
+		[]string{"cifs", "smb3", "9p", "overlay", "tmpfs", "ramfs", "vfat", "exfat", "ntfs", "ntfs3", "squashfs", "erofs"}, t):
+		return hp.Failed(fix, "%s cannot hold container images", v), true
+	}
+	return hp.Warned(fix, "%s is not known to work for container images", v), true
+}
+
+func checkFType(v volume, _ hp.Requirements) (hp.Result, bool) {
+	switch {
+	case !v.anyPath(holdsPods):
+		return hp.Result{}, false
+	case v.FSType != "xfs":
+		return hp.Passed("%s does not need it", v), true
+	case v.FType == "":
+		return hp.Undetermined(v.String() + " does not report its ftype"), true
+	case v.FType == "0":
+		return hp.Failed("use a disk formatted with: mkfs.xfs -n ftype=1 (ftype cannot be changed later)", "%s has ftype=0", v), true
+	}
+	return hp.Passed("%s has ftype=1", v), true
+}
+
+func checkDirPermissions(have facts.Disk, d hp.WritePath) (hp.Result, bool) {
+	switch {
+	case !d.Pods:
+		return hp.Result{}, false
+	case have.Closed != "":
+		return hp.Failed("sudo chmod o+x "+have.Closed, "%s, a parent directory of %s, can be entered only by its owner and group", have.Closed, d.Path), true
+	}
+	return hp.Passed("all parent directories of %s can be entered", d.Path), true
+}
+
+func checkSymlink(have facts.Disk, d hp.WritePath) (hp.Result, bool) {
+	switch {
+	case !d.Pods:
+		return hp.Result{}, false
+	case have.Symlink != "":
+		return hp.Warned("mount the disk at the directory itself instead of using the link "+have.Symlink, "%s is a symbolic link", have.Symlink), true
+	}
+	return hp.Passed("none in the path of %s", d.Path), true
+}

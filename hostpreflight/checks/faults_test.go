@@ -1,0 +1,281 @@
+package checks
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	hp "github.com/plinthdev/plinth/hostpreflight"
+	"github.com/plinthdev/plinth/internal/facts"
+)
+
+// fault is one problem on a host that has no other problems.
+type fault struct {
+	id, name string
+	state    hp.State
+	edit     func(*facts.Facts, *hp.Requirements)
+}
+
+func faults() []fault {
+	return slices.Concat(machineFaults(), kernelFaults(), diskFaults(), networkFaults(), portFaults(), existingFaults(),
+		settingsFaults(), measuredFaults(), onlineFaults(), guardFaults(), peerFaults())
+}
+
+func machineFaults() []fault {
+	return []fault{
+		{"root", "a normal user", hp.Fail, func(f *facts.Facts, _ *hp.Requirements) { f.Privilege.UID = 1000 }},
+		{"capabilities", "a container", hp.Fail, func(f *facts.Facts, _ *hp.Requirements) { f.Privilege.Missing = []string{"net_admin", "sys_admin"} }},
+		{"capabilities", "without sys_resource", hp.Warn, func(f *facts.Facts, _ *hp.Requirements) { f.Privilege.Missing = []string{"sys_resource"} }},
+		{"systemd", "another init system", hp.Fail, func(f *facts.Facts, _ *hp.Requirements) { f.Systemd = facts.Systemd{} }},
+		{"systemd", "still booting", hp.Warn, func(f *facts.Facts, _ *hp.Requirements) { f.Systemd.State = "starting" }},
+		{"systemd", "does not respond", hp.Unknown, func(f *facts.Facts, _ *hp.Requirements) {
+			f.Unknown = []facts.Unknown{{Fact: facts.FactSystemd, Reason: "no answer within 3s"}}
+		}},
+		{"os", "not on the list", hp.Warn, func(f *facts.Facts, _ *hp.Requirements) {
+			f.OS = facts.OS{ID: "fedora", Version: "41", Name: "Fedora Linux 41 (Server Edition)", Arch: "amd64"}
+		}},
+		{"os", "too old", hp.Warn, func(f *facts.Facts, _ *hp.Requirements) {
+			f.OS = facts.OS{ID: "centos", Version: "7", Name: "CentOS Linux 7 (Core)", Arch: "amd64"}
+		}},
+		{"architecture", "another architecture", hp.Fail, func(f *facts.Facts, _ *hp.Requirements) { f.OS.Arch = "arm64" }},
+		{"cpu", "one processor", hp.Fail, func(f *facts.Facts, _ *hp.Requirements) { f.CPU.Count = 1 }},
+		{"cpu", "one processor, worker", hp.Warn, func(f *facts.Facts, req *hp.Requirements) { f.CPU.Count, req.Role = 1, hp.Worker }},
+		{"cpu", "below the vendor's minimum", hp.Fail, func(_ *facts.Facts, req *hp.Requirements) { req.MinCPUs = 8 }},
+		{"cpu-level", "an old processor", hp.Warn, func(f *facts.Facts, _ *hp.Requirements) { f.CPU.Level = 1 }},
+		{"memory", "too little", hp.Fail, func(f *facts.Facts, _ *hp.Requirements) { f.Memory.Total = 1.9e9 }},
+		{"memory", "little", hp.Warn, func(f *facts.Facts, _ *hp.Requirements) { f.Memory.Total = 2.07e9 }},
+		{"memory", "little, worker", hp.Fail, func(f *facts.Facts, req *hp.Requirements) { f.Memory.Total, req.Role = 4e8, hp.Worker }},
+		{"memory", "cannot be read", hp.Unknown, func(f *facts.Facts, _ *hp.Requirements) {
+			f.Unknown = []facts.Unknown{{Fact: facts.FactMemory, Reason: "open /proc/meminfo: permission denied"}}
+		}},
+		{"swap", "on", hp.Warn, func(f *facts.Facts, _ *hp.Requirements) {
+			f.Memory.SwapOn = []facts.Swap{{Path: "/swap.img", Size: 2147479552}}
+		}},
+		{"machine-id", "none", hp.Warn, func(f *facts.Facts, _ *hp.Requirements) { f.MachineID = "" }},
+		{"clock", "clock battery empty", hp.Fail, func(f *facts.Facts, _ *hp.Requirements) { f.Clock.Now = time.Unix(3600, 0) }},
+		{"clock", "before the bundle", hp.Fail, func(_ *facts.Facts, req *hp.Requirements) {
+			req.NotBefore = time.Date(2027, 1, 2, 3, 4, 0, 0, time.UTC)
+		}},
+		{"clock", "far ahead", hp.Fail, func(f *facts.Facts, _ *hp.Requirements) { f.Clock.Now = f.Clock.Now.AddDate(40, 0, 0) }},
+		{"clock-sync", "not synchronized", hp.Warn, func(f *facts.Facts, _ *hp.Requirements) { f.Clock.Synced = false }},
+		{"selinux", "enforcing", hp.Warn, func(f *facts.Facts, _ *hp.Requirements) { f.Security.SELinux = "enforcing" }},
+		{"command-mount", "none", hp.Fail, func(f *facts.Facts, _ *hp.Requirements) { delete(f.Commands, "mount") }},
+		{"command-umount", "none", hp.Fail, func(f *facts.Facts, _ *hp.Requirements) { delete(f.Commands, "umount") }},
+		{"command-useradd", "none", hp.Warn, func(f *facts.Facts, _ *hp.Requirements) {
+			delete(f.Commands, "useradd")
+			delete(f.Commands, "adduser")
+		}},
+	}
+}
+
+// setFeature sets the state of one kernel feature.
+func setFeature(name string, state facts.FeatureState, how string) func(*facts.Facts, *hp.Requirements) {
+	return func(f *facts.Facts, _ *hp.Requirements) {
+		i := slices.IndexFunc(f.Kernel.Features, func(ft facts.Feature) bool { return ft.Name == name })
+		f.Kernel.Features[i] = facts.Feature{Name: name, State: state, How: how}
+	}
+}
+
+func kernelFaults() []fault {
+	missing := func(name string) func(*facts.Facts, *hp.Requirements) {
+		return setFeature(name, facts.Missing, "neither modules.builtin nor modules.dep names it")
+	}
+	return []fault{
+		{"kernel-release", "CentOS 6", hp.Fail, func(f *facts.Facts, _ *hp.Requirements) { f.Kernel.Release = "2.6.32-754.el6.x86_64" }},
+		{"kernel-release", "CentOS 7", hp.Warn, func(f *facts.Facts, _ *hp.Requirements) { f.Kernel.Release = "3.10.0-1160.el7.x86_64" }},
+		{"kernel-release", "no number", hp.Unknown, func(f *facts.Facts, _ *hp.Requirements) { f.Kernel.Release = "custom" }},
+		{"kernel-overlay", "missing", hp.Fail, missing("overlay")},
+		{"kernel-overlay", "missing on Ubuntu", hp.Fail, func(f *facts.Facts, req *hp.Requirements) {
+			f.OS.ID, f.Kernel.Release = "ubuntu", "6.8.0-51-generic"
+			missing("overlay")(f, req)
+		}},
+		{"kernel-overlay", "a module, and no modprobe", hp.Fail, func(f *facts.Facts, req *hp.Requirements) {
+			delete(f.Commands, "modprobe")
+			setFeature("overlay", facts.Module, "modules.dep")(f, req)
+		}},
+		{"kernel-overlay", "not known", hp.Unknown, setFeature("overlay", facts.FeatureUnknown, "this host has neither a kernel configuration nor a list of modules")},
+		{"kernel-namespaces", "missing", hp.Fail, missing("pid_ns")},
+		{"kernel-bridge", "missing", hp.Fail, missing("br_netfilter")},
+		{"kernel-veth", "missing", hp.Fail, missing("veth")},
+		{"kernel-conntrack", "missing", hp.Fail, missing("nf_conntrack")},
+		{"kernel-netfilter", "neither set", hp.Fail, func(f *facts.Facts, req *hp.Requirements) { missing("nf_tables")(f, req); missing("ip_tables")(f, req) }},
+		{"kernel-netfilter", "legacy only", hp.Pass, missing("nf_tables")},
+		{"kernel-xtables", "missing on RHEL", hp.Fail, func(f *facts.Facts, req *hp.Requirements) {
+			f.OS.ID, f.Kernel.Release = "rhel", "5.14.0-570.12.1.el9_6.x86_64"
+			missing("xt_statistic")(f, req)
+		}},
+		{"kernel-ipset", "missing", hp.Fail, missing("ip_set")},
+		{"cgroup-version", "none", hp.Fail, func(f *facts.Facts, _ *hp.Requirements) { f.Cgroup = facts.Cgroup{} }},
+		{"cgroup-version", "1 with Kubernetes 1.33", hp.Warn, func(f *facts.Facts, _ *hp.Requirements) { f.Cgroup.Version, f.Cgroup.Hybrid = 1, false }},
+		{"cgroup-version", "1 with Kubernetes 1.35", hp.Fail, func(f *facts.Facts, req *hp.Requirements) { f.Cgroup.Version, req.KubernetesMinor = 1, 35 }},
+		{"cgroup-controllers", "no memory controller", hp.Fail, func(f *facts.Facts, _ *hp.Requirements) {
+			f.Cgroup = facts.Cgroup{Version: 2, Controllers: []string{"cpu", "cpuset", "io", "pids"}}
+		}},
+	}
+}
+
+// editDisks edits all file systems.
+func editDisks(edit func(*facts.Disk)) func(*facts.Facts, *hp.Requirements) {
+	return func(f *facts.Facts, _ *hp.Requirements) {
+		for i := range f.Disks {
+			edit(&f.Disks[i])
+		}
+	}
+}
+
+func diskFaults() []fault {
+	return []fault{
+		{"disk-space", "too small for the sum", hp.Fail, editDisks(func(d *facts.Disk) { d.Available = 4.1e9 })},
+		{"disk-space", "a disk that does not respond", hp.Unknown, func(f *facts.Facts, _ *hp.Requirements) {
+			f.Disks = f.Disks[:2]
+			f.Unknown = []facts.Unknown{{Fact: "disk:/var/lib/k0s", Reason: "no answer within 3s"}}
+		}},
+		{"disk-eviction", "nearly full", hp.Fail, editDisks(func(d *facts.Disk) { d.Available = 8e9 })},
+		{"disk-eviction", "close to the limit", hp.Warn, editDisks(func(d *facts.Disk) { d.Available = 11.5e9 })},
+		{"disk-eviction", "nearly full, with lower eviction threshold", hp.Pass, func(f *facts.Facts, req *hp.Requirements) {
+			req.EvictBelow = 1
+			editDisks(func(d *facts.Disk) { d.Available = 8e9 })(f, req)
+		}},
+		{"disk-inodes", "few", hp.Fail, editDisks(func(d *facts.Disk) { d.InodesFree = d.Inodes / 25 })},
+		{"disk-inodes", "not many", hp.Warn, editDisks(func(d *facts.Disk) { d.InodesFree = d.Inodes / 12 })},
+		{"disk-mount-options", "read-only", hp.Fail, editDisks(func(d *facts.Disk) { d.Options = []string{"ro", "relatime"} })},
+		{"disk-mount-options", "noexec", hp.Fail, editDisks(func(d *facts.Disk) {
+			if d.Path == "/var/lib/k0s" {
+				d.Mount, d.Options = "/var", []string{"rw", "noexec"}
+			}
+		})},
+		{"disk-filesystem", "NFS", hp.Fail, editDisks(func(d *facts.Disk) { d.FSType = "nfs4" })},
+		{"disk-filesystem", "ZFS", hp.Warn, editDisks(func(d *facts.Disk) { d.FSType = "zfs" })},
+		{"disk-symlink", "to another disk", hp.Warn, editDisks(func(d *facts.Disk) {
+			if d.Path == "/var/lib/k0s" {
+				d.Symlink, d.Exists = "/var/lib/k0s", "/data/k0s"
+			}
+		})},
+	}
+}
+
+func mustPrefix(s string) netip.Prefix { return netip.MustParsePrefix(s) }
+
+func mustAddr(s string) netip.Addr { return netip.MustParseAddr(s) }
+
+// withHostname gives the host another name, which resolves.
+func withHostname(name string) func(*facts.Facts, *hp.Requirements) {
+	return func(f *facts.Facts, _ *hp.Requirements) { f.Hostname, f.Lookups[0].Name = name, name }
+}
+
+// editLookup edits the lookup of the host's own name.
+func editLookup(edit func(*facts.Lookup)) func(*facts.Facts, *hp.Requirements) {
+	return func(f *facts.Facts, _ *hp.Requirements) { edit(&f.Lookups[0]) }
+}
+
+func networkFaults() []fault {
+	return []fault{
+		{"hostname", "upper case", hp.Fail, withHostname("Node-1.Example.com")},
+		{"hostname", "underscore", hp.Fail, withHostname("node_1")},
+		{"hostname", "too long", hp.Fail, withHostname(strings.Repeat("a", 64))},
+		{"hostname", "localhost", hp.Fail, withHostname("localhost.localdomain")},
+		{"hostname-resolves", "no such name", hp.Warn, editLookup(func(l *facts.Lookup) { l.Addresses, l.Error = nil, "no such name" })},
+		{"hostname-resolves", "DNS drops packets", hp.Warn, editLookup(func(l *facts.Lookup) { l.Addresses, l.Error, l.TookMS = nil, "no answer within 1.5s", 1500 })},
+		{"hostname-resolves", "slow", hp.Warn, editLookup(func(l *facts.Lookup) { l.TookMS = 1234 })},
+		{"hostname-resolves", "to another host", hp.Warn, editLookup(func(l *facts.Lookup) { l.Addresses = []netip.Addr{mustAddr("203.0.113.9")} })},
+		{"localhost-resolves", "no such name", hp.Fail, func(f *facts.Facts, _ *hp.Requirements) {
+			f.Lookups[1] = facts.Lookup{Name: "localhost", Error: "no such name"}
+		}},
+		{"localhost-resolves", "to an address", hp.Fail, func(f *facts.Facts, _ *hp.Requirements) {
+			f.Lookups[1].Addresses = []netip.Addr{mustAddr("192.0.2.7")}
+		}},
+		{"nameserver", "none", hp.Warn, func(f *facts.Facts, _ *hp.Requirements) { f.Network.Nameservers = nil }},
+		{"nameserver", "loopback", hp.Warn, func(f *facts.Facts, _ *hp.Requirements) { f.Network.Nameservers = []netip.Addr{mustAddr("127.0.0.1")} }},
+		{"default-route", "none", hp.Fail, func(f *facts.Facts, _ *hp.Requirements) { f.Network.Routes = f.Network.Routes[1:] }},
+		{"node-address", "none", hp.Fail, func(f *facts.Facts, _ *hp.Requirements) { f.Network.Interfaces = f.Network.Interfaces[:1] }},
+		{"node-address", "not on this host", hp.Fail, func(_ *facts.Facts, req *hp.Requirements) { req.NodeIP = mustAddr("10.77.108.99") }},
+		{"cidr-pods", "the host's own network", hp.Fail, func(_ *facts.Facts, req *hp.Requirements) { req.PodCIDR = mustPrefix("10.77.0.0/16") }},
+		{"cidr-pods", "only a link of an earlier cluster", hp.Pass, func(f *facts.Facts, req *hp.Requirements) {
+			f.Network.Routes = append(f.Network.Routes, facts.Route{Destination: mustPrefix("10.244.0.0/24"), Interface: "kube-bridge"})
+			withTraces(facts.Trace{Software: facts.CNI, Kind: "link", Path: "kube-bridge"})(f, req)
+		}},
+		{"cidr-services", "address of the name server", hp.Fail, func(f *facts.Facts, _ *hp.Requirements) { f.Network.Nameservers = []netip.Addr{mustAddr("10.96.0.53")} }},
+		{"firewalld", "on", hp.Warn, func(f *facts.Facts, _ *hp.Requirements) {
+			f.Units = append(f.Units, facts.Unit{Name: "firewalld", Active: "active"})
+		}},
+		{"ufw", "on, worker", hp.Warn, func(f *facts.Facts, req *hp.Requirements) { f.Security.UFW, req.Role = true, hp.Worker }},
+	}
+}
+
+func portFaults() []fault {
+	var all []fault
+	for i, key := range PortsToBind(exampleRequirements()) {
+		check := PortChecks()[i]
+		all = append(all, fault{check.ID, "in use", hp.Fail, func(f *facts.Facts, _ *hp.Requirements) {
+			takePort(f, key.String(), facts.Owner{PID: 812, Program: "/usr/sbin/nginx", Unit: "nginx"})
+		}})
+	}
+	return append(all,
+		fault{"port-kube-apiserver", "in use by a program that is not a service", hp.Fail, func(f *facts.Facts, _ *hp.Requirements) {
+			takePort(f, "6443/tcp", facts.Owner{PID: 4711, Program: "/home/me/server"})
+		}},
+		fault{"port-kube-apiserver", "in use by a process that is not visible", hp.Fail, func(f *facts.Facts, _ *hp.Requirements) {
+			f.Ports[0] = facts.Port{PortKey: f.Ports[0].PortKey, Error: "EADDRINUSE"}
+		}},
+		fault{"port-kube-apiserver", "address does not exist", hp.Fail, func(f *facts.Facts, _ *hp.Requirements) {
+			f.Ports[0] = facts.Port{PortKey: f.Ports[0].PortKey, Error: "EADDRNOTAVAIL"}
+		}},
+		fault{"port-kube-router-bgp", "permission denied", hp.Unknown, func(f *facts.Facts, _ *hp.Requirements) {
+			f.Unknown = []facts.Unknown{{Fact: "port:179/tcp", Reason: "binding it is not permitted (EACCES)"}}
+		}},
+		fault{"port-console", "no console", hp.Skipped, func(_ *facts.Facts, req *hp.Requirements) { req.ConsolePort = 0 }},
+		fault{"port-kubelet", "moved to a port that was not bound", hp.Unknown, func(_ *facts.Facts, req *hp.Requirements) { req.Ports = map[string]int{"kubelet": 10350} }},
+	)
+}
+
+// withTraces adds traces of other software.
+func withTraces(traces ...facts.Trace) func(*facts.Facts, *hp.Requirements) {
+	return func(f *facts.Facts, _ *hp.Requirements) { f.Traces = append(f.Traces, traces...) }
+}
+
+// withPrevious sets the facts of the last run: this host's facts, edited by was.
+func withPrevious(was func(*facts.Facts)) func(*facts.Facts, *hp.Requirements) {
+	return func(f *facts.Facts, req *hp.Requirements) {
+		earlier := *f
+		was(&earlier)
+		req.Previous.Facts = &earlier
+	}
+}
+
+func existingFaults() []fault {
+	return []fault{
+		{"host-changed", "no change", hp.Pass, withPrevious(func(*facts.Facts) {})},
+		{"host-changed", "different name and kernel", hp.Warn, withPrevious(func(was *facts.Facts) { was.Hostname, was.Kernel.Release = "h0", "6.1.0-1-amd64" })},
+		{"host-changed", "less memory, different zone", hp.Warn, withPrevious(func(was *facts.Facts) { was.Memory.Total, was.Clock.Zone = 64e9, "Europe/Berlin" })},
+		{"host-changed", "stored facts are damaged", hp.Unknown, func(_ *facts.Facts, req *hp.Requirements) {
+			req.Previous.Reason = "/var/lib/plinth/facts.json was changed: its digest is not the one in the journal"
+		}},
+		{"existing-k0s", "runs", hp.Fail, func(f *facts.Facts, _ *hp.Requirements) {
+			f.Units = append(f.Units, facts.Unit{Name: "k0scontroller", Active: "active"})
+			f.Traces = []facts.Trace{{Software: facts.K0s, Kind: "file", Path: "/usr/local/bin/k0s"}, {Software: facts.K0s, Kind: "data", Path: "/var/lib/k0s"}}
+		}},
+		{"existing-kubernetes", "kubeadm", hp.Fail, func(f *facts.Facts, _ *hp.Requirements) {
+			f.Units = append(f.Units, facts.Unit{Name: "kubelet", Active: "activating"})
+			f.Traces = []facts.Trace{{Software: facts.Kubeadm, Kind: "data", Path: "/etc/kubernetes"}, {Software: facts.Kubelet, Kind: "file", Path: "/usr/bin/kubelet"}}
+		}},
+		{"existing-kubernetes", "k3s", hp.Fail, func(f *facts.Facts, _ *hp.Requirements) {
+			f.Units = append(f.Units, facts.Unit{Name: "k3s", Active: "inactive"})
+			f.Traces = []facts.Trace{{Software: facts.K3s, Kind: "file", Path: "/usr/local/bin/k3s"}}
+		}},
+		{"existing-container-runtime", "Docker runs", hp.Warn, func(f *facts.Facts, _ *hp.Requirements) {
+			f.Units = append(f.Units, facts.Unit{Name: "docker", Active: "active"}, facts.Unit{Name: "containerd", Active: "active"})
+		}},
+		{"existing-container-runtime", "installed, does not run", hp.Pass, func(f *facts.Facts, _ *hp.Requirements) {
+			f.Units = append(f.Units, facts.Unit{Name: "containerd", Active: "inactive"})
+		}},
+		{"leftover-cni", "two files", hp.Fail, withTraces(
+			facts.Trace{Software: facts.CNI, Kind: "cni-config", Path: "/etc/cni/net.d/10-flannel.conflist"},
+			facts.Trace{Software: facts.CNI, Kind: "cni-config", Path: "/etc/cni/net.d/10-kuberouter.conflist"})},
+		{"leftover-links", "a bridge", hp.Fail, withTraces(facts.Trace{Software: facts.CNI, Kind: "link", Path: "kube-bridge", Detail: "10.244.0.1/24"})},
+		{"leftover-iptables", "rules", hp.Warn, withTraces(facts.Trace{Software: facts.KubeProxy, Kind: "iptables", Detail: "lines with KUBE-: 134"})},
+		{"leftover-iptables", "cannot be queried", hp.Unknown, func(f *facts.Facts, _ *hp.Requirements) {
+			f.Unknown = []facts.Unknown{{Fact: facts.FactIptables, Reason: "this host has neither iptables-save nor nft to ask"}}
+		}},
+	}
+}

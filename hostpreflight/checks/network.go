@@ -1,0 +1,275 @@
+package checks
+
+import (
+	"fmt"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strings"
+
+	hp "github.com/plinthdev/plinth/hostpreflight"
+	"github.com/plinthdev/plinth/internal/facts"
+)
+
+// NetworkChecks returns the checks of names, addresses, routes and firewalls.
+func NetworkChecks() []hp.Check {
+	return []hp.Check{
+		{ID: "hostname", Group: "Network", Title: "Host name", Severity: hp.Fail,
+			Expected:  "lower-case letters, digits, dashes and dots (RFC 1123), at most 63 characters, not localhost",
+			Rationale: "it becomes the node's name and a label value; kubelet converts it to lower case, other components do not.",
+			Run:       hp.RequireFact(facts.FactHostname, checkHostname)},
+		{ID: "hostname-resolves", Group: "Network", Title: "Host name lookup", Severity: hp.Warn,
+			Expected:  "the host's name resolves to an address of this host within 1 s",
+			Rationale: "k0s waits 10 s and kubelet 20 s for it at each start, and the node becomes Ready minutes late.",
+			Run:       hp.RequireFact(facts.FactHostname, checkHostnameLookup)},
+		{ID: "localhost-resolves", Group: "Network", Title: "Lookup of localhost", Severity: hp.Fail,
+			Expected:  "localhost resolves to a loopback address",
+			Rationale: "k0s is linked without the C library's resolver and needs localhost in /etc/hosts or from a name server (k0s's external dependencies).",
+			Run:       hp.RequireFact(facts.FactLookup+":localhost", checkLocalhostLookup)},
+		{ID: "nameserver", Group: "Network", Title: "Name servers", Severity: hp.Warn,
+			Expected:  "a name server in /etc/resolv.conf that pods can reach too",
+			Rationale: "CoreDNS forwards names that it does not know to it; with a loopback address it queries itself.",
+			Run:       hp.RequireFact(facts.FactNetwork, checkNameservers)},
+		{ID: "default-route", Group: "Network", Title: "Default route", Severity: hp.Fail,
+			Expected:  "a default route (on an air-gapped host, to any gateway)",
+			Rationale: "without one, the kernel rejects packets to service addresses before kube-proxy sees them, and k0s cannot determine the node's address.",
+			Run:       hp.RequireFact(facts.FactNetwork, checkDefaultRoute)},
+		{ID: "node-address", Group: "Network", Title: "Node address", Severity: hp.Fail,
+			Expected:  "an IPv4 address on an interface that is up; the configured address, if there is one",
+			Rationale: "the other nodes and the pods connect to this host at this address.",
+			Run:       hp.RequireFact(facts.FactNetwork, checkNodeAddress)},
+		{ID: "cidr-pods", Group: "Network", Title: "Pod network", Severity: hp.Fail,
+			Expected:  "no overlap with the host's routes, addresses and name servers",
+			Rationale: "hosts in an overlapping network can no longer be reached when the cluster runs (spec.network.podCIDR).",
+			Run: hp.RequireFact(facts.FactNetwork, func(f facts.Facts, req hp.Requirements) hp.Result {
+				return checkCIDROverlap(f, req, req.PodCIDR, "podCIDR")
+			})},
+		{ID: "cidr-services", Group: "Network", Title: "Service network", Severity: hp.Fail,
+			Expected:  "no overlap with the host's routes, addresses and name servers",
+			Rationale: "hosts in an overlapping network can no longer be reached when the cluster runs (spec.network.serviceCIDR).",
+			Run: hp.RequireFact(facts.FactNetwork, func(f facts.Facts, req hp.Requirements) hp.Result {
+				return checkCIDROverlap(f, req, req.ServiceCIDR, "serviceCIDR")
+			})},
+		{ID: "firewalld", Group: "Network", Title: "firewalld", Severity: hp.Warn,
+			Expected:  "off, or the ports and networks of the cluster allowed",
+			Rationale: "it drops packets between pods and between nodes.",
+			Run:       hp.RequireFact(facts.FactSystemd, checkFirewalld)},
+		{ID: "ufw", Group: "Network", Title: "ufw", Severity: hp.Warn,
+			Expected:  "off, or the ports and networks of the cluster allowed",
+			Rationale: "it drops packets between pods and between nodes.",
+			Run:       hp.RequireFact(facts.FactSecurity, checkUFW)},
+	}
+}
+
+// NetworkUnits returns the systemd units to query.
+func NetworkUnits() []string { return []string{"firewalld", "systemd-resolved"} }
+
+// isRFC1123Name reports whether s is a DNS subdomain, which Kubernetes requires for
+// the name of a node.
+func isRFC1123Name(s string) bool {
+	return regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`).MatchString(s)
+}
+
+func checkHostname(f facts.Facts, _ hp.Requirements) hp.Result {
+	const set = "sudo hostnamectl set-hostname "
+	name, lower := f.Hostname, strings.ToLower(f.Hostname)
+	switch {
+	case name == "localhost" || strings.HasPrefix(name, "localhost."):
+		return hp.Failed(set+"NAME", "%s", name)
+	case len(name) > 63:
+		return hp.Failed(set+"NAME", "%s has %d characters", name, len(name))
+	case name != lower && isRFC1123Name(lower):
+		return hp.Failed(set+lower, "%s has upper-case letters", name)
+	case !isRFC1123Name(name):
+		return hp.Failed(set+"NAME", "%q has characters that are not allowed in a node's name", name)
+	}
+	return hp.Passed("%s", name)
+}
+
+func checkHostnameLookup(f facts.Facts, _ hp.Requirements) hp.Result {
+	fix := fmt.Sprintf("echo '127.0.1.1 %s' | sudo tee -a /etc/hosts", strings.ToLower(f.Hostname))
+	l, ok := f.Lookup(f.Hostname)
+	if !ok {
+		return hp.Undetermined(f.Hostname + " was not looked up")
+	}
+	slow := l.TookMS >= 1000
+	switch {
+	case l.Error != "" && slow:
+		return hp.Warned(fix, "%s: %s", l.Name, l.Error)
+	case l.Error != "":
+		return hp.Warned(fix, "%s does not resolve: %s", l.Name, l.Error)
+	case slow:
+		return hp.Warned(fix, "%s resolves after %.1f s", l.Name, float64(l.TookMS)/1000)
+	}
+	for _, a := range l.Addresses {
+		if a.IsLoopback() || isHostAddress(f, a) {
+			return hp.Passed("%s → %s in %d ms", l.Name, a, l.TookMS)
+		}
+	}
+	return hp.Warned("remove the wrong address from /etc/hosts or DNS, then: "+fix, "%s resolves to %s, which is not an address of this host", l.Name, formatAddresses(l.Addresses))
+}
+
+func checkLocalhostLookup(f facts.Facts, _ hp.Requirements) hp.Result {
+	const fix = "echo '127.0.0.1 localhost' | sudo tee -a /etc/hosts"
+	l, ok := f.Lookup("localhost")
+	switch {
+	case !ok:
+		return hp.Undetermined("localhost was not looked up")
+	case l.Error != "":
+		return hp.Failed(fix, "localhost does not resolve: %s", l.Error)
+	case !slices.ContainsFunc(l.Addresses, netip.Addr.IsLoopback):
+		return hp.Failed(fix, "localhost resolves to %s", formatAddresses(l.Addresses))
+	}
+	return hp.Passed("localhost → %s", formatAddresses(l.Addresses))
+}
+
+func checkNameservers(f facts.Facts, _ hp.Requirements) hp.Result {
+	servers := f.Network.Nameservers
+	resolved, _ := f.Unit("systemd-resolved")
+	switch {
+	case len(servers) == 0:
+		return hp.Warned("set a name server in /etc/resolv.conf; on an air-gapped host, any address of your network", "/etc/resolv.conf sets no name server")
+	// k0s hands systemd-resolved's own list of servers to kubelet.
+	case slices.ContainsFunc(servers, func(a netip.Addr) bool { return !a.IsLoopback() }), resolved.Active == "active":
+		return hp.Passed("%s", formatAddresses(servers))
+	}
+	return hp.Warned("set a name server in /etc/resolv.conf that is not on this host", "only loopback addresses: %s", formatAddresses(servers))
+}
+
+func checkDefaultRoute(f facts.Facts, _ hp.Requirements) hp.Result {
+	for _, r := range f.Network.Routes {
+		if r.Default() && r.Gateway.IsValid() {
+			return hp.Passed("via %s on %s", r.Gateway, r.Interface)
+		}
+		if r.Default() {
+			return hp.Passed("on %s", r.Interface)
+		}
+	}
+	return hp.Failed("sudo ip route add default via GATEWAY, and make it permanent in the network configuration", "none")
+}
+
+func checkNodeAddress(f facts.Facts, req hp.Requirements) hp.Result {
+	var all []string
+	for _, i := range f.Network.Interfaces {
+		for _, p := range i.Addresses {
+			a := p.Addr()
+			if !i.Up || i.Loopback || isContainerLink(i.Name) {
+				continue
+			}
+			if a == req.NodeIP {
+				return hp.Passed("%s on %s", a, i.Name)
+			}
+			if a.Is4() && a.IsGlobalUnicast() {
+				all = append(all, fmt.Sprintf("%s on %s", a, i.Name))
+			}
+		}
+	}
+	switch {
+	case req.NodeIP.IsValid():
+		return hp.Failed("use an address of this host: ip -brief address lists them", "%s is not on this host, which has %s", req.NodeIP, joinOrNone(all))
+	case len(all) == 0:
+		return hp.Failed("sudo ip address add ADDRESS/LENGTH dev INTERFACE, and make it permanent in the network configuration", "no interface that is up has an IPv4 address")
+	}
+	return hp.Passed("%s", strings.Join(all, ", "))
+}
+
+// isContainerLink reports whether link was created by a container network.
+func isContainerLink(link string) bool {
+	return link == "docker0" || slices.ContainsFunc([]string{"kube-", "cni", "veth", "flannel", "cali", "cilium", "br-"}, func(p string) bool {
+		return strings.HasPrefix(link, p)
+	})
+}
+
+// checkCIDROverlap reports routes, addresses and name servers of the host that
+// overlap with cidr. field is its name in spec.network.
+func checkCIDROverlap(f facts.Facts, req hp.Requirements, cidr netip.Prefix, field string) hp.Result {
+	if !cidr.IsValid() {
+		return hp.Undetermined("the Installer sets none")
+	}
+	if req.Owned.Installed {
+		return hp.Passed("%s, in use by this installation", cidr)
+	}
+	var hits []string
+	hit := func(format string, args ...any) { hits = append(hits, fmt.Sprintf(format, args...)) }
+	leftover := func(link string) bool { // the check leftover-links reports it, with another fix
+		return slices.ContainsFunc(f.Traces, func(t facts.Trace) bool { return t.Kind == "link" && t.Path == link })
+	}
+	for _, r := range f.Network.Routes {
+		if !r.Default() && r.Destination.Overlaps(cidr) && !leftover(r.Interface) {
+			hit("route %s on %s", r.Destination, r.Interface)
+		}
+	}
+	for _, i := range f.Network.Interfaces {
+		for _, p := range i.Addresses {
+			if cidr.Contains(p.Addr()) && !leftover(i.Name) {
+				hit("address %s on %s", p.Addr(), i.Name)
+			}
+		}
+	}
+	for _, a := range f.Network.Nameservers {
+		if cidr.Contains(a) {
+			hit("name server %s", a)
+		}
+	}
+	if hits != nil {
+		return hp.Failed("choose another spec.network."+field+": a private network that is not used by any reachable host", "%s overlaps with %s", cidr, strings.Join(hits, ", "))
+	}
+	return hp.Passed("%s", cidr)
+}
+
+func checkFirewalld(f facts.Facts, req hp.Requirements) hp.Result {
+	if u, _ := f.Unit("firewalld"); u.Active != "active" {
+		return hp.Passed("off")
+	}
+	fix := "sudo firewall-cmd --permanent --add-port=" + strings.Join(externalPorts(req), "/tcp --add-port=") + "/tcp\n"
+	for _, net := range clusterNetworks(req) {
+		fix += "sudo firewall-cmd --permanent --zone=trusted --add-source=" + net + "\n"
+	}
+	return hp.Warned(fix+"sudo firewall-cmd --reload", "on")
+}
+
+func checkUFW(f facts.Facts, req hp.Requirements) hp.Result {
+	if !f.Security.UFW {
+		return hp.Passed("off")
+	}
+	fix := "sudo ufw allow " + strings.Join(externalPorts(req), ",") + "/tcp\n"
+	for _, net := range clusterNetworks(req) {
+		fix += "sudo ufw allow from " + net + "\n"
+	}
+	return hp.Warned(fix+"sudo ufw default allow routed", "on")
+}
+
+// clusterNetworks returns the pod and service networks, if they are set.
+func clusterNetworks(req hp.Requirements) []string {
+	var all []string
+	for _, p := range []netip.Prefix{req.PodCIDR, req.ServiceCIDR} {
+		if p.IsValid() {
+			all = append(all, p.String())
+		}
+	}
+	return all
+}
+
+// isHostAddress reports whether a is an address of this host.
+func isHostAddress(f facts.Facts, a netip.Addr) bool {
+	return slices.ContainsFunc(f.Network.Interfaces, func(i facts.Interface) bool {
+		return slices.ContainsFunc(i.Addresses, func(p netip.Prefix) bool { return p.Addr() == a })
+	})
+}
+
+// formatAddresses returns addrs separated by commas, or "none".
+func formatAddresses(addrs []netip.Addr) string {
+	var all []string
+	for _, a := range addrs {
+		all = append(all, a.String())
+	}
+	return joinOrNone(all)
+}
+
+// joinOrNone returns all separated by commas, or "none".
+func joinOrNone(all []string) string {
+	if len(all) == 0 {
+		return "none"
+	}
+	return strings.Join(all, ", ")
+}

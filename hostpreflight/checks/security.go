@@ -1,0 +1,206 @@
+package checks
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	hp "github.com/plinthdev/plinth/hostpreflight"
+	"github.com/plinthdev/plinth/internal/facts"
+)
+
+// SecurityChecks returns the checks of security software that may block programs or
+// packets: AppArmor, packet filters, fapolicyd, endpoint agents, sudo and proxies.
+func SecurityChecks() []hp.Check {
+	return []hp.Check{
+		{ID: "apparmor", Group: "Security", Title: "AppArmor", Severity: hp.Warn,
+			Expected:  "off, or with apparmor_parser",
+			Rationale: "containerd cannot load its profile without the parser: pods run without a profile, and pods that require one do not start.",
+			Run:       hp.RequireFact(facts.FactSecurity, hp.RequireFact(facts.FactCommands, checkAppArmor))},
+		{ID: "packet-filter", Group: "Security", Title: "Packet filter", Severity: hp.Warn,
+			Expected:  "no input or forward chain that drops or rejects packets by default",
+			Rationale: "the cluster's rules do not override another table that drops packets: pods and nodes cannot reach each other (k0s's networking page lists the ports).",
+			Run:       hp.RequireFact(facts.FactIptables, checkPacketFilter)},
+		{ID: "fapolicyd", Group: "Security", Title: "fapolicyd", Severity: hp.Fail,
+			Expected:  "off, or with rules for k0s's directories (then ignore this check)",
+			Rationale: "it allows only programs from packages: k0s's programs and those in containers are blocked (RKE2's known issues).",
+			Run:       hp.RequireFact(facts.FactSystemd, checkFapolicyd)},
+		{ID: "endpoint-security", Group: "Security", Title: "Endpoint security", Severity: hp.Warn,
+			Expected:  "no agent, or one that excludes k0s's directories",
+			Rationale: "agents quarantine unpacked programs and slow down file access; etcd and image imports time out (Embedded Cluster looks for them in its support bundles).",
+			Run:       hp.RequireFact(facts.FactSystemd, checkEndpointSecurity)},
+		{ID: "sudo-path", Group: "Security", Title: "sudo path", Severity: hp.Warn,
+			Expected:  "/usr/local/bin in secure_path of /etc/sudoers",
+			Rationale: "otherwise sudo does not find k0s and other programs there; plinth kubectl and plinth shell do not need it.",
+			Run:       hp.RequireFact(facts.FactSecurity, checkSudoPath)},
+		{ID: "proxy", Group: "Security", Title: "Proxies", Severity: hp.Warn,
+			Expected:  "for each proxy, a no_proxy setting with the pod and service networks and this host's address",
+			Rationale: "otherwise programs send requests for cluster addresses to the proxy, which cannot reach them.",
+			Run:       hp.RequireFact(facts.FactProxies, hp.RequireFact(facts.FactNetwork, checkProxies))},
+	}
+}
+
+// SecurityCommands returns the programs to look for.
+func SecurityCommands() []string { return []string{"apparmor_parser"} }
+
+// endpointAgent is an endpoint security agent and its systemd units.
+type endpointAgent struct {
+	name  string
+	units []string
+}
+
+// endpointAgents returns the common agents, with the units that their packages
+// install.
+func endpointAgents() []endpointAgent {
+	return []endpointAgent{
+		{"CrowdStrike Falcon", []string{"falcon-sensor"}},
+		{"Microsoft Defender", []string{"mdatp"}},
+		{"SentinelOne", []string{"sentinelone", "sentinelone-agent"}},
+		{"Carbon Black", []string{"cbagentd", "cbdaemon"}},
+		{"Trellix", []string{"mfetpd", "xagt"}},
+		{"Trend Micro", []string{"ds_agent"}},
+		{"Sophos", []string{"sophos-spl"}},
+		{"Cortex XDR", []string{"traps_pmd"}},
+		{"Elastic Defend", []string{"ElasticEndpoint"}},
+		{"Cybereason", []string{"cybereason-sensor"}},
+	}
+}
+
+// SecurityUnits returns the systemd units to query.
+func SecurityUnits() []string {
+	all := []string{"fapolicyd"}
+	for _, a := range endpointAgents() {
+		all = append(all, a.units...)
+	}
+	return all
+}
+
+func checkAppArmor(f facts.Facts, _ hp.Requirements) hp.Result {
+	switch {
+	case !f.Security.AppArmor:
+		return hp.Passed("off")
+	case f.Commands["apparmor_parser"] == "":
+		return hp.Warned("sudo apt-get install apparmor (SLES: sudo zypper install apparmor-parser)", "on, without apparmor_parser")
+	}
+	return hp.Passed("on, with %s", f.Commands["apparmor_parser"])
+}
+
+func checkPacketFilter(f facts.Facts, req hp.Requirements) hp.Result {
+	firewalld, _ := f.Unit("firewalld")
+	switch {
+	case req.Owned.Installed:
+		return hp.Passed("configured by this installation")
+	case f.Security.UFW, firewalld.Active == "active":
+		return hp.Skip("firewalld or ufw", "the rules belong to firewalld or ufw, which have their own checks")
+	}
+	var all, fixes []string
+	for _, c := range f.Filters {
+		all = append(all, fmt.Sprintf("%s %s (%s)", c.Table, c.Chain, c.Policy))
+		if c.Table == "iptables" {
+			fixes = append(fixes, "sudo iptables -P "+c.Chain+" ACCEPT")
+		} else {
+			fixes = append(fixes, fmt.Sprintf("sudo nft 'chain %s %s { policy accept; }'", c.Table, c.Chain))
+		}
+	}
+	if all != nil {
+		return hp.Warned("allow the ports that docs/reference/preflights.md lists under Ports, and the pod and service networks, or:\n"+strings.Join(fixes, "\n"), "%s", strings.Join(all, ", "))
+	}
+	return hp.Passed("drops nothing by default")
+}
+
+func checkFapolicyd(f facts.Facts, _ hp.Requirements) hp.Result {
+	if u, _ := f.Unit("fapolicyd"); u.Active != "active" {
+		return hp.Passed("off")
+	}
+	return hp.Failed("printf 'allow perm=any all : dir=/var/lib/k0s/\\nallow perm=any all : dir=/opt/cni/\\nallow perm=any all : dir=/run/k0s/\\n' | sudo tee /etc/fapolicyd/rules.d/20-k0s.rules\n"+
+		"sudo fagenrules --load && sudo systemctl restart fapolicyd, then ignore this check\nor: sudo systemctl disable --now fapolicyd", "on")
+}
+
+func checkEndpointSecurity(f facts.Facts, _ hp.Requirements) hp.Result {
+	var found []string
+	for _, a := range endpointAgents() {
+		if slices.ContainsFunc(a.units, func(name string) bool { u, _ := f.Unit(name); return u.Active == "active" }) {
+			found = append(found, a.name)
+		}
+	}
+	if found != nil {
+		return hp.Warned("exclude /var/lib/k0s, /run/k0s and /usr/local/bin/k0s from its scans", "%s", strings.Join(found, ", "))
+	}
+	return hp.Passed("no known agent")
+}
+
+func checkSudoPath(f facts.Facts, _ hp.Requirements) hp.Result {
+	p := f.Security.SudoPath
+	if p == "" || slices.Contains(strings.Split(p, ":"), "/usr/local/bin") {
+		return hp.Passed("%s", valueOrDefault(p, "not limited"))
+	}
+	return hp.Warned("run programs with their full path (sudo /usr/local/bin/k0s), or add /usr/local/bin with: sudo visudo", "%s", p)
+}
+
+// checkProxies reports the proxy settings that do not exclude the addresses that must
+// be reached without a proxy.
+func checkProxies(f facts.Facts, req hp.Requirements) hp.Result {
+	var bad, complete []string
+	fix := ""
+	for _, p := range f.Proxies {
+		var missing []string
+		for what, a := range directAddresses(f, req) {
+			if !isExcludedFromProxy(p.NoProxy, a) {
+				missing = append(missing, what)
+			}
+		}
+		slices.Sort(missing)
+		if missing == nil {
+			complete = append(complete, p.From)
+			continue
+		}
+		bad = append(bad, fmt.Sprintf("%s sends %s to %s", p.From, strings.Join(missing, ", "), valueOrDefault(p.HTTPS, p.HTTP)))
+		fix = "add to no_proxy there: " + strings.Join(missing, ",") + ",localhost,.svc,.cluster.local"
+	}
+	switch {
+	case bad != nil:
+		return hp.Warned(fix, "%s", strings.Join(bad, "; "))
+	case complete != nil:
+		return hp.Passed("complete: %s", strings.Join(complete, ", "))
+	}
+	return hp.Passed("none")
+}
+
+// directAddresses returns the addresses to reach without a proxy, by their entry in
+// no_proxy: the first address of each cluster network, and those of this host.
+func directAddresses(f facts.Facts, req hp.Requirements) map[string]netip.Addr {
+	all := map[string]netip.Addr{}
+	for _, p := range []netip.Prefix{req.PodCIDR, req.ServiceCIDR} {
+		if p.IsValid() {
+			all[p.String()] = p.Addr().Next()
+		}
+	}
+	for _, i := range f.Network.Interfaces {
+		for _, p := range i.Addresses {
+			if a := p.Addr(); i.Up && !i.Loopback && a.Is4() && (!req.NodeIP.IsValid() || a == req.NodeIP) {
+				all[a.String()] = a
+			}
+		}
+	}
+	return all
+}
+
+// isExcludedFromProxy reports whether noProxy contains address a, a network of a, or *.
+func isExcludedFromProxy(noProxy []string, a netip.Addr) bool {
+	return slices.ContainsFunc(noProxy, func(s string) bool {
+		if s == "*" || s == a.String() {
+			return true
+		}
+		p, err := netip.ParsePrefix(s)
+		return err == nil && p.Contains(a)
+	})
+}
+
+// valueOrDefault returns s, or other when s is empty.
+func valueOrDefault(s, other string) string {
+	if s == "" {
+		return other
+	}
+	return s
+}

@@ -1,0 +1,379 @@
+package troubleshoot
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	hp "github.com/plinthdev/plinth/hostpreflight"
+	"github.com/plinthdev/plinth/internal/facts"
+)
+
+// FactsCondition reports whether an outcome applies to a host with these facts.
+type FactsCondition func(facts.Facts) bool
+
+// RequireOneOf returns an error unless s is one of words.
+func RequireOneOf(s string, words ...string) error {
+	if !slices.Contains(words, s) {
+		return fmt.Errorf("must be one of %s", strings.Join(words, ", "))
+	}
+	return nil
+}
+
+// applyOperator reports whether operator holds for two values whose order is -1, 0 or
+// 1, as returned by cmp.Compare.
+func applyOperator(operator string, order int) (bool, error) {
+	switch operator {
+	case "<":
+		return order < 0, nil
+	case "<=":
+		return order <= 0, nil
+	case ">":
+		return order > 0, nil
+	case ">=":
+		return order >= 0, nil
+	case "=", "==", "===":
+		return order == 0, nil
+	case "!=", "!==", "<>":
+		return order != 0, nil
+	}
+	return false, fmt.Errorf("unknown operator %q", operator)
+}
+
+// compareNumber returns a condition that compares got with desired.
+func compareNumber(operator string, desired float64, got func(facts.Facts) float64) (FactsCondition, error) {
+	if _, err := applyOperator(operator, 0); err != nil {
+		return nil, err
+	}
+	return func(f facts.Facts) bool {
+		order := 0
+		if g := got(f); g < desired {
+			order = -1
+		} else if g > desired {
+			order = 1
+		}
+		ok, _ := applyOperator(operator, order) // the operator is known
+		return ok
+	}, nil
+}
+
+// splitWords returns the words of a condition. It is an error if there are fewer than
+// least or more than most.
+func splitWords(when string, least, most int) ([]string, error) {
+	w := strings.Fields(when)
+	if len(w) < least || len(w) > most {
+		return nil, fmt.Errorf("has %s, expected %d to %d", hp.FormatCount(len(w), "word"), least, most)
+	}
+	return w, nil
+}
+
+// ParseCPU parses "count < 4", "supports x86-64-v2" or "machineArch == x86_64".
+func ParseCPU(when string) (FactsCondition, error) {
+	w, err := splitWords(when, 2, 3)
+	if err != nil {
+		return nil, err
+	}
+	if len(w) == 2 {
+		w = append([]string{"count"}, w...)
+	}
+	if strings.EqualFold(w[1], "supports") || w[0] == "supports" {
+		level, ok := strings.CutPrefix(w[2], "x86-64-v")
+		n, err := strconv.Atoi(level)
+		if w[2] == "x86-64" {
+			n, ok, err = 1, true, nil
+		}
+		if !ok || err != nil {
+			return nil, fmt.Errorf("unknown level %q", w[2])
+		}
+		return func(f facts.Facts) bool { return f.CPU.Level >= n }, nil
+	}
+	switch strings.ToLower(w[0]) {
+	case "count", "logical":
+		n, err := parseWholeNumber(w[2])
+		if err != nil {
+			return nil, err
+		}
+		return compareNumber(w[1], float64(n), func(f facts.Facts) float64 { return float64(f.CPU.Count) })
+	case "machinearch":
+		if err := RequireOneOf(w[1], "=", "==", "===", "!=", "!=="); err != nil {
+			return nil, err
+		}
+		return func(f facts.Facts) bool { return (unameMachine(f) == w[2]) == (w[1][0] == '=') }, nil
+	}
+	return nil, errors.New("supported are only count, logical, machineArch and supports")
+}
+
+// unameMachine returns the architecture as reported by uname -m.
+func unameMachine(f facts.Facts) string {
+	return map[string]string{"amd64": "x86_64", "arm64": "aarch64"}[f.OS.Arch]
+}
+
+// ParseMemory parses "< 4Gi".
+func ParseMemory(when string) (FactsCondition, error) {
+	w, err := splitWords(when, 2, 2)
+	if err != nil {
+		return nil, err
+	}
+	bytes, err := parseQuantity(w[1])
+	if err != nil {
+		return nil, err
+	}
+	return compareNumber(w[0], bytes, func(f facts.Facts) float64 { return float64(f.Memory.Total) })
+}
+
+// ParseDisk parses "total < 30Gi" or "used/total > 80%" for the file system of path.
+func ParseDisk(path, when string) (FactsCondition, error) {
+	w, err := splitWords(when, 3, 3)
+	if err != nil {
+		return nil, err
+	}
+	of := func(part func(facts.Disk) float64) func(facts.Facts) float64 {
+		return func(f facts.Facts) float64 { d, _ := f.Disk(path); return part(d) }
+	}
+	ratio := func(part func(facts.Disk) float64) func(facts.Facts) float64 {
+		return of(func(d facts.Disk) float64 { return part(d) / max(1, float64(d.Size)) })
+	}
+	total := func(d facts.Disk) float64 { return float64(d.Size) }
+	used := func(d facts.Disk) float64 { return float64(d.Size - d.Free) }
+	free := func(d facts.Disk) float64 { return float64(d.Free) }
+	stats := map[string]func(facts.Facts) float64{"total": of(total), "used": of(used), "available": of(free), "used/total": ratio(used), "available/total": ratio(free)}
+	got, ok := stats[strings.ToLower(w[0])]
+	if !ok {
+		return nil, fmt.Errorf("unknown disk value %q", w[0])
+	}
+	var desired float64
+	if strings.Contains(w[0], "/") {
+		desired, err = parseRatio(w[2])
+	} else {
+		desired, err = parseQuantity(w[2])
+	}
+	if err != nil {
+		return nil, err
+	}
+	return compareNumber(w[1], desired, got)
+}
+
+// ParseHostOS parses "ubuntu == 20.04", "rhel >= 8 && < 9" or "kernelVersion < 4.5".
+// && binds more tightly than ||.
+func ParseHostOS(when string) (FactsCondition, error) {
+	platform, rest, ok := strings.Cut(strings.TrimSpace(when), " ")
+	if !ok {
+		return nil, errors.New("has no comparison")
+	}
+	var either []func(string) bool
+	for _, part := range strings.Split(rest, "||") {
+		var both []func(string) bool
+		for _, one := range strings.Split(part, "&&") {
+			w, err := splitWords(one, 2, 2)
+			if err != nil {
+				return nil, err
+			}
+			if _, err := applyOperator(w[0], 0); err != nil {
+				return nil, err
+			}
+			both = append(both, func(version string) bool {
+				ok, _ := applyOperator(w[0], slices.Compare(versionNumbers(version), versionNumbers(w[1])))
+				return ok
+			})
+		}
+		either = append(either, func(version string) bool {
+			return !slices.ContainsFunc(both, func(holds func(string) bool) bool { return !holds(version) })
+		})
+	}
+	return func(f facts.Facts) bool {
+		version := f.OS.Version
+		if platform == "kernelVersion" {
+			version = f.Kernel.Release
+		} else if platform != f.OS.ID && !slices.Contains(strings.Fields(f.OS.Like), platform) {
+			return false
+		}
+		return slices.ContainsFunc(either, func(holds func(string) bool) bool { return holds(version) })
+	}, nil
+}
+
+// versionNumbers returns the first three numbers of version s; missing ones are 0.
+func versionNumbers(s string) []int {
+	all := make([]int, 3)
+	for i, part := range strings.FieldsFunc(s, func(r rune) bool { return r < '0' || r > '9' }) {
+		if i == 3 {
+			break
+		}
+		all[i], _ = strconv.Atoi(part) // digits only; a number that is too large counts as 0
+	}
+	return all
+}
+
+// TimeServices returns the systemd units of services that synchronize the clock.
+func TimeServices() []string {
+	return []string{"chronyd", "chrony", "systemd-timesyncd", "ntpd", "ntp", "ntpsec"}
+}
+
+// TimeServiceActive reports whether one of TimeServices is active.
+func TimeServiceActive(f facts.Facts) bool {
+	return slices.ContainsFunc(TimeServices(), func(name string) bool { u, _ := f.Unit(name); return u.Active == "active" })
+}
+
+// ParseTime parses "ntp == unsynchronized+inactive" or "timezone != UTC".
+func ParseTime(when string) (FactsCondition, error) {
+	w, err := splitWords(when, 3, 3)
+	if err != nil {
+		return nil, err
+	}
+	if err := RequireOneOf(w[1], "=", "==", "===", "!="); err != nil {
+		return nil, err
+	}
+	is := w[1] != "!="
+	switch w[0] {
+	case "timezone":
+		return func(f facts.Facts) bool {
+			return (f.Clock.Zone == w[2] || strings.TrimPrefix(f.Clock.Zone, "Etc/") == w[2]) == is
+		}, nil
+	case "ntp":
+		return func(f facts.Facts) bool {
+			state := map[bool]string{true: "synchronized", false: "unsynchronized"}[f.Clock.Synced] + map[bool]string{true: "+active", false: "+inactive"}[TimeServiceActive(f)]
+			return (state == w[2]) == is
+		}, RequireOneOf(w[2], "synchronized+active", "synchronized+inactive", "unsynchronized+active", "unsynchronized+inactive")
+	}
+	return nil, errors.New("supported are only ntp and timezone")
+}
+
+// ParseInterfaces parses "count < 1".
+func ParseInterfaces(when string) (FactsCondition, error) {
+	w, err := splitWords(when, 3, 3)
+	if err == nil {
+		err = RequireOneOf(w[0], "count")
+	}
+	if err != nil {
+		return nil, err
+	}
+	n, err := parseWholeNumber(w[2])
+	if err != nil {
+		return nil, err
+	}
+	return compareNumber(w[1], float64(n), func(f facts.Facts) float64 { return float64(CountIPv4Interfaces(f)) })
+}
+
+// CountIPv4Interfaces returns how many interfaces are up and have an IPv4 address,
+// without loopback.
+func CountIPv4Interfaces(f facts.Facts) (n int) {
+	for _, i := range f.Network.Interfaces {
+		for _, p := range i.Addresses {
+			if i.Up && !i.Loopback && p.Addr().Is4() {
+				n++
+				break
+			}
+		}
+	}
+	return n
+}
+
+// SplitSysctl returns key, operator and value of a condition; spaces around the
+// operator are optional. Without an operator it returns the key only.
+func SplitSysctl(when string) []string {
+	at := strings.IndexAny(when, "=<>!")
+	if at < 0 {
+		return []string{strings.TrimSpace(when)}
+	}
+	value := strings.TrimLeft(when[at:], "=<>!")
+	return []string{strings.TrimSpace(when[:at]), when[at : len(when)-len(value)], strings.TrimSpace(value)}
+}
+
+// ParseSysctl parses "net.ipv4.ip_forward = 1". The value of a missing key is 0.
+func ParseSysctl(when string) (FactsCondition, error) {
+	w := SplitSysctl(when)
+	if len(w) != 3 || w[0] == "" || w[2] == "" {
+		return nil, errors.New("must be a key, an operator and a value")
+	}
+	if desired, err := strconv.Atoi(w[2]); err == nil {
+		return compareNumber(w[1], float64(desired), func(f facts.Facts) float64 {
+			n, _ := strconv.ParseFloat(f.Settings.Sysctls[w[0]], 64) // the value of a missing key is 0
+			return n
+		})
+	}
+	return func(f facts.Facts) bool { return f.Settings.Sysctls[w[0]] == w[2] }, RequireOneOf(w[1], "=", "==", "===")
+}
+
+// ParseModule parses "overlay,br_netfilter == loaded,loadable". A built-in feature
+// counts as loaded.
+func ParseModule(when string) (FactsCondition, error) {
+	w, err := splitWords(when, 3, 3)
+	if err == nil {
+		err = RequireOneOf(w[1], "=", "==", "!=", "<>")
+	}
+	if err != nil {
+		return nil, err
+	}
+	states := strings.Split(w[2], ",")
+	for _, s := range states {
+		if err := RequireOneOf(s, "loaded", "loadable", "unloadable", "unknown"); err != nil {
+			return nil, err
+		}
+	}
+	in := func(f facts.Facts, name string) bool {
+		state := map[facts.FeatureState]string{facts.Builtin: "loaded", facts.Loaded: "loaded", facts.Module: "loadable"}[f.Kernel.Feature(name).State]
+		return slices.Contains(states, state)
+	}
+	return func(f facts.Facts) bool {
+		for _, name := range strings.Split(w[0], ",") {
+			if in(f, name) != (w[1][0] == '=') {
+				return false
+			}
+		}
+		return true
+	}, nil
+}
+
+// ParseHTTP parses "error", or comparisons of statusCode joined by && or ||, for the
+// response of url.
+func ParseHTTP(url, when string) (FactsCondition, error) {
+	status := func(f facts.Facts) (int, bool) {
+		for _, s := range f.Sources {
+			if s.URL == url {
+				return s.Status, s.Error == ""
+			}
+		}
+		return 0, false
+	}
+	if when == "error" {
+		return func(f facts.Facts) bool { _, ok := status(f); return !ok }, nil
+	}
+	rest, ok := strings.CutPrefix(strings.ReplaceAll(when, "statusCode", "status"), "status ")
+	if !ok {
+		return nil, errors.New("supported are only error and statusCode")
+	}
+	// The grammar is that of versions, with statusCode in place of the platform.
+	holds, err := ParseHostOS("kernelVersion " + strings.NewReplacer("&& status ", "&& ", "|| status ", "|| ").Replace(rest))
+	if err != nil {
+		return nil, err
+	}
+	return func(f facts.Facts) bool {
+		code, ok := status(f)
+		return ok && holds(facts.Facts{Kernel: facts.Kernel{Release: strconv.Itoa(code)}})
+	}, nil
+}
+
+// ParseLatency parses "p99 < 10ms".
+func ParseLatency(when string) (FactsCondition, error) {
+	w, err := splitWords(when, 3, 3)
+	if err != nil {
+		return nil, err
+	}
+	desired, err := parseDuration(w[2])
+	if err != nil {
+		return nil, err
+	}
+	parts := map[string]func(facts.FsyncLatency) time.Duration{"p50": func(m facts.FsyncLatency) time.Duration { return m.P50 }, "p99": func(m facts.FsyncLatency) time.Duration { return m.P99 }, "p999": func(m facts.FsyncLatency) time.Duration { return m.P999 }}
+	part, ok := parts[strings.ToLower(w[0])]
+	if !ok {
+		return nil, errors.New("supported are only p50, p99 and p999")
+	}
+	return compareNumber(w[1], float64(desired), func(f facts.Facts) float64 {
+		if f.Measures.Fsync == nil {
+			return 0
+		}
+		return float64(part(*f.Measures.Fsync))
+	})
+}

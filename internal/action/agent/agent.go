@@ -1,0 +1,135 @@
+// Package agent runs the agent of a node: it admits joining hosts, serves bundle blobs and load-balances the API.
+// It stores no blobs itself; it serves those of containerd, k0s and the install.
+package agent
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log"
+	"net"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/plinthdev/plinth/internal/action"
+	"github.com/plinthdev/plinth/internal/action/nodes"
+	"github.com/plinthdev/plinth/internal/agent"
+	"github.com/plinthdev/plinth/internal/etcd"
+	"github.com/plinthdev/plinth/internal/loadbalancer"
+	"github.com/plinthdev/plinth/internal/problem"
+	"github.com/plinthdev/plinth/internal/registry"
+)
+
+// Run runs the service plinth-agent until ctx ends. On a worker, it runs the API load
+// balancer and serves blobs. On a controller, it also admits joining hosts, renews the
+// registry's certificate and promotes etcd learners.
+func Run(ctx context.Context, r *action.Env) error {
+	if err := action.RequireRoot("run the agent"); err != nil {
+		return err
+	}
+	if why, err := loadbalancer.SeedNeeded(r.Host, r.DataDir); err == nil && why == "" {
+		return runWorker(ctx, r)
+	}
+	renewTick, promoteTick := time.NewTicker(RenewInterval), time.NewTicker(PromoteInterval)
+	defer renewTick.Stop()
+	defer promoteTick.Stop()
+	openStore := func() (LearnerStore, error) { return etcd.New(r.Host) }
+	end := runBackground(ctx,
+		func(ctx context.Context) {
+			WatchRegistryCert(ctx, renewTick.C, func(ctx context.Context) (*registry.Registry, error) { return clusterRegistry(ctx, r) }, r.Note)
+		},
+		func(ctx context.Context) { PromoteLearners(ctx, promoteTick.C, openStore, r.Note) })
+	defer end()
+	identity := &identity{Env: r, load: loadControllerCert}
+	return serveHTTPS(ctx, r, identity, agent.Service{Backend: joinServer{r}, Store: newBlobStore(r), NodeRemover: nodes.LeaveServer{Env: r}, PeerCheck: peerCheckHandler(r),
+		EtcdJoiner: EtcdJoinProxy{Files: r.Host, JoinAPI: K0sJoinAPI, Etcd: openStore}})
+}
+
+// runBackground starts the watches. end stops them and waits until they have returned.
+func runBackground(ctx context.Context, watches ...func(context.Context)) (end func()) {
+	ctx, stop := context.WithCancel(ctx)
+	var watching sync.WaitGroup
+	for _, watch := range watches {
+		watching.Go(func() { watch(ctx) })
+	}
+	return func() { stop(); watching.Wait() }
+}
+
+// clusterRegistry returns the built-in registry of this controller's cluster, or nil.
+func clusterRegistry(ctx context.Context, r *action.Env) (*registry.Registry, error) {
+	c, err := ReadClusterState(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	return c.builtinRegistry(r.DataDir)
+}
+
+// runWorker runs the load balancer of a worker, and the blob server beside it. If the
+// server fails, the load balancer keeps running.
+func runWorker(ctx context.Context, r *action.Env) error {
+	identity := &identity{Env: r, load: loadWorkerCert}
+	var serving sync.WaitGroup
+	defer serving.Wait()
+	serving.Go(func() {
+		if err := serveHTTPS(ctx, r, identity, agent.Service{Backend: &workerServer{Env: r}, Store: newBlobStore(r), MaxStreams: workerStreams}); err != nil {
+			r.Note("cannot serve blobs on this node: " + err.Error())
+		}
+	})
+	return loadbalancer.Run(ctx, r.Host, r.DataDir, r.Note)
+}
+
+// serveHTTPS serves the agent's API on agent.Port until ctx ends.
+func serveHTTPS(ctx context.Context, r *action.Env, identity *identity, service agent.Service) error {
+	const doing = "serve this node's artifacts"
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", ":"+strconv.Itoa(agent.Port))
+	if err != nil {
+		return problem.New(problem.ExitInternal, doing, err, "")
+	}
+	srv := &http.Server{
+		Handler:           service.Handler(),
+		TLSConfig:         &tls.Config{MinVersion: tls.VersionTLS13, GetConfigForClient: identity.tlsConfig},
+		TLSNextProto:      map[string]func(*http.Server, *tls.Conn, http.Handler){}, // HTTP/1.1 only: one connection per blob
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       30 * time.Second,
+		WriteTimeout:      2 * time.Minute, // a join may wait for etcd; blobs set their own deadline
+		IdleTimeout:       time.Minute,
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          log.New(discardLog{}, "", 0), // do not log port scans and broken connections
+	}
+	r.Note(fmt.Sprintf("plinth %s listens on port %d", r.Version, agent.Port))
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		<-ctx.Done()
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		_ = srv.Shutdown(last) // requests that still run end with the process
+	}()
+	if err = srv.ServeTLS(listener, "", ""); errors.Is(err, http.ErrServerClosed) {
+		<-stopped
+		err = nil
+	}
+	return err
+}
+
+// discardLog is a writer that discards everything.
+type discardLog struct{}
+
+func (discardLog) Write(p []byte) (int, error) { return len(p), nil }
+
+// tlsConfig returns the TLS configuration of one connection: the node's current
+// certificate, and the CA that must have issued client certificates.
+func (i *identity) tlsConfig(*tls.ClientHelloInfo) (*tls.Config, error) {
+	cert, ca, err := i.currentCert()
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	pool.AddCert(ca)
+	return &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{cert}, ClientAuth: tls.VerifyClientCertIfGiven, ClientCAs: pool,
+		NextProtos: []string{"http/1.1"}}, nil
+}

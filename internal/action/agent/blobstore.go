@@ -1,0 +1,96 @@
+package agent
+
+import (
+	"context"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/plinthdev/plinth/airgap"
+	"github.com/plinthdev/plinth/airgap/blob"
+	"github.com/plinthdev/plinth/internal/action"
+	"github.com/plinthdev/plinth/internal/action/desired"
+	"github.com/plinthdev/plinth/internal/agent"
+	"github.com/plinthdev/plinth/internal/k0s"
+)
+
+// contentDir is where the containerd of k0s stores complete blobs by digest. This layout
+// of its local content store has not changed since containerd 1.0.
+const contentDir = k0s.DataDir + "/containerd/io.containerd.content.v1.content/blobs/sha256"
+
+// OpenBundle opens the bundle that this host was installed from. Only its documents are
+// stored on the host; blobs of images are in containerd.
+func OpenBundle(ctx context.Context, r *action.Env) (*airgap.Bundle, error) {
+	dir := desired.BundleCacheDir(r.DataDir)
+	index, err := r.Host.ReadFile(filepath.Join(dir, "index.json"))
+	if err != nil {
+		return nil, err
+	}
+	docs, err := blob.OpenFolder(dir)
+	if err != nil {
+		return nil, err
+	}
+	return airgap.OpenFromStore(ctx, index, docs, "the bundle of this cluster")
+}
+
+// blobStore serves the parts of the bundle that this node has, and this program.
+type blobStore struct {
+	*action.Env
+	selfDigest func() digest.Digest // digest of the installed program
+}
+
+func newBlobStore(r *action.Env) blobStore {
+	return blobStore{r, sync.OnceValue(func() digest.Digest {
+		self, err := r.AgentArtifact()
+		if err != nil {
+			return "" // matches no request
+		}
+		return self.Digest
+	})}
+}
+
+// Open opens a blob of the bundle, or this program. It returns fs.ErrNotExist for all other
+// blobs, even if they are on the disk.
+func (s blobStore) Open(ctx context.Context, d digest.Digest) (agent.BlobContent, error) {
+	b, err := OpenBundle(ctx, s.Env)
+	if err != nil {
+		return nil, err
+	}
+	if d == b.Digest() {
+		return os.Open(path.Join(desired.BundleCacheDir(s.DataDir), "index.json"))
+	}
+	for _, f := range b.HostFiles() {
+		if f.Digest == d {
+			return os.Open(desired.HostFilePaths()[f.Name])
+		}
+	}
+	if d == s.selfDigest() {
+		return os.Open("/proc/self/exe")
+	}
+	if !isInBundle(b, d) {
+		return nil, fs.ErrNotExist
+	}
+	for _, dir := range []string{path.Join(desired.BundleCacheDir(s.DataDir), "blobs", "sha256"), contentDir} {
+		f, err := os.Open(path.Join(dir, d.Encoded()))
+		if err == nil {
+			return f, nil
+		}
+	}
+	return nil, fs.ErrNotExist
+}
+
+// isInBundle reports whether the blob d is part of the bundle.
+func isInBundle(b *airgap.Bundle, d digest.Digest) bool {
+	for _, it := range b.Items() {
+		for _, have := range it.Blobs() {
+			if have.Digest == d {
+				return true
+			}
+		}
+	}
+	return false
+}

@@ -1,0 +1,47 @@
+package config
+
+import (
+	"github.com/plinthdev/plinth/internal/journal"
+	"github.com/plinthdev/plinth/internal/problem"
+	"github.com/plinthdev/plinth/internal/spec"
+)
+
+// CheckInstalled returns a usage problem when the Installer differs from the one that
+// created the cluster in receipt r. Moving a cluster to another Installer is an
+// upgrade, which has its own checks.
+func (s Config) CheckInstalled(r journal.Receipt) error {
+	in := s.Installer
+	hint := "use the bundle that was installed (" + r.Bundle + "), or remove the cluster with `plinth reset cluster`; nothing on this host was changed"
+	if r.Name != in.Metadata.Name {
+		return problem.Newf(problem.ExitUsage, "install "+in.Metadata.Name, hint, "this host already has %s", r.Name)
+	}
+	if have, want := r.Versions["k0s"], in.Spec.K0s.Version; have != want {
+		return problem.Newf(problem.ExitUsage, "install k0s "+want, hint, "this host runs k0s %s", have)
+	}
+	if k := in.Spec.Kotsadm; k != nil && r.Versions["kotsadm"] != "" && r.Versions["kotsadm"] != k.Version {
+		return problem.Newf(problem.ExitUsage, "install KOTS "+k.Version, hint, "this host runs KOTS %s", r.Versions["kotsadm"])
+	}
+	digest, err := in.Digest()
+	if err == nil && digest != r.Installer {
+		err = problem.Newf(problem.ExitUsage, "install "+in.Metadata.Name, hint, "its Installer differs from the one with which this host was installed")
+	}
+	return err
+}
+
+// CheckVersionGate reports whether this version of KOTS is allowed to run this
+// application. It is called before anything on the host changes. notice is for the
+// user; warning names what was skipped on request, for the receipt.
+func (s Config) CheckVersionGate(first, skip bool) (notice, warning string, err error) {
+	verdict := spec.CheckGate(s.Installer, s.LintReport.Application, first)
+	words := verdict.Explain(s.Title())
+	switch {
+	case s.Installer.Spec.Kotsadm == nil, verdict.Allowed() && verdict.Note == "":
+		return "", "", nil
+	case verdict.Allowed():
+		return "note: " + words.Cause, "", nil
+	case skip:
+		warning = "the KOTS version gate was skipped on request, though " + words.Cause
+		return "warning: " + warning, warning, nil
+	}
+	return "", "", spec.GateError("install", verdict, s.Title())
+}

@@ -1,0 +1,41 @@
+package config
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/plinthdev/plinth/internal/spec"
+)
+
+func TestLintFiles_IncludesRulesOfK0sAndAddOns(t *testing.T) {
+	raw, err := os.ReadFile("../../../installer.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := LintFiles([]spec.File{{Name: "installer.yaml", Data: raw}}); len(r.Findings) > 0 || r.Installer == nil {
+		t.Fatalf("the example: %v", r.Findings)
+	}
+	const head = "apiVersion: plinth.dev/v1beta1\nkind: Installer\nmetadata: {name: a}\nspec:\n  k0s:\n    version: v1.33.8+k0s.1\n"
+	for name, c := range map[string]struct{ yaml, want string }{
+		"a string in place of a list": {"    config:\n      spec:\n        api:\n          sans: acme.example\n",
+			"f:10:11: error [k0s-config] spec.k0s.config.spec.api.sans: must be of type []string, found string"},
+		"a key that k0s does not know": {"    config:\n      spec:\n        api:\n          extraArg: {}\n",
+			"f:10:11: error [k0s-config] spec.k0s.config.spec.api.extraArg: k0s has no such key"},
+		"a key of a list's entry": {"    config:\n      spec:\n        extensions:\n          helm:\n            charts: [{name: x, chartnam: y}]\n",
+			"f:11:13: error [k0s-config] spec.k0s.config.spec.extensions.helm.charts.chartnam: k0s has no such key"},
+		"a value that k0s refuses": {"    config: {spec: {telemetry: {enabled: false}, network: {kubeProxy: {mode: fast}}}}\n",
+			"k0s refuses it: "},
+		"an unknown version": {"  localPathStorage: {version: 0.0.99}\n",
+			"f:7:31: error [add-on-known] spec.localPathStorage.version: 0.0.99 is not supported (supported: 0.0.30) (choose a version"},
+		"an unknown add-on": {"  velero: {version: 1.18.3}\n",
+			"f:7:11: error [add-on-known] spec.velero: this build of plinth has no such add-on (choose a version"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := LintFiles([]spec.File{{Name: "f", Data: []byte(head + c.yaml)}})
+			if len(r.Findings) != 1 || !strings.Contains(r.Findings[0].String(), c.want) || r.Installer != nil {
+				t.Errorf("%v", r.Findings)
+			}
+		})
+	}
+}

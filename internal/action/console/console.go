@@ -1,0 +1,95 @@
+// Package console manages the KOTS admin console of this host's cluster: its URL, password and TLS certificate.
+package console
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/plinthdev/plinth/internal/action"
+	"github.com/plinthdev/plinth/internal/action/config"
+	"github.com/plinthdev/plinth/internal/action/desired"
+	"github.com/plinthdev/plinth/internal/journal"
+	"github.com/plinthdev/plinth/internal/kots"
+	"github.com/plinthdev/plinth/internal/kube"
+	"github.com/plinthdev/plinth/internal/pki"
+	"github.com/plinthdev/plinth/internal/problem"
+	"github.com/plinthdev/plinth/internal/ui"
+)
+
+// URL returns the address of the console of this host's cluster.
+func URL(r *action.Env) (string, error) {
+	receipt, err := consoleReceipt(r, "show the console's URL")
+	if err != nil {
+		return "", err
+	}
+	return desired.ConsoleURL(receipt.Console, receipt.Address), nil
+}
+
+// ResetPassword sets a new random console password and returns it. The
+// password is stored nowhere else in clear text.
+func ResetPassword(ctx context.Context, r *action.Env) (password string, err error) {
+	receipt, err := consoleReceipt(r, "reset the console's password")
+	if err != nil {
+		return "", err
+	}
+	err = r.WithLock(ctx, "console-reset-password", func(r *action.Env, _ *ui.RunLog) error {
+		k, err := r.KOTS(receipt.Console.Namespace)
+		if err != nil {
+			return err
+		}
+		password, err = k.ResetPassword(ctx)
+		r.Secrets.Hide(password)
+		return err
+	})
+	return password, err
+}
+
+// SetCertificate configures the user's certificate and key (PEM files) for the
+// console. changed is false when they are already in use.
+func SetCertificate(ctx context.Context, r *action.Env, certFile, keyFile string) (changed bool, err error) {
+	const doing = "set the console's certificate"
+	receipt, err := consoleReceipt(r, doing)
+	if err != nil {
+		return false, err
+	}
+	files, err := config.ReadFiles([]string{certFile, keyFile})
+	if err != nil {
+		return false, err
+	}
+	pair := pki.Pair{Cert: files[0].Data, Key: files[1].Data}
+	var hosts []string
+	if receipt.Console.Hostname != "" {
+		hosts = []string{receipt.Console.Hostname}
+	}
+	err = r.WithLock(ctx, "console-set-certificate", func(r *action.Env, _ *ui.RunLog) error {
+		k, err := r.KOTS(receipt.Console.Namespace)
+		if err != nil {
+			return err
+		}
+		wait := kube.Wait{Timeout: 2 * time.Minute, Report: func(message string, _, _ int64) { r.Note(message) },
+			Diagnose: func(ctx context.Context) string { return k.Kube.Diagnose(ctx, k.Namespace, "") }}
+		url := desired.ConsoleURL(journal.Console{Port: receipt.Console.Port}, receipt.Address)
+		proxy := kots.ConsoleProxy{Kube: k.Kube, Namespace: k.Namespace}
+		there, err := proxy.HasCertificate(ctx, pair)
+		if changed = !there; err != nil || there {
+			return err
+		}
+		err = proxy.SetCertificate(ctx, pair, hosts, url, wait)
+		if problem.ExitCode(err) == problem.ExitInternal {
+			err = problem.New(problem.ExitStep, "serve the console's new certificate", err, "")
+		}
+		return err
+	})
+	return changed, err
+}
+
+// consoleReceipt returns the receipt of this host. It is a usage problem if the
+// cluster was installed without a console.
+func consoleReceipt(r *action.Env, doing string) (journal.Receipt, error) {
+	receipt, err := r.RequireInstalled(doing)
+	if err == nil && receipt.Console.Port == 0 {
+		err = problem.New(problem.ExitUsage, doing, errors.New("this cluster has no KOTS console"), "a console is installed when the Installer has spec.kotsadm")
+	}
+	return receipt, err
+}

@@ -1,0 +1,240 @@
+// Package desired computes the desired cluster from a bundle, its configuration and
+// the facts of a host.
+package desired
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/plinthdev/plinth/addons"
+	"github.com/plinthdev/plinth/airgap"
+	"github.com/plinthdev/plinth/internal/action/config"
+	"github.com/plinthdev/plinth/internal/host"
+	"github.com/plinthdev/plinth/internal/images"
+	"github.com/plinthdev/plinth/internal/journal"
+	"github.com/plinthdev/plinth/internal/k0s"
+	"github.com/plinthdev/plinth/internal/kots"
+	"github.com/plinthdev/plinth/internal/node"
+	"github.com/plinthdev/plinth/internal/node/cleanup"
+	"github.com/plinthdev/plinth/internal/plan"
+	"github.com/plinthdev/plinth/internal/problem"
+	"github.com/plinthdev/plinth/internal/spec"
+	"github.com/plinthdev/plinth/internal/step"
+)
+
+// Target is the host on which an install or a join runs.
+type Target struct {
+	Host    host.Host
+	Journal *journal.Journal
+	Now     func() time.Time
+	DataDir string     // the data folder of Plinth
+	Node    string     // Kubernetes name of this host
+	Address netip.Addr // address at which other hosts reach this one
+	API     string     // additional name or address of the Kubernetes API; "" for none
+	AddOns  []addons.AddOn
+	Cleanup cleanup.Scope // what the cluster may leave on this host
+	Agent   node.Artifact // this executable, as the file from which the agent runs
+	Worker  bool          // the role of this host; false for controller
+	Joining bool          // the host joins an existing cluster
+}
+
+// InstallSteps returns the steps that install bundle b with configuration m on
+// target s.
+func InstallSteps(ctx context.Context, s Target, b *airgap.Bundle, m config.Config, skipKotsCheck bool) ([]step.Step, error) {
+	in := m.Installer
+	parts, err := withCharts(ctx, b, s.AddOns)
+	if err != nil {
+		return nil, err
+	}
+	c, err := buildCluster(ctx, s, b, in)
+	if err != nil {
+		return nil, err
+	}
+	c.AddOns, c.Console = parts, desiredConsole(s, m, skipKotsCheck)
+	return plan.Install(c), nil
+}
+
+// JoinAccess is the access of a host to an existing cluster.
+type JoinAccess struct {
+	Admitter  plan.Admitter
+	APIAccess *plan.APIAccess // nil for a controller
+}
+
+// JoinSteps returns the steps by which target s joins a cluster with bundle b.
+func JoinSteps(ctx context.Context, s Target, b *airgap.Bundle, in *spec.Installer, e JoinAccess) ([]step.Step, error) {
+	c, err := buildCluster(ctx, s, b, in)
+	if err != nil {
+		return nil, err
+	}
+	if k := in.Spec.Kotsadm; k != nil {
+		c.Console.Namespace = k.Namespace
+	}
+	return plan.Join(c, e.Admitter, e.APIAccess), nil
+}
+
+// buildCluster returns the settings that a host of either role needs to become a node.
+func buildCluster(ctx context.Context, s Target, b *airgap.Bundle, in *spec.Installer) (plan.Cluster, error) {
+	set := k0s.NewSettings(in, s.Address.String(), s.Node)
+	set.APIAddress = s.API
+	refs, err := k0s.Images(set)
+	if err != nil {
+		return plan.Cluster{}, problem.New(problem.ExitConfig, "render k0s's configuration", err, "fix spec.k0s.config in the Installer")
+	}
+	boot, rest, err := splitImages(b, refs)
+	if err != nil {
+		return plan.Cluster{}, err
+	}
+	files, err := hostArtifacts(ctx, b)
+	if err != nil {
+		return plan.Cluster{}, err
+	}
+	docs, err := b.Documents(ctx)
+	if err != nil {
+		return plan.Cluster{}, err
+	}
+	c := plan.Cluster{
+		Host: s.Host, StateStore: s.Journal, Now: s.Now, DataDir: s.DataDir, PointerFile: pointerPath(s.DataDir), NodeName: s.Node,
+		K0sFile:      files[k0s.BinaryPath],
+		Images:       plan.Images{Source: airgap.Unverified{Bundle: b}, Boot: boot, Rest: rest},
+		K0s:          k0s.Service{Host: s.Host, Settings: set, Proxy: proxySettings(in, s.Address), Worker: s.Worker, JoinsCluster: s.Joining},
+		CleanupScope: s.Cleanup,
+		BundleCache:  plan.BundleCache{Dir: BundleCacheDir(s.DataDir), Files: docs},
+	}
+	c.AgentFile = s.Agent
+	if !s.Worker {
+		c.KotsFile = files[kots.BinaryPath]
+	}
+	return c, nil
+}
+
+// withCharts returns parts with the charts of the bundle. The charts that were
+// shipped and verified are installed, not those that this Plinth was built with.
+func withCharts(ctx context.Context, b *airgap.Bundle, parts []addons.AddOn) ([]addons.AddOn, error) {
+	out := slices.Clone(parts)
+	for i := range out {
+		archive, err := b.Chart(ctx, out[i].Chart.Name)
+		if err != nil {
+			return nil, err
+		}
+		out[i].Chart.Archive = archive
+	}
+	return out, nil
+}
+
+// desiredConsole returns the settings of the console; the zero value for a cluster
+// without one.
+func desiredConsole(s Target, m config.Config, skipKotsCheck bool) plan.Console {
+	k := m.Installer.Spec.Kotsadm
+	if k == nil {
+		return plan.Console{}
+	}
+	c := plan.Console{Namespace: k.Namespace, Desired: kots.ConsoleSpec{Slug: k.ApplicationSlug, Version: k.Version},
+		// Use the node's own address: the host name may resolve to another one.
+		URL:              ConsoleURL(journal.Console{Port: k.UIBindPort}, s.Address.String()),
+		CertificateHosts: []string{s.Address.String(), s.Node, "localhost", "127.0.0.1"}}
+	if k.Hostname != "" {
+		c.CertificateHosts = append([]string{k.Hostname}, c.CertificateHosts...)
+	}
+	if m.Application != nil {
+		c.Desired.Application = m.Application.Data
+	}
+	if m.App != nil {
+		app := *m.App
+		app.SkipCompat = skipKotsCheck
+		c.App, c.AppID = &app, m.AppID
+	}
+	return c
+}
+
+// splitImages splits the images of b into those that k0s itself runs (bootRefs, in
+// the order in which they are needed) and the rest, largest first. If the import of
+// the largest image started last, it would run alone at the end. It returns an error
+// when b lacks an image that k0s needs: such a bundle is damaged.
+func splitImages(b *airgap.Bundle, bootRefs []string) (boot, rest []images.Image, err error) {
+	byRef := map[string]images.Image{}
+	all := b.Images()
+	for _, i := range all {
+		byRef[i.Ref] = toImage(i)
+	}
+	for _, ref := range bootRefs {
+		img, ok := byRef[ref]
+		if !ok {
+			return nil, nil, problem.New(problem.ExitBundle, "use this bundle", errors.New("it does not contain the image "+ref), "build the bundle again from the same Installer")
+		}
+		boot = append(boot, img)
+		delete(byRef, ref)
+	}
+	for _, i := range all {
+		if img, ok := byRef[i.Ref]; ok {
+			rest = append(rest, img)
+		}
+	}
+	slices.SortStableFunc(rest, func(x, y images.Image) int { return cmp.Compare(y.Size(), x.Size()) })
+	return boot, rest, nil
+}
+
+func toImage(i airgap.Image) images.Image {
+	return images.Image{Ref: i.Ref, Manifest: i.Manifest, Blobs: append(i.Layers, i.Config)}
+}
+
+// HostFilePaths returns the paths at which the host files of a bundle are installed,
+// by their names.
+func HostFilePaths() map[string]string {
+	return map[string]string{"k0s": k0s.BinaryPath, "kots": kots.BinaryPath}
+}
+
+// BundleCacheDir returns the folder in which a node keeps the documents of its bundle.
+func BundleCacheDir(dataDir string) string { return dataDir + "/bundle" }
+
+// hostArtifacts returns the host files of b by the paths at which they are installed.
+// It returns an error for a file that this Plinth does not know.
+func hostArtifacts(ctx context.Context, b *airgap.Bundle) (map[string]node.Artifact, error) {
+	places := HostFilePaths()
+	out := map[string]node.Artifact{}
+	for _, f := range b.HostFiles() {
+		path, ok := places[f.Name]
+		if !ok {
+			return nil, problem.Newf(problem.ExitBundle, "use this bundle", "it was built for a newer Plinth: use that version", "it contains a host file that this Plinth does not know: %s", f.Name)
+		}
+		out[path] = node.Artifact{Path: path, Mode: f.Mode, Size: f.Size, Digest: f.Digest,
+			Open: func() (io.ReadCloser, error) { return b.OpenHostFile(ctx, f.Name) }}
+	}
+	return out, nil
+}
+
+// proxySettings returns the proxy of the k0s service. The networks of the cluster are
+// exempt from it.
+func proxySettings(in *spec.Installer, address netip.Addr) k0s.Proxy {
+	p := in.Spec.Proxy
+	if p.HTTPProxy == "" && p.HTTPSProxy == "" {
+		return k0s.Proxy{}
+	}
+	own := []string{"localhost", "127.0.0.1", address.String(), in.Spec.Network.PodCIDR, in.Spec.Network.ServiceCIDR, ".svc", ".cluster.local"}
+	return k0s.Proxy{HTTP: p.HTTPProxy, HTTPS: p.HTTPSProxy, NoProxy: append(own, p.NoProxy...)}
+}
+
+// pointerPath returns the path of the file that tells later commands where dataDir
+// is, or "" when dataDir is the default and no such file is needed.
+func pointerPath(dataDir string) string {
+	if dataDir == journal.DefaultDir {
+		return ""
+	}
+	return journal.PointerFile
+}
+
+// ConsoleURL returns the URL of the console c. It contains address, the address of a
+// node, when c has no host name.
+func ConsoleURL(c journal.Console, address string) string {
+	host := c.Hostname
+	if host == "" {
+		host = address
+	}
+	return "https://" + net.JoinHostPort(host, strconv.Itoa(c.Port))
+}

@@ -1,0 +1,233 @@
+package desired
+
+import (
+	"cmp"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/plinthdev/plinth/airgap"
+	"github.com/plinthdev/plinth/airgap/airgaptest"
+	"github.com/plinthdev/plinth/airgap/build"
+	"github.com/plinthdev/plinth/hostpreflight"
+	"github.com/plinthdev/plinth/internal/action/config"
+	"github.com/plinthdev/plinth/internal/host/hosttest"
+	"github.com/plinthdev/plinth/internal/images"
+	"github.com/plinthdev/plinth/internal/journal"
+	"github.com/plinthdev/plinth/internal/k0s"
+	"github.com/plinthdev/plinth/internal/kots"
+	"github.com/plinthdev/plinth/internal/problem"
+	"github.com/plinthdev/plinth/internal/spec"
+)
+
+const dataDir = "/var/lib/plinth"
+
+func open(t *testing.T, req build.Request) *airgap.Bundle {
+	t.Helper()
+	b, err := airgap.Open(t.Context(), airgaptest.WriteBundle(t, req))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = b.Close() })
+	return b
+}
+
+func installer(t *testing.T) *spec.Installer {
+	t.Helper()
+	raw, err := os.ReadFile("../../../installer.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, findings := spec.ParseInstaller("installer.yaml", raw)
+	if in == nil {
+		t.Fatalf("%+v", findings)
+	}
+	return in
+}
+
+func clock() time.Time { return time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC) }
+
+func emptyJournal(t *testing.T) *journal.Journal {
+	t.Helper()
+	j, err := journal.Open(hosttest.New(t).Host(), dataDir, clock)
+	must(t, err)
+	return j
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func refs(list []images.Image) string {
+	var all []string
+	for _, i := range list {
+		all = append(all, i.Ref)
+	}
+	return strings.Join(all, " ")
+}
+
+func TestSplitImages_OrdersBootImagesByNeedAndTheRestBySize(t *testing.T) {
+	b := open(t, airgaptest.NewRequest(t))
+	const pause, coredns, kotsadm = "registry.k8s.io/pause:3.10", "quay.io/k0sproject/coredns:1.12.2", "docker.io/kotsadm/kotsadm:v1.131.2"
+	for name, c := range map[string]struct {
+		want       []string
+		boot, rest string
+	}{
+		"two boot images": {[]string{coredns, pause}, coredns + " " + pause, kotsadm},
+		"no boot images":  {nil, "", coredns + " " + pause + " " + kotsadm},
+	} {
+		t.Run(name, func(t *testing.T) {
+			boot, rest, err := splitImages(b, c.want)
+			if err != nil || refs(boot) != c.boot || refs(rest) != c.rest {
+				t.Errorf("%v: boot %s; rest %s; %v", c.want, refs(boot), refs(rest), err)
+			}
+			if !slices.IsSortedFunc(rest, func(x, y images.Image) int { return cmp.Compare(y.Size(), x.Size()) }) {
+				t.Errorf("%v: the largest of the rest does not come first", c.want)
+			}
+			for _, i := range append(boot, rest...) {
+				if n := len(i.Blobs); n < 2 || i.Manifest.Digest == "" {
+					t.Errorf("%s: %d blobs, manifest %v", i.Ref, n, i.Manifest)
+				}
+			}
+		})
+	}
+}
+
+func TestSplitImages_RefusesBundleWithoutBootImage(t *testing.T) {
+	_, _, err := splitImages(open(t, airgaptest.NewRequest(t)), []string{"registry.k8s.io/pause:3.10", "quay.io/k0sproject/kube-proxy:v1.33.8"})
+	if problem.ExitCode(err) != problem.ExitBundle || !strings.Contains(err.Error(), "it does not contain the image quay.io/k0sproject/kube-proxy:v1.33.8") || problem.Hint(err) == "" {
+		t.Errorf("error is %v", err)
+	}
+	m := config.Config{Installer: installer(t)}
+	site := Target{Host: hosttest.New(t).Host(), Journal: emptyJournal(t), Now: clock, DataDir: dataDir, Node: "n1", Address: netip.MustParseAddr("10.0.0.5")}
+	if _, err := InstallSteps(t.Context(), site, open(t, airgaptest.NewRequest(t)), m, false); problem.ExitCode(err) != problem.ExitBundle {
+		t.Errorf("install: %v", err)
+	}
+}
+
+func TestHostArtifacts_MapsKnownFilesAndRefusesUnknownOnes(t *testing.T) {
+	files, err := hostArtifacts(t.Context(), open(t, airgaptest.NewRequest(t)))
+	must(t, err)
+	if k := files[k0s.BinaryPath]; len(files) != 2 || k.Path != k0s.BinaryPath || files[kots.BinaryPath].Path != kots.BinaryPath || k.Mode != 0o755 {
+		t.Errorf("files are %+v", files)
+	}
+	req := airgaptest.NewRequest(t)
+	req.Layout = airgaptest.WriteLayout(t, airgaptest.Images(), []airgaptest.HostFile{{Name: "later", Version: "1.0.0", Content: "x"}})
+	req.HostFiles = []build.HostFile{{Name: "later", Version: "1.0.0"}}
+	if _, err := hostArtifacts(t.Context(), open(t, req)); problem.ExitCode(err) != problem.ExitBundle || !strings.Contains(err.Error(), "later") {
+		t.Errorf("unknown file: %v", err)
+	}
+}
+
+func TestConsoleURL_PrefersTheHostName(t *testing.T) {
+	for name, c := range map[string]struct {
+		console       journal.Console
+		address, want string
+	}{
+		"IPv4 address": {journal.Console{Port: 8800}, "10.0.0.5", "https://10.0.0.5:8800"},
+		"host name":    {journal.Console{Port: 30000, Hostname: "console.example.com"}, "10.0.0.5", "https://console.example.com:30000"},
+		"IPv6 address": {journal.Console{Port: 8800}, "2001:db8::5", "https://[2001:db8::5]:8800"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := ConsoleURL(c.console, c.address); got != c.want {
+				t.Errorf("%+v: %s", c, got)
+			}
+		})
+	}
+}
+
+func TestDesiredConsole_UsesTheNodeAddressAndCertifiesAllNames(t *testing.T) {
+	in := installer(t)
+	site := Target{Node: "n1", Address: netip.MustParseAddr("10.0.0.5")}
+	m := config.Config{Installer: in, App: &kots.App{Slug: "my-app"}, AppID: "id"}
+	c := desiredConsole(site, m, true)
+	if c.URL != "https://10.0.0.5:8800" || !slices.Equal(c.CertificateHosts, []string{"10.0.0.5", "n1", "localhost", "127.0.0.1"}) {
+		t.Errorf("%s for %v", c.URL, c.CertificateHosts)
+	}
+	if c.App == nil || !c.App.SkipCompat || m.App.SkipCompat || c.AppID != "id" {
+		t.Errorf("app is %+v", c.App)
+	}
+	in.Spec.Kotsadm.Hostname = "console.example.com"
+	if c := desiredConsole(site, m, false); c.URL != "https://10.0.0.5:8800" || c.CertificateHosts[0] != "console.example.com" || c.App.SkipCompat {
+		t.Errorf("with a name: %+v", c)
+	}
+	in.Spec.Kotsadm = nil
+	if c := desiredConsole(site, m, false); c.Namespace != "" || c.App != nil {
+		t.Errorf("without a console: %+v", c)
+	}
+}
+
+func TestProxySettings_ExemptTheClusterItself(t *testing.T) {
+	in := installer(t)
+	address := netip.MustParseAddr("10.0.0.5")
+	if p := proxySettings(in, address); p.HTTP != "" || p.HTTPS != "" || p.NoProxy != nil {
+		t.Errorf("without a proxy: %+v", p)
+	}
+	in.Spec.Proxy = spec.Proxy{HTTPSProxy: "http://proxy:3128", NoProxy: []string{".example.com"}}
+	p := proxySettings(in, address)
+	for _, want := range []string{"localhost", "127.0.0.1", "10.0.0.5", "10.244.0.0/16", "10.96.0.0/12", ".svc", ".cluster.local", ".example.com"} {
+		t.Run(want, func(t *testing.T) {
+			if !slices.Contains(p.NoProxy, want) {
+				t.Errorf("%s goes through the proxy: %v", want, p.NoProxy)
+			}
+		})
+	}
+}
+
+func TestInstallRequirements_ComeFromTheBundle(t *testing.T) {
+	b := open(t, airgaptest.NewRequest(t))
+	m := config.Config{Installer: installer(t)}
+	w := InstallRequirements(b, m.Installer, emptyJournal(t), dataDir)
+	if w.Verb != "install" || w.Role != hostpreflight.Controller || w.Arch != "amd64" || w.KubernetesMinor != 33 || w.ConsolePort != 8800 {
+		t.Errorf("requirements are %+v", w)
+	}
+	if w.PodCIDR.String() != "10.244.0.0/16" || w.ServiceCIDR.String() != "10.96.0.0/12" {
+		t.Errorf("networks %s, %s", w.PodCIDR, w.ServiceCIDR)
+	}
+	size := b.ContentSize()
+	if size.Stored == 0 || size.Unpacked == 0 || size.Host == 0 {
+		t.Fatalf("the bundle is empty: %+v", size)
+	}
+	for _, want := range []hostpreflight.WritePath{
+		{Path: "/var/lib/k0s", Bytes: uint64(size.Stored + size.Unpacked), Exec: true, Pods: true},
+		{Path: "/usr/local/bin", Bytes: uint64(size.Host), Exec: true},
+		{Path: dataDir, Bytes: 5 << 30},
+	} {
+		t.Run(want.Path, func(t *testing.T) {
+			if !slices.ContainsFunc(w.WritePaths, func(d hostpreflight.WritePath) bool {
+				want.Purpose = d.Purpose
+				return d == want
+			}) {
+				t.Errorf("no disk %+v among %+v", want, w.WritePaths)
+			}
+		})
+	}
+	m.Installer.Spec.Kotsadm = nil
+	if w := InstallRequirements(b, m.Installer, emptyJournal(t), dataDir); w.ConsolePort != 0 {
+		t.Errorf("console port %d without a console", w.ConsolePort)
+	}
+}
+
+func TestFindOwned_ListsWhatEarlierRunsInstalled(t *testing.T) {
+	j := emptyJournal(t)
+	if o := findOwned(j, dataDir); o.Installed || len(o.Units) != 0 || !slices.Equal(o.Paths, []string{dataDir}) {
+		t.Errorf("a bare host: %+v", o)
+	}
+	must(t, j.BeginRun("install", nil))
+	must(t, j.BeginStep("kernel", []string{"/etc/modules-load.d/plinth.conf", "sysctl:net.ipv4.ip_forward"}))
+	o := findOwned(j, dataDir)
+	if o.Installed || !slices.Equal(o.Units, []string{k0s.ControllerUnit, k0s.WorkerUnit}) || !slices.Equal(o.Paths, []string{dataDir, "/etc/modules-load.d/plinth.conf"}) {
+		t.Errorf("after a kill before k0s: %+v", o)
+	}
+	must(t, j.EndStep("kernel", nil))
+	must(t, j.BeginStep("k0s-start", []string{k0s.DataDir, k0s.ControllerUnit}))
+	if o := findOwned(j, dataDir); !o.Installed || !slices.Contains(o.Paths, k0s.DataDir) {
+		t.Errorf("after a kill in the start of k0s: %+v", o)
+	}
+}

@@ -1,0 +1,110 @@
+package desired
+
+import (
+	"net/netip"
+	"strings"
+
+	"github.com/plinthdev/plinth/airgap"
+	"github.com/plinthdev/plinth/hostpreflight"
+	"github.com/plinthdev/plinth/internal/action"
+	"github.com/plinthdev/plinth/internal/journal"
+	"github.com/plinthdev/plinth/internal/k0s"
+	"github.com/plinthdev/plinth/internal/spec"
+)
+
+// Requirements of an install whose bundle is not known. They are those of the
+// installer.yaml in the root of the repository: its defaults (spec.Network,
+// spec.Kotsadm), and the size of its bundle on a host, rounded up (measured: 2.1 GB
+// and 0.3 GB).
+const (
+	defaultPodCIDR       = "10.244.0.0/16"
+	defaultServiceCIDR   = "10.96.0.0/12"
+	defaultConsolePort   = 8800
+	defaultFirstNodePort = 80
+	defaultLastNodePort  = 32767
+	defaultDataBytes     = 3e9
+	defaultProgramBytes  = 4e8
+)
+
+// DefaultRequirements returns the requirements of an install on its host while the
+// bundle is not known.
+func DefaultRequirements(j *journal.Journal, dataDir string) hostpreflight.Requirements {
+	return hostpreflight.Requirements{
+		Verb: hostpreflight.Install, Role: hostpreflight.Controller,
+		PodCIDR: netip.MustParsePrefix(defaultPodCIDR), ServiceCIDR: netip.MustParsePrefix(defaultServiceCIDR),
+		ConsolePort: defaultConsolePort, NodePorts: [2]int{defaultFirstNodePort, defaultLastNodePort},
+		Owned:      findOwned(j, dataDir),
+		WritePaths: requiredDisks(dataDir, defaultDataBytes, defaultProgramBytes),
+	}
+}
+
+// requiredDisks returns the paths to which an install writes; data and programs are
+// sizes in bytes. The folders for logs, settings and network plug-ins need little
+// space but must be writable.
+func requiredDisks(dataDir string, data, programs uint64) []hostpreflight.WritePath {
+	return []hostpreflight.WritePath{
+		{Path: k0s.DataDir, Purpose: "images, containers and the cluster's state", Bytes: data, Exec: true, Pods: true},
+		{Path: "/usr/local/bin", Purpose: "the programs k0s and kots", Bytes: programs, Exec: true},
+		{Path: dataDir, Purpose: "volumes and Plinth's own state", Bytes: volumeBytes},
+		{Path: "/etc", Purpose: "configuration and service units", Bytes: 1e6},
+		{Path: "/opt/cni/bin", Purpose: "network plug-ins", Bytes: 1e8, Exec: true},
+		{Path: "/var/log", Purpose: "logs of pods and of Plinth", Bytes: 1e9},
+	}
+}
+
+// InstallRequirements returns the requirements of an install of b on its host.
+func InstallRequirements(b *airgap.Bundle, in *spec.Installer, j *journal.Journal, dataDir string) hostpreflight.Requirements {
+	size := b.ContentSize()
+	w := hostpreflight.Requirements{
+		Verb: hostpreflight.Install, Role: hostpreflight.Controller,
+		KubernetesMinor: k0s.KubernetesMinor(in.Spec.K0s.Version),
+		PodCIDR:         netip.MustParsePrefix(in.Spec.Network.PodCIDR),     // lint has parsed it
+		ServiceCIDR:     netip.MustParsePrefix(in.Spec.Network.ServiceCIDR), // likewise
+		Owned:           findOwned(j, dataDir),
+		WritePaths:      requiredDisks(dataDir, uint64(size.Stored+size.Unpacked), uint64(size.Host)),
+	}
+	w.NodePorts[0], w.NodePorts[1] = in.Spec.Network.NodePorts()
+	w.Proxy = in.Spec.Proxy.HTTPSProxy
+	if fetched := b.MissingSize(); fetched > 0 {
+		w.WritePaths = append(w.WritePaths, hostpreflight.WritePath{Path: action.FetchDir, Purpose: "downloads, until the install is done", Bytes: uint64(fetched)})
+	}
+	if _, arch, ok := strings.Cut(b.Platform(), "/"); ok {
+		w.Arch = arch
+	}
+	if in.Spec.Kotsadm != nil {
+		w.ConsolePort = in.Spec.Kotsadm.UIBindPort
+	}
+	return w
+}
+
+// JoinRequirements returns the requirements of a join as role on its host. A worker
+// holds no volumes of the console: volumes stay on the node that created them.
+func JoinRequirements(b *airgap.Bundle, in *spec.Installer, j *journal.Journal, dataDir string, role hostpreflight.Role) hostpreflight.Requirements {
+	w := InstallRequirements(b, in, j, dataDir)
+	w.Verb, w.Role = "join", role
+	return w
+}
+
+// volumeBytes is the size that the volumes of the console request: 4 GiB and 1 GiB (KOTS).
+const volumeBytes = 5 << 30
+
+// findOwned returns what earlier runs, finished or not, installed on this host.
+func findOwned(j *journal.Journal, dataDir string) hostpreflight.Owned {
+	o := hostpreflight.Owned{Paths: []string{dataDir}}
+	for _, past := range j.Runs() {
+		for _, s := range past.Steps {
+			for _, touched := range s.Affects {
+				if strings.HasPrefix(touched, "/") {
+					o.Paths = append(o.Paths, touched)
+				}
+			}
+			if s.ID == "k0s-start" {
+				o.Installed = true
+			}
+		}
+	}
+	if len(j.Runs()) > 0 {
+		o.Units = []string{k0s.ControllerUnit, k0s.WorkerUnit}
+	}
+	return o
+}

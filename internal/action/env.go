@@ -1,0 +1,265 @@
+// Package action provides the environment in which every command on a host runs: the
+// host, the data folder, the lock, the log and the event listeners.
+package action
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/plinthdev/plinth/internal/failpoint"
+	"github.com/plinthdev/plinth/internal/host"
+	"github.com/plinthdev/plinth/internal/journal"
+	"github.com/plinthdev/plinth/internal/k0s"
+	"github.com/plinthdev/plinth/internal/kots"
+	"github.com/plinthdev/plinth/internal/kube"
+	"github.com/plinthdev/plinth/internal/node"
+	"github.com/plinthdev/plinth/internal/node/cleanup"
+	"github.com/plinthdev/plinth/internal/plan"
+	"github.com/plinthdev/plinth/internal/problem"
+	"github.com/plinthdev/plinth/internal/step"
+	"github.com/plinthdev/plinth/internal/ui"
+)
+
+// Paths that all commands share.
+const (
+	LogDir   = "/var/log/plinth"
+	lockPath = "/run/plinth.lock"
+	FetchDir = "/var/cache/plinth" // content downloaded for an install; removed when the install is done
+)
+
+// GlobalOptions are the settings that the process passes to every command.
+type GlobalOptions struct {
+	DataDir string                                           // Plinth's own folder; "" for the one recorded on this host, or the default
+	LogFile string                                           // "" for a new file in LogDir for each run
+	Version string                                           // version of this build
+	Events  func(step.Event)                                 // receives the progress
+	Note    func(text string)                                // receives warnings and notices
+	Confirm func(ctx context.Context, question string) error // asks before the first change; a nil error means yes
+	// ConfirmTyped asks the user to type word before an action that cannot be
+	// undone; a nil error means yes. instead names the flags that confirm without
+	// a prompt.
+	ConfirmTyped func(ctx context.Context, question, word, instead string) error
+	Secrets      *ui.Secrets      // collects values that must not be shown
+	Now          func() time.Time // the clock
+
+	Failpoints *failpoint.Set // where to crash or fail on purpose; nil except in a fault test
+}
+
+// Env is the environment of one command that runs on this machine.
+type Env struct {
+	GlobalOptions
+	Host host.Host
+
+	journal *journal.Journal // the journal opened last
+}
+
+// New returns an Env for the machine on which this process runs.
+func New(c GlobalOptions) *Env {
+	h := host.Local("/")
+	if c.DataDir == "" {
+		c.DataDir = journal.FindDir(h)
+	}
+	return &Env{GlobalOptions: c, Host: h}
+}
+
+// RequireRoot returns a usage problem unless this process runs as root.
+func RequireRoot(verb string) error {
+	if os.Geteuid() == 0 {
+		return nil
+	}
+	return problem.New(problem.ExitUsage, verb, errors.New("this command needs root"), "run it again with sudo; nothing on this host was changed")
+}
+
+// CheckDataDir returns a usage problem unless the data folder belongs to Plinth or
+// can be used for it.
+func (r *Env) CheckDataDir(verb string) error {
+	if why := journal.UnusableReason(r.Host, r.DataDir); why != "" {
+		return problem.Newf(problem.ExitUsage, verb, "name a folder that only Plinth uses with --data-dir; nothing on this host was changed", "the data folder %s %s", r.DataDir, why)
+	}
+	if have := journal.FindDir(r.Host); have != journal.DefaultDir && have != r.DataDir {
+		return problem.Newf(problem.ExitUsage, verb, "omit --data-dir; nothing on this host was changed", "this host's data folder is %s, not %s", have, r.DataDir)
+	}
+	return nil
+}
+
+// WithLock runs fn while it holds the lock of this host, so that no other run
+// changes the host at the same time. It opens the log file; events and notes are
+// written to the log too.
+func (r *Env) WithLock(ctx context.Context, verb string, fn func(r *Env, log *ui.RunLog) error) (err error) {
+	release, notice, err := journal.Lock(ctx, lockPath, verb, r.Now())
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, release()) }()
+	path := r.LogFile
+	if path == "" {
+		path = filepath.Join(LogDir, fmt.Sprintf("%s-%s.log", verb, r.Now().UTC().Format("20060102T150405.000Z")))
+	}
+	file, err := host.CreateLogFile(path)
+	if err != nil {
+		return problem.New(problem.ExitUsage, "open the log "+path, err, "name a new file in a writable folder with --log-file")
+	}
+	log := ui.NewRunLog(file, r.Now, r.Secrets)
+	log.Note("plinth " + r.Version + " " + verb)
+	run := *r
+	run.LogFile = path
+	run.Events = func(e step.Event) { log.Event(e); r.Events(e) }
+	run.Note = func(text string) { log.Note(text); r.Note(text) }
+	if notice != "" {
+		run.Note(notice)
+	}
+	run.ArmFailpoints(verb)
+	started := r.Now()
+	err = fn(&run, log)
+	if err != nil {
+		log.Note(err.Error())
+	}
+	log.Note(fmt.Sprintf("peak memory %.0f MB", float64(host.PeakMemory())/1e6))
+	if run.journal != nil {
+		cost := run.journal.WriteStats()
+		log.Note(fmt.Sprintf("journal: %d writes in %.3f s of %.3f s", cost.Writes, cost.Time.Seconds(), r.Now().Sub(started).Seconds()))
+	}
+	return errors.Join(err, log.Close(), file.Close())
+}
+
+// LockHolder returns the run that changes this host now; ok is false when there is
+// none.
+func (r *Env) LockHolder() (journal.Holder, bool) { return journal.CurrentHolder(r.Host, lockPath) }
+
+// ArmFailpoints installs the failpoints of verb, if any are set.
+func (r *Env) ArmFailpoints(verb string) {
+	if r.Failpoints == nil {
+		return
+	}
+	r.Note("this run may crash on purpose: " + failpoint.EnvVar + " is set")
+	r.Host.Files = r.Failpoints.WrapFiles(verb, r.Host.Files, map[string]string{
+		filepath.Join(r.DataDir, journal.File):        failpoint.Journal,
+		filepath.Join(r.DataDir, journal.CopyFile):    failpoint.Journal,
+		filepath.Join(r.DataDir, journal.ReceiptFile): failpoint.Receipt,
+	})
+	_ = r.Failpoints.Reach(verb, failpoint.Run, failpoint.Started) // this point cannot fail
+}
+
+// OpenJournal opens the journal in the data folder and reports its notice, if any.
+func (r *Env) OpenJournal() (*journal.Journal, error) {
+	j, err := journal.Open(r.Host, r.DataDir, r.Now)
+	r.journal = j
+	if err == nil && j.RecoveryNotice() != "" {
+		r.Note("warning: " + j.RecoveryNotice())
+	}
+	return j, err
+}
+
+// StepRunner returns the runner for the steps of verb. It records them with rec; nil
+// records nothing.
+func (r *Env) StepRunner(verb string, rec step.Recorder) step.Runner {
+	runner := step.Runner{Verb: verb, Recorder: rec, OnEvent: r.Events, Now: r.Now,
+		ResumeHint: "run the same command again: it resumes where it stopped; the log is " + r.LogFile}
+	if r.Failpoints != nil {
+		runner.OnBoundary = func(id string, b step.Boundary) error { return r.Failpoints.Reach(verb, id, failpoint.Phase(b)) }
+	}
+	return runner
+}
+
+// ReadOnly returns a copy of r that cannot change the host.
+func (r *Env) ReadOnly() *Env {
+	readOnly := *r
+	readOnly.Host = host.ReadOnly(r.Host)
+	return &readOnly
+}
+
+// RequireInstalled returns the receipt of this host. It returns a usage problem when
+// no install was finished here; doing names the command for the message.
+func (r *Env) RequireInstalled(doing string) (journal.Receipt, error) {
+	if err := RequireRoot(doing); err != nil {
+		return journal.Receipt{}, err
+	}
+	receipt, ok, err := journal.ReadReceipt(r.Host, r.DataDir)
+	if err == nil && !ok {
+		err = problem.New(problem.ExitUsage, doing, errors.New("this host has no finished install"), "install first, or finish the install: plinth install --bundle FILE")
+	}
+	return receipt, err
+}
+
+// KubeClient returns a client for the Kubernetes API of the cluster on this host.
+func (r *Env) KubeClient() (*kube.Client, error) { return KubeClient(r.Host) }
+
+// KubeClient returns a client for the Kubernetes API of the cluster on h. It uses the
+// administrator's kubeconfig of k0s.
+func KubeClient(h host.Files) (*kube.Client, error) {
+	conf, err := h.ReadFile(k0s.AdminConf)
+	if err != nil {
+		return nil, err
+	}
+	return kube.New(conf)
+}
+
+// CleanupScope returns the description of a cluster whose leftovers are searched for
+// on this host. podCIDRs are the networks of its pods.
+func (r *Env) CleanupScope(podCIDRs ...netip.Prefix) cleanup.Scope {
+	c := cleanup.DefaultScope(podCIDRs...)
+	c.ExtraPaths = append(c.ExtraPaths, FetchDir)
+	for _, path := range []string{k0s.BinaryPath, kots.BinaryPath, node.AgentBinary} {
+		c.ExtraPaths = append(c.ExtraPaths, path, host.TempPath(path))
+	}
+	return c
+}
+
+// Keys under which the journal stores the arguments of a run.
+const (
+	ArgPodCIDR = "podCIDR" // the pod network
+	ArgName    = "name"    // name of the cluster
+	ArgPlan    = "plan"    // digest of the plan that the run applied
+	ArgFacts   = "facts"   // digest of the facts of the host
+	ArgSteps   = "steps"   // number of steps to apply
+)
+
+// WithStepCount adds the number n of steps to apply to args and returns args.
+func WithStepCount(args map[string]string, n int) map[string]string {
+	args[ArgSteps] = strconv.Itoa(n)
+	return args
+}
+
+// ClusterName returns the name of the cluster to which the runs in j belong, or ""
+// when none of them recorded it.
+func ClusterName(j *journal.Journal) (name string) {
+	for _, r := range j.Runs() {
+		if n := r.Args[ArgName]; n != "" {
+			name = n
+		}
+	}
+	return name
+}
+
+// KOTS returns a client for the KOTS console in namespace.
+func (r *Env) KOTS(namespace string) (*kots.Client, error) {
+	client, err := r.KubeClient()
+	if err != nil {
+		return nil, err
+	}
+	return plan.NewKOTS(r.Host, client, namespace, r.DataDir), nil
+}
+
+// AgentArtifact returns this executable as the file from which the agent runs. It
+// includes an embedded key but no embedded bundle, because a node does not need the
+// bundle twice.
+func (r *Env) AgentArtifact() (node.Artifact, error) {
+	open := func() (io.ReadCloser, error) { return openWithoutBundle("/proc/self/exe") }
+	f, err := open()
+	if err != nil {
+		return node.Artifact{}, err
+	}
+	defer func() { _ = f.Close() }()
+	sum := digest.SHA256.Digester()
+	n, err := io.Copy(sum.Hash(), f)
+	return node.Artifact{Path: node.AgentBinary, Mode: 0o755, Size: n, Digest: sum.Digest(), Open: open}, err
+}

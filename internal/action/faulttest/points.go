@@ -1,0 +1,121 @@
+// Package faulttest kills commands at failpoints and verifies that they resume or can be reset.
+package faulttest
+
+import (
+	"errors"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/plinthdev/plinth/addons"
+	"github.com/plinthdev/plinth/internal/action"
+	"github.com/plinthdev/plinth/internal/failpoint"
+	"github.com/plinthdev/plinth/internal/host"
+	"github.com/plinthdev/plinth/internal/kots"
+	"github.com/plinthdev/plinth/internal/kube"
+	"github.com/plinthdev/plinth/internal/node"
+	"github.com/plinthdev/plinth/internal/node/cleanup"
+	"github.com/plinthdev/plinth/internal/plan"
+	"github.com/plinthdev/plinth/internal/problem"
+	"github.com/plinthdev/plinth/internal/step"
+)
+
+// verbSteps is one command that changes a host and the steps that it can have, in order.
+type verbSteps struct {
+	name    string
+	steps   []step.Step
+	receipt bool // writes a receipt
+}
+
+// allVerbSteps returns the commands that change a host.
+func allVerbSteps() ([]verbSteps, error) {
+	parts, err := addons.All()
+	if err != nil {
+		return nil, err
+	}
+	cluster := plan.Cluster{AddOns: parts, KotsFile: node.Artifact{Path: kots.BinaryPath}, AgentFile: node.Artifact{Path: "plinth"}, Console: plan.Console{App: &kots.App{}}}
+	install, join := plan.Install(cluster), plan.Join(cluster, nil, &plan.APIAccess{})
+	reset := append(plan.LeaveSteps{Kube: &kube.Client{}}.List(), plan.Reset(node.Leftovers(host.Host{}, cleanup.DefaultScope()))...)
+	reset = append(reset, step.Step{ID: "data-dir"})
+	return []verbSteps{{"install", install, true}, {"join", join, true}, {"reset", reset, false}}, nil
+}
+
+// Points returns all failpoints in the order in which a run can reach them.
+func Points() ([]failpoint.Point, error) {
+	all, err := allVerbSteps()
+	if err != nil {
+		return nil, err
+	}
+	var points []failpoint.Point
+	for _, v := range all {
+		objects := []string{failpoint.Run, failpoint.Journal}
+		for _, s := range v.steps {
+			objects = append(objects, s.ID)
+		}
+		if v.receipt {
+			objects = append(objects, failpoint.Receipt)
+		}
+		for _, object := range objects {
+			for _, m := range failpoint.Phases(object) {
+				points = append(points, failpoint.Point{Verb: v.name, Object: object, Phase: m})
+			}
+		}
+	}
+	return points, nil
+}
+
+// PointNames returns the names of Points.
+func PointNames() ([]string, error) {
+	points, err := Points()
+	return pointNames(points), err
+}
+
+func pointNames(points []failpoint.Point) []string {
+	all := make([]string, 0, len(points))
+	for _, p := range points {
+		all = append(all, p.String())
+	}
+	return all
+}
+
+// ArmFromEnviron returns the failpoints that the variable failpoint.Variable in
+// environ (KEY=VALUE) arms. It returns nil if the variable is not set or this
+// process does not run as root. A value that cannot be parsed is a usage problem;
+// near suggests the name that was probably meant, or "". say receives a message
+// before a failpoint kills this process.
+func ArmFromEnviron(environ []string, near func(name string, names []string) string, say func(string)) (*failpoint.Set, error) {
+	text := ""
+	for _, kv := range environ {
+		if value, ok := strings.CutPrefix(kv, failpoint.EnvVar+"="); ok {
+			text = value
+		}
+	}
+	if text == "" || action.RequireRoot("") != nil {
+		return nil, nil
+	}
+	points, err := Points()
+	if err != nil {
+		return nil, err
+	}
+	rules, err := failpoint.Parse(text, points)
+	if err == nil {
+		return failpoint.Arm(rules, processEffects(say)), nil
+	}
+	hint := "list the failpoints with: plinth drill list; nothing was changed"
+	var unknown *failpoint.UnknownError
+	if errors.As(err, &unknown) {
+		if name := near(unknown.Name, pointNames(points)); name != "" {
+			hint = "did you mean " + name + "?\n" + hint
+		}
+	}
+	return nil, problem.New(problem.ExitUsage, "arm the failpoints in "+failpoint.EnvVar, err, hint)
+}
+
+// processEffects returns the effects of failpoints on this process.
+func processEffects(say func(string)) failpoint.Effects {
+	return failpoint.Effects{
+		Log:   say,
+		Kill:  func() { _ = host.Local("/").Kill(os.Getpid()); select {} },
+		Sleep: func(d time.Duration) { <-time.After(d) },
+	}
+}

@@ -1,0 +1,220 @@
+package join
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/plinthdev/plinth/airgap"
+	"github.com/plinthdev/plinth/airgap/blob"
+	"github.com/plinthdev/plinth/internal/action"
+	"github.com/plinthdev/plinth/internal/action/desired"
+	"github.com/plinthdev/plinth/internal/action/reset"
+	"github.com/plinthdev/plinth/internal/agent"
+	"github.com/plinthdev/plinth/internal/host"
+	"github.com/plinthdev/plinth/internal/journal"
+	"github.com/plinthdev/plinth/internal/k0s"
+	"github.com/plinthdev/plinth/internal/problem"
+	"github.com/plinthdev/plinth/internal/spec"
+	"github.com/plinthdev/plinth/internal/step"
+	"github.com/plinthdev/plinth/internal/token"
+	"github.com/plinthdev/plinth/internal/wait"
+)
+
+// HideCommandLineToken overwrites token in the command line of this process and returns
+// a copy of it. A join takes minutes, and ps shows the command line to all users.
+func HideCommandLineToken(token string) string { return host.HideArgument(token) }
+
+// Limits for the offset of the host's clock from the cluster's. etcd warns at 1 s. A
+// host whose clock is behind rejects new certificates as not valid yet.
+const (
+	clockWarnOffset = 2 * time.Second
+	maxClockOffset  = time.Minute
+)
+
+// clockOffset returns by how much this host's clock is ahead of the cluster's. sent and
+// answered are the times of a request and its answer on this host, cluster is the time
+// in the answer.
+func clockOffset(sent, answered, cluster time.Time) time.Duration {
+	middle := sent.Add(answered.Sub(sent) / 2)
+	return middle.Sub(cluster)
+}
+
+// checkClock returns an error when the clock offset is more than maxClockOffset.
+func checkClock(offset time.Duration) error {
+	if offset.Abs() <= maxClockOffset {
+		return nil
+	}
+	side := "ahead of"
+	if offset < 0 {
+		side = "behind"
+	}
+	return refuseJoin(fmt.Errorf("this host's clock is %s %s the cluster's; the limit is %s", offset.Abs().Round(time.Second), side, maxClockOffset),
+		"synchronize the clock: sudo timedatectl set-ntp true")
+}
+
+// checkNotLeaving returns an error when this host is leaving a cluster: it would not be
+// clear to which cluster its files belong.
+func checkNotLeaving(j *journal.Journal) error {
+	if left, ok := reset.UnfinishedLeave(j); ok {
+		return refuseJoin(fmt.Errorf("this host is leaving a cluster: its reset stopped at step %s", left.ReachedStep()), "finish the reset first: sudo plinth reset node")
+	}
+	return nil
+}
+
+// checkOtherCluster returns an error when this host belongs to another cluster, has
+// started to join one, or has another role.
+func (o operation) checkOtherCluster(r journal.Receipt) error {
+	const hint = "remove this host from that cluster with `plinth reset node`, or with `plinth reset cluster` if it is the only host of it"
+	if r.Role != "" && r.Role != o.token.Role {
+		return refuseJoin(fmt.Errorf("this host is a %s of %s, but the token is for a %s", r.Role, r.Name, o.token.Role), hint)
+	}
+	raw, err := o.Host.ReadFile(k0s.CACertPath)
+	if err != nil {
+		return nil // no cluster on this host
+	}
+	if block, _ := pem.Decode(raw); block != nil {
+		if ca, err := x509.ParseCertificate(block.Bytes); err == nil && token.PublicKeyPin(ca) == o.token.Pin {
+			return nil
+		}
+	}
+	return refuseJoin(fmt.Errorf("this host belongs to another cluster than %s, for which the token is valid", o.token.Cluster), hint)
+}
+
+// Keys under which the journal stores the arguments of a join.
+const (
+	argRole = "role"
+	argPin  = "pin" // hash of the cluster's certificate authority
+)
+
+// checkUnfinishedRun returns an error when the last of runs is an unfinished reset, or
+// an unfinished join for which the token t is not valid.
+func checkUnfinishedRun(runs []journal.Run, t token.Token) error {
+	if len(runs) == 0 {
+		return nil
+	}
+	last := runs[len(runs)-1]
+	started := last.StartedAt.Format(time.RFC3339)
+	switch {
+	case last.Verb == "reset" && last.Unfinished():
+		return refuseJoin(fmt.Errorf("the reset started at %s is not finished: the host is not clean enough for a node", started), "finish it first: sudo plinth reset cluster")
+	case last.Verb != "join" || !last.Unfinished():
+		return nil
+	}
+	const hint = "use a token for the unfinished join, or remove it first: plinth reset cluster"
+	if was := last.Args[argRole]; was != "" && was != t.Role {
+		return refuseJoin(fmt.Errorf("this host started to join as a %s at %s, but the token is for a %s", was, started, t.Role), hint)
+	}
+	if was := last.Args[argPin]; was != "" && was != t.Pin {
+		return refuseJoin(fmt.Errorf("the token is not valid for the cluster that this host started to join at %s, %s", started, last.Args[action.ArgName]), hint)
+	}
+	return nil
+}
+
+// explainFailure returns the problem that explains why no controller accepted this host.
+func (o operation) explainFailure(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	again := "create a new token on a controller: sudo plinth token create --role " + o.token.Role
+	var denied *agent.DeniedError
+	switch {
+	case errors.As(err, &denied):
+		return refuseJoin(denied, again)
+	case errors.Is(err, agent.ErrPinMismatch):
+		return refuseJoin(fmt.Errorf("the server at %s is not the cluster for which the token is valid: %w", strings.Join(o.token.Addresses, ", "), agent.ErrPinMismatch), again)
+	case o.Now().After(o.token.Expires):
+		err = fmt.Errorf("no controller answers, and the token expired at %s: %w", o.token.Expires.Format(time.RFC3339), err)
+		return refuseJoin(err, again)
+	}
+	return refuseJoin(fmt.Errorf("no controller answers: %w", err),
+		"this host must reach port 9444/tcp of a controller; on the controller: systemctl status plinth-agent")
+}
+
+// openBundle opens the bundle in file, or the one that the nodes of the cluster store
+// when file is "", and reads its Installer.
+func (o operation) openBundle(ctx context.Context, s *hostState, file string) (err error) {
+	if file != "" {
+		s.bundle, err = airgap.Open(ctx, file)
+	} else {
+		s.bundle, err = o.openFromCluster(ctx, s)
+	}
+	if err != nil {
+		return err
+	}
+	s.closeBundle = func() { _ = s.bundle.Close() }
+	raw, err := s.bundle.Installer(ctx)
+	if err != nil {
+		return err
+	}
+	var findings []spec.Finding
+	if s.installer, findings = spec.ParseInstaller("installer.yaml in the bundle", raw); s.installer == nil {
+		return spec.FindingsError("use the bundle", findings)
+	}
+	return nil
+}
+
+// openFromCluster opens the bundle whose blobs the nodes of the cluster store.
+func (o operation) openFromCluster(ctx context.Context, s *hostState) (*airgap.Bundle, error) {
+	o.cluster.UseNodes(s.clusterInfo.Nodes)
+	index, err := o.cluster.ReadDocument(ctx, s.clusterInfo.Bundle, blob.MaxDocument)
+	if err != nil {
+		return nil, problem.New(problem.ExitBundle, "fetch the bundle's index from the cluster", err, "copy the bundle to this host and pass it with --bundle; nothing on this host was changed")
+	}
+	return airgap.OpenFromStore(ctx, index, o.cluster, "the bundle of cluster "+s.clusterInfo.Cluster)
+}
+
+// checkSharedConfig returns an error when this host's configuration differs from the
+// cluster's. Such differences would only show once the node is up, or never.
+func (o operation) checkSharedConfig(s *hostState) error {
+	here := desired.SharedConfig(s.installer, s.bundle.Digest().String(), o.DataDir, o.Version)
+	s.mismatches = desired.Diff(here, s.clusterInfo.Fields)
+	if len(s.mismatches) == 0 {
+		return nil
+	}
+	var names []string
+	for _, d := range s.mismatches {
+		names = append(names, d[0])
+	}
+	return refuseJoin(fmt.Errorf("this host's configuration differs from the cluster's in %s", strings.Join(names, ", ")),
+		"omit --bundle to use the bundle of the cluster, or use the bundle, the plinth version and the --data-dir with which the cluster was installed")
+}
+
+// agentAdmitter requests the admission of this host from the agents of the controllers.
+type agentAdmitter struct {
+	operation
+	site hostState
+}
+
+// admitTimeout is how long a host waits to be admitted.
+const admitTimeout = 10 * time.Minute
+
+// Admit requests admission until the cluster is no longer busy. It returns the k0s join
+// token and the files for this host.
+func (d agentAdmitter) Admit(ctx context.Context, report step.Report) (k0sToken []byte, files map[string][]byte, err error) {
+	err = wait.Until(ctx, wait.Options{What: "the cluster to admit this host", Timeout: admitTimeout, Interval: 2 * time.Second,
+		NextCommand: "sudo plinth node list   (on a controller)",
+		OnReason:    func(reason string) { report(reason, 0, 0) }},
+		func(ctx context.Context) (bool, string, error) {
+			admission, err := d.cluster.Admit(ctx, d.joinRequest(d.site))
+			var later *agent.BusyError
+			if errors.As(err, &later) {
+				return false, later.Reason, nil
+			}
+			var denied *agent.DeniedError
+			if errors.As(err, &denied) {
+				return false, "", problem.New(problem.ExitJoin, "join", denied, "create a new token on a controller and run join with it: it resumes where it stopped")
+			}
+			if err != nil {
+				return false, err.Error(), nil
+			}
+			d.Secrets.Hide(admission.Token)
+			k0sToken, files = []byte(admission.Token), admission.Files
+			return true, "", nil
+		})
+	return k0sToken, files, err
+}

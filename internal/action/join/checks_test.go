@@ -1,0 +1,146 @@
+package join
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"math/big"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/plinthdev/plinth/internal/action"
+	"github.com/plinthdev/plinth/internal/agent"
+	"github.com/plinthdev/plinth/internal/host/hosttest"
+	"github.com/plinthdev/plinth/internal/journal"
+	"github.com/plinthdev/plinth/internal/k0s"
+	"github.com/plinthdev/plinth/internal/problem"
+	"github.com/plinthdev/plinth/internal/token"
+)
+
+func TestCheckClock_RefusesAnOffsetAboveTheLimit(t *testing.T) {
+	noon := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+	for name, c := range map[string]struct {
+		sent, answered, cluster time.Time
+		want                    string // in the refusal; "" for none
+	}{
+		"the same":               {noon, noon, noon, ""},
+		"a slow answer":          {noon, noon.Add(20 * time.Second), noon.Add(10 * time.Second), ""},
+		"a little off":           {noon, noon, noon.Add(30 * time.Second), ""},
+		"ten minutes ahead":      {noon.Add(10 * time.Minute), noon.Add(10 * time.Minute), noon, "10m0s ahead of the cluster's"},
+		"ten minutes behind":     {noon, noon, noon.Add(10 * time.Minute), "10m0s behind the cluster's"},
+		"just more than allowed": {noon, noon, noon.Add(61 * time.Second), "1m1s behind"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := checkClock(clockOffset(c.sent, c.answered, c.cluster))
+			switch {
+			case c.want == "" && err != nil:
+				t.Error(err)
+			case c.want != "" && (problem.ExitCode(err) != problem.ExitJoin || !strings.Contains(err.Error(), c.want) || !strings.Contains(problem.Hint(err), "nothing on this host was changed")):
+				t.Errorf("%v (%s), want %q", err, problem.Hint(err), c.want)
+			}
+		})
+	}
+}
+
+// authority returns a certificate authority and its PEM encoding.
+func authority(t *testing.T) (*x509.Certificate, []byte) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "ca"}, IsCA: true, BasicConstraintsValid: true}
+	der, err := x509.CreateCertificate(rand.Reader, c, c, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c, err = x509.ParseCertificate(der); err != nil {
+		t.Fatal(err)
+	}
+	return c, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+}
+
+func TestCheckOtherCluster_RefusesHostsOfOtherClusters(t *testing.T) {
+	ours, ourPEM := authority(t)
+	_, theirPEM := authority(t)
+	for name, c := range map[string]struct {
+		ca      []byte
+		receipt journal.Receipt
+		want    string
+	}{
+		"a bare host":               {nil, journal.Receipt{}, ""},
+		"half joined":               {ourPEM, journal.Receipt{}, ""},
+		"a node of the cluster":     {ourPEM, journal.Receipt{Name: "my-app", Role: token.Worker}, ""},
+		"a node of another cluster": {theirPEM, journal.Receipt{Name: "my-app", Role: token.Worker}, "belongs to another cluster"},
+		"a controller":              {ourPEM, journal.Receipt{Name: "my-app", Role: token.Controller}, "is a controller of my-app, but the token is for a worker"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := hosttest.New(t).Host()
+			if c.ca != nil {
+				if err := h.Write(k0s.CACertPath, strings.NewReader(string(c.ca)), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			o := operation{Env: &action.Env{Host: h}, token: token.Token{Role: token.Worker, Pin: token.PublicKeyPin(ours)}}
+			err := o.checkOtherCluster(c.receipt)
+			if c.want == "" && err != nil || c.want != "" && (problem.ExitCode(err) != problem.ExitJoin || !strings.Contains(err.Error(), c.want)) {
+				t.Errorf("%v, want %q", err, c.want)
+			}
+		})
+	}
+}
+
+func TestCheckUnfinishedRun_AcceptsTheSameJoinOnly(t *testing.T) {
+	noon := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+	started := journal.Run{Verb: "join", StartedAt: noon, Args: map[string]string{argRole: token.Worker, argPin: "ours", action.ArgName: "my-app"}}
+	ended := started
+	ended.EndedAt = &noon
+	for name, c := range map[string]struct {
+		last journal.Run
+		t    token.Token
+		want string
+	}{
+		"the same":                    {started, token.Token{Role: token.Worker, Pin: "ours"}, ""},
+		"another role":                {started, token.Token{Role: token.Controller, Pin: "ours"}, "started to join as a worker at 2026-05-01T12:00:00Z, but the token is for a controller"},
+		"another cluster":             {started, token.Token{Role: token.Worker, Pin: "theirs"}, "not valid for the cluster that this host started to join at 2026-05-01T12:00:00Z, my-app"},
+		"a join that ended":           {ended, token.Token{Role: token.Controller, Pin: "theirs"}, ""},
+		"a join that was reset":       {journal.Run{Verb: "reset", StartedAt: noon, EndedAt: &noon}, token.Token{Role: token.Controller}, ""},
+		"a join half reset":           {journal.Run{Verb: "reset", StartedAt: noon}, token.Token{Role: token.Worker, Pin: "ours"}, "the reset started at 2026-05-01T12:00:00Z is not finished"},
+		"started by an older program": {journal.Run{Verb: "join", StartedAt: noon}, token.Token{Role: token.Controller}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := checkUnfinishedRun([]journal.Run{started, c.last}, c.t)
+			if c.want == "" && err != nil || c.want != "" && (problem.ExitCode(err) != problem.ExitJoin || !strings.Contains(err.Error(), c.want) || !strings.Contains(problem.Hint(err), "reset cluster")) {
+				t.Errorf("%v, want %q", err, c.want)
+			}
+		})
+	}
+}
+
+func TestExplainFailure_NamesTheCauseAndTheNextCommand(t *testing.T) {
+	noon := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+	for name, c := range map[string]struct {
+		err        error
+		expires    time.Time
+		want, hint string
+	}{
+		"denied":                   {fmt.Errorf("a: %w", &agent.DeniedError{Reason: "the token was revoked"}), noon.Add(time.Hour), "revoked", "token create --role worker"},
+		"another cluster":          {fmt.Errorf("10.0.0.1:9444: %w", agent.ErrPinMismatch), noon.Add(time.Hour), "is not the cluster for which the token is valid", "token create"},
+		"no answer":                {errors.New("i/o timeout"), noon.Add(time.Hour), "no controller answers: i/o timeout", "9444/tcp"},
+		"no answer, token expired": {errors.New("i/o timeout"), noon.Add(-time.Hour), "expired at 2026-05-01T11:00:00Z", "token create"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := operation{Env: &action.Env{GlobalOptions: action.GlobalOptions{Now: func() time.Time { return noon }}}, token: token.Token{Role: token.Worker, Expires: c.expires, Addresses: []string{"10.0.0.1:9444"}}}
+			err := o.explainFailure(t.Context(), c.err)
+			if problem.ExitCode(err) != problem.ExitJoin || !strings.Contains(err.Error(), c.want) || !strings.Contains(problem.Hint(err), c.hint) {
+				t.Errorf("%v (%s)", err, problem.Hint(err))
+			}
+		})
+	}
+}

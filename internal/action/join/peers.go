@@ -1,0 +1,40 @@
+package join
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	"github.com/plinthdev/plinth/internal/action/preflight"
+	"github.com/plinthdev/plinth/internal/agent"
+	"github.com/plinthdev/plinth/internal/facts"
+	"github.com/plinthdev/plinth/internal/peercheck"
+)
+
+// peersToCheck returns the nodes with which the connections of this host are tested:
+// controllers, which have agents. It returns none for a host that is a node already,
+// because the connections were tested before, and for a host that is refused anyway.
+func (o operation) peersToCheck(s hostState, found facts.Facts, offset time.Duration) preflight.Peers {
+	claim := o.newJoinRequest(s, found)
+	if !claim.Fresh || agent.Conflict(s.clusterInfo.Nodes, claim) != "" || checkClock(offset) != nil {
+		return preflight.Peers{}
+	}
+	return preflight.Peers{Addresses: readyControllers(s.clusterInfo.Nodes, claim.MachineID), Ask: func(ctx context.Context, at netip.Addr, ask peercheck.Request) (peercheck.Response, error) {
+		var answer peercheck.Response
+		err := o.cluster.CheckPeer(ctx, at, ask, &answer)
+		if err == nil {
+			err = answer.Validate()
+		}
+		return answer, err
+	}}
+}
+
+// readyControllers returns the addresses of the ready controllers other than this host.
+func readyControllers(nodes []agent.Node, machineID string) (all []string) {
+	for _, n := range nodes {
+		if n.Controller && n.Ready && n.MachineID != machineID && len(n.Addresses) > 0 {
+			all = append(all, n.Addresses[0])
+		}
+	}
+	return all
+}

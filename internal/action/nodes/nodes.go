@@ -1,0 +1,274 @@
+package nodes
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/plinthdev/plinth/internal/action"
+	"github.com/plinthdev/plinth/internal/etcd"
+	"github.com/plinthdev/plinth/internal/journal"
+	"github.com/plinthdev/plinth/internal/kots"
+	"github.com/plinthdev/plinth/internal/kube"
+	"github.com/plinthdev/plinth/internal/plan"
+	"github.com/plinthdev/plinth/internal/problem"
+	"github.com/plinthdev/plinth/internal/ui"
+)
+
+// DrainTimeout is the default time for the eviction of all pods of a node.
+const DrainTimeout = 5 * time.Minute
+
+// List returns the state of the cluster that this host belongs to, and notes what
+// could not be determined.
+func List(ctx context.Context, r *action.Env) (ClusterView, error) {
+	const doing = "list the nodes"
+	if err := action.RequireRoot(doing); err != nil {
+		return ClusterView{}, err
+	}
+	v, err := Inspect(ctx, r.ReadOnly().Host)
+	if err != nil {
+		return v, clusterError(doing, err)
+	}
+	for _, p := range v.Problems {
+		r.Note("warning: " + p)
+	}
+	return v, nil
+}
+
+// Request describes a drain or a removal.
+type Request struct {
+	Node    string
+	Timeout time.Duration // for the eviction of pods; 0 for DrainTimeout
+	Force   bool          // accept losses
+}
+
+// Result is the result of a drain or a removal. Its JSON format is public.
+type Result struct {
+	Node    string   `json:"node"`
+	Role    string   `json:"role,omitempty"`
+	Changed bool     `json:"changed"`          // false if there was nothing to do
+	Losses  []string `json:"losses,omitempty"` // accepted losses: harmless ones, and with Force all others
+	Log     string   `json:"log,omitempty"`
+}
+
+// Drain cordons a node and evicts its pods.
+func Drain(ctx context.Context, r *action.Env, req Request) (Result, error) {
+	return changeNode(ctx, r, "drain", req)
+}
+
+// Remove permanently removes a node from the cluster: its pods, its etcd vote, its
+// Node object and its credentials. It does not change the host.
+func Remove(ctx context.Context, r *action.Env, req Request) (Result, error) {
+	return changeNode(ctx, r, "remove", req)
+}
+
+// clusterError returns the usage problem for an err of the cluster of this host. A
+// missing kubeconfig means that nothing is installed.
+func clusterError(doing string, err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return problem.New(problem.ExitUsage, doing, errors.New("no finished install is on this host"), "run it on a controller of the cluster, or install first: plinth install --bundle FILE")
+	}
+	return problem.New(problem.ExitUsage, doing, fmt.Errorf("the cluster does not answer this host: %w", err), "run it on a controller of the cluster; `plinth status` shows the state of this host")
+}
+
+// changeNode checks that req can be carried out, asks the user to confirm it, and
+// runs the steps of verb: drain or remove.
+func changeNode(ctx context.Context, r *action.Env, verb string, req Request) (Result, error) {
+	doing := verb + " node " + req.Node
+	receipt, err := r.RequireInstalled(doing)
+	if err != nil {
+		return Result{}, err
+	}
+	if req.Timeout == 0 {
+		req.Timeout = DrainTimeout
+	}
+	client, role, err := NewClient(r.Host)
+	if err != nil {
+		return Result{}, clusterError(doing, err)
+	}
+	if role != Controller {
+		return Result{}, problem.New(problem.ExitUsage, doing, errors.New("this host is a worker, and a worker cannot change other nodes"), "run it on a controller; nothing was changed")
+	}
+	v, err := inspectWith(ctx, r.Host, client, role)
+	if err != nil {
+		return Result{}, clusterError(doing, err)
+	}
+	pods, err := kube.PodsToEvict(ctx, client, req.Node)
+	if err != nil {
+		return Result{}, clusterError(doing, err)
+	}
+	c := nodeRemoval{ClusterView: v, req: req, receipt: receipt, pods: pods}
+	if err := c.findReplicas(ctx, client); err != nil {
+		return Result{}, clusterError(doing, err)
+	}
+	res := Result{Node: req.Node}
+	if done, err := c.upToDate(ctx, verb, client); done || err != nil {
+		return res, err
+	}
+	losses, err := c.checkLoss(verb)
+	if err != nil {
+		return res, err
+	}
+	n, _ := v.findNode(req.Node)
+	res.Role, res.Losses = n.Role, losses
+	err = r.WithLock(ctx, "node-"+verb, func(r *action.Env, _ *ui.RunLog) error {
+		for _, l := range losses {
+			r.Note("warning: " + l)
+		}
+		if err := r.Confirm(ctx, c.confirmQuestion(verb)); err != nil {
+			return err
+		}
+		res.Changed, res.Log = true, r.LogFile
+		steps := plan.DrainNode(c.stepsInput(r, client))
+		if verb == "remove" {
+			steps = plan.RemoveNode(c.stepsInput(r, client))
+		}
+		_, err := r.StepRunner("node "+verb, nil).Run(ctx, steps)
+		return err
+	})
+	return res, err
+}
+
+// nodeRemoval is the state of the cluster before a node is drained or removed.
+type nodeRemoval struct {
+	ClusterView
+	req        Request
+	receipt    journal.Receipt
+	pods       []kube.NodePod
+	replicated map[string]bool // pods, by namespace/name, whose data is on other nodes too
+}
+
+// findReplicas finds the console pods on the node whose data is on other nodes too.
+func (c *nodeRemoval) findReplicas(ctx context.Context, client *kube.Client) (err error) {
+	c.replicated = map[string]bool{}
+	for _, p := range c.pods {
+		if p.Namespace != c.receipt.Console.Namespace || len(p.LocalPVCs) == 0 {
+			continue
+		}
+		if c.replicated[p.String()], err = kots.IsReplicatedElsewhere(ctx, client, p.Namespace, p.Name, c.req.Node); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// upToDate reports whether there is nothing to do. It is a usage problem if the
+// cluster neither has nor had the node.
+func (c nodeRemoval) upToDate(ctx context.Context, verb string, client *kube.Client) (bool, error) {
+	n, known := c.findNode(c.req.Node)
+	_, votes := c.findMember(c.req.Node)
+	switch {
+	case verb == "drain" && known:
+		return n.Cordoned && len(c.pods) == 0, nil
+	case known, verb == "remove" && votes:
+		return false, nil
+	}
+	if verb == "remove" {
+		if was, err := kube.IsNodeRevoked(ctx, client, c.req.Node); was || err != nil {
+			return was, err
+		}
+	}
+	var names []string
+	for _, n := range c.Nodes {
+		names = append(names, n.Name)
+	}
+	for _, m := range c.Etcd {
+		if m.Name == "" && verb == "remove" {
+			names = append(names, m.Address)
+		}
+	}
+	return false, problem.Newf(problem.ExitUsage, verb+" node "+c.req.Node, "name one of: "+strings.Join(names, ", "), "the cluster has no such node")
+}
+
+// checkLoss returns what drain or remove would lose. A loss that requires Force is a
+// usage problem without it. Removing this host or the last controller is always one.
+func (c nodeRemoval) checkLoss(verb string) (losses []string, err error) {
+	doing := verb + " node " + c.req.Node
+	var refused []string
+	if verb == "remove" && c.req.Node == c.receipt.Node {
+		return nil, problem.New(problem.ExitUsage, doing, errors.New("the command runs on this node"), "to remove this host from its cluster and reset it: sudo plinth reset node; nothing was changed")
+	}
+	if verb == "remove" {
+		r := c.voteRemoval()
+		switch {
+		case r.LosesQuorum && r.Remaining == 0:
+			return nil, problem.New(problem.ExitUsage, doing, errors.New(r.Message), "to remove the whole cluster: plinth reset cluster")
+		case r.LosesQuorum:
+			refused = append(refused, r.Message)
+		case r.Message != "":
+			losses = append(losses, r.Message)
+		}
+	}
+	pods, more := c.podLosses(verb)
+	refused, losses = append(refused, pods...), append(losses, more...)
+	if len(refused) > 0 && !c.req.Force {
+		return nil, problem.New(problem.ExitUsage, doing, errors.New(strings.Join(refused, "; ")), "to accept this, run the same command with --force; nothing was changed")
+	}
+	return append(refused, losses...), nil
+}
+
+// voteRemoval returns the effect of removing the node's etcd vote; the zero value
+// for a node without one.
+func (c nodeRemoval) voteRemoval() etcd.Removal {
+	if m, ok := c.findMember(c.req.Node); ok {
+		return etcd.SimulateRemoval(c.Etcd, m.ID, c.apiServerReady)
+	}
+	return etcd.Removal{}
+}
+
+// podLosses returns the losses of the node's pods: refused ones require Force,
+// the others are accepted.
+func (c nodeRemoval) podLosses(verb string) (refused, losses []string) {
+	for _, p := range c.pods {
+		if p.Unmanaged {
+			refused = append(refused, "pod "+p.String()+" has no controller that would start it on another node, and would be deleted for good")
+		}
+		switch {
+		case len(p.LocalPVCs) > 0 && verb == "remove" && c.replicated[p.String()]:
+			losses = append(losses, fmt.Sprintf("pod %s loses its copy of the console's data, and creates a new one if there is a node without a copy", p))
+		case len(p.LocalPVCs) > 0 && verb == "remove":
+			refused = append(refused, fmt.Sprintf("the data of %s (pod %s) is only on this node and would be lost", strings.Join(p.LocalPVCs, ", "), p))
+		case len(p.LocalPVCs) > 0:
+			losses = append(losses, fmt.Sprintf("pod %s stays pending until this node is uncordoned: the data of %s is only on this node", p, strings.Join(p.LocalPVCs, ", ")))
+		}
+	}
+	return refused, losses
+}
+
+func (c nodeRemoval) confirmQuestion(verb string) string {
+	n, _ := c.findNode(c.req.Node)
+	if verb == "drain" {
+		return fmt.Sprintf("Drain node %s (%d pods will be evicted)?", c.req.Node, len(c.pods))
+	}
+	return fmt.Sprintf("Permanently remove node %s (%s, %d pods will be evicted) from the cluster?", c.req.Node, n.Role, len(c.pods))
+}
+
+// stepsInput returns what the drain and removal steps need.
+func (c nodeRemoval) stepsInput(r *action.Env, client *kube.Client) plan.LeavingNode {
+	n, known := c.findNode(c.req.Node)
+	m, votes := c.findMember(c.req.Node)
+	d := plan.LeavingNode{Name: c.req.Node, InCluster: known, NotReady: !n.Ready, Kube: client, Timeout: c.req.Timeout, Now: r.Now}
+	d.EtcdOnly = !known && m.Name == ""
+	if votes {
+		d.InEtcd = func(ctx context.Context) (bool, error) {
+			store, err := etcd.New(r.Host)
+			if err != nil {
+				return false, err
+			}
+			all, err := store.Members(ctx)
+			return slices.ContainsFunc(all, func(x etcd.Member) bool { return x.ID == m.ID }), err
+		}
+		d.RemoveFromEtcd = func(ctx context.Context) error {
+			store, err := etcd.New(r.Host)
+			if err != nil {
+				return err
+			}
+			return store.Remove(ctx, m.ID)
+		}
+	}
+	return d
+}

@@ -1,0 +1,145 @@
+// Package preflight gathers the facts of a host and evaluates the built-in checks and
+// the vendor's checks against them.
+package preflight
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+
+	"github.com/plinthdev/plinth/hostpreflight"
+	"github.com/plinthdev/plinth/hostpreflight/checks"
+	"github.com/plinthdev/plinth/hostpreflight/troubleshoot"
+	"github.com/plinthdev/plinth/internal/action"
+	"github.com/plinthdev/plinth/internal/action/config"
+	"github.com/plinthdev/plinth/internal/action/desired"
+	"github.com/plinthdev/plinth/internal/action/source"
+	"github.com/plinthdev/plinth/internal/facts"
+	"github.com/plinthdev/plinth/internal/journal"
+	"github.com/plinthdev/plinth/internal/probe"
+	"github.com/plinthdev/plinth/internal/problem"
+)
+
+// RunOptions are the options of the command `plinth preflight`.
+type RunOptions struct {
+	Bundle string   // file that would be installed; "" for the bundle of Source, or an install of the default size
+	Source string   // URL with the content that a thin bundle omits; "" for none
+	Role   string   // role of this host in the cluster; "" for controller
+	Ignore []string // ids of checks that may fail
+	Quick  bool     // skip the benchmarks, which take seconds
+	Peers  []string // hosts that will share the cluster, by name or address
+	Code   string   // with which the peers were started; secret
+}
+
+// Run runs the checks of an install on this host without changing anything. The error
+// (exit code 5) names the checks that failed.
+func Run(ctx context.Context, r *action.Env, req RunOptions) (hostpreflight.Report, error) {
+	role := hostpreflight.Role(req.Role)
+	if role != "" && role != hostpreflight.Controller && role != hostpreflight.Worker {
+		return hostpreflight.Report{}, problem.Newf(problem.ExitUsage, "check this host", "use --role controller or --role worker", "unknown role %q", req.Role)
+	}
+	readOnly := r.ReadOnly()
+	j, err := openJournal(readOnly)
+	if err != nil {
+		return hostpreflight.Report{}, err
+	}
+	opts := Options{Requirements: desired.DefaultRequirements(j, r.DataDir), Ignore: req.Ignore, Journal: j}
+	if req.Bundle != "" || req.Source != "" {
+		if opts.Requirements, opts.VendorPreflights, err = bundleRequirements(ctx, req, j, readOnly); err != nil {
+			return hostpreflight.Report{}, err
+		}
+	}
+	opts.Requirements.Verb, opts.Requirements.Role, opts.Requirements.Quick = hostpreflight.Preflight, role, req.Quick
+	peers, err := requestedPeers(r, req)
+	if err != nil {
+		return hostpreflight.Report{}, err
+	}
+	opts.Peers = func(facts.Facts) Peers { return peers }
+	_, report, err := RunChecks(ctx, readOnly, opts)
+	if err != nil {
+		return report, err
+	}
+	return report, report.Err("accept this host")
+}
+
+// Options are the requirements that a command has on its host.
+type Options struct {
+	Requirements     hostpreflight.Requirements
+	VendorPreflights troubleshoot.Preflights // of the Installer; zero for none
+	Ignore           []string                // ids of checks that may fail
+
+	Journal *journal.Journal        // of this host; it holds the digest of the previous facts
+	Peers   func(facts.Facts) Peers // returns the hosts of the cluster, given the facts of this host; nil for none
+}
+
+// RunChecks gathers the facts of r's host that the checks need and evaluates the checks.
+// A failed check is in the report, not in the error.
+func RunChecks(ctx context.Context, r *action.Env, opts Options) (facts.Facts, hostpreflight.Report, error) {
+	found := gatherFacts(ctx, r, opts)
+	if opts.Peers != nil && ctx.Err() == nil {
+		found.Peers = checkPeers(ctx, r, found, opts.Peers(found), !opts.Requirements.IsWorker())
+	}
+	opts.Requirements.Previous = readPrevious(r, opts.Journal)
+	report, err := evaluateChecks(ctx, found, opts)
+	return found, report, err
+}
+
+// GatherBasic returns the facts of r's host that need no network requests. It takes a
+// tenth of a second, even where no name server answers.
+func GatherBasic(ctx context.Context, r *action.Env) facts.Facts {
+	return probe.Gather(ctx, r.Host, facts.Request{LocalOnly: true})
+}
+
+func gatherFacts(ctx context.Context, r *action.Env, opts Options) facts.Facts {
+	need := checks.FactsRequest(opts.Requirements)
+	opts.VendorPreflights.AddRequests(&need, opts.Requirements)
+	return probe.Gather(ctx, r.Host, need)
+}
+
+func evaluateChecks(ctx context.Context, found facts.Facts, opts Options) (hostpreflight.Report, error) {
+	if ctx.Err() != nil {
+		return hostpreflight.Report{}, context.Cause(ctx)
+	}
+	return hostpreflight.Run(append(checks.All(), opts.VendorPreflights.Checks...), found, opts.Requirements, opts.Ignore)
+}
+
+// openJournal opens the journal of this host. Without root it may be unreadable: then
+// nothing on the host counts as installed by Plinth, and the check of the user reports
+// why.
+func openJournal(r *action.Env) (*journal.Journal, error) {
+	j, err := journal.Open(r.Host, r.DataDir, r.Now)
+	if errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
+		return journal.Open(emptyFiles{}, r.DataDir, r.Now)
+	}
+	return j, err
+}
+
+// emptyFiles is a host without files.
+type emptyFiles struct{ journal.Files }
+
+// ReadFile returns fs.ErrNotExist for every path.
+func (emptyFiles) ReadFile(string) ([]byte, error) { return nil, fs.ErrNotExist }
+
+// bundleRequirements returns the requirements of an install of the requested bundle,
+// and the vendor's checks in it.
+func bundleRequirements(ctx context.Context, req RunOptions, j *journal.Journal, r *action.Env) (hostpreflight.Requirements, troubleshoot.Preflights, error) {
+	d, err := source.Open(ctx, r, source.Request{Bundle: req.Bundle, Source: req.Source, InspectOnly: true})
+	if err != nil {
+		return hostpreflight.Requirements{}, troubleshoot.Preflights{}, err
+	}
+	defer func() { _ = d.Close() }()
+	b := d.Bundle
+	m, err := config.Load(ctx, b, config.LoadOptions{Bundle: d.Path}, r.Now())
+	if err != nil {
+		return hostpreflight.Requirements{}, troubleshoot.Preflights{}, err
+	}
+	vendor, err := config.ParseHostPreflights(m.Installer)
+	want := desired.InstallRequirements(b, m.Installer, j, r.DataDir)
+	want.Sources = d.FetchURLs()
+	var failed error
+	if want.MissingBlobs, failed = d.MissingAtSource(ctx); failed != nil {
+		want.MissingBlobs = []string{failed.Error()}
+	}
+	return want, vendor, errors.Join(err, ctx.Err())
+}

@@ -1,0 +1,131 @@
+package reset
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/plinthdev/plinth/internal/action"
+	"github.com/plinthdev/plinth/internal/journal"
+	"github.com/plinthdev/plinth/internal/node"
+	"github.com/plinthdev/plinth/internal/node/cleanup"
+	"github.com/plinthdev/plinth/internal/step"
+)
+
+// removeDataDirStep returns the step that empties and removes the data folder and the
+// pointer to it. A folder that existed before the first run stays, empty, with its
+// earlier mode. A mount point stays too, and so does a folder in which the entries keep
+// are retained; the marker file then records them. The step may be killed at any point
+// and run again.
+func (o operation) removeDataDirStep(j *journal.Journal, keep []string) step.Step {
+	_, stays := j.InitialDirMode()
+	name := action.ClusterName(j)
+	return step.Step{ID: "data-dir", Title: "Remove Plinth's data folder", Affects: []string{o.DataDir},
+		Check: func(context.Context) (step.State, error) {
+			info, err := o.Host.Lstat(o.DataDir)
+			if err == nil && len(o.dataDirEntries(keep)) > 0 || err == nil && !stays && o.canRemoveDataDir(info) {
+				return step.Needed(o.DataDir), nil
+			}
+			if _, err := o.Host.Lstat(journal.PointerFile); err == nil {
+				return step.Needed(journal.PointerFile), nil
+			}
+			return step.Done(), nil
+		},
+		Apply: func(context.Context, step.Report) error {
+			if err := o.restoreDirMode(j); err != nil {
+				return err
+			}
+			if err := o.writeRetainedMarker(keep, name); err != nil {
+				return err
+			}
+			if err := o.emptyDataDir(j, keep); err != nil {
+				return err
+			}
+			if info, err := o.Host.Lstat(o.DataDir); err == nil && !stays && o.canRemoveDataDir(info) {
+				if err := o.Host.RemoveAll(o.DataDir); err != nil {
+					return err
+				}
+			}
+			return o.Host.RemoveAll(journal.PointerFile)
+		},
+	}
+}
+
+// emptyDataDir removes the entries of the data folder except keep. Before it removes the
+// saved state of the host, the journal records that nothing is left: an install after a
+// kill in between inspects the host again.
+func (o operation) emptyDataDir(j *journal.Journal, keep []string) error {
+	remove := func(names ...string) error {
+		for _, name := range names {
+			if err := o.Host.RemoveAll(filepath.Join(o.DataDir, name)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	names := o.dataDirEntries(keep)
+	if i := slices.Index(names, node.BeforeDir); i >= 0 && len(j.Runs()) > 0 {
+		if err := remove(names[:i]...); err != nil {
+			return err
+		}
+		if err := j.Clear(); err != nil {
+			o.Note("warning: " + err.Error()) // a full disk must not keep a reset from making space
+		}
+		if err := o.restoreDirMode(j); err != nil { // writing the journal sets the mode of the folder
+			return err
+		}
+		names = o.dataDirEntries(keep)
+	}
+	return remove(names...)
+}
+
+// restoreDirMode sets the mode of the data folder to the one before the first run, if
+// the folder existed then.
+func (o operation) restoreDirMode(j *journal.Journal) error {
+	mode, existed := j.InitialDirMode()
+	if !existed {
+		return nil
+	}
+	return o.Host.MkdirAll(o.DataDir, mode)
+}
+
+// canRemoveDataDir reports whether the data folder is empty, was created by Plinth and is
+// not a mount point.
+func (o operation) canRemoveDataDir(info fs.FileInfo) bool {
+	list, err := o.Host.ReadDir(o.DataDir)
+	mounts, mountErr := cleanup.Finder{Host: o.Host}.MountTable()
+	return errors.Join(err, mountErr) == nil && len(list) == 0 && info.Mode().Perm() == journal.DirMode &&
+		!slices.ContainsFunc(mounts, func(m cleanup.Mount) bool { return m.Point == o.DataDir })
+}
+
+// dataDirEntries returns the names of the entries of the data folder except keep, in the
+// order in which they are removed. What the journal refers to comes late, and the
+// journal last: until then a second reset relies on it.
+func (o operation) dataDirEntries(keep []string) []string {
+	list, err := o.Host.ReadDir(o.DataDir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	var names []string
+	for _, e := range list {
+		if e.Name() != "lost+found" && !slices.Contains(keep, e.Name()) { // the file system's own
+			names = append(names, e.Name())
+		}
+	}
+	rank := func(name string) int {
+		switch {
+		case name == journal.File:
+			return 3
+		case name == journal.CopyFile || strings.HasPrefix(name, "."): // or a temporary file of either
+			return 2
+		case name == node.BeforeDir:
+			return 1
+		}
+		return 0
+	}
+	slices.SortStableFunc(names, func(x, y string) int { return rank(x) - rank(y) })
+	return names
+}

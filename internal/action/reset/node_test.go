@@ -1,0 +1,84 @@
+package reset
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/plinthdev/plinth/internal/action"
+	"github.com/plinthdev/plinth/internal/host/hosttest"
+	"github.com/plinthdev/plinth/internal/journal"
+	"github.com/plinthdev/plinth/internal/k0s"
+	"github.com/plinthdev/plinth/internal/plan"
+	"github.com/plinthdev/plinth/internal/problem"
+	"github.com/plinthdev/plinth/internal/step"
+)
+
+func TestLeaveCluster_StopsTheResetUnlessForced(t *testing.T) {
+	no := step.Step{ID: plan.LeaveStepID, Title: "Leave the cluster",
+		Check: func(context.Context) (step.State, error) { return step.Needed("w is still a member"), nil },
+		Apply: func(context.Context, step.Report) error { return errors.New("no quorum") }}
+	for name, force := range map[string]bool{"by default": false, "forced": true} {
+		t.Run(name, func(t *testing.T) {
+			o, _ := newOperation(t, "/data/plinth")
+			j, err := o.OpenJournal()
+			must(t, err)
+			must(t, j.BeginRun("reset", nil))
+			var res Result
+			err = o.leaveCluster(t.Context(), o.StepRunner("reset", j), LeavePlan{Name: "w", Cluster: "my-app", Force: force, Steps: []step.Step{no}}, &res)
+			switch {
+			case force && (err != nil || len(res.FollowUp) != 1 || res.Node != "w"):
+				t.Errorf("forced: %v, %+v", err, res)
+			case !force && (problem.ExitCode(err) != problem.ExitStep || !strings.Contains(err.Error(), "no quorum") || !strings.Contains(problem.Hint(err), "sudo plinth node remove w") || HasLeft(j)):
+				t.Errorf("%v (%s)", err, problem.Hint(err))
+			}
+		})
+	}
+}
+
+func TestResetNode_ExplainsWhatToDoOnAnIncompleteHost(t *testing.T) {
+	reset := func(t *testing.T, prepare func(o operation, f *hosttest.Fake)) (Result, error) {
+		o, f := newOperation(t, "/data/plinth")
+		if prepare != nil {
+			prepare(o, f)
+		}
+		return o.resetNode(t.Context(), NodeOptions{Options: Options{DryRun: true}})
+	}
+	t.Run("nothing is installed", func(t *testing.T) {
+		if res, err := reset(t, nil); err != nil || res.Changed || res.Plan != nil {
+			t.Errorf("%+v, %v", res, err)
+		}
+	})
+	t.Run("an install without an end", func(t *testing.T) {
+		_, err := reset(t, func(o operation, f *hosttest.Fake) { installed(t, o, f) })
+		if problem.ExitCode(err) != problem.ExitUsage || !strings.Contains(problem.Hint(err), "reset cluster --cluster my-app") {
+			t.Errorf("%v (%s)", err, problem.Hint(err))
+		}
+	})
+	t.Run("a join without an end", func(t *testing.T) {
+		res, err := reset(t, func(o operation, _ *hosttest.Fake) {
+			j, err := o.OpenJournal()
+			must(t, err)
+			must(t, j.BeginRun("join", map[string]string{action.ArgName: "my-app"}))
+			must(t, o.Host.Write(k0s.EtcdMemberDir, strings.NewReader(""), 0o600))
+		})
+		if err != nil || len(res.FollowUp) != 1 || len(res.Plan) == 0 {
+			t.Errorf("%+v, %v", res, err)
+		}
+	})
+	t.Run("a cluster that does not answer", func(t *testing.T) {
+		_, err := reset(t, func(o operation, f *hosttest.Fake) {
+			must(t, installed(t, o, f).BeginRun("install", map[string]string{action.ArgName: "my-app"}))
+			must(t, journal.WriteReceipt(o.Host, o.DataDir, journal.Receipt{Name: "my-app", Node: "a"}))
+			must(t, o.Host.Write(k0s.KubeletConf, strings.NewReader(kubeletConf), 0o600))
+		})
+		if problem.ExitCode(err) != problem.ExitUsage || !strings.Contains(err.Error(), "no other controller of the cluster answers") || !strings.Contains(problem.Hint(err), "plinth node remove a") {
+			t.Errorf("%v (%s)", err, problem.Hint(err))
+		}
+	})
+}
+
+// kubeletConf is the kubeconfig of a node for an API address without a server.
+const kubeletConf = `{"apiVersion":"v1","kind":"Config","current-context":"x","clusters":[{"name":"x","cluster":{"server":"https://127.0.0.1:1","certificate-authority-data":"eA=="}}],
+"contexts":[{"name":"x","context":{"cluster":"x","user":"x"}}],"users":[{"name":"x","user":{}}]}`

@@ -1,0 +1,140 @@
+package reset
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/plinthdev/plinth/internal/action"
+	"github.com/plinthdev/plinth/internal/host/hosttest"
+	"github.com/plinthdev/plinth/internal/journal"
+	"github.com/plinthdev/plinth/internal/node"
+	"github.com/plinthdev/plinth/internal/problem"
+	"github.com/plinthdev/plinth/internal/step"
+)
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// newOperation returns a reset of a fake host whose data folder is dir.
+func newOperation(t *testing.T, dir string) (operation, *hosttest.Fake) {
+	t.Helper()
+	f := hosttest.New(t)
+	must(t, os.MkdirAll(filepath.Join(f.Root, "/proc/self"), 0o755))
+	must(t, os.WriteFile(filepath.Join(f.Root, "/proc/self/mountinfo"), []byte("24 1 254:1 / / rw - ext4 /dev/vda1 rw\n"), 0o600))
+	return operation{&action.Env{Host: f.Host(), GlobalOptions: action.GlobalOptions{DataDir: dir, Now: time.Now, Note: func(string) {}, Events: func(step.Event) {},
+		Confirm: func(context.Context, string) error { return nil }}}}, f
+}
+
+func TestResetCluster_RestoresTheDataFolder(t *testing.T) {
+	for name, mode := range map[string]os.FileMode{"there was none": 0, "the administrator's": 0o750} {
+		t.Run(name, func(t *testing.T) {
+			o, f := newOperation(t, "/data/plinth")
+			dir, pointer := filepath.Join(f.Root, "/data/plinth"), filepath.Join(f.Root, journal.PointerFile)
+			must(t, os.MkdirAll(filepath.Dir(dir), 0o755))
+			must(t, os.MkdirAll(filepath.Dir(pointer), 0o755))
+			if mode != 0 {
+				must(t, os.Mkdir(dir, mode))
+			}
+			j, err := o.OpenJournal()
+			must(t, err)
+			must(t, j.BeginRun("install", nil))
+			must(t, os.WriteFile(filepath.Join(dir, "receipt.json"), nil, 0o600))
+			must(t, os.Mkdir(filepath.Join(dir, node.BeforeDir), 0o700))
+			must(t, os.WriteFile(pointer, []byte("/data/plinth\n"), 0o600))
+			if got := journal.FindDir(o.Host); got != "/data/plinth" {
+				t.Fatalf("other commands look in %s", got)
+			}
+			res, err := o.resetCluster(t.Context(), Options{})
+			must(t, err)
+			info, err := os.Stat(dir)
+			if there := err == nil; !res.Changed || there != (mode != 0) || there && info.Mode().Perm() != mode {
+				t.Errorf("%+v: %v %v", res, info, err)
+			}
+			if _, err := os.Stat(pointer); err == nil {
+				t.Error("the pointer is still there")
+			}
+		})
+	}
+}
+
+// installed returns a journal with a finished install of my-app, and creates a volume.
+func installed(t *testing.T, o operation, f *hosttest.Fake) *journal.Journal {
+	t.Helper()
+	j, err := o.OpenJournal()
+	must(t, err)
+	must(t, j.BeginRun("install", map[string]string{action.ArgName: "my-app"}))
+	must(t, j.EndRun(nil))
+	volume := filepath.Join(f.Root, o.DataDir, "volumes/pvc-1")
+	must(t, os.MkdirAll(volume, 0o755))
+	must(t, os.WriteFile(filepath.Join(volume, "data"), []byte("precious"), 0o600))
+	return j
+}
+
+func TestConfirmByName_RequiresTheNameOfTheCluster(t *testing.T) {
+	typed := errors.New("asked to type")
+	for name, c := range map[string]struct {
+		req  Options
+		code int
+		want string
+	}{
+		"prompted":             {Options{}, problem.ExitInternal, "asked to type"},
+		"its name, yes":        {Options{Yes: true, Cluster: "my-app"}, 0, ""},
+		"yes without its name": {Options{Yes: true}, problem.ExitUsage, "--yes alone"},
+		"another name":         {Options{Yes: true, Cluster: "other"}, problem.ExitUsage, "the cluster of this host is my-app, not other"},
+		"its name without yes": {Options{Cluster: "my-app"}, problem.ExitInternal, "asked to type"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o, f := newOperation(t, "/data/plinth")
+			o.ConfirmTyped = func(_ context.Context, _, word, instead string) error {
+				if word != "my-app" || instead != "--yes --cluster NAME" {
+					t.Errorf("asked for %q, or %q", word, instead)
+				}
+				return typed
+			}
+			err := o.confirmByName(t.Context(), installed(t, o, f), c.req)
+			if problem.ExitCode(err) != c.code || err != nil && !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%v", err)
+			}
+		})
+	}
+}
+
+func TestResetCluster_RetainsVolumesUnlessDeleteDataIsSet(t *testing.T) {
+	o, f := newOperation(t, "/data/plinth")
+	installed(t, o, f)
+	yes := Options{Yes: true, Cluster: "my-app"}
+	planned, err := o.resetCluster(t.Context(), Options{DryRun: true})
+	if err != nil || len(planned.Retained) == 0 || !strings.HasPrefix(planned.Retained[0], "/data/plinth/volumes: data of 1 volumes, 8 B") {
+		t.Errorf("dry run: %+v, %v", planned, err)
+	}
+	res, err := o.resetCluster(t.Context(), yes)
+	if err != nil || len(res.Retained) == 0 || !strings.HasPrefix(res.Retained[0], "/data/plinth/volumes: data of 1 volumes, 8 B") {
+		t.Errorf("%+v, %v", res, err)
+	}
+	left, err := os.ReadDir(filepath.Join(f.Root, o.DataDir))
+	if err != nil || len(left) != 2 || left[0].Name() != journal.RetainedFile || left[1].Name() != "volumes" {
+		t.Fatalf("the folder contains %v, %v", left, err)
+	}
+	if why := journal.UnusableReason(o.Host, o.DataDir); why != "" {
+		t.Errorf("the next install may not use the folder: it %s", why)
+	}
+	if res, err := o.resetCluster(t.Context(), yes); err != nil || res.Changed || len(res.Retained) == 0 {
+		t.Errorf("again: %+v, %v", res, err)
+	}
+	yes.DeleteData = true
+	if res, err := o.resetCluster(t.Context(), yes); err != nil || !res.Changed {
+		t.Errorf("with --delete-data: %+v, %v", res, err)
+	}
+	if _, err := os.Stat(filepath.Join(f.Root, o.DataDir)); err == nil {
+		t.Error("the folder is still there")
+	}
+}

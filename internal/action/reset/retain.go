@@ -1,0 +1,124 @@
+package reset
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/plinthdev/plinth/internal/action"
+	"github.com/plinthdev/plinth/internal/journal"
+	"github.com/plinthdev/plinth/internal/node"
+	"github.com/plinthdev/plinth/internal/problem"
+	"github.com/plinthdev/plinth/internal/ui"
+)
+
+// volumesDir is the folder in the data folder that contains the volumes.
+const volumesDir = "volumes"
+
+// confirmByName asks the user to type the name of the cluster, or takes it from req, so
+// that a cluster is not removed by a command on the wrong host.
+func (o operation) confirmByName(ctx context.Context, j *journal.Journal, req Options) error {
+	const doing = "reset cluster"
+	name := action.ClusterName(j)
+	if r, ok, err := journal.ReadReceipt(o.Host, o.DataDir); err == nil && ok {
+		name = r.Name
+	}
+	what := "with its volumes"
+	if !req.DeleteData {
+		what = "and keep its volumes"
+	}
+	instead := "--yes --cluster NAME"
+	switch {
+	case name == "" && req.Yes:
+		return nil
+	case name == "":
+		return o.Confirm(ctx, "Remove from this host what an install without a name left, "+what+"?")
+	case req.Cluster != "" && req.Cluster != name:
+		return problem.Newf(problem.ExitUsage, doing, "nothing was changed; are you on the right host?", "the cluster of this host is %s, not %s", name, req.Cluster)
+	case req.Cluster != "" && req.Yes:
+		return nil
+	case req.Yes:
+		return problem.Newf(problem.ExitUsage, doing, "add --cluster "+name+" to confirm that cluster; nothing was changed", "--yes alone does not name the cluster to remove")
+	}
+	return o.ConfirmTyped(ctx, "This removes the cluster "+name+" from this host, "+what+". Type its name to confirm:", name, instead)
+}
+
+// retainedEntries returns the names of the entries of the data folder that a reset
+// retains: none when deleteData is set or there are no volumes.
+func (o operation) retainedEntries(deleteData bool) []string {
+	list, err := o.Host.ReadDir(filepath.Join(o.DataDir, volumesDir))
+	if deleteData || err != nil || len(list) == 0 {
+		return nil
+	}
+	return []string{volumesDir, journal.RetainedFile}
+}
+
+// writeRetainedMarker writes a file into the data folder that records what was retained
+// there, so that the next install may use the folder and the next reset finds it.
+func (o operation) writeRetainedMarker(keep []string, cluster string) error {
+	path := filepath.Join(o.DataDir, journal.RetainedFile)
+	if _, err := o.Host.Lstat(path); err == nil || len(keep) == 0 {
+		return nil
+	}
+	raw, err := json.Marshal(map[string]any{"version": 1, "cluster": cluster, "kept": []string{volumesDir}, "when": o.Now().UTC().Format(time.RFC3339)})
+	if err != nil {
+		return err
+	}
+	return o.Host.Write(path, bytes.NewReader(append(raw, '\n')), 0o600)
+}
+
+// listRetained returns a message for each thing that a reset retains on purpose.
+func (o operation) listRetained(j *journal.Journal, keep []string) []string {
+	var all []string
+	if slices.Contains(keep, volumesDir) {
+		dir := filepath.Join(o.DataDir, volumesDir)
+		list, _ := o.Host.ReadDir(dir) // retainedEntries has just read it
+		all = append(all, fmt.Sprintf("%s: data of %d volumes, %s; --delete-data removes it", dir, len(list), ui.FormatBytes(o.diskUsage(dir))))
+	}
+	if list, err := o.Host.ReadDir(action.LogDir); err == nil && len(list) > 0 {
+		all = append(all, fmt.Sprintf("%s: logs of %d runs, %s", action.LogDir, len(list), ui.FormatBytes(o.diskUsage(action.LogDir))))
+	}
+	foreign, _ := node.ForeignFiles(o.Host, o.journalCluster(j)) // an error shows in the steps
+	for _, p := range foreign {
+		all = append(all, p+": created by another program")
+	}
+	return all
+}
+
+// withSizes returns found with the size of each path of at least 1 MiB, and the total of
+// all sizes in bytes.
+func (o operation) withSizes(found []string) (texts []string, total int64) {
+	const notable = 1 << 20
+	for _, what := range found {
+		if strings.HasPrefix(what, "/") {
+			n := o.diskUsage(what)
+			if total += n; n >= notable {
+				what += " (" + ui.FormatBytes(n) + ")"
+			}
+		}
+		texts = append(texts, what)
+	}
+	return texts, total
+}
+
+// diskUsage returns the size in bytes of the files at and below path; it does not follow
+// links.
+func (o operation) diskUsage(path string) (total int64) {
+	info, err := o.Host.Lstat(path)
+	if err != nil || !info.IsDir() {
+		if err == nil && info.Mode().IsRegular() {
+			total = info.Size()
+		}
+		return total
+	}
+	list, _ := o.Host.ReadDir(path) // what cannot be read is not counted
+	for _, e := range list {
+		total += o.diskUsage(filepath.Join(path, e.Name()))
+	}
+	return total
+}

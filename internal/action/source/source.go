@@ -1,0 +1,200 @@
+// Package source finds, opens, verifies and downloads the bundle that a command uses.
+package source
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/plinthdev/plinth/airgap"
+	"github.com/plinthdev/plinth/airgap/embed"
+	"github.com/plinthdev/plinth/airgap/fetch"
+	"github.com/plinthdev/plinth/airgap/trust"
+	"github.com/plinthdev/plinth/internal/action"
+	"github.com/plinthdev/plinth/internal/journal"
+	"github.com/plinthdev/plinth/internal/problem"
+)
+
+// ExecutablePath is the executable of this process, also after its file was replaced.
+const ExecutablePath = "/proc/self/exe"
+
+// maxKeySize is the maximum size of a key file in bytes.
+const maxKeySize = 64 << 10
+
+// Request selects a bundle and the key material that verifies it.
+type Request struct {
+	Bundle        string // file or pipe, "-" for standard input; "" for the bundle at Source, or else the embedded one
+	Source        string // URL with the content of a thin bundle; "" for none
+	Base          string // file with the older bundle that a delta was created from; "" for none
+	VerifyKey     string // file with the vendor's public key; "" for the key embedded in this executable
+	KeyRotation   string // file with the vendor's statement that a new key replaces the old one; "" for none
+	AllowUnsigned bool   // accept a bundle that no known key verifies
+	InspectOnly   bool   // accept it likewise, because nothing from it will be put on the host
+}
+
+// Bundle is an open bundle that passed the trust check, and where its missing
+// content comes from.
+type Bundle struct {
+	*airgap.Bundle
+	Path  string // file or URL
+	Trust trust.Result
+
+	remote *fetch.Remote  // nil unless Request.Source was given
+	base   *airgap.Bundle // nil unless the bundle is a delta
+	stream *airgap.Stream // nil unless the bundle comes from a pipe
+}
+
+// Close closes the files of the bundle and of its base.
+func (d Bundle) Close() error {
+	if d.base == nil {
+		return d.Bundle.Close()
+	}
+	return errors.Join(d.Bundle.Close(), d.base.Close())
+}
+
+// Open opens the requested bundle and verifies its vendor and platform. If the
+// bundle is accepted only because the user allowed it, Open notes a warning;
+// Bundle.Trust holds it for the receipt.
+func Open(ctx context.Context, r *action.Env, req Request) (Bundle, error) {
+	policy, err := trustPolicy(r, req)
+	if err != nil {
+		return Bundle{}, err
+	}
+	d, err := openRequested(ctx, req)
+	if err != nil {
+		return Bundle{}, err
+	}
+	if d.Trust, err = trust.Verify(d.Path, d.Bundle, policy); err != nil {
+		return Bundle{}, errors.Join(err, d.Close())
+	}
+	if err := checkPlatform(d.Path, d.Platform(), runtime.GOOS+"/"+runtime.GOARCH); err != nil {
+		return Bundle{}, errors.Join(err, d.Close())
+	}
+	if d.Trust.Warning != "" {
+		r.Note("warning: " + d.Trust.Warning)
+	}
+	return d, nil
+}
+
+// checkPlatform returns a problem if the bundle at path is for another platform
+// than here; both are GOOS/GOARCH, and "" fits every host.
+func checkPlatform(path, platform, here string) error {
+	if platform == "" || platform == here {
+		return nil
+	}
+	return problem.New(problem.ExitBundle, "use bundle "+path, fmt.Errorf("it is for %s, this program is for %s", platform, here), "get the vendor's bundle for "+here)
+}
+
+// trustPolicy returns the trust policy from the request, the embedded key and
+// the receipt of this host.
+func trustPolicy(r *action.Env, req Request) (t trust.Policy, err error) {
+	t = trust.Policy{AllowUnsigned: req.AllowUnsigned, InspectOnly: req.InspectOnly, Now: r.Now()}
+	if t.Key, err = PublicKey(req.VerifyKey); err != nil {
+		return t, err
+	}
+	if req.KeyRotation != "" {
+		statement, err := parseKeyFile(req.KeyRotation, trust.ParseKeyRotation)
+		if err != nil {
+			return t, err
+		}
+		t.Rotation = &statement
+	}
+	receipt, _, err := journal.ReadReceipt(r.Host, r.DataDir)
+	if err == nil {
+		t.Pin, err = pinnedVendor(receipt)
+	}
+	return t, err
+}
+
+// pinnedVendor returns the vendor's key and the release that the receipt records.
+func pinnedVendor(r journal.Receipt) (trust.Pin, error) {
+	p := trust.Pin{Release: r.Vendor.Release, Bundle: digest.Digest(r.Bundle)}
+	if err := p.Key.UnmarshalText([]byte(r.Vendor.Key)); err != nil {
+		return p, problem.New(problem.ExitBundle, "read the vendor's key in the receipt", err, "reset the cluster and install it again: plinth reset cluster")
+	}
+	return p, nil
+}
+
+// VendorRecord returns what the receipt records of a bundle's vendor.
+func VendorRecord(v trust.Result) journal.Vendor {
+	text, _ := v.Key.MarshalText() // never fails
+	return journal.Vendor{Key: string(text), Fingerprint: v.Key.Fingerprint(), Release: v.Release}
+}
+
+// PublicKey returns the public key in file. If file is "", it returns the key
+// embedded in this executable, or the zero key if there is none.
+func PublicKey(file string) (trust.PublicKey, error) {
+	if file != "" {
+		return parseKeyFile(file, trust.ParsePublicKey)
+	}
+	s, closer, err := OpenSelf()
+	if err != nil {
+		return trust.PublicKey{}, err
+	}
+	return s.Key, closer.Close()
+}
+
+// OpenSelf returns the parts of this executable. The caller closes the closer.
+func OpenSelf() (embed.Embedded, io.Closer, error) { return OpenExecutable(ExecutablePath) }
+
+// OpenExecutable returns the parts of the executable at path: the program, and
+// the key and bundle that are embedded in it. The caller closes the closer.
+func OpenExecutable(path string) (embed.Embedded, io.Closer, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return embed.Embedded{}, nil, problem.New(problem.ExitUsage, "read the executable "+path, err, "name a plinth executable")
+	}
+	st, err := file.Stat()
+	var s embed.Embedded
+	if err == nil {
+		s, err = embed.Open(file, st.Size())
+	}
+	if err != nil {
+		return s, nil, problem.New(problem.ExitBundle, "read the key and bundle embedded in the executable "+path, errors.Join(err, file.Close()), "the file is damaged: download the executable again")
+	}
+	return s, file, nil
+}
+
+// openEmbedded opens the bundle that is embedded in this executable, and returns
+// the executable's name with it.
+func openEmbedded(ctx context.Context) (string, *airgap.Bundle, error) {
+	s, closer, err := OpenSelf()
+	if err != nil {
+		return "", nil, err
+	}
+	if s.Bundle == nil {
+		return "", nil, errors.Join(problem.New(problem.ExitUsage, "install", errors.New("no bundle was given, and none is embedded in this executable"),
+			"name the bundle with --bundle FILE; a vendor creates it with `plinth bundle build`"), closer.Close())
+	}
+	name, err := os.Executable()
+	if err != nil {
+		name = "this executable"
+	}
+	b, err := airgap.OpenAt(ctx, s.Bundle, s.Bundle.Size(), name)
+	if err != nil {
+		return "", nil, errors.Join(err, closer.Close())
+	}
+	return name, b.WithCloser(closer), nil
+}
+
+// parseKeyFile reads the key file at path and parses it with as.
+func parseKeyFile[T any](path string, as func([]byte) (T, error)) (value T, err error) {
+	raw, err := action.ReadInput(nil, path, maxKeySize)
+	if err == nil {
+		value, err = as(raw)
+	}
+	if err != nil {
+		err = problem.New(problem.ExitUsage, "use the key file "+path, err, "name a PEM file with an ECDSA P-256 key, as created by `openssl ecparam -name prime256v1 -genkey`")
+	}
+	return value, err
+}
+
+// PrivateKey returns the vendor's private key in the file or pipe at path.
+func PrivateKey(path string) (trust.PrivateKey, error) {
+	return parseKeyFile(path, trust.ParsePrivateKey)
+}

@@ -1,0 +1,277 @@
+// Package status reports what is installed on this host and the state of its cluster.
+package status
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/plinthdev/plinth/internal/action"
+	"github.com/plinthdev/plinth/internal/action/desired"
+	"github.com/plinthdev/plinth/internal/action/nodes"
+	"github.com/plinthdev/plinth/internal/host"
+	"github.com/plinthdev/plinth/internal/journal"
+	"github.com/plinthdev/plinth/internal/k0s"
+	"github.com/plinthdev/plinth/internal/kots"
+	"github.com/plinthdev/plinth/internal/kube"
+	"github.com/plinthdev/plinth/internal/node"
+	"github.com/plinthdev/plinth/internal/problem"
+)
+
+// Status is what is installed on this host and its state. Its JSON format is public.
+type Status struct {
+	Installed bool              `json:"installed"`
+	Name      string            `json:"name,omitempty"`
+	Role      string            `json:"role,omitempty"`
+	Bundle    string            `json:"bundle,omitempty"`
+	Versions  map[string]string `json:"versions,omitempty"`
+	Service   string            `json:"service,omitempty"` // systemd state of k0s: active, failed, …
+	Agent     string            `json:"agent,omitempty"`   // systemd state of plinth-agent
+	nodes.ClusterView
+	AddOns       []AddOnStatus  `json:"addons,omitempty"`
+	Console      *ConsoleStatus `json:"console,omitempty"`
+	Certificates []Certificate  `json:"certificates,omitempty"`
+	Unfinished   *Unfinished    `json:"unfinished,omitempty"` // a run that was killed or failed
+	Running      *Running       `json:"running,omitempty"`    // a run that changes this host now
+	Warnings     []string       `json:"warnings,omitempty"`   // checks skipped by the user, and current problems
+}
+
+// AddOnStatus is the state of one add-on in the cluster.
+type AddOnStatus struct {
+	Name    string `json:"name"`
+	Version string `json:"version"`
+	Ready   bool   `json:"ready"`
+	Reason  string `json:"reason,omitempty"` // why it is not ready
+}
+
+// ConsoleStatus is the state of the KOTS admin console.
+type ConsoleStatus struct {
+	URL     string `json:"url"`
+	Ready   bool   `json:"ready"`
+	Version string `json:"version,omitempty"` // as reported by the console itself
+	Reason  string `json:"reason,omitempty"`  // why it is not ready
+}
+
+// Certificate is a certificate on this host and its expiry.
+type Certificate struct {
+	Path    string    `json:"path"`
+	Expires time.Time `json:"expires"`
+}
+
+// Unfinished is a run that has to be resumed or reset.
+type Unfinished struct {
+	Verb      string    `json:"verb"`
+	StartedAt time.Time `json:"startedAt"`
+	Step      string    `json:"step"`             // where it stopped
+	Failed    string    `json:"failed,omitempty"` // reason; "" if it was killed
+}
+
+// Running is a run that changes this host now.
+type Running struct {
+	journal.Holder
+	Step         string `json:"step,omitempty"`  // current step; "" if it has not changed anything yet
+	StepsStarted int    `json:"begun,omitempty"` // number of started steps, including the current one
+	Steps        int    `json:"steps,omitempty"` // number of steps to do at the start of the run; 0 if unknown
+}
+
+// WithRunning returns s with the run of holder, which changes the host now. If the
+// unfinished run in s is the one of holder, it is not unfinished but running.
+func (s Status) WithRunning(holder journal.Holder, runs []journal.Run) Status {
+	s.Running = &Running{Holder: holder}
+	if s.Unfinished == nil || len(runs) == 0 {
+		return s
+	}
+	last := runs[len(runs)-1]
+	if last.EndedAt != nil || last.Verb != holder.Verb || last.StartedAt.Before(holder.StartedAt) {
+		return s // holder has not changed anything yet
+	}
+	s.Unfinished = nil
+	s.Running.StepsStarted = len(last.Steps)
+	s.Running.Steps, _ = strconv.Atoi(last.Args[action.ArgSteps])
+	if len(last.Steps) > 0 {
+		s.Running.Step = last.ReachedStep()
+	}
+	return s
+}
+
+// statusTimeout is the timeout for all queries of the cluster. The status is complete
+// within two seconds, even if the cluster does not answer.
+const statusTimeout = 1500 * time.Millisecond
+
+// Get returns the status of the host of r and of its cluster. It changes nothing.
+func Get(ctx context.Context, r *action.Env) (Status, error) {
+	if err := action.RequireRoot("read the status"); err != nil {
+		return Status{}, err
+	}
+	s, err := Inspect(ctx, r.ReadOnly().Host, r.DataDir, r.Now)
+	holder, held := r.LockHolder()
+	if err != nil || !held {
+		return s, err
+	}
+	j, err := journal.Open(r.ReadOnly().Host, r.DataDir, r.Now)
+	if err == nil {
+		s = s.WithRunning(holder, j.Runs())
+	}
+	return s, err
+}
+
+// Inspect returns the status of the host h, which should be read-only, and of its cluster.
+// A cluster that does not answer is a warning in the status, not an error.
+func Inspect(ctx context.Context, h host.Host, dataDir string, now func() time.Time) (Status, error) {
+	j, err := journal.Open(h, dataDir, now)
+	if err != nil {
+		return Status{}, err
+	}
+	r, installed, err := journal.ReadReceipt(h, dataDir)
+	if err != nil {
+		return Status{}, err
+	}
+	s := Status{Installed: installed, Name: r.Name, Role: r.Role, Bundle: r.Bundle, Versions: r.Versions, Warnings: slices.Clone(r.Warnings)}
+	if j.RecoveryNotice() != "" {
+		s.Warnings = append(s.Warnings, j.RecoveryNotice())
+	}
+	if runs := j.Runs(); len(runs) > 0 {
+		if last := runs[len(runs)-1]; last.Unfinished() {
+			s.Unfinished = &Unfinished{Verb: last.Verb, StartedAt: last.StartedAt, Step: last.ReachedStep(), Failed: last.Failed}
+		}
+	} else {
+		return s, nil
+	}
+	service := k0s.ControllerUnit
+	if r.Role == nodes.Worker {
+		service = k0s.WorkerUnit
+	}
+	for unit, word := range map[string]*string{service: &s.Service, node.AgentUnit: &s.Agent} {
+		state, err := h.UnitState(ctx, unit)
+		if err != nil {
+			return s, err
+		}
+		*word = state.Active
+	}
+	s.Certificates = listCertificates(h)
+	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
+	defer cancel()
+	inspectCluster(ctx, h, r, &s)
+	return s, nil
+}
+
+// inspectCluster queries the nodes, the add-ons and the console concurrently and sets
+// them in s. Failed queries become warnings.
+func inspectCluster(ctx context.Context, h host.Files, r journal.Receipt, s *Status) {
+	client, _, err := nodes.NewClient(h)
+	if err != nil {
+		s.Warnings = append(s.Warnings, "the cluster does not answer: "+err.Error())
+		return
+	}
+	var queries sync.WaitGroup
+	if r.Role != nodes.Worker { // a worker's credentials can only read nodes
+		queries.Go(func() { s.AddOns = addOnStatuses(ctx, client, r) })
+		if r.Console.Port != 0 {
+			queries.Go(func() { s.Console = consoleStatus(ctx, client, r) })
+		}
+	}
+	s.ClusterView, err = nodes.Inspect(ctx, h)
+	queries.Wait()
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		s.Warnings = append(s.Warnings, "the cluster does not answer within "+statusTimeout.String())
+	case err != nil:
+		s.Warnings = append(s.Warnings, "the cluster does not answer: "+err.Error())
+	}
+	s.Warnings = append(s.Warnings, s.Problems...)
+}
+
+// addOnStatuses returns the state of each add-on, from the state of its pods.
+func addOnStatuses(ctx context.Context, client *kube.Client, r journal.Receipt) []AddOnStatus {
+	out := make([]AddOnStatus, len(r.AddOns))
+	var queries sync.WaitGroup
+	for i, part := range r.AddOns {
+		queries.Go(func() {
+			reason, err := client.PodsReason(ctx, part.Namespace)
+			switch {
+			case errors.Is(err, context.DeadlineExceeded):
+				reason = "the cluster did not answer in time"
+			case err != nil:
+				reason = "cannot read the pods: " + err.Error()
+			}
+			out[i] = AddOnStatus{Name: part.Name, Version: part.Version, Ready: reason == "", Reason: reason}
+		})
+	}
+	queries.Wait()
+	return out
+}
+
+// consoleStatus returns the state of the console, as reported by its own health endpoint
+// at this node's address.
+func consoleStatus(ctx context.Context, client *kube.Client, r journal.Receipt) *ConsoleStatus {
+	c := &ConsoleStatus{URL: desired.ConsoleURL(r.Console, r.Address)}
+	var queries sync.WaitGroup
+	var stuck string
+	queries.Go(func() { stuck = consoleStuckReason(ctx, client, r.Console.Namespace) })
+	cert, _, err := kots.ConsoleProxy{Kube: client, Namespace: r.Console.Namespace}.Certificate(ctx)
+	if err == nil {
+		var h kots.ConsoleHealth
+		h, err = kots.GetConsoleHealth(ctx, desired.ConsoleURL(journal.Console{Port: r.Console.Port}, r.Address), cert)
+		c.Version, c.Ready = h.Version, err == nil && h.Database && h.Storage
+	}
+	queries.Wait()
+	switch {
+	case !c.Ready && stuck != "":
+		c.Reason = stuck
+	case err != nil:
+		c.Reason = problem.ExplainTimeout(err.Error())
+	case !c.Ready:
+		c.Reason = "it answers, but its database or its storage is not available"
+	}
+	return c
+}
+
+// consoleStuckReason returns the reason why the console cannot start: its files are on a
+// node that is not Ready. It returns "" if that is not the case or cannot be determined.
+func consoleStuckReason(ctx context.Context, client *kube.Client, namespace string) string {
+	name, err := kube.PVCNode(ctx, client, namespace, kots.DataPVCName)
+	if err != nil || name == "" {
+		return ""
+	}
+	if n, err := client.Node(ctx, name); err != nil || n.Ready {
+		return ""
+	}
+	return fmt.Sprintf("its files are only on node %s, which is not Ready; it is available again when that node is back. To discard its files and start it on another node: plinth node remove %s --force", name, name)
+}
+
+// listCertificates returns the cluster's certificates on this host, sorted by expiry.
+func listCertificates(h host.Files) []Certificate {
+	dir := filepath.Join(k0s.DataDir, "pki")
+	entries, err := h.ReadDir(dir)
+	if err != nil {
+		return nil
+	}
+	var out []Certificate
+	for _, e := range entries {
+		if !strings.HasSuffix(e.Name(), ".crt") {
+			continue
+		}
+		path := filepath.Join(dir, e.Name())
+		raw, err := h.ReadFile(path)
+		if err != nil {
+			continue
+		}
+		block, _ := pem.Decode(raw)
+		if block == nil {
+			continue
+		}
+		if cert, err := x509.ParseCertificate(block.Bytes); err == nil {
+			out = append(out, Certificate{Path: path, Expires: cert.NotAfter.UTC()})
+		}
+	}
+	slices.SortFunc(out, func(x, y Certificate) int { return x.Expires.Compare(y.Expires) })
+	return out
+}

@@ -1,0 +1,239 @@
+package status_test
+
+import (
+	"encoding/base64"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/plinthdev/plinth/internal/action/status"
+	"github.com/plinthdev/plinth/internal/host"
+	"github.com/plinthdev/plinth/internal/host/hosttest"
+	"github.com/plinthdev/plinth/internal/journal"
+	"github.com/plinthdev/plinth/internal/k0s"
+	"github.com/plinthdev/plinth/internal/kube/kubetest"
+	"github.com/plinthdev/plinth/internal/node"
+	"github.com/plinthdev/plinth/internal/pki"
+)
+
+const dataDir = "/var/lib/plinth"
+
+func clock() time.Time { return time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC) }
+
+// inspect returns the status of f through a read-only host.
+func inspect(t *testing.T, f *hosttest.Fake) status.Status {
+	t.Helper()
+	s, err := status.Inspect(t.Context(), host.ReadOnly(f.Host()), dataDir, clock)
+	must(t, err)
+	return s
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// beginInstall opens the journal of f and begins an install in it.
+func beginInstall(t *testing.T, f *hosttest.Fake) *journal.Journal {
+	t.Helper()
+	j, err := journal.Open(f.Host(), dataDir, clock)
+	must(t, err)
+	must(t, j.BeginRun("install", nil))
+	return j
+}
+
+func TestInspect_IsEmptyOnNewHost(t *testing.T) {
+	s := inspect(t, hosttest.New(t))
+	if s.Installed || s.Unfinished != nil || s.Service != "" || len(s.Warnings) != 0 || s.Console != nil {
+		t.Errorf("status is %+v", s)
+	}
+}
+
+func TestStatusWithRunning_ReplacesUnfinishedRun(t *testing.T) {
+	f := hosttest.New(t)
+	j, err := journal.Open(f.Host(), dataDir, clock)
+	must(t, err)
+	must(t, j.BeginRun("install", map[string]string{"steps": "23"}))
+	must(t, j.BeginStep("k0s-binary", nil))
+	must(t, j.EndStep("k0s-binary", nil))
+	must(t, j.BeginStep("k0s-start", nil))
+	s := inspect(t, f).WithRunning(journal.Holder{PID: 42, Verb: "install", StartedAt: clock()}, j.Runs())
+	if r := s.Running; s.Unfinished != nil || r.Step != "k0s-start" || r.StepsStarted != 2 || r.Steps != 23 || r.PID != 42 {
+		t.Errorf("%+v %+v", s.Unfinished, r)
+	}
+	s = inspect(t, f).WithRunning(journal.Holder{PID: 43, Verb: "install", StartedAt: clock().Add(time.Hour)}, j.Runs())
+	if s.Unfinished == nil || s.Running.Step != "" {
+		t.Errorf("another run, which has not changed anything yet: %+v %+v", s.Unfinished, s.Running)
+	}
+}
+
+func TestInspect_ReportsUnfinishedRun(t *testing.T) {
+	f := hosttest.New(t)
+	j := beginInstall(t, f)
+	must(t, j.BeginStep("kernel", nil))
+	s := inspect(t, f)
+	if s.Installed || s.Unfinished == nil || *s.Unfinished != (status.Unfinished{Verb: "install", StartedAt: clock(), Step: "kernel"}) {
+		t.Errorf("killed: %+v", s.Unfinished)
+	}
+	failure := errors.New("no space left")
+	must(t, j.EndStep("kernel", failure))
+	must(t, j.EndRun(failure))
+	if s := inspect(t, f); s.Unfinished == nil || s.Unfinished.Failed != "no space left" {
+		t.Errorf("failed: %+v", s.Unfinished)
+	}
+	must(t, j.BeginRun("install", nil))
+	must(t, j.EndRun(nil))
+	if s := inspect(t, f); s.Unfinished != nil {
+		t.Errorf("resumed: %+v", s.Unfinished)
+	}
+}
+
+func TestInspect_WarnsIfClusterDoesNotAnswer(t *testing.T) {
+	f := hosttest.New(t)
+	must(t, beginInstall(t, f).EndRun(nil))
+	must(t, journal.WriteReceipt(f.Host(), dataDir, journal.Receipt{Name: "my-app", Role: "controller", Bundle: "sha256:abc",
+		Versions: map[string]string{"k0s": "v1.33.8+k0s.1"}, Warnings: []string{"the gate was skipped"}}))
+	f.Units[k0s.ControllerUnit] = host.UnitState{Load: "loaded", Active: "failed", Sub: "failed"}
+	s := inspect(t, f)
+	if !s.Installed || s.Name != "my-app" || s.Role != "controller" || s.Bundle != "sha256:abc" || s.Service != "failed" || s.Versions["k0s"] == "" {
+		t.Errorf("status is %+v", s)
+	}
+	if len(s.Warnings) != 2 || s.Warnings[0] != "the gate was skipped" || !strings.Contains(s.Warnings[1], "the cluster does not answer") {
+		t.Errorf("warnings are %q", s.Warnings)
+	}
+}
+
+func TestInspect_SortsCertificatesByExpiry(t *testing.T) {
+	f := hosttest.New(t)
+	must(t, beginInstall(t, f).EndRun(nil))
+	put := func(name string, content []byte) {
+		must(t, f.Host().Write(k0s.DataDir+"/pki/"+name, strings.NewReader(string(content)), 0o600))
+	}
+	for name, now := range map[string]time.Time{"late.crt": clock(), "soon.crt": clock().AddDate(-1, 0, 0)} {
+		pair, err := pki.NewSelfSigned([]string{"localhost"}, now)
+		must(t, err)
+		put(name, pair.Cert)
+		put(strings.Replace(name, ".crt", ".key", 1), pair.Key)
+	}
+	put("garbage.crt", []byte("no PEM"))
+	put("wrong.crt", []byte("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"))
+	var paths []string
+	for _, c := range inspect(t, f).Certificates {
+		paths = append(paths, c.Path)
+		if c.Expires.Before(clock().AddDate(-1, 0, 0)) || c.Expires.Location() != time.UTC {
+			t.Errorf("%s expires %s", c.Path, c.Expires)
+		}
+	}
+	if want := []string{k0s.DataDir + "/pki/soon.crt", k0s.DataDir + "/pki/late.crt"}; !slices.Equal(paths, want) {
+		t.Errorf("listed %v, want %v", paths, want)
+	}
+}
+
+// consoleStatus starts a server that answers as the admin console does, with this health, and
+// returns its port and certificate.
+func consoleStatus(t *testing.T, health string) (port int, cert []byte) {
+	t.Helper()
+	srv := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(health)) }))
+	t.Cleanup(srv.Close)
+	return srv.Listener.Addr().(*net.TCPAddr).Port, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: srv.Certificate().Raw})
+}
+
+func TestInspect_ReportsConsoleState(t *testing.T) {
+	for name, c := range map[string]struct {
+		health, reason string
+		certificate    bool
+		away           bool // whether the node with the console's files is not Ready
+	}{
+		"a healthy console":                             {`{"version":"v1.131.2","status":{"database":{"connected":true},"storage":{"available":true}}}`, "", true, false},
+		"a healthy console whose node is not Ready yet": {`{"version":"v1.131.2","status":{"database":{"connected":true},"storage":{"available":true}}}`, "", true, true},
+		"one whose node is away":                        {`<html>`, "its files are only on node n1, which is not Ready", true, true},
+		"one without its database":                      {`{"version":"v1.131.2","status":{"database":{"connected":false},"storage":{"available":true}}}`, "database or its storage is not available", true, false},
+		"something else":                                {`<html>`, "the response is not from the console", true, false},
+		"one without a certificate":                     {`{}`, "not found", false, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := hosttest.New(t)
+			must(t, beginInstall(t, f).EndRun(nil))
+			api, _ := kubetest.New(t)
+			srv := httptest.NewServer(api)
+			t.Cleanup(srv.Close)
+			must(t, f.Host().Write(k0s.AdminConf, strings.NewReader(fmt.Sprintf(`{"apiVersion":"v1","kind":"Config","current-context":"t",
+				"contexts":[{"name":"t","context":{"cluster":"t","user":"t"}}],"users":[{"name":"t","user":{}}],
+				"clusters":[{"name":"t","cluster":{"server":%q}}]}`, srv.URL)), 0o600))
+			port, cert := consoleStatus(t, c.health)
+			if c.certificate {
+				api.Put("/api/v1/namespaces/kotsadm/secrets/kotsadm-tls", map[string]any{"apiVersion": "v1", "kind": "Secret",
+					"metadata": map[string]any{"name": "kotsadm-tls", "namespace": "kotsadm"},
+					"data":     map[string]any{"tls.crt": base64.StdEncoding.EncodeToString(cert)}})
+			}
+			ready := map[bool]string{true: "Unknown", false: "True"}[c.away]
+			api.Put("/api/v1/nodes/n1", map[string]any{"apiVersion": "v1", "kind": "Node", "metadata": map[string]any{"name": "n1"},
+				"status": map[string]any{"conditions": []any{map[string]any{"type": "Ready", "status": ready}}}})
+			api.Put("/api/v1/namespaces/kotsadm/persistentvolumeclaims/kotsadmdata-kotsadm-0", map[string]any{"apiVersion": "v1", "kind": "PersistentVolumeClaim",
+				"metadata": map[string]any{"name": "kotsadmdata-kotsadm-0", "namespace": "kotsadm"}, "spec": map[string]any{"volumeName": "v"}})
+			api.Put("/api/v1/persistentvolumes/v", map[string]any{"apiVersion": "v1", "kind": "PersistentVolume", "metadata": map[string]any{"name": "v"},
+				"spec": map[string]any{"nodeAffinity": map[string]any{"required": map[string]any{"nodeSelectorTerms": []any{map[string]any{"matchExpressions": []any{
+					map[string]any{"key": "kubernetes.io/hostname", "operator": "In", "values": []any{"n1"}}}}}}}}})
+			must(t, journal.WriteReceipt(f.Host(), dataDir, journal.Receipt{Name: "my-app", Address: "127.0.0.1",
+				Console: journal.Console{Namespace: "kotsadm", Port: port, Hostname: "console.example.com"}}))
+			s := inspect(t, f)
+			if len(s.Warnings) != 1 || !strings.Contains(s.Warnings[0], "etcd on this host does not answer") || s.Console == nil { // there is none in this test
+				t.Fatalf("status is %+v", s)
+			}
+			if want := fmt.Sprintf("https://console.example.com:%d", port); s.Console.URL != want {
+				t.Errorf("URL is %s, want %s", s.Console.URL, want)
+			}
+			if s.Console.Ready != (c.reason == "") || !strings.Contains(s.Console.Reason, c.reason) || s.Console.Ready && s.Console.Version != "1.131.2" {
+				t.Errorf("console is %+v, want the reason %q", *s.Console, c.reason)
+			}
+		})
+	}
+}
+
+func TestInspect_FailsOnDamagedJournal(t *testing.T) {
+	f := hosttest.New(t)
+	must(t, f.Host().Write(dataDir+"/journal.json", strings.NewReader("{"), 0o600))
+	if _, err := status.Inspect(t.Context(), f.Host(), dataDir, clock); err == nil {
+		t.Error("a damaged journal was treated as a missing one")
+	}
+}
+
+func TestInspect_TimesOutOnSilentCluster(t *testing.T) {
+	f := hosttest.New(t)
+	must(t, beginInstall(t, f).EndRun(nil))
+	stop := make(chan struct{})
+	srv := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		select {
+		case <-stop:
+		case <-r.Context().Done():
+		}
+	}))
+	t.Cleanup(srv.Close)
+	t.Cleanup(func() { close(stop) })
+	must(t, f.Host().Write(k0s.AdminConf, strings.NewReader(fmt.Sprintf(`{"apiVersion":"v1","kind":"Config","current-context":"t",
+		"contexts":[{"name":"t","context":{"cluster":"t","user":"t"}}],"users":[{"name":"t","user":{}}],
+		"clusters":[{"name":"t","cluster":{"server":%q}}]}`, srv.URL)), 0o600))
+	must(t, journal.WriteReceipt(f.Host(), dataDir, journal.Receipt{Name: "my-app", Role: "controller", Address: "127.0.0.1",
+		Console: journal.Console{Namespace: "kotsadm", Port: 1}, AddOns: []journal.AddOn{{Name: "kotsadm", Version: "1", Namespace: "kotsadm"}}}))
+	f.Units[node.AgentUnit] = host.UnitState{Load: "loaded", Active: "active", Sub: "running"}
+	start := time.Now()
+	s := inspect(t, f)
+	if took := time.Since(start); took > 15*time.Second {
+		t.Errorf("it took %s", took)
+	}
+	if len(s.Warnings) != 2 || s.Warnings[0] != "the cluster does not answer within 1.5s" || !strings.HasPrefix(s.Warnings[1], "etcd on this host does not answer") {
+		t.Errorf("%q", s.Warnings)
+	}
+	if len(s.API) != 1 || s.API[0].Ready || len(s.AddOns) != 1 || s.AddOns[0].Reason != "the cluster did not answer in time" || s.Console == nil || s.Console.Ready || s.Agent != "active" {
+		t.Errorf("%+v", s)
+	}
+}

@@ -1,0 +1,57 @@
+package cli
+
+import (
+	"context"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/plinthdev/plinth/internal/action"
+	"github.com/plinthdev/plinth/internal/action/faulttest"
+	"github.com/plinthdev/plinth/internal/cli/printer"
+)
+
+func (s commandSet) debugCommand() *cobra.Command {
+	return s.NewGroup("debug", s.NewGroup("fault-test", s.faultTestListCommand(), s.faultTestRunCommand()))
+}
+
+func (s commandSet) faultTestListCommand() *cobra.Command {
+	return s.NewCommand("list", NoArgs, func(context.Context, []string) (Output, error) {
+		names, err := faulttest.PointNames()
+		return NewOutput(map[string][]string{"failpoints": names}, func(w io.Writer) { printer.WriteFailpointList(w, names) }).OrError(err)
+	})
+}
+
+func (s commandSet) faultTestRunCommand() *cobra.Command {
+	var req faulttest.Request
+	knownPoints := func(_ *cobra.Command, _ []string) error {
+		names, err := faulttest.PointNames()
+		for _, p := range req.Points {
+			p, _, _ = strings.Cut(p, "#")
+			if err == nil && !slices.Contains(names, p) {
+				return NewUnknownError("failpoint", p, names)
+			}
+		}
+		return err
+	}
+	cmd := s.NewCommand("run --host-is-disposable -- COMMAND", knownPoints, s.WithEnv(SingleDocument, nil,
+		func(ctx context.Context, r *action.Env, args []string) (Output, error) {
+			req.Args = args
+			res, err := faulttest.Run(ctx, r, req)
+			if err != nil && len(res.Rows) == 0 {
+				return Output{}, err
+			}
+			return NewOutput(res, func(w io.Writer) { printer.WriteFaultTestResult(w, res) }), err
+		}))
+	f := cmd.Flags()
+	f.BoolVar(&req.HostIsDisposable, "host-is-disposable", false, "confirm that nothing on this host is of value")
+	f.StringVar(&req.Mode, "way", faulttest.Chain, "`mode`: chain, resume or reset")
+	f.StringSliceVar(&req.Points, "point", nil, "failpoint `names`, NAME#3 for the third hit (default: step boundaries)")
+	f.IntVar(&req.RandomKills, "random", 0, "mode chain: `number` of additional kills at random moments")
+	f.DurationVar(&req.RandomWithin, "within", 5*time.Second, "longest `time` from the start of a run to a random kill")
+	f.Uint64Var(&req.Seed, "seed", 0, "`number` that seeds the random moments (default: from the clock)")
+	return cmd
+}

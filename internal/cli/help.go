@@ -1,0 +1,164 @@
+package cli
+
+import (
+	"embed"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/plinthdev/plinth/internal/problem"
+)
+
+// helpTexts holds one file per command: a summary line, what the command does
+// in one or two sentences, "Exit codes:", "Examples:" and "Guide:" with a page
+// of the documentation. Long explanations belong on that page: the help of a
+// command must fit one screen, 40 lines of 100 columns.
+//
+//go:embed help/*.txt
+var helpTexts embed.FS
+
+// maxHelpColumns is the longest line of a help.
+const maxHelpColumns = 100
+
+// Keys of a command's annotations.
+const (
+	exitCodesKey = "exit codes"
+	guideKey     = "guide"
+)
+
+// SetHelp sets the help of cmd and of all commands below it. It panics if a
+// help file is missing, which every test would notice.
+func SetHelp(cmd *cobra.Command) {
+	text, err := helpTexts.ReadFile("help/" + strings.ReplaceAll(cmd.CommandPath(), " ", "-") + ".txt")
+	if err != nil {
+		panic(err)
+	}
+	short, rest, _ := strings.Cut(string(text), "\n\n")
+	long, rest, _ := strings.Cut(rest, "\n\nExit codes: ")
+	exits, rest, _ := strings.Cut(rest, "\n\nExamples:\n")
+	examples, guide, _ := strings.Cut(rest, "\n\nGuide: ")
+	cmd.Short, cmd.Long, cmd.Example = short, long, examples
+	cmd.Annotations = map[string]string{exitCodesKey: exits, guideKey: strings.TrimSpace(guide)}
+	cmd.InitDefaultHelpFlag()
+	cmd.Flags().Lookup("help").Hidden = true // every command has it
+	for _, c := range cmd.Commands() {
+		SetHelp(c)
+	}
+}
+
+// WriteHelp writes the help of cmd to w.
+func WriteHelp(w io.Writer, cmd *cobra.Command) {
+	use := cmd.UseLine()
+	if cmd.HasAvailableSubCommands() {
+		use += " COMMAND"
+	}
+	fmt.Fprintf(w, "%s\n\nUsage: %s\n\n%s\n", cmd.Short, use, cmd.Long)
+	if cmd.HasAvailableSubCommands() {
+		fmt.Fprint(w, "\nCommands:\n", commandList(cmd))
+	}
+	fmt.Fprintf(w, "\nExamples:\n%s\n", cmd.Example)
+	if f := cmd.LocalNonPersistentFlags(); f.HasAvailableFlags() {
+		fmt.Fprintf(w, "\nFlags:\n%s", f.FlagUsages())
+	}
+	if cmd.HasParent() {
+		fmt.Fprint(w, "\nGlobal flags: -o text|json, --progress, --log-file, --data-dir, --no-color, -v; see: plinth --help\n")
+	} else {
+		fmt.Fprintf(w, "\nGlobal flags:\n%s\n", cmd.PersistentFlags().FlagUsages())
+	}
+	fmt.Fprint(w, exitList(cmd))
+	fmt.Fprintf(w, "Guide: %s\n", cmd.Annotations[guideKey])
+	if cmd.HasAvailableSubCommands() {
+		fmt.Fprintf(w, "Help for one command: plinth help %sCOMMAND\n", subcommandPath(cmd))
+	}
+}
+
+// subcommandPath returns the path of cmd without "plinth" and with a trailing
+// space, such as "bundle ".
+func subcommandPath(cmd *cobra.Command) string {
+	_, path, found := strings.Cut(cmd.CommandPath()+" ", " ")
+	if !found {
+		return ""
+	}
+	return path
+}
+
+// commandList returns one line per visible subcommand of cmd. It leaves out
+// "help", which the last line of the help names.
+func commandList(cmd *cobra.Command) string {
+	var b strings.Builder
+	for _, c := range cmd.Commands() {
+		if c.IsAvailableCommand() && c.Name() != "help" {
+			fmt.Fprintf(&b, "  %-*s  %s\n", cmd.NamePadding(), c.Name(), c.Short)
+		}
+	}
+	return b.String()
+}
+
+// exitList returns the exit codes of cmd with their short meanings, as lines
+// of at most maxHelpColumns.
+func exitList(cmd *cobra.Command) string {
+	line := "Exit codes:"
+	var b strings.Builder
+	for i, word := range strings.Fields(cmd.Annotations[exitCodesKey]) {
+		code, _ := strconv.Atoi(word) // anything else is shown as an unknown code
+		short, _ := describeExitCode(code)
+		entry := " " + strconv.Itoa(code) + " " + short
+		if i > 0 {
+			line += ","
+		}
+		if len(line)+len(entry) > maxHelpColumns-1 { // the comma that may follow
+			b.WriteString(line + "\n")
+			line = " "
+		}
+		line += entry
+	}
+	b.WriteString(line + "\n")
+	return b.String()
+}
+
+// WriteExitCodes writes the meaning of every exit code of the public contract
+// to w as a Markdown table.
+func WriteExitCodes(w io.Writer) {
+	fmt.Fprint(w, "| code | meaning |\n|---|---|\n")
+	for code := range problem.ExitInterrupted + 1 {
+		if _, meaning := describeExitCode(code); meaning != "" {
+			fmt.Fprintf(w, "| %d | %s |\n", code, meaning)
+		}
+	}
+}
+
+// describeExitCode returns what an exit code of the public contract means, in
+// two or three words and as a sentence. The sentence is empty for other codes.
+func describeExitCode(code int) (short, meaning string) {
+	switch code {
+	case problem.ExitOK:
+		return "done", "Done, or nothing to do."
+	case problem.ExitInternal:
+		return "internal error", "Unexpected internal error; the message says what was changed."
+	case problem.ExitUsage:
+		return "usage error", "Unknown flag, missing argument, root required, or a flag required in place of a prompt. Nothing was changed."
+	case problem.ExitConfig:
+		return "invalid file", "Invalid Installer, Application or other input file. Nothing was changed."
+	case problem.ExitGate:
+		return "KOTS version gate", "This version of the admin console is not compatible with the application. Nothing was changed."
+	case problem.ExitPreflight:
+		return "preflights failed", "Host preflights failed. Nothing was changed."
+	case problem.ExitBundle:
+		return "unusable bundle", "The bundle is missing, damaged, unsigned, or signed with another key. Nothing was changed."
+	case problem.ExitStep:
+		return "step failed", "A step failed. The same command resumes it."
+	case problem.ExitLocked:
+		return "locked", "Another command holds the lock. Nothing was changed."
+	case problem.ExitJoin:
+		return "join refused", "The token is not valid, or this host does not match the cluster. Nothing was changed."
+	case problem.ExitLeftover:
+		return "leftovers", "The reset finished, but it could not remove everything. It lists what is left."
+	case problem.ExitInterrupted:
+		return "interrupted", "Interrupted; the message says how to resume."
+	default:
+		return "unknown", ""
+	}
+}

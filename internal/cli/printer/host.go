@@ -1,0 +1,167 @@
+package printer
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/plinthdev/plinth/hostpreflight"
+	"github.com/plinthdev/plinth/internal/action/install"
+	"github.com/plinthdev/plinth/internal/action/preflight"
+	"github.com/plinthdev/plinth/internal/action/status"
+)
+
+// WriteInstallResult writes what an install found, planned or did. again is the
+// command line without --plan; failed reports that the install returned an error.
+func WriteInstallResult(w io.Writer, r install.Result, again string, failed bool) {
+	switch {
+	case r.Preflights != nil && r.Preflights.Failed > 0:
+		fmt.Fprint(w, r.Preflights.Text())
+	case failed:
+	case r.Plan != nil:
+		writePreflightWarnings(w, r.Preflights)
+		writePlan(w, r.Plan, again)
+	case !r.Changed:
+		writePreflightWarnings(w, r.Preflights)
+		writeInstalled(w, r)
+	default: // the warnings were printed before the first change
+		writeInstalled(w, r)
+	}
+}
+
+// WritePreflightReport writes the report on a host and the install command for it.
+func WritePreflightReport(w io.Writer, r hostpreflight.Report, req preflight.RunOptions) {
+	fmt.Fprint(w, r.Text())
+	if r.Failed > 0 {
+		return // the error has a hint
+	}
+	if r.Role == hostpreflight.Worker {
+		writeNextCommand(w, "echo TOKEN | sudo plinth join -")
+		return
+	}
+	line := "plinth install"
+	switch {
+	case req.Bundle != "":
+		line += " --bundle " + QuoteShellWord(req.Bundle)
+	case req.Source == "":
+		line += " --bundle FILE"
+	}
+	if req.Source != "" {
+		line += " --source " + QuoteShellWord(req.Source)
+	}
+	if len(req.Ignore) > 0 {
+		line += " --ignore-host-preflight " + QuoteShellWord(strings.Join(req.Ignore, ","))
+	}
+	writeNextCommand(w, line)
+}
+
+// writePreflightWarnings writes the warnings and a summary of r.
+func writePreflightWarnings(w io.Writer, r *hostpreflight.Report) {
+	if r == nil {
+		return
+	}
+	for _, warning := range r.Warnings() {
+		fmt.Fprintln(w, warning)
+	}
+	fmt.Fprintf(w, "Host preflights: %s\n\n", r.Summary())
+}
+
+// writeInstalled writes how to reach the admin console.
+func writeInstalled(w io.Writer, r install.Result) {
+	if !r.Changed {
+		fmt.Fprintln(w, "Nothing to do: everything is installed.")
+	}
+	if r.ConsoleURL != "" {
+		fmt.Fprintf(w, "Admin console  %s\n", r.ConsoleURL)
+	}
+	if r.Password != "" {
+		fmt.Fprintf(w, "Password       %s   (shown only once; `plinth console reset-password` sets a new one)\n", r.Password)
+	}
+	if r.Kubeconfig != "" {
+		fmt.Fprintf(w, "Kubeconfig     %s   (`plinth kubectl` uses it)\n", r.Kubeconfig)
+	}
+	if r.Log != "" {
+		fmt.Fprintf(w, "Log            %s\n", r.Log)
+	}
+	writeNextCommand(w, "plinth status")
+}
+
+// WriteStatus writes what is installed on this host and its state.
+func WriteStatus(w io.Writer, s status.Status) {
+	switch {
+	case s.Installed:
+		fmt.Fprintf(w, "%s\n", joinNonEmpty(s.Name, s.Role, "k0s "+s.Versions["k0s"]+" ("+s.Service+")", s.Bundle))
+	case s.Running != nil:
+	case s.Unfinished != nil:
+		fmt.Fprintf(w, "The %s on this host is not finished.\n", s.Unfinished.Verb)
+	default:
+		fmt.Fprintln(w, "Nothing is installed on this host.")
+	}
+	writeCluster(w, s.ClusterView)
+	if s.Agent != "" {
+		fmt.Fprintf(w, "Agent        %s\n", s.Agent)
+	}
+	writeAddOns(w, s)
+	if len(s.Certificates) > 0 {
+		first := s.Certificates[0]
+		fmt.Fprintf(w, "\nCertificates: the first of %d expires %s: %s\n", len(s.Certificates), first.Expires.Format(time.DateOnly), first.Path)
+	}
+	for _, warning := range s.Warnings {
+		fmt.Fprintf(w, "warning: %s\n", warning)
+	}
+	switch u := s.Unfinished; {
+	case s.Running != nil:
+		writeRunningCommand(w, *s.Running)
+	case u != nil:
+		fmt.Fprintf(w, "\nUnfinished: %s, started %s, stopped at step %s", u.Verb, u.StartedAt.Format(time.RFC3339), u.Step)
+		if u.Failed != "" {
+			fmt.Fprintf(w, ": %s", u.Failed)
+		}
+		fmt.Fprintf(w, "\n\nNext: run the same `plinth %s` again to resume it\n", u.Verb)
+	case s.Installed:
+		writeNextCommand(w, "plinth console url")
+	default:
+		writeNextCommand(w, "plinth install --bundle FILE")
+	}
+}
+
+// writeRunningCommand writes which command runs now and at which step it is.
+func writeRunningCommand(w io.Writer, r status.Running) {
+	fmt.Fprintf(w, "Running now: %s, process %d, since %s", r.Verb, r.PID, r.StartedAt.Format(time.RFC3339))
+	switch {
+	case r.Step != "" && r.Steps > 0:
+		fmt.Fprintf(w, ", at step %d of %d: %s", r.StepsStarted, max(r.StepsStarted, r.Steps), r.Step)
+	case r.Step != "":
+		fmt.Fprintf(w, ", at step %s", r.Step)
+	default:
+		fmt.Fprint(w, ", nothing changed yet")
+	}
+	fmt.Fprintf(w, "\n\nNext: plinth status   (when it is done)\n")
+}
+
+// writeAddOns writes the add-ons and the address of the admin console.
+func writeAddOns(w io.Writer, s status.Status) {
+	if len(s.AddOns) > 0 {
+		fmt.Fprintln(w)
+		t := newTable(w, "ADD-ON", "READY", "VERSION")
+		for _, a := range s.AddOns {
+			writeRow(t, a.Name, formatReady(a.Ready, a.Reason), a.Version)
+		}
+		_ = t.Flush()
+	}
+	if c := s.Console; c != nil {
+		fmt.Fprintf(w, "\nAdmin console  %s  ready: %s\n", joinNonEmpty(c.URL, c.Version), formatReady(c.Ready, c.Reason))
+	}
+}
+
+// formatReady returns "yes", or "no" with the reason.
+func formatReady(yes bool, reason string) string {
+	switch {
+	case yes:
+		return "yes"
+	case reason != "":
+		return "no: " + reason
+	}
+	return "no"
+}

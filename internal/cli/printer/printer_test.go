@@ -1,0 +1,172 @@
+package printer
+
+import (
+	"bytes"
+	"io"
+	"testing"
+	"time"
+
+	"github.com/plinthdev/plinth/airgap"
+	"github.com/plinthdev/plinth/hostpreflight"
+	bundleaction "github.com/plinthdev/plinth/internal/action/bundle"
+	"github.com/plinthdev/plinth/internal/action/install"
+	"github.com/plinthdev/plinth/internal/action/nodes"
+	"github.com/plinthdev/plinth/internal/action/preflight"
+	"github.com/plinthdev/plinth/internal/action/status"
+	"github.com/plinthdev/plinth/internal/compat"
+	"github.com/plinthdev/plinth/internal/etcd"
+	"github.com/plinthdev/plinth/internal/journal"
+	"github.com/plinthdev/plinth/internal/spec"
+	"github.com/plinthdev/plinth/internal/step"
+	"github.com/plinthdev/plinth/internal/testkit"
+	"github.com/plinthdev/plinth/internal/ui"
+)
+
+// newReport returns a preflight report with entries and 22 passed checks.
+func newReport(entries ...hostpreflight.Entry) *hostpreflight.Report {
+	r := &hostpreflight.Report{Schema: 1, Passed: 22, Results: entries}
+	for _, e := range entries {
+		switch e.State {
+		case hostpreflight.Warn:
+			r.Warned++
+		case hostpreflight.Fail:
+			r.Failed++
+		}
+	}
+	return r
+}
+
+// newEntry returns the result of one preflight.
+func newEntry(id string, state hostpreflight.State, found, fix string) hostpreflight.Entry {
+	return hostpreflight.Entry{ID: id, Group: "Hardware", Result: hostpreflight.Result{State: state, Found: found, Expected: "more", Fix: fix}}
+}
+
+// plannedSteps returns a plan with a step in each state.
+func plannedSteps() []step.Planned {
+	return []step.Planned{
+		{Step: "data-dir", Title: "Make Plinth's data folder", State: "done", Affects: []string{"/var/lib/plinth"}},
+		{Step: "kernel", Title: "Prepare the kernel", State: "needed", Reason: "br_netfilter is not loaded\nip_forward is 0", Affects: []string{"/etc/modules-load.d/plinth.conf", "sysctl:net.ipv4.ip_forward"}},
+		{Step: "node-ready", Title: "Wait for the node to be Ready", State: "unknown", Reason: "k0s-start"},
+	}
+}
+
+// manyNodes returns a cluster with nodes, API servers and etcd members in
+// different states.
+func manyNodes() nodes.ClusterView {
+	return nodes.ClusterView{
+		Nodes: []nodes.Node{
+			{Name: "a", Role: "controller", Ready: true, Version: "v1.33.13+k0s", Addresses: []string{"10.0.0.1"}},
+			{Name: "b", Role: "controller", Reason: "NodeStatusUnknown: Kubelet stopped posting node status.", Version: "v1.33.13+k0s", Addresses: []string{"10.0.0.2"}},
+			{Name: "w", Role: "worker", Ready: true, Cordoned: true, Version: "v1.33.13+k0s", Addresses: []string{"10.0.0.9"}},
+		},
+		API:  []nodes.Endpoint{{Address: "10.0.0.1:6443", Ready: true}, {Address: "10.0.0.2:6443", Reason: "no answer within 1s"}},
+		Etcd: []etcd.Member{{ID: "1", Name: "a", Address: "10.0.0.1", Leader: true}, {ID: "2", Name: "b", Address: "10.0.0.2"}, {ID: "3", Address: "10.0.0.3", Learner: true}},
+	}
+}
+
+func TestWriteJSON_OfNodesMatchesGolden(t *testing.T) {
+	v := manyNodes()
+	v.Balancer = &nodes.Endpoint{Address: "127.0.0.1:6443", Ready: true}
+	for name, result := range map[string]any{
+		"node-list": v,
+		"status":    status.Status{Installed: true, Name: "my-app", Role: "controller", Service: "active", Agent: "active", ClusterView: v},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var out bytes.Buffer
+			if err := WriteJSON(&out, result, nil, &ui.Secrets{}); err != nil {
+				t.Fatal(err)
+			}
+			testkit.Golden(t, "testdata/"+name+".json", out.Bytes())
+		})
+	}
+}
+
+func TestWriters_OfResultsMatchGoldens(t *testing.T) {
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	here := status.Status{Installed: true, Name: "my-app", Role: "controller", Bundle: "sha256:abc", Service: "active", Agent: "active",
+		Versions: map[string]string{"k0s": "v1.33.8+k0s.1"}, ClusterView: nodes.ClusterView{Nodes: []nodes.Node{{Name: "n1", Role: "controller", Ready: true, Version: "v1.33.8+k0s", Addresses: []string{"10.0.0.2"}}}},
+		AddOns:       []status.AddOnStatus{{Name: "kotsadm", Version: "1.131.2", Reason: "pod kotsadm-0: ImagePullBackOff"}, {Name: "localPathStorage", Version: "0.0.30", Ready: true}},
+		Console:      &status.ConsoleStatus{URL: "https://10.0.0.2:8800", Ready: true, Version: "v1.131.2"},
+		Certificates: []status.Certificate{{Path: "/var/lib/k0s/pki/server.crt", Expires: at}, {}}, Warnings: []string{"host preflight memory failed and was ignored on request"}}
+	going := status.Running{Holder: journal.Holder{PID: 42, Verb: "install", StartedAt: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}, Step: "images-boot", StepsStarted: 7, Steps: 23}
+	broken := status.Status{Installed: true, Name: "my-app", Role: "controller", Service: "failed", Versions: map[string]string{"k0s": "v1.33.8+k0s.1"},
+		Unfinished: &status.Unfinished{Verb: "install", StartedAt: at, Step: "images-boot", Failed: "no space left"}}
+	bundle := airgap.Summary{Digest: "sha256:abc", Name: "my-app", Platform: "linux/amd64", Items: []airgap.SummaryItem{
+		{Kind: "installer", Name: "installer.yaml", Size: 900},
+		{Kind: "host", Name: "k0s", Version: "v1.33.8+k0s.1", Licenses: "Apache-2.0", Size: 80e6, Unpacked: 240e6},
+		{Kind: "image", Name: "quay.io/k0sproject/coredns:1.12.4", Version: "v1.14.7", Licenses: "Apache-2.0", Size: 21e6, Unpacked: 77e6}},
+		Totals: airgap.Totals{File: 81e6, Blobs: 7, Content: 80_500_000, OnHost: airgap.ContentSize{Host: 240e6}}}
+	finding := spec.Finding{File: "installer.yaml", Line: 3, Column: 5, Field: "spec.k0s", Rule: "unknown-key", Severity: spec.Error, Message: "unknown key", Hint: "version?"}
+	warning := spec.Finding{File: "installer.yaml", Line: 3, Column: 5, Rule: "cidr-public", Severity: spec.Warning, Message: "not private"}
+	var installer spec.Installer
+	installer.Metadata.Name = "my-app"
+	verdict := compat.Check(compat.Input{Actual: "1.131.2", Min: "1.100.0", Target: "1.131.2", FirstInstall: true})
+	good := spec.Report{Installer: &installer, Application: &spec.Application{File: "my app.yaml"}, Title: "My App", Findings: []spec.Finding{warning}, Gate: &verdict}
+	done := install.Result{Changed: true, ConsoleURL: "https://10.0.0.2:8800", Password: "correct-horse", Kubeconfig: "/var/lib/k0s/pki/admin.conf", Log: "/var/log/plinth/install-1.log",
+		Preflights: newReport(newEntry("memory", hostpreflight.Warn, "3 GiB", "add memory"))}
+	for name, write := range map[string]func(io.Writer){
+		"lint-findings": func(w io.Writer) {
+			WriteLintReport(w, spec.Report{Findings: []spec.Finding{finding}}, []string{"installer.yaml"})
+		},
+		"lint-good": func(w io.Writer) { WriteLintReport(w, good, []string{"installer.yaml", "my app.yaml"}) },
+		"built": func(w io.Writer) {
+			WriteBuildResult(w, bundleaction.BuildResult{Path: "my-app.bundle", Digest: "sha256:abc", Size: 81e6})
+		},
+		"inspected": func(w io.Writer) { WriteBundleSummary(w, bundle, "my-app.bundle") },
+		"verified":  func(w io.Writer) { WriteVerifyResult(w, bundle, "my-app.bundle") },
+		"install-plan": func(w io.Writer) {
+			WriteInstallResult(w, install.Result{Plan: plannedSteps(), Preflights: newReport()}, "plinth install --bundle a.tar", false)
+		},
+		"install-plan-done": func(w io.Writer) {
+			WriteInstallResult(w, install.Result{Plan: plannedSteps()[:1], Preflights: newReport()}, "plinth install", false)
+		},
+		"install-preflight": func(w io.Writer) {
+			WriteInstallResult(w, install.Result{Preflights: newReport(newEntry("memory", hostpreflight.Fail, "1 GiB", "add memory"))}, "", true)
+		},
+		"install-failed": func(w io.Writer) { WriteInstallResult(w, install.Result{Preflights: newReport()}, "", true) },
+		"install-done":   func(w io.Writer) { WriteInstallResult(w, done, "", false) },
+		"install-nothing": func(w io.Writer) {
+			WriteInstallResult(w, install.Result{ConsoleURL: "https://10.0.0.2:8800", Preflights: newReport()}, "", false)
+		},
+		"preflight-ready": func(w io.Writer) {
+			WritePreflightReport(w, *newReport(newEntry("cpu", hostpreflight.Pass, "4 processors", "")), preflight.RunOptions{Bundle: "my app.tar", Ignore: []string{"memory", "swap"}})
+		},
+		"preflight-failed": func(w io.Writer) {
+			WritePreflightReport(w, *newReport(newEntry("cpu", hostpreflight.Pass, "4 processors", ""), newEntry("memory", hostpreflight.Fail, "1 GiB", "add memory")), preflight.RunOptions{})
+		},
+		"node-list": func(w io.Writer) { WriteNodeList(w, manyNodes()) },
+		"node-list-worker": func(w io.Writer) {
+			v := manyNodes()
+			v.Etcd, v.Balancer = nil, &nodes.Endpoint{Address: "127.0.0.1:6443", Ready: true}
+			WriteNodeList(w, v)
+		},
+		"node-removed": func(w io.Writer) {
+			WriteNodeResult(w, nodes.Result{Node: "b", Role: "controller", Changed: true, Log: "/var/log/plinth/x.log"}, true)
+		},
+		"node-gone": func(w io.Writer) { WriteNodeResult(w, nodes.Result{Node: "b"}, true) },
+		"node-drained": func(w io.Writer) {
+			WriteNodeResult(w, nodes.Result{Node: "w", Role: "worker", Changed: true, Log: "/var/log/plinth/x.log"}, false)
+		},
+		"node-empty":     func(w io.Writer) { WriteNodeResult(w, nodes.Result{Node: "w"}, false) },
+		"status":         func(w io.Writer) { WriteStatus(w, here) },
+		"status-broken":  func(w io.Writer) { WriteStatus(w, broken) },
+		"status-running": func(w io.Writer) { WriteStatus(w, status.Status{Running: &going}) },
+		"status-nothing": func(w io.Writer) { WriteStatus(w, status.Status{}) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			var out bytes.Buffer
+			write(&out)
+			testkit.Golden(t, "testdata/"+name+".txt", out.Bytes())
+		})
+	}
+}
+
+func TestQuoteShellWord_QuotesOnlyIfNeeded(t *testing.T) {
+	for word, want := range map[string]string{"a.tar": "a.tar", "my app.yaml": "'my app.yaml'", "it's": `'it'\''s'`, "": "''", "$(reboot)": "'$(reboot)'", "a;b": "'a;b'"} {
+		t.Run(word, func(t *testing.T) {
+			if got := QuoteShellWord(word); got != want {
+				t.Errorf("QuoteShellWord(%q) = %s, want %s", word, got, want)
+			}
+		})
+	}
+}

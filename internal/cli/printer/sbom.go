@@ -1,0 +1,44 @@
+package printer
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/plinthdev/plinth/internal/action/bundle"
+)
+
+// WriteSBOM writes what the images, host files and programs of a bundle were
+// built from.
+func WriteSBOM(w io.Writer, b bundle.Attestations, path string) {
+	sources := map[string]int{}
+	for _, r := range b.SBOM.Relationships {
+		if r.Type == "DEPENDS_ON" || r.Type == "GENERATED_FROM" {
+			sources[r.Element]++
+		}
+	}
+	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(t, "KIND\tNAME\tVERSION\tSOURCES\tLICENSE")
+	total := 0
+	for _, p := range b.SBOM.Packages {
+		kind := map[string]string{"CONTAINER": "image", "APPLICATION": "program"}[p.Purpose]
+		if kind == "" {
+			total++
+			continue
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\n", kind, p.Name, p.Version, sources[p.ID], strings.TrimPrefix(p.Declared, "NOASSERTION"))
+	}
+	_ = t.Flush()
+	types := map[string]int{}
+	for _, s := range b.Provenance {
+		types[s.Predicate.Build.Type]++
+	}
+	fmt.Fprintf(w, "\n%s in total, each with version and checksum; SPDX 2.3, created %s\n", FormatCount(total, "source"), b.SBOM.Created.Created)
+	for _, k := range slices.Sorted(maps.Keys(types)) {
+		fmt.Fprintf(w, "%s of provenance with build type %s\n", FormatCount(types[k], "statement"), k)
+	}
+	fmt.Fprintf(w, "\nNext: plinth bundle inspect --sbom -o json %s\n", QuoteShellWord(path))
+}

@@ -1,0 +1,90 @@
+package printer
+
+import (
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/plinthdev/plinth/internal/action/join"
+	"github.com/plinthdev/plinth/internal/action/tokens"
+)
+
+// WriteNewToken writes a new token as the command to run on the new host.
+func WriteNewToken(w io.Writer, m tokens.CreatedToken) {
+	fmt.Fprintf(w, "Token %s allows %s to join as %s until %s.\n\n", m.ID, FormatCount(m.Uses, "host"), m.Role, m.Expires.Format(time.RFC3339))
+	fmt.Fprintf(w, "On the new host, run:\n\n  echo %s | sudo plinth join -\n", m.Token)
+	if m.FetchCommand != "" {
+		fmt.Fprintf(w, "\nOn a host without plinth, download it from this controller into the current directory:\n\n  %s\n\nThen run the command above with ./plinth instead of plinth.\n", m.FetchCommand)
+	}
+	writeNextCommand(w, "plinth token list")
+}
+
+// WriteTokenList writes a table of tokens.
+func WriteTokenList(w io.Writer, all []tokens.Record) {
+	if len(all) == 0 {
+		fmt.Fprintln(w, "There are no join tokens.")
+		writeNextCommand(w, "plinth token create --role worker")
+		return
+	}
+	t := newTable(w, "ID", "ROLE", "STATE", "CREATED", "EXPIRES", "USES LEFT", "USED BY")
+	for _, r := range all {
+		var by []string
+		for _, u := range r.UsedBy {
+			by = append(by, u.Node)
+		}
+		writeRow(t, r.ID, r.Role, r.State, r.Created.Format(time.RFC3339), r.Expires.Format(time.RFC3339),
+			strconv.Itoa(r.UsesLeft)+" of "+strconv.Itoa(r.Uses), strings.Join(by, ", "))
+	}
+	_ = t.Flush()
+	for _, r := range all {
+		if r.State == "active" {
+			writeNextCommand(w, "plinth token revoke "+r.ID)
+			return
+		}
+	}
+	writeNextCommand(w, "plinth token create --role worker")
+}
+
+// WriteRevokedToken writes that a token was revoked.
+func WriteRevokedToken(w io.Writer, r tokens.Record) {
+	fmt.Fprintf(w, "Token %s was revoked at %s. Nodes that joined with it are not affected.\n", r.ID, r.Revoked.Format(time.RFC3339))
+	writeNextCommand(w, "plinth token list")
+}
+
+// WriteJoinResult writes what a join found, planned or did; failed reports that
+// the join returned an error.
+func WriteJoinResult(w io.Writer, r join.Result, failed bool) {
+	if len(r.Mismatches) > 0 {
+		t := newTable(w, "FIELD", "HERE", "CLUSTER")
+		for _, d := range r.Mismatches {
+			writeRow(t, d[0], orNone(d[1]), orNone(d[2]))
+		}
+		_ = t.Flush()
+	}
+	switch {
+	case r.Preflights != nil && r.Preflights.Failed > 0:
+		fmt.Fprint(w, r.Preflights.Text())
+	case failed:
+	case r.Plan != nil:
+		writePreflightWarnings(w, r.Preflights)
+		writePlan(w, r.Plan, "plinth join -")
+	default:
+		if !r.Changed {
+			writePreflightWarnings(w, r.Preflights)
+			fmt.Fprintf(w, "Nothing to do: this host is node %s of %s.\n", r.Node, r.Cluster)
+		} else {
+			fmt.Fprintf(w, "This host is now node %s of %s, a %s.\nLog  %s\n", r.Node, r.Cluster, r.Role, r.Log)
+		}
+		writeNextCommand(w, "plinth status")
+	}
+}
+
+// orNone returns s, or "(none)" for an empty s.
+func orNone(s string) string {
+	if s == "" {
+		return "(none)"
+	}
+	return s
+}

@@ -1,0 +1,33 @@
+package cli
+
+import (
+	"context"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/plinthdev/plinth/internal/action"
+	"github.com/plinthdev/plinth/internal/action/bundle"
+	"github.com/plinthdev/plinth/internal/cli/printer"
+)
+
+func (s commandSet) publishCommand() *cobra.Command {
+	var req bundle.PublishRequest
+	cmd := s.NewCommand("publish --bundle FILE --url URL DIR", RequireFlags(ExactlyOne("DIR"), "bundle", "url"), s.WithEnv(SingleDocument, nil,
+		func(ctx context.Context, r *action.Env, args []string) (Output, error) {
+			progress, end := s.NewProgress(r.Events, "publish", "Write the folder")
+			req.Out, req.Now, req.Progress = args[0], r.Now(), progress
+			res, err := bundle.Publish(ctx, req)
+			end(err)
+			return NewOutput(res, func(w io.Writer) { printer.WritePublishResult(w, res) }).OrError(err)
+		}))
+	f := cmd.Flags()
+	f.StringArrayVar(&req.Bundles, "bundle", nil, "bundle `file`; repeat the flag for each platform")
+	f.StringVar(&req.URL, "url", "", "`URL` at which the folder will be served")
+	f.StringToStringVar(&req.Programs, "program", nil, "`PLATFORM=FILE` with plinth, such as linux/arm64=plinth-arm64")
+	f.Lookup("program").DefValue = "" // not "[]" in the help
+	f.StringVar(&req.SignKey, "sign-key", "", "private key `file` to sign SHA256SUMS with; may be a pipe")
+	f.StringVar(&req.VerifyKey, "verify-key", "", "public key `file` to embed (default: that of --sign-key)")
+	f.BoolVar(&req.AllowUnsigned, "allow-unsigned", false, "publish bundles that are not signed with the key")
+	return cmd
+}

@@ -1,0 +1,148 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime/debug"
+	"time"
+
+	"golang.org/x/term"
+
+	"github.com/spf13/cobra"
+
+	"github.com/plinthdev/plinth/internal/cli/printer"
+	"github.com/plinthdev/plinth/internal/problem"
+	"github.com/plinthdev/plinth/internal/ui"
+)
+
+// ErrUserInterrupt is the cause with which to cancel the context of
+// RunCommandLine when the user asks to stop.
+var ErrUserInterrupt = errors.New("interrupted")
+
+// ProcessEnv holds what a run uses of the process around it.
+type ProcessEnv struct {
+	In          io.Reader
+	Out, Err    io.Writer
+	Environ     []string // KEY=VALUE
+	Version     string   // version of this build; empty if the linker did not set it
+	ErrNoReader error    // error of a write to a pipe without a reader; nil if there is no such error
+	// Exec replaces this process with the program at path, like execve(2).
+	Exec func(path string, argv, environ []string) error
+}
+
+// RunCommandLine runs the command line args against the commands that tree
+// returns. It returns the exit code of the public contract. Canceling ctx
+// stops safely at the current step.
+func RunCommandLine(ctx context.Context, p ProcessEnv, args []string, tree func(*Runner) *cobra.Command) (code int) {
+	s := &Runner{ProcessEnv: p, args: args, Now: time.Now, secrets: &ui.Secrets{}}
+	defer func() {
+		if r := recover(); r != nil {
+			fmt.Fprintf(p.Err, "%s", debug.Stack())
+			s.output = Output{}
+			code = s.writeOutcome(problem.Newf(problem.ExitInternal, "continue", "this is a bug; report it with the lines above", "%v", r))
+		}
+	}()
+	root := tree(s)
+	if len(args) > 0 && args[0] == "--version" { // a common spelling in other programs
+		args = append([]string{"version"}, args[1:]...)
+	}
+	root.SetArgs(args)
+	cmd, err := root.ExecuteContextC(ctx)
+	if err == nil {
+		err = s.helpError
+	}
+	if !s.Parsed {
+		if s.outputFormat != formatJSON {
+			s.outputFormat = requestedFormat(args)
+		}
+		err = usageError(cmd, err)
+	}
+	return s.writeOutcome(err)
+}
+
+// Runner runs one command line.
+type Runner struct {
+	ProcessEnv
+	globalFlags
+	args      []string
+	Now       func() time.Time
+	secrets   *ui.Secrets
+	Parsed    bool  // the command line was parsed without an error
+	helpError error // the command named before --help does not exist
+	output    Output
+}
+
+// Output is the result of a command: data for programs and text for people.
+type Output struct {
+	Data any
+	Text func(io.Writer)
+}
+
+// NewOutput returns an Output with data as JSON form and text as text form.
+func NewOutput(data any, text func(io.Writer)) Output { return Output{Data: data, Text: text} }
+
+// OrError returns r, or an empty Output and err if err is not nil.
+func (r Output) OrError(err error) (Output, error) {
+	if err != nil {
+		return Output{}, err
+	}
+	return r, nil
+}
+
+// writeOutcome writes the output and the error, each once, and returns the
+// exit code.
+func (s *Runner) writeOutcome(err error) int {
+	if errors.Is(err, context.Canceled) || errors.Is(err, ErrUserInterrupt) {
+		err = interruptedError(err)
+	}
+	var written error
+	switch {
+	case s.outputFormat == formatJSON:
+		written = printer.WriteJSON(s.Out, s.output.Data, err, s.secrets)
+	default:
+		out := &errWriter{w: s.Out}
+		if s.output.Text != nil {
+			s.output.Text(out)
+		}
+		written = out.err
+		printer.WriteError(s.Err, err, s.secrets)
+	}
+	if err == nil && written != nil && !errors.Is(written, s.ErrNoReader) { // "plinth status | head" is not a failure
+		err = problem.New(problem.ExitInternal, "write the output", written, "")
+		printer.WriteError(s.Err, err, s.secrets)
+	}
+	return problem.ExitCode(err)
+}
+
+// interruptedError returns err, with the exit code for an interrupt if it is a
+// bare cancellation.
+func interruptedError(err error) error {
+	if problem.ExitCode(err) != problem.ExitInternal {
+		return err
+	}
+	return problem.New(problem.ExitInterrupted, "continue", ErrUserInterrupt, "run the same command again: it resumes, or starts from the beginning")
+}
+
+// isTerminal reports whether stream is a terminal.
+func isTerminal(stream any) bool {
+	f, ok := stream.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// errWriter keeps the first error of writing and writes nothing after it.
+type errWriter struct {
+	w   io.Writer
+	err error
+}
+
+func (e *errWriter) Write(b []byte) (int, error) {
+	if e.err != nil {
+		return 0, e.err
+	}
+	n, err := e.w.Write(b)
+	e.err = err
+	return n, err
+}

@@ -1,0 +1,216 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/plinthdev/plinth/internal/cli/printer"
+	"github.com/plinthdev/plinth/internal/problem"
+)
+
+// NoArgs rejects any argument. For an argument that looks like a bundle it
+// suggests --bundle.
+func NoArgs(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	err := fmt.Errorf("unexpected argument %q", args[0])
+	if cmd.Flags().Lookup("bundle") != nil && strings.HasSuffix(args[0], ".bundle") {
+		return &suggestionError{err, "--bundle " + printer.QuoteShellWord(args[0])}
+	}
+	return err
+}
+
+// suggestionError is an error with what the user probably wanted to type.
+type suggestionError struct {
+	error
+	suggestion string
+}
+
+// ExactlyOne requires one argument; what is its name in the usage line, such
+// as BUNDLE.
+func ExactlyOne(what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) > 1 {
+			return fmt.Errorf("unexpected argument %q", args[1])
+		}
+		return AtLeastOne(what)(cmd, args)
+	}
+}
+
+// ExactlyTwo requires two arguments; what is their names in the usage line,
+// such as "OLD and NEW".
+func ExactlyTwo(what string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		switch {
+		case len(args) < 2:
+			return errors.New("missing arguments: " + what + " are required")
+		case len(args) > 2:
+			return fmt.Errorf("unexpected argument %q", args[2])
+		}
+		return nil
+	}
+}
+
+// AtLeastOne requires one argument or more; what is its name in the usage line.
+func AtLeastOne(what string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return errors.New("missing argument " + what)
+		}
+		return nil
+	}
+}
+
+// AtMostOne allows one argument or none.
+func AtMostOne(_ *cobra.Command, args []string) error {
+	if len(args) > 1 {
+		return fmt.Errorf("unexpected argument %q", args[1])
+	}
+	return nil
+}
+
+// rejectEmptyFlags returns args with an additional check: a flag that was set
+// must not be empty, as after the expansion of an unset shell variable. With an
+// empty --verify-key, for example, the bundle would not be verified.
+func rejectEmptyFlags(args cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, given []string) error {
+		var empty []string
+		cmd.Flags().Visit(func(f *pflag.Flag) {
+			if f.Value.Type() == "string" && f.Value.String() == "" {
+				empty = append(empty, f.Name)
+			}
+		})
+		if len(empty) > 0 {
+			return flagsError(empty, "empty")
+		}
+		return args(cmd, given)
+	}
+}
+
+// flagsError returns an error that says which flags are in the given state:
+// "empty" or "missing".
+func flagsError(names []string, state string) error {
+	if len(names) == 1 {
+		return fmt.Errorf("flag --%s is %s", names[0], state)
+	}
+	return fmt.Errorf("flags --%s are %s", strings.Join(names, " and --"), state)
+}
+
+// RequireFlags returns args with an additional check: flags must be set.
+func RequireFlags(args cobra.PositionalArgs, flags ...string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, given []string) error {
+		var missing []string
+		for _, name := range flags {
+			if f := cmd.Flag(name); f.Value.String() == "" || !f.Changed {
+				missing = append(missing, name)
+			}
+		}
+		if len(missing) > 0 {
+			return flagsError(missing, "missing")
+		}
+		return args(cmd, given)
+	}
+}
+
+// rejectUnknownCommand returns an error if args begin with a word that is not a
+// subcommand of cmd.
+func rejectUnknownCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	if word := commandSynonyms()[args[0]]; word != "" && !cmd.HasParent() {
+		return &unknownError{kind: "command", name: args[0], suggestion: word}
+	}
+	return NewUnknownError("command", args[0], subcommandNames(cmd))
+}
+
+// commandSynonyms returns the commands for words that other tools use for the
+// same operation.
+func commandSynonyms() map[string]string {
+	const reset = "plinth reset cluster"
+	return map[string]string{"uninstall": reset, "remove": reset, "delete": reset, "destroy": reset, "teardown": reset,
+		"leave": "plinth reset node", "init": "plinth install", "up": "plinth install", "check": "plinth preflight", "validate": "plinth lint", "password": "plinth console reset-password"}
+}
+
+// NewUnknownError returns an error that name is not one of words, with the
+// nearest of them as a suggestion. what says what the words are, such as "shell".
+func NewUnknownError(what, name string, words []string) error {
+	return &unknownError{kind: what, name: name, suggestion: NearestWord(name, words)}
+}
+
+// unknownError is the error for an unknown command, flag or argument.
+type unknownError struct{ kind, name, suggestion string }
+
+func (e *unknownError) Error() string { return fmt.Sprintf("unknown %s %q", e.kind, e.name) }
+
+// usageError returns err, an error of cobra or of a check of the arguments, as
+// a problem with exit code 2 and a hint.
+func usageError(cmd *cobra.Command, err error) error {
+	if err == nil {
+		return nil
+	}
+	hint := "see: " + cmd.CommandPath() + " --help"
+	var flag *pflag.NotExistError
+	if errors.As(err, &flag) {
+		dashes := "--"
+		if flag.GetSpecifiedShortnames() != "" {
+			dashes = "-"
+		}
+		near := NearestWord(flag.GetSpecifiedName(), flagNames(cmd))
+		if near != "" {
+			near = "--" + near
+		}
+		err = &unknownError{kind: "flag", name: dashes + flag.GetSpecifiedName(), suggestion: near}
+	}
+	var value *pflag.InvalidValueError
+	if errors.As(err, &value) {
+		err = flagValueError(value)
+	}
+	var other *suggestionError
+	if errors.As(err, &other) {
+		hint = fmt.Sprintf("did you mean %s?\n%s", other.suggestion, hint)
+	}
+	var unknown *unknownError
+	if errors.As(err, &unknown) && unknown.suggestion != "" {
+		hint = fmt.Sprintf("did you mean %s?\n%s", unknown.suggestion, hint)
+	}
+	return problem.New(problem.ExitUsage, "parse the command line", err, hint)
+}
+
+// flagValueError returns an error that says which values the flag accepts,
+// instead of the message of Go's parsers.
+func flagValueError(e *pflag.InvalidValueError) error {
+	takes := map[string]string{"bool": "true or false", "duration": "a duration such as 90s, 30m or 24h", "int": "a whole number", "int64": "a whole number"}
+	if want := takes[e.GetFlag().Value.Type()]; want != "" {
+		return fmt.Errorf("--%s must be %s, not %q", e.GetFlag().Name, want, e.GetValue())
+	}
+	return e
+}
+
+// flagNames returns the names of all flags of cmd, inherited ones included.
+func flagNames(cmd *cobra.Command) []string {
+	var all []string
+	cmd.InheritedFlags() // merges the parents' flags into cmd's
+	cmd.Flags().VisitAll(func(f *pflag.Flag) { all = append(all, f.Name) })
+	return all
+}
+
+// requestedFormat returns the output format that args request. It is for a
+// command line that could not be parsed, so its error has the right format too.
+func requestedFormat(args []string) outputFormat {
+	for i, a := range args {
+		switch {
+		case a == "--":
+			return formatText
+		case a == "--output=json", a == "-ojson", a == "-o=json",
+			(a == "-o" || a == "--output") && i+1 < len(args) && args[i+1] == "json":
+			return formatJSON
+		}
+	}
+	return formatText
+}

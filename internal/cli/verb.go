@@ -1,0 +1,117 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+
+	"github.com/plinthdev/plinth/internal/action"
+	"github.com/plinthdev/plinth/internal/action/faulttest"
+	"github.com/plinthdev/plinth/internal/cli/printer"
+	"github.com/plinthdev/plinth/internal/problem"
+	"github.com/plinthdev/plinth/internal/step"
+	"github.com/plinthdev/plinth/internal/ui"
+)
+
+// VerbFunc runs one verb of the application.
+type VerbFunc func(ctx context.Context, r *action.Env, args []string) (Output, error)
+
+// What -o json prints for a verb: one document, or its events and then the
+// document.
+const (
+	SingleDocument = false
+	EventStream    = true
+)
+
+// WithEnv returns an Action that calls do with the environment of the
+// application and shows progress until do returns. yes is the value of --yes,
+// nil for a command without that flag.
+func (s *Runner) WithEnv(events bool, yes *bool, do VerbFunc) Action {
+	return func(ctx context.Context, args []string) (Output, error) {
+		if s.dataDir != "" && !filepath.IsAbs(s.dataDir) {
+			return Output{}, problem.New(problem.ExitUsage, "use the data directory "+s.dataDir, errors.New("it is not an absolute path"), "give --data-dir an absolute path, such as /var/lib/plinth")
+		}
+		mode := ui.ChooseMode(ui.ModeEnv{TTY: isTerminal(s.Err), Progress: string(s.progressMode), NoColor: s.noColor, Verbose: s.verbose,
+			Events: events && s.outputFormat == formatJSON, Environ: s.Environ})
+		progress := ui.New(ui.Options{Mode: mode, Out: s.Out, Err: s.Err, Secrets: s.secrets, Now: s.Now})
+		stopNote := context.AfterFunc(ctx, func() {
+			progress.Note("Stopping after the current step. Press Ctrl-C again to quit immediately.")
+		})
+		defer stopNote()
+		points, err := faulttest.ArmFromEnviron(s.Environ, NearestWord, progress.Note)
+		if err != nil {
+			return Output{}, err
+		}
+		r := action.New(action.GlobalOptions{
+			DataDir: s.dataDir, LogFile: s.logFile, Version: s.BuildInfo().Version,
+			Events: progress.Event, Note: progress.Note, Secrets: s.secrets, Now: s.Now,
+			Confirm:      func(ctx context.Context, question string) error { return s.confirmChange(ctx, question, yes) },
+			ConfirmTyped: s.confirmTyped,
+			Failpoints:   points,
+		})
+		answer, err := do(ctx, r, args)
+		_ = progress.Close() // a closed terminal does not make the command fail
+		return answer, err
+	}
+}
+
+// confirmChange asks question on the terminal unless --yes was given. It
+// returns nil if the user agrees.
+func (s *Runner) confirmChange(ctx context.Context, question string, yes *bool) error {
+	if yes != nil && *yes {
+		return nil
+	}
+	ask := ui.Prompt{In: s.In, Out: s.Err, TTY: isTerminal(s.In) && isTerminal(s.Err), Question: question, Flag: "--yes"}
+	agreed, err := ask.Confirm(ctx)
+	if err == nil && !agreed {
+		err = problem.New(problem.ExitInterrupted, "continue", errors.New("you did not confirm"), "nothing was changed")
+	}
+	return err
+}
+
+// confirmTyped asks the user to type word. It returns nil if the user does.
+// instead names the flags that answer the question without a terminal.
+func (s *Runner) confirmTyped(ctx context.Context, question, word, instead string) error {
+	ask := ui.Prompt{In: s.In, Out: s.Err, TTY: isTerminal(s.In) && isTerminal(s.Err), Question: question, Flag: instead, RequiredWord: word}
+	agreed, err := ask.Confirm(ctx)
+	if err == nil && !agreed {
+		err = problem.New(problem.ExitInterrupted, "continue", errors.New("the answer is not "+word), "nothing was changed")
+	}
+	return err
+}
+
+// NewProgress returns functions that report bytes as the only step of a verb.
+// The step starts with the first call of progress; end reports its outcome.
+func (s *Runner) NewProgress(events func(step.Event), verb, title string) (progress func(done, total int64), end func(error)) {
+	report := func(state step.EventState, done, total int64) {
+		events(step.Event{V: 1, Time: s.Now().UTC(), Verb: verb, Step: "bundle", Title: title, State: state, Bytes: done, Total: total})
+	}
+	started := false
+	progress = func(done, total int64) {
+		if !started {
+			report(step.Started, 0, total)
+		}
+		started = true
+		report(step.Progress, done, total)
+	}
+	return progress, func(err error) {
+		switch {
+		case !started:
+		case err != nil:
+			report(step.Failed, 0, 0)
+		default:
+			report(step.Finished, 0, 0)
+		}
+	}
+}
+
+// CommandLineWithout returns the command line without a flag, quoted for a shell.
+func (s *Runner) CommandLineWithout(without string) string {
+	line := "plinth"
+	for _, a := range s.args {
+		if a != without {
+			line += " " + printer.QuoteShellWord(a)
+		}
+	}
+	return line
+}

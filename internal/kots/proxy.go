@@ -1,0 +1,130 @@
+package kots
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/plinthdev/plinth/internal/kube"
+	"github.com/plinthdev/plinth/internal/pki"
+	"github.com/plinthdev/plinth/internal/problem"
+)
+
+// consoleTLSSecret is the name of the secret with the certificate. kURL uses
+// the same name, so that the tools of KOTS find it.
+const consoleTLSSecret = "kotsadm-tls"
+
+// selfSignedAnnotation marks the secret of a certificate that Plinth created
+// and may therefore replace.
+const selfSignedAnnotation = "plinth.dev/self-signed"
+
+// renewBefore is how long before its expiry a certificate that Plinth created
+// is renewed.
+const renewBefore = 30 * 24 * time.Hour
+
+// ConsoleProxy is the proxy in front of one console.
+type ConsoleProxy struct {
+	Kube      *kube.Client
+	Namespace string // namespace of the console
+}
+
+func (f ConsoleProxy) deploymentRef() kube.Object {
+	return kube.Object{APIVersion: "apps/v1", Kind: "Deployment", Namespace: f.Namespace, Name: "console-proxy"}
+}
+
+// Certificate returns the certificate that the console serves, PEM, and whether
+// Plinth created it. It returns kube.ErrNotFound if there is none yet.
+func (f ConsoleProxy) Certificate(ctx context.Context) (cert []byte, selfSigned bool, err error) {
+	s, err := f.Kube.Secret(ctx, f.Namespace, consoleTLSSecret)
+	return s.Data["tls.crt"], s.Annotations[selfSignedAnnotation] == "true", err
+}
+
+// HasCertificate reports whether the console serves that certificate, and it is
+// the user's own.
+func (f ConsoleProxy) HasCertificate(ctx context.Context, pair pki.Pair) (bool, error) {
+	s, err := f.Kube.Secret(ctx, f.Namespace, consoleTLSSecret)
+	if errors.Is(err, kube.ErrNotFound) {
+		return false, nil
+	}
+	return bytes.Equal(s.Data["tls.crt"], pair.Cert) && bytes.Equal(s.Data["tls.key"], pair.Key) && s.Annotations[selfSignedAnnotation] != "true", err
+}
+
+// EnsureCertificate creates a self-signed certificate for hosts (the console's
+// host name, the names and addresses of the nodes) unless the console has one.
+// The user's own certificate is never changed; one that Plinth created is
+// replaced if it lacks a host or expires within 30 days.
+func (f ConsoleProxy) EnsureCertificate(ctx context.Context, hosts []string, now time.Time) error {
+	if err := f.Kube.EnsureNamespace(ctx, f.Namespace); err != nil {
+		return err
+	}
+	s, err := f.Kube.Secret(ctx, f.Namespace, consoleTLSSecret)
+	switch {
+	case errors.Is(err, kube.ErrNotFound):
+	case err != nil:
+		return err
+	case s.Annotations[selfSignedAnnotation] != "true":
+		return nil
+	default:
+		pair := pki.Pair{Cert: s.Data["tls.crt"], Key: s.Data["tls.key"]}
+		if pair.Check(hosts, now) == nil && pair.Check(nil, now.Add(renewBefore)) == nil {
+			return nil
+		}
+	}
+	pair, err := pki.NewSelfSigned(hosts, now)
+	if err != nil {
+		return err
+	}
+	return f.putCertificate(ctx, pair, hosts[0], true)
+}
+
+// SetCertificate sets the user's certificate and key (PEM) for the console and
+// waits until it, and no other, is served at url. If key and certificate do not
+// match, or the certificate has expired, is not for servers or not for hosts,
+// the error is a Problem with exit code 3.
+func (f ConsoleProxy) SetCertificate(ctx context.Context, pair pki.Pair, hosts []string, url string, w kube.Wait) error {
+	if err := pair.Check(hosts, time.Now()); err != nil {
+		return problem.New(problem.ExitConfig, "use this certificate for the console", err,
+			"provide a PEM certificate, with its chain, for the host name in the console's URL, and its unencrypted key")
+	}
+	host := ""
+	if len(hosts) > 0 {
+		host = hosts[0]
+	}
+	if err := f.putCertificate(ctx, pair, host, false); err != nil {
+		return err
+	}
+	if err := f.Kube.WaitWorkloads(ctx, w, f.deploymentRef()); err != nil {
+		return err
+	}
+	return waitCertificateServed(ctx, url, pair.Cert, w)
+}
+
+// putCertificate stores a certificate and its key, and restarts the proxy if it
+// exists.
+func (f ConsoleProxy) putCertificate(ctx context.Context, pair pki.Pair, host string, selfSigned bool) error {
+	err := f.Kube.PutSecret(ctx, kube.Secret{
+		Namespace: f.Namespace, Name: consoleTLSSecret, Type: "kubernetes.io/tls",
+		Annotations: map[string]string{selfSignedAnnotation: fmt.Sprint(selfSigned)},
+		Data:        map[string][]byte{"tls.crt": pair.Cert, "tls.key": pair.Key, "hostname": []byte(host)},
+	})
+	if err != nil {
+		return err
+	}
+	there, err := f.Kube.Exists(ctx, f.deploymentRef())
+	if err != nil || !there {
+		return err
+	}
+	sum := sha256.Sum256(pair.Cert)
+	annotations := map[string]any{"plinth.dev/certificate": fmt.Sprintf("%x", sum[:8])}
+	patch, err := json.Marshal(map[string]any{"spec": map[string]any{"template": map[string]any{
+		"metadata": map[string]any{"annotations": annotations},
+	}}})
+	if err != nil {
+		return err
+	}
+	return f.Kube.Patch(ctx, f.deploymentRef(), patch)
+}

@@ -1,0 +1,177 @@
+package kube_test
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/plinthdev/plinth/internal/kube"
+	"github.com/plinthdev/plinth/internal/kube/kubetest"
+	"github.com/plinthdev/plinth/internal/wait"
+)
+
+func TestGrantNodeAccess_IsNeededOnce(t *testing.T) {
+	s, c := kubetest.New(t)
+	if why, err := kube.NodeAccessNeeded(t.Context(), c); why != "ClusterRole plinth:nodes is missing" || err != nil {
+		t.Errorf("%q %v", why, err)
+	}
+	if err := kube.GrantNodeAccess(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	if why, err := kube.NodeAccessNeeded(t.Context(), c); why != "" || err != nil {
+		t.Errorf("after it was granted: %q %v", why, err)
+	}
+	const role = "/apis/rbac.authorization.k8s.io/v1/clusterroles/plinth:nodes"
+	changed := s.Object(role)
+	changed["rules"] = []any{map[string]any{"apiGroups": []any{""}, "resources": []any{"nodes"}, "verbs": []any{"get"}}}
+	s.Put(role, changed)
+	if why, err := kube.NodeAccessNeeded(t.Context(), c); why != "ClusterRole plinth:nodes differs" || err != nil {
+		t.Errorf("after a manual change: %q %v", why, err)
+	}
+}
+
+// newPod returns a pod on node n1.
+func newPod(ns, name string, meta map[string]any, spec map[string]any) map[string]any {
+	m := map[string]any{"name": name, "namespace": ns}
+	for k, v := range meta {
+		m[k] = v
+	}
+	s := map[string]any{"nodeName": "n1"}
+	for k, v := range spec {
+		s[k] = v
+	}
+	return map[string]any{"apiVersion": "v1", "kind": "Pod", "metadata": m, "spec": s, "status": map[string]any{"phase": "Running"}}
+}
+
+func withOwner(kind string) map[string]any {
+	return map[string]any{"ownerReferences": []any{map[string]any{"apiVersion": "apps/v1", "kind": kind, "name": "x", "uid": "1", "controller": true}}}
+}
+
+func TestPodsToEvict_SkipsPodsOfNode(t *testing.T) {
+	s, c := kubetest.New(t)
+	claim := map[string]any{"volumes": []any{map[string]any{"name": "v", "persistentVolumeClaim": map[string]any{"claimName": "data"}}}}
+	s.Put("/api/v1/pods/web", newPod("a", "web", withOwner("ReplicaSet"), nil))
+	s.Put("/api/v1/pods/db", newPod("a", "db", withOwner("StatefulSet"), claim))
+	s.Put("/api/v1/pods/proxy", newPod("a", "proxy", withOwner("DaemonSet"), nil))
+	s.Put("/api/v1/pods/static", newPod("a", "static", map[string]any{"annotations": map[string]any{"kubernetes.io/config.mirror": "x"}}, nil))
+	s.Put("/api/v1/pods/probe", newPod("a", "probe", nil, nil))
+	s.Put("/api/v1/pods/other", newPod("a", "other", nil, map[string]any{"nodeName": "n2"}))
+	s.Put("/api/v1/namespaces/a/persistentvolumeclaims/data", map[string]any{"metadata": map[string]any{"name": "data"}, "spec": map[string]any{"volumeName": "pv"}})
+	s.Put("/api/v1/persistentvolumes/pv", map[string]any{"metadata": map[string]any{"name": "pv"}, "spec": map[string]any{"nodeAffinity": map[string]any{"required": map[string]any{
+		"nodeSelectorTerms": []any{map[string]any{"matchExpressions": []any{map[string]any{"key": "kubernetes.io/hostname", "operator": "In", "values": []any{"n1"}}}}}}}}})
+	pods, err := kube.PodsToEvict(t.Context(), c, "n1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := ""
+	for _, p := range pods {
+		got += fmt.Sprintf("%s alone=%v volumes=%v\n", p, p.Unmanaged, p.LocalPVCs)
+	}
+	if got != "a/db alone=false volumes=[data]\na/probe alone=true volumes=[]\na/web alone=false volumes=[]\n" {
+		t.Error(got)
+	}
+}
+
+func TestDrain_ReportsBudgetAndRetries(t *testing.T) {
+	s, c := kubetest.New(t)
+	s.Put("/api/v1/pods/web", newPod("a", "web", withOwner("ReplicaSet"), nil))
+	tries := 0
+	s.Evict = func(name string) string {
+		if tries++; tries == 1 {
+			return "The disruption budget web needs 1 healthy pods and has 1 currently"
+		}
+		s.Remove("/api/v1/pods/" + name)
+		return ""
+	}
+	var reported []string
+	w := kube.Wait{Timeout: 20 * time.Second, Report: func(m string, _, _ int64) { reported = append(reported, m) }}
+	if err := kube.Drain(t.Context(), c, w, "n1", false); err != nil {
+		t.Fatal(err)
+	}
+	if len(reported) == 0 || reported[0] != "pod a/web cannot be evicted: The disruption budget web needs 1 healthy pods and has 1 currently" {
+		t.Errorf("%q", reported)
+	}
+	s.Put("/api/v1/pods/web", newPod("a", "web", withOwner("ReplicaSet"), nil))
+	s.Evict = func(string) string { return "the budget allows none" }
+	err := kube.Drain(t.Context(), c, kube.Wait{Timeout: 2 * time.Second}, "n1", false)
+	var late *wait.TimeoutError
+	if !errors.As(err, &late) || late.Reason != "pod a/web cannot be evicted: the budget allows none" {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestHasPodsToEvict_IgnoresTerminatingPodsOfDeadNode(t *testing.T) {
+	terminating := []kube.NodePod{{Name: "a", Terminating: true}}
+	for name, tt := range map[string]struct {
+		pods       []kube.NodePod
+		dead, want bool
+	}{
+		"terminating pod of a dead node":    {terminating, true, false},
+		"terminating pod of a running node": {terminating, false, true},
+		"no pods":                           {nil, false, false},
+		"running pod of a dead node":        {[]kube.NodePod{{}}, true, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := kube.HasPodsToEvict(tt.pods, tt.dead); got != tt.want {
+				t.Errorf("got %t, want %t", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestRevokeNode_AppliesUntilReadmitNode(t *testing.T) {
+	s, c := kubetest.New(t)
+	for _, node := range []string{"n1", "n2"} {
+		if err := kube.RevokeNode(t.Context(), c, node, "2026-01-02T03:04:05Z"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s.Object("/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies/plinth-removed-nodes") == nil {
+		t.Error("the policy that rejects them does not exist")
+	}
+	if err := kube.ReadmitNode(t.Context(), c, "n1"); err != nil {
+		t.Fatal(err)
+	}
+	for node, want := range map[string]bool{"n1": false, "n2": true, "n3": false} {
+		t.Run(node, func(t *testing.T) {
+			if got, err := kube.IsNodeRevoked(t.Context(), c, node); got != want || err != nil {
+				t.Errorf("%v %v", got, err)
+			}
+		})
+	}
+}
+
+func TestReleasablePVCs_OnlyOfStatefulSets(t *testing.T) {
+	s, c := kubetest.New(t)
+	on := func(node string) map[string]any {
+		return map[string]any{"required": map[string]any{"nodeSelectorTerms": []any{map[string]any{"matchExpressions": []any{
+			map[string]any{"key": "kubernetes.io/hostname", "operator": "In", "values": []any{node}}}}}}}
+	}
+	put := func(claim, node, kind string) {
+		s.Put("/api/v1/persistentvolumes/pv-"+claim, map[string]any{"metadata": map[string]any{"name": "pv-" + claim},
+			"spec": map[string]any{"claimRef": map[string]any{"namespace": "a", "name": claim, "uid": "1"}, "nodeAffinity": on(node)}})
+		s.Put("/api/v1/namespaces/a/persistentvolumeclaims/"+claim, map[string]any{"metadata": map[string]any{"name": claim, "uid": "1"}, "spec": map[string]any{"volumeName": "pv-" + claim}})
+		s.Put("/api/v1/namespaces/a/pods/"+claim, newPod("a", claim, withOwner(kind), map[string]any{
+			"volumes": []any{map[string]any{"name": "v", "persistentVolumeClaim": map[string]any{"claimName": claim}}}}))
+	}
+	put("db", "n1", "StatefulSet")
+	put("far", "n2", "StatefulSet")
+	put("web", "n1", "ReplicaSet")
+	claims, err := kube.ReleasablePVCs(t.Context(), c, "n1")
+	if err != nil || len(claims) != 1 || claims[0].String() != "a/db" {
+		t.Fatalf("%v %v", claims, err)
+	}
+	if err := kube.ReleasePVCs(t.Context(), c, claims); err != nil {
+		t.Fatal(err)
+	}
+	if s.Object("/api/v1/persistentvolumes/pv-db") != nil || s.Object("/api/v1/namespaces/a/persistentvolumeclaims/db") != nil || s.Object("/api/v1/persistentvolumes/pv-far") == nil {
+		t.Error("the wrong volumes or claims were deleted")
+	}
+	// The volume still exists, and a new claim has the name of the released one.
+	put("db", "n1", "StatefulSet")
+	s.Put("/api/v1/namespaces/a/persistentvolumeclaims/db", map[string]any{"metadata": map[string]any{"name": "db", "uid": "2"}})
+	if claims, err = kube.ReleasablePVCs(t.Context(), c, "n1"); err != nil || len(claims) != 0 {
+		t.Errorf("after the release: %v %v", claims, err)
+	}
+}

@@ -1,0 +1,105 @@
+package kube
+
+import (
+	"context"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// PVC is a PersistentVolumeClaim that is bound to a volume.
+type PVC struct{ Namespace, Name, Volume string }
+
+// String returns a name such as "kotsadm/kotsadm-rqlite-kotsadm-rqlite-1".
+func (c PVC) String() string { return c.Namespace + "/" + c.Name }
+
+// PVCNode returns the only node that has the data of a claim. It returns "" if
+// the claim does not exist or is not bound, and if several nodes can use the
+// data.
+func PVCNode(ctx context.Context, c *Client, namespace, claim string) (node string, err error) {
+	pvc, err := c.Core().PersistentVolumeClaims(namespace).Get(ctx, claim, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) || err == nil && pvc.Spec.VolumeName == "" {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	v, err := c.Core().PersistentVolumes().Get(ctx, pvc.Spec.VolumeName, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	return volumeNode(v), nil
+}
+
+// ReleasablePVCs returns the claims on volumes that only node can use, and that
+// a StatefulSet would create again. It skips released claims. All other claims
+// are kept, because nothing would create them again.
+func ReleasablePVCs(ctx context.Context, c *Client, node string) ([]PVC, error) {
+	volumes, err := c.Core().PersistentVolumes().List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, err
+	}
+	var out []PVC
+	for i := range volumes.Items {
+		v := &volumes.Items[i]
+		ref := v.Spec.ClaimRef
+		if ref == nil || !isLocalTo(v, node) {
+			continue
+		}
+		claim, err := c.Core().PersistentVolumeClaims(ref.Namespace).Get(ctx, ref.Name, metav1.GetOptions{})
+		if apierrors.IsNotFound(err) || err == nil && (claim.DeletionTimestamp != nil || claim.UID != ref.UID) {
+			continue // released; a claim with its name is a new one
+		}
+		if err != nil {
+			return nil, err
+		}
+		recreated, err := isStatefulSetPVC(ctx, c, ref.Namespace, ref.Name)
+		if err != nil {
+			return nil, err
+		}
+		if recreated {
+			out = append(out, PVC{Namespace: ref.Namespace, Name: ref.Name, Volume: v.Name})
+		}
+	}
+	return out, nil
+}
+
+// isStatefulSetPVC reports whether a claim is that of a StatefulSet's pod.
+func isStatefulSetPVC(ctx context.Context, c *Client, namespace, claim string) (bool, error) {
+	pods, err := c.Core().Pods(namespace).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return false, err
+	}
+	for i := range pods.Items {
+		owner := metav1.GetControllerOf(&pods.Items[i])
+		if owner == nil || owner.Kind != "StatefulSet" {
+			continue
+		}
+		for _, v := range pods.Items[i].Spec.Volumes {
+			if v.PersistentVolumeClaim != nil && v.PersistentVolumeClaim.ClaimName == claim {
+				return true, nil
+			}
+		}
+	}
+	return false, nil
+}
+
+// ReleasePVCs deletes volumes and the claims on them. The volume is deleted
+// first, so that the provisioner does not try to empty it on a node that may no
+// longer exist.
+func ReleasePVCs(ctx context.Context, c *Client, claims []PVC) error {
+	for _, x := range claims {
+		err := c.Core().PersistentVolumes().Delete(ctx, x.Volume, metav1.DeleteOptions{})
+		if err != nil && !apierrors.IsNotFound(err) {
+			return err
+		}
+		err = c.Core().PersistentVolumeClaims(x.Namespace).Delete(ctx, x.Name, metav1.DeleteOptions{})
+		if err != nil && !apierrors.IsNotFound(err) {
+			return err
+		}
+	}
+	return nil
+}

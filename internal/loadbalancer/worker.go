@@ -1,0 +1,212 @@
+package loadbalancer
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/netip"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/plinthdev/plinth/internal/host"
+	"github.com/plinthdev/plinth/internal/k0s"
+	"github.com/plinthdev/plinth/internal/kube"
+)
+
+// LocalAPIAddress is the address at which the programs of a node reach the API:
+// the load balancer on a worker, the node's own API server on a controller.
+const LocalAPIAddress = k0s.Loopback + ":6443"
+
+// apiPort is the port of every API server.
+const apiPort = 6443
+
+// controllersPath returns the file below dataDir that holds the addresses of the
+// controllers, caPath the file that holds the CA certificate which must have
+// issued their certificates.
+func controllersPath(dataDir string) string { return filepath.Join(dataDir, "controllers.json") }
+func caPath(dataDir string) string          { return filepath.Join(dataDir, "controllers-ca.crt") }
+
+// SeedFiles returns the files that SeedControllers may write below dataDir.
+func SeedFiles(dataDir string) []string { return []string{controllersPath(dataDir), caPath(dataDir)} }
+
+// SeedNeeded returns the reason why SeedControllers must run on a worker, or "" if
+// its load balancer knows the cluster. It does not compare the list of controllers,
+// which changes with the cluster.
+func SeedNeeded(h host.Files, dataDir string) (string, error) {
+	list, err := ControllersFile{Files: h, Path: controllersPath(dataDir)}.Load()
+	if err != nil {
+		return err.Error(), nil // the file is replaced
+	}
+	if len(list) == 0 {
+		return "no controller is known", nil
+	}
+	if _, err := h.Lstat(caPath(dataDir)); err != nil {
+		return caPath(dataDir) + " is missing", nil
+	}
+	return "", nil
+}
+
+// SeedControllers writes the first controllers and the cluster's CA certificate
+// (PEM) for a worker's load balancer.
+func SeedControllers(h host.Files, dataDir string, ca []byte, controllers []netip.Addr) error {
+	var list []netip.AddrPort
+	for _, a := range controllers {
+		list = append(list, netip.AddrPortFrom(a, apiPort))
+	}
+	err := h.Write(caPath(dataDir), strings.NewReader(string(ca)), 0o644)
+	if err == nil {
+		err = ControllersFile{Files: h, Path: controllersPath(dataDir)}.Save(list)
+	}
+	return err
+}
+
+// KnownControllers returns the controllers that a worker's load balancer knows.
+func KnownControllers(h host.Files, dataDir string) (all []netip.Addr, err error) {
+	list, err := ControllersFile{Files: h, Path: controllersPath(dataDir)}.Load()
+	for _, a := range list {
+		all = append(all, a.Addr())
+	}
+	return all, err
+}
+
+// ClusterCA returns the cluster's CA certificate (PEM) that SeedControllers wrote on a worker.
+func ClusterCA(h host.Files, dataDir string) ([]byte, error) { return h.ReadFile(caPath(dataDir)) }
+
+// Run runs the load balancer of a worker until ctx ends. log receives a line for
+// each change.
+func Run(ctx context.Context, h host.Files, dataDir string, log func(string)) error {
+	g := &apiClient{host: h, dataDir: dataDir}
+	return Serve(ctx, Config{Listen: LocalAPIAddress, Store: ControllersFile{Files: h, Path: controllersPath(dataDir)},
+		CheckReady: g.checkReady, ListControllers: g.listControllers, Log: log})
+}
+
+// apiClient queries the controllers and the cluster with the credentials of the
+// node: with its client certificate once it has joined, before that with the
+// cluster's CA certificate only.
+type apiClient struct {
+	host    host.Files
+	dataDir string
+
+	mu          sync.Mutex
+	client      *http.Client
+	hasNodeCert bool // client presents the node's certificate
+	api         *kube.Client
+}
+
+// checkReady returns an error unless the API server of controller is ready. 401 and
+// 403 also count as ready: the server has a certificate of the cluster's CA but
+// does not know this node yet.
+func (g *apiClient) checkReady(ctx context.Context, controller netip.AddrPort) error {
+	client, err := g.healthClient()
+	if err != nil {
+		return err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+controller.String()+"/readyz", nil)
+	if err != nil {
+		return err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, 4<<10))
+	switch resp.StatusCode {
+	case http.StatusOK, http.StatusUnauthorized, http.StatusForbidden:
+		return nil
+	}
+	return fmt.Errorf("/readyz returned %s: %s", resp.Status, firstFailedCheck(string(body)))
+}
+
+// firstFailedCheck returns the first failed check ("[-]…") in the API server's list
+// of checks, or else the first line.
+func firstFailedCheck(body string) string {
+	for line := range strings.Lines(body) {
+		if strings.HasPrefix(line, "[-]") {
+			return strings.TrimSpace(line)
+		}
+	}
+	return strings.TrimSpace(strings.SplitN(body, "\n", 2)[0])
+}
+
+// healthClient returns the HTTP client for readiness checks of single controllers.
+func (g *apiClient) healthClient() (*http.Client, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.hasNodeCert {
+		return g.client, nil
+	}
+	conf, err := g.tlsConfig()
+	if err != nil {
+		return nil, err
+	}
+	g.hasNodeCert = len(conf.Certificates) > 0 || conf.GetClientCertificate != nil
+	if g.client == nil || g.hasNodeCert {
+		// HTTP/1 only, one connection per controller: a check that times out closes
+		// the connection, and the next check opens a new one.
+		var protocols http.Protocols
+		protocols.SetHTTP1(true)
+		g.client = &http.Client{Transport: &http.Transport{TLSClientConfig: conf, Protocols: &protocols, IdleConnTimeout: 30 * time.Second}}
+	}
+	return g.client, nil
+}
+
+// tlsConfig returns the TLS configuration from the kubelet's kubeconfig, or with
+// the CA certificate only if the host has not joined yet.
+func (g *apiClient) tlsConfig() (*tls.Config, error) {
+	if raw, err := g.host.ReadFile(k0s.KubeletConf); err == nil {
+		conf, err := clientcmd.RESTConfigFromKubeConfig(raw)
+		if err != nil {
+			return nil, err
+		}
+		if len(conf.CAData) == 0 && conf.CAFile == "" {
+			return nil, errors.New(k0s.KubeletConf + " names no certificate authority")
+		}
+		return rest.TLSConfigFor(conf)
+	}
+	ca, err := g.host.ReadFile(caPath(g.dataDir))
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(ca) {
+		return nil, errors.New(caPath(g.dataDir) + " contains no certificate")
+	}
+	return &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}, nil
+}
+
+// listControllers returns the controllers of the cluster. It queries the API through
+// the load balancer itself.
+func (g *apiClient) listControllers(ctx context.Context) ([]netip.AddrPort, error) {
+	if g.api == nil {
+		raw, err := g.host.ReadFile(k0s.KubeletConf)
+		if err != nil {
+			return nil, err // not joined yet
+		}
+		if g.api, err = kube.New(raw); err != nil {
+			return nil, err
+		}
+	}
+	nodes, err := g.api.Controllers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var list []netip.AddrPort
+	for _, n := range nodes {
+		if len(n.Addresses) > 0 {
+			if a, err := netip.ParseAddr(n.Addresses[0]); err == nil {
+				list = append(list, netip.AddrPortFrom(a, apiPort))
+			}
+		}
+	}
+	return list, nil
+}

@@ -1,0 +1,52 @@
+package plan
+
+import (
+	"context"
+	"io"
+
+	"github.com/plinthdev/plinth/internal/host"
+	"github.com/plinthdev/plinth/internal/node"
+	"github.com/plinthdev/plinth/internal/step"
+)
+
+// fileStep returns the step id that writes the file f of the bundle to its path on the host.
+func FileStep(h host.Host, id, title string, f node.Artifact) step.Step {
+	return step.Step{ID: id, Title: title, Affects: []string{f.Path},
+		Check: func(ctx context.Context) (step.State, error) { return stateFromReason(f.Check(ctx, h)) },
+		Apply: func(_ context.Context, report step.Report) error { return withProgress(f, report).Apply(h) },
+	}
+}
+
+// withProgress returns f with a reader that reports the number of written bytes.
+func withProgress(f node.Artifact, report step.Report) node.Artifact {
+	open := f.Open
+	f.Open = func() (io.ReadCloser, error) {
+		r, err := open()
+		if err != nil {
+			return nil, err
+		}
+		return &countingReader{ReadCloser: r, report: func(n int64) { report("writing "+f.Path, n, f.Size) }}, nil
+	}
+	return f
+}
+
+type countingReader struct {
+	io.ReadCloser
+	total  int64
+	report func(int64)
+}
+
+func (c *countingReader) Read(p []byte) (int, error) {
+	n, err := c.ReadCloser.Read(p)
+	c.total += int64(n)
+	c.report(c.total)
+	return n, err
+}
+
+// stateFromReason returns the state of a step that is needed because of why, or done if why is "".
+func stateFromReason(why string, err error) (step.State, error) {
+	if err != nil || why == "" {
+		return step.Done(), err
+	}
+	return step.Needed(why), nil
+}

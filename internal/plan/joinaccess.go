@@ -1,0 +1,158 @@
+package plan
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io/fs"
+	"maps"
+	"path"
+	"slices"
+	"time"
+
+	"github.com/plinthdev/plinth/internal/host"
+	"github.com/plinthdev/plinth/internal/k0s"
+	"github.com/plinthdev/plinth/internal/node"
+	"github.com/plinthdev/plinth/internal/step"
+)
+
+// Admitter requests the admission of this host to an existing cluster.
+type Admitter interface {
+	// Admit returns the join token of k0s, and additional files of the node by path.
+	// It waits and reports that while the cluster is busy.
+	Admit(ctx context.Context, report step.Report) (token []byte, files map[string][]byte, err error)
+}
+
+// APIAccess is how a worker reaches the API servers before and after it is a node.
+type APIAccess struct {
+	Files     []string               // that Seed may write
+	CheckSeed func() (string, error) // returns why Seed is needed, or ""
+	Seed      func() error           // configures the first controllers of the node's load balancer
+}
+
+// Steps returns the step that stores the addresses of the controllers, or nil if w is nil, for a controller.
+func (w *APIAccess) Steps() []step.Step {
+	if w == nil {
+		return nil
+	}
+	return []step.Step{{ID: "controllers", Title: "Remember the cluster's controllers", Affects: w.Files,
+		Check: func(context.Context) (step.State, error) {
+			return stateFromReason(w.CheckSeed())
+		},
+		Apply: func(context.Context, step.Report) error { return w.Seed() },
+	}}
+}
+
+// joinToken creates the steps that request and remove the join token of k0s.
+type JoinToken struct {
+	Host     host.Host
+	K0s      k0s.Service
+	Admitter Admitter
+	Now      func() time.Time
+}
+
+// maxTokenAge is the age up to which an unused k0s token is used. It is less than the lifetime
+// that the cluster gives the token.
+const maxTokenAge = 10 * time.Minute
+
+// requestStep returns the step that requests admission to the cluster. A host that has already joined
+// does not need a token. A controller that has not joined requests one in each run, because the admission
+// also removes the etcd member of an earlier attempt that died.
+func (a JoinToken) RequestStep() step.Step {
+	requested := false
+	return step.Step{ID: "request-join", Title: "Ask the cluster to be let in", Affects: []string{k0s.TokenPath, k0s.RegistryDir, k0s.EtcdMemberDir},
+		Check: func(context.Context) (step.State, error) {
+			if a.K0s.Joined() {
+				return step.Done(), nil
+			}
+			info, err := a.Host.Lstat(k0s.TokenPath)
+			switch {
+			case errors.Is(err, fs.ErrNotExist):
+				return step.Needed("this host has no join token of k0s"), nil
+			case err != nil:
+				return step.State{}, err
+			case a.Now().After(info.ModTime().Add(maxTokenAge)):
+				return step.Needed("the join token of k0s is too old"), nil
+			case !a.K0s.Worker && !requested:
+				return step.Needed("this host has a join token but is not a member of etcd"), nil
+			}
+			return step.Done(), nil
+		},
+		Apply: func(ctx context.Context, report step.Report) error {
+			joined, err := a.K0s.ResetFailedJoin(ctx, report)
+			if err != nil || joined {
+				return err
+			}
+			token, files, err := a.Admitter.Admit(ctx, report)
+			if err != nil {
+				return err
+			}
+			for _, p := range slices.Sorted(maps.Keys(files)) {
+				if err := a.Host.Write(p, bytes.NewReader(files[p]), 0o644); err != nil {
+					return err
+				}
+			}
+			requested = true
+			return a.Host.Write(k0s.TokenPath, bytes.NewReader(token), 0o600)
+		},
+	}
+}
+
+// removeTokenStep returns the step that removes the token after the host has joined. k0s does not read
+// it again.
+func (a JoinToken) RemoveStep() step.Step {
+	return step.Step{ID: "forget-token", Title: "Forget the token", Affects: []string{k0s.TokenPath},
+		Check: func(context.Context) (step.State, error) {
+			if _, err := a.Host.Lstat(k0s.TokenPath); errors.Is(err, fs.ErrNotExist) {
+				return step.Done(), nil
+			}
+			return step.Needed("the token is stored in " + k0s.TokenPath), nil
+		},
+		Apply: func(context.Context, step.Report) error { return a.Host.RemoveAll(k0s.TokenPath) },
+	}
+}
+
+// BundleCache is the documents of the bundle that a node keeps, in addition to the images and programs that it uses.
+type BundleCache struct {
+	Dir   string
+	Files map[string][]byte // by path in Dir
+}
+
+// storeStep returns the step that stores the bundle's documents. Together with the images and programs that
+// the node has anyway, they are everything that another host needs to join.
+func (k BundleCache) StoreStep(h host.Host) step.Step {
+	paths := slices.Sorted(maps.Keys(k.Files))
+	return step.Step{ID: "keep-bundle", Title: "Keep the bundle's index", Affects: []string{k.Dir},
+		Check: func(context.Context) (step.State, error) {
+			for _, p := range paths {
+				have, err := h.ReadFile(path.Join(k.Dir, p))
+				if errors.Is(err, fs.ErrNotExist) || err == nil && !bytes.Equal(have, k.Files[p]) {
+					return step.Needed(path.Join(k.Dir, p) + " is missing or differs"), nil
+				}
+				if err != nil {
+					return step.State{}, err
+				}
+			}
+			return step.Done(), nil
+		},
+		Apply: func(context.Context, step.Report) error {
+			for _, p := range paths {
+				if err := h.Write(path.Join(k.Dir, p), bytes.NewReader(k.Files[p]), 0o600); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	}
+}
+
+// agentStep returns the step that starts Plinth's agent from binary.
+func AgentStep(h host.Host, binary, dataDir string) step.Step {
+	unit := node.NewAgentService(h, binary, dataDir)
+	return step.Step{ID: "agent", Title: "Start Plinth's agent", Affects: []string{unit.UnitPath(), node.AgentUnit},
+		Check: func(ctx context.Context) (step.State, error) {
+			return stateFromReason(unit.Check(ctx))
+		},
+		Apply: func(ctx context.Context, _ step.Report) error { return unit.Apply(ctx) },
+	}
+}

@@ -1,0 +1,142 @@
+package probe
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/plinthdev/plinth/internal/facts"
+)
+
+// System contains the queries; tests replace single ones.
+type System struct {
+	Arch            string // of this program, as Go names it
+	Now             func() time.Time
+	BindPort        func(ctx context.Context, key facts.PortKey) error
+	StatFilesystem  func(path string) (DiskSpace, error)
+	ResolveName     func(ctx context.Context, name string) ([]netip.Addr, error)
+	QueryNameserver func(ctx context.Context, server netip.Addr) error // any response counts as success
+	RequestURL      func(ctx context.Context, url, proxy string) (status int, date time.Time, err error)
+	DialTCP         func(ctx context.Context, address string) error
+	XFSFType        func(path string) string // "1", "0", or "" if it cannot be determined
+	ListInterfaces  func() ([]facts.Interface, error)
+	ClockSynced     func() (bool, error)
+	Readlink        func(path string) (string, error)
+	EvalLinks       func(path string) (string, error)
+}
+
+// DiskSpace is the size of a file system in bytes and in inodes.
+type DiskSpace struct {
+	Size, Free, Available uint64
+	Inodes, InodesFree    uint64
+}
+
+// LocalSystem returns the System that this process runs on.
+func LocalSystem() System {
+	// k0s resolves names this way, too: it does not link the C library's resolver.
+	resolver := &net.Resolver{PreferGo: true}
+	return System{
+		Arch:           runtime.GOARCH,
+		Now:            time.Now,
+		BindPort:       bindPort,
+		StatFilesystem: statFilesystem,
+		ResolveName: func(ctx context.Context, name string) ([]netip.Addr, error) {
+			return resolver.LookupNetIP(ctx, "ip", name)
+		},
+		QueryNameserver: queryNameserver,
+		RequestURL:      requestURL,
+		DialTCP:         dialTCP,
+		XFSFType:        xfsFType,
+		ListInterfaces:  listInterfaces,
+		ClockSynced:     clockSynced,
+		Readlink:        os.Readlink,
+		EvalLinks:       filepath.EvalSymlinks,
+	}
+}
+
+// ErrnoName returns the name of the error number in err, such as EADDRINUSE, or
+// the text of err if it has none.
+func ErrnoName(err error) string {
+	var n unix.Errno
+	var dns *net.DNSError
+	switch {
+	case errors.As(err, &n):
+		return unix.ErrnoName(n)
+	case errors.As(err, &dns):
+		return dns.Err
+	}
+	return err.Error()
+}
+
+// bindPort binds the port and releases it at once. No list of sockets can
+// replace this: a list does not show what another network namespace, a security
+// module or a reserved range forbids.
+func bindPort(ctx context.Context, key facts.PortKey) error {
+	var lc net.ListenConfig
+	addr := net.JoinHostPort(key.Address, strconv.Itoa(key.Number))
+	if key.Protocol == "udp" {
+		c, err := lc.ListenPacket(ctx, "udp", addr)
+		if err != nil {
+			return err
+		}
+		return c.Close()
+	}
+	l, err := lc.Listen(ctx, "tcp", addr)
+	if err != nil {
+		return err
+	}
+	return l.Close()
+}
+
+// statFilesystem returns the size and free space of the file system that holds
+// path.
+func statFilesystem(path string) (DiskSpace, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(path, &st); err != nil {
+		return DiskSpace{}, err
+	}
+	block := uint64(st.Bsize)
+	return DiskSpace{Size: st.Blocks * block, Free: st.Bfree * block, Available: st.Bavail * block, Inodes: st.Files, InodesFree: st.Ffree}, nil
+}
+
+// listInterfaces returns the network interfaces with their addresses.
+func listInterfaces() ([]facts.Interface, error) {
+	devices, err := net.Interfaces()
+	if err != nil {
+		return nil, err
+	}
+	var all []facts.Interface
+	for _, d := range devices {
+		i := facts.Interface{Name: d.Name, MTU: d.MTU, Up: d.Flags&net.FlagUp != 0, Loopback: d.Flags&net.FlagLoopback != 0}
+		addrs, err := d.Addrs()
+		if err != nil {
+			return nil, err
+		}
+		for _, a := range addrs {
+			if p, err := netip.ParsePrefix(a.String()); err == nil {
+				i.Addresses = append(i.Addresses, p)
+			}
+		}
+		all = append(all, i)
+	}
+	return all, nil
+}
+
+// clockSynced calls adjtimex(2), as timedatectl does: the kernel marks its
+// clock as unsynchronized if nothing has adjusted it for a while.
+func clockSynced() (bool, error) {
+	var tx unix.Timex
+	state, err := unix.Adjtimex(&tx)
+	if err != nil {
+		return false, err
+	}
+	return state != unix.TIME_ERROR && tx.Status&unix.STA_UNSYNC == 0, nil
+}

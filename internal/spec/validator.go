@@ -1,0 +1,54 @@
+package spec
+
+import (
+	"strings"
+
+	"gopkg.in/yaml.v3"
+
+	"github.com/plinthdev/plinth/internal/strictyaml"
+)
+
+// Violation is an error that a Validator found in an Installer.
+type Violation struct {
+	Rule    string // one of Rules
+	Path    string // of the field, such as "spec.registry.version"; also below spec.k0s.config
+	Message string
+	Hint    string // "" for none
+}
+
+// Validator checks an Installer without findings for errors that need knowledge
+// of a component, such as the known versions of an add-on.
+type Validator func(*Installer) []Violation
+
+// runValidators reports the violations that validators find in in, each at its
+// place. It does nothing if there are errors already.
+func (r reader) runValidators(in *Installer, judges []Validator) {
+	if HasErrors(r.Findings()) {
+		return
+	}
+	for _, judge := range judges {
+		for _, o := range judge(in) {
+			r.Report(o.Rule, o.Path, r.findNode(o.Path), o.Message, o.Hint)
+		}
+	}
+}
+
+// findNode returns the node at path, or its nearest parent in the file. Below
+// spec.k0s.config it searches the free-form keys.
+func (r reader) findNode(path string) *yaml.Node {
+	for above := path; above != ""; {
+		if n := r.NodeAt(above); n != nil {
+			at := n
+			for name := range strings.SplitSeq(strings.TrimPrefix(strings.TrimPrefix(path, above), "."), ".") {
+				key, child := strictyaml.ChildOrItem(n, name)
+				if key == nil {
+					break
+				}
+				at, n = key, child
+			}
+			return at
+		}
+		above = above[:max(strings.LastIndexByte(above, '.'), 0)]
+	}
+	return nil
+}
