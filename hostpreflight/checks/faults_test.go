@@ -8,6 +8,7 @@ import (
 
 	hp "github.com/plinthdev/plinth/hostpreflight"
 	"github.com/plinthdev/plinth/internal/facts"
+	"github.com/plinthdev/plinth/internal/ports"
 )
 
 // fault is one problem on a host that has no other problems.
@@ -205,9 +206,16 @@ func networkFaults() []fault {
 
 func portFaults() []fault {
 	var all []fault
-	for i, key := range PortsToBind(exampleRequirements()) {
-		check := PortChecks()[i]
-		all = append(all, fault{check.ID, "in use", hp.Fail, func(f *facts.Facts, _ *hp.Requirements) {
+	for _, p := range listenPorts() {
+		req := exampleRequirements()
+		if p.Nodes == ports.Workers {
+			req.Role = hp.Worker
+		}
+		key, _ := p.portKey(req)
+		all = append(all, fault{"port-" + p.Use, "in use", hp.Fail, func(f *facts.Facts, r *hp.Requirements) {
+			if r.Role = req.Role; p.Nodes == ports.Workers { // the fixtures are of controllers
+				f.Ports = append(f.Ports, facts.Port{PortKey: key})
+			}
 			takePort(f, key.String(), facts.Owner{PID: 812, Program: "/usr/sbin/nginx", Unit: "nginx"})
 		}})
 	}

@@ -8,6 +8,7 @@ import (
 
 	hp "github.com/plinthdev/plinth/hostpreflight"
 	"github.com/plinthdev/plinth/internal/facts"
+	"github.com/plinthdev/plinth/internal/ports"
 )
 
 // The limits. etcd's members expect a heartbeat every 100 ms and elect a new leader
@@ -98,9 +99,9 @@ func checkPeersAnswer(f facts.Facts, req hp.Requirements) hp.Result {
 	if len(f.Peers) == 0 {
 		return skipWithoutPeers(req)
 	}
-	state, fix := hp.Warn, "run on that host: sudo plinth preflight --listen (it needs port 9444/tcp and prints the code)"
+	state, fix := hp.Warn, fmt.Sprintf("run on that host: sudo plinth preflight --listen (it needs port %d/tcp and prints the code)", ports.Agent)
 	if req.Verb == hp.Join {
-		fix = "allow port 9444/tcp to that host, and run there: systemctl status plinth-agent"
+		fix = fmt.Sprintf("allow port %d/tcp to that host, and run there: systemctl status plinth-agent", ports.Agent)
 	}
 	var wrong []string
 	for _, p := range f.Peers {

@@ -7,74 +7,52 @@ import (
 
 	hp "github.com/plinthdev/plinth/hostpreflight"
 	"github.com/plinthdev/plinth/internal/facts"
+	"github.com/plinthdev/plinth/internal/ports"
 )
 
-// listenPort is one port that a node listens on.
-type listenPort struct {
-	service        string // service that uses it, as in Requirements.Ports and in the check's id
-	number         int
-	scope          portScope
-	controllerOnly bool // on controllers only
-	rationale      string
-}
+// listenPort is one port of the table, as the checks see it.
+type listenPort struct{ ports.Port }
 
-// portScope is where a port must be reachable from.
-type portScope int
-
-const (
-	scopeLocal    portScope = iota // this host: bound to 127.0.0.1
-	scopeNode                      // this host, but bound to all addresses
-	scopeExternal                  // other nodes or users
-)
-
-// listenPorts returns the ports of k0s 1.33 with kube-router, from its networking
-// page and the flags with which it starts its components, and those of Plinth.
+// listenPorts returns the ports that the programs of a node listen on.
 func listenPorts() []listenPort {
-	return []listenPort{
-		{"kube-apiserver", 6443, scopeExternal, true, "the Kubernetes API; every node and kubectl connect to it."},
-		{"etcd-client", 2379, scopeLocal, true, "etcd, for the API server on the same host."},
-		{"etcd-peer", 2380, scopeExternal, true, "etcd, for the other controllers."},
-		{"k0s-api", 9443, scopeNode, true, "k0s's join API; Plinth's agent calls it for joining controllers."},
-		{"plinth-agent", 9444, scopeExternal, true, "Plinth's agent; joining hosts connect to it."},
-		{"kube-controller-manager", 10257, scopeLocal, true, "the controller manager's status."},
-		{"kube-scheduler", 10259, scopeLocal, true, "the scheduler's status."},
-		{"kubelet", 10250, scopeExternal, false, "kubelet; logs, exec and metrics use it."},
-		{"kubelet-health", 10248, scopeLocal, false, "kubelet's health."},
-		{"kube-proxy-metrics", 10249, scopeNode, false, "kube-proxy's metrics."},
-		{"kube-proxy-health", 10256, scopeNode, false, "kube-proxy's health, for load balancers."},
-		{"kube-router-bgp", 179, scopeExternal, false, "kube-router announces its routes to the other nodes with BGP."},
-		{"kube-router-health", 20244, scopeNode, false, "kube-router's health; without it the node's network is considered down."},
-		{"kube-router-metrics", 8080, scopeNode, false, "kube-router's metrics; it does not start when the port is in use (spec.network.kuberouter.metricsPort of k0s changes it)."},
-		{"kube-router-admin", 50051, scopeNode, false, "kube-router's BGP administration, on loopback and the node's address."},
-		{"console", 0, scopeExternal, false, "the admin console (spec.kotsadm.uiBindPort)."},
+	var all []listenPort
+	for _, p := range ports.All() {
+		if !p.Host {
+			all = append(all, listenPort{p})
+		}
 	}
+	return all
 }
 
 // portKey returns the port to bind on this host. ok is false when the role or the
 // install has no such port.
-func (p listenPort) portKey(req hp.Requirements) (facts.PortKey, bool) {
-	n := p.number
-	if p.service == "console" {
+func (p listenPort) portKey(req hp.Requirements) (key facts.PortKey, ok bool) {
+	n := p.Number
+	if p.Field != "" {
 		n = req.ConsolePort
 	}
-	if other := req.Ports[p.service]; other != 0 {
+	if other := req.Ports[p.Use]; other != 0 {
 		n = other
 	}
-	k := facts.PortKey{Number: n, Protocol: "tcp"}
-	if p.scope == scopeLocal {
-		k.Address = "127.0.0.1"
+	key = facts.PortKey{Number: n, Protocol: "tcp"}
+	if p.Scope == ports.Loopback {
+		key.Address = "127.0.0.1"
 	}
-	return k, n != 0 && (!p.controllerOnly || !req.IsWorker())
+	role := p.Nodes == ports.AllNodes || (p.Nodes == ports.Workers) == req.IsWorker()
+	return key, n != 0 && role
 }
 
 // PortChecks returns one check per port that a node listens on.
 func PortChecks() []hp.Check {
 	var all []hp.Check
 	for _, p := range listenPorts() {
-		c := hp.Check{ID: "port-" + p.service, Group: "Ports", Title: "Port of " + p.service, Severity: hp.Fail,
-			Expected: p.describeExpected(), Rationale: p.rationale, Run: p.runCheck}
-		if p.controllerOnly {
+		c := hp.Check{ID: "port-" + p.Use, Group: "Ports", Title: "Port of " + p.Use, Severity: hp.Fail,
+			Expected: p.describeExpected(), Rationale: p.Why, Run: p.runCheck}
+		switch p.Nodes {
+		case ports.Controllers:
 			c.Roles = []hp.Role{hp.Controller}
+		case ports.Workers:
+			c.Roles = []hp.Role{hp.Worker}
 		}
 		all = append(all, c)
 	}
@@ -84,12 +62,12 @@ func PortChecks() []hp.Check {
 // describeExpected returns which port must be free on which address.
 func (p listenPort) describeExpected() string {
 	switch {
-	case p.number == 0:
+	case p.Field != "":
 		return "the port that the Installer sets, free on all addresses"
-	case p.scope == scopeLocal:
-		return strconv.Itoa(p.number) + "/tcp free on 127.0.0.1"
+	case p.Scope == ports.Loopback:
+		return p.String() + " free on 127.0.0.1"
 	}
-	return strconv.Itoa(p.number) + "/tcp free on all addresses"
+	return p.String() + " free on all addresses"
 }
 
 // runCheck returns a pass when the port is free or used by this install.
@@ -102,7 +80,7 @@ func (p listenPort) runCheck(f facts.Facts, req hp.Requirements) hp.Result {
 		return hp.Undetermined(key.String() + ": " + why)
 	}
 	got, ok := f.Port(key)
-	where := fmt.Sprintf("%s (%s)", key, p.service)
+	where := fmt.Sprintf("%s (%s)", key, p.Use)
 	switch {
 	case !ok:
 		return hp.Undetermined(key.String() + ": binding was not tried")
@@ -125,8 +103,8 @@ func (p listenPort) runCheck(f facts.Facts, req hp.Requirements) hp.Result {
 			r.Fix = "sudo systemctl disable --now " + u
 		}
 	}
-	if p.service == "console" {
-		r.Fix += "\nor choose another port: spec.kotsadm.uiBindPort"
+	if p.Use == "console" {
+		r.Fix += "\nor choose another port: " + p.Field
 	}
 	return r
 }
@@ -146,7 +124,7 @@ func PortsToBind(req hp.Requirements) []facts.PortKey {
 func externalPorts(req hp.Requirements) []string {
 	var all []string
 	for _, p := range listenPorts() {
-		if key, ok := p.portKey(req); ok && p.scope == scopeExternal {
+		if key, ok := p.portKey(req); ok && p.Scope >= ports.Cluster {
 			all = append(all, strconv.Itoa(key.Number))
 		}
 	}

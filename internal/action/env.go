@@ -3,6 +3,7 @@
 package action
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,7 +11,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"strconv"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -60,6 +60,7 @@ type Env struct {
 	Host host.Host
 
 	journal *journal.Journal // the journal opened last
+	log     *ui.RunLog       // the log file, while WithLock runs
 }
 
 // New returns an Env for the machine on which this process runs.
@@ -111,7 +112,7 @@ func (r *Env) WithLock(ctx context.Context, verb string, fn func(r *Env, log *ui
 	log := ui.NewRunLog(file, r.Now, r.Secrets)
 	log.Note("plinth " + r.Version + " " + verb)
 	run := *r
-	run.LogFile = path
+	run.LogFile, run.log = path, log
 	run.Events = func(e step.Event) { log.Event(e); r.Events(e) }
 	run.Note = func(text string) { log.Note(text); r.Note(text) }
 	if notice != "" {
@@ -148,6 +149,9 @@ func (r *Env) ArmFailpoints(verb string) {
 	})
 	_ = r.Failpoints.Reach(verb, failpoint.Run, failpoint.Started) // this point cannot fail
 }
+
+// Journal returns the journal that OpenJournal opened last; nil before that.
+func (r *Env) Journal() *journal.Journal { return r.journal }
 
 // OpenJournal opens the journal in the data folder and reports its notice, if any.
 func (r *Env) OpenJournal() (*journal.Journal, error) {
@@ -214,28 +218,11 @@ func (r *Env) CleanupScope(podCIDRs ...netip.Prefix) cleanup.Scope {
 	return c
 }
 
-// Keys under which the journal stores the arguments of a run.
-const (
-	ArgPodCIDR = "podCIDR" // the pod network
-	ArgName    = "name"    // name of the cluster
-	ArgPlan    = "plan"    // digest of the plan that the run applied
-	ArgFacts   = "facts"   // digest of the facts of the host
-	ArgSteps   = "steps"   // number of steps to apply
-)
-
-// WithStepCount adds the number n of steps to apply to args and returns args.
-func WithStepCount(args map[string]string, n int) map[string]string {
-	args[ArgSteps] = strconv.Itoa(n)
-	return args
-}
-
 // ClusterName returns the name of the cluster to which the runs in j belong, or ""
 // when none of them recorded it.
 func ClusterName(j *journal.Journal) (name string) {
 	for _, r := range j.Runs() {
-		if n := r.Args[ArgName]; n != "" {
-			name = n
-		}
+		name = cmp.Or(r.Args.Cluster, name)
 	}
 	return name
 }

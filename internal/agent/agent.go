@@ -13,10 +13,11 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	"github.com/plinthdev/plinth/internal/ports"
 )
 
 // Port is the TCP port of the agent API, which uses TLS.
-const Port = 9444
+const Port = ports.Agent
 
 // The paths of the API.
 const (

@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"github.com/plinthdev/plinth/internal/ports"
 	"io"
 	"net/http"
 	"net/url"
@@ -20,7 +21,7 @@ import (
 
 // Address and files of the etcd that k0s runs; it listens on loopback only.
 const (
-	Endpoint  = "https://127.0.0.1:2379"
+	Endpoint  = "https://127.0.0.1:" + ports.EtcdClientText
 	CAPath    = "/var/lib/k0s/pki/etcd/ca.crt"
 	CAKeyPath = "/var/lib/k0s/pki/etcd/ca.key"
 	CertPath  = "/var/lib/k0s/pki/apiserver-etcd-client.crt"

@@ -29,12 +29,12 @@ type Files interface {
 
 // Run is one run of a verb.
 type Run struct {
-	Verb      string            `json:"verb"`              // install, reset, …
-	Args      map[string]string `json:"args,omitempty"`    // requested arguments without secrets: bundle digest, …
-	StartedAt time.Time         `json:"startedAt"`         // UTC
-	EndedAt   *time.Time        `json:"endedAt,omitempty"` // UTC; nil during the run and after a kill
-	Failed    string            `json:"failed,omitempty"`  // error message; "" if the run did not fail
-	Steps     []Step            `json:"steps"`             // applied steps, in order
+	Verb      string     `json:"verb"`              // install, reset, …
+	Args      Args       `json:"args,omitzero"`     // arguments, without secrets
+	StartedAt time.Time  `json:"startedAt"`         // UTC
+	EndedAt   *time.Time `json:"endedAt,omitempty"` // UTC; nil during the run and after a kill
+	Failed    string     `json:"failed,omitempty"`  // error message; "" if the run did not fail
+	Steps     []Step     `json:"steps"`             // applied steps, in order
 }
 
 // Step is a step that a run applied.
@@ -100,7 +100,7 @@ func (j *Journal) LastRun(verb string) (Run, bool) {
 }
 
 // BeginRun starts a run of verb and writes it to the journal.
-func (j *Journal) BeginRun(verb string, args map[string]string) error {
+func (j *Journal) BeginRun(verb string, args Args) error {
 	if len(j.data.Runs) == 0 && j.data.DirMode == "" {
 		j.data.DirMode = initialDirMode(j.files, filepath.Dir(j.path))
 	}
@@ -117,6 +117,9 @@ func (j *Journal) Clear() error {
 
 // EndRun ends the current run; cause is nil if it succeeded.
 func (j *Journal) EndRun(cause error) error {
+	if len(j.data.Runs) == 0 { // Clear was called
+		return nil
+	}
 	r := &j.data.Runs[len(j.data.Runs)-1]
 	now := j.now().UTC()
 	r.EndedAt, r.Failed = &now, errorText(cause)

@@ -38,10 +38,10 @@ func must(t *testing.T, errs ...error) {
 func TestOpen_ReadsUnfinishedRunAfterKill(t *testing.T) {
 	root := t.TempDir()
 	j := mustOpen(t, root)
-	must(t, j.BeginRun("install", map[string]string{"bundle": "sha256:1"}), j.BeginStep("a", []string{"/x"}), j.EndStep("a", nil), j.BeginStep("b", nil))
+	must(t, j.BeginRun("install", Args{Bundle: "sha256:1"}), j.BeginStep("a", []string{"/x"}), j.EndStep("a", nil), j.BeginStep("b", nil))
 
 	run, ok := mustOpen(t, root).LastRun("install")
-	if !ok || !run.Unfinished() || run.ReachedStep() != "b" || run.Args["bundle"] != "sha256:1" {
+	if !ok || !run.Unfinished() || run.ReachedStep() != "b" || run.Args.Bundle != "sha256:1" {
 		t.Errorf("after a kill: %+v", run)
 	}
 	if run.Steps[0].EndedAt == nil || run.Steps[0].Affects[0] != "/x" || run.Steps[1].EndedAt != nil {
@@ -51,8 +51,8 @@ func TestOpen_ReadsUnfinishedRunAfterKill(t *testing.T) {
 
 func TestLoadState_ReturnsFirstSavedState(t *testing.T) {
 	j := mustOpen(t, t.TempDir())
-	must(t, j.BeginRun("install", nil), j.BeginStep("sysctl", nil), j.SaveState("sysctl", "0"), j.EndStep("sysctl", errors.New("killed")), j.EndRun(errors.New("x")))
-	must(t, j.BeginRun("install", nil), j.BeginStep("sysctl", nil), j.SaveState("sysctl", "1"), j.EndStep("sysctl", nil), j.EndRun(nil))
+	must(t, j.BeginRun("install", Args{}), j.BeginStep("sysctl", nil), j.SaveState("sysctl", "0"), j.EndStep("sysctl", errors.New("killed")), j.EndRun(errors.New("x")))
+	must(t, j.BeginRun("install", Args{}), j.BeginStep("sysctl", nil), j.SaveState("sysctl", "1"), j.EndStep("sysctl", nil), j.EndRun(nil))
 	var got string
 	if ok, err := j.LoadState("sysctl", &got); !ok || err != nil || got != "0" {
 		t.Errorf("found %q %v %v", got, ok, err)
@@ -66,7 +66,7 @@ func TestClear_RemovesStatesButKeepsInitialDirMode(t *testing.T) {
 	root := t.TempDir()
 	must(t, os.Mkdir(filepath.Join(root, "data"), 0o755))
 	j := mustOpen(t, root)
-	must(t, j.BeginRun("install", nil), j.BeginStep("record-host", nil), j.SaveState("record-host", "old"), j.EndRun(nil), j.BeginRun("reset", nil), j.Clear())
+	must(t, j.BeginRun("install", Args{}), j.BeginStep("record-host", nil), j.SaveState("record-host", "old"), j.EndRun(nil), j.BeginRun("reset", Args{}), j.Clear())
 	for _, spoil := range []string{"", File} { // the copy has the same content
 		if spoil != "" {
 			must(t, os.WriteFile(filepath.Join(root, "data", spoil), []byte("{"), 0o600))
@@ -75,7 +75,7 @@ func TestClear_RemovesStatesButKeepsInitialDirMode(t *testing.T) {
 			t.Errorf("%q damaged: %+v, saved state %q", spoil, j.Runs(), savedState(t, j))
 		}
 	}
-	must(t, os.Chmod(filepath.Join(root, "data"), DirMode), j.BeginRun("install", nil))
+	must(t, os.Chmod(filepath.Join(root, "data"), DirMode), j.BeginRun("install", Args{}))
 	if mode, ok := mustOpen(t, root).InitialDirMode(); !ok || mode != 0o755 {
 		t.Errorf("initial mode %v, %v", mode, ok)
 	}
@@ -83,7 +83,7 @@ func TestClear_RemovesStatesButKeepsInitialDirMode(t *testing.T) {
 
 func TestBeginRun_WritesFileOnlyForItsOwner(t *testing.T) {
 	root := t.TempDir()
-	must(t, mustOpen(t, root).BeginRun("install", nil))
+	must(t, mustOpen(t, root).BeginRun("install", Args{}))
 	info, err := os.Stat(filepath.Join(root, "data/journal.json"))
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v, err %v", info, err)
@@ -94,7 +94,7 @@ func TestOpen_KeepsUnknownEntriesAndRefusesNewerSchema(t *testing.T) {
 	root := t.TempDir()
 	path := filepath.Join(root, "data/journal.json")
 	must(t, os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte(`{"version":1,"runs":[],"later":{"a":1}}`), 0o600))
-	must(t, mustOpen(t, root).BeginRun("install", nil))
+	must(t, mustOpen(t, root).BeginRun("install", Args{}))
 	raw, _ := os.ReadFile(path)
 	if !strings.Contains(string(raw), `"later"`) {
 		t.Errorf("unknown entry lost: %s", raw)
@@ -123,7 +123,7 @@ func killedInstall(t testing.TB) (root string, main, spare []byte) {
 	root = t.TempDir()
 	j, err := Open(host.Local(root), "/data", clock())
 	if err == nil {
-		err = errors.Join(j.BeginRun("install", map[string]string{"bundle": "sha256:1"}), j.BeginStep("record-host", []string{"/x"}),
+		err = errors.Join(j.BeginRun("install", Args{Bundle: "sha256:1"}), j.BeginStep("record-host", []string{"/x"}),
 			j.SaveState("record-host", map[string]string{"/etc/k0s": "0755"}), j.EndStep("record-host", nil), j.BeginStep("kernel", nil))
 	}
 	if err != nil {
@@ -170,7 +170,7 @@ func TestOpen_KeepsDamagedJournalAndHintsHowToRecover(t *testing.T) {
 	root, main, spare := killedInstall(t)
 	path, other := filepath.Join(root, "data", File), filepath.Join(root, "data", CopyFile)
 	must(t, os.WriteFile(path, main[:40], 0o600))
-	must(t, mustOpen(t, root).BeginRun("reset", nil))
+	must(t, mustOpen(t, root).BeginRun("reset", Args{}))
 	if aside, _ := os.ReadFile(filepath.Join(root, "data", damagedFile)); string(aside) != string(main[:40]) {
 		t.Errorf("the damaged journal was not kept: %s", aside)
 	}
@@ -195,9 +195,9 @@ func TestInitialDirMode_ReturnsModeBeforeFirstRun(t *testing.T) {
 			if mode != 0 {
 				must(t, os.Mkdir(filepath.Join(root, "data"), mode))
 			}
-			must(t, mustOpen(t, root).BeginRun("install", nil))
+			must(t, mustOpen(t, root).BeginRun("install", Args{}))
 			j := mustOpen(t, root)
-			must(t, j.BeginRun("install", nil))
+			must(t, j.BeginRun("install", Args{}))
 			if got, ok := mustOpen(t, root).InitialDirMode(); ok != (mode == 0o750) || ok && got != mode {
 				t.Errorf("%v %v", got, ok)
 			}

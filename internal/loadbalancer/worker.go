@@ -20,14 +20,15 @@ import (
 	"github.com/plinthdev/plinth/internal/host"
 	"github.com/plinthdev/plinth/internal/k0s"
 	"github.com/plinthdev/plinth/internal/kube"
+	"github.com/plinthdev/plinth/internal/ports"
 )
 
 // LocalAPIAddress is the address at which the programs of a node reach the API:
 // the load balancer on a worker, the node's own API server on a controller.
-const LocalAPIAddress = k0s.Loopback + ":6443"
+const LocalAPIAddress = k0s.Loopback + ":" + ports.APIText
 
 // apiPort is the port of every API server.
-const apiPort = 6443
+const apiPort = ports.API
 
 // controllersPath returns the file below dataDir that holds the addresses of the
 // controllers, caPath the file that holds the CA certificate which must have

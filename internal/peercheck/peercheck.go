@@ -11,11 +11,12 @@ import (
 	"time"
 
 	"github.com/plinthdev/plinth/internal/facts"
+	"github.com/plinthdev/plinth/internal/ports"
 )
 
 // ControlPort is the TCP port on which a host answers others before there is a
 // cluster, using TLS.
-const ControlPort = 9444
+const ControlPort = ports.Agent
 
 // RequestPath is the URL path to which a host sends a Request by POST; it gets
 // a Response.
@@ -24,20 +25,14 @@ const RequestPath = "/v1/peer"
 // UDPPort is the port that UDP and full-size packets are checked with. No node
 // listens on UDP, but pods on different nodes communicate over it; one port
 // represents the path between the nodes.
-const UDPPort = 10250
+const UDPPort = ports.Kubelet
 
 // RequiredPorts returns the TCP ports that one host must reach on another,
 // depending on whether each is a controller: those of kube-router and kubelet
 // on every node, of API server and agent on controllers, and of etcd between
 // controllers.
 func RequiredPorts(from, to bool) []int {
-	switch {
-	case !to:
-		return []int{179, UDPPort}
-	case !from:
-		return []int{179, 6443, ControlPort, UDPPort}
-	}
-	return []int{179, 2380, 6443, ControlPort, UDPPort}
+	return ports.Between(from, to)
 }
 
 // State is the state of a port on its own host.

@@ -18,6 +18,7 @@ import (
 	"github.com/plinthdev/plinth/internal/etcd"
 	"github.com/plinthdev/plinth/internal/host"
 	"github.com/plinthdev/plinth/internal/k0s"
+	"github.com/plinthdev/plinth/internal/ports"
 )
 
 // EtcdJoinProxy serves the join API of k0s to k0s on a joining host. It has k0s on this
@@ -35,7 +36,7 @@ type LearnerStore interface {
 }
 
 // K0sJoinAPI is the URL of k0s's own join API on every controller.
-const K0sJoinAPI = "https://" + k0s.Loopback + ":9443"
+const K0sJoinAPI = "https://" + k0s.Loopback + ":" + ports.K0sAPIText
 
 var _ agent.EtcdJoiner = EtcdJoinProxy{}
 

@@ -219,7 +219,7 @@ func TestFindOwned_ListsWhatEarlierRunsInstalled(t *testing.T) {
 	if o := findOwned(j, dataDir); o.Installed || len(o.Units) != 0 || !slices.Equal(o.Paths, []string{dataDir}) {
 		t.Errorf("a bare host: %+v", o)
 	}
-	must(t, j.BeginRun("install", nil))
+	must(t, j.BeginRun("install", journal.Args{}))
 	must(t, j.BeginStep("kernel", []string{"/etc/modules-load.d/plinth.conf", "sysctl:net.ipv4.ip_forward"}))
 	o := findOwned(j, dataDir)
 	if o.Installed || !slices.Equal(o.Units, []string{k0s.ControllerUnit, k0s.WorkerUnit}) || !slices.Equal(o.Paths, []string{dataDir, "/etc/modules-load.d/plinth.conf"}) {

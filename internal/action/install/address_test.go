@@ -28,14 +28,14 @@ func TestResolveAPIAddress_PrefersTheRequestedAddress(t *testing.T) {
 				t.Fatal(err)
 			}
 			if c.started != "" {
-				if err := j.BeginRun("install", map[string]string{argAPI: c.started}); err != nil {
+				if err := j.BeginRun("install", journal.Args{APIAddress: c.started}); err != nil {
 					t.Fatal(err)
 				}
 			}
-			req := Options{APIAddress: c.requested, args: map[string]string{}}
-			got, err := resolveAPIAddress(t.Context(), j, journal.Receipt{API: c.receipt}, req)
-			if problem.ExitCode(err) != c.exit || got != c.want || err == nil && req.args[argAPI] != c.want {
-				t.Errorf("%q %v, arguments %v", got, err, req.args)
+			o := operation{opts: Options{APIAddress: c.requested}, receipt: journal.Receipt{API: c.receipt}}
+			err = o.resolveAPIAddress(t.Context(), j)
+			if problem.ExitCode(err) != c.exit || o.apiAddress != c.want || o.args.APIAddress != c.want {
+				t.Errorf("%q %v, arguments %v", o.apiAddress, err, o.args)
 			}
 		})
 	}

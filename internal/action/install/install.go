@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/plinthdev/plinth/airgap"
 	"github.com/plinthdev/plinth/hostpreflight"
 	"github.com/plinthdev/plinth/internal/action"
 	"github.com/plinthdev/plinth/internal/action/config"
@@ -17,7 +16,6 @@ import (
 	"github.com/plinthdev/plinth/internal/plan"
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/step"
-	"github.com/plinthdev/plinth/internal/ui"
 )
 
 // Options are the options of an install.
@@ -30,9 +28,6 @@ type Options struct {
 	Restart            bool           // roll back an unfinished install that has other arguments
 	APIAddress         string         // additional name or address of the Kubernetes API, of a load balancer in front of the controllers; "" for the known one
 	RollBackOnFailure  bool           // roll back a first install when one of its steps fails
-
-	args   map[string]string // the arguments, as the journal stores them
-	opened source.Bundle     // the bundle, after it was opened
 }
 
 // Result is the result of an install.
@@ -47,179 +42,112 @@ type Result struct {
 	Log        string                `json:"log,omitempty"`
 }
 
-// operation is an install on this host.
-type operation struct{ *action.Env }
+// Run installs the cluster on this host. Nothing on the host but the log changes
+// until the bundle, the configuration and the host have been verified.
+func Run(ctx context.Context, env *action.Env, opts Options) (Result, error) {
+	if err := env.RequireHost("install"); err != nil {
+		return Result{}, err
+	}
 
-// Run installs the cluster on this host. Nothing on the host but the log changes until
-// the bundle, the configuration and the host have been verified.
-func Run(ctx context.Context, r *action.Env, req Options) (Result, error) {
-	o := operation{r}
-	if err := action.RequireRoot("install"); err != nil {
-		return Result{}, err
-	}
-	if err := o.CheckDataDir("install"); err != nil {
-		return Result{}, err
-	}
-	req.Source.Bundle = req.Bundle
-	d, err := source.Open(ctx, r, req.Source)
+	// Open the bundle and verify the vendor's signature.
+	opts.Source.Bundle = opts.Bundle
+	bundle, err := source.Open(ctx, env, opts.Source)
 	if err != nil {
 		return Result{}, err
 	}
-	defer func() { _ = d.Close() }()
-	b := d.Bundle
-	req.Bundle, req.opened = d.Path, d
-	m, err := config.Load(ctx, b, req.LoadOptions, o.Now())
-	m.Trust = d.Trust
-	for _, n := range m.Notices {
-		o.Note(n)
+	defer func() { _ = bundle.Close() }()
+
+	// Load the Installer, the Application and the license, and lint them.
+	opts.Bundle = bundle.Path
+	cfg, err := config.Load(ctx, bundle.Bundle, opts.LoadOptions, env.Now())
+	cfg.Trust = bundle.Trust
+	for _, n := range cfg.Notices {
+		env.Note(n)
 	}
 	if err != nil {
 		return Result{}, err
 	}
-	if req.args, err = journalArgs(b, m, req); err != nil {
+
+	// Everything else is the engine's order; the functions follow in this package.
+	o := operation{opts: opts, config: cfg, opened: bundle, bundle: bundle.Bundle}
+	if o.args, err = journalArgs(o.bundle, cfg, opts); err != nil {
 		return Result{}, err
 	}
-	if req.Plan {
-		return o.planOnly(ctx, b, m, req)
-	}
-	var res Result
-	err = o.WithLock(ctx, "install", func(r *action.Env, log *ui.RunLog) error {
-		if err := (operation{r}).resolveUnfinishedRun(ctx, req); err != nil {
-			return err
-		}
-		res, err = operation{r}.execute(ctx, b, m, req, log)
-		return err
+	out, err := action.Execute(ctx, env, action.Operation{
+		Verb:        "install",
+		PlanOnly:    opts.Plan,
+		Resolve:     o.resolveUnfinishedRun, // resume, refuse or roll back an unfinished run
+		Inspect:     o.inspect,              // read the receipt; check the version gate
+		IsUpToDate:  o.isUpToDate,           // nothing to do: skip the preflights
+		Preflights:  o.runPreflights,        // check the host
+		Steps:       o.steps,                // plan.Install, for this host
+		CheckPlan:   o.verifyPlanFile,       // the plan of --plan-file, or nothing
+		IsRecorded:  o.isRecorded,           // the receipt names this bundle
+		Fetch:       o.fetchBundle,          // fetch what is missing; verify every byte
+		Confirm:     o.confirm,              // ask once
+		JournalArgs: o.journalArgs,          // what a resumed run must repeat
+		Prepare:     o.storeFacts,           // keep the facts of the host for later runs
+		Record:      o.writeReceipt,         // what is installed now
+		Failed:      o.rollBack,             // with --rollback-on-failure
 	})
-	return res, err
-}
-
-// planOnly returns the plan of the install without changing the host.
-func (o operation) planOnly(ctx context.Context, b *airgap.Bundle, m config.Config, req Options) (Result, error) {
-	readOnly := operation{o.ReadOnly()}
-	j, err := readOnly.OpenJournal()
-	if err != nil {
-		return Result{}, err
-	}
-	site, err := readOnly.inspect(ctx, j, m, req)
-	if err == nil {
-		err = readOnly.runPreflights(ctx, &site, b, m, req)
-	}
-	res := Result{Preflights: site.preflights}
+	res := Result{Changed: out.Changed, Preflights: out.Preflights, Log: out.Log}
 	if err != nil {
 		return res, err
 	}
-	steps, err := desired.InstallSteps(ctx, readOnly.target(site, m), b, m, req.SkipKotsCheck)
-	if err == nil {
-		res.Plan, err = readOnly.StepRunner("install", nil).Plan(ctx, steps)
-	}
-	if err == nil {
-		res.Inputs, err = newPlanInputs(site, req.args, o.DataDir, res.Plan)
-	}
-	return res, err
-}
-
-// execute verifies the host, asks for confirmation and runs the steps.
-func (o operation) execute(ctx context.Context, b *airgap.Bundle, m config.Config, req Options, log *ui.RunLog) (Result, error) {
-	j, err := o.OpenJournal()
-	if err != nil {
-		return Result{}, err
-	}
-	readOnly := operation{o.ReadOnly()}
-	site, err := readOnly.inspect(ctx, j, m, req)
-	res := Result{Log: o.LogFile}
-	if err != nil {
-		return res, err
-	}
-	if done, err := readOnly.isUpToDate(ctx, &site, b, m, req); err != nil || done {
-		res.Kubeconfig, res.ConsoleURL = k0s.AdminConf, consoleURL(m, site)
-		return res, err
-	}
-	err = readOnly.runPreflights(ctx, &site, b, m, req)
-	if res.Preflights = site.preflights; err != nil {
-		return res, err
-	}
-	log.Note(site.preflights.Text())
-	steps, err := desired.InstallSteps(ctx, readOnly.target(site, m), b, m, req.SkipKotsCheck)
-	if err != nil {
-		return res, err
-	}
-	todo, err := readOnly.StepRunner("install", nil).Plan(ctx, steps)
-	if err != nil {
-		return res, err
-	}
-	if err := o.verifyPlanFile(site, req, todo); err != nil {
-		return res, err
-	}
-	res.Kubeconfig, res.ConsoleURL = k0s.AdminConf, consoleURL(m, site)
-	if plan.CountNeeded(todo) == 0 && site.receipt.Bundle == b.Digest().String() {
+	if opts.Plan {
+		res.Plan, res.Inputs = out.Planned, o.inputs
 		return res, nil
 	}
-	if b, err = o.fetchBundle(ctx, req.opened); err != nil {
-		return res, err
-	}
-	for _, warning := range site.preflights.Warnings() {
-		o.Note(warning)
-	}
-	if err := o.confirmInstall(ctx, site, m, todo); err != nil {
-		return res, err
-	}
-	res.Changed = true
-	first, keptData := site.receipt.InstalledAt.IsZero(), o.hasRetainedData()
-	if steps, err = desired.InstallSteps(ctx, o.target(site, m), b, m, req.SkipKotsCheck); err != nil {
-		return res, err
-	}
-	if err := o.runInJournal(site.journal, site.snapshot.AddDigest(action.WithStepCount(req.args, plan.CountNeeded(todo))), func() error {
-		if err := site.snapshot.Write(o.Env); err != nil {
-			return err
-		}
-		if _, err := o.StepRunner("install", site.journal).Run(ctx, steps); err != nil {
-			return err
-		}
-		r, err := o.newReceipt(site, b, m)
-		if err != nil {
-			return err
-		}
-		return errors.Join(journal.WriteReceipt(o.Host, o.DataDir, r), source.DiscardFetched(o.Env))
-	}); err != nil {
-		if req.RollBackOnFailure && first && problem.ExitCode(err) != problem.ExitInterrupted {
-			err = o.rollBack(ctx, site.journal, keptData, err)
-		}
-		return res, err
-	}
-	// The first install ends with the password: it is shown once and stored nowhere.
-	if m.Installer.Spec.Kotsadm != nil && first {
-		res.Password, err = o.createFirstPassword(ctx, m)
+	res.Kubeconfig, res.ConsoleURL = k0s.AdminConf, o.consoleURL()
+	if out.Changed && o.isFirst() && cfg.Installer.Spec.Kotsadm != nil {
+		res.Password, err = o.createFirstPassword(ctx, env)
 	}
 	return res, err
 }
 
-// isUpToDate reports whether the host is already in the state that bundle b defines.
+// steps returns the steps of the install on env's host.
+func (o *operation) steps(ctx context.Context, env *action.Env) ([]step.Step, error) {
+	return desired.InstallSteps(ctx, o.target(env), o.bundle, o.config, o.opts.SkipKotsCheck)
+}
+
+// isUpToDate reports whether the host is already in the state that the bundle defines.
 // When nothing will change, the preflights need not run.
-func (o operation) isUpToDate(ctx context.Context, s *hostState, b *airgap.Bundle, m config.Config, req Options) (bool, error) {
-	if s.receipt.Bundle != b.Digest().String() || req.PlanFile != "" || len(req.IgnorePreflights) > 0 {
+func (o *operation) isUpToDate(ctx context.Context, env *action.Env) (bool, error) {
+	if !o.isRecorded() || o.opts.PlanFile != "" || len(o.opts.IgnorePreflights) > 0 {
 		return false, nil
 	}
-	o.basicFacts(ctx, s)
-	steps, err := desired.InstallSteps(ctx, o.target(*s, m), b, m, req.SkipKotsCheck)
+	o.gatherBasicFacts(ctx, env)
+	steps, err := o.steps(ctx, env)
 	if err != nil {
 		return false, err
 	}
-	todo, err := o.StepRunner("install", nil).Plan(ctx, steps)
+	todo, err := env.StepRunner("install", nil).Plan(ctx, steps)
 	return err == nil && plan.CountNeeded(todo) == 0, err
 }
 
-// runInJournal runs fn and records it in j as one run of install with these arguments.
-func (o operation) runInJournal(j *journal.Journal, args map[string]string, fn func() error) error {
-	if err := j.BeginRun("install", args); err != nil {
-		return err
+// isRecorded reports whether the receipt of this host names this bundle.
+func (o *operation) isRecorded() bool { return o.receipt.Bundle == o.bundle.Digest().String() }
+
+// isFirst reports whether this host had no finished install before this run.
+func (o *operation) isFirst() bool { return o.receipt.InstalledAt.IsZero() }
+
+// confirm asks before the first change; it names the step at which an unfinished
+// install resumes.
+func (o *operation) confirm(ctx context.Context, env *action.Env, todo []step.Planned) error {
+	if last, ok := unfinishedRun(env.Journal()); ok && last.Verb == "install" {
+		env.Note(resumeMessage(last, todo))
 	}
-	err := fn()
-	return errors.Join(err, j.EndRun(err))
+	o.retainedData = hasRetainedData(env)
+	return env.Confirm(ctx, fmt.Sprintf("Install %s on this host (%s, %d of %d steps to do)?", o.config.Installer.Metadata.Name, o.address, plan.CountNeeded(todo), len(todo)))
 }
 
-// createFirstPassword sets a new password of the console and returns it.
-func (o operation) createFirstPassword(ctx context.Context, m config.Config) (string, error) {
-	k, err := o.KOTS(m.Installer.Spec.Kotsadm.Namespace)
+// storeFacts stores the facts of the host for later runs.
+func (o *operation) storeFacts(env *action.Env) error { return o.snapshot.Write(env) }
+
+// createFirstPassword sets a new password of the console and returns it. It is shown
+// once and stored nowhere.
+func (o *operation) createFirstPassword(ctx context.Context, env *action.Env) (string, error) {
+	k, err := env.KOTS(o.config.Installer.Spec.Kotsadm.Namespace)
 	if err != nil {
 		return "", err
 	}
@@ -227,47 +155,41 @@ func (o operation) createFirstPassword(ctx context.Context, m config.Config) (st
 	if err != nil {
 		return "", problem.New(problem.ExitStep, "create the console password", err, "everything else is installed; create a password with: plinth console reset-password")
 	}
-	o.Secrets.Hide(password)
+	env.Secrets.Hide(password)
 	return password, nil
 }
 
-func (o operation) confirmInstall(ctx context.Context, s hostState, m config.Config, todo []step.Planned) error {
-	if last, ok := unfinishedRun(s.journal); ok && last.Verb == "install" {
-		o.Note(resumeMessage(last, todo))
-	}
-	return o.Confirm(ctx, fmt.Sprintf("Install %s on this host (%s, %d of %d steps to do)?", m.Installer.Metadata.Name, s.address, plan.CountNeeded(todo), len(todo)))
-}
-
 // consoleURL returns the URL of the console, or "" for a cluster without a console.
-func consoleURL(m config.Config, s hostState) string {
-	k := m.Installer.Spec.Kotsadm
+func (o *operation) consoleURL() string {
+	k := o.config.Installer.Spec.Kotsadm
 	if k == nil {
 		return ""
 	}
-	return desired.ConsoleURL(journal.Console{Port: k.UIBindPort, Hostname: k.Hostname}, s.address.String())
+	return desired.ConsoleURL(journal.Console{Port: k.UIBindPort, Hostname: k.Hostname}, o.address.String())
 }
 
-// newReceipt returns the receipt for what is installed now.
-func (o operation) newReceipt(s hostState, b *airgap.Bundle, m config.Config) (journal.Receipt, error) {
-	now := o.Now().UTC()
-	in := m.Installer
+// writeReceipt records what is installed now, and discards the fetched files.
+func (o *operation) writeReceipt(env *action.Env) error {
+	now := env.Now().UTC()
+	in := o.config.Installer
 	digest, err := in.Digest()
-	r := journal.Receipt{Name: in.Metadata.Name, Role: "controller", Node: s.node, Address: s.address.String(), API: s.apiAddress,
-		Bundle: b.Digest().String(), Installer: digest, Facts: s.snapshot.Digest.String(), Versions: map[string]string{"k0s": in.Spec.K0s.Version}, Warnings: m.Trust.AppendWarning(s.warnings), Vendor: source.VendorRecord(m.Trust),
-		InstalledAt: s.receipt.InstalledAt, UpdatedAt: now}
+	if err != nil {
+		return err
+	}
+	r := journal.Receipt{Name: in.Metadata.Name, Role: "controller", Node: o.node, Address: o.address.String(), API: o.apiAddress,
+		Bundle: o.bundle.Digest().String(), Installer: digest, Facts: o.snapshot.Digest.String(), Versions: map[string]string{"k0s": in.Spec.K0s.Version},
+		Warnings: o.config.Trust.AppendWarning(o.warnings), Vendor: source.VendorRecord(o.config.Trust), InstalledAt: o.receipt.InstalledAt, UpdatedAt: now}
 	if r.InstalledAt.IsZero() {
 		r.InstalledAt = now
 	}
 	for _, pin := range in.AddOns() {
 		r.Versions[pin.Key] = pin.Version
 	}
-	for _, part := range s.addOns {
+	for _, part := range o.addOns {
 		r.AddOns = append(r.AddOns, journal.AddOn{Name: part.Name, Version: part.Version, Namespace: part.Namespace})
 	}
 	if k := in.Spec.Kotsadm; k != nil {
 		r.Console = journal.Console{Namespace: k.Namespace, Port: k.UIBindPort, Hostname: k.Hostname, Slug: k.ApplicationSlug}
 	}
-	return r, err
+	return errors.Join(journal.WriteReceipt(env.Host, env.DataDir, r), source.DiscardFetched(env))
 }
-
-var _ plan.StateStore = (*journal.Journal)(nil)

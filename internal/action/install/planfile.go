@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/plinthdev/plinth/internal/action"
+	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/step"
 )
@@ -17,14 +18,14 @@ import (
 // PlanInputs is the state on which a plan depends: an install with this plan is refused
 // when any of it has changed. Its JSON format is public.
 type PlanInputs struct {
-	Args   map[string]string `json:"asked"`  // arguments of the install; files by their digests
+	Args   journal.Args      `json:"args"`   // arguments of the install; files by their digests
 	Facts  map[string]string `json:"facts"`  // facts of the host on which the plan depends
 	Digest string            `json:"digest"` // digest of the arguments, the facts and the steps
 }
 
 // newPlanInputs returns the state on which a plan of steps depends.
-func newPlanInputs(s hostState, args map[string]string, dataDir string, steps []step.Planned) (*PlanInputs, error) {
-	b := &PlanInputs{Args: args, Facts: maps.Clone(s.facts)}
+func newPlanInputs(facts map[string]string, args journal.Args, dataDir string, steps []step.Planned) (*PlanInputs, error) {
+	b := &PlanInputs{Args: args, Facts: maps.Clone(facts)}
 	b.Facts["data folder"] = dataDir
 	for _, p := range steps {
 		b.Facts["step "+p.Step] = strings.TrimSpace(p.State + " " + p.Reason)
@@ -36,7 +37,7 @@ func newPlanInputs(s hostState, args map[string]string, dataDir string, steps []
 
 // computeDigest returns the digest of the inputs and the steps of a plan.
 func (b PlanInputs) computeDigest(steps []step.Planned) (string, error) {
-	raw, err := json.Marshal(map[string]any{"asked": b.Args, "facts": b.Facts, "steps": steps})
+	raw, err := json.Marshal(map[string]any{"args": b.Args, "facts": b.Facts, "steps": steps})
 	return fmt.Sprintf("sha256:%x", sha256.Sum256(raw)), err
 }
 
@@ -106,20 +107,16 @@ func checkPlanMatches(plan, now *PlanInputs) error {
 		"its inputs have changed: %s", strings.Join(diff, "; "))
 }
 
-// verifyPlanFile verifies that this install matches the plan file in req, if there is
-// one, and records the digest of the plan in the arguments of the run.
-func (o operation) verifyPlanFile(s hostState, req Options, steps []step.Planned) error {
-	if req.PlanFile == "" {
-		return nil
+// verifyPlanFile records the inputs of the plan and verifies that they match the plan
+// file of --plan-file, if there is one.
+func (o *operation) verifyPlanFile(env *action.Env, steps []step.Planned) (err error) {
+	if o.inputs, err = newPlanInputs(o.facts, o.args, env.DataDir, steps); err != nil || o.opts.PlanFile == "" {
+		return err
 	}
-	plan, err := readPlanFile(req.PlanFile)
+	plan, err := readPlanFile(o.opts.PlanFile)
 	if err != nil {
 		return err
 	}
-	now, err := newPlanInputs(s, req.args, o.DataDir, steps)
-	if err != nil {
-		return err
-	}
-	req.args[action.ArgPlan] = plan.Digest
-	return checkPlanMatches(plan, now)
+	o.args.Plan = plan.Digest
+	return checkPlanMatches(plan, o.inputs)
 }

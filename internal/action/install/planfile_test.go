@@ -7,14 +7,15 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/step"
 )
 
 // planJSON returns a plan as `install --plan -o json` prints it.
-func planJSON(t testing.TB, s hostState, args map[string]string, steps []step.Planned) string {
+func planJSON(t testing.TB, facts map[string]string, args journal.Args, steps []step.Planned) string {
 	t.Helper()
-	b, err := newPlanInputs(s, args, dataDir, steps)
+	b, err := newPlanInputs(facts, args, dataDir, steps)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -26,23 +27,23 @@ func planJSON(t testing.TB, s hostState, args map[string]string, steps []step.Pl
 }
 
 func TestVerifyPlanFile_RefusesAChangedPlanOrHost(t *testing.T) {
-	here := hostState{facts: map[string]string{"hostname": "n1", "kernel": "6.1"}}
-	args := map[string]string{argBundle: "sha256:1"}
+	here := map[string]string{"hostname": "n1", "kernel": "6.1"}
+	args := journal.Args{Bundle: "sha256:1"}
 	steps := []step.Planned{{Step: "kernel", State: "needed", Reason: "module overlay", Affects: []string{"/etc/sysctl.d/90-plinth.conf"}}}
 	file := filepath.Join(t.TempDir(), "plan.json")
 	good := planJSON(t, here, args, steps)
 	for name, c := range map[string]struct {
 		content string
-		site    hostState
-		args    map[string]string
+		facts   map[string]string
+		args    journal.Args
 		steps   []step.Planned
 		want    string // in the refusal; "" for none
 	}{
 		"unchanged":        {good, here, args, steps, ""},
-		"another kernel":   {good, hostState{facts: map[string]string{"hostname": "n1", "kernel": "6.2"}}, args, steps, "kernel was 6.1 and is now 6.2"},
-		"another bundle":   {good, here, map[string]string{argBundle: "sha256:2"}, steps, "the bundle was sha256:1 and is now sha256:2"},
-		"an added license": {good, here, map[string]string{argBundle: "sha256:1", argLicense: "sha256:3"}, steps, "the license was none and is now sha256:3"},
-		"another address":  {good, here, map[string]string{argBundle: "sha256:1", argAPI: "10.0.0.100"}, steps, "the API address was none and is now 10.0.0.100"},
+		"another kernel":   {good, map[string]string{"hostname": "n1", "kernel": "6.2"}, args, steps, "kernel was 6.1 and is now 6.2"},
+		"another bundle":   {good, here, journal.Args{Bundle: "sha256:2"}, steps, "the bundle was sha256:1 and is now sha256:2"},
+		"an added license": {good, here, journal.Args{Bundle: "sha256:1", License: "sha256:3"}, steps, "the license was none and is now sha256:3"},
+		"another address":  {good, here, journal.Args{Bundle: "sha256:1", APIAddress: "10.0.0.100"}, steps, "the API address was none and is now 10.0.0.100"},
 		"something done":   {good, here, args, []step.Planned{{Step: "kernel", State: "done"}}, "step kernel was needed module overlay and is now done"},
 		"edited":           {strings.Replace(good, "90-plinth", "91-plinth", 1), here, args, steps, "its digest does not match"},
 		"not a plan":       {"{}", here, args, steps, "it is not a plan"},
@@ -50,12 +51,9 @@ func TestVerifyPlanFile_RefusesAChangedPlanOrHost(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			must(t, os.WriteFile(file, []byte(c.content), 0o600))
-			o, _ := fakeOperation(t)
-			args := map[string]string{}
-			for k, v := range c.args {
-				args[k] = v
-			}
-			err := o.verifyPlanFile(c.site, Options{PlanFile: file, args: args}, c.steps)
+			env, _ := fakeEnv(t)
+			o := operation{opts: Options{PlanFile: file}, facts: c.facts, args: c.args}
+			err := o.verifyPlanFile(env, c.steps)
 			if (err != nil) != (c.want != "") || err != nil && (problem.ExitCode(err) != problem.ExitUsage || !strings.Contains(err.Error(), c.want)) {
 				t.Error(err)
 			}
@@ -64,7 +62,7 @@ func TestVerifyPlanFile_RefusesAChangedPlanOrHost(t *testing.T) {
 }
 
 func FuzzReadPlan(f *testing.F) {
-	good := planJSON(f, hostState{facts: map[string]string{"hostname": "n1"}}, map[string]string{argBundle: "sha256:1"}, nil)
+	good := planJSON(f, map[string]string{"hostname": "n1"}, journal.Args{Bundle: "sha256:1"}, nil)
 	for _, seed := range []string{good, good[:20], "{}", "", "null", `{"v":1,"result":{"inputs":{}}}`} {
 		f.Add(seed)
 	}

@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"maps"
 	"strings"
 	"time"
 
@@ -19,56 +18,72 @@ import (
 	"github.com/plinthdev/plinth/internal/step"
 )
 
-// Keys under which the journal stores the further arguments of an install.
-const (
-	argBundle  = "bundle"
-	argAPI     = "apiAddress"
-	argLicense = "license"
-	argConfig  = "configValues"
-	argApp     = "appBundle"
-)
-
 // journalArgs returns the arguments of an install as the journal stores them: files by
 // their digests, because they may contain secrets.
-func journalArgs(b *airgap.Bundle, m config.Config, req Options) (map[string]string, error) {
-	all := map[string]string{argBundle: b.Digest().String(), action.ArgPodCIDR: m.Installer.Spec.Network.PodCIDR, action.ArgName: m.Installer.Metadata.Name}
-	for arg, path := range map[string]string{argLicense: req.License, argConfig: req.ConfigValues} {
-		if path == "" {
-			continue
-		}
-		files, err := config.ReadFiles([]string{path})
-		if err != nil {
-			return nil, err
-		}
-		all[arg] = fmt.Sprintf("sha256:%x", sha256.Sum256(files[0].Data))
+func journalArgs(b *airgap.Bundle, cfg config.Config, opts Options) (args journal.Args, err error) {
+	args = journal.Args{Cluster: cfg.Installer.Metadata.Name, Bundle: b.Digest().String(), PodCIDR: cfg.Installer.Spec.Network.PodCIDR}
+	if args.License, err = fileDigest(opts.License); err != nil {
+		return args, err
 	}
-	if m.AppID != "" {
-		all[argApp] = m.AppID[:strings.LastIndex(m.AppID, " ")] // without the digest of the two files above
+	if args.ConfigValues, err = fileDigest(opts.ConfigValues); err != nil {
+		return args, err
 	}
-	return all, nil
+	if cfg.AppID != "" {
+		args.AppBundle = cfg.AppID[:strings.LastIndex(cfg.AppID, " ")] // without the digest of the two files above
+	}
+	return args, nil
 }
 
-// trackedArg is an argument of an install: its key in the journal and its name in
-// messages.
-type trackedArg struct{ key, name string }
+// fileDigest returns the digest of the file at path, "" for no path.
+func fileDigest(path string) (string, error) {
+	if path == "" {
+		return "", nil
+	}
+	files, err := config.ReadFiles([]string{path})
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("sha256:%x", sha256.Sum256(files[0].Data)), nil
+}
+
+// journalArgs returns the arguments of this run, with the number of steps to apply.
+func (o *operation) journalArgs(_ *action.Env, count int) *journal.Args {
+	args := o.args
+	args.Facts, args.Steps = o.snapshot.Digest.String(), count
+	return &args
+}
+
+// trackedArg is an argument of an install: its name in messages and its value.
+type trackedArg struct {
+	name  string
+	value func(journal.Args) string
+}
 
 // resumeArgs returns the arguments that must not change when a run is resumed. License,
 // config values and application bundle may change: only the last step uses them, and
 // one that KOTS refused has to be replaced.
 func resumeArgs() []trackedArg {
-	return []trackedArg{{action.ArgName, "the cluster's name"}, {argBundle, "the bundle"}, {action.ArgPodCIDR, "the pod network"}, {argAPI, "the API address"}}
+	return []trackedArg{
+		{"the cluster's name", func(a journal.Args) string { return a.Cluster }},
+		{"the bundle", func(a journal.Args) string { return a.Bundle }},
+		{"the pod network", func(a journal.Args) string { return a.PodCIDR }},
+		{"the API address", func(a journal.Args) string { return a.APIAddress }},
+	}
 }
 
 // planArgs returns the arguments that must not change between a plan and its install.
 func planArgs() []trackedArg {
-	return append(resumeArgs(), trackedArg{argLicense, "the license"}, trackedArg{argConfig, "the config values"}, trackedArg{argApp, "the application bundle"})
+	return append(resumeArgs(),
+		trackedArg{"the license", func(a journal.Args) string { return a.License }},
+		trackedArg{"the config values", func(a journal.Args) string { return a.ConfigValues }},
+		trackedArg{"the application bundle", func(a journal.Args) string { return a.AppBundle }})
 }
 
 // diffArgs returns a message for each of the tracked arguments that differs between was and is.
-func diffArgs(args []trackedArg, was, is map[string]string) []string {
+func diffArgs(args []trackedArg, was, is journal.Args) []string {
 	var all []string
 	for _, t := range args {
-		if old, new := was[t.key], is[t.key]; old != new {
+		if old, new := t.value(was), t.value(is); old != new {
 			all = append(all, fmt.Sprintf("%s was %s and is now %s", t.name, orNone(old), orNone(new)))
 		}
 	}
@@ -93,7 +108,7 @@ func unfinishedRun(j *journal.Journal) (journal.Run, bool) {
 
 // checkResumable returns a usage problem when the unfinished run last is a reset, or an
 // install with other arguments than args.
-func checkResumable(last journal.Run, args map[string]string) error {
+func checkResumable(last journal.Run, args journal.Args) error {
 	started := last.StartedAt.Format(time.RFC3339)
 	if last.Verb == "reset" {
 		return problem.Newf(problem.ExitUsage, "install", "finish it first: plinth reset cluster; nothing on this host was changed", "the reset started at %s is not finished: the host is not clean enough for a cluster", started)
@@ -120,8 +135,8 @@ func resumeMessage(last journal.Run, todo []step.Planned) string {
 // resolveUnfinishedRun handles an unfinished run before this one starts: it resumes it,
 // refuses the install, or rolls the run back if --restart was given. It never rolls back
 // a cluster that was installed completely before.
-func (o operation) resolveUnfinishedRun(ctx context.Context, req Options) error {
-	j, err := o.OpenJournal()
+func (o *operation) resolveUnfinishedRun(ctx context.Context, env *action.Env) error {
+	j, err := env.OpenJournal()
 	if err != nil {
 		return err
 	}
@@ -129,36 +144,36 @@ func (o operation) resolveUnfinishedRun(ctx context.Context, req Options) error 
 	if !ok {
 		return nil
 	}
-	args := map[string]string{}
-	maps.Copy(args, req.args)
-	args[argAPI] = cmp.Or(req.APIAddress, last.Args[argAPI]) // without the flag, the address stays the same
+	args := o.args
+	args.APIAddress = cmp.Or(o.opts.APIAddress, last.Args.APIAddress) // without the flag, the address stays the same
 	refusal := checkResumable(last, args)
-	if refusal == nil || !req.Restart || last.Verb != "install" {
+	if refusal == nil || !o.opts.Restart || last.Verb != "install" {
 		return refusal
 	}
-	if _, installed, err := journal.ReadReceipt(o.Host, o.DataDir); err != nil || installed {
+	if _, installed, err := journal.ReadReceipt(env.Host, env.DataDir); err != nil || installed {
 		return err // a complete cluster is never rolled back; the run continues with the new arguments
 	}
-	if err := o.Confirm(ctx, "Roll back the unfinished install started at "+last.StartedAt.Format(time.RFC3339)+" and start again?"); err != nil {
+	if err := env.Confirm(ctx, "Roll back the unfinished install started at "+last.StartedAt.Format(time.RFC3339)+" and start again?"); err != nil {
 		return err
 	}
-	_, err = reset.RollBack(ctx, o.Env, j, !o.hasRetainedData())
-	return err
+	return reset.RollBack(ctx, env, !hasRetainedData(env))
 }
 
 // hasRetainedData reports whether an earlier reset retained data in the data folder.
-func (o operation) hasRetainedData() bool {
-	_, err := o.Host.Lstat(o.DataDir + "/" + journal.RetainedFile)
+func hasRetainedData(env *action.Env) bool {
+	_, err := env.Host.Lstat(env.DataDir + "/" + journal.RetainedFile)
 	return err == nil
 }
 
-// rollBack rolls back a failed first install. It returns an error that contains failed
-// and the state of the host.
-func (o operation) rollBack(ctx context.Context, j *journal.Journal, keptData bool, failed error) error {
-	o.Note("the install failed: " + failed.Error())
-	o.Note("rolling back its changes because of --rollback-on-failure")
-	_, err := reset.RollBack(ctx, o.Env, j, !keptData)
-	if err != nil {
+// rollBack rolls back a first install that failed, if --rollback-on-failure was given.
+// It returns an error that contains the failure and the state of the host.
+func (o *operation) rollBack(ctx context.Context, env *action.Env, failed error) error {
+	if !o.opts.RollBackOnFailure || !o.isFirst() || problem.ExitCode(failed) == problem.ExitInterrupted {
+		return failed
+	}
+	env.Note("the install failed: " + failed.Error())
+	env.Note("rolling back its changes because of --rollback-on-failure")
+	if err := reset.RollBack(ctx, env, !o.retainedData); err != nil {
 		return errors.Join(failed, err)
 	}
 	hint := "everything was rolled back: this host is as it was before"

@@ -18,6 +18,7 @@ import (
 	"github.com/plinthdev/plinth/internal/host"
 	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/k0s"
+	"github.com/plinthdev/plinth/internal/ports"
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/spec"
 	"github.com/plinthdev/plinth/internal/step"
@@ -68,12 +69,13 @@ func checkNotLeaving(j *journal.Journal) error {
 
 // checkOtherCluster returns an error when this host belongs to another cluster, has
 // started to join one, or has another role.
-func (o operation) checkOtherCluster(r journal.Receipt) error {
+func (o *operation) checkOtherCluster(env *action.Env) error {
+	r := o.receipt
 	const hint = "remove this host from that cluster with `plinth reset node`, or with `plinth reset cluster` if it is the only host of it"
 	if r.Role != "" && r.Role != o.token.Role {
 		return refuseJoin(fmt.Errorf("this host is a %s of %s, but the token is for a %s", r.Role, r.Name, o.token.Role), hint)
 	}
-	raw, err := o.Host.ReadFile(k0s.CACertPath)
+	raw, err := env.Host.ReadFile(k0s.CACertPath)
 	if err != nil {
 		return nil // no cluster on this host
 	}
@@ -84,12 +86,6 @@ func (o operation) checkOtherCluster(r journal.Receipt) error {
 	}
 	return refuseJoin(fmt.Errorf("this host belongs to another cluster than %s, for which the token is valid", o.token.Cluster), hint)
 }
-
-// Keys under which the journal stores the arguments of a join.
-const (
-	argRole = "role"
-	argPin  = "pin" // hash of the cluster's certificate authority
-)
 
 // checkUnfinishedRun returns an error when the last of runs is an unfinished reset, or
 // an unfinished join for which the token t is not valid.
@@ -106,17 +102,17 @@ func checkUnfinishedRun(runs []journal.Run, t token.Token) error {
 		return nil
 	}
 	const hint = "use a token for the unfinished join, or remove it first: plinth reset cluster"
-	if was := last.Args[argRole]; was != "" && was != t.Role {
+	if was := last.Args.Role; was != "" && was != t.Role {
 		return refuseJoin(fmt.Errorf("this host started to join as a %s at %s, but the token is for a %s", was, started, t.Role), hint)
 	}
-	if was := last.Args[argPin]; was != "" && was != t.Pin {
-		return refuseJoin(fmt.Errorf("the token is not valid for the cluster that this host started to join at %s, %s", started, last.Args[action.ArgName]), hint)
+	if was := last.Args.CAPin; was != "" && was != t.Pin {
+		return refuseJoin(fmt.Errorf("the token is not valid for the cluster that this host started to join at %s, %s", started, last.Args.Cluster), hint)
 	}
 	return nil
 }
 
 // explainFailure returns the problem that explains why no controller accepted this host.
-func (o operation) explainFailure(ctx context.Context, err error) error {
+func (o *operation) explainFailure(ctx context.Context, env *action.Env, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -127,57 +123,56 @@ func (o operation) explainFailure(ctx context.Context, err error) error {
 		return refuseJoin(denied, again)
 	case errors.Is(err, agent.ErrPinMismatch):
 		return refuseJoin(fmt.Errorf("the server at %s is not the cluster for which the token is valid: %w", strings.Join(o.token.Addresses, ", "), agent.ErrPinMismatch), again)
-	case o.Now().After(o.token.Expires):
+	case env.Now().After(o.token.Expires):
 		err = fmt.Errorf("no controller answers, and the token expired at %s: %w", o.token.Expires.Format(time.RFC3339), err)
 		return refuseJoin(err, again)
 	}
 	return refuseJoin(fmt.Errorf("no controller answers: %w", err),
-		"this host must reach port 9444/tcp of a controller; on the controller: systemctl status plinth-agent")
+		fmt.Sprintf("this host must reach port %d/tcp of a controller; on the controller: systemctl status plinth-agent", ports.Agent))
 }
 
-// openBundle opens the bundle in file, or the one that the nodes of the cluster store
-// when file is "", and reads its Installer.
-func (o operation) openBundle(ctx context.Context, s *hostState, file string) (err error) {
-	if file != "" {
-		s.bundle, err = airgap.Open(ctx, file)
+// openBundle opens the bundle of --bundle, or without it the one that the nodes of the
+// cluster store, and reads its Installer.
+func (o *operation) openBundle(ctx context.Context) (err error) {
+	if o.opts.Bundle != "" {
+		o.bundle, err = airgap.Open(ctx, o.opts.Bundle)
 	} else {
-		s.bundle, err = o.openFromCluster(ctx, s)
+		o.bundle, err = o.openFromCluster(ctx)
 	}
 	if err != nil {
 		return err
 	}
-	s.closeBundle = func() { _ = s.bundle.Close() }
-	raw, err := s.bundle.Installer(ctx)
+	raw, err := o.bundle.Installer(ctx)
 	if err != nil {
 		return err
 	}
 	var findings []spec.Finding
-	if s.installer, findings = spec.ParseInstaller("installer.yaml in the bundle", raw); s.installer == nil {
+	if o.installer, findings = spec.ParseInstaller("installer.yaml in the bundle", raw); o.installer == nil {
 		return spec.FindingsError("use the bundle", findings)
 	}
 	return nil
 }
 
 // openFromCluster opens the bundle whose blobs the nodes of the cluster store.
-func (o operation) openFromCluster(ctx context.Context, s *hostState) (*airgap.Bundle, error) {
-	o.cluster.UseNodes(s.clusterInfo.Nodes)
-	index, err := o.cluster.ReadDocument(ctx, s.clusterInfo.Bundle, blob.MaxDocument)
+func (o *operation) openFromCluster(ctx context.Context) (*airgap.Bundle, error) {
+	o.cluster.UseNodes(o.clusterInfo.Nodes)
+	index, err := o.cluster.ReadDocument(ctx, o.clusterInfo.Bundle, blob.MaxDocument)
 	if err != nil {
 		return nil, problem.New(problem.ExitBundle, "fetch the bundle's index from the cluster", err, "copy the bundle to this host and pass it with --bundle; nothing on this host was changed")
 	}
-	return airgap.OpenFromStore(ctx, index, o.cluster, "the bundle of cluster "+s.clusterInfo.Cluster)
+	return airgap.OpenFromStore(ctx, index, o.cluster, "the bundle of cluster "+o.clusterInfo.Cluster)
 }
 
 // checkSharedConfig returns an error when this host's configuration differs from the
 // cluster's. Such differences would only show once the node is up, or never.
-func (o operation) checkSharedConfig(s *hostState) error {
-	here := desired.SharedConfig(s.installer, s.bundle.Digest().String(), o.DataDir, o.Version)
-	s.mismatches = desired.Diff(here, s.clusterInfo.Fields)
-	if len(s.mismatches) == 0 {
+func (o *operation) checkSharedConfig(env *action.Env) error {
+	here := desired.SharedConfig(o.installer, o.bundle.Digest().String(), env.DataDir, env.Version)
+	o.mismatches = desired.Diff(here, o.clusterInfo.Fields)
+	if len(o.mismatches) == 0 {
 		return nil
 	}
 	var names []string
-	for _, d := range s.mismatches {
+	for _, d := range o.mismatches {
 		names = append(names, d[0])
 	}
 	return refuseJoin(fmt.Errorf("this host's configuration differs from the cluster's in %s", strings.Join(names, ", ")),
@@ -186,8 +181,8 @@ func (o operation) checkSharedConfig(s *hostState) error {
 
 // agentAdmitter requests the admission of this host from the agents of the controllers.
 type agentAdmitter struct {
-	operation
-	site hostState
+	*operation
+	env *action.Env
 }
 
 // admitTimeout is how long a host waits to be admitted.
@@ -200,7 +195,7 @@ func (d agentAdmitter) Admit(ctx context.Context, report step.Report) (k0sToken 
 		NextCommand: "sudo plinth node list   (on a controller)",
 		OnReason:    func(reason string) { report(reason, 0, 0) }},
 		func(ctx context.Context) (bool, string, error) {
-			admission, err := d.cluster.Admit(ctx, d.joinRequest(d.site))
+			admission, err := d.cluster.Admit(ctx, d.joinRequest(d.env, d.facts))
 			var later *agent.BusyError
 			if errors.As(err, &later) {
 				return false, later.Reason, nil
@@ -212,7 +207,7 @@ func (d agentAdmitter) Admit(ctx context.Context, report step.Report) (k0sToken 
 			if err != nil {
 				return false, err.Error(), nil
 			}
-			d.Secrets.Hide(admission.Token)
+			d.env.Secrets.Hide(admission.Token)
 			k0sToken, files = []byte(admission.Token), admission.Files
 			return true, "", nil
 		})

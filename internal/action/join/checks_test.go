@@ -87,8 +87,9 @@ func TestCheckOtherCluster_RefusesHostsOfOtherClusters(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			o := operation{Env: &action.Env{Host: h}, token: token.Token{Role: token.Worker, Pin: token.PublicKeyPin(ours)}}
-			err := o.checkOtherCluster(c.receipt)
+			env := &action.Env{Host: h}
+			o := operation{token: token.Token{Role: token.Worker, Pin: token.PublicKeyPin(ours)}, receipt: c.receipt}
+			err := o.checkOtherCluster(env)
 			if c.want == "" && err != nil || c.want != "" && (problem.ExitCode(err) != problem.ExitJoin || !strings.Contains(err.Error(), c.want)) {
 				t.Errorf("%v, want %q", err, c.want)
 			}
@@ -98,7 +99,7 @@ func TestCheckOtherCluster_RefusesHostsOfOtherClusters(t *testing.T) {
 
 func TestCheckUnfinishedRun_AcceptsTheSameJoinOnly(t *testing.T) {
 	noon := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
-	started := journal.Run{Verb: "join", StartedAt: noon, Args: map[string]string{argRole: token.Worker, argPin: "ours", action.ArgName: "my-app"}}
+	started := journal.Run{Verb: "join", StartedAt: noon, Args: journal.Args{Role: token.Worker, CAPin: "ours", Cluster: "my-app"}}
 	ended := started
 	ended.EndedAt = &noon
 	for name, c := range map[string]struct {
@@ -136,8 +137,9 @@ func TestExplainFailure_NamesTheCauseAndTheNextCommand(t *testing.T) {
 		"no answer, token expired": {errors.New("i/o timeout"), noon.Add(-time.Hour), "expired at 2026-05-01T11:00:00Z", "token create"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			o := operation{Env: &action.Env{GlobalOptions: action.GlobalOptions{Now: func() time.Time { return noon }}}, token: token.Token{Role: token.Worker, Expires: c.expires, Addresses: []string{"10.0.0.1:9444"}}}
-			err := o.explainFailure(t.Context(), c.err)
+			env := &action.Env{GlobalOptions: action.GlobalOptions{Now: func() time.Time { return noon }}}
+			o := operation{token: token.Token{Role: token.Worker, Expires: c.expires, Addresses: []string{"10.0.0.1:9444"}}}
+			err := o.explainFailure(t.Context(), env, c.err)
 			if problem.ExitCode(err) != problem.ExitJoin || !strings.Contains(err.Error(), c.want) || !strings.Contains(problem.Hint(err), c.hint) {
 				t.Errorf("%v (%s)", err, problem.Hint(err))
 			}

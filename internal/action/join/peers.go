@@ -3,8 +3,8 @@ package join
 import (
 	"context"
 	"net/netip"
-	"time"
 
+	"github.com/plinthdev/plinth/internal/action"
 	"github.com/plinthdev/plinth/internal/action/preflight"
 	"github.com/plinthdev/plinth/internal/agent"
 	"github.com/plinthdev/plinth/internal/facts"
@@ -14,12 +14,12 @@ import (
 // peersToCheck returns the nodes with which the connections of this host are tested:
 // controllers, which have agents. It returns none for a host that is a node already,
 // because the connections were tested before, and for a host that is refused anyway.
-func (o operation) peersToCheck(s hostState, found facts.Facts, offset time.Duration) preflight.Peers {
-	claim := o.newJoinRequest(s, found)
-	if !claim.Fresh || agent.Conflict(s.clusterInfo.Nodes, claim) != "" || checkClock(offset) != nil {
+func (o *operation) peersToCheck(env *action.Env, found facts.Facts) preflight.Peers {
+	request := o.joinRequest(env, found)
+	if !request.Fresh || agent.Conflict(o.clusterInfo.Nodes, request) != "" || checkClock(o.clockOffset) != nil {
 		return preflight.Peers{}
 	}
-	return preflight.Peers{Addresses: readyControllers(s.clusterInfo.Nodes, claim.MachineID), Ask: func(ctx context.Context, at netip.Addr, ask peercheck.Request) (peercheck.Response, error) {
+	return preflight.Peers{Addresses: readyControllers(o.clusterInfo.Nodes, request.MachineID), Ask: func(ctx context.Context, at netip.Addr, ask peercheck.Request) (peercheck.Response, error) {
 		var answer peercheck.Response
 		err := o.cluster.CheckPeer(ctx, at, ask, &answer)
 		if err == nil {

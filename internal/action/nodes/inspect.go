@@ -14,6 +14,7 @@ import (
 	"github.com/plinthdev/plinth/internal/k0s"
 	"github.com/plinthdev/plinth/internal/kube"
 	"github.com/plinthdev/plinth/internal/loadbalancer"
+	"github.com/plinthdev/plinth/internal/ports"
 )
 
 // Roles of a node.
@@ -56,7 +57,7 @@ type ClusterView struct {
 const checkTimeout = time.Second
 
 // apiPortSuffix is the port of every API server, with a colon.
-const apiPortSuffix = ":6443"
+const apiPortSuffix = ":" + ports.APIText
 
 // NewClient returns a client for the cluster of this host, and this host's role. The
 // client has the administrator's credentials on a controller, the kubelet's on a worker.

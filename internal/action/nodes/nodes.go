@@ -16,7 +16,7 @@ import (
 	"github.com/plinthdev/plinth/internal/kube"
 	"github.com/plinthdev/plinth/internal/plan"
 	"github.com/plinthdev/plinth/internal/problem"
-	"github.com/plinthdev/plinth/internal/ui"
+	"github.com/plinthdev/plinth/internal/step"
 )
 
 // DrainTimeout is the default time for the eviction of all pods of a node.
@@ -43,16 +43,18 @@ func List(ctx context.Context, r *action.Env) (ClusterView, error) {
 type Request struct {
 	Node    string
 	Timeout time.Duration // for the eviction of pods; 0 for DrainTimeout
+	Plan    bool          // only return the plan
 	Force   bool          // accept losses
 }
 
 // Result is the result of a drain or a removal. Its JSON format is public.
 type Result struct {
-	Node    string   `json:"node"`
-	Role    string   `json:"role,omitempty"`
-	Changed bool     `json:"changed"`          // false if there was nothing to do
-	Losses  []string `json:"losses,omitempty"` // accepted losses: harmless ones, and with Force all others
-	Log     string   `json:"log,omitempty"`
+	Node    string         `json:"node"`
+	Role    string         `json:"role,omitempty"`
+	Changed bool           `json:"changed"`          // false if there was nothing to do
+	Losses  []string       `json:"losses,omitempty"` // accepted losses: harmless ones, and with Force all others
+	Plan    []step.Planned `json:"plan,omitempty"`   // only with Request.Plan
+	Log     string         `json:"log,omitempty"`
 }
 
 // Drain cordons a node and evicts its pods.
@@ -75,67 +77,92 @@ func clusterError(doing string, err error) error {
 	return problem.New(problem.ExitUsage, doing, fmt.Errorf("the cluster does not answer this host: %w", err), "run it on a controller of the cluster; `plinth status` shows the state of this host")
 }
 
-// changeNode checks that req can be carried out, asks the user to confirm it, and
-// runs the steps of verb: drain or remove.
-func changeNode(ctx context.Context, r *action.Env, verb string, req Request) (Result, error) {
+// changeNode drains or removes a node, depending on verb.
+func changeNode(ctx context.Context, env *action.Env, verb string, req Request) (Result, error) {
 	doing := verb + " node " + req.Node
-	receipt, err := r.RequireInstalled(doing)
+	receipt, err := env.RequireInstalled(doing)
 	if err != nil {
 		return Result{}, err
 	}
 	if req.Timeout == 0 {
 		req.Timeout = DrainTimeout
 	}
-	client, role, err := NewClient(r.Host)
-	if err != nil {
-		return Result{}, clusterError(doing, err)
+	c := nodeRemoval{verb: verb, req: req, receipt: receipt}
+	out, err := action.Execute(ctx, env, action.Operation{
+		Verb:       "node " + verb,
+		PlanOnly:   req.Plan,
+		Inspect:    c.inspect,    // read the cluster; refuse what would be lost without --force
+		IsUpToDate: c.isUpToDate, // drained or removed already
+		Steps:      c.steps,      // plan.Drain or plan.Remove
+		Confirm:    c.confirm,    // ask once
+	})
+	res := Result{Node: req.Node, Role: c.role, Losses: c.losses, Changed: out.Changed, Log: out.Log}
+	if err == nil && req.Plan {
+		res.Plan = out.Planned
+	}
+	return res, err
+}
+
+// inspect reads the cluster and refuses a change that would lose something, unless
+// --force was given.
+func (c *nodeRemoval) inspect(ctx context.Context, env *action.Env) (err error) {
+	doing := c.verb + " node " + c.req.Node
+	var role string
+	if c.client, role, err = NewClient(env.Host); err != nil {
+		return clusterError(doing, err)
 	}
 	if role != Controller {
-		return Result{}, problem.New(problem.ExitUsage, doing, errors.New("this host is a worker, and a worker cannot change other nodes"), "run it on a controller; nothing was changed")
+		return problem.New(problem.ExitUsage, doing, errors.New("this host is a worker, and a worker cannot change other nodes"), "run it on a controller; nothing was changed")
 	}
-	v, err := inspectWith(ctx, r.Host, client, role)
-	if err != nil {
-		return Result{}, clusterError(doing, err)
+	if c.ClusterView, err = inspectWith(ctx, env.Host, c.client, role); err != nil {
+		return clusterError(doing, err)
 	}
-	pods, err := kube.PodsToEvict(ctx, client, req.Node)
-	if err != nil {
-		return Result{}, clusterError(doing, err)
+	if c.pods, err = kube.PodsToEvict(ctx, c.client, c.req.Node); err != nil {
+		return clusterError(doing, err)
 	}
-	c := nodeRemoval{ClusterView: v, req: req, receipt: receipt, pods: pods}
-	if err := c.findReplicas(ctx, client); err != nil {
-		return Result{}, clusterError(doing, err)
+	if err := c.findReplicas(ctx, c.client); err != nil {
+		return clusterError(doing, err)
 	}
-	res := Result{Node: req.Node}
-	if done, err := c.upToDate(ctx, verb, client); done || err != nil {
-		return res, err
-	}
-	losses, err := c.checkLoss(verb)
-	if err != nil {
-		return res, err
-	}
-	n, _ := v.findNode(req.Node)
-	res.Role, res.Losses = n.Role, losses
-	err = r.WithLock(ctx, "node-"+verb, func(r *action.Env, _ *ui.RunLog) error {
-		for _, l := range losses {
-			r.Note("warning: " + l)
-		}
-		if err := r.Confirm(ctx, c.confirmQuestion(verb)); err != nil {
-			return err
-		}
-		res.Changed, res.Log = true, r.LogFile
-		steps := plan.DrainNode(c.stepsInput(r, client))
-		if verb == "remove" {
-			steps = plan.RemoveNode(c.stepsInput(r, client))
-		}
-		_, err := r.StepRunner("node "+verb, nil).Run(ctx, steps)
+	if c.done, err = c.upToDate(ctx, c.verb, c.client); c.done || err != nil {
 		return err
-	})
-	return res, err
+	}
+	n, _ := c.findNode(c.req.Node)
+	c.role = n.Role
+	c.losses, err = c.checkLoss(c.verb)
+	return err
+}
+
+// isUpToDate reports whether inspect found nothing to do.
+func (c *nodeRemoval) isUpToDate(context.Context, *action.Env) (bool, error) { return c.done, nil }
+
+// steps returns the steps of the change; none when there is nothing to do.
+func (c *nodeRemoval) steps(_ context.Context, env *action.Env) ([]step.Step, error) {
+	switch {
+	case c.done:
+		return nil, nil
+	case c.verb == "remove":
+		return plan.RemoveNode(c.stepsInput(env, c.client)), nil
+	}
+	return plan.DrainNode(c.stepsInput(env, c.client)), nil
+}
+
+// confirm notes the losses and asks before the first change.
+func (c *nodeRemoval) confirm(ctx context.Context, env *action.Env, _ []step.Planned) error {
+	for _, l := range c.losses {
+		env.Note("warning: " + l)
+	}
+	return env.Confirm(ctx, c.confirmQuestion(c.verb))
 }
 
 // nodeRemoval is the state of the cluster before a node is drained or removed.
 type nodeRemoval struct {
 	ClusterView
+	verb   string // drain or remove
+	client *kube.Client
+	role   string   // of the node
+	losses []string // what is lost, accepted with --force or without cost
+	done   bool     // nothing is to be done
+
 	req        Request
 	receipt    journal.Receipt
 	pods       []kube.NodePod

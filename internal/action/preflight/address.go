@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/plinthdev/plinth/internal/ports"
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/spec"
 )
@@ -48,7 +49,7 @@ func CheckAPIReachable(ctx context.Context, address string, ca []byte) error {
 	ctx, cancel := context.WithTimeout(ctx, addressTimeout)
 	defer cancel()
 	d := tls.Dialer{Config: &tls.Config{RootCAs: roots, ServerName: address, MinVersion: tls.VersionTLS12}}
-	conn, err := d.DialContext(ctx, "tcp", net.JoinHostPort(address, "6443"))
+	conn, err := d.DialContext(ctx, "tcp", net.JoinHostPort(address, ports.APIText))
 	if err != nil {
 		return errors.New(problem.ExplainTimeout(err.Error()))
 	}

@@ -33,12 +33,6 @@ func NewFactsSnapshot(found facts.Facts) (FactsSnapshot, error) {
 	return FactsSnapshot{raw: raw, Digest: digest.FromBytes(raw)}, err
 }
 
-// AddDigest adds the digest to args, which the journal stores, and returns args.
-func (k FactsSnapshot) AddDigest(args map[string]string) map[string]string {
-	args[action.ArgFacts] = k.Digest.String()
-	return args
-}
-
 // Write writes the facts into the data folder, readable by root only.
 func (k FactsSnapshot) Write(r *action.Env) error {
 	return r.Host.Write(filepath.Join(r.DataDir, factsFile), bytes.NewReader(k.raw), 0o600)
@@ -65,7 +59,7 @@ func ReadFactsSnapshot(r *action.Env, want string) (facts.Facts, error) {
 func readPrevious(r *action.Env, j *journal.Journal) (e hostpreflight.Previous) {
 	runs := j.Runs()
 	for i := len(runs) - 1; i >= 0; i-- {
-		sum := runs[i].Args[action.ArgFacts]
+		sum := runs[i].Args.Facts
 		if sum == "" {
 			continue
 		}

@@ -26,7 +26,7 @@ func TestReadPrevious_ReturnsTheFactsOfTheLastRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := j.BeginRun("install", k.AddDigest(map[string]string{})); err != nil {
+	if err := j.BeginRun("install", journal.Args{Facts: k.Digest.String()}); err != nil {
 		t.Fatal(err)
 	}
 	if e := readPrevious(r, j); e.Facts != nil || e.Reason != "" {
@@ -35,7 +35,7 @@ func TestReadPrevious_ReturnsTheFactsOfTheLastRun(t *testing.T) {
 	if err := k.Write(r); err != nil {
 		t.Fatal(err)
 	}
-	if err := j.BeginRun("reset", nil); err != nil { // which found nothing
+	if err := j.BeginRun("reset", journal.Args{}); err != nil { // which found nothing
 		t.Fatal(err)
 	}
 	if e := readPrevious(r, j); e.Facts == nil || e.Facts.Hostname != "a" {

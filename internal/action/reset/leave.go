@@ -22,6 +22,7 @@ import (
 	"github.com/plinthdev/plinth/internal/kube"
 	"github.com/plinthdev/plinth/internal/loadbalancer"
 	"github.com/plinthdev/plinth/internal/plan"
+	"github.com/plinthdev/plinth/internal/ports"
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/step"
 )
@@ -38,19 +39,15 @@ type LeavePlan struct {
 	FollowUp []string    // commands to run on a controller afterwards
 }
 
-// Keys and values under which the journal stores how this host leaves.
-const (
-	ArgScope = "scope" // ScopeNode: the cluster continues without this host
-	ArgPeers = "peers" // addresses of the controllers of that cluster
-
-	ScopeNode = "node"
-)
+// scopeNode is the scope of a reset after which the cluster continues without
+// this host, as the journal stores it.
+const scopeNode = "node"
 
 // JournalArgs returns the arguments that a reset records when it starts.
-func (p LeavePlan) JournalArgs(cluster string) map[string]string {
-	args := map[string]string{action.ArgName: cluster}
+func (p LeavePlan) JournalArgs(cluster string) journal.Args {
+	args := journal.Args{Cluster: cluster}
 	if p.Name != "" {
-		args[ArgScope], args[ArgPeers] = ScopeNode, strings.Join(p.Peers, ",")
+		args.Scope, args.Peers = scopeNode, p.Peers
 	}
 	return args
 }
@@ -76,7 +73,7 @@ func UnfinishedLeave(j *journal.Journal) (journal.Run, bool) {
 		return journal.Run{}, false
 	}
 	last := runs[len(runs)-1]
-	return last, last.Verb == "reset" && last.Args[ArgScope] == ScopeNode && last.Unfinished()
+	return last, last.Verb == "reset" && last.Args.Scope == scopeNode && last.Unfinished()
 }
 
 // inspectTimeout limits a query of the cluster through this host's own API.
@@ -158,8 +155,8 @@ func (o leaveOperation) queryPeers(ctx context.Context, p LeavePlan, self selfCl
 	case ctx.Err() != nil:
 		return p, context.Cause(ctx)
 	case err != nil && !req.Force:
-		return p, refuseLeave("no other controller of the cluster answers: "+err.Error(), fmt.Sprintf("they must be reachable at port 9444/tcp; check the agent there: systemctl status plinth-agent\n"+
-			"to reset this host without informing the cluster: --force, and then on a controller: %s\nif this is the only host of %s: sudo plinth reset cluster", RemoveCommand(p.Name), p.Cluster))
+		return p, refuseLeave("no other controller of the cluster answers: "+err.Error(), fmt.Sprintf("they must be reachable at port %d/tcp; check the agent there: systemctl status plinth-agent\n"+
+			"to reset this host without informing the cluster: --force, and then on a controller: %s\nif this is the only host of %s: sudo plinth reset cluster", ports.Agent, RemoveCommand(p.Name), p.Cluster))
 	case err != nil:
 		p.Warnings = append(p.Warnings, "the cluster is not informed: "+err.Error())
 		p.FollowUp = []string{RemoveCommand(p.Name)}
@@ -260,7 +257,7 @@ func (o leaveOperation) knownPeers(j *journal.Journal) (addresses []string) {
 		addresses = append(addresses, address.String())
 	}
 	for _, r := range slices.Backward(j.Runs()) {
-		for address := range strings.SplitSeq(r.Args[ArgPeers], ",") {
+		for _, address := range r.Args.Peers {
 			if address != "" && !slices.Contains(addresses, address) {
 				addresses = append(addresses, address)
 			}

@@ -11,6 +11,7 @@ import (
 	"github.com/plinthdev/plinth/internal/action/nodes"
 	"github.com/plinthdev/plinth/internal/agent"
 	"github.com/plinthdev/plinth/internal/host/hosttest"
+	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/plan"
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/step"
@@ -129,7 +130,7 @@ func TestHasLeft_ReportsALeaveSinceTheLastJoin(t *testing.T) {
 	o := newLeaveOperation(t)
 	j, err := o.OpenJournal()
 	noError(t, err)
-	noError(t, j.BeginRun("install", nil))
+	noError(t, j.BeginRun("install", journal.Args{}))
 	if HasLeft(j) {
 		t.Error("it has never left")
 	}
@@ -145,7 +146,7 @@ func TestHasLeft_ReportsALeaveSinceTheLastJoin(t *testing.T) {
 	if !HasLeft(j) {
 		t.Error("it has left")
 	}
-	noError(t, j.BeginRun("join", nil))
+	noError(t, j.BeginRun("join", journal.Args{}))
 	if HasLeft(j) {
 		t.Error("it is a node again")
 	}

@@ -6,7 +6,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/plinthdev/plinth/internal/action"
 	"github.com/plinthdev/plinth/internal/host/hosttest"
 	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/k0s"
@@ -24,12 +23,12 @@ func TestLeaveCluster_StopsTheResetUnlessForced(t *testing.T) {
 			o, _ := newOperation(t, "/data/plinth")
 			j, err := o.OpenJournal()
 			must(t, err)
-			must(t, j.BeginRun("reset", nil))
-			var res Result
-			err = o.leaveCluster(t.Context(), o.StepRunner("reset", j), LeavePlan{Name: "w", Cluster: "my-app", Force: force, Steps: []step.Step{no}}, &res)
+			must(t, j.BeginRun("reset", journal.Args{}))
+			r := removal{leave: LeavePlan{Name: "w", Cluster: "my-app", Force: force}}
+			err = r.leaveCluster(t.Context(), o.Env, o.StepRunner("reset", j), []step.Step{no})
 			switch {
-			case force && (err != nil || len(res.FollowUp) != 1 || res.Node != "w"):
-				t.Errorf("forced: %v, %+v", err, res)
+			case force && (err != nil || len(r.res.FollowUp) != 1):
+				t.Errorf("forced: %v, %+v", err, r.res)
 			case !force && (problem.ExitCode(err) != problem.ExitStep || !strings.Contains(err.Error(), "no quorum") || !strings.Contains(problem.Hint(err), "sudo plinth node remove w") || HasLeft(j)):
 				t.Errorf("%v (%s)", err, problem.Hint(err))
 			}
@@ -60,7 +59,7 @@ func TestResetNode_ExplainsWhatToDoOnAnIncompleteHost(t *testing.T) {
 		res, err := reset(t, func(o operation, _ *hosttest.Fake) {
 			j, err := o.OpenJournal()
 			must(t, err)
-			must(t, j.BeginRun("join", map[string]string{action.ArgName: "my-app"}))
+			must(t, j.BeginRun("join", journal.Args{Cluster: "my-app"}))
 			must(t, o.Host.Write(k0s.EtcdMemberDir, strings.NewReader(""), 0o600))
 		})
 		if err != nil || len(res.FollowUp) != 1 || len(res.Plan) == 0 {
@@ -69,7 +68,7 @@ func TestResetNode_ExplainsWhatToDoOnAnIncompleteHost(t *testing.T) {
 	})
 	t.Run("a cluster that does not answer", func(t *testing.T) {
 		_, err := reset(t, func(o operation, f *hosttest.Fake) {
-			must(t, installed(t, o, f).BeginRun("install", map[string]string{action.ArgName: "my-app"}))
+			must(t, installed(t, o, f).BeginRun("install", journal.Args{Cluster: "my-app"}))
 			must(t, journal.WriteReceipt(o.Host, o.DataDir, journal.Receipt{Name: "my-app", Node: "a"}))
 			must(t, o.Host.Write(k0s.KubeletConf, strings.NewReader(kubeletConf), 0o600))
 		})

@@ -4,8 +4,10 @@ package reset
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/plinthdev/plinth/internal/action"
@@ -16,7 +18,6 @@ import (
 	"github.com/plinthdev/plinth/internal/plan"
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/step"
-	"github.com/plinthdev/plinth/internal/ui"
 )
 
 // Options are the options of a reset.
@@ -44,98 +45,191 @@ type Result struct {
 // install.
 type Comparison = node.Verification
 
-// operation is a reset of this host.
+// operation gives the functions of this package a host to read or change.
 type operation struct{ *action.Env }
+
+// removal is one reset: of the whole cluster, or of this node.
+type removal struct {
+	verb string // name of the command, for problems
+	opts Options
+	node *NodeOptions // nil for the whole cluster
+
+	leave LeavePlan      // how this host leaves its cluster; zero for the whole cluster
+	kinds []cleanup.Kind // what the cluster may have left on this host
+	keep  []string       // entries of the data folder that are retained
+	bare  bool           // no run is recorded: only the data folder can be left
+	res   Result
+}
 
 // RunCluster removes the cluster from this host: everything that an install put here
 // according to the journal, and what k0s and its pods left.
-func RunCluster(ctx context.Context, r *action.Env, req Options) (Result, error) {
-	o := operation{r}
-	if err := action.RequireRoot("reset cluster"); err != nil {
+func RunCluster(ctx context.Context, env *action.Env, opts Options) (Result, error) {
+	if err := env.RequireHost("reset cluster"); err != nil {
 		return Result{}, err
 	}
-	if req.DryRun {
-		return operation{o.ReadOnly()}.resetCluster(ctx, req)
-	}
-	if err := o.checkInstalled("reset cluster"); err != nil {
-		return Result{}, err
-	}
-	var res Result
-	err := o.WithLock(ctx, "reset", func(r *action.Env, _ *ui.RunLog) (err error) {
-		res, err = operation{r}.resetCluster(ctx, req)
-		return err
-	})
-	return res, err
+	r := removal{verb: "reset cluster", opts: opts}
+	out, err := action.Execute(ctx, env, r.operation())
+	return r.result(ctx, env, out), err
 }
 
-// checkInstalled returns a usage problem when the data folder has no install but a
-// cluster is on this host: the cluster belongs to another data folder, or was not
-// installed by Plinth.
-func (o operation) checkInstalled(doing string) error {
-	if err := o.CheckDataDir(doing); err != nil {
-		return err
+// RollBack removes everything that the runs in the journal installed, without asking.
+// The caller must hold the lock.
+func RollBack(ctx context.Context, env *action.Env, deleteData bool) error {
+	r := removal{verb: "reset cluster", opts: Options{DeleteData: deleteData}}
+	op := r.operation()
+	op.Confirm = nil
+	_, err := action.ExecuteLocked(ctx, env, op)
+	return err
+}
+
+// operation returns the reset as the engine runs it.
+func (r *removal) operation() action.Operation {
+	return action.Operation{
+		Verb:           "reset",
+		PlanOnly:       r.opts.DryRun,
+		Inspect:        r.inspect,     // read the journal; ask the cluster whether this node may leave
+		IsUpToDate:     r.isUpToDate,  // nothing is left
+		Steps:          r.steps,       // leave the cluster; plan.Reset; the data folder
+		Unplanned:      true,          // what cannot be inspected must not prevent the rest
+		Confirm:        r.confirm,     // by the name of the cluster
+		JournalArgs:    r.journalArgs, // how this host leaves
+		WithoutJournal: true,          // a full disk must not prevent a reset, which makes space
+		Apply:          r.apply,       // every step, also after one that failed; the data folder last
+		RemovesJournal: true,
 	}
-	j, err := o.OpenJournal()
-	if err != nil || len(j.Runs()) > 0 || j.HistoryLost() {
-		return err
+}
+
+// inspect reads the journal and finds out how this host leaves its cluster.
+func (r *removal) inspect(ctx context.Context, env *action.Env) (err error) {
+	o, j := operation{env}, env.Journal()
+	r.keep = o.retainedEntries(r.opts.DeleteData)
+	r.res.Retained = o.listRetained(j, r.keep)
+	if r.bare = len(j.Runs()) == 0 && !j.HistoryLost(); r.bare {
+		return o.checkOwnCluster(r.verb)
 	}
+	if r.node != nil {
+		if r.leave, err = NewLeavePlan(ctx, env, j, LeaveOptions{Timeout: r.node.Timeout, Force: r.node.Force}); err != nil {
+			return err
+		}
+		for _, w := range r.leave.Warnings {
+			env.Note("warning: " + w)
+		}
+	}
+	r.res.Node, r.res.Cluster, r.res.FollowUp = r.leave.Name, r.leave.Cluster, r.leave.FollowUp
+	return nil
+}
+
+// checkOwnCluster returns a usage problem when a cluster is on this host although no
+// install is recorded: the cluster belongs to another data folder, or was not installed
+// by Plinth.
+func (o operation) checkOwnCluster(verb string) error {
 	if _, err := o.Host.Lstat(k0s.ConfigPath); err == nil {
-		return problem.Newf(problem.ExitUsage, doing, "name the data folder of the install with --data-dir; Plinth does not remove a k0s that it did not install",
+		return problem.Newf(problem.ExitUsage, verb, "name the data folder of the install with --data-dir; Plinth does not remove a k0s that it did not install",
 			"k0s is on this host, but %s has no record of an install", o.DataDir)
 	}
 	return nil
 }
 
-func (o operation) resetCluster(ctx context.Context, req Options) (Result, error) {
-	j, err := o.OpenJournal()
-	if err != nil {
-		return Result{}, err
+// isUpToDate reports whether nothing is left to remove. Where no run is recorded, that
+// is decided by the data folder: a run was killed before its journal was complete, or a
+// reset after it had removed the journal.
+func (r *removal) isUpToDate(ctx context.Context, env *action.Env) (bool, error) {
+	if !r.bare {
+		return false, nil
 	}
-	if len(j.Runs()) == 0 && !j.HistoryLost() {
-		return o.resetWithoutJournal(ctx, j, req)
-	}
-	if req.DryRun {
-		return o.dryRun(ctx, j, req, LeavePlan{})
-	}
-	if err := o.confirmByName(ctx, j, req); err != nil {
-		return Result{}, err
-	}
-	return o.removeCluster(ctx, j, req.DeleteData, LeavePlan{})
+	state, err := r.dataDirStep(env).Check(ctx)
+	return state.Kind == step.KindDone, err
 }
 
-// RollBack removes everything that the runs in j installed, without asking. The caller
-// must hold the lock.
-func RollBack(ctx context.Context, r *action.Env, j *journal.Journal, deleteData bool) (Result, error) {
-	return operation{r}.removeCluster(ctx, j, deleteData, LeavePlan{})
+// steps returns the steps of the reset on env's host.
+func (r *removal) steps(_ context.Context, env *action.Env) (_ []step.Step, err error) {
+	if !r.bare {
+		if r.kinds, err = (operation{env}).leftoverKinds(env.Journal()); err != nil {
+			return nil, err
+		}
+	}
+	return slices.Concat(r.leave.Steps, plan.Reset(r.kinds), []step.Step{r.dataDirStep(env)}), nil
 }
 
-func (o operation) removeCluster(ctx context.Context, j *journal.Journal, deleteData bool, p LeavePlan) (Result, error) {
-	kinds, err := o.leftoverKinds(j)
-	if err != nil {
-		return Result{}, err
+func (r *removal) dataDirStep(env *action.Env) step.Step {
+	return operation{env}.removeDataDirStep(env.Journal(), r.keep)
+}
+
+// confirm asks before the first change. Where no run is recorded there is nothing to
+// lose.
+func (r *removal) confirm(ctx context.Context, env *action.Env, _ []step.Planned) error {
+	switch {
+	case r.bare:
+		return nil
+	case r.node != nil:
+		return env.Confirm(ctx, fmt.Sprintf("Remove this host (%s) from the cluster %s, and remove everything that Plinth installed on it?", r.leave.Name, r.leave.Cluster))
 	}
-	keep := o.retainedEntries(deleteData)
-	res := Result{Changed: true, Log: o.LogFile, Retained: o.listRetained(j, keep)}
-	name := action.ClusterName(j)
-	runner := o.StepRunner("reset", j)
-	if err := j.BeginRun("reset", p.JournalArgs(name)); err != nil {
-		// A full disk must not prevent a reset, which makes space: the
-		// existing records of the journal suffice.
-		o.Note("warning: " + err.Error())
-		runner.Recorder = nil
+	return operation{env}.confirmByName(ctx, env.Journal(), r.opts)
+}
+
+// journalArgs returns the arguments of this run.
+func (r *removal) journalArgs(env *action.Env, _ int) *journal.Args {
+	if r.bare {
+		return nil
 	}
-	if err := o.leaveCluster(ctx, runner, p, &res); err != nil {
-		return res, errors.Join(err, j.EndRun(err))
+	args := r.leave.JournalArgs(action.ClusterName(env.Journal()))
+	return &args
+}
+
+// apply leaves the cluster, removes every kind of leftover, compares the host with its
+// state before the install, and removes the data folder with the journal last: until
+// then, a second reset relies on it.
+func (r *removal) apply(ctx context.Context, env *action.Env, runner step.Runner, steps []step.Step) error {
+	leave, last := len(r.leave.Steps), len(steps)-1
+	if err := r.leaveCluster(ctx, env, runner, steps[:leave]); err != nil {
+		return err
 	}
-	if _, err = runner.RunAll(ctx, plan.Reset(kinds)); err != nil {
-		return o.withLeftovers(ctx, res, kinds, errors.Join(err, j.EndRun(err)))
+	if _, err := runner.RunAll(ctx, steps[leave:last]); err != nil {
+		return r.leftoverProblem(ctx, env, err)
 	}
-	if err := o.verifyHostRestored(ctx, j, &res); err != nil {
-		return res, errors.Join(err, j.EndRun(err))
+	if !r.bare {
+		if err := (operation{env}).verifyHostRestored(ctx, env.Journal(), &r.res); err != nil {
+			return err
+		}
 	}
-	// The journal is removed last: until here, a second reset relies on it.
-	_, err = o.StepRunner("reset", nil).Run(ctx, []step.Step{o.removeDataDirStep(j, keep)})
-	return res, err
+	_, err := env.StepRunner("reset", nil).Run(ctx, steps[last:])
+	return err
+}
+
+// leftoverProblem returns the problem of a reset in which removals failed with err, and
+// stores what is still on the host.
+func (r *removal) leftoverProblem(ctx context.Context, env *action.Env, err error) error {
+	if problem.ExitCode(err) == problem.ExitInterrupted {
+		return err
+	}
+	for _, k := range r.kinds {
+		found, _ := k.Find(ctx) // what cannot be inspected is in err
+		r.res.Leftovers = append(r.res.Leftovers, found...)
+	}
+	return problem.New(problem.ExitLeftover, "remove everything", err,
+		"find out what uses it, then run the same command again; a reboot ends processes that still run; the log is "+env.LogFile)
+}
+
+// result returns the result of the reset; a plan gets the sizes of what it removes.
+func (r *removal) result(ctx context.Context, env *action.Env, out action.Outcome) Result {
+	r.res.Changed, r.res.Log = out.Changed, out.Log
+	if !r.opts.DryRun || len(out.Planned) == 0 || r.bare && plan.CountNeeded(out.Planned) == 0 {
+		return r.res
+	}
+	o := operation{env.ReadOnly()}
+	planned := out.Planned
+	for i, k := range r.kinds {
+		found, _ := k.Find(ctx) // the plan has just called it without an error
+		s := &planned[len(r.leave.Steps)+i]
+		s.Affects, s.Bytes = o.withSizes(found)
+	}
+	var inside []string
+	for _, name := range o.dataDirEntries(r.keep) {
+		inside = append(inside, filepath.Join(o.DataDir, name))
+	}
+	_, planned[len(planned)-1].Bytes = o.withSizes(inside)
+	r.res.Plan = planned
+	return r.res
 }
 
 // verifyHostRestored compares the host with its state before the install and returns an
@@ -156,63 +250,6 @@ func (o operation) verifyHostRestored(ctx context.Context, j *journal.Journal, r
 			"find out what uses it, then run the same command again; the log is "+o.LogFile)
 	}
 	return nil
-}
-
-// dryRun returns what a reset would remove.
-func (o operation) dryRun(ctx context.Context, j *journal.Journal, req Options, p LeavePlan) (Result, error) {
-	kinds, err := o.leftoverKinds(j)
-	if err != nil {
-		return Result{}, err
-	}
-	keep := o.retainedEntries(req.DeleteData)
-	leaveSteps, err := o.StepRunner("reset", nil).Plan(ctx, p.Steps)
-	if err != nil {
-		return Result{}, err
-	}
-	planned, err := o.StepRunner("reset", nil).Plan(ctx, append(plan.Reset(kinds), o.removeDataDirStep(j, keep)))
-	if err != nil {
-		return Result{}, err
-	}
-	for i, k := range kinds {
-		found, _ := k.Find(ctx) // Plan has just called it without an error
-		planned[i].Affects, planned[i].Bytes = o.withSizes(found)
-	}
-	folder := &planned[len(planned)-1]
-	var inside []string
-	for _, name := range o.dataDirEntries(keep) {
-		inside = append(inside, filepath.Join(o.DataDir, name))
-	}
-	_, folder.Bytes = o.withSizes(inside)
-	return Result{Node: p.Name, Cluster: p.Cluster, FollowUp: p.FollowUp, Plan: append(leaveSteps, planned...), Retained: o.listRetained(j, keep)}, nil
-}
-
-// resetWithoutJournal removes the data folder when a run was killed before its journal
-// was complete, or a reset after it had removed the journal.
-func (o operation) resetWithoutJournal(ctx context.Context, j *journal.Journal, req Options) (Result, error) {
-	keep := o.retainedEntries(req.DeleteData)
-	folder := o.removeDataDirStep(j, keep)
-	res := Result{Retained: o.listRetained(j, keep), Log: o.LogFile}
-	state, err := folder.Check(ctx)
-	if err != nil || state.Kind == step.KindDone || req.DryRun {
-		return res, err
-	}
-	_, err = o.StepRunner("reset", nil).Run(ctx, []step.Step{folder})
-	res.Changed = err == nil
-	return res, err
-}
-
-// withLeftovers adds to res what is still on the host after a reset that failed with err,
-// and returns the problem for it.
-func (o operation) withLeftovers(ctx context.Context, res Result, kinds []cleanup.Kind, err error) (Result, error) {
-	if problem.ExitCode(err) == problem.ExitInterrupted {
-		return res, err
-	}
-	for _, k := range kinds {
-		found, _ := k.Find(ctx) // what cannot be inspected is in err
-		res.Leftovers = append(res.Leftovers, found...)
-	}
-	return res, problem.New(problem.ExitLeftover, "remove everything", err,
-		"find out what uses it, then run the same command again; a reboot ends processes that still run; the log is "+o.LogFile)
 }
 
 // leftoverKinds returns the kinds of leftovers that the cluster of this host may have,
@@ -246,7 +283,7 @@ func (o operation) journalCluster(j *journal.Journal) cleanup.Scope {
 	var cidrs []netip.Prefix
 	created := []string{k0s.ContainerdConfigPath}
 	for _, earlier := range j.Runs() {
-		if p, err := netip.ParsePrefix(earlier.Args[action.ArgPodCIDR]); err == nil {
+		if p, err := netip.ParsePrefix(earlier.Args.PodCIDR); err == nil {
 			cidrs = []netip.Prefix{p}
 		}
 		for _, s := range earlier.Steps {

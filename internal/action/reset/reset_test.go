@@ -34,6 +34,20 @@ func newOperation(t *testing.T, dir string) (operation, *hosttest.Fake) {
 		Confirm: func(context.Context, string) error { return nil }}}}, f
 }
 
+// resetCluster is RunCluster without the lock and the check for root.
+func (o operation) resetCluster(ctx context.Context, opts Options) (Result, error) {
+	r := removal{verb: "reset cluster", opts: opts}
+	out, err := action.ExecuteLocked(ctx, o.Env, r.operation())
+	return r.result(ctx, o.Env, out), err
+}
+
+// resetNode is RunNode without the lock and the check for root.
+func (o operation) resetNode(ctx context.Context, opts NodeOptions) (Result, error) {
+	r := removal{verb: resetNodeVerb, opts: opts.Options, node: &opts}
+	out, err := action.ExecuteLocked(ctx, o.Env, r.operation())
+	return r.result(ctx, o.Env, out), err
+}
+
 func TestResetCluster_RestoresTheDataFolder(t *testing.T) {
 	for name, mode := range map[string]os.FileMode{"there was none": 0, "the administrator's": 0o750} {
 		t.Run(name, func(t *testing.T) {
@@ -46,7 +60,7 @@ func TestResetCluster_RestoresTheDataFolder(t *testing.T) {
 			}
 			j, err := o.OpenJournal()
 			must(t, err)
-			must(t, j.BeginRun("install", nil))
+			must(t, j.BeginRun("install", journal.Args{}))
 			must(t, os.WriteFile(filepath.Join(dir, "receipt.json"), nil, 0o600))
 			must(t, os.Mkdir(filepath.Join(dir, node.BeforeDir), 0o700))
 			must(t, os.WriteFile(pointer, []byte("/data/plinth\n"), 0o600))
@@ -71,7 +85,7 @@ func installed(t *testing.T, o operation, f *hosttest.Fake) *journal.Journal {
 	t.Helper()
 	j, err := o.OpenJournal()
 	must(t, err)
-	must(t, j.BeginRun("install", map[string]string{action.ArgName: "my-app"}))
+	must(t, j.BeginRun("install", journal.Args{Cluster: "my-app"}))
 	must(t, j.EndRun(nil))
 	volume := filepath.Join(f.Root, o.DataDir, "volumes/pvc-1")
 	must(t, os.MkdirAll(volume, 0o755))

@@ -119,7 +119,7 @@ func (s *simulation) becomeNode(state sim.State, rules []failpoint.Rule, see obs
 	if err != nil || installed && !slices.ContainsFunc(todo, func(p step.Planned) bool { return p.State != "done" }) {
 		return m.State, err
 	}
-	if err := j.BeginRun(verb, map[string]string{action.ArgPodCIDR: s.in.Spec.Network.PodCIDR, action.ArgName: "my-app"}); err != nil {
+	if err := j.BeginRun(verb, journal.Args{PodCIDR: s.in.Spec.Network.PodCIDR, Cluster: "my-app"}); err != nil {
 		return m.State, err
 	}
 	if _, err = r.StepRunner(verb, j).Run(s.t.Context(), steps); err == nil {

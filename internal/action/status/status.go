@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -95,7 +94,7 @@ func (s Status) WithRunning(holder journal.Holder, runs []journal.Run) Status {
 	}
 	s.Unfinished = nil
 	s.Running.StepsStarted = len(last.Steps)
-	s.Running.Steps, _ = strconv.Atoi(last.Args[action.ArgSteps])
+	s.Running.Steps = last.Args.Steps
 	if len(last.Steps) > 0 {
 		s.Running.Step = last.ReachedStep()
 	}

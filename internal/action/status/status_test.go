@@ -47,7 +47,7 @@ func beginInstall(t *testing.T, f *hosttest.Fake) *journal.Journal {
 	t.Helper()
 	j, err := journal.Open(f.Host(), dataDir, clock)
 	must(t, err)
-	must(t, j.BeginRun("install", nil))
+	must(t, j.BeginRun("install", journal.Args{}))
 	return j
 }
 
@@ -62,7 +62,7 @@ func TestStatusWithRunning_ReplacesUnfinishedRun(t *testing.T) {
 	f := hosttest.New(t)
 	j, err := journal.Open(f.Host(), dataDir, clock)
 	must(t, err)
-	must(t, j.BeginRun("install", map[string]string{"steps": "23"}))
+	must(t, j.BeginRun("install", journal.Args{Steps: 23}))
 	must(t, j.BeginStep("k0s-binary", nil))
 	must(t, j.EndStep("k0s-binary", nil))
 	must(t, j.BeginStep("k0s-start", nil))
@@ -90,7 +90,7 @@ func TestInspect_ReportsUnfinishedRun(t *testing.T) {
 	if s := inspect(t, f); s.Unfinished == nil || s.Unfinished.Failed != "no space left" {
 		t.Errorf("failed: %+v", s.Unfinished)
 	}
-	must(t, j.BeginRun("install", nil))
+	must(t, j.BeginRun("install", journal.Args{}))
 	must(t, j.EndRun(nil))
 	if s := inspect(t, f); s.Unfinished != nil {
 		t.Errorf("resumed: %+v", s.Unfinished)

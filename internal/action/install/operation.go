@@ -1,0 +1,158 @@
+package install
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"net/netip"
+	"strings"
+
+	"github.com/plinthdev/plinth/addons"
+	"github.com/plinthdev/plinth/airgap"
+	"github.com/plinthdev/plinth/hostpreflight"
+	"github.com/plinthdev/plinth/internal/action"
+	"github.com/plinthdev/plinth/internal/action/config"
+	"github.com/plinthdev/plinth/internal/action/desired"
+	"github.com/plinthdev/plinth/internal/action/preflight"
+	"github.com/plinthdev/plinth/internal/action/source"
+	"github.com/plinthdev/plinth/internal/facts"
+	"github.com/plinthdev/plinth/internal/journal"
+	"github.com/plinthdev/plinth/internal/node"
+	"github.com/plinthdev/plinth/internal/problem"
+)
+
+// operation is one install: what is requested, and what is known of this host
+// before the install changes it.
+type operation struct {
+	opts   Options
+	config config.Config
+	opened source.Bundle  // the bundle as the vendor delivered it
+	bundle *airgap.Bundle // the same; complete once fetchBundle has run
+	args   journal.Args   // arguments, as the journal stores them
+	inputs *PlanInputs    // state on which the plan depends
+
+	receipt      journal.Receipt // zero when nothing is installed
+	address      netip.Addr      // address at which other hosts reach this one
+	node         string          // Kubernetes name of this host
+	apiAddress   string          // additional name or address of the Kubernetes API; "" for none
+	addOns       []addons.AddOn
+	warnings     []string // what was skipped or ignored on request, for the receipt
+	agent        node.Artifact
+	facts        map[string]string       // facts on which a plan depends, by the names used in messages
+	snapshot     preflight.FactsSnapshot // facts, stored for later runs
+	retainedData bool                    // an earlier reset retained data in the data folder
+}
+
+// target returns the description of env's host that the steps of an install need.
+func (o *operation) target(env *action.Env) desired.Target {
+	podCIDR := netip.MustParsePrefix(o.config.Installer.Spec.Network.PodCIDR) // lint has parsed it
+	return desired.Target{Host: env.Host, Journal: env.Journal(), Now: env.Now, DataDir: env.DataDir, Node: o.node, Address: o.address, API: o.apiAddress,
+		AddOns: o.addOns, Cleanup: env.CleanupScope(podCIDR), Agent: o.agent}
+}
+
+// inspect reads the state of earlier runs and checks the version gate. It does not
+// gather facts of the host yet.
+func (o *operation) inspect(ctx context.Context, env *action.Env) (err error) {
+	if env.Journal().HistoryLost() {
+		return problem.Newf(problem.ExitUsage, "install", "remove that install first: plinth reset cluster", "the journal of an earlier install on this host is lost, so the state before it is unknown")
+	}
+	var installed bool
+	if o.receipt, installed, err = journal.ReadReceipt(env.Host, env.DataDir); err != nil {
+		return err
+	}
+	if installed {
+		if err := o.config.CheckInstalled(o.receipt); err != nil {
+			return err
+		}
+	}
+	if err := o.resolveAPIAddress(ctx, env.Journal()); err != nil {
+		return err
+	}
+	notice, warning, err := o.config.CheckVersionGate(!installed && !o.consoleExists(ctx, env), o.opts.SkipKotsCheck)
+	if err != nil {
+		return err
+	}
+	if notice != "" {
+		env.Note(notice)
+	}
+	if warning != "" {
+		o.warnings = append(o.warnings, warning)
+	}
+	if o.addOns, err = addons.Resolve(o.config.Installer, env.DataDir); err != nil {
+		return err
+	}
+	o.agent, err = env.AgentArtifact()
+	return err
+}
+
+// gatherBasicFacts gathers the facts of the host that a list of steps needs, without
+// network requests and without preflights.
+func (o *operation) gatherBasicFacts(ctx context.Context, env *action.Env) {
+	o.setFacts(preflight.GatherBasic(ctx, env))
+}
+
+// runPreflights runs the host preflights and stores what they found. It returns an
+// error when a check failed.
+func (o *operation) runPreflights(ctx context.Context, env *action.Env) (*hostpreflight.Report, error) {
+	vendor, err := config.ParseHostPreflights(o.config.Installer)
+	if err != nil {
+		return nil, err
+	}
+	want := desired.InstallRequirements(o.bundle, o.config.Installer, env.Journal(), env.DataDir)
+	want.Sources = o.opened.FetchURLs()
+	found, report, err := preflight.RunChecks(ctx, env, preflight.Options{Requirements: want, VendorPreflights: vendor, Ignore: o.opts.IgnorePreflights, Journal: env.Journal()})
+	if err != nil {
+		return nil, err
+	}
+	if o.snapshot, err = preflight.NewFactsSnapshot(found); err != nil {
+		return nil, err
+	}
+	o.setFacts(found)
+	for _, id := range report.IgnoredIDs() {
+		o.warnings = append(o.warnings, "host preflight "+id+" failed and was ignored on request")
+	}
+	if err := report.Err("install"); err != nil {
+		return &report, err
+	}
+	if !o.address.IsValid() {
+		return &report, problem.New(problem.ExitPreflight, "install", errors.New("this host has no IPv4 address that other hosts can reach"), "configure an address and a default route on this host")
+	}
+	return &report, nil
+}
+
+// setFacts sets the fields on which the steps and a plan depend.
+func (o *operation) setFacts(found facts.Facts) {
+	o.address = desired.PrimaryAddress(found.Network)
+	o.node = strings.ToLower(found.Hostname)
+	o.facts = map[string]string{"hostname": found.Hostname, "machine id": found.MachineID, "address": o.address.String(),
+		"system": found.OS.Name + " " + found.OS.Arch, "kernel": found.Kernel.Release, "installed": o.receipt.Bundle}
+}
+
+// resolveAPIAddress sets the additional API address: the requested one, or the one of
+// the run that this one resumes or repeats.
+func (o *operation) resolveAPIAddress(ctx context.Context, j *journal.Journal) error {
+	if o.opts.APIAddress != "" {
+		if err := preflight.ValidateAPIAddress(ctx, "install", o.opts.APIAddress); err != nil {
+			return err
+		}
+	}
+	last, _ := j.LastRun("install")
+	o.apiAddress = cmp.Or(o.opts.APIAddress, last.Args.APIAddress, o.receipt.API)
+	o.args.APIAddress = o.apiAddress
+	return nil
+}
+
+// consoleExists reports whether the cluster on this host, if there is one, already runs
+// KOTS.
+func (o *operation) consoleExists(ctx context.Context, env *action.Env) bool {
+	k := o.config.Installer.Spec.Kotsadm
+	if k == nil {
+		return false
+	}
+	client, err := env.KOTS(k.Namespace)
+	if err != nil {
+		return false
+	}
+	console, err := client.ConsoleState(ctx)
+	return err == nil && console.Version != ""
+}

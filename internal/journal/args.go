@@ -1,0 +1,21 @@
+package journal
+
+// Args are the arguments of a run: what a resumed run must repeat, and what the
+// run was based on. They contain no secret; files are recorded by their digests
+// ("sha256:…"). A field that a verb does not have is empty.
+type Args struct {
+	Cluster      string   `json:"cluster,omitempty"`      // name of the cluster
+	Bundle       string   `json:"bundle,omitempty"`       // digest of the bundle
+	PodCIDR      string   `json:"podCIDR,omitempty"`      // pod network
+	APIAddress   string   `json:"apiAddress,omitempty"`   // additional name or address of the Kubernetes API
+	License      string   `json:"license,omitempty"`      // install: digest of the license
+	ConfigValues string   `json:"configValues,omitempty"` // install: digest of the config values
+	AppBundle    string   `json:"appBundle,omitempty"`    // install: identity of the application bundle
+	Role         string   `json:"role,omitempty"`         // join: role of the token
+	CAPin        string   `json:"caPin,omitempty"`        // join: pin of the cluster's authority
+	Scope        string   `json:"scope,omitempty"`        // reset: "node" when the host leaves a cluster that continues
+	Peers        []string `json:"peers,omitempty"`        // reset: addresses of that cluster's controllers
+	Plan         string   `json:"plan,omitempty"`         // digest of the plan that the run applied
+	Facts        string   `json:"facts,omitempty"`        // digest of the facts of the host
+	Steps        int      `json:"steps,omitempty"`        // number of steps to apply
+}

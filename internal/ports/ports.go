@@ -1,0 +1,114 @@
+// Package ports is the one table of the ports that a cluster uses on its hosts.
+//
+// Lint, the host preflights, the peer checks, the agent and the docs all read
+// it: a port that is added here is reserved, checked and documented everywhere.
+package ports
+
+import "strconv"
+
+// Numbers that other packages listen on or connect to, and as text in addresses.
+const (
+	KubeRouterBGP = 179
+	EtcdClient    = 2379
+	EtcdPeer      = 2380
+	API           = 6443  // Kubernetes API on controllers; its load balancer, on loopback, on workers
+	K0sAPI        = 9443  // k0s's join API
+	Agent         = 9444  // Plinth's agent, and a host that listens for peer checks
+	Kubelet       = 10250 // also where the peer checks try UDP
+
+	APIText        = "6443"
+	K0sAPIText     = "9443"
+	EtcdClientText = "2379"
+)
+
+// Scope is who connects to a port.
+type Scope int
+
+// The scopes, from the narrowest to the widest.
+const (
+	Loopback Scope = iota // programs on the host itself; bound to 127.0.0.1
+	Node                  // programs on the host itself; bound to all addresses
+	Cluster               // other nodes of the cluster, too
+	Outside               // users and hosts outside the cluster, too
+)
+
+// String returns the scope in words, as the docs print it.
+func (s Scope) String() string {
+	return [...]string{"this host", "this host", "nodes of the cluster", "users and nodes"}[s]
+}
+
+// Nodes is the set of nodes that use a port.
+type Nodes int
+
+// The sets of nodes.
+const (
+	AllNodes Nodes = iota
+	Controllers
+	Workers
+)
+
+// String returns the set in words, as the docs print it.
+func (n Nodes) String() string { return [...]string{"all", "controllers", "workers"}[n] }
+
+// Port is one TCP port that a node uses.
+type Port struct {
+	Use    string // stable name; preflight ids are "port-" and this name
+	Number int    // 0: the Installer chooses it
+	Scope  Scope
+	Nodes  Nodes
+	Field  string // Installer field that chooses the number; "" for a fixed port
+	Host   bool   // a service of the host itself, which the preflights expect to be in use
+	Why    string // what listens there and who needs it; a sentence
+}
+
+// String returns the port as a user writes it: "6443/tcp".
+func (p Port) String() string { return strconv.Itoa(p.Number) + "/tcp" }
+
+// All returns every port that a node uses. The numbers are those of k0s 1.33
+// with kube-router (k0s's networking page, and the flags with which it starts
+// its components), of Plinth, and of the add-ons.
+func All() []Port {
+	return []Port{
+		{Use: "ssh", Number: 22, Scope: Outside, Host: true, Why: "SSH, through which the host is administered."},
+		{Use: "kube-apiserver", Number: API, Scope: Outside, Nodes: Controllers, Why: "the Kubernetes API; every node and kubectl reach it."},
+		{Use: "api-loadbalancer", Number: API, Scope: Loopback, Nodes: Workers, Why: "Plinth's load balancer, through which the programs of a worker reach the Kubernetes API."},
+		{Use: "etcd-client", Number: EtcdClient, Scope: Loopback, Nodes: Controllers, Why: "etcd, for the API server on the same host."},
+		{Use: "etcd-peer", Number: EtcdPeer, Scope: Cluster, Nodes: Controllers, Why: "etcd, for the other controllers."},
+		{Use: "k0s-api", Number: K0sAPI, Scope: Node, Nodes: Controllers, Why: "k0s's join API; Plinth's agent asks it for controllers that join."},
+		{Use: "plinth-agent", Number: Agent, Scope: Cluster, Why: "Plinth's agent; nodes and joining hosts ask it."},
+		{Use: "kube-controller-manager", Number: 10257, Scope: Loopback, Nodes: Controllers, Why: "status of the controller manager."},
+		{Use: "kube-scheduler", Number: 10259, Scope: Loopback, Nodes: Controllers, Why: "status of the scheduler."},
+		{Use: "kubelet", Number: Kubelet, Scope: Cluster, Why: "kubelet; logs, exec and metrics go through it."},
+		{Use: "kubelet-health", Number: 10248, Scope: Loopback, Why: "health of kubelet."},
+		{Use: "kube-proxy-metrics", Number: 10249, Scope: Node, Why: "metrics of kube-proxy."},
+		{Use: "kube-proxy-health", Number: 10256, Scope: Node, Why: "health of kube-proxy, for load balancers."},
+		{Use: "kube-router-bgp", Number: KubeRouterBGP, Scope: Cluster, Why: "kube-router announces its routes to the other nodes by BGP."},
+		{Use: "kube-router-health", Number: 20244, Scope: Node, Why: "health of kube-router; without it the node's network counts as down."},
+		{Use: "kube-router-metrics", Number: 8080, Scope: Node, Why: "metrics of kube-router; it does not start when the port is in use (spec.network.kuberouter.metricsPort of k0s moves it)."},
+		{Use: "kube-router-admin", Number: 50051, Scope: Node, Why: "BGP administration of kube-router, on loopback and the node's address."},
+		{Use: "console", Scope: Outside, Field: "spec.kotsadm.uiBindPort", Why: "the admin console (spec.kotsadm.uiBindPort)."},
+	}
+}
+
+// Reserved returns the fixed port with the given number, of any node, and
+// reports whether there is one. An Installer cannot choose such a number.
+func Reserved(number int) (Port, bool) {
+	for _, p := range All() {
+		if p.Field == "" && p.Number == number {
+			return p, true
+		}
+	}
+	return Port{}, false
+}
+
+// Between returns the TCP ports that one node reaches on another, in rising
+// order, depending on whether each is a controller.
+func Between(fromController, toController bool) []int {
+	switch {
+	case !toController:
+		return []int{KubeRouterBGP, Kubelet}
+	case !fromController:
+		return []int{KubeRouterBGP, API, Agent, Kubelet}
+	}
+	return []int{KubeRouterBGP, EtcdPeer, API, Agent, Kubelet}
+}

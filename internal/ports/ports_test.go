@@ -1,0 +1,68 @@
+package ports
+
+import (
+	"strconv"
+	"testing"
+)
+
+func TestAll_HasEachUseAndEachNumberOfARoleOnce(t *testing.T) {
+	uses := map[string]bool{}
+	numbers := map[string]string{}
+	for _, p := range All() {
+		if uses[p.Use] || p.Use == "" || p.Why == "" {
+			t.Errorf("%+v: the use must be unique, and it needs a sentence", p)
+		}
+		uses[p.Use] = true
+		if (p.Number == 0) != (p.Field != "") {
+			t.Errorf("%s: a port has either a number or the field that chooses it", p.Use)
+		}
+		for _, n := range []Nodes{Controllers, Workers} {
+			if p.Nodes != AllNodes && p.Nodes != n {
+				continue
+			}
+			key := n.String() + strconv.Itoa(p.Number)
+			if other := numbers[key]; other != "" {
+				t.Errorf("%s and %s both have %d on %s", p.Use, other, p.Number, n)
+			}
+			numbers[key] = p.Use
+		}
+	}
+}
+
+func TestReserved_FindsEveryFixedPort(t *testing.T) {
+	for number, want := range map[int]string{Agent: "plinth-agent", 50051: "kube-router-admin", API: "kube-apiserver", 22: "ssh", 8800: "", 0: ""} {
+		t.Run(strconv.Itoa(number), func(t *testing.T) {
+			if p, ok := Reserved(number); ok != (want != "") || p.Use != want {
+				t.Errorf("%+v, %v", p, ok)
+			}
+		})
+	}
+}
+
+func TestText_IsTheNumber(t *testing.T) {
+	for text, number := range map[string]int{APIText: API, K0sAPIText: K0sAPI, EtcdClientText: EtcdClient} {
+		if text != strconv.Itoa(number) {
+			t.Errorf("%s is not %d", text, number)
+		}
+	}
+}
+
+func TestBetween_ReachesOnlyPortsThatTheOtherNodeServes(t *testing.T) {
+	serves := func(number int, controller bool) bool {
+		for _, p := range All() {
+			if p.Number == number && p.Scope >= Cluster && (p.Nodes == AllNodes || (p.Nodes == Controllers) == controller) {
+				return true
+			}
+		}
+		return false
+	}
+	for _, from := range []bool{false, true} {
+		for _, to := range []bool{false, true} {
+			for _, number := range Between(from, to) {
+				if !serves(number, to) {
+					t.Errorf("from controller %v to controller %v: %d is not a port of the other node in the table", from, to, number)
+				}
+			}
+		}
+	}
+}
