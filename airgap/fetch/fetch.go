@@ -66,7 +66,7 @@ func Dial(ctx context.Context, text string, o Options) (*Remote, error) {
 		err = r.resolveURLs(ctx, u)
 	}
 	if err != nil && ctx.Err() == nil {
-		err = problem.New(problem.ExitBundle, "use the source "+r.source, unwrapURLError(err), "give https://HOST/FOLDER/linux-amd64 (the folder for this platform in the output of `plinth release`) or oci://REGISTRY/REPOSITORY")
+		err = problem.New(problem.ExitBundle, "use the source "+r.source, unwrapURLError(err), "give https://HOST/FOLDER/linux-amd64 (the folder for this platform in the output of `plinth publish`) or oci://REGISTRY/REPOSITORY")
 	}
 	return r, err
 }

@@ -19,10 +19,10 @@ const (
 	coreWarnRate   = 300  // MB/s
 )
 
-// BenchmarkChecks returns the checks of the benchmarks: disk sync latency, write
+// benchmarkChecks returns the checks of the benchmarks: disk sync latency, write
 // throughput and processor speed. They run only before a host is changed for the
 // first time: later they would measure the load of the cluster itself.
-func BenchmarkChecks() []hp.Check {
+func benchmarkChecks() []hp.Check {
 	first := []hp.Verb{hp.Install, hp.Join}
 	return []hp.Check{
 		{ID: "disk-latency", Group: "Benchmarks", Title: "Disk sync latency", Severity: hp.Fail, Roles: []hp.Role{hp.Controller}, Verbs: first,

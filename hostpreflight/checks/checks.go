@@ -11,19 +11,19 @@ import (
 
 // All returns every check, in the order of the report.
 func All() []hp.Check {
-	return slices.Concat(MachineChecks(), TimeChecks(), KernelChecks(), SettingsChecks(), DiskChecks(), BenchmarkChecks(),
-		NetworkChecks(), OnlineChecks(), PortChecks(), SecurityChecks(), ConflictChecks(), PeerChecks())
+	return slices.Concat(machineChecks(), timeChecks(), kernelChecks(), settingsChecks(), diskChecks(), benchmarkChecks(),
+		networkChecks(), onlineChecks(), portChecks(), securityChecks(), conflictChecks(), peerChecks())
 }
 
 // FactsRequest returns the facts that internal/probe must gather for the checks of
 // an install with requirements req.
 func FactsRequest(req hp.Requirements) facts.Request {
 	r := facts.Request{
-		Ports:    PortsToBind(req),
-		Commands: append(MachineCommands(), SecurityCommands()...),
-		Lookups:  NetworkLookups(),
-		Units:    slices.Concat(NetworkUnits(), ConflictUnits(), SecurityUnits()),
-		Sysctls:  Sysctls(),
+		Ports:    portsToBind(req),
+		Commands: append(machineCommands(), securityCommands()...),
+		Lookups:  networkLookups(),
+		Units:    slices.Concat(networkUnits(), conflictUnits(), securityUnits()),
+		Sysctls:  sysctlKeys(),
 		Sources:  req.Sources,
 		Proxy:    req.Proxy,
 	}

@@ -42,8 +42,8 @@ func containerRuntimes() []installedSoftware {
 	}
 }
 
-// ConflictUnits returns the systemd units to query.
-func ConflictUnits() []string {
+// conflictUnits returns the systemd units to query.
+func conflictUnits() []string {
 	var all []string
 	for _, d := range append(kubernetesDistributions(), containerRuntimes()...) {
 		all = append(all, d.units...)
@@ -51,9 +51,9 @@ func ConflictUnits() []string {
 	return all
 }
 
-// ConflictChecks returns the checks of other software, of what an earlier cluster
+// conflictChecks returns the checks of other software, of what an earlier cluster
 // left, and of changes since the last run.
-func ConflictChecks() []hp.Check {
+func conflictChecks() []hp.Check {
 	return []hp.Check{
 		{ID: "existing-k0s", Group: "Already on this host", Title: "Another k0s", Severity: hp.Fail,
 			Expected:  "no k0s that was installed by another installer or by hand",

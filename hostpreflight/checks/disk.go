@@ -9,9 +9,9 @@ import (
 	"github.com/plinthdev/plinth/internal/facts"
 )
 
-// DiskChecks returns the checks of every path in Requirements.WritePaths. The sizes
+// diskChecks returns the checks of every path in Requirements.WritePaths. The sizes
 // are those of the caller, not estimates.
-func DiskChecks() []hp.Check {
+func diskChecks() []hp.Check {
 	return []hp.Check{
 		{ID: "disk-space", Group: "Disk", Title: "Free space", Severity: hp.Fail,
 			Expected:  "enough space on each file system for everything that will be written there, according to the bundle's index",

@@ -10,8 +10,8 @@ import (
 	"github.com/plinthdev/plinth/internal/facts"
 )
 
-// KernelChecks returns the checks of the kernel and its control groups.
-func KernelChecks() []hp.Check {
+// kernelChecks returns the checks of the kernel and its control groups.
+func kernelChecks() []hp.Check {
 	all := []hp.Check{{
 		ID: "kernel-release", Group: "Kernel", Title: "Kernel version", Severity: hp.Fail,
 		Expected:  "at least 3.10; warns below 4.19",

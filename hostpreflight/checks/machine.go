@@ -11,9 +11,9 @@ import (
 	"github.com/plinthdev/plinth/internal/facts"
 )
 
-// MachineChecks returns the checks of user, operating system, processors, memory,
+// machineChecks returns the checks of user, operating system, processors, memory,
 // clock and required programs.
-func MachineChecks() []hp.Check {
+func machineChecks() []hp.Check {
 	return append([]hp.Check{
 		{ID: "root", Group: "Machine", Title: "User", Severity: hp.Fail,
 			Expected:  "root",
@@ -271,8 +271,8 @@ func requiredCommands() []requiredCommand {
 	}
 }
 
-// MachineCommands returns the programs to look for.
-func MachineCommands() []string {
+// machineCommands returns the programs to look for.
+func machineCommands() []string {
 	all := []string{"modprobe"} // needed only if a kernel feature is a module
 	for _, c := range requiredCommands() {
 		all = append(all, c.names...)

@@ -11,8 +11,8 @@ import (
 	"github.com/plinthdev/plinth/internal/facts"
 )
 
-// NetworkChecks returns the checks of names, addresses, routes and firewalls.
-func NetworkChecks() []hp.Check {
+// networkChecks returns the checks of names, addresses, routes and firewalls.
+func networkChecks() []hp.Check {
 	return []hp.Check{
 		{ID: "hostname", Group: "Network", Title: "Host name", Severity: hp.Fail,
 			Expected:  "lower-case letters, digits, dashes and dots (RFC 1123), at most 63 characters, not localhost",
@@ -61,8 +61,8 @@ func NetworkChecks() []hp.Check {
 	}
 }
 
-// NetworkUnits returns the systemd units to query.
-func NetworkUnits() []string { return []string{"firewalld", "systemd-resolved"} }
+// networkUnits returns the systemd units to query.
+func networkUnits() []string { return []string{"firewalld", "systemd-resolved"} }
 
 // isRFC1123Name reports whether s is a DNS subdomain, which Kubernetes requires for
 // the name of a node.

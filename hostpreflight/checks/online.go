@@ -8,9 +8,9 @@ import (
 	"github.com/plinthdev/plinth/internal/facts"
 )
 
-// OnlineChecks returns the checks of name servers, online sources and the node port
+// onlineChecks returns the checks of name servers, online sources and the node port
 // range.
-func OnlineChecks() []hp.Check {
+func onlineChecks() []hp.Check {
 	return []hp.Check{
 		{ID: "dns-answers", Group: "Network", Title: "Name server responses", Severity: hp.Warn,
 			Expected:  "a response from each name server within 500 ms, even \"no such name\"",
@@ -35,8 +35,8 @@ func OnlineChecks() []hp.Check {
 // domains are tried.
 const unusedHostName = "plinth-preflight-of-no-machine"
 
-// NetworkLookups returns the names to resolve besides the host's own.
-func NetworkLookups() []string { return []string{"localhost", unusedHostName} }
+// networkLookups returns the names to resolve besides the host's own.
+func networkLookups() []string { return []string{"localhost", unusedHostName} }
 
 func checkDNSAnswers(f facts.Facts, _ hp.Requirements) hp.Result {
 	var all []hp.Result

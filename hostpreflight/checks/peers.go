@@ -20,10 +20,10 @@ const (
 	clockFailLimit = time.Minute
 )
 
-// PeerChecks returns the checks between this host and others: that they reach each
+// peerChecks returns the checks between this host and others: that they reach each
 // other at every port in both directions, that full packets pass, that their clocks
 // agree, and that each has its own identity.
-func PeerChecks() []hp.Check {
+func peerChecks() []hp.Check {
 	const group = "Other hosts"
 	all := []hp.Check{
 		{ID: "peer-answer", Title: "Other hosts respond", Severity: hp.Fail, Expected: "each host responds and knows the code",

@@ -42,8 +42,8 @@ func (p listenPort) portKey(req hp.Requirements) (key facts.PortKey, ok bool) {
 	return key, n != 0 && role
 }
 
-// PortChecks returns one check per port that a node listens on.
-func PortChecks() []hp.Check {
+// portChecks returns one check per port that a node listens on.
+func portChecks() []hp.Check {
 	var all []hp.Check
 	for _, p := range listenPorts() {
 		c := hp.Check{ID: "port-" + p.Use, Group: "Ports", Title: "Port of " + p.Use, Severity: hp.Fail,
@@ -109,8 +109,8 @@ func (p listenPort) runCheck(f facts.Facts, req hp.Requirements) hp.Result {
 	return r
 }
 
-// PortsToBind returns the ports to bind on a host with requirements req.
-func PortsToBind(req hp.Requirements) []facts.PortKey {
+// portsToBind returns the ports to bind on a host with requirements req.
+func portsToBind(req hp.Requirements) []facts.PortKey {
 	var all []facts.PortKey
 	for _, p := range listenPorts() {
 		if key, ok := p.portKey(req); ok {

@@ -10,9 +10,9 @@ import (
 	"github.com/plinthdev/plinth/internal/facts"
 )
 
-// SecurityChecks returns the checks of security software that may block programs or
+// securityChecks returns the checks of security software that may block programs or
 // packets: AppArmor, packet filters, fapolicyd, endpoint agents, sudo and proxies.
-func SecurityChecks() []hp.Check {
+func securityChecks() []hp.Check {
 	return []hp.Check{
 		{ID: "apparmor", Group: "Security", Title: "AppArmor", Severity: hp.Warn,
 			Expected:  "off, or with apparmor_parser",
@@ -41,8 +41,8 @@ func SecurityChecks() []hp.Check {
 	}
 }
 
-// SecurityCommands returns the programs to look for.
-func SecurityCommands() []string { return []string{"apparmor_parser"} }
+// securityCommands returns the programs to look for.
+func securityCommands() []string { return []string{"apparmor_parser"} }
 
 // endpointAgent is an endpoint security agent and its systemd units.
 type endpointAgent struct {
@@ -67,8 +67,8 @@ func endpointAgents() []endpointAgent {
 	}
 }
 
-// SecurityUnits returns the systemd units to query.
-func SecurityUnits() []string {
+// securityUnits returns the systemd units to query.
+func securityUnits() []string {
 	all := []string{"fapolicyd"}
 	for _, a := range endpointAgents() {
 		all = append(all, a.units...)

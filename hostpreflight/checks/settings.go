@@ -10,8 +10,8 @@ import (
 	"github.com/plinthdev/plinth/internal/facts"
 )
 
-// SettingsChecks returns the checks of kernel settings and service limits.
-func SettingsChecks() []hp.Check {
+// settingsChecks returns the checks of kernel settings and service limits.
+func settingsChecks() []hp.Check {
 	return []hp.Check{
 		{ID: "sysctl-forwarding", Group: "Settings", Title: "Forwarding at boot", Severity: hp.Warn,
 			Expected:  "no file in sysctl.d that is read after " + installSysctlFile + " and disables net.ipv4.ip_forward or net.bridge.bridge-nf-call-iptables",
@@ -49,8 +49,8 @@ func SettingsChecks() []hp.Check {
 // override it.
 const installSysctlFile = "90-plinth.conf"
 
-// Sysctls returns the kernel settings to read.
-func Sysctls() []string {
+// sysctlKeys returns the kernel settings to read.
+func sysctlKeys() []string {
 	return []string{
 		"net.ipv4.ip_forward", "net.ipv4.conf.all.forwarding", "net.bridge.bridge-nf-call-iptables",
 		"fs.inotify.max_user_instances", "fs.inotify.max_user_watches",
@@ -72,7 +72,7 @@ func checkSysctlOverrides(least map[string]int) func(facts.Facts, hp.Requirement
 				last[set.Key] = set
 			}
 		}
-		for _, key := range Sysctls() {
+		for _, key := range sysctlKeys() {
 			want, wanted := least[key]
 			if !wanted {
 				continue

@@ -9,8 +9,8 @@ import (
 	"github.com/plinthdev/plinth/internal/facts"
 )
 
-// TimeChecks returns the checks of the clock, the clock source and the time zone.
-func TimeChecks() []hp.Check {
+// timeChecks returns the checks of the clock, the clock source and the time zone.
+func timeChecks() []hp.Check {
 	return []hp.Check{
 		{ID: "clock-offset", Group: "Time", Title: "Clock offset", Severity: hp.Fail,
 			Expected:  "within 5 minutes of the online sources' clocks; warns if the clock is not synchronized and differs from the hardware clock by a minute",

@@ -38,7 +38,7 @@ func describeOS(f facts.Facts, _ hp.Requirements, _ collector) (string, error) {
 
 // requestTimeUnits requests the units of the time services.
 func requestTimeUnits(r *facts.Request, _ hp.Requirements, _ collector, _ analyzer) {
-	for _, u := range TimeServices() {
+	for _, u := range timeServices() {
 		appendUnique(&r.Units, u)
 	}
 }
@@ -46,14 +46,14 @@ func requestTimeUnits(r *facts.Request, _ hp.Requirements, _ collector, _ analyz
 // describeTime returns what was found for the analyzer time.
 func describeTime(f facts.Facts, _ hp.Requirements, _ collector) (string, error) {
 	words := map[bool]string{true: "", false: "not "}
-	return fmt.Sprintf("clock %ssynchronized, time service %sactive, zone %s", words[f.Clock.Synced], words[TimeServiceActive(f)], f.Clock.Zone), nil
+	return fmt.Sprintf("clock %ssynchronized, time service %sactive, zone %s", words[f.Clock.Synced], words[timeServiceActive(f)], f.Clock.Zone), nil
 }
 
 // requestSysctls requests the keys in the conditions of analyzer a.
 func requestSysctls(r *facts.Request, _ hp.Requirements, _ collector, a analyzer) {
 	for _, o := range a.Outcomes {
 		if _, v := o.stateAndVerdict(); v.When != "" {
-			appendUnique(&r.Sysctls, SplitSysctl(v.When)[0])
+			appendUnique(&r.Sysctls, splitSysctl(v.When)[0])
 		}
 	}
 }

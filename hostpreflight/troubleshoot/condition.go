@@ -12,11 +12,11 @@ import (
 	"github.com/plinthdev/plinth/internal/facts"
 )
 
-// FactsCondition reports whether an outcome applies to a host with these facts.
-type FactsCondition func(facts.Facts) bool
+// factsCondition reports whether an outcome applies to a host with these facts.
+type factsCondition func(facts.Facts) bool
 
-// RequireOneOf returns an error unless s is one of words.
-func RequireOneOf(s string, words ...string) error {
+// requireOneOf returns an error unless s is one of words.
+func requireOneOf(s string, words ...string) error {
 	if !slices.Contains(words, s) {
 		return fmt.Errorf("must be one of %s", strings.Join(words, ", "))
 	}
@@ -44,7 +44,7 @@ func applyOperator(operator string, order int) (bool, error) {
 }
 
 // compareNumber returns a condition that compares got with desired.
-func compareNumber(operator string, desired float64, got func(facts.Facts) float64) (FactsCondition, error) {
+func compareNumber(operator string, desired float64, got func(facts.Facts) float64) (factsCondition, error) {
 	if _, err := applyOperator(operator, 0); err != nil {
 		return nil, err
 	}
@@ -70,8 +70,8 @@ func splitWords(when string, least, most int) ([]string, error) {
 	return w, nil
 }
 
-// ParseCPU parses "count < 4", "supports x86-64-v2" or "machineArch == x86_64".
-func ParseCPU(when string) (FactsCondition, error) {
+// parseCPU parses "count < 4", "supports x86-64-v2" or "machineArch == x86_64".
+func parseCPU(when string) (factsCondition, error) {
 	w, err := splitWords(when, 2, 3)
 	if err != nil {
 		return nil, err
@@ -98,7 +98,7 @@ func ParseCPU(when string) (FactsCondition, error) {
 		}
 		return compareNumber(w[1], float64(n), func(f facts.Facts) float64 { return float64(f.CPU.Count) })
 	case "machinearch":
-		if err := RequireOneOf(w[1], "=", "==", "===", "!=", "!=="); err != nil {
+		if err := requireOneOf(w[1], "=", "==", "===", "!=", "!=="); err != nil {
 			return nil, err
 		}
 		return func(f facts.Facts) bool { return (unameMachine(f) == w[2]) == (w[1][0] == '=') }, nil
@@ -111,8 +111,8 @@ func unameMachine(f facts.Facts) string {
 	return map[string]string{"amd64": "x86_64", "arm64": "aarch64"}[f.OS.Arch]
 }
 
-// ParseMemory parses "< 4Gi".
-func ParseMemory(when string) (FactsCondition, error) {
+// parseMemory parses "< 4Gi".
+func parseMemory(when string) (factsCondition, error) {
 	w, err := splitWords(when, 2, 2)
 	if err != nil {
 		return nil, err
@@ -124,8 +124,8 @@ func ParseMemory(when string) (FactsCondition, error) {
 	return compareNumber(w[0], bytes, func(f facts.Facts) float64 { return float64(f.Memory.Total) })
 }
 
-// ParseDisk parses "total < 30Gi" or "used/total > 80%" for the file system of path.
-func ParseDisk(path, when string) (FactsCondition, error) {
+// parseDisk parses "total < 30Gi" or "used/total > 80%" for the file system of path.
+func parseDisk(path, when string) (factsCondition, error) {
 	w, err := splitWords(when, 3, 3)
 	if err != nil {
 		return nil, err
@@ -156,9 +156,9 @@ func ParseDisk(path, when string) (FactsCondition, error) {
 	return compareNumber(w[1], desired, got)
 }
 
-// ParseHostOS parses "ubuntu == 20.04", "rhel >= 8 && < 9" or "kernelVersion < 4.5".
+// parseHostOS parses "ubuntu == 20.04", "rhel >= 8 && < 9" or "kernelVersion < 4.5".
 // && binds more tightly than ||.
-func ParseHostOS(when string) (FactsCondition, error) {
+func parseHostOS(when string) (factsCondition, error) {
 	platform, rest, ok := strings.Cut(strings.TrimSpace(when), " ")
 	if !ok {
 		return nil, errors.New("has no comparison")
@@ -206,23 +206,23 @@ func versionNumbers(s string) []int {
 	return all
 }
 
-// TimeServices returns the systemd units of services that synchronize the clock.
-func TimeServices() []string {
+// timeServices returns the systemd units of services that synchronize the clock.
+func timeServices() []string {
 	return []string{"chronyd", "chrony", "systemd-timesyncd", "ntpd", "ntp", "ntpsec"}
 }
 
-// TimeServiceActive reports whether one of TimeServices is active.
-func TimeServiceActive(f facts.Facts) bool {
-	return slices.ContainsFunc(TimeServices(), func(name string) bool { u, _ := f.Unit(name); return u.Active == "active" })
+// timeServiceActive reports whether one of TimeServices is active.
+func timeServiceActive(f facts.Facts) bool {
+	return slices.ContainsFunc(timeServices(), func(name string) bool { u, _ := f.Unit(name); return u.Active == "active" })
 }
 
-// ParseTime parses "ntp == unsynchronized+inactive" or "timezone != UTC".
-func ParseTime(when string) (FactsCondition, error) {
+// parseTime parses "ntp == unsynchronized+inactive" or "timezone != UTC".
+func parseTime(when string) (factsCondition, error) {
 	w, err := splitWords(when, 3, 3)
 	if err != nil {
 		return nil, err
 	}
-	if err := RequireOneOf(w[1], "=", "==", "===", "!="); err != nil {
+	if err := requireOneOf(w[1], "=", "==", "===", "!="); err != nil {
 		return nil, err
 	}
 	is := w[1] != "!="
@@ -233,18 +233,18 @@ func ParseTime(when string) (FactsCondition, error) {
 		}, nil
 	case "ntp":
 		return func(f facts.Facts) bool {
-			state := map[bool]string{true: "synchronized", false: "unsynchronized"}[f.Clock.Synced] + map[bool]string{true: "+active", false: "+inactive"}[TimeServiceActive(f)]
+			state := map[bool]string{true: "synchronized", false: "unsynchronized"}[f.Clock.Synced] + map[bool]string{true: "+active", false: "+inactive"}[timeServiceActive(f)]
 			return (state == w[2]) == is
-		}, RequireOneOf(w[2], "synchronized+active", "synchronized+inactive", "unsynchronized+active", "unsynchronized+inactive")
+		}, requireOneOf(w[2], "synchronized+active", "synchronized+inactive", "unsynchronized+active", "unsynchronized+inactive")
 	}
 	return nil, errors.New("supported are only ntp and timezone")
 }
 
-// ParseInterfaces parses "count < 1".
-func ParseInterfaces(when string) (FactsCondition, error) {
+// parseInterfaces parses "count < 1".
+func parseInterfaces(when string) (factsCondition, error) {
 	w, err := splitWords(when, 3, 3)
 	if err == nil {
-		err = RequireOneOf(w[0], "count")
+		err = requireOneOf(w[0], "count")
 	}
 	if err != nil {
 		return nil, err
@@ -253,12 +253,12 @@ func ParseInterfaces(when string) (FactsCondition, error) {
 	if err != nil {
 		return nil, err
 	}
-	return compareNumber(w[1], float64(n), func(f facts.Facts) float64 { return float64(CountIPv4Interfaces(f)) })
+	return compareNumber(w[1], float64(n), func(f facts.Facts) float64 { return float64(countIPv4Interfaces(f)) })
 }
 
-// CountIPv4Interfaces returns how many interfaces are up and have an IPv4 address,
+// countIPv4Interfaces returns how many interfaces are up and have an IPv4 address,
 // without loopback.
-func CountIPv4Interfaces(f facts.Facts) (n int) {
+func countIPv4Interfaces(f facts.Facts) (n int) {
 	for _, i := range f.Network.Interfaces {
 		for _, p := range i.Addresses {
 			if i.Up && !i.Loopback && p.Addr().Is4() {
@@ -270,9 +270,9 @@ func CountIPv4Interfaces(f facts.Facts) (n int) {
 	return n
 }
 
-// SplitSysctl returns key, operator and value of a condition; spaces around the
+// splitSysctl returns key, operator and value of a condition; spaces around the
 // operator are optional. Without an operator it returns the key only.
-func SplitSysctl(when string) []string {
+func splitSysctl(when string) []string {
 	at := strings.IndexAny(when, "=<>!")
 	if at < 0 {
 		return []string{strings.TrimSpace(when)}
@@ -281,9 +281,9 @@ func SplitSysctl(when string) []string {
 	return []string{strings.TrimSpace(when[:at]), when[at : len(when)-len(value)], strings.TrimSpace(value)}
 }
 
-// ParseSysctl parses "net.ipv4.ip_forward = 1". The value of a missing key is 0.
-func ParseSysctl(when string) (FactsCondition, error) {
-	w := SplitSysctl(when)
+// parseSysctl parses "net.ipv4.ip_forward = 1". The value of a missing key is 0.
+func parseSysctl(when string) (factsCondition, error) {
+	w := splitSysctl(when)
 	if len(w) != 3 || w[0] == "" || w[2] == "" {
 		return nil, errors.New("must be a key, an operator and a value")
 	}
@@ -293,22 +293,22 @@ func ParseSysctl(when string) (FactsCondition, error) {
 			return n
 		})
 	}
-	return func(f facts.Facts) bool { return f.Settings.Sysctls[w[0]] == w[2] }, RequireOneOf(w[1], "=", "==", "===")
+	return func(f facts.Facts) bool { return f.Settings.Sysctls[w[0]] == w[2] }, requireOneOf(w[1], "=", "==", "===")
 }
 
-// ParseModule parses "overlay,br_netfilter == loaded,loadable". A built-in feature
+// parseModule parses "overlay,br_netfilter == loaded,loadable". A built-in feature
 // counts as loaded.
-func ParseModule(when string) (FactsCondition, error) {
+func parseModule(when string) (factsCondition, error) {
 	w, err := splitWords(when, 3, 3)
 	if err == nil {
-		err = RequireOneOf(w[1], "=", "==", "!=", "<>")
+		err = requireOneOf(w[1], "=", "==", "!=", "<>")
 	}
 	if err != nil {
 		return nil, err
 	}
 	states := strings.Split(w[2], ",")
 	for _, s := range states {
-		if err := RequireOneOf(s, "loaded", "loadable", "unloadable", "unknown"); err != nil {
+		if err := requireOneOf(s, "loaded", "loadable", "unloadable", "unknown"); err != nil {
 			return nil, err
 		}
 	}
@@ -326,9 +326,9 @@ func ParseModule(when string) (FactsCondition, error) {
 	}, nil
 }
 
-// ParseHTTP parses "error", or comparisons of statusCode joined by && or ||, for the
+// parseHTTP parses "error", or comparisons of statusCode joined by && or ||, for the
 // response of url.
-func ParseHTTP(url, when string) (FactsCondition, error) {
+func parseHTTP(url, when string) (factsCondition, error) {
 	status := func(f facts.Facts) (int, bool) {
 		for _, s := range f.Sources {
 			if s.URL == url {
@@ -345,7 +345,7 @@ func ParseHTTP(url, when string) (FactsCondition, error) {
 		return nil, errors.New("supported are only error and statusCode")
 	}
 	// The grammar is that of versions, with statusCode in place of the platform.
-	holds, err := ParseHostOS("kernelVersion " + strings.NewReplacer("&& status ", "&& ", "|| status ", "|| ").Replace(rest))
+	holds, err := parseHostOS("kernelVersion " + strings.NewReplacer("&& status ", "&& ", "|| status ", "|| ").Replace(rest))
 	if err != nil {
 		return nil, err
 	}
@@ -355,8 +355,8 @@ func ParseHTTP(url, when string) (FactsCondition, error) {
 	}, nil
 }
 
-// ParseLatency parses "p99 < 10ms".
-func ParseLatency(when string) (FactsCondition, error) {
+// parseLatency parses "p99 < 10ms".
+func parseLatency(when string) (factsCondition, error) {
 	w, err := splitWords(when, 3, 3)
 	if err != nil {
 		return nil, err

@@ -30,20 +30,20 @@ func SupportedKinds() []string { return slices.Sorted(maps.Keys(analyzerKinds())
 func analyzerKinds() map[string]analyzerKind {
 	is := func(fact string) func(collector) string { return func(collector) string { return fact } }
 	return map[string]analyzerKind{
-		"cpu":    {title: "Number of CPUs", factName: is(facts.FactCPU), describe: describeCPUs, compileCondition: compileWithoutSettings(ParseCPU)},
-		"memory": {title: "Amount of Memory", factName: is(facts.FactMemory), describe: describeMemory, compileCondition: compileWithoutSettings(ParseMemory)},
-		"hostOS": {title: "Host OS Info", factName: is(facts.FactOS), describe: describeOS, compileCondition: compileWithoutSettings(ParseHostOS)},
-		"time":   {title: "Time", factName: is(facts.FactClockSync), addRequest: requestTimeUnits, describe: describeTime, compileCondition: compileWithoutSettings(ParseTime)},
-		"sysctl": {title: "Sysctl", factName: is(facts.FactSettings), addRequest: requestSysctls, describe: describeSysctls, compileCondition: compileWithoutSettings(ParseSysctl)},
-		"ipv4Interfaces": {title: "IPv4 Interfaces", factName: is(facts.FactNetwork), compileCondition: compileWithoutSettings(ParseInterfaces),
+		"cpu":    {title: "Number of CPUs", factName: is(facts.FactCPU), describe: describeCPUs, compileCondition: compileWithoutSettings(parseCPU)},
+		"memory": {title: "Amount of Memory", factName: is(facts.FactMemory), describe: describeMemory, compileCondition: compileWithoutSettings(parseMemory)},
+		"hostOS": {title: "Host OS Info", factName: is(facts.FactOS), describe: describeOS, compileCondition: compileWithoutSettings(parseHostOS)},
+		"time":   {title: "Time", factName: is(facts.FactClockSync), addRequest: requestTimeUnits, describe: describeTime, compileCondition: compileWithoutSettings(parseTime)},
+		"sysctl": {title: "Sysctl", factName: is(facts.FactSettings), addRequest: requestSysctls, describe: describeSysctls, compileCondition: compileWithoutSettings(parseSysctl)},
+		"ipv4Interfaces": {title: "IPv4 Interfaces", factName: is(facts.FactNetwork), compileCondition: compileWithoutSettings(parseInterfaces),
 			describe: func(f facts.Facts, _ hp.Requirements, _ collector) (string, error) {
-				return hp.FormatCount(CountIPv4Interfaces(f), "interface") + " with an IPv4 address", nil
+				return hp.FormatCount(countIPv4Interfaces(f), "interface") + " with an IPv4 address", nil
 			}},
-		"kernelModules": {title: "Kernel Modules", factName: is(facts.FactKernel), addRequest: requestModules, describe: describeModules, compileCondition: compileWithoutSettings(ParseModule), allOutcomes: true},
+		"kernelModules": {title: "Kernel Modules", factName: is(facts.FactKernel), addRequest: requestModules, describe: describeModules, compileCondition: compileWithoutSettings(parseModule), allOutcomes: true},
 		"diskUsage": {title: "Disk Usage", factName: func(c collector) string { return facts.FactDisk + ":" + c.Path }, hasSettings: func(c collector) bool { return c.Path != "" },
 			addRequest: func(r *facts.Request, _ hp.Requirements, c collector, _ analyzer) { appendUnique(&r.Paths, c.Path) },
 			describe:   describeDisk, compileCondition: func(c collector, text string) (condition, error) {
-				return fromFactsCondition(ParseDisk(c.Path, text))
+				return fromFactsCondition(parseDisk(c.Path, text))
 			}},
 		"tcpPortStatus": portStatusKind("tcp", "TCP Port Status"),
 		"udpPortStatus": portStatusKind("udp", "UDP Port Status"),
@@ -55,21 +55,21 @@ func analyzerKinds() map[string]analyzerKind {
 				appendUnique(&r.Sources, c.Get.URL)
 			},
 			describe: describeHTTP, compileCondition: func(c collector, text string) (condition, error) {
-				return fromFactsCondition(ParseHTTP(c.Get.URL, text))
+				return fromFactsCondition(parseHTTP(c.Get.URL, text))
 			}},
 		"systemPackages":        packagesKind(),
-		"filesystemPerformance": {title: "Filesystem Performance", factName: is(facts.FactMeasure + ":fsync"), addRequest: requestFsync, describe: describeFsync, compileCondition: compileWithoutSettings(ParseLatency)},
+		"filesystemPerformance": {title: "Filesystem Performance", factName: is(facts.FactMeasure + ":fsync"), addRequest: requestFsync, describe: describeFsync, compileCondition: compileWithoutSettings(parseLatency)},
 	}
 }
 
 // compileWithoutSettings returns a compile function for conditions that do not use the
 // settings of a collector. read parses the text of a condition.
-func compileWithoutSettings(read func(string) (FactsCondition, error)) func(collector, string) (condition, error) {
+func compileWithoutSettings(read func(string) (factsCondition, error)) func(collector, string) (condition, error) {
 	return func(_ collector, text string) (condition, error) { return fromFactsCondition(read(text)) }
 }
 
 // fromFactsCondition returns a condition that uses the facts only.
-func fromFactsCondition(c FactsCondition, err error) (condition, error) {
+func fromFactsCondition(c factsCondition, err error) (condition, error) {
 	return func(f facts.Facts, _ hp.Requirements) bool { return c(f) }, err
 }
 
@@ -178,7 +178,7 @@ func portStatusKind(protocol, title string) analyzerKind {
 			return s, nil
 		},
 		compileCondition: func(c collector, text string) (condition, error) {
-			return func(f facts.Facts, req hp.Requirements) bool { return status(f, req, c) == text }, RequireOneOf(text, "connected", "address-in-use", "connection-refused", "connection-timeout", "error")
+			return func(f facts.Facts, req hp.Requirements) bool { return status(f, req, c) == text }, requireOneOf(text, "connected", "address-in-use", "connection-refused", "connection-timeout", "error")
 		}}
 }
 
@@ -199,7 +199,7 @@ func compileDialStatus(c collector, text string) (condition, error) {
 	}
 	return func(f facts.Facts, _ hp.Requirements) bool {
 		return slices.Contains(f.Dials, facts.Dial{Address: c.Address, Status: text})
-	}, RequireOneOf(text, "connected", "connection-refused", "connection-timeout", "error")
+	}, requireOneOf(text, "connected", "connection-refused", "connection-timeout", "error")
 }
 
 // describeHTTP returns what was found for the analyzer http.

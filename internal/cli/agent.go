@@ -11,9 +11,9 @@ import (
 
 // agentCommand returns the hidden command that plinth-agent.service runs.
 func (s commandSet) agentCommand() *cobra.Command {
-	cmd := s.NewCommand("agent", NoArgs, s.WithEnv(SingleDocument, nil,
-		func(ctx context.Context, r *action.Env, _ []string) (Output, error) {
-			return Output{}, agent.Run(ctx, r)
+	cmd := s.NewCommand("agent", noArgs, s.WithEnv(singleDocument, nil,
+		func(ctx context.Context, r *action.Env, _ []string) (commandOutput, error) {
+			return commandOutput{}, agent.Run(ctx, r)
 		}))
 	cmd.Hidden = true
 	return cmd

@@ -7,8 +7,8 @@ import (
 	"runtime/debug"
 )
 
-// BuildInfo describes the build of this executable. Its JSON form is public.
-type BuildInfo struct {
+// buildInfo describes the build of this executable. Its JSON form is public.
+type buildInfo struct {
 	Version  string `json:"version"`
 	Commit   string `json:"commit,omitempty"`
 	Date     string `json:"date,omitempty"` // of the commit, RFC 3339
@@ -17,10 +17,10 @@ type BuildInfo struct {
 	Platform string `json:"platform"` // os/arch
 }
 
-// BuildInfo returns the version from the linker, completed with what Go
+// buildInfo returns the version from the linker, completed with what Go
 // recorded about the build.
-func (s *Runner) BuildInfo() BuildInfo {
-	b := BuildInfo{Version: s.Version, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
+func (s *runner) BuildInfo() buildInfo {
+	b := buildInfo{Version: s.Version, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
 	if info, ok := debug.ReadBuildInfo(); ok {
 		b.readSettings(info)
 	}
@@ -29,7 +29,7 @@ func (s *Runner) BuildInfo() BuildInfo {
 
 // readSettings fills in the commit from info, and the version if the linker
 // did not set it.
-func (b *BuildInfo) readSettings(info *debug.BuildInfo) {
+func (b *buildInfo) readSettings(info *debug.BuildInfo) {
 	if b.Version == "" {
 		b.Version = info.Main.Version
 	}
@@ -46,7 +46,7 @@ func (b *BuildInfo) readSettings(info *debug.BuildInfo) {
 }
 
 // WriteText writes the build info as text, one to three lines.
-func (b *BuildInfo) WriteText(w io.Writer) {
+func (b *buildInfo) WriteText(w io.Writer) {
 	fmt.Fprintf(w, "plinth %s\n", b.Version)
 	if b.Commit != "" {
 		changed := ""

@@ -17,13 +17,13 @@ func (s commandSet) bundleCommand() *cobra.Command {
 
 func (s commandSet) bundleBuildCommand() *cobra.Command {
 	var req bundle.BuildRequest
-	cmd := s.NewCommand("build --installer FILE --output-file FILE", RequireFlags(NoArgs, "installer", "output-file"), s.WithEnv(SingleDocument, nil,
-		func(ctx context.Context, r *action.Env, _ []string) (Output, error) {
+	cmd := s.NewCommand("build --installer FILE --output-file FILE", requireFlags(noArgs, "installer", "output-file"), s.WithEnv(singleDocument, nil,
+		func(ctx context.Context, r *action.Env, _ []string) (commandOutput, error) {
 			progress, end := s.NewProgress(r.Events, "bundle build", "Write the bundle")
 			req.Progress = progress
 			res, err := bundle.Build(ctx, req)
 			end(err)
-			return NewOutput(res, func(w io.Writer) { printer.WriteBuildResult(w, res) }).OrError(err)
+			return newOutput(res, func(w io.Writer) { printer.WriteBuildResult(w, res) }).OrError(err)
 		}))
 	f := cmd.Flags()
 	f.StringVar(&req.Installer, "installer", "", "Installer `file`")
@@ -39,14 +39,14 @@ func (s commandSet) bundleBuildCommand() *cobra.Command {
 
 func (s commandSet) bundleInspectCommand() *cobra.Command {
 	var origin bool
-	cmd := s.NewCommand("inspect BUNDLE", ExactlyOne("BUNDLE"), s.WithEnv(SingleDocument, nil,
-		func(ctx context.Context, r *action.Env, args []string) (Output, error) {
+	cmd := s.NewCommand("inspect BUNDLE", exactlyOne("BUNDLE"), s.WithEnv(singleDocument, nil,
+		func(ctx context.Context, r *action.Env, args []string) (commandOutput, error) {
 			if origin {
 				b, err := bundle.ReadAttestations(ctx, args[0])
-				return NewOutput(b, func(w io.Writer) { printer.WriteSBOM(w, b, args[0]) }).OrError(err)
+				return newOutput(b, func(w io.Writer) { printer.WriteSBOM(w, b, args[0]) }).OrError(err)
 			}
 			sum, err := bundle.Inspect(ctx, args[0])
-			return NewOutput(sum, func(w io.Writer) { printer.WriteBundleSummary(w, sum, args[0]) }).OrError(err)
+			return newOutput(sum, func(w io.Writer) { printer.WriteBundleSummary(w, sum, args[0]) }).OrError(err)
 		}))
 	cmd.Flags().BoolVar(&origin, "sbom", false, "show what the parts were built from: SBOM (SPDX) and provenance")
 	return cmd
@@ -54,13 +54,13 @@ func (s commandSet) bundleInspectCommand() *cobra.Command {
 
 func (s commandSet) bundleVerifyCommand() *cobra.Command {
 	var req bundle.VerifyRequest
-	cmd := s.NewCommand("verify BUNDLE", ExactlyOne("BUNDLE"), s.WithEnv(SingleDocument, nil,
-		func(ctx context.Context, r *action.Env, args []string) (Output, error) {
+	cmd := s.NewCommand("verify BUNDLE", exactlyOne("BUNDLE"), s.WithEnv(singleDocument, nil,
+		func(ctx context.Context, r *action.Env, args []string) (commandOutput, error) {
 			progress, end := s.NewProgress(r.Events, "bundle verify", "Verify the bundle")
 			req.Path, req.Now, req.Progress = args[0], r.Now(), progress
 			sum, err := bundle.Verify(ctx, req)
 			end(err)
-			return NewOutput(sum, func(w io.Writer) { printer.WriteVerifyResult(w, sum, args[0]) }).OrError(err)
+			return newOutput(sum, func(w io.Writer) { printer.WriteVerifyResult(w, sum, args[0]) }).OrError(err)
 		}))
 	cmd.Flags().StringVar(&req.Key, "verify-key", "", "vendor's public key `file` (default: the one in this executable)")
 	return cmd
@@ -68,10 +68,10 @@ func (s commandSet) bundleVerifyCommand() *cobra.Command {
 
 func (s commandSet) bundleDiffCommand() *cobra.Command {
 	var out string
-	cmd := s.NewCommand("diff OLD NEW --output-file FILE", RequireFlags(ExactlyTwo("OLD and NEW"), "output-file"), s.WithEnv(SingleDocument, nil,
-		func(ctx context.Context, r *action.Env, args []string) (Output, error) {
+	cmd := s.NewCommand("diff OLD NEW --output-file FILE", requireFlags(exactlyTwo("OLD and NEW"), "output-file"), s.WithEnv(singleDocument, nil,
+		func(ctx context.Context, r *action.Env, args []string) (commandOutput, error) {
 			res, err := bundle.Diff(ctx, args[0], args[1], out)
-			return NewOutput(res, func(w io.Writer) { printer.WriteDiffResult(w, res, args[0]) }).OrError(err)
+			return newOutput(res, func(w io.Writer) { printer.WriteDiffResult(w, res, args[0]) }).OrError(err)
 		}))
 	addOutputFileFlag(cmd.Flags(), &out)
 	return cmd
@@ -79,12 +79,12 @@ func (s commandSet) bundleDiffCommand() *cobra.Command {
 
 func (s commandSet) bundlePatchCommand() *cobra.Command {
 	var out string
-	cmd := s.NewCommand("patch OLD DELTA --output-file FILE", RequireFlags(ExactlyTwo("OLD and DELTA"), "output-file"), s.WithEnv(SingleDocument, nil,
-		func(ctx context.Context, r *action.Env, args []string) (Output, error) {
+	cmd := s.NewCommand("patch OLD DELTA --output-file FILE", requireFlags(exactlyTwo("OLD and DELTA"), "output-file"), s.WithEnv(singleDocument, nil,
+		func(ctx context.Context, r *action.Env, args []string) (commandOutput, error) {
 			progress, end := s.NewProgress(r.Events, "bundle patch", "Verify the patched bundle")
 			res, err := bundle.Patch(ctx, args[0], args[1], out, progress)
 			end(err)
-			return NewOutput(res, func(w io.Writer) { printer.WritePatchResult(w, res) }).OrError(err)
+			return newOutput(res, func(w io.Writer) { printer.WritePatchResult(w, res) }).OrError(err)
 		}))
 	addOutputFileFlag(cmd.Flags(), &out)
 	return cmd
@@ -92,11 +92,11 @@ func (s commandSet) bundlePatchCommand() *cobra.Command {
 
 func (s commandSet) bundleEmbedCommand() *cobra.Command {
 	var req bundle.EmbedRequest
-	cmd := s.NewCommand("embed --output-file FILE", RequireFlags(NoArgs, "output-file"), s.WithEnv(SingleDocument, nil,
-		func(ctx context.Context, r *action.Env, _ []string) (Output, error) {
+	cmd := s.NewCommand("embed --output-file FILE", requireFlags(noArgs, "output-file"), s.WithEnv(singleDocument, nil,
+		func(ctx context.Context, r *action.Env, _ []string) (commandOutput, error) {
 			req.Now = r.Now()
 			res, err := bundle.Embed(ctx, req)
-			return NewOutput(res, func(w io.Writer) { printer.WriteEmbedResult(w, res) }).OrError(err)
+			return newOutput(res, func(w io.Writer) { printer.WriteEmbedResult(w, res) }).OrError(err)
 		}))
 	f := cmd.Flags()
 	f.StringVar(&req.Bundle, "bundle", "", "bundle `file` to embed")

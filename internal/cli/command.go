@@ -8,11 +8,11 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// Action runs a command after its flags have been parsed.
-type Action func(ctx context.Context, args []string) (Output, error)
+// actionFunc runs a command after its flags have been parsed.
+type actionFunc func(ctx context.Context, args []string) (commandOutput, error)
 
 // NewCommand returns a command whose help text is in help/<path>.txt.
-func (s *Runner) NewCommand(use string, args cobra.PositionalArgs, do Action) *cobra.Command {
+func (s *runner) NewCommand(use string, args cobra.PositionalArgs, do actionFunc) *cobra.Command {
 	return &cobra.Command{
 		Use: use, Args: rejectEmptyFlags(args), DisableFlagsInUseLine: true,
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
@@ -25,7 +25,7 @@ func (s *Runner) NewCommand(use string, args cobra.PositionalArgs, do Action) *c
 
 // NewRoot returns the root command with children below it, the global flags
 // and the help of the whole tree.
-func (s *Runner) NewRoot(children ...*cobra.Command) *cobra.Command {
+func (s *runner) NewRoot(children ...*cobra.Command) *cobra.Command {
 	root := s.NewGroup("plinth", children...)
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.TraverseChildren = true // so that plinth's own flags can come before kubectl, which parses its flags itself
@@ -43,13 +43,13 @@ func (s *Runner) NewRoot(children ...*cobra.Command) *cobra.Command {
 	f.StringVar(&s.dataDir, "data-dir", "", "data `directory` (default: the one in use, else /var/lib/plinth)")
 	f.BoolVar(&s.noColor, "no-color", false, "do not use colors")
 	f.BoolVarP(&s.verbose, "verbose", "v", false, "print progress once a second, one line per running step")
-	SetHelp(root)
+	setHelp(root)
 	root.SetHelpFunc(s.printHelp) // inherited by all commands below
 	return root
 }
 
 // NewGroup returns a command that does nothing but hold children.
-func (s *Runner) NewGroup(name string, children ...*cobra.Command) *cobra.Command {
+func (s *runner) NewGroup(name string, children ...*cobra.Command) *cobra.Command {
 	g := &cobra.Command{Use: name, Args: rejectUnknownCommand, DisableFlagsInUseLine: true}
 	g.RunE = func(cmd *cobra.Command, _ []string) error {
 		if !cmd.HasParent() {
@@ -75,13 +75,13 @@ func subcommandNames(cmd *cobra.Command) []string {
 
 // printHelp prints the help of cmd. If the words before --help do not name a
 // command, it records that error instead.
-func (s *Runner) printHelp(cmd *cobra.Command, _ []string) {
+func (s *runner) printHelp(cmd *cobra.Command, _ []string) {
 	if cmd.HasSubCommands() {
 		if s.helpError = rejectUnknownCommand(cmd, cmd.Flags().Args()); s.helpError != nil {
 			return
 		}
 	}
-	WriteHelp(cmd.OutOrStdout(), cmd)
+	writeHelp(cmd.OutOrStdout(), cmd)
 }
 
 // newHelpCommand returns the command "plinth help COMMAND". The root's command

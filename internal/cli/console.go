@@ -15,25 +15,25 @@ import (
 )
 
 func (s commandSet) consoleCommand() *cobra.Command {
-	url := s.NewCommand("url", NoArgs, s.WithEnv(SingleDocument, nil,
-		func(_ context.Context, r *action.Env, _ []string) (Output, error) {
+	url := s.NewCommand("url", noArgs, s.WithEnv(singleDocument, nil,
+		func(_ context.Context, r *action.Env, _ []string) (commandOutput, error) {
 			url, err := console.URL(r)
-			return NewOutput(map[string]string{"url": url}, func(w io.Writer) { fmt.Fprintln(w, url) }).OrError(err)
+			return newOutput(map[string]string{"url": url}, func(w io.Writer) { fmt.Fprintln(w, url) }).OrError(err)
 		}))
-	password := s.NewCommand("reset-password", NoArgs, s.WithEnv(SingleDocument, nil,
-		func(ctx context.Context, r *action.Env, _ []string) (Output, error) {
+	password := s.NewCommand("reset-password", noArgs, s.WithEnv(singleDocument, nil,
+		func(ctx context.Context, r *action.Env, _ []string) (commandOutput, error) {
 			password, err := console.ResetPassword(ctx, r)
-			return NewOutput(map[string]string{"password": password}, func(w io.Writer) { fmt.Fprintln(w, password) }).OrError(err)
+			return newOutput(map[string]string{"password": password}, func(w io.Writer) { fmt.Fprintln(w, password) }).OrError(err)
 		}))
 	return s.NewGroup("console", url, password, s.setCertificateCommand())
 }
 
 func (s commandSet) setCertificateCommand() *cobra.Command {
 	var cert, key string
-	cmd := s.NewCommand("set-certificate --cert FILE --key FILE", RequireFlags(NoArgs, "cert", "key"), s.WithEnv(SingleDocument, nil,
-		func(ctx context.Context, r *action.Env, _ []string) (Output, error) {
+	cmd := s.NewCommand("set-certificate --cert FILE --key FILE", requireFlags(noArgs, "cert", "key"), s.WithEnv(singleDocument, nil,
+		func(ctx context.Context, r *action.Env, _ []string) (commandOutput, error) {
 			changed, err := console.SetCertificate(ctx, r, cert, key)
-			return NewOutput(map[string]bool{"changed": changed}, func(w io.Writer) {
+			return newOutput(map[string]bool{"changed": changed}, func(w io.Writer) {
 				what := "Nothing to do: the console already uses this certificate."
 				if changed {
 					what = "The console uses the new certificate."
@@ -51,9 +51,9 @@ func (s commandSet) setCertificateCommand() *cobra.Command {
 func (s commandSet) toolCommands() []*cobra.Command {
 	var all []*cobra.Command
 	for use, t := range map[string]console.Tool{"kubectl ARGUMENT...": console.Kubectl, "kots ARGUMENT...": console.Kots, "shell ARGUMENT...": console.Shell} {
-		cmd := s.NewCommand(use, cobra.ArbitraryArgs, s.WithEnv(SingleDocument, nil,
-			func(_ context.Context, r *action.Env, args []string) (Output, error) {
-				return Output{}, s.execTool(r, t, args)
+		cmd := s.NewCommand(use, cobra.ArbitraryArgs, s.WithEnv(singleDocument, nil,
+			func(_ context.Context, r *action.Env, args []string) (commandOutput, error) {
+				return commandOutput{}, s.execTool(r, t, args)
 			}))
 		cmd.DisableFlagParsing = true
 		all = append(all, cmd)

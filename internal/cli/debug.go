@@ -19,9 +19,9 @@ func (s commandSet) debugCommand() *cobra.Command {
 }
 
 func (s commandSet) faultTestListCommand() *cobra.Command {
-	return s.NewCommand("list", NoArgs, func(context.Context, []string) (Output, error) {
+	return s.NewCommand("list", noArgs, func(context.Context, []string) (commandOutput, error) {
 		names, err := faulttest.PointNames()
-		return NewOutput(map[string][]string{"failpoints": names}, func(w io.Writer) { printer.WriteFailpointList(w, names) }).OrError(err)
+		return newOutput(map[string][]string{"failpoints": names}, func(w io.Writer) { printer.WriteFailpointList(w, names) }).OrError(err)
 	})
 }
 
@@ -32,19 +32,19 @@ func (s commandSet) faultTestRunCommand() *cobra.Command {
 		for _, p := range req.Points {
 			p, _, _ = strings.Cut(p, "#")
 			if err == nil && !slices.Contains(names, p) {
-				return NewUnknownError("failpoint", p, names)
+				return newUnknownError("failpoint", p, names)
 			}
 		}
 		return err
 	}
-	cmd := s.NewCommand("run --host-is-disposable -- COMMAND", knownPoints, s.WithEnv(SingleDocument, nil,
-		func(ctx context.Context, r *action.Env, args []string) (Output, error) {
+	cmd := s.NewCommand("run --host-is-disposable -- COMMAND", knownPoints, s.WithEnv(singleDocument, nil,
+		func(ctx context.Context, r *action.Env, args []string) (commandOutput, error) {
 			req.Args = args
 			res, err := faulttest.Run(ctx, r, req)
 			if err != nil && len(res.Rows) == 0 {
-				return Output{}, err
+				return commandOutput{}, err
 			}
-			return NewOutput(res, func(w io.Writer) { printer.WriteFaultTestResult(w, res) }), err
+			return newOutput(res, func(w io.Writer) { printer.WriteFaultTestResult(w, res) }), err
 		}))
 	f := cmd.Flags()
 	f.BoolVar(&req.HostIsDisposable, "host-is-disposable", false, "confirm that nothing on this host is of value")

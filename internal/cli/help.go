@@ -29,9 +29,9 @@ const (
 	guideKey     = "guide"
 )
 
-// SetHelp sets the help of cmd and of all commands below it. It panics if a
+// setHelp sets the help of cmd and of all commands below it. It panics if a
 // help file is missing, which every test would notice.
-func SetHelp(cmd *cobra.Command) {
+func setHelp(cmd *cobra.Command) {
 	text, err := helpTexts.ReadFile("help/" + strings.ReplaceAll(cmd.CommandPath(), " ", "-") + ".txt")
 	if err != nil {
 		panic(err)
@@ -45,12 +45,12 @@ func SetHelp(cmd *cobra.Command) {
 	cmd.InitDefaultHelpFlag()
 	cmd.Flags().Lookup("help").Hidden = true // every command has it
 	for _, c := range cmd.Commands() {
-		SetHelp(c)
+		setHelp(c)
 	}
 }
 
-// WriteHelp writes the help of cmd to w.
-func WriteHelp(w io.Writer, cmd *cobra.Command) {
+// writeHelp writes the help of cmd to w.
+func writeHelp(w io.Writer, cmd *cobra.Command) {
 	use := cmd.UseLine()
 	if cmd.HasAvailableSubCommands() {
 		use += " COMMAND"
@@ -119,9 +119,9 @@ func exitList(cmd *cobra.Command) string {
 	return b.String()
 }
 
-// WriteExitCodes writes the meaning of every exit code of the public contract
+// writeExitCodes writes the meaning of every exit code of the public contract
 // to w as a Markdown table.
-func WriteExitCodes(w io.Writer) {
+func writeExitCodes(w io.Writer) {
 	fmt.Fprint(w, "| code | meaning |\n|---|---|\n")
 	for code := range problem.ExitInterrupted + 1 {
 		if _, meaning := describeExitCode(code); meaning != "" {

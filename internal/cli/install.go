@@ -18,17 +18,17 @@ import (
 func (s commandSet) installCommand() *cobra.Command {
 	var req install.Options
 	var yes bool
-	cmd := s.NewCommand("install [--bundle FILE] [--source URL]", NoArgs, s.WithEnv(EventStream, &yes,
-		func(ctx context.Context, r *action.Env, _ []string) (Output, error) {
+	cmd := s.NewCommand("install [--bundle FILE] [--source URL]", noArgs, s.WithEnv(eventStream, &yes,
+		func(ctx context.Context, r *action.Env, _ []string) (commandOutput, error) {
 			if req.Bundle == "-" && !yes && !req.Plan {
-				return Output{}, problem.New(problem.ExitUsage, "ask for confirmation", errors.New("standard input is the bundle"), "add --yes, or use --plan to see what would be done")
+				return commandOutput{}, problem.New(problem.ExitUsage, "ask for confirmation", errors.New("standard input is the bundle"), "add --yes, or use --plan to see what would be done")
 			}
 			res, err := install.Run(ctx, r, req)
 			text := func(w io.Writer) { printer.WriteInstallResult(w, res, s.CommandLineWithout("--plan"), err != nil) }
 			if err != nil && res.Preflights == nil {
-				return Output{}, err
+				return commandOutput{}, err
 			}
-			return NewOutput(res, text), err
+			return newOutput(res, text), err
 		}))
 	f := cmd.Flags()
 	f.StringVar(&req.Bundle, "bundle", "", "bundle `file`, - for stdin (default: the embedded one)")

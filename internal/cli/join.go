@@ -17,14 +17,14 @@ import (
 func (s commandSet) joinCommand() *cobra.Command {
 	var req join.Options
 	var file string
-	cmd := s.NewCommand("join -", AtMostOne, s.WithEnv(EventStream, nil,
-		func(ctx context.Context, r *action.Env, args []string) (Output, error) {
+	cmd := s.NewCommand("join -", atMostOne, s.WithEnv(eventStream, nil,
+		func(ctx context.Context, r *action.Env, args []string) (commandOutput, error) {
 			var err error
 			if req.Token, err = s.readJoinToken(r, file, args); err != nil {
-				return Output{}, err
+				return commandOutput{}, err
 			}
 			res, err := join.Run(ctx, r, req)
-			return NewOutput(res, func(w io.Writer) { printer.WriteJoinResult(w, res, err != nil) }), err
+			return newOutput(res, func(w io.Writer) { printer.WriteJoinResult(w, res, err != nil) }), err
 		}))
 	f := cmd.Flags()
 	f.StringVar(&file, "token-file", "", "token `file`, instead of standard input")

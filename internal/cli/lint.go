@@ -15,17 +15,17 @@ import (
 )
 
 func (s commandSet) lintCommand() *cobra.Command {
-	return s.NewCommand("lint FILE...", AtLeastOne("FILE"), s.WithEnv(SingleDocument, nil,
-		func(_ context.Context, r *action.Env, files []string) (Output, error) {
+	return s.NewCommand("lint FILE...", atLeastOne("FILE"), s.WithEnv(singleDocument, nil,
+		func(_ context.Context, r *action.Env, files []string) (commandOutput, error) {
 			report, err := config.LintPaths(files)
 			if report.Findings == nil {
-				return Output{}, err // the files could not be read
+				return commandOutput{}, err // the files could not be read
 			}
 			if spec.HasErrors(report.Findings) { // the output lists them, so the error only counts them
 				err = problem.Newf(problem.ExitConfig, "accept "+strings.Join(files, " and "),
 					"correct the errors listed above, then run the command again", "%s", printer.FormatCount(countErrors(report.Findings), "error"))
 			}
-			return NewOutput(report, func(w io.Writer) { printer.WriteLintReport(w, report, files) }), err
+			return newOutput(report, func(w io.Writer) { printer.WriteLintReport(w, report, files) }), err
 		}))
 }
 

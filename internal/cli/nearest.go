@@ -2,9 +2,9 @@ package cli
 
 import "strings"
 
-// NearestWord returns the candidate that name was most likely meant to be, or
+// nearestWord returns the candidate that name was most likely meant to be, or
 // "" if none is close enough.
-func NearestWord(name string, candidates []string) string {
+func nearestWord(name string, candidates []string) string {
 	best, found := len(name)/3+2, ""
 	for _, c := range candidates {
 		if d := editDistance(name, c); d < best {

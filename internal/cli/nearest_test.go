@@ -7,7 +7,7 @@ func TestNearestWord_ReturnsClosestCandidate(t *testing.T) {
 	for typed, want := range map[string]string{"bundel": "bundle", "bundles": "bundle", "ouput": "output", "log": "log-file",
 		"sing-key": "sign-key", "yse": "yes", "zzz": "", "": "", "x": ""} {
 		t.Run(typed, func(t *testing.T) {
-			if got := NearestWord(typed, words); got != want {
+			if got := nearestWord(typed, words); got != want {
 				t.Errorf("Nearest(%q) = %q, want %q", typed, got, want)
 			}
 		})

@@ -12,10 +12,10 @@ import (
 )
 
 func (s commandSet) nodeCommand() *cobra.Command {
-	list := s.NewCommand("list", NoArgs, s.WithEnv(SingleDocument, nil,
-		func(ctx context.Context, r *action.Env, _ []string) (Output, error) {
+	list := s.NewCommand("list", noArgs, s.WithEnv(singleDocument, nil,
+		func(ctx context.Context, r *action.Env, _ []string) (commandOutput, error) {
 			v, err := nodes.List(ctx, r)
-			return NewOutput(v, func(w io.Writer) { printer.WriteNodeList(w, v) }).OrError(err)
+			return newOutput(v, func(w io.Writer) { printer.WriteNodeList(w, v) }).OrError(err)
 		}))
 	return s.NewGroup("node", list, s.nodeChangeCommand("drain", nodes.Drain), s.nodeChangeCommand("remove", nodes.Remove))
 }
@@ -24,11 +24,11 @@ func (s commandSet) nodeCommand() *cobra.Command {
 func (s commandSet) nodeChangeCommand(verb string, do func(context.Context, *action.Env, nodes.Request) (nodes.Result, error)) *cobra.Command {
 	var req nodes.Request
 	var yes bool
-	cmd := s.NewCommand(verb+" NAME", ExactlyOne("NAME"), s.WithEnv(EventStream, &yes,
-		func(ctx context.Context, r *action.Env, args []string) (Output, error) {
+	cmd := s.NewCommand(verb+" NAME", exactlyOne("NAME"), s.WithEnv(eventStream, &yes,
+		func(ctx context.Context, r *action.Env, args []string) (commandOutput, error) {
 			req.Node = args[0]
 			res, err := do(ctx, r, req)
-			return NewOutput(res, func(w io.Writer) { printer.WriteNodeResult(w, res, verb == "remove") }).OrError(err)
+			return newOutput(res, func(w io.Writer) { printer.WriteNodeResult(w, res, verb == "remove") }).OrError(err)
 		}))
 	f := cmd.Flags()
 	f.DurationVar(&req.Timeout, "timeout", nodes.DrainTimeout, "longest `time` to wait for its pods to leave")

@@ -18,20 +18,20 @@ func (s commandSet) preflightCommand() *cobra.Command {
 	var req preflight.RunOptions
 	var codeFile string
 	var listen bool
-	cmd := s.NewCommand("preflight [--bundle FILE] [--role ROLE] [--peers HOST,...]", NoArgs, s.WithEnv(SingleDocument, nil,
-		func(ctx context.Context, r *action.Env, _ []string) (Output, error) {
+	cmd := s.NewCommand("preflight [--bundle FILE] [--role ROLE] [--peers HOST,...]", noArgs, s.WithEnv(singleDocument, nil,
+		func(ctx context.Context, r *action.Env, _ []string) (commandOutput, error) {
 			var err error
 			if req.Code, err = s.readSecretFile("--peer-code-file", codeFile); err != nil {
-				return Output{}, err
+				return commandOutput{}, err
 			}
 			if listen {
 				return s.listenForPeers(ctx, r, req.Code)
 			}
 			report, err := preflight.Run(ctx, r, req)
 			if report.Results == nil {
-				return Output{}, err // the preflights did not run
+				return commandOutput{}, err // the preflights did not run
 			}
-			return NewOutput(report, func(w io.Writer) { printer.WritePreflightReport(w, report, req) }), err
+			return newOutput(report, func(w io.Writer) { printer.WritePreflightReport(w, report, req) }), err
 		}))
 	f := cmd.Flags()
 	f.StringVar(&req.Bundle, "bundle", "", "bundle `file` to check for, - for stdin (default: a typical one)")
@@ -47,13 +47,13 @@ func (s commandSet) preflightCommand() *cobra.Command {
 
 // listenForPeers answers the checks of other hosts. It first prints what to
 // run on them.
-func (s commandSet) listenForPeers(ctx context.Context, r *action.Env, code string) (Output, error) {
+func (s commandSet) listenForPeers(ctx context.Context, r *action.Env, code string) (commandOutput, error) {
 	var listening preflight.ListenerInfo
 	err := preflight.Listen(ctx, r, code, func(l preflight.ListenerInfo) {
 		listening = l
 		r.Note(printer.ListenInstructions(l))
 	})
-	return NewOutput(listening, func(w io.Writer) { printer.WriteListenResult(w, listening) }).OrError(err)
+	return newOutput(listening, func(w io.Writer) { printer.WriteListenResult(w, listening) }).OrError(err)
 }
 
 // readSecretFile returns the content of the file at path, "-" for standard

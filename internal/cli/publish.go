@@ -13,13 +13,13 @@ import (
 
 func (s commandSet) publishCommand() *cobra.Command {
 	var req bundle.PublishRequest
-	cmd := s.NewCommand("publish --bundle FILE --url URL DIR", RequireFlags(ExactlyOne("DIR"), "bundle", "url"), s.WithEnv(SingleDocument, nil,
-		func(ctx context.Context, r *action.Env, args []string) (Output, error) {
+	cmd := s.NewCommand("publish --bundle FILE --url URL DIR", requireFlags(exactlyOne("DIR"), "bundle", "url"), s.WithEnv(singleDocument, nil,
+		func(ctx context.Context, r *action.Env, args []string) (commandOutput, error) {
 			progress, end := s.NewProgress(r.Events, "publish", "Write the folder")
 			req.Out, req.Now, req.Progress = args[0], r.Now(), progress
 			res, err := bundle.Publish(ctx, req)
 			end(err)
-			return NewOutput(res, func(w io.Writer) { printer.WritePublishResult(w, res) }).OrError(err)
+			return newOutput(res, func(w io.Writer) { printer.WritePublishResult(w, res) }).OrError(err)
 		}))
 	f := cmd.Flags()
 	f.StringArrayVar(&req.Bundles, "bundle", nil, "bundle `file`; repeat the flag for each platform")

@@ -35,14 +35,14 @@ func (s commandSet) resetNodeCommand() *cobra.Command {
 // newResetCommand returns a reset of the given scope with the flags that all
 // scopes have.
 func (s commandSet) newResetCommand(scope string, req *reset.Options, do func(context.Context, *action.Env) (reset.Result, error)) *cobra.Command {
-	cmd := s.NewCommand(scope, NoArgs, s.WithEnv(EventStream, &req.Yes,
-		func(ctx context.Context, r *action.Env, _ []string) (Output, error) {
+	cmd := s.NewCommand(scope, noArgs, s.WithEnv(eventStream, &req.Yes,
+		func(ctx context.Context, r *action.Env, _ []string) (commandOutput, error) {
 			res, err := do(ctx, r)
 			text := func(w io.Writer) { printer.WriteResetResult(w, res, s.CommandLineWithout("--dry-run"), err != nil) }
 			if err != nil && len(res.Leftovers) == 0 {
-				return Output{}, err
+				return commandOutput{}, err
 			}
-			return NewOutput(res, text), err
+			return newOutput(res, text), err
 		}))
 	f := cmd.Flags()
 	f.BoolVar(&req.DryRun, "dry-run", false, "show what would be removed and its size, change nothing")

@@ -11,27 +11,20 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-// Process holds what a run uses of the process around it.
-type Process = ProcessEnv
-
-// ErrInterrupted is the cause with which to cancel the context of Run when the
-// user asks to stop.
-var ErrInterrupted = ErrUserInterrupt
-
 // ExitInterrupted is the exit code of a process that is interrupted twice.
 const ExitInterrupted = problem.ExitInterrupted
 
 // Run runs one command line and returns the exit code of the public contract.
 // Canceling ctx stops safely at the current step.
 func Run(ctx context.Context, p Process, args []string) (code int) {
-	return RunCommandLine(ctx, p, args, newRootCommand)
+	return runCommandLine(ctx, p, args, newRootCommand)
 }
 
-// commandSet creates the commands of one Runner.
-type commandSet struct{ *Runner }
+// commandSet creates the commands of one runner.
+type commandSet struct{ *runner }
 
 // newRootCommand returns the whole command tree.
-func newRootCommand(s *Runner) *cobra.Command {
+func newRootCommand(s *runner) *cobra.Command {
 	c := commandSet{s}
 	return s.NewRoot(append(c.toolCommands(),
 		c.lintCommand(),

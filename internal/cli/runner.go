@@ -18,12 +18,12 @@ import (
 	"github.com/plinthdev/plinth/internal/ui"
 )
 
-// ErrUserInterrupt is the cause with which to cancel the context of
-// RunCommandLine when the user asks to stop.
-var ErrUserInterrupt = errors.New("interrupted")
+// ErrInterrupted is the cause with which to cancel the context of
+// runCommandLine when the user asks to stop.
+var ErrInterrupted = errors.New("interrupted")
 
-// ProcessEnv holds what a run uses of the process around it.
-type ProcessEnv struct {
+// Process holds what a run uses of the process around it.
+type Process struct {
 	In          io.Reader
 	Out, Err    io.Writer
 	Environ     []string // KEY=VALUE
@@ -33,15 +33,15 @@ type ProcessEnv struct {
 	Exec func(path string, argv, environ []string) error
 }
 
-// RunCommandLine runs the command line args against the commands that tree
+// runCommandLine runs the command line args against the commands that tree
 // returns. It returns the exit code of the public contract. Canceling ctx
 // stops safely at the current step.
-func RunCommandLine(ctx context.Context, p ProcessEnv, args []string, tree func(*Runner) *cobra.Command) (code int) {
-	s := &Runner{ProcessEnv: p, args: args, Now: time.Now, secrets: &ui.Secrets{}}
+func runCommandLine(ctx context.Context, p Process, args []string, tree func(*runner) *cobra.Command) (code int) {
+	s := &runner{Process: p, args: args, Now: time.Now, secrets: &ui.Secrets{}}
 	defer func() {
 		if r := recover(); r != nil {
 			fmt.Fprintf(p.Err, "%s", debug.Stack())
-			s.output = Output{}
+			s.output = commandOutput{}
 			code = s.writeOutcome(problem.Newf(problem.ExitInternal, "continue", "this is a bug; report it with the lines above", "%v", r))
 		}
 	}()
@@ -63,39 +63,41 @@ func RunCommandLine(ctx context.Context, p ProcessEnv, args []string, tree func(
 	return s.writeOutcome(err)
 }
 
-// Runner runs one command line.
-type Runner struct {
-	ProcessEnv
+// runner runs one command line.
+type runner struct {
+	Process
 	globalFlags
 	args      []string
 	Now       func() time.Time
 	secrets   *ui.Secrets
 	Parsed    bool  // the command line was parsed without an error
 	helpError error // the command named before --help does not exist
-	output    Output
+	output    commandOutput
 }
 
-// Output is the result of a command: data for programs and text for people.
-type Output struct {
+// commandOutput is the result of a command: data for programs and text for people.
+type commandOutput struct {
 	Data any
 	Text func(io.Writer)
 }
 
-// NewOutput returns an Output with data as JSON form and text as text form.
-func NewOutput(data any, text func(io.Writer)) Output { return Output{Data: data, Text: text} }
+// newOutput returns an commandOutput with data as JSON form and text as text form.
+func newOutput(data any, text func(io.Writer)) commandOutput {
+	return commandOutput{Data: data, Text: text}
+}
 
-// OrError returns r, or an empty Output and err if err is not nil.
-func (r Output) OrError(err error) (Output, error) {
+// OrError returns r, or an empty commandOutput and err if err is not nil.
+func (r commandOutput) OrError(err error) (commandOutput, error) {
 	if err != nil {
-		return Output{}, err
+		return commandOutput{}, err
 	}
 	return r, nil
 }
 
 // writeOutcome writes the output and the error, each once, and returns the
 // exit code.
-func (s *Runner) writeOutcome(err error) int {
-	if errors.Is(err, context.Canceled) || errors.Is(err, ErrUserInterrupt) {
+func (s *runner) writeOutcome(err error) int {
+	if errors.Is(err, context.Canceled) || errors.Is(err, ErrInterrupted) {
 		err = interruptedError(err)
 	}
 	var written error
@@ -123,7 +125,7 @@ func interruptedError(err error) error {
 	if problem.ExitCode(err) != problem.ExitInternal {
 		return err
 	}
-	return problem.New(problem.ExitInterrupted, "continue", ErrUserInterrupt, "run the same command again: it resumes, or starts from the beginning")
+	return problem.New(problem.ExitInterrupted, "continue", ErrInterrupted, "run the same command again: it resumes, or starts from the beginning")
 }
 
 // isTerminal reports whether stream is a terminal.

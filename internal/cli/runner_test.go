@@ -9,8 +9,8 @@ import (
 )
 
 // newTestRunner returns a Runner that writes to buffers.
-func newTestRunner() *Runner {
-	s := &Runner{}
+func newTestRunner() *runner {
+	s := &runner{}
 	s.Out, s.Err = &bytes.Buffer{}, &bytes.Buffer{}
 	return s
 }
@@ -18,8 +18,8 @@ func newTestRunner() *Runner {
 func TestWriteOutcome_ReturnsExitCodeOfInterrupt(t *testing.T) {
 	for name, err := range map[string]error{
 		"canceled context":       context.Canceled,
-		"interrupt":              ErrUserInterrupt,
-		"problem with exit code": problem.New(problem.ExitInterrupted, "install", ErrUserInterrupt, "run it again"),
+		"interrupt":              ErrInterrupted,
+		"problem with exit code": problem.New(problem.ExitInterrupted, "install", ErrInterrupted, "run it again"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			if code := newTestRunner().writeOutcome(err); code != 130 {

@@ -12,9 +12,9 @@ import (
 )
 
 func (s commandSet) statusCommand() *cobra.Command {
-	return s.NewCommand("status", NoArgs, s.WithEnv(SingleDocument, nil,
-		func(ctx context.Context, r *action.Env, _ []string) (Output, error) {
+	return s.NewCommand("status", noArgs, s.WithEnv(singleDocument, nil,
+		func(ctx context.Context, r *action.Env, _ []string) (commandOutput, error) {
 			st, err := status.Get(ctx, r)
-			return NewOutput(st, func(w io.Writer) { printer.WriteStatus(w, st) }).OrError(err)
+			return newOutput(st, func(w io.Writer) { printer.WriteStatus(w, st) }).OrError(err)
 		}))
 }

@@ -14,24 +14,24 @@ import (
 
 func (s commandSet) tokenCommand() *cobra.Command {
 	var req tokens.Request
-	create := s.NewCommand("create --role worker|controller", RequireFlags(NoArgs, "role"), s.WithEnv(SingleDocument, nil,
-		func(ctx context.Context, r *action.Env, _ []string) (Output, error) {
+	create := s.NewCommand("create --role worker|controller", requireFlags(noArgs, "role"), s.WithEnv(singleDocument, nil,
+		func(ctx context.Context, r *action.Env, _ []string) (commandOutput, error) {
 			made, err := tokens.Create(ctx, r, req)
-			return NewOutput(made, func(w io.Writer) { printer.WriteNewToken(w, made) }).OrError(err)
+			return newOutput(made, func(w io.Writer) { printer.WriteNewToken(w, made) }).OrError(err)
 		}))
 	f := create.Flags()
 	f.StringVar(&req.Role, "role", "", "`role` of the host that joins: worker or controller")
 	f.DurationVar(&req.TTL, "ttl", time.Hour, "`time` until the token expires, such as 30m or 2h")
 	f.IntVar(&req.Uses, "uses", 1, "`number` of hosts that may join with it")
-	list := s.NewCommand("list", NoArgs, s.WithEnv(SingleDocument, nil,
-		func(ctx context.Context, r *action.Env, _ []string) (Output, error) {
+	list := s.NewCommand("list", noArgs, s.WithEnv(singleDocument, nil,
+		func(ctx context.Context, r *action.Env, _ []string) (commandOutput, error) {
 			all, err := tokens.List(ctx, r)
-			return NewOutput(map[string]any{"tokens": all}, func(w io.Writer) { printer.WriteTokenList(w, all) }).OrError(err)
+			return newOutput(map[string]any{"tokens": all}, func(w io.Writer) { printer.WriteTokenList(w, all) }).OrError(err)
 		}))
-	revoke := s.NewCommand("revoke ID", ExactlyOne("ID"), s.WithEnv(SingleDocument, nil,
-		func(ctx context.Context, r *action.Env, args []string) (Output, error) {
+	revoke := s.NewCommand("revoke ID", exactlyOne("ID"), s.WithEnv(singleDocument, nil,
+		func(ctx context.Context, r *action.Env, args []string) (commandOutput, error) {
 			rec, err := tokens.Revoke(ctx, r, args[0])
-			return NewOutput(rec, func(w io.Writer) { printer.WriteRevokedToken(w, rec) }).OrError(err)
+			return newOutput(rec, func(w io.Writer) { printer.WriteRevokedToken(w, rec) }).OrError(err)
 		}))
 	return s.NewGroup("token", create, list, revoke)
 }

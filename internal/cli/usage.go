@@ -12,9 +12,9 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-// NoArgs rejects any argument. For an argument that looks like a bundle it
+// noArgs rejects any argument. For an argument that looks like a bundle it
 // suggests --bundle.
-func NoArgs(cmd *cobra.Command, args []string) error {
+func noArgs(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
@@ -31,20 +31,20 @@ type suggestionError struct {
 	suggestion string
 }
 
-// ExactlyOne requires one argument; what is its name in the usage line, such
+// exactlyOne requires one argument; what is its name in the usage line, such
 // as BUNDLE.
-func ExactlyOne(what string) cobra.PositionalArgs {
+func exactlyOne(what string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) > 1 {
 			return fmt.Errorf("unexpected argument %q", args[1])
 		}
-		return AtLeastOne(what)(cmd, args)
+		return atLeastOne(what)(cmd, args)
 	}
 }
 
-// ExactlyTwo requires two arguments; what is their names in the usage line,
+// exactlyTwo requires two arguments; what is their names in the usage line,
 // such as "OLD and NEW".
-func ExactlyTwo(what string) cobra.PositionalArgs {
+func exactlyTwo(what string) cobra.PositionalArgs {
 	return func(_ *cobra.Command, args []string) error {
 		switch {
 		case len(args) < 2:
@@ -56,8 +56,8 @@ func ExactlyTwo(what string) cobra.PositionalArgs {
 	}
 }
 
-// AtLeastOne requires one argument or more; what is its name in the usage line.
-func AtLeastOne(what string) cobra.PositionalArgs {
+// atLeastOne requires one argument or more; what is its name in the usage line.
+func atLeastOne(what string) cobra.PositionalArgs {
 	return func(_ *cobra.Command, args []string) error {
 		if len(args) == 0 {
 			return errors.New("missing argument " + what)
@@ -66,8 +66,8 @@ func AtLeastOne(what string) cobra.PositionalArgs {
 	}
 }
 
-// AtMostOne allows one argument or none.
-func AtMostOne(_ *cobra.Command, args []string) error {
+// atMostOne allows one argument or none.
+func atMostOne(_ *cobra.Command, args []string) error {
 	if len(args) > 1 {
 		return fmt.Errorf("unexpected argument %q", args[1])
 	}
@@ -101,8 +101,8 @@ func flagsError(names []string, state string) error {
 	return fmt.Errorf("flags --%s are %s", strings.Join(names, " and --"), state)
 }
 
-// RequireFlags returns args with an additional check: flags must be set.
-func RequireFlags(args cobra.PositionalArgs, flags ...string) cobra.PositionalArgs {
+// requireFlags returns args with an additional check: flags must be set.
+func requireFlags(args cobra.PositionalArgs, flags ...string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, given []string) error {
 		var missing []string
 		for _, name := range flags {
@@ -126,7 +126,7 @@ func rejectUnknownCommand(cmd *cobra.Command, args []string) error {
 	if word := commandSynonyms()[args[0]]; word != "" && !cmd.HasParent() {
 		return &unknownError{kind: "command", name: args[0], suggestion: word}
 	}
-	return NewUnknownError("command", args[0], subcommandNames(cmd))
+	return newUnknownError("command", args[0], subcommandNames(cmd))
 }
 
 // commandSynonyms returns the commands for words that other tools use for the
@@ -137,10 +137,10 @@ func commandSynonyms() map[string]string {
 		"leave": "plinth reset node", "init": "plinth install", "up": "plinth install", "check": "plinth preflight", "validate": "plinth lint", "password": "plinth console reset-password"}
 }
 
-// NewUnknownError returns an error that name is not one of words, with the
+// newUnknownError returns an error that name is not one of words, with the
 // nearest of them as a suggestion. what says what the words are, such as "shell".
-func NewUnknownError(what, name string, words []string) error {
-	return &unknownError{kind: what, name: name, suggestion: NearestWord(name, words)}
+func newUnknownError(what, name string, words []string) error {
+	return &unknownError{kind: what, name: name, suggestion: nearestWord(name, words)}
 }
 
 // unknownError is the error for an unknown command, flag or argument.
@@ -161,7 +161,7 @@ func usageError(cmd *cobra.Command, err error) error {
 		if flag.GetSpecifiedShortnames() != "" {
 			dashes = "-"
 		}
-		near := NearestWord(flag.GetSpecifiedName(), flagNames(cmd))
+		near := nearestWord(flag.GetSpecifiedName(), flagNames(cmd))
 		if near != "" {
 			near = "--" + near
 		}

@@ -13,23 +13,23 @@ import (
 	"github.com/plinthdev/plinth/internal/ui"
 )
 
-// VerbFunc runs one verb of the application.
-type VerbFunc func(ctx context.Context, r *action.Env, args []string) (Output, error)
+// verbFunc runs one verb of the application.
+type verbFunc func(ctx context.Context, r *action.Env, args []string) (commandOutput, error)
 
 // What -o json prints for a verb: one document, or its events and then the
 // document.
 const (
-	SingleDocument = false
-	EventStream    = true
+	singleDocument = false
+	eventStream    = true
 )
 
-// WithEnv returns an Action that calls do with the environment of the
+// WithEnv returns an actionFunc that calls do with the environment of the
 // application and shows progress until do returns. yes is the value of --yes,
 // nil for a command without that flag.
-func (s *Runner) WithEnv(events bool, yes *bool, do VerbFunc) Action {
-	return func(ctx context.Context, args []string) (Output, error) {
+func (s *runner) WithEnv(events bool, yes *bool, do verbFunc) actionFunc {
+	return func(ctx context.Context, args []string) (commandOutput, error) {
 		if s.dataDir != "" && !filepath.IsAbs(s.dataDir) {
-			return Output{}, problem.New(problem.ExitUsage, "use the data directory "+s.dataDir, errors.New("it is not an absolute path"), "give --data-dir an absolute path, such as /var/lib/plinth")
+			return commandOutput{}, problem.New(problem.ExitUsage, "use the data directory "+s.dataDir, errors.New("it is not an absolute path"), "give --data-dir an absolute path, such as /var/lib/plinth")
 		}
 		mode := ui.ChooseMode(ui.ModeEnv{TTY: isTerminal(s.Err), Progress: string(s.progressMode), NoColor: s.noColor, Verbose: s.verbose,
 			Events: events && s.outputFormat == formatJSON, Environ: s.Environ})
@@ -38,9 +38,9 @@ func (s *Runner) WithEnv(events bool, yes *bool, do VerbFunc) Action {
 			progress.Note("Stopping after the current step. Press Ctrl-C again to quit immediately.")
 		})
 		defer stopNote()
-		points, err := faulttest.ArmFromEnviron(s.Environ, NearestWord, progress.Note)
+		points, err := faulttest.ArmFromEnviron(s.Environ, nearestWord, progress.Note)
 		if err != nil {
-			return Output{}, err
+			return commandOutput{}, err
 		}
 		r := action.New(action.GlobalOptions{
 			DataDir: s.dataDir, LogFile: s.logFile, Version: s.BuildInfo().Version,
@@ -57,7 +57,7 @@ func (s *Runner) WithEnv(events bool, yes *bool, do VerbFunc) Action {
 
 // confirmChange asks question on the terminal unless --yes was given. It
 // returns nil if the user agrees.
-func (s *Runner) confirmChange(ctx context.Context, question string, yes *bool) error {
+func (s *runner) confirmChange(ctx context.Context, question string, yes *bool) error {
 	if yes != nil && *yes {
 		return nil
 	}
@@ -71,7 +71,7 @@ func (s *Runner) confirmChange(ctx context.Context, question string, yes *bool) 
 
 // confirmTyped asks the user to type word. It returns nil if the user does.
 // instead names the flags that answer the question without a terminal.
-func (s *Runner) confirmTyped(ctx context.Context, question, word, instead string) error {
+func (s *runner) confirmTyped(ctx context.Context, question, word, instead string) error {
 	ask := ui.Prompt{In: s.In, Out: s.Err, TTY: isTerminal(s.In) && isTerminal(s.Err), Question: question, Flag: instead, RequiredWord: word}
 	agreed, err := ask.Confirm(ctx)
 	if err == nil && !agreed {
@@ -82,7 +82,7 @@ func (s *Runner) confirmTyped(ctx context.Context, question, word, instead strin
 
 // NewProgress returns functions that report bytes as the only step of a verb.
 // The step starts with the first call of progress; end reports its outcome.
-func (s *Runner) NewProgress(events func(step.Event), verb, title string) (progress func(done, total int64), end func(error)) {
+func (s *runner) NewProgress(events func(step.Event), verb, title string) (progress func(done, total int64), end func(error)) {
 	report := func(state step.EventState, done, total int64) {
 		events(step.Event{V: 1, Time: s.Now().UTC(), Verb: verb, Step: "bundle", Title: title, State: state, Bytes: done, Total: total})
 	}
@@ -106,7 +106,7 @@ func (s *Runner) NewProgress(events func(step.Event), verb, title string) (progr
 }
 
 // CommandLineWithout returns the command line without a flag, quoted for a shell.
-func (s *Runner) CommandLineWithout(without string) string {
+func (s *runner) CommandLineWithout(without string) string {
 	line := "plinth"
 	for _, a := range s.args {
 		if a != without {

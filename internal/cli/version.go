@@ -10,9 +10,9 @@ import (
 )
 
 func (s commandSet) versionCommand() *cobra.Command {
-	return s.NewCommand("version", NoArgs, func(context.Context, []string) (Output, error) {
+	return s.NewCommand("version", noArgs, func(context.Context, []string) (commandOutput, error) {
 		b := s.BuildInfo()
-		return NewOutput(b, b.WriteText), nil
+		return newOutput(b, b.WriteText), nil
 	})
 }
 
@@ -23,13 +23,13 @@ func (s commandSet) completionCommand() *cobra.Command {
 		"zsh":  func(w io.Writer) error { return root.GenZshCompletion(w) },
 		"fish": func(w io.Writer) error { return root.GenFishCompletion(w, true) },
 	}
-	cmd := s.NewCommand("completion bash|zsh|fish", ExactlyOne("SHELL: bash, zsh or fish"), nil)
+	cmd := s.NewCommand("completion bash|zsh|fish", exactlyOne("SHELL: bash, zsh or fish"), nil)
 	cmd.ValidArgs = []string{"bash", "zsh", "fish"}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		root = cmd.Root()
 		generate, ok := scripts[args[0]]
 		if !ok {
-			return NewUnknownError("shell", args[0], cmd.ValidArgs)
+			return newUnknownError("shell", args[0], cmd.ValidArgs)
 		}
 		s.Parsed = true
 		if err := generate(s.Out); err != nil {

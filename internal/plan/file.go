@@ -10,7 +10,7 @@ import (
 )
 
 // fileStep returns the step id that writes the file f of the bundle to its path on the host.
-func FileStep(h host.Host, id, title string, f node.Artifact) step.Step {
+func fileStep(h host.Host, id, title string, f node.Artifact) step.Step {
 	return step.Step{ID: id, Title: title, Affects: []string{f.Path},
 		Check: func(ctx context.Context) (step.State, error) { return stateFromReason(f.Check(ctx, h)) },
 		Apply: func(_ context.Context, report step.Report) error { return withProgress(f, report).Apply(h) },

@@ -54,7 +54,7 @@ func Install(c Cluster) []step.Step {
 	steps := []step.Step{
 		c.recordHostState(),
 		c.createDataDir(),
-		c.BundleCache.StoreStep(c.Host),
+		c.BundleCache.storeStep(c.Host),
 		c.prepareKernel(),
 		c.placeFile("k0s-binary", "Put k0s in place", c.K0sFile),
 		c.writeK0sConfig(),
@@ -117,7 +117,7 @@ func (c Cluster) prepareKernel() step.Step {
 }
 
 func (c Cluster) placeFile(id, title string, f node.Artifact) step.Step {
-	return FileStep(c.Host, id, title, f)
+	return fileStep(c.Host, id, title, f)
 }
 
 func (c Cluster) writeK0sConfig() step.Step {

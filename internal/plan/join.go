@@ -7,11 +7,11 @@ import (
 // Join returns the steps that make a host a node of an existing cluster. access is nil for a
 // controller.
 func Join(c Cluster, admitter Admitter, access *APIAccess) []step.Step {
-	token := JoinToken{Host: c.Host, K0s: c.K0s, Admitter: admitter, Now: c.Now}
+	token := joinToken{Host: c.Host, K0s: c.K0s, Admitter: admitter, Now: c.Now}
 	steps := []step.Step{
 		c.recordHostState(),
 		c.createDataDir(),
-		c.BundleCache.StoreStep(c.Host),
+		c.BundleCache.storeStep(c.Host),
 		c.prepareKernel(),
 		c.placeFile("k0s-binary", "Put k0s in place", c.K0sFile),
 	}
@@ -20,16 +20,16 @@ func Join(c Cluster, admitter Admitter, access *APIAccess) []step.Step {
 		steps = append(steps, c.placeFile("kots-binary", "Put the kots CLI in place", c.KotsFile))
 	}
 	steps = append(steps, c.writeK0sConfig())
-	steps = append(steps, access.Steps()...)
+	steps = append(steps, access.seedSteps()...)
 	steps = append(steps, c.agentSteps()...) // on a worker k0s reaches the API server through the agent
 	steps = append(steps,
-		token.RequestStep(), // after the steps that download files, because the k0s token is short-lived
+		token.requestStep(), // after the steps that download files, because the k0s token is short-lived
 		c.registerK0s(),
 		c.startK0s(),
 		c.importImages("images-boot", "Import the images the node boots with", c.Images.Boot),
 		c.waitNodeReady(),
 		c.importImages("images-rest", "Import the images of the add-ons", c.Images.Rest),
-		token.RemoveStep(),
+		token.removeTokenStep(),
 	)
 	if hasConsole && c.Console.Namespace != "" {
 		steps = append(steps, c.enableConsoleHA())
@@ -42,5 +42,5 @@ func (c Cluster) agentSteps() []step.Step {
 	if c.AgentFile.Path == "" {
 		return nil
 	}
-	return []step.Step{c.placeFile("agent-binary", "Put Plinth's agent in place", c.AgentFile), AgentStep(c.Host, c.AgentFile.Path, c.DataDir)}
+	return []step.Step{c.placeFile("agent-binary", "Put Plinth's agent in place", c.AgentFile), agentStep(c.Host, c.AgentFile.Path, c.DataDir)}
 }

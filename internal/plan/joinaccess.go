@@ -30,8 +30,8 @@ type APIAccess struct {
 	Seed      func() error           // configures the first controllers of the node's load balancer
 }
 
-// Steps returns the step that stores the addresses of the controllers, or nil if w is nil, for a controller.
-func (w *APIAccess) Steps() []step.Step {
+// seedSteps returns the step that stores the addresses of the controllers, or nil if w is nil, for a controller.
+func (w *APIAccess) seedSteps() []step.Step {
 	if w == nil {
 		return nil
 	}
@@ -44,7 +44,7 @@ func (w *APIAccess) Steps() []step.Step {
 }
 
 // joinToken creates the steps that request and remove the join token of k0s.
-type JoinToken struct {
+type joinToken struct {
 	Host     host.Host
 	K0s      k0s.Service
 	Admitter Admitter
@@ -58,7 +58,7 @@ const maxTokenAge = 10 * time.Minute
 // requestStep returns the step that requests admission to the cluster. A host that has already joined
 // does not need a token. A controller that has not joined requests one in each run, because the admission
 // also removes the etcd member of an earlier attempt that died.
-func (a JoinToken) RequestStep() step.Step {
+func (a joinToken) requestStep() step.Step {
 	requested := false
 	return step.Step{ID: "request-join", Title: "Ask the cluster to be let in", Affects: []string{k0s.TokenPath, k0s.RegistryDir, k0s.EtcdMemberDir},
 		Check: func(context.Context) (step.State, error) {
@@ -100,7 +100,7 @@ func (a JoinToken) RequestStep() step.Step {
 
 // removeTokenStep returns the step that removes the token after the host has joined. k0s does not read
 // it again.
-func (a JoinToken) RemoveStep() step.Step {
+func (a joinToken) removeTokenStep() step.Step {
 	return step.Step{ID: "forget-token", Title: "Forget the token", Affects: []string{k0s.TokenPath},
 		Check: func(context.Context) (step.State, error) {
 			if _, err := a.Host.Lstat(k0s.TokenPath); errors.Is(err, fs.ErrNotExist) {
@@ -120,7 +120,7 @@ type BundleCache struct {
 
 // storeStep returns the step that stores the bundle's documents. Together with the images and programs that
 // the node has anyway, they are everything that another host needs to join.
-func (k BundleCache) StoreStep(h host.Host) step.Step {
+func (k BundleCache) storeStep(h host.Host) step.Step {
 	paths := slices.Sorted(maps.Keys(k.Files))
 	return step.Step{ID: "keep-bundle", Title: "Keep the bundle's index", Affects: []string{k.Dir},
 		Check: func(context.Context) (step.State, error) {
@@ -147,7 +147,7 @@ func (k BundleCache) StoreStep(h host.Host) step.Step {
 }
 
 // agentStep returns the step that starts Plinth's agent from binary.
-func AgentStep(h host.Host, binary, dataDir string) step.Step {
+func agentStep(h host.Host, binary, dataDir string) step.Step {
 	unit := node.NewAgentService(h, binary, dataDir)
 	return step.Step{ID: "agent", Title: "Start Plinth's agent", Affects: []string{unit.UnitPath(), node.AgentUnit},
 		Check: func(ctx context.Context) (step.State, error) {

@@ -32,10 +32,10 @@ func TestJoinToken_RequestsInEachRunOnlyOnControllerThatHasNotJoined(t *testing.
 		t.Run(tt.name, func(t *testing.T) {
 			h := hosttest.New(t).Host()
 			admitter := &countingAdmitter{}
-			token := JoinToken{Host: h, K0s: k0s.Service{Host: h, Worker: tt.worker, JoinsCluster: true}, Admitter: admitter, Now: time.Now}
+			token := joinToken{Host: h, K0s: k0s.Service{Host: h, Worker: tt.worker, JoinsCluster: true}, Admitter: admitter, Now: time.Now}
 			run := func() {
 				t.Helper()
-				if _, err := (step.Runner{Verb: "join", Now: time.Now}).Run(t.Context(), []step.Step{token.RequestStep()}); err != nil {
+				if _, err := (step.Runner{Verb: "join", Now: time.Now}).Run(t.Context(), []step.Step{token.requestStep()}); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -27,8 +27,8 @@ type Bench struct {
 	TrackCPUWait func() (total func() time.Duration, done func())
 }
 
-// LocalBench returns the Bench of the machine that this process runs on.
-func LocalBench() Bench {
+// localBench returns the Bench of the machine that this process runs on.
+func localBench() Bench {
 	return Bench{Now: time.Now, OpenFile: openBenchFile, TrackCPUWait: trackCPUWait}
 }
 

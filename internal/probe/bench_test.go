@@ -130,7 +130,7 @@ func TestBench_ReturnsDiskErrors(t *testing.T) {
 // TestLocalBench_MeasuresThisMachine runs the benchmarks on this machine:
 // nothing is left behind, nothing takes long.
 func TestLocalBench_MeasuresThisMachine(t *testing.T) {
-	dir, b := t.TempDir(), LocalBench()
+	dir, b := t.TempDir(), localBench()
 	start := time.Now()
 	sync, err := b.MeasureFsync(t.Context(), dir)
 	if err != nil || sync.P50 <= 0 || sync.P99 < sync.P50 || sync.P999 < sync.P99 {

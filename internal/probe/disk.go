@@ -18,8 +18,8 @@ func (pr prober) gatherDisk(p string) partResult {
 	if d.Exists, err = pr.nearestExisting(p); err != nil {
 		return newPartResult(fact, err, nil)
 	}
-	mounts := ParseMounts(pr.files.ReadBytes("/proc/self/mountinfo"))
-	m, ok := FindMount(mounts, d.Exists)
+	mounts := parseMounts(pr.files.ReadBytes("/proc/self/mountinfo"))
+	m, ok := findMount(mounts, d.Exists)
 	if !ok {
 		return newPartResult(fact, fmt.Errorf("/proc/self/mountinfo lists no mount point above %s", d.Exists), nil)
 	}
@@ -43,7 +43,7 @@ func (pr prober) nearestExisting(p string) (string, error) {
 		if err == nil {
 			return real, nil
 		}
-		if !IsMissing(err) || p == "/" {
+		if !isMissing(err) || p == "/" {
 			return "", err
 		}
 	}

@@ -46,10 +46,10 @@ func knownSigns() []traceSign {
 	}
 }
 
-// FindTraces returns the traces on a host. dataDirs are possible data
+// findTraces returns the traces on a host. dataDirs are possible data
 // directories of k0s: one that is not empty is a trace. Paths that cannot be
 // read are returned as unknown.
-func FindTraces(f Files, dataDirs []string, links []facts.Interface) (traces []facts.Trace, unknown []facts.Unknown) {
+func findTraces(f Files, dataDirs []string, links []facts.Interface) (traces []facts.Trace, unknown []facts.Unknown) {
 	all := knownSigns()
 	for _, dir := range dataDirs {
 		if !slices.ContainsFunc(all, func(s traceSign) bool { return s.path == dir }) {
@@ -72,7 +72,7 @@ func FindTraces(f Files, dataDirs []string, links []facts.Interface) (traces []f
 // isPresent reports whether p is a file, or a directory that is not empty.
 func isPresent(f Files, p string) (bool, error) {
 	info, err := f.Lstat(p)
-	if IsMissing(err) {
+	if isMissing(err) {
 		return false, nil
 	}
 	if err != nil || !info.IsDir() {
@@ -125,7 +125,7 @@ func findClusterLinks(links []facts.Interface) []facts.Trace {
 func findPodMounts(f Files) []facts.Trace {
 	below := []string{"/var/lib/kubelet/", "/var/lib/k0s/", "/run/k0s/", "/run/containerd/", "/run/netns/cni-", "/var/lib/rancher/"}
 	var all []facts.Trace
-	for _, m := range ParseMounts(f.ReadBytes("/proc/self/mountinfo")) {
+	for _, m := range parseMounts(f.ReadBytes("/proc/self/mountinfo")) {
 		if slices.ContainsFunc(below, func(dir string) bool { return strings.HasPrefix(m.Point, dir) }) {
 			all = append(all, facts.Trace{Software: facts.Kubelet, Kind: "mount", Path: m.Point, Detail: m.FSType})
 		}

@@ -19,9 +19,9 @@ type FileReader interface {
 // Files reads the files of one host.
 type Files struct{ FileReader }
 
-// ParseFile reads the file at path, which must exist, and returns what parse
+// parseFile reads the file at path, which must exist, and returns what parse
 // makes of it. Errors of parse are prefixed with the path.
-func ParseFile[T any](f Files, path string, parse func([]byte) (T, error)) (T, error) {
+func parseFile[T any](f Files, path string, parse func([]byte) (T, error)) (T, error) {
 	text, err := f.ReadFile(path)
 	if err != nil {
 		var none T
@@ -54,5 +54,5 @@ func (f Files) Exists(path string) bool {
 	return err == nil
 }
 
-// IsMissing reports whether err means that a file does not exist.
-func IsMissing(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) }
+// isMissing reports whether err means that a file does not exist.
+func isMissing(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) }

@@ -17,9 +17,9 @@ import (
 )
 
 func (pr prober) gatherOS(context.Context) partResult {
-	os, err := ParseFile(pr.files, "/etc/os-release", ParseOSRelease)
-	if IsMissing(err) {
-		os, err = ParseFile(pr.files, "/usr/lib/os-release", ParseOSRelease)
+	os, err := parseFile(pr.files, "/etc/os-release", parseOSRelease)
+	if isMissing(err) {
+		os, err = parseFile(pr.files, "/usr/lib/os-release", parseOSRelease)
 	}
 	os.Arch = pr.system.Arch
 	note := func(f *facts.Facts) { f.OS = os }
@@ -29,18 +29,18 @@ func (pr prober) gatherOS(context.Context) partResult {
 }
 
 func (pr prober) gatherCPU(context.Context) partResult {
-	cpu, err := ParseFile(pr.files, "/proc/cpuinfo", ParseCPUInfo)
+	cpu, err := parseFile(pr.files, "/proc/cpuinfo", parseCPUInfo)
 	return newPartResult(facts.FactCPU, err, func(f *facts.Facts) { f.CPU = cpu })
 }
 
 func (pr prober) gatherMemory(context.Context) partResult {
-	mem, err := ParseFile(pr.files, "/proc/meminfo", ParseMemInfo)
+	mem, err := parseFile(pr.files, "/proc/meminfo", parseMemInfo)
 	if err != nil {
 		return newPartResult(facts.FactMemory, err, nil)
 	}
 	// A kernel without swap support does not have this file.
 	if text, err := pr.machine.ReadFile("/proc/swaps"); err == nil {
-		mem.SwapOn = ParseSwaps(text)
+		mem.SwapOn = parseSwaps(text)
 	}
 	for _, s := range mem.SwapOn {
 		mem.Swap += s.Size
@@ -50,35 +50,35 @@ func (pr prober) gatherMemory(context.Context) partResult {
 
 func (pr prober) gatherMachineID(context.Context) partResult {
 	text, err := pr.machine.ReadFile("/etc/machine-id")
-	if IsMissing(err) {
+	if isMissing(err) {
 		err = nil // an empty machine ID is a fact, not an unknown
 	}
 	return newPartResult(facts.FactMachineID, err, func(f *facts.Facts) { f.MachineID = strings.TrimSpace(string(text)) })
 }
 
 func (pr prober) gatherPrivilege(context.Context) partResult {
-	p, err := ParseFile(pr.files, "/proc/self/status", ParseProcStatus)
+	p, err := parseFile(pr.files, "/proc/self/status", parseProcStatus)
 	return newPartResult(facts.FactPrivilege, err, func(f *facts.Facts) { f.Privilege = p })
 }
 
 func (pr prober) gatherSecurity(context.Context) partResult {
-	s, err := ReadSecurity(pr.files)
+	s, err := readSecurity(pr.files)
 	return newPartResult(facts.FactSecurity, err, func(f *facts.Facts) { f.Security = s })
 }
 
 func (pr prober) gatherSettings(context.Context) partResult {
-	s, err := ReadKernelSettings(pr.files, pr.req.Sysctls)
+	s, err := readKernelSettings(pr.files, pr.req.Sysctls)
 	return newPartResult(facts.FactSettings, err, func(f *facts.Facts) { f.Settings = s })
 }
 
 func (pr prober) gatherProxies(context.Context) partResult {
-	all := ReadProxies(pr.files)
+	all := readProxies(pr.files)
 	return newPartResult(facts.FactProxies, nil, func(f *facts.Facts) { f.Proxies = all })
 }
 
 func (pr prober) gatherClock(context.Context) partResult {
 	c := facts.Clock{Now: pr.system.Now().UTC(), Source: pr.files.ReadText("/sys/devices/system/clocksource/clocksource0/current_clocksource")}
-	c.Zone = ReadTimeZone(pr.files, pr.system.Readlink)
+	c.Zone = readTimeZone(pr.files, pr.system.Readlink)
 	seconds, err := strconv.ParseInt(pr.files.ReadText("/sys/class/rtc/rtc0/since_epoch"), 10, 64)
 	if err == nil && !strings.Contains(pr.files.ReadText("/etc/adjtime"), "LOCAL") { // a hardware clock in local time cannot be compared (hwclock(8))
 		c.RTC = time.Unix(seconds, 0).UTC()
@@ -111,12 +111,12 @@ func (pr prober) gatherCommands(context.Context) partResult {
 // is mounted: a runtime cannot use a controller that the kernel has but that is
 // not mounted.
 func (pr prober) gatherCgroup(context.Context) partResult {
-	mounts, err := ParseFile(pr.files, "/proc/self/mountinfo", func(b []byte) ([]Mount, error) { return ParseMounts(b), nil })
+	mounts, err := parseFile(pr.files, "/proc/self/mountinfo", func(b []byte) ([]Mount, error) { return parseMounts(b), nil })
 	if err != nil {
 		return newPartResult(facts.FactCgroup, err, nil)
 	}
 	var c facts.Cgroup
-	enabled, unified := ParseCgroupControllers(pr.files.ReadBytes("/proc/cgroups")), ""
+	enabled, unified := parseCgroupControllers(pr.files.ReadBytes("/proc/cgroups")), ""
 	usable := map[string]bool{}
 	for _, m := range mounts {
 		switch {
@@ -159,7 +159,7 @@ func (pr prober) gatherKernel(context.Context) partResult {
 			break
 		}
 	}
-	k := facts.Kernel{Release: release, Features: DetectKernelFeatures(e, pr.req.Modules...)}
+	k := facts.Kernel{Release: release, Features: detectKernelFeatures(e, pr.req.Modules...)}
 	return newPartResult(facts.FactKernel, nil, func(f *facts.Facts) { f.Kernel = k })
 }
 

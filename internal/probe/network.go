@@ -27,11 +27,11 @@ func (pr prober) gatherNetwork(ctx context.Context) partResult {
 		return newPartResult(facts.FactNetwork, err, nil)
 	}
 	// A kernel without IPv6 does not have this file.
-	n.Routes = append(ParseIPv4Routes(four), ParseIPv6Routes(pr.files.ReadBytes("/proc/net/ipv6_route"))...)
-	n.Nameservers = ParseNameservers(pr.files.ReadBytes("/etc/resolv.conf"))
-	n.Search = ParseSearchDomains(pr.files.ReadBytes("/etc/resolv.conf"))
+	n.Routes = append(parseIPv4Routes(four), parseIPv6Routes(pr.files.ReadBytes("/proc/net/ipv6_route"))...)
+	n.Nameservers = parseNameservers(pr.files.ReadBytes("/etc/resolv.conf"))
+	n.Search = parseSearchDomains(pr.files.ReadBytes("/etc/resolv.conf"))
 	for _, table := range []string{"tcp", "tcp6"} {
-		for _, s := range ParseSockets(pr.files.ReadBytes("/proc/net/" + table)) {
+		for _, s := range parseSockets(pr.files.ReadBytes("/proc/net/" + table)) {
 			n.Listening = append(n.Listening, s.Port)
 		}
 	}
@@ -84,7 +84,7 @@ func (pr prober) resolveName(ctx context.Context, name string) partResult {
 	case errors.As(err, &dns) && dns.IsNotFound:
 		got.Error = "no such name"
 	case errors.As(err, &dns) && dns.Server != "":
-		got.Error = "name server " + dns.Server + ": " + ErrnoName(err)
+		got.Error = "name server " + dns.Server + ": " + errnoName(err)
 	default:
 		got.Error = err.Error()
 	}
@@ -146,7 +146,7 @@ func (pr prober) dialAddress(ctx context.Context, address string) partResult {
 	case err == nil:
 	case ctx.Err() != nil:
 		d.Status = "connection-timeout"
-	case ErrnoName(err) == "ECONNREFUSED":
+	case errnoName(err) == "ECONNREFUSED":
 		d.Status = "connection-refused"
 	default:
 		d.Status = "error"
@@ -156,6 +156,6 @@ func (pr prober) dialAddress(ctx context.Context, address string) partResult {
 
 // gatherPorts tries to bind all requested ports.
 func (pr prober) gatherPorts(ctx context.Context) partResult {
-	all, unknown := BindPorts(ctx, pr.machine, pr.system, pr.req.Ports)
+	all, unknown := bindPorts(ctx, pr.machine, pr.system, pr.req.Ports)
 	return partResult{unknown: unknown, record: func(f *facts.Facts) { f.Ports = all }}
 }

@@ -21,5 +21,5 @@ func (pr prober) gatherPackages(ctx context.Context) partResult {
 	if errors.As(err, &failed) && failed.Code > 0 {
 		err = nil
 	}
-	return newPartResult(facts.FactPackages, err, func(f *facts.Facts) { f.Packages = ParsePackages(out) })
+	return newPartResult(facts.FactPackages, err, func(f *facts.Facts) { f.Packages = parsePackages(out) })
 }

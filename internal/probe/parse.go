@@ -22,9 +22,9 @@ func fieldsByLine(text []byte) iter.Seq[[]string] {
 	}
 }
 
-// ParseOSRelease parses os-release(5). Arch remains empty: the file does not
+// parseOSRelease parses os-release(5). Arch remains empty: the file does not
 // contain it.
-func ParseOSRelease(text []byte) (facts.OS, error) {
+func parseOSRelease(text []byte) (facts.OS, error) {
 	var os facts.OS
 	field := map[string]*string{"ID": &os.ID, "ID_LIKE": &os.Like, "VERSION_ID": &os.Version, "PRETTY_NAME": &os.Name}
 	for line := range bytes.Lines(text) {
@@ -39,8 +39,8 @@ func ParseOSRelease(text []byte) (facts.OS, error) {
 	return os, nil
 }
 
-// ParseCPUInfo parses /proc/cpuinfo.
-func ParseCPUInfo(text []byte) (facts.CPU, error) {
+// parseCPUInfo parses /proc/cpuinfo.
+func parseCPUInfo(text []byte) (facts.CPU, error) {
 	var cpu facts.CPU
 	for line := range bytes.Lines(text) {
 		key, value, _ := strings.Cut(string(line), ":")
@@ -86,8 +86,8 @@ func psABILevel(flags []string) int {
 	return len(steps)
 }
 
-// ParseMemInfo returns Total and Available from /proc/meminfo.
-func ParseMemInfo(text []byte) (facts.Memory, error) {
+// parseMemInfo returns Total and Available from /proc/meminfo.
+func parseMemInfo(text []byte) (facts.Memory, error) {
 	var m facts.Memory
 	field := map[string]*uint64{"MemTotal:": &m.Total, "MemAvailable:": &m.Available}
 	for f := range fieldsByLine(text) {
@@ -101,8 +101,8 @@ func ParseMemInfo(text []byte) (facts.Memory, error) {
 	return m, nil
 }
 
-// ParseSwaps returns the swap areas in /proc/swaps.
-func ParseSwaps(text []byte) []facts.Swap {
+// parseSwaps returns the swap areas in /proc/swaps.
+func parseSwaps(text []byte) []facts.Swap {
 	var all []facts.Swap
 	for f := range fieldsByLine(text) {
 		if len(f) >= 3 && f[0] != "Filename" {
@@ -130,9 +130,9 @@ const capabilityNames = "chown dac_override dac_read_search fowner fsetid kill s
 	"sys_pacct sys_admin sys_boot sys_nice sys_resource sys_time sys_tty_config mknod lease audit_write audit_control " +
 	"setfcap mac_override mac_admin syslog wake_alarm block_suspend audit_read"
 
-// ParseProcStatus returns the effective user ID and the missing effective
+// parseProcStatus returns the effective user ID and the missing effective
 // capabilities from /proc/PID/status.
-func ParseProcStatus(text []byte) (facts.Privilege, error) {
+func parseProcStatus(text []byte) (facts.Privilege, error) {
 	p := facts.Privilege{UID: -1}
 	for f := range fieldsByLine(text) {
 		if len(f) < 2 {
@@ -170,10 +170,10 @@ func parseNumber(s string) int {
 	return n
 }
 
-// ParseSystemctlShow parses the output of `systemctl show` for several units,
+// parseSystemctlShow parses the output of `systemctl show` for several units,
 // or for the manager itself: it returns one map of properties for each, in
 // order.
-func ParseSystemctlShow(text []byte) []map[string]string {
+func parseSystemctlShow(text []byte) []map[string]string {
 	var all []map[string]string
 	current := map[string]string{}
 	flush := func() {
@@ -194,9 +194,9 @@ func ParseSystemctlShow(text []byte) []map[string]string {
 	return all
 }
 
-// ParseCgroupService returns the name, without .service, of the systemd service
+// parseCgroupService returns the name, without .service, of the systemd service
 // that a process runs in, from its /proc/PID/cgroup; "" if it runs in none.
-func ParseCgroupService(text []byte) string {
+func parseCgroupService(text []byte) string {
 	for line := range bytes.Lines(text) {
 		parts := strings.Split(strings.TrimSpace(string(line)), "/")
 		for i := len(parts) - 1; i > 0; i-- {
@@ -208,9 +208,9 @@ func ParseCgroupService(text []byte) string {
 	return ""
 }
 
-// CountKubeRules returns how many lines of iptables-save Kubernetes wrote:
+// countKubeRules returns how many lines of iptables-save Kubernetes wrote:
 // chains and rules that contain KUBE-.
-func CountKubeRules(text []byte) int {
+func countKubeRules(text []byte) int {
 	n := 0
 	for line := range bytes.Lines(text) {
 		if bytes.Contains(line, []byte("KUBE-")) {
@@ -220,9 +220,9 @@ func CountKubeRules(text []byte) int {
 	return n
 }
 
-// ParsePackages parses lines of name, state and version, separated by tabs, and
+// parsePackages parses lines of name, state and version, separated by tabs, and
 // returns the packages in state "installed".
-func ParsePackages(out []byte) (all []facts.Package) {
+func parsePackages(out []byte) (all []facts.Package) {
 	for line := range strings.Lines(string(out)) {
 		w := strings.Split(strings.TrimSpace(line), "\t")
 		if len(w) == 3 && w[1] == "installed" && w[0] != "" {

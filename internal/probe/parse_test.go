@@ -42,7 +42,7 @@ const (
 		"table inet firewalld {\n\tchain x {\n\t\ttype filter hook input priority filter; policy drop;\n\t}\n}\ntable ip filter {\n\tchain INPUT {\n\t\ttype filter hook input priority 0; policy drop;\n\t}\n}\n"
 )
 
-func parseProxyText(text string) facts.Proxy { p, _ := ParseProxy([]byte(text)); return p }
+func parseProxyText(text string) facts.Proxy { p, _ := parseProxy([]byte(text)); return p }
 
 func TestParse_ReadsSystemTexts(t *testing.T) {
 	ok := func(v any, err error) any {
@@ -53,32 +53,32 @@ func TestParse_ReadsSystemTexts(t *testing.T) {
 		return v
 	}
 	for name, c := range map[string]struct{ got, want any }{
-		"os-release": {ok(ParseOSRelease([]byte(osRelease))), facts.OS{ID: "ubuntu", Like: "debian", Version: "24.04", Name: "Ubuntu 24.04.1 LTS"}},
-		"cpuinfo":    {ok(ParseCPUInfo([]byte(cpuInfo))), facts.CPU{Count: 2, Model: "Old One", Level: 1}},
-		"meminfo":    {ok(ParseMemInfo([]byte(memInfo))), facts.Memory{Total: 16090628 << 10, Available: 15090628 << 10}},
-		"swaps":      {ParseSwaps([]byte(swaps)), []facts.Swap{{Path: "/swap file.img", Size: 2097148 << 10}}},
-		"status":     {ok(ParseProcStatus([]byte(status))), facts.Privilege{UID: 0, Missing: []string{"sys_resource"}}},
-		"routes": {ParseIPv4Routes([]byte(routes4)), []facts.Route{
+		"os-release": {ok(parseOSRelease([]byte(osRelease))), facts.OS{ID: "ubuntu", Like: "debian", Version: "24.04", Name: "Ubuntu 24.04.1 LTS"}},
+		"cpuinfo":    {ok(parseCPUInfo([]byte(cpuInfo))), facts.CPU{Count: 2, Model: "Old One", Level: 1}},
+		"meminfo":    {ok(parseMemInfo([]byte(memInfo))), facts.Memory{Total: 16090628 << 10, Available: 15090628 << 10}},
+		"swaps":      {parseSwaps([]byte(swaps)), []facts.Swap{{Path: "/swap file.img", Size: 2097148 << 10}}},
+		"status":     {ok(parseProcStatus([]byte(status))), facts.Privilege{UID: 0, Missing: []string{"sys_resource"}}},
+		"routes": {parseIPv4Routes([]byte(routes4)), []facts.Route{
 			{Destination: netip.MustParsePrefix("0.0.0.0/0"), Gateway: netip.MustParseAddr("192.0.2.1"), Interface: "eth0"},
 			{Destination: netip.MustParsePrefix("192.0.2.0/24"), Interface: "eth0"}}},
-		"routes, IPv6": {ParseIPv6Routes([]byte(routes6)), []facts.Route{
+		"routes, IPv6": {parseIPv6Routes([]byte(routes6)), []facts.Route{
 			{Destination: netip.MustParsePrefix("fd00::/64"), Interface: "eth0"},
 			{Destination: netip.MustParsePrefix("::/0"), Gateway: netip.MustParseAddr("fd00::1"), Interface: "eth0"}}},
-		"sockets":             {ParseSockets([]byte(tcp)), []Socket{{Port: 6443, Inode: "4242"}}},
-		"resolv.conf":         {ParseNameservers([]byte(resolv)), []netip.Addr{netip.MustParseAddr("192.0.2.53"), netip.MustParseAddr("fe80::1%eth0")}},
-		"systemctl":           {len(ParseSystemctlShow([]byte(units))), 2},
-		"systemctl, 2":        {ParseSystemctlShow([]byte(units))[1]["FragmentPath"], "/usr/lib/systemd/system/docker.service"},
-		"iptables":            {CountKubeRules([]byte(iptables)), 2},
-		"service, v1":         {ParseCgroupService([]byte(cgroupV1)), "nginx"},
-		"service, v2":         {ParseCgroupService([]byte(cgroupV2)), "web"},
-		"chosen":              {SelectedOption("always [madvise] never"), "madvise"},
-		"not chosen":          {SelectedOption("none"), "none"},
+		"sockets":             {parseSockets([]byte(tcp)), []Socket{{Port: 6443, Inode: "4242"}}},
+		"resolv.conf":         {parseNameservers([]byte(resolv)), []netip.Addr{netip.MustParseAddr("192.0.2.53"), netip.MustParseAddr("fe80::1%eth0")}},
+		"systemctl":           {len(parseSystemctlShow([]byte(units))), 2},
+		"systemctl, 2":        {parseSystemctlShow([]byte(units))[1]["FragmentPath"], "/usr/lib/systemd/system/docker.service"},
+		"iptables":            {countKubeRules([]byte(iptables)), 2},
+		"service, v1":         {parseCgroupService([]byte(cgroupV1)), "nginx"},
+		"service, v2":         {parseCgroupService([]byte(cgroupV2)), "web"},
+		"chosen":              {selectedOption("always [madvise] never"), "madvise"},
+		"not chosen":          {selectedOption("none"), "none"},
 		"systemd.conf":        {parseProxyText("DefaultEnvironment=\"HTTP_PROXY=http://p:1\" 'NO_PROXY=a b,c'\n"), facts.Proxy{HTTP: "p:1", NoProxy: []string{"a", "b", "c"}}},
 		"no proxy":            {parseProxyText("NO_PROXY=a\nHTTP_PROXY=\n"), facts.Proxy{NoProxy: []string{"a"}}},
-		"iptables, rejecting": {ParseIptablesFilters([]byte(reject)), []facts.FilterChain{{Table: "iptables", Chain: "FORWARD", Hook: "forward", Policy: "drop"}, {Table: "iptables", Chain: "INPUT", Hook: "input", Policy: "reject"}}},
-		"nftables":            {ParseNftFilters([]byte(nft)), []facts.FilterChain{{Table: "inet filter", Chain: "input", Hook: "input", Policy: "drop"}}},
-		"no service":          {ParseCgroupService([]byte("0::/user.slice/user-1000.slice/user@1000.service/init.scope\n")), ""},
-		"cgroups":             {ParseCgroupControllers([]byte(proc)), map[string]bool{"cpuset": true}},
+		"iptables, rejecting": {parseIptablesFilters([]byte(reject)), []facts.FilterChain{{Table: "iptables", Chain: "FORWARD", Hook: "forward", Policy: "drop"}, {Table: "iptables", Chain: "INPUT", Hook: "input", Policy: "reject"}}},
+		"nftables":            {parseNftFilters([]byte(nft)), []facts.FilterChain{{Table: "inet filter", Chain: "input", Hook: "input", Policy: "drop"}}},
+		"no service":          {parseCgroupService([]byte("0::/user.slice/user-1000.slice/user@1000.service/init.scope\n")), ""},
+		"cgroups":             {parseCgroupControllers([]byte(proc)), map[string]bool{"cpuset": true}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if !reflect.DeepEqual(c.got, c.want) {
@@ -90,10 +90,10 @@ func TestParse_ReadsSystemTexts(t *testing.T) {
 
 func TestParse_RefusesTextWithoutRequiredEntry(t *testing.T) {
 	for name, read := range map[string]func([]byte) error{
-		"os-release": func(b []byte) error { _, err := ParseOSRelease(b); return err },
-		"cpuinfo":    func(b []byte) error { _, err := ParseCPUInfo(b); return err },
-		"meminfo":    func(b []byte) error { _, err := ParseMemInfo(b); return err },
-		"status":     func(b []byte) error { _, err := ParseProcStatus(b); return err },
+		"os-release": func(b []byte) error { _, err := parseOSRelease(b); return err },
+		"cpuinfo":    func(b []byte) error { _, err := parseCPUInfo(b); return err },
+		"meminfo":    func(b []byte) error { _, err := parseMemInfo(b); return err },
+		"status":     func(b []byte) error { _, err := parseProcStatus(b); return err },
 	} {
 		t.Run(name, func(t *testing.T) {
 			if read([]byte("nothing of that kind\n")) == nil {
@@ -121,17 +121,17 @@ func TestPsABILevel_FollowsPsABI(t *testing.T) {
 }
 
 func TestFindMount_ReturnsDeepestAndNewestMount(t *testing.T) {
-	mounts := ParseMounts([]byte(mountinfo))
+	mounts := parseMounts([]byte(mountinfo))
 	for p, want := range map[string]string{
 		"/etc": "/dev/vda", "/var/lib/k0s": "/dev/sda3", "/var/lib/my disk/x": "/dev/sda1", "/var/library": "/dev/vda", "/": "/dev/vda",
 	} {
 		t.Run(p, func(t *testing.T) {
-			if m, ok := FindMount(mounts, p); !ok || m.Device != want {
+			if m, ok := findMount(mounts, p); !ok || m.Device != want {
 				t.Errorf("%s lies on %q, want %q", p, m.Device, want)
 			}
 		})
 	}
-	if m, _ := FindMount(mounts, "/var/lib/my disk"); !slices.Contains(m.Options, "noexec") || !slices.Contains(m.Options, "attr2") {
+	if m, _ := findMount(mounts, "/var/lib/my disk"); !slices.Contains(m.Options, "noexec") || !slices.Contains(m.Options, "attr2") {
 		t.Errorf("options of mount and file system: %v", m.Options)
 	}
 }
@@ -157,7 +157,7 @@ func TestDetectKernelFeatures_UsesStrongestEvidence(t *testing.T) {
 		"a similar name":                        {KernelEvidence{Loaded: []byte("overlayx 1 0 - Live 0x0\n"), OnDisk: []byte{}, Exists: none}, "overlay", facts.Missing},
 	} {
 		t.Run(name, func(t *testing.T) {
-			k := facts.Kernel{Features: DetectKernelFeatures(c.e)}
+			k := facts.Kernel{Features: detectKernelFeatures(c.e)}
 			if got := k.Feature(c.feature); got.State != c.want || got.How == "" {
 				t.Errorf("%s: %+v, want %s", name, got, c.want)
 			}
@@ -172,69 +172,69 @@ func FuzzTexts(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		if os, err := ParseOSRelease(text); err == nil && os.ID == "" {
+		if os, err := parseOSRelease(text); err == nil && os.ID == "" {
 			t.Error("an OS without an ID")
 		}
-		if cpu, err := ParseCPUInfo(text); err == nil && (cpu.Count < 1 || cpu.Level < 0 || cpu.Level > 4) {
+		if cpu, err := parseCPUInfo(text); err == nil && (cpu.Count < 1 || cpu.Level < 0 || cpu.Level > 4) {
 			t.Errorf("%+v", cpu)
 		}
-		if mem, err := ParseMemInfo(text); err == nil && mem.Total == 0 {
+		if mem, err := parseMemInfo(text); err == nil && mem.Total == 0 {
 			t.Error("no memory")
 		}
-		if p, err := ParseProcStatus(text); err == nil && p.UID < 0 {
+		if p, err := parseProcStatus(text); err == nil && p.UID < 0 {
 			t.Errorf("%+v", p)
 		}
-		for _, m := range ParseMounts(text) {
-			if _, ok := FindMount([]Mount{m}, m.Point+"/x"); !ok && strings.HasPrefix(m.Point, "/") {
+		for _, m := range parseMounts(text) {
+			if _, ok := findMount([]Mount{m}, m.Point+"/x"); !ok && strings.HasPrefix(m.Point, "/") {
 				t.Errorf("no mount found below %q", m.Point)
 			}
 		}
-		for _, r := range append(ParseIPv4Routes(text), ParseIPv6Routes(text)...) {
+		for _, r := range append(parseIPv4Routes(text), parseIPv6Routes(text)...) {
 			if !r.Destination.IsValid() || r.Destination != r.Destination.Masked() {
 				t.Errorf("%+v", r)
 			}
 		}
-		for _, s := range ParseSockets(text) {
+		for _, s := range parseSockets(text) {
 			if s.Port < 0 || s.Port > 65535 {
 				t.Errorf("%+v", s)
 			}
 		}
-		for _, a := range ParseNameservers(text) {
+		for _, a := range parseNameservers(text) {
 			if !a.IsValid() {
 				t.Error("a name server without an address")
 			}
 		}
-		if p, ok := ParseProxy(text); ok && strings.Contains(p.HTTP+p.HTTPS, "@") {
+		if p, ok := parseProxy(text); ok && strings.Contains(p.HTTP+p.HTTPS, "@") {
 			t.Errorf("credentials: %+v", p)
 		}
-		for _, f := range append(ParseIptablesFilters(text), ParseNftFilters(text)...) {
+		for _, f := range append(parseIptablesFilters(text), parseNftFilters(text)...) {
 			if f.Chain == "" || f.Policy == "" {
 				t.Errorf("%+v", f)
 			}
 		}
-		if l, err := ParseLimits(text); err == nil && len(l) == 0 {
+		if l, err := parseLimits(text); err == nil && len(l) == 0 {
 			t.Error("no limits, and no error")
 		}
-		ParseSysctls(text)
-		SelectedOption(string(text))
-		ParseSecurePath(text)
-		ParseSearchDomains(text)
-		ParseSwaps(text)
-		ParseSystemctlShow(text)
-		ParseCgroupControllers(text)
-		if n := CountKubeRules(text); n > strings.Count(string(text), "KUBE-") {
+		parseSysctls(text)
+		selectedOption(string(text))
+		parseSecurePath(text)
+		parseSearchDomains(text)
+		parseSwaps(text)
+		parseSystemctlShow(text)
+		parseCgroupControllers(text)
+		if n := countKubeRules(text); n > strings.Count(string(text), "KUBE-") {
 			t.Errorf("%d rules", n)
 		}
-		if s := ParseCgroupService(text); strings.Contains(s, "/") {
+		if s := parseCgroupService(text); strings.Contains(s, "/") {
 			t.Errorf("service %q", s)
 		}
-		DetectKernelFeatures(KernelEvidence{Filesystems: text, Loaded: text, Builtin: text, OnDisk: text, Config: text, Exists: func(string) bool { return false }})
+		detectKernelFeatures(KernelEvidence{Filesystems: text, Loaded: text, Builtin: text, OnDisk: text, Config: text, Exists: func(string) bool { return false }})
 	})
 }
 
 func TestParsePackages_KeepsInstalledPackages(t *testing.T) {
 	out := []byte("nfs-common\tinstalled\t1:2.6.2-4\ngone\tconfig-files\t1.0\npackage iscsi is not installed\n\tinstalled\t1\n")
-	if got := ParsePackages(out); len(got) != 1 || got[0].Name != "nfs-common" || got[0].Version != "1:2.6.2-4" {
+	if got := parsePackages(out); len(got) != 1 || got[0].Name != "nfs-common" || got[0].Version != "1:2.6.2-4" {
 		t.Errorf("%+v", got)
 	}
 }
@@ -243,7 +243,7 @@ func FuzzPackages(f *testing.F) {
 	f.Add([]byte("nfs-common\tinstalled\t1:2.6.2-4\n"))
 	f.Add([]byte("package x is not installed\n\t\t\n"))
 	f.Fuzz(func(t *testing.T, out []byte) {
-		for _, p := range ParsePackages(out) {
+		for _, p := range parsePackages(out) {
 			if p.Name == "" {
 				t.Errorf("a package without a name in %q", out)
 			}

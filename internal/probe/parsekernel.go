@@ -56,9 +56,9 @@ type KernelEvidence struct {
 	Exists      func(path string) bool
 }
 
-// DetectKernelFeatures returns the state of each feature that a k0s node needs,
+// detectKernelFeatures returns the state of each feature that a k0s node needs,
 // and of the modules named by others.
-func DetectKernelFeatures(e KernelEvidence, others ...string) []facts.Feature {
+func detectKernelFeatures(e KernelEvidence, others ...string) []facts.Feature {
 	w := parsedEvidence{
 		KernelEvidence: e,
 		filesystems:    parseFilesystems(e.Filesystems), loaded: parseModuleNames(e.Loaded),
@@ -160,9 +160,9 @@ func parseFilesystems(text []byte) map[string]bool {
 	return all
 }
 
-// ParseCgroupControllers returns the control group version 1 controllers that
+// parseCgroupControllers returns the control group version 1 controllers that
 // are enabled in /proc/cgroups.
-func ParseCgroupControllers(text []byte) map[string]bool {
+func parseCgroupControllers(text []byte) map[string]bool {
 	all := map[string]bool{}
 	for f := range fieldsByLine(text) {
 		if len(f) >= 4 && f[0][0] != '#' && f[3] == "1" {

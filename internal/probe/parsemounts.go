@@ -15,9 +15,9 @@ type Mount struct {
 	Device  string
 }
 
-// ParseMounts returns the mounts in /proc/self/mountinfo (proc(5)), oldest
+// parseMounts returns the mounts in /proc/self/mountinfo (proc(5)), oldest
 // first.
-func ParseMounts(text []byte) []Mount {
+func parseMounts(text []byte) []Mount {
 	var all []Mount
 	for f := range fieldsByLine(text) {
 		dash := slices.Index(f, "-")
@@ -37,10 +37,10 @@ func ParseMounts(text []byte) []Mount {
 	return all
 }
 
-// FindMount returns the mount that holds p, an absolute path without symbolic
+// findMount returns the mount that holds p, an absolute path without symbolic
 // links, and false if there is none. It is the one with the longest mount point
 // above p, and the newest if several have the same mount point.
-func FindMount(mounts []Mount, p string) (Mount, bool) {
+func findMount(mounts []Mount, p string) (Mount, bool) {
 	var best Mount
 	found := false
 	for _, m := range mounts {

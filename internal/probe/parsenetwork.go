@@ -16,10 +16,10 @@ const (
 	routeReject = 0x200 // RTF_REJECT: the kernel's own "unreachable" entries
 )
 
-// ParseIPv4Routes returns the routes in /proc/net/route: the main IPv4 table.
+// parseIPv4Routes returns the routes in /proc/net/route: the main IPv4 table.
 // Its addresses are in the byte order of the processor, which is little-endian
 // on every architecture that Plinth supports.
-func ParseIPv4Routes(text []byte) []facts.Route {
+func parseIPv4Routes(text []byte) []facts.Route {
 	var all []facts.Route
 	for f := range fieldsByLine(text) {
 		if len(f) < 8 {
@@ -39,9 +39,9 @@ func ParseIPv4Routes(text []byte) []facts.Route {
 	return all
 }
 
-// ParseIPv6Routes returns the routes in /proc/net/ipv6_route without loopback,
+// parseIPv6Routes returns the routes in /proc/net/ipv6_route without loopback,
 // multicast and link-local entries, which every host has.
-func ParseIPv6Routes(text []byte) []facts.Route {
+func parseIPv6Routes(text []byte) []facts.Route {
 	var all []facts.Route
 	for f := range fieldsByLine(text) {
 		if len(f) < 10 || f[9] == "lo" {
@@ -88,8 +88,8 @@ func decodeIPv6(s string) (netip.Addr, bool) {
 	return netip.AddrFrom16([16]byte(b)), true
 }
 
-// ParseNameservers returns the name servers in resolv.conf(5).
-func ParseNameservers(text []byte) []netip.Addr {
+// parseNameservers returns the name servers in resolv.conf(5).
+func parseNameservers(text []byte) []netip.Addr {
 	var all []netip.Addr
 	for f := range fieldsByLine(text) {
 		if len(f) > 1 && f[0] == "nameserver" {
@@ -112,9 +112,9 @@ const (
 	udpBound  = "07" // TCP_CLOSE: a UDP socket that is not connected
 )
 
-// ParseSockets returns the listening TCP sockets or unconnected UDP sockets in
+// parseSockets returns the listening TCP sockets or unconnected UDP sockets in
 // /proc/net/tcp, tcp6, udp or udp6.
-func ParseSockets(text []byte) []Socket {
+func parseSockets(text []byte) []Socket {
 	var all []Socket
 	for f := range fieldsByLine(text) {
 		if len(f) < 10 || (f[3] != tcpListen && f[3] != udpBound) {

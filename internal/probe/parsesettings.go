@@ -10,9 +10,9 @@ import (
 	"github.com/plinthdev/plinth/internal/facts"
 )
 
-// SelectedOption returns the word in brackets: madvise for "always [madvise]
+// selectedOption returns the word in brackets: madvise for "always [madvise]
 // never". Without brackets it returns text.
-func SelectedOption(text string) string {
+func selectedOption(text string) string {
 	_, rest, ok := strings.Cut(text, "[")
 	if !ok {
 		return text
@@ -21,8 +21,8 @@ func SelectedOption(text string) string {
 	return word
 }
 
-// ParseSysctls returns the settings in a sysctl.d(5) file.
-func ParseSysctls(text []byte) []facts.SysctlFile {
+// parseSysctls returns the settings in a sysctl.d(5) file.
+func parseSysctls(text []byte) []facts.SysctlFile {
 	var all []facts.SysctlFile
 	for line := range bytes.Lines(text) {
 		s := strings.TrimLeft(strings.TrimSpace(string(line)), "-")
@@ -36,8 +36,8 @@ func ParseSysctls(text []byte) []facts.SysctlFile {
 	return all
 }
 
-// ParseLimits returns the hard limits in /proc/PID/limits; -1 means unlimited.
-func ParseLimits(text []byte) (map[string]int64, error) {
+// parseLimits returns the hard limits in /proc/PID/limits; -1 means unlimited.
+func parseLimits(text []byte) (map[string]int64, error) {
 	all := map[string]int64{}
 	for line := range bytes.Lines(text) {
 		s := string(line)
@@ -59,8 +59,8 @@ func ParseLimits(text []byte) (map[string]int64, error) {
 	return all, nil
 }
 
-// ParseSecurePath returns secure_path from sudoers(5), or "" if it is not set.
-func ParseSecurePath(text []byte) string {
+// parseSecurePath returns secure_path from sudoers(5), or "" if it is not set.
+func parseSecurePath(text []byte) string {
 	for line := range bytes.Lines(text) {
 		s := strings.TrimSpace(string(line))
 		if rest, ok := strings.CutPrefix(s, "Defaults"); ok {
@@ -72,10 +72,10 @@ func ParseSecurePath(text []byte) string {
 	return ""
 }
 
-// ParseProxy returns the proxy variables in lines of KEY=VALUE, also if a line
+// parseProxy returns the proxy variables in lines of KEY=VALUE, also if a line
 // has several after DefaultEnvironment= (systemd-system.conf(5)). Credentials
 // are dropped; ok is false if no proxy is set.
-func ParseProxy(text []byte) (p facts.Proxy, ok bool) {
+func parseProxy(text []byte) (p facts.Proxy, ok bool) {
 	for line := range bytes.Lines(text) {
 		s := strings.TrimSpace(string(line))
 		s = strings.TrimSpace(strings.TrimPrefix(strings.TrimPrefix(s, "DefaultEnvironment="), "export "))
@@ -133,9 +133,9 @@ func proxyAuthority(s string) string {
 	return u.Host
 }
 
-// ParseSearchDomains returns the search domains in resolv.conf(5); of several
+// parseSearchDomains returns the search domains in resolv.conf(5); of several
 // lines the last one counts.
-func ParseSearchDomains(text []byte) []string {
+func parseSearchDomains(text []byte) []string {
 	var all []string
 	for f := range fieldsByLine(text) {
 		if f[0] == "search" || f[0] == "domain" {
@@ -145,10 +145,10 @@ func ParseSearchDomains(text []byte) []string {
 	return all
 }
 
-// ParseIptablesFilters returns the INPUT and FORWARD chains of iptables-save
+// parseIptablesFilters returns the INPUT and FORWARD chains of iptables-save
 // that reject what no rule allows: by their policy, or by a rule that rejects
 // every packet.
-func ParseIptablesFilters(text []byte) []facts.FilterChain {
+func parseIptablesFilters(text []byte) []facts.FilterChain {
 	var all []facts.FilterChain
 	table := ""
 	for line := range bytes.Lines(text) {
@@ -174,10 +174,10 @@ func ParseIptablesFilters(text []byte) []facts.FilterChain {
 	return all
 }
 
-// ParseNftFilters returns the chains of `nft list chains` that filter packets
+// parseNftFilters returns the chains of `nft list chains` that filter packets
 // to or through the host and drop what no rule accepts. Chains of firewalld,
 // ufw and iptables are left out: they are reported by other probes.
-func ParseNftFilters(text []byte) []facts.FilterChain {
+func parseNftFilters(text []byte) []facts.FilterChain {
 	var all []facts.FilterChain
 	table, chain := "", ""
 	for f := range fieldsByLine(text) {

@@ -27,10 +27,10 @@ type portProber struct {
 	system  System
 }
 
-// BindPorts tries to bind all keys in parallel, then finds the owners of the
+// bindPorts tries to bind all keys in parallel, then finds the owners of the
 // ports that are in use. A port that this process may not bind is returned as
 // unknown.
-func BindPorts(ctx context.Context, m PortHost, k System, keys []facts.PortKey) ([]facts.Port, []facts.Unknown) {
+func bindPorts(ctx context.Context, m PortHost, k System, keys []facts.PortKey) ([]facts.Port, []facts.Unknown) {
 	pr := portProber{m, Files{FileReader: m}, k}
 	all := make([]facts.Port, len(keys))
 	unknown := make([]*facts.Unknown, len(all))
@@ -41,9 +41,9 @@ func BindPorts(ctx context.Context, m PortHost, k System, keys []facts.PortKey) 
 		switch {
 		case err == nil:
 		case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
-			unknown[i] = &facts.Unknown{Fact: facts.FactPort + ":" + key.String(), Reason: "binding it is not permitted (" + ErrnoName(err) + ")"}
+			unknown[i] = &facts.Unknown{Fact: facts.FactPort + ":" + key.String(), Reason: "binding it is not permitted (" + errnoName(err) + ")"}
 		default:
-			all[i].Error = ErrnoName(err)
+			all[i].Error = errnoName(err)
 		}
 	}
 	// The owner may exit between binding and searching, as k0s's own processes
@@ -77,7 +77,7 @@ func (pr portProber) fillOwners(ports []facts.Port) {
 			continue
 		}
 		for _, table := range []string{p.Protocol, p.Protocol + "6"} {
-			for _, s := range ParseSockets(pr.files.ReadBytes("/proc/net/" + table)) {
+			for _, s := range parseSockets(pr.files.ReadBytes("/proc/net/" + table)) {
 				if s.Port == p.Number {
 					inodes["socket:["+s.Inode+"]"] = append(inodes["socket:["+s.Inode+"]"], i)
 				}
@@ -115,7 +115,7 @@ func (pr portProber) fillOwners(ports []facts.Port) {
 // processes.
 func (pr portProber) newOwner(p host.Process, all []host.Process) *facts.Owner {
 	dir := path.Join("/proc", strconv.Itoa(p.PID))
-	o := &facts.Owner{PID: p.PID, Program: programName(p), Unit: ParseCgroupService(pr.files.ReadBytes(dir + "/cgroup"))}
+	o := &facts.Owner{PID: p.PID, Program: programName(p), Unit: parseCgroupService(pr.files.ReadBytes(dir + "/cgroup"))}
 	if o.Program == "" {
 		o.Program = pr.files.ReadText(dir + "/comm")
 	}

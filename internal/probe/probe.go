@@ -52,14 +52,14 @@ type prober struct {
 // that no other work of this command disturbs them: usually for two seconds, at
 // most eleven.
 func Gather(ctx context.Context, m Machine, req facts.Request) facts.Facts {
-	pr := newProber(m, LocalSystem(), req)
+	pr := newProber(m, localSystem(), req)
 	f := gatherFacts(ctx, pr, gatherTimeout)
 	pr.runBenchmarks(ctx, &f)
 	return f
 }
 
 func newProber(m Machine, k System, req facts.Request) prober {
-	return prober{machine: m, files: Files{FileReader: m}, system: k, bench: LocalBench(), req: req}
+	return prober{machine: m, files: Files{FileReader: m}, system: k, bench: localBench(), req: req}
 }
 
 // part determines one or more facts. It does not write to Facts but returns a

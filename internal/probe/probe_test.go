@@ -72,7 +72,7 @@ func gatherFrom(t *testing.T, texts map[string]string, k System, req facts.Reque
 // machine is busy.
 func gatherLocal(t *testing.T, req facts.Request) facts.Facts {
 	t.Helper()
-	return gatherFacts(t.Context(), newProber(host.Local("/"), LocalSystem(), req), time.Minute)
+	return gatherFacts(t.Context(), newProber(host.Local("/"), localSystem(), req), time.Minute)
 }
 
 func TestGatherFacts_ReportsThisMachine(t *testing.T) {

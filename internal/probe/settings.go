@@ -11,13 +11,13 @@ import (
 	"github.com/plinthdev/plinth/internal/facts"
 )
 
-// ReadKernelSettings returns the values of the requested sysctls, where they
+// readKernelSettings returns the values of the requested sysctls, where they
 // are set at boot, and the limits of services.
-func ReadKernelSettings(f Files, sysctls []string) (facts.Settings, error) {
+func readKernelSettings(f Files, sysctls []string) (facts.Settings, error) {
 	s := facts.Settings{
 		Sysctls:   map[string]string{},
-		Hugepages: SelectedOption(f.ReadText("/sys/kernel/mm/transparent_hugepage/enabled")),
-		Defrag:    SelectedOption(f.ReadText("/sys/kernel/mm/transparent_hugepage/defrag")),
+		Hugepages: selectedOption(f.ReadText("/sys/kernel/mm/transparent_hugepage/enabled")),
+		Defrag:    selectedOption(f.ReadText("/sys/kernel/mm/transparent_hugepage/defrag")),
 	}
 	for _, key := range sysctls {
 		if text, err := f.ReadFile("/proc/sys/" + strings.ReplaceAll(key, ".", "/")); err == nil {
@@ -26,7 +26,7 @@ func ReadKernelSettings(f Files, sysctls []string) (facts.Settings, error) {
 	}
 	s.Files = readSysctlFiles(f, sysctls)
 	s.Entropy, _ = strconv.Atoi(f.ReadText("/proc/sys/kernel/random/entropy_avail")) // 0 if the kernel does not report it
-	limits, err := ParseFile(f, "/proc/1/limits", ParseLimits)
+	limits, err := parseFile(f, "/proc/1/limits", parseLimits)
 	if err != nil {
 		return s, err
 	}
@@ -58,7 +58,7 @@ func readSysctlFiles(f Files, keys []string) []facts.SysctlFile {
 	slices.Sort(names)
 	var all []facts.SysctlFile
 	for _, p := range append(pathsByName(byName, names), "/etc/sysctl.conf") {
-		for _, set := range ParseSysctls(f.ReadBytes(p)) {
+		for _, set := range parseSysctls(f.ReadBytes(p)) {
 			if slices.Contains(keys, set.Key) {
 				set.Path = p
 				all = append(all, set)
@@ -77,44 +77,44 @@ func pathsByName(byName map[string]string, names []string) []string {
 	return all
 }
 
-// ReadSecurity returns which security software is active on the host.
-func ReadSecurity(f Files) (facts.Security, error) {
+// readSecurity returns which security software is active on the host.
+func readSecurity(f Files) (facts.Security, error) {
 	s := facts.Security{SELinux: "disabled", AppArmor: f.ReadText("/sys/module/apparmor/parameters/enabled") == "Y"}
 	// Ubuntu's ufw unit is active even if ufw itself is disabled.
 	s.UFW = bytes.Contains(f.ReadBytes("/etc/ufw/ufw.conf"), []byte("\nENABLED=yes"))
-	s.SudoPath = ParseSecurePath(f.ReadBytes("/etc/sudoers"))
+	s.SudoPath = parseSecurePath(f.ReadBytes("/etc/sudoers"))
 	// selinuxfs is mounted only if SELinux is enabled.
 	if enforce, err := f.ReadFile("/sys/fs/selinux/enforce"); err == nil {
 		s.SELinux = "permissive"
 		if strings.TrimSpace(string(enforce)) == "1" {
 			s.SELinux = "enforcing"
 		}
-	} else if !IsMissing(err) {
+	} else if !isMissing(err) {
 		return s, err
 	}
 	return s, nil
 }
 
-// ReadProxies returns the places that configure a proxy for programs.
-func ReadProxies(f Files) []facts.Proxy {
+// readProxies returns the places that configure a proxy for programs.
+func readProxies(f Files) []facts.Proxy {
 	var all []facts.Proxy
 	for _, from := range []string{"/etc/environment", "/etc/systemd/system.conf"} {
-		if p, ok := ParseProxy(f.ReadBytes(from)); ok {
+		if p, ok := parseProxy(f.ReadBytes(from)); ok {
 			p.From = from
 			all = append(all, p)
 		}
 	}
-	if p, ok := ParseProxy([]byte(strings.Join(os.Environ(), "\n"))); ok {
+	if p, ok := parseProxy([]byte(strings.Join(os.Environ(), "\n"))); ok {
 		p.From = "this command's environment"
 		all = append(all, p)
 	}
 	return all
 }
 
-// ReadTimeZone returns the name of the time zone that /etc/localtime links to.
+// readTimeZone returns the name of the time zone that /etc/localtime links to.
 // Without this file programs use UTC (localtime(5)); a regular file in its
 // place has no name, and a link to a file that does not exist returns "".
-func ReadTimeZone(f Files, readlink func(string) (string, error)) string {
+func readTimeZone(f Files, readlink func(string) (string, error)) string {
 	const local = "/etc/localtime"
 	to, err := readlink(local)
 	switch {

@@ -39,8 +39,8 @@ type DiskSpace struct {
 	Inodes, InodesFree    uint64
 }
 
-// LocalSystem returns the System that this process runs on.
-func LocalSystem() System {
+// localSystem returns the System that this process runs on.
+func localSystem() System {
 	// k0s resolves names this way, too: it does not link the C library's resolver.
 	resolver := &net.Resolver{PreferGo: true}
 	return System{
@@ -62,9 +62,9 @@ func LocalSystem() System {
 	}
 }
 
-// ErrnoName returns the name of the error number in err, such as EADDRINUSE, or
+// errnoName returns the name of the error number in err, such as EADDRINUSE, or
 // the text of err if it has none.
-func ErrnoName(err error) string {
+func errnoName(err error) string {
 	var n unix.Errno
 	var dns *net.DNSError
 	switch {

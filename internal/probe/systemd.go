@@ -17,7 +17,7 @@ func (pr prober) gatherTraces(context.Context) partResult {
 	if err != nil {
 		links = nil // gatherNetwork reports this error
 	}
-	found, unknown := FindTraces(pr.files, pr.req.DataDirs, links)
+	found, unknown := findTraces(pr.files, pr.req.DataDirs, links)
 	return partResult{unknown: unknown, record: func(f *facts.Facts) { f.Traces = append(f.Traces, found...) }}
 }
 
@@ -39,9 +39,9 @@ func (pr prober) gatherFirewall(ctx context.Context) partResult {
 		}
 		tools++
 		if !again {
-			total += CountKubeRules(out)
+			total += countKubeRules(out)
 		}
-		filters = append(append(filters, ParseIptablesFilters(out)...), ParseNftFilters(out)...)
+		filters = append(append(filters, parseIptablesFilters(out)...), parseNftFilters(out)...)
 	}
 	if tools == 0 {
 		return newPartResult(facts.FactIptables, errors.New("this host has neither iptables-save nor nft"), nil)
@@ -100,5 +100,5 @@ func (pr prober) showUnits(ctx context.Context, properties string, units ...stri
 	if err != nil {
 		return nil, err
 	}
-	return ParseSystemctlShow(out), nil
+	return parseSystemctlShow(out), nil
 }

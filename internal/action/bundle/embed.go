@@ -83,7 +83,7 @@ func openEmbeddable(ctx context.Context, req EmbedRequest, key trust.PublicKey) 
 		return nil, "", err
 	}
 	if b.Delta() != nil {
-		return nil, "", errors.Join(problem.New(problem.ExitBundle, "embed "+req.Bundle, errors.New("it is a delta"), "create a full bundle from it with `plinth bundle merge` and embed that"), b.Close())
+		return nil, "", errors.Join(problem.New(problem.ExitBundle, "embed "+req.Bundle, errors.New("it is a delta"), "create a full bundle from it with `plinth bundle patch` and embed that"), b.Close())
 	}
 	digest := b.Digest().String()
 	_, err = trust.Verify(req.Bundle, b, trust.Policy{Key: key, AllowUnsigned: req.AllowUnsigned, Now: req.Now})

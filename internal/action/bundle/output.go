@@ -21,7 +21,7 @@ import (
 func CheckOutputFile(out string, inputs ...string) error {
 	doing := "write " + out
 	if out == "json" || out == "text" {
-		return problem.Newf(problem.ExitUsage, doing, "to choose the output format, put --output "+out+" before the command; to write a file of that name, use ./"+out, "%s is an output format", out)
+		return problem.Newf(problem.ExitUsage, doing, "to choose the output format, use --output "+out+"; to write a file of that name, use ./"+out, "%s is an output format", out)
 	}
 	switch info, err := os.Stat(out); {
 	case errors.Is(err, fs.ErrNotExist):
@@ -47,7 +47,7 @@ func checkNotInput(out string, inputs ...string) error {
 	}
 	for _, in := range inputs {
 		if info, err := os.Stat(in); err == nil && os.SameFile(info, existing) {
-			return problem.Newf(problem.ExitUsage, "write "+out, "name another file with -o", "it is the same file as the input %s", in)
+			return problem.Newf(problem.ExitUsage, "write "+out, "name another file with --output-file", "it is the same file as the input %s", in)
 		}
 	}
 	return nil

@@ -82,7 +82,7 @@ func Publish(ctx context.Context, req PublishRequest) (PublishResult, error) {
 	}
 	var p *problem.Problem
 	if err != nil && !errors.As(err, &p) && ctx.Err() == nil {
-		err = problem.New(problem.ExitUsage, "write the release to "+req.Out, err, "use -o to name a writable folder with enough free space")
+		err = problem.New(problem.ExitUsage, "write the release to "+req.Out, err, "name a writable folder with enough free space")
 	}
 	r.res.Path, r.res.URL, r.res.Fingerprint = req.Out, r.URL, r.key.Fingerprint()
 	return r.res, err

@@ -111,13 +111,13 @@ func newTester(r *action.Env, req Request) (*tester, error) {
 	const doing = "run the fault test"
 	bad := func(cause, hint string) error { return problem.New(problem.ExitUsage, doing, errors.New(cause), hint) }
 	if !req.HostIsDisposable {
-		return nil, bad("it kills runs on this host and removes the cluster", "if nothing on this host is of value, confirm it with --this-host-is-throw-away")
+		return nil, bad("it kills runs on this host and removes the cluster", "if nothing on this host is of value, confirm it with --host-is-disposable")
 	}
 	if !slices.Contains([]string{Chain, Resume, Reset}, req.Mode) {
 		return nil, bad(fmt.Sprintf("unknown --way %q", req.Mode), "use --way chain, resume or reset")
 	}
 	if !isTestable(req) {
-		return nil, bad("only install can be tested, and join or reset with --way chain", "put the command after two dashes: plinth drill run --this-host-is-throw-away -- install --bundle FILE")
+		return nil, bad("only install can be tested, and join or reset with --way chain", "put the command after two dashes: plinth debug fault-test run --host-is-disposable -- install --bundle FILE")
 	}
 	if req.Args[0] != "reset" {
 		if err := checkUnused(r, bad); err != nil {
@@ -197,10 +197,10 @@ func selectRules(req Request) ([]failpoint.Rule, error) {
 	if len(req.Points) > 0 {
 		rules, err := failpoint.Parse(strings.Join(req.Points, "=kill;")+"=kill", all)
 		if err != nil {
-			return nil, problem.New(problem.ExitUsage, "run the fault test", err, "list the failpoints with: plinth drill list")
+			return nil, problem.New(problem.ExitUsage, "run the fault test", err, "list the failpoints with: plinth debug fault-test list")
 		}
 		if i := slices.IndexFunc(rules, func(r failpoint.Rule) bool { return r.Point.Verb != verb }); i >= 0 {
-			return nil, problem.Newf(problem.ExitUsage, "run the fault test", "list the failpoints with: plinth drill list", "%s is not a failpoint of %s", rules[i].Point, verb)
+			return nil, problem.Newf(problem.ExitUsage, "run the fault test", "list the failpoints with: plinth debug fault-test list", "%s is not a failpoint of %s", rules[i].Point, verb)
 		}
 		return rules, nil
 	}

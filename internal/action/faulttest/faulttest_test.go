@@ -215,7 +215,7 @@ func TestPointNames_AreUniqueAndComplete(t *testing.T) {
 
 func TestArmFromEnviron_ArmsForRootOnly(t *testing.T) {
 	near := func(name string, _ []string) string { return "near " + name }
-	for value, want := range map[string]string{"": "", "install/kernel:begun=kill": "", "install/kernl:begun=kill": "did you mean near install/kernl:begun?", "x": "plinth drill list"} {
+	for value, want := range map[string]string{"": "", "install/kernel:begun=kill": "", "install/kernl:begun=kill": "did you mean near install/kernl:begun?", "x": "plinth debug fault-test list"} {
 		t.Run(value, func(t *testing.T) {
 			rules, err := ArmFromEnviron([]string{"A=b", failpoint.EnvVar + "=" + value}, near, nil)
 			switch {

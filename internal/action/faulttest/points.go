@@ -101,7 +101,7 @@ func ArmFromEnviron(environ []string, near func(name string, names []string) str
 	if err == nil {
 		return failpoint.Arm(rules, processEffects(say)), nil
 	}
-	hint := "list the failpoints with: plinth drill list; nothing was changed"
+	hint := "list the failpoints with: plinth debug fault-test list; nothing was changed"
 	var unknown *failpoint.UnknownError
 	if errors.As(err, &unknown) {
 		if name := near(unknown.Name, pointNames(points)); name != "" {
