@@ -1,9 +1,44 @@
 package ports
 
 import (
+	"cmp"
+	"fmt"
+	"os"
+	"slices"
 	"strconv"
+	"strings"
 	"testing"
+
+	"github.com/plinthdev/plinth/internal/testkit"
 )
+
+// TestDocument_ListsEveryPort compares the table of ports for a firewall's
+// administrator with the one here; -update writes it.
+func TestDocument_ListsEveryPort(t *testing.T) {
+	const page, begin, end = "../../docs/guide/requirements.md", "<!-- ports -->\n", "<!-- /ports -->"
+	const console = 8800 // the Installer's default
+	all := All()
+	number := func(p Port) int { return cmp.Or(p.Number, console) }
+	slices.SortStableFunc(all, func(a, b Port) int { return number(a) - number(b) })
+	var b strings.Builder
+	b.WriteString("| port | on | reached by | used by |\n|---|---|---|---|\n")
+	for _, p := range all {
+		from := p.Scope.String()
+		if p.Scope == Loopback {
+			from += " (127.0.0.1)"
+		}
+		fmt.Fprintf(&b, "| %d/tcp | %s | %s | %s: %s |\n", number(p), p.Nodes, from, p.Use, strings.TrimSuffix(p.Why, "."))
+	}
+	fmt.Fprintf(&b, "| %d/udp | %s | %s | nothing listens there; a join checks with it that UDP passes between nodes |\n", Kubelet, AllNodes, Cluster)
+	text, err := os.ReadFile(page)
+	testkit.Must(t, err)
+	head, rest, found := strings.Cut(string(text), begin)
+	_, tail, closed := strings.Cut(rest, end)
+	if !found || !closed {
+		t.Fatalf("%s has no place for the table", page)
+	}
+	testkit.Golden(t, page, []byte(head+begin+b.String()+end+tail))
+}
 
 func TestAll_HasEachUseAndEachNumberOfARoleOnce(t *testing.T) {
 	uses := map[string]bool{}

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/plinthdev/plinth/internal/ports"
 	"github.com/plinthdev/plinth/internal/strictyaml"
 )
 
@@ -98,11 +99,9 @@ func (r reader) checkUIPort(port int, n Network) {
 		return
 	}
 	at := r.NodeAt(path, "spec.network.nodePortRange", "spec.kotsadm")
-	for _, p := range Ports() {
-		if p.Port == port {
-			r.Report("ui-port", path, at, fmt.Sprintf("%d is used by %s on every host", port, p.By), "use another port, such as 8800")
-			return
-		}
+	if p, reserved := ports.Reserved(port); reserved {
+		r.Report("ui-port", path, at, fmt.Sprintf("%d is used by %s on hosts of the cluster", port, p.Use), "use another port, such as 8800")
+		return
 	}
 	if first, last, err := ParsePortRange(n.NodePortRange); err == nil && (port < first || port > last) {
 		r.Report("ui-port", path, at, fmt.Sprintf("%d is outside nodePortRange %s", port, n.NodePortRange), "")

@@ -37,20 +37,3 @@ func ReservedFields() []ReservedField {
 		{"spec.storage.etcd.extraArgs.data-dir", "Plinth checks etcd's write-ahead log in its default directory to see whether a host has joined"},
 	}
 }
-
-// Port is a TCP port that another program uses on a host.
-type Port struct {
-	Port int
-	By   string // the program that uses it
-}
-
-// Ports returns the TCP ports that other programs use on a host: those of k0s 1.33
-// with kube-router, and SSH.
-func Ports() []Port {
-	return []Port{
-		{22, "ssh"}, {179, "kube-router (BGP)"}, {2379, "etcd"}, {2380, "etcd's peers"}, {6443, "the Kubernetes API"},
-		{8080, "kube-router's metrics"}, {9443, "k0s's join API"},
-		{10248, "kubelet's health"}, {10249, "kube-proxy's metrics"}, {10250, "kubelet"}, {10256, "kube-proxy's health"},
-		{10257, "kube-controller-manager"}, {10259, "kube-scheduler"}, {20244, "kube-router's health"},
-	}
-}
