@@ -235,7 +235,7 @@ func suggestIDs(checks []Check, id string) []string {
 	}
 	var all []match
 	for _, c := range checks {
-		cost := editDistance(id, c.ID)
+		cost := problem.EditDistance(id, c.ID)
 		if len(id) > 2 && strings.Contains(c.ID, id) || strings.Contains(id, c.ID) {
 			cost = min(cost, 1)
 		}
@@ -249,26 +249,4 @@ func suggestIDs(checks []Check, id string) []string {
 		ids = append(ids, m.id)
 	}
 	return ids
-}
-
-// editDistance returns the Levenshtein distance of a and b: how many bytes must be
-// changed, added or removed to turn a into b.
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, diagonal+1)
-		}
-	}
-	return row[len(b)]
 }

@@ -127,17 +127,3 @@ func TestOwned_CoversFilesBelowAndChildProcesses(t *testing.T) {
 		t.Error("HasProcess is wrong")
 	}
 }
-
-func FuzzEditDistance(f *testing.F) {
-	f.Add("memory", "memroy")
-	f.Add("", "x")
-	f.Fuzz(func(t *testing.T, a, b string) {
-		if len(a)+len(b) > 200 {
-			return
-		}
-		d := editDistance(a, b)
-		if d != editDistance(b, a) || d > max(len(a), len(b)) || (d == 0) != (a == b) {
-			t.Errorf("distance of %q and %q = %d", a, b, d)
-		}
-	})
-}

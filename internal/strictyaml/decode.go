@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"gopkg.in/yaml.v3"
+
+	"github.com/plinthdev/plinth/internal/problem"
 )
 
 // CheckFunc returns why value breaks rule and how to fix it; message is empty if
@@ -215,7 +217,7 @@ func suggestKey(name string, t reflect.Type) string {
 	}
 	best, limit := "", max(2, len(name)/3)+1
 	for _, key := range known {
-		if d := editDistance(strings.ToLower(name), strings.ToLower(key)); d < limit {
+		if d := problem.EditDistance(strings.ToLower(name), strings.ToLower(key)); d < limit {
 			best, limit = key, d
 		}
 	}
@@ -223,28 +225,4 @@ func suggestKey(name string, t reflect.Type) string {
 		return "did you mean " + strconv.Quote(best) + "?"
 	}
 	return "known keys: " + strings.Join(known, ", ")
-}
-
-// editDistance returns the Levenshtein distance of a and b in bytes. If a is too
-// long to be a key, it returns the length of a.
-func editDistance(a, b string) int {
-	if len(a) > 64 {
-		return len(a)
-	}
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			diagonal, row[j+1] = row[j+1], min(row[j]+1, row[j+1]+1, diagonal+cost)
-		}
-	}
-	return row[len(b)]
 }
