@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"github.com/plinthdev/plinth/internal/testkit"
 	"io"
 	"math/rand/v2"
 	"os"
@@ -24,18 +25,11 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-func checkErr(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 // bundleBytes returns the bytes of a whole bundle.
 func bundleBytes(t testing.TB) []byte {
 	t.Helper()
 	data, err := os.ReadFile(airgaptest.WriteBundle(t, airgaptest.NewRequest(t)))
-	checkErr(t, err)
+	testkit.Must(t, err)
 	return data
 }
 
@@ -43,7 +37,7 @@ func bundleBytes(t testing.TB) []byte {
 func newFolder(t testing.TB) blob.Folder {
 	t.Helper()
 	f, err := blob.CreateFolder(t.TempDir())
-	checkErr(t, err)
+	testkit.Must(t, err)
 	return f
 }
 
@@ -64,7 +58,7 @@ func readStream(ctx context.Context, r io.Reader, into blob.Folder) (*airgap.Bun
 func TestSaveBlobs_CompletesTheBundle(t *testing.T) {
 	data := bundleBytes(t)
 	full, err := airgap.OpenAt(t.Context(), bytes.NewReader(data), int64(len(data)), "full")
-	checkErr(t, err)
+	testkit.Must(t, err)
 	for name, r := range map[string]io.Reader{
 		"at once":       bytes.NewReader(data),
 		"byte by byte":  iotest.OneByteReader(bytes.NewReader(data)),
@@ -92,10 +86,10 @@ type onlyReader struct{ io.Reader }
 
 func TestSaveBlobs_SavesOnlyWantedBlobs(t *testing.T) {
 	b, s, err := airgap.OpenStream(t.Context(), bytes.NewReader(bundleBytes(t)), "standard input")
-	checkErr(t, err)
+	testkit.Must(t, err)
 	f, want := newFolder(t), b.Missing()[1:2]
 	var reported [2]int64
-	checkErr(t, s.SaveBlobs(t.Context(), f, want, func(done, total int64) { reported = [2]int64{done, total} }))
+	testkit.Must(t, s.SaveBlobs(t.Context(), f, want, func(done, total int64) { reported = [2]int64{done, total} }))
 	for i, d := range b.Missing() {
 		if f.Has(d) != (i == 1) {
 			t.Errorf("blob %d is saved: %t", i, f.Has(d))
@@ -127,7 +121,7 @@ func TestSaveBlobs_KeepsCompleteBlobsOfTruncatedStream(t *testing.T) {
 	}
 	missing := 0
 	b, s, err := airgap.OpenStream(t.Context(), bytes.NewReader(data), "standard input")
-	checkErr(t, err)
+	testkit.Must(t, err)
 	for _, d := range b.Missing() {
 		if !f.Has(d) {
 			missing++
@@ -136,7 +130,7 @@ func TestSaveBlobs_KeepsCompleteBlobsOfTruncatedStream(t *testing.T) {
 	if missing == 0 || missing == len(b.Missing()) {
 		t.Errorf("%d of %d blobs have to be saved again", missing, len(b.Missing()))
 	}
-	checkErr(t, s.SaveBlobs(t.Context(), f, b.Missing(), nil))
+	testkit.Must(t, s.SaveBlobs(t.Context(), f, b.Missing(), nil))
 }
 
 func TestSaveBlobs_RefusesAnyFlippedBit(t *testing.T) {
@@ -184,9 +178,9 @@ func reorderEntries(t *testing.T, data []byte) []byte {
 	req := airgaptest.NewRequest(t)
 	req.Thin = true
 	thin, err := os.ReadFile(airgaptest.WriteBundle(t, req))
-	checkErr(t, err)
+	testkit.Must(t, err)
 	table, err := format.Scan(bytes.NewReader(thin), int64(len(thin)))
-	checkErr(t, err)
+	testkit.Must(t, err)
 	last, behind := int64(0), int64(len(thin)-len(format.EndBlocks()))
 	for _, s := range table.Blobs {
 		last = max(last, s.Off-512) // its header
@@ -199,25 +193,25 @@ func TestOpenStream_AcceptsThinBundleAndRefusesDelta(t *testing.T) {
 	req := airgaptest.NewRequest(t)
 	req.Thin = true
 	thin, err := os.ReadFile(airgaptest.WriteBundle(t, req))
-	checkErr(t, err)
+	testkit.Must(t, err)
 	b, s, err := airgap.OpenStream(t.Context(), bytes.NewReader(thin), "standard input")
 	if err != nil || s != nil || len(b.Missing()) == 0 {
 		t.Errorf("%v, %v", s, err)
 	}
 	open := func(req build.Request) *airgap.Bundle {
 		b, err := airgap.Open(t.Context(), airgaptest.WriteBundle(t, req))
-		checkErr(t, err)
+		testkit.Must(t, err)
 		t.Cleanup(func() { _ = b.Close() })
 		return b
 	}
 	old, next := airgaptest.NewRequest(t), airgaptest.NewRequest(t)
 	next.Installer = append(next.Installer, "# new\n"...)
 	d, err := delta.Compare(t.Context(), open(old), open(next), t.TempDir())
-	checkErr(t, err)
+	testkit.Must(t, err)
 	path := filepath.Join(t.TempDir(), "delta")
-	checkErr(t, d.WriteFile(t.Context(), path))
+	testkit.Must(t, d.WriteFile(t.Context(), path))
 	change, err := os.Open(path)
-	checkErr(t, err)
+	testkit.Must(t, err)
 	defer change.Close()
 	if _, _, err := airgap.OpenStream(t.Context(), change, "standard input"); problem.ExitCode(err) != problem.ExitBundle || !strings.Contains(err.Error(), "it is a delta") {
 		t.Errorf("%v", err)
@@ -226,9 +220,9 @@ func TestOpenStream_AcceptsThinBundleAndRefusesDelta(t *testing.T) {
 
 func TestSaveBlobs_NamesDiskError(t *testing.T) {
 	b, s, err := airgap.OpenStream(t.Context(), bytes.NewReader(bundleBytes(t)), "standard input")
-	checkErr(t, err)
+	testkit.Must(t, err)
 	f := newFolder(t)
-	checkErr(t, os.RemoveAll(f.Dir()))
+	testkit.Must(t, os.RemoveAll(f.Dir()))
 	err = s.SaveBlobs(t.Context(), f, b.Missing(), nil)
 	if problem.ExitCode(err) != problem.ExitBundle || !strings.Contains(problem.Hint(err), "free space in "+f.Dir()) || !airgap.IsPermanentStreamError(err) {
 		t.Errorf("%v; %s", err, problem.Hint(err))
@@ -238,7 +232,7 @@ func TestSaveBlobs_NamesDiskError(t *testing.T) {
 func TestSaveBlobs_EndsWithContextError(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	b, s, err := airgap.OpenStream(ctx, bytes.NewReader(bundleBytes(t)), "standard input")
-	checkErr(t, err)
+	testkit.Must(t, err)
 	cancel()
 	if err := s.SaveBlobs(ctx, newFolder(t), b.Missing(), nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
@@ -256,7 +250,7 @@ func FuzzStream(f *testing.F) {
 	dir := f.TempDir()
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		into, err := blob.CreateFolder(dir)
-		checkErr(t, err)
+		testkit.Must(t, err)
 		b, s, err := airgap.OpenStream(t.Context(), bytes.NewReader(raw), "fuzz")
 		if err == nil && s != nil {
 			err = s.SaveBlobs(t.Context(), into, []ocispec.Descriptor{}, nil)

@@ -6,7 +6,6 @@ import (
 	"context"
 	"debug/buildinfo"
 	"encoding/json"
-	"flag"
 	"io"
 	"os"
 	"os/exec"
@@ -22,9 +21,9 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/plinthdev/plinth/airgap/format"
-)
 
-var update = flag.Bool("update", false, "rewrite golden files")
+	"github.com/plinthdev/plinth/internal/testkit"
+)
 
 // imageItem returns the item of an image with annotations as the payload has them.
 func imageItem(name, modules, licenses string) format.Item {
@@ -65,15 +64,7 @@ func TestNewDocument_MatchesTheGoldenOfASmallBundle(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	golden := filepath.Join("testdata", "small.golden.json")
-	if *update {
-		if err := os.WriteFile(golden, append(got, '\n'), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if want, err := os.ReadFile(golden); err != nil || string(want) != string(got)+"\n" {
-		t.Errorf("differs from %s (%v):\n%s", golden, err, got)
-	}
+	testkit.Golden(t, "testdata/small.golden.json", append(got, '\n'))
 	again, _ := NewDocument("my-app", exampleComponents(t), time.Unix(1786565267, 0))
 	if again.Namespace != doc.Namespace {
 		t.Error("the same components gave a different document")

@@ -1,6 +1,7 @@
 package build
 
 import (
+	"github.com/plinthdev/plinth/internal/testkit"
 	"archive/zip"
 	"bytes"
 	"context"
@@ -27,9 +28,9 @@ func serveModule(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
 	at := filepath.Join(dir, "example.com/hello/@v")
-	writeFile(t, at, "list", "v1.0.0\n")
-	writeFile(t, at, "v1.0.0.info", `{"Version":"v1.0.0","Time":"2026-01-01T00:00:00Z"}`)
-	writeFile(t, at, "v1.0.0.mod", "module example.com/hello\n\ngo 1.24\n")
+	testkit.WriteFile(t, at, "list", "v1.0.0\n")
+	testkit.WriteFile(t, at, "v1.0.0.info", `{"Version":"v1.0.0","Time":"2026-01-01T00:00:00Z"}`)
+	testkit.WriteFile(t, at, "v1.0.0.mod", "module example.com/hello\n\ngo 1.24\n")
 	var b bytes.Buffer
 	z := zip.NewWriter(&b)
 	for name, text := range map[string]string{
@@ -48,7 +49,7 @@ func serveModule(t *testing.T) string {
 	if err := z.Close(); err != nil {
 		t.Fatal(err)
 	}
-	writeFile(t, at, "v1.0.0.zip", b.String())
+	testkit.WriteFile(t, at, "v1.0.0.zip", b.String())
 	cache := t.TempDir()
 	t.Cleanup(func() {
 		if err := builder.RemoveAll(cache); err != nil {
@@ -66,17 +67,6 @@ func serveModule(t *testing.T) string {
 	return sum
 }
 
-func writeFile(t *testing.T, dir, name, text string) {
-	t.Helper()
-	file := filepath.Join(dir, name)
-	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // writeDistro writes a folder with three recipes: hello is a Go module, notes needs
 // hello, and lone needs nothing. Every build of a part adds a line to the file built.
 func writeDistro(t *testing.T) (dir, built string) {
@@ -85,12 +75,12 @@ func writeDistro(t *testing.T) (dir, built string) {
 	dir, built = t.TempDir(), filepath.Join(t.TempDir(), "built")
 	head := "version: v1.0.0\nlicence: MIT\nepoch: 1700000000\nmodule: example.com/hello@v1.0.0\nsum: " + sum + "\n"
 	mark := func(name string) string { return "echo " + name + " >> " + built }
-	writeFile(t, dir, "hello/recipe.yaml", head+"copy: true\nsteps:\n- go: {ldflags: ['-X main.version=$VERSION'], binaries: {hi: .}}\n- run: "+mark("hello")+"\n")
-	writeFile(t, dir, "notes/recipe.yaml", head+"needs: [hello]\nsteps:\n- run: mkdir -p $OUT/d; cp $PART_hello/hi $OUT/d/hi; cp note $OUT/d/; "+mark("notes")+"\n")
-	writeFile(t, dir, "notes/note", "first")
-	writeFile(t, dir, "lone/recipe.yaml", head+"licence: 'x'\n")
-	writeFile(t, dir, "lone/recipe.yaml", strings.Replace(head, "MIT", "GPL-2.0-only OR MIT", 1)+"steps:\n- run: echo alone > $OUT/lone; "+mark("lone")+"\n")
-	writeFile(t, dir, "payload.yaml", `
+	testkit.WriteFile(t, dir, "hello/recipe.yaml", head+"copy: true\nsteps:\n- go: {ldflags: ['-X main.version=$VERSION'], binaries: {hi: .}}\n- run: "+mark("hello")+"\n")
+	testkit.WriteFile(t, dir, "notes/recipe.yaml", head+"needs: [hello]\nsteps:\n- run: mkdir -p $OUT/d; cp $PART_hello/hi $OUT/d/hi; cp note $OUT/d/; "+mark("notes")+"\n")
+	testkit.WriteFile(t, dir, "notes/note", "first")
+	testkit.WriteFile(t, dir, "lone/recipe.yaml", head+"licence: 'x'\n")
+	testkit.WriteFile(t, dir, "lone/recipe.yaml", strings.Replace(head, "MIT", "GPL-2.0-only OR MIT", 1)+"steps:\n- run: echo alone > $OUT/lone; "+mark("lone")+"\n")
+	testkit.WriteFile(t, dir, "payload.yaml", `
 epoch: 1700000000
 hosts: [{title: hi, file: hello/hi, version: 1.0.0}]
 layers: {base: {dirs: {/tmp: {mode: 0o1777}}, files: {/lone: lone/lone}}}
@@ -98,8 +88,8 @@ images:
 - {ref: 'example.com/notes:1', part: notes, layers: [base], files: {/d: notes/d}, entrypoint: [/d/hi], user: "1"}
 - {ref: 'example.com/lone:1', part: lone, version: "2", layers: [base]}
 `)
-	writeFile(t, dir, debian.LockFile, "# none\n")
-	writeFile(t, dir, packagesFile, "# none\n")
+	testkit.WriteFile(t, dir, debian.LockFile, "# none\n")
+	testkit.WriteFile(t, dir, packagesFile, "# none\n")
 	return dir, built
 }
 
@@ -160,7 +150,7 @@ func TestRun_BuildsOnlyWhatChanged(t *testing.T) {
 	if again := runEngine(t, newEngine(t, dir, cache)); again != first || buildCounts(t, built) != "hello 1, notes 1, lone 1" {
 		t.Errorf("second run: %s in %s", buildCounts(t, built), again)
 	}
-	writeFile(t, dir, "notes/note", "second")
+	testkit.WriteFile(t, dir, "notes/note", "second")
 	second := runEngine(t, newEngine(t, dir, cache))
 	if got := buildCounts(t, built); got != "hello 1, notes 2, lone 1" || second == first {
 		t.Errorf("after a change of notes: %s in %s", got, second)
@@ -189,7 +179,7 @@ func TestVerify_NamesDifferentArtifacts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	writeFile(t, dir, "lone/recipe.yaml", strings.Replace(string(b), "echo alone", "date +%N", 1))
+	testkit.WriteFile(t, dir, "lone/recipe.yaml", strings.Replace(string(b), "echo alone", "date +%N", 1))
 	cache := t.TempDir()
 	_, err = newEngine(t, dir, cache).Verify(context.Background(), []string{"lone"})
 	if left, _ := filepath.Glob(filepath.Join(cache, "verify-differs/parts/lone/*/lone")); len(left) != 1 {
@@ -203,15 +193,15 @@ func TestVerify_NamesDifferentArtifacts(t *testing.T) {
 func TestRun_ResumesFailedBuild(t *testing.T) {
 	dir, built := writeDistro(t)
 	cache := t.TempDir()
-	writeFile(t, dir, "notes/note2", "")
+	testkit.WriteFile(t, dir, "notes/note2", "")
 	blocker := filepath.Join(t.TempDir(), "go")
 	b, _ := os.ReadFile(filepath.Join(dir, "notes/recipe.yaml"))
-	writeFile(t, dir, "notes/recipe.yaml", string(b)+"- run: echo one; echo two >&2; test -e "+blocker+"\n")
+	testkit.WriteFile(t, dir, "notes/recipe.yaml", string(b)+"- run: echo one; echo two >&2; test -e "+blocker+"\n")
 	_, err := newEngine(t, dir, cache).Run(context.Background(), nil)
 	if err == nil || problem.ExitCode(err) != problem.ExitStep || !strings.Contains(err.Error(), "one\ntwo") || problem.Hint(err) == "" {
 		t.Errorf("got %v with hint %q", err, problem.Hint(err))
 	}
-	writeFile(t, filepath.Dir(blocker), "go", "")
+	testkit.WriteFile(t, filepath.Dir(blocker), "go", "")
 	layout := runEngine(t, newEngine(t, dir, cache))
 	if got := buildCounts(t, built); got != "hello 1, notes 2, lone 1" {
 		t.Errorf("in both runs: %s", got)
@@ -259,7 +249,7 @@ func TestRun_StopsCommandsWithContext(t *testing.T) {
 	dir, _ := writeDistro(t)
 	started := filepath.Join(t.TempDir(), "started")
 	b, _ := os.ReadFile(filepath.Join(dir, "lone/recipe.yaml"))
-	writeFile(t, dir, "lone/recipe.yaml", string(b)+"- run: touch "+started+"; sleep 300 | cat\n")
+	testkit.WriteFile(t, dir, "lone/recipe.yaml", string(b)+"- run: touch "+started+"; sleep 300 | cat\n")
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	go func() {
@@ -279,7 +269,7 @@ func TestRun_StopsCommandsWithContext(t *testing.T) {
 func TestRun_RefusesModuleWithOtherSum(t *testing.T) {
 	dir, _ := writeDistro(t)
 	b, _ := os.ReadFile(filepath.Join(dir, "hello/recipe.yaml"))
-	writeFile(t, dir, "hello/recipe.yaml", strings.Replace(string(b), "h1:", "h1:x", 1))
+	testkit.WriteFile(t, dir, "hello/recipe.yaml", strings.Replace(string(b), "h1:", "h1:x", 1))
 	_, err := newEngine(t, dir, t.TempDir()).Run(context.Background(), nil)
 	if err == nil || !strings.Contains(err.Error(), "the recipe says h1:x") {
 		t.Errorf("got %v", err)

@@ -1,6 +1,7 @@
 package build
 
 import (
+	"github.com/plinthdev/plinth/internal/testkit"
 	"context"
 	"os"
 	"path/filepath"
@@ -36,10 +37,10 @@ func TestVerify_PauseIsReproducible(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	writeFile(t, dir, "pause/recipe.yaml", string(text))
-	writeFile(t, dir, "payload.yaml", "images: [{ref: 'example.com/pause:1', part: pause, files: {/pause: pause/pause}}]\n")
-	writeFile(t, dir, debian.LockFile, "")
-	writeFile(t, dir, packagesFile, "")
+	testkit.WriteFile(t, dir, "pause/recipe.yaml", string(text))
+	testkit.WriteFile(t, dir, "payload.yaml", "images: [{ref: 'example.com/pause:1', part: pause, files: {/pause: pause/pause}}]\n")
+	testkit.WriteFile(t, dir, debian.LockFile, "")
+	testkit.WriteFile(t, dir, packagesFile, "")
 	e := newEngine(t, dir, t.TempDir())
 	if _, err := builder.ModuleDir(context.Background(), e.Set.Recipes["pause"]); err != nil {
 		t.Fatal(err)

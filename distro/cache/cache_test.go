@@ -1,8 +1,8 @@
 package cache
 
 import (
+	"github.com/plinthdev/plinth/internal/testkit"
 	"context"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -23,26 +23,10 @@ func distroFiles() map[string]string {
 	}
 }
 
-// writeFiles writes the files into a new folder and returns its path.
-func writeFiles(t *testing.T, files map[string]string) string {
-	t.Helper()
-	dir := t.TempDir()
-	for name, text := range files {
-		file := filepath.Join(dir, name)
-		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return dir
-}
-
 // computeTestKeys returns the keys of the parts, of a layer and of the layout.
 func computeTestKeys(t *testing.T, files map[string]string) map[string]string {
 	t.Helper()
-	c, err := Open(context.Background(), writeFiles(t, files), t.TempDir())
+	c, err := Open(context.Background(), testkit.WriteFiles(t, t.TempDir(), 0o644, files), t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,7 +68,7 @@ func TestOpen_KeysDependOnInputsOnly(t *testing.T) {
 func TestOpen_NamesPackageThatIsNotPinned(t *testing.T) {
 	f := distroFiles()
 	f["a/recipe.yaml"] = strings.Replace(f["a/recipe.yaml"], "[x]", "[zz]", 1)
-	_, err := Open(context.Background(), writeFiles(t, f), t.TempDir())
+	_, err := Open(context.Background(), testkit.WriteFiles(t, t.TempDir(), 0o644, f), t.TempDir())
 	if err == nil || !strings.Contains(err.Error(), "no entry zz") {
 		t.Errorf("got %v", err)
 	}

@@ -1,6 +1,7 @@
 package layout
 
 import (
+	"github.com/plinthdev/plinth/internal/testkit"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -54,7 +55,7 @@ func newTestWriter(t *testing.T) *Writer {
 		"usr/bin/tool":   "#!", "usr/share/man/man1/tool.1": "man", "usr/share/doc/tool/copyright": "free", "usr/share/doc/tool/NEWS": "none",
 		"etc/tool/b": "second ", "etc/tool/a": "first ", "etc/tool/sub/c": "third",
 	} {
-		writeFile(t, root, name, text)
+		testkit.WriteFile(t, root, name, text)
 	}
 	if err := os.Chmod(filepath.Join(root, "usr/bin/tool"), 0o755); err != nil {
 		t.Fatal(err)
@@ -72,23 +73,12 @@ func newTestWriter(t *testing.T) *Writer {
 	}
 	sum := sha256.Sum256(b)
 	digest := hex.EncodeToString(sum[:])
-	writeFile(t, dir, "downloads/"+digest+"-tool_1_all.deb", string(b))
+	testkit.WriteFile(t, dir, "downloads/"+digest+"-tool_1_all.deb", string(b))
 	lock, err := debian.Parse(fmt.Appendf(nil, "tool stable 1 %s %d pool/tool_1_all.deb MIT\n", digest, len(b)))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return &Writer{Cache: &cache.Cache{Dir: dir, Lock: lock, Set: &recipe.Set{}}}
-}
-
-func writeFile(t *testing.T, dir, name, text string) {
-	t.Helper()
-	file := filepath.Join(dir, name)
-	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
-		t.Fatal(err)
-	}
 }
 
 func TestBuildTree_KeepsRequestedPathsAndCopyright(t *testing.T) {

@@ -1,28 +1,11 @@
 package recipe
 
 import (
-	"os"
-	"path/filepath"
+	"github.com/plinthdev/plinth/internal/testkit"
 	"slices"
 	"strings"
 	"testing"
 )
-
-// writeFiles writes the files into a new folder and returns its path.
-func writeFiles(t *testing.T, files map[string]string) string {
-	t.Helper()
-	dir := t.TempDir()
-	for name, text := range files {
-		file := filepath.Join(dir, name)
-		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return dir
-}
 
 const validRecipe = "version: v1\nlicence: MIT\nepoch: 1\nmodule: example.com/x@v1.0.0\nsum: h1:x=\nsteps: [{run: 'true'}]\n"
 
@@ -56,7 +39,7 @@ func TestLoad_OrdersNodePartsBeforeConsole(t *testing.T) {
 }
 
 func TestLoad_ReportsAllProblemsAtOnce(t *testing.T) {
-	dir := writeFiles(t, map[string]string{
+	dir := testkit.WriteFiles(t, t.TempDir(), 0o644, map[string]string{
 		"a/recipe.yaml": "version: v1\nlicence: MIT\nepoch: 1\nmodule: example.com/x\nsum: nope\nsteps: [{}]\n",
 		"b/recipe.yaml": validRecipe + "needs: [zz]\n",
 		"c/recipe.yaml": "color: blue\n",
@@ -83,7 +66,7 @@ func TestLoad_ReportsAllProblemsAtOnce(t *testing.T) {
 }
 
 func TestLoad_RefusesRecipeThatNeedsItself(t *testing.T) {
-	dir := writeFiles(t, map[string]string{
+	dir := testkit.WriteFiles(t, t.TempDir(), 0o644, map[string]string{
 		"a/recipe.yaml": validRecipe + "needs: [b]\n", "b/recipe.yaml": validRecipe + "needs: [a]\n", "payload.yaml": "epoch: 1\n",
 	})
 	if _, err := Load(dir); err == nil || !strings.Contains(err.Error(), "needs itself") {

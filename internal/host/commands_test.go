@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"github.com/plinthdev/plinth/internal/testkit"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,13 +20,6 @@ import (
 )
 
 func shell(script string) host.Cmd { return host.Cmd{Argv: []string{"sh", "-c", script}} }
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
 
 // runFailing runs c, which must fail, and returns its error.
 func runFailing(ctx context.Context, t *testing.T, c host.Cmd) *host.CommandError {
@@ -159,7 +153,7 @@ func TestLock_HeldByProgramsOfKilledRun(t *testing.T) {
 	}
 	run := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$")
 	run.Env = append(os.Environ(), crashingRunEnv+"="+dir)
-	must(t, run.Start())
+	testkit.Must(t, run.Start())
 	pid := func(file string) (n int) {
 		for n == 0 {
 			b, _ := os.ReadFile(file)
@@ -169,7 +163,7 @@ func TestLock_HeldByProgramsOfKilledRun(t *testing.T) {
 		return n
 	}
 	theirs, below := pid(child), pid(grandchild)
-	must(t, run.Process.Kill())
+	testkit.Must(t, run.Process.Kill())
 	_ = run.Wait()
 	if !waitGone(theirs, time.Now().Add(5*time.Second)) {
 		t.Errorf("the program %d outlived the run", theirs)
@@ -177,11 +171,11 @@ func TestLock_HeldByProgramsOfKilledRun(t *testing.T) {
 	if _, _, err := host.Lock(lock, nil); !errors.Is(err, host.ErrLocked) {
 		t.Errorf("what the program had started runs, but the lock is free: %v", err)
 	}
-	must(t, unix.Kill(below, unix.SIGKILL))
+	testkit.Must(t, unix.Kill(below, unix.SIGKILL))
 	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
 		release, _, err := host.Lock(lock, nil)
 		if err == nil {
-			must(t, release())
+			testkit.Must(t, release())
 			break
 		}
 		if time.Now().After(deadline) {

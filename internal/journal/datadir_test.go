@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"github.com/plinthdev/plinth/internal/testkit"
 	"os"
 	"path/filepath"
 	"testing"
@@ -28,9 +29,9 @@ func TestUnusableReason_RejectsFoldersWithOtherFiles(t *testing.T) {
 			for _, f := range c.files {
 				p := filepath.Join(root, f)
 				if f[len(f)-1] == '/' {
-					must(t, os.MkdirAll(p, 0o755))
+					testkit.Must(t, os.MkdirAll(p, 0o755))
 				} else {
-					must(t, os.MkdirAll(filepath.Dir(p), 0o755), os.WriteFile(p, nil, 0o600))
+					testkit.Must(t, os.MkdirAll(filepath.Dir(p), 0o755), os.WriteFile(p, nil, 0o600))
 				}
 			}
 			if got := UnusableReason(host.Local(root), c.dir); got != c.want {

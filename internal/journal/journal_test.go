@@ -3,6 +3,7 @@ package journal
 import (
 	"encoding/json"
 	"errors"
+	"github.com/plinthdev/plinth/internal/testkit"
 	"os"
 	"path/filepath"
 	"strings"
@@ -28,17 +29,10 @@ func mustOpen(t *testing.T, root string) *Journal {
 	return j
 }
 
-func must(t *testing.T, errs ...error) {
-	t.Helper()
-	if err := errors.Join(errs...); err != nil {
-		t.Fatal(err)
-	}
-}
-
 func TestOpen_ReadsUnfinishedRunAfterKill(t *testing.T) {
 	root := t.TempDir()
 	j := mustOpen(t, root)
-	must(t, j.BeginRun("install", Args{Bundle: "sha256:1"}), j.BeginStep("a", []string{"/x"}), j.EndStep("a", nil), j.BeginStep("b", nil))
+	testkit.Must(t, j.BeginRun("install", Args{Bundle: "sha256:1"}), j.BeginStep("a", []string{"/x"}), j.EndStep("a", nil), j.BeginStep("b", nil))
 
 	run, ok := mustOpen(t, root).LastRun("install")
 	if !ok || !run.Unfinished() || run.ReachedStep() != "b" || run.Args.Bundle != "sha256:1" {
@@ -51,8 +45,8 @@ func TestOpen_ReadsUnfinishedRunAfterKill(t *testing.T) {
 
 func TestLoadState_ReturnsFirstSavedState(t *testing.T) {
 	j := mustOpen(t, t.TempDir())
-	must(t, j.BeginRun("install", Args{}), j.BeginStep("sysctl", nil), j.SaveState("sysctl", "0"), j.EndStep("sysctl", errors.New("killed")), j.EndRun(errors.New("x")))
-	must(t, j.BeginRun("install", Args{}), j.BeginStep("sysctl", nil), j.SaveState("sysctl", "1"), j.EndStep("sysctl", nil), j.EndRun(nil))
+	testkit.Must(t, j.BeginRun("install", Args{}), j.BeginStep("sysctl", nil), j.SaveState("sysctl", "0"), j.EndStep("sysctl", errors.New("killed")), j.EndRun(errors.New("x")))
+	testkit.Must(t, j.BeginRun("install", Args{}), j.BeginStep("sysctl", nil), j.SaveState("sysctl", "1"), j.EndStep("sysctl", nil), j.EndRun(nil))
 	var got string
 	if ok, err := j.LoadState("sysctl", &got); !ok || err != nil || got != "0" {
 		t.Errorf("found %q %v %v", got, ok, err)
@@ -64,18 +58,18 @@ func TestLoadState_ReturnsFirstSavedState(t *testing.T) {
 
 func TestClear_RemovesStatesButKeepsInitialDirMode(t *testing.T) {
 	root := t.TempDir()
-	must(t, os.Mkdir(filepath.Join(root, "data"), 0o755))
+	testkit.Must(t, os.Mkdir(filepath.Join(root, "data"), 0o755))
 	j := mustOpen(t, root)
-	must(t, j.BeginRun("install", Args{}), j.BeginStep("record-host", nil), j.SaveState("record-host", "old"), j.EndRun(nil), j.BeginRun("reset", Args{}), j.Clear())
+	testkit.Must(t, j.BeginRun("install", Args{}), j.BeginStep("record-host", nil), j.SaveState("record-host", "old"), j.EndRun(nil), j.BeginRun("reset", Args{}), j.Clear())
 	for _, spoil := range []string{"", File} { // the copy has the same content
 		if spoil != "" {
-			must(t, os.WriteFile(filepath.Join(root, "data", spoil), []byte("{"), 0o600))
+			testkit.Must(t, os.WriteFile(filepath.Join(root, "data", spoil), []byte("{"), 0o600))
 		}
 		if j = mustOpen(t, root); len(j.Runs()) != 0 || savedState(t, j) != "" {
 			t.Errorf("%q damaged: %+v, saved state %q", spoil, j.Runs(), savedState(t, j))
 		}
 	}
-	must(t, os.Chmod(filepath.Join(root, "data"), DirMode), j.BeginRun("install", Args{}))
+	testkit.Must(t, os.Chmod(filepath.Join(root, "data"), DirMode), j.BeginRun("install", Args{}))
 	if mode, ok := mustOpen(t, root).InitialDirMode(); !ok || mode != 0o755 {
 		t.Errorf("initial mode %v, %v", mode, ok)
 	}
@@ -83,7 +77,7 @@ func TestClear_RemovesStatesButKeepsInitialDirMode(t *testing.T) {
 
 func TestBeginRun_WritesFileOnlyForItsOwner(t *testing.T) {
 	root := t.TempDir()
-	must(t, mustOpen(t, root).BeginRun("install", Args{}))
+	testkit.Must(t, mustOpen(t, root).BeginRun("install", Args{}))
 	info, err := os.Stat(filepath.Join(root, "data/journal.json"))
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v, err %v", info, err)
@@ -93,13 +87,13 @@ func TestBeginRun_WritesFileOnlyForItsOwner(t *testing.T) {
 func TestOpen_KeepsUnknownEntriesAndRefusesNewerSchema(t *testing.T) {
 	root := t.TempDir()
 	path := filepath.Join(root, "data/journal.json")
-	must(t, os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte(`{"version":1,"runs":[],"later":{"a":1}}`), 0o600))
-	must(t, mustOpen(t, root).BeginRun("install", Args{}))
+	testkit.Must(t, os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte(`{"version":1,"runs":[],"later":{"a":1}}`), 0o600))
+	testkit.Must(t, mustOpen(t, root).BeginRun("install", Args{}))
 	raw, _ := os.ReadFile(path)
 	if !strings.Contains(string(raw), `"later"`) {
 		t.Errorf("unknown entry lost: %s", raw)
 	}
-	must(t, os.WriteFile(path, []byte(`{"version":2,"runs":[]}`), 0o600))
+	testkit.Must(t, os.WriteFile(path, []byte(`{"version":2,"runs":[]}`), 0o600))
 	if _, err := Open(host.Local(root), "/data", clock()); err == nil || !strings.Contains(err.Error(), "schema version 2") {
 		t.Errorf("newer schema: %v", err)
 	}
@@ -110,7 +104,7 @@ func TestReadReceipt_ReturnsWrittenReceipt(t *testing.T) {
 	if _, ok, err := ReadReceipt(files, "/data"); ok || err != nil {
 		t.Errorf("no receipt: %v %v", ok, err)
 	}
-	must(t, WriteReceipt(files, "/data", Receipt{Name: "my-app", Versions: map[string]string{"k0s": "v1"}}))
+	testkit.Must(t, WriteReceipt(files, "/data", Receipt{Name: "my-app", Versions: map[string]string{"k0s": "v1"}}))
 	r, ok, err := ReadReceipt(files, "/data")
 	if !ok || err != nil || r.Name != "my-app" || r.Versions["k0s"] != "v1" {
 		t.Errorf("%+v %v %v", r, ok, err)
@@ -150,7 +144,7 @@ func TestOpen_ReadsCopyOfJournalDamagedAtAnyByte(t *testing.T) {
 	root, main, _ := killedInstall(t)
 	path := filepath.Join(root, "data", File)
 	for n := range len(main) {
-		must(t, os.WriteFile(path, main[:n], 0o600))
+		testkit.Must(t, os.WriteFile(path, main[:n], 0o600))
 		j := mustOpen(t, root)
 		if torn := n < len(main)-1; savedState(t, j) != "0755" || (j.RecoveryNotice() != "") != torn { // the last byte is a newline
 			t.Fatalf("truncated at %d of %d: saved state %q, notice %q", n, len(main), savedState(t, j), j.RecoveryNotice())
@@ -159,7 +153,7 @@ func TestOpen_ReadsCopyOfJournalDamagedAtAnyByte(t *testing.T) {
 	for n := range len(main) - 1 {
 		flipped := append([]byte(nil), main...)
 		flipped[n] ^= 1
-		must(t, os.WriteFile(path, flipped, 0o600))
+		testkit.Must(t, os.WriteFile(path, flipped, 0o600))
 		if j, err := Open(host.Local(root), "/data", clock()); err == nil && savedState(t, j) != "0755" {
 			t.Fatalf("bit flipped at %d: saved state %q", n, savedState(t, j))
 		}
@@ -169,20 +163,20 @@ func TestOpen_ReadsCopyOfJournalDamagedAtAnyByte(t *testing.T) {
 func TestOpen_KeepsDamagedJournalAndHintsHowToRecover(t *testing.T) {
 	root, main, spare := killedInstall(t)
 	path, other := filepath.Join(root, "data", File), filepath.Join(root, "data", CopyFile)
-	must(t, os.WriteFile(path, main[:40], 0o600))
-	must(t, mustOpen(t, root).BeginRun("reset", Args{}))
+	testkit.Must(t, os.WriteFile(path, main[:40], 0o600))
+	testkit.Must(t, mustOpen(t, root).BeginRun("reset", Args{}))
 	if aside, _ := os.ReadFile(filepath.Join(root, "data", damagedFile)); string(aside) != string(main[:40]) {
 		t.Errorf("the damaged journal was not kept: %s", aside)
 	}
 	if j := mustOpen(t, root); j.RecoveryNotice() != "" || len(j.Runs()) != 2 || j.HistoryLost() {
 		t.Errorf("after the next run: %q, %d runs", j.RecoveryNotice(), len(j.Runs()))
 	}
-	must(t, os.WriteFile(path, main[:40], 0o600), os.WriteFile(other, spare[:40], 0o600))
+	testkit.Must(t, os.WriteFile(path, main[:40], 0o600), os.WriteFile(other, spare[:40], 0o600))
 	_, err := Open(host.Local(root), "/data", clock())
 	if problem.ExitCode(err) != problem.ExitInternal || !strings.Contains(problem.Hint(err), "mv /data/journal.json /data/journal.json.damaged") {
 		t.Errorf("both damaged: %v, hint %q", err, problem.Hint(err))
 	}
-	must(t, os.Remove(path), os.Remove(other))
+	testkit.Must(t, os.Remove(path), os.Remove(other))
 	if j := mustOpen(t, root); !j.HistoryLost() {
 		t.Error("the history of a journal that was moved away is not reported as lost")
 	}
@@ -193,11 +187,11 @@ func TestInitialDirMode_ReturnsModeBeforeFirstRun(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			root := t.TempDir()
 			if mode != 0 {
-				must(t, os.Mkdir(filepath.Join(root, "data"), mode))
+				testkit.Must(t, os.Mkdir(filepath.Join(root, "data"), mode))
 			}
-			must(t, mustOpen(t, root).BeginRun("install", Args{}))
+			testkit.Must(t, mustOpen(t, root).BeginRun("install", Args{}))
 			j := mustOpen(t, root)
-			must(t, j.BeginRun("install", Args{}))
+			testkit.Must(t, j.BeginRun("install", Args{}))
 			if got, ok := mustOpen(t, root).InitialDirMode(); ok != (mode == 0o750) || ok && got != mode {
 				t.Errorf("%v %v", got, ok)
 			}
@@ -216,7 +210,7 @@ func FuzzOpen(f *testing.F) {
 	f.Add([]byte(`{"version":2,"runs":[]}`), spare)
 	f.Add([]byte(`{"version":1,"runs":[{"steps":[{"id":"record-host","originalState":{"/etc/k0s":"0755"}}]}]}`), []byte("{}"))
 	f.Fuzz(func(t *testing.T, main, spare []byte) {
-		must(t, os.WriteFile(filepath.Join(root, "data", File), main, 0o600), os.WriteFile(filepath.Join(root, "data", CopyFile), spare, 0o600))
+		testkit.Must(t, os.WriteFile(filepath.Join(root, "data", File), main, 0o600), os.WriteFile(filepath.Join(root, "data", CopyFile), spare, 0o600))
 		j, err := Open(host.Local(root), "/data", clock())
 		if err != nil {
 			return

@@ -2,17 +2,15 @@ package k0s
 
 import (
 	"errors"
-	"flag"
-	"os"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/plinthdev/plinth/internal/host"
 	"github.com/plinthdev/plinth/internal/host/hosttest"
-)
 
-var update = flag.Bool("update", false, "rewrite golden files")
+	"github.com/plinthdev/plinth/internal/testkit"
+)
 
 func settings() Settings {
 	return Settings{Address: "10.0.0.5", Hostname: "n1", PodCIDR: "10.244.0.0/16", ServiceCIDR: "10.96.0.0/12", NodePortRange: "80-32767", NeverPull: true}
@@ -25,15 +23,7 @@ func TestRenderConfig_MatchesGolden(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if *update {
-		if err := os.WriteFile("testdata/k0s.golden.yaml", got, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile("testdata/k0s.golden.yaml")
-	if err != nil || string(want) != string(got) {
-		t.Errorf("differs from testdata/k0s.golden.yaml (refresh with -update): %v\n%s", err, got)
-	}
+	testkit.Golden(t, "testdata/k0s.golden.yaml", got)
 }
 
 func TestBuildConfig_APIAddressIsInCertificateOnly(t *testing.T) {

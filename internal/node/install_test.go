@@ -3,6 +3,7 @@ package node
 import (
 	"bytes"
 	"errors"
+	"github.com/plinthdev/plinth/internal/testkit"
 	"io"
 	"os"
 	"path/filepath"
@@ -33,7 +34,7 @@ func TestDirectory_CreatedWithMode(t *testing.T) {
 	if missing, _ := d.Check(f.Host()); missing != "/var/lib/plinth has mode 0755, needs 0700" {
 		t.Errorf("Check of a different mode: %q", missing)
 	}
-	writeFiles(t, f, map[string]string{"/var/lib/file": "x"})
+	testkit.WriteFiles(t, f.Root, 0o644, map[string]string{"/var/lib/file": "x"})
 	if _, err := (Directory{Path: "/var/lib/file", Mode: 0o700}).Check(f.Host()); err == nil {
 		t.Error("a file in place of the folder must be an error")
 	}
@@ -73,7 +74,7 @@ func TestArtifact_CheckComparesSizeModeAndDigest(t *testing.T) {
 
 func TestArtifact_ApplyKeepsOldFileWhenNewIsDamaged(t *testing.T) {
 	f := hosttest.New(t)
-	writeFiles(t, f, map[string]string{"/usr/local/bin/k0s": "old"})
+	testkit.WriteFiles(t, f.Root, 0o644, map[string]string{"/usr/local/bin/k0s": "old"})
 	damaged := errors.New("digest differs")
 	a := Artifact{Path: "/usr/local/bin/k0s", Mode: 0o755,
 		Open: func() (io.ReadCloser, error) {
@@ -103,11 +104,11 @@ func TestFirewallWarning_NamesActiveFirewall(t *testing.T) {
 		}
 		return s
 	}
-	writeFiles(t, f, map[string]string{"/etc/ufw/ufw.conf": "# ENABLED=yes\nENABLED=no\n"})
+	testkit.WriteFiles(t, f.Root, 0o644, map[string]string{"/etc/ufw/ufw.conf": "# ENABLED=yes\nENABLED=no\n"})
 	if s := warning(); s != "" {
 		t.Errorf("none is active, got %q", s)
 	}
-	writeFiles(t, f, map[string]string{"/etc/ufw/ufw.conf": "# comment\nENABLED=yes\n"})
+	testkit.WriteFiles(t, f.Root, 0o644, map[string]string{"/etc/ufw/ufw.conf": "# comment\nENABLED=yes\n"})
 	if s := warning(); !strings.HasPrefix(s, "ufw is enabled") {
 		t.Errorf("ufw is on, got %q", s)
 	}

@@ -2,6 +2,7 @@ package node
 
 import (
 	"errors"
+	"github.com/plinthdev/plinth/internal/testkit"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -13,20 +14,6 @@ import (
 	"github.com/plinthdev/plinth/internal/node/cleanup"
 	"github.com/plinthdev/plinth/internal/problem"
 )
-
-// writeFiles writes files below the fake's root.
-func writeFiles(t *testing.T, f *hosttest.Fake, files map[string]string) {
-	t.Helper()
-	for p, content := range files {
-		p = filepath.Join(f.Root, p)
-		if err := os.MkdirAll(filepath.Dir(p), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(p, []byte(content), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
 
 func readFile(t *testing.T, f *hosttest.Fake, p string) string {
 	t.Helper()
@@ -44,7 +31,7 @@ func readFile(t *testing.T, f *hosttest.Fake, p string) string {
 // installation.
 func newBareHost(t *testing.T) *hosttest.Fake {
 	f := hosttest.New(t)
-	writeFiles(t, f, map[string]string{
+	testkit.WriteFiles(t, f.Root, 0o644, map[string]string{
 		"/proc/filesystems":                           "nodev\tproc\n\text4\n",
 		"/proc/modules":                               "ext4 1040384 1 - Live 0x0000000000000000\n",
 		"/proc/sys/kernel/osrelease":                  "6.1.0-18-amd64\n",
@@ -59,18 +46,18 @@ func newBareHost(t *testing.T) *hosttest.Fake {
 func TestKernel_ApplyChangesHostOnce(t *testing.T) {
 	f := newBareHost(t)
 	f.Expect("modprobe overlay").Do(func(host.Cmd) {
-		writeFiles(t, f, map[string]string{"/proc/modules": "overlay 151552 0 - Live\n", "/sys/module/overlay/x": ""})
+		testkit.WriteFiles(t, f.Root, 0o644, map[string]string{"/proc/modules": "overlay 151552 0 - Live\n", "/sys/module/overlay/x": ""})
 	})
 	f.Expect("modprobe nf_conntrack").Do(func(host.Cmd) {
-		writeFiles(t, f, map[string]string{"/proc/sys/net/netfilter/nf_conntrack_max": "65536\n", "/proc/modules": "overlay 1 0 - Live\nnf_conntrack 1 0 - Live\n"})
+		testkit.WriteFiles(t, f.Root, 0o644, map[string]string{"/proc/sys/net/netfilter/nf_conntrack_max": "65536\n", "/proc/modules": "overlay 1 0 - Live\nnf_conntrack 1 0 - Live\n"})
 	})
 	f.Expect("modprobe br_netfilter").Do(func(host.Cmd) {
-		writeFiles(t, f, map[string]string{"/proc/sys/net/bridge/bridge-nf-call-iptables": "1\n", "/proc/sys/net/bridge/bridge-nf-call-ip6tables": "0\n",
+		testkit.WriteFiles(t, f.Root, 0o644, map[string]string{"/proc/sys/net/bridge/bridge-nf-call-iptables": "1\n", "/proc/sys/net/bridge/bridge-nf-call-ip6tables": "0\n",
 			"/proc/modules": "overlay 1 0 - Live\nnf_conntrack 1 0 - Live\nbr_netfilter 1 0 - Live\n"})
 	})
 	set := func(cmd host.Cmd) {
 		key, value, _ := strings.Cut(cmd.Argv[3], "=")
-		writeFiles(t, f, map[string]string{"/proc/sys/" + strings.ReplaceAll(key, ".", "/"): value + "\n"})
+		testkit.WriteFiles(t, f.Root, 0o644, map[string]string{"/proc/sys/" + strings.ReplaceAll(key, ".", "/"): value + "\n"})
 	}
 	f.Expect("sysctl -q -w net.ipv4.ip_forward=1").Do(set)
 	f.Expect("sysctl -q -w net.bridge.bridge-nf-call-ip6tables=1").Do(set)
@@ -102,7 +89,7 @@ func TestKernel_ApplyChangesHostOnce(t *testing.T) {
 
 func TestKernel_AcceptsBuiltInModules(t *testing.T) {
 	f := hosttest.New(t) // no modprobe, no /lib/modules, no /proc/modules
-	writeFiles(t, f, map[string]string{
+	testkit.WriteFiles(t, f.Root, 0o644, map[string]string{
 		"/proc/filesystems":                            "nodev\toverlay\n",
 		"/proc/sys/net/netfilter/nf_conntrack_max":     "65536\n",
 		"/proc/sys/net/bridge/bridge-nf-call-iptables": "1\n",
@@ -124,7 +111,7 @@ func TestKernel_AcceptsBuiltInModules(t *testing.T) {
 
 func TestHasModule_FindsModuleInModulesBuiltin(t *testing.T) {
 	f := newBareHost(t)
-	writeFiles(t, f, map[string]string{"/lib/modules/6.1.0-18-amd64/modules.builtin": "kernel/net/bridge/br-netfilter.ko\n"})
+	testkit.WriteFiles(t, f.Root, 0o644, map[string]string{"/lib/modules/6.1.0-18-amd64/modules.builtin": "kernel/net/bridge/br-netfilter.ko\n"})
 	if k := DefaultKernel(f.Host()); !k.hasModule(Module{Name: "br_netfilter"}) || k.hasModule(Module{Name: "br"}) {
 		t.Error("br_netfilter is in modules.builtin, br is not")
 	}
@@ -160,8 +147,8 @@ func TestKernel_ApplyNamesWhatCannotBeChanged(t *testing.T) {
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			f := hosttest.New(t)
-			writeFiles(t, f, map[string]string{"/proc/filesystems": "overlay\n", "/proc/sys/net/ipv4/ip_forward": "0\n"})
-			writeFiles(t, f, c.files)
+			testkit.WriteFiles(t, f.Root, 0o644, map[string]string{"/proc/filesystems": "overlay\n", "/proc/sys/net/ipv4/ip_forward": "0\n"})
+			testkit.WriteFiles(t, f.Root, 0o644, c.files)
 			if c.expect != nil {
 				c.expect(f)
 			}

@@ -2,6 +2,7 @@ package node
 
 import (
 	"encoding/json"
+	"github.com/plinthdev/plinth/internal/testkit"
 	"net/netip"
 	"reflect"
 	"strings"
@@ -31,7 +32,7 @@ func TestSysctlKind_RestoresValuesNotChangedByOthers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f := hosttest.New(t)
 			if c.now != "" {
-				writeFiles(t, f, map[string]string{"/proc/sys/" + strings.ReplaceAll(c.key, ".", "/"): c.now + "\n"})
+				testkit.WriteFiles(t, f.Root, 0o644, map[string]string{"/proc/sys/" + strings.ReplaceAll(c.key, ".", "/"): c.now + "\n"})
 			}
 			cl := cleanup.DefaultScope()
 			cl.Before = &cleanup.HostState{Sysctls: map[string]string{c.key: c.before}}
@@ -44,7 +45,7 @@ func TestSysctlKind_RestoresValuesNotChangedByOthers(t *testing.T) {
 				return
 			}
 			f.Expect("sysctl -q -w " + c.key + "=" + c.want).Do(func(host.Cmd) {
-				writeFiles(t, f, map[string]string{"/proc/sys/" + strings.ReplaceAll(c.key, ".", "/"): c.want + "\n"})
+				testkit.WriteFiles(t, f.Root, 0o644, map[string]string{"/proc/sys/" + strings.ReplaceAll(c.key, ".", "/"): c.want + "\n"})
 			})
 			if r := k.Remove(t.Context()); r.Err != nil || !reflect.DeepEqual(r.Removed, found) {
 				t.Errorf("%+v", r)
@@ -58,7 +59,7 @@ func TestSysctlKind_RestoresValuesNotChangedByOthers(t *testing.T) {
 
 func TestGatherHostState_IsCompleteAfterJournalRoundTrip(t *testing.T) {
 	f := newBareHost(t)
-	writeFiles(t, f, map[string]string{"/usr/sbin/nft": "", "/proc/self/mountinfo": "24 1 254:1 / / rw - ext4 /dev/vda1 rw\n", "/etc/k0s/containerd.d/a.toml": "x",
+	testkit.WriteFiles(t, f.Root, 0o644, map[string]string{"/usr/sbin/nft": "", "/proc/self/mountinfo": "24 1 254:1 / / rw - ext4 /dev/vda1 rw\n", "/etc/k0s/containerd.d/a.toml": "x",
 		"/etc/passwd": "etcd:x:105:110::/var/lib/etcd:/usr/sbin/nologin\n"})
 	f.Expect("/usr/sbin/nft -j list ruleset").Return(`{"nftables": [{"metainfo": {}}]}`, nil)
 	b, err := GatherHostState(t.Context(), host.ReadOnly(f.Host()), cleanup.DefaultScope())
@@ -88,7 +89,7 @@ func TestGatherHostState_IsCompleteAfterJournalRoundTrip(t *testing.T) {
 // kinds is what each of them relies on.
 func TestLeftovers_FindNothingOnHostWithoutCluster(t *testing.T) {
 	f := newBareHost(t)
-	writeFiles(t, f, map[string]string{"/proc/self/mountinfo": "24 1 254:1 / / rw - ext4 /dev/vda1 rw\n", "/etc/passwd": "root:x:0:0::/root:/bin/sh\n"})
+	testkit.WriteFiles(t, f.Root, 0o644, map[string]string{"/proc/self/mountinfo": "24 1 254:1 / / rw - ext4 /dev/vda1 rw\n", "/etc/passwd": "root:x:0:0::/root:/bin/sh\n"})
 	f.Expect("ip -j -d link show").Return(`[{"ifname":"lo"}]`, nil)
 	f.Expect("ip -").AnyTimes()
 	c := cleanup.DefaultScope(netip.MustParsePrefix("10.244.0.0/16"))

@@ -206,7 +206,7 @@ func TestDescribeError_NamesPacketFilter(t *testing.T) {
 }
 
 func FuzzDecodeResponse(f *testing.F) {
-	f.Add(`{"nonce":"nnnnnnnnnnnnnnnnnnnnnnnnnn","ears":[{"port":1,"tcp":"held"}]}`)
+	f.Add(`{"nonce":"nnnnnnnnnnnnnnnnnnnnnnnnnn","ports":[{"port":1,"tcp":"held"}]}`)
 	f.Add(`{"identity":{"addresses":["x"]}}`)
 	f.Fuzz(func(t *testing.T, raw string) {
 		if a, err := DecodeResponse(strings.NewReader(raw)); err == nil && len(a.Nonce) != nonceLength {

@@ -2,6 +2,7 @@
 package testkit
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -45,4 +46,29 @@ func SmallDisk(t testing.TB, size int) string {
 	}
 	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
 	return dir
+}
+
+// Must ends the test when one of errs is not nil.
+func Must(t testing.TB, errs ...error) {
+	t.Helper()
+	if err := errors.Join(errs...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// WriteFiles writes files, by their paths below root, with mode perm, and creates
+// the folders above them. It returns root.
+func WriteFiles(t testing.TB, root string, perm os.FileMode, files map[string]string) string {
+	t.Helper()
+	for name, content := range files {
+		path := filepath.Join(root, name)
+		Must(t, os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(content), perm))
+	}
+	return root
+}
+
+// WriteFile writes one file, as WriteFiles does, with mode 0644.
+func WriteFile(t testing.TB, root, name, content string) {
+	t.Helper()
+	WriteFiles(t, root, 0o644, map[string]string{name: content})
 }

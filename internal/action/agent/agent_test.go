@@ -3,6 +3,7 @@ package agent
 import (
 	"bytes"
 	"errors"
+	"github.com/plinthdev/plinth/internal/testkit"
 	"io/fs"
 	"net/http"
 	"net/netip"
@@ -30,29 +31,22 @@ import (
 
 var noon = time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 // controller returns a host with a receipt and the CA of a cluster.
 func controller(t *testing.T) (*action.Env, host.Host, pki.Pair) {
 	t.Helper()
 	h := hosttest.New(t).Host()
 	ca, err := pki.NewCA("kubernetes-ca", noon)
-	must(t, err)
-	must(t, h.Write(k0s.CACertPath, strings.NewReader(string(ca.Cert)), 0o644))
-	must(t, h.Write(k0s.CAKeyPath, strings.NewReader(string(ca.Key)), 0o600))
-	must(t, journal.WriteReceipt(h, "/var/lib/plinth", journal.Receipt{Name: "my-app", Role: "controller", Node: "n1", Address: "10.0.0.5"}))
+	testkit.Must(t, err)
+	testkit.Must(t, h.Write(k0s.CACertPath, strings.NewReader(string(ca.Cert)), 0o644))
+	testkit.Must(t, h.Write(k0s.CAKeyPath, strings.NewReader(string(ca.Key)), 0o600))
+	testkit.Must(t, journal.WriteReceipt(h, "/var/lib/plinth", journal.Receipt{Name: "my-app", Role: "controller", Node: "n1", Address: "10.0.0.5"}))
 	return &action.Env{Host: h, GlobalOptions: action.GlobalOptions{DataDir: "/var/lib/plinth", Now: func() time.Time { return noon }}}, h, ca
 }
 
 func TestLoadControllerCert_ReusesCertificateWhileItIsUsable(t *testing.T) {
 	r, h, ca := controller(t)
 	first, authority, err := (&identity{Env: r, load: loadControllerCert}).currentCert()
-	must(t, err)
+	testkit.Must(t, err)
 	if len(first.Certificate) != 2 || first.Leaf.VerifyHostname("10.0.0.5") != nil || first.Leaf.CheckSignatureFrom(authority) != nil {
 		t.Errorf("%d certificates, for %v", len(first.Certificate), first.Leaf.IPAddresses)
 	}
@@ -60,7 +54,7 @@ func TestLoadControllerCert_ReusesCertificateWhileItIsUsable(t *testing.T) {
 		t.Errorf("%v %v", info, err)
 	}
 	again, _, err := (&identity{Env: r, load: loadControllerCert}).currentCert()
-	must(t, err)
+	testkit.Must(t, err)
 	if !again.Leaf.Equal(first.Leaf) {
 		t.Error("a new certificate at each start: clients could not pin its key")
 	}
@@ -69,14 +63,14 @@ func TestLoadControllerCert_ReusesCertificateWhileItIsUsable(t *testing.T) {
 	if renewed, _, err := (&identity{Env: &later, load: loadControllerCert}).currentCert(); err != nil || renewed.Leaf.Equal(first.Leaf) {
 		t.Errorf("not renewed shortly before its expiry: %v", err)
 	}
-	must(t, journal.WriteReceipt(h, r.DataDir, journal.Receipt{Name: "my-app", Role: "controller", Node: "n1", Address: "10.0.0.5", API: "api.example.com"}))
+	testkit.Must(t, journal.WriteReceipt(h, r.DataDir, journal.Receipt{Name: "my-app", Role: "controller", Node: "n1", Address: "10.0.0.5", API: "api.example.com"}))
 	if renewed, _, err := (&identity{Env: r, load: loadControllerCert}).currentCert(); err != nil || renewed.Leaf.VerifyHostname("api.example.com") != nil {
 		t.Errorf("not valid for the additional API name: %v", err)
 	}
 	other, err := pki.NewCA("kubernetes-ca", noon)
-	must(t, err)
-	must(t, h.Write(k0s.CACertPath, strings.NewReader(string(other.Cert)), 0o644))
-	must(t, h.Write(k0s.CAKeyPath, strings.NewReader(string(other.Key)), 0o600))
+	testkit.Must(t, err)
+	testkit.Must(t, h.Write(k0s.CACertPath, strings.NewReader(string(other.Cert)), 0o644))
+	testkit.Must(t, h.Write(k0s.CAKeyPath, strings.NewReader(string(other.Key)), 0o600))
 	if renewed, _, err := (&identity{Env: r, load: loadControllerCert}).currentCert(); err != nil || renewed.Leaf.Equal(first.Leaf) || string(ca.Cert) == string(other.Cert) {
 		t.Errorf("another cluster, the same certificate: %v", err)
 	}
@@ -86,17 +80,17 @@ func TestBlobStoreOpen_OpensOnlyBlobsOfTheBundle(t *testing.T) {
 	dir := t.TempDir()
 	r := &action.Env{Host: host.Local("/"), GlobalOptions: action.GlobalOptions{DataDir: dir, Now: time.Now}}
 	b, err := airgap.Open(t.Context(), airgaptest.WriteBundle(t, airgaptest.NewRequest(t)))
-	must(t, err)
+	testkit.Must(t, err)
 	docs, err := b.Documents(t.Context())
-	must(t, err)
+	testkit.Must(t, err)
 	for p, content := range docs {
-		must(t, r.Host.Write(filepath.Join(desired.BundleCacheDir(dir), p), strings.NewReader(string(content)), 0o600))
+		testkit.Must(t, r.Host.Write(filepath.Join(desired.BundleCacheDir(dir), p), strings.NewReader(string(content)), 0o600))
 	}
 	stray := digest.FromString("secret")
-	must(t, r.Host.Write(filepath.Join(desired.BundleCacheDir(dir), "blobs", "sha256", stray.Encoded()), strings.NewReader("secret"), 0o600))
+	testkit.Must(t, r.Host.Write(filepath.Join(desired.BundleCacheDir(dir), "blobs", "sha256", stray.Encoded()), strings.NewReader("secret"), 0o600))
 	s := newBlobStore(r)
 	self, err := r.AgentArtifact()
-	must(t, err)
+	testkit.Must(t, err)
 	for name, c := range map[string]struct {
 		d     digest.Digest
 		there bool
@@ -123,26 +117,26 @@ func TestWorkerServer_UsesKubeletCertificateAndAdmitsNoHosts(t *testing.T) {
 	h := hosttest.New(t).Host()
 	r := &action.Env{Host: h, GlobalOptions: action.GlobalOptions{DataDir: "/var/lib/plinth", Now: func() time.Time { return noon }}}
 	ca, err := pki.NewCA("kubernetes-ca", noon)
-	must(t, err)
-	must(t, loadbalancer.SeedControllers(h, r.DataDir, ca.Cert, []netip.Addr{netip.MustParseAddr("10.0.0.5")}))
+	testkit.Must(t, err)
+	testkit.Must(t, loadbalancer.SeedControllers(h, r.DataDir, ca.Cert, []netip.Addr{netip.MustParseAddr("10.0.0.5")}))
 	if _, _, err := loadWorkerCert(r); err == nil {
 		t.Error("a host that has not joined yet has a certificate")
 	}
 	pair, err := ca.IssueServerCert([]string{"10.0.0.9", "w1"}, noon)
-	must(t, err)
-	must(t, h.Write(k0s.KubeletCertPath, bytes.NewReader(slices.Concat(pair.Cert, pair.Key)), 0o600))
+	testkit.Must(t, err)
+	testkit.Must(t, h.Write(k0s.KubeletCertPath, bytes.NewReader(slices.Concat(pair.Cert, pair.Key)), 0o600))
 	cert, authority, err := loadWorkerCert(r)
-	must(t, err)
+	testkit.Must(t, err)
 	if len(cert.Certificate) != 2 || cert.Leaf.VerifyHostname("10.0.0.9") != nil || cert.Leaf.CheckSignatureFrom(authority) != nil {
 		t.Errorf("%d certificates", len(cert.Certificate))
 	}
 	w := &workerServer{Env: r}
 	cluster, err := w.controllerCluster()
-	must(t, err)
+	testkit.Must(t, err)
 	if again, err := w.controllerCluster(); err != nil || again != cluster || w.addresses[0] != "10.0.0.5:9444" {
 		t.Errorf("%v %v", w.addresses, err)
 	}
-	must(t, loadbalancer.SeedControllers(h, r.DataDir, ca.Cert, []netip.Addr{netip.MustParseAddr("10.0.0.6")}))
+	testkit.Must(t, loadbalancer.SeedControllers(h, r.DataDir, ca.Cert, []netip.Addr{netip.MustParseAddr("10.0.0.6")}))
 	if other, err := w.controllerCluster(); err != nil || other == cluster {
 		t.Errorf("a removed controller is still used: %v", err)
 	}
@@ -158,7 +152,7 @@ func TestWorkerServer_UsesKubeletCertificateAndAdmitsNoHosts(t *testing.T) {
 func TestCheckIsNode_RefusesRemovedNode(t *testing.T) {
 	s, client := kubetest.New(t)
 	s.Put("/api/v1/nodes/w1", map[string]any{"apiVersion": "v1", "kind": "Node", "metadata": map[string]any{"name": "w1"}})
-	must(t, checkIsNode(t.Context(), client, "w1"))
+	testkit.Must(t, checkIsNode(t.Context(), client, "w1"))
 	var no *agent.StatusError
 	if err := checkIsNode(t.Context(), client, "w2"); !errors.As(err, &no) || no.Status != http.StatusUnauthorized || !strings.Contains(no.Reason, "w2 was removed") {
 		t.Errorf("%v", err)

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"errors"
+	"github.com/plinthdev/plinth/internal/testkit"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -38,23 +39,16 @@ func (s *fakeLearners) Promote(context.Context) (names []string, err error) {
 	return names, s.err
 }
 
-func requireNoError(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 // newProxy returns an EtcdJoinProxy for a k0s that accepts the token "good".
 func newProxy(t *testing.T, s *fakeLearners) EtcdJoinProxy {
 	t.Helper()
 	now := time.Now()
 	ca, err := pki.NewCA("kubernetes-ca", now)
-	requireNoError(t, err)
+	testkit.Must(t, err)
 	pair, err := ca.IssueServerCert([]string{"127.0.0.1"}, now)
-	requireNoError(t, err)
+	testkit.Must(t, err)
 	cert, err := tls.X509KeyPair(pair.Cert, pair.Key)
-	requireNoError(t, err)
+	testkit.Must(t, err)
 	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Authorization") != "Bearer good" || r.URL.Path != "/v1beta1/ca" {
 			w.WriteHeader(http.StatusUnauthorized)
@@ -67,7 +61,7 @@ func newProxy(t *testing.T, s *fakeLearners) EtcdJoinProxy {
 	t.Cleanup(srv.Close)
 	h := hosttest.New(t).Host()
 	for path, content := range map[string]string{k0s.CACertPath: string(ca.Cert), etcd.CAPath: "cert", etcd.CAKeyPath: "key"} {
-		requireNoError(t, h.Write(path, strings.NewReader(content), 0o600))
+		testkit.Must(t, h.Write(path, strings.NewReader(content), 0o600))
 	}
 	return EtcdJoinProxy{Files: h, JoinAPI: srv.URL, Etcd: func() (LearnerStore, error) { return s, nil }}
 }
@@ -81,12 +75,12 @@ func TestEtcdJoinProxyAddEtcdMember_AddsLearner(t *testing.T) {
 		t.Errorf("%s %v", raw, err)
 	}
 	raw, err := d.AddEtcdMember(t.Context(), "good", []byte(request))
-	requireNoError(t, err)
+	testkit.Must(t, err)
 	var response struct {
 		CA             struct{ Cert, Key []byte }
 		InitialCluster []string
 	}
-	requireNoError(t, json.Unmarshal(raw, &response))
+	testkit.Must(t, json.Unmarshal(raw, &response))
 	if string(response.CA.Cert) != "cert" || string(response.CA.Key) != "key" || !slices.Equal(response.InitialCluster, []string{"a=https://10.0.0.1:2380", "b=https://10.0.0.2:2380"}) {
 		t.Errorf("%s", raw)
 	}

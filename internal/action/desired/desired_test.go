@@ -2,6 +2,7 @@ package desired
 
 import (
 	"cmp"
+	"github.com/plinthdev/plinth/internal/testkit"
 	"net/netip"
 	"os"
 	"slices"
@@ -53,15 +54,8 @@ func clock() time.Time { return time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC) }
 func emptyJournal(t *testing.T) *journal.Journal {
 	t.Helper()
 	j, err := journal.Open(hosttest.New(t).Host(), dataDir, clock)
-	must(t, err)
+	testkit.Must(t, err)
 	return j
-}
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
 func refs(list []images.Image) string {
@@ -113,7 +107,7 @@ func TestSplitImages_RefusesBundleWithoutBootImage(t *testing.T) {
 
 func TestHostArtifacts_MapsKnownFilesAndRefusesUnknownOnes(t *testing.T) {
 	files, err := hostArtifacts(t.Context(), open(t, airgaptest.NewRequest(t)))
-	must(t, err)
+	testkit.Must(t, err)
 	if k := files[k0s.BinaryPath]; len(files) != 2 || k.Path != k0s.BinaryPath || files[kots.BinaryPath].Path != kots.BinaryPath || k.Mode != 0o755 {
 		t.Errorf("files are %+v", files)
 	}
@@ -219,14 +213,14 @@ func TestFindOwned_ListsWhatEarlierRunsInstalled(t *testing.T) {
 	if o := findOwned(j, dataDir); o.Installed || len(o.Units) != 0 || !slices.Equal(o.Paths, []string{dataDir}) {
 		t.Errorf("a bare host: %+v", o)
 	}
-	must(t, j.BeginRun("install", journal.Args{}))
-	must(t, j.BeginStep("kernel", []string{"/etc/modules-load.d/plinth.conf", "sysctl:net.ipv4.ip_forward"}))
+	testkit.Must(t, j.BeginRun("install", journal.Args{}))
+	testkit.Must(t, j.BeginStep("kernel", []string{"/etc/modules-load.d/plinth.conf", "sysctl:net.ipv4.ip_forward"}))
 	o := findOwned(j, dataDir)
 	if o.Installed || !slices.Equal(o.Units, []string{k0s.ControllerUnit, k0s.WorkerUnit}) || !slices.Equal(o.Paths, []string{dataDir, "/etc/modules-load.d/plinth.conf"}) {
 		t.Errorf("after a kill before k0s: %+v", o)
 	}
-	must(t, j.EndStep("kernel", nil))
-	must(t, j.BeginStep("k0s-start", []string{k0s.DataDir, k0s.ControllerUnit}))
+	testkit.Must(t, j.EndStep("kernel", nil))
+	testkit.Must(t, j.BeginStep("k0s-start", []string{k0s.DataDir, k0s.ControllerUnit}))
 	if o := findOwned(j, dataDir); !o.Installed || !slices.Contains(o.Paths, k0s.DataDir) {
 		t.Errorf("after a kill in the start of k0s: %+v", o)
 	}

@@ -2,6 +2,7 @@ package install
 
 import (
 	"encoding/json"
+	"github.com/plinthdev/plinth/internal/testkit"
 	"os"
 	"path/filepath"
 	"strings"
@@ -50,7 +51,7 @@ func TestVerifyPlanFile_RefusesAChangedPlanOrHost(t *testing.T) {
 		"after its events": {"{\"v\":1}\n" + good, here, args, steps, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			must(t, os.WriteFile(file, []byte(c.content), 0o600))
+			testkit.Must(t, os.WriteFile(file, []byte(c.content), 0o600))
 			env, _ := fakeEnv(t)
 			o := operation{opts: Options{PlanFile: file}, facts: c.facts, args: c.args}
 			err := o.verifyPlanFile(env, c.steps)

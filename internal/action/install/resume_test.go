@@ -3,6 +3,7 @@ package install
 import (
 	"context"
 	"errors"
+	"github.com/plinthdev/plinth/internal/testkit"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,20 +19,13 @@ import (
 	"github.com/plinthdev/plinth/internal/step"
 )
 
-func must(t *testing.T, errs ...error) {
-	t.Helper()
-	if err := errors.Join(errs...); err != nil {
-		t.Fatal(err)
-	}
-}
-
 const dataDir = "/var/lib/plinth"
 
 // fakeEnv returns a fake host without any files.
 func fakeEnv(t *testing.T) (*action.Env, *hosttest.Fake) {
 	t.Helper()
 	f := hosttest.New(t)
-	must(t, os.MkdirAll(filepath.Join(f.Root, "/proc/self"), 0o755),
+	testkit.Must(t, os.MkdirAll(filepath.Join(f.Root, "/proc/self"), 0o755),
 		os.WriteFile(filepath.Join(f.Root, "/proc/self/mountinfo"), []byte("24 1 254:1 / / rw - ext4 /dev/vda1 rw\n"), 0o600))
 	yes := func(context.Context, string) error { return nil }
 	return &action.Env{Host: f.Host(), GlobalOptions: action.GlobalOptions{DataDir: dataDir, Now: func() time.Time { return time.Unix(0, 0) },
@@ -43,8 +37,8 @@ func fakeEnv(t *testing.T) (*action.Env, *hosttest.Fake) {
 func startInstall(t *testing.T, env *action.Env, args journal.Args) *journal.Journal {
 	t.Helper()
 	j, err := env.OpenJournal()
-	must(t, err)
-	must(t, j.BeginRun("install", args), j.BeginStep(plan.RecordHostStateID, nil), j.SaveState(plan.RecordHostStateID, cleanup.HostState{}), j.EndStep(plan.RecordHostStateID, nil), j.BeginStep("kernel", nil))
+	testkit.Must(t, err)
+	testkit.Must(t, j.BeginRun("install", args), j.BeginStep(plan.RecordHostStateID, nil), j.SaveState(plan.RecordHostStateID, cleanup.HostState{}), j.EndStep(plan.RecordHostStateID, nil), j.BeginStep("kernel", nil))
 	return j
 }
 
@@ -81,7 +75,7 @@ func TestResolveUnfinishedRun_RefusesOtherArguments(t *testing.T) {
 				}
 			}
 			o.opts.Restart = true
-			must(t, o.resolveUnfinishedRun(t.Context(), env))
+			testkit.Must(t, o.resolveUnfinishedRun(t.Context(), env))
 			_, err = os.Stat(filepath.Join(f.Root, dataDir))
 			if gone := errors.Is(err, os.ErrNotExist); gone != (c.want != nil) {
 				t.Errorf("with --restart the journal is gone: %v", gone)
@@ -99,8 +93,8 @@ func resolveWithRestart(t *testing.T, env *action.Env, args journal.Args) error 
 func TestResolveUnfinishedRun_NeverRollsBackACompleteCluster(t *testing.T) {
 	env, f := fakeEnv(t)
 	startInstall(t, env, journal.Args{Bundle: "sha256:1"})
-	must(t, journal.WriteReceipt(env.Host, dataDir, journal.Receipt{Name: "my-app"}))
-	must(t, resolveWithRestart(t, env, journal.Args{Bundle: "sha256:2"}))
+	testkit.Must(t, journal.WriteReceipt(env.Host, dataDir, journal.Receipt{Name: "my-app"}))
+	testkit.Must(t, resolveWithRestart(t, env, journal.Args{Bundle: "sha256:2"}))
 	if _, err := os.Stat(filepath.Join(f.Root, dataDir, journal.File)); err != nil {
 		t.Error("the journal of a finished cluster is gone")
 	}
@@ -109,7 +103,7 @@ func TestResolveUnfinishedRun_NeverRollsBackACompleteCluster(t *testing.T) {
 func TestResolveUnfinishedRun_RefusesAfterAnUnfinishedReset(t *testing.T) {
 	env, _ := fakeEnv(t)
 	j := startInstall(t, env, journal.Args{})
-	must(t, j.EndRun(nil), j.BeginRun("reset", journal.Args{}))
+	testkit.Must(t, j.EndRun(nil), j.BeginRun("reset", journal.Args{}))
 	err := resolveWithRestart(t, env, journal.Args{})
 	if problem.ExitCode(err) != problem.ExitUsage || !strings.Contains(problem.Hint(err), "plinth reset cluster") {
 		t.Errorf("%v, hint %q", err, problem.Hint(err))
@@ -132,8 +126,8 @@ func TestRollBack_RestoresTheHostAndKeepsTheError(t *testing.T) {
 	env, f := fakeEnv(t)
 	f.Expect("ip -j -d link").Return("[]", nil).AnyTimes()
 	f.Expect("ip -").AnyTimes()
-	must(t, startInstall(t, env, journal.Args{}).EndRun(nil))
-	must(t, os.MkdirAll(filepath.Join(f.Root, dataDir, "volumes/pvc-1"), 0o755), os.MkdirAll(filepath.Join(f.Root, "/var/lib/k0s/bin"), 0o755))
+	testkit.Must(t, startInstall(t, env, journal.Args{}).EndRun(nil))
+	testkit.Must(t, os.MkdirAll(filepath.Join(f.Root, dataDir, "volumes/pvc-1"), 0o755), os.MkdirAll(filepath.Join(f.Root, "/var/lib/k0s/bin"), 0o755))
 	o := operation{opts: Options{RollBackOnFailure: true}}
 	err := o.rollBack(t.Context(), env, problem.New(problem.ExitStep, "start k0s", errors.New("no memory"), "add some"))
 	if problem.ExitCode(err) != problem.ExitStep || !strings.Contains(err.Error(), "no memory") || problem.Hint(err) != "add some\neverything was rolled back: this host is as it was before" {

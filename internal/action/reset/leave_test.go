@@ -3,6 +3,7 @@ package reset
 import (
 	"context"
 	"errors"
+	"github.com/plinthdev/plinth/internal/testkit"
 	"strings"
 	"testing"
 	"time"
@@ -16,13 +17,6 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/step"
 )
-
-func noError(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
 
 // newLeaveOperation returns a leaveOperation for a fake host.
 func newLeaveOperation(t *testing.T) leaveOperation {
@@ -117,7 +111,7 @@ func TestQueryPeers_PlansByTheAnswerOfTheCluster(t *testing.T) {
 			}
 			if c.steps > 0 {
 				_, err := o.StepRunner("reset", nil).Run(t.Context(), p.Steps)
-				noError(t, err)
+				testkit.Must(t, err)
 				if len(peers.left) != 1 || peers.left[0] != c.force {
 					t.Errorf("left %v", peers.left)
 				}
@@ -129,24 +123,24 @@ func TestQueryPeers_PlansByTheAnswerOfTheCluster(t *testing.T) {
 func TestHasLeft_ReportsALeaveSinceTheLastJoin(t *testing.T) {
 	o := newLeaveOperation(t)
 	j, err := o.OpenJournal()
-	noError(t, err)
-	noError(t, j.BeginRun("install", journal.Args{}))
+	testkit.Must(t, err)
+	testkit.Must(t, j.BeginRun("install", journal.Args{}))
 	if HasLeft(j) {
 		t.Error("it has never left")
 	}
-	noError(t, j.BeginRun("reset", LeavePlan{Name: "w", Peers: []string{"10.0.0.2"}}.JournalArgs("my-app")))
-	noError(t, j.BeginStep(plan.LeaveStepID, nil))
+	testkit.Must(t, j.BeginRun("reset", LeavePlan{Name: "w", Peers: []string{"10.0.0.2"}}.JournalArgs("my-app")))
+	testkit.Must(t, j.BeginStep(plan.LeaveStepID, nil))
 	if HasLeft(j) {
 		t.Error("it was killed before the step ended")
 	}
 	if got := o.knownPeers(j); len(got) != 1 || got[0] != "10.0.0.2" {
 		t.Errorf("knows %q", got)
 	}
-	noError(t, j.EndStep(plan.LeaveStepID, nil))
+	testkit.Must(t, j.EndStep(plan.LeaveStepID, nil))
 	if !HasLeft(j) {
 		t.Error("it has left")
 	}
-	noError(t, j.BeginRun("join", journal.Args{}))
+	testkit.Must(t, j.BeginRun("join", journal.Args{}))
 	if HasLeft(j) {
 		t.Error("it is a node again")
 	}

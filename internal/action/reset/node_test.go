@@ -3,6 +3,7 @@ package reset
 import (
 	"context"
 	"errors"
+	"github.com/plinthdev/plinth/internal/testkit"
 	"strings"
 	"testing"
 
@@ -22,8 +23,8 @@ func TestLeaveCluster_StopsTheResetUnlessForced(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			o, _ := newOperation(t, "/data/plinth")
 			j, err := o.OpenJournal()
-			must(t, err)
-			must(t, j.BeginRun("reset", journal.Args{}))
+			testkit.Must(t, err)
+			testkit.Must(t, j.BeginRun("reset", journal.Args{}))
 			r := removal{leave: LeavePlan{Name: "w", Cluster: "my-app", Force: force}}
 			err = r.leaveCluster(t.Context(), o.Env, o.StepRunner("reset", j), []step.Step{no})
 			switch {
@@ -58,9 +59,9 @@ func TestResetNode_ExplainsWhatToDoOnAnIncompleteHost(t *testing.T) {
 	t.Run("a join without an end", func(t *testing.T) {
 		res, err := reset(t, func(o operation, _ *hosttest.Fake) {
 			j, err := o.OpenJournal()
-			must(t, err)
-			must(t, j.BeginRun("join", journal.Args{Cluster: "my-app"}))
-			must(t, o.Host.Write(k0s.EtcdMemberDir, strings.NewReader(""), 0o600))
+			testkit.Must(t, err)
+			testkit.Must(t, j.BeginRun("join", journal.Args{Cluster: "my-app"}))
+			testkit.Must(t, o.Host.Write(k0s.EtcdMemberDir, strings.NewReader(""), 0o600))
 		})
 		if err != nil || len(res.FollowUp) != 1 || len(res.Plan) == 0 {
 			t.Errorf("%+v, %v", res, err)
@@ -68,9 +69,9 @@ func TestResetNode_ExplainsWhatToDoOnAnIncompleteHost(t *testing.T) {
 	})
 	t.Run("a cluster that does not answer", func(t *testing.T) {
 		_, err := reset(t, func(o operation, f *hosttest.Fake) {
-			must(t, installed(t, o, f).BeginRun("install", journal.Args{Cluster: "my-app"}))
-			must(t, journal.WriteReceipt(o.Host, o.DataDir, journal.Receipt{Name: "my-app", Node: "a"}))
-			must(t, o.Host.Write(k0s.KubeletConf, strings.NewReader(kubeletConf), 0o600))
+			testkit.Must(t, installed(t, o, f).BeginRun("install", journal.Args{Cluster: "my-app"}))
+			testkit.Must(t, journal.WriteReceipt(o.Host, o.DataDir, journal.Receipt{Name: "my-app", Node: "a"}))
+			testkit.Must(t, o.Host.Write(k0s.KubeletConf, strings.NewReader(kubeletConf), 0o600))
 		})
 		if problem.ExitCode(err) != problem.ExitUsage || !strings.Contains(err.Error(), "no other controller of the cluster answers") || !strings.Contains(problem.Hint(err), "plinth node remove a") {
 			t.Errorf("%v (%s)", err, problem.Hint(err))

@@ -3,6 +3,7 @@ package reset
 import (
 	"context"
 	"errors"
+	"github.com/plinthdev/plinth/internal/testkit"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,19 +18,12 @@ import (
 	"github.com/plinthdev/plinth/internal/step"
 )
 
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 // newOperation returns a reset of a fake host whose data folder is dir.
 func newOperation(t *testing.T, dir string) (operation, *hosttest.Fake) {
 	t.Helper()
 	f := hosttest.New(t)
-	must(t, os.MkdirAll(filepath.Join(f.Root, "/proc/self"), 0o755))
-	must(t, os.WriteFile(filepath.Join(f.Root, "/proc/self/mountinfo"), []byte("24 1 254:1 / / rw - ext4 /dev/vda1 rw\n"), 0o600))
+	testkit.Must(t, os.MkdirAll(filepath.Join(f.Root, "/proc/self"), 0o755))
+	testkit.Must(t, os.WriteFile(filepath.Join(f.Root, "/proc/self/mountinfo"), []byte("24 1 254:1 / / rw - ext4 /dev/vda1 rw\n"), 0o600))
 	return operation{&action.Env{Host: f.Host(), GlobalOptions: action.GlobalOptions{DataDir: dir, Now: time.Now, Note: func(string) {}, Events: func(step.Event) {},
 		Confirm: func(context.Context, string) error { return nil }}}}, f
 }
@@ -53,22 +47,22 @@ func TestResetCluster_RestoresTheDataFolder(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			o, f := newOperation(t, "/data/plinth")
 			dir, pointer := filepath.Join(f.Root, "/data/plinth"), filepath.Join(f.Root, journal.PointerFile)
-			must(t, os.MkdirAll(filepath.Dir(dir), 0o755))
-			must(t, os.MkdirAll(filepath.Dir(pointer), 0o755))
+			testkit.Must(t, os.MkdirAll(filepath.Dir(dir), 0o755))
+			testkit.Must(t, os.MkdirAll(filepath.Dir(pointer), 0o755))
 			if mode != 0 {
-				must(t, os.Mkdir(dir, mode))
+				testkit.Must(t, os.Mkdir(dir, mode))
 			}
 			j, err := o.OpenJournal()
-			must(t, err)
-			must(t, j.BeginRun("install", journal.Args{}))
-			must(t, os.WriteFile(filepath.Join(dir, "receipt.json"), nil, 0o600))
-			must(t, os.Mkdir(filepath.Join(dir, node.BeforeDir), 0o700))
-			must(t, os.WriteFile(pointer, []byte("/data/plinth\n"), 0o600))
+			testkit.Must(t, err)
+			testkit.Must(t, j.BeginRun("install", journal.Args{}))
+			testkit.Must(t, os.WriteFile(filepath.Join(dir, "receipt.json"), nil, 0o600))
+			testkit.Must(t, os.Mkdir(filepath.Join(dir, node.BeforeDir), 0o700))
+			testkit.Must(t, os.WriteFile(pointer, []byte("/data/plinth\n"), 0o600))
 			if got := journal.FindDir(o.Host); got != "/data/plinth" {
 				t.Fatalf("other commands look in %s", got)
 			}
 			res, err := o.resetCluster(t.Context(), Options{})
-			must(t, err)
+			testkit.Must(t, err)
 			info, err := os.Stat(dir)
 			if there := err == nil; !res.Changed || there != (mode != 0) || there && info.Mode().Perm() != mode {
 				t.Errorf("%+v: %v %v", res, info, err)
@@ -84,12 +78,12 @@ func TestResetCluster_RestoresTheDataFolder(t *testing.T) {
 func installed(t *testing.T, o operation, f *hosttest.Fake) *journal.Journal {
 	t.Helper()
 	j, err := o.OpenJournal()
-	must(t, err)
-	must(t, j.BeginRun("install", journal.Args{Cluster: "my-app"}))
-	must(t, j.EndRun(nil))
+	testkit.Must(t, err)
+	testkit.Must(t, j.BeginRun("install", journal.Args{Cluster: "my-app"}))
+	testkit.Must(t, j.EndRun(nil))
 	volume := filepath.Join(f.Root, o.DataDir, "volumes/pvc-1")
-	must(t, os.MkdirAll(volume, 0o755))
-	must(t, os.WriteFile(filepath.Join(volume, "data"), []byte("precious"), 0o600))
+	testkit.Must(t, os.MkdirAll(volume, 0o755))
+	testkit.Must(t, os.WriteFile(filepath.Join(volume, "data"), []byte("precious"), 0o600))
 	return j
 }
 
@@ -110,7 +104,7 @@ func TestConfirmByName_RequiresTheNameOfTheCluster(t *testing.T) {
 			o, f := newOperation(t, "/data/plinth")
 			o.ConfirmTyped = func(_ context.Context, _, word, instead string) error {
 				if word != "my-app" || instead != "--yes --cluster NAME" {
-					t.Errorf("asked for %q, or %q", word, instead)
+					t.Errorf("prompted for %q, or %q", word, instead)
 				}
 				return typed
 			}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"github.com/plinthdev/plinth/internal/testkit"
 	"hash/maphash"
 	"maps"
 	"math/rand/v2"
@@ -54,18 +55,18 @@ func newSimulation(t *testing.T, scenario scenario) *simulation {
 		t.Skip("a simulated host is single-threaded: make test-unit runs this without the race detector, which takes ten times as long")
 	}
 	raw, err := os.ReadFile("../../../installer.yaml")
-	must(t, err)
+	testkit.Must(t, err)
 	in, findings := spec.ParseInstaller("installer.yaml", raw)
 	if in == nil {
 		t.Fatal(findings)
 	}
 	parts, err := addons.Resolve(in, dataDir)
-	must(t, err)
+	testkit.Must(t, err)
 	points, err := faulttest.Points()
-	must(t, err)
+	testkit.Must(t, err)
 	s := &simulation{t: t, scenario: scenario, in: in, parts: parts, points: points, bare: sim.NewHost()}
 	s.converged, err = s.becomeNode(s.bare, nil, nil)
-	must(t, err)
+	testkit.Must(t, err)
 	return s
 }
 
@@ -391,9 +392,9 @@ func TestSimulation_RecoversFromAKillBeforeAnyChange(t *testing.T) {
 	forEachScenario(t, func(t *testing.T, s *simulation) {
 		var growing, resetting moments
 		_, err := s.becomeNode(s.bare, nil, recordIn(&growing))
-		must(t, err)
+		testkit.Must(t, err)
 		_, err = s.reset(s.converged, nil, recordIn(&resetting))
-		must(t, err)
+		testkit.Must(t, err)
 		growing.forEach(func(moment string, left sim.State) {
 			s.verifyInvariants(moment, left)
 			s.verifyReset(moment, left)
@@ -421,9 +422,9 @@ func TestSimulation_RecoversFromEveryPairOfFailpoints(t *testing.T) {
 			}
 		}
 		_, err := s.becomeNode(s.bare, nil, only(&growing, ""))
-		must(t, err)
+		testkit.Must(t, err)
 		_, err = s.reset(s.converged, nil, only(&resetting, ""))
-		must(t, err)
+		testkit.Must(t, err)
 		growing.forEach(func(first string, left sim.State) {
 			if _, err := s.becomeNode(left, nil, only(&twice, first+" and ")); err != nil {
 				t.Errorf("%s, then again: %v", first, err)
@@ -499,7 +500,7 @@ func TestSimulation_RecoversFromSeriesOfKillsAndErrors(t *testing.T) {
 		seed := uint64(1)
 		if v := os.Getenv("PLINTH_TEST_SEED"); v != "" {
 			_, err := fmt.Sscan(v, &seed)
-			must(t, err)
+			testkit.Must(t, err)
 		}
 		random := rand.New(rand.NewPCG(seed, 0))
 		for range 12 {

@@ -5,6 +5,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"github.com/plinthdev/plinth/internal/testkit"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -31,23 +32,16 @@ func clock() time.Time { return time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC) }
 func inspect(t *testing.T, f *hosttest.Fake) status.Status {
 	t.Helper()
 	s, err := status.Inspect(t.Context(), host.ReadOnly(f.Host()), dataDir, clock)
-	must(t, err)
+	testkit.Must(t, err)
 	return s
-}
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
 // beginInstall opens the journal of f and begins an install in it.
 func beginInstall(t *testing.T, f *hosttest.Fake) *journal.Journal {
 	t.Helper()
 	j, err := journal.Open(f.Host(), dataDir, clock)
-	must(t, err)
-	must(t, j.BeginRun("install", journal.Args{}))
+	testkit.Must(t, err)
+	testkit.Must(t, j.BeginRun("install", journal.Args{}))
 	return j
 }
 
@@ -61,11 +55,11 @@ func TestInspect_IsEmptyOnNewHost(t *testing.T) {
 func TestStatusWithRunning_ReplacesUnfinishedRun(t *testing.T) {
 	f := hosttest.New(t)
 	j, err := journal.Open(f.Host(), dataDir, clock)
-	must(t, err)
-	must(t, j.BeginRun("install", journal.Args{Steps: 23}))
-	must(t, j.BeginStep("k0s-binary", nil))
-	must(t, j.EndStep("k0s-binary", nil))
-	must(t, j.BeginStep("k0s-start", nil))
+	testkit.Must(t, err)
+	testkit.Must(t, j.BeginRun("install", journal.Args{Steps: 23}))
+	testkit.Must(t, j.BeginStep("k0s-binary", nil))
+	testkit.Must(t, j.EndStep("k0s-binary", nil))
+	testkit.Must(t, j.BeginStep("k0s-start", nil))
 	s := inspect(t, f).WithRunning(journal.Holder{PID: 42, Verb: "install", StartedAt: clock()}, j.Runs())
 	if r := s.Running; s.Unfinished != nil || r.Step != "k0s-start" || r.StepsStarted != 2 || r.Steps != 23 || r.PID != 42 {
 		t.Errorf("%+v %+v", s.Unfinished, r)
@@ -79,19 +73,19 @@ func TestStatusWithRunning_ReplacesUnfinishedRun(t *testing.T) {
 func TestInspect_ReportsUnfinishedRun(t *testing.T) {
 	f := hosttest.New(t)
 	j := beginInstall(t, f)
-	must(t, j.BeginStep("kernel", nil))
+	testkit.Must(t, j.BeginStep("kernel", nil))
 	s := inspect(t, f)
 	if s.Installed || s.Unfinished == nil || *s.Unfinished != (status.Unfinished{Verb: "install", StartedAt: clock(), Step: "kernel"}) {
 		t.Errorf("killed: %+v", s.Unfinished)
 	}
 	failure := errors.New("no space left")
-	must(t, j.EndStep("kernel", failure))
-	must(t, j.EndRun(failure))
+	testkit.Must(t, j.EndStep("kernel", failure))
+	testkit.Must(t, j.EndRun(failure))
 	if s := inspect(t, f); s.Unfinished == nil || s.Unfinished.Failed != "no space left" {
 		t.Errorf("failed: %+v", s.Unfinished)
 	}
-	must(t, j.BeginRun("install", journal.Args{}))
-	must(t, j.EndRun(nil))
+	testkit.Must(t, j.BeginRun("install", journal.Args{}))
+	testkit.Must(t, j.EndRun(nil))
 	if s := inspect(t, f); s.Unfinished != nil {
 		t.Errorf("resumed: %+v", s.Unfinished)
 	}
@@ -99,8 +93,8 @@ func TestInspect_ReportsUnfinishedRun(t *testing.T) {
 
 func TestInspect_WarnsIfClusterDoesNotAnswer(t *testing.T) {
 	f := hosttest.New(t)
-	must(t, beginInstall(t, f).EndRun(nil))
-	must(t, journal.WriteReceipt(f.Host(), dataDir, journal.Receipt{Name: "my-app", Role: "controller", Bundle: "sha256:abc",
+	testkit.Must(t, beginInstall(t, f).EndRun(nil))
+	testkit.Must(t, journal.WriteReceipt(f.Host(), dataDir, journal.Receipt{Name: "my-app", Role: "controller", Bundle: "sha256:abc",
 		Versions: map[string]string{"k0s": "v1.33.8+k0s.1"}, Warnings: []string{"the gate was skipped"}}))
 	f.Units[k0s.ControllerUnit] = host.UnitState{Load: "loaded", Active: "failed", Sub: "failed"}
 	s := inspect(t, f)
@@ -114,13 +108,13 @@ func TestInspect_WarnsIfClusterDoesNotAnswer(t *testing.T) {
 
 func TestInspect_SortsCertificatesByExpiry(t *testing.T) {
 	f := hosttest.New(t)
-	must(t, beginInstall(t, f).EndRun(nil))
+	testkit.Must(t, beginInstall(t, f).EndRun(nil))
 	put := func(name string, content []byte) {
-		must(t, f.Host().Write(k0s.DataDir+"/pki/"+name, strings.NewReader(string(content)), 0o600))
+		testkit.Must(t, f.Host().Write(k0s.DataDir+"/pki/"+name, strings.NewReader(string(content)), 0o600))
 	}
 	for name, now := range map[string]time.Time{"late.crt": clock(), "soon.crt": clock().AddDate(-1, 0, 0)} {
 		pair, err := pki.NewSelfSigned([]string{"localhost"}, now)
-		must(t, err)
+		testkit.Must(t, err)
 		put(name, pair.Cert)
 		put(strings.Replace(name, ".crt", ".key", 1), pair.Key)
 	}
@@ -162,11 +156,11 @@ func TestInspect_ReportsConsoleState(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := hosttest.New(t)
-			must(t, beginInstall(t, f).EndRun(nil))
+			testkit.Must(t, beginInstall(t, f).EndRun(nil))
 			api, _ := kubetest.New(t)
 			srv := httptest.NewServer(api)
 			t.Cleanup(srv.Close)
-			must(t, f.Host().Write(k0s.AdminConf, strings.NewReader(fmt.Sprintf(`{"apiVersion":"v1","kind":"Config","current-context":"t",
+			testkit.Must(t, f.Host().Write(k0s.AdminConf, strings.NewReader(fmt.Sprintf(`{"apiVersion":"v1","kind":"Config","current-context":"t",
 				"contexts":[{"name":"t","context":{"cluster":"t","user":"t"}}],"users":[{"name":"t","user":{}}],
 				"clusters":[{"name":"t","cluster":{"server":%q}}]}`, srv.URL)), 0o600))
 			port, cert := consoleStatus(t, c.health)
@@ -183,7 +177,7 @@ func TestInspect_ReportsConsoleState(t *testing.T) {
 			api.Put("/api/v1/persistentvolumes/v", map[string]any{"apiVersion": "v1", "kind": "PersistentVolume", "metadata": map[string]any{"name": "v"},
 				"spec": map[string]any{"nodeAffinity": map[string]any{"required": map[string]any{"nodeSelectorTerms": []any{map[string]any{"matchExpressions": []any{
 					map[string]any{"key": "kubernetes.io/hostname", "operator": "In", "values": []any{"n1"}}}}}}}}})
-			must(t, journal.WriteReceipt(f.Host(), dataDir, journal.Receipt{Name: "my-app", Address: "127.0.0.1",
+			testkit.Must(t, journal.WriteReceipt(f.Host(), dataDir, journal.Receipt{Name: "my-app", Address: "127.0.0.1",
 				Console: journal.Console{Namespace: "kotsadm", Port: port, Hostname: "console.example.com"}}))
 			s := inspect(t, f)
 			if len(s.Warnings) != 1 || !strings.Contains(s.Warnings[0], "etcd on this host does not answer") || s.Console == nil { // there is none in this test
@@ -201,7 +195,7 @@ func TestInspect_ReportsConsoleState(t *testing.T) {
 
 func TestInspect_FailsOnDamagedJournal(t *testing.T) {
 	f := hosttest.New(t)
-	must(t, f.Host().Write(dataDir+"/journal.json", strings.NewReader("{"), 0o600))
+	testkit.Must(t, f.Host().Write(dataDir+"/journal.json", strings.NewReader("{"), 0o600))
 	if _, err := status.Inspect(t.Context(), f.Host(), dataDir, clock); err == nil {
 		t.Error("a damaged journal was treated as a missing one")
 	}
@@ -209,7 +203,7 @@ func TestInspect_FailsOnDamagedJournal(t *testing.T) {
 
 func TestInspect_TimesOutOnSilentCluster(t *testing.T) {
 	f := hosttest.New(t)
-	must(t, beginInstall(t, f).EndRun(nil))
+	testkit.Must(t, beginInstall(t, f).EndRun(nil))
 	stop := make(chan struct{})
 	srv := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		select {
@@ -219,10 +213,10 @@ func TestInspect_TimesOutOnSilentCluster(t *testing.T) {
 	}))
 	t.Cleanup(srv.Close)
 	t.Cleanup(func() { close(stop) })
-	must(t, f.Host().Write(k0s.AdminConf, strings.NewReader(fmt.Sprintf(`{"apiVersion":"v1","kind":"Config","current-context":"t",
+	testkit.Must(t, f.Host().Write(k0s.AdminConf, strings.NewReader(fmt.Sprintf(`{"apiVersion":"v1","kind":"Config","current-context":"t",
 		"contexts":[{"name":"t","context":{"cluster":"t","user":"t"}}],"users":[{"name":"t","user":{}}],
 		"clusters":[{"name":"t","cluster":{"server":%q}}]}`, srv.URL)), 0o600))
-	must(t, journal.WriteReceipt(f.Host(), dataDir, journal.Receipt{Name: "my-app", Role: "controller", Address: "127.0.0.1",
+	testkit.Must(t, journal.WriteReceipt(f.Host(), dataDir, journal.Receipt{Name: "my-app", Role: "controller", Address: "127.0.0.1",
 		Console: journal.Console{Namespace: "kotsadm", Port: 1}, AddOns: []journal.AddOn{{Name: "kotsadm", Version: "1", Namespace: "kotsadm"}}}))
 	f.Units[node.AgentUnit] = host.UnitState{Load: "loaded", Active: "active", Sub: "running"}
 	start := time.Now()

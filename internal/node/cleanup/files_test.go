@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"github.com/plinthdev/plinth/internal/testkit"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -13,19 +14,6 @@ import (
 
 	"github.com/plinthdev/plinth/internal/host/hosttest"
 )
-
-func writeFiles(t *testing.T, f *hosttest.Fake, files map[string]string) {
-	t.Helper()
-	for p, content := range files {
-		p = filepath.Join(f.Root, p)
-		if err := os.MkdirAll(filepath.Dir(p), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(p, []byte(content), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
 
 // listTree returns every file below the fake's root, and empty folders with a slash at the end.
 func listTree(t *testing.T, f *hosttest.Fake) []string {
@@ -84,7 +72,7 @@ func TestClusterMounts_ExcludesMountsOfOwner(t *testing.T) {
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			f := hosttest.New(t)
-			writeFiles(t, f, map[string]string{"/proc/self/mountinfo": c.table, "/etc/fstab": c.fstab})
+			testkit.WriteFiles(t, f.Root, 0o644, map[string]string{"/proc/self/mountinfo": c.table, "/etc/fstab": c.fstab})
 			cl := DefaultScope()
 			cl.Before = c.before
 			got, err := Finder{f.Host(), cl}.ClusterMounts()
@@ -140,15 +128,15 @@ func TestFilesKind_RestoresHostToStateBefore(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			writeFiles(t, f, c.host)
-			writeFiles(t, f, map[string]string{"/proc/self/mountinfo": rootDisk})
+			testkit.WriteFiles(t, f.Root, 0o644, c.host)
+			testkit.WriteFiles(t, f.Root, 0o644, map[string]string{"/proc/self/mountinfo": rootDisk})
 			base := newFinder(f)
 			before, err := base.RecordPaths()
 			if err != nil {
 				t.Fatal(err)
 			}
 			want := listTree(t, f)
-			writeFiles(t, f, clusterFiles())
+			testkit.WriteFiles(t, f.Root, 0o644, clusterFiles())
 			if err := os.RemoveAll(filepath.Join(f.Root, "/etc/cni/net.d/10-old.conf")); err != nil { // as kube-router does
 				t.Fatal(err)
 			}
@@ -189,8 +177,8 @@ func journalRoundTrip(t *testing.T, b *HostState) *HostState {
 
 func TestFilesKind_WithoutRecordedStateRemovesNamedFilesOnly(t *testing.T) {
 	f := hosttest.New(t)
-	writeFiles(t, f, clusterFiles())
-	writeFiles(t, f, map[string]string{"/proc/self/mountinfo": rootDisk, "/opt/cni/bin/mine": "x", "/etc/cni/net.d/87-podman.conflist": "{}"})
+	testkit.WriteFiles(t, f.Root, 0o644, clusterFiles())
+	testkit.WriteFiles(t, f.Root, 0o644, map[string]string{"/proc/self/mountinfo": rootDisk, "/opt/cni/bin/mine": "x", "/etc/cni/net.d/87-podman.conflist": "{}"})
 	f.Expect("systemctl daemon-reload")
 	r := FilesKind(newFinder(f)).Remove(t.Context())
 	want := []string{"/etc/cni/net.d/87-podman.conflist", "/opt/cni/bin/mine"}
@@ -202,8 +190,8 @@ func TestFilesKind_WithoutRecordedStateRemovesNamedFilesOnly(t *testing.T) {
 
 func TestFilesKind_EmptiesDisksOfOwner(t *testing.T) {
 	f := hosttest.New(t)
-	writeFiles(t, f, clusterFiles())
-	writeFiles(t, f, map[string]string{"/proc/self/mountinfo": rootDisk + dataDisk + etcdDisk, "/var/lib/k0s/lost+found/x": ""})
+	testkit.WriteFiles(t, f.Root, 0o644, clusterFiles())
+	testkit.WriteFiles(t, f.Root, 0o644, map[string]string{"/proc/self/mountinfo": rootDisk + dataDisk + etcdDisk, "/var/lib/k0s/lost+found/x": ""})
 	base := newFinder(f)
 	base.Before = &HostState{Mounts: []string{"/var/lib/k0s", "/var/lib/k0s/etcd"}}
 	f.Expect("systemctl daemon-reload")
@@ -218,9 +206,9 @@ func TestFilesKind_EmptiesDisksOfOwner(t *testing.T) {
 
 func TestFilesKind_KeepsFolderWithMountInIt(t *testing.T) {
 	f := hosttest.New(t)
-	writeFiles(t, f, clusterFiles())
+	testkit.WriteFiles(t, f.Root, 0o644, clusterFiles())
 	const volume = "/var/lib/kubelet/pods/a/volumes/data"
-	writeFiles(t, f, map[string]string{volume + "/precious": "x",
+	testkit.WriteFiles(t, f.Root, 0o644, map[string]string{volume + "/precious": "x",
 		"/proc/self/mountinfo": rootDisk + "96 24 254:1 /srv/data " + volume + " rw - ext4 /dev/vda1 rw\n"})
 	f.Expect("systemctl daemon-reload")
 	r := FilesKind(newFinder(f)).Remove(t.Context())
@@ -234,7 +222,7 @@ func TestFilesKind_KeepsFolderWithMountInIt(t *testing.T) {
 
 func TestFilesKind_KeepsChangesOfOwner(t *testing.T) {
 	f := hosttest.New(t)
-	writeFiles(t, f, map[string]string{"/proc/self/mountinfo": rootDisk, "/etc/cni/net.d/87-podman.conflist": "{}", "/opt/cni/bin/mine": "x"})
+	testkit.WriteFiles(t, f.Root, 0o644, map[string]string{"/proc/self/mountinfo": rootDisk, "/etc/cni/net.d/87-podman.conflist": "{}", "/opt/cni/bin/mine": "x"})
 	base := newFinder(f)
 	before, err := base.RecordPaths()
 	if err != nil {
@@ -253,7 +241,7 @@ func TestFilesKind_KeepsChangesOfOwner(t *testing.T) {
 
 func TestFilesKind_RestoresRecordedContentOnly(t *testing.T) {
 	f := hosttest.New(t)
-	writeFiles(t, f, map[string]string{"/proc/self/mountinfo": rootDisk, "/etc/k0s/big": strings.Repeat("x", 1<<20+1), "/etc/k0s/token": "secret", "/etc/k0s/empty": ""})
+	testkit.WriteFiles(t, f.Root, 0o644, map[string]string{"/proc/self/mountinfo": rootDisk, "/etc/k0s/big": strings.Repeat("x", 1<<20+1), "/etc/k0s/token": "secret", "/etc/k0s/empty": ""})
 	if err := os.Chmod(filepath.Join(f.Root, "/etc/k0s/token"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -266,7 +254,7 @@ func TestFilesKind_RestoresRecordedContentOnly(t *testing.T) {
 		t.Errorf("a secret is recorded: %s", text)
 	}
 	base.Before = journalRoundTrip(t, before)
-	writeFiles(t, f, map[string]string{"/etc/k0s/big": "new", "/etc/k0s/token": "new", "/etc/k0s/empty": "new"})
+	testkit.WriteFiles(t, f.Root, 0o644, map[string]string{"/etc/k0s/big": "new", "/etc/k0s/token": "new", "/etc/k0s/empty": "new"})
 	r := FilesKind(base).Remove(t.Context())
 	if want := []string{"/etc/k0s/empty (restore the previous version)"}; r.Err != nil || !reflect.DeepEqual(r.Removed, want) {
 		t.Errorf("%+v; want %q", r, want)
@@ -280,7 +268,7 @@ func TestFilesKind_RestoresRecordedContentOnly(t *testing.T) {
 
 func TestRecordPaths_SkipsContentOfBinariesAndLargeFiles(t *testing.T) {
 	f := hosttest.New(t)
-	writeFiles(t, f, map[string]string{"/proc/self/mountinfo": rootDisk + dataDisk, "/opt/cni/bin/bridge": "x", "/etc/k0s/big": strings.Repeat("x", 1<<20+1), "/etc/k0s/k0s.yaml": "y"})
+	testkit.WriteFiles(t, f.Root, 0o644, map[string]string{"/proc/self/mountinfo": rootDisk + dataDisk, "/opt/cni/bin/bridge": "x", "/etc/k0s/big": strings.Repeat("x", 1<<20+1), "/etc/k0s/k0s.yaml": "y"})
 	b, err := newFinder(f).RecordPaths()
 	if err != nil {
 		t.Fatal(err)
@@ -337,7 +325,7 @@ func FuzzMountTable(f *testing.F) {
 
 func TestBackUpFiles_OverwrittenFilesAreRestoredExactly(t *testing.T) {
 	f := hosttest.New(t)
-	writeFiles(t, f, map[string]string{"/proc/self/mountinfo": rootDisk, "/usr/local/bin/k0s": "theirs", "/etc/k0s/plinth.env": "secret", "/etc/k0s/k0s.yaml": "open"})
+	testkit.WriteFiles(t, f.Root, 0o644, map[string]string{"/proc/self/mountinfo": rootDisk, "/usr/local/bin/k0s": "theirs", "/etc/k0s/plinth.env": "secret", "/etc/k0s/k0s.yaml": "open"})
 	secret := filepath.Join(f.Root, "/etc/k0s/plinth.env")
 	for _, err := range []error{os.Chmod(secret, 0o600), os.Chmod(filepath.Join(f.Root, "/etc/k0s"), 0o750)} {
 		if err != nil {
@@ -359,7 +347,7 @@ func TestBackUpFiles_OverwrittenFilesAreRestoredExactly(t *testing.T) {
 	if info, err := os.Stat(filepath.Join(f.Root, "/var/lib/plinth/before")); err != nil || info.Mode().Perm() != 0o700 {
 		t.Errorf("the backup folder is readable by others: %v %v", info, err)
 	}
-	writeFiles(t, f, map[string]string{"/usr/local/bin/k0s": "ours!!", "/etc/k0s/plinth.env": "ours!!", "/etc/k0s/k0s.yaml": "ours"})
+	testkit.WriteFiles(t, f.Root, 0o644, map[string]string{"/usr/local/bin/k0s": "ours!!", "/etc/k0s/plinth.env": "ours!!", "/etc/k0s/k0s.yaml": "ours"})
 	if err := os.Chmod(filepath.Join(f.Root, "/etc/k0s"), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -383,8 +371,8 @@ func TestBackUpFiles_OverwrittenFilesAreRestoredExactly(t *testing.T) {
 
 func TestForeignFiles_FilesOfUsersAreKept(t *testing.T) {
 	f := hosttest.New(t)
-	writeFiles(t, f, clusterFiles())
-	writeFiles(t, f, map[string]string{"/proc/self/mountinfo": rootDisk, "/etc/k0s/containerd.d/plinth.toml": "x", "/etc/k0s/.k0s.yaml.plinth-tmp": "x",
+	testkit.WriteFiles(t, f.Root, 0o644, clusterFiles())
+	testkit.WriteFiles(t, f.Root, 0o644, map[string]string{"/proc/self/mountinfo": rootDisk, "/etc/k0s/containerd.d/plinth.toml": "x", "/etc/k0s/.k0s.yaml.plinth-tmp": "x",
 		"/etc/k0s/containerd.d/mine.toml": "x", "/etc/k0s/notes": "x", "/etc/systemd/system/k0scontroller.service.d/mine.conf": "x"})
 	finder := newFinder(f)
 	finder.Before = &HostState{}
@@ -407,8 +395,8 @@ func TestForeignFiles_FilesOfUsersAreKept(t *testing.T) {
 
 func TestFilesKind_CautiousKeepsFilesThatOthersMayOwn(t *testing.T) {
 	f := hosttest.New(t)
-	writeFiles(t, f, clusterFiles())
-	writeFiles(t, f, map[string]string{"/proc/self/mountinfo": rootDisk})
+	testkit.WriteFiles(t, f.Root, 0o644, clusterFiles())
+	testkit.WriteFiles(t, f.Root, 0o644, map[string]string{"/proc/self/mountinfo": rootDisk})
 	finder := newFinder(f)
 	finder.Cautious = true
 	f.Expect("systemctl daemon-reload")

@@ -3,6 +3,7 @@ package cleanup
 import (
 	"context"
 	"errors"
+	"github.com/plinthdev/plinth/internal/testkit"
 	"io"
 	"net/netip"
 	"os"
@@ -13,19 +14,6 @@ import (
 	"github.com/plinthdev/plinth/internal/host"
 	"github.com/plinthdev/plinth/internal/host/hosttest"
 )
-
-func writeExecutables(t *testing.T, f *hosttest.Fake, files map[string]string) {
-	t.Helper()
-	for p, content := range files {
-		p = filepath.Join(f.Root, p)
-		if err := os.MkdirAll(filepath.Dir(p), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(p, []byte(content), 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
 
 func networkKind(t *testing.T, f *hosttest.Fake, id string, c Scope) Kind {
 	t.Helper()
@@ -89,11 +77,11 @@ func TestNetworkKinds_RemoveNamespacesOfPodsOnly(t *testing.T) {
 	f := hosttest.New(t)
 	const mine, older = "/run/netns/cni-6a7f1c1e-0e5a-4f0e-8d39-0d4b52b2f6a1", "/run/netns/cni-00000000-1111-2222-3333-444444444444"
 	table := "700 24 0:4 net:[4026532561] " + mine + " rw shared:261 - nsfs nsfs rw\n"
-	writeExecutables(t, f, map[string]string{mine: "", older: "", "/run/netns/vpn": "", "/run/netns/cni-test": "", "/proc/self/mountinfo": table + table})
+	testkit.WriteFiles(t, f.Root, 0o755, map[string]string{mine: "", older: "", "/run/netns/vpn": "", "/run/netns/cni-test": "", "/proc/self/mountinfo": table + table})
 	unmounted := 0
 	f.Expect("umount " + mine).AnyTimes().Do(func(host.Cmd) {
 		unmounted++
-		writeExecutables(t, f, map[string]string{"/proc/self/mountinfo": []string{table, ""}[unmounted-1]})
+		testkit.WriteFiles(t, f.Root, 0o755, map[string]string{"/proc/self/mountinfo": []string{table, ""}[unmounted-1]})
 	})
 	c := testScope()
 	c.Before = &HostState{Paths: map[string]PathState{older: {}}}
@@ -112,7 +100,7 @@ const someRules = "*nat\n:PREROUTING ACCEPT [0:0]\n:KUBE-SERVICES - [0:0]\n-A PR
 
 func TestNetworkKinds_RemoveRulesFromAllBackends(t *testing.T) {
 	f := hosttest.New(t)
-	writeExecutables(t, f, map[string]string{"/var/lib/k0s/bin/xtables-nft-multi": "", "/usr/sbin/xtables-nft-multi": "", "/usr/sbin/iptables-legacy-save": "", "/usr/sbin/ip6tables-legacy-save": ""})
+	testkit.WriteFiles(t, f.Root, 0o755, map[string]string{"/var/lib/k0s/bin/xtables-nft-multi": "", "/usr/sbin/xtables-nft-multi": "", "/usr/sbin/iptables-legacy-save": "", "/usr/sbin/ip6tables-legacy-save": ""})
 	nft := "/var/lib/k0s/bin/xtables-nft-multi "
 	for range 2 {
 		f.Expect(nft+"iptables-save").Return(someRules, nil)
@@ -140,7 +128,7 @@ func TestNetworkKinds_RemoveRulesFromAllBackends(t *testing.T) {
 
 func TestNetworkKinds_RetryRulesThatOthersChanged(t *testing.T) {
 	f := hosttest.New(t)
-	writeExecutables(t, f, map[string]string{"/usr/sbin/iptables-save": ""})
+	testkit.WriteFiles(t, f.Root, 0o755, map[string]string{"/usr/sbin/iptables-save": ""})
 	f.Expect("/usr/sbin/iptables-save").Return(someRules, nil)
 	f.Expect("/usr/sbin/iptables-save").Return(someRules, nil)
 	f.Expect("/usr/sbin/iptables-restore").Return("", errors.New("line 3 failed"))
@@ -185,7 +173,7 @@ func TestNetworkKinds_FindEmptyTablesCreatedSinceInstall(t *testing.T) {
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			f := hosttest.New(t)
-			writeExecutables(t, f, map[string]string{"/usr/sbin/nft": ""})
+			testkit.WriteFiles(t, f.Root, 0o755, map[string]string{"/usr/sbin/nft": ""})
 			f.Expect("/usr/sbin/nft -j list ruleset").Return(rulesetJSON, nil)
 			cl := testScope()
 			cl.Before = c.before
@@ -206,7 +194,7 @@ func TestNetworkKinds_DestroyAddressSetsByName(t *testing.T) {
 
 func TestNetworkKinds_FindChangesNothing(t *testing.T) {
 	f := hosttest.New(t)
-	writeExecutables(t, f, map[string]string{"/usr/sbin/nft": "", "/usr/sbin/iptables-save": "", "/proc/self/mountinfo": ""})
+	testkit.WriteFiles(t, f.Root, 0o755, map[string]string{"/usr/sbin/nft": "", "/usr/sbin/iptables-save": "", "/proc/self/mountinfo": ""})
 	f.Expect("ip ").AnyTimes()
 	f.Expect("/usr/sbin/").AnyTimes()
 	for _, k := range NetworkKinds(Finder{Host: host.ReadOnly(f.Host()), Scope: testScope()}) {

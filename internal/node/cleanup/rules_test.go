@@ -1,15 +1,14 @@
 package cleanup
 
 import (
-	"flag"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-)
 
-var update = flag.Bool("update", false, "write the golden files")
+	"github.com/plinthdev/plinth/internal/testkit"
+)
 
 // applyScript returns save as `iptables-restore --noflush` changes it with script, line by line. A
 // line that iptables-restore would reject fails the test.
@@ -163,19 +162,7 @@ func TestPlanRuleRemoval_OutputOfRealCluster(t *testing.T) {
 				t.Fatal(err)
 			}
 			script, _ := planRuleRemoval(string(save), "mynet")
-			golden := strings.TrimSuffix(file, ".save") + ".golden"
-			if *update {
-				if err := os.WriteFile(golden, []byte(script), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(golden)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if script != string(want) {
-				t.Errorf("script:\n%s\nwant:\n%s", script, want)
-			}
+			testkit.Golden(t, strings.TrimSuffix(file, ".save")+".golden", []byte(script))
 			left := applyScript(t, string(save), script)
 			for _, trace := range []string{"KUBE-", "kube-", "CNI-", "pods"} {
 				if strings.Contains(left, trace) {

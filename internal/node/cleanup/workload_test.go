@@ -2,6 +2,7 @@ package cleanup
 
 import (
 	"context"
+	"github.com/plinthdev/plinth/internal/testkit"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -14,19 +15,6 @@ import (
 	"github.com/plinthdev/plinth/internal/host"
 	"github.com/plinthdev/plinth/internal/host/hosttest"
 )
-
-func writeHostFiles(t *testing.T, f *hosttest.Fake, files map[string]string) {
-	t.Helper()
-	for p, content := range files {
-		p = filepath.Join(f.Root, p)
-		if err := os.MkdirAll(filepath.Dir(p), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(p, []byte(content), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
 
 func workloadKind(t *testing.T, f *hosttest.Fake, id string) Kind {
 	t.Helper()
@@ -116,7 +104,7 @@ func TestWorkloadKinds_EndProcessesOfClusterOnly(t *testing.T) {
 		{PID: 64, PPID: 65}, {PID: 65, PPID: 64}, // a loop: read while processes changed
 	}
 	f := hosttest.New(t)
-	writeHostFiles(t, f, map[string]string{
+	testkit.WriteFiles(t, f.Root, 0o644, map[string]string{
 		"/proc/1/cgroup":  "5:memory:/lab-a/init.scope\n1:name=systemd:/init.scope\n0::/init.scope\n",
 		"/proc/40/cgroup": "5:memory:/lab-a/kubepods/burstable/podx/y\n0::/\n",
 		"/proc/41/cgroup": "0::/kubepods.slice/kubepods-podx.slice/cri-containerd-y.scope\n",
@@ -157,7 +145,7 @@ func TestEndProcesses_TerminatesPodsBeforeKilling(t *testing.T) {
 		{PID: 61, PPID: 60, Exe: "/foreign"},
 	}
 	f.IgnoresSIGTERM = []int{34}
-	writeHostFiles(t, f, map[string]string{"/proc/1/cgroup": "0::/\n", "/proc/33/cgroup": "0::/kubepods/burstable/podx/y\n"})
+	testkit.WriteFiles(t, f.Root, 0o644, map[string]string{"/proc/1/cgroup": "0::/\n", "/proc/33/cgroup": "0::/kubepods/burstable/podx/y\n"})
 	pods := workloadFinder{Finder: Finder{Host: f.Host(), Scope: DefaultScope()}, podGrace: 20 * time.Millisecond}
 	if err := pods.endProcesses(t.Context()); err != nil {
 		t.Fatal(err)
@@ -183,7 +171,9 @@ func TestUnmountAll_RepeatsUntilNothingIsLeft(t *testing.T) {
 	const a, b, c = "/var/lib/kubelet/pods/a", "/run/k0s/b", "/var/lib/k0s/c"
 	f := hosttest.New(t)
 	set := func(points ...string) func(host.Cmd) {
-		return func(host.Cmd) { writeHostFiles(t, f, map[string]string{"/proc/self/mountinfo": mountTable(points...)}) }
+		return func(host.Cmd) {
+			testkit.WriteFiles(t, f.Root, 0o644, map[string]string{"/proc/self/mountinfo": mountTable(points...)})
+		}
 	}
 	set(a, b, c)(host.Cmd{})
 	f.Expect("umount " + c).Do(set(a, b))
@@ -199,7 +189,9 @@ func TestUnmountAll_IsLazyOnlyAtTheEnd(t *testing.T) {
 	busy := &host.CommandError{Code: 32, Tail: "target is busy"}
 	f := hosttest.New(t)
 	set := func(points ...string) func(host.Cmd) {
-		return func(host.Cmd) { writeHostFiles(t, f, map[string]string{"/proc/self/mountinfo": mountTable(points...)}) }
+		return func(host.Cmd) {
+			testkit.WriteFiles(t, f.Root, 0o644, map[string]string{"/proc/self/mountinfo": mountTable(points...)})
+		}
 	}
 	set(a, b)(host.Cmd{})
 	f.Expect("umount "+b).Return("", nil).Do(set(a))
@@ -214,7 +206,7 @@ func TestUnmountAll_IsLazyOnlyAtTheEnd(t *testing.T) {
 
 func TestWorkloadKinds_RemoveInnermostCgroupsFirst(t *testing.T) {
 	f := hosttest.New(t)
-	writeHostFiles(t, f, map[string]string{
+	testkit.WriteFiles(t, f.Root, 0o644, map[string]string{
 		"/proc/self/mountinfo":                                     "30 24 0:27 / /sys/fs/cgroup rw - cgroup2 cgroup rw\n31 24 0:28 /x /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n",
 		"/sys/fs/cgroup/kubepods/besteffort/pod1/cgroup.procs":     "",
 		"/sys/fs/cgroup/memory/kubepods/cgroup.procs":              "",
@@ -245,7 +237,7 @@ func TestFindCgroups_IncludesContainerdUnlessUnitOfHost(t *testing.T) {
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			f := hosttest.New(t)
-			writeHostFiles(t, f, map[string]string{
+			testkit.WriteFiles(t, f.Root, 0o644, map[string]string{
 				"/proc/self/mountinfo":                      "30 24 0:27 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=systemd\n31 24 0:28 /x /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n",
 				memory + "/containerd.service/cgroup.procs": "", systemd + "/containerd.service/cgroup.procs": "", systemd + "/dbus.service/cgroup.procs": "",
 			})
@@ -265,7 +257,7 @@ func TestFindCgroups_IncludesContainerdUnlessUnitOfHost(t *testing.T) {
 func TestWorkloadKinds_StopSliceOfKubelet(t *testing.T) {
 	f := hosttest.New(t)
 	f.Units["kubepods.slice"] = host.UnitState{Load: "loaded", Active: "active"}
-	writeHostFiles(t, f, map[string]string{
+	testkit.WriteFiles(t, f.Root, 0o644, map[string]string{
 		"/proc/self/mountinfo": "30 24 0:27 / /sys/fs/cgroup rw - cgroup2 cgroup rw\n",
 		"/sys/fs/cgroup/kubepods.slice/kubepods-pod1.slice/cgroup.procs": "",
 	})
