@@ -56,6 +56,7 @@ func (r Rule) isDue(hit int) bool { return hit == r.Nth || r.Repeat && hit > r.N
 // UnknownError is the error for a name that is not a failpoint.
 type UnknownError struct{ Name string }
 
+// Error names the unknown failpoint.
 func (e *UnknownError) Error() string { return fmt.Sprintf("no failpoint is called %q", e.Name) }
 
 // Parse returns the rules in text, the value of EnvVar; known are all points.
