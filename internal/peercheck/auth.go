@@ -28,7 +28,7 @@ import (
 var ErrWrongCode = errors.New("the host that answers does not know the code")
 
 // codeMACHeader is the HTTP header with each side's MAC of the code.
-const codeMACHeader = "Plinth-Peer-Proof"
+const codeMACHeader = "Plinth-Peer-MAC"
 
 // requestTimeout limits one request; it includes the checks that the other host
 // runs in reverse.

@@ -65,7 +65,7 @@ type Request struct {
 	Identity   Identity    `json:"identity"`
 	Controller bool        `json:"controller,omitempty"` // the host is, or will be, a controller
 	Nonce      string      `json:"nonce"`                // the answer of its own ports
-	Ports      []PortState `json:"ears"`
+	Ports      []PortState `json:"ports"`
 	MTU        int         `json:"mtu"` // of its interface; 0 skips the check of the packet size
 }
 
@@ -75,9 +75,9 @@ type Response struct {
 	Identity   Identity     `json:"identity"`
 	Controller bool         `json:"controller,omitempty"`
 	Nonce      string       `json:"nonce"`
-	Ports      []PortState  `json:"ears"`
+	Ports      []PortState  `json:"ports"`
 	MTU        int          `json:"mtu"`
-	Reverse    Reachability `json:"back"` // how it reached the requesting host
+	Reverse    Reachability `json:"reverse"` // how it reached the requesting host
 }
 
 // Reachability is how one host reached another one.

@@ -121,7 +121,7 @@ func (d LeavingNode) revokeCredentials() step.Step {
 // releaseVolumes returns the step that deletes the claims of volumes that exist only on the node, so that
 // StatefulSets create new volumes. Pods that are bound to a removed node would wait forever.
 func (d LeavingNode) releaseVolumes() step.Step {
-	return step.Step{ID: "node-claims", Title: "Let go of the volumes of " + d.Name, Affects: []string{"volumes on " + d.Name},
+	return step.Step{ID: "node-claims", Title: "Release the volumes of " + d.Name, Affects: []string{"volumes on " + d.Name},
 		Check: func(ctx context.Context) (step.State, error) {
 			claims, err := kube.ReleasablePVCs(ctx, d.Kube, d.Name)
 			if err != nil || len(claims) == 0 {

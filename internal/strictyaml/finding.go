@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// Severity says whether a finding stops a command.
+// Severity is how serious a finding is: an error stops the command.
 type Severity string
 
 // The severities.

@@ -35,9 +35,9 @@ type Result struct {
 	Cluster    string         `json:"cluster,omitempty"`  // name of that cluster
 	FollowUp   []string       `json:"followUp,omitempty"` // commands to run on one of its controllers
 	Plan       []step.Planned `json:"plan,omitempty"`
-	Leftovers  []string       `json:"leftovers,omitempty"` // what could not be removed
-	Retained   []string       `json:"retained,omitempty"`  // what was kept on purpose: data, logs, files of other programs
-	Comparison *Comparison    `json:"proof,omitempty"`     // comparison of the host with its state before the install
+	Leftovers  []string       `json:"leftovers,omitempty"`  // what could not be removed
+	Retained   []string       `json:"retained,omitempty"`   // what was kept on purpose: data, logs, files of other programs
+	Comparison *Comparison    `json:"comparison,omitempty"` // comparison of the host with its state before the install
 	Log        string         `json:"log,omitempty"`
 }
 
