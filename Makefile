@@ -27,16 +27,15 @@ SHIPPED := $(OUT)/my-plinth
 # maps only the pages that a command uses, not a huge page around each of them.
 TEXT = $(if $(filter amd64,$(shell go env GOARCH)),-T 0x402000)
 
-# Pinned tools of `make verify`. Go verifies them against its checksum database.
-STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
-ERRCHECK    := github.com/kisielk/errcheck@v1.9.0
+# Pinned linter of `make verify`. Go verifies it against its checksum database.
+GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.12.2
 
 # need installs Debian packages, unless there is a command with the name of the first one.
 need = type -P $(firstword $(1)) >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends $(1); }
 
 .PHONY: help
 help: ## show this help
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s $$'\t'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s $$'\t'
 
 .PHONY: demo
 demo: bundle ## build everything from source and install it on a disposable host
@@ -93,18 +92,16 @@ test-e2e: bundle ## run the e2e tests on real disposable hosts; requires root
 	PLINTH_E2E_BINARY=$(abspath $(PLINTH)) PLINTH_E2E_BUNDLE=$(abspath $(BUNDLE)) PLINTH_E2E_PAYLOAD=$(abspath $(PAYLOAD)) \
 		go test -tags e2e -count=1 -p 1 -timeout 60m -v ./e2e/...
 
-.PHONY: test-drill
-test-drill: bundle ## run only the e2e test that kills an install and a reset at every step and at random times
+.PHONY: test-faults
+test-faults: bundle ## run only the e2e test that kills an install and a reset at every step and at random times
 	PLINTH_E2E_BINARY=$(abspath $(PLINTH)) PLINTH_E2E_BUNDLE=$(abspath $(BUNDLE)) PLINTH_E2E_PAYLOAD=$(abspath $(PAYLOAD)) \
 		go test -tags e2e -count=1 -timeout 60m -v -run TestInstall_SurvivesKills ./e2e/
 
 .PHONY: verify
-verify: ## check the formatting and run go vet, the linters and shellcheck
-	@unformatted=$$(gofmt -l $$(git ls-files '*.go'))
-	if [[ -n "$$unformatted" ]]; then echo "not gofmt'ed: $$unformatted" >&2; exit 1; fi
-	go vet ./...
-	go run $(STATICCHECK) ./...
-	go run $(ERRCHECK) -exclude .ci/errcheck-exclude -ignoretests ./...
+verify: ## run golangci-lint, the list of words and shellcheck
+	go run $(GOLANGCI_LINT) run ./... # settings: .golangci.yml
+	go vet -tags bench ./e2e/
+	scripts/check-words
 	$(call need,shellcheck)
 	git ls-files | xargs grep -lE '^#!.*\b(ba)?sh\b' | xargs shellcheck -x
 
@@ -120,7 +117,7 @@ bench-delta: bundle ## measure the size of a delta between two patch versions of
 
 .PHONY: golden
 golden: ## rewrite golden files and generated docs; review the diff
-	go test ./... -run 'Golden|Docs|Schema|Reference' -update
+	go test $$(grep -rl --include='*_test.go' 'testkit\.Golden(' . | xargs -n1 dirname | sort -u) -update
 
 .PHONY: clean
 clean: ## remove the build output of this checkout, but not the cache

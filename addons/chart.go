@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"path"
@@ -41,7 +42,7 @@ func packChart(root fs.FS) (Chart, error) {
 	name, _ := fields["name"].(string)
 	version, _ := fields["version"].(string)
 	if name == "" || version == "" {
-		return Chart{}, fmt.Errorf("Chart.yaml: name and version must be set")
+		return Chart{}, errors.New("name and version must be set in Chart.yaml")
 	}
 	config, err := json.Marshal(fields)
 	if err != nil {

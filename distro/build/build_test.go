@@ -1,12 +1,12 @@
 package build
 
 import (
-	"github.com/plinthdev/plinth/internal/testkit"
 	"archive/zip"
 	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
+	"github.com/plinthdev/plinth/internal/testkit"
 	"os"
 	"os/exec"
 	"path/filepath"

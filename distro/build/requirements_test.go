@@ -1,8 +1,8 @@
 package build
 
 import (
-	"github.com/plinthdev/plinth/internal/testkit"
 	"context"
+	"github.com/plinthdev/plinth/internal/testkit"
 	"os"
 	"path/filepath"
 	"strings"

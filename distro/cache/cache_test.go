@@ -1,8 +1,8 @@
 package cache
 
 import (
-	"github.com/plinthdev/plinth/internal/testkit"
 	"context"
+	"github.com/plinthdev/plinth/internal/testkit"
 	"path/filepath"
 	"strings"
 	"testing"

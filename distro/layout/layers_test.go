@@ -1,11 +1,11 @@
 package layout
 
 import (
-	"github.com/plinthdev/plinth/internal/testkit"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"github.com/plinthdev/plinth/internal/testkit"
 	"maps"
 	"os"
 	"os/exec"

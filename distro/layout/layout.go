@@ -147,7 +147,7 @@ func (a *Writer) imageLayers(ctx context.Context, im recipe.Image, epoch int64) 
 		}
 		blobs = append(blobs, b)
 	}
-	if im.Tree.IsEmpty() {
+	if im.IsEmpty() {
 		return blobs, nil
 	}
 	b, err := a.buildLayer(ctx, im.Tree, epoch)

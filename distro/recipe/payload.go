@@ -133,7 +133,7 @@ func (p Payload) PartsOf(im Image, recipes map[string]Recipe) []string {
 	if _, ok := recipes[im.Part]; ok {
 		out = append(out, im.Part)
 	}
-	out = append(out, im.Tree.partNames()...)
+	out = append(out, im.partNames()...)
 	for _, l := range im.Layers {
 		out = append(out, p.Layers[l].partNames()...)
 	}
@@ -142,7 +142,7 @@ func (p Payload) PartsOf(im Image, recipes map[string]Recipe) []string {
 
 // DebsOf returns the debian.lock entries whose files the image contains, each once.
 func (p Payload) DebsOf(im Image) []string {
-	out := im.Tree.DebNames()
+	out := im.DebNames()
 	for _, l := range im.Layers {
 		out = append(out, p.Layers[l].DebNames()...)
 	}
@@ -160,7 +160,7 @@ func (p Payload) recipesInUse() []string {
 	first := min(1, len(hosts))
 	out = append(out, hosts[:first]...)
 	for _, im := range p.Images {
-		out = append(out, im.Tree.partNames()...)
+		out = append(out, im.partNames()...)
 		for _, l := range im.Layers {
 			out = append(out, p.Layers[l].partNames()...)
 		}

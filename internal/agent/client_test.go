@@ -333,7 +333,7 @@ func TestServer_RequiresTokenOrNodeCertificate(t *testing.T) {
 		"another repository":                  {"/v2/other/blobs/" + d.String(), show, nil, 404},
 		"a missing blob":                      {BlobPath + "/blobs/" + digest.FromString("x").String(), show, nil, 404},
 		"a list of tags":                      {BlobPath + "/tags/list", show, nil, 404},
-		"the catalogue":                       {"/v2/_catalog", show, nil, 404},
+		"the catalog":                         {"/v2/_catalog", show, nil, 404},
 		"the handshake, without credentials":  {JoinPath, "", nil, 401},
 		"the handshake, for a node":           {JoinPath, "", &of, 401},
 		"the handshake with a token":          {JoinPath, "id.secret", nil, 200},

@@ -101,10 +101,9 @@ func (s *runner) writeOutcome(err error) int {
 		err = interruptedError(err)
 	}
 	var written error
-	switch {
-	case s.outputFormat == formatJSON:
+	if s.outputFormat == formatJSON {
 		written = printer.WriteJSON(s.Out, s.output.Data, err, s.secrets)
-	default:
+	} else {
 		out := &errWriter{w: s.Out}
 		if s.output.Text != nil {
 			s.output.Text(out)

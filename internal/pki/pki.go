@@ -59,8 +59,8 @@ func NewCA(name string, now time.Time) (Pair, error) {
 
 // IssueServerCert returns a server certificate for hosts, signed by the
 // authority ca.
-func (ca Pair) IssueServerCert(hosts []string, now time.Time) (Pair, error) {
-	pair, err := tls.X509KeyPair(ca.Cert, ca.Key)
+func (p Pair) IssueServerCert(hosts []string, now time.Time) (Pair, error) {
+	pair, err := tls.X509KeyPair(p.Cert, p.Key)
 	if err != nil {
 		return Pair{}, err
 	}

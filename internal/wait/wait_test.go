@@ -130,7 +130,7 @@ func TestUntil_ReturnsTheCauseOfCancellation(t *testing.T) {
 	stop := errors.New("the user said stop")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	o := patient
-	o.Diagnose = func(context.Context) string { t.Error("a cancelled wait must not be diagnosed"); return "" }
+	o.Diagnose = func(context.Context) string { t.Error("a canceled wait must not be diagnosed"); return "" }
 	err := wait.Until(ctx, o, func(inner context.Context) (bool, string, error) {
 		cancel(stop)
 		<-inner.Done()
