@@ -33,6 +33,7 @@ func (s commandSet) nodeChangeCommand(verb string, do func(context.Context, *act
 	f := cmd.Flags()
 	f.DurationVar(&req.Timeout, "timeout", nodes.DrainTimeout, "longest `time` to wait for its pods to leave")
 	f.BoolVar(&req.Force, "force", false, "continue although data or pods are lost; without it they are listed")
+	f.BoolVar(&req.Plan, "plan", false, "show what would be done, change nothing")
 	f.BoolVarP(&yes, "yes", "y", false, "do not ask for confirmation")
 	return cmd
 }

@@ -85,7 +85,17 @@ func formatEtcdMembers(all []nodes.Member) string {
 
 // WriteNodeResult writes how a drain or a removal ended.
 func WriteNodeResult(w io.Writer, r nodes.Result, removed bool) {
+	verb := "drain"
+	if removed {
+		verb = "remove"
+	}
 	switch {
+	case len(r.Plan) > 0:
+		for _, l := range r.Losses {
+			fmt.Fprintf(w, "Lost: %s\n", l)
+		}
+		writePlan(w, r.Plan, "sudo plinth node "+verb+" "+QuoteShellWord(r.Node))
+		return
 	case !r.Changed && removed:
 		fmt.Fprintf(w, "Nothing to do: %s is not a node of the cluster.\n", r.Node)
 	case !r.Changed:

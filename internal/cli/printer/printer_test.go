@@ -143,6 +143,10 @@ func TestWriters_OfResultsMatchGoldens(t *testing.T) {
 		"node-removed": func(w io.Writer) {
 			WriteNodeResult(w, nodes.Result{Node: "b", Role: "controller", Changed: true, Log: "/var/log/plinth/x.log"}, true)
 		},
+		"node-plan": func(w io.Writer) {
+			WriteNodeResult(w, nodes.Result{Node: "w", Role: "worker", Losses: []string{"pod default/x is not moved"},
+				Plan: []step.Planned{{Step: "node-cordon", Title: "Cordon w", State: "needed", Reason: "w is schedulable", Affects: []string{"Node w"}}}}, true)
+		},
 		"node-gone": func(w io.Writer) { WriteNodeResult(w, nodes.Result{Node: "b"}, true) },
 		"node-drained": func(w io.Writer) {
 			WriteNodeResult(w, nodes.Result{Node: "w", Role: "worker", Changed: true, Log: "/var/log/plinth/x.log"}, false)
