@@ -87,6 +87,8 @@ test-unit: ## run unit tests with the race detector, and each fuzz target on som
 test-e2e: bundle ## run the e2e tests on real disposable hosts; requires root
 	$(call need,chromium fonts-liberation)
 	$(call need,time)
+	$(call need,jq)
+	scripts/notice $(PLINTH) $(BUNDLE) | diff -u NOTICE - # if it differs: make notice
 	scripts/lab/lab root
 	scripts/lab/selftest
 	PLINTH_E2E_BINARY=$(abspath $(PLINTH)) PLINTH_E2E_BUNDLE=$(abspath $(BUNDLE)) PLINTH_E2E_PAYLOAD=$(abspath $(PAYLOAD)) \
@@ -118,6 +120,11 @@ bench-delta: bundle ## measure the size of a delta between two patch versions of
 .PHONY: golden
 golden: ## rewrite golden files and generated docs; review the diff
 	go test $$(grep -rl --include='*_test.go' 'testkit\.Golden(' . | xargs -n1 dirname | sort -u) -update
+
+.PHONY: notice
+notice: bundle ## rewrite NOTICE from the SBOM of the example's bundle
+	$(call need,jq)
+	scripts/notice $(PLINTH) $(BUNDLE) >NOTICE
 
 .PHONY: clean
 clean: ## remove the build output of this checkout, but not the cache
