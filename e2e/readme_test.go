@@ -1,0 +1,49 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/plinthdev/plinth/e2e/lab"
+)
+
+// shellBlock matches a block of the README that is marked as shell commands; blocks
+// that only illustrate are marked as text.
+var shellBlock = regexp.MustCompile("(?ms)^```sh\n(.*?)^```$")
+
+// checkReadmeCommands runs the shell blocks of the README, in their order and as they
+// are printed, in a folder with the files that the README names. The last block
+// uninstalls Plinth.
+func checkReadmeCommands(t *testing.T, ctx context.Context, h *lab.Host) {
+	text, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := shellBlock.FindAllStringSubmatch(string(text), -1)
+	if len(blocks) < 4 {
+		t.Fatalf("the README has %d shell blocks", len(blocks))
+	}
+	d, err := prepareShipment()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const dir = "/srv/readme"
+	for name, file := range map[string]string{"my-plinth": d.program, "my-app.bundle": d.bundle, "vendor.pub": d.key, "vendor.key": privateKey(d),
+		"installer.yaml": "../installer.yaml", "application.yaml": "testdata/application.yaml"} {
+		h.Copy(file, dir+"/"+name)
+	}
+	for _, b := range blocks {
+		out, errs, code := h.Run(ctx, "bash", "-euo", "pipefail", "-c", "cd "+dir+"\n"+b[1])
+		if code != 0 {
+			t.Fatalf("exit %d of\n%s\n%s\n%s", code, b[1], lastLines(out, 20), lastLines(errs, 20))
+		}
+	}
+	if _, _, code := h.Run(ctx, "sh", "-c", "test -e /usr/local/bin/plinth || test -e /var/lib/plinth || test -e /var/lib/k0s"); code == 0 {
+		t.Errorf("something is left after the README's uninstall: %s", strings.TrimSpace(h.MustRun(ctx, "sh", "-c", "ls -d /usr/local/bin/plinth /var/lib/plinth /var/lib/k0s 2>/dev/null || true")))
+	}
+}
