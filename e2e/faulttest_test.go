@@ -43,7 +43,7 @@ func runFaultTest(t *testing.T, ctx context.Context, h *lab.Host, args ...string
 			fmt.Fprintf(&table, "%-42s after %5.1fs in %-20s then %-7s %5.1fs  %s %s\n", r.Point, r.KilledSeconds, r.Step, r.Next, r.Seconds, r.Result, r.Detail)
 		}
 	}
-	t.Logf("drill %s: %d kills, %d failed, seed %d, in %.0fs\n%s", strings.Join(args, " "), d.Result.Kills, d.Result.Failed, d.Result.Seed, time.Since(start).Seconds(), &table)
+	t.Logf("fault test %s: %d kills, %d failed, seed %d, in %.0fs\n%s", strings.Join(args, " "), d.Result.Kills, d.Result.Failed, d.Result.Seed, time.Since(start).Seconds(), &table)
 	if code != 0 || d.Result.Failed != 0 {
 		t.Fatalf("exit %d\n%s", code, lastLines(stderr, 40))
 	}

@@ -207,8 +207,8 @@ func KubeClient(h host.Files) (*kube.Client, error) {
 	return kube.New(conf)
 }
 
-// CleanupScope returns the description of a cluster whose leftovers are searched for
-// on this host. podCIDRs are the networks of its pods.
+// CleanupScope returns the scope of a search for what a cluster left on this host.
+// podCIDRs are the networks of its pods.
 func (r *Env) CleanupScope(podCIDRs ...netip.Prefix) cleanup.Scope {
 	c := cleanup.DefaultScope(podCIDRs...)
 	c.ExtraPaths = append(c.ExtraPaths, FetchDir)

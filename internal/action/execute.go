@@ -35,8 +35,8 @@ type Operation struct {
 	Unplanned bool
 	// CheckPlan refuses a plan that is not the requested one.
 	CheckPlan func(env *Env, planned []step.Planned) error
-	// IsRecorded reports whether the receipt already describes the result. A run
-	// without needed steps that is recorded ends here; nil stands for yes.
+	// IsRecorded reports whether the receipt already describes the result. If it
+	// does, a run without needed steps ends here; nil means that it does.
 	IsRecorded func() bool
 
 	// Fetch brings the files that the steps need to this host, and verifies them.
@@ -48,9 +48,9 @@ type Operation struct {
 	JournalArgs func(env *Env, count int) *journal.Args
 	// WithoutJournal continues when the journal cannot be written, with a warning.
 	WithoutJournal bool
-	// Prepare is called once the journal has the run, before the first step.
+	// Prepare is called after the run is in the journal, before the first step.
 	Prepare func(env *Env) error
-	// Apply runs the steps; nil stands for runner.Run.
+	// Apply runs the steps; nil means runner.Run.
 	Apply func(ctx context.Context, env *Env, runner step.Runner, steps []step.Step) error
 	// Record stores the result, such as the receipt, after all steps.
 	Record func(env *Env) error
@@ -69,8 +69,8 @@ type Outcome struct {
 }
 
 // Execute runs an operation: inspect, preflights, plan, confirm, fetch, journal,
-// apply, record. Until all that can be known beforehand is verified and
-// confirmed, nothing on the host changes but the lock and the log.
+// apply, record. Until everything that can be checked in advance is verified and
+// confirmed, nothing on the host changes except the lock and the log.
 func Execute(ctx context.Context, env *Env, op Operation) (Outcome, error) {
 	if op.PlanOnly { // it needs neither lock nor log
 		return ExecuteLocked(ctx, env, op)
@@ -95,7 +95,8 @@ func ExecuteLocked(ctx context.Context, env *Env, op Operation) (Outcome, error)
 	return out, err
 }
 
-// planOnly inspects the host and plans the steps; look cannot change the host.
+// planOnly inspects the host and plans the steps; the environment look cannot
+// change the host.
 func (op Operation) planOnly(ctx context.Context, look *Env, out *Outcome) error {
 	if _, err := look.OpenJournal(); err != nil {
 		return err

@@ -8,7 +8,7 @@ import (
 )
 
 // ReadInput returns the content of a file that the user named. The file may be a
-// pipe; the path "-" stands for in. A file of more than limit bytes is an error.
+// pipe; the path "-" means in. A file of more than limit bytes is an error.
 func ReadInput(in io.Reader, path string, limit int64) ([]byte, error) {
 	if path != "-" {
 		file, err := os.Open(path)

@@ -7,7 +7,7 @@ import (
 	"runtime/debug"
 )
 
-// buildInfo describes the build of this executable. Its JSON form is public.
+// buildInfo describes the build of this executable. Its JSON format is public.
 type buildInfo struct {
 	Version  string `json:"version"`
 	Commit   string `json:"commit,omitempty"`
@@ -17,7 +17,7 @@ type buildInfo struct {
 	Platform string `json:"platform"` // os/arch
 }
 
-// buildInfo returns the version from the linker, completed with what Go
+// BuildInfo returns the version from the linker, completed with what Go
 // recorded about the build.
 func (s *runner) BuildInfo() buildInfo {
 	b := buildInfo{Version: s.Version, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}

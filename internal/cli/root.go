@@ -1,5 +1,5 @@
 // Package cli is the command line of plinth: it maps commands and flags to
-// requests of the application and prints the results.
+// calls of the packages in internal/action and prints the results.
 package cli
 
 import (

@@ -81,7 +81,7 @@ type commandOutput struct {
 	Text func(io.Writer)
 }
 
-// newOutput returns an commandOutput with data as JSON form and text as text form.
+// newOutput returns a commandOutput: data is printed as JSON, text writes the text.
 func newOutput(data any, text func(io.Writer)) commandOutput {
 	return commandOutput{Data: data, Text: text}
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/plinthdev/plinth/internal/ui"
 )
 
-// verbFunc runs one verb of the application.
+// verbFunc runs one verb of internal/action in the environment r.
 type verbFunc func(ctx context.Context, r *action.Env, args []string) (commandOutput, error)
 
 // What -o json prints for a verb: one document, or its events and then the
@@ -23,9 +23,9 @@ const (
 	eventStream    = true
 )
 
-// WithEnv returns an actionFunc that calls do with the environment of the
-// application and shows progress until do returns. yes is the value of --yes,
-// nil for a command without that flag.
+// WithEnv returns an actionFunc that calls do with an action.Env and shows
+// progress until do returns. yes is the value of --yes, nil for a command
+// without that flag.
 func (s *runner) WithEnv(events bool, yes *bool, do verbFunc) actionFunc {
 	return func(ctx context.Context, args []string) (commandOutput, error) {
 		if s.dataDir != "" && !filepath.IsAbs(s.dataDir) {

@@ -15,7 +15,7 @@ import (
 )
 
 // gatherNetwork reads interfaces, routes, name servers and listening TCP ports.
-// Unless the request is Near, it also queries each name server.
+// Unless the request is LocalOnly, it also queries each name server.
 func (pr prober) gatherNetwork(ctx context.Context) partResult {
 	var n facts.Network
 	var err error
@@ -43,8 +43,8 @@ func (pr prober) gatherNetwork(ctx context.Context) partResult {
 	return newPartResult(facts.FactNetwork, nil, func(f *facts.Facts) { f.Network = n })
 }
 
-// gatherHostname reads the host name and, unless the request is Near, resolves
-// it.
+// gatherHostname reads the host name and, unless the request is LocalOnly,
+// resolves it.
 func (pr prober) gatherHostname(ctx context.Context) partResult {
 	text, err := pr.machine.ReadFile("/proc/sys/kernel/hostname")
 	name := strings.TrimSpace(string(text))

@@ -26,7 +26,7 @@ type liveRenderer struct {
 	bar      *mpb.Bar      // draws all rows; mpb only moves the cursor
 	closed   bool
 
-	mu      sync.Mutex // guards board, also while drawing
+	mu      sync.Mutex // guards tracker, also while drawing
 	tracker tracker
 }
 

@@ -34,7 +34,7 @@ type TimeoutError struct {
 	Timeout     time.Duration // Options.Timeout
 	Reason      string        // last reason returned by the condition
 	Diagnosis   string        // what Options.Diagnose returned
-	NextCommand string        // Options.Next
+	NextCommand string        // Options.NextCommand
 }
 
 // Hint returns a hint with the command that shows details; "" if there is none.

@@ -59,7 +59,7 @@ func InstallRequirements(b *airgap.Bundle, in *spec.Installer, j *journal.Journa
 		Verb: hostpreflight.Install, Role: hostpreflight.Controller,
 		KubernetesMinor: k0s.KubernetesMinor(in.Spec.K0s.Version),
 		PodCIDR:         netip.MustParsePrefix(in.Spec.Network.PodCIDR),     // lint has parsed it
-		ServiceCIDR:     netip.MustParsePrefix(in.Spec.Network.ServiceCIDR), // likewise
+		ServiceCIDR:     netip.MustParsePrefix(in.Spec.Network.ServiceCIDR), // lint has parsed it
 		Owned:           findOwned(j, dataDir),
 		WritePaths:      requiredDisks(dataDir, uint64(size.Stored+size.Unpacked), uint64(size.Host)),
 	}

@@ -78,7 +78,7 @@ func pointNames(points []failpoint.Point) []string {
 	return all
 }
 
-// ArmFromEnviron returns the failpoints that the variable failpoint.Variable in
+// ArmFromEnviron returns the failpoints that the variable failpoint.EnvVar in
 // environ (KEY=VALUE) arms. It returns nil if the variable is not set or this
 // process does not run as root. A value that cannot be parsed is a usage problem;
 // near suggests the name that was probably meant, or "". say receives a message

@@ -68,7 +68,7 @@ func Run(ctx context.Context, env *action.Env, opts Options) (Result, error) {
 		return Result{}, err
 	}
 
-	// Everything else is the engine's order; the functions follow in this package.
+	// Execute calls the functions of o in this order; they follow in this package.
 	o := operation{opts: opts, config: cfg, opened: bundle, bundle: bundle.Bundle}
 	if o.args, err = journalArgs(o.bundle, cfg, opts); err != nil {
 		return Result{}, err

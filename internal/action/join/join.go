@@ -89,7 +89,7 @@ func Run(ctx context.Context, env *action.Env, opts Options) (Result, error) {
 		return Result{}, refuseJoin(fmt.Errorf("the token is for a %s, but this host should become a %s", t.Role, opts.Role), "create one on a controller: sudo plinth token create --role "+opts.Role)
 	}
 
-	// Everything else is the engine's order; the functions follow in this package.
+	// Execute calls the functions of o in this order; they follow in this package.
 	o := operation{opts: opts, token: t, cluster: agent.NewClient(t)}
 	defer o.close()
 	out, err := action.Execute(ctx, env, action.Operation{

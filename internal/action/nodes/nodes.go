@@ -68,7 +68,7 @@ func Remove(ctx context.Context, r *action.Env, req Request) (Result, error) {
 	return changeNode(ctx, r, "remove", req)
 }
 
-// clusterError returns the usage problem for an err of the cluster of this host. A
+// clusterError returns the usage problem for err, an error of this host's cluster. A
 // missing kubeconfig means that nothing is installed.
 func clusterError(doing string, err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
@@ -160,7 +160,7 @@ type nodeRemoval struct {
 	verb   string // drain or remove
 	client *kube.Client
 	role   string   // of the node
-	losses []string // what is lost, accepted with --force or without cost
+	losses []string // losses that --force accepts, and harmless ones
 	done   bool     // nothing is to be done
 
 	req        Request

@@ -51,7 +51,7 @@ func SamplePeers(self string, all []string) []string {
 
 // Peers are the hosts with which this one will share a cluster.
 type Peers struct {
-	Addresses []string // or names
+	Addresses []string // addresses or names
 	// Ask queries one of them and authenticates it.
 	Ask func(ctx context.Context, at netip.Addr, ask peercheck.Request) (peercheck.Response, error)
 }
@@ -145,11 +145,11 @@ func toFactsReach(r peercheck.Reachability) facts.Reachability {
 
 // ListenerInfo is what other hosts need to query a host that listens.
 type ListenerInfo struct {
-	Address string `json:"address"` // at which the others query it
-	Code    string `json:"code"`    // that authenticates them; secret
+	Address string `json:"address"` // address at which other hosts query this one
+	Code    string `json:"code"`    // code that authenticates them; secret
 }
 
-// Listen answers other hosts until ctx ends or half an hour is over. It calls ready
+// Listen answers other hosts until ctx ends, for at most listenTimeout. It calls ready
 // with what the others need once it listens. It changes nothing on this host. An empty
 // code is replaced by a new one.
 func Listen(ctx context.Context, r *action.Env, code string, ready func(ListenerInfo)) error {

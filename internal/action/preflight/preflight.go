@@ -29,7 +29,7 @@ type RunOptions struct {
 	Ignore []string // ids of checks that may fail
 	Quick  bool     // skip the benchmarks, which take seconds
 	Peers  []string // hosts that will share the cluster, by name or address
-	Code   string   // with which the peers were started; secret
+	Code   string   // code that a listening peer printed; secret
 }
 
 // Run runs the checks of an install on this host without changing anything. The error
@@ -63,7 +63,7 @@ func Run(ctx context.Context, r *action.Env, req RunOptions) (hostpreflight.Repo
 	return report, report.Err("accept this host")
 }
 
-// Options are the requirements that a command has on its host.
+// Options are the options of RunChecks.
 type Options struct {
 	Requirements     hostpreflight.Requirements
 	VendorPreflights troubleshoot.Preflights // of the Installer; zero for none

@@ -130,7 +130,7 @@ type selfClient struct {
 	client *kube.Client
 }
 
-// peerClient is the client for the other controllers; see peer.Node.
+// peerClient is the client for the other controllers; see agent.LeaveClient.
 type peerClient interface {
 	CheckLeave(ctx context.Context) (agent.LeaveCheck, error)
 	Leave(ctx context.Context, force bool) error

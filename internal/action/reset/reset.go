@@ -82,7 +82,7 @@ func RollBack(ctx context.Context, env *action.Env, deleteData bool) error {
 	return err
 }
 
-// operation returns the reset as the engine runs it.
+// operation returns the reset as action.Execute runs it.
 func (r *removal) operation() action.Operation {
 	return action.Operation{
 		Verb:           "reset",
@@ -130,9 +130,9 @@ func (o operation) checkOwnCluster(verb string) error {
 	return nil
 }
 
-// isUpToDate reports whether nothing is left to remove. Where no run is recorded, that
-// is decided by the data folder: a run was killed before its journal was complete, or a
-// reset after it had removed the journal.
+// isUpToDate reports whether nothing is left to remove. Where no run is recorded, the
+// data folder decides: a run was killed before its journal was complete, or a reset
+// after it had removed the journal.
 func (r *removal) isUpToDate(ctx context.Context, env *action.Env) (bool, error) {
 	if !r.bare {
 		return false, nil

@@ -98,7 +98,7 @@ func (d Bundle) MissingAtSource(ctx context.Context) ([]string, error) {
 }
 
 // Fetch downloads the parts of a thin bundle that the host lacks, as listed by
-// the caller in lacking, to run.FetchDir, and returns the bundle together with
+// the caller in lacking, to action.FetchDir, and returns the bundle together with
 // them. For a delta, it rebuilds the parts there from the base. A bundle in a
 // pipe is read to its end. For a full bundle in a file, there is nothing to do.
 //
@@ -133,7 +133,7 @@ func (d Bundle) Fetch(ctx context.Context, r *action.Env, lacking []ocispec.Desc
 	return d.WithBlobSource(folder, lacking), nil
 }
 
-// DiscardFetched removes run.FetchDir.
+// DiscardFetched removes action.FetchDir.
 func DiscardFetched(r *action.Env) error {
 	if _, err := r.Host.Lstat(action.FetchDir); errors.Is(err, fs.ErrNotExist) {
 		return nil

@@ -34,7 +34,7 @@ type Request struct {
 	VerifyKey     string // file with the vendor's public key; "" for the key embedded in this executable
 	KeyRotation   string // file with the vendor's statement that a new key replaces the old one; "" for none
 	AllowUnsigned bool   // accept a bundle that no known key verifies
-	InspectOnly   bool   // accept it likewise, because nothing from it will be put on the host
+	InspectOnly   bool   // accept it too, because the command installs nothing from it
 }
 
 // Bundle is an open bundle that passed the trust check, and where its missing

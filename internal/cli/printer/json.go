@@ -19,7 +19,7 @@ type jsonDocument struct {
 	Error  *jsonError `json:"error,omitempty"`
 }
 
-// jsonError is the JSON form of a problem.Problem.
+// jsonError is the JSON format of a problem.Problem.
 type jsonError struct {
 	Operation string      `json:"operation,omitempty"` // what failed
 	Cause     string      `json:"cause"`               // why
