@@ -170,7 +170,7 @@ func TestReset_AfterKilledInstall(t *testing.T) {
 	} {
 		t.Run(strings.TrimPrefix(points[1], "install/"), func(t *testing.T) {
 			h := h.ForTest(t)
-			runFaultTest(t, ctx, h, append(append([]string{"--way", "reset"}, points...), "--", "install", "--bundle", bundle)...)
+			runFaultTest(t, ctx, h, append(append([]string{"--mode", "reset"}, points...), "--", "install", "--bundle", bundle)...)
 			checkUnchanged(t, fresh, h.Baseline(ctx))
 		})
 	}

@@ -95,16 +95,16 @@ func ExecuteLocked(ctx context.Context, env *Env, op Operation) (Outcome, error)
 	return out, err
 }
 
-// planOnly inspects the host and plans the steps; the environment look cannot
+// planOnly inspects the host and plans the steps; the environment readOnly cannot
 // change the host.
-func (op Operation) planOnly(ctx context.Context, look *Env, out *Outcome) error {
-	if _, err := look.OpenJournal(); err != nil {
+func (op Operation) planOnly(ctx context.Context, readOnly *Env, out *Outcome) error {
+	if _, err := readOnly.OpenJournal(); err != nil {
 		return err
 	}
-	if err := optional(ctx, look, op.Inspect); err != nil {
+	if err := optional(ctx, readOnly, op.Inspect); err != nil {
 		return err
 	}
-	return op.plan(ctx, look, out)
+	return op.plan(ctx, readOnly, out)
 }
 
 // execute runs op up to its end.
@@ -115,17 +115,17 @@ func (op Operation) execute(ctx context.Context, env *Env, out *Outcome) error {
 	if _, err := env.OpenJournal(); err != nil {
 		return err
 	}
-	look := env.ReadOnly()
-	if err := optional(ctx, look, op.Inspect); err != nil {
+	readOnly := env.ReadOnly()
+	if err := optional(ctx, readOnly, op.Inspect); err != nil {
 		return err
 	}
 	if op.IsUpToDate != nil {
-		if done, err := op.IsUpToDate(ctx, look); err != nil || done {
+		if done, err := op.IsUpToDate(ctx, readOnly); err != nil || done {
 			return err
 		}
 	}
 	if !op.Unplanned {
-		if err := op.plan(ctx, look, out); err != nil {
+		if err := op.plan(ctx, readOnly, out); err != nil {
 			return err
 		}
 		if plan.CountNeeded(out.Planned) == 0 && (op.IsRecorded == nil || op.IsRecorded()) {
@@ -154,25 +154,25 @@ func (op Operation) execute(ctx context.Context, env *Env, out *Outcome) error {
 }
 
 // plan runs the preflights and plans the steps, without changing the host.
-func (op Operation) plan(ctx context.Context, look *Env, out *Outcome) (err error) {
+func (op Operation) plan(ctx context.Context, readOnly *Env, out *Outcome) (err error) {
 	if op.Preflights != nil {
-		out.Preflights, err = op.Preflights(ctx, look)
-		if out.Preflights != nil && look.log != nil {
-			look.log.Note(out.Preflights.Text())
+		out.Preflights, err = op.Preflights(ctx, readOnly)
+		if out.Preflights != nil && readOnly.log != nil {
+			readOnly.log.Note(out.Preflights.Text())
 		}
 		if err != nil {
 			return err
 		}
 	}
-	steps, err := op.Steps(ctx, look)
+	steps, err := op.Steps(ctx, readOnly)
 	if err != nil {
 		return err
 	}
-	if out.Planned, err = look.StepRunner(op.Verb, nil).Plan(ctx, steps); err != nil {
+	if out.Planned, err = readOnly.StepRunner(op.Verb, nil).Plan(ctx, steps); err != nil {
 		return err
 	}
 	if op.CheckPlan != nil {
-		return op.CheckPlan(look, out.Planned)
+		return op.CheckPlan(readOnly, out.Planned)
 	}
 	return nil
 }

@@ -48,7 +48,7 @@ func (s commandSet) faultTestRunCommand() *cobra.Command {
 		}))
 	f := cmd.Flags()
 	f.BoolVar(&req.HostIsDisposable, "host-is-disposable", false, "confirm that nothing on this host is of value")
-	f.StringVar(&req.Mode, "way", faulttest.Chain, "`mode`: chain, resume or reset")
+	f.StringVar(&req.Mode, "mode", faulttest.Chain, "`mode`: chain, resume or reset")
 	f.StringSliceVar(&req.Points, "point", nil, "failpoint `names`, NAME#3 for the third hit (default: step boundaries)")
 	f.IntVar(&req.RandomKills, "random", 0, "mode chain: `number` of additional kills at random moments")
 	f.DurationVar(&req.RandomWithin, "within", 5*time.Second, "longest `time` from the start of a run to a random kill")

@@ -59,7 +59,7 @@ const (
 
 // Result is the result of a fault test.
 type Result struct {
-	Mode    string  `json:"way"`
+	Mode    string  `json:"mode"`
 	Seed    uint64  `json:"seed"`
 	Rows    []Row   `json:"rows"`
 	Kills   int     `json:"kills"`   // total number of killed runs
@@ -114,10 +114,10 @@ func newTester(r *action.Env, req Request) (*tester, error) {
 		return nil, bad("it kills runs on this host and removes the cluster", "if nothing on this host is of value, confirm it with --host-is-disposable")
 	}
 	if !slices.Contains([]string{Chain, Resume, Reset}, req.Mode) {
-		return nil, bad(fmt.Sprintf("unknown --way %q", req.Mode), "use --way chain, resume or reset")
+		return nil, bad(fmt.Sprintf("unknown --mode %q", req.Mode), "use --mode chain, resume or reset")
 	}
 	if !isTestable(req) {
-		return nil, bad("only install can be tested, and join or reset with --way chain", "put the command after two dashes: plinth debug fault-test run --host-is-disposable -- install --bundle FILE")
+		return nil, bad("only install can be tested, and join or reset with --mode chain", "put the command after two dashes: plinth debug fault-test run --host-is-disposable -- install --bundle FILE")
 	}
 	if req.Args[0] != "reset" {
 		if err := checkUnused(r, bad); err != nil {

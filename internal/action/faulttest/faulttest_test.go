@@ -169,7 +169,7 @@ func TestNewTester_RefusesUnconfirmedUnknownOrUsedHost(t *testing.T) {
 		want string
 	}{
 		"not confirmed":      {Request{Mode: Chain, Args: install}, "", "it kills runs"},
-		"unknown mode":       {Request{HostIsDisposable: true, Mode: "round", Args: install}, "", `unknown --way "round"`},
+		"unknown mode":       {Request{HostIsDisposable: true, Mode: "round", Args: install}, "", `unknown --mode "round"`},
 		"no command":         {Request{HostIsDisposable: true, Mode: Chain}, "", "only install can be tested"},
 		"another command":    {Request{HostIsDisposable: true, Mode: Chain, Args: []string{"status"}}, "", "only install can be tested"},
 		"reset, not a chain": {Request{HostIsDisposable: true, Mode: Reset, Args: []string{"reset", "cluster"}}, "", "only install can be tested"},
