@@ -75,6 +75,16 @@ func TestClear_RemovesStatesButKeepsInitialDirMode(t *testing.T) {
 	}
 }
 
+func TestEndRun_WritesNothingAfterClear(t *testing.T) {
+	root := t.TempDir()
+	j := mustOpen(t, root)
+	testkit.Must(t, j.BeginRun("reset", Args{}), j.Clear(), os.RemoveAll(filepath.Join(root, "data")))
+	testkit.Must(t, j.EndRun(errors.New("the last step failed")))
+	if _, err := os.Stat(filepath.Join(root, "data")); err == nil {
+		t.Error("a reset that had removed the journal wrote it again")
+	}
+}
+
 func TestBeginRun_WritesFileOnlyForItsOwner(t *testing.T) {
 	root := t.TempDir()
 	testkit.Must(t, mustOpen(t, root).BeginRun("install", Args{}))
