@@ -82,12 +82,12 @@ func RequireRoot(verb string) error {
 
 // CheckDataDir returns a usage problem unless the data folder belongs to Plinth or
 // can be used for it.
-func (r *Env) CheckDataDir(verb string) error {
-	if why := journal.UnusableReason(r.Host, r.DataDir); why != "" {
-		return problem.Newf(problem.ExitUsage, verb, "name a folder that only Plinth uses with --data-dir; nothing on this host was changed", "the data folder %s %s", r.DataDir, why)
+func (env *Env) CheckDataDir(verb string) error {
+	if why := journal.UnusableReason(env.Host, env.DataDir); why != "" {
+		return problem.Newf(problem.ExitUsage, verb, "name a folder that only Plinth uses with --data-dir; nothing on this host was changed", "the data folder %s %s", env.DataDir, why)
 	}
-	if have := journal.FindDir(r.Host); have != journal.DefaultDir && have != r.DataDir {
-		return problem.Newf(problem.ExitUsage, verb, "omit --data-dir; nothing on this host was changed", "this host's data folder is %s, not %s", have, r.DataDir)
+	if have := journal.FindDir(env.Host); have != journal.DefaultDir && have != env.DataDir {
+		return problem.Newf(problem.ExitUsage, verb, "omit --data-dir; nothing on this host was changed", "this host's data folder is %s, not %s", have, env.DataDir)
 	}
 	return nil
 }
@@ -95,31 +95,31 @@ func (r *Env) CheckDataDir(verb string) error {
 // WithLock runs fn while it holds the lock of this host, so that no other run
 // changes the host at the same time. It opens the log file; events and notes are
 // written to the log too.
-func (r *Env) WithLock(ctx context.Context, verb string, fn func(r *Env, log *ui.RunLog) error) (err error) {
-	release, notice, err := journal.Lock(ctx, lockPath, verb, r.Now())
+func (env *Env) WithLock(ctx context.Context, verb string, fn func(r *Env, log *ui.RunLog) error) (err error) {
+	release, notice, err := journal.Lock(ctx, lockPath, verb, env.Now())
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, release()) }()
-	path := r.LogFile
+	path := env.LogFile
 	if path == "" {
-		path = filepath.Join(LogDir, fmt.Sprintf("%s-%s.log", verb, r.Now().UTC().Format("20060102T150405.000Z")))
+		path = filepath.Join(LogDir, fmt.Sprintf("%s-%s.log", verb, env.Now().UTC().Format("20060102T150405.000Z")))
 	}
 	file, err := host.CreateLogFile(path)
 	if err != nil {
 		return problem.New(problem.ExitUsage, "open the log "+path, err, "name a new file in a writable folder with --log-file")
 	}
-	log := ui.NewRunLog(file, r.Now, r.Secrets)
-	log.Note("plinth " + r.Version + " " + verb)
-	run := *r
+	log := ui.NewRunLog(file, env.Now, env.Secrets)
+	log.Note("plinth " + env.Version + " " + verb)
+	run := *env
 	run.LogFile, run.log = path, log
-	run.Events = func(e step.Event) { log.Event(e); r.Events(e) }
-	run.Note = func(text string) { log.Note(text); r.Note(text) }
+	run.Events = func(e step.Event) { log.Event(e); env.Events(e) }
+	run.Note = func(text string) { log.Note(text); env.Note(text) }
 	if notice != "" {
 		run.Note(notice)
 	}
 	run.ArmFailpoints(verb)
-	started := r.Now()
+	started := env.Now()
 	err = fn(&run, log)
 	if err != nil {
 		log.Note(err.Error())
@@ -127,67 +127,67 @@ func (r *Env) WithLock(ctx context.Context, verb string, fn func(r *Env, log *ui
 	log.Note(fmt.Sprintf("peak memory %.0f MB", float64(host.PeakMemory())/1e6))
 	if run.journal != nil {
 		cost := run.journal.WriteStats()
-		log.Note(fmt.Sprintf("journal: %d writes in %.3f s of %.3f s", cost.Writes, cost.Time.Seconds(), r.Now().Sub(started).Seconds()))
+		log.Note(fmt.Sprintf("journal: %d writes in %.3f s of %.3f s", cost.Writes, cost.Time.Seconds(), env.Now().Sub(started).Seconds()))
 	}
 	return errors.Join(err, log.Close(), file.Close())
 }
 
 // LockHolder returns the run that changes this host now; ok is false when there is
 // none.
-func (r *Env) LockHolder() (journal.Holder, bool) { return journal.CurrentHolder(r.Host, lockPath) }
+func (env *Env) LockHolder() (journal.Holder, bool) { return journal.CurrentHolder(env.Host, lockPath) }
 
 // ArmFailpoints installs the failpoints of verb, if any are set.
-func (r *Env) ArmFailpoints(verb string) {
-	if r.Failpoints == nil {
+func (env *Env) ArmFailpoints(verb string) {
+	if env.Failpoints == nil {
 		return
 	}
-	r.Note("this run may crash on purpose: " + failpoint.EnvVar + " is set")
-	r.Host.Files = r.Failpoints.WrapFiles(verb, r.Host.Files, map[string]string{
-		filepath.Join(r.DataDir, journal.File):        failpoint.Journal,
-		filepath.Join(r.DataDir, journal.CopyFile):    failpoint.Journal,
-		filepath.Join(r.DataDir, journal.ReceiptFile): failpoint.Receipt,
+	env.Note("this run may crash on purpose: " + failpoint.EnvVar + " is set")
+	env.Host.Files = env.Failpoints.WrapFiles(verb, env.Host.Files, map[string]string{
+		filepath.Join(env.DataDir, journal.File):        failpoint.Journal,
+		filepath.Join(env.DataDir, journal.CopyFile):    failpoint.Journal,
+		filepath.Join(env.DataDir, journal.ReceiptFile): failpoint.Receipt,
 	})
-	_ = r.Failpoints.Reach(verb, failpoint.Run, failpoint.Started) // this point cannot fail
+	_ = env.Failpoints.Reach(verb, failpoint.Run, failpoint.Started) // this point cannot fail
 }
 
 // Journal returns the journal that OpenJournal opened last; nil before that.
-func (r *Env) Journal() *journal.Journal { return r.journal }
+func (env *Env) Journal() *journal.Journal { return env.journal }
 
 // OpenJournal opens the journal in the data folder and reports its notice, if any.
-func (r *Env) OpenJournal() (*journal.Journal, error) {
-	j, err := journal.Open(r.Host, r.DataDir, r.Now)
-	r.journal = j
+func (env *Env) OpenJournal() (*journal.Journal, error) {
+	j, err := journal.Open(env.Host, env.DataDir, env.Now)
+	env.journal = j
 	if err == nil && j.RecoveryNotice() != "" {
-		r.Note("warning: " + j.RecoveryNotice())
+		env.Note("warning: " + j.RecoveryNotice())
 	}
 	return j, err
 }
 
 // StepRunner returns the runner for the steps of verb. It records them with rec; nil
 // records nothing.
-func (r *Env) StepRunner(verb string, rec step.Recorder) step.Runner {
-	runner := step.Runner{Verb: verb, Recorder: rec, OnEvent: r.Events, Now: r.Now,
-		ResumeHint: "run the same command again: it resumes where it stopped; the log is " + r.LogFile}
-	if r.Failpoints != nil {
-		runner.OnBoundary = func(id string, b step.Boundary) error { return r.Failpoints.Reach(verb, id, failpoint.Phase(b)) }
+func (env *Env) StepRunner(verb string, rec step.Recorder) step.Runner {
+	runner := step.Runner{Verb: verb, Recorder: rec, OnEvent: env.Events, Now: env.Now,
+		ResumeHint: "run the same command again: it resumes where it stopped; the log is " + env.LogFile}
+	if env.Failpoints != nil {
+		runner.OnBoundary = func(id string, b step.Boundary) error { return env.Failpoints.Reach(verb, id, failpoint.Phase(b)) }
 	}
 	return runner
 }
 
 // ReadOnly returns a copy of r that cannot change the host.
-func (r *Env) ReadOnly() *Env {
-	readOnly := *r
-	readOnly.Host = host.ReadOnly(r.Host)
+func (env *Env) ReadOnly() *Env {
+	readOnly := *env
+	readOnly.Host = host.ReadOnly(env.Host)
 	return &readOnly
 }
 
 // RequireInstalled returns the receipt of this host. It returns a usage problem when
 // no install was finished here; doing names the command for the message.
-func (r *Env) RequireInstalled(doing string) (journal.Receipt, error) {
+func (env *Env) RequireInstalled(doing string) (journal.Receipt, error) {
 	if err := RequireRoot(doing); err != nil {
 		return journal.Receipt{}, err
 	}
-	receipt, ok, err := journal.ReadReceipt(r.Host, r.DataDir)
+	receipt, ok, err := journal.ReadReceipt(env.Host, env.DataDir)
 	if err == nil && !ok {
 		err = problem.New(problem.ExitUsage, doing, errors.New("this host has no finished install"), "install first, or finish the install: plinth install --bundle FILE")
 	}
@@ -195,7 +195,7 @@ func (r *Env) RequireInstalled(doing string) (journal.Receipt, error) {
 }
 
 // KubeClient returns a client for the Kubernetes API of the cluster on this host.
-func (r *Env) KubeClient() (*kube.Client, error) { return KubeClient(r.Host) }
+func (env *Env) KubeClient() (*kube.Client, error) { return KubeClient(env.Host) }
 
 // KubeClient returns a client for the Kubernetes API of the cluster on h. It uses the
 // administrator's kubeconfig of k0s.
@@ -209,7 +209,7 @@ func KubeClient(h host.Files) (*kube.Client, error) {
 
 // CleanupScope returns the scope of a search for what a cluster left on this host.
 // podCIDRs are the networks of its pods.
-func (r *Env) CleanupScope(podCIDRs ...netip.Prefix) cleanup.Scope {
+func (env *Env) CleanupScope(podCIDRs ...netip.Prefix) cleanup.Scope {
 	c := cleanup.DefaultScope(podCIDRs...)
 	c.ExtraPaths = append(c.ExtraPaths, FetchDir)
 	for _, path := range []string{k0s.BinaryPath, kots.BinaryPath, node.AgentBinary} {
@@ -228,18 +228,18 @@ func ClusterName(j *journal.Journal) (name string) {
 }
 
 // KOTS returns a client for the KOTS console in namespace.
-func (r *Env) KOTS(namespace string) (*kots.Client, error) {
-	client, err := r.KubeClient()
+func (env *Env) KOTS(namespace string) (*kots.Client, error) {
+	client, err := env.KubeClient()
 	if err != nil {
 		return nil, err
 	}
-	return plan.NewKOTS(r.Host, client, namespace, r.DataDir), nil
+	return plan.NewKOTS(env.Host, client, namespace, env.DataDir), nil
 }
 
 // AgentArtifact returns this executable as the file from which the agent runs. It
 // includes an embedded key but no embedded bundle, because a node does not need the
 // bundle twice.
-func (r *Env) AgentArtifact() (node.Artifact, error) {
+func (env *Env) AgentArtifact() (node.Artifact, error) {
 	open := func() (io.ReadCloser, error) { return openWithoutBundle("/proc/self/exe") }
 	f, err := open()
 	if err != nil {

@@ -13,14 +13,14 @@ import (
 )
 
 // Operation is one verb that changes this host or its cluster. Execute calls
-// its functions in the order of the fields. Those up to CheckPlan get an
-// environment that cannot change the host; a nil function has nothing to do.
+// its functions in the order of the fields; a nil function has nothing to do.
+// From Inspect to CheckPlan, the environment refuses to change the host.
 type Operation struct {
 	Verb     string // name of the verb: "install"
 	PlanOnly bool   // stop after the plan; nothing on the host changes, not even the log
 
-	// Resolve decides what happens with an unfinished earlier run. Only it and
-	// the functions from Fetch on may change the host.
+	// Resolve decides what happens with an unfinished earlier run. It may roll it
+	// back, if the user requests and confirms that.
 	Resolve func(ctx context.Context, env *Env) error
 	// Inspect reads what earlier runs left and refuses what cannot be done.
 	Inspect func(ctx context.Context, env *Env) error
@@ -39,10 +39,11 @@ type Operation struct {
 	// does, a run without needed steps ends here; nil means that it does.
 	IsRecorded func() bool
 
-	// Fetch brings the files that the steps need to this host, and verifies them.
-	Fetch func(ctx context.Context, env *Env) error
 	// Confirm asks before the first change; planned are the steps.
 	Confirm func(ctx context.Context, env *Env, planned []step.Planned) error
+	// Fetch downloads what the steps need and this host lacks, and verifies every
+	// byte. It may write to FetchDir only.
+	Fetch func(ctx context.Context, env *Env) error
 	// JournalArgs returns the arguments that the journal stores for this run; count
 	// is the number of steps to apply. Without arguments the run is not recorded.
 	JournalArgs func(env *Env, count int) *journal.Args
@@ -70,7 +71,7 @@ type Outcome struct {
 
 // Execute runs an operation: inspect, preflights, plan, confirm, fetch, journal,
 // apply, record. Until everything that can be checked in advance is verified and
-// confirmed, nothing on the host changes except the lock and the log.
+// confirmed, nothing on the host changes except the lock, the log and FetchDir.
 func Execute(ctx context.Context, env *Env, op Operation) (Outcome, error) {
 	if op.PlanOnly { // it needs neither lock nor log
 		return ExecuteLocked(ctx, env, op)
@@ -132,9 +133,6 @@ func (op Operation) execute(ctx context.Context, env *Env, out *Outcome) error {
 			return nil
 		}
 	}
-	if err := optional(ctx, env, op.Fetch); err != nil {
-		return err
-	}
 	if out.Preflights != nil {
 		for _, warning := range out.Preflights.Warnings() {
 			env.Note(warning)
@@ -144,6 +142,9 @@ func (op Operation) execute(ctx context.Context, env *Env, out *Outcome) error {
 		if err := op.Confirm(ctx, env, out.Planned); err != nil {
 			return err
 		}
+	}
+	if err := optional(ctx, env, op.Fetch); err != nil {
+		return err
 	}
 	out.Changed = true
 	err := op.apply(ctx, env, plan.CountNeeded(out.Planned))
@@ -238,11 +239,11 @@ func optional(ctx context.Context, env *Env, fn func(context.Context, *Env) erro
 
 // RequireHost returns a usage problem unless verb may run on this host: as root,
 // and with a data folder that belongs to Plinth or can.
-func (r *Env) RequireHost(verb string) error {
+func (env *Env) RequireHost(verb string) error {
 	if err := RequireRoot(verb); err != nil {
 		return err
 	}
-	return r.CheckDataDir(verb)
+	return env.CheckDataDir(verb)
 }
 
 var _ step.Recorder = (*journal.Journal)(nil)

@@ -12,8 +12,8 @@ import (
 // agentCommand returns the hidden command that plinth-agent.service runs.
 func (s commandSet) agentCommand() *cobra.Command {
 	cmd := s.NewCommand("agent", noArgs, s.WithEnv(singleDocument, nil,
-		func(ctx context.Context, r *action.Env, _ []string) (commandOutput, error) {
-			return commandOutput{}, agent.Run(ctx, r)
+		func(ctx context.Context, env *action.Env, _ []string) (commandOutput, error) {
+			return commandOutput{}, agent.Run(ctx, env)
 		}))
 	cmd.Hidden = true
 	return cmd

@@ -18,8 +18,8 @@ func (s commandSet) bundleCommand() *cobra.Command {
 func (s commandSet) bundleBuildCommand() *cobra.Command {
 	var req bundle.BuildRequest
 	cmd := s.NewCommand("build --installer FILE --output-file FILE", requireFlags(noArgs, "installer", "output-file"), s.WithEnv(singleDocument, nil,
-		func(ctx context.Context, r *action.Env, _ []string) (commandOutput, error) {
-			progress, end := s.NewProgress(r.Events, "bundle build", "Write the bundle")
+		func(ctx context.Context, env *action.Env, _ []string) (commandOutput, error) {
+			progress, end := s.NewProgress(env.Events, "bundle build", "Write the bundle")
 			req.Progress = progress
 			res, err := bundle.Build(ctx, req)
 			end(err)
@@ -40,7 +40,7 @@ func (s commandSet) bundleBuildCommand() *cobra.Command {
 func (s commandSet) bundleInspectCommand() *cobra.Command {
 	var origin bool
 	cmd := s.NewCommand("inspect BUNDLE", exactlyOne("BUNDLE"), s.WithEnv(singleDocument, nil,
-		func(ctx context.Context, r *action.Env, args []string) (commandOutput, error) {
+		func(ctx context.Context, env *action.Env, args []string) (commandOutput, error) {
 			if origin {
 				b, err := bundle.ReadAttestations(ctx, args[0])
 				return newOutput(b, func(w io.Writer) { printer.WriteSBOM(w, b, args[0]) }).OrError(err)
@@ -55,9 +55,9 @@ func (s commandSet) bundleInspectCommand() *cobra.Command {
 func (s commandSet) bundleVerifyCommand() *cobra.Command {
 	var req bundle.VerifyRequest
 	cmd := s.NewCommand("verify BUNDLE", exactlyOne("BUNDLE"), s.WithEnv(singleDocument, nil,
-		func(ctx context.Context, r *action.Env, args []string) (commandOutput, error) {
-			progress, end := s.NewProgress(r.Events, "bundle verify", "Verify the bundle")
-			req.Path, req.Now, req.Progress = args[0], r.Now(), progress
+		func(ctx context.Context, env *action.Env, args []string) (commandOutput, error) {
+			progress, end := s.NewProgress(env.Events, "bundle verify", "Verify the bundle")
+			req.Path, req.Now, req.Progress = args[0], env.Now(), progress
 			sum, err := bundle.Verify(ctx, req)
 			end(err)
 			return newOutput(sum, func(w io.Writer) { printer.WriteVerifyResult(w, sum, args[0]) }).OrError(err)
@@ -69,7 +69,7 @@ func (s commandSet) bundleVerifyCommand() *cobra.Command {
 func (s commandSet) bundleDiffCommand() *cobra.Command {
 	var out string
 	cmd := s.NewCommand("diff OLD NEW --output-file FILE", requireFlags(exactlyTwo("OLD and NEW"), "output-file"), s.WithEnv(singleDocument, nil,
-		func(ctx context.Context, r *action.Env, args []string) (commandOutput, error) {
+		func(ctx context.Context, env *action.Env, args []string) (commandOutput, error) {
 			res, err := bundle.Diff(ctx, args[0], args[1], out)
 			return newOutput(res, func(w io.Writer) { printer.WriteDiffResult(w, res, args[0]) }).OrError(err)
 		}))
@@ -80,8 +80,8 @@ func (s commandSet) bundleDiffCommand() *cobra.Command {
 func (s commandSet) bundlePatchCommand() *cobra.Command {
 	var out string
 	cmd := s.NewCommand("patch OLD DELTA --output-file FILE", requireFlags(exactlyTwo("OLD and DELTA"), "output-file"), s.WithEnv(singleDocument, nil,
-		func(ctx context.Context, r *action.Env, args []string) (commandOutput, error) {
-			progress, end := s.NewProgress(r.Events, "bundle patch", "Verify the patched bundle")
+		func(ctx context.Context, env *action.Env, args []string) (commandOutput, error) {
+			progress, end := s.NewProgress(env.Events, "bundle patch", "Verify the patched bundle")
 			res, err := bundle.Patch(ctx, args[0], args[1], out, progress)
 			end(err)
 			return newOutput(res, func(w io.Writer) { printer.WritePatchResult(w, res) }).OrError(err)
@@ -93,8 +93,8 @@ func (s commandSet) bundlePatchCommand() *cobra.Command {
 func (s commandSet) bundleEmbedCommand() *cobra.Command {
 	var req bundle.EmbedRequest
 	cmd := s.NewCommand("embed --output-file FILE", requireFlags(noArgs, "output-file"), s.WithEnv(singleDocument, nil,
-		func(ctx context.Context, r *action.Env, _ []string) (commandOutput, error) {
-			req.Now = r.Now()
+		func(ctx context.Context, env *action.Env, _ []string) (commandOutput, error) {
+			req.Now = env.Now()
 			res, err := bundle.Embed(ctx, req)
 			return newOutput(res, func(w io.Writer) { printer.WriteEmbedResult(w, res) }).OrError(err)
 		}))

@@ -16,13 +16,13 @@ import (
 
 func (s commandSet) consoleCommand() *cobra.Command {
 	url := s.NewCommand("url", noArgs, s.WithEnv(singleDocument, nil,
-		func(_ context.Context, r *action.Env, _ []string) (commandOutput, error) {
-			url, err := console.URL(r)
+		func(_ context.Context, env *action.Env, _ []string) (commandOutput, error) {
+			url, err := console.URL(env)
 			return newOutput(map[string]string{"url": url}, func(w io.Writer) { fmt.Fprintln(w, url) }).OrError(err)
 		}))
 	password := s.NewCommand("reset-password", noArgs, s.WithEnv(singleDocument, nil,
-		func(ctx context.Context, r *action.Env, _ []string) (commandOutput, error) {
-			password, err := console.ResetPassword(ctx, r)
+		func(ctx context.Context, env *action.Env, _ []string) (commandOutput, error) {
+			password, err := console.ResetPassword(ctx, env)
 			return newOutput(map[string]string{"password": password}, func(w io.Writer) { fmt.Fprintln(w, password) }).OrError(err)
 		}))
 	return s.NewGroup("console", url, password, s.setCertificateCommand())
@@ -31,8 +31,8 @@ func (s commandSet) consoleCommand() *cobra.Command {
 func (s commandSet) setCertificateCommand() *cobra.Command {
 	var cert, key string
 	cmd := s.NewCommand("set-certificate --cert FILE --key FILE", requireFlags(noArgs, "cert", "key"), s.WithEnv(singleDocument, nil,
-		func(ctx context.Context, r *action.Env, _ []string) (commandOutput, error) {
-			changed, err := console.SetCertificate(ctx, r, cert, key)
+		func(ctx context.Context, env *action.Env, _ []string) (commandOutput, error) {
+			changed, err := console.SetCertificate(ctx, env, cert, key)
 			return newOutput(map[string]bool{"changed": changed}, func(w io.Writer) {
 				what := "Nothing to do: the console already uses this certificate."
 				if changed {
@@ -52,8 +52,8 @@ func (s commandSet) toolCommands() []*cobra.Command {
 	var all []*cobra.Command
 	for use, t := range map[string]console.Tool{"kubectl ARGUMENT...": console.Kubectl, "kots ARGUMENT...": console.Kots, "shell ARGUMENT...": console.Shell} {
 		cmd := s.NewCommand(use, cobra.ArbitraryArgs, s.WithEnv(singleDocument, nil,
-			func(_ context.Context, r *action.Env, args []string) (commandOutput, error) {
-				return commandOutput{}, s.execTool(r, t, args)
+			func(_ context.Context, env *action.Env, args []string) (commandOutput, error) {
+				return commandOutput{}, s.execTool(env, t, args)
 			}))
 		cmd.DisableFlagParsing = true
 		all = append(all, cmd)
@@ -62,8 +62,8 @@ func (s commandSet) toolCommands() []*cobra.Command {
 }
 
 // execTool replaces this process with a tool. It returns only if that fails.
-func (s commandSet) execTool(r *action.Env, t console.Tool, args []string) error {
-	program, err := console.NewToolCommand(r, t, args, lookupVariable(s.Environ, "SHELL"))
+func (s commandSet) execTool(env *action.Env, t console.Tool, args []string) error {
+	program, err := console.NewToolCommand(env, t, args, lookupVariable(s.Environ, "SHELL"))
 	if err != nil {
 		return err
 	}

@@ -38,9 +38,9 @@ func (s commandSet) faultTestRunCommand() *cobra.Command {
 		return err
 	}
 	cmd := s.NewCommand("run --host-is-disposable -- COMMAND", knownPoints, s.WithEnv(singleDocument, nil,
-		func(ctx context.Context, r *action.Env, args []string) (commandOutput, error) {
+		func(ctx context.Context, env *action.Env, args []string) (commandOutput, error) {
 			req.Args = args
-			res, err := faulttest.Run(ctx, r, req)
+			res, err := faulttest.Run(ctx, env, req)
 			if err != nil && len(res.Rows) == 0 {
 				return commandOutput{}, err
 			}

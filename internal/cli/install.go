@@ -19,11 +19,11 @@ func (s commandSet) installCommand() *cobra.Command {
 	var req install.Options
 	var yes bool
 	cmd := s.NewCommand("install [--bundle FILE] [--source URL]", noArgs, s.WithEnv(eventStream, &yes,
-		func(ctx context.Context, r *action.Env, _ []string) (commandOutput, error) {
+		func(ctx context.Context, env *action.Env, _ []string) (commandOutput, error) {
 			if req.Bundle == "-" && !yes && !req.Plan {
 				return commandOutput{}, problem.New(problem.ExitUsage, "ask for confirmation", errors.New("standard input is the bundle"), "add --yes, or use --plan to see what would be done")
 			}
-			res, err := install.Run(ctx, r, req)
+			res, err := install.Run(ctx, env, req)
 			text := func(w io.Writer) { printer.WriteInstallResult(w, res, s.CommandLineWithout("--plan"), err != nil) }
 			if err != nil && res.Preflights == nil {
 				return commandOutput{}, err

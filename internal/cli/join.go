@@ -18,12 +18,12 @@ func (s commandSet) joinCommand() *cobra.Command {
 	var req join.Options
 	var file string
 	cmd := s.NewCommand("join -", atMostOne, s.WithEnv(eventStream, nil,
-		func(ctx context.Context, r *action.Env, args []string) (commandOutput, error) {
+		func(ctx context.Context, env *action.Env, args []string) (commandOutput, error) {
 			var err error
-			if req.Token, err = s.readJoinToken(r, file, args); err != nil {
+			if req.Token, err = s.readJoinToken(env, file, args); err != nil {
 				return commandOutput{}, err
 			}
-			res, err := join.Run(ctx, r, req)
+			res, err := join.Run(ctx, env, req)
 			return newOutput(res, func(w io.Writer) { printer.WriteJoinResult(w, res, err != nil) }), err
 		}))
 	f := cmd.Flags()
@@ -39,7 +39,7 @@ func (s commandSet) joinCommand() *cobra.Command {
 const maxTokenBytes = 16 << 10
 
 // readJoinToken returns the token from the file, the argument or standard input.
-func (s commandSet) readJoinToken(r *action.Env, file string, args []string) (string, error) {
+func (s commandSet) readJoinToken(env *action.Env, file string, args []string) (string, error) {
 	inline := len(args) > 0 && args[0] != "-"
 	switch {
 	case file != "" && inline:
@@ -47,7 +47,7 @@ func (s commandSet) readJoinToken(r *action.Env, file string, args []string) (st
 	case file == "" && len(args) == 0:
 		return "", problem.New(problem.ExitUsage, "join", errors.New("the token is missing"), "run: echo TOKEN | sudo plinth join -; `plinth token create` on a controller prints the whole line")
 	case inline:
-		r.Note("warning: every user of this host can see a token on the command line; use standard input instead: echo TOKEN | sudo plinth join -")
+		env.Note("warning: every user of this host can see a token on the command line; use standard input instead: echo TOKEN | sudo plinth join -")
 		return join.HideCommandLineToken(args[0]), nil
 	}
 	data, err := action.ReadInput(s.In, cmp.Or(file, "-"), maxTokenBytes)

@@ -16,7 +16,7 @@ import (
 
 func (s commandSet) lintCommand() *cobra.Command {
 	return s.NewCommand("lint FILE...", atLeastOne("FILE"), s.WithEnv(singleDocument, nil,
-		func(_ context.Context, r *action.Env, files []string) (commandOutput, error) {
+		func(_ context.Context, env *action.Env, files []string) (commandOutput, error) {
 			report, err := config.LintPaths(files)
 			if report.Findings == nil {
 				return commandOutput{}, err // the files could not be read

@@ -13,8 +13,8 @@ import (
 
 func (s commandSet) nodeCommand() *cobra.Command {
 	list := s.NewCommand("list", noArgs, s.WithEnv(singleDocument, nil,
-		func(ctx context.Context, r *action.Env, _ []string) (commandOutput, error) {
-			v, err := nodes.List(ctx, r)
+		func(ctx context.Context, env *action.Env, _ []string) (commandOutput, error) {
+			v, err := nodes.List(ctx, env)
 			return newOutput(v, func(w io.Writer) { printer.WriteNodeList(w, v) }).OrError(err)
 		}))
 	return s.NewGroup("node", list, s.nodeChangeCommand("drain", nodes.Drain), s.nodeChangeCommand("remove", nodes.Remove))
@@ -25,9 +25,9 @@ func (s commandSet) nodeChangeCommand(verb string, do func(context.Context, *act
 	var req nodes.Request
 	var yes bool
 	cmd := s.NewCommand(verb+" NAME", exactlyOne("NAME"), s.WithEnv(eventStream, &yes,
-		func(ctx context.Context, r *action.Env, args []string) (commandOutput, error) {
+		func(ctx context.Context, env *action.Env, args []string) (commandOutput, error) {
 			req.Node = args[0]
-			res, err := do(ctx, r, req)
+			res, err := do(ctx, env, req)
 			return newOutput(res, func(w io.Writer) { printer.WriteNodeResult(w, res, verb == "remove") }).OrError(err)
 		}))
 	f := cmd.Flags()

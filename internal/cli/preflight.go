@@ -19,15 +19,15 @@ func (s commandSet) preflightCommand() *cobra.Command {
 	var codeFile string
 	var listen bool
 	cmd := s.NewCommand("preflight [--bundle FILE] [--role ROLE] [--peers HOST,...]", noArgs, s.WithEnv(singleDocument, nil,
-		func(ctx context.Context, r *action.Env, _ []string) (commandOutput, error) {
+		func(ctx context.Context, env *action.Env, _ []string) (commandOutput, error) {
 			var err error
 			if req.Code, err = s.readSecretFile("--peer-code-file", codeFile); err != nil {
 				return commandOutput{}, err
 			}
 			if listen {
-				return s.listenForPeers(ctx, r, req.Code)
+				return s.listenForPeers(ctx, env, req.Code)
 			}
-			report, err := preflight.Run(ctx, r, req)
+			report, err := preflight.Run(ctx, env, req)
 			if report.Results == nil {
 				return commandOutput{}, err // the preflights did not run
 			}
@@ -47,11 +47,11 @@ func (s commandSet) preflightCommand() *cobra.Command {
 
 // listenForPeers answers the checks of other hosts. It first prints what to
 // run on them.
-func (s commandSet) listenForPeers(ctx context.Context, r *action.Env, code string) (commandOutput, error) {
+func (s commandSet) listenForPeers(ctx context.Context, env *action.Env, code string) (commandOutput, error) {
 	var listening preflight.ListenerInfo
-	err := preflight.Listen(ctx, r, code, func(l preflight.ListenerInfo) {
+	err := preflight.Listen(ctx, env, code, func(l preflight.ListenerInfo) {
 		listening = l
-		r.Note(printer.ListenInstructions(l))
+		env.Note(printer.ListenInstructions(l))
 	})
 	return newOutput(listening, func(w io.Writer) { printer.WriteListenResult(w, listening) }).OrError(err)
 }

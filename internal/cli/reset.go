@@ -18,14 +18,16 @@ func (s commandSet) resetCommand() *cobra.Command {
 
 func (s commandSet) resetClusterCommand() *cobra.Command {
 	var req reset.Options
-	cmd := s.newResetCommand("cluster", &req, func(ctx context.Context, r *action.Env) (reset.Result, error) { return reset.RunCluster(ctx, r, req) })
+	cmd := s.newResetCommand("cluster", &req, func(ctx context.Context, env *action.Env) (reset.Result, error) {
+		return reset.RunCluster(ctx, env, req)
+	})
 	cmd.Flags().StringVar(&req.Cluster, "cluster", "", "`name` of the cluster to remove; --yes requires it")
 	return cmd
 }
 
 func (s commandSet) resetNodeCommand() *cobra.Command {
 	var req reset.NodeOptions
-	cmd := s.newResetCommand("node", &req.Options, func(ctx context.Context, r *action.Env) (reset.Result, error) { return reset.RunNode(ctx, r, req) })
+	cmd := s.newResetCommand("node", &req.Options, func(ctx context.Context, env *action.Env) (reset.Result, error) { return reset.RunNode(ctx, env, req) })
 	f := cmd.Flags()
 	f.DurationVar(&req.Timeout, "timeout", nodes.DrainTimeout, "longest `time` to wait for its pods to leave")
 	f.BoolVar(&req.Force, "force", false, "continue although data is lost or no controller answers")
@@ -36,8 +38,8 @@ func (s commandSet) resetNodeCommand() *cobra.Command {
 // scopes have.
 func (s commandSet) newResetCommand(scope string, req *reset.Options, do func(context.Context, *action.Env) (reset.Result, error)) *cobra.Command {
 	cmd := s.NewCommand(scope, noArgs, s.WithEnv(eventStream, &req.Yes,
-		func(ctx context.Context, r *action.Env, _ []string) (commandOutput, error) {
-			res, err := do(ctx, r)
+		func(ctx context.Context, env *action.Env, _ []string) (commandOutput, error) {
+			res, err := do(ctx, env)
 			text := func(w io.Writer) { printer.WriteResetResult(w, res, s.CommandLineWithout("--dry-run"), err != nil) }
 			if err != nil && len(res.Leftovers) == 0 {
 				return commandOutput{}, err

@@ -12,7 +12,7 @@ import (
 // fileStep returns the step id that writes the file f of the bundle to its path on the host.
 func fileStep(h host.Host, id, title string, f node.Artifact) step.Step {
 	return step.Step{ID: id, Title: title, Affects: []string{f.Path},
-		Check: func(ctx context.Context) (step.State, error) { return stateFromReason(f.Check(ctx, h)) },
+		Check: func(ctx context.Context) (step.State, error) { return stepState(f.Check(ctx, h)) },
 		Apply: func(_ context.Context, report step.Report) error { return withProgress(f, report).Apply(h) },
 	}
 }
@@ -41,12 +41,4 @@ func (c *countingReader) Read(p []byte) (int, error) {
 	c.total += int64(n)
 	c.report(c.total)
 	return n, err
-}
-
-// stateFromReason returns the state of a step that is needed because of why, or done if why is "".
-func stateFromReason(why string, err error) (step.State, error) {
-	if err != nil || why == "" {
-		return step.Done(), err
-	}
-	return step.Needed(why), nil
 }

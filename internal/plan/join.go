@@ -36,11 +36,3 @@ func Join(c Cluster, admitter Admitter, access *APIAccess) []step.Step {
 	}
 	return steps
 }
-
-// agentSteps returns the steps that start the agent, which serves other hosts that join the cluster.
-func (c Cluster) agentSteps() []step.Step {
-	if c.AgentFile.Path == "" {
-		return nil
-	}
-	return []step.Step{c.placeFile("agent-binary", "Put Plinth's agent in place", c.AgentFile), agentStep(c.Host, c.AgentFile.Path, c.DataDir)}
-}

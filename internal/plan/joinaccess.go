@@ -6,13 +6,11 @@ import (
 	"errors"
 	"io/fs"
 	"maps"
-	"path"
 	"slices"
 	"time"
 
 	"github.com/plinthdev/plinth/internal/host"
 	"github.com/plinthdev/plinth/internal/k0s"
-	"github.com/plinthdev/plinth/internal/node"
 	"github.com/plinthdev/plinth/internal/step"
 )
 
@@ -37,7 +35,7 @@ func (w *APIAccess) seedSteps() []step.Step {
 	}
 	return []step.Step{{ID: "controllers", Title: "Remember the cluster's controllers", Affects: w.Files,
 		Check: func(context.Context) (step.State, error) {
-			return stateFromReason(w.CheckSeed())
+			return stepState(w.CheckSeed())
 		},
 		Apply: func(context.Context, step.Report) error { return w.Seed() },
 	}}
@@ -109,50 +107,5 @@ func (a joinToken) removeTokenStep() step.Step {
 			return step.Needed("the token is stored in " + k0s.TokenPath), nil
 		},
 		Apply: func(context.Context, step.Report) error { return a.Host.RemoveAll(k0s.TokenPath) },
-	}
-}
-
-// BundleCache is the documents of the bundle that a node keeps, in addition to the images and programs that it uses.
-type BundleCache struct {
-	Dir   string
-	Files map[string][]byte // by path in Dir
-}
-
-// storeStep returns the step that stores the bundle's documents. Together with the images and programs that
-// the node has anyway, they are everything that another host needs to join.
-func (k BundleCache) storeStep(h host.Host) step.Step {
-	paths := slices.Sorted(maps.Keys(k.Files))
-	return step.Step{ID: "keep-bundle", Title: "Keep the bundle's index", Affects: []string{k.Dir},
-		Check: func(context.Context) (step.State, error) {
-			for _, p := range paths {
-				have, err := h.ReadFile(path.Join(k.Dir, p))
-				if errors.Is(err, fs.ErrNotExist) || err == nil && !bytes.Equal(have, k.Files[p]) {
-					return step.Needed(path.Join(k.Dir, p) + " is missing or differs"), nil
-				}
-				if err != nil {
-					return step.State{}, err
-				}
-			}
-			return step.Done(), nil
-		},
-		Apply: func(context.Context, step.Report) error {
-			for _, p := range paths {
-				if err := h.Write(path.Join(k.Dir, p), bytes.NewReader(k.Files[p]), 0o600); err != nil {
-					return err
-				}
-			}
-			return nil
-		},
-	}
-}
-
-// agentStep returns the step that starts Plinth's agent from binary.
-func agentStep(h host.Host, binary, dataDir string) step.Step {
-	unit := node.NewAgentService(h, binary, dataDir)
-	return step.Step{ID: "agent", Title: "Start Plinth's agent", Affects: []string{unit.UnitPath(), node.AgentUnit},
-		Check: func(ctx context.Context) (step.State, error) {
-			return stateFromReason(unit.Check(ctx))
-		},
-		Apply: func(ctx context.Context, _ step.Report) error { return unit.Apply(ctx) },
 	}
 }

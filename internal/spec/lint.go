@@ -2,13 +2,11 @@ package spec
 
 import (
 	"bytes"
-	"errors"
 	"slices"
 
 	"gopkg.in/yaml.v3"
 
 	"github.com/plinthdev/plinth/internal/compat"
-	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/strictyaml"
 )
 
@@ -88,40 +86,6 @@ func (rep Report) WithoutGate() Report {
 		rep.Application = rep.readApp
 	}
 	return rep
-}
-
-// CheckGate compares the kotsadm version of the Installer with the version bounds
-// of the Application. If one of them is missing, the verdict has a note about that.
-// firstInstall reports that there is no receipt on the host and no KOTS in the
-// cluster.
-func CheckGate(in *Installer, app *Application, firstInstall bool) compat.Result {
-	switch {
-	case in == nil || in.Spec.Kotsadm == nil:
-		return compat.NewUnchecked("the Installer has no kotsadm")
-	case app == nil:
-		return compat.NewUnchecked("there is no Application manifest")
-	}
-	return compat.Check(compat.Input{
-		Actual:       in.Spec.Kotsadm.Version,
-		Min:          app.MinKotsVersion,
-		Target:       app.TargetKotsVersion,
-		FirstInstall: firstInstall,
-	})
-}
-
-// GateError returns nil if v allows the install, else an error: with exit code 4
-// if the gate blocks it, with exit code 3 if a value is not a version. title is the
-// title of the application.
-func GateError(doing string, v compat.Result, title string) error {
-	if v.Allowed() {
-		return nil
-	}
-	exit := problem.ExitGate
-	if v.Outcome == compat.Undecidable {
-		exit = problem.ExitConfig
-	}
-	words := v.Explain(title)
-	return problem.New(exit, doing, errors.New(words.Cause), words.Hint)
 }
 
 // Err returns the error for the report: with exit code 3 if a finding is an error,

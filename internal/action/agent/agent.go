@@ -27,26 +27,26 @@ import (
 // Run runs the service plinth-agent until ctx ends. On a worker, it runs the API load
 // balancer and serves blobs. On a controller, it also admits joining hosts, renews the
 // registry's certificate and promotes etcd learners.
-func Run(ctx context.Context, r *action.Env) error {
+func Run(ctx context.Context, env *action.Env) error {
 	if err := action.RequireRoot("run the agent"); err != nil {
 		return err
 	}
-	if why, err := loadbalancer.SeedNeeded(r.Host, r.DataDir); err == nil && why == "" {
-		return runWorker(ctx, r)
+	if why, err := loadbalancer.SeedNeeded(env.Host, env.DataDir); err == nil && why == "" {
+		return runWorker(ctx, env)
 	}
 	renewTick, promoteTick := time.NewTicker(RenewInterval), time.NewTicker(PromoteInterval)
 	defer renewTick.Stop()
 	defer promoteTick.Stop()
-	openStore := func() (LearnerStore, error) { return etcd.New(r.Host) }
+	openStore := func() (LearnerStore, error) { return etcd.New(env.Host) }
 	end := runBackground(ctx,
 		func(ctx context.Context) {
-			WatchRegistryCert(ctx, renewTick.C, func(ctx context.Context) (*registry.Registry, error) { return clusterRegistry(ctx, r) }, r.Note)
+			WatchRegistryCert(ctx, renewTick.C, func(ctx context.Context) (*registry.Registry, error) { return clusterRegistry(ctx, env) }, env.Note)
 		},
-		func(ctx context.Context) { PromoteLearners(ctx, promoteTick.C, openStore, r.Note) })
+		func(ctx context.Context) { PromoteLearners(ctx, promoteTick.C, openStore, env.Note) })
 	defer end()
-	identity := &identity{Env: r, load: loadControllerCert}
-	return serveHTTPS(ctx, r, identity, agent.Service{Backend: joinServer{r}, Store: newBlobStore(r), NodeRemover: nodes.LeaveServer{Env: r}, PeerCheck: peerCheckHandler(r),
-		EtcdJoiner: EtcdJoinProxy{Files: r.Host, JoinAPI: K0sJoinAPI, Etcd: openStore}})
+	identity := &identity{Env: env, load: loadControllerCert}
+	return serveHTTPS(ctx, env, identity, agent.Service{Backend: joinServer{env}, Store: newBlobStore(env), NodeRemover: nodes.LeaveServer{Env: env}, PeerCheck: peerCheckHandler(env),
+		EtcdJoiner: EtcdJoinProxy{Files: env.Host, JoinAPI: K0sJoinAPI, Etcd: openStore}})
 }
 
 // runBackground starts the watches. end stops them and waits until they have returned.
@@ -60,30 +60,30 @@ func runBackground(ctx context.Context, watches ...func(context.Context)) (end f
 }
 
 // clusterRegistry returns the built-in registry of this controller's cluster, or nil.
-func clusterRegistry(ctx context.Context, r *action.Env) (*registry.Registry, error) {
-	c, err := ReadClusterState(ctx, r)
+func clusterRegistry(ctx context.Context, env *action.Env) (*registry.Registry, error) {
+	c, err := ReadClusterState(ctx, env)
 	if err != nil {
 		return nil, err
 	}
-	return c.builtinRegistry(r.DataDir)
+	return c.builtinRegistry(env.DataDir)
 }
 
 // runWorker runs the load balancer of a worker, and the blob server beside it. If the
 // server fails, the load balancer keeps running.
-func runWorker(ctx context.Context, r *action.Env) error {
-	identity := &identity{Env: r, load: loadWorkerCert}
+func runWorker(ctx context.Context, env *action.Env) error {
+	identity := &identity{Env: env, load: loadWorkerCert}
 	var serving sync.WaitGroup
 	defer serving.Wait()
 	serving.Go(func() {
-		if err := serveHTTPS(ctx, r, identity, agent.Service{Backend: &workerServer{Env: r}, Store: newBlobStore(r), MaxStreams: workerStreams}); err != nil {
-			r.Note("cannot serve blobs on this node: " + err.Error())
+		if err := serveHTTPS(ctx, env, identity, agent.Service{Backend: &workerServer{Env: env}, Store: newBlobStore(env), MaxStreams: workerStreams}); err != nil {
+			env.Note("cannot serve blobs on this node: " + err.Error())
 		}
 	})
-	return loadbalancer.Run(ctx, r.Host, r.DataDir, r.Note)
+	return loadbalancer.Run(ctx, env.Host, env.DataDir, env.Note)
 }
 
 // serveHTTPS serves the agent's API on agent.Port until ctx ends.
-func serveHTTPS(ctx context.Context, r *action.Env, identity *identity, service agent.Service) error {
+func serveHTTPS(ctx context.Context, env *action.Env, identity *identity, service agent.Service) error {
 	const doing = "serve this node's artifacts"
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", ":"+strconv.Itoa(agent.Port))
 	if err != nil {
@@ -100,7 +100,7 @@ func serveHTTPS(ctx context.Context, r *action.Env, identity *identity, service 
 		MaxHeaderBytes:    16 << 10,
 		ErrorLog:          log.New(discardLog{}, "", 0), // do not log port scans and broken connections
 	}
-	r.Note(fmt.Sprintf("plinth %s listens on port %d", r.Version, agent.Port))
+	env.Note(fmt.Sprintf("plinth %s listens on port %d", env.Version, agent.Port))
 	stopped := make(chan struct{})
 	go func() {
 		defer close(stopped)

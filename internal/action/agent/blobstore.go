@@ -24,9 +24,9 @@ const contentDir = k0s.DataDir + "/containerd/io.containerd.content.v1.content/b
 
 // OpenBundle opens the bundle that this host was installed from. Only its documents are
 // stored on the host; blobs of images are in containerd.
-func OpenBundle(ctx context.Context, r *action.Env) (*airgap.Bundle, error) {
-	dir := desired.BundleCacheDir(r.DataDir)
-	index, err := r.Host.ReadFile(filepath.Join(dir, "index.json"))
+func OpenBundle(ctx context.Context, env *action.Env) (*airgap.Bundle, error) {
+	dir := desired.BundleCacheDir(env.DataDir)
+	index, err := env.Host.ReadFile(filepath.Join(dir, "index.json"))
 	if err != nil {
 		return nil, err
 	}
@@ -43,9 +43,9 @@ type blobStore struct {
 	selfDigest func() digest.Digest // digest of the installed program
 }
 
-func newBlobStore(r *action.Env) blobStore {
-	return blobStore{r, sync.OnceValue(func() digest.Digest {
-		self, err := r.AgentArtifact()
+func newBlobStore(env *action.Env) blobStore {
+	return blobStore{env, sync.OnceValue(func() digest.Digest {
+		self, err := env.AgentArtifact()
 		if err != nil {
 			return "" // matches no request
 		}

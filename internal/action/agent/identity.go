@@ -34,7 +34,7 @@ const renewBefore = 30 * 24 * time.Hour
 const rereadInterval = time.Minute
 
 // IdentityPath returns the file in which the agent stores its certificate and key.
-func IdentityPath(r *action.Env) string { return r.DataDir + "/agent/identity.pem" }
+func IdentityPath(env *action.Env) string { return env.DataDir + "/agent/identity.pem" }
 
 // currentCert returns the certificate and the cluster's CA.
 func (i *identity) currentCert() (tls.Certificate, *x509.Certificate, error) {
@@ -53,13 +53,13 @@ func (i *identity) currentCert() (tls.Certificate, *x509.Certificate, error) {
 // loadControllerCert returns the stored certificate of a controller's agent and the
 // cluster's CA. If the stored certificate is missing, expires soon or does not match the
 // CA or the addresses of this node, it issues and stores a new one.
-func loadControllerCert(r *action.Env) (cert tls.Certificate, ca *x509.Certificate, err error) {
-	receipt, ok, err := journal.ReadReceipt(r.Host, r.DataDir)
+func loadControllerCert(env *action.Env) (cert tls.Certificate, ca *x509.Certificate, err error) {
+	receipt, ok, err := journal.ReadReceipt(env.Host, env.DataDir)
 	if err != nil || !ok {
 		return cert, nil, errors.Join(err, errors.New("nothing is installed yet"))
 	}
 	authority := pki.Pair{}
-	if authority.Cert, err = r.Host.ReadFile(k0s.CACertPath); err != nil {
+	if authority.Cert, err = env.Host.ReadFile(k0s.CACertPath); err != nil {
 		return cert, nil, err
 	}
 	if ca, err = parseCertificate(authority.Cert); err != nil {
@@ -69,21 +69,21 @@ func loadControllerCert(r *action.Env) (cert tls.Certificate, ca *x509.Certifica
 	if receipt.API != "" {
 		hosts = append(hosts, receipt.API)
 	}
-	if stored, err := r.Host.ReadFile(IdentityPath(r)); err == nil {
+	if stored, err := env.Host.ReadFile(IdentityPath(env)); err == nil {
 		cert, err = tls.X509KeyPair(stored, stored)
-		if err == nil && isCertUsable(cert.Leaf, ca, hosts, r.Now()) {
+		if err == nil && isCertUsable(cert.Leaf, ca, hosts, env.Now()) {
 			return cert, ca, nil
 		}
 	}
-	if authority.Key, err = r.Host.ReadFile(k0s.CAKeyPath); err != nil {
+	if authority.Key, err = env.Host.ReadFile(k0s.CAKeyPath); err != nil {
 		return cert, nil, err
 	}
-	pair, err := authority.IssueServerCert(hosts, r.Now())
+	pair, err := authority.IssueServerCert(hosts, env.Now())
 	if err != nil {
 		return cert, nil, err
 	}
 	both := slices.Concat(pair.Cert, authority.Cert, pair.Key)
-	if err := r.Host.Write(IdentityPath(r), bytes.NewReader(both), 0o600); err != nil {
+	if err := env.Host.Write(IdentityPath(env), bytes.NewReader(both), 0o600); err != nil {
 		return cert, nil, err
 	}
 	cert, err = tls.X509KeyPair(both, both)

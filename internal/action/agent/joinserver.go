@@ -45,12 +45,12 @@ type ClusterState struct {
 
 // ReadClusterState returns the state of this controller's cluster, from the receipt, the
 // stored bundle documents and the administrator's kubeconfig.
-func ReadClusterState(ctx context.Context, r *action.Env) (c ClusterState, err error) {
-	receipt, ok, err := journal.ReadReceipt(r.Host, r.DataDir)
+func ReadClusterState(ctx context.Context, env *action.Env) (c ClusterState, err error) {
+	receipt, ok, err := journal.ReadReceipt(env.Host, env.DataDir)
 	if err != nil || !ok {
 		return c, errors.Join(err, errors.New("no finished install is on this host"))
 	}
-	b, err := OpenBundle(ctx, r)
+	b, err := OpenBundle(ctx, env)
 	if err != nil {
 		return c, err
 	}
@@ -62,9 +62,9 @@ func ReadClusterState(ctx context.Context, r *action.Env) (c ClusterState, err e
 	if in == nil {
 		return c, spec.FindingsError("read the Installer", findings)
 	}
-	client, err := r.KubeClient()
+	client, err := env.KubeClient()
 	return ClusterState{Client: client, Receipt: receipt, Installer: in,
-		Fields: desired.SharedConfig(in, b.Digest().String(), r.DataDir, r.Version)}, err
+		Fields: desired.SharedConfig(in, b.Digest().String(), env.DataDir, env.Version)}, err
 }
 
 // Nodes returns the nodes of the cluster.

@@ -15,24 +15,24 @@ import (
 
 // peerCheckHandler returns the handler for the peer checks of joining hosts, which test
 // the network between them and this node.
-func peerCheckHandler(r *action.Env) http.Handler {
-	receipt, _, err := journal.ReadReceipt(r.Host, r.DataDir)
+func peerCheckHandler(env *action.Env) http.Handler {
+	receipt, _, err := journal.ReadReceipt(env.Host, env.DataDir)
 	controller := err != nil || receipt.Role != token.Worker
-	return &peercheck.Handler{Self: func() (peercheck.Identity, int) { return selfIdentity(r) }, Controller: controller, IsNode: true, Now: r.Now}
+	return &peercheck.Handler{Self: func() (peercheck.Identity, int) { return selfIdentity(env) }, Controller: controller, IsNode: true, Now: env.Now}
 }
 
 // selfIdentity returns the identity of this node from its receipt and from the host
 // facts that its install stored, if any, and its MTU in bytes, or 0.
-func selfIdentity(r *action.Env) (peercheck.Identity, int) {
-	receipt, _, err := journal.ReadReceipt(r.Host, r.DataDir)
+func selfIdentity(env *action.Env) (peercheck.Identity, int) {
+	receipt, _, err := journal.ReadReceipt(env.Host, env.DataDir)
 	if err != nil {
 		return peercheck.Identity{}, 0
 	}
 	i := peercheck.Identity{Hostname: receipt.Node}
-	if facts, err := preflight.ReadFactsSnapshot(r, receipt.Facts); err == nil {
+	if facts, err := preflight.ReadFactsSnapshot(env, receipt.Facts); err == nil {
 		i.Traits = facts.Traits()
 	}
-	if id, err := r.Host.ReadFile("/etc/machine-id"); err == nil {
+	if id, err := env.Host.ReadFile("/etc/machine-id"); err == nil {
 		i.MachineID = strings.TrimSpace(string(id))
 	}
 	if a, err := netip.ParseAddr(receipt.Address); err == nil {

@@ -106,15 +106,15 @@ func (w *workerServer) controllerCluster() (*agent.Client, error) {
 
 // loadWorkerCert returns the serving certificate of the worker's kubelet, which the
 // cluster has issued for the node's name and addresses, and the cluster's CA.
-func loadWorkerCert(r *action.Env) (cert tls.Certificate, ca *x509.Certificate, err error) {
-	raw, err := loadbalancer.ClusterCA(r.Host, r.DataDir)
+func loadWorkerCert(env *action.Env) (cert tls.Certificate, ca *x509.Certificate, err error) {
+	raw, err := loadbalancer.ClusterCA(env.Host, env.DataDir)
 	if err != nil {
 		return cert, nil, err
 	}
 	if ca, err = parseCertificate(raw); err != nil {
 		return cert, nil, err
 	}
-	both, err := r.Host.ReadFile(k0s.KubeletCertPath)
+	both, err := env.Host.ReadFile(k0s.KubeletCertPath)
 	if err != nil {
 		return cert, nil, err
 	}

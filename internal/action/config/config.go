@@ -114,11 +114,11 @@ type Config struct {
 }
 
 // Title returns the title of the application, or "" when there is none.
-func (s Config) Title() string {
-	if s.LintReport.Application == nil {
+func (c Config) Title() string {
+	if c.LintReport.Application == nil {
 		return ""
 	}
-	return s.LintReport.Application.Title
+	return c.LintReport.Application.Title
 }
 
 // Load reads the Installer from bundle b, finds the Application that takes precedence
@@ -162,7 +162,7 @@ func Load(ctx context.Context, b *airgap.Bundle, req LoadOptions, now time.Time)
 
 // loadApp validates the license, the config values and the bundle of the application,
 // long before KOTS would.
-func (s *Config) loadApp(req LoadOptions, now time.Time) error {
+func (c *Config) loadApp(req LoadOptions, now time.Time) error {
 	const doing = "install the application"
 	if req.License == "" {
 		if req.AppBundle != "" || req.ConfigValues != "" {
@@ -170,10 +170,10 @@ func (s *Config) loadApp(req LoadOptions, now time.Time) error {
 		}
 		return nil
 	}
-	if s.appBundle == nil {
+	if c.appBundle == nil {
 		return problem.New(problem.ExitUsage, doing, errors.New("this install has no connection to the vendor, so it needs the application's bundle"), "name the .airgap file with --app-bundle")
 	}
-	if k := s.Installer.Spec; k.Kotsadm == nil || k.Registry == nil {
+	if k := c.Installer.Spec; k.Kotsadm == nil || k.Registry == nil {
 		return problem.New(problem.ExitConfig, doing, errors.New("the Installer has no kotsadm or no registry, and KOTS needs both"), "add spec.kotsadm and spec.registry to the Installer and build the bundle again")
 	}
 	names := []string{req.License}
@@ -188,30 +188,30 @@ func (s *Config) loadApp(req LoadOptions, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	if err := kots.CheckLicense(license, s.appBundle, true); err != nil {
+	if err := kots.CheckLicense(license, c.appBundle, true); err != nil {
 		return err
 	}
 	sum := sha256.New()
 	for _, f := range files {
 		sum.Write(f.Data)
 	}
-	s.App = &kots.App{Slug: license.Slug, License: req.License, ConfigValues: req.ConfigValues, Bundle: req.AppBundle}
-	s.AppID = fmt.Sprintf("%s %s %s %x", license.Slug, s.appBundle.VersionLabel, s.appBundle.UpdateCursor, sum.Sum(nil))
+	c.App = &kots.App{Slug: license.Slug, License: req.License, ConfigValues: req.ConfigValues, Bundle: req.AppBundle}
+	c.AppID = fmt.Sprintf("%s %s %s %x", license.Slug, c.appBundle.VersionLabel, c.appBundle.UpdateCursor, sum.Sum(nil))
 	return nil
 }
 
 // findApplications returns all Application manifests in order of precedence: the one
 // in the application bundle, because it is the one that will be installed; the one in
 // bundle b; the file given with it.
-func (s *Config) findApplications(ctx context.Context, b *airgap.Bundle, req LoadOptions) (found []spec.File, err error) {
+func (c *Config) findApplications(ctx context.Context, b *airgap.Bundle, req LoadOptions) (found []spec.File, err error) {
 	if req.AppBundle != "" {
 		head, err := kots.ReadAppBundle(req.AppBundle)
 		if err != nil {
 			return nil, err
 		}
-		s.appBundle = &head
-		if s.appBundle.Application != nil {
-			found = append(found, spec.File{Name: "app.tar.gz in " + req.AppBundle, Data: s.appBundle.Application})
+		c.appBundle = &head
+		if c.appBundle.Application != nil {
+			found = append(found, spec.File{Name: "app.tar.gz in " + req.AppBundle, Data: c.appBundle.Application})
 		}
 	}
 	data, ok, err := b.Application(ctx)

@@ -9,8 +9,8 @@ import (
 // CheckInstalled returns a usage problem when the Installer differs from the one that
 // created the cluster in receipt r. Moving a cluster to another Installer is an
 // upgrade, which has its own checks.
-func (s Config) CheckInstalled(r journal.Receipt) error {
-	in := s.Installer
+func (c Config) CheckInstalled(r journal.Receipt) error {
+	in := c.Installer
 	hint := "use the bundle that was installed (" + r.Bundle + "), or remove the cluster with `plinth reset cluster`; nothing on this host was changed"
 	if r.Name != in.Metadata.Name {
 		return problem.Newf(problem.ExitUsage, "install "+in.Metadata.Name, hint, "this host already has %s", r.Name)
@@ -31,11 +31,11 @@ func (s Config) CheckInstalled(r journal.Receipt) error {
 // CheckVersionGate reports whether this version of KOTS is allowed to run this
 // application. It is called before anything on the host changes. notice is for the
 // user; warning names what was skipped on request, for the receipt.
-func (s Config) CheckVersionGate(first, skip bool) (notice, warning string, err error) {
-	verdict := spec.CheckGate(s.Installer, s.LintReport.Application, first)
-	words := verdict.Explain(s.Title())
+func (c Config) CheckVersionGate(first, skip bool) (notice, warning string, err error) {
+	verdict := spec.CheckGate(c.Installer, c.LintReport.Application, first)
+	words := verdict.Explain(c.Title())
 	switch {
-	case s.Installer.Spec.Kotsadm == nil, verdict.Allowed() && verdict.Note == "":
+	case c.Installer.Spec.Kotsadm == nil, verdict.Allowed() && verdict.Note == "":
 		return "", "", nil
 	case verdict.Allowed():
 		return "note: " + words.Cause, "", nil
@@ -43,5 +43,5 @@ func (s Config) CheckVersionGate(first, skip bool) (notice, warning string, err 
 		warning = "the KOTS version gate was skipped on request, though " + words.Cause
 		return "warning: " + warning, warning, nil
 	}
-	return "", "", spec.GateError("install", verdict, s.Title())
+	return "", "", spec.GateError("install", verdict, c.Title())
 }

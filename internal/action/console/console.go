@@ -18,8 +18,8 @@ import (
 )
 
 // URL returns the address of the console of this host's cluster.
-func URL(r *action.Env) (string, error) {
-	receipt, err := consoleReceipt(r, "show the console's URL")
+func URL(env *action.Env) (string, error) {
+	receipt, err := consoleReceipt(env, "show the console's URL")
 	if err != nil {
 		return "", err
 	}
@@ -28,18 +28,18 @@ func URL(r *action.Env) (string, error) {
 
 // ResetPassword sets a new random console password and returns it. The
 // password is stored nowhere else in clear text.
-func ResetPassword(ctx context.Context, r *action.Env) (password string, err error) {
-	receipt, err := consoleReceipt(r, "reset the console's password")
+func ResetPassword(ctx context.Context, env *action.Env) (password string, err error) {
+	receipt, err := consoleReceipt(env, "reset the console's password")
 	if err != nil {
 		return "", err
 	}
-	err = r.WithLock(ctx, "console-reset-password", func(r *action.Env, _ *ui.RunLog) error {
-		k, err := r.KOTS(receipt.Console.Namespace)
+	err = env.WithLock(ctx, "console-reset-password", func(env *action.Env, _ *ui.RunLog) error {
+		k, err := env.KOTS(receipt.Console.Namespace)
 		if err != nil {
 			return err
 		}
 		password, err = k.ResetPassword(ctx)
-		r.Secrets.Hide(password)
+		env.Secrets.Hide(password)
 		return err
 	})
 	return password, err
@@ -47,9 +47,9 @@ func ResetPassword(ctx context.Context, r *action.Env) (password string, err err
 
 // SetCertificate configures the user's certificate and key (PEM files) for the
 // console. changed is false when they are already in use.
-func SetCertificate(ctx context.Context, r *action.Env, certFile, keyFile string) (changed bool, err error) {
+func SetCertificate(ctx context.Context, env *action.Env, certFile, keyFile string) (changed bool, err error) {
 	const doing = "set the console's certificate"
-	receipt, err := consoleReceipt(r, doing)
+	receipt, err := consoleReceipt(env, doing)
 	if err != nil {
 		return false, err
 	}
@@ -62,12 +62,12 @@ func SetCertificate(ctx context.Context, r *action.Env, certFile, keyFile string
 	if receipt.Console.Hostname != "" {
 		hosts = []string{receipt.Console.Hostname}
 	}
-	err = r.WithLock(ctx, "console-set-certificate", func(r *action.Env, _ *ui.RunLog) error {
-		k, err := r.KOTS(receipt.Console.Namespace)
+	err = env.WithLock(ctx, "console-set-certificate", func(env *action.Env, _ *ui.RunLog) error {
+		k, err := env.KOTS(receipt.Console.Namespace)
 		if err != nil {
 			return err
 		}
-		wait := kube.Wait{Timeout: 2 * time.Minute, Report: func(message string, _, _ int64) { r.Note(message) },
+		wait := kube.Wait{Timeout: 2 * time.Minute, Report: func(message string, _, _ int64) { env.Note(message) },
 			Diagnose: func(ctx context.Context) string { return k.Kube.Diagnose(ctx, k.Namespace, "") }}
 		url := desired.ConsoleURL(journal.Console{Port: receipt.Console.Port}, receipt.Address)
 		proxy := kots.ConsoleProxy{Kube: k.Kube, Namespace: k.Namespace}
@@ -86,8 +86,8 @@ func SetCertificate(ctx context.Context, r *action.Env, certFile, keyFile string
 
 // consoleReceipt returns the receipt of this host. It is a usage problem if the
 // cluster was installed without a console.
-func consoleReceipt(r *action.Env, doing string) (journal.Receipt, error) {
-	receipt, err := r.RequireInstalled(doing)
+func consoleReceipt(env *action.Env, doing string) (journal.Receipt, error) {
+	receipt, err := env.RequireInstalled(doing)
 	if err == nil && receipt.Console.Port == 0 {
 		err = problem.New(problem.ExitUsage, doing, errors.New("this cluster has no KOTS console"), "a console is installed when the Installer has spec.kotsadm")
 	}

@@ -47,17 +47,17 @@ type Target struct {
 
 // InstallSteps returns the steps that install bundle b with configuration m on
 // target s.
-func InstallSteps(ctx context.Context, s Target, b *airgap.Bundle, m config.Config, skipKotsCheck bool) ([]step.Step, error) {
-	in := m.Installer
-	parts, err := withCharts(ctx, b, s.AddOns)
+func InstallSteps(ctx context.Context, target Target, b *airgap.Bundle, cfg config.Config, skipKotsCheck bool) ([]step.Step, error) {
+	in := cfg.Installer
+	parts, err := withCharts(ctx, b, target.AddOns)
 	if err != nil {
 		return nil, err
 	}
-	c, err := buildCluster(ctx, s, b, in)
+	c, err := buildCluster(ctx, target, b, in)
 	if err != nil {
 		return nil, err
 	}
-	c.AddOns, c.Console = parts, desiredConsole(s, m, skipKotsCheck)
+	c.AddOns, c.Console = parts, desiredConsole(target, cfg, skipKotsCheck)
 	return plan.Install(c), nil
 }
 
@@ -68,21 +68,21 @@ type JoinAccess struct {
 }
 
 // JoinSteps returns the steps by which target s joins a cluster with bundle b.
-func JoinSteps(ctx context.Context, s Target, b *airgap.Bundle, in *spec.Installer, e JoinAccess) ([]step.Step, error) {
-	c, err := buildCluster(ctx, s, b, in)
+func JoinSteps(ctx context.Context, target Target, b *airgap.Bundle, in *spec.Installer, access JoinAccess) ([]step.Step, error) {
+	c, err := buildCluster(ctx, target, b, in)
 	if err != nil {
 		return nil, err
 	}
 	if k := in.Spec.Kotsadm; k != nil {
 		c.Console.Namespace = k.Namespace
 	}
-	return plan.Join(c, e.Admitter, e.APIAccess), nil
+	return plan.Join(c, access.Admitter, access.APIAccess), nil
 }
 
 // buildCluster returns the settings that a host of either role needs to become a node.
-func buildCluster(ctx context.Context, s Target, b *airgap.Bundle, in *spec.Installer) (plan.Cluster, error) {
-	set := k0s.NewSettings(in, s.Address.String(), s.Node)
-	set.APIAddress = s.API
+func buildCluster(ctx context.Context, target Target, b *airgap.Bundle, in *spec.Installer) (plan.Cluster, error) {
+	set := k0s.NewSettings(in, target.Address.String(), target.Node)
+	set.APIAddress = target.API
 	refs, err := k0s.Images(set)
 	if err != nil {
 		return plan.Cluster{}, problem.New(problem.ExitConfig, "render k0s's configuration", err, "fix spec.k0s.config in the Installer")
@@ -100,15 +100,15 @@ func buildCluster(ctx context.Context, s Target, b *airgap.Bundle, in *spec.Inst
 		return plan.Cluster{}, err
 	}
 	c := plan.Cluster{
-		Host: s.Host, StateStore: s.Journal, Now: s.Now, DataDir: s.DataDir, PointerFile: pointerPath(s.DataDir), NodeName: s.Node,
+		Host: target.Host, StateStore: target.Journal, Now: target.Now, DataDir: target.DataDir, PointerFile: pointerPath(target.DataDir), NodeName: target.Node,
 		K0sFile:      files[k0s.BinaryPath],
 		Images:       plan.Images{Source: airgap.Unverified{Bundle: b}, Boot: boot, Rest: rest},
-		K0s:          k0s.Service{Host: s.Host, Settings: set, Proxy: proxySettings(in, s.Address), Worker: s.Worker, JoinsCluster: s.Joining},
-		CleanupScope: s.Cleanup,
-		BundleCache:  plan.BundleCache{Dir: BundleCacheDir(s.DataDir), Files: docs},
+		K0s:          k0s.Service{Host: target.Host, Settings: set, Proxy: proxySettings(in, target.Address), Worker: target.Worker, JoinsCluster: target.Joining},
+		CleanupScope: target.Cleanup,
+		BundleCache:  plan.BundleCache{Dir: BundleCacheDir(target.DataDir), Files: docs},
 	}
-	c.AgentFile = s.Agent
-	if !s.Worker {
+	c.AgentFile = target.Agent
+	if !target.Worker {
 		c.KotsFile = files[kots.BinaryPath]
 	}
 	return c, nil
@@ -130,25 +130,25 @@ func withCharts(ctx context.Context, b *airgap.Bundle, parts []addons.AddOn) ([]
 
 // desiredConsole returns the settings of the console; the zero value for a cluster
 // without one.
-func desiredConsole(s Target, m config.Config, skipKotsCheck bool) plan.Console {
-	k := m.Installer.Spec.Kotsadm
+func desiredConsole(target Target, cfg config.Config, skipKotsCheck bool) plan.Console {
+	k := cfg.Installer.Spec.Kotsadm
 	if k == nil {
 		return plan.Console{}
 	}
 	c := plan.Console{Namespace: k.Namespace, Desired: kots.ConsoleSpec{Slug: k.ApplicationSlug, Version: k.Version},
 		// Use the node's own address: the host name may resolve to another one.
-		URL:              ConsoleURL(journal.Console{Port: k.UIBindPort}, s.Address.String()),
-		CertificateHosts: []string{s.Address.String(), s.Node, "localhost", "127.0.0.1"}}
+		URL:              ConsoleURL(journal.Console{Port: k.UIBindPort}, target.Address.String()),
+		CertificateHosts: []string{target.Address.String(), target.Node, "localhost", "127.0.0.1"}}
 	if k.Hostname != "" {
 		c.CertificateHosts = append([]string{k.Hostname}, c.CertificateHosts...)
 	}
-	if m.Application != nil {
-		c.Desired.Application = m.Application.Data
+	if cfg.Application != nil {
+		c.Desired.Application = cfg.Application.Data
 	}
-	if m.App != nil {
-		app := *m.App
+	if cfg.App != nil {
+		app := *cfg.App
 		app.SkipCompat = skipKotsCheck
-		c.App, c.AppID = &app, m.AppID
+		c.App, c.AppID = &app, cfg.AppID
 	}
 	return c
 }

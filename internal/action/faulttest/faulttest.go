@@ -79,16 +79,16 @@ type tester struct {
 
 // Run kills the command in req.Args at each point, and verifies that the same
 // command then completes or that a reset removes everything.
-func Run(ctx context.Context, r *action.Env, req Request) (Result, error) {
+func Run(ctx context.Context, env *action.Env, req Request) (Result, error) {
 	const doing = "run the fault test"
 	if err := action.RequireRoot(doing); err != nil {
 		return Result{}, err
 	}
-	d, err := newTester(r, req)
+	d, err := newTester(env, req)
 	if err != nil {
 		return Result{}, err
 	}
-	start := r.Now()
+	start := env.Now()
 	if req.Mode == Chain {
 		err = d.runChain(ctx)
 	} else {
@@ -99,7 +99,7 @@ func Run(ctx context.Context, r *action.Env, req Request) (Result, error) {
 			d.res.Failed++
 		}
 	}
-	d.res.Seconds = r.Now().Sub(start).Seconds()
+	d.res.Seconds = env.Now().Sub(start).Seconds()
 	if err == nil && d.res.Failed > 0 {
 		err = problem.Newf(problem.ExitStep, doing, "see the failed rows in the table; the logs are in "+action.LogDir, "%d of %d rows failed", d.res.Failed, len(d.res.Rows))
 	}
@@ -107,7 +107,7 @@ func Run(ctx context.Context, r *action.Env, req Request) (Result, error) {
 }
 
 // newTester validates req and this host, and returns a tester for it. It changes nothing.
-func newTester(r *action.Env, req Request) (*tester, error) {
+func newTester(env *action.Env, req Request) (*tester, error) {
 	const doing = "run the fault test"
 	bad := func(cause, hint string) error { return problem.New(problem.ExitUsage, doing, errors.New(cause), hint) }
 	if !req.HostIsDisposable {
@@ -120,11 +120,11 @@ func newTester(r *action.Env, req Request) (*tester, error) {
 		return nil, bad("only install can be tested, and join or reset with --mode chain", "put the command after two dashes: plinth debug fault-test run --host-is-disposable -- install --bundle FILE")
 	}
 	if req.Args[0] != "reset" {
-		if err := checkUnused(r, bad); err != nil {
+		if err := checkUnused(env, bad); err != nil {
 			return nil, err
 		}
 	}
-	req.Args = withoutQuestions(r, req.Args)
+	req.Args = withoutQuestions(env, req.Args)
 	rules, err := selectRules(req)
 	if err != nil {
 		return nil, err
@@ -134,9 +134,9 @@ func newTester(r *action.Env, req Request) (*tester, error) {
 		return nil, err
 	}
 	if req.Seed == 0 {
-		req.Seed = uint64(r.Now().UnixNano())
+		req.Seed = uint64(env.Now().UnixNano())
 	}
-	return &tester{Env: r, self: self, req: req, rules: rules, rand: rand.New(rand.NewPCG(req.Seed, 0)),
+	return &tester{Env: env, self: self, req: req, rules: rules, rand: rand.New(rand.NewPCG(req.Seed, 0)),
 		res: Result{Mode: req.Mode, Seed: req.Seed, Rows: []Row{}}}, nil
 }
 
@@ -158,26 +158,26 @@ func isTestable(req Request) bool {
 
 // withoutQuestions returns args with the flags that suppress all questions. A join
 // has no questions.
-func withoutQuestions(r *action.Env, args []string) []string {
+func withoutQuestions(env *action.Env, args []string) []string {
 	args = slices.Clone(args)
 	if args[0] != "join" && !slices.Contains(args, "--yes") {
 		args = append(args, "--yes")
 	}
 	if strings.HasPrefix(strings.Join(args, " "), "reset cluster") && !slices.Contains(args, "--cluster") {
-		args = append(args, clusterFlag(r)...)
+		args = append(args, clusterFlag(env)...)
 	}
 	return args
 }
 
 // checkUnused returns a problem if a cluster is installed on this host or a run
 // is unfinished.
-func checkUnused(r *action.Env, bad func(cause, hint string) error) error {
-	if _, installed, err := journal.ReadReceipt(r.Host, r.DataDir); err != nil {
+func checkUnused(env *action.Env, bad func(cause, hint string) error) error {
+	if _, installed, err := journal.ReadReceipt(env.Host, env.DataDir); err != nil {
 		return err
 	} else if installed {
 		return bad("a cluster is installed on this host", "use a host without a cluster, or remove it first: plinth reset cluster")
 	}
-	j, err := journal.Open(r.Host, r.DataDir, r.Now)
+	j, err := journal.Open(env.Host, env.DataDir, env.Now)
 	if err == nil && len(j.Runs()) > 0 {
 		err = bad("this host has an unfinished run", "remove it first: plinth reset cluster")
 	}

@@ -195,8 +195,8 @@ func (d *tester) resetArgs() []string {
 
 // clusterFlag returns the flag that names the cluster on this host; nil if the
 // journal names none.
-func clusterFlag(r *action.Env) []string {
-	j, err := r.OpenJournal()
+func clusterFlag(env *action.Env) []string {
+	j, err := env.OpenJournal()
 	if err != nil || action.ClusterName(j) == "" {
 		return nil
 	}

@@ -83,8 +83,8 @@ func Run(ctx context.Context, env *action.Env, opts Options) (Result, error) {
 		Steps:       o.steps,                // plan.Install, for this host
 		CheckPlan:   o.verifyPlanFile,       // the plan of --plan-file, or nothing
 		IsRecorded:  o.isRecorded,           // the receipt names this bundle
-		Fetch:       o.fetchBundle,          // fetch what is missing; verify every byte
 		Confirm:     o.confirm,              // ask once
+		Fetch:       o.fetchBundle,          // fetch what is missing; verify every byte
 		JournalArgs: o.journalArgs,          // what a resumed run must repeat
 		Prepare:     o.storeFacts,           // keep the facts of the host for later runs
 		Record:      o.writeReceipt,         // what is installed now

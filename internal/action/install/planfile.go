@@ -36,8 +36,8 @@ func newPlanInputs(facts map[string]string, args journal.Args, dataDir string, s
 }
 
 // computeDigest returns the digest of the inputs and the steps of a plan.
-func (b PlanInputs) computeDigest(steps []step.Planned) (string, error) {
-	raw, err := json.Marshal(map[string]any{"args": b.Args, "facts": b.Facts, "steps": steps})
+func (in PlanInputs) computeDigest(steps []step.Planned) (string, error) {
+	raw, err := json.Marshal(map[string]any{"args": in.Args, "facts": in.Facts, "steps": steps})
 	return fmt.Sprintf("sha256:%x", sha256.Sum256(raw)), err
 }
 

@@ -24,17 +24,17 @@ const DrainTimeout = 5 * time.Minute
 
 // List returns the state of the cluster that this host belongs to, and notes what
 // could not be determined.
-func List(ctx context.Context, r *action.Env) (ClusterView, error) {
+func List(ctx context.Context, env *action.Env) (ClusterView, error) {
 	const doing = "list the nodes"
 	if err := action.RequireRoot(doing); err != nil {
 		return ClusterView{}, err
 	}
-	v, err := Inspect(ctx, r.ReadOnly().Host)
+	v, err := Inspect(ctx, env.ReadOnly().Host)
 	if err != nil {
 		return v, clusterError(doing, err)
 	}
 	for _, p := range v.Problems {
-		r.Note("warning: " + p)
+		env.Note("warning: " + p)
 	}
 	return v, nil
 }
@@ -58,14 +58,14 @@ type Result struct {
 }
 
 // Drain cordons a node and evicts its pods.
-func Drain(ctx context.Context, r *action.Env, req Request) (Result, error) {
-	return changeNode(ctx, r, "drain", req)
+func Drain(ctx context.Context, env *action.Env, req Request) (Result, error) {
+	return changeNode(ctx, env, "drain", req)
 }
 
 // Remove permanently removes a node from the cluster: its pods, its etcd vote, its
 // Node object and its credentials. It does not change the host.
-func Remove(ctx context.Context, r *action.Env, req Request) (Result, error) {
-	return changeNode(ctx, r, "remove", req)
+func Remove(ctx context.Context, env *action.Env, req Request) (Result, error) {
+	return changeNode(ctx, env, "remove", req)
 }
 
 // clusterError returns the usage problem for err, an error of this host's cluster. A
@@ -93,7 +93,7 @@ func changeNode(ctx context.Context, env *action.Env, verb string, req Request) 
 		PlanOnly:   req.Plan,
 		Inspect:    c.inspect,    // read the cluster; refuse what would be lost without --force
 		IsUpToDate: c.isUpToDate, // drained or removed already
-		Steps:      c.steps,      // plan.Drain or plan.Remove
+		Steps:      c.steps,      // plan.DrainNode or plan.RemoveNode
 		Confirm:    c.confirm,    // ask once
 	})
 	res := Result{Node: req.Node, Role: c.role, Losses: c.losses, Changed: out.Changed, Log: out.Log}
@@ -275,14 +275,14 @@ func (c nodeRemoval) confirmQuestion(verb string) string {
 }
 
 // stepsInput returns what the drain and removal steps need.
-func (c nodeRemoval) stepsInput(r *action.Env, client *kube.Client) plan.LeavingNode {
+func (c nodeRemoval) stepsInput(env *action.Env, client *kube.Client) plan.LeavingNode {
 	n, known := c.findNode(c.req.Node)
 	m, votes := c.findMember(c.req.Node)
-	d := plan.LeavingNode{Name: c.req.Node, InCluster: known, NotReady: !n.Ready, Kube: client, Timeout: c.req.Timeout, Now: r.Now}
+	d := plan.LeavingNode{Name: c.req.Node, InCluster: known, NotReady: !n.Ready, Kube: client, Timeout: c.req.Timeout, Now: env.Now}
 	d.EtcdOnly = !known && m.Name == ""
 	if votes {
 		d.InEtcd = func(ctx context.Context) (bool, error) {
-			store, err := etcd.New(r.Host)
+			store, err := etcd.New(env.Host)
 			if err != nil {
 				return false, err
 			}
@@ -290,7 +290,7 @@ func (c nodeRemoval) stepsInput(r *action.Env, client *kube.Client) plan.Leaving
 			return slices.ContainsFunc(all, func(x etcd.Member) bool { return x.ID == m.ID }), err
 		}
 		d.RemoveFromEtcd = func(ctx context.Context) error {
-			store, err := etcd.New(r.Host)
+			store, err := etcd.New(env.Host)
 			if err != nil {
 				return err
 			}

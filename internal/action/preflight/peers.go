@@ -57,14 +57,14 @@ type Peers struct {
 }
 
 // requestedPeers returns the hosts that the user named.
-func requestedPeers(r *action.Env, req RunOptions) (Peers, error) {
+func requestedPeers(env *action.Env, req RunOptions) (Peers, error) {
 	if len(req.Peers) == 0 {
 		return Peers{}, nil
 	}
 	if req.Code == "" {
 		return Peers{}, problem.New(problem.ExitUsage, "query other hosts", errors.New("the code is missing"), "pass it with --peer-code-file FILE, or - for standard input; `plinth preflight --listen` on the other host prints it")
 	}
-	r.Secrets.Hide(req.Code)
+	env.Secrets.Hide(req.Code)
 	return Peers{Addresses: req.Peers, Ask: func(ctx context.Context, at netip.Addr, ask peercheck.Request) (peercheck.Response, error) {
 		return peercheck.SendRequest(ctx, netip.AddrPortFrom(at, peercheck.ControlPort), req.Code, ask)
 	}}, nil
@@ -72,13 +72,13 @@ func requestedPeers(r *action.Env, req RunOptions) (Peers, error) {
 
 // checkPeers queries the peers of this host in parallel and returns one result for
 // each. controller reports whether this host will be a controller.
-func checkPeers(ctx context.Context, r *action.Env, found facts.Facts, peers Peers, controller bool) []facts.Peer {
+func checkPeers(ctx context.Context, env *action.Env, found facts.Facts, peers Peers, controller bool) []facts.Peer {
 	if len(peers.Addresses) == 0 {
 		return nil
 	}
 	chosen := SamplePeers(found.Hostname, peers.Addresses)
 	if n := len(peers.Addresses) - len(chosen); n > 0 {
-		r.Note(fmt.Sprintf("checking %d of the %d hosts; the others are checked by other hosts", len(chosen), len(peers.Addresses)))
+		env.Note(fmt.Sprintf("checking %d of the %d hosts; the others are checked by other hosts", len(chosen), len(peers.Addresses)))
 	}
 	listeners := peercheck.OpenListeners(ctx, peercheck.RequiredPorts(true, controller), peercheck.UDPPort, false)
 	defer listeners.Close()
@@ -86,7 +86,7 @@ func checkPeers(ctx context.Context, r *action.Env, found facts.Facts, peers Pee
 	out := make([]facts.Peer, len(chosen))
 	var all sync.WaitGroup
 	for i, name := range chosen {
-		all.Go(func() { out[i] = checkPeer(ctx, r, name, peers, ask) })
+		all.Go(func() { out[i] = checkPeer(ctx, env, name, peers, ask) })
 	}
 	all.Wait()
 	return out
@@ -98,14 +98,14 @@ func PeerIdentity(f facts.Facts) peercheck.Identity {
 }
 
 // checkPeer queries the host name and tests the connections in both directions.
-func checkPeer(ctx context.Context, r *action.Env, name string, peers Peers, ask peercheck.Request) facts.Peer {
+func checkPeer(ctx context.Context, env *action.Env, name string, peers Peers, ask peercheck.Request) facts.Peer {
 	out := facts.Peer{Address: name}
 	address, err := resolveAddress(ctx, name)
 	if err != nil {
 		out.Error = err.Error()
 		return out
 	}
-	started := r.Now()
+	started := env.Now()
 	answer, err := peers.Ask(ctx, address, ask)
 	if err != nil {
 		out.Error, out.NotListening = peercheck.ExplainNoResponse(err)
@@ -152,12 +152,12 @@ type ListenerInfo struct {
 // Listen answers other hosts until ctx ends, for at most listenTimeout. It calls ready
 // with what the others need once it listens. It changes nothing on this host. An empty
 // code is replaced by a new one.
-func Listen(ctx context.Context, r *action.Env, code string, ready func(ListenerInfo)) error {
+func Listen(ctx context.Context, env *action.Env, code string, ready func(ListenerInfo)) error {
 	const doing = "answer other hosts"
 	if err := action.RequireRoot(doing); err != nil {
 		return err
 	}
-	found := probe.Gather(ctx, r.Host, checks.FactsRequest(hostpreflight.Requirements{Quick: true}))
+	found := probe.Gather(ctx, env.Host, checks.FactsRequest(hostpreflight.Requirements{Quick: true}))
 	own := found.Network.UplinkAddresses()
 	if len(own) == 0 {
 		return problem.New(problem.ExitPreflight, doing, errors.New("this host has no address that other hosts can reach"), "configure an address and a default route on this host")
@@ -165,7 +165,7 @@ func Listen(ctx context.Context, r *action.Env, code string, ready func(Listener
 	if code == "" {
 		code = peercheck.NewCode()
 	}
-	certificate, err := peercheck.NewCertificate(r.Now())
+	certificate, err := peercheck.NewCertificate(env.Now())
 	if err != nil {
 		return err
 	}
@@ -174,7 +174,7 @@ func Listen(ctx context.Context, r *action.Env, code string, ready func(Listener
 		return problem.New(problem.ExitUsage, doing, err, "another program uses the port; on a cluster node this is the Plinth agent, which checks joining hosts automatically")
 	}
 	self := func() (peercheck.Identity, int) { return PeerIdentity(found), found.Network.MTU() }
-	handler := &peercheck.Handler{Self: self, Controller: true, Now: r.Now}
+	handler := &peercheck.Handler{Self: self, Controller: true, Now: env.Now}
 	defer handler.Close()
 	mux := http.NewServeMux()
 	mux.Handle("POST "+peercheck.RequestPath, peercheck.RequireCode(code, handler))

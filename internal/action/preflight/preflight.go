@@ -34,24 +34,24 @@ type RunOptions struct {
 
 // Run runs the checks of an install on this host without changing anything. The error
 // (exit code 5) names the checks that failed.
-func Run(ctx context.Context, r *action.Env, req RunOptions) (hostpreflight.Report, error) {
+func Run(ctx context.Context, env *action.Env, req RunOptions) (hostpreflight.Report, error) {
 	role := hostpreflight.Role(req.Role)
 	if role != "" && role != hostpreflight.Controller && role != hostpreflight.Worker {
 		return hostpreflight.Report{}, problem.Newf(problem.ExitUsage, "check this host", "use --role controller or --role worker", "unknown role %q", req.Role)
 	}
-	readOnly := r.ReadOnly()
+	readOnly := env.ReadOnly()
 	j, err := openJournal(readOnly)
 	if err != nil {
 		return hostpreflight.Report{}, err
 	}
-	opts := Options{Requirements: desired.DefaultRequirements(j, r.DataDir), Ignore: req.Ignore, Journal: j}
+	opts := Options{Requirements: desired.DefaultRequirements(j, env.DataDir), Ignore: req.Ignore, Journal: j}
 	if req.Bundle != "" || req.Source != "" {
 		if opts.Requirements, opts.VendorPreflights, err = bundleRequirements(ctx, req, j, readOnly); err != nil {
 			return hostpreflight.Report{}, err
 		}
 	}
 	opts.Requirements.Verb, opts.Requirements.Role, opts.Requirements.Quick = hostpreflight.Preflight, role, req.Quick
-	peers, err := requestedPeers(r, req)
+	peers, err := requestedPeers(env, req)
 	if err != nil {
 		return hostpreflight.Report{}, err
 	}
@@ -75,26 +75,26 @@ type Options struct {
 
 // RunChecks gathers the facts of r's host that the checks need and evaluates the checks.
 // A failed check is in the report, not in the error.
-func RunChecks(ctx context.Context, r *action.Env, opts Options) (facts.Facts, hostpreflight.Report, error) {
-	found := gatherFacts(ctx, r, opts)
+func RunChecks(ctx context.Context, env *action.Env, opts Options) (facts.Facts, hostpreflight.Report, error) {
+	found := gatherFacts(ctx, env, opts)
 	if opts.Peers != nil && ctx.Err() == nil {
-		found.Peers = checkPeers(ctx, r, found, opts.Peers(found), !opts.Requirements.IsWorker())
+		found.Peers = checkPeers(ctx, env, found, opts.Peers(found), !opts.Requirements.IsWorker())
 	}
-	opts.Requirements.Previous = readPrevious(r, opts.Journal)
+	opts.Requirements.Previous = readPrevious(env, opts.Journal)
 	report, err := evaluateChecks(ctx, found, opts)
 	return found, report, err
 }
 
 // GatherBasic returns the facts of r's host that need no network requests. It takes a
 // tenth of a second, even where no name server answers.
-func GatherBasic(ctx context.Context, r *action.Env) facts.Facts {
-	return probe.Gather(ctx, r.Host, facts.Request{LocalOnly: true})
+func GatherBasic(ctx context.Context, env *action.Env) facts.Facts {
+	return probe.Gather(ctx, env.Host, facts.Request{LocalOnly: true})
 }
 
-func gatherFacts(ctx context.Context, r *action.Env, opts Options) facts.Facts {
+func gatherFacts(ctx context.Context, env *action.Env, opts Options) facts.Facts {
 	need := checks.FactsRequest(opts.Requirements)
 	opts.VendorPreflights.AddRequests(&need, opts.Requirements)
-	return probe.Gather(ctx, r.Host, need)
+	return probe.Gather(ctx, env.Host, need)
 }
 
 func evaluateChecks(ctx context.Context, found facts.Facts, opts Options) (hostpreflight.Report, error) {
@@ -107,10 +107,10 @@ func evaluateChecks(ctx context.Context, found facts.Facts, opts Options) (hostp
 // openJournal opens the journal of this host. Without root it may be unreadable: then
 // nothing on the host counts as installed by Plinth, and the check of the user reports
 // why.
-func openJournal(r *action.Env) (*journal.Journal, error) {
-	j, err := journal.Open(r.Host, r.DataDir, r.Now)
+func openJournal(env *action.Env) (*journal.Journal, error) {
+	j, err := journal.Open(env.Host, env.DataDir, env.Now)
 	if errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
-		return journal.Open(emptyFiles{}, r.DataDir, r.Now)
+		return journal.Open(emptyFiles{}, env.DataDir, env.Now)
 	}
 	return j, err
 }
@@ -123,19 +123,19 @@ func (emptyFiles) ReadFile(string) ([]byte, error) { return nil, fs.ErrNotExist 
 
 // bundleRequirements returns the requirements of an install of the requested bundle,
 // and the vendor's checks in it.
-func bundleRequirements(ctx context.Context, req RunOptions, j *journal.Journal, r *action.Env) (hostpreflight.Requirements, troubleshoot.Preflights, error) {
-	d, err := source.Open(ctx, r, source.Request{Bundle: req.Bundle, Source: req.Source, InspectOnly: true})
+func bundleRequirements(ctx context.Context, req RunOptions, j *journal.Journal, env *action.Env) (hostpreflight.Requirements, troubleshoot.Preflights, error) {
+	d, err := source.Open(ctx, env, source.Request{Bundle: req.Bundle, Source: req.Source, InspectOnly: true})
 	if err != nil {
 		return hostpreflight.Requirements{}, troubleshoot.Preflights{}, err
 	}
 	defer func() { _ = d.Close() }()
 	b := d.Bundle
-	m, err := config.Load(ctx, b, config.LoadOptions{Bundle: d.Path}, r.Now())
+	m, err := config.Load(ctx, b, config.LoadOptions{Bundle: d.Path}, env.Now())
 	if err != nil {
 		return hostpreflight.Requirements{}, troubleshoot.Preflights{}, err
 	}
 	vendor, err := config.ParseHostPreflights(m.Installer)
-	want := desired.InstallRequirements(b, m.Installer, j, r.DataDir)
+	want := desired.InstallRequirements(b, m.Installer, j, env.DataDir)
 	want.Sources = d.FetchURLs()
 	var failed error
 	if want.MissingBlobs, failed = d.MissingAtSource(ctx); failed != nil {

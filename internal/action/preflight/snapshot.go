@@ -34,15 +34,15 @@ func NewFactsSnapshot(found facts.Facts) (FactsSnapshot, error) {
 }
 
 // Write writes the facts into the data folder, readable by root only.
-func (k FactsSnapshot) Write(r *action.Env) error {
-	return r.Host.Write(filepath.Join(r.DataDir, factsFile), bytes.NewReader(k.raw), 0o600)
+func (s FactsSnapshot) Write(env *action.Env) error {
+	return env.Host.Write(filepath.Join(env.DataDir, factsFile), bytes.NewReader(s.raw), 0o600)
 }
 
 // ReadFactsSnapshot returns the stored facts. It returns an error when their digest is
 // not want.
-func ReadFactsSnapshot(r *action.Env, want string) (facts.Facts, error) {
-	path := filepath.Join(r.DataDir, factsFile)
-	raw, err := r.Host.ReadFile(path)
+func ReadFactsSnapshot(env *action.Env, want string) (facts.Facts, error) {
+	path := filepath.Join(env.DataDir, factsFile)
+	raw, err := env.Host.ReadFile(path)
 	if err != nil {
 		return facts.Facts{}, err
 	}
@@ -56,14 +56,14 @@ func ReadFactsSnapshot(r *action.Env, want string) (facts.Facts, error) {
 
 // readPrevious returns the facts that the last install or join on this host found, or
 // the reason why they cannot be read.
-func readPrevious(r *action.Env, j *journal.Journal) (e hostpreflight.Previous) {
+func readPrevious(env *action.Env, j *journal.Journal) (e hostpreflight.Previous) {
 	runs := j.Runs()
 	for i := len(runs) - 1; i >= 0; i-- {
 		sum := runs[i].Args.Facts
 		if sum == "" {
 			continue
 		}
-		found, err := ReadFactsSnapshot(r, sum)
+		found, err := ReadFactsSnapshot(env, sum)
 		switch {
 		case err == nil:
 			e.Facts = &found

@@ -20,7 +20,7 @@ import (
 // earlier mode. A mount point stays too, and so does a folder in which the entries keep
 // are retained; the marker file then records them. The step may be killed at any point
 // and run again.
-func (o operation) removeDataDirStep(j *journal.Journal, keep []string) step.Step {
+func (o resetHost) removeDataDirStep(j *journal.Journal, keep []string) step.Step {
 	_, stays := j.InitialDirMode()
 	name := action.ClusterName(j)
 	return step.Step{ID: "data-dir", Title: "Remove Plinth's data folder", Affects: []string{o.DataDir},
@@ -57,7 +57,7 @@ func (o operation) removeDataDirStep(j *journal.Journal, keep []string) step.Ste
 // emptyDataDir removes the entries of the data folder except keep. Before it removes the
 // saved state of the host, the journal records that nothing is left: an install after a
 // kill in between inspects the host again.
-func (o operation) emptyDataDir(j *journal.Journal, keep []string) error {
+func (o resetHost) emptyDataDir(j *journal.Journal, keep []string) error {
 	remove := func(names ...string) error {
 		for _, name := range names {
 			if err := o.Host.RemoveAll(filepath.Join(o.DataDir, name)); err != nil {
@@ -84,7 +84,7 @@ func (o operation) emptyDataDir(j *journal.Journal, keep []string) error {
 
 // restoreDirMode sets the mode of the data folder to the one before the first run, if
 // the folder existed then.
-func (o operation) restoreDirMode(j *journal.Journal) error {
+func (o resetHost) restoreDirMode(j *journal.Journal) error {
 	mode, existed := j.InitialDirMode()
 	if !existed {
 		return nil
@@ -94,7 +94,7 @@ func (o operation) restoreDirMode(j *journal.Journal) error {
 
 // canRemoveDataDir reports whether the data folder is empty, was created by Plinth and is
 // not a mount point.
-func (o operation) canRemoveDataDir(info fs.FileInfo) bool {
+func (o resetHost) canRemoveDataDir(info fs.FileInfo) bool {
 	list, err := o.Host.ReadDir(o.DataDir)
 	mounts, mountErr := cleanup.Finder{Host: o.Host}.MountTable()
 	return errors.Join(err, mountErr) == nil && len(list) == 0 && info.Mode().Perm() == journal.DirMode &&
@@ -104,7 +104,7 @@ func (o operation) canRemoveDataDir(info fs.FileInfo) bool {
 // dataDirEntries returns the names of the entries of the data folder except keep, in the
 // order in which they are removed. What the journal refers to comes late, and the
 // journal last: until then a second reset relies on it.
-func (o operation) dataDirEntries(keep []string) []string {
+func (o resetHost) dataDirEntries(keep []string) []string {
 	list, err := o.Host.ReadDir(o.DataDir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil

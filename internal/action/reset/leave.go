@@ -93,8 +93,8 @@ type leaveOperation struct{ *action.Env }
 
 // NewLeavePlan returns the plan by which this host leaves its cluster, or a problem when
 // it must not leave. It changes nothing.
-func NewLeavePlan(ctx context.Context, r *action.Env, j *journal.Journal, req LeaveOptions) (LeavePlan, error) {
-	o := leaveOperation{r}
+func NewLeavePlan(ctx context.Context, env *action.Env, j *journal.Journal, req LeaveOptions) (LeavePlan, error) {
+	o := leaveOperation{env}
 	p := LeavePlan{Name: o.nodeName(), Cluster: action.ClusterName(j), Force: req.Force}
 	if HasLeft(j) {
 		return p, nil // an earlier run has done it

@@ -27,13 +27,13 @@ func RunNode(ctx context.Context, env *action.Env, opts NodeOptions) (Result, er
 	if opts.Timeout == 0 {
 		opts.Timeout = nodes.DrainTimeout
 	}
-	r := removal{verb: resetNodeVerb, opts: opts.Options, node: &opts}
-	out, err := action.Execute(ctx, env, r.operation())
+	r := operation{verb: resetNodeVerb, opts: opts.Options, node: &opts}
+	out, err := action.Execute(ctx, env, r.engineOperation())
 	return r.result(ctx, env, out), err
 }
 
 // leaveCluster runs the steps that remove this host from the cluster.
-func (r *removal) leaveCluster(ctx context.Context, env *action.Env, runner step.Runner, steps []step.Step) error {
+func (r *operation) leaveCluster(ctx context.Context, env *action.Env, runner step.Runner, steps []step.Step) error {
 	for _, s := range steps {
 		_, err := runner.Run(ctx, []step.Step{s})
 		if err == nil {

@@ -25,7 +25,7 @@ func TestLeaveCluster_StopsTheResetUnlessForced(t *testing.T) {
 			j, err := o.OpenJournal()
 			testkit.Must(t, err)
 			testkit.Must(t, j.BeginRun("reset", journal.Args{}))
-			r := removal{leave: LeavePlan{Name: "w", Cluster: "my-app", Force: force}}
+			r := operation{leave: LeavePlan{Name: "w", Cluster: "my-app", Force: force}}
 			err = r.leaveCluster(t.Context(), o.Env, o.StepRunner("reset", j), []step.Step{no})
 			switch {
 			case force && (err != nil || len(r.res.FollowUp) != 1):
@@ -38,7 +38,7 @@ func TestLeaveCluster_StopsTheResetUnlessForced(t *testing.T) {
 }
 
 func TestResetNode_ExplainsWhatToDoOnAnIncompleteHost(t *testing.T) {
-	reset := func(t *testing.T, prepare func(o operation, f *hosttest.Fake)) (Result, error) {
+	reset := func(t *testing.T, prepare func(o resetHost, f *hosttest.Fake)) (Result, error) {
 		o, f := newOperation(t, "/data/plinth")
 		if prepare != nil {
 			prepare(o, f)
@@ -51,13 +51,13 @@ func TestResetNode_ExplainsWhatToDoOnAnIncompleteHost(t *testing.T) {
 		}
 	})
 	t.Run("an install without an end", func(t *testing.T) {
-		_, err := reset(t, func(o operation, f *hosttest.Fake) { installed(t, o, f) })
+		_, err := reset(t, func(o resetHost, f *hosttest.Fake) { installed(t, o, f) })
 		if problem.ExitCode(err) != problem.ExitUsage || !strings.Contains(problem.Hint(err), "reset cluster --cluster my-app") {
 			t.Errorf("%v (%s)", err, problem.Hint(err))
 		}
 	})
 	t.Run("a join without an end", func(t *testing.T) {
-		res, err := reset(t, func(o operation, _ *hosttest.Fake) {
+		res, err := reset(t, func(o resetHost, _ *hosttest.Fake) {
 			j, err := o.OpenJournal()
 			testkit.Must(t, err)
 			testkit.Must(t, j.BeginRun("join", journal.Args{Cluster: "my-app"}))
@@ -68,7 +68,7 @@ func TestResetNode_ExplainsWhatToDoOnAnIncompleteHost(t *testing.T) {
 		}
 	})
 	t.Run("a cluster that does not answer", func(t *testing.T) {
-		_, err := reset(t, func(o operation, f *hosttest.Fake) {
+		_, err := reset(t, func(o resetHost, f *hosttest.Fake) {
 			testkit.Must(t, installed(t, o, f).BeginRun("install", journal.Args{Cluster: "my-app"}))
 			testkit.Must(t, journal.WriteReceipt(o.Host, o.DataDir, journal.Receipt{Name: "my-app", Node: "a"}))
 			testkit.Must(t, o.Host.Write(k0s.KubeletConf, strings.NewReader(kubeletConf), 0o600))

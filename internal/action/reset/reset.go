@@ -45,11 +45,11 @@ type Result struct {
 // install.
 type Comparison = node.Verification
 
-// operation gives the functions of this package a host to read or change.
-type operation struct{ *action.Env }
+// resetHost gives the functions of this package a host to read or change.
+type resetHost struct{ *action.Env }
 
-// removal is one reset: of the whole cluster, or of this node.
-type removal struct {
+// operation is one reset: of the whole cluster, or of this node.
+type operation struct {
 	verb string // name of the command, for problems
 	opts Options
 	node *NodeOptions // nil for the whole cluster
@@ -67,23 +67,23 @@ func RunCluster(ctx context.Context, env *action.Env, opts Options) (Result, err
 	if err := env.RequireHost("reset cluster"); err != nil {
 		return Result{}, err
 	}
-	r := removal{verb: "reset cluster", opts: opts}
-	out, err := action.Execute(ctx, env, r.operation())
+	r := operation{verb: "reset cluster", opts: opts}
+	out, err := action.Execute(ctx, env, r.engineOperation())
 	return r.result(ctx, env, out), err
 }
 
 // RollBack removes everything that the runs in the journal installed, without asking.
 // The caller must hold the lock.
 func RollBack(ctx context.Context, env *action.Env, deleteData bool) error {
-	r := removal{verb: "reset cluster", opts: Options{DeleteData: deleteData}}
-	op := r.operation()
+	r := operation{verb: "reset cluster", opts: Options{DeleteData: deleteData}}
+	op := r.engineOperation()
 	op.Confirm = nil
 	_, err := action.ExecuteLocked(ctx, env, op)
 	return err
 }
 
-// operation returns the reset as action.Execute runs it.
-func (r *removal) operation() action.Operation {
+// engineOperation returns the reset as action.Execute runs it.
+func (r *operation) engineOperation() action.Operation {
 	return action.Operation{
 		Verb:           "reset",
 		PlanOnly:       r.opts.DryRun,
@@ -100,8 +100,8 @@ func (r *removal) operation() action.Operation {
 }
 
 // inspect reads the journal and finds out how this host leaves its cluster.
-func (r *removal) inspect(ctx context.Context, env *action.Env) (err error) {
-	o, j := operation{env}, env.Journal()
+func (r *operation) inspect(ctx context.Context, env *action.Env) (err error) {
+	o, j := resetHost{env}, env.Journal()
 	r.keep = o.retainedEntries(r.opts.DeleteData)
 	r.res.Retained = o.listRetained(j, r.keep)
 	if r.bare = len(j.Runs()) == 0 && !j.HistoryLost(); r.bare {
@@ -122,7 +122,7 @@ func (r *removal) inspect(ctx context.Context, env *action.Env) (err error) {
 // checkOwnCluster returns a usage problem when a cluster is on this host although no
 // install is recorded: the cluster belongs to another data folder, or was not installed
 // by Plinth.
-func (o operation) checkOwnCluster(verb string) error {
+func (o resetHost) checkOwnCluster(verb string) error {
 	if _, err := o.Host.Lstat(k0s.ConfigPath); err == nil {
 		return problem.Newf(problem.ExitUsage, verb, "name the data folder of the install with --data-dir; Plinth does not remove a k0s that it did not install",
 			"k0s is on this host, but %s has no record of an install", o.DataDir)
@@ -133,7 +133,7 @@ func (o operation) checkOwnCluster(verb string) error {
 // isUpToDate reports whether nothing is left to remove. Where no run is recorded, the
 // data folder decides: a run was killed before its journal was complete, or a reset
 // after it had removed the journal.
-func (r *removal) isUpToDate(ctx context.Context, env *action.Env) (bool, error) {
+func (r *operation) isUpToDate(ctx context.Context, env *action.Env) (bool, error) {
 	if !r.bare {
 		return false, nil
 	}
@@ -142,33 +142,33 @@ func (r *removal) isUpToDate(ctx context.Context, env *action.Env) (bool, error)
 }
 
 // steps returns the steps of the reset on env's host.
-func (r *removal) steps(_ context.Context, env *action.Env) (_ []step.Step, err error) {
+func (r *operation) steps(_ context.Context, env *action.Env) (_ []step.Step, err error) {
 	if !r.bare {
-		if r.kinds, err = (operation{env}).leftoverKinds(env.Journal()); err != nil {
+		if r.kinds, err = (resetHost{env}).leftoverKinds(env.Journal()); err != nil {
 			return nil, err
 		}
 	}
 	return slices.Concat(r.leave.Steps, plan.Reset(r.kinds), []step.Step{r.dataDirStep(env)}), nil
 }
 
-func (r *removal) dataDirStep(env *action.Env) step.Step {
-	return operation{env}.removeDataDirStep(env.Journal(), r.keep)
+func (r *operation) dataDirStep(env *action.Env) step.Step {
+	return resetHost{env}.removeDataDirStep(env.Journal(), r.keep)
 }
 
 // confirm asks before the first change. Where no run is recorded there is nothing to
 // lose.
-func (r *removal) confirm(ctx context.Context, env *action.Env, _ []step.Planned) error {
+func (r *operation) confirm(ctx context.Context, env *action.Env, _ []step.Planned) error {
 	switch {
 	case r.bare:
 		return nil
 	case r.node != nil:
 		return env.Confirm(ctx, fmt.Sprintf("Remove this host (%s) from the cluster %s, and remove everything that Plinth installed on it?", r.leave.Name, r.leave.Cluster))
 	}
-	return operation{env}.confirmByName(ctx, env.Journal(), r.opts)
+	return resetHost{env}.confirmByName(ctx, env.Journal(), r.opts)
 }
 
 // journalArgs returns the arguments of this run.
-func (r *removal) journalArgs(env *action.Env, _ int) *journal.Args {
+func (r *operation) journalArgs(env *action.Env, _ int) *journal.Args {
 	if r.bare {
 		return nil
 	}
@@ -179,7 +179,7 @@ func (r *removal) journalArgs(env *action.Env, _ int) *journal.Args {
 // apply leaves the cluster, removes every kind of leftover, compares the host with its
 // state before the install, and removes the data folder with the journal last: until
 // then, a second reset relies on it.
-func (r *removal) apply(ctx context.Context, env *action.Env, runner step.Runner, steps []step.Step) error {
+func (r *operation) apply(ctx context.Context, env *action.Env, runner step.Runner, steps []step.Step) error {
 	leave, last := len(r.leave.Steps), len(steps)-1
 	if err := r.leaveCluster(ctx, env, runner, steps[:leave]); err != nil {
 		return err
@@ -188,7 +188,7 @@ func (r *removal) apply(ctx context.Context, env *action.Env, runner step.Runner
 		return r.leftoverProblem(ctx, env, err)
 	}
 	if !r.bare {
-		if err := (operation{env}).verifyHostRestored(ctx, env.Journal(), &r.res); err != nil {
+		if err := (resetHost{env}).verifyHostRestored(ctx, env.Journal(), &r.res); err != nil {
 			return err
 		}
 	}
@@ -198,7 +198,7 @@ func (r *removal) apply(ctx context.Context, env *action.Env, runner step.Runner
 
 // leftoverProblem returns the problem of a reset in which removals failed with err, and
 // stores what is still on the host.
-func (r *removal) leftoverProblem(ctx context.Context, env *action.Env, err error) error {
+func (r *operation) leftoverProblem(ctx context.Context, env *action.Env, err error) error {
 	if problem.ExitCode(err) == problem.ExitInterrupted {
 		return err
 	}
@@ -211,12 +211,12 @@ func (r *removal) leftoverProblem(ctx context.Context, env *action.Env, err erro
 }
 
 // result returns the result of the reset; a plan gets the sizes of what it removes.
-func (r *removal) result(ctx context.Context, env *action.Env, out action.Outcome) Result {
+func (r *operation) result(ctx context.Context, env *action.Env, out action.Outcome) Result {
 	r.res.Changed, r.res.Log = out.Changed, out.Log
 	if !r.opts.DryRun || len(out.Planned) == 0 || r.bare && plan.CountNeeded(out.Planned) == 0 {
 		return r.res
 	}
-	o := operation{env.ReadOnly()}
+	o := resetHost{env.ReadOnly()}
 	planned := out.Planned
 	for i, k := range r.kinds {
 		found, _ := k.Find(ctx) // the plan has just called it without an error
@@ -235,7 +235,7 @@ func (r *removal) result(ctx context.Context, env *action.Env, out action.Outcom
 // verifyHostRestored compares the host with its state before the install and returns an
 // error when leftovers remain. Without a record of that state it compares nothing and
 // leaves res unchanged.
-func (o operation) verifyHostRestored(ctx context.Context, j *journal.Journal, res *Result) error {
+func (o resetHost) verifyHostRestored(ctx context.Context, j *journal.Journal, res *Result) error {
 	c, err := o.recordedCluster(j)
 	if err != nil || c.Before == nil {
 		return err
@@ -255,7 +255,7 @@ func (o operation) verifyHostRestored(ctx context.Context, j *journal.Journal, r
 // leftoverKinds returns the kinds of leftovers that the cluster of this host may have,
 // according to the journal. A run that ended before it had inspected the host has left
 // nothing: what is there was not installed by Plinth.
-func (o operation) leftoverKinds(j *journal.Journal) ([]cleanup.Kind, error) {
+func (o resetHost) leftoverKinds(j *journal.Journal) ([]cleanup.Kind, error) {
 	c, err := o.recordedCluster(j)
 	if err != nil || c.Before == nil && !j.HistoryLost() {
 		return nil, err
@@ -265,7 +265,7 @@ func (o operation) leftoverKinds(j *journal.Journal) ([]cleanup.Kind, error) {
 
 // recordedCluster returns the cluster of this host with the state of the host before it;
 // without that state when no run recorded it or the record is lost.
-func (o operation) recordedCluster(j *journal.Journal) (cleanup.Scope, error) {
+func (o resetHost) recordedCluster(j *journal.Journal) (cleanup.Scope, error) {
 	c := o.journalCluster(j)
 	var before cleanup.HostState
 	known, err := j.LoadState(plan.RecordHostStateID, &before)
@@ -279,7 +279,7 @@ func (o operation) recordedCluster(j *journal.Journal) (cleanup.Scope, error) {
 }
 
 // journalCluster returns the cluster of this host as recorded in the journal.
-func (o operation) journalCluster(j *journal.Journal) cleanup.Scope {
+func (o resetHost) journalCluster(j *journal.Journal) cleanup.Scope {
 	var cidrs []netip.Prefix
 	created := []string{k0s.ContainerdConfigPath}
 	for _, earlier := range j.Runs() {

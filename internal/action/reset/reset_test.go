@@ -19,26 +19,26 @@ import (
 )
 
 // newOperation returns a reset of a fake host whose data folder is dir.
-func newOperation(t *testing.T, dir string) (operation, *hosttest.Fake) {
+func newOperation(t *testing.T, dir string) (resetHost, *hosttest.Fake) {
 	t.Helper()
 	f := hosttest.New(t)
 	testkit.Must(t, os.MkdirAll(filepath.Join(f.Root, "/proc/self"), 0o755))
 	testkit.Must(t, os.WriteFile(filepath.Join(f.Root, "/proc/self/mountinfo"), []byte("24 1 254:1 / / rw - ext4 /dev/vda1 rw\n"), 0o600))
-	return operation{&action.Env{Host: f.Host(), GlobalOptions: action.GlobalOptions{DataDir: dir, Now: time.Now, Note: func(string) {}, Events: func(step.Event) {},
+	return resetHost{&action.Env{Host: f.Host(), GlobalOptions: action.GlobalOptions{DataDir: dir, Now: time.Now, Note: func(string) {}, Events: func(step.Event) {},
 		Confirm: func(context.Context, string) error { return nil }}}}, f
 }
 
 // resetCluster is RunCluster without the lock and the check for root.
-func (o operation) resetCluster(ctx context.Context, opts Options) (Result, error) {
-	r := removal{verb: "reset cluster", opts: opts}
-	out, err := action.ExecuteLocked(ctx, o.Env, r.operation())
+func (o resetHost) resetCluster(ctx context.Context, opts Options) (Result, error) {
+	r := operation{verb: "reset cluster", opts: opts}
+	out, err := action.ExecuteLocked(ctx, o.Env, r.engineOperation())
 	return r.result(ctx, o.Env, out), err
 }
 
 // resetNode is RunNode without the lock and the check for root.
-func (o operation) resetNode(ctx context.Context, opts NodeOptions) (Result, error) {
-	r := removal{verb: resetNodeVerb, opts: opts.Options, node: &opts}
-	out, err := action.ExecuteLocked(ctx, o.Env, r.operation())
+func (o resetHost) resetNode(ctx context.Context, opts NodeOptions) (Result, error) {
+	r := operation{verb: resetNodeVerb, opts: opts.Options, node: &opts}
+	out, err := action.ExecuteLocked(ctx, o.Env, r.engineOperation())
 	return r.result(ctx, o.Env, out), err
 }
 
@@ -75,7 +75,7 @@ func TestResetCluster_RestoresTheDataFolder(t *testing.T) {
 }
 
 // installed returns a journal with a finished install of my-app, and creates a volume.
-func installed(t *testing.T, o operation, f *hosttest.Fake) *journal.Journal {
+func installed(t *testing.T, o resetHost, f *hosttest.Fake) *journal.Journal {
 	t.Helper()
 	j, err := o.OpenJournal()
 	testkit.Must(t, err)

@@ -22,7 +22,7 @@ const volumesDir = "volumes"
 
 // confirmByName asks the user to type the name of the cluster, or takes it from req, so
 // that a cluster is not removed by a command on the wrong host.
-func (o operation) confirmByName(ctx context.Context, j *journal.Journal, req Options) error {
+func (o resetHost) confirmByName(ctx context.Context, j *journal.Journal, req Options) error {
 	const doing = "reset cluster"
 	name := action.ClusterName(j)
 	if r, ok, err := journal.ReadReceipt(o.Host, o.DataDir); err == nil && ok {
@@ -50,7 +50,7 @@ func (o operation) confirmByName(ctx context.Context, j *journal.Journal, req Op
 
 // retainedEntries returns the names of the entries of the data folder that a reset
 // retains: none when deleteData is set or there are no volumes.
-func (o operation) retainedEntries(deleteData bool) []string {
+func (o resetHost) retainedEntries(deleteData bool) []string {
 	list, err := o.Host.ReadDir(filepath.Join(o.DataDir, volumesDir))
 	if deleteData || err != nil || len(list) == 0 {
 		return nil
@@ -60,7 +60,7 @@ func (o operation) retainedEntries(deleteData bool) []string {
 
 // writeRetainedMarker writes a file into the data folder that records what was retained
 // there, so that the next install may use the folder and the next reset finds it.
-func (o operation) writeRetainedMarker(keep []string, cluster string) error {
+func (o resetHost) writeRetainedMarker(keep []string, cluster string) error {
 	path := filepath.Join(o.DataDir, journal.RetainedFile)
 	if _, err := o.Host.Lstat(path); err == nil || len(keep) == 0 {
 		return nil
@@ -73,7 +73,7 @@ func (o operation) writeRetainedMarker(keep []string, cluster string) error {
 }
 
 // listRetained returns a message for each thing that a reset retains on purpose.
-func (o operation) listRetained(j *journal.Journal, keep []string) []string {
+func (o resetHost) listRetained(j *journal.Journal, keep []string) []string {
 	var all []string
 	if slices.Contains(keep, volumesDir) {
 		dir := filepath.Join(o.DataDir, volumesDir)
@@ -92,7 +92,7 @@ func (o operation) listRetained(j *journal.Journal, keep []string) []string {
 
 // withSizes returns found with the size of each path of at least 1 MiB, and the total of
 // all sizes in bytes.
-func (o operation) withSizes(found []string) (texts []string, total int64) {
+func (o resetHost) withSizes(found []string) (texts []string, total int64) {
 	const notable = 1 << 20
 	for _, what := range found {
 		if strings.HasPrefix(what, "/") {
@@ -108,7 +108,7 @@ func (o operation) withSizes(found []string) (texts []string, total int64) {
 
 // diskUsage returns the size in bytes of the files at and below path; it does not follow
 // links.
-func (o operation) diskUsage(path string) (total int64) {
+func (o resetHost) diskUsage(path string) (total int64) {
 	info, err := o.Host.Lstat(path)
 	if err != nil || !info.IsDir() {
 		if err == nil && info.Mode().IsRegular() {

@@ -132,7 +132,7 @@ func (s *simulation) becomeNode(state sim.State, rules []failpoint.Rule, see obs
 // reset runs a reset from state and returns the state at its end.
 func (s *simulation) reset(state sim.State, rules []failpoint.Rule, see observer) (sim.State, error) {
 	r, m := s.newRun("reset", state, rules, see)
-	_, err := operation{r}.resetCluster(s.t.Context(), Options{Yes: true, Cluster: "my-app", DeleteData: true})
+	_, err := resetHost{r}.resetCluster(s.t.Context(), Options{Yes: true, Cluster: "my-app", DeleteData: true})
 	return m.State, err
 }
 

@@ -50,11 +50,11 @@ func (admitAll) Admit(context.Context, step.Report) ([]byte, map[string][]byte, 
 
 // steps returns the real steps of the scenario. The steps that need a real cluster are
 // simulated: each starts a pod.
-func (s *simulation) steps(r *action.Env, m *sim.Machine, j *journal.Journal) []step.Step {
+func (s *simulation) steps(env *action.Env, m *sim.Machine, j *journal.Journal) []step.Step {
 	joins := s.scenario.verb == "join"
-	service := k0s.Service{Host: r.Host, Settings: k0s.NewSettings(s.in, "10.0.0.5", "n1"), Worker: s.scenario.worker, JoinsCluster: joins}
-	c := plan.Cluster{Host: r.Host, StateStore: j, Now: r.Now, DataDir: dataDir, NodeName: "n1", AddOns: s.parts, K0s: service,
-		K0sFile: fakeProgram(k0s.BinaryPath), CleanupScope: r.CleanupScope(), Console: plan.Console{Namespace: "kotsadm", App: &kots.App{}}}
+	service := k0s.Service{Host: env.Host, Settings: k0s.NewSettings(s.in, "10.0.0.5", "n1"), Worker: s.scenario.worker, JoinsCluster: joins}
+	c := plan.Cluster{Host: env.Host, StateStore: j, Now: env.Now, DataDir: dataDir, NodeName: "n1", AddOns: s.parts, K0s: service,
+		K0sFile: fakeProgram(k0s.BinaryPath), CleanupScope: env.CleanupScope(), Console: plan.Console{Namespace: "kotsadm", App: &kots.App{}}}
 	if !s.scenario.worker {
 		c.KotsFile = fakeProgram(kots.BinaryPath)
 	}
@@ -62,20 +62,20 @@ func (s *simulation) steps(r *action.Env, m *sim.Machine, j *journal.Journal) []
 	if joins {
 		c.AgentFile = fakeProgram(node.AgentBinary)
 		c.BundleCache = plan.BundleCache{Dir: dataDir + "/bundle", Files: map[string][]byte{"index.json": []byte("{}")}}
-		steps = plan.Join(c, admitAll{}, s.apiAccess(r))
+		steps = plan.Join(c, admitAll{}, s.apiAccess(env))
 	}
 	return s.simulateSteps(steps, service, m)
 }
 
 // apiAccess returns the access of a worker to the Kubernetes API; nil for a controller.
-func (s *simulation) apiAccess(r *action.Env) *plan.APIAccess {
+func (s *simulation) apiAccess(env *action.Env) *plan.APIAccess {
 	if !s.scenario.worker {
 		return nil
 	}
 	return &plan.APIAccess{Files: loadbalancer.SeedFiles(dataDir),
-		CheckSeed: func() (string, error) { return loadbalancer.SeedNeeded(r.Host, dataDir) },
+		CheckSeed: func() (string, error) { return loadbalancer.SeedNeeded(env.Host, dataDir) },
 		Seed: func() error {
-			return loadbalancer.SeedControllers(r.Host, dataDir, []byte("authority"), []netip.Addr{netip.MustParseAddr("10.0.0.1")})
+			return loadbalancer.SeedControllers(env.Host, dataDir, []byte("authority"), []netip.Addr{netip.MustParseAddr("10.0.0.1")})
 		}}
 }
 

@@ -75,11 +75,11 @@ func openPublished(ctx context.Context, remote *fetch.Remote) (string, *airgap.B
 
 // FetchURLs returns the URLs that Fetch will download from, without credentials.
 // A registry (oci) is not listed, because opening the bundle has already reached it.
-func (d Bundle) FetchURLs() []string {
-	if d.remote == nil {
+func (b Bundle) FetchURLs() []string {
+	if b.remote == nil {
 		return nil
 	}
-	u, err := url.Parse(d.remote.String())
+	u, err := url.Parse(b.remote.String())
 	if err != nil || u.Scheme == "oci" {
 		return nil
 	}
@@ -90,11 +90,11 @@ func (d Bundle) FetchURLs() []string {
 // MissingAtSource queries the source once for all content that the bundle omits,
 // and returns the parts that the source does not have. It is an error if the
 // source cannot be queried.
-func (d Bundle) MissingAtSource(ctx context.Context) ([]string, error) {
-	if d.remote == nil {
+func (b Bundle) MissingAtSource(ctx context.Context) ([]string, error) {
+	if b.remote == nil {
 		return nil, nil
 	}
-	return d.remote.ListUnavailable(ctx, d.Missing())
+	return b.remote.ListUnavailable(ctx, b.Missing())
 }
 
 // Fetch downloads the parts of a thin bundle that the host lacks, as listed by
@@ -104,39 +104,39 @@ func (d Bundle) MissingAtSource(ctx context.Context) ([]string, error) {
 //
 // An interrupted download resumes at the next call. If nothing was received, or
 // the content at the source is wrong, Fetch leaves nothing behind.
-func (d Bundle) Fetch(ctx context.Context, r *action.Env, lacking []ocispec.Descriptor, progress func(done, total int64)) (*airgap.Bundle, error) {
-	if len(d.Missing()) == 0 {
-		return d.Bundle, nil
+func (b Bundle) Fetch(ctx context.Context, env *action.Env, lacking []ocispec.Descriptor, progress func(done, total int64)) (*airgap.Bundle, error) {
+	if len(b.Missing()) == 0 {
+		return b.Bundle, nil
 	}
-	folder, err := blob.CreateFolder(filepath.Join(action.FetchDir, d.Digest().Encoded()))
+	folder, err := blob.CreateFolder(filepath.Join(action.FetchDir, b.Digest().Encoded()))
 	if err != nil {
 		err = problem.New(problem.ExitBundle, "store downloaded content", err, "free disk space in "+action.FetchDir)
-		return nil, errors.Join(err, DiscardFetched(r))
+		return nil, errors.Join(err, DiscardFetched(env))
 	}
-	if d.base != nil {
-		src, err := delta.Base{Old: d.base, Folder: folder, Progress: progress}.Apply(ctx, d.Bundle, lacking)
+	if b.base != nil {
+		src, err := delta.Base{Old: b.base, Folder: folder, Progress: progress}.Apply(ctx, b.Bundle, lacking)
 		if err != nil {
-			return nil, errors.Join(err, DiscardFetched(r))
+			return nil, errors.Join(err, DiscardFetched(env))
 		}
-		return d.WithBlobSource(src, lacking), nil
+		return b.WithBlobSource(src, lacking), nil
 	}
-	fetchBlobs, isPermanent := d.stream.SaveBlobs, airgap.IsPermanentStreamError
-	if d.stream == nil {
-		fetchBlobs, isPermanent = d.remote.FetchBlobs, fetch.IsPermanent
+	fetchBlobs, isPermanent := b.stream.SaveBlobs, airgap.IsPermanentStreamError
+	if b.stream == nil {
+		fetchBlobs, isPermanent = b.remote.FetchBlobs, fetch.IsPermanent
 	}
 	if err := fetchBlobs(ctx, folder, lacking, progress); err != nil {
 		if isPermanent(err) && ctx.Err() == nil || folder.IsEmpty() { // nothing to resume from
-			err = errors.Join(err, DiscardFetched(r))
+			err = errors.Join(err, DiscardFetched(env))
 		}
 		return nil, err
 	}
-	return d.WithBlobSource(folder, lacking), nil
+	return b.WithBlobSource(folder, lacking), nil
 }
 
 // DiscardFetched removes action.FetchDir.
-func DiscardFetched(r *action.Env) error {
-	if _, err := r.Host.Lstat(action.FetchDir); errors.Is(err, fs.ErrNotExist) {
+func DiscardFetched(env *action.Env) error {
+	if _, err := env.Host.Lstat(action.FetchDir); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	return r.Host.RemoveAll(action.FetchDir)
+	return env.Host.RemoveAll(action.FetchDir)
 }

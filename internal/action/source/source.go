@@ -50,18 +50,18 @@ type Bundle struct {
 }
 
 // Close closes the files of the bundle and of its base.
-func (d Bundle) Close() error {
-	if d.base == nil {
-		return d.Bundle.Close()
+func (b Bundle) Close() error {
+	if b.base == nil {
+		return b.Bundle.Close()
 	}
-	return errors.Join(d.Bundle.Close(), d.base.Close())
+	return errors.Join(b.Bundle.Close(), b.base.Close())
 }
 
 // Open opens the requested bundle and verifies its vendor and platform. If the
 // bundle is accepted only because the user allowed it, Open notes a warning;
 // Bundle.Trust holds it for the receipt.
-func Open(ctx context.Context, r *action.Env, req Request) (Bundle, error) {
-	policy, err := trustPolicy(r, req)
+func Open(ctx context.Context, env *action.Env, req Request) (Bundle, error) {
+	policy, err := trustPolicy(env, req)
 	if err != nil {
 		return Bundle{}, err
 	}
@@ -76,7 +76,7 @@ func Open(ctx context.Context, r *action.Env, req Request) (Bundle, error) {
 		return Bundle{}, errors.Join(err, d.Close())
 	}
 	if d.Trust.Warning != "" {
-		r.Note("warning: " + d.Trust.Warning)
+		env.Note("warning: " + d.Trust.Warning)
 	}
 	return d, nil
 }
@@ -92,8 +92,8 @@ func checkPlatform(path, platform, here string) error {
 
 // trustPolicy returns the trust policy from the request, the embedded key and
 // the receipt of this host.
-func trustPolicy(r *action.Env, req Request) (t trust.Policy, err error) {
-	t = trust.Policy{AllowUnsigned: req.AllowUnsigned, InspectOnly: req.InspectOnly, Now: r.Now()}
+func trustPolicy(env *action.Env, req Request) (t trust.Policy, err error) {
+	t = trust.Policy{AllowUnsigned: req.AllowUnsigned, InspectOnly: req.InspectOnly, Now: env.Now()}
 	if t.Key, err = PublicKey(req.VerifyKey); err != nil {
 		return t, err
 	}
@@ -104,7 +104,7 @@ func trustPolicy(r *action.Env, req Request) (t trust.Policy, err error) {
 		}
 		t.Rotation = &statement
 	}
-	receipt, _, err := journal.ReadReceipt(r.Host, r.DataDir)
+	receipt, _, err := journal.ReadReceipt(env.Host, env.DataDir)
 	if err == nil {
 		t.Pin, err = pinnedVendor(receipt)
 	}

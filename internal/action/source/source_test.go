@@ -87,18 +87,18 @@ func site(t *testing.T) (r *action.Env, notes *[]string) {
 }
 
 // take opens a bundle and, if it is accepted, writes the receipt of its install.
-func take(t *testing.T, r *action.Env, req Request) error {
+func take(t *testing.T, env *action.Env, req Request) error {
 	t.Helper()
-	d, err := Open(t.Context(), r, req)
+	d, err := Open(t.Context(), env, req)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = d.Close() }()
 	receipt := journal.Receipt{Bundle: d.Digest().String(), Vendor: VendorRecord(d.Trust), Warnings: d.Trust.AppendWarning(nil)}
-	if err := r.Host.MkdirAll("/data", 0o700); err != nil {
+	if err := env.Host.MkdirAll("/data", 0o700); err != nil {
 		t.Fatal(err)
 	}
-	return journal.WriteReceipt(r.Host, r.DataDir, receipt)
+	return journal.WriteReceipt(env.Host, env.DataDir, receipt)
 }
 
 func TestOpen_RemembersVendorInReceipt(t *testing.T) {

@@ -106,16 +106,16 @@ func (s Status) WithRunning(holder journal.Holder, runs []journal.Run) Status {
 const statusTimeout = 1500 * time.Millisecond
 
 // Get returns the status of the host of r and of its cluster. It changes nothing.
-func Get(ctx context.Context, r *action.Env) (Status, error) {
+func Get(ctx context.Context, env *action.Env) (Status, error) {
 	if err := action.RequireRoot("read the status"); err != nil {
 		return Status{}, err
 	}
-	s, err := Inspect(ctx, r.ReadOnly().Host, r.DataDir, r.Now)
-	holder, held := r.LockHolder()
+	s, err := Inspect(ctx, env.ReadOnly().Host, env.DataDir, env.Now)
+	holder, held := env.LockHolder()
 	if err != nil || !held {
 		return s, err
 	}
-	j, err := journal.Open(r.ReadOnly().Host, r.DataDir, r.Now)
+	j, err := journal.Open(env.ReadOnly().Host, env.DataDir, env.Now)
 	if err == nil {
 		s = s.WithRunning(holder, j.Runs())
 	}

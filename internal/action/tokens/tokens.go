@@ -51,29 +51,29 @@ type CreatedToken struct {
 }
 
 // Create creates a token and stores its record in the cluster.
-func Create(ctx context.Context, r *action.Env, req Request) (CreatedToken, error) {
+func Create(ctx context.Context, env *action.Env, req Request) (CreatedToken, error) {
 	const doing = "create a join token"
 	if err := req.validate(doing); err != nil {
 		return CreatedToken{}, err
 	}
-	c, err := readController(ctx, r, doing)
+	c, err := readController(ctx, env, doing)
 	if err != nil {
 		return CreatedToken{}, err
 	}
-	t, err := newToken(ctx, r, c, req)
+	t, err := newToken(ctx, env, c, req)
 	if err != nil {
 		return CreatedToken{}, problem.New(problem.ExitStep, doing, err, "check whether the cluster is up: plinth status")
 	}
-	now := r.Now().UTC().Truncate(time.Second)
+	now := env.Now().UTC().Truncate(time.Second)
 	rec := token.Record{ID: t.ID, Role: t.Role, Created: now, Expires: t.Expires, Uses: req.Uses, Hash: token.HashSecret(t.Secret)}
-	if err := tokenStore(r, c).Add(ctx, rec); err != nil {
+	if err := tokenStore(env, c).Add(ctx, rec); err != nil {
 		return CreatedToken{}, problem.New(problem.ExitStep, doing, err, "check whether the cluster is up: plinth status")
 	}
 	text, err := t.Encode()
 	if err != nil {
 		return CreatedToken{}, err
 	}
-	return CreatedToken{ID: t.ID, Role: t.Role, Expires: t.Expires, Uses: req.Uses, Token: text, FetchCommand: fetchCommand(r, t)}, nil
+	return CreatedToken{ID: t.ID, Role: t.Role, Expires: t.Expires, Uses: req.Uses, Token: text, FetchCommand: fetchCommand(env, t)}, nil
 }
 
 func (req Request) validate(doing string) error {
@@ -89,13 +89,13 @@ func (req Request) validate(doing string) error {
 }
 
 // List returns the tokens of the cluster, newest first.
-func List(ctx context.Context, r *action.Env) ([]token.Record, error) {
+func List(ctx context.Context, env *action.Env) ([]token.Record, error) {
 	const doing = "list the join tokens"
-	c, err := readController(ctx, r, doing)
+	c, err := readController(ctx, env, doing)
 	if err != nil {
 		return nil, err
 	}
-	all, err := tokenStore(r, c).List(ctx)
+	all, err := tokenStore(env, c).List(ctx)
 	if err != nil {
 		return nil, problem.New(problem.ExitStep, doing, err, "check whether the cluster is up: plinth status")
 	}
@@ -103,13 +103,13 @@ func List(ctx context.Context, r *action.Env) ([]token.Record, error) {
 }
 
 // Revoke revokes the token id with immediate effect and returns its record.
-func Revoke(ctx context.Context, r *action.Env, id string) (token.Record, error) {
+func Revoke(ctx context.Context, env *action.Env, id string) (token.Record, error) {
 	doing := "revoke the join token " + id
-	c, err := readController(ctx, r, doing)
+	c, err := readController(ctx, env, doing)
 	if err != nil {
 		return token.Record{}, err
 	}
-	rec, err := tokenStore(r, c).Revoke(ctx, id)
+	rec, err := tokenStore(env, c).Revoke(ctx, id)
 	switch {
 	case errors.Is(err, token.ErrNotFound):
 		return rec, problem.New(problem.ExitUsage, doing, err, "list the ids with: plinth token list")
@@ -121,29 +121,29 @@ func Revoke(ctx context.Context, r *action.Env, id string) (token.Record, error)
 
 // readController returns what this controller knows about its cluster. It is a usage
 // problem on any other host.
-func readController(ctx context.Context, r *action.Env, doing string) (agent.ClusterState, error) {
-	receipt, err := r.RequireInstalled(doing)
+func readController(ctx context.Context, env *action.Env, doing string) (agent.ClusterState, error) {
+	receipt, err := env.RequireInstalled(doing)
 	if err != nil {
 		return agent.ClusterState{}, err
 	}
 	if receipt.Role != token.Controller {
 		return agent.ClusterState{}, problem.New(problem.ExitUsage, doing, errors.New("this host is a worker"), "run it on a controller of the cluster")
 	}
-	c, err := agent.ReadClusterState(ctx, r)
+	c, err := agent.ReadClusterState(ctx, env)
 	if err != nil {
 		return c, problem.New(problem.ExitStep, doing, err, "check whether the cluster is up: plinth status")
 	}
 	return c, nil
 }
 
-func tokenStore(r *action.Env, c agent.ClusterState) token.Store {
-	return token.Store{Core: c.Client.Core(), Now: r.Now}
+func tokenStore(env *action.Env, c agent.ClusterState) token.Store {
+	return token.Store{Core: c.Client.Core(), Now: env.Now}
 }
 
 // newToken returns a token with a new secret. It contains the addresses of the Ready
 // controllers, this one first.
-func newToken(ctx context.Context, r *action.Env, c agent.ClusterState, req Request) (token.Token, error) {
-	ca, err := readCertificate(r, k0s.CACertPath)
+func newToken(ctx context.Context, env *action.Env, c agent.ClusterState, req Request) (token.Token, error) {
+	ca, err := readCertificate(env, k0s.CACertPath)
 	if err != nil {
 		return token.Token{}, err
 	}
@@ -152,7 +152,7 @@ func newToken(ctx context.Context, r *action.Env, c agent.ClusterState, req Requ
 		return token.Token{}, err
 	}
 	t := token.Token{Cluster: c.Receipt.Name, Pin: token.PublicKeyPin(ca), Role: req.Role, Bundle: c.Receipt.Bundle,
-		Expires: r.Now().UTC().Add(req.TTL).Truncate(time.Second), SharedConfig: desired.SharedConfigDigest(c.Fields)}
+		Expires: env.Now().UTC().Add(req.TTL).Truncate(time.Second), SharedConfig: desired.SharedConfigDigest(c.Fields)}
 	t.ID, t.Secret = token.NewSecret()
 	addresses := []string{c.Receipt.Address}
 	for _, n := range nodes {
@@ -167,13 +167,13 @@ func newToken(ctx context.Context, r *action.Env, c agent.ClusterState, req Requ
 		t.Addresses = append(t.Addresses, net.JoinHostPort(a, strconv.Itoa(agentapi.Port)))
 	}
 	for _, secret := range []string{t.Secret, t.Bearer()} {
-		r.Secrets.Hide(secret)
+		env.Secrets.Hide(secret)
 	}
 	return t, nil
 }
 
-func readCertificate(r *action.Env, path string) (*x509.Certificate, error) {
-	raw, err := r.Host.ReadFile(path)
+func readCertificate(env *action.Env, path string) (*x509.Certificate, error) {
+	raw, err := env.Host.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
@@ -188,13 +188,13 @@ func readCertificate(r *action.Env, path string) (*x509.Certificate, error) {
 // from this node: curl accepts only a server with the agent's key, reads the token from
 // stdin, and the checksum is verified before the file becomes executable. It returns ""
 // if this node's agent has no key yet and does not answer.
-func fetchCommand(r *action.Env, t token.Token) string {
-	identity, err := r.Host.ReadFile(agent.IdentityPath(r))
+func fetchCommand(env *action.Env, t token.Token) string {
+	identity, err := env.Host.ReadFile(agent.IdentityPath(env))
 	if err != nil {
 		if err := ensureAgentIdentity(t.Addresses[0]); err != nil {
 			return ""
 		}
-		if identity, err = r.Host.ReadFile(agent.IdentityPath(r)); err != nil {
+		if identity, err = env.Host.ReadFile(agent.IdentityPath(env)); err != nil {
 			return ""
 		}
 	}
@@ -202,7 +202,7 @@ func fetchCommand(r *action.Env, t token.Token) string {
 	if err != nil {
 		return ""
 	}
-	self, err := r.AgentArtifact()
+	self, err := env.AgentArtifact()
 	if err != nil {
 		return ""
 	}

@@ -22,8 +22,8 @@ const leaveTimeout = 90 * time.Second
 type LeaveServer struct{ *action.Env }
 
 // CheckLeave returns what the removal of node would lose. It changes nothing.
-func (d LeaveServer) CheckLeave(ctx context.Context, node string) (agent.LeaveCheck, error) {
-	c, _, err := inspectLeave(ctx, d.Env, node)
+func (s LeaveServer) CheckLeave(ctx context.Context, node string) (agent.LeaveCheck, error) {
+	c, _, err := inspectLeave(ctx, s.Env, node)
 	if err != nil {
 		return agent.LeaveCheck{}, err
 	}
@@ -33,11 +33,11 @@ func (d LeaveServer) CheckLeave(ctx context.Context, node string) (agent.LeaveCh
 // Leave removes the etcd vote, the credentials and the Node object of node. It does not
 // evict pods, because the node drains itself before. With force, it accepts losses
 // that are refused otherwise.
-func (d LeaveServer) Leave(ctx context.Context, node string, force bool) error {
+func (s LeaveServer) Leave(ctx context.Context, node string, force bool) error {
 	// Complete the removal even if the caller disconnects: a half-removed node is worse.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
 	defer cancel()
-	c, client, err := inspectLeave(ctx, d.Env, node)
+	c, client, err := inspectLeave(ctx, s.Env, node)
 	if err != nil {
 		return err
 	}
@@ -51,23 +51,23 @@ func (d LeaveServer) Leave(ctx context.Context, node string, force bool) error {
 	if !f.Known {
 		return nil
 	}
-	work := c.stepsInput(d.Env, client)
+	work := c.stepsInput(s.Env, client)
 	work.InCluster = false // the node has drained itself
-	_, err = d.StepRunner("node leave", nil).Run(ctx, plan.RemoveNode(work))
+	_, err = s.StepRunner("node leave", nil).Run(ctx, plan.RemoveNode(work))
 	return err
 }
 
 // inspectLeave inspects the cluster for the removal of a node that wants to leave.
-func inspectLeave(ctx context.Context, r *action.Env, node string) (nodeRemoval, *kube.Client, error) {
-	receipt, ok, err := journal.ReadReceipt(r.Host, r.DataDir)
+func inspectLeave(ctx context.Context, env *action.Env, node string) (nodeRemoval, *kube.Client, error) {
+	receipt, ok, err := journal.ReadReceipt(env.Host, env.DataDir)
 	if err != nil || !ok {
 		return nodeRemoval{}, nil, errors.Join(err, errors.New("no finished install is on this host"))
 	}
-	client, err := r.KubeClient()
+	client, err := env.KubeClient()
 	if err != nil {
 		return nodeRemoval{}, nil, err
 	}
-	v, err := inspectWith(ctx, r.Host, client, Controller)
+	v, err := inspectWith(ctx, env.Host, client, Controller)
 	if err != nil {
 		return nodeRemoval{}, nil, err
 	}

@@ -1,0 +1,48 @@
+package plan
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io/fs"
+	"maps"
+	"path"
+	"slices"
+
+	"github.com/plinthdev/plinth/internal/host"
+	"github.com/plinthdev/plinth/internal/step"
+)
+
+// BundleCache is the documents of the bundle that a node keeps, in addition to the images and programs that it uses.
+type BundleCache struct {
+	Dir   string
+	Files map[string][]byte // by path in Dir
+}
+
+// storeStep returns the step that stores the bundle's documents. Together with the images and programs that
+// the node has anyway, they are everything that another host needs to join.
+func (k BundleCache) storeStep(h host.Host) step.Step {
+	paths := slices.Sorted(maps.Keys(k.Files))
+	return step.Step{ID: "keep-bundle", Title: "Keep the bundle's index", Affects: []string{k.Dir},
+		Check: func(context.Context) (step.State, error) {
+			for _, p := range paths {
+				have, err := h.ReadFile(path.Join(k.Dir, p))
+				if errors.Is(err, fs.ErrNotExist) || err == nil && !bytes.Equal(have, k.Files[p]) {
+					return step.Needed(path.Join(k.Dir, p) + " is missing or differs"), nil
+				}
+				if err != nil {
+					return step.State{}, err
+				}
+			}
+			return step.Done(), nil
+		},
+		Apply: func(context.Context, step.Report) error {
+			for _, p := range paths {
+				if err := h.Write(path.Join(k.Dir, p), bytes.NewReader(k.Files[p]), 0o600); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	}
+}
