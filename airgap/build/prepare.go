@@ -29,7 +29,7 @@ func prepareArchive(ctx context.Context, req Request) (Archive, error) {
 	platform := cmp.Or(req.Platform, "linux/amd64")
 	folder, err := blob.OpenFolder(req.Layout)
 	if err != nil {
-		return Archive{}, fmt.Errorf("the source is not an OCI image layout: %w", err)
+		return Archive{}, fmt.Errorf("the source is not a folder in OCI image layout: %w", err)
 	}
 	index, err := folder.Index()
 	if err != nil {

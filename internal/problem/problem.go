@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 )
 
@@ -47,7 +48,18 @@ func Newf(exit int, operation, hint, format string, args ...any) *Problem {
 }
 
 // Error returns the message in one line, without the hint.
-func (p *Problem) Error() string { return "cannot " + p.Operation + ": " + p.Err.Error() }
+func (p *Problem) Error() string { return "cannot " + p.Operation + ": " + explain(p.Err) }
+
+// explain returns the text of err without the system call that Go puts before a
+// path: "open /x: no such file or directory" becomes "/x: no such file or directory".
+func explain(err error) string {
+	text := err.Error()
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		text = strings.Replace(text, path.Error(), path.Path+": "+path.Err.Error(), 1)
+	}
+	return text
+}
 
 // Unwrap returns the cause.
 func (p *Problem) Unwrap() error { return p.Err }

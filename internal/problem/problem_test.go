@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"testing"
 
 	"github.com/plinthdev/plinth/internal/problem"
@@ -48,6 +49,24 @@ func TestExitCode_AndHintComeFromTheOutermostProblem(t *testing.T) {
 			}
 			if got := problem.Hint(c.err); got != c.hint {
 				t.Errorf("hint %q, want %q", got, c.hint)
+			}
+		})
+	}
+}
+
+func TestError_OmitsSystemCalls(t *testing.T) {
+	_, missing := os.Open("/nope/index.json")
+	for name, c := range map[string]struct {
+		err  error
+		want string
+	}{
+		"a path":         {missing, "cannot use it: /nope/index.json: no such file or directory"},
+		"a wrapped path": {fmt.Errorf("the source is damaged: %w", missing), "cannot use it: the source is damaged: /nope/index.json: no such file or directory"},
+		"no path":        {errors.New("it is damaged"), "cannot use it: it is damaged"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := problem.New(problem.ExitUsage, "use it", c.err, "").Error(); got != c.want {
+				t.Errorf("%q, want %q", got, c.want)
 			}
 		})
 	}

@@ -73,6 +73,9 @@ func Run(ctx context.Context, env *action.Env, opts Options) (Result, error) {
 	if o.args, err = journalArgs(o.bundle, cfg, opts); err != nil {
 		return Result{}, err
 	}
+	if err := o.loadPlanFile(); err != nil {
+		return Result{}, err
+	}
 	out, err := action.Execute(ctx, env, action.Operation{
 		Verb:        "install",
 		PlanOnly:    opts.Plan,
@@ -81,7 +84,7 @@ func Run(ctx context.Context, env *action.Env, opts Options) (Result, error) {
 		IsUpToDate:  o.isUpToDate,           // nothing to do: skip the preflights
 		Preflights:  o.runPreflights,        // check the host
 		Steps:       o.steps,                // plan.Install, for this host
-		CheckPlan:   o.verifyPlanFile,       // the plan of --plan-file, or nothing
+		CheckPlan:   o.verifyPlan,           // the plan of --plan-file, or nothing
 		IsRecorded:  o.isRecorded,           // the receipt names this bundle
 		Confirm:     o.confirm,              // ask once
 		Fetch:       o.fetchBundle,          // fetch what is missing; verify every byte

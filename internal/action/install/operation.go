@@ -29,7 +29,8 @@ type operation struct {
 	opened source.Bundle  // the bundle as the vendor delivered it
 	bundle *airgap.Bundle // the same; complete once fetchBundle has run
 	args   journal.Args   // arguments, as the journal stores them
-	inputs *PlanInputs    // state on which the plan depends
+	plan   *PlanInputs    // of --plan-file; nil for none
+	inputs *PlanInputs    // state on which the plan of this run depends
 
 	receipt      journal.Receipt // zero when nothing is installed
 	address      netip.Addr      // address at which other hosts reach this one

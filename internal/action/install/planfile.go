@@ -107,16 +107,21 @@ func checkPlanMatches(plan, now *PlanInputs) error {
 		"its inputs have changed: %s", strings.Join(diff, "; "))
 }
 
-// verifyPlanFile records the inputs of the plan and verifies that they match the plan
-// file of --plan-file, if there is one.
-func (o *operation) verifyPlanFile(env *action.Env, steps []step.Planned) (err error) {
-	if o.inputs, err = newPlanInputs(o.facts, o.args, env.DataDir, steps); err != nil || o.opts.PlanFile == "" {
+// loadPlanFile reads the plan file of --plan-file, if there is one.
+func (o *operation) loadPlanFile() (err error) {
+	if o.opts.PlanFile == "" {
+		return nil
+	}
+	o.plan, err = readPlanFile(o.opts.PlanFile)
+	return err
+}
+
+// verifyPlan records the inputs of the plan and verifies that they match the loaded
+// plan file, if there is one.
+func (o *operation) verifyPlan(env *action.Env, steps []step.Planned) (err error) {
+	if o.inputs, err = newPlanInputs(o.facts, o.args, env.DataDir, steps); err != nil || o.plan == nil {
 		return err
 	}
-	plan, err := readPlanFile(o.opts.PlanFile)
-	if err != nil {
-		return err
-	}
-	o.args.Plan = plan.Digest
-	return checkPlanMatches(plan, o.inputs)
+	o.args.Plan = o.plan.Digest
+	return checkPlanMatches(o.plan, o.inputs)
 }

@@ -27,7 +27,7 @@ func planJSON(t testing.TB, facts map[string]string, args journal.Args, steps []
 	return string(raw) + "\n"
 }
 
-func TestVerifyPlanFile_RefusesAChangedPlanOrHost(t *testing.T) {
+func TestVerifyPlan_RefusesAChangedPlanOrHost(t *testing.T) {
 	here := map[string]string{"hostname": "n1", "kernel": "6.1"}
 	args := journal.Args{Bundle: "sha256:1"}
 	steps := []step.Planned{{Step: "kernel", State: "needed", Reason: "module overlay", Affects: []string{"/etc/sysctl.d/90-plinth.conf"}}}
@@ -54,7 +54,10 @@ func TestVerifyPlanFile_RefusesAChangedPlanOrHost(t *testing.T) {
 			testkit.Must(t, os.WriteFile(file, []byte(c.content), 0o600))
 			env, _ := fakeEnv(t)
 			o := operation{opts: Options{PlanFile: file}, facts: c.facts, args: c.args}
-			err := o.verifyPlanFile(env, c.steps)
+			err := o.loadPlanFile()
+			if err == nil {
+				err = o.verifyPlan(env, c.steps)
+			}
 			if (err != nil) != (c.want != "") || err != nil && (problem.ExitCode(err) != problem.ExitUsage || !strings.Contains(err.Error(), c.want)) {
 				t.Error(err)
 			}
