@@ -112,7 +112,7 @@ func (s *runner) writeOutcome(err error) int {
 		printer.WriteError(s.Err, err, s.secrets)
 	}
 	if err == nil && written != nil && !errors.Is(written, s.ErrNoReader) { // "plinth status | head" is not a failure
-		err = problem.New(problem.ExitInternal, "write the output", written, "")
+		err = problem.New(problem.ExitInternal, "write the output", written, "the command itself was carried out; check where standard output leads: a full disk, a closed pipe")
 		printer.WriteError(s.Err, err, s.secrets)
 	}
 	return problem.ExitCode(err)

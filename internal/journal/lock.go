@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/plinthdev/plinth/internal/host"
@@ -58,7 +59,7 @@ func Lock(ctx context.Context, path, verb string, now time.Time) (release func()
 		return nil, "", problem.New(problem.ExitLocked, verb, errors.New(cause), "wait until it ends, or stop it with Ctrl-C in its terminal; nothing on this host was changed")
 	}
 	if err != nil {
-		return nil, "", problem.New(problem.ExitInternal, "lock "+path, err, "")
+		return nil, "", problem.New(problem.ExitInternal, "lock "+path, err, "check that "+filepath.Dir(path)+" is writable: df "+filepath.Dir(path)+"; nothing on this host was changed")
 	}
 	if known {
 		notice = "taking over the lock of a run that died: " + h.String()

@@ -77,7 +77,8 @@ func SetCertificate(ctx context.Context, env *action.Env, certFile, keyFile stri
 		}
 		err = proxy.SetCertificate(ctx, pair, hosts, url, wait)
 		if problem.ExitCode(err) == problem.ExitInternal {
-			err = problem.New(problem.ExitStep, "serve the console's new certificate", err, "")
+			err = problem.New(problem.ExitStep, "serve the console's new certificate", err,
+				"see why with: sudo plinth kubectl -n "+k.Namespace+" get pods; then run the same command again: it resumes where it stopped")
 		}
 		return err
 	})
