@@ -104,11 +104,9 @@ func (s *runner) writeOutcome(err error) int {
 	if s.outputFormat == formatJSON {
 		written = printer.WriteJSON(s.Out, s.output.Data, err, s.secrets)
 	} else {
-		out := &errWriter{w: s.Out}
 		if s.output.Text != nil {
-			s.output.Text(out)
+			written = printer.WriteText(s.Out, s.output.Text)
 		}
-		written = out.err
 		printer.WriteError(s.Err, err, s.secrets)
 	}
 	if err == nil && written != nil && !errors.Is(written, s.ErrNoReader) { // "plinth status | head" is not a failure
@@ -131,19 +129,4 @@ func interruptedError(err error) error {
 func isTerminal(stream any) bool {
 	f, ok := stream.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
-}
-
-// errWriter keeps the first error of writing and writes nothing after it.
-type errWriter struct {
-	w   io.Writer
-	err error
-}
-
-func (e *errWriter) Write(b []byte) (int, error) {
-	if e.err != nil {
-		return 0, e.err
-	}
-	n, err := e.w.Write(b)
-	e.err = err
-	return n, err
 }

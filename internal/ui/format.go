@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/plinthdev/plinth/internal/step"
 )
@@ -101,10 +100,16 @@ func joinNonEmpty(sep string, parts ...string) string {
 	return strings.Join(kept, sep)
 }
 
-// oneLine returns s on one line, without colors and control characters, so that
-// the log of a pod cannot control the terminal.
+// cleanEvent returns e with texts that stay on one line and cannot control the terminal.
+func cleanEvent(e step.Event) step.Event {
+	e.Verb, e.Step, e.Title, e.Message = CleanLine(e.Verb), CleanLine(e.Step), CleanLine(e.Title), oneLine(e.Message)
+	return e
+}
+
+// oneLine returns s on one line and without colors, because the log of a pod can have both. All other
+// control characters become visible.
 func oneLine(s string) string {
-	var clean strings.Builder
+	var plain strings.Builder
 	inSequence := false // ECMA-48 control sequence: from ESC [ to the first character from @ to ~
 	for i, r := range s {
 		switch {
@@ -112,11 +117,9 @@ func oneLine(s string) string {
 			inSequence = true
 		case inSequence:
 			inSequence = r < '@' || r > '~' || strings.HasPrefix(s[i-1:], "\x1b[")
-		case unicode.IsSpace(r):
-			clean.WriteByte(' ')
-		case !unicode.IsControl(r):
-			clean.WriteRune(r)
+		default:
+			plain.WriteRune(r)
 		}
 	}
-	return strings.Join(strings.Fields(clean.String()), " ")
+	return CleanLine(strings.Join(strings.Fields(plain.String()), " "))
 }

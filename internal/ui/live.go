@@ -39,7 +39,7 @@ func newLive(o Options) *liveRenderer {
 func (l *liveRenderer) Event(e step.Event) {
 	l.writeMu.Lock()
 	defer l.writeMu.Unlock()
-	e.Message = oneLine(e.Message)
+	e = cleanEvent(e)
 	l.mu.Lock()
 	over := l.tracker.applyEvent(e)
 	running := len(l.tracker.running)

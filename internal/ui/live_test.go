@@ -23,7 +23,7 @@ func drawFrames(s style, width int) string {
 	var out strings.Builder
 	for _, e := range eventScript() {
 		l.now = func() time.Time { return e.Time.Add(time.Second) }
-		e.Message = oneLine(e.Message)
+		e = cleanEvent(e)
 		if over := l.tracker.applyEvent(e); over != nil {
 			fmt.Fprintln(&out, s.endedRow(over))
 		}

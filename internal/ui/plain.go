@@ -1,7 +1,6 @@
 package ui
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"sync"
@@ -91,7 +90,7 @@ func (p *plainRenderer) writeHeartbeats(now time.Time) {
 func (p *plainRenderer) Event(e step.Event) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	e.Message = oneLine(e.Message)
+	e = cleanEvent(e)
 	if over := p.tracker.applyEvent(e); over != nil {
 		fmt.Fprintf(&p.w, "%s: %s\n", stepLabel(over.last), describeOutcome(over))
 	} else if e.State == step.Started {
@@ -144,7 +143,7 @@ func (j *eventRenderer) writePending() {
 // writeEvent writes the latest event of a step.
 func (j *eventRenderer) writeEvent(t *task) {
 	t.shownAt = t.last.Time
-	_ = json.NewEncoder(&j.w).Encode(t.last) // w keeps the error
+	_ = WriteJSON(&j.w, t.last) // w keeps the error
 }
 
 func (j *eventRenderer) Event(e step.Event) {

@@ -34,7 +34,7 @@ func (p Prompt) Confirm(ctx context.Context) (bool, error) {
 	if p.RequiredWord != "" {
 		choices = " "
 	}
-	fmt.Fprint(p.Out, p.Question, choices)
+	fmt.Fprint(p.Out, CleanText(p.Question), choices)
 	answer := make(chan string, 1)
 	go func() {
 		line, _ := bufio.NewReader(p.In).ReadString('\n') // no answer means no

@@ -86,7 +86,7 @@ func (l *RunLog) writeEntry(at time.Time, source, text string) {
 	if l.err != nil || l.closed {
 		return
 	}
-	text = strings.TrimRight(l.secrets.Mask(text), "\r\n")
+	text = CleanText(strings.TrimRight(l.secrets.Mask(text), "\r\n"))
 	_, l.err = fmt.Fprintf(l.w, "%s %s: %s\n", at.UTC().Format("2006-01-02T15:04:05.000Z"), source,
 		strings.ReplaceAll(text, "\n", "\n    "))
 }

@@ -121,7 +121,8 @@ func selectRenderer(o Options) Renderer {
 	}
 }
 
-// maskingRenderer masks secrets in everything that it passes to next.
+// maskingRenderer masks secrets in everything that it passes to next, and cleans
+// notes, which every renderer writes as text.
 type maskingRenderer struct {
 	next    Renderer
 	secrets *Secrets
@@ -134,5 +135,5 @@ func (m maskingRenderer) Event(e step.Event) {
 	m.next.Event(e)
 }
 
-func (m maskingRenderer) Note(text string) { m.next.Note(m.secrets.Mask(text)) }
+func (m maskingRenderer) Note(text string) { m.next.Note(CleanText(m.secrets.Mask(text))) }
 func (m maskingRenderer) Close() error     { return m.next.Close() }

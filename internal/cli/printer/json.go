@@ -1,7 +1,6 @@
 package printer
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -50,24 +49,21 @@ func WriteJSON(w io.Writer, result any, err error, secrets *ui.Secrets) error {
 	if doc.Result == nil && doc.Error == nil {
 		return nil
 	}
-	enc := json.NewEncoder(w)
-	enc.SetEscapeHTML(false)
-	return enc.Encode(doc)
+	return ui.WriteJSON(w, doc)
 }
 
 // WriteError writes err as text: what failed and why, then what to do about it.
-// Secrets are masked.
+// Secrets are masked, and what could control a terminal becomes visible. Only the
+// first line of each error and of its hint starts at the margin, so that a name
+// with a newline in it cannot look like another error or hint.
 func WriteError(w io.Writer, err error, secrets *ui.Secrets) {
+	write := func(text string) {
+		fmt.Fprintln(w, strings.ReplaceAll(ui.CleanText(secrets.Mask(text)), "\n", "\n  "))
+	}
 	for _, p := range flattenErrors(err) {
-		fmt.Fprintln(w, secrets.Mask(problem.ExplainTimeout(p.Error())))
-		for i, line := range strings.Split(secrets.Mask(problem.Hint(p)), "\n") {
-			switch {
-			case line == "":
-			case i == 0:
-				fmt.Fprintln(w, "→ "+line)
-			default:
-				fmt.Fprintln(w, "  "+line)
-			}
+		write(problem.ExplainTimeout(p.Error()))
+		if hint := strings.TrimSpace(problem.Hint(p)); hint != "" {
+			write("→ " + hint)
 		}
 	}
 }

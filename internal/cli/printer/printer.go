@@ -65,7 +65,7 @@ func WriteBuildResult(w io.Writer, r bundle.BuildResult) {
 
 // WriteBundleSummary writes the parts of a bundle with their versions and sizes.
 func WriteBundleSummary(w io.Writer, b airgap.Summary, path string) {
-	fmt.Fprintf(w, "%s\n%s\n%s\n\n", joinNonEmpty(b.Name, b.Platform), describeDigest(b.Digest.String()), capitalizeFirst(describeSignature(b)))
+	fmt.Fprintf(w, "%s\n%s\n%s\n\n", ui.CleanLine(joinNonEmpty(b.Name, b.Platform)), describeDigest(b.Digest.String()), capitalizeFirst(describeSignature(b)))
 	t := newTable(w, "KIND", "NAME", "VERSION", "SIZE", "ON THE HOST", "LICENSE")
 	images := false
 	for _, it := range b.Items {
@@ -248,4 +248,20 @@ func newTable(w io.Writer, head ...string) *tabwriter.Writer {
 	return t
 }
 
-func writeRow(t io.Writer, cells ...string) { fmt.Fprintln(t, strings.Join(cells, "\t")) }
+// writeRow writes a row of a table. A newline or a tab in a cell becomes visible.
+func writeRow(t io.Writer, cells ...string) {
+	clean := make([]string, len(cells))
+	for i, c := range cells {
+		clean[i] = ui.CleanLine(c)
+	}
+	fmt.Fprintln(t, strings.Join(clean, "\t"))
+}
+
+// WriteText writes the result of a command, which text writes, without characters that could control a
+// terminal. It returns the error of writing to w.
+func WriteText(w io.Writer, text func(io.Writer)) error {
+	var all strings.Builder
+	text(&all)
+	_, err := io.WriteString(w, ui.CleanText(all.String()))
+	return err
+}

@@ -5,10 +5,11 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/plinthdev/plinth/internal/action/bundle"
+	"github.com/plinthdev/plinth/internal/ui"
 )
 
 // WriteSBOM writes what the images, host files and programs of a bundle were
@@ -20,8 +21,7 @@ func WriteSBOM(w io.Writer, b bundle.Attestations, path string) {
 			sources[r.Element]++
 		}
 	}
-	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(t, "KIND\tNAME\tVERSION\tSOURCES\tLICENSE")
+	t := newTable(w, "KIND", "NAME", "VERSION", "SOURCES", "LICENSE")
 	total := 0
 	for _, p := range b.SBOM.Packages {
 		kind := map[string]string{"CONTAINER": "image", "APPLICATION": "program"}[p.Purpose]
@@ -29,16 +29,16 @@ func WriteSBOM(w io.Writer, b bundle.Attestations, path string) {
 			total++
 			continue
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\n", kind, p.Name, p.Version, sources[p.ID], strings.TrimPrefix(p.Declared, "NOASSERTION"))
+		writeRow(t, kind, p.Name, p.Version, strconv.Itoa(sources[p.ID]), strings.TrimPrefix(p.Declared, "NOASSERTION"))
 	}
 	_ = t.Flush()
 	types := map[string]int{}
 	for _, s := range b.Provenance {
 		types[s.Predicate.Build.Type]++
 	}
-	fmt.Fprintf(w, "\n%s in total, each with version and checksum; SPDX 2.3, created %s\n", FormatCount(total, "source"), b.SBOM.Created.Created)
+	fmt.Fprintf(w, "\n%s in total, each with version and checksum; SPDX 2.3, created %s\n", FormatCount(total, "source"), ui.CleanLine(b.SBOM.Created.Created))
 	for _, k := range slices.Sorted(maps.Keys(types)) {
-		fmt.Fprintf(w, "%s of provenance with build type %s\n", FormatCount(types[k], "statement"), k)
+		fmt.Fprintf(w, "%s of provenance with build type %s\n", FormatCount(types[k], "statement"), ui.CleanLine(k))
 	}
 	fmt.Fprintf(w, "\nNext: plinth bundle inspect --sbom -o json %s\n", QuoteShellWord(path))
 }
