@@ -16,10 +16,11 @@ public_key='@KEY@'  # PEM; empty if the release is not signed
 target=${PLINTH_INSTALL_DIR:-/usr/local/bin}/plinth
 staged= # temporary path of the installer
 work=   # temporary folder for the other downloads
-code=1
+dry=    # set if the flags ask for no change
 
 main() {
 	local arch file want
+	case " $* " in *" --plan "* | *" --plan="* | *" --help "* | *" -h "*) dry=yes ;; esac
 	[ "$(uname -s)" = Linux ] || die 2 "it requires Linux, this is $(uname -s)" "run it on a Linux host"
 	[ "$(id -u)" = 0 ] || die 2 "it must run as root" "run it again with sudo: curl -fsSL $base/install.sh | sudo bash -s --"
 	case $(uname -m) in
@@ -102,26 +103,38 @@ check_signature() { # FILE SHA256
 
 # run starts the installer with the terminal as standard input, if there is one: the standard input of bash is this script.
 run() {
-	code=0
 	if [ -t 2 ] && { : </dev/tty; } 2>/dev/null; then
-		"$staged" "$@" </dev/tty || code=$?
+		"$staged" "$@" </dev/tty
 	else
-		"$staged" "$@" </dev/null || code=$?
+		"$staged" "$@" </dev/null
 	fi
-	exit "$code"
 }
 
-# finish removes the temporary files. It keeps the installer only on a host that it changed, where it is
+# finish removes the temporary files. It keeps the installer only if it changed this host, where it is
 # needed to resume or reset.
 # shellcheck disable=SC2317 # a trap calls it
 finish() {
+	local code=$?
 	[ -z "$work" ] || rm -rf "$work"
 	[ -n "$staged" ] || return 0
-	if [ -s "$staged" ] && [ -x "$staged" ] && { [ "$code" = 7 ] || [ -e /etc/systemd/system/k0scontroller.service ]; }; then
+	if [ -s "$staged" ] && [ -x "$staged" ] && changed "$code"; then
 		mv -f "$staged" "$target"
 	else
 		rm -f "$staged"
 	fi
+}
+
+# changed reports whether an install that ended with CODE changed this host. After an interrupt or an internal
+# error that is not known: the installer then only fills the place of a missing one.
+# shellcheck disable=SC2317 # a trap calls it
+changed() { # CODE
+	local installed=/etc/systemd/system/k0scontroller.service
+	case $1 in
+	7) ;;
+	0) [ -z "$dry" ] && [ -e "$installed" ] ;;
+	[2-9]) false ;;
+	*) [ ! -e "$target" ] && [ -e "$installed" ] ;;
+	esac
 }
 
 sum_of() { # FILE; checksums on standard input
@@ -144,7 +157,6 @@ sum_of_file() { # FILE; prints nothing if it does not exist
 
 die() { # CODE CAUSE HINT
 	printf 'cannot install @NAME@: %s\n→ %s\n' "$2" "$3" >&2
-	code=$1
 	exit "$1"
 }
 
@@ -152,4 +164,5 @@ trap finish EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 main "$@"
+exit
 }

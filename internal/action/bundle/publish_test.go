@@ -16,6 +16,7 @@ import (
 	"github.com/plinthdev/plinth/airgap/blob"
 	"github.com/plinthdev/plinth/airgap/fetch"
 	"github.com/plinthdev/plinth/internal/problem"
+	"github.com/plinthdev/plinth/internal/testkit"
 )
 
 // program stands for plinth: it prints its arguments and exits with code 5.
@@ -26,10 +27,20 @@ type site struct {
 	*httptest.Server
 	dir       string
 	intercept func(w http.ResponseWriter, r *http.Request) bool // reports whether it answered
+
+	previous  string // content of the program on the host before the run; "" for none
+	installed bool   // the host has a cluster
+	program   string // content of the program after the run
 }
 
-// publishSite publishes a signed bundle.
+// publishSite publishes a signed bundle with program.
 func publishSite(t *testing.T) *site {
+	t.Helper()
+	return publishProgram(t, program)
+}
+
+// publishProgram publishes a signed bundle with the shell script text in place of plinth.
+func publishProgram(t *testing.T, text string) *site {
 	t.Helper()
 	private, _ := keys(t)
 	s := &site{dir: t.TempDir()}
@@ -40,7 +51,7 @@ func publishSite(t *testing.T) *site {
 	}))
 	t.Cleanup(s.Close)
 	res, err := Publish(t.Context(), PublishRequest{Bundles: []string{built(t, func(r *BuildRequest) { r.SignKey = private })}, URL: s.URL + "/",
-		Out: s.dir, Programs: map[string]string{"linux/amd64": write(t, program)}, SignKey: private})
+		Out: s.dir, Programs: map[string]string{"linux/amd64": write(t, text)}, SignKey: private})
 	if err != nil || !res.Signed || res.Fingerprint == "" {
 		t.Fatalf("%+v, %v", res, err)
 	}
@@ -72,9 +83,19 @@ func (s *site) curl(t *testing.T, n int, with string, args ...string) (out strin
 		}
 	}
 	cmd := exec.CommandContext(t.Context(), "bash", append([]string{"-s", "--"}, args...)...)
-	cmd.Stdin = bytes.NewReader(script[:min(n, len(script))])
+	unit := filepath.Join(tools, "k0scontroller.service")
+	if s.installed {
+		testkit.Must(t, os.WriteFile(unit, nil, 0o644))
+	}
+	if s.previous != "" {
+		testkit.Must(t, os.WriteFile(filepath.Join(target, "plinth"), []byte(s.previous), 0o755))
+	}
+	text := strings.ReplaceAll(string(script[:min(n, len(script))]), "/etc/systemd/system/k0scontroller.service", unit)
+	cmd.Stdin = strings.NewReader(text)
 	cmd.Env = []string{"PATH=" + tools, "PLINTH_INSTALL_DIR=" + target, "TMPDIR=" + temp}
 	got, _ := cmd.CombinedOutput()
+	now, _ := os.ReadFile(filepath.Join(target, "plinth")) // empty if there is none
+	s.program = string(now)
 	for _, dir := range []string{target, temp} {
 		entries, err := os.ReadDir(dir)
 		if err != nil {
@@ -96,6 +117,50 @@ func TestPublish_ScriptRunsVerifiedProgram(t *testing.T) {
 			out, code, left := s.curl(t, all, tool, "--yes", "--license", "my license.yaml")
 			if want := "ran: install --source " + s.URL + "/linux-amd64 --yes --license my license.yaml\n"; out != want || code != 5 || left != nil {
 				t.Errorf("exit %d, left %v: %s want %s", code, left, out, want)
+			}
+		})
+	}
+}
+
+func TestPublish_ScriptReplacesProgramOnlyIfHostChanged(t *testing.T) {
+	const (
+		previous = "the program of the last release"
+		program  = "#!/bin/sh\nfor last; do :; done\n[ \"$last\" != TERM ] || kill -TERM $PPID\nexit \"${last#TERM}\"\n"
+	)
+	s := publishProgram(t, program)
+	for name, c := range map[string]struct {
+		args      string // the last one is the exit code
+		previous  string
+		installed bool
+		replaced  bool
+	}{
+		"installed":                           {"0", "", true, true},
+		"upgraded":                            {"0", previous, true, true},
+		"a step failed":                       {"7", "", false, true},
+		"a step of an upgrade failed":         {"7", previous, true, true},
+		"a plan file":                         {"--plan-file f 0", previous, true, true},
+		"interrupted first install":           {"130", "", true, true},
+		"usage":                               {"2", previous, true, false},
+		"invalid file":                        {"3", previous, true, false},
+		"invalid file, no program":            {"3", "", true, false},
+		"preflights failed":                   {"5", previous, true, false},
+		"refused bundle":                      {"6", previous, true, false},
+		"locked":                              {"8", previous, true, false},
+		"internal error":                      {"1", previous, true, false},
+		"interrupted":                         {"130", previous, true, false},
+		"interrupted before the first change": {"130", "", false, false},
+		"stopped by a signal":                 {"TERM", previous, true, false},
+		"plan":                                {"--plan 0", previous, true, false},
+		"plan of a new host":                  {"--plan 0", "", false, false},
+		"plan with a value":                   {"--yes --plan=true 0", previous, true, false},
+		"help":                                {"--help 0", previous, true, false},
+		"short help":                          {"-h 0", previous, true, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s.previous, s.installed = c.previous, c.installed
+			out, code, left := s.curl(t, all, "curl", strings.Fields(c.args)...)
+			if s.program != c.previous && !c.replaced || c.replaced && !strings.HasPrefix(s.program, program) || len(left) > 1 {
+				t.Errorf("exit %d, left %v, program %.40q: %s", code, left, s.program, out)
 			}
 		})
 	}
