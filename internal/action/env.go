@@ -80,6 +80,27 @@ func RequireRoot(verb string) error {
 	return problem.New(problem.ExitUsage, verb, errors.New("this command needs root"), "run it again with sudo; nothing on this host was changed")
 }
 
+// CheckDataDirFlag returns a usage problem unless dir, the value of --data-dir, can be
+// used: "", or an absolute path that no other user can replace or write into. The folder
+// that this host already uses is accepted, so that its agent starts and a reset works.
+func CheckDataDirFlag(dir string) error {
+	doing := "use the data directory " + dir
+	switch {
+	case dir == "" || dir == journal.FindDir(host.Local("/")):
+		return nil
+	case !filepath.IsAbs(dir):
+		return problem.New(problem.ExitUsage, doing, errors.New("it is not an absolute path"), "give --data-dir an absolute path, such as /var/lib/plinth")
+	}
+	why, err := host.WritableByOthers(dir)
+	if err == nil && why != "" {
+		err = errors.New(why)
+	}
+	if err != nil {
+		return problem.New(problem.ExitUsage, doing, err, "give --data-dir a folder that only root can write, in folders that only root can write (chown root FOLDER; chmod go-w FOLDER); nothing on this host was changed")
+	}
+	return nil
+}
+
 // CheckDataDir returns a usage problem unless the data folder belongs to Plinth or
 // can be used for it.
 func (env *Env) CheckDataDir(verb string) error {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/plinthdev/plinth/airgap/airgaptest"
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/testkit"
 )
@@ -93,6 +94,20 @@ func TestRun_RefusesRelativeDataDir(t *testing.T) {
 	code, _, stderr := runPlinth(t, "--data-dir=rel", "status")
 	if code != problem.ExitUsage || !strings.Contains(stderr, "cannot use the data directory rel: it is not an absolute path") {
 		t.Errorf("exit %d: %s", code, stderr)
+	}
+}
+
+func TestRun_RefusesDataDirThatOthersMayWrite(t *testing.T) {
+	root := t.TempDir()
+	open := filepath.Join(root, "open")
+	testkit.Must(t, os.Mkdir(open, 0o700), os.Chmod(open, 0o777), os.Symlink(open, filepath.Join(root, "link")))
+	for _, dir := range []string{open, open + "/data", root + "/link/data"} {
+		for _, verb := range []string{"status", "install", "join -", "reset cluster", "kubectl get pods"} {
+			code, _, stderr := runPlinth(t, append([]string{"--data-dir", dir}, strings.Fields(verb)...)...)
+			if code != problem.ExitUsage || !strings.HasPrefix(stderr, "cannot use the data directory "+dir+": "+open+" is writable by other users (mode 0777)\n→ ") {
+				t.Errorf("%s: exit %d: %s", verb, code, stderr)
+			}
+		}
 	}
 }
 
@@ -365,5 +380,31 @@ func TestRun_ReportsPanicAsInternalError(t *testing.T) {
 	code := Run(t.Context(), Process{Out: panickingWriter{}, Err: &stderr}, []string{"version"})
 	if code != problem.ExitInternal || !strings.Contains(stderr.String(), "\ncannot continue: hunter22\n→ this is a bug") {
 		t.Errorf("exit %d:\n%s", code, stderr.String())
+	}
+}
+
+func TestRun_RefusesDamagedReceiptAndJournal(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("the commands need root")
+	}
+	bundle := airgaptest.WriteBundle(t, airgaptest.NewRequest(t))
+	for file, c := range map[string]struct {
+		content string
+		lines   []string
+	}{
+		"receipt.json": {`{"version":1,`, []string{"status", "console url", "console reset-password", "node drain n --plan", "node remove n --plan", "token list",
+			"token create --role worker", "token revoke abcdefgh", "install --plan --allow-unsigned --bundle " + bundle}},
+		"journal.json": {"\x00", []string{"status", "preflight --quick", "reset node --dry-run", "reset cluster --dry-run"}},
+	} {
+		dir := t.TempDir()
+		testkit.WriteFiles(t, dir, 0o600, map[string]string{"/journal.json": `{"version":1,"runs":[]}`, "/" + file: c.content})
+		for _, line := range c.lines {
+			t.Run(line+", "+file, func(t *testing.T) {
+				code, _, stderr := runPlinth(t, append([]string{"--data-dir", dir}, strings.Fields(line)...)...)
+				if code != problem.ExitUsage || !strings.Contains(stderr, "cannot read the ") || !strings.Contains(stderr, "mv "+dir+"/"+file) {
+					t.Errorf("exit %d: %s", code, stderr)
+				}
+			})
+		}
 	}
 }

@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"errors"
-	"path/filepath"
 
 	"github.com/plinthdev/plinth/internal/action"
 	"github.com/plinthdev/plinth/internal/action/faulttest"
@@ -28,8 +27,8 @@ const (
 // without that flag.
 func (s *runner) WithEnv(events bool, yes *bool, do verbFunc) actionFunc {
 	return func(ctx context.Context, args []string) (commandOutput, error) {
-		if s.dataDir != "" && !filepath.IsAbs(s.dataDir) {
-			return commandOutput{}, problem.New(problem.ExitUsage, "use the data directory "+s.dataDir, errors.New("it is not an absolute path"), "give --data-dir an absolute path, such as /var/lib/plinth")
+		if err := action.CheckDataDirFlag(s.dataDir); err != nil {
+			return commandOutput{}, err
 		}
 		mode := ui.ChooseMode(ui.ModeEnv{TTY: isTerminal(s.Err), Progress: string(s.progressMode), NoColor: s.noColor, Verbose: s.verbose,
 			Events: events && s.outputFormat == formatJSON, Environ: s.Environ})

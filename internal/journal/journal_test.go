@@ -104,8 +104,30 @@ func TestOpen_KeepsUnknownEntriesAndRefusesNewerSchema(t *testing.T) {
 		t.Errorf("unknown entry lost: %s", raw)
 	}
 	testkit.Must(t, os.WriteFile(path, []byte(`{"version":2,"runs":[]}`), 0o600))
-	if _, err := Open(host.Local(root), "/data", clock()); err == nil || !strings.Contains(err.Error(), "schema version 2") {
-		t.Errorf("newer schema: %v", err)
+	if _, err := Open(host.Local(root), "/data", clock()); problem.ExitCode(err) != problem.ExitUsage || !strings.Contains(err.Error(), "schema version 2") || problem.Hint(err) != newerPlinthHint {
+		t.Errorf("newer schema: %v, hint %q", err, problem.Hint(err))
+	}
+}
+
+func TestReadReceipt_NamesUnusableFileAndNextCommand(t *testing.T) {
+	for name, c := range map[string]struct{ content, cause, hint string }{
+		"truncated":      {`{"version":1,"name":"my-`, "it is damaged", "mv /data/receipt.json /data/receipt.json.damaged"},
+		"empty":          {"", "it is damaged", "plinth reset cluster"},
+		"zeros":          {strings.Repeat("\x00", 100), "it is damaged", "plinth install"},
+		"another type":   {`[]`, "it is damaged", "mv /data/receipt.json"},
+		"no version":     {`{"name":"my-app"}`, "no schema version", "mv /data/receipt.json"},
+		"wrong checksum": {`{"version":1,"name":"my-app","sum":"sha256:0"}`, "checksum does not match", "mv /data/receipt.json"},
+		"a newer Plinth": {`{"version":2}`, "schema version 2", newerPlinthHint},
+	} {
+		t.Run(name, func(t *testing.T) {
+			root := t.TempDir()
+			testkit.WriteFiles(t, root, 0o600, map[string]string{"/data/receipt.json": c.content})
+			_, _, err := ReadReceipt(host.Local(root), "/data")
+			if problem.ExitCode(err) != problem.ExitUsage || !strings.HasPrefix(err.Error(), "cannot read the receipt /data/receipt.json: ") ||
+				!strings.Contains(err.Error(), c.cause) || !strings.Contains(problem.Hint(err), c.hint) {
+				t.Errorf("exit %d: %v, hint %q", problem.ExitCode(err), err, problem.Hint(err))
+			}
+		})
 	}
 }
 
@@ -183,7 +205,7 @@ func TestOpen_KeepsDamagedJournalAndHintsHowToRecover(t *testing.T) {
 	}
 	testkit.Must(t, os.WriteFile(path, main[:40], 0o600), os.WriteFile(other, spare[:40], 0o600))
 	_, err := Open(host.Local(root), "/data", clock())
-	if problem.ExitCode(err) != problem.ExitInternal || !strings.Contains(problem.Hint(err), "mv /data/journal.json /data/journal.json.damaged") {
+	if problem.ExitCode(err) != problem.ExitUsage || !strings.Contains(problem.Hint(err), "mv /data/journal.json /data/journal.json.damaged") {
 		t.Errorf("both damaged: %v, hint %q", err, problem.Hint(err))
 	}
 	testkit.Must(t, os.Remove(path), os.Remove(other))

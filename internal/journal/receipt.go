@@ -70,9 +70,19 @@ func ReadReceipt(files Files, dir string) (r Receipt, ok bool, err error) {
 		err = decodeFile(raw, &r, &extra)
 	}
 	if err != nil {
-		return Receipt{}, false, problem.New(problem.ExitInternal, "read the receipt "+receiptPath(dir), err, "run `plinth install` again with the installed bundle, which rewrites it")
+		return Receipt{}, false, problem.New(problem.ExitUsage, "read the receipt "+receiptPath(dir), err, receiptHint(receiptPath(dir), err))
 	}
 	return r, true, nil
+}
+
+// receiptHint returns what to do about the receipt at path, which cannot be read because of err.
+func receiptHint(path string, err error) string {
+	if errors.Is(err, errNewerSchema) {
+		return newerPlinthHint
+	}
+	return "restore it from a backup of this host. Without a backup, move it away:\n" +
+		"  mv " + path + " " + path + ".damaged\n" +
+		"and run `plinth install` with the installed bundle, or `plinth join`, again, which writes a new one; or remove the cluster with `plinth reset cluster`"
 }
 
 // WriteReceipt writes r to the data folder dir.

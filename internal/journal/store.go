@@ -22,7 +22,7 @@ const (
 )
 
 // errNewerSchema is the error for a file of a newer Plinth. Such a file is not damaged.
-var errNewerSchema = errors.New("use the newer Plinth that wrote it")
+var errNewerSchema = errors.New("a newer Plinth wrote it")
 
 // Open reads the journal in the data folder dir, or returns an empty one. It writes nothing
 // before the first BeginRun. If the journal is damaged or missing, Open reads its
@@ -40,7 +40,7 @@ func Open(files Files, dir string, now func() time.Time) (*Journal, error) {
 	case errors.Is(err, fs.ErrNotExist) && errors.Is(copyErr, fs.ErrNotExist):
 		return j, nil
 	case copyErr != nil || errors.Is(err, errNewerSchema):
-		return nil, problem.New(problem.ExitInternal, "read the journal "+j.path, err, recoveryHint(dir, err))
+		return nil, problem.New(problem.ExitUsage, "read the journal "+j.path, err, recoveryHint(dir, err))
 	}
 	j.damaged = raw
 	j.notice = fmt.Sprintf("cannot read the journal %s (%v): using its copy %s and the state of the host instead", j.path, err, copyPath)
@@ -61,10 +61,13 @@ func (j *Journal) loadFile(path string) (raw []byte, err error) {
 	return raw, err
 }
 
+// newerPlinthHint is what to do about a file with a newer schema.
+const newerPlinthHint = "run the command with the version of Plinth that wrote the file, or a newer one; nothing on this host was changed"
+
 // recoveryHint returns what to do about a journal in dir that cannot be read because of err.
 func recoveryHint(dir string, err error) string {
 	if errors.Is(err, errNewerSchema) {
-		return ""
+		return newerPlinthHint
 	}
 	return "restore it from a backup of this host. Without a backup, move it away:\n" +
 		"  mv " + filepath.Join(dir, File) + " " + filepath.Join(dir, damagedFile) + "; rm -f " + filepath.Join(dir, CopyFile) + "\n" +

@@ -146,3 +146,13 @@ func TestResetCluster_RetainsVolumesUnlessDeleteDataIsSet(t *testing.T) {
 		t.Error("the folder is still there")
 	}
 }
+
+func TestResetCluster_WorksWithDamagedReceipt(t *testing.T) {
+	o, f := newOperation(t, "/data/plinth")
+	installed(t, o, f)
+	testkit.WriteFiles(t, f.Root, 0o600, map[string]string{"/data/plinth/receipt.json": "{"})
+	res, err := o.resetCluster(t.Context(), Options{Yes: true, Cluster: "my-app", DeleteData: true})
+	if _, left := os.Stat(filepath.Join(f.Root, o.DataDir)); err != nil || !res.Changed || left == nil {
+		t.Errorf("%+v, %v", res, err)
+	}
+}
