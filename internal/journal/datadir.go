@@ -8,8 +8,7 @@ import (
 	"strings"
 )
 
-// DirMode is the mode of the data folder. Programs of other users, such as those
-// that use volumes, can pass through the folder but not list it.
+// DirMode is the mode of the data folder. Other users can pass through the folder but not list it.
 const DirMode fs.FileMode = 0o711
 
 // DefaultDir is the data folder of a host whose administrator did not set another one.

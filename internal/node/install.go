@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -55,7 +57,10 @@ func (d DataDir) Paths() []string {
 
 // Check returns what Apply would change, or "" if nothing. It changes nothing.
 func (d DataDir) Check(f host.Files) (missing string, err error) {
-	if missing, err = d.asDirectory().Check(f); err != nil || missing != "" || d.Pointer == "" {
+	if missing, err = d.asDirectory().Check(f); err != nil || missing != "" {
+		return missing, err
+	}
+	if missing, err = (Volumes{d.Path}).Check(f); err != nil || missing != "" || d.Pointer == "" {
 		return missing, err
 	}
 	if raw, err := f.ReadFile(d.Pointer); err != nil || string(raw) != d.Path+"\n" {
@@ -64,17 +69,77 @@ func (d DataDir) Check(f host.Files) (missing string, err error) {
 	return "", nil
 }
 
-// Apply creates the folder and the file.
-func (d DataDir) Apply(f host.Files) error {
-	if err := d.asDirectory().Apply(f); err != nil || d.Pointer == "" {
+// Apply creates the folder, the folder of the volumes in it, and the file.
+func (d DataDir) Apply(ctx context.Context, h host.Host) error {
+	if err := d.asDirectory().Apply(h); err != nil {
 		return err
 	}
-	return f.Write(d.Pointer, strings.NewReader(d.Path+"\n"), 0o644)
+	if err := (Volumes{d.Path}).Apply(ctx, h); err != nil || d.Pointer == "" {
+		return err
+	}
+	return h.Write(d.Pointer, strings.NewReader(d.Path+"\n"), 0o644)
 }
 
-// asDirectory returns the data folder with mode 0711: programs of other users (volumes) can
-// traverse it, but not list it.
+// asDirectory returns the data folder with mode 0711: other users can traverse it, but not list it.
 func (d DataDir) asDirectory() Directory { return Directory{Path: d.Path, Mode: 0o711} }
+
+// VolumesDir is the name of the folder in the data folder that contains the volumes.
+const VolumesDir = "volumes"
+
+// Volumes is the folder of the volumes. Volumes are writable for every user, because pods run as
+// any user; only root may reach the folder above them. Pods do not need it: the container runtime
+// mounts each volume as root.
+type Volumes struct {
+	DataDir string // data folder that contains it
+}
+
+// asDirectory returns the folder with its mode.
+func (v Volumes) asDirectory() Directory {
+	return Directory{Path: filepath.Join(v.DataDir, VolumesDir), Mode: 0o700}
+}
+
+// Check returns what Apply would change, or "" if nothing. It changes nothing.
+func (v Volumes) Check(f host.Files) (missing string, err error) {
+	d := v.asDirectory()
+	if missing, err = d.Check(f); err != nil || missing != "" {
+		return missing, err
+	}
+	info, err := f.Lstat(d.Path)
+	if err != nil {
+		return "", err
+	}
+	uid, gid := host.Owner(info)
+	if uid != 0 && uid != os.Geteuid() || gid != 0 && gid != os.Getegid() { // a test may run without root
+		return fmt.Sprintf("%s belongs to %d:%d, needs root", d.Path, uid, gid), nil
+	}
+	return "", nil
+}
+
+// Apply creates the folder and sets its owner and mode. It does not change the volumes in it.
+func (v Volumes) Apply(ctx context.Context, h host.Host) error {
+	d := v.asDirectory()
+	if err := d.Apply(h); err != nil {
+		return err
+	}
+	if missing, err := v.Check(h); err != nil || missing == "" {
+		return err
+	}
+	_, err := h.Run(ctx, host.Cmd{Argv: []string{"chown", "0:0", d.Path}})
+	return err
+}
+
+// Exposed returns why users other than root can reach the volumes, or "" if they cannot or if there
+// is no such folder.
+func (v Volumes) Exposed(f host.Files) string {
+	if _, err := f.Lstat(v.asDirectory().Path); err != nil {
+		return ""
+	}
+	why, err := v.Check(f)
+	if err != nil {
+		return err.Error()
+	}
+	return why
+}
 
 // Artifact is a file from the bundle and its path on the host.
 type Artifact struct {

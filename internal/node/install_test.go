@@ -40,6 +40,41 @@ func TestDirectory_CreatedWithMode(t *testing.T) {
 	}
 }
 
+func TestDataDir_VolumesAreReachableByRootOnly(t *testing.T) {
+	for name, c := range map[string]struct {
+		prepare func(path string) error
+		chown   bool
+	}{
+		"a new host":             {func(string) error { return nil }, false},
+		"created by kubelet":     {func(path string) error { return os.MkdirAll(path+"/pvc-1", 0o755) }, false},
+		"opened for everyone":    {func(path string) error { return errors.Join(os.MkdirAll(path, 0o755), os.Chmod(path, 0o777)) }, false},
+		"owned by another user":  {func(path string) error { return errors.Join(os.MkdirAll(path, 0o700), os.Chown(path, 1000, 0)) }, true},
+		"owned by another group": {func(path string) error { return errors.Join(os.MkdirAll(path, 0o700), os.Chown(path, 0, 1000)) }, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if c.chown && os.Geteuid() != 0 {
+				t.Skip("only root can give a folder to another user")
+			}
+			f := hosttest.New(t)
+			d, volumes := DataDir{Path: "/var/lib/plinth"}, filepath.Join(f.Root, "/var/lib/plinth/volumes")
+			testkit.Must(t, os.MkdirAll(filepath.Dir(volumes), 0o711), os.Chmod(filepath.Dir(volumes), 0o711), c.prepare(volumes))
+			if missing, err := d.Check(host.ReadOnly(f.Host())); err != nil || !strings.HasPrefix(missing, "/var/lib/plinth/volumes ") {
+				t.Errorf("Check before: %q, %v", missing, err)
+			}
+			if c.chown {
+				f.Expect("chown 0:0 /var/lib/plinth/volumes").Do(func(host.Cmd) { testkit.Must(t, os.Chown(volumes, 0, 0)) })
+			}
+			testkit.Must(t, d.Apply(t.Context(), f.Host()))
+			if info, err := os.Stat(volumes); err != nil || info.Mode().Perm() != 0o700 {
+				t.Errorf("%v, %v", info, err)
+			}
+			if missing, err := d.Check(host.ReadOnly(f.Host())); err != nil || missing != "" {
+				t.Errorf("Check after: %q, %v", missing, err)
+			}
+		})
+	}
+}
+
 func TestArtifact_CheckComparesSizeModeAndDigest(t *testing.T) {
 	content := []byte("#!/bin/sh\n")
 	a := Artifact{Path: "/usr/local/bin/k0s", Mode: 0o755, Size: int64(len(content)), Digest: digest.FromBytes(content),

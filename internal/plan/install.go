@@ -100,7 +100,7 @@ func (c Cluster) createDataDir() step.Step {
 	dir := node.DataDir{Path: c.DataDir, Pointer: c.PointerFile}
 	return step.Step{ID: "data-dir", Title: "Make Plinth's data folder", Affects: dir.Paths(),
 		Check: func(context.Context) (step.State, error) { return stepState(dir.Check(c.Host)) },
-		Apply: func(context.Context, step.Report) error { return dir.Apply(c.Host) },
+		Apply: func(ctx context.Context, _ step.Report) error { return dir.Apply(ctx, c.Host) },
 	}
 }
 

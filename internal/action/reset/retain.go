@@ -17,9 +17,6 @@ import (
 	"github.com/plinthdev/plinth/internal/ui"
 )
 
-// volumesDir is the folder in the data folder that contains the volumes.
-const volumesDir = "volumes"
-
 // confirmByName asks the user to type the name of the cluster, or takes it from req, so
 // that a cluster is not removed by a command on the wrong host.
 func (o resetHost) confirmByName(ctx context.Context, j *journal.Journal, req Options) error {
@@ -51,11 +48,11 @@ func (o resetHost) confirmByName(ctx context.Context, j *journal.Journal, req Op
 // retainedEntries returns the names of the entries of the data folder that a reset
 // retains: none when deleteData is set or there are no volumes.
 func (o resetHost) retainedEntries(deleteData bool) []string {
-	list, err := o.Host.ReadDir(filepath.Join(o.DataDir, volumesDir))
+	list, err := o.Host.ReadDir(filepath.Join(o.DataDir, node.VolumesDir))
 	if deleteData || err != nil || len(list) == 0 {
 		return nil
 	}
-	return []string{volumesDir, journal.RetainedFile}
+	return []string{node.VolumesDir, journal.RetainedFile}
 }
 
 // writeRetainedMarker writes a file into the data folder that records what was retained
@@ -65,7 +62,7 @@ func (o resetHost) writeRetainedMarker(keep []string, cluster string) error {
 	if _, err := o.Host.Lstat(path); err == nil || len(keep) == 0 {
 		return nil
 	}
-	raw, err := json.Marshal(map[string]any{"version": 1, "cluster": cluster, "kept": []string{volumesDir}, "when": o.Now().UTC().Format(time.RFC3339)})
+	raw, err := json.Marshal(map[string]any{"version": 1, "cluster": cluster, "kept": []string{node.VolumesDir}, "when": o.Now().UTC().Format(time.RFC3339)})
 	if err != nil {
 		return err
 	}
@@ -75,8 +72,8 @@ func (o resetHost) writeRetainedMarker(keep []string, cluster string) error {
 // listRetained returns a message for each thing that a reset retains on purpose.
 func (o resetHost) listRetained(j *journal.Journal, keep []string) []string {
 	var all []string
-	if slices.Contains(keep, volumesDir) {
-		dir := filepath.Join(o.DataDir, volumesDir)
+	if slices.Contains(keep, node.VolumesDir) {
+		dir := filepath.Join(o.DataDir, node.VolumesDir)
 		list, _ := o.Host.ReadDir(dir) // retainedEntries has just read it
 		all = append(all, fmt.Sprintf("%s: data of %d volumes, %s; --delete-data removes it", dir, len(list), ui.FormatBytes(o.diskUsage(dir))))
 	}

@@ -155,6 +155,10 @@ func Inspect(ctx context.Context, h host.Host, dataDir string, now func() time.T
 		}
 		*word = state.Active
 	}
+	if why := (node.Volumes{DataDir: dataDir}).Exposed(h); why != "" {
+		s.Warnings = append(s.Warnings, "users of this host other than root can reach the volumes: "+why+"; fix it with: chown root:root "+
+			filepath.Join(dataDir, node.VolumesDir)+" && chmod 0700 "+filepath.Join(dataDir, node.VolumesDir))
+	}
 	s.Certificates = listCertificates(h)
 	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
 	defer cancel()

@@ -9,6 +9,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -188,6 +190,40 @@ func TestInspect_ReportsConsoleState(t *testing.T) {
 			}
 			if s.Console.Ready != (c.reason == "") || !strings.Contains(s.Console.Reason, c.reason) || s.Console.Ready && s.Console.Version != "1.131.2" {
 				t.Errorf("console is %+v, want the reason %q", *s.Console, c.reason)
+			}
+		})
+	}
+}
+
+func TestInspect_WarnsIfOthersCanReachVolumes(t *testing.T) {
+	for name, c := range map[string]struct {
+		mode     os.FileMode
+		uid, gid int
+		want     string
+	}{
+		"no volumes":      {0, 0, 0, ""},
+		"root only":       {0o700, 0, 0, ""},
+		"listed":          {0o755, 0, 0, "/var/lib/plinth/volumes has mode 0755, needs 0700"},
+		"only passed":     {0o711, 0, 0, "/var/lib/plinth/volumes has mode 0711, needs 0700"},
+		"written by all":  {0o777, 0, 0, "chmod 0700 /var/lib/plinth/volumes"},
+		"another user's":  {0o700, 1000, 0, "/var/lib/plinth/volumes belongs to 1000:0, needs root"},
+		"another group's": {0o700, 0, 1000, "/var/lib/plinth/volumes belongs to 0:1000, needs root"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := hosttest.New(t)
+			testkit.Must(t, beginInstall(t, f).EndRun(nil))
+			if path := filepath.Join(f.Root, dataDir, "volumes"); c.mode != 0 {
+				testkit.Must(t, os.Mkdir(path, 0o700), os.Chmod(path, c.mode))
+				if c.uid+c.gid > 0 {
+					if os.Geteuid() != 0 {
+						t.Skip("only root can give a folder to another user")
+					}
+					testkit.Must(t, os.Chown(path, c.uid, c.gid))
+				}
+			}
+			got := strings.Join(inspect(t, f).Warnings, "\n")
+			if strings.Contains(got, "can reach the volumes") != (c.want != "") || !strings.Contains(got, c.want) {
+				t.Errorf("warnings: %s", got)
 			}
 		})
 	}
