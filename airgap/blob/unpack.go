@@ -46,7 +46,11 @@ func Unpack(r io.Reader, mediaType string) (io.ReadCloser, error) {
 		}
 		return z.IOReadCloser(), nil
 	case "gzip":
-		return gzip.NewReader(r)
+		z, err := gzip.NewReader(r)
+		if err != nil {
+			return nil, err
+		}
+		return z, nil
 	}
 	return io.NopCloser(r), nil
 }

@@ -127,3 +127,9 @@ func FuzzVerify(f *testing.F) {
 		}
 	})
 }
+
+func TestUnpack_ReturnsNilWithError(t *testing.T) {
+	if r, err := blob.Unpack(strings.NewReader("not gzip"), ocispec.MediaTypeImageLayerGzip); err == nil || r != nil {
+		t.Errorf("%#v, %v", r, err)
+	}
+}

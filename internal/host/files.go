@@ -30,7 +30,11 @@ func (f localFiles) OpenFile(path string) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	return os.Open(p)
+	file, err := os.Open(p)
+	if err != nil {
+		return nil, err
+	}
+	return file, nil
 }
 
 func (f localFiles) Lstat(path string) (fs.FileInfo, error) {

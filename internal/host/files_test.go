@@ -288,3 +288,14 @@ func TestRemoveAll_StopsAtMountAndNamesIt(t *testing.T) {
 		t.Errorf("the mount now holds %q", got)
 	}
 }
+
+// An interface that holds a nil *os.File is not nil, and panics when it is used.
+func TestOpenFile_ReturnsNilWithError(t *testing.T) {
+	dir := t.TempDir()
+	if f, err := host.Local(dir).OpenFile("/missing"); err == nil || f != nil {
+		t.Errorf("%#v, %v", f, err)
+	}
+	if f, err := host.CreateLogFile(dir); err == nil || f != nil {
+		t.Errorf("%#v, %v", f, err)
+	}
+}

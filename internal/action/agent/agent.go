@@ -18,7 +18,6 @@ import (
 	"github.com/plinthdev/plinth/internal/action"
 	"github.com/plinthdev/plinth/internal/action/nodes"
 	"github.com/plinthdev/plinth/internal/agent"
-	"github.com/plinthdev/plinth/internal/etcd"
 	"github.com/plinthdev/plinth/internal/loadbalancer"
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/registry"
@@ -37,7 +36,7 @@ func Run(ctx context.Context, env *action.Env) error {
 	renewTick, promoteTick := time.NewTicker(RenewInterval), time.NewTicker(PromoteInterval)
 	defer renewTick.Stop()
 	defer promoteTick.Stop()
-	openStore := func() (LearnerStore, error) { return etcd.New(env.Host) }
+	openStore := func() (LearnerStore, error) { return openLearnerStore(env.Host) }
 	end := runBackground(ctx,
 		func(ctx context.Context) {
 			WatchRegistryCert(ctx, renewTick.C, func(ctx context.Context) (*registry.Registry, error) { return clusterRegistry(ctx, env) }, env.Note)

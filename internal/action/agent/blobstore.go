@@ -61,26 +61,34 @@ func (s blobStore) Open(ctx context.Context, d digest.Digest) (agent.BlobContent
 		return nil, err
 	}
 	if d == b.Digest() {
-		return os.Open(path.Join(desired.BundleCacheDir(s.DataDir), "index.json"))
+		return openContent(path.Join(desired.BundleCacheDir(s.DataDir), "index.json"))
 	}
 	for _, f := range b.HostFiles() {
 		if f.Digest == d {
-			return os.Open(desired.HostFilePaths()[f.Name])
+			return openContent(desired.HostFilePaths()[f.Name])
 		}
 	}
 	if d == s.selfDigest() {
-		return os.Open("/proc/self/exe")
+		return openContent("/proc/self/exe")
 	}
 	if !isInBundle(b, d) {
 		return nil, fs.ErrNotExist
 	}
 	for _, dir := range []string{path.Join(desired.BundleCacheDir(s.DataDir), "blobs", "sha256"), contentDir} {
-		f, err := os.Open(path.Join(dir, d.Encoded()))
-		if err == nil {
+		if f, err := openContent(path.Join(dir, d.Encoded())); err == nil {
 			return f, nil
 		}
 	}
 	return nil, fs.ErrNotExist
+}
+
+// openContent opens a file as the content of a blob; with an error, it returns a nil interface.
+func openContent(name string) (agent.BlobContent, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	return f, nil
 }
 
 // isInBundle reports whether the blob d is part of the bundle.

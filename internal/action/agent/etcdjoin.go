@@ -35,6 +35,16 @@ type LearnerStore interface {
 	Promote(ctx context.Context) (names []string, err error)
 }
 
+// openLearnerStore returns the etcd on this controller. With an error, the store is nil and not
+// an interface that holds a nil pointer.
+func openLearnerStore(files etcd.Files) (LearnerStore, error) {
+	client, err := etcd.New(files)
+	if err != nil {
+		return nil, err
+	}
+	return client, nil
+}
+
 // K0sJoinAPI is the URL of k0s's own join API on every controller.
 const K0sJoinAPI = "https://" + k0s.Loopback + ":" + ports.K0sAPIText
 
@@ -148,11 +158,12 @@ func PromoteLearners(ctx context.Context, tick <-chan time.Time, open func() (Le
 			return
 		case <-tick:
 		}
-		var err error
 		if store == nil {
-			if store, err = open(); err != nil {
-				continue // etcd does not run on this host yet
+			opened, err := open()
+			if err != nil {
+				continue // etcd does not run on this host yet, or its files are being renewed
 			}
+			store = opened
 		}
 		names, err := store.Promote(ctx)
 		for _, name := range names {
