@@ -10,9 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
-
 	"github.com/plinthdev/plinth/internal/action"
 	"github.com/plinthdev/plinth/internal/action/nodes"
 	"github.com/plinthdev/plinth/internal/agent"
@@ -291,21 +288,11 @@ func nodeTLSConfig(h host.Files) (*tls.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	conf, err := clientcmd.RESTConfigFromKubeConfig(raw)
+	conf, err := kube.TLSConfig(raw)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%s: %w", k0s.KubeletConf, err)
 	}
-	if len(conf.CAData) == 0 && conf.CAFile == "" { // the system's authorities would be used
-		return nil, errors.New(k0s.KubeletConf + " contains no certificate authority")
-	}
-	t, err := rest.TLSConfigFor(conf)
-	switch {
-	case err != nil:
-		return nil, err
-	case t == nil:
-		return nil, errors.New(k0s.KubeletConf + " contains no certificate")
-	}
-	return t, nil
+	return conf, nil
 }
 
 // RemoveCommand returns the command that removes node from the cluster when it cannot
