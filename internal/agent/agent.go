@@ -6,8 +6,10 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -69,7 +71,8 @@ type JoinResponse struct {
 	Files map[string][]byte `json:"files"` // additional files of a node, by path
 }
 
-// Backend verifies tokens and admits hosts.
+// Backend verifies tokens and admits hosts. It returns an error for the client as a *StatusError,
+// and after it has authenticated the client with ExplainError.
 type Backend interface {
 	// DescribeCluster returns what a host with the given bearer token would
 	// join. If it may not join, the error is a *StatusError.
@@ -95,10 +98,21 @@ type BlobStore interface {
 	Open(ctx context.Context, d digest.Digest) (BlobContent, error)
 }
 
-// StatusError is a refusal with its reason.
+// StatusError is a refusal with its reason, which the client gets. The client gets no other
+// error's text: it may be a stranger.
 type StatusError struct {
 	Reason string
 	Status int // HTTP status: 401 for an unknown client, 409 for what is not possible now
+}
+
+// ExplainError returns err as a StatusError with status 503, whose reason an authenticated client
+// may read. It returns nil and a StatusError as they are.
+func ExplainError(err error) error {
+	var no *StatusError
+	if err == nil || errors.As(err, &no) {
+		return err
+	}
+	return &StatusError{Reason: "cannot reach the cluster: " + err.Error(), Status: http.StatusServiceUnavailable}
 }
 
 // Error returns the reason.

@@ -58,6 +58,12 @@ func NewClient(t token.Token) *Client {
 	return c
 }
 
+// UseCertificate sets the source of the certificate that the client shows. It must be called
+// before the first request.
+func (c *Client) UseCertificate(get func(*tls.CertificateRequestInfo) (*tls.Certificate, error)) {
+	c.client.Transport.(*http.Transport).TLSClientConfig.GetClientCertificate = get
+}
+
 // maxBlobNodes is how many nodes one host reads blobs from: enough to
 // distribute the load, and few enough to learn which ones fail.
 const maxBlobNodes = 12

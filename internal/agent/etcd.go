@@ -26,6 +26,9 @@ type EtcdJoiner interface {
 func (s *server) handleClusterCAs(e EtcdJoiner) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		a, err := e.ClusterCAs(r.Context(), bearerToken(r))
+		if err == nil {
+			s.audit.record(newAuditEvent(r, AuditAdmission, "", "got the cluster's certificate authorities"))
+		}
 		s.writeReply(w, r, a, err)
 	}
 }
@@ -34,11 +37,15 @@ func (s *server) handleAddMember(e EtcdJoiner) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		request, err := io.ReadAll(r.Body)
 		if err != nil {
-			s.countFailure(r)
-			writeFailure(w, http.StatusBadRequest, "UNSUPPORTED", "cannot read the request")
+			s.refuseBadRequest(w, r, "cannot read the request")
 			return
 		}
 		a, err := e.AddEtcdMember(r.Context(), bearerToken(r), request)
+		if err == nil {
+			var member struct{ Node string }
+			_ = json.Unmarshal(request, &member) // AddEtcdMember has read it
+			s.audit.record(newAuditEvent(r, AuditAdmission, member.Node, "added to etcd"))
+		}
 		s.writeReply(w, r, a, err)
 	}
 }

@@ -33,16 +33,21 @@ func (s *server) handleLeave(cluster NodeRemover) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		node := nodeFromTLS(r.TLS)
 		if node == "" {
-			s.writeError(w, r, &StatusError{Reason: "only a node can leave, authenticated by its own certificate", Status: http.StatusUnauthorized})
+			s.writeError(w, r, "", &StatusError{Reason: "only a node can leave, authenticated by its own certificate", Status: http.StatusUnauthorized})
 			return
 		}
 		if r.Method == http.MethodPost {
-			if err := cluster.Leave(r.Context(), node, r.URL.Query().Get("force") == "yes"); err != nil {
-				s.writeError(w, r, err)
+			result, force := "removed; its credentials are revoked", r.URL.Query().Get("force") == "yes"
+			if force {
+				result += "; losses accepted"
+			}
+			if err := cluster.Leave(r.Context(), node, force); err != nil {
+				s.writeError(w, r, node, ExplainError(err))
 				return
 			}
+			s.audit.record(newAuditEvent(r, AuditLeave, node, result))
 		}
 		f, err := cluster.CheckLeave(r.Context(), node)
-		s.writeReply(w, r, f, err)
+		s.writeReply(w, r, f, ExplainError(err))
 	}
 }

@@ -1,30 +1,23 @@
 package agent
 
 import (
+	"context"
 	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"io"
 	"io/fs"
+	"log"
 	"net"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/opencontainers/go-digest"
-	"golang.org/x/time/rate"
-)
 
-// The limits for one client, and for all clients together.
-const (
-	failuresPerSecond = 1  // refused requests per client address
-	failuresAtOnce    = 10 // likewise, in a burst
-	maxStreams        = 32 // blobs that are read at once, unless Service sets a limit
-	maxBodyBytes      = 64 << 10
-	blobTimeout       = 15 * time.Minute // for one blob
-	maxCallers        = 1024             // clients whose refused requests are counted
+	"github.com/plinthdev/plinth/internal/token"
 )
 
 // Service is the configuration of the server on one node.
@@ -35,14 +28,57 @@ type Service struct {
 	EtcdJoiner  EtcdJoiner   // adds controllers to etcd; nil if this node cannot
 	PeerCheck   http.Handler // answers the peer checks of hosts that may join; nil for none
 	MaxStreams  int          // blobs that are read at once; 0 for the default
+
+	Audit func(line string) // receives the audit log; nil for none
+}
+
+// Serve serves the API on listener, with the TLS configuration of each connection, until ctx
+// ends. It closes the listener.
+func (n Service) Serve(ctx context.Context, listener net.Listener, tlsConfig func(*tls.ClientHelloInfo) (*tls.Config, error)) error {
+	audit := newAuditLog(n.Audit)
+	srv := newHTTPServer(n.handler(audit))
+	srv.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS13, GetConfigForClient: tlsConfig}
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		<-ctx.Done()
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		_ = srv.Shutdown(last) // requests that still run end with the process
+	}()
+	limited := limitConnections(listener, func(remote string) {
+		audit.recordRefusal(AuditEvent{Peer: ipOf(remote), Result: "too many connections"}, false)
+	})
+	err := srv.ServeTLS(limited, "", "")
+	if errors.Is(err, http.ErrServerClosed) {
+		<-stopped
+		err = nil
+	}
+	return err
+}
+
+// newHTTPServer returns an HTTP server with the limits of the API.
+func newHTTPServer(handler http.Handler) *http.Server {
+	return &http.Server{
+		Handler:           handler,
+		TLSNextProto:      map[string]func(*http.Server, *tls.Conn, http.Handler){}, // HTTP/1.1 only: one connection per blob
+		ReadHeaderTimeout: headerTimeout,
+		ReadTimeout:       readTimeout,
+		WriteTimeout:      writeTimeout, // blobs set their own deadline
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          log.New(io.Discard, "", 0), // do not log port scans and broken connections
+	}
 }
 
 // Handler returns the HTTP handler of the service.
-func (n Service) Handler() http.Handler {
+func (n Service) Handler() http.Handler { return n.handler(newAuditLog(n.Audit)) }
+
+func (n Service) handler(audit *auditLog) http.Handler {
 	if n.MaxStreams == 0 {
 		n.MaxStreams = maxStreams
 	}
-	s := &server{backend: n.Backend, store: n.Store, streams: make(chan struct{}, n.MaxStreams), failures: map[string]*rate.Limiter{}}
+	s := &server{backend: n.Backend, store: n.Store, streams: make(chan struct{}, n.MaxStreams), audit: audit, failures: failureCounter{peers: map[string]*peerFailures{}}}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+JoinPath, s.handleDescribe)
 	mux.HandleFunc("POST "+JoinPath, s.handleJoin)
@@ -68,47 +104,93 @@ func (n Service) Handler() http.Handler {
 }
 
 type server struct {
-	backend Backend
-	store   BlobStore
-	streams chan struct{}
-
-	mu       sync.Mutex
-	failures map[string]*rate.Limiter // by client address
+	backend  Backend
+	store    BlobStore
+	streams  chan struct{}
+	audit    *auditLog
+	failures failureCounter
 }
 
-// failureLimiter returns the limiter of the client's refused requests. If there
-// are too many clients, all counts start again at zero: so memory is limited,
-// and guessing 160 bits remains infeasible.
-func (s *server) failureLimiter(r *http.Request) *rate.Limiter {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		host = r.RemoteAddr
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if l, ok := s.failures[host]; ok {
-		return l
-	}
-	if len(s.failures) >= maxCallers {
-		clear(s.failures)
-	}
-	l := rate.NewLimiter(failuresPerSecond, failuresAtOnce)
-	s.failures[host] = l
-	return l
-}
+// attemptKey is the key of the attempt in a request's context.
+type attemptKey struct{}
 
-// limitFailures rejects clients with too many refused requests before their
-// request is processed.
+// limitFailures rejects peers with too many refused requests before their request is processed.
+// A client with a node's certificate is counted by its node, so that strangers at the same
+// address, such as its pods, do not block it.
 func (s *server) limitFailures(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if s.failureLimiter(r).Tokens() < 1 {
+		peer, node := peerOf(r.RemoteAddr), nodeFromTLS(r.TLS)
+		if node != "" {
+			peer = "node " + node
+		}
+		a := s.failures.begin(peer, node != "")
+		if a == nil {
+			s.recordRefusal(r, &StatusError{Reason: "too many refused requests", Status: http.StatusTooManyRequests}, node)
 			w.Header().Set("Retry-After", "10")
+			w.Header().Set("Connection", "close")
 			writeFailure(w, http.StatusTooManyRequests, "TOOMANYREQUESTS", "too many refused requests from this address")
 			return
 		}
+		defer a.end(false)
 		r.Body = http.MaxBytesReader(w, r.Body, maxBodyBytes)
-		next.ServeHTTP(w, r)
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), attemptKey{}, a)))
 	})
+}
+
+// endAttempt ends the attempt of a request; refused counts it. A refused client is disconnected,
+// unless it is a node of the cluster: a worker forwards the tokens of its own clients, which it
+// limits itself.
+func (s *server) endAttempt(w http.ResponseWriter, r *http.Request, refused bool) {
+	if node := nodeFromTLS(r.TLS); refused && node != "" {
+		refused = isUnauthorized(s.backend.CheckNode(r.Context(), node))
+	}
+	if refused {
+		w.Header().Set("Connection", "close")
+	}
+	if a, ok := r.Context().Value(attemptKey{}).(*attempt); ok {
+		a.end(refused)
+	}
+}
+
+// isUnauthorized reports whether err refuses an unknown client.
+func isUnauthorized(err error) bool {
+	var no *StatusError
+	return errors.As(err, &no) && no.Status == http.StatusUnauthorized
+}
+
+// recordRefusal writes a refusal to the audit log. The node is the one that the client claims to
+// be; its certificate, if any, is preferred.
+func (s *server) recordRefusal(r *http.Request, why error, node string) {
+	e := newAuditEvent(r, AuditRefusal, node, why.Error())
+	known := false
+	if no := (*StatusError)(nil); errors.As(why, &no) {
+		known = no.Status == http.StatusConflict || no.Status == http.StatusLocked || no.Status == http.StatusServiceUnavailable
+	}
+	s.audit.recordRefusal(e, known)
+}
+
+// newAuditEvent returns an event about a request.
+func newAuditEvent(r *http.Request, event, node, result string) AuditEvent {
+	if certified := nodeFromTLS(r.TLS); certified != "" {
+		node = certified
+	}
+	id, _, ok := token.SplitBearer(bearerToken(r))
+	if !ok || len(id) > maxTokenID {
+		id = ""
+	}
+	return AuditEvent{Event: event, Node: node, Peer: ipOf(r.RemoteAddr), Token: id, Result: result}
+}
+
+// maxTokenID is the length of the longest ID of a token; a longer one may be a secret.
+const maxTokenID = 8
+
+// ipOf returns the IP address of a remote address, host:port.
+func ipOf(remote string) string {
+	at, err := netip.ParseAddrPort(remote)
+	if err != nil {
+		return remote
+	}
+	return at.Addr().Unmap().String()
 }
 
 // bearerToken returns the bearer token of a request, or "".
@@ -127,40 +209,52 @@ func (s *server) handleJoin(w http.ResponseWriter, r *http.Request) {
 	d := json.NewDecoder(r.Body)
 	d.DisallowUnknownFields()
 	if err := d.Decode(&c); err != nil || c.Node == "" || c.MachineID == "" || c.Address == "" {
-		s.countFailure(r)
-		writeFailure(w, http.StatusBadRequest, "UNSUPPORTED", "cannot decode the join request")
+		s.refuseBadRequest(w, r, "cannot decode the join request")
 		return
 	}
 	a, err := s.backend.Admit(r.Context(), bearerToken(r), c)
-	s.writeReply(w, r, a, err)
+	if err != nil {
+		s.writeError(w, r, c.Node, err)
+		return
+	}
+	s.audit.record(newAuditEvent(r, AuditAdmission, c.Node, "admitted with address "+c.Address))
+	s.writeReply(w, r, a, nil)
+}
+
+// refuseBadRequest refuses a request that cannot be read.
+func (s *server) refuseBadRequest(w http.ResponseWriter, r *http.Request, why string) {
+	s.endAttempt(w, r, true)
+	s.recordRefusal(r, errors.New(why), "")
+	writeFailure(w, http.StatusBadRequest, "UNSUPPORTED", why)
 }
 
 // writeReply writes response as JSON, or err.
 func (s *server) writeReply(w http.ResponseWriter, r *http.Request, response any, err error) {
 	if err != nil {
-		s.writeError(w, r, err)
+		s.writeError(w, r, "", err)
 		return
 	}
+	s.endAttempt(w, r, false)
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	_ = json.NewEncoder(w).Encode(response) // the client may have disconnected
 }
 
-// writeError writes a StatusError, or status 503 for any other error.
-func (s *server) writeError(w http.ResponseWriter, r *http.Request, err error) {
+// writeError writes a StatusError, or status 503 without the cause for any other error: the
+// client may be a stranger, and the cause may contain internal addresses. The audit log has it.
+func (s *server) writeError(w http.ResponseWriter, r *http.Request, node string, err error) {
+	s.recordRefusal(r, err, node)
 	var no *StatusError
 	if !errors.As(err, &no) {
-		writeFailure(w, http.StatusServiceUnavailable, "UNAVAILABLE", "cannot reach the cluster: "+err.Error())
+		writeFailure(w, http.StatusServiceUnavailable, "UNAVAILABLE", "this node cannot check the request now; the log of its plinth-agent has the cause")
 		return
 	}
 	if no.Status == http.StatusUnauthorized {
-		s.countFailure(r)
+		s.endAttempt(w, r, true)
 		w.Header().Set("WWW-Authenticate", "Bearer")
 	}
 	writeFailure(w, no.Status, "DENIED", no.Reason)
 }
-
-func (s *server) countFailure(r *http.Request) { s.failureLimiter(r).Allow() }
 
 // allowRead reports whether the client may read blobs: it needs a node's
 // certificate, which TLS has verified, or a token. If not, it writes the error.
@@ -172,9 +266,11 @@ func (s *server) allowRead(w http.ResponseWriter, r *http.Request) bool {
 		err = s.backend.CheckReadAccess(r.Context(), shown)
 	}
 	if err != nil {
-		s.writeError(w, r, err)
+		s.writeError(w, r, "", err)
+		return false
 	}
-	return err == nil
+	s.endAttempt(w, r, false)
+	return true
 }
 
 // nodeFromTLS returns the name of the node that the client is, from the subject

@@ -6,11 +6,8 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
-	"log"
 	"net"
-	"net/http"
 	"strconv"
 	"sync"
 	"time"
@@ -74,7 +71,7 @@ func runWorker(ctx context.Context, env *action.Env) error {
 	var serving sync.WaitGroup
 	defer serving.Wait()
 	serving.Go(func() {
-		if err := serveHTTPS(ctx, env, identity, agent.Service{Backend: &workerServer{Env: env}, Store: newBlobStore(env), MaxStreams: workerStreams}); err != nil {
+		if err := serveHTTPS(ctx, env, identity, agent.Service{Backend: &workerServer{Env: env}, Store: newBlobStore(env), MaxStreams: agent.WorkerStreams}); err != nil {
 			env.Note("cannot serve blobs on this node: " + err.Error())
 		}
 	})
@@ -88,37 +85,10 @@ func serveHTTPS(ctx context.Context, env *action.Env, identity *identity, servic
 	if err != nil {
 		return problem.New(problem.ExitInternal, doing, err, "")
 	}
-	srv := &http.Server{
-		Handler:           service.Handler(),
-		TLSConfig:         &tls.Config{MinVersion: tls.VersionTLS13, GetConfigForClient: identity.tlsConfig},
-		TLSNextProto:      map[string]func(*http.Server, *tls.Conn, http.Handler){}, // HTTP/1.1 only: one connection per blob
-		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       30 * time.Second,
-		WriteTimeout:      2 * time.Minute, // a join may wait for etcd; blobs set their own deadline
-		IdleTimeout:       time.Minute,
-		MaxHeaderBytes:    16 << 10,
-		ErrorLog:          log.New(discardLog{}, "", 0), // do not log port scans and broken connections
-	}
 	env.Note(fmt.Sprintf("plinth %s listens on port %d", env.Version, agent.Port))
-	stopped := make(chan struct{})
-	go func() {
-		defer close(stopped)
-		<-ctx.Done()
-		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-		defer cancel()
-		_ = srv.Shutdown(last) // requests that still run end with the process
-	}()
-	if err = srv.ServeTLS(listener, "", ""); errors.Is(err, http.ErrServerClosed) {
-		<-stopped
-		err = nil
-	}
-	return err
+	service.Audit = env.Note
+	return service.Serve(ctx, listener, identity.tlsConfig)
 }
-
-// discardLog is a writer that discards everything.
-type discardLog struct{}
-
-func (discardLog) Write(p []byte) (int, error) { return len(p), nil }
 
 // tlsConfig returns the TLS configuration of one connection: the node's current
 // certificate, and the CA that must have issued client certificates.

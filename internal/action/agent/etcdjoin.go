@@ -91,6 +91,12 @@ func (d EtcdJoinProxy) AddEtcdMember(ctx context.Context, bearer string, request
 	if _, err := d.ClusterCAs(ctx, bearer); err != nil {
 		return nil, err
 	}
+	response, err := d.addLearner(ctx, request)
+	return response, agent.ExplainError(err)
+}
+
+// addLearner adds the host in the request of an authenticated client.
+func (d EtcdJoinProxy) addLearner(ctx context.Context, request []byte) (json.RawMessage, error) {
 	var etcdReq v1beta1.EtcdRequest
 	if err := errors.Join(json.Unmarshal(request, &etcdReq), etcdReq.Validate()); err != nil {
 		return nil, &agent.StatusError{Reason: "cannot read the request: " + err.Error(), Status: http.StatusBadRequest}

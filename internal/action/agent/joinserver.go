@@ -177,6 +177,12 @@ func (d joinServer) DescribeCluster(ctx context.Context, bearer, machineID strin
 	if err != nil {
 		return agent.ClusterInfo{}, err
 	}
+	info, err := d.describe(ctx, r)
+	return info, agent.ExplainError(err)
+}
+
+// describe returns what a host with the token of r has to know.
+func (d joinServer) describe(ctx context.Context, r token.Record) (agent.ClusterInfo, error) {
 	c, err := ReadClusterState(ctx, d.Env)
 	if err != nil {
 		return agent.ClusterInfo{}, err
@@ -196,11 +202,17 @@ func (d joinServer) DescribeCluster(ctx context.Context, bearer, machineID strin
 }
 
 // Admit records the use of the join token by a host, and returns a k0s join token for it.
-func (d joinServer) Admit(ctx context.Context, bearer string, claim agent.JoinRequest) (a agent.JoinResponse, err error) {
+func (d joinServer) Admit(ctx context.Context, bearer string, claim agent.JoinRequest) (agent.JoinResponse, error) {
 	rec, err := d.checkToken(ctx, bearer, claim.MachineID)
 	if err != nil {
-		return a, err
+		return agent.JoinResponse{}, err
 	}
+	a, err := d.admit(ctx, bearer, rec.Role, claim)
+	return a, agent.ExplainError(err)
+}
+
+// admit admits a host whose token is for the role.
+func (d joinServer) admit(ctx context.Context, bearer, role string, claim agent.JoinRequest) (a agent.JoinResponse, err error) {
 	c, err := ReadClusterState(ctx, d.Env)
 	if err != nil {
 		return a, err
@@ -212,18 +224,18 @@ func (d joinServer) Admit(ctx context.Context, bearer string, claim agent.JoinRe
 	if why := agent.Conflict(nodes, claim); why != "" {
 		return a, &agent.StatusError{Reason: why, Status: http.StatusConflict}
 	}
-	if rec.Role == token.Controller {
+	if role == token.Controller {
 		if err := d.acquireJoinSlot(ctx, c, nodes, claim); err != nil {
 			return a, err
 		}
 	}
-	out, err := d.Host.Run(ctx, host.Cmd{Argv: []string{k0s.BinaryPath, "token", "create", "--role=" + rec.Role, "--expiry=" + bootstrapTTL}, Timeout: time.Minute})
+	out, err := d.Host.Run(ctx, host.Cmd{Argv: []string{k0s.BinaryPath, "token", "create", "--role=" + role, "--expiry=" + bootstrapTTL}, Timeout: time.Minute})
 	if err != nil {
 		return a, err
 	}
 	d.Secrets.Hide(strings.TrimSpace(string(out)))
 	var id string
-	if a.Token, id, err = RedirectToken(strings.TrimSpace(string(out)), rec.Role, c.Receipt.Address); err != nil {
+	if a.Token, id, err = RedirectToken(strings.TrimSpace(string(out)), role, c.Receipt.Address); err != nil {
 		return a, err
 	}
 	d.Secrets.Hide(a.Token)

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"slices"
@@ -18,10 +19,6 @@ import (
 	"github.com/plinthdev/plinth/internal/loadbalancer"
 	"github.com/plinthdev/plinth/internal/token"
 )
-
-// workerStreams is the number of blobs that a worker serves at the same time. It is
-// low because the network and the CPUs of a worker are for its pods.
-const workerStreams = 8
 
 // workerServer serves blobs on a worker. It admits no hosts, and has the controllers
 // check tokens.
@@ -100,8 +97,23 @@ func (w *workerServer) controllerCluster() (*agent.Client, error) {
 	defer w.mu.Unlock()
 	if w.cluster == nil || !slices.Equal(w.addresses, t.Addresses) {
 		w.cluster, w.addresses = agent.NewClient(t), t.Addresses // requests of the old client end by themselves
+		w.cluster.UseCertificate(w.kubeletCert)
 	}
 	return w.cluster, nil
+}
+
+// kubeletCert returns the certificate with which the kubelet identifies this node. The controllers
+// do not count what this node's own clients are refused for against a node of the cluster.
+func (w *workerServer) kubeletCert(info *tls.CertificateRequestInfo) (*tls.Certificate, error) {
+	raw, err := w.Host.ReadFile(k0s.KubeletConf)
+	if err != nil {
+		return nil, err
+	}
+	conf, err := kube.TLSConfig(raw)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", k0s.KubeletConf, err)
+	}
+	return conf.GetClientCertificate(info)
 }
 
 // loadWorkerCert returns the serving certificate of the worker's kubelet, which the
