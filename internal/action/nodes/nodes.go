@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/plinthdev/plinth/internal/action"
+	"github.com/plinthdev/plinth/internal/agent"
 	"github.com/plinthdev/plinth/internal/etcd"
 	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/kots"
@@ -96,11 +97,22 @@ func changeNode(ctx context.Context, env *action.Env, verb string, req Request) 
 		Steps:      c.steps,      // plan.DrainNode or plan.RemoveNode
 		Confirm:    c.confirm,    // ask once
 	})
+	if verb == "remove" && out.Changed {
+		env.Audit(ctx, agent.AuditEvent{Event: agent.AuditRevocation, Node: req.Node, Result: removalResult(err)})
+	}
 	res := Result{Node: req.Node, Role: c.role, Losses: c.losses, Changed: out.Changed, Log: out.Log}
 	if err == nil && req.Plan {
 		res.Plan = out.Planned
 	}
 	return res, err
+}
+
+// removalResult returns the result of a removal for the audit log.
+func removalResult(err error) string {
+	if err != nil {
+		return "the removal did not finish: " + err.Error()
+	}
+	return "node removed; its credentials are revoked"
 }
 
 // inspect reads the cluster and refuses a change that would lose something, unless

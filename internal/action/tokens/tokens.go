@@ -116,6 +116,7 @@ func Revoke(ctx context.Context, env *action.Env, id string) (token.Record, erro
 	case err != nil:
 		return rec, problem.New(problem.ExitStep, doing, err, "check whether the cluster is up: plinth status")
 	}
+	env.Audit(ctx, agentapi.AuditEvent{Event: agentapi.AuditRevocation, Token: id, Result: "token revoked"})
 	return rec, nil
 }
 
