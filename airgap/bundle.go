@@ -15,6 +15,7 @@ import (
 
 	"github.com/plinthdev/plinth/airgap/blob"
 	"github.com/plinthdev/plinth/airgap/format"
+	"github.com/plinthdev/plinth/airgap/limit"
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
@@ -134,7 +135,7 @@ func (b *Bundle) Chart(ctx context.Context, name string) ([]byte, error) {
 func (b *Bundle) readItemContent(ctx context.Context, kind format.Kind, name string) (data []byte, found bool, err error) {
 	for _, it := range b.items {
 		if it.Kind == kind && (name == "" || it.Name == name) {
-			data, err := blob.ReadAll(ctx, b, it.Layers[0].Descriptor, blob.MaxDocument)
+			data, err := blob.ReadAll(ctx, b, it.Layers[0].Descriptor, limit.Document)
 			return data, true, err
 		}
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/plinthdev/plinth/airgap/blob"
 	"github.com/plinthdev/plinth/airgap/format"
+	"github.com/plinthdev/plinth/airgap/limit"
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
@@ -48,7 +49,7 @@ func (b *Bundle) Documents(ctx context.Context) (map[string][]byte, error) {
 			want = append(want, it.Layers[0].Descriptor)
 		}
 		for _, d := range want {
-			data, err := blob.ReadAll(ctx, b, d, blob.MaxDocument)
+			data, err := blob.ReadAll(ctx, b, d, limit.Document)
 			if err != nil {
 				return nil, err
 			}

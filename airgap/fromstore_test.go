@@ -15,6 +15,7 @@ import (
 	"github.com/plinthdev/plinth/airgap"
 	"github.com/plinthdev/plinth/airgap/airgaptest"
 	"github.com/plinthdev/plinth/airgap/blob"
+	"github.com/plinthdev/plinth/airgap/limit"
 )
 
 // node is a blob source with the parts of a bundle that a node stores: documents,
@@ -89,7 +90,7 @@ func TestOpenFromStore_ReturnsSameBundle(t *testing.T) {
 	}
 	for _, img := range held.Images() {
 		for _, d := range append(img.Layers, img.Config, img.Manifest) {
-			if _, err := blob.ReadAll(t.Context(), held, d, blob.MaxDocument); err != nil {
+			if _, err := blob.ReadAll(t.Context(), held, d, limit.Document); err != nil {
 				t.Errorf("%s: %v", img.Ref, err)
 			}
 		}

@@ -11,22 +11,39 @@ import (
 	"github.com/plinthdev/plinth/airgap/airgaptest"
 	"github.com/plinthdev/plinth/airgap/build"
 	"github.com/plinthdev/plinth/airgap/format"
+	"github.com/plinthdev/plinth/airgap/limit"
 	"github.com/plinthdev/plinth/internal/problem"
+	"github.com/plinthdev/plinth/internal/testkit"
 )
 
 // smallBundle returns the entries of a bundle with one image and one host file.
-func smallBundle(t testing.TB) []entry {
+func smallBundle(t testing.TB) []entry { return readEntries(t, smallBundlePath(t)) }
+
+// smallBundlePath writes the bundle of smallBundle and returns its path.
+func smallBundlePath(t testing.TB) string {
 	req := airgaptest.NewRequest(t)
 	req.Images, req.HostFiles = req.Images[:1], req.HostFiles[:1]
 	req.Charts, req.Application = []build.Chart{}, nil
-	return readEntries(t, airgaptest.WriteBundle(t, req))
+	return airgaptest.WriteBundle(t, req)
 }
 
 // exerciseBundle opens data and reads all of it. Nothing may panic, every refusal
 // must be a problem, and content that is read without an error must have its digest.
 func exerciseBundle(t *testing.T, data []byte) {
+	if len(data) > testkit.MaxInput {
+		t.Skip()
+	}
+	testkit.CheckBounds(t, func() { readBundle(t, data) })
+}
+
+// readBundle implements exerciseBundle.
+func readBundle(t *testing.T, data []byte) {
 	ctx := t.Context()
-	b, err := airgap.OpenAt(ctx, bytes.NewReader(data), int64(len(data)), "fuzz")
+	r := &countingReader{ReaderAt: bytes.NewReader(data)}
+	b, err := airgap.OpenAt(ctx, r, int64(len(data)), "fuzz")
+	if most := int64(limit.Manifests + 8*len(data) + 64<<10); r.n.Load() > most {
+		t.Errorf("%d bytes were read of a file of %d", r.n.Load(), len(data))
+	}
 	if err != nil {
 		if problem.ExitCode(err) != problem.ExitBundle || problem.Hint(err) == "" {
 			t.Errorf("not a proper refusal: %v", err)
@@ -49,7 +66,8 @@ func exerciseBundle(t *testing.T, data []byte) {
 		if err != nil {
 			continue
 		}
-		if got, err := io.ReadAll(r); err == nil && (digest.FromBytes(got) != f.Digest || int64(len(got)) != f.Size) {
+		sum := digest.SHA256.Digester()
+		if n, err := io.Copy(sum.Hash(), r); err == nil && (sum.Digest() != f.Digest || n != f.Size) {
 			t.Errorf("%s: wrong content was delivered", f.Name)
 		}
 		_ = r.Close()

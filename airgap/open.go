@@ -2,7 +2,6 @@ package airgap
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -14,11 +13,8 @@ import (
 
 	"github.com/plinthdev/plinth/airgap/blob"
 	"github.com/plinthdev/plinth/airgap/format"
-	"github.com/plinthdev/plinth/airgap/trust"
+	"github.com/plinthdev/plinth/airgap/limit"
 )
-
-// maxManifests limits the memory that the manifests of a malicious file can use, in bytes.
-const maxManifests = 64 << 20
 
 // Bundle is an open bundle. It is immutable and safe for concurrent readers.
 type Bundle struct {
@@ -32,6 +28,7 @@ type Bundle struct {
 	releaseInfo  releaseInfo
 	signature    []byte // signature of the index, empty if not signed
 	items        []format.Item
+	layers       map[digest.Digest]format.Layer // of all items; the first of each digest
 	blobs        map[digest.Digest]format.Span
 	contentStore blob.Source // holds the content if it is not in r; nil for a bundle file
 	missingBlobs missingBlobs
@@ -119,8 +116,8 @@ func (b *Bundle) readIndex(docs map[string]format.Span) error {
 	if err != nil || string(sum) != format.Checksum(raw) {
 		return errors.Join(fmt.Errorf("%s and %s do not match: one of them is damaged", format.IndexEntry, format.ChecksumEntry), err)
 	}
-	if s := docs[format.SignatureEntry]; s.Size > trust.MaxSignatureSize {
-		return fmt.Errorf("its %s has %d bytes, a signature has at most %d", format.SignatureEntry, s.Size, trust.MaxSignatureSize)
+	if s := docs[format.SignatureEntry]; s.Size > limit.Signature {
+		return fmt.Errorf("its %s has %d bytes, a signature has at most %d", format.SignatureEntry, s.Size, limit.Signature)
 	}
 	if b.signature, err = b.readSpan(docs[format.SignatureEntry]); err != nil {
 		return fmt.Errorf("%s: %w", format.SignatureEntry, err)
@@ -139,7 +136,7 @@ func (b *Bundle) readIndex(docs map[string]format.Span) error {
 
 func (b *Bundle) parseIndex(raw []byte) (err error) {
 	b.rawIndex, b.digest = raw, digest.FromBytes(raw)
-	if err := json.Unmarshal(raw, &b.index); err != nil {
+	if err := limit.UnmarshalJSON(raw, &b.index); err != nil {
 		return fmt.Errorf("%s: %w", format.IndexEntry, err)
 	}
 	if got := b.index.Annotations[format.AnnotationBundle]; got != format.V1 {
@@ -149,10 +146,10 @@ func (b *Bundle) parseIndex(raw []byte) (err error) {
 	return err
 }
 
-// readSpan returns the content of s. It fails if s is larger than blob.MaxDocument.
+// readSpan returns the content of s. It fails if s is larger than limit.Document.
 func (b *Bundle) readSpan(s format.Span) ([]byte, error) {
-	if s.Size > blob.MaxDocument {
-		return nil, fmt.Errorf("it has %d bytes, more than the maximum of %d for such a document", s.Size, blob.MaxDocument)
+	if s.Size > limit.Document {
+		return nil, fmt.Errorf("it has %d bytes, more than the maximum of %d for such a document", s.Size, limit.Document)
 	}
 	buf := make([]byte, s.Size)
 	if _, err := b.r.ReadAt(buf, s.Off); err != nil && !errors.Is(err, io.EOF) {
@@ -165,12 +162,13 @@ func (b *Bundle) readSpan(s format.Span) ([]byte, error) {
 // match each other. Its error lists all problems found.
 func (b *Bundle) readItems(ctx context.Context) error {
 	var errs findings
-	total := int64(0)
+	b.layers = map[digest.Digest]format.Layer{}
+	left := limit.Budget(limit.Manifests)
 	for _, desc := range b.index.Manifests {
-		if total += desc.Size; total > maxManifests || desc.Size < 0 {
-			return fmt.Errorf("its manifests have more than %d bytes", maxManifests)
+		if !left.Take(desc.Size) {
+			return fmt.Errorf("its manifests have more than %d bytes", limit.Manifests)
 		}
-		manifest, err := blob.ReadAll(ctx, b, desc, blob.MaxDocument)
+		manifest, err := blob.ReadAll(ctx, b, desc, limit.Document)
 		if err != nil {
 			errs.addError(problemCause(err))
 			continue
@@ -181,6 +179,11 @@ func (b *Bundle) readItems(ctx context.Context) error {
 			continue
 		}
 		b.items = append(b.items, it)
+		for _, l := range it.Layers {
+			if _, ok := b.layers[l.Digest]; !ok {
+				b.layers[l.Digest] = l
+			}
+		}
 	}
 	if len(errs) == 0 {
 		if b.contentStore == nil {
@@ -207,7 +210,7 @@ func (b *Bundle) checkUnreferencedBlobs(used map[digest.Digest]bool, errs *findi
 
 // checkItems checks that the items together form a valid bundle.
 func (b *Bundle) checkItems(errs *findings) {
-	count, seen := map[format.Kind]int{}, map[string]bool{}
+	count, seen, platform := map[format.Kind]int{}, map[string]bool{}, b.Platform()
 	for _, it := range b.items {
 		count[it.Kind]++
 		if seen[it.String()] {
@@ -219,8 +222,8 @@ func (b *Bundle) checkItems(errs *findings) {
 				errs.addError(fmt.Errorf("%s does not declare the unpacked size of layer %d", it, i+1))
 			}
 		}
-		if p := it.Platform(); p != "" && p != b.Platform() {
-			errs.addError(fmt.Errorf("%s is for %s, others are for %s", it, p, b.Platform()))
+		if p := it.Platform(); p != "" && p != platform {
+			errs.addError(fmt.Errorf("%s is for %s, others are for %s", it, p, platform))
 		}
 	}
 	if count[format.KindInstaller] != 1 {
@@ -252,10 +255,17 @@ func (b *Bundle) findBlob(desc ocispec.Descriptor) (format.Span, error) {
 	return s, nil
 }
 
-// findings collects all problems found in one bundle.
+// findings collects the problems found in one bundle, up to limit.Findings.
 type findings []error
 
-func (f *findings) addError(err error) { *f = append(*f, err) }
+func (f *findings) addError(err error) {
+	switch {
+	case len(*f) < limit.Findings:
+		*f = append(*f, err)
+	case len(*f) == limit.Findings:
+		*f = append(*f, errors.New("further problems are not listed"))
+	}
+}
 
 // toError returns nil, the only finding, or all findings joined, one per line.
 func (f findings) toError() error {

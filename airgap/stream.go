@@ -3,7 +3,6 @@ package airgap
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -13,12 +12,9 @@ import (
 
 	"github.com/plinthdev/plinth/airgap/blob"
 	"github.com/plinthdev/plinth/airgap/format"
+	"github.com/plinthdev/plinth/airgap/limit"
 	"github.com/plinthdev/plinth/internal/problem"
 )
-
-// maxHeadSize is the maximum number of bytes that may precede the content of the
-// images and host files. They are kept in memory.
-const maxHeadSize = 128 << 20
 
 // Stream is the rest of a bundle that is read once and in order: the content of
 // its images and host files, which follows the part that OpenStream has read.
@@ -61,6 +57,7 @@ func OpenStream(ctx context.Context, r io.Reader, name string) (*Bundle, *Stream
 // file, followed by the end blocks of a bundle.
 func (s *Stream) readHead() ([]byte, error) {
 	var head bytes.Buffer
+	left := limit.Budget(limit.Head)
 	declared := headContents{map[digest.Digest]ocispec.Descriptor{}, map[digest.Digest]bool{}, map[digest.Digest]bool{}}
 	for {
 		name, size, header, err := s.entries.Next()
@@ -75,8 +72,11 @@ func (s *Stream) readHead() ([]byte, error) {
 		if name == format.DeltaEntry {
 			return nil, errors.New("it is a delta, which cannot be read from a pipe: save it to a file first")
 		}
-		if int64(head.Len())+size > maxHeadSize {
-			return nil, fmt.Errorf("it has more than %d bytes before the content of its images", maxHeadSize)
+		if size > limit.Document {
+			return nil, fmt.Errorf("its %s has %d bytes, more than the maximum of %d for such a document", name, size, limit.Document)
+		}
+		if !left.Take(int64(len(header)) + size + format.Padding(size)) {
+			return nil, fmt.Errorf("it has more than %d bytes before the content of its images", limit.Head)
 		}
 		head.Write(header)
 		begin := head.Len()
@@ -114,7 +114,7 @@ func (c headContents) checkComplete() error {
 func (c headContents) addEntry(name string, data []byte) {
 	if name == format.IndexEntry {
 		var index ocispec.Index
-		if json.Unmarshal(data, &index) == nil {
+		if limit.UnmarshalJSON(data, &index) == nil {
 			for _, m := range index.Manifests {
 				c.manifests[m.Digest] = m
 			}
@@ -125,8 +125,12 @@ func (c headContents) addEntry(name string, data []byte) {
 		return
 	}
 	c.expected[d] = false
-	item, err := format.ParseItem(c.manifests[d], data)
-	if _, ok := c.manifests[d]; !ok || err != nil {
+	desc, ok := c.manifests[d]
+	if !ok {
+		return
+	}
+	item, err := format.ParseItem(desc, data)
+	if err != nil {
 		return
 	}
 	for _, b := range item.ContentBlobs() {

@@ -11,12 +11,14 @@ import (
 
 	"github.com/plinthdev/plinth/airgap/blob"
 	"github.com/plinthdev/plinth/airgap/format"
+	"github.com/plinthdev/plinth/airgap/limit"
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
 // missingBlobs are the blobs that a thin bundle or a delta references but does not contain.
 type missingBlobs struct {
 	blobs     []ocispec.Descriptor
+	digests   map[digest.Digest]bool // of blobs
 	source    blob.Source            // nil until WithBlobSource sets one
 	available map[digest.Digest]bool // blobs that source has
 }
@@ -34,14 +36,8 @@ func (b *Bundle) Delta() *format.Delta { return b.delta }
 // FindLayer returns the layer with digest d and reports whether an item of the
 // bundle has one.
 func (b *Bundle) FindLayer(d digest.Digest) (format.Layer, bool) {
-	for _, it := range b.items {
-		for _, l := range it.Layers {
-			if l.Digest == d {
-				return l, true
-			}
-		}
-	}
-	return format.Layer{}, false
+	l, ok := b.layers[d]
+	return l, ok
 }
 
 // MissingSize returns the total size in bytes of the missing blobs.
@@ -79,20 +75,14 @@ func (e missingBlobs) openBlob(ctx context.Context, desc ocispec.Descriptor, nam
 }
 
 // contains reports whether d is one of the missing blobs.
-func (e missingBlobs) contains(d digest.Digest) bool {
-	for _, a := range e.blobs {
-		if a.Digest == d {
-			return true
-		}
-	}
-	return false
-}
+func (e missingBlobs) contains(d digest.Digest) bool { return e.digests[d] }
 
 // checkBlobs checks that every referenced blob is in the file and that every blob
 // in the file is referenced. Only content blobs may be missing: all of them in a
 // thin bundle, any of them in a delta.
 func (b *Bundle) checkBlobs(errs *findings) {
 	used, bulk := map[digest.Digest]bool{}, map[digest.Digest]bool{}
+	thin, damaged := missingBlobs{digests: map[digest.Digest]bool{}}, false
 	var missing findings
 	for _, it := range b.items {
 		for _, d := range it.ContentBlobs() {
@@ -101,18 +91,29 @@ func (b *Bundle) checkBlobs(errs *findings) {
 	}
 	for _, it := range b.items {
 		for _, desc := range it.Blobs() {
-			if _, err := b.findBlob(desc); err != nil && !used[desc.Digest] {
-				missing.addError(fmt.Errorf("%s: %w", it, err))
-				if bulk[desc.Digest] && errors.Is(err, errMissing) {
-					b.missingBlobs.blobs = append(b.missingBlobs.blobs, desc)
-				}
+			if used[desc.Digest] {
+				continue
 			}
-			used[desc.Digest] = true
+			if used[desc.Digest] = true; len(used) > limit.Blobs {
+				errs.addError(fmt.Errorf("it references more than %d blobs", limit.Blobs))
+				return
+			}
+			_, err := b.findBlob(desc)
+			switch {
+			case err == nil:
+				continue
+			case bulk[desc.Digest] && errors.Is(err, errMissing):
+				thin.blobs, thin.digests[desc.Digest] = append(thin.blobs, desc), true
+			default:
+				damaged = true
+			}
+			missing.addError(fmt.Errorf("%s: %w", it, err))
 		}
 	}
-	if partial := len(b.missingBlobs.blobs) < len(bulk) && b.delta == nil; partial || len(missing) > len(b.missingBlobs.blobs) {
-		b.missingBlobs.blobs = nil
+	if partial := 0 < len(thin.blobs) && len(thin.blobs) < len(bulk) && b.delta == nil; partial || damaged {
 		*errs = append(*errs, missing...)
+	} else {
+		b.missingBlobs = thin
 	}
 	b.checkPatches(used, errs)
 	b.checkUnreferencedBlobs(used, errs)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/plinthdev/plinth/airgap/blob"
 	"github.com/plinthdev/plinth/airgap/format"
+	"github.com/plinthdev/plinth/airgap/limit"
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
@@ -37,11 +38,12 @@ func (b *Bundle) Verify(ctx context.Context, progress func(done, total int64)) e
 	}
 	src := blob.WithProgress(b, blob.NewProgress(total, progress))
 	wrong := make([]error, len(blobs))
+	var verifier blob.Verifier
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(min(runtime.GOMAXPROCS(0), 4))
 	for i, c := range blobs {
 		group.Go(func() error {
-			wrong[i] = blob.Verify(groupCtx, src, c.Descriptor, c.Unpacked)
+			wrong[i] = verifier.Verify(groupCtx, src, c.Descriptor, c.Unpacked)
 			return groupCtx.Err()
 		})
 	}
@@ -82,7 +84,10 @@ func (b *Bundle) listDeclaredBlobs() []declaredBlob {
 	}
 	if b.delta != nil {
 		for _, p := range b.delta.Patches {
-			blobs = append(blobs, declaredBlob{format.Layer{Descriptor: p.Patch, Unpacked: -1}, "patch for " + p.Blob.String()})
+			if !seen[p.Patch.Digest] {
+				blobs = append(blobs, declaredBlob{format.Layer{Descriptor: p.Patch, Unpacked: -1}, "patch for " + p.Blob.String()})
+			}
+			seen[p.Patch.Digest] = true
 		}
 	}
 	return blobs
@@ -90,11 +95,16 @@ func (b *Bundle) listDeclaredBlobs() []declaredBlob {
 
 // checkImageConfigs checks that the images' configs match their manifests.
 func (b *Bundle) checkImageConfigs(ctx context.Context, errs *findings) {
+	left := limit.Budget(limit.Manifests)
 	for _, it := range b.items {
 		if it.Kind != format.KindImage {
 			continue
 		}
-		raw, err := blob.ReadAll(ctx, b, it.Config, blob.MaxDocument)
+		if !left.Take(it.Config.Size) {
+			errs.addError(fmt.Errorf("the configs of its images have more than %d bytes", limit.Manifests))
+			return
+		}
+		raw, err := blob.ReadAll(ctx, b, it.Config, limit.Document)
 		if err == nil {
 			_, err = it.DiffIDs(raw)
 		}

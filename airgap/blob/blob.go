@@ -13,12 +13,9 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/plinthdev/plinth/airgap/limit"
 	"github.com/plinthdev/plinth/internal/problem"
 )
-
-// MaxDocument is the maximum size in bytes of an index, a manifest or an image
-// config. Such documents are read into memory.
-const MaxDocument = 4 << 20
 
 // Source opens the content for a descriptor. Its readers verify digest and size
 // while they are read; see NewReader. A Source is safe for concurrent use.
@@ -27,13 +24,16 @@ type Source interface {
 }
 
 // CheckDescriptor returns an error if desc cannot identify content: the digest
-// must be SHA-256, and the size must not be negative.
+// must be SHA-256, and the size between 0 and limit.Blob.
 func CheckDescriptor(desc ocispec.Descriptor) error {
 	if err := desc.Digest.Validate(); err != nil || desc.Digest.Algorithm() != digest.SHA256 {
 		return fmt.Errorf("%q is not a sha256 digest", desc.Digest)
 	}
 	if desc.Size < 0 {
 		return fmt.Errorf("blob %s has the negative size %d", desc.Digest, desc.Size)
+	}
+	if desc.Size > limit.Blob {
+		return fmt.Errorf("blob %s has %d bytes, more than the maximum of %d", desc.Digest, desc.Size, int64(limit.Blob))
 	}
 	return nil
 }
@@ -120,13 +120,13 @@ func (r *verifyingReader) damagedError(format string, args ...any) error {
 
 func (r *verifyingReader) Close() error { return r.src.Close() }
 
-// ReadAll returns the verified content of a blob. It fails if the blob is larger than limit bytes.
-func ReadAll(ctx context.Context, src Source, desc ocispec.Descriptor, limit int64) ([]byte, error) {
+// ReadAll returns the verified content of a blob. It fails if the blob is larger than most bytes.
+func ReadAll(ctx context.Context, src Source, desc ocispec.Descriptor, most int64) ([]byte, error) {
 	if err := CheckDescriptor(desc); err != nil {
 		return nil, err
 	}
-	if desc.Size > limit {
-		return nil, fmt.Errorf("blob %s has %d bytes, more than the maximum of %d for such a document", desc.Digest, desc.Size, limit)
+	if desc.Size > most {
+		return nil, fmt.Errorf("blob %s has %d bytes, more than the maximum of %d for such a document", desc.Digest, desc.Size, most)
 	}
 	r, err := src.Open(ctx, desc)
 	if err != nil {

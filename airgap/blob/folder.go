@@ -13,6 +13,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/plinthdev/plinth/airgap/limit"
 )
 
 // LayoutFile is the content of the file oci-layout.
@@ -62,12 +64,12 @@ func (f Folder) Index() (ocispec.Index, error) {
 		return index, err
 	}
 	defer func() { _ = file.Close() }()
-	raw, err := io.ReadAll(io.LimitReader(file, MaxDocument+1))
+	raw, err := io.ReadAll(io.LimitReader(file, limit.Document+1))
 	if err != nil {
 		return index, err
 	}
-	if len(raw) > MaxDocument {
-		return index, fmt.Errorf("%s has more than %d bytes", file.Name(), MaxDocument)
+	if len(raw) > limit.Document {
+		return index, fmt.Errorf("%s has more than %d bytes", file.Name(), limit.Document)
 	}
 	if err := json.Unmarshal(raw, &index); err != nil {
 		return index, fmt.Errorf("%s is not an OCI image index: %w", file.Name(), err)

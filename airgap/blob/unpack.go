@@ -7,16 +7,17 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/plinthdev/plinth/airgap/limit"
 )
 
 const (
-	// maxWindow is the maximum memory in bytes that a zstd stream may require for its window.
-	maxWindow = 128 << 20
 	// maxBlock is the maximum unpacked size of a zstd block in bytes (RFC 8878 §3.1.1.2.3).
 	maxBlock = 128 << 10
 	// bufferSize in bytes is large enough to need few system calls.
@@ -40,7 +41,7 @@ func Unpack(r io.Reader, mediaType string) (io.ReadCloser, error) {
 	r = bufio.NewReaderSize(r, bufferSize)
 	switch Compression(mediaType) {
 	case "zstd":
-		z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
+		z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(limit.Window))
 		if err != nil {
 			return nil, err
 		}
@@ -79,13 +80,17 @@ func unpackError(desc ocispec.Descriptor, err error) error {
 	return fmt.Errorf("blob %s (%s): %w", desc.Digest, desc.MediaType, err)
 }
 
+// Verifier verifies blobs, several at once. It unpacks one zstd stream at a time,
+// because each may need limit.Window bytes of memory.
+type Verifier struct{ unpacking sync.Mutex }
+
 // Verify reads a blob to its end and so verifies its digest and size. unpacked is
 // its declared unpacked size in bytes, or negative if none is declared.
 // Verify fails if the real unpacked size can be more than twice the declared size.
 // For zstd the block headers usually show that without unpacking, which makes
 // Verify about as fast as a checksum. If they do not, and for other
 // compressions, the blob is unpacked and must have exactly the declared size.
-func Verify(ctx context.Context, src Source, desc ocispec.Descriptor, unpacked int64) error {
+func (v *Verifier) Verify(ctx context.Context, src Source, desc ocispec.Descriptor, unpacked int64) error {
 	r, err := src.Open(ctx, desc)
 	if err != nil {
 		return err
@@ -101,7 +106,12 @@ func Verify(ctx context.Context, src Source, desc ocispec.Descriptor, unpacked i
 		if err != nil {
 			return unpackError(desc, err)
 		}
-		if unpacked > most || most/2 > unpacked {
+		if unpacked > most {
+			return fmt.Errorf("blob %s unpacks to at most %d bytes, it declares %d", desc.Digest, most, unpacked)
+		}
+		if most/2 > unpacked {
+			v.unpacking.Lock()
+			defer v.unpacking.Unlock()
 			return verifyExactSize(ctx, src, desc, unpacked)
 		}
 		return nil

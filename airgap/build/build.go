@@ -17,6 +17,7 @@ import (
 	"github.com/plinthdev/plinth/airgap"
 	"github.com/plinthdev/plinth/airgap/blob"
 	"github.com/plinthdev/plinth/airgap/format"
+	"github.com/plinthdev/plinth/airgap/limit"
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
@@ -50,7 +51,7 @@ type Chart struct {
 
 // maxDocumentSize is the maximum size in bytes of a chart, an Installer or an
 // Application.
-const maxDocumentSize = blob.MaxDocument
+const maxDocumentSize = limit.Document
 
 // WriteFile writes the bundle to path, with mode 0644, and returns the bundle's
 // digest. The file is created atomically: the temporary file is in the same folder

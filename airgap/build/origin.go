@@ -12,6 +12,7 @@ import (
 
 	"github.com/plinthdev/plinth/airgap/blob"
 	"github.com/plinthdev/plinth/airgap/format"
+	"github.com/plinthdev/plinth/airgap/limit"
 	"github.com/plinthdev/plinth/airgap/sbom"
 )
 
@@ -107,7 +108,7 @@ func (o originBuilder) newestImageTime(ctx context.Context, all []format.Item) (
 		if it.Kind != format.KindImage {
 			continue
 		}
-		raw, err := blob.ReadAll(ctx, o.overlay, it.Config, blob.MaxDocument)
+		raw, err := blob.ReadAll(ctx, o.overlay, it.Config, limit.Document)
 		if err != nil {
 			return newest, err
 		}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/plinthdev/plinth/airgap/blob"
 	"github.com/plinthdev/plinth/airgap/format"
+	"github.com/plinthdev/plinth/airgap/limit"
 )
 
 // prepareArchive returns the archive of a request: it selects the content, verifies
@@ -165,7 +166,7 @@ func readItems(ctx context.Context, src blob.Source, descs []ocispec.Descriptor)
 	var items []format.Item
 	var errs []error
 	for _, desc := range descs {
-		manifest, err := blob.ReadAll(ctx, src, desc, blob.MaxDocument)
+		manifest, err := blob.ReadAll(ctx, src, desc, limit.Document)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", format.DescriptorName(desc), err))
 			continue
@@ -253,7 +254,7 @@ func verifyHostFile(it format.Item, unpacked map[digest.Digest]unpackedContent) 
 // verifyImage verifies the unpacked layers of an image against its config and
 // records their sizes in the image's descriptor.
 func verifyImage(ctx context.Context, src blob.Source, it format.Item, unpacked map[digest.Digest]unpackedContent) error {
-	config, err := blob.ReadAll(ctx, src, it.Config, blob.MaxDocument)
+	config, err := blob.ReadAll(ctx, src, it.Config, limit.Document)
 	if err != nil {
 		return fmt.Errorf("%s: %w", it, err)
 	}
@@ -338,8 +339,8 @@ func marshalIndex(req Request, items []format.Item) ([]byte, error) {
 		index.Manifests = append(index.Manifests, it.Manifest)
 	}
 	raw, err := json.MarshalIndent(index, "", "  ")
-	if err == nil && len(raw) >= blob.MaxDocument {
-		err = fmt.Errorf("the index has %d bytes, the limit is %d", len(raw), blob.MaxDocument)
+	if err == nil && len(raw) >= limit.Document {
+		err = fmt.Errorf("the index has %d bytes, the limit is %d", len(raw), limit.Document)
 	}
 	return append(raw, '\n'), err
 }

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/plinthdev/plinth/airgap/limit"
 	"github.com/plinthdev/plinth/airgap/trust"
 )
 
@@ -20,7 +21,6 @@ import (
 const (
 	magic       = "\x00plinth sealed v1\n"
 	trailerSize = 8 + len(magic)
-	maxRecord   = 64 << 10
 )
 
 // Embedded is an executable split into its program and the data embedded in it.
@@ -50,7 +50,7 @@ func Open(r io.ReaderAt, size int64) (Embedded, error) {
 		return plain, err
 	}
 	length := binary.BigEndian.Uint64(trailer)
-	if length > maxRecord || int64(length) > end {
+	if length > limit.Record || int64(length) > end {
 		return Embedded{}, errors.New("its embedded data is damaged: the record is too long")
 	}
 	raw, err := readAt(r, end-int64(length), int(length))

@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"encoding/binary"
 	"io"
+	"strings"
 	"testing"
 
 	"github.com/plinthdev/plinth/airgap/embed"
+	"github.com/plinthdev/plinth/airgap/limit"
 	"github.com/plinthdev/plinth/airgap/trust"
+	"github.com/plinthdev/plinth/internal/testkit"
 )
 
 const program, bundle = "\x7fELF program", "a bundle"
@@ -104,9 +107,24 @@ func FuzzOpen(f *testing.F) {
 	f.Add(embedded(f, allParts(f)))
 	f.Add(append(binary.BigEndian.AppendUint64([]byte("{}"), 2), "\x00plinth sealed v1\n"...))
 	f.Fuzz(func(t *testing.T, file []byte) {
-		s, err := open(t, file)
-		if err == nil && s.Program.Size() > int64(len(file)) {
-			t.Error("the program is longer than the file")
+		if len(file) > testkit.MaxInput {
+			t.Skip()
 		}
+		testkit.CheckBounds(t, func() {
+			s, err := open(t, file)
+			if err == nil && s.Program.Size() > int64(len(file)) {
+				t.Error("the program is longer than the file")
+			}
+		})
 	})
+}
+
+func TestOpen_BoundsRecord(t *testing.T) {
+	for _, length := range []uint64{limit.Record + 1, 1 << 40, 1<<63 - 1, 1 << 63, 1<<64 - 1} {
+		file := append(make([]byte, 1<<20), binary.BigEndian.AppendUint64(nil, length)...)
+		file = append(file, "\x00plinth sealed v1\n"...)
+		if _, err := open(t, file); err == nil || !strings.Contains(err.Error(), "the record is too long") {
+			t.Errorf("%d bytes: %v", length, err)
+		}
+	}
 }

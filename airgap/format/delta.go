@@ -9,6 +9,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/plinthdev/plinth/airgap/blob"
+	"github.com/plinthdev/plinth/airgap/limit"
 )
 
 // TypePatch is the media type of a patch (package delta).
@@ -43,6 +44,9 @@ func (d Delta) JSON() ([]byte, error) {
 // ParseDelta returns the Delta in raw, the content of DeltaEntry. Unknown fields are errors.
 func ParseDelta(raw []byte) (*Delta, error) {
 	var d Delta
+	if err := limit.CheckJSON(raw); err != nil {
+		return nil, err
+	}
 	r := json.NewDecoder(bytes.NewReader(raw))
 	r.DisallowUnknownFields()
 	if err := r.Decode(&d); err != nil {

@@ -53,7 +53,10 @@ const (
 
 const blobPrefix = "blobs/sha256/"
 
-const blockSize = 512 // bytes in a tar block
+const (
+	blockSize = 512           // bytes in a tar block
+	maxHeader = 3 * blockSize // bytes of the longest TarHeader: a PAX header, its record, a header
+)
 
 // Padding returns the number of zero bytes that fill the last block of a tar entry of size bytes.
 func Padding(size int64) int64 { return -size & (blockSize - 1) }

@@ -2,7 +2,6 @@ package format
 
 import (
 	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,6 +12,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/plinthdev/plinth/airgap/blob"
+	"github.com/plinthdev/plinth/airgap/limit"
 )
 
 // Kind is the purpose of an item in a bundle.
@@ -106,7 +106,7 @@ func (it Item) Platform() string {
 // fails if the config does not match the image's manifest or platform.
 func (it Item) DiffIDs(config []byte) ([]digest.Digest, error) {
 	var c ocispec.Image
-	if err := json.Unmarshal(config, &c); err != nil {
+	if err := limit.UnmarshalJSON(config, &c); err != nil {
 		return nil, fmt.Errorf("config of %s: %w", it, err)
 	}
 	if len(c.RootFS.DiffIDs) != len(it.Layers) {
@@ -130,7 +130,7 @@ func ParseItem(desc ocispec.Descriptor, manifest []byte) (Item, error) {
 		return it, err
 	}
 	var m ocispec.Manifest
-	if err := json.Unmarshal(manifest, &m); err != nil {
+	if err := limit.UnmarshalJSON(manifest, &m); err != nil {
 		return it, fmt.Errorf("manifest of %s: %w", it, err)
 	}
 	if m.SchemaVersion != 2 || (m.MediaType != "" && m.MediaType != desc.MediaType) {
@@ -252,8 +252,8 @@ func (it Item) checkImage() error {
 // parseSize returns the size in bytes in text, an annotation.
 func parseSize(text string) (int64, error) {
 	n, err := strconv.ParseInt(text, 10, 64)
-	if err != nil || n < 0 {
-		return -1, fmt.Errorf("%q is not an unpacked size", text)
+	if err != nil || n < 0 || n > limit.Blob {
+		return -1, fmt.Errorf("%q is not an unpacked size of up to %d bytes", text, int64(limit.Blob))
 	}
 	return n, nil
 }

@@ -11,10 +11,9 @@ import (
 	"strings"
 
 	"github.com/opencontainers/go-digest"
-)
 
-// maxBlobs limits the memory that the table of a malicious file can use.
-const maxBlobs = 1 << 16
+	"github.com/plinthdev/plinth/airgap/limit"
+)
 
 // Span is the position of an entry's content in the file, in bytes.
 type Span struct{ Off, Size int64 }
@@ -73,8 +72,8 @@ func Scan(r io.ReaderAt, size int64) (Table, error) {
 			return t, fmt.Errorf("the entry name %q is not allowed in a bundle", name)
 		case twice:
 			return t, fmt.Errorf("blob %s appears twice", d)
-		case len(t.Blobs) == maxBlobs:
-			return t, fmt.Errorf("it has more than %d blobs", maxBlobs)
+		case len(t.Blobs) == limit.Blobs:
+			return t, fmt.Errorf("it has more than %d blobs", limit.Blobs)
 		}
 		t.Blobs[d] = body
 	}
@@ -90,7 +89,7 @@ func (s *scanner) nextEntry() (name string, body Span, err error) {
 		return "", body, s.checkEnd()
 	}
 	// The tar reader only reads this header; skipContent skips the content by offset.
-	h, err := tar.NewReader(io.NewSectionReader(s.r, s.offset, s.size-s.offset)).Next()
+	h, err := tar.NewReader(io.NewSectionReader(s.r, s.offset, min(maxHeader, s.size-s.offset))).Next()
 	if err != nil && s.offset == 0 {
 		return "", body, ErrNotBundle
 	}
@@ -127,10 +126,10 @@ func alteredHeaderError(name string, off int64) error {
 
 // skipContent moves to the header that follows body.
 func (s *scanner) skipContent(name string, body Span) error {
-	s.offset = body.Off + body.Size
-	if body.Size > s.size || s.offset > s.size {
-		return fmt.Errorf("%w: %s should end at byte %d, but the file has %d bytes", ErrTruncated, name, s.offset, s.size)
+	if body.Size > s.size-body.Off {
+		return fmt.Errorf("%w: %s at byte %d should have %d bytes, but the file has %d bytes", ErrTruncated, name, body.Off, body.Size, s.size)
 	}
+	s.offset = body.Off + body.Size
 	pad, err := s.readBytes(Padding(body.Size))
 	if err != nil {
 		return err
@@ -158,7 +157,7 @@ func (s *scanner) checkEnd() error {
 
 // readBytes returns n bytes at the current offset and does not change the offset.
 func (s *scanner) readBytes(n int64) ([]byte, error) {
-	if s.offset+n > s.size {
+	if n > s.size-s.offset {
 		return nil, fmt.Errorf("%w: its table of contents continues after the last byte, %d", ErrTruncated, s.size)
 	}
 	buf := make([]byte, n)

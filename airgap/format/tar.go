@@ -39,11 +39,12 @@ func (t *TarReader) Next() (name string, size int64, header []byte, err error) {
 		return "", 0, nil, t.checkEnd()
 	}
 	var rest bytes.Buffer
-	h, err := tar.NewReader(io.MultiReader(bytes.NewReader(first), io.TeeReader(t.r, &rest))).Next()
+	more := &io.LimitedReader{R: t.r, N: maxHeader - blockSize}
+	h, err := tar.NewReader(io.MultiReader(bytes.NewReader(first), io.TeeReader(more, &rest))).Next()
 	switch begin := t.offset - blockSize; {
 	case begin == 0 && err != nil:
 		return "", 0, nil, ErrNotBundle
-	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
+	case more.N > 0 && (errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF)):
 		return "", 0, nil, t.truncatedError()
 	case err != nil:
 		return "", 0, nil, fmt.Errorf("the tar header at byte %d is damaged: %w", begin, err)

@@ -18,6 +18,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/plinthdev/plinth/airgap/format"
+	"github.com/plinthdev/plinth/airgap/limit"
 )
 
 // Upstream is one source that an item was built from: an element of the
@@ -73,14 +74,14 @@ func (p Component) contentDigest() digest.Digest {
 	return p.Item.Manifest.Digest
 }
 
-// maxDocumentSize limits the memory that a malicious SBOM can use, in bytes.
-const maxDocumentSize = 64 << 20
-
 // Encode returns a document as it is stored in a bundle: JSON, compressed with zstd.
 func Encode(doc Document) ([]byte, error) {
 	raw, err := json.Marshal(doc)
+	if err == nil {
+		err = limit.CheckJSON(raw)
+	}
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("cannot encode the SBOM: %w", err)
 	}
 	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedBetterCompression), zstd.WithEncoderConcurrency(1))
 	if err != nil {
@@ -91,14 +92,14 @@ func Encode(doc Document) ([]byte, error) {
 
 // Decode returns the document that Encode has encoded.
 func Decode(packed []byte) (doc Document, err error) {
-	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxDocumentSize))
+	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(limit.SBOM))
 	if err != nil {
 		return doc, err
 	}
 	defer dec.Close()
 	raw, err := dec.DecodeAll(packed, nil)
 	if err == nil {
-		err = json.Unmarshal(raw, &doc)
+		err = limit.UnmarshalJSON(raw, &doc)
 	}
 	if err == nil && doc.Version != "SPDX-2.3" {
 		err = errors.New("not an SPDX 2.3 document")
@@ -109,11 +110,17 @@ func Decode(packed []byte) (doc Document, err error) {
 // ParseStatements returns the statements of a provenance file, which has one
 // statement on each line.
 func ParseStatements(lines []byte) (all []Statement, err error) {
+	if err := limit.CheckJSON(lines); err != nil {
+		return nil, err
+	}
 	d := json.NewDecoder(bytes.NewReader(lines))
 	for d.More() {
 		var s Statement
 		if err := d.Decode(&s); err != nil {
 			return nil, err
+		}
+		if s.Type != statementType {
+			return nil, fmt.Errorf("%q is not an in-toto statement", s.Type)
 		}
 		all = append(all, s)
 	}

@@ -17,11 +17,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/klauspost/compress/zstd"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/plinthdev/plinth/airgap/format"
-
+	"github.com/plinthdev/plinth/airgap/limit"
 	"github.com/plinthdev/plinth/internal/testkit"
 )
 
@@ -207,10 +208,56 @@ func FuzzDecode(f *testing.F) {
 	}
 	f.Add(packed)
 	f.Add([]byte("{}"))
+	f.Add(packedText(f, `{"packages":[`+strings.Repeat("0,", 5<<20)+"0]}"))
+	f.Add([]byte(strings.Repeat("null ", 100_000)))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		if doc, err := Decode(data); err == nil && doc.Version == "" {
-			t.Error("an empty document is accepted")
+		if len(data) > testkit.MaxInput {
+			t.Skip()
 		}
-		_, _ = ParseStatements(data)
+		testkit.CheckBounds(t, func() {
+			if doc, err := Decode(data); err == nil && doc.Version == "" {
+				t.Error("an empty document is accepted")
+			}
+			_, _ = ParseStatements(data)
+		})
 	})
+}
+
+// packedText returns text compressed as Encode does.
+func packedText(t testing.TB, text string) []byte {
+	t.Helper()
+	enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1))
+	testkit.Must(t, err)
+	return enc.EncodeAll([]byte(text), nil)
+}
+
+func TestDecode_BoundsMemory(t *testing.T) {
+	for name, c := range map[string]struct{ text, want string }{
+		"many values":    {`{"packages":[` + strings.Repeat("{},", 2<<20) + "{}]}", "more than 131072 values"},
+		"large document": {strings.Repeat(" ", limit.SBOM+1), "exceeds configured limit"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			packed := packedText(t, c.text)
+			testkit.CheckBounds(t, func() {
+				if _, err := Decode(packed); err == nil || !strings.Contains(err.Error(), c.want) {
+					t.Errorf("%v", err)
+				}
+			})
+		})
+	}
+}
+
+func TestParseStatements_BoundsMemory(t *testing.T) {
+	for name, c := range map[string]struct{ text, want string }{
+		"objects": {strings.Repeat("{}", 1<<20), "more than 131072 values"},
+		"nulls":   {strings.Repeat("null ", 1<<18), "not an in-toto statement"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			testkit.CheckBounds(t, func() {
+				if _, err := ParseStatements([]byte(c.text)); err == nil || !strings.Contains(err.Error(), c.want) {
+					t.Errorf("%v", err)
+				}
+			})
+		})
+	}
 }

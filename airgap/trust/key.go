@@ -18,9 +18,6 @@ import (
 // `openssl dgst -sha256 -sign` and `cosign sign-blob` create them. Keys are in PEM.
 // Other kinds of keys are rejected.
 
-// MaxSignatureSize is an upper bound in bytes of a signature in DER.
-const MaxSignatureSize = 128
-
 // PublicKey is a vendor's public key; the zero value is no key.
 type PublicKey struct {
 	key *ecdsa.PublicKey

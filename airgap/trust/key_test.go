@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/plinthdev/plinth/airgap/limit"
 	"github.com/plinthdev/plinth/airgap/trust"
 )
 
@@ -66,7 +67,7 @@ func TestPublicKey_VerifiesOnlyItsOwnSignatures(t *testing.T) {
 			t.Errorf("a signature with byte %d altered is accepted", i)
 		}
 	}
-	if len(signature) > trust.MaxSignatureSize {
+	if len(signature) > limit.Signature {
 		t.Errorf("%d bytes", len(signature))
 	}
 }

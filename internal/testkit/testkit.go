@@ -1,4 +1,4 @@
-// Package testkit contains helpers for tests: golden files and small disks.
+// Package testkit contains helpers for tests: golden files, small disks, bounds of parsers.
 package testkit
 
 import (
@@ -7,7 +7,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
+	"runtime/metrics"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -71,4 +74,65 @@ func WriteFiles(t testing.TB, root string, perm os.FileMode, files map[string]st
 func WriteFile(t testing.TB, root, name, content string) {
 	t.Helper()
 	WriteFiles(t, root, 0o644, map[string]string{name: content})
+}
+
+// Bounds of a parser of untrusted input.
+const (
+	// MaxInput is the largest input, in bytes, for which CheckBounds applies.
+	MaxInput  = 1 << 20
+	maxMemory = 300 << 20
+	// maxTime is six times the bound of the product, for slow and busy machines and
+	// for instrumented code: tests count work where they can.
+	maxTime = 60 * time.Second
+)
+
+// CheckBounds runs parse, which reads an untrusted input of up to MaxInput bytes. It
+// fails the test if the heap has more than 300 MB meanwhile, or if parse takes far
+// more than 10 seconds of processor time.
+func CheckBounds(t testing.TB, parse func()) {
+	t.Helper()
+	heap, allocated := readMetrics()
+	if heap > maxMemory/4 {
+		runtime.GC() // what earlier tests left behind
+		heap, allocated = readMetrics()
+	}
+	begin, done, peak := cpuTime(t), make(chan struct{}), make(chan uint64)
+	go func() {
+		most := heap
+		for ticker := time.NewTicker(time.Millisecond); ; {
+			now, _ := readMetrics()
+			most = max(most, now)
+			select {
+			case <-ticker.C:
+			case <-done:
+				ticker.Stop()
+				peak <- most
+				return
+			}
+		}
+	}()
+	parse()
+	close(done)
+	most := <-peak
+	if _, all := readMetrics(); all-allocated > maxMemory && most > maxMemory {
+		t.Errorf("needs %d MB of memory", most>>20)
+	}
+	if used := cpuTime(t) - begin; used > maxTime {
+		t.Errorf("takes %s of processor time", used)
+	}
+}
+
+// readMetrics returns the bytes in the heap, and the bytes allocated since the start.
+func readMetrics() (heap, allocated uint64) {
+	samples := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/gc/heap/allocs:bytes"}}
+	metrics.Read(samples)
+	return samples[0].Value.Uint64(), samples[1].Value.Uint64()
+}
+
+// cpuTime returns the processor time that this process has used.
+func cpuTime(t testing.TB) time.Duration {
+	t.Helper()
+	var used unix.Rusage
+	Must(t, unix.Getrusage(unix.RUSAGE_SELF, &used))
+	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
 }

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/plinthdev/plinth/airgap"
-	"github.com/plinthdev/plinth/airgap/blob"
+	"github.com/plinthdev/plinth/airgap/limit"
 	"github.com/plinthdev/plinth/internal/action"
 	"github.com/plinthdev/plinth/internal/action/desired"
 	"github.com/plinthdev/plinth/internal/action/reset"
@@ -156,7 +156,7 @@ func (o *operation) openBundle(ctx context.Context) (err error) {
 // openFromCluster opens the bundle whose blobs the nodes of the cluster store.
 func (o *operation) openFromCluster(ctx context.Context) (*airgap.Bundle, error) {
 	o.cluster.UseNodes(o.clusterInfo.Nodes)
-	index, err := o.cluster.ReadDocument(ctx, o.clusterInfo.Bundle, blob.MaxDocument)
+	index, err := o.cluster.ReadDocument(ctx, o.clusterInfo.Bundle, limit.Document)
 	if err != nil {
 		return nil, problem.New(problem.ExitBundle, "fetch the bundle's index from the cluster", err, "copy the bundle to this host and pass it with --bundle; nothing on this host was changed")
 	}
