@@ -14,6 +14,7 @@ import (
 	"github.com/plinthdev/plinth/airgap"
 	"github.com/plinthdev/plinth/airgap/blob"
 	"github.com/plinthdev/plinth/airgap/format"
+	"github.com/plinthdev/plinth/airgap/limit"
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
@@ -54,7 +55,8 @@ func (b Base) Apply(ctx context.Context, delta *airgap.Bundle, wanted []ocispec.
 		total += desc.Size
 	}
 	meter := blob.NewProgress(total, b.Progress)
-	a := applier{delta, b.Old, tempDir(b.Folder.Dir())}
+	work := newBudget(b.Old.Size())
+	a := applier{delta, b.Old, tempDir(b.Folder.Dir()), &work}
 	for _, desc := range wanted {
 		if _, err := b.Old.Section(desc); err != nil {
 			p, ok := patches[desc.Digest]
@@ -87,7 +89,8 @@ func (b combinedSource) Open(ctx context.Context, desc ocispec.Descriptor) (io.R
 
 type applier struct {
 	delta, old *airgap.Bundle
-	work       tempDir
+	temp       tempDir
+	work       *limit.Budget // bytes that may still be unpacked and rebuilt
 }
 
 // rebuildBlob returns a reader of the blob that a patch gives. The content is not
@@ -102,7 +105,10 @@ func (a applier) rebuildBlob(ctx context.Context, p format.Patch) (io.ReadCloser
 	if !ok || !isInProportion(from, to) {
 		return nil, fmt.Errorf("blob %s is to be rebuilt from %s, which is not a suitable blob of the older bundle", p.Blob, p.From.Digest)
 	}
-	before, err := a.work.unpackLayer(ctx, a.old, from)
+	if !takeWork(a.work, from, to) {
+		return nil, errors.New("its patches unpack and rebuild more than a delta of the older bundle may")
+	}
+	before, err := a.temp.unpackLayer(ctx, a.old, from)
 	if err != nil {
 		return nil, err
 	}
@@ -124,7 +130,7 @@ func (a applier) rebuildBlob(ctx context.Context, p format.Patch) (io.ReadCloser
 // compressed like the original blob. size is the declared size of the result.
 func writeRebuilt(w io.Writer, patch io.Reader, before tempFile, size int64) error {
 	r, plain := io.Pipe()
-	go func() { _ = plain.CloseWithError(decodePatch(&limitedWriter{plain, size}, patch, before.newSection())) }()
+	go func() { _ = plain.CloseWithError(decodePatch(plain, patch, before.newSection(), size)) }()
 	defer func() { _ = r.Close() }()
 	return compressLayer(w, r)
 }
@@ -139,19 +145,6 @@ func (r rebuiltReader) Close() error {
 	err := r.PipeReader.Close()
 	r.end()
 	return err
-}
-
-// limitedWriter fails when more than left bytes are written to it.
-type limitedWriter struct {
-	w    io.Writer
-	left int64
-}
-
-func (l *limitedWriter) Write(p []byte) (int, error) {
-	if l.left -= int64(len(p)); l.left < 0 {
-		return 0, errors.New("the patch gives more bytes than the index declares")
-	}
-	return l.w.Write(p)
 }
 
 // wrapApplyError returns the error of Apply: a cancellation as it is, anything else

@@ -17,6 +17,7 @@ import (
 	"github.com/plinthdev/plinth/airgap/blob"
 	"github.com/plinthdev/plinth/airgap/build"
 	"github.com/plinthdev/plinth/airgap/format"
+	"github.com/plinthdev/plinth/airgap/limit"
 )
 
 const (
@@ -35,7 +36,8 @@ const (
 // bytes. Close must be called after use.
 type Diff struct {
 	build.Archive
-	work       tempDir
+	temp       tempDir
+	work       limit.Budget               // what the delta's user may still unpack and rebuild
 	patchFiles map[digest.Digest]tempFile // by the digest of the patch
 	old        *airgap.Bundle
 	next       *airgap.Bundle
@@ -45,7 +47,7 @@ type Diff struct {
 // Compare returns the difference between two full bundles. Its unnamed temporary
 // files are in the folder dir.
 func Compare(ctx context.Context, old, next *airgap.Bundle, dir string) (*Diff, error) {
-	d := &Diff{Archive: build.FullArchive(next), work: tempDir(dir), patchFiles: map[digest.Digest]tempFile{}, old: old, next: next,
+	d := &Diff{Archive: build.FullArchive(next), temp: tempDir(dir), work: newBudget(old.Size()), patchFiles: map[digest.Digest]tempFile{}, old: old, next: next,
 		delta: format.Delta{Base: old.Digest()}}
 	from := pairLayers(old, next)
 	small := map[digest.Digest]bool{} // the content of a thin bundle: always stored, so that a delta can be inspected
@@ -107,15 +109,15 @@ func unversionedName(it format.Item) string {
 // layer from, or desc itself where no patch is possible or none is smaller.
 func (d *Diff) patchBlob(ctx context.Context, from format.Layer, desc ocispec.Descriptor) (ocispec.Descriptor, error) {
 	l, _ := d.next.FindLayer(desc.Digest)
-	if desc.Size < minPatchedSize || blob.Compression(from.MediaType) != "zstd" || blob.Compression(desc.MediaType) != "zstd" || !isInProportion(from, l) {
+	if desc.Size < minPatchedSize || blob.Compression(from.MediaType) != "zstd" || blob.Compression(desc.MediaType) != "zstd" || !isInProportion(from, l) || !takeWork(&d.work, from, l) {
 		return desc, nil
 	}
-	before, err := d.work.unpackLayer(ctx, d.old, from)
+	before, err := d.temp.unpackLayer(ctx, d.old, from)
 	if err != nil {
 		return desc, err
 	}
 	defer before.close()
-	after, err := d.work.unpackLayer(ctx, d.next, l)
+	after, err := d.temp.unpackLayer(ctx, d.next, l)
 	if err != nil {
 		return desc, err
 	}
@@ -125,7 +127,7 @@ func (d *Diff) patchBlob(ctx context.Context, from format.Layer, desc ocispec.De
 		return desc, err // compressed by another tool: it cannot be reproduced
 	}
 	sum := digest.SHA256.Digester()
-	made, err := d.work.createFile(func(w io.Writer) error {
+	made, err := d.temp.createFile(func(w io.Writer) error {
 		return encodePatch(ctx, io.MultiWriter(w, sum.Hash()), before.newSection(), after.newSection())
 	})
 	if err != nil || made.size >= desc.Size {
@@ -142,6 +144,19 @@ func (d *Diff) patchBlob(ctx context.Context, from format.Layer, desc ocispec.De
 // the base of a patch to layer to.
 func isInProportion(from, to format.Layer) bool {
 	return from.Unpacked >= 0 && to.Unpacked >= 0 && from.Unpacked <= maxSizeFactor*to.Unpacked+maxSizeMargin
+}
+
+// newBudget returns how many bytes a delta may unpack and rebuild in total; size
+// is that of the older bundle's file. The limit holds whatever the two indices
+// declare, because a delta and the index of an unsigned bundle can declare anything.
+func newBudget(size int64) limit.Budget {
+	return limit.Budget(limit.DeltaFactor*min(size, limit.Blob) + limit.DeltaMargin)
+}
+
+// takeWork takes a patch from layer from to layer to from the budget work, and
+// reports whether enough was left.
+func takeWork(work *limit.Budget, from, to format.Layer) bool {
+	return work.Take(from.Unpacked) && work.Take(to.Unpacked)
 }
 
 // bareDescriptor returns a descriptor without annotations.

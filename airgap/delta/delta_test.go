@@ -18,6 +18,7 @@ import (
 	"github.com/plinthdev/plinth/airgap/build"
 	"github.com/plinthdev/plinth/airgap/delta"
 	"github.com/plinthdev/plinth/airgap/format"
+	"github.com/plinthdev/plinth/airgap/limit"
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/testkit"
 )
@@ -317,5 +318,45 @@ func TestApply_NamesFolderOnFullDisk(t *testing.T) {
 				t.Errorf("left are %v, %v", left, err)
 			}
 		})
+	}
+}
+
+// A small delta can declare any number of patches that give much.
+func TestApply_BoundsWorkByTheOlderFile(t *testing.T) {
+	release := func(program string, others ...airgaptest.Image) *airgap.Bundle {
+		images := append(others, airgaptest.Image{Ref: "example.com/program:1", Files: []string{program}})
+		req := airgaptest.NewRequest(t)
+		req.Layout, req.Images = airgaptest.WriteLayout(t, images, airgaptest.HostFiles()), nil
+		for _, img := range images {
+			req.Images = append(req.Images, img.Ref)
+		}
+		return openBundle(t, airgaptest.WriteBundle(t, req))
+	}
+	compare := func(old, next *airgap.Bundle) *delta.Diff {
+		d, err := delta.Compare(t.Context(), old, next, t.TempDir())
+		testkit.Must(t, err)
+		t.Cleanup(func() { _ = d.Close() })
+		return d
+	}
+	// The program compresses to 100 KiB, and unpacks to three quarters of limit.DeltaMargin.
+	program := randomContent(9, 100<<10) + strings.Repeat("\x00", limit.DeltaMargin*3/4)
+	large := airgaptest.Image{Ref: "example.com/large:1", Files: []string{randomContent(7, 4<<20)}}
+	small, old, next := release(program), release(program, large), release(program+"new", large)
+	if n := compare(small, next).PatchCount(); n != 0 {
+		t.Errorf("%d patches above the limit are created", n)
+	}
+	d := compare(old, next)
+	if d.PatchCount() != 1 {
+		t.Fatalf("%d patches are created, want 1", d.PatchCount())
+	}
+	b := openBundle(t, writeArchive(t, d.Archive))
+	for name, c := range map[string]struct {
+		old  *airgap.Bundle
+		want string
+	}{"large": {old, ""}, "small": {small, "more than a delta of the older bundle may"}} {
+		_, err := delta.Base{Old: c.old, Folder: newFolder(t)}.Apply(t.Context(), b, next.Images()[1].Layers)
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s older bundle: %v, want %q", name, err, c.want)
+		}
 	}
 }

@@ -18,7 +18,7 @@ import (
 // window is chosen where the old content is similar, so that memory use does not
 // depend on the size of either.
 const (
-	segmentSize = 4 << 20  // maximum bytes of new content in a segment
+	segmentSize = 4 << 20  // bytes of new content in each segment but the last
 	windowSize  = 16 << 20 // maximum bytes of old content that a segment can refer to
 )
 
@@ -68,10 +68,27 @@ func encodePatch(ctx context.Context, w io.Writer, old, next *io.SectionReader) 
 	return nil
 }
 
-// decodePatch writes to w the new content that a patch and the old content give.
-func decodePatch(w io.Writer, patch io.Reader, old *io.SectionReader) error {
+// checkSizes returns an error unless the segment gives the next of left bytes of
+// new content from a window of oldSize bytes.
+func (h segmentHeader) checkSizes(oldSize, left int64) error {
+	switch {
+	case left == 0:
+		return errors.New("the patch gives more bytes than the index declares")
+	case int64(h.NewSize) != min(segmentSize, left):
+		return fmt.Errorf("a segment of the patch has %d bytes, it must have %d", h.NewSize, min(segmentSize, left))
+	case h.OldSize > windowSize || h.FrameSize > 2*segmentSize || h.OldOffset < 0 || h.OldOffset > oldSize-int64(h.OldSize):
+		return errInvalidSegment
+	}
+	return nil
+}
+
+// decodePatch writes to w the size bytes of new content that a patch and the old
+// content give. It fails if the patch gives another size. Each segment gives
+// segmentSize bytes, so the work is linear in size.
+func decodePatch(w io.Writer, patch io.Reader, old *io.SectionReader, size int64) error {
 	r := bufio.NewReaderSize(patch, 1<<20)
-	frame, window := make([]byte, 0, segmentSize), make([]byte, windowSize)
+	var frame, encoded []byte
+	window, left := make([]byte, min(windowSize, old.Size())), size
 	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxSegmentData))
 	if err != nil {
 		return err
@@ -80,14 +97,15 @@ func decodePatch(w io.Writer, patch io.Reader, old *io.SectionReader) error {
 	for {
 		var h segmentHeader
 		if err := binary.Read(r, binary.BigEndian, &h); err != nil {
-			if errors.Is(err, io.EOF) {
+			if left == 0 && err == io.EOF {
 				return nil
 			}
 			return fmt.Errorf("cannot read the patch: %w", err)
 		}
-		if h.OldSize > windowSize || h.NewSize > segmentSize || h.FrameSize > 2*segmentSize || h.OldOffset < 0 || h.OldOffset+int64(h.OldSize) > old.Size() {
-			return errors.New("a segment of the patch refers to content that does not exist")
+		if err := h.checkSizes(old.Size(), left); err != nil {
+			return err
 		}
+		left -= int64(h.NewSize)
 		frame = slices.Grow(frame[:0], int(h.FrameSize))[:h.FrameSize]
 		if _, err := io.ReadFull(r, frame); err != nil {
 			return fmt.Errorf("cannot read the patch: %w", err)
@@ -95,8 +113,7 @@ func decodePatch(w io.Writer, patch io.Reader, old *io.SectionReader) error {
 		if _, err := old.ReadAt(window[:h.OldSize], h.OldOffset); err != nil && !errors.Is(err, io.EOF) {
 			return err
 		}
-		encoded, err := dec.DecodeAll(frame, nil)
-		if err != nil {
+		if encoded, err = dec.DecodeAll(frame, encoded[:0]); err != nil {
 			return fmt.Errorf("cannot read the patch: %w", err)
 		}
 		content, err := decodeSegment(encoded, window[:h.OldSize], int(h.NewSize))

@@ -5,6 +5,9 @@ import (
 	"io"
 	"math/rand/v2"
 	"testing"
+
+	"github.com/plinthdev/plinth/airgap/limit"
+	"github.com/plinthdev/plinth/internal/testkit"
 )
 
 // sectionOf returns a reader of b.
@@ -53,14 +56,14 @@ func TestDecodePatch_GivesExactlyTheNewContent(t *testing.T) {
 			if err := encodePatch(t.Context(), &patch, sectionOf(c.old), sectionOf(c.next)); err != nil {
 				t.Fatal(err)
 			}
-			if err := decodePatch(&out, bytes.NewReader(patch.Bytes()), sectionOf(c.old)); err != nil || !bytes.Equal(out.Bytes(), c.next) {
+			if err := decodePatch(&out, bytes.NewReader(patch.Bytes()), sectionOf(c.old), int64(len(c.next))); err != nil || !bytes.Equal(out.Bytes(), c.next) {
 				t.Errorf("gives %d bytes of %d, %v", out.Len(), len(c.next), err)
 			}
 			if patch.Len() > c.most {
 				t.Errorf("the patch has %d bytes, more than %d", patch.Len(), c.most)
 			}
 			if patch.Len() > 0 {
-				if err := decodePatch(io.Discard, bytes.NewReader(patch.Bytes()[:patch.Len()-1]), sectionOf(c.old)); err == nil {
+				if err := decodePatch(io.Discard, bytes.NewReader(patch.Bytes()[:patch.Len()-1]), sectionOf(c.old), int64(len(c.next))); err == nil {
 					t.Error("a truncated patch is accepted")
 				}
 			}
@@ -75,10 +78,22 @@ func FuzzDecodePatch(f *testing.F) {
 		if err := encodePatch(f.Context(), &patch, sectionOf(old), sectionOf(next)); err != nil {
 			f.Fatal(err)
 		}
-		f.Add(patch.Bytes())
+		f.Add(patch.Bytes(), int64(len(next)))
 	}
-	f.Fuzz(func(t *testing.T, patch []byte) {
-		_ = decodePatch(io.Discard, bytes.NewReader(patch), sectionOf(old))
+	f.Add(bombPatch(f), int64(64<<20))
+	f.Add(bytes.Repeat(packSegment(f, segmentHeader{OldSize: 10_000}, []byte{0, 0}), 1000), int64(1000))
+	f.Fuzz(func(t *testing.T, patch []byte, size int64) {
+		if len(patch) > testkit.MaxInput {
+			t.Skip()
+		}
+		size = min(max(size, 0), limit.DeltaMargin) // what a small delta may rebuild
+		written, read := &byteCounter{}, &byteCounter{ReaderAt: bytes.NewReader(old)}
+		testkit.CheckBounds(t, func() {
+			err := decodePatch(written, bytes.NewReader(patch), io.NewSectionReader(read, 0, int64(len(old))), size)
+			if err == nil && written.n != size || written.n > size || read.n > int64(len(old))*(1+size/segmentSize) {
+				t.Errorf("%d bytes of %d are written, %d are read, %v", written.n, size, read.n, err)
+			}
+		})
 	})
 }
 

@@ -94,7 +94,10 @@ func matchLength(content, old []byte) (length int) {
 	return length
 }
 
-var errInvalidSegment = errors.New("a segment of the patch refers to content that does not exist")
+var (
+	errInvalidSegment = errors.New("a segment of the patch refers to content that does not exist")
+	errSegmentSize    = errors.New("a segment of the patch gives a different size than declared")
+)
 
 // decodeSegment returns the size bytes of new content that an encoded segment and
 // the old content give.
@@ -111,22 +114,27 @@ func decodeSegment(encoded, old []byte, size int) ([]byte, error) {
 		if a <= 0 || b <= 0 || c <= 0 || plain > uint64(len(literals)) || copied > uint64(len(added)) {
 			return nil, errInvalidSegment
 		}
+		switch n := plain + copied; {
+		case n == 0:
+			return nil, errors.New("an order of the patch adds no byte")
+		case n > uint64(size-len(content)):
+			return nil, errSegmentSize
+		}
 		orders = orders[a+b+c:]
 		content, literals = append(content, literals[:plain]...), literals[plain:]
-		from := end + jump
-		if from < 0 || from > int64(len(old)) || copied > uint64(int64(len(old))-from) {
+		if jump < -end || jump > int64(len(old))-end || copied > uint64(int64(len(old))-end-jump) {
 			return nil, errInvalidSegment
 		}
+		from := end + jump
 		for k := range int64(copied) {
 			content = append(content, added[k]+old[from+k])
 		}
 		added, end = added[copied:], from+int64(copied)
 	}
-	content = append(content, literals...)
-	if len(content) != size || len(added) > 0 {
-		return nil, errors.New("a segment of the patch gives a different size than declared")
+	if len(literals) != size-len(content) || len(added) > 0 {
+		return nil, errSegmentSize
 	}
-	return content, nil
+	return append(content, literals...), nil
 }
 
 // splitSegment returns the three lists of an encoded segment.
