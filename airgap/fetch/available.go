@@ -40,7 +40,7 @@ func (r *Remote) checkBlob(ctx context.Context, d ocispec.Descriptor) (string, e
 	if err != nil {
 		return "", err
 	}
-	req.Header.Set("Accept-Encoding", "identity")
+	req.Header.Set(encodingHeader, "identity")
 	resp, err := r.client.Do(req)
 	if err != nil {
 		return "", err

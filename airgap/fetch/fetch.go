@@ -21,15 +21,13 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/plinthdev/plinth/airgap/blob"
+	"github.com/plinthdev/plinth/airgap/limit"
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
 // ThinBundleFile is the name of the thin bundle in a published folder. It lists
 // the folder's content.
 const ThinBundleFile = "thin.bundle"
-
-// maxThinSize is the maximum size in bytes of a thin bundle, which is read into memory.
-const maxThinSize = 64 << 20
 
 // maxParallel is how many blobs are downloaded at the same time.
 const maxParallel = 4
@@ -98,9 +96,14 @@ func (r *Remote) dialRegistry(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
+	bounded := boundedTransport{r.client.Transport}
 	return Retry(ctx, r.Backoff, func() (bool, error) {
-		t, err := transport.NewWithContext(ctx, repo.Registry, auth, r.client.Transport, []string{repo.Scope(transport.PullScope)})
-		if err == nil {
+		watched, stop := watchStall(ctx, r.Stall)
+		defer stop()
+		t, err := transport.NewWithContext(watched.ctx, repo.Registry, auth, bounded, []string{repo.Scope(transport.PullScope)})
+		if err != nil {
+			err = watched.wrapError(err, repo.RegistryStr())
+		} else {
 			r.client = &http.Client{Transport: t}
 			r.blobsURL = repo.Scheme() + "://" + repo.RegistryStr() + "/v2/" + repo.RepositoryStr() + "/blobs/sha256:"
 		}
@@ -125,12 +128,12 @@ func (r *Remote) FetchThinBundle(ctx context.Context) ([]byte, error) {
 				return false, watched.wrapError(err, r.thinURL)
 			}
 			defer func() { _ = resp.Body.Close() }()
-			data, err = io.ReadAll(io.LimitReader(watched.wrapReader(resp.Body), maxThinSize+1))
+			data, err = io.ReadAll(io.LimitReader(watched.wrapReader(resp.Body), limit.Head+1))
 			switch {
 			case err != nil:
 				return false, watched.wrapError(err, r.thinURL)
-			case len(data) > maxThinSize:
-				return false, fmt.Errorf("%s has more than %d bytes: %w", r.thinURL, maxThinSize, ErrUnusable)
+			case len(data) > limit.Head:
+				return false, fmt.Errorf("%s has more than %d bytes: %w", r.thinURL, limit.Head, ErrUnusable)
 			}
 			return false, nil
 		})

@@ -30,6 +30,7 @@ import (
 	"github.com/plinthdev/plinth/airgap/blob"
 	"github.com/plinthdev/plinth/airgap/fetch"
 	"github.com/plinthdev/plinth/internal/problem"
+	"github.com/plinthdev/plinth/internal/testkit"
 )
 
 // published is a static server with some blobs whose behavior can be changed.
@@ -403,4 +404,67 @@ func TestFetchBlobs_DownloadsFromRegistry(t *testing.T) {
 	if err := p.from(t, "oci://"+at.Host+"/mirrored/my-app", t.TempDir()); problem.ExitCode(err) != problem.ExitBundle || !strings.Contains(err.Error(), "404") {
 		t.Errorf("%v", err)
 	}
+}
+
+// endlessBody answers with spaces until the client has enough.
+func endlessBody(sent *atomic.Int64) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		for chunk := bytes.Repeat([]byte(" "), 1<<20); sent.Load() < 400<<20; {
+			n, err := w.Write(chunk)
+			if sent.Add(int64(n)); err != nil {
+				return
+			}
+		}
+	}
+}
+
+func TestDial_BoundsAnswersOfRegistry(t *testing.T) {
+	for name, path := range map[string]string{"token": "/token", "ping": "/v2/"} {
+		t.Run(name, func(t *testing.T) {
+			var sent atomic.Int64
+			mux := http.NewServeMux()
+			server := httptest.NewServer(mux)
+			t.Cleanup(server.Close)
+			mux.HandleFunc("/v2/", func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("WWW-Authenticate", `Bearer realm="`+server.URL+`/token",service="x"`)
+				w.WriteHeader(map[string]int{"/token": http.StatusUnauthorized, "/v2/": http.StatusTeapot}[path])
+				if path == "/v2/" {
+					endlessBody(&sent)(w, r)
+				}
+			})
+			mux.HandleFunc("/token", endlessBody(&sent))
+			testkit.CheckBounds(t, func() {
+				_, err := fetch.Dial(t.Context(), "oci://"+strings.TrimPrefix(server.URL, "http://")+"/a/b", fetch.Options{Backoff: time.Millisecond})
+				if problem.ExitCode(err) != problem.ExitBundle {
+					t.Errorf("%v", err)
+				}
+			})
+			if n := sent.Load(); n > 64<<20 {
+				t.Errorf("%d bytes were sent", n)
+			}
+		})
+	}
+}
+
+func TestDial_GivesUpSilentRegistry(t *testing.T) {
+	done := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-done }))
+	t.Cleanup(func() { close(done); server.Close() })
+	_, err := fetch.Dial(t.Context(), "oci://"+strings.TrimPrefix(server.URL, "http://")+"/a/b", fetch.Options{Backoff: time.Millisecond, Stall: 50 * time.Millisecond})
+	if problem.ExitCode(err) != problem.ExitBundle || !strings.Contains(err.Error(), "almost no data arrived") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestFetchThinBundle_BoundsItsSize(t *testing.T) {
+	var sent atomic.Int64
+	server := httptest.NewServer(endlessBody(&sent))
+	t.Cleanup(server.Close)
+	remote, err := fetch.Dial(t.Context(), server.URL, fetch.Options{Backoff: time.Millisecond})
+	testkit.Must(t, err)
+	testkit.CheckBounds(t, func() {
+		if _, err := remote.FetchThinBundle(t.Context()); problem.ExitCode(err) != problem.ExitBundle || !strings.Contains(err.Error(), "more than 33554432 bytes") {
+			t.Errorf("%v", err)
+		}
+	})
 }

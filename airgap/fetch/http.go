@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+
+	"github.com/plinthdev/plinth/airgap/limit"
 )
 
 // maxAttempts is the number of attempts without any progress. With the pauses
@@ -31,6 +33,21 @@ func (g tlsTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	return g.next.RoundTrip(r)
 }
+
+// boundedTransport ends each response after limit.Response bytes, except to
+// requests of getFrom, whose callers have bounds of their own.
+type boundedTransport struct{ next http.RoundTripper }
+
+func (b boundedTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := b.next.RoundTrip(r)
+	if err == nil && r.Header.Get(encodingHeader) == "" {
+		resp.Body = http.MaxBytesReader(nil, resp.Body, limit.Response)
+	}
+	return resp, err
+}
+
+// encodingHeader is a header that only requests of this package have.
+const encodingHeader = "Accept-Encoding"
 
 // statusError is a response whose status is not success.
 type statusError struct {
@@ -56,7 +73,7 @@ func getFrom(ctx context.Context, client *http.Client, url string, from int64) (
 		return nil, err
 	}
 	// Transparent gzip would change the bytes whose digest is known.
-	r.Header.Set("Accept-Encoding", "identity")
+	r.Header.Set(encodingHeader, "identity")
 	if from > 0 {
 		r.Header.Set("Range", fmt.Sprintf("bytes=%d-", from))
 	}
@@ -112,8 +129,9 @@ func cannotRetry(err error) bool {
 	var registry *transport.Error
 	var certificate *tls.CertificateVerificationError
 	var name *net.DNSError
+	var tooLong *http.MaxBytesError
 	switch {
-	case errors.Is(err, errPlainHTTP), errors.Is(err, ErrUnusable), errors.Is(err, errDisk), errors.As(err, &certificate):
+	case errors.As(err, &tooLong), errors.Is(err, errPlainHTTP), errors.Is(err, ErrUnusable), errors.Is(err, errDisk), errors.As(err, &certificate):
 		return true
 	case errors.As(err, &name):
 		return name.IsNotFound
