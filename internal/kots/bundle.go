@@ -8,8 +8,8 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
-	"slices"
 	"strings"
 
 	"gopkg.in/yaml.v3"
@@ -20,9 +20,12 @@ import (
 // Limits of what is read from an application bundle, so that a damaged or
 // malicious one cannot exhaust the memory. Manifests are text.
 const (
-	maxManifest   = 8 << 20 // airgap.yaml, and each file of the release
-	maxRelease    = 2 << 30 // all files of the release, unpacked
-	maxReleaseDoc = 1 << 20 // one YAML document of the release
+	maxManifest    = 1 << 20   // airgap.yaml; parsed YAML takes a hundred times as much memory
+	maxHeaders     = 128 << 20 // all tar headers of an archive, with their PAX records
+	maxRelease     = 512 << 20 // all files of the release, unpacked
+	maxReleaseFile = 8 << 20   // each file of the release that is read
+	maxReleaseDoc  = 1 << 20   // one YAML document of the release
+	maxCandidates  = 2 << 20   // the documents of the release that may be its Application, together
 )
 
 // AppBundle is the metadata of an application's .airgap file.
@@ -84,7 +87,7 @@ func parseAppBundle(r io.Reader) (AppBundle, error) {
 		b               AppBundle
 		manifest        *airgapManifest
 		release, images bool
-		tr              = tar.NewReader(zip)
+		tr              = newArchive(zip, math.MaxInt64)
 	)
 	for manifest == nil || !release || !images {
 		h, err := tr.Next()
@@ -95,6 +98,8 @@ func parseAppBundle(r io.Reader) (AppBundle, error) {
 			return b, fmt.Errorf("damaged: %w", err)
 		}
 		switch {
+		case h.Name == "airgap.yaml" && manifest != nil, h.Name == "app.tar.gz" && release:
+			return b, fmt.Errorf("it contains %s twice", h.Name)
 		case h.Name == "airgap.yaml":
 			if manifest, err = readAirgapManifest(tr); err != nil {
 				return b, fmt.Errorf("airgap.yaml: %w", err)
@@ -118,6 +123,51 @@ func parseAppBundle(r io.Reader) (AppBundle, error) {
 	b.Slug, b.Channel, b.VersionLabel, b.UpdateCursor = s.AppSlug, s.ChannelName, s.VersionLabel, s.UpdateCursor
 	b.Format, b.Images = s.Format, s.SavedImages
 	return b, nil
+}
+
+// archive reads an untrusted tar. The headers of all entries, and their content,
+// are bounded.
+type archive struct {
+	*tar.Reader
+	in               *io.LimitedReader
+	headers, content int64 // bytes that may still be read
+}
+
+// newArchive returns the archive in r, whose entries have at most content bytes.
+func newArchive(r io.Reader, content int64) *archive {
+	in := &io.LimitedReader{R: r, N: content}
+	return &archive{tar.NewReader(in), in, maxHeaders, content}
+}
+
+// Next skips the rest of the current entry and returns the header of the next one.
+func (a *archive) Next() (*tar.Header, error) {
+	_, err := io.Copy(io.Discard, a.Reader)
+	a.content = a.in.N
+	if a.content == 0 {
+		return nil, errors.New("it unpacks to too many bytes")
+	}
+	if err != nil {
+		return nil, err
+	}
+	a.in.N = a.headers
+	h, err := a.Reader.Next()
+	if a.headers, a.in.N = a.in.N, a.content; a.headers == 0 {
+		return nil, errors.New("its headers have too many bytes")
+	}
+	if err == nil && isSparse(h) {
+		err = fmt.Errorf("%q is a sparse file", h.Name)
+	}
+	return h, err
+}
+
+// isSparse reports whether an entry is a sparse file, whose size can be any number.
+func isSparse(h *tar.Header) bool {
+	for key := range h.PAXRecords {
+		if strings.HasPrefix(key, "GNU.sparse.") {
+			return true
+		}
+	}
+	return h.Typeflag == tar.TypeGNUSparse
 }
 
 func isImagesEntry(name string) bool { return name == "images" || strings.HasPrefix(name, "images/") }
@@ -163,7 +213,8 @@ func findApplication(r io.Reader) ([]byte, error) {
 	}
 	var (
 		found, first string
-		tr           = tar.NewReader(io.LimitReader(zip, maxRelease))
+		candidates   int
+		tr           = newArchive(zip, maxRelease)
 	)
 	for {
 		h, err := tr.Next()
@@ -173,14 +224,18 @@ func findApplication(r io.Reader) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		if h.Typeflag != tar.TypeReg || h.Size > maxManifest || found != "" && h.Name >= first {
+		if h.Typeflag != tar.TypeReg || h.Size > maxReleaseFile || found != "" && h.Name >= first {
 			continue
 		}
-		b, err := readLimited(tr, maxManifest)
+		b, err := readLimited(tr, maxReleaseFile)
 		if err != nil {
 			return nil, err
 		}
-		if doc := firstApplication(b); doc != "" {
+		doc, parsed := firstApplication(b)
+		if candidates += parsed; candidates > maxCandidates {
+			return nil, fmt.Errorf("its documents that may be an Application are larger than %d MiB", maxCandidates>>20)
+		}
+		if doc != "" {
 			found, first = doc, h.Name
 		}
 	}
@@ -190,25 +245,27 @@ func findApplication(r io.Reader) ([]byte, error) {
 	return []byte(found), nil
 }
 
-// firstApplication returns the first Application document of a YAML stream, or
-// "" if there is none.
-func firstApplication(b []byte) string {
+// firstApplication returns the first Application document of a YAML stream, or ""
+// if there is none, and how many bytes were parsed to find it. It parses little
+// more than maxCandidates.
+func firstApplication(b []byte) (doc string, parsed int) {
 	if !bytes.Contains(b, []byte("kots.io/v1beta1")) {
-		return ""
+		return "", 0
 	}
-	docs := splitDocuments(string(b))
-	i := slices.IndexFunc(docs, func(doc string) bool {
+	for _, doc := range splitDocuments(string(b)) {
 		var kind struct {
 			APIVersion string `yaml:"apiVersion"`
 			Kind       string `yaml:"kind"`
 		}
-		return len(doc) <= maxReleaseDoc && yaml.Unmarshal([]byte(doc), &kind) == nil &&
-			kind.APIVersion == "kots.io/v1beta1" && kind.Kind == "Application"
-	})
-	if i < 0 {
-		return ""
+		if len(doc) > maxReleaseDoc || parsed > maxCandidates || !strings.Contains(doc, "kots.io/v1beta1") || !strings.Contains(doc, "Application") {
+			continue
+		}
+		parsed += len(doc)
+		if yaml.Unmarshal([]byte(doc), &kind) == nil && kind.APIVersion == "kots.io/v1beta1" && kind.Kind == "Application" {
+			return doc, parsed
+		}
 	}
-	return docs[i]
+	return "", parsed
 }
 
 func splitDocuments(text string) []string {
@@ -227,7 +284,8 @@ func splitDocuments(text string) []string {
 	return append(docs, doc.String())
 }
 
-// readLimited returns all of r, or an error if it is longer than limit bytes.
+// readLimited returns all of r, or an error if it is longer than limit bytes, a
+// whole number of MiB.
 func readLimited(r io.Reader, limit int64) ([]byte, error) {
 	b, err := io.ReadAll(io.LimitReader(r, limit+1))
 	if err == nil && int64(len(b)) > limit {

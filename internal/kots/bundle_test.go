@@ -5,6 +5,9 @@ import (
 	"bytes"
 	"compress/gzip"
 	"errors"
+	"fmt"
+	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,6 +15,7 @@ import (
 	"time"
 
 	"github.com/plinthdev/plinth/internal/problem"
+	"github.com/plinthdev/plinth/internal/testkit"
 )
 
 // tarEntry is one entry of a tar archive; without a body it is a folder.
@@ -104,7 +108,9 @@ func TestReadAppBundle_RejectsUnusableBundles(t *testing.T) {
 		"inner not gzip":     {packTar(t, manifestEntry(airgapYAML), tarEntry{"app.tar.gz", []byte("x")}), "app.tar.gz: "},
 		"folder with slash":  {packTar(t, manifestEntry(airgapYAML), inner, tarEntry{"images/", nil}), `is "images/", not a folder named "images"`},
 		"no folder entry":    {packTar(t, manifestEntry(airgapYAML), inner, tarEntry{"images/docker-archive/a", []byte("x")}), "KOTS would skip the images"},
-		"manifest too large": {packTar(t, manifestEntry(strings.Repeat("#", maxManifest+1)), inner), "larger than 8 MiB"},
+		"manifest too large": {packTar(t, manifestEntry(strings.Repeat("#", maxManifest+1)), inner), "larger than 1 MiB"},
+		"twice app.tar.gz":   {packTar(t, manifestEntry(airgapYAML), inner, inner), "it contains app.tar.gz twice"},
+		"twice airgap.yaml":  {packTar(t, manifestEntry(airgapYAML), manifestEntry(airgapYAML)), "it contains airgap.yaml twice"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -200,15 +206,112 @@ func TestCheckLicense_ComparesLicenseAndBundle(t *testing.T) {
 	}
 }
 
+// packRaw compresses a tar that archive/tar would not write.
+func packRaw(t testing.TB, parts ...io.Reader) []byte {
+	t.Helper()
+	var buf bytes.Buffer
+	zip := gzip.NewWriter(&buf)
+	_, err := io.Copy(zip, io.MultiReader(parts...))
+	testkit.Must(t, err, zip.Close())
+	return buf.Bytes()
+}
+
+// zeros is endless.
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) {
+	clear(p)
+	return len(p), nil
+}
+
+// rawHeader returns a tar header, of a PAX record where the size needs one.
+func rawHeader(t testing.TB, h tar.Header) io.Reader {
+	t.Helper()
+	var buf bytes.Buffer
+	h.Mode = 0o644
+	testkit.Must(t, tar.NewWriter(&buf).WriteHeader(&h))
+	return &buf
+}
+
+func TestReadAppBundle_BoundsSizesAndCounts(t *testing.T) {
+	paxHeader, err := io.ReadAll(rawHeader(t, tar.Header{Name: "x", Format: tar.FormatPAX, PAXRecords: map[string]string{"A.b": strings.Repeat("x", 400)}}))
+	testkit.Must(t, err)
+	values := "[" + strings.Repeat("0,", maxReleaseDoc/2-100) + "0]"
+	candidate := []byte("a: " + values + "\n# kots.io/v1beta1 Application\n")
+	var candidates []tarEntry
+	for i := range 4 {
+		candidates = append(candidates, tarEntry{fmt.Sprint(i), candidate})
+	}
+	release := func(inner []byte) []byte {
+		return packTar(t, manifestEntry(airgapYAML), tarEntry{"app.tar.gz", inner}, tarEntry{"images", nil})
+	}
+	for name, c := range map[string]struct {
+		file []byte
+		want string
+	}{
+		"airgap.yaml of 2^63-1 bytes":   {packRaw(t, rawHeader(t, tar.Header{Name: "airgap.yaml", Size: math.MaxInt64}), io.LimitReader(zeros{}, 16<<20)), "larger than 1 MiB"},
+		"values of airgap.yaml":         {packTar(t, manifestEntry("a: "+values), tarEntry{"images", nil}), "Airgap of kots.io/v1beta1"},
+		"release above 512 MiB":         {release(append(packRaw(t, rawHeader(t, tar.Header{Name: "x", Size: maxRelease})), bytes.Repeat(packRaw(t, io.LimitReader(zeros{}, 1<<20)), maxRelease>>20)...)), "too many bytes"},
+		"file of the release of 2^63-1": {release(packRaw(t, rawHeader(t, tar.Header{Name: "x", Size: math.MaxInt64}), io.LimitReader(zeros{}, 1<<20))), "unexpected EOF"},
+		"many possible Applications":    {release(packTar(t, candidates...)), "may be an Application are larger than 2 MiB"},
+		"headers without end":           {bytes.Repeat(packRaw(t, bytes.NewReader(bytes.Repeat(paxHeader, 100))), maxHeaders/100/len(paxHeader)+1), "its headers have too many bytes"},
+		"sparse file of 2^60 bytes":     {packRaw(t, bytes.NewReader(sparseFile(t))), "is a sparse file"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			testkit.CheckBounds(t, func() {
+				if _, err := parseAppBundle(bytes.NewReader(c.file)); err == nil || !strings.Contains(err.Error(), c.want) {
+					t.Errorf("got %v, want …%s…", err, c.want)
+				}
+			})
+		})
+	}
+}
+
+// sparseFile returns a tar with one entry that is a hole of 2^60 bytes (GNU sparse format 0.1).
+func sparseFile(t testing.TB) []byte {
+	t.Helper()
+	records := ""
+	for _, r := range []string{"GNU.sparse.numblocks=1", "GNU.sparse.map=1152921504606846976,0", "GNU.sparse.size=1152921504606846976"} {
+		n := len(r) + 4 // the length in two digits, a space, a newline
+		records += fmt.Sprintf("%d %s\n", n, r)
+	}
+	var buf bytes.Buffer
+	w := tar.NewWriter(&buf)
+	testkit.Must(t, w.WriteHeader(&tar.Header{Name: "x", Mode: 0o644, Size: int64(len(records))}))
+	raw := buf.Bytes()
+	raw[156] = tar.TypeXHeader
+	setChecksum(raw)
+	raw = append(raw, make([]byte, 512)...)
+	copy(raw[512:], records)
+	file, err := io.ReadAll(rawHeader(t, tar.Header{Name: "x"}))
+	testkit.Must(t, err)
+	return append(append(raw, file...), make([]byte, 1024)...)
+}
+
+// setChecksum corrects the checksum of a tar header.
+func setChecksum(block []byte) {
+	copy(block[148:156], "        ")
+	sum := 0
+	for _, b := range block[:512] {
+		sum += int(b)
+	}
+	copy(block[148:156], fmt.Sprintf("%06o\x00 ", sum))
+}
+
 func FuzzReadAppBundle(f *testing.F) {
 	f.Add(packTar(f, manifestEntry(airgapYAML), tarEntry{"app.tar.gz", packTar(f, tarEntry{"a.yaml", []byte(appYAML)})}, tarEntry{"images", nil}))
 	f.Add(packTar(f, manifestEntry("{"), tarEntry{"images/", nil}))
 	f.Add([]byte("hello"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		got, err := parseAppBundle(bytes.NewReader(b))
-		if err == nil && got.Slug == "" {
-			t.Errorf("accepted %+v", got)
+		if len(b) > testkit.MaxInput {
+			t.Skip()
 		}
+		testkit.CheckBounds(t, func() {
+			got, err := parseAppBundle(bytes.NewReader(b))
+			if err == nil && got.Slug == "" {
+				t.Errorf("accepted %+v", got)
+			}
+		})
 	})
 }
 
@@ -225,10 +328,15 @@ func FuzzReadAppBundleParts(f *testing.F) {
 		if err != nil {
 			t.Skip()
 		}
-		got, err := parseAppBundle(bytes.NewReader(outer))
-		if err == nil && (got.Slug == "" || len(got.Application) > len(doc)) {
-			t.Errorf("accepted %+v", got)
+		if len(outer) > testkit.MaxInput {
+			t.Skip()
 		}
+		testkit.CheckBounds(t, func() {
+			got, err := parseAppBundle(bytes.NewReader(outer))
+			if err == nil && (got.Slug == "" || len(got.Application) > len(doc)) {
+				t.Errorf("accepted %+v", got)
+			}
+		})
 	})
 }
 
