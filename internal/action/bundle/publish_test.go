@@ -211,6 +211,7 @@ func TestPublish_ScriptResumesDownloadAndRefusesWrongContent(t *testing.T) {
 		"no signature":      {answer("/SHA256SUMS.sig", missing), 6, "cannot be fetched"},
 		"another signature": {answer("/SHA256SUMS.sig", text("nonsense")), 6, "is not signed by the vendor's key"},
 		"other sums":        {answer("/SHA256SUMS", text("0  plinth-linux-amd64\n")), 6, "is not signed by the vendor's key"},
+		"endless sums":      {answer("/SHA256SUMS", text(strings.Repeat("0  plinth-linux-amd64\n", 1<<17))), 6, "cannot be fetched"},
 		"interrupted download": {func(w http.ResponseWriter, r *http.Request) bool {
 			if r.URL.Path != name || r.Header.Get("Range") != "" {
 				return false
