@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"runtime/metrics"
 	"testing"
 	"time"
@@ -87,21 +88,17 @@ const (
 )
 
 // CheckBounds runs parse, which reads an untrusted input of up to MaxInput bytes. It
-// fails the test if the heap has more than 300 MB meanwhile, or if parse takes far
+// fails the test if more than 300 MB are live in the heap meanwhile, or if parse takes far
 // more than 10 seconds of processor time.
 func CheckBounds(t testing.TB, parse func()) {
 	t.Helper()
-	heap, allocated := readMetrics()
-	if heap > maxMemory/4 {
-		runtime.GC() // what earlier tests left behind
-		heap, allocated = readMetrics()
-	}
+	defer debug.SetGCPercent(debug.SetGCPercent(gcPercent)) // so that what is live is measured often
+	runtime.GC()                                            // what earlier tests left behind
 	begin, done, peak := cpuTime(t), make(chan struct{}), make(chan uint64)
 	go func() {
-		most := heap
+		var most uint64
 		for ticker := time.NewTicker(time.Millisecond); ; {
-			now, _ := readMetrics()
-			most = max(most, now)
+			most = max(most, liveHeap())
 			select {
 			case <-ticker.C:
 			case <-done:
@@ -113,8 +110,7 @@ func CheckBounds(t testing.TB, parse func()) {
 	}()
 	parse()
 	close(done)
-	most := <-peak
-	if _, all := readMetrics(); all-allocated > maxMemory && most > maxMemory {
+	if most := <-peak; most > maxMemory {
 		t.Errorf("needs %d MB of memory", most>>20)
 	}
 	if used := cpuTime(t) - begin; used > maxTime {
@@ -122,11 +118,14 @@ func CheckBounds(t testing.TB, parse func()) {
 	}
 }
 
-// readMetrics returns the bytes in the heap, and the bytes allocated since the start.
-func readMetrics() (heap, allocated uint64) {
-	samples := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/gc/heap/allocs:bytes"}}
+// gcPercent is how much the heap may grow before it is collected again.
+const gcPercent = 20
+
+// liveHeap returns the bytes that were reachable at the last garbage collection.
+func liveHeap() uint64 {
+	samples := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
 	metrics.Read(samples)
-	return samples[0].Value.Uint64(), samples[1].Value.Uint64()
+	return samples[0].Value.Uint64()
 }
 
 // cpuTime returns the processor time that this process has used.
