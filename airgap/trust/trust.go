@@ -123,7 +123,7 @@ func checkSignature(name string, b Bundle, key PublicKey) error {
 	case len(b.Signature()) == 0:
 		return newTrustError(name, "get the signed bundle from the vendor; a vendor signs with `plinth bundle build --sign-key FILE`", "it is not signed")
 	case !key.Verify(b.RawIndex(), b.Signature()):
-		return newTrustError(name, "get the bundle from the vendor again; if the vendor has a new key, ask for the key rotation statement, signed with the old key, and name it with --key-rotation FILE",
+		return newTrustError(name, "get the bundle from the vendor again, or name the key that signed it; if the vendor has a new key, `plinth install` accepts it with the key rotation statement, signed with the old key (--key-rotation FILE)",
 			"it is not signed with the key %s", key.Fingerprint())
 	}
 	return nil

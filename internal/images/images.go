@@ -18,6 +18,7 @@ import (
 	"github.com/containerd/containerd/namespaces"
 	"github.com/containerd/containerd/pkg/kmutex"
 	"github.com/containerd/errdefs"
+	"github.com/containerd/log"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
@@ -75,6 +76,7 @@ type Store struct {
 // serve. placer is the machine that containerd runs on: with it imports are
 // faster; it may be nil. diagnose returns why containerd does not start.
 func Open(ctx context.Context, socket string, placer BlobPlacer, timeout time.Duration, diagnose func(context.Context) string) (*Store, error) {
+	log.L.Logger.SetOutput(io.Discard) // containerd's client logs to the terminal what its errors say too
 	var client *containerd.Client
 	err := wait.Until(ctx, wait.Options{What: "containerd to answer on " + socket, Timeout: timeout, Interval: 200 * time.Millisecond, Diagnose: diagnose,
 		NextCommand: "sudo journalctl -u 'k0s*'"},

@@ -3,10 +3,11 @@ package reset
 import (
 	"context"
 	"errors"
-	"github.com/plinthdev/plinth/internal/testkit"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/plinthdev/plinth/internal/testkit"
 
 	"github.com/plinthdev/plinth/internal/action"
 	"github.com/plinthdev/plinth/internal/action/nodes"

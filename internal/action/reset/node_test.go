@@ -3,10 +3,12 @@ package reset
 import (
 	"context"
 	"errors"
-	"github.com/plinthdev/plinth/internal/testkit"
 	"strings"
 	"testing"
 
+	"github.com/plinthdev/plinth/internal/testkit"
+
+	"github.com/plinthdev/plinth/internal/action/nodes"
 	"github.com/plinthdev/plinth/internal/host/hosttest"
 	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/k0s"
@@ -82,3 +84,14 @@ func TestResetNode_ExplainsWhatToDoOnAnIncompleteHost(t *testing.T) {
 // kubeletConf is the kubeconfig of a node for an API address without a server.
 const kubeletConf = `{"apiVersion":"v1","kind":"Config","current-context":"x","clusters":[{"name":"x","cluster":{"server":"https://127.0.0.1:1","certificate-authority-data":"eA=="}}],
 "contexts":[{"name":"x","context":{"cluster":"x","user":"x"}}],"users":[{"name":"x","user":{}}]}`
+
+func TestOtherNodesWarning_NamesTheNodesThatStop(t *testing.T) {
+	alone := nodes.ClusterView{Nodes: []nodes.Node{{Name: "a"}}}
+	if got := otherNodesWarning(alone, "a"); got != "" {
+		t.Errorf("a cluster of one host: %q", got)
+	}
+	both := nodes.ClusterView{Nodes: []nodes.Node{{Name: "a"}, {Name: "b"}, {Name: "c"}}}
+	if got := otherNodesWarning(both, "a"); !strings.Contains(got, "other nodes, which may stop working: b, c;") {
+		t.Errorf("%q", got)
+	}
+}

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/plinthdev/plinth/internal/action"
+	"github.com/plinthdev/plinth/internal/action/nodes"
 	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/k0s"
 	"github.com/plinthdev/plinth/internal/node"
@@ -114,6 +115,10 @@ func (r *operation) inspect(ctx context.Context, env *action.Env) (err error) {
 		for _, w := range r.leave.Warnings {
 			env.Note("warning: " + w)
 		}
+	} else if _, view, err := (leaveOperation{env}).inspectCluster(ctx); err == nil { // a cluster that does not answer can be removed too
+		if w := otherNodesWarning(view, leaveOperation{env}.nodeName()); w != "" {
+			env.Note(w)
+		}
 	}
 	r.res.Node, r.res.Cluster, r.res.FollowUp = r.leave.Name, r.leave.Cluster, r.leave.FollowUp
 	return nil
@@ -128,6 +133,22 @@ func (o resetHost) checkOwnCluster(verb string) error {
 			"k0s is on this host, but %s has no record of an install", o.DataDir)
 	}
 	return nil
+}
+
+// otherNodesWarning returns a warning that names the nodes of the cluster other than
+// name, which stop working when the cluster is removed from this host; "" for none.
+func otherNodesWarning(v nodes.ClusterView, name string) string {
+	var others []string
+	for _, n := range v.Nodes {
+		if n.Name != name {
+			others = append(others, n.Name)
+		}
+	}
+	if len(others) == 0 {
+		return ""
+	}
+	return "warning: the cluster has other nodes, which may stop working: " + strings.Join(others, ", ") +
+		"; to remove only this host from the cluster: sudo plinth reset node; to end the cluster, first run that on each of the others"
 }
 
 // isUpToDate reports whether nothing is left to remove. Where no run is recorded, the

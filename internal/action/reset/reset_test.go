@@ -3,12 +3,13 @@ package reset
 import (
 	"context"
 	"errors"
-	"github.com/plinthdev/plinth/internal/testkit"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/plinthdev/plinth/internal/testkit"
 
 	"github.com/plinthdev/plinth/internal/action"
 	"github.com/plinthdev/plinth/internal/host/hosttest"

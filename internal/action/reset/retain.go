@@ -27,14 +27,14 @@ func (o resetHost) confirmByName(ctx context.Context, j *journal.Journal, req Op
 	}
 	what := "with its volumes"
 	if !req.DeleteData {
-		what = "and keep its volumes"
+		what = "but keeps its volumes"
 	}
 	instead := "--yes --cluster NAME"
 	switch {
 	case name == "" && req.Yes:
 		return nil
 	case name == "":
-		return o.Confirm(ctx, "Remove from this host what an install without a name left, "+what+"?")
+		return o.Confirm(ctx, "Remove from this host what an install without a name left?")
 	case req.Cluster != "" && req.Cluster != name:
 		return problem.Newf(problem.ExitUsage, doing, "nothing was changed; are you on the right host?", "the cluster of this host is %s, not %s", name, req.Cluster)
 	case req.Cluster != "" && req.Yes:

@@ -121,7 +121,8 @@ func WritePublishResult(w io.Writer, r bundle.PublishResult) {
 	if !r.Signed {
 		fmt.Fprintln(w, "SHA256SUMS is not signed: install.sh and the executables are only as trustworthy as the web server")
 	}
-	writeNextCommand(w, "curl -fsSL "+r.URL+"/install.sh | sudo bash -s --")
+	fmt.Fprintf(w, "\nUpload the folder, so that %s/install.sh is reachable. Then, on a host:\n", r.URL)
+	writeNextCommand(w, "curl -fsSL "+r.URL+"/install.sh | sudo bash")
 }
 
 // WriteEmbedResult writes which executable was created.
@@ -168,7 +169,7 @@ func WriteVerifyResult(w io.Writer, b airgap.Summary, path string) {
 	} else {
 		fmt.Fprintln(w, "The signature was not verified: give the vendor's public key with --verify-key.")
 	}
-	writeNextCommand(w, "plinth install --bundle "+QuoteShellWord(path))
+	writeNextCommand(w, "sudo plinth install --verify-key FILE --bundle "+QuoteShellWord(path))
 }
 
 // writePlan writes steps; below each step that is not done it writes why and
