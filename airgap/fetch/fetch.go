@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -61,7 +62,11 @@ func Dial(ctx context.Context, text string, o Options) (*Remote, error) {
 	u, err := url.Parse(text)
 	if err == nil {
 		r.source = u.Redacted()
-		err = r.resolveURLs(ctx, u)
+		if n, bad := strconv.Atoi(u.Port()); u.Port() != "" && (bad != nil || n < 1 || n > 65535) {
+			err = fmt.Errorf("%s is not a port", u.Port())
+		} else {
+			err = r.resolveURLs(ctx, u)
+		}
 	}
 	if err != nil && ctx.Err() == nil {
 		err = problem.New(problem.ExitBundle, "use the source "+r.source, unwrapURLError(err), "give https://HOST/FOLDER/linux-amd64 (the folder for this platform in the output of `plinth publish`) or oci://REGISTRY/REPOSITORY")
@@ -125,15 +130,15 @@ func (r *Remote) FetchThinBundle(ctx context.Context) ([]byte, error) {
 			defer stop()
 			resp, err := Get(watched.ctx, r.client, r.thinURL)
 			if err != nil {
-				return false, watched.wrapError(err, r.thinURL)
+				return false, watched.wrapError(err, r.source)
 			}
 			defer func() { _ = resp.Body.Close() }()
 			data, err = io.ReadAll(io.LimitReader(watched.wrapReader(resp.Body), limit.Head+1))
 			switch {
 			case err != nil:
-				return false, watched.wrapError(err, r.thinURL)
+				return false, watched.wrapError(err, r.source)
 			case len(data) > limit.Head:
-				return false, fmt.Errorf("%s has more than %d bytes: %w", r.thinURL, limit.Head, ErrUnusable)
+				return false, fmt.Errorf("%s has more than %d bytes: %w", ThinBundleFile, limit.Head, ErrUnusable)
 			}
 			return false, nil
 		})

@@ -23,7 +23,7 @@ func machineChecks() []hp.Check {
 			Expected:  "all of " + strings.Join(requiredCapabilities(), ", ") + "; warns without sys_resource",
 			Rationale: "root in a container may lack some, and then containers cannot be started; without sys_resource only pods with a negative oom_score_adj fail.",
 			Run:       hp.RequireFact(facts.FactPrivilege, checkCapabilities)},
-		{ID: "systemd", Group: "Machine", Title: "Service manager", Severity: hp.Fail,
+		{ID: "systemd", Group: "Machine", Title: "Service manager", Severity: hp.Fail, Strict: true,
 			Expected:  "systemd, fully started",
 			Rationale: "k0s runs as a systemd unit.",
 			Run:       hp.RequireFact(facts.FactSystemd, checkSystemd)},

@@ -45,6 +45,7 @@ func runCommandLine(ctx context.Context, p Process, args []string, tree func(*ru
 			code = s.writeOutcome(problem.Newf(problem.ExitInternal, "continue", "this is a bug; report it with the lines above", "%v", r))
 		}
 	}()
+	hideSecretArgs(s.secrets, args)
 	root := tree(s)
 	if len(args) > 0 && args[0] == "--version" { // a common spelling in other programs
 		args = append([]string{"version"}, args[1:]...)

@@ -89,6 +89,9 @@ func PublicKeyPin(c *x509.Certificate) string {
 // tokenPrefix identifies a token and the version of its format.
 const tokenPrefix = "plinth1"
 
+// Prefix is the beginning of every encoded token.
+const Prefix = tokenPrefix + "-"
+
 // checksumLength is the length of the checksum in a token, in characters.
 const checksumLength = 12
 

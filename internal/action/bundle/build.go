@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -210,6 +211,9 @@ func sourceFiles(req BuildRequest) []string {
 // downloaded to a folder beside the bundle, which a retry uses again. done removes that
 // folder.
 func gatherParts(ctx context.Context, req BuildRequest, want *build.Request) (done func() error, err error) {
+	if strings.Contains(req.Source, "://") {
+		return nil, problem.New(problem.ExitUsage, "build a bundle", errors.New("--source is a URL"), "give a folder in OCI image layout, such as out/payload, or registry")
+	}
 	if req.Source != fromRegistry {
 		want.Layout = req.Source
 		return func() error { return nil }, nil

@@ -26,6 +26,9 @@ import (
 	"github.com/plinthdev/plinth/internal/wait"
 )
 
+// TokenPrefix is the beginning of every join token.
+const TokenPrefix = token.Prefix
+
 // HideCommandLineToken overwrites token in the command line of this process and returns
 // a copy of it. A join takes minutes, and ps shows the command line to all users.
 func HideCommandLineToken(token string) string { return host.HideArgument(token) }

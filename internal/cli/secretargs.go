@@ -1,0 +1,32 @@
+package cli
+
+import (
+	"net/url"
+	"regexp"
+	"strings"
+
+	"github.com/plinthdev/plinth/internal/action/join"
+	"github.com/plinthdev/plinth/internal/ui"
+)
+
+// userinfo matches the password in a URL, also in one that cannot be parsed.
+var userinfo = regexp.MustCompile(`://[^/@]*?:([^/@]*)@`)
+
+// hideSecretArgs adds the passwords of URLs and the join tokens on a command line to
+// secrets, so that no message, answer or log shows them, whatever a command does
+// with its arguments.
+func hideSecretArgs(secrets *ui.Secrets, args []string) {
+	for _, arg := range args {
+		arg = strings.Clone(arg) // a join overwrites its token in the memory of the arguments
+		for _, m := range userinfo.FindAllStringSubmatch(arg, -1) {
+			secrets.Hide(m[1])
+			secrets.Hide(url.PathEscape(m[1]))
+			if plain, err := url.PathUnescape(m[1]); err == nil {
+				secrets.Hide(plain)
+			}
+		}
+		if i := strings.Index(arg, join.TokenPrefix); i >= 0 {
+			secrets.Hide(arg[i:])
+		}
+	}
+}
