@@ -259,10 +259,9 @@ func TestInstall_FromCurlPipedToBash(t *testing.T) {
 		}
 	})
 	t.Run("only a lost image is downloaded from a registry", func(t *testing.T) { checkLostImageFromRegistry(t, ctx, h.ForTest(t), s) })
-	t.Run("reset removes everything", func(t *testing.T) {
+	t.Run("the commands of the README work as printed, and its uninstall removes everything", func(t *testing.T) {
 		h := h.ForTest(t)
-		h.MustRun(ctx, "plinth", "reset", "cluster", "--cluster", "my-app", "--delete-data", "--yes")
-		h.MustRun(ctx, "rm", "/usr/local/bin/plinth")
+		checkReadmeCommands(t, ctx, h)
 		checkUnchanged(t, fresh, h.Baseline(ctx))
 	})
 	broken()

@@ -45,7 +45,6 @@ func TestInstall_ResumesConvergesAndResets(t *testing.T) {
 	t.Run("pods reach services again", func(t *testing.T) { checkPodReachesService(t, ctx, h.ForTest(t)) })
 	t.Run("the console shows the user's own certificate", func(t *testing.T) { checkOwnCertificate(t, ctx, h.ForTest(t)) })
 	t.Run("KOTS treats later releases as the gate predicts", func(t *testing.T) { checkLaterReleases(t, ctx, h.ForTest(t)) })
-	t.Run("the commands of the README work as printed, up to uninstall", func(t *testing.T) { checkReadmeCommands(t, ctx, h.ForTest(t)) })
 }
 
 // checkUnchanged fails for every difference between two baselines of a host, except
