@@ -191,20 +191,3 @@ func (a Artifact) Apply(f host.Files) error {
 	err = f.Write(a.Path, r, a.Mode)
 	return errors.Join(err, r.Close())
 }
-
-// FirewallWarning returns the host's active firewall and its effect on a node, or "" if none is
-// active. It changes nothing.
-func FirewallWarning(ctx context.Context, h host.Host) (string, error) {
-	st, err := h.UnitState(ctx, "firewalld.service")
-	if err != nil {
-		return "", err
-	}
-	if st.Running() {
-		return "firewalld is active: it drops traffic from pods and other nodes unless its zones allow the pod and service networks and the node's ports", nil
-	}
-	// The unit of ufw is active even if its rules are disabled.
-	if conf, err := h.ReadFile("/etc/ufw/ufw.conf"); err == nil && strings.Contains("\n"+string(conf), "\nENABLED=yes") {
-		return "ufw is enabled: it drops traffic from pods and other nodes unless rules allow the pod and service networks and the node's ports", nil
-	}
-	return "", nil
-}

@@ -3,12 +3,13 @@ package node
 import (
 	"bytes"
 	"errors"
-	"github.com/plinthdev/plinth/internal/testkit"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/plinthdev/plinth/internal/testkit"
 
 	"github.com/opencontainers/go-digest"
 
@@ -129,26 +130,3 @@ func TestArtifact_ApplyKeepsOldFileWhenNewIsDamaged(t *testing.T) {
 type failingReader struct{ err error }
 
 func (f failingReader) Read([]byte) (int, error) { return 0, f.err }
-
-func TestFirewallWarning_NamesActiveFirewall(t *testing.T) {
-	f := hosttest.New(t)
-	warning := func() string {
-		s, err := FirewallWarning(t.Context(), host.ReadOnly(f.Host()))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return s
-	}
-	testkit.WriteFiles(t, f.Root, 0o644, map[string]string{"/etc/ufw/ufw.conf": "# ENABLED=yes\nENABLED=no\n"})
-	if s := warning(); s != "" {
-		t.Errorf("none is active, got %q", s)
-	}
-	testkit.WriteFiles(t, f.Root, 0o644, map[string]string{"/etc/ufw/ufw.conf": "# comment\nENABLED=yes\n"})
-	if s := warning(); !strings.HasPrefix(s, "ufw is enabled") {
-		t.Errorf("ufw is on, got %q", s)
-	}
-	f.Units["firewalld.service"] = host.UnitState{Load: "loaded", Active: "active"}
-	if s := warning(); !strings.HasPrefix(s, "firewalld is active") {
-		t.Errorf("firewalld is on, got %q", s)
-	}
-}

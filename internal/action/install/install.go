@@ -173,26 +173,15 @@ func (o *operation) consoleURL() string {
 
 // writeReceipt records what is installed now, and discards the fetched files.
 func (o *operation) writeReceipt(env *action.Env) error {
-	now := env.Now().UTC()
-	in := o.config.Installer
-	digest, err := in.Digest()
+	r, err := desired.NewReceipt(o.config.Installer, o.receipt, env.Now())
 	if err != nil {
 		return err
 	}
-	r := journal.Receipt{Name: in.Metadata.Name, Role: "controller", Node: o.node, Address: o.address.String(), API: o.apiAddress,
-		Bundle: o.bundle.Digest().String(), Installer: digest, Facts: o.snapshot.Digest.String(), Versions: map[string]string{"k0s": in.Spec.K0s.Version},
-		Warnings: o.config.Trust.AppendWarning(o.warnings), Vendor: source.VendorRecord(o.config.Trust), InstalledAt: o.receipt.InstalledAt, UpdatedAt: now}
-	if r.InstalledAt.IsZero() {
-		r.InstalledAt = now
-	}
-	for _, pin := range in.AddOns() {
-		r.Versions[pin.Key] = pin.Version
-	}
+	r.Role, r.Node, r.Address, r.API = "controller", o.node, o.address.String(), o.apiAddress
+	r.Bundle, r.Facts = o.bundle.Digest().String(), o.snapshot.Digest.String()
+	r.Warnings, r.Vendor = o.config.Trust.AppendWarning(o.warnings), source.VendorRecord(o.config.Trust)
 	for _, part := range o.addOns {
 		r.AddOns = append(r.AddOns, journal.AddOn{Name: part.Name, Version: part.Version, Namespace: part.Namespace})
-	}
-	if k := in.Spec.Kotsadm; k != nil {
-		r.Console = journal.Console{Namespace: k.Namespace, Port: k.UIBindPort, Hostname: k.Hostname, Slug: k.ApplicationSlug}
 	}
 	return errors.Join(journal.WriteReceipt(env.Host, env.DataDir, r), source.DiscardFetched(env))
 }

@@ -262,21 +262,11 @@ func (o *operation) storeFacts(env *action.Env) error { return o.snapshot.Write(
 
 // writeReceipt records what this host is now.
 func (o *operation) writeReceipt(env *action.Env) error {
-	now := env.Now().UTC()
-	digest, err := o.installer.Digest()
+	r, err := desired.NewReceipt(o.installer, o.receipt, env.Now())
 	if err != nil {
 		return err
 	}
-	r := journal.Receipt{Name: o.clusterInfo.Cluster, Role: o.clusterInfo.Role, Node: o.node, Address: o.address.String(), API: o.clusterInfo.API, Bundle: o.bundle.Digest().String(),
-		Installer: digest, Facts: o.snapshot.Digest.String(), Versions: map[string]string{"k0s": o.installer.Spec.K0s.Version}, Warnings: o.warnings, InstalledAt: o.receipt.InstalledAt, UpdatedAt: now}
-	if r.InstalledAt.IsZero() {
-		r.InstalledAt = now
-	}
-	for _, pin := range o.installer.AddOns() {
-		r.Versions[pin.Key] = pin.Version
-	}
-	if k := o.installer.Spec.Kotsadm; k != nil {
-		r.Console = journal.Console{Namespace: k.Namespace, Port: k.UIBindPort, Hostname: k.Hostname, Slug: k.ApplicationSlug}
-	}
+	r.Name, r.Role, r.Node, r.Address, r.API = o.clusterInfo.Cluster, o.clusterInfo.Role, o.node, o.address.String(), o.clusterInfo.API
+	r.Bundle, r.Facts, r.Warnings = o.bundle.Digest().String(), o.snapshot.Digest.String(), o.warnings
 	return journal.WriteReceipt(env.Host, env.DataDir, r)
 }

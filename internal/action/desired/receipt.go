@@ -1,0 +1,30 @@
+package desired
+
+import (
+	"time"
+
+	"github.com/plinthdev/plinth/internal/journal"
+	"github.com/plinthdev/plinth/internal/spec"
+)
+
+// NewReceipt returns the part of a receipt that the Installer decides: name,
+// versions and console. earlier is the receipt that it replaces, zero for none: the
+// time of the first install stays.
+func NewReceipt(in *spec.Installer, earlier journal.Receipt, now time.Time) (journal.Receipt, error) {
+	digest, err := in.Digest()
+	if err != nil {
+		return journal.Receipt{}, err
+	}
+	r := journal.Receipt{Name: in.Metadata.Name, Installer: digest, Versions: map[string]string{"k0s": in.Spec.K0s.Version},
+		InstalledAt: earlier.InstalledAt, UpdatedAt: now.UTC()}
+	if r.InstalledAt.IsZero() {
+		r.InstalledAt = r.UpdatedAt
+	}
+	for _, pin := range in.AddOns() {
+		r.Versions[pin.Key] = pin.Version
+	}
+	if k := in.Spec.Kotsadm; k != nil {
+		r.Console = journal.Console{Namespace: k.Namespace, Port: k.UIBindPort, Hostname: k.Hostname, Slug: k.ApplicationSlug}
+	}
+	return r, nil
+}
