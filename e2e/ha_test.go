@@ -275,7 +275,7 @@ func waitForConsole(t *testing.T, ctx context.Context, since time.Time, from *la
 // not work.
 func describeCluster(ctx context.Context, h *lab.Host) string {
 	out, _, _ := h.Run(ctx, "sh", "-c", `k="`+binary+` kubectl --request-timeout=10s"
-		$k get nodes,pods,endpointslices -A -o wide; $k get events -A --sort-by=.lastTimestamp | tail -n 60
+		$k get nodes,pods,endpointslices,pvc,pv -A -o wide; $k describe pods -n kotsadm -l app=kotsadm-rqlite; $k get events -A --sort-by=.lastTimestamp | tail -n 60
 		for p in deployment/console-proxy kotsadm-0 kotsadm-rqlite-0 kotsadm-rqlite-1 kotsadm-rqlite-2; do echo "== $p"; $k logs -n kotsadm $p --all-containers --tail=15; done
 		ip route; curl -skv -m 8 https://127.0.0.1:8800/healthz 2>&1 | tail -n 12`)
 	return out
@@ -295,7 +295,9 @@ func insertMarker(t *testing.T, ctx context.Context, a *lab.Host) {
 func checkReplicas(t *testing.T, ctx context.Context, a *lab.Host) {
 	t.Helper()
 	began := time.Now()
-	a.MustRun(ctx, binary, "kubectl", "wait", "-n", "kotsadm", "--for=jsonpath={.status.readyReplicas}=3", "--timeout=300s", "statefulset/kotsadm-rqlite")
+	if out, errs, code := a.Run(ctx, binary, "kubectl", "wait", "-n", "kotsadm", "--for=jsonpath={.status.readyReplicas}=3", "--timeout=300s", "statefulset/kotsadm-rqlite"); code != 0 {
+		t.Fatalf("%s%s\n%s", out, errs, describeCluster(ctx, a))
+	}
 	ready := time.Since(began)
 	for i := range 3 {
 		checkReplicaData(t, ctx, a, i)
