@@ -148,29 +148,32 @@ func TestReleasablePVCs_OnlyOfStatefulSets(t *testing.T) {
 		return map[string]any{"required": map[string]any{"nodeSelectorTerms": []any{map[string]any{"matchExpressions": []any{
 			map[string]any{"key": "kubernetes.io/hostname", "operator": "In", "values": []any{node}}}}}}}
 	}
-	put := func(claim, node, kind string) {
+	put := func(claim, node string) {
 		s.Put("/api/v1/persistentvolumes/pv-"+claim, map[string]any{"metadata": map[string]any{"name": "pv-" + claim},
 			"spec": map[string]any{"claimRef": map[string]any{"namespace": "a", "name": claim, "uid": "1"}, "nodeAffinity": on(node)}})
 		s.Put("/api/v1/namespaces/a/persistentvolumeclaims/"+claim, map[string]any{"metadata": map[string]any{"name": claim, "uid": "1"}, "spec": map[string]any{"volumeName": "pv-" + claim}})
-		s.Put("/api/v1/namespaces/a/pods/"+claim, newPod("a", claim, withOwner(kind), map[string]any{
-			"volumes": []any{map[string]any{"name": "v", "persistentVolumeClaim": map[string]any{"claimName": claim}}}}))
 	}
-	put("db", "n1", "StatefulSet")
-	put("far", "n2", "StatefulSet")
-	put("web", "n1", "ReplicaSet")
+	// No pod uses the claims now: the controller manager creates an evicted pod again only once it has a leader.
+	s.Put("/apis/apps/v1/namespaces/a/statefulsets/db", map[string]any{"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": map[string]any{"name": "db", "namespace": "a"},
+		"spec": map[string]any{"volumeClaimTemplates": []any{map[string]any{"metadata": map[string]any{"name": "data"}}}}})
+	put("data-db-0", "n1")
+	put("data-db-1", "n2")
+	for _, claim := range []string{"web", "data-db", "data-db-", "data-db-x", "data-other-0", "data-db-0-1"} {
+		put(claim, "n1")
+	}
 	claims, err := kube.ReleasablePVCs(t.Context(), c, "n1")
-	if err != nil || len(claims) != 1 || claims[0].String() != "a/db" {
+	if err != nil || len(claims) != 1 || claims[0].String() != "a/data-db-0" {
 		t.Fatalf("%v %v", claims, err)
 	}
 	if err := kube.ReleasePVCs(t.Context(), c, claims); err != nil {
 		t.Fatal(err)
 	}
-	if s.Object("/api/v1/persistentvolumes/pv-db") != nil || s.Object("/api/v1/namespaces/a/persistentvolumeclaims/db") != nil || s.Object("/api/v1/persistentvolumes/pv-far") == nil {
+	if s.Object("/api/v1/persistentvolumes/pv-data-db-0") != nil || s.Object("/api/v1/namespaces/a/persistentvolumeclaims/data-db-0") != nil || s.Object("/api/v1/persistentvolumes/pv-data-db-1") == nil {
 		t.Error("the wrong volumes or claims were deleted")
 	}
 	// The volume still exists, and a new claim has the name of the released one.
-	put("db", "n1", "StatefulSet")
-	s.Put("/api/v1/namespaces/a/persistentvolumeclaims/db", map[string]any{"metadata": map[string]any{"name": "db", "uid": "2"}})
+	put("data-db-0", "n1")
+	s.Put("/api/v1/namespaces/a/persistentvolumeclaims/data-db-0", map[string]any{"metadata": map[string]any{"name": "data-db-0", "uid": "2"}})
 	if claims, err = kube.ReleasablePVCs(t.Context(), c, "n1"); err != nil || len(claims) != 0 {
 		t.Errorf("after the release: %v %v", claims, err)
 	}

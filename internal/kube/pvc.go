@@ -2,9 +2,12 @@ package kube
 
 import (
 	"context"
+	"strconv"
+	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
 
 // PVC is a PersistentVolumeClaim that is bound to a volume.
@@ -67,19 +70,25 @@ func ReleasablePVCs(ctx context.Context, c *Client, node string) ([]PVC, error) 
 	return out, nil
 }
 
-// isStatefulSetPVC reports whether a claim is that of a StatefulSet's pod.
+// isStatefulSetPVC reports whether a claim is one that a StatefulSet creates: its name is
+// TEMPLATE-STATEFULSET-NUMBER. The pod that uses it does not tell: for seconds after its
+// eviction, and longer while the controller manager changes its leader, there is none.
 func isStatefulSetPVC(ctx context.Context, c *Client, namespace, claim string) (bool, error) {
-	pods, err := c.Core().Pods(namespace).List(ctx, metav1.ListOptions{})
+	api, err := c.resourceFor(Object{APIVersion: "apps/v1", Kind: "StatefulSet", Namespace: namespace})
 	if err != nil {
 		return false, err
 	}
-	for i := range pods.Items {
-		owner := metav1.GetControllerOf(&pods.Items[i])
-		if owner == nil || owner.Kind != "StatefulSet" {
-			continue
-		}
-		for _, v := range pods.Items[i].Spec.Volumes {
-			if v.PersistentVolumeClaim != nil && v.PersistentVolumeClaim.ClaimName == claim {
+	sets, err := api.List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return false, err
+	}
+	for i := range sets.Items {
+		templates, _, _ := unstructured.NestedSlice(sets.Items[i].Object, "spec", "volumeClaimTemplates")
+		for _, t := range templates {
+			template, _ := t.(map[string]any)
+			name, _, _ := unstructured.NestedString(template, "metadata", "name")
+			number, ok := strings.CutPrefix(claim, name+"-"+sets.Items[i].GetName()+"-")
+			if _, err := strconv.ParseUint(number, 10, 31); ok && err == nil {
 				return true, nil
 			}
 		}
