@@ -207,6 +207,7 @@ func TestReadOnly_RefusesEveryChange(t *testing.T) {
 		"Write":      h.Write("/etc/app/conf", strings.NewReader("changed"), 0o600),
 		"MkdirAll":   h.MkdirAll("/etc/app/dir", 0o755),
 		"RemoveAll":  h.RemoveAll("/etc/app"),
+		"Symlink":    h.Symlink("other", "/etc/app/conf"),
 		"StartUnit":  h.StartUnit(ctx, "plinth-test-none.service"),
 		"StopUnit":   h.StopUnit(ctx, "plinth-test-none.service"),
 		"Terminate":  h.Terminate(1 << 29),

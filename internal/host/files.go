@@ -12,10 +12,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// localFiles implements Files and Streams on this machine, below root.
+// localFiles implements Files, Links and Streams on this machine, below root.
 type localFiles struct{ root string }
 
-var _ Files = localFiles{}
+var (
+	_ Files = localFiles{}
+	_ Links = localFiles{}
+)
 
 func (f localFiles) ReadFile(path string) ([]byte, error) {
 	p, err := f.localPath(path)
@@ -84,6 +87,29 @@ func (f localFiles) Write(path string, r io.Reader, perm fs.FileMode) (err error
 	return syncDir(dir)
 }
 
+func (f localFiles) Symlink(target, path string) error {
+	p, err := f.localPath(path)
+	if err != nil {
+		return err
+	}
+	dir := filepath.Dir(p)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	tmp := TempPath(p)
+	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) { // left by a killed run
+		return err
+	}
+	if err := os.Symlink(target, tmp); err != nil {
+		return err
+	}
+	if err := os.Rename(tmp, p); err != nil {
+		_ = os.Remove(tmp)
+		return err
+	}
+	return syncDir(dir)
+}
+
 func (f localFiles) Place(path string, r io.Reader, perm fs.FileMode) error {
 	p, err := f.localPath(path)
 	if err != nil {
@@ -147,8 +173,8 @@ func (f localFiles) RemoveAll(path string) error {
 	return removeTree(p, info, parent)
 }
 
-// TempPath returns the path to which Write writes the content of path until it is complete. The
-// name is always the same, so that the next run overwrites the file that a killed run left, and
+// TempPath returns the path to which Write writes the content of path until it is complete, and at
+// which Symlink creates its link. The name is always the same, so that the next run overwrites the file that a killed run left, and
 // reset finds it.
 func TempPath(path string) string {
 	return filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".plinth-tmp")

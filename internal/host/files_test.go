@@ -154,6 +154,29 @@ func TestWrite_ReplacesLinkNotItsTarget(t *testing.T) {
 	})
 }
 
+func TestSymlink_ReplacesFileAndLink(t *testing.T) {
+	testLocalAndFake(t, func(t *testing.T, h host.Host, root string) {
+		writeFile(t, h, "/etc/app/1.pem", "one")
+		writeFile(t, h, "/etc/app/2.pem", "two")
+		writeFile(t, h, "/etc/app/current", "a file")
+		writeFile(t, h, host.TempPath("/etc/app/current"), "left by a killed run")
+		for target, want := range map[string]string{"1.pem": "one", "2.pem": "two"} {
+			if err := h.Symlink(target, "/etc/app/current"); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := os.Readlink(filepath.Join(root, "etc/app/current")); got != target || err != nil || readFile(t, h, "/etc/app/current") != want {
+				t.Errorf("link to %q, %v", got, err)
+			}
+		}
+		if got := listNames(t, h, "/etc/app"); got != "1.pem 2.pem current" {
+			t.Errorf("files %s", got)
+		}
+		if err := h.Symlink("x", "/new/folder/link"); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func symlink(t *testing.T, root, to, at string) {
 	t.Helper()
 	if err := os.Symlink(filepath.Join(root, to), filepath.Join(root, at)); err != nil {
@@ -231,6 +254,7 @@ func TestLocalPath_StaysBelowRoot(t *testing.T) {
 			"Lstat":    errorOf(h.Lstat("etc")),
 			"OpenFile": errorOf(h.OpenFile("etc/conf")),
 			"Place":    h.Place("conf", strings.NewReader(""), 0o600),
+			"Symlink":  h.Symlink("/etc/conf", "conf"),
 		} {
 			t.Run(name, func(t *testing.T) {
 				if err == nil || !strings.Contains(err.Error(), "not absolute") {

@@ -15,6 +15,7 @@ import (
 type Host struct {
 	Commands
 	Files
+	Links
 	Streams
 	Units
 	Processes
@@ -46,6 +47,14 @@ type Files interface {
 	// RemoveAll removes path and everything below it, without following links and without crossing
 	// into another mount. A missing path is not an error.
 	RemoveAll(path string) error
+}
+
+// Links creates symbolic links.
+type Links interface {
+	// Symlink atomically replaces the file or link at path with a symbolic link to target: temporary
+	// link, rename, fsync of the folder. target is stored as it is; a relative one is below the
+	// folder of path. Missing parent folders are created with mode 0755.
+	Symlink(target, path string) error
 }
 
 // Streams reads and writes files that may be larger than memory.

@@ -10,7 +10,7 @@ import (
 func Local(root string) Host {
 	run := &execCommands{}
 	files := localFiles{root: root}
-	return Host{Commands: run, Files: files, Streams: files, Units: systemd{run: run}, Processes: procfs{root: root}, AddressSets: ipsets{}}
+	return Host{Commands: run, Files: files, Links: files, Streams: files, Units: systemd{run: run}, Processes: procfs{root: root}, AddressSets: ipsets{}}
 }
 
 // localPath returns the path on this machine of the path p of the host.

@@ -15,6 +15,7 @@ func ReadOnly(h Host) Host {
 	return Host{
 		Commands:    readOnlyCommands{h.Commands},
 		Files:       readOnlyFiles{h.Files},
+		Links:       readOnlyLinks{},
 		Streams:     readOnlyStreams{h.Streams},
 		AddressSets: readOnlySets{h.AddressSets},
 		Units:       readOnlyUnits{h.Units},
@@ -40,6 +41,10 @@ func (readOnlyFiles) MkdirAll(path string, _ fs.FileMode) error {
 	return readOnlyError("create " + path)
 }
 func (readOnlyFiles) RemoveAll(path string) error { return readOnlyError("remove " + path) }
+
+type readOnlyLinks struct{}
+
+func (readOnlyLinks) Symlink(_, path string) error { return readOnlyError("link " + path) }
 
 type readOnlyStreams struct{ Streams }
 

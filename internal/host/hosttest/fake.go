@@ -55,7 +55,7 @@ func New(t testing.TB) *Fake {
 // Host returns the fake as a host.Host.
 func (f *Fake) Host() host.Host {
 	local := host.Local(f.Root)
-	return host.Host{Commands: f, Files: local.Files, Streams: local.Streams, Units: f, Processes: f, AddressSets: f}
+	return host.Host{Commands: f, Files: local.Files, Links: local.Links, Streams: local.Streams, Units: f, Processes: f, AddressSets: f}
 }
 
 // Expect expects one command whose argv, joined by spaces, begins with prefix.

@@ -77,8 +77,6 @@ func (s State) addUnitEffects(unit string) {
 		s.AddProcess(k0sPID+1, k0sPID, slice, "/var/lib/k0s/bin/etcd")
 		s.PutFile("/var/lib/k0s/bin/etcd", "elf", 0o755)
 		s.PutFile("/var/lib/k0s/etcd/member/wal/0.wal", "data", 0o600)
-	case workerUnit:
-		s.PutFile("/var/lib/k0s/kubelet.conf", "kubeconfig", 0o600)
 	}
 	s.AddProcess(k0sPID, 1, slice, "/usr/local/bin/k0s", strings.TrimSuffix(strings.TrimPrefix(unit, "k0s"), ".service"))
 	s.AddProcess(k0sPID+2, k0sPID, slice, "/var/lib/k0s/bin/containerd")

@@ -17,8 +17,8 @@ import (
 	"github.com/plinthdev/plinth/internal/host"
 )
 
-// Object is one object on the host: the mode and content of a file, or the properties of something
-// else.
+// Object is one object on the host: the mode and content of a file, the target of a symbolic link, or
+// the properties of something else.
 type Object struct {
 	Mode fs.FileMode
 	Data string
@@ -44,7 +44,7 @@ func New(t testing.TB, state State) *Machine { return &Machine{State: maps.Clone
 
 // Host returns the machine as a host.Host.
 func (m *Machine) Host() host.Host {
-	return host.Host{Commands: m, Files: fileSystem{m}, Streams: fileSystem{m}, Units: unitTable{m}, Processes: processTable{m}, AddressSets: addressSets{m}}
+	return host.Host{Commands: m, Files: fileSystem{m}, Links: fileSystem{m}, Streams: fileSystem{m}, Units: unitTable{m}, Processes: processTable{m}, AddressSets: addressSets{m}}
 }
 
 func (m *Machine) reportChange(format string, args ...any) {
@@ -87,7 +87,7 @@ func (s State) pathsBelow(dir string) []string {
 	return all
 }
 
-// fileSystem implements host.Files and host.Streams on a machine.
+// fileSystem implements host.Files, host.Links and host.Streams on a machine.
 type fileSystem struct{ *Machine }
 
 type fileInfo struct {
@@ -114,6 +114,13 @@ func (f fileSystem) Lstat(p string) (fs.FileInfo, error) {
 
 func (f fileSystem) ReadFile(p string) ([]byte, error) {
 	thing, ok := f.State[p]
+	if ok && thing.Mode.Type() == fs.ModeSymlink {
+		target := thing.Data
+		if !path.IsAbs(target) {
+			target = path.Join(path.Dir(p), target)
+		}
+		return f.ReadFile(target)
+	}
 	if !ok || thing.Mode.IsDir() {
 		return nil, &fs.PathError{Op: "read", Path: p, Err: fs.ErrNotExist}
 	}
@@ -158,6 +165,17 @@ func (f fileSystem) Write(p string, r io.Reader, perm fs.FileMode) error {
 	data := f.State[temp].Data
 	delete(f.State, temp)
 	f.State.PutFile(p, data, perm)
+	return nil
+}
+
+// Symlink creates a temporary link and renames it, as a real host does.
+func (f fileSystem) Symlink(target, p string) error {
+	f.reportChange("link %s", p)
+	temp := host.TempPath(p)
+	f.State.PutFile(temp, target, fs.ModeSymlink|0o777)
+	f.reportChange("rename %s", temp)
+	delete(f.State, temp)
+	f.State.PutFile(p, target, fs.ModeSymlink|0o777)
 	return nil
 }
 
