@@ -1,6 +1,6 @@
-// Package pki creates the few certificates that Plinth needs itself, and checks
-// those that a user provides. The certificates of the cluster are created and
-// renewed by k0s.
+// Package pki creates the few certificates that Plinth needs itself, the
+// authority of the cluster, and checks the certificates that a user provides.
+// Package nodecert signs those of nodes; k0s creates and renews all others.
 package pki
 
 import (
@@ -8,6 +8,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -57,6 +58,32 @@ func NewCA(name string, now time.Time) (Pair, error) {
 	}, nil)
 }
 
+// ClusterCAName is the common name of the cluster's authority. k0s renews the
+// certificates below this name only (k0s 1.33.8, pkg/certificate/manager.go).
+const ClusterCAName = "kubernetes-ca"
+
+// NewClusterCA returns the certificate authority of a cluster, with the
+// algorithm, name, lifetime and encoding that k0s would create (k0s 1.33.8,
+// pkg/certificate/manager.go and cfssl's initca): a key of RSA 2048 in PKCS #1.
+func NewClusterCA(now time.Time) (Pair, error) {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		return Pair{}, err
+	}
+	cert, err := signCert(&x509.Certificate{
+		Subject:               pkix.Name{CommonName: ClusterCAName},
+		NotBefore:             now.Add(-clockSkew),
+		NotAfter:              now.Add(CALifetime),
+		IsCA:                  true,
+		BasicConstraintsValid: true,
+		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+	}, key, nil)
+	if err != nil {
+		return Pair{}, err
+	}
+	return Pair{Cert: cert, Key: pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)})}, nil
+}
+
 // IssueServerCert returns a server certificate for hosts, signed by the
 // authority ca.
 func (p Pair) IssueServerCert(hosts []string, now time.Time) (Pair, error) {
@@ -88,25 +115,14 @@ func serverTemplate(hosts []string, now time.Time) *x509.Certificate {
 	return c
 }
 
-// issueCert creates a key and a certificate, signed by ca or, if ca is nil, by
-// itself.
+// issueCert creates an ECDSA P-256 key and a certificate, signed by ca or, if ca
+// is nil, by itself.
 func issueCert(template *x509.Certificate, ca *tls.Certificate) (Pair, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return Pair{}, err
 	}
-	if template.SerialNumber, err = rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127)); err != nil {
-		return Pair{}, err
-	}
-	var (
-		parent               = template
-		signer crypto.Signer = key
-	)
-	if ca != nil {
-		parent = ca.Leaf
-		signer, _ = ca.PrivateKey.(crypto.Signer)
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer)
+	cert, err := signCert(template, key, ca)
 	if err != nil {
 		return Pair{}, err
 	}
@@ -114,10 +130,26 @@ func issueCert(template *x509.Certificate, ca *tls.Certificate) (Pair, error) {
 	if err != nil {
 		return Pair{}, err
 	}
-	return Pair{
-		Cert: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
-		Key:  pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}),
-	}, nil
+	return Pair{Cert: cert, Key: pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})}, nil
+}
+
+// signCert returns a certificate of key as PEM, signed by ca or, if ca is nil,
+// by key itself.
+func signCert(template *x509.Certificate, key crypto.Signer, ca *tls.Certificate) ([]byte, error) {
+	var err error
+	if template.SerialNumber, err = rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127)); err != nil {
+		return nil, err
+	}
+	parent, signer := template, key
+	if ca != nil {
+		parent = ca.Leaf
+		signer, _ = ca.PrivateKey.(crypto.Signer)
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), signer)
+	if err != nil {
+		return nil, err
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), nil
 }
 
 // Leaf returns the server certificate of a pair. It is an error if the key does

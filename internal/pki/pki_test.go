@@ -107,3 +107,22 @@ func FuzzLeaf(f *testing.F) {
 		}
 	})
 }
+
+func TestNewClusterCA_IsLikeThatOfK0s(t *testing.T) {
+	pair := mustPair(t, func() (Pair, error) { return NewClusterCA(now()) })
+	ca, err := pair.Leaf()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !ca.IsCA || ca.Subject.String() != "CN=kubernetes-ca" || ca.PublicKeyAlgorithm != x509.RSA || ca.NotAfter.Sub(now()) != CALifetime {
+		t.Errorf("%v %v %v, CA %v", ca.Subject, ca.PublicKeyAlgorithm, ca.NotAfter, ca.IsCA)
+	}
+	server := mustPair(t, func() (Pair, error) { return pair.IssueServerCert([]string{"n1"}, now()) })
+	leaf, err := server.Leaf()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := leaf.CheckSignatureFrom(ca); err != nil {
+		t.Error(err)
+	}
+}
