@@ -12,6 +12,7 @@ import (
 	"encoding/base64"
 
 	"golang.org/x/crypto/bcrypt"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/plinthdev/plinth/internal/host"
 	"github.com/plinthdev/plinth/internal/host/hosttest"
@@ -207,5 +208,29 @@ func TestNewPassword_UsesEveryLetterOfAlphabet(t *testing.T) {
 	}
 	if len(seen) != len(alphabet)+1 || len(alphabet) != 32 {
 		t.Errorf("%d letters were used, the alphabet has %d", len(seen), len(alphabet))
+	}
+}
+
+func TestInstallConsole_BindsItsPodToControllers(t *testing.T) {
+	for name, createdBefore := range map[string]bool{"a new console": false, "one that runs anywhere": true} {
+		t.Run(name, func(t *testing.T) {
+			k, fake, s := newBench(t)
+			if createdBefore {
+				putConsole(s, "1.131.2")
+				s.Put(api+"pods/kotsadm-0", map[string]any{"apiVersion": "v1", "kind": "Pod", "metadata": map[string]any{"name": "kotsadm-0"}})
+			} else {
+				fake.Expect("kots install my-app").Do(func(host.Cmd) { putConsole(s, "1.131.2") })
+			}
+			if err := k.InstallConsole(t.Context(), ConsoleSpec{Slug: "my-app", Version: "1.131.2"}, longWait()); err != nil {
+				t.Fatal(err)
+			}
+			spec, _, _ := unstructured.NestedStringMap(s.Object("/apis/apps/v1/namespaces/kotsadm/statefulsets/kotsadm"), "spec", "template", "spec", "nodeSelector")
+			if spec["node.k0sproject.io/role"] != "control-plane" {
+				t.Errorf("the console may run on %v", spec)
+			}
+			if s.Object(api+"pods/kotsadm-0") != nil {
+				t.Error("the pod that may run anywhere was kept")
+			}
+		})
 	}
 }

@@ -23,7 +23,7 @@ type ConsoleSpec struct {
 // ConsoleState is the state of the console in the cluster.
 type ConsoleState struct {
 	Version string // without a v; empty if the console is not installed
-	Ready   bool   // datastore and console are ready
+	Ready   bool   // datastore and console are ready, and the console runs on controllers only
 	Reason  string // why it is not ready
 }
 
@@ -57,6 +57,9 @@ func (k *Client) ConsoleState(ctx context.Context) (ConsoleState, error) {
 			s.Ready, s.Reason = false, o.String()+": "+reason
 			break
 		}
+	}
+	if s.Ready && !isOnControllersOnly(console) {
+		s.Ready, s.Reason = false, set.String()+" may run on a worker, where root could use its administrator's account"
 	}
 	return s, nil
 }
@@ -116,6 +119,9 @@ func (k *Client) InstallConsole(ctx context.Context, c ConsoleSpec, w kube.Wait)
 			return k.consoleProblem(ctx, err)
 		}
 	}
+	if err := k.keepOnControllers(ctx); err != nil {
+		return k.consoleProblem(ctx, err)
+	}
 	if err := k.waitConsole(ctx, w); err != nil {
 		return k.consoleProblem(ctx, err)
 	}
@@ -142,6 +148,7 @@ func (k *Client) createConsole(ctx context.Context, c ConsoleSpec, w kube.Wait) 
 	}
 	watch, stop := context.WithCancel(ctx)
 	defer stop()
+	go k.placeWhenCreated(watch)
 	if w.Report != nil {
 		// The CLI reports only that it waits; the objects show the reason.
 		go func() { _ = k.waitConsole(watch, w) }() // only its reports are used
