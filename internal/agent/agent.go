@@ -10,11 +10,14 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/plinthdev/plinth/internal/nodecert"
 	"github.com/plinthdev/plinth/internal/ports"
 )
 
@@ -23,10 +26,11 @@ const Port = ports.Agent
 
 // The paths of the API.
 const (
-	JoinPath = "/v1/join"   // GET ClusterInfo, POST JoinRequest
-	PeerPath = "/v1/peer"   // POST a peer check between two hosts
-	ReadPath = "/v2/"       // GET reports whether the client may read blobs
-	BlobPath = "/v2/plinth" // /blobs/<digest> and /manifests/<digest>, GET and HEAD
+	JoinPath  = "/v1/join"   // GET ClusterInfo, POST JoinRequest
+	RenewPath = "/v1/renew"  // POST RenewRequest of a node
+	PeerPath  = "/v1/peer"   // POST a peer check between two hosts
+	ReadPath  = "/v2/"       // GET reports whether the client may read blobs
+	BlobPath  = "/v2/plinth" // /blobs/<digest> and /manifests/<digest>, GET and HEAD
 )
 
 // Field is one configuration value that a joining host must share with its
@@ -40,6 +44,7 @@ type Field struct {
 type Node struct {
 	Name       string   `json:"name"`
 	MachineID  string   `json:"machineId"`
+	Key        string   `json:"key"` // pin of its agent's public key
 	Addresses  []string `json:"addresses"`
 	Controller bool     `json:"controller,omitempty"`
 	Ready      bool     `json:"ready,omitempty"`
@@ -55,35 +60,58 @@ type ClusterInfo struct {
 	Nodes   []Node        `json:"nodes"`
 	API     string        `json:"api,omitempty"` // additional name or address of the API server; "" for none
 	CA      []byte        `json:"ca"`            // the cluster's certificate authority, PEM
+
+	Signature []byte `json:"signature,omitempty"` // the vendor's, of the bundle's index, in DER; empty after --allow-unsigned
+	VendorKey []byte `json:"vendorKey,omitempty"` // public key that verifies it, PEM
 }
 
-// JoinRequest is sent by a host that is about to join.
+// JoinRequest is sent by a host that is about to join. The certificate requests are DER; see
+// nodecert.NewRequest.
 type JoinRequest struct {
-	Node      string `json:"node"`      // Kubernetes name
-	MachineID string `json:"machineId"` // /etc/machine-id
-	Address   string `json:"address"`   // IP address
-	Fresh     bool   `json:"fresh"`     // the host has no part of the cluster's state yet
+	Node           string `json:"node"`           // Kubernetes name
+	MachineID      string `json:"machineId"`      // /etc/machine-id
+	Address        string `json:"address"`        // IP address
+	Fresh          bool   `json:"fresh"`          // the host has no part of the cluster's state yet
+	AgentRequest   []byte `json:"agentRequest"`   // for the key of the connection
+	ClientRequest  []byte `json:"clientRequest"`  // of the kubelet, as a client
+	ServingRequest []byte `json:"servingRequest"` // of the kubelet, as a server
 }
 
-// JoinResponse is what a host needs to join.
+// JoinResponse is what a host needs to join. It has no paths and no secrets.
 type JoinResponse struct {
-	Token string            `json:"token"` // short-lived token of k0s; secret
-	Files map[string][]byte `json:"files"` // additional files of a node, by path
+	AgentCert   []byte `json:"agentCert"`            // PEM
+	ClientCert  []byte `json:"clientCert"`           // PEM
+	ServingCert []byte `json:"servingCert"`          // PEM
+	Controller  string `json:"controller"`           // IP address of the controller that admitted the host
+	RegistryCA  []byte `json:"registryCA,omitempty"` // certificate of the built-in registry's authority, PEM; empty for none
 }
 
-// Backend verifies tokens and admits hosts. It returns an error for the client as a *StatusError,
+// RenewRequest is sent by a node whose agent's certificate expires.
+type RenewRequest struct {
+	AgentRequest []byte `json:"agentRequest"` // DER, for the key of the connection
+}
+
+// RenewResponse has the new certificate.
+type RenewResponse struct {
+	AgentCert []byte `json:"agentCert"` // PEM
+}
+
+// Backend verifies clients and admits hosts. It returns an error for the client as a *StatusError,
 // and after it has authenticated the client with ExplainError.
 type Backend interface {
-	// DescribeCluster returns what a host with the given bearer token would
-	// join. If it may not join, the error is a *StatusError.
-	DescribeCluster(ctx context.Context, bearer, machineID string) (ClusterInfo, error)
+	// DescribeCluster returns what the client would join. If it may not join,
+	// the error is a *StatusError.
+	DescribeCluster(ctx context.Context, c Caller) (ClusterInfo, error)
 	// Admit admits a host.
-	Admit(ctx context.Context, bearer string, c JoinRequest) (JoinResponse, error)
-	// CheckReadAccess returns nil if bearer may read the blobs of the nodes.
-	CheckReadAccess(ctx context.Context, bearer string) error
-	// CheckNode returns nil if the node, whose certificate TLS has verified,
-	// still belongs to the cluster, and a *StatusError if it was removed.
-	CheckNode(ctx context.Context, node string) error
+	Admit(ctx context.Context, c Caller, r JoinRequest) (JoinResponse, error)
+	// Renew returns a new certificate for the agent of a node.
+	Renew(ctx context.Context, c Caller, r RenewRequest) (RenewResponse, error)
+	// CheckReadAccess returns nil if the token of the client may read the blobs
+	// of the nodes.
+	CheckReadAccess(ctx context.Context, c Caller) error
+	// CheckNode returns nil if the node still belongs to the cluster, with this
+	// admission, and a *StatusError if it was removed.
+	CheckNode(ctx context.Context, p nodecert.Peer) error
 }
 
 // BlobContent is an open blob.
@@ -118,24 +146,37 @@ func ExplainError(err error) error {
 // Error returns the reason.
 func (r *StatusError) Error() string { return r.Reason }
 
-// Conflict returns why a host cannot join, because one of nodes has its name,
-// machine ID or address; "" if it can. It returns all reasons at once, and ""
-// for a host that is one of nodes.
-func Conflict(nodes []Node, c JoinRequest) string {
+// Conflict returns why a host cannot join, because one of nodes has its name, key,
+// machine ID or address; "" if it can. It returns all reasons at once. A host that
+// is one of nodes, because the agent of the node of its name has its key, can join
+// again, but not with the address or machine ID of another node.
+func Conflict(nodes []Node, c JoinRequest, key string) string {
 	var why []string
 	for _, n := range nodes {
-		same := n.MachineID == c.MachineID
+		same := n.Key == key && key != ""
 		switch {
 		case n.Name == c.Node && same:
-			return ""
+			continue
 		case n.Name == c.Node:
-			why = append(why, fmt.Sprintf("the cluster already has a node named %s, on another machine", n.Name))
+			why = append(why, fmt.Sprintf("the cluster already has a node named %s, with another key; if that host was reset or is lost: plinth node remove %s", n.Name, n.Name))
 		case same:
+			why = append(why, fmt.Sprintf("node %s of the cluster has this host's key; if this host has another name now: plinth node remove %s", n.Name, n.Name))
+		case n.MachineID == c.MachineID:
 			why = append(why, fmt.Sprintf("node %s of the cluster has this host's machine id %s", n.Name, n.MachineID))
 		}
-		if slices.Contains(n.Addresses, c.Address) {
+		if slices.ContainsFunc(n.Addresses, func(a string) bool { return canonicalAddress(a) == canonicalAddress(c.Address) }) {
 			why = append(why, fmt.Sprintf("node %s of the cluster has this host's address %s", n.Name, c.Address))
 		}
 	}
 	return strings.Join(why, "; ")
+}
+
+// canonicalAddress returns the one spelling of an IP address that is compared: an IPv4
+// address is not in IPv6 form. It returns other text as it is.
+func canonicalAddress(text string) string {
+	a, err := netip.ParseAddr(text)
+	if err != nil {
+		return text
+	}
+	return a.Unmap().String()
 }

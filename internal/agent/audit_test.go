@@ -7,64 +7,83 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/plinthdev/plinth/internal/nodecert"
+	"github.com/plinthdev/plinth/internal/token"
 )
 
-// etcdJoiner accepts the token of a fakeCluster.
+// etcdJoiner accepts controllers.
 type etcdJoiner struct{ fakeCluster }
 
-func (e etcdJoiner) ClusterCAs(_ context.Context, bearer string) (json.RawMessage, error) {
-	return json.RawMessage(`{"key":"topsecret"}`), e.checkBearer(bearer)
+func (e etcdJoiner) ClusterCAs(_ context.Context, c Caller) (json.RawMessage, error) {
+	return json.RawMessage(`{"key":"topsecret"}`), checkController(c)
 }
 
-func (e etcdJoiner) AddEtcdMember(_ context.Context, bearer string, _ []byte) (json.RawMessage, error) {
-	return json.RawMessage(`{"key":"topsecret"}`), e.checkBearer(bearer)
+func (e etcdJoiner) AddEtcdMember(_ context.Context, c Caller, _ []byte) (json.RawMessage, error) {
+	return json.RawMessage(`{"key":"topsecret"}`), checkController(c)
+}
+
+func checkController(c Caller) error {
+	if c.Peer.Role != token.Controller {
+		return &StatusError{Reason: "only a controller gets keys", Status: http.StatusUnauthorized}
+	}
+	return nil
 }
 
 func TestServer_AuditsAdmissionRefusalAndLeave(t *testing.T) {
 	a := newTestCA(t)
-	w := fakeCluster{bearer: "abcd1234.topsecret"}
+	w := fakeCluster{bearer: "abcd1234.topsecret", gone: "w3"}
 	remover := fakeRemover{w, new([]string)}
-	leaf, err := x509.ParseCertificate(a.issue(t, "system:node:n1", "system:nodes").Certificate[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	n1 := [][]*x509.Certificate{{leaf}}
+	n1, w2, gone := a.controller(t, "n1"), a.worker(t, "w2"), a.worker(t, "w3")
+	claimed, kubelet := selfSign(t, n1), a.issue(t, nodecert.KubeletClient, "n1", "")
 	const join = `{"node":"w1","machineId":"m","address":"10.0.0.9"}`
 	for name, c := range map[string]struct {
 		busy                       bool
-		node                       bool // with the certificate of n1
+		cert                       *tls.Certificate // nil for none
 		method, path, bearer, body string
 		want                       []string
 	}{
-		"an admission":            {false, false, "POST", JoinPath, w.bearer, join, []string{`audit event=admission node="w1" peer=10.0.0.7 token="abcd1234" result="admitted with address 10.0.0.9"`}},
-		"a join with a guess":     {false, false, "POST", JoinPath, "abcd1234.topsecret-guess", join, []string{`audit event=refusal node="w1" peer=10.0.0.7 token="abcd1234" result="the cluster does not know this token"`}},
-		"a join that has to wait": {true, false, "POST", JoinPath, w.bearer, join, []string{`audit event=refusal node="w1" peer=10.0.0.7 token="abcd1234" result="controller n2 is joining"`}},
-		"a secret as the id":      {false, false, "GET", ReadPath, "topsecrettopsecret.x", "", []string{`audit event=refusal node=- peer=10.0.0.7 token=- result="the cluster does not know this token"`}},
-		"control characters":      {false, false, "POST", JoinPath, "x", `{"node":"a\nb\u001b[31m","machineId":"m","address":"a"}`, []string{`audit event=refusal node="a\nb\x1b[31m" peer=10.0.0.7 token=- result="the cluster does not know this token"`}},
-		"no request":              {false, false, "POST", JoinPath, w.bearer, "{", []string{`audit event=refusal node=- peer=10.0.0.7 token="abcd1234" result="cannot decode the join request"`}},
-		"authorities":             {false, false, "GET", ClusterCAPath, w.bearer, "", []string{`audit event=admission node=- peer=10.0.0.7 token="abcd1234" result="got the cluster's certificate authorities"`}},
-		"a member of etcd":        {false, false, "POST", EtcdMembersPath, w.bearer, `{"node":"c2"}`, []string{`audit event=admission node="c2" peer=10.0.0.7 token="abcd1234" result="added to etcd"`}},
-		"a refused leave":         {false, true, "POST", LeavePath, "", "", []string{`audit event=refusal node="n1" peer=10.0.0.7 token=- result="the data of db is on this node alone"`}},
-		"a leave":                 {false, true, "POST", LeavePath + "?force=yes", "", "", []string{`audit event=leave node="n1" peer=10.0.0.7 token=- result="removed; its credentials are revoked; losses accepted"`}},
-		"a question before":       {false, true, "GET", LeavePath, "", "", nil},
-		"content for a node":      {false, true, "GET", ReadPath, "", "", nil},
-		"what the token is for":   {false, false, "GET", JoinPath, w.bearer, "", nil},
+		"an admission":            {false, nil, "POST", JoinPath, w.bearer, join, []string{`audit event=admission node="w1" peer=10.0.0.7 token="abcd1234" result="admitted with address 10.0.0.9"`}},
+		"a join with a guess":     {false, nil, "POST", JoinPath, "abcd1234.topsecret-guess", join, []string{`audit event=refusal node="w1" peer=10.0.0.7 token="abcd1234" result="the cluster does not know this token"`}},
+		"a join that has to wait": {true, nil, "POST", JoinPath, w.bearer, join, []string{`audit event=refusal node="w1" peer=10.0.0.7 token="abcd1234" result="controller n2 is joining"`}},
+		"a secret as the id":      {false, nil, "GET", ReadPath, "topsecrettopsecret.x", "", []string{`audit event=refusal node=- peer=10.0.0.7 token=- result="the cluster does not know this token"`}},
+		"control characters":      {false, nil, "POST", JoinPath, "x", `{"node":"a\nb\u001b[31m","machineId":"m","address":"10.0.0.9"}`, []string{`audit event=refusal node="a\nb\x1b[31m" peer=10.0.0.7 token=- result="the cluster does not know this token"`}},
+		"no request":              {false, nil, "POST", JoinPath, w.bearer, "{", []string{`audit event=refusal node=- peer=10.0.0.7 token="abcd1234" result="cannot decode the join request"`}},
+		"authorities":             {false, &n1, "GET", ClusterCAPath, "", "", []string{`audit event=admission node="n1" peer=10.0.0.7 token=- result="got the cluster's certificate authorities"`}},
+		"a member of etcd":        {false, &n1, "POST", EtcdMembersPath, "", `{"node":"c2"}`, []string{`audit event=admission node="n1" peer=10.0.0.7 token=- result="added to etcd"`}},
+		"authorities for a token": {false, nil, "GET", ClusterCAPath, w.bearer, "", []string{`audit event=refusal node=- peer=10.0.0.7 token="abcd1234" result="only a controller that joins gets keys, authenticated by the certificate of its agent"`}},
+		"a member for a token":    {false, nil, "POST", EtcdMembersPath, w.bearer, `{"node":"c2"}`, []string{`audit event=refusal node=- peer=10.0.0.7 token="abcd1234" result="only a controller that joins gets keys, authenticated by the certificate of its agent"`}},
+		"authorities, a worker":   {false, &w2, "GET", ClusterCAPath, "", "", []string{`audit event=refusal node="w2" peer=10.0.0.7 token=- result="only a controller gets keys"`}},
+		"a renewal":               {false, &w2, "POST", RenewPath, "", `{"agentRequest":"AAAA"}`, []string{`audit event=admission node="w2" peer=10.0.0.7 token=- result="got a new certificate for its agent"`}},
+		"a renewal, removed":      {false, &gone, "POST", RenewPath, "", `{"agentRequest":"AAAA"}`, []string{`audit event=refusal node="w3" peer=10.0.0.7 token=- result="node w3 was removed from the cluster"`}},
+		"a renewal of a stranger": {false, &claimed, "POST", RenewPath, "", `{"agentRequest":"AAAA"}`, []string{`audit event=refusal node=- peer=10.0.0.7 token=- result="only a node can renew its certificate, authenticated by it"`}},
+		"a leave of a stranger":   {false, &claimed, "POST", LeavePath + "?force=yes", "", "", []string{`audit event=refusal node=- peer=10.0.0.7 token=- result="only a node can leave, authenticated by its own certificate"`}},
+		"a leave of a kubelet":    {false, &kubelet, "POST", LeavePath + "?force=yes", "", "", []string{`audit event=refusal node=- peer=10.0.0.7 token=- result="only a node can leave, authenticated by its own certificate"`}},
+		"a leave, removed before": {false, &gone, "POST", LeavePath + "?force=yes", "", "", nil},
+		"a renewal, no JSON":      {false, &w2, "POST", RenewPath, "", "{", []string{`audit event=refusal node="w2" peer=10.0.0.7 token=- result="cannot decode the request for a certificate"`}},
+		"a renewal, more fields":  {false, &w2, "POST", RenewPath, "", `{"agentRequest":"AAAA","node":"n1"}`, []string{`audit event=refusal node="w2" peer=10.0.0.7 token=- result="cannot decode the request for a certificate"`}},
+		"a refused leave":         {false, &n1, "POST", LeavePath, "", "", []string{`audit event=refusal node="n1" peer=10.0.0.7 token=- result="the data of db is on this node alone"`}},
+		"a leave":                 {false, &n1, "POST", LeavePath + "?force=yes", "", "", []string{`audit event=leave node="n1" peer=10.0.0.7 token=- result="removed; its credentials are revoked; losses accepted"`}},
+		"a question before":       {false, &n1, "GET", LeavePath, "", "", nil},
+		"content for a node":      {false, &n1, "GET", ReadPath, "", "", nil},
+		"what the token is for":   {false, nil, "GET", JoinPath, w.bearer, "", nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var lines []string
 			cluster := w
 			cluster.busy = c.busy
-			h := Service{Backend: cluster, Store: cluster, NodeRemover: remover, EtcdJoiner: etcdJoiner{w}, Audit: func(l string) { lines = append(lines, l) }}.Handler()
+			h := Service{Backend: cluster, Store: cluster, NodeRemover: remover, EtcdJoiner: etcdJoiner{w}, Authority: a.authority, Audit: func(l string) { lines = append(lines, l) }}.Handler()
 			r := httptest.NewRequestWithContext(t.Context(), c.method, c.path, strings.NewReader(c.body))
 			r.RemoteAddr = "10.0.0.7:4711"
 			r.Header.Set("Authorization", "Bearer "+c.bearer)
-			if c.node {
-				r.TLS = &tls.ConnectionState{VerifiedChains: n1}
+			if c.cert != nil {
+				r.TLS = &tls.ConnectionState{PeerCertificates: []*x509.Certificate{c.cert.Leaf}}
 				r.Header.Del("Authorization")
 			}
 			h.ServeHTTP(httptest.NewRecorder(), r)

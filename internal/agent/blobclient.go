@@ -39,7 +39,7 @@ func (c *Client) Open(ctx context.Context, desc ocispec.Descriptor) (io.ReadClos
 
 // requestBlob requests a blob from one node.
 func (c *Client) requestBlob(ctx context.Context, address string, d digest.Digest, header http.Header) (*http.Response, error) {
-	res, err := c.doRequest(ctx, clientRequest{http.MethodGet, "https://" + address + BlobPath + "/blobs/" + d.String(), c.token.ReadOnlyBearer(), nil}, header)
+	res, err := doRequest(ctx, c.connections.Load().nodes, clientRequest{http.MethodGet, "https://" + address + BlobPath + "/blobs/" + d.String(), c.token.ReadOnlyBearer(), nil}, header)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", address, err)
 	}

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -13,12 +14,14 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/plinthdev/plinth/internal/nodecert"
 	"github.com/plinthdev/plinth/internal/token"
 )
 
@@ -27,42 +30,107 @@ const requestTimeout = 20 * time.Second
 
 // Client is a cluster as a joining host uses it.
 type Client struct {
-	token     token.Token
-	client    *http.Client
-	blobNodes []string      // nodes to read blobs from, host:port
-	nextNode  atomic.Uint32 // index of the node to try first, in turn
-	failedAt  sync.Map      // by node: when it last could not be reached, a time.Time
+	token       token.Token
+	certificate func() (*tls.Certificate, error) // nil for none
+	connections atomic.Pointer[connections]
+	blobNodes   []string      // nodes to read blobs from, host:port
+	nextNode    atomic.Uint32 // index of the node to try first, in turn
+	failedAt    sync.Map      // by node: when it last could not be reached, a time.Time
+}
+
+// connections are those of a Client since it was created or has last reconnected.
+type connections struct {
+	controllers *http.Client // connects to agents of controllers only
+	nodes       *http.Client // connects to agents of all nodes, which must not learn the secret of the token
+}
+
+func (c *connections) closeIdle() {
+	c.controllers.CloseIdleConnections()
+	c.nodes.CloseIdleConnections()
 }
 
 // ErrPinMismatch is returned if the server does not belong to the cluster of
 // the token.
 var ErrPinMismatch = errors.New("its certificate is not from the cluster of the token")
 
+// errNotAgent is returned if the server has a certificate of the cluster that is not an
+// agent's, such as a kubelet's.
+var errNotAgent = errors.New("its certificate is not that of a node's agent")
+
+// errNotController is returned if the server is the agent of a worker where a controller
+// is needed.
+var errNotController = errors.New("its certificate is not that of a controller's agent")
+
 // NewClient returns a client for the cluster of the token. It does not connect.
-func NewClient(t token.Token) *Client {
-	transport := &http.Transport{
-		Proxy:                 nil, // nodes of a cluster reach each other
-		DialContext:           (&net.Dialer{Timeout: 2 * time.Second}).DialContext,
-		TLSHandshakeTimeout:   10 * time.Second, // a controller may be busy
-		ResponseHeaderTimeout: requestTimeout,
-		MaxIdleConnsPerHost:   4,
-		ForceAttemptHTTP2:     false,
-	}
-	transport.TLSClientConfig = &tls.Config{
-		MinVersion:         tls.VersionTLS13,
-		InsecureSkipVerify: true, //nolint:gosec // verifyPin replaces it: the pin takes the place of trusted authorities
-		VerifyConnection:   func(s tls.ConnectionState) error { return verifyPin(s, t.Pin) },
-	}
-	c := &Client{token: t, client: &http.Client{Transport: transport}, blobNodes: slices.Clone(t.Addresses)}
+// certificate returns the certificate with which the client identifies itself; nil for none.
+func NewClient(t token.Token, certificate func() (*tls.Certificate, error)) *Client {
+	c := &Client{token: t, certificate: certificate, blobNodes: slices.Clone(t.Addresses)}
+	c.connections.Store(c.newConnections())
 	c.nextNode.Store(rand.Uint32N(1 << 20)) // hosts that join at the same time start with different nodes
 	return c
 }
 
-// UseCertificate sets the source of the certificate that the client shows. It must be called
-// before the first request.
-func (c *Client) UseCertificate(get func(*tls.CertificateRequestInfo) (*tls.Certificate, error)) {
-	c.client.Transport.(*http.Transport).TLSClientConfig.GetClientCertificate = get
+func (c *Client) newConnections() *connections {
+	return &connections{controllers: newHTTPClient(c.token.Pin, c.certificate, true), nodes: newHTTPClient(c.token.Pin, c.certificate, false)}
 }
+
+// newHTTPClient returns a client that connects only to agents below the authority with
+// the pin; with onlyControllers, only to those of controllers. It follows no redirect: a
+// node must not choose where a request goes.
+func newHTTPClient(pin string, certificate func() (*tls.Certificate, error), onlyControllers bool) *http.Client {
+	transport := &http.Transport{
+		Proxy:                 nil, // nodes of a cluster reach each other
+		DialContext:           (&net.Dialer{Timeout: 2 * time.Second}).DialContext,
+		ResponseHeaderTimeout: requestTimeout,
+		MaxIdleConnsPerHost:   4,
+		ForceAttemptHTTP2:     false,
+	}
+	transport.DialTLSContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		host, _, err := net.SplitHostPort(address)
+		if err != nil {
+			return nil, err
+		}
+		conn, err := transport.DialContext(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		conf := &tls.Config{
+			MinVersion:         tls.VersionTLS13,
+			ServerName:         host,
+			InsecureSkipVerify: true, //nolint:gosec // verifyPin replaces it: the pin takes the place of trusted authorities
+			VerifyConnection: func(s tls.ConnectionState) error {
+				if err := verifyPin(s, pin, host); err != nil {
+					return err
+				}
+				return verifyAgent(s, onlyControllers)
+			},
+		}
+		if certificate != nil {
+			conf.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return certificate() }
+		}
+		return handshake(ctx, conn, conf)
+	}
+	return &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+}
+
+// handshakeTimeout limits a TLS handshake: a controller may be busy.
+const handshakeTimeout = 10 * time.Second
+
+// handshake returns the TLS connection over conn, or closes it.
+func handshake(ctx context.Context, conn net.Conn, conf *tls.Config) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
+	defer cancel()
+	c := tls.Client(conn, conf)
+	if err := c.HandshakeContext(ctx); err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// Reconnect makes new requests use the current certificate of the client. Requests that
+// still run keep their connections, which no later request uses.
+func (c *Client) Reconnect() { c.connections.Swap(c.newConnections()).closeIdle() }
 
 // maxBlobNodes is how many nodes one host reads blobs from: enough to
 // distribute the load, and few enough to learn which ones fail.
@@ -84,9 +152,10 @@ func (c *Client) UseNodes(nodes []Node) {
 	}
 }
 
-// verifyPin verifies that the server sent a certificate and the authority that
-// signed it, and that the authority has the pin.
-func verifyPin(s tls.ConnectionState, pin string) error {
+// verifyPin verifies that the server sent a certificate for host, a name or an IP
+// address, and the authority that signed it, and that the authority has the pin.
+// s.ServerName is "" for an IP address, because it is what the client sent as SNI.
+func verifyPin(s tls.ConnectionState, pin, host string) error {
 	if len(s.PeerCertificates) < 2 {
 		return ErrPinMismatch
 	}
@@ -96,14 +165,27 @@ func verifyPin(s tls.ConnectionState, pin string) error {
 	}
 	roots := x509.NewCertPool()
 	roots.AddCert(ca)
-	if _, err := leaf.Verify(x509.VerifyOptions{Roots: roots, DNSName: s.ServerName, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}); err != nil {
+	if _, err := leaf.Verify(x509.VerifyOptions{Roots: roots, DNSName: host, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}); err != nil {
 		return fmt.Errorf("its certificate is not valid: %w", err)
 	}
 	return nil
 }
 
+// verifyAgent verifies that the server's certificate, which verifyPin has verified, is an
+// agent's. Every node has certificates of the same authority for its kubelet.
+func verifyAgent(s tls.ConnectionState, onlyControllers bool) error {
+	peer, ok := nodecert.PeerOf(s.PeerCertificates[0])
+	switch {
+	case !ok:
+		return errNotAgent
+	case onlyControllers && peer.Role != token.Controller:
+		return errNotController
+	}
+	return nil
+}
+
 // Close closes idle connections.
-func (c *Client) Close() { c.client.CloseIdleConnections() }
+func (c *Client) Close() { c.connections.Load().closeIdle() }
 
 // DeniedError is a refusal of the cluster itself; all its nodes would respond
 // the same.
@@ -124,9 +206,9 @@ type overloadedError struct{ reason string }
 func (f *overloadedError) Error() string { return f.reason }
 
 // DescribeCluster returns what this host would join.
-func (c *Client) DescribeCluster(ctx context.Context, machineID string) (ClusterInfo, error) {
+func (c *Client) DescribeCluster(ctx context.Context) (ClusterInfo, error) {
 	var o ClusterInfo
-	err := c.askControllers(ctx, http.MethodGet, JoinPath+"?machine="+machineID, nil, &o)
+	err := c.askControllers(ctx, http.MethodGet, JoinPath, nil, &o)
 	return o, err
 }
 
@@ -141,12 +223,31 @@ func (c *Client) Admit(ctx context.Context, claim JoinRequest) (JoinResponse, er
 	return a, err
 }
 
+// Renew requests a new certificate for the agent of this node.
+func (c *Client) Renew(ctx context.Context, r RenewRequest) (RenewResponse, error) {
+	var a RenewResponse
+	body, err := json.Marshal(r)
+	if err != nil {
+		return a, err
+	}
+	err = c.askControllers(ctx, http.MethodPost, RenewPath, body, &a)
+	return a, err
+}
+
+// bearer returns the credential of the token; "" for a node, which shows its certificate.
+func (c *Client) bearer() string {
+	if c.token.ID == "" {
+		return ""
+	}
+	return c.token.Bearer()
+}
+
 // askControllers sends a request to one controller after another until one
 // responds.
 func (c *Client) askControllers(ctx context.Context, method, path string, body []byte, answer any) error {
 	var errs []error
 	for _, address := range c.token.Addresses {
-		err := c.requestJSON(ctx, clientRequest{method, "https://" + address + path, c.token.Bearer(), body}, answer)
+		err := requestJSON(ctx, c.connections.Load().controllers, clientRequest{method, "https://" + address + path, c.bearer(), body}, answer)
 		var no *DeniedError
 		var later *BusyError
 		if err == nil || errors.As(err, &no) || errors.As(err, &later) || ctx.Err() != nil {
@@ -168,15 +269,19 @@ func (c *Client) postPeerCheck(ctx context.Context, at netip.AddrPort, ask, answ
 	if err != nil {
 		return err
 	}
-	return c.requestJSON(ctx, clientRequest{http.MethodPost, "https://" + at.String() + PeerPath, c.token.ReadOnlyBearer(), body}, answer)
+	return requestJSON(ctx, c.connections.Load().nodes, clientRequest{http.MethodPost, "https://" + at.String() + PeerPath, c.token.ReadOnlyBearer(), body}, answer)
 }
 
-// CheckReadAccess asks the controllers whether a client with this bearer token
-// may read blobs; the error is a *DeniedError if not.
-func (c *Client) CheckReadAccess(ctx context.Context, bearer string) error {
+// CheckReadAccess asks the controllers whether a client with this bearer token and
+// the key that it has shown may read blobs; the error is a *DeniedError if not.
+func (c *Client) CheckReadAccess(ctx context.Context, bearer, key string) error {
+	if bearer == "" { // a controller would judge this node instead
+		return &DeniedError{"the request has no token"}
+	}
 	var errs []error
 	for _, address := range c.token.Addresses {
-		err := c.requestJSON(ctx, clientRequest{http.MethodGet, "https://" + address + ReadPath, bearer, nil}, &struct{}{})
+		at := "https://" + address + ReadPath + "?key=" + url.QueryEscape(cmp.Or(key, noKey))
+		err := requestJSON(ctx, c.connections.Load().controllers, clientRequest{http.MethodGet, at, bearer, nil}, &struct{}{})
 		var no *DeniedError
 		if err == nil || errors.As(err, &no) {
 			return err
@@ -186,6 +291,9 @@ func (c *Client) CheckReadAccess(ctx context.Context, bearer string) error {
 	return errors.Join(errs...)
 }
 
+// noKey is the key of a client without a certificate. No key has this pin.
+const noKey = "none"
+
 // clientRequest is one request.
 type clientRequest struct {
 	method, url, bearer string
@@ -193,10 +301,10 @@ type clientRequest struct {
 }
 
 // requestJSON sends a request and decodes the response into answer.
-func (c *Client) requestJSON(ctx context.Context, q clientRequest, answer any) error {
+func requestJSON(ctx context.Context, client *http.Client, q clientRequest, answer any) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	res, err := c.doRequest(ctx, q, nil)
+	res, err := doRequest(ctx, client, q, nil)
 	if err != nil {
 		return err
 	}
@@ -205,7 +313,7 @@ func (c *Client) requestJSON(ctx context.Context, q clientRequest, answer any) e
 }
 
 // doRequest sends one request with its bearer token.
-func (c *Client) doRequest(ctx context.Context, q clientRequest, header http.Header) (*http.Response, error) {
+func doRequest(ctx context.Context, client *http.Client, q clientRequest, header http.Header) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, q.method, q.url, bytes.NewReader(q.body))
 	if err != nil {
 		return nil, err
@@ -213,8 +321,10 @@ func (c *Client) doRequest(ctx context.Context, q clientRequest, header http.Hea
 	for k, v := range header {
 		req.Header[k] = v
 	}
-	req.Header.Set("Authorization", "Bearer "+q.bearer)
-	return sendRequest(c.client, req)
+	if q.bearer != "" {
+		req.Header.Set("Authorization", "Bearer "+q.bearer)
+	}
+	return sendRequest(client, req)
 }
 
 // sendRequest sends a request and returns an error unless the response is a

@@ -24,18 +24,15 @@ type LeaveClient struct {
 	controllers []string
 }
 
-// NewLeaveClient returns a client that uses the certificate and the trusted
-// authorities in conf; controllers are the addresses of the controllers to try.
-// It does not connect.
-func NewLeaveClient(conf *tls.Config, controllers []string) LeaveClient {
-	transport := &http.Transport{
-		Proxy:               nil, // nodes of a cluster reach each other
-		DialContext:         (&net.Dialer{Timeout: 2 * time.Second}).DialContext,
-		TLSHandshakeTimeout: 5 * time.Second,
-		TLSClientConfig:     conf,
-		DisableKeepAlives:   true,
-	}
-	return LeaveClient{&http.Client{Transport: transport, Timeout: leaveTimeout}, controllers}
+// NewLeaveClient returns a client that shows certificate, with which this host's agent
+// identifies it, to the controllers below the authority with the pin; controllers are
+// their addresses. It does not connect.
+func NewLeaveClient(certificate tls.Certificate, pin string, controllers []string) LeaveClient {
+	client := newHTTPClient(pin, func() (*tls.Certificate, error) { return &certificate, nil }, true)
+	client.Timeout = leaveTimeout
+	transport := client.Transport.(*http.Transport)
+	transport.DisableKeepAlives, transport.ResponseHeaderTimeout = true, 0 // etcd may elect a leader meanwhile
+	return LeaveClient{client, controllers}
 }
 
 // CheckLeave returns what removing the node would cause.

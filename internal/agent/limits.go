@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"maps"
 	"net/netip"
 	"sync"
 	"time"
@@ -13,6 +14,8 @@ import (
 const (
 	maxConns        = 512              // open connections
 	maxConnsPerPeer = 32               // open connections of one peer
+	reservedConns   = 64               // connections of maxConns that only known peers get
+	knownFor        = time.Hour        // how long a peer is known after an authenticated request
 	headerTimeout   = 5 * time.Second  // for the TLS handshake, and for a request's header
 	readTimeout     = 30 * time.Second // for a whole request
 	writeTimeout    = 2 * time.Minute  // for a response; a join may wait for etcd
@@ -22,7 +25,7 @@ const (
 
 	failuresAtOnce    = 10   // refused requests of one peer in a burst, with those that are not authenticated yet
 	failuresPerSecond = 1    // refused requests of one peer after the burst
-	maxPeers          = 1024 // peers whose refused requests are counted
+	maxPeers          = 1024 // peers whose refused requests are counted; peers that are known
 
 	maxStreams    = 32               // blobs that are read at once
 	WorkerStreams = 8                // likewise on a worker, whose network and CPUs are for its pods
@@ -51,6 +54,40 @@ func peerOf(remote string) string {
 	return network.String()
 }
 
+// knownPeers are the peers of which a request was authenticated within knownFor, by a node's
+// certificate or a token. Strangers from many addresses cannot use up the connections for them.
+type knownPeers struct {
+	now  func() time.Time
+	mu   sync.Mutex
+	seen map[string]time.Time // last authenticated request
+}
+
+func newKnownPeers() *knownPeers {
+	return &knownPeers{now: time.Now, seen: map[string]time.Time{}}
+}
+
+// add records an authenticated request. While maxPeers peers are known, it adds no other one.
+func (k *knownPeers) add(peer string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	now := k.now()
+	if _, ok := k.seen[peer]; !ok && len(k.seen) >= maxPeers {
+		maps.DeleteFunc(k.seen, func(_ string, at time.Time) bool { return now.Sub(at) >= knownFor })
+		if len(k.seen) >= maxPeers {
+			return
+		}
+	}
+	k.seen[peer] = now
+}
+
+// contains reports whether the peer is known.
+func (k *knownPeers) contains(peer string) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	at, ok := k.seen[peer]
+	return ok && k.now().Sub(at) < knownFor
+}
+
 // failureCounter counts the refused requests of each peer.
 type failureCounter struct {
 	mu    sync.Mutex
@@ -72,7 +109,8 @@ type attempt struct {
 
 // begin returns the attempt of a request, or nil if the peer has too many refused requests.
 // A pending attempt counts as refused, so that requests at the same time do not evade the limit.
-// The pending ones are not counted for trusted peers, which TLS has verified.
+// The pending ones are not counted for trusted peers, which have shown a node's certificate: a
+// worker forwards many requests at once.
 func (c *failureCounter) begin(peer string, trusted bool) *attempt {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -104,6 +142,6 @@ func (a *attempt) end(refused bool) {
 	a.ended = true
 	a.peer.pending--
 	if refused {
-		a.peer.limiter.Allow()
+		a.peer.limiter.Reserve() // and not Allow: requests at the same time of a trusted peer all count
 	}
 }

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/plinthdev/plinth/internal/nodecert"
 )
 
 // statusFrom returns the status of a request from one of the machine's own addresses, 127.0.0.0/8.
@@ -43,8 +45,8 @@ type forwarder struct {
 	controllers *Client
 }
 
-func (f forwarder) CheckReadAccess(ctx context.Context, bearer string) error {
-	err := f.controllers.CheckReadAccess(ctx, bearer)
+func (f forwarder) CheckReadAccess(ctx context.Context, c Caller) error {
+	err := f.controllers.CheckReadAccess(ctx, c.Bearer, c.Key)
 	if no := (*DeniedError)(nil); errors.As(err, &no) {
 		return &StatusError{Reason: no.Reason, Status: http.StatusUnauthorized}
 	}
@@ -54,7 +56,9 @@ func (f forwarder) CheckReadAccess(ctx context.Context, bearer string) error {
 // startBackend serves a backend like startNode.
 func startBackend(t *testing.T, a testCA, b Backend, w fakeCluster, audit func(string)) string {
 	t.Helper()
-	return startNode(t, a, w, func(http.Handler) http.Handler { return Service{Backend: b, Store: w, Audit: audit}.Handler() })
+	return startNode(t, a, w, func(http.Handler) http.Handler {
+		return Service{Backend: b, Store: w, Audit: audit, Authority: a.authority}.Handler()
+	})
 }
 
 func TestServer_StrangersDoNotLockAWorkerOut(t *testing.T) {
@@ -69,9 +73,8 @@ func TestServer_StrangersDoNotLockAWorkerOut(t *testing.T) {
 		"a removed node":        {"w2", http.StatusServiceUnavailable},
 	} {
 		t.Run(name, func(t *testing.T) {
-			cert := a.issue(t, "system:node:"+c.node, "system:nodes")
-			client := newTestClient(t, a, controller)
-			client.UseCertificate(func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &cert, nil })
+			cert := a.worker(t, c.node)
+			client := newTestClientAs(t, &cert, a, controller)
 			worker := startBackend(t, a, forwarder{w, client}, w, nil)
 			for _, stranger := range []string{"127.0.0.2", "127.0.0.3"} {
 				codes := map[int]int{}
@@ -99,7 +102,7 @@ func TestServer_CountsANodeApartFromStrangersAtItsAddress(t *testing.T) {
 	if res := getWithCert(t, at, ReadPath, "id.guess", nil); res.StatusCode != http.StatusTooManyRequests {
 		t.Errorf("a stranger: %s", res.Status)
 	}
-	node := a.issue(t, "system:node:n1", "system:nodes")
+	node := a.worker(t, "n1")
 	if res := getWithCert(t, at, ReadPath, "", &node); res.StatusCode != http.StatusOK {
 		t.Errorf("a node at the address of a stranger: %s", res.Status)
 	}
@@ -112,10 +115,10 @@ type slowCluster struct {
 	release chan struct{}
 }
 
-func (s slowCluster) CheckReadAccess(ctx context.Context, bearer string) error {
+func (s slowCluster) CheckReadAccess(ctx context.Context, c Caller) error {
 	s.asked.Add(1)
 	<-s.release
-	return s.fakeCluster.CheckReadAccess(ctx, bearer)
+	return s.fakeCluster.CheckReadAccess(ctx, c)
 }
 
 func TestServer_LimitsRequestsThatArePending(t *testing.T) {
@@ -175,7 +178,7 @@ func TestPeerOf_CountsOneHostOnce(t *testing.T) {
 func startServe(t *testing.T, audit func(string)) string {
 	t.Helper()
 	a := newTestCA(t)
-	cert := a.issue(t, "n1")
+	cert := a.controller(t, "n1")
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -242,28 +245,101 @@ func (l *fakeListener) Accept() (net.Conn, error) {
 	if l.accepted++; l.accepted > 2*maxConns {
 		return nil, io.EOF
 	}
-	return fakeConn{remote: &net.TCPAddr{IP: net.IPv4(10, 0, byte(l.accepted>>8), byte(l.accepted)), Port: 1}}, nil
+	return fakeConn{remote: fakeAddr(l.accepted)}, nil
+}
+
+// fakeAddr returns the address of the i-th peer.
+func fakeAddr(i int) *net.TCPAddr {
+	return &net.TCPAddr{IP: net.IPv4(10, 0, byte(i>>8), byte(i)), Port: 1}
 }
 
 func TestLimitConnections_LimitsAllPeersTogether(t *testing.T) {
-	refused := 0
-	l := limitConnections(&fakeListener{}, func(string) { refused++ })
-	var open []net.Conn
-	for {
-		conn, err := l.Accept()
+	for name, c := range map[string]struct {
+		known int // the first peers, of 2*maxConns
+		open  int
+	}{
+		"strangers only":               {0, maxConns - reservedConns},
+		"known peers before strangers": {maxConns - reservedConns, maxConns - reservedConns},
+		"known peers only":             {2 * maxConns, maxConns},
+	} {
+		t.Run(name, func(t *testing.T) {
+			refused := 0
+			known := newKnownPeers()
+			for i := range c.known {
+				known.add(fakeAddr(i + 1).IP.String())
+			}
+			l := limitConnections(&fakeListener{}, known, func(string) { refused++ })
+			var open []net.Conn
+			for {
+				conn, err := l.Accept()
+				if err != nil {
+					break
+				}
+				open = append(open, conn)
+			}
+			if len(open) != c.open || refused != 2*maxConns-c.open {
+				t.Errorf("%d open, %d refused", len(open), refused)
+			}
+			for _, c := range open {
+				_, _ = c.Close(), c.Close() // the second one is not counted
+			}
+			if l.total != 0 || len(l.peers) != 0 {
+				t.Errorf("%d connections of %d peers remain", l.total, len(l.peers))
+			}
+		})
+	}
+}
+
+func TestKnownPeers_ForgetsPeersAndIsBounded(t *testing.T) {
+	now := time.Now()
+	k := &knownPeers{now: func() time.Time { return now }, seen: map[string]time.Time{}}
+	for i := range maxPeers {
+		k.add(fmt.Sprint(i))
+	}
+	k.add("late")
+	if !k.contains("0") || k.contains("late") || len(k.seen) != maxPeers {
+		t.Errorf("%d peers are known", len(k.seen))
+	}
+	now = now.Add(knownFor - time.Second)
+	k.add("0")
+	now = now.Add(time.Second)
+	if k.contains("1") || !k.contains("0") {
+		t.Error("a peer is known for another time than knownFor after its last request")
+	}
+	if k.add("late"); !k.contains("late") || !k.contains("0") || len(k.seen) != 2 {
+		t.Errorf("%d peers are known after knownFor", len(k.seen))
+	}
+}
+
+// Strangers at many addresses leave connections for a peer that has shown a token before.
+func TestServe_KeepsConnectionsForKnownPeers(t *testing.T) {
+	at := startServe(t, nil)
+	const member, stranger = "127.0.0.100", "127.0.0.101"
+	if got := statusFrom(t, member, at, ReadPath, readOnlyBearer("id.secret")); got != http.StatusOK {
+		t.Fatalf("status %d", got)
+	}
+	if got := statusFrom(t, stranger, at, ReadPath, "id.guess"); got != http.StatusUnauthorized {
+		t.Fatalf("status %d", got)
+	}
+	for i := range maxConns {
+		source := net.IPv4(127, 0, 1, byte(i/maxConnsPerPeer)) // 32 connections each
+		conn, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: source}}).DialContext(t.Context(), "tcp", at)
 		if err != nil {
-			break
+			t.Fatal(err)
 		}
-		open = append(open, conn)
+		t.Cleanup(func() { _ = conn.Close() })
 	}
-	if len(open) != maxConns || refused != maxConns {
-		t.Errorf("%d open, %d refused", len(open), refused)
+	refused, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(stranger)}}).DialContext(t.Context(), "tcp", at)
+	if err != nil {
+		t.Fatal(err)
 	}
-	for _, c := range open {
-		_, _ = c.Close(), c.Close() // the second one is not counted
+	defer func() { _ = refused.Close() }()
+	_ = refused.SetDeadline(time.Now().Add(3 * time.Second)) // less than headerTimeout
+	if n, err := refused.Read(make([]byte, 1)); n != 0 || err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("a stranger gets a reserved connection: %v", err)
 	}
-	if l.total != 0 || len(l.peers) != 0 {
-		t.Errorf("%d connections of %d peers remain", l.total, len(l.peers))
+	if got := statusFrom(t, member, at, ReadPath, readOnlyBearer("id.secret")); got != http.StatusOK {
+		t.Errorf("a known peer gets %d", got)
 	}
 }
 
@@ -290,14 +366,17 @@ func (b brokenCluster) err() error {
 	}
 	return err
 }
-func (b brokenCluster) DescribeCluster(context.Context, string, string) (ClusterInfo, error) {
+func (b brokenCluster) DescribeCluster(context.Context, Caller) (ClusterInfo, error) {
 	return ClusterInfo{}, b.err()
 }
-func (b brokenCluster) Admit(context.Context, string, JoinRequest) (JoinResponse, error) {
+func (b brokenCluster) Admit(context.Context, Caller, JoinRequest) (JoinResponse, error) {
 	return JoinResponse{}, b.err()
 }
-func (b brokenCluster) CheckReadAccess(context.Context, string) error { return b.err() }
-func (b brokenCluster) CheckNode(context.Context, string) error       { return b.err() }
+func (b brokenCluster) Renew(context.Context, Caller, RenewRequest) (RenewResponse, error) {
+	return RenewResponse{}, b.err()
+}
+func (b brokenCluster) CheckReadAccess(context.Context, Caller) error  { return b.err() }
+func (b brokenCluster) CheckNode(context.Context, nodecert.Peer) error { return b.err() }
 
 func TestServer_TellsInternalAddressesOnlyToAuthenticatedClients(t *testing.T) {
 	a := newTestCA(t)
@@ -326,9 +405,10 @@ func TestLimits_AreInTheGuide(t *testing.T) {
 	}
 	for _, row := range []string{
 		fmt.Sprintf("| open connections; more are closed at once | %d | %d |", maxConnsPerPeer, maxConns),
+		fmt.Sprintf("| of these only for peers with an authenticated request in the last hour | – | %d |", reservedConns),
 		fmt.Sprintf("| refused requests in a burst, with those that are not authenticated yet | %d |", failuresAtOnce),
 		fmt.Sprintf("| refused requests after the burst; more get 429 | %d per second |", failuresPerSecond),
-		fmt.Sprintf("| peers whose refused requests are counted | – | %d |", maxPeers),
+		fmt.Sprintf("| peers whose refused requests are counted; peers with an authenticated request | – | %d each |", maxPeers),
 		fmt.Sprintf("| blobs that are read at once, on a controller / on a worker | – | %d / %d |", maxStreams, WorkerStreams),
 		fmt.Sprintf("| audit lines about refusals | %.0f per minute | burst of %d, then %d per second |", time.Minute.Seconds()/auditInterval.Seconds(), auditAtOnce, auditPerSecond),
 		fmt.Sprintf("| TLS handshake; header of a request | %.0f s each |", headerTimeout.Seconds()),

@@ -6,9 +6,10 @@ import (
 )
 
 // limitedListener closes new connections at once while their peer, or all peers together, have
-// too many.
+// too many. The last reservedConns connections are for known peers.
 type limitedListener struct {
 	net.Listener
+	known   *knownPeers
 	refused func(remote string) // receives the address of each refused connection
 
 	mu    sync.Mutex
@@ -16,8 +17,8 @@ type limitedListener struct {
 	peers map[string]int // open connections by peer
 }
 
-func limitConnections(l net.Listener, refused func(remote string)) *limitedListener {
-	return &limitedListener{Listener: l, refused: refused, peers: map[string]int{}}
+func limitConnections(l net.Listener, known *knownPeers, refused func(remote string)) *limitedListener {
+	return &limitedListener{Listener: l, known: known, refused: refused, peers: map[string]int{}}
 }
 
 // Accept returns the next connection that is within the limits.
@@ -40,7 +41,11 @@ func (l *limitedListener) Accept() (net.Conn, error) {
 func (l *limitedListener) add(peer string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.total >= maxConns || l.peers[peer] >= maxConnsPerPeer {
+	limit := maxConns
+	if !l.known.contains(peer) {
+		limit -= reservedConns
+	}
+	if l.total >= limit || l.peers[peer] >= maxConnsPerPeer {
 		return false
 	}
 	l.total++

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"io"
@@ -11,7 +12,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"slices"
 	"strings"
 	"time"
 
@@ -29,14 +29,16 @@ type Service struct {
 	PeerCheck   http.Handler // answers the peer checks of hosts that may join; nil for none
 	MaxStreams  int          // blobs that are read at once; 0 for the default
 
-	Audit func(line string) // receives the audit log; nil for none
+	Now       func() time.Time                  // the clock by which certificates are valid; nil for time.Now
+	Audit     func(line string)                 // receives the audit log; nil for none
+	Authority func() (*x509.Certificate, error) // the cluster's, which has signed the certificates of nodes
 }
 
 // Serve serves the API on listener, with the TLS configuration of each connection, until ctx
 // ends. It closes the listener.
 func (n Service) Serve(ctx context.Context, listener net.Listener, tlsConfig func(*tls.ClientHelloInfo) (*tls.Config, error)) error {
-	audit := newAuditLog(n.Audit)
-	srv := newHTTPServer(n.handler(audit))
+	audit, known := newAuditLog(n.Audit), newKnownPeers()
+	srv := newHTTPServer(n.handler(audit, known))
 	srv.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS13, GetConfigForClient: tlsConfig}
 	stopped := make(chan struct{})
 	go func() {
@@ -46,7 +48,7 @@ func (n Service) Serve(ctx context.Context, listener net.Listener, tlsConfig fun
 		defer cancel()
 		_ = srv.Shutdown(last) // requests that still run end with the process
 	}()
-	limited := limitConnections(listener, func(remote string) {
+	limited := limitConnections(listener, known, func(remote string) {
 		audit.recordRefusal(AuditEvent{Peer: ipOf(remote), Result: "too many connections"}, false)
 	})
 	err := srv.ServeTLS(limited, "", "")
@@ -72,16 +74,20 @@ func newHTTPServer(handler http.Handler) *http.Server {
 }
 
 // Handler returns the HTTP handler of the service.
-func (n Service) Handler() http.Handler { return n.handler(newAuditLog(n.Audit)) }
+func (n Service) Handler() http.Handler { return n.handler(newAuditLog(n.Audit), newKnownPeers()) }
 
-func (n Service) handler(audit *auditLog) http.Handler {
+func (n Service) handler(audit *auditLog, known *knownPeers) http.Handler {
 	if n.MaxStreams == 0 {
 		n.MaxStreams = maxStreams
 	}
-	s := &server{backend: n.Backend, store: n.Store, streams: make(chan struct{}, n.MaxStreams), audit: audit, failures: failureCounter{peers: map[string]*peerFailures{}}}
+	if n.Now == nil {
+		n.Now = time.Now
+	}
+	s := &server{authority: n.Authority, now: n.Now, backend: n.Backend, store: n.Store, streams: make(chan struct{}, n.MaxStreams), audit: audit, known: known, failures: failureCounter{peers: map[string]*peerFailures{}}}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+JoinPath, s.handleDescribe)
 	mux.HandleFunc("POST "+JoinPath, s.handleJoin)
+	mux.HandleFunc("POST "+RenewPath, s.handleRenew)
 	if n.PeerCheck != nil {
 		mux.HandleFunc("POST "+PeerPath, func(w http.ResponseWriter, r *http.Request) {
 			if s.allowRead(w, r) {
@@ -104,24 +110,34 @@ func (n Service) handler(audit *auditLog) http.Handler {
 }
 
 type server struct {
-	backend  Backend
-	store    BlobStore
-	streams  chan struct{}
-	audit    *auditLog
-	failures failureCounter
+	authority func() (*x509.Certificate, error)
+	now       func() time.Time
+	backend   Backend
+	store     BlobStore
+	streams   chan struct{}
+	audit     *auditLog
+	known     *knownPeers
+	failures  failureCounter
 }
 
 // attemptKey is the key of the attempt in a request's context.
 type attemptKey struct{}
 
 // limitFailures rejects peers with too many refused requests before their request is processed.
-// A client with a node's certificate is counted by its node, so that strangers at the same
-// address, such as its pods, do not block it.
+// A client with a node's certificate is counted by its admission, so that strangers at the same
+// address, such as its pods, do not block it, and a removed node does not block a later one of
+// its name.
 func (s *server) limitFailures(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		peer, node := peerOf(r.RemoteAddr), nodeFromTLS(r.TLS)
+		caller, err := identifyCaller(r, s.authority, s.now())
+		r = withCaller(r, caller)
+		if err != nil { // do not count a node as a stranger
+			s.writeError(w, r, "", err)
+			return
+		}
+		peer, node := peerOf(r.RemoteAddr), caller.Peer.Node
 		if node != "" {
-			peer = "node " + node
+			peer = "node " + node + " " + caller.Peer.UID
 		}
 		a := s.failures.begin(peer, node != "")
 		if a == nil {
@@ -141,15 +157,52 @@ func (s *server) limitFailures(next http.Handler) http.Handler {
 // unless it is a node of the cluster: a worker forwards the tokens of its own clients, which it
 // limits itself.
 func (s *server) endAttempt(w http.ResponseWriter, r *http.Request, refused bool) {
-	if node := nodeFromTLS(r.TLS); refused && node != "" {
-		refused = isUnauthorized(s.backend.CheckNode(r.Context(), node))
+	if !refused {
+		s.known.add(peerOf(r.RemoteAddr))
+	}
+	if refused && callerOf(r).IsNode() {
+		refused = isUnauthorized(s.checkNode(r))
 	}
 	if refused {
 		w.Header().Set("Connection", "close")
 	}
+	countAttempt(r, refused)
+}
+
+// countAttempt ends the attempt of a request, and counts it or not.
+func countAttempt(r *http.Request, counted bool) {
 	if a, ok := r.Context().Value(attemptKey{}).(*attempt); ok {
-		a.end(refused)
+		a.end(counted)
 	}
+}
+
+// checkNodeTimeout limits the check of one node.
+const checkNodeTimeout = 10 * time.Second
+
+// checkNode returns nil if the client is a node that still belongs to the cluster. It asks the
+// backend once for each request, and also if the client has disconnected: a removed node does not
+// evade the count of its refused requests.
+func (s *server) checkNode(r *http.Request) error {
+	c, ok := r.Context().Value(callerKey{}).(*identifiedCaller)
+	if !ok || !c.IsNode() {
+		return &StatusError{Reason: "the client is not a node", Status: http.StatusUnauthorized}
+	}
+	if !c.checked {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), checkNodeTimeout)
+		defer cancel()
+		c.checked, c.nodeErr = true, s.backend.CheckNode(ctx, c.Peer)
+	}
+	return c.nodeErr
+}
+
+// requireNode reports whether the client has shown the certificate of a node's agent. If not, it
+// writes the error why, before the body is read or the cluster is asked.
+func (s *server) requireNode(w http.ResponseWriter, r *http.Request, why string) bool {
+	if callerOf(r).IsNode() {
+		return true
+	}
+	s.writeError(w, r, "", &StatusError{Reason: why, Status: http.StatusUnauthorized})
+	return false
 }
 
 // isUnauthorized reports whether err refuses an unknown client.
@@ -162,17 +215,17 @@ func isUnauthorized(err error) bool {
 // be; its certificate, if any, is preferred.
 func (s *server) recordRefusal(r *http.Request, why error, node string) {
 	e := newAuditEvent(r, AuditRefusal, node, why.Error())
-	known := false
+	known := callerOf(r).IsNode()
 	if no := (*StatusError)(nil); errors.As(why, &no) {
-		known = no.Status == http.StatusConflict || no.Status == http.StatusLocked || no.Status == http.StatusServiceUnavailable
+		known = known || no.Status == http.StatusConflict || no.Status == http.StatusLocked || no.Status == http.StatusServiceUnavailable
 	}
 	s.audit.recordRefusal(e, known)
 }
 
 // newAuditEvent returns an event about a request.
 func newAuditEvent(r *http.Request, event, node, result string) AuditEvent {
-	if certified := nodeFromTLS(r.TLS); certified != "" {
-		node = certified
+	if c := callerOf(r); c.IsNode() {
+		node = c.Peer.Node
 	}
 	id, _, ok := token.SplitBearer(bearerToken(r))
 	if !ok || len(id) > maxTokenID {
@@ -195,30 +248,57 @@ func ipOf(remote string) string {
 
 // bearerToken returns the bearer token of a request, or "".
 func bearerToken(r *http.Request) string {
-	token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	if !ok {
+		return ""
+	}
 	return token
 }
 
 func (s *server) handleDescribe(w http.ResponseWriter, r *http.Request) {
-	o, err := s.backend.DescribeCluster(r.Context(), bearerToken(r), r.URL.Query().Get("machine"))
+	o, err := s.backend.DescribeCluster(r.Context(), callerOf(r))
 	s.writeReply(w, r, o, err)
 }
 
 func (s *server) handleJoin(w http.ResponseWriter, r *http.Request) {
 	var c JoinRequest
-	d := json.NewDecoder(r.Body)
-	d.DisallowUnknownFields()
-	if err := d.Decode(&c); err != nil || c.Node == "" || c.MachineID == "" || c.Address == "" {
+	if err := decodeStrictly(r, &c); err != nil || c.Node == "" || c.MachineID == "" || c.Address == "" {
 		s.refuseBadRequest(w, r, "cannot decode the join request")
 		return
 	}
-	a, err := s.backend.Admit(r.Context(), bearerToken(r), c)
+	c.Address = canonicalAddress(c.Address) // the backend compares it with those of nodes and networks
+	a, err := s.backend.Admit(r.Context(), callerOf(r), c)
 	if err != nil {
 		s.writeError(w, r, c.Node, err)
 		return
 	}
 	s.audit.record(newAuditEvent(r, AuditAdmission, c.Node, "admitted with address "+c.Address))
 	s.writeReply(w, r, a, nil)
+}
+
+// handleRenew renews the certificate of the agent that sends the request.
+func (s *server) handleRenew(w http.ResponseWriter, r *http.Request) {
+	if !s.requireNode(w, r, "only a node can renew its certificate, authenticated by it") {
+		return
+	}
+	var q RenewRequest
+	if err := decodeStrictly(r, &q); err != nil {
+		s.refuseBadRequest(w, r, "cannot decode the request for a certificate")
+		return
+	}
+	a, err := s.backend.Renew(r.Context(), callerOf(r), q)
+	if err == nil {
+		countAttempt(r, true) // like a refused request: each one costs a signature and a line in the audit log
+		s.audit.record(newAuditEvent(r, AuditAdmission, "", "got a new certificate for its agent"))
+	}
+	s.writeReply(w, r, a, err)
+}
+
+// decodeStrictly decodes the JSON body of a request, which must not have unknown fields.
+func decodeStrictly(r *http.Request, into any) error {
+	d := json.NewDecoder(r.Body)
+	d.DisallowUnknownFields()
+	return d.Decode(into)
 }
 
 // refuseBadRequest refuses a request that cannot be read.
@@ -256,15 +336,29 @@ func (s *server) writeError(w http.ResponseWriter, r *http.Request, node string,
 	writeFailure(w, no.Status, "DENIED", no.Reason)
 }
 
-// allowRead reports whether the client may read blobs: it needs a node's
-// certificate, which TLS has verified, or a token. If not, it writes the error.
+// allowRead reports whether the client may read blobs: it needs the certificate of a node's
+// agent, or a token. If not, it writes the error.
 func (s *server) allowRead(w http.ResponseWriter, r *http.Request) bool {
-	var err error
-	if node, shown := nodeFromTLS(r.TLS), bearerToken(r); shown == "" && node != "" {
-		err = s.backend.CheckNode(r.Context(), node)
-	} else {
-		err = s.backend.CheckReadAccess(r.Context(), shown)
+	c := callerOf(r)
+	if c.IsNode() {
+		if err := s.checkNode(r); err == nil || c.Bearer == "" {
+			return s.finishRead(w, r, err)
+		}
 	}
+	return s.finishRead(w, r, s.checkToken(r, c))
+}
+
+// checkToken returns nil if the token of the client may read blobs. The backend never gets a client
+// without a token: on a worker, it shows the worker's own certificate to a controller.
+func (s *server) checkToken(r *http.Request, c Caller) error {
+	if c.Bearer == "" {
+		return &StatusError{Reason: "the request has no token", Status: http.StatusUnauthorized}
+	}
+	return s.backend.CheckReadAccess(r.Context(), c)
+}
+
+// finishRead ends the check of a client that wants to read, and writes its error, if any.
+func (s *server) finishRead(w http.ResponseWriter, r *http.Request, err error) bool {
 	if err != nil {
 		s.writeError(w, r, "", err)
 		return false
@@ -273,22 +367,29 @@ func (s *server) allowRead(w http.ResponseWriter, r *http.Request) bool {
 	return true
 }
 
-// nodeFromTLS returns the name of the node that the client is, from the subject
-// that Kubernetes gives to the certificates of nodes; "" if it is not a node.
-func nodeFromTLS(state *tls.ConnectionState) string {
-	if state == nil || len(state.VerifiedChains) == 0 {
-		return ""
-	}
-	subject := state.VerifiedChains[0][0].Subject
-	node, ok := strings.CutPrefix(subject.CommonName, "system:node:")
-	if !ok || !slices.Contains(subject.Organization, "system:nodes") {
-		return ""
-	}
-	return node
-}
-
+// handleVersion reports whether the client may read blobs. A worker asks on behalf of its own client:
+// it sends the client's token, and the key that the client has shown as the query "key". Then the
+// worker's certificate does not count for the client, even if the client has no token.
 func (s *server) handleVersion(w http.ResponseWriter, r *http.Request) {
-	if s.allowRead(w, r) {
+	c := callerOf(r)
+	ok := false
+	switch query := r.URL.Query(); {
+	case query.Has("key") && c.IsNode():
+		err := s.checkNode(r)
+		if err == nil {
+			client := Caller{Bearer: c.Bearer, Key: query.Get("key")}
+			if client.Key == noKey {
+				client.Key = ""
+			}
+			err = s.checkToken(r, client)
+		}
+		ok = s.finishRead(w, r, err)
+	case c.Bearer != "":
+		ok = s.finishRead(w, r, s.checkToken(r, c))
+	default:
+		ok = s.allowRead(w, r)
+	}
+	if ok {
 		w.Header().Set("Docker-Distribution-Api-Version", "registry/2.0")
 		_, _ = io.WriteString(w, "{}\n")
 	}

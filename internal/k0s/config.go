@@ -6,12 +6,16 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"strconv"
 	"strings"
 
 	"github.com/k0sproject/k0s/pkg/apis/k0s/v1beta1"
+	"k8s.io/client-go/tools/clientcmd"
+	"k8s.io/client-go/tools/clientcmd/api"
 	"sigs.k8s.io/yaml"
 
+	"github.com/plinthdev/plinth/internal/ports"
 	"github.com/plinthdev/plinth/internal/spec"
 )
 
@@ -24,11 +28,14 @@ const (
 	ContainerdSocket     = "/run/k0s/containerd.sock"          // socket of containerd's API
 	ControllerUnit       = "k0scontroller.service"             // systemd unit of a controller
 	WorkerUnit           = "k0sworker.service"                 // systemd unit of a worker
-	TokenPath            = "/etc/k0s/plinth.token"             // k0s's join token while a host joins, mode 0600
+	TokenPath            = "/etc/k0s/plinth.token"             // k0s's join token while a controller joins, mode 0600
 	KubeletConf          = "/var/lib/k0s/kubelet.conf"         // kubeconfig of this node
 	EtcdMemberDir        = "/var/lib/k0s/etcd/member"          // data of the local member of etcd
 	CACertPath           = "/var/lib/k0s/pki/ca.crt"           // the cluster's certificate authority
 	CAKeyPath            = "/var/lib/k0s/pki/ca.key"           // private key of the authority, on controllers only
+	SAKeyPath            = "/var/lib/k0s/pki/sa.key"           // private key that signs the tokens of service accounts, on controllers only
+	SAPubPath            = "/var/lib/k0s/pki/sa.pub"           // its public key
+	AuthorizerConfPath   = "/etc/k0s/plinth-authorizer.yaml"   // kubeconfig with which the API server asks Plinth's agent
 	RegistryDir          = "/etc/k0s/certs.d"                  // folder in which containerd looks up registries
 	ContainerdConfigPath = "/etc/k0s/containerd.toml"          // containerd configuration that k0s writes itself
 	unitDir              = "/etc/systemd/system/"              // folder of the systemd units of k0s
@@ -38,7 +45,11 @@ const (
 
 // KubeletCertPath is the path of the kubelet's serving certificate and key,
 // PEM, signed by the cluster's authority for the node's name and addresses.
-const KubeletCertPath = DataDir + "/kubelet/pki/kubelet-server-current.pem"
+const KubeletCertPath = KubeletPKIDir + "/kubelet-server-current.pem"
+
+// AuthorizePath is the path at which Plinth's agent answers authorization reviews of the API
+// server on the same host.
+const AuthorizePath = "/authorize"
 
 // Loopback is the address at which every node reaches the API server, at port
 // 6443.
@@ -93,8 +104,60 @@ func Images(s Settings) ([]string, error) {
 }
 
 // buildConfig returns the generated ClusterConfig with the overlay merged into
-// it.
+// it, and bootstrap tokens off, whatever the overlay contains.
 func buildConfig(s Settings) (*v1beta1.ClusterConfig, error) {
+	cfg, err := mergeConfig(s)
+	if err != nil {
+		return nil, err
+	}
+	guardAPI(cfg)
+	return cfg, nil
+}
+
+// trustFlags are the flags of kube-apiserver by which only the hosts that the cluster has admitted
+// act as nodes. Bootstrap tokens, which k0s accepts (k0s 1.33.8, pkg/component/controller/apiserver.go),
+// would give their holders the certificate of any node; Plinth issues the certificates of nodes
+// itself. The webhook is Plinth's agent: it denies nodes whose certificate is of an earlier admission,
+// and has no opinion about others, which is kept for as long as the last flag says.
+var trustFlags = map[string]string{
+	"enable-bootstrap-token-auth":                  "false",
+	"authorization-mode":                           "Webhook,Node,RBAC",
+	"authorization-webhook-config-file":            AuthorizerConfPath,
+	"authorization-webhook-version":                "v1",
+	"authorization-webhook-cache-authorized-ttl":   "10s",
+	"authorization-webhook-cache-unauthorized-ttl": "10s",
+}
+
+// guardAPI sets trustFlags, whatever the Installer's configuration says.
+func guardAPI(cfg *v1beta1.ClusterConfig) {
+	if cfg.Spec.API == nil {
+		cfg.Spec.API = &v1beta1.APISpec{}
+	}
+	args := maps.Clone(trustFlags)
+	for name, value := range cfg.Spec.API.ExtraArgs {
+		if _, ours := trustFlags[spec.FlagName(name)]; !ours {
+			args[name] = value
+		}
+	}
+	cfg.Spec.API.ExtraArgs = args
+}
+
+// authorizerConf returns the kubeconfig with which the API server asks Plinth's agent on the same
+// host, whose certificate is for the host's name.
+func authorizerConf(hostname string) (string, error) {
+	config := api.NewConfig()
+	config.Clusters["agent"] = &api.Cluster{Server: "https://" + Loopback + ":" + ports.AuthorizerText + AuthorizePath,
+		CertificateAuthority: CACertPath, TLSServerName: hostname}
+	config.AuthInfos["kube-apiserver"] = &api.AuthInfo{}
+	config.Contexts["agent"] = &api.Context{Cluster: "agent", AuthInfo: "kube-apiserver"}
+	config.CurrentContext = "agent"
+	raw, err := clientcmd.Write(*config)
+	return string(raw), err
+}
+
+// mergeConfig returns the generated ClusterConfig with the overlay merged into
+// it.
+func mergeConfig(s Settings) (*v1beta1.ClusterConfig, error) {
 	cfg := v1beta1.DefaultClusterConfig()
 	cfg.Spec.API.Address = s.Address
 	// The API server address of every node: on a controller its own API server,
@@ -163,8 +226,14 @@ const containerdConfig = `version = 2
 // would replace them by the external address. konnectivity-server: API servers
 // reach nodes and services directly, because they are nodes themselves; all
 // konnectivity agents would depend on the one controller that wrote their
-// manifest. windows-node: no node runs Windows.
-const alwaysDisabled = "autopilot,update-prober,endpoint-reconciler,konnectivity-server,windows-node"
+// manifest. windows-node: no node runs Windows. csr-approver: it approves any
+// serving certificate that a node asks for, also for other nodes' names.
+// system-rbac: it lets every bootstrap token get the certificate of any node
+// (k0s 1.33.8, pkg/component/controller/systemrbac.yaml), and contains nothing
+// else. control-api: it gives the authorities' private keys to every holder of a
+// bootstrap token for controllers; Plinth's agent gives them to admitted hosts.
+const alwaysDisabled = "autopilot,update-prober,endpoint-reconciler,konnectivity-server,windows-node," +
+	"csr-approver,system-rbac,control-api"
 
 // helmComponent installs the charts that the k0s configuration names. It is
 // disabled if there are none, because it delays the API by two seconds.
@@ -191,7 +260,8 @@ func (s Service) startArguments() []string {
 			"--disable-components=" + s.Settings.disabledComponents(),
 		}
 	}
-	if s.JoinsCluster {
+	// A worker needs no token: its kubelet has its certificates before k0s starts.
+	if s.JoinsCluster && !s.Worker {
 		all = append(all, "--token-file="+TokenPath)
 	}
 	// Without it kubelet looks up its own name in DNS. If DNS does not respond,

@@ -8,7 +8,7 @@ import (
 
 	"github.com/plinthdev/plinth/internal/host"
 	"github.com/plinthdev/plinth/internal/host/hosttest"
-
+	"github.com/plinthdev/plinth/internal/spec"
 	"github.com/plinthdev/plinth/internal/testkit"
 )
 
@@ -32,6 +32,55 @@ func TestBuildConfig_APIAddressIsInCertificateOnly(t *testing.T) {
 	c, err := buildConfig(s)
 	if err != nil || !slices.Contains(c.Spec.API.SANs, "api.example.com") || c.Spec.API.ExternalAddress != Loopback || len(c.Validate()) > 0 {
 		t.Errorf("%+v %v", c.Spec.API, err)
+	}
+}
+
+func TestBuildConfig_OverlayCannotChangeTrust(t *testing.T) {
+	for name, api := range map[string]any{
+		"no overlay":       map[string]any{},
+		"flag":             map[string]any{"extraArgs": map[string]any{"enable-bootstrap-token-auth": "true"}},
+		"underscores":      map[string]any{"extraArgs": map[string]any{"enable_bootstrap_token_auth": "true", "v": "2"}},
+		"value in the key": map[string]any{"extraArgs": map[string]any{"enable-bootstrap-token-auth=true": ""}},
+		"authorization":    map[string]any{"extraArgs": map[string]any{"authorization-mode": "AlwaysAllow", "authorization-webhook-config-file": "/tmp/x"}},
+		"cache":            map[string]any{"extraArgs": map[string]any{"authorization_webhook_cache_authorized_ttl": "24h", "authorization-webhook-version": "v1beta1"}},
+		"no arguments":     map[string]any{"extraArgs": nil},
+		"no API":           nil,
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := settings()
+			s.Overlay = map[string]any{"spec": map[string]any{"api": api}}
+			c, err := buildConfig(s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for flag, value := range c.Spec.API.ExtraArgs {
+				if want, ours := trustFlags[spec.FlagName(flag)]; ours && (flag != spec.FlagName(flag) || value != want) {
+					t.Errorf("%s=%s", flag, value)
+				}
+			}
+			for flag, want := range trustFlags {
+				if got := c.Spec.API.ExtraArgs[flag]; got != want {
+					t.Errorf("%s is %q, want %q", flag, got, want)
+				}
+			}
+		})
+	}
+}
+
+func TestStartArguments_TokenIsForJoiningControllersOnly(t *testing.T) {
+	for name, tc := range map[string]struct {
+		service Service
+		want    bool
+	}{
+		"first controller":   {Service{}, false},
+		"joining controller": {Service{JoinsCluster: true}, true},
+		"worker":             {Service{JoinsCluster: true, Worker: true}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := slices.Contains(tc.service.startArguments(), "--token-file="+TokenPath); got != tc.want {
+				t.Error(tc.service.startArguments())
+			}
+		})
 	}
 }
 
@@ -72,7 +121,7 @@ func TestRegisterNeeded_DetectsChangedArguments(t *testing.T) {
 	if why, err := c.RegisterNeeded(); why == "" || err != nil {
 		t.Fatalf("fresh host: %q %v", why, err)
 	}
-	f.Expect("/usr/local/bin/k0s install controller --force --config=/etc/k0s/k0s.yaml --enable-worker --no-taints --disable-components=autopilot,update-prober,endpoint-reconciler,konnectivity-server,windows-node,helm --kubelet-extra-args=--node-ip=10.0.0.5").
+	f.Expect("/usr/local/bin/k0s install controller --force --config=/etc/k0s/k0s.yaml --enable-worker --no-taints --disable-components=autopilot,update-prober,endpoint-reconciler,konnectivity-server,windows-node,csr-approver,system-rbac,control-api,helm --kubelet-extra-args=--node-ip=10.0.0.5").
 		Do(func(c host.Cmd) {
 			unit := "ExecStart=/usr/local/bin/k0s controller \"" + strings.Join(c.Argv[4:], `" "`) + "\"\n"
 			if err := h.Write(unitDir+ControllerUnit, strings.NewReader(unit), 0o644); err != nil {

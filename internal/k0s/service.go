@@ -17,6 +17,7 @@ import (
 type Machine interface {
 	host.Commands
 	host.Files
+	host.Links
 	host.Units
 }
 
@@ -27,7 +28,7 @@ type Service struct {
 	Settings     Settings // a worker uses Address only
 	Proxy        Proxy
 	Worker       bool
-	JoinsCluster bool // joins an existing cluster with the token in TokenPath
+	JoinsCluster bool // joins an existing cluster; a controller does so with the token in TokenPath
 }
 
 // Unit returns the name of the systemd unit of the service.
@@ -55,7 +56,7 @@ func (s Service) KubeconfigPath() string {
 }
 
 // Joined reports whether the host is a member of its cluster. On a worker it
-// checks for the kubelet's kubeconfig, as k0s does before it reads a token. On
+// checks for the kubelet's kubeconfig, which PlaceKubeletIdentity writes last. On
 // a controller k0s checks for the database of etcd, which etcd creates before
 // it has found its cluster; Joined checks for the write-ahead log, which etcd
 // creates after that.
@@ -167,8 +168,10 @@ func (s Service) configFiles() []configFile {
 		}},
 	}
 	if !s.Worker {
-		config := configFile{ConfigPath, 0o600, func() (string, error) { b, err := RenderConfig(s.Settings); return string(b), err }}
-		all = append([]configFile{config}, all...)
+		all = append([]configFile{
+			{ConfigPath, 0o600, func() (string, error) { b, err := RenderConfig(s.Settings); return string(b), err }},
+			{AuthorizerConfPath, 0o644, func() (string, error) { return authorizerConf(s.Settings.Hostname) }}, // the user of the API server reads it
+		}, all...)
 	}
 	if !s.Worker && s.JoinsCluster {
 		all = append(all, configFile{unitDir + s.Unit() + ".d/join.conf", 0o644, func() (string, error) { return joinGuard, nil }})

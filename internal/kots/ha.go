@@ -3,6 +3,7 @@ package kots
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/plinthdev/plinth/internal/kube"
@@ -22,13 +23,17 @@ func (k *Client) HANeeded(ctx context.Context) (string, error) {
 	if err != nil || have == 0 || have >= HAReplicas {
 		return "", err
 	}
-	controllers, err := k.Kube.Controllers(ctx)
+	records, err := k.Kube.NodeRecords(ctx)
+	if err != nil {
+		return "", err
+	}
+	nodes, err := k.Kube.Nodes(ctx)
 	if err != nil {
 		return "", err
 	}
 	ready := 0
-	for _, n := range controllers {
-		if n.Ready {
+	for _, rec := range records.Controllers() {
+		if slices.ContainsFunc(nodes, func(n kube.Node) bool { return n.Name == rec.Node && n.Ready }) {
 			ready++
 		}
 	}

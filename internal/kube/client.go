@@ -15,6 +15,7 @@ import (
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/discovery/cached/memory"
 	"k8s.io/client-go/dynamic"
+	certclient "k8s.io/client-go/kubernetes/typed/certificates/v1"
 	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/restmapper"
@@ -38,6 +39,7 @@ var ErrNotFound = errors.New("not found in the cluster")
 type Client struct {
 	config    *rest.Config
 	core      corev1client.CoreV1Interface
+	certs     certclient.CertificatesV1Interface
 	dynamic   dynamic.Interface
 	discovery discovery.CachedDiscoveryInterface
 	mapper    meta.RESTMapper
@@ -71,6 +73,10 @@ func newForConfig(config *rest.Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	certs, err := certclient.NewForConfig(config)
+	if err != nil {
+		return nil, err
+	}
 	dyn, err := dynamic.NewForConfig(config)
 	if err != nil {
 		return nil, err
@@ -83,6 +89,7 @@ func newForConfig(config *rest.Config) (*Client, error) {
 	return &Client{
 		config:    config,
 		core:      core,
+		certs:     certs,
 		dynamic:   dyn,
 		discovery: cached,
 		mapper:    restmapper.NewDeferredDiscoveryRESTMapper(cached),
@@ -92,6 +99,11 @@ func newForConfig(config *rest.Config) (*Client, error) {
 // Core returns the typed client of the core API group, for libraries that need
 // one.
 func (c *Client) Core() corev1client.CoreV1Interface { return c.core }
+
+// Certificates returns the typed client of certificate signing requests.
+func (c *Client) Certificates() certclient.CertificateSigningRequestInterface {
+	return c.certs.CertificateSigningRequests()
+}
 
 // Version returns the Kubernetes version of the API server, such as "v1.33.8".
 func (c *Client) Version() (string, error) {

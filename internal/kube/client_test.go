@@ -37,14 +37,13 @@ func TestWaitNode_ReturnsWhenNodeIsReady(t *testing.T) {
 		"metadata": map[string]any{"name": "n1"},
 		"status": map[string]any{
 			"conditions": []any{map[string]any{"type": "Ready", "status": "True"}},
-			"addresses":  []any{map[string]any{"type": "InternalIP", "address": "10.0.0.1"}, map[string]any{"type": "Hostname", "address": "n1"}},
 		},
 	})
 	if err := c.WaitNode(t.Context(), kube.Wait{Timeout: longTimeout}, "n1"); err != nil {
 		t.Error(err)
 	}
 	n, err := c.Node(t.Context(), "n1")
-	if err != nil || !n.Ready || n.Reason != "" || len(n.Addresses) != 1 || n.Addresses[0] != "10.0.0.1" {
+	if err != nil || !n.Ready || n.Reason != "" {
 		t.Errorf("got %+v, %v", n, err)
 	}
 }

@@ -11,26 +11,6 @@ import (
 	"github.com/plinthdev/plinth/internal/wait"
 )
 
-func TestGrantNodeAccess_IsNeededOnce(t *testing.T) {
-	s, c := kubetest.New(t)
-	if why, err := kube.NodeAccessNeeded(t.Context(), c); why != "ClusterRole plinth:nodes is missing" || err != nil {
-		t.Errorf("%q %v", why, err)
-	}
-	if err := kube.GrantNodeAccess(t.Context(), c); err != nil {
-		t.Fatal(err)
-	}
-	if why, err := kube.NodeAccessNeeded(t.Context(), c); why != "" || err != nil {
-		t.Errorf("after it was granted: %q %v", why, err)
-	}
-	const role = "/apis/rbac.authorization.k8s.io/v1/clusterroles/plinth:nodes"
-	changed := s.Object(role)
-	changed["rules"] = []any{map[string]any{"apiGroups": []any{""}, "resources": []any{"nodes"}, "verbs": []any{"get"}}}
-	s.Put(role, changed)
-	if why, err := kube.NodeAccessNeeded(t.Context(), c); why != "ClusterRole plinth:nodes differs" || err != nil {
-		t.Errorf("after a manual change: %q %v", why, err)
-	}
-}
-
 // newPod returns a pod on node n1.
 func newPod(ns, name string, meta map[string]any, spec map[string]any) map[string]any {
 	m := map[string]any{"name": name, "namespace": ns}
@@ -115,28 +95,6 @@ func TestHasPodsToEvict_IgnoresTerminatingPodsOfDeadNode(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			if got := kube.HasPodsToEvict(tt.pods, tt.dead); got != tt.want {
 				t.Errorf("got %t, want %t", got, tt.want)
-			}
-		})
-	}
-}
-
-func TestRevokeNode_AppliesUntilReadmitNode(t *testing.T) {
-	s, c := kubetest.New(t)
-	for _, node := range []string{"n1", "n2"} {
-		if err := kube.RevokeNode(t.Context(), c, node, "2026-01-02T03:04:05Z"); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if s.Object("/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies/plinth-removed-nodes") == nil {
-		t.Error("the policy that rejects them does not exist")
-	}
-	if err := kube.ReadmitNode(t.Context(), c, "n1"); err != nil {
-		t.Fatal(err)
-	}
-	for node, want := range map[string]bool{"n1": false, "n2": true, "n3": false} {
-		t.Run(node, func(t *testing.T) {
-			if got, err := kube.IsNodeRevoked(t.Context(), c, node); got != want || err != nil {
-				t.Errorf("%v %v", got, err)
 			}
 		})
 	}

@@ -8,44 +8,19 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// Node is the part of a cluster node that Plinth reads.
+// Node is the part of a Node object that Plinth reads. The node itself writes
+// it. Its role and address are in its NodeRecord.
 type Node struct {
-	Name      string   // name in the cluster
-	Ready     bool     // reported by kubelet to the control plane
-	Reason    string   // why it is not Ready, reported by the cluster; empty if it is
-	Version   string   // version of kubelet
-	Addresses []string // internal and external IP addresses, in the order of the cluster
-
-	Controller bool // it runs the control plane
-	Cordoned   bool // no new pods are placed on it
+	Name     string // name in the cluster
+	Ready    bool   // reported by kubelet to the control plane
+	Reason   string // why it is not Ready, reported by the cluster; empty if it is
+	Version  string // version of kubelet
+	Cordoned bool   // no new pods are placed on it
 }
-
-// controllerLabel is on a node that runs the control plane from the moment it
-// registers. k0s adds the label of Kubernetes,
-// node-role.kubernetes.io/control-plane, within the next minute, which is too
-// late for callers that need it at once.
-const (
-	controllerLabel = "node.k0sproject.io/role"
-	controllerRole  = "control-plane"
-)
-
-// IsController reports whether labels are those of a node that runs the control
-// plane.
-func IsController(labels map[string]string) bool { return labels[controllerLabel] == controllerRole }
 
 // Nodes returns the cluster's nodes, sorted by name.
 func (c *Client) Nodes(ctx context.Context) ([]Node, error) {
-	return c.listNodes(ctx, metav1.ListOptions{})
-}
-
-// Controllers returns the nodes that run the control plane, from the cache of
-// the API server: cheap enough to be called often by every node.
-func (c *Client) Controllers(ctx context.Context) ([]Node, error) {
-	return c.listNodes(ctx, metav1.ListOptions{LabelSelector: controllerLabel + "=" + controllerRole, ResourceVersion: "0"})
-}
-
-func (c *Client) listNodes(ctx context.Context, opts metav1.ListOptions) ([]Node, error) {
-	list, err := c.core.Nodes().List(ctx, opts)
+	list, err := c.core.Nodes().List(ctx, metav1.ListOptions{})
 	if err != nil {
 		return nil, err
 	}
@@ -84,12 +59,6 @@ func (c *Client) WaitNode(ctx context.Context, w Wait, name string) error {
 
 func describeNode(n *corev1.Node) Node {
 	out := Node{Name: n.Name, Version: n.Status.NodeInfo.KubeletVersion, Reason: "kubelet has not reported", Cordoned: n.Spec.Unschedulable}
-	out.Controller = IsController(n.Labels)
-	for _, a := range n.Status.Addresses {
-		if a.Type == corev1.NodeInternalIP || a.Type == corev1.NodeExternalIP {
-			out.Addresses = append(out.Addresses, a.Address)
-		}
-	}
 	for _, cond := range n.Status.Conditions {
 		if cond.Type != corev1.NodeReady {
 			continue

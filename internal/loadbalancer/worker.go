@@ -185,8 +185,8 @@ func (g *apiClient) tlsConfig() (*tls.Config, error) {
 	return &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}, nil
 }
 
-// listControllers returns the controllers of the cluster. It queries the API through
-// the load balancer itself.
+// listControllers returns the controllers of the cluster, from the records of nodes,
+// which nodes cannot write. It queries the API through the load balancer itself.
 func (g *apiClient) listControllers(ctx context.Context) ([]netip.AddrPort, error) {
 	if g.api == nil {
 		raw, err := g.host.ReadFile(k0s.KubeletConf)
@@ -197,17 +197,17 @@ func (g *apiClient) listControllers(ctx context.Context) ([]netip.AddrPort, erro
 			return nil, err
 		}
 	}
-	nodes, err := g.api.Controllers(ctx)
+	records, err := g.api.NodeRecords(ctx)
 	if err != nil {
 		return nil, err
 	}
 	var list []netip.AddrPort
-	for _, n := range nodes {
-		if len(n.Addresses) > 0 {
-			if a, err := netip.ParseAddr(n.Addresses[0]); err == nil {
-				list = append(list, netip.AddrPortFrom(a, apiPort))
-			}
+	for _, rec := range records.Controllers() {
+		a, err := netip.ParseAddr(rec.Address)
+		if err != nil {
+			return nil, err
 		}
+		list = append(list, netip.AddrPortFrom(a, apiPort))
 	}
 	return list, nil
 }

@@ -9,7 +9,9 @@ import (
 	"testing"
 
 	"github.com/plinthdev/plinth/internal/host/hosttest"
+	"github.com/plinthdev/plinth/internal/kube"
 	"github.com/plinthdev/plinth/internal/kube/kubetest"
+	"github.com/plinthdev/plinth/internal/token"
 )
 
 const dataDir = "/var/lib/plinth"
@@ -80,12 +82,12 @@ func TestAPIClientCheckReady_TrustsOnlyTheClusterCA(t *testing.T) {
 	}
 }
 
-func TestAPIClientListControllers_ReturnsControlPlaneNodes(t *testing.T) {
+func TestAPIClientListControllers_ReturnsRecordedControllers(t *testing.T) {
 	s, client := kubetest.New(t)
-	for name, labels := range map[string]map[string]any{"a": {"node.k0sproject.io/role": "control-plane"}, "w": {}} {
-		s.Put("/api/v1/nodes/"+name, map[string]any{"metadata": map[string]any{"name": name, "labels": labels},
-			"status": map[string]any{"addresses": []any{map[string]any{"type": "InternalIP", "address": "10.0.0.1"}}}})
-	}
+	kubetest.RecordNodes(t, client, kube.NodeRecord{Node: "a", Role: token.Controller, Address: "10.0.0.1"}, kube.NodeRecord{Node: "w", Role: token.Worker, Address: "10.0.0.9"})
+	// What a worker writes into its own Node object must not attract the clients of other workers.
+	s.Put("/api/v1/nodes/w", map[string]any{"metadata": map[string]any{"name": "w", "labels": map[string]any{"node.k0sproject.io/role": "control-plane"}},
+		"status": map[string]any{"addresses": []any{map[string]any{"type": "InternalIP", "address": "10.0.0.1"}}}})
 	got, err := (&apiClient{api: client}).listControllers(t.Context())
 	if err != nil || len(got) != 1 || got[0].String() != "10.0.0.1:6443" {
 		t.Errorf("%v %v", got, err)

@@ -16,7 +16,7 @@ import (
 // BundleCache is the documents of the bundle that a node keeps, in addition to the images and programs that it uses.
 type BundleCache struct {
 	Dir   string
-	Files map[string][]byte // by path in Dir
+	Files map[string][]byte // by path in Dir; a file with nil content must not exist
 }
 
 // storeStep returns the step that stores the bundle's documents. Together with the images and programs that
@@ -27,22 +27,33 @@ func (k BundleCache) storeStep(h host.Host) step.Step {
 		Check: func(context.Context) (step.State, error) {
 			for _, p := range paths {
 				have, err := h.ReadFile(path.Join(k.Dir, p))
-				if errors.Is(err, fs.ErrNotExist) || err == nil && !bytes.Equal(have, k.Files[p]) {
-					return step.Needed(path.Join(k.Dir, p) + " is missing or differs"), nil
-				}
-				if err != nil {
+				missing := errors.Is(err, fs.ErrNotExist)
+				switch {
+				case err != nil && !missing:
 					return step.State{}, err
+				case k.Files[p] == nil && !missing:
+					return step.Needed(path.Join(k.Dir, p) + " belongs to another bundle"), nil
+				case k.Files[p] != nil && (missing || !bytes.Equal(have, k.Files[p])):
+					return step.Needed(path.Join(k.Dir, p) + " is missing or differs"), nil
 				}
 			}
 			return step.Done(), nil
 		},
 		Apply: func(context.Context, step.Report) error {
 			for _, p := range paths {
-				if err := h.Write(path.Join(k.Dir, p), bytes.NewReader(k.Files[p]), 0o600); err != nil {
+				if err := k.storeFile(h, p); err != nil {
 					return err
 				}
 			}
 			return nil
 		},
 	}
+}
+
+// storeFile writes the file at the path p in Dir, or removes it if it must not exist.
+func (k BundleCache) storeFile(h host.Host, p string) error {
+	if k.Files[p] == nil {
+		return h.RemoveAll(path.Join(k.Dir, p))
+	}
+	return h.Write(path.Join(k.Dir, p), bytes.NewReader(k.Files[p]), 0o600)
 }

@@ -58,6 +58,7 @@ func Install(c Cluster) []step.Step {
 		c.prepareKernel(),
 		c.placeFile("k0s-binary", "Put k0s in place", c.K0sFile),
 		c.writeK0sConfig(),
+		c.createIdentity(),
 		c.registerK0s(),
 		c.startK0s(),
 		c.importImages("images-boot", "Import the images the node boots with", c.Images.Boot),
@@ -70,7 +71,7 @@ func Install(c Cluster) []step.Step {
 	if c.KotsFile.Path != "" {
 		steps = append(steps, c.placeFile("kots-binary", "Put the kots CLI in place", c.KotsFile))
 	}
-	return append(append(append(steps, c.waitSystemPodsReady(), c.grantNodeAccess()), c.addOnSteps()...), c.agentSteps()...)
+	return append(append(append(steps, c.waitSystemPodsReady(), c.guardNodes()), c.addOnSteps()...), c.agentSteps()...)
 }
 
 // RecordHostStateID is the id of the step that saves the state of the host before the first change,
@@ -124,6 +125,17 @@ func (c Cluster) writeK0sConfig() step.Step {
 	return step.Step{ID: "k0s-config", Title: "Write k0s's configuration", Affects: c.K0s.ConfigPaths(),
 		Check: func(context.Context) (step.State, error) { return stepState(c.K0s.ConfigNeeded()) },
 		Apply: func(context.Context, step.Report) error { return c.K0s.WriteConfig() },
+	}
+}
+
+// createIdentity returns the step that makes the first host of a cluster a node: it creates the cluster's
+// authority and signs the host's certificates before k0s starts, because nothing else may sign them.
+func (c Cluster) createIdentity() step.Step {
+	i := clusterIdentity{c}
+	return step.Step{ID: "identity", Title: "Create the cluster's authority and the node's certificates",
+		Affects: []string{node.IdentityPath(c.DataDir), k0s.DataDir},
+		Check:   func(context.Context) (step.State, error) { return stepState(i.needed()) },
+		Apply:   func(context.Context, step.Report) error { return i.create() },
 	}
 }
 
@@ -183,14 +195,17 @@ func (c Cluster) openImageStore(ctx context.Context, timeout time.Duration) (*im
 	return images.Open(ctx, k0s.ContainerdSocket, c.Host, timeout, c.K0s.Diagnose)
 }
 
-func (c Cluster) grantNodeAccess() step.Step {
-	return step.Step{ID: "node-access", Title: "Let nodes see each other", Affects: []string{"ClusterRole plinth:nodes"},
+// guardNodes returns the step that records the first host as an admitted controller and lets only admitted
+// hosts act as nodes.
+func (c Cluster) guardNodes() step.Step {
+	i := clusterIdentity{c}
+	return step.Step{ID: "trust", Title: "Let only admitted hosts act as nodes", Affects: []string{"ConfigMap plinth-nodes", "ValidatingAdmissionPolicies plinth-node-*", "ClusterRole and Role plinth:nodes"},
 		Check: func(ctx context.Context) (step.State, error) {
 			client, err := c.kubeClient(ctx)
 			if err != nil {
 				return step.Unknown("k0s-start"), nil
 			}
-			why, err := kube.NodeAccessNeeded(ctx, client)
+			why, err := i.guardNeeded(ctx, client)
 			if err != nil { // k0s is running, but the API server does not answer yet
 				return step.Needed(err.Error()), ctx.Err()
 			}
@@ -201,7 +216,7 @@ func (c Cluster) grantNodeAccess() step.Step {
 			if err != nil {
 				return err
 			}
-			return kube.GrantNodeAccess(ctx, client)
+			return i.guard(ctx, client)
 		},
 	}
 }

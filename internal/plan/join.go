@@ -7,7 +7,7 @@ import (
 // Join returns the steps that make a host a node of an existing cluster. access is nil for a
 // controller.
 func Join(c Cluster, admitter Admitter, access *APIAccess) []step.Step {
-	token := joinToken{Host: c.Host, K0s: c.K0s, Admitter: admitter, Now: c.Now}
+	admission := admission{Host: c.Host, DataDir: c.DataDir, K0s: c.K0s, Admitter: admitter, Now: c.Now}
 	steps := []step.Step{
 		c.recordHostState(),
 		c.createDataDir(),
@@ -23,13 +23,13 @@ func Join(c Cluster, admitter Admitter, access *APIAccess) []step.Step {
 	steps = append(steps, access.seedSteps()...)
 	steps = append(steps, c.agentSteps()...) // on a worker k0s reaches the API server through the agent
 	steps = append(steps,
-		token.requestStep(), // after the steps that download files, because the k0s token is short-lived
+		admission.requestStep(), // after the steps that download files: a controller holds the join lock from here on
 		c.registerK0s(),
 		c.startK0s(),
 		c.importImages("images-boot", "Import the images the node boots with", c.Images.Boot),
 		c.waitNodeReady(),
 		c.importImages("images-rest", "Import the images of the add-ons", c.Images.Rest),
-		token.removeTokenStep(),
+		admission.removeTokenStep(),
 	)
 	if hasConsole && c.Console.Namespace != "" {
 		steps = append(steps, c.enableConsoleHA())

@@ -20,7 +20,6 @@ type LeavingNode struct {
 	EtcdOnly  bool // only a member of etcd that never started; Name is its address
 	Kube      *kube.Client
 	Timeout   time.Duration // for the pods to leave the node
-	Now       func() time.Time
 	// InEtcd reports whether the node is still a member of etcd, and RemoveFromEtcd removes
 	// the member. Both are nil for a node that is not a member.
 	InEtcd         func(context.Context) (bool, error)
@@ -44,7 +43,7 @@ func RemoveNode(d LeavingNode) []step.Step {
 	if d.EtcdOnly {
 		return steps
 	}
-	return append(steps, d.revokeCredentials(), d.releaseVolumes(), d.deleteObjects())
+	return append(steps, d.deleteRecord(), d.releaseVolumes(), d.deleteObjects())
 }
 
 func (d LeavingNode) cordonNode() step.Step {
@@ -103,17 +102,25 @@ func (d LeavingNode) removeEtcdMember() step.Step {
 	}
 }
 
-func (d LeavingNode) revokeCredentials() step.Step {
-	return step.Step{ID: "node-credentials", Title: "Revoke the credentials of " + d.Name, Affects: []string{"ValidatingAdmissionPolicy plinth-removed-nodes"},
+// deleteRecord returns the step that deletes the record of the node, without which the API server refuses its
+// changes.
+func (d LeavingNode) deleteRecord() step.Step {
+	return step.Step{ID: "node-credentials", Title: "Revoke the credentials of " + d.Name, Affects: []string{"ConfigMap plinth-nodes"},
 		Check: func(ctx context.Context) (step.State, error) {
-			revoked, err := kube.IsNodeRevoked(ctx, d.Kube, d.Name)
-			if err != nil || revoked {
+			records, err := d.Kube.NodeRecords(ctx)
+			if err != nil {
 				return step.Done(), err
+			}
+			if _, ok := records[d.Name]; !ok {
+				return step.Done(), nil
 			}
 			return step.Needed("its credentials are still valid"), nil
 		},
 		Apply: func(ctx context.Context, _ step.Report) error {
-			return kube.RevokeNode(ctx, d.Kube, d.Name, d.Now().UTC().Format(time.RFC3339))
+			return d.Kube.UpdateNodeRecords(ctx, func(records kube.NodeRecords) error {
+				delete(records, d.Name)
+				return nil
+			})
 		},
 	}
 }

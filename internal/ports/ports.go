@@ -12,12 +12,12 @@ const (
 	EtcdClient    = 2379
 	EtcdPeer      = 2380
 	API           = 6443  // Kubernetes API on controllers; its load balancer, on loopback, on workers
-	K0sAPI        = 9443  // k0s's join API
 	Agent         = 9444  // Plinth's agent, and a host that listens for peer checks
+	Authorizer    = 9445  // Plinth's agent, for the API server on the same host
 	Kubelet       = 10250 // also where the peer checks try UDP
 
 	APIText        = "6443"
-	K0sAPIText     = "9443"
+	AuthorizerText = "9445"
 	EtcdClientText = "2379"
 )
 
@@ -74,8 +74,8 @@ func All() []Port {
 		{Use: "api-loadbalancer", Number: API, Scope: Loopback, Nodes: Workers, Why: "Plinth's load balancer, through which the programs of a worker reach the Kubernetes API."},
 		{Use: "etcd-client", Number: EtcdClient, Scope: Loopback, Nodes: Controllers, Why: "etcd, for the API server on the same host."},
 		{Use: "etcd-peer", Number: EtcdPeer, Scope: Cluster, Nodes: Controllers, Why: "etcd, for the other controllers."},
-		{Use: "k0s-api", Number: K0sAPI, Scope: Node, Nodes: Controllers, Why: "k0s's join API; Plinth's agent asks it for controllers that join."},
 		{Use: "plinth-agent", Number: Agent, Scope: Cluster, Why: "Plinth's agent; nodes and joining hosts ask it."},
+		{Use: "plinth-authorizer", Number: Authorizer, Scope: Loopback, Nodes: Controllers, Why: "Plinth's agent; the API server asks it whether a node is still admitted."},
 		{Use: "kube-controller-manager", Number: 10257, Scope: Loopback, Nodes: Controllers, Why: "status of the controller manager."},
 		{Use: "kube-scheduler", Number: 10259, Scope: Loopback, Nodes: Controllers, Why: "status of the scheduler."},
 		{Use: "kubelet", Number: Kubelet, Scope: Cluster, Why: "kubelet; logs, exec and metrics go through it."},

@@ -71,16 +71,29 @@ func (r Registry) Prepare(ctx context.Context, now time.Time) error {
 // at each pull, so that no restart is needed. Before Prepare, it returns
 // kube.ErrNotFound.
 func (r Registry) TrustFiles(ctx context.Context) (Files, error) {
-	s, err := r.Kube.Secret(ctx, r.Namespace, caSecret)
+	ca, err := r.CA(ctx)
 	if err != nil {
 		return nil, err
 	}
+	return r.TrustFilesOf(ca), nil
+}
+
+// CA returns the certificate of the registry's authority in PEM. Before
+// Prepare, it returns kube.ErrNotFound.
+func (r Registry) CA(ctx context.Context) ([]byte, error) {
+	s, err := r.Kube.Secret(ctx, r.Namespace, caSecret)
+	return s.Data["tls.crt"], err
+}
+
+// TrustFilesOf returns the TrustFiles for a registry whose authority has the
+// certificate ca, in PEM. It needs no client.
+func (r Registry) TrustFilesOf(ca []byte) Files {
 	dir := r.TrustDir()
 	hosts := "server = \"https://" + r.hostPort() + "\"\n\n" +
 		"[host.\"https://" + r.hostPort() + "\"]\n" +
 		"  capabilities = [\"pull\", \"resolve\"]\n" +
 		"  ca = \"" + path.Join(dir, "ca.crt") + "\"\n"
-	return Files{path.Join(dir, "hosts.toml"): []byte(hosts), path.Join(dir, "ca.crt"): s.Data["tls.crt"]}, nil
+	return Files{path.Join(dir, "hosts.toml"): []byte(hosts), path.Join(dir, "ca.crt"): ca}
 }
 
 // TrustDir returns the folder of the TrustFiles on a node.

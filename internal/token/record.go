@@ -28,7 +28,7 @@ type Use struct {
 	Node      string    `json:"node"`      // Kubernetes name
 	MachineID string    `json:"machineId"` // /etc/machine-id
 	At        time.Time `json:"at"`        // of the first attempt, UTC
-	Bootstrap string    `json:"-"`         // ID of the k0s token that it was given last
+	Key       string    `json:"key"`       // pin of the key that the host's agent has; see PublicKeyPin
 }
 
 // The states of a token.
@@ -45,9 +45,9 @@ type RejectedError struct{ Reason string }
 // Error returns the reason.
 func (r *RejectedError) Error() string { return r.Reason }
 
-// indexOfUse returns the index of the use by the machine, or -1.
-func (r Record) indexOfUse(machineID string) int {
-	return slices.IndexFunc(r.UsedBy, func(u Use) bool { return u.MachineID == machineID })
+// indexOfUse returns the index of the use by the host that has the key, or -1.
+func (r Record) indexOfUse(key string) int {
+	return slices.IndexFunc(r.UsedBy, func(u Use) bool { return u.Key == key && key != "" })
 }
 
 // stateAt returns the state of the token at the given time.
@@ -64,16 +64,23 @@ func (r Record) stateAt(now time.Time) string {
 }
 
 // Check returns nil if secret is that of the token and the token is valid now,
-// else a *RejectedError. machineID is that of the requesting host: a host that
-// started to join may resume even if no use is left; "" matches no host.
-func (r Record) Check(secret, machineID string, now time.Time) error {
+// else a *RejectedError. key is the pin of the key that the requesting host has
+// shown: a host that started to join may resume even if no use is left; ""
+// matches no host.
+func (r Record) Check(secret, key string, now time.Time) error {
 	if !MatchesHash(secret, r.Hash) {
 		return &RejectedError{unknownToken}
 	}
+	return r.checkUse(key, now)
+}
+
+// checkUse returns a *RejectedError if the token has ended or is used up by other
+// hosts than the one that has the key.
+func (r Record) checkUse(key string, now time.Time) error {
 	if err := r.checkEnded(now); err != nil {
 		return err
 	}
-	if r.stateAt(now) == UsedUp && (machineID == "" || r.indexOfUse(machineID) < 0) {
+	if r.stateAt(now) == UsedUp && r.indexOfUse(key) < 0 {
 		var nodes []string
 		for _, u := range r.UsedBy {
 			nodes = append(nodes, u.Node)
@@ -88,12 +95,13 @@ const unknownToken = "the cluster does not know this token"
 
 // CheckReadAccess returns nil if the given secret, or its hash
 // (Token.ReadOnlyBearer), may read the blobs of the cluster now, else a
-// *RejectedError. A used-up token still may: the hosts that used it need it.
-func (r Record) CheckReadAccess(credential string, now time.Time) error {
+// *RejectedError. key is as for Check: a used-up token is used up for all hosts but
+// those that used it.
+func (r Record) CheckReadAccess(credential, key string, now time.Time) error {
 	if !MatchesHash(credential, r.Hash) && subtle.ConstantTimeCompare([]byte(credential), []byte(r.Hash)) != 1 {
 		return &RejectedError{unknownToken}
 	}
-	return r.checkEnded(now)
+	return r.checkUse(key, now)
 }
 
 // checkEnded returns a *RejectedError if the token is revoked or has expired.
@@ -107,10 +115,10 @@ func (r Record) checkEnded(now time.Time) error {
 	return nil
 }
 
-// addUse records that a host joins. The same machine uses a token only once.
+// addUse records that a host joins. The same host uses a token only once.
 func (r *Record) addUse(u Use) {
-	if i := r.indexOfUse(u.MachineID); i >= 0 {
-		r.UsedBy[i].Node, r.UsedBy[i].Bootstrap = u.Node, u.Bootstrap
+	if i := r.indexOfUse(u.Key); i >= 0 {
+		r.UsedBy[i].Node = u.Node
 		return
 	}
 	r.UsedBy = append(r.UsedBy, u)

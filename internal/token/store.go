@@ -79,26 +79,38 @@ func (b Store) List(ctx context.Context) ([]Record, error) {
 	return records, nil
 }
 
-// Check verifies bearer, as returned by Token.Bearer, for the host with this
-// machine ID, and returns its record. If the token is not accepted, the error
+// Find returns the record of a token by its ID, or ErrNotFound.
+func (b Store) Find(ctx context.Context, id string) (Record, error) {
+	s, err := b.secretClient().Get(ctx, secretName(id), metav1.GetOptions{})
+	if id == "" || apierrors.IsNotFound(err) || apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) {
+		return Record{}, ErrNotFound
+	}
+	if err != nil {
+		return Record{}, err
+	}
+	return fromSecret(s)
+}
+
+// Check verifies bearer, as returned by Token.Bearer, for the host that has
+// shown this key, and returns its record. If the token is not accepted, the error
 // is a *RejectedError.
-func (b Store) Check(ctx context.Context, bearer, machineID string) (Record, error) {
+func (b Store) Check(ctx context.Context, bearer, key string) (Record, error) {
 	r, secret, err := b.findRecord(ctx, bearer)
 	if err != nil {
 		return Record{}, err
 	}
-	return r, r.Check(secret, machineID, b.Now())
+	return r, r.Check(secret, key, b.Now())
 }
 
 // CheckReadAccess verifies that bearer, as returned by Token.Bearer or
 // Token.ReadOnlyBearer, may read the blobs of the cluster. If not, the error is
 // a *RejectedError.
-func (b Store) CheckReadAccess(ctx context.Context, bearer string) error {
+func (b Store) CheckReadAccess(ctx context.Context, bearer, key string) error {
 	r, shown, err := b.findRecord(ctx, bearer)
 	if err != nil {
 		return err
 	}
-	return r.CheckReadAccess(shown, b.Now())
+	return r.CheckReadAccess(shown, key, b.Now())
 }
 
 // findRecord returns the record that bearer names, and the secret or hash in
@@ -122,7 +134,7 @@ func (b Store) findRecord(ctx context.Context, bearer string) (r Record, shown s
 // recorded once, even if several controllers receive its request at the same
 // time.
 func (b Store) Use(ctx context.Context, bearer string, u Use) (Record, error) {
-	r, err := b.Check(ctx, bearer, u.MachineID)
+	r, err := b.Check(ctx, bearer, u.Key)
 	if err != nil {
 		return r, err
 	}
@@ -130,7 +142,7 @@ func (b Store) Use(ctx context.Context, bearer string, u Use) (Record, error) {
 	err = retry.RetryOnConflict(retry.DefaultBackoff, func() error {
 		return b.updateRecord(ctx, r.ID, func(now *Record) error {
 			// Check again on the record that will be written: another host may have been faster.
-			err := now.Check(secret, u.MachineID, b.Now())
+			err := now.Check(secret, u.Key, b.Now())
 			if err == nil {
 				now.addUse(u)
 			}
@@ -144,9 +156,8 @@ func (b Store) Use(ctx context.Context, bearer string, u Use) (Record, error) {
 // ErrNotFound is returned for an ID that no token has.
 var ErrNotFound = errors.New("no token has this ID")
 
-// Revoke ends a token at once, and deletes the k0s tokens that were issued for
-// it. Revoking a revoked token changes nothing; the error is ErrNotFound if
-// there is no such token.
+// Revoke ends a token at once. Revoking a revoked token changes nothing; the error is
+// ErrNotFound if there is no such token.
 func (b Store) Revoke(ctx context.Context, id string) (Record, error) {
 	var r Record
 	if _, _, ok := SplitBearer(id + ".x"); !ok {
@@ -164,15 +175,6 @@ func (b Store) Revoke(ctx context.Context, id string) (Record, error) {
 	})
 	if apierrors.IsNotFound(err) || apierrors.IsInvalid(err) {
 		return r, ErrNotFound
-	}
-	for _, u := range r.UsedBy {
-		if u.Bootstrap == "" || err != nil {
-			continue
-		}
-		err = b.secretClient().Delete(ctx, "bootstrap-token-"+u.Bootstrap, metav1.DeleteOptions{})
-		if apierrors.IsNotFound(err) {
-			err = nil
-		}
 	}
 	return r, err
 }
@@ -200,18 +202,8 @@ func (b Store) updateRecord(ctx context.Context, id string, fn func(*Record) err
 	return err
 }
 
-// storedUse is a Use as it is stored.
-type storedUse struct {
-	Use
-	Bootstrap string `json:"bootstrap,omitempty"`
-}
-
 func toSecret(r Record) (*corev1.Secret, error) {
-	var uses []storedUse
-	for _, u := range r.UsedBy {
-		uses = append(uses, storedUse{u, u.Bootstrap})
-	}
-	used, err := json.Marshal(uses)
+	used, err := json.Marshal(r.UsedBy)
 	if err != nil {
 		return nil, err
 	}
@@ -232,12 +224,7 @@ func fromSecret(s *corev1.Secret) (r Record, err error) {
 	r.Uses, errs[0] = strconv.Atoi(string(s.Data["uses"]))
 	r.Created, errs[1] = time.Parse(time.RFC3339, string(s.Data["created"]))
 	r.Expires, errs[2] = time.Parse(time.RFC3339, string(s.Data["expires"]))
-	var uses []storedUse
-	errs[3] = json.Unmarshal(s.Data["used"], &uses)
-	for _, u := range uses {
-		u.Use.Bootstrap = u.Bootstrap
-		r.UsedBy = append(r.UsedBy, u.Use)
-	}
+	errs[3] = json.Unmarshal(s.Data["used"], &r.UsedBy)
 	if at := string(s.Data["revoked"]); at != "" {
 		var revoked time.Time
 		revoked, errs[4] = time.Parse(time.RFC3339, at)

@@ -1,4 +1,4 @@
-package token
+package token_test
 
 import (
 	"context"
@@ -9,20 +9,21 @@ import (
 	"time"
 
 	"github.com/plinthdev/plinth/internal/kube/kubetest"
+	"github.com/plinthdev/plinth/internal/token"
 )
 
 var noon = time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 
-func newTestStore(t *testing.T, at *time.Time) (Store, *kubetest.Server) {
+func newTestStore(t *testing.T, at *time.Time) (token.Store, *kubetest.Server) {
 	t.Helper()
 	s, c := kubetest.New(t)
-	return Store{Core: c.Core(), Now: func() time.Time { return *at }}, s
+	return token.Store{Core: c.Core(), Now: func() time.Time { return *at }}, s
 }
 
-func addToken(t *testing.T, b Store, uses int) (bearer string) {
+func addToken(t *testing.T, b token.Store, uses int) (bearer string) {
 	t.Helper()
-	id, secret := NewSecret()
-	r := Record{ID: id, Role: Worker, Hash: HashSecret(secret), Created: b.Now(), Expires: b.Now().Add(time.Hour), Uses: uses}
+	id, secret := token.NewSecret()
+	r := token.Record{ID: id, Role: token.Worker, Hash: token.HashSecret(secret), Created: b.Now(), Expires: b.Now().Add(time.Hour), Uses: uses}
 	if err := b.Add(t.Context(), r); err != nil {
 		t.Fatal(err)
 	}
@@ -31,7 +32,7 @@ func addToken(t *testing.T, b Store, uses int) (bearer string) {
 
 func reasonOf(t *testing.T, err error) string {
 	t.Helper()
-	var no *RejectedError
+	var no *token.RejectedError
 	if err != nil && !errors.As(err, &no) {
 		t.Fatal(err)
 	}
@@ -45,54 +46,37 @@ func TestCheck_AcceptsTokenUntilItEnds(t *testing.T) {
 	at := noon
 	b, _ := newTestStore(t, &at)
 	bearer := addToken(t, b, 1)
-	id, _, _ := SplitBearer(bearer)
-	check := func(name, bearer, machine, want string) {
+	id, _, _ := token.SplitBearer(bearer)
+	check := func(name, bearer, key, want string) {
 		t.Helper()
-		_, err := b.Check(t.Context(), bearer, machine)
+		_, err := b.Check(t.Context(), bearer, key)
 		if got := reasonOf(t, err); !strings.Contains(got, want) || want == "" && got != "" {
 			t.Errorf("%s: %q, want %q", name, got, want)
 		}
 	}
-	check("new", bearer, "m1", "")
-	check("unknown", "other."+strings.Repeat("x", 32), "m1", "does not know")
-	check("wrong secret", id+".wrong", "m1", "does not know")
-	check("empty bearer", "", "m1", "no token")
-	check("path as ID", "a/b.y", "m1", "no token")
-	if _, err := b.Use(t.Context(), bearer, Use{Node: "n1", MachineID: "m1", At: at, Bootstrap: "abcdef"}); err != nil {
+	check("new", bearer, "k1", "")
+	check("unknown", "other."+strings.Repeat("x", 32), "k1", "does not know")
+	check("wrong secret", id+".wrong", "k1", "does not know")
+	check("empty bearer", "", "k1", "no token")
+	check("path as ID", "a/b.y", "k1", "no token")
+	if _, err := b.Use(t.Context(), bearer, token.Use{Node: "n1", MachineID: "m1", At: at, Key: "k1"}); err != nil {
 		t.Fatal(err)
 	}
-	check("the host that used it", bearer, "m1", "")
-	check("another host", bearer, "m2", "used up, by n1")
-	if _, err := b.Use(t.Context(), bearer, Use{Node: "n1", MachineID: "m1", At: at}); err != nil {
+	check("the host that used it", bearer, "k1", "")
+	check("another host", bearer, "k2", "used up, by n1")
+	check("a host without a key", bearer, "", "used up, by n1")
+	if _, err := b.Use(t.Context(), bearer, token.Use{Node: "n1", MachineID: "m1", At: at, Key: "k1"}); err != nil {
 		t.Errorf("the same host cannot resume: %v", err)
 	}
 	at = noon.Add(time.Hour)
-	check("later", bearer, "m1", "expired at 2026-05-01T13:00:00Z")
+	check("later", bearer, "k1", "expired at 2026-05-01T13:00:00Z")
 	at = noon.Add(time.Minute)
-	if r, err := b.Revoke(t.Context(), id); err != nil || r.State != Revoked {
+	if r, err := b.Revoke(t.Context(), id); err != nil || r.State != token.Revoked {
 		t.Errorf("%+v %v", r, err)
 	}
-	check("revoked", bearer, "m1", "revoked at 2026-05-01T12:01:00Z")
-	if _, err := b.Revoke(t.Context(), "unknown"); !errors.Is(err, ErrNotFound) {
+	check("revoked", bearer, "k1", "revoked at 2026-05-01T12:01:00Z")
+	if _, err := b.Revoke(t.Context(), "unknown"); !errors.Is(err, token.ErrNotFound) {
 		t.Errorf("revoking an unknown token: %v", err)
-	}
-}
-
-func TestRevoke_DeletesK0sToken(t *testing.T) {
-	at := noon
-	b, s := newTestStore(t, &at)
-	bearer := addToken(t, b, 1)
-	id, _, _ := SplitBearer(bearer)
-	path := "/api/v1/namespaces/kube-system/secrets/bootstrap-token-abcdef"
-	s.Put(path, map[string]any{"apiVersion": "v1", "kind": "Secret", "metadata": map[string]any{"name": "bootstrap-token-abcdef"}})
-	if _, err := b.Use(t.Context(), bearer, Use{Node: "n1", MachineID: "m1", At: at, Bootstrap: "abcdef"}); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := b.Revoke(t.Context(), id); err != nil {
-		t.Fatal(err)
-	}
-	if s.Object(path) != nil {
-		t.Error("the k0s token is still there")
 	}
 }
 
@@ -100,7 +84,7 @@ func TestAdd_DoesNotStoreSecret(t *testing.T) {
 	at := noon
 	b, s := newTestStore(t, &at)
 	bearer := addToken(t, b, 1)
-	id, secret, _ := SplitBearer(bearer)
+	id, secret, _ := token.SplitBearer(bearer)
 	obj := s.Object("/api/v1/namespaces/kube-system/secrets/plinth-join-" + id)
 	if obj == nil {
 		t.Fatal("there is no record")
@@ -119,9 +103,9 @@ func TestUse_AdmitsOneHostPerUse(t *testing.T) {
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	in := 0
-	for _, machine := range []string{"m1", "m2", "m3", "m4"} {
+	for _, key := range []string{"k1", "k2", "k3", "k4"} {
 		wg.Go(func() {
-			_, err := b.Use(context.WithoutCancel(t.Context()), bearer, Use{Node: machine, MachineID: machine, At: noon})
+			_, err := b.Use(context.WithoutCancel(t.Context()), bearer, token.Use{Node: key, MachineID: "m1", At: noon, Key: key})
 			mu.Lock()
 			defer mu.Unlock()
 			if err == nil {
@@ -139,13 +123,13 @@ func TestList_KeepsTokensForADayAfterTheirEnd(t *testing.T) {
 	at := noon
 	b, _ := newTestStore(t, &at)
 	first := addToken(t, b, 2)
-	if _, err := b.Use(t.Context(), first, Use{Node: "n1", MachineID: "m1", At: at}); err != nil {
+	if _, err := b.Use(t.Context(), first, token.Use{Node: "n1", MachineID: "m1", At: at, Key: "k1"}); err != nil {
 		t.Fatal(err)
 	}
 	at = noon.Add(20 * time.Hour)
 	addToken(t, b, 1)
 	all, err := b.List(t.Context())
-	if err != nil || len(all) != 2 || all[0].State != Active || all[1].State != Expired || all[1].UsesLeft != 1 || all[1].UsedBy[0].Node != "n1" {
+	if err != nil || len(all) != 2 || all[0].State != token.Active || all[1].State != token.Expired || all[1].UsesLeft != 1 || all[1].UsedBy[0].Node != "n1" {
 		t.Fatalf("%+v %v", all, err)
 	}
 	at = noon.Add(26 * time.Hour)
@@ -159,11 +143,12 @@ func TestCheckReadAccess_AcceptsHashForReadingOnly(t *testing.T) {
 	at := noon
 	b, _ := newTestStore(t, &at)
 	bearer := addToken(t, b, 1)
-	id, secret, _ := SplitBearer(bearer)
-	reader := Token{ID: id, Secret: secret}.ReadOnlyBearer()
+	id, secret, _ := token.SplitBearer(bearer)
+	reader := token.Token{ID: id, Secret: secret}.ReadOnlyBearer()
+	key := ""
 	reads := func(name, shown, want string) {
 		t.Helper()
-		if got := reasonOf(t, b.CheckReadAccess(t.Context(), shown)); !strings.Contains(got, want) || want == "" && got != "" {
+		if got := reasonOf(t, b.CheckReadAccess(t.Context(), shown, key)); !strings.Contains(got, want) || want == "" && got != "" {
 			t.Errorf("%s: %q, want %q", name, got, want)
 		}
 	}
@@ -171,14 +156,16 @@ func TestCheckReadAccess_AcceptsHashForReadingOnly(t *testing.T) {
 	reads("its hash", reader, "")
 	reads("nothing", "", "no token")
 	reads("another secret", id+".wrong", "does not know")
-	reads("the hash of the hash", id+"."+HashSecret(HashSecret(secret)), "does not know")
-	if _, err := b.Check(t.Context(), reader, "m1"); reasonOf(t, err) == "" {
+	reads("the hash of the hash", id+"."+token.HashSecret(token.HashSecret(secret)), "does not know")
+	if _, err := b.Check(t.Context(), reader, "k1"); reasonOf(t, err) == "" {
 		t.Error("the hash admits a host")
 	}
-	if _, err := b.Use(t.Context(), bearer, Use{Node: "n1", MachineID: "m1", At: at}); err != nil {
+	if _, err := b.Use(t.Context(), bearer, token.Use{Node: "n1", MachineID: "m1", At: at, Key: "k1"}); err != nil {
 		t.Fatal(err)
 	}
-	reads("used up", reader, "")
+	reads("used up by another host", reader, "used up, by n1")
+	key = "k1"
+	reads("used up by this host", reader, "")
 	at = noon.Add(time.Hour)
 	reads("later", reader, "expired")
 	at = noon

@@ -35,6 +35,7 @@ type Token struct {
 	Expires      time.Time `json:"e"`
 	Bundle       string    `json:"b"` // digest of the bundle that the cluster was installed from
 	SharedConfig string    `json:"c"` // digest of the configuration that must match
+	VendorKey    string    `json:"k"` // "sha256:" and the SHA-256 in hex of the vendor's public key (DER) that verifies the bundle; "" after --allow-unsigned
 }
 
 // String returns the name of the token without its secret.
@@ -81,8 +82,11 @@ func MatchesHash(secret, hash string) bool {
 // PublicKeyPin returns the SHA-256 of a certificate's public key
 // (SubjectPublicKeyInfo, as in RFC 7469) in base64. It remains the same if the
 // certificate is renewed.
-func PublicKeyPin(c *x509.Certificate) string {
-	sum := sha256.Sum256(c.RawSubjectPublicKeyInfo)
+func PublicKeyPin(c *x509.Certificate) string { return KeyPin(c.RawSubjectPublicKeyInfo) }
+
+// KeyPin is PublicKeyPin for the SubjectPublicKeyInfo of a key, DER.
+func KeyPin(subjectPublicKeyInfo []byte) string {
+	sum := sha256.Sum256(subjectPublicKeyInfo)
 	return base64.StdEncoding.EncodeToString(sum[:])
 }
 
@@ -161,6 +165,8 @@ func parseContent(content string) (t Token, err error) {
 		return Token{}, fmt.Errorf("it is for the role %q, which this version of Plinth does not know", t.Role)
 	case len(t.Addresses) == 0 || t.ID == "" || t.Secret == "":
 		return Token{}, errors.New("it has no address, no ID or no secret")
+	case t.Bundle == "" || t.SharedConfig == "":
+		return Token{}, errors.New("it has no digest of the bundle or of the configuration")
 	}
 	return t, nil
 }

@@ -11,7 +11,7 @@ import (
 func exampleToken() Token {
 	return Token{Cluster: "my-app", Addresses: []string{"10.0.0.1:9444", "10.0.0.2:9444"}, Pin: "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=",
 		Role: Worker, ID: "abcdefgh", Secret: "s3cr3ts3cr3t", Expires: time.Unix(1800000000, 0).UTC(),
-		Bundle: "sha256:b", SharedConfig: "sha256:c"}
+		Bundle: "sha256:b", SharedConfig: "sha256:c", VendorKey: "sha256:k"}
 }
 
 func encodeToken(t testing.TB, tok Token) string {
@@ -67,6 +67,8 @@ func TestDecode_RefusesInvalidToken(t *testing.T) {
 	role.Role = "etcd"
 	bare := exampleToken()
 	bare.Addresses = nil
+	unbound, open := exampleToken(), exampleToken()
+	unbound.Bundle, open.SharedConfig = "", ""
 	for name, c := range map[string]struct{ text, want string }{
 		"empty":              {"", "empty"},
 		"token of K3s":       {"K10abc::server:x", "not a join token"},
@@ -75,6 +77,8 @@ func TestDecode_RefusesInvalidToken(t *testing.T) {
 		"pin of one byte":    {encodeToken(t, short), "no pin"},
 		"unknown role":       {encodeToken(t, role), `"etcd"`},
 		"without an address": {encodeToken(t, bare), "no address"},
+		"without a bundle":   {encodeToken(t, unbound), "no digest of the bundle"},
+		"without a config":   {encodeToken(t, open), "or of the configuration"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if _, err := Decode(c.text); err == nil || !strings.Contains(err.Error(), c.want) {

@@ -5,16 +5,19 @@ package agent
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"net"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/plinthdev/plinth/internal/action"
 	"github.com/plinthdev/plinth/internal/action/nodes"
 	"github.com/plinthdev/plinth/internal/agent"
+	"github.com/plinthdev/plinth/internal/etcd"
+	"github.com/plinthdev/plinth/internal/journal"
+	"github.com/plinthdev/plinth/internal/kube"
 	"github.com/plinthdev/plinth/internal/loadbalancer"
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/registry"
@@ -30,19 +33,99 @@ func Run(ctx context.Context, env *action.Env) error {
 	if why, err := loadbalancer.SeedNeeded(env.Host, env.DataDir); err == nil && why == "" {
 		return runWorker(ctx, env)
 	}
-	renewTick, promoteTick := time.NewTicker(RenewInterval), time.NewTicker(PromoteInterval)
-	defer renewTick.Stop()
-	defer promoteTick.Stop()
-	openStore := func() (LearnerStore, error) { return openLearnerStore(env.Host) }
-	end := runBackground(ctx,
-		func(ctx context.Context) {
-			WatchRegistryCert(ctx, renewTick.C, func(ctx context.Context) (*registry.Registry, error) { return clusterRegistry(ctx, env) }, env.Note)
-		},
-		func(ctx context.Context) { PromoteLearners(ctx, promoteTick.C, openStore, env.Note) })
-	defer end()
 	identity := &identity{Env: env, load: loadControllerCert}
-	return serveHTTPS(ctx, env, identity, agent.Service{Backend: joinServer{env}, Store: newBlobStore(env), NodeRemover: nodes.LeaveServer{Env: env}, PeerCheck: peerCheckHandler(env),
-		EtcdJoiner: EtcdJoinProxy{Files: env.Host, JoinAPI: K0sJoinAPI, Etcd: openStore}})
+	d := joinServer{env}
+	openStore := func() (LearnerStore, error) { return openLearnerStore(env.Host) }
+	end := runBackground(ctx, append(d.watches(openStore), func(ctx context.Context) {
+		a := &Authorizer{Records: d.nodeRecords, Now: env.Now}
+		if err := serveAuthorizer(ctx, a, identity); err != nil {
+			env.Note("cannot answer the API server, so nodes that were removed can still read: " + err.Error())
+		}
+	})...)
+	defer end()
+	return serveHTTPS(ctx, env, identity, agent.Service{Backend: d, Store: newBlobStore(env), NodeRemover: nodes.NewLeaveServer(env), PeerCheck: peerCheckHandler(env),
+		EtcdJoiner: EtcdJoinProxy{Files: env.Host, Check: d.CheckJoiningController, Etcd: openStore}})
+}
+
+// watches returns what a controller's agent does besides serving.
+func (d joinServer) watches(openStore func() (LearnerStore, error)) []func(context.Context) {
+	every := func(interval time.Duration, watch func(context.Context, <-chan time.Time)) func(context.Context) {
+		return func(ctx context.Context) {
+			t := time.NewTicker(interval)
+			defer t.Stop()
+			watch(ctx, t.C)
+		}
+	}
+	return []func(context.Context){
+		every(RenewInterval, func(ctx context.Context, tick <-chan time.Time) {
+			WatchRegistryCert(ctx, tick, func(ctx context.Context) (*registry.Registry, error) { return clusterRegistry(ctx, d.Env) }, d.Note)
+		}),
+		every(PromoteInterval, func(ctx context.Context, tick <-chan time.Time) {
+			PromoteLearners(ctx, tick, openStore, func(names []string) {
+				d.Note("caught up and now voters of etcd: " + strings.Join(names, ", "))
+				d.recordVoters(ctx)
+			})
+		}),
+		every(votersInterval, func(ctx context.Context, tick <-chan time.Time) {
+			for ctx.Err() == nil {
+				select {
+				case <-ctx.Done():
+				case <-tick:
+					d.recordVoters(ctx)
+				}
+			}
+		}),
+		every(SignInterval, func(ctx context.Context, tick <-chan time.Time) { WatchRequests(ctx, tick, d.signRequests, d.Note) }),
+	}
+}
+
+// nodeRecords reads the records of admitted nodes.
+func (d joinServer) nodeRecords(ctx context.Context) (kube.NodeRecords, error) {
+	client, err := d.KubeClient()
+	if err != nil {
+		return nil, err
+	}
+	return client.NodeRecords(ctx)
+}
+
+// votersInterval is how often controllers record voters that another controller has promoted
+// before it was lost.
+const votersInterval = 10 * time.Second
+
+// recordVoters records the controllers whose etcd members vote now. It tries again at the next tick.
+func (d joinServer) recordVoters(ctx context.Context) {
+	client, err := d.KubeClient()
+	if err != nil {
+		return
+	}
+	store, err := etcd.New(d.Host)
+	if err != nil {
+		return
+	}
+	members, err := store.Members(ctx)
+	if err != nil {
+		return
+	}
+	joined, err := recordVoters(ctx, client, members)
+	for _, name := range joined {
+		if err == nil {
+			d.Note("controller " + name + " has joined: it gets no keys of the cluster any more")
+		}
+	}
+}
+
+// signRequests signs what kubelets request, once this host is a controller.
+func (d joinServer) signRequests(ctx context.Context) error {
+	if _, ok, err := journal.ReadReceipt(d.Host, d.DataDir); err != nil || !ok {
+		return err
+	}
+	client, err := d.KubeClient()
+	if err != nil {
+		return err
+	}
+	s := Signer{Requests: client.Certificates(), Records: client.NodeRecords, CA: d.readAuthority, Now: d.Now,
+		Audit: func(e agent.AuditEvent) { d.Note(e.String()) }}
+	return s.SignAll(ctx)
 }
 
 // runBackground starts the watches. end stops them and waits until they have returned.
@@ -67,11 +150,16 @@ func clusterRegistry(ctx context.Context, env *action.Env) (*registry.Registry, 
 // runWorker runs the load balancer of a worker, and the blob server beside it. If the
 // server fails, the load balancer keeps running.
 func runWorker(ctx context.Context, env *action.Env) error {
-	identity := &identity{Env: env, load: loadWorkerCert}
+	identity, w := &identity{Env: env, load: loadWorkerCert}, &workerServer{Env: env}
 	var serving sync.WaitGroup
 	defer serving.Wait()
 	serving.Go(func() {
-		if err := serveHTTPS(ctx, env, identity, agent.Service{Backend: &workerServer{Env: env}, Store: newBlobStore(env), MaxStreams: agent.WorkerStreams}); err != nil {
+		t := time.NewTicker(renewalInterval)
+		defer t.Stop()
+		w.watchCertificate(ctx, t.C)
+	})
+	serving.Go(func() {
+		if err := serveHTTPS(ctx, env, identity, agent.Service{Backend: w, Store: newBlobStore(env), MaxStreams: agent.WorkerStreams}); err != nil {
 			env.Note("cannot serve blobs on this node: " + err.Error())
 		}
 	})
@@ -86,19 +174,17 @@ func serveHTTPS(ctx context.Context, env *action.Env, identity *identity, servic
 		return problem.New(problem.ExitInternal, doing, err, "")
 	}
 	env.Note(fmt.Sprintf("plinth %s listens on port %d", env.Version, agent.Port))
-	service.Audit = env.Note
+	service.Audit, service.Authority, service.Now = env.Note, identity.authority, env.Now
 	return service.Serve(ctx, listener, identity.tlsConfig)
 }
 
-// tlsConfig returns the TLS configuration of one connection: the node's current
-// certificate, and the CA that must have issued client certificates.
+// tlsConfig returns the TLS configuration of one connection, with the node's current
+// certificate. Clients may show any certificate: it shows their key, and agent.Service
+// verifies who has signed it.
 func (i *identity) tlsConfig(*tls.ClientHelloInfo) (*tls.Config, error) {
-	cert, ca, err := i.currentCert()
+	cert, _, err := i.currentCert()
 	if err != nil {
 		return nil, err
 	}
-	pool := x509.NewCertPool()
-	pool.AddCert(ca)
-	return &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{cert}, ClientAuth: tls.VerifyClientCertIfGiven, ClientCAs: pool,
-		NextProtos: []string{"http/1.1"}}, nil
+	return &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{cert}, ClientAuth: tls.RequestClientCert, NextProtos: []string{"http/1.1"}}, nil
 }

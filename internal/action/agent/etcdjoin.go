@@ -2,14 +2,11 @@ package agent
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
-	"strings"
+	"net/url"
 	"time"
 
 	"github.com/k0sproject/k0s/pkg/apis/k0s/v1beta1"
@@ -18,15 +15,15 @@ import (
 	"github.com/plinthdev/plinth/internal/etcd"
 	"github.com/plinthdev/plinth/internal/host"
 	"github.com/plinthdev/plinth/internal/k0s"
-	"github.com/plinthdev/plinth/internal/ports"
+	"github.com/plinthdev/plinth/internal/kube"
 )
 
-// EtcdJoinProxy serves the join API of k0s to k0s on a joining host. It has k0s on this
-// controller check the tokens.
+// EtcdJoinProxy serves the join API of k0s to k0s on a joining host, in place of k0s, which
+// gives the keys of the cluster to everyone who has one of its bootstrap tokens.
 type EtcdJoinProxy struct {
-	Files   host.Files
-	JoinAPI string // URL of k0s's join API on this controller, such as K0sJoinAPI
-	Etcd    func() (LearnerStore, error)
+	Files host.Files
+	Check func(context.Context, agent.Caller) (kube.NodeRecord, error) // returns the record of a client that may have the keys
+	Etcd  func() (LearnerStore, error)
 }
 
 // LearnerStore adds and promotes etcd learners: members without a vote.
@@ -45,79 +42,63 @@ func openLearnerStore(files etcd.Files) (LearnerStore, error) {
 	return client, nil
 }
 
-// K0sJoinAPI is the URL of k0s's own join API on every controller.
-const K0sJoinAPI = "https://" + k0s.Loopback + ":" + ports.K0sAPIText
-
 var _ agent.EtcdJoiner = EtcdJoinProxy{}
 
-// k0sTimeout is the timeout of a request to k0s.
-const k0sTimeout = 10 * time.Second
-
-// ClusterCAs returns the certificate authorities of the cluster, as k0s returns them to a
-// controller that joins with the k0s token in bearer.
-func (d EtcdJoinProxy) ClusterCAs(ctx context.Context, bearer string) (json.RawMessage, error) {
-	ca, err := d.Files.ReadFile(k0s.CACertPath)
+// ClusterCAs returns the certificate authorities of the cluster in k0s's format.
+func (d EtcdJoinProxy) ClusterCAs(ctx context.Context, c agent.Caller) (json.RawMessage, error) {
+	if _, err := d.Check(ctx, c); err != nil {
+		return nil, err
+	}
+	var a v1beta1.CaResponse
+	err := d.readFiles(map[string]*[]byte{k0s.CACertPath: &a.Cert, k0s.CAKeyPath: &a.Key, k0s.SAKeyPath: &a.SAKey, k0s.SAPubPath: &a.SAPub})
 	if err != nil {
-		return nil, err
+		return nil, agent.ExplainError(err)
 	}
-	pool := x509.NewCertPool()
-	pool.AppendCertsFromPEM(ca)
-	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}, DisableKeepAlives: true}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, d.JoinAPI+agent.ClusterCAPath, nil)
-	if err != nil {
-		return nil, err
-	}
-	req.Header.Set("Authorization", "Bearer "+bearer)
-	res, err := (&http.Client{Transport: transport, Timeout: k0sTimeout}).Do(req)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = res.Body.Close() }()
-	body, err := io.ReadAll(io.LimitReader(res.Body, 1<<20))
-	switch {
-	case err != nil:
-		return nil, err
-	case res.StatusCode == http.StatusUnauthorized, res.StatusCode == http.StatusForbidden:
-		return nil, &agent.StatusError{Reason: "k0s rejects this token", Status: http.StatusUnauthorized}
-	case res.StatusCode != http.StatusOK:
-		return nil, fmt.Errorf("k0s returned %s: %s", res.Status, strings.TrimSpace(string(body)))
-	}
-	return body, nil
+	return json.Marshal(a)
 }
 
-// AddEtcdMember adds the host in request to etcd as a learner, and returns the response of
-// k0s's join API. It accepts every token with which k0s returns the cluster's CAs.
-func (d EtcdJoinProxy) AddEtcdMember(ctx context.Context, bearer string, request []byte) (json.RawMessage, error) {
-	if _, err := d.ClusterCAs(ctx, bearer); err != nil {
+// readFiles reads several files.
+func (d EtcdJoinProxy) readFiles(all map[string]*[]byte) (err error) {
+	for path, into := range all {
+		var e error
+		*into, e = d.Files.ReadFile(path)
+		err = errors.Join(err, e)
+	}
+	return err
+}
+
+// AddEtcdMember adds the client to etcd as a learner, and returns the response of k0s's join
+// API.
+func (d EtcdJoinProxy) AddEtcdMember(ctx context.Context, c agent.Caller, request []byte) (json.RawMessage, error) {
+	r, err := d.Check(ctx, c)
+	if err != nil {
 		return nil, err
 	}
-	response, err := d.addLearner(ctx, request)
+	response, err := d.addLearner(ctx, r, request)
 	return response, agent.ExplainError(err)
 }
 
-// addLearner adds the host in the request of an authenticated client.
-func (d EtcdJoinProxy) addLearner(ctx context.Context, request []byte) (json.RawMessage, error) {
+// addLearner adds the host with the record r.
+func (d EtcdJoinProxy) addLearner(ctx context.Context, r kube.NodeRecord, request []byte) (json.RawMessage, error) {
 	var etcdReq v1beta1.EtcdRequest
 	if err := errors.Join(json.Unmarshal(request, &etcdReq), etcdReq.Validate()); err != nil {
 		return nil, &agent.StatusError{Reason: "cannot read the request: " + err.Error(), Status: http.StatusBadRequest}
 	}
-	cert, err := d.Files.ReadFile(etcd.CAPath)
-	if err != nil {
-		return nil, err
+	if peer, err := url.Parse(etcdReq.PeerAddress); etcdReq.Node != r.Node || err != nil || peer.Hostname() != r.Address {
+		return nil, &agent.StatusError{Reason: fmt.Sprintf("%s at %s asks for a member %s at %s", r.Node, r.Address, etcdReq.Node, etcdReq.PeerAddress), Status: http.StatusConflict}
 	}
-	key, err := d.Files.ReadFile(etcd.CAKeyPath)
-	if err != nil {
+	a := v1beta1.EtcdResponse{}
+	if err := d.readFiles(map[string]*[]byte{etcd.CAPath: &a.CA.Cert, etcd.CAKeyPath: &a.CA.Key}); err != nil {
 		return nil, err
 	}
 	store, err := d.Etcd()
 	if err != nil {
 		return nil, err
 	}
-	initial, err := store.AddLearner(ctx, etcdReq.Node, etcdReq.PeerAddress)
-	if err != nil {
+	if a.InitialCluster, err = store.AddLearner(ctx, etcdReq.Node, etcdReq.PeerAddress); err != nil {
 		return nil, err
 	}
-	return json.Marshal(v1beta1.EtcdResponse{CA: v1beta1.CaResponse{Cert: cert, Key: key}, InitialCluster: initial})
+	return json.Marshal(a)
 }
 
 // MemberStore lists and removes etcd members.
@@ -155,8 +136,8 @@ const PromoteInterval = time.Second
 
 // PromoteLearners promotes learners that have caught up, at each tick until ctx ends. All
 // controllers do it, because the one that added the learner may be lost. A controller that
-// is not an etcd member yet does nothing.
-func PromoteLearners(ctx context.Context, tick <-chan time.Time, open func() (LearnerStore, error), note func(string)) {
+// is not an etcd member yet does nothing. promoted receives the names of new voters.
+func PromoteLearners(ctx context.Context, tick <-chan time.Time, open func() (LearnerStore, error), promoted func(names []string)) {
 	var store LearnerStore
 	for {
 		select {
@@ -172,8 +153,8 @@ func PromoteLearners(ctx context.Context, tick <-chan time.Time, open func() (Le
 			store = opened
 		}
 		names, err := store.Promote(ctx)
-		for _, name := range names {
-			note("etcd member " + name + " has caught up and is now a voter")
+		if len(names) > 0 {
+			promoted(names)
 		}
 		if err != nil {
 			store = nil // its certificates may have been renewed

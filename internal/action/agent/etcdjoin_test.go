@@ -2,22 +2,25 @@ package agent
 
 import (
 	"context"
-	"crypto/tls"
 	"encoding/json"
 	"errors"
-	"github.com/plinthdev/plinth/internal/testkit"
 	"net/http"
-	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/k0sproject/k0s/pkg/apis/k0s/v1beta1"
+
 	"github.com/plinthdev/plinth/internal/agent"
 	"github.com/plinthdev/plinth/internal/etcd"
+	"github.com/plinthdev/plinth/internal/host"
 	"github.com/plinthdev/plinth/internal/host/hosttest"
 	"github.com/plinthdev/plinth/internal/k0s"
-	"github.com/plinthdev/plinth/internal/pki"
+	"github.com/plinthdev/plinth/internal/kube"
+	"github.com/plinthdev/plinth/internal/nodecert"
+	"github.com/plinthdev/plinth/internal/testkit"
+	"github.com/plinthdev/plinth/internal/token"
 )
 
 // fakeLearners is a LearnerStore that records added learners.
@@ -39,42 +42,49 @@ func (s *fakeLearners) Promote(context.Context) (names []string, err error) {
 	return names, s.err
 }
 
-// newProxy returns an EtcdJoinProxy for a k0s that accepts the token "good".
-func newProxy(t *testing.T, s *fakeLearners) EtcdJoinProxy {
+// joining is the controller that newProxy accepts.
+var joining = agent.Caller{Key: "key-b", Peer: nodecert.Peer{Node: "b", UID: "uid-b", Role: token.Controller}}
+
+// newProxy returns an EtcdJoinProxy that accepts only the controller joining, at 10.0.0.2.
+func newProxy(t *testing.T, s *fakeLearners) (EtcdJoinProxy, host.Files) {
 	t.Helper()
-	now := time.Now()
-	ca, err := pki.NewCA("kubernetes-ca", now)
-	testkit.Must(t, err)
-	pair, err := ca.IssueServerCert([]string{"127.0.0.1"}, now)
-	testkit.Must(t, err)
-	cert, err := tls.X509KeyPair(pair.Cert, pair.Key)
-	testkit.Must(t, err)
-	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Header.Get("Authorization") != "Bearer good" || r.URL.Path != "/v1beta1/ca" {
-			w.WriteHeader(http.StatusUnauthorized)
-			return
-		}
-		_, _ = w.Write([]byte(`{"key":"a2V5"}`))
-	}))
-	srv.TLS = &tls.Config{Certificates: []tls.Certificate{cert}}
-	srv.StartTLS()
-	t.Cleanup(srv.Close)
 	h := hosttest.New(t).Host()
-	for path, content := range map[string]string{k0s.CACertPath: string(ca.Cert), etcd.CAPath: "cert", etcd.CAKeyPath: "key"} {
+	for path, content := range map[string]string{k0s.CACertPath: "ca", k0s.CAKeyPath: "ca key", k0s.SAKeyPath: "sa key", k0s.SAPubPath: "sa", etcd.CAPath: "cert", etcd.CAKeyPath: "key"} {
 		testkit.Must(t, h.Write(path, strings.NewReader(content), 0o600))
 	}
-	return EtcdJoinProxy{Files: h, JoinAPI: srv.URL, Etcd: func() (LearnerStore, error) { return s, nil }}
+	check := func(_ context.Context, c agent.Caller) (kube.NodeRecord, error) {
+		if c != joining {
+			return kube.NodeRecord{}, &agent.StatusError{Reason: "no", Status: http.StatusUnauthorized}
+		}
+		return kube.NodeRecord{Node: "b", Address: "10.0.0.2"}, nil
+	}
+	return EtcdJoinProxy{Files: h, Check: check, Etcd: func() (LearnerStore, error) { return s, nil }}, h
 }
 
 const request = `{"node":"b","peerAddress":"https://10.0.0.2:2380"}`
 
-func TestEtcdJoinProxyAddEtcdMember_AddsLearner(t *testing.T) {
-	s := &fakeLearners{}
-	d := newProxy(t, s)
-	if raw, err := d.ClusterCAs(t.Context(), "good"); err != nil || string(raw) != `{"key":"a2V5"}` {
-		t.Errorf("%s %v", raw, err)
+func TestEtcdJoinProxyClusterCAs_ReturnsAllKeysToJoiningController(t *testing.T) {
+	d, h := newProxy(t, &fakeLearners{})
+	raw, err := d.ClusterCAs(t.Context(), joining)
+	testkit.Must(t, err)
+	var response v1beta1.CaResponse
+	testkit.Must(t, json.Unmarshal(raw, &response))
+	if string(response.Cert) != "ca" || string(response.Key) != "ca key" || string(response.SAKey) != "sa key" || string(response.SAPub) != "sa" {
+		t.Errorf("%s", raw)
 	}
-	raw, err := d.AddEtcdMember(t.Context(), "good", []byte(request))
+	var no *agent.StatusError
+	if raw, err := d.ClusterCAs(t.Context(), agent.Caller{Key: "key-b"}); !errors.As(err, &no) || no.Status != http.StatusUnauthorized || raw != nil {
+		t.Errorf("another client: %s, %v", raw, err)
+	}
+	testkit.Must(t, h.RemoveAll(k0s.SAKeyPath))
+	if raw, err := d.ClusterCAs(t.Context(), joining); !errors.As(err, &no) || no.Status != http.StatusServiceUnavailable || raw != nil {
+		t.Errorf("without a key: %s, %v", raw, err)
+	}
+}
+
+func TestEtcdJoinProxyAddEtcdMember_AddsLearner(t *testing.T) {
+	d, _ := newProxy(t, &fakeLearners{})
+	raw, err := d.AddEtcdMember(t.Context(), joining, []byte(request))
 	testkit.Must(t, err)
 	var response struct {
 		CA             struct{ Cert, Key []byte }
@@ -87,18 +97,25 @@ func TestEtcdJoinProxyAddEtcdMember_AddsLearner(t *testing.T) {
 }
 
 func TestEtcdJoinProxyAddEtcdMember_RefusesInvalidRequests(t *testing.T) {
+	worker := joining
+	worker.Peer.Role = token.Worker
 	for name, c := range map[string]struct {
-		bearer, request string
-		status          int
+		caller  agent.Caller
+		request string
+		status  int
 	}{
-		"without a token":    {"", request, http.StatusUnauthorized},
-		"with another token": {"bad", request, http.StatusUnauthorized},
-		"without an address": {"good", `{"node":"b"}`, http.StatusBadRequest},
-		"with invalid JSON":  {"good", `node=b`, http.StatusBadRequest},
+		"without a certificate": {agent.Caller{}, request, http.StatusUnauthorized},
+		"another client":        {worker, request, http.StatusUnauthorized},
+		"without an address":    {joining, `{"node":"b"}`, http.StatusBadRequest},
+		"with invalid JSON":     {joining, `node=b`, http.StatusBadRequest},
+		"another node":          {joining, `{"node":"c","peerAddress":"https://10.0.0.2:2380"}`, http.StatusConflict},
+		"another address":       {joining, `{"node":"b","peerAddress":"https://10.0.0.3:2380"}`, http.StatusConflict},
+		"an address of a user":  {joining, `{"node":"b","peerAddress":"https://10.0.0.2@10.0.0.3:2380"}`, http.StatusConflict},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := &fakeLearners{}
-			raw, err := newProxy(t, s).AddEtcdMember(t.Context(), c.bearer, []byte(c.request))
+			d, _ := newProxy(t, s)
+			raw, err := d.AddEtcdMember(t.Context(), c.caller, []byte(c.request))
 			var no *agent.StatusError
 			if !errors.As(err, &no) || no.Status != c.status || len(s.added) != 0 || raw != nil {
 				t.Errorf("%v, added %v, response %s", err, s.added, raw)
@@ -119,14 +136,14 @@ func TestPromoteLearners_NotesEachPromotionOnce(t *testing.T) {
 				return nil, errors.New("no etcd here yet")
 			}
 			return s, nil
-		}, func(n string) { notes = append(notes, n) })
+		}, func(names []string) { notes = append(notes, names...) })
 	}()
 	for range 4 {
 		tick <- time.Now()
 	}
 	stop()
 	<-done
-	if opened != 2 || !slices.Equal(notes, []string{"etcd member b has caught up and is now a voter"}) {
+	if opened != 2 || !slices.Equal(notes, []string{"b"}) {
 		t.Errorf("opened %d times, %q", opened, notes)
 	}
 }

@@ -1,11 +1,11 @@
 package agent
 
 import (
-	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -13,11 +13,14 @@ import (
 	"github.com/plinthdev/plinth/internal/action"
 	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/k0s"
+	"github.com/plinthdev/plinth/internal/node"
+	"github.com/plinthdev/plinth/internal/nodecert"
 	"github.com/plinthdev/plinth/internal/pki"
+	"github.com/plinthdev/plinth/internal/token"
 )
 
-// identity is the agent's certificate, which the cluster's CA has issued. It is stored,
-// because the command that downloads plinth pins its key.
+// identity is the agent's certificate, which the cluster's authority has signed. It is
+// stored, because the command that downloads plinth pins its key.
 type identity struct {
 	*action.Env
 	load   func(*action.Env) (tls.Certificate, *x509.Certificate, error)
@@ -32,9 +35,6 @@ const renewBefore = 30 * 24 * time.Hour
 
 // rereadInterval is how long a certificate is used before the files are read again.
 const rereadInterval = time.Minute
-
-// IdentityPath returns the file in which the agent stores its certificate and key.
-func IdentityPath(env *action.Env) string { return env.DataDir + "/agent/identity.pem" }
 
 // currentCert returns the certificate and the cluster's CA.
 func (i *identity) currentCert() (tls.Certificate, *x509.Certificate, error) {
@@ -51,8 +51,8 @@ func (i *identity) currentCert() (tls.Certificate, *x509.Certificate, error) {
 }
 
 // loadControllerCert returns the stored certificate of a controller's agent and the
-// cluster's CA. If the stored certificate is missing, expires soon or does not match the
-// CA or the addresses of this node, it issues and stores a new one.
+// cluster's CA. If the certificate expires soon or does not match the CA or the addresses
+// of this node, it signs and stores a new one for the same key.
 func loadControllerCert(env *action.Env) (cert tls.Certificate, ca *x509.Certificate, err error) {
 	receipt, ok, err := journal.ReadReceipt(env.Host, env.DataDir)
 	if err != nil || !ok {
@@ -65,29 +65,49 @@ func loadControllerCert(env *action.Env) (cert tls.Certificate, ca *x509.Certifi
 	if ca, err = parseCertificate(authority.Cert); err != nil {
 		return cert, nil, err
 	}
+	stored, err := node.ReadIdentity(env.Host, env.DataDir)
+	if err != nil {
+		return cert, nil, err
+	}
+	if cert, err = stored.TLS(); err != nil {
+		return cert, nil, err
+	}
 	hosts := []string{receipt.Address, receipt.Node}
 	if receipt.API != "" {
 		hosts = append(hosts, receipt.API)
 	}
-	if stored, err := env.Host.ReadFile(IdentityPath(env)); err == nil {
-		cert, err = tls.X509KeyPair(stored, stored)
-		if err == nil && isCertUsable(cert.Leaf, ca, hosts, env.Now()) {
-			return cert, ca, nil
-		}
+	if isCertUsable(cert.Leaf, ca, hosts, env.Now()) {
+		return cert, ca, nil
+	}
+	peer, ok := nodecert.PeerOf(cert.Leaf)
+	if !ok {
+		return cert, nil, fmt.Errorf("%s is not the certificate of an agent", node.IdentityPath(env.DataDir))
 	}
 	if authority.Key, err = env.Host.ReadFile(k0s.CAKeyPath); err != nil {
 		return cert, nil, err
 	}
-	pair, err := authority.IssueServerCert(hosts, env.Now())
+	id := nodecert.Identity{Node: receipt.Node, UID: peer.UID, Role: token.Controller, Address: receipt.Address, API: receipt.API}
+	next, err := stored.Issue(id, authority, env.Now())
+	if err == nil {
+		err = next.Write(env.Host, env.DataDir)
+	}
 	if err != nil {
 		return cert, nil, err
 	}
-	both := slices.Concat(pair.Cert, authority.Cert, pair.Key)
-	if err := env.Host.Write(IdentityPath(env), bytes.NewReader(both), 0o600); err != nil {
-		return cert, nil, err
-	}
-	cert, err = tls.X509KeyPair(both, both)
+	cert, err = next.TLS()
 	return cert, ca, err
+}
+
+// serverCert returns the certificate for one connection.
+func (i *identity) serverCert(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	cert, _, err := i.currentCert()
+	return &cert, err
+}
+
+// authority returns the cluster's certificate authority.
+func (i *identity) authority() (*x509.Certificate, error) {
+	_, ca, err := i.currentCert()
+	return ca, err
 }
 
 // isCertUsable reports whether leaf was issued by ca, is valid for all hosts and does

@@ -29,6 +29,10 @@ const joinLockName = "plinth-controller-join"
 // joinLockTTL is how long a host that does not become Ready can hold the lock.
 const joinLockTTL = 3 * time.Minute
 
+// recordedWithin is how long a host may hold the lock without a record: it is recorded right
+// after it got the lock, unless its admission failed. Later it was removed.
+const recordedWithin = 15 * time.Second
+
 // Acquire acquires the lock for the host in c. It does not wait: while another host
 // holds the lock and is not Ready, it returns an *agent.StatusError with status 423, and
 // the host has to retry.
@@ -53,12 +57,28 @@ func (t JoinLock) Acquire(ctx context.Context, nodes []agent.Node, c agent.JoinR
 	return err
 }
 
-// isHeldByOther reports whether another host holds the lock, has not become Ready and
-// joinLockTTL has not passed.
+// Holder returns the name of the node that holds the lock, or "" for none.
+func (t JoinLock) Holder(ctx context.Context) (string, error) {
+	have, err := t.Core.ConfigMaps(token.SecretNamespace).Get(ctx, joinLockName, metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err):
+		return "", nil
+	case err != nil:
+		return "", err
+	}
+	return have.Data["node"], nil
+}
+
+// isHeldByOther reports whether another host holds the lock, is admitted, has not become
+// Ready and joinLockTTL has not passed.
 func (t JoinLock) isHeldByOther(has map[string]string, nodes []agent.Node, c agent.JoinRequest) bool {
 	since, err := time.Parse(time.RFC3339, has["since"])
 	if err != nil || has["machineId"] == c.MachineID || t.Now().After(since.Add(joinLockTTL)) {
 		return false
 	}
-	return !slices.ContainsFunc(nodes, func(n agent.Node) bool { return n.MachineID == has["machineId"] && n.Ready })
+	i := slices.IndexFunc(nodes, func(n agent.Node) bool { return n.MachineID == has["machineId"] })
+	if i < 0 {
+		return t.Now().Before(since.Add(recordedWithin))
+	}
+	return !nodes[i].Ready
 }

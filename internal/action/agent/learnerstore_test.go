@@ -55,7 +55,7 @@ func TestPromoteLearners_WaitsWhileClientFilesAreMissingOrHalfRenewed(t *testing
 					opened++
 					client, err := etcd.New(h) // a caller that returns the nil pointer
 					return client, err
-				}, func(n string) { t.Error(n) })
+				}, func(names []string) { t.Error(names) })
 			}()
 			for range 3 {
 				tick <- noon

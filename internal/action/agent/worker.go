@@ -4,19 +4,22 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
-	"fmt"
 	"net"
 	"net/http"
 	"slices"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/plinthdev/plinth/internal/action"
 	"github.com/plinthdev/plinth/internal/agent"
 	"github.com/plinthdev/plinth/internal/k0s"
 	"github.com/plinthdev/plinth/internal/kube"
 	"github.com/plinthdev/plinth/internal/loadbalancer"
+	"github.com/plinthdev/plinth/internal/node"
+	"github.com/plinthdev/plinth/internal/nodecert"
 	"github.com/plinthdev/plinth/internal/token"
 )
 
@@ -36,23 +39,28 @@ func notController() error {
 }
 
 // DescribeCluster returns an error, because only controllers describe the cluster.
-func (*workerServer) DescribeCluster(context.Context, string, string) (agent.ClusterInfo, error) {
+func (*workerServer) DescribeCluster(context.Context, agent.Caller) (agent.ClusterInfo, error) {
 	return agent.ClusterInfo{}, notController()
 }
 
 // Admit returns an error, because only controllers admit hosts.
-func (*workerServer) Admit(context.Context, string, agent.JoinRequest) (agent.JoinResponse, error) {
+func (*workerServer) Admit(context.Context, agent.Caller, agent.JoinRequest) (agent.JoinResponse, error) {
 	return agent.JoinResponse{}, notController()
 }
 
-// CheckReadAccess has the controllers check bearer, for every request: a revocation takes
-// effect at once, and a worker does not have to see the secret of a token.
-func (w *workerServer) CheckReadAccess(ctx context.Context, bearer string) error {
+// Renew returns an error, because only controllers sign certificates.
+func (*workerServer) Renew(context.Context, agent.Caller, agent.RenewRequest) (agent.RenewResponse, error) {
+	return agent.RenewResponse{}, notController()
+}
+
+// CheckReadAccess has the controllers check the client's token and key, for every request: a
+// revocation takes effect at once, and a worker does not have to see the secret of a token.
+func (w *workerServer) CheckReadAccess(ctx context.Context, c agent.Caller) error {
 	cluster, err := w.controllerCluster()
 	if err != nil {
 		return err
 	}
-	err = cluster.CheckReadAccess(ctx, bearer)
+	err = cluster.CheckReadAccess(ctx, c.Bearer, c.Key)
 	var no *agent.DeniedError
 	if errors.As(err, &no) {
 		return &agent.StatusError{Reason: no.Reason, Status: http.StatusUnauthorized}
@@ -60,9 +68,9 @@ func (w *workerServer) CheckReadAccess(ctx context.Context, bearer string) error
 	return err
 }
 
-// CheckNode returns an error unless node is a node of the cluster. It queries the API with
-// the kubelet's credentials, which may read nodes.
-func (w *workerServer) CheckNode(ctx context.Context, node string) error {
+// CheckNode returns an error unless the node still belongs to the cluster. It reads the records
+// with the kubelet's credentials.
+func (w *workerServer) CheckNode(ctx context.Context, p nodecert.Peer) error {
 	conf, err := w.Host.ReadFile(k0s.KubeletConf)
 	if err != nil {
 		return err
@@ -71,7 +79,12 @@ func (w *workerServer) CheckNode(ctx context.Context, node string) error {
 	if err != nil {
 		return err
 	}
-	return checkIsNode(ctx, client, node)
+	records, err := client.NodeRecords(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = findRecord(records, p)
+	return err
 }
 
 // controllerCluster returns a client for the controllers that the node's load balancer
@@ -96,42 +109,95 @@ func (w *workerServer) controllerCluster() (*agent.Client, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.cluster == nil || !slices.Equal(w.addresses, t.Addresses) {
-		w.cluster, w.addresses = agent.NewClient(t), t.Addresses // requests of the old client end by themselves
-		w.cluster.UseCertificate(w.kubeletCert)
+		w.cluster, w.addresses = agent.NewClient(t, w.certificate), t.Addresses // requests of the old client end by themselves
 	}
 	return w.cluster, nil
 }
 
-// kubeletCert returns the certificate with which the kubelet identifies this node. The controllers
+// certificate returns the certificate with which this node's agent identifies it. The controllers
 // do not count what this node's own clients are refused for against a node of the cluster.
-func (w *workerServer) kubeletCert(info *tls.CertificateRequestInfo) (*tls.Certificate, error) {
-	raw, err := w.Host.ReadFile(k0s.KubeletConf)
+func (w *workerServer) certificate() (*tls.Certificate, error) {
+	i, err := node.ReadIdentity(w.Host, w.DataDir)
 	if err != nil {
 		return nil, err
 	}
-	conf, err := kube.TLSConfig(raw)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", k0s.KubeletConf, err)
-	}
-	return conf.GetClientCertificate(info)
+	cert, err := i.TLS()
+	return &cert, err
 }
 
-// loadWorkerCert returns the serving certificate of the worker's kubelet, which the
-// cluster has issued for the node's name and addresses, and the cluster's CA.
+// loadWorkerCert returns the certificate that the cluster has issued for this node's agent, and the
+// cluster's CA.
 func loadWorkerCert(env *action.Env) (cert tls.Certificate, ca *x509.Certificate, err error) {
-	raw, err := loadbalancer.ClusterCA(env.Host, env.DataDir)
+	i, err := node.ReadIdentity(env.Host, env.DataDir)
 	if err != nil {
 		return cert, nil, err
 	}
-	if ca, err = parseCertificate(raw); err != nil {
+	if ca, err = i.Authority(); err != nil {
 		return cert, nil, err
 	}
-	both, err := env.Host.ReadFile(k0s.KubeletCertPath)
-	if err != nil {
-		return cert, nil, err
+	if ca == nil {
+		return cert, nil, errors.New("the cluster has not admitted this host yet")
 	}
-	if cert, err = tls.X509KeyPair(both, both); err == nil {
-		cert.Certificate = append(cert.Certificate[:1:1], ca.Raw) // clients pin the CA
-	}
+	cert, err = i.TLS()
 	return cert, ca, err
+}
+
+// renewalInterval is how often a worker checks whether its agent's certificate expires.
+const renewalInterval = 6 * time.Hour
+
+// watchCertificate renews the certificate of this node's agent before it expires, at the ticks until
+// ctx ends.
+func (w *workerServer) watchCertificate(ctx context.Context, tick <-chan time.Time) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick:
+		}
+		if err := w.renewCertificate(ctx); err != nil && ctx.Err() == nil {
+			w.Note("cannot renew the certificate of this node's agent: " + err.Error())
+		}
+	}
+}
+
+// renewCertificate renews the certificate of this node's agent if it expires within renewBefore.
+func (w *workerServer) renewCertificate(ctx context.Context) error {
+	cert, ca, err := loadWorkerCert(w.Env)
+	if err != nil || w.Now().Add(renewBefore).Before(cert.Leaf.NotAfter) {
+		return err
+	}
+	i, err := node.ReadIdentity(w.Host, w.DataDir)
+	if err != nil {
+		return err
+	}
+	key, err := i.Key()
+	if err != nil {
+		return err
+	}
+	peer, _ := nodecert.PeerOf(cert.Leaf)
+	id := nodecert.Identity{Node: peer.Node, UID: peer.UID, Role: peer.Role}
+	if len(cert.Leaf.IPAddresses) > 0 {
+		id.Address = cert.Leaf.IPAddresses[0].String()
+	}
+	request, err := nodecert.NewRequest(nodecert.Agent, id, key)
+	if err != nil {
+		return err
+	}
+	cluster, err := w.controllerCluster()
+	if err != nil {
+		return err
+	}
+	answer, err := cluster.Renew(ctx, agent.RenewRequest{AgentRequest: request})
+	if err != nil {
+		return err
+	}
+	next, err := i.WithCertificate(answer.AgentCert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.Raw}))
+	if err != nil {
+		return err
+	}
+	if err := next.Write(w.Host, w.DataDir); err != nil {
+		return err
+	}
+	cluster.Reconnect() // a connection that is always in use would keep the old certificate until it expires
+	return nil
 }

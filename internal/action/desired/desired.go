@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -43,12 +44,16 @@ type Target struct {
 	Agent   node.Artifact // this executable, as the file from which the agent runs
 	Worker  bool          // the role of this host; false for controller
 	Joining bool          // the host joins an existing cluster
+	Vendor  VendorSignature
 }
 
 // InstallSteps returns the steps that install bundle b with configuration m on
 // target s.
 func InstallSteps(ctx context.Context, target Target, b *airgap.Bundle, cfg config.Config, skipKotsCheck bool) ([]step.Step, error) {
 	in := cfg.Installer
+	if cfg.Trust.Verified {
+		target.Vendor = VendorSignature{Signature: b.Signature(), Key: cfg.Trust.Key}
+	}
 	parts, err := withCharts(ctx, b, target.AddOns)
 	if err != nil {
 		return nil, err
@@ -99,6 +104,7 @@ func buildCluster(ctx context.Context, target Target, b *airgap.Bundle, in *spec
 	if err != nil {
 		return plan.Cluster{}, err
 	}
+	maps.Copy(docs, target.Vendor.cacheFiles())
 	c := plan.Cluster{
 		Host: target.Host, StateStore: target.Journal, Now: target.Now, DataDir: target.DataDir, PointerFile: pointerPath(target.DataDir), NodeName: target.Node,
 		K0sFile:      files[k0s.BinaryPath],

@@ -2,12 +2,12 @@ package join
 
 import (
 	"context"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/opencontainers/go-digest"
 
 	"github.com/plinthdev/plinth/airgap"
 	"github.com/plinthdev/plinth/airgap/limit"
@@ -21,9 +21,7 @@ import (
 	"github.com/plinthdev/plinth/internal/ports"
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/spec"
-	"github.com/plinthdev/plinth/internal/step"
 	"github.com/plinthdev/plinth/internal/token"
-	"github.com/plinthdev/plinth/internal/wait"
 )
 
 // TokenPrefix is the beginning of every join token.
@@ -79,13 +77,8 @@ func (o *operation) checkOtherCluster(env *action.Env) error {
 		return refuseJoin(fmt.Errorf("this host is a %s of %s, but the token is for a %s", r.Role, r.Name, o.token.Role), hint)
 	}
 	raw, err := env.Host.ReadFile(k0s.CACertPath)
-	if err != nil {
-		return nil // no cluster on this host
-	}
-	if block, _ := pem.Decode(raw); block != nil {
-		if ca, err := x509.ParseCertificate(block.Bytes); err == nil && token.PublicKeyPin(ca) == o.token.Pin {
-			return nil
-		}
+	if err != nil || isAuthority(raw, o.token.Pin) { // no cluster on this host, or the same one
+		return nil
 	}
 	return refuseJoin(fmt.Errorf("this host belongs to another cluster than %s, for which the token is valid", o.token.Cluster), hint)
 }
@@ -135,10 +128,12 @@ func (o *operation) explainFailure(ctx context.Context, env *action.Env, err err
 }
 
 // openBundle opens the bundle of --bundle, or without it the one that the nodes of the
-// cluster store, and reads its Installer.
+// cluster store, verifies it, and reads its Installer.
 func (o *operation) openBundle(ctx context.Context) (err error) {
 	if o.opts.Bundle != "" {
-		o.bundle, err = airgap.Open(ctx, o.opts.Bundle)
+		if o.bundle, err = airgap.Open(ctx, o.opts.Bundle); err == nil {
+			err = o.verifyBundle(o.bundle.RawIndex())
+		}
 	} else {
 		o.bundle, err = o.openFromCluster(ctx)
 	}
@@ -156,12 +151,15 @@ func (o *operation) openBundle(ctx context.Context) (err error) {
 	return nil
 }
 
-// openFromCluster opens the bundle whose blobs the nodes of the cluster store.
+// openFromCluster verifies and opens the bundle whose blobs the nodes of the cluster store.
 func (o *operation) openFromCluster(ctx context.Context) (*airgap.Bundle, error) {
 	o.cluster.UseNodes(o.clusterInfo.Nodes)
-	index, err := o.cluster.ReadDocument(ctx, o.clusterInfo.Bundle, limit.Document)
+	index, err := o.cluster.ReadDocument(ctx, digest.Digest(o.token.Bundle), limit.Document)
 	if err != nil {
 		return nil, problem.New(problem.ExitBundle, "fetch the bundle's index from the cluster", err, "copy the bundle to this host and pass it with --bundle; nothing on this host was changed")
+	}
+	if err := o.verifyBundle(index); err != nil {
+		return nil, err
 	}
 	return airgap.OpenFromStore(ctx, index, o.cluster, "the bundle of cluster "+o.clusterInfo.Cluster)
 }
@@ -180,39 +178,4 @@ func (o *operation) checkSharedConfig(env *action.Env) error {
 	}
 	return refuseJoin(fmt.Errorf("this host's configuration differs from the cluster's in %s", strings.Join(names, ", ")),
 		"omit --bundle to use the bundle of the cluster, or use the bundle, the plinth version and the --data-dir with which the cluster was installed")
-}
-
-// agentAdmitter requests the admission of this host from the agents of the controllers.
-type agentAdmitter struct {
-	*operation
-	env *action.Env
-}
-
-// admitTimeout is how long a host waits to be admitted.
-const admitTimeout = 10 * time.Minute
-
-// Admit requests admission until the cluster is no longer busy. It returns the k0s join
-// token and the files for this host.
-func (d agentAdmitter) Admit(ctx context.Context, report step.Report) (k0sToken []byte, files map[string][]byte, err error) {
-	err = wait.Until(ctx, wait.Options{What: "the cluster to admit this host", Timeout: admitTimeout, Interval: 2 * time.Second,
-		NextCommand: "sudo plinth node list   (on a controller)",
-		OnReason:    func(reason string) { report(reason, 0, 0) }},
-		func(ctx context.Context) (bool, string, error) {
-			admission, err := d.cluster.Admit(ctx, d.joinRequest(d.env, d.facts))
-			var later *agent.BusyError
-			if errors.As(err, &later) {
-				return false, later.Reason, nil
-			}
-			var denied *agent.DeniedError
-			if errors.As(err, &denied) {
-				return false, "", problem.New(problem.ExitJoin, "join", denied, "create a new token on a controller and run join with it: it resumes where it stopped")
-			}
-			if err != nil {
-				return false, err.Error(), nil
-			}
-			d.env.Secrets.Hide(admission.Token)
-			k0sToken, files = []byte(admission.Token), admission.Files
-			return true, "", nil
-		})
-	return k0sToken, files, err
 }

@@ -16,11 +16,13 @@ import (
 	"github.com/plinthdev/plinth/internal/action/config"
 	"github.com/plinthdev/plinth/internal/action/desired"
 	"github.com/plinthdev/plinth/internal/action/preflight"
+	"github.com/plinthdev/plinth/internal/action/source"
 	"github.com/plinthdev/plinth/internal/agent"
 	"github.com/plinthdev/plinth/internal/facts"
 	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/k0s"
 	"github.com/plinthdev/plinth/internal/loadbalancer"
+	"github.com/plinthdev/plinth/internal/node"
 	"github.com/plinthdev/plinth/internal/plan"
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/spec"
@@ -56,12 +58,15 @@ type operation struct {
 	token   token.Token
 	cluster *agent.Client
 
+	identity    node.Identity // of this host's agent; self-signed until the cluster has admitted the host
+	stored      bool          // identity is on the disk
 	clusterInfo agent.ClusterInfo
-	clockOffset time.Duration   // how far this host's clock is ahead of the cluster's
-	receipt     journal.Receipt // zero when nothing is installed
-	bundle      *airgap.Bundle  // nil until openBundle
+	clockOffset time.Duration           // how far this host's clock is ahead of the cluster's
+	receipt     journal.Receipt         // zero when nothing is installed
+	vendor      desired.VendorSignature // zero until verifyClusterInfo, and for a bundle accepted with --allow-unsigned
+	bundle      *airgap.Bundle          // nil until openBundle
 	installer   *spec.Installer
-	node        string
+	nodeName    string
 	address     netip.Addr
 	facts       facts.Facts
 	mismatches  [][3]string
@@ -90,7 +95,8 @@ func Run(ctx context.Context, env *action.Env, opts Options) (Result, error) {
 	}
 
 	// Execute calls the functions of o in this order; they follow in this package.
-	o := operation{opts: opts, token: t, cluster: agent.NewClient(t)}
+	o := operation{opts: opts, token: t}
+	o.cluster = agent.NewClient(t, o.certificate)
 	defer o.close()
 	out, err := action.Execute(ctx, env, action.Operation{
 		Verb:        "join",
@@ -101,10 +107,10 @@ func Run(ctx context.Context, env *action.Env, opts Options) (Result, error) {
 		IsRecorded:  o.isRecorded,    // the receipt names this bundle
 		Confirm:     o.noteResume,    // joining needs no question: the token is the answer
 		JournalArgs: o.journalArgs,   // what a resumed run must repeat
-		Prepare:     o.storeFacts,    // keep the facts of the host for later runs
+		Prepare:     o.prepare,       // keep the facts and the key of the host for later runs
 		Record:      o.writeReceipt,  // what this host is now
 	})
-	res := Result{Changed: out.Changed, Cluster: o.clusterInfo.Cluster, Role: o.clusterInfo.Role, Node: o.node, Mismatches: o.mismatches, Preflights: out.Preflights, Log: out.Log}
+	res := Result{Changed: out.Changed, Cluster: o.clusterInfo.Cluster, Role: o.clusterInfo.Role, Node: o.nodeName, Mismatches: o.mismatches, Preflights: out.Preflights, Log: out.Log}
 	if err == nil && opts.Plan {
 		res.Plan = out.Planned
 	}
@@ -133,17 +139,33 @@ func (o *operation) inspect(ctx context.Context, env *action.Env) (err error) {
 	if err := errors.Join(checkNotLeaving(env.Journal()), o.checkOtherCluster(env), checkUnfinishedRun(env.Journal().Runs(), o.token)); err != nil {
 		return err
 	}
-	machineID, err := env.Host.ReadFile("/etc/machine-id")
-	if err != nil {
+	if _, err := env.Host.ReadFile("/etc/machine-id"); err != nil {
 		return problem.New(problem.ExitPreflight, "join", err, "create one with: sudo systemd-machine-id-setup")
 	}
+	if err := o.readIdentity(env); err != nil {
+		return err
+	}
 	sent := env.Now()
-	if o.clusterInfo, err = o.cluster.DescribeCluster(ctx, strings.TrimSpace(string(machineID))); err != nil {
+	if o.clusterInfo, err = o.cluster.DescribeCluster(ctx); err != nil {
 		return o.explainFailure(ctx, env, err)
 	}
+	if err := o.checkAuthority(); err != nil {
+		return err
+	}
 	o.clockOffset = clockOffset(sent, env.Now(), o.clusterInfo.Time)
+	embedded, err := source.PublicKey("")
+	if err != nil {
+		return err
+	}
+	if err := o.verifyClusterInfo(embedded); err != nil {
+		return err
+	}
 	if err := o.openBundle(ctx); err != nil {
 		return err
+	}
+	if o.vendor.Key.IsZero() {
+		o.warnings = append(o.warnings, fmt.Sprintf("the origin of bundle %s was not verified, because the cluster was installed with --allow-unsigned", o.token.Bundle))
+		env.Note("warning: " + o.warnings[0])
 	}
 	return o.checkSharedConfig(env)
 }
@@ -164,12 +186,12 @@ func (o *operation) runPreflights(ctx context.Context, env *action.Env) (*hostpr
 	if err != nil {
 		return nil, err
 	}
-	o.facts, o.node, o.address = found, strings.ToLower(found.Hostname), desired.PrimaryAddress(found.Network)
+	o.facts, o.nodeName, o.address = found, strings.ToLower(found.Hostname), desired.PrimaryAddress(found.Network)
 	if !o.address.IsValid() {
 		return &report, problem.New(problem.ExitPreflight, "join", errors.New("this host has no IPv4 address that other hosts can reach"), "configure an address and a default route on this host")
 	}
 	var errs []error
-	if why := agent.Conflict(o.clusterInfo.Nodes, o.joinRequest(env, found)); why != "" {
+	if why := agent.Conflict(o.clusterInfo.Nodes, o.joinRequest(env, found), o.keyPin()); why != "" {
 		errs = append(errs, refuseJoin(errors.New(why), "give this host a unique name, machine id and address; after cloning: sudo rm /etc/machine-id && sudo systemd-machine-id-setup"))
 	}
 	if err := checkClock(o.clockOffset); err != nil {
@@ -179,8 +201,9 @@ func (o *operation) runPreflights(ctx context.Context, env *action.Env) (*hostpr
 	}
 	if o.clusterInfo.API != "" {
 		if err := preflight.CheckAPIReachable(ctx, o.clusterInfo.API, o.clusterInfo.CA); err != nil {
-			o.warnings = append(o.warnings, fmt.Sprintf("this host cannot reach the Kubernetes API at %s: %v", o.clusterInfo.API, err))
-			env.Note("warning: " + o.warnings[0])
+			unreachable := fmt.Sprintf("this host cannot reach the Kubernetes API at %s: %v", o.clusterInfo.API, err)
+			o.warnings = append(o.warnings, unreachable)
+			env.Note("warning: " + unreachable)
 		}
 	}
 	for _, id := range report.IgnoredIDs() {
@@ -205,8 +228,8 @@ func (o *operation) steps(ctx context.Context, env *action.Env) ([]step.Step, er
 		return nil, err
 	}
 	podCIDR := netip.MustParsePrefix(o.installer.Spec.Network.PodCIDR) // the Installer was parsed
-	steps, err := desired.JoinSteps(ctx, desired.Target{Host: env.Host, Journal: env.Journal(), Now: env.Now, DataDir: env.DataDir, Node: o.node, Address: o.address, API: o.clusterInfo.API,
-		Cleanup: env.CleanupScope(podCIDR), Agent: self, Worker: o.isWorker(), Joining: true}, o.bundle, o.installer, desired.JoinAccess{Admitter: agentAdmitter{o, env}, APIAccess: o.apiAccess(env)})
+	steps, err := desired.JoinSteps(ctx, desired.Target{Host: env.Host, Journal: env.Journal(), Now: env.Now, DataDir: env.DataDir, Node: o.nodeName, Address: o.address, API: o.clusterInfo.API,
+		Cleanup: env.CleanupScope(podCIDR), Agent: self, Worker: o.isWorker(), Joining: true, Vendor: o.vendor}, o.bundle, o.installer, desired.JoinAccess{Admitter: agentAdmitter{o, env}, APIAccess: o.apiAccess(env)})
 	var denied *agent.DeniedError
 	if errors.As(err, &denied) { // the token ended while this host was inspected
 		err = o.explainFailure(ctx, env, denied)
@@ -257,8 +280,15 @@ func (o *operation) journalArgs(_ *action.Env, count int) *journal.Args {
 		Role: o.clusterInfo.Role, CAPin: o.token.Pin, Facts: o.snapshot.Digest.String(), Steps: count}
 }
 
-// storeFacts stores the facts of the host for later runs.
-func (o *operation) storeFacts(env *action.Env) error { return o.snapshot.Write(env) }
+// prepare stores the facts of the host for later runs, and its key: the token is bound to it, so
+// that only this host can resume.
+func (o *operation) prepare(env *action.Env) error {
+	err := o.snapshot.Write(env)
+	if err == nil && !o.stored {
+		err = o.identity.Write(env.Host, env.DataDir)
+	}
+	return err
+}
 
 // writeReceipt records what this host is now.
 func (o *operation) writeReceipt(env *action.Env) error {
@@ -266,7 +296,8 @@ func (o *operation) writeReceipt(env *action.Env) error {
 	if err != nil {
 		return err
 	}
-	r.Name, r.Role, r.Node, r.Address, r.API = o.clusterInfo.Cluster, o.clusterInfo.Role, o.node, o.address.String(), o.clusterInfo.API
+	r.Name, r.Role, r.Node, r.Address, r.API = o.clusterInfo.Cluster, o.clusterInfo.Role, o.nodeName, o.address.String(), o.clusterInfo.API
 	r.Bundle, r.Facts, r.Warnings = o.bundle.Digest().String(), o.snapshot.Digest.String(), o.warnings
+	r.Vendor = o.vendorRecord()
 	return journal.WriteReceipt(env.Host, env.DataDir, r)
 }

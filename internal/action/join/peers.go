@@ -16,7 +16,7 @@ import (
 // because the connections were tested before, and for a host that is refused anyway.
 func (o *operation) peersToCheck(env *action.Env, found facts.Facts) preflight.Peers {
 	request := o.joinRequest(env, found)
-	if !request.Fresh || agent.Conflict(o.clusterInfo.Nodes, request) != "" || checkClock(o.clockOffset) != nil {
+	if !request.Fresh || agent.Conflict(o.clusterInfo.Nodes, request, o.keyPin()) != "" || checkClock(o.clockOffset) != nil {
 		return preflight.Peers{}
 	}
 	return preflight.Peers{Addresses: readyControllers(o.clusterInfo.Nodes, request.MachineID), Ask: func(ctx context.Context, at netip.Addr, ask peercheck.Request) (peercheck.Response, error) {

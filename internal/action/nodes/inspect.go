@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -15,23 +17,29 @@ import (
 	"github.com/plinthdev/plinth/internal/kube"
 	"github.com/plinthdev/plinth/internal/loadbalancer"
 	"github.com/plinthdev/plinth/internal/ports"
+	"github.com/plinthdev/plinth/internal/token"
 )
 
 // Roles of a node.
 const (
-	Controller = "controller"
-	Worker     = "worker"
+	Controller = token.Controller
+	Worker     = token.Worker
+	Unknown    = "unknown" // of a node that was not admitted
 )
 
-// Node is one node of the cluster. Its JSON format is public.
+// Node is one node of the cluster. Role and addresses are those of its record; the rest is
+// what its kubelet reports. Its JSON format is public.
 type Node struct {
 	Name      string   `json:"name"`
-	Role      string   `json:"role"` // controller or worker
+	Role      string   `json:"role"`     // Controller, Worker or Unknown
+	Admitted  bool     `json:"admitted"` // it has a record; without one, its Node object is not of a host that joined
 	Ready     bool     `json:"ready"`
 	Reason    string   `json:"reason,omitempty"`   // why it is not Ready
 	Cordoned  bool     `json:"cordoned,omitempty"` // no new pods are scheduled on it
 	Version   string   `json:"version"`
 	Addresses []string `json:"addresses"`
+
+	unregistered bool // it has a record, but no Node object
 }
 
 // Endpoint is one API server, or the load balancer in front of them.
@@ -100,11 +108,13 @@ func inspectWith(ctx context.Context, h host.Files, client *kube.Client, role st
 			}
 		})
 	}
-	all, err := client.Nodes(ctx)
-	for _, n := range all {
-		v.Nodes = append(v.Nodes, Node{Name: n.Name, Role: roleOf(n), Ready: n.Ready, Reason: n.Reason, Cordoned: n.Cordoned, Version: n.Version, Addresses: n.Addresses})
-		if n.Controller && len(n.Addresses) > 0 {
-			v.API = append(v.API, Endpoint{Address: n.Addresses[0] + apiPortSuffix})
+	records, err := client.NodeRecords(ctx)
+	if err == nil {
+		v.Nodes, err = listNodes(ctx, client, records)
+	}
+	if err == nil {
+		for _, rec := range records.Controllers() {
+			v.API = append(v.API, Endpoint{Address: rec.Address + apiPortSuffix})
 		}
 	}
 	for i := range v.API {
@@ -139,11 +149,33 @@ func (e *Endpoint) checkReady(ctx context.Context, client *kube.Client) {
 	}
 }
 
-func roleOf(n kube.Node) string {
-	if n.Controller {
-		return Controller
+// listNodes returns the nodes that have a record, a Node object or both, sorted by name.
+func listNodes(ctx context.Context, client *kube.Client, records kube.NodeRecords) (all []Node, err error) {
+	registered, err := client.Nodes(ctx)
+	if err != nil {
+		return nil, err
 	}
-	return Worker
+	for _, rec := range records.Sorted() {
+		n := Node{Name: rec.Node, Role: rec.Role, Admitted: true, Addresses: []string{rec.Address}, Reason: "it has not registered", unregistered: true}
+		if i := slices.IndexFunc(registered, func(k kube.Node) bool { return k.Name == rec.Node }); i >= 0 {
+			n.setReported(registered[i])
+		}
+		all = append(all, n)
+	}
+	for _, k := range registered {
+		if _, ok := records[k.Name]; !ok {
+			n := Node{Name: k.Name, Role: Unknown, Addresses: []string{}} // the node itself writes those of its Node object
+			n.setReported(k)
+			all = append(all, n)
+		}
+	}
+	slices.SortFunc(all, func(x, y Node) int { return strings.Compare(x.Name, y.Name) })
+	return all, nil
+}
+
+// setReported sets what the kubelet reports.
+func (n *Node) setReported(k kube.Node) {
+	n.Ready, n.Reason, n.Cordoned, n.Version, n.unregistered = k.Ready, k.Reason, k.Cordoned, k.Version, false
 }
 
 // apiServerReady reports whether the API server on the host of etcd member m is ready.

@@ -11,7 +11,9 @@ import (
 	"github.com/plinthdev/plinth/internal/agent"
 	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/kube"
+	"github.com/plinthdev/plinth/internal/nodecert"
 	"github.com/plinthdev/plinth/internal/plan"
+	"github.com/plinthdev/plinth/internal/token"
 )
 
 // leaveTimeout is the timeout for the removal of a node that requested it. It is
@@ -19,37 +21,46 @@ import (
 const leaveTimeout = 90 * time.Second
 
 // LeaveServer serves the requests of nodes that want to leave the cluster, on a controller.
-type LeaveServer struct{ *action.Env }
+type LeaveServer struct {
+	*action.Env
+	inspect func(context.Context, *kube.Client) (ClusterView, error) // returns the cluster as this controller sees it; nil for inspectWith
+}
 
-// CheckLeave returns what the removal of node would lose. It changes nothing.
-func (s LeaveServer) CheckLeave(ctx context.Context, node string) (agent.LeaveCheck, error) {
-	c, _, err := inspectLeave(ctx, s.Env, node)
+// NewLeaveServer returns the server of the cluster that this controller belongs to.
+func NewLeaveServer(env *action.Env) LeaveServer { return LeaveServer{Env: env} }
+
+// CheckLeave returns what the removal of the node would lose. It changes nothing.
+func (s LeaveServer) CheckLeave(ctx context.Context, p nodecert.Peer) (agent.LeaveCheck, error) {
+	c, _, err := s.inspectLeave(ctx, p)
 	if err != nil {
 		return agent.LeaveCheck{}, err
 	}
 	return c.leaveCheck(), nil
 }
 
-// Leave removes the etcd vote, the credentials and the Node object of node. It does not
-// evict pods, because the node drains itself before. With force, it accepts losses
-// that are refused otherwise.
-func (s LeaveServer) Leave(ctx context.Context, node string, force bool) error {
+// Leave removes the etcd vote, the record and the Node object of the node. It does not
+// evict pods, because the node drains itself before. With force, it accepts losses that
+// are refused otherwise, but not that of the quorum: only an administrator on a controller
+// may stop the cluster.
+func (s LeaveServer) Leave(ctx context.Context, p nodecert.Peer, force bool) error {
 	// Complete the removal even if the caller disconnects: a half-removed node is worse.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
 	defer cancel()
-	c, client, err := inspectLeave(ctx, s.Env, node)
+	c, client, err := s.inspectLeave(ctx, p)
 	if err != nil {
 		return err
 	}
 	f := c.leaveCheck()
-	if node == c.receipt.Node {
-		return &agent.StatusError{Reason: "a controller cannot remove itself; another controller has to", Status: http.StatusConflict}
-	}
-	if len(f.Refused) > 0 && !force {
-		return &agent.StatusError{Reason: strings.Join(f.Refused, "; "), Status: http.StatusConflict}
-	}
-	if !f.Known {
+	refuse := func(why string) error { return &agent.StatusError{Reason: why, Status: http.StatusConflict} }
+	switch {
+	case !f.Known:
 		return nil
+	case p.Node == c.receipt.Node:
+		return refuse("a controller cannot remove itself; another controller has to")
+	case f.Blocked != "":
+		return refuse(f.Blocked)
+	case len(f.Refused) > 0 && !force:
+		return refuse(strings.Join(f.Refused, "; "))
 	}
 	work := c.stepsInput(s.Env, client)
 	work.InCluster = false // the node has drained itself
@@ -57,22 +68,40 @@ func (s LeaveServer) Leave(ctx context.Context, node string, force bool) error {
 	return err
 }
 
-// inspectLeave inspects the cluster for the removal of a node that wants to leave.
-func inspectLeave(ctx context.Context, env *action.Env, node string) (nodeRemoval, *kube.Client, error) {
-	receipt, ok, err := journal.ReadReceipt(env.Host, env.DataDir)
+// inspectLeave inspects the cluster for the removal of a node that wants to leave. A node that
+// was removed, or admitted again since, is unknown.
+func (s LeaveServer) inspectLeave(ctx context.Context, p nodecert.Peer) (nodeRemoval, *kube.Client, error) {
+	node := p.Node
+	receipt, ok, err := journal.ReadReceipt(s.Host, s.DataDir)
 	if err != nil || !ok {
 		return nodeRemoval{}, nil, errors.Join(err, errors.New("no finished install is on this host"))
 	}
-	client, err := env.KubeClient()
+	client, err := s.KubeClient()
 	if err != nil {
 		return nodeRemoval{}, nil, err
 	}
-	v, err := inspectWith(ctx, env.Host, client, Controller)
+	records, err := client.NodeRecords(ctx)
+	if err != nil {
+		return nodeRemoval{}, nil, err
+	}
+	if r, ok := records[node]; !ok || r.UID != p.UID {
+		return nodeRemoval{receipt: receipt}, client, nil // it has left
+	}
+	inspect := s.inspect
+	if inspect == nil {
+		inspect = func(ctx context.Context, client *kube.Client) (ClusterView, error) {
+			return inspectWith(ctx, s.Host, client, Controller)
+		}
+	}
+	v, err := inspect(ctx, client)
 	if err != nil {
 		return nodeRemoval{}, nil, err
 	}
 	if len(v.Etcd) == 0 {
 		return nodeRemoval{}, nil, errors.New(strings.Join(v.Problems, "; "))
+	}
+	if p.Role != token.Controller {
+		v.Etcd = nil // a worker's removal never concerns a member of etcd, whatever its name
 	}
 	pods, err := kube.PodsToEvict(ctx, client, node)
 	if err != nil {
@@ -92,7 +121,7 @@ func (c nodeRemoval) leaveCheck() agent.LeaveCheck {
 	}
 	r := c.voteRemoval()
 	if r.LosesQuorum {
-		f.Refused = append(f.Refused, r.Message)
+		f.Blocked = r.Message
 	} else if r.Message != "" {
 		f.Losses = append(f.Losses, r.Message)
 	}

@@ -135,7 +135,7 @@ func (c *nodeRemoval) inspect(ctx context.Context, env *action.Env) (err error) 
 	if err := c.findReplicas(ctx, c.client); err != nil {
 		return clusterError(doing, err)
 	}
-	if c.done, err = c.upToDate(ctx, c.verb, c.client); c.done || err != nil {
+	if c.done, err = c.upToDate(c.verb); c.done || err != nil {
 		return err
 	}
 	n, _ := c.findNode(c.req.Node)
@@ -196,20 +196,16 @@ func (c *nodeRemoval) findReplicas(ctx context.Context, client *kube.Client) (er
 }
 
 // upToDate reports whether there is nothing to do. It is a usage problem if the
-// cluster neither has nor had the node.
-func (c nodeRemoval) upToDate(ctx context.Context, verb string, client *kube.Client) (bool, error) {
+// cluster does not have the node, which it may have removed before: a mistyped name
+// must not look like a removal.
+func (c nodeRemoval) upToDate(verb string) (bool, error) {
 	n, known := c.findNode(c.req.Node)
 	_, votes := c.findMember(c.req.Node)
 	switch {
 	case verb == "drain" && known:
-		return n.Cordoned && len(c.pods) == 0, nil
+		return (n.Cordoned || n.unregistered) && len(c.pods) == 0, nil
 	case known, verb == "remove" && votes:
 		return false, nil
-	}
-	if verb == "remove" {
-		if was, err := kube.IsNodeRevoked(ctx, client, c.req.Node); was || err != nil {
-			return was, err
-		}
 	}
 	var names []string
 	for _, n := range c.Nodes {
@@ -290,7 +286,7 @@ func (c nodeRemoval) confirmQuestion(verb string) string {
 func (c nodeRemoval) stepsInput(env *action.Env, client *kube.Client) plan.LeavingNode {
 	n, known := c.findNode(c.req.Node)
 	m, votes := c.findMember(c.req.Node)
-	d := plan.LeavingNode{Name: c.req.Node, InCluster: known, NotReady: !n.Ready, Kube: client, Timeout: c.req.Timeout, Now: env.Now}
+	d := plan.LeavingNode{Name: c.req.Node, InCluster: known && !n.unregistered, NotReady: !n.Ready, Kube: client, Timeout: c.req.Timeout}
 	d.EtcdOnly = !known && m.Name == ""
 	if votes {
 		d.InEtcd = func(ctx context.Context) (bool, error) {

@@ -1,6 +1,7 @@
 package nodes
 
 import (
+	"reflect"
 	"strings"
 	"testing"
 
@@ -88,17 +89,18 @@ func TestNodeRemovalLeaveCheck_ReturnsLosses(t *testing.T) {
 		pods           []kube.NodePod
 		known          bool
 		refused, loses string
+		blocked        string
 	}{
 		"a worker":              {node: "w", view: three(), known: true},
 		"a controller of three": {node: "b", view: three(), known: true, loses: "2 controllers are left"},
-		"the quorum":            {node: "b", view: three("c"), known: true, refused: "only 1 of the 2 controllers"},
+		"the quorum":            {node: "b", view: three("c"), known: true, blocked: "only 1 of the 2 controllers"},
 		"data":                  {node: "w", view: three(), pods: data, known: true, refused: "the data of kotsadmdata-kotsadm-0"},
 		"one that has left":     {node: "z", view: three()},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := nodeRemoval{ClusterView: c.view, req: Request{Node: c.node}, receipt: journal.Receipt{Node: "a", Name: "my-app"}, pods: c.pods}.leaveCheck()
 			if f.Known != c.known || f.Cluster != "my-app" || !strings.Contains(strings.Join(f.Refused, ";"), c.refused) || (c.refused == "") != (f.Refused == nil) ||
-				!strings.Contains(strings.Join(f.Losses, ";"), c.loses) || (c.loses == "") != (f.Losses == nil) {
+				!strings.Contains(strings.Join(f.Losses, ";"), c.loses) || (c.loses == "") != (f.Losses == nil) || !strings.Contains(f.Blocked, c.blocked) || (c.blocked == "") != (f.Blocked == "") {
 				t.Errorf("%+v", f)
 			}
 		})
@@ -115,32 +117,33 @@ func TestNodeRemovalCheckLoss_RefusesLastController(t *testing.T) {
 }
 
 func TestNodeRemovalUpToDate_ReportsCompletedChanges(t *testing.T) {
-	_, client := kubetest.New(t)
 	v := three()
 	v.Nodes[3].Cordoned = true
 	d := nodeRemoval{ClusterView: v, req: Request{Node: "w"}}
-	if done, err := d.upToDate(t.Context(), "drain", client); !done || err != nil {
+	if done, err := d.upToDate("drain"); !done || err != nil {
 		t.Errorf("a drained node: %v %v", done, err)
 	}
 	d.pods = []kube.NodePod{{Name: "p"}}
-	if done, err := d.upToDate(t.Context(), "drain", client); done || err != nil {
+	if done, err := d.upToDate("drain"); done || err != nil {
 		t.Errorf("a cordoned node with a pod: %v %v", done, err)
 	}
 	d.req.Node = "10.0.0.4"
 	d.Etcd = append(d.Etcd, etcd.Member{ID: "d", Address: "10.0.0.4"})
-	if done, err := d.upToDate(t.Context(), "remove", client); done || err != nil || !d.stepsInput(&action.Env{}, client).EtcdOnly {
+	if done, err := d.upToDate("remove"); done || err != nil || !d.stepsInput(&action.Env{}, nil).EtcdOnly {
 		t.Errorf("a member that never started: %v %v", done, err)
 	}
 	d.Etcd = d.Etcd[:3]
 	d.req.Node = "z"
-	if _, err := d.upToDate(t.Context(), "remove", client); problem.ExitCode(err) != problem.ExitUsage || problem.Hint(err) != "name one of: a, b, c, w" {
+	if _, err := d.upToDate("remove"); problem.ExitCode(err) != problem.ExitUsage || problem.Hint(err) != "name one of: a, b, c, w" {
 		t.Errorf("no such node: %v", err)
 	}
-	if err := kube.RevokeNode(t.Context(), client, "z", "2026-01-02T03:04:05Z"); err != nil {
-		t.Fatal(err)
+	d.Nodes = append(d.Nodes, Node{Name: "z", Role: Worker, Admitted: true, unregistered: true})
+	d.pods = nil
+	if done, err := d.upToDate("drain"); !done || err != nil {
+		t.Errorf("a node that has not registered was to be drained: %v %v", done, err)
 	}
-	if done, err := d.upToDate(t.Context(), "remove", client); !done || err != nil {
-		t.Errorf("a removed node: %v %v", done, err)
+	if done, err := d.upToDate("remove"); done || err != nil || d.stepsInput(&action.Env{}, nil).InCluster || d.stepsInput(&action.Env{}, nil).EtcdOnly {
+		t.Errorf("a node that has not registered: %v %v", done, err)
 	}
 }
 
@@ -152,12 +155,23 @@ func TestInspect_FailsWithoutCluster(t *testing.T) {
 
 func TestInspectWith_ReturnsNodesAndBalancerOnWorker(t *testing.T) {
 	s, client := kubetest.New(t)
-	s.Put("/api/v1/nodes/a", map[string]any{"metadata": map[string]any{"name": "a", "labels": map[string]any{"node.k0sproject.io/role": "control-plane"}},
-		"status": map[string]any{"addresses": []any{map[string]any{"type": "InternalIP", "address": "127.0.0.2"}}}})
-	s.Put("/api/v1/nodes/w", map[string]any{"metadata": map[string]any{"name": "w"}, "spec": map[string]any{"unschedulable": true}})
+	kubetest.RecordNodes(t, client, kube.NodeRecord{Node: "a", Role: Controller, Address: "127.0.0.2"},
+		kube.NodeRecord{Node: "n", Role: Worker, Address: "127.0.0.4"}, kube.NodeRecord{Node: "w", Role: Worker, Address: "127.0.0.3"})
+	for _, name := range []string{"a", "stranger", "w"} { // all claim to be the controller; n has not registered
+		s.Put("/api/v1/nodes/"+name, map[string]any{"metadata": map[string]any{"name": name, "labels": map[string]any{"node.k0sproject.io/role": "control-plane"}},
+			"spec":   map[string]any{"unschedulable": name == "w"},
+			"status": map[string]any{"nodeInfo": map[string]any{"kubeletVersion": "v1"}, "addresses": []any{map[string]any{"type": "InternalIP", "address": "127.0.0.9"}}}})
+	}
 	h := hosttest.New(t).Host()
 	v, err := inspectWith(t.Context(), h, client, Worker)
-	if err != nil || len(v.Nodes) != 2 || v.Nodes[0].Role != Controller || v.Nodes[1].Role != Worker || !v.Nodes[1].Cordoned {
+	const silent = "kubelet has not reported"
+	want := []Node{
+		{Name: "a", Role: Controller, Admitted: true, Reason: silent, Version: "v1", Addresses: []string{"127.0.0.2"}},
+		{Name: "n", Role: Worker, Admitted: true, Reason: "it has not registered", Addresses: []string{"127.0.0.4"}, unregistered: true},
+		{Name: "stranger", Role: Unknown, Reason: silent, Version: "v1", Addresses: []string{}},
+		{Name: "w", Role: Worker, Admitted: true, Reason: silent, Cordoned: true, Version: "v1", Addresses: []string{"127.0.0.3"}},
+	}
+	if err != nil || !reflect.DeepEqual(v.Nodes, want) {
 		t.Errorf("%+v %v", v.Nodes, err)
 	}
 	if len(v.API) != 1 || v.API[0].Address != "127.0.0.2:6443" || v.API[0].Ready || v.API[0].Reason == "" {

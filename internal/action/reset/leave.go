@@ -2,7 +2,6 @@ package reset
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,15 +12,16 @@ import (
 	"github.com/plinthdev/plinth/internal/action"
 	"github.com/plinthdev/plinth/internal/action/nodes"
 	"github.com/plinthdev/plinth/internal/agent"
-	"github.com/plinthdev/plinth/internal/host"
 	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/k0s"
 	"github.com/plinthdev/plinth/internal/kube"
 	"github.com/plinthdev/plinth/internal/loadbalancer"
+	"github.com/plinthdev/plinth/internal/node"
 	"github.com/plinthdev/plinth/internal/plan"
 	"github.com/plinthdev/plinth/internal/ports"
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/step"
+	"github.com/plinthdev/plinth/internal/token"
 )
 
 // LeavePlan is the plan by which this host leaves its cluster. The zero value is for a
@@ -109,14 +109,14 @@ func NewLeavePlan(ctx context.Context, env *action.Env, j *journal.Journal, req 
 		p.Warnings = append(p.Warnings, "the API server of this node does not answer, so its pods are not evicted: "+err.Error())
 		p.Peers, client = o.knownPeers(j), nil
 	}
-	conf, err := nodeTLSConfig(o.Host)
+	leave, err := o.newLeaveClient(p.Peers)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return o.neverJoined(p, err), nil
 	case err != nil:
 		return o.queryPeers(ctx, p, selfClient{unreachable{err}, client}, req)
 	}
-	return o.queryPeers(ctx, p, selfClient{agent.NewLeaveClient(conf, p.Peers), client}, req)
+	return o.queryPeers(ctx, p, selfClient{leave, client}, req)
 }
 
 // selfClient is the access of this host to its cluster: with its node certificate to the
@@ -161,6 +161,8 @@ func (o leaveOperation) queryPeers(ctx context.Context, p LeavePlan, self selfCl
 	case !f.Known:
 		p.Warnings = append(p.Warnings, "this host is no longer a member of the cluster; only the host itself is reset")
 		return p, nil
+	case f.Blocked != "":
+		return p, refuseLeave(f.Blocked, "only an administrator on another controller may accept this: "+RemoveCommand(p.Name)+" --force\nthen here: sudo plinth reset node --force")
 	case len(f.Refused) > 0 && !req.Force:
 		return p, refuseLeave(strings.Join(f.Refused, "; "), "to accept this, add --force")
 	}
@@ -281,18 +283,27 @@ func (o leaveOperation) nodeName() string {
 	return strings.ToLower(strings.TrimSpace(string(raw)))
 }
 
-// nodeTLSConfig returns a TLS configuration with the node certificate of this host and
-// the certificate authority of its cluster.
-func nodeTLSConfig(h host.Files) (*tls.Config, error) {
-	raw, err := h.ReadFile(k0s.KubeletConf)
-	if err != nil {
-		return nil, err
+// newLeaveClient returns the client with which this host leaves. The error is
+// fs.ErrNotExist if the cluster has not admitted it.
+func (o leaveOperation) newLeaveClient(peers []string) (client agent.LeaveClient, err error) {
+	i, err := node.ReadIdentity(o.Host, o.DataDir)
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, missing := o.Host.Lstat(k0s.KubeletConf); missing == nil { // a node, which has to leave; it is the last file of an admission
+			return client, errors.New("this host cannot identify itself: " + node.IdentityPath(o.DataDir) + " is missing")
+		}
 	}
-	conf, err := kube.TLSConfig(raw)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", k0s.KubeletConf, err)
+		return client, err
 	}
-	return conf, nil
+	ca, err := i.Authority()
+	if err != nil {
+		return client, err
+	}
+	if ca == nil {
+		return client, fmt.Errorf("the cluster has not admitted this host: %w", fs.ErrNotExist)
+	}
+	cert, err := i.TLS()
+	return agent.NewLeaveClient(cert, token.PublicKeyPin(ca), peers), err
 }
 
 // RemoveCommand returns the command that removes node from the cluster when it cannot

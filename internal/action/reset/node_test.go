@@ -15,6 +15,7 @@ import (
 	"github.com/plinthdev/plinth/internal/plan"
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/step"
+	"github.com/plinthdev/plinth/internal/token"
 )
 
 func TestLeaveCluster_StopsTheResetUnlessForced(t *testing.T) {
@@ -69,16 +70,24 @@ func TestResetNode_ExplainsWhatToDoOnAnIncompleteHost(t *testing.T) {
 			t.Errorf("%+v, %v", res, err)
 		}
 	})
-	t.Run("a cluster that does not answer", func(t *testing.T) {
-		_, err := reset(t, func(o resetHost, f *hosttest.Fake) {
-			testkit.Must(t, installed(t, o, f).BeginRun("install", journal.Args{Cluster: "my-app"}))
-			testkit.Must(t, journal.WriteReceipt(o.Host, o.DataDir, journal.Receipt{Name: "my-app", Node: "a"}))
-			testkit.Must(t, o.Host.Write(k0s.KubeletConf, strings.NewReader(kubeletConf), 0o600))
+	for name, prepare := range map[string]func(*testing.T, resetHost){
+		"a cluster that does not answer": func(t *testing.T, o resetHost) {
+			testkit.Must(t, newIssued(t, token.Controller).identity.Write(o.Host, o.DataDir))
+		},
+		"a node without its identity": func(*testing.T, resetHost) {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := reset(t, func(o resetHost, f *hosttest.Fake) {
+				testkit.Must(t, installed(t, o, f).BeginRun("install", journal.Args{Cluster: "my-app"}))
+				testkit.Must(t, journal.WriteReceipt(o.Host, o.DataDir, journal.Receipt{Name: "my-app", Node: "a"}))
+				testkit.Must(t, o.Host.Write(k0s.KubeletConf, strings.NewReader(kubeletConf), 0o600))
+				prepare(t, o)
+			})
+			if problem.ExitCode(err) != problem.ExitUsage || !strings.Contains(err.Error(), "no other controller of the cluster answers") || !strings.Contains(problem.Hint(err), "plinth node remove a") {
+				t.Errorf("%v (%s)", err, problem.Hint(err))
+			}
 		})
-		if problem.ExitCode(err) != problem.ExitUsage || !strings.Contains(err.Error(), "no other controller of the cluster answers") || !strings.Contains(problem.Hint(err), "plinth node remove a") {
-			t.Errorf("%v (%s)", err, problem.Hint(err))
-		}
-	})
+	}
 }
 
 // kubeletConf is the kubeconfig of a node for an API address without a server.

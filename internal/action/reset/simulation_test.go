@@ -27,6 +27,7 @@ import (
 	"github.com/plinthdev/plinth/internal/node"
 	"github.com/plinthdev/plinth/internal/spec"
 	"github.com/plinthdev/plinth/internal/step"
+	"github.com/plinthdev/plinth/internal/token"
 )
 
 // The simulation installs or joins, and resets, on a simulated host, with the real
@@ -45,6 +46,7 @@ type simulation struct {
 	in        *spec.Installer
 	parts     []addons.AddOn
 	points    []failpoint.Point
+	issued    issued    // certificates of the simulated host, the same in each run
 	bare      sim.State // before any run
 	converged sim.State // once it is a node, after a run without faults
 	ends      moments   // end states of runs that were verified to be complete
@@ -65,14 +67,18 @@ func newSimulation(t *testing.T, scenario scenario) *simulation {
 	testkit.Must(t, err)
 	points, err := faulttest.Points()
 	testkit.Must(t, err)
-	s := &simulation{t: t, scenario: scenario, in: in, parts: parts, points: points, bare: sim.NewHost()}
+	role := token.Controller
+	if scenario.worker {
+		role = token.Worker
+	}
+	s := &simulation{t: t, scenario: scenario, in: in, parts: parts, points: points, issued: newIssued(t, role), bare: sim.NewHost()}
 	s.converged, err = s.becomeNode(s.bare, nil, nil)
 	testkit.Must(t, err)
 	return s
 }
 
 // errHalfReset is the error for a host whose reset stopped halfway. Install refuses such
-// a host too, although it would finish.
+// a host too, although it would finish unless only a part of the authority is left.
 var errHalfReset = errors.New("the reset is not finished")
 
 // observer is called for each moment at which a run could be killed, with the state that
@@ -109,8 +115,10 @@ func (s *simulation) becomeNode(state sim.State, rules []failpoint.Rule, see obs
 	if err != nil {
 		return m.State, err
 	}
-	if last, ok := j.LastRun("reset"); ok && last.Unfinished() && verb == "join" {
-		return m.State, errHalfReset
+	if last, ok := j.LastRun("reset"); ok && last.Unfinished() {
+		if _, err := k0s.CANeeded(r.Host); err != nil || verb == "join" {
+			return m.State, errHalfReset
+		}
 	}
 	steps := s.steps(r, m, j)
 	_, installed, err := journal.ReadReceipt(r.Host, dataDir)

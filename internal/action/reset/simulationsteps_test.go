@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"testing"
 
 	"github.com/opencontainers/go-digest"
 
@@ -16,8 +17,12 @@ import (
 	"github.com/plinthdev/plinth/internal/kots"
 	"github.com/plinthdev/plinth/internal/loadbalancer"
 	"github.com/plinthdev/plinth/internal/node"
+	"github.com/plinthdev/plinth/internal/nodecert"
+	"github.com/plinthdev/plinth/internal/pki"
 	"github.com/plinthdev/plinth/internal/plan"
 	"github.com/plinthdev/plinth/internal/step"
+	"github.com/plinthdev/plinth/internal/testkit"
+	"github.com/plinthdev/plinth/internal/token"
 )
 
 // scenario is a command by which a host becomes a node.
@@ -41,11 +46,67 @@ func scenarios() []scenario {
 	return []scenario{{verb: "install"}, {verb: "join", worker: true}, {verb: "join"}}
 }
 
-// admitAll admits every host.
-type admitAll struct{}
+// admitAll admits every host, with the same certificates: each state that a run leaves has to be
+// the same as that of another run which came as far.
+type admitAll struct{ issued }
 
-func (admitAll) Admit(context.Context, step.Report) ([]byte, map[string][]byte, error) {
-	return []byte("token"), map[string][]byte{k0s.RegistryDir + "/registry/hosts.toml": []byte("server")}, nil
+func (a admitAll) Admit(context.Context, step.Report) (plan.Admission, error) {
+	admitted := plan.Admission{Identity: a.identity, Kubelet: a.kubelet, Files: map[string][]byte{k0s.RegistryDir + "/registry/hosts.toml": []byte("server")}}
+	if a.id.Role == token.Controller {
+		admitted.K0sToken = []byte("token")
+	}
+	return admitted, nil
+}
+
+// issued is what a cluster has issued for the simulated host.
+type issued struct {
+	id       nodecert.Identity
+	ca       pki.Pair
+	identity node.Identity
+	kubelet  k0s.KubeletIdentity
+}
+
+// newIssued returns new certificates of a node with the role.
+func newIssued(t *testing.T, role string) (i issued) {
+	t.Helper()
+	i.id = nodecert.Identity{Node: "n1", UID: "uid", Role: role, Address: "10.0.0.5"}
+	var err error
+	i.ca, err = pki.NewClusterCA(sim.Now())
+	testkit.Must(t, err)
+	i.identity, err = node.NewIdentity(sim.Now())
+	testkit.Must(t, err)
+	i.identity, err = i.identity.Issue(i.id, i.ca, sim.Now())
+	testkit.Must(t, err)
+	i.kubelet = k0s.KubeletIdentity{Node: i.id.Node, CA: i.ca.Cert}
+	issue := func(kind nodecert.Kind) (cert, key []byte) {
+		request, key, err := plan.NewKeyAndRequest(kind, i.id)
+		testkit.Must(t, err)
+		cert, err = nodecert.Sign(kind, i.id, request, i.ca, sim.Now())
+		testkit.Must(t, err)
+		return cert, key
+	}
+	i.kubelet.ClientCert, i.kubelet.ClientKey = issue(nodecert.KubeletClient)
+	i.kubelet.ServingCert, i.kubelet.ServingKey = issue(nodecert.KubeletServing)
+	return i
+}
+
+// identityStep returns the step identity of an install, s, with the same keys and certificates in
+// each run. It writes them as the real one does.
+func (i issued) identityStep(s step.Step, h k0s.Machine) step.Step {
+	s.Apply = func(context.Context, step.Report) error {
+		why, err := k0s.CANeeded(h)
+		if err == nil && why != "" {
+			err = k0s.PlaceCA(h, i.ca)
+		}
+		if err != nil {
+			return err
+		}
+		if err := i.identity.Write(h, dataDir); err != nil {
+			return err
+		}
+		return k0s.PlaceKubeletIdentity(h, i.kubelet, sim.Now())
+	}
+	return s
 }
 
 // steps returns the real steps of the scenario. The steps that need a real cluster are
@@ -62,7 +123,7 @@ func (s *simulation) steps(env *action.Env, m *sim.Machine, j *journal.Journal) 
 	if joins {
 		c.AgentFile = fakeProgram(node.AgentBinary)
 		c.BundleCache = plan.BundleCache{Dir: dataDir + "/bundle", Files: map[string][]byte{"index.json": []byte("{}")}}
-		steps = plan.Join(c, admitAll{}, s.apiAccess(env))
+		steps = plan.Join(c, admitAll{s.issued}, s.apiAccess(env))
 	}
 	return s.simulateSteps(steps, service, m)
 }
@@ -86,6 +147,9 @@ func (s *simulation) simulateSteps(steps []step.Step, service k0s.Service, m *si
 	simulated := []string{"images-boot", "console", "kotsadm-ha"}
 	up := slices.IndexFunc(steps, func(s step.Step) bool { return s.ID == "k0s-start" })
 	all := slices.Clone(steps[:up+1])
+	if own := slices.IndexFunc(all, func(s step.Step) bool { return s.ID == "identity" }); own >= 0 {
+		all[own] = s.issued.identityStep(all[own], service.Host)
+	}
 	for _, later := range steps[up+1:] {
 		if slices.Contains(simulated, later.ID) {
 			later = podStep(later, service, m)

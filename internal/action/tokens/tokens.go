@@ -23,6 +23,8 @@ import (
 	"github.com/plinthdev/plinth/internal/action/desired"
 	agentapi "github.com/plinthdev/plinth/internal/agent"
 	"github.com/plinthdev/plinth/internal/k0s"
+	"github.com/plinthdev/plinth/internal/kube"
+	"github.com/plinthdev/plinth/internal/node"
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/token"
 )
@@ -117,7 +119,35 @@ func Revoke(ctx context.Context, env *action.Env, id string) (token.Record, erro
 		return rec, problem.New(problem.ExitStep, doing, err, "check whether the cluster is up: plinth status")
 	}
 	env.Audit(ctx, agentapi.AuditEvent{Event: agentapi.AuditRevocation, Token: id, Result: "token revoked"})
+	ended, err := endAdmissions(ctx, c.Client, id)
+	if err != nil {
+		return rec, problem.New(problem.ExitStep, doing, fmt.Errorf("the token is revoked, but a host that was admitted with it may still join: %w", err), "run the command again")
+	}
+	for _, name := range ended {
+		env.Audit(ctx, agentapi.AuditEvent{Event: agentapi.AuditRevocation, Node: name, Token: id, Result: "admission ended, because its token was revoked"})
+	}
 	return rec, nil
+}
+
+// endAdmissions ends the admission of the hosts that the token has admitted and that are no nodes
+// yet, and returns their names.
+func endAdmissions(ctx context.Context, client *kube.Client, id string) (ended []string, err error) {
+	registered, err := client.Nodes(ctx)
+	if err != nil {
+		return nil, err
+	}
+	err = client.UpdateNodeRecords(ctx, func(all kube.NodeRecords) error {
+		ended = nil
+		for name, r := range all {
+			if r.Token == id && !r.Joined && !slices.ContainsFunc(registered, func(n kube.Node) bool { return n.Name == name }) {
+				delete(all, name)
+				ended = append(ended, name)
+			}
+		}
+		return nil
+	})
+	slices.Sort(ended)
+	return ended, err
 }
 
 // readController returns what this controller knows about its cluster. It is a usage
@@ -152,7 +182,12 @@ func newToken(ctx context.Context, env *action.Env, c agent.ClusterState, req Re
 	if err != nil {
 		return token.Token{}, err
 	}
-	t := token.Token{Cluster: c.Receipt.Name, Pin: token.PublicKeyPin(ca), Role: req.Role, Bundle: c.Receipt.Bundle,
+	vendor, err := desired.ReadVendorSignature(env.Host, env.DataDir)
+	if err != nil {
+		return token.Token{}, err
+	}
+	// Hosts that join compare what an agent answers with these values, so they come from what agents answer with.
+	t := token.Token{Cluster: c.Receipt.Name, Pin: token.PublicKeyPin(ca), Role: req.Role, Bundle: c.Bundle.String(), VendorKey: vendor.Key.Fingerprint(),
 		Expires: env.Now().UTC().Add(req.TTL).Truncate(time.Second), SharedConfig: desired.SharedConfigDigest(c.Fields)}
 	t.ID, t.Secret = token.NewSecret()
 	addresses := []string{c.Receipt.Address}
@@ -190,12 +225,12 @@ func readCertificate(env *action.Env, path string) (*x509.Certificate, error) {
 // stdin, and the checksum is verified before the file becomes executable. It returns ""
 // if this node's agent has no key yet and does not answer.
 func fetchCommand(env *action.Env, t token.Token) string {
-	identity, err := env.Host.ReadFile(agent.IdentityPath(env))
+	identity, err := env.Host.ReadFile(node.IdentityPath(env.DataDir))
 	if err != nil {
 		if err := ensureAgentIdentity(t.Addresses[0]); err != nil {
 			return ""
 		}
-		if identity, err = env.Host.ReadFile(agent.IdentityPath(env)); err != nil {
+		if identity, err = env.Host.ReadFile(node.IdentityPath(env.DataDir)); err != nil {
 			return ""
 		}
 	}

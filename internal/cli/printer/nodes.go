@@ -28,6 +28,9 @@ func writeCluster(w io.Writer, v nodes.ClusterView) {
 		if n.Cordoned {
 			state += ", cordoned"
 		}
+		if !n.Admitted {
+			state += ", not admitted"
+		}
 		writeRow(t, n.Name, n.Role, state, n.Version, strings.Join(n.Addresses, ", "))
 	}
 	_ = t.Flush()
@@ -96,8 +99,6 @@ func WriteNodeResult(w io.Writer, r nodes.Result, removed bool) {
 		}
 		writePlan(w, r.Plan, "sudo plinth node "+verb+" "+QuoteShellWord(r.Node))
 		return
-	case !r.Changed && removed:
-		fmt.Fprintf(w, "Nothing to do: %s is not a node of the cluster.\n", r.Node)
 	case !r.Changed:
 		fmt.Fprintf(w, "Nothing to do: %s is already drained.\n", r.Node)
 	case removed:

@@ -55,9 +55,10 @@ func plannedSteps() []step.Planned {
 func manyNodes() nodes.ClusterView {
 	return nodes.ClusterView{
 		Nodes: []nodes.Node{
-			{Name: "a", Role: "controller", Ready: true, Version: "v1.33.13+k0s", Addresses: []string{"10.0.0.1"}},
-			{Name: "b", Role: "controller", Reason: "NodeStatusUnknown: Kubelet stopped posting node status.", Version: "v1.33.13+k0s", Addresses: []string{"10.0.0.2"}},
-			{Name: "w", Role: "worker", Ready: true, Cordoned: true, Version: "v1.33.13+k0s", Addresses: []string{"10.0.0.9"}},
+			{Name: "a", Role: "controller", Admitted: true, Ready: true, Version: "v1.33.13+k0s", Addresses: []string{"10.0.0.1"}},
+			{Name: "b", Role: "controller", Admitted: true, Reason: "NodeStatusUnknown: Kubelet stopped posting node status.", Version: "v1.33.13+k0s", Addresses: []string{"10.0.0.2"}},
+			{Name: "w", Role: "worker", Admitted: true, Ready: true, Cordoned: true, Version: "v1.33.13+k0s", Addresses: []string{"10.0.0.9"}},
+			{Name: "x", Role: "unknown", Ready: true, Version: "v1.33.13+k0s", Addresses: []string{}},
 		},
 		API:  []nodes.Endpoint{{Address: "10.0.0.1:6443", Ready: true}, {Address: "10.0.0.2:6443", Reason: "no answer within 1s"}},
 		Etcd: []etcd.Member{{ID: "1", Name: "a", Address: "10.0.0.1", Leader: true}, {ID: "2", Name: "b", Address: "10.0.0.2"}, {ID: "3", Address: "10.0.0.3", Learner: true}},
@@ -84,7 +85,7 @@ func TestWriteJSON_OfNodesMatchesGolden(t *testing.T) {
 func TestWriters_OfResultsMatchGoldens(t *testing.T) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	here := status.Status{Installed: true, Name: "my-app", Role: "controller", Bundle: "sha256:abc", Service: "active", Agent: "active",
-		Versions: map[string]string{"k0s": "v1.33.8+k0s.1"}, ClusterView: nodes.ClusterView{Nodes: []nodes.Node{{Name: "n1", Role: "controller", Ready: true, Version: "v1.33.8+k0s", Addresses: []string{"10.0.0.2"}}}},
+		Versions: map[string]string{"k0s": "v1.33.8+k0s.1"}, ClusterView: nodes.ClusterView{Nodes: []nodes.Node{{Name: "n1", Role: "controller", Admitted: true, Ready: true, Version: "v1.33.8+k0s", Addresses: []string{"10.0.0.2"}}}},
 		AddOns:       []status.AddOnStatus{{Name: "kotsadm", Version: "1.131.2", Reason: "pod kotsadm-0: ImagePullBackOff"}, {Name: "localPathStorage", Version: "0.0.30", Ready: true}},
 		Console:      &status.ConsoleStatus{URL: "https://10.0.0.2:8800", Ready: true, Version: "v1.131.2"},
 		Certificates: []status.Certificate{{Path: "/var/lib/k0s/pki/server.crt", Expires: at}, {}}, Warnings: []string{"host preflight memory failed and was ignored on request"}}
@@ -147,7 +148,6 @@ func TestWriters_OfResultsMatchGoldens(t *testing.T) {
 			WriteNodeResult(w, nodes.Result{Node: "w", Role: "worker", Losses: []string{"pod default/x is not moved"},
 				Plan: []step.Planned{{Step: "node-cordon", Title: "Cordon w", State: "needed", Reason: "w is schedulable", Affects: []string{"Node w"}}}}, true)
 		},
-		"node-gone": func(w io.Writer) { WriteNodeResult(w, nodes.Result{Node: "b"}, true) },
 		"node-drained": func(w io.Writer) {
 			WriteNodeResult(w, nodes.Result{Node: "w", Role: "worker", Changed: true, Log: "/var/log/plinth/x.log"}, false)
 		},

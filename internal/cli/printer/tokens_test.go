@@ -19,7 +19,7 @@ func someTokens() []tokens.Record {
 	later := at.Add(time.Minute)
 	return []tokens.Record{
 		{ID: "k3jw7qzp", Role: "worker", State: token.UsedUp, Created: at, Expires: at.Add(time.Hour), Uses: 1,
-			UsedBy: []token.Use{{Node: "n2", MachineID: "0f1e", At: later}}, Hash: "a hash"},
+			UsedBy: []token.Use{{Node: "n2", MachineID: "0f1e", At: later, Key: "sha256:ab"}}, Hash: "a hash"},
 		{ID: "a1b2c3d4", Role: "controller", State: token.Revoked, Created: at, Expires: at.Add(time.Hour), Uses: 2, UsesLeft: 2, Revoked: &later},
 	}
 }

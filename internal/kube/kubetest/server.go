@@ -4,6 +4,7 @@
 package kubetest
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -21,6 +22,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/plinthdev/plinth/internal/kube"
+	"github.com/plinthdev/plinth/internal/token"
 )
 
 // Server is the API server of one test.
@@ -61,6 +63,25 @@ func (s *Server) Put(path string, obj map[string]any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.objects[path] = obj
+}
+
+// RecordNodes adds records to those of the cluster. A record without a UID gets
+// one, a record without an address gets 10.0.0.1, and a controller has joined.
+func RecordNodes(t testing.TB, c *kube.Client, all ...kube.NodeRecord) {
+	t.Helper()
+	err := c.UpdateNodeRecords(t.Context(), func(records kube.NodeRecords) error {
+		for _, rec := range all {
+			rec.UID = cmp.Or(rec.UID, "uid-of-"+rec.Node)
+			rec.Address = cmp.Or(rec.Address, "10.0.0.1")
+			rec.MachineID = cmp.Or(rec.MachineID, "machine-of-"+rec.Node)
+			rec.Joined = rec.Role == token.Controller
+			records[rec.Node] = rec
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // AddLog appends to the log of "namespace/pod".
@@ -107,7 +128,7 @@ func MarkReady(obj map[string]any) {
 
 // knownKinds are the plural names of the supported kinds by group version. All
 // of them are namespaced, except Namespace, Node and those whose name begins
-// with Cluster or ValidatingAdmission.
+// with Cluster, Certificate or ValidatingAdmission.
 var knownKinds = map[string]map[string]string{
 	"v1": {
 		"Namespace": "namespaces", "Node": "nodes", "Pod": "pods", "Secret": "secrets", "ConfigMap": "configmaps",
@@ -118,7 +139,8 @@ var knownKinds = map[string]map[string]string{
 	"admissionregistration.k8s.io/v1": {
 		"ValidatingAdmissionPolicy": "validatingadmissionpolicies", "ValidatingAdmissionPolicyBinding": "validatingadmissionpolicybindings",
 	},
-	"rbac.authorization.k8s.io/v1": {"ClusterRole": "clusterroles", "ClusterRoleBinding": "clusterrolebindings"},
+	"certificates.k8s.io/v1":       {"CertificateSigningRequest": "certificatesigningrequests"},
+	"rbac.authorization.k8s.io/v1": {"ClusterRole": "clusterroles", "ClusterRoleBinding": "clusterrolebindings", "Role": "roles", "RoleBinding": "rolebindings"},
 }
 
 // ServeHTTP responds as an API server would.
@@ -160,6 +182,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func (s *Server) handleRequest(r *http.Request, body map[string]any) (int, any) {
 	at := r.URL.Path
+	if parent, sub := path.Split(at); r.Method == http.MethodPut && (sub == "status" || sub == "approval") {
+		return s.updateSubresource(path.Clean(parent), sub, body)
+	}
 	old, exists := s.objects[at]
 	switch {
 	case r.Method == http.MethodGet && exists:
@@ -184,6 +209,28 @@ func (s *Server) handleRequest(r *http.Request, body map[string]any) (int, any) 
 		return http.StatusOK, metav1.Status{Status: metav1.StatusSuccess}
 	}
 	return failureStatus(http.StatusNotFound, metav1.StatusReasonNotFound)
+}
+
+// updateSubresource updates the certificate (status) or the conditions (approval)
+// of the certificate signing request at a path, and nothing else of it.
+func (s *Server) updateSubresource(at, sub string, body map[string]any) (int, any) {
+	old, exists := s.objects[at]
+	switch {
+	case !exists:
+		return failureStatus(http.StatusNotFound, metav1.StatusReasonNotFound)
+	case resourceVersion(body) != resourceVersion(old):
+		return failureStatus(http.StatusConflict, metav1.StatusReasonConflict)
+	}
+	field := map[string]string{"status": "certificate", "approval": "conditions"}[sub]
+	next, status := maps.Clone(old), map[string]any{}
+	if was, ok := old["status"].(map[string]any); ok {
+		status = maps.Clone(was)
+	}
+	if is, ok := body["status"].(map[string]any); ok {
+		status[field] = is[field]
+	}
+	next["metadata"], next["status"] = maps.Clone(old["metadata"].(map[string]any)), status
+	return http.StatusOK, s.storeObject(at, next)
 }
 
 // resourceVersion returns the resource version of an object, or "".
@@ -284,7 +331,7 @@ func discoveryBody(at string) any {
 	if gv := strings.TrimPrefix(strings.TrimPrefix(at, "/apis/"), "/api/"); knownKinds[gv] != nil {
 		resources := []any{}
 		for kind, plural := range knownKinds[gv] {
-			namespaced := kind != "Namespace" && kind != "Node" && !strings.HasPrefix(kind, "Cluster") && !strings.HasPrefix(kind, "ValidatingAdmission")
+			namespaced := kind != "Namespace" && kind != "Node" && !strings.HasPrefix(kind, "Cluster") && !strings.HasPrefix(kind, "Certificate") && !strings.HasPrefix(kind, "ValidatingAdmission")
 			resources = append(resources, map[string]any{"name": plural, "kind": kind, "namespaced": namespaced, "verbs": []string{"get"}})
 		}
 		return map[string]any{"kind": "APIResourceList", "groupVersion": gv, "resources": resources}

@@ -1,0 +1,141 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	authzv1 "k8s.io/api/authorization/v1"
+
+	"github.com/plinthdev/plinth/internal/kube"
+	"github.com/plinthdev/plinth/internal/token"
+)
+
+var reviewed = kube.NodeRecords{"n1": {UID: "u1", Role: token.Controller}, "w1": {UID: "u2", Role: token.Worker}}
+
+func TestReviewUser_DeniesNodesWithoutTheirCurrentAdmission(t *testing.T) {
+	nodes := []string{"system:nodes", "system:authenticated"}
+	for name, tt := range map[string]struct {
+		records kube.NodeRecords
+		spec    authzv1.SubjectAccessReviewSpec
+		want    string // in the reason; "" for no opinion
+	}{
+		"worker":                {reviewed, authzv1.SubjectAccessReviewSpec{User: "system:node:w1", UID: "u2", Groups: nodes}, ""},
+		"controller":            {reviewed, authzv1.SubjectAccessReviewSpec{User: "system:node:n1", UID: "u1", Groups: nodes}, ""},
+		"earlier admission":     {reviewed, authzv1.SubjectAccessReviewSpec{User: "system:node:w1", UID: "u0", Groups: nodes}, "of node w1 is of an earlier admission"},
+		"no UID":                {reviewed, authzv1.SubjectAccessReviewSpec{User: "system:node:w1", Groups: nodes}, "is of an earlier admission"},
+		"UID of another node":   {reviewed, authzv1.SubjectAccessReviewSpec{User: "system:node:w1", UID: "u1", Groups: nodes}, "is of an earlier admission"},
+		"removed node":          {reviewed, authzv1.SubjectAccessReviewSpec{User: "system:node:w2", UID: "u3", Groups: nodes}, "node w2 is not admitted"},
+		"node without group":    {reviewed, authzv1.SubjectAccessReviewSpec{User: "system:node:w2", UID: "u3"}, "node w2 is not admitted"},
+		"node without name":     {reviewed, authzv1.SubjectAccessReviewSpec{User: "system:node:", Groups: nodes}, "is not admitted"},
+		"group of nodes":        {reviewed, authzv1.SubjectAccessReviewSpec{User: "alice", UID: "u2", Groups: nodes}, "user alice is no node"},
+		"user":                  {reviewed, authzv1.SubjectAccessReviewSpec{User: "alice", Groups: []string{"system:authenticated"}}, ""},
+		"service account":       {reviewed, authzv1.SubjectAccessReviewSpec{User: "system:serviceaccount:kube-system:x", UID: "u9", Groups: []string{"system:serviceaccounts"}}, ""},
+		"agent of a node":       {reviewed, authzv1.SubjectAccessReviewSpec{User: "plinth:node:w2", Groups: []string{"plinth:workers"}}, ""},
+		"user nearly a node":    {reviewed, authzv1.SubjectAccessReviewSpec{User: "system:nodes:w2"}, ""},
+		"without records":       {nil, authzv1.SubjectAccessReviewSpec{User: "system:node:w2", UID: "u3", Groups: nodes}, ""},
+		"with an empty map":     {kube.NodeRecords{}, authzv1.SubjectAccessReviewSpec{User: "alice", Groups: nodes}, ""},
+		"name in capitals":      {reviewed, authzv1.SubjectAccessReviewSpec{User: "system:node:W1", UID: "u2", Groups: nodes}, "is not admitted"},
+		"anonymous":             {reviewed, authzv1.SubjectAccessReviewSpec{User: "system:anonymous", Groups: []string{"system:unauthenticated"}}, ""},
+		"manager of controller": {reviewed, authzv1.SubjectAccessReviewSpec{User: "system:kube-controller-manager"}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := reviewUser(tt.records, tt.spec); !strings.Contains(got, tt.want) || (tt.want == "") != (got == "") {
+				t.Errorf("%q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+// review is what kube-apiserver 1.33 sends for a read of a secret; user and uid are to be inserted.
+const review = `{"kind":"SubjectAccessReview","apiVersion":"authorization.k8s.io/v1","metadata":{"creationTimestamp":null},"spec":{"resourceAttributes":` +
+	`{"namespace":"default","verb":"get","version":"v1","resource":"secrets","name":"s"},"user":%q,"groups":["system:nodes","system:authenticated"],` +
+	`"extra":{"authentication.kubernetes.io/credential-id":["X509SHA256=ab"]},"uid":%q},"status":{"allowed":false}}`
+
+// ask sends a review and returns the answer.
+func ask(t *testing.T, a *Authorizer, body string) (int, authzv1.SubjectAccessReview) {
+	t.Helper()
+	w := httptest.NewRecorder()
+	a.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/authorize?timeout=30s", strings.NewReader(body)))
+	var answer authzv1.SubjectAccessReview
+	if w.Code == http.StatusOK {
+		if err := json.Unmarshal(w.Body.Bytes(), &answer); err != nil || w.Header().Get("Content-Type") != "application/json" {
+			t.Errorf("%s %v", w.Body, err)
+		}
+	}
+	return w.Code, answer
+}
+
+func TestAuthorizerServeHTTP_AnswersTheAPIServer(t *testing.T) {
+	a := &Authorizer{Records: func(context.Context) (kube.NodeRecords, error) { return reviewed, nil }, Now: func() time.Time { return noon }}
+	for name, tt := range map[string]struct {
+		user, uid string
+		denied    bool
+	}{
+		"node":         {"system:node:w1", "u2", false},
+		"removed node": {"system:node:w1", "u0", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			code, answer := ask(t, a, fmt.Sprintf(review, tt.user, tt.uid))
+			s := answer.Status
+			if code != http.StatusOK || answer.Kind != "SubjectAccessReview" || answer.APIVersion != "authorization.k8s.io/v1" || s.Allowed || s.Denied != tt.denied || (s.Reason != "") != tt.denied || s.EvaluationError != "" {
+				t.Errorf("%d %+v", code, answer)
+			}
+		})
+	}
+	for name, body := range map[string]string{"no body": "", "text": "x", "too large": `{"kind":"` + strings.Repeat("x", maxReviewBytes) + `"}`} {
+		t.Run(name, func(t *testing.T) {
+			if code, _ := ask(t, a, body); code != http.StatusBadRequest {
+				t.Errorf("status %d", code)
+			}
+		})
+	}
+}
+
+func TestAuthorizer_KeepsTheLastRecords(t *testing.T) {
+	now, reads := noon, 0
+	var result error
+	records := reviewed
+	a := &Authorizer{Now: func() time.Time { return now }, Records: func(ctx context.Context) (kube.NodeRecords, error) {
+		reads++
+		if _, ok := ctx.Deadline(); !ok {
+			t.Error("all reviews wait for an API server that does not answer")
+		}
+		return records, result
+	}}
+	denied := func() bool {
+		t.Helper()
+		code, answer := ask(t, a, fmt.Sprintf(review, "system:node:w1", "u2"))
+		if code != http.StatusOK {
+			t.Errorf("status %d", code)
+		}
+		return answer.Status.Denied
+	}
+	result = errors.New("the API server starts")
+	if denied() || reads != 1 {
+		t.Errorf("without records a node is denied, after %d reads", reads)
+	}
+	now, result = now.Add(recordsMaxAge), nil
+	if denied() || reads != 2 {
+		t.Errorf("%d reads", reads)
+	}
+	records = kube.NodeRecords{"n1": reviewed["n1"]}
+	now = now.Add(recordsMaxAge - 1)
+	if denied() || reads != 2 {
+		t.Errorf("read again before %s: %d reads", recordsMaxAge, reads)
+	}
+	now = now.Add(1)
+	if !denied() || reads != 3 {
+		t.Errorf("a removed node is not denied, after %d reads", reads)
+	}
+	now, result, records = now.Add(recordsMaxAge), errors.New("down"), nil
+	if !denied() || reads != 4 {
+		t.Errorf("without the API server the last records are forgotten, after %d reads", reads)
+	}
+}

@@ -1,0 +1,138 @@
+package join
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+	"strconv"
+	"time"
+
+	"github.com/plinthdev/plinth/internal/action"
+	"github.com/plinthdev/plinth/internal/agent"
+	"github.com/plinthdev/plinth/internal/k0s"
+	"github.com/plinthdev/plinth/internal/node"
+	"github.com/plinthdev/plinth/internal/nodecert"
+	"github.com/plinthdev/plinth/internal/plan"
+	"github.com/plinthdev/plinth/internal/problem"
+	"github.com/plinthdev/plinth/internal/step"
+	"github.com/plinthdev/plinth/internal/token"
+	"github.com/plinthdev/plinth/internal/wait"
+)
+
+// readIdentity reads the key of this host, or creates one if there is none.
+func (o *operation) readIdentity(env *action.Env) (err error) {
+	o.identity, err = node.ReadIdentity(env.Host, env.DataDir)
+	o.stored = err == nil
+	if errors.Is(err, fs.ErrNotExist) {
+		o.identity, err = node.NewIdentity(env.Now())
+	}
+	return err
+}
+
+// certificate returns the certificate with which this host identifies itself to agents.
+func (o *operation) certificate() (*tls.Certificate, error) {
+	cert, err := o.identity.TLS()
+	return &cert, err
+}
+
+// keyPin returns the pin of this host's key.
+func (o *operation) keyPin() string {
+	leaf, err := o.identity.Pair.Leaf()
+	if err != nil {
+		return ""
+	}
+	return token.PublicKeyPin(leaf)
+}
+
+// checkAuthority returns an error unless the authority in the cluster's answer is that of the token.
+func (o *operation) checkAuthority() error {
+	if block, rest := pem.Decode(o.clusterInfo.CA); block != nil && len(rest) == 0 {
+		if ca, err := x509.ParseCertificate(block.Bytes); err == nil && token.PublicKeyPin(ca) == o.token.Pin {
+			return nil
+		}
+	}
+	return refuseJoin(errors.New("the certificate authority in the answer is not that of the token"), "create a new token on a controller: sudo plinth token create --role "+o.token.Role)
+}
+
+// agentAdmitter requests the admission of this host from the agents of the controllers.
+type agentAdmitter struct {
+	*operation
+	env *action.Env
+}
+
+// admitTimeout is how long a host waits to be admitted.
+const admitTimeout = 10 * time.Minute
+
+// Admit requests admission until the cluster is no longer busy.
+func (d agentAdmitter) Admit(ctx context.Context, report step.Report) (a plan.Admission, err error) {
+	request, kubelet, err := d.newRequest()
+	if err != nil {
+		return a, err
+	}
+	err = wait.Until(ctx, wait.Options{What: "the cluster to admit this host", Timeout: admitTimeout, Interval: 2 * time.Second,
+		NextCommand: "sudo plinth node list   (on a controller)",
+		OnReason:    func(reason string) { report(reason, 0, 0) }},
+		func(ctx context.Context) (bool, string, error) {
+			answer, err := d.cluster.Admit(ctx, request)
+			var later *agent.BusyError
+			if errors.As(err, &later) {
+				return false, later.Reason, nil
+			}
+			var denied *agent.DeniedError
+			if errors.As(err, &denied) {
+				return false, "", problem.New(problem.ExitJoin, "join", denied, "create a new token on a controller and run join with it: it resumes where it stopped")
+			}
+			if err != nil {
+				return false, err.Error(), nil
+			}
+			a, err = d.accept(answer, kubelet)
+			return true, "", err
+		})
+	return a, err
+}
+
+// newRequest returns the request for admission, and the kubelet's identity without the certificates.
+func (d agentAdmitter) newRequest() (r agent.JoinRequest, k k0s.KubeletIdentity, err error) {
+	r = d.joinRequest(d.env, d.facts)
+	id := nodecert.Identity{Node: r.Node, Role: d.clusterInfo.Role, Address: r.Address}
+	k = k0s.KubeletIdentity{Node: r.Node, CA: d.clusterInfo.CA}
+	key, err := d.identity.Key()
+	if err != nil {
+		return r, k, err
+	}
+	var errs [3]error
+	r.AgentRequest, errs[0] = nodecert.NewRequest(nodecert.Agent, id, key)
+	r.ClientRequest, k.ClientKey, errs[1] = plan.NewKeyAndRequest(nodecert.KubeletClient, id)
+	r.ServingRequest, k.ServingKey, errs[2] = plan.NewKeyAndRequest(nodecert.KubeletServing, id)
+	return r, k, errors.Join(errs[:]...)
+}
+
+// accept returns the admission in the cluster's answer. From here on, this host reads the bundle with the
+// certificate of a node, because its token may be used up.
+func (d agentAdmitter) accept(answer agent.JoinResponse, kubelet k0s.KubeletIdentity) (a plan.Admission, err error) {
+	kubelet.ClientCert, kubelet.ServingCert = answer.ClientCert, answer.ServingCert
+	next, err := d.identity.WithCertificate(answer.AgentCert, d.clusterInfo.CA)
+	if err != nil {
+		return a, fmt.Errorf("the certificate in the cluster's answer is not for this host: %w", err)
+	}
+	d.identity = next
+	d.cluster.Reconnect()
+	a = plan.Admission{Identity: next, Kubelet: kubelet}
+	if a.Files, err = d.registryFiles(d.env.DataDir, answer.RegistryCA); err != nil || d.isWorker() {
+		return a, err
+	}
+	controller, err := netip.ParseAddr(answer.Controller)
+	if err != nil {
+		return a, fmt.Errorf("the cluster's answer has no address of a controller: %w", err)
+	}
+	server := "https://" + net.JoinHostPort(controller.String(), strconv.Itoa(agent.Port))
+	a.K0sToken, err = k0s.JoinToken(server, d.clusterInfo.CA, answer.AgentCert, next.Pair.Key)
+	d.env.Secrets.Hide(string(a.K0sToken))
+	return a, err
+}

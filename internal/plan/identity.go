@@ -1,0 +1,168 @@
+package plan
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"io/fs"
+
+	"github.com/plinthdev/plinth/internal/k0s"
+	"github.com/plinthdev/plinth/internal/kube"
+	"github.com/plinthdev/plinth/internal/node"
+	"github.com/plinthdev/plinth/internal/nodecert"
+	"github.com/plinthdev/plinth/internal/pki"
+	"github.com/plinthdev/plinth/internal/token"
+)
+
+// clusterIdentity is what the first host of a cluster is, before and after there is a cluster to ask.
+type clusterIdentity struct{ Cluster }
+
+// needed returns why the host's certificates must be created, or "".
+func (c clusterIdentity) needed() (string, error) {
+	if why, err := k0s.CANeeded(c.Host); err != nil || why != "" {
+		return why, err // k0s would create another authority, which has not signed this host's certificates
+	}
+	i, err := node.ReadIdentity(c.Host, c.DataDir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return node.IdentityPath(c.DataDir) + " is missing", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	if ca, err := i.Authority(); err != nil || ca == nil {
+		return node.IdentityPath(c.DataDir) + " is not signed", err
+	}
+	return k0s.KubeletIdentityNeeded(c.Host)
+}
+
+// create creates the cluster's authority and the certificates of this host. A second run keeps the
+// authority and the agent's key and UID.
+func (c clusterIdentity) create() error {
+	now := c.Now()
+	if err := k0s.EnsureCA(c.Host, now); err != nil {
+		return err
+	}
+	ca := pki.Pair{}
+	var errs [2]error
+	ca.Cert, errs[0] = c.Host.ReadFile(k0s.CACertPath)
+	ca.Key, errs[1] = c.Host.ReadFile(k0s.CAKeyPath)
+	if err := errors.Join(errs[:]...); err != nil {
+		return err
+	}
+	id := nodecert.Identity{Node: c.NodeName, UID: nodecert.NewUID(), Role: token.Controller, Address: c.K0s.Settings.Address}
+	identity, err := node.ReadIdentity(c.Host, c.DataDir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		identity, err = node.NewIdentity(now)
+	case err == nil:
+		if peer, ok := identity.Peer(); ok {
+			id.UID = peer.UID
+		}
+	}
+	if err != nil {
+		return err
+	}
+	if identity, err = identity.Issue(id, ca, now); err != nil {
+		return err
+	}
+	kubelet, err := issueKubelet(id, ca, c)
+	if err != nil {
+		return err
+	}
+	if err := identity.Write(c.Host, c.DataDir); err != nil {
+		return err
+	}
+	return k0s.PlaceKubeletIdentity(c.Host, kubelet, now)
+}
+
+// issueKubelet signs the certificates of the kubelet, for new keys.
+func issueKubelet(id nodecert.Identity, ca pki.Pair, c clusterIdentity) (k k0s.KubeletIdentity, err error) {
+	k = k0s.KubeletIdentity{Node: id.Node, CA: ca.Cert}
+	for _, q := range []struct {
+		kind      nodecert.Kind
+		cert, key *[]byte
+	}{{nodecert.KubeletClient, &k.ClientCert, &k.ClientKey}, {nodecert.KubeletServing, &k.ServingCert, &k.ServingKey}} {
+		var request []byte
+		if request, *q.key, err = NewKeyAndRequest(q.kind, id); err != nil {
+			return k, err
+		}
+		if *q.cert, err = nodecert.Sign(q.kind, id, request, ca, c.Now()); err != nil {
+			return k, err
+		}
+	}
+	return k, nil
+}
+
+// NewKeyAndRequest returns a new key (PEM; secret) and a certificate request (DER) for it.
+func NewKeyAndRequest(kind nodecert.Kind, id nodecert.Identity) (request, key []byte, err error) {
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, nil, err
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		return nil, nil, err
+	}
+	request, err = nodecert.NewRequest(kind, id, private)
+	return request, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), err
+}
+
+// record returns the record of this host.
+func (c clusterIdentity) record() (kube.NodeRecord, error) {
+	i, err := node.ReadIdentity(c.Host, c.DataDir)
+	if err != nil {
+		return kube.NodeRecord{}, err
+	}
+	peer, ok := i.Peer()
+	if !ok {
+		return kube.NodeRecord{}, errors.New(node.IdentityPath(c.DataDir) + " is not the certificate of an agent")
+	}
+	leaf, err := i.Pair.Leaf()
+	if err != nil {
+		return kube.NodeRecord{}, err
+	}
+	machineID, err := c.Host.ReadFile("/etc/machine-id")
+	if err != nil {
+		return kube.NodeRecord{}, err
+	}
+	return kube.NodeRecord{Node: c.NodeName, UID: peer.UID, Role: token.Controller, Address: c.K0s.Settings.Address,
+		MachineID: string(bytes.TrimSpace(machineID)), AgentKey: token.PublicKeyPin(leaf), Joined: true}, nil
+}
+
+// guardNeeded returns why the host must be recorded or the policies applied, or "".
+func (c clusterIdentity) guardNeeded(ctx context.Context, client *kube.Client) (string, error) {
+	want, err := c.record()
+	if err != nil {
+		return "", err
+	}
+	records, err := client.NodeRecords(ctx)
+	if err != nil {
+		return "", err
+	}
+	if have, ok := records[c.NodeName]; !ok || have.UID != want.UID {
+		return "node " + c.NodeName + " is not recorded as admitted", nil
+	}
+	return client.TrustNeeded(ctx)
+}
+
+// guard records the host, and then applies the policies, which refuse nodes without a record.
+func (c clusterIdentity) guard(ctx context.Context, client *kube.Client) error {
+	want, err := c.record()
+	if err != nil {
+		return err
+	}
+	want.Admitted = c.Now().UTC()
+	err = client.UpdateNodeRecords(ctx, func(all kube.NodeRecords) error {
+		all[c.NodeName] = want
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return client.ApplyTrust(ctx)
+}
