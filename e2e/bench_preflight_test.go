@@ -68,7 +68,7 @@ func concurrentPreflightTime(t *testing.T, ctx context.Context, hosts []*lab.Hos
 	for i, h := range hosts {
 		g.Go(func() error {
 			others := strings.Join(slices.Delete(slices.Clone(addresses), i, i+1), ",")
-			out, stderr, code := h.Run(ctx, binary, "-o", "json", "preflight", "--peers", others, "--peer-code-file", "/srv/code", "--ignore-host-preflight", "disk-latency,port-plinth-agent,port-kubelet,port-kube-router-bgp,port-etcd-peer,port-kube-apiserver,port-k0s-api")
+			out, stderr, code := h.Run(ctx, binary, "-o", "json", "preflight", "--peers", others, "--peer-code-file", "/srv/code", "--ignore-host-preflight", "disk-latency,port-plinth-agent,port-kubelet,port-kube-router-bgp,port-etcd-peer,port-kube-apiserver")
 			var doc struct {
 				Result struct {
 					Results []struct{ ID, State, Found string }

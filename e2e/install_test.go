@@ -5,6 +5,7 @@ package e2e
 import (
 	"context"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -35,6 +36,7 @@ func TestInstall_ResumesConvergesAndResets(t *testing.T) {
 	}
 	t.Run("a second run changes nothing", func(t *testing.T) { checkConverged(t, ctx, h.ForTest(t)) })
 	t.Run("status reports nodes, add-ons and console", func(t *testing.T) { checkSingleNodeStatus(t, ctx, h.ForTest(t)) })
+	t.Run("systemd restricts the agent", func(t *testing.T) { checkAgentRestrictions(t, ctx, h.ForTest(t)) })
 	t.Run("pods reach services", func(t *testing.T) { checkPodReachesService(t, ctx, h.ForTest(t)) })
 	t.Run("reset removes everything but the data, then the data", func(t *testing.T) { checkResetKeepsData(t, ctx, h.ForTest(t), fresh) })
 	sent := watchTraffic(t, ctx, h)
@@ -179,6 +181,26 @@ func checkSingleNodeStatus(t *testing.T, ctx context.Context, h *lab.Host) {
 	}
 	if r.Console == nil || r.Console.Reason != "" || r.Console.Version != r.Versions["kotsadm"] {
 		t.Errorf("console and receipt disagree: %+v, %v", r.Console, r.Versions)
+	}
+}
+
+// checkAgentRestrictions verifies what docs/guide/security.md says about the agent's unit, and that
+// the running agent was started with it.
+func checkAgentRestrictions(t *testing.T, ctx context.Context, h *lab.Host) {
+	const most = 4.0
+	out := h.MustRun(ctx, "systemd-analyze", "security", "--no-pager", "plinth-agent.service")
+	m := regexp.MustCompile(`Overall exposure level for plinth-agent\.service: ([0-9.]+)`).FindStringSubmatch(out)
+	if m == nil {
+		t.Fatalf("no exposure level: %s", lastLines(out, 3))
+	}
+	if level, err := strconv.ParseFloat(m[1], 64); err != nil || level > most {
+		t.Errorf("exposure level %s, want at most %.1f\n%s", m[1], most, out)
+	}
+	status := h.MustRun(ctx, "sh", "-c", "cat /proc/$(systemctl show --property=MainPID --value plinth-agent)/status")
+	for _, want := range []string{"CapBnd:\t0000000000000400\n", "NoNewPrivs:\t1\n", "Seccomp:\t2\n"} { // CAP_NET_BIND_SERVICE only; a filter
+		if !strings.Contains(status, want) {
+			t.Errorf("the agent's process lacks %q:\n%s", want, status)
+		}
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -17,12 +18,15 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/plinthdev/plinth/airgap/airgaptest"
 	"github.com/plinthdev/plinth/e2e/lab"
 	"github.com/plinthdev/plinth/internal/agent"
+	"github.com/plinthdev/plinth/internal/node"
+	"github.com/plinthdev/plinth/internal/nodecert"
 	"github.com/plinthdev/plinth/internal/pki"
 	"github.com/plinthdev/plinth/internal/token"
 )
@@ -97,6 +101,8 @@ func TestJoin_GrowsClusterAndSurvivesLosses(t *testing.T) {
 	})
 	t.Run("agents serve nodes only", func(t *testing.T) { checkAgentAccess(t, ctx, a.ForTest(t), b.ForTest(t)) })
 	t.Run("a load balancer in front of the controllers is used", func(t *testing.T) { before.checkAddresses(t, ctx, a.ForTest(t)) })
+	t.Run("a worker's token is worth a worker", func(t *testing.T) { checkWorkerToken(t, ctx, a.ForTest(t), used) })
+	t.Run("root on a worker is worth a worker", func(t *testing.T) { checkRootOnWorker(t, ctx, a.ForTest(t), b.ForTest(t)) })
 	insertMarker(t, ctx, a)
 	m := createToken(t, ctx, a, "--role", "controller", "--uses", "2").Result
 	c.MustRun(ctx, "sh", "-c", "cd /root && "+m.Fetch+" && mv plinth "+binary)
@@ -124,6 +130,7 @@ func TestJoin_GrowsClusterAndSurvivesLosses(t *testing.T) {
 		t.FailNow()
 	}
 	t.Run("a controller leaves the cluster and is reset", func(t *testing.T) { checkControllerLeaves(t, ctx, other.ForTest(t), f.ForTest(t)) })
+	t.Run("a revoked controller gets no keys", func(t *testing.T) { checkRevokedController(t, ctx, other.ForTest(t)) })
 }
 
 // checkRefusedJoins tries joins that a cluster must refuse. before is the address of
@@ -190,7 +197,7 @@ func checkRefusedJoins(t *testing.T, ctx context.Context, a, b *lab.Host, before
 				"/24 dev taken noprefixroute && ip route replace default via " + gateway + " dev taken onlink",
 			undo: "ip link del taken; sysctl -qw net.ipv4.conf.eth0.arp_ignore=0; ip route add default via " + gateway + " dev eth0"},
 		{name: "another data folder", token: good.Token, args: []string{"--data-dir", "/srv/plinth"}, says: "--data-dir"},
-		{name: "another version, other networks", token: good.Token, args: []string{"--bundle", "/srv/other.bundle"}, says: "spec.k0s.version, spec.network.podCIDR"},
+		{name: "another version, other networks", token: good.Token, args: []string{"--bundle", "/srv/other.bundle"}, says: "the bundle on this host differs from the cluster's"},
 		{name: "no controller that answers", token: good.Token, says: "no controller answers", prepare: "for i in " + a.IP() + " " + before + "; do ip route add blackhole $i; done",
 			undo: "for i in " + a.IP() + " " + before + "; do ip route del blackhole $i; done"},
 	} {
@@ -224,6 +231,20 @@ func checkRefusedJoins(t *testing.T, ctx context.Context, a, b *lab.Host, before
 		})
 	}
 	b.MustRun(ctx, "rm", "/srv/other.bundle")
+	checkAuditLine(t, ctx, a, "event=revocation node=- peer=- token="+strconv.Quote(revoked.ID)+` result="token revoked"`)
+	checkAuditLine(t, ctx, a, "event=refusal ", " peer="+b.IP()+" ", `result="the token is used up, by `)
+}
+
+// checkAuditLine verifies that one line of the host's audit log has all parts.
+func checkAuditLine(t *testing.T, ctx context.Context, h *lab.Host, parts ...string) {
+	t.Helper()
+	log := h.MustRun(ctx, "journalctl", "--no-pager", "--output=cat", "--identifier=plinth-agent", "--grep=audit event=")
+	for line := range strings.Lines(log) {
+		if !slices.ContainsFunc(parts, func(p string) bool { return !strings.Contains(line, p) }) {
+			return
+		}
+	}
+	t.Errorf("no line of the audit log has %q:\n%s", parts, lastLines(log, 30))
 }
 
 // joinRefusedWithin joins a host. The join must exit with code and within a bound. It
@@ -243,18 +264,32 @@ func joinRefusedWithin(t *testing.T, ctx context.Context, h *lab.Host, bound tim
 }
 
 // createUsedUpToken returns a token with one use that eight hosts try to use at the same
-// time: one of them succeeds.
+// time: one of them succeeds. That one never joins, and is removed again.
 func createUsedUpToken(t *testing.T, ctx context.Context, a *lab.Host) string {
 	m := createToken(t, ctx, a, "--role", "worker").Result
-	tok, err := token.Decode(m.Token)
-	if err != nil {
-		t.Fatal(err)
+	var group sync.WaitGroup
+	var errs [8]error
+	for i := range errs {
+		j, name := newJoiner(t, m.Token), fmt.Sprint("x", i)
+		r := j.request(t, name, fmt.Sprint("198.18.0.1", i))
+		group.Go(func() {
+			for errs[i] = errors.New("not tried"); errs[i] != nil && !errors.As(errs[i], new(*agent.DeniedError)); { // two at once may conflict
+				_, errs[i] = j.Admit(ctx, r)
+			}
+		})
 	}
-	script := `for i in 1 2 3 4 5 6 7 8; do curl -sk -o /dev/null -w '%{http_code}\n' -H "Authorization: Bearer $1" ` +
-		`-d '{"node":"x'$i'","machineId":"m'$i'","address":"192.0.2.'$i'","fresh":true}' https://127.0.0.1:9444/v1/join & done; wait`
-	codes := a.MustRun(ctx, "bash", "-c", script, "bash", tok.Bearer())
-	if strings.Count(codes, "200") != 1 || strings.Count(codes, "401") != 7 {
-		t.Errorf("eight hosts used a token with one use at the same time: %q", codes)
+	group.Wait()
+	admitted := 0
+	for i, err := range errs {
+		if err == nil {
+			admitted++
+			runPlinth(t, ctx, a, 0, "node", "remove", fmt.Sprint("x", i), "--yes")
+		} else if !strings.Contains(err.Error(), "used up") {
+			t.Errorf("x%d: %v", i, err)
+		}
+	}
+	if admitted != 1 {
+		t.Errorf("%d of eight hosts used a token with one use: %v", admitted, errs)
 	}
 	return m.Token
 }
@@ -264,11 +299,14 @@ func createUsedUpToken(t *testing.T, ctx context.Context, a *lab.Host) string {
 func serveWrongClock(t *testing.T, ctx context.Context, a *lab.Host, ahead time.Duration) string {
 	authority := pki.Pair{Cert: []byte(a.MustRun(ctx, "cat", "/var/lib/k0s/pki/ca.crt")), Key: []byte(a.MustRun(ctx, "cat", "/var/lib/k0s/pki/ca.key"))}
 	machine := a.IP()[:strings.LastIndex(a.IP(), ".")] + ".254" // the machine's address for the lab's hosts
-	pair, err := authority.IssueServerCert([]string{machine}, time.Now())
+	identity, err := node.NewIdentity(time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
-	cert, err := tls.X509KeyPair(append(pair.Cert, authority.Cert...), pair.Key)
+	if identity, err = identity.Issue(nodecert.Identity{Node: "late", UID: "late", Role: token.Controller, Address: machine}, authority, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	cert, err := identity.TLS()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -301,15 +339,16 @@ func serveWrongClock(t *testing.T, ctx context.Context, a *lab.Host, ahead time.
 // checkAgentAccess sends requests to the agents of a controller and of a worker: some
 // that are always refused, and some that need a node's certificate.
 func checkAgentAccess(t *testing.T, ctx context.Context, a, b *lab.Host) {
-	const own = "--cert /var/lib/k0s/kubelet/pki/kubelet-client-current.pem "
+	const own = asAgent + " "
 	curl := func(from, to *lab.Host, args string) string {
 		return from.MustRun(ctx, "bash", "-c", "curl -sk --path-as-is -m 10 -o /dev/null -w '%{http_code}' "+strings.ReplaceAll(args, "URL", "https://"+to.IP()+":9444")+" || true")
 	}
 	for _, to := range []*lab.Host{a, b} {
 		for args, want := range map[string]string{
-			"URL/v2/":       "401",
-			"-I URL/v2/":    "401",
-			own + "URL/v2/": "200",
+			"URL/v2/":           "401",
+			"-I URL/v2/":        "401",
+			own + "URL/v2/":     "200",
+			asNode + " URL/v2/": "401", // a kubelet is no agent
 			own + "URL/v2/plinth/blobs/../../../etc/shadow":             "307", // to a path that is not served
 			own + "URL/v2/plinth/blobs/..%2f..%2f..%2fetc%2fshadow":     "400",
 			own + "URL/v2/plinth/tags/list":                             "404",
@@ -370,7 +409,7 @@ func checkLostImageFromCluster(t *testing.T, ctx context.Context, a, b *lab.Host
 		t.Fatalf("no blob of %s was removed", image)
 	}
 	for _, blob := range lost {
-		b.MustRun(ctx, "sh", "-c", "curl -sSfk "+asNode+" https://"+a.IP()+":9444/v2/plinth/blobs/sha256:"+blob+" | sha256sum | grep -q "+blob)
+		b.MustRun(ctx, "sh", "-c", "curl -sSfk "+asAgent+" https://"+a.IP()+":9444/v2/plinth/blobs/sha256:"+blob+" | sha256sum | grep -q "+blob)
 	}
 	if r, _ := joinHost(t, ctx, b, 0, createToken(t, ctx, a, "--role", "worker").Result.Token); !r.Result.Changed {
 		t.Error("the join changed nothing")

@@ -30,7 +30,7 @@ func checkWorkerLeaves(t *testing.T, ctx context.Context, a, b *lab.Host, fresh 
 	if r := runPlinth(t, ctx, b, 0, "reset", "node", "--dry-run"); len(r.Result.Plan) < 5 || r.Result.Plan[0].Step != "node-cordon" {
 		t.Errorf("the dry run: %+v", r.Result.Plan)
 	}
-	b.MustRun(ctx, "cp", "/var/lib/k0s/kubelet/pki/kubelet-client-current.pem", "/root/kept.pem")
+	b.MustRun(ctx, "cp", "/var/lib/plinth/agent/identity.pem", "/root/kept.pem")
 	runKilledUntilDone(t, ctx, b, "reset", []string{"run:started", "node-cordon:begun", "node-cordon:applied", "node-leave:needed", "node-leave:begun", "node-leave:applied",
 		"units:needed", "units:applied", "files:begun"}, "reset", "node", "--yes", "--delete-data")
 	checkNodeRemoved(t, ctx, a, b)
@@ -63,8 +63,8 @@ func checkNodeRemoved(t *testing.T, ctx context.Context, a, h *lab.Host) {
 	if out, _, code := a.Run(ctx, binary, "kubectl", "get", "node", h.Name); code == 0 {
 		t.Errorf("%s is still a node: %s", h.Name, out)
 	}
-	if revoked := a.MustRun(ctx, binary, "kubectl", "get", "configmap", "-n", "kube-system", "plinth-removed-nodes", "-o", "jsonpath={.data."+h.Name+"}"); revoked == "" {
-		t.Errorf("the credentials of %s are not revoked", h.Name)
+	if record := a.MustRun(ctx, binary, "kubectl", "get", "configmap", "-n", "kube-system", "plinth-nodes", "-o", "jsonpath={.data."+h.Name+"}{.data.uid_"+h.Name+"}"); record != "" {
+		t.Errorf("%s still has a record: %s", h.Name, record)
 	}
 }
 
