@@ -147,8 +147,7 @@ func TestCheckRequest_RefusesBrokenRule(t *testing.T) {
 			c.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 37}, Value: []byte{0x30, 0}}}
 		}, "asks for the extension 2.5.29.37"},
 		"other attribute": {KubeletClient, func(c *x509.CertificateRequest) {
-			//lint:ignore SA1019 the only way to write an attribute that is not an extension
-			//nolint:staticcheck // the field is what a request must not have
+			//nolint:staticcheck // deprecated, but the only way to write an attribute that is not an extension
 			c.Attributes = []pkix.AttributeTypeAndValueSET{{Type: asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 7}, Value: [][]pkix.AttributeTypeAndValue{}}}
 		}, "has the attribute 1.2.840.113549.1.9.7"},
 		"too large": {KubeletServing, func(c *x509.CertificateRequest) { c.DNSNames = slices.Repeat([]string{"w1"}, 5000) }, "bytes, more than"},
@@ -250,15 +249,15 @@ func TestCheckRequest_AcceptsWhatKubeletSends(t *testing.T) {
 func parseCert(t testing.TB, raw []byte) *x509.Certificate {
 	t.Helper()
 	block, rest := pem.Decode(raw)
-	if block != nil && len(rest) == 0 {
-		cert, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return cert
+	if block == nil || len(rest) > 0 {
+		t.Fatalf("not one certificate: %s", raw)
+		return nil
 	}
-	t.Fatalf("not one certificate: %s", raw)
-	return nil
+	cert, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cert
 }
 
 func verify(t testing.TB, cert *x509.Certificate, usage x509.ExtKeyUsage) error {
