@@ -299,11 +299,10 @@ func recordVoters(ctx context.Context, client *kube.Client, members []etcd.Membe
 	if err != nil {
 		return nil, err
 	}
-	votes := map[string]bool{}
-	for _, m := range members {
-		votes[m.Name] = m.Name != "" && !m.Learner
+	votes := func(r kube.NodeRecord) bool { // a member at another address is of a host that had the name before
+		return slices.ContainsFunc(members, func(m etcd.Member) bool { return m.Name == r.Node && m.Address == r.Address && !m.Learner })
 	}
-	pending := func(r kube.NodeRecord) bool { return r.Role == token.Controller && !r.Joined && votes[r.Node] }
+	pending := func(r kube.NodeRecord) bool { return r.Role == token.Controller && !r.Joined && votes(r) }
 	for _, r := range records {
 		if pending(r) {
 			joined = append(joined, r.Node)

@@ -356,7 +356,7 @@ func TestAdmit_ControllerWithLostDataKeepsItsVote(t *testing.T) {
 	j := newJoiner(t, id, "abcd2345")
 	_, err := c.Admit(t.Context(), j.caller, j.request)
 	testkit.Must(t, err)
-	_, err = recordVoters(t.Context(), c.client, []etcd.Member{{ID: "1", Name: "n1"}, {ID: "2", Name: "n2"}})
+	_, err = recordVoters(t.Context(), c.client, []etcd.Member{{ID: "1", Name: "n1", Address: "10.0.0.5"}, {ID: "2", Name: "n2", Address: "10.0.0.6"}})
 	testkit.Must(t, err)
 	if _, err := c.Admit(t.Context(), j.caller, j.request); err != nil || !c.records(t)["n2"].Joined {
 		t.Errorf("a controller that resumes after it has joined: %v, %+v", err, c.records(t)["n2"])
@@ -471,7 +471,7 @@ func TestCheckJoiningController_AcceptsTheHolderOfTheLockOnly(t *testing.T) {
 			caller.Peer = nodecert.Peer{Node: "w1", UID: c.records(t)["w1"].UID, Role: token.Worker}
 		}, "node w1 is a worker"},
 		"joined": {func(t *testing.T, c testCluster, _ *agent.Caller) {
-			_, err := recordVoters(t.Context(), c.client, []etcd.Member{{Name: "n2"}})
+			_, err := recordVoters(t.Context(), c.client, []etcd.Member{{Name: "n2", Address: "10.0.0.6"}})
 			testkit.Must(t, err)
 		}, "has joined already"},
 		"first controller": {func(_ *testing.T, _ testCluster, caller *agent.Caller) {
@@ -531,7 +531,8 @@ func TestRecordVoters_RecordsControllersThatVote(t *testing.T) {
 		all["w"] = w
 		return nil
 	}))
-	members := []etcd.Member{{Name: "a"}, {Name: "b", Learner: true}, {Name: "", Address: "10.0.0.3"}, {Name: "w"}, {Name: "stranger"}}
+	members := []etcd.Member{{Name: "a", Address: "10.0.0.1"}, {Name: "b", Address: "10.0.0.2", Learner: true}, {Name: "b", Address: "10.0.0.99"}, {Address: "10.0.0.3"},
+		{Name: "w", Address: "10.0.0.4"}, {Name: "stranger", Address: "10.0.0.5"}}
 	if joined, err := recordVoters(t.Context(), client, members); err != nil || len(joined) != 0 {
 		t.Errorf("%q, %v", joined, err)
 	}
