@@ -134,10 +134,11 @@ func (c ClusterState) newRecord(records kube.NodeRecords, caller agent.Caller, r
 // isReservedName reports whether a node must not have the name, because certificates of the cluster's
 // authority with this name would be those of the API server or of a service: pods trust the authority.
 func isReservedName(name string) bool {
-	labels := strings.Split(name, ".")
 	_, notAddress := netip.ParseAddr(name)
-	return notAddress == nil || slices.Contains([]string{"localhost", "kubernetes"}, labels[0]) || labels[len(labels)-1] == "localhost" ||
-		slices.Contains(labels, "svc") || strings.HasSuffix(name, ".cluster.local")
+	starts := func(prefix string) bool { return name == prefix || strings.HasPrefix(name, prefix+".") }
+	ends := func(suffix string) bool { return strings.HasSuffix(name, "."+suffix) }
+	return notAddress == nil || starts("localhost") || ends("localhost") || ends("svc") || ends("cluster.local") ||
+		name == "kubernetes" || starts("kubernetes.default") || starts("kubernetes.svc") // also in another domain than cluster.local
 }
 
 // identityOf returns what the certificates of a node contain. apiAddress is the additional name or

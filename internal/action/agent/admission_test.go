@@ -305,6 +305,16 @@ func TestAdmit_RefusesWhatTheTokenIsNotFor(t *testing.T) {
 	}
 }
 
+func TestIsReservedName_AllowsNamesOfHosts(t *testing.T) {
+	for name, want := range map[string]bool{"w1": false, "kubernetes-1": false, "kubernetes.example.com": false, "db.svc.example.com": false, "svc": false, "local": false,
+		"kubernetes": true, "kubernetes.default": true, "kubernetes.default.svc.example.com": true, "kubernetes.svc.example.com": true, "hook.kube-system.svc": true,
+		"a.b.svc.cluster.local": true, "localhost": true, "localhost.localdomain": true, "a.localhost": true, "10.0.0.1": true} {
+		if got := isReservedName(name); got != want {
+			t.Errorf("%s: %t", name, got)
+		}
+	}
+}
+
 func TestAdmit_KeepsTheUIDOfAHostThatRepeats(t *testing.T) {
 	c := newTestCluster(t)
 	c.addToken(t, "abcd2345", token.Worker, 1)
