@@ -128,7 +128,7 @@ var trustFlags = map[string]string{
 	"authorization-webhook-cache-unauthorized-ttl": "10s",
 }
 
-// guardAPI sets trustFlags, whatever the Installer's configuration says.
+// guardAPI sets trustFlags, whatever the Installer's configuration says, and defaultFlags.
 func guardAPI(cfg *v1beta1.ClusterConfig) {
 	if cfg.Spec.API == nil {
 		cfg.Spec.API = &v1beta1.APISpec{}
@@ -140,6 +140,7 @@ func guardAPI(cfg *v1beta1.ClusterConfig) {
 		}
 	}
 	cfg.Spec.API.ExtraArgs = args
+	setDefaultFlags(cfg.Spec.API)
 }
 
 // authorizerConf returns the kubeconfig with which the API server asks Plinth's agent on the same

@@ -171,6 +171,8 @@ func (s Service) configFiles() []configFile {
 		all = append([]configFile{
 			{ConfigPath, 0o600, func() (string, error) { b, err := RenderConfig(s.Settings); return string(b), err }},
 			{AuthorizerConfPath, 0o644, func() (string, error) { return authorizerConf(s.Settings.Hostname) }}, // the user of the API server reads it
+			{auditPolicyPath, 0o644, func() (string, error) { return auditPolicy, nil }},
+			{unitDir + s.Unit() + ".d/api-server.conf", 0o644, func() (string, error) { return apiServerDropIn, nil }},
 		}, all...)
 	}
 	if !s.Worker && s.JoinsCluster {
