@@ -26,11 +26,15 @@ const Port = ports.Agent
 
 // The paths of the API.
 const (
-	JoinPath  = "/v1/join"   // GET ClusterInfo, POST JoinRequest
-	RenewPath = "/v1/renew"  // POST RenewRequest of a node
-	PeerPath  = "/v1/peer"   // POST a peer check between two hosts
-	ReadPath  = "/v2/"       // GET reports whether the client may read blobs
-	BlobPath  = "/v2/plinth" // /blobs/<digest> and /manifests/<digest>, GET and HEAD
+	JoinPath  = "/v1/join"  // GET ClusterInfo, POST JoinRequest
+	RenewPath = "/v1/renew" // POST RenewRequest of a node
+
+	// ControllerSecretsPath is answered by controllers only: GET ControllerSecrets.
+	ControllerSecretsPath = "/v1/controller-secrets"
+
+	PeerPath = "/v1/peer"   // POST a peer check between two hosts
+	ReadPath = "/v2/"       // GET reports whether the client may read blobs
+	BlobPath = "/v2/plinth" // /blobs/<digest> and /manifests/<digest>, GET and HEAD
 )
 
 // Field is one configuration value that a joining host must share with its
@@ -94,6 +98,17 @@ type RenewRequest struct {
 // RenewResponse has the new certificate.
 type RenewResponse struct {
 	AgentCert []byte `json:"agentCert"` // PEM
+}
+
+// ControllerSecrets are what all controllers of the cluster share, besides its certificate authorities.
+type ControllerSecrets struct {
+	EncryptionKeys []EncryptionKey `json:"encryptionKeys"` // of the Secrets in etcd; the one that encrypts first
+}
+
+// EncryptionKey is a key that encrypts Secrets in etcd.
+type EncryptionKey struct {
+	Name   string `json:"name"`
+	Secret []byte `json:"secret"` // secret
 }
 
 // Backend verifies clients and admits hosts. It returns an error for the client as a *StatusError,

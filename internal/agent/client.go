@@ -234,6 +234,14 @@ func (c *Client) Renew(ctx context.Context, r RenewRequest) (RenewResponse, erro
 	return a, err
 }
 
+// ControllerSecrets returns what this host, which was admitted as a controller, shares with all
+// controllers. It must show the certificate of its agent.
+func (c *Client) ControllerSecrets(ctx context.Context) (ControllerSecrets, error) {
+	var a ControllerSecrets
+	err := c.askControllers(ctx, http.MethodGet, ControllerSecretsPath, nil, &a)
+	return a, err
+}
+
 // bearer returns the credential of the token; "" for a node, which shows its certificate.
 func (c *Client) bearer() string {
 	if c.token.ID == "" {

@@ -40,6 +40,19 @@ func (s *server) handleClusterCAs(e EtcdJoiner) http.HandlerFunc {
 	}
 }
 
+func (s *server) handleControllerSecrets(read func(context.Context, Caller) (ControllerSecrets, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if !s.requireNode(w, r, onlyControllers) {
+			return
+		}
+		a, err := read(r.Context(), callerOf(r))
+		if err == nil {
+			s.audit.record(newAuditEvent(r, AuditAdmission, "", "got the keys that encrypt Secrets in etcd"))
+		}
+		s.writeReply(w, r, a, err)
+	}
+}
+
 func (s *server) handleAddMember(e EtcdJoiner) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if !s.requireNode(w, r, onlyControllers) {

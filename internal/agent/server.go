@@ -24,10 +24,13 @@ import (
 type Service struct {
 	Backend     Backend
 	Store       BlobStore
-	NodeRemover NodeRemover  // removes nodes; nil if this node cannot
-	EtcdJoiner  EtcdJoiner   // adds controllers to etcd; nil if this node cannot
-	PeerCheck   http.Handler // answers the peer checks of hosts that may join; nil for none
-	MaxStreams  int          // blobs that are read at once; 0 for the default
+	NodeRemover NodeRemover // removes nodes; nil if this node cannot
+	EtcdJoiner  EtcdJoiner  // adds controllers to etcd; nil if this node cannot
+	// Secrets returns what the client needs to become a controller; nil if this node has it not. If the
+	// client may not have it, the error is a *StatusError.
+	Secrets    func(ctx context.Context, c Caller) (ControllerSecrets, error)
+	PeerCheck  http.Handler // answers the peer checks of hosts that may join; nil for none
+	MaxStreams int          // blobs that are read at once; 0 for the default
 
 	Now       func() time.Time                  // the clock by which certificates are valid; nil for time.Now
 	Audit     func(line string)                 // receives the audit log; nil for none
@@ -98,6 +101,9 @@ func (n Service) handler(audit *auditLog, known *knownPeers) http.Handler {
 	if n.EtcdJoiner != nil {
 		mux.HandleFunc("GET "+ClusterCAPath, s.handleClusterCAs(n.EtcdJoiner))
 		mux.HandleFunc("POST "+EtcdMembersPath, s.handleAddMember(n.EtcdJoiner))
+	}
+	if n.Secrets != nil {
+		mux.HandleFunc("GET "+ControllerSecretsPath, s.handleControllerSecrets(n.Secrets))
 	}
 	if n.NodeRemover != nil {
 		mux.HandleFunc("GET "+LeavePath, s.handleLeave(n.NodeRemover))

@@ -84,8 +84,9 @@ rules:
 `
 
 // apiServerDropIn is a systemd drop-in that gives the user of the API server the folder of its audit
-// log, before each start of k0s: the user exists only after k0s is registered. If that fails, k0s
-// starts, and the API server reports why it cannot write.
+// log and the keys that encrypt Secrets, before each start of k0s: the user exists only after k0s is
+// registered. If that fails, k0s starts, and the API server reports which file it cannot use.
 const apiServerDropIn = `[Service]
+ExecStartPre=-/bin/chown ` + apiServerUser + ` ` + EncryptionConfPath + `
 ExecStartPre=-/bin/sh -c 'mkdir -p ` + auditLogDir + ` && chmod 0700 ` + auditLogDir + ` && chown ` + apiServerUser + ` ` + auditLogDir + `'
 `

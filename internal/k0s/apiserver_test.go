@@ -13,7 +13,7 @@ import (
 func TestBuildConfig_OverlayReplacesDefaultFlagsOnly(t *testing.T) {
 	s := settings()
 	s.Overlay = map[string]any{"spec": map[string]any{"api": map[string]any{"extraArgs": map[string]any{
-		"audit-log-maxage": "365", "audit_log_maxsize": "10"}}}}
+		"audit-log-maxage": "365", "audit_log_maxsize": "10", "encryption-provider-config": "/x", "encryption_provider_config_automatic_reload": "false"}}}}
 	c, err := buildConfig(s)
 	if err != nil {
 		t.Fatal(err)
@@ -31,6 +31,9 @@ func TestBuildConfig_OverlayReplacesDefaultFlagsOnly(t *testing.T) {
 		if have[name] != value {
 			t.Errorf("%s is %q, want %q", name, have[name], value)
 		}
+	}
+	if _, set := have["encryption_provider_config_automatic_reload"]; set {
+		t.Error("the overlay sets a flag of Plinth with underscores")
 	}
 }
 

@@ -126,6 +126,9 @@ var trustFlags = map[string]string{
 	"authorization-webhook-version":                "v1",
 	"authorization-webhook-cache-authorized-ttl":   "10s",
 	"authorization-webhook-cache-unauthorized-ttl": "10s",
+	// Secrets in etcd are encrypted. A change of the file, such as a new key, needs no restart.
+	"encryption-provider-config":                  EncryptionConfPath,
+	"encryption-provider-config-automatic-reload": "true",
 }
 
 // guardAPI sets trustFlags, whatever the Installer's configuration says, and defaultFlags.

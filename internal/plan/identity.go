@@ -37,14 +37,20 @@ func (c clusterIdentity) needed() (string, error) {
 	if ca, err := i.Authority(); err != nil || ca == nil {
 		return node.IdentityPath(c.DataDir) + " is not signed", err
 	}
+	if why, err := k0s.EncryptionKeysNeeded(c.Host); err != nil || why != "" {
+		return why, err
+	}
 	return k0s.KubeletIdentityNeeded(c.Host)
 }
 
-// create creates the cluster's authority and the certificates of this host. A second run keeps the
-// authority and the agent's key and UID.
+// create creates the cluster's authority, the key that encrypts Secrets in etcd, and the certificates
+// of this host. A second run keeps the authority, the key, and the agent's key and UID.
 func (c clusterIdentity) create() error {
 	now := c.Now()
 	if err := k0s.EnsureCA(c.Host, now); err != nil {
+		return err
+	}
+	if err := k0s.EnsureEncryptionKeys(c.Host); err != nil {
 		return err
 	}
 	ca := pki.Pair{}

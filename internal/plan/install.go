@@ -129,7 +129,8 @@ func (c Cluster) writeK0sConfig() step.Step {
 }
 
 // createIdentity returns the step that makes the first host of a cluster a node: it creates the cluster's
-// authority and signs the host's certificates before k0s starts, because nothing else may sign them.
+// authority and the key that encrypts Secrets in etcd, and signs the host's certificates before k0s starts,
+// because nothing else may sign them.
 func (c Cluster) createIdentity() step.Step {
 	i := clusterIdentity{c}
 	return step.Step{ID: "identity", Title: "Create the cluster's authority and the node's certificates",

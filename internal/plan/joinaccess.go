@@ -21,7 +21,9 @@ type Admission struct {
 	Identity node.Identity       // of the agent
 	Kubelet  k0s.KubeletIdentity // certificates of the kubelet
 	K0sToken []byte              // with which k0s on a controller gets the cluster's keys; nil for a worker; secret
-	Files    map[string][]byte   // files that make containerd trust the built-in registry, by path
+	// EncryptionKeys encrypt Secrets in etcd; nil for a worker; secret.
+	EncryptionKeys []k0s.EncryptionKey
+	Files          map[string][]byte // files that make containerd trust the built-in registry, by path
 }
 
 // Admitter requests the admission of this host to an existing cluster.
@@ -104,6 +106,11 @@ func (a admission) store(admitted Admission) error {
 	}
 	for _, p := range slices.Sorted(maps.Keys(admitted.Files)) {
 		if err := a.Host.Write(p, bytes.NewReader(admitted.Files[p]), 0o644); err != nil {
+			return err
+		}
+	}
+	if len(admitted.EncryptionKeys) > 0 {
+		if err := k0s.WriteEncryptionKeys(a.Host, admitted.EncryptionKeys); err != nil {
 			return err
 		}
 	}

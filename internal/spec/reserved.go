@@ -30,6 +30,7 @@ func ReservedFields() []ReservedField {
 		{"spec.api.extraArgs.anonymous-auth", trust},
 		{"spec.api.extraArgs.authentication-*", trust}, {"spec.api.extraArgs.authorization-*", trust},
 		{"spec.api.extraArgs.token-auth-file", trust},
+		{"spec.api.extraArgs.encryption-provider-*", "Plinth encrypts Secrets in etcd, with a key that all controllers share"},
 		{"spec.api.extraArgs.client-ca-file", trust}, {"spec.api.extraArgs.requestheader-*", trust},
 		{"spec.api.extraArgs.kubelet-certificate-authority", trust},
 		{"spec.api.extraArgs.kubelet-client-*", trust}, {"spec.api.extraArgs.proxy-client-*", trust},

@@ -44,7 +44,8 @@ func Run(ctx context.Context, env *action.Env) error {
 	})...)
 	defer end()
 	return serveHTTPS(ctx, env, identity, agent.Service{Backend: d, Store: newBlobStore(env), NodeRemover: nodes.NewLeaveServer(env), PeerCheck: peerCheckHandler(env),
-		EtcdJoiner: EtcdJoinProxy{Files: env.Host, Check: d.CheckJoiningController, Etcd: openStore}})
+		EtcdJoiner: EtcdJoinProxy{Files: env.Host, Check: d.CheckJoiningController, Etcd: openStore},
+		Secrets:    ControllerSecrets{Files: env.Host, Check: d.CheckJoiningController}.Read})
 }
 
 // watches returns what a controller's agent does besides serving.

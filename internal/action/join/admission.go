@@ -91,7 +91,12 @@ func (d agentAdmitter) Admit(ctx context.Context, report step.Report) (a plan.Ad
 			if err != nil {
 				return false, err.Error(), nil
 			}
-			a, err = d.accept(answer, kubelet)
+			if a, err = d.accept(answer, kubelet); err != nil || d.isWorker() {
+				return true, "", err
+			}
+			if a.EncryptionKeys, err = d.readEncryptionKeys(ctx); err != nil && !errors.As(err, &denied) {
+				return false, err.Error(), nil
+			}
 			return true, "", err
 		})
 	return a, err
@@ -135,4 +140,21 @@ func (d agentAdmitter) accept(answer agent.JoinResponse, kubelet k0s.KubeletIden
 	a.K0sToken, err = k0s.JoinToken(server, d.clusterInfo.CA, answer.AgentCert, next.Pair.Key)
 	d.env.Secrets.Hide(string(a.K0sToken))
 	return a, err
+}
+
+// readEncryptionKeys returns the keys that encrypt Secrets in etcd. The cluster gives them to this host
+// from its admission as a controller until it has joined.
+func (d agentAdmitter) readEncryptionKeys(ctx context.Context) ([]k0s.EncryptionKey, error) {
+	shared, err := d.cluster.ControllerSecrets(ctx)
+	if err != nil {
+		return nil, err
+	}
+	keys := make([]k0s.EncryptionKey, 0, len(shared.EncryptionKeys))
+	for _, k := range shared.EncryptionKeys {
+		keys = append(keys, k0s.EncryptionKey(k))
+	}
+	for _, secret := range k0s.EncryptionSecrets(keys) {
+		d.env.Secrets.Hide(secret)
+	}
+	return keys, k0s.CheckEncryptionKeys(keys)
 }

@@ -1,0 +1,36 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+
+	"github.com/plinthdev/plinth/internal/agent"
+	"github.com/plinthdev/plinth/internal/host"
+	"github.com/plinthdev/plinth/internal/k0s"
+	"github.com/plinthdev/plinth/internal/kube"
+)
+
+// ControllerSecrets gives a host that joins as a controller what all controllers share.
+type ControllerSecrets struct {
+	Files host.Files
+	Check func(context.Context, agent.Caller) (kube.NodeRecord, error) // returns the record of a client that may have the keys
+}
+
+// Read returns the secrets for the client c.
+func (d ControllerSecrets) Read(ctx context.Context, c agent.Caller) (s agent.ControllerSecrets, err error) {
+	if _, err := d.Check(ctx, c); err != nil {
+		return s, err
+	}
+	keys, err := k0s.ReadEncryptionKeys(d.Files)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = errors.New("this controller has no " + k0s.EncryptionConfPath + "; run plinth install on it")
+	}
+	if err != nil {
+		return s, agent.ExplainError(err)
+	}
+	for _, k := range keys {
+		s.EncryptionKeys = append(s.EncryptionKeys, agent.EncryptionKey(k))
+	}
+	return s, nil
+}
