@@ -27,15 +27,16 @@ const (
 // AddOn is one add-on with all its versions and values resolved, ready to be
 // installed.
 type AddOn struct {
-	Name      string            // name of its folder
-	Title     string            // display name
-	Version   string            // exact version, as in the Installer
-	Deploy    string            // DeployChart or DeployKOTS
-	Namespace string            // namespace of its objects
-	Images    map[string]string // image references by role
-	Release   string            // name of the Helm release
-	Chart     Chart             // chart of that release
-	Values    map[string]any    // values of that release
+	Name        string            // name of its folder
+	Title       string            // display name
+	Version     string            // exact version, as in the Installer
+	Deploy      string            // DeployChart or DeployKOTS
+	Namespace   string            // namespace of its objects
+	PodSecurity PodSecurity       // what pods in Namespace may do
+	Images      map[string]string // image references by role
+	Release     string            // name of the Helm release
+	Chart       Chart             // chart of that release
+	Values      map[string]any    // values of that release
 }
 
 // ImageRefs returns the references of the add-on's images, sorted.

@@ -18,7 +18,7 @@ import (
 // fullInstaller returns an Installer with every add-on of this build.
 func fullInstaller() *spec.Installer {
 	in := &spec.Installer{}
-	in.Spec.Network.ServiceCIDR = "10.96.0.0/12"
+	in.Spec.Network.PodCIDR, in.Spec.Network.ServiceCIDR = "10.244.0.0/16", "10.96.0.0/12"
 	in.Spec.LocalPathStorage = &spec.AddOn{Version: "0.0.30"}
 	in.Spec.Kotsadm = &spec.Kotsadm{Version: "1.131.2", Namespace: "kotsadm", UIBindPort: 8800}
 	in.Spec.Registry = &spec.AddOn{Version: "3.1.2"}
@@ -152,6 +152,7 @@ key: toy
 title: Toy
 deploy: chart
 namespace: toy
+podSecurity: {enforce: restricted, warn: restricted}
 versions:
   - version: 1.0.0
     images: {main: docker.io/library/toy:1.0.0}

@@ -20,15 +20,16 @@ import (
 
 // definition is the content of an addon.yaml.
 type definition struct {
-	Name      string         `yaml:"name"`      // name of its folder
-	Key       string         `yaml:"key"`       // key in the Installer's spec
-	Title     string         `yaml:"title"`     // display name
-	Deploy    string         `yaml:"deploy"`    // DeployChart or DeployKOTS
-	Namespace string         `yaml:"namespace"` // template over templateData
-	Release   string         `yaml:"release"`   // name of the Helm release; defaults to Name
-	After     []string       `yaml:"after"`     // names of the add-ons to install before this one
-	Versions  []addOnVersion `yaml:"versions"`  // the tested versions
-	Values    string         `yaml:"values"`    // template over templateData of the chart's values, YAML
+	Name        string         `yaml:"name"`        // name of its folder
+	Key         string         `yaml:"key"`         // key in the Installer's spec
+	Title       string         `yaml:"title"`       // display name
+	Deploy      string         `yaml:"deploy"`      // DeployChart or DeployKOTS
+	Namespace   string         `yaml:"namespace"`   // template over templateData
+	Release     string         `yaml:"release"`     // name of the Helm release; defaults to Name
+	PodSecurity PodSecurity    `yaml:"podSecurity"` // of Namespace
+	After       []string       `yaml:"after"`       // names of the add-ons to install before this one
+	Versions    []addOnVersion `yaml:"versions"`    // the tested versions
+	Values      string         `yaml:"values"`      // template over templateData of the chart's values, YAML
 
 	chart fs.FS
 }
@@ -78,6 +79,9 @@ func (d definition) checkFields() error {
 	if d.Deploy != DeployChart && d.Deploy != DeployKOTS {
 		bad("deploy: %q is neither %s nor %s", d.Deploy, DeployChart, DeployKOTS)
 	}
+	if err := d.PodSecurity.check(); err != nil {
+		bad("podSecurity: %w", err)
+	}
 	if len(d.Versions) == 0 {
 		bad("versions: must not be empty")
 	}
@@ -125,7 +129,7 @@ func (d definition) resolveVersion(in *spec.Installer, dataDir string, r addOnVe
 	}
 	return AddOn{
 		Name: d.Name, Title: d.Title, Version: r.Version, Deploy: d.Deploy,
-		Namespace: namespace, Images: r.Images, Release: d.Release, Chart: chart, Values: values,
+		Namespace: namespace, PodSecurity: d.PodSecurity, Images: r.Images, Release: d.Release, Chart: chart, Values: values,
 	}, nil
 }
 

@@ -15,7 +15,7 @@ import (
 func resolveAll(t *testing.T) []addons.AddOn {
 	t.Helper()
 	in := &spec.Installer{}
-	in.Spec.Network.ServiceCIDR = "10.96.0.0/12"
+	in.Spec.Network.PodCIDR, in.Spec.Network.ServiceCIDR = "10.244.0.0/16", "10.96.0.0/12"
 	in.Spec.LocalPathStorage = &spec.AddOn{Version: "0.0.30"}
 	in.Spec.Kotsadm = &spec.Kotsadm{Version: "1.131.2", Namespace: "kotsadm", UIBindPort: 8800}
 	in.Spec.Registry = &spec.AddOn{Version: "3.1.2"}

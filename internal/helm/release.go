@@ -22,6 +22,7 @@ import (
 	"helm.sh/helm/v3/pkg/storage"
 	"helm.sh/helm/v3/pkg/storage/driver"
 	helmtime "helm.sh/helm/v3/pkg/time"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/plinthdev/plinth/internal/kube"
 	"github.com/plinthdev/plinth/internal/problem"
@@ -83,9 +84,46 @@ func GetInstalled(ctx context.Context, c *kube.Client, namespace, name string) (
 	return in, ctx.Err()
 }
 
+// MissingObjects returns the objects of the release r that the cluster does not
+// have, such as a NetworkPolicy that was deleted.
+func MissingObjects(ctx context.Context, c *kube.Client, r Release) ([]kube.Object, error) {
+	version, err := c.Version()
+	if err != nil {
+		return nil, err
+	}
+	manifest, err := r.Render(version)
+	if err != nil {
+		return nil, err
+	}
+	objects, err := kube.Decode(manifest)
+	if err != nil {
+		return nil, err
+	}
+	missing, err := missingObjects(ctx, c, r.Namespace, objects)
+	refs := make([]kube.Object, 0, len(missing))
+	for _, obj := range missing {
+		refs = append(refs, kube.RefOf(obj, r.Namespace))
+	}
+	return refs, err
+}
+
+// missingObjects returns those of objects that the cluster does not have.
+func missingObjects(ctx context.Context, c *kube.Client, namespace string, objects []*unstructured.Unstructured) (missing []*unstructured.Unstructured, err error) {
+	for _, obj := range objects {
+		there, err := c.Exists(ctx, kube.RefOf(obj, namespace))
+		if err != nil {
+			return nil, err
+		}
+		if !there {
+			missing = append(missing, obj)
+		}
+	}
+	return missing, nil
+}
+
 // InstallOrUpgrade installs the release r, or upgrades it, and waits until its
 // workloads are ready. If the cluster already has the same release, it only
-// waits. A release that an earlier run left unfinished is applied again;
+// creates missing objects and waits. A release that an earlier run left unfinished is applied again;
 // objects of older revisions that r does not have are removed. If the workloads
 // do not become ready, the error is a Problem with exit code 7 that names the
 // cause.
@@ -126,6 +164,13 @@ func installOrUpgrade(ctx context.Context, c *kube.Client, r Release, w kube.Wai
 		refs = append(refs, kube.RefOf(obj, r.Namespace))
 	}
 	if isDeployed(history, digest) {
+		missing, err := missingObjects(ctx, c, r.Namespace, wanted)
+		if err != nil {
+			return err
+		}
+		if err := c.Apply(ctx, r.Namespace, missing...); err != nil {
+			return err
+		}
 		return c.WaitWorkloads(ctx, w, refs...)
 	}
 	if err := c.EnsureNamespace(ctx, r.Namespace); err != nil {

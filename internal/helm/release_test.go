@@ -94,6 +94,30 @@ func TestInstallOrUpgrade_WritesNothingOnSecondRun(t *testing.T) {
 	}
 }
 
+func TestInstallOrUpgrade_RestoresDeletedObject(t *testing.T) {
+	s, c := kubetest.New(t)
+	r := newRelease(t, map[string]string{"a.yaml": configMap})
+	for range 2 {
+		if err := helm.InstallOrUpgrade(t.Context(), c, r, longWait()); err != nil {
+			t.Fatal(err)
+		}
+		if missing, err := helm.MissingObjects(t.Context(), c, r); err != nil || len(missing) > 0 {
+			t.Fatalf("%v %v", missing, err)
+		}
+		const at = "/api/v1/namespaces/a/configmaps/web"
+		if s.Object(at) == nil {
+			t.Fatal("the object does not exist")
+		}
+		s.Remove(at)
+		if missing, err := helm.MissingObjects(t.Context(), c, r); err != nil || len(missing) != 1 || missing[0].Name != "web" {
+			t.Fatalf("%v %v", missing, err)
+		}
+	}
+	if in := mustGetInstalled(t, c); in.Revision != 1 {
+		t.Errorf("revision %d", in.Revision)
+	}
+}
+
 func TestInstallOrUpgrade_AddsRevisionAndPrunesObjects(t *testing.T) {
 	s, c := kubetest.New(t)
 	r := newRelease(t, map[string]string{"a.yaml": configMap, "b.yaml": deployment})

@@ -44,6 +44,44 @@ func (c Cluster) addOnSteps() []step.Step {
 	return steps
 }
 
+// secureNamespaces returns the step that creates the namespaces of the add-ons and limits what their pods may do.
+func (c Cluster) secureNamespaces() step.Step {
+	var touches []string
+	for _, a := range c.AddOns {
+		touches = append(touches, "namespace "+a.Namespace)
+	}
+	return step.Step{ID: "namespaces", Title: "Create the namespaces of the add-ons", Affects: touches,
+		Check: func(ctx context.Context) (step.State, error) {
+			client, err := c.kubeClient(ctx)
+			if err != nil {
+				return step.Unknown("k0s-start"), nil
+			}
+			for _, a := range c.AddOns {
+				why, err := client.NamespaceNeeded(ctx, a.Namespace, a.PodSecurity.Labels())
+				if err != nil {
+					return step.Needed("namespace " + a.Namespace + ": " + err.Error()), ctx.Err()
+				}
+				if why != "" {
+					return step.Needed(why), nil
+				}
+			}
+			return step.Done(), nil
+		},
+		Apply: func(ctx context.Context, _ step.Report) error {
+			client, err := c.kubeClient(ctx)
+			if err != nil {
+				return err
+			}
+			for _, a := range c.AddOns {
+				if err := client.EnsureNamespaceLabels(ctx, a.Namespace, a.PodSecurity.Labels()); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	}
+}
+
 // installChart returns the step that installs the Helm release r and waits until its workloads are ready.
 func (c Cluster) installChart(id, title string, r helm.Release) step.Step {
 	return step.Step{ID: id, Title: title, Affects: []string{"release " + r.Namespace + "/" + r.Name},
@@ -66,6 +104,13 @@ func (c Cluster) installChart(id, title string, r helm.Release) step.Step {
 				return step.Needed("release " + r.Name + " is " + have.Status), nil
 			case have.Digest != want:
 				return step.Needed("release " + r.Name + " has another chart or other values"), nil
+			}
+			missing, err := helm.MissingObjects(ctx, client, r)
+			switch {
+			case err != nil:
+				return step.Needed("release " + r.Name + ": " + err.Error()), ctx.Err()
+			case len(missing) > 0:
+				return step.Needed(missing[0].String() + " of release " + r.Name + " is missing"), nil
 			}
 			return step.Done(), nil
 		},

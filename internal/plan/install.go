@@ -71,7 +71,8 @@ func Install(c Cluster) []step.Step {
 	if c.KotsFile.Path != "" {
 		steps = append(steps, c.placeFile("kots-binary", "Put the kots CLI in place", c.KotsFile))
 	}
-	return append(append(append(steps, c.waitSystemPodsReady(), c.guardNodes()), c.addOnSteps()...), c.agentSteps()...)
+	steps = append(steps, c.waitSystemPodsReady(), c.guardNodes(), c.secureNamespaces())
+	return append(append(steps, c.addOnSteps()...), c.agentSteps()...)
 }
 
 // RecordHostStateID is the id of the step that saves the state of the host before the first change,
