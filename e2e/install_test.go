@@ -38,6 +38,8 @@ func TestInstall_ResumesConvergesAndResets(t *testing.T) {
 	t.Run("status reports nodes, add-ons and console", func(t *testing.T) { checkSingleNodeStatus(t, ctx, h.ForTest(t)) })
 	t.Run("systemd restricts the agent", func(t *testing.T) { checkAgentRestrictions(t, ctx, h.ForTest(t)) })
 	t.Run("pods reach services", func(t *testing.T) { checkPodReachesService(t, ctx, h.ForTest(t)) })
+	t.Run("Secrets are encrypted and requests are audited", func(t *testing.T) { checkSecretsEncrypted(t, ctx, h.ForTest(t)) })
+	t.Run("only the console and nodes reach the registry and the database", func(t *testing.T) { checkNetworkPolicies(t, ctx, h.ForTest(t)) })
 	t.Run("reset removes everything but the data, then the data", func(t *testing.T) { checkResetKeepsData(t, ctx, h.ForTest(t), fresh) })
 	sent := watchTraffic(t, ctx, h)
 	if !t.Run("a second install on the same host starts an application", func(t *testing.T) { checkInstallWithApp(t, ctx, h.ForTest(t)) }) {

@@ -123,6 +123,7 @@ func TestJoin_GrowsClusterAndSurvivesLosses(t *testing.T) {
 	} else {
 		t.Logf("the worker sent %d MB", gave/1e6)
 	}
+	t.Run("all controllers read the encrypted Secrets", func(t *testing.T) { checkSharedEncryptionKey(t, ctx, a.ForTest(t), c.ForTest(t), d.ForTest(t)) })
 	t.Run("pods on all nodes reach each other and services", func(t *testing.T) { checkPodNetwork(t, ctx, a.ForTest(t), b, c, d, e) })
 	other := checkNodeLosses(t, ctx, a, b, c, d, e, f)
 	t.Run("a worker leaves the cluster and is reset", func(t *testing.T) { checkWorkerLeaves(t, ctx, a.ForTest(t), b.ForTest(t), fresh, f) })
