@@ -176,6 +176,7 @@ func mergeConfig(s Settings) (*v1beta1.ClusterConfig, error) {
 	cfg.Spec.Storage.Etcd.PeerAddress = s.Address
 	cfg.Spec.Network.PodCIDR = s.PodCIDR
 	cfg.Spec.Network.ServiceCIDR = s.ServiceCIDR
+	cfg.Spec.Network.KubeProxy.MetricsBindAddress = Loopback + ":10249" // k0s: all addresses, without authentication
 	cfg.Spec.Telemetry.Enabled = new(bool)
 	if s.NeverPull {
 		cfg.Spec.Images.DefaultPullPolicy = "Never"

@@ -80,7 +80,7 @@ func All() []Port {
 		{Use: "kube-scheduler", Number: 10259, Scope: Loopback, Nodes: Controllers, Why: "status of the scheduler."},
 		{Use: "kubelet", Number: Kubelet, Scope: Cluster, Why: "kubelet; logs, exec and metrics go through it."},
 		{Use: "kubelet-health", Number: 10248, Scope: Loopback, Why: "health of kubelet."},
-		{Use: "kube-proxy-metrics", Number: 10249, Scope: Node, Why: "metrics of kube-proxy."},
+		{Use: "kube-proxy-metrics", Number: 10249, Scope: Loopback, Why: "metrics of kube-proxy."},
 		{Use: "kube-proxy-health", Number: 10256, Scope: Node, Why: "health of kube-proxy, for load balancers."},
 		{Use: "kube-router-bgp", Number: KubeRouterBGP, Scope: Cluster, Why: "kube-router announces its routes to the other nodes by BGP."},
 		{Use: "kube-router-health", Number: 20244, Scope: Node, Why: "health of kube-router; without it the node's network counts as down."},
