@@ -243,7 +243,7 @@ func checkRootOnWorker(t *testing.T, ctx context.Context, a, b *lab.Host) {
 		}
 	})
 	t.Run("asks an agent for the keys of the cluster", func(t *testing.T) {
-		for method, path := range map[string]string{http.MethodGet: "/v1beta1/ca", http.MethodPost: "/v1beta1/etcd/members"} {
+		for path, method := range map[string]string{"/v1beta1/ca": http.MethodGet, agent.ControllerSecretsPath: http.MethodGet, "/v1beta1/etcd/members": http.MethodPost} {
 			if code, body := askAgent(t, ctx, stolen.agent, method, "https://"+a.IP()+":9444"+path); code != http.StatusUnauthorized || !strings.Contains(body, "is a worker") {
 				t.Errorf("%s: %d %s", path, code, body)
 			}
@@ -379,6 +379,9 @@ func checkRevokedController(t *testing.T, ctx context.Context, a *lab.Host) {
 	a.MustRun(ctx, binary, "token", "revoke", m.ID)
 	if code, body := askAgent(t, ctx, cert, http.MethodGet, "https://"+a.IP()+":9444/v1beta1/ca"); code != http.StatusUnauthorized || strings.Contains(body, "saKey") {
 		t.Errorf("the keys of the cluster: %d %.200s", code, body)
+	}
+	if code, body := askAgent(t, ctx, cert, http.MethodGet, "https://"+a.IP()+":9444"+agent.ControllerSecretsPath); code != http.StatusUnauthorized || strings.Contains(body, "encryptionKeys") {
+		t.Errorf("the keys of Secrets: %d", code)
 	}
 	if list := a.MustRun(ctx, binary, "node", "list"); strings.Contains(list, "late") {
 		t.Errorf("a host that never joined keeps the admission of a revoked token: %s", list)
