@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/k0sproject/k0s/pkg/apis/k0s/v1beta1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/client-go/tools/clientcmd/api"
 	"sigs.k8s.io/yaml"
@@ -111,7 +112,24 @@ func buildConfig(s Settings) (*v1beta1.ClusterConfig, error) {
 		return nil, err
 	}
 	guardAPI(cfg)
+	closeRouterMetrics(cfg, s.Overlay)
 	return cfg, nil
+}
+
+// closeRouterMetrics turns off the metrics of kube-router, unless the Installer's configuration names
+// their port. Every pod can reach that port on the node's address, without authentication. The flag
+// does it because k0s takes an absent metricsPort, as which 0 is written, as 8080.
+func closeRouterMetrics(cfg *v1beta1.ClusterConfig, overlay map[string]any) {
+	router := cfg.Spec.Network.KubeRouter
+	if _, named, _ := unstructured.NestedFieldNoCopy(overlay, "spec", "network", "kuberouter", "metricsPort"); named || router == nil {
+		return
+	}
+	if router.ExtraArgs == nil {
+		router.ExtraArgs = map[string]string{}
+	}
+	if _, named := router.ExtraArgs["metrics-port"]; !named {
+		router.ExtraArgs["metrics-port"] = "0"
+	}
 }
 
 // trustFlags are the flags of kube-apiserver by which only the hosts that the cluster has admitted

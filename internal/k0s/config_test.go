@@ -67,6 +67,32 @@ func TestBuildConfig_OverlayCannotChangeTrust(t *testing.T) {
 	}
 }
 
+func TestBuildConfig_RouterMetricsAreOffUnlessNamed(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		router map[string]any
+		want   string
+	}{
+		{"default", nil, "0"},
+		{"other setting", map[string]any{"mtu": 1400}, "0"},
+		{"other argument", map[string]any{"extraArgs": map[string]any{"v": "1"}}, "0"},
+		{"port", map[string]any{"metricsPort": 8080}, ""},
+		{"argument", map[string]any{"extraArgs": map[string]any{"metrics-port": "9999"}}, "9999"},
+	} {
+		s := settings()
+		if tc.router != nil {
+			s.Overlay = map[string]any{"spec": map[string]any{"network": map[string]any{"kuberouter": tc.router}}}
+		}
+		cfg, err := buildConfig(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := cfg.Spec.Network.KubeRouter.ExtraArgs["metrics-port"]; got != tc.want {
+			t.Errorf("%s: metrics-port is %q, want %q", tc.name, got, tc.want)
+		}
+	}
+}
+
 func TestStartArguments_TokenIsForJoiningControllersOnly(t *testing.T) {
 	for name, tc := range map[string]struct {
 		service Service

@@ -84,7 +84,6 @@ func All() []Port {
 		{Use: "kube-proxy-health", Number: 10256, Scope: Node, Why: "health of kube-proxy, for load balancers."},
 		{Use: "kube-router-bgp", Number: KubeRouterBGP, Scope: Cluster, Why: "kube-router announces its routes to the other nodes by BGP."},
 		{Use: "kube-router-health", Number: 20244, Scope: Node, Why: "health of kube-router; without it the node's network counts as down."},
-		{Use: "kube-router-metrics", Number: 8080, Scope: Node, Why: "metrics of kube-router; it does not start when the port is in use (spec.network.kuberouter.metricsPort of k0s moves it)."},
 		{Use: "kube-router-admin", Number: 50051, Scope: Node, Why: "BGP administration of kube-router, on loopback and the node's address."},
 		{Use: "console", Scope: Outside, Field: "spec.kotsadm.uiBindPort", Why: "the admin console (spec.kotsadm.uiBindPort)."},
 	}
