@@ -91,14 +91,14 @@ func readIndex(dir string) (ocispec.Index, error) {
 	return ix, err
 }
 
-// Repin rewrites the lock file with the versions that Debian's mirror has now and
+// Repin rewrites the lock file with the versions that Debian's mirrors have now and
 // returns the changes, or "" if there are none.
 func (e *Engine) Repin(ctx context.Context) (string, error) {
 	mirror, err := e.OpenMirror(ctx)
 	if err != nil {
 		return "", err
 	}
-	now, err := debian.Repin(ctx, e.Lock, mirror.Sites[0])
+	now, err := debian.Repin(ctx, e.Lock, mirror.Sites)
 	if err != nil {
 		return "", err
 	}

@@ -177,3 +177,13 @@ func FuzzFields(f *testing.F) {
 		}
 	})
 }
+
+func TestSourcesList_AddsSecurityUpdatesOfSuite(t *testing.T) {
+	list := sourcesList([]string{"http://mirror/debian", "http://mirror/debian-security", "http://other/apt"}, "bookworm")
+	if n := strings.Count(list, "\n"); n != 3 || !strings.Contains(list, " http://mirror/debian-security bookworm-security main\n") || strings.Contains(list, "other") {
+		t.Errorf("got %q", list)
+	}
+	if list := sourcesList([]string{"http://mirror/debian"}, "trixie"); strings.Contains(list, "security") {
+		t.Errorf("without a mirror of security updates: %q", list)
+	}
+}

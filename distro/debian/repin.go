@@ -11,16 +11,17 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-// Repin returns the lock with every entry updated to what its suite has on the
-// mirror now. The machine's own apt lists are neither used nor changed.
-func Repin(ctx context.Context, l *Lock, site string) (*Lock, error) {
+// Repin returns the lock with every entry updated to the newest version that its
+// suite, or the security updates of the suite, have on the mirrors now. The machine's
+// own apt lists are neither used nor changed.
+func Repin(ctx context.Context, l *Lock, sites []string) (*Lock, error) {
 	now := &Lock{Comment: l.Comment, Entries: slices.Clone(l.Entries)}
 	roots := map[string]*aptRoot{}
 	for i, e := range now.Entries {
 		root, ok := roots[e.Suite]
 		if !ok {
 			var err error
-			if root, err = newAptRoot(ctx, site, e.Suite); err != nil {
+			if root, err = newAptRoot(ctx, sourcesList(sites, e.Suite)); err != nil {
 				return nil, problem.New(problem.ExitInternal, "read the package list of "+e.Suite, err, "")
 			}
 			defer root.removeDir()
@@ -53,7 +54,20 @@ type aptRoot struct {
 	opts []string
 }
 
-func newAptRoot(ctx context.Context, site, suite string) (*aptRoot, error) {
+// sourcesList returns the text of a sources.list with a suite, from the first site,
+// and its security updates, from the site whose name ends in -security, if there is one.
+func sourcesList(sites []string, suite string) string {
+	const key = "[signed-by=/usr/share/keyrings/debian-archive-keyring.gpg]"
+	list := fmt.Sprintf("deb %s %s %s main\ndeb-src %s %s %s main\n", key, sites[0], suite, key, sites[0], suite)
+	for _, site := range sites[1:] {
+		if strings.HasSuffix(site, "-security") {
+			list += fmt.Sprintf("deb %s %s %s-security main\n", key, site, suite)
+		}
+	}
+	return list
+}
+
+func newAptRoot(ctx context.Context, sources string) (*aptRoot, error) {
 	dir, err := os.MkdirTemp("", "plinth-apt-")
 	if err != nil {
 		return nil, err
@@ -68,9 +82,7 @@ func newAptRoot(ctx context.Context, site, suite string) (*aptRoot, error) {
 			return nil, err
 		}
 	}
-	const key = "[signed-by=/usr/share/keyrings/debian-archive-keyring.gpg]"
-	list := fmt.Sprintf("deb %s %s %s main\ndeb-src %s %s %s main\n", key, site, suite, key, site, suite)
-	if err := os.WriteFile(filepath.Join(dir, "sources.list"), []byte(list), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "sources.list"), []byte(sources), 0o644); err != nil {
 		return nil, err
 	}
 	_, err = commandOutput(ctx, "apt-get", append(r.opts, "update", "-q")...)
