@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/plinthdev/plinth/distro/cache"
+	"github.com/plinthdev/plinth/distro/recipe"
 	"github.com/plinthdev/plinth/distro/vulns"
 	"github.com/plinthdev/plinth/internal/problem"
 )
@@ -94,7 +95,7 @@ func scanPayload(ctx context.Context, c *cache.Cache, scanner *vulns.Scanner, po
 		}
 		r := c.Set.Recipes[name]
 		components = append(components, vulns.Component{Name: name, Version: r.Version, Module: r.Module})
-		if r.Module != "" {
+		if slices.ContainsFunc(r.Steps, func(s recipe.Step) bool { return s.Go != nil }) {
 			found, err := db.Lookup(name, r.Module)
 			if err != nil {
 				return err
