@@ -199,7 +199,7 @@ func checkAgentRestrictions(t *testing.T, ctx context.Context, h *lab.Host) {
 		t.Errorf("exposure level %s, want at most %.1f\n%s", m[1], most, out)
 	}
 	status := h.MustRun(ctx, "sh", "-c", "cat /proc/$(systemctl show --property=MainPID --value plinth-agent)/status")
-	for _, want := range []string{"CapBnd:\t0000000000000400\n", "NoNewPrivs:\t1\n", "Seccomp:\t2\n"} { // CAP_NET_BIND_SERVICE only; a filter
+	for _, want := range []string{"CapBnd:\t0000000000000404\n", "NoNewPrivs:\t1\n", "Seccomp:\t2\n"} { // CAP_NET_BIND_SERVICE and CAP_DAC_READ_SEARCH; a filter
 		if !strings.Contains(status, want) {
 			t.Errorf("the agent's process lacks %q:\n%s", want, status)
 		}

@@ -1,6 +1,7 @@
 package reset
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"net/netip"
@@ -53,7 +54,7 @@ type admitAll struct{ issued }
 func (a admitAll) Admit(context.Context, step.Report) (plan.Admission, error) {
 	admitted := plan.Admission{Identity: a.identity, Kubelet: a.kubelet, Files: map[string][]byte{k0s.RegistryDir + "/registry/hosts.toml": []byte("server")}}
 	if a.id.Role == token.Controller {
-		admitted.K0sToken = []byte("token")
+		admitted.K0sToken, admitted.EncryptionKeys = []byte("token"), a.encryption
 	}
 	return admitted, nil
 }
@@ -64,12 +65,15 @@ type issued struct {
 	ca       pki.Pair
 	identity node.Identity
 	kubelet  k0s.KubeletIdentity
+
+	encryption []k0s.EncryptionKey
 }
 
 // newIssued returns new certificates of a node with the role.
 func newIssued(t *testing.T, role string) (i issued) {
 	t.Helper()
 	i.id = nodecert.Identity{Node: "n1", UID: "uid", Role: role, Address: "10.0.0.5"}
+	i.encryption = []k0s.EncryptionKey{{Name: "key1", Secret: bytes.Repeat([]byte("k"), 32)}}
 	var err error
 	i.ca, err = pki.NewClusterCA(sim.Now())
 	testkit.Must(t, err)
@@ -97,6 +101,12 @@ func (i issued) identityStep(s step.Step, h k0s.Machine) step.Step {
 		why, err := k0s.CANeeded(h)
 		if err == nil && why != "" {
 			err = k0s.PlaceCA(h, i.ca)
+		}
+		if err != nil {
+			return err
+		}
+		if why, err = k0s.EncryptionKeysNeeded(h); err == nil && why != "" {
+			err = k0s.WriteEncryptionKeys(h, i.encryption)
 		}
 		if err != nil {
 			return err
