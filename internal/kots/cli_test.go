@@ -46,9 +46,10 @@ func putConsole(s *kubetest.Server, version string) {
 	for _, name := range []string{"kotsadm-rqlite", "kotsadm"} {
 		obj := map[string]any{
 			"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": map[string]any{"name": name},
-			"spec": map[string]any{"template": map[string]any{"spec": map[string]any{"containers": []any{
-				map[string]any{"name": name, "image": "registry.example.com:5000/kotsadm/" + name + ":v" + version},
-			}}}},
+			"spec": map[string]any{"template": map[string]any{"spec": map[string]any{
+				"nodeSelector": map[string]any{controllerLabel: controllerRole},
+				"containers":   []any{map[string]any{"name": name, "image": "registry.example.com:5000/kotsadm/" + name + ":v" + version}},
+			}}},
 		}
 		kubetest.MarkReady(obj)
 		s.Put("/apis/apps/v1/namespaces/kotsadm/statefulsets/"+name, obj)
@@ -211,25 +212,39 @@ func TestNewPassword_UsesEveryLetterOfAlphabet(t *testing.T) {
 	}
 }
 
-func TestInstallConsole_BindsItsPodToControllers(t *testing.T) {
+// putConsoleAnywhere stores the objects that the CLI creates, and a pod of each StatefulSet: they may
+// run on any node.
+func putConsoleAnywhere(s *kubetest.Server) {
+	putConsole(s, "1.131.2")
+	for _, name := range []string{"kotsadm-rqlite", "kotsadm"} {
+		path := "/apis/apps/v1/namespaces/kotsadm/statefulsets/" + name
+		set := s.Object(path)
+		unstructured.RemoveNestedField(set, "spec", "template", "spec", "nodeSelector")
+		s.Put(path, set)
+		s.Put(api+"pods/"+name+"-0", map[string]any{"apiVersion": "v1", "kind": "Pod", "metadata": map[string]any{"name": name + "-0"}})
+	}
+}
+
+func TestInstallConsole_BindsItsPodsToControllers(t *testing.T) {
 	for name, createdBefore := range map[string]bool{"a new console": false, "one that runs anywhere": true} {
 		t.Run(name, func(t *testing.T) {
 			k, fake, s := newBench(t)
 			if createdBefore {
-				putConsole(s, "1.131.2")
-				s.Put(api+"pods/kotsadm-0", map[string]any{"apiVersion": "v1", "kind": "Pod", "metadata": map[string]any{"name": "kotsadm-0"}})
+				putConsoleAnywhere(s)
 			} else {
-				fake.Expect("kots install my-app").Do(func(host.Cmd) { putConsole(s, "1.131.2") })
+				fake.Expect("kots install my-app").Do(func(host.Cmd) { putConsoleAnywhere(s) })
 			}
 			if err := k.InstallConsole(t.Context(), ConsoleSpec{Slug: "my-app", Version: "1.131.2"}, longWait()); err != nil {
 				t.Fatal(err)
 			}
-			spec, _, _ := unstructured.NestedStringMap(s.Object("/apis/apps/v1/namespaces/kotsadm/statefulsets/kotsadm"), "spec", "template", "spec", "nodeSelector")
-			if spec["node.k0sproject.io/role"] != "control-plane" {
-				t.Errorf("the console may run on %v", spec)
-			}
-			if s.Object(api+"pods/kotsadm-0") != nil {
-				t.Error("the pod that may run anywhere was kept")
+			for _, set := range []string{"kotsadm-rqlite", "kotsadm"} {
+				on, _, _ := unstructured.NestedStringMap(s.Object("/apis/apps/v1/namespaces/kotsadm/statefulsets/"+set), "spec", "template", "spec", "nodeSelector")
+				if on[controllerLabel] != controllerRole {
+					t.Errorf("%s may run on %v", set, on)
+				}
+				if s.Object(api+"pods/"+set+"-0") != nil {
+					t.Errorf("the pod of %s that may run anywhere was kept", set)
+				}
 			}
 		})
 	}

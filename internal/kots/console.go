@@ -58,8 +58,14 @@ func (k *Client) ConsoleState(ctx context.Context) (ConsoleState, error) {
 			break
 		}
 	}
-	if s.Ready && !isOnControllersOnly(console) {
-		s.Ready, s.Reason = false, set.String()+" may run on a worker, where root could use its administrator's account"
+	for _, o := range []kube.Object{rqlite, set} {
+		have, err := k.Kube.Get(ctx, o)
+		if err != nil {
+			return s, err
+		}
+		if s.Ready && !isOnControllersOnly(have) {
+			s.Ready, s.Reason = false, o.String()+" is not limited to controllers: root on a worker could become administrator; run plinth install again"
+		}
 	}
 	return s, nil
 }

@@ -20,31 +20,40 @@ const (
 // placeInterval is how often keepOnControllers looks for the console while the CLI creates it.
 const placeInterval = 300 * time.Millisecond
 
-// isOnControllersOnly reports whether the console's pod is bound to controllers.
-func isOnControllersOnly(console *unstructured.Unstructured) bool {
-	role, _, _ := unstructured.NestedString(console.Object, "spec", "template", "spec", "nodeSelector", controllerLabel)
+// isOnControllersOnly reports whether the pods of a StatefulSet of the console are bound to controllers.
+func isOnControllersOnly(set *unstructured.Unstructured) bool {
+	role, _, _ := unstructured.NestedString(set.Object, "spec", "template", "spec", "nodeSelector", controllerLabel)
 	return role == controllerRole
 }
 
-// keepOnControllers binds the console's pod to controllers. The service account of the pod is
-// administrator of the cluster, and root on its node can use it. A pod that runs elsewhere, or was
-// created before, is created again.
+// keepOnControllers binds the pods of the console and of its database to controllers. The service
+// account of the console is administrator of the cluster, and who can write the database is
+// administrator of the console: root on the node of either could use it. Pods that were created before
+// are created again.
 func (k *Client) keepOnControllers(ctx context.Context) error {
-	_, set, _ := k.consoleObjects()
-	console, err := k.Kube.Get(ctx, set)
-	if err != nil || isOnControllersOnly(console) {
-		return err
+	rqlite, console, _ := k.consoleObjects()
+	for _, set := range []kube.Object{rqlite, console} {
+		have, err := k.Kube.Get(ctx, set)
+		if err != nil {
+			return err
+		}
+		if isOnControllersOnly(have) {
+			continue
+		}
+		patch := `{"spec":{"template":{"spec":{"nodeSelector":{"` + controllerLabel + `":"` + controllerRole + `"}}}}}`
+		if err := k.Kube.Patch(ctx, set, []byte(patch)); err != nil {
+			return err
+		}
+		// The StatefulSet does not replace a pod that is not Ready. Further replicas are Ready, and replaced one by one.
+		if err := k.Kube.Delete(ctx, kube.Object{APIVersion: "v1", Kind: "Pod", Namespace: k.Namespace, Name: set.Name + "-0"}); err != nil {
+			return err
+		}
 	}
-	patch := `{"spec":{"template":{"spec":{"nodeSelector":{"` + controllerLabel + `":"` + controllerRole + `"}}}}}`
-	if err := k.Kube.Patch(ctx, set, []byte(patch)); err != nil {
-		return err
-	}
-	// The StatefulSet does not replace a pod that is not Ready.
-	return k.Kube.Delete(ctx, kube.Object{APIVersion: "v1", Kind: "Pod", Namespace: k.Namespace, Name: set.Name + "-0"})
+	return nil
 }
 
-// placeWhenCreated binds the console's pod to controllers as soon as the CLI has created it, so that
-// the pod is created again while it still waits for the datastore. It returns when ctx ends.
+// placeWhenCreated binds the pods to controllers as soon as the CLI has created them, so that they are
+// created again while the datastore still starts. It returns when ctx ends.
 func (k *Client) placeWhenCreated(ctx context.Context) {
 	for wait.Sleep(ctx, placeInterval) == nil {
 		if k.keepOnControllers(ctx) == nil {
