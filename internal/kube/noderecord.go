@@ -43,6 +43,10 @@ const (
 	uidKeyPrefix         = "uid_"
 )
 
+// maxMachineID limits what a host claims, in bytes: all records share one ConfigMap of 1 MiB, which is enough for
+// about 2000 nodes.
+const maxMachineID = 64
+
 func nodeRecordsRef() Object {
 	return Object{APIVersion: "v1", Kind: "ConfigMap", Namespace: nodeRecordsNamespace, Name: nodeRecordsName}
 }
@@ -140,8 +144,10 @@ func (r NodeRecord) check(node string) error {
 		return fmt.Errorf("role %q is neither controller nor worker", r.Role)
 	case badAddress != nil:
 		return fmt.Errorf("address %q is not an IP address", r.Address)
-	case r.MachineID == "":
-		return errors.New("machineId is missing")
+	case len(uidKeyPrefix+node) > validation.DNS1123SubdomainMaxLength:
+		return fmt.Errorf("its name has more than %d bytes", validation.DNS1123SubdomainMaxLength-len(uidKeyPrefix))
+	case r.MachineID == "" || len(r.MachineID) > maxMachineID:
+		return fmt.Errorf("machineId has not 1 to %d bytes", maxMachineID)
 	}
 	return nil
 }

@@ -126,6 +126,11 @@ spec:
       variables.node == '' ? 'user ' + request.userInfo.username + ' is not a node' :
       variables.admitted == '' ? 'node ' + variables.node + ' was removed from the cluster or never admitted to it' :
       'this certificate of node ' + variables.node + ' is not of its current admission'
+  # A request of a kubelet has some hundred bytes; the API server alone would accept a megabyte.
+  - expression: >-
+      request.resource.resource != 'certificatesigningrequests' || request.operation != 'CREATE' ||
+      size(object.spec.request) <= 22000
+    message: the certificate request is too large
 ---
 apiVersion: admissionregistration.k8s.io/v1
 kind: ValidatingAdmissionPolicyBinding

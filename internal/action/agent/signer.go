@@ -23,13 +23,15 @@ import (
 
 // Limits of the signer.
 const (
-	SignInterval    = 5 * time.Second  // between two looks for requests; kubelet asks weeks before it needs the answer
+	SignInterval    = 5 * time.Second  // how often requests are listed; kubelet asks weeks before it needs the answer
 	maxRequests     = 5                // of one node within requestsWithin; further ones are denied
 	requestsWithin  = 10 * time.Minute // as long as the controller manager keeps decided requests, at least
 	nodeUserPrefix  = "system:node:"
 	deniedReason    = "PlinthDenied"
 	approvedReason  = "PlinthApproved"
-	undecidedAtOnce = 100 // requests that are looked at in one turn
+	maxPerRun       = 100 // requests that are decided in one run
+	maxOpenOfOne    = 10  // of these, requests of one node
+	requestsPerPage = 50  // requests that are read at once; the policy plinth-node-identity limits their size
 )
 
 // Signer signs the certificates that kubelets request from the API when theirs expire. It takes the
@@ -52,26 +54,11 @@ var kinds = map[string]nodecert.Kind{
 // usages are those that a request must have; KeyEncipherment may be added for RSA keys.
 var usages = map[nodecert.Kind]certv1.KeyUsage{nodecert.KubeletClient: certv1.UsageClientAuth, nodecert.KubeletServing: certv1.UsageServerAuth}
 
-// SignAll decides all requests that are not decided yet.
+// SignAll decides requests that are not decided yet, at most maxPerRun.
 func (s Signer) SignAll(ctx context.Context) error {
-	list, err := s.Requests.List(ctx, metav1.ListOptions{})
-	if err != nil {
+	open, recent, err := s.listRequests(ctx)
+	if err != nil || len(open) == 0 {
 		return err
-	}
-	var open []certv1.CertificateSigningRequest
-	recent := map[string]int{} // requests by admission: those of a removed node do not count for its successor
-	for _, r := range list.Items {
-		if _, ours := kinds[r.Spec.SignerName]; !ours {
-			continue
-		}
-		if len(r.Status.Conditions) == 0 {
-			open = append(open, r)
-		} else if s.Now().Sub(r.CreationTimestamp.Time) < requestsWithin {
-			recent[requester(&r)]++
-		}
-	}
-	if len(open) == 0 {
-		return nil
 	}
 	records, err := s.Records(ctx)
 	if err != nil {
@@ -85,7 +72,7 @@ func (s Signer) SignAll(ctx context.Context) error {
 		return x.CreationTimestamp.Compare(y.CreationTimestamp.Time)
 	})
 	var errs []error
-	for i := range open[:min(len(open), undecidedAtOnce)] {
+	for i := range open {
 		r := &open[i]
 		id, why := checkSigningRequest(records, r)
 		if why == nil && recent[requester(r)] >= maxRequests {
@@ -95,6 +82,39 @@ func (s Signer) SignAll(ctx context.Context) error {
 		errs = append(errs, s.decide(ctx, r, id, ca, why))
 	}
 	return errors.Join(errs...)
+}
+
+// listRequests returns requests that are not decided yet, and how many of each requester were decided
+// within requestsWithin. It keeps at most maxPerRun, and of one requester at most maxOpenOfOne, so that
+// one node cannot use up the memory or delay the requests of others.
+func (s Signer) listRequests(ctx context.Context) (open []certv1.CertificateSigningRequest, recent map[string]int, err error) {
+	recent = map[string]int{} // by admission: requests of a removed node do not count for its successor
+	ofOne := map[string]int{}
+	opts := metav1.ListOptions{Limit: requestsPerPage}
+	for {
+		list, err := s.Requests.List(ctx, opts)
+		if err != nil {
+			return nil, nil, err
+		}
+		for _, r := range list.Items {
+			if _, ours := kinds[r.Spec.SignerName]; !ours {
+				continue
+			}
+			who := requester(&r)
+			switch {
+			case len(r.Status.Conditions) > 0:
+				if s.Now().Sub(r.CreationTimestamp.Time) < requestsWithin {
+					recent[who]++
+				}
+			case ofOne[who] < maxOpenOfOne && len(open) < maxPerRun:
+				ofOne[who]++
+				open = append(open, r)
+			}
+		}
+		if opts.Continue = list.Continue; opts.Continue == "" {
+			return open, recent, nil
+		}
+	}
 }
 
 // requester returns the admission that has sent a request.

@@ -354,3 +354,53 @@ func TestWatchRequests_NotesAFailureWhenItBegins(t *testing.T) {
 		t.Errorf("%d turns, %q", n, notes)
 	}
 }
+
+// pagedRequests serves requests in pages, as the API server does, and fails without a limit.
+type pagedRequests struct {
+	certclient.CertificateSigningRequestInterface
+	t *testing.T
+}
+
+func (p pagedRequests) List(ctx context.Context, o metav1.ListOptions) (*certv1.CertificateSigningRequestList, error) {
+	if o.Limit == 0 || o.Limit > 100 {
+		p.t.Errorf("a list with the limit %d", o.Limit)
+	}
+	all, err := p.CertificateSigningRequestInterface.List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, err
+	}
+	from := 0
+	if _, err := fmt.Sscan(o.Continue, &from); o.Continue != "" && err != nil {
+		return nil, err
+	}
+	to := min(from+int(o.Limit), len(all.Items))
+	page := &certv1.CertificateSigningRequestList{Items: all.Items[from:to]}
+	if to < len(all.Items) {
+		page.Continue = fmt.Sprint(to)
+	}
+	return page, nil
+}
+
+func TestSignAll_OneNodeDoesNotDelayOthers(t *testing.T) {
+	s := newSigning(t)
+	for i := range 200 {
+		r := newCSR(t, fmt.Sprintf("a-%03d", i), nodecert.KubeletServing)
+		r.Spec.Username, r.Spec.UID = "system:node:n1", "uid-of-n1"
+		s.create(t, r)
+	}
+	s.create(t, newCSR(t, "z", nodecert.KubeletServing))
+	s.Requests = pagedRequests{s.Requests, t}
+	testkit.Must(t, s.SignAll(t.Context()))
+	if _, decision := s.get(t, "z"); decision != "Approved: signed for the admitted node w1" {
+		t.Errorf("the request of w1 waits: %q", decision)
+	}
+	open := 0
+	for i := range 200 {
+		if _, decision := s.get(t, fmt.Sprintf("a-%03d", i)); decision == "" {
+			open++
+		}
+	}
+	if open != 200-maxOpenOfOne {
+		t.Errorf("%d requests of n1 are open after one run", open)
+	}
+}
