@@ -23,6 +23,9 @@ const (
 	maxHeaderBytes  = 16 << 10         // of a request
 	maxBodyBytes    = 64 << 10         // of a request
 
+	maxNodeName  = 249 // bytes; with a prefix it is a key of the ConfigMap of the records
+	maxMachineID = 64  // bytes; systemd's has 32
+
 	failuresAtOnce    = 10   // refused requests of one peer in a burst, with those that are not authenticated yet
 	failuresPerSecond = 1    // refused requests of one peer after the burst
 	maxPeers          = 1024 // peers whose refused requests are counted; peers that are known

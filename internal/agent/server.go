@@ -26,7 +26,7 @@ type Service struct {
 	Store       BlobStore
 	NodeRemover NodeRemover // removes nodes; nil if this node cannot
 	EtcdJoiner  EtcdJoiner  // adds controllers to etcd; nil if this node cannot
-	// Secrets returns what the client needs to become a controller; nil if this node has it not. If the
+	// Secrets returns what the client needs to become a controller; nil if this node does not have it. If the
 	// client may not have it, the error is a *StatusError.
 	Secrets    func(ctx context.Context, c Caller) (ControllerSecrets, error)
 	PeerCheck  http.Handler // answers the peer checks of hosts that may join; nil for none
@@ -268,7 +268,7 @@ func (s *server) handleDescribe(w http.ResponseWriter, r *http.Request) {
 
 func (s *server) handleJoin(w http.ResponseWriter, r *http.Request) {
 	var c JoinRequest
-	if err := decodeStrictly(r, &c); err != nil || c.Node == "" || c.MachineID == "" || c.Address == "" {
+	if err := decodeStrictly(r, &c); err != nil || c.Node == "" || c.MachineID == "" || c.Address == "" || len(c.Node) > maxNodeName || len(c.MachineID) > maxMachineID {
 		s.refuseBadRequest(w, r, "cannot decode the join request")
 		return
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/plinthdev/plinth/internal/kube"
 	"github.com/plinthdev/plinth/internal/step"
+	"github.com/plinthdev/plinth/internal/token"
 	"github.com/plinthdev/plinth/internal/wait"
 )
 
@@ -102,8 +103,8 @@ func (d LeavingNode) removeEtcdMember() step.Step {
 	}
 }
 
-// deleteRecord returns the step that deletes the record of the node, without which the API server refuses its
-// changes.
+// deleteRecord returns the step that deletes the record of the node, without which the API server refuses it, and
+// ends its uses of tokens: otherwise the host could have itself admitted again.
 func (d LeavingNode) deleteRecord() step.Step {
 	return step.Step{ID: "node-credentials", Title: "Revoke the credentials of " + d.Name, Affects: []string{"ConfigMap plinth-nodes"},
 		Check: func(ctx context.Context) (step.State, error) {
@@ -117,6 +118,13 @@ func (d LeavingNode) deleteRecord() step.Step {
 			return step.Needed("its credentials are still valid"), nil
 		},
 		Apply: func(ctx context.Context, _ step.Report) error {
+			records, err := d.Kube.NodeRecords(ctx)
+			if err != nil {
+				return err
+			}
+			if err := (token.Store{Core: d.Kube.Core(), Now: time.Now}).EndUses(ctx, records[d.Name].AgentKey); err != nil {
+				return err
+			}
 			return d.Kube.UpdateNodeRecords(ctx, func(records kube.NodeRecords) error {
 				delete(records, d.Name)
 				return nil

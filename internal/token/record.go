@@ -25,10 +25,11 @@ type Record struct {
 
 // Use is one host that joined, or started to.
 type Use struct {
-	Node      string    `json:"node"`      // Kubernetes name
-	MachineID string    `json:"machineId"` // /etc/machine-id
-	At        time.Time `json:"at"`        // of the first attempt, UTC
-	Key       string    `json:"key"`       // pin of the key that the host's agent has; see PublicKeyPin
+	Node      string    `json:"node"`            // Kubernetes name
+	MachineID string    `json:"machineId"`       // /etc/machine-id
+	At        time.Time `json:"at"`              // of the first attempt, UTC
+	Key       string    `json:"key"`             // pin of the key that the host's agent has; see PublicKeyPin
+	Ended     bool      `json:"ended,omitempty"` // the host was removed from the cluster: it must not join again with this token
 }
 
 // The states of a token.
@@ -80,7 +81,11 @@ func (r Record) checkUse(key string, now time.Time) error {
 	if err := r.checkEnded(now); err != nil {
 		return err
 	}
-	if r.stateAt(now) == UsedUp && r.indexOfUse(key) < 0 {
+	i := r.indexOfUse(key)
+	if i >= 0 && r.UsedBy[i].Ended {
+		return &RejectedError{"node " + r.UsedBy[i].Node + ", which joined with this token, was removed from the cluster"}
+	}
+	if r.stateAt(now) == UsedUp && i < 0 {
 		var nodes []string
 		for _, u := range r.UsedBy {
 			nodes = append(nodes, u.Node)

@@ -153,6 +153,32 @@ func (b Store) Use(ctx context.Context, bearer string, u Use) (Record, error) {
 	return r, err
 }
 
+// EndUses ends the uses of all tokens by the host with this key, so that the host cannot join again
+// with any of them.
+func (b Store) EndUses(ctx context.Context, key string) error {
+	all, err := b.List(ctx)
+	if err != nil {
+		return err
+	}
+	for _, r := range all {
+		if r.indexOfUse(key) < 0 {
+			continue
+		}
+		err := retry.RetryOnConflict(retry.DefaultRetry, func() error {
+			return b.updateRecord(ctx, r.ID, func(now *Record) error {
+				if i := now.indexOfUse(key); i >= 0 {
+					now.UsedBy[i].Ended = true
+				}
+				return nil
+			})
+		})
+		if err != nil && !apierrors.IsNotFound(err) {
+			return err
+		}
+	}
+	return nil
+}
+
 // ErrNotFound is returned for an ID that no token has.
 var ErrNotFound = errors.New("no token has this ID")
 

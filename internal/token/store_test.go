@@ -174,3 +174,31 @@ func TestCheckReadAccess_AcceptsHashForReadingOnly(t *testing.T) {
 	}
 	reads("revoked", reader, "revoked")
 }
+
+func TestEndUses_KeepsARemovedHostFromJoiningAgain(t *testing.T) {
+	at := noon
+	b, _ := newTestStore(t, &at)
+	first, second := addToken(t, b, 3), addToken(t, b, 1)
+	for _, bearer := range []string{first, second} {
+		if _, err := b.Use(t.Context(), bearer, token.Use{Node: "w1", MachineID: "m1", At: at, Key: "k1"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := b.EndUses(t.Context(), "k1"); err != nil {
+		t.Fatal(err)
+	}
+	for name, bearer := range map[string]string{"a token with uses left": first, "a used-up token": second} {
+		t.Run(name, func(t *testing.T) {
+			_, checked := b.Check(t.Context(), bearer, "k1")
+			_, used := b.Use(t.Context(), bearer, token.Use{Node: "w1", MachineID: "m1", At: at, Key: "k1"})
+			for what, err := range map[string]error{"check": checked, "use": used, "read": b.CheckReadAccess(t.Context(), bearer, "k1")} {
+				if got := reasonOf(t, err); !strings.Contains(got, "node w1, which joined with this token, was removed") {
+					t.Errorf("%s: %q", what, got)
+				}
+			}
+		})
+	}
+	if _, err := b.Check(t.Context(), first, "k2"); err != nil {
+		t.Errorf("another host: %v", err)
+	}
+}

@@ -50,6 +50,9 @@ func (d joinServer) admit(ctx context.Context, caller agent.Caller, rec token.Re
 	if err := checkConflict(records, r, caller.Key); err != nil {
 		return a, err
 	}
+	if err := checkLeftover(ctx, c.Client, records, r.Node); err != nil {
+		return a, err
+	}
 	next, err := c.newRecord(records, caller, rec, r)
 	if err != nil {
 		return a, err
@@ -69,7 +72,11 @@ func (d joinServer) admit(ctx context.Context, caller agent.Caller, rec token.Re
 	if _, err := book.Use(ctx, caller.Bearer, use); err != nil {
 		return agent.JoinResponse{}, statusError(err)
 	}
+	_, known := records[r.Node]
 	err = c.Client.UpdateNodeRecords(ctx, func(all kube.NodeRecords) error {
+		if _, ok := all[r.Node]; known && !ok {
+			return &agent.StatusError{Reason: "node " + r.Node + " has just been removed from the cluster", Status: http.StatusConflict}
+		}
 		if err := checkConflict(all, r, caller.Key); err != nil { // another host may have been admitted meanwhile
 			return err
 		}
@@ -82,12 +89,44 @@ func (d joinServer) admit(ctx context.Context, caller agent.Caller, rec token.Re
 		all[r.Node] = next
 		return nil
 	})
+	if err == nil {
+		err = endIfRevoked(ctx, c.Client, book, next)
+	}
 	if err != nil {
 		return agent.JoinResponse{}, err
 	}
 	a.Controller = c.Receipt.Address
 	a.RegistryCA, err = d.registryCA(ctx, c)
 	return a, err
+}
+
+// endIfRevoked ends an admission whose token was revoked after it was checked: the revocation may have
+// looked for the record before it was written.
+func endIfRevoked(ctx context.Context, client *kube.Client, store token.Store, admitted kube.NodeRecord) error {
+	rec, err := store.Find(ctx, admitted.Token)
+	if err == nil && rec.Revoked == nil || err != nil && !errors.Is(err, token.ErrNotFound) {
+		return err
+	}
+	err = client.UpdateNodeRecords(ctx, func(all kube.NodeRecords) error {
+		if now := all[admitted.Node]; now.UID == admitted.UID && !now.Joined {
+			delete(all, admitted.Node)
+		}
+		return nil
+	})
+	return errors.Join(&agent.StatusError{Reason: "the token was revoked", Status: http.StatusUnauthorized}, err)
+}
+
+// checkLeftover returns an error if the cluster has a Node object of the name that it has not admitted:
+// its labels may be those of a controller.
+func checkLeftover(ctx context.Context, client *kube.Client, records kube.NodeRecords, name string) error {
+	if _, ok := records[name]; ok {
+		return nil
+	}
+	exists, err := client.Exists(ctx, kube.Object{APIVersion: "v1", Kind: "Node", Name: name})
+	if err != nil || !exists {
+		return err
+	}
+	return &agent.StatusError{Reason: fmt.Sprintf("the cluster still has a node named %s, whose removal did not finish: plinth node remove %s", name, name), Status: http.StatusConflict}
 }
 
 // checkConflict returns an error if an admitted node has the host's name, key, machine ID or address.
@@ -116,8 +155,8 @@ func (c ClusterState) newRecord(records kube.NodeRecords, caller agent.Caller, r
 	address, err := netip.ParseAddr(r.Address)
 	api, _ := netip.ParseAddr(c.Receipt.API) // may be a name
 	switch {
-	case isReservedName(r.Node) || r.Node == c.Receipt.API:
-		return next, refuse("%q names the cluster's API or services, so it is no name for a node", r.Node)
+	case isReservedName(r.Node) || strings.EqualFold(r.Node, strings.TrimSuffix(c.Receipt.API, ".")):
+		return next, refuse("%q is reserved for the API or a service of the cluster; give the host another name", r.Node)
 	case err != nil || !address.IsGlobalUnicast():
 		return next, refuse("%q is not an address that other hosts can reach", r.Address)
 	case address.Unmap() == api.Unmap():

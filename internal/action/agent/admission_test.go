@@ -243,13 +243,13 @@ func TestAdmit_RefusesWhatTheTokenIsNotFor(t *testing.T) {
 		"address with a zone": {w1, "", func(_ *testing.T, j *joiner) { j.request.Address = "2001:db8::9%eth0" }, http.StatusConflict, "not the IP address of a node"},
 		"no address":          {w1, "", func(_ *testing.T, j *joiner) { j.request.Address = "w1" }, http.StatusConflict, "not an address"},
 
-		"name of the API":         {nodecert.Identity{Node: "kubernetes.default.svc", Role: token.Worker, Address: "10.0.0.9"}, "", nil, http.StatusConflict, "names the cluster's API"},
-		"short name of the API":   {nodecert.Identity{Node: "kubernetes", Role: token.Worker, Address: "10.0.0.9"}, "", nil, http.StatusConflict, "names the cluster's API"},
-		"name of a service":       {nodecert.Identity{Node: "a.kotsadm.svc.cluster.local", Role: token.Worker, Address: "10.0.0.9"}, "", nil, http.StatusConflict, "names the cluster's API"},
-		"localhost":               {nodecert.Identity{Node: "localhost", Role: token.Worker, Address: "10.0.0.9"}, "", nil, http.StatusConflict, "names the cluster's API"},
-		"name that is an address": {nodecert.Identity{Node: "127.0.0.1", Role: token.Worker, Address: "10.0.0.9"}, "", nil, http.StatusConflict, "names the cluster's API"},
+		"name of the API":         {nodecert.Identity{Node: "kubernetes.default.svc", Role: token.Worker, Address: "10.0.0.9"}, "", nil, http.StatusConflict, "is reserved for the API"},
+		"short name of the API":   {nodecert.Identity{Node: "kubernetes", Role: token.Worker, Address: "10.0.0.9"}, "", nil, http.StatusConflict, "is reserved for the API"},
+		"name of a service":       {nodecert.Identity{Node: "a.kotsadm.svc.cluster.local", Role: token.Worker, Address: "10.0.0.9"}, "", nil, http.StatusConflict, "is reserved for the API"},
+		"localhost":               {nodecert.Identity{Node: "localhost", Role: token.Worker, Address: "10.0.0.9"}, "", nil, http.StatusConflict, "is reserved for the API"},
+		"name that is an address": {nodecert.Identity{Node: "127.0.0.1", Role: token.Worker, Address: "10.0.0.9"}, "", nil, http.StatusConflict, "is reserved for the API"},
 		"name of the load balancer": {nodecert.Identity{Node: "10.0.0.100", Role: token.Worker, Address: "10.0.0.9"}, "", nil, http.StatusConflict,
-			"names the cluster's API"},
+			"is reserved for the API"},
 		"no name of a node": {w1, "", func(_ *testing.T, j *joiner) { j.request.Node = "W_1" }, http.StatusConflict, "not the name of a node"},
 
 		"agent's request for another key": {w1, "", func(t *testing.T, j *joiner) { j.request.AgentRequest = newRequest(t, nodecert.Agent, w1) }, http.StatusConflict,
@@ -564,5 +564,60 @@ func TestIdentityServerCert_IsTheStoredOne(t *testing.T) {
 	cert, err := (&identity{Env: env, load: loadControllerCert}).serverCert(&tls.ClientHelloInfo{})
 	if err != nil || cert.Leaf.VerifyHostname("n1") != nil {
 		t.Errorf("%v", err)
+	}
+}
+
+func TestAdmit_RemovedHostNeedsANewToken(t *testing.T) {
+	c := newTestCluster(t)
+	c.addToken(t, "abcd2345", token.Worker, 3)
+	j := newJoiner(t, w1, "abcd2345")
+	_, err := c.Admit(t.Context(), j.caller, j.request)
+	testkit.Must(t, err)
+	// What `plinth node remove` does.
+	testkit.Must(t, token.Store{Core: c.client.Core(), Now: c.Now}.EndUses(t.Context(), j.caller.Key),
+		c.client.UpdateNodeRecords(t.Context(), func(all kube.NodeRecords) error { delete(all, "w1"); return nil }))
+	if _, err := c.Admit(t.Context(), j.caller, j.request); err == nil || !strings.Contains(err.Error(), "was removed from the cluster") {
+		t.Errorf("admitted again: %v", err)
+	}
+	if r, ok := c.records(t)["w1"]; ok {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestAdmit_RefusesNameOfALeftoverNode(t *testing.T) {
+	c := newTestCluster(t)
+	c.addToken(t, "abcd2345", token.Worker, 1)
+	c.api.Put("/api/v1/nodes/w1", map[string]any{"apiVersion": "v1", "kind": "Node", "metadata": map[string]any{"name": "w1", "labels": map[string]any{"node.k0sproject.io/role": "control-plane"}}})
+	j := newJoiner(t, w1, "abcd2345")
+	if _, err := c.Admit(t.Context(), j.caller, j.request); err == nil || !strings.Contains(err.Error(), "whose removal did not finish: plinth node remove w1") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestEndIfRevoked_EndsAnAdmissionThatTheRevocationDidNotSee(t *testing.T) {
+	for name, tt := range map[string]struct {
+		revoked bool
+		joined  bool
+		kept    bool
+	}{
+		"valid token":                 {kept: true},
+		"revoked token":               {revoked: true},
+		"revoked token, but it voted": {revoked: true, joined: true, kept: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newTestCluster(t)
+			c.addToken(t, "abcd2345", token.Controller, 1)
+			store := token.Store{Core: c.client.Core(), Now: c.Now}
+			if tt.revoked {
+				_, err := store.Revoke(t.Context(), "abcd2345")
+				testkit.Must(t, err)
+			}
+			r := kube.NodeRecord{Node: "n2", UID: "u2", Role: token.Controller, Address: "10.0.0.7", MachineID: "m2", AgentKey: "k2", Token: "abcd2345", Joined: tt.joined}
+			testkit.Must(t, c.client.UpdateNodeRecords(t.Context(), func(all kube.NodeRecords) error { all["n2"] = r; return nil }))
+			err := endIfRevoked(t.Context(), c.client, store, r)
+			if _, kept := c.records(t)["n2"]; kept != tt.kept || (err != nil) != tt.revoked {
+				t.Errorf("kept %v, %v", kept, err)
+			}
+		})
 	}
 }
