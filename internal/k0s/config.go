@@ -48,6 +48,11 @@ const (
 // PEM, signed by the cluster's authority for the node's name and addresses.
 const KubeletCertPath = KubeletPKIDir + "/kubelet-server-current.pem"
 
+// APIServerClientName is the common name of the certificate with which the API server identifies
+// itself to kubelets and to Plinth's agent, and the name of its files (k0s 1.33.8,
+// cmd/controller/certificates.go).
+const APIServerClientName = "apiserver-kubelet-client"
+
 // AuthorizePath is the path at which Plinth's agent answers authorization reviews of the API
 // server on the same host.
 const AuthorizePath = "/authorize"
@@ -144,6 +149,8 @@ var trustFlags = map[string]string{
 	"authorization-webhook-version":                "v1",
 	"authorization-webhook-cache-authorized-ttl":   "10s",
 	"authorization-webhook-cache-unauthorized-ttl": "10s",
+	// A watch that a node has opened ends after 5 to 10 minutes, also when the node was removed.
+	"min-request-timeout": "300",
 	// Secrets in etcd are encrypted. A change of the file, such as a new key, needs no restart.
 	"encryption-provider-config":                  EncryptionConfPath,
 	"encryption-provider-config-automatic-reload": "true",
@@ -170,7 +177,7 @@ func authorizerConf(hostname string) (string, error) {
 	config := api.NewConfig()
 	config.Clusters["agent"] = &api.Cluster{Server: "https://" + Loopback + ":" + ports.AuthorizerText + AuthorizePath,
 		CertificateAuthority: CACertPath, TLSServerName: hostname}
-	config.AuthInfos["kube-apiserver"] = &api.AuthInfo{}
+	config.AuthInfos["kube-apiserver"] = &api.AuthInfo{ClientCertificate: pkiDir + "/" + APIServerClientName + ".crt", ClientKey: pkiDir + "/" + APIServerClientName + ".key"}
 	config.Contexts["agent"] = &api.Context{Cluster: "agent", AuthInfo: "kube-apiserver"}
 	config.CurrentContext = "agent"
 	raw, err := clientcmd.Write(*config)

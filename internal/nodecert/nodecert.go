@@ -76,8 +76,11 @@ const (
 	kubeletPrefix          = "system:node:"
 	controllerOrganization = "plinth:controllers"
 	workerOrganization     = "plinth:workers"
-	agentPrefix            = "plinth:node:"
 )
+
+// AgentPrefix begins the common name of every agent's certificate, so that it is never the name of a
+// user in RBAC.
+const AgentPrefix = "plinth:node:"
 
 var (
 	oidCommonName       = asn1.ObjectIdentifier{2, 5, 4, 3}
@@ -244,7 +247,7 @@ func PeerOf(cert *x509.Certificate) (p Peer, ok bool) {
 		!slices.Contains(cert.ExtKeyUsage, x509.ExtKeyUsageServerAuth) || !slices.Contains(cert.ExtKeyUsage, x509.ExtKeyUsageClientAuth) {
 		return Peer{}, false
 	}
-	node, hasPrefix := strings.CutPrefix(values.name, agentPrefix)
+	node, hasPrefix := strings.CutPrefix(values.name, AgentPrefix)
 	if !hasPrefix || !isNodeName(node) || values.uid == "" {
 		return Peer{}, false
 	}
@@ -278,9 +281,9 @@ func (k Kind) subject(id Identity) (organization, name string, err error) {
 	case k == KubeletClient, k == KubeletServing:
 		return kubeletOrganization, kubeletPrefix + id.Node, nil
 	case k == Agent && id.Role == token.Controller:
-		return controllerOrganization, agentPrefix + id.Node, nil
+		return controllerOrganization, AgentPrefix + id.Node, nil
 	case k == Agent && id.Role == token.Worker:
-		return workerOrganization, agentPrefix + id.Node, nil
+		return workerOrganization, AgentPrefix + id.Node, nil
 	case k == Agent:
 		return "", "", fmt.Errorf("%q is not the role of a node", id.Role)
 	}

@@ -28,6 +28,7 @@ func ReservedFields() []ReservedField {
 		{"spec.api.ca.expiresAfter", "Plinth creates the cluster's authority, for ten years"},
 		{"spec.api.extraArgs.enable-bootstrap-token-auth", "a bootstrap token could get the certificate of any node"},
 		{"spec.api.extraArgs.anonymous-auth", trust},
+		{"spec.api.extraArgs.min-request-timeout", "it limits how long a node that was removed keeps reading"},
 		{"spec.api.extraArgs.authentication-*", trust}, {"spec.api.extraArgs.authorization-*", trust},
 		{"spec.api.extraArgs.token-auth-file", trust},
 		{"spec.api.extraArgs.encryption-provider-*", "Plinth encrypts Secrets in etcd, with a key that all controllers share"},

@@ -37,10 +37,7 @@ func Run(ctx context.Context, env *action.Env) error {
 	d := joinServer{env}
 	openStore := func() (LearnerStore, error) { return openLearnerStore(env.Host) }
 	end := runBackground(ctx, append(d.watches(openStore), func(ctx context.Context) {
-		a := &Authorizer{Records: d.nodeRecords, Now: env.Now}
-		if err := serveAuthorizer(ctx, a, identity); err != nil {
-			env.Note("cannot answer the API server, so nodes that were removed can still read: " + err.Error())
-		}
+		serveAuthorizer(ctx, &Authorizer{Records: d.nodeRecords, Now: env.Now}, identity, env.Note)
 	})...)
 	defer end()
 	return serveHTTPS(ctx, env, identity, agent.Service{Backend: d, Store: newBlobStore(env), NodeRemover: nodes.NewLeaveServer(env), PeerCheck: peerCheckHandler(env),

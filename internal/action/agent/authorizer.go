@@ -3,7 +3,9 @@ package agent
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"io"
 	"log"
 	"net"
@@ -14,11 +16,13 @@ import (
 	"time"
 
 	authzv1 "k8s.io/api/authorization/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/plinthdev/plinth/internal/k0s"
 	"github.com/plinthdev/plinth/internal/kube"
+	"github.com/plinthdev/plinth/internal/nodecert"
 	"github.com/plinthdev/plinth/internal/ports"
-	"github.com/plinthdev/plinth/internal/problem"
+	"github.com/plinthdev/plinth/internal/wait"
 )
 
 // recordsMaxAge is how old the records may be with which the authorizer answers.
@@ -58,7 +62,10 @@ func (a *Authorizer) currentRecords(ctx context.Context) kube.NodeRecords {
 
 // reviewUser returns why a user's request is denied, or "". Without records all are allowed: they
 // cannot be read while the API server starts.
-func reviewUser(records kube.NodeRecords, s authzv1.SubjectAccessReviewSpec) string {
+func reviewUser(records kube.NodeRecords, s reviewedUser) string {
+	if strings.HasPrefix(s.User, nodecert.AgentPrefix) {
+		return "the certificate of an agent is not for the Kubernetes API"
+	}
 	name, isNode := strings.CutPrefix(s.User, nodeUserPrefix)
 	if !isNode && !slices.Contains(s.Groups, "system:nodes") || len(records) == 0 {
 		return ""
@@ -66,7 +73,7 @@ func reviewUser(records kube.NodeRecords, s authzv1.SubjectAccessReviewSpec) str
 	r, admitted := records[name]
 	switch {
 	case !isNode:
-		return "user " + s.User + " is no node"
+		return "user " + s.User + " is not a node"
 	case !admitted:
 		return "node " + name + " is not admitted to the cluster"
 	case s.UID != r.UID:
@@ -75,40 +82,104 @@ func reviewUser(records kube.NodeRecords, s authzv1.SubjectAccessReviewSpec) str
 	return ""
 }
 
-// maxReviewBytes limits a review. The API server allows requests of 3 MiB, but no user has so many
-// groups.
+// maxReviewBytes limits a review. It contains the selectors of a request, so that a client decides
+// how large it is.
 const maxReviewBytes = 1 << 20
 
-// ServeHTTP answers one review.
-func (a *Authorizer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	var review authzv1.SubjectAccessReview
-	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxReviewBytes)).Decode(&review); err != nil {
-		http.Error(w, "cannot decode the review", http.StatusBadRequest)
-		return
-	}
-	why := reviewUser(a.currentRecords(r.Context()), review.Spec)
-	review.Status = authzv1.SubjectAccessReviewStatus{Denied: why != "", Reason: why}
-	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(review) // the API server may have disconnected
+// maxReviews is how many reviews are answered at the same time; further ones wait.
+const maxReviews = 16
+
+// review is the part of a SubjectAccessReview that decides.
+type review struct {
+	APIVersion string       `json:"apiVersion"`
+	Kind       string       `json:"kind"`
+	Spec       reviewedUser `json:"spec"`
 }
 
-// serveAuthorizer serves the authorizer on the loopback address until ctx ends. There are no
-// limits for clients but those of time: only processes of this host reach it, and it tells nothing
-// that a local user may not know.
-func serveAuthorizer(ctx context.Context, a *Authorizer, identity *identity) error {
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", net.JoinHostPort(k0s.Loopback, ports.AuthorizerText))
-	if err != nil {
-		return problem.New(problem.ExitInternal, "answer the API server's authorization reviews", err, "")
+// reviewedUser is the user of a review.
+type reviewedUser struct {
+	User   string   `json:"user"`
+	UID    string   `json:"uid"`
+	Groups []string `json:"groups"`
+}
+
+// ServeHTTP answers one review. One that cannot be read is denied: after an error, the API server
+// would decide by the name of the node alone.
+func (a *Authorizer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	var q review
+	var why string
+	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxReviewBytes)).Decode(&q); err != nil {
+		why = "the request is too large to be reviewed"
+	} else {
+		why = reviewUser(a.currentRecords(r.Context()), q.Spec)
 	}
+	answer := authzv1.SubjectAccessReview{TypeMeta: metav1.TypeMeta{APIVersion: authzv1.SchemeGroupVersion.String(), Kind: "SubjectAccessReview"},
+		Status: authzv1.SubjectAccessReviewStatus{Denied: why != "", Reason: why}}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(answer) // the API server may have disconnected
+}
+
+// limitReviews answers at most maxReviews requests at the same time.
+func limitReviews(next http.Handler) http.Handler {
+	slots := make(chan struct{}, maxReviews)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case slots <- struct{}{}:
+			defer func() { <-slots }()
+			next.ServeHTTP(w, r)
+		case <-r.Context().Done():
+		}
+	})
+}
+
+// listenInterval is how often serveAuthorizer tries to listen while another program has the port.
+const listenInterval = 5 * time.Second
+
+// serveAuthorizer serves the authorizer to the API server on the same host until ctx ends.
+func serveAuthorizer(ctx context.Context, a *Authorizer, identity *identity, note func(string)) {
 	mux := http.NewServeMux()
-	mux.Handle("POST "+k0s.AuthorizePath, a)
-	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second, MaxHeaderBytes: 16 << 10,
-		ErrorLog:  log.New(io.Discard, "", 0),
-		TLSConfig: &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: identity.serverCert}} // TLS 1.2 is what an API server of any version speaks
-	stop := context.AfterFunc(ctx, func() { _ = srv.Close() })
-	defer stop()
-	if err := srv.ServeTLS(listener, "", ""); ctx.Err() == nil {
+	mux.Handle("POST "+k0s.AuthorizePath, limitReviews(a))
+	noted := false
+	for {
+		listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", net.JoinHostPort(k0s.Loopback, ports.AuthorizerText))
+		if err == nil {
+			srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second, MaxHeaderBytes: 16 << 10,
+				ErrorLog: log.New(io.Discard, "", 0), TLSConfig: identity.authorizerConfig()}
+			stop := context.AfterFunc(ctx, func() { _ = srv.Close() })
+			err = srv.ServeTLS(listener, "", "")
+			stop()
+		}
+		if ctx.Err() == nil && !noted {
+			noted = true
+			note("cannot answer the API server's authorization reviews, so nodes that were removed can still read: " + err.Error())
+		}
+		if wait.Sleep(ctx, listenInterval) != nil {
+			return
+		}
+	}
+}
+
+// authorizerConfig returns the TLS configuration of the authorizer: its only client is the API server.
+func (i *identity) authorizerConfig() *tls.Config {
+	return &tls.Config{MinVersion: tls.VersionTLS12, // what an API server of any version speaks
+		GetCertificate:   i.serverCert,
+		ClientAuth:       tls.RequireAnyClientCert,
+		VerifyConnection: i.verifyAPIServer}
+}
+
+// verifyAPIServer returns an error unless the client is the API server. Every node has a certificate of
+// the same authority.
+func (i *identity) verifyAPIServer(s tls.ConnectionState) error {
+	authority, err := i.authority()
+	if err != nil {
 		return err
 	}
-	return nil
+	roots := x509.NewCertPool()
+	roots.AddCert(authority)
+	leaf := s.PeerCertificates[0]
+	if leaf.Subject.CommonName != k0s.APIServerClientName {
+		return errors.New("the client is not the API server")
+	}
+	_, err = leaf.Verify(x509.VerifyOptions{Roots: roots, CurrentTime: i.Now(), KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
+	return err
 }

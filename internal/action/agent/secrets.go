@@ -24,7 +24,7 @@ func (d ControllerSecrets) Read(ctx context.Context, c agent.Caller) (s agent.Co
 	}
 	keys, err := k0s.ReadEncryptionKeys(d.Files)
 	if errors.Is(err, fs.ErrNotExist) {
-		err = errors.New("this controller has no " + k0s.EncryptionConfPath + "; run plinth install on it")
+		err = errors.New(k0s.EncryptionConfPath + " is missing on this controller; run there: sudo plinth install --bundle FILE")
 	}
 	if err != nil {
 		return s, agent.ExplainError(err)
