@@ -3,8 +3,6 @@ package join
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -32,7 +30,10 @@ func (o *operation) readIdentity(env *action.Env) (err error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		o.identity, err = node.NewIdentity(env.Now())
 	}
-	return err
+	if err != nil {
+		return problem.New(problem.ExitJoin, "read the key of this host", err, "remove the rest of an earlier join: sudo plinth reset node")
+	}
+	return nil
 }
 
 // certificate returns the certificate with which this host identifies itself to agents.
@@ -48,16 +49,6 @@ func (o *operation) keyPin() string {
 		return ""
 	}
 	return token.PublicKeyPin(leaf)
-}
-
-// checkAuthority returns an error unless the authority in the cluster's answer is that of the token.
-func (o *operation) checkAuthority() error {
-	if block, rest := pem.Decode(o.clusterInfo.CA); block != nil && len(rest) == 0 {
-		if ca, err := x509.ParseCertificate(block.Bytes); err == nil && token.PublicKeyPin(ca) == o.token.Pin {
-			return nil
-		}
-	}
-	return refuseJoin(errors.New("the certificate authority in the answer is not that of the token"), "create a new token on a controller: sudo plinth token create --role "+o.token.Role)
 }
 
 // agentAdmitter requests the admission of this host from the agents of the controllers.
@@ -86,7 +77,7 @@ func (d agentAdmitter) Admit(ctx context.Context, report step.Report) (a plan.Ad
 			}
 			var denied *agent.DeniedError
 			if errors.As(err, &denied) {
-				return false, "", problem.New(problem.ExitJoin, "join", denied, "create a new token on a controller and run join with it: it resumes where it stopped")
+				return false, "", problem.New(problem.ExitJoin, "join", denied, "fix the cause and run the same command again: it resumes where it stopped; if the token has ended, create a new one on a controller: sudo plinth token create --role "+d.token.Role)
 			}
 			if err != nil {
 				return false, err.Error(), nil
@@ -94,10 +85,14 @@ func (d agentAdmitter) Admit(ctx context.Context, report step.Report) (a plan.Ad
 			if a, err = d.accept(answer, kubelet); err != nil || d.isWorker() {
 				return true, "", err
 			}
-			if a.EncryptionKeys, err = d.readEncryptionKeys(ctx); err != nil && !errors.As(err, &denied) {
+			a.EncryptionKeys, err = d.readEncryptionKeys(ctx)
+			switch {
+			case errors.As(err, &denied):
+				return false, "", problem.New(problem.ExitJoin, "join", denied, "run the same command again; if the token has ended, create a new one on a controller: sudo plinth token create --role "+d.token.Role)
+			case err != nil:
 				return false, err.Error(), nil
 			}
-			return true, "", err
+			return true, "", nil
 		})
 	return a, err
 }
@@ -124,7 +119,7 @@ func (d agentAdmitter) accept(answer agent.JoinResponse, kubelet k0s.KubeletIden
 	kubelet.ClientCert, kubelet.ServingCert = answer.ClientCert, answer.ServingCert
 	next, err := d.identity.WithCertificate(answer.AgentCert, d.clusterInfo.CA)
 	if err != nil {
-		return a, fmt.Errorf("the certificate in the cluster's answer is not for this host: %w", err)
+		return a, fmt.Errorf("cannot use the certificate in the cluster's answer: %w", err)
 	}
 	d.identity = next
 	d.cluster.Reconnect()

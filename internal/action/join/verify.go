@@ -24,9 +24,8 @@ const maxVendorKey = 4 << 10
 const noVendorKey = "none (--allow-unsigned)"
 
 // verifyClusterInfo returns an error unless the cluster's answer is the one that the
-// token announces. The server has a certificate of the cluster's authority, as every
-// kubelet has: so the token alone decides which bundle, configuration and vendor
-// this host accepts. embedded is the key in this executable, zero for none.
+// token is for: the token alone decides which bundle, configuration and vendor this
+// host accepts. embedded is the key in this executable, zero for none.
 func (o *operation) verifyClusterInfo(embedded trust.PublicKey) error {
 	info, t := o.clusterInfo, o.token
 	var differences []string
@@ -65,7 +64,7 @@ func (o *operation) verifyClusterInfo(embedded trust.PublicKey) error {
 
 // refuseAnswer returns the problem of an answer that the token does not announce.
 func (o *operation) refuseAnswer(err error) error {
-	return refuseJoin(err, "the answer does not come from the cluster that created the token, or the cluster or plinth on the controller was upgraded since, which ends older tokens: "+
+	return refuseJoin(err, "the cluster or its plinth was upgraded after the token was created, or the answer comes from another cluster; "+
 		"create a new token on a controller: sudo plinth token create --role "+o.token.Role)
 }
 
@@ -117,7 +116,7 @@ func (o *operation) verifyBundle(index []byte) error {
 		return nil
 	}
 	if s := o.vendor.Signature; len(s) > limit.Signature || !o.vendor.Key.Verify(index, s) {
-		return o.refuseAnswer(fmt.Errorf("the signature that the cluster has of its bundle is not one with the vendor's key %s", o.vendor.Key.Fingerprint()))
+		return o.refuseAnswer(fmt.Errorf("the cluster's signature of the bundle is not valid for the vendor's key %s", o.vendor.Key.Fingerprint()))
 	}
 	return nil
 }
