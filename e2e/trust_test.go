@@ -218,6 +218,23 @@ func checkRootOnWorker(t *testing.T, ctx context.Context, a, b *lab.Host) {
 			}
 		})
 	}
+	t.Run("sends a huge certificate request", func(t *testing.T) {
+		request, _ := rawRequest(t, "system:nodes", "system:node:"+b.Name, b.Name)
+		raw := append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: request}), strings.Repeat("x", 900_000)...)
+		_, err := client.CertificatesV1().CertificateSigningRequests().Create(ctx, &certv1.CertificateSigningRequest{ObjectMeta: metav1.ObjectMeta{GenerateName: "attack-"},
+			Spec: certv1.CertificateSigningRequestSpec{Request: raw, SignerName: servingSigner, Usages: []certv1.KeyUsage{certv1.UsageDigitalSignature, certv1.UsageServerAuth}}}, metav1.CreateOptions{})
+		if err == nil || !strings.Contains(err.Error(), "too large") {
+			t.Errorf("%v", err)
+		}
+	})
+	t.Run("runs no pod that is worth the cluster", func(t *testing.T) {
+		pods := a.MustRun(ctx, binary, "kubectl", "get", "pods", "-A", "--field-selector", "spec.nodeName="+b.Name, "-o", "jsonpath={.items[*].metadata.name}")
+		for _, name := range []string{"local-path-provisioner", "kotsadm", "registry"} {
+			if strings.Contains(" "+pods, " "+name) {
+				t.Errorf("%s runs on a worker: %s", name, pods)
+			}
+		}
+	})
 	t.Run("claims the role of a controller", func(t *testing.T) {
 		patch := []byte(`{"metadata":{"labels":{"node.k0sproject.io/role":"control-plane"}}}`)
 		for _, sub := range []string{"", "status"} {
@@ -346,6 +363,11 @@ func checkRemovedCredentials(t *testing.T, ctx context.Context, a *lab.Host, nam
 				t.Errorf("%s: %v, want …%s…", what, err, why)
 			}
 		}
+		// A review that the agent cannot read must not fall back to the name of the node.
+		huge := metav1.ListOptions{FieldSelector: "metadata.name!=" + strings.Repeat("<", 190_000)}
+		if list, err := client.CoreV1().Nodes().List(ctx, huge); err == nil {
+			t.Errorf("a request that is too large to be reviewed lists %d nodes", len(list.Items))
+		}
 		if code, body := askAgent(t, ctx, stolen.agent, http.MethodGet, "https://"+a.IP()+":9444/v2/"); code != http.StatusUnauthorized || !strings.Contains(body, "was removed") {
 			t.Errorf("read from an agent: %d %s", code, body)
 		}
@@ -354,8 +376,9 @@ func checkRemovedCredentials(t *testing.T, ctx context.Context, a *lab.Host, nam
 		}
 	}
 	refused(t, "is not admitted to the cluster")
-	j := newJoiner(t, createToken(t, ctx, a, "--role", "worker").Result.Token)
-	if _, err := j.Admit(ctx, j.request(t, name, "198.18.0.10")); err != nil {
+	j := newJoiner(t, createToken(t, ctx, a, "--role", "worker", "--uses", "2").Result.Token)
+	r := j.request(t, name, "198.18.0.10")
+	if _, err := j.Admit(ctx, r); err != nil {
 		t.Fatalf("a host of the same name: %v", err)
 	}
 	refused(t, "is of an earlier admission")
@@ -363,6 +386,9 @@ func checkRemovedCredentials(t *testing.T, ctx context.Context, a *lab.Host, nam
 		t.Errorf("the new host has lost its record: %s", list)
 	}
 	runPlinth(t, ctx, a, 0, "node", "remove", name, "--yes")
+	if _, err := j.Admit(ctx, r); err == nil || !strings.Contains(err.Error(), "was removed from the cluster") {
+		t.Errorf("a removed host joins again with its old token: %v", err)
+	}
 }
 
 // checkRevokedController admits a controller whose token is revoked before it asks for the keys of
