@@ -408,6 +408,8 @@ func removeLeader(t *testing.T, ctx context.Context, controllers []*lab.Host, wo
 	if gap > 10*time.Second { // usually 1 to 3 s; checkLeaderLoss has the limit for an unexpected stop
 		t.Errorf("the API was unavailable for %s", gap)
 	}
+	// As the guide says. Until then its API server keeps connections of programs on other nodes, and tells them nothing new.
+	victim.CutPower()
 	return victim.Name
 }
 
