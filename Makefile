@@ -30,8 +30,8 @@ TEXT = $(if $(filter amd64,$(shell go env GOARCH)),-T 0x402000)
 # Pinned linter of `make verify`. Go verifies it against its checksum database.
 GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.12.2
 
-# The Go release whose standard library the shipped executable contains: the newest patch of go.mod's
-# version, because older ones have known vulnerabilities.
+# The Go release whose standard library the shipped executables contain: the newest patch of go.mod's
+# version, because older ones have known vulnerabilities. It is part of the payload's cache keys.
 GO_RELEASE := go1.26.10
 
 # compile builds the plinth executable: $(call compile,linker flags,file). The tag, and no inlining in the
@@ -59,16 +59,16 @@ build: ## build the plinth executable in out/plinth
 .PHONY: payload
 payload: ## build every upstream component from source, as an OCI layout in the cache
 	@mkdir -p $(OUT)
-	dir=$$(go run ./distro/cmd/payload)
+	dir=$$(GOTOOLCHAIN=$(GO_RELEASE) go run ./distro/cmd/payload)
 	ln -sfn "$$dir" $(PAYLOAD)
 
 .PHONY: payload-verify
 payload-verify: ## build the payload a second time and compare every digest
-	go run ./distro/cmd/payload verify
+	GOTOOLCHAIN=$(GO_RELEASE) go run ./distro/cmd/payload verify
 
 .PHONY: payload-vulns
 payload-vulns: payload ## scan the built payload for known vulnerabilities, write docs/reference/vulnerabilities.md
-	go run ./distro/cmd/vulns payload docs/reference/vulnerabilities.md
+	GOTOOLCHAIN=$(GO_RELEASE) go run ./distro/cmd/vulns payload docs/reference/vulnerabilities.md
 
 .PHONY: payload-repin
 payload-repin: ## pin the current Debian packages of the mirror
@@ -132,7 +132,7 @@ bench: bundle ## measure ratios against plain k0s on one host; requires root
 
 .PHONY: bench-delta
 bench-delta: bundle ## measure the size of a delta between two patch versions of KOTS; some minutes the first time
-	scripts/bench-delta $(PLINTH) $(BUNDLE)
+	GOTOOLCHAIN=$(GO_RELEASE) scripts/bench-delta $(PLINTH) $(BUNDLE)
 
 .PHONY: golden
 golden: ## rewrite golden files and generated docs; review the diff
