@@ -27,7 +27,7 @@ type Upstream struct {
 	Module  string `json:"module"` // Go module path, or deb:<name>
 	Version string `json:"version"`
 	Sum     string `json:"sum"`     // "h1:" and a hash as in go.sum, or "sha256:" and hex
-	License string `json:"licence"` // SPDX expression
+	License string `json:"license"` // SPDX expression
 }
 
 // Executable is a Go program that is part of an item.

@@ -41,8 +41,8 @@ func exampleComponents(t *testing.T) []Component {
 		{Path: "example.com/lib", Version: "v0.1.0", Sum: "h1:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="},
 		{Path: "example.com/old", Version: "v1.0.0", Replace: &debug.Module{Path: "example.com/new", Version: "v2.0.0+incompatible"}},
 	}}
-	app, err := NewComponent(imageItem("example.com/app:1.2.3", `[{"module":"example.com/app","version":"v1.2.3","sum":"h1:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=","licence":"Apache-2.0"},
-		{"module":"deb:busybox-static","version":"1:1.35.0-4","sum":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","licence":"GPL-2.0-only"}]`, "Apache-2.0 AND GPL-2.0-only"),
+	app, err := NewComponent(imageItem("example.com/app:1.2.3", `[{"module":"example.com/app","version":"v1.2.3","sum":"h1:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=","license":"Apache-2.0"},
+		{"module":"deb:busybox-static","version":"1:1.35.0-4","sum":"sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","license":"GPL-2.0-only"}]`, "Apache-2.0 AND GPL-2.0-only"),
 		[]Executable{{"/usr/bin/tool", digest.FromString("tool"), info}, {"/app", digest.FromString("app"), info}})
 	if err != nil {
 		t.Fatal(err)

@@ -73,12 +73,12 @@ func writeDistro(t *testing.T) (dir, built string) {
 	t.Helper()
 	sum := serveModule(t)
 	dir, built = t.TempDir(), filepath.Join(t.TempDir(), "built")
-	head := "version: v1.0.0\nlicence: MIT\nepoch: 1700000000\nmodule: example.com/hello@v1.0.0\nsum: " + sum + "\n"
+	head := "version: v1.0.0\nlicense: MIT\nepoch: 1700000000\nmodule: example.com/hello@v1.0.0\nsum: " + sum + "\n"
 	mark := func(name string) string { return "echo " + name + " >> " + built }
 	testkit.WriteFile(t, dir, "hello/recipe.yaml", head+"copy: true\nsteps:\n- go: {ldflags: ['-X main.version=$VERSION'], binaries: {hi: .}}\n- run: "+mark("hello")+"\n")
 	testkit.WriteFile(t, dir, "notes/recipe.yaml", head+"needs: [hello]\nsteps:\n- run: mkdir -p $OUT/d; cp $PART_hello/hi $OUT/d/hi; cp note $OUT/d/; "+mark("notes")+"\n")
 	testkit.WriteFile(t, dir, "notes/note", "first")
-	testkit.WriteFile(t, dir, "lone/recipe.yaml", head+"licence: 'x'\n")
+	testkit.WriteFile(t, dir, "lone/recipe.yaml", head+"license: 'x'\n")
 	testkit.WriteFile(t, dir, "lone/recipe.yaml", strings.Replace(head, "MIT", "GPL-2.0-only OR MIT", 1)+"steps:\n- run: echo alone > $OUT/lone; "+mark("lone")+"\n")
 	testkit.WriteFile(t, dir, "payload.yaml", `
 epoch: 1700000000
@@ -297,7 +297,7 @@ func TestRun_AnnotatesArtifactsWithUpstreams(t *testing.T) {
 			}
 			var up []struct {
 				Module, Version, Sum string
-				License              string `json:"licence"`
+				License              string `json:"license"`
 			}
 			if err := json.Unmarshal([]byte(d.Annotations["dev.plinth.modules"]), &up); err != nil || len(up) == 0 || !strings.HasPrefix(d.Annotations["dev.plinth.sum"], "h1:") {
 				t.Errorf("upstreams %v, %v", up, err)

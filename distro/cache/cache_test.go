@@ -15,7 +15,7 @@ const lockLine = "x bookworm 1 SUM 1 pool/x.deb MIT\ny bookworm 1 SUM 1 pool/y.d
 // distroFiles returns the files of a distro folder: c needs b, b needs a, and a uses
 // the Debian package x.
 func distroFiles() map[string]string {
-	head := "version: v1\nlicence: MIT\nepoch: 1\nmodule: example.com/x@v1.0.0\nsum: h1:x=\nsteps: [{run: 'true'}]\n"
+	head := "version: v1\nlicense: MIT\nepoch: 1\nmodule: example.com/x@v1.0.0\nsum: h1:x=\nsteps: [{run: 'true'}]\n"
 	return map[string]string{
 		"a/recipe.yaml": head + "debs: [x]\n", "b/recipe.yaml": head + "needs: [a]\n", "c/recipe.yaml": head + "needs: [b]\n",
 		"d/recipe.yaml": head, "d/go.mod": "module d\n", "payload.yaml": "epoch: 1\n",

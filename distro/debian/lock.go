@@ -26,7 +26,7 @@ type Entry struct {
 	Sum     string // sha256, hex
 	Size    int64  // bytes
 	Path    string // below the mirror's root: pool/main/…
-	License string `json:"Licence"` // SPDX expression; the tag keeps the cache keys
+	License string `json:"License"` // SPDX expression
 }
 
 // Lock is the parsed lock file. Comment holds its comments and empty lines.

@@ -41,7 +41,7 @@ type upstream struct {
 	Module  string `json:"module"`
 	Version string `json:"version"`
 	Sum     string `json:"sum"`
-	License string `json:"licence"`
+	License string `json:"license"`
 }
 
 // Writer writes the layout of one cache.

@@ -28,7 +28,7 @@ type Recipe struct {
 	Name    string            `yaml:"-"`
 	Dir     string            `yaml:"-"`
 	Version string            `yaml:"version"` // the upstream's name of this release
-	License string            `yaml:"licence"` // SPDX expression
+	License string            `yaml:"license"` // SPDX expression
 	Epoch   int64             `yaml:"epoch"`   // seconds; the upstream's release, used as build time
 	Module  string            `yaml:"module"`  // path@version of the main upstream
 	Sum     string            `yaml:"sum"`     // its h1: hash
@@ -138,7 +138,7 @@ func (r Recipe) validate() []error {
 		out = append(out, fmt.Errorf("recipe %s: "+format, append([]any{r.Name}, args...)...))
 	}
 	if r.Version == "" || r.License == "" || r.Epoch <= 0 {
-		bad("version, licence and epoch are required")
+		bad("version, license and epoch are required")
 	}
 	if r.Module == "" && len(r.Debs) == 0 {
 		bad("has neither a module nor Debian sources")

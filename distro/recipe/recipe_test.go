@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-const validRecipe = "version: v1\nlicence: MIT\nepoch: 1\nmodule: example.com/x@v1.0.0\nsum: h1:x=\nsteps: [{run: 'true'}]\n"
+const validRecipe = "version: v1\nlicense: MIT\nepoch: 1\nmodule: example.com/x@v1.0.0\nsum: h1:x=\nsteps: [{run: 'true'}]\n"
 
 func TestLoad_OrdersRepositoryRecipesByNeeds(t *testing.T) {
 	s, err := Load("..")
@@ -40,7 +40,7 @@ func TestLoad_OrdersNodePartsBeforeConsole(t *testing.T) {
 
 func TestLoad_ReportsAllProblemsAtOnce(t *testing.T) {
 	dir := testkit.WriteFiles(t, t.TempDir(), 0o644, map[string]string{
-		"a/recipe.yaml": "version: v1\nlicence: MIT\nepoch: 1\nmodule: example.com/x\nsum: nope\nsteps: [{}]\n",
+		"a/recipe.yaml": "version: v1\nlicense: MIT\nepoch: 1\nmodule: example.com/x\nsum: nope\nsteps: [{}]\n",
 		"b/recipe.yaml": validRecipe + "needs: [zz]\n",
 		"c/recipe.yaml": "color: blue\n",
 		"d/recipe.yaml": "steps: []\n",
@@ -53,7 +53,7 @@ func TestLoad_ReportsAllProblemsAtOnce(t *testing.T) {
 	}
 	for _, want := range []string{
 		"recipe a: module must be path@vX.Y.Z", "recipe a: step 1 must have exactly one",
-		"recipe zz is needed", "field color not found", "recipe d: version, licence and epoch", "recipe d: has neither",
+		"recipe zz is needed", "field color not found", "recipe d: version, license and epoch", "recipe d: has neither",
 		"recipe d: has no steps", "recipe e: step 1 builds no binaries",
 		`image "busybox" must have a full, unique reference`, `no layer "none"`, `host artifact "x" needs`,
 	} {
