@@ -94,7 +94,14 @@ test-unit: ## run unit tests with the race detector, and each fuzz target on som
 	scripts/fuzz-smoke 5000x
 
 .PHONY: test-e2e
-test-e2e: bundle ## run the e2e tests on real disposable hosts; requires root
+test-e2e: SHORT := -short
+test-e2e: lab-tests ## run the e2e tests on real disposable hosts; requires root
+
+.PHONY: test-long
+test-long: lab-tests ## run the e2e tests with all their repetitions
+
+.PHONY: lab-tests
+lab-tests: bundle
 	$(call need,chromium fonts-liberation)
 	$(call need,time)
 	$(call need,jq)
@@ -102,7 +109,7 @@ test-e2e: bundle ## run the e2e tests on real disposable hosts; requires root
 	scripts/lab/lab root
 	scripts/lab/selftest
 	PLINTH_E2E_BINARY=$(abspath $(PLINTH)) PLINTH_E2E_BUNDLE=$(abspath $(BUNDLE)) PLINTH_E2E_PAYLOAD=$(abspath $(PAYLOAD)) \
-		go test -tags e2e -count=1 -p 1 -timeout 60m -v ./e2e/...
+		go test -tags e2e -count=1 -p 1 -timeout 3h -v $(SHORT) ./e2e/...
 
 .PHONY: test-faults
 test-faults: bundle ## run only the e2e test that kills an install and a reset at every step and at random times

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -61,7 +62,8 @@ func rejectDNS(ctx context.Context, h *lab.Host) {
 
 // TestInstall_SurvivesKills kills one install at every boundary of every
 // step, and at random moments, until the cluster is up; then the join of a second
-// host; and then the reset.
+// host; and then the reset. With -short it kills the install after the change of the
+// most important steps, and the others at a few steps.
 func TestInstall_SurvivesKills(t *testing.T) {
 	ctx := timeoutContext(t, 25)
 	h := startHostWithPlinth(t, "chain", unreachableDNS())
@@ -76,7 +78,16 @@ func TestInstall_SurvivesKills(t *testing.T) {
 		}
 	}
 
-	d := runFaultTest(t, ctx, h, "--random", "30", "--within", "2s", "--seed", "20261121", "--", "install", "--bundle", bundle)
+	// A step of the cluster may find nothing to do when it runs.
+	important := []string{"record-host", "kernel", "k0s-binary", "k0s-config", "k0s-service", "k0s-start", "images-boot", "images-rest", "kots-binary", "console"}
+	moments, args, least := []string{"needed", "begun"}, []string{"--random", "30"}, 20
+	if testing.Short() {
+		moments, args, least = []string{"applied"}, []string{"--random", "3"}, 1
+		for _, id := range important {
+			args = append(args, "--point", "install/"+id+":applied")
+		}
+	}
+	d := runFaultTest(t, ctx, h, append(args, "--within", "2s", "--seed", "20261121", "--", "install", "--bundle", bundle)...)
 	died, random := map[string]bool{}, 0
 	for _, r := range d.Result.Rows {
 		died[r.Point] = r.Result == "recovered"
@@ -85,12 +96,11 @@ func TestInstall_SurvivesKills(t *testing.T) {
 		}
 	}
 	t.Logf("%d kills at boundaries, %d at random moments", d.Result.Kills-random, random)
-	if random < 20 || d.Result.Kills-random < 2*len(steps) {
+	if random < least || !testing.Short() && d.Result.Kills-random < 2*len(steps) {
 		t.Errorf("too few kills for %d steps", len(steps))
 	}
-	// A step of the cluster may find nothing to do when it runs.
-	for _, id := range []string{"record-host", "kernel", "k0s-binary", "k0s-config", "k0s-service", "k0s-start", "images-boot", "images-rest", "kots-binary", "console"} {
-		for _, moment := range []string{"needed", "begun"} {
+	for _, id := range important {
+		for _, moment := range moments {
 			if !died["install/"+id+":"+moment] {
 				t.Errorf("the install was not killed at %s:%s", id, moment)
 			}
@@ -99,8 +109,17 @@ func TestInstall_SurvivesKills(t *testing.T) {
 	checkPodReachesService(t, ctx, h)
 	t.Run("a worker joins", func(t *testing.T) { checkJoinSurvivesKills(t, ctx, h.ForTest(t), b.ForTest(t)) })
 
-	runFaultTest(t, ctx, h, "--", "reset", "cluster", "--cluster", "my-app", "--delete-data")
+	runFaultTest(t, ctx, h, append(resetPoints(), "--", "reset", "cluster", "--cluster", "my-app", "--delete-data")...)
 	checkUnchanged(t, fresh, h.Baseline(ctx))
+}
+
+// resetPoints returns the failpoints at which a reset is killed with -short; without
+// it there are none, which means every boundary.
+func resetPoints() []string {
+	if !testing.Short() {
+		return nil
+	}
+	return []string{"--point", "reset/firewall-rules:begun", "--point", "reset/files:applied"}
 }
 
 // checkJoinSurvivesKills kills the join of a worker before each step and after the step
@@ -115,7 +134,7 @@ func checkJoinSurvivesKills(t *testing.T, ctx context.Context, a, b *lab.Host) {
 	var want []string
 	for _, p := range runPlinth(t, ctx, b, 0, "join", "--token-file", file, "--plan").Result.Plan {
 		// The journal creates the data folder, and a node may be Ready before the step that waits for it.
-		if p.State == "done" || p.Step == "data-dir" || p.Step == "node-ready" {
+		if p.State == "done" || p.Step == "data-dir" || p.Step == "node-ready" || testing.Short() && !slices.Contains([]string{"request-join", "k0s-start"}, p.Step) {
 			continue
 		}
 		for _, moment := range []string{":needed", ":applied"} {
@@ -142,7 +161,7 @@ func checkJoinSurvivesKills(t *testing.T, ctx context.Context, a, b *lab.Host) {
 
 // TestReset_AfterKilledInstall kills an install and resets the host: at each boundary
 // before k0s starts, and while k0s, its containerd and the kots CLI work. The host is
-// used again each time.
+// used again each time. With -short there is one kill before k0s starts and one after.
 func TestReset_AfterKilledInstall(t *testing.T) {
 	ctx := timeoutContext(t, 25)
 	h := startHostWithPlinth(t, "each", unreachableDNS())
@@ -161,13 +180,17 @@ func TestReset_AfterKilledInstall(t *testing.T) {
 			}
 		}
 	}
-	for _, points := range [][]string{
+	all := [][]string{
 		early,
 		{"--point", "install/k0s-start:applied"},
 		{"--point", "install/images-boot:working#15"},
 		{"--point", "install/system-pods-start:begun"},
 		{"--point", "install/console:working#3"},
-	} {
+	}
+	if testing.Short() {
+		all = [][]string{{"--point", "install/k0s-service:begun"}, all[len(all)-1]}
+	}
+	for _, points := range all {
 		t.Run(strings.TrimPrefix(points[1], "install/"), func(t *testing.T) {
 			h := h.ForTest(t)
 			runFaultTest(t, ctx, h, append(append([]string{"--mode", "reset"}, points...), "--", "install", "--bundle", bundle)...)
