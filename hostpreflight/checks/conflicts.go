@@ -2,7 +2,9 @@ package checks
 
 import (
 	"fmt"
+	"maps"
 	"path"
+	"slices"
 	"strings"
 
 	hp "github.com/plinthdev/plinth/hostpreflight"
@@ -74,7 +76,7 @@ func conflictChecks() []hp.Check {
 				return checkInstalledSoftware(f, req, containerRuntimes(), hp.Warn)
 			})},
 		{ID: "leftover-cni", Group: "Already on this host", Title: "Network configuration of an earlier cluster", Severity: hp.Fail,
-			Expected:  "no files in /etc/cni/net.d",
+			Expected:  "no files in /etc/cni/net.d; warns of those of podman, nerdctl and CRI-O that are read after " + kubeRouterCNIConfig,
 			Rationale: "containerd uses the first file there, and pods get the old cluster's network or none.",
 			Run:       hp.RequireFact(facts.FactTraces, checkLeftoverCNI)},
 		{ID: "leftover-links", Group: "Already on this host", Title: "Network links of an earlier cluster", Severity: hp.Fail,
@@ -158,17 +160,46 @@ func checkInstalledSoftware(f facts.Facts, req hp.Requirements, all []installedS
 const kubeRouterCNIConfig = "10-kuberouter.conflist"
 
 func checkLeftoverCNI(f facts.Facts, req hp.Requirements) hp.Result {
-	var files []string
+	files := map[facts.Software][]string{}
 	for _, t := range f.Traces {
 		mine := req.Owned.Installed && path.Base(t.Path) == kubeRouterCNIConfig
 		if t.Kind == "cni-config" && !mine && !req.Owned.HasPath(t.Path) {
-			files = append(files, t.Path)
+			files[t.Software] = append(files[t.Software], t.Path)
 		}
 	}
-	if files != nil {
-		return hp.Failed("sudo rm "+strings.Join(files, " "), "%s", strings.Join(files, ", "))
+	var all []hp.Result
+	for _, of := range slices.Sorted(maps.Keys(files)) {
+		paths := files[of]
+		dir, setting := cniConfigDir(of)
+		if dir == "" {
+			all = append(all, hp.Failed("sudo rm "+strings.Join(paths, " "), "%s", strings.Join(paths, ", ")))
+			continue
+		}
+		r := hp.Warned(fmt.Sprintf("to keep the networks of %s: sudo mkdir -p %[2]s && sudo mv %[3]s %[2]s/\nand set %[4]s", of, dir, strings.Join(paths, " "), setting),
+			"%s of %s", strings.Join(paths, ", "), of)
+		if slices.ContainsFunc(paths, func(p string) bool { return path.Base(p) < kubeRouterCNIConfig }) {
+			r.State = hp.Fail
+		}
+		all = append(all, r)
+	}
+	if all != nil {
+		return hp.WorstResult(all)
 	}
 	return hp.Passed("none")
+}
+
+// cniConfigDir returns another directory for the network configuration of a container
+// tool, and the setting that makes the tool use it; "" for other software.
+func cniConfigDir(of facts.Software) (dir, setting string) {
+	switch of {
+	case facts.Podman:
+		return "/etc/containers/cni", `network_config_dir = "/etc/containers/cni" below [network] in /etc/containers/containers.conf`
+	case facts.Nerdctl:
+		return "/etc/nerdctl/cni", `cni_netconfpath = "/etc/nerdctl/cni" in /etc/nerdctl/nerdctl.toml`
+	case facts.CRIO:
+		return "/etc/crio/cni", `network_dir = "/etc/crio/cni" below [crio.network] in /etc/crio/crio.conf`
+	}
+	return "", ""
 }
 
 func checkLeftoverLinks(f facts.Facts, req hp.Requirements) hp.Result {
@@ -196,6 +227,7 @@ func checkLeftoverMounts(f facts.Facts, req hp.Requirements) hp.Result {
 			mounts, fixes = append(mounts, t.Path), append(fixes, "sudo umount "+t.Path)
 		}
 	}
+	slices.Reverse(fixes) // a mount below another one is unmounted first
 	if len(mounts) > 5 {
 		mounts, fixes = append(mounts[:4], fmt.Sprintf("%d more", len(mounts)-4)), []string{"sudo reboot"}
 	}

@@ -16,39 +16,40 @@ func diskChecks() []hp.Check {
 		{ID: "disk-space", Group: "Disk", Title: "Free space", Severity: hp.Fail,
 			Expected:  "enough space on each file system for everything that will be written there, according to the bundle's index",
 			Rationale: "an install that runs out of space halfway leaves a broken host.",
-			Run:       checkEachMount(checkDiskSpace)},
+			Run:       checkEachVolume(facts.Disk.FileSystem, checkDiskSpace)},
 		{ID: "disk-eviction", Group: "Disk", Title: "Free space for kubelet", Severity: hp.Fail,
 			Expected:  "at least 15 % free after the install on the file systems of images and pods (or kubelet's configured threshold); warns below 5 points more",
 			Rationale: "kubelet evicts pods and deletes images when less than 15 % of the image file system is free (the Kubernetes default).",
-			Run:       checkEachMount(checkEviction)},
+			Run:       checkEachVolume(facts.Disk.FileSystem, checkEviction)},
 		{ID: "disk-inodes", Group: "Disk", Title: "Free inodes", Severity: hp.Fail,
 			Expected:  "at least 5 % free on the file systems of images and pods; warns below 10 %",
 			Rationale: "kubelet evicts pods when less than 5 % is free (the Kubernetes default).",
-			Run:       checkEachMount(checkInodes)},
+			Run:       checkEachVolume(facts.Disk.FileSystem, checkInodes)},
 		{ID: "disk-mount-options", Group: "Disk", Title: "Mount options", Severity: hp.Fail,
 			Expected:  "writable, and not noexec where programs are run from",
 			Rationale: "k0s unpacks its programs below its data directory and runs them there.",
-			Run:       checkEachMount(checkMountOptions)},
+			Run:       checkEachVolume(mountPoint, checkMountOptions)},
 		{ID: "disk-filesystem", Group: "Disk", Title: "File system type", Severity: hp.Fail,
 			Expected:  "ext4, xfs or btrfs for images and pods",
 			Rationale: "overlayfs does not work on network, memory, FAT and other overlay file systems; other types are rarely used.",
-			Run:       checkEachMount(checkFilesystem)},
+			Run:       checkEachVolume(facts.Disk.FileSystem, checkFilesystem)},
 		{ID: "disk-ftype", Group: "Disk", Title: "XFS ftype", Severity: hp.Fail,
 			Expected:  "XFS created with ftype=1 for images and pods",
 			Rationale: "overlayfs does not work on XFS without ftype (kernel's overlayfs page); XFS file systems created before 2016 do not have it.",
-			Run:       checkEachMount(checkFType)},
+			Run:       checkEachVolume(facts.Disk.FileSystem, checkFType)},
 		{ID: "disk-permissions", Group: "Disk", Title: "Parent directory permissions", Severity: hp.Fail,
 			Expected:  "directories above k0s's data that every user can enter (mode o+x)",
 			Rationale: "etcd and the API server run as their own users and cannot reach their files otherwise (Embedded Cluster requires it).",
 			Run:       checkEachPath(checkDirPermissions)},
-		{ID: "disk-symlink", Group: "Disk", Title: "Symbolic links", Severity: hp.Warn,
-			Expected:  "no symbolic link in the path of images and pods",
-			Rationale: "kubelet and containerd see different paths for the same file; Embedded Cluster does not allow it.",
+		{ID: "disk-symlink", Group: "Disk", Title: "Symbolic links", Severity: hp.Fail, Strict: true,
+			Expected:  "no symbolic link in the path of images and pods; a disk that is mounted there, also as a bind mount",
+			Rationale: "the kernel lists mounts and programs by their real path, so kubelet, containerd and `plinth reset` would not recognize their own (Embedded Cluster does not allow it either).",
 			Run:       checkEachPath(checkSymlink)},
 	}
 }
 
-// volume is one file system and the paths on it that the install writes to.
+// volume is one file system, or one mount of it, and the paths on it that the install
+// writes to.
 type volume struct {
 	facts.Disk
 	paths []hp.WritePath
@@ -68,10 +69,15 @@ func holdsPods(d hp.WritePath) bool { return d.Pods }
 
 func (v volume) String() string { return fmt.Sprintf("%s (%s)", v.Mount, v.FSType) }
 
-// checkEachMount returns a check that calls check for every file system that the
-// install writes to and returns the worst result. Two paths on one file system
-// need the sum of their sizes. check returns false when it does not apply.
-func checkEachMount(check func(volume, hp.Requirements) (hp.Result, bool)) func(facts.Facts, hp.Requirements) hp.Result {
+// mountPoint identifies one mount: the options of two mounts of one file system may
+// differ.
+func mountPoint(d facts.Disk) string { return d.Mount }
+
+// checkEachVolume returns a check that calls check for every volume that the install
+// writes to and returns the worst result. Paths with the same identity are one volume:
+// two paths on one file system need the sum of their sizes. check returns false when it
+// does not apply.
+func checkEachVolume(identity func(facts.Disk) string, check func(volume, hp.Requirements) (hp.Result, bool)) func(facts.Facts, hp.Requirements) hp.Result {
 	return func(f facts.Facts, req hp.Requirements) hp.Result {
 		var all []hp.Result
 		var volumes []volume
@@ -81,7 +87,7 @@ func checkEachMount(check func(volume, hp.Requirements) (hp.Result, bool)) func(
 				all = append(all, hp.Undetermined(d.Path+": "+unknownDiskReason(f, d.Path)))
 				continue
 			}
-			i := slices.IndexFunc(volumes, func(v volume) bool { return v.Mount == have.Mount })
+			i := slices.IndexFunc(volumes, func(v volume) bool { return identity(v.Disk) == identity(have) })
 			if i < 0 {
 				i, volumes = len(volumes), append(volumes, volume{Disk: have})
 			}
@@ -238,8 +244,13 @@ func checkSymlink(have facts.Disk, d hp.WritePath) (hp.Result, bool) {
 	switch {
 	case !d.Pods:
 		return hp.Result{}, false
-	case have.Symlink != "":
-		return hp.Warned("mount the disk at the directory itself instead of using the link "+have.Symlink, "%s is a symbolic link", have.Symlink), true
+	case have.Symlink == "":
+		return hp.Passed("none in the path of %s", d.Path), true
 	}
-	return hp.Passed("none in the path of %s", d.Path), true
+	line := fmt.Sprintf("echo '%s %s none bind 0 0' | sudo tee -a /etc/fstab", have.Target, have.Symlink)
+	fix := fmt.Sprintf("mount the disk at %s itself, or replace the link with a bind mount: %s, then in a rescue system remove the link and create a folder in its place", have.Symlink, line)
+	if have.Symlink == d.Path { // nothing else uses it
+		fix = fmt.Sprintf("sudo rm %[1]s && sudo mkdir -p %[1]s %[2]s\n%[3]s\nsudo mount %[1]s", have.Symlink, have.Target, line)
+	}
+	return hp.Failed(fix, "%s is a symbolic link to %s", have.Symlink, have.Target), true
 }

@@ -27,14 +27,23 @@ func machineFaults() []fault {
 	return []fault{
 		{"root", "a normal user", hp.Fail, func(f *facts.Facts, _ *hp.Requirements) { f.Privilege.UID = 1000 }},
 		{"capabilities", "a container", hp.Fail, func(f *facts.Facts, _ *hp.Requirements) { f.Privilege.Missing = []string{"net_admin", "sys_admin"} }},
+		{"capabilities", "an unprivileged container", hp.Fail, func(f *facts.Facts, _ *hp.Requirements) { f.Privilege.UserNamespace = true }},
 		{"capabilities", "without sys_resource", hp.Warn, func(f *facts.Facts, _ *hp.Requirements) { f.Privilege.Missing = []string{"sys_resource"} }},
 		{"systemd", "another init system", hp.Fail, func(f *facts.Facts, _ *hp.Requirements) { f.Systemd = facts.Systemd{} }},
 		{"systemd", "still booting", hp.Warn, func(f *facts.Facts, _ *hp.Requirements) { f.Systemd.State = "starting" }},
+		{"systemd", "in rescue mode", hp.Fail, func(f *facts.Facts, _ *hp.Requirements) { f.Systemd.State = "maintenance" }},
+		{"systemd", "shutting down", hp.Fail, func(f *facts.Facts, _ *hp.Requirements) { f.Systemd.State = "stopping" }},
 		{"systemd", "does not respond", hp.Unknown, func(f *facts.Facts, _ *hp.Requirements) {
 			f.Unknown = []facts.Unknown{{Fact: facts.FactSystemd, Reason: "no answer within 3s"}}
 		}},
 		{"os", "not on the list", hp.Warn, func(f *facts.Facts, _ *hp.Requirements) {
 			f.OS = facts.OS{ID: "fedora", Version: "41", Name: "Fedora Linux 41 (Server Edition)", Arch: "amd64"}
+		}},
+		{"os", "Ubuntu, between two LTS releases", hp.Warn, func(f *facts.Facts, _ *hp.Requirements) {
+			f.OS = facts.OS{ID: "ubuntu", Version: "24.10", Name: "Ubuntu 24.10", Arch: "amd64"}
+		}},
+		{"os", "Ubuntu LTS", hp.Pass, func(f *facts.Facts, _ *hp.Requirements) {
+			f.OS = facts.OS{ID: "ubuntu", Version: "22.04", Name: "Ubuntu 22.04.5 LTS", Arch: "amd64"}
 		}},
 		{"os", "too old", hp.Warn, func(f *facts.Facts, _ *hp.Requirements) {
 			f.OS = facts.OS{ID: "centos", Version: "7", Name: "CentOS Linux 7 (Core)", Arch: "amd64"}
@@ -53,7 +62,12 @@ func machineFaults() []fault {
 		{"swap", "on", hp.Warn, func(f *facts.Facts, _ *hp.Requirements) {
 			f.Memory.SwapOn = []facts.Swap{{Path: "/swap.img", Size: 2147479552}}
 		}},
-		{"machine-id", "none", hp.Warn, func(f *facts.Facts, _ *hp.Requirements) { f.MachineID = "" }},
+		{"swap", "on zram", hp.Warn, func(f *facts.Facts, _ *hp.Requirements) {
+			f.Memory.SwapOn = []facts.Swap{{Path: "/dev/zram0", Size: 4294963200}}
+		}},
+		{"machine-id", "none", hp.Fail, func(f *facts.Facts, _ *hp.Requirements) { f.MachineID = "" }},
+		{"machine-id", "of an image that was never booted", hp.Fail, func(f *facts.Facts, _ *hp.Requirements) { f.MachineID = "uninitialized" }},
+		{"machine-id", "only zeros", hp.Fail, func(f *facts.Facts, _ *hp.Requirements) { f.MachineID = strings.Repeat("0", 32) }},
 		{"clock", "clock battery empty", hp.Fail, func(f *facts.Facts, _ *hp.Requirements) { f.Clock.Now = time.Unix(3600, 0) }},
 		{"clock", "before the bundle", hp.Fail, func(_ *facts.Facts, req *hp.Requirements) {
 			req.NotBefore = time.Date(2027, 1, 2, 3, 4, 0, 0, time.UTC)
@@ -78,6 +92,15 @@ func setFeature(name string, state facts.FeatureState, how string) func(*facts.F
 	}
 }
 
+// forbidden makes a kernel feature a module that this host forbids to load.
+func forbidden(name, how, by string) func(*facts.Facts, *hp.Requirements) {
+	return func(f *facts.Facts, req *hp.Requirements) {
+		setFeature(name, facts.Forbidden, how)(f, req)
+		i := slices.IndexFunc(f.Kernel.Features, func(ft facts.Feature) bool { return ft.Name == name })
+		f.Kernel.Features[i].ForbiddenBy = by
+	}
+}
+
 func kernelFaults() []fault {
 	missing := func(name string) func(*facts.Facts, *hp.Requirements) {
 		return setFeature(name, facts.Missing, "neither modules.builtin nor modules.dep names it")
@@ -99,6 +122,10 @@ func kernelFaults() []fault {
 		{"kernel-namespaces", "missing", hp.Fail, missing("pid_ns")},
 		{"kernel-bridge", "missing", hp.Fail, missing("br_netfilter")},
 		{"kernel-veth", "missing", hp.Fail, missing("veth")},
+		{"kernel-overlay", "forbidden by a hardening guide", hp.Fail, forbidden("overlay", "install overlay /bin/false", "/etc/modprobe.d/cis.conf")},
+		{"kernel-bridge", "a needed module is forbidden", hp.Fail, forbidden("bridge", "install stp /bin/true, and it needs stp", "/etc/modprobe.d/cis.conf")},
+		{"kernel-ipset", "on the kernel command line", hp.Fail, forbidden("ip_set", "module_blacklist=ip_set", facts.KernelCommandLine)},
+		{"kernel-conntrack", "no module may be loaded", hp.Fail, forbidden("nf_conntrack", "kernel.modules_disabled is 1", facts.ModulesDisabled)},
 		{"kernel-conntrack", "missing", hp.Fail, missing("nf_conntrack")},
 		{"kernel-netfilter", "neither set", hp.Fail, func(f *facts.Facts, req *hp.Requirements) { missing("nf_tables")(f, req); missing("ip_tables")(f, req) }},
 		{"kernel-netfilter", "legacy only", hp.Pass, missing("nf_tables")},
@@ -125,9 +152,34 @@ func editDisks(edit func(*facts.Disk)) func(*facts.Facts, *hp.Requirements) {
 	}
 }
 
+// mountTwice mounts the devices a and b with the numbers na and nb at the two largest
+// paths. Each has room for the larger one, not for both.
+func mountTwice(fsType, a, b, na, nb string) func(*facts.Facts, *hp.Requirements) {
+	return editDisks(func(d *facts.Disk) {
+		d.Available = 4.1e9
+		switch d.Path {
+		case "/var/lib/k0s":
+			d.Mount, d.Device, d.Number, d.FSType = d.Path, a, na, fsType
+		case "/usr/local/bin":
+			d.Mount, d.Device, d.Number, d.FSType = d.Path, b, nb, fsType
+		}
+	})
+}
+
 func diskFaults() []fault {
 	return []fault{
 		{"disk-space", "too small for the sum", hp.Fail, editDisks(func(d *facts.Disk) { d.Available = 4.1e9 })},
+		{"disk-space", "one file system, mounted twice", hp.Fail, mountTwice("ext4", "/dev/sdb1", "/dev/sdb1", "8:17", "8:17")},
+		{"disk-space", "two file systems of the same size", hp.Pass, mountTwice("ext4", "/dev/sdb1", "/dev/sdc1", "8:17", "8:33")},
+		{"disk-space", "two datasets of one ZFS pool", hp.Fail, mountTwice("zfs", "tank/k0s", "tank/bin", "0:51", "0:52")},
+		{"disk-mount-options", "one of two mounts is read-only", hp.Fail, func(f *facts.Facts, req *hp.Requirements) {
+			mountTwice("ext4", "/dev/sdb1", "/dev/sdb1", "8:17", "8:17")(f, req)
+			editDisks(func(d *facts.Disk) {
+				if d.Path == "/usr/local/bin" {
+					d.Options = []string{"ro"}
+				}
+			})(f, req)
+		}},
 		{"disk-space", "a disk that does not respond", hp.Unknown, func(f *facts.Facts, _ *hp.Requirements) {
 			f.Disks = f.Disks[:2]
 			f.Unknown = []facts.Unknown{{Fact: "disk:/var/lib/k0s", Reason: "no answer within 3s"}}
@@ -148,9 +200,19 @@ func diskFaults() []fault {
 		})},
 		{"disk-filesystem", "NFS", hp.Fail, editDisks(func(d *facts.Disk) { d.FSType = "nfs4" })},
 		{"disk-filesystem", "ZFS", hp.Warn, editDisks(func(d *facts.Disk) { d.FSType = "zfs" })},
-		{"disk-symlink", "to another disk", hp.Warn, editDisks(func(d *facts.Disk) {
+		{"disk-symlink", "to another disk", hp.Fail, editDisks(func(d *facts.Disk) {
 			if d.Path == "/var/lib/k0s" {
-				d.Symlink, d.Exists = "/var/lib/k0s", "/data/k0s"
+				d.Symlink, d.Target, d.Exists = "/var/lib/k0s", "/data/k0s", "/data/k0s"
+			}
+		})},
+		{"disk-symlink", "of a parent directory", hp.Fail, editDisks(func(d *facts.Disk) {
+			if d.Path == "/var/lib/k0s" {
+				d.Symlink, d.Target, d.Exists = "/var", "/mnt/var", "/mnt/var/lib/k0s"
+			}
+		})},
+		{"disk-symlink", "of a directory without pods", hp.Pass, editDisks(func(d *facts.Disk) {
+			if d.Path == "/usr/local/bin" {
+				d.Symlink, d.Target = "/usr/local", "/data/local"
 			}
 		})},
 	}
@@ -280,6 +342,11 @@ func existingFaults() []fault {
 		{"leftover-cni", "two files", hp.Fail, withTraces(
 			facts.Trace{Software: facts.CNI, Kind: "cni-config", Path: "/etc/cni/net.d/10-flannel.conflist"},
 			facts.Trace{Software: facts.CNI, Kind: "cni-config", Path: "/etc/cni/net.d/10-kuberouter.conflist"})},
+		{"leftover-cni", "podman's own", hp.Warn, withTraces(facts.Trace{Software: facts.Podman, Kind: "cni-config", Path: "/etc/cni/net.d/87-podman-bridge.conflist"})},
+		{"leftover-cni", "nerdctl's own, read before kube-router's", hp.Fail, withTraces(facts.Trace{Software: facts.Nerdctl, Kind: "cni-config", Path: "/etc/cni/net.d/05-nerdctl.conflist"})},
+		{"leftover-cni", "podman's and an earlier cluster's", hp.Fail, withTraces(
+			facts.Trace{Software: facts.Podman, Kind: "cni-config", Path: "/etc/cni/net.d/87-podman-bridge.conflist"},
+			facts.Trace{Software: facts.CNI, Kind: "cni-config", Path: "/etc/cni/net.d/10-flannel.conflist"})},
 		{"leftover-links", "a bridge", hp.Fail, withTraces(facts.Trace{Software: facts.CNI, Kind: "link", Path: "kube-bridge", Detail: "10.244.0.1/24"})},
 		{"leftover-iptables", "rules", hp.Warn, withTraces(facts.Trace{Software: facts.KubeProxy, Kind: "iptables", Detail: "lines with KUBE-: 134"})},
 		{"leftover-iptables", "cannot be queried", hp.Unknown, func(f *facts.Facts, _ *hp.Requirements) {

@@ -107,6 +107,8 @@ func checkFeatureSet(f facts.Facts, names []string) hp.Result {
 		switch {
 		case ft.State == facts.FeatureUnknown:
 			all = append(all, hp.Undetermined(name+": "+ft.How))
+		case ft.State == facts.Forbidden:
+			all = append(all, hp.Failed(allowModuleFix(ft), "%s is a module, and this host forbids to load it: %s (%s)", name, ft.How, ft.ForbiddenBy))
 		case !ft.Present():
 			all = append(all, hp.Failed(kernelModuleFix(f), "the kernel has no %s (%s)", name, ft.How))
 		case ft.State == facts.Module && f.Commands["modprobe"] == "" && f.UnknownReason(facts.FactCommands) == "":
@@ -116,6 +118,18 @@ func checkFeatureSet(f facts.Facts, names []string) hp.Result {
 		}
 	}
 	return hp.WorstResult(all)
+}
+
+// allowModuleFix returns how to let the module of ft be loaded.
+func allowModuleFix(ft facts.Feature) string {
+	switch ft.ForbiddenBy {
+	case facts.ModulesDisabled:
+		return "remove " + facts.ModulesDisabled + " from the files in /etc/sysctl.d and reboot; a running kernel does not allow to change it back"
+	case facts.KernelCommandLine:
+		return "remove the module from the kernel command line (GRUB_CMDLINE_LINUX in /etc/default/grub, then sudo update-grub or sudo grub2-mkconfig -o /boot/grub2/grub.cfg) and reboot"
+	}
+	line, _, _ := strings.Cut(ft.How, ", and it needs ")
+	return "remove this line from " + ft.ForbiddenBy + ": " + line
 }
 
 // kernelModuleFix returns how to install the distribution's package of less common
@@ -165,7 +179,7 @@ func checkCgroupVersion(f facts.Facts, req hp.Requirements) hp.Result {
 	}
 	switch {
 	case f.Cgroup.Version == 0:
-		return hp.Failed(cgroupV2Fix, "no control groups are mounted")
+		return hp.Failed(cgroupV2Fix, "no control groups are mounted at /sys/fs/cgroup")
 	case f.Cgroup.Version == 2:
 		return hp.Passed("version 2")
 	case req.KubernetesMinor >= 35:
@@ -184,7 +198,11 @@ func checkCgroupControllers(f facts.Facts, _ hp.Requirements) hp.Result {
 	}
 	missing := slices.DeleteFunc(wanted, func(c string) bool { return slices.Contains(f.Cgroup.Controllers, c) })
 	if len(missing) > 0 {
-		return hp.Failed("boot with cgroup_enable="+strings.Join(missing, " cgroup_enable=")+" on the kernel command line, or use a kernel that has it", "missing: %s", strings.Join(missing, ", "))
+		fix := "remove cgroup_disable=" + strings.Join(missing, ",") + " from the kernel command line (Raspberry Pi: add cgroup_enable=" + strings.Join(missing, " cgroup_enable=") + ") and reboot, or use a kernel that has them"
+		if f.Cgroup.Version == 2 {
+			fix += "; a program that mounts a controller as version 1 takes it from version 2: findmnt -t cgroup"
+		}
+		return hp.Failed(fix, "missing: %s", strings.Join(missing, ", "))
 	}
 	return hp.Passed("%s", strings.Join(f.Cgroup.Controllers, ", "))
 }

@@ -1,6 +1,8 @@
 package checks
 
 import (
+	"bytes"
+	"encoding/hex"
 	"fmt"
 	"slices"
 	"strconv"
@@ -21,7 +23,7 @@ func machineChecks() []hp.Check {
 			Run:       hp.RequireFact(facts.FactPrivilege, checkRoot)},
 		{ID: "capabilities", Group: "Machine", Title: "Capabilities of root", Severity: hp.Fail,
 			Expected:  "all of " + strings.Join(requiredCapabilities(), ", ") + "; warns without sys_resource",
-			Rationale: "root in a container may lack some, and then containers cannot be started; without sys_resource only pods with a negative oom_score_adj fail.",
+			Rationale: "root in a container may lack some, and then containers cannot be started; kubelet does not start in a user namespace; without sys_resource only pods with a negative oom_score_adj fail.",
 			Run:       hp.RequireFact(facts.FactPrivilege, checkCapabilities)},
 		{ID: "systemd", Group: "Machine", Title: "Service manager", Severity: hp.Fail, Strict: true,
 			Expected:  "systemd, fully started",
@@ -51,9 +53,9 @@ func machineChecks() []hp.Check {
 			Expected:  "off",
 			Rationale: "k0s lets kubelet start with swap on, but memory limits and evictions do not work when the kernel swaps pods out.",
 			Run:       hp.RequireFact(facts.FactMemory, checkSwap)},
-		{ID: "machine-id", Group: "Machine", Title: "Machine id", Severity: hp.Warn,
-			Expected:  "an id in /etc/machine-id",
-			Rationale: "Kubernetes and the journal identify hosts by it.",
+		{ID: "machine-id", Group: "Machine", Title: "Machine id", Severity: hp.Fail, Strict: true,
+			Expected:  "32 hexadecimal digits in /etc/machine-id",
+			Rationale: "the cluster admits a host by it, and Kubernetes identifies nodes by it.",
 			Run:       hp.RequireFact(facts.FactMachineID, checkMachineID)},
 		{ID: "clock", Group: "Machine", Title: "Clock", Severity: hp.Fail,
 			Expected:  "not before the bundle was built, and not 20 years after",
@@ -87,6 +89,9 @@ func checkCapabilities(f facts.Facts, _ hp.Requirements) hp.Result {
 	if f.Privilege.UID != 0 {
 		return hp.Skip("root", "does not run without root")
 	}
+	if f.Privilege.UserNamespace {
+		return hp.Failed("run plinth on the host itself, or in a privileged container (LXC: unprivileged off)", "root of a user namespace only, which may not change the kernel's settings")
+	}
 	missing := slices.DeleteFunc(requiredCapabilities(), func(c string) bool { return !slices.Contains(f.Privilege.Missing, c) })
 	switch {
 	case len(missing) > 0:
@@ -98,14 +103,20 @@ func checkCapabilities(f facts.Facts, _ hp.Requirements) hp.Result {
 }
 
 func checkSystemd(f facts.Facts, _ hp.Requirements) hp.Result {
-	switch s := f.Systemd; {
+	s := f.Systemd
+	found := fmt.Sprintf("systemd %s is %s", s.Version, s.State)
+	switch {
 	case !s.Booted:
 		return hp.Failed("use a host that boots with systemd", "the host does not run under systemd")
 	case s.State == "running" || s.State == "degraded":
 		return hp.Passed("systemd %s, %s", s.Version, s.State)
-	default:
-		return hp.Warned("systemctl is-system-running --wait", "systemd %s is %s", s.Version, s.State)
+	case s.State == "maintenance":
+		return hp.Failed("repair what stopped the boot (systemctl --failed), then leave rescue mode: sudo systemctl default", "%s", found)
+	case s.State == "stopping":
+		return hp.Failed("run the command again after the reboot", "%s", found)
 	}
+	// A script of cloud-init, or of another unit, that waits for the end of the boot waits for itself.
+	return hp.Warned("continue if this command runs in a script that is part of the boot, such as cloud-init's runcmd; otherwise wait until systemctl list-jobs lists none", "%s", found)
 }
 
 // supportedRelease is a distribution and the range of its major versions.
@@ -120,7 +131,7 @@ type supportedRelease struct {
 func supportedReleases() []supportedRelease {
 	return []supportedRelease{
 		{"Debian 11–13", "debian", 11, 13},
-		{"Ubuntu 22.04–26.04", "ubuntu", 22, 26},
+		{"Ubuntu LTS 22.04–26.04", "ubuntu", 22, 26},
 		{"RHEL and its rebuilds 8–10", "rhel centos rocky almalinux ol", 8, 10},
 		{"Amazon Linux 2023", "amzn", 2023, 2023},
 		{"SLES and openSUSE Leap 15–16", "sles sles_sap opensuse-leap", 15, 16},
@@ -136,10 +147,11 @@ func supportedReleaseNames() []string {
 }
 
 func checkOS(f facts.Facts, _ hp.Requirements) hp.Result {
-	major, _, _ := strings.Cut(f.OS.Version, ".")
+	major, minor, _ := strings.Cut(f.OS.Version, ".")
 	n, err := strconv.Atoi(major)
+	interim := f.OS.ID == "ubuntu" && (n%2 != 0 || minor != "04") // supported for nine months only
 	for _, r := range supportedReleases() {
-		if slices.Contains(strings.Fields(r.ids), f.OS.ID) && err == nil && n >= r.from && n <= r.to {
+		if !interim && slices.Contains(strings.Fields(r.ids), f.OS.ID) && err == nil && n >= r.from && n <= r.to {
 			return hp.Passed("%s", f.OS.Name)
 		}
 	}
@@ -212,13 +224,17 @@ func checkSwap(f facts.Facts, _ hp.Requirements) hp.Result {
 	for _, s := range f.Memory.SwapOn {
 		on = append(on, fmt.Sprintf("%s (%s)", s.Path, hp.FormatBytes(s.Size)))
 	}
-	return hp.Warned("sudo swapoff -a, and remove the swap lines from /etc/fstab", "on: %s", strings.Join(on, ", "))
+	fix := "sudo swapoff -a, and remove the swap lines from /etc/fstab"
+	if slices.ContainsFunc(f.Memory.SwapOn, func(s facts.Swap) bool { return strings.HasPrefix(s.Path, "/dev/zram") }) {
+		fix = "sudo swapoff -a; sudo touch /etc/systemd/zram-generator.conf (or remove the package zram-tools), and remove the swap lines from /etc/fstab"
+	}
+	return hp.Warned(fix, "on: %s", strings.Join(on, ", "))
 }
 
 func checkMachineID(f facts.Facts, _ hp.Requirements) hp.Result {
 	// Images that were never booted contain "uninitialized", machine-id(5).
-	if f.MachineID == "" || f.MachineID == "uninitialized" {
-		return hp.Warned("sudo systemd-machine-id-setup", "none")
+	if id, err := hex.DecodeString(f.MachineID); err != nil || len(id) != 16 || bytes.Equal(id, make([]byte, 16)) {
+		return hp.Failed("sudo rm -f /etc/machine-id && sudo systemd-machine-id-setup", "%s", valueOrDefault(f.MachineID, "none"))
 	}
 	return hp.Passed("%s", f.MachineID)
 }

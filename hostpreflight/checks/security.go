@@ -23,9 +23,9 @@ func securityChecks() []hp.Check {
 			Rationale: "the cluster's rules do not override another table that drops packets: pods and nodes cannot reach each other (k0s's networking page lists the ports).",
 			Run:       hp.RequireFact(facts.FactIptables, checkPacketFilter)},
 		{ID: "fapolicyd", Group: "Security", Title: "fapolicyd", Severity: hp.Fail,
-			Expected:  "off, or with rules for k0s's directories (then ignore this check)",
+			Expected:  "off, or with rules that allow k0s's directories before any rule that denies something",
 			Rationale: "it allows only programs from packages: k0s's programs and those in containers are blocked (RKE2's known issues).",
-			Run:       hp.RequireFact(facts.FactSystemd, checkFapolicyd)},
+			Run:       hp.RequireFact(facts.FactSystemd, hp.RequireFact(facts.FactSecurity, checkFapolicyd))},
 		{ID: "endpoint-security", Group: "Security", Title: "Endpoint security", Severity: hp.Warn,
 			Expected:  "no agent, or one that excludes k0s's directories",
 			Rationale: "agents quarantine unpacked programs and slow down file access; etcd and image imports time out (Embedded Cluster looks for them in its support bundles).",
@@ -109,12 +109,33 @@ func checkPacketFilter(f facts.Facts, req hp.Requirements) hp.Result {
 	return hp.Passed("drops nothing by default")
 }
 
+// programDirs returns the directories with programs of the cluster and of its containers.
+func programDirs() []string {
+	return []string{"/usr/local/bin/", "/var/lib/k0s/", "/run/k0s/", "/opt/cni/"}
+}
+
 func checkFapolicyd(f facts.Facts, _ hp.Requirements) hp.Result {
 	if u, _ := f.Unit("fapolicyd"); u.Active != "active" {
 		return hp.Passed("off")
 	}
-	return hp.Failed("printf 'allow perm=any all : dir=/var/lib/k0s/\\nallow perm=any all : dir=/opt/cni/\\nallow perm=any all : dir=/run/k0s/\\n' | sudo tee /etc/fapolicyd/rules.d/20-k0s.rules\n"+
-		"sudo fagenrules --load && sudo systemctl restart fapolicyd, then ignore this check\nor: sudo systemctl disable --now fapolicyd", "on")
+	if f.Security.FapolicydLogs {
+		return hp.Passed("on, but it only logs")
+	}
+	blocked := slices.DeleteFunc(programDirs(), func(dir string) bool {
+		return slices.ContainsFunc(f.Security.FapolicydAllows, func(allowed string) bool {
+			return strings.HasPrefix(dir, strings.TrimSuffix(allowed, "/")+"/")
+		})
+	})
+	if len(blocked) == 0 {
+		return hp.Passed("on, with rules that allow %s", strings.Join(programDirs(), ", "))
+	}
+	rules := ""
+	for _, dir := range programDirs() {
+		rules += "allow perm=any all : dir=" + dir + "\\n"
+	}
+	return hp.Failed("printf '"+rules+"' | sudo tee /etc/fapolicyd/rules.d/20-k0s.rules\n"+
+		"sudo fagenrules --load && sudo systemctl restart fapolicyd\nor: sudo systemctl disable --now fapolicyd",
+		"on, without rules that allow %s", strings.Join(blocked, ", "))
 }
 
 func checkEndpointSecurity(f facts.Facts, _ hp.Requirements) hp.Result {
@@ -145,8 +166,8 @@ func checkProxies(f facts.Facts, req hp.Requirements) hp.Result {
 	fix := ""
 	for _, p := range f.Proxies {
 		var missing []string
-		for what, a := range directAddresses(f, req) {
-			if !isExcludedFromProxy(p.NoProxy, a) {
+		for what, direct := range directNetworks(f, req) {
+			if !isExcludedFromProxy(p.NoProxy, direct) {
 				missing = append(missing, what)
 			}
 		}
@@ -167,33 +188,34 @@ func checkProxies(f facts.Facts, req hp.Requirements) hp.Result {
 	return hp.Passed("none")
 }
 
-// directAddresses returns the addresses to reach without a proxy, by their entry in
-// no_proxy: the first address of each cluster network, and those of this host.
-func directAddresses(f facts.Facts, req hp.Requirements) map[string]netip.Addr {
-	all := map[string]netip.Addr{}
+// directNetworks returns what to reach without a proxy, by its entry in no_proxy: the
+// cluster networks, and the addresses of this host.
+func directNetworks(f facts.Facts, req hp.Requirements) map[string]netip.Prefix {
+	all := map[string]netip.Prefix{}
 	for _, p := range []netip.Prefix{req.PodCIDR, req.ServiceCIDR} {
 		if p.IsValid() {
-			all[p.String()] = p.Addr().Next()
+			all[p.String()] = p.Masked()
 		}
 	}
 	for _, i := range f.Network.Interfaces {
 		for _, p := range i.Addresses {
 			if a := p.Addr(); i.Up && !i.Loopback && a.Is4() && (!req.NodeIP.IsValid() || a == req.NodeIP) {
-				all[a.String()] = a
+				all[a.String()] = netip.PrefixFrom(a, a.BitLen())
 			}
 		}
 	}
 	return all
 }
 
-// isExcludedFromProxy reports whether noProxy contains address a, a network of a, or *.
-func isExcludedFromProxy(noProxy []string, a netip.Addr) bool {
+// isExcludedFromProxy reports whether noProxy contains the whole network direct, a
+// larger one, or *.
+func isExcludedFromProxy(noProxy []string, direct netip.Prefix) bool {
 	return slices.ContainsFunc(noProxy, func(s string) bool {
-		if s == "*" || s == a.String() {
+		if s == "*" || direct.IsSingleIP() && s == direct.Addr().String() {
 			return true
 		}
 		p, err := netip.ParsePrefix(s)
-		return err == nil && p.Contains(a)
+		return err == nil && p.Bits() <= direct.Bits() && p.Contains(direct.Addr())
 	})
 }
 

@@ -3,6 +3,7 @@ package checks
 import (
 	"fmt"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -31,17 +32,17 @@ func settingsChecks() []hp.Check {
 			Run: hp.RequireFact(facts.FactSettings, checkSysctlsZero(
 				"net.ipv4.conf.all.arp_filter", "net.ipv4.conf.default.arp_filter", "net.ipv4.conf.all.arp_ignore", "net.ipv4.conf.default.arp_ignore"))},
 		{ID: "limits", Group: "Settings", Title: "Service limits", Severity: hp.Warn,
-			Expected:  "at least 65536 open files and 8192 processes as the hard limits of process 1",
+			Expected:  "at least 65536 open files and 8192 processes as the hard limits of process 1, or the capability to raise them (sys_resource)",
 			Rationale: "services cannot get more if process 1 may not raise its limits, as in a container; k0s's own check requires 65536 files.",
-			Run:       hp.RequireFact(facts.FactSettings, checkServiceLimits)},
+			Run:       hp.RequireFact(facts.FactSettings, hp.RequireFact(facts.FactPrivilege, checkServiceLimits))},
 		{ID: "hugepages", Group: "Settings", Title: "Transparent huge pages", Severity: hp.Warn,
 			Expected:  "not always together with defrag always",
 			Rationale: "programs then stall while the kernel compacts memory; databases such as Redis and MongoDB require madvise or never.",
 			Run:       hp.RequireFact(facts.FactSettings, checkHugePages)},
 		{ID: "entropy", Group: "Settings", Title: "Random numbers", Severity: hp.Warn,
-			Expected:  "at least 200 bits of entropy",
-			Rationale: "before Linux 5.18, programs that create keys wait for entropy, and starting takes minutes (Red Hat's guide calls less than 200 low).",
-			Run:       hp.RequireFact(facts.FactSettings, checkEntropy)},
+			Expected:  "at least 200 bits of entropy before Linux 5.6",
+			Rationale: "before Linux 5.6, programs that read /dev/random wait for entropy, and starting takes minutes (Red Hat's guide calls less than 200 low).",
+			Run:       hp.RequireFact(facts.FactSettings, hp.RequireFact(facts.FactKernel, checkEntropy))},
 	}
 }
 
@@ -68,7 +69,8 @@ func checkSysctlOverrides(least map[string]int) func(facts.Facts, hp.Requirement
 		var now, bad, fixes []string
 		last := map[string]facts.SysctlFile{}
 		for _, set := range f.Settings.Files {
-			if path.Base(set.Path) > installSysctlFile { // sysctl.conf also sorts after it, and is read last
+			patternLoses := set.Pattern != "" && set.Key != "net.ipv4.conf.all.forwarding" // the install names the others
+			if path.Base(set.Path) > installSysctlFile && !patternLoses {
 				last[set.Key] = set
 			}
 		}
@@ -82,7 +84,7 @@ func checkSysctlOverrides(least map[string]int) func(facts.Facts, hp.Requirement
 			}
 			if set, ok := last[key]; ok && parseIntOrZero(set.Value) < want {
 				bad = append(bad, fmt.Sprintf("%s sets %s to %s", set.Path, key, set.Value))
-				fixes = append(fixes, fmt.Sprintf("remove the line for %s from %s", key, set.Path))
+				fixes = append(fixes, removeSysctlFix(set))
 			}
 		}
 		if bad != nil {
@@ -90,6 +92,29 @@ func checkSysctlOverrides(least map[string]int) func(facts.Facts, hp.Requirement
 		}
 		return hp.Passed("no file overrides what the install sets (now: %s)", joinSysctls(now))
 	}
+}
+
+// hostSysctlFile is the file that the fixes of this host's settings write.
+const hostSysctlFile = "/etc/sysctl.d/91-plinth-host.conf"
+
+// removeSysctlFix returns how to remove the line of set.
+func removeSysctlFix(set facts.SysctlFile) string {
+	return fmt.Sprintf("remove the line for %s from %s", valueOrDefault(set.Pattern, set.Key), set.Path)
+}
+
+// setSysctlFix returns how to set keys to value, now and at boot: files that are read
+// after hostSysctlFile must not set another value.
+func setSysctlFix(f facts.Facts, value string, keys ...string) string {
+	var fixes []string
+	for _, key := range keys {
+		for _, set := range f.Settings.Files {
+			if set.Key == key && set.Pattern == "" && set.Value != value && path.Base(set.Path) >= path.Base(hostSysctlFile) {
+				fixes = append(fixes, removeSysctlFix(set))
+			}
+		}
+		fixes = append(fixes, fmt.Sprintf("echo '%s = %s' | sudo tee -a %s", key, value, hostSysctlFile))
+	}
+	return strings.Join(append(fixes, "sudo sysctl -p "+hostSysctlFile), "\n")
 }
 
 // parseIntOrZero returns the value of a setting, or 0 when it is not a number.
@@ -105,7 +130,7 @@ func parseIntOrZero(s string) int {
 // kernel does not have is fine.
 func checkSysctlsZero(keys ...string) func(facts.Facts, hp.Requirements) hp.Result {
 	return func(f facts.Facts, _ hp.Requirements) hp.Result {
-		var bad, fixes, good []string
+		var bad, wrong, good []string
 		for _, key := range keys {
 			value, ok := f.Settings.Sysctls[key]
 			switch {
@@ -113,12 +138,11 @@ func checkSysctlsZero(keys ...string) func(facts.Facts, hp.Requirements) hp.Resu
 			case value == "0":
 				good = append(good, key+" "+value)
 			default:
-				bad = append(bad, key+" is "+value)
-				fixes = append(fixes, fmt.Sprintf("echo '%s = 0' | sudo tee -a /etc/sysctl.d/91-plinth-host.conf", key))
+				bad, wrong = append(bad, key+" is "+value), append(wrong, key)
 			}
 		}
 		if bad != nil {
-			return hp.Warned(strings.Join(fixes, "\n")+"\nsudo sysctl --system", "%s", strings.Join(bad, ", "))
+			return hp.Warned(setSysctlFix(f, "0", wrong...), "%s", strings.Join(bad, ", "))
 		}
 		return hp.Passed("%s", joinSysctls(good))
 	}
@@ -128,7 +152,7 @@ func checkRPFilter(f facts.Facts, _ hp.Requirements) hp.Result {
 	all, other := f.Settings.Sysctls["net.ipv4.conf.all.rp_filter"], f.Settings.Sysctls["net.ipv4.conf.default.rp_filter"]
 	found := fmt.Sprintf("all %s, default %s", all, other)
 	if max(parseIntOrZero(all), parseIntOrZero(other)) == 1 {
-		return hp.Warned("echo 'net.ipv4.conf.all.rp_filter = 2' | sudo tee -a /etc/sysctl.d/91-plinth-host.conf && sudo sysctl --system", "%s", found)
+		return hp.Warned(setSysctlFix(f, "2", "net.ipv4.conf.all.rp_filter"), "%s", found)
 	}
 	return hp.Passed("%s", found)
 }
@@ -136,8 +160,14 @@ func checkRPFilter(f facts.Facts, _ hp.Requirements) hp.Result {
 func checkServiceLimits(f facts.Facts, _ hp.Requirements) hp.Result {
 	files, processes := f.Settings.OpenFiles, f.Settings.Processes
 	found := fmt.Sprintf("%s open files, %s processes", formatLimit(files), formatLimit(processes))
-	if files >= 0 && files < 65536 || processes >= 0 && processes < 8192 {
-		return hp.Warned("raise DefaultLimitNOFILE and DefaultLimitNPROC in /etc/systemd/system.conf, or the limits of the container that this host runs in", "%s", found)
+	low := files >= 0 && files < 65536 || processes >= 0 && processes < 8192
+	switch {
+	case low && f.Privilege.UID != 0:
+		return hp.Undetermined("only root can find out whether systemd may raise them: " + found)
+	case low && (f.Privilege.UserNamespace || slices.Contains(f.Privilege.Missing, "sys_resource")):
+		return hp.Warned("raise the limits of the container that this host runs in (LXC: lxc.prlimit.nofile and lxc.prlimit.nproc), or give it the capability sys_resource", "%s", found)
+	case low: // on a host with little memory the kernel's own limit of processes is low
+		return hp.Passed("%s; systemd raises them for its services", found)
 	}
 	return hp.Passed("%s", found)
 }
@@ -162,7 +192,10 @@ func checkHugePages(f facts.Facts, _ hp.Requirements) hp.Result {
 }
 
 func checkEntropy(f facts.Facts, _ hp.Requirements) hp.Result {
+	major, minor, known := parseKernelVersion(f.Kernel.Release)
 	switch n := f.Settings.Entropy; {
+	case known && major*1000+minor >= 5006:
+		return hp.Passed("Linux %d.%d does not wait for it", major, minor)
 	case n == 0:
 		return hp.Undetermined("the kernel does not report it")
 	case n < 200:

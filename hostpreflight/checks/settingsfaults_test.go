@@ -20,6 +20,13 @@ func withSysctlFile(path, key, value string) func(*facts.Facts, *hp.Requirements
 	}
 }
 
+// withSysctlPattern adds a line of a file in sysctl.d that sets key by a pattern.
+func withSysctlPattern(key, pattern, value string) func(*facts.Facts, *hp.Requirements) {
+	return func(f *facts.Facts, _ *hp.Requirements) {
+		f.Settings.Files = append(f.Settings.Files, facts.SysctlFile{Path: "/etc/sysctl.d/99-cis.conf", Key: key, Value: value, Pattern: pattern})
+	}
+}
+
 func settingsFaults() []fault {
 	return []fault{
 		{"clock-offset", "1 h behind an online source", hp.Fail, func(f *facts.Facts, req *hp.Requirements) {
@@ -34,19 +41,34 @@ func settingsFaults() []fault {
 		{"time-zone", "a broken link", hp.Warn, func(f *facts.Facts, _ *hp.Requirements) { f.Clock.Zone = "" }},
 		{"sysctl-forwarding", "hardened by CIS", hp.Warn, withSysctlFile("/etc/sysctl.d/99-cis.conf", "net.ipv4.ip_forward", "0")},
 		{"sysctl-forwarding", "hardened, read before the install's file", hp.Pass, withSysctlFile("/etc/sysctl.d/60-cis.conf", "net.ipv4.ip_forward", "0")},
-		{"sysctl-inotify", "lowered", hp.Warn, withSysctlFile("/etc/sysctl.conf", "fs.inotify.max_user_instances", "128")},
+		{"sysctl-forwarding", "a pattern for a key that the install names", hp.Pass, withSysctlPattern("net.ipv4.ip_forward", "net.ipv4.ip_*", "0")},
+		{"sysctl-forwarding", "a pattern for another key", hp.Warn, withSysctlPattern("net.ipv4.conf.all.forwarding", "net.ipv4.conf.*.forwarding", "0")},
+		{"sysctl-inotify", "lowered", hp.Warn, withSysctlFile("/etc/sysctl.d/99-sysctl.conf", "fs.inotify.max_user_instances", "128")},
 		{"sysctl-rp-filter", "strict", hp.Warn, func(f *facts.Facts, req *hp.Requirements) {
 			setSysctl("net.ipv4.conf.all.rp_filter", "1")(f, req)
 			setSysctl("net.ipv4.conf.default.rp_filter", "1")(f, req)
 		}},
+		{"sysctl-rp-filter", "strict by a file that is read late", hp.Warn, func(f *facts.Facts, req *hp.Requirements) {
+			setSysctl("net.ipv4.conf.all.rp_filter", "1")(f, req)
+			setSysctl("net.ipv4.conf.default.rp_filter", "1")(f, req)
+			withSysctlFile("/etc/sysctl.d/99-sysctl.conf", "net.ipv4.conf.all.rp_filter", "1")(f, req)
+		}},
 		{"sysctl-rp-filter", "strict for all, loose by default", hp.Pass, setSysctl("net.ipv4.conf.all.rp_filter", "1")},
 		{"sysctl-arp", "arp_ignore set", hp.Warn, setSysctl("net.ipv4.conf.all.arp_ignore", "1")},
-		{"limits", "limits of a container", hp.Warn, func(f *facts.Facts, _ *hp.Requirements) { f.Settings.OpenFiles = 4096 }},
+		{"limits", "limits of a container", hp.Warn, func(f *facts.Facts, _ *hp.Requirements) {
+			f.Settings.OpenFiles, f.Privilege.Missing = 4096, []string{"sys_resource"}
+		}},
+		{"limits", "a host with 2 GB", hp.Pass, func(f *facts.Facts, _ *hp.Requirements) { f.Settings.Processes, f.Privilege.Missing = 7823, nil }},
 		{"limits", "unlimited", hp.Pass, func(f *facts.Facts, _ *hp.Requirements) { f.Settings.OpenFiles = -1 }},
 		{"hugepages", "always with defrag", hp.Warn, func(f *facts.Facts, _ *hp.Requirements) { f.Settings.Hugepages, f.Settings.Defrag = "always", "always" }},
 		{"hugepages", "not in the kernel", hp.Pass, func(f *facts.Facts, _ *hp.Requirements) { f.Settings.Hugepages = "" }},
-		{"entropy", "low", hp.Warn, func(f *facts.Facts, _ *hp.Requirements) { f.Settings.Entropy = 60 }},
-		{"entropy", "not reported", hp.Unknown, func(f *facts.Facts, _ *hp.Requirements) { f.Settings.Entropy = 0 }},
+		{"entropy", "low, Linux 4.18", hp.Warn, func(f *facts.Facts, _ *hp.Requirements) {
+			f.Settings.Entropy, f.Kernel.Release = 60, "4.18.0-553.el8_10.x86_64"
+		}},
+		{"entropy", "low, Linux 5.10", hp.Pass, func(f *facts.Facts, _ *hp.Requirements) { f.Settings.Entropy, f.Kernel.Release = 60, "5.10.0-35-amd64" }},
+		{"entropy", "not reported", hp.Unknown, func(f *facts.Facts, _ *hp.Requirements) {
+			f.Settings.Entropy, f.Kernel.Release = 0, "4.18.0-553.el8_10.x86_64"
+		}},
 	}
 }
 
@@ -129,16 +151,34 @@ func guardFaults() []fault {
 		{"packet-filter", "drops by default", hp.Warn, filters},
 		{"packet-filter", "with firewalld", hp.Skipped, func(f *facts.Facts, req *hp.Requirements) { filters(f, req); withActiveUnit("firewalld")(f, req) }},
 		{"fapolicyd", "active", hp.Fail, withActiveUnit("fapolicyd")},
+		{"fapolicyd", "with some of the rules", hp.Fail, withFapolicyd("/var/lib/k0s/", "/opt/", "/run/k0s2/")},
+		{"fapolicyd", "with the printed rules", hp.Pass, withFapolicyd("/usr/local/bin/", "/var/lib/k0s/", "/run/k0s/", "/opt/cni/")},
+		{"fapolicyd", "permissive", hp.Pass, func(f *facts.Facts, req *hp.Requirements) {
+			f.Security.FapolicydLogs = true
+			withActiveUnit("fapolicyd")(f, req)
+		}},
 		{"endpoint-security", "an agent", hp.Warn, withActiveUnit("falcon-sensor")},
 		{"sudo-path", "default of RHEL", hp.Warn, func(f *facts.Facts, _ *hp.Requirements) { f.Security.SudoPath = "/sbin:/bin:/usr/sbin:/usr/bin" }},
 		{"proxy", "without cluster networks", hp.Warn, func(f *facts.Facts, _ *hp.Requirements) {
 			f.Proxies = []facts.Proxy{{From: "/etc/environment", HTTPS: "proxy.example.com:3128", NoProxy: []string{"localhost"}}}
 		}},
+		{"proxy", "only a part of the cluster networks", hp.Warn, func(f *facts.Facts, _ *hp.Requirements) {
+			f.Proxies = []facts.Proxy{{From: "/etc/environment", HTTPS: "proxy.example.com:3128", NoProxy: []string{"10.244.0.0/24", "10.96.0.0/16", "10.77.0.0/16"}}}
+		}},
 		{"proxy", "complete", hp.Pass, func(f *facts.Facts, _ *hp.Requirements) {
 			f.Proxies = []facts.Proxy{{From: "/etc/environment", HTTPS: "proxy.example.com:3128", NoProxy: []string{"10.0.0.0/8"}}}
 		}},
 		{"leftover-mounts", "of a network namespace", hp.Warn, withTraces(facts.Trace{Software: facts.Kubelet, Kind: "mount", Path: "/run/netns/cni-4711", Detail: "nsfs"})},
+		{"leftover-mounts", "one below another", hp.Warn, withTraces(podMounts(1)[0], facts.Trace{Software: facts.Kubelet, Kind: "mount", Path: "/var/lib/kubelet/pods/a/volumes/b"})},
 		{"leftover-mounts", "many", hp.Warn, withTraces(podMounts(7)...)},
+	}
+}
+
+// withFapolicyd adds an active fapolicyd that allows programs in dirs.
+func withFapolicyd(dirs ...string) func(*facts.Facts, *hp.Requirements) {
+	return func(f *facts.Facts, req *hp.Requirements) {
+		f.Security.FapolicydAllows = dirs
+		withActiveUnit("fapolicyd")(f, req)
 	}
 }
 

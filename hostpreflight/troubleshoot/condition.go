@@ -313,7 +313,7 @@ func parseModule(when string) (factsCondition, error) {
 		}
 	}
 	in := func(f facts.Facts, name string) bool {
-		state := map[facts.FeatureState]string{facts.Builtin: "loaded", facts.Loaded: "loaded", facts.Module: "loadable"}[f.Kernel.Feature(name).State]
+		state := map[facts.FeatureState]string{facts.Builtin: "loaded", facts.Loaded: "loaded", facts.Module: "loadable", facts.Forbidden: "unloadable"}[f.Kernel.Feature(name).State]
 		return slices.Contains(states, state)
 	}
 	return func(f facts.Facts) bool {

@@ -173,7 +173,9 @@ type Disk struct {
 	Path       string   `json:"path"`              // as requested
 	Exists     string   `json:"exists"`            // the path itself, or its nearest existing parent, with links resolved
 	Symlink    string   `json:"symlink,omitempty"` // first symbolic link in Path
+	Target     string   `json:"target,omitempty"`  // absolute path that Symlink contains
 	Mount      string   `json:"mount"`             // mount point
+	Number     string   `json:"number,omitempty"`  // major:minor; the same for every mount of one file system
 	Device     string   `json:"device"`
 	FSType     string   `json:"fsType"`
 	Options    []string `json:"options"`   // of the mount and of its file system: rw, noexec, nosuid, …
@@ -183,7 +185,21 @@ type Disk struct {
 	Inodes     uint64   `json:"inodes"`    // 0 if the file system has no fixed number
 	InodesFree uint64   `json:"inodesFree"`
 	FType      string   `json:"ftype,omitempty"`  // XFS only: 1 if directory entries contain the file type, else 0
-	Closed     string   `json:"closed,omitempty"` // first parent directory of Path that not every user can enter
+	Closed     string   `json:"closed,omitempty"` // first parent directory of Path, with links resolved, that not every user can enter
+}
+
+// FileSystem returns an identifier that is the same for every mount of one file system
+// (bind mounts, btrfs subvolumes) and for all datasets of one ZFS pool, which share
+// their space.
+func (d Disk) FileSystem() string {
+	switch {
+	case d.FSType == "zfs":
+		pool, _, _ := strings.Cut(d.Device, "/")
+		return "pool " + pool
+	case d.Number != "":
+		return d.Number
+	}
+	return d.Mount // facts of an older version
 }
 
 // Lookup is one name lookup as programs on this host do it: /etc/hosts, then DNS.
@@ -205,8 +221,9 @@ type Clock struct {
 
 // Privilege is the privileges of this process.
 type Privilege struct {
-	UID     int      `json:"uid"`               // effective user id
-	Missing []string `json:"missing,omitempty"` // capabilities (man 7 capabilities, lower case) of CAP_CHOWN…CAP_AUDIT_READ that are not effective
+	UID           int      `json:"uid"`                     // effective user id
+	Missing       []string `json:"missing,omitempty"`       // capabilities (man 7 capabilities, lower case) of CAP_CHOWN…CAP_AUDIT_READ that are not effective
+	UserNamespace bool     `json:"userNamespace,omitempty"` // user ids are mapped: root and its capabilities are limited to a container
 }
 
 // Systemd is the service manager.
@@ -236,6 +253,11 @@ type Security struct {
 	AppArmor bool   `json:"apparmor"`           // the kernel enforces AppArmor profiles
 	UFW      bool   `json:"ufw"`                // ufw is enabled
 	SudoPath string `json:"sudoPath,omitempty"` // secure_path of sudo; "" if it is not set
+
+	// FapolicydAllows is the files and directories, these with a slash at the end, from which fapolicyd
+	// lets every user run every program.
+	FapolicydAllows []string `json:"fapolicydAllows,omitempty"`
+	FapolicydLogs   bool     `json:"fapolicydLogs,omitempty"` // fapolicyd only logs (permissive = 1)
 }
 
 // FilterChain is a chain of the packet filter that drops or rejects packets by default.
@@ -249,7 +271,7 @@ type FilterChain struct {
 // Trace is one sign that some software is, or was, on this host.
 type Trace struct {
 	Software Software `json:"of"`
-	Kind     string   `json:"kind"` // file, data (a directory that is not empty), socket, cni-config, link, iptables, mount
+	Kind     string   `json:"kind"` // file, data (a directory with files), socket (that a program listens on), cni-config, link, iptables, mount
 	Path     string   `json:"path,omitempty"`
 	Detail   string   `json:"detail,omitempty"` // address of a link, number of rules
 }
@@ -273,4 +295,6 @@ const (
 	Docker          Software = "docker"
 	Containerd      Software = "containerd"
 	CRIO            Software = "cri-o"
+	Podman          Software = "podman"
+	Nerdctl         Software = "nerdctl"
 )

@@ -10,19 +10,30 @@ type Kernel struct {
 type Feature struct {
 	Name  string       `json:"name"` // the name of its module, if there is one
 	State FeatureState `json:"state"`
-	How   string       `json:"how"` // the file that State was read from, or why it is unknown
+	How   string       `json:"how"` // the file that State was read from, what forbids it, or why it is unknown
+
+	// ForbiddenBy is, for Forbidden, the file to change: one of modprobe.d, ModulesDisabled or
+	// KernelCommandLine.
+	ForbiddenBy string `json:"forbiddenBy,omitempty"`
 }
+
+// Values of Feature.ForbiddenBy besides the path of a file.
+const (
+	ModulesDisabled   = "kernel.modules_disabled"
+	KernelCommandLine = "the kernel command line"
+)
 
 // FeatureState is the form in which a feature is available.
 type FeatureState string
 
 // The states of a feature.
 const (
-	Builtin        FeatureState = "builtin" // part of the kernel image
-	Loaded         FeatureState = "loaded"  // a loaded module
-	Module         FeatureState = "module"  // a module on disk that modprobe can load
-	Missing        FeatureState = "missing" // not available
-	FeatureUnknown FeatureState = "unknown" // not known on this host
+	Builtin        FeatureState = "builtin"   // part of the kernel image
+	Loaded         FeatureState = "loaded"    // a loaded module
+	Module         FeatureState = "module"    // a module on disk that modprobe can load
+	Forbidden      FeatureState = "forbidden" // a module on disk that this host does not allow to load
+	Missing        FeatureState = "missing"   // not available
+	FeatureUnknown FeatureState = "unknown"   // not known on this host
 )
 
 // Feature returns the feature name, with state FeatureUnknown if it was not requested.

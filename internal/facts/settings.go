@@ -18,9 +18,10 @@ type Settings struct {
 
 // SysctlFile is a line that sets a sysctl at boot.
 type SysctlFile struct {
-	Path  string `json:"path"`
-	Key   string `json:"key"` // in dotted notation
-	Value string `json:"value"`
+	Path    string `json:"path"`
+	Key     string `json:"key"` // in dotted notation
+	Value   string `json:"value"`
+	Pattern string `json:"pattern,omitempty"` // the pattern in the file that stands for Key; "" if the file names Key
 }
 
 // Proxy is one proxy setting on this host, without credentials.

@@ -6,6 +6,8 @@ import (
 	"path"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/plinthdev/plinth/internal/facts"
 )
 
@@ -13,17 +15,17 @@ import (
 // is created: p and its parents need not exist yet.
 func (pr prober) gatherDisk(p string) partResult {
 	fact := facts.FactDisk + ":" + p
-	d := facts.Disk{Path: p, Symlink: pr.firstSymlink(p), Closed: pr.firstClosedDir(p)}
-	var err error
-	if d.Exists, err = pr.nearestExisting(p); err != nil {
+	at, err := pr.locate(p)
+	if err != nil {
 		return newPartResult(fact, err, nil)
 	}
+	d := facts.Disk{Path: p, Exists: at.exists, Symlink: at.link, Target: at.target, Closed: at.closed}
 	mounts := parseMounts(pr.files.ReadBytes("/proc/self/mountinfo"))
 	m, ok := findMount(mounts, d.Exists)
 	if !ok {
 		return newPartResult(fact, fmt.Errorf("/proc/self/mountinfo lists no mount point above %s", d.Exists), nil)
 	}
-	d.Mount, d.Device, d.FSType, d.Options = m.Point, m.Device, m.FSType, m.Options
+	d.Mount, d.Number, d.Device, d.FSType, d.Options = m.Point, m.Number, m.Device, m.FSType, m.Options
 	s, err := pr.system.StatFilesystem(d.Exists)
 	if err != nil {
 		return newPartResult(fact, fmt.Errorf("statfs %s: %w", d.Exists, err), nil)
@@ -35,46 +37,56 @@ func (pr prober) gatherDisk(p string) partResult {
 	return newPartResult(fact, nil, func(f *facts.Facts) { f.Disks = append(f.Disks, d) })
 }
 
-// nearestExisting returns p, or the nearest parent of p that exists, with
-// symbolic links resolved.
-func (pr prober) nearestExisting(p string) (string, error) {
-	for p = path.Clean(p); ; p = path.Dir(p) {
-		real, err := pr.system.EvalLinks(p)
-		if err == nil {
-			return real, nil
-		}
-		if !isMissing(err) || p == "/" {
-			return "", err
-		}
-	}
+// location is where a path leads on this host.
+type location struct {
+	exists string // the path, or its nearest parent that exists, with symbolic links resolved
+	link   string // first symbolic link on the way, or ""
+	target string // absolute path that link contains
+	closed string // first folder on the way that not every user may enter (no x permission for others), or ""
 }
 
-// firstClosedDir returns the first directory on the path to p that not every
-// user may traverse (no x permission for others), or "".
-func (pr prober) firstClosedDir(p string) string {
-	for at, rest := "", strings.Split(strings.Trim(path.Clean(p), "/"), "/"); len(rest) > 1; rest = rest[1:] {
-		at += "/" + rest[0]
-		if info, err := pr.machine.Lstat(at); err == nil && info.IsDir() && info.Mode().Perm()&1 == 0 {
-			return at
+// maxLinks is the number of symbolic links after which Linux gives up (path_resolution(7)).
+const maxLinks = 40
+
+// locate follows p, also through a link whose target does not exist: what is created
+// below it needs space where the target is.
+func (pr prober) locate(p string) (location, error) {
+	l := location{exists: "/"}
+	for rest, links := splitPath(p), 0; len(rest) > 0; {
+		at := path.Join(l.exists, rest[0])
+		rest = rest[1:]
+		info, err := pr.machine.Lstat(at)
+		switch {
+		case isMissing(err):
+			return l, nil
+		case err != nil:
+			return l, err
+		case info.Mode()&fs.ModeSymlink != 0:
+			target, err := pr.system.Readlink(at)
+			if links++; err == nil && links > maxLinks {
+				err = &fs.PathError{Op: "follow", Path: at, Err: unix.ELOOP}
+			}
+			if err != nil {
+				return l, err
+			}
+			if path.IsAbs(target) {
+				l.exists = "/"
+			}
+			if l.link == "" {
+				l.link, l.target = at, path.Join(l.exists, target)
+			}
+			rest = append(splitPath(target), rest...)
+			continue
+		case len(rest) > 0 && l.closed == "" && info.IsDir() && info.Mode().Perm()&1 == 0:
+			l.closed = at
 		}
+		l.exists = at
 	}
-	return ""
+	return l, nil
 }
 
-// firstSymlink returns the first symbolic link on the path to p, or "".
-func (pr prober) firstSymlink(p string) string {
-	var find func(string) string
-	find = func(p string) string {
-		if p == "/" {
-			return ""
-		}
-		if link := find(path.Dir(p)); link != "" {
-			return link
-		}
-		if info, err := pr.machine.Lstat(p); err == nil && info.Mode()&fs.ModeSymlink != 0 {
-			return p
-		}
-		return ""
-	}
-	return find(path.Clean(p))
+// splitPath returns the names in p without empty ones. It keeps "..", which has
+// another meaning after a symbolic link.
+func splitPath(p string) []string {
+	return strings.FieldsFunc(p, func(r rune) bool { return r == '/' })
 }

@@ -1,7 +1,6 @@
 package probe
 
 import (
-	"io/fs"
 	"path"
 	"slices"
 	"strings"
@@ -10,7 +9,7 @@ import (
 )
 
 // traceSign is a path that a certain software leaves. A directory counts only
-// if it is not empty.
+// if there is a file in it, a socket only if a program listens on it.
 type traceSign struct {
 	path     string
 	software facts.Software
@@ -57,7 +56,7 @@ func findTraces(f Files, dataDirs []string, links []facts.Interface) (traces []f
 		}
 	}
 	for _, s := range all {
-		present, err := isPresent(f, s.path)
+		present, err := isPresent(f, s)
 		if err != nil {
 			unknown = append(unknown, facts.Unknown{Fact: facts.FactTraces + ":" + s.path, Reason: err.Error()})
 		} else if present {
@@ -69,19 +68,43 @@ func findTraces(f Files, dataDirs []string, links []facts.Interface) (traces []f
 	return append(traces, findClusterLinks(links)...), unknown
 }
 
-// isPresent reports whether p is a file, or a directory that is not empty.
-func isPresent(f Files, p string) (bool, error) {
-	info, err := f.Lstat(p)
+// isPresent reports whether the software of s has left its path. A data directory
+// may be a symbolic link.
+func isPresent(f Files, s traceSign) (bool, error) {
+	if s.kind == "data" {
+		return hasFiles(f, s.path, 4)
+	}
+	_, err := f.Lstat(s.path)
 	if isMissing(err) {
 		return false, nil
 	}
-	if err != nil || !info.IsDir() {
-		return err == nil, err
+	if s.kind == "socket" && err == nil {
+		sockets, err := f.ReadFile("/proc/net/unix")
+		return err != nil || parseListeningSockets(sockets)[s.path], nil
 	}
-	entries, err := f.ReadDir(p)
-	// A newly formatted file system contains only lost+found.
-	entries = slices.DeleteFunc(entries, func(e fs.DirEntry) bool { return e.Name() == "lost+found" })
-	return len(entries) > 0, err
+	return err == nil, err
+}
+
+// hasFiles reports whether there is a file in dir, up to depth levels below it. Empty
+// directories remain after an uninstallation, and are where disks are mounted for a new
+// one; a newly formatted file system contains only lost+found.
+func hasFiles(f Files, dir string, depth int) (bool, error) {
+	entries, err := f.ReadDir(dir)
+	if isMissing(err) {
+		return false, nil
+	}
+	for _, e := range entries {
+		switch {
+		case e.Name() == "lost+found":
+			continue
+		case !e.IsDir() || depth == 0:
+			return true, nil
+		}
+		if found, err := hasFiles(f, path.Join(dir, e.Name()), depth-1); found || err != nil {
+			return found, err
+		}
+	}
+	return false, err
 }
 
 // findCNIConfigs returns the files that a container runtime would use as its
@@ -95,10 +118,25 @@ func findCNIConfigs(f Files) []facts.Trace {
 	var all []facts.Trace
 	for _, e := range entries {
 		if slices.Contains([]string{".conf", ".conflist", ".json"}, path.Ext(e.Name())) {
-			all = append(all, facts.Trace{Software: facts.CNI, Kind: "cni-config", Path: path.Join(dir, e.Name())})
+			p := path.Join(dir, e.Name())
+			all = append(all, facts.Trace{Software: cniConfigOwner(e.Name(), f.ReadText(p)), Kind: "cni-config", Path: p})
 		}
 	}
 	return all
+}
+
+// cniConfigOwner returns the software that wrote a network configuration: a container
+// tool for its own networks, or facts.CNI for any other.
+func cniConfigOwner(name, text string) facts.Software {
+	switch {
+	case strings.Contains(text, `"nerdctlID"`), strings.HasPrefix(name, "nerdctl-"):
+		return facts.Nerdctl
+	case strings.Contains(text, `"cni-podman`), strings.Contains(name, "podman"):
+		return facts.Podman
+	case strings.Contains(name, "crio"):
+		return facts.CRIO
+	}
+	return facts.CNI
 }
 
 // findClusterLinks returns the interfaces that a cluster network created: their
@@ -119,11 +157,16 @@ func findClusterLinks(links []facts.Interface) []facts.Trace {
 	return all
 }
 
-// findPodMounts returns the mounts that a kubelet or a container runtime made
-// for pods and that still exist: directories below them cannot be removed, and
-// their disks stay busy.
+// findPodMounts returns the mounts that a kubelet or the container runtime of one made
+// for pods and that still exist, oldest first: directories below them cannot be
+// removed, and their disks stay busy. Disks that are mounted at the directories of k0s
+// for a new installation, and the containers of Docker, nerdctl and podman, are none.
 func findPodMounts(f Files) []facts.Trace {
-	below := []string{"/var/lib/kubelet/", "/var/lib/k0s/", "/run/k0s/", "/run/containerd/", "/run/netns/cni-", "/var/lib/rancher/"}
+	below := []string{
+		"/var/lib/kubelet/pods/", "/var/lib/kubelet/plugins/", "/var/lib/k0s/kubelet/pods/", "/var/lib/k0s/kubelet/plugins/",
+		"/run/k0s/containerd/", "/run/k3s/containerd/", "/run/containerd/io.containerd.grpc.v1.cri/", "/run/containerd/io.containerd.runtime.v2.task/k8s.io/",
+		"/run/netns/cni-",
+	}
 	var all []facts.Trace
 	for _, m := range parseMounts(f.ReadBytes("/proc/self/mountinfo")) {
 		if slices.ContainsFunc(below, func(dir string) bool { return strings.HasPrefix(m.Point, dir) }) {

@@ -58,6 +58,7 @@ func (pr prober) gatherMachineID(context.Context) partResult {
 
 func (pr prober) gatherPrivilege(context.Context) partResult {
 	p, err := parseFile(pr.files, "/proc/self/status", parseProcStatus)
+	p.UserNamespace = isMappedUser(pr.files.ReadBytes("/proc/self/uid_map"))
 	return newPartResult(facts.FactPrivilege, err, func(f *facts.Facts) { f.Privilege = p })
 }
 
@@ -107,35 +108,41 @@ func (pr prober) gatherCommands(context.Context) partResult {
 	return newPartResult(facts.FactCommands, nil, func(f *facts.Facts) { f.Commands = have })
 }
 
-// gatherCgroup determines the control group version and controllers from what
-// is mounted: a runtime cannot use a controller that the kernel has but that is
-// not mounted.
+// cgroupDir is where container runtimes expect the control groups.
+const cgroupDir = "/sys/fs/cgroup"
+
+// gatherCgroup determines the version as container runtimes do, by the type of the
+// file system at cgroupDir: a version 1 hierarchy that a program mounts elsewhere
+// changes nothing. Controllers are those of that version that are mounted: a runtime
+// cannot use others.
 func (pr prober) gatherCgroup(context.Context) partResult {
 	mounts, err := parseFile(pr.files, "/proc/self/mountinfo", func(b []byte) ([]Mount, error) { return parseMounts(b), nil })
 	if err != nil {
 		return newPartResult(facts.FactCgroup, err, nil)
 	}
 	var c facts.Cgroup
-	enabled, unified := parseCgroupControllers(pr.files.ReadBytes("/proc/cgroups")), ""
 	usable := map[string]bool{}
-	for _, m := range mounts {
-		switch {
-		case m.FSType == "cgroup2" && unified == "":
-			unified = m.Point
-		case m.FSType == "cgroup":
-			c.Version = 1
-			for _, o := range m.Options {
-				usable[o] = usable[o] || enabled[o]
-			}
-		}
-	}
-	maps.DeleteFunc(usable, func(_ string, on bool) bool { return !on })
-	c.Hybrid = c.Version == 1 && unified != ""
-	if c.Version == 0 && unified != "" {
+	if m, ok := findMount(mounts, cgroupDir); ok && m.Point == cgroupDir && m.FSType == "cgroup2" {
 		c.Version = 2
-		for _, name := range strings.Fields(pr.files.ReadText(path.Join(unified, "cgroup.controllers"))) {
+		for _, name := range strings.Fields(pr.files.ReadText(path.Join(cgroupDir, "cgroup.controllers"))) {
 			usable[name] = true
 		}
+	} else {
+		enabled := parseCgroupControllers(pr.files.ReadBytes("/proc/cgroups"))
+		for _, m := range mounts {
+			switch {
+			case !isWithin(m.Point, cgroupDir):
+			case m.FSType == "cgroup2":
+				c.Hybrid = true
+			case m.FSType == "cgroup":
+				c.Version = 1
+				for _, o := range m.Options {
+					usable[o] = usable[o] || enabled[o]
+				}
+			}
+		}
+		c.Hybrid = c.Hybrid && c.Version == 1
+		maps.DeleteFunc(usable, func(_ string, on bool) bool { return !on })
 	}
 	c.Controllers = slices.Sorted(maps.Keys(usable))
 	return newPartResult(facts.FactCgroup, nil, func(f *facts.Facts) { f.Cgroup = c })
@@ -152,6 +159,9 @@ func (pr prober) gatherKernel(context.Context) partResult {
 		Loaded:      pr.files.ReadBytes("/proc/modules"),
 		Builtin:     pr.files.ReadBytes(dir + "/modules.builtin"),
 		OnDisk:      pr.files.ReadBytes(dir + "/modules.dep"),
+		Modprobe:    readDropIns(pr.files, "modprobe.d"),
+		CommandLine: pr.files.ReadBytes("/proc/cmdline"),
+		Locked:      pr.files.ReadText("/proc/sys/kernel/modules_disabled") == "1",
 		Exists:      pr.files.Exists,
 	}
 	for _, e.ConfigFrom = range []string{"/proc/config.gz", "/boot/config-" + release, dir + "/config"} {

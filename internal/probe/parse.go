@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"math/bits"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -161,6 +162,17 @@ func parseProcStatus(text []byte) (facts.Privilege, error) {
 	return p, nil
 }
 
+// isMappedUser reports whether /proc/self/uid_map maps user IDs to others, as in a user
+// namespace. Without one, all IDs are mapped to themselves.
+func isMappedUser(uidMap []byte) bool {
+	for f := range fieldsByLine(uidMap) {
+		if len(f) == 3 && !slices.Equal(f, []string{"0", "0", "4294967295"}) {
+			return true
+		}
+	}
+	return false
+}
+
 // parseNumber returns s as an int, or -1 if s is not a number.
 func parseNumber(s string) int {
 	n, err := strconv.Atoi(s)
@@ -227,6 +239,18 @@ func parsePackages(out []byte) (all []facts.Package) {
 		w := strings.Split(strings.TrimSpace(line), "\t")
 		if len(w) == 3 && w[1] == "installed" && w[0] != "" {
 			all = append(all, facts.Package{Name: w[0], Version: w[2]})
+		}
+	}
+	return all
+}
+
+// parseListeningSockets returns the paths in /proc/net/unix that a program listens on
+// (flag __SO_ACCEPTCON), below /run, to which /var/run leads.
+func parseListeningSockets(text []byte) map[string]bool {
+	all := map[string]bool{}
+	for f := range fieldsByLine(text) {
+		if len(f) >= 8 && f[3] == "00010000" {
+			all[strings.TrimPrefix(f[7], "/var")] = true
 		}
 	}
 	return all

@@ -42,7 +42,14 @@ const (
 		"table inet firewalld {\n\tchain x {\n\t\ttype filter hook input priority filter; policy drop;\n\t}\n}\ntable ip filter {\n\tchain INPUT {\n\t\ttype filter hook input priority 0; policy drop;\n\t}\n}\n"
 )
 
-func parseProxyText(text string) facts.Proxy { p, _ := parseProxy([]byte(text)); return p }
+func parseProxyText(texts ...string) facts.Proxy {
+	var files []configFile
+	for i, text := range texts {
+		files = append(files, configFile{fmt.Sprint(i), []byte(text)})
+	}
+	p, _ := parseProxy(files)
+	return p
+}
 
 func TestParse_ReadsSystemTexts(t *testing.T) {
 	ok := func(v any, err error) any {
@@ -64,21 +71,27 @@ func TestParse_ReadsSystemTexts(t *testing.T) {
 		"routes, IPv6": {parseIPv6Routes([]byte(routes6)), []facts.Route{
 			{Destination: netip.MustParsePrefix("fd00::/64"), Interface: "eth0"},
 			{Destination: netip.MustParsePrefix("::/0"), Gateway: netip.MustParseAddr("fd00::1"), Interface: "eth0"}}},
-		"sockets":             {parseSockets([]byte(tcp)), []Socket{{Port: 6443, Inode: "4242"}}},
-		"resolv.conf":         {parseNameservers([]byte(resolv)), []netip.Addr{netip.MustParseAddr("192.0.2.53"), netip.MustParseAddr("fe80::1%eth0")}},
-		"systemctl":           {len(parseSystemctlShow([]byte(units))), 2},
-		"systemctl, 2":        {parseSystemctlShow([]byte(units))[1]["FragmentPath"], "/usr/lib/systemd/system/docker.service"},
-		"iptables":            {countKubeRules([]byte(iptables)), 2},
-		"service, v1":         {parseCgroupService([]byte(cgroupV1)), "nginx"},
-		"service, v2":         {parseCgroupService([]byte(cgroupV2)), "web"},
-		"chosen":              {selectedOption("always [madvise] never"), "madvise"},
-		"not chosen":          {selectedOption("none"), "none"},
-		"systemd.conf":        {parseProxyText("DefaultEnvironment=\"HTTP_PROXY=http://p:1\" 'NO_PROXY=a b,c'\n"), facts.Proxy{HTTP: "p:1", NoProxy: []string{"a", "b", "c"}}},
-		"no proxy":            {parseProxyText("NO_PROXY=a\nHTTP_PROXY=\n"), facts.Proxy{NoProxy: []string{"a"}}},
-		"iptables, rejecting": {parseIptablesFilters([]byte(reject)), []facts.FilterChain{{Table: "iptables", Chain: "FORWARD", Hook: "forward", Policy: "drop"}, {Table: "iptables", Chain: "INPUT", Hook: "input", Policy: "reject"}}},
-		"nftables":            {parseNftFilters([]byte(nft)), []facts.FilterChain{{Table: "inet filter", Chain: "input", Hook: "input", Policy: "drop"}}},
-		"no service":          {parseCgroupService([]byte("0::/user.slice/user-1000.slice/user@1000.service/init.scope\n")), ""},
-		"cgroups":             {parseCgroupControllers([]byte(proc)), map[string]bool{"cpuset": true}},
+		"sockets":      {parseSockets([]byte(tcp)), []Socket{{Port: 6443, Inode: "4242"}}},
+		"resolv.conf":  {parseNameservers([]byte(resolv)), []netip.Addr{netip.MustParseAddr("192.0.2.53"), netip.MustParseAddr("fe80::1%eth0")}},
+		"systemctl":    {len(parseSystemctlShow([]byte(units))), 2},
+		"systemctl, 2": {parseSystemctlShow([]byte(units))[1]["FragmentPath"], "/usr/lib/systemd/system/docker.service"},
+		"iptables":     {countKubeRules([]byte(iptables)), 2},
+		"service, v1":  {parseCgroupService([]byte(cgroupV1)), "nginx"},
+		"service, v2":  {parseCgroupService([]byte(cgroupV2)), "web"},
+		"chosen":       {selectedOption("always [madvise] never"), "madvise"},
+		"not chosen":   {selectedOption("none"), "none"},
+		"systemd.conf": {parseProxyText("DefaultEnvironment=\"HTTP_PROXY=http://p:1\" 'NO_PROXY=a b,c'\n"), facts.Proxy{From: "0", HTTP: "p:1", NoProxy: []string{"a", "b", "c"}}},
+		"systemd.conf and its drop-ins": {parseProxyText("[Manager]\n#DefaultEnvironment=HTTP_PROXY=http://old:1\nDefaultEnvironment=HTTPS_PROXY=http://a:1\n", "[Manager]\nDefaultEnvironment=\"HTTPS_PROXY=http://b:2\"\n", "DefaultEnvironment=NO_PROXY=10.0.0.0/8\n"),
+			facts.Proxy{From: "1", HTTPS: "b:2", NoProxy: []string{"10.0.0.0/8"}}},
+		"systemd.conf, reset by a drop-in":  {parseProxyText("DefaultEnvironment=HTTP_PROXY=http://a:1\n", "DefaultEnvironment=\n").HTTP, ""},
+		"proxy for all protocols":           {parseProxyText("ALL_PROXY=socks5://me:secret@p:1080\n"), facts.Proxy{From: "0", HTTP: "p:1080", HTTPS: "p:1080", NoProxy: []string{}}},
+		"proxy for all, and one of its own": {parseProxyText("export all_proxy=http://p:1\nhttps_proxy=http://q:2\n"), facts.Proxy{From: "0", HTTP: "p:1", HTTPS: "q:2", NoProxy: []string{}}},
+		"proxy in a comment":                {parseProxyText("# https_proxy=http://p:1\n"), facts.Proxy{NoProxy: []string{}}},
+		"no proxy":                          {parseProxyText("NO_PROXY=a\nHTTP_PROXY=\n"), facts.Proxy{NoProxy: []string{"a"}}},
+		"iptables, rejecting":               {parseIptablesFilters([]byte(reject)), []facts.FilterChain{{Table: "iptables", Chain: "FORWARD", Hook: "forward", Policy: "drop"}, {Table: "iptables", Chain: "INPUT", Hook: "input", Policy: "reject"}}},
+		"nftables":                          {parseNftFilters([]byte(nft)), []facts.FilterChain{{Table: "inet filter", Chain: "input", Hook: "input", Policy: "drop"}}},
+		"no service":                        {parseCgroupService([]byte("0::/user.slice/user-1000.slice/user@1000.service/init.scope\n")), ""},
+		"cgroups":                           {parseCgroupControllers([]byte(proc)), map[string]bool{"cpuset": true}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if !reflect.DeepEqual(c.got, c.want) {
@@ -147,6 +160,22 @@ func TestDetectKernelFeatures_UsesStrongestEvidence(t *testing.T) {
 		"builtin by list":                       {KernelEvidence{Builtin: []byte("kernel/fs/overlayfs/overlay.ko\n"), Exists: none}, "overlay", facts.Builtin},
 		"builtin by configuration":              {KernelEvidence{Config: []byte("CONFIG_VETH=y\n"), ConfigFrom: "/proc/config.gz", Exists: none}, "veth", facts.Builtin},
 		"builtin, active":                       {KernelEvidence{Filesystems: []byte("nodev\toverlay\n"), Exists: none}, "overlay", facts.Builtin},
+		"forbidden by install":                  {forbiddenEvidence("install veth /bin/false\n"), "veth", facts.Forbidden},
+		"forbidden by install, on two lines":    {forbiddenEvidence("# CIS\n\tinstall veth \\\n  /bin/true\n"), "veth", facts.Forbidden},
+		"forbidden by install of a pattern":     {forbiddenEvidence("install ve* /bin/true\n"), "veth", facts.Forbidden},
+		"install that loads the module":         {forbiddenEvidence("install veth /sbin/modprobe --ignore-install veth && /sbin/sysctl -p\ninstall veth /bin/false\n"), "veth", facts.Module},
+		"install of another module":             {forbiddenEvidence("install cramfs /bin/false\n#install veth /bin/false\nveth\n"), "veth", facts.Module},
+		"an alias that leads nowhere":           {forbiddenEvidence("alias veth off\n"), "veth", facts.Forbidden},
+		"blacklisted, loaded by an alias":       {forbiddenEvidence("blacklist veth\n"), "veth", facts.Forbidden},
+		"blacklisted, loaded by its name":       {forbiddenEvidence("blacklist br-netfilter\n"), "br_netfilter", facts.Module},
+		"a needed module is forbidden":          {forbiddenEvidence("install stp /bin/true\n"), "br_netfilter", facts.Forbidden},
+		"a needed module is blacklisted":        {forbiddenEvidence("blacklist stp\n"), "br_netfilter", facts.Module},
+		"a needed module is loaded":             {loadedEvidence(forbiddenEvidence("install stp /bin/true\n"), "stp"), "br_netfilter", facts.Module},
+		"forbidden, but loaded":                 {loadedEvidence(forbiddenEvidence("install veth /bin/false\n"), "veth"), "veth", facts.Loaded},
+		"no module can be loaded":               {KernelEvidence{OnDisk: []byte("veth.ko:\n"), Locked: true, Exists: none}, "veth", facts.Forbidden},
+		"no module can be loaded, built in":     {KernelEvidence{Builtin: []byte("veth.ko\n"), Locked: true, Exists: none}, "veth", facts.Builtin},
+		"refused by the kernel":                 {KernelEvidence{OnDisk: []byte("overlay.ko:\n"), CommandLine: []byte("ro module_blacklist=x,overlay quiet\n"), Exists: none}, "overlay", facts.Forbidden},
+		"blacklisted by the kernel's options":   {KernelEvidence{OnDisk: []byte("veth.ko:\n"), CommandLine: []byte("modprobe.blacklist=veth\n"), Exists: none}, "veth", facts.Forbidden},
 		"builtin by a file":                     {KernelEvidence{Exists: func(p string) bool { return p == "/proc/sys/net/bridge/bridge-nf-call-iptables" }}, "br_netfilter", facts.Builtin},
 		"on disk":                               {KernelEvidence{OnDisk: []byte("kernel/drivers/net/veth.ko.xz: kernel/x.ko.xz\n"), Config: []byte("CONFIG_VETH=m\n"), Exists: none}, "veth", facts.Module},
 		"on disk, by its name in older kernels": {KernelEvidence{OnDisk: []byte("kernel/net/ipv4/netfilter/ipt_MASQUERADE.ko:\n"), Exists: none}, "xt_MASQUERADE", facts.Module},
@@ -165,10 +194,124 @@ func TestDetectKernelFeatures_UsesStrongestEvidence(t *testing.T) {
 	}
 }
 
+// forbiddenEvidence returns the evidence of a host whose modules are on disk and whose
+// modprobe.d has one file with text.
+func forbiddenEvidence(text string) KernelEvidence {
+	const onDisk = "kernel/veth.ko.xz:\nkernel/bridge/br_netfilter.ko: kernel/bridge/bridge.ko kernel/802/stp.ko\nkernel/bridge/bridge.ko: kernel/802/stp.ko\nkernel/802/stp.ko:\n"
+	return KernelEvidence{OnDisk: []byte(onDisk), Modprobe: []configFile{{"/etc/modprobe.d/cis.conf", []byte(text)}}, Exists: func(string) bool { return false }}
+}
+
+// loadedEvidence returns e of a host that has loaded a module.
+func loadedEvidence(e KernelEvidence, module string) KernelEvidence {
+	e.Loaded = []byte(module + " 16384 0 - Live 0x0\n")
+	return e
+}
+
+func TestDetectKernelFeatures_NamesWhatForbidsModule(t *testing.T) {
+	for name, c := range map[string]struct {
+		e    KernelEvidence
+		want facts.Feature
+	}{
+		"its own line":                {forbiddenEvidence("install br_netfilter /bin/false\n"), facts.Feature{State: facts.Forbidden, How: "install br_netfilter /bin/false", ForbiddenBy: "/etc/modprobe.d/cis.conf"}},
+		"the line of a needed module": {forbiddenEvidence("install stp /bin/false\n"), facts.Feature{State: facts.Forbidden, How: "install stp /bin/false, and it needs stp", ForbiddenBy: "/etc/modprobe.d/cis.conf"}},
+		"a setting": {KernelEvidence{OnDisk: []byte("br_netfilter.ko:\n"), Locked: true, Exists: func(string) bool { return false }},
+			facts.Feature{State: facts.Forbidden, How: "kernel.modules_disabled is 1", ForbiddenBy: facts.ModulesDisabled}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c.want.Name = "br_netfilter"
+			if got := (facts.Kernel{Features: detectKernelFeatures(c.e)}).Feature("br_netfilter"); got != c.want {
+				t.Errorf("%+v, want %+v", got, c.want)
+			}
+		})
+	}
+}
+
+func TestSelectSysctls_FollowsSystemd(t *testing.T) {
+	line := func(path, key, value, pattern string) facts.SysctlFile {
+		return facts.SysctlFile{Path: path, Key: key, Value: value, Pattern: pattern}
+	}
+	const all, forward = "net.ipv4.conf.all.rp_filter", "net.ipv4.ip_forward"
+	for name, c := range map[string]struct {
+		texts []string
+		want  []facts.SysctlFile
+	}{
+		"a key":                           {[]string{"net/ipv4/ip_forward = 0\n"}, []facts.SysctlFile{line("0", forward, "0", "")}},
+		"a key that may fail":             {[]string{"- net.ipv4.ip_forward=0\n"}, []facts.SysctlFile{line("0", forward, "0", "")}},
+		"a comment":                       {[]string{"#net.ipv4.ip_forward=0\n ; net.ipv4.ip_forward=0\n"}, nil},
+		"a pattern":                       {[]string{"net.ipv4.conf.*.rp_filter = 1\n"}, []facts.SysctlFile{line("0", all, "1", "net.ipv4.conf.*.rp_filter")}},
+		"a star is one part of a key":     {[]string{"net.*.rp_filter = 1\n"}, nil},
+		"an excluded key":                 {[]string{"net.ipv4.conf.*.rp_filter = 1\n-net.ipv4.conf.all.rp_filter\n"}, nil},
+		"a key beside a pattern":          {[]string{"net.ipv4.conf.all.rp_filter = 2\n", "net.ipv4.conf.*.rp_filter = 1\n"}, []facts.SysctlFile{line("0", all, "2", "")}},
+		"a pattern that cannot be parsed": {[]string{"net.ipv4.conf.[.rp_filter = 1\n"}, nil},
+		"the last of several":             {[]string{"net.ipv4.ip_forward = 1\n", "net.ipv4.ip_forward = 0\n"}, []facts.SysctlFile{line("0", forward, "1", ""), line("1", forward, "0", "")}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var files []configFile
+			for i, text := range c.texts {
+				files = append(files, configFile{fmt.Sprint(i), []byte(text)})
+			}
+			if got := selectSysctls(files, []string{all, forward}); !slices.Equal(got, c.want) {
+				t.Errorf("%+v, want %+v", got, c.want)
+			}
+		})
+	}
+}
+
+func TestParseSecurePath_TakesLastForAllUsers(t *testing.T) {
+	for text, want := range map[string]string{
+		"Defaults\tsecure_path=\"/sbin:/bin\"\n":                                     "/sbin:/bin",
+		"Defaults secure_path = /sbin:/bin\n":                                        "/sbin:/bin",
+		"Defaults env_reset, secure_path=/sbin:/bin, mail_badpass\n":                 "/sbin:/bin",
+		"Defaults secure_path=/sbin\nDefaults secure_path += /usr/local/bin\n":       "/sbin:/usr/local/bin",
+		"Defaults secure_path=/sbin\nDefaults secure_path=\"/usr/local/bin\"\n":      "/usr/local/bin",
+		"Defaults secure_path=/sbin\nDefaults !secure_path\n":                        "",
+		"Defaults secure_path=/usr/local/bin\nDefaults:operator secure_path=/sbin\n": "/usr/local/bin",
+		"#Defaults secure_path=/sbin\n":                                              "",
+	} {
+		t.Run(text, func(t *testing.T) {
+			if got := parseSecurePath([]byte(text)); got != want {
+				t.Errorf("%q, want %q", got, want)
+			}
+		})
+	}
+}
+
+func TestParseFapolicydRules_ReadsAllowedDirectories(t *testing.T) {
+	const ours = "allow perm=any all : dir=/var/lib/k0s/\nallow perm=any all : path=/usr/local/bin/k0s\n"
+	for name, c := range map[string]struct {
+		text string
+		want []string
+	}{
+		"before the rules of the package": {"%languages=text/x-python\n" + ours + "deny_audit perm=any pattern=ld_so : all\n", []string{"/var/lib/k0s/", "/usr/local/bin/k0s"}},
+		"after a rule that denies":        {"deny_audit perm=any all : ftype=application/x-bad-elf\n" + ours, nil},
+		"for some users or programs only": {"allow perm=execute all : dir=/var/lib/k0s/\nallow perm=any uid=0 : dir=/opt/cni/\n", nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := parseFapolicydRules([]byte(c.text)); !slices.Equal(got, c.want) {
+				t.Errorf("%q, want %q", got, c.want)
+			}
+		})
+	}
+}
+
+func TestCNIConfigOwner_RecognizesContainerTools(t *testing.T) {
+	for name, want := range map[string]facts.Software{
+		`87-podman-bridge.conflist {}`: facts.Podman, `mine.conflist {"bridge":"cni-podman1"}`: facts.Podman, `nerdctl-bridge.conflist {}`: facts.Nerdctl,
+		`db.conflist {"nerdctlID": "17"}`: facts.Nerdctl, `100-crio-bridge.conflist {}`: facts.CRIO, `10-flannel.conflist {"name":"cbr0"}`: facts.CNI,
+	} {
+		t.Run(name, func(t *testing.T) {
+			file, text, _ := strings.Cut(name, " ")
+			if got := cniConfigOwner(file, text); got != want {
+				t.Errorf("%s, want %s", got, want)
+			}
+		})
+	}
+}
+
 // FuzzTexts passes any text to every parser: none may panic, and what it
 // returns must be valid.
 func FuzzTexts(f *testing.F) {
-	for _, s := range []string{osRelease, cpuInfo, memInfo, swaps, status, mountinfo, routes4, routes6, tcp, resolv, units, iptables, cgroupV1, cgroupV2, proc, reject, nft, "DefaultEnvironment=\"HTTP_PROXY=http://u:p@h:1\"\n", "Defaults secure_path = /bin\n", "a/b = 1\n", "CONFIG_VETH=y\n", "kernel/net/veth.ko.xz: a\n"} {
+	for _, s := range []string{osRelease, cpuInfo, memInfo, swaps, status, mountinfo, routes4, routes6, tcp, resolv, units, iptables, cgroupV1, cgroupV2, proc, reject, nft, "DefaultEnvironment=\"HTTP_PROXY=http://u:p@h:1\"\n", "Defaults secure_path = /bin\n", "a/b = 1\n", "CONFIG_VETH=y\n", "install veth /bin/false\n", "allow perm=any all : dir=/a/\n", "0: 00000002 00000000 00010000 0001 01 9 /run/x\n", "kernel/net/veth.ko.xz: a\n"} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
@@ -204,7 +347,8 @@ func FuzzTexts(f *testing.F) {
 				t.Error("a name server without an address")
 			}
 		}
-		if p, ok := parseProxy(text); ok && strings.Contains(p.HTTP+p.HTTPS, "@") {
+		file := configFile{"/etc/x.conf", text}
+		if p, ok := parseProxy([]configFile{file, file}); ok && strings.Contains(p.HTTP+p.HTTPS, "@") {
 			t.Errorf("credentials: %+v", p)
 		}
 		for _, f := range append(parseIptablesFilters(text), parseNftFilters(text)...) {
@@ -215,7 +359,15 @@ func FuzzTexts(f *testing.F) {
 		if l, err := parseLimits(text); err == nil && len(l) == 0 {
 			t.Error("no limits, and no error")
 		}
-		parseSysctls(text)
+		for _, set := range selectSysctls([]configFile{file}, []string{"net.ipv4.ip_forward"}) {
+			if set.Key != "net.ipv4.ip_forward" || set.Value == "" {
+				t.Errorf("%+v", set)
+			}
+		}
+		parseListeningSockets(text)
+		parseFapolicydRules(text)
+		isPermissive(text)
+		isMappedUser(text)
 		selectedOption(string(text))
 		parseSecurePath(text)
 		parseSearchDomains(text)
@@ -228,7 +380,7 @@ func FuzzTexts(f *testing.F) {
 		if s := parseCgroupService(text); strings.Contains(s, "/") {
 			t.Errorf("service %q", s)
 		}
-		detectKernelFeatures(KernelEvidence{Filesystems: text, Loaded: text, Builtin: text, OnDisk: text, Config: text, Exists: func(string) bool { return false }})
+		detectKernelFeatures(KernelEvidence{Filesystems: text, Loaded: text, Builtin: text, OnDisk: text, Config: text, Modprobe: []configFile{file}, CommandLine: text, Exists: func(string) bool { return false }})
 	})
 }
 

@@ -47,12 +47,15 @@ func nodeFeatures() []kernelFeature {
 
 // KernelEvidence is all that a host reports about the features of its kernel.
 type KernelEvidence struct {
-	Filesystems []byte // /proc/filesystems
-	Loaded      []byte // /proc/modules
-	Builtin     []byte // modules.builtin
-	OnDisk      []byte // modules.dep; nil if this kernel has no module directory
-	Config      []byte // the kernel's configuration
-	ConfigFrom  string // the file of Config
+	Filesystems []byte       // /proc/filesystems
+	Loaded      []byte       // /proc/modules
+	Builtin     []byte       // modules.builtin
+	OnDisk      []byte       // modules.dep; nil if this kernel has no module directory
+	Modprobe    []configFile // files of modprobe.d, in the order in which they are read
+	CommandLine []byte       // of the kernel
+	Locked      bool         // kernel.modules_disabled is 1: no module can be loaded until the next boot
+	Config      []byte       // the kernel's configuration
+	ConfigFrom  string       // the file of Config
 	Exists      func(path string) bool
 }
 
@@ -63,6 +66,7 @@ func detectKernelFeatures(e KernelEvidence, others ...string) []facts.Feature {
 		KernelEvidence: e,
 		filesystems:    parseFilesystems(e.Filesystems), loaded: parseModuleNames(e.Loaded),
 		builtin: parseModuleNames(e.Builtin), onDisk: parseModuleNames(e.OnDisk), config: parseKernelConfig(e.Config),
+		dependencies: parseModuleDependencies(e.OnDisk), rules: append(parseCommandLineRules(e.CommandLine), parseModprobeRules(e.Modprobe)...),
 	}
 	var all []facts.Feature
 	wanted := nodeFeatures()
@@ -73,7 +77,14 @@ func detectKernelFeatures(e KernelEvidence, others ...string) []facts.Feature {
 	}
 	for _, ft := range wanted {
 		state, how := w.featureState(ft)
-		all = append(all, facts.Feature{Name: ft.name, State: state, How: how})
+		found := facts.Feature{Name: ft.name, State: state, How: how}
+		if rule, needed, forbidden := w.forbids(ft); state == facts.Module && forbidden {
+			found.State, found.ForbiddenBy, found.How = facts.Forbidden, rule.from, rule.text
+			if needed != "" {
+				found.How += ", and it needs " + needed
+			}
+		}
+		all = append(all, found)
 	}
 	return all
 }
@@ -83,6 +94,8 @@ type parsedEvidence struct {
 	KernelEvidence
 	filesystems, loaded, builtin, onDisk map[string]bool
 	config                               map[string]string
+	dependencies                         map[string][]string
+	rules                                []moduleRule
 }
 
 // featureState returns the state of ft and the file that shows it. The
@@ -119,15 +132,20 @@ func (e parsedEvidence) featureState(ft kernelFeature) (facts.FeatureState, stri
 }
 
 // parseModuleNames returns the first name of each line of /proc/modules,
-// modules.builtin or modules.dep, without directory and suffix. Dashes become
-// underscores.
+// modules.builtin or modules.dep.
 func parseModuleNames(text []byte) map[string]bool {
 	all := map[string]bool{}
 	for f := range fieldsByLine(text) {
-		name, _, _ := strings.Cut(path.Base(strings.TrimSuffix(f[0], ":")), ".ko")
-		all[strings.ReplaceAll(name, "-", "_")] = true
+		all[moduleName(f[0])] = true
 	}
 	return all
+}
+
+// moduleName returns the name of the module in a file, without directory and suffix.
+// Dashes become underscores.
+func moduleName(file string) string {
+	name, _, _ := strings.Cut(path.Base(strings.TrimSuffix(file, ":")), ".ko")
+	return strings.ReplaceAll(name, "-", "_")
 }
 
 // parseKernelConfig returns the options of a kernel configuration: option

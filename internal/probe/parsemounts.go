@@ -9,6 +9,7 @@ import (
 
 // Mount is one line of /proc/self/mountinfo.
 type Mount struct {
+	Number  string   // major:minor of the file system, which its other mounts have too
 	Point   string   // the mount point
 	Options []string // of the mount, followed by those of the file system
 	FSType  string
@@ -24,7 +25,7 @@ func parseMounts(text []byte) []Mount {
 		if dash < 6 || len(f) < dash+3 {
 			continue
 		}
-		m := Mount{Point: unescapeOctal(f[4]), Options: strings.Split(f[5], ","), FSType: f[dash+1], Device: unescapeOctal(f[dash+2])}
+		m := Mount{Number: f[2], Point: unescapeOctal(f[4]), Options: strings.Split(f[5], ","), FSType: f[dash+1], Device: unescapeOctal(f[dash+2])}
 		if len(f) > dash+3 {
 			for _, o := range strings.Split(f[dash+3], ",") {
 				if !slices.Contains(m.Options, o) {

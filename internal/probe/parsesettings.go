@@ -21,13 +21,15 @@ func selectedOption(text string) string {
 	return word
 }
 
-// parseSysctls returns the settings in a sysctl.d(5) file.
+// parseSysctls returns the settings in a sysctl.d(5) file. A key may be a pattern. A key
+// after a minus and without a value is excluded from patterns: its value is empty.
 func parseSysctls(text []byte) []facts.SysctlFile {
 	var all []facts.SysctlFile
 	for line := range bytes.Lines(text) {
-		s := strings.TrimLeft(strings.TrimSpace(string(line)), "-")
+		s := strings.TrimSpace(string(line))
+		s, minus := strings.CutPrefix(s, "-")
 		key, value, ok := strings.Cut(s, "=")
-		if !ok || strings.HasPrefix(s, "#") || strings.HasPrefix(s, ";") {
+		if !ok && !minus || strings.HasPrefix(s, "#") || strings.HasPrefix(s, ";") {
 			continue
 		}
 		key = strings.ReplaceAll(strings.TrimSpace(key), "/", ".")
@@ -59,38 +61,109 @@ func parseLimits(text []byte) (map[string]int64, error) {
 	return all, nil
 }
 
-// parseSecurePath returns secure_path from sudoers(5), or "" if it is not set.
+// parseSecurePath returns the secure_path that sudoers(5) sets for all users, or "" if
+// it is not set. The last line counts.
 func parseSecurePath(text []byte) string {
+	found := ""
 	for line := range bytes.Lines(text) {
-		s := strings.TrimSpace(string(line))
-		if rest, ok := strings.CutPrefix(s, "Defaults"); ok {
-			if _, p, ok := strings.Cut(rest, "secure_path"); ok {
-				return strings.Trim(strings.TrimSpace(strings.TrimPrefix(strings.TrimSpace(p), "=")), `"`)
-			}
+		rest, ok := strings.CutPrefix(strings.TrimSpace(string(line)), "Defaults")
+		if !ok || rest == "" || rest[0] != ' ' && rest[0] != '\t' { // Defaults:USER and others are for some only
+			continue
+		}
+		before, value, ok := strings.Cut(rest, "secure_path")
+		value = strings.TrimSpace(value)
+		switch {
+		case !ok:
+		case strings.HasSuffix(strings.TrimSpace(before), "!"):
+			found = ""
+		case strings.HasPrefix(value, "+="):
+			found = strings.TrimPrefix(found+":"+unquoteSudoers(value[2:]), ":")
+		case strings.HasPrefix(value, "="):
+			found = unquoteSudoers(value[1:])
 		}
 	}
-	return ""
+	return found
 }
 
-// parseProxy returns the proxy variables in lines of KEY=VALUE, also if a line
-// has several after DefaultEnvironment= (systemd-system.conf(5)). Credentials
-// are dropped; ok is false if no proxy is set.
-func parseProxy(text []byte) (p facts.Proxy, ok bool) {
-	for line := range bytes.Lines(text) {
-		s := strings.TrimSpace(string(line))
-		s = strings.TrimSpace(strings.TrimPrefix(strings.TrimPrefix(s, "DefaultEnvironment="), "export "))
-		for _, word := range splitQuotedWords(s) {
-			key, value, _ := strings.Cut(word, "=")
-			switch strings.ToLower(key) {
-			case "http_proxy":
-				p.HTTP = proxyAuthority(value)
-			case "https_proxy":
-				p.HTTPS = proxyAuthority(value)
-			case "no_proxy":
-				p.NoProxy = strings.FieldsFunc(value, func(r rune) bool { return r == ',' || r == ' ' })
+// unquoteSudoers returns the first value in s, which may be in quotes; a comma separates
+// it from the next setting.
+func unquoteSudoers(s string) string {
+	s = strings.TrimSpace(s)
+	if quoted, ok := strings.CutPrefix(s, `"`); ok {
+		value, _, _ := strings.Cut(quoted, `"`)
+		return value
+	}
+	value, _, _ := strings.Cut(s, ",")
+	return strings.TrimSpace(value)
+}
+
+// parseFapolicydRules returns the files and directories that the rules of
+// fapolicyd.rules(5) allow for every user, every program and every kind of access,
+// before the first rule that denies something.
+func parseFapolicydRules(text []byte) []string {
+	var all []string
+	for f := range fieldsByLine(text) {
+		switch {
+		case strings.HasPrefix(f[0], "deny"):
+			return all
+		case len(f) == 5 && f[0] == "allow" && f[1] == "perm=any" && f[2] == "all" && f[3] == ":":
+			kind, names, _ := strings.Cut(f[4], "=")
+			if kind == "dir" || kind == "path" {
+				all = append(all, strings.Split(names, ",")...)
 			}
 		}
 	}
+	return all
+}
+
+// isPermissive reports whether fapolicyd.conf(5) makes fapolicyd log only.
+func isPermissive(text []byte) bool {
+	permissive := false
+	for line := range bytes.Lines(text) {
+		key, value, _ := strings.Cut(string(line), "=")
+		if strings.TrimSpace(key) == "permissive" {
+			permissive = strings.TrimSpace(value) == "1"
+		}
+	}
+	return permissive
+}
+
+// parseProxy returns the proxy variables in the files of one place: lines of KEY=VALUE,
+// also several in a line after DefaultEnvironment= (systemd-system.conf(5)). A later
+// line replaces an earlier one. all_proxy is for what no other variable names.
+// Credentials are dropped; ok is false if no proxy is set.
+func parseProxy(files []configFile) (p facts.Proxy, ok bool) {
+	values := map[string]string{}
+	for _, file := range files {
+		for line := range bytes.Lines(file.text) {
+			s := strings.TrimSpace(string(line))
+			switch {
+			case strings.HasPrefix(s, "#"), strings.HasPrefix(s, ";"):
+				continue
+			case s == "DefaultEnvironment=":
+				clear(values)
+			}
+			s = strings.TrimSpace(strings.TrimPrefix(strings.TrimPrefix(s, "DefaultEnvironment="), "export "))
+			for _, word := range splitQuotedWords(s) {
+				key, value, _ := strings.Cut(word, "=")
+				key = strings.ToLower(key)
+				if strings.HasSuffix(key, "_proxy") {
+					values[key] = value
+				}
+				if value != "" && (key == "http_proxy" || key == "https_proxy" || key == "all_proxy") {
+					p.From = file.path
+				}
+			}
+		}
+	}
+	proxy := func(key string) string {
+		if values[key] == "" {
+			key = "all_proxy"
+		}
+		return proxyAuthority(values[key])
+	}
+	p.HTTP, p.HTTPS = proxy("http_proxy"), proxy("https_proxy")
+	p.NoProxy = strings.FieldsFunc(values["no_proxy"], func(r rune) bool { return r == ',' || r == ' ' })
 	return p, p.HTTP != "" || p.HTTPS != ""
 }
 

@@ -42,7 +42,6 @@ func fakeSystem() System {
 		ListInterfaces:  func() ([]facts.Interface, error) { return []facts.Interface{{Name: "eth0", Up: true}}, nil },
 		ClockSynced:     func() (bool, error) { return true, nil },
 		Readlink:        func(string) (string, error) { return "", fs.ErrNotExist },
-		EvalLinks:       func(p string) (string, error) { return p, nil },
 	}
 }
 
@@ -187,7 +186,7 @@ func TestGatherFacts_ReportsHangingPartAsUnknown(t *testing.T) {
 		return DiskSpace{Size: 1}, nil
 	}
 	start := time.Now()
-	l := newProber(newFakeHost(t, map[string]string{"/proc/self/mountinfo": "27 1 254:0 / / rw - ext4 /dev/vda rw\n"}).Host(), k, facts.Request{Paths: []string{"/mnt/nfs", "/var"}})
+	l := newProber(newFakeHost(t, map[string]string{"/proc/self/mountinfo": "27 1 254:0 / / rw - ext4 /dev/vda rw\n", "/mnt/nfs/.keep": ""}).Host(), k, facts.Request{Paths: []string{"/mnt/nfs", "/var"}})
 	f := gatherFacts(t.Context(), l, time.Second)
 	if took := time.Since(start); took > 20*time.Second {
 		t.Errorf("took %s", took)
@@ -240,6 +239,11 @@ func TestGatherCgroup_CountsMountedControllersOnly(t *testing.T) {
 		"hybrid": {map[string]string{"/proc/self/mountinfo": v1 + "40 32 0:40 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n", "/proc/cgroups": list}, facts.Cgroup{Version: 1, Hybrid: true, Controllers: []string{"cpu", "cpuacct"}}},
 		"version 2": {map[string]string{"/proc/self/mountinfo": "40 32 0:40 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n", "/sys/fs/cgroup/cgroup.controllers": "cpuset cpu io memory pids\n"},
 			facts.Cgroup{Version: 2, Controllers: []string{"cpu", "cpuset", "io", "memory", "pids"}}},
+		"version 2, and a version 1 hierarchy elsewhere": {map[string]string{"/proc/self/mountinfo": "40 32 0:40 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n41 32 0:41 / /sys/fs/cgroup/net_cls rw - cgroup cgroup rw,net_cls\n42 32 0:42 / /mnt/cpu rw - cgroup cgroup rw,cpu\n",
+			"/sys/fs/cgroup/cgroup.controllers": "memory pids\n", "/proc/cgroups": list}, facts.Cgroup{Version: 2, Controllers: []string{"memory", "pids"}}},
+		"version 2 elsewhere only": {map[string]string{"/proc/self/mountinfo": "40 32 0:40 / /mnt/unified rw - cgroup2 cgroup2 rw\n"}, facts.Cgroup{}},
+		"version 2, mounted over version 1": {map[string]string{"/proc/self/mountinfo": "31 27 0:31 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n" + v1 + "40 32 0:40 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n",
+			"/sys/fs/cgroup/cgroup.controllers": "cpu\n"}, facts.Cgroup{Version: 2, Controllers: []string{"cpu"}}},
 		"none": {map[string]string{"/proc/self/mountinfo": "27 1 254:0 / / rw - ext4 /dev/vda rw\n"}, facts.Cgroup{}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -272,6 +276,84 @@ func TestFindTraces_IgnoresEmptyDirectories(t *testing.T) {
 		"k0s file /usr/local/bin/k0s ", "k0s data /data/k0s ", "kubelet data /var/lib/kubelet/pki "}
 	if !slices.Equal(got, want) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+func TestFindTraces_DataNeedsFilesAndSocketNeedsListener(t *testing.T) {
+	const listening = "Num RefCount Protocol Flags Type St Inode Path\n0: 00000002 00000000 00010000 0001 01 9 /var/run/docker.sock\n0: 00000003 00000000 00000000 0001 03 10 /run/containerd/containerd.sock\n"
+	for name, c := range map[string]struct {
+		files, links map[string]string
+		want         []string
+	}{
+		"a disk for etcd, prepared":               {map[string]string{"/var/lib/k0s/etcd/lost+found/x": ""}, nil, nil},
+		"only empty directories":                  {map[string]string{"/etc/kubernetes/manifests/lost+found/x": ""}, nil, nil},
+		"files below":                             {map[string]string{"/var/lib/k0s/etcd/member/snap/db": ""}, nil, []string{"/var/lib/k0s"}},
+		"a link to an empty directory":            {map[string]string{"/data/lost+found/x": ""}, map[string]string{"/var/lib/k0s": "../../data"}, nil},
+		"a link to a directory with files":        {map[string]string{"/data/pki/ca.crt": ""}, map[string]string{"/var/lib/k0s": "../../data"}, []string{"/var/lib/k0s"}},
+		"a link to nothing":                       {nil, map[string]string{"/var/lib/k0s": "../../data"}, nil},
+		"a socket with a listener":                {map[string]string{"/run/docker.sock": "", "/proc/net/unix": listening}, nil, []string{"/run/docker.sock"}},
+		"a socket that a stopped program left":    {map[string]string{"/run/containerd/containerd.sock": "", "/proc/net/unix": listening}, nil, nil},
+		"a socket, and no list of listening ones": {map[string]string{"/run/crio/crio.sock": ""}, nil, []string{"/run/crio/crio.sock"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			fake, k := linkedHost(t, c.files, c.links)
+			var got []string
+			for _, tr := range gatherFacts(t.Context(), newProber(fake.Host(), k, facts.Request{}), time.Minute).Traces {
+				got = append(got, tr.Path)
+			}
+			if !slices.Equal(got, c.want) {
+				t.Errorf("%q, want %q", got, c.want)
+			}
+		})
+	}
+}
+
+func TestFindPodMounts_LeavesOutOthers(t *testing.T) {
+	for point, want := range map[string]bool{
+		"/run/containerd/io.containerd.runtime.v2.task/moby/0a/rootfs": false, "/run/containerd/io.containerd.runtime.v2.task/default/0a/rootfs": false,
+		"/var/lib/k0s": false, "/var/lib/k0s/etcd": false, "/var/lib/k0s/containerd": false, "/var/lib/kubelet": false, "/var/lib/rancher": false, "/run/netns/netns-4711": false,
+		"/run/containerd/io.containerd.runtime.v2.task/k8s.io/0a/rootfs": true, "/run/containerd/io.containerd.grpc.v1.cri/sandboxes/0a/shm": true,
+		"/var/lib/k0s/kubelet/pods/a/volumes/b": true, "/var/lib/kubelet/pods/a/volumes/b": true, "/run/k0s/containerd/io.containerd.runtime.v2.task/k8s.io/a/rootfs": true, "/run/netns/cni-4711": true,
+	} {
+		t.Run(point, func(t *testing.T) {
+			f := gatherFrom(t, map[string]string{"/proc/self/mountinfo": "50 27 0:3 / " + point + " rw - overlay overlay rw\n"}, fakeSystem(), facts.Request{})
+			if got := len(f.Traces) == 1; got != want {
+				t.Errorf("%+v", f.Traces)
+			}
+		})
+	}
+}
+
+func TestGatherSettings_ReadsSysctlConfOnlyByLink(t *testing.T) {
+	for name, c := range map[string]struct {
+		links map[string]string
+		want  []string
+	}{
+		"without a link":                      {nil, nil},
+		"with the link of Debian 12 and RHEL": {map[string]string{"/etc/sysctl.d/99-sysctl.conf": "../sysctl.conf"}, []string{"/etc/sysctl.d/99-sysctl.conf"}},
+		"hidden by an empty file":             {map[string]string{"/usr/lib/sysctl.d/60-x.conf": "../../../etc/sysctl.conf", "/etc/sysctl.d/60-x.conf": "../none"}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			fake, k := linkedHost(t, map[string]string{"/etc/sysctl.conf": "net.ipv4.ip_forward=0\n", "/proc/1/limits": "Max open files            1024                 524288               files     \n"}, c.links)
+			var got []string
+			for _, set := range gatherFacts(t.Context(), newProber(fake.Host(), k, facts.Request{Sysctls: []string{"net.ipv4.ip_forward"}}), time.Minute).Settings.Files {
+				got = append(got, set.Path)
+			}
+			if !slices.Equal(got, c.want) {
+				t.Errorf("%q, want %q", got, c.want)
+			}
+		})
+	}
+}
+
+func TestGatherPrivilege_RecognizesUserNamespace(t *testing.T) {
+	for uidMap, want := range map[string]bool{"         0          0 4294967295\n": false, "         0     100000      65536\n": true, "": false} {
+		t.Run(uidMap, func(t *testing.T) {
+			f := gatherFrom(t, map[string]string{"/proc/self/status": status, "/proc/self/uid_map": uidMap}, fakeSystem(), facts.Request{})
+			if f.Privilege.UserNamespace != want {
+				t.Errorf("%+v", f.Privilege)
+			}
+		})
 	}
 }
 
@@ -331,30 +413,50 @@ func TestGatherFacts_ReportsFailedCommandAsUnknown(t *testing.T) {
 	}
 }
 
-func TestGatherDisk_MeasuresNearestExistingParent(t *testing.T) {
-	fake := newFakeHost(t, map[string]string{"/proc/self/mountinfo": "27 1 254:0 / / rw - ext4 /dev/vda rw\n41 27 8:2 / /data rw,noexec - xfs /dev/sda2 rw\n"})
-	if err := os.MkdirAll(filepath.Join(fake.Root, "var/lib"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Symlink("/data", filepath.Join(fake.Root, "var/lib/k0s")); err != nil {
-		t.Fatal(err)
-	}
-	k := fakeSystem()
-	k.EvalLinks = func(p string) (string, error) {
-		switch p {
-		case "/var/lib/k0s":
-			return "/data", nil
-		case "/":
-			return "/", nil
+// linkedHost returns a host with symbolic links, by their path, and a System that reads
+// them.
+func linkedHost(t *testing.T, files, links map[string]string) (*hosttest.Fake, System) {
+	t.Helper()
+	fake, k := newFakeHost(t, files), fakeSystem()
+	for link, target := range links {
+		if err := errors.Join(os.MkdirAll(filepath.Join(fake.Root, filepath.Dir(link)), 0o755), os.Symlink(target, filepath.Join(fake.Root, link))); err != nil {
+			t.Fatal(err)
 		}
-		return "", &fs.PathError{Op: "lstat", Path: p, Err: fs.ErrNotExist}
 	}
-	f := gatherFacts(t.Context(), newProber(fake.Host(), k, facts.Request{Paths: []string{"/var/lib/k0s/containerd", "/opt/new/place"}}), time.Minute)
-	if d, _ := f.Disk("/var/lib/k0s/containerd"); d.Exists != "/data" || d.Device != "/dev/sda2" || d.Symlink != "/var/lib/k0s" || d.Available != 40 {
-		t.Errorf("%+v", d)
+	k.Readlink = func(p string) (string, error) { return os.Readlink(filepath.Join(fake.Root, p)) }
+	return fake, k
+}
+
+func TestGatherDisk_FollowsPath(t *testing.T) {
+	const mounts = "27 1 254:0 / / rw - ext4 /dev/vda rw\n41 27 8:2 / /data rw,noexec - xfs /dev/sda2 rw\n42 27 8:2 /k0s /srv rw - xfs /dev/sda2 rw\n" +
+		"50 27 0:32 /@ /home rw,subvol=/@ - btrfs /dev/sdb rw\n51 27 0:32 /@data /mnt rw,subvol=/@data - btrfs /dev/sdb rw\n"
+	fake, k := linkedHost(t, map[string]string{"/proc/self/mountinfo": mounts, "/data/.keep": "", "/srv/.keep": "", "/home/.keep": "", "/mnt/.keep": "", "/secret/k0s/.keep": ""},
+		map[string]string{"/var/lib/k0s": "/data", "/var/lib/relative": "../../data/new/folder", "/var/lib/dangling": "/data/not/yet", "/var/lib/secret": "/secret/k0s", "/loop": "/loop"})
+	if err := os.Chmod(filepath.Join(fake.Root, "secret"), 0o700); err != nil {
+		t.Fatal(err)
 	}
-	if d, _ := f.Disk("/opt/new/place"); d.Exists != "/" || d.Device != "/dev/vda" || d.Symlink != "" {
-		t.Errorf("%+v", d)
+	for p, want := range map[string]facts.Disk{
+		"/var/lib/k0s/containerd": {Exists: "/data", Mount: "/data", Number: "8:2", Symlink: "/var/lib/k0s", Target: "/data"},
+		"/var/lib/relative":       {Exists: "/data", Mount: "/data", Number: "8:2", Symlink: "/var/lib/relative", Target: "/data/new/folder"},
+		"/var/lib/dangling":       {Exists: "/data", Mount: "/data", Number: "8:2", Symlink: "/var/lib/dangling", Target: "/data/not/yet"},
+		"/var/lib/secret/x":       {Exists: "/secret/k0s", Mount: "/", Number: "254:0", Symlink: "/var/lib/secret", Target: "/secret/k0s", Closed: "/secret"},
+		"/opt/new/place":          {Exists: "/", Mount: "/", Number: "254:0"},
+		"/srv/x":                  {Exists: "/srv", Mount: "/srv", Number: "8:2"},
+		"/home/k0s":               {Exists: "/home", Mount: "/home", Number: "0:32"},
+		"/mnt/k0s":                {Exists: "/mnt", Mount: "/mnt", Number: "0:32"},
+	} {
+		t.Run(p, func(t *testing.T) {
+			f := gatherFacts(t.Context(), newProber(fake.Host(), k, facts.Request{Paths: []string{p}}), time.Minute)
+			d, _ := f.Disk(p)
+			got := facts.Disk{Exists: d.Exists, Mount: d.Mount, Number: d.Number, Symlink: d.Symlink, Target: d.Target, Closed: d.Closed}
+			if !reflect.DeepEqual(got, want) || d.Available != 40 {
+				t.Errorf("%+v, want %+v", got, want)
+			}
+		})
+	}
+	f := gatherFacts(t.Context(), newProber(fake.Host(), k, facts.Request{Paths: []string{"/loop/x"}}), time.Minute)
+	if why := f.UnknownReason("disk:/loop/x"); !strings.Contains(why, "too many levels of symbolic links") {
+		t.Errorf("a loop: %q", why)
 	}
 }
 

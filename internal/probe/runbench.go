@@ -14,11 +14,11 @@ func (pr prober) runBenchmarks(ctx context.Context, f *facts.Facts) {
 	start := time.Now()
 	if p := pr.req.FsyncPath; p != "" {
 		got, err := runWithLimit(ctx, fsyncTimeout, func(ctx context.Context) (facts.FsyncLatency, error) {
-			dir, err := pr.nearestExisting(p)
+			at, err := pr.locate(p)
 			if err != nil {
 				return facts.FsyncLatency{}, err
 			}
-			return pr.bench.MeasureFsync(ctx, dir)
+			return pr.bench.MeasureFsync(ctx, at.exists)
 		})
 		if err == errHang {
 			// This is a result: not a single write completed in that time.
@@ -28,15 +28,15 @@ func (pr prober) runBenchmarks(ctx context.Context, f *facts.Facts) {
 	}
 	if p := pr.req.WritePath; p != "" {
 		got, err := runWithLimit(ctx, writeTimeout, func(ctx context.Context) (facts.WriteSpeed, error) {
-			dir, err := pr.nearestExisting(p)
+			at, err := pr.locate(p)
 			if err != nil {
 				return facts.WriteSpeed{}, err
 			}
-			space, err := pr.system.StatFilesystem(dir)
+			space, err := pr.system.StatFilesystem(at.exists)
 			if err != nil {
 				return facts.WriteSpeed{}, err
 			}
-			return pr.bench.MeasureWrite(ctx, dir, int64(space.Available))
+			return pr.bench.MeasureWrite(ctx, at.exists, int64(space.Available))
 		})
 		recordMeasure(f, "write", err, func() { f.Measures.Write = &got })
 	}

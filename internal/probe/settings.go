@@ -2,6 +2,7 @@ package probe
 
 import (
 	"bytes"
+	"maps"
 	"os"
 	"path"
 	"slices"
@@ -24,7 +25,7 @@ func readKernelSettings(f Files, sysctls []string) (facts.Settings, error) {
 			s.Sysctls[key] = strings.Join(strings.Fields(string(text)), " ")
 		}
 	}
-	s.Files = readSysctlFiles(f, sysctls)
+	s.Files = selectSysctls(readDropIns(f, "sysctl.d"), sysctls)
 	s.Entropy, _ = strconv.Atoi(f.ReadText("/proc/sys/kernel/random/entropy_avail")) // 0 if the kernel does not report it
 	limits, err := parseFile(f, "/proc/1/limits", parseLimits)
 	if err != nil {
@@ -34,45 +35,57 @@ func readKernelSettings(f Files, sysctls []string) (facts.Settings, error) {
 	return s, nil
 }
 
-// readSysctlFiles returns the lines that set one of keys at boot, in the order
-// of systemd-sysctl (sysctl.d(5)): files are sorted by name whatever their
-// directory, and a file hides files of the same name in the other directories
-// of lower priority; sysctl.conf comes last.
-func readSysctlFiles(f Files, keys []string) []facts.SysctlFile {
+// readDropIns returns the .conf files of a configuration folder such as sysctl.d, sorted
+// by name whatever their directory. A file hides those of the same name in the
+// directories before its own.
+func readDropIns(f Files, folder string) []configFile {
 	byName := map[string]string{}
-	for _, dir := range []string{"/usr/lib/sysctl.d", "/usr/local/lib/sysctl.d", "/run/sysctl.d", "/etc/sysctl.d"} {
-		entries, err := f.ReadDir(dir)
+	for _, dir := range []string{"/lib", "/usr/lib", "/usr/local/lib", "/run", "/etc"} {
+		entries, err := f.ReadDir(path.Join(dir, folder))
 		if err != nil {
 			continue
 		}
 		for _, e := range entries {
 			if path.Ext(e.Name()) == ".conf" {
-				byName[e.Name()] = path.Join(dir, e.Name())
+				byName[e.Name()] = path.Join(dir, folder, e.Name())
 			}
 		}
 	}
-	var names []string
-	for name := range byName {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	var all []facts.SysctlFile
-	for _, p := range append(pathsByName(byName, names), "/etc/sysctl.conf") {
-		for _, set := range parseSysctls(f.ReadBytes(p)) {
-			if slices.Contains(keys, set.Key) {
-				set.Path = p
-				all = append(all, set)
-			}
-		}
+	var all []configFile
+	for _, name := range slices.Sorted(maps.Keys(byName)) {
+		all = append(all, configFile{byName[name], f.ReadBytes(byName[name])})
 	}
 	return all
 }
 
-// pathsByName returns the paths of names, in their order.
-func pathsByName(byName map[string]string, names []string) []string {
-	var all []string
-	for _, n := range names {
-		all = append(all, byName[n])
+// selectSysctls returns the lines of files that set one of keys at boot, in the order of
+// systemd-sysctl (sysctl.d(5)). A pattern sets the keys that no line names.
+// /etc/sysctl.conf is read only where a link in sysctl.d leads to it (systemd 207).
+func selectSysctls(files []configFile, keys []string) []facts.SysctlFile {
+	var lines []facts.SysctlFile
+	named := map[string]bool{}
+	for _, file := range files {
+		for _, line := range parseSysctls(file.text) {
+			line.Path = file.path
+			lines = append(lines, line)
+			named[line.Key] = true
+		}
+	}
+	var all []facts.SysctlFile
+	for _, line := range lines {
+		for _, key := range keys {
+			matches, err := path.Match(strings.ReplaceAll(line.Key, ".", "/"), strings.ReplaceAll(key, ".", "/"))
+			switch {
+			case line.Value == "" || err != nil || !matches:
+				continue
+			case line.Key != key && named[key]:
+				continue
+			case line.Key != key:
+				all = append(all, facts.SysctlFile{Path: line.Path, Key: key, Value: line.Value, Pattern: line.Key})
+			default:
+				all = append(all, line)
+			}
+		}
 	}
 	return all
 }
@@ -82,7 +95,9 @@ func readSecurity(f Files) (facts.Security, error) {
 	s := facts.Security{SELinux: "disabled", AppArmor: f.ReadText("/sys/module/apparmor/parameters/enabled") == "Y"}
 	// Ubuntu's ufw unit is active even if ufw itself is disabled.
 	s.UFW = bytes.Contains(f.ReadBytes("/etc/ufw/ufw.conf"), []byte("\nENABLED=yes"))
-	s.SudoPath = parseSecurePath(f.ReadBytes("/etc/sudoers"))
+	s.SudoPath = parseSecurePath(readSudoers(f))
+	s.FapolicydAllows = parseFapolicydRules(f.ReadBytes("/etc/fapolicyd/compiled.rules"))
+	s.FapolicydLogs = isPermissive(f.ReadBytes("/etc/fapolicyd/fapolicyd.conf"))
 	// selinuxfs is mounted only if SELinux is enabled.
 	if enforce, err := f.ReadFile("/sys/fs/selinux/enforce"); err == nil {
 		s.SELinux = "permissive"
@@ -95,18 +110,37 @@ func readSecurity(f Files) (facts.Security, error) {
 	return s, nil
 }
 
-// readProxies returns the places that configure a proxy for programs.
-func readProxies(f Files) []facts.Proxy {
-	var all []facts.Proxy
-	for _, from := range []string{"/etc/environment", "/etc/systemd/system.conf"} {
-		if p, ok := parseProxy(f.ReadBytes(from)); ok {
-			p.From = from
-			all = append(all, p)
+// readSudoers returns the text of sudoers(5) and of the files that it includes by
+// default, in the order in which sudo reads them.
+func readSudoers(f Files) []byte {
+	const dir = "/etc/sudoers.d"
+	text := f.ReadBytes("/etc/sudoers")
+	entries, err := f.ReadDir(dir)
+	if err != nil {
+		return text
+	}
+	for _, e := range entries {
+		if !strings.Contains(e.Name(), ".") && !strings.HasSuffix(e.Name(), "~") { // sudo skips these
+			text = append(append(text, '\n'), f.ReadBytes(path.Join(dir, e.Name()))...)
 		}
 	}
-	if p, ok := parseProxy([]byte(strings.Join(os.Environ(), "\n"))); ok {
-		p.From = "this command's environment"
-		all = append(all, p)
+	return text
+}
+
+// readProxies returns the places that configure a proxy for programs. The files of the
+// service manager are one place: a later one changes what an earlier one sets.
+func readProxies(f Files) []facts.Proxy {
+	manager := []configFile{{"/etc/systemd/system.conf", f.ReadBytes("/etc/systemd/system.conf")}}
+	manager = append(manager, readDropIns(f, "systemd/system.conf.d")...)
+	var all []facts.Proxy
+	for _, place := range [][]configFile{
+		{{"/etc/environment", f.ReadBytes("/etc/environment")}},
+		manager,
+		{{"this command's environment", []byte(strings.Join(os.Environ(), "\n"))}},
+	} {
+		if p, ok := parseProxy(place); ok {
+			all = append(all, p)
+		}
 	}
 	return all
 }

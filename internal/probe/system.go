@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"runtime"
 	"strconv"
 	"time"
@@ -30,7 +29,6 @@ type System struct {
 	ListInterfaces  func() ([]facts.Interface, error)
 	ClockSynced     func() (bool, error)
 	Readlink        func(path string) (string, error)
-	EvalLinks       func(path string) (string, error)
 }
 
 // DiskSpace is the size of a file system in bytes and in inodes.
@@ -58,7 +56,6 @@ func localSystem() System {
 		ListInterfaces:  listInterfaces,
 		ClockSynced:     clockSynced,
 		Readlink:        os.Readlink,
-		EvalLinks:       filepath.EvalSymlinks,
 	}
 }
 
