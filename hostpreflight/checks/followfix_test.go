@@ -1,0 +1,185 @@
+package checks
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	hp "github.com/plinthdev/plinth/hostpreflight"
+	"github.com/plinthdev/plinth/internal/host"
+	"github.com/plinthdev/plinth/internal/probe"
+)
+
+// namespaceVariable names the test that runs in its own namespaces.
+const namespaceVariable = "PLINTH_TEST_IN_NAMESPACE"
+
+// inNamespaces runs the calling test again in new mount and network namespaces, and
+// reports whether this is that run. /etc and /var/lib are copies or empty there, so that
+// nothing of this machine changes. It skips the test without root.
+func inNamespaces(t *testing.T) bool {
+	t.Helper()
+	if os.Getenv(namespaceVariable) == t.Name() {
+		runScript(t, `
+			mount --make-rprivate /
+			mount -t tmpfs tmpfs /mnt
+			cp -a /etc /mnt/etc
+			mount --bind /mnt/etc /etc
+			mkdir /mnt/lib /mnt/run
+			mount --bind /mnt/lib /var/lib
+			mount --bind /mnt/run /run
+			ip link set lo up
+			: >/etc/fstab`)
+		return true
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	if out, err := exec.Command("unshare", "-m", "-n", "true").CombinedOutput(); err != nil {
+		t.Skipf("needs namespaces: %v %s", err, out)
+	}
+	cmd := exec.Command("unshare", "-m", "-n", os.Args[0], "-test.run", "^"+t.Name()+"$", "-test.v")
+	cmd.Env = append(os.Environ(), namespaceVariable+"="+t.Name())
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+	return false
+}
+
+// runScript runs lines of bash, in which sudo does nothing of its own.
+func runScript(t *testing.T, script string) {
+	t.Helper()
+	cmd := exec.Command("bash", "-euc", `sudo() { "$@"; }`+"\n"+script)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%s\n%v: %s", script, err, out)
+	}
+}
+
+// followFix does what fix says: it removes lines that it names from files, and runs the
+// commands.
+func followFix(t *testing.T, fix string) {
+	t.Helper()
+	removal := regexp.MustCompile(`^remove the line for (\S+) from (\S+)$`)
+	for line := range strings.Lines(fix) {
+		line = strings.TrimSpace(line)
+		if m := removal.FindStringSubmatch(line); m != nil {
+			line = "grep -vF '" + m[1] + "' '" + m[2] + "' >/mnt/kept || true; cat /mnt/kept >'" + m[2] + "'"
+		}
+		_, command, known := strings.Cut(line, "networks of podman: ")
+		switch {
+		case known:
+			line = command
+		case strings.HasPrefix(line, "and set "): // a setting of other software
+			continue
+		}
+		runScript(t, line)
+	}
+}
+
+// resultOnThisHost gathers the facts of this host and returns the result of a check.
+func resultOnThisHost(t *testing.T, id string) hp.Entry {
+	t.Helper()
+	req := exampleRequirements()
+	req.Quick = true
+	request := FactsRequest(req)
+	request.LocalOnly, request.Lookups, request.Ports = true, nil, nil
+	r := runChecks(t, probe.Gather(t.Context(), host.Local("/"), request), req)
+	i := slices.IndexFunc(r.Results, func(e hp.Entry) bool { return e.ID == id })
+	if i < 0 {
+		t.Fatalf("no check %s", id)
+	}
+	return r.Results[i]
+}
+
+// TestFix_MakesCheckPass breaks one thing on a host, verifies that the check finds it,
+// does what the fix says, and verifies that the check passes then.
+func TestFix_MakesCheckPass(t *testing.T) {
+	if !inNamespaces(t) {
+		return
+	}
+	const strict = "echo 1 >/proc/sys/net/ipv4/conf/all/rp_filter; echo 1 >/proc/sys/net/ipv4/conf/default/rp_filter; rm -rf /etc/sysctl.d/* /etc/sysctl.conf\n"
+	for name, c := range map[string]struct {
+		id      string
+		script  string
+		state   hp.State
+		also    string // another check that must pass with the fix, too
+		mention string // part of what is found
+	}{
+		"a link to an empty directory": {"disk-symlink", "mkdir -p /mnt/disk && ln -s /mnt/disk /var/lib/k0s", hp.Fail, "existing-k0s", "/mnt/disk"},
+		"a link to nothing":            {"disk-symlink", "ln -s ../../mnt/later/k0s /var/lib/k0s", hp.Fail, "existing-k0s", "/mnt/later/k0s"},
+		"mounts of pods, nested": {"leftover-mounts", "mkdir -p /var/lib/kubelet/pods/a/x && mount -t tmpfs t /var/lib/kubelet/pods/a/x && mkdir /var/lib/kubelet/pods/a/x/y && mount -t tmpfs t /var/lib/kubelet/pods/a/x/y",
+			hp.Warn, "", "pods/a/x/y"},
+		"podman's own network": {"leftover-cni", `mkdir -p /etc/cni/net.d && echo '{"name":"podman","plugins":[{"type":"bridge","bridge":"cni-podman0"}]}' >/etc/cni/net.d/87-podman-bridge.conflist`,
+			hp.Warn, "", "of podman"},
+		"no machine id":                 {"machine-id", "rm -f /etc/machine-id", hp.Fail, "", "none"},
+		"a machine id of an image":      {"machine-id", "rm -f /etc/machine-id; echo uninitialized >/etc/machine-id", hp.Fail, "", "uninitialized"},
+		"a strict reverse path filter":  {"sysctl-rp-filter", strict, hp.Warn, "", "all 1"},
+		"the same, set by a later file": {"sysctl-rp-filter", strict + "echo net.ipv4.conf.all.rp_filter=1 >/etc/sysctl.d/99-cis.conf", hp.Warn, "", "all 1"},
+		"arp_ignore":                    {"sysctl-arp", "echo 1 >/proc/sys/net/ipv4/conf/all/arp_ignore", hp.Warn, "", "arp_ignore is 1"},
+		"forwarding, by a pattern":      {"sysctl-forwarding", "rm -rf /etc/sysctl.d/*; echo 'net.ipv4.conf.*.forwarding = 0' >/etc/sysctl.d/99-cis.conf", hp.Warn, "", "conf.all.forwarding to 0"},
+		"closed parent of a bind mount": {"disk-permissions", "chmod o-x /var/lib && mkdir /var/lib/k0s", hp.Fail, "", "/var/lib"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Cleanup(func() {
+				runScript(t, "umount /var/lib/k0s 2>/dev/null || true; rm -rf /var/lib/k0s /var/lib/kubelet /etc/cni /mnt/disk /mnt/later; : >/etc/fstab; chmod 755 /var/lib")
+			})
+			runScript(t, c.script)
+			r := resultOnThisHost(t, c.id)
+			if r.State != c.state || !strings.Contains(r.Found, c.mention) {
+				t.Fatalf("%s (%s), want %s", r.State, r.Found, c.state)
+			}
+			followFix(t, r.Fix)
+			for _, id := range []string{c.id, c.also} {
+				if id == "" {
+					continue
+				}
+				if after := resultOnThisHost(t, id); after.State != hp.Pass {
+					t.Errorf("%s after the fix: %s (%s)\n%s", id, after.State, after.Found, r.Fix)
+				}
+			}
+		})
+	}
+}
+
+// TestChecks_AgreeOnRealMounts verifies results that depend on how the kernel lists
+// mounts.
+func TestChecks_AgreeOnRealMounts(t *testing.T) {
+	if !inNamespaces(t) {
+		return
+	}
+	runScript(t, `
+		mkdir -p /mnt/disk /var/lib/k0s
+		truncate -s 4700M /mnt/image && mkfs.ext4 -q -m 0 -O ^has_journal /mnt/image`)
+	if out, err := exec.Command("mount", "-o", "loop", "/mnt/image", "/mnt/disk").CombinedOutput(); err != nil {
+		t.Skipf("needs a loop device: %v %s", err, out)
+	}
+	// 4.2 GB are enough for each of the two paths, not for both.
+	runScript(t, `
+		mkdir /mnt/disk/k0s /mnt/disk/bin
+		mount --bind /mnt/disk/k0s /var/lib/k0s
+		mount --bind /mnt/disk/bin /usr/local/bin
+		fallocate -l "$(($(df --output=avail -B1 /mnt/disk | tail -1) - 4200000000))" /mnt/disk/filler`)
+	for id, want := range map[string]hp.State{"disk-space": hp.Fail, "existing-k0s": hp.Pass, "leftover-mounts": hp.Pass, "disk-symlink": hp.Pass} {
+		t.Run(id, func(t *testing.T) {
+			if r := resultOnThisHost(t, id); r.State != want {
+				t.Errorf("%s (%s), want %s", r.State, r.Found, want)
+			}
+		})
+	}
+	runScript(t, "mount -o remount,bind,ro /usr/local/bin")
+	if r := resultOnThisHost(t, "disk-mount-options"); r.State != hp.Fail || !strings.Contains(r.Found, "/usr/local/bin") {
+		t.Errorf("a bind mount that is read-only: %s (%s)", r.State, r.Found)
+	}
+	root := "/run/containerd/io.containerd.runtime.v2.task/moby/0a/rootfs"
+	if err := errors.Join(os.MkdirAll(root, 0o755), os.MkdirAll(filepath.Join("/mnt", "layer"), 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	runScript(t, "mount --bind /mnt/layer "+root)
+	if r := resultOnThisHost(t, "leftover-mounts"); r.State != hp.Pass {
+		t.Errorf("the root of a Docker container: %s (%s)", r.State, r.Found)
+	}
+}
