@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/plinthdev/plinth/internal/host"
 	"github.com/plinthdev/plinth/internal/node/cleanup"
 )
 
@@ -34,6 +35,42 @@ func readAccounts(f cleanup.Finder, file string) ([]account, error) {
 		all = append(all, a)
 	}
 	return all, err
+}
+
+// AddUsersBesideGroups creates those users of k0s whose group exists without them. `k0s install`
+// cannot create them: useradd refuses to create the group again. The users do not join the group: k0s
+// runs its components with group 0 and gives them their files by user, and userdel would remove a user's
+// own group with it. Groups are those of /etc/group only.
+func AddUsersBesideGroups(ctx context.Context, h host.Host, homeDir string) error {
+	f := cleanup.Finder{Host: h}
+	groups, err := readAccounts(f, "/etc/group")
+	if err != nil {
+		return err
+	}
+	users, err := readAccounts(f, "/etc/passwd")
+	if err != nil {
+		return err
+	}
+	for _, g := range groups {
+		if slices.ContainsFunc(users, func(u account) bool { return u.name == g.name }) || f.FindTool("useradd") == "" {
+			continue // without useradd, k0s uses adduser, which accepts an existing group
+		}
+		if _, err := f.Query(ctx, "id", "-u", g.name); err == nil {
+			continue // a user from a directory service, which k0s finds too
+		}
+		if err := f.Execute(ctx, "useradd", "--system", "--no-user-group", "--no-create-home", "--home", homeDir, "--shell", nologinShell(f), g.name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// nologinShell returns the shell of users that cannot log in.
+func nologinShell(f cleanup.Finder) string {
+	if shell := f.FindTool("nologin"); shell != "" {
+		return shell
+	}
+	return "/bin/false"
 }
 
 // usersKind returns the users and groups that `k0s install` created.
@@ -82,7 +119,8 @@ func findOrphanGroups(f cleanup.Finder) ([]string, error) {
 	return all, errors.Join(err, groupErr)
 }
 
-// removeUsers removes the users, their groups and the orphan groups.
+// removeUsers removes the users, their groups and the orphan groups. A group that existed before the
+// install stays.
 func removeUsers(ctx context.Context, f cleanup.Finder) error {
 	all, err := findUsers(f)
 	if err != nil {
@@ -97,7 +135,8 @@ func removeUsers(ctx context.Context, f cleanup.Finder) error {
 			return err
 		}
 		groups, err := readAccounts(f, "/etc/group")
-		if err == nil && slices.ContainsFunc(groups, func(g account) bool { return g.name == name }) {
+		existed := f.Before != nil && slices.Contains(f.Before.Groups, name)
+		if err == nil && !existed && slices.ContainsFunc(groups, func(g account) bool { return g.name == name }) {
 			err = f.Execute(ctx, "groupdel", name)
 		}
 		return err

@@ -1,9 +1,14 @@
 package node
 
 import (
-	"github.com/plinthdev/plinth/internal/testkit"
+	"errors"
+	"os"
+	"os/exec"
 	"reflect"
+	"strings"
 	"testing"
+
+	"github.com/plinthdev/plinth/internal/testkit"
 
 	"github.com/plinthdev/plinth/internal/host"
 	"github.com/plinthdev/plinth/internal/host/hosttest"
@@ -46,5 +51,84 @@ func TestUsersKind_RemovesGroupOfRemovedUser(t *testing.T) {
 	c.Before.Groups = nil
 	if got, err := usersKind(cleanup.Finder{Host: f.Host(), Scope: c}).Find(t.Context()); err != nil || len(got) > 0 {
 		t.Errorf("found %q, %v; want none: the groups before are unknown", got, err)
+	}
+}
+
+func TestAddUsersBesideGroups_AddsUsersThatK0sCannot(t *testing.T) {
+	const add = "useradd --system --no-user-group --no-create-home --home /var/lib/k0s --shell /usr/sbin/nologin "
+	for name, c := range map[string]struct {
+		passwd, group string
+		directory     []string // users that only id knows
+		want          []string
+	}{
+		"no such groups":            {"root:x:0:0::/root:/bin/sh\n", "mine:x:9:\n", nil, nil},
+		"a group without its user":  {"", "etcd:x:110:alice\nmine:x:9:\n", nil, []string{"etcd"}},
+		"all groups":                {"", "etcd:x:1:\nkube-apiserver:x:2:\nkonnectivity-server:x:3:\nkube-scheduler:x:4:\n", nil, []string{"etcd", "kube-apiserver", "konnectivity-server", "kube-scheduler"}},
+		"a group with its user":     {"etcd:x:105:110::/var/lib/etcd:/bin/false\n", "etcd:x:110:\n", nil, nil},
+		"a user of a directory":     {"", "etcd:x:110:\n", []string{"etcd"}, nil},
+		"a group with another user": {"kube-scheduler:x:9:9::/:/bin/sh\n", "kube-apiserver:x:2:\nkube-scheduler:x:9:\n", nil, []string{"kube-apiserver"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := hosttest.New(t)
+			testkit.WriteFiles(t, f.Root, 0o644, map[string]string{"/etc/passwd": c.passwd, "/etc/group": c.group, "/usr/sbin/useradd": "", "/usr/sbin/nologin": ""})
+			for _, user := range c.directory {
+				f.Expect("id -u "+user).Return("4711", nil)
+			}
+			for _, user := range c.want {
+				f.Expect("id -u "+user).Return("", errors.New("no such user"))
+				f.Expect(add + user)
+			}
+			if err := AddUsersBesideGroups(t.Context(), f.Host(), "/var/lib/k0s"); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func TestUsersKind_KeepsGroupFromBefore(t *testing.T) {
+	f := hosttest.New(t)
+	testkit.WriteFiles(t, f.Root, 0o644, map[string]string{"/etc/passwd": "etcd:x:998:100::/var/lib/k0s:/sbin/nologin\n", "/etc/group": "etcd:x:110:\n", "/usr/sbin/userdel": ""})
+	f.Expect("userdel etcd").Do(func(host.Cmd) { testkit.WriteFiles(t, f.Root, 0o644, map[string]string{"/etc/passwd": ""}) })
+	c := cleanup.DefaultScope()
+	c.Before = &cleanup.HostState{Groups: []string{"etcd"}}
+	if r := usersKind(cleanup.Finder{Host: f.Host(), Scope: c}).Remove(t.Context()); r.Err != nil || !reflect.DeepEqual(r.Removed, []string{"etcd"}) {
+		t.Errorf("%+v", r)
+	}
+}
+
+// TestAddUsersBesideGroups_OnRealHost verifies with this machine's useradd and userdel, on a copy of
+// /etc, that a reset leaves the group as it was.
+func TestAddUsersBesideGroups_OnRealHost(t *testing.T) {
+	const inside = "PLINTH_TEST_IN_NAMESPACE"
+	if os.Getenv(inside) == "" {
+		if os.Geteuid() != 0 || exec.Command("unshare", "-m", "useradd", "--help").Run() != nil {
+			t.Skip("needs root, namespaces and useradd")
+		}
+		cmd := exec.Command("unshare", "-m", "sh", "-euc", `mount --make-rprivate / && mount -t tmpfs tmpfs /mnt && cp -a /etc /mnt/etc && mount --bind /mnt/etc /etc && groupadd -r etcd && exec "$@"`,
+			"sh", os.Args[0], "-test.run", "^"+t.Name()+"$", "-test.v")
+		cmd.Env = append(os.Environ(), inside+"=1")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%v\n%s", err, out)
+		}
+		return
+	}
+	h := host.Local("/")
+	before, err := h.ReadFile("/etc/group")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := cleanup.DefaultScope()
+	c.Before = &cleanup.HostState{Users: []string{}, Groups: []string{"etcd"}}
+	if err := AddUsersBesideGroups(t.Context(), h, c.DataDir); err != nil {
+		t.Fatal(err)
+	}
+	if passwd, _ := h.ReadFile("/etc/passwd"); !strings.Contains(string(passwd), "\netcd:x:") {
+		t.Errorf("no user etcd:\n%s", passwd)
+	}
+	if r := usersKind(cleanup.Finder{Host: h, Scope: c}).Remove(t.Context()); r.Err != nil || !reflect.DeepEqual(r.Removed, []string{"etcd"}) {
+		t.Errorf("%+v", r)
+	}
+	if after, _ := h.ReadFile("/etc/group"); string(after) != string(before) {
+		t.Errorf("groups after the reset:\n%s", after)
 	}
 }

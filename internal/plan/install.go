@@ -144,7 +144,14 @@ func (c Cluster) createIdentity() step.Step {
 func (c Cluster) registerK0s() step.Step {
 	return step.Step{ID: "k0s-service", Title: "Register k0s with systemd", Affects: []string{"users of k0s", c.K0s.UnitPath()},
 		Check: func(context.Context) (step.State, error) { return stepState(c.K0s.RegisterNeeded()) },
-		Apply: func(ctx context.Context, _ step.Report) error { return c.K0s.Register(ctx) },
+		Apply: func(ctx context.Context, _ step.Report) error {
+			if !c.K0s.Worker {
+				if err := node.AddUsersBesideGroups(ctx, c.Host, k0s.DataDir); err != nil {
+					return err
+				}
+			}
+			return c.K0s.Register(ctx)
+		},
 	}
 }
 
