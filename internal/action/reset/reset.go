@@ -108,6 +108,9 @@ func (r *operation) inspect(ctx context.Context, env *action.Env) (err error) {
 	if r.bare = len(j.Runs()) == 0 && !j.HistoryLost(); r.bare {
 		return o.checkOwnCluster(r.verb)
 	}
+	if err := o.checkNoLink(r.verb); err != nil {
+		return err
+	}
 	if r.node != nil {
 		if r.leave, err = NewLeavePlan(ctx, env, j, LeaveOptions{Timeout: r.node.Timeout, Force: r.node.Force}); err != nil {
 			return err
@@ -133,6 +136,24 @@ func (o resetHost) checkOwnCluster(verb string) error {
 			"k0s is on this host, but %s has no record of an install", o.DataDir)
 	}
 	return nil
+}
+
+// checkNoLink returns a usage problem when the data folder of k0s was replaced with a
+// symbolic link after the install, which refuses one. Removing only the link would leave
+// the cluster's programs and mounts behind it.
+func (o resetHost) checkNoLink(verb string) error {
+	scope := cleanup.DefaultScope()
+	link := cleanup.Finder{Host: o.Host, Scope: scope}.LinkToDataDir()
+	if link == "" {
+		return nil
+	}
+	hint := "in a rescue system, replace the link with a folder at which its target is mounted; then run the reset again"
+	if link == scope.DataDir {
+		hint = fmt.Sprintf("replace the link with a bind mount, reboot, and run the reset again:\n"+
+			"target=$(readlink -f %[1]s); sudo systemctl disable %[2]s %[3]s; sudo rm %[1]s && sudo mkdir %[1]s\n"+
+			"echo \"$target %[1]s none bind 0 0\" | sudo tee -a /etc/fstab; sudo reboot", link, k0s.ControllerUnit, k0s.WorkerUnit)
+	}
+	return problem.Newf(problem.ExitUsage, verb, hint, "%s is a symbolic link, and what the cluster runs behind it cannot be recognized", link)
 }
 
 // otherNodesWarning returns a warning that names the nodes of the cluster other than

@@ -88,6 +88,25 @@ func installed(t *testing.T, o resetHost, f *hosttest.Fake) *journal.Journal {
 	return j
 }
 
+// A link in the path of k0s's data hides what the cluster runs and mounts: a reset that removes only the
+// link would say that it is done.
+func TestResetCluster_RefusesLinkToDataDir(t *testing.T) {
+	for link, hint := range map[string]string{"/var/lib/k0s": "target=$(readlink -f /var/lib/k0s); ", "/var/lib": "in a rescue system", "/var": "in a rescue system"} {
+		t.Run(link, func(t *testing.T) {
+			o, f := newOperation(t, "/data/plinth")
+			j, err := o.OpenJournal()
+			testkit.Must(t, err)
+			testkit.Must(t, j.BeginRun("install", journal.Args{}))
+			testkit.Must(t, os.MkdirAll(filepath.Join(f.Root, filepath.Dir(link)), 0o755))
+			testkit.Must(t, os.Symlink("/data/none", filepath.Join(f.Root, link)))
+			res, err := o.resetCluster(t.Context(), Options{})
+			if problem.ExitCode(err) != problem.ExitUsage || res.Changed || !strings.Contains(err.Error(), link+" is a symbolic link") || !strings.Contains(problem.Hint(err), hint) {
+				t.Errorf("%+v, %v: %s", res, err, problem.Hint(err))
+			}
+		})
+	}
+}
+
 func TestConfirmByName_RequiresTheNameOfTheCluster(t *testing.T) {
 	typed := errors.New("asked to type")
 	for name, c := range map[string]struct {

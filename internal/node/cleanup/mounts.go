@@ -1,6 +1,7 @@
 package cleanup
 
 import (
+	"io/fs"
 	"path"
 	"slices"
 	"strings"
@@ -100,4 +101,18 @@ func (f Finder) inFstab(point string) bool {
 		}
 	}
 	return false
+}
+
+// LinkToDataDir returns the first symbolic link in the path of the data folder, or "". The kernel lists
+// mounts and programs by their real paths, so what the cluster runs in a folder behind a link cannot be
+// recognized.
+func (f Finder) LinkToDataDir() string {
+	at := "/"
+	for _, name := range strings.Split(strings.Trim(f.DataDir, "/"), "/") {
+		at = path.Join(at, name)
+		if info, err := f.Lstat(at); err == nil && info.Mode()&fs.ModeSymlink != 0 {
+			return at
+		}
+	}
+	return ""
 }
