@@ -126,15 +126,17 @@ func maskValues(s string, env []string) string {
 	return s
 }
 
-// searchPath returns path with the folders for system administration appended, which `su` and cron
-// leave out.
+// searchPath returns the folders of path, followed by the standard ones that it lacks: `su` and cron
+// leave out those for system administration, and `env -i` leaves none. Empty and relative entries,
+// which mean the current folder, are dropped: this process is root.
 func searchPath(path string) string {
-	for _, dir := range []string{"/usr/local/sbin", "/usr/sbin", "/sbin"} {
-		if !slices.Contains(filepath.SplitList(path), dir) {
-			path += ":" + dir
+	var dirs []string
+	for _, dir := range append(filepath.SplitList(path), "/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin") {
+		if filepath.IsAbs(dir) && !slices.Contains(dirs, dir) {
+			dirs = append(dirs, dir)
 		}
 	}
-	return path
+	return strings.Join(dirs, ":")
 }
 
 // findProgram returns the absolute path of the program name in one of the folders of path. It

@@ -81,6 +81,27 @@ func TestRun_HidesUserVariablesFromCommands(t *testing.T) {
 	}
 }
 
+func TestRun_FindsProgramsWithoutUsersPath(t *testing.T) {
+	here := t.TempDir()
+	testkit.WriteFiles(t, here, 0o755, map[string]string{"id": "#!/bin/sh\necho mine\n"})
+	t.Chdir(here)
+	const standard = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+	for given, want := range map[string]string{
+		"": standard, ":": standard, ".:/usr/bin:": "/usr/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/sbin:/bin",
+		"/opt/my/bin:/usr/bin:/bin": "/opt/my/bin:/usr/bin:/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/sbin", standard: standard,
+	} {
+		t.Run("PATH="+given, func(t *testing.T) {
+			t.Setenv("PATH", given)
+			for script, want := range map[string]string{"echo $PATH": want, "id -u": strconv.Itoa(os.Geteuid())} {
+				out, err := host.Local("/").Run(t.Context(), shell(script))
+				if got := strings.TrimSpace(string(out)); err != nil || got != want {
+					t.Errorf("%s: %q, %v; want %q", script, got, err, want)
+				}
+			}
+		})
+	}
+}
+
 func TestCommandError_MasksValuesOfEnv(t *testing.T) {
 	c := shell(`echo "login failed for $SECRET" >&2; exit 1`)
 	c.Env = []string{"SECRET=hunter2-hunter2", "SHORT=1"}
