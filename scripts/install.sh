@@ -47,6 +47,7 @@ main() {
 		download "$file" "$want"
 	fi
 	chmod 0755 "$staged"
+	export PLINTH_INSTALL_COMMAND="curl -fsSL $base/install.sh | sudo bash -s --" # shown as the next command after --plan
 	run install --source "$base/linux-$arch" "$@"
 }
 

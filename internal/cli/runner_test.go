@@ -33,3 +33,29 @@ func TestWriteOutcome_ReturnsExitCodeOfInterrupt(t *testing.T) {
 		}
 	})
 }
+
+// install.sh removes its program after a plan, so that the next command cannot be "plinth".
+func TestCommandLineWithout_NamesCommandThatExists(t *testing.T) {
+	const script = "curl -fsSL https://get.example.com/install.sh | sudo bash -s --"
+	for name, c := range map[string]struct {
+		script string
+		args   []string
+		want   string
+	}{
+		"plinth":                  {"", []string{"install", "--bundle", "my app.bundle", "--plan"}, "plinth install --bundle 'my app.bundle'"},
+		"install.sh":              {script, []string{"install", "--source", "https://get.example.com/linux-amd64", "--plan"}, script},
+		"install.sh, more flags":  {script, []string{"install", "--source", "https://get.example.com/linux-amd64", "--yes", "--plan", "--license", "my license.yaml"}, script + " --yes --license 'my license.yaml'"},
+		"another verb, inherited": {script, []string{"reset", "cluster", "--plan"}, "plinth reset cluster"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newTestRunner()
+			s.args, s.Environ = c.args, []string{"A=b"}
+			if c.script != "" {
+				s.Environ = append(s.Environ, installCommandVariable+"="+c.script)
+			}
+			if got := s.CommandLineWithout("--plan"); got != c.want {
+				t.Errorf("%s, want %s", got, c.want)
+			}
+		})
+	}
+}

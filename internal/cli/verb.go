@@ -104,10 +104,19 @@ func (s *runner) NewProgress(events func(step.Event), verb, title string) (progr
 	}
 }
 
-// CommandLineWithout returns the command line without a flag, quoted for a shell.
+// installCommandVariable is set by install.sh to the command that fetches and runs it.
+// The program that runs now is removed if it changes nothing.
+const installCommandVariable = "PLINTH_INSTALL_COMMAND"
+
+// CommandLineWithout returns the command line without a flag, quoted for a shell. It
+// begins with the command of install.sh instead of "plinth install --source URL" if that
+// script runs this program.
 func (s *runner) CommandLineWithout(without string) string {
-	line := "plinth"
-	for _, a := range s.args {
+	line, args := "plinth", s.args
+	if script := lookupVariable(s.Environ, installCommandVariable); script != "" && len(args) >= 3 && args[0] == "install" && args[1] == "--source" {
+		line, args = script, args[3:]
+	}
+	for _, a := range args {
 		if a != without {
 			line += " " + printer.QuoteShellWord(a)
 		}

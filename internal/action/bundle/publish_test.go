@@ -19,8 +19,9 @@ import (
 	"github.com/plinthdev/plinth/internal/testkit"
 )
 
-// program stands for plinth: it prints its arguments and exits with code 5.
-const program = "#!/bin/sh\necho \"ran: $*\"\nexit 5\n"
+// program stands for plinth: it prints its arguments and the command that ran the script, and exits
+// with code 5.
+const program = "#!/bin/sh\necho \"ran: $*\"\necho \"again: $PLINTH_INSTALL_COMMAND\"\nexit 5\n"
 
 // site is a published folder on a web server.
 type site struct {
@@ -115,7 +116,7 @@ func TestPublish_ScriptRunsVerifiedProgram(t *testing.T) {
 	for _, tool := range []string{"curl", "wget"} {
 		t.Run(tool, func(t *testing.T) {
 			out, code, left := s.curl(t, all, tool, "--yes", "--license", "my license.yaml")
-			if want := "ran: install --source " + s.URL + "/linux-amd64 --yes --license my license.yaml\n"; out != want || code != 5 || left != nil {
+			if want := "ran: install --source " + s.URL + "/linux-amd64 --yes --license my license.yaml\nagain: curl -fsSL " + s.URL + "/install.sh | sudo bash -s --\n"; out != want || code != 5 || left != nil {
 				t.Errorf("exit %d, left %v: %s want %s", code, left, out, want)
 			}
 		})
