@@ -71,7 +71,7 @@ func Verify(name string, b Bundle, t Policy) (Result, error) {
 		var p *problem.Problem
 		errors.As(err, &p)
 		if t.InspectOnly {
-			v.Warning = fmt.Sprintf("the origin of bundle %s is not verified, and an installation requires that it is: %s", b.Digest(), p.Err)
+			v.Warning = fmt.Sprintf("the origin of bundle %s is not verified, and an installation would refuse it: %s", b.Digest(), p.Err)
 			return v, nil
 		}
 		v.Warning = fmt.Sprintf("the origin of bundle %s was not verified, because of --allow-unsigned: %s", b.Digest(), p.Err)

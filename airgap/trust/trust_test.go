@@ -167,7 +167,7 @@ func TestVerify_WarnsAboutAllowedUnverifiedBundlesAndKeepsPin(t *testing.T) {
 		})
 	}
 	inspected, err := trust.Verify("b", fakeBundle{index: []byte("index")}, trust.Policy{InspectOnly: true, Now: now})
-	if err != nil || inspected.Verified || !strings.Contains(inspected.Warning, "an installation requires") || strings.Contains(inspected.Warning, "--allow-unsigned") {
+	if err != nil || inspected.Verified || !strings.Contains(inspected.Warning, "is not verified, and an installation would refuse it: ") || strings.Contains(inspected.Warning, "--allow-unsigned") {
 		t.Errorf("inspect only: %q, %v", inspected.Warning, err)
 	}
 	if _, err := trust.Verify("b", ours.bundle(t, 4), trust.Policy{Pin: pinned, AllowUnsigned: true, Now: now}); err == nil {
