@@ -2,6 +2,8 @@ package checks
 
 import (
 	"fmt"
+	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -61,6 +63,29 @@ func TestDocument_ListsEveryCheck(t *testing.T) {
 	}
 	fmt.Fprintf(&b, documentTail, strings.Join(troubleshoot.SupportedKinds(), "`, `"))
 	testkit.Golden(t, "../../docs/reference/preflights.md", []byte(b.String()))
+}
+
+// TestGuide_SaysWhatToDoForEveryCheck finds every check in the tables of the guide.
+func TestGuide_SaysWhatToDoForEveryCheck(t *testing.T) {
+	guide, err := os.ReadFile("../../docs/guide/preflights.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rows []string
+	for line := range strings.Lines(string(guide)) {
+		if strings.HasPrefix(line, "| `") {
+			rows = append(rows, line)
+		}
+	}
+	for _, c := range All() {
+		name := "`" + c.ID + "`"
+		if strings.HasPrefix(c.ID, "port-") {
+			name = "`port-…`"
+		}
+		if !slices.ContainsFunc(rows, func(row string) bool { return strings.Contains(row, name) }) {
+			t.Errorf("docs/guide/preflights.md does not say what to do for %s", c.ID)
+		}
+	}
 }
 
 // exampleFix returns the fix for the first fault that shows c at its severity.
