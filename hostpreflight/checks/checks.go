@@ -4,6 +4,7 @@ package checks
 
 import (
 	"slices"
+	"strings"
 
 	hp "github.com/plinthdev/plinth/hostpreflight"
 	"github.com/plinthdev/plinth/internal/facts"
@@ -29,7 +30,8 @@ func FactsRequest(req hp.Requirements) facts.Request {
 	}
 	for _, d := range req.WritePaths {
 		r.Paths = append(r.Paths, d.Path)
-		if d.Pods {
+		inDataDir := slices.ContainsFunc(r.DataDirs, func(dir string) bool { return strings.HasPrefix(d.Path, dir+"/") })
+		if d.Pods && !inDataDir {
 			r.DataDirs = append(r.DataDirs, d.Path)
 			addBenchmarks(&r, req, d.Path)
 		}

@@ -104,14 +104,14 @@ func checkEachVolume(identity func(facts.Disk) string, check func(volume, hp.Req
 
 // checkEachPath returns a check that calls check for every path that the install
 // writes to and returns the worst result. check returns false when it does not apply.
-func checkEachPath(check func(facts.Disk, hp.WritePath) (hp.Result, bool)) func(facts.Facts, hp.Requirements) hp.Result {
+func checkEachPath(check func(facts.Disk, hp.WritePath, hp.Requirements) (hp.Result, bool)) func(facts.Facts, hp.Requirements) hp.Result {
 	return func(f facts.Facts, req hp.Requirements) hp.Result {
 		var all []hp.Result
 		for _, d := range req.WritePaths {
 			have, ok := f.Disk(d.Path)
 			if !ok {
 				all = append(all, hp.Undetermined(d.Path+": "+unknownDiskReason(f, d.Path)))
-			} else if r, ok := check(have, d); ok {
+			} else if r, ok := check(have, d, req); ok {
 				all = append(all, r)
 			}
 		}
@@ -230,7 +230,7 @@ func checkFType(v volume, _ hp.Requirements) (hp.Result, bool) {
 	return hp.Passed("%s has ftype=1", v), true
 }
 
-func checkDirPermissions(have facts.Disk, d hp.WritePath) (hp.Result, bool) {
+func checkDirPermissions(have facts.Disk, d hp.WritePath, _ hp.Requirements) (hp.Result, bool) {
 	switch {
 	case !d.Pods:
 		return hp.Result{}, false
@@ -240,7 +240,7 @@ func checkDirPermissions(have facts.Disk, d hp.WritePath) (hp.Result, bool) {
 	return hp.Passed("all parent directories of %s can be entered", d.Path), true
 }
 
-func checkSymlink(have facts.Disk, d hp.WritePath) (hp.Result, bool) {
+func checkSymlink(have facts.Disk, d hp.WritePath, req hp.Requirements) (hp.Result, bool) {
 	switch {
 	case !d.Pods:
 		return hp.Result{}, false
@@ -249,7 +249,7 @@ func checkSymlink(have facts.Disk, d hp.WritePath) (hp.Result, bool) {
 	}
 	line := fmt.Sprintf("echo '%s %s none bind 0 0' | sudo tee -a /etc/fstab", have.Target, have.Symlink)
 	fix := fmt.Sprintf("mount the disk at %s itself, or replace the link with a bind mount: %s, then in a rescue system remove the link and create a folder in its place", have.Symlink, line)
-	if have.Symlink == d.Path { // nothing else uses it
+	if slices.ContainsFunc(req.WritePaths, func(w hp.WritePath) bool { return w.Pods && w.Path == have.Symlink }) { // nothing else uses it
 		fix = fmt.Sprintf("sudo rm %[1]s && sudo mkdir -p %[1]s %[2]s\n%[3]s\nsudo mount %[1]s", have.Symlink, have.Target, line)
 	}
 	return hp.Failed(fix, "%s is a symbolic link to %s", have.Symlink, have.Target), true

@@ -166,9 +166,29 @@ func mountTwice(fsType, a, b, na, nb string) func(*facts.Facts, *hp.Requirements
 	})
 }
 
+// withImageDisk mounts a disk at the directory of images, which need most of the space.
+func withImageDisk(edit func(*facts.Disk)) func(*facts.Facts, *hp.Requirements) {
+	return func(f *facts.Facts, req *hp.Requirements) {
+		req.WritePaths[0].Bytes = 5e8
+		images := hp.WritePath{Path: "/var/lib/k0s/containerd", Purpose: "images and containers", Bytes: 35e8, Exec: true, Pods: true}
+		req.WritePaths = append(req.WritePaths, images)
+		d, _ := f.Disk("/var/lib/k0s")
+		d.Path, d.Exists, d.Mount, d.Number, d.Device = images.Path, images.Path, images.Path, "8:65", "/dev/sde1"
+		edit(&d)
+		f.Disks = append(f.Disks, d)
+	}
+}
+
 func diskFaults() []fault {
 	return []fault{
 		{"disk-space", "too small for the sum", hp.Fail, editDisks(func(d *facts.Disk) { d.Available = 4.1e9 })},
+		{"disk-space", "a small disk for images", hp.Fail, withImageDisk(func(d *facts.Disk) { d.Available = 3e9 })},
+		{"disk-space", "a small disk beside that for images", hp.Pass, func(f *facts.Facts, req *hp.Requirements) {
+			editDisks(func(d *facts.Disk) { d.Available = 1e9 })(f, req)
+			withImageDisk(func(d *facts.Disk) { d.Available = 5e9 })(f, req)
+		}},
+		{"disk-filesystem", "NFS for images", hp.Fail, withImageDisk(func(d *facts.Disk) { d.FSType = "nfs4" })},
+		{"disk-symlink", "for images", hp.Fail, withImageDisk(func(d *facts.Disk) { d.Symlink, d.Target = d.Path, "/data/images" })},
 		{"disk-space", "one file system, mounted twice", hp.Fail, mountTwice("ext4", "/dev/sdb1", "/dev/sdb1", "8:17", "8:17")},
 		{"disk-space", "two file systems of the same size", hp.Pass, mountTwice("ext4", "/dev/sdb1", "/dev/sdc1", "8:17", "8:33")},
 		{"disk-space", "two datasets of one ZFS pool", hp.Fail, mountTwice("zfs", "tank/k0s", "tank/bin", "0:51", "0:52")},

@@ -101,7 +101,7 @@ func describeFsync(f facts.Facts, req hp.Requirements, c collector) (string, err
 		return "", errors.New("not measured")
 	}
 	if d, ok := f.Disk(c.Directory); ok && len(req.WritePaths) > 0 {
-		if data, ok := f.Disk(req.WritePaths[0].Path); ok && data.Mount != d.Mount {
+		if data, ok := f.Disk(req.WritePaths[0].Path); ok && data.FileSystem() != d.FileSystem() {
 			return "", fmt.Errorf("%s is not on the measured disk, %s", c.Directory, data.Mount)
 		}
 	}

@@ -189,7 +189,8 @@ func TestInstallRequirements_ComeFromTheBundle(t *testing.T) {
 		t.Fatalf("the bundle is empty: %+v", size)
 	}
 	for _, want := range []hostpreflight.WritePath{
-		{Path: "/var/lib/k0s", Bytes: uint64(size.Stored + size.Unpacked), Exec: true, Pods: true},
+		{Path: "/var/lib/k0s", Bytes: 5e8, Exec: true, Pods: true},
+		{Path: "/var/lib/k0s/containerd", Bytes: uint64(size.Stored + size.Unpacked), Exec: true, Pods: true},
 		{Path: "/usr/local/bin", Bytes: uint64(size.Host), Exec: true},
 		{Path: dataDir, Bytes: 5 << 30},
 	} {

@@ -22,7 +22,7 @@ const (
 	defaultConsolePort   = 8800
 	defaultFirstNodePort = 80
 	defaultLastNodePort  = 32767
-	defaultDataBytes     = 3e9
+	defaultImageBytes    = 3e9
 	defaultProgramBytes  = 4e8
 )
 
@@ -34,16 +34,18 @@ func DefaultRequirements(j *journal.Journal, dataDir string) hostpreflight.Requi
 		PodCIDR: netip.MustParsePrefix(defaultPodCIDR), ServiceCIDR: netip.MustParsePrefix(defaultServiceCIDR),
 		ConsolePort: defaultConsolePort, NodePorts: [2]int{defaultFirstNodePort, defaultLastNodePort},
 		Owned:      findOwned(j, dataDir),
-		WritePaths: requiredDisks(dataDir, defaultDataBytes, defaultProgramBytes),
+		WritePaths: requiredDisks(dataDir, defaultImageBytes, defaultProgramBytes),
 	}
 }
 
-// requiredDisks returns the paths to which an install writes; data and programs are
-// sizes in bytes. The folders for logs, settings and network plug-ins need little
-// space but must be writable.
-func requiredDisks(dataDir string, data, programs uint64) []hostpreflight.WritePath {
+// requiredDisks returns the paths to which an install writes; images and programs are
+// sizes in bytes. Images have a path of their own, because a disk may be mounted there.
+// The folders for logs, settings and network plug-ins need little space but must be
+// writable.
+func requiredDisks(dataDir string, images, programs uint64) []hostpreflight.WritePath {
 	return []hostpreflight.WritePath{
-		{Path: k0s.DataDir, Purpose: "images, containers and the cluster's state", Bytes: data, Exec: true, Pods: true},
+		{Path: k0s.DataDir, Purpose: "k0s's programs and the cluster's state", Bytes: stateBytes, Exec: true, Pods: true},
+		{Path: k0s.DataDir + "/containerd", Purpose: "images and containers", Bytes: images, Exec: true, Pods: true},
 		{Path: "/usr/local/bin", Purpose: "the programs k0s and kots", Bytes: programs, Exec: true},
 		{Path: dataDir, Purpose: "volumes and Plinth's own state", Bytes: volumeBytes},
 		{Path: "/etc", Purpose: "configuration and service units", Bytes: 1e6},
@@ -87,6 +89,10 @@ func JoinRequirements(b *airgap.Bundle, in *spec.Installer, j *journal.Journal, 
 
 // volumeBytes is the size that the volumes of the console request: 4 GiB and 1 GiB (KOTS).
 const volumeBytes = 5 << 30
+
+// stateBytes is the size of the programs that k0s unpacks (measured: 0.3 GB) and of a new
+// cluster's etcd.
+const stateBytes = 5e8
 
 // findOwned returns what earlier runs, finished or not, installed on this host.
 func findOwned(j *journal.Journal, dataDir string) hostpreflight.Owned {
