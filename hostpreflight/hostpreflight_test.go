@@ -58,6 +58,19 @@ func TestRun_ReportsIgnoredFailuresAsWarnings(t *testing.T) {
 	}
 }
 
+func TestReport_SaysWhoForbidsToIgnoreCheck(t *testing.T) {
+	for id, want := range map[string]string{"systemd": "none; wanted: expectation of systemd (cannot be ignored)\n", "vendor-x": "none; wanted: expectation of vendor-x (cannot be ignored: the vendor marked it as strict)\n"} {
+		t.Run(id, func(t *testing.T) {
+			c := fixedCheck(id, "Machine", Failed("", "none"))
+			c.Strict = true
+			r, err := Run([]Check{c}, facts.Facts{}, Requirements{}, []string{id})
+			if err != nil || r.Failed != 1 || !strings.Contains(r.Text(), want) {
+				t.Errorf("%v: %s", err, r.Text())
+			}
+		})
+	}
+}
+
 func TestReportErr_NamesFailedChecks(t *testing.T) {
 	err := runSample(t, Requirements{}).Err("install")
 	if problem.ExitCode(err) != problem.ExitPreflight {

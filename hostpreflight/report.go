@@ -167,8 +167,11 @@ func (e Entry) describeResult() string {
 	if e.Ignored {
 		s += " (ignored by --ignore-host-preflight)"
 	}
-	if e.Strict {
+	switch {
+	case e.Strict && strings.HasPrefix(e.ID, "vendor-"):
 		s += " (cannot be ignored: the vendor marked it as strict)"
+	case e.Strict:
+		s += " (cannot be ignored)"
 	}
 	return s
 }
