@@ -408,9 +408,31 @@ func removeLeader(t *testing.T, ctx context.Context, controllers []*lab.Host, wo
 	if gap > 10*time.Second { // usually 1 to 3 s; checkLeaderLoss has the limit for an unexpected stop
 		t.Errorf("the API was unavailable for %s", gap)
 	}
-	// As the guide says. Until then its API server keeps connections of programs on other nodes, and tells them nothing new.
-	victim.CutPower()
+	checkStopped(t, ctx, victim)
 	return victim.Name
+}
+
+// checkStopped verifies that the agent of a removed host stops k0s and the pods, and that the status tells why. Until
+// then the API server of a removed controller keeps connections of programs on other nodes, and tells them nothing new.
+func checkStopped(t *testing.T, ctx context.Context, h *lab.Host) {
+	t.Helper()
+	const stopped = "test $(systemctl is-active k0scontroller) = inactive && test $(systemctl is-enabled k0scontroller) = disabled && ! pgrep -x containerd-shim"
+	began := time.Now()
+	for {
+		_, _, code := h.Run(ctx, "sh", "-c", stopped)
+		if code == 0 {
+			break
+		}
+		if time.Since(began) > 2*time.Minute {
+			t.Fatalf("k0s still runs on %s: %s", h.Name, h.MustRun(ctx, "sh", "-c", "systemctl status --no-pager k0scontroller; journalctl --no-pager -n 30 -u plinth-agent -u plinth-stop-removed-node; true"))
+		}
+		h.MustRun(ctx, "sleep", "1")
+	}
+	t.Logf("%s stopped k0s and its pods within %.1fs of its removal", h.Name, time.Since(began).Seconds())
+	checkAuditLine(t, ctx, h, "event=removal node="+strconv.Quote(h.Name)+` peer=- token=- result="this host was removed from the cluster by an administrator on a`)
+	if out := h.MustRun(ctx, binary, "status"); !strings.Contains(out, "this host was removed from the cluster by an administrator on a") || !strings.Contains(out, "sudo plinth reset node") {
+		t.Errorf("status: %s", out)
+	}
 }
 
 // hasUnstartedMember returns a condition for waitForStatus: etcd has a member with this

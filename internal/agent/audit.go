@@ -16,6 +16,7 @@ const (
 	AuditRefusal    = "refusal"    // a request or a connection was refused
 	AuditLeave      = "leave"      // a node left the cluster
 	AuditRevocation = "revocation" // a token, or the credentials of a node, were ended
+	AuditRemoval    = "removal"    // this host was removed from the cluster, so its agent stops k0s
 )
 
 // AuditEvent is one line of the audit log. It contains no secrets.

@@ -17,6 +17,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/plinthdev/plinth/internal/nodecert"
 	"github.com/plinthdev/plinth/internal/token"
 )
 
@@ -28,7 +29,9 @@ type Service struct {
 	EtcdJoiner  EtcdJoiner  // adds controllers to etcd; nil if this node cannot
 	// Secrets returns what the client needs to become a controller; nil if this node does not have it. If the
 	// client may not have it, the error is a *StatusError.
-	Secrets    func(ctx context.Context, c Caller) (ControllerSecrets, error)
+	Secrets func(ctx context.Context, c Caller) (ControllerSecrets, error)
+	// Membership returns the state of a node's admission; nil if this node does not know it.
+	Membership func(ctx context.Context, p nodecert.Peer) (Membership, error)
 	PeerCheck  http.Handler // answers the peer checks of hosts that may join; nil for none
 	MaxStreams int          // blobs that are read at once; 0 for the default
 
@@ -108,6 +111,9 @@ func (n Service) handler(audit *auditLog, known *knownPeers) http.Handler {
 	if n.NodeRemover != nil {
 		mux.HandleFunc("GET "+LeavePath, s.handleLeave(n.NodeRemover))
 		mux.HandleFunc("POST "+LeavePath, s.handleLeave(n.NodeRemover))
+	}
+	if n.Membership != nil {
+		mux.HandleFunc("GET "+MembershipPath, s.handleMembership(n.Membership))
 	}
 	mux.HandleFunc("GET "+ReadPath+"{$}", s.handleVersion)
 	mux.HandleFunc("GET "+BlobPath+"/blobs/{digest}", s.handleBlob)

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -70,9 +71,29 @@ func SeedControllers(h host.Files, dataDir string, ca []byte, controllers []neti
 	return err
 }
 
-// KnownControllers returns the controllers that a worker's load balancer knows.
+// peersPath returns the file below dataDir in which the agent of a controller stores the other controllers.
+func peersPath(dataDir string) string { return filepath.Join(dataDir, "agent", "controllers.json") }
+
+// SavePeers stores the other controllers on a controller, unless they are stored already.
+func SavePeers(h host.Files, dataDir string, controllers []netip.Addr) error {
+	var list []netip.AddrPort
+	for _, a := range controllers {
+		list = append(list, netip.AddrPortFrom(a, apiPort))
+	}
+	f := ControllersFile{Files: h, Path: peersPath(dataDir)}
+	if have, err := f.Load(); err == nil && slices.Equal(have, list) {
+		return nil
+	}
+	return f.Save(list)
+}
+
+// KnownControllers returns the controllers that this host knows while the API does not answer: on a worker those of
+// its load balancer, on a controller the other ones.
 func KnownControllers(h host.Files, dataDir string) (all []netip.Addr, err error) {
 	list, err := ControllersFile{Files: h, Path: controllersPath(dataDir)}.Load()
+	if err == nil && len(list) == 0 {
+		list, err = ControllersFile{Files: h, Path: peersPath(dataDir)}.Load()
+	}
 	for _, a := range list {
 		all = append(all, a.Addr())
 	}

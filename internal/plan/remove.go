@@ -21,6 +21,7 @@ type LeavingNode struct {
 	EtcdOnly  bool // only a member of etcd that never started; Name is its address
 	Kube      *kube.Client
 	Timeout   time.Duration // for the pods to leave the node
+	RemovedBy string        // who removes it, for users of its host
 	// InEtcd reports whether the node is still a member of etcd, and RemoveFromEtcd removes
 	// the member. Both are nil for a node that is not a member.
 	InEtcd         func(context.Context) (bool, error)
@@ -106,7 +107,7 @@ func (d LeavingNode) removeEtcdMember() step.Step {
 // deleteRecord returns the step that deletes the record of the node, without which the API server refuses it, and
 // ends its uses of tokens: otherwise the host could have itself admitted again.
 func (d LeavingNode) deleteRecord() step.Step {
-	return step.Step{ID: "node-credentials", Title: "Revoke the credentials of " + d.Name, Affects: []string{"ConfigMap plinth-nodes"},
+	return step.Step{ID: "node-credentials", Title: "Revoke the credentials of " + d.Name, Affects: []string{"ConfigMaps plinth-nodes and plinth-removed-nodes"},
 		Check: func(ctx context.Context) (step.State, error) {
 			records, err := d.Kube.NodeRecords(ctx)
 			if err != nil {
@@ -122,7 +123,12 @@ func (d LeavingNode) deleteRecord() step.Step {
 			if err != nil {
 				return err
 			}
-			if err := (token.Store{Core: d.Kube.Core(), Now: time.Now}).EndUses(ctx, records[d.Name].AgentKey); err != nil {
+			record := records[d.Name]
+			if err := (token.Store{Core: d.Kube.Core(), Now: time.Now}).EndUses(ctx, record.AgentKey); err != nil {
+				return err
+			}
+			// First, because the host learns of its removal by the note, once there is no record.
+			if err := d.Kube.NoteRemovedNode(ctx, record.UID, kube.RemovedNode{Node: d.Name, By: d.RemovedBy, At: time.Now().UTC()}); err != nil {
 				return err
 			}
 			return d.Kube.UpdateNodeRecords(ctx, func(records kube.NodeRecords) error {

@@ -36,24 +36,27 @@ func Run(ctx context.Context, env *action.Env) error {
 	identity := &identity{Env: env, load: loadControllerCert}
 	d := joinServer{env}
 	openStore := func() (LearnerStore, error) { return openLearnerStore(env.Host) }
-	end := runBackground(ctx, append(d.watches(openStore), func(ctx context.Context) {
+	watches := append(d.watches(openStore), every(removalInterval, newRemovalWatch(env, identity, d.refreshControllers).run))
+	end := runBackground(ctx, append(watches, func(ctx context.Context) {
 		serveAuthorizer(ctx, &Authorizer{Records: d.nodeRecords, Now: env.Now}, identity, env.Note)
 	})...)
 	defer end()
-	return serveHTTPS(ctx, env, identity, agent.Service{Backend: d, Store: newBlobStore(env), NodeRemover: nodes.NewLeaveServer(env), PeerCheck: peerCheckHandler(env),
+	return serveHTTPS(ctx, env, identity, agent.Service{Backend: d, Store: newBlobStore(env), NodeRemover: nodes.NewLeaveServer(env), PeerCheck: peerCheckHandler(env), Membership: d.Membership,
 		EtcdJoiner: EtcdJoinProxy{Files: env.Host, Check: d.CheckJoiningController, Etcd: openStore},
 		Secrets:    ControllerSecrets{Files: env.Host, Check: d.CheckJoiningController}.Read})
 }
 
+// every returns a function that runs watch with a tick at each interval.
+func every(interval time.Duration, watch func(context.Context, <-chan time.Time)) func(context.Context) {
+	return func(ctx context.Context) {
+		t := time.NewTicker(interval)
+		defer t.Stop()
+		watch(ctx, t.C)
+	}
+}
+
 // watches returns what a controller's agent does besides serving.
 func (d joinServer) watches(openStore func() (LearnerStore, error)) []func(context.Context) {
-	every := func(interval time.Duration, watch func(context.Context, <-chan time.Time)) func(context.Context) {
-		return func(ctx context.Context) {
-			t := time.NewTicker(interval)
-			defer t.Stop()
-			watch(ctx, t.C)
-		}
-	}
 	return []func(context.Context){
 		every(RenewInterval, func(ctx context.Context, tick <-chan time.Time) {
 			WatchRegistryCert(ctx, tick, func(ctx context.Context) (*registry.Registry, error) { return clusterRegistry(ctx, d.Env) }, d.Note)
@@ -151,11 +154,8 @@ func runWorker(ctx context.Context, env *action.Env) error {
 	identity, w := &identity{Env: env, load: loadWorkerCert}, &workerServer{Env: env}
 	var serving sync.WaitGroup
 	defer serving.Wait()
-	serving.Go(func() {
-		t := time.NewTicker(renewalInterval)
-		defer t.Stop()
-		w.watchCertificate(ctx, t.C)
-	})
+	serving.Go(func() { every(renewalInterval, w.watchCertificate)(ctx) })
+	serving.Go(func() { every(removalInterval, newRemovalWatch(env, identity, nil).run)(ctx) })
 	serving.Go(func() {
 		if err := serveHTTPS(ctx, env, identity, agent.Service{Backend: w, Store: newBlobStore(env), MaxStreams: agent.WorkerStreams}); err != nil {
 			env.Note("cannot serve blobs on this node: " + err.Error())

@@ -63,7 +63,7 @@ func (s LeaveServer) Leave(ctx context.Context, p nodecert.Peer, force bool) err
 		return refuse(strings.Join(f.Refused, "; "))
 	}
 	work := c.stepsInput(s.Env, client)
-	work.InCluster = false // the node has drained itself
+	work.InCluster, work.RemovedBy = false, "plinth reset node on this host" // the node has drained itself
 	_, err = s.StepRunner("node leave", nil).Run(ctx, plan.RemoveNode(work))
 	return err
 }

@@ -121,6 +121,9 @@ func TestLeaveServer_WorkerNeverTouchesEtcd(t *testing.T) {
 			if _, still := records["w"]; err != nil || still || len(records) != 3 {
 				t.Errorf("%+v, %v", records, err)
 			}
+			if note, ok, err := client.RemovedNode(t.Context(), "uid-of-w"); err != nil || !ok || note.Node != "w" || note.By != "plinth reset node on this host" {
+				t.Errorf("the note for its agent: %+v, %v", note, err)
+			}
 			if _, err := client.Node(t.Context(), "w"); !errors.Is(err, kube.ErrNotFound) {
 				t.Errorf("its Node object: %v", err)
 			}

@@ -286,7 +286,7 @@ func (c nodeRemoval) confirmQuestion(verb string) string {
 func (c nodeRemoval) stepsInput(env *action.Env, client *kube.Client) plan.LeavingNode {
 	n, known := c.findNode(c.req.Node)
 	m, votes := c.findMember(c.req.Node)
-	d := plan.LeavingNode{Name: c.req.Node, InCluster: known && !n.unregistered, NotReady: !n.Ready, Kube: client, Timeout: c.req.Timeout}
+	d := plan.LeavingNode{Name: c.req.Node, InCluster: known && !n.unregistered, NotReady: !n.Ready, Kube: client, Timeout: c.req.Timeout, RemovedBy: "an administrator on " + c.receipt.Node}
 	d.EtcdOnly = !known && m.Name == ""
 	if votes {
 		d.InEtcd = func(ctx context.Context) (bool, error) {

@@ -96,6 +96,10 @@ func NewLeavePlan(ctx context.Context, env *action.Env, j *journal.Journal, req 
 	if HasLeft(j) {
 		return p, nil // an earlier run has done it
 	}
+	if removed, ok, err := node.ReadRemoval(o.Host, o.DataDir); err == nil && ok { // k0s is stopped, and no controller has to be asked
+		p.Warnings = append(p.Warnings, removed.String()+"; only the host itself is reset")
+		return p, nil
+	}
 	client, view, err := o.inspectCluster(ctx)
 	switch {
 	case err == nil:

@@ -14,6 +14,9 @@ import (
 	"github.com/plinthdev/plinth/internal/agent"
 	"github.com/plinthdev/plinth/internal/host/hosttest"
 	"github.com/plinthdev/plinth/internal/journal"
+	"github.com/plinthdev/plinth/internal/node"
+	"github.com/plinthdev/plinth/internal/nodecert"
+	"github.com/plinthdev/plinth/internal/pki"
 	"github.com/plinthdev/plinth/internal/plan"
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/step"
@@ -118,6 +121,25 @@ func TestQueryPeers_PlansByTheAnswerOfTheCluster(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestNewLeavePlan_AsksNobodyOnceTheClusterHasRemovedTheHost(t *testing.T) {
+	o := newLeaveOperation(t)
+	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+	ca, err := pki.NewCA("kubernetes-ca", now)
+	testkit.Must(t, err)
+	i, err := node.NewIdentity(now)
+	testkit.Must(t, err)
+	i, err = i.Issue(nodecert.Identity{Node: "w", UID: "first", Role: "worker", Address: "10.0.0.9"}, ca, now)
+	testkit.Must(t, err)
+	testkit.Must(t, i.Write(o.Host, o.DataDir))
+	testkit.Must(t, node.Removal{Node: "w", UID: "first", By: "an administrator on c1", At: now}.Write(o.Host, o.DataDir))
+	j, err := o.OpenJournal()
+	testkit.Must(t, err)
+	p, err := NewLeavePlan(t.Context(), o.Env, j, LeaveOptions{})
+	if err != nil || len(p.Steps) != 0 || len(p.FollowUp) != 0 || !strings.Contains(strings.Join(p.Warnings, ""), "removed from the cluster by an administrator on c1") {
+		t.Errorf("%+v %v", p, err)
 	}
 }
 

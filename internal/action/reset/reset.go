@@ -118,6 +118,8 @@ func (r *operation) inspect(ctx context.Context, env *action.Env) (err error) {
 		for _, w := range r.leave.Warnings {
 			env.Note("warning: " + w)
 		}
+	} else if removed, ok, err := node.ReadRemoval(env.Host, env.DataDir); err == nil && ok {
+		env.Note(removed.String() + "; only the host itself is reset")
 	} else if _, view, err := (leaveOperation{env}).inspectCluster(ctx); err == nil { // a cluster that does not answer can be removed too
 		if w := otherNodesWarning(view, leaveOperation{env}.nodeName()); w != "" {
 			env.Note(w)

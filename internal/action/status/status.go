@@ -160,6 +160,10 @@ func Inspect(ctx context.Context, h host.Host, dataDir string, now func() time.T
 			filepath.Join(dataDir, node.VolumesDir)+" && chmod 0700 "+filepath.Join(dataDir, node.VolumesDir))
 	}
 	s.Certificates = listCertificates(h)
+	if removed, ok, err := node.ReadRemoval(h, dataDir); err == nil && ok { // its cluster does not answer it any more
+		s.Warnings = append(s.Warnings, removed.String()+"; run: sudo plinth reset node")
+		return s, nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
 	defer cancel()
 	inspectCluster(ctx, h, r, &s)

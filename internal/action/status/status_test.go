@@ -23,6 +23,7 @@ import (
 	"github.com/plinthdev/plinth/internal/k0s"
 	"github.com/plinthdev/plinth/internal/kube/kubetest"
 	"github.com/plinthdev/plinth/internal/node"
+	"github.com/plinthdev/plinth/internal/nodecert"
 	"github.com/plinthdev/plinth/internal/pki"
 )
 
@@ -234,6 +235,29 @@ func TestInspect_FailsOnDamagedJournal(t *testing.T) {
 	testkit.Must(t, f.Host().Write(dataDir+"/journal.json", strings.NewReader("{"), 0o600))
 	if _, err := status.Inspect(t.Context(), f.Host(), dataDir, clock); err == nil {
 		t.Error("a damaged journal was treated as a missing one")
+	}
+}
+
+func TestInspect_ReportsThatTheClusterHasRemovedTheHost(t *testing.T) {
+	f := hosttest.New(t)
+	h := f.Host()
+	testkit.Must(t, beginInstall(t, f).EndRun(nil))
+	testkit.Must(t, journal.WriteReceipt(h, dataDir, journal.Receipt{Name: "my-app", Role: "worker", Node: "w"}))
+	ca, err := pki.NewCA("kubernetes-ca", clock())
+	testkit.Must(t, err)
+	for uid, want := range map[string]string{
+		"first":  "this host was removed from the cluster by an administrator on c1 at 2026-01-02T03:04:05Z; run: sudo plinth reset node",
+		"second": "the cluster does not answer", // admitted again since
+	} {
+		i, err := node.NewIdentity(clock())
+		testkit.Must(t, err)
+		i, err = i.Issue(nodecert.Identity{Node: "w", UID: uid, Role: "worker", Address: "10.0.0.9"}, ca, clock())
+		testkit.Must(t, err)
+		testkit.Must(t, i.Write(h, dataDir))
+		testkit.Must(t, node.Removal{Node: "w", UID: "first", By: "an administrator on c1", At: clock()}.Write(h, dataDir))
+		if s := inspect(t, f); len(s.Warnings) != 1 || !strings.Contains(s.Warnings[0], want) {
+			t.Errorf("%s: %q", uid, s.Warnings)
+		}
 	}
 }
 

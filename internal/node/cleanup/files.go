@@ -29,7 +29,10 @@ const unitDir = "/etc/systemd/system"
 const AgentUnit = "plinth-agent.service"
 
 // UnitNames returns the names of the units that `k0s install` creates and of Plinth's agent.
-func UnitNames() []string { return []string{AgentUnit, "k0scontroller.service", "k0sworker.service"} }
+func UnitNames() []string { return append([]string{AgentUnit}, K0sUnitNames()...) }
+
+// K0sUnitNames returns the names of the units that `k0s install` creates.
+func K0sUnitNames() []string { return []string{"k0scontroller.service", "k0sworker.service"} }
 
 // ownPaths returns every file and folder that belongs to the cluster as a whole, except for what
 // existed in it before the install.

@@ -19,26 +19,43 @@ import (
 // processes, mounts, cgroups. It inspects the host only and never queries the cluster, because k0s
 // and containerd may hang or not run any more.
 func WorkloadKinds(base Finder) []Kind {
-	f := workloadFinder{Finder: base, stopGrace: 15 * time.Second, podGrace: 10 * time.Second}
-	return []Kind{
-		{ID: "units", Title: "Stop k0s", Find: f.findUnits, Delete: f.stopUnits},
-		{ID: "processes", Title: "End the cluster's processes", Find: f.listProcessNames, Delete: f.endProcesses},
+	f := newWorkloadFinder(base, UnitNames())
+	return []Kind{f.unitsKind(), f.processesKind(),
 		{ID: "mounts", Title: "Unmount what the cluster mounted", Find: f.findMounts, Delete: f.unmountAll},
 		{ID: "cgroups", Title: "Remove pods' cgroups", Find: f.findCgroups, Delete: f.removeCgroups},
 	}
 }
 
+// StopKinds returns the first two of WorkloadKinds without Plinth's agent: k0s and the processes of pods.
+func StopKinds(base Finder) []Kind {
+	f := newWorkloadFinder(base, K0sUnitNames())
+	return []Kind{f.unitsKind(), f.processesKind()}
+}
+
 // workloadFinder finds what a cluster runs on a host.
 type workloadFinder struct {
 	Finder
+	units     []string      // that are stopped
 	stopGrace time.Duration // time for k0s to stop
 	podGrace  time.Duration // time for pods to end; a third of kubelet's default, because a reset should take half a minute
+}
+
+func newWorkloadFinder(base Finder, units []string) workloadFinder {
+	return workloadFinder{Finder: base, units: units, stopGrace: 15 * time.Second, podGrace: 10 * time.Second}
+}
+
+func (f workloadFinder) unitsKind() Kind {
+	return Kind{ID: "units", Title: "Stop k0s", Find: f.findUnits, Delete: f.stopUnits}
+}
+
+func (f workloadFinder) processesKind() Kind {
+	return Kind{ID: "processes", Title: "End the cluster's processes", Find: f.listProcessNames, Delete: f.endProcesses}
 }
 
 // findUnits returns the cluster's units that run or start at boot.
 func (f workloadFinder) findUnits(ctx context.Context) ([]string, error) {
 	var all []string
-	for _, unit := range UnitNames() {
+	for _, unit := range f.units {
 		st, err := f.UnitState(ctx, unit)
 		if err != nil {
 			return nil, err
@@ -53,7 +70,7 @@ func (f workloadFinder) findUnits(ctx context.Context) ([]string, error) {
 
 // stopUnits stops the cluster's units, and kills a unit that does not stop within the grace period.
 func (f workloadFinder) stopUnits(ctx context.Context) error {
-	return ForEach(UnitNames(), func(unit string) error {
+	return ForEach(f.units, func(unit string) error {
 		gently, cancel := context.WithTimeout(ctx, f.stopGrace)
 		defer cancel()
 		err := f.StopUnit(gently, unit)

@@ -71,7 +71,7 @@ func TestStopUnits_KillsHangingUnit(t *testing.T) {
 	units := &hangingUnits{Fake: f}
 	h.Units = units
 	f.Expect("systemctl kill --signal=KILL k0scontroller.service").Do(func(host.Cmd) { units.killed = true })
-	if err := (workloadFinder{Finder: Finder{Host: h, Scope: DefaultScope()}, stopGrace: time.Millisecond}).stopUnits(t.Context()); err != nil {
+	if err := (workloadFinder{Finder: Finder{Host: h, Scope: DefaultScope()}, units: K0sUnitNames(), stopGrace: time.Millisecond}).stopUnits(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if st := f.Units["k0scontroller.service"]; st.Running() {
