@@ -21,6 +21,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	certv1 "k8s.io/api/certificates/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
@@ -252,6 +253,25 @@ func checkRootOnWorker(t *testing.T, ctx context.Context, a, b *lab.Host) {
 		_, err := client.CoreV1().ConfigMaps("kube-system").Patch(ctx, "plinth-nodes", types.MergePatchType, []byte(`{"data":{"x":"y"}}`), metav1.PatchOptions{})
 		if err == nil {
 			t.Error("a worker may write them")
+		}
+	})
+	t.Run("writes as kube-router", func(t *testing.T) {
+		conf := rest.Config{Host: stolen.kubelet.Host, Timeout: stolen.kubelet.Timeout, TLSClientConfig: rest.TLSClientConfig{CAData: stolen.kubelet.CAData},
+			BearerToken: strings.TrimSpace(a.MustRun(ctx, binary, "kubectl", "create", "token", "-n", "kube-system", "kube-router"))} // as root on a worker reads from its pod
+		router, err := kubernetes.NewForConfig(&conf)
+		testkit.Must(t, err)
+		leases := router.CoordinationV1().Leases("kube-node-lease")
+		lease, err := leases.Get(ctx, a.Name, metav1.GetOptions{})
+		testkit.Must(t, err)
+		service, err := router.CoreV1().Services("default").Get(ctx, "kubernetes", metav1.GetOptions{})
+		testkit.Must(t, err)
+		_, updated := leases.Update(ctx, lease, metav1.UpdateOptions{})
+		_, created := router.CoordinationV1().Leases("kube-system").Create(ctx, &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Name: "attack"}}, metav1.CreateOptions{})
+		_, status := router.CoreV1().Services("default").UpdateStatus(ctx, service, metav1.UpdateOptions{})
+		for what, err := range map[string]error{"the lease of a controller": updated, "a new lease": created, "the status of a service": status} {
+			if err == nil || !strings.Contains(err.Error(), "kube-router only reads") {
+				t.Errorf("%s: %v", what, err)
+			}
 		}
 	})
 	t.Run("reads secrets", func(t *testing.T) {

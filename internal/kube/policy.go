@@ -25,6 +25,11 @@ import (
 // server refuse what the other two policies match, by every user: it looks for the parameters before it evaluates
 // the match conditions (k8s.io/apiserver, plugin/policy/validating/dispatcher.go). Therefore no user may delete
 // them, and those two do not match writes to them, so that they can be restored.
+//
+// Policy plinth-kube-router refuses every write of kube-router, whose token root on each worker can read. k0s lets its
+// account write all Leases and the status of all Services (k0s 1.33, pkg/component/controller/kuberouter.go). The program
+// writes these only for its allocator of load balancer addresses (kube-router 2.1.0, pkg/controllers/lballoc), which k0s
+// does not run and spec.k0s.config cannot turn on.
 const trustManifest = `
 apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRole
@@ -188,6 +193,30 @@ spec:
   policyName: plinth-node-role
   validationActions: [Deny]
   paramRef: {name: plinth-nodes, namespace: kube-system, parameterNotFoundAction: Deny}
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicy
+metadata: {name: plinth-kube-router}
+spec:
+  failurePolicy: Fail
+  matchConstraints:
+    namespaceSelector: {}
+    objectSelector: {}
+    resourceRules:
+    - {apiGroups: ["*"], apiVersions: ["*"], operations: [CREATE, UPDATE, DELETE, CONNECT], resources: ["*/*"]}
+  matchConditions:
+  - name: by-kube-router
+    expression: request.userInfo.username == 'system:serviceaccount:kube-system:kube-router'
+  validations:
+  - expression: "false"
+    message: kube-router only reads
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicyBinding
+metadata: {name: plinth-kube-router}
+spec:
+  policyName: plinth-kube-router
+  validationActions: [Deny]
 `
 
 // TrustNeeded returns why the roles and policies that rest on the node records must be applied, or "".

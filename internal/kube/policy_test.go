@@ -2,6 +2,7 @@ package kube_test
 
 import (
 	"maps"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -89,18 +90,33 @@ func TestApplyTrust_RestoresWhatWasChanged(t *testing.T) {
 // cannot evaluate, and records that are missing, refuse the request.
 func TestApplyTrust_PoliciesFailClosed(t *testing.T) {
 	s, _ := trusted(t)
-	for _, name := range []string{"plinth-node-identity", "plinth-node-role", "plinth-node-records"} {
+	for _, name := range []string{"plinth-node-identity", "plinth-node-role", "plinth-node-records", "plinth-kube-router"} {
 		policy, _ := s.Object(policiesPath + name)["spec"].(map[string]any)
 		binding, _ := s.Object(strings.Replace(policiesPath, "policies", "policybindings", 1) + name)["spec"].(map[string]any)
 		if policy["failurePolicy"] != "Fail" || binding["policyName"] != name || len(binding["validationActions"].([]any)) != 1 || binding["validationActions"].([]any)[0] != "Deny" {
 			t.Errorf("%s: %v %v", name, policy, binding)
 		}
-		if name == "plinth-node-records" {
-			continue // it must work without records
+		if name == "plinth-node-records" || name == "plinth-kube-router" {
+			continue // they must work without records
 		}
 		want := map[string]any{"name": "plinth-nodes", "namespace": "kube-system", "parameterNotFoundAction": "Deny"}
 		if params, _ := binding["paramRef"].(map[string]any); !maps.Equal(params, want) {
 			t.Errorf("%s: %v", name, params)
 		}
+	}
+}
+
+// TestApplyTrust_RefusesEveryWriteOfKubeRouter verifies that the policy has no other condition than the user and no
+// exception; e2e shows that the API server evaluates it so.
+func TestApplyTrust_RefusesEveryWriteOfKubeRouter(t *testing.T) {
+	s, _ := trusted(t)
+	policy, _ := s.Object(policiesPath + "plinth-kube-router")["spec"].(map[string]any)
+	want := map[string]any{"failurePolicy": "Fail",
+		"matchConstraints": map[string]any{"namespaceSelector": map[string]any{}, "objectSelector": map[string]any{}, "resourceRules": []any{map[string]any{
+			"apiGroups": []any{"*"}, "apiVersions": []any{"*"}, "operations": []any{"CREATE", "UPDATE", "DELETE", "CONNECT"}, "resources": []any{"*/*"}}}},
+		"matchConditions": []any{map[string]any{"name": "by-kube-router", "expression": "request.userInfo.username == 'system:serviceaccount:kube-system:kube-router'"}},
+		"validations":     []any{map[string]any{"expression": "false", "message": "kube-router only reads"}}}
+	if !reflect.DeepEqual(policy, want) {
+		t.Errorf("%v", policy)
 	}
 }

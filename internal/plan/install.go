@@ -208,7 +208,7 @@ func (c Cluster) openImageStore(ctx context.Context, timeout time.Duration) (*im
 // hosts act as nodes.
 func (c Cluster) guardNodes() step.Step {
 	i := clusterIdentity{c}
-	return step.Step{ID: "trust", Title: "Let only admitted hosts act as nodes", Affects: []string{"ConfigMap plinth-nodes", "ValidatingAdmissionPolicies plinth-node-*", "ClusterRole and Role plinth:nodes"},
+	return step.Step{ID: "trust", Title: "Let only admitted hosts act as nodes", Affects: []string{"ConfigMap plinth-nodes", "ValidatingAdmissionPolicies plinth-node-* and plinth-kube-router", "ClusterRole and Role plinth:nodes"},
 		Check: func(ctx context.Context) (step.State, error) {
 			client, err := c.kubeClient(ctx)
 			if err != nil {

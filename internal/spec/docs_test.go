@@ -227,5 +227,16 @@ this application), else 0. ` + "`bundle build` and `install`" + ` check the same
 	for _, o := range spec.ReservedFields() {
 		fmt.Fprintf(&b, "| `%s` | %s |\n", o.Path, o.Reason)
 	}
+	b.WriteString(`
+It must not set these feature gates in ` + "`spec.featureGates`" + `, because the trust between hosts needs their defaults:
+
+| feature gate | what needs its default |
+|---|---|
+`)
+	needs := map[string]string{"AllowParsingUserUIDFromCertAuth": "the ID of the admission in the certificates of nodes",
+		"ValidatingAdmissionPolicy": "the policies that refuse what a node must not write"}
+	for _, gate := range spec.ReservedGates() {
+		fmt.Fprintf(&b, "| `%s` | %s |\n", gate, needs[gate])
+	}
 	testkit.Golden(t, "../../docs/reference/lint-rules.md", []byte(b.String()))
 }

@@ -37,7 +37,7 @@ func (r reader) checkK0sConfig() {
 	}
 	for i, gate := range gates.Content {
 		_, name := strictyaml.Child(gate, "name")
-		for _, reserved := range reservedGates {
+		for _, reserved := range ReservedGates() {
 			if name != nil && strings.Contains(name.Value, reserved) {
 				r.Report("k0s-config", fmt.Sprintf("%s.spec.featureGates[%d].name", path, i), name, "this feature gate is reserved for Plinth", "the trust between hosts needs its default")
 			}

@@ -46,6 +46,7 @@ func ReservedFields() []ReservedField {
 		{"spec.network.podCIDR", "set spec.network.podCIDR of the Installer"},
 		{"spec.network.serviceCIDR", "set spec.network.serviceCIDR of the Installer"},
 		{"spec.network.provider", router}, {"spec.network.calico", router}, {"spec.network.dualStack", router},
+		{"spec.network.kuberouter.extraArgs.run-loadbalancer", "kube-router may only read, because root on each worker has its credential"},
 		{"spec.network.nodeLocalLoadBalancing", "it needs an image that is not in the bundle"},
 		{"spec.konnectivity.adminPort", ports}, {"spec.konnectivity.agentPort", ports},
 		{"spec.images", images},
@@ -57,10 +58,12 @@ func ReservedFields() []ReservedField {
 	}
 }
 
-// reservedGates are the feature gates of Kubernetes that spec.k0s.config must not set, because the
+// ReservedGates returns the feature gates of Kubernetes that spec.k0s.config must not set, because the
 // trust between hosts needs their defaults: the UID in the certificates of nodes, and the policies
 // that compare it.
-var reservedGates = []string{"AllowParsingUserUIDFromCertAuth", "ValidatingAdmissionPolicy"}
+func ReservedGates() []string {
+	return []string{"AllowParsingUserUIDFromCertAuth", "ValidatingAdmissionPolicy"}
+}
 
 // FlagName returns the name of the flag of a Kubernetes component that the key of extraArgs sets.
 // k0s passes "--KEY=VALUE", and the components replace underscores by hyphens (component-base,
