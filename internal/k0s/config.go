@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -225,7 +226,29 @@ func mergeConfig(s Settings) (*v1beta1.ClusterConfig, error) {
 	if err != nil {
 		return nil, fmt.Errorf("spec.k0s.config does not match the ClusterConfig of k0s: %w", err)
 	}
+	if out.Spec.API != nil { // names of the overlay are additional ones
+		for _, name := range cfg.Spec.API.SANs {
+			if !slices.Contains(out.Spec.API.SANs, name) {
+				out.Spec.API.SANs = append(out.Spec.API.SANs, name)
+			}
+		}
+	}
 	return out, nil
+}
+
+// ServerNames returns the names and addresses, without those that every cluster has, for which the certificate of the
+// API server with these settings is valid, and the domain of the cluster's services.
+func ServerNames(s Settings) (names []string, clusterDomain string, err error) {
+	cfg, err := buildConfig(s)
+	if err != nil {
+		return nil, "", err
+	}
+	for _, name := range append(cfg.Spec.API.SANs, cfg.Spec.API.ExternalHost()) {
+		if name != "" {
+			names = append(names, name)
+		}
+	}
+	return names, cfg.Spec.Network.ClusterDomain, nil
 }
 
 // mergeOverlay merges top into base: maps are merged, all other values are

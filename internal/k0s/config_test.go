@@ -35,6 +35,33 @@ func TestBuildConfig_APIAddressIsInCertificateOnly(t *testing.T) {
 	}
 }
 
+func TestServerNames_HasThoseOfTheOverlay(t *testing.T) {
+	for name, c := range map[string]struct {
+		api    map[string]any
+		domain string
+		want   []string
+	}{
+		"none":             {nil, "cluster.local", []string{"10.0.0.5", "n1", Loopback, "localhost", "lb", Loopback}},
+		"additional names": {map[string]any{"sans": []any{"*.x.example.com", "10.0.0.99"}}, "cluster.local", []string{"*.x.example.com", "10.0.0.99", "10.0.0.5", "n1", Loopback, "localhost", "lb", Loopback}},
+		"external address": {map[string]any{"externalAddress": "api.example.com"}, "cluster.local", []string{"10.0.0.5", "n1", Loopback, "localhost", "lb", "api.example.com"}},
+		"with a port":      {map[string]any{"externalAddress": "api.example.com:443"}, "corp.local", []string{"10.0.0.5", "n1", Loopback, "localhost", "lb", "api.example.com"}},
+		"no names":         {map[string]any{"sans": nil}, "cluster.local", []string{"10.0.0.5", "n1", Loopback, "localhost", "lb", Loopback}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := settings()
+			s.APIAddress = "lb"
+			s.Overlay = map[string]any{"spec": map[string]any{"api": c.api, "network": map[string]any{"clusterDomain": c.domain}}}
+			if c.api == nil {
+				s.Overlay = nil
+			}
+			got, domain, err := ServerNames(s)
+			if err != nil || !slices.Equal(got, c.want) || domain != c.domain {
+				t.Errorf("%q %s %v", got, domain, err)
+			}
+		})
+	}
+}
+
 func TestBuildConfig_OverlayCannotChangeTrust(t *testing.T) {
 	for name, api := range map[string]any{
 		"no overlay":       map[string]any{},

@@ -167,7 +167,51 @@ func (c ClusterState) newRecord(records kube.NodeRecords, caller agent.Caller, r
 			return next, refuse("%s is in %s, the network of the cluster's pods and services", r.Address, cidr)
 		}
 	}
+	switch why, err := c.reservedFor(rec.Role, r); {
+	case err != nil:
+		return next, err
+	case why != "":
+		return next, refuse("%s", why)
+	}
 	return next, nil
+}
+
+// reservedFor returns why a host must not have its name or address, or "": the API server's certificate, or that of a
+// service, is valid for it. A controller may have what the Installer lists, because its API server has that certificate.
+func (c ClusterState) reservedFor(role string, r agent.JoinRequest) (why string, err error) {
+	settings := k0s.NewSettings(c.Installer, c.Receipt.Address, c.Receipt.Node)
+	settings.APIAddress = c.Receipt.API
+	names, domain, err := k0s.ServerNames(settings)
+	if err != nil {
+		return "", err
+	}
+	if strings.HasSuffix(r.Node, ".svc."+domain) {
+		return fmt.Sprintf("%q is reserved for services of the cluster; give the host another name", r.Node), nil
+	}
+	if role == token.Controller {
+		return "", nil
+	}
+	for _, name := range names {
+		if matchesName(name, r.Node) || matchesName(name, r.Address) {
+			return fmt.Sprintf("the certificate of the API server is for %s; a worker needs another name and address", name), nil
+		}
+	}
+	return "", nil
+}
+
+// matchesName reports whether a certificate for the name or address pattern is valid for text: names ignore case and a
+// final dot, "*" stands for one label, and an address has several spellings.
+func matchesName(pattern, text string) bool {
+	if a, err := netip.ParseAddr(pattern); err == nil {
+		b, err := netip.ParseAddr(text)
+		return err == nil && a.Unmap() == b.Unmap()
+	}
+	pattern, text = strings.ToLower(strings.TrimSuffix(pattern, ".")), strings.ToLower(text)
+	if rest, ok := strings.CutPrefix(pattern, "*."); ok {
+		_, parent, found := strings.Cut(text, ".")
+		return found && parent == rest
+	}
+	return pattern == text
 }
 
 // isReservedName reports whether a node must not have the name, because certificates of the cluster's

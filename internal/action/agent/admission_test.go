@@ -315,6 +315,54 @@ func TestIsReservedName_AllowsNamesOfHosts(t *testing.T) {
 	}
 }
 
+func TestReservedFor_ComparesWithTheCertificateOfTheAPIServer(t *testing.T) {
+	c := newTestCluster(t)
+	state, err := ReadClusterState(t.Context(), c.Env)
+	testkit.Must(t, err)
+	state.Installer.Spec.K0s.Config = map[string]any{"spec": map[string]any{
+		"api":     map[string]any{"sans": []any{"k8s.example.com", "*.lb.example.com", "10.0.0.50", "2001:db8::50", "n2"}, "externalAddress": "api.example.com:443"},
+		"network": map[string]any{"clusterDomain": "corp.local"}}}
+	for name, tt := range map[string]struct {
+		role, node, address, want string
+	}{
+		"another name":                    {token.Worker, "w1", "10.0.0.9", ""},
+		"additional name":                 {token.Worker, "k8s.example.com", "10.0.0.9", "for k8s.example.com"},
+		"additional name in upper case":   {token.Worker, "K8S.example.com", "10.0.0.9", "for k8s.example.com"},
+		"name of a wildcard":              {token.Worker, "a.lb.example.com", "10.0.0.9", "for *.lb.example.com"},
+		"two labels below a wildcard":     {token.Worker, "a.b.lb.example.com", "10.0.0.9", ""},
+		"parent of a wildcard":            {token.Worker, "lb.example.com", "10.0.0.9", ""},
+		"external address":                {token.Worker, "api.example.com", "10.0.0.9", "for api.example.com"},
+		"additional address":              {token.Worker, "w1", "10.0.0.50", "for 10.0.0.50"},
+		"additional address, mapped":      {token.Worker, "w1", "::ffff:10.0.0.50", "for 10.0.0.50"},
+		"additional address, other form":  {token.Worker, "w1", "2001:db8:0::50", "for 2001:db8::50"},
+		"name of the first controller":    {token.Worker, "n1", "10.0.0.9", "for n1"},
+		"load balancer":                   {token.Worker, "w1", "10.0.0.100", "for 10.0.0.100"},
+		"name of a listed controller":     {token.Worker, "n2", "10.0.0.9", "for n2"},
+		"listed controller":               {token.Controller, "n2", "10.0.0.50", ""},
+		"service in the cluster's domain": {token.Controller, "db.app.svc.corp.local", "10.0.0.9", "reserved for services"},
+		"host in the cluster's domain":    {token.Worker, "w1.corp.local", "10.0.0.9", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			why, err := state.reservedFor(tt.role, agent.JoinRequest{Node: tt.node, Address: tt.address})
+			if err != nil || (why == "") != (tt.want == "") || !strings.Contains(why, tt.want) {
+				t.Errorf("%q %v, want %q", why, err, tt.want)
+			}
+		})
+	}
+}
+
+func TestAdmit_RefusesNamesOfTheInstaller(t *testing.T) {
+	c := newTestCluster(t)
+	state, err := ReadClusterState(t.Context(), c.Env)
+	testkit.Must(t, err)
+	state.Installer.Spec.K0s.Config = map[string]any{"spec": map[string]any{"api": map[string]any{"sans": []any{"w1"}}}}
+	j := newJoiner(t, w1, "abcd2345")
+	var no *agent.StatusError
+	if _, err := state.newRecord(c.records(t), j.caller, token.Record{ID: "abcd2345", Role: token.Worker}, j.request); !errors.As(err, &no) || !strings.Contains(no.Reason, "is for w1") {
+		t.Errorf("%v", err)
+	}
+}
+
 func TestAdmit_KeepsTheUIDOfAHostThatRepeats(t *testing.T) {
 	c := newTestCluster(t)
 	c.addToken(t, "abcd2345", token.Worker, 1)
