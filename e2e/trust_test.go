@@ -388,14 +388,14 @@ func checkRemovedCredentials(t *testing.T, ctx context.Context, a *lab.Host, nam
 		if list, err := client.CoreV1().Nodes().List(ctx, huge); err == nil {
 			t.Errorf("a request that is too large to be reviewed lists %d nodes", len(list.Items))
 		}
-		if code, body := askAgent(t, ctx, stolen.agent, http.MethodGet, "https://"+a.IP()+":9444/v2/"); code != http.StatusUnauthorized || !strings.Contains(body, "was removed") {
+		if code, body := askAgent(t, ctx, stolen.agent, http.MethodGet, "https://"+a.IP()+":9444/v2/"); code != http.StatusUnauthorized || !strings.Contains(body, why) {
 			t.Errorf("read from an agent: %d %s", code, body)
 		}
 		if code, body := askAgent(t, ctx, stolen.agent, http.MethodPost, "https://"+a.IP()+":9444/v1/leave?force=yes"); code != http.StatusOK || !strings.Contains(body, `"known":false`) {
 			t.Errorf("leave: %d %s", code, body)
 		}
 	}
-	refused(t, "is not admitted to the cluster")
+	refused(t, "was removed from the cluster or never admitted to it")
 	j := newJoiner(t, createToken(t, ctx, a, "--role", "worker", "--uses", "2").Result.Token)
 	r := j.request(t, name, "198.18.0.10")
 	if _, err := j.Admit(ctx, r); err != nil {

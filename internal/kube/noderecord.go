@@ -64,6 +64,19 @@ func (r NodeRecords) Sorted() (all []NodeRecord) {
 	return all
 }
 
+// FindAdmission returns the record of a node whose certificate has a UID. The error is for users; it is the same for
+// every refusal because of an admission, also in trustManifest.
+func (r NodeRecords) FindAdmission(node, uid string) (NodeRecord, error) {
+	rec, ok := r[node]
+	switch {
+	case !ok:
+		return rec, fmt.Errorf("node %s was removed from the cluster or never admitted to it", node)
+	case rec.UID != uid:
+		return rec, fmt.Errorf("this certificate of node %s is of an earlier admission", node)
+	}
+	return rec, nil
+}
+
 // Controllers returns the records of controllers that have joined, sorted by name.
 func (r NodeRecords) Controllers() []NodeRecord {
 	return slices.DeleteFunc(r.Sorted(), func(rec NodeRecord) bool { return rec.Role != token.Controller || !rec.Joined })

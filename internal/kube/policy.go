@@ -130,7 +130,7 @@ spec:
     messageExpression: >-
       variables.node == '' ? 'user ' + request.userInfo.username + ' is not a node' :
       variables.admitted == '' ? 'node ' + variables.node + ' was removed from the cluster or never admitted to it' :
-      'this certificate of node ' + variables.node + ' is not of its current admission'
+      'this certificate of node ' + variables.node + ' is of an earlier admission'
   # A request of a kubelet has some hundred bytes; the API server alone would accept a megabyte.
   - expression: >-
       request.resource.resource != 'certificatesigningrequests' || request.operation != 'CREATE' ||

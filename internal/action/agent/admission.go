@@ -75,7 +75,7 @@ func (d joinServer) admit(ctx context.Context, caller agent.Caller, rec token.Re
 	_, known := records[r.Node]
 	err = c.Client.UpdateNodeRecords(ctx, func(all kube.NodeRecords) error {
 		if _, ok := all[r.Node]; known && !ok {
-			return &agent.StatusError{Reason: "node " + r.Node + " has just been removed from the cluster", Status: http.StatusConflict}
+			return &agent.StatusError{Reason: "node " + r.Node + " was removed from the cluster", Status: http.StatusConflict}
 		}
 		if err := checkConflict(all, r, caller.Key); err != nil { // another host may have been admitted meanwhile
 			return err
@@ -322,12 +322,15 @@ func (d joinServer) currentRecord(ctx context.Context, p nodecert.Peer) (kube.No
 
 // findRecord returns the record of a node whose certificate is of its current admission.
 func findRecord(records kube.NodeRecords, p nodecert.Peer) (kube.NodeRecord, error) {
-	r, ok := records[p.Node]
-	switch {
-	case p.Node == "":
-		return r, &agent.StatusError{Reason: "the client shows no certificate of a node's agent", Status: http.StatusUnauthorized}
-	case !ok || r.UID != p.UID || r.Role != p.Role:
-		return r, &agent.StatusError{Reason: "node " + p.Node + " was removed from the cluster", Status: http.StatusUnauthorized}
+	if p.Node == "" {
+		return kube.NodeRecord{}, &agent.StatusError{Reason: "the client shows no certificate of a node's agent", Status: http.StatusUnauthorized}
+	}
+	r, err := records.FindAdmission(p.Node, p.UID)
+	if err == nil && r.Role != p.Role {
+		err = fmt.Errorf("this certificate of node %s is for a %s, but it is a %s", p.Node, p.Role, r.Role)
+	}
+	if err != nil {
+		return r, &agent.StatusError{Reason: err.Error(), Status: http.StatusUnauthorized}
 	}
 	return r, nil
 }

@@ -491,8 +491,8 @@ func TestRenew_SignsForTheKeyOfACurrentNodeOnly(t *testing.T) {
 	}{
 		"current":           {agent.Caller{Key: key, Peer: peer}, j.request.AgentRequest, ""},
 		"no certificate":    {agent.Caller{Key: key}, j.request.AgentRequest, "shows no certificate"},
-		"earlier admission": {agent.Caller{Key: key, Peer: nodecert.Peer{Node: "w1", UID: "old", Role: token.Worker}}, j.request.AgentRequest, "was removed"},
-		"another role":      {agent.Caller{Key: key, Peer: nodecert.Peer{Node: "w1", UID: peer.UID, Role: token.Controller}}, j.request.AgentRequest, "was removed"},
+		"earlier admission": {agent.Caller{Key: key, Peer: nodecert.Peer{Node: "w1", UID: "old", Role: token.Worker}}, j.request.AgentRequest, "of an earlier admission"},
+		"another role":      {agent.Caller{Key: key, Peer: nodecert.Peer{Node: "w1", UID: peer.UID, Role: token.Controller}}, j.request.AgentRequest, "is for a controller, but it is a worker"},
 		"another key":       {agent.Caller{Key: key, Peer: peer}, newRequest(t, nodecert.Agent, w1), "another key"},
 		"another node":      {agent.Caller{Key: key, Peer: peer}, newJoiner(t, nodecert.Identity{Node: "w2", Role: token.Worker, Address: "10.0.0.9"}, "x").request.AgentRequest, "common name"},
 		"kubelet's request": {agent.Caller{Key: key, Peer: peer}, j.request.ClientRequest, "the organization is"},
@@ -548,8 +548,8 @@ func TestCheckJoiningController_AcceptsTheHolderOfTheLockOnly(t *testing.T) {
 		"deleted token": {func(_ *testing.T, c testCluster, _ *agent.Caller) {
 			c.api.Remove("/api/v1/namespaces/kube-system/secrets/plinth-join-abcd2345")
 		}, "is gone"},
-		"old UID":           {func(_ *testing.T, _ testCluster, caller *agent.Caller) { caller.Peer.UID = "old" }, "was removed"},
-		"worker's usage":    {func(_ *testing.T, _ testCluster, caller *agent.Caller) { caller.Peer.Role = token.Worker }, "was removed"},
+		"old UID":           {func(_ *testing.T, _ testCluster, caller *agent.Caller) { caller.Peer.UID = "old" }, "of an earlier admission"},
+		"worker's usage":    {func(_ *testing.T, _ testCluster, caller *agent.Caller) { caller.Peer.Role = token.Worker }, "is for a worker"},
 		"no certificate":    {func(_ *testing.T, _ testCluster, caller *agent.Caller) { caller.Peer = nodecert.Peer{} }, "shows no certificate"},
 		"unknown node":      {func(_ *testing.T, _ testCluster, caller *agent.Caller) { caller.Peer.Node = "n9" }, "was removed"},
 		"token of its join": {func(_ *testing.T, _ testCluster, caller *agent.Caller) { caller.Bearer = "" }, ""}, // k0s shows none

@@ -70,14 +70,11 @@ func reviewUser(records kube.NodeRecords, s reviewedUser) string {
 	if !isNode && !slices.Contains(s.Groups, "system:nodes") || len(records) == 0 {
 		return ""
 	}
-	r, admitted := records[name]
-	switch {
-	case !isNode:
+	if !isNode {
 		return "user " + s.User + " is not a node"
-	case !admitted:
-		return "node " + name + " is not admitted to the cluster"
-	case s.UID != r.UID:
-		return "this certificate of node " + name + " is of an earlier admission"
+	}
+	if _, err := records.FindAdmission(name, s.UID); err != nil {
+		return err.Error()
 	}
 	return ""
 }

@@ -126,14 +126,12 @@ func requester(r *certv1.CertificateSigningRequest) string {
 // checked by nodecert.Sign.
 func checkSigningRequest(records kube.NodeRecords, r *certv1.CertificateSigningRequest) (id nodecert.Identity, err error) {
 	name, isNode := strings.CutPrefix(r.Spec.Username, nodeUserPrefix)
-	record, admitted := records[name]
-	switch {
-	case !isNode:
+	if !isNode {
 		return id, fmt.Errorf("%q is not a node; hosts join with `plinth join`", r.Spec.Username)
-	case !admitted:
-		return id, fmt.Errorf("node %q is not admitted", name)
-	case r.Spec.UID != record.UID:
-		return id, fmt.Errorf("the certificate with which node %s asks is of an earlier admission", name)
+	}
+	record, err := records.FindAdmission(name, r.Spec.UID)
+	if err != nil {
+		return id, err
 	}
 	kind := kinds[r.Spec.SignerName]
 	for _, u := range r.Spec.Usages {

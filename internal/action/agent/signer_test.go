@@ -134,8 +134,8 @@ func TestSignAll_DeniesWhatTheRecordDoesNotAllow(t *testing.T) {
 	}{
 		"bootstrap token":   {nodecert.KubeletClient, func(_ *testing.T, r *csr) { r.Spec.Username = "system:bootstrap:abcdef" }, "is not a node; hosts join with `plinth join`"},
 		"administrator":     {nodecert.KubeletClient, func(_ *testing.T, r *csr) { r.Spec.Username = "kubernetes-admin" }, "is not a node"},
-		"not admitted":      {nodecert.KubeletClient, func(_ *testing.T, r *csr) { r.Spec.Username = "system:node:w2" }, `node "w2" is not admitted`},
-		"no name":           {nodecert.KubeletClient, func(_ *testing.T, r *csr) { r.Spec.Username = "system:node:" }, `node "" is not admitted`},
+		"not admitted":      {nodecert.KubeletClient, func(_ *testing.T, r *csr) { r.Spec.Username = "system:node:w2" }, "node w2 was removed from the cluster or never admitted to it"},
+		"no name":           {nodecert.KubeletClient, func(_ *testing.T, r *csr) { r.Spec.Username = "system:node:" }, "never admitted to it"},
 		"another node":      {nodecert.KubeletClient, func(_ *testing.T, r *csr) { r.Spec.Username, r.Spec.UID = "system:node:n1", "uid-of-n1" }, `the common name is "system:node:w1", not "system:node:n1"`},
 		"earlier admission": {nodecert.KubeletClient, func(_ *testing.T, r *csr) { r.Spec.UID = "uid-of-w1-before" }, "is of an earlier admission"},
 		"no UID":            {nodecert.KubeletServing, func(_ *testing.T, r *csr) { r.Spec.UID = "" }, "is of an earlier admission"},
@@ -158,7 +158,7 @@ func TestSignAll_DeniesWhatTheRecordDoesNotAllow(t *testing.T) {
 		}, "is not one PEM block"},
 		"request of a server":    {nodecert.KubeletClient, func(t *testing.T, r *csr) { r.Spec.Request = newCSR(t, "x", nodecert.KubeletServing).Spec.Request }, "has no names or addresses"},
 		"request of an agent":    {nodecert.KubeletServing, func(t *testing.T, r *csr) { r.Spec.Request = toPEM(newRequest(t, nodecert.Agent, w1)) }, `the organization is "plinth:workers"`},
-		"controller that is not": {nodecert.KubeletClient, func(_ *testing.T, r *csr) { r.Spec.Username = "system:node:W1" }, "is not admitted"},
+		"controller that is not": {nodecert.KubeletClient, func(_ *testing.T, r *csr) { r.Spec.Username = "system:node:W1" }, "never admitted to it"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newSigning(t)

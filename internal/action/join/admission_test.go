@@ -36,7 +36,7 @@ type admittingCluster struct {
 	cluster
 	ca     pki.Pair
 	role   string
-	askers []string // hosts that asked for the secrets of controllers
+	askers []string // hosts that requested the secrets of controllers
 }
 
 func (c *admittingCluster) Admit(_ context.Context, _ agent.Caller, r agent.JoinRequest) (a agent.JoinResponse, err error) {
