@@ -465,7 +465,7 @@ func checkPowerCutWhileJoining(t *testing.T, ctx context.Context, a, h *lab.Host
 	// Before k0s starts, so that etcd has not contacted the other members yet; after the connections were checked.
 	if !p.WaitFor(ctx, `"step":"request-join","state":"started"`) {
 		out, errs := p.Output()
-		t.Fatalf("it does not ask to be let in\n%s\n%s", lastLines(out, 10), lastLines(errs, 10))
+		t.Fatalf("it does not request its admission\n%s\n%s", lastLines(out, 10), lastLines(errs, 10))
 	}
 	h.MustRun(ctx, "sh", "-c", "iptables -I OUTPUT -p tcp --dport 2380 -j DROP; iptables -I INPUT -p tcp --dport 2380 -j DROP")
 	waitForStatus(t, ctx, a, 2*time.Minute, "etcd counts on "+h.Name, hasUnstartedMember(h.IP()))
@@ -484,7 +484,7 @@ func checkJoinSurvivesController(t *testing.T, ctx context.Context, door, h *lab
 	p := h.Start(ctx, lab.Cmd{Args: []string{binary, "-o", "json", "join", "-"}, Stdin: strings.NewReader(token)})
 	if !p.WaitFor(ctx, `"step":"request-join","state":"started"`) {
 		out, errs := p.Output()
-		t.Fatalf("it does not ask to be let in\n%s\n%s", lastLines(out, 10), lastLines(errs, 10))
+		t.Fatalf("it does not request its admission\n%s\n%s", lastLines(out, 10), lastLines(errs, 10))
 	}
 	door.MustRun(ctx, "sh", "-c", "systemctl kill -s KILL plinth-agent; kill -9 $(pidof k0s etcd kube-apiserver); systemctl restart k0scontroller")
 	if out, errs, code := p.Wait(); code != 0 {

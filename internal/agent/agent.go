@@ -126,7 +126,7 @@ type Backend interface {
 	CheckReadAccess(ctx context.Context, c Caller) error
 	// CheckNode returns nil if the node still belongs to the cluster, with this
 	// admission, and a *StatusError if it was removed.
-	CheckNode(ctx context.Context, p nodecert.Peer) error
+	CheckNode(ctx context.Context, p nodecert.NodeID) error
 }
 
 // BlobContent is an open blob.

@@ -30,7 +30,7 @@ func (e etcdJoiner) AddEtcdMember(_ context.Context, c Caller, _ []byte) (json.R
 }
 
 func checkController(c Caller) error {
-	if c.Peer.Role != token.Controller {
+	if c.NodeID.Role != token.Controller {
 		return &StatusError{Reason: "only a controller gets keys", Status: http.StatusUnauthorized}
 	}
 	return nil

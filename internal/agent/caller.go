@@ -13,13 +13,13 @@ import (
 
 // Caller is the client of a request: what its connection shows, and what its header claims.
 type Caller struct {
-	Bearer string        // join token, or its form for reading; "" for none
-	Key    string        // pin of the public key whose private key the client has; "" without a certificate
-	Peer   nodecert.Peer // from an agent's certificate that the cluster's authority has signed; zero for none. It may have been removed since.
+	Bearer string          // join token, or its form for reading; "" for none
+	Key    string          // pin of the public key whose private key the client has; "" without a certificate
+	NodeID nodecert.NodeID // from an agent's certificate that the cluster's authority has signed; zero for none. It may have been removed since.
 }
 
 // IsNode reports whether the client has shown the certificate of a node's agent.
-func (c Caller) IsNode() bool { return c.Peer.Node != "" }
+func (c Caller) IsNode() bool { return c.NodeID.Node != "" }
 
 // callerKey is the key of the identifiedCaller in a request's context.
 type callerKey struct{}
@@ -49,7 +49,7 @@ func identifyCaller(r *http.Request, authority func() (*x509.Certificate, error)
 	}
 	leaf := r.TLS.PeerCertificates[0]
 	c.Key = token.PublicKeyPin(leaf)
-	peer, ok := nodecert.PeerOf(leaf) // first, because it costs less than to verify a signature
+	id, ok := nodecert.NodeIDOf(leaf) // first, because it costs less than to verify a signature
 	if !ok || authority == nil {
 		return c, nil
 	}
@@ -63,7 +63,7 @@ func identifyCaller(r *http.Request, authority func() (*x509.Certificate, error)
 	roots := x509.NewCertPool()
 	roots.AddCert(ca)
 	if _, err := leaf.Verify(x509.VerifyOptions{Roots: roots, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}); err == nil {
-		c.Peer = peer
+		c.NodeID = id
 	}
 	return c, nil
 }

@@ -174,11 +174,11 @@ func verifyPin(s tls.ConnectionState, pin, host string) error {
 // verifyAgent verifies that the server's certificate, which verifyPin has verified, is an
 // agent's. Every node has certificates of the same authority for its kubelet.
 func verifyAgent(s tls.ConnectionState, onlyControllers bool) error {
-	peer, ok := nodecert.PeerOf(s.PeerCertificates[0])
+	id, ok := nodecert.NodeIDOf(s.PeerCertificates[0])
 	switch {
 	case !ok:
 		return errNotAgent
-	case onlyControllers && peer.Role != token.Controller:
+	case onlyControllers && id.Role != token.Controller:
 		return errNotController
 	}
 	return nil
@@ -213,9 +213,9 @@ func (c *Client) DescribeCluster(ctx context.Context) (ClusterInfo, error) {
 }
 
 // Admit requests that the cluster admits this host.
-func (c *Client) Admit(ctx context.Context, claim JoinRequest) (JoinResponse, error) {
+func (c *Client) Admit(ctx context.Context, request JoinRequest) (JoinResponse, error) {
 	var a JoinResponse
-	body, err := json.Marshal(claim)
+	body, err := json.Marshal(request)
 	if err != nil {
 		return a, err
 	}
@@ -234,9 +234,9 @@ func (c *Client) Renew(ctx context.Context, r RenewRequest) (RenewResponse, erro
 	return a, err
 }
 
-// ControllerSecrets returns what this host, which was admitted as a controller, shares with all
+// FetchControllerSecrets returns what this host, which was admitted as a controller, shares with all
 // controllers. It must show the certificate of its agent.
-func (c *Client) ControllerSecrets(ctx context.Context) (ControllerSecrets, error) {
+func (c *Client) FetchControllerSecrets(ctx context.Context) (ControllerSecrets, error) {
 	var a ControllerSecrets
 	err := c.askControllers(ctx, http.MethodGet, ControllerSecretsPath, nil, &a)
 	return a, err

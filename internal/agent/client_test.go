@@ -42,7 +42,7 @@ func (w fakeCluster) note(c Caller) {
 	}
 }
 
-func (w fakeCluster) CheckNode(_ context.Context, p nodecert.Peer) error {
+func (w fakeCluster) CheckNode(_ context.Context, p nodecert.NodeID) error {
 	if p.Node == w.gone || p.UID == w.gone {
 		return &StatusError{Reason: "node " + p.Node + " was removed from the cluster", Status: http.StatusUnauthorized}
 	}
@@ -81,7 +81,7 @@ func (w fakeCluster) Admit(_ context.Context, c Caller, r JoinRequest) (JoinResp
 
 func (w fakeCluster) Renew(ctx context.Context, c Caller, r RenewRequest) (RenewResponse, error) {
 	w.note(c)
-	return RenewResponse{AgentCert: append([]byte("certificate of "+c.Peer.Node+" for "), r.AgentRequest...)}, w.CheckNode(ctx, c.Peer)
+	return RenewResponse{AgentCert: append([]byte("certificate of "+c.NodeID.Node+" for "), r.AgentRequest...)}, w.CheckNode(ctx, c.NodeID)
 }
 
 // CheckReadAccess accepts what may be shown to every node, but not the secret

@@ -113,7 +113,7 @@ type nodeChecker struct {
 	asked *int
 }
 
-func (n nodeChecker) CheckNode(ctx context.Context, p nodecert.Peer) error {
+func (n nodeChecker) CheckNode(ctx context.Context, p nodecert.NodeID) error {
 	*n.asked++
 	if ctx.Err() != nil {
 		return ctx.Err()

@@ -25,10 +25,10 @@ type LeaveCheck struct {
 type NodeRemover interface {
 	// CheckLeave returns what removing the node would cause, and changes
 	// nothing.
-	CheckLeave(ctx context.Context, p nodecert.Peer) (LeaveCheck, error)
+	CheckLeave(ctx context.Context, p nodecert.NodeID) (LeaveCheck, error)
 	// Leave removes the node's etcd member, credentials and Node object once
 	// its pods are gone. It is not an error if the node has already left.
-	Leave(ctx context.Context, p nodecert.Peer, force bool) error
+	Leave(ctx context.Context, p nodecert.NodeID, force bool) error
 }
 
 // handleLeave removes the node that sends the request, and no other one.
@@ -37,8 +37,8 @@ func (s *server) handleLeave(cluster NodeRemover) http.HandlerFunc {
 		if !s.requireNode(w, r, "only a node can leave, authenticated by its own certificate") {
 			return
 		}
-		peer := callerOf(r).Peer
-		node := peer.Node
+		id := callerOf(r).NodeID
+		node := id.Node
 		removed := isUnauthorized(s.checkNode(r))
 		if removed { // it gets an answer, but not without limit: its certificate is still valid
 			s.endAttempt(w, r, true)
@@ -48,13 +48,13 @@ func (s *server) handleLeave(cluster NodeRemover) http.HandlerFunc {
 			if force {
 				result += "; losses accepted"
 			}
-			if err := cluster.Leave(r.Context(), peer, force); err != nil {
+			if err := cluster.Leave(r.Context(), id, force); err != nil {
 				s.writeError(w, r, node, ExplainError(err))
 				return
 			}
 			s.audit.record(newAuditEvent(r, AuditLeave, node, result))
 		}
-		f, err := cluster.CheckLeave(r.Context(), peer)
+		f, err := cluster.CheckLeave(r.Context(), id)
 		s.writeReply(w, r, f, ExplainError(err))
 	}
 }

@@ -20,11 +20,11 @@ type fakeRemover struct {
 	removed *[]string
 }
 
-func (l fakeRemover) CheckLeave(_ context.Context, p nodecert.Peer) (LeaveCheck, error) {
+func (l fakeRemover) CheckLeave(_ context.Context, p nodecert.NodeID) (LeaveCheck, error) {
 	return LeaveCheck{Cluster: "my-app", Known: len(*l.removed) == 0, Losses: []string{p.Node}}, nil
 }
 
-func (l fakeRemover) Leave(_ context.Context, p nodecert.Peer, force bool) error {
+func (l fakeRemover) Leave(_ context.Context, p nodecert.NodeID, force bool) error {
 	if !force {
 		return &StatusError{Reason: "the data of db is on this node alone", Status: http.StatusConflict}
 	}

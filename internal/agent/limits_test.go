@@ -375,8 +375,8 @@ func (b brokenCluster) Admit(context.Context, Caller, JoinRequest) (JoinResponse
 func (b brokenCluster) Renew(context.Context, Caller, RenewRequest) (RenewResponse, error) {
 	return RenewResponse{}, b.err()
 }
-func (b brokenCluster) CheckReadAccess(context.Context, Caller) error  { return b.err() }
-func (b brokenCluster) CheckNode(context.Context, nodecert.Peer) error { return b.err() }
+func (b brokenCluster) CheckReadAccess(context.Context, Caller) error    { return b.err() }
+func (b brokenCluster) CheckNode(context.Context, nodecert.NodeID) error { return b.err() }
 
 func TestServer_TellsInternalAddressesOnlyToAuthenticatedClients(t *testing.T) {
 	a := newTestCA(t)

@@ -35,7 +35,7 @@ type Membership struct {
 // IsRemoved returns the answer that says that the cluster has removed the node self. ok is false unless at least
 // one of answers, those of all controllers that could be asked, says so and none of them says anything else: a node
 // that wrongly stops is worse than a removed one that keeps running.
-func IsRemoved(self nodecert.Peer, answers []Membership) (removed Membership, ok bool) {
+func IsRemoved(self nodecert.NodeID, answers []Membership) (removed Membership, ok bool) {
 	for _, m := range answers {
 		if m.Node != self.Node || m.UID != self.UID || self.UID == "" || m.State != StateRemoved {
 			return Membership{}, false
@@ -46,12 +46,12 @@ func IsRemoved(self nodecert.Peer, answers []Membership) (removed Membership, ok
 }
 
 // handleMembership answers the node that asks about itself.
-func (s *server) handleMembership(membership func(context.Context, nodecert.Peer) (Membership, error)) http.HandlerFunc {
+func (s *server) handleMembership(membership func(context.Context, nodecert.NodeID) (Membership, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if !s.requireNode(w, r, "only a node can ask, authenticated by its own certificate") {
 			return
 		}
-		m, err := membership(r.Context(), callerOf(r).Peer)
+		m, err := membership(r.Context(), callerOf(r).NodeID)
 		if err == nil && m.State != StateMember { // it gets an answer, but not without limit: its certificate is still valid
 			s.endAttempt(w, r, true)
 		}
@@ -62,13 +62,13 @@ func (s *server) handleMembership(membership func(context.Context, nodecert.Peer
 // MembershipClient asks controllers about this node.
 type MembershipClient struct {
 	client *http.Client
-	self   nodecert.Peer
+	self   nodecert.NodeID
 }
 
 // NewMembershipClient returns a client that shows the certificate of this node's agent, and connects only to agents of
 // controllers below the authority with the pin. It keeps no connections: a cluster may have many nodes.
 func NewMembershipClient(certificate tls.Certificate, pin string) (MembershipClient, error) {
-	self, ok := nodecert.PeerOf(certificate.Leaf)
+	self, ok := nodecert.NodeIDOf(certificate.Leaf)
 	if !ok {
 		return MembershipClient{}, errors.New("this host has no certificate of an agent")
 	}
@@ -78,7 +78,7 @@ func NewMembershipClient(certificate tls.Certificate, pin string) (MembershipCli
 }
 
 // Self returns the identity that the client shows.
-func (c MembershipClient) Self() nodecert.Peer { return c.self }
+func (c MembershipClient) Self() nodecert.NodeID { return c.self }
 
 // Ask asks the controller at an address. Every refusal is an error.
 func (c MembershipClient) Ask(ctx context.Context, controller netip.Addr) (m Membership, err error) {

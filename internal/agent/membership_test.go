@@ -17,7 +17,7 @@ import (
 	"github.com/plinthdev/plinth/internal/token"
 )
 
-var self = nodecert.Peer{Node: "w", UID: "uid-of-w", Role: token.Worker}
+var self = nodecert.NodeID{Node: "w", UID: "uid-of-w", Role: token.Worker}
 
 func TestIsRemoved_RequiresAnAnswerThatNoControllerContradicts(t *testing.T) {
 	answer := func(uid, state string) Membership { return Membership{Node: "w", UID: uid, State: state, By: "c1"} }
@@ -52,7 +52,7 @@ func TestIsRemoved_RequiresAnAnswerThatNoControllerContradicts(t *testing.T) {
 func TestMembership_IsToldToNodesOnly(t *testing.T) {
 	a, b := newTestCA(t), fakeCluster{bearer: token.Token{ID: "abcd1234", Secret: "topsecret"}.Bearer(), gone: "w"}
 	worker, kubelet, other := a.worker(t, "w"), a.issue(t, nodecert.KubeletClient, "w", ""), newTestCA(t).worker(t, "w")
-	told := func(_ context.Context, p nodecert.Peer) (Membership, error) {
+	told := func(_ context.Context, p nodecert.NodeID) (Membership, error) {
 		return Membership{Node: p.Node, UID: p.UID, State: StateRemoved, By: "an administrator on c1"}, nil
 	}
 	for name, c := range map[string]struct {

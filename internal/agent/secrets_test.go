@@ -19,8 +19,8 @@ func TestControllerSecrets_AreForAdmittedControllersOnly(t *testing.T) {
 	joining, worker, other := a.controller(t, "c2"), a.worker(t, "w1"), newTestCA(t).controller(t, "c2")
 	secret := strings.Repeat("k", 32)
 	read := func(_ context.Context, c Caller) (ControllerSecrets, error) {
-		if c.Peer.Node != "c2" {
-			return ControllerSecrets{}, &StatusError{Reason: "node " + c.Peer.Node + " is a worker", Status: http.StatusUnauthorized}
+		if c.NodeID.Node != "c2" {
+			return ControllerSecrets{}, &StatusError{Reason: "node " + c.NodeID.Node + " is a worker", Status: http.StatusUnauthorized}
 		}
 		return ControllerSecrets{EncryptionKeys: []EncryptionKey{{"key1", []byte(secret)}}}, nil
 	}

@@ -31,7 +31,7 @@ type Service struct {
 	// client may not have it, the error is a *StatusError.
 	Secrets func(ctx context.Context, c Caller) (ControllerSecrets, error)
 	// Membership returns the state of a node's admission; nil if this node does not know it.
-	Membership func(ctx context.Context, p nodecert.Peer) (Membership, error)
+	Membership func(ctx context.Context, p nodecert.NodeID) (Membership, error)
 	PeerCheck  http.Handler // answers the peer checks of hosts that may join; nil for none
 	MaxStreams int          // blobs that are read at once; 0 for the default
 
@@ -147,9 +147,9 @@ func (s *server) limitFailures(next http.Handler) http.Handler {
 			s.writeError(w, r, "", err)
 			return
 		}
-		peer, node := peerOf(r.RemoteAddr), caller.Peer.Node
+		peer, node := peerOf(r.RemoteAddr), caller.NodeID.Node
 		if node != "" {
-			peer = "node " + node + " " + caller.Peer.UID
+			peer = "node " + node + " " + caller.NodeID.UID
 		}
 		a := s.failures.begin(peer, node != "")
 		if a == nil {
@@ -202,7 +202,7 @@ func (s *server) checkNode(r *http.Request) error {
 	if !c.checked {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), checkNodeTimeout)
 		defer cancel()
-		c.checked, c.nodeErr = true, s.backend.CheckNode(ctx, c.Peer)
+		c.checked, c.nodeErr = true, s.backend.CheckNode(ctx, c.NodeID)
 	}
 	return c.nodeErr
 }
@@ -237,7 +237,7 @@ func (s *server) recordRefusal(r *http.Request, why error, node string) {
 // newAuditEvent returns an event about a request.
 func newAuditEvent(r *http.Request, event, node, result string) AuditEvent {
 	if c := callerOf(r); c.IsNode() {
-		node = c.Peer.Node
+		node = c.NodeID.Node
 	}
 	id, _, ok := token.SplitBearer(bearerToken(r))
 	if !ok || len(id) > maxTokenID {

@@ -140,10 +140,10 @@ func TestServer_TellsBackendKeyOfClient(t *testing.T) {
 	host, worker, removed := newSelfSigned(t), a.worker(t, "w1"), a.worker(t, "w2")
 	claimed, foreign, kubelet := selfSign(t, a.controller(t, "c1")), newTestCA(t).controller(t, "c1"), a.issue(t, nodecert.KubeletClient, "w1", "")
 	show := readOnlyBearer("id.secret")
-	claim := ReadPath + "?key=" + url.QueryEscape(pinOf(host))
+	forwarded := ReadPath + "?key=" + url.QueryEscape(pinOf(host))
 	blob := BlobPath + "/blobs/" + digest.FromString("x").String()
-	peer := nodecert.Peer{Node: "w1", UID: "uid-of-w1", Role: token.Worker}
-	gone := nodecert.Peer{Node: "w2", UID: "uid-of-w2", Role: token.Worker}
+	peer := nodecert.NodeID{Node: "w1", UID: "uid-of-w1", Role: token.Worker}
+	gone := nodecert.NodeID{Node: "w2", UID: "uid-of-w2", Role: token.Worker}
 	for name, c := range map[string]struct {
 		path, bearer string
 		cert         *tls.Certificate
@@ -156,22 +156,22 @@ func TestServer_TellsBackendKeyOfClient(t *testing.T) {
 		"agent's subject, self-signed":             {ReadPath, show, &claimed, []Caller{{Bearer: show, Key: pinOf(claimed)}}, 200},
 		"agent of another cluster":                 {ReadPath, show, &foreign, []Caller{{Bearer: show, Key: pinOf(foreign)}}, 200},
 		"kubelet":                                  {ReadPath, show, &kubelet, []Caller{{Bearer: show, Key: pinOf(kubelet)}}, 200},
-		"handshake of a node":                      {JoinPath, "id.secret", &worker, []Caller{{Bearer: "id.secret", Key: pinOf(worker), Peer: peer}}, 200},
+		"handshake of a node":                      {JoinPath, "id.secret", &worker, []Caller{{Bearer: "id.secret", Key: pinOf(worker), NodeID: peer}}, 200},
 		"content of a node":                        {blob, "", &worker, nil, 404},
-		"removed node with a token":                {blob, show, &removed, []Caller{{Bearer: show, Key: pinOf(removed), Peer: gone}}, 404},
+		"removed node with a token":                {blob, show, &removed, []Caller{{Bearer: show, Key: pinOf(removed), NodeID: gone}}, 404},
 		"removed node without a token":             {blob, "", &removed, nil, 401},
-		"node forwards a key":                      {claim, show, &worker, []Caller{{Bearer: show, Key: pinOf(host)}}, 200},
+		"node forwards a key":                      {forwarded, show, &worker, []Caller{{Bearer: show, Key: pinOf(host)}}, 200},
 		"node forwards a client without a key":     {ReadPath + "?key=none", show, &worker, []Caller{{Bearer: show}}, 200},
-		"node forwards a client without a token":   {claim, "", &worker, nil, 401},
+		"node forwards a client without a token":   {forwarded, "", &worker, nil, 401},
 		"node forwards neither key nor token":      {ReadPath + "?key=", "", &worker, nil, 401},
-		"removed node forwards a key":              {claim, show, &removed, nil, 401},
-		"stranger claims a key":                    {claim, show, nil, []Caller{{Bearer: show}}, 200},
-		"stranger with a key claims another":       {claim, show, &foreign, []Caller{{Bearer: show, Key: pinOf(foreign)}}, 200},
-		"kubelet claims another key":               {claim, show, &kubelet, []Caller{{Bearer: show, Key: pinOf(kubelet)}}, 200},
-		"agent's subject claims another key":       {claim, show, &claimed, []Caller{{Bearer: show, Key: pinOf(claimed)}}, 200},
-		"stranger claims a key without a token":    {claim, "", &host, nil, 401},
+		"removed node forwards a key":              {forwarded, show, &removed, nil, 401},
+		"stranger claims a key":                    {forwarded, show, nil, []Caller{{Bearer: show}}, 200},
+		"stranger with a key claims another":       {forwarded, show, &foreign, []Caller{{Bearer: show, Key: pinOf(foreign)}}, 200},
+		"kubelet claims another key":               {forwarded, show, &kubelet, []Caller{{Bearer: show, Key: pinOf(kubelet)}}, 200},
+		"agent's subject claims another key":       {forwarded, show, &claimed, []Caller{{Bearer: show, Key: pinOf(claimed)}}, 200},
+		"stranger claims a key without a token":    {forwarded, "", &host, nil, 401},
 		"stranger claims a key for a blob":         {blob + "?key=" + url.QueryEscape(pinOf(host)), show, &foreign, []Caller{{Bearer: show, Key: pinOf(foreign)}}, 404},
-		"node claims a key for the handshake":      {JoinPath + "?key=" + url.QueryEscape(pinOf(host)), "id.secret", &worker, []Caller{{Bearer: "id.secret", Key: pinOf(worker), Peer: peer}}, 200},
+		"node claims a key for the handshake":      {JoinPath + "?key=" + url.QueryEscape(pinOf(host)), "id.secret", &worker, []Caller{{Bearer: "id.secret", Key: pinOf(worker), NodeID: peer}}, 200},
 		"stranger without a token":                 {blob, "", nil, nil, 401},
 		"stranger with a token and no auth scheme": {ReadPath, "\x00" + show, nil, nil, 401},
 	} {

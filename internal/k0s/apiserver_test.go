@@ -27,7 +27,7 @@ func TestBuildConfig_OverlayReplacesDefaultFlagsOnly(t *testing.T) {
 	if _, twice := have["audit-log-maxsize"]; twice {
 		t.Errorf("audit-log-maxsize is set twice: %v", have)
 	}
-	for name, value := range trustFlags {
+	for name, value := range nodeAuthFlags {
 		if have[name] != value {
 			t.Errorf("%s is %q, want %q", name, have[name], value)
 		}

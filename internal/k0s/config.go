@@ -117,7 +117,7 @@ func buildConfig(s Settings) (*v1beta1.ClusterConfig, error) {
 	if err != nil {
 		return nil, err
 	}
-	guardAPI(cfg)
+	setNodeAuthFlags(cfg)
 	closeRouterMetrics(cfg, s.Overlay)
 	return cfg, nil
 }
@@ -138,12 +138,12 @@ func closeRouterMetrics(cfg *v1beta1.ClusterConfig, overlay map[string]any) {
 	}
 }
 
-// trustFlags are the flags of kube-apiserver by which only the hosts that the cluster has admitted
+// nodeAuthFlags are the flags of kube-apiserver by which only the hosts that the cluster has admitted
 // act as nodes. Bootstrap tokens, which k0s accepts (k0s 1.33.8, pkg/component/controller/apiserver.go),
 // would give their holders the certificate of any node; Plinth issues the certificates of nodes
 // itself. The webhook is Plinth's agent: it denies nodes whose certificate is of an earlier admission,
 // and has no opinion about others, which is kept for as long as the last flag says.
-var trustFlags = map[string]string{
+var nodeAuthFlags = map[string]string{
 	"enable-bootstrap-token-auth":                  "false",
 	"authorization-mode":                           "Webhook,Node,RBAC",
 	"authorization-webhook-config-file":            AuthorizerConfPath,
@@ -157,14 +157,14 @@ var trustFlags = map[string]string{
 	"encryption-provider-config-automatic-reload": "true",
 }
 
-// guardAPI sets trustFlags, whatever the Installer's configuration says, and defaultFlags.
-func guardAPI(cfg *v1beta1.ClusterConfig) {
+// setNodeAuthFlags sets nodeAuthFlags, whatever the Installer's configuration says, and defaultFlags.
+func setNodeAuthFlags(cfg *v1beta1.ClusterConfig) {
 	if cfg.Spec.API == nil {
 		cfg.Spec.API = &v1beta1.APISpec{}
 	}
-	args := maps.Clone(trustFlags)
+	args := maps.Clone(nodeAuthFlags)
 	for name, value := range cfg.Spec.API.ExtraArgs {
-		if _, ours := trustFlags[spec.FlagName(name)]; !ours {
+		if _, ours := nodeAuthFlags[spec.FlagName(name)]; !ours {
 			args[name] = value
 		}
 	}

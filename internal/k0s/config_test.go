@@ -62,7 +62,7 @@ func TestServerNames_HasThoseOfTheOverlay(t *testing.T) {
 	}
 }
 
-func TestBuildConfig_OverlayCannotChangeTrust(t *testing.T) {
+func TestBuildConfig_OverlayCannotChangeNodeAuth(t *testing.T) {
 	for name, api := range map[string]any{
 		"no overlay":       map[string]any{},
 		"flag":             map[string]any{"extraArgs": map[string]any{"enable-bootstrap-token-auth": "true"}},
@@ -81,11 +81,11 @@ func TestBuildConfig_OverlayCannotChangeTrust(t *testing.T) {
 				t.Fatal(err)
 			}
 			for flag, value := range c.Spec.API.ExtraArgs {
-				if want, ours := trustFlags[spec.FlagName(flag)]; ours && (flag != spec.FlagName(flag) || value != want) {
+				if want, ours := nodeAuthFlags[spec.FlagName(flag)]; ours && (flag != spec.FlagName(flag) || value != want) {
 					t.Errorf("%s=%s", flag, value)
 				}
 			}
-			for flag, want := range trustFlags {
+			for flag, want := range nodeAuthFlags {
 				if got := c.Spec.API.ExtraArgs[flag]; got != want {
 					t.Errorf("%s is %q, want %q", flag, got, want)
 				}

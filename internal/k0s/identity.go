@@ -221,20 +221,6 @@ func KubeletIdentityNeeded(h host.Files) (string, error) {
 	return "", nil
 }
 
-// NodeUID returns the UID of this node's admission, from the kubelet's client
-// certificate. The error is fs.ErrNotExist if the host has no identity yet.
-func NodeUID(h host.Files) (string, error) {
-	leaf, err := readPair(h, KubeletClientCertPath)
-	if err != nil {
-		return "", err
-	}
-	_, uid, ok := nodecert.KubeletUID(leaf)
-	if !ok {
-		return "", fmt.Errorf("%s was not issued by Plinth: it has no UID", KubeletClientCertPath)
-	}
-	return uid, nil
-}
-
 // readPair returns the certificate in a file that contains its key too.
 func readPair(h host.Files, path string) (*x509.Certificate, error) {
 	both, err := h.ReadFile(path)

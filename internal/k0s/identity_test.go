@@ -103,12 +103,22 @@ func TestEnsureCA_KeepsCertificateWithoutItsKey(t *testing.T) {
 	}
 }
 
+// kubeletUID returns the UID in the kubelet's client certificate.
+func kubeletUID(h host.Files) (string, error) {
+	leaf, err := readPair(h, KubeletClientCertPath)
+	if err != nil {
+		return "", err
+	}
+	_, uid, _ := nodecert.KubeletUID(leaf)
+	return uid, nil
+}
+
 func TestPlaceKubeletIdentity_IsWhatKubeletReads(t *testing.T) {
 	h := hosttest.New(t).Host()
 	if why, err := KubeletIdentityNeeded(h); why != KubeletConf+" is missing" || err != nil {
 		t.Errorf("%q %v", why, err)
 	}
-	if _, err := NodeUID(h); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := kubeletUID(h); !errors.Is(err, fs.ErrNotExist) {
 		t.Error(err)
 	}
 	uid := nodecert.NewUID()
@@ -118,7 +128,7 @@ func TestPlaceKubeletIdentity_IsWhatKubeletReads(t *testing.T) {
 	if why, err := KubeletIdentityNeeded(h); why != "" || err != nil {
 		t.Errorf("%q %v", why, err)
 	}
-	if got, err := NodeUID(h); got != uid || err != nil {
+	if got, err := kubeletUID(h); got != uid || err != nil {
 		t.Errorf("%q %v", got, err)
 	}
 	conf, err := clientcmd.Load(must(h.ReadFile(KubeletConf)))
@@ -144,7 +154,7 @@ func TestPlaceKubeletIdentity_IsWhatKubeletReads(t *testing.T) {
 	if err := PlaceKubeletIdentity(h, newKubeletIdentity(clusterCA(), later), now.Add(time.Minute)); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := NodeUID(h); got != later || err != nil {
+	if got, err := kubeletUID(h); got != later || err != nil {
 		t.Errorf("%q %v", got, err)
 	}
 }
@@ -197,7 +207,7 @@ func TestPlaceKubeletIdentity_IsRepeatedAfterFailure(t *testing.T) {
 			if err := PlaceKubeletIdentity(h, newKubeletIdentity(clusterCA(), "second"), now.Add(time.Minute)); err != nil {
 				t.Fatal(err)
 			}
-			if got, err := NodeUID(h); got != "second" || err != nil {
+			if got, err := kubeletUID(h); got != "second" || err != nil {
 				t.Errorf("%q %v", got, err)
 			}
 			if got := names(t, h, KubeletPKIDir); len(got) != 4 {

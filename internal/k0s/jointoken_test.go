@@ -46,7 +46,7 @@ func joinAPI(t *testing.T, ca pki.Pair, asked *[]string) string {
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(ca.Cert)
 	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		p, _ := nodecert.PeerOf(r.TLS.PeerCertificates[0])
+		p, _ := nodecert.NodeIDOf(r.TLS.PeerCertificates[0])
 		body, _ := io.ReadAll(r.Body)
 		*asked = append(*asked, strings.TrimSpace(r.Method+" "+r.URL.Path+" "+p.Node+" "+r.Header.Get("Authorization")+string(body)))
 		if r.URL.Path == "/v1beta1/ca" {

@@ -176,17 +176,17 @@ func (s Service) configFiles() []configFile {
 		}, all...)
 	}
 	if !s.Worker && s.JoinsCluster {
-		all = append(all, configFile{unitDir + s.Unit() + ".d/join.conf", 0o644, func() (string, error) { return joinGuard, nil }})
+		all = append(all, configFile{unitDir + s.Unit() + ".d/join.conf", 0o644, func() (string, error) { return failedJoinDropIn, nil }})
 	}
 	return all
 }
 
-// joinGuard is a systemd drop-in that removes, before each start of k0s, the
+// failedJoinDropIn is a systemd drop-in that removes, before each start of k0s, the
 // data of an etcd that started but never found its cluster: it has a database
 // and no write-ahead log. If k0s finds the database alone, it considers the
 // host a member and starts etcd, which then creates a second cluster with the
 // same certificate authority.
-const joinGuard = `[Service]
+const failedJoinDropIn = `[Service]
 ExecStartPre=/bin/sh -c 'ls ` + EtcdMemberDir + `/wal/*.wal >/dev/null 2>&1 || rm -rf ` + EtcdMemberDir + `'
 `
 

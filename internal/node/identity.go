@@ -99,7 +99,7 @@ func (i Identity) WithCertificate(cert, ca []byte) (Identity, error) {
 	if err := c.Leaf.CheckSignatureFrom(authority); err != nil {
 		return Identity{}, err
 	}
-	if _, ok := nodecert.PeerOf(c.Leaf); !ok {
+	if _, ok := nodecert.NodeIDOf(c.Leaf); !ok {
 		return Identity{}, errors.New("the certificate is not that of an agent")
 	}
 	return next, nil
@@ -122,12 +122,12 @@ func (i Identity) Issue(id nodecert.Identity, ca pki.Pair, now time.Time) (Ident
 	return i.WithCertificate(cert, ca.Cert)
 }
 
-// Peer returns what the certificate says this host is. ok is false if the cluster has not
+// NodeID returns what the certificate says this host is. ok is false if the cluster has not
 // admitted it.
-func (i Identity) Peer() (p nodecert.Peer, ok bool) {
+func (i Identity) NodeID() (p nodecert.NodeID, ok bool) {
 	leaf, err := i.Pair.Leaf()
 	if err != nil {
 		return p, false
 	}
-	return nodecert.PeerOf(leaf)
+	return nodecert.NodeIDOf(leaf)
 }

@@ -49,7 +49,7 @@ func TestIdentity_KeepsItsKeyFromFirstRequestToCertificate(t *testing.T) {
 	if ca, err := stored.Authority(); ca != nil || err != nil {
 		t.Errorf("a host that was not admitted has the authority %v, %v", ca, err)
 	}
-	if p, ok := stored.Peer(); ok {
+	if p, ok := stored.NodeID(); ok {
 		t.Errorf("a host that was not admitted is %+v", p)
 	}
 	ca := newCA(t)
@@ -64,7 +64,7 @@ func TestIdentity_KeepsItsKeyFromFirstRequestToCertificate(t *testing.T) {
 	if got, err := stored.Authority(); err != nil || !got.Equal(authority) {
 		t.Errorf("another authority: %v", err)
 	}
-	if p, ok := stored.Peer(); !ok || p != (nodecert.Peer{Node: "w1", UID: "uid", Role: token.Worker}) {
+	if p, ok := stored.NodeID(); !ok || p != (nodecert.NodeID{Node: "w1", UID: "uid", Role: token.Worker}) {
 		t.Errorf("%+v", p)
 	}
 	if cert, err := stored.TLS(); err != nil || len(cert.Certificate) != 2 || cert.Leaf.VerifyHostname("192.0.2.21") != nil {
@@ -128,7 +128,7 @@ func TestIdentityWithCertificate_AcceptsOnlyThatOfItsAuthorityAndKey(t *testing.
 			if tt.accepted != (err == nil) || !tt.accepted && next.Pair.Cert != nil {
 				t.Errorf("%v", err)
 			}
-			if _, ok := next.Peer(); ok != tt.accepted {
+			if _, ok := next.NodeID(); ok != tt.accepted {
 				t.Error("it is the identity of a node")
 			}
 		})

@@ -39,7 +39,7 @@ func ReadRemoval(h host.Files, dataDir string) (r Removal, ok bool, err error) {
 	if err != nil {
 		return r, false, err
 	}
-	self, admitted := i.Peer()
+	self, admitted := i.NodeID()
 	return r, admitted && r.UID != "" && self.UID == r.UID, nil
 }
 

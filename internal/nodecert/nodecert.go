@@ -233,31 +233,31 @@ func newTemplate(kind Kind, id Identity, csr *x509.CertificateRequest, now time.
 	return c, nil
 }
 
-// Peer is the identity in an agent's certificate.
-type Peer struct {
+// NodeID is the identity in an agent's certificate.
+type NodeID struct {
 	Node, UID string
 	Role      string // token.Controller or token.Worker
 }
 
-// PeerOf returns the identity in a verified certificate. ok is false for a certificate that is not an
+// NodeIDOf returns the identity in a verified certificate. ok is false for a certificate that is not an
 // agent's, such as a kubelet's. The caller has verified the chain, and compares the UID with the record.
-func PeerOf(cert *x509.Certificate) (p Peer, ok bool) {
+func NodeIDOf(cert *x509.Certificate) (p NodeID, ok bool) {
 	values, ok := readSubject(cert.Subject)
 	if !ok || cert.IsCA || len(cert.UnknownExtKeyUsage) > 0 || len(cert.ExtKeyUsage) != 2 ||
 		!slices.Contains(cert.ExtKeyUsage, x509.ExtKeyUsageServerAuth) || !slices.Contains(cert.ExtKeyUsage, x509.ExtKeyUsageClientAuth) {
-		return Peer{}, false
+		return NodeID{}, false
 	}
 	node, hasPrefix := strings.CutPrefix(values.name, AgentPrefix)
 	if !hasPrefix || !isNodeName(node) || values.uid == "" {
-		return Peer{}, false
+		return NodeID{}, false
 	}
 	switch values.organization {
 	case controllerOrganization:
-		return Peer{Node: node, UID: values.uid, Role: token.Controller}, true
+		return NodeID{Node: node, UID: values.uid, Role: token.Controller}, true
 	case workerOrganization:
-		return Peer{Node: node, UID: values.uid, Role: token.Worker}, true
+		return NodeID{Node: node, UID: values.uid, Role: token.Worker}, true
 	}
-	return Peer{}, false
+	return NodeID{}, false
 }
 
 // KubeletUID returns the name and the UID of the node in a kubelet's certificate. ok is false for any other

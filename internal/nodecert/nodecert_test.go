@@ -372,7 +372,7 @@ func TestSign_APIAddressIsForAgentsOfControllersOnly(t *testing.T) {
 	}
 }
 
-func TestPeerOf(t *testing.T) {
+func TestNodeIDOf(t *testing.T) {
 	cert := func(kind Kind, change func(c *x509.Certificate)) *x509.Certificate {
 		key := testECDSA()
 		csr := must(CheckRequest(kind, w1, must(NewRequest(kind, w1, key))))
@@ -381,7 +381,7 @@ func TestPeerOf(t *testing.T) {
 		der := must(x509.CreateCertificate(rand.Reader, template, template, key.Public(), key))
 		return must(x509.ParseCertificate(der))
 	}
-	if p, ok := PeerOf(cert(Agent, func(*x509.Certificate) {})); !ok || p != (Peer{"w1", w1.UID, token.Worker}) {
+	if p, ok := NodeIDOf(cert(Agent, func(*x509.Certificate) {})); !ok || p != (NodeID{"w1", w1.UID, token.Worker}) {
 		t.Errorf("%+v %v", p, ok)
 	}
 	for name, c := range map[string]*x509.Certificate{
@@ -409,7 +409,7 @@ func TestPeerOf(t *testing.T) {
 		"authority":   cert(Agent, func(c *x509.Certificate) { c.IsCA = true }),
 	} {
 		t.Run(name, func(t *testing.T) {
-			if p, ok := PeerOf(c); ok {
+			if p, ok := NodeIDOf(c); ok {
 				t.Errorf("accepted as %+v", p)
 			}
 		})
@@ -482,12 +482,12 @@ func checkOracle(t *testing.T, kind Kind, cert *x509.Certificate) {
 	if kind.hasNames() != (len(cert.DNSNames)+len(cert.IPAddresses) > 0) {
 		t.Errorf("%d names, %d addresses", len(cert.DNSNames), len(cert.IPAddresses))
 	}
-	p, isAgent := PeerOf(cert)
+	p, isAgent := NodeIDOf(cert)
 	node, uid, isKubelet := KubeletUID(cert)
 	if isAgent != (kind == Agent) || isKubelet == isAgent {
 		t.Errorf("%s: agent %v, kubelet %v", kind, isAgent, isKubelet)
 	}
-	if isAgent && p != (Peer{w1.Node, w1.UID, w1.Role}) || isKubelet && (node != w1.Node || uid != w1.UID) {
+	if isAgent && p != (NodeID{w1.Node, w1.UID, w1.Role}) || isKubelet && (node != w1.Node || uid != w1.UID) {
 		t.Errorf("agent %+v, kubelet %s %s", p, node, uid)
 	}
 	usage := x509.ExtKeyUsageServerAuth

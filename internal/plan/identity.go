@@ -66,8 +66,8 @@ func (c clusterIdentity) create() error {
 	case errors.Is(err, fs.ErrNotExist):
 		identity, err = node.NewIdentity(now)
 	case err == nil:
-		if peer, ok := identity.Peer(); ok {
-			id.UID = peer.UID
+		if self, ok := identity.NodeID(); ok {
+			id.UID = self.UID
 		}
 	}
 	if err != nil {
@@ -124,7 +124,7 @@ func (c clusterIdentity) record() (kube.NodeRecord, error) {
 	if err != nil {
 		return kube.NodeRecord{}, err
 	}
-	peer, ok := i.Peer()
+	self, ok := i.NodeID()
 	if !ok {
 		return kube.NodeRecord{}, errors.New(node.IdentityPath(c.DataDir) + " is not the certificate of an agent")
 	}
@@ -136,12 +136,12 @@ func (c clusterIdentity) record() (kube.NodeRecord, error) {
 	if err != nil {
 		return kube.NodeRecord{}, err
 	}
-	return kube.NodeRecord{Node: c.NodeName, UID: peer.UID, Role: token.Controller, Address: c.K0s.Settings.Address,
+	return kube.NodeRecord{Node: c.NodeName, UID: self.UID, Role: token.Controller, Address: c.K0s.Settings.Address,
 		MachineID: string(bytes.TrimSpace(machineID)), AgentKey: token.PublicKeyPin(leaf), Joined: true}, nil
 }
 
-// guardNeeded returns why the host must be recorded or the policies applied, or "".
-func (c clusterIdentity) guardNeeded(ctx context.Context, client *kube.Client) (string, error) {
+// policiesNeeded returns why the host must be recorded or the policies applied, or "".
+func (c clusterIdentity) policiesNeeded(ctx context.Context, client *kube.Client) (string, error) {
 	want, err := c.record()
 	if err != nil {
 		return "", err
@@ -156,8 +156,8 @@ func (c clusterIdentity) guardNeeded(ctx context.Context, client *kube.Client) (
 	return client.TrustNeeded(ctx)
 }
 
-// guard records the host, and then applies the policies, which refuse nodes without a record.
-func (c clusterIdentity) guard(ctx context.Context, client *kube.Client) error {
+// applyPolicies records the host, and then applies the policies, which refuse nodes without a record.
+func (c clusterIdentity) applyPolicies(ctx context.Context, client *kube.Client) error {
 	want, err := c.record()
 	if err != nil {
 		return err

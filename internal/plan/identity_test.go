@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"crypto/tls"
 	"strings"
 	"testing"
 
@@ -9,6 +10,7 @@ import (
 	"github.com/plinthdev/plinth/internal/kube"
 	"github.com/plinthdev/plinth/internal/kube/kubetest"
 	"github.com/plinthdev/plinth/internal/node"
+	"github.com/plinthdev/plinth/internal/nodecert"
 	"github.com/plinthdev/plinth/internal/testkit"
 	"github.com/plinthdev/plinth/internal/token"
 )
@@ -62,30 +64,34 @@ func TestClusterIdentity_IsCreatedAgainWithoutOneOfItsParts(t *testing.T) {
 			testkit.Must(t, err)
 			ca, err := i.Authority()
 			testkit.Must(t, err)
-			uid, err := k0s.NodeUID(c.Host)
-			if current, _ := c.Host.ReadFile(k0s.CACertPath); err != nil || uid != again.UID || string(current) == "" || !strings.Contains(string(i.Pair.Cert), string(current)) || ca == nil {
-				t.Errorf("the certificates are not of the authority and the record: %s, %v", uid, err)
+			kubelet, err := c.Host.ReadFile(k0s.KubeletClientCertPath)
+			testkit.Must(t, err)
+			pair, err := tls.X509KeyPair(kubelet, kubelet)
+			testkit.Must(t, err)
+			_, uid, _ := nodecert.KubeletUID(pair.Leaf)
+			if current, _ := c.Host.ReadFile(k0s.CACertPath); uid != again.UID || string(current) == "" || !strings.Contains(string(i.Pair.Cert), string(current)) || ca == nil {
+				t.Errorf("the certificates are not of the authority and the record: %s", uid)
 			}
 		})
 	}
 }
 
-func TestClusterIdentity_GuardRecordsTheHost(t *testing.T) {
+func TestClusterIdentity_RecordsTheHostBeforeThePolicies(t *testing.T) {
 	c := newClusterIdentity(t)
 	_, client := kubetest.New(t)
-	if _, err := c.guardNeeded(t.Context(), client); err == nil {
+	if _, err := c.policiesNeeded(t.Context(), client); err == nil {
 		t.Error("a host without an identity is recorded")
 	}
 	testkit.Must(t, c.create())
-	if why, err := c.guardNeeded(t.Context(), client); !strings.Contains(why, "n1 is not recorded") || err != nil {
+	if why, err := c.policiesNeeded(t.Context(), client); !strings.Contains(why, "n1 is not recorded") || err != nil {
 		t.Errorf("%q %v", why, err)
 	}
 	kubetest.RecordNodes(t, client, kube.NodeRecord{Node: "n1", UID: "before", Role: token.Controller}, kube.NodeRecord{Node: "w1", Role: token.Worker, Address: "10.0.0.9"})
-	if why, err := c.guardNeeded(t.Context(), client); !strings.Contains(why, "n1 is not recorded") || err != nil {
+	if why, err := c.policiesNeeded(t.Context(), client); !strings.Contains(why, "n1 is not recorded") || err != nil {
 		t.Errorf("an earlier admission: %q %v", why, err)
 	}
-	testkit.Must(t, c.guard(t.Context(), client))
-	if why, err := c.guardNeeded(t.Context(), client); why != "" || err != nil {
+	testkit.Must(t, c.applyPolicies(t.Context(), client))
+	if why, err := c.policiesNeeded(t.Context(), client); why != "" || err != nil {
 		t.Errorf("%q %v", why, err)
 	}
 	records, err := client.NodeRecords(t.Context())

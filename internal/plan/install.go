@@ -71,7 +71,7 @@ func Install(c Cluster) []step.Step {
 	if c.KotsFile.Path != "" {
 		steps = append(steps, c.placeFile("kots-binary", "Put the kots CLI in place", c.KotsFile))
 	}
-	steps = append(steps, c.waitSystemPodsReady(), c.guardNodes(), c.secureNamespaces())
+	steps = append(steps, c.waitSystemPodsReady(), c.applyNodePolicies(), c.secureNamespaces())
 	return append(append(steps, c.addOnSteps()...), c.agentSteps()...)
 }
 
@@ -204,9 +204,9 @@ func (c Cluster) openImageStore(ctx context.Context, timeout time.Duration) (*im
 	return images.Open(ctx, k0s.ContainerdSocket, c.Host, timeout, c.K0s.Diagnose)
 }
 
-// guardNodes returns the step that records the first host as an admitted controller and lets only admitted
+// applyNodePolicies returns the step that records the first host as an admitted controller and lets only admitted
 // hosts act as nodes.
-func (c Cluster) guardNodes() step.Step {
+func (c Cluster) applyNodePolicies() step.Step {
 	i := clusterIdentity{c}
 	return step.Step{ID: "trust", Title: "Let only admitted hosts act as nodes", Affects: []string{"ConfigMap plinth-nodes", "ValidatingAdmissionPolicies plinth-node-* and plinth-kube-router", "ClusterRole and Role plinth:nodes"},
 		Check: func(ctx context.Context) (step.State, error) {
@@ -214,7 +214,7 @@ func (c Cluster) guardNodes() step.Step {
 			if err != nil {
 				return step.Unknown("k0s-start"), nil
 			}
-			why, err := i.guardNeeded(ctx, client)
+			why, err := i.policiesNeeded(ctx, client)
 			if err != nil { // k0s is running, but the API server does not answer yet
 				return step.Needed(err.Error()), ctx.Err()
 			}
@@ -225,7 +225,7 @@ func (c Cluster) guardNodes() step.Step {
 			if err != nil {
 				return err
 			}
-			return i.guard(ctx, client)
+			return i.applyPolicies(ctx, client)
 		},
 	}
 }

@@ -67,7 +67,7 @@ type admission struct {
 // also removes the etcd member of an earlier attempt that died, and gives it the lock of the one that joins.
 func (a admission) requestStep() step.Step {
 	requested := false
-	return step.Step{ID: "request-join", Title: "Ask the cluster to be let in",
+	return step.Step{ID: "request-join", Title: "Request admission to the cluster",
 		Affects: []string{node.IdentityPath(a.DataDir), k0s.TokenPath, k0s.RegistryDir, k0s.DataDir},
 		Check: func(context.Context) (step.State, error) {
 			switch why, err := k0s.KubeletIdentityNeeded(a.Host); {
@@ -125,7 +125,7 @@ func (a admission) store(admitted Admission) error {
 // removeTokenStep returns the step that removes the token of k0s after the host has joined. k0s does not
 // read it again.
 func (a admission) removeTokenStep() step.Step {
-	return step.Step{ID: "forget-token", Title: "Forget the token", Affects: []string{k0s.TokenPath},
+	return step.Step{ID: "forget-token", Title: "Delete the token", Affects: []string{k0s.TokenPath},
 		Check: func(context.Context) (step.State, error) {
 			if _, err := a.Host.Lstat(k0s.TokenPath); errors.Is(err, fs.ErrNotExist) {
 				return step.Done(), nil

@@ -29,7 +29,7 @@ func TestSteps_TimeoutNamesTheReason(t *testing.T) {
 		"API server does not answer": {running, Cluster.waitNodeReady,
 			[]string{"cannot wait for the node to be Ready: waited 4m0s for the Kubernetes API server to answer", "k0s has not written its kubeconfig yet", "k0scontroller.service is active (running)", log},
 			"sudo journalctl -u k0scontroller.service"},
-		"k0s has failed": {failed, Cluster.guardNodes,
+		"k0s has failed": {failed, Cluster.applyNodePolicies,
 			[]string{"waited 4m0s for the Kubernetes API server to answer", "k0scontroller.service is failed (failed)", log},
 			"sudo journalctl -u k0scontroller.service"},
 		"containerd does not answer": {running, func(c Cluster) step.Step { return c.importImages("images-boot", "Import images", nil) },

@@ -67,9 +67,9 @@ func (d joinServer) admit(ctx context.Context, caller agent.Caller, rec token.Re
 			return agent.JoinResponse{}, err
 		}
 	}
-	book := token.Store{Core: c.Client.Core(), Now: d.Now}
+	store := token.Store{Core: c.Client.Core(), Now: d.Now}
 	use := token.Use{Node: r.Node, MachineID: r.MachineID, At: next.Admitted, Key: caller.Key}
-	if _, err := book.Use(ctx, caller.Bearer, use); err != nil {
+	if _, err := store.Use(ctx, caller.Bearer, use); err != nil {
 		return agent.JoinResponse{}, statusError(err)
 	}
 	_, known := records[r.Node]
@@ -90,7 +90,7 @@ func (d joinServer) admit(ctx context.Context, caller agent.Caller, rec token.Re
 		return nil
 	})
 	if err == nil {
-		err = endIfRevoked(ctx, c.Client, book, next)
+		err = endIfRevoked(ctx, c.Client, store, next)
 	}
 	if err != nil {
 		return agent.JoinResponse{}, err
@@ -290,7 +290,7 @@ func badRequest(kind nodecert.Kind, err error) error {
 
 // Renew returns a new certificate for the agent of a node, for the key that it has.
 func (d joinServer) Renew(ctx context.Context, c agent.Caller, r agent.RenewRequest) (a agent.RenewResponse, err error) {
-	record, err := d.currentRecord(ctx, c.Peer)
+	record, err := d.currentRecord(ctx, c.NodeID)
 	if err != nil {
 		return a, err
 	}
@@ -308,7 +308,7 @@ func (d joinServer) Renew(ctx context.Context, c agent.Caller, r agent.RenewRequ
 
 // currentRecord returns the record of the node whose agent has shown a certificate. It is a
 // *agent.StatusError if the node was removed, or admitted again, since it got the certificate.
-func (d joinServer) currentRecord(ctx context.Context, p nodecert.Peer) (kube.NodeRecord, error) {
+func (d joinServer) currentRecord(ctx context.Context, p nodecert.NodeID) (kube.NodeRecord, error) {
 	client, err := d.KubeClient()
 	if err != nil {
 		return kube.NodeRecord{}, err
@@ -321,7 +321,7 @@ func (d joinServer) currentRecord(ctx context.Context, p nodecert.Peer) (kube.No
 }
 
 // findRecord returns the record of a node whose certificate is of its current admission.
-func findRecord(records kube.NodeRecords, p nodecert.Peer) (kube.NodeRecord, error) {
+func findRecord(records kube.NodeRecords, p nodecert.NodeID) (kube.NodeRecord, error) {
 	if p.Node == "" {
 		return kube.NodeRecord{}, &agent.StatusError{Reason: "the client shows no certificate of a node's agent", Status: http.StatusUnauthorized}
 	}
@@ -337,7 +337,7 @@ func findRecord(records kube.NodeRecords, p nodecert.Peer) (kube.NodeRecord, err
 
 // CheckNode returns an error unless the node still belongs to the cluster, with the admission
 // that its certificate is of.
-func (d joinServer) CheckNode(ctx context.Context, p nodecert.Peer) error {
+func (d joinServer) CheckNode(ctx context.Context, p nodecert.NodeID) error {
 	_, err := d.currentRecord(ctx, p)
 	return err
 }
@@ -347,7 +347,7 @@ func (d joinServer) CheckNode(ctx context.Context, p nodecert.Peer) error {
 // was not revoked.
 func (d joinServer) CheckJoiningController(ctx context.Context, c agent.Caller) (kube.NodeRecord, error) {
 	refuse := func(why string) error { return &agent.StatusError{Reason: why, Status: http.StatusUnauthorized} }
-	r, err := d.currentRecord(ctx, c.Peer)
+	r, err := d.currentRecord(ctx, c.NodeID)
 	switch {
 	case err != nil:
 		return r, err

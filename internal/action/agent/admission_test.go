@@ -192,7 +192,7 @@ func TestAdmit_SignsCertificatesOfTheRecord(t *testing.T) {
 				t.Errorf("recorded %+v", rec)
 			}
 			leaf := parseLeaf(t, a.AgentCert)
-			if p, ok := nodecert.PeerOf(leaf); !ok || p != (nodecert.Peer{Node: tt.id.Node, UID: rec.UID, Role: tt.id.Role}) || token.PublicKeyPin(leaf) != j.caller.Key {
+			if p, ok := nodecert.NodeIDOf(leaf); !ok || p != (nodecert.NodeID{Node: tt.id.Node, UID: rec.UID, Role: tt.id.Role}) || token.PublicKeyPin(leaf) != j.caller.Key {
 				t.Errorf("the agent's certificate is for %+v", p)
 			}
 			if tt.api != (leaf.VerifyHostname("10.0.0.100") == nil) {
@@ -482,20 +482,20 @@ func TestRenew_SignsForTheKeyOfACurrentNodeOnly(t *testing.T) {
 	j := newJoiner(t, w1, "abcd2345")
 	_, err := c.Admit(t.Context(), j.caller, j.request)
 	testkit.Must(t, err)
-	peer := nodecert.Peer{Node: "w1", UID: c.records(t)["w1"].UID, Role: token.Worker}
+	peer := nodecert.NodeID{Node: "w1", UID: c.records(t)["w1"].UID, Role: token.Worker}
 	key := j.caller.Key
 	for name, tt := range map[string]struct {
 		caller  agent.Caller
 		request []byte
 		want    string // in the refusal; "" if accepted
 	}{
-		"current":           {agent.Caller{Key: key, Peer: peer}, j.request.AgentRequest, ""},
+		"current":           {agent.Caller{Key: key, NodeID: peer}, j.request.AgentRequest, ""},
 		"no certificate":    {agent.Caller{Key: key}, j.request.AgentRequest, "shows no certificate"},
-		"earlier admission": {agent.Caller{Key: key, Peer: nodecert.Peer{Node: "w1", UID: "old", Role: token.Worker}}, j.request.AgentRequest, "of an earlier admission"},
-		"another role":      {agent.Caller{Key: key, Peer: nodecert.Peer{Node: "w1", UID: peer.UID, Role: token.Controller}}, j.request.AgentRequest, "is for a controller, but it is a worker"},
-		"another key":       {agent.Caller{Key: key, Peer: peer}, newRequest(t, nodecert.Agent, w1), "another key"},
-		"another node":      {agent.Caller{Key: key, Peer: peer}, newJoiner(t, nodecert.Identity{Node: "w2", Role: token.Worker, Address: "10.0.0.9"}, "x").request.AgentRequest, "common name"},
-		"kubelet's request": {agent.Caller{Key: key, Peer: peer}, j.request.ClientRequest, "the organization is"},
+		"earlier admission": {agent.Caller{Key: key, NodeID: nodecert.NodeID{Node: "w1", UID: "old", Role: token.Worker}}, j.request.AgentRequest, "of an earlier admission"},
+		"another role":      {agent.Caller{Key: key, NodeID: nodecert.NodeID{Node: "w1", UID: peer.UID, Role: token.Controller}}, j.request.AgentRequest, "is for a controller, but it is a worker"},
+		"another key":       {agent.Caller{Key: key, NodeID: peer}, newRequest(t, nodecert.Agent, w1), "another key"},
+		"another node":      {agent.Caller{Key: key, NodeID: peer}, newJoiner(t, nodecert.Identity{Node: "w2", Role: token.Worker, Address: "10.0.0.9"}, "x").request.AgentRequest, "common name"},
+		"kubelet's request": {agent.Caller{Key: key, NodeID: peer}, j.request.ClientRequest, "the organization is"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a, err := c.Renew(t.Context(), tt.caller, agent.RenewRequest{AgentRequest: tt.request})
@@ -507,7 +507,7 @@ func TestRenew_SignsForTheKeyOfACurrentNodeOnly(t *testing.T) {
 				return
 			}
 			testkit.Must(t, err)
-			if p, ok := nodecert.PeerOf(parseLeaf(t, a.AgentCert)); !ok || p != peer {
+			if p, ok := nodecert.NodeIDOf(parseLeaf(t, a.AgentCert)); !ok || p != peer {
 				t.Errorf("%+v", p)
 			}
 		})
@@ -526,14 +526,14 @@ func TestCheckJoiningController_AcceptsTheHolderOfTheLockOnly(t *testing.T) {
 			j := newJoiner(t, w1, "work2345")
 			_, err := c.Admit(t.Context(), j.caller, j.request)
 			testkit.Must(t, err)
-			caller.Peer = nodecert.Peer{Node: "w1", UID: c.records(t)["w1"].UID, Role: token.Worker}
+			caller.NodeID = nodecert.NodeID{Node: "w1", UID: c.records(t)["w1"].UID, Role: token.Worker}
 		}, "node w1 is a worker"},
 		"joined": {func(t *testing.T, c testCluster, _ *agent.Caller) {
 			_, err := recordVoters(t.Context(), c.client, []etcd.Member{{Name: "n2", Address: "10.0.0.6"}})
 			testkit.Must(t, err)
 		}, "has joined already"},
 		"first controller": {func(_ *testing.T, _ testCluster, caller *agent.Caller) {
-			caller.Peer = nodecert.Peer{Node: "n1", UID: "uid-of-n1", Role: token.Controller}
+			caller.NodeID = nodecert.NodeID{Node: "n1", UID: "uid-of-n1", Role: token.Controller}
 		}, "has joined already"},
 		"another holds the lock": {func(t *testing.T, c testCluster, _ *agent.Caller) {
 			testkit.Must(t, c.setLockHolder(t.Context(), "n3"))
@@ -548,10 +548,10 @@ func TestCheckJoiningController_AcceptsTheHolderOfTheLockOnly(t *testing.T) {
 		"deleted token": {func(_ *testing.T, c testCluster, _ *agent.Caller) {
 			c.api.Remove("/api/v1/namespaces/kube-system/secrets/plinth-join-abcd2345")
 		}, "is gone"},
-		"old UID":           {func(_ *testing.T, _ testCluster, caller *agent.Caller) { caller.Peer.UID = "old" }, "of an earlier admission"},
-		"worker's usage":    {func(_ *testing.T, _ testCluster, caller *agent.Caller) { caller.Peer.Role = token.Worker }, "is for a worker"},
-		"no certificate":    {func(_ *testing.T, _ testCluster, caller *agent.Caller) { caller.Peer = nodecert.Peer{} }, "shows no certificate"},
-		"unknown node":      {func(_ *testing.T, _ testCluster, caller *agent.Caller) { caller.Peer.Node = "n9" }, "was removed"},
+		"old UID":           {func(_ *testing.T, _ testCluster, caller *agent.Caller) { caller.NodeID.UID = "old" }, "of an earlier admission"},
+		"worker's usage":    {func(_ *testing.T, _ testCluster, caller *agent.Caller) { caller.NodeID.Role = token.Worker }, "is for a worker"},
+		"no certificate":    {func(_ *testing.T, _ testCluster, caller *agent.Caller) { caller.NodeID = nodecert.NodeID{} }, "shows no certificate"},
+		"unknown node":      {func(_ *testing.T, _ testCluster, caller *agent.Caller) { caller.NodeID.Node = "n9" }, "was removed"},
 		"token of its join": {func(_ *testing.T, _ testCluster, caller *agent.Caller) { caller.Bearer = "" }, ""}, // k0s shows none
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -560,7 +560,7 @@ func TestCheckJoiningController_AcceptsTheHolderOfTheLockOnly(t *testing.T) {
 			j := newJoiner(t, at, "abcd2345")
 			_, err := c.Admit(t.Context(), j.caller, j.request)
 			testkit.Must(t, err)
-			caller := agent.Caller{Key: j.caller.Key, Peer: nodecert.Peer{Node: "n2", UID: c.records(t)["n2"].UID, Role: token.Controller}}
+			caller := agent.Caller{Key: j.caller.Key, NodeID: nodecert.NodeID{Node: "n2", UID: c.records(t)["n2"].UID, Role: token.Controller}}
 			tt.change(t, c, &caller)
 			rec, err := c.CheckJoiningController(t.Context(), caller)
 			var no *agent.StatusError

@@ -43,7 +43,7 @@ func Run(ctx context.Context, env *action.Env) error {
 	defer end()
 	return serveHTTPS(ctx, env, identity, agent.Service{Backend: d, Store: newBlobStore(env), NodeRemover: nodes.NewLeaveServer(env), PeerCheck: peerCheckHandler(env), Membership: d.Membership,
 		EtcdJoiner: EtcdJoinProxy{Files: env.Host, Check: d.CheckJoiningController, Etcd: openStore},
-		Secrets:    ControllerSecrets{Files: env.Host, Check: d.CheckJoiningController}.Read})
+		Secrets:    SecretsReader{Files: env.Host, Check: d.CheckJoiningController}.Read})
 }
 
 // every returns a function that runs watch with a tick at each interval.

@@ -79,7 +79,7 @@ func TestLoadControllerCert_ReusesCertificateWhileItIsUsable(t *testing.T) {
 	if err != nil || renewed.Leaf.Equal(first.Leaf) {
 		t.Errorf("not renewed shortly before its expiry: %v", err)
 	}
-	if p, ok := nodecert.PeerOf(renewed.Leaf); !ok || p != (nodecert.Peer{Node: "n1", UID: "uid-of-n1", Role: token.Controller}) || token.PublicKeyPin(renewed.Leaf) != token.PublicKeyPin(first.Leaf) {
+	if p, ok := nodecert.NodeIDOf(renewed.Leaf); !ok || p != (nodecert.NodeID{Node: "n1", UID: "uid-of-n1", Role: token.Controller}) || token.PublicKeyPin(renewed.Leaf) != token.PublicKeyPin(first.Leaf) {
 		t.Errorf("renewed for %+v, or for another key", p)
 	}
 	testkit.Must(t, journal.WriteReceipt(h, r.DataDir, journal.Receipt{Name: "my-app", Role: "controller", Node: "n1", Address: "10.0.0.5", API: "api.example.com"}))
@@ -227,8 +227,8 @@ func TestClusterStateNodes_TrustsRecords(t *testing.T) {
 		t.Errorf("%+v %v", got, err)
 	}
 	for name, tt := range map[string]struct {
-		claim agent.JoinRequest
-		want  string
+		request agent.JoinRequest
+		want    string
 	}{
 		"its name on another machine": {agent.JoinRequest{Node: "b", MachineID: "m9", Address: "10.0.0.9"}, "already has a node named b"},
 		"its address":                 {agent.JoinRequest{Node: "n", MachineID: "m9", Address: "10.0.0.3"}, "node c of the cluster has this host's address"},
@@ -236,7 +236,7 @@ func TestClusterStateNodes_TrustsRecords(t *testing.T) {
 		"a name without a record":     {agent.JoinRequest{Node: "stranger", MachineID: "m9", Address: "10.0.0.9"}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if why := agent.Conflict(got, tt.claim, "key-n"); !strings.Contains(why, tt.want) || tt.want == "" && why != "" {
+			if why := agent.Conflict(got, tt.request, "key-n"); !strings.Contains(why, tt.want) || tt.want == "" && why != "" {
 				t.Error(why)
 			}
 		})

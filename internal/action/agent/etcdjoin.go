@@ -112,14 +112,14 @@ type MemberStore interface {
 // learner that never started, because its host does not hold the join lock any more and
 // etcd accepts only one learner at a time. A learner that has started is an
 // *agent.StatusError with status 423, because it may catch up at any moment.
-func RemoveStaleMembers(ctx context.Context, store MemberStore, claim agent.JoinRequest) error {
+func RemoveStaleMembers(ctx context.Context, store MemberStore, request agent.JoinRequest) error {
 	members, err := store.Members(ctx)
 	if err != nil {
 		return err
 	}
 	for _, m := range members {
 		switch {
-		case m.Address == claim.Address, m.Learner && m.Name == "":
+		case m.Address == request.Address, m.Learner && m.Name == "":
 			if err := store.Remove(ctx, m.ID); err != nil {
 				return err
 			}

@@ -43,7 +43,7 @@ func (s *fakeLearners) Promote(context.Context) (names []string, err error) {
 }
 
 // joining is the controller that newProxy accepts.
-var joining = agent.Caller{Key: "key-b", Peer: nodecert.Peer{Node: "b", UID: "uid-b", Role: token.Controller}}
+var joining = agent.Caller{Key: "key-b", NodeID: nodecert.NodeID{Node: "b", UID: "uid-b", Role: token.Controller}}
 
 // newProxy returns an EtcdJoinProxy that accepts only the controller joining, at 10.0.0.2.
 func newProxy(t *testing.T, s *fakeLearners) (EtcdJoinProxy, host.Files) {
@@ -98,7 +98,7 @@ func TestEtcdJoinProxyAddEtcdMember_AddsLearner(t *testing.T) {
 
 func TestEtcdJoinProxyAddEtcdMember_RefusesInvalidRequests(t *testing.T) {
 	worker := joining
-	worker.Peer.Role = token.Worker
+	worker.NodeID.Role = token.Worker
 	for name, c := range map[string]struct {
 		caller  agent.Caller
 		request string

@@ -79,14 +79,14 @@ func loadControllerCert(env *action.Env) (cert tls.Certificate, ca *x509.Certifi
 	if isCertUsable(cert.Leaf, ca, hosts, env.Now()) {
 		return cert, ca, nil
 	}
-	peer, ok := nodecert.PeerOf(cert.Leaf)
+	self, ok := nodecert.NodeIDOf(cert.Leaf)
 	if !ok {
 		return cert, nil, fmt.Errorf("%s is not the certificate of an agent", node.IdentityPath(env.DataDir))
 	}
 	if authority.Key, err = env.Host.ReadFile(k0s.CAKeyPath); err != nil {
 		return cert, nil, err
 	}
-	id := nodecert.Identity{Node: receipt.Node, UID: peer.UID, Role: token.Controller, Address: receipt.Address, API: receipt.API}
+	id := nodecert.Identity{Node: receipt.Node, UID: self.UID, Role: token.Controller, Address: receipt.Address, API: receipt.API}
 	next, err := stored.Issue(id, authority, env.Now())
 	if err == nil {
 		err = next.Write(env.Host, env.DataDir)

@@ -116,22 +116,22 @@ func (d joinServer) tokenStore() (token.Store, error) {
 // checkToken returns the record of the client's token. It is an error if the host with
 // the client's key must not join with it.
 func (d joinServer) checkToken(ctx context.Context, c agent.Caller) (token.Record, error) {
-	book, err := d.tokenStore()
+	store, err := d.tokenStore()
 	if err != nil {
 		return token.Record{}, err
 	}
-	r, err := book.Check(ctx, c.Bearer, c.Key)
+	r, err := store.Check(ctx, c.Bearer, c.Key)
 	return r, statusError(err)
 }
 
 // CheckReadAccess returns an error unless the client's token may read the bundle of the
 // cluster.
 func (d joinServer) CheckReadAccess(ctx context.Context, c agent.Caller) error {
-	book, err := d.tokenStore()
+	store, err := d.tokenStore()
 	if err != nil {
 		return err
 	}
-	return statusError(book.CheckReadAccess(ctx, c.Bearer, c.Key))
+	return statusError(store.CheckReadAccess(ctx, c.Bearer, c.Key))
 }
 
 // DescribeCluster returns what a host has to know before it joins.
@@ -179,16 +179,16 @@ func (d joinServer) registryCA(ctx context.Context, c ClusterState) ([]byte, err
 
 // acquireJoinSlot acquires the lock that makes controllers join one at a time, and
 // removes the etcd member that an earlier, failed attempt of the host has left.
-func (d joinServer) acquireJoinSlot(ctx context.Context, c ClusterState, nodes []agent.Node, claim agent.JoinRequest) error {
-	if err := (JoinLock{Core: c.Client.Core(), Now: d.Now}).Acquire(ctx, nodes, claim); err != nil {
+func (d joinServer) acquireJoinSlot(ctx context.Context, c ClusterState, nodes []agent.Node, request agent.JoinRequest) error {
+	if err := (JoinLock{Core: c.Client.Core(), Now: d.Now}).Acquire(ctx, nodes, request); err != nil {
 		return err
 	}
-	if !claim.Fresh {
+	if !request.Fresh {
 		return nil
 	}
 	store, err := etcd.New(d.Host)
 	if err != nil {
 		return err
 	}
-	return RemoveStaleMembers(ctx, store, claim)
+	return RemoveStaleMembers(ctx, store, request)
 }

@@ -27,7 +27,7 @@ import (
 const removalInterval = 20 * time.Second
 
 // Membership returns the state of the admission that the certificate of a node is of.
-func (d joinServer) Membership(ctx context.Context, p nodecert.Peer) (agent.Membership, error) {
+func (d joinServer) Membership(ctx context.Context, p nodecert.NodeID) (agent.Membership, error) {
 	m := agent.Membership{Node: p.Node, UID: p.UID, State: agent.StateUnknown}
 	client, err := d.KubeClient()
 	if err != nil {
@@ -53,18 +53,18 @@ func (d joinServer) Membership(ctx context.Context, p nodecert.Peer) (agent.Memb
 // authenticate it and which it authenticates, and takes no refusal for an answer.
 type removalWatch struct {
 	*action.Env
-	newClient func() (membershipClient, error)              // with the certificate that the agent has now
-	refresh   func(ctx context.Context, self nodecert.Peer) // stores the controllers that loadbalancer.KnownControllers returns; nil on a worker, whose load balancer does it
+	newClient func() (membershipClient, error)                // with the certificate that the agent has now
+	refresh   func(ctx context.Context, self nodecert.NodeID) // stores the controllers that loadbalancer.KnownControllers returns; nil on a worker, whose load balancer does it
 }
 
 // membershipClient asks controllers about this node; see agent.MembershipClient.
 type membershipClient interface {
-	Self() nodecert.Peer
+	Self() nodecert.NodeID
 	Ask(ctx context.Context, controller netip.Addr) (agent.Membership, error)
 }
 
 // newRemovalWatch returns the watch of a host.
-func newRemovalWatch(env *action.Env, identity *identity, refresh func(context.Context, nodecert.Peer)) removalWatch {
+func newRemovalWatch(env *action.Env, identity *identity, refresh func(context.Context, nodecert.NodeID)) removalWatch {
 	return removalWatch{Env: env, refresh: refresh, newClient: func() (membershipClient, error) {
 		cert, ca, err := identity.currentCert()
 		if err != nil {
@@ -223,7 +223,7 @@ func (w removalWatch) stopKinds() []cleanup.Kind {
 
 // refreshControllers stores the other controllers of this controller's cluster: after its removal, its own API server
 // does not answer.
-func (d joinServer) refreshControllers(ctx context.Context, self nodecert.Peer) {
+func (d joinServer) refreshControllers(ctx context.Context, self nodecert.NodeID) {
 	records, err := d.nodeRecords(ctx)
 	if err != nil || records[self.Node].UID != self.UID {
 		return

@@ -33,14 +33,14 @@ func TestMembership_NeedsANoteToCallANodeRemoved(t *testing.T) {
 		testkit.Must(t, c.client.NoteRemovedNode(t.Context(), uid, kube.RemovedNode{Node: name, By: "an administrator on n1", At: noon}))
 	}
 	for name, tt := range map[string]struct {
-		p     nodecert.Peer
+		p     nodecert.NodeID
 		state string
 	}{
-		"a member, though its removal has begun": {nodecert.Peer{Node: "w1", UID: "second"}, agent.StateMember},
-		"an earlier admission, which was ended":  {nodecert.Peer{Node: "w1", UID: "first"}, agent.StateRemoved},
-		"an admission without a note":            {nodecert.Peer{Node: "w1", UID: "zeroth"}, agent.StateUnknown},
-		"a node that joined after the backup":    {nodecert.Peer{Node: "w9", UID: "uid-of-w9"}, agent.StateUnknown},
-		"the note of another node":               {nodecert.Peer{Node: "w1", UID: "third"}, agent.StateUnknown},
+		"a member, though its removal has begun": {nodecert.NodeID{Node: "w1", UID: "second"}, agent.StateMember},
+		"an earlier admission, which was ended":  {nodecert.NodeID{Node: "w1", UID: "first"}, agent.StateRemoved},
+		"an admission without a note":            {nodecert.NodeID{Node: "w1", UID: "zeroth"}, agent.StateUnknown},
+		"a node that joined after the backup":    {nodecert.NodeID{Node: "w9", UID: "uid-of-w9"}, agent.StateUnknown},
+		"the note of another node":               {nodecert.NodeID{Node: "w1", UID: "third"}, agent.StateUnknown},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m, err := c.Membership(t.Context(), tt.p)
@@ -51,7 +51,7 @@ func TestMembership_NeedsANoteToCallANodeRemoved(t *testing.T) {
 	}
 	t.Run("its own API server does not answer", func(t *testing.T) {
 		testkit.Must(t, c.Host.RemoveAll(k0s.AdminConf))
-		if m, err := c.Membership(t.Context(), nodecert.Peer{Node: "w1", UID: "first"}); err == nil || m.State == agent.StateRemoved {
+		if m, err := c.Membership(t.Context(), nodecert.NodeID{Node: "w1", UID: "first"}); err == nil || m.State == agent.StateRemoved {
 			t.Errorf("%+v %v", m, err)
 		}
 	})
@@ -63,8 +63,8 @@ type fakeControllers struct {
 	asked   []string
 }
 
-func (f *fakeControllers) Self() nodecert.Peer {
-	return nodecert.Peer{Node: "w1", UID: "uid-of-w1", Role: token.Worker}
+func (f *fakeControllers) Self() nodecert.NodeID {
+	return nodecert.NodeID{Node: "w1", UID: "uid-of-w1", Role: token.Worker}
 }
 
 func (f *fakeControllers) Ask(_ context.Context, at netip.Addr) (agent.Membership, error) {
@@ -216,7 +216,7 @@ func TestReadRemoval_IsOfTheCurrentAdmission(t *testing.T) {
 
 func TestRefreshControllers_StoresTheOthersWhileItIsAMember(t *testing.T) {
 	c := newTestCluster(t)
-	self := nodecert.Peer{Node: "n1", UID: "uid-of-n1", Role: token.Controller}
+	self := nodecert.NodeID{Node: "n1", UID: "uid-of-n1", Role: token.Controller}
 	kubetest.RecordNodes(t, c.client, kube.NodeRecord{Node: "n2", Role: token.Controller, Address: "10.0.0.6"}, kube.NodeRecord{Node: "w1", Role: token.Worker, Address: "10.0.0.9"})
 	known := func() string {
 		list, err := loadbalancer.KnownControllers(c.Host, c.DataDir)

@@ -11,14 +11,14 @@ import (
 	"github.com/plinthdev/plinth/internal/kube"
 )
 
-// ControllerSecrets gives a host that joins as a controller what all controllers share.
-type ControllerSecrets struct {
+// SecretsReader gives a host that joins as a controller what all controllers share.
+type SecretsReader struct {
 	Files host.Files
 	Check func(context.Context, agent.Caller) (kube.NodeRecord, error) // returns the record of a client that may have the keys
 }
 
 // Read returns the secrets for the client c.
-func (d ControllerSecrets) Read(ctx context.Context, c agent.Caller) (s agent.ControllerSecrets, err error) {
+func (d SecretsReader) Read(ctx context.Context, c agent.Caller) (s agent.ControllerSecrets, err error) {
 	if _, err := d.Check(ctx, c); err != nil {
 		return s, err
 	}

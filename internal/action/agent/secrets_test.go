@@ -15,11 +15,11 @@ import (
 	"github.com/plinthdev/plinth/internal/testkit"
 )
 
-func TestControllerSecrets_FollowTheCheckAndTheFile(t *testing.T) {
+func TestSecretsReader_FollowTheCheckAndTheFile(t *testing.T) {
 	h := hosttest.New(t).Host()
 	refused := &agent.StatusError{Reason: "controller c2 has joined already", Status: http.StatusUnauthorized}
 	var no error
-	d := ControllerSecrets{Files: h, Check: func(context.Context, agent.Caller) (kube.NodeRecord, error) { return kube.NodeRecord{}, no }}
+	d := SecretsReader{Files: h, Check: func(context.Context, agent.Caller) (kube.NodeRecord, error) { return kube.NodeRecord{}, no }}
 
 	var status *agent.StatusError
 	if _, err := d.Read(t.Context(), agent.Caller{}); !errors.As(err, &status) || status.Status != http.StatusServiceUnavailable || !strings.Contains(status.Reason, k0s.EncryptionConfPath) {

@@ -70,7 +70,7 @@ func (w *workerServer) CheckReadAccess(ctx context.Context, c agent.Caller) erro
 
 // CheckNode returns an error unless the node still belongs to the cluster. It reads the records
 // with the kubelet's credentials.
-func (w *workerServer) CheckNode(ctx context.Context, p nodecert.Peer) error {
+func (w *workerServer) CheckNode(ctx context.Context, p nodecert.NodeID) error {
 	conf, err := w.Host.ReadFile(k0s.KubeletConf)
 	if err != nil {
 		return err
@@ -174,8 +174,8 @@ func (w *workerServer) renewCertificate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	peer, _ := nodecert.PeerOf(cert.Leaf)
-	id := nodecert.Identity{Node: peer.Node, UID: peer.UID, Role: peer.Role}
+	self, _ := nodecert.NodeIDOf(cert.Leaf)
+	id := nodecert.Identity{Node: self.Node, UID: self.UID, Role: self.Role}
 	if len(cert.Leaf.IPAddresses) > 0 {
 		id.Address = cert.Leaf.IPAddresses[0].String()
 	}

@@ -140,7 +140,7 @@ func (d agentAdmitter) accept(answer agent.JoinResponse, kubelet k0s.KubeletIden
 // readEncryptionKeys returns the keys that encrypt Secrets in etcd. The cluster gives them to this host
 // from its admission as a controller until it has joined.
 func (d agentAdmitter) readEncryptionKeys(ctx context.Context) ([]k0s.EncryptionKey, error) {
-	shared, err := d.cluster.ControllerSecrets(ctx)
+	shared, err := d.cluster.FetchControllerSecrets(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -51,11 +51,11 @@ func (c *admittingCluster) Admit(_ context.Context, _ agent.Caller, r agent.Join
 
 // check gives the secrets to admitted controllers, as CheckJoiningController does.
 func (c *admittingCluster) check(_ context.Context, caller agent.Caller) (kube.NodeRecord, error) {
-	c.askers = append(c.askers, caller.Peer.Node)
-	if caller.Peer.Role != token.Controller {
-		return kube.NodeRecord{}, &agent.StatusError{Reason: "node " + caller.Peer.Node + " is a worker", Status: http.StatusUnauthorized}
+	c.askers = append(c.askers, caller.NodeID.Node)
+	if caller.NodeID.Role != token.Controller {
+		return kube.NodeRecord{}, &agent.StatusError{Reason: "node " + caller.NodeID.Node + " is a worker", Status: http.StatusUnauthorized}
 	}
-	return kube.NodeRecord{Node: caller.Peer.Node}, nil
+	return kube.NodeRecord{Node: caller.NodeID.Node}, nil
 }
 
 // newAdmitter starts a controller with the encryption keys, and returns a host that requests admission from it.
@@ -77,7 +77,7 @@ func newAdmitter(t *testing.T, role string, keys []k0s.EncryptionKey) (agentAdmi
 	testkit.Must(t, err)
 	c := &admittingCluster{ca: ca, role: role}
 	srv := httptest.NewUnstartedServer(agent.Service{Backend: c, Store: c, Authority: func() (*x509.Certificate, error) { return authority, nil },
-		Secrets: actionagent.ControllerSecrets{Files: first, Check: c.check}.Read}.Handler())
+		Secrets: actionagent.SecretsReader{Files: first, Check: c.check}.Read}.Handler())
 	srv.TLS = &tls.Config{Certificates: []tls.Certificate{pair}, ClientAuth: tls.RequestClientCert}
 	srv.Config.ErrorLog = log.New(io.Discard, "", 0)
 	srv.StartTLS()

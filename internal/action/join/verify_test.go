@@ -73,7 +73,7 @@ func (c *cluster) Renew(context.Context, agent.Caller, agent.RenewRequest) (agen
 	return agent.RenewResponse{}, nil
 }
 func (c *cluster) CheckReadAccess(context.Context, agent.Caller) error { return nil }
-func (c *cluster) CheckNode(context.Context, nodecert.Peer) error      { return nil }
+func (c *cluster) CheckNode(context.Context, nodecert.NodeID) error    { return nil }
 
 type content struct{ *bytes.Reader }
 

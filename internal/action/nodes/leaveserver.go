@@ -30,7 +30,7 @@ type LeaveServer struct {
 func NewLeaveServer(env *action.Env) LeaveServer { return LeaveServer{Env: env} }
 
 // CheckLeave returns what the removal of the node would lose. It changes nothing.
-func (s LeaveServer) CheckLeave(ctx context.Context, p nodecert.Peer) (agent.LeaveCheck, error) {
+func (s LeaveServer) CheckLeave(ctx context.Context, p nodecert.NodeID) (agent.LeaveCheck, error) {
 	c, _, err := s.inspectLeave(ctx, p)
 	if err != nil {
 		return agent.LeaveCheck{}, err
@@ -42,7 +42,7 @@ func (s LeaveServer) CheckLeave(ctx context.Context, p nodecert.Peer) (agent.Lea
 // evict pods, because the node drains itself before. With force, it accepts losses that
 // are refused otherwise, but not that of the quorum: only an administrator on a controller
 // may stop the cluster.
-func (s LeaveServer) Leave(ctx context.Context, p nodecert.Peer, force bool) error {
+func (s LeaveServer) Leave(ctx context.Context, p nodecert.NodeID, force bool) error {
 	// Complete the removal even if the caller disconnects: a half-removed node is worse.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveTimeout)
 	defer cancel()
@@ -70,7 +70,7 @@ func (s LeaveServer) Leave(ctx context.Context, p nodecert.Peer, force bool) err
 
 // inspectLeave inspects the cluster for the removal of a node that wants to leave. A node that
 // was removed, or admitted again since, is unknown.
-func (s LeaveServer) inspectLeave(ctx context.Context, p nodecert.Peer) (nodeRemoval, *kube.Client, error) {
+func (s LeaveServer) inspectLeave(ctx context.Context, p nodecert.NodeID) (nodeRemoval, *kube.Client, error) {
 	node := p.Node
 	receipt, ok, err := journal.ReadReceipt(s.Host, s.DataDir)
 	if err != nil || !ok {

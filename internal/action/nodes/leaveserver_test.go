@@ -42,24 +42,24 @@ func newLeaveServer(t *testing.T, v ClusterView) (LeaveServer, *kube.Client) {
 	return LeaveServer{Env: env, inspect: func(context.Context, *kube.Client) (ClusterView, error) { return v, nil }}, client
 }
 
-func peer(name, role string) nodecert.Peer {
-	return nodecert.Peer{Node: name, UID: "uid-of-" + name, Role: role}
+func nodeID(name, role string) nodecert.NodeID {
+	return nodecert.NodeID{Node: name, UID: "uid-of-" + name, Role: role}
 }
 
 func TestLeaveServer_NeverForcesTheQuorum(t *testing.T) {
 	for name, tt := range map[string]struct {
-		peer   nodecert.Peer
+		id     nodecert.NodeID
 		view   ClusterView
 		reason string
 	}{
-		"the quorum":          {peer("b", Controller), three("c"), "only 1 of the 2 controllers that are left would serve"},
-		"the last controller": {peer("b", Controller), func() ClusterView { v := three(); v.Etcd = v.Etcd[1:2]; return v }(), "controller"},
-		"itself":              {peer("a", Controller), three(), "a controller cannot remove itself"},
+		"the quorum":          {nodeID("b", Controller), three("c"), "only 1 of the 2 controllers that are left would serve"},
+		"the last controller": {nodeID("b", Controller), func() ClusterView { v := three(); v.Etcd = v.Etcd[1:2]; return v }(), "controller"},
+		"itself":              {nodeID("a", Controller), three(), "a controller cannot remove itself"},
 	} {
 		for _, force := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, force %t", name, force), func(t *testing.T) {
 				s, client := newLeaveServer(t, tt.view)
-				err := s.Leave(t.Context(), tt.peer, force)
+				err := s.Leave(t.Context(), tt.id, force)
 				var no *agent.StatusError
 				if !errors.As(err, &no) || no.Status != http.StatusConflict || !strings.Contains(no.Reason, tt.reason) {
 					t.Errorf("%v, want %q", err, tt.reason)
@@ -73,10 +73,10 @@ func TestLeaveServer_NeverForcesTheQuorum(t *testing.T) {
 }
 
 func TestLeaveServer_TreatsEarlierAdmissionAsLeft(t *testing.T) {
-	for name, p := range map[string]nodecert.Peer{
+	for name, p := range map[string]nodecert.NodeID{
 		"old UID":      {Node: "w", UID: "uid-of-w-before", Role: Worker},
 		"old UID of b": {Node: "b", UID: "uid-of-b-before", Role: Controller},
-		"removed node": peer("z", Worker),
+		"removed node": nodeID("z", Worker),
 		"no UID":       {Node: "w", Role: Worker},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -107,16 +107,16 @@ func TestLeaveServer_WorkerNeverTouchesEtcd(t *testing.T) {
 			v := three("c") // the removal of any member would stop the cluster
 			v.Etcd = append(v.Etcd, member)
 			s, client := newLeaveServer(t, v)
-			c, _, err := s.inspectLeave(t.Context(), peer("w", Worker))
+			c, _, err := s.inspectLeave(t.Context(), nodeID("w", Worker))
 			testkit.Must(t, err)
 			if d := c.stepsInput(s.Env, client); d.InEtcd != nil || d.RemoveFromEtcd != nil || d.EtcdOnly {
 				t.Errorf("%+v", d)
 			}
-			f, err := s.CheckLeave(t.Context(), peer("w", Worker))
+			f, err := s.CheckLeave(t.Context(), nodeID("w", Worker))
 			if err != nil || !f.Known || f.Blocked != "" || f.Refused != nil {
 				t.Errorf("%+v, %v", f, err)
 			}
-			testkit.Must(t, s.Leave(t.Context(), peer("w", Worker), false)) // etcd does not run here
+			testkit.Must(t, s.Leave(t.Context(), nodeID("w", Worker), false)) // etcd does not run here
 			records, err := client.NodeRecords(t.Context())
 			if _, still := records["w"]; err != nil || still || len(records) != 3 {
 				t.Errorf("%+v, %v", records, err)
@@ -133,12 +133,12 @@ func TestLeaveServer_WorkerNeverTouchesEtcd(t *testing.T) {
 
 func TestLeaveServer_ControllerLosesItsVoteFirst(t *testing.T) {
 	s, client := newLeaveServer(t, three())
-	c, _, err := s.inspectLeave(t.Context(), peer("b", Controller))
+	c, _, err := s.inspectLeave(t.Context(), nodeID("b", Controller))
 	testkit.Must(t, err)
 	if d := c.stepsInput(s.Env, client); d.InEtcd == nil || d.RemoveFromEtcd == nil {
 		t.Errorf("%+v", d)
 	}
-	if err := s.Leave(t.Context(), peer("b", Controller), true); err == nil || !strings.Contains(err.Error(), "vote") { // etcd does not run here
+	if err := s.Leave(t.Context(), nodeID("b", Controller), true); err == nil || !strings.Contains(err.Error(), "vote") { // etcd does not run here
 		t.Errorf("%v", err)
 	}
 	if records, err := client.NodeRecords(t.Context()); err != nil || records["b"].UID != "uid-of-b" {
@@ -150,7 +150,7 @@ func TestLeaveServer_RefusesWithoutEtcd(t *testing.T) {
 	v := three()
 	v.Etcd, v.Problems = nil, []string{"etcd on this host does not answer"}
 	s, _ := newLeaveServer(t, v)
-	for _, p := range []nodecert.Peer{peer("b", Controller), peer("w", Worker)} {
+	for _, p := range []nodecert.NodeID{nodeID("b", Controller), nodeID("w", Worker)} {
 		if f, err := s.CheckLeave(t.Context(), p); err == nil || !strings.Contains(err.Error(), "does not answer") {
 			t.Errorf("%s: %+v, %v", p.Node, f, err)
 		}
