@@ -36,7 +36,7 @@ func Run(ctx context.Context, env *action.Env) error {
 	identity := &identity{Env: env, load: loadControllerCert}
 	d := joinServer{env}
 	openStore := func() (LearnerStore, error) { return openLearnerStore(env.Host) }
-	watches := append(d.watches(openStore), every(removalInterval, newRemovalWatch(env, identity, d.refreshControllers).run))
+	watches := append(d.watches(openStore), every(removalInterval, newRemovalWatch(env, d.refreshControllers).run))
 	end := runBackground(ctx, append(watches, func(ctx context.Context) {
 		serveAuthorizer(ctx, &Authorizer{Records: d.nodeRecords, Now: env.Now}, identity, env.Note)
 	})...)
@@ -151,11 +151,11 @@ func clusterRegistry(ctx context.Context, env *action.Env) (*registry.Registry, 
 // runWorker runs the load balancer of a worker, and the blob server beside it. If the
 // server fails, the load balancer keeps running.
 func runWorker(ctx context.Context, env *action.Env) error {
-	identity, w := &identity{Env: env, load: loadWorkerCert}, &workerServer{Env: env}
+	identity, w := &identity{Env: env, load: loadStoredCert}, &workerServer{Env: env}
 	var serving sync.WaitGroup
 	defer serving.Wait()
 	serving.Go(func() { every(renewalInterval, w.watchCertificate)(ctx) })
-	serving.Go(func() { every(removalInterval, newRemovalWatch(env, identity, nil).run)(ctx) })
+	serving.Go(func() { every(removalInterval, newRemovalWatch(env, nil).run)(ctx) })
 	serving.Go(func() {
 		if err := serveHTTPS(ctx, env, identity, agent.Service{Backend: w, Store: newBlobStore(env), MaxStreams: agent.WorkerStreams}); err != nil {
 			env.Note("cannot serve blobs on this node: " + err.Error())

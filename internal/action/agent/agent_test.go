@@ -165,17 +165,17 @@ func TestWorkerServer_UsesItsIdentityAndAdmitsNoHosts(t *testing.T) {
 	ca, err := pki.NewCA("kubernetes-ca", noon)
 	testkit.Must(t, err)
 	testkit.Must(t, loadbalancer.SeedControllers(h, r.DataDir, ca.Cert, []netip.Addr{netip.MustParseAddr("10.0.0.5")}))
-	if _, _, err := loadWorkerCert(r); err == nil {
+	if _, _, err := loadStoredCert(r); err == nil {
 		t.Error("a host that has not joined yet has a certificate")
 	}
 	own, err := node.NewIdentity(noon)
 	testkit.Must(t, err)
 	testkit.Must(t, own.Write(h, r.DataDir))
-	if _, _, err := loadWorkerCert(r); err == nil {
+	if _, _, err := loadStoredCert(r); err == nil {
 		t.Error("a host that was not admitted yet has a certificate")
 	}
 	storeIdentity(t, h, ca, nodecert.Identity{Node: "w1", UID: "uid", Role: token.Worker, Address: "10.0.0.9"})
-	cert, authority, err := loadWorkerCert(r)
+	cert, authority, err := loadStoredCert(r)
 	testkit.Must(t, err)
 	if len(cert.Certificate) != 2 || cert.Leaf.VerifyHostname("10.0.0.9") != nil || cert.Leaf.CheckSignatureFrom(authority) != nil {
 		t.Errorf("%d certificates", len(cert.Certificate))

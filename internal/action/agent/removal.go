@@ -53,7 +53,7 @@ func (d joinServer) Membership(ctx context.Context, p nodecert.NodeID) (agent.Me
 // authenticate it and which it authenticates, and takes no refusal for an answer.
 type removalWatch struct {
 	*action.Env
-	newClient func() (membershipClient, error)                // with the certificate that the agent has now
+	newClient func() (membershipClient, error)                // with the certificate that is on the disk now
 	refresh   func(ctx context.Context, self nodecert.NodeID) // stores the controllers that loadbalancer.KnownControllers returns; nil on a worker, whose load balancer does it
 }
 
@@ -63,10 +63,11 @@ type membershipClient interface {
 	Ask(ctx context.Context, controller netip.Addr) (agent.Membership, error)
 }
 
-// newRemovalWatch returns the watch of a host.
-func newRemovalWatch(env *action.Env, identity *identity, refresh func(context.Context, nodecert.NodeID)) removalWatch {
+// newRemovalWatch returns the watch of a host. It reads the certificate for each check: the agent still has the one of an
+// earlier admission for a moment after the host has joined again.
+func newRemovalWatch(env *action.Env, refresh func(context.Context, nodecert.NodeID)) removalWatch {
 	return removalWatch{Env: env, refresh: refresh, newClient: func() (membershipClient, error) {
-		cert, ca, err := identity.currentCert()
+		cert, ca, err := loadStoredCert(env)
 		if err != nil {
 			return nil, err
 		}
@@ -205,6 +206,9 @@ func stopRemovedNode(ctx context.Context, env *action.Env) error {
 	case !ok:
 		return problem.New(problem.ExitUsage, stopping, errors.New("the cluster has not removed this host"), "nothing was changed")
 	}
+	if holder, held := env.LockHolder(); held {
+		return problem.Newf(problem.ExitLocked, stopping, "nothing was changed", "another run changes this host: %s", holder)
+	}
 	var errs []error
 	for _, k := range (removalWatch{Env: env}).stopKinds() {
 		errs = append(errs, k.Remove(ctx).Err)
@@ -224,6 +228,8 @@ func (w removalWatch) stopKinds() []cleanup.Kind {
 // refreshControllers stores the other controllers of this controller's cluster: after its removal, its own API server
 // does not answer.
 func (d joinServer) refreshControllers(ctx context.Context, self nodecert.NodeID) {
+	ctx, cancel := context.WithTimeout(ctx, refreshTimeout)
+	defer cancel()
 	records, err := d.nodeRecords(ctx)
 	if err != nil || records[self.Node].UID != self.UID {
 		return
@@ -232,6 +238,9 @@ func (d joinServer) refreshControllers(ctx context.Context, self nodecert.NodeID
 		d.Note("cannot store the other controllers of the cluster: " + err.Error())
 	}
 }
+
+// refreshTimeout limits the query of this controller's own API server, which does not answer after a removal.
+const refreshTimeout = 5 * time.Second
 
 // otherControllers returns the addresses of the controllers except the node self.
 func otherControllers(records kube.NodeRecords, self string) (all []netip.Addr) {

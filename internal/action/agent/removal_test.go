@@ -246,6 +246,29 @@ func TestStopRemovedNode_RefusesANodeThatWasNotRemoved(t *testing.T) {
 	}
 }
 
+func TestStopRemovedNode_RefusesAHostThatJoinsAgain(t *testing.T) {
+	r := newRemovedHost(t, nil)
+	testkit.Must(t, node.Removal{Node: "w1", UID: "uid-of-w1", By: "an administrator on c1", At: noon}.Write(r.Host, r.DataDir))
+	testkit.Must(t, r.Host.Write("/run/plinth.lock", strings.NewReader(fmt.Sprintf(`{"pid":%d,"verb":"join"}`, os.Getpid())), 0o600))
+	if err := stopRemovedNode(t.Context(), r.Env); err == nil || !strings.Contains(err.Error(), "another run changes this host: join") {
+		t.Errorf("while it joins: %v", err)
+	}
+	testkit.Must(t, r.Host.RemoveAll("/run/plinth.lock"))
+	ca, err := pki.NewCA("kubernetes-ca", noon)
+	testkit.Must(t, err)
+	storeIdentity(t, r.Host, ca, nodecert.Identity{Node: "w1", UID: "second", Role: token.Worker, Address: "10.0.0.9"})
+	if err := stopRemovedNode(t.Context(), r.Env); err == nil || !strings.Contains(err.Error(), "has not removed this host") {
+		t.Errorf("after it has joined: %v", err)
+	}
+	if !r.fake.Units[k0s.WorkerUnit].Running() {
+		t.Error("k0s was stopped")
+	}
+	client, err := newRemovalWatch(r.Env, nil).newClient()
+	if err != nil || client.Self().UID != "second" {
+		t.Errorf("it asks about an earlier admission: %v", err)
+	}
+}
+
 func TestStopRemovedNode_StopsK0sAndKeepsTheAgent(t *testing.T) {
 	r := newRemovedHost(t, nil)
 	r.fake.Units[node.AgentUnit] = host.UnitState{Load: "loaded", Active: "active", Sub: "running", Enable: "enabled"}

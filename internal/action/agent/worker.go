@@ -125,9 +125,9 @@ func (w *workerServer) certificate() (*tls.Certificate, error) {
 	return &cert, err
 }
 
-// loadWorkerCert returns the certificate that the cluster has issued for this node's agent, and the
+// loadStoredCert returns the certificate that the cluster has issued for this node's agent, and the
 // cluster's CA.
-func loadWorkerCert(env *action.Env) (cert tls.Certificate, ca *x509.Certificate, err error) {
+func loadStoredCert(env *action.Env) (cert tls.Certificate, ca *x509.Certificate, err error) {
 	i, err := node.ReadIdentity(env.Host, env.DataDir)
 	if err != nil {
 		return cert, nil, err
@@ -162,7 +162,7 @@ func (w *workerServer) watchCertificate(ctx context.Context, tick <-chan time.Ti
 
 // renewCertificate renews the certificate of this node's agent if it expires within renewBefore.
 func (w *workerServer) renewCertificate(ctx context.Context) error {
-	cert, ca, err := loadWorkerCert(w.Env)
+	cert, ca, err := loadStoredCert(w.Env)
 	if err != nil || w.Now().Add(renewBefore).Before(cert.Leaf.NotAfter) {
 		return err
 	}
