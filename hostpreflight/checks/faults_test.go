@@ -9,6 +9,7 @@ import (
 	hp "github.com/plinthdev/plinth/hostpreflight"
 	"github.com/plinthdev/plinth/internal/facts"
 	"github.com/plinthdev/plinth/internal/ports"
+	"github.com/plinthdev/plinth/internal/resolvconf"
 )
 
 // fault is one problem on a host that has no other problems.
@@ -242,6 +243,18 @@ func mustPrefix(s string) netip.Prefix { return netip.MustParsePrefix(s) }
 
 func mustAddr(s string) netip.Addr { return netip.MustParseAddr(s) }
 
+// withResolvers sets the resolver configuration of the host.
+func withResolvers(files ...resolvconf.File) func(*facts.Facts, *hp.Requirements) {
+	return func(f *facts.Facts, _ *hp.Requirements) {
+		f.Network.Resolvers, f.Network.Nameservers = files, nil
+		if len(files) > 0 {
+			for _, s := range files[0].Servers {
+				f.Network.Nameservers = append(f.Network.Nameservers, mustAddr(s))
+			}
+		}
+	}
+}
+
 // withHostname gives the host another name, which resolves.
 func withHostname(name string) func(*facts.Facts, *hp.Requirements) {
 	return func(f *facts.Facts, _ *hp.Requirements) { f.Hostname, f.Lookups[0].Name = name, name }
@@ -268,8 +281,15 @@ func networkFaults() []fault {
 		{"localhost-resolves", "to an address", hp.Fail, func(f *facts.Facts, _ *hp.Requirements) {
 			f.Lookups[1].Addresses = []netip.Addr{mustAddr("192.0.2.7")}
 		}},
-		{"nameserver", "none", hp.Warn, func(f *facts.Facts, _ *hp.Requirements) { f.Network.Nameservers = nil }},
-		{"nameserver", "loopback", hp.Warn, func(f *facts.Facts, _ *hp.Requirements) { f.Network.Nameservers = []netip.Addr{mustAddr("127.0.0.1")} }},
+		{"nameserver", "none", hp.Pass, withResolvers(resolvconf.File{Path: "/etc/resolv.conf"})},
+		{"nameserver", "no file", hp.Pass, withResolvers()},
+		{"nameserver", "resolved without a server", hp.Pass, withResolvers(resolvconf.File{Path: "/etc/resolv.conf", Servers: []string{"127.0.0.53"}})},
+		{"nameserver", "both stubs of resolved", hp.Pass, withResolvers(resolvconf.File{Path: "/etc/resolv.conf", Servers: []string{"127.0.0.53", "127.0.0.54"}},
+			resolvconf.File{Path: "/run/systemd/resolve/resolv.conf", Servers: []string{"192.0.2.1"}})},
+		{"nameserver", "a local cache beside resolved", hp.Pass, withResolvers(resolvconf.File{Path: "/etc/resolv.conf", Servers: []string{"127.0.0.1"}},
+			resolvconf.File{Path: "/run/systemd/resolve/resolv.conf", Servers: []string{"192.0.2.1"}})},
+		{"nameserver", "a local cache", hp.Warn, withResolvers(resolvconf.File{Path: "/etc/resolv.conf", Servers: []string{"127.0.0.1"}})},
+		{"nameserver", "a local cache, IPv6", hp.Warn, withResolvers(resolvconf.File{Path: "/etc/resolv.conf", Servers: []string{"::1"}})},
 		{"default-route", "none", hp.Fail, func(f *facts.Facts, _ *hp.Requirements) { f.Network.Routes = f.Network.Routes[1:] }},
 		{"node-address", "none", hp.Fail, func(f *facts.Facts, _ *hp.Requirements) { f.Network.Interfaces = f.Network.Interfaces[:1] }},
 		{"node-address", "not on this host", hp.Fail, func(_ *facts.Facts, req *hp.Requirements) { req.NodeIP = mustAddr("10.77.108.99") }},

@@ -9,6 +9,7 @@ import (
 
 	hp "github.com/plinthdev/plinth/hostpreflight"
 	"github.com/plinthdev/plinth/internal/facts"
+	"github.com/plinthdev/plinth/internal/resolvconf"
 )
 
 // networkChecks returns the checks of names, addresses, routes and firewalls.
@@ -27,8 +28,8 @@ func networkChecks() []hp.Check {
 			Rationale: "k0s is linked without the C library's resolver and needs localhost in /etc/hosts or from a name server (k0s's external dependencies).",
 			Run:       hp.RequireFact(facts.FactLookup+":localhost", checkLocalhostLookup)},
 		{ID: "nameserver", Group: "Network", Title: "Name servers", Severity: hp.Warn,
-			Expected:  "a name server in /etc/resolv.conf that pods can reach too",
-			Rationale: "CoreDNS forwards names that it does not know to it; with a loopback address it queries itself.",
+			Expected:  "a name server that pods can reach too, or none",
+			Rationale: "CoreDNS forwards names that it does not know to it; a loopback address is the pod itself. Plinth gives pods the servers that work there, and without one they resolve the names of the cluster only.",
 			Run:       hp.RequireFact(facts.FactNetwork, checkNameservers)},
 		{ID: "default-route", Group: "Network", Title: "Default route", Severity: hp.Fail,
 			Expected:  "a default route (on an air-gapped host, to any gateway)",
@@ -62,7 +63,7 @@ func networkChecks() []hp.Check {
 }
 
 // networkUnits returns the systemd units to query.
-func networkUnits() []string { return []string{"firewalld", "systemd-resolved"} }
+func networkUnits() []string { return []string{"firewalld"} }
 
 // isRFC1123Name reports whether s is a DNS subdomain, which Kubernetes requires for
 // the name of a node.
@@ -124,16 +125,27 @@ func checkLocalhostLookup(f facts.Facts, _ hp.Requirements) hp.Result {
 }
 
 func checkNameservers(f facts.Facts, _ hp.Requirements) hp.Result {
-	servers := f.Network.Nameservers
-	resolved, _ := f.Unit("systemd-resolved")
+	chosen, direct := resolvconf.ForPods(f.Network.Resolvers)
+	servers := strings.Join(chosen.Servers, ", ")
 	switch {
-	case len(servers) == 0:
-		return hp.Warned("set a name server in /etc/resolv.conf; on an air-gapped host, any address of your network", "/etc/resolv.conf sets no name server")
-	// k0s hands systemd-resolved's own list of servers to kubelet.
-	case slices.ContainsFunc(servers, func(a netip.Addr) bool { return !a.IsLoopback() }), resolved.Active == "active":
-		return hp.Passed("%s", formatAddresses(servers))
+	case direct:
+		return hp.Passed("%s", servers)
+	case servers != "":
+		return hp.Passed("%s: pods get these servers of %s, without %s", servers, chosen.Path, formatAddresses(f.Network.Nameservers))
+	case !hasLocalCache(f.Network.Nameservers):
+		return hp.Passed("none: pods resolve names of the cluster only")
 	}
-	return hp.Warned("set a name server in /etc/resolv.conf that is not on this host", "only loopback addresses: %s", formatAddresses(servers))
+	return hp.Warned("set a name server in /etc/resolv.conf that is not a loopback address: one on another host, or, if the one on this host listens there, the node's own address",
+		"only on this host: %s; pods resolve names of the cluster only", formatAddresses(f.Network.Nameservers))
+}
+
+// hasLocalCache reports whether one of servers is a name server on this host other
+// than the stub of systemd-resolved, which answers only what resolved's own servers
+// know.
+func hasLocalCache(servers []netip.Addr) bool {
+	return slices.ContainsFunc(servers, func(a netip.Addr) bool {
+		return a.IsLoopback() && a != netip.MustParseAddr("127.0.0.53") && a != netip.MustParseAddr("127.0.0.54")
+	})
 }
 
 func checkDefaultRoute(f facts.Facts, _ hp.Requirements) hp.Result {

@@ -3,6 +3,8 @@ package facts
 import (
 	"net/netip"
 	"strconv"
+
+	"github.com/plinthdev/plinth/internal/resolvconf"
 )
 
 // Network is the configuration of the host's network namespace.
@@ -13,6 +15,8 @@ type Network struct {
 	Search      []string     `json:"search,omitempty"`      // search domains from /etc/resolv.conf
 	Servers     []NameServer `json:"servers,omitempty"`     // results of querying the name servers
 	Listening   []int        `json:"listening,omitempty"`   // TCP ports in use, including those on loopback
+
+	Resolvers []resolvconf.File `json:"resolvers,omitempty"` // those of resolvconf.Paths that exist
 }
 
 // Interface is one network link.

@@ -319,7 +319,11 @@ func (s Service) startArguments() []string {
 	}
 	// Without it kubelet looks up its own name in DNS. If DNS does not respond,
 	// that takes 20 s, then two minutes of back-off.
-	return append(all, "--kubelet-extra-args=--node-ip="+s.Settings.Address)
+	kubelet := "--node-ip=" + s.Settings.Address
+	if s.usesResolvConf() {
+		kubelet += " " + resolvConfFlag
+	}
+	return append(all, "--kubelet-extra-args="+kubelet)
 }
 
 // proxyEnv returns the environment file of the service for an outgoing proxy,

@@ -130,6 +130,7 @@ func TestStartArguments_TokenIsForJoiningControllersOnly(t *testing.T) {
 		"worker":             {Service{JoinsCluster: true, Worker: true}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
+			tc.service.Host = hosttest.New(t).Host()
 			if got := slices.Contains(tc.service.startArguments(), "--token-file="+TokenPath); got != tc.want {
 				t.Error(tc.service.startArguments())
 			}

@@ -159,6 +159,7 @@ func (s Service) configFiles() []configFile {
 	env := proxyEnv(s.Proxy.HTTP, s.Proxy.HTTPS, s.Proxy.NoProxy)
 	all := []configFile{
 		{containerdDropInPath, 0o644, func() (string, error) { return containerdConfig, nil }},
+		{resolvConfPath, 0o644, s.resolvConf},
 		{proxyEnvPath, 0o600, func() (string, error) { return env, nil }},
 		{s.proxyDropInPath(), 0o644, func() (string, error) {
 			if env == "" {
@@ -209,17 +210,16 @@ func (s Service) UnitPath() string { return unitDir + s.Unit() }
 // RegisterNeeded returns the reason why the service must be registered with
 // systemd, or "" if it is registered with the current arguments.
 func (s Service) RegisterNeeded() (string, error) {
-	unit, err := s.Host.ReadFile(s.UnitPath())
-	if errors.Is(err, fs.ErrNotExist) {
+	unit, err := s.registeredUnit()
+	switch {
+	case err != nil:
+		return "", err
+	case unit == "":
 		return "the service " + s.Unit() + " does not exist", nil
 	}
-	if err != nil {
-		return "", err
-	}
-	// k0s quotes the arguments; it is enough that the unit contains each of them.
-	plain := strings.NewReplacer(`"`, "", `\x2d`, "-").Replace(string(unit))
+	// It is enough that the unit contains each of the arguments.
 	for _, a := range s.startArguments() {
-		if !strings.Contains(plain, a) {
+		if !strings.Contains(unit, a) {
 			return s.Unit() + " is registered without " + a, nil
 		}
 	}

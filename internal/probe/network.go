@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/plinthdev/plinth/internal/facts"
+	"github.com/plinthdev/plinth/internal/resolvconf"
 )
 
 // gatherNetwork reads interfaces, routes, name servers and listening TCP ports.
@@ -30,6 +31,11 @@ func (pr prober) gatherNetwork(ctx context.Context) partResult {
 	n.Routes = append(parseIPv4Routes(four), parseIPv6Routes(pr.files.ReadBytes("/proc/net/ipv6_route"))...)
 	n.Nameservers = parseNameservers(pr.files.ReadBytes("/etc/resolv.conf"))
 	n.Search = parseSearchDomains(pr.files.ReadBytes("/etc/resolv.conf"))
+	for _, path := range resolvconf.Paths() {
+		if pr.files.Exists(path) {
+			n.Resolvers = append(n.Resolvers, resolvconf.Parse(path, pr.files.ReadBytes(path)))
+		}
+	}
 	for _, table := range []string{"tcp", "tcp6"} {
 		for _, s := range parseSockets(pr.files.ReadBytes("/proc/net/" + table)) {
 			n.Listening = append(n.Listening, s.Port)

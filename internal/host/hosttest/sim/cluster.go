@@ -30,6 +30,7 @@ func NewHost() State {
 	}
 	for p, data := range map[string]string{
 		"/etc/passwd": "root:x:0:0:root:/root:/bin/sh\n", "/etc/group": "root:x:0:\n", "/etc/fstab": "",
+		"/etc/resolv.conf":  "nameserver 192.0.2.53\n",
 		"/proc/filesystems": "nodev overlay\next4\n", "/proc/modules": "nf_conntrack 1 0 - Live 0x0\n",
 		"/proc/1/cgroup":             "0::/init.scope\n",
 		"/proc/sys/kernel/osrelease": "6.1.0", "/sys/module/nf_conntrack/refcnt": "1",

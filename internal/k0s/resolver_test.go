@@ -1,0 +1,79 @@
+package k0s
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/plinthdev/plinth/internal/host/hosttest"
+	"github.com/plinthdev/plinth/internal/testkit"
+)
+
+// TestWriteConfig_GivesPodsNameServers checks the file and kubelet's flag on hosts
+// whose own file works in pods and on hosts where it does not.
+func TestWriteConfig_GivesPodsNameServers(t *testing.T) {
+	const resolved = "/run/systemd/resolve/resolv.conf"
+	for name, tc := range map[string]struct {
+		files map[string]string
+		want  string // name servers of the file; "" for no file
+	}{
+		"a server of the network":       {map[string]string{"/etc/resolv.conf": "nameserver 192.0.2.1\n"}, ""},
+		"resolved with a server":        {map[string]string{"/etc/resolv.conf": "nameserver 127.0.0.53\n", resolved: "nameserver 192.0.2.1\n"}, ""},
+		"resolved without a server":     {map[string]string{"/etc/resolv.conf": "nameserver 127.0.0.53\n", resolved: "# none\n"}, "10.0.0.5"},
+		"a local cache":                 {map[string]string{"/etc/resolv.conf": "nameserver 127.0.0.1\n"}, "10.0.0.5"},
+		"a local cache beside resolved": {map[string]string{"/etc/resolv.conf": "nameserver 127.0.0.1\n", resolved: "nameserver 192.0.2.1\n"}, "192.0.2.1"},
+		"no server":                     {map[string]string{"/etc/resolv.conf": ""}, "10.0.0.5"},
+		"no file":                       {nil, "10.0.0.5"},
+	} {
+		for _, worker := range []bool{false, true} {
+			t.Run(name+map[bool]string{true: ", worker"}[worker], func(t *testing.T) {
+				f := hosttest.New(t)
+				testkit.WriteFiles(t, f.Root, 0o644, tc.files)
+				s := Service{Host: f.Host(), Settings: settings(), Worker: worker}
+				testkit.Must(t, s.WriteConfig())
+				text, _ := s.Host.ReadFile(resolvConfPath)
+				if got := strings.Contains(string(text), "\nnameserver "+tc.want+"\n"); got != (tc.want != "") {
+					t.Errorf("%s has %q", resolvConfPath, text)
+				}
+				arguments := strings.Join(s.startArguments(), "\n")
+				if got := strings.HasSuffix(arguments, "--node-ip=10.0.0.5 --resolv-conf=/etc/k0s/plinth-resolv.conf"); got != (tc.want != "") {
+					t.Error(arguments)
+				}
+				if why, err := s.ConfigNeeded(); why != "" || err != nil {
+					t.Errorf("after writing: %q %v", why, err)
+				}
+			})
+		}
+	}
+}
+
+// TestWriteConfig_KeepsResolverFileThatKubeletReads gives the host a name server
+// before and after kubelet was started with Plinth's file.
+func TestWriteConfig_KeepsResolverFileThatKubeletReads(t *testing.T) {
+	for name, tc := range map[string]struct {
+		unit, want string
+	}{
+		"not registered":           {"", ""},
+		"registered without it":    {"ExecStart=/usr/local/bin/k0s worker \"--kubelet-extra-args=--node-ip=10.0.0.5\"\n", ""},
+		"registered with it":       {"ExecStart=/usr/local/bin/k0s worker \"--kubelet-extra-args=--node-ip=10.0.0.5 --resolv-conf=/etc/k0s/plinth-resolv.conf\"\n", "nameserver 192.0.2.1\nsearch corp\n"},
+		"registered, other quotes": {`ExecStart=/usr/local/bin/k0s worker --kubelet\x2dextra\x2dargs=--node\x2dip=10.0.0.5\x20--resolv\x2dconf=/etc/k0s/plinth\x2dresolv.conf`, "nameserver 192.0.2.1\nsearch corp\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := hosttest.New(t)
+			s := Service{Host: f.Host(), Settings: settings(), Worker: true}
+			testkit.Must(t, s.WriteConfig()) // no name server yet
+			if tc.unit != "" {
+				testkit.WriteFiles(t, f.Root, 0o644, map[string]string{s.UnitPath(): tc.unit})
+			}
+			testkit.WriteFiles(t, f.Root, 0o644, map[string]string{"/etc/resolv.conf": "nameserver 192.0.2.1\nsearch corp\n"})
+			if why, err := s.ConfigNeeded(); why == "" || err != nil {
+				t.Errorf("the new name server: %q %v", why, err)
+			}
+			testkit.Must(t, s.WriteConfig())
+			text, err := s.Host.ReadFile(resolvConfPath)
+			if tc.want == "" && err == nil || !strings.HasSuffix(string(text), tc.want) {
+				t.Errorf("%q %v", text, errors.Unwrap(err))
+			}
+		})
+	}
+}
