@@ -243,6 +243,16 @@ func mustPrefix(s string) netip.Prefix { return netip.MustParsePrefix(s) }
 
 func mustAddr(s string) netip.Addr { return netip.MustParseAddr(s) }
 
+// withHalves replaces the default route by routes on the interface link.
+func withHalves(link string, networks ...string) func(*facts.Facts, *hp.Requirements) {
+	return func(f *facts.Facts, _ *hp.Requirements) {
+		f.Network.Routes = f.Network.Routes[1:]
+		for _, n := range networks {
+			f.Network.Routes = append(f.Network.Routes, facts.Route{Destination: mustPrefix(n), Interface: link})
+		}
+	}
+}
+
 // withResolvers sets the resolver configuration of the host.
 func withResolvers(files ...resolvconf.File) func(*facts.Facts, *hp.Requirements) {
 	return func(f *facts.Facts, _ *hp.Requirements) {
@@ -298,6 +308,12 @@ func networkFaults() []fault {
 			f.Network.Routes = append(f.Network.Routes, facts.Route{Destination: mustPrefix("10.244.0.0/24"), Interface: "kube-bridge"})
 			withTraces(facts.Trace{Software: facts.CNI, Kind: "link", Path: "kube-bridge"})(f, req)
 		}},
+		{"default-route", "halves by a VPN", hp.Pass, withHalves("tun0", "0.0.0.0/1", "128.0.0.0/1")},
+		{"default-route", "one half", hp.Fail, withHalves("tun0", "128.0.0.0/1")},
+		{"default-route", "IPv4 and IPv6 halves", hp.Fail, withHalves("tun0", "0.0.0.0/1", "8000::/1")},
+		{"cidr-pods", "halves by a VPN", hp.Pass, withHalves("tun0", "0.0.0.0/1", "128.0.0.0/1")},
+		{"cidr-pods", "one half", hp.Fail, withHalves("tun0", "0.0.0.0/1")},
+		{"cidr-services", "halves by a VPN", hp.Pass, withHalves("tun0", "0.0.0.0/1", "128.0.0.0/1")},
 		{"cidr-services", "address of the name server", hp.Fail, func(f *facts.Facts, _ *hp.Requirements) { f.Network.Nameservers = []netip.Addr{mustAddr("10.96.0.53")} }},
 		{"firewalld", "on", hp.Warn, func(f *facts.Facts, _ *hp.Requirements) {
 			f.Units = append(f.Units, facts.Unit{Name: "firewalld", Active: "active"})

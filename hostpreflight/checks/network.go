@@ -149,13 +149,11 @@ func hasLocalCache(servers []netip.Addr) bool {
 }
 
 func checkDefaultRoute(f facts.Facts, _ hp.Requirements) hp.Result {
-	for _, r := range f.Network.Routes {
-		if r.Default() && r.Gateway.IsValid() {
+	for _, r := range f.Network.DefaultRoutes() {
+		if r.Gateway.IsValid() {
 			return hp.Passed("via %s on %s", r.Gateway, r.Interface)
 		}
-		if r.Default() {
-			return hp.Passed("on %s", r.Interface)
-		}
+		return hp.Passed("on %s", r.Interface)
 	}
 	return hp.Failed("sudo ip route add default via GATEWAY, and make it permanent in the network configuration", "none")
 }
@@ -206,8 +204,9 @@ func checkCIDROverlap(f facts.Facts, req hp.Requirements, cidr netip.Prefix, fie
 	leftover := func(link string) bool { // the check leftover-links reports it, with another fix
 		return slices.ContainsFunc(f.Traces, func(t facts.Trace) bool { return t.Kind == "link" && t.Path == link })
 	}
+	defaults := f.Network.DefaultRoutes()
 	for _, r := range f.Network.Routes {
-		if !r.Default() && r.Destination.Overlaps(cidr) && !leftover(r.Interface) {
+		if !slices.Contains(defaults, r) && r.Destination.Overlaps(cidr) && !leftover(r.Interface) {
 			hit("route %s on %s", r.Destination, r.Interface)
 		}
 	}

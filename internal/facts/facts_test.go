@@ -64,3 +64,24 @@ func TestDifferencesSince_ReportsOnlyKnownDifferences(t *testing.T) {
 		t.Errorf("%v", d)
 	}
 }
+
+func TestUplink_FollowsHalvedDefaultRoute(t *testing.T) {
+	route := func(network, link string) Route {
+		return Route{Destination: netip.MustParsePrefix(network), Interface: link}
+	}
+	for name, tc := range map[string]struct {
+		routes []Route
+		want   int // MTU of the interface
+	}{
+		"halves alone":            {[]Route{route("10.0.0.0/8", "eth0"), route("128.0.0.0/1", "tun0"), route("0.0.0.0/1", "tun0")}, 1400},
+		"beside a default route":  {[]Route{route("0.0.0.0/1", "tun0"), route("128.0.0.0/1", "tun0"), route("0.0.0.0/0", "eth0")}, 1500},
+		"on different interfaces": {[]Route{route("0.0.0.0/1", "tun0"), route("128.0.0.0/1", "eth0")}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := Network{Routes: tc.routes, Interfaces: []Interface{{Name: "eth0", MTU: 1500}, {Name: "tun0", MTU: 1400}}}
+			if got := n.MTU(); got != tc.want {
+				t.Errorf("MTU %d, want %d", got, tc.want)
+			}
+		})
+	}
+}

@@ -2,6 +2,7 @@ package facts
 
 import (
 	"net/netip"
+	"slices"
 	"strconv"
 
 	"github.com/plinthdev/plinth/internal/resolvconf"
@@ -38,6 +39,27 @@ type Route struct {
 // Default reports whether the route is a default route.
 func (r Route) Default() bool { return r.Destination.Bits() == 0 }
 
+// DefaultRoutes returns the default routes, and after them the pairs of routes to both
+// halves of all addresses by one interface, such as 0.0.0.0/1 and 128.0.0.0/1. VPN
+// clients add them (OpenVPN: redirect-gateway def1) to leave the default route alone.
+func (n Network) DefaultRoutes() (out []Route) {
+	for _, r := range n.Routes {
+		if r.Default() {
+			out = append(out, r)
+		}
+	}
+	isHalf := func(a, b Route) bool {
+		return a.Destination.Bits() == 1 && b.Destination.Bits() == 1 && a.Interface == b.Interface &&
+			a.Destination.Addr().BitLen() == b.Destination.Addr().BitLen() && a.Destination != b.Destination
+	}
+	for _, r := range n.Routes {
+		if slices.ContainsFunc(n.Routes, func(other Route) bool { return isHalf(r, other) }) {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
 // UplinkAddresses returns the addresses of the interface with the default route,
 // at which other hosts reach this one. Addresses of other interfaces do not identify
 // a host: container bridges have the same addresses on many hosts.
@@ -67,10 +89,8 @@ func (n Network) MTU() int {
 
 // uplinkName returns the interface of the first default route, or "" if there is none.
 func (n Network) uplinkName() string {
-	for _, r := range n.Routes {
-		if r.Default() {
-			return r.Interface
-		}
+	if all := n.DefaultRoutes(); len(all) > 0 {
+		return all[0].Interface
 	}
 	return ""
 }
