@@ -89,6 +89,7 @@ test-unit: ## run unit tests with the race detector, and each fuzz target on som
 	$(call need,curl ca-certificates)
 	$(call need,wget)
 	$(call need,skopeo)
+	$(call need,iptables nftables)
 	go test -race ./...
 	go test ./internal/action/reset # single-threaded simulations with too many cases for the race detector
 	scripts/fuzz-smoke 5000x

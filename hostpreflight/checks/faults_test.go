@@ -243,6 +243,16 @@ func mustPrefix(s string) netip.Prefix { return netip.MustParsePrefix(s) }
 
 func mustAddr(s string) netip.Addr { return netip.MustParseAddr(s) }
 
+// withFilter adds an input chain that drops by default, of a firewall that is on.
+func withFilter(table, owner string, rules ...facts.FilterRule) func(*facts.Facts, *hp.Requirements) {
+	return func(f *facts.Facts, req *hp.Requirements) {
+		f.Filters = []facts.FilterChain{{Table: table, Name: "INPUT", Hook: "input", Policy: "drop", Rules: rules}}
+		if f.Security.UFW = owner == "ufw"; !f.Security.UFW {
+			withActiveUnit(owner)(f, req)
+		}
+	}
+}
+
 // withHalves replaces the default route by routes on the interface link.
 func withHalves(link string, networks ...string) func(*facts.Facts, *hp.Requirements) {
 	return func(f *facts.Facts, _ *hp.Requirements) {
@@ -315,10 +325,16 @@ func networkFaults() []fault {
 		{"cidr-pods", "one half", hp.Fail, withHalves("tun0", "0.0.0.0/1")},
 		{"cidr-services", "halves by a VPN", hp.Pass, withHalves("tun0", "0.0.0.0/1", "128.0.0.0/1")},
 		{"cidr-services", "address of the name server", hp.Fail, func(f *facts.Facts, _ *hp.Requirements) { f.Network.Nameservers = []netip.Addr{mustAddr("10.96.0.53")} }},
-		{"firewalld", "on", hp.Warn, func(f *facts.Facts, _ *hp.Requirements) {
-			f.Units = append(f.Units, facts.Unit{Name: "firewalld", Active: "active"})
+		{"firewalld", "on, rules not known", hp.Warn, withActiveUnit("firewalld")},
+		{"firewalld", "on, drops", hp.Warn, withFilter("inet firewalld", "firewalld")},
+		{"firewalld", "on, accepts", hp.Pass, withFilter("inet firewalld", "firewalld", facts.FilterRule{Verdict: "accept"})},
+		{"firewalld", "with rules of iptables", hp.Warn, func(f *facts.Facts, req *hp.Requirements) {
+			withFilter("iptables filter", "firewalld")(f, req)
+			f.Filters = append(f.Filters, facts.FilterChain{Table: "iptables filter", Name: "INPUT_ZONES"})
 		}},
-		{"ufw", "on, worker", hp.Warn, func(f *facts.Facts, req *hp.Requirements) { f.Security.UFW, req.Role = true, hp.Worker }},
+		{"ufw", "on, rules not known, worker", hp.Warn, func(f *facts.Facts, req *hp.Requirements) { f.Security.UFW, req.Role = true, hp.Worker }},
+		{"ufw", "on, drops", hp.Warn, withFilter("iptables filter", "ufw")},
+		{"ufw", "on, accepts", hp.Pass, withFilter("iptables filter", "ufw", facts.FilterRule{Verdict: "accept"})},
 	}
 }
 

@@ -232,22 +232,68 @@ func checkFirewalld(f facts.Facts, req hp.Requirements) hp.Result {
 	if u, _ := f.Unit("firewalld"); u.Active != "active" {
 		return hp.Passed("off")
 	}
-	fix := "sudo firewall-cmd --permanent --add-port=" + strings.Join(externalPorts(req), "/tcp --add-port=") + "/tcp\n"
-	for _, net := range clusterNetworks(req) {
-		fix += "sudo firewall-cmd --permanent --zone=trusted --add-source=" + net + "\n"
+	zone := ""
+	if z := firewalldZone(f, req); z != "" {
+		zone = " --zone=" + z
 	}
-	return hp.Warned(fix+"sudo firewall-cmd --reload", "on")
+	const policy = "sudo firewall-cmd --permanent --policy=cluster-pods "
+	fix := []string{"sudo firewall-cmd --permanent" + zone + " --add-port=" + strings.Join(externalPorts(req), "/tcp --add-port=") + "/tcp"}
+	for _, net := range clusterNetworks(req) {
+		fix = append(fix, "sudo firewall-cmd --permanent --zone=trusted --add-source="+net)
+	}
+	// Without a policy, packets of other hosts do not get from their zone to that of the pods.
+	fix = append(fix, "sudo firewall-cmd --permanent --new-policy=cluster-pods", policy+"--set-target=ACCEPT",
+		policy+"--add-ingress-zone=ANY", policy+"--add-egress-zone=trusted", "sudo firewall-cmd --reload")
+	return checkFirewall(f, req, "firewalld", fix)
+}
+
+// firewalldZone returns the zone of firewalld that filters what other hosts send, or
+// "" if its rules do not tell.
+func firewalldZone(f facts.Facts, req hp.Requirements) string {
+	flows := clusterFlows(f, req)
+	for _, c := range f.Filters {
+		if c.Name != "filter_INPUT_ZONES" || len(flows) == 0 {
+			continue
+		}
+		for _, r := range c.Rules {
+			if zone, ok := strings.CutPrefix(r.Target, "filter_IN_"); ok && flows[0].matches(r) == yes {
+				return zone
+			}
+		}
+	}
+	return ""
 }
 
 func checkUFW(f facts.Facts, req hp.Requirements) hp.Result {
 	if !f.Security.UFW {
 		return hp.Passed("off")
 	}
-	fix := "sudo ufw allow " + strings.Join(externalPorts(req), ",") + "/tcp\n"
+	fix := []string{"sudo ufw allow " + strings.Join(externalPorts(req), ",") + "/tcp"}
 	for _, net := range clusterNetworks(req) {
-		fix += "sudo ufw allow from " + net + "\n"
+		fix = append(fix, "sudo ufw allow from "+net)
 	}
-	return hp.Warned(fix+"sudo ufw default allow routed", "on")
+	if req.PodCIDR.IsValid() {
+		fix = append(fix, "sudo ufw route allow from "+req.PodCIDR.String(), "sudo ufw route allow to "+req.PodCIDR.String())
+	}
+	return checkFirewall(f, req, "ufw", fix)
+}
+
+// checkFirewall reports the packets of the cluster that the rules of owner drop, which
+// is on.
+func checkFirewall(f facts.Facts, req hp.Requirements, owner string, fix []string) hp.Result {
+	known := slices.ContainsFunc(f.Filters, func(c facts.FilterChain) bool { return filterOwner(f, c) == owner })
+	if why := f.UnknownReason(facts.FactIptables); why != "" || !known {
+		return hp.Warned(strings.Join(fix, "\n"), "on; its rules are not known")
+	}
+	if req.Owned.Installed {
+		return hp.Passed("on, beside this installation")
+	}
+	all := findObstacles(f, req, func(c facts.FilterChain) bool { return filterOwner(f, c) == owner })
+	if all == nil {
+		return hp.Passed("on; lets the cluster's packets through")
+	}
+	found, _ := describeObstacles(all)
+	return hp.Warned(strings.Join(fix, "\n"), "%s", found)
 }
 
 // clusterNetworks returns the pod and service networks, if they are set.

@@ -3,7 +3,8 @@ package checks
 import (
 	"fmt"
 	"path"
-	"strconv"
+	"slices"
+	"strings"
 
 	hp "github.com/plinthdev/plinth/hostpreflight"
 	"github.com/plinthdev/plinth/internal/facts"
@@ -120,13 +121,15 @@ func portsToBind(req hp.Requirements) []facts.PortKey {
 	return all
 }
 
-// externalPorts returns the numbers of the ports that other hosts must reach.
+// externalPorts returns the numbers of the ports that other hosts must reach, in rising
+// order.
 func externalPorts(req hp.Requirements) []string {
-	var all []string
+	var numbers []int
 	for _, p := range listenPorts() {
 		if key, ok := p.portKey(req); ok && p.Scope >= ports.Cluster {
-			all = append(all, strconv.Itoa(key.Number))
+			numbers = append(numbers, key.Number)
 		}
 	}
-	return all
+	slices.Sort(numbers)
+	return strings.Split(joinNumbers(numbers), ",")
 }

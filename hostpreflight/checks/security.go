@@ -19,9 +19,13 @@ func securityChecks() []hp.Check {
 			Rationale: "containerd cannot load its profile without the parser: pods run without a profile, and pods that require one do not start.",
 			Run:       hp.RequireFact(facts.FactSecurity, hp.RequireFact(facts.FactCommands, checkAppArmor))},
 		{ID: "packet-filter", Group: "Security", Title: "Packet filter", Severity: hp.Warn,
-			Expected:  "no input or forward chain that drops or rejects packets by default",
+			Expected:  "no rule that drops packets to the ports of the cluster, from and to pods, on loopback, or replies",
 			Rationale: "the cluster's rules do not override another table that drops packets: pods and nodes cannot reach each other (k0s's networking page lists the ports).",
 			Run:       hp.RequireFact(facts.FactIptables, checkPacketFilter)},
+		{ID: "iptables-tables", Group: "Security", Title: "Tables of iptables", Severity: hp.Fail,
+			Expected:  "in the nftables tables that iptables uses (filter, nat, mangle, raw, security), only rules that it can read",
+			Rationale: "with a map, a reject or a ct statement in one, iptables ends with \"incompatible, use 'nft' tool\" and kube-router restarts again and again.",
+			Run:       hp.RequireFact(facts.FactIptables, checkIptablesTables)},
 		{ID: "fapolicyd", Group: "Security", Title: "fapolicyd", Severity: hp.Fail,
 			Expected:  "off, or with rules that allow k0s's directories before any rule that denies something",
 			Rationale: "it allows only programs from packages: k0s's programs and those in containers are blocked (RKE2's known issues).",
@@ -87,26 +91,62 @@ func checkAppArmor(f facts.Facts, _ hp.Requirements) hp.Result {
 }
 
 func checkPacketFilter(f facts.Facts, req hp.Requirements) hp.Result {
-	firewalld, _ := f.Unit("firewalld")
-	switch {
-	case req.Owned.Installed:
+	if req.Owned.Installed {
 		return hp.Passed("configured by this installation")
-	case f.Security.UFW, firewalld.Active == "active":
-		return hp.Skip("firewalld or ufw", "the rules belong to firewalld or ufw, which have their own checks")
 	}
-	var all, fixes []string
-	for _, c := range f.Filters {
-		all = append(all, fmt.Sprintf("%s %s (%s)", c.Table, c.Chain, c.Policy))
-		if c.Table == "iptables" {
-			fixes = append(fixes, "sudo iptables -P "+c.Chain+" ACCEPT")
-		} else {
-			fixes = append(fixes, fmt.Sprintf("sudo nft 'chain %s %s { policy accept; }'", c.Table, c.Chain))
+	all := findObstacles(f, req, func(c facts.FilterChain) bool { return filterOwner(f, c) == "" })
+	if all == nil {
+		return hp.Passed("lets the cluster's packets through")
+	}
+	found, fixes := describeObstacles(all)
+	return hp.Warned(strings.Join(fixes, "\n")+"\nand add these rules where the others are set at boot: /etc/nftables.conf, /etc/iptables/rules.v4", "%s", found)
+}
+
+// describeObstacles returns all in words, and the commands that remove them.
+func describeObstacles(all []obstacle) (found string, fixes []string) {
+	var words []string
+	for _, o := range all {
+		words = append(words, o.String())
+		for _, command := range o.fix {
+			fixes = appendNew(fixes, command)
 		}
 	}
-	if all != nil {
-		return hp.Warned("allow the ports that docs/reference/preflights.md lists under Ports, and the pod and service networks, or:\n"+strings.Join(fixes, "\n"), "%s", strings.Join(all, ", "))
+	return strings.Join(words, "; "), fixes
+}
+
+// filterOwner returns the program that manages chain c and has a check of its own, or
+// "" for none.
+func filterOwner(f facts.Facts, c facts.FilterChain) string {
+	unit, _ := f.Unit("firewalld")
+	isIptables := strings.HasPrefix(c.Table, "iptables") || strings.HasPrefix(c.Table, "ip ")
+	switch {
+	case strings.HasSuffix(c.Table, " firewalld"), unit.Active == "active" && isIptables && hasChain(f, "INPUT_ZONES"):
+		return "firewalld"
+	case f.Security.UFW && isIptables:
+		return "ufw"
 	}
-	return hp.Passed("drops nothing by default")
+	return ""
+}
+
+// hasChain reports whether the packet filter has a chain with this name.
+func hasChain(f facts.Facts, name string) bool {
+	return slices.ContainsFunc(f.Filters, func(c facts.FilterChain) bool { return c.Name == name })
+}
+
+func checkIptablesTables(f facts.Facts, _ hp.Requirements) hp.Result {
+	if len(f.Foreign) == 0 {
+		return hp.Passed("all legible to iptables")
+	}
+	var fixes []string
+	state := hp.Warned
+	for _, table := range f.Foreign {
+		family, name, _ := strings.Cut(table, " ")
+		if family == "ip" { // the cluster's rules for IPv6 are not needed
+			state = hp.Failed
+		}
+		fixes = append(fixes, fmt.Sprintf("sudo sed -i -E 's/table %s %s( |$)/table %s host_%s\\1/' /etc/nftables.conf && sudo nft delete table %s", family, name, family, name, table))
+	}
+	return state(strings.Join(fixes, "\n")+"\nsudo nft -f /etc/nftables.conf", "%s", strings.Join(f.Foreign, ", "))
 }
 
 // programDirs returns the directories with programs of the cluster and of its containers.

@@ -143,13 +143,20 @@ func withActiveUnit(name string) func(*facts.Facts, *hp.Requirements) {
 }
 
 func guardFaults() []fault {
-	filters := func(f *facts.Facts, _ *hp.Requirements) {
-		f.Filters = []facts.FilterChain{{Table: "iptables", Chain: "INPUT", Hook: "input", Policy: "reject"}, {Table: "inet filter", Chain: "forward", Hook: "forward", Policy: "drop"}}
+	chains := func(table string) []facts.FilterChain {
+		return []facts.FilterChain{{Table: table, Name: "INPUT", Hook: "input", Policy: "accept", Rules: []facts.FilterRule{{Text: "-j REJECT", Verdict: "drop"}}},
+			{Table: "inet filter", Name: "forward", Hook: "forward", Policy: "drop"}}
 	}
+	filters := func(f *facts.Facts, _ *hp.Requirements) { f.Filters = chains("iptables filter") }
 	return []fault{
 		{"apparmor", "without its parser", hp.Warn, func(f *facts.Facts, _ *hp.Requirements) { f.Security.AppArmor = true }},
 		{"packet-filter", "drops by default", hp.Warn, filters},
-		{"packet-filter", "with firewalld", hp.Skipped, func(f *facts.Facts, req *hp.Requirements) { filters(f, req); withActiveUnit("firewalld")(f, req) }},
+		{"packet-filter", "tables of ufw and firewalld", hp.Pass, func(f *facts.Facts, _ *hp.Requirements) {
+			f.Filters, f.Security.UFW = append(chains("iptables filter")[:1], chains("inet firewalld")[0]), true
+		}},
+		{"packet-filter", "already installed", hp.Pass, func(f *facts.Facts, req *hp.Requirements) { filters(f, req); req.Owned.Installed = true }},
+		{"iptables-tables", "a table of another program", hp.Fail, func(f *facts.Facts, _ *hp.Requirements) { f.Foreign = []string{"ip filter", "ip6 nat"} }},
+		{"iptables-tables", "for IPv6 only", hp.Warn, func(f *facts.Facts, _ *hp.Requirements) { f.Foreign = []string{"ip6 filter"} }},
 		{"fapolicyd", "active", hp.Fail, withActiveUnit("fapolicyd")},
 		{"fapolicyd", "with some of the rules", hp.Fail, withFapolicyd("/var/lib/k0s/", "/opt/", "/run/k0s2/")},
 		{"fapolicyd", "with the printed rules", hp.Pass, withFapolicyd("/usr/local/bin/", "/var/lib/k0s/", "/run/k0s/", "/opt/cni/")},

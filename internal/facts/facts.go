@@ -40,7 +40,8 @@ type Facts struct {
 	Traces    []Trace           `json:"traces,omitempty"`
 	Security  Security          `json:"security"`
 	Settings  Settings          `json:"settings"`
-	Filters   []FilterChain     `json:"filters,omitempty"` // chains of the packet filter that drop or reject by default
+	Filters   []FilterChain     `json:"filters,omitempty"` // chains of the packet filter
+	Foreign   []string          `json:"foreign,omitempty"` // tables of iptables that it cannot read, such as "ip filter": others wrote them
 	Proxies   []Proxy           `json:"proxies,omitempty"` // proxy settings on this host
 	Sources   []Source          `json:"sources,omitempty"` // results for Request.Sources
 	Dials     []Dial            `json:"dials,omitempty"`   // results for Request.Dials
@@ -258,14 +259,6 @@ type Security struct {
 	// lets every user run every program.
 	FapolicydAllows []string `json:"fapolicydAllows,omitempty"`
 	FapolicydLogs   bool     `json:"fapolicydLogs,omitempty"` // fapolicyd only logs (permissive = 1)
-}
-
-// FilterChain is a chain of the packet filter that drops or rejects packets by default.
-type FilterChain struct {
-	Table  string `json:"table"`  // "inet filter"; "iptables" for a chain of iptables
-	Chain  string `json:"chain"`  // INPUT
-	Hook   string `json:"hook"`   // input or forward
-	Policy string `json:"policy"` // drop, or reject if the last rule rejects everything
 }
 
 // Trace is one sign that some software is, or was, on this host.

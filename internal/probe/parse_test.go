@@ -38,8 +38,16 @@ const (
 
 const (
 	reject = "*nat\n:INPUT DROP [0:0]\nCOMMIT\n*filter\n:INPUT ACCEPT [0:0]\n:FORWARD DROP [0:0]\n-A INPUT -p icmp -j ACCEPT\n-A INPUT -j REJECT --reject-with icmp-host-prohibited\nCOMMIT\n"
-	nft    = "table inet filter {\n\tchain input {\n\t\ttype filter hook input priority filter; policy drop;\n\t}\n\tchain out {\n\t\ttype filter hook output priority filter; policy drop;\n\t}\n}\n" +
-		"table inet firewalld {\n\tchain x {\n\t\ttype filter hook input priority filter; policy drop;\n\t}\n}\ntable ip filter {\n\tchain INPUT {\n\t\ttype filter hook input priority 0; policy drop;\n\t}\n}\n"
+	nft    = `{"nftables": [{"metainfo": {"json_schema_version": 1}}, {"set": {"family": "inet", "name": "s", "table": "g", "elem": [{"prefix": {"addr": "10.1.0.0", "len": 16}}, {"range": ["192.0.2.1", "192.0.2.9"]}]}},
+		{"map": {"family": "inet", "name": "m", "table": "g", "map": "verdict", "elem": [[22, {"accept": null}], [80, {"goto": {"target": "other"}}]]}},
+		{"chain": {"family": "inet", "table": "g", "name": "in", "type": "filter", "hook": "input", "prio": -5, "policy": "drop"}}, {"chain": {"family": "inet", "table": "g", "name": "other"}},
+		{"chain": {"family": "inet", "table": "g", "name": "n", "type": "nat", "hook": "prerouting", "prio": -100, "policy": "accept"}},
+		{"rule": {"family": "inet", "table": "g", "chain": "in", "expr": [{"match": {"op": "in", "left": {"ct": {"key": "state"}}, "right": ["established", "related"]}}, {"counter": {"packets": 1, "bytes": 2}}, {"accept": null}]}},
+		{"rule": {"family": "inet", "table": "g", "chain": "in", "expr": [{"vmap": {"key": {"payload": {"protocol": "tcp", "field": "dport"}}, "data": "@m"}}]}},
+		{"rule": {"family": "inet", "table": "g", "chain": "in", "comment": "hi", "expr": [{"match": {"op": "!=", "left": {"payload": {"protocol": "ip", "field": "saddr"}}, "right": "@s"}}, {"match": {"op": "==", "left": {"payload": {"protocol": "udp", "field": "sport"}}, "right": {"set": [53, {"range": [100, 200]}]}}}, {"drop": null}]}},
+		{"rule": {"family": "inet", "table": "g", "chain": "other", "expr": [{"limit": {"rate": 10, "burst": 5, "per": "second"}}, {"reject": {"type": "icmpx", "expr": "admin-prohibited"}}]}},
+		{"rule": {"family": "inet", "table": "g", "chain": "other", "expr": [{"match": {"op": "==", "left": {"payload": {"protocol": "ip6", "field": "saddr"}}, "right": "::1"}}, {"drop": null}]}},
+		{"rule": {"family": "inet", "table": "g", "chain": "other", "expr": [{"match": {"op": "!=", "left": {"&": [{"payload": {"protocol": "tcp", "field": "flags"}}, ["fin", "syn"]]}, "right": "syn"}}, {"return": null}]}}]}`
 )
 
 func parseProxyText(texts ...string) facts.Proxy {
@@ -88,8 +96,6 @@ func TestParse_ReadsSystemTexts(t *testing.T) {
 		"proxy for all, and one of its own": {parseProxyText("export all_proxy=http://p:1\nhttps_proxy=http://q:2\n"), facts.Proxy{From: "0", HTTP: "p:1", HTTPS: "q:2", NoProxy: []string{}}},
 		"proxy in a comment":                {parseProxyText("# https_proxy=http://p:1\n"), facts.Proxy{NoProxy: []string{}}},
 		"no proxy":                          {parseProxyText("NO_PROXY=a\nHTTP_PROXY=\n"), facts.Proxy{NoProxy: []string{"a"}}},
-		"iptables, rejecting":               {parseIptablesFilters([]byte(reject)), []facts.FilterChain{{Table: "iptables", Chain: "FORWARD", Hook: "forward", Policy: "drop"}, {Table: "iptables", Chain: "INPUT", Hook: "input", Policy: "reject"}}},
-		"nftables":                          {parseNftFilters([]byte(nft)), []facts.FilterChain{{Table: "inet filter", Chain: "input", Hook: "input", Policy: "drop"}}},
 		"no service":                        {parseCgroupService([]byte("0::/user.slice/user-1000.slice/user@1000.service/init.scope\n")), ""},
 		"cgroups":                           {parseCgroupControllers([]byte(proc)), map[string]bool{"cpuset": true}},
 	} {
@@ -351,9 +357,12 @@ func FuzzTexts(f *testing.F) {
 		if p, ok := parseProxy([]configFile{file, file}); ok && strings.Contains(p.HTTP+p.HTTPS, "@") {
 			t.Errorf("credentials: %+v", p)
 		}
-		for _, f := range append(parseIptablesFilters(text), parseNftFilters(text)...) {
-			if f.Chain == "" || f.Policy == "" {
-				t.Errorf("%+v", f)
+		parseUFWEnabled(text)
+		parseForeignTables(text, "ip")
+		rules, _ := parseNft(text)
+		for _, c := range append(parseIptables(text, "iptables"), rules.chains...) {
+			if c.Table == "" || c.Policy != "" && c.Hook == "" && strings.HasPrefix(c.Table, "iptables") {
+				t.Errorf("%+v", c)
 			}
 		}
 		if l, err := parseLimits(text); err == nil && len(l) == 0 {

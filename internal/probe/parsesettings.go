@@ -218,55 +218,17 @@ func parseSearchDomains(text []byte) []string {
 	return all
 }
 
-// parseIptablesFilters returns the INPUT and FORWARD chains of iptables-save
-// that reject what no rule allows: by their policy, or by a rule that rejects
-// every packet.
-func parseIptablesFilters(text []byte) []facts.FilterChain {
-	var all []facts.FilterChain
-	table := ""
+// parseUFWEnabled reports whether ufw.conf turns ufw on. The shell reads that file, so
+// the value may be quoted, and the last line counts (ufw-init-functions).
+func parseUFWEnabled(text []byte) (enabled bool) {
 	for line := range bytes.Lines(text) {
-		s := strings.TrimSpace(string(line))
-		if t, ok := strings.CutPrefix(s, "*"); ok {
-			table = t
+		value, ok := strings.CutPrefix(strings.TrimSpace(string(line)), "ENABLED=")
+		if !ok {
+			continue
 		}
-		for _, chain := range []string{"INPUT", "FORWARD"} {
-			f := facts.FilterChain{Table: "iptables", Chain: chain, Hook: strings.ToLower(chain)}
-			switch {
-			case table != "filter":
-				continue
-			case strings.HasPrefix(s, ":"+chain+" DROP"):
-				f.Policy = "drop"
-			case strings.HasPrefix(s, "-A "+chain+" -j REJECT"), s == "-A "+chain+" -j DROP":
-				f.Policy = "reject"
-			default:
-				continue
-			}
-			all = append(all, f)
-		}
+		value, _, _ = strings.Cut(value, " ")
+		value, _, _ = strings.Cut(value, "\t")
+		enabled = strings.EqualFold(strings.Trim(value, `"'`), "yes")
 	}
-	return all
-}
-
-// parseNftFilters returns the chains of `nft list chains` that filter packets
-// to or through the host and drop what no rule accepts. Chains of firewalld,
-// ufw and iptables are left out: they are reported by other probes.
-func parseNftFilters(text []byte) []facts.FilterChain {
-	var all []facts.FilterChain
-	table, chain := "", ""
-	for f := range fieldsByLine(text) {
-		switch {
-		case f[0] == "table" && len(f) > 2:
-			table, chain = f[1]+" "+f[2], ""
-		case f[0] == "chain" && len(f) > 1:
-			chain = f[1]
-		case f[0] == "type" && len(f) > 3 && f[1] == "filter":
-			hook := f[3]
-			if chain == "" || (hook != "input" && hook != "forward") || !bytes.Contains([]byte(strings.Join(f, " ")), []byte("policy drop")) ||
-				table == "ip filter" || table == "ip6 filter" || strings.HasSuffix(table, " firewalld") {
-				continue
-			}
-			all = append(all, facts.FilterChain{Table: table, Chain: chain, Hook: hook, Policy: "drop"})
-		}
-	}
-	return all
+	return enabled
 }

@@ -1,7 +1,6 @@
 package probe
 
 import (
-	"bytes"
 	"maps"
 	"os"
 	"path"
@@ -94,7 +93,7 @@ func selectSysctls(files []configFile, keys []string) []facts.SysctlFile {
 func readSecurity(f Files) (facts.Security, error) {
 	s := facts.Security{SELinux: "disabled", AppArmor: f.ReadText("/sys/module/apparmor/parameters/enabled") == "Y"}
 	// Ubuntu's ufw unit is active even if ufw itself is disabled.
-	s.UFW = bytes.Contains(f.ReadBytes("/etc/ufw/ufw.conf"), []byte("\nENABLED=yes"))
+	s.UFW = parseUFWEnabled(f.ReadBytes("/etc/ufw/ufw.conf"))
 	s.SudoPath = parseSecurePath(readSudoers(f))
 	s.FapolicydAllows = parseFapolicydRules(f.ReadBytes("/etc/fapolicyd/compiled.rules"))
 	s.FapolicydLogs = isPermissive(f.ReadBytes("/etc/fapolicyd/fapolicyd.conf"))

@@ -3,6 +3,7 @@ package probe
 import (
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -21,37 +22,84 @@ func (pr prober) gatherTraces(context.Context) partResult {
 	return partResult{unknown: unknown, record: func(f *facts.Facts) { f.Traces = append(f.Traces, found...) }}
 }
 
-// gatherFirewall counts the firewall rules of Kubernetes with the tools that
-// the host has, and lists the chains that reject everything not allowed. It
-// reads legacy tables only if they exist: reading would create them.
+// gatherFirewall reads the rules of the packet filter with the tools that the host
+// has, and counts those of Kubernetes. It reads legacy tables only if they exist:
+// reading would create them.
 func (pr prober) gatherFirewall(ctx context.Context) partResult {
-	total, tools := 0, 0
-	var filters []facts.FilterChain
-	for _, argv := range [][]string{{"iptables-nft-save"}, {"iptables-legacy-save"}, {"iptables-save"}, {"nft", "list", "chains"}} {
-		legacy, nft := strings.Contains(argv[0], "legacy"), argv[0] == "nft"
-		again := tools > 0 && !legacy // this tool would list the same rules again
-		if again && !nft || !pr.files.Exists("/usr/sbin/"+argv[0]) || legacy && pr.files.ReadText("/proc/net/ip_tables_names") == "" {
+	var rules packetRules
+	for _, argv := range [][]string{{"iptables-nft-save"}, {"ip6tables-nft-save"}, {"iptables-legacy-save"}, {"iptables-save"}, {"ip6tables-save"}, {"nft", "-j", "list", "ruleset"}} {
+		program := argv[0]
+		legacy := strings.Contains(program, "legacy")
+		family := strings.TrimSuffix(strings.TrimSuffix(program, "-save"), "-nft")
+		again := program == family+"-save" && rules.read[family] // it would list the same rules again
+		if again || !pr.files.Exists("/usr/sbin/"+program) || legacy && pr.files.ReadText("/proc/net/ip_tables_names") == "" {
 			continue
 		}
 		out, err := pr.machine.Run(ctx, host.Cmd{Argv: argv, Timeout: commandTimeout, ReadOnly: true})
+		if err == nil {
+			err = rules.add(program, out)
+		}
 		if err != nil {
 			return newPartResult(facts.FactIptables, err, nil)
 		}
-		tools++
-		if !again {
-			total += countKubeRules(out)
-		}
-		filters = append(append(filters, parseIptablesFilters(out)...), parseNftFilters(out)...)
 	}
-	if tools == 0 {
+	if len(rules.read) == 0 {
 		return newPartResult(facts.FactIptables, errors.New("this host has neither iptables-save nor nft"), nil)
 	}
 	return partResult{record: func(f *facts.Facts) {
-		f.Filters = filters
-		if total > 0 {
-			f.Traces = append(f.Traces, facts.Trace{Software: facts.KubeProxy, Kind: "iptables", Detail: "lines with KUBE-: " + strconv.Itoa(total)})
+		f.Filters, f.Foreign = rules.chains, rules.foreign
+		if rules.kube > 0 {
+			f.Traces = append(f.Traces, facts.Trace{Software: facts.KubeProxy, Kind: "iptables", Detail: "lines with KUBE-: " + strconv.Itoa(rules.kube)})
 		}
 	}}
+}
+
+// packetRules collects what several tools report about the packet filter.
+type packetRules struct {
+	chains  []facts.FilterChain
+	foreign []string
+	kube    int             // rules of Kubernetes
+	read    map[string]bool // "iptables", "ip6tables", "iptables-legacy", "nft"
+}
+
+// add adds the output of program. Chains of tables that iptables reads are left to it:
+// nft only names the extensions of iptables that its rules use.
+func (r *packetRules) add(program string, out []byte) error {
+	tool := strings.TrimSuffix(program, "-save")
+	family := strings.TrimSuffix(tool, "-nft")
+	if r.read == nil {
+		r.read = map[string]bool{}
+	}
+	switch tool {
+	case "nft":
+		rules, err := parseNft(out)
+		if err != nil {
+			return err
+		}
+		if !r.read["iptables"] {
+			r.foreign = rules.foreign
+			r.kube = rules.countKube()
+		}
+		for _, c := range rules.chains {
+			name, ipv4 := strings.CutPrefix(c.Table, "ip ")
+			if !ipv4 || !r.has("iptables "+name, c.Name) {
+				r.chains = append(r.chains, c)
+			}
+		}
+	case "ip6tables", "ip6tables-nft":
+		r.foreign = append(r.foreign, parseForeignTables(out, "ip6")...)
+	default:
+		r.kube += countKubeRules(out)
+		r.chains = append(r.chains, parseIptables(out, family)...)
+		r.foreign = append(r.foreign, parseForeignTables(out, "ip")...)
+	}
+	r.read[family] = true
+	return nil
+}
+
+// has reports whether a chain with this name was already read.
+func (r *packetRules) has(table, name string) bool {
+	return slices.ContainsFunc(r.chains, func(c facts.FilterChain) bool { return c.Table == table && c.Name == name })
 }
 
 // gatherSystemd queries the manager and all units with two commands: each costs

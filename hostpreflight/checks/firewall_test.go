@@ -1,0 +1,287 @@
+package checks
+
+import (
+	"net/netip"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	hp "github.com/plinthdev/plinth/hostpreflight"
+	"github.com/plinthdev/plinth/internal/facts"
+	"github.com/plinthdev/plinth/internal/host"
+	"github.com/plinthdev/plinth/internal/probe"
+	"github.com/plinthdev/plinth/internal/testkit"
+)
+
+// enterNetwork runs the rest of the test t in a network name space of its own, with
+// the address 192.168.50.5 on eth0: it starts the test again there, and returns false
+// in the process outside. The tests there load rules into the kernel.
+func enterNetwork(t *testing.T) bool {
+	t.Helper()
+	const inside = "PLINTH_TEST_NETWORK"
+	if os.Getenv(inside) != "" {
+		runShell(t, "ip link set lo up; ip link add eth0 type veth peer name other; ip address add 192.168.50.5/24 dev eth0; ip link set eth0 up; ip link set other up; ip route add default via 192.168.50.1")
+		return true
+	}
+	for _, program := range []string{"unshare", "iptables-nft-save", "nft"} {
+		if _, err := exec.LookPath(program); err != nil || os.Geteuid() != 0 {
+			t.Skip("needs root, unshare, iptables and nft: make test-unit installs them")
+		}
+	}
+	c := exec.Command("unshare", "--net", os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
+	c.Env = append(os.Environ(), inside+"=1")
+	out, err := c.CombinedOutput()
+	t.Log(string(out))
+	testkit.Must(t, err)
+	return false
+}
+
+// runShell runs a script, which must succeed.
+func runShell(t *testing.T, script string) {
+	t.Helper()
+	if out, err := exec.Command("sh", "-euc", script).CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v: %s", script, err, out)
+	}
+}
+
+// loadRules replaces all rules of the network name space. A text that begins with * is
+// for iptables, others are for nft.
+func loadRules(t *testing.T, text string) {
+	t.Helper()
+	tool := "nft -f -"
+	if strings.HasPrefix(text, "*") {
+		tool = "iptables-nft-restore"
+	}
+	runShell(t, "nft flush ruleset")
+	c := exec.Command("sh", "-euc", tool)
+	c.Stdin = strings.NewReader(text)
+	if out, err := c.CombinedOutput(); err != nil {
+		t.Fatalf("%s\n%v: %s", text, err, out)
+	}
+}
+
+// gatherRules returns the facts about the network name space.
+func gatherRules(t *testing.T) facts.Facts {
+	t.Helper()
+	f := probe.Gather(t.Context(), host.Local("/"), facts.Request{LocalOnly: true})
+	if why := f.UnknownReason(facts.FactIptables) + f.UnknownReason(facts.FactNetwork); why != "" {
+		t.Fatal(why)
+	}
+	f.Security.UFW, f.Units = false, nil
+	return f
+}
+
+// runFixCommands runs the commands of a fix.
+func runFixCommands(t *testing.T, fix string) {
+	t.Helper()
+	for line := range strings.Lines(fix) {
+		if command, ok := strings.CutPrefix(strings.TrimSpace(line), "sudo "); ok {
+			runShell(t, strings.ReplaceAll(command, " sudo ", " "))
+		}
+	}
+}
+
+// input is an nftables table with rules in an input chain that drops by default, after
+// what every host allows; and forwarding is not restricted.
+func input(rules string) string {
+	return "table inet host {\nchain other {\n}\nchain input {\ntype filter hook input priority 0; policy drop;\niif lo accept\nct state established,related accept\n" + rules + "\n}\n}\n"
+}
+
+const (
+	nftPorts = "tcp dport { 179, 2380, 6443, 9444, 10250 } accept\nip saddr 10.244.0.0/16 accept\n"
+	iptPorts = "-A INPUT -i lo -j ACCEPT\n-A INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT\n-A INPUT -p tcp -m multiport --dports 179,2380,6443,8800,9444,10250 -j ACCEPT\n-A INPUT -s 10.244.0.0/16 -j ACCEPT\n"
+	oracle   = "-A INPUT -m state --state RELATED,ESTABLISHED -j ACCEPT\n-A INPUT -p icmp -j ACCEPT\n-A INPUT -i lo -j ACCEPT\n-A INPUT -p tcp -m state --state NEW -m tcp --dport 22 -j ACCEPT\n-A INPUT -j REJECT --reject-with icmp-host-prohibited\n-A FORWARD -j REJECT --reject-with icmp-host-prohibited\n"
+)
+
+// ipt returns rules of iptables with the policies of INPUT, FORWARD and OUTPUT.
+func ipt(policies, rules string) string {
+	p := strings.Fields(policies)
+	return "*filter\n:INPUT " + p[0] + " [0:0]\n:FORWARD " + p[1] + " [0:0]\n:OUTPUT " + p[2] + " [0:0]\n" + rules + "COMMIT\n"
+}
+
+// TestPacketFilter_JudgesRulesOfTheKernel loads rules into a kernel and checks what
+// the check finds, and that the host passes after its commands were run.
+func TestPacketFilter_JudgesRulesOfTheKernel(t *testing.T) {
+	if !enterNetwork(t) {
+		return
+	}
+	for name, tc := range map[string]struct {
+		rules string
+		want  string // part of what is found; "" if the check passes
+	}{
+		"no rules":                             {"", ""},
+		"everything accepted before a reject":  {ipt("ACCEPT ACCEPT ACCEPT", "-A INPUT -j ACCEPT\n-A INPUT -j REJECT\n"), ""},
+		"what is needed before a reject":       {ipt("ACCEPT ACCEPT ACCEPT", iptPorts+"-A INPUT -j REJECT\n"), ""},
+		"what is needed before a drop, nft":    {input(nftPorts), ""},
+		"peers by their network":               {input("ip saddr 192.168.50.0/24 accept\nip saddr 10.244.0.0/16 accept"), ""},
+		"drops of other hosts and ports":       {ipt("ACCEPT ACCEPT ACCEPT", "-A INPUT -s 203.0.113.7/32 -j DROP\n-A INPUT -p tcp -m tcp --dport 25 -j DROP\n-A INPUT -p icmp -j DROP\n"), ""},
+		"drops of invalid packets":             {ipt("ACCEPT ACCEPT ACCEPT", "-A INPUT -m conntrack --ctstate INVALID -j DROP\n-A INPUT -p tcp -m tcp ! --tcp-flags FIN,SYN,RST,ACK SYN -m conntrack --ctstate NEW -j DROP\n-A INPUT -p tcp -m tcp --tcp-flags FIN,SYN FIN,SYN -j DROP\n"), ""},
+		"drops in a set of others":             {"table inet host {\nset bad {\ntype ipv4_addr\nelements = { 203.0.113.7 }\n}\nchain input {\ntype filter hook input priority 0; policy accept;\nip saddr @bad drop\n}\n}\n", ""},
+		"a container's own network":            {"*raw\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -d 172.17.0.2/32 ! -i docker0 -j DROP\nCOMMIT\n", ""},
+		"IPv6 only":                            {"table ip6 host {\nchain input {\ntype filter hook input priority 0; policy drop;\n}\n}\n", ""},
+		"a limit on accepted packets only":     {ipt("ACCEPT ACCEPT ACCEPT", "-A INPUT -p tcp -m limit --limit 10/sec -j ACCEPT\n"), ""},
+		"a map that accepts":                   {input("tcp dport vmap { 179 : accept, 2380 : accept, 6443 : accept, 9444 : accept, 10250 : accept }\nip saddr 10.244.0.0/16 accept"), ""},
+		"drop by default":                      {input("tcp dport 22 accept"), "inet host input drops (policy drop) 179, 2380, 6443, 9444, 10250/tcp from other hosts, 6443, 10250/tcp from pods"},
+		"lower-case chains in ip filter":       {"table ip filter {\nchain input {\ntype filter hook input priority 0; policy drop;\n}\nchain forward {\ntype filter hook forward priority 0; policy drop;\n}\n}\n", "ip filter forward drops (policy drop)"},
+		"a last counter reject":                {"table inet host {\nchain input {\ntype filter hook input priority 0; policy accept;\niif lo accept\nct state established accept\ncounter reject\n}\n}\n", "inet host input drops (reject"},
+		"a jump to a chain that drops, nft":    {"table inet host {\nchain refuse {\nlog prefix \"x\"\ndrop\n}\nchain input {\ntype filter hook input priority 0; policy accept;\njump refuse\n}\n}\n", "inet host input drops (drop)"},
+		"a jump to a chain that drops":         {ipt("ACCEPT ACCEPT ACCEPT", ":LOGDROP - [0:0]\n-A INPUT -j LOGDROP\n-A LOGDROP -j LOG\n-A LOGDROP -j DROP\n"), "iptables filter INPUT drops (-j DROP)"},
+		"a goto that does not return":          {ipt("DROP ACCEPT ACCEPT", ":HOST - [0:0]\n-A INPUT -g HOST\n-A INPUT -j ACCEPT\n-A HOST -p icmp -j ACCEPT\n"), "iptables filter INPUT drops (policy drop)"},
+		"a comment":                            {ipt("ACCEPT ACCEPT ACCEPT", "-A INPUT -m comment --comment \"refuse all -j ACCEPT\" -j REJECT\n"), "INPUT drops (-m comment"},
+		"Oracle Cloud":                         {ipt("ACCEPT ACCEPT ACCEPT", oracle), "INPUT drops (-j REJECT --reject-with icmp-host-prohibited) 179, 2380, 6443, 9444, 10250/tcp from other hosts"},
+		"forwarding off, as by Docker":         {ipt("ACCEPT DROP ACCEPT", ""), "iptables filter FORWARD drops (policy drop) replies, pods to other hosts"},
+		"loopback not allowed":                 {"table inet host {\nchain input {\ntype filter hook input priority 0; policy drop;\nct state established,related accept\n" + nftPorts + "}\n}\n", "inet host input drops (policy drop) packets on loopback"},
+		"replies not allowed":                  {"table inet host {\nchain input {\ntype filter hook input priority 0; policy drop;\niif lo accept\n" + nftPorts + "}\n}\n", "inet host input drops (policy drop) replies"},
+		"output dropped":                       {ipt("ACCEPT ACCEPT DROP", "-A OUTPUT -o lo -j ACCEPT\n"), "179, 2380, 6443, 9444, 10250/tcp to other hosts, replies, this host to pods"},
+		"prerouting":                           {"*raw\n:PREROUTING DROP [0:0]\n-A PREROUTING -i lo -j ACCEPT\nCOMMIT\n", "iptables raw PREROUTING drops"},
+		"a map that drops":                     {"table inet host {\nchain input {\ntype filter hook input priority 0; policy accept;\ntcp dport vmap { 22 : accept, 6443 : drop }\n}\n}\n", "inet host input drops (vmap tcp dport 22 accept 6443 drop) 6443/tcp from other hosts"},
+		"all but some addresses":               {ipt("ACCEPT ACCEPT ACCEPT", "-A INPUT ! -s 192.168.50.99/32 -p tcp -m tcp --dport 6443 -j DROP\n"), "6443/tcp from other hosts, packets on loopback, 6443/tcp from pods"},
+		"a limit before a drop":                {input("tcp dport { 179, 2380, 6443, 9444, 10250 } limit rate 10/second accept\nip saddr 10.244.0.0/16 accept"), "inet host input may drop (policy drop) 179, 2380"},
+		"a condition that is not understood":   {input(nftPorts[:0] + "meta mark 7 drop\n" + nftPorts), "inet host input may drop (mark 7 drop) 179, 2380"},
+		"another table drops what one accepts": {"table inet a {\nchain input {\ntype filter hook input priority 0; policy accept;\naccept\n}\n}\ntable inet b {\nchain input {\ntype filter hook input priority 10; policy drop;\niif lo accept\n}\n}\n", "inet b input drops"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			loadRules(t, tc.rules)
+			r := checkPacketFilter(gatherRules(t), exampleRequirements())
+			if tc.want == "" {
+				if r.State != hp.Pass {
+					t.Errorf("%s: %s", r.State, r.Found)
+				}
+				return
+			}
+			if r.State != hp.Warn || !strings.Contains(r.Found, tc.want) {
+				t.Errorf("%s: %s\nwant %s", r.State, r.Found, tc.want)
+			}
+			runFixCommands(t, r.Fix)
+			if after := checkPacketFilter(gatherRules(t), exampleRequirements()); after.State != hp.Pass {
+				t.Errorf("after\n%s\n%s: %s", r.Fix, after.State, after.Found)
+			}
+		})
+	}
+}
+
+// TestFirewalls_JudgesTheirRules loads the rules that firewalld 1.3 and ufw 0.36 create
+// on Debian 12, by default and after the commands that the checks print.
+func TestFirewalls_JudgesTheirRules(t *testing.T) {
+	if !enterNetwork(t) {
+		return
+	}
+	for file, tc := range map[string]struct {
+		check string
+		want  string // part of what is found, or of the commands; "" if the check passes
+	}{
+		"firewalld.nft":      {"firewalld", "inet firewalld filter_FORWARD drops (reject icmpx admin-prohibited) pods to other hosts"},
+		"firewalld-open.nft": {"firewalld", ""},
+		"ufw.rules":          {"ufw", "iptables filter INPUT drops (policy drop) 179, 2380, 6443, 9444, 10250/tcp from other hosts"},
+		"ufw-open.rules":     {"ufw", ""},
+	} {
+		t.Run(file, func(t *testing.T) {
+			text, err := os.ReadFile("testdata/firewall/" + file)
+			testkit.Must(t, err)
+			loadRules(t, string(text))
+			f, check := gatherRules(t), checkUFW
+			if f.Security.UFW = true; tc.check == "firewalld" {
+				f.Security.UFW, f.Units, check = false, []facts.Unit{{Name: "firewalld", Active: "active"}}, checkFirewalld
+			}
+			r := check(f, exampleRequirements())
+			if (r.State == hp.Pass) != (tc.want == "") || !strings.Contains(r.Found, tc.want) {
+				t.Errorf("%s: %s", r.State, r.Found)
+			}
+			if tc.check == "firewalld" && tc.want != "" && !strings.Contains(r.Fix, " --zone=public --add-port=179/tcp") {
+				t.Errorf("the zone is not named: %s", r.Fix)
+			}
+			if other := checkPacketFilter(f, exampleRequirements()); other.State != hp.Pass {
+				t.Errorf("packet-filter reports the rules too: %s", other.Found)
+			}
+		})
+	}
+}
+
+// TestIptablesTables_AgreesWithIptables loads tables with the names of those of
+// iptables. The check has to agree with iptables itself, and to find the same from the
+// output of nft alone.
+func TestIptablesTables_AgreesWithIptables(t *testing.T) {
+	if !enterNetwork(t) {
+		return
+	}
+	chain := func(rules string) string {
+		return "table ip filter {\nchain INPUT {\ntype filter hook input priority 0; policy accept;\n" + rules + "\n}\n}\n"
+	}
+	for name, rules := range map[string]string{
+		"a map": chain("ct state vmap { established : accept, related : accept, invalid : drop }"), "a set": chain("tcp dport { 22, 80 } accept"),
+		"a set of interfaces": chain("iifname { \"lo\", \"eth0\" } accept"), "a set of networks": chain("ip saddr { 10.0.0.0/8, 192.0.2.1 } accept"), "a mark": chain("meta mark 7 accept"), "bits of a mark": chain("meta mark and 0xff == 1 accept"), "a comment": chain("tcp dport 22 accept comment \"ssh\""),
+		"a named set": "table ip filter {\nset s {\ntype ipv4_addr\n}\nchain INPUT {\ntype filter hook input priority 0; policy accept;\nip saddr @s drop\n}\n}\n", "not a network": chain("ip saddr != 10.0.0.0/8 drop"), "flags": chain("tcp flags & (fin|syn) == syn accept"),
+		"a reject": chain("counter reject"), "ct": chain("ct state established,related accept"), "a log": chain("log prefix \"x\""),
+		"a port": chain("tcp dport 22 accept"), "a range": chain("tcp dport 22-80 drop"), "a network": chain("ip saddr 10.0.0.0/8 accept"),
+		"an interface": chain("iifname \"lo\" accept"), "a protocol": chain("ip protocol tcp accept"), "a counter": chain("counter accept"), "a limit": chain("limit rate 3/minute accept"),
+		"a chain in lower case": "table ip filter {\nchain input {\ntype filter hook input priority 0; policy drop;\n}\n}\n",
+		"nat":                   "table ip nat {\nchain PREROUTING {\ntype nat hook prerouting priority -100; policy accept;\ntcp dport 80 redirect to :8080\n}\n}\n",
+		"rules of iptables":     ipt("DROP ACCEPT ACCEPT", oracle), "another name": input("tcp dport vmap { 22 : accept }"),
+		"another family": strings.ReplaceAll(chain("ct state established accept"), "table ip ", "table inet "),
+	} {
+		t.Run(name, func(t *testing.T) {
+			loadRules(t, rules)
+			f := gatherRules(t)
+			lists := func() bool {
+				return exec.Command("iptables-nft", "-t", "filter", "-S").Run() == nil && exec.Command("iptables-nft", "-t", "nat", "-S").Run() == nil
+			}
+			if r := checkIptablesTables(f, exampleRequirements()); (r.State == hp.Pass) != lists() || r.State != hp.Pass && r.State != hp.Fail {
+				t.Errorf("%s: %s; iptables lists the rules: %v", r.State, r.Found, lists())
+			}
+			alone := probe.Gather(t.Context(), nftOnly{host.Local("/")}, facts.Request{LocalOnly: true})
+			if (len(alone.Foreign) == 0) != (len(f.Foreign) == 0) {
+				t.Errorf("by nft alone: %v, by iptables: %v", alone.Foreign, f.Foreign)
+			}
+		})
+	}
+}
+
+// TestIptablesTables_FixRenamesTheTable follows the fix with another file than
+// /etc/nftables.conf.
+func TestIptablesTables_FixRenamesTheTable(t *testing.T) {
+	if !enterNetwork(t) {
+		return
+	}
+	const rules = "table ip filter {\nchain INPUT {\ntype filter hook input priority 0; policy accept;\nct state established accept\n}\n}\n"
+	loadRules(t, rules)
+	path := t.TempDir() + "/nftables.conf"
+	testkit.Must(t, os.WriteFile(path, []byte(rules), 0o600))
+	r := checkIptablesTables(gatherRules(t), exampleRequirements())
+	runFixCommands(t, strings.ReplaceAll(r.Fix, "/etc/nftables.conf", path))
+	if after := checkIptablesTables(gatherRules(t), exampleRequirements()); r.State != hp.Fail || after.State != hp.Pass {
+		t.Errorf("%s, after\n%s\n%s: %s", r.State, r.Fix, after.State, after.Found)
+	}
+	if f := gatherRules(t); len(f.Filters) == 0 || f.Filters[len(f.Filters)-1].Table != "ip host_filter" {
+		t.Errorf("%+v", f.Filters)
+	}
+}
+
+// nftOnly is a host without the programs of iptables.
+type nftOnly struct{ host.Host }
+
+func (h nftOnly) Lstat(path string) (os.FileInfo, error) {
+	if strings.Contains(path, "tables-") {
+		return nil, os.ErrNotExist
+	}
+	return h.Host.Lstat(path)
+}
+
+func TestClusterFlows_NeedAddressAndPodNetwork(t *testing.T) {
+	f := loadFixture(t, "debian-12")
+	if got := clusterFlows(f, exampleRequirements()); len(got) < 20 {
+		t.Errorf("%d flows", len(got))
+	}
+	for name, edit := range map[string]func(*facts.Facts, *hp.Requirements){
+		"no address":     func(f *facts.Facts, _ *hp.Requirements) { f.Network.Interfaces = nil },
+		"no pod network": func(_ *facts.Facts, req *hp.Requirements) { req.PodCIDR = netip.Prefix{} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			f, req := f, exampleRequirements()
+			edit(&f, &req)
+			if got := clusterFlows(f, req); got != nil {
+				t.Errorf("%+v", got)
+			}
+		})
+	}
+}

@@ -1,0 +1,273 @@
+package checks
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	hp "github.com/plinthdev/plinth/hostpreflight"
+	"github.com/plinthdev/plinth/internal/facts"
+	"github.com/plinthdev/plinth/internal/ports"
+)
+
+// podLink is the interface through which pods send and receive (kube-router's bridge).
+const podLink = "kube-bridge"
+
+// flow is packets of one kind that a node needs, and the rule that lets them through.
+type flow struct {
+	packet
+	what     string // for users: "6443/tcp from other hosts"
+	iptables string // conditions in the notation of iptables
+	nft      string // the same in the notation of nft
+}
+
+// flowMaker creates the flows of one host.
+type flowMaker struct {
+	link       string     // interface with the default route
+	node, peer netip.Addr // this host, and another one
+	pod        netip.Addr // on this host
+	remotePod  netip.Addr // on another one
+	pods       netip.Prefix
+	all        []flow
+}
+
+// clusterFlows returns the packets that the cluster sends to, through and from this
+// host. It returns none if the host has no address or the Installer no pod network;
+// other checks report that.
+func clusterFlows(f facts.Facts, req hp.Requirements) []flow {
+	m := flowMaker{pods: req.PodCIDR.Masked()}
+	network := m.setNode(f, req)
+	if !m.node.IsValid() || !m.pods.IsValid() || !m.pods.Addr().Is4() {
+		return nil
+	}
+	m.peer = otherHost(f, network, m.node)
+	m.pod = m.pods.Addr().Next().Next()
+	m.remotePod = lastAddress(m.pods).Prev()
+	m.addPorts(req)
+	m.addReplies()
+	m.addPods(req)
+	return m.all
+}
+
+// setNode sets the address of this host and its interface, and returns its network.
+func (m *flowMaker) setNode(f facts.Facts, req hp.Requirements) netip.Prefix {
+	uplink := f.Network.UplinkAddresses()
+	for _, i := range f.Network.Interfaces {
+		for _, p := range i.Addresses {
+			a := p.Addr()
+			if a.Is4() && (a == req.NodeIP || !req.NodeIP.IsValid() && slices.Contains(uplink, a)) {
+				m.node, m.link = a, i.Name
+				return p
+			}
+		}
+	}
+	return netip.Prefix{}
+}
+
+// otherHost returns the address of another host: a peer that was given, or one that is
+// not taken in the network of this host.
+func otherHost(f facts.Facts, network netip.Prefix, node netip.Addr) netip.Addr {
+	for _, p := range f.Peers {
+		if a, err := netip.ParseAddr(p.Address); err == nil && a.Is4() {
+			return a
+		}
+	}
+	isGateway := func(a netip.Addr) bool {
+		return slices.ContainsFunc(f.Network.Routes, func(r facts.Route) bool { return r.Gateway == a })
+	}
+	for a := network.Masked().Addr().Next(); network.Contains(a); a = a.Next() {
+		if a != node && !isGateway(a) {
+			return a
+		}
+	}
+	return node.Next() // the only address of its network
+}
+
+// lastAddress returns the last address of network.
+func lastAddress(network netip.Prefix) netip.Addr {
+	b := network.Addr().As4()
+	for bit := network.Bits(); bit < 32; bit++ {
+		b[bit/8] |= 1 << (7 - bit%8)
+	}
+	return netip.AddrFrom4(b)
+}
+
+// add adds a flow of new TCP connections, from any free port.
+func (m *flowMaker) add(f flow) {
+	if f.protocol == "" {
+		f.protocol = "tcp"
+	}
+	if f.state == "" {
+		f.state, f.sport = "new", 40000
+	}
+	f.local = f.target == m.node || f.target.IsLoopback()
+	m.all = append(m.all, f)
+}
+
+// addPorts adds connections to the ports of this host, from other hosts and from the
+// host itself, and to those of other hosts.
+func (m *flowMaker) addPorts(req hp.Requirements) {
+	list := strings.Join(externalPorts(req), ",")
+	iptables, nft := "-p tcp -m multiport --dports "+list, "tcp dport '{ "+strings.ReplaceAll(list, ",", ", ")+" }'"
+	localhost := netip.MustParseAddr("127.0.0.1")
+	for _, p := range listenPorts() {
+		key, ok := p.portKey(req)
+		if !ok || p.Use == "console" { // a node port: its packets go through to a pod
+			continue
+		}
+		if p.Scope >= ports.Cluster {
+			m.add(flow{packet{hook: "input", in: m.link, source: m.peer, target: m.node, port: key.Number}, fmt.Sprintf("%d/tcp from other hosts", key.Number), iptables, nft})
+		}
+		const what = "packets on loopback"
+		m.add(flow{packet{hook: "input", in: "lo", source: localhost, target: localhost, port: key.Number}, what, "-i lo", "iif lo"})
+		m.add(flow{packet{hook: "output", out: "lo", source: localhost, target: localhost, port: key.Number}, what, "-o lo", "oif lo"})
+	}
+	// A worker is reached at fewer ports than a controller, and both reach a controller.
+	between := ports.Between(!req.IsWorker(), true)
+	list = joinNumbers(between)
+	iptables, nft = "-p tcp -m multiport --dports "+list, "tcp dport '{ "+strings.ReplaceAll(list, ",", ", ")+" }'"
+	for _, number := range between {
+		m.add(flow{packet{hook: "output", out: m.link, source: m.node, target: m.peer, port: number}, fmt.Sprintf("%d/tcp to other hosts", number), iptables, nft})
+	}
+}
+
+// addReplies adds the packets of connections that exist.
+func (m *flowMaker) addReplies() {
+	for _, f := range []flow{
+		{packet: packet{hook: "input", in: m.link, source: m.peer, target: m.node}},
+		{packet: packet{hook: "output", out: m.link, source: m.node, target: m.peer}},
+		{packet: packet{hook: "forward", in: m.link, out: podLink, source: m.peer, target: m.pod}},
+	} {
+		f.what, f.iptables, f.nft = "replies", "-m conntrack --ctstate RELATED,ESTABLISHED", "ct state established,related"
+		f.state, f.sport, f.port = "established", 443, 40000
+		m.add(f)
+	}
+}
+
+// addPods adds what pods send and receive. The console's port leads to a pod.
+func (m *flowMaker) addPods(req hp.Requirements) {
+	cidr := m.pods.String()
+	from := func(p packet, what string) { m.add(flow{p, what, "-s " + cidr, "ip saddr " + cidr}) }
+	to := func(p packet, what string) { m.add(flow{p, what, "-d " + cidr, "ip daddr " + cidr}) }
+	hostPorts := []int{ports.Kubelet}
+	if !req.IsWorker() {
+		hostPorts = append(hostPorts, ports.API)
+	}
+	for _, number := range hostPorts {
+		what := fmt.Sprintf("%d/tcp from pods", number)
+		from(packet{hook: "input", in: podLink, source: m.pod, target: m.node, port: number}, what)
+		from(packet{hook: "input", in: m.link, source: m.remotePod, target: m.node, port: number}, what)
+	}
+	from(packet{hook: "forward", in: podLink, out: m.link, source: m.pod, target: m.peer, port: ports.API}, "pods to other hosts")
+	for _, protocol := range []string{"tcp", "udp"} {
+		from(packet{hook: "forward", in: podLink, out: m.link, source: m.pod, target: m.remotePod, port: 53, protocol: protocol}, "pods to pods")
+		from(packet{hook: "forward", in: m.link, out: podLink, source: m.remotePod, target: m.pod, port: 53, protocol: protocol}, "pods to pods")
+	}
+	to(packet{hook: "forward", in: m.link, out: podLink, source: m.peer, target: m.pod, port: 8443}, "other hosts to pods")
+	to(packet{hook: "output", out: podLink, source: m.node, target: m.pod, port: 8443}, "this host to pods")
+	if req.ConsolePort != 0 {
+		to(packet{hook: "forward", in: m.link, out: podLink, source: m.peer, target: m.pod, port: 8443, translated: true}, fmt.Sprintf("%d/tcp from users", req.ConsolePort))
+	}
+}
+
+// joinNumbers returns numbers separated by commas.
+func joinNumbers(numbers []int) string {
+	var all []string
+	for _, n := range numbers {
+		all = append(all, strconv.Itoa(n))
+	}
+	return strings.Join(all, ",")
+}
+
+// obstacle is a chain that drops packets of the cluster.
+type obstacle struct {
+	chain facts.FilterChain
+	rule  string   // the rule that drops them
+	sure  bool     // it drops them all; else it depends on something that is not known
+	what  []string // the packets
+	fix   []string // commands that let them through
+}
+
+// findObstacles returns the chains for which include is true that drop packets of the
+// cluster.
+func findObstacles(f facts.Facts, req hp.Requirements, include func(facts.FilterChain) bool) []obstacle {
+	var all []obstacle
+	flows := clusterFlows(f, req)
+	for _, c := range f.Filters {
+		if c.Hook == "" || !include(c) {
+			continue
+		}
+		for _, p := range flows {
+			passes := c.Hook == p.hook || c.Hook == "prerouting" && p.in != "" || c.Hook == "postrouting" && p.out != ""
+			drops, rule := blocked(f.Filters, c, p.packet)
+			if !passes || drops == no {
+				continue
+			}
+			i := slices.IndexFunc(all, func(o obstacle) bool {
+				return o.chain.Table == c.Table && o.chain.Name == c.Name && o.rule == rule && o.sure == (drops == yes)
+			})
+			if i < 0 {
+				i = len(all)
+				all = append(all, obstacle{chain: c, rule: rule, sure: drops == yes})
+			}
+			all[i].what = appendNew(all[i].what, p.what)
+			all[i].fix = appendNew(all[i].fix, p.command(c))
+		}
+	}
+	return all
+}
+
+// appendNew returns all with s appended, unless it contains s.
+func appendNew(all []string, s string) []string {
+	if slices.Contains(all, s) {
+		return all
+	}
+	return append(all, s)
+}
+
+// command returns the command that lets the packets through chain c, before all of its
+// rules.
+func (f flow) command(c facts.FilterChain) string {
+	tool, table, _ := strings.Cut(c.Table, " ")
+	if strings.HasPrefix(tool, "iptables") {
+		if table != "filter" {
+			table = "-t " + table + " "
+		} else {
+			table = ""
+		}
+		return fmt.Sprintf("sudo %s %s-I %s %s -j ACCEPT", tool, table, c.Name, f.iptables)
+	}
+	return fmt.Sprintf("sudo nft insert rule %s %s %s accept", c.Table, c.Name, f.nft)
+}
+
+// String returns the chain, its rule and the packets for users.
+func (o obstacle) String() string {
+	verb := "drops"
+	if !o.sure {
+		verb = "may drop"
+	}
+	return fmt.Sprintf("%s %s %s (%s) %s", o.chain.Table, o.chain.Name, verb, o.rule, strings.Join(joinPorts(o.what), ", "))
+}
+
+// joinPorts returns what with one entry for all ports that are followed by the same
+// words: "22, 80/tcp from pods".
+func joinPorts(what []string) (all []string) {
+	numbers := map[string][]int{}
+	for _, w := range what {
+		number, rest, isPort := strings.Cut(w, "/tcp")
+		if n, err := strconv.Atoi(number); isPort && err == nil {
+			numbers["/tcp"+rest] = append(numbers["/tcp"+rest], n)
+			w = "/tcp" + rest
+		}
+		all = appendNew(all, w)
+	}
+	for i, w := range all {
+		if n := numbers[w]; n != nil {
+			slices.Sort(n)
+			all[i] = strings.ReplaceAll(joinNumbers(n), ",", ", ") + w
+		}
+	}
+	return all
+}
