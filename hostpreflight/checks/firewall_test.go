@@ -14,37 +14,6 @@ import (
 	"github.com/plinthdev/plinth/internal/testkit"
 )
 
-// enterNetwork runs the rest of the test t in a network name space of its own, with
-// the address 192.168.50.5 on eth0: it starts the test again there, and returns false
-// in the process outside. The tests there load rules into the kernel.
-func enterNetwork(t *testing.T) bool {
-	t.Helper()
-	const inside = "PLINTH_TEST_NETWORK"
-	if os.Getenv(inside) != "" {
-		runShell(t, "ip link set lo up; ip link add eth0 type veth peer name other; ip address add 192.168.50.5/24 dev eth0; ip link set eth0 up; ip link set other up; ip route add default via 192.168.50.1")
-		return true
-	}
-	for _, program := range []string{"unshare", "iptables-nft-save", "nft"} {
-		if _, err := exec.LookPath(program); err != nil || os.Geteuid() != 0 {
-			t.Skip("needs root, unshare, iptables and nft: make test-unit installs them")
-		}
-	}
-	c := exec.Command("unshare", "--net", os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
-	c.Env = append(os.Environ(), inside+"=1")
-	out, err := c.CombinedOutput()
-	t.Log(string(out))
-	testkit.Must(t, err)
-	return false
-}
-
-// runShell runs a script, which must succeed.
-func runShell(t *testing.T, script string) {
-	t.Helper()
-	if out, err := exec.Command("sh", "-euc", script).CombinedOutput(); err != nil {
-		t.Fatalf("%s: %v: %s", script, err, out)
-	}
-}
-
 // loadRules replaces all rules of the network name space. A text that begins with * is
 // for iptables, others are for nft.
 func loadRules(t *testing.T, text string) {
@@ -53,7 +22,7 @@ func loadRules(t *testing.T, text string) {
 	if strings.HasPrefix(text, "*") {
 		tool = "iptables-nft-restore"
 	}
-	runShell(t, "nft flush ruleset")
+	testkit.Shell(t, "nft flush ruleset")
 	c := exec.Command("sh", "-euc", tool)
 	c.Stdin = strings.NewReader(text)
 	if out, err := c.CombinedOutput(); err != nil {
@@ -77,7 +46,7 @@ func runFixCommands(t *testing.T, fix string) {
 	t.Helper()
 	for line := range strings.Lines(fix) {
 		if command, ok := strings.CutPrefix(strings.TrimSpace(line), "sudo "); ok {
-			runShell(t, strings.ReplaceAll(command, " sudo ", " "))
+			testkit.Shell(t, strings.ReplaceAll(command, " sudo ", " "))
 		}
 	}
 }
@@ -103,7 +72,7 @@ func ipt(policies, rules string) string {
 // TestPacketFilter_JudgesRulesOfTheKernel loads rules into a kernel and checks what
 // the check finds, and that the host passes after its commands were run.
 func TestPacketFilter_JudgesRulesOfTheKernel(t *testing.T) {
-	if !enterNetwork(t) {
+	if !testkit.EnterNetwork(t) {
 		return
 	}
 	for name, tc := range map[string]struct {
@@ -164,7 +133,7 @@ func TestPacketFilter_JudgesRulesOfTheKernel(t *testing.T) {
 // TestFirewalls_JudgesTheirRules loads the rules that firewalld 1.3 and ufw 0.36 create
 // on Debian 12, by default and after the commands that the checks print.
 func TestFirewalls_JudgesTheirRules(t *testing.T) {
-	if !enterNetwork(t) {
+	if !testkit.EnterNetwork(t) {
 		return
 	}
 	for file, tc := range map[string]struct {
@@ -202,7 +171,7 @@ func TestFirewalls_JudgesTheirRules(t *testing.T) {
 // iptables. The check has to agree with iptables itself, and to find the same from the
 // output of nft alone.
 func TestIptablesTables_AgreesWithIptables(t *testing.T) {
-	if !enterNetwork(t) {
+	if !testkit.EnterNetwork(t) {
 		return
 	}
 	chain := func(rules string) string {
@@ -240,7 +209,7 @@ func TestIptablesTables_AgreesWithIptables(t *testing.T) {
 // TestIptablesTables_FixRenamesTheTable follows the fix with another file than
 // /etc/nftables.conf.
 func TestIptablesTables_FixRenamesTheTable(t *testing.T) {
-	if !enterNetwork(t) {
+	if !testkit.EnterNetwork(t) {
 		return
 	}
 	const rules = "table ip filter {\nchain INPUT {\ntype filter hook input priority 0; policy accept;\nct state established accept\n}\n}\n"

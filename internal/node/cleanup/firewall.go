@@ -57,8 +57,13 @@ func (f networkFinder) findRules(ctx context.Context) ([]string, error) {
 		out, err := f.Query(ctx, b.save...)
 		errs = append(errs, err)
 		_, found := planRuleRemoval(string(out), f.CNINetwork)
+		_, foreign, err := f.listForeign(ctx, b, out)
+		errs = append(errs, err)
 		for _, s := range found {
 			all = append(all, b.name+" "+s)
+		}
+		for _, s := range foreign {
+			all = append(all, "nft "+s)
 		}
 	}
 	return all, errors.Join(errs...)
@@ -80,6 +85,9 @@ func (f networkFinder) removeRulesFrom(ctx context.Context, b ruleBackend) (err 
 		out, lookErr := f.Query(ctx, b.save...)
 		if lookErr != nil {
 			return lookErr
+		}
+		if err := f.removeForeign(ctx, b, out); err != nil {
+			return err
 		}
 		script, found := planRuleRemoval(string(out), f.CNINetwork)
 		if len(found) == 0 {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"testing"
 
 	"github.com/plinthdev/plinth/internal/host"
@@ -207,4 +208,84 @@ func TestNetworkKinds_FindChangesNothing(t *testing.T) {
 			}
 		})
 	}
+}
+
+// foreignJSON is the output of nft for a table ip filter into which another program wrote a ct
+// statement, after kube-proxy and kube-router wrote theirs.
+const foreignJSON = `{"nftables": [{"chain": {"family": "ip", "table": "filter", "name": "FORWARD", "handle": 1, "type": "filter", "hook": "forward", "prio": 0, "policy": "accept"}},
+	{"chain": {"family": "ip", "table": "filter", "name": "KUBE-FORWARD", "handle": 2}}, {"chain": {"family": "ip", "table": "nat", "name": "KUBE-SERVICES", "handle": 2}},
+	{"rule": {"family": "ip", "table": "filter", "chain": "FORWARD", "handle": 7, "expr": [{"match": {"op": "in", "left": {"ct": {"key": "state"}}, "right": "established"}}, {"accept": null}]}},
+	{"rule": {"family": "ip", "table": "filter", "chain": "FORWARD", "handle": 8, "expr": [{"xt": {"type": "match", "name": "comment"}}, {"jump": {"target": "KUBE-FORWARD"}}]}},
+	{"rule": {"family": "ip", "table": "filter", "chain": "FORWARD", "handle": 9, "expr": [{"match": {"op": "==", "left": {"meta": {"key": "iifname"}}, "right": "kube-bridge"}}, {"xt": {"type": "match", "name": "comment"}}, {"accept": null}]}},
+	{"rule": {"family": "ip", "table": "filter", "chain": "FORWARD", "handle": 10, "expr": [{"match": {"op": "==", "left": {"meta": {"key": "iifname"}}, "right": "kube-bridge"}}, {"drop": null}]}},
+	{"rule": {"family": "ip", "table": "filter", "chain": "KUBE-FORWARD", "handle": 11, "expr": [{"jump": {"target": "KUBE-X"}}]}}]}`
+
+func TestNetworkKinds_RemoveChainsFromTablesThatIptablesCannotRead(t *testing.T) {
+	const unreadable = "# Table `filter' is incompatible, use 'nft' tool.\n"
+	f := hosttest.New(t)
+	testkit.WriteFiles(t, f.Root, 0o755, map[string]string{"/usr/sbin/iptables-nft-save": "", "/usr/sbin/nft": ""})
+	f.Expect("/usr/sbin/iptables-nft-save").Return(unreadable, nil).AnyTimes()
+	script, after := "", foreignJSON
+	f.Expect("/usr/sbin/nft -j list ruleset").Return(foreignJSON, nil)
+	f.Expect("/usr/sbin/nft -j list ruleset").Return(foreignJSON, nil)
+	f.Expect("/usr/sbin/nft -f -").Do(func(c host.Cmd) {
+		b, _ := io.ReadAll(c.Stdin)
+		script, after = string(b), `{"nftables": []}`
+	})
+	f.Expect("/usr/sbin/nft -j list ruleset").Return(`{"nftables": []}`, nil)
+	r := networkKind(t, f, "firewall-rules", testScope()).Remove(t.Context())
+	want := []string{"nft ip filter: chain KUBE-FORWARD", "nft ip filter: rule in FORWARD with handle 8", "nft ip filter: rule in FORWARD with handle 9"}
+	if r.Err != nil || !reflect.DeepEqual(r.Removed, want) || after == foreignJSON {
+		t.Errorf("removed %q, %v; want %q", r.Removed, r.Err, want)
+	}
+	if want := "delete rule ip filter FORWARD handle 8\ndelete rule ip filter FORWARD handle 9\nflush chain ip filter KUBE-FORWARD\ndelete chain ip filter KUBE-FORWARD\n"; script != want {
+		t.Errorf("script:\n%s\nwant:\n%s", script, want)
+	}
+	t.Run("without nft", func(t *testing.T) {
+		f := hosttest.New(t)
+		testkit.WriteFiles(t, f.Root, 0o755, map[string]string{"/usr/sbin/iptables-nft-save": ""})
+		f.Expect("/usr/sbin/iptables-nft-save").Return(unreadable, nil).AnyTimes()
+		if _, err := networkKind(t, f, "firewall-rules", testScope()).Find(t.Context()); err == nil || !strings.Contains(err.Error(), "install the package nftables") {
+			t.Errorf("%v", err)
+		}
+	})
+}
+
+// TestNetworkKinds_RemoveChainsFromKernel writes the cluster's rules with iptables, and one with nft
+// after which iptables cannot list them.
+func TestNetworkKinds_RemoveChainsFromKernel(t *testing.T) {
+	if !testkit.EnterNetwork(t) {
+		return
+	}
+	testkit.Shell(t, `nft add table ip filter; nft 'add chain ip filter FORWARD { type filter hook forward priority 0; policy accept; }'; nft add rule ip filter FORWARD ct state established accept`)
+	rules := func() string {
+		out, err := host.Local("/").Run(t.Context(), host.Cmd{Argv: []string{"nft", "list", "table", "ip", "filter"}, ReadOnly: true})
+		testkit.Must(t, err)
+		return string(out)
+	}
+	before := rules()
+	testkit.Shell(t, `iptables-nft -N KUBE-FORWARD; iptables-nft -N KUBE-POD; iptables-nft -A KUBE-FORWARD -m mark --mark 1 -j KUBE-POD; iptables-nft -A KUBE-POD -j DROP
+		iptables-nft -I FORWARD -m comment --comment "kubernetes forwarding rules" -j KUBE-FORWARD
+		iptables-nft -A FORWARD -m comment --comment "allow outbound traffic from pods" -i kube-bridge -j ACCEPT`)
+	for _, k := range NetworkKinds(Finder{Host: host.Local("/"), Scope: testScope()}) {
+		if k.ID != "firewall-rules" {
+			continue
+		}
+		if r := k.Remove(t.Context()); r.Err != nil || len(r.Removed) != 4 || len(r.Remaining) != 0 {
+			t.Errorf("%+v", r)
+		}
+	}
+	if after := rules(); after != before {
+		t.Errorf("before:\n%s\nafter:\n%s", before, after)
+	}
+}
+
+func FuzzPlanForeignRemoval(f *testing.F) {
+	f.Add([]byte(foreignJSON))
+	f.Fuzz(func(t *testing.T, ruleset []byte) {
+		script, found, err := planForeignRemoval(ruleset, []string{"ip filter"})
+		if (err != nil || len(found) == 0) && script != "" {
+			t.Errorf("%q without anything to remove", script)
+		}
+	})
 }
