@@ -58,8 +58,8 @@ func input(rules string) string {
 }
 
 const (
-	nftPorts = "tcp dport { 179, 2380, 6443, 9444, 10250 } accept\nip saddr 10.244.0.0/16 accept\n"
-	iptPorts = "-A INPUT -i lo -j ACCEPT\n-A INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT\n-A INPUT -p tcp -m multiport --dports 179,2380,6443,8800,9444,10250 -j ACCEPT\n-A INPUT -s 10.244.0.0/16 -j ACCEPT\n"
+	nftPorts = "tcp dport { 179, 2380, 6443, 9444, 10250 } accept\nudp dport 10250 accept\nip saddr 10.244.0.0/16 accept\n"
+	iptPorts = "-A INPUT -i lo -j ACCEPT\n-A INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT\n-A INPUT -p tcp -m multiport --dports 179,2380,6443,8800,9444,10250 -j ACCEPT\n-A INPUT -p udp -m udp --dport 10250 -j ACCEPT\n-A INPUT -s 10.244.0.0/16 -j ACCEPT\n"
 	oracle   = "-A INPUT -m state --state RELATED,ESTABLISHED -j ACCEPT\n-A INPUT -p icmp -j ACCEPT\n-A INPUT -i lo -j ACCEPT\n-A INPUT -p tcp -m state --state NEW -m tcp --dport 22 -j ACCEPT\n-A INPUT -j REJECT --reject-with icmp-host-prohibited\n-A FORWARD -j REJECT --reject-with icmp-host-prohibited\n"
 )
 
@@ -90,8 +90,8 @@ func TestPacketFilter_JudgesRulesOfTheKernel(t *testing.T) {
 		"a container's own network":            {"*raw\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -d 172.17.0.2/32 ! -i docker0 -j DROP\nCOMMIT\n", ""},
 		"IPv6 only":                            {"table ip6 host {\nchain input {\ntype filter hook input priority 0; policy drop;\n}\n}\n", ""},
 		"a limit on accepted packets only":     {ipt("ACCEPT ACCEPT ACCEPT", "-A INPUT -p tcp -m limit --limit 10/sec -j ACCEPT\n"), ""},
-		"a map that accepts":                   {input("tcp dport vmap { 179 : accept, 2380 : accept, 6443 : accept, 9444 : accept, 10250 : accept }\nip saddr 10.244.0.0/16 accept"), ""},
-		"drop by default":                      {input("tcp dport 22 accept"), "inet host input drops (policy drop) 179, 2380, 6443, 9444, 10250/tcp from other hosts, 6443, 10250/tcp from pods"},
+		"a map that accepts":                   {input("tcp dport vmap { 179 : accept, 2380 : accept, 6443 : accept, 9444 : accept, 10250 : accept }\nudp dport 10250 accept\nip saddr 10.244.0.0/16 accept"), ""},
+		"drop by default":                      {input("tcp dport 22 accept"), "inet host input drops (policy drop) 179, 2380, 6443, 9444, 10250/tcp from other hosts, 10250/udp from other hosts, 6443, 10250/tcp from pods"},
 		"lower-case chains in ip filter":       {"table ip filter {\nchain input {\ntype filter hook input priority 0; policy drop;\n}\nchain forward {\ntype filter hook forward priority 0; policy drop;\n}\n}\n", "ip filter forward drops (policy drop)"},
 		"a last counter reject":                {"table inet host {\nchain input {\ntype filter hook input priority 0; policy accept;\niif lo accept\nct state established accept\ncounter reject\n}\n}\n", "inet host input drops (reject"},
 		"a jump to a chain that drops, nft":    {"table inet host {\nchain refuse {\nlog prefix \"x\"\ndrop\n}\nchain input {\ntype filter hook input priority 0; policy accept;\njump refuse\n}\n}\n", "inet host input drops (drop)"},

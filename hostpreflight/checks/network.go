@@ -9,6 +9,7 @@ import (
 
 	hp "github.com/plinthdev/plinth/hostpreflight"
 	"github.com/plinthdev/plinth/internal/facts"
+	"github.com/plinthdev/plinth/internal/ports"
 	"github.com/plinthdev/plinth/internal/resolvconf"
 )
 
@@ -237,7 +238,7 @@ func checkFirewalld(f facts.Facts, req hp.Requirements) hp.Result {
 		zone = " --zone=" + z
 	}
 	const policy = "sudo firewall-cmd --permanent --policy=cluster-pods "
-	fix := []string{"sudo firewall-cmd --permanent" + zone + " --add-port=" + strings.Join(externalPorts(req), "/tcp --add-port=") + "/tcp"}
+	fix := []string{"sudo firewall-cmd --permanent" + zone + " --add-port=" + strings.Join(externalPorts(req), "/tcp --add-port=") + fmt.Sprintf("/tcp --add-port=%d/udp", ports.Kubelet)}
 	for _, net := range clusterNetworks(req) {
 		fix = append(fix, "sudo firewall-cmd --permanent --zone=trusted --add-source="+net)
 	}
@@ -268,7 +269,7 @@ func checkUFW(f facts.Facts, req hp.Requirements) hp.Result {
 	if !f.Security.UFW {
 		return hp.Passed("off")
 	}
-	fix := []string{"sudo ufw allow " + strings.Join(externalPorts(req), ",") + "/tcp"}
+	fix := []string{"sudo ufw allow " + strings.Join(externalPorts(req), ",") + "/tcp", fmt.Sprintf("sudo ufw allow %d/udp", ports.Kubelet)}
 	for _, net := range clusterNetworks(req) {
 		fix = append(fix, "sudo ufw allow from "+net)
 	}

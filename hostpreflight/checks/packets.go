@@ -124,6 +124,12 @@ func (m *flowMaker) addPorts(req hp.Requirements) {
 		m.add(flow{packet{hook: "input", in: "lo", source: localhost, target: localhost, port: key.Number}, what, "-i lo", "iif lo"})
 		m.add(flow{packet{hook: "output", out: "lo", source: localhost, target: localhost, port: key.Number}, what, "-o lo", "oif lo"})
 	}
+	// A join tries UDP between hosts at kubelet's port.
+	udp := packet{hook: "input", in: m.link, source: m.peer, target: m.node, port: ports.Kubelet, protocol: "udp"}
+	iptables, nft = fmt.Sprintf("-p udp --dport %d", ports.Kubelet), fmt.Sprintf("udp dport %d", ports.Kubelet)
+	m.add(flow{udp, fmt.Sprintf("%d/udp from other hosts", ports.Kubelet), iptables, nft})
+	udp = packet{hook: "output", out: m.link, source: m.node, target: m.peer, port: ports.Kubelet, protocol: "udp"}
+	m.add(flow{udp, fmt.Sprintf("%d/udp to other hosts", ports.Kubelet), iptables, nft})
 	// A worker is reached at fewer ports than a controller, and both reach a controller.
 	between := ports.Between(!req.IsWorker(), true)
 	list = joinNumbers(between)
