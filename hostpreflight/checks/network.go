@@ -133,20 +133,11 @@ func checkNameservers(f facts.Facts, _ hp.Requirements) hp.Result {
 		return hp.Passed("%s", servers)
 	case servers != "":
 		return hp.Passed("%s: pods get these servers of %s, without %s", servers, chosen.Path, formatAddresses(f.Network.Nameservers))
-	case !hasLocalCache(f.Network.Nameservers):
+	case !resolvconf.HasLocalServer(f.Network.Resolvers):
 		return hp.Passed("none: pods resolve names of the cluster only")
 	}
 	return hp.Warned("set a name server in /etc/resolv.conf that is not a loopback address: one on another host, or, if the one on this host listens there, the node's own address",
 		"only on this host: %s; pods resolve names of the cluster only", formatAddresses(f.Network.Nameservers))
-}
-
-// hasLocalCache reports whether one of servers is a name server on this host other
-// than the stub of systemd-resolved, which answers only what resolved's own servers
-// know.
-func hasLocalCache(servers []netip.Addr) bool {
-	return slices.ContainsFunc(servers, func(a netip.Addr) bool {
-		return a.IsLoopback() && a != netip.MustParseAddr("127.0.0.53") && a != netip.MustParseAddr("127.0.0.54")
-	})
 }
 
 func checkDefaultRoute(f facts.Facts, _ hp.Requirements) hp.Result {

@@ -16,14 +16,20 @@ const resolvConfPath = "/etc/k0s/plinth-resolv.conf"
 // file in its configuration, which k0s chooses.
 const resolvConfFlag = "--resolv-conf=" + resolvConfPath
 
+// noServer is the address of no name server. The kernel refuses to connect to a
+// link-local address without an interface (EINVAL), so lookups fail at once and send
+// nothing. Any other address that nothing answers at lets each of them wait for two
+// seconds or more (CoreDNS 1.12; the kernel limits the errors that it sends instead).
+const noServer = "fe80::1"
+
 // resolvConf returns the content of resolvConfPath, or "" when pods can use the file
 // that k0s chooses by itself. Once kubelet runs with the flag, the file stays and
 // follows the host's name servers: kubelet reads it for each new pod, so no restart
 // is needed.
 //
-// Without any name server, it names the node itself. CoreDNS does not start without
-// one; port 53 of the node refuses at once where an address elsewhere would let each
-// lookup wait for seconds, and a server that listens there gets the queries.
+// CoreDNS does not start without a name server. If the host has only a local one, the
+// file names the node's address, where that server may listen too. Without any, it
+// names noServer.
 func (s Service) resolvConf() (string, error) {
 	var files []resolvconf.File
 	for _, path := range resolvconf.Paths() {
@@ -40,8 +46,12 @@ func (s Service) resolvConf() (string, error) {
 	if unit, err := s.registeredUnit(); direct && (err != nil || !strings.Contains(unit, resolvConfFlag)) {
 		return "", err
 	}
-	if len(chosen.Servers) == 0 {
+	switch {
+	case len(chosen.Servers) > 0:
+	case resolvconf.HasLocalServer(files):
 		chosen.Servers = []string{s.Settings.Address}
+	default:
+		chosen.Servers = []string{noServer}
 	}
 	return chosen.Text("The name servers of pods on this host. `plinth install` and `plinth join` write this file."), nil
 }

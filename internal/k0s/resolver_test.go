@@ -19,11 +19,11 @@ func TestWriteConfig_GivesPodsNameServers(t *testing.T) {
 	}{
 		"a server of the network":       {map[string]string{"/etc/resolv.conf": "nameserver 192.0.2.1\n"}, ""},
 		"resolved with a server":        {map[string]string{"/etc/resolv.conf": "nameserver 127.0.0.53\n", resolved: "nameserver 192.0.2.1\n"}, ""},
-		"resolved without a server":     {map[string]string{"/etc/resolv.conf": "nameserver 127.0.0.53\n", resolved: "# none\n"}, "10.0.0.5"},
+		"resolved without a server":     {map[string]string{"/etc/resolv.conf": "nameserver 127.0.0.53\n", resolved: "# none\n"}, "fe80::1"},
 		"a local cache":                 {map[string]string{"/etc/resolv.conf": "nameserver 127.0.0.1\n"}, "10.0.0.5"},
 		"a local cache beside resolved": {map[string]string{"/etc/resolv.conf": "nameserver 127.0.0.1\n", resolved: "nameserver 192.0.2.1\n"}, "192.0.2.1"},
-		"no server":                     {map[string]string{"/etc/resolv.conf": ""}, "10.0.0.5"},
-		"no file":                       {nil, "10.0.0.5"},
+		"no server":                     {map[string]string{"/etc/resolv.conf": ""}, "fe80::1"},
+		"no file":                       {nil, "fe80::1"},
 	} {
 		for _, worker := range []bool{false, true} {
 			t.Run(name+map[bool]string{true: ", worker"}[worker], func(t *testing.T) {

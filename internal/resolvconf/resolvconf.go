@@ -92,6 +92,16 @@ func ForPods(files []File) (chosen File, direct bool) {
 	return File{}, false
 }
 
+// HasLocalServer reports whether the host's own file names a name server on the host
+// other than the stub of systemd-resolved, which answers only what resolved's own
+// servers know.
+func HasLocalServer(files []File) bool {
+	return slices.ContainsFunc(find(files, HostFile).Servers, func(s string) bool {
+		a, err := netip.ParseAddr(s)
+		return err == nil && a.Unmap().IsLoopback() && s != "127.0.0.53" && s != "127.0.0.54"
+	})
+}
+
 // find returns the file of files with the given path.
 func find(files []File, path string) File {
 	if i := slices.IndexFunc(files, func(f File) bool { return f.Path == path }); i >= 0 {

@@ -49,6 +49,19 @@ func TestForPods_ReturnsServersThatWorkInPods(t *testing.T) {
 	}
 }
 
+func TestHasLocalServer_DoesNotCountStubs(t *testing.T) {
+	for text, want := range map[string]bool{
+		"nameserver 127.0.0.1\n": true, "nameserver ::1\n": true, "nameserver 192.0.2.1\nnameserver 127.0.1.1\n": true, "nameserver ::ffff:127.0.0.1\n": true,
+		"": false, "nameserver 127.0.0.53\nnameserver 127.0.0.54\n": false, "nameserver 192.0.2.1\n": false, "nameserver localhost\n": false,
+	} {
+		t.Run(text, func(t *testing.T) {
+			if got := HasLocalServer([]File{Parse(HostFile, []byte(text))}); got != want {
+				t.Errorf("%v", got)
+			}
+		})
+	}
+}
+
 func TestText_IsParsedBack(t *testing.T) {
 	f := Parse("x", []byte("; comment\nnameserver 192.0.2.1\nnameserver\nsearch a\nsearch b c\noptions ndots:2\n"))
 	if got := Parse("x", []byte(f.Text("comment"))); !reflect.DeepEqual(got, f) || len(f.Search) != 2 {
