@@ -85,12 +85,15 @@ func parseIptablesRule(words []string) facts.FilterRule {
 		case flag == "-j" || flag == "-g":
 			r.Verdict, r.Target = iptablesVerdict(flag, value)
 			i = len(words) // the rest are options of the target
+		case flag == "--match-set" && i+2 < len(words):
+			r.Matches = append(r.Matches, facts.FilterMatch{Key: facts.MatchUnknown, Not: not, Values: []string{flag, value}})
+			i += 2
 		case flag == "-m" && value == "rpfilter":
 			// A packet of the cluster arrives where its reply leaves.
-			if i+2 < len(words) && words[i+2] == "--invert" {
-				r.Matches = append(r.Matches, facts.FilterMatch{Key: facts.MatchNever})
-			}
 			for i++; i+1 < len(words) && strings.HasPrefix(words[i+1], "--"); i++ {
+				if words[i+1] == "--invert" {
+					r.Matches = append(r.Matches, facts.FilterMatch{Key: facts.MatchNever})
+				}
 			}
 		case flag == "--tcp-flags" && i+2 < len(words):
 			r.Matches = append(r.Matches, facts.FilterMatch{Key: facts.MatchFlags, Not: not, Values: []string{strings.ToLower(value + "=" + words[i+2])}})
@@ -107,7 +110,21 @@ func parseIptablesRule(words []string) facts.FilterRule {
 		}
 		not = false
 	}
+	if r.Verdict == "drop" {
+		ignoreBlocklists(r.Matches)
+	}
 	return r
+}
+
+// ignoreBlocklists replaces the conditions of a rule that drops what is in an address
+// set (fail2ban, CrowdSec): its content is not known, but hosts of the cluster are not
+// expected there. A rule that drops what is not in a set remains unknown.
+func ignoreBlocklists(matches []facts.FilterMatch) {
+	for i, m := range matches {
+		if m.Key == facts.MatchUnknown && m.Values[0] == "--match-set" && !m.Not {
+			matches[i] = facts.FilterMatch{Key: facts.MatchNever}
+		}
+	}
 }
 
 // iptablesValues returns the values of a condition in the notation of facts.
