@@ -236,7 +236,20 @@ func (env *Env) CleanupScope(podCIDRs ...netip.Prefix) cleanup.Scope {
 	for _, path := range []string{k0s.BinaryPath, kots.BinaryPath, node.AgentBinary} {
 		c.ExtraPaths = append(c.ExtraPaths, path, host.TempPath(path))
 	}
+	c.ExtraPaths = append(c.ExtraPaths, host.TempPath(node.ProgramPath)) // the program itself goes with the journal
 	return c
+}
+
+// NoteForeignProgram notes that the plinth on the PATH is not self, the artifact of this
+// program, and that the install leaves it.
+func (env *Env) NoteForeignProgram(self node.Artifact) error {
+	self.Path = node.ProgramPath
+	foreign, err := node.Program{File: self, Installed: plan.InstalledPrograms(env.Journal())}.IsForeign(env.Host)
+	if err == nil && foreign {
+		env.Note("warning: " + node.ProgramPath + " is another program or another version of plinth, which this command does not replace. " +
+			"To get this version there: move it away, then run the same command again")
+	}
+	return err
 }
 
 // ClusterName returns the name of the cluster to which the runs in j belong, or ""

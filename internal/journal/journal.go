@@ -170,6 +170,18 @@ func (j *Journal) LoadState(id string, v any) (bool, error) {
 	return false, nil
 }
 
+// States returns all states that the step id saved, in the order of the runs.
+func (j *Journal) States(id string) (all []json.RawMessage) {
+	for _, r := range j.data.Runs {
+		for _, s := range r.Steps {
+			if s.ID == id && s.OriginalState != nil {
+				all = append(all, s.OriginalState)
+			}
+		}
+	}
+	return all
+}
+
 // openStep returns the current step. It fails if that is not id.
 func (j *Journal) openStep(id string) (*Step, error) {
 	if n := len(j.data.Runs); n > 0 {

@@ -3,6 +3,7 @@ package plan
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -28,6 +29,7 @@ type Cluster struct {
 	K0sFile      node.Artifact
 	KotsFile     node.Artifact // zero if the cluster has no console
 	AgentFile    node.Artifact // this program, for the agent; zero if the node runs no agent
+	ProgramFile  node.Artifact // this program, for the PATH; zero to leave it out
 	BundleCache  BundleCache   // documents of the bundle to keep on the host
 	CleanupScope cleanup.Scope // what this cluster may create on the host
 	Images       Images
@@ -40,6 +42,8 @@ type Cluster struct {
 type StateStore interface {
 	SaveState(step string, v any) error
 	LoadState(step string, v any) (bool, error)
+	// States returns every state that the step saved, oldest first.
+	States(step string) []json.RawMessage
 }
 
 // Images are the images of the cluster: Boot are those that a node needs to become
@@ -54,6 +58,9 @@ func Install(c Cluster) []step.Step {
 	steps := []step.Step{
 		c.recordHostState(),
 		c.createDataDir(),
+	}
+	steps = append(steps, c.programSteps()...)
+	steps = append(steps,
 		c.BundleCache.storeStep(c.Host),
 		c.prepareKernel(),
 		c.placeFile("k0s-binary", "Put k0s in place", c.K0sFile),
@@ -67,7 +74,7 @@ func Install(c Cluster) []step.Step {
 		// The next steps use the half minute in which the system pods run but
 		// kubelet does not yet check whether they are Ready.
 		c.importImages("images-rest", "Import the images of the add-ons", c.Images.Rest),
-	}
+	)
 	if c.KotsFile.Path != "" {
 		steps = append(steps, c.placeFile("kots-binary", "Put the kots CLI in place", c.KotsFile))
 	}

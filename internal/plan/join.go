@@ -11,10 +11,13 @@ func Join(c Cluster, admitter Admitter, access *APIAccess) []step.Step {
 	steps := []step.Step{
 		c.recordHostState(),
 		c.createDataDir(),
+	}
+	steps = append(steps, c.programSteps()...)
+	steps = append(steps,
 		c.BundleCache.storeStep(c.Host),
 		c.prepareKernel(),
 		c.placeFile("k0s-binary", "Put k0s in place", c.K0sFile),
-	}
+	)
 	hasConsole := c.KotsFile.Path != ""
 	if hasConsole {
 		steps = append(steps, c.placeFile("kots-binary", "Put the kots CLI in place", c.KotsFile))

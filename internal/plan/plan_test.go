@@ -43,7 +43,7 @@ func example(t *testing.T) (Cluster, *hosttest.Fake) {
 		t.Fatal(err)
 	}
 	return Cluster{Host: host.ReadOnly(h), StateStore: j, Now: now, DataDir: "/var/lib/plinth", NodeName: "n1", AddOns: parts,
-		K0sFile: node.Artifact{Path: k0s.BinaryPath}, KotsFile: node.Artifact{Path: kots.BinaryPath},
+		K0sFile: node.Artifact{Path: k0s.BinaryPath}, ProgramFile: node.Artifact{Path: node.ProgramPath}, KotsFile: node.Artifact{Path: kots.BinaryPath},
 		K0s:          k0s.Service{Host: host.ReadOnly(h), Settings: k0s.NewSettings(in, "10.0.0.5", "n1")},
 		CleanupScope: cleanup.DefaultScope(),
 		Console:      Console{Namespace: "kotsadm", App: &kots.App{Slug: "my-app"}},

@@ -113,7 +113,8 @@ func buildCluster(ctx context.Context, target Target, b *airgap.Bundle, in *spec
 		CleanupScope: target.Cleanup,
 		BundleCache:  plan.BundleCache{Dir: BundleCacheDir(target.DataDir), Files: docs},
 	}
-	c.AgentFile = target.Agent
+	c.AgentFile, c.ProgramFile = target.Agent, target.Agent
+	c.ProgramFile.Path = node.ProgramPath
 	if !target.Worker {
 		c.KotsFile = files[kots.BinaryPath]
 	}

@@ -191,7 +191,7 @@ func TestInstallRequirements_ComeFromTheBundle(t *testing.T) {
 	for _, want := range []hostpreflight.WritePath{
 		{Path: "/var/lib/k0s", Bytes: 5e8, Exec: true, Pods: true},
 		{Path: "/var/lib/k0s/containerd", Bytes: uint64(size.Stored + size.Unpacked), Exec: true, Pods: true},
-		{Path: "/usr/local/bin", Bytes: uint64(size.Host), Exec: true},
+		{Path: "/usr/local/bin", Bytes: uint64(size.Host) + 150e6, Exec: true},
 		{Path: dataDir, Bytes: 5 << 30},
 	} {
 		t.Run(want.Path, func(t *testing.T) {

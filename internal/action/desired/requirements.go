@@ -38,6 +38,9 @@ func DefaultRequirements(j *journal.Journal, dataDir string) hostpreflight.Requi
 	}
 }
 
+// programBytes is the size of the two copies of this program, rounded up (measured: 54 MB each).
+const programBytes = 1.5e8
+
 // requiredDisks returns the paths to which an install writes; images and programs are
 // sizes in bytes. Images have a path of their own, because a disk may be mounted there.
 // The folders for logs, settings and network plug-ins need little space but must be
@@ -46,7 +49,7 @@ func requiredDisks(dataDir string, images, programs uint64) []hostpreflight.Writ
 	return []hostpreflight.WritePath{
 		{Path: k0s.DataDir, Purpose: "k0s's programs and the cluster's state", Bytes: stateBytes, Exec: true, Pods: true},
 		{Path: k0s.DataDir + "/containerd", Purpose: "images and containers", Bytes: images, Exec: true, Pods: true},
-		{Path: "/usr/local/bin", Purpose: "the programs k0s and kots", Bytes: programs, Exec: true},
+		{Path: "/usr/local/bin", Purpose: "the programs k0s, kots and plinth", Bytes: programs + programBytes, Exec: true},
 		{Path: dataDir, Purpose: "volumes and Plinth's own state", Bytes: volumeBytes},
 		{Path: "/etc", Purpose: "configuration and service units", Bytes: 1e6},
 		{Path: "/opt/cni/bin", Purpose: "network plug-ins", Bytes: 1e8, Exec: true},

@@ -11,6 +11,7 @@ import (
 	"github.com/plinthdev/plinth/internal/action"
 	"github.com/plinthdev/plinth/internal/failpoint"
 	"github.com/plinthdev/plinth/internal/host"
+	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/kots"
 	"github.com/plinthdev/plinth/internal/kube"
 	"github.com/plinthdev/plinth/internal/node"
@@ -33,7 +34,7 @@ func allVerbSteps() ([]verbSteps, error) {
 	if err != nil {
 		return nil, err
 	}
-	cluster := plan.Cluster{AddOns: parts, KotsFile: node.Artifact{Path: kots.BinaryPath}, AgentFile: node.Artifact{Path: "plinth"}, Console: plan.Console{App: &kots.App{}}}
+	cluster := plan.Cluster{AddOns: parts, KotsFile: node.Artifact{Path: kots.BinaryPath}, AgentFile: node.Artifact{Path: "plinth"}, ProgramFile: node.Artifact{Path: "plinth"}, StateStore: &journal.Journal{}, Console: plan.Console{App: &kots.App{}}}
 	install, join := plan.Install(cluster), plan.Join(cluster, nil, &plan.APIAccess{})
 	reset := append(plan.LeaveSteps{Kube: &kube.Client{}}.List(), plan.Reset(node.Leftovers(host.Host{}, cleanup.DefaultScope()))...)
 	reset = append(reset, step.Step{ID: "data-dir"})

@@ -82,8 +82,10 @@ func (o *operation) inspect(ctx context.Context, env *action.Env) (err error) {
 	if o.addOns, err = addons.Resolve(o.config.Installer, env.DataDir); err != nil {
 		return err
 	}
-	o.agent, err = env.AgentArtifact()
-	return err
+	if o.agent, err = env.AgentArtifact(); err != nil {
+		return err
+	}
+	return env.NoteForeignProgram(o.agent)
 }
 
 // gatherBasicFacts gathers the facts of the host that a list of steps needs, without

@@ -164,7 +164,14 @@ func (o *operation) inspect(ctx context.Context, env *action.Env) (err error) {
 		o.warnings = append(o.warnings, fmt.Sprintf("the origin of bundle %s was not verified, because the cluster was installed with --allow-unsigned", o.token.Bundle))
 		env.Note("warning: " + o.warnings[0])
 	}
-	return o.checkSharedConfig(env)
+	if err := o.checkSharedConfig(env); err != nil {
+		return err
+	}
+	self, err := env.AgentArtifact()
+	if err != nil {
+		return err
+	}
+	return env.NoteForeignProgram(self)
 }
 
 // runPreflights verifies that this host differs from all nodes of the cluster, that its

@@ -12,18 +12,19 @@ import (
 	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/node"
 	"github.com/plinthdev/plinth/internal/node/cleanup"
+	"github.com/plinthdev/plinth/internal/plan"
 	"github.com/plinthdev/plinth/internal/step"
 )
 
-// removeDataDirStep returns the step that empties and removes the data folder and the
-// pointer to it. A folder that existed before the first run stays, empty, with its
+// removeDataDirStep returns the step that empties and removes the data folder, the
+// pointer to it and the program on the PATH. A folder that existed before the first run stays, empty, with its
 // earlier mode. A mount point stays too, and so does a folder in which the entries keep
 // are retained; the marker file then records them. The step may be killed at any point
 // and run again.
 func (o resetHost) removeDataDirStep(j *journal.Journal, keep []string) step.Step {
 	_, stays := j.InitialDirMode()
 	name := action.ClusterName(j)
-	return step.Step{ID: "data-dir", Title: "Remove Plinth's data folder", Affects: []string{o.DataDir},
+	return step.Step{ID: "data-dir", Title: "Remove Plinth's data folder and program", Affects: []string{o.DataDir},
 		Check: func(context.Context) (step.State, error) {
 			info, err := o.Host.Lstat(o.DataDir)
 			if err == nil && len(o.dataDirEntries(keep)) > 0 || err == nil && !stays && o.canRemoveDataDir(info) {
@@ -71,6 +72,9 @@ func (o resetHost) emptyDataDir(j *journal.Journal, keep []string) error {
 		if err := remove(names[:i]...); err != nil {
 			return err
 		}
+		if err := o.removeProgram(j); err != nil { // as late as possible: until here it may have to run again
+			return err
+		}
 		if err := j.Clear(); err != nil {
 			o.Note("warning: " + err.Error()) // a full disk must not keep a reset from making space
 		}
@@ -80,6 +84,25 @@ func (o resetHost) emptyDataDir(j *journal.Journal, keep []string) error {
 		names = o.dataDirEntries(keep)
 	}
 	return remove(names...)
+}
+
+// installedProgram returns the path of plinth, if a run in j put there what is there now; otherwise
+// "".
+func (o resetHost) installedProgram(j *journal.Journal) (string, error) {
+	p := node.Program{File: node.Artifact{Path: node.ProgramPath}, Installed: plan.InstalledPrograms(j)}
+	if installed, err := p.IsInstalled(o.Host); err != nil || !installed {
+		return "", err
+	}
+	return node.ProgramPath, nil
+}
+
+// removeProgram removes plinth from the PATH, if a run in j put it there.
+func (o resetHost) removeProgram(j *journal.Journal) error {
+	path, err := o.installedProgram(j)
+	if err != nil || path == "" {
+		return err
+	}
+	return o.Host.RemoveAll(path)
 }
 
 // restoreDirMode sets the mode of the data folder to the one before the first run, if

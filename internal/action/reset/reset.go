@@ -39,6 +39,7 @@ type Result struct {
 	Leftovers  []string       `json:"leftovers,omitempty"`  // what could not be removed
 	Retained   []string       `json:"retained,omitempty"`   // what was kept on purpose: data, logs, files of other programs
 	Comparison *Comparison    `json:"comparison,omitempty"` // comparison of the host with its state before the install
+	Program    string         `json:"program,omitempty"`    // path of the plinth on the PATH, if the reset removes it
 	Log        string         `json:"log,omitempty"`
 }
 
@@ -105,6 +106,9 @@ func (r *operation) inspect(ctx context.Context, env *action.Env) (err error) {
 	o, j := resetHost{env}, env.Journal()
 	r.keep = o.retainedEntries(r.opts.DeleteData)
 	r.res.Retained = o.listRetained(j, r.keep)
+	if r.res.Program, err = o.installedProgram(j); err != nil {
+		return err
+	}
 	if r.bare = len(j.Runs()) == 0 && !j.HistoryLost(); r.bare {
 		return o.checkOwnCluster(r.verb)
 	}
@@ -270,6 +274,10 @@ func (r *operation) result(ctx context.Context, env *action.Env, out action.Outc
 	var inside []string
 	for _, name := range o.dataDirEntries(r.keep) {
 		inside = append(inside, filepath.Join(o.DataDir, name))
+	}
+	if r.res.Program != "" {
+		inside = append(inside, r.res.Program)
+		planned[len(planned)-1].Affects = append(planned[len(planned)-1].Affects, r.res.Program)
 	}
 	_, planned[len(planned)-1].Bytes = o.withSizes(inside)
 	r.res.Plan = planned

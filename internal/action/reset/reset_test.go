@@ -3,11 +3,14 @@ package reset
 import (
 	"context"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/opencontainers/go-digest"
 
 	"github.com/plinthdev/plinth/internal/testkit"
 
@@ -15,6 +18,7 @@ import (
 	"github.com/plinthdev/plinth/internal/host/hosttest"
 	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/node"
+	"github.com/plinthdev/plinth/internal/plan"
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/step"
 )
@@ -70,6 +74,35 @@ func TestResetCluster_RestoresTheDataFolder(t *testing.T) {
 			}
 			if _, err := os.Stat(pointer); err == nil {
 				t.Error("the pointer is still there")
+			}
+		})
+	}
+}
+
+func TestResetCluster_RemovesOnlyItsOwnProgram(t *testing.T) {
+	const own = "this plinth"
+	for name, c := range map[string]struct {
+		now     string // content at the end
+		removed bool
+	}{
+		"as it was put there":   {own, true},
+		"replaced by its owner": {"a newer plinth", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o, f := newOperation(t, "/data/plinth")
+			testkit.Must(t, os.MkdirAll(filepath.Join(f.Root, "/data"), 0o755))
+			j := installed(t, o, f)
+			path := filepath.Join(f.Root, node.ProgramPath)
+			testkit.Must(t, os.MkdirAll(filepath.Dir(path), 0o755))
+			put := plan.Install(plan.Cluster{Host: o.Host, StateStore: j, ProgramFile: node.Artifact{Path: node.ProgramPath, Mode: 0o755, Size: int64(len(own)), Digest: digest.FromString(own),
+				Open: func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(own)), nil }}})[2:3]
+			testkit.Must(t, j.BeginRun("install", journal.Args{}))
+			_, err := o.StepRunner("install", j).Run(t.Context(), put)
+			testkit.Must(t, err, j.EndRun(nil), os.WriteFile(path, []byte(c.now), 0o755), o.Host.MkdirAll("/data/plinth/"+node.BeforeDir, 0o700))
+			res, err := o.resetCluster(t.Context(), Options{Yes: true, Cluster: "my-app"})
+			testkit.Must(t, err)
+			if _, err := os.Stat(path); (err != nil) != c.removed || (res.Program == node.ProgramPath) != c.removed {
+				t.Errorf("%v; %+v", err, res)
 			}
 		})
 	}

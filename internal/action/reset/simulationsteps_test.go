@@ -125,7 +125,7 @@ func (s *simulation) steps(env *action.Env, m *sim.Machine, j *journal.Journal) 
 	joins := s.scenario.verb == "join"
 	service := k0s.Service{Host: env.Host, Settings: k0s.NewSettings(s.in, "10.0.0.5", "n1"), Worker: s.scenario.worker, JoinsCluster: joins}
 	c := plan.Cluster{Host: env.Host, StateStore: j, Now: env.Now, DataDir: dataDir, NodeName: "n1", AddOns: s.parts, K0s: service,
-		K0sFile: fakeProgram(k0s.BinaryPath), CleanupScope: env.CleanupScope(), Console: plan.Console{Namespace: "kotsadm", App: &kots.App{}}}
+		K0sFile: fakeProgram(k0s.BinaryPath), ProgramFile: fakeProgram(node.ProgramPath), CleanupScope: env.CleanupScope(), Console: plan.Console{Namespace: "kotsadm", App: &kots.App{}}}
 	if !s.scenario.worker {
 		c.KotsFile = fakeProgram(kots.BinaryPath)
 	}

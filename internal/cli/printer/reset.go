@@ -45,6 +45,9 @@ func writeResetDone(w io.Writer, r reset.Result) {
 		writeResetNextCommand(w, r.FollowUp[0]+"   (on a controller)")
 	case r.Node != "":
 		writeResetNextCommand(w, "plinth node list   (on another node)")
+	case r.Program != "":
+		fmt.Fprintf(w, "%s was removed too; for further commands, use the vendor's executable.\n", r.Program)
+		writeResetNextCommand(w, "sudo ./plinth install --bundle FILE")
 	default:
 		writeResetNextCommand(w, "plinth install --bundle FILE")
 	}
