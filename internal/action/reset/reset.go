@@ -203,14 +203,15 @@ func (r *operation) dataDirStep(env *action.Env) step.Step {
 	return resetHost{env}.removeDataDirStep(env.Journal(), r.keep)
 }
 
-// confirm asks before the first change. Where no run is recorded there is nothing to
-// lose.
+// confirm asks before the first change. Where no run is recorded, only volumes that an
+// earlier reset kept can be lost.
 func (r *operation) confirm(ctx context.Context, env *action.Env, _ []step.Planned) error {
 	switch {
 	case r.bare:
-		return nil
+		return resetHost{env}.confirmDeletion(ctx, r.opts)
 	case r.node != nil:
-		return env.Confirm(ctx, fmt.Sprintf("Remove this host (%s) from the cluster %s, and remove everything that Plinth installed on it?", r.leave.Name, r.leave.Cluster))
+		return env.Confirm(ctx, fmt.Sprintf("This removes the node %s from the cluster %s, and everything that Plinth installed on this host. The cluster continues without it.\n%sRemove this node?",
+			r.leave.Name, r.leave.Cluster, resetHost{env}.describeVolumes(r.opts.DeleteData)))
 	}
 	return resetHost{env}.confirmByName(ctx, env.Journal(), r.opts)
 }

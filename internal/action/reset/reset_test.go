@@ -174,11 +174,11 @@ func TestResetCluster_RetainsVolumesUnlessDeleteDataIsSet(t *testing.T) {
 	installed(t, o, f)
 	yes := Options{Yes: true, Cluster: "my-app"}
 	planned, err := o.resetCluster(t.Context(), Options{DryRun: true})
-	if err != nil || len(planned.Retained) == 0 || !strings.HasPrefix(planned.Retained[0], "/data/plinth/volumes: data of 1 volumes, 8 B") {
+	if err != nil || len(planned.Retained) == 0 || !strings.HasPrefix(planned.Retained[0], "/data/plinth/volumes: data of 1 volume, 8 B") {
 		t.Errorf("dry run: %+v, %v", planned, err)
 	}
 	res, err := o.resetCluster(t.Context(), yes)
-	if err != nil || len(res.Retained) == 0 || !strings.HasPrefix(res.Retained[0], "/data/plinth/volumes: data of 1 volumes, 8 B") {
+	if err != nil || len(res.Retained) == 0 || !strings.HasPrefix(res.Retained[0], "/data/plinth/volumes: data of 1 volume, 8 B") {
 		t.Errorf("%+v, %v", res, err)
 	}
 	left, err := os.ReadDir(filepath.Join(f.Root, o.DataDir))
@@ -198,6 +198,58 @@ func TestResetCluster_RetainsVolumesUnlessDeleteDataIsSet(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(f.Root, o.DataDir)); err == nil {
 		t.Error("the folder is still there")
 	}
+}
+
+func TestReset_PromptsSayWhatIsDeleted(t *testing.T) {
+	const removes = "This removes the cluster my-app from this host, with the application, the admin console and everything else that runs in it.\n"
+	for name, c := range map[string]struct {
+		before func(t *testing.T, o resetHost, f *hosttest.Fake) // what happened on the host
+		opts   Options
+		want   string // the prompt; "" for none
+	}{
+		"volumes are kept": {func(t *testing.T, o resetHost, f *hosttest.Fake) { installed(t, o, f) }, Options{},
+			removes + "The data of 1 volume (8 B) in /data/plinth/volumes is kept; --delete-data would delete it.\nType the name of the cluster to confirm:"},
+		"volumes are deleted": {func(t *testing.T, o resetHost, f *hosttest.Fake) { installed(t, o, f) }, Options{DeleteData: true},
+			removes + "The data of 1 volume (8 B) in /data/plinth/volumes is deleted for good.\nType the name of the cluster to confirm:"},
+		"no volumes": {func(t *testing.T, o resetHost, f *hosttest.Fake) {
+			installed(t, o, f)
+			testkit.Must(t, os.RemoveAll(filepath.Join(f.Root, o.DataDir, "volumes")))
+		}, Options{DeleteData: true}, removes + "Type the name of the cluster to confirm:"},
+		"kept volumes": {keptVolumes, Options{DeleteData: true},
+			"This host has only volumes of the cluster my-app, which was removed earlier.\nThe data of 1 volume (8 B) in /data/plinth/volumes is deleted for good.\nDelete it?"},
+		"kept volumes, not deleted": {keptVolumes, Options{}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o, f := newOperation(t, "/data/plinth")
+			c.before(t, o, f)
+			var asked string
+			o.Confirm = func(_ context.Context, question string) error { asked = question; return errors.New("no") }
+			o.ConfirmTyped = func(ctx context.Context, question, _, _ string) error { return o.Confirm(ctx, question) }
+			_, err := o.resetCluster(t.Context(), c.opts)
+			if asked != c.want || (err != nil) != (c.want != "") {
+				t.Errorf("%v; prompt:\n%s", err, asked)
+			}
+			data, err := os.ReadFile(filepath.Join(f.Root, o.DataDir, "volumes/pvc-1/data"))
+			if name != "no volumes" && string(data) != "precious" {
+				t.Errorf("the data is %q, %v", data, err)
+			}
+		})
+	}
+	t.Run("kept volumes of another cluster", func(t *testing.T) {
+		o, f := newOperation(t, "/data/plinth")
+		keptVolumes(t, o, f)
+		if _, err := o.resetCluster(t.Context(), Options{Yes: true, Cluster: "other", DeleteData: true}); problem.ExitCode(err) != problem.ExitUsage {
+			t.Errorf("%v", err)
+		}
+	})
+}
+
+// keptVolumes resets a host so that the volumes are kept.
+func keptVolumes(t *testing.T, o resetHost, f *hosttest.Fake) {
+	t.Helper()
+	installed(t, o, f)
+	_, err := o.resetCluster(t.Context(), Options{Yes: true, Cluster: "my-app"})
+	testkit.Must(t, err)
 }
 
 func TestResetCluster_WorksWithDamagedReceipt(t *testing.T) {

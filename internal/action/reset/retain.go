@@ -25,10 +25,6 @@ func (o resetHost) confirmByName(ctx context.Context, j *journal.Journal, req Op
 	if r, ok, err := journal.ReadReceipt(o.Host, o.DataDir); err == nil && ok {
 		name = r.Name
 	}
-	what := "with its volumes"
-	if !req.DeleteData {
-		what = "but keeps its volumes"
-	}
 	instead := "--yes --cluster NAME"
 	switch {
 	case name == "" && req.Yes:
@@ -42,7 +38,59 @@ func (o resetHost) confirmByName(ctx context.Context, j *journal.Journal, req Op
 	case req.Yes:
 		return problem.Newf(problem.ExitUsage, doing, "add --cluster "+name+" to confirm that cluster; nothing was changed", "--yes alone does not name the cluster to remove")
 	}
-	return o.ConfirmTyped(ctx, "This removes the cluster "+name+" from this host, "+what+". Type its name to confirm:", name, instead)
+	return o.ConfirmTyped(ctx, "This removes the cluster "+name+" from this host, with the application, the admin console and everything else that runs in it.\n"+
+		o.describeVolumes(req.DeleteData)+"Type the name of the cluster to confirm:", name, instead)
+}
+
+// describeVolumes returns a line that says what happens to the data in volumes; "" when there
+// is none.
+func (o resetHost) describeVolumes(deleteData bool) string {
+	dir := filepath.Join(o.DataDir, node.VolumesDir)
+	list, err := o.Host.ReadDir(dir)
+	if err != nil || len(list) == 0 {
+		return ""
+	}
+	data := fmt.Sprintf("The data of %s (%s) in %s ", formatVolumes(len(list)), ui.FormatBytes(o.diskUsage(dir)), dir)
+	if deleteData {
+		return data + "is deleted for good.\n"
+	}
+	return data + "is kept; --delete-data would delete it.\n"
+}
+
+func formatVolumes(n int) string {
+	if n == 1 {
+		return "1 volume"
+	}
+	return fmt.Sprintf("%d volumes", n)
+}
+
+// confirmDeletion asks before the data that an earlier reset kept is deleted.
+func (o resetHost) confirmDeletion(ctx context.Context, req Options) error {
+	what := o.describeVolumes(true)
+	if !req.DeleteData || what == "" {
+		return nil
+	}
+	name := o.retainedCluster()
+	switch {
+	case name != "" && req.Cluster != "" && req.Cluster != name:
+		return problem.Newf(problem.ExitUsage, "reset cluster", "nothing was changed; are you on the right host?", "the volumes on this host are of the cluster %s, not of %s", name, req.Cluster)
+	case name == "":
+		name = "a cluster that was removed earlier"
+	default:
+		name = "the cluster " + name + ", which was removed earlier"
+	}
+	return o.Confirm(ctx, "This host has only volumes of "+name+".\n"+what+"Delete it?")
+}
+
+// retainedCluster returns the name of the cluster whose volumes an earlier reset kept; "" if it is
+// not known.
+func (o resetHost) retainedCluster() string {
+	var marker struct{ Cluster string }
+	raw, err := o.Host.ReadFile(filepath.Join(o.DataDir, journal.RetainedFile))
+	if err != nil || json.Unmarshal(raw, &marker) != nil { // the answer does not depend on the name
+		return ""
+	}
+	return marker.Cluster
 }
 
 // retainedEntries returns the names of the entries of the data folder that a reset
@@ -75,7 +123,7 @@ func (o resetHost) listRetained(j *journal.Journal, keep []string) []string {
 	if slices.Contains(keep, node.VolumesDir) {
 		dir := filepath.Join(o.DataDir, node.VolumesDir)
 		list, _ := o.Host.ReadDir(dir) // retainedEntries has just read it
-		all = append(all, fmt.Sprintf("%s: data of %d volumes, %s; --delete-data removes it", dir, len(list), ui.FormatBytes(o.diskUsage(dir))))
+		all = append(all, fmt.Sprintf("%s: data of %s, %s; --delete-data deletes it", dir, formatVolumes(len(list)), ui.FormatBytes(o.diskUsage(dir))))
 	}
 	if list, err := o.Host.ReadDir(action.LogDir); err == nil && len(list) > 0 {
 		all = append(all, fmt.Sprintf("%s: logs of %d runs, %s", action.LogDir, len(list), ui.FormatBytes(o.diskUsage(action.LogDir))))
