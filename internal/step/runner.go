@@ -27,6 +27,16 @@ type Runner struct {
 	// OnBoundary is called at each boundary of a step; the step fails with its error.
 	// Fault tests use it to kill the run there; nil for none.
 	OnBoundary func(id string, b Boundary) error
+	// First and Count number the steps of a verb that calls Run more than once: the
+	// index of the first step of the list, and the number of steps of the verb. A Count
+	// of 0 is the length of the list.
+	First, Count int
+}
+
+// From returns r for a list that starts at the step with the index first.
+func (r Runner) From(first int) Runner {
+	r.First = first
+	return r
 }
 
 // Boundary is a point in the execution of a step that has something to do.
@@ -109,7 +119,7 @@ func (r Runner) runStep(ctx context.Context, index, count int, s Step) (applied 
 	emit := func(state EventState, message string, bytes, total int64) {
 		if r.OnEvent != nil {
 			r.OnEvent(Event{V: 1, Time: r.Now().UTC(), Verb: r.Verb, Step: s.ID, State: state, Message: message,
-				Bytes: bytes, Total: total, Title: s.Title, Index: index, Count: count})
+				Bytes: bytes, Total: total, Title: s.Title, Index: r.First + index, Count: max(r.Count, count), Stopped: state == Failed && ctx.Err() != nil})
 		}
 	}
 	defer func() {

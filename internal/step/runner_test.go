@@ -3,6 +3,7 @@ package step
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -109,9 +110,31 @@ func TestRun_ReportsInterruptionAndHowToResume(t *testing.T) {
 	l := light{}
 	ctx, cancel := context.WithCancel(t.Context())
 	var events []string
-	_, err := runner(&events, &memory{}).Run(ctx, []Step{l.step("a", func() error { cancel(); return ctx.Err() }), l.step("b", nil)})
+	r, stopped := runner(&events, &memory{}), false
+	r.OnEvent = func(e Event) { stopped = e.State == Failed && e.Stopped }
+	_, err := r.Run(ctx, []Step{l.step("a", func() error { cancel(); return ctx.Err() }), l.step("b", nil)})
+	if !stopped {
+		t.Error("the step is reported as failed, not as stopped")
+	}
 	if problem.ExitCode(err) != problem.ExitInterrupted || problem.Hint(err) != "run it again" {
 		t.Errorf("exit %d, hint %q, err %v", problem.ExitCode(err), problem.Hint(err), err)
+	}
+}
+
+func TestRunner_NumbersTheStepsOfOneVerbOnce(t *testing.T) {
+	l := light{}
+	var events []string
+	r, numbers := runner(&events, &memory{}), ""
+	r.Count = 3
+	r.OnEvent = func(e Event) {
+		if e.State == Started {
+			numbers += fmt.Sprintf("[%d/%d] %s ", e.Index+1, e.Count, e.Step)
+		}
+	}
+	_, err := r.Run(t.Context(), []Step{l.step("a", nil)})
+	_, err2 := r.From(1).RunAll(t.Context(), []Step{l.step("b", nil), l.step("c", nil)})
+	if err != nil || err2 != nil || numbers != "[1/3] a [2/3] b [3/3] c " {
+		t.Errorf("%v, %v: %s", err, err2, numbers)
 	}
 }
 

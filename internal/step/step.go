@@ -74,4 +74,5 @@ type Event struct {
 	Title   string     `json:"-"`                 // Step.Title, for renderers
 	Index   int        `json:"-"`                 // position of the step in its verb, from 0
 	Count   int        `json:"-"`                 // number of steps in the verb
+	Stopped bool       `json:"-"`                 // it failed because the user interrupted it
 }

@@ -34,8 +34,8 @@ func RunNode(ctx context.Context, env *action.Env, opts NodeOptions) (Result, er
 
 // leaveCluster runs the steps that remove this host from the cluster.
 func (r *operation) leaveCluster(ctx context.Context, env *action.Env, runner step.Runner, steps []step.Step) error {
-	for _, s := range steps {
-		_, err := runner.Run(ctx, []step.Step{s})
+	for i, s := range steps {
+		_, err := runner.From(i).Run(ctx, []step.Step{s})
 		if err == nil {
 			continue
 		}

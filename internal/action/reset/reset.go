@@ -230,10 +230,11 @@ func (r *operation) journalArgs(env *action.Env, _ int) *journal.Args {
 // then, a second reset relies on it.
 func (r *operation) apply(ctx context.Context, env *action.Env, runner step.Runner, steps []step.Step) error {
 	leave, last := len(r.leave.Steps), len(steps)-1
+	runner.Count = len(steps)
 	if err := r.leaveCluster(ctx, env, runner, steps[:leave]); err != nil {
 		return err
 	}
-	if _, err := runner.RunAll(ctx, steps[leave:last]); err != nil {
+	if _, err := runner.From(leave).RunAll(ctx, steps[leave:last]); err != nil {
 		return r.leftoverProblem(ctx, env, err)
 	}
 	if !r.bare {
@@ -241,7 +242,8 @@ func (r *operation) apply(ctx context.Context, env *action.Env, runner step.Runn
 			return err
 		}
 	}
-	_, err := env.StepRunner("reset", nil).Run(ctx, steps[last:])
+	runner.Recorder = nil // this step removes the journal
+	_, err := runner.From(last).Run(ctx, steps[last:])
 	return err
 }
 
