@@ -24,7 +24,7 @@ func main() {
 	code := make(chan int, 1)
 	go func() {
 		process := cli.Process{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Environ: os.Environ(),
-			Version: version, ErrNoReader: syscall.EPIPE, Exec: syscall.Exec}
+			Version: version, ErrNoReader: syscall.EPIPE, Exec: syscall.Exec, NeedsSudo: cli.NeedsSudo(os.Geteuid(), os.Environ())}
 		code <- cli.Run(ctx, process, os.Args[1:])
 	}()
 	go func() {

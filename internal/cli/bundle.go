@@ -68,7 +68,7 @@ func (s commandSet) bundleVerifyCommand() *cobra.Command {
 
 func (s commandSet) bundleDiffCommand() *cobra.Command {
 	var out string
-	cmd := s.NewCommand("diff OLD NEW --output-file FILE", requireFlags(exactlyTwo("OLD and NEW"), "output-file"), s.WithEnv(singleDocument, nil,
+	cmd := s.NewCommand("diff OLD NEW --output-file FILE", requireFlags(exactlyTwo("OLD", "NEW"), "output-file"), s.WithEnv(singleDocument, nil,
 		func(ctx context.Context, env *action.Env, args []string) (commandOutput, error) {
 			res, err := bundle.Diff(ctx, args[0], args[1], out)
 			return newOutput(res, func(w io.Writer) { printer.WriteDiffResult(w, res, args[0]) }).OrError(err)
@@ -79,7 +79,7 @@ func (s commandSet) bundleDiffCommand() *cobra.Command {
 
 func (s commandSet) bundlePatchCommand() *cobra.Command {
 	var out string
-	cmd := s.NewCommand("patch OLD DELTA --output-file FILE", requireFlags(exactlyTwo("OLD and DELTA"), "output-file"), s.WithEnv(singleDocument, nil,
+	cmd := s.NewCommand("patch OLD DELTA --output-file FILE", requireFlags(exactlyTwo("OLD", "DELTA"), "output-file"), s.WithEnv(singleDocument, nil,
 		func(ctx context.Context, env *action.Env, args []string) (commandOutput, error) {
 			progress, end := s.NewProgress(env.Events, "bundle patch", "Verify the patched bundle")
 			res, err := bundle.Patch(ctx, args[0], args[1], out, progress)

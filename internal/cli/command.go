@@ -3,9 +3,12 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/plinthdev/plinth/internal/ui"
 )
 
 // actionFunc runs a command after its flags have been parsed.
@@ -81,7 +84,9 @@ func (s *runner) printHelp(cmd *cobra.Command, _ []string) {
 			return
 		}
 	}
-	writeHelp(cmd.OutOrStdout(), cmd)
+	var text strings.Builder
+	writeHelp(&text, cmd)
+	fmt.Fprint(s.Out, ui.Wrap(text.String(), terminalWidth(s.Out)))
 }
 
 // newHelpCommand returns the command "plinth help COMMAND". The root's command

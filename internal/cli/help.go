@@ -139,7 +139,7 @@ func describeExitCode(code int) (short, meaning string) {
 	case problem.ExitInternal:
 		return "internal error", "Unexpected internal error; the message says what was changed."
 	case problem.ExitUsage:
-		return "usage error", "Unknown flag, missing argument, root required, a flag required in place of a prompt, or an unusable data folder. Nothing was changed."
+		return "usage error", "Unknown flag, missing argument, root required, a flag required in place of a prompt, a prompt answered with no, or an unusable data folder. Nothing was changed."
 	case problem.ExitConfig:
 		return "invalid file", "Invalid Installer, Application or other input file. Nothing was changed."
 	case problem.ExitGate:

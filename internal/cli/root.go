@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/plinthdev/plinth/internal/cli/printer"
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
@@ -49,3 +50,7 @@ func newRootCommand(s *runner) *cobra.Command {
 func addOutputFileFlag(f *pflag.FlagSet, path *string) {
 	f.StringVar(path, "output-file", "", "`file` to write; required")
 }
+
+// NeedsSudo reports whether a user with the effective id uid and the variables environ has
+// to type sudo before a command that needs root.
+func NeedsSudo(uid int, environ []string) bool { return printer.NeedsSudo(uid, environ) }

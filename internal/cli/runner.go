@@ -7,6 +7,8 @@ import (
 	"io"
 	"os"
 	"runtime/debug"
+	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/term"
@@ -29,6 +31,7 @@ type Process struct {
 	Environ     []string // KEY=VALUE
 	Version     string   // version of this build; empty if the linker did not set it
 	ErrNoReader error    // error of a write to a pipe without a reader; nil if there is no such error
+	NeedsSudo   bool     // the user has to type sudo before a command that needs root
 	// Exec replaces this process with the program at path, like execve(2).
 	Exec func(path string, argv, environ []string) error
 }
@@ -59,7 +62,7 @@ func runCommandLine(ctx context.Context, p Process, args []string, tree func(*ru
 		if s.outputFormat != formatJSON {
 			s.outputFormat = requestedFormat(args)
 		}
-		err = usageError(cmd, err)
+		err = usageError(cmd, unknownCommandFirst(cmd, args, err))
 	}
 	return s.writeOutcome(err)
 }
@@ -74,6 +77,7 @@ type runner struct {
 	Parsed    bool  // the command line was parsed without an error
 	helpError error // the command named before --help does not exist
 	output    commandOutput
+	prompting atomic.Bool // a question waits for its answer
 }
 
 // commandOutput is the result of a command: data for programs and text for people.
@@ -106,15 +110,37 @@ func (s *runner) writeOutcome(err error) int {
 		written = printer.WriteJSON(s.Out, s.output.Data, err, s.secrets)
 	} else {
 		if s.output.Text != nil {
-			written = printer.WriteText(s.Out, s.output.Text)
+			written = printer.WriteText(s.Out, func(w io.Writer) { s.writeForUser(w, s.output.Text) })
 		}
-		printer.WriteError(s.Err, err, s.secrets)
+		s.writeError(err)
 	}
 	if err == nil && written != nil && !errors.Is(written, s.ErrNoReader) { // "plinth status | head" is not a failure
 		err = problem.New(problem.ExitInternal, "write the output", written, "the command itself was carried out; check where standard output leads: a full disk, a closed pipe")
-		printer.WriteError(s.Err, err, s.secrets)
+		s.writeError(err)
 	}
 	return problem.ExitCode(err)
+}
+
+// writeError writes err for the terminal of the user.
+func (s *runner) writeError(err error) {
+	var text strings.Builder
+	printer.WriteError(&text, err, s.secrets)
+	fmt.Fprint(s.Err, ui.Wrap(s.adviseSudo(text.String()), terminalWidth(s.Err)))
+}
+
+// writeForUser writes the text of write for the terminal of the user.
+func (s *runner) writeForUser(w io.Writer, write func(io.Writer)) {
+	var text strings.Builder
+	write(&text)
+	fmt.Fprint(w, ui.Wrap(s.adviseSudo(text.String()), terminalWidth(s.Out)))
+}
+
+// adviseSudo returns text with sudo before the commands in it, if the user needs that.
+func (s *runner) adviseSudo(text string) string {
+	if !s.NeedsSudo {
+		return text
+	}
+	return printer.AddSudo(text)
 }
 
 // interruptedError returns err, with the exit code for an interrupt if it is a
@@ -124,6 +150,20 @@ func interruptedError(err error) error {
 		return err
 	}
 	return problem.New(problem.ExitInterrupted, "continue", ErrInterrupted, "run the same command again: it resumes, or starts from the beginning")
+}
+
+// terminalWidth returns the number of columns of the terminal stream; 0 if it is
+// not a terminal.
+func terminalWidth(stream any) int {
+	f, ok := stream.(*os.File)
+	if !ok {
+		return 0
+	}
+	width, _, err := term.GetSize(int(f.Fd()))
+	if err != nil {
+		return 0
+	}
+	return width
 }
 
 // isTerminal reports whether stream is a terminal.

@@ -59,3 +59,23 @@ func TestCommandLineWithout_NamesCommandThatExists(t *testing.T) {
 		})
 	}
 }
+
+func TestAnswerError_OfRefusalIsNoInterrupt(t *testing.T) {
+	interrupted := problem.New(problem.ExitInterrupted, "continue", ErrInterrupted, "nothing was changed")
+	for name, c := range map[string]struct {
+		agreed bool
+		err    error
+		code   int
+	}{
+		"yes":    {true, nil, 0},
+		"no":     {false, nil, problem.ExitUsage},
+		"Ctrl-C": {false, interrupted, problem.ExitInterrupted},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := answerError(c.agreed, c.err, "you did not confirm")
+			if problem.ExitCode(err) != c.code || err != nil && problem.Hint(err) != "nothing was changed" {
+				t.Errorf("%v (%s)", err, problem.Hint(err))
+			}
+		})
+	}
+}

@@ -21,6 +21,7 @@ func (s commandSet) tokenCommand() *cobra.Command {
 		}))
 	f := create.Flags()
 	f.StringVar(&req.Role, "role", "", "`role` of the host that joins: worker or controller")
+	f.Lookup("role").Annotations = map[string][]string{flagValuesKey: {"worker", "controller"}}
 	f.DurationVar(&req.TTL, "ttl", time.Hour, "`time` until the token expires, such as 30m or 2h")
 	f.IntVar(&req.Uses, "uses", 1, "`number` of hosts that may join with it")
 	list := s.NewCommand("list", noArgs, s.WithEnv(singleDocument, nil,

@@ -42,13 +42,15 @@ func exactlyOne(what string) cobra.PositionalArgs {
 	}
 }
 
-// exactlyTwo requires two arguments; what is their names in the usage line,
-// such as "OLD and NEW".
-func exactlyTwo(what string) cobra.PositionalArgs {
+// exactlyTwo requires two arguments; first and second are their names in the
+// usage line, such as OLD and NEW.
+func exactlyTwo(first, second string) cobra.PositionalArgs {
 	return func(_ *cobra.Command, args []string) error {
 		switch {
-		case len(args) < 2:
-			return errors.New("missing arguments: " + what + " are required")
+		case len(args) == 0:
+			return errors.New("missing arguments " + first + " and " + second)
+		case len(args) == 1:
+			return errors.New("missing argument " + second)
 		case len(args) > 2:
 			return fmt.Errorf("unexpected argument %q", args[2])
 		}
@@ -101,6 +103,9 @@ func flagsError(names []string, state string) error {
 	return fmt.Errorf("flags --%s are %s", strings.Join(names, " and --"), state)
 }
 
+// flagValuesKey is the key of a flag's annotation with the words that it accepts.
+const flagValuesKey = "values"
+
 // requireFlags returns args with an additional check: flags must be set.
 func requireFlags(args cobra.PositionalArgs, flags ...string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, given []string) error {
@@ -109,6 +114,10 @@ func requireFlags(args cobra.PositionalArgs, flags ...string) cobra.PositionalAr
 			if f := cmd.Flag(name); f.Value.String() == "" || !f.Changed {
 				missing = append(missing, name)
 			}
+		}
+		if len(missing) == 1 && cmd.Flag(missing[0]).Annotations[flagValuesKey] != nil {
+			values := cmd.Flag(missing[0]).Annotations[flagValuesKey]
+			return &suggestionError{flagsError(missing, "missing"), "--" + missing[0] + " " + strings.Join(values, " or --"+missing[0]+" ")}
 		}
 		if len(missing) > 0 {
 			return flagsError(missing, "missing")
@@ -123,19 +132,55 @@ func rejectUnknownCommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
-	if word := commandSynonyms()[args[0]]; word != "" && !cmd.HasParent() {
-		return &unknownError{kind: "command", name: args[0], suggestion: word}
+	if !cmd.HasParent() {
+		if word := commandSynonyms()[args[0]]; word != "" {
+			return &unknownError{kind: "command", name: args[0], suggestion: word}
+		}
+		if hint := missingCommands()[args[0]]; hint != "" {
+			return &missingCommandError{name: args[0], hint: hint}
+		}
 	}
 	return newUnknownError("command", args[0], subcommandNames(cmd))
+}
+
+// unknownCommandFirst returns the error about an unknown command that args begin with, or err. The
+// flags of such a command are unknown too, and would be reported in its place.
+func unknownCommandFirst(cmd *cobra.Command, args []string, err error) error {
+	var flag *pflag.NotExistError
+	if cmd.HasParent() || !errors.As(err, &flag) || len(args) == 0 || strings.HasPrefix(args[0], "-") {
+		return err
+	}
+	if found, _, findErr := cmd.Find(args[:1]); findErr == nil && found != cmd {
+		return err
+	}
+	return rejectUnknownCommand(cmd, args)
 }
 
 // commandSynonyms returns the commands for words that other tools use for the
 // same operation.
 func commandSynonyms() map[string]string {
-	const reset = "plinth reset cluster"
+	const reset, status = "plinth reset cluster", "plinth status"
 	return map[string]string{"uninstall": reset, "remove": reset, "delete": reset, "destroy": reset, "teardown": reset,
-		"leave": "plinth reset node", "init": "plinth install", "up": "plinth install", "check": "plinth preflight", "validate": "plinth lint", "password": "plinth console reset-password"}
+		"leave": "plinth reset node", "init": "plinth install", "up": "plinth install", "check": "plinth preflight", "validate": "plinth lint", "password": "plinth console reset-password",
+		"stat": status, "state": status, "info": status, "health": status, "ps": status}
 }
+
+// missingCommands returns what to do instead of each command that does not exist, and that users
+// try or the documentation announces.
+func missingCommands() map[string]string {
+	const upgrade = "upgrades are planned; until then keep the installed bundle: a host with a cluster refuses another one"
+	const logs = "run: plinth status\nthe logs of Plinth are in /var/log/plinth, those of k0s in: journalctl -u k0scontroller"
+	const backup = "backups are planned; until then copy the data yourself: volumes are in /var/lib/plinth/volumes"
+	return map[string]string{"upgrade": upgrade, "update": upgrade, "backup": backup, "restore": backup,
+		"logs": logs, "log": logs, "diagnose": logs, "support-bundle": logs,
+		"certificates": "run: plinth status, which shows the certificate that expires first", "addons": "run: plinth status, which lists the add-ons",
+		"lock": "set exact versions in the Installer", "convert": "write an Installer: docs/guide/installer.md"}
+}
+
+// missingCommandError is the error for a command of missingCommands.
+type missingCommandError struct{ name, hint string }
+
+func (e *missingCommandError) Error() string { return fmt.Sprintf("there is no command %q", e.name) }
 
 // newUnknownError returns an error that name is not one of words, with the
 // nearest of them as a suggestion. what says what the words are, such as "shell".
@@ -174,6 +219,10 @@ func usageError(cmd *cobra.Command, err error) error {
 	var other *suggestionError
 	if errors.As(err, &other) {
 		hint = fmt.Sprintf("did you mean %s?\n%s", other.suggestion, hint)
+	}
+	var missing *missingCommandError
+	if errors.As(err, &missing) {
+		hint = missing.hint + "\n" + hint
 	}
 	var unknown *unknownError
 	if errors.As(err, &unknown) && unknown.suggestion != "" {

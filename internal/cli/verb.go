@@ -32,18 +32,21 @@ func (s *runner) WithEnv(events bool, yes *bool, do verbFunc) actionFunc {
 		}
 		mode := ui.ChooseMode(ui.ModeEnv{TTY: isTerminal(s.Err), Progress: string(s.progressMode), NoColor: s.noColor, Verbose: s.verbose,
 			Events: events && s.outputFormat == formatJSON, Environ: s.Environ})
-		progress := ui.New(ui.Options{Mode: mode, Out: s.Out, Err: s.Err, Secrets: s.secrets, Now: s.Now})
+		progress := ui.New(ui.Options{Mode: mode, Out: s.Out, Err: s.Err, Secrets: s.secrets, Now: s.Now, Width: terminalWidth(s.Err)})
+		note := func(text string) { progress.Note(ui.Wrap(s.adviseSudo(s.secrets.Mask(text)), terminalWidth(s.Err))) }
 		stopNote := context.AfterFunc(ctx, func() {
-			progress.Note("Stopping after the current step. Press Ctrl-C again to quit immediately.")
+			if !s.prompting.Load() { // nothing runs while a question waits
+				note("Stopping at a point from which the same command can resume. Press Ctrl-C again to quit at once.")
+			}
 		})
 		defer stopNote()
-		points, err := faulttest.ArmFromEnviron(s.Environ, nearestWord, progress.Note)
+		points, err := faulttest.ArmFromEnviron(s.Environ, nearestWord, note)
 		if err != nil {
 			return commandOutput{}, err
 		}
 		r := action.New(action.GlobalOptions{
 			DataDir: s.dataDir, LogFile: s.logFile, Version: s.BuildInfo().Version,
-			Events: progress.Event, Note: progress.Note, Secrets: s.secrets, Now: s.Now,
+			Events: progress.Event, Note: note, Secrets: s.secrets, Now: s.Now,
 			Confirm:      func(ctx context.Context, question string) error { return s.confirmChange(ctx, question, yes) },
 			ConfirmTyped: s.confirmTyped,
 			Failpoints:   points,
@@ -60,21 +63,31 @@ func (s *runner) confirmChange(ctx context.Context, question string, yes *bool) 
 	if yes != nil && *yes {
 		return nil
 	}
-	ask := ui.Prompt{In: s.In, Out: s.Err, TTY: isTerminal(s.In) && isTerminal(s.Err), Question: question, Flag: "--yes"}
-	agreed, err := ask.Confirm(ctx)
-	if err == nil && !agreed {
-		err = problem.New(problem.ExitInterrupted, "continue", errors.New("you did not confirm"), "nothing was changed")
-	}
-	return err
+	return s.ask(ctx, ui.Prompt{Question: question, Flag: "--yes"}, "you did not confirm")
 }
 
 // confirmTyped asks the user to type word. It returns nil if the user does.
 // instead names the flags that answer the question without a terminal.
 func (s *runner) confirmTyped(ctx context.Context, question, word, instead string) error {
-	ask := ui.Prompt{In: s.In, Out: s.Err, TTY: isTerminal(s.In) && isTerminal(s.Err), Question: question, Flag: instead, RequiredWord: word}
-	agreed, err := ask.Confirm(ctx)
+	return s.ask(ctx, ui.Prompt{Question: question, Flag: instead, RequiredWord: word}, "the answer is not "+word)
+}
+
+// ask asks a question on the terminal. A refusal is a usage problem with the
+// cause declined: the user decided, and nothing was interrupted.
+func (s *runner) ask(ctx context.Context, p ui.Prompt, declined string) error {
+	p.In, p.Out, p.TTY, p.Width = s.In, s.Err, isTerminal(s.In) && isTerminal(s.Err), terminalWidth(s.Err)
+	s.prompting.Store(true)
+	agreed, err := p.Confirm(ctx)
+	if ctx.Err() == nil {
+		s.prompting.Store(false)
+	}
+	return answerError(agreed, err, declined)
+}
+
+// answerError returns err, or the problem of an answer that does not agree.
+func answerError(agreed bool, err error, declined string) error {
 	if err == nil && !agreed {
-		err = problem.New(problem.ExitInterrupted, "continue", errors.New("the answer is not "+word), "nothing was changed")
+		err = problem.New(problem.ExitUsage, "continue", errors.New(declined), "nothing was changed")
 	}
 	return err
 }

@@ -62,8 +62,11 @@ func describeOutcome(t *task) string {
 	switch t.last.State {
 	case step.Skipped:
 		return joinNonEmpty(": ", "already done", t.last.Message)
-	case step.Failed:
-		return "failed after " + took // the error at the end of the verb has the cause
+	case step.Failed: // the error at the end of the verb has the cause
+		if t.last.Stopped {
+			return "stopped after " + took
+		}
+		return "failed after " + took
 	default:
 		return joinNonEmpty(": ", "done in "+took, t.last.Message)
 	}

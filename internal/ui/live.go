@@ -22,6 +22,7 @@ type liveRenderer struct {
 	w        io.Writer
 	now      func() time.Time
 	style    style
+	width    int           // columns; 0 if unknown
 	progress *mpb.Progress // nil while no step runs
 	bar      *mpb.Bar      // draws all rows; mpb only moves the cursor
 	closed   bool
@@ -33,7 +34,7 @@ type liveRenderer struct {
 var _ Renderer = (*liveRenderer)(nil)
 
 func newLive(o Options) *liveRenderer {
-	return &liveRenderer{w: o.Err, now: o.Now, style: style{color: o.Mode.Color, ascii: o.Mode.ASCII}}
+	return &liveRenderer{w: o.Err, now: o.Now, width: o.Width, style: style{color: o.Mode.Color, ascii: o.Mode.ASCII}}
 }
 
 func (l *liveRenderer) Event(e step.Event) {
@@ -45,7 +46,7 @@ func (l *liveRenderer) Event(e step.Event) {
 	running := len(l.tracker.running)
 	l.mu.Unlock()
 	if over != nil {
-		l.writeLine(l.style.endedRow(over))
+		l.writeLine(Wrap(l.style.endedRow(over), l.width))
 	}
 	switch {
 	case running > 0 && l.progress == nil && !l.closed:
@@ -150,6 +151,9 @@ func (s style) endedRow(t *task) string {
 		mark, plainMark, code = "–", "-", dim
 	case step.Failed:
 		mark, plainMark, code = "✗", "x", red
+		if t.last.Stopped {
+			mark, plainMark, code = "■", "!", dim
+		}
 	}
 	if s.ascii {
 		mark = plainMark
@@ -189,10 +193,16 @@ func (s style) progressBar(t *task, width int) string {
 	return strings.Repeat(full, n) + strings.Repeat(rest, width-n)
 }
 
-// truncateTo returns text cut to width columns.
+// truncateTo returns text cut to width columns, between two words where that keeps most of it.
 func truncateTo(text string, width int) string {
 	if width <= 0 {
 		return ""
 	}
-	return runewidth.Truncate(text, width, "…")
+	cut := runewidth.Truncate(text, width, "…")
+	if kept, ok := strings.CutSuffix(cut, "…"); ok && cut != text && !strings.HasPrefix(text[len(kept):], " ") {
+		if i := strings.LastIndexByte(kept, ' '); i > len(kept)/2 {
+			return kept[:i] + "…"
+		}
+	}
+	return cut
 }

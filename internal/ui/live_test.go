@@ -157,3 +157,20 @@ func FuzzOneLine(f *testing.F) {
 		}
 	})
 }
+
+func TestEndedRow_OfInterruptedStepSaysStopped(t *testing.T) {
+	for name, c := range map[string]struct {
+		stopped bool
+		want    string
+	}{
+		"failed":  {false, "x [1/2] Start k0s: failed after 2.0s"},
+		"stopped": {true, "! [1/2] Start k0s: stopped after 2.0s"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ended := &task{startedAt: fixedTime(), last: step.Event{State: step.Failed, Stopped: c.stopped, Title: "Start k0s", Count: 2, Time: fixedTime().Add(2 * time.Second)}}
+			if got := (style{ascii: true}).endedRow(ended); got != c.want {
+				t.Errorf("%q", got)
+			}
+		})
+	}
+}

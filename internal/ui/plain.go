@@ -56,6 +56,7 @@ type plainRenderer struct {
 	mu      sync.Mutex
 	w       stickyWriter
 	verbose bool
+	width   int // columns; 0 if unknown
 	tracker tracker
 	ticker  *ticker
 }
@@ -63,7 +64,7 @@ type plainRenderer struct {
 var _ Renderer = (*plainRenderer)(nil)
 
 func newPlain(o Options, tick *time.Ticker) *plainRenderer {
-	p := &plainRenderer{w: stickyWriter{w: o.Err}, verbose: o.Mode.Verbose}
+	p := &plainRenderer{w: stickyWriter{w: o.Err}, verbose: o.Mode.Verbose, width: o.Width}
 	p.ticker = startTicker(tick, func() { p.writeHeartbeats(o.Now()) })
 	return p
 }
@@ -83,8 +84,13 @@ func (p *plainRenderer) writeHeartbeats(now time.Time) {
 		if state == "" {
 			state = "still running"
 		}
-		fmt.Fprintf(&p.w, "%s: %s (%s so far)\n", stepLabel(t.last), state, FormatDuration(now.Sub(t.startedAt)))
+		p.printf("%s: %s (%s so far)\n", stepLabel(t.last), state, FormatDuration(now.Sub(t.startedAt)))
 	}
+}
+
+// printf writes a line.
+func (p *plainRenderer) printf(format string, args ...any) {
+	fmt.Fprint(&p.w, Wrap(fmt.Sprintf(format, args...), p.width))
 }
 
 func (p *plainRenderer) Event(e step.Event) {
@@ -92,9 +98,9 @@ func (p *plainRenderer) Event(e step.Event) {
 	defer p.mu.Unlock()
 	e = cleanEvent(e)
 	if over := p.tracker.applyEvent(e); over != nil {
-		fmt.Fprintf(&p.w, "%s: %s\n", stepLabel(over.last), describeOutcome(over))
+		p.printf("%s: %s\n", stepLabel(over.last), describeOutcome(over))
 	} else if e.State == step.Started {
-		fmt.Fprintf(&p.w, "%s\n", joinNonEmpty(": ", stepLabel(e), e.Message))
+		p.printf("%s\n", joinNonEmpty(": ", stepLabel(e), e.Message))
 	}
 }
 

@@ -19,6 +19,7 @@ type Prompt struct {
 	Question     string // "Remove this cluster and all its data?"
 	Flag         string // flag that answers yes: "--yes"
 	RequiredWord string // word to type to agree; "" for y or yes
+	Width        int    // columns of the terminal; 0 if unknown
 }
 
 // Confirm asks the question and reports whether the user agreed: with "y" or
@@ -34,10 +35,13 @@ func (p Prompt) Confirm(ctx context.Context) (bool, error) {
 	if p.RequiredWord != "" {
 		choices = " "
 	}
-	fmt.Fprint(p.Out, CleanText(p.Question), choices)
+	fmt.Fprint(p.Out, Wrap(CleanText(p.Question), p.Width), choices)
 	answer := make(chan string, 1)
 	go func() {
-		line, _ := bufio.NewReader(p.In).ReadString('\n') // no answer means no
+		line, err := bufio.NewReader(p.In).ReadString('\n') // no answer means no
+		if err != nil {
+			fmt.Fprintln(p.Out) // end of input leaves the cursor behind the question
+		}
 		answer <- strings.ToLower(strings.TrimSpace(line))
 	}()
 	select {
@@ -47,6 +51,7 @@ func (p Prompt) Confirm(ctx context.Context) (bool, error) {
 		}
 		return a == "y" || a == "yes", nil
 	case <-ctx.Done():
-		return false, problem.New(problem.ExitInterrupted, "read the answer", context.Cause(ctx), "")
+		fmt.Fprintln(p.Out)
+		return false, problem.New(problem.ExitInterrupted, "continue", context.Cause(ctx), "nothing was changed")
 	}
 }

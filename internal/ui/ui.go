@@ -100,6 +100,7 @@ type Options struct {
 	Err     io.Writer        // standard error, for everything else
 	Secrets *Secrets         // masked in all output; nil for none
 	Now     func() time.Time // the clock
+	Width   int              // columns of the terminal; 0 if Err is none
 }
 
 // New returns a renderer for o.Mode. The caller must close it.

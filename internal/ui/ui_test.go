@@ -225,7 +225,11 @@ func TestPrompt_AcceptsOnlyYes(t *testing.T) {
 		t.Run(strings.TrimSpace(answer), func(t *testing.T) {
 			var out bytes.Buffer
 			got, err := Prompt{In: strings.NewReader(answer), Out: &out, TTY: true, Question: "Remove it?"}.Confirm(t.Context())
-			if err != nil || got != want || out.String() != "Remove it? [y/N] " {
+			asked := "Remove it? [y/N] "
+			if !strings.HasSuffix(answer, "\n") { // Ctrl-D
+				asked += "\n"
+			}
+			if err != nil || got != want || out.String() != asked {
 				t.Errorf("%q: %v, %v, %q", answer, got, err, out.String())
 			}
 		})
@@ -237,8 +241,9 @@ func TestPrompt_ReturnsWhenContextEnds(t *testing.T) {
 	cancel()
 	never, end := io.Pipe()
 	defer end.Close()
-	_, err := Prompt{In: never, Out: io.Discard, TTY: true}.Confirm(ctx)
-	if problem.ExitCode(err) != problem.ExitInterrupted {
-		t.Errorf("%v", err)
+	var out bytes.Buffer
+	_, err := Prompt{In: never, Out: &out, TTY: true, Question: "Remove it?"}.Confirm(ctx)
+	if problem.ExitCode(err) != problem.ExitInterrupted || problem.Hint(err) != "nothing was changed" || out.String() != "Remove it? [y/N] \n" {
+		t.Errorf("%v, hint %q, %q", err, problem.Hint(err), out.String())
 	}
 }

@@ -12,7 +12,7 @@ import (
 // WriteNodeList writes the nodes of a cluster, its API servers and its etcd members.
 func WriteNodeList(w io.Writer, v nodes.ClusterView) {
 	writeCluster(w, v)
-	writeNextCommand(w, "plinth node drain NAME")
+	writeNextCommand(w, "plinth status")
 }
 
 // writeCluster writes the nodes, the API servers, the load balancer and the etcd

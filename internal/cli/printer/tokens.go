@@ -3,12 +3,14 @@ package printer
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/plinthdev/plinth/internal/action/join"
 	"github.com/plinthdev/plinth/internal/action/tokens"
+	"github.com/plinthdev/plinth/internal/token"
 )
 
 // WriteNewToken writes a new token as the command to run on the new host.
@@ -38,11 +40,9 @@ func WriteTokenList(w io.Writer, all []tokens.Record) {
 			strconv.Itoa(r.UsesLeft)+" of "+strconv.Itoa(r.Uses), strings.Join(by, ", "))
 	}
 	_ = t.Flush()
-	for _, r := range all {
-		if r.State == "active" {
-			writeNextCommand(w, "plinth token revoke "+r.ID)
-			return
-		}
+	if slices.ContainsFunc(all, func(r tokens.Record) bool { return r.State == token.Active }) {
+		writeNextCommand(w, "plinth node list   (after a host has joined)")
+		return
 	}
 	writeNextCommand(w, "plinth token create --role worker")
 }

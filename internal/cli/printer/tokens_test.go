@@ -41,8 +41,11 @@ func TestWriters_OfTokensAndJoinsMatchGoldens(t *testing.T) {
 		"token-created":       func(w io.Writer) { WriteNewToken(w, made) },
 		"token-created-plain": func(w io.Writer) { WriteNewToken(w, plain) },
 		"token-list":          func(w io.Writer) { WriteTokenList(w, someTokens()) },
-		"token-list-empty":    func(w io.Writer) { WriteTokenList(w, nil) },
-		"token-revoked":       func(w io.Writer) { WriteRevokedToken(w, someTokens()[1]) },
+		"token-list-active": func(w io.Writer) {
+			WriteTokenList(w, []tokens.Record{{ID: "b2c3d4e5", Role: "worker", State: token.Active, Created: at, Expires: at.Add(time.Hour), Uses: 1, UsesLeft: 1}})
+		},
+		"token-list-empty": func(w io.Writer) { WriteTokenList(w, nil) },
+		"token-revoked":    func(w io.Writer) { WriteRevokedToken(w, someTokens()[1]) },
 		"join-done": func(w io.Writer) {
 			WriteJoinResult(w, join.Result{Changed: true, Cluster: "my-app", Role: "worker", Node: "n2", Log: "/var/log/plinth/join-1.log", Preflights: newReport()}, false)
 		},
