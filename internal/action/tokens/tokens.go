@@ -48,6 +48,7 @@ type CreatedToken struct {
 	Role         string    `json:"role"`
 	Expires      time.Time `json:"expires"`
 	Uses         int       `json:"uses"`
+	JoinCommand  string    `json:"join"`            // shell command for the new host, which may lack plinth: FetchCommand, then the join
 	Token        string    `json:"token"`           // secret
 	FetchCommand string    `json:"fetch,omitempty"` // shell command that downloads plinth from this node; contains the token's secret
 }
@@ -75,7 +76,17 @@ func Create(ctx context.Context, env *action.Env, req Request) (CreatedToken, er
 	if err != nil {
 		return CreatedToken{}, err
 	}
-	return CreatedToken{ID: t.ID, Role: t.Role, Expires: t.Expires, Uses: req.Uses, Token: text, FetchCommand: fetchCommand(env, t)}, nil
+	fetch := fetchCommand(env, t)
+	return CreatedToken{ID: t.ID, Role: t.Role, Expires: t.Expires, Uses: req.Uses, Token: text, FetchCommand: fetch, JoinCommand: joinCommand(fetch, text)}, nil
+}
+
+// joinCommand returns the shell command by which a new host joins: with the plinth that the command
+// fetch downloads into the current directory, or with its own one if fetch is "".
+func joinCommand(fetch, token string) string {
+	if fetch == "" {
+		return "echo " + token + " | sudo plinth join -"
+	}
+	return fetch + " && echo " + token + " | sudo ./plinth join -"
 }
 
 func (req Request) validate(doing string) error {

@@ -56,3 +56,16 @@ func TestNewToken_BindsBundleConfigurationAndVendor(t *testing.T) {
 		})
 	}
 }
+
+func TestJoinCommand_FetchesTheProgramFirst(t *testing.T) {
+	for name, c := range map[string]struct{ fetch, want string }{
+		"this node offers it": {"curl … && chmod +x plinth", "curl … && chmod +x plinth && echo plinth1-x | sudo ./plinth join -"},
+		"it does not":         {"", "echo plinth1-x | sudo plinth join -"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := joinCommand(c.fetch, "plinth1-x"); got != c.want {
+				t.Errorf("%s", got)
+			}
+		})
+	}
+}

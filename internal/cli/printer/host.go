@@ -84,6 +84,9 @@ func writeInstalled(w io.Writer, r install.Result) {
 	if r.Log != "" {
 		fmt.Fprintf(w, "Log            %s\n", r.Log)
 	}
+	if r.Changed {
+		fmt.Fprintln(w, "More hosts     plinth token create --role worker   (prints the line to run on a new host)")
+	}
 	writeNextCommand(w, "plinth status")
 }
 

@@ -13,13 +13,14 @@ import (
 	"github.com/plinthdev/plinth/internal/token"
 )
 
-// WriteNewToken writes a new token as the command to run on the new host.
+// WriteNewToken writes the command to run on a new host, then the limits of its token.
 func WriteNewToken(w io.Writer, m tokens.CreatedToken) {
-	fmt.Fprintf(w, "Token %s allows %s to join as %s until %s.\n\n", m.ID, FormatCount(m.Uses, "host"), m.Role, m.Expires.Format(time.RFC3339))
-	fmt.Fprintf(w, "On the new host, run:\n\n  echo %s | sudo plinth join -\n", m.Token)
-	if m.FetchCommand != "" {
-		fmt.Fprintf(w, "\nOn a host without plinth, download it from this controller into the current directory:\n\n  %s\n\nThen run the command above with ./plinth instead of plinth.\n", m.FetchCommand)
+	where := "It downloads plinth from this controller into the current directory, verifies it, and joins."
+	if m.FetchCommand == "" {
+		where = "That host needs plinth: this node does not offer the program now. Check its agent: systemctl status plinth-agent"
 	}
+	fmt.Fprintf(w, "On the new host, run this line:\n\n  %s\n\n%s\n", m.JoinCommand, where)
+	fmt.Fprintf(w, "Token %s is valid for %s with the role %s until %s.\n", m.ID, FormatCount(m.Uses, "host"), m.Role, m.Expires.Format(time.RFC3339))
 	writeNextCommand(w, "plinth token list")
 }
 

@@ -34,9 +34,9 @@ func TestWriteJSON_OfTokensMatchesGolden(t *testing.T) {
 
 func TestWriters_OfTokensAndJoinsMatchGoldens(t *testing.T) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	made := tokens.CreatedToken{ID: "k3jw7qzp", Role: "worker", Expires: at, Uses: 1, Token: "plinth1-3-abc-xyz", FetchCommand: "echo … | curl …"}
+	made := tokens.CreatedToken{ID: "k3jw7qzp", Role: "worker", Expires: at, Uses: 1, Token: "plinth1-3-abc-xyz", FetchCommand: "echo … | curl …", JoinCommand: "echo … | curl … && echo plinth1-3-abc-xyz | sudo ./plinth join -"}
 	plain := made
-	plain.FetchCommand = ""
+	plain.FetchCommand, plain.JoinCommand = "", "echo plinth1-3-abc-xyz | sudo plinth join -"
 	for name, write := range map[string]func(io.Writer){
 		"token-created":       func(w io.Writer) { WriteNewToken(w, made) },
 		"token-created-plain": func(w io.Writer) { WriteNewToken(w, plain) },
