@@ -3,6 +3,7 @@
 package config
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -11,6 +12,8 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"sigs.k8s.io/yaml"
 
 	"github.com/plinthdev/plinth/addons"
 	"github.com/plinthdev/plinth/airgap"
@@ -104,13 +107,14 @@ type LoadOptions struct {
 // Config is the validated configuration of an install.
 type Config struct {
 	Installer   *spec.Installer
-	Application *spec.File      // the one that takes precedence; nil for none
-	LintReport  spec.Report     // findings of lint for both
-	App         *kots.App       // the application to install through the console; nil for none
-	AppID       string          // identifies the license and the bundle of App
-	Trust       trust.Result    // who signed the bundle
-	Notices     []string        // notes for the user about the choice of the Application
-	appBundle   *kots.AppBundle // metadata of the application bundle to install; nil for none
+	Application *spec.File        // the one that takes precedence; nil for none
+	Conflicting *spec.Application // the one of LoadOptions.Application, if it is another one than Application
+	LintReport  spec.Report       // findings of lint for both
+	App         *kots.App         // the application to install through the console; nil for none
+	AppID       string            // identifies the license and the bundle of App
+	Trust       trust.Result      // who signed the bundle
+	Notices     []string          // notes for the user about the choice of the Application
+	appBundle   *kots.AppBundle   // metadata of the application bundle to install; nil for none
 }
 
 // Title returns the title of the application, or "" when there is none.
@@ -139,9 +143,13 @@ func Load(ctx context.Context, b *airgap.Bundle, req LoadOptions, now time.Time)
 	}
 	var extra []spec.Finding
 	for i := 1; i < len(found); i++ {
-		_, wrong := spec.ParseApplication(found[i].Name, found[i].Data)
+		app, wrong := spec.ParseApplication(found[i].Name, found[i].Data)
 		extra = append(extra, wrong...)
-		if string(found[i].Data) != string(found[0].Data) {
+		switch {
+		case sameManifest(found[i].Data, found[0].Data):
+		case found[i].Name == req.Application: // requested explicitly, so precedence does not settle it
+			m.Conflicting = app
+		default:
 			m.Notices = append(m.Notices, fmt.Sprintf("warning: the Application in %s differs from that in %s, which takes precedence", found[i].Name, found[0].Name))
 		}
 	}
@@ -158,6 +166,14 @@ func Load(ctx context.Context, b *airgap.Bundle, req LoadOptions, now time.Time)
 		return m, problem.New(problem.ExitBundle, "use bundle "+req.Bundle, errors.New("its installer.yaml is not an Installer"), "build the bundle again")
 	}
 	return m, m.loadApp(req, now)
+}
+
+// sameManifest reports whether two YAML files have the same content, whatever their comments and
+// spaces are.
+func sameManifest(a, b []byte) bool {
+	x, errX := yaml.YAMLToJSON(a)
+	y, errY := yaml.YAMLToJSON(b)
+	return bytes.Equal(a, b) || errX == nil && errY == nil && bytes.Equal(x, y)
 }
 
 // loadApp validates the license, the config values and the bundle of the application,

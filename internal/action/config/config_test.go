@@ -99,9 +99,8 @@ func TestLoad_PrefersTheApplicationOfTheRelease(t *testing.T) {
 		"none at all":                    {config.LoadOptions{Bundle: bundle(t, bare, "")}, "", 0},
 		"the bundle's own":               {config.LoadOptions{Bundle: bundle(t, bare, own)}, "Of The Bundle", 0},
 		"one beside a bundle without":    {config.LoadOptions{Bundle: bundle(t, bare, ""), Application: beside}, "Beside", 0},
-		"the bundle's own before that":   {config.LoadOptions{Bundle: bundle(t, bare, own), Application: beside}, "Of The Bundle", 1},
 		"the same twice gives no notice": {config.LoadOptions{Bundle: bundle(t, bare, own), Application: same}, "Of The Bundle", 0},
-		"the release before all others":  {config.LoadOptions{Bundle: bundle(t, bare, own), Application: beside, AppBundle: release, License: license}, "Toy Application", 2},
+		"the release before all others":  {config.LoadOptions{Bundle: bundle(t, bare, own), AppBundle: release, License: license}, "Toy Application", 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m, err := read(t, c.req)
@@ -118,6 +117,36 @@ func TestLoad_PrefersTheApplicationOfTheRelease(t *testing.T) {
 				if !strings.Contains(n, "differs from") || !strings.Contains(n, m.Application.Name) {
 					t.Errorf("notice is %q", n)
 				}
+			}
+		})
+	}
+}
+
+func TestCheckVersionGate_JudgesAnExplicitApplicationToo(t *testing.T) {
+	f := in(t)
+	const good, old = "1.131.2", "1.130.0"
+	own := bundle(t, installer(t), application("Toy", good))
+	for name, c := range map[string]struct {
+		req  config.LoadOptions
+		exit int
+		want string
+	}{
+		"the same, with a comment":       {config.LoadOptions{Bundle: own, Application: f.write("same.yaml", "# a comment\n"+application("Toy", good))}, 0, ""},
+		"an older one":                   {config.LoadOptions{Bundle: own, Application: f.write("old.yaml", application("Old", old))}, problem.ExitGate, "old.yaml"},
+		"an older one in the bundle":     {config.LoadOptions{Bundle: bundle(t, installer(t), application("Toy", old)), Application: f.write("good.yaml", application("Good", good))}, problem.ExitGate, "Toy"},
+		"another one that is allowed":    {config.LoadOptions{Bundle: own, Application: f.write("other.yaml", application("Other", good))}, problem.ExitUsage, "other.yaml is not the one in"},
+		"an older one, the gate skipped": {config.LoadOptions{Bundle: own, Application: f.write("old.yaml", application("Old", old)), SkipKotsCheck: true}, problem.ExitUsage, "is not the one in"},
+		"another one than the release's": {config.LoadOptions{Bundle: bundle(t, installer(t), ""), AppBundle: f.airgapFile(), License: f.license("my-app", true), Application: f.write("old.yaml", application("Old", old))}, problem.ExitGate, "old.yaml"},
+		"only an older one":              {config.LoadOptions{Bundle: bundle(t, installer(t), ""), Application: f.write("old.yaml", application("Old", old))}, problem.ExitGate, "Old"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m, err := read(t, c.req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, _, err = m.CheckVersionGate(true, c.req.SkipKotsCheck)
+			if problem.ExitCode(err) != c.exit || err != nil && !strings.Contains(err.Error(), c.want) {
+				t.Errorf("exit %d: %v", problem.ExitCode(err), err)
 			}
 		})
 	}

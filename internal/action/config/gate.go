@@ -1,6 +1,8 @@
 package config
 
 import (
+	"cmp"
+
 	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/spec"
@@ -29,11 +31,27 @@ func (c Config) CheckInstalled(r journal.Receipt) error {
 }
 
 // CheckVersionGate reports whether this version of KOTS is allowed to run this
-// application. It is called before anything on the host changes. notice is for the
-// user; warning names what was skipped on request, for the receipt.
+// application, and an Application that was named explicitly and contradicts it. It is
+// called before anything on the host changes. notice is for the user; warning names what
+// was skipped on request, for the receipt.
 func (c Config) CheckVersionGate(first, skip bool) (notice, warning string, err error) {
-	verdict := spec.CheckGate(c.Installer, c.LintReport.Application, first)
-	words := verdict.Explain(c.Title())
+	notice, warning, err = c.checkVersionGate(c.LintReport.Application, c.Title(), "install", first, skip)
+	other := c.Conflicting
+	if err != nil || other == nil {
+		return notice, warning, err
+	}
+	_, skipped, err := c.checkVersionGate(other, other.Title, "install with the Application in "+other.File, first, skip)
+	if err == nil {
+		err = problem.Newf(problem.ExitUsage, "install", "omit --application, or build a bundle with that Application; nothing on this host was changed",
+			"the Application in %s is not the one in %s, which would be installed", other.File, c.Application.Name)
+	}
+	return notice, cmp.Or(warning, skipped), err
+}
+
+// checkVersionGate is CheckVersionGate for one Application; doing names the operation.
+func (c Config) checkVersionGate(app *spec.Application, title, doing string, first, skip bool) (notice, warning string, err error) {
+	verdict := spec.CheckGate(c.Installer, app, first)
+	words := verdict.Explain(title)
 	switch {
 	case c.Installer.Spec.Kotsadm == nil, verdict.Allowed() && verdict.Note == "":
 		return "", "", nil
@@ -43,5 +61,5 @@ func (c Config) CheckVersionGate(first, skip bool) (notice, warning string, err 
 		warning = "the KOTS version gate was skipped on request, though " + words.Cause
 		return "warning: " + warning, warning, nil
 	}
-	return "", "", spec.GateError("install", verdict, c.Title())
+	return "", "", spec.GateError(doing, verdict, title)
 }
