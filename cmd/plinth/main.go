@@ -5,6 +5,7 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 
 	"github.com/plinthdev/plinth/internal/cli"
@@ -23,7 +24,7 @@ func main() {
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	code := make(chan int, 1)
 	go func() {
-		process := cli.Process{In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Environ: os.Environ(),
+		process := cli.Process{Name: filepath.Base(os.Args[0]), In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Environ: os.Environ(),
 			Version: version, ErrNoReader: syscall.EPIPE, Exec: syscall.Exec, NeedsSudo: cli.NeedsSudo(os.Geteuid(), os.Environ())}
 		code <- cli.Run(ctx, process, os.Args[1:])
 	}()

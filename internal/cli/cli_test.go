@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -349,6 +351,50 @@ func TestCompletion_PrintsScriptForEachShell(t *testing.T) {
 	}
 	if code, stdout, _ := runPlinth(t, "__complete", "ver"); code != 0 || !strings.Contains(stdout, "version") {
 		t.Errorf("completing ver: exit %d, %q", code, stdout)
+	}
+}
+
+func TestCompletion_IsRegisteredForTheNameOfTheProgram(t *testing.T) {
+	for called, want := range map[string]string{"plinth": "plinth", "my-plinth": "my-plinth", "": "plinth", "my app": "plinth", "plinth.1": "plinth", "$(reboot)": "plinth"} {
+		t.Run(called, func(t *testing.T) {
+			var out bytes.Buffer
+			code := Run(t.Context(), Process{Out: &out, Err: io.Discard, Name: called}, []string{"completion", "bash"})
+			if code != 0 || !strings.Contains(out.String(), "-F __start_"+want+" "+want+"\n") {
+				t.Errorf("exit %d:\n%s", code, out.String())
+			}
+		})
+	}
+}
+
+func TestCompletion_InBashNeedsNoPackage(t *testing.T) {
+	_, script, _ := runPlinth(t, "completion", "bash")
+	path := filepath.Join(t.TempDir(), "script")
+	testkit.Must(t, os.WriteFile(path, []byte(script), 0o600))
+	for name, c := range map[string]struct {
+		line, words string // as bash splits the line
+		asked       string // the arguments of the program
+	}{
+		"a command":        {"plinth ver", "plinth ver", "__complete ver"},
+		"a new word":       {"plinth version ", "plinth version ''", "__complete version "},
+		"a flag's value":   {"plinth version --output=te", "plinth version --output = te", "__complete version --output=te"},
+		"an empty value":   {"plinth version --output=", "plinth version --output =", "__complete version --output="},
+		"a word with ':'":  {"plinth publish a:b", "plinth publish a : b", "__complete publish a:b"},
+		"several spaces":   {"plinth   ver", "plinth ver", "__complete ver"},
+		"an absolute path": {"plinth lint /srv/a", "plinth lint /srv/a", "__complete lint /srv/a"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			run := "source " + path + `
+compopt() { :; }
+COMP_LINE='` + c.line + `' COMP_POINT=${#COMP_LINE} COMP_WORDS=(` + c.words + `) COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
+exec 3>&2 2>/dev/null
+plinth() { local IFS=' '; echo "$*" >&3; printf '%s\n' answer :4; }
+__start_plinth
+`
+			out, err := exec.CommandContext(t.Context(), "bash", "--noprofile", "--norc", "-c", run).CombinedOutput()
+			if err != nil || strings.TrimSuffix(string(out), "\n") != c.asked {
+				t.Errorf("%v: %q, want %q", err, out, c.asked)
+			}
+		})
 	}
 }
 

@@ -29,7 +29,7 @@ func (s *runner) NewCommand(use string, args cobra.PositionalArgs, do actionFunc
 // NewRoot returns the root command with children below it, the global flags
 // and the help of the whole tree.
 func (s *runner) NewRoot(children ...*cobra.Command) *cobra.Command {
-	root := s.NewGroup("plinth", children...)
+	root := s.NewGroup(programName, children...)
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.TraverseChildren = true // so that plinth's own flags can come before kubectl, which parses its flags itself
 	root.CompletionOptions.DisableDefaultCmd = true

@@ -29,6 +29,7 @@ type Process struct {
 	In          io.Reader
 	Out, Err    io.Writer
 	Environ     []string // KEY=VALUE
+	Name        string   // name by which the program was called, without its folder
 	Version     string   // version of this build; empty if the linker did not set it
 	ErrNoReader error    // error of a write to a pipe without a reader; nil if there is no such error
 	NeedsSudo   bool     // the user has to type sudo before a command that needs root

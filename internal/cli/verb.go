@@ -125,7 +125,7 @@ const installCommandVariable = "PLINTH_INSTALL_COMMAND"
 // begins with the command of install.sh instead of "plinth install --source URL" if that
 // script runs this program.
 func (s *runner) CommandLineWithout(without string) string {
-	line, args := "plinth", s.args
+	line, args := programName, s.args
 	if script := lookupVariable(s.Environ, installCommandVariable); script != "" && len(args) >= 3 && args[0] == "install" && args[1] == "--source" {
 		line, args = script, args[3:]
 	}
