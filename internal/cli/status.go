@@ -15,6 +15,6 @@ func (s commandSet) statusCommand() *cobra.Command {
 	return s.NewCommand("status", noArgs, s.WithEnv(singleDocument, nil,
 		func(ctx context.Context, env *action.Env, _ []string) (commandOutput, error) {
 			st, err := status.Get(ctx, env)
-			return newOutput(st, func(w io.Writer) { printer.WriteStatus(w, st) }).OrError(err)
+			return newOutput(st, func(w io.Writer) { printer.WriteStatus(w, st, s.verbose) }).OrError(err)
 		}))
 }

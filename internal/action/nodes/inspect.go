@@ -17,6 +17,7 @@ import (
 	"github.com/plinthdev/plinth/internal/kube"
 	"github.com/plinthdev/plinth/internal/loadbalancer"
 	"github.com/plinthdev/plinth/internal/ports"
+	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/token"
 )
 
@@ -47,6 +48,8 @@ type Endpoint struct {
 	Address string `json:"address"` // host:port
 	Ready   bool   `json:"ready"`
 	Reason  string `json:"reason,omitempty"` // why it is not ready
+
+	err error // the cause of Reason; nil if there is none
 }
 
 // Member is one member of etcd.
@@ -59,6 +62,7 @@ type ClusterView struct {
 	Balancer *Endpoint  `json:"balancer,omitempty"` // on loopback; workers only
 	Etcd     []Member   `json:"etcd,omitempty"`     // controllers only
 	Problems []string   `json:"-"`                  // what could not be determined
+	Details  []string   `json:"details,omitempty"`  // errors behind reasons and problems, as they were returned
 }
 
 // checkTimeout is the timeout of the readiness check of one API server.
@@ -129,8 +133,16 @@ func inspectWith(ctx context.Context, h host.Files, client *kube.Client, role st
 	}
 	v.Etcd = members
 	if etcdErr != nil {
-		v.Problems = append(v.Problems, "etcd on this host does not answer: "+etcdErr.Error())
+		v.Problems = append(v.Problems, "etcd on this host does not answer: "+problem.ExplainConnection(etcdErr))
+		v.Details = append(v.Details, "etcd: "+etcdErr.Error())
 	}
+	for _, e := range append(slices.Clone(v.API), local) {
+		if e.err != nil {
+			v.Details = append(v.Details, e.Address+": "+e.err.Error())
+		}
+	}
+	slices.Sort(v.Details)
+	v.Details = slices.Compact(v.Details)
 	return v, err
 }
 
@@ -143,7 +155,7 @@ func (e *Endpoint) checkReady(ctx context.Context, client *kube.Client) {
 	case errors.Is(err, context.DeadlineExceeded):
 		e.Reason = "no answer within " + checkTimeout.String()
 	case err != nil:
-		e.Reason = err.Error()
+		e.Reason, e.err = problem.ExplainConnection(err), err
 	default:
 		e.Ready = true
 	}

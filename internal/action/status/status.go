@@ -49,6 +49,8 @@ type AddOnStatus struct {
 	Version string `json:"version"`
 	Ready   bool   `json:"ready"`
 	Reason  string `json:"reason,omitempty"` // why it is not ready
+
+	err error // the cause of Reason; nil if there is none
 }
 
 // ConsoleStatus is the state of the KOTS admin console.
@@ -57,6 +59,8 @@ type ConsoleStatus struct {
 	Ready   bool   `json:"ready"`
 	Version string `json:"version,omitempty"` // as reported by the console itself
 	Reason  string `json:"reason,omitempty"`  // why it is not ready
+
+	err error // the cause of Reason; nil if there is none
 }
 
 // Certificate is a certificate on this host and its expiry.
@@ -154,6 +158,9 @@ func Inspect(ctx context.Context, h host.Host, dataDir string, now func() time.T
 			return s, err
 		}
 		*word = state.Active
+		if unit == service && installed && state.Load == "loaded" && !state.StartingOrRunning() {
+			s.Warnings = append(s.Warnings, fmt.Sprintf("k0s is not running (%s), so nothing of the cluster runs on this host; its log: sudo journalctl -u %s", state.Active, unit))
+		}
 	}
 	if why := (node.Volumes{DataDir: dataDir}).Exposed(h); why != "" {
 		s.Warnings = append(s.Warnings, "users of this host other than root can reach the volumes: "+why+"; fix it with: chown root:root "+
@@ -175,7 +182,7 @@ func Inspect(ctx context.Context, h host.Host, dataDir string, now func() time.T
 func inspectCluster(ctx context.Context, h host.Files, r journal.Receipt, s *Status) {
 	client, _, err := nodes.NewClient(h)
 	if err != nil {
-		s.Warnings = append(s.Warnings, "the cluster does not answer: "+err.Error())
+		s.warnNoAnswer(err)
 		return
 	}
 	var queries sync.WaitGroup
@@ -191,9 +198,23 @@ func inspectCluster(ctx context.Context, h host.Files, r journal.Receipt, s *Sta
 	case errors.Is(err, context.DeadlineExceeded):
 		s.Warnings = append(s.Warnings, "the cluster does not answer within "+statusTimeout.String())
 	case err != nil:
-		s.Warnings = append(s.Warnings, "the cluster does not answer: "+err.Error())
+		s.warnNoAnswer(err)
 	}
 	s.Warnings = append(s.Warnings, s.Problems...)
+	for _, a := range s.AddOns {
+		if a.err != nil {
+			s.Details = append(s.Details, a.Name+": "+a.err.Error())
+		}
+	}
+	if s.Console != nil && s.Console.err != nil {
+		s.Details = append(s.Details, "console: "+s.Console.err.Error())
+	}
+}
+
+// warnNoAnswer adds the warning that the cluster does not answer, because of err.
+func (s *Status) warnNoAnswer(err error) {
+	s.Warnings = append(s.Warnings, "the cluster does not answer: "+problem.ExplainConnection(err))
+	s.Details = append(s.Details, "cluster: "+err.Error())
 }
 
 // addOnStatuses returns the state of each add-on, from the state of its pods.
@@ -207,9 +228,9 @@ func addOnStatuses(ctx context.Context, client *kube.Client, r journal.Receipt) 
 			case errors.Is(err, context.DeadlineExceeded):
 				reason = "the cluster did not answer in time"
 			case err != nil:
-				reason = "cannot read the pods: " + err.Error()
+				reason = "the cluster does not answer: " + problem.ExplainConnection(err)
 			}
-			out[i] = AddOnStatus{Name: part.Name, Version: part.Version, Ready: reason == "", Reason: reason}
+			out[i] = AddOnStatus{Name: part.Name, Version: part.Version, Ready: reason == "", Reason: reason, err: err}
 		})
 	}
 	queries.Wait()
@@ -234,7 +255,7 @@ func consoleStatus(ctx context.Context, client *kube.Client, r journal.Receipt) 
 	case !c.Ready && stuck != "":
 		c.Reason = stuck
 	case err != nil:
-		c.Reason = problem.ExplainTimeout(err.Error())
+		c.Reason, c.err = problem.ExplainConnection(err), err
 	case !c.Ready:
 		c.Reason = "it answers, but its database or its storage is not available"
 	}

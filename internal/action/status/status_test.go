@@ -104,8 +104,32 @@ func TestInspect_WarnsIfClusterDoesNotAnswer(t *testing.T) {
 	if !s.Installed || s.Name != "my-app" || s.Role != "controller" || s.Bundle != "sha256:abc" || s.Service != "failed" || s.Versions["k0s"] == "" {
 		t.Errorf("status is %+v", s)
 	}
-	if len(s.Warnings) != 2 || s.Warnings[0] != "the gate was skipped" || !strings.Contains(s.Warnings[1], "the cluster does not answer") {
+	if len(s.Warnings) != 3 || s.Warnings[0] != "the gate was skipped" || !strings.HasPrefix(s.Warnings[1], "k0s is not running (failed)") ||
+		!strings.HasPrefix(s.Warnings[2], "the cluster does not answer: ") || len(s.Details) != 1 {
 		t.Errorf("warnings are %q", s.Warnings)
+	}
+}
+
+func TestInspect_OfStoppedClusterHasCleanWords(t *testing.T) {
+	f := hosttest.New(t)
+	testkit.Must(t, beginInstall(t, f).EndRun(nil))
+	srv := httptest.NewServer(http.NotFoundHandler())
+	srv.Close()
+	testkit.Must(t, f.Host().Write(k0s.AdminConf, strings.NewReader(fmt.Sprintf(`{"apiVersion":"v1","kind":"Config","current-context":"t",
+		"contexts":[{"name":"t","context":{"cluster":"t","user":"t"}}],"users":[{"name":"t","user":{}}],
+		"clusters":[{"name":"t","cluster":{"server":%q}}]}`, srv.URL)), 0o600))
+	testkit.Must(t, journal.WriteReceipt(f.Host(), dataDir, journal.Receipt{Name: "my-app", Role: "controller", Address: "127.0.0.1",
+		Console: journal.Console{Namespace: "kotsadm", Port: 1}, AddOns: []journal.AddOn{{Name: "registry", Version: "1", Namespace: "registry"}}}))
+	s := inspect(t, f)
+	for what, reason := range map[string]string{"add-on": s.AddOns[0].Reason, "console": s.Console.Reason, "API": s.API[0].Reason, "warning": s.Warnings[0]} {
+		t.Run(what, func(t *testing.T) {
+			if !strings.HasSuffix(reason, "connection refused") || strings.Contains(reason, "dial tcp") || strings.Contains(reason, "http://") {
+				t.Errorf("%q", reason)
+			}
+		})
+	}
+	if all := strings.Join(s.Details, "\n"); !strings.Contains(all, "registry: Get ") || !strings.Contains(all, "console: ") {
+		t.Errorf("details: %s", all)
 	}
 }
 

@@ -8,8 +8,10 @@ import (
 
 	"github.com/plinthdev/plinth/hostpreflight"
 	"github.com/plinthdev/plinth/internal/action/install"
+	"github.com/plinthdev/plinth/internal/action/nodes"
 	"github.com/plinthdev/plinth/internal/action/preflight"
 	"github.com/plinthdev/plinth/internal/action/status"
+	"github.com/plinthdev/plinth/internal/k0s"
 )
 
 // WriteInstallResult writes what an install found, planned or did. again is the
@@ -90,8 +92,9 @@ func writeInstalled(w io.Writer, r install.Result) {
 	writeNextCommand(w, "plinth status")
 }
 
-// WriteStatus writes what is installed on this host and its state.
-func WriteStatus(w io.Writer, s status.Status) {
+// WriteStatus writes what is installed on this host and its state; verbose adds the errors behind
+// the reasons.
+func WriteStatus(w io.Writer, s status.Status, verbose bool) {
 	switch {
 	case s.Installed:
 		fmt.Fprintf(w, "%s\n", joinNonEmpty(s.Name, s.Role, "k0s "+s.Versions["k0s"]+" ("+s.Service+")", s.Bundle))
@@ -113,6 +116,9 @@ func WriteStatus(w io.Writer, s status.Status) {
 	for _, warning := range s.Warnings {
 		fmt.Fprintf(w, "warning: %s\n", warning)
 	}
+	if verbose {
+		writeList(w, "Errors:", s.Details)
+	}
 	switch u := s.Unfinished; {
 	case s.Running != nil:
 		writeRunningCommand(w, *s.Running)
@@ -122,6 +128,14 @@ func WriteStatus(w io.Writer, s status.Status) {
 			fmt.Fprintf(w, ": %s", u.Failed)
 		}
 		fmt.Fprintf(w, "\n\nNext: run the same `plinth %s` again to resume it\n", u.Verb)
+	case s.Installed && (s.Service == "inactive" || s.Service == "failed"):
+		unit := k0s.ControllerUnit
+		if s.Role == nodes.Worker {
+			unit = k0s.WorkerUnit
+		}
+		writeNextCommand(w, "sudo systemctl start "+unit)
+	case s.Installed && len(s.Details) > 0 && !verbose:
+		writeNextCommand(w, "plinth status -v   (with the errors behind the warnings)")
 	case s.Installed:
 		writeNextCommand(w, "plinth console url")
 	default:

@@ -92,6 +92,10 @@ func TestWriters_OfResultsMatchGoldens(t *testing.T) {
 	going := status.Running{Holder: journal.Holder{PID: 42, Verb: "install", StartedAt: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}, Step: "images-boot", StepsStarted: 7, Steps: 23}
 	broken := status.Status{Installed: true, Name: "my-app", Role: "controller", Service: "failed", Versions: map[string]string{"k0s": "v1.33.8+k0s.1"},
 		Unfinished: &status.Unfinished{Verb: "install", StartedAt: at, Step: "images-boot", Failed: "no space left"}}
+	stopped := status.Status{Installed: true, Name: "my-app", Role: "controller", Service: "inactive", Versions: map[string]string{"k0s": "v1.33.8+k0s.1"},
+		AddOns:      []status.AddOnStatus{{Name: "registry", Version: "3.1.2", Reason: "the cluster does not answer: connection refused"}},
+		ClusterView: nodes.ClusterView{Details: []string{`registry: Get "https://127.0.0.1:6443/api": dial tcp 127.0.0.1:6443: connect: connection refused`}},
+		Warnings:    []string{"the cluster does not answer: connection refused"}}
 	bundle := airgap.Summary{Digest: "sha256:abc", Name: "my-app", Platform: "linux/amd64", Items: []airgap.SummaryItem{
 		{Kind: "installer", Name: "installer.yaml", Size: 900},
 		{Kind: "host", Name: "k0s", Version: "v1.33.8+k0s.1", Licenses: "Apache-2.0", Size: 80e6, Unpacked: 240e6},
@@ -151,11 +155,13 @@ func TestWriters_OfResultsMatchGoldens(t *testing.T) {
 		"node-drained": func(w io.Writer) {
 			WriteNodeResult(w, nodes.Result{Node: "w", Role: "worker", Changed: true, Log: "/var/log/plinth/x.log"}, false)
 		},
-		"node-empty":     func(w io.Writer) { WriteNodeResult(w, nodes.Result{Node: "w"}, false) },
-		"status":         func(w io.Writer) { WriteStatus(w, here) },
-		"status-broken":  func(w io.Writer) { WriteStatus(w, broken) },
-		"status-running": func(w io.Writer) { WriteStatus(w, status.Status{Running: &going}) },
-		"status-nothing": func(w io.Writer) { WriteStatus(w, status.Status{}) },
+		"node-empty":             func(w io.Writer) { WriteNodeResult(w, nodes.Result{Node: "w"}, false) },
+		"status":                 func(w io.Writer) { WriteStatus(w, here, false) },
+		"status-broken":          func(w io.Writer) { WriteStatus(w, broken, false) },
+		"status-stopped":         func(w io.Writer) { WriteStatus(w, stopped, false) },
+		"status-stopped-verbose": func(w io.Writer) { WriteStatus(w, stopped, true) },
+		"status-running":         func(w io.Writer) { WriteStatus(w, status.Status{Running: &going}, false) },
+		"status-nothing":         func(w io.Writer) { WriteStatus(w, status.Status{}, false) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			var out bytes.Buffer
