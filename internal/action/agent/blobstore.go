@@ -5,13 +5,11 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"path/filepath"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
 
 	"github.com/plinthdev/plinth/airgap"
-	"github.com/plinthdev/plinth/airgap/blob"
 	"github.com/plinthdev/plinth/internal/action"
 	"github.com/plinthdev/plinth/internal/action/desired"
 	"github.com/plinthdev/plinth/internal/agent"
@@ -21,21 +19,6 @@ import (
 // contentDir is where the containerd of k0s stores complete blobs by digest. This layout
 // of its local content store has not changed since containerd 1.0.
 const contentDir = k0s.DataDir + "/containerd/io.containerd.content.v1.content/blobs/sha256"
-
-// OpenBundle opens the bundle that this host was installed from. Only its documents are
-// stored on the host; blobs of images are in containerd.
-func OpenBundle(ctx context.Context, env *action.Env) (*airgap.Bundle, error) {
-	dir := desired.BundleCacheDir(env.DataDir)
-	index, err := env.Host.ReadFile(filepath.Join(dir, "index.json"))
-	if err != nil {
-		return nil, err
-	}
-	docs, err := blob.OpenFolder(dir)
-	if err != nil {
-		return nil, err
-	}
-	return airgap.OpenFromStore(ctx, index, docs, "the bundle of this cluster")
-}
 
 // blobStore serves the parts of the bundle that this node has, and this program.
 type blobStore struct {
@@ -56,7 +39,7 @@ func newBlobStore(env *action.Env) blobStore {
 // Open opens a blob of the bundle, or this program. It returns fs.ErrNotExist for all other
 // blobs, even if they are on the disk.
 func (s blobStore) Open(ctx context.Context, d digest.Digest) (agent.BlobContent, error) {
-	b, err := OpenBundle(ctx, s.Env)
+	b, err := desired.OpenInstalledBundle(ctx, s.Host, s.DataDir)
 	if err != nil {
 		return nil, err
 	}

@@ -41,7 +41,7 @@ func ReadClusterState(ctx context.Context, env *action.Env) (c ClusterState, err
 	if err != nil || !ok {
 		return c, errors.Join(err, errors.New("no finished install is on this host"))
 	}
-	b, err := OpenBundle(ctx, env)
+	b, err := desired.OpenInstalledBundle(ctx, env.Host, env.DataDir)
 	if err != nil {
 		return c, err
 	}

@@ -45,10 +45,11 @@ func TestCheckInstalled_AcceptsTheSameInstallerOnly(t *testing.T) {
 		"another name":   {receipt, manifests(t, "", "name: my-app ", "name: other "), "this host already has my-app"},
 		"another k0s":    {receipt, manifests(t, "", "version: v1.33.8+k0s.1", "version: v1.33.9+k0s.0"), "this host runs k0s v1.33.8+k0s.1"},
 		"another KOTS":   {receipt, manifests(t, "", "version: 1.131.2", "version: 1.132.0"), "this host runs KOTS 1.131.2"},
-		"other networks": {receipt, manifests(t, "", "podCIDR: 10.244.0.0/16", "podCIDR: 10.245.0.0/16"), "its Installer differs"},
+		"other networks": {receipt, manifests(t, "", "podCIDR: 10.244.0.0/16", "podCIDR: 10.245.0.0/16"), `its Installer differs from the one with which this host was installed: spec.network.podCIDR was "10.244.0.0/16" and is now "10.245.0.0/16"`},
+		"another port":   {receipt, manifests(t, "", "uiBindPort: 8800", "uiBindPort: 8801"), "spec.kotsadm.uiBindPort was 8800 and is now 8801"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			err := c.set.CheckInstalled(c.receipt)
+			err := c.set.CheckInstalled(c.receipt, manifests(t, "").Installer)
 			switch {
 			case c.want == "" && err != nil:
 				t.Error(err)

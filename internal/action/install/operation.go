@@ -62,7 +62,7 @@ func (o *operation) inspect(ctx context.Context, env *action.Env) (err error) {
 		return err
 	}
 	if installed {
-		if err := o.config.CheckInstalled(o.receipt); err != nil {
+		if err := o.config.CheckInstalled(o.receipt, desired.ReadInstalledInstaller(ctx, env.Host, env.DataDir)); err != nil {
 			return err
 		}
 	}

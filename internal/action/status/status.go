@@ -148,10 +148,7 @@ func Inspect(ctx context.Context, h host.Host, dataDir string, now func() time.T
 	} else {
 		return s, nil
 	}
-	service := k0s.ControllerUnit
-	if r.Role == nodes.Worker {
-		service = k0s.WorkerUnit
-	}
+	service := s.Unit()
 	for unit, word := range map[string]*string{service: &s.Service, node.AgentUnit: &s.Agent} {
 		state, err := h.UnitState(ctx, unit)
 		if err != nil {
@@ -175,6 +172,14 @@ func Inspect(ctx context.Context, h host.Host, dataDir string, now func() time.T
 	defer cancel()
 	inspectCluster(ctx, h, r, &s)
 	return s, nil
+}
+
+// Unit returns the systemd unit of k0s on this host.
+func (s Status) Unit() string {
+	if s.Role == nodes.Worker {
+		return k0s.WorkerUnit
+	}
+	return k0s.ControllerUnit
 }
 
 // inspectCluster queries the nodes, the add-ons and the console concurrently and sets

@@ -8,10 +8,8 @@ import (
 
 	"github.com/plinthdev/plinth/hostpreflight"
 	"github.com/plinthdev/plinth/internal/action/install"
-	"github.com/plinthdev/plinth/internal/action/nodes"
 	"github.com/plinthdev/plinth/internal/action/preflight"
 	"github.com/plinthdev/plinth/internal/action/status"
-	"github.com/plinthdev/plinth/internal/k0s"
 )
 
 // WriteInstallResult writes what an install found, planned or did. again is the
@@ -129,11 +127,7 @@ func WriteStatus(w io.Writer, s status.Status, verbose bool) {
 		}
 		fmt.Fprintf(w, "\n\nNext: run the same `plinth %s` again to resume it\n", u.Verb)
 	case s.Installed && (s.Service == "inactive" || s.Service == "failed"):
-		unit := k0s.ControllerUnit
-		if s.Role == nodes.Worker {
-			unit = k0s.WorkerUnit
-		}
-		writeNextCommand(w, "sudo systemctl start "+unit)
+		writeNextCommand(w, "sudo systemctl start "+s.Unit())
 	case s.Installed && len(s.Details) > 0 && !verbose:
 		writeNextCommand(w, "plinth status -v   (with the errors behind the warnings)")
 	case s.Installed:

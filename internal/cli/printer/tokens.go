@@ -10,7 +10,6 @@ import (
 
 	"github.com/plinthdev/plinth/internal/action/join"
 	"github.com/plinthdev/plinth/internal/action/tokens"
-	"github.com/plinthdev/plinth/internal/token"
 )
 
 // WriteNewToken writes the command to run on a new host, then the limits of its token.
@@ -41,7 +40,7 @@ func WriteTokenList(w io.Writer, all []tokens.Record) {
 			strconv.Itoa(r.UsesLeft)+" of "+strconv.Itoa(r.Uses), strings.Join(by, ", "))
 	}
 	_ = t.Flush()
-	if slices.ContainsFunc(all, func(r tokens.Record) bool { return r.State == token.Active }) {
+	if slices.ContainsFunc(all, func(r tokens.Record) bool { return r.State == "active" }) {
 		writeNextCommand(w, "plinth node list   (after a host has joined)")
 		return
 	}
