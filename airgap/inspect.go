@@ -31,6 +31,7 @@ type SummaryItem struct {
 	Kind     format.Kind   `json:"kind"`
 	Name     string        `json:"name"` // full reference of an image
 	Version  string        `json:"version,omitempty"`
+	StandIn  string        `json:"standIn,omitempty"`  // what it was built from, if that is another version than its name says
 	Licenses string        `json:"licenses,omitempty"` // SPDX expression
 	Module   string        `json:"module,omitempty"`   // Go module it was built from
 	Sum      string        `json:"sum,omitempty"`      // that module's go.sum hash
@@ -67,7 +68,7 @@ func (b *Bundle) Inspect() Summary {
 	for _, it := range b.items {
 		note := it.Manifest.Annotations
 		item := SummaryItem{
-			Kind: it.Kind, Name: it.Name, Version: it.Version, Licenses: note[ocispec.AnnotationLicenses],
+			Kind: it.Kind, Name: it.Name, Version: it.Version, StandIn: it.StandIn(), Licenses: note[ocispec.AnnotationLicenses],
 			Module: note[format.AnnotationModule], Sum: note[format.AnnotationSum],
 			Digest: it.Manifest.Digest, Size: it.Size(), Unpacked: it.Unpacked(),
 		}

@@ -45,6 +45,7 @@ type Package struct {
 	Analyzed     bool          `json:"filesAnalyzed"`
 	Checksums    []Checksum    `json:"checksums,omitempty"`
 	SourceInfo   string        `json:"sourceInfo,omitempty"` // "go.sum " and the module's hash
+	Comment      string        `json:"comment,omitempty"`    // what an item of another version than its name says was built from
 	Concluded    string        `json:"licenseConcluded"`
 	Declared     string        `json:"licenseDeclared"`
 	Copyright    string        `json:"copyrightText"`
@@ -119,7 +120,11 @@ func (w *documentBuilder) addComponent(p Component) {
 	if p.Item.Kind == format.KindHost {
 		purpose = "APPLICATION"
 	}
-	id := w.addPackage(Package{Name: p.Item.Name, Version: p.Item.Version, Purpose: purpose, Declared: p.declaredLicense(), Checksums: sha256Checksums(p.contentDigest())})
+	comment := ""
+	if built := p.Item.StandIn(); built != "" {
+		comment = "stand-in, built from " + built
+	}
+	id := w.addPackage(Package{Name: p.Item.Name, Version: p.Item.Version, Comment: comment, Purpose: purpose, Declared: p.declaredLicense(), Checksums: sha256Checksums(p.contentDigest())})
 	w.addRelationship(w.doc.ID, "DESCRIBES", id)
 	for _, u := range p.Upstreams {
 		w.addRelationship(id, "GENERATED_FROM", w.addSource(u))

@@ -68,8 +68,13 @@ func WriteBundleSummary(w io.Writer, b airgap.Summary, path string) {
 	fmt.Fprintf(w, "%s\n%s\n%s\n\n", ui.CleanLine(joinNonEmpty(b.Name, b.Platform)), describeDigest(b.Digest.String()), capitalizeFirst(describeSignature(b)))
 	t := newTable(w, "KIND", "NAME", "VERSION", "SIZE", "ON THE HOST", "LICENSE")
 	images := false
+	var standIns []string
 	for _, it := range b.Items {
 		images = images || it.Kind == format.KindImage
+		if it.StandIn != "" {
+			standIns = append(standIns, ui.CleanLine(it.Name+": "+it.StandIn))
+			it.Version += " *"
+		}
 		unpacked := ""
 		if it.Unpacked > 0 {
 			unpacked = ui.FormatBytes(it.Unpacked)
@@ -78,7 +83,11 @@ func WriteBundleSummary(w io.Writer, b airgap.Summary, path string) {
 	}
 	_ = t.Flush()
 	if images {
-		fmt.Fprintln(w, "\nNAME is the image reference that the cluster uses. VERSION is the version of its content, which can differ from the tag; the index pins it by digest.")
+		fmt.Fprintln(w, "\nNAME is the image reference that the cluster uses. VERSION is that of its content; the index pins it by digest.")
+	}
+	if len(standIns) > 0 {
+		fmt.Fprintln(w)
+		writeList(w, "* Stand-ins: built from the source of another version than their name says, as follows", standIns)
 	}
 	fmt.Fprintf(w, "\n%s in the file, in %s; %s on a host\n", ui.FormatBytes(b.Totals.File), FormatCount(b.Totals.Blobs, "part"), ui.FormatBytes(b.Totals.OnHost.Total()))
 	if b.Base != "" {

@@ -98,7 +98,7 @@ func TestWriters_OfResultsMatchGoldens(t *testing.T) {
 		Warnings:    []string{"the cluster does not answer: connection refused"}}
 	bundle := airgap.Summary{Digest: "sha256:abc", Name: "my-app", Platform: "linux/amd64", Items: []airgap.SummaryItem{
 		{Kind: "installer", Name: "installer.yaml", Size: 900},
-		{Kind: "host", Name: "k0s", Version: "v1.33.8+k0s.1", Licenses: "Apache-2.0", Size: 80e6, Unpacked: 240e6},
+		{Kind: "host", Name: "k0s", Version: "v1.33.8+k0s.1", StandIn: "k8s.io/kubernetes v1.33.13", Licenses: "Apache-2.0", Size: 80e6, Unpacked: 240e6},
 		{Kind: "image", Name: "quay.io/k0sproject/coredns:1.12.4", Version: "v1.14.7", Licenses: "Apache-2.0", Size: 21e6, Unpacked: 77e6}},
 		Totals: airgap.Totals{File: 81e6, Blobs: 7, Content: 80_500_000, OnHost: airgap.ContentSize{Host: 240e6}}}
 	finding := spec.Finding{File: "installer.yaml", Line: 3, Column: 5, Field: "spec.k0s", Rule: "unknown-key", Severity: spec.Error, Message: "unknown key", Hint: "version?"}

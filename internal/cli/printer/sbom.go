@@ -23,15 +23,23 @@ func WriteSBOM(w io.Writer, b bundle.Attestations, path string) {
 	}
 	t := newTable(w, "KIND", "NAME", "VERSION", "SOURCES", "LICENSE")
 	total := 0
+	var standIns []string
 	for _, p := range b.SBOM.Packages {
 		kind := map[string]string{"CONTAINER": "image", "APPLICATION": "program"}[p.Purpose]
 		if kind == "" {
 			total++
 			continue
 		}
+		if p.Comment != "" {
+			standIns = append(standIns, ui.CleanLine(p.Name+": "+p.Comment))
+		}
 		writeRow(t, kind, p.Name, p.Version, strconv.Itoa(sources[p.ID]), strings.TrimPrefix(p.Declared, "NOASSERTION"))
 	}
 	_ = t.Flush()
+	if len(standIns) > 0 {
+		fmt.Fprintln(w)
+		writeList(w, "Of another version than the name says:", standIns)
+	}
 	types := map[string]int{}
 	for _, s := range b.Provenance {
 		types[s.Predicate.Build.Type]++
