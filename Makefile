@@ -49,6 +49,10 @@ help: ## show this help
 demo: bundle ## build everything from source and install it on a disposable host
 	scripts/lab/demo $(SHIPPED) $(BUNDLE)
 
+.PHONY: demo-app
+demo-app: payload ## install the application of the tests, with its license, on the host of make demo
+	scripts/lab/demo-app $(abspath $(PAYLOAD))
+
 .PHONY: test
 test: verify test-unit test-e2e ## run everything that CI runs
 
