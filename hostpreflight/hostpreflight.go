@@ -181,7 +181,7 @@ func Run(checks []Check, f facts.Facts, req Requirements, ignore []string) (Repo
 	}
 	r := Report{Schema: Schema, Host: f.Hostname, Role: req.Role, Verb: req.Verb}
 	for _, c := range checks {
-		e := Entry{ID: c.ID, Group: c.Group, Title: c.Title, Result: runCheck(c, f, req)}
+		e := Entry{ID: c.ID, Group: c.Group, Title: c.Title, Rationale: c.Rationale, Result: runCheck(c, f, req)}
 		e.Strict = c.Strict && e.State == Fail
 		if e.State == Fail && !c.Strict && slices.Contains(ignore, c.ID) {
 			e.State, e.Ignored = Warn, true

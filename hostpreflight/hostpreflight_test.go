@@ -71,6 +71,21 @@ func TestReport_SaysWhoForbidsToIgnoreCheck(t *testing.T) {
 	}
 }
 
+func TestReport_WarningTextIsOneLineEachUnlessDetailed(t *testing.T) {
+	r := runSample(t, Requirements{}, "memory")
+	testkit.Golden(t, "testdata/warnings.txt", []byte(r.WarningText(false)+"\n\n"+r.WarningText(true)+"\n"))
+	if got := (Report{}).WarningText(false); got != "" {
+		t.Errorf("no warnings: %q", got)
+	}
+}
+
+func TestReport_VerboseTextHasReasons(t *testing.T) {
+	r := Report{Results: []Entry{{ID: "swap", Rationale: "kubelet does not start", Result: Result{State: Fail, Fix: "swapoff -a"}}}}
+	if !strings.Contains(r.VerboseText(), "why: kubelet does not start\n") || strings.Contains(r.Text(), "why:") {
+		t.Errorf("%s", r.VerboseText())
+	}
+}
+
 func TestReportErr_NamesFailedChecks(t *testing.T) {
 	err := runSample(t, Requirements{}).Err("install")
 	if problem.ExitCode(err) != problem.ExitPreflight {

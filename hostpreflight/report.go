@@ -32,6 +32,8 @@ type Entry struct {
 	Result
 	Ignored bool `json:"ignored,omitempty"` // it failed and was ignored
 	Strict  bool `json:"strict,omitempty"`  // it failed and cannot be ignored
+
+	Rationale string `json:"-"` // Check.Rationale, for users who ask for it
 }
 
 // addEntry appends e and updates the counts.
@@ -86,21 +88,41 @@ func (r Report) Err(operation string) error {
 		"%s failed: %s", FormatCount(r.Failed, "host preflight"), strings.Join(failed, ", "))
 }
 
-// Warnings returns one text per check with state Warn: what was found and what to
-// do. Warnings do not stop an operation.
-func (r Report) Warnings() []string {
-	var all []string
+// WarningText returns the checks with state Warn for a user who is about to continue: one line each under the
+// heading of its group, and what happens if they are ignored. With details it returns them as VerboseText does.
+// It returns "" if there are none.
+func (r Report) WarningText(details bool) string {
+	if r.Warned == 0 {
+		return ""
+	}
+	b := &strings.Builder{}
+	fmt.Fprintf(b, "%s of the host preflights. If you continue, the cluster works, at the cost or risk that each one names.\n", FormatCount(r.Warned, "warning"))
+	if details {
+		r.writeResults(b, Warn, "", "warn", true)
+		return strings.TrimSuffix(b.String(), "\n")
+	}
+	group, width := "", 0
+	for _, e := range r.Results {
+		if e.State == Warn {
+			width = max(width, len(e.ID))
+		}
+	}
 	for _, e := range r.Results {
 		if e.State != Warn {
 			continue
 		}
-		text := fmt.Sprintf("warning: %s: %s", e.ID, e.Found)
-		if e.Fix != "" {
-			text += "\n→ " + strings.ReplaceAll(e.Fix, "\n", "\n  ")
+		if e.Group != group {
+			group = e.Group
+			fmt.Fprintf(b, "%s\n", group)
 		}
-		all = append(all, text)
+		found, _, _ := strings.Cut(e.Found, "\n")
+		if e.Ignored {
+			found += " (failed, ignored by --ignore-host-preflight: the cluster may not work)"
+		}
+		fmt.Fprintf(b, "  %-*s  %s\n", width, e.ID, found)
 	}
-	return all
+	b.WriteString("What to do about them, and why: sudo plinth preflight -v")
+	return b.String()
 }
 
 // Summary returns the counts in one line.
@@ -120,12 +142,14 @@ func (r Report) Summary() string {
 // Text returns the report as text for users: one line per passed check under the
 // heading of its group, then the unknown results, the warnings and the failures,
 // each with what to do. Skipped checks are left out.
-func (r Report) Text() string {
+func (r Report) Text() string { return r.text(false) }
+
+// VerboseText is Text with the reason of each warning and failure: what happens if it is ignored.
+func (r Report) VerboseText() string { return r.text(true) }
+
+func (r Report) text(verbose bool) string {
 	var b strings.Builder
-	width := 0
-	for _, e := range r.Results {
-		width = max(width, len(e.ID))
-	}
+	width := r.idWidth()
 	group := ""
 	for _, e := range r.Results {
 		if e.State != Pass {
@@ -137,24 +161,38 @@ func (r Report) Text() string {
 		}
 		fmt.Fprintf(&b, "  ok       %-*s  %s\n", width, e.ID, e.Found)
 	}
-	for _, s := range []struct {
-		state       State
-		title, mark string
-	}{{Unknown, "Unknown", "unknown"}, {Warn, "Warnings", "warn"}, {Fail, "Failures", "FAIL"}} {
-		title := s.title + "\n"
-		for _, e := range r.Results {
-			if e.State != s.state {
-				continue
-			}
-			fmt.Fprintf(&b, "%s  %-7s  %-*s  %s\n", title, s.mark, width, e.ID, e.describeResult())
-			title = ""
-			if e.Fix != "" {
-				fmt.Fprintf(&b, "           → %s\n", strings.ReplaceAll(e.Fix, "\n", "\n             "))
-			}
-		}
-	}
+	r.writeResults(&b, Unknown, "Unknown\n", "unknown", verbose)
+	r.writeResults(&b, Warn, "Warnings\n", "warn", verbose)
+	r.writeResults(&b, Fail, "Failures\n", "FAIL", verbose)
 	fmt.Fprintf(&b, "%s\n", r.Summary())
 	return b.String()
+}
+
+// idWidth returns the length of the longest id.
+func (r Report) idWidth() (width int) {
+	for _, e := range r.Results {
+		width = max(width, len(e.ID))
+	}
+	return width
+}
+
+// writeResults writes the results with a state and what to do about them, below title. mark is the word of the
+// state; with reasons, each one has the reason of its check.
+func (r Report) writeResults(b *strings.Builder, state State, title, mark string, reasons bool) {
+	width := r.idWidth()
+	for _, e := range r.Results {
+		if e.State != state {
+			continue
+		}
+		fmt.Fprintf(b, "%s  %-7s  %-*s  %s\n", title, mark, width, e.ID, e.describeResult())
+		title = ""
+		if e.Fix != "" {
+			fmt.Fprintf(b, "           → %s\n", strings.ReplaceAll(e.Fix, "\n", "\n             "))
+		}
+		if reasons && e.Rationale != "" {
+			fmt.Fprintf(b, "           why: %s\n", strings.ReplaceAll(e.Rationale, "\n", "\n             "))
+		}
+	}
 }
 
 // describeResult returns what was found, and what is expected if the fix does not

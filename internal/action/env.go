@@ -40,6 +40,7 @@ const (
 type GlobalOptions struct {
 	DataDir string                                           // Plinth's own folder; "" for the one recorded on this host, or the default
 	LogFile string                                           // "" for a new file in LogDir for each run
+	Verbose bool                                             // -v: warnings come with all details
 	Version string                                           // version of this build
 	Events  func(step.Event)                                 // receives the progress
 	Note    func(text string)                                // receives warnings and notices

@@ -134,8 +134,8 @@ func (op Operation) execute(ctx context.Context, env *Env, out *Outcome) error {
 		}
 	}
 	if out.Preflights != nil {
-		for _, warning := range out.Preflights.Warnings() {
-			env.Note(warning)
+		if warnings := out.Preflights.WarningText(env.Verbose); warnings != "" {
+			env.Note(warnings)
 		}
 	}
 	if op.Confirm != nil {

@@ -31,7 +31,7 @@ func (s commandSet) preflightCommand() *cobra.Command {
 			if report.Results == nil {
 				return commandOutput{}, err // the preflights did not run
 			}
-			return newOutput(report, func(w io.Writer) { printer.WritePreflightReport(w, report, req) }), err
+			return newOutput(report, func(w io.Writer) { printer.WritePreflightReport(w, report, req, s.verbose) }), err
 		}))
 	f := cmd.Flags()
 	f.StringVar(&req.Bundle, "bundle", "", "bundle `file` to check for, - for stdin (default: a typical one)")

@@ -45,7 +45,7 @@ func (s *runner) WithEnv(events bool, yes *bool, do verbFunc) actionFunc {
 			return commandOutput{}, err
 		}
 		r := action.New(action.GlobalOptions{
-			DataDir: s.dataDir, LogFile: s.logFile, Version: s.BuildInfo().Version,
+			DataDir: s.dataDir, LogFile: s.logFile, Verbose: s.verbose, Version: s.BuildInfo().Version,
 			Events: progress.Event, Note: note, Secrets: s.secrets, Now: s.Now,
 			Confirm:      func(ctx context.Context, question string) error { return s.confirmChange(ctx, question, yes) },
 			ConfirmTyped: s.confirmTyped,

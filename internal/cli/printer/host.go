@@ -30,9 +30,14 @@ func WriteInstallResult(w io.Writer, r install.Result, again string, failed bool
 	}
 }
 
-// WritePreflightReport writes the report on a host and the install command for it.
-func WritePreflightReport(w io.Writer, r hostpreflight.Report, req preflight.RunOptions) {
-	fmt.Fprint(w, r.Text())
+// WritePreflightReport writes the report on a host and the install command for it; verbose adds the
+// reasons of warnings and failures.
+func WritePreflightReport(w io.Writer, r hostpreflight.Report, req preflight.RunOptions, verbose bool) {
+	if verbose {
+		fmt.Fprint(w, r.VerboseText())
+	} else {
+		fmt.Fprint(w, r.Text())
+	}
 	if r.Failed > 0 {
 		return // the error has a hint
 	}
@@ -61,8 +66,8 @@ func writePreflightWarnings(w io.Writer, r *hostpreflight.Report) {
 	if r == nil {
 		return
 	}
-	for _, warning := range r.Warnings() {
-		fmt.Fprintln(w, warning)
+	if warnings := r.WarningText(false); warnings != "" {
+		fmt.Fprintln(w, warnings)
 	}
 	fmt.Fprintf(w, "Host preflights: %s\n\n", r.Summary())
 }

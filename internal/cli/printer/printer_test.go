@@ -122,6 +122,9 @@ func TestWriters_OfResultsMatchGoldens(t *testing.T) {
 		"install-plan": func(w io.Writer) {
 			WriteInstallResult(w, install.Result{Plan: plannedSteps(), Preflights: newReport()}, "plinth install --bundle a.tar", false)
 		},
+		"install-plan-warnings": func(w io.Writer) {
+			WriteInstallResult(w, install.Result{Plan: plannedSteps(), Preflights: newReport(newEntry("memory", hostpreflight.Warn, "3 GiB", "add memory"), newEntry("swap", hostpreflight.Warn, "2 GiB in use", "swapoff -a"))}, "plinth install --bundle a.tar", false)
+		},
 		"install-plan-done": func(w io.Writer) {
 			WriteInstallResult(w, install.Result{Plan: plannedSteps()[:1], Preflights: newReport()}, "plinth install", false)
 		},
@@ -134,10 +137,10 @@ func TestWriters_OfResultsMatchGoldens(t *testing.T) {
 			WriteInstallResult(w, install.Result{ConsoleURL: "https://10.0.0.2:8800", Preflights: newReport()}, "", false)
 		},
 		"preflight-ready": func(w io.Writer) {
-			WritePreflightReport(w, *newReport(newEntry("cpu", hostpreflight.Pass, "4 processors", "")), preflight.RunOptions{Bundle: "my app.tar", Ignore: []string{"memory", "swap"}})
+			WritePreflightReport(w, *newReport(newEntry("cpu", hostpreflight.Pass, "4 processors", "")), preflight.RunOptions{Bundle: "my app.tar", Ignore: []string{"memory", "swap"}}, false)
 		},
 		"preflight-failed": func(w io.Writer) {
-			WritePreflightReport(w, *newReport(newEntry("cpu", hostpreflight.Pass, "4 processors", ""), newEntry("memory", hostpreflight.Fail, "1 GiB", "add memory")), preflight.RunOptions{})
+			WritePreflightReport(w, *newReport(newEntry("cpu", hostpreflight.Pass, "4 processors", ""), newEntry("memory", hostpreflight.Fail, "1 GiB", "add memory")), preflight.RunOptions{}, false)
 		},
 		"node-list": func(w io.Writer) { WriteNodeList(w, manyNodes()) },
 		"node-list-worker": func(w io.Writer) {
