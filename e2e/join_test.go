@@ -103,6 +103,9 @@ func TestJoin_GrowsClusterAndSurvivesLosses(t *testing.T) {
 	t.Run("a load balancer in front of the controllers is used", func(t *testing.T) { before.checkAddresses(t, ctx, a.ForTest(t)) })
 	t.Run("a worker's token is worth a worker", func(t *testing.T) { checkWorkerToken(t, ctx, a.ForTest(t), used) })
 	t.Run("root on a worker is worth a worker", func(t *testing.T) { checkRootOnWorker(t, ctx, a.ForTest(t), b.ForTest(t)) })
+	for _, h := range []*lab.Host{a, b} { // an install and a join put it there
+		h.MustRun(ctx, "/usr/local/bin/plinth", "version")
+	}
 	insertMarker(t, ctx, a)
 	m := createToken(t, ctx, a, "--role", "controller", "--uses", "2").Result
 	c.MustRun(ctx, "sh", "-c", "cd /root && "+m.Fetch+" && mv plinth "+binary)

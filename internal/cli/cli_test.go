@@ -100,6 +100,18 @@ func TestRun_RefusesBadCommandLines(t *testing.T) {
 	}
 }
 
+func TestRun_HintsHaveSudoForUsersWhoNeedIt(t *testing.T) {
+	for needed, want := range map[bool]string{false: "did you mean plinth reset cluster?", true: "did you mean sudo plinth reset cluster?"} {
+		t.Run(fmt.Sprint(needed), func(t *testing.T) {
+			var stderr bytes.Buffer
+			code := Run(t.Context(), Process{Out: io.Discard, Err: &stderr, NeedsSudo: needed}, []string{"uninstall"})
+			if code != problem.ExitUsage || !strings.Contains(stderr.String(), want) {
+				t.Errorf("exit %d: %s", code, stderr.String())
+			}
+		})
+	}
+}
+
 func TestRun_RefusesRelativeDataDir(t *testing.T) {
 	code, _, stderr := runPlinth(t, "--data-dir=rel", "status")
 	if code != problem.ExitUsage || !strings.Contains(stderr, "cannot use the data directory rel: it is not an absolute path") {

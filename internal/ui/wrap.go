@@ -7,8 +7,11 @@ import (
 	"github.com/mattn/go-runewidth"
 )
 
-// commandStart matches the first word of a shell command. A command is not wrapped: users copy it.
-var commandStart = regexp.MustCompile("^[`(]?(?:sudo|echo|curl|plinth|\\./\\S+)$")
+// RootCommands is a pattern of the commands of plinth that need root.
+const RootCommands = "install|join|token|status|reset|node|console|kubectl|kots|shell|debug"
+
+// commandStart matches the beginning of a shell command. A command is not wrapped: users copy it.
+var commandStart = regexp.MustCompile("^[`(]?(?:sudo|echo|curl|systemctl|journalctl|(?:\\./)?plinth (?:-\\S+|" + RootCommands + "|bundle|lint|preflight|publish|completion|help|version)) ")
 
 // Wrap returns text with the lines that are longer than width columns broken between words. A line
 // that continues another is indented like its last column: behind the last gap of two spaces or
@@ -34,7 +37,7 @@ func wrapLine(line string, width int) string {
 	if runewidth.StringWidth(line) <= width {
 		return line
 	}
-	indent := strings.Repeat(" ", hangingIndent(line, width/2))
+	indent := strings.Repeat(" ", hangingIndent(line, width*2/3))
 	var out strings.Builder
 	used, start := 0, len(line)-len(strings.TrimLeft(line, " "))
 	out.WriteString(line[:start])
@@ -42,7 +45,7 @@ func wrapLine(line string, width int) string {
 	for rest := line[start:]; rest != ""; {
 		word := rest
 		gap := ""
-		if i := strings.IndexByte(rest, ' '); i >= 0 && !commandStart.MatchString(rest[:i]) {
+		if i := strings.IndexByte(rest, ' '); i >= 0 && !commandStart.MatchString(rest+" ") {
 			word = rest[:i]
 			gap = rest[i : len(rest)-len(strings.TrimLeft(rest[i:], " "))]
 		}

@@ -69,7 +69,7 @@ func WriteJoinResult(w io.Writer, r join.Result, failed bool) {
 	case failed:
 	case r.Plan != nil:
 		writePreflightWarnings(w, r.Preflights)
-		writePlan(w, r.Plan, "plinth join -")
+		writePlan(w, r.Plan, "echo TOKEN | sudo plinth join -")
 	default:
 		if !r.Changed {
 			writePreflightWarnings(w, r.Preflights)
