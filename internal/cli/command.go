@@ -45,7 +45,7 @@ func (s *runner) NewRoot(children ...*cobra.Command) *cobra.Command {
 	f.StringVar(&s.logFile, "log-file", "", "log `file` (default /var/log/plinth/<verb>-<time>.log)")
 	f.StringVar(&s.dataDir, "data-dir", "", "data `directory` (default: the one in use, else /var/lib/plinth)")
 	f.BoolVar(&s.noColor, "no-color", false, "do not use colors")
-	f.BoolVarP(&s.verbose, "verbose", "v", false, "print progress once a second, one line per running step")
+	f.BoolVarP(&s.verbose, "verbose", "v", false, "print details of progress (each second), preflights and status")
 	setHelp(root)
 	root.SetHelpFunc(s.printHelp) // inherited by all commands below
 	return root

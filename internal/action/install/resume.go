@@ -153,10 +153,11 @@ func (o *operation) resolveUnfinishedRun(ctx context.Context, env *action.Env) e
 	if _, installed, err := journal.ReadReceipt(env.Host, env.DataDir); err != nil || installed {
 		return err // a complete cluster is never rolled back; the run continues with the new arguments
 	}
-	if err := env.Confirm(ctx, "Roll back the unfinished install started at "+last.StartedAt.Format(time.RFC3339)+" and start again?"); err != nil {
+	deleteData := !hasRetainedData(env) // volumes that an earlier reset kept stay
+	if err := env.Confirm(ctx, reset.DescribeRollBack(env, deleteData)+"Roll back the unfinished install started at "+last.StartedAt.Format(time.RFC3339)+" and start again?"); err != nil {
 		return err
 	}
-	return reset.RollBack(ctx, env, !hasRetainedData(env))
+	return reset.RollBack(ctx, env, deleteData)
 }
 
 // hasRetainedData reports whether an earlier reset retained data in the data folder.

@@ -100,6 +100,19 @@ func TestResolveUnfinishedRun_NeverRollsBackACompleteCluster(t *testing.T) {
 	}
 }
 
+func TestResolveUnfinishedRun_AsksBeforeItDeletesVolumes(t *testing.T) {
+	env, f := fakeEnv(t)
+	testkit.Must(t, startInstall(t, env, journal.Args{Bundle: "sha256:1"}).EndRun(nil))
+	testkit.WriteFiles(t, f.Root, 0o600, map[string]string{dataDir + "/volumes/pvc-1/data": "precious"})
+	startInstall(t, env, journal.Args{Bundle: "sha256:1"})
+	var asked string
+	env.Confirm = func(_ context.Context, question string) error { asked = question; return errors.New("no") }
+	err := resolveWithRestart(t, env, journal.Args{Bundle: "sha256:2"})
+	if err == nil || !strings.HasPrefix(asked, "The data of 1 volume (8 B) in "+dataDir+"/volumes is deleted for good.\nRoll back the unfinished install") {
+		t.Errorf("%v: %q", err, asked)
+	}
+}
+
 func TestResolveUnfinishedRun_RefusesAfterAnUnfinishedReset(t *testing.T) {
 	env, _ := fakeEnv(t)
 	j := startInstall(t, env, journal.Args{})

@@ -57,6 +57,14 @@ func (o resetHost) describeVolumes(deleteData bool) string {
 	return data + "is kept; --delete-data would delete it.\n"
 }
 
+// DescribeRollBack returns a line that says which data RollBack deletes; "" for none.
+func DescribeRollBack(env *action.Env, deleteData bool) string {
+	if !deleteData {
+		return ""
+	}
+	return resetHost{env}.describeVolumes(true)
+}
+
 func formatVolumes(n int) string {
 	if n == 1 {
 		return "1 volume"
