@@ -88,27 +88,28 @@ func (r Result) WithExpected(format string, args ...any) Result {
 // caller fills from the Installer, the bundle and the journal. A zero value means
 // the default, or that nothing of that kind is required.
 type Requirements struct {
-	Verb            Verb           // verb that runs the checks; empty for Preflight
-	Role            Role           // empty for Controller
-	Arch            string         // architecture of the bundle, as in GOARCH; empty for amd64
-	KubernetesMinor int            // 33 for Kubernetes 1.33
-	MinCPUs         int            // the vendor's minimum, if it is more than the role's default
-	MinMemory       uint64         // bytes; the vendor's minimum, if it is more than the role's default
-	PodCIDR         netip.Prefix   // pod network
-	ServiceCIDR     netip.Prefix   // service network
-	NodeIP          netip.Addr     // address of this node, if the user set it
-	ConsolePort     int            // port of the admin console
-	Ports           map[string]int // port numbers that differ from the default, by service: {"kube-apiserver": 7443}
-	NodePorts       [2]int         // first and last port of the node port range
-	Sources         []string       // URLs to fetch from; none for an install without internet access
-	MissingBlobs    []string       // problems of the bundle's blobs at the sources, one entry per blob
-	Proxy           string         // URL of the proxy to the sources; may contain credentials
-	WritePaths      []WritePath    // every path that the install writes to
-	EvictBelow      int            // percent of free space below which kubelet evicts pods; 0 for its default of 15
-	NotBefore       time.Time      // when the bundle was built: an earlier clock is wrong
-	Quick           bool           // skip the benchmarks (--quick)
-	Owned           Owned          // what is on the host already and belongs to this install
-	Previous        Previous       // what the previous run found on this host
+	Verb            Verb                 // verb that runs the checks; empty for Preflight
+	Role            Role                 // empty for Controller
+	Arch            string               // architecture of the bundle, as in GOARCH; empty for amd64
+	KubernetesMinor int                  // 33 for Kubernetes 1.33
+	MinCPUs         int                  // the vendor's minimum, if it is more than the role's default
+	MinMemory       uint64               // bytes; the vendor's minimum, if it is more than the role's default
+	PodCIDR         netip.Prefix         // pod network
+	ServiceCIDR     netip.Prefix         // service network
+	Address         facts.AddressRequest // what the node's address must satisfy
+	Recorded        facts.Identity       // what an earlier run recorded of this host; zero for none
+	ConsolePort     int                  // port of the admin console
+	Ports           map[string]int       // port numbers that differ from the default, by service: {"kube-apiserver": 7443}
+	NodePorts       [2]int               // first and last port of the node port range
+	Sources         []string             // URLs to fetch from; none for an install without internet access
+	MissingBlobs    []string             // problems of the bundle's blobs at the sources, one entry per blob
+	Proxy           string               // URL of the proxy to the sources; may contain credentials
+	WritePaths      []WritePath          // every path that the install writes to
+	EvictBelow      int                  // percent of free space below which kubelet evicts pods; 0 for its default of 15
+	NotBefore       time.Time            // when the bundle was built: an earlier clock is wrong
+	Quick           bool                 // skip the benchmarks (--quick)
+	Owned           Owned                // what is on the host already and belongs to this install
+	Previous        Previous             // what the previous run found on this host
 }
 
 // Previous is what the last install or join found on this host.

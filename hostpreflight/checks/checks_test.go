@@ -163,7 +163,7 @@ func TestAll_IsUnknownWithoutFacts(t *testing.T) {
 	for _, role := range []hp.Role{hp.Controller, hp.Worker} {
 		t.Run(string(role), func(t *testing.T) {
 			req := onlineRequirements()
-			req.Role, req.Previous.Reason = role, "not permitted"
+			req.Role, req.Previous.Reason, req.Recorded.Node = role, "not permitted", "h1"
 			for _, e := range runChecks(t, f, req).Results {
 				if e.State != hp.Unknown && e.SkippedBy != "role" && !strings.HasPrefix(e.ID, "peer-") { // no other host was given
 					t.Errorf("%s: %s (%s) without any facts", e.ID, e.State, e.Found)

@@ -91,11 +91,31 @@ func conflictChecks() []hp.Check {
 			Expected:  "no KUBE- chains in iptables",
 			Rationale: "old rules send traffic for service addresses to pods that no longer exist.",
 			Run:       hp.RequireFact(facts.FactIptables, checkLeftoverIptables)},
+		{ID: "host-identity", Group: "Already on this host", Title: "Identity of the node", Severity: hp.Fail, Strict: true,
+			Expected:  "name, machine id and address as they were when this host was installed or joined",
+			Rationale: "the cluster knows this host by them: under another name k0s would register a second node, without the volumes and certificates of this one.",
+			Run:       checkHostIdentity},
 		{ID: "host-changed", Group: "Already on this host", Title: "Changes since the last install or join", Severity: hp.Warn,
-			Expected:  "name, machine id, address, kernel, processors, memory, architecture, distribution, control groups, SELinux, time zone and MTU unchanged since the last run",
-			Rationale: "the cluster identifies this host by the first three, and earlier checks are only valid for the host as it was then.",
+			Expected:  "kernel, processors, memory, architecture, distribution, control groups, SELinux, time zone and MTU unchanged since the last run",
+			Rationale: "earlier checks are only valid for the host as it was then.",
 			Run:       checkHostChanged},
 	}
+}
+
+// checkHostIdentity compares this host with what its install or join recorded.
+func checkHostIdentity(f facts.Facts, req hp.Requirements) hp.Result {
+	if req.Recorded == (facts.Identity{}) {
+		return hp.Skip("install", "nothing is installed")
+	}
+	if found, fix := hp.IdentityChanges(f, req.Recorded); found != "" {
+		return hp.Failed(fix, "%s", found)
+	}
+	for _, fact := range []string{facts.FactHostname, facts.FactMachineID, facts.FactNetwork} {
+		if reason := f.UnknownReason(fact); reason != "" {
+			return hp.Undetermined(reason)
+		}
+	}
+	return hp.Passed("node %s, as recorded", req.Recorded.Node)
 }
 
 // checkHostChanged reports the facts that differ from those of the last run.
@@ -115,7 +135,7 @@ func checkHostChanged(f facts.Facts, req hp.Requirements) hp.Result {
 	if all == nil {
 		return hp.Passed("none since %s", since)
 	}
-	return hp.Warned("undo changes that were not intended, above all of name and machine id; intended changes can stay", "since %s: %s", since, strings.Join(all, "; "))
+	return hp.Warned("undo changes that were not intended; intended changes can stay", "since %s: %s", since, strings.Join(all, "; "))
 }
 
 // checkInstalledSoftware reports the units and files of all that do not belong to

@@ -285,6 +285,19 @@ func editLookup(edit func(*facts.Lookup)) func(*facts.Facts, *hp.Requirements) {
 	return func(f *facts.Facts, _ *hp.Requirements) { edit(&f.Lookups[0]) }
 }
 
+// withSecondNIC gives the first interface the address first, and adds a second one.
+func withSecondNIC(first string) func(*facts.Facts, *hp.Requirements) {
+	return func(f *facts.Facts, _ *hp.Requirements) {
+		f.Network.Interfaces[1].Addresses = []netip.Prefix{mustPrefix(first)}
+		f.Network.Interfaces = append(f.Network.Interfaces, facts.Interface{Name: "eth1", Up: true, MTU: 1500, Addresses: []netip.Prefix{mustPrefix("192.0.2.10/24")}})
+	}
+}
+
+// withRefusedRoute adds a route that refuses packets to all private addresses 10.0.0.0/8.
+func withRefusedRoute(f *facts.Facts, _ *hp.Requirements) {
+	f.Network.Routes = append(f.Network.Routes, facts.Route{Destination: mustPrefix("10.0.0.0/8"), Unreachable: true})
+}
+
 func networkFaults() []fault {
 	return []fault{
 		{"hostname", "upper case", hp.Fail, withHostname("Node-1.Example.com")},
@@ -312,7 +325,34 @@ func networkFaults() []fault {
 		{"nameserver", "a local cache, IPv6", hp.Warn, withResolvers(resolvconf.File{Path: "/etc/resolv.conf", Servers: []string{"::1"}})},
 		{"default-route", "none", hp.Fail, func(f *facts.Facts, _ *hp.Requirements) { f.Network.Routes = f.Network.Routes[1:] }},
 		{"node-address", "none", hp.Fail, func(f *facts.Facts, _ *hp.Requirements) { f.Network.Interfaces = f.Network.Interfaces[:1] }},
-		{"node-address", "not on this host", hp.Fail, func(_ *facts.Facts, req *hp.Requirements) { req.NodeIP = mustAddr("10.77.108.99") }},
+		{"default-route", "only IPv6", hp.Fail, func(f *facts.Facts, _ *hp.Requirements) {
+			f.Network.Routes[0] = facts.Route{Destination: mustPrefix("::/0"), Gateway: mustAddr("fe80::1"), Interface: "eth0"}
+		}},
+		{"default-route", "a blackhole", hp.Fail, func(f *facts.Facts, _ *hp.Requirements) {
+			f.Network.Routes[0] = facts.Route{Destination: mustPrefix("0.0.0.0/0"), Unreachable: true}
+		}},
+		{"node-address", "not on this host", hp.Fail, func(_ *facts.Facts, req *hp.Requirements) { req.Address.Address = mustAddr("10.77.108.99") }},
+		{"node-address", "no such interface", hp.Fail, func(_ *facts.Facts, req *hp.Requirements) { req.Address.Interface = "eth7" }},
+		{"node-address", "only an IPv6 default route", hp.Pass, func(f *facts.Facts, _ *hp.Requirements) {
+			f.Network.Routes[0] = facts.Route{Destination: mustPrefix("::/0"), Gateway: mustAddr("fe80::1"), Interface: "eth0"}
+		}},
+		{"node-address", "a bridge br-lan with the default route", hp.Pass, func(f *facts.Facts, _ *hp.Requirements) {
+			f.Network.Interfaces[1].Name, f.Network.Routes[0].Interface, f.Network.Routes[1].Interface = "br-lan", "br-lan", "br-lan"
+		}},
+		{"node-address", "two networks", hp.Warn, withSecondNIC("10.77.108.10/24")},
+		{"node-address", "two networks, one requested", hp.Pass, func(f *facts.Facts, req *hp.Requirements) {
+			withSecondNIC("10.77.108.10/24")(f, req)
+			req.Address.Interface = "eth1"
+		}},
+		{"node-address", "NAT of VirtualBox and a second network", hp.Warn, func(f *facts.Facts, req *hp.Requirements) {
+			withSecondNIC("10.0.2.15/24")(f, req)
+			f.Network.Routes[0].Gateway = mustAddr("10.0.2.2")
+		}},
+		{"node-address", "recorded, and no longer on this host", hp.Skipped, func(_ *facts.Facts, req *hp.Requirements) {
+			req.Address.Address, req.Recorded.Address = mustAddr("10.77.108.99"), mustAddr("10.77.108.99")
+		}},
+		{"cidr-services", "a route that refuses packets", hp.Fail, withRefusedRoute},
+		{"cidr-pods", "a route that refuses packets", hp.Pass, withRefusedRoute},
 		{"cidr-pods", "the host's own network", hp.Fail, func(_ *facts.Facts, req *hp.Requirements) { req.PodCIDR = mustPrefix("10.77.0.0/16") }},
 		{"cidr-pods", "only a link of an earlier cluster", hp.Pass, func(f *facts.Facts, req *hp.Requirements) {
 			f.Network.Routes = append(f.Network.Routes, facts.Route{Destination: mustPrefix("10.244.0.0/24"), Interface: "kube-bridge"})
@@ -385,10 +425,26 @@ func withPrevious(was func(*facts.Facts)) func(*facts.Facts, *hp.Requirements) {
 	}
 }
 
+// withRecorded sets what an install recorded: this host's identity, edited by was.
+func withRecorded(was func(*facts.Identity)) func(*facts.Facts, *hp.Requirements) {
+	return func(f *facts.Facts, req *hp.Requirements) {
+		req.Recorded = facts.Identity{Node: f.Hostname, MachineID: f.MachineID, Address: mustAddr("10.77.108.10"), Unit: "k0scontroller"}
+		was(&req.Recorded)
+	}
+}
+
 func existingFaults() []fault {
 	return []fault{
 		{"host-changed", "no change", hp.Pass, withPrevious(func(*facts.Facts) {})},
-		{"host-changed", "different name and kernel", hp.Warn, withPrevious(func(was *facts.Facts) { was.Hostname, was.Kernel.Release = "h0", "6.1.0-1-amd64" })},
+		{"host-changed", "different kernel", hp.Warn, withPrevious(func(was *facts.Facts) { was.Kernel.Release = "6.1.0-1-amd64" })},
+		{"host-identity", "unchanged", hp.Pass, withRecorded(func(*facts.Identity) {})},
+		{"host-identity", "renamed", hp.Fail, withRecorded(func(id *facts.Identity) { id.Node = "node1" })},
+		{"host-identity", "another machine id", hp.Fail, withRecorded(func(id *facts.Identity) { id.MachineID = "89abcdef0123456789abcdef01234567" })},
+		{"host-identity", "another address of the same network", hp.Fail, withRecorded(func(id *facts.Identity) { id.Address = mustAddr("10.77.108.99") })},
+		{"host-identity", "another network, before k0s was started", hp.Fail, withRecorded(func(id *facts.Identity) { id.Address, id.Unit = mustAddr("192.0.2.9"), "" })},
+		{"host-identity", "a clone", hp.Fail, withRecorded(func(id *facts.Identity) {
+			*id = facts.Identity{Node: "node1", MachineID: "89abcdef0123456789abcdef01234567", Address: mustAddr("192.0.2.9"), Unit: "k0sworker"}
+		})},
 		{"host-changed", "less memory, different zone", hp.Warn, withPrevious(func(was *facts.Facts) { was.Memory.Total, was.Clock.Zone = 64e9, "Europe/Berlin" })},
 		{"host-changed", "stored facts are damaged", hp.Unknown, func(_ *facts.Facts, req *hp.Requirements) {
 			req.Previous.Reason = "/var/lib/plinth/facts.json was changed: its digest is not the one in the journal"

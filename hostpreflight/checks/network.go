@@ -33,12 +33,12 @@ func networkChecks() []hp.Check {
 			Rationale: "CoreDNS forwards names that it does not know to it; a loopback address is the pod itself. Plinth gives pods the servers that work there, and without one they resolve the names of the cluster only.",
 			Run:       hp.RequireFact(facts.FactNetwork, checkNameservers)},
 		{ID: "default-route", Group: "Network", Title: "Default route", Severity: hp.Fail,
-			Expected:  "a default route (on an air-gapped host, to any gateway)",
-			Rationale: "without one, the kernel rejects packets to service addresses before kube-proxy sees them, and k0s cannot determine the node's address.",
+			Expected:  "an IPv4 default route (on an air-gapped host, to any gateway)",
+			Rationale: "without one, the kernel rejects packets to service addresses, which are IPv4, before kube-proxy sees them.",
 			Run:       hp.RequireFact(facts.FactNetwork, checkDefaultRoute)},
-		{ID: "node-address", Group: "Network", Title: "Node address", Severity: hp.Fail,
-			Expected:  "an IPv4 address on an interface that is up; the configured address, if there is one",
-			Rationale: "the other nodes and the pods connect to this host at this address.",
+		{ID: "node-address", Group: "Network", Title: "Node address", Severity: hp.Fail, Strict: true,
+			Expected:  "one IPv4 address on an interface that is up, or the one that --address or --network-interface names",
+			Rationale: "the other nodes and the pods connect to this host at this address, and it cannot change later.",
 			Run:       hp.RequireFact(facts.FactNetwork, checkNodeAddress)},
 		{ID: "cidr-pods", Group: "Network", Title: "Pod network", Severity: hp.Fail,
 			Expected:  "no overlap with the host's routes, addresses and name servers",
@@ -104,7 +104,7 @@ func checkHostnameLookup(f facts.Facts, _ hp.Requirements) hp.Result {
 		return hp.Warned(fix, "%s resolves after %.1f s", l.Name, float64(l.TookMS)/1000)
 	}
 	for _, a := range l.Addresses {
-		if a.IsLoopback() || isHostAddress(f, a) {
+		if a.IsLoopback() || f.Network.HasAddress(a) {
 			return hp.Passed("%s → %s in %d ms", l.Name, a, l.TookMS)
 		}
 	}
@@ -140,46 +140,56 @@ func checkNameservers(f facts.Facts, _ hp.Requirements) hp.Result {
 		"only on this host: %s; pods resolve names of the cluster only", formatAddresses(f.Network.Nameservers))
 }
 
-func checkDefaultRoute(f facts.Facts, _ hp.Requirements) hp.Result {
-	for _, r := range f.Network.DefaultRoutes() {
-		if r.Gateway.IsValid() {
-			return hp.Passed("via %s on %s", r.Gateway, r.Interface)
-		}
+func checkDefaultRoute(f facts.Facts, req hp.Requirements) hp.Result {
+	r, ok := f.Network.DefaultRoute()
+	switch {
+	case ok && r.Gateway.IsValid():
+		return hp.Passed("via %s on %s", r.Gateway, r.Interface)
+	case ok:
 		return hp.Passed("on %s", r.Interface)
 	}
-	return hp.Failed("sudo ip route add default via GATEWAY, and make it permanent in the network configuration", "none")
-}
-
-func checkNodeAddress(f facts.Facts, req hp.Requirements) hp.Result {
-	var all []string
-	for _, i := range f.Network.Interfaces {
-		for _, p := range i.Addresses {
-			a := p.Addr()
-			if !i.Up || i.Loopback || isContainerLink(i.Name) {
-				continue
-			}
-			if a == req.NodeIP {
-				return hp.Passed("%s on %s", a, i.Name)
-			}
-			if a.Is4() && a.IsGlobalUnicast() {
-				all = append(all, fmt.Sprintf("%s on %s", a, i.Name))
-			}
+	fix := "sudo ip route add default via GATEWAY"
+	if at, err := f.Network.ChooseAddress(req.Address); err == nil {
+		fix += "\non a host without a gateway instead: sudo ip route add default dev " + at.Interface
+	}
+	fix += "\nand make it permanent in the network configuration"
+	for _, r := range f.Network.Routes {
+		switch {
+		case !r.Default():
+		case r.Unreachable:
+			return hp.Failed("sudo ip route del default\nand unless another one is left:\n"+fix, "the IPv4 default route refuses all packets (blackhole, prohibit or unreachable)")
+		default:
+			return hp.Failed(fix, "only an IPv6 default route, on %s", r.Interface)
 		}
 	}
-	switch {
-	case req.NodeIP.IsValid():
-		return hp.Failed("use an address of this host: ip -brief address lists them", "%s is not on this host, which has %s", req.NodeIP, joinOrNone(all))
-	case len(all) == 0:
-		return hp.Failed("sudo ip address add ADDRESS/LENGTH dev INTERFACE, and make it permanent in the network configuration", "no interface that is up has an IPv4 address")
-	}
-	return hp.Passed("%s", strings.Join(all, ", "))
+	return hp.Failed(fix, "none")
 }
 
-// isContainerLink reports whether link was created by a container network.
-func isContainerLink(link string) bool {
-	return link == "docker0" || slices.ContainsFunc([]string{"kube-", "cni", "veth", "flannel", "cali", "cilium", "br-"}, func(p string) bool {
-		return strings.HasPrefix(link, p)
-	})
+// checkNodeAddress reports which address the node will have. Several candidates are a
+// warning, because the address cannot change later.
+func checkNodeAddress(f facts.Facts, req hp.Requirements) hp.Result {
+	at, err := f.Network.ChooseAddress(req.Address)
+	all, _ := f.Network.ChooseAddress(facts.AddressRequest{})
+	switch {
+	case err != nil && req.Recorded.Address.IsValid():
+		return hp.Skip("host-identity", err.Error())
+	case err != nil && !all.Address.IsValid():
+		return hp.Failed("sudo ip address add ADDRESS/LENGTH dev INTERFACE, and make it permanent in the network configuration", "%s", err)
+	case err != nil:
+		return hp.Failed("give --address an IPv4 address of this host: "+joinAddresses(append([]facts.HostAddress{all.HostAddress}, all.Others...)), "%s", err)
+	case len(at.Others) > 0:
+		return hp.Warned("if other hosts reach this one at another address, name it with --address ADDRESS or --network-interface NAME", "%s, %s; other addresses: %s", at, at.Reason, joinAddresses(at.Others))
+	}
+	return hp.Passed("%s, %s", at, at.Reason)
+}
+
+// joinAddresses returns all, separated by commas.
+func joinAddresses(all []facts.HostAddress) string {
+	var out []string
+	for _, a := range all {
+		out = append(out, a.String())
+	}
+	return strings.Join(out, ", ")
 }
 
 // checkCIDROverlap reports routes, addresses and name servers of the host that
@@ -198,7 +208,12 @@ func checkCIDROverlap(f facts.Facts, req hp.Requirements, cidr netip.Prefix, fie
 	}
 	defaults := f.Network.DefaultRoutes()
 	for _, r := range f.Network.Routes {
-		if !slices.Contains(defaults, r) && r.Destination.Overlaps(cidr) && !leftover(r.Interface) {
+		switch {
+		case slices.Contains(defaults, r), !r.Destination.Overlaps(cidr), leftover(r.Interface):
+		case r.Unreachable && field == "podCIDR": // the routes to pods are more specific
+		case r.Unreachable: // packets to services need a route before kube-proxy redirects them
+			hit("route %s, which refuses packets", r.Destination)
+		default:
 			hit("route %s on %s", r.Destination, r.Interface)
 		}
 	}
@@ -297,13 +312,6 @@ func clusterNetworks(req hp.Requirements) []string {
 		}
 	}
 	return all
-}
-
-// isHostAddress reports whether a is an address of this host.
-func isHostAddress(f facts.Facts, a netip.Addr) bool {
-	return slices.ContainsFunc(f.Network.Interfaces, func(i facts.Interface) bool {
-		return slices.ContainsFunc(i.Addresses, func(p netip.Prefix) bool { return p.Addr() == a })
-	})
 }
 
 // formatAddresses returns addrs separated by commas, or "none".

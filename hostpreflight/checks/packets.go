@@ -38,7 +38,7 @@ type flowMaker struct {
 // other checks report that.
 func clusterFlows(f facts.Facts, req hp.Requirements) []flow {
 	m := flowMaker{pods: req.PodCIDR.Masked()}
-	network := m.setNode(f, req)
+	network := m.setNode(f)
 	if !m.node.IsValid() || !m.pods.IsValid() || !m.pods.Addr().Is4() {
 		return nil
 	}
@@ -52,12 +52,12 @@ func clusterFlows(f facts.Facts, req hp.Requirements) []flow {
 }
 
 // setNode sets the address of this host and its interface, and returns its network.
-func (m *flowMaker) setNode(f facts.Facts, req hp.Requirements) netip.Prefix {
+func (m *flowMaker) setNode(f facts.Facts) netip.Prefix {
 	uplink := f.Network.UplinkAddresses()
 	for _, i := range f.Network.Interfaces {
 		for _, p := range i.Addresses {
 			a := p.Addr()
-			if a.Is4() && (a == req.NodeIP || !req.NodeIP.IsValid() && slices.Contains(uplink, a)) {
+			if a.Is4() && slices.Contains(uplink, a) && (!f.Network.NodeAddress.IsValid() || a == f.Network.NodeAddress) {
 				m.node, m.link = a, i.Name
 				return p
 			}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/plinthdev/plinth/internal/action"
 	"github.com/plinthdev/plinth/internal/action/install"
+	"github.com/plinthdev/plinth/internal/action/preflight"
 	"github.com/plinthdev/plinth/internal/action/source"
 	"github.com/plinthdev/plinth/internal/cli/printer"
 	"github.com/plinthdev/plinth/internal/problem"
@@ -45,6 +46,7 @@ func (s commandSet) installCommand() *cobra.Command {
 	f.BoolVar(&req.RollBackOnFailure, "rollback-on-failure", false, "roll back a first install if a step fails")
 	f.BoolVar(&req.Restart, "restart", false, "roll back an unfinished install, then start again")
 	f.StringVar(&req.APIAddress, "api-address", "", "`name` or address of your load balancer for the API")
+	addAddressFlags(f, &req.NodeAddress)
 	addIgnoreFlag(f, &req.IgnorePreflights)
 	f.BoolVar(&req.SkipKotsCheck, "skip-kots-compatibility-check", false, "only warn if the KOTS version gate fails")
 	return cmd
@@ -53,6 +55,12 @@ func (s commandSet) installCommand() *cobra.Command {
 // addIgnoreFlag adds the flag of all commands that run host preflights.
 func addIgnoreFlag(f *pflag.FlagSet, ids *[]string) {
 	f.StringSliceVar(ids, "ignore-host-preflight", nil, "`ids` of preflights whose failure is only a warning")
+}
+
+// addAddressFlags adds the flags that choose the node's address.
+func addAddressFlags(f *pflag.FlagSet, a *preflight.AddressFlags) {
+	f.StringVar(&a.Address, "address", "", "IPv4 `address` at which other hosts reach this one")
+	f.StringVar(&a.Interface, "network-interface", "", "`name` of the interface with that address")
 }
 
 // addKeyFlags adds the flags that decide which signatures are trusted.

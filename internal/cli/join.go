@@ -31,6 +31,7 @@ func (s commandSet) joinCommand() *cobra.Command {
 	f.StringVar(&req.Bundle, "bundle", "", "bundle `file`, instead of fetching from the cluster's controllers")
 	f.StringVar(&req.Role, "role", "", "refuse a token for another `role`: worker or controller")
 	f.BoolVar(&req.Plan, "plan", false, "show what would be done, change nothing")
+	addAddressFlags(f, &req.NodeAddress)
 	addIgnoreFlag(f, &req.IgnorePreflights)
 	return cmd
 }

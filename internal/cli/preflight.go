@@ -25,7 +25,7 @@ func (s commandSet) preflightCommand() *cobra.Command {
 				return commandOutput{}, err
 			}
 			if listen {
-				return s.listenForPeers(ctx, env, req.Code)
+				return s.listenForPeers(ctx, env, req)
 			}
 			report, err := preflight.Run(ctx, env, req)
 			if report.Results == nil {
@@ -41,15 +41,16 @@ func (s commandSet) preflightCommand() *cobra.Command {
 	f.StringSliceVar(&req.Peers, "peers", nil, "also check the network to these `hosts` of the cluster")
 	f.StringVar(&codeFile, "peer-code-file", "", "`file` with the code from --listen, - for stdin")
 	f.BoolVar(&listen, "listen", false, "answer hosts that run --peers, for 30 minutes or until Ctrl-C")
+	addAddressFlags(f, &req.NodeAddress)
 	addIgnoreFlag(f, &req.Ignore)
 	return cmd
 }
 
 // listenForPeers answers the checks of other hosts. It first prints what to
 // run on them.
-func (s commandSet) listenForPeers(ctx context.Context, env *action.Env, code string) (commandOutput, error) {
+func (s commandSet) listenForPeers(ctx context.Context, env *action.Env, req preflight.RunOptions) (commandOutput, error) {
 	var listening preflight.ListenerInfo
-	err := preflight.Listen(ctx, env, code, func(l preflight.ListenerInfo) {
+	err := preflight.Listen(ctx, env, req.Code, req.NodeAddress, func(l preflight.ListenerInfo) {
 		listening = l
 		env.Note(printer.ListenInstructions(l))
 	})

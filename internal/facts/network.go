@@ -16,6 +16,7 @@ type Network struct {
 	Search      []string     `json:"search,omitempty"`      // search domains from /etc/resolv.conf
 	Servers     []NameServer `json:"servers,omitempty"`     // results of querying the name servers
 	Listening   []int        `json:"listening,omitempty"`   // TCP ports in use, including those on loopback
+	NodeAddress netip.Addr   `json:"nodeAddress,omitzero"`  // result of ChooseAddress for this run; zero before it
 
 	Resolvers []resolvconf.File `json:"resolvers,omitempty"` // those of resolvconf.Paths that exist
 }
@@ -23,6 +24,7 @@ type Network struct {
 // Interface is one network link.
 type Interface struct {
 	Name      string         `json:"name"`
+	Kind      string         `json:"kind,omitempty"` // of a virtual interface, as in `ip -d link`: bridge, veth, dummy
 	Up        bool           `json:"up"`
 	Loopback  bool           `json:"loopback,omitempty"`
 	MTU       int            `json:"mtu"`
@@ -34,6 +36,7 @@ type Route struct {
 	Destination netip.Prefix `json:"destination"` // 0.0.0.0/0 or ::/0 for a default route
 	Gateway     netip.Addr   `json:"gateway"`     // zero if the network is directly connected
 	Interface   string       `json:"interface"`
+	Unreachable bool         `json:"unreachable,omitempty"` // the kernel refuses packets to it: blackhole, prohibit, unreachable
 }
 
 // Default reports whether the route is a default route.
@@ -60,39 +63,35 @@ func (n Network) DefaultRoutes() (out []Route) {
 	return out
 }
 
-// UplinkAddresses returns the addresses of the interface with the default route,
-// at which other hosts reach this one. Addresses of other interfaces do not identify
-// a host: container bridges have the same addresses on many hosts.
+// UplinkAddresses returns the addresses of the uplink, at which other hosts reach this
+// one; the node's address comes first. Addresses of other interfaces do not identify a
+// host: container bridges have the same addresses on many hosts.
 func (n Network) UplinkAddresses() (out []netip.Addr) {
-	for _, i := range n.Interfaces {
-		if i.Name != n.uplinkName() {
-			continue
-		}
-		for _, p := range i.Addresses {
-			if p.Addr().IsGlobalUnicast() {
-				out = append(out, p.Addr())
-			}
+	for _, p := range n.uplink().Addresses {
+		switch a := p.Addr(); {
+		case a == n.NodeAddress:
+			out = slices.Insert(out, 0, a)
+		case a.IsGlobalUnicast():
+			out = append(out, a)
 		}
 	}
 	return out
 }
 
-// MTU returns the MTU of the interface with the default route, or 0 if there is none.
-func (n Network) MTU() int {
+// MTU returns the MTU of the uplink, or 0 if there is none.
+func (n Network) MTU() int { return n.uplink().MTU }
+
+// uplink returns the interface with the node's address. Before that is chosen, it is the
+// one with the default route.
+func (n Network) uplink() Interface {
+	route := n.defaultRoute()
 	for _, i := range n.Interfaces {
-		if i.Name == n.uplinkName() {
-			return i.MTU
+		if n.NodeAddress.IsValid() && slices.ContainsFunc(i.Addresses, func(p netip.Prefix) bool { return p.Addr() == n.NodeAddress }) ||
+			!n.NodeAddress.IsValid() && i.Name == route.Interface {
+			return i
 		}
 	}
-	return 0
-}
-
-// uplinkName returns the interface of the first default route, or "" if there is none.
-func (n Network) uplinkName() string {
-	if all := n.DefaultRoutes(); len(all) > 0 {
-		return all[0].Interface
-	}
-	return ""
+	return Interface{}
 }
 
 // PortKey identifies a port to bind.

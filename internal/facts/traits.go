@@ -54,9 +54,6 @@ func (t Traits) Differences(other Traits) []Difference {
 // traits, and other properties that an installation depends on.
 func (f Facts) DifferencesSince(was Facts) []Difference {
 	return append(knownDifferences([]Difference{
-		{"host name", f.Hostname, was.Hostname},
-		{"machine id", f.MachineID, was.MachineID},
-		{"address", f.primaryAddress(), was.primaryAddress()},
 		{"kernel", f.Kernel.Release, was.Kernel.Release},
 		{"processors", formatNumber(f.CPU.Count), formatNumber(was.CPU.Count)},
 		{"memory", formatGigabytes(f.Memory.Total), formatGigabytes(was.Memory.Total)},
@@ -72,14 +69,6 @@ func knownDifferences(all []Difference) []Difference {
 		}
 	}
 	return out
-}
-
-// primaryAddress returns the first address at which other hosts reach this one, or "".
-func (f Facts) primaryAddress() string {
-	if all := f.Network.UplinkAddresses(); len(all) > 0 {
-		return all[0].String()
-	}
-	return ""
 }
 
 // formatNumber returns n, or "" for 0, which means unknown.

@@ -7,6 +7,9 @@ type Args struct {
 	Cluster      string   `json:"cluster,omitempty"`      // name of the cluster
 	Bundle       string   `json:"bundle,omitempty"`       // digest of the bundle
 	PodCIDR      string   `json:"podCIDR,omitempty"`      // pod network
+	Node         string   `json:"node,omitempty"`         // install, join: name of this host's node
+	MachineID    string   `json:"machineId,omitempty"`    // install, join: machine id of this host
+	Address      string   `json:"address,omitempty"`      // install, join: the node's address
 	APIAddress   string   `json:"apiAddress,omitempty"`   // additional name or address of the Kubernetes API
 	License      string   `json:"license,omitempty"`      // install: digest of the license
 	ConfigValues string   `json:"configValues,omitempty"` // install: digest of the config values

@@ -17,6 +17,7 @@ type Receipt struct {
 	Name        string            `json:"name"`               // metadata.name of the Installer
 	Role        string            `json:"role"`               // controller or worker
 	Node        string            `json:"node"`               // Kubernetes node name of this host
+	MachineID   string            `json:"machineId"`          // /etc/machine-id
 	Address     string            `json:"address"`            // its IP address
 	API         string            `json:"api,omitempty"`      // additional name or address of the API server, of a load balancer in front of the controllers
 	Bundle      string            `json:"bundle"`             // digest of the bundle's index

@@ -75,7 +75,11 @@ func TestParse_ReadsSystemTexts(t *testing.T) {
 		"status":     {ok(parseProcStatus([]byte(status))), facts.Privilege{UID: 0, Missing: []string{"sys_resource"}}},
 		"routes": {parseIPv4Routes([]byte(routes4)), []facts.Route{
 			{Destination: netip.MustParsePrefix("0.0.0.0/0"), Gateway: netip.MustParseAddr("192.0.2.1"), Interface: "eth0"},
-			{Destination: netip.MustParsePrefix("192.0.2.0/24"), Interface: "eth0"}}},
+			{Destination: netip.MustParsePrefix("192.0.2.0/24"), Interface: "eth0"},
+			{Destination: netip.MustParsePrefix("10.0.0.0/8"), Unreachable: true}}},
+		"routes that refuse packets": {parseIPv4Routes([]byte("Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT\n" +
+			"*\t00000000\t00000000\t0001\t0\t0\t7\t00000000\t0\t0\t0\n*\t0000030A\t00000000\t0201\t0\t0\t0\t0000FFFF\t0\t0\t0\n")), []facts.Route{ // ip route add blackhole default; … prohibit 10.3.0.0/16
+			{Destination: netip.MustParsePrefix("0.0.0.0/0"), Unreachable: true}, {Destination: netip.MustParsePrefix("10.3.0.0/16"), Unreachable: true}}},
 		"routes, IPv6": {parseIPv6Routes([]byte(routes6)), []facts.Route{
 			{Destination: netip.MustParsePrefix("fd00::/64"), Interface: "eth0"},
 			{Destination: netip.MustParsePrefix("::/0"), Gateway: netip.MustParseAddr("fd00::1"), Interface: "eth0"}}},

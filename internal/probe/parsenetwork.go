@@ -13,7 +13,8 @@ import (
 
 const (
 	routeUp     = 0x1   // RTF_UP
-	routeReject = 0x200 // RTF_REJECT: the kernel's own "unreachable" entries
+	routeReject = 0x200 // RTF_REJECT: prohibit and unreachable; on lo, the kernel's own entries
+	noDevice    = "*"   // interface of an IPv4 route without one: blackhole, prohibit, unreachable
 )
 
 // parseIPv4Routes returns the routes in /proc/net/route: the main IPv4 table.
@@ -29,12 +30,16 @@ func parseIPv4Routes(text []byte) []facts.Route {
 		gw, ok2 := decodeIPv4(f[2])
 		mask, ok3 := decodeIPv4(f[7])
 		flags, err := strconv.ParseUint(f[3], 16, 32)
-		if !ok1 || !ok2 || !ok3 || err != nil || flags&routeUp == 0 || flags&routeReject != 0 {
+		if !ok1 || !ok2 || !ok3 || err != nil || flags&routeUp == 0 {
 			continue
 		}
 		m := mask.As4()
 		ones := bits.LeadingZeros32(^binary.BigEndian.Uint32(m[:]))
-		all = append(all, newRoute(netip.PrefixFrom(dst, ones), gw, f[0]))
+		r := newRoute(netip.PrefixFrom(dst, ones), gw, f[0])
+		if f[0] == noDevice || flags&routeReject != 0 {
+			r.Interface, r.Unreachable = "", true // a blackhole has no flag (fib_flag_trans in net/ipv4/fib_trie.c)
+		}
+		all = append(all, r)
 	}
 	return all
 }

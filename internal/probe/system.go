@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/plinthdev/plinth/internal/facts"
@@ -110,9 +111,10 @@ func listInterfaces() ([]facts.Interface, error) {
 	if err != nil {
 		return nil, err
 	}
+	kinds := linkKinds()
 	var all []facts.Interface
 	for _, d := range devices {
-		i := facts.Interface{Name: d.Name, MTU: d.MTU, Up: d.Flags&net.FlagUp != 0, Loopback: d.Flags&net.FlagLoopback != 0}
+		i := facts.Interface{Name: d.Name, Kind: kinds[d.Name], MTU: d.MTU, Up: d.Flags&net.FlagUp != 0, Loopback: d.Flags&net.FlagLoopback != 0}
 		addrs, err := d.Addrs()
 		if err != nil {
 			return nil, err
@@ -125,6 +127,22 @@ func listInterfaces() ([]facts.Interface, error) {
 		all = append(all, i)
 	}
 	return all, nil
+}
+
+// linkKinds returns the kinds of the virtual interfaces by their names; none if the
+// kernel does not tell.
+func linkKinds() map[string]string {
+	links, err := netlink.LinkList()
+	if err != nil {
+		return nil
+	}
+	kinds := map[string]string{}
+	for _, l := range links {
+		if kind := l.Type(); kind != "device" { // netlink's name for a link without a kind
+			kinds[l.Attrs().Name] = kind
+		}
+	}
+	return kinds
 }
 
 // clockSynced calls adjtimex(2), as timedatectl does: the kernel marks its

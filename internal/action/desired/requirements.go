@@ -100,15 +100,13 @@ const stateBytes = 5e8
 // findOwned returns what earlier runs, finished or not, installed on this host.
 func findOwned(j *journal.Journal, dataDir string) hostpreflight.Owned {
 	o := hostpreflight.Owned{Paths: []string{dataDir}}
+	o.Installed = startedK0s(j.Runs())
 	for _, past := range j.Runs() {
 		for _, s := range past.Steps {
 			for _, touched := range s.Affects {
 				if strings.HasPrefix(touched, "/") {
 					o.Paths = append(o.Paths, touched)
 				}
-			}
-			if s.ID == "k0s-start" {
-				o.Installed = true
 			}
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/plinthdev/plinth/internal/action"
 	"github.com/plinthdev/plinth/internal/action/config"
 	"github.com/plinthdev/plinth/internal/action/desired"
+	"github.com/plinthdev/plinth/internal/action/preflight"
 	"github.com/plinthdev/plinth/internal/action/source"
 	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/k0s"
@@ -20,14 +21,15 @@ import (
 
 // Options are the options of an install.
 type Options struct {
-	config.LoadOptions                // what to install
-	Source             source.Request // source of the bundle and key that verifies it; its Bundle is overwritten with Options.Bundle
-	IgnorePreflights   []string       // ids of checks that may fail
-	Plan               bool           // only return the plan
-	PlanFile           string         // apply exactly this plan, or nothing
-	Restart            bool           // roll back an unfinished install that has other arguments
-	APIAddress         string         // additional name or address of the Kubernetes API, of a load balancer in front of the controllers; "" for the known one
-	RollBackOnFailure  bool           // roll back a first install when one of its steps fails
+	config.LoadOptions                        // what to install
+	Source             source.Request         // source of the bundle and key that verifies it; its Bundle is overwritten with Options.Bundle
+	IgnorePreflights   []string               // ids of checks that may fail
+	Plan               bool                   // only return the plan
+	PlanFile           string                 // apply exactly this plan, or nothing
+	Restart            bool                   // roll back an unfinished install that has other arguments
+	APIAddress         string                 // additional name or address of the Kubernetes API, of a load balancer in front of the controllers; "" for the known one
+	NodeAddress        preflight.AddressFlags // how the address of this host is chosen
+	RollBackOnFailure  bool                   // roll back a first install when one of its steps fails
 }
 
 // Result is the result of an install.
@@ -119,7 +121,6 @@ func (o *operation) isUpToDate(ctx context.Context, env *action.Env) (bool, erro
 	if !o.isRecorded() || o.opts.PlanFile != "" || len(o.opts.IgnorePreflights) > 0 {
 		return false, nil
 	}
-	o.gatherBasicFacts(ctx, env)
 	steps, err := o.steps(ctx, env)
 	if err != nil {
 		return false, err
@@ -177,7 +178,7 @@ func (o *operation) writeReceipt(env *action.Env) error {
 	if err != nil {
 		return err
 	}
-	r.Role, r.Node, r.Address, r.API = "controller", o.node, o.address.String(), o.apiAddress
+	r.Role, r.Node, r.MachineID, r.Address, r.API = "controller", o.node, o.machineID, o.address.String(), o.apiAddress
 	r.Bundle, r.Facts = o.bundle.Digest().String(), o.snapshot.Digest.String()
 	r.Warnings, r.Vendor = o.config.Trust.AppendWarning(o.warnings), source.VendorRecord(o.config.Trust)
 	for _, part := range o.addOns {

@@ -3,7 +3,6 @@ package install
 import (
 	"cmp"
 	"context"
-	"errors"
 	"net/netip"
 	"strings"
 
@@ -32,10 +31,13 @@ type operation struct {
 	plan   *PlanInputs    // of --plan-file; nil for none
 	inputs *PlanInputs    // state on which the plan of this run depends
 
-	receipt      journal.Receipt // zero when nothing is installed
-	address      netip.Addr      // address at which other hosts reach this one
-	node         string          // Kubernetes name of this host
-	apiAddress   string          // additional name or address of the Kubernetes API; "" for none
+	receipt      journal.Receipt      // zero when nothing is installed
+	recorded     facts.Identity       // what an earlier run recorded of this host; zero for none
+	addressReq   facts.AddressRequest // what the address must satisfy
+	address      netip.Addr           // address at which other hosts reach this one
+	node         string               // Kubernetes name of this host
+	machineID    string               // of this host
+	apiAddress   string               // additional name or address of the Kubernetes API; "" for none
 	addOns       []addons.AddOn
 	warnings     []string // what was skipped or ignored on request, for the receipt
 	agent        node.Artifact
@@ -51,14 +53,17 @@ func (o *operation) target(env *action.Env) desired.Target {
 		AddOns: o.addOns, Cleanup: env.CleanupScope(podCIDR), Agent: o.agent}
 }
 
-// inspect reads the state of earlier runs and checks the version gate. It does not
-// gather facts of the host yet.
+// inspect reads the state of earlier runs, compares the host with it and checks the
+// version gate. It gathers only the facts that need no network requests.
 func (o *operation) inspect(ctx context.Context, env *action.Env) (err error) {
 	if env.Journal().HistoryLost() {
 		return problem.Newf(problem.ExitUsage, "install", "remove that install first: plinth reset cluster", "the journal of an earlier install on this host is lost, so the state before it is unknown")
 	}
 	var installed bool
 	if o.receipt, installed, err = journal.ReadReceipt(env.Host, env.DataDir); err != nil {
+		return err
+	}
+	if err := o.inspectHost(env, preflight.GatherBasic(ctx, env)); err != nil {
 		return err
 	}
 	if installed {
@@ -88,10 +93,21 @@ func (o *operation) inspect(ctx context.Context, env *action.Env) (err error) {
 	return env.NoteForeignProgram(o.agent)
 }
 
-// gatherBasicFacts gathers the facts of the host that a list of steps needs, without
-// network requests and without preflights.
-func (o *operation) gatherBasicFacts(ctx context.Context, env *action.Env) {
-	o.setFacts(preflight.GatherBasic(ctx, env))
+// inspectHost refuses a host that is not the one on which an earlier run began, and sets
+// the facts on which a list of steps depends.
+func (o *operation) inspectHost(env *action.Env, found facts.Facts) (err error) {
+	o.recorded = desired.RecordedIdentity(env.Journal(), o.receipt)
+	if err := preflight.CheckIdentity("install", found, o.recorded); err != nil {
+		return err
+	}
+	if o.addressReq, err = o.opts.NodeAddress.Request("install", found, o.recorded); err != nil {
+		return err
+	}
+	if at, err := found.Network.ChooseAddress(o.addressReq); err == nil { // else runPreflights reports why
+		found.Network.NodeAddress = at.Address
+	}
+	o.setFacts(found)
+	return nil
 }
 
 // runPreflights runs the host preflights and stores what they found. It returns an
@@ -102,7 +118,7 @@ func (o *operation) runPreflights(ctx context.Context, env *action.Env) (*hostpr
 		return nil, err
 	}
 	want := desired.InstallRequirements(o.bundle, o.config.Installer, env.Journal(), env.DataDir)
-	want.Sources = o.opened.FetchURLs()
+	want.Sources, want.Recorded, want.Address = o.opened.FetchURLs(), o.recorded, o.addressReq
 	found, report, err := preflight.RunChecks(ctx, env, preflight.Options{Requirements: want, VendorPreflights: vendor, Ignore: o.opts.IgnorePreflights, Journal: env.Journal()})
 	if err != nil {
 		return nil, err
@@ -117,16 +133,12 @@ func (o *operation) runPreflights(ctx context.Context, env *action.Env) (*hostpr
 	if err := report.Err("install"); err != nil {
 		return &report, err
 	}
-	if !o.address.IsValid() {
-		return &report, problem.New(problem.ExitPreflight, "install", errors.New("this host has no IPv4 address that other hosts can reach"), "configure an address and a default route on this host")
-	}
-	return &report, nil
+	return &report, preflight.RequireAddress("install", found)
 }
 
 // setFacts sets the fields on which the steps and a plan depend.
 func (o *operation) setFacts(found facts.Facts) {
-	o.address = desired.PrimaryAddress(found.Network)
-	o.node = strings.ToLower(found.Hostname)
+	o.address, o.node, o.machineID = found.Network.NodeAddress, strings.ToLower(found.Hostname), found.MachineID
 	o.facts = map[string]string{"hostname": found.Hostname, "machine id": found.MachineID, "address": o.address.String(),
 		"system": found.OS.Name + " " + found.OS.Arch, "kernel": found.Kernel.Release, "installed": o.receipt.Bundle}
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/plinthdev/plinth/airgap"
 	"github.com/plinthdev/plinth/internal/action"
 	"github.com/plinthdev/plinth/internal/action/config"
+	"github.com/plinthdev/plinth/internal/action/preflight"
 	"github.com/plinthdev/plinth/internal/action/reset"
 	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/problem"
@@ -50,6 +51,7 @@ func fileDigest(path string) (string, error) {
 func (o *operation) journalArgs(_ *action.Env, count int) *journal.Args {
 	args := o.args
 	args.Facts, args.Steps = o.snapshot.Digest.String(), count
+	args.Node, args.MachineID, args.Address = o.node, o.machineID, o.address.String()
 	return &args
 }
 
@@ -147,6 +149,9 @@ func (o *operation) resolveUnfinishedRun(ctx context.Context, env *action.Env) e
 	args := o.args
 	args.APIAddress = cmp.Or(o.opts.APIAddress, last.Args.APIAddress) // without the flag, the address stays the same
 	refusal := checkResumable(last, args)
+	if refusal == nil && o.opts.Restart { // without --restart, inspect refuses it
+		refusal = o.inspectHost(env, preflight.GatherBasic(ctx, env))
+	}
 	if refusal == nil || !o.opts.Restart || last.Verb != "install" {
 		return refusal
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"github.com/plinthdev/plinth/internal/testkit"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,6 +12,8 @@ import (
 	"time"
 
 	"github.com/plinthdev/plinth/internal/action"
+	"github.com/plinthdev/plinth/internal/action/preflight"
+	"github.com/plinthdev/plinth/internal/facts"
 	"github.com/plinthdev/plinth/internal/host/hosttest"
 	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/node/cleanup"
@@ -120,6 +123,51 @@ func TestResolveUnfinishedRun_RefusesAfterAnUnfinishedReset(t *testing.T) {
 	err := resolveWithRestart(t, env, journal.Args{})
 	if problem.ExitCode(err) != problem.ExitUsage || !strings.Contains(problem.Hint(err), "plinth reset cluster") {
 		t.Errorf("%v, hint %q", err, problem.Hint(err))
+	}
+}
+
+func TestInspectHost_RefusesAHostThatChangedSinceTheInstallFailed(t *testing.T) {
+	nic := facts.Network{Interfaces: []facts.Interface{{Name: "eth0", Up: true, Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.5/24"), netip.MustParsePrefix("10.9.0.5/24")}}}}
+	here := facts.Facts{Hostname: "N1", MachineID: "1", Network: nic}
+	for name, c := range map[string]struct {
+		was     journal.Args
+		flags   preflight.AddressFlags
+		exit    int
+		address string
+	}{
+		"the same host":              {journal.Args{Node: "n1", MachineID: "1", Address: "10.9.0.5"}, preflight.AddressFlags{}, 0, "10.9.0.5"}, // not the first one
+		"nothing was recorded":       {journal.Args{}, preflight.AddressFlags{}, 0, "10.0.0.5"},
+		"nothing, and a flag":        {journal.Args{}, preflight.AddressFlags{Address: "10.9.0.5"}, 0, "10.9.0.5"},
+		"renamed":                    {journal.Args{Node: "n0", MachineID: "1", Address: "10.0.0.5"}, preflight.AddressFlags{}, problem.ExitPreflight, ""},
+		"another machine id":         {journal.Args{Node: "n1", MachineID: "0", Address: "10.0.0.5"}, preflight.AddressFlags{}, problem.ExitPreflight, ""},
+		"another address":            {journal.Args{Node: "n1", MachineID: "1", Address: "10.0.0.6"}, preflight.AddressFlags{}, problem.ExitPreflight, ""},
+		"another address is asked":   {journal.Args{Node: "n1", MachineID: "1", Address: "10.0.0.5"}, preflight.AddressFlags{Address: "10.9.0.5"}, problem.ExitUsage, ""},
+		"the same address is asked":  {journal.Args{Node: "n1", MachineID: "1", Address: "10.9.0.5"}, preflight.AddressFlags{Address: "10.9.0.5"}, 0, "10.9.0.5"},
+		"an address it has not":      {journal.Args{}, preflight.AddressFlags{Address: "10.9.0.99"}, 0, "invalid IP"}, // the check node-address fails
+		"an interface it has not":    {journal.Args{}, preflight.AddressFlags{Interface: "eth9"}, 0, "invalid IP"},
+		"no address but 10.9.0.5/33": {journal.Args{}, preflight.AddressFlags{Address: "10.9.0.5/33"}, problem.ExitUsage, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			env, _ := fakeEnv(t)
+			startInstall(t, env, c.was)
+			o := operation{opts: Options{NodeAddress: c.flags}}
+			err := o.inspectHost(env, here)
+			if err == nil && c.exit != 0 || err != nil && problem.ExitCode(err) != c.exit || err == nil && o.address.String() != c.address {
+				t.Errorf("%v, address %s; want exit code %d, %s", err, o.address, c.exit, c.address)
+			}
+		})
+	}
+}
+
+func TestResolveUnfinishedRun_RestartsOnARenamedHost(t *testing.T) {
+	env, f := fakeEnv(t)
+	testkit.Must(t, os.MkdirAll(filepath.Join(f.Root, "/proc/sys/kernel"), 0o755), os.WriteFile(filepath.Join(f.Root, "/proc/sys/kernel/hostname"), []byte("renamed\n"), 0o600))
+	startInstall(t, env, journal.Args{Node: "n1"})
+	f.Expect("ip -j -d link").Return("[]", nil).AnyTimes()
+	f.Expect("").AnyTimes()
+	testkit.Must(t, resolveWithRestart(t, env, journal.Args{}))
+	if _, err := os.Stat(filepath.Join(f.Root, dataDir)); !errors.Is(err, os.ErrNotExist) {
+		t.Error("the install on the host with its earlier name was not rolled back")
 	}
 }
 

@@ -3,6 +3,7 @@
 package join
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,6 +38,8 @@ type Options struct {
 	Role             string   // role that the token must have; "" for any
 	IgnorePreflights []string // ids of checks that may fail
 	Plan             bool     // only return the plan
+
+	NodeAddress preflight.AddressFlags // how the address of this host is chosen
 }
 
 // Result is the result of a join.
@@ -68,6 +71,8 @@ type operation struct {
 	installer   *spec.Installer
 	nodeName    string
 	address     netip.Addr
+	recorded    facts.Identity       // what an earlier run recorded of this host; zero for none
+	addressReq  facts.AddressRequest // what the address must satisfy
 	facts       facts.Facts
 	mismatches  [][3]string
 	snapshot    preflight.FactsSnapshot // facts, stored for later runs
@@ -139,6 +144,14 @@ func (o *operation) inspect(ctx context.Context, env *action.Env) (err error) {
 	if err := errors.Join(checkNotLeaving(env.Journal()), o.checkOtherCluster(env), checkUnfinishedRun(env.Journal().Runs(), o.token)); err != nil {
 		return err
 	}
+	found := preflight.GatherBasic(ctx, env)
+	o.recorded = desired.RecordedIdentity(env.Journal(), o.receipt)
+	if err := preflight.CheckIdentity("join", found, o.recorded); err != nil {
+		return err
+	}
+	if o.addressReq, err = o.opts.NodeAddress.Request("join", found, o.recorded); err != nil {
+		return err
+	}
 	if _, err := env.Host.ReadFile("/etc/machine-id"); err != nil {
 		return problem.New(problem.ExitPreflight, "join", err, "create one with: sudo systemd-machine-id-setup")
 	}
@@ -178,6 +191,8 @@ func (o *operation) inspect(ctx context.Context, env *action.Env) (err error) {
 // clock agrees with theirs and that k0s will run on it.
 func (o *operation) runPreflights(ctx context.Context, env *action.Env) (*hostpreflight.Report, error) {
 	want := desired.JoinRequirements(o.bundle, o.installer, env.Journal(), env.DataDir, hostpreflight.Role(o.clusterInfo.Role))
+	o.addressReq.Toward = controllerAddresses(o.token.Addresses, o.clusterInfo.Nodes)
+	want.Recorded, want.Address = o.recorded, o.addressReq
 	vendor, err := config.ParseHostPreflights(o.installer)
 	if err != nil {
 		return nil, problem.New(problem.ExitConfig, "join", err, "use a newer version of plinth that supports the bundle's Installer")
@@ -190,9 +205,9 @@ func (o *operation) runPreflights(ctx context.Context, env *action.Env) (*hostpr
 	if err != nil {
 		return nil, err
 	}
-	o.facts, o.nodeName, o.address = found, strings.ToLower(found.Hostname), desired.PrimaryAddress(found.Network)
+	o.facts, o.nodeName, o.address = found, strings.ToLower(found.Hostname), found.Network.NodeAddress
 	if !o.address.IsValid() {
-		return &report, problem.New(problem.ExitPreflight, "join", errors.New("this host has no IPv4 address that other hosts can reach"), "configure an address and a default route on this host")
+		return &report, cmp.Or(report.Err("join"), preflight.RequireAddress("join", found))
 	}
 	var errs []error
 	if why := agent.Conflict(o.clusterInfo.Nodes, o.joinRequest(env, found), o.keyPin()); why != "" {
@@ -219,7 +234,7 @@ func (o *operation) runPreflights(ctx context.Context, env *action.Env) (*hostpr
 // joinRequest returns the data with which a host with the facts found asks to join.
 func (o *operation) joinRequest(env *action.Env, found facts.Facts) agent.JoinRequest {
 	service := k0s.Service{Host: env.Host, Worker: o.isWorker(), JoinsCluster: true}
-	return agent.JoinRequest{Node: strings.ToLower(found.Hostname), MachineID: found.MachineID, Address: desired.PrimaryAddress(found.Network).String(), Fresh: !service.Joined()}
+	return agent.JoinRequest{Node: strings.ToLower(found.Hostname), MachineID: found.MachineID, Address: found.Network.NodeAddress.String(), Fresh: !service.Joined()}
 }
 
 // isWorker reports whether this host becomes a worker.
@@ -281,7 +296,7 @@ func (o *operation) noteResume(_ context.Context, env *action.Env, _ []step.Plan
 // journalArgs returns the arguments of this run, with the number of steps to apply.
 func (o *operation) journalArgs(_ *action.Env, count int) *journal.Args {
 	return &journal.Args{Cluster: o.installer.Metadata.Name, Bundle: o.bundle.Digest().String(), PodCIDR: o.installer.Spec.Network.PodCIDR,
-		Role: o.clusterInfo.Role, CAPin: o.token.Pin, Facts: o.snapshot.Digest.String(), Steps: count}
+		Node: o.nodeName, MachineID: o.facts.MachineID, Address: o.address.String(), Role: o.clusterInfo.Role, CAPin: o.token.Pin, Facts: o.snapshot.Digest.String(), Steps: count}
 }
 
 // prepare stores the facts of the host for later runs, and its key: the token is bound to it, so
@@ -300,7 +315,8 @@ func (o *operation) writeReceipt(env *action.Env) error {
 	if err != nil {
 		return err
 	}
-	r.Name, r.Role, r.Node, r.Address, r.API = o.clusterInfo.Cluster, o.clusterInfo.Role, o.nodeName, o.address.String(), o.clusterInfo.API
+	r.Name, r.Role, r.Node, r.API = o.clusterInfo.Cluster, o.clusterInfo.Role, o.nodeName, o.clusterInfo.API
+	r.MachineID, r.Address = o.facts.MachineID, o.address.String()
 	r.Bundle, r.Facts, r.Warnings = o.bundle.Digest().String(), o.snapshot.Digest.String(), o.warnings
 	r.Vendor = o.vendorRecord()
 	return journal.WriteReceipt(env.Host, env.DataDir, r)

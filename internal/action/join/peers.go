@@ -2,7 +2,9 @@ package join
 
 import (
 	"context"
+	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/plinthdev/plinth/internal/action"
 	"github.com/plinthdev/plinth/internal/action/preflight"
@@ -34,6 +36,27 @@ func readyControllers(nodes []agent.Node, machineID string) (all []string) {
 	for _, n := range nodes {
 		if n.Controller && n.Ready && n.MachineID != machineID && len(n.Addresses) > 0 {
 			all = append(all, n.Addresses[0])
+		}
+	}
+	return all
+}
+
+// controllerAddresses returns the IP addresses of the controllers: first those in the
+// token, which are host:port, then those of nodes.
+func controllerAddresses(inToken []string, nodes []agent.Node) (all []netip.Addr) {
+	add := func(text string) {
+		if a, err := netip.ParseAddr(text); err == nil && !slices.Contains(all, a.Unmap()) {
+			all = append(all, a.Unmap())
+		}
+	}
+	for _, at := range inToken {
+		if host, _, err := net.SplitHostPort(at); err == nil {
+			add(host)
+		}
+	}
+	for _, n := range nodes {
+		if n.Controller && len(n.Addresses) > 0 {
+			add(n.Addresses[0])
 		}
 	}
 	return all

@@ -10,10 +10,68 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/plinthdev/plinth/hostpreflight"
+	"github.com/plinthdev/plinth/internal/facts"
 	"github.com/plinthdev/plinth/internal/ports"
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/spec"
 )
+
+// AddressFlags are the flags with which the user chooses the node's address.
+type AddressFlags struct {
+	Address   string // --address; "" for any
+	Interface string // --network-interface; "" for any
+}
+
+// request returns what the flags request. It returns a usage problem when they are not
+// valid; doing names the command for the message.
+func (a AddressFlags) request(doing string) (r facts.AddressRequest, err error) {
+	if a.Address != "" && a.Interface != "" {
+		return r, problem.New(problem.ExitUsage, doing, errors.New("both --address and --network-interface are given"), "use only one of them")
+	}
+	r.Interface = a.Interface
+	if a.Address == "" {
+		return r, nil
+	}
+	r.Address, err = netip.ParseAddr(a.Address)
+	if err != nil || !r.Address.Is4() || !r.Address.IsGlobalUnicast() {
+		return r, problem.Newf(problem.ExitUsage, doing, "give --address an IPv4 address of this host, without a length or port: ip -brief address lists them", "%q is not an IPv4 address at which other hosts can reach this one", a.Address)
+	}
+	return r, nil
+}
+
+// Request returns what the node's address must satisfy: what the flags request or, on a
+// host with a recorded address, that one. It returns a usage problem when the flags name
+// another address of f's host than the recorded one; doing names the command.
+func (a AddressFlags) Request(doing string, f facts.Facts, recorded facts.Identity) (facts.AddressRequest, error) {
+	r, err := a.request(doing)
+	if err != nil || !recorded.Address.IsValid() {
+		return r, err
+	}
+	if at, err := f.Network.ChooseAddress(r); r.IsExplicit() && (err != nil || at.Address != recorded.Address) {
+		return r, problem.Newf(problem.ExitUsage, doing, "omit --address and --network-interface; for another address, first remove the cluster from this host: `sudo plinth reset node`, or `sudo plinth reset cluster` if it is the only node",
+			"the address of this host's node is %s and cannot change", recorded.Address)
+	}
+	return facts.AddressRequest{Address: recorded.Address}, nil
+}
+
+// CheckIdentity returns a failed preflight when f's host has another name, machine id or
+// address than an earlier run recorded. doing names the command for the message.
+func CheckIdentity(doing string, f facts.Facts, recorded facts.Identity) error {
+	if found, fix := hostpreflight.IdentityChanges(f, recorded); found != "" {
+		return problem.New(problem.ExitPreflight, doing, errors.New(found), fix+"\nnothing on this host was changed")
+	}
+	return nil
+}
+
+// RequireAddress returns an error when the network of a host could not be read, so that
+// it has no address. In every other case the check node-address has failed before.
+func RequireAddress(doing string, f facts.Facts) error {
+	if f.Network.NodeAddress.IsValid() {
+		return nil
+	}
+	return problem.Newf(problem.ExitPreflight, doing, "run `plinth preflight`; nothing on this host was changed", "the addresses of this host cannot be read: %s", f.UnknownReason(facts.FactNetwork))
+}
 
 // addressTimeout limits one name lookup and one connection attempt.
 const addressTimeout = 2 * time.Second

@@ -152,16 +152,21 @@ type ListenerInfo struct {
 // Listen answers other hosts until ctx ends, for at most listenTimeout. It calls ready
 // with what the others need once it listens. It changes nothing on this host. An empty
 // code is replaced by a new one.
-func Listen(ctx context.Context, env *action.Env, code string, ready func(ListenerInfo)) error {
+func Listen(ctx context.Context, env *action.Env, code string, flags AddressFlags, ready func(ListenerInfo)) error {
 	const doing = "answer other hosts"
 	if err := action.RequireRoot(doing); err != nil {
 		return err
 	}
-	found := probe.Gather(ctx, env.Host, checks.FactsRequest(hostpreflight.Requirements{Quick: true}))
-	own := found.Network.UplinkAddresses()
-	if len(own) == 0 {
-		return problem.New(problem.ExitPreflight, doing, errors.New("this host has no address that other hosts can reach"), "configure an address and a default route on this host")
+	request, err := flags.request(doing)
+	if err != nil {
+		return err
 	}
+	found := probe.Gather(ctx, env.Host, checks.FactsRequest(hostpreflight.Requirements{Quick: true}))
+	own, err := found.Network.ChooseAddress(request)
+	if err != nil {
+		return problem.New(problem.ExitPreflight, doing, err, "`plinth preflight` names the addresses of this host; choose one with --address")
+	}
+	found.Network.NodeAddress = own.Address
 	if code == "" {
 		code = peercheck.NewCode()
 	}
@@ -185,7 +190,7 @@ func Listen(ctx context.Context, env *action.Env, code string, ready func(Listen
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
 	defer stop()
-	ready(ListenerInfo{Address: own[0].String(), Code: code})
+	ready(ListenerInfo{Address: own.Address.String(), Code: code})
 	if err := server.ServeTLS(ln, "", ""); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"net/netip"
 	"os"
 
 	"github.com/plinthdev/plinth/hostpreflight"
@@ -30,6 +31,8 @@ type RunOptions struct {
 	Quick  bool     // skip the benchmarks, which take seconds
 	Peers  []string // hosts that will share the cluster, by name or address
 	Code   string   // code that a listening peer printed; secret
+
+	NodeAddress AddressFlags // how the node's address is chosen
 }
 
 // Run runs the checks of an install on this host without changing anything. The error
@@ -51,6 +54,9 @@ func Run(ctx context.Context, env *action.Env, req RunOptions) (hostpreflight.Re
 		}
 	}
 	opts.Requirements.Verb, opts.Requirements.Role, opts.Requirements.Quick = hostpreflight.Preflight, role, req.Quick
+	if err := opts.setIdentity(ctx, readOnly, req.NodeAddress); err != nil {
+		return hostpreflight.Report{}, err
+	}
 	peers, err := requestedPeers(env, req)
 	if err != nil {
 		return hostpreflight.Report{}, err
@@ -61,6 +67,19 @@ func Run(ctx context.Context, env *action.Env, req RunOptions) (hostpreflight.Re
 		return report, err
 	}
 	return report, report.Err("accept this host")
+}
+
+// setIdentity sets what an earlier run recorded of env's host, and what its address must
+// satisfy.
+func (opts *Options) setIdentity(ctx context.Context, env *action.Env, flags AddressFlags) error {
+	receipt, _, err := journal.ReadReceipt(env.Host, env.DataDir)
+	if err != nil && os.Geteuid() == 0 { // without root, the check of the user reports why
+		return err
+	}
+	req := &opts.Requirements
+	req.Recorded = desired.RecordedIdentity(opts.Journal, receipt)
+	req.Address, err = flags.Request("check this host", GatherBasic(ctx, env), req.Recorded)
+	return err
 }
 
 // Options are the options of RunChecks.
@@ -77,12 +96,23 @@ type Options struct {
 // A failed check is in the report, not in the error.
 func RunChecks(ctx context.Context, env *action.Env, opts Options) (facts.Facts, hostpreflight.Report, error) {
 	found := gatherFacts(ctx, env, opts)
+	found.Network.NodeAddress = chooseAddress(found.Network, opts.Requirements.Address)
 	if opts.Peers != nil && ctx.Err() == nil {
 		found.Peers = checkPeers(ctx, env, found, opts.Peers(found), !opts.Requirements.IsWorker())
 	}
 	opts.Requirements.Previous = readPrevious(env, opts.Journal)
 	report, err := evaluateChecks(ctx, found, opts)
 	return found, report, err
+}
+
+// chooseAddress returns the node's address, or the zero Addr if there is none: the check
+// node-address reports why.
+func chooseAddress(n facts.Network, req facts.AddressRequest) netip.Addr {
+	at, err := n.ChooseAddress(req)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return at.Address
 }
 
 // GatherBasic returns the facts of r's host that need no network requests. It takes a

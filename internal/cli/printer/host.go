@@ -42,7 +42,7 @@ func WritePreflightReport(w io.Writer, r hostpreflight.Report, req preflight.Run
 		return // the error has a hint
 	}
 	if r.Role == hostpreflight.Worker {
-		writeNextCommand(w, "echo TOKEN | sudo plinth join -")
+		writeNextCommand(w, "echo TOKEN | sudo plinth join -"+addressFlags(req.NodeAddress))
 		return
 	}
 	line := "plinth install"
@@ -55,10 +55,22 @@ func WritePreflightReport(w io.Writer, r hostpreflight.Report, req preflight.Run
 	if req.Source != "" {
 		line += " --source " + QuoteShellWord(req.Source)
 	}
+	line += addressFlags(req.NodeAddress)
 	if len(req.Ignore) > 0 {
 		line += " --ignore-host-preflight " + QuoteShellWord(strings.Join(req.Ignore, ","))
 	}
 	writeNextCommand(w, line)
+}
+
+// addressFlags returns the flags that choose the address a, with a space before each.
+func addressFlags(a preflight.AddressFlags) (flags string) {
+	if a.Address != "" {
+		flags += " --address " + QuoteShellWord(a.Address)
+	}
+	if a.Interface != "" {
+		flags += " --network-interface " + QuoteShellWord(a.Interface)
+	}
+	return flags
 }
 
 // writePreflightWarnings writes the warnings and a summary of r.

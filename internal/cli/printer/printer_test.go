@@ -137,7 +137,7 @@ func TestWriters_OfResultsMatchGoldens(t *testing.T) {
 			WriteInstallResult(w, install.Result{ConsoleURL: "https://10.0.0.2:8800", Preflights: newReport()}, "", false)
 		},
 		"preflight-ready": func(w io.Writer) {
-			WritePreflightReport(w, *newReport(newEntry("cpu", hostpreflight.Pass, "4 processors", "")), preflight.RunOptions{Bundle: "my app.tar", Ignore: []string{"memory", "swap"}}, false)
+			WritePreflightReport(w, *newReport(newEntry("cpu", hostpreflight.Pass, "4 processors", "")), preflight.RunOptions{Bundle: "my app.tar", NodeAddress: preflight.AddressFlags{Interface: "eth1"}, Ignore: []string{"memory", "swap"}}, false)
 		},
 		"preflight-failed": func(w io.Writer) {
 			WritePreflightReport(w, *newReport(newEntry("cpu", hostpreflight.Pass, "4 processors", ""), newEntry("memory", hostpreflight.Fail, "1 GiB", "add memory")), preflight.RunOptions{}, false)

@@ -1,0 +1,12 @@
+package facts
+
+import "net/netip"
+
+// Identity is what the cluster knows a host by. It must stay as it was when the host
+// was installed or joined. A zero field is not known.
+type Identity struct {
+	Node      string // name of the node: the host name in lower case
+	MachineID string
+	Address   netip.Addr
+	Unit      string // systemd unit of k0s; "" before k0s was set up
+}
