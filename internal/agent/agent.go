@@ -175,7 +175,7 @@ func Conflict(nodes []Node, c JoinRequest, key string) string {
 		case n.Name == c.Node:
 			why = append(why, fmt.Sprintf("the cluster already has a node named %s, with another key; if that host was reset or is lost: plinth node remove %s", n.Name, n.Name))
 		case same:
-			why = append(why, fmt.Sprintf("node %s of the cluster has this host's key; if this host has another name now: plinth node remove %s", n.Name, n.Name))
+			why = append(why, fmt.Sprintf("node %s of the cluster has this host's key; if this host was renamed, give it its name back: sudo hostnamectl set-hostname %s; a clone of that host cannot join: use a host without its files", n.Name, n.Name))
 		case n.MachineID == c.MachineID:
 			why = append(why, fmt.Sprintf("node %s of the cluster has this host's machine id %s", n.Name, n.MachineID))
 		}

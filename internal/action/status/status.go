@@ -13,15 +13,18 @@ import (
 	"sync"
 	"time"
 
+	"github.com/plinthdev/plinth/hostpreflight"
 	"github.com/plinthdev/plinth/internal/action"
 	"github.com/plinthdev/plinth/internal/action/desired"
 	"github.com/plinthdev/plinth/internal/action/nodes"
+	"github.com/plinthdev/plinth/internal/facts"
 	"github.com/plinthdev/plinth/internal/host"
 	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/k0s"
 	"github.com/plinthdev/plinth/internal/kots"
 	"github.com/plinthdev/plinth/internal/kube"
 	"github.com/plinthdev/plinth/internal/node"
+	"github.com/plinthdev/plinth/internal/probe"
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
@@ -114,16 +117,33 @@ func Get(ctx context.Context, env *action.Env) (Status, error) {
 	if err := action.RequireRoot("read the status"); err != nil {
 		return Status{}, err
 	}
-	s, err := Inspect(ctx, env.ReadOnly().Host, env.DataDir, env.Now)
-	holder, held := env.LockHolder()
-	if err != nil || !held {
+	readOnly := env.ReadOnly()
+	s, err := Inspect(ctx, readOnly.Host, env.DataDir, env.Now)
+	if err != nil {
 		return s, err
 	}
-	j, err := journal.Open(env.ReadOnly().Host, env.DataDir, env.Now)
-	if err == nil {
+	j, err := journal.Open(readOnly.Host, env.DataDir, env.Now)
+	if err != nil {
+		return s, err
+	}
+	r, _, err := journal.ReadReceipt(readOnly.Host, env.DataDir)
+	if err != nil {
+		return s, err
+	}
+	s = s.WithIdentity(probe.Gather(ctx, readOnly.Host, facts.Request{LocalOnly: true}), desired.RecordedIdentity(j, r))
+	if holder, held := env.LockHolder(); held {
 		s = s.WithRunning(holder, j.Runs())
 	}
-	return s, err
+	return s, nil
+}
+
+// WithIdentity returns s with a first warning if the host with the facts f no longer has
+// the name, machine id or address that its install or join recorded.
+func (s Status) WithIdentity(f facts.Facts, recorded facts.Identity) Status {
+	if found, fix := hostpreflight.IdentityChanges(f, recorded); found != "" {
+		s.Warnings = slices.Insert(slices.Clone(s.Warnings), 0, found+"; "+fix)
+	}
+	return s
 }
 
 // Inspect returns the status of the host h, which should be read-only, and of its cluster.
@@ -248,7 +268,7 @@ func consoleStatus(ctx context.Context, client *kube.Client, r journal.Receipt) 
 	c := &ConsoleStatus{URL: desired.ConsoleURL(r.Console, r.Address)}
 	var queries sync.WaitGroup
 	var stuck string
-	queries.Go(func() { stuck = consoleStuckReason(ctx, client, r.Console.Namespace) })
+	queries.Go(func() { stuck = consoleStuckReason(ctx, client, r) })
 	cert, _, err := kots.ConsoleProxy{Kube: client, Namespace: r.Console.Namespace}.Certificate(ctx)
 	if err == nil {
 		var h kots.ConsoleHealth
@@ -269,13 +289,16 @@ func consoleStatus(ctx context.Context, client *kube.Client, r journal.Receipt) 
 
 // consoleStuckReason returns the reason why the console cannot start: its files are on a
 // node that is not Ready. It returns "" if that is not the case or cannot be determined.
-func consoleStuckReason(ctx context.Context, client *kube.Client, namespace string) string {
-	name, err := kube.PVCNode(ctx, client, namespace, kots.DataPVCName)
+func consoleStuckReason(ctx context.Context, client *kube.Client, r journal.Receipt) string {
+	name, err := kube.PVCNode(ctx, client, r.Console.Namespace, kots.DataPVCName)
 	if err != nil || name == "" {
 		return ""
 	}
 	if n, err := client.Node(ctx, name); err != nil || n.Ready {
 		return ""
+	}
+	if name == r.Node { // its files are here: discarding them is never the way back
+		return fmt.Sprintf("its files are only on this host, whose node %s is not Ready; it is available again when the node is: sudo systemctl restart %s", name, k0s.ControllerUnit)
 	}
 	return fmt.Sprintf("its files are only on node %s, which is not Ready; it is available again when that node is back. To discard its files and start it on another node: plinth node remove %s --force", name, name)
 }

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,6 +18,7 @@ import (
 	"time"
 
 	"github.com/plinthdev/plinth/internal/action/status"
+	"github.com/plinthdev/plinth/internal/facts"
 	"github.com/plinthdev/plinth/internal/host"
 	"github.com/plinthdev/plinth/internal/host/hosttest"
 	"github.com/plinthdev/plinth/internal/journal"
@@ -168,6 +170,20 @@ func consoleStatus(t *testing.T, health string) (port int, cert []byte) {
 	return srv.Listener.Addr().(*net.TCPAddr).Port, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: srv.Certificate().Raw})
 }
 
+// newCluster returns a host with a finished install and the fake API of its cluster.
+func newCluster(t *testing.T) (*hosttest.Fake, *kubetest.Server) {
+	t.Helper()
+	f := hosttest.New(t)
+	testkit.Must(t, beginInstall(t, f).EndRun(nil))
+	api, _ := kubetest.New(t)
+	srv := httptest.NewServer(api)
+	t.Cleanup(srv.Close)
+	testkit.Must(t, f.Host().Write(k0s.AdminConf, strings.NewReader(fmt.Sprintf(`{"apiVersion":"v1","kind":"Config","current-context":"t",
+		"contexts":[{"name":"t","context":{"cluster":"t","user":"t"}}],"users":[{"name":"t","user":{}}],
+		"clusters":[{"name":"t","cluster":{"server":%q}}]}`, srv.URL)), 0o600))
+	return f, api
+}
+
 func TestInspect_ReportsConsoleState(t *testing.T) {
 	for name, c := range map[string]struct {
 		health, reason string
@@ -182,14 +198,7 @@ func TestInspect_ReportsConsoleState(t *testing.T) {
 		"one without a certificate":                     {`{}`, "not found", false, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f := hosttest.New(t)
-			testkit.Must(t, beginInstall(t, f).EndRun(nil))
-			api, _ := kubetest.New(t)
-			srv := httptest.NewServer(api)
-			t.Cleanup(srv.Close)
-			testkit.Must(t, f.Host().Write(k0s.AdminConf, strings.NewReader(fmt.Sprintf(`{"apiVersion":"v1","kind":"Config","current-context":"t",
-				"contexts":[{"name":"t","context":{"cluster":"t","user":"t"}}],"users":[{"name":"t","user":{}}],
-				"clusters":[{"name":"t","cluster":{"server":%q}}]}`, srv.URL)), 0o600))
+			f, api := newCluster(t)
 			port, cert := consoleStatus(t, c.health)
 			if c.certificate {
 				api.Put("/api/v1/namespaces/kotsadm/secrets/kotsadm-tls", map[string]any{"apiVersion": "v1", "kind": "Secret",
@@ -197,13 +206,7 @@ func TestInspect_ReportsConsoleState(t *testing.T) {
 					"data":     map[string]any{"tls.crt": base64.StdEncoding.EncodeToString(cert)}})
 			}
 			ready := map[bool]string{true: "Unknown", false: "True"}[c.away]
-			api.Put("/api/v1/nodes/n1", map[string]any{"apiVersion": "v1", "kind": "Node", "metadata": map[string]any{"name": "n1"},
-				"status": map[string]any{"conditions": []any{map[string]any{"type": "Ready", "status": ready}}}})
-			api.Put("/api/v1/namespaces/kotsadm/persistentvolumeclaims/kotsadmdata-kotsadm-0", map[string]any{"apiVersion": "v1", "kind": "PersistentVolumeClaim",
-				"metadata": map[string]any{"name": "kotsadmdata-kotsadm-0", "namespace": "kotsadm"}, "spec": map[string]any{"volumeName": "v"}})
-			api.Put("/api/v1/persistentvolumes/v", map[string]any{"apiVersion": "v1", "kind": "PersistentVolume", "metadata": map[string]any{"name": "v"},
-				"spec": map[string]any{"nodeAffinity": map[string]any{"required": map[string]any{"nodeSelectorTerms": []any{map[string]any{"matchExpressions": []any{
-					map[string]any{"key": "kubernetes.io/hostname", "operator": "In", "values": []any{"n1"}}}}}}}}})
+			putConsoleNode(api, ready)
 			testkit.Must(t, journal.WriteReceipt(f.Host(), dataDir, journal.Receipt{Name: "my-app", Address: "127.0.0.1",
 				Console: journal.Console{Namespace: "kotsadm", Port: port, Hostname: "console.example.com"}}))
 			s := inspect(t, f)
@@ -215,6 +218,65 @@ func TestInspect_ReportsConsoleState(t *testing.T) {
 			}
 			if s.Console.Ready != (c.reason == "") || !strings.Contains(s.Console.Reason, c.reason) || s.Console.Ready && s.Console.Version != "1.131.2" {
 				t.Errorf("console is %+v, want the reason %q", *s.Console, c.reason)
+			}
+		})
+	}
+}
+
+// putConsoleNode adds the node n1, whose condition Ready is ready, and the console's volume on it.
+func putConsoleNode(api *kubetest.Server, ready string) {
+	api.Put("/api/v1/nodes/n1", map[string]any{"apiVersion": "v1", "kind": "Node", "metadata": map[string]any{"name": "n1"},
+		"status": map[string]any{"conditions": []any{map[string]any{"type": "Ready", "status": ready}}}})
+	api.Put("/api/v1/namespaces/kotsadm/persistentvolumeclaims/kotsadmdata-kotsadm-0", map[string]any{"apiVersion": "v1", "kind": "PersistentVolumeClaim",
+		"metadata": map[string]any{"name": "kotsadmdata-kotsadm-0", "namespace": "kotsadm"}, "spec": map[string]any{"volumeName": "v"}})
+	api.Put("/api/v1/persistentvolumes/v", map[string]any{"apiVersion": "v1", "kind": "PersistentVolume", "metadata": map[string]any{"name": "v"},
+		"spec": map[string]any{"nodeAffinity": map[string]any{"required": map[string]any{"nodeSelectorTerms": []any{map[string]any{"matchExpressions": []any{
+			map[string]any{"key": "kubernetes.io/hostname", "operator": "In", "values": []any{"n1"}}}}}}}}})
+}
+
+func TestInspect_NeverAdvisesToRemoveThisHost(t *testing.T) {
+	for name, c := range map[string]struct {
+		receipt string // name of this host's node
+		want    string
+	}{
+		"another host": {"n2", "plinth node remove n1 --force"},
+		"this host":    {"n1", "its files are only on this host, whose node n1 is not Ready; it is available again when the node is: sudo systemctl restart k0scontroller"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f, api := newCluster(t)
+			testkit.Must(t, journal.WriteReceipt(f.Host(), dataDir, journal.Receipt{Name: "my-app", Node: c.receipt, Address: "127.0.0.1",
+				Console: journal.Console{Namespace: "kotsadm", Port: 1}}))
+			putConsoleNode(api, "Unknown")
+			s := inspect(t, f)
+			if s.Console == nil || !strings.Contains(s.Console.Reason, c.want) || c.receipt == "n1" && strings.Contains(s.Console.Reason, "node remove") {
+				t.Errorf("console: %+v", s.Console)
+			}
+		})
+	}
+}
+
+func TestWithIdentity_WarnsFirstIfTheHostWasRenamed(t *testing.T) {
+	recorded := facts.Identity{Node: "n1", MachineID: "1", Address: netip.MustParseAddr("10.0.0.5"), Unit: "k0scontroller"}
+	at := facts.Network{Interfaces: []facts.Interface{{Name: "eth0", Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.5/24")}}}}
+	moved := facts.Network{Interfaces: []facts.Interface{{Name: "eth0", Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.7/24")}}}}
+	for name, c := range map[string]struct {
+		found facts.Facts
+		want  string // in the first warning; "" for none
+	}{
+		"unchanged":          {facts.Facts{Hostname: "N1", MachineID: "1", Network: at}, ""},
+		"renamed":            {facts.Facts{Hostname: "renamed", MachineID: "1", Network: at}, "sudo hostnamectl set-hostname n1\n  sudo systemctl restart k0scontroller"},
+		"another machine id": {facts.Facts{Hostname: "n1", MachineID: "2", Network: at}, "echo 1 | sudo tee /etc/machine-id"},
+		"another address":    {facts.Facts{Hostname: "n1", MachineID: "1", Network: moved}, "sudo ip address add 10.0.0.5/24 dev eth0"},
+		"nothing is known":   {facts.Facts{Unknown: []facts.Unknown{{Fact: facts.FactMachineID, Reason: "no answer"}}}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			before := status.Status{Warnings: []string{"the gate was skipped"}}
+			s := before.WithIdentity(c.found, recorded)
+			if (len(s.Warnings) == 2) != (c.want != "") || !strings.Contains(s.Warnings[0], c.want) || strings.Contains(s.Warnings[0], "node remove") {
+				t.Errorf("%q", s.Warnings)
+			}
+			if len(before.WithIdentity(c.found, facts.Identity{}).Warnings) != 1 {
+				t.Error("a host without an install has a warning")
 			}
 		})
 	}
