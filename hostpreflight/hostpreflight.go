@@ -98,6 +98,8 @@ type Requirements struct {
 	ServiceCIDR     netip.Prefix         // service network
 	Address         facts.AddressRequest // what the node's address must satisfy
 	Recorded        facts.Identity       // what an earlier run recorded of this host; zero for none
+	DataDir         Refusal              // why the data folder cannot be used
+	EarlierRun      Refusal              // why an earlier run must be finished or removed first
 	ConsolePort     int                  // port of the admin console
 	Ports           map[string]int       // port numbers that differ from the default, by service: {"kube-apiserver": 7443}
 	NodePorts       [2]int               // first and last port of the node port range
@@ -110,6 +112,13 @@ type Requirements struct {
 	Quick           bool                 // skip the benchmarks (--quick)
 	Owned           Owned                // what is on the host already and belongs to this install
 	Previous        Previous             // what the previous run found on this host
+}
+
+// Refusal is why no install or join can begin on a host, whatever its facts are; zero if
+// one can.
+type Refusal struct {
+	Found string
+	Fix   string // what to do
 }
 
 // Previous is what the last install or join found on this host.

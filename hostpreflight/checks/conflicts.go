@@ -91,6 +91,14 @@ func conflictChecks() []hp.Check {
 			Expected:  "no KUBE- chains in iptables",
 			Rationale: "old rules send traffic for service addresses to pods that no longer exist.",
 			Run:       hp.RequireFact(facts.FactIptables, checkLeftoverIptables)},
+		{ID: "data-folder", Group: "Already on this host", Title: "Data folder of Plinth", Severity: hp.Fail, Strict: true,
+			Expected:  "a folder that only Plinth uses, or none yet",
+			Rationale: "an install changes the folder's mode, and a reset removes its content.",
+			Run:       func(_ facts.Facts, req hp.Requirements) hp.Result { return resultOfRefusal(req.DataDir) }},
+		{ID: "earlier-run", Group: "Already on this host", Title: "Earlier runs of Plinth", Severity: hp.Fail, Strict: true,
+			Expected:  "no unfinished reset, and a readable journal",
+			Rationale: "what is left of an earlier cluster would become a part of the new one.",
+			Run:       func(_ facts.Facts, req hp.Requirements) hp.Result { return resultOfRefusal(req.EarlierRun) }},
 		{ID: "host-identity", Group: "Already on this host", Title: "Identity of the node", Severity: hp.Fail, Strict: true,
 			Expected:  "name, machine id and address as they were when this host was installed or joined",
 			Rationale: "the cluster knows this host by them: under another name k0s would register a second node, without the volumes and certificates of this one.",
@@ -100,6 +108,13 @@ func conflictChecks() []hp.Check {
 			Rationale: "earlier checks are only valid for the host as it was then.",
 			Run:       checkHostChanged},
 	}
+}
+
+func resultOfRefusal(r hp.Refusal) hp.Result {
+	if r.Found != "" {
+		return hp.Failed(r.Fix, "%s", r.Found)
+	}
+	return hp.Passed("nothing prevents an install")
 }
 
 // checkHostIdentity compares this host with what its install or join recorded.

@@ -437,6 +437,12 @@ func existingFaults() []fault {
 	return []fault{
 		{"host-changed", "no change", hp.Pass, withPrevious(func(*facts.Facts) {})},
 		{"host-changed", "different kernel", hp.Warn, withPrevious(func(was *facts.Facts) { was.Kernel.Release = "6.1.0-1-amd64" })},
+		{"data-folder", "another program's", hp.Fail, func(_ *facts.Facts, req *hp.Requirements) {
+			req.DataDir = hp.Refusal{Found: "the data folder /srv contains other files, such as www", Fix: "name a folder that only Plinth uses with --data-dir"}
+		}},
+		{"earlier-run", "an unfinished reset", hp.Fail, func(_ *facts.Facts, req *hp.Requirements) {
+			req.EarlierRun = hp.Refusal{Found: "the reset started at 2026-05-01T12:00:00Z is not finished", Fix: "finish it first: sudo plinth reset cluster"}
+		}},
 		{"host-identity", "unchanged", hp.Pass, withRecorded(func(*facts.Identity) {})},
 		{"host-identity", "renamed", hp.Fail, withRecorded(func(id *facts.Identity) { id.Node = "node1" })},
 		{"host-identity", "another machine id", hp.Fail, withRecorded(func(id *facts.Identity) { id.MachineID = "89abcdef0123456789abcdef01234567" })},

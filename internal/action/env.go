@@ -105,13 +105,21 @@ func CheckDataDirFlag(dir string) error {
 // CheckDataDir returns a usage problem unless the data folder belongs to Plinth or
 // can be used for it.
 func (env *Env) CheckDataDir(verb string) error {
-	if why := journal.UnusableReason(env.Host, env.DataDir); why != "" {
-		return problem.Newf(problem.ExitUsage, verb, "name a folder that only Plinth uses with --data-dir; nothing on this host was changed", "the data folder %s %s", env.DataDir, why)
-	}
-	if have := journal.FindDir(env.Host); have != journal.DefaultDir && have != env.DataDir {
-		return problem.Newf(problem.ExitUsage, verb, "omit --data-dir; nothing on this host was changed", "this host's data folder is %s, not %s", have, env.DataDir)
+	if why, fix := env.DataDirRefusal(); why != "" {
+		return problem.Newf(problem.ExitUsage, verb, fix+"; nothing on this host was changed", "%s", why)
 	}
 	return nil
+}
+
+// DataDirRefusal returns why the data folder cannot be used, and what to do; "" if it can.
+func (env *Env) DataDirRefusal() (why, fix string) {
+	if why := journal.UnusableReason(env.Host, env.DataDir); why != "" {
+		return "the data folder " + env.DataDir + " " + why, "name a folder that only Plinth uses with --data-dir"
+	}
+	if have := journal.FindDir(env.Host); have != journal.DefaultDir && have != env.DataDir {
+		return fmt.Sprintf("this host's data folder is %s, not %s", have, env.DataDir), "omit --data-dir"
+	}
+	return "", ""
 }
 
 // WithLock runs fn while it holds the lock of this host, so that no other run

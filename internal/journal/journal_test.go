@@ -43,6 +43,44 @@ func TestOpen_ReadsUnfinishedRunAfterKill(t *testing.T) {
 	}
 }
 
+func TestInstallRefusal_NamesWhatMustBeRemovedFirst(t *testing.T) {
+	failed := errors.New("busy")
+	for name, c := range map[string]struct {
+		verbs []string
+		last  error // of the last run; its end is recorded unless it is nil and killed
+		kill  bool
+		lost  bool // a damaged journal was moved away
+		want  string
+	}{
+		"nothing was run":       {nil, nil, false, false, ""},
+		"an unfinished install": {[]string{"install"}, failed, false, false, ""},
+		"a failed reset":        {[]string{"install", "reset"}, failed, false, false, "the reset started at"},
+		"a killed reset":        {[]string{"install", "reset"}, nil, true, false, "is not finished"},
+		"a finished reset":      {[]string{"install", "reset"}, nil, false, false, ""},
+		"a lost journal":        {nil, nil, false, true, "the journal of an earlier install on this host is lost"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			root := t.TempDir()
+			if c.lost {
+				testkit.Must(t, os.MkdirAll(filepath.Join(root, "data"), 0o755), os.WriteFile(filepath.Join(root, "data", damagedFile), []byte("x"), 0o600))
+			}
+			j := mustOpen(t, root)
+			for i, verb := range c.verbs {
+				testkit.Must(t, j.BeginRun(verb, Args{}))
+				switch {
+				case i < len(c.verbs)-1:
+					testkit.Must(t, j.EndRun(nil))
+				case !c.kill:
+					testkit.Must(t, j.EndRun(c.last))
+				}
+			}
+			if why, fix := j.InstallRefusal(); !strings.Contains(why, c.want) || (why == "") != (c.want == "") || (fix == "") != (why == "") {
+				t.Errorf("%q, fix %q; want %q", why, fix, c.want)
+			}
+		})
+	}
+}
+
 func TestLoadState_ReturnsFirstSavedState(t *testing.T) {
 	j := mustOpen(t, t.TempDir())
 	testkit.Must(t, j.BeginRun("install", Args{}), j.BeginStep("sysctl", nil), j.SaveState("sysctl", "0"), j.EndStep("sysctl", errors.New("killed")), j.EndRun(errors.New("x")))

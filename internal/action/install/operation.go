@@ -56,8 +56,8 @@ func (o *operation) target(env *action.Env) desired.Target {
 // inspect reads the state of earlier runs, compares the host with it and checks the
 // version gate. It gathers only the facts that need no network requests.
 func (o *operation) inspect(ctx context.Context, env *action.Env) (err error) {
-	if env.Journal().HistoryLost() {
-		return problem.Newf(problem.ExitUsage, "install", "remove that install first: plinth reset cluster", "the journal of an earlier install on this host is lost, so the state before it is unknown")
+	if why, fix := env.Journal().InstallRefusal(); why != "" {
+		return problem.Newf(problem.ExitUsage, "install", fix+"; nothing on this host was changed", "%s", why)
 	}
 	var installed bool
 	if o.receipt, installed, err = journal.ReadReceipt(env.Host, env.DataDir); err != nil {

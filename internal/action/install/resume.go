@@ -108,15 +108,11 @@ func unfinishedRun(j *journal.Journal) (journal.Run, bool) {
 	return runs[len(runs)-1], true
 }
 
-// checkResumable returns a usage problem when the unfinished run last is a reset, or an
-// install with other arguments than args.
+// checkResumable returns a usage problem when the unfinished install last has other
+// arguments than args.
 func checkResumable(last journal.Run, args journal.Args) error {
-	started := last.StartedAt.Format(time.RFC3339)
-	if last.Verb == "reset" {
-		return problem.Newf(problem.ExitUsage, "install", "finish it first: plinth reset cluster; nothing on this host was changed", "the reset started at %s is not finished: the host is not clean enough for a cluster", started)
-	}
-	if diff := diffArgs(resumeArgs(), last.Args, args); last.Verb == "install" && len(diff) > 0 {
-		return problem.Newf(problem.ExitUsage, "resume the install started at "+started, "resume with the same arguments, or roll back and start again with --restart; nothing on this host was changed",
+	if diff := diffArgs(resumeArgs(), last.Args, args); len(diff) > 0 {
+		return problem.Newf(problem.ExitUsage, "resume the install started at "+last.StartedAt.Format(time.RFC3339), "resume with the same arguments, or roll back and start again with --restart; nothing on this host was changed",
 			"it has other arguments: %s", strings.Join(diff, "; "))
 	}
 	return nil
@@ -143,8 +139,8 @@ func (o *operation) resolveUnfinishedRun(ctx context.Context, env *action.Env) e
 		return err
 	}
 	last, ok := unfinishedRun(j)
-	if !ok {
-		return nil
+	if !ok || last.Verb != "install" {
+		return nil // inspect refuses an unfinished reset
 	}
 	args := o.args
 	args.APIAddress = cmp.Or(o.opts.APIAddress, last.Args.APIAddress) // without the flag, the address stays the same
@@ -152,7 +148,7 @@ func (o *operation) resolveUnfinishedRun(ctx context.Context, env *action.Env) e
 	if refusal == nil && o.opts.Restart { // without --restart, inspect refuses it
 		refusal = o.inspectHost(env, preflight.GatherBasic(ctx, env))
 	}
-	if refusal == nil || !o.opts.Restart || last.Verb != "install" {
+	if refusal == nil || !o.opts.Restart {
 		return refusal
 	}
 	if _, installed, err := journal.ReadReceipt(env.Host, env.DataDir); err != nil || installed {

@@ -116,16 +116,6 @@ func TestResolveUnfinishedRun_AsksBeforeItDeletesVolumes(t *testing.T) {
 	}
 }
 
-func TestResolveUnfinishedRun_RefusesAfterAnUnfinishedReset(t *testing.T) {
-	env, _ := fakeEnv(t)
-	j := startInstall(t, env, journal.Args{})
-	testkit.Must(t, j.EndRun(nil), j.BeginRun("reset", journal.Args{}))
-	err := resolveWithRestart(t, env, journal.Args{})
-	if problem.ExitCode(err) != problem.ExitUsage || !strings.Contains(problem.Hint(err), "plinth reset cluster") {
-		t.Errorf("%v, hint %q", err, problem.Hint(err))
-	}
-}
-
 func TestInspectHost_RefusesAHostThatChangedSinceTheInstallFailed(t *testing.T) {
 	nic := facts.Network{Interfaces: []facts.Interface{{Name: "eth0", Up: true, Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.5/24"), netip.MustParsePrefix("10.9.0.5/24")}}}}
 	here := facts.Facts{Hostname: "N1", MachineID: "1", Network: nic}

@@ -54,7 +54,7 @@ func Run(ctx context.Context, env *action.Env, req RunOptions) (hostpreflight.Re
 		}
 	}
 	opts.Requirements.Verb, opts.Requirements.Role, opts.Requirements.Quick = hostpreflight.Preflight, role, req.Quick
-	if err := opts.setIdentity(ctx, readOnly, req.NodeAddress); err != nil {
+	if err := opts.setHost(ctx, readOnly, req.NodeAddress); err != nil {
 		return hostpreflight.Report{}, err
 	}
 	peers, err := requestedPeers(env, req)
@@ -69,14 +69,18 @@ func Run(ctx context.Context, env *action.Env, req RunOptions) (hostpreflight.Re
 	return report, report.Err("accept this host")
 }
 
-// setIdentity sets what an earlier run recorded of env's host, and what its address must
-// satisfy.
-func (opts *Options) setIdentity(ctx context.Context, env *action.Env, flags AddressFlags) error {
+// setHost sets what stops an install on env's host before its preflights, what an earlier
+// run recorded of the host, and what its address must satisfy.
+func (opts *Options) setHost(ctx context.Context, env *action.Env, flags AddressFlags) error {
 	receipt, _, err := journal.ReadReceipt(env.Host, env.DataDir)
 	if err != nil && os.Geteuid() == 0 { // without root, the check of the user reports why
 		return err
 	}
 	req := &opts.Requirements
+	if os.Geteuid() == 0 { // others cannot read the folder
+		req.DataDir.Found, req.DataDir.Fix = env.DataDirRefusal()
+	}
+	req.EarlierRun.Found, req.EarlierRun.Fix = opts.Journal.InstallRefusal()
 	req.Recorded = desired.RecordedIdentity(opts.Journal, receipt)
 	req.Address, err = flags.Request("check this host", GatherBasic(ctx, env), req.Recorded)
 	return err
@@ -150,6 +154,9 @@ type emptyFiles struct{ journal.Files }
 
 // ReadFile returns fs.ErrNotExist for every path.
 func (emptyFiles) ReadFile(string) ([]byte, error) { return nil, fs.ErrNotExist }
+
+// Lstat returns fs.ErrNotExist for every path.
+func (emptyFiles) Lstat(string) (fs.FileInfo, error) { return nil, fs.ErrNotExist }
 
 // bundleRequirements returns the requirements of an install of the requested bundle,
 // and the vendor's checks in it.
