@@ -17,6 +17,14 @@ func hostFaults() []refusal {
 		{name: "disk nearly full", prepare: "fallocate -l $(($(df --output=avail -B1 / | tail -n1)-2000000000)) /srv/full", args: refused, code: 5, want: "/ (ext4): 2.0 GB free, ", undo: "rm /srv/full"},
 		{name: "no default route", prepare: "ip route show default >/srv/route; ip route del default", args: refused, code: 5,
 			want: "FAIL     default-route                 none", undo: "ip route add $(cat /srv/route); rm /srv/route"},
+		{name: "only an IPv6 default route", prepare: "ip route show default >/srv/route; ip route del default; " + addSecondNIC + "; sysctl -qw net.ipv6.conf.eth1.disable_ipv6=0; ip -6 route add default via fe80::1 dev eth1", args: refused, code: 5,
+			want: "only an IPv6 default route, on eth1", undo: removeSecondNIC + "; ip route add $(cat /srv/route); rm /srv/route"},
+		{name: "a blackhole instead of a default route", prepare: "ip route show default >/srv/route; ip route del default; ip route add blackhole default", args: refused, code: 5,
+			want: "the IPv4 default route refuses all packets", undo: "ip route del default; ip route add $(cat /srv/route); rm /srv/route"},
+		{name: "preflight alone, a second network", prepare: addSecondNIC, args: look, code: 0, want: "other addresses: 192.0.2.10 on eth1", undo: removeSecondNIC},
+		{name: "preflight alone, the second network", prepare: addSecondNIC, args: typed("preflight --quick --network-interface eth1"), code: 0, want: "192.0.2.10 on eth1, as requested", undo: removeSecondNIC},
+		{name: "an address of another host", args: typed(installArgs + bundle + " --address 192.0.2.77"), code: 5, want: "192.0.2.77 is not an address of this host"},
+		{name: "no address at all", args: typed(installArgs + bundle + " --address node1"), code: 2, want: "is not an IPv4 address"},
 		{name: "host name with upper case", prepare: "hostname >/srv/name; hostname Node-A", args: refused, code: 5,
 			want: "Node-A has upper-case letters", undo: "hostname $(cat /srv/name); rm /srv/name"},
 		{name: "pods in the host's network", prepare: "ip address add 10.244.7.7/16 dev eth0", args: refused, code: 5,
@@ -46,6 +54,12 @@ func hostFaults() []refusal {
 		{name: "two unknown ids", args: typed("preflight --quick --ignore-host-preflight memry,disk-latncy"), code: 2, want: "did you mean disk-latency?"},
 	}
 }
+
+// addSecondNIC is a script that adds the interface eth1 with an address.
+const (
+	addSecondNIC    = "ip link add eth1 type veth peer name peth1; ip link set peth1 up; ip link set eth1 up; ip address add 192.0.2.10/24 dev eth1"
+	removeSecondNIC = "ip link del eth1"
+)
 
 // occupyPort returns a script that makes another program listen on a port;
 // releasePort ends that program.

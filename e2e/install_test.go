@@ -35,6 +35,7 @@ func TestInstall_ResumesConvergesAndResets(t *testing.T) {
 		t.FailNow()
 	}
 	t.Run("a second run changes nothing", func(t *testing.T) { checkConverged(t, ctx, h.ForTest(t)) })
+	t.Run("a renamed host is refused", func(t *testing.T) { checkRenamed(t, ctx, h.ForTest(t)) })
 	t.Run("status reports nodes, add-ons and console", func(t *testing.T) { checkSingleNodeStatus(t, ctx, h.ForTest(t)) })
 	t.Run("systemd restricts the agent", func(t *testing.T) { checkAgentRestrictions(t, ctx, h.ForTest(t)) })
 	t.Run("pods reach services", func(t *testing.T) { checkPodReachesService(t, ctx, h.ForTest(t)) })
@@ -96,6 +97,7 @@ func checkInterruptKillAndResume(t *testing.T, ctx context.Context, h *lab.Host)
 	if st := runPlinth(t, ctx, h, 0, "status").Result; st.Installed || st.Unfinished == nil || st.Unfinished.Verb != "install" {
 		t.Errorf("status of a half-done host: %+v", st)
 	}
+	checkRenamed(t, ctx, h)
 	checkFullDisk(t, ctx, h)
 
 	// The first run pauses in the middle while the second one starts.
@@ -126,6 +128,22 @@ func checkInterruptKillAndResume(t *testing.T, ctx context.Context, h *lab.Host)
 	firstSession = consoleSession{r.Result.ConsoleURL, r.Result.Password}
 	checkPasswordNotStored(t, ctx, h, r.Result.Password)
 	browseConsole(t, firstSession, "console", "license")
+}
+
+// checkRenamed verifies that install and status name the way back on a host that was
+// renamed, while an install is unfinished or after it.
+func checkRenamed(t *testing.T, ctx context.Context, h *lab.Host) {
+	t.Helper()
+	name := strings.TrimSpace(h.MustRun(ctx, "hostname"))
+	h.MustRun(ctx, "hostname", "renamed")
+	defer h.MustRun(ctx, "hostname", name)
+	back := "hostnamectl set-hostname " + name
+	if stdout, stderr, code := h.Run(ctx, binary, "install", "--bundle", bundle, "--yes"); code != 5 || !strings.Contains(stderr, back) || strings.Contains(stderr, "node remove") {
+		t.Errorf("install: exit %d: %s%s", code, stdout, stderr)
+	}
+	if stdout, _, code := h.Run(ctx, binary, "status"); code != 0 || !strings.Contains(stdout, back) || strings.Contains(stdout, "node remove") {
+		t.Errorf("status: exit %d: %s", code, stdout)
+	}
 }
 
 // checkPasswordNotStored verifies that no file contains the password and that only root
