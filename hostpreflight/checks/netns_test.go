@@ -87,7 +87,7 @@ func TestChecks_PassOnceTheirFixIsFollowed(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			cmd := exec.Command("unshare", "--net", "--mount", "--uts", self, "-test.v", "-test.run", "^TestChecks_PassOnceTheirFixIsFollowed$/^"+regexp.QuoteMeta(strings.ReplaceAll(c.name, " ", "_"))+"$")
+			cmd := exec.CommandContext(t.Context(), "unshare", "--net", "--mount", "--uts", self, "-test.v", "-test.run", "^TestChecks_PassOnceTheirFixIsFollowed$/^"+regexp.QuoteMeta(strings.ReplaceAll(c.name, " ", "_"))+"$")
 			cmd.Env = append(os.Environ(), inNetns+"=1")
 			out, err := cmd.CombinedOutput()
 			switch {
@@ -105,7 +105,7 @@ func (c netnsCase) run(t *testing.T) {
 	bin := t.TempDir()
 	script := func(text string) {
 		t.Helper()
-		cmd := exec.Command("sh", "-ec", text)
+		cmd := exec.CommandContext(t.Context(), "sh", "-ec", text)
 		cmd.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"))
 		out, err := cmd.CombinedOutput()
 		if strings.Contains(string(out), "Unknown device type") {

@@ -36,9 +36,6 @@ type AddressChoice struct {
 	Others []HostAddress // other addresses that may be the right one
 }
 
-// ErrNoAddress is the error of ChooseAddress for a host without any usable address.
-var ErrNoAddress = errors.New("no interface that is up has an IPv4 address")
-
 // ChooseAddress returns the node's address. Without an explicit request it is an address
 // of the interface that reaches one of req.Toward, else of the one with the default route.
 // An address that does not lead to this host alone (see isShared, isGuestNAT) is chosen
@@ -52,7 +49,7 @@ func (n Network) ChooseAddress(req AddressRequest) (AddressChoice, error) {
 		all = n.candidates(true)
 	}
 	if len(all) == 0 {
-		return AddressChoice{}, ErrNoAddress
+		return AddressChoice{}, errors.New("no interface that is up has an IPv4 address")
 	}
 	best, reason := all[0], "the only one that other hosts can reach"
 	if len(all) > 1 {

@@ -27,6 +27,7 @@ import (
 	"github.com/plinthdev/plinth/airgap/trust"
 	"github.com/plinthdev/plinth/internal/action"
 	"github.com/plinthdev/plinth/internal/action/desired"
+	"github.com/plinthdev/plinth/internal/action/preflight"
 	"github.com/plinthdev/plinth/internal/agent"
 	"github.com/plinthdev/plinth/internal/host/hosttest"
 	"github.com/plinthdev/plinth/internal/journal"
@@ -176,6 +177,33 @@ func (s site) inspect(t *testing.T, bundle string) (*operation, error) {
 	o := &operation{token: s.token, cluster: agent.NewClient(s.token, nil), opts: Options{Bundle: bundle}}
 	t.Cleanup(o.close)
 	return o, o.inspect(t.Context(), s.env)
+}
+
+func TestInspect_RefusesAHostThatChangedSinceTheJoinFailed(t *testing.T) {
+	for name, c := range map[string]struct {
+		was   journal.Args
+		flags preflight.AddressFlags
+		exit  int
+		want  string
+	}{
+		"another machine id":   {journal.Args{Node: "w1", MachineID: "m0"}, preflight.AddressFlags{}, problem.ExitPreflight, "its machine id was m0 and is now m1"},
+		"another address":      {journal.Args{Node: "w1", MachineID: "m1", Address: "203.0.113.77"}, preflight.AddressFlags{}, problem.ExitPreflight, "no longer has its node's address 203.0.113.77"},
+		"no address in a flag": {journal.Args{}, preflight.AddressFlags{Address: "w1"}, problem.ExitUsage, "is not an IPv4 address"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t, newBundle(t, 1, nil), trust.PublicKey{})
+			c.was.Role, c.was.CAPin = s.token.Role, s.token.Pin
+			testkit.Must(t, s.env.Journal().BeginRun("join", c.was))
+			o := &operation{token: s.token, cluster: agent.NewClient(s.token, nil), opts: Options{NodeAddress: c.flags}}
+			t.Cleanup(o.close)
+			// Without a routing table, the host's network would be unknown.
+			testkit.Must(t, s.env.Host.Write("/proc/net/route", strings.NewReader("Iface\n"), 0o644))
+			err := o.inspect(t.Context(), s.env)
+			if problem.ExitCode(err) != c.exit || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%v, want exit code %d and %q", err, c.exit, c.want)
+			}
+		})
+	}
 }
 
 func TestInspect_AcceptsOnlyTheBundleOfTheToken(t *testing.T) {

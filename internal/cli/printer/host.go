@@ -21,6 +21,9 @@ func WriteInstallResult(w io.Writer, r install.Result, again string, failed bool
 	case failed:
 	case r.Plan != nil:
 		writePreflightWarnings(w, r.Preflights)
+		if r.Inputs != nil {
+			fmt.Fprintf(w, "This host's node has the address %s.\n\n", r.Inputs.Facts["address"])
+		}
 		writePlan(w, r.Plan, again)
 	case !r.Changed:
 		writePreflightWarnings(w, r.Preflights)
