@@ -120,7 +120,7 @@ func TestParse_StrictFailureCannotBeIgnored(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "1 host preflight failed: vendor-amount-of-memory") || strings.Contains(problem.Hint(err), "--ignore-host-preflight") {
 		t.Errorf("%v\n%s", err, problem.Hint(err))
 	}
-	if !strings.Contains(r.Text(), "(cannot be ignored)") || !slices.Equal(r.IgnoredIDs(), []string{"vendor-cpus", "vendor-time"}) {
+	if !strings.Contains(r.Text(), "(cannot be ignored: the vendor marked it as strict)") || !slices.Equal(r.IgnoredIDs(), []string{"vendor-cpus", "vendor-time"}) {
 		t.Errorf("%v\n%s", r.IgnoredIDs(), r.Text())
 	}
 }

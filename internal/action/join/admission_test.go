@@ -85,8 +85,7 @@ func newAdmitter(t *testing.T, role string, keys []k0s.EncryptionKey) (agentAdmi
 
 	o := &operation{token: token.Token{Addresses: []string{srv.Listener.Addr().String()}, Pin: token.PublicKeyPin(authority), Role: role, ID: "id", Secret: "secret"},
 		clusterInfo: agent.ClusterInfo{Role: role, CA: ca.Cert}, facts: facts.Facts{Hostname: "b", MachineID: "m2", Network: facts.Network{
-			Interfaces: []facts.Interface{{Name: "eth0", Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.6/24")}}},
-			Routes:     []facts.Route{{Destination: netip.MustParsePrefix("0.0.0.0/0"), Interface: "eth0"}}}}}
+			NodeAddress: netip.MustParseAddr("10.0.0.6")}}}
 	o.identity, err = node.NewIdentity(time.Now())
 	testkit.Must(t, err)
 	o.cluster = agent.NewClient(o.token, o.certificate)
