@@ -196,7 +196,7 @@ func checkRefusedJoins(t *testing.T, ctx context.Context, a, b *lab.Host, before
 		{name: "a host name that is taken", token: good.Token, says: "already has a node named a", prepare: "hostname a", undo: "hostname b"},
 		{name: "a machine id that is taken", token: good.Token, says: "node a of the cluster has this host's machine id",
 			prepare: "cp -a /etc/machine-id /root/own; echo " + a.MustRun(ctx, "cat", "/etc/machine-id") + " >/etc/machine-id", undo: "cp -a /root/own /etc/machine-id; rm /root/own"},
-		{name: "an address that is taken", token: good.Token, says: "node a of the cluster has this host's address " + a.IP(),
+		{name: "an address that is taken", token: good.Token, says: "an interface of this host has the address " + a.IP() + " of node a",
 			prepare: "ip link add taken type veth peer name away && ip link set taken up && ip link set away up && sysctl -qw net.ipv4.conf.eth0.arp_ignore=1 && ip addr add " + a.IP() +
 				"/24 dev taken noprefixroute && ip route replace default via " + gateway + " dev taken onlink",
 			undo: "ip link del taken; sysctl -qw net.ipv4.conf.eth0.arp_ignore=0; ip route add default via " + gateway + " dev eth0"},

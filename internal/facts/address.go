@@ -159,6 +159,13 @@ func (n Network) HasAddress(a netip.Addr) bool {
 	})
 }
 
+// HasLiveAddress reports whether an interface that is up has a.
+func (n Network) HasLiveAddress(a netip.Addr) bool {
+	return slices.ContainsFunc(n.Interfaces, func(i Interface) bool {
+		return i.Up && slices.ContainsFunc(i.Addresses, func(p netip.Prefix) bool { return p.Addr() == a })
+	})
+}
+
 // reachableFrom returns the address among all from which this host reaches the first
 // possible one of targets by a route of its own; a default route decides nothing.
 func (n Network) reachableFrom(targets []netip.Addr, all []HostAddress) (HostAddress, bool) {

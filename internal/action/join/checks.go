@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"github.com/plinthdev/plinth/internal/action/desired"
 	"github.com/plinthdev/plinth/internal/action/reset"
 	"github.com/plinthdev/plinth/internal/agent"
+	"github.com/plinthdev/plinth/internal/facts"
 	"github.com/plinthdev/plinth/internal/host"
 	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/k0s"
@@ -37,6 +39,23 @@ const (
 	clockWarnOffset = 2 * time.Second
 	maxClockOffset  = time.Minute
 )
+
+// hiddenNodes returns the nodes that this host cannot reach, each with its address: an
+// interface of this host that is up has the address, too, so that the kernel delivers
+// packets to it locally. self is this host's name, chosen the address that it joins with,
+// which agent.Conflict compares.
+func hiddenNodes(nodes []agent.Node, network facts.Network, self string, chosen netip.Addr) (all []string) {
+	for _, n := range nodes {
+		for _, text := range n.Addresses {
+			at, err := netip.ParseAddr(text)
+			if err != nil || n.Name == self || at.Unmap() == chosen || !network.HasLiveAddress(at.Unmap()) {
+				continue
+			}
+			all = append(all, fmt.Sprintf("an interface of this host has the address %s of node %s, which it could not reach", at.Unmap(), n.Name))
+		}
+	}
+	return all
+}
 
 // clockOffset returns by how much this host's clock is ahead of the cluster's. sent and
 // answered are the times of a request and its answer on this host, cluster is the time

@@ -10,12 +10,14 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/plinthdev/plinth/internal/action"
 	"github.com/plinthdev/plinth/internal/agent"
+	"github.com/plinthdev/plinth/internal/facts"
 	"github.com/plinthdev/plinth/internal/host/hosttest"
 	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/k0s"
@@ -142,6 +144,42 @@ func TestExplainFailure_NamesTheCauseAndTheNextCommand(t *testing.T) {
 			err := o.explainFailure(t.Context(), env, c.err)
 			if problem.ExitCode(err) != problem.ExitJoin || !strings.Contains(err.Error(), c.want) || !strings.Contains(problem.Hint(err), c.hint) {
 				t.Errorf("%v (%s)", err, problem.Hint(err))
+			}
+		})
+	}
+}
+
+func TestHiddenNodes_AreThoseWhoseAddressThisHostHas(t *testing.T) {
+	nodes := []agent.Node{{Name: "a", Addresses: []string{"10.0.0.1"}}, {Name: "b", Addresses: []string{"10.0.0.2", "::ffff:10.9.0.2"}}}
+	nic := func(name string, up bool, addresses ...string) (i facts.Interface) {
+		i.Name, i.Up = name, up
+		for _, a := range addresses {
+			i.Addresses = append(i.Addresses, netip.MustParsePrefix(a))
+		}
+		return i
+	}
+	for name, c := range map[string]struct {
+		nics []facts.Interface
+		self string
+		want []string
+	}{
+		"none":                   {[]facts.Interface{nic("eth0", true, "10.0.0.9/24")}, "w", nil},
+		"of a controller":        {[]facts.Interface{nic("eth0", true, "10.0.0.9/24"), nic("x", true, "10.0.0.1/24")}, "w", []string{"10.0.0.1 of node a"}},
+		"another address of one": {[]facts.Interface{nic("eth0", true, "10.0.0.9/24", "10.9.0.2/24")}, "w", []string{"10.9.0.2 of node b"}},
+		"of two":                 {[]facts.Interface{nic("x", true, "10.0.0.1/32", "10.0.0.2/32")}, "w", []string{"10.0.0.1 of node a", "10.0.0.2 of node b"}},
+		"on an interface down":   {[]facts.Interface{nic("x", false, "10.0.0.1/24")}, "w", nil},
+		"its own, joining again": {[]facts.Interface{nic("eth0", true, "10.0.0.2/24", "10.9.0.2/24")}, "b", nil},
+		"the one it joins with":  {[]facts.Interface{nic("eth0", true, "10.0.0.9/24")}, "w", nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := hiddenNodes(nodes, facts.Network{Interfaces: c.nics}, c.self, netip.MustParseAddr("10.0.0.9"))
+			if len(got) != len(c.want) {
+				t.Fatalf("%q, want %q", got, c.want)
+			}
+			for i, want := range c.want {
+				if !strings.Contains(got[i], want) {
+					t.Errorf("%q, want %q", got[i], want)
+				}
 			}
 		})
 	}

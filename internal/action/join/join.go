@@ -213,6 +213,9 @@ func (o *operation) runPreflights(ctx context.Context, env *action.Env) (*hostpr
 	if why := agent.Conflict(o.clusterInfo.Nodes, o.joinRequest(env, found), o.keyPin()); why != "" {
 		errs = append(errs, refuseJoin(errors.New(why), "give this host a unique name, machine id and address; after cloning: sudo rm /etc/machine-id && sudo systemd-machine-id-setup"))
 	}
+	if why := hiddenNodes(o.clusterInfo.Nodes, found.Network, o.nodeName, o.address); len(why) > 0 {
+		errs = append(errs, refuseJoin(errors.New(strings.Join(why, "; ")), "remove the address from this host (ip -brief address shows it), or join that node again with another --address"))
+	}
 	if err := checkClock(o.clockOffset); err != nil {
 		errs = append(errs, err)
 	} else if o.clockOffset.Abs() > clockWarnOffset {
