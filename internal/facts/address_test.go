@@ -31,7 +31,7 @@ func describe(c AddressChoice, err error) string {
 	if err != nil {
 		return "error: " + err.Error()
 	}
-	s := c.HostAddress.String()
+	s := c.String()
 	for _, o := range c.Others {
 		s += ", not " + o.String()
 	}
@@ -142,7 +142,7 @@ func TestIsContainerLink_KnowsExactNames(t *testing.T) {
 		"flannel.1": true, "flannel-v6.1": true, "flannel-wg": true, "cali0123456789a": true, "vxlan.calico": true, "tunl0": true,
 		"cilium_host": true, "lxc0123456789ab": true, "lxc_health": true, "weave": true, "virbr0": true, "lxdbr0": true,
 		"br-lan": false, "br-uplink": false, "br-ex": false, "br-0123456789": false, "br-deadbeefcafe0": false, "br0": false, "cniuplink": false, "cali-wan": false,
-		"calibre": false, "veth-lan": false, "kube-net": false, "flannel": false, "eth0": false, "wg0": false, "podman": false, "docker1": false, "": false,
+		"calico-lan": false, "veth-lan": false, "kube-net": false, "flannel": false, "eth0": false, "wg0": false, "podman": false, "docker1": false, "": false,
 	} {
 		t.Run(name, func(t *testing.T) {
 			if isContainerLink(name) != want {
