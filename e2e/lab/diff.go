@@ -26,7 +26,7 @@ func volatilePattern(section string) *regexp.Regexp {
 		// systemd's own cgroups appear and disappear with units, which have their own section.
 		"cgroups":      `\.(service|mount|socket|scope|swap|timer)( |$|/)|/(system|user|init|system-[^/]*)\.(slice|scope)$|/(supervisor|payload)$`,
 		"sysctls":      `\.nf_conntrack_count|\.route\.flush|\.stable_secret|\.nf_conntrack_(buckets|max)$`,
-		MachineSysctls: `^fs\.(dentry-state|inode-|inode_|file-nr|quota|epoll|mqueue|aio-nr|binfmt)|^kernel\.(random|pty\.nr|ns_last_pid|perf|sched|hostname|domainname)|^user\.`,
+		MachineSysctls: `^fs\.(dentry-state|inode-|inode_|file-nr|quota|epoll|mqueue|aio-nr|binfmt)|^kernel\.(tainted|random|pty\.nr|ns_last_pid|perf|sched|hostname|domainname)|^user\.`,
 		"routes":       `^$`,
 	}
 	return regexp.MustCompile(patterns[section])

@@ -91,6 +91,7 @@ func TestDropVolatile_KeepsOtherObjects(t *testing.T) {
 		{"cgroups", "./memory/kubepods.slice", true},
 		{"cgroups", "./memory/system.slice/cron.service", false},
 		{"sysctls", "net.ipv4.ip_forward", true},
+		{MachineSysctls, "kernel.tainted", false},
 		{"routes", "blackhole 10.244.0.0/24", true},
 		{"ipsets", "create KUBE-SRC hash:ip", true},
 	} {
