@@ -35,7 +35,7 @@ func TestInstall_WithoutNameServer(t *testing.T) {
 		h := h.ForTest(t)
 		h.MustRun(ctx, "sh", "-c", "echo 'nameserver 192.0.2.53' >/etc/resolv.conf")
 		runPlinth(t, ctx, h, 0, "install", "--bundle", bundle, "--yes")
-		if got := h.MustRun(ctx, "cat", written); !strings.Contains(got, "nameserver 192.0.2.53\n") {
+		if got := h.MustRun(ctx, "cat", written); !strings.Contains(got, "nameserver 192.0.2.53") {
 			t.Errorf("%s has %q", written, got)
 		}
 		if now := h.MustRun(ctx, "pgrep", "-a", "kubelet"); now != kubelet {
