@@ -14,7 +14,7 @@ import (
 	"github.com/plinthdev/plinth/internal/testkit"
 )
 
-// loadRules replaces all rules of the network name space. A text that begins with * is
+// loadRules replaces all rules of the network namespace. A text that begins with * is
 // for iptables, others are for nft.
 func loadRules(t *testing.T, text string) {
 	t.Helper()
@@ -22,15 +22,10 @@ func loadRules(t *testing.T, text string) {
 	if strings.HasPrefix(text, "*") {
 		tool = "iptables-nft-restore"
 	}
-	testkit.Shell(t, "nft flush ruleset")
-	c := exec.Command("sh", "-euc", tool)
-	c.Stdin = strings.NewReader(text)
-	if out, err := c.CombinedOutput(); err != nil {
-		t.Fatalf("%s\n%v: %s", text, err, out)
-	}
+	testkit.Shell(t, "nft flush ruleset\n"+tool+" <<'END'\n"+text+"\nEND")
 }
 
-// gatherRules returns the facts about the network name space.
+// gatherRules returns the facts about the network namespace.
 func gatherRules(t *testing.T) facts.Facts {
 	t.Helper()
 	f := probe.Gather(t.Context(), host.Local("/"), facts.Request{LocalOnly: true})
@@ -39,16 +34,6 @@ func gatherRules(t *testing.T) facts.Facts {
 	}
 	f.Security.UFW, f.Units = false, nil
 	return f
-}
-
-// runFixCommands runs the commands of a fix.
-func runFixCommands(t *testing.T, fix string) {
-	t.Helper()
-	for line := range strings.Lines(fix) {
-		if command, ok := strings.CutPrefix(strings.TrimSpace(line), "sudo "); ok {
-			testkit.Shell(t, strings.ReplaceAll(command, " sudo ", " "))
-		}
-	}
 }
 
 // input is an nftables table with rules in an input chain that drops by default, after
@@ -122,7 +107,7 @@ func TestPacketFilter_JudgesRulesOfTheKernel(t *testing.T) {
 			if r.State != hp.Warn || !strings.Contains(r.Found, tc.want) {
 				t.Errorf("%s: %s\nwant %s", r.State, r.Found, tc.want)
 			}
-			runFixCommands(t, r.Fix)
+			followFix(t, r.Fix, nil)
 			if after := checkPacketFilter(gatherRules(t), exampleRequirements()); after.State != hp.Pass {
 				t.Errorf("after\n%s\n%s: %s", r.Fix, after.State, after.Found)
 			}
@@ -217,7 +202,7 @@ func TestIptablesTables_FixRenamesTheTable(t *testing.T) {
 	path := t.TempDir() + "/nftables.conf"
 	testkit.Must(t, os.WriteFile(path, []byte(rules), 0o600))
 	r := checkIptablesTables(gatherRules(t), exampleRequirements())
-	runFixCommands(t, strings.ReplaceAll(r.Fix, "/etc/nftables.conf", path))
+	followFix(t, r.Fix, map[string]string{"/etc/nftables.conf": path})
 	if after := checkIptablesTables(gatherRules(t), exampleRequirements()); r.State != hp.Fail || after.State != hp.Pass {
 		t.Errorf("%s, after\n%s\n%s: %s", r.State, r.Fix, after.State, after.Found)
 	}

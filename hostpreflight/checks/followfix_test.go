@@ -13,70 +13,57 @@ import (
 	hp "github.com/plinthdev/plinth/hostpreflight"
 	"github.com/plinthdev/plinth/internal/host"
 	"github.com/plinthdev/plinth/internal/probe"
+	"github.com/plinthdev/plinth/internal/testkit"
 )
 
-// namespaceVariable names the test that runs in its own namespaces.
-const namespaceVariable = "PLINTH_TEST_IN_NAMESPACE"
-
-// inNamespaces runs the calling test again in new mount and network namespaces, and
-// reports whether this is that run. /etc and /var/lib are copies or empty there, so that
-// nothing of this machine changes. It skips the test without root.
-func inNamespaces(t *testing.T) bool {
+// enterHost runs the rest of the test in namespaces in which nothing of this machine changes: /etc
+// is a copy, and /var/lib and /run are empty. It returns false in the process outside.
+func enterHost(t *testing.T) bool {
 	t.Helper()
-	if os.Getenv(namespaceVariable) == t.Name() {
-		runScript(t, `
-			mount --make-rprivate /
-			mount -t tmpfs tmpfs /mnt
-			cp -a /etc /mnt/etc
-			mount --bind /mnt/etc /etc
-			mkdir /mnt/lib /mnt/run
-			mount --bind /mnt/lib /var/lib
-			mount --bind /mnt/run /run
-			ip link set lo up
-			: >/etc/fstab`)
-		return true
+	if !testkit.EnterNamespaces(t, "--mount", "--net") {
+		return false
 	}
-	if os.Geteuid() != 0 {
-		t.Skip("needs root")
-	}
-	if out, err := exec.Command("unshare", "-m", "-n", "true").CombinedOutput(); err != nil {
-		t.Skipf("needs namespaces: %v %s", err, out)
-	}
-	cmd := exec.Command("unshare", "-m", "-n", os.Args[0], "-test.run", "^"+t.Name()+"$", "-test.v")
-	cmd.Env = append(os.Environ(), namespaceVariable+"="+t.Name())
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Errorf("%v\n%s", err, out)
-	}
-	return false
+	testkit.Shell(t, `
+		mount --make-rprivate /
+		mount -t tmpfs tmpfs /mnt
+		cp -a /etc /mnt/etc
+		mount --bind /mnt/etc /etc
+		mkdir /mnt/lib /mnt/run
+		mount --bind /mnt/lib /var/lib
+		mount --bind /mnt/run /run
+		ip link set lo up
+		: >/etc/fstab`)
+	return true
 }
 
-// runScript runs lines of bash, in which sudo does nothing of its own.
-func runScript(t *testing.T, script string) {
-	t.Helper()
-	cmd := exec.Command("bash", "-euc", `sudo() { "$@"; }`+"\n"+script)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%s\n%v: %s", script, err, out)
-	}
-}
-
-// followFix does what fix says: it removes lines that it names from files, and runs the
-// commands.
-func followFix(t *testing.T, fix string) {
+// followFix does what fix says, up to its first alternative: it removes lines that it names from
+// files, and runs the commands with values for their placeholders. A command that needs a gateway is
+// left out without a value for it: its alternative follows.
+func followFix(t *testing.T, fix string, values map[string]string) {
 	t.Helper()
 	removal := regexp.MustCompile(`^remove the line for (\S+) from (\S+)$`)
+	fix, _, _ = strings.Cut(fix, "\nto keep it:")
 	for line := range strings.Lines(fix) {
-		line = strings.TrimSpace(line)
+		line, _, _ = strings.Cut(strings.TrimSpace(line), ", and make it permanent")
+		for placeholder, value := range values {
+			line = strings.ReplaceAll(line, placeholder, value)
+		}
 		if m := removal.FindStringSubmatch(line); m != nil {
 			line = "grep -vF '" + m[1] + "' '" + m[2] + "' >/mnt/kept || true; cat /mnt/kept >'" + m[2] + "'"
 		}
-		_, command, known := strings.Cut(line, "networks of podman: ")
+		intro, command, introduced := strings.Cut(line, ": sudo ")
 		switch {
-		case known:
-			line = command
-		case strings.HasPrefix(line, "and set "): // a setting of other software
+		case strings.HasPrefix(line, "and "), strings.HasSuffix(line, ":"), strings.Contains(line, "GATEWAY"): // no command
 			continue
+		case strings.HasSuffix(intro, " instead") && values["GATEWAY"] != "":
+			continue
+		case introduced:
+			line = command
 		}
-		runScript(t, line)
+		if strings.Contains(line, " route add default") {
+			line = "ip route show default | grep -q . || " + line
+		}
+		testkit.Shell(t, `hostnamectl() { hostname "$2"; } # there is no systemd here`+"\n"+line)
 	}
 }
 
@@ -98,7 +85,7 @@ func resultOnThisHost(t *testing.T, id string) hp.Entry {
 // TestFix_MakesCheckPass breaks one thing on a host, verifies that the check finds it,
 // does what the fix says, and verifies that the check passes then.
 func TestFix_MakesCheckPass(t *testing.T) {
-	if !inNamespaces(t) {
+	if !enterHost(t) {
 		return
 	}
 	const strict = "echo 1 >/proc/sys/net/ipv4/conf/all/rp_filter; echo 1 >/proc/sys/net/ipv4/conf/default/rp_filter; rm -rf /etc/sysctl.d/* /etc/sysctl.conf\n"
@@ -125,14 +112,14 @@ func TestFix_MakesCheckPass(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Cleanup(func() {
-				runScript(t, "umount /var/lib/k0s 2>/dev/null || true; rm -rf /var/lib/k0s /var/lib/kubelet /etc/cni /mnt/disk /mnt/later; : >/etc/fstab; chmod 755 /var/lib")
+				testkit.Shell(t, "umount /var/lib/k0s 2>/dev/null || true; rm -rf /var/lib/k0s /var/lib/kubelet /etc/cni /mnt/disk /mnt/later; : >/etc/fstab; chmod 755 /var/lib")
 			})
-			runScript(t, c.script)
+			testkit.Shell(t, c.script)
 			r := resultOnThisHost(t, c.id)
 			if r.State != c.state || !strings.Contains(r.Found, c.mention) {
 				t.Fatalf("%s (%s), want %s", r.State, r.Found, c.state)
 			}
-			followFix(t, r.Fix)
+			followFix(t, r.Fix, nil)
 			for _, id := range []string{c.id, c.also} {
 				if id == "" {
 					continue
@@ -148,17 +135,17 @@ func TestFix_MakesCheckPass(t *testing.T) {
 // TestChecks_AgreeOnRealMounts verifies results that depend on how the kernel lists
 // mounts.
 func TestChecks_AgreeOnRealMounts(t *testing.T) {
-	if !inNamespaces(t) {
+	if !enterHost(t) {
 		return
 	}
-	runScript(t, `
+	testkit.Shell(t, `
 		mkdir -p /mnt/disk /var/lib/k0s
 		truncate -s 4700M /mnt/image && mkfs.ext4 -q -m 0 -O ^has_journal /mnt/image`)
 	if out, err := exec.Command("mount", "-o", "loop", "/mnt/image", "/mnt/disk").CombinedOutput(); err != nil {
 		t.Skipf("needs a loop device: %v %s", err, out)
 	}
 	// 4.2 GB are enough for each of the two paths, not for both.
-	runScript(t, `
+	testkit.Shell(t, `
 		mkdir /mnt/disk/k0s /mnt/disk/bin
 		mount --bind /mnt/disk/k0s /var/lib/k0s
 		mount --bind /mnt/disk/bin /usr/local/bin
@@ -170,7 +157,7 @@ func TestChecks_AgreeOnRealMounts(t *testing.T) {
 			}
 		})
 	}
-	runScript(t, "mount -o remount,bind,ro /usr/local/bin")
+	testkit.Shell(t, "mount -o remount,bind,ro /usr/local/bin")
 	if r := resultOnThisHost(t, "disk-mount-options"); r.State != hp.Fail || !strings.Contains(r.Found, "/usr/local/bin") {
 		t.Errorf("a bind mount that is read-only: %s (%s)", r.State, r.Found)
 	}
@@ -178,7 +165,7 @@ func TestChecks_AgreeOnRealMounts(t *testing.T) {
 	if err := errors.Join(os.MkdirAll(root, 0o755), os.MkdirAll(filepath.Join("/mnt", "layer"), 0o755)); err != nil {
 		t.Fatal(err)
 	}
-	runScript(t, "mount --bind /mnt/layer "+root)
+	testkit.Shell(t, "mount --bind /mnt/layer "+root)
 	if r := resultOnThisHost(t, "leftover-mounts"); r.State != hp.Pass {
 		t.Errorf("the root of a Docker container: %s (%s)", r.State, r.Found)
 	}

@@ -2,10 +2,7 @@ package checks
 
 import (
 	"net/netip"
-	"os"
-	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 
@@ -13,6 +10,7 @@ import (
 	"github.com/plinthdev/plinth/internal/facts"
 	"github.com/plinthdev/plinth/internal/host"
 	"github.com/plinthdev/plinth/internal/probe"
+	"github.com/plinthdev/plinth/internal/testkit"
 )
 
 // netnsCase is a network that a real kernel has, and what the checks find in it.
@@ -68,33 +66,13 @@ func netnsCases() []netnsCase {
 	}
 }
 
-// inNetns is set in the test that runs in the namespace.
-const inNetns = "PLINTH_TEST_IN_NETNS"
-
 // TestChecks_PassOnceTheirFixIsFollowed creates each network in namespaces of its own, checks
 // it, follows the printed fix, and checks it again.
 func TestChecks_PassOnceTheirFixIsFollowed(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("only root can create network namespaces")
-	}
 	for _, c := range netnsCases() {
 		t.Run(c.name, func(t *testing.T) {
-			if os.Getenv(inNetns) != "" {
+			if testkit.EnterNamespaces(t, "--net", "--mount", "--uts") {
 				c.run(t)
-				return
-			}
-			self, err := os.Executable()
-			if err != nil {
-				t.Fatal(err)
-			}
-			cmd := exec.CommandContext(t.Context(), "unshare", "--net", "--mount", "--uts", self, "-test.v", "-test.run", "^TestChecks_PassOnceTheirFixIsFollowed$/^"+regexp.QuoteMeta(strings.ReplaceAll(c.name, " ", "_"))+"$")
-			cmd.Env = append(os.Environ(), inNetns+"=1")
-			out, err := cmd.CombinedOutput()
-			switch {
-			case err != nil:
-				t.Errorf("%v\n%s", err, out)
-			case strings.Contains(string(out), "--- SKIP"):
-				t.Skipf("%s", out)
 			}
 		})
 	}
@@ -102,27 +80,8 @@ func TestChecks_PassOnceTheirFixIsFollowed(t *testing.T) {
 
 // run checks the network of this process.
 func (c netnsCase) run(t *testing.T) {
-	bin := t.TempDir()
-	script := func(text string) {
-		t.Helper()
-		cmd := exec.CommandContext(t.Context(), "sh", "-ec", text)
-		cmd.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"))
-		out, err := cmd.CombinedOutput()
-		if strings.Contains(string(out), "Unknown device type") {
-			t.Skipf("this kernel has no such device: %s", text)
-		}
-		if err != nil {
-			t.Fatalf("%s\n%v: %s", text, err, out)
-		}
-	}
-	// There is no systemd in the namespace.
-	for name, text := range map[string]string{"sudo": `exec "$@"`, "hostnamectl": `hostname "$2"`} {
-		if err := os.WriteFile(filepath.Join(bin, name), []byte("#!/bin/sh\n"+text+"\n"), 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	id := filepath.Join(bin, "machine-id")
-	script("echo 89abcdef0123456789abcdef01234567 >" + id + "\nmount --bind " + id + " /etc/machine-id\nip link set lo up\n" + c.setup)
+	id := filepath.Join(t.TempDir(), "machine-id")
+	testkit.Shell(t, "echo 89abcdef0123456789abcdef01234567 >"+id+"\nmount --bind "+id+" /etc/machine-id\nip link set lo up\n"+c.setup)
 	req := exampleRequirements()
 	if c.edit != nil {
 		c.edit(&req)
@@ -150,31 +109,9 @@ func (c netnsCase) run(t *testing.T) {
 	case c.values == nil:
 		return
 	default:
-		script(commandsOf(e.Fix, c.values))
+		followFix(t, e.Fix, c.values)
 	}
 	if e := check(); e.State != hp.Pass {
 		t.Errorf("after the fix: %s: %s", e.State, e.Found)
 	}
-}
-
-// commandsOf returns the commands in fix up to its first alternative, with values for their
-// placeholders. A command with a placeholder that has no value is left out: its alternative
-// follows, unless another command has done it.
-func commandsOf(fix string, values map[string]string) (script string) {
-	fix, _, _ = strings.Cut(fix, "\nto keep it:")
-	for line := range strings.Lines(fix) {
-		for placeholder, value := range values {
-			line = strings.ReplaceAll(line, placeholder, value)
-		}
-		command := regexp.MustCompile(`(echo \S+ \| )?sudo [^,\n]+`).FindString(line)
-		switch {
-		case command == "", strings.Contains(command, "GATEWAY"):
-		case strings.Contains(line, "instead: ") && values["GATEWAY"] != "":
-		case strings.Contains(command, " route add default"):
-			script += "ip route show default | grep -q . || " + command + "\n"
-		default:
-			script += command + "\n"
-		}
-	}
-	return script
 }

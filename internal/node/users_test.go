@@ -2,7 +2,6 @@ package node
 
 import (
 	"errors"
-	"os"
 	"os/exec"
 	"reflect"
 	"strings"
@@ -99,19 +98,13 @@ func TestUsersKind_KeepsGroupFromBefore(t *testing.T) {
 // TestAddUsersBesideGroups_OnRealHost verifies with this machine's useradd and userdel, on a copy of
 // /etc, that a reset leaves the group as it was.
 func TestAddUsersBesideGroups_OnRealHost(t *testing.T) {
-	const inside = "PLINTH_TEST_IN_NAMESPACE"
-	if os.Getenv(inside) == "" {
-		if os.Geteuid() != 0 || exec.Command("unshare", "-m", "useradd", "--help").Run() != nil {
-			t.Skip("needs root, namespaces and useradd")
-		}
-		cmd := exec.Command("unshare", "-m", "sh", "-euc", `mount --make-rprivate / && mount -t tmpfs tmpfs /mnt && cp -a /etc /mnt/etc && mount --bind /mnt/etc /etc && groupadd -r etcd && exec "$@"`,
-			"sh", os.Args[0], "-test.run", "^"+t.Name()+"$", "-test.v")
-		cmd.Env = append(os.Environ(), inside+"=1")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Errorf("%v\n%s", err, out)
-		}
+	if _, err := exec.LookPath("useradd"); err != nil {
+		t.Skip("needs useradd")
+	}
+	if !testkit.EnterNamespaces(t, "--mount") {
 		return
 	}
+	testkit.Shell(t, "mount --make-rprivate /; mount -t tmpfs tmpfs /mnt; cp -a /etc /mnt/etc; mount --bind /mnt/etc /etc; groupadd -r etcd")
 	h := host.Local("/")
 	before, err := h.ReadFile("/etc/group")
 	if err != nil {
