@@ -49,15 +49,18 @@ func TestInstallRefusal_NamesWhatMustBeRemovedFirst(t *testing.T) {
 		verbs []string
 		last  error // of the last run; its end is recorded unless it is nil and killed
 		kill  bool
-		lost  bool // a damaged journal was moved away
+		lost  bool   // a damaged journal was moved away
+		scope string // of a reset
 		want  string
+		fix   string
 	}{
-		"nothing was run":       {nil, nil, false, false, ""},
-		"an unfinished install": {[]string{"install"}, failed, false, false, ""},
-		"a failed reset":        {[]string{"install", "reset"}, failed, false, false, "the reset started at"},
-		"a killed reset":        {[]string{"install", "reset"}, nil, true, false, "is not finished"},
-		"a finished reset":      {[]string{"install", "reset"}, nil, false, false, ""},
-		"a lost journal":        {nil, nil, false, true, "the journal of an earlier install on this host is lost"},
+		"nothing was run":       {nil, nil, false, false, "", "", ""},
+		"an unfinished install": {[]string{"install"}, failed, false, false, "", "", ""},
+		"a failed reset":        {[]string{"install", "reset"}, failed, false, false, "", "the reset started at", "reset cluster"},
+		"a killed reset":        {[]string{"install", "reset"}, nil, true, false, "", "is not finished", "reset cluster"},
+		"a killed reset node":   {[]string{"join", "reset"}, nil, true, false, "node", "is not finished", "reset node"},
+		"a finished reset":      {[]string{"install", "reset"}, nil, false, false, "", "", ""},
+		"a lost journal":        {nil, nil, false, true, "", "the journal of an earlier install on this host is lost", "reset cluster"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			root := t.TempDir()
@@ -66,7 +69,7 @@ func TestInstallRefusal_NamesWhatMustBeRemovedFirst(t *testing.T) {
 			}
 			j := mustOpen(t, root)
 			for i, verb := range c.verbs {
-				testkit.Must(t, j.BeginRun(verb, Args{}))
+				testkit.Must(t, j.BeginRun(verb, Args{Scope: c.scope}))
 				switch {
 				case i < len(c.verbs)-1:
 					testkit.Must(t, j.EndRun(nil))
@@ -74,8 +77,8 @@ func TestInstallRefusal_NamesWhatMustBeRemovedFirst(t *testing.T) {
 					testkit.Must(t, j.EndRun(c.last))
 				}
 			}
-			if why, fix := j.InstallRefusal(); !strings.Contains(why, c.want) || (why == "") != (c.want == "") || (fix == "") != (why == "") {
-				t.Errorf("%q, fix %q; want %q", why, fix, c.want)
+			if why, fix := j.InstallRefusal(); !strings.Contains(why, c.want) || (why == "") != (c.want == "") || !strings.HasSuffix(fix, c.fix) || (fix == "") != (c.fix == "") {
+				t.Errorf("%q, fix %q; want %q, fix %q", why, fix, c.want, c.fix)
 			}
 		})
 	}

@@ -2,6 +2,7 @@ package journal
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -84,15 +85,16 @@ func (j *Journal) HistoryLost() bool {
 	return err == nil && len(j.data.Runs) == 0
 }
 
-// InstallRefusal returns why no install or join can begin before an earlier run is removed, and what to
-// do; "" if one can.
+// InstallRefusal returns why no install or join can begin before an earlier run is finished or removed,
+// and what to do; "" if one can.
 func (j *Journal) InstallRefusal() (why, fix string) {
 	if j.HistoryLost() {
 		return "the journal of an earlier install on this host is lost, so the state before it is unknown", "remove that install first: sudo plinth reset cluster"
 	}
 	if n := len(j.data.Runs); n > 0 && j.data.Runs[n-1].Verb == "reset" && j.data.Runs[n-1].Unfinished() {
-		return fmt.Sprintf("the reset started at %s is not finished: the host is not clean enough for a cluster", j.data.Runs[n-1].StartedAt.Format(time.RFC3339)),
-			"finish it first: sudo plinth reset cluster"
+		last := j.data.Runs[n-1]
+		return fmt.Sprintf("the reset started at %s is not finished: the host is not clean enough for a cluster", last.StartedAt.Format(time.RFC3339)),
+			"finish it first: sudo plinth reset " + cmp.Or(last.Args.Scope, "cluster")
 	}
 	return "", ""
 }

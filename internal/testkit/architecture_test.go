@@ -71,7 +71,7 @@ var layers = map[string][]string{
 	"internal/action/faulttest": {"*", "internal/action"},
 	"internal/action/reset":     {"*", "internal/action", "internal/action/nodes"},
 	"internal/action/install":   {"*", "internal/action", "internal/action/config", "internal/action/desired", "internal/action/preflight", "internal/action/reset", "internal/action/source"},
-	"internal/action/join":      {"*", "internal/action", "internal/action/config", "internal/action/desired", "internal/action/preflight", "internal/action/reset", "internal/action/source"},
+	"internal/action/join":      {"*", "internal/action", "internal/action/config", "internal/action/desired", "internal/action/preflight", "internal/action/source"},
 	"internal/action/agent":     {"*", "internal/action", "internal/action/desired", "internal/action/nodes", "internal/action/preflight"},
 	"internal/action/status":    {"*", "internal/action", "internal/action/desired", "internal/action/nodes"},
 	"internal/action/tokens":    {"*", "internal/action", "internal/action/agent", "internal/action/desired"},

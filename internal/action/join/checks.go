@@ -14,7 +14,6 @@ import (
 	"github.com/plinthdev/plinth/airgap/limit"
 	"github.com/plinthdev/plinth/internal/action"
 	"github.com/plinthdev/plinth/internal/action/desired"
-	"github.com/plinthdev/plinth/internal/action/reset"
 	"github.com/plinthdev/plinth/internal/agent"
 	"github.com/plinthdev/plinth/internal/facts"
 	"github.com/plinthdev/plinth/internal/host"
@@ -78,15 +77,6 @@ func checkClock(offset time.Duration) error {
 		"synchronize the clock: sudo timedatectl set-ntp true")
 }
 
-// checkNotLeaving returns an error when this host is leaving a cluster: it would not be
-// clear to which cluster its files belong.
-func checkNotLeaving(j *journal.Journal) error {
-	if left, ok := reset.UnfinishedLeave(j); ok {
-		return refuseJoin(fmt.Errorf("this host is leaving a cluster: its reset stopped at step %s", left.ReachedStep()), "finish the reset first: sudo plinth reset node")
-	}
-	return nil
-}
-
 // checkOtherCluster returns an error when this host belongs to another cluster, has
 // started to join one, or has another role.
 func (o *operation) checkOtherCluster(env *action.Env) error {
@@ -102,20 +92,18 @@ func (o *operation) checkOtherCluster(env *action.Env) error {
 	return refuseJoin(fmt.Errorf("this host belongs to another cluster than %s, for which the token is valid", o.token.Cluster), hint)
 }
 
-// checkUnfinishedRun returns an error when the last of runs is an unfinished reset, or
-// an unfinished join for which the token t is not valid.
-func checkUnfinishedRun(runs []journal.Run, t token.Token) error {
-	if len(runs) == 0 {
+// checkEarlierRuns returns an error when a run in j must be finished or removed first, or when the last one is an
+// unfinished join for which the token t is not valid.
+func checkEarlierRuns(j *journal.Journal, t token.Token) error {
+	if why, fix := j.InstallRefusal(); why != "" {
+		return refuseJoin(errors.New(why), fix)
+	}
+	runs := j.Runs()
+	if len(runs) == 0 || runs[len(runs)-1].Verb != "join" || !runs[len(runs)-1].Unfinished() {
 		return nil
 	}
 	last := runs[len(runs)-1]
 	started := last.StartedAt.Format(time.RFC3339)
-	switch {
-	case last.Verb == "reset" && last.Unfinished():
-		return refuseJoin(fmt.Errorf("the reset started at %s is not finished: the host is not clean enough for a node", started), "finish it first: sudo plinth reset cluster")
-	case last.Verb != "join" || !last.Unfinished():
-		return nil
-	}
 	const hint = "use a token for the unfinished join, or remove it first: plinth reset cluster"
 	if was := last.Args.Role; was != "" && was != t.Role {
 		return refuseJoin(fmt.Errorf("this host started to join as a %s at %s, but the token is for a %s", was, started, t.Role), hint)

@@ -22,6 +22,7 @@ import (
 	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/k0s"
 	"github.com/plinthdev/plinth/internal/problem"
+	"github.com/plinthdev/plinth/internal/testkit"
 	"github.com/plinthdev/plinth/internal/token"
 )
 
@@ -99,27 +100,35 @@ func TestCheckOtherCluster_RefusesHostsOfOtherClusters(t *testing.T) {
 	}
 }
 
-func TestCheckUnfinishedRun_AcceptsTheSameJoinOnly(t *testing.T) {
+func TestCheckEarlierRuns_AcceptsTheSameJoinOnly(t *testing.T) {
 	noon := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
-	started := journal.Run{Verb: "join", StartedAt: noon, Args: journal.Args{Role: token.Worker, CAPin: "ours", Cluster: "my-app"}}
-	ended := started
-	ended.EndedAt = &noon
+	args := journal.Args{Role: token.Worker, CAPin: "ours", Cluster: "my-app"}
 	for name, c := range map[string]struct {
-		last journal.Run
-		t    token.Token
-		want string
+		verb  string
+		args  journal.Args
+		ended bool
+		t     token.Token
+		want  string
+		hint  string
 	}{
-		"the same":                    {started, token.Token{Role: token.Worker, Pin: "ours"}, ""},
-		"another role":                {started, token.Token{Role: token.Controller, Pin: "ours"}, "started to join as a worker at 2026-05-01T12:00:00Z, but the token is for a controller"},
-		"another cluster":             {started, token.Token{Role: token.Worker, Pin: "theirs"}, "not valid for the cluster that this host started to join at 2026-05-01T12:00:00Z, my-app"},
-		"a join that ended":           {ended, token.Token{Role: token.Controller, Pin: "theirs"}, ""},
-		"a join that was reset":       {journal.Run{Verb: "reset", StartedAt: noon, EndedAt: &noon}, token.Token{Role: token.Controller}, ""},
-		"a join half reset":           {journal.Run{Verb: "reset", StartedAt: noon}, token.Token{Role: token.Worker, Pin: "ours"}, "the reset started at 2026-05-01T12:00:00Z is not finished"},
-		"started by an older program": {journal.Run{Verb: "join", StartedAt: noon}, token.Token{Role: token.Controller}, ""},
+		"the same":                    {"join", args, false, token.Token{Role: token.Worker, Pin: "ours"}, "", ""},
+		"another role":                {"join", args, false, token.Token{Role: token.Controller, Pin: "ours"}, "started to join as a worker at 2026-05-01T12:00:00Z, but the token is for a controller", "reset cluster"},
+		"another cluster":             {"join", args, false, token.Token{Role: token.Worker, Pin: "theirs"}, "not valid for the cluster that this host started to join at 2026-05-01T12:00:00Z, my-app", "reset cluster"},
+		"a join that ended":           {"join", args, true, token.Token{Role: token.Controller, Pin: "theirs"}, "", ""},
+		"a join that was reset":       {"reset", journal.Args{}, true, token.Token{Role: token.Controller}, "", ""},
+		"a join half reset":           {"reset", journal.Args{}, false, token.Token{Role: token.Worker, Pin: "ours"}, "the reset started at 2026-05-01T12:00:00Z is not finished", "reset cluster"},
+		"a host that is leaving":      {"reset", journal.Args{Scope: "node"}, false, token.Token{Role: token.Worker, Pin: "ours"}, "is not finished", "reset node"},
+		"started by an older program": {"join", journal.Args{}, false, token.Token{Role: token.Controller}, "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			err := checkUnfinishedRun([]journal.Run{started, c.last}, c.t)
-			if c.want == "" && err != nil || c.want != "" && (problem.ExitCode(err) != problem.ExitJoin || !strings.Contains(err.Error(), c.want) || !strings.Contains(problem.Hint(err), "reset cluster")) {
+			j, err := journal.Open(hosttest.New(t).Host(), journal.DefaultDir, func() time.Time { return noon })
+			testkit.Must(t, err)
+			testkit.Must(t, j.BeginRun("join", args), j.EndRun(nil), j.BeginRun(c.verb, c.args))
+			if c.ended {
+				testkit.Must(t, j.EndRun(nil))
+			}
+			err = checkEarlierRuns(j, c.t)
+			if c.want == "" && err != nil || c.want != "" && (problem.ExitCode(err) != problem.ExitJoin || !strings.Contains(err.Error(), c.want) || !strings.Contains(problem.Hint(err), c.hint)) {
 				t.Errorf("%v, want %q", err, c.want)
 			}
 		})

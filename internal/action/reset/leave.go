@@ -62,17 +62,6 @@ func HasLeft(j *journal.Journal) (gone bool) {
 	return gone
 }
 
-// UnfinishedLeave returns the last run in j and reports whether it is an unfinished
-// reset by which this host was leaving its cluster.
-func UnfinishedLeave(j *journal.Journal) (journal.Run, bool) {
-	runs := j.Runs()
-	if len(runs) == 0 {
-		return journal.Run{}, false
-	}
-	last := runs[len(runs)-1]
-	return last, last.Verb == "reset" && last.Args.Scope == scopeNode && last.Unfinished()
-}
-
 // inspectTimeout limits a query of the cluster through this host's own API.
 const inspectTimeout = 10 * time.Second
 
