@@ -1,6 +1,7 @@
 package hostpreflight
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -22,7 +23,7 @@ func IdentityChanges(f facts.Facts, was facts.Identity) (found, fix string) {
 		change("sudo hostnamectl set-hostname "+was.Node, "this host was renamed: its node is %s, its name is now %s", was.Node, now)
 	}
 	if mayBeClone {
-		change(fmt.Sprintf("echo %s | sudo tee /etc/machine-id", was.MachineID), "its machine id was %s and is now %s", was.MachineID, formatKnown(f.MachineID))
+		change(fmt.Sprintf("echo %s | sudo tee /etc/machine-id", was.MachineID), "its machine id was %s and is now %s", was.MachineID, cmp.Or(f.MachineID, "none"))
 	}
 	if was.Address.IsValid() && len(f.Network.Interfaces) > 0 && !f.Network.HasAddress(was.Address) && known(facts.FactNetwork) {
 		at, dev := formerPlace(f.Network, was.Address)
@@ -53,12 +54,4 @@ func formerPlace(n facts.Network, address netip.Addr) (at, dev string) {
 		}
 	}
 	return address.String() + "/LENGTH", "INTERFACE"
-}
-
-// formatKnown returns s, or "none" if it is empty.
-func formatKnown(s string) string {
-	if s == "" {
-		return "none"
-	}
-	return s
 }

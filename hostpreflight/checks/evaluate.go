@@ -87,7 +87,7 @@ func (w walker) follow(c facts.FilterChain) verdict {
 		if match == no {
 			continue
 		}
-		goesOn := match == maybe
+		continues := match == maybe
 		switch r.Verdict {
 		case "accept":
 			v.accepted = true
@@ -102,14 +102,14 @@ func (w walker) follow(c facts.FilterChain) verdict {
 			if r.Verdict == "goto" { // what the other chain does not decide, the caller of this one does
 				v.returned = v.returned || sub.returned
 			} else {
-				goesOn = goesOn || sub.returned
+				continues = continues || sub.returned
 			}
 		case "unknown":
 			v.accepted, v.dropped = true, cmp.Or(v.dropped, r.Text)
 		default:
-			goesOn = true
+			continues = true
 		}
-		if !goesOn {
+		if !continues {
 			return v
 		}
 	}
@@ -246,7 +246,7 @@ func inRange(n int, value string) answer {
 
 // isInterface reports whether name is pattern, which may end in *.
 func isInterface(name, pattern string) answer {
-	if start, any := strings.CutSuffix(pattern, "*"); any {
+	if start, isPrefix := strings.CutSuffix(pattern, "*"); isPrefix {
 		return is(strings.HasPrefix(name, start))
 	}
 	return is(name == pattern)

@@ -2,6 +2,7 @@ package checks
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/hex"
 	"fmt"
 	"slices"
@@ -234,7 +235,7 @@ func checkSwap(f facts.Facts, _ hp.Requirements) hp.Result {
 func checkMachineID(f facts.Facts, _ hp.Requirements) hp.Result {
 	// Images that were never booted contain "uninitialized", machine-id(5).
 	if id, err := hex.DecodeString(f.MachineID); err != nil || len(id) != 16 || bytes.Equal(id, make([]byte, 16)) {
-		return hp.Failed("sudo rm -f /etc/machine-id && sudo systemd-machine-id-setup", "%s", valueOrDefault(f.MachineID, "none"))
+		return hp.Failed("sudo rm -f /etc/machine-id && sudo systemd-machine-id-setup", "%s", cmp.Or(f.MachineID, "none"))
 	}
 	return hp.Passed("%s", f.MachineID)
 }

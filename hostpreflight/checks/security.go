@@ -1,6 +1,7 @@
 package checks
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -194,7 +195,7 @@ func checkEndpointSecurity(f facts.Facts, _ hp.Requirements) hp.Result {
 func checkSudoPath(f facts.Facts, _ hp.Requirements) hp.Result {
 	p := f.Security.SudoPath
 	if p == "" || slices.Contains(strings.Split(p, ":"), "/usr/local/bin") {
-		return hp.Passed("%s", valueOrDefault(p, "not limited"))
+		return hp.Passed("%s", cmp.Or(p, "not limited"))
 	}
 	return hp.Warned("run programs with their full path (sudo /usr/local/bin/k0s), or add /usr/local/bin with: sudo visudo", "%s", p)
 }
@@ -216,7 +217,7 @@ func checkProxies(f facts.Facts, req hp.Requirements) hp.Result {
 			complete = append(complete, p.From)
 			continue
 		}
-		bad = append(bad, fmt.Sprintf("%s sends %s to %s", p.From, strings.Join(missing, ", "), valueOrDefault(p.HTTPS, p.HTTP)))
+		bad = append(bad, fmt.Sprintf("%s sends %s to %s", p.From, strings.Join(missing, ", "), cmp.Or(p.HTTPS, p.HTTP)))
 		fix = "add to no_proxy there: " + strings.Join(missing, ",") + ",localhost,.svc,.cluster.local"
 	}
 	switch {
@@ -257,12 +258,4 @@ func isExcludedFromProxy(noProxy []string, direct netip.Prefix) bool {
 		p, err := netip.ParsePrefix(s)
 		return err == nil && p.Bits() <= direct.Bits() && p.Contains(direct.Addr())
 	})
-}
-
-// valueOrDefault returns s, or other when s is empty.
-func valueOrDefault(s, other string) string {
-	if s == "" {
-		return other
-	}
-	return s
 }

@@ -1,6 +1,7 @@
 package checks
 
 import (
+	"cmp"
 	"fmt"
 	"path"
 	"slices"
@@ -99,7 +100,7 @@ const hostSysctlFile = "/etc/sysctl.d/91-plinth-host.conf"
 
 // removeSysctlFix returns how to remove the line of set.
 func removeSysctlFix(set facts.SysctlFile) string {
-	return fmt.Sprintf("remove the line for %s from %s", valueOrDefault(set.Pattern, set.Key), set.Path)
+	return fmt.Sprintf("remove the line for %s from %s", cmp.Or(set.Pattern, set.Key), set.Path)
 }
 
 // setSysctlFix returns how to set keys to value, now and at boot: files that are read

@@ -1,6 +1,7 @@
 package troubleshoot
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -126,7 +127,7 @@ func (a compiledOutcome) toResult(found string) hp.Result {
 	if a.state == hp.Pass {
 		return r
 	}
-	r.Fix = valueOrDefault(a.verdict.Message, "ask the vendor for the requirement")
+	r.Fix = cmp.Or(a.verdict.Message, "ask the vendor for the requirement")
 	if a.verdict.URI != "" {
 		r.Fix += "\nsee " + a.verdict.URI
 	}

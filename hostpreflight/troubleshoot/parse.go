@@ -6,6 +6,7 @@
 package troubleshoot
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -187,7 +188,7 @@ func (p *Preflights) addAnalyzer(m map[string]any, where string, byKind map[stri
 	if err != nil {
 		return fmt.Errorf("%s.%w", where, err)
 	}
-	check := hp.Check{ID: p.uniqueID(valueOrDefault(a.CheckName, k.title)), Group: "Vendor", Title: valueOrDefault(a.CheckName, k.title), Severity: severity, Strict: strict,
+	check := hp.Check{ID: p.uniqueID(cmp.Or(a.CheckName, k.title)), Group: "Vendor", Title: cmp.Or(a.CheckName, k.title), Severity: severity, Strict: strict,
 		Expected: "what the vendor requires", Rationale: "the vendor requires it (spec.hostPreflights)."}
 	check.Run = hp.RequireFact(k.factName(c), k.runFunc(c, answers))
 	if excluded || without {
@@ -272,12 +273,4 @@ func (p *Preflights) uniqueID(title string) string {
 		id = fmt.Sprintf("vendor-%s-%d", slug, n)
 	}
 	return id
-}
-
-// valueOrDefault returns s, or other when s is empty.
-func valueOrDefault(s, other string) string {
-	if s == "" {
-		return other
-	}
-	return s
 }

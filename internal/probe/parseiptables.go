@@ -40,11 +40,14 @@ func parseIptables(text []byte, tool string) []facts.FilterChain {
 	return all
 }
 
+// ruleWord matches a word of a rule, in quotes or not.
+var ruleWord = regexp.MustCompile(`"((?:[^"\\]|\\.)*)"|(\S+)`)
+
 // splitRule splits a line of iptables-save at spaces; double quotes group words, and
 // a backslash in quotes escapes the next character.
 func splitRule(line string) []string {
 	var words []string
-	for _, m := range regexp.MustCompile(`"((?:[^"\\]|\\.)*)"|(\S+)`).FindAllStringSubmatch(line, -1) {
+	for _, m := range ruleWord.FindAllStringSubmatch(line, -1) {
 		words = append(words, m[1]+m[2])
 	}
 	if len(words) < 2 {
@@ -131,7 +134,7 @@ func ignoreBlocklists(matches []facts.FilterMatch) {
 func iptablesValues(key, value string) []string {
 	switch key {
 	case facts.MatchIn, facts.MatchOut:
-		if name, any := strings.CutSuffix(value, "+"); any {
+		if name, isPrefix := strings.CutSuffix(value, "+"); isPrefix {
 			value = name + "*"
 		}
 		return []string{value}

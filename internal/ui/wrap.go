@@ -39,9 +39,9 @@ func wrapLine(line string, width int) string {
 	}
 	indent := strings.Repeat(" ", hangingIndent(line, width*2/3))
 	var out strings.Builder
-	used, start := 0, len(line)-len(strings.TrimLeft(line, " "))
+	start := len(line) - len(strings.TrimLeft(line, " "))
 	out.WriteString(line[:start])
-	used = start
+	used := start
 	for rest := line[start:]; rest != ""; {
 		word := rest
 		gap := ""

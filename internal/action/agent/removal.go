@@ -23,7 +23,7 @@ import (
 )
 
 // removalInterval is how often a node asks whether the cluster has removed it: often enough that programs on other
-// nodes are soon rid of its API server, and seldom enough for a thousand nodes.
+// nodes soon lose their connections to its API server, and seldom enough for a thousand nodes.
 const removalInterval = 20 * time.Second
 
 // Membership returns the state of the admission that the certificate of a node is of.
@@ -49,12 +49,13 @@ func (d joinServer) Membership(ctx context.Context, p nodecert.NodeID) (agent.Me
 	return m, nil
 }
 
-// removalWatch stops k0s on this host once the cluster has removed it. It asks the other controllers, which
-// authenticate it and which it authenticates, and takes no refusal for an answer.
+// removalWatch stops k0s on this host once the cluster has removed it. It asks the other controllers; both sides
+// authenticate each other. A refused request never counts as a removal.
 type removalWatch struct {
 	*action.Env
-	newClient func() (membershipClient, error)                // with the certificate that is on the disk now
-	refresh   func(ctx context.Context, self nodecert.NodeID) // stores the controllers that loadbalancer.KnownControllers returns; nil on a worker, whose load balancer does it
+	newClient func() (membershipClient, error) // with the certificate that is on the disk now
+	// refresh stores the controllers that loadbalancer.KnownControllers returns; nil on a worker, whose load balancer does it.
+	refresh func(ctx context.Context, self nodecert.NodeID)
 }
 
 // membershipClient asks controllers about this node; see agent.MembershipClient.

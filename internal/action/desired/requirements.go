@@ -38,8 +38,8 @@ func DefaultRequirements(j *journal.Journal, dataDir string) hostpreflight.Requi
 	}
 }
 
-// programBytes is the size of the two copies of this program, rounded up (measured: 54 MB each).
-const programBytes = 1.5e8
+// plinthBytes is the size of the two copies of this program, rounded up (measured: 54 MB each).
+const plinthBytes = 1.5e8
 
 // requiredDisks returns the paths to which an install writes; images and programs are
 // sizes in bytes. Images have a path of their own, because a disk may be mounted there.
@@ -49,7 +49,7 @@ func requiredDisks(dataDir string, images, programs uint64) []hostpreflight.Writ
 	return []hostpreflight.WritePath{
 		{Path: k0s.DataDir, Purpose: "k0s's programs and the cluster's state", Bytes: stateBytes, Exec: true, Pods: true},
 		{Path: k0s.DataDir + "/containerd", Purpose: "images and containers", Bytes: images, Exec: true, Pods: true},
-		{Path: "/usr/local/bin", Purpose: "the programs k0s, kots and plinth", Bytes: programs + programBytes, Exec: true},
+		{Path: "/usr/local/bin", Purpose: "the programs k0s, kots and plinth", Bytes: programs + plinthBytes, Exec: true},
 		{Path: dataDir, Purpose: "volumes and Plinth's own state", Bytes: volumeBytes},
 		{Path: "/etc", Purpose: "configuration and service units", Bytes: 1e6},
 		{Path: "/opt/cni/bin", Purpose: "network plug-ins", Bytes: 1e8, Exec: true},
@@ -99,8 +99,7 @@ const stateBytes = 5e8
 
 // findOwned returns what earlier runs, finished or not, installed on this host.
 func findOwned(j *journal.Journal, dataDir string) hostpreflight.Owned {
-	o := hostpreflight.Owned{Paths: []string{dataDir}}
-	o.Installed = startedK0s(j.Runs())
+	o := hostpreflight.Owned{Paths: []string{dataDir}, Installed: startedK0s(j.Runs())}
 	for _, past := range j.Runs() {
 		for _, s := range past.Steps {
 			for _, touched := range s.Affects {

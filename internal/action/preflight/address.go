@@ -23,9 +23,9 @@ type AddressFlags struct {
 	Interface string // --network-interface; "" for any
 }
 
-// request returns what the flags request. It returns a usage problem when they are not
+// parse returns what the flags request. It returns a usage problem when they are not
 // valid; doing names the command for the message.
-func (a AddressFlags) request(doing string) (r facts.AddressRequest, err error) {
+func (a AddressFlags) parse(doing string) (r facts.AddressRequest, err error) {
 	if a.Address != "" && a.Interface != "" {
 		return r, problem.New(problem.ExitUsage, doing, errors.New("both --address and --network-interface are given"), "use only one of them")
 	}
@@ -44,7 +44,7 @@ func (a AddressFlags) request(doing string) (r facts.AddressRequest, err error) 
 // host with a recorded address, that one. It returns a usage problem when the flags name
 // another address of f's host than the recorded one; doing names the command.
 func (a AddressFlags) Request(doing string, f facts.Facts, recorded facts.Identity) (facts.AddressRequest, error) {
-	r, err := a.request(doing)
+	r, err := a.parse(doing)
 	if err != nil || !recorded.Address.IsValid() {
 		return r, err
 	}

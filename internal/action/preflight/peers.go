@@ -157,7 +157,7 @@ func Listen(ctx context.Context, env *action.Env, code string, flags AddressFlag
 	if err := action.RequireRoot(doing); err != nil {
 		return err
 	}
-	request, err := flags.request(doing)
+	request, err := flags.parse(doing)
 	if err != nil {
 		return err
 	}

@@ -17,10 +17,10 @@ import (
 )
 
 // removeDataDirStep returns the step that empties and removes the data folder, the
-// pointer to it and the program on the PATH. A folder that existed before the first run stays, empty, with its
-// earlier mode. A mount point stays too, and so does a folder in which the entries keep
-// are retained; the marker file then records them. The step may be killed at any point
-// and run again.
+// pointer to it and the program on the PATH. A folder that existed before the first run
+// stays, empty, with its earlier mode. A mount point stays too, and so does a folder in
+// which the entries keep are retained; the marker file then records them. The step may
+// be killed at any point and run again.
 func (o resetHost) removeDataDirStep(j *journal.Journal, keep []string) step.Step {
 	_, stays := j.InitialDirMode()
 	name := action.ClusterName(j)
@@ -86,8 +86,7 @@ func (o resetHost) emptyDataDir(j *journal.Journal, keep []string) error {
 	return remove(names...)
 }
 
-// installedProgram returns the path of plinth, if a run in j put there what is there now; otherwise
-// "".
+// installedProgram returns the path of plinth, or "" unless a run in j put there what is there now.
 func (o resetHost) installedProgram(j *journal.Journal) (string, error) {
 	p := node.Program{File: node.Artifact{Path: node.ProgramPath}, Installed: plan.InstalledPrograms(j)}
 	if installed, err := p.IsInstalled(o.Host); err != nil || !installed {
