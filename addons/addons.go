@@ -82,20 +82,6 @@ func Resolve(in *spec.Installer, dataDir string) ([]AddOn, error) {
 	return sortByDependency(all, chosen), nil
 }
 
-// KnownVersions returns the versions that this build supports, by the add-on's
-// key in the Installer's spec and in the order of its addon.yaml.
-func KnownVersions() (map[string][]string, error) {
-	all, err := loadDefinitions(definitionFiles)
-	if err != nil {
-		return nil, err
-	}
-	known := make(map[string][]string, len(all))
-	for _, d := range all {
-		known[d.Key] = d.knownVersions()
-	}
-	return known, nil
-}
-
 // Validate returns an objection for every add-on in the Installer that this
 // build does not support.
 func Validate(in *spec.Installer) []spec.Violation {

@@ -79,7 +79,6 @@ const (
 	FactMachineID = "machine-id"
 	FactSettings  = "settings"
 	FactProxies   = "proxies"
-	FactServer    = "server" // server:ADDRESS of a name server
 	FactSource    = "source" // source:URL
 	FactDial      = "dial"   // dial:ADDRESS
 	FactPackages  = "packages"

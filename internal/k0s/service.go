@@ -287,26 +287,3 @@ func (s Service) Diagnose(ctx context.Context) string {
 	}
 	return state
 }
-
-// InstalledVersion returns the version of the installed k0s binary, or "" if
-// there is none.
-func InstalledVersion(ctx context.Context, h Machine) (string, error) {
-	if _, err := h.Lstat(BinaryPath); err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return "", nil
-		}
-		return "", err
-	}
-	out, err := h.Run(ctx, host.Cmd{Argv: []string{BinaryPath, "version"}, Timeout: 20 * time.Second, ReadOnly: true})
-	return strings.TrimSpace(string(out)), err
-}
-
-// Reset runs "k0s reset", which removes the containers, mounts, state and unit
-// of k0s. The caller removes everything else.
-func Reset(ctx context.Context, h Machine) error {
-	if _, err := h.Lstat(BinaryPath); err != nil {
-		return nil
-	}
-	_, err := h.Run(ctx, host.Cmd{Argv: []string{BinaryPath, "reset"}, Timeout: 3 * time.Minute})
-	return err
-}

@@ -70,12 +70,6 @@ func (k *Client) ConsoleState(ctx context.Context) (ConsoleState, error) {
 	return s, nil
 }
 
-// ConsoleExists reports whether the namespace has a console, ready or not.
-func ConsoleExists(ctx context.Context, c *kube.Client, namespace string) (bool, error) {
-	_, console, _ := (&Client{Namespace: namespace}).consoleObjects()
-	return c.Exists(ctx, console)
-}
-
 // imageVersion returns the tag of the console's image, without its v, or "" if
 // it has none.
 func imageVersion(console *unstructured.Unstructured) string {
