@@ -184,8 +184,8 @@ func TestIptablesTables_AgreesWithIptables(t *testing.T) {
 				t.Errorf("%s: %s; iptables lists the rules: %v", r.State, r.Found, lists())
 			}
 			alone := probe.Gather(t.Context(), nftOnly{host.Local("/")}, facts.Request{LocalOnly: true})
-			if (len(alone.Foreign) == 0) != (len(f.Foreign) == 0) {
-				t.Errorf("by nft alone: %v, by iptables: %v", alone.Foreign, f.Foreign)
+			if (len(alone.ForeignTables) == 0) != (len(f.ForeignTables) == 0) {
+				t.Errorf("by nft alone: %v, by iptables: %v", alone.ForeignTables, f.ForeignTables)
 			}
 		})
 	}

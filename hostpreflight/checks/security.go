@@ -135,19 +135,19 @@ func hasChain(f facts.Facts, name string) bool {
 }
 
 func checkIptablesTables(f facts.Facts, _ hp.Requirements) hp.Result {
-	if len(f.Foreign) == 0 {
+	if len(f.ForeignTables) == 0 {
 		return hp.Passed("all legible to iptables")
 	}
 	var fixes []string
 	state := hp.Warned
-	for _, table := range f.Foreign {
+	for _, table := range f.ForeignTables {
 		family, name, _ := strings.Cut(table, " ")
 		if family == "ip" { // the cluster's rules for IPv6 are not needed
 			state = hp.Failed
 		}
 		fixes = append(fixes, fmt.Sprintf("sudo sed -i -E 's/table %s %s( |$)/table %s host_%s\\1/' /etc/nftables.conf && sudo nft delete table %s", family, name, family, name, table))
 	}
-	return state(strings.Join(fixes, "\n")+"\nsudo nft -f /etc/nftables.conf", "%s", strings.Join(f.Foreign, ", "))
+	return state(strings.Join(fixes, "\n")+"\nsudo nft -f /etc/nftables.conf", "%s", strings.Join(f.ForeignTables, ", "))
 }
 
 // programDirs returns the directories with programs of the cluster and of its containers.

@@ -155,8 +155,8 @@ func guardFaults() []fault {
 			f.Filters, f.Security.UFW = append(chains("iptables filter")[:1], chains("inet firewalld")[0]), true
 		}},
 		{"packet-filter", "already installed", hp.Pass, func(f *facts.Facts, req *hp.Requirements) { filters(f, req); req.Owned.Installed = true }},
-		{"iptables-tables", "a table of another program", hp.Fail, func(f *facts.Facts, _ *hp.Requirements) { f.Foreign = []string{"ip filter", "ip6 nat"} }},
-		{"iptables-tables", "for IPv6 only", hp.Warn, func(f *facts.Facts, _ *hp.Requirements) { f.Foreign = []string{"ip6 filter"} }},
+		{"iptables-tables", "a table of another program", hp.Fail, func(f *facts.Facts, _ *hp.Requirements) { f.ForeignTables = []string{"ip filter", "ip6 nat"} }},
+		{"iptables-tables", "for IPv6 only", hp.Warn, func(f *facts.Facts, _ *hp.Requirements) { f.ForeignTables = []string{"ip6 filter"} }},
 		{"fapolicyd", "active", hp.Fail, withActiveUnit("fapolicyd")},
 		{"fapolicyd", "with some of the rules", hp.Fail, withFapolicyd("/var/lib/k0s/", "/opt/", "/run/k0s2/")},
 		{"fapolicyd", "with the printed rules", hp.Pass, withFapolicyd("/usr/local/bin/", "/var/lib/k0s/", "/run/k0s/", "/opt/cni/")},

@@ -12,6 +12,7 @@ import (
 	"github.com/plinthdev/plinth/internal/cli/printer"
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/spec"
+	"github.com/plinthdev/plinth/internal/ui"
 )
 
 func (s commandSet) lintCommand() *cobra.Command {
@@ -23,7 +24,7 @@ func (s commandSet) lintCommand() *cobra.Command {
 			}
 			if spec.HasErrors(report.Findings) { // the output lists them, so the error only counts them
 				err = problem.Newf(problem.ExitConfig, "accept "+strings.Join(files, " and "),
-					"correct the errors listed above, then run the command again", "%s", printer.FormatCount(countErrors(report.Findings), "error"))
+					"correct the errors listed above, then run the command again", "%s", ui.FormatCount(countErrors(report.Findings), "error"))
 			}
 			return newOutput(report, func(w io.Writer) { printer.WriteLintReport(w, report, files) }), err
 		}))

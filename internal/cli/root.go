@@ -4,11 +4,11 @@ package cli
 
 import (
 	"context"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/plinthdev/plinth/internal/cli/printer"
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
@@ -51,6 +51,14 @@ func addOutputFileFlag(f *pflag.FlagSet, path *string) {
 	f.StringVar(path, "output-file", "", "`file` to write; required")
 }
 
-// NeedsSudo reports whether a user with the effective id uid and the variables environ has
-// to type sudo before a command that needs root.
-func NeedsSudo(uid int, environ []string) bool { return printer.NeedsSudo(uid, environ) }
+// NeedsSudo reports whether a user has to type sudo before a command that needs root: the process
+// does not run as root, or sudo started it from the shell of another user. uid is the effective
+// user, environ are the variables of the process.
+func NeedsSudo(uid int, environ []string) bool {
+	for _, v := range environ {
+		if by, ok := strings.CutPrefix(v, "SUDO_UID="); ok && by != "0" {
+			return true
+		}
+	}
+	return uid != 0
+}

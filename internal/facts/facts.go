@@ -41,13 +41,14 @@ type Facts struct {
 	Security  Security          `json:"security"`
 	Settings  Settings          `json:"settings"`
 	Filters   []FilterChain     `json:"filters,omitempty"` // chains of the packet filter
-	Foreign   []string          `json:"foreign,omitempty"` // tables of iptables that it cannot read, such as "ip filter": others wrote them
 	Proxies   []Proxy           `json:"proxies,omitempty"` // proxy settings on this host
 	Sources   []Source          `json:"sources,omitempty"` // results for Request.Sources
 	Dials     []Dial            `json:"dials,omitempty"`   // results for Request.Dials
 	Measures  Measures          `json:"measures"`
 	Peers     []Peer            `json:"peers,omitempty"` // other hosts that were checked
 	Unknown   []Unknown         `json:"unknown,omitempty"`
+
+	ForeignTables []string `json:"foreign,omitempty"` // tables of iptables that it cannot read, such as "ip filter": others wrote them
 }
 
 // Unknown is a fact that could not be gathered. Checks of it are unknown, not failed.

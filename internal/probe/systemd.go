@@ -47,7 +47,7 @@ func (pr prober) gatherFirewall(ctx context.Context) partResult {
 		return newPartResult(facts.FactIptables, errors.New("this host has neither iptables-save nor nft"), nil)
 	}
 	return partResult{record: func(f *facts.Facts) {
-		f.Filters, f.Foreign = rules.chains, rules.foreign
+		f.Filters, f.ForeignTables = rules.chains, rules.foreign
 		if rules.kube > 0 {
 			f.Traces = append(f.Traces, facts.Trace{Software: facts.KubeProxy, Kind: "iptables", Detail: "lines with KUBE-: " + strconv.Itoa(rules.kube)})
 		}

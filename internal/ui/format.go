@@ -126,3 +126,11 @@ func oneLine(s string) string {
 	}
 	return CleanLine(strings.Join(strings.Fields(plain.String()), " "))
 }
+
+// FormatCount returns n with the noun what: "1 error", "3 errors".
+func FormatCount(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprintf("%d %s", n, what)
+}

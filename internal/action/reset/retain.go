@@ -50,7 +50,7 @@ func (o resetHost) describeVolumes(deleteData bool) string {
 	if err != nil || len(list) == 0 {
 		return ""
 	}
-	data := fmt.Sprintf("The data of %s (%s) in %s ", formatVolumes(len(list)), ui.FormatBytes(o.diskUsage(dir)), dir)
+	data := fmt.Sprintf("The data of %s (%s) in %s ", ui.FormatCount(len(list), "volume"), ui.FormatBytes(o.diskUsage(dir)), dir)
 	if deleteData {
 		return data + "is deleted for good.\n"
 	}
@@ -63,13 +63,6 @@ func DescribeRollBack(env *action.Env, deleteData bool) string {
 		return ""
 	}
 	return resetHost{env}.describeVolumes(true)
-}
-
-func formatVolumes(n int) string {
-	if n == 1 {
-		return "1 volume"
-	}
-	return fmt.Sprintf("%d volumes", n)
 }
 
 // confirmDeletion asks before the data that an earlier reset kept is deleted.
@@ -131,10 +124,10 @@ func (o resetHost) listRetained(j *journal.Journal, keep []string) []string {
 	if slices.Contains(keep, node.VolumesDir) {
 		dir := filepath.Join(o.DataDir, node.VolumesDir)
 		list, _ := o.Host.ReadDir(dir) // retainedEntries has just read it
-		all = append(all, fmt.Sprintf("%s: data of %s, %s; --delete-data deletes it", dir, formatVolumes(len(list)), ui.FormatBytes(o.diskUsage(dir))))
+		all = append(all, fmt.Sprintf("%s: data of %s, %s; --delete-data deletes it", dir, ui.FormatCount(len(list), "volume"), ui.FormatBytes(o.diskUsage(dir))))
 	}
 	if list, err := o.Host.ReadDir(action.LogDir); err == nil && len(list) > 0 {
-		all = append(all, fmt.Sprintf("%s: logs of %d runs, %s", action.LogDir, len(list), ui.FormatBytes(o.diskUsage(action.LogDir))))
+		all = append(all, fmt.Sprintf("%s: logs of %s, %s", action.LogDir, ui.FormatCount(len(list), "run"), ui.FormatBytes(o.diskUsage(action.LogDir))))
 	}
 	foreign, _ := node.ForeignFiles(o.Host, o.journalCluster(j)) // an error shows in the steps
 	for _, p := range foreign {

@@ -30,7 +30,7 @@ func WriteLintReport(w io.Writer, r spec.Report, files []string) {
 	}
 	warnings := "no warnings"
 	if n := len(r.Findings); n > 0 {
-		warnings = FormatCount(n, "warning")
+		warnings = ui.FormatCount(n, "warning")
 	}
 	fmt.Fprintf(w, "%s: valid, %s\n", strings.Join(files, ", "), warnings)
 	if r.Installer != nil {
@@ -89,9 +89,9 @@ func WriteBundleSummary(w io.Writer, b airgap.Summary, path string) {
 		fmt.Fprintln(w)
 		writeList(w, "* Stand-ins: built from the source of another version than their name says, as follows", standIns)
 	}
-	fmt.Fprintf(w, "\n%s in the file, in %s; %s on a host\n", ui.FormatBytes(b.Totals.File), FormatCount(b.Totals.Blobs, "part"), ui.FormatBytes(b.Totals.OnHost.Total()))
+	fmt.Fprintf(w, "\n%s in the file, in %s; %s on a host\n", ui.FormatBytes(b.Totals.File), ui.FormatCount(b.Totals.Blobs, "part"), ui.FormatBytes(b.Totals.OnHost.Total()))
 	if b.Base != "" {
-		fmt.Fprintf(w, "This is a delta to %s, which holds %s\n", b.Base, FormatCount(b.Missing, "more part"))
+		fmt.Fprintf(w, "This is a delta to %s, which holds %s\n", b.Base, ui.FormatCount(b.Missing, "more part"))
 	}
 	writeNextCommand(w, "plinth bundle verify "+QuoteShellWord(path))
 }
@@ -151,7 +151,7 @@ func WriteEmbedResult(w io.Writer, r bundle.EmbedResult) {
 // WriteDiffResult writes which delta was created and how small it is.
 func WriteDiffResult(w io.Writer, r bundle.DiffResult, old string) {
 	fmt.Fprintf(w, "%s: %s, %.1f %% of the full bundle (%s); %s complete, %d as patches of older parts\n",
-		r.Path, ui.FormatBytes(r.Size), 100*float64(r.Size)/float64(r.Full), ui.FormatBytes(r.Full), FormatCount(r.Parts, "part"), r.Patches)
+		r.Path, ui.FormatBytes(r.Size), 100*float64(r.Size)/float64(r.Full), ui.FormatBytes(r.Full), ui.FormatCount(r.Parts, "part"), r.Patches)
 	fmt.Fprintf(w, "Applied to %s it gives %s\n", r.Base, r.Digest)
 	writeNextCommand(w, "plinth bundle patch "+QuoteShellWord(old)+" "+QuoteShellWord(r.Path)+" --output-file FILE")
 }
@@ -172,7 +172,7 @@ func shellPath(path string) string {
 
 // WriteVerifyResult writes that a bundle is complete and who signed it.
 func WriteVerifyResult(w io.Writer, b airgap.Summary, path string) {
-	fmt.Fprintf(w, "%s is complete: verified %s in %s\n%s\n%s\n", path, ui.FormatBytes(b.Totals.Content), FormatCount(b.Totals.Blobs, "part"), describeDigest(b.Digest.String()), capitalizeFirst(describeSignature(b)))
+	fmt.Fprintf(w, "%s is complete: verified %s in %s\n%s\n%s\n", path, ui.FormatBytes(b.Totals.Content), ui.FormatCount(b.Totals.Blobs, "part"), describeDigest(b.Digest.String()), capitalizeFirst(describeSignature(b)))
 	if b.Verified != "" {
 		fmt.Fprintf(w, "Verified with key %s\n", b.Verified)
 	} else {
@@ -216,20 +216,12 @@ func writePlan(w io.Writer, steps []step.Planned, again string) {
 		writeNextCommand(w, "plinth status")
 		return
 	}
-	fmt.Fprintf(w, "\n%d of %s to do; nothing was changed.\n", todo, FormatCount(len(steps), "step"))
+	fmt.Fprintf(w, "\n%d of %s to do; nothing was changed.\n", todo, ui.FormatCount(len(steps), "step"))
 	writeNextCommand(w, again)
 }
 
 // writeNextCommand ends an output with the next command to run.
 func writeNextCommand(w io.Writer, command string) { fmt.Fprintf(w, "\nNext: %s\n", command) }
-
-// FormatCount returns n with the noun what: "1 error", "3 errors".
-func FormatCount(n int, what string) string {
-	if n != 1 {
-		what += "s"
-	}
-	return fmt.Sprintf("%d %s", n, what)
-}
 
 // QuoteShellWord returns word quoted for a POSIX shell, if it needs quotes.
 func QuoteShellWord(word string) string {

@@ -59,10 +59,10 @@ func writeBaselineComparison(w io.Writer, p *reset.Comparison) {
 	if p == nil {
 		return
 	}
-	fmt.Fprintf(w, "Nothing is left: compared %s with the state before the install.\n", FormatCount(p.Compared, "object"))
+	fmt.Fprintf(w, "Nothing is left: compared %s with the state before the install.\n", ui.FormatCount(p.Compared, "object"))
 	const some = 10
 	if len(p.OtherChanges) > 0 {
-		writeList(w, "Changed since, but not by the cluster: "+FormatCount(len(p.OtherChanges), "object"), p.OtherChanges[:min(some, len(p.OtherChanges))])
+		writeList(w, "Changed since, but not by the cluster: "+ui.FormatCount(len(p.OtherChanges), "object"), p.OtherChanges[:min(some, len(p.OtherChanges))])
 	}
 }
 

@@ -44,9 +44,9 @@ func WriteSBOM(w io.Writer, b bundle.Attestations, path string) {
 	for _, s := range b.Provenance {
 		types[s.Predicate.Build.Type]++
 	}
-	fmt.Fprintf(w, "\n%s in total, each with version and checksum; SPDX 2.3, created %s\n", FormatCount(total, "source"), ui.CleanLine(b.SBOM.Created.Created))
+	fmt.Fprintf(w, "\n%s in total, each with version and checksum; SPDX 2.3, created %s\n", ui.FormatCount(total, "source"), ui.CleanLine(b.SBOM.Created.Created))
 	for _, k := range slices.Sorted(maps.Keys(types)) {
-		fmt.Fprintf(w, "%s of provenance with build type %s\n", FormatCount(types[k], "statement"), ui.CleanLine(k))
+		fmt.Fprintf(w, "%s of provenance with build type %s\n", ui.FormatCount(types[k], "statement"), ui.CleanLine(k))
 	}
 	fmt.Fprintf(w, "\nNext: plinth bundle inspect --sbom -o json %s\n", QuoteShellWord(path))
 }

@@ -20,22 +20,3 @@ func TestAddSudo_BeforeCommandsThatNeedRoot(t *testing.T) {
 		})
 	}
 }
-
-func TestNeedsSudo_UnlessTheShellIsRoots(t *testing.T) {
-	for name, c := range map[string]struct {
-		uid     int
-		environ []string
-		want    bool
-	}{
-		"a user":         {1000, nil, true},
-		"root":           {0, []string{"HOME=/root"}, false},
-		"a user by sudo": {0, []string{"SUDO_UID=1000"}, true},
-		"root by sudo":   {0, []string{"SUDO_UID=0"}, false},
-	} {
-		t.Run(name, func(t *testing.T) {
-			if got := NeedsSudo(c.uid, c.environ); got != c.want {
-				t.Errorf("%v", got)
-			}
-		})
-	}
-}

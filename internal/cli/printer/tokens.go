@@ -10,6 +10,7 @@ import (
 
 	"github.com/plinthdev/plinth/internal/action/join"
 	"github.com/plinthdev/plinth/internal/action/tokens"
+	"github.com/plinthdev/plinth/internal/ui"
 )
 
 // WriteNewToken writes the command to run on a new host, then the limits of its token.
@@ -19,7 +20,7 @@ func WriteNewToken(w io.Writer, m tokens.CreatedToken) {
 		where = "That host needs plinth: this node does not offer the program now. Check its agent: systemctl status plinth-agent"
 	}
 	fmt.Fprintf(w, "On the new host, run this line:\n\n  %s\n\n%s\n", m.JoinCommand, where)
-	fmt.Fprintf(w, "Token %s is valid for %s with the role %s until %s.\n", m.ID, FormatCount(m.Uses, "host"), m.Role, m.Expires.Format(time.RFC3339))
+	fmt.Fprintf(w, "Token %s is valid for %s with the role %s until %s.\n", m.ID, ui.FormatCount(m.Uses, "host"), m.Role, m.Expires.Format(time.RFC3339))
 	writeNextCommand(w, "plinth token list")
 }
 
