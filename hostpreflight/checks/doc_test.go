@@ -17,25 +17,26 @@ const documentHead = `# Host preflights
 <!-- Generated from the checks by "go test ./hostpreflight/checks -update"; do not edit. -->
 
 Before Plinth changes a host, it gathers facts about it (at most three seconds), measures its disk (usually two seconds,
-at most eleven) and runs the checks below. The result of a check is *pass*, *warn*, *fail*, *unknown* (a fact could not be
-gathered; the reason is printed) or *skipped* (the check does not apply; the report says who decided it and why). Failures stop the
-command with exit code 5 and leave the host unchanged.
+at most eleven) and runs the checks below. The result of a check is *pass*, *warn*, *fail*, *unknown* (a fact could not
+be gathered; the reason is printed) or *skipped* (the check does not apply; the report says who decided it and why).
+Failures stop the command with exit code 5 and leave the host unchanged.
 
-- ` + "`plinth preflight`" + ` runs only the checks and changes nothing, like ` + "`plinth install --plan`" + `. ` + "`-o json`" + ` prints the report as JSON
-  ([schema](preflight.schema.json)).
-- ` + "`--ignore-host-preflight ID[,ID…]`" + ` turns the failure of a check into a warning that is printed and recorded in the receipt.
-  An unknown id is an error.
-- The journal records what an installation created on the host, so the checks do not fail on it when a command runs again.
+- ` + "`plinth preflight`" + ` runs only the checks and changes nothing, like ` + "`plinth install --plan`" + `. ` + "`-o json`" + ` prints the report
+  as JSON ([schema](preflight.schema.json)).
+- ` + "`--ignore-host-preflight ID[,ID…]`" + ` turns the failure of a check into a warning that is printed and recorded in the
+  receipt. An unknown id is an error.
+- The journal records what an installation created on the host, so the checks do not fail on it when a command runs
+  again.
 - Sizes are decimal: 1 GB is 1,000,000,000 bytes.
 `
 
 const documentTail = `
 ## Checks of the vendor
 
-` + "`spec.hostPreflights`" + ` of the Installer is the spec of a ` + "`troubleshoot.sh/v1beta2`" + ` HostPreflight: collectors and analyzers in the format of
-[troubleshoot.sh](https://troubleshoot.sh/docs/host-collect-analyze/overview/). ` + "`install`" + ` and ` + "`plinth preflight --bundle`" + ` run
-them together with the checks above. The id of an analyzer is ` + "`vendor-`" + ` followed by its checkName in lower case. The failure of an
-analyzer with ` + "`strict: true`" + ` cannot be ignored.
+` + "`spec.hostPreflights`" + ` of the Installer is the spec of a ` + "`troubleshoot.sh/v1beta2`" + ` HostPreflight: collectors and
+analyzers in the format of [troubleshoot.sh](https://troubleshoot.sh/docs/host-collect-analyze/overview/). ` + "`install`" + ` and
+` + "`plinth preflight --bundle`" + ` run them together with the checks above. The id of an analyzer is ` + "`vendor-`" + ` followed by its
+checkName in lower case. The failure of an analyzer with ` + "`strict: true`" + ` cannot be ignored.
 
 Supported collectors and analyzers: ` + "`%s`" + `. Any other kind, and any invalid condition, is an error in the
 Installer (exit code 3, also of ` + "`lint`" + ` and ` + "`bundle build`" + `), because silently leaving out a check would be worse.
@@ -43,9 +44,10 @@ Installer (exit code 3, also of ` + "`lint`" + ` and ` + "`bundle build`" + `), 
 - ` + "`filesystemPerformance`" + `: supports p50, p99 and p999, measured once on the disk of /var/lib/k0s.
 - ` + "`http`" + `: supports only get.
 - ` + "`tcpPortStatus`" + ` and ` + "`udpPortStatus`" + `: the only supported interface is lo.
-- ` + "`systemPackages`" + `: the packages are queried with dpkg or rpm. Templates can use OS, OSVersion, OSVersionMajor, OSVersionMinor,
-  Name, IsInstalled, Version, Error and ExitCode.
-- ` + "`dns`" + ` and ` + "`networkNamespaceConnectivity`" + `: use the built-in checks ` + "`dns-answers`, `dns-wildcard`, `kernel-namespaces` and `sysctl-forwarding`" + `.
+- ` + "`systemPackages`" + `: the packages are queried with dpkg or rpm. Templates can use OS, OSVersion, OSVersionMajor,
+  OSVersionMinor, Name, IsInstalled, Version, Error and ExitCode.
+- ` + "`dns`" + ` and ` + "`networkNamespaceConnectivity`" + `: use the built-in checks ` + "`dns-answers`" + `, ` + "`dns-wildcard`" + `, ` + "`kernel-namespaces`" + `
+  and ` + "`sysctl-forwarding`" + `.
 `
 
 // TestDocument_ListsEveryCheck compares docs/reference/preflights.md with the checks;

@@ -206,8 +206,8 @@ func TestRuleReference_IsUpToDate(t *testing.T) {
 
     file:line:col: error [rule] field: message (hint)
 
-With an error the exit code is 3. Without one, it is 4 if the KOTS version gate fails (this add-on is not compatible with
-this application), else 0. ` + "`bundle build` and `install`" + ` check the same rules.
+With an error the exit code is 3. Without one, it is 4 if the KOTS version gate fails (this add-on is not compatible
+with this application), else 0. ` + "`bundle build` and `install`" + ` check the same rules.
 
 | rule | severity | requirement |
 |---|---|---|
@@ -218,8 +218,8 @@ this application), else 0. ` + "`bundle build` and `install`" + ` check the same
 	b.WriteString(`
 ## Reserved fields of k0s's ClusterConfig
 
-` + "`spec.k0s.config`" + ` is merged over the ClusterConfig that Plinth generates. It must not set these fields or fields below them
-(rule ` + "`k0s-config`" + `):
+` + "`spec.k0s.config`" + ` is merged over the ClusterConfig that Plinth generates. It must not set these fields or fields below
+them (rule ` + "`k0s-config`" + `):
 
 | field | reason, or where to set it |
 |---|---|
