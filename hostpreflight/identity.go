@@ -13,10 +13,10 @@ import (
 // or join recorded, and what to do about it; "" if nothing differs. What cannot be
 // determined does not differ.
 func IdentityChanges(f facts.Facts, was facts.Identity) (found, fix string) {
-	var changes, back []string
+	var changes, undos []string
 	mayBeClone := was.MachineID != "" && f.MachineID != was.MachineID && f.UnknownReason(facts.FactMachineID) == ""
-	change := func(wayBack, format string, args ...any) {
-		changes, back = append(changes, fmt.Sprintf(format, args...)), append(back, wayBack)
+	change := func(undo, format string, args ...any) {
+		changes, undos = append(changes, fmt.Sprintf(format, args...)), append(undos, undo)
 	}
 	known := func(fact string) bool { return f.UnknownReason(fact) == "" }
 	if now := strings.ToLower(f.Hostname); was.Node != "" && now != was.Node && now != "" && known(facts.FactHostname) {
@@ -32,12 +32,12 @@ func IdentityChanges(f facts.Facts, was facts.Identity) (found, fix string) {
 	if changes == nil {
 		return "", ""
 	}
-	fix = "to undo this:\n  " + strings.Join(back, "\n  ")
+	fix = "to undo this:\n  " + strings.Join(undos, "\n  ")
 	if was.Unit != "" {
 		fix += "\n  sudo systemctl restart " + was.Unit
 	}
 	fix += "\nto keep it: remove the cluster from this host with `sudo plinth reset node`, or `sudo plinth reset cluster` if it is the only node, then install or join again"
-	if mayBeClone { // its files contain the original's key, with which a reset speaks for the original
+	if mayBeClone { // its files contain the original's key, with which a reset acts as the original
 		fix += "\na clone of node " + was.Node + ": disconnect it from the network first; else the reset removes the original's node from the cluster"
 	}
 	return strings.Join(changes, "; "), fix

@@ -23,8 +23,8 @@ type flow struct {
 	nft      string // the same in the notation of nft
 }
 
-// flowMaker creates the flows of one host.
-type flowMaker struct {
+// flowBuilder creates the flows of one host.
+type flowBuilder struct {
 	link       string     // interface with the default route
 	node, peer netip.Addr // this host, and another one
 	pod        netip.Addr // on this host
@@ -37,7 +37,7 @@ type flowMaker struct {
 // host. It returns none if the host has no address or the Installer no pod network;
 // other checks report that.
 func clusterFlows(f facts.Facts, req hp.Requirements) []flow {
-	m := flowMaker{pods: req.PodCIDR.Masked()}
+	m := flowBuilder{pods: req.PodCIDR.Masked()}
 	network := m.setNode(f)
 	if !m.node.IsValid() || !m.pods.IsValid() || !m.pods.Addr().Is4() {
 		return nil
@@ -52,7 +52,7 @@ func clusterFlows(f facts.Facts, req hp.Requirements) []flow {
 }
 
 // setNode sets the address of this host and its interface, and returns its network.
-func (m *flowMaker) setNode(f facts.Facts) netip.Prefix {
+func (m *flowBuilder) setNode(f facts.Facts) netip.Prefix {
 	uplink := f.Network.UplinkAddresses()
 	for _, i := range f.Network.Interfaces {
 		for _, p := range i.Addresses {
@@ -95,7 +95,7 @@ func lastAddress(network netip.Prefix) netip.Addr {
 }
 
 // add adds a flow of new TCP connections, from any free port.
-func (m *flowMaker) add(f flow) {
+func (m *flowBuilder) add(f flow) {
 	if f.protocol == "" {
 		f.protocol = "tcp"
 	}
@@ -108,7 +108,7 @@ func (m *flowMaker) add(f flow) {
 
 // addPorts adds connections to the ports of this host, from other hosts and from the
 // host itself, and to those of other hosts.
-func (m *flowMaker) addPorts(req hp.Requirements) {
+func (m *flowBuilder) addPorts(req hp.Requirements) {
 	list := strings.Join(externalPorts(req), ",")
 	iptables, nft := "-p tcp -m multiport --dports "+list, "tcp dport '{ "+strings.ReplaceAll(list, ",", ", ")+" }'"
 	localhost := netip.MustParseAddr("127.0.0.1")
@@ -140,7 +140,7 @@ func (m *flowMaker) addPorts(req hp.Requirements) {
 }
 
 // addReplies adds the packets of connections that exist.
-func (m *flowMaker) addReplies() {
+func (m *flowBuilder) addReplies() {
 	for _, f := range []flow{
 		{packet: packet{hook: "input", in: m.link, source: m.peer, target: m.node}},
 		{packet: packet{hook: "output", out: m.link, source: m.node, target: m.peer}},
@@ -153,7 +153,7 @@ func (m *flowMaker) addReplies() {
 }
 
 // addPods adds what pods send and receive. The console's port leads to a pod.
-func (m *flowMaker) addPods(req hp.Requirements) {
+func (m *flowBuilder) addPods(req hp.Requirements) {
 	cidr := m.pods.String()
 	from := func(p packet, what string) { m.add(flow{p, what, "-s " + cidr, "ip saddr " + cidr}) }
 	to := func(p packet, what string) { m.add(flow{p, what, "-d " + cidr, "ip daddr " + cidr}) }

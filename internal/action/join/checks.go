@@ -39,10 +39,10 @@ const (
 	maxClockOffset  = time.Minute
 )
 
-// hiddenNodes returns the nodes that this host cannot reach, each with its address: an
-// interface of this host that is up has the address, too, so that the kernel delivers
-// packets to it locally. self is this host's name, chosen the address that it joins with,
-// which agent.Conflict compares.
+// hiddenNodes returns a sentence for each node that this host cannot reach, because one of
+// its own interfaces that is up has the node's address: the kernel delivers packets to it
+// locally. self is this host's name, chosen the address that it joins with, which
+// agent.Conflict compares.
 func hiddenNodes(nodes []agent.Node, network facts.Network, self string, chosen netip.Addr) (all []string) {
 	for _, n := range nodes {
 		for _, text := range n.Addresses {

@@ -297,7 +297,7 @@ func consoleStuckReason(ctx context.Context, client *kube.Client, r journal.Rece
 	if n, err := client.Node(ctx, name); err != nil || n.Ready {
 		return ""
 	}
-	if name == r.Node { // its files are here: discarding them is never the way back
+	if name == r.Node { // its files are here: never advise to discard them
 		return fmt.Sprintf("its files are only on this host, whose node %s is not Ready; it is available again when the node is: sudo systemctl restart %s", name, k0s.ControllerUnit)
 	}
 	return fmt.Sprintf("its files are only on node %s, which is not Ready; it is available again when that node is back. To discard its files and start it on another node: plinth node remove %s --force", name, name)
