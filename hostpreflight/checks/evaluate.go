@@ -40,9 +40,26 @@ type verdict struct {
 	dropped  string // text of a rule that may drop it
 }
 
+// chainKey identifies a chain.
+type chainKey struct{ table, name string }
+
+// keyOf returns the key of c.
+func keyOf(c facts.FilterChain) chainKey { return chainKey{c.Table, c.Name} }
+
+// indexChains returns the chains by their keys: hosts with containers have thousands of them.
+func indexChains(all []facts.FilterChain) map[chainKey]facts.FilterChain {
+	index := map[chainKey]facts.FilterChain{}
+	for _, c := range all {
+		if _, ok := index[keyOf(c)]; !ok {
+			index[keyOf(c)] = c
+		}
+	}
+	return index
+}
+
 // blocked returns whether base, a chain with a hook, drops p, and the rule that does.
-func blocked(all []facts.FilterChain, base facts.FilterChain, p packet) (answer, string) {
-	v := walker{all, p, map[string]verdict{}}.walk(base)
+func blocked(all map[chainKey]facts.FilterChain, base facts.FilterChain, p packet) (answer, string) {
+	v := walker{all, p, map[chainKey]verdict{}}.walk(base)
 	if v.returned {
 		if base.Policy != "drop" {
 			v.accepted = true
@@ -61,15 +78,15 @@ func blocked(all []facts.FilterChain, base facts.FilterChain, p packet) (answer,
 
 // walker follows one packet through chains.
 type walker struct {
-	all  []facts.FilterChain
+	all  map[chainKey]facts.FilterChain
 	p    packet
-	seen map[string]verdict // of chains, by table and name
+	seen map[chainKey]verdict
 }
 
 // walk returns what may happen to the packet in chain c and those that it jumps to.
 // Each chain is followed once; the kernel allows no loops.
 func (w walker) walk(c facts.FilterChain) verdict {
-	key := c.Table + " " + c.Name
+	key := keyOf(c)
 	v, known := w.seen[key]
 	if !known {
 		w.seen[key] = verdict{returned: true}
@@ -119,10 +136,11 @@ func (w walker) follow(c facts.FilterChain) verdict {
 
 // chain returns the chain of a table, or an empty one.
 func (w walker) chain(table, name string) facts.FilterChain {
-	if i := slices.IndexFunc(w.all, func(c facts.FilterChain) bool { return c.Table == table && c.Name == name }); i >= 0 {
-		return w.all[i]
+	c, ok := w.all[chainKey{table, name}]
+	if !ok {
+		return facts.FilterChain{Table: table, Name: name}
 	}
-	return facts.FilterChain{Table: table, Name: name}
+	return c
 }
 
 // matches reports whether rule r applies to p.

@@ -4,8 +4,10 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	hp "github.com/plinthdev/plinth/hostpreflight"
 	"github.com/plinthdev/plinth/internal/facts"
@@ -237,5 +239,28 @@ func TestClusterFlows_NeedAddressAndPodNetwork(t *testing.T) {
 				t.Errorf("%+v", got)
 			}
 		})
+	}
+}
+
+// TestPacketFilter_TakesNoLongWithThousandsOfChains judges rules like those of a network plug-in or kube-proxy.
+func TestPacketFilter_TakesNoLongWithThousandsOfChains(t *testing.T) {
+	const count = 15000 // the time must not grow with its square
+	f := facts.Facts{Network: facts.Network{NodeAddress: netip.MustParseAddr("10.0.0.5"),
+		Interfaces: []facts.Interface{{Name: "eth0", Up: true, Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.5/24")}}}}}
+	var jumps []facts.FilterRule
+	for i := range count {
+		name := "chain" + strconv.Itoa(i)
+		jumps = append(jumps, facts.FilterRule{Verdict: "jump", Target: name, Matches: []facts.FilterMatch{{Key: facts.MatchUnknown, Values: []string{"--mark"}}}})
+		f.Filters = append(f.Filters, facts.FilterChain{Table: "iptables filter", Name: name, Rules: []facts.FilterRule{{Verdict: "return"}}})
+	}
+	f.Filters = append(f.Filters, facts.FilterChain{Table: "iptables filter", Name: "INPUT", Hook: "input", Policy: "drop", Rules: jumps},
+		facts.FilterChain{Table: "iptables filter", Name: "FORWARD", Hook: "forward", Policy: "accept", Rules: jumps})
+	began := time.Now()
+	r := checkPacketFilter(f, hp.Requirements{PodCIDR: netip.MustParsePrefix("10.244.0.0/16"), ConsolePort: 8800})
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("it took %s", took)
+	}
+	if r.State != hp.Warn || !strings.Contains(r.Found, "drops (policy drop)") {
+		t.Errorf("%+v", r)
 	}
 }

@@ -200,15 +200,18 @@ type obstacle struct {
 // cluster.
 func findObstacles(f facts.Facts, req hp.Requirements, include func(facts.FilterChain) bool) []obstacle {
 	var all []obstacle
-	flows := clusterFlows(f, req)
+	flows, chains := clusterFlows(f, req), indexChains(f.Filters)
 	for _, c := range f.Filters {
 		if c.Hook == "" || !include(c) {
 			continue
 		}
 		for _, p := range flows {
 			passes := c.Hook == p.hook || c.Hook == "prerouting" && p.in != "" || c.Hook == "postrouting" && p.out != ""
-			drops, rule := blocked(f.Filters, c, p.packet)
-			if !passes || drops == no {
+			if !passes {
+				continue
+			}
+			drops, rule := blocked(chains, c, p.packet)
+			if drops == no {
 				continue
 			}
 			i := slices.IndexFunc(all, func(o obstacle) bool {
