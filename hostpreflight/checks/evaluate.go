@@ -179,11 +179,13 @@ func (p packet) has(key, value string) answer {
 		return inNetwork(p.target, value)
 	case facts.MatchDestinationType:
 		return is(value == "local" && p.local || value == "unicast" && !p.local)
+	case facts.MatchPacketType:
+		return is(value == "host" || value == "unicast")
 	case facts.MatchProtocol:
 		number := map[string]string{"tcp": "6", "udp": "17"}[p.protocol]
 		return is(value == p.protocol || value == number || value == "all" || value == "0")
 	case facts.MatchFamily:
-		return is(value == "ipv4" || value == "2")
+		return is(value == "ipv4" || value == "2" || value == "ip")
 	case facts.MatchSourcePort:
 		return inRange(p.sport, value)
 	case facts.MatchPort:

@@ -44,6 +44,11 @@ func input(rules string) string {
 	return "table inet host {\nchain other {\n}\nchain input {\ntype filter hook input priority 0; policy drop;\niif lo accept\nct state established,related accept\n" + rules + "\n}\n}\n"
 }
 
+// accepting returns an nftables table with rules in an input chain that accepts by default.
+func accepting(rules string) string {
+	return "table inet host {\nchain input {\ntype filter hook input priority 0; policy accept;\n" + rules + "\n}\n}\n"
+}
+
 const (
 	nftPorts = "tcp dport { 179, 2380, 6443, 9444, 10250 } accept\nudp dport 10250 accept\nip saddr 10.244.0.0/16 accept\n"
 	iptPorts = "-A INPUT -i lo -j ACCEPT\n-A INPUT -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT\n-A INPUT -p tcp -m multiport --dports 179,2380,6443,8800,9444,10250 -j ACCEPT\n-A INPUT -p udp -m udp --dport 10250 -j ACCEPT\n-A INPUT -s 10.244.0.0/16 -j ACCEPT\n"
@@ -76,6 +81,11 @@ func TestPacketFilter_JudgesRulesOfTheKernel(t *testing.T) {
 		"drops in a set of others":             {"table inet host {\nset bad {\ntype ipv4_addr\nelements = { 203.0.113.7 }\n}\nchain input {\ntype filter hook input priority 0; policy accept;\nip saddr @bad drop\n}\n}\n", ""},
 		"a container's own network":            {"*raw\n:PREROUTING ACCEPT [0:0]\n-A PREROUTING -d 172.17.0.2/32 ! -i docker0 -j DROP\nCOMMIT\n", ""},
 		"IPv6 only":                            {"table ip6 host {\nchain input {\ntype filter hook input priority 0; policy drop;\n}\n}\n", ""},
+		"IPv6 only, by its EtherType":          {accepting("meta protocol ip6 drop\nmeta protocol != ip drop"), ""},
+		"IPv6 only, by a kind of rejection":    {accepting("meta nfproto ipv6 reject\nicmpv6 type echo-request drop\nip6 saddr != fe80::/10 drop"), ""},
+		"drops of odd flags of TCP":            {accepting("tcp flags & (fin|syn|rst|psh|ack|urg) == 0 drop\ntcp flags & (fin|syn) == (fin|syn) drop\ntcp flags { fin, syn|fin } drop\ntcp flags & (fin|syn|rst|ack) != syn ct state new drop\ntcp flags != syn ct state new drop\ntcp flags ! syn,ack drop\ntcp flags urg drop"), ""},
+		"drops of packets to many":             {accepting("meta pkttype { broadcast, multicast } drop\nmeta pkttype != host drop\nicmp type echo-request drop\nfib daddr type broadcast drop"), ""},
+		"drops of packets to many, iptables":   {ipt("ACCEPT ACCEPT ACCEPT", "-A INPUT -m pkttype --pkt-type broadcast -j DROP\n-A INPUT -m pkttype ! --pkt-type unicast -j DROP\n"), ""},
 		"a limit on accepted packets only":     {ipt("ACCEPT ACCEPT ACCEPT", "-A INPUT -p tcp -m limit --limit 10/sec -j ACCEPT\n"), ""},
 		"a map that accepts":                   {input("tcp dport vmap { 179 : accept, 2380 : accept, 6443 : accept, 9444 : accept, 10250 : accept }\nudp dport 10250 accept\nip saddr 10.244.0.0/16 accept"), ""},
 		"drop by default":                      {input("tcp dport 22 accept"), "inet host input drops (policy drop) 179, 2380, 6443, 9444, 10250/tcp from other hosts, 10250/udp from other hosts, 6443, 10250/tcp from pods"},
@@ -91,6 +101,9 @@ func TestPacketFilter_JudgesRulesOfTheKernel(t *testing.T) {
 		"replies not allowed":                  {"table inet host {\nchain input {\ntype filter hook input priority 0; policy drop;\niif lo accept\n" + nftPorts + "}\n}\n", "inet host input drops (policy drop) replies"},
 		"output dropped":                       {ipt("ACCEPT ACCEPT DROP", "-A OUTPUT -o lo -j ACCEPT\n"), "179, 2380, 6443, 9444, 10250/tcp to other hosts, replies, this host to pods"},
 		"prerouting":                           {"*raw\n:PREROUTING DROP [0:0]\n-A PREROUTING -i lo -j ACCEPT\nCOMMIT\n", "iptables raw PREROUTING drops"},
+		"drops of a flag of TCP":               {accepting("tcp flags syn drop"), "inet host input drops (tcp flags syn drop) 179, 2380, 6443, 9444, 10250/tcp from other hosts, packets on loopback, 6443, 10250/tcp from pods"},
+		"a rejection of TCP":                   {accepting("meta l4proto tcp reject with tcp reset"), "10250/tcp from other hosts, packets on loopback, replies, 6443, 10250/tcp from pods"},
+		"IPv4 only, by its EtherType":          {accepting("meta protocol ip drop"), "inet host input drops (protocol ip drop)"},
 		"a map that drops":                     {"table inet host {\nchain input {\ntype filter hook input priority 0; policy accept;\ntcp dport vmap { 22 : accept, 6443 : drop }\n}\n}\n", "inet host input drops (vmap tcp dport 22 accept 6443 drop) 6443/tcp from other hosts"},
 		"all but some addresses":               {ipt("ACCEPT ACCEPT ACCEPT", "-A INPUT ! -s 192.168.50.99/32 -p tcp -m tcp --dport 6443 -j DROP\n"), "6443/tcp from other hosts, packets on loopback, 6443/tcp from pods"},
 		"a limit before a drop":                {input("tcp dport { 179, 2380, 6443, 9444, 10250 } limit rate 10/second accept\nip saddr 10.244.0.0/16 accept"), "inet host input may drop (policy drop) 179, 2380"},

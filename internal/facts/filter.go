@@ -29,8 +29,9 @@ const (
 	MatchSource          = "saddr" // addresses, networks and ranges
 	MatchDestination     = "daddr"
 	MatchDestinationType = "daddr-type" // local, unicast, broadcast, multicast
+	MatchPacketType      = "pkttype"    // host (also: unicast), broadcast, multicast
 	MatchProtocol        = "protocol"   // tcp, udp, icmp or a number
-	MatchFamily          = "family"     // ipv4 or ipv6
+	MatchFamily          = "family"     // ipv4 or ipv6, ip or ip6
 	MatchSourcePort      = "sport"
 	MatchPort            = "dport"
 	MatchIn              = "iif" // interfaces; a * at the end stands for any characters

@@ -62,7 +62,7 @@ func iptablesKeys() map[string]string {
 		"-s": facts.MatchSource, "-d": facts.MatchDestination, "-i": facts.MatchIn, "-o": facts.MatchOut, "-p": facts.MatchProtocol,
 		"--sport": facts.MatchSourcePort, "--dport": facts.MatchPort, "--sports": facts.MatchSourcePort, "--dports": facts.MatchPort,
 		"--ctstate": facts.MatchState, "--state": facts.MatchState, "--ctstatus": facts.MatchStatus,
-		"--dst-type": facts.MatchDestinationType, "--src-range": facts.MatchSource, "--dst-range": facts.MatchDestination,
+		"--dst-type": facts.MatchDestinationType, "--pkt-type": facts.MatchPacketType, "--src-range": facts.MatchSource, "--dst-range": facts.MatchDestination,
 	}
 }
 

@@ -130,6 +130,7 @@ func (r *nftRules) readRule(o nftObject) []facts.FilterRule {
 				base.Verdict = kind
 			case "reject":
 				base.Verdict = "drop"
+				base.Matches = append(base.Matches, rejectMatches(v)...)
 			case "jump", "goto":
 				target, _ := v.(map[string]any)
 				base.Verdict, base.Target = kind, fmt.Sprint(target["target"])
@@ -147,6 +148,19 @@ func (r *nftRules) readRule(o nftObject) []facts.FilterRule {
 		}
 	}
 	return []facts.FilterRule{base}
+}
+
+// rejectMatches returns the conditions that a kind of rejection implies: nft does not list those with which a rule was
+// written if the kind makes them redundant.
+func rejectMatches(v any) []facts.FilterMatch {
+	r, _ := v.(map[string]any)
+	switch r["type"] {
+	case "icmpv6":
+		return []facts.FilterMatch{{Key: facts.MatchNever}}
+	case "tcp reset":
+		return []facts.FilterMatch{{Key: facts.MatchProtocol, Values: []string{"tcp"}}}
+	}
+	return nil
 }
 
 // readExtension returns rule with an extension of iptables, which nft only names.
@@ -212,8 +226,8 @@ func (r *nftRules) readMatch(table string, m map[string]any) []facts.FilterMatch
 	left, _ := m["left"].(map[string]any)
 	unknown := []facts.FilterMatch{{Key: facts.MatchUnknown, Values: []string{nftText([]map[string]any{left})}}}
 	op, _ := m["op"].(string)
-	if flags, ok := nftFlags(left, m["right"]); ok {
-		return []facts.FilterMatch{{Key: facts.MatchProtocol, Values: []string{"tcp"}}, {Key: facts.MatchFlags, Not: op == "!=", Values: []string{flags}}}
+	if flags, ok := nftFlags(left, op, m["right"]); ok {
+		return []facts.FilterMatch{{Key: facts.MatchProtocol, Values: []string{"tcp"}}, flags}
 	}
 	key, before := nftKey(left)
 	if key == facts.MatchNever {
@@ -252,31 +266,46 @@ func (r *nftRules) readMatch(table string, m map[string]any) []facts.FilterMatch
 }
 
 // nftFlags returns a comparison of the flags of TCP, "fin,syn=syn".
-func nftFlags(left map[string]any, right any) (string, bool) {
-	operands, _ := left["&"].([]any)
-	if len(operands) != 2 {
-		return "", false
+func nftFlags(left map[string]any, op string, right any) (facts.FilterMatch, bool) {
+	operands, masked := left["&"].([]any)
+	if masked && len(operands) == 2 {
+		left, _ = operands[0].(map[string]any)
 	}
-	payload, _ := operands[0].(map[string]any)
-	field, _ := payload["payload"].(map[string]any)
+	field, _ := left["payload"].(map[string]any)
 	if field["protocol"] != "tcp" || field["field"] != "flags" {
-		return "", false
+		return facts.FilterMatch{}, false
 	}
-	list := func(v any) string {
-		if m, ok := v.(map[string]any); ok {
-			v = m["|"]
+	match := facts.FilterMatch{Key: facts.MatchFlags, Not: op == "!=" || op == "in"}
+	switch set, _ := right.(map[string]any); {
+	case masked:
+		match.Values = []string{flagNames(operands[1]) + "=" + flagNames(right)}
+	case op == "!" || op == "in": // none, or at least one of them is set
+		match.Values = []string{flagNames(right) + "=none"}
+	case set["set"] != nil:
+		list, _ := set["set"].([]any)
+		for _, v := range list {
+			match.Values = append(match.Values, "all="+flagNames(v))
 		}
-		all, ok := v.([]any)
-		if !ok {
-			all = []any{v}
-		}
-		var words []string
-		for _, e := range all {
-			words = append(words, fmt.Sprint(e))
-		}
-		return strings.Join(words, ",")
+	default:
+		match.Values = []string{"all=" + flagNames(right)}
 	}
-	return list(operands[1]) + "=" + list(right), true
+	return match, true
+}
+
+// flagNames returns the names of flags separated by commas.
+func flagNames(v any) string {
+	if m, ok := v.(map[string]any); ok {
+		v = m["|"]
+	}
+	all, ok := v.([]any)
+	if !ok {
+		all = []any{v}
+	}
+	var words []string
+	for _, e := range all {
+		words = append(words, fmt.Sprint(e))
+	}
+	return strings.Join(words, ",")
 }
 
 // nftKey returns the condition on left, with the conditions that it implies, and ""
@@ -308,7 +337,9 @@ func nftKey(left map[string]any) (key string, implied []facts.FilterMatch) {
 		return facts.MatchOut, nil
 	case "l4proto":
 		return facts.MatchProtocol, nil
-	case "nfproto":
+	case "pkttype":
+		return facts.MatchPacketType, nil
+	case "nfproto", "protocol": // the latter is the EtherType: ip, ip6, arp
 		return facts.MatchFamily, nil
 	}
 	protocol, field := part("payload", "protocol"), part("payload", "field")
