@@ -16,7 +16,7 @@ import (
 const ProgramPath = "/usr/local/bin/plinth"
 
 // Program is this program at ProgramPath. A file that no install of Plinth put there belongs to
-// the host's owner: it is neither overwritten nor removed.
+// the host's owner, also a copy of this program: it is neither changed nor removed.
 type Program struct {
 	File      Artifact        // this program
 	Installed []digest.Digest // what earlier runs put there, from the journal
@@ -24,8 +24,11 @@ type Program struct {
 
 // Check returns what Apply would change, or "" if nothing. It changes nothing.
 func (p Program) Check(ctx context.Context, h host.Host) (missing string, err error) {
-	foreign, err := p.IsForeign(h)
-	if err != nil || foreign {
+	have, err := contentDigest(h, p.File.Path)
+	if err == nil && !slices.Contains(p.Installed, have) {
+		return "", nil
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", err
 	}
 	return p.File.Check(ctx, h)

@@ -28,12 +28,13 @@ func TestProgram_LeavesFilesOfOthers(t *testing.T) {
 		foreign   bool
 		installed bool
 	}{
-		"nothing":                 {func(string) error { return nil }, ProgramPath + " does not exist", false, false},
-		"this program, by a user": {file(own), "", false, false},
-		"an earlier run's":        {file(earlier), ProgramPath + " has 17 bytes, needs 11", false, true},
-		"another program":         {file("not plinth"), "", true, false},
-		"a link":                  {func(path string) error { return os.Symlink("/opt/plinth", path) }, "", true, false},
-		"a folder":                {func(path string) error { return os.Mkdir(path, 0o755) }, "", true, false},
+		"nothing":                  {func(string) error { return nil }, ProgramPath + " does not exist", false, false},
+		"this program, by a user":  {file(own), "", false, false},
+		"this program, other mode": {func(path string) error { return os.WriteFile(path, []byte(own), 0o750) }, "", false, false},
+		"an earlier run's":         {file(earlier), ProgramPath + " has 17 bytes, needs 11", false, true},
+		"another program":          {file("not plinth"), "", true, false},
+		"a link":                   {func(path string) error { return os.Symlink("/opt/plinth", path) }, "", true, false},
+		"a folder":                 {func(path string) error { return os.Mkdir(path, 0o755) }, "", true, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := hosttest.New(t)

@@ -82,11 +82,13 @@ func TestResetCluster_RestoresTheDataFolder(t *testing.T) {
 func TestResetCluster_RemovesOnlyItsOwnProgram(t *testing.T) {
 	const own = "this plinth"
 	for name, c := range map[string]struct {
-		now     string // content at the end
+		before  string // content before the install; "" for no file
+		now     string // content at the end; "" for what the install left
 		removed bool
 	}{
-		"as it was put there":   {own, true},
-		"replaced by its owner": {"a newer plinth", false},
+		"as it was put there":   {"", "", true},
+		"replaced by its owner": {"", "a newer plinth", false},
+		"a copy of its owner":   {own, "", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o, f := newOperation(t, "/data/plinth")
@@ -94,11 +96,17 @@ func TestResetCluster_RemovesOnlyItsOwnProgram(t *testing.T) {
 			j := installed(t, o, f)
 			path := filepath.Join(f.Root, node.ProgramPath)
 			testkit.Must(t, os.MkdirAll(filepath.Dir(path), 0o755))
+			if c.before != "" {
+				testkit.Must(t, os.WriteFile(path, []byte(c.before), 0o750))
+			}
 			put := plan.Install(plan.Cluster{Host: o.Host, StateStore: j, ProgramFile: node.Artifact{Path: node.ProgramPath, Mode: 0o755, Size: int64(len(own)), Digest: digest.FromString(own),
 				Open: func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(own)), nil }}})[2:3]
 			testkit.Must(t, j.BeginRun("install", journal.Args{}))
 			_, err := o.StepRunner("install", j).Run(t.Context(), put)
-			testkit.Must(t, err, j.EndRun(nil), os.WriteFile(path, []byte(c.now), 0o755), o.Host.MkdirAll("/data/plinth/"+node.BeforeDir, 0o700))
+			if c.now != "" {
+				testkit.Must(t, os.WriteFile(path, []byte(c.now), 0o755))
+			}
+			testkit.Must(t, err, j.EndRun(nil), o.Host.MkdirAll("/data/plinth/"+node.BeforeDir, 0o700))
 			res, err := o.resetCluster(t.Context(), Options{Yes: true, Cluster: "my-app"})
 			testkit.Must(t, err)
 			if _, err := os.Stat(path); (err != nil) != c.removed || (res.Program == node.ProgramPath) != c.removed {
