@@ -13,10 +13,11 @@ import (
 
 // Removal is what a host records about itself after its cluster has removed it.
 type Removal struct {
-	Node string    `json:"node"` // Kubernetes name
-	UID  string    `json:"uid"`  // of the admission that was ended
-	By   string    `json:"by"`   // who removed it, for users
-	At   time.Time `json:"at"`   // when, UTC
+	Node    string    `json:"node"`              // Kubernetes name
+	UID     string    `json:"uid"`               // of the admission that was ended
+	By      string    `json:"by"`                // who removed it, for users
+	At      time.Time `json:"at"`                // when, UTC
+	Stopped bool      `json:"stopped,omitempty"` // k0s and the programs of its pods were ended since
 }
 
 // RemovalPath returns the file in which a host records its removal.

@@ -138,16 +138,19 @@ func (w removalWatch) ask(ctx context.Context, client membershipClient) (answers
 	return answers
 }
 
-// stop records the removal and stops k0s, if it runs or would start at boot.
+// stop records the removal and stops k0s, if it runs or would start at boot, and the programs of pods, which also run
+// on after a k0s that someone else has stopped.
 func (w removalWatch) stop(ctx context.Context, r node.Removal) error {
-	if _, recorded, err := node.ReadRemoval(w.Host, w.DataDir); err != nil || !recorded {
+	recorded, ok, err := node.ReadRemoval(w.Host, w.DataDir)
+	if err != nil || !ok {
 		if err := r.Write(w.Host, w.DataDir); err != nil {
 			return err
 		}
 		w.Note(agent.AuditEvent{Event: agent.AuditRemoval, Node: r.Node, Result: r.String() + "; stopping k0s and its pods"}.String())
+		recorded = r
 	}
 	running, err := w.stopKinds()[0].Find(ctx)
-	if err != nil || len(running) == 0 {
+	if err != nil || len(running) == 0 && recorded.Stopped {
 		return err
 	}
 	return w.startStopper(ctx)
@@ -215,6 +218,10 @@ func stopRemovedNode(ctx context.Context, env *action.Env) error {
 		errs = append(errs, k.Remove(ctx).Err)
 	}
 	if err := errors.Join(errs...); err != nil {
+		return problem.New(problem.ExitInternal, stopping, err, "sudo plinth reset node")
+	}
+	r.Stopped = true
+	if err := r.Write(env.Host, env.DataDir); err != nil {
 		return problem.New(problem.ExitInternal, stopping, err, "sudo plinth reset node")
 	}
 	env.Note(r.String() + "; k0s is stopped; run: sudo plinth reset node")

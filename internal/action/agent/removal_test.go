@@ -182,6 +182,20 @@ func TestRemovalWatch_RetriesAndStaysQuietOnceK0sIsStopped(t *testing.T) {
 	}
 }
 
+// k0s leaves its pods running when it ends, and the agent cannot see their processes.
+func TestRemovalWatch_EndsThePodsOfAStoppedK0s(t *testing.T) {
+	r := newRemovedHost(t, &fakeControllers{answers: map[string]string{"10.0.0.1": agent.StateRemoved}})
+	r.fake.Units[k0s.WorkerUnit] = host.UnitState{Load: "loaded", Active: "inactive", Sub: "dead", Enable: "disabled"} // by the administrator
+	r.fake.Processes = []host.Process{{PID: 40, PPID: 1, Exe: "/var/lib/k0s/bin/containerd-shim-runc-v2", Args: []string{"containerd-shim-runc-v2", "-address", "/run/k0s/containerd.sock"}},
+		{PID: 41, PPID: 40, Exe: "/app/server"}}
+	r.fake.Expect(stopCommand)
+	testkit.Must(t, r.check(t.Context()), stopRemovedNode(t.Context(), r.Env))
+	if len(r.fake.Processes) > 0 {
+		t.Errorf("still running: %+v", r.fake.Processes)
+	}
+	testkit.Must(t, r.check(t.Context())) // nothing is left to do
+}
+
 func TestRemovalWatch_ForgetsTheRemovalThatARestoreUndid(t *testing.T) {
 	f := &fakeControllers{answers: map[string]string{"10.0.0.1": agent.StateRemoved}}
 	r := newRemovedHost(t, f)
