@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/plinthdev/plinth/internal/action"
@@ -167,7 +168,7 @@ func (w removalWatch) startStopper(ctx context.Context) error {
 		return err
 	}
 	_, err = w.Host.Run(ctx, host.Cmd{Argv: []string{"systemd-run", "--quiet", "--collect", "--unit=" + stopperUnit, "--description=Plinth stops k0s on a host that was removed from its cluster",
-		node.AgentBinary, "--data-dir", w.DataDir, "agent", "--stop-removed-node"}, Timeout: time.Minute})
+		node.AgentBinary, "--data-dir", strings.ReplaceAll(w.DataDir, "$", "$$"), "agent", "--stop-removed-node"}, Timeout: time.Minute})
 	return err
 }
 

@@ -182,6 +182,17 @@ func TestRemovalWatch_RetriesAndStaysQuietOnceK0sIsStopped(t *testing.T) {
 	}
 }
 
+func TestRemovalWatch_NamesTheDataFolderToSystemd(t *testing.T) {
+	r := newRemovedHost(t, nil)
+	r.DataDir = "/srv/my ${data}"
+	ran := ""
+	r.fake.Expect(stopCommand).Do(func(c host.Cmd) { ran = strings.Join(c.Argv, " ") })
+	testkit.Must(t, r.startStopper(t.Context()))
+	if !strings.HasSuffix(ran, "--data-dir /srv/my $${data} agent --stop-removed-node") {
+		t.Error(ran)
+	}
+}
+
 // k0s leaves its pods running when it ends, and the agent cannot see their processes.
 func TestRemovalWatch_EndsThePodsOfAStoppedK0s(t *testing.T) {
 	r := newRemovedHost(t, &fakeControllers{answers: map[string]string{"10.0.0.1": agent.StateRemoved}})
