@@ -123,7 +123,10 @@ func (d LeavingNode) deleteRecord() step.Step {
 			if err != nil {
 				return err
 			}
-			record := records[d.Name]
+			record, ok := records[d.Name]
+			if !ok { // the host itself or another administrator has just removed it
+				return nil
+			}
 			if err := (token.Store{Core: d.Kube.Core(), Now: time.Now}).EndUses(ctx, record.AgentKey); err != nil {
 				return err
 			}
@@ -132,7 +135,9 @@ func (d LeavingNode) deleteRecord() step.Step {
 				return err
 			}
 			return d.Kube.UpdateNodeRecords(ctx, func(records kube.NodeRecords) error {
-				delete(records, d.Name)
+				if records[d.Name].UID == record.UID { // and not an admission since, of which there is no note
+					delete(records, d.Name)
+				}
 				return nil
 			})
 		},
