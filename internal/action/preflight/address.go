@@ -48,7 +48,8 @@ func (a AddressFlags) Request(doing string, f facts.Facts, recorded facts.Identi
 	if err != nil || !recorded.Address.IsValid() {
 		return r, err
 	}
-	if at, err := f.Network.ChooseAddress(r); r.IsExplicit() && (err != nil || at.Address != recorded.Address) {
+	own := facts.AddressRequest{Address: recorded.Address, Interface: r.Interface} // the interface may have other addresses, too
+	if _, err := f.Network.ChooseAddress(own); r.Interface != "" && err != nil || r.Address.IsValid() && r.Address != recorded.Address {
 		return r, problem.Newf(problem.ExitUsage, doing, "omit --address and --network-interface; for another address, first remove the cluster from this host: `sudo plinth reset node`, or `sudo plinth reset cluster` if it is the only node",
 			"the address of this host's node is %s and cannot change", recorded.Address)
 	}

@@ -34,12 +34,16 @@ func TestCheckAPIReachable_RefusesWhenNoAPIAnswers(t *testing.T) {
 	}
 }
 
-// twoNetworks are the facts of a host with the addresses 10.0.0.5 and 192.0.2.10.
+// twoNetworks are the facts of a host with the addresses 10.0.0.5 and, on another interface, 192.0.2.10 and 192.0.2.11.
 func twoNetworks() facts.Facts {
-	nic := func(name, address string) facts.Interface {
-		return facts.Interface{Name: name, Up: true, Addresses: []netip.Prefix{netip.MustParsePrefix(address)}}
+	nic := func(name string, addresses ...string) facts.Interface {
+		i := facts.Interface{Name: name, Up: true}
+		for _, a := range addresses {
+			i.Addresses = append(i.Addresses, netip.MustParsePrefix(a))
+		}
+		return i
 	}
-	return facts.Facts{Hostname: "n1", MachineID: "1", Network: facts.Network{Interfaces: []facts.Interface{nic("eth0", "10.0.0.5/24"), nic("eth1", "192.0.2.10/24")}}}
+	return facts.Facts{Hostname: "n1", MachineID: "1", Network: facts.Network{Interfaces: []facts.Interface{nic("eth0", "10.0.0.5/24"), nic("eth1", "192.0.2.10/24", "192.0.2.11/24")}}}
 }
 
 func TestRequest_KeepsTheRecordedAddress(t *testing.T) {
@@ -63,6 +67,7 @@ func TestRequest_KeepsTheRecordedAddress(t *testing.T) {
 		"recorded":                       {AddressFlags{}, "192.0.2.10", "192.0.2.10", 0, ""},
 		"recorded, the same address":     {AddressFlags{Address: "192.0.2.10"}, "192.0.2.10", "192.0.2.10", 0, ""},
 		"recorded, its interface":        {AddressFlags{Interface: "eth1"}, "192.0.2.10", "192.0.2.10", 0, ""},
+		"recorded, second of interface":  {AddressFlags{Interface: "eth1"}, "192.0.2.11", "192.0.2.11", 0, ""}, // a join took it toward the controllers, or DHCP has added the first
 		"recorded, another address":      {AddressFlags{Address: "10.0.0.5"}, "192.0.2.10", "", problem.ExitUsage, "is 192.0.2.10 and cannot change"},
 		"recorded, another interface":    {AddressFlags{Interface: "eth0"}, "192.0.2.10", "", problem.ExitUsage, "is 192.0.2.10 and cannot change"},
 		"recorded, an unknown interface": {AddressFlags{Interface: "eth7"}, "192.0.2.10", "", problem.ExitUsage, "is 192.0.2.10 and cannot change"},
