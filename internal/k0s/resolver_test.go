@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/plinthdev/plinth/internal/host"
 	"github.com/plinthdev/plinth/internal/host/hosttest"
 	"github.com/plinthdev/plinth/internal/testkit"
 )
@@ -75,5 +76,23 @@ func TestWriteConfig_KeepsResolverFileThatKubeletReads(t *testing.T) {
 				t.Errorf("%q %v", text, errors.Unwrap(err))
 			}
 		})
+	}
+}
+
+// TestRegister_RestartsKubeletWithTheResolverFile takes the name server from a host whose k0s runs.
+func TestRegister_RestartsKubeletWithTheResolverFile(t *testing.T) {
+	f := hosttest.New(t)
+	s := Service{Host: f.Host(), Settings: settings(), Worker: true}
+	testkit.WriteFiles(t, f.Root, 0o644, map[string]string{"/etc/resolv.conf": "nameserver 127.0.0.1\n",
+		s.UnitPath(): "ExecStart=/usr/local/bin/k0s worker \"--kubelet-extra-args=--node-ip=10.0.0.5\"\n"})
+	f.Units[s.Unit()] = host.UnitState{Load: "loaded", Active: "active", Sub: "running", Enable: "enabled"}
+	testkit.Must(t, s.WriteConfig())
+	if why, err := s.RegisterNeeded(); !strings.Contains(why, resolvConfFlag) || err != nil {
+		t.Errorf("%q %v", why, err)
+	}
+	f.Expect(BinaryPath + " install worker --force --kubelet-extra-args=--node-ip=10.0.0.5 " + resolvConfFlag)
+	testkit.Must(t, s.Register(t.Context()))
+	if why, err := s.StartNeeded(t.Context()); why == "" || err != nil {
+		t.Errorf("kubelet keeps running without the flag: %q %v", why, err)
 	}
 }

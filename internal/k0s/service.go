@@ -226,14 +226,22 @@ func (s Service) RegisterNeeded() (string, error) {
 	return "", nil
 }
 
-// Register makes k0s create its system users and its systemd unit.
+// Register makes k0s create its system users and its systemd unit. A service that already runs has other arguments: it
+// is stopped first, so that Start lets it run with the new ones.
 func (s Service) Register(ctx context.Context) error {
+	st, err := s.Host.UnitState(ctx, s.Unit())
+	if err == nil && st.StartingOrRunning() {
+		err = s.Host.StopUnit(ctx, s.Unit())
+	}
+	if err != nil {
+		return err
+	}
 	role := "controller"
 	if s.Worker {
 		role = "worker"
 	}
 	argv := append([]string{BinaryPath, "install", role, "--force"}, s.startArguments()...)
-	_, err := s.Host.Run(ctx, host.Cmd{Argv: argv, Timeout: time.Minute})
+	_, err = s.Host.Run(ctx, host.Cmd{Argv: argv, Timeout: time.Minute})
 	return err
 }
 
