@@ -2,7 +2,9 @@ package probe
 
 import (
 	"reflect"
+	"runtime"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/plinthdev/plinth/internal/facts"
@@ -67,6 +69,28 @@ func TestParseNft_ReadsRules(t *testing.T) {
 	want := facts.FilterRule{Text: "ct state established related accept", Verdict: "accept", Matches: []facts.FilterMatch{{Key: facts.MatchState, Values: []string{"established", "related"}}}}
 	if !reflect.DeepEqual(first[0], want) {
 		t.Errorf("%+v, want %+v", first[0], want)
+	}
+}
+
+// TestParseNft_SkipsTheContentOfLargeSets reads a list of networks such as one of the addresses of a country.
+func TestParseNft_SkipsTheContentOfLargeSets(t *testing.T) {
+	const count = 100_000
+	element := `{"prefix": {"addr": "192.0.2.0", "len": 24}}`
+	text := []byte(`{"nftables": [{"set": {"family": "inet", "name": "country", "table": "host", "type": "ipv4_addr", "elem": [` + strings.Repeat(element+", ", count) + element + `]}},
+{"chain": {"family": "inet", "table": "host", "name": "input", "type": "filter", "hook": "input", "policy": "accept"}},
+{"rule": {"family": "inet", "table": "host", "chain": "input", "expr": [{"match": {"op": "!=", "left": {"payload": {"protocol": "ip", "field": "saddr"}}, "right": "@country"}}, {"drop": null}]}},
+{"rule": {"family": "inet", "table": "host", "chain": "input", "expr": [{"match": {"op": "==", "left": {"payload": {"protocol": "ip", "field": "saddr"}}, "right": "@country"}}, {"drop": null}]}}]}`)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	rules, err := parseNft(text)
+	runtime.ReadMemStats(&after)
+	testkit.Must(t, err)
+	if used := after.TotalAlloc - before.TotalAlloc; used > 4*uint64(len(text)) {
+		t.Errorf("%d bytes of output took %d bytes of memory", len(text), used)
+	}
+	list := rules.chains[0].Rules
+	if all, blocked := list[0].Matches, list[1].Matches; len(all) != 1 || all[0].Key != facts.MatchUnknown || len(blocked) != 1 || blocked[0].Key != facts.MatchNever {
+		t.Errorf("all but the set: %+v, the set: %+v", all, blocked)
 	}
 }
 

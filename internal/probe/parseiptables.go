@@ -88,7 +88,7 @@ func parseIptablesRule(words []string) facts.FilterRule {
 		case flag == "-j" || flag == "-g":
 			r.Verdict, r.Target = iptablesVerdict(flag, value)
 			i = len(words) // the rest are options of the target
-		case flag == "--match-set" && i+2 < len(words):
+		case flag == matchSet && i+2 < len(words):
 			r.Matches = append(r.Matches, facts.FilterMatch{Key: facts.MatchUnknown, Not: not, Values: []string{flag, value}})
 			i += 2
 		case flag == "-m" && value == "rpfilter":
@@ -119,12 +119,15 @@ func parseIptablesRule(words []string) facts.FilterRule {
 	return r
 }
 
+// matchSet is the first value of an unknown condition on the content of a set.
+const matchSet = "--match-set"
+
 // ignoreBlocklists replaces the conditions of a rule that drops what is in an address
 // set (fail2ban, CrowdSec): its content is not known, but hosts of the cluster are not
 // expected there. A rule that drops what is not in a set remains unknown.
 func ignoreBlocklists(matches []facts.FilterMatch) {
 	for i, m := range matches {
-		if m.Key == facts.MatchUnknown && m.Values[0] == "--match-set" && !m.Not {
+		if m.Key == facts.MatchUnknown && m.Values[0] == matchSet && !m.Not {
 			matches[i] = facts.FilterMatch{Key: facts.MatchNever}
 		}
 	}

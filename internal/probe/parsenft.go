@@ -25,18 +25,19 @@ type nftObject struct {
 	Type     any              `json:"type"`
 	Hook     string           `json:"hook"`
 	Policy   string           `json:"policy"`
-	Elements []any            `json:"elem"`
+	Elements json.RawMessage  `json:"elem"`
 	Expr     []map[string]any `json:"expr"`
 }
 
-// maxSetElements is the size above which the content of a set is not kept.
-const maxSetElements = 4096
+// maxSetBytes is the size of the elements, as JSON, above which the content of a set is not read: lists of the networks
+// of countries have hundreds of thousands.
+const maxSetBytes = 1 << 18
 
 // nftRules are the chains of all tables, and what is needed to read them.
 type nftRules struct {
 	chains  []facts.FilterChain
 	at      map[string]int   // index in chains by table and chain
-	sets    map[string][]any // elements by table and set
+	sets    map[string][]any // elements by table and set; without those that are too large
 	foreign []string         // tables with the name of one of iptables that iptables cannot read
 }
 
@@ -55,7 +56,9 @@ func parseNft(text []byte) (nftRules, error) {
 			case kind == "rule":
 				rules = append(rules, o)
 			case kind == "set" || kind == "map":
-				r.sets[o.Family+" "+o.Table+" "+o.Name] = o.Elements
+				if list, ok := readElements(o.Elements); ok {
+					r.sets[o.Family+" "+o.Table+" "+o.Name] = list
+				}
 			case kind == "chain" && o.Type != "nat" && (o.Family == "ip" || o.Family == "inet"):
 				r.at[o.Family+" "+o.Table+" "+o.Name] = len(r.chains)
 				r.chains = append(r.chains, facts.FilterChain{Table: o.Family + " " + o.Table, Name: o.Name, Hook: o.Hook, Policy: o.Policy})
@@ -66,6 +69,18 @@ func parseNft(text []byte) (nftRules, error) {
 		r.add(o)
 	}
 	return r, nil
+}
+
+// readElements returns the elements of a set, and false if they are too large.
+func readElements(text json.RawMessage) (list []any, ok bool) {
+	if len(text) == 0 {
+		return nil, true
+	}
+	if len(text) > maxSetBytes {
+		return nil, false
+	}
+	err := json.Unmarshal(text, &list)
+	return list, err == nil
 }
 
 // countKube returns the number of chains and rules of Kubernetes.
@@ -147,6 +162,9 @@ func (r *nftRules) readRule(o nftObject) []facts.FilterRule {
 			}
 		}
 	}
+	if base.Verdict == "drop" {
+		ignoreBlocklists(base.Matches)
+	}
 	return []facts.FilterRule{base}
 }
 
@@ -212,11 +230,11 @@ func (r *nftRules) readVerdictMap(table string, base facts.FilterRule, m map[str
 func (r *nftRules) elements(table string, v any) ([]any, bool) {
 	if name, ok := v.(string); ok && strings.HasPrefix(name, "@") {
 		list, ok := r.sets[table+" "+name[1:]]
-		return list, ok && len(list) <= maxSetElements
+		return list, ok
 	}
 	if m, ok := v.(map[string]any); ok {
 		list, ok := m["set"].([]any)
-		return list, ok && len(list) <= maxSetElements
+		return list, ok
 	}
 	return nil, false
 }
@@ -243,6 +261,8 @@ func (r *nftRules) readMatch(table string, m map[string]any) []facts.FilterMatch
 	case string:
 		if !strings.HasPrefix(right, "@") {
 			list, ok = []any{right}, true
+		} else if !ok {
+			unknown = []facts.FilterMatch{{Key: facts.MatchUnknown, Not: op == "!=", Values: []string{matchSet, right}}}
 		}
 	case map[string]any:
 		if _, set := right["set"]; !set {
