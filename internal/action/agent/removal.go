@@ -221,12 +221,21 @@ func stopRemovedNode(ctx context.Context, env *action.Env) error {
 	if err := errors.Join(errs...); err != nil {
 		return problem.New(problem.ExitInternal, stopping, err, "sudo plinth reset node")
 	}
-	r.Stopped = true
-	if err := r.Write(env.Host, env.DataDir); err != nil {
+	if err := recordStopped(env); err != nil {
 		return problem.New(problem.ExitInternal, stopping, err, "sudo plinth reset node")
 	}
 	env.Note(r.String() + "; k0s is stopped; run: sudo plinth reset node")
 	return nil
+}
+
+// recordStopped records that nothing is left to stop, unless a reset meanwhile removes the record or has removed it.
+func recordStopped(env *action.Env) error {
+	r, ok, err := node.ReadRemoval(env.Host, env.DataDir)
+	if _, held := env.LockHolder(); err != nil || !ok || held {
+		return err
+	}
+	r.Stopped = true
+	return r.Write(env.Host, env.DataDir)
 }
 
 // stopKinds returns what is stopped on a removed host: k0s, then the processes of its pods.

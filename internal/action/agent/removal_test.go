@@ -294,6 +294,14 @@ func TestStopRemovedNode_RefusesAHostThatJoinsAgain(t *testing.T) {
 	}
 }
 
+func TestRecordStopped_DoesNotBringTheDataFolderBack(t *testing.T) {
+	r := newRemovedHost(t, nil)
+	testkit.Must(t, r.Host.RemoveAll(r.DataDir), recordStopped(r.Env))
+	if _, err := r.Host.Lstat(r.DataDir); err == nil {
+		t.Error("the folder is back")
+	}
+}
+
 func TestStopRemovedNode_StopsK0sAndKeepsTheAgent(t *testing.T) {
 	r := newRemovedHost(t, nil)
 	r.fake.Units[node.AgentUnit] = host.UnitState{Load: "loaded", Active: "active", Sub: "running", Enable: "enabled"}
