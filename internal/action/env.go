@@ -250,11 +250,12 @@ func (env *Env) CleanupScope(podCIDRs ...netip.Prefix) cleanup.Scope {
 }
 
 // NoteForeignProgram notes that the plinth on the PATH is not self, the artifact of this
-// program, and that the install leaves it.
+// program, and that the install leaves it. A link to this program, and one with an embedded
+// bundle, are what the user wants there.
 func (env *Env) NoteForeignProgram(self node.Artifact) error {
 	self.Path = node.ProgramPath
 	foreign, err := node.Program{File: self, Installed: plan.InstalledPrograms(env.Journal())}.IsForeign(env.Host)
-	if err == nil && foreign {
+	if err == nil && foreign && !isRunningProgram(node.ProgramPath) {
 		env.Note("warning: " + node.ProgramPath + " is another program or another version of plinth, which this command does not replace. " +
 			"To get this version there: move it away, then run the same command again")
 	}

@@ -32,3 +32,13 @@ func openWithoutBundle(path string) (io.ReadCloser, error) {
 	go func() { _ = w.CloseWithError(errors.Join(embed.Write(w, s), file.Close())) }()
 	return r, nil
 }
+
+// isRunningProgram reports whether path leads to the file of this process.
+func isRunningProgram(path string) bool {
+	self, err := os.Stat("/proc/self/exe")
+	if err != nil {
+		return false
+	}
+	other, err := os.Stat(path)
+	return err == nil && os.SameFile(self, other)
+}

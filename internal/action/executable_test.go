@@ -15,6 +15,7 @@ import (
 
 	"github.com/plinthdev/plinth/airgap/embed"
 	"github.com/plinthdev/plinth/airgap/trust"
+	"github.com/plinthdev/plinth/internal/testkit"
 )
 
 func TestOpenWithoutBundle_KeepsTheKeyAndDropsTheBundle(t *testing.T) {
@@ -70,4 +71,19 @@ func TestOpenWithoutBundle_KeepsTheKeyAndDropsTheBundle(t *testing.T) {
 			t.Error("damaged embedded data is accepted")
 		}
 	})
+}
+
+func TestIsRunningProgram_FollowsLinks(t *testing.T) {
+	self, err := os.Executable()
+	testkit.Must(t, err)
+	dir := t.TempDir()
+	link, other := filepath.Join(dir, "link"), filepath.Join(dir, "other")
+	testkit.Must(t, os.Symlink(self, link), os.WriteFile(other, []byte("another program"), 0o755))
+	for path, want := range map[string]bool{self: true, link: true, other: false, filepath.Join(dir, "missing"): false} {
+		t.Run(filepath.Base(path), func(t *testing.T) {
+			if got := isRunningProgram(path); got != want {
+				t.Errorf("%v", got)
+			}
+		})
+	}
 }
