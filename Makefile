@@ -34,9 +34,10 @@ GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.12.2
 # version, because older ones have known vulnerabilities. It is part of the payload's cache keys.
 GO_RELEASE := go1.26.10
 
-# compile builds the plinth executable: $(call compile,linker flags,file). The tag, and no inlining in the
-# packages of Kubernetes, keep it small: every command has to load the pages of the executable that it uses.
-compile = GOTOOLCHAIN=$(GO_RELEASE) CGO_ENABLED=0 go build -trimpath -tags grpcnotrace -gcflags 'k8s.io/...=-l' -ldflags '$(1)' -o $(2) ./cmd/plinth
+# compile builds the plinth executable: $(call compile,linker flags,file). The tag, and no inlining in large
+# modules that do little work, keep it small: every command has to load the pages of the executable that it uses.
+NOT_INLINED := k8s.io sigs.k8s.io helm.sh go.etcd.io google.golang.org github.com/google/gnostic-models github.com/k0sproject
+compile = GOTOOLCHAIN=$(GO_RELEASE) CGO_ENABLED=0 go build -trimpath -tags grpcnotrace $(foreach m,$(NOT_INLINED),-gcflags '$(m)/...=-l') -ldflags '$(1)' -o $(2) ./cmd/plinth
 
 # need installs Debian packages, unless there is a command with the name of the first one.
 need = type -P $(firstword $(1)) >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends $(1); }
