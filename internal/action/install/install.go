@@ -142,7 +142,12 @@ func (o *operation) confirm(ctx context.Context, env *action.Env, todo []step.Pl
 		env.Note(resumeMessage(last, todo))
 	}
 	o.retainedData = hasRetainedData(env)
-	return env.Confirm(ctx, fmt.Sprintf("Install %s on this host (%s, %d of %d steps to do)?", o.config.Installer.Metadata.Name, o.address, plan.CountNeeded(todo), len(todo)))
+	err := env.Confirm(ctx, fmt.Sprintf("Install %s on this host (%s, %d of %d steps to do)?", o.config.Installer.Metadata.Name, o.address, plan.CountNeeded(todo), len(todo)))
+	var declined *problem.Problem
+	if o.rolledBack && errors.As(err, &declined) {
+		declined.Hint = "the unfinished install was rolled back; nothing else was changed"
+	}
+	return err
 }
 
 // storeFacts stores the facts of the host for later runs.

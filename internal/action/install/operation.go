@@ -44,6 +44,7 @@ type operation struct {
 	facts        map[string]string       // facts on which a plan depends, by the names used in messages
 	snapshot     preflight.FactsSnapshot // facts, stored for later runs
 	retainedData bool                    // an earlier reset retained data in the data folder
+	rolledBack   bool                    // this run rolled an unfinished install back
 }
 
 // target returns the description of env's host that the steps of an install need.

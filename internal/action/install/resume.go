@@ -158,7 +158,9 @@ func (o *operation) resolveUnfinishedRun(ctx context.Context, env *action.Env) e
 	if err := env.Confirm(ctx, reset.DescribeRollBack(env, deleteData)+"Roll back the unfinished install started at "+last.StartedAt.Format(time.RFC3339)+" and start again?"); err != nil {
 		return err
 	}
-	return reset.RollBack(ctx, env, deleteData)
+	err = reset.RollBack(ctx, env, deleteData)
+	o.rolledBack = err == nil
+	return err
 }
 
 // hasRetainedData reports whether an earlier reset retained data in the data folder.

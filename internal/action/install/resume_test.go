@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/plinthdev/plinth/internal/action"
+	"github.com/plinthdev/plinth/internal/action/config"
 	"github.com/plinthdev/plinth/internal/action/preflight"
 	"github.com/plinthdev/plinth/internal/facts"
 	"github.com/plinthdev/plinth/internal/host/hosttest"
@@ -19,6 +20,7 @@ import (
 	"github.com/plinthdev/plinth/internal/node/cleanup"
 	"github.com/plinthdev/plinth/internal/plan"
 	"github.com/plinthdev/plinth/internal/problem"
+	"github.com/plinthdev/plinth/internal/spec"
 	"github.com/plinthdev/plinth/internal/step"
 )
 
@@ -188,5 +190,28 @@ func TestRollBack_RestoresTheHostAndKeepsTheError(t *testing.T) {
 		if _, err := os.Stat(filepath.Join(f.Root, p)); err == nil {
 			t.Errorf("%s is still there", p)
 		}
+	}
+}
+
+func TestConfirm_SaysWhatWasRolledBack(t *testing.T) {
+	for name, c := range map[string]struct {
+		rolledBack bool
+		want       string
+	}{
+		"nothing yet":           {false, "nothing was changed"},
+		"an unfinished install": {true, "the unfinished install was rolled back; nothing else was changed"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			env, _ := fakeEnv(t)
+			_, err := env.OpenJournal()
+			testkit.Must(t, err)
+			env.Confirm = func(context.Context, string) error {
+				return problem.Newf(problem.ExitUsage, "continue", "nothing was changed", "you did not confirm")
+			}
+			o := &operation{config: config.Config{Installer: &spec.Installer{}}, rolledBack: c.rolledBack}
+			if err := o.confirm(t.Context(), env, nil); problem.ExitCode(err) != problem.ExitUsage || problem.Hint(err) != c.want {
+				t.Errorf("%v, hint %q", err, problem.Hint(err))
+			}
+		})
 	}
 }
