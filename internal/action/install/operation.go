@@ -57,12 +57,12 @@ func (o *operation) target(env *action.Env) desired.Target {
 // inspect reads the state of earlier runs, compares the host with it and checks the
 // version gate. It gathers only the facts that need no network requests.
 func (o *operation) inspect(ctx context.Context, env *action.Env) (err error) {
-	if why, fix := env.Journal().InstallRefusal(); why != "" {
-		return problem.Newf(problem.ExitUsage, "install", fix+"; nothing on this host was changed", "%s", why)
-	}
 	var installed bool
 	if o.receipt, installed, err = journal.ReadReceipt(env.Host, env.DataDir); err != nil {
 		return err
+	}
+	if why, fix := desired.InstallRefusal(env.Host, env.DataDir, env.Journal(), o.receipt); why != "" {
+		return problem.Newf(problem.ExitUsage, "install", fix+"; nothing on this host was changed", "%s", why)
 	}
 	if err := o.inspectHost(env, preflight.GatherBasic(ctx, env)); err != nil {
 		return err

@@ -17,7 +17,6 @@ import (
 	"github.com/plinthdev/plinth/internal/agent"
 	"github.com/plinthdev/plinth/internal/facts"
 	"github.com/plinthdev/plinth/internal/host"
-	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/k0s"
 	"github.com/plinthdev/plinth/internal/ports"
 	"github.com/plinthdev/plinth/internal/problem"
@@ -92,13 +91,13 @@ func (o *operation) checkOtherCluster(env *action.Env) error {
 	return refuseJoin(fmt.Errorf("this host belongs to another cluster than %s, for which the token is valid", o.token.Cluster), hint)
 }
 
-// checkEarlierRuns returns an error when a run in j must be finished or removed first, or when the last one is an
-// unfinished join for which the token t is not valid.
-func checkEarlierRuns(j *journal.Journal, t token.Token) error {
-	if why, fix := j.InstallRefusal(); why != "" {
+// checkEarlierRuns returns an error when an earlier run on env's host must be finished or removed first, or when the
+// last one is an unfinished join for which the token t is not valid.
+func checkEarlierRuns(env *action.Env, t token.Token) error {
+	if why, fix := desired.JoinRefusal(env.Host, env.DataDir, env.Journal()); why != "" {
 		return refuseJoin(errors.New(why), fix)
 	}
-	runs := j.Runs()
+	runs := env.Journal().Runs()
 	if len(runs) == 0 || runs[len(runs)-1].Verb != "join" || !runs[len(runs)-1].Unfinished() {
 		return nil
 	}

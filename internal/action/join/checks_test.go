@@ -121,13 +121,14 @@ func TestCheckEarlierRuns_AcceptsTheSameJoinOnly(t *testing.T) {
 		"started by an older program": {"join", journal.Args{}, false, token.Token{Role: token.Controller}, "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			j, err := journal.Open(hosttest.New(t).Host(), journal.DefaultDir, func() time.Time { return noon })
+			env := &action.Env{Host: hosttest.New(t).Host(), GlobalOptions: action.GlobalOptions{DataDir: journal.DefaultDir, Now: func() time.Time { return noon }}}
+			j, err := env.OpenJournal()
 			testkit.Must(t, err)
 			testkit.Must(t, j.BeginRun("join", args), j.EndRun(nil), j.BeginRun(c.verb, c.args))
 			if c.ended {
 				testkit.Must(t, j.EndRun(nil))
 			}
-			err = checkEarlierRuns(j, c.t)
+			err = checkEarlierRuns(env, c.t)
 			if c.want == "" && err != nil || c.want != "" && (problem.ExitCode(err) != problem.ExitJoin || !strings.Contains(err.Error(), c.want) || !strings.Contains(problem.Hint(err), c.hint)) {
 				t.Errorf("%v, want %q", err, c.want)
 			}

@@ -141,7 +141,7 @@ func (o *operation) inspect(ctx context.Context, env *action.Env) (err error) {
 	if o.receipt, _, err = journal.ReadReceipt(env.Host, env.DataDir); err != nil {
 		return err
 	}
-	if err := errors.Join(o.checkOtherCluster(env), checkEarlierRuns(env.Journal(), o.token)); err != nil {
+	if err := errors.Join(o.checkOtherCluster(env), checkEarlierRuns(env, o.token)); err != nil {
 		return err
 	}
 	found := preflight.GatherBasic(ctx, env)

@@ -80,7 +80,11 @@ func (opts *Options) setHost(ctx context.Context, env *action.Env, flags Address
 	if os.Geteuid() == 0 { // others cannot read the folder
 		req.DataDir.Found, req.DataDir.Fix = env.DataDirRefusal()
 	}
-	req.EarlierRun.Found, req.EarlierRun.Fix = opts.Journal.InstallRefusal()
+	if req.IsWorker() {
+		req.EarlierRun.Found, req.EarlierRun.Fix = desired.JoinRefusal(env.Host, env.DataDir, opts.Journal)
+	} else {
+		req.EarlierRun.Found, req.EarlierRun.Fix = desired.InstallRefusal(env.Host, env.DataDir, opts.Journal, receipt)
+	}
 	req.Recorded = desired.RecordedIdentity(opts.Journal, receipt)
 	req.Address, err = flags.Request("check this host", GatherBasic(ctx, env), req.Recorded)
 	return err

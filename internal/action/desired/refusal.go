@@ -1,0 +1,42 @@
+package desired
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/plinthdev/plinth/internal/host"
+	"github.com/plinthdev/plinth/internal/journal"
+	"github.com/plinthdev/plinth/internal/node"
+	"github.com/plinthdev/plinth/internal/token"
+)
+
+// InstallRefusal returns why no install can begin on a host, whatever the bundle, and
+// what to do; "" if one can. receipt is that of the host, zero if there is none.
+func InstallRefusal(files host.Files, dataDir string, j *journal.Journal, receipt journal.Receipt) (why, fix string) {
+	if why, fix := JoinRefusal(files, dataDir, j); why != "" {
+		return why, fix
+	}
+	if receipt.Role == token.Worker { // the steps of an install would make it a second cluster's controller
+		return "this host is a worker of the cluster " + receipt.Name, "run it on a controller of the cluster"
+	}
+	if runs := j.Runs(); len(runs) > 0 {
+		if last := runs[len(runs)-1]; last.Verb == "join" && last.Unfinished() {
+			return fmt.Sprintf("the join started at %s is not finished", last.StartedAt.Format(time.RFC3339)),
+				"continue it with its token: plinth join; or start over: sudo plinth reset node"
+		}
+	}
+	return "", ""
+}
+
+// JoinRefusal returns why neither an install nor a join can begin on a host, and what
+// to do; "" if one can.
+func JoinRefusal(files host.Files, dataDir string, j *journal.Journal) (why, fix string) {
+	if why, fix := j.InstallRefusal(); why != "" {
+		return why, fix
+	}
+	// Its agent stops k0s as often as a command starts it, until it is admitted again.
+	if removed, ok, err := node.ReadRemoval(files, dataDir); err == nil && ok {
+		return removed.String(), "reset it first: sudo plinth reset node"
+	}
+	return "", ""
+}
