@@ -26,6 +26,7 @@ import (
 	"github.com/plinthdev/plinth/internal/plan"
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/step"
+	"github.com/plinthdev/plinth/internal/token"
 	"github.com/plinthdev/plinth/internal/ui"
 )
 
@@ -116,7 +117,7 @@ func (env *Env) DataDirRefusal() (why, fix string) {
 	if why := journal.UnusableReason(env.Host, env.DataDir); why != "" {
 		return "the data folder " + env.DataDir + " " + why, "name a folder that only Plinth uses with --data-dir"
 	}
-	if have := journal.FindDir(env.Host); have != journal.DefaultDir && have != env.DataDir {
+	if have := journal.FindDir(env.Host); have != env.DataDir && (have != journal.DefaultDir || journal.IsUsed(env.Host, have)) {
 		return fmt.Sprintf("this host's data folder is %s, not %s", have, env.DataDir), "omit --data-dir"
 	}
 	return "", ""
@@ -222,6 +223,15 @@ func (env *Env) RequireInstalled(doing string) (journal.Receipt, error) {
 		err = problem.New(problem.ExitUsage, doing, errors.New("this host has no finished install"), "install first, or finish the install: plinth install --bundle FILE")
 	}
 	return receipt, err
+}
+
+// RefuseWorker returns a usage problem if receipt is that of a worker, which has no
+// administrator's credentials; doing names the command for the message.
+func RefuseWorker(doing string, receipt journal.Receipt) error {
+	if receipt.Role != token.Worker {
+		return nil
+	}
+	return problem.New(problem.ExitUsage, doing, errors.New("this host is a worker"), "run it on a controller of the cluster")
 }
 
 // KubeClient returns a client for the Kubernetes API of the cluster on this host.

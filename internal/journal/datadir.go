@@ -26,10 +26,16 @@ func FindDir(files Files) string {
 	if err != nil || !filepath.IsAbs(dir) {
 		return DefaultDir
 	}
-	if _, err := files.Lstat(filepath.Join(dir, File)); err != nil {
+	if !IsUsed(files, dir) {
 		return DefaultDir
 	}
 	return dir
+}
+
+// IsUsed reports whether dir is the data folder of an install or a join, finished or not.
+func IsUsed(files Files, dir string) bool {
+	_, err := files.Lstat(filepath.Join(dir, File))
+	return err == nil
 }
 
 // RetainedFile is the name of the file that a reset writes to a data folder in which it retains something.

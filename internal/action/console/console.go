@@ -29,7 +29,11 @@ func URL(env *action.Env) (string, error) {
 // ResetPassword sets a new random console password and returns it. The
 // password is stored nowhere else in clear text.
 func ResetPassword(ctx context.Context, env *action.Env) (password string, err error) {
-	receipt, err := consoleReceipt(env, "reset the console's password")
+	const doing = "reset the console's password"
+	receipt, err := consoleReceipt(env, doing)
+	if err == nil {
+		err = action.RefuseWorker(doing, receipt)
+	}
 	if err != nil {
 		return "", err
 	}
@@ -50,6 +54,9 @@ func ResetPassword(ctx context.Context, env *action.Env) (password string, err e
 func SetCertificate(ctx context.Context, env *action.Env, certFile, keyFile string) (changed bool, err error) {
 	const doing = "set the console's certificate"
 	receipt, err := consoleReceipt(env, doing)
+	if err == nil {
+		err = action.RefuseWorker(doing, receipt)
+	}
 	if err != nil {
 		return false, err
 	}

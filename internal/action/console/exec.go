@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"github.com/plinthdev/plinth/internal/action"
+	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/k0s"
 	"github.com/plinthdev/plinth/internal/kots"
 	"github.com/plinthdev/plinth/internal/problem"
@@ -35,6 +36,9 @@ func NewToolCommand(r *action.Env, t Tool, args []string, shell string) (ToolCom
 		return ToolCommand{}, err
 	}
 	if _, err := r.Host.Lstat(k0s.AdminConf); err != nil {
+		if receipt, _, err := journal.ReadReceipt(r.Host, r.DataDir); err == nil && action.RefuseWorker(doing, receipt) != nil {
+			return ToolCommand{}, action.RefuseWorker(doing, receipt)
+		}
 		return ToolCommand{}, problem.New(problem.ExitUsage, doing, errors.New("no cluster runs on this host"), "install one first: plinth install --bundle FILE")
 	}
 	// By default kubectl writes its cache to the home directory, which reset
