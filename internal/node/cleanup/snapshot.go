@@ -41,7 +41,7 @@ func TakeSnapshot(ctx context.Context, h host.Host, c Scope) Snapshot {
 		"modules":      func() []string { return firstWords(fileLines(f, "/proc/modules"), 1) },
 		"cgroups":      func() []string { return listTopCgroups(f) },
 		"ports":        func() []string { return listeningPorts(commandLines(ctx, f, "ss", "-Hltnu")) },
-		"programs":     func() []string { return runningPrograms(f) },
+		Programs:       func() []string { return runningPrograms(f) },
 	} {
 		items := list()
 		slices.Sort(items)
@@ -57,6 +57,9 @@ func (s Snapshot) Count() (n int) {
 	}
 	return n
 }
+
+// Programs is the section of the running programs.
+const Programs = "programs"
 
 // Change is one difference between two snapshots.
 type Change struct {
@@ -123,7 +126,7 @@ func (c Change) FromCluster(of Scope) bool {
 		return strings.Contains(c.Item, " KUBE-") || strings.Contains(c.Item, "kube-router-")
 	case "address sets":
 		return strings.HasPrefix(word[0], "KUBE-") || strings.HasPrefix(word[0], "kube-router-")
-	case "programs":
+	case Programs:
 		return word[0] == of.Binary || IsWithin(word[0], of.DataDir)
 	}
 	return false
