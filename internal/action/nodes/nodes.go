@@ -225,7 +225,11 @@ func (c nodeRemoval) checkLoss(verb string) (losses []string, err error) {
 	doing := verb + " node " + c.req.Node
 	var refused []string
 	if verb == "remove" && c.req.Node == c.receipt.Node {
-		return nil, problem.New(problem.ExitUsage, doing, errors.New("the command runs on this node"), "to remove this host from its cluster and reset it: sudo plinth reset node; nothing was changed")
+		hint := "to remove this host from its cluster and reset it: sudo plinth reset node; nothing was changed"
+		if len(c.Nodes) == 1 {
+			hint = "to remove the cluster from this host, its only node: sudo plinth reset cluster; nothing was changed"
+		}
+		return nil, problem.New(problem.ExitUsage, doing, errors.New("the command runs on this node"), hint)
 	}
 	if verb == "remove" {
 		r := c.voteRemoval()

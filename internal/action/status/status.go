@@ -41,6 +41,7 @@ type Status struct {
 	AddOns       []AddOnStatus  `json:"addons,omitempty"`
 	Console      *ConsoleStatus `json:"console,omitempty"`
 	Certificates []Certificate  `json:"certificates,omitempty"`
+	Removed      bool           `json:"removed,omitempty"`    // the cluster has removed this host, which stopped k0s
 	Unfinished   *Unfinished    `json:"unfinished,omitempty"` // a run that was killed or failed
 	Running      *Running       `json:"running,omitempty"`    // a run that changes this host now
 	Warnings     []string       `json:"warnings,omitempty"`   // checks skipped by the user, and current problems
@@ -185,6 +186,7 @@ func Inspect(ctx context.Context, h host.Host, dataDir string, now func() time.T
 	}
 	s.Certificates = listCertificates(h)
 	if removed, ok, err := node.ReadRemoval(h, dataDir); err == nil && ok { // its cluster does not answer it any more
+		s.Removed = true
 		s.Warnings = append(s.Warnings, removed.String()+"; run: sudo plinth reset node")
 		return s, nil
 	}

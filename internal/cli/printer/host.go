@@ -146,6 +146,8 @@ func WriteStatus(w io.Writer, s status.Status, verbose bool) {
 			fmt.Fprintf(w, ": %s", u.Failed)
 		}
 		fmt.Fprintf(w, "\n\nNext: run the same `plinth %s` again to resume it\n", u.Verb)
+	case s.Removed:
+		writeNextCommand(w, "sudo plinth reset node")
 	case s.Installed && (s.Service == "inactive" || s.Service == "failed"):
 		writeNextCommand(w, "sudo systemctl start "+s.Unit())
 	case s.Installed && len(s.Details) > 0 && !verbose:

@@ -163,6 +163,10 @@ func TestWriters_OfResultsMatchGoldens(t *testing.T) {
 		"status-broken":          func(w io.Writer) { WriteStatus(w, broken, false) },
 		"status-stopped":         func(w io.Writer) { WriteStatus(w, stopped, false) },
 		"status-stopped-verbose": func(w io.Writer) { WriteStatus(w, stopped, true) },
+		"status-removed": func(w io.Writer) {
+			WriteStatus(w, status.Status{Installed: true, Name: "my-app", Role: "worker", Service: "inactive", Removed: true,
+				Warnings: []string{"this host was removed from the cluster by an administrator on a at 2026-05-01T12:00:00Z; run: sudo plinth reset node"}}, false)
+		},
 		"status-running":         func(w io.Writer) { WriteStatus(w, status.Status{Running: &going}, false) },
 		"status-nothing":         func(w io.Writer) { WriteStatus(w, status.Status{}, false) },
 	} {

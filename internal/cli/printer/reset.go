@@ -41,7 +41,7 @@ func writeResetDone(w io.Writer, r reset.Result) {
 	writeList(w, "Retained:", r.Retained)
 	switch {
 	case len(r.FollowUp) > 0:
-		writeList(w, "The cluster still lists this node. On a controller, run:", r.FollowUp)
+		writeList(w, "The cluster may still list this node. On a controller, run:", r.FollowUp)
 		writeResetNextCommand(w, r.FollowUp[0]+"   (on a controller)")
 	case r.Node != "":
 		writeResetNextCommand(w, "plinth node list   (on another node)")
