@@ -167,8 +167,8 @@ func TestWriters_OfResultsMatchGoldens(t *testing.T) {
 			WriteStatus(w, status.Status{Installed: true, Name: "my-app", Role: "worker", Service: "inactive", Removed: true,
 				Warnings: []string{"this host was removed from the cluster by an administrator on a at 2026-05-01T12:00:00Z; run: sudo plinth reset node"}}, false)
 		},
-		"status-running":         func(w io.Writer) { WriteStatus(w, status.Status{Running: &going}, false) },
-		"status-nothing":         func(w io.Writer) { WriteStatus(w, status.Status{}, false) },
+		"status-running": func(w io.Writer) { WriteStatus(w, status.Status{Running: &going}, false) },
+		"status-nothing": func(w io.Writer) { WriteStatus(w, status.Status{}, false) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			var out bytes.Buffer
