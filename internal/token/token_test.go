@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/plinthdev/plinth/internal/testkit"
 )
 
 func exampleToken() Token {
@@ -109,6 +111,24 @@ func TestMatchesHash_AcceptsTheSecretOnly(t *testing.T) {
 	}
 	if _, _, ok := SplitBearer("abc"); ok {
 		t.Error("a bearer without a secret")
+	}
+}
+
+func TestDecode_BoundsWork(t *testing.T) {
+	text := encodeToken(t, exampleToken())
+	for name, large := range map[string]string{
+		"no token":            strings.Repeat("a", testkit.MaxInput),
+		"nothing but dashes":  "plinth1-" + strings.Repeat("-", testkit.MaxInput-8),
+		"more after a token":  text + strings.Repeat("A", testkit.MaxInput-len(text)),
+		"token after a token": strings.Repeat(text, testkit.MaxInput/len(text)),
+	} {
+		t.Run(name, func(t *testing.T) {
+			testkit.CheckBounds(t, func() {
+				if _, err := Decode(large); err == nil {
+					t.Error("it is taken for a token")
+				}
+			})
+		})
 	}
 }
 
