@@ -37,6 +37,9 @@ func writeResetDone(w io.Writer, r reset.Result) {
 		fmt.Fprintf(w, "This host no longer belongs to cluster %s; everything of the cluster was removed from it.\n", r.Cluster)
 	}
 	writeBaselineComparison(w, r.Comparison)
+	if r.Program != "" {
+		fmt.Fprintf(w, "%s was removed too; for further commands on this host, use the vendor's executable.\n", r.Program)
+	}
 	fmt.Fprintf(w, "Log  %s\n", r.Log)
 	writeList(w, "Retained:", r.Retained)
 	switch {
@@ -45,9 +48,6 @@ func writeResetDone(w io.Writer, r reset.Result) {
 		writeResetNextCommand(w, r.FollowUp[0]+"   (on a controller)")
 	case r.Node != "":
 		writeResetNextCommand(w, "plinth node list   (on another node)")
-	case r.Program != "":
-		fmt.Fprintf(w, "%s was removed too; for further commands, use the vendor's executable.\n", r.Program)
-		writeResetNextCommand(w, "sudo ./plinth install --bundle FILE")
 	default:
 		writeResetNextCommand(w, "plinth install --bundle FILE")
 	}

@@ -50,6 +50,7 @@ func TestWriteResetResult_MatchesGoldens(t *testing.T) {
 		"plan-done": {result: reset.Result{Plan: []step.Planned{{Step: "units", Title: "Stop k0s", State: "done"}}}},
 		"done": {result: reset.Result{Changed: true, Log: "/var/log/plinth/reset-1.log", Retained: volumes,
 			Comparison: &reset.Comparison{Compared: 1203, OtherChanges: []string{"modules: + overlay"}}}},
+		"node-program": {result: reset.Result{Changed: true, Node: "b", Cluster: "my-app", Log: "/var/log/plinth/reset-1.log", Program: "/usr/local/bin/plinth"}},
 		"done-program": {result: reset.Result{Changed: true, Log: "/var/log/plinth/reset-1.log", Program: "/usr/local/bin/plinth"}},
 		"left":         {result: reset.Result{Changed: true, Leftovers: []string{"mount /run/x", "process 12"}}, failed: true},
 		"nothing":      {result: reset.Result{}},
