@@ -25,7 +25,8 @@ func main() {
 	code := make(chan int, 1)
 	go func() {
 		process := cli.Process{Name: filepath.Base(os.Args[0]), In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Environ: os.Environ(),
-			Version: version, ErrNoReader: syscall.EPIPE, Exec: syscall.Exec, NeedsSudo: cli.NeedsSudo(os.Geteuid(), os.Environ())}
+			Version: version, ErrNoReader: syscall.EPIPE, Exec: syscall.Exec, NeedsSudo: cli.NeedsSudo(os.Geteuid(), os.Environ()),
+			CommandName: func() string { return cli.CommandName(os.Args[0]) }}
 		code <- cli.Run(ctx, process, os.Args[1:])
 	}()
 	go func() {

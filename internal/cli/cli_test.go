@@ -112,6 +112,28 @@ func TestRun_HintsHaveSudoForUsersWhoNeedIt(t *testing.T) {
 	}
 }
 
+func TestRun_HintsNameTheProgramAsItWasCalled(t *testing.T) {
+	for name, c := range map[string]struct {
+		calledAs string
+		environ  []string
+		want     string
+	}{
+		"on the PATH":        {"plinth", nil, "did you mean sudo plinth reset cluster?"},
+		"elsewhere":          {"./my-plinth", nil, "did you mean sudo ./my-plinth reset cluster?"},
+		"a name with spaces": {"/opt/my app/plinth", nil, "did you mean sudo '/opt/my app/plinth' reset cluster?"},
+		"removed":            {"", nil, "did you mean sudo ./EXECUTABLE reset cluster?"},
+		"by install.sh":      {"/tmp/x/plinth", []string{installCommandVariable + "=curl"}, "did you mean sudo plinth reset cluster?"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var stderr bytes.Buffer
+			p := Process{Out: io.Discard, Err: &stderr, NeedsSudo: true, Environ: c.environ, CommandName: func() string { return c.calledAs }}
+			if code := Run(t.Context(), p, []string{"uninstall"}); code != problem.ExitUsage || !strings.Contains(stderr.String(), c.want) {
+				t.Errorf("exit %d: %s", code, stderr.String())
+			}
+		})
+	}
+}
+
 func TestRun_RefusesRelativeDataDir(t *testing.T) {
 	code, _, stderr := runPlinth(t, "--data-dir=rel", "status")
 	if code != problem.ExitUsage || !strings.Contains(stderr, "cannot use the data directory rel: it is not an absolute path") {

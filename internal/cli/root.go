@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/plinthdev/plinth/internal/action"
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
@@ -62,3 +63,7 @@ func NeedsSudo(uid int, environ []string) bool {
 	}
 	return uid != 0
 }
+
+// CommandName returns how the user calls this program in the next command; calledBy is the first word
+// of its arguments. It is "" if its file was removed.
+func CommandName(calledBy string) string { return action.CommandName(calledBy) }

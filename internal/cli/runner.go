@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,6 +34,9 @@ type Process struct {
 	Version     string   // version of this build; empty if the linker did not set it
 	ErrNoReader error    // error of a write to a pipe without a reader; nil if there is no such error
 	NeedsSudo   bool     // the user has to type sudo before a command that needs root
+	// CommandName returns how the user calls this program in the next command; "" if its file was
+	// removed. A nil func stands for "plinth".
+	CommandName func() string
 	// Exec replaces this process with the program at path, like execve(2).
 	Exec func(path string, argv, environ []string) error
 }
@@ -126,23 +130,38 @@ func (s *runner) writeOutcome(err error) int {
 func (s *runner) writeError(err error) {
 	var text strings.Builder
 	printer.WriteError(&text, err, s.secrets)
-	fmt.Fprint(s.Err, ui.Wrap(s.adviseSudo(text.String()), terminalWidth(s.Err)))
+	fmt.Fprint(s.Err, ui.Wrap(s.adaptCommands(text.String()), terminalWidth(s.Err)))
 }
 
 // writeForUser writes the text of write for the terminal of the user.
 func (s *runner) writeForUser(w io.Writer, write func(io.Writer)) {
 	var text strings.Builder
 	write(&text)
-	fmt.Fprint(w, ui.Wrap(s.adviseSudo(text.String()), terminalWidth(s.Out)))
+	fmt.Fprint(w, ui.Wrap(s.adaptCommands(text.String()), terminalWidth(s.Out)))
 }
 
-// adviseSudo returns text with sudo before the commands in it, if the user needs that.
-func (s *runner) adviseSudo(text string) string {
-	if !s.NeedsSudo {
-		return text
+// adaptCommands returns text with the commands in it as the user has to type them: with sudo, if the
+// user needs that, and with the name of this program, unless it is the plinth on the PATH.
+func (s *runner) adaptCommands(text string) string {
+	if s.NeedsSudo {
+		text = printer.AddSudo(text)
 	}
-	return printer.AddSudo(text)
+	if name := s.commandName(text); name != programName {
+		text = printer.NameProgram(text, name)
+	}
+	return text
 }
+
+// commandName returns the name of the program for the commands in text.
+func (s *runner) commandName(text string) string {
+	if s.CommandName == nil || !strings.Contains(text, programName+" ") || lookupVariable(s.Environ, installCommandVariable) != "" { // install.sh runs a temporary file
+		return programName
+	}
+	return cmp.Or(s.CommandName(), removedProgram)
+}
+
+// removedProgram stands in commands for a program whose file was removed.
+const removedProgram = "./EXECUTABLE"
 
 // interruptedError returns err, with the exit code for an interrupt if it is a
 // bare cancellation.

@@ -33,7 +33,7 @@ func (s *runner) WithEnv(events bool, yes *bool, do verbFunc) actionFunc {
 		mode := ui.ChooseMode(ui.ModeEnv{TTY: isTerminal(s.Err), Progress: string(s.progressMode), NoColor: s.noColor, Verbose: s.verbose,
 			Events: events && s.outputFormat == formatJSON, Environ: s.Environ})
 		progress := ui.New(ui.Options{Mode: mode, Out: s.Out, Err: s.Err, Secrets: s.secrets, Now: s.Now, Width: terminalWidth(s.Err)})
-		note := func(text string) { progress.Note(ui.Wrap(s.adviseSudo(s.secrets.Mask(text)), terminalWidth(s.Err))) }
+		note := func(text string) { progress.Note(ui.Wrap(s.adaptCommands(s.secrets.Mask(text)), terminalWidth(s.Err))) }
 		stopNote := context.AfterFunc(ctx, func() {
 			if !s.prompting.Load() { // nothing runs while a question waits
 				note("Stopping at a point from which the same command can resume. Press Ctrl-C again to quit at once.")

@@ -17,3 +17,25 @@ func AddSudo(text string) string {
 		return strings.TrimSuffix(parts[1], "sudo ") + "sudo " + parts[2]
 	})
 }
+
+// command matches a plinth command with the character before it. "see: plinth --help" is one too.
+var command = regexp.MustCompile("(?m)(^|[\\s`('\"])plinth( (?:-\\S+ (?:/\\S+ )?)*(?:" + ui.RootCommands + "|bundle|lint|preflight|publish|completion|help|version|--help)\\b)")
+
+// elsewhere matches the part of a line that says that a command is for another host, on which
+// plinth is on the PATH. The commands "node" and "token" are for such a host, too.
+var elsewhere = regexp.MustCompile(`(?i)\bon (a|each|another|the other)\b|\(on |^ *(sudo )?plinth (node|token) `)
+
+// NameProgram returns text in which the plinth commands for this host begin with name.
+func NameProgram(text, name string) string {
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		if !elsewhere.MatchString(line) {
+			line = command.ReplaceAllStringFunc(line, func(found string) string {
+				parts := command.FindStringSubmatch(found)
+				return parts[1] + QuoteShellWord(name) + parts[2]
+			})
+		}
+		b.WriteString(line)
+	}
+	return b.String()
+}

@@ -20,3 +20,31 @@ func TestAddSudo_BeforeCommandsThatNeedRoot(t *testing.T) {
 		})
 	}
 }
+
+func TestNameProgram_ChangesOnlyCommandsForThisHost(t *testing.T) {
+	for text, want := range map[string]string{
+		"\nNext: plinth install --bundle FILE\n":                   "\nNext: ./my-plinth install --bundle FILE\n",
+		"(reasons: sudo plinth preflight -v)\n":                    "(reasons: sudo ./my-plinth preflight -v)\n",
+		"run: sudo plinth status, then `plinth reset cluster`":     "run: sudo ./my-plinth status, then `./my-plinth reset cluster`",
+		"→ see: plinth --help":                                     "→ see: ./my-plinth --help",
+		"→ see: plinth bundle verify --help":                       "→ see: ./my-plinth bundle verify --help",
+		"check: plinth --data-dir /d status":                       "check: ./my-plinth --data-dir /d status",
+		"Next: echo TOKEN | sudo plinth join -":                    "Next: echo TOKEN | sudo ./my-plinth join -",
+		"Next: plinth node list   (on another node)":               "Next: plinth node list   (on another node)",
+		"`plinth token create` on a controller prints a token":     "`plinth token create` on a controller prints a token",
+		"On a controller, run:\n  plinth node remove n1":           "On a controller, run:\n  plinth node remove n1",
+		"Plinth has not installed anything; plinth is not a word.": "Plinth has not installed anything; plinth is not a word.",
+		"/usr/local/bin/plinth status, ./plinth status":            "/usr/local/bin/plinth status, ./plinth status",
+	} {
+		t.Run(text, func(t *testing.T) {
+			if got := NameProgram(text, "./my-plinth"); got != want {
+				t.Errorf("%q, want %q", got, want)
+			}
+		})
+	}
+	t.Run("a name with a space", func(t *testing.T) {
+		if got := NameProgram("plinth status", "/opt/my app/plinth"); got != "'/opt/my app/plinth' status" {
+			t.Errorf("%q", got)
+		}
+	})
+}
