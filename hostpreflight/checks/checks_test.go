@@ -12,6 +12,7 @@ import (
 
 	hp "github.com/plinthdev/plinth/hostpreflight"
 	"github.com/plinthdev/plinth/internal/facts"
+	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/testkit"
 )
 
@@ -220,4 +221,14 @@ func takePort(f *facts.Facts, key string, o facts.Owner) {
 		}
 	}
 	panic("no port " + key)
+}
+
+// An install without root is refused in any case.
+func TestRoot_CannotBeIgnored(t *testing.T) {
+	f := loadFixture(t, "debian-12")
+	f.Privilege.UID = 1000
+	r := runChecks(t, f, exampleRequirements(), "root")
+	if err := r.Err("install"); err == nil || strings.Contains(problem.Hint(err), "root") || slices.Contains(r.IgnoredIDs(), "root") {
+		t.Errorf("%v (%s)", err, problem.Hint(err))
+	}
 }

@@ -18,7 +18,7 @@ import (
 // clock and required programs.
 func machineChecks() []hp.Check {
 	return append([]hp.Check{
-		{ID: "root", Group: "Machine", Title: "User", Severity: hp.Fail,
+		{ID: "root", Group: "Machine", Title: "User", Severity: hp.Fail, Strict: true,
 			Expected:  "root",
 			Rationale: "installing writes system files, starts services and changes the network.",
 			Run:       hp.RequireFact(facts.FactPrivilege, checkRoot)},
