@@ -73,7 +73,8 @@ func TestReport_SaysWhoForbidsToIgnoreCheck(t *testing.T) {
 
 func TestReport_WarningTextIsOneLineEachUnlessDetailed(t *testing.T) {
 	r := runSample(t, Requirements{}, "memory")
-	testkit.Golden(t, "testdata/warnings.txt", []byte(r.WarningText(false)+"\n\n"+r.WarningText(true)+"\n"))
+	worker := runSample(t, Requirements{Role: Worker})
+	testkit.Golden(t, "testdata/warnings.txt", []byte(r.WarningText(false)+"\n\n"+r.WarningText(true)+"\n\n"+worker.WarningText(false)+"\n"))
 	if got := (Report{}).WarningText(false); got != "" {
 		t.Errorf("no warnings: %q", got)
 	}

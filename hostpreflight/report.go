@@ -96,7 +96,11 @@ func (r Report) WarningText(details bool) string {
 		return ""
 	}
 	b := &strings.Builder{}
-	fmt.Fprintf(b, "%s of the host preflights. If you continue, the cluster works, at the cost or risk that each one names.\n", FormatCount(r.Warned, "warning"))
+	outcome := "The cluster works, at the cost or risk that each one names."
+	if len(r.IgnoredIDs()) > 0 {
+		outcome = "The cluster may not work with the ignored failures; each of the others is a cost or a risk."
+	}
+	fmt.Fprintf(b, "%s of the host preflights. %s\n", FormatCount(r.Warned, "warning"), outcome)
 	if details {
 		r.writeResults(b, Warn, "", "warn", true)
 		return strings.TrimSuffix(b.String(), "\n")
@@ -117,11 +121,14 @@ func (r Report) WarningText(details bool) string {
 		}
 		found, _, _ := strings.Cut(e.Found, "\n")
 		if e.Ignored {
-			found += " (failed, ignored by --ignore-host-preflight: the cluster may not work)"
+			found += " (failed, ignored by --ignore-host-preflight)"
 		}
 		fmt.Fprintf(b, "  %-*s  %s\n", width, e.ID, found)
 	}
 	b.WriteString("What to do about them, and why: sudo plinth preflight -v")
+	if r.Role == Worker {
+		b.WriteString(" --role worker")
+	}
 	return b.String()
 }
 
