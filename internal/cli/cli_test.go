@@ -240,6 +240,24 @@ func TestToolCommands_PassArgumentsUnchanged(t *testing.T) {
 	}
 }
 
+func TestToolCommands_ExplainThemselvesWithoutACluster(t *testing.T) {
+	for _, tool := range []string{"kubectl", "kots", "shell"} {
+		for _, flag := range []string{"--help", "-h"} {
+			t.Run(tool+" "+flag, func(t *testing.T) {
+				code, stdout, stderr := runPlinth(t, "--data-dir", t.TempDir(), tool, flag)
+				if code != problem.ExitOK || stderr != "" || !strings.Contains(stdout, "\nUsage: plinth "+tool+" ARGUMENT...\n") {
+					t.Errorf("exit %d\n%s\n%s", code, stdout, stderr)
+				}
+			})
+		}
+		t.Run(tool+" without --help", func(t *testing.T) {
+			if code, stdout, _ := runPlinth(t, "--data-dir", t.TempDir(), tool, "get", "--help"); code != problem.ExitUsage || stdout != "" {
+				t.Errorf("exit %d\n%s", code, stdout)
+			}
+		})
+	}
+}
+
 func TestRun_ReportsBadCommandLineInRequestedFormat(t *testing.T) {
 	for _, line := range []string{"-o json nonsense", "--bogus -o json", "version --bogus --output=json", "-ojson version now", "version -o json now", "bundle build -o json"} {
 		t.Run(line, func(t *testing.T) {

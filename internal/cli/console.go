@@ -51,9 +51,14 @@ func (s commandSet) setCertificateCommand() *cobra.Command {
 func (s commandSet) toolCommands() []*cobra.Command {
 	var all []*cobra.Command
 	for use, t := range map[string]console.Tool{"kubectl ARGUMENT...": console.Kubectl, "kots ARGUMENT...": console.Kots, "shell ARGUMENT...": console.Shell} {
-		cmd := s.NewCommand(use, cobra.ArbitraryArgs, s.WithEnv(singleDocument, nil,
+		var cmd *cobra.Command
+		cmd = s.NewCommand(use, cobra.ArbitraryArgs, s.WithEnv(singleDocument, nil,
 			func(_ context.Context, env *action.Env, args []string) (commandOutput, error) {
-				return commandOutput{}, s.execTool(env, t, args)
+				err := s.execTool(env, t, args)
+				if err != nil && len(args) > 0 && (args[0] == "--help" || args[0] == "-h") { // the tool cannot explain itself here
+					err = cmd.Help()
+				}
+				return commandOutput{}, err
 			}))
 		cmd.DisableFlagParsing = true
 		all = append(all, cmd)
