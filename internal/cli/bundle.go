@@ -60,7 +60,7 @@ func (s commandSet) bundleVerifyCommand() *cobra.Command {
 			req.Path, req.Now, req.Progress = args[0], env.Now(), progress
 			sum, err := bundle.Verify(ctx, req)
 			end(err)
-			return newOutput(sum, func(w io.Writer) { printer.WriteVerifyResult(w, sum, args[0]) }).OrError(err)
+			return newOutput(sum, func(w io.Writer) { printer.WriteVerifyResult(w, sum, args[0], req.Key) }).OrError(err)
 		}))
 	cmd.Flags().StringVar(&req.Key, "verify-key", "", "vendor's public key `file` (default: the one in this executable)")
 	return cmd

@@ -170,15 +170,25 @@ func shellPath(path string) string {
 	return QuoteShellWord(path)
 }
 
-// WriteVerifyResult writes that a bundle is complete and who signed it.
-func WriteVerifyResult(w io.Writer, b airgap.Summary, path string) {
+// WriteVerifyResult writes that a bundle is complete and who signed it. keyFile is the file with the
+// key that verified it; "" for the key embedded in this executable, or for none.
+func WriteVerifyResult(w io.Writer, b airgap.Summary, path, keyFile string) {
 	fmt.Fprintf(w, "%s is complete: verified %s in %s\n%s\n%s\n", path, ui.FormatBytes(b.Totals.Content), ui.FormatCount(b.Totals.Blobs, "part"), describeDigest(b.Digest.String()), capitalizeFirst(describeSignature(b)))
-	if b.Verified != "" {
+	install := "plinth install --bundle " + QuoteShellWord(path)
+	switch {
+	case b.Verified != "":
 		fmt.Fprintf(w, "Verified with key %s\n", b.Verified)
-	} else {
+		if keyFile != "" {
+			install += " --verify-key " + QuoteShellWord(keyFile)
+		}
+	case b.Signed:
 		fmt.Fprintln(w, "The signature was not verified: give the vendor's public key with --verify-key.")
+		install += " --verify-key FILE"
+	default:
+		fmt.Fprintln(w, "It is not known who built it: hosts accept it only with --allow-unsigned.")
+		install += " --allow-unsigned"
 	}
-	writeNextCommand(w, "sudo plinth install --verify-key FILE --bundle "+QuoteShellWord(path))
+	writeNextCommand(w, install)
 }
 
 // writePlan writes steps; below each step that is not done it writes why and

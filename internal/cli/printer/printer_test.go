@@ -3,6 +3,7 @@ package printer
 import (
 	"bytes"
 	"io"
+	"strings"
 	"testing"
 	"time"
 
@@ -118,7 +119,7 @@ func TestWriters_OfResultsMatchGoldens(t *testing.T) {
 			WriteBuildResult(w, bundleaction.BuildResult{Path: "my-app.bundle", Digest: "sha256:abc", Size: 81e6})
 		},
 		"inspected": func(w io.Writer) { WriteBundleSummary(w, bundle, "my-app.bundle") },
-		"verified":  func(w io.Writer) { WriteVerifyResult(w, bundle, "my-app.bundle") },
+		"verified":  func(w io.Writer) { WriteVerifyResult(w, bundle, "my-app.bundle", "") },
 		"install-plan": func(w io.Writer) {
 			WriteInstallResult(w, install.Result{Plan: plannedSteps(), Inputs: &install.PlanInputs{Facts: map[string]string{"address": "10.0.0.2"}}, Preflights: newReport()}, "plinth install --bundle a.tar", false)
 		},
@@ -183,6 +184,27 @@ func TestQuoteShellWord_QuotesOnlyIfNeeded(t *testing.T) {
 		t.Run(word, func(t *testing.T) {
 			if got := QuoteShellWord(word); got != want {
 				t.Errorf("QuoteShellWord(%q) = %s, want %s", word, got, want)
+			}
+		})
+	}
+}
+
+func TestWriteVerifyResult_NamesTheFlagThatInstallNeeds(t *testing.T) {
+	for name, c := range map[string]struct {
+		bundle  airgap.Summary
+		keyFile string
+		want    string
+	}{
+		"embedded key":       {airgap.Summary{Signed: true, Verified: "SHA256:abc"}, "", "Next: plinth install --bundle 'my app.bundle'\n"},
+		"given key":          {airgap.Summary{Signed: true, Verified: "SHA256:abc"}, "my key.pem", "Next: plinth install --bundle 'my app.bundle' --verify-key 'my key.pem'\n"},
+		"signed, not by key": {airgap.Summary{Signed: true}, "", "Next: plinth install --bundle 'my app.bundle' --verify-key FILE\n"},
+		"not signed":         {airgap.Summary{}, "", "Next: plinth install --bundle 'my app.bundle' --allow-unsigned\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var b bytes.Buffer
+			WriteVerifyResult(&b, c.bundle, "my app.bundle", c.keyFile)
+			if !strings.HasSuffix(b.String(), "\n\n"+c.want) || strings.Contains(b.String(), "was not verified") != (name == "signed, not by key") {
+				t.Error(b.String())
 			}
 		})
 	}
