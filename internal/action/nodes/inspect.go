@@ -32,8 +32,9 @@ const (
 // what its kubelet reports. Its JSON format is public.
 type Node struct {
 	Name      string   `json:"name"`
-	Role      string   `json:"role"`     // Controller, Worker or Unknown
-	Admitted  bool     `json:"admitted"` // it has a record; without one, its Node object is not of a host that joined
+	Role      string   `json:"role"`              // Controller, Worker or Unknown
+	Admitted  bool     `json:"admitted"`          // it has a record; without one, its Node object is not of a host that joined
+	Joining   bool     `json:"joining,omitempty"` // not admitted yet: the install or join of this host has not finished
 	Ready     bool     `json:"ready"`
 	Reason    string   `json:"reason,omitempty"`   // why it is not Ready
 	Cordoned  bool     `json:"cordoned,omitempty"` // no new pods are scheduled on it

@@ -7,6 +7,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -193,7 +194,25 @@ func Inspect(ctx context.Context, h host.Host, dataDir string, now func() time.T
 	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
 	defer cancel()
 	inspectCluster(ctx, h, r, &s)
+	if !installed {
+		s.markJoining(desired.RecordedIdentity(j, r))
+	}
 	return s, nil
+}
+
+// markJoining marks this host's node, which an unfinished install or join has recorded as self: its
+// last steps admit it.
+func (s *Status) markJoining(self facts.Identity) {
+	for i := range s.Nodes {
+		n := &s.Nodes[i]
+		if n.Name != self.Node || n.Admitted {
+			continue
+		}
+		n.Joining, n.Role = true, nodes.Controller
+		if self.Unit == k0s.WorkerUnit {
+			n.Role = nodes.Worker
+		}
+	}
 }
 
 // Unit returns the systemd unit of k0s on this host.
@@ -208,6 +227,12 @@ func (s Status) Unit() string {
 // them in s. Failed queries become warnings.
 func inspectCluster(ctx context.Context, h host.Files, r journal.Receipt, s *Status) {
 	client, _, err := nodes.NewClient(h)
+	if errors.Is(err, fs.ErrNotExist) {
+		if !s.Installed { // k0s has not been started yet, or a reset has removed it
+			return
+		}
+		err = errors.New("this host has no credentials for it")
+	}
 	if err != nil {
 		s.warnNoAnswer(err)
 		return

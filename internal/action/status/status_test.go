@@ -80,6 +80,9 @@ func TestInspect_ReportsUnfinishedRun(t *testing.T) {
 	j := beginInstall(t, f)
 	testkit.Must(t, j.BeginStep("kernel", nil))
 	s := inspect(t, f)
+	if len(s.Warnings)+len(s.Details) != 0 {
+		t.Errorf("nothing was started, but the cluster does not answer: %q, %q", s.Warnings, s.Details)
+	}
 	if s.Installed || s.Unfinished == nil || *s.Unfinished != (status.Unfinished{Verb: "install", StartedAt: clock(), Step: "kernel"}) {
 		t.Errorf("killed: %+v", s.Unfinished)
 	}
@@ -107,7 +110,7 @@ func TestInspect_WarnsIfClusterDoesNotAnswer(t *testing.T) {
 		t.Errorf("status is %+v", s)
 	}
 	if len(s.Warnings) != 3 || s.Warnings[0] != "the gate was skipped" || !strings.HasPrefix(s.Warnings[1], "k0s is not running (failed)") ||
-		!strings.HasPrefix(s.Warnings[2], "the cluster does not answer: ") || len(s.Details) != 1 {
+		s.Warnings[2] != "the cluster does not answer: this host has no credentials for it" || len(s.Details) != 1 {
 		t.Errorf("warnings are %q", s.Warnings)
 	}
 }
@@ -375,5 +378,34 @@ func TestInspect_TimesOutOnSilentCluster(t *testing.T) {
 	}
 	if len(s.API) != 1 || s.API[0].Ready || len(s.AddOns) != 1 || s.AddOns[0].Reason != "the cluster did not answer in time" || s.Console == nil || s.Console.Ready || s.Agent != "active" {
 		t.Errorf("%+v", s)
+	}
+}
+
+func TestInspect_OfUnfinishedInstallDoesNotCallItsNodeUnknown(t *testing.T) {
+	for name, c := range map[string]struct {
+		args    journal.Args
+		receipt bool
+		role    string
+		other   bool
+	}{
+		"an install":            {journal.Args{Node: "n1"}, false, "controller", false},
+		"a join of a worker":    {journal.Args{Node: "n1", Role: "worker"}, false, "worker", false},
+		"another node":          {journal.Args{Node: "n2"}, false, "unknown", true},
+		"the install has ended": {journal.Args{Node: "n1"}, true, "unknown", true},
+		"of an earlier build":   {journal.Args{}, false, "unknown", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f, api := newCluster(t)
+			putConsoleNode(api, "True")
+			j, err := journal.Open(f.Host(), dataDir, clock)
+			testkit.Must(t, err, j.BeginRun("install", c.args), j.BeginStep("k0s-start", nil))
+			if c.receipt {
+				testkit.Must(t, journal.WriteReceipt(f.Host(), dataDir, journal.Receipt{Name: "my-app", Node: "n1"}))
+			}
+			s := inspect(t, f)
+			if len(s.Nodes) != 1 || s.Nodes[0].Role != c.role || s.Nodes[0].Joining == c.other || s.Nodes[0].Admitted {
+				t.Errorf("%+v", s.Nodes)
+			}
+		})
 	}
 }

@@ -115,16 +115,23 @@ func writeInstalled(w io.Writer, r install.Result) {
 func WriteStatus(w io.Writer, s status.Status, verbose bool) {
 	switch {
 	case s.Installed:
-		fmt.Fprintf(w, "%s\n", joinNonEmpty(s.Name, s.Role, "k0s "+s.Versions["k0s"]+" ("+s.Service+")", s.Bundle))
+		bundle := s.Bundle
+		if bundle != "" {
+			bundle = "bundle " + bundle
+		}
+		fmt.Fprintf(w, "%s\n", joinNonEmpty(s.Name, s.Role, "k0s "+s.Versions["k0s"]+" ("+s.Service+")", bundle))
 	case s.Running != nil:
 	case s.Unfinished != nil:
 		fmt.Fprintf(w, "The %s on this host is not finished.\n", s.Unfinished.Verb)
 	default:
 		fmt.Fprintln(w, "Nothing is installed on this host.")
 	}
+	if len(s.Nodes) > 0 && (s.Installed || s.Running == nil) { // below the line above
+		fmt.Fprintln(w)
+	}
 	writeCluster(w, s.ClusterView)
 	if s.Agent != "" {
-		fmt.Fprintf(w, "Agent        %s\n", s.Agent)
+		fmt.Fprintf(w, "Agent          %s\n", s.Agent)
 	}
 	writeAddOns(w, s)
 	if len(s.Certificates) > 0 {

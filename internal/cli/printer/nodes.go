@@ -21,14 +21,16 @@ func writeCluster(w io.Writer, v nodes.ClusterView) {
 	if len(v.Nodes) == 0 {
 		return
 	}
-	fmt.Fprintln(w)
 	t := newTable(w, "NODE", "ROLE", "READY", "VERSION", "ADDRESSES")
 	for _, n := range v.Nodes {
 		state := formatReady(n.Ready, n.Reason)
 		if n.Cordoned {
 			state += ", cordoned"
 		}
-		if !n.Admitted {
+		switch {
+		case n.Joining:
+			state += ", not admitted yet"
+		case !n.Admitted:
 			state += ", not admitted"
 		}
 		writeRow(t, n.Name, n.Role, state, n.Version, strings.Join(n.Addresses, ", "))
@@ -38,13 +40,13 @@ func writeCluster(w io.Writer, v nodes.ClusterView) {
 		fmt.Fprintln(w)
 	}
 	if len(v.API) > 0 {
-		fmt.Fprintf(w, "API servers  %s\n", formatEndpoints(v.API))
+		fmt.Fprintf(w, "API servers    %s\n", formatEndpoints(v.API))
 	}
 	if v.Balancer != nil {
-		fmt.Fprintf(w, "Balancer     %s\n", formatEndpoints([]nodes.Endpoint{*v.Balancer}))
+		fmt.Fprintf(w, "Load balancer  %s\n", formatEndpoints([]nodes.Endpoint{*v.Balancer}))
 	}
 	if len(v.Etcd) > 0 {
-		fmt.Fprintf(w, "etcd         %s\n", formatEtcdMembers(v.Etcd))
+		fmt.Fprintf(w, "etcd           %s\n", formatEtcdMembers(v.Etcd))
 	}
 }
 

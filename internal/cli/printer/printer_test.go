@@ -169,6 +169,10 @@ func TestWriters_OfResultsMatchGoldens(t *testing.T) {
 				Warnings: []string{"this host was removed from the cluster by an administrator on a at 2026-05-01T12:00:00Z; run: sudo plinth reset node"}}, false)
 		},
 		"status-running": func(w io.Writer) { WriteStatus(w, status.Status{Running: &going}, false) },
+		"status-unfinished": func(w io.Writer) {
+			WriteStatus(w, status.Status{Service: "active", Unfinished: &status.Unfinished{Verb: "install", StartedAt: at, Step: "node-ready"},
+				ClusterView: nodes.ClusterView{Nodes: []nodes.Node{{Name: "n1", Role: "controller", Joining: true, Ready: true, Version: "v1.33.8+k0s", Addresses: []string{}}}}}, false)
+		},
 		"status-nothing": func(w io.Writer) { WriteStatus(w, status.Status{}, false) },
 	} {
 		t.Run(name, func(t *testing.T) {
