@@ -68,13 +68,17 @@ func (o resetHost) emptyDataDir(j *journal.Journal, keep []string) error {
 		return nil
 	}
 	names := o.dataDirEntries(keep)
-	if i := slices.Index(names, node.BeforeDir); i >= 0 && len(j.Runs()) > 0 {
-		if err := remove(names[:i]...); err != nil {
-			return err
-		}
-		if err := o.removeProgram(j); err != nil { // as late as possible: until here it may have to run again
-			return err
-		}
+	records := slices.IndexFunc(names, func(name string) bool { return removalRank(name) > 0 })
+	if records < 0 {
+		records = len(names)
+	}
+	if err := remove(names[:records]...); err != nil {
+		return err
+	}
+	if err := o.removeProgram(j); err != nil { // as late as possible: until here it may have to run again
+		return err
+	}
+	if slices.Contains(names, node.BeforeDir) && len(j.Runs()) > 0 {
 		if err := j.Clear(); err != nil {
 			o.Note("warning: " + err.Error()) // a full disk must not keep a reset from making space
 		}
@@ -137,17 +141,20 @@ func (o resetHost) dataDirEntries(keep []string) []string {
 			names = append(names, e.Name())
 		}
 	}
-	rank := func(name string) int {
-		switch {
-		case name == journal.File:
-			return 3
-		case name == journal.CopyFile || strings.HasPrefix(name, "."): // or a temporary file of either
-			return 2
-		case name == node.BeforeDir:
-			return 1
-		}
-		return 0
-	}
-	slices.SortStableFunc(names, func(x, y string) int { return rank(x) - rank(y) })
+	slices.SortStableFunc(names, func(x, y string) int { return removalRank(x) - removalRank(y) })
 	return names
+}
+
+// removalRank returns when an entry of the data folder is removed: 0 for those that come first, more
+// for those on which a second reset relies.
+func removalRank(name string) int {
+	switch {
+	case name == journal.File:
+		return 3
+	case name == journal.CopyFile || strings.HasPrefix(name, "."): // or a temporary file of either
+		return 2
+	case name == node.BeforeDir:
+		return 1
+	}
+	return 0
 }

@@ -84,11 +84,14 @@ func TestResetCluster_RemovesOnlyItsOwnProgram(t *testing.T) {
 	for name, c := range map[string]struct {
 		before  string // content before the install; "" for no file
 		now     string // content at the end; "" for what the install left
+		lost    bool   // the state of the host before the install is not recorded
 		removed bool
 	}{
-		"as it was put there":   {"", "", true},
-		"replaced by its owner": {"", "a newer plinth", false},
-		"a copy of its owner":   {own, "", false},
+		"as it was put there":     {"", "", false, true},
+		"with its record missing": {"", "", true, true},
+		"replaced by its owner":   {"", "a newer plinth", false, false},
+		"replaced, record lost":   {"", "a newer plinth", true, false},
+		"a copy of its owner":     {own, "", false, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o, f := newOperation(t, "/data/plinth")
@@ -106,7 +109,12 @@ func TestResetCluster_RemovesOnlyItsOwnProgram(t *testing.T) {
 			if c.now != "" {
 				testkit.Must(t, os.WriteFile(path, []byte(c.now), 0o755))
 			}
-			testkit.Must(t, err, j.EndRun(nil), o.Host.MkdirAll("/data/plinth/"+node.BeforeDir, 0o700))
+			testkit.Must(t, err, j.EndRun(nil))
+			if before := "/data/plinth/" + node.BeforeDir; c.lost {
+				testkit.Must(t, o.Host.RemoveAll(before))
+			} else {
+				testkit.Must(t, o.Host.MkdirAll(before, 0o700))
+			}
 			res, err := o.resetCluster(t.Context(), Options{Yes: true, Cluster: "my-app"})
 			testkit.Must(t, err)
 			if _, err := os.Stat(path); (err != nil) != c.removed || (res.Program == node.ProgramPath) != c.removed {
