@@ -12,6 +12,7 @@ import (
 	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/kots"
 	"github.com/plinthdev/plinth/internal/kube"
+	"github.com/plinthdev/plinth/internal/node"
 	"github.com/plinthdev/plinth/internal/pki"
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/ui"
@@ -92,12 +93,25 @@ func SetCertificate(ctx context.Context, env *action.Env, certFile, keyFile stri
 	return changed, err
 }
 
-// consoleReceipt returns the receipt of this host. It is a usage problem if the
-// cluster was installed without a console.
+// consoleReceipt returns the receipt of this host. It is a usage problem if its
+// cluster has no console here.
 func consoleReceipt(env *action.Env, doing string) (journal.Receipt, error) {
 	receipt, err := env.RequireInstalled(doing)
-	if err == nil && receipt.Console.Port == 0 {
-		err = problem.New(problem.ExitUsage, doing, errors.New("this cluster has no KOTS console"), "a console is installed when the Installer has spec.kotsadm")
+	if err == nil {
+		err = checkConsole(env, doing, receipt)
 	}
 	return receipt, err
+}
+
+// checkConsole returns a usage problem if the cluster of receipt was installed without
+// a console, or has removed this host: what runs here is not the cluster's any more.
+func checkConsole(env *action.Env, doing string, receipt journal.Receipt) error {
+	removed, isRemoved, err := node.ReadRemoval(env.Host, env.DataDir)
+	switch {
+	case receipt.Console.Port == 0:
+		return problem.New(problem.ExitUsage, doing, errors.New("this cluster has no KOTS console"), "a console is installed when the Installer has spec.kotsadm")
+	case err == nil && isRemoved: // a damaged record is replaced with the next removal
+		return problem.New(problem.ExitUsage, doing, errors.New(removed.String()), "run it on another node of the cluster; to reset this host: sudo plinth reset node")
+	}
+	return nil
 }
