@@ -41,6 +41,10 @@ type Result struct {
 	Comparison *Comparison    `json:"comparison,omitempty"` // comparison of the host with its state before the install
 	Program    string         `json:"program,omitempty"`    // path of the plinth on the PATH, if the reset removes it
 	Log        string         `json:"log,omitempty"`
+
+	DeletedVolumes int  `json:"deletedVolumes,omitempty"` // number of volumes whose data the reset deletes
+	DataOnly       bool `json:"-"`                        // no cluster is recorded: only the data folder is removed
+	IsOneOfSeveral bool `json:"-"`                        // the cluster has other nodes, which `reset node` informs
 }
 
 // Comparison is the comparison of a host after a reset with its state before the
@@ -109,7 +113,11 @@ func (r *operation) inspect(ctx context.Context, env *action.Env) (err error) {
 	if r.res.Program, err = o.installedProgram(j); err != nil {
 		return err
 	}
+	if r.opts.DeleteData {
+		r.res.DeletedVolumes = o.countVolumes()
+	}
 	if r.bare = len(j.Runs()) == 0 && !j.HistoryLost(); r.bare {
+		r.res.DataOnly = true
 		return o.checkOwnCluster(r.verb)
 	}
 	if err := o.checkNoLink(r.verb); err != nil {
@@ -124,13 +132,24 @@ func (r *operation) inspect(ctx context.Context, env *action.Env) (err error) {
 		}
 	} else if removed, ok, err := node.ReadRemoval(env.Host, env.DataDir); err == nil && ok {
 		env.Note(removed.String() + "; only the host itself is reset")
-	} else if _, view, err := (leaveOperation{env}).inspectCluster(ctx); err == nil { // a cluster that does not answer can be removed too
-		if w := otherNodesWarning(view, leaveOperation{env}.nodeName()); w != "" {
-			env.Note(w)
-		}
+	} else {
+		r.warnOfOtherNodes(ctx, leaveOperation{env})
 	}
 	r.res.Node, r.res.Cluster, r.res.FollowUp = r.leave.Name, r.leave.Cluster, r.leave.FollowUp
 	return nil
+}
+
+// warnOfOtherNodes warns if the cluster has other nodes. A cluster that does not answer can be removed
+// too, but a worker is never its only node.
+func (r *operation) warnOfOtherNodes(ctx context.Context, o leaveOperation) {
+	receipt, _, err := journal.ReadReceipt(o.Host, o.DataDir)
+	r.res.IsOneOfSeveral = err == nil && receipt.Role == nodes.Worker
+	if _, view, err := o.inspectCluster(ctx); err == nil {
+		if w := otherNodesWarning(view, o.nodeName()); w != "" {
+			r.res.IsOneOfSeveral = true
+			o.Note(w)
+		}
+	}
 }
 
 // checkOwnCluster returns a usage problem when a cluster is on this host although no

@@ -208,7 +208,7 @@ func TestResetCluster_RetainsVolumesUnlessDeleteDataIsSet(t *testing.T) {
 		t.Errorf("again: %+v, %v", res, err)
 	}
 	yes.DeleteData = true
-	if res, err := o.resetCluster(t.Context(), yes); err != nil || !res.Changed {
+	if res, err := o.resetCluster(t.Context(), yes); err != nil || !res.Changed || !res.DataOnly || res.DeletedVolumes != 1 {
 		t.Errorf("with --delete-data: %+v, %v", res, err)
 	}
 	if _, err := os.Stat(filepath.Join(f.Root, o.DataDir)); err == nil {
@@ -275,5 +275,18 @@ func TestResetCluster_WorksWithDamagedReceipt(t *testing.T) {
 	res, err := o.resetCluster(t.Context(), Options{Yes: true, Cluster: "my-app", DeleteData: true})
 	if _, left := os.Stat(filepath.Join(f.Root, o.DataDir)); err != nil || !res.Changed || left == nil {
 		t.Errorf("%+v, %v", res, err)
+	}
+}
+
+func TestResetCluster_OfAWorkerProposesToRemoveTheNode(t *testing.T) {
+	for role, want := range map[string]bool{"worker": true, "controller": false} {
+		t.Run(role, func(t *testing.T) {
+			o, f := newOperation(t, "/data/plinth")
+			installed(t, o, f)
+			testkit.Must(t, journal.WriteReceipt(o.Host, o.DataDir, journal.Receipt{Name: "my-app", Role: role}))
+			if res, err := o.resetCluster(t.Context(), Options{DryRun: true}); err != nil || res.IsOneOfSeveral != want || res.DataOnly || res.DeletedVolumes != 0 {
+				t.Errorf("%+v, %v", res, err)
+			}
+		})
 	}
 }

@@ -57,6 +57,12 @@ func (o resetHost) describeVolumes(deleteData bool) string {
 	return data + "is kept; --delete-data would delete it.\n"
 }
 
+// countVolumes returns the number of volumes with data on this host.
+func (o resetHost) countVolumes() int {
+	list, _ := o.Host.ReadDir(filepath.Join(o.DataDir, node.VolumesDir)) // none if it cannot be read
+	return len(list)
+}
+
 // DescribeRollBack returns a line that says which data RollBack deletes; "" for none.
 func DescribeRollBack(env *action.Env, deleteData bool) string {
 	if !deleteData {

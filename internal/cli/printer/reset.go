@@ -31,11 +31,20 @@ func WriteResetResult(w io.Writer, r reset.Result, again string, failed bool) {
 
 // writeResetDone writes the result of a reset that changed the host.
 func writeResetDone(w io.Writer, r reset.Result) {
-	if r.Node == "" {
+	deleted := ""
+	if r.DeletedVolumes > 0 {
+		deleted = "Deleted the data of " + ui.FormatCount(r.DeletedVolumes, "volume") + ".\n"
+	}
+	switch {
+	case r.DataOnly && deleted != "":
+	case r.DataOnly:
+		fmt.Fprintln(w, "Removed what an earlier run left on this host.")
+	case r.Node == "":
 		fmt.Fprintln(w, "Removed the cluster from this host.")
-	} else {
+	default:
 		fmt.Fprintf(w, "This host no longer belongs to cluster %s; everything of the cluster was removed from it.\n", r.Cluster)
 	}
+	fmt.Fprint(w, deleted)
 	writeBaselineComparison(w, r.Comparison)
 	if r.Program != "" {
 		fmt.Fprintf(w, "%s was removed too; for further commands on this host, use the vendor's executable.\n", r.Program)
@@ -94,6 +103,9 @@ func writeResetPlan(w io.Writer, r reset.Result, again string) {
 		return
 	}
 	fmt.Fprintf(w, "\nThis would free %s on disk; nothing was changed. For the full list, add -o json.\n", ui.FormatBytes(total))
+	if r.IsOneOfSeveral {
+		again = "plinth reset node"
+	}
 	writeResetNextCommand(w, again)
 }
 

@@ -46,8 +46,12 @@ func TestWriteResetResult_MatchesGoldens(t *testing.T) {
 		result reset.Result
 		failed bool
 	}{
-		"plan":      {result: reset.Result{Plan: foundObjects(), Retained: volumes}},
-		"plan-done": {result: reset.Result{Plan: []step.Planned{{Step: "units", Title: "Stop k0s", State: "done"}}}},
+		"plan":                {result: reset.Result{Plan: foundObjects(), Retained: volumes}},
+		"plan-one-of-several": {result: reset.Result{Plan: foundObjects(), IsOneOfSeveral: true}},
+		"data-only":           {result: reset.Result{Changed: true, Log: "/var/log/plinth/reset-1.log", DataOnly: true, DeletedVolumes: 3}},
+		"pieces-only":         {result: reset.Result{Changed: true, Log: "/var/log/plinth/reset-1.log", DataOnly: true}},
+		"done-data":           {result: reset.Result{Changed: true, Log: "/var/log/plinth/reset-1.log", DeletedVolumes: 1}},
+		"plan-done":           {result: reset.Result{Plan: []step.Planned{{Step: "units", Title: "Stop k0s", State: "done"}}}},
 		"done": {result: reset.Result{Changed: true, Log: "/var/log/plinth/reset-1.log", Retained: volumes,
 			Comparison: &reset.Comparison{Compared: 1203, OtherChanges: []string{"modules: + overlay"}}}},
 		"node-program": {result: reset.Result{Changed: true, Node: "b", Cluster: "my-app", Log: "/var/log/plinth/reset-1.log", Program: "/usr/local/bin/plinth"}},
