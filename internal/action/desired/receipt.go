@@ -3,6 +3,8 @@ package desired
 import (
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/plinthdev/plinth/internal/journal"
 	"github.com/plinthdev/plinth/internal/spec"
 )
@@ -27,4 +29,10 @@ func NewReceipt(in *spec.Installer, earlier journal.Receipt, now time.Time) (jou
 		r.Console = journal.Console{Namespace: k.Namespace, Port: k.UIBindPort, Hostname: k.Hostname, Slug: k.ApplicationSlug}
 	}
 	return r, nil
+}
+
+// IsRecorded reports whether r says that the bundle is installed, and on which host: builds
+// that recorded no machine id or address wrote receipts that a converged run completes.
+func IsRecorded(r journal.Receipt, bundle digest.Digest) bool {
+	return r.Bundle == bundle.String() && r.Node != "" && r.MachineID != "" && r.Address != ""
 }

@@ -87,7 +87,7 @@ func Run(ctx context.Context, env *action.Env, opts Options) (Result, error) {
 		Preflights:  o.runPreflights,        // check the host
 		Steps:       o.steps,                // plan.Install, for this host
 		CheckPlan:   o.verifyPlan,           // the plan of --plan-file, or nothing
-		IsRecorded:  o.isRecorded,           // the receipt names this bundle
+		IsRecorded:  o.isRecorded,           // the receipt names this bundle and the host
 		Confirm:     o.confirm,              // ask once
 		Fetch:       o.fetchBundle,          // fetch what is missing; verify every byte
 		JournalArgs: o.journalArgs,          // what a resumed run must repeat
@@ -129,8 +129,8 @@ func (o *operation) isUpToDate(ctx context.Context, env *action.Env) (bool, erro
 	return err == nil && plan.CountNeeded(todo) == 0, err
 }
 
-// isRecorded reports whether the receipt of this host names this bundle.
-func (o *operation) isRecorded() bool { return o.receipt.Bundle == o.bundle.Digest().String() }
+// isRecorded reports whether the receipt of this host names this bundle and the host.
+func (o *operation) isRecorded() bool { return desired.IsRecorded(o.receipt, o.bundle.Digest()) }
 
 // isFirst reports whether this host had no finished install before this run.
 func (o *operation) isFirst() bool { return o.receipt.InstalledAt.IsZero() }

@@ -109,7 +109,7 @@ func Run(ctx context.Context, env *action.Env, opts Options) (Result, error) {
 		Inspect:     o.inspect,       // ask the cluster; compare this host with it
 		Preflights:  o.runPreflights, // check the host, and the connections to the controllers
 		Steps:       o.steps,         // plan.Join, for this host
-		IsRecorded:  o.isRecorded,    // the receipt names this bundle
+		IsRecorded:  o.isRecorded,    // the receipt names this bundle and the host
 		Confirm:     o.noteResume,    // joining needs no question: the token is the answer
 		JournalArgs: o.journalArgs,   // what a resumed run must repeat
 		Prepare:     o.prepare,       // keep the facts and the key of the host for later runs
@@ -285,8 +285,8 @@ func firstOrEmpty(all []string) string {
 	return all[0]
 }
 
-// isRecorded reports whether the receipt of this host names this bundle.
-func (o *operation) isRecorded() bool { return o.receipt.Bundle == o.bundle.Digest().String() }
+// isRecorded reports whether the receipt of this host names this bundle and the host.
+func (o *operation) isRecorded() bool { return desired.IsRecorded(o.receipt, o.bundle.Digest()) }
 
 // noteResume notes the step at which an unfinished join resumes.
 func (o *operation) noteResume(_ context.Context, env *action.Env, _ []step.Planned) error {
