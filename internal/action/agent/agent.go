@@ -35,13 +35,14 @@ func Run(ctx context.Context, env *action.Env) error {
 	}
 	identity := &identity{Env: env, load: loadControllerCert}
 	d := joinServer{env}
+	records := &RecordCache{Read: d.nodeRecords, Now: env.Now}
 	openStore := func() (LearnerStore, error) { return openLearnerStore(env.Host) }
 	watches := append(d.watches(openStore), every(removalInterval, newRemovalWatch(env, d.refreshControllers).run))
 	end := runBackground(ctx, append(watches, func(ctx context.Context) {
-		serveAuthorizer(ctx, &Authorizer{Records: d.nodeRecords, Now: env.Now}, identity, env.Note)
+		serveAuthorizer(ctx, &Authorizer{Records: records}, identity, env.Note)
 	})...)
 	defer end()
-	return serveHTTPS(ctx, env, identity, agent.Service{Backend: d, Store: newBlobStore(env), NodeRemover: nodes.NewLeaveServer(env), PeerCheck: peerCheckHandler(env), Membership: d.Membership,
+	return serveHTTPS(ctx, env, identity, agent.Service{Backend: d, Store: newBlobStore(env), NodeRemover: nodes.NewLeaveServer(env), PeerCheck: peerCheckHandler(env), Membership: membershipServer{d, records}.Membership,
 		EtcdJoiner: EtcdJoinProxy{Files: env.Host, Check: d.CheckJoiningController, Etcd: openStore},
 		Secrets:    SecretsReader{Files: env.Host, Check: d.CheckJoiningController}.Read})
 }

@@ -12,7 +12,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	authzv1 "k8s.io/api/authorization/v1"
@@ -25,40 +24,10 @@ import (
 	"github.com/plinthdev/plinth/internal/wait"
 )
 
-// recordsMaxAge is how old the records may be with which the authorizer answers.
-const recordsMaxAge = 2 * time.Second
-
-// recordsTimeout is how long a review waits for the records. The API server waits longer for the review.
-const recordsTimeout = 2 * time.Second
-
 // Authorizer answers the authorization reviews of the API server. It denies every request, also to
 // read, of a node whose certificate is not of its current admission, and has no opinion about all
 // others: Kubernetes's own authorizers know a node by its name only.
-type Authorizer struct {
-	Records func(context.Context) (kube.NodeRecords, error)
-	Now     func() time.Time
-
-	mu      sync.Mutex
-	records kube.NodeRecords
-	readAt  time.Time
-}
-
-// currentRecords returns the records, at most recordsMaxAge old. If they cannot be read, it returns
-// the last ones.
-func (a *Authorizer) currentRecords(ctx context.Context) kube.NodeRecords {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.Now().Sub(a.readAt) < recordsMaxAge {
-		return a.records
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordsTimeout) // other reviews wait for it, too
-	defer cancel()
-	if records, err := a.Records(ctx); err == nil {
-		a.records = records
-	}
-	a.readAt = a.Now()
-	return a.records
-}
+type Authorizer struct{ Records *RecordCache }
 
 // reviewUser returns why a user's request is denied, or "". Without records all are allowed: they
 // cannot be read while the API server starts.
@@ -108,7 +77,8 @@ func (a *Authorizer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxReviewBytes)).Decode(&q); err != nil {
 		why = "the request is too large to be reviewed"
 	} else {
-		why = reviewUser(a.currentRecords(r.Context()), q.Spec)
+		records, _ := a.Records.Get(r.Context()) // the last ones, if they cannot be read now
+		why = reviewUser(records, q.Spec)
 	}
 	answer := authzv1.SubjectAccessReview{TypeMeta: metav1.TypeMeta{APIVersion: authzv1.SchemeGroupVersion.String(), Kind: "SubjectAccessReview"},
 		Status: authzv1.SubjectAccessReviewStatus{Denied: why != "", Reason: why}}

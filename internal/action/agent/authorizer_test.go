@@ -73,7 +73,7 @@ func ask(t *testing.T, a *Authorizer, body string) (int, authzv1.SubjectAccessRe
 }
 
 func TestAuthorizerServeHTTP_AnswersTheAPIServer(t *testing.T) {
-	a := &Authorizer{Records: func(context.Context) (kube.NodeRecords, error) { return reviewed, nil }, Now: func() time.Time { return noon }}
+	a := &Authorizer{&RecordCache{Read: func(context.Context) (kube.NodeRecords, error) { return reviewed, nil }, Now: func() time.Time { return noon }}}
 	for name, tt := range map[string]struct {
 		user, uid string
 		denied    bool
@@ -103,13 +103,13 @@ func TestAuthorizer_KeepsTheLastRecords(t *testing.T) {
 	now, reads := noon, 0
 	var result error
 	records := reviewed
-	a := &Authorizer{Now: func() time.Time { return now }, Records: func(ctx context.Context) (kube.NodeRecords, error) {
+	a := &Authorizer{&RecordCache{Now: func() time.Time { return now }, Read: func(ctx context.Context) (kube.NodeRecords, error) {
 		reads++
 		if _, ok := ctx.Deadline(); !ok {
 			t.Error("all reviews wait for an API server that does not answer")
 		}
 		return records, result
-	}}
+	}}}
 	denied := func() bool {
 		t.Helper()
 		code, answer := ask(t, a, fmt.Sprintf(reviewJSON, "system:node:w1", "u2"))

@@ -27,20 +27,27 @@ import (
 // nodes soon lose their connections to its API server, and seldom enough for a thousand nodes.
 const removalInterval = 20 * time.Second
 
-// Membership returns the state of the admission that the certificate of a node is of.
-func (d joinServer) Membership(ctx context.Context, p nodecert.NodeID) (agent.Membership, error) {
+// membershipServer answers the nodes of this controller's cluster whether they belong to it.
+type membershipServer struct {
+	joinServer
+	records *RecordCache
+}
+
+// Membership returns the state of the admission that the certificate of a node is of. A node that was removed
+// may be a member for recordsMaxAge longer.
+func (s membershipServer) Membership(ctx context.Context, p nodecert.NodeID) (agent.Membership, error) {
 	m := agent.Membership{Node: p.Node, UID: p.UID, State: agent.StateUnknown}
-	client, err := d.KubeClient()
-	if err != nil {
-		return m, err
-	}
-	records, err := client.NodeRecords(ctx)
-	if err != nil {
+	records, err := s.records.Get(ctx)
+	if err != nil { // without the API server of this host, older records say nothing
 		return m, err
 	}
 	if r, ok := records[p.Node]; ok && r.UID == p.UID {
 		m.State = agent.StateMember
 		return m, nil
+	}
+	client, err := s.KubeClient()
+	if err != nil {
+		return m, err
 	}
 	note, ok, err := client.RemovedNode(ctx, p.UID)
 	if err != nil || !ok || note.Node != p.Node {

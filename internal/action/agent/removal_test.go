@@ -43,7 +43,7 @@ func TestMembership_NeedsANoteToCallANodeRemoved(t *testing.T) {
 		"the note of another node":               {nodecert.NodeID{Node: "w1", UID: "third"}, agent.StateUnknown},
 	} {
 		t.Run(name, func(t *testing.T) {
-			m, err := c.Membership(t.Context(), tt.p)
+			m, err := newMembershipServer(c).Membership(t.Context(), tt.p)
 			if err != nil || m.State != tt.state || m.Node != tt.p.Node || m.UID != tt.p.UID || (m.By != "") != (tt.state == agent.StateRemoved) {
 				t.Errorf("%+v %v", m, err)
 			}
@@ -51,10 +51,54 @@ func TestMembership_NeedsANoteToCallANodeRemoved(t *testing.T) {
 	}
 	t.Run("its own API server does not answer", func(t *testing.T) {
 		testkit.Must(t, c.Host.RemoveAll(k0s.AdminConf))
-		if m, err := c.Membership(t.Context(), nodecert.NodeID{Node: "w1", UID: "first"}); err == nil || m.State == agent.StateRemoved {
+		if m, err := newMembershipServer(c).Membership(t.Context(), nodecert.NodeID{Node: "w1", UID: "first"}); err == nil || m.State == agent.StateRemoved {
 			t.Errorf("%+v %v", m, err)
 		}
 	})
+}
+
+// newMembershipServer returns a server that has read nothing yet.
+func newMembershipServer(c testCluster) membershipServer {
+	return membershipServer{c.joinServer, &RecordCache{Read: c.nodeRecords, Now: func() time.Time { return noon }}}
+}
+
+func TestMembership_ReadsTheRecordsOnceForManyNodes(t *testing.T) {
+	c := newTestCluster(t)
+	kubetest.RecordNodes(t, c.client, kube.NodeRecord{Node: "w1", UID: "second", Role: token.Worker})
+	testkit.Must(t, c.client.NoteRemovedNode(t.Context(), "first", kube.RemovedNode{Node: "w1", By: "an administrator on n1", At: noon}))
+	now, reads, down := noon, 0, error(nil)
+	s := membershipServer{c.joinServer, &RecordCache{Now: func() time.Time { return now }, Read: func(ctx context.Context) (kube.NodeRecords, error) {
+		reads++
+		if down != nil {
+			return nil, down
+		}
+		return c.nodeRecords(ctx)
+	}}}
+	ask := func(uid string) string {
+		m, err := s.Membership(t.Context(), nodecert.NodeID{Node: "w1", UID: uid})
+		if err != nil {
+			return err.Error()
+		}
+		return m.State
+	}
+	for range 1000 {
+		if got := ask("second"); got != agent.StateMember {
+			t.Fatal(got)
+		}
+	}
+	if got := ask("first"); got != agent.StateRemoved || reads != 1 {
+		t.Errorf("%s, %d reads", got, reads)
+	}
+	now, down = now.Add(recordsMaxAge), errors.New("the API server is down")
+	for _, uid := range []string{"first", "second"} { // neither is known from older records
+		if got := ask(uid); got != down.Error() || reads != 2 {
+			t.Errorf("%s: %s, %d reads", uid, got, reads)
+		}
+	}
+	now, down = now.Add(recordsMaxAge), nil
+	if got := ask("second"); got != agent.StateMember || reads != 3 {
+		t.Errorf("%s, %d reads", got, reads)
+	}
 }
 
 // fakeControllers answer a node by their address; one without an answer is unreachable.
