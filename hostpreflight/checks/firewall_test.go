@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -252,6 +253,36 @@ func TestClusterFlows_NeedAddressAndPodNetwork(t *testing.T) {
 				t.Errorf("%+v", got)
 			}
 		})
+	}
+}
+
+// In a routed network the node's address may be on lo, at which no packet of another host arrives.
+func TestClusterFlows_OfAddressOnLoArriveAtTheUplink(t *testing.T) {
+	f := loadFixture(t, "debian-12")
+	route, ok := f.Network.DefaultRoute()
+	lo := slices.IndexFunc(f.Network.Interfaces, func(i facts.Interface) bool { return i.Loopback })
+	if !ok || lo < 0 {
+		t.Fatal("the fixture has no default route or no lo")
+	}
+	f.Network.NodeAddress = netip.MustParseAddr("10.255.0.1")
+	f.Network.Interfaces[lo].Addresses = append(f.Network.Interfaces[lo].Addresses, netip.MustParsePrefix("10.255.0.1/32"))
+	fromOthers := 0
+	for _, m := range clusterFlows(f, exampleRequirements()) {
+		if m.source.IsLoopback() {
+			continue
+		}
+		if m.in == "lo" || m.out == "lo" {
+			t.Errorf("%s: in %q, out %q", m.what, m.in, m.out)
+		}
+		if m.in == route.Interface && m.target == f.Network.NodeAddress {
+			fromOthers++
+		}
+	}
+	if fromOthers < 5 {
+		t.Errorf("%d flows from other hosts", fromOthers)
+	}
+	if _, ok := directNetworks(f, exampleRequirements())["10.255.0.1"]; !ok {
+		t.Error("a proxy need not be bypassed for the node's address")
 	}
 }
 

@@ -25,7 +25,7 @@ type flow struct {
 
 // flowBuilder creates the flows of one host.
 type flowBuilder struct {
-	link       string     // interface with the default route
+	link       string     // interface at which packets of other hosts arrive
 	node, peer netip.Addr // this host, and another one
 	pod        netip.Addr // on this host
 	remotePod  netip.Addr // on another one
@@ -51,14 +51,14 @@ func clusterFlows(f facts.Facts, req hp.Requirements) []flow {
 	return m.all
 }
 
-// setNode sets the address of this host and its interface, and returns its network.
+// setNode sets the address of this host and the interface to other hosts, and returns its network.
 func (m *flowBuilder) setNode(f facts.Facts) netip.Prefix {
 	uplink := f.Network.UplinkAddresses()
 	for _, i := range f.Network.Interfaces {
 		for _, p := range i.Addresses {
 			a := p.Addr()
 			if a.Is4() && slices.Contains(uplink, a) && (!f.Network.NodeAddress.IsValid() || a == f.Network.NodeAddress) {
-				m.node, m.link = a, i.Name
+				m.node, m.link = a, f.Network.PacketLink().Name
 				return p
 			}
 		}

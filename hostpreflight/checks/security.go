@@ -240,7 +240,7 @@ func directNetworks(f facts.Facts, req hp.Requirements) map[string]netip.Prefix 
 	}
 	for _, i := range f.Network.Interfaces {
 		for _, p := range i.Addresses {
-			if a := p.Addr(); i.Up && !i.Loopback && a.Is4() && (!f.Network.NodeAddress.IsValid() || a == f.Network.NodeAddress) {
+			if a := p.Addr(); i.Up && a.Is4() && (a == f.Network.NodeAddress || !f.Network.NodeAddress.IsValid() && !i.Loopback) {
 				all[a.String()] = netip.PrefixFrom(a, a.BitLen())
 			}
 		}

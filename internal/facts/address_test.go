@@ -165,6 +165,33 @@ func TestUplink_IsTheInterfaceOfTheNodesAddress(t *testing.T) {
 	}
 }
 
+func TestPacketLink_IsNotAnInterfaceThatOnlyHoldsTheAddress(t *testing.T) {
+	lo, dummy := link("lo", "127.0.0.1/8", "10.255.0.1/32"), link("dummy0", "10.255.0.2/32")
+	dummy.Kind, lo.MTU, dummy.MTU = "dummy", 65536, 1500
+	eth0, eth1 := link("eth0", "192.0.2.10/24"), link("eth1", "198.51.100.10/24")
+	eth0.MTU, eth1.MTU = 9000, 1400
+	byEth0 := []Route{route(all, "192.0.2.1", "eth0")}
+	for name, c := range map[string]struct {
+		address string
+		routes  []Route
+		want    string
+		mtu     int
+	}{
+		"on lo":                     {"10.255.0.1", byEth0, "eth0", 9000},
+		"on a dummy interface":      {"10.255.0.2", byEth0, "eth0", 9000},
+		"on another interface":      {"198.51.100.10", byEth0, "eth1", 1400},
+		"no default route":          {"10.255.0.1", nil, "lo", 65536},
+		"a default route on itself": {"10.255.0.2", []Route{route(all, "10.255.0.9", "dummy0")}, "dummy0", 1500},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := Network{Interfaces: []Interface{lo, dummy, eth0, eth1}, Routes: c.routes, NodeAddress: netip.MustParseAddr(c.address)}
+			if got := n.PacketLink(); got.Name != c.want || n.MTU() != c.mtu {
+				t.Errorf("%s, MTU %d", got.Name, n.MTU())
+			}
+		})
+	}
+}
+
 func TestDefaultRoute_LeadsSomewhere(t *testing.T) {
 	refused := Route{Destination: netip.MustParsePrefix(all), Unreachable: true}
 	for name, c := range map[string]struct {

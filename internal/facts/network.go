@@ -78,8 +78,22 @@ func (n Network) UplinkAddresses() (out []netip.Addr) {
 	return out
 }
 
-// MTU returns the MTU of the uplink, or 0 if there is none.
-func (n Network) MTU() int { return n.uplink().MTU }
+// MTU returns the MTU between this host and others, or 0 if it is not known.
+func (n Network) MTU() int { return n.PacketLink().MTU }
+
+// PacketLink returns the interface at which packets of other hosts arrive: the uplink. If
+// that only holds the node's address, as lo and dummy interfaces do in routed networks, it is
+// the one with the default route.
+func (n Network) PacketLink() Interface {
+	uplink, route := n.uplink(), n.defaultRoute()
+	if !uplink.Loopback && uplink.Kind != "dummy" {
+		return uplink
+	}
+	if i := slices.IndexFunc(n.Interfaces, func(i Interface) bool { return i.Name == route.Interface }); i >= 0 {
+		return n.Interfaces[i]
+	}
+	return uplink
+}
 
 // uplink returns the interface with the node's address. Before that is chosen, it is the
 // one with the default route.
