@@ -30,7 +30,7 @@ func networkChecks() []hp.Check {
 			Run:       hp.RequireFact(facts.FactLookup+":localhost", checkLocalhostLookup)},
 		{ID: "nameserver", Group: "Network", Title: "Name servers", Severity: hp.Warn,
 			Expected:  "a name server that pods can reach too, or none",
-			Rationale: "CoreDNS forwards names that it does not know to it; a loopback address is the pod itself. Plinth gives pods the servers that work there, and without one they resolve the names of the cluster only.",
+			Rationale: "CoreDNS forwards names that it does not know to it; a loopback address is the pod itself, and pods have no IPv6. Plinth gives pods the servers that work there, and without one they resolve the names of the cluster only.",
 			Run:       hp.RequireFact(facts.FactNetwork, checkNameservers)},
 		{ID: "default-route", Group: "Network", Title: "Default route", Severity: hp.Fail,
 			Expected:  "an IPv4 default route (on an air-gapped host, to any gateway)",
@@ -133,7 +133,11 @@ func checkNameservers(f facts.Facts, _ hp.Requirements) hp.Result {
 		return hp.Passed("%s", servers)
 	case servers != "":
 		return hp.Passed("%s: pods get these servers of %s, without %s", servers, chosen.Path, formatAddresses(f.Network.Nameservers))
-	case !resolvconf.HasLocalServer(f.Network.Resolvers):
+	case resolvconf.HasLocalServer(f.Network.Resolvers):
+	case resolvconf.IPv6Servers(f.Network.Resolvers) != nil:
+		return hp.Warned("set a name server with an IPv4 address in the network configuration, beside those with IPv6",
+			"only with IPv6: %s; pods have IPv4 addresses and resolve names of the cluster only", strings.Join(resolvconf.IPv6Servers(f.Network.Resolvers), ", "))
+	default:
 		return hp.Passed("none: pods resolve names of the cluster only")
 	}
 	return hp.Warned("set a name server in /etc/resolv.conf that is not a loopback address: one on another host, or, if the one on this host listens there, the node's own address",

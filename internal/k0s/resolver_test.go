@@ -23,6 +23,7 @@ func TestWriteConfig_GivesPodsNameServers(t *testing.T) {
 		"resolved without a server":     {map[string]string{"/etc/resolv.conf": "nameserver 127.0.0.53\n", resolved: "# none\n"}, "fe80::1"},
 		"a local cache":                 {map[string]string{"/etc/resolv.conf": "nameserver 127.0.0.1\n"}, "10.0.0.5"},
 		"a local cache beside resolved": {map[string]string{"/etc/resolv.conf": "nameserver 127.0.0.1\n", resolved: "nameserver 192.0.2.1\n"}, "192.0.2.1"},
+		"only an IPv6 server":           {map[string]string{"/etc/resolv.conf": "nameserver 2001:db8::1\n"}, "fe80::1"},
 		"no server":                     {map[string]string{"/etc/resolv.conf": ""}, "fe80::1"},
 		"no file":                       {nil, "fe80::1"},
 	} {

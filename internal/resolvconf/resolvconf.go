@@ -69,9 +69,9 @@ func (f File) Text(comment string) string {
 const maxServers = 3
 
 // ForPods returns the configuration for pods, given the files of Paths that exist.
-// direct reports that k0s chooses that file by itself and that pods can use all
-// servers that they get from it. Otherwise only the servers of the result work in a
-// pod; there may be none. A loopback address in a pod is the pod itself: CoreDNS,
+// direct reports that k0s chooses that file by itself and that pods can use a server
+// that they get from it, and are not harmed by the others. Otherwise only servers that
+// work in a pod are in the result; there may be none. A loopback address in a pod is the pod itself: CoreDNS,
 // which asks these servers, finds that it asks itself and ends.
 func ForPods(files []File) (chosen File, direct bool) {
 	own := find(files, HostFile)
@@ -79,7 +79,7 @@ func ForPods(files []File) (chosen File, direct bool) {
 		own = find(files, resolvedFile)
 	}
 	got := own.Servers[:min(maxServers, len(own.Servers))]
-	if len(got) > 0 && !slices.ContainsFunc(got, func(s string) bool { return !worksInPod(s) }) {
+	if slices.ContainsFunc(got, worksInPod) && !slices.ContainsFunc(got, func(s string) bool { return !worksInPod(s) && !isIPv6(s) }) {
 		return own, true
 	}
 	for _, f := range append([]File{own}, files...) {
@@ -119,9 +119,29 @@ func addresses(f File) []string {
 }
 
 // worksInPod reports whether the name server s can be reached from the network
-// namespace of a pod.
+// namespace of a pod, which has IPv4 addresses only.
 func worksInPod(s string) bool {
 	a, err := netip.ParseAddr(s)
 	a = a.Unmap()
-	return err == nil && a.Zone() == "" && !a.IsLoopback() && a.IsGlobalUnicast()
+	return err == nil && a.Is4() && !a.IsLoopback() && a.IsGlobalUnicast()
+}
+
+// isIPv6 reports whether s is a name server with an IPv6 address in the network. A pod
+// has no route to it, and asks the next server at once.
+func isIPv6(s string) bool {
+	a, err := netip.ParseAddr(s)
+	return err == nil && a.Unmap().Is6() && a.Zone() == "" && a.IsGlobalUnicast()
+}
+
+// IPv6Servers returns the name servers in files that only the host can reach, because
+// they have IPv6 addresses.
+func IPv6Servers(files []File) (all []string) {
+	for _, f := range files {
+		for _, s := range f.Servers {
+			if isIPv6(s) && !slices.Contains(all, s) {
+				all = append(all, s)
+			}
+		}
+	}
+	return all
 }
