@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -24,13 +26,10 @@ type RemovedNode struct {
 // removedNodesName is the ConfigMap of the notes, with one key for each UID.
 const removedNodesName = "plinth-removed-nodes"
 
-// keepRemoved is how long a note is kept: as long as certificates of the node are valid.
-const keepRemoved = 366 * 24 * time.Hour
-
 // maxRemoved limits the notes in the ConfigMap, whose size is limited to 1 MiB.
 const maxRemoved = 2000
 
-// NoteRemovedNode adds a note about the admission with a UID, and deletes outdated ones.
+// NoteRemovedNode adds a note about the admission with a UID, and deletes the oldest ones if there is no room.
 func (c *Client) NoteRemovedNode(ctx context.Context, uid string, r RemovedNode) error {
 	if r.Node == "" || uid == "" {
 		return fmt.Errorf("cannot note the removal of node %q with UID %q", r.Node, uid)
@@ -54,30 +53,28 @@ func (c *Client) NoteRemovedNode(ctx context.Context, uid string, r RemovedNode)
 		if obj.Data == nil {
 			obj.Data = map[string]string{}
 		}
-		deleteOutdated(obj.Data, r.At)
+		deleteOldest(obj.Data, maxRemoved-1)
 		obj.Data[uid] = string(text)
 		_, err = configMaps.Update(ctx, obj, metav1.UpdateOptions{FieldManager: fieldManager})
 		return err
 	})
 }
 
-// deleteOutdated deletes notes that are older than keepRemoved, and the oldest one while there is no room.
-func deleteOutdated(notes map[string]string, now time.Time) {
-	for {
-		oldest, at := "", now
-		for uid, text := range notes {
-			var r RemovedNode
-			_ = json.Unmarshal([]byte(text), &r) // one that is damaged has no time, and is deleted
-			if now.Sub(r.At) > keepRemoved {
-				delete(notes, uid)
-			} else if !r.At.After(at) {
-				oldest, at = uid, r.At
-			}
-		}
-		if len(notes) < maxRemoved || oldest == "" {
-			return
-		}
-		delete(notes, oldest)
+// deleteOldest deletes the oldest notes, so that at most count are left. It compares notes with each other, not
+// with a clock: one controller whose clock is far ahead must not delete those of all others.
+func deleteOldest(notes map[string]string, count int) {
+	if len(notes) <= count {
+		return
+	}
+	at := map[string]time.Time{}
+	for uid, text := range notes {
+		var r RemovedNode
+		_ = json.Unmarshal([]byte(text), &r) // one that is damaged has no time, and is deleted first
+		at[uid] = r.At
+	}
+	byAge := slices.SortedFunc(maps.Keys(at), func(x, y string) int { return at[x].Compare(at[y]) })
+	for _, uid := range byAge[:len(notes)-count] {
+		delete(notes, uid)
 	}
 }
 

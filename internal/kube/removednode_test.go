@@ -34,24 +34,38 @@ func TestRemovedNode_IsOfOneAdmission(t *testing.T) {
 	}
 }
 
-func TestNoteRemovedNode_KeepsNotesWhileCertificatesAreValid(t *testing.T) {
-	s, c := kubetest.New(t)
+func TestNoteRemovedNode_DeletesOnlyTheOldestForWantOfRoom(t *testing.T) {
 	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
-	data := map[string]any{"damaged": "{"}
-	for i := range 2100 {
-		data[fmt.Sprintf("uid-%d", i)] = fmt.Sprintf(`{"node":"w","by":"c1","at":%q}`, now.AddDate(-2, 0, 0).Add(time.Duration(i)*12*time.Hour).Format(time.RFC3339))
-	}
-	obj := map[string]any{"apiVersion": "v1", "kind": "ConfigMap", "metadata": map[string]any{"name": "plinth-removed-nodes", "namespace": "kube-system"}, "data": data}
-	s.Put(removedPath, obj)
-	if err := c.NoteRemovedNode(t.Context(), "new", kube.RemovedNode{Node: "w", At: now}); err != nil {
-		t.Fatal(err)
-	}
-	for uid, want := range map[string]bool{"new": true, "uid-2099": true, "uid-800": true, "uid-700": false, "uid-0": false} {
-		if _, ok, err := c.RemovedNode(t.Context(), uid); ok != want || err != nil {
-			t.Errorf("%s: %v %v", uid, ok, err)
-		}
-	}
-	if left := s.Object(removedPath)["data"].(map[string]any); left["damaged"] != nil {
-		t.Error("a damaged note is kept")
+	for name, c := range map[string]struct {
+		count int // notes before
+		at    time.Time
+		want  map[string]bool // which notes are left
+	}{
+		"enough room":                            {10, now, map[string]bool{"new": true, "uid-0": true, "uid-9": true, "damaged": true}},
+		"enough room, by a clock far ahead":      {10, now.AddDate(30, 0, 0), map[string]bool{"new": true, "uid-0": true, "uid-9": true}},
+		"no room":                                {2100, now, map[string]bool{"new": true, "uid-2099": true, "uid-101": true, "uid-100": false, "uid-0": false, "damaged": false}},
+		"no room, by a clock far ahead":          {2100, now.AddDate(30, 0, 0), map[string]bool{"new": true, "uid-2099": true, "uid-101": true, "uid-100": false}},
+		"no room, by a clock that never was set": {2100, time.Unix(0, 0).UTC(), map[string]bool{"new": true, "uid-2099": true, "uid-101": true, "uid-100": false}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, client := kubetest.New(t)
+			data := map[string]any{"damaged": "{"}
+			for i := range c.count {
+				data[fmt.Sprintf("uid-%d", i)] = fmt.Sprintf(`{"node":"w","by":"c1","at":%q}`, now.AddDate(-2, 0, 0).Add(time.Duration(i)*12*time.Hour).Format(time.RFC3339))
+			}
+			s.Put(removedPath, map[string]any{"apiVersion": "v1", "kind": "ConfigMap", "metadata": map[string]any{"name": "plinth-removed-nodes", "namespace": "kube-system"}, "data": data})
+			if err := client.NoteRemovedNode(t.Context(), "new", kube.RemovedNode{Node: "w", At: c.at}); err != nil {
+				t.Fatal(err)
+			}
+			left := s.Object(removedPath)["data"].(map[string]any)
+			for uid, want := range c.want {
+				if got := left[uid] != nil; got != want {
+					t.Errorf("%s: %v", uid, got)
+				}
+			}
+			if len(left) > 2000 {
+				t.Errorf("%d notes", len(left))
+			}
+		})
 	}
 }
