@@ -100,6 +100,20 @@ func TestRun_RefusesBadCommandLines(t *testing.T) {
 	}
 }
 
+func TestRun_HelpOfUnknownCommandNamesTheList(t *testing.T) {
+	for line, want := range map[string]string{
+		"help instal": "see: plinth --help", "help bundle inspct": "see: plinth bundle --help", "help debug fault-test rum": "see: plinth debug fault-test --help",
+		"help zzzzzzzz": "see: plinth --help", "help bundle inspect x": "see: plinth bundle inspect --help",
+	} {
+		t.Run(line, func(t *testing.T) {
+			code, _, stderr := runPlinth(t, strings.Fields(line)...)
+			if code != problem.ExitUsage || !strings.HasSuffix(strings.TrimSpace(stderr), want) {
+				t.Errorf("exit %d: %s", code, stderr)
+			}
+		})
+	}
+}
+
 func TestRun_HintsHaveSudoForUsersWhoNeedIt(t *testing.T) {
 	for needed, want := range map[bool]string{false: "did you mean plinth reset cluster?", true: "did you mean sudo plinth reset cluster?"} {
 		t.Run(fmt.Sprint(needed), func(t *testing.T) {

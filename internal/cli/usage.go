@@ -185,7 +185,7 @@ func (e *missingCommandError) Error() string { return fmt.Sprintf("there is no c
 // newUnknownError returns an error that name is not one of words, with the
 // nearest of them as a suggestion. what says what the words are, such as "shell".
 func newUnknownError(what, name string, words []string) error {
-	return &unknownError{kind: what, name: name, suggestion: nearestWord(name, words)}
+	return &unknownError{kind: what, name: name, suggestion: problem.Nearest(name, words)}
 }
 
 // unknownError is the error for an unknown command, flag or argument.
@@ -199,6 +199,11 @@ func usageError(cmd *cobra.Command, err error) error {
 	if err == nil {
 		return nil
 	}
+	if words := cmd.Flags().Args(); cmd.Name() == "help" && len(words) > 0 { // the list of commands in which the word is missing
+		if group, _, findErr := cmd.Root().Find(words); findErr == nil {
+			cmd = group
+		}
+	}
 	hint := "see: " + cmd.CommandPath() + " --help"
 	var flag *pflag.NotExistError
 	if errors.As(err, &flag) {
@@ -206,7 +211,7 @@ func usageError(cmd *cobra.Command, err error) error {
 		if flag.GetSpecifiedShortnames() != "" {
 			dashes = "-"
 		}
-		near := nearestWord(flag.GetSpecifiedName(), flagNames(cmd))
+		near := problem.Nearest(flag.GetSpecifiedName(), flagNames(cmd))
 		if near != "" {
 			near = "--" + near
 		}

@@ -40,7 +40,7 @@ func (s *runner) WithEnv(events bool, yes *bool, do verbFunc) actionFunc {
 			}
 		})
 		defer stopNote()
-		points, err := faulttest.ArmFromEnviron(s.Environ, nearestWord, note)
+		points, err := faulttest.ArmFromEnviron(s.Environ, problem.Nearest, note)
 		if err != nil {
 			return commandOutput{}, err
 		}
