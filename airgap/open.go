@@ -5,15 +5,20 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sys/unix"
 
 	"github.com/plinthdev/plinth/airgap/blob"
 	"github.com/plinthdev/plinth/airgap/format"
 	"github.com/plinthdev/plinth/airgap/limit"
+	"github.com/plinthdev/plinth/internal/problem"
 )
 
 // Bundle is an open bundle. It is immutable and safe for concurrent readers.
@@ -46,6 +51,9 @@ func Open(ctx context.Context, path string) (*Bundle, error) {
 	fail := func(err error) error { return format.OpenError(path, err, nil) }
 	st, err := os.Stat(path)
 	if err != nil {
+		if near := similarBundle(path); near != "" && errors.Is(err, fs.ErrNotExist) {
+			return nil, problem.New(problem.ExitBundle, "open bundle "+path, unix.ENOENT, "did you mean "+near+"?")
+		}
 		return nil, fail(err)
 	}
 	if st.IsDir() {
@@ -65,6 +73,26 @@ func Open(ctx context.Context, path string) (*Bundle, error) {
 	}
 	b.closer = file
 	return b, nil
+}
+
+// similarBundle returns the path of the bundle in the folder of path whose name is nearest to that of
+// path; "" if there is none.
+func similarBundle(path string) string {
+	list, err := os.ReadDir(filepath.Dir(path))
+	if err != nil || path == "" {
+		return ""
+	}
+	var names []string
+	for _, e := range list {
+		if strings.HasSuffix(e.Name(), ".bundle") && !e.IsDir() {
+			names = append(names, e.Name())
+		}
+	}
+	near := problem.Nearest(filepath.Base(path), names)
+	if near == "" {
+		return ""
+	}
+	return filepath.Join(filepath.Dir(path), near)
 }
 
 // OpenAt opens a bundle of size bytes in r, which may be part of another file

@@ -38,7 +38,7 @@ func OpenError(name string, err error, head []byte) error {
 	case errors.Is(err, unix.ENOTDIR):
 		hint = "check the path: something in it is a file, not a folder"
 	case errors.Is(err, fs.ErrNotExist):
-		hint = "check the path; `plinth bundle build` creates a bundle"
+		hint = "check the path; the bundle is the file that the vendor published"
 	case errors.Is(err, fs.ErrPermission):
 		hint = "run this as a user who may read the file, or change its permissions"
 	case errors.Is(err, ErrIsFolder):
