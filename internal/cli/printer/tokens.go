@@ -21,6 +21,7 @@ func WriteNewToken(w io.Writer, m tokens.CreatedToken) {
 	}
 	fmt.Fprintf(w, "On the new host, run this line:\n\n  %s\n\n%s\n", m.JoinCommand, where)
 	fmt.Fprintf(w, "Token %s is valid for %s with the role %s until %s.\n", m.ID, ui.FormatCount(m.Uses, "host"), m.Role, m.Expires.Format(time.RFC3339))
+	fmt.Fprintf(w, "\nThe token alone, for join --token-file FILE:\n\n  %s\n", m.Token)
 	writeNextCommand(w, "plinth token list")
 }
 
