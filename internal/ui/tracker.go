@@ -12,7 +12,7 @@ type tracker struct {
 	verb       string
 	startedAt  time.Time // time of the first event
 	count      int       // steps in the verb
-	endedCount int       // finished steps
+	endedCount int       // steps that are done; neither failed nor stopped ones
 	running    []*task
 }
 
@@ -41,7 +41,7 @@ func (b *tracker) applyEvent(e step.Event) *task {
 	t.mergeEvent(e)
 	switch e.State {
 	case step.Skipped, step.Finished, step.Failed:
-		if e.Count > 0 { // otherwise it is not part of the numbered list
+		if e.Count > 0 && e.State != step.Failed { // without a count it is not part of the numbered list
 			b.endedCount++
 		}
 		b.running = append(b.running[:at], b.running[at+1:]...)
