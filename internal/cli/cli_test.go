@@ -18,6 +18,7 @@ import (
 	"github.com/plinthdev/plinth/airgap/airgaptest"
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/testkit"
+	"github.com/plinthdev/plinth/internal/ui"
 )
 
 // runPlinth runs a command line without a terminal.
@@ -310,7 +311,7 @@ func TestHelp_IsCompleteForEveryCommand(t *testing.T) {
 				t.Errorf("description or examples are too short")
 			}
 			var help strings.Builder
-			writeHelp(&help, c)
+			writeHelp(&help, c, 0)
 			_, exits, _ := strings.Cut(help.String(), "\nExit codes: ")
 			if strings.Contains(exits, " unknown") || !strings.HasPrefix(exits, "0 done") {
 				t.Errorf("exit codes:\n%s", exits)
@@ -370,6 +371,46 @@ func TestHelp_FitsOneScreen(t *testing.T) {
 	}
 }
 
+func TestHelp_FitsNarrowTerminals(t *testing.T) {
+	const width = 40
+	for _, c := range allCommands(newRootCommand(&runner{})) {
+		t.Run(c.CommandPath(), func(t *testing.T) {
+			var help strings.Builder
+			writeHelp(&help, c, width)
+			_, long, _ := strings.Cut(ui.Wrap(help.String(), width), "\n\nUsage: ")
+			long, _, _ = strings.Cut(long, "\nExamples:")
+			_, long, _ = strings.Cut(long, "\n\n")
+			long, _, _ = strings.Cut(long, "\nCommands:")
+			if strings.HasSuffix(c.Long, "-") || strings.Contains(c.Long, "-\n") {
+				t.Errorf("a word is broken:\n%s", c.Long)
+			}
+			lines := strings.Split(strings.TrimSpace(long), "\n")
+			for i, line := range lines[:len(lines)-1] {
+				next, _, _ := strings.Cut(lines[i+1], " ")
+				if line != "" && next != "" && len(line)+1+len(next) <= width && !strings.Contains(line+next, "plinth") { // commands are not broken
+					t.Errorf("broken too early: %q, then %q", line, lines[i+1])
+				}
+			}
+		})
+	}
+}
+
+func TestHelp_AlignsTheListOfCommands(t *testing.T) {
+	for _, c := range allCommands(newRootCommand(&runner{})) {
+		columns := map[int]bool{}
+		for _, child := range c.Commands() {
+			for line := range strings.Lines(commandList(c)) {
+				if strings.HasPrefix(line, "  "+child.Name()+" ") {
+					columns[strings.Index(line, child.Short)] = true
+				}
+			}
+		}
+		if len(columns) > 1 {
+			t.Errorf("%s:\n%s", c.CommandPath(), commandList(c))
+		}
+	}
+}
+
 // commandReference returns docs/reference/cli.md: the help of every command.
 func commandReference(root *cobra.Command) string {
 	var b strings.Builder
@@ -382,7 +423,7 @@ func commandReference(root *cobra.Command) string {
 			continue
 		}
 		fmt.Fprintf(&b, "\n## %s\n\n```text\n", c.CommandPath())
-		writeHelp(&b, c)
+		writeHelp(&b, c, 0)
 		b.WriteString("```\n")
 	}
 	return b.String()

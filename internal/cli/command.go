@@ -85,8 +85,9 @@ func (s *runner) printHelp(cmd *cobra.Command, _ []string) {
 		}
 	}
 	var text strings.Builder
-	writeHelp(&text, cmd)
-	fmt.Fprint(s.Out, ui.Wrap(text.String(), terminalWidth(s.Out)))
+	width := terminalWidth(s.Out)
+	writeHelp(&text, cmd, width)
+	fmt.Fprint(s.Out, ui.Wrap(text.String(), width))
 }
 
 // newHelpCommand returns the command "plinth help COMMAND". The root's command

@@ -49,13 +49,16 @@ func setHelp(cmd *cobra.Command) {
 	}
 }
 
-// writeHelp writes the help of cmd to w.
-func writeHelp(w io.Writer, cmd *cobra.Command) {
-	use := cmd.UseLine()
+// writeHelp writes the help of cmd to w, for a terminal of width columns; 0 if it is not known.
+func writeHelp(w io.Writer, cmd *cobra.Command, width int) {
+	use, long, columns := cmd.UseLine(), cmd.Long, maxHelpColumns
+	if width > 0 && width < columns {
+		long, columns = joinLines(long), width
+	}
 	if cmd.HasAvailableSubCommands() {
 		use += " COMMAND"
 	}
-	fmt.Fprintf(w, "%s\n\nUsage: %s\n\n%s\n", cmd.Short, use, cmd.Long)
+	fmt.Fprintf(w, "%s\n\nUsage: %s\n\n%s\n", cmd.Short, use, long)
 	if cmd.HasAvailableSubCommands() {
 		fmt.Fprint(w, "\nCommands:\n", commandList(cmd))
 	}
@@ -68,11 +71,21 @@ func writeHelp(w io.Writer, cmd *cobra.Command) {
 	} else {
 		fmt.Fprintf(w, "\nGlobal flags:\n%s\n", cmd.PersistentFlags().FlagUsages())
 	}
-	fmt.Fprint(w, exitList(cmd))
+	fmt.Fprint(w, exitList(cmd, columns))
 	fmt.Fprintf(w, "Guide: %s\n", cmd.Annotations[guideKey])
 	if cmd.HasAvailableSubCommands() {
 		fmt.Fprintf(w, "Help for one command: plinth help %sCOMMAND\n", subcommandPath(cmd))
 	}
+}
+
+// joinLines returns text with each paragraph in one line, so that it can be broken at another width.
+func joinLines(text string) string {
+	const paragraph = "\n\n"
+	all := strings.Split(text, paragraph)
+	for i := range all {
+		all[i] = strings.ReplaceAll(all[i], "\n", " ")
+	}
+	return strings.Join(all, paragraph)
 }
 
 // subcommandPath returns the path of cmd without "plinth" and with a trailing
@@ -91,15 +104,15 @@ func commandList(cmd *cobra.Command) string {
 	var b strings.Builder
 	for _, c := range cmd.Commands() {
 		if c.IsAvailableCommand() && c.Name() != "help" {
-			fmt.Fprintf(&b, "  %-*s  %s\n", cmd.NamePadding(), c.Name(), c.Short)
+			fmt.Fprintf(&b, "  %-*s  %s\n", c.NamePadding(), c.Name(), c.Short)
 		}
 	}
 	return b.String()
 }
 
 // exitList returns the exit codes of cmd with their short meanings, as lines
-// of at most maxHelpColumns.
-func exitList(cmd *cobra.Command) string {
+// of at most columns.
+func exitList(cmd *cobra.Command, columns int) string {
 	line := "Exit codes:"
 	var b strings.Builder
 	for i, word := range strings.Fields(cmd.Annotations[exitCodesKey]) {
@@ -109,7 +122,7 @@ func exitList(cmd *cobra.Command) string {
 		if i > 0 {
 			line += ","
 		}
-		if len(line)+len(entry) > maxHelpColumns-1 { // the comma that may follow
+		if len(line)+len(entry) > columns-1 { // the comma that may follow
 			b.WriteString(line + "\n")
 			line = " "
 		}
