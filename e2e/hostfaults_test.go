@@ -43,7 +43,7 @@ func hostFaults() []refusal {
 			want: "(ignored by --ignore-host-preflight)", undo: releasePort},
 		{name: "preflight alone, a worker has no etcd", prepare: occupyPort(2380), args: typed("preflight --quick --role worker"), code: 0, want: "checks passed", undo: releasePort},
 		{name: "preflight alone, a worker's load balancer", prepare: occupyPort(6443), args: typed("preflight --quick --role worker"), code: 5, want: "127.0.0.1:6443/tcp (api-loadbalancer) is in use by socat, pid", undo: releasePort},
-		{name: "preflight without root", user: true, args: look, code: 5, want: "sudo plinth preflight"},
+		{name: "preflight without root", user: true, args: look, code: 5, want: "sudo " + binary + " preflight"},
 		{name: "DNS that drops packets", prepare: "cp -P /etc/resolv.conf /srv/resolv; rm /etc/resolv.conf; echo 'nameserver 192.0.2.53' >/etc/resolv.conf", args: look, code: 0,
 			want: "192.0.2.53: no answer within 1.5s", undo: "rm /etc/resolv.conf; mv /srv/resolv /etc/resolv.conf"},
 		{name: "another containerd", prepare: "mkdir -p /run/containerd; systemd-run -q --unit=containerd socat UNIX-LISTEN:/run/containerd/containerd.sock,fork /dev/null; sleep .3", args: look, code: 0,
