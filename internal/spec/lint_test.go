@@ -116,6 +116,9 @@ func TestRules_EachHasAnExampleThatBreaksIt(t *testing.T) {
 		note(spec.Lint([]spec.File{{Name: "odd.yaml", Data: []byte(data)}}))
 	}
 	note(spec.Lint([]spec.File{{Name: "judged.yaml", Data: []byte(minimal)}}, unknownAddOn))
+	for _, p := range pairs() {
+		note(spec.Lint([]spec.File{{Name: "pair.yaml", Data: []byte(installPair(p))}}, spec.ValidateVersions))
+	}
 	for _, rule := range spec.Rules() {
 		if !seen[rule.ID] && rule.ID != "host-preflights" { // a validator of internal/action/config, tested there
 			t.Errorf("no example breaks %s", rule.ID)

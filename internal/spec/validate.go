@@ -48,7 +48,7 @@ func checkVersion(value, of string) (message, hint string) {
 		example = "write an exact version such as 1.2.3"
 	}
 	if k0s {
-		example, want = "write an exact version such as v1.33.8+k0s.1", "v"+want
+		example, want = "write an exact version; this build of plinth installs "+Versions().describeInstallable(), "v"+want
 	}
 	v, err := semver.StrictNewVersion(strings.TrimPrefix(want, "v"))
 	if err != nil || len(value) > 64 {

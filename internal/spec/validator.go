@@ -8,16 +8,16 @@ import (
 	"github.com/plinthdev/plinth/internal/strictyaml"
 )
 
-// Violation is an error that a Validator found in an Installer.
+// Violation is an error or a warning of a Validator about an Installer.
 type Violation struct {
-	Rule    string // one of Rules
+	Rule    string // one of Rules, which has the severity
 	Path    string // of the field, such as "spec.registry.version"; also below spec.k0s.config
 	Message string
 	Hint    string // "" for none
 }
 
-// Validator checks an Installer without findings for errors that need knowledge
-// of a component, such as the known versions of an add-on.
+// Validator checks an Installer without errors for what needs knowledge of a
+// component, such as the known versions of an add-on.
 type Validator func(*Installer) []Violation
 
 // runValidators reports the violations that validators find in in, each at its

@@ -40,10 +40,10 @@ func LintPaths(paths []string) (spec.Report, error) {
 	return report, report.Err("accept the files")
 }
 
-// LintFiles lints files with all rules that this build has for k0s, the add-ons and
-// the vendor's host preflights.
+// LintFiles lints files with all rules that this build has for versions, k0s, the
+// add-ons and the vendor's host preflights.
 func LintFiles(files []spec.File) spec.Report {
-	return spec.Lint(files, k0s.Validate, addons.Validate, validateHostPreflights)
+	return spec.Lint(files, spec.ValidateVersions, k0s.Validate, addons.Validate, validateHostPreflights)
 }
 
 // ParseHostPreflights returns the vendor's own host preflights in Installer in.
