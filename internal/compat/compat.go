@@ -72,10 +72,11 @@ func (v Version) String() string { return v.v.String() }
 
 // Input is the input of the gate; all versions are unparsed.
 type Input struct {
-	Actual       string // version of the KOTS add-on
-	Min          string // the Application's spec.minKotsVersion, "" if absent
-	Target       string // the Application's spec.targetKotsVersion, "" if absent
-	FirstInstall bool   // there is no receipt and no KOTS in the cluster; only then Target applies
+	Actual       string   // version of the KOTS add-on
+	Min          string   // the Application's spec.minKotsVersion, "" if absent
+	Target       string   // the Application's spec.targetKotsVersion, "" if absent
+	FirstInstall bool     // there is no receipt and no KOTS in the cluster; only then Target applies
+	Known        []string // releases of KOTS that may be suggested in place of Actual
 }
 
 // Outcome is the decision of the gate.
@@ -111,6 +112,7 @@ type Result struct {
 	Bound        string    `json:"bound,omitempty"`      // Block: FieldMin or FieldTarget
 	Value        string    `json:"value,omitempty"`      // Block: the bound as in the manifest
 	Normalized   string    `json:"normalized,omitempty"` // Block: the bound, normalized
+	Fitting      string    `json:"fitting,omitempty"`    // Block: the newest known KOTS that passes, "" if none does
 	Invalid      []Invalid `json:"invalid,omitempty"`    // Undecidable: every invalid value
 	Note         string    `json:"note,omitempty"`       // Unchecked: why there is nothing to check
 }
@@ -149,6 +151,7 @@ func Check(in Input) Result {
 	result.Actual = actual.String()
 	block := func(name, written string, v Version) {
 		result.Outcome, result.Bound, result.Value, result.Normalized = Block, name, written, v.String()
+		result.Fitting = newestFitting(in)
 	}
 	switch {
 	case in.Min == "" && in.Target == "":
@@ -159,4 +162,22 @@ func Check(in Input) Result {
 		block(FieldTarget, in.Target, target)
 	}
 	return result
+}
+
+// newestFitting returns the newest of the known releases with which the gate passes, or "".
+func newestFitting(in Input) string {
+	var newest Version
+	candidates := in.Known
+	in.Known = nil
+	for _, known := range candidates {
+		v, err := ParseVersion(known)
+		in.Actual = known
+		if err == nil && (newest.v == nil || v.Compare(newest) > 0) && Check(in).Allowed() {
+			newest = v
+		}
+	}
+	if newest.v == nil {
+		return ""
+	}
+	return newest.String()
 }

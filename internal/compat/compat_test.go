@@ -149,6 +149,31 @@ func TestCheck_NamesTheBoundThatFailed(t *testing.T) {
 	}
 }
 
+func TestCheck_SuggestsTheNewestKnownKOTSThatPasses(t *testing.T) {
+	known := []string{"1.132.0", "1.130.9", "1.130.10", "1.131.2", "latest"}
+	for name, c := range map[string]struct {
+		in   compat.Input
+		want string
+	}{
+		"below target":              {compat.Input{Actual: "1.131.2", Target: "1.131.1", FirstInstall: true}, "1.130.10"},
+		"equal to target":           {compat.Input{Actual: "1.132.0", Target: "1.131.2", FirstInstall: true}, "1.131.2"},
+		"above min":                 {compat.Input{Actual: "1.130.9", Min: "1.131.0", FirstInstall: true}, "1.132.0"},
+		"between min and target":    {compat.Input{Actual: "1.130.9", Min: "1.131.0", Target: "1.131.9", FirstInstall: true}, "1.131.2"},
+		"target of an update":       {compat.Input{Actual: "1.130.9", Min: "1.131.0", Target: "1.131.9"}, "1.132.0"},
+		"target below all":          {compat.Input{Actual: "1.131.2", Target: "1.75", FirstInstall: true}, ""},
+		"min above all":             {compat.Input{Actual: "1.131.2", Min: "2.0.0"}, ""},
+		"no number between the two": {compat.Input{Actual: "1.131.2", Min: "1.131.0", Target: "1.131.1", FirstInstall: true}, ""},
+		"nothing to suggest":        {compat.Input{Actual: "1.131.2", Target: "1.131.2", FirstInstall: true}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c.in.Known = known
+			if got := compat.Check(c.in).Fitting; got != c.want {
+				t.Errorf("got %q, want %q", got, c.want)
+			}
+		})
+	}
+}
+
 func TestCheck_NamesEveryInvalidValue(t *testing.T) {
 	got := compat.Check(compat.Input{Actual: "x", Min: "latest", Target: "1.75.0.1"})
 	var fields []string

@@ -43,9 +43,9 @@ func (v Result) Explain(title string) Explanation {
 }
 
 func (v Result) explainBlocked(title string) Explanation {
-	side, addOn, release := "above", "lower", "later"
+	side, release := "above", "later"
 	if v.Bound == FieldMin {
-		side, addOn, release = "below", "later", "lower"
+		side, release = "below", "lower"
 	}
 	value := quoteValue(v.Value)
 	if v.Value != v.Normalized {
@@ -55,9 +55,21 @@ func (v Result) explainBlocked(title string) Explanation {
 	return Explanation{
 		Cause: fmt.Sprintf("this version of %s requires a different version of KOTS: the add-on is KOTS %s, which is %s the application's %s %s",
 			title, v.Actual, side, name, value),
-		Hint: fmt.Sprintf("Install KOTS version %s and try again: use an Installer or bundle whose %s is %s or %s,\nor a release of %s whose %s is %s or %s\n%s",
-			v.Normalized, FieldAddOn, v.Normalized, addOn, title, name, v.Actual, release, hostUnchanged),
+		Hint: fmt.Sprintf("%s a release of %s whose %s is %s or %s\n%s", v.suggestKOTS(), title, name, v.Actual, release, hostUnchanged),
 	}
+}
+
+// suggestKOTS returns which KOTS to install instead. It names a release only if one exists that fits.
+// That it exists does not mean that this build can install it.
+func (v Result) suggestKOTS() string {
+	switch {
+	case v.Fitting != "":
+		return fmt.Sprintf("Install KOTS version %s and try again: use an Installer or bundle whose %s is %s (the newest known that fits; `plinth lint` reports whether this plinth can install it),\nor",
+			v.Fitting, FieldAddOn, v.Fitting)
+	case v.Bound == FieldMin:
+		return fmt.Sprintf("no KOTS that this plinth knows fits: use a newer plinth, and an Installer or bundle whose %s is %s or later,\nor", FieldAddOn, v.Normalized)
+	}
+	return "no KOTS that this plinth knows fits: use"
 }
 
 func (v Result) explainUndecidable(title string) Explanation {

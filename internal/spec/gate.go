@@ -23,6 +23,7 @@ func CheckGate(in *Installer, app *Application, firstInstall bool) compat.Result
 		Min:          app.MinKotsVersion,
 		Target:       app.TargetKotsVersion,
 		FirstInstall: firstInstall,
+		Known:        Versions().KOTSReleases(),
 	})
 }
 
