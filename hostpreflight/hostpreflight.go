@@ -92,6 +92,7 @@ type Requirements struct {
 	Role            Role                 // empty for Controller
 	Arch            string               // architecture of the bundle, as in GOARCH; empty for amd64
 	KubernetesMinor int                  // 33 for Kubernetes 1.33
+	NeedsCgroupV2   bool                 // kubelet of this Kubernetes does not start with control groups version 1
 	MinCPUs         int                  // the vendor's minimum, if it is more than the role's default
 	MinMemory       uint64               // bytes; the vendor's minimum, if it is more than the role's default
 	PodCIDR         netip.Prefix         // pod network

@@ -137,7 +137,9 @@ func kernelFaults() []fault {
 		{"kernel-ipset", "missing", hp.Fail, missing("ip_set")},
 		{"cgroup-version", "none", hp.Fail, func(f *facts.Facts, _ *hp.Requirements) { f.Cgroup = facts.Cgroup{} }},
 		{"cgroup-version", "1 with Kubernetes 1.33", hp.Warn, func(f *facts.Facts, _ *hp.Requirements) { f.Cgroup.Version, f.Cgroup.Hybrid = 1, false }},
-		{"cgroup-version", "1 with Kubernetes 1.35", hp.Fail, func(f *facts.Facts, req *hp.Requirements) { f.Cgroup.Version, req.KubernetesMinor = 1, 35 }},
+		{"cgroup-version", "1 with Kubernetes 1.35", hp.Fail, func(f *facts.Facts, req *hp.Requirements) {
+			f.Cgroup.Version, req.KubernetesMinor, req.NeedsCgroupV2 = 1, 35, true
+		}},
 		{"cgroup-controllers", "no memory controller", hp.Fail, func(f *facts.Facts, _ *hp.Requirements) {
 			f.Cgroup = facts.Cgroup{Version: 2, Controllers: []string{"cpu", "cpuset", "io", "pids"}}
 		}},

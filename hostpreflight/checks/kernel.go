@@ -26,7 +26,7 @@ func kernelChecks() []hp.Check {
 	return append(all,
 		hp.Check{ID: "cgroup-version", Group: "Kernel", Title: "Control groups", Severity: hp.Fail,
 			Expected:  "version 2; version 1 warns, and fails with Kubernetes 1.35 or later",
-			Rationale: "version 1 is in maintenance mode since Kubernetes 1.31, and kubelet rejects it by default since 1.35.",
+			Rationale: "version 1 is in maintenance mode since Kubernetes 1.31; kubelet rejects it by default since 1.35, and k0s itself since 1.35.4 and 1.36.1.",
 			Run:       hp.RequireFact(facts.FactCgroup, checkCgroupVersion)},
 		hp.Check{ID: "cgroup-controllers", Group: "Kernel", Title: "Control group controllers", Severity: hp.Fail,
 			Expected:  "version 2: cpu, cpuset, memory, pids; version 1 also cpuacct, devices, freezer",
@@ -182,7 +182,7 @@ func checkCgroupVersion(f facts.Facts, req hp.Requirements) hp.Result {
 		return hp.Failed(cgroupV2Fix, "no control groups are mounted at /sys/fs/cgroup")
 	case f.Cgroup.Version == 2:
 		return hp.Passed("version 2")
-	case req.KubernetesMinor >= 35:
+	case req.NeedsCgroupV2:
 		return hp.Failed(cgroupV2Fix, "version 1%s", hybrid).WithExpected("version 2 for Kubernetes 1.%d", req.KubernetesMinor)
 	}
 	return hp.Warned(cgroupV2Fix, "version 1%s", hybrid).WithExpected("version 2")

@@ -174,6 +174,20 @@ func TestProxySettings_ExemptTheClusterItself(t *testing.T) {
 	}
 }
 
+func TestInstallRequirements_NeedCgroupV2FromKubernetes135(t *testing.T) {
+	b := open(t, airgaptest.NewRequest(t))
+	for version, want := range map[string]bool{"v1.33.8+k0s.1": false, "v1.34.10+k0s.0": false, "v1.35.1+k0s.0": true, "v1.36.3+k0s.2": true} {
+		t.Run(version, func(t *testing.T) {
+			in := installer(t)
+			in.Spec.K0s.Version = version
+			install, join := InstallRequirements(b, in, emptyJournal(t), dataDir), JoinRequirements(b, in, emptyJournal(t), dataDir, hostpreflight.Worker)
+			if install.NeedsCgroupV2 != want || join.NeedsCgroupV2 != want {
+				t.Errorf("install %v, join %v, want %v", install.NeedsCgroupV2, join.NeedsCgroupV2, want)
+			}
+		})
+	}
+}
+
 func TestInstallRequirements_ComeFromTheBundle(t *testing.T) {
 	b := open(t, airgaptest.NewRequest(t))
 	m := config.Config{Installer: installer(t)}

@@ -62,7 +62,8 @@ func InstallRequirements(b *airgap.Bundle, in *spec.Installer, j *journal.Journa
 	size := b.ContentSize()
 	w := hostpreflight.Requirements{
 		Verb: hostpreflight.Install, Role: hostpreflight.Controller,
-		KubernetesMinor: k0s.KubernetesMinor(in.Spec.K0s.Version),
+		KubernetesMinor: spec.KubernetesMinor(in.Spec.K0s.Version),
+		NeedsCgroupV2:   spec.HasChange(in.Spec.K0s.Version, spec.KubeletRefusesCgroupV1),
 		PodCIDR:         netip.MustParsePrefix(in.Spec.Network.PodCIDR),     // lint has parsed it
 		ServiceCIDR:     netip.MustParsePrefix(in.Spec.Network.ServiceCIDR), // lint has parsed it
 		Owned:           findOwned(j, dataDir),
