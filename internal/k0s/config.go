@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/k0sproject/k0s/pkg/apis/k0s/v1beta1"
@@ -64,6 +63,7 @@ const Loopback = "127.0.0.1"
 
 // Settings are the inputs of the configuration of a controller.
 type Settings struct {
+	Version       string         // of k0s, such as v1.33.8+k0s.1
 	Address       string         // IP address of the host
 	Hostname      string         // name of the host
 	PodCIDR       string         // address range of the pods
@@ -78,7 +78,7 @@ type Settings struct {
 // pulled, because all of them come with the bundle.
 func NewSettings(in *spec.Installer, address, hostname string) Settings {
 	n := in.Spec.Network
-	return Settings{Address: address, Hostname: hostname, PodCIDR: n.PodCIDR, ServiceCIDR: n.ServiceCIDR, NodePortRange: n.NodePortRange,
+	return Settings{Version: in.Spec.K0s.Version, Address: address, Hostname: hostname, PodCIDR: n.PodCIDR, ServiceCIDR: n.ServiceCIDR, NodePortRange: n.NodePortRange,
 		NeverPull: true, Overlay: in.Spec.K0s.Config}
 }
 
@@ -265,13 +265,17 @@ func mergeOverlay(base, top map[string]any) {
 	}
 }
 
-// containerdConfig makes containerd look up registries in RegistryDir. It reads
-// the files there at each pull, so that no restart is needed when an add-on
-// adds a registry.
-const containerdConfig = `version = 2
-[plugins."io.containerd.grpc.v1.cri".registry]
-  config_path = "` + RegistryDir + `"
-`
+// containerdConfig returns the drop-in that makes containerd look up registries in RegistryDir, for a
+// version of k0s. containerd reads the files there at each pull, so that no restart is needed when an
+// add-on adds a registry. The format is that of the containerd in k0s (k0s docs/runtime.md): 1.7 reads
+// version 2; with 2.x, k0s does not start if a drop-in has version 2.
+func containerdConfig(k0sVersion string) string {
+	format, plugin := 2, "io.containerd.grpc.v1.cri"
+	if spec.HasChange(k0sVersion, spec.Containerd2) {
+		format, plugin = 3, "io.containerd.cri.v1.images"
+	}
+	return fmt.Sprintf("version = %d\n[plugins.%q.registry]\n  config_path = %q\n", format, plugin, RegistryDir)
+}
 
 // alwaysDisabled are the k0s components that never run. autopilot and
 // update-prober: Plinth upgrades the cluster from a bundle.
@@ -336,16 +340,4 @@ func proxyEnv(httpProxy, httpsProxy string, noProxy []string) string {
 		}
 	}
 	return b.String()
-}
-
-// KubernetesMinor returns the Kubernetes minor version of a k0s release, such
-// as 33 for v1.33.8+k0s.1, or 0 if version does not have that format.
-func KubernetesMinor(version string) int {
-	_, rest, _ := strings.Cut(version, ".")
-	minor, _, _ := strings.Cut(rest, ".")
-	n, err := strconv.Atoi(minor)
-	if err != nil {
-		return 0
-	}
-	return n
 }

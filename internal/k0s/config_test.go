@@ -2,6 +2,7 @@ package k0s
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -24,6 +25,27 @@ func TestRenderConfig_MatchesGolden(t *testing.T) {
 		t.Fatal(err)
 	}
 	testkit.Golden(t, "testdata/k0s.golden.yaml", got)
+}
+
+func TestConfigFiles_ContainerdDropInFitsTheContainerdOfK0s(t *testing.T) {
+	const for1 = "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".registry]\n  config_path = \"/etc/k0s/certs.d\"\n"
+	const for2 = "version = 3\n[plugins.\"io.containerd.cri.v1.images\".registry]\n  config_path = \"/etc/k0s/certs.d\"\n"
+	for version, want := range map[string]string{
+		"v1.33.8+k0s.1": for1, "v1.34.10+k0s.0": for1, "v1.35.7+k0s.0": for1, "v1.36.0-dev+k0s.0": for2, "v1.36.3+k0s.2": for2,
+	} {
+		for _, worker := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, worker %v", version, worker), func(t *testing.T) {
+				in := &spec.Installer{}
+				in.Spec.K0s.Version = version
+				s := Service{Settings: NewSettings(in, "10.0.0.5", "n1"), Worker: worker}
+				files := s.configFiles()
+				i := slices.IndexFunc(files, func(f configFile) bool { return f.path == "/etc/k0s/containerd.d/plinth.toml" })
+				if got, err := files[i].content(); err != nil || got != want {
+					t.Errorf("%v, got:\n%s\nwant:\n%s", err, got, want)
+				}
+			})
+		}
+	}
 }
 
 func TestBuildConfig_APIAddressIsInCertificateOnly(t *testing.T) {

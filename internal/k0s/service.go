@@ -25,7 +25,7 @@ type Machine interface {
 // worker.
 type Service struct {
 	Host         Machine
-	Settings     Settings // a worker uses Address only
+	Settings     Settings // a worker uses Version and Address only
 	Proxy        Proxy
 	Worker       bool
 	JoinsCluster bool // joins an existing cluster; a controller does so with the token in TokenPath
@@ -158,7 +158,7 @@ type configFile struct {
 func (s Service) configFiles() []configFile {
 	env := proxyEnv(s.Proxy.HTTP, s.Proxy.HTTPS, s.Proxy.NoProxy)
 	all := []configFile{
-		{containerdDropInPath, 0o644, func() (string, error) { return containerdConfig, nil }},
+		{containerdDropInPath, 0o644, func() (string, error) { return containerdConfig(s.Settings.Version), nil }},
 		{resolvConfPath, 0o644, s.resolvConf},
 		{proxyEnvPath, 0o600, func() (string, error) { return env, nil }},
 		{s.proxyDropInPath(), 0o644, func() (string, error) {
