@@ -4,17 +4,23 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"math"
 	"os"
+	"path"
+	"slices"
 	"strings"
+	"unicode/utf16"
 
 	"gopkg.in/yaml.v3"
 
 	"github.com/plinthdev/plinth/internal/problem"
+	"github.com/plinthdev/plinth/internal/release"
 )
 
 // Limits of what is read from an application bundle, so that a damaged or
@@ -24,8 +30,8 @@ const (
 	maxHeaders     = 128 << 20 // all tar headers of an archive, with their PAX records
 	maxRelease     = 512 << 20 // all files of the release, unpacked
 	maxReleaseFile = 8 << 20   // each file of the release that is read
-	maxReleaseDoc  = 1 << 20   // one YAML document of the release
 	maxCandidates  = 2 << 20   // the documents of the release that may be its Application, together
+	maxApplication = 1 << 20   // the Applications of the release, together
 )
 
 // AppBundle is the metadata of an application's .airgap file.
@@ -36,7 +42,7 @@ type AppBundle struct {
 	UpdateCursor string   // number of the release in its channel, given by KOTS
 	Format       string   // format of the images in it: docker, docker-archive or "" for docker-archive
 	Images       []string // references of the images in it
-	Application  []byte   // the kots.io/v1beta1 Application document; nil if the release has none
+	Application  []byte   // the kots.io/v1beta1 Application documents, as one YAML file; nil if the release has none
 }
 
 // airgapManifest are the fields that are read from airgap.yaml (kots.io/v1beta1
@@ -60,19 +66,19 @@ type airgapManifest struct {
 // accept it and then fail to run the application, the error is a Problem with
 // exit code 6. It finds before an install what KOTS finds only once the cluster
 // is up.
-func ReadAppBundle(path string) (AppBundle, error) {
-	f, err := os.Open(path)
+func ReadAppBundle(name string) (AppBundle, error) {
+	f, err := os.Open(name)
 	if err != nil {
 		var pathErr *fs.PathError
 		if errors.As(err, &pathErr) {
 			err = pathErr.Err
 		}
-		return AppBundle{}, problem.New(problem.ExitUsage, "open the application bundle "+path, err, "check the path given with --app-bundle")
+		return AppBundle{}, problem.New(problem.ExitUsage, "open the application bundle "+name, err, "check the path given with --app-bundle")
 	}
 	defer func() { _ = f.Close() }()
 	b, err := parseAppBundle(f)
 	if err != nil {
-		return b, problem.New(problem.ExitBundle, "use the application bundle "+path, err,
+		return b, problem.New(problem.ExitBundle, "use the application bundle "+name, err,
 			"download the .airgap file again, or ask the application's vendor for it")
 	}
 	return b, nil
@@ -84,12 +90,12 @@ func parseAppBundle(r io.Reader) (AppBundle, error) {
 		return AppBundle{}, fmt.Errorf("not an .airgap file: %w", err)
 	}
 	var (
-		b               AppBundle
-		manifest        *airgapManifest
-		release, images bool
-		tr              = newArchive(zip, math.MaxInt64)
+		b              AppBundle
+		manifest       *airgapManifest
+		appTar, images bool
+		tr             = newArchive(zip, math.MaxInt64)
 	)
-	for manifest == nil || !release || !images {
+	for manifest == nil || !appTar || !images {
 		h, err := tr.Next()
 		if errors.Is(err, io.EOF) {
 			break
@@ -98,17 +104,17 @@ func parseAppBundle(r io.Reader) (AppBundle, error) {
 			return b, fmt.Errorf("damaged: %w", err)
 		}
 		switch {
-		case h.Name == "airgap.yaml" && manifest != nil, h.Name == "app.tar.gz" && release:
+		case h.Name == "airgap.yaml" && manifest != nil, h.Name == "app.tar.gz" && appTar:
 			return b, fmt.Errorf("it contains %s twice", h.Name)
 		case h.Name == "airgap.yaml":
 			if manifest, err = readAirgapManifest(tr); err != nil {
 				return b, fmt.Errorf("airgap.yaml: %w", err)
 			}
 		case h.Name == "app.tar.gz":
-			if b.Application, err = findApplication(tr); err != nil {
+			if b.Application, err = findApplications(tr); err != nil {
 				return b, fmt.Errorf("app.tar.gz: %w", err)
 			}
-			release = true
+			appTar = true
 		case !images && isImagesEntry(h.Name):
 			images = true
 			if err := checkImagesEntry(h, manifest); err != nil {
@@ -116,7 +122,7 @@ func parseAppBundle(r io.Reader) (AppBundle, error) {
 			}
 		}
 	}
-	if manifest == nil || !release {
+	if manifest == nil || !appTar {
 		return b, errors.New("it does not contain airgap.yaml or app.tar.gz")
 	}
 	s := manifest.Spec
@@ -203,18 +209,19 @@ func readAirgapManifest(r io.Reader) (*airgapManifest, error) {
 	return m, nil
 }
 
-// findApplication returns the first Application document of a release, in the
-// order in which KOTS reads its files: by path. It returns nil if there is
-// none.
-func findApplication(r io.Reader) ([]byte, error) {
+// findApplications returns the Application documents of a release as one YAML file, nil
+// if there is none. The one that KOTS's CLI uses is the first: it walks the folders in
+// the order of release.ComparePaths and reads only the first document of a file. KOTS's
+// server uses any of them.
+func findApplications(r io.Reader) ([]byte, error) {
 	zip, err := gzip.NewReader(r)
 	if err != nil {
 		return nil, err
 	}
 	var (
-		found, first string
-		candidates   int
-		tr           = newArchive(zip, maxRelease)
+		files  = map[string][]release.Document{}
+		parsed int
+		tr     = newArchive(zip, maxRelease)
 	)
 	for {
 		h, err := tr.Next()
@@ -224,64 +231,72 @@ func findApplication(r io.Reader) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		if h.Typeflag != tar.TypeReg || h.Size > maxReleaseFile || found != "" && h.Name >= first {
+		if h.Typeflag != tar.TypeReg {
+			continue
+		}
+		name := path.Clean(h.Name)
+		delete(files, name) // an entry replaces an earlier one of the same name
+		if h.Size > maxReleaseFile {
 			continue
 		}
 		b, err := readLimited(tr, maxReleaseFile)
 		if err != nil {
 			return nil, err
 		}
-		doc, parsed := firstApplication(b)
-		if candidates += parsed; candidates > maxCandidates {
-			return nil, fmt.Errorf("its documents that may be an Application are larger than %d MiB", maxCandidates>>20)
-		}
-		if doc != "" {
-			found, first = doc, h.Name
+		if files[name], parsed, err = applicationsIn(b, parsed); err != nil {
+			return nil, fmt.Errorf("%q: %w", h.Name, err)
 		}
 	}
-	if found == "" {
-		return nil, nil
+	var first, others []release.Document
+	for _, name := range slices.SortedFunc(maps.Keys(files), release.ComparePaths) {
+		for _, doc := range files[name] {
+			if doc.Line == 0 {
+				first = append(first, doc)
+			} else {
+				others = append(others, doc)
+			}
+		}
 	}
-	return []byte(found), nil
+	found := release.Join(append(first, others...))
+	if len(found) > maxApplication {
+		return nil, fmt.Errorf("its Applications are larger than %d MiB", maxApplication>>20)
+	}
+	return found, nil
 }
 
-// firstApplication returns the first Application document of a YAML stream, or ""
-// if there is none, and how many bytes were parsed to find it. It parses little
-// more than maxCandidates.
-func firstApplication(b []byte) (doc string, parsed int) {
-	if !bytes.Contains(b, []byte("kots.io/v1beta1")) {
-		return "", 0
-	}
-	for _, doc := range splitDocuments(string(b)) {
-		var kind struct {
-			APIVersion string `yaml:"apiVersion"`
-			Kind       string `yaml:"kind"`
-		}
-		if len(doc) > maxReleaseDoc || parsed > maxCandidates || !strings.Contains(doc, "kots.io/v1beta1") || !strings.Contains(doc, "Application") {
+// applicationsIn returns the Applications in a file of the release, and how many bytes
+// of the release have been parsed as YAML, of which parsed are those of other files.
+func applicationsIn(file []byte, parsed int) ([]release.Document, int, error) {
+	var found []release.Document
+	for _, doc := range release.Split(decodeUTF16(file)) {
+		if !release.MentionsApplication(doc.Text) {
 			continue
 		}
-		parsed += len(doc)
-		if yaml.Unmarshal([]byte(doc), &kind) == nil && kind.APIVersion == "kots.io/v1beta1" && kind.Kind == "Application" {
-			return doc, parsed
+		if parsed += len(doc.Text); parsed > maxCandidates {
+			return nil, parsed, fmt.Errorf("its documents that may be an Application are larger than %d MiB", maxCandidates>>20)
+		}
+		if release.IsApplication(doc.Text) {
+			found = append(found, doc)
 		}
 	}
-	return "", parsed
+	return found, parsed, nil
 }
 
-func splitDocuments(text string) []string {
-	var (
-		docs []string
-		doc  strings.Builder
-	)
-	for line := range strings.Lines(text) {
-		if strings.TrimRight(line, " \r\n") == "---" {
-			docs = append(docs, doc.String())
-			doc.Reset()
-			continue
-		}
-		doc.WriteString(line)
+// decodeUTF16 returns a file that begins with a byte order mark of UTF-16 in UTF-8, and
+// any other file as it is. KOTS's YAML library reads both.
+func decodeUTF16(file []byte) []byte {
+	var order binary.ByteOrder = binary.LittleEndian
+	switch {
+	case bytes.HasPrefix(file, []byte{0xfe, 0xff}):
+		order = binary.BigEndian
+	case !bytes.HasPrefix(file, []byte{0xff, 0xfe}):
+		return file
 	}
-	return append(docs, doc.String())
+	units := make([]uint16, 0, len(file)/2)
+	for unit := range slices.Chunk(file[2:len(file)&^1], 2) {
+		units = append(units, order.Uint16(unit))
+	}
+	return []byte(string(utf16.Decode(units)))
 }
 
 // readLimited returns all of r, or an error if it is longer than limit bytes, a

@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -13,8 +14,12 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf16"
+
+	"gopkg.in/yaml.v3"
 
 	"github.com/plinthdev/plinth/internal/problem"
+	"github.com/plinthdev/plinth/internal/release"
 	"github.com/plinthdev/plinth/internal/testkit"
 )
 
@@ -61,11 +66,8 @@ const (
 func manifestEntry(text string) tarEntry { return tarEntry{"airgap.yaml", []byte(text)} }
 
 func TestReadAppBundle_ReadsMetadata(t *testing.T) {
-	other := []byte(strings.Replace(appYAML, "first", "second", 1))
 	inner := packTar(t,
-		tarEntry{"z.yaml", other},
-		tarEntry{"b/multi.yaml", []byte("kind: ConfigMap\napiVersion: v1\n---\n" + appYAML + "---\n" + string(other))},
-		tarEntry{"c.yaml", other},
+		tarEntry{"b/multi.yaml", []byte("kind: ConfigMap\napiVersion: v1\n--- # the app\n" + appYAML)},
 		tarEntry{"chart.tgz", []byte{0x1f, 0x8b, 0}},
 		tarEntry{"broken.yaml", []byte("a: [kots.io/v1beta1")},
 	)
@@ -91,6 +93,56 @@ func TestReadAppBundle_ReadsMetadata(t *testing.T) {
 			}
 		})
 	}
+}
+
+// appCalled returns an Application with a name.
+func appCalled(name string) string { return strings.Replace(appYAML, "first", name, 1) }
+
+func TestReadAppBundle_FindsEveryApplicationThatKOTSCanUse(t *testing.T) {
+	const configMap = "kind: ConfigMap\napiVersion: v1\n"
+	file := func(name, text string) tarEntry { return tarEntry{name, []byte(text)} }
+	units := utf16.Encode([]rune("\ufeff" + appCalled("wide")))
+	for name, c := range map[string]struct {
+		files []tarEntry
+		want  string // names in the order in which KOTS's CLI, and then its server, finds them
+	}{
+		"none":                     {[]tarEntry{file("a.yaml", configMap)}, ""},
+		"the order of a walk":      {[]tarEntry{file("a-b/app.yaml", appCalled("dash")), file("a.yaml", appCalled("file")), file("a/app.yaml", appCalled("folder"))}, "folder dash file"},
+		"first documents first":    {[]tarEntry{file("a.yaml", configMap+"---\t\n"+appCalled("second")), file("b.yaml", appCalled("first")+"--- # x\n"+appCalled("third"))}, "first second third"},
+		"a later entry replaces":   {[]tarEntry{file("./a.yaml", appCalled("old")), file("a.yaml", appCalled("new"))}, "new"},
+		"a later entry removes":    {[]tarEntry{file("a.yaml", appCalled("old")), file("x/../a.yaml", configMap)}, ""},
+		"any name":                 {[]tarEntry{file(".x", appCalled("hidden")), file("README", appCalled("readme"))}, "hidden readme"},
+		"JSON":                     {[]tarEntry{file("a.json", `{"apiVersion":"kots.io\/v1beta1","kind":"Application","metadata":{"name":"json"}}`)}, "json"},
+		"UTF-16, little end first": {[]tarEntry{{"a.yaml", encode(t, binary.LittleEndian, units)}}, "wide"},
+		"UTF-16, big end first":    {[]tarEntry{{"a.yaml", encode(t, binary.BigEndian, units)}}, "wide"},
+		"no line break at the end": {[]tarEntry{file("a.yaml", strings.TrimSpace(appCalled("a"))), file("b.yaml", appCalled("b")+"---")}, "a b"},
+		"what KOTS cannot decode":  {[]tarEntry{file("a.yaml", appCalled("1"))}, "1"},
+		"what is not YAML":         {[]tarEntry{file("a.yaml", appCalled("{{repl x}}")+"{{repl end}}\n")}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := parseAppBundle(bytes.NewReader(packTar(t, manifestEntry(airgapYAML), tarEntry{"app.tar.gz", packTar(t, c.files...)})))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var names []string
+			for _, doc := range release.Split(got.Application) {
+				var head struct{ Metadata struct{ Name string } }
+				testkit.Must(t, yaml.Unmarshal(doc.Text, &head))
+				names = append(names, head.Metadata.Name)
+			}
+			if strings.Join(names, " ") != c.want || (got.Application == nil) != (c.want == "") {
+				t.Errorf("found %q, want %q", names, c.want)
+			}
+		})
+	}
+}
+
+// encode returns UTF-16 in bytes.
+func encode(t *testing.T, order binary.ByteOrder, units []uint16) []byte {
+	t.Helper()
+	var buf bytes.Buffer
+	testkit.Must(t, binary.Write(&buf, order, units))
+	return buf.Bytes()
 }
 
 func TestReadAppBundle_RejectsUnusableBundles(t *testing.T) {
@@ -236,13 +288,13 @@ func rawHeader(t testing.TB, h tar.Header) io.Reader {
 func TestReadAppBundle_BoundsSizesAndCounts(t *testing.T) {
 	paxHeader, err := io.ReadAll(rawHeader(t, tar.Header{Name: "x", Format: tar.FormatPAX, PAXRecords: map[string]string{"A.b": strings.Repeat("x", 400)}}))
 	testkit.Must(t, err)
-	values := "[" + strings.Repeat("0,", maxReleaseDoc/2-100) + "0]"
+	values := "[" + strings.Repeat("0,", (1<<20)/2-100) + "0]"
 	candidate := []byte("a: " + values + "\n# kots.io/v1beta1 Application\n")
 	var candidates []tarEntry
 	for i := range 4 {
 		candidates = append(candidates, tarEntry{fmt.Sprint(i), candidate})
 	}
-	release := func(inner []byte) []byte {
+	airgap := func(inner []byte) []byte {
 		return packTar(t, manifestEntry(airgapYAML), tarEntry{"app.tar.gz", inner}, tarEntry{"images", nil})
 	}
 	for name, c := range map[string]struct {
@@ -251,9 +303,9 @@ func TestReadAppBundle_BoundsSizesAndCounts(t *testing.T) {
 	}{
 		"airgap.yaml of 2^63-1 bytes":   {packRaw(t, rawHeader(t, tar.Header{Name: "airgap.yaml", Size: math.MaxInt64}), io.LimitReader(zeros{}, 16<<20)), "larger than 1 MiB"},
 		"values of airgap.yaml":         {packTar(t, manifestEntry("a: "+values), tarEntry{"images", nil}), "Airgap of kots.io/v1beta1"},
-		"release above 512 MiB":         {release(append(packRaw(t, rawHeader(t, tar.Header{Name: "x", Size: maxRelease})), bytes.Repeat(packRaw(t, io.LimitReader(zeros{}, 1<<20)), maxRelease>>20)...)), "too many bytes"},
-		"file of the release of 2^63-1": {release(packRaw(t, rawHeader(t, tar.Header{Name: "x", Size: math.MaxInt64}), io.LimitReader(zeros{}, 1<<20))), "unexpected EOF"},
-		"many possible Applications":    {release(packTar(t, candidates...)), "may be an Application are larger than 2 MiB"},
+		"release above 512 MiB":         {airgap(append(packRaw(t, rawHeader(t, tar.Header{Name: "x", Size: maxRelease})), bytes.Repeat(packRaw(t, io.LimitReader(zeros{}, 1<<20)), maxRelease>>20)...)), "too many bytes"},
+		"file of the release of 2^63-1": {airgap(packRaw(t, rawHeader(t, tar.Header{Name: "x", Size: math.MaxInt64}), io.LimitReader(zeros{}, 1<<20))), "unexpected EOF"},
+		"many possible Applications":    {airgap(packTar(t, candidates...)), "may be an Application are larger than 2 MiB"},
 		"headers without end":           {bytes.Repeat(packRaw(t, bytes.NewReader(bytes.Repeat(paxHeader, 100))), maxHeaders/100/len(paxHeader)+1), "its headers have too many bytes"},
 		"sparse file of 2^60 bytes":     {packRaw(t, bytes.NewReader(sparseFile(t))), "is a sparse file"},
 	} {
@@ -333,7 +385,7 @@ func FuzzReadAppBundleParts(f *testing.F) {
 		}
 		testkit.CheckBounds(t, func() {
 			got, err := parseAppBundle(bytes.NewReader(outer))
-			if err == nil && (got.Slug == "" || len(got.Application) > len(doc)) {
+			if err == nil && (got.Slug == "" || len(got.Application) > 2*len(doc)+1) {
 				t.Errorf("accepted %+v", got)
 			}
 		})

@@ -27,7 +27,9 @@ const (
 // The verdicts are those of findAppInRelease and FindKotsAppInPath of KOTS 1.131.2, run
 // on these files.
 func TestApplications_AreReadAsByKOTS(t *testing.T) {
-	with := func(old, new string) string { return strings.Replace(app+"  targetKotsVersion: 1.130.0\n", old, new, 1) }
+	with := func(old, new string) string {
+		return strings.Replace(app+"  targetKotsVersion: 1.130.0\n", old, new, 1)
+	}
 	const bound = "Toy, min , target 1.130.0"
 	for name, c := range map[string]struct{ file, want string }{
 		"alone":                        {old, bound},

@@ -2,17 +2,16 @@ package spec
 
 import (
 	"bytes"
+	"regexp"
+	"slices"
+	"strings"
+	"unicode/utf8"
 
 	"gopkg.in/yaml.v3"
 
 	"github.com/plinthdev/plinth/internal/compat"
+	"github.com/plinthdev/plinth/internal/release"
 	"github.com/plinthdev/plinth/internal/strictyaml"
-)
-
-// The type of KOTS's Application manifest.
-const (
-	applicationAPIVersion = "kots.io/v1beta1"
-	applicationKind       = "Application"
 )
 
 // Application holds the fields of a kots.io/v1beta1 Application that Plinth reads.
@@ -21,8 +20,8 @@ type Application struct {
 	File              string `json:"file"` // name of the file that holds it
 	Name              string `json:"name,omitempty"`
 	Title             string `json:"title,omitempty"`
-	MinKotsVersion    string `json:"minKotsVersion,omitempty"`    // as written in the file
-	TargetKotsVersion string `json:"targetKotsVersion,omitempty"` // as written in the file
+	MinKotsVersion    string `json:"minKotsVersion,omitempty"`    // as KOTS decodes it
+	TargetKotsVersion string `json:"targetKotsVersion,omitempty"` // as KOTS decodes it
 }
 
 // File is the name of a file, for findings, and its content.
@@ -31,42 +30,52 @@ type File struct {
 	Data []byte
 }
 
-// ParseApplication returns the first Application in a YAML file of one or more
-// documents. The Application is nil if and only if a finding is an error.
-func ParseApplication(file string, data []byte) (*Application, []Finding) {
-	app, findings := readApplication(file, data)
+// ParseApplications returns all Applications in a YAML file of one or more documents:
+// KOTS can choose any of them. It returns none if and only if a finding is an error.
+func ParseApplications(file string, data []byte) ([]*Application, []Finding) {
+	apps, findings := readApplications(file, data)
 	if HasErrors(findings) {
 		return nil, findings
 	}
-	return app, findings
+	return apps, findings
 }
 
-// FindApplication returns the first Application in the YAML files of a release, in
-// the given order, as KOTS does. It returns nil and no findings if there is none.
-// It does not report errors in other documents.
-func FindApplication(files ...File) (*Application, []Finding) {
-	for _, f := range files {
-		if app, findings := findInFile(f.Name, f.Data); app != nil || len(findings) > 0 {
-			if HasErrors(findings) {
-				app = nil
-			}
-			return app, findings
-		}
-	}
-	return nil, nil
-}
-
-// readApplication is like ParseApplication but also returns an Application with
-// errors, as far as it could be read.
-func readApplication(file string, data []byte) (*Application, []Finding) {
-	r := newReader(file)
+// readApplications is like ParseApplications but also returns Applications with errors,
+// as far as they could be read.
+func readApplications(file string, data []byte) (apps []*Application, findings []Finding) {
+	r := newApplicationReader(file)
 	data, ok := r.CheckText(data)
 	if !ok {
 		return nil, r.Findings()
 	}
-	if app, findings := findInFile(file, data); app != nil || len(findings) > 0 {
-		return app, findings
+	for _, doc := range release.Split(data) {
+		r.WithLineOffset(doc.Line)
+		if app := r.readDocument(doc.Text); app != nil {
+			app.File = file
+			apps = append(apps, app)
+		}
 	}
+	r.WithLineOffset(0)
+	if len(apps) == 0 && len(r.Findings()) == 0 {
+		r.reportMissing(data)
+	}
+	return apps, r.Findings()
+}
+
+// newApplicationReader returns a reader for which that what KOTS decodes in its own way
+// is a warning.
+func newApplicationReader(file string) reader {
+	rules := Rules()
+	for i, rule := range rules {
+		if slices.Contains([]string{"no-anchors", "duplicate-key", "too-deep", "too-many", "wrong-type"}, rule.ID) {
+			rules[i].Severity = Warning
+		}
+	}
+	return reader{strictyaml.NewReader(file, rules)}
+}
+
+// reportMissing reports why data contains no Application.
+func (r reader) reportMissing(data []byte) {
 	roots := r.ParseDocuments(data)
 	switch {
 	case len(r.Findings()) > 0:
@@ -74,93 +83,149 @@ func readApplication(file string, data []byte) (*Application, []Finding) {
 		r.Report("empty-file", "", nil, "contains no YAML document", "")
 	default:
 		apiVersion, kind := manifestType(roots[0])
-		r.Report("app-missing", "", roots[0], "does not contain a "+applicationAPIVersion+" "+applicationKind,
-			"found "+strictyaml.QuoteValue(apiVersion+" "+kind)+"; only "+applicationAPIVersion+" has minKotsVersion and targetKotsVersion")
+		r.Report("app-missing", "", roots[0], "does not contain a "+release.APIVersion+" "+release.Kind,
+			"found "+strictyaml.QuoteValue(apiVersion+" "+kind)+"; only "+release.APIVersion+" has minKotsVersion and targetKotsVersion")
 	}
-	return nil, r.Findings()
 }
 
-// findInFile returns the first Application in the documents of one file. It
-// ignores a document that is not YAML, such as a template, unless it looks like an
-// Application.
-func findInFile(file string, data []byte) (*Application, []Finding) {
-	for _, part := range strictyaml.SplitDocuments(data) {
-		if !bytes.Contains(part.Text, []byte(applicationAPIVersion)) {
-			continue
-		}
-		r := newReader(file)
-		for _, root := range r.WithLineOffset(part.Line).ParseDocuments(part.Text) {
-			if apiVersion, kind := manifestType(root); apiVersion == applicationAPIVersion && kind == applicationKind {
-				app := r.decodeApplication(root)
-				app.File = file
-				return app, r.Findings()
-			}
-		}
-		if bytes.Contains(part.Text, []byte("kind: "+applicationKind)) && len(r.Findings()) > 0 {
-			return nil, r.Findings()
-		}
+// likeApplication matches a document that its author takes for an Application.
+var likeApplication = regexp.MustCompile(`(?m)^["']?kind["']?:[ \t]*["']?Application\b`)
+
+// readDocument returns the Application in a document, nil if it is none. A document that
+// is not YAML is ignored, such as a template, unless it looks like an Application.
+func (r reader) readDocument(text []byte) *Application {
+	if !release.MentionsApplication(text) {
+		return nil
 	}
-	return nil, nil
+	var doc yaml.Node
+	syntax := yaml.NewDecoder(bytes.NewReader(text)).Decode(&doc) // KOTS does not read what follows the first document either
+	if !release.IsApplication(text) {
+		if syntax != nil && likeApplication.Match(text) && !r.nameTemplate(text) {
+			r.ReportSyntaxError(text, syntax)
+		}
+		return nil
+	}
+	values, err := release.DecodeApplication(text)
+	if err != nil {
+		if !r.nameTemplate(text) {
+			r.Report("yaml-syntax", "", nil, "KOTS cannot decode this Application: "+strings.TrimPrefix(err.Error(), "yaml: "), "")
+		}
+		return nil
+	}
+	root := &yaml.Node{Line: 1, Column: 1}
+	if syntax == nil {
+		root = doc.Content[0]
+		r.CheckStructure(root, false)
+	}
+	return r.checkApplication(root, values)
 }
 
 // manifestType returns the apiVersion and kind of a document.
 func manifestType(root *yaml.Node) (apiVersion, kind string) {
-	_, v := strictyaml.Child(root, "apiVersion")
-	_, k := strictyaml.Child(root, "kind")
-	if v != nil {
+	if v := lastChild(root, "apiVersion"); v != nil {
 		apiVersion = v.Value
 	}
-	if k != nil {
+	if k := lastChild(root, "kind"); k != nil {
 		kind = k.Value
 	}
 	return apiVersion, kind
 }
 
-// decodeApplication returns the Application in root, whose type the caller has
-// checked.
-func (r reader) decodeApplication(root *yaml.Node) *Application {
-	r.CheckStructure(root, false)
-	_, meta := strictyaml.Child(root, "metadata")
-	_, spec := strictyaml.Child(root, "spec")
-	app := &Application{}
-	app.Name, _ = r.readText("metadata.name", meta, "name")
-	app.Title, _ = r.readText("spec.title", spec, "title")
-	var low, high *compat.Version
-	app.MinKotsVersion, low = r.readVersionBound(compat.FieldMin, spec, "minKotsVersion")
-	app.TargetKotsVersion, high = r.readVersionBound(compat.FieldTarget, spec, "targetKotsVersion")
+// lastChild returns the value of the last key called name of mapping n, the one that KOTS
+// uses; nil if there is none.
+func lastChild(n *yaml.Node, name string) *yaml.Node {
+	if n != nil && n.Kind == yaml.AliasNode {
+		n = n.Alias
+	}
+	if n == nil || n.Kind != yaml.MappingNode {
+		return nil
+	}
+	for i := len(n.Content) - 2; i >= 0; i -= 2 {
+		if n.Content[i].Value == name {
+			return n.Content[i+1]
+		}
+	}
+	return nil
+}
+
+// find returns the value at a path of two keys, or the nearest node above it: a merge key
+// can set a value that has no key.
+func find(root *yaml.Node, path string) *yaml.Node {
+	at := root
+	for name := range strings.SplitSeq(path, ".") {
+		below := lastChild(at, name)
+		if below == nil {
+			break
+		}
+		at = below
+	}
+	return at
+}
+
+// checkApplication returns the Application with the values of KOTS, and reports what is
+// wrong with them at their places below root.
+func (r reader) checkApplication(root *yaml.Node, values release.Application) *Application {
+	app := &Application{Name: values.Name, Title: values.Title,
+		MinKotsVersion: values.MinKotsVersion, TargetKotsVersion: values.TargetKotsVersion}
+	for _, wrong := range values.WrongTypes {
+		rule, at := "wrong-type", find(root, wrong.Path)
+		if wrong.Path == compat.FieldMin || wrong.Path == compat.FieldTarget || wrong.Path == "spec" {
+			rule = "app-version" // the bounds are unknown
+		}
+		hint := ""
+		if wrong.Want == "text" && at.Kind == yaml.ScalarNode {
+			hint = "quote it: " + strictyaml.QuoteValue(at.Value)
+		}
+		r.Report(rule, wrong.Path, at, "must be "+wrong.Want+", found "+wrong.Found+"; KOTS cannot decode the Application", hint)
+	}
+	low := r.checkBound(root, compat.FieldMin, values.MinKotsVersion)
+	high := r.checkBound(root, compat.FieldTarget, values.TargetKotsVersion)
 	if low != nil && high != nil && low.Compare(*high) > 0 {
-		_, at := strictyaml.Child(spec, "minKotsVersion")
-		r.Report("app-bounds", compat.FieldMin, at,
+		r.Report("app-bounds", compat.FieldMin, find(root, compat.FieldMin),
 			strictyaml.QuoteValue(app.MinKotsVersion)+" is higher than targetKotsVersion "+strictyaml.QuoteValue(app.TargetKotsVersion), "no version of KOTS satisfies both")
 	}
 	return app
 }
 
-// readText returns the text at key of mapping n and its node, or "" and nil if
-// there is none.
-func (r reader) readText(path string, n *yaml.Node, key string) (string, *yaml.Node) {
-	_, value := strictyaml.Child(n, key)
-	if value == nil || value.Kind == yaml.AliasNode || value.ShortTag() == "!!null" {
-		return "", nil
-	}
-	if value.ShortTag() != "!!str" {
-		r.ReportWrongType(path, value, "text")
-		return "", nil
-	}
-	return value.Value, value
-}
-
-// readVersionBound returns a version bound as written and as KOTS parses it, nil
-// if it is absent or not a version.
-func (r reader) readVersionBound(path string, n *yaml.Node, key string) (string, *compat.Version) {
-	written, at := r.readText(path, n, key)
+// checkBound returns a version bound as KOTS parses it, nil if it is absent or not a
+// version.
+func (r reader) checkBound(root *yaml.Node, path, written string) *compat.Version {
 	if written == "" {
-		return "", nil
+		return nil
 	}
 	v, err := compat.ParseVersion(written)
-	if err != nil {
-		r.Report("app-version", path, at, strictyaml.QuoteValue(written)+" is not a version: "+err.Error(), "KOTS would ignore it; use a version such as 1.131.2")
-		return written, nil
+	if err == nil {
+		return &v
 	}
-	return written, &v
+	message, hint := strictyaml.QuoteValue(written)+" is not a version: "+err.Error(), "KOTS would ignore it; use a version such as 1.131.2"
+	if template := strings.Contains(written, "{{"); template {
+		message, hint = strictyaml.QuoteValue(written)+" is a template", "KOTS compares versions before it renders templates, and would ignore it; use a version such as 1.131.2"
+	}
+	r.Report("app-version", path, find(root, path), message, hint)
+	return nil
+}
+
+// templates matches the beginning of a template of KOTS or Helm. The first form is no
+// YAML outside of quotes; the second can be.
+var templates, plainTemplates = regexp.MustCompile(`(?:^|[^l{])(\{\{)`), regexp.MustCompile(`(repl\{\{)`)
+
+// nameTemplate reports the first template in a document that cannot be decoded, which is
+// then nearly always the cause, and whether there is one.
+func (r reader) nameTemplate(text []byte) bool {
+	for _, form := range []*regexp.Regexp{templates, plainTemplates} {
+		line := 0
+		for code := range bytes.Lines(text) {
+			line++
+			code, _, _ := bytes.Cut(code, []byte(" #"))
+			match := form.FindSubmatchIndex(code)
+			if match == nil || bytes.HasPrefix(bytes.TrimSpace(code), []byte("#")) || bytes.ContainsAny(code[:match[2]], `"'`) {
+				continue
+			}
+			before, template := code[:match[2]], bytes.TrimSpace(code[match[2]:])
+			r.Report("app-template", "", &yaml.Node{Line: line, Column: utf8.RuneCount(before) + 1}, "contains the template "+strictyaml.QuoteValue(string(template)),
+				"KOTS decodes the Application before it renders templates: put the value in quotes, and remove lines that are only a template")
+			return true
+		}
+	}
+	return false
 }

@@ -48,12 +48,8 @@ func FuzzParseApplication(f *testing.F) {
 	addSeeds(f)
 	installer := readFile(f, "testdata/gate-pass.yaml")
 	f.Fuzz(func(t *testing.T, data []byte) {
-		app, findings := spec.ParseApplication("fuzz.yaml", data)
-		checkFindings(t, app == nil, findings)
-		found, _ := spec.FindApplication(spec.File{Name: "fuzz.yaml", Data: data})
-		if app != nil && (found == nil || *found != *app) {
-			t.Errorf("ParseApplication found %+v, FindApplication %+v", app, found)
-		}
+		apps, findings := spec.ParseApplications("fuzz.yaml", data)
+		checkFindings(t, len(apps) == 0, findings)
 		rep := spec.Lint([]spec.File{installer, {Name: "fuzz.yaml", Data: data}})
 		if rep.Gate != nil && rep.Gate.Outcome == compat.Undecidable {
 			t.Errorf("undecidable without a finding: %+v", rep.Gate)
@@ -118,8 +114,8 @@ func TestParse_RejectsHostileFilesInBoundedTime(t *testing.T) {
 			if in != nil {
 				t.Error("accepted as Installer")
 			}
-			app, findings := spec.ParseApplication("hostile.yaml", []byte(data))
-			checkFindings(t, app == nil, findings)
+			apps, findings := spec.ParseApplications("hostile.yaml", []byte(data))
+			checkFindings(t, len(apps) == 0, findings)
 			spec.Lint([]spec.File{{Name: "hostile.yaml", Data: []byte(data)}})
 		})
 	}

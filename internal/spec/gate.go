@@ -7,24 +7,33 @@ import (
 	"github.com/plinthdev/plinth/internal/problem"
 )
 
-// CheckGate compares the kotsadm version of the Installer with the version bounds
-// of the Application. If one of them is missing, the verdict has a note about that.
-// firstInstall reports that there is no receipt on the host and no KOTS in the
-// cluster.
-func CheckGate(in *Installer, app *Application, firstInstall bool) compat.Result {
+// CheckGate compares the kotsadm version of the Installer with the version bounds of
+// each Application. It returns the result that decides, and the title of its
+// Application: the first that does not allow the install, because KOTS can choose any
+// Application of a release, else the first with bounds. If a manifest is missing, the
+// result has a note about that. firstInstall reports that there is no receipt on the
+// host and no KOTS in the cluster.
+func CheckGate(in *Installer, apps []*Application, firstInstall bool) (result compat.Result, title string) {
+	if len(apps) > 0 {
+		title = apps[0].Title
+	}
 	switch {
 	case in == nil || in.Spec.Kotsadm == nil:
-		return compat.NewUnchecked("the Installer has no kotsadm")
-	case app == nil:
-		return compat.NewUnchecked("there is no Application manifest")
+		return compat.NewUnchecked("the Installer has no kotsadm"), title
+	case len(apps) == 0:
+		return compat.NewUnchecked("there is no Application manifest"), title
 	}
-	return compat.Check(compat.Input{
-		Actual:       in.Spec.Kotsadm.Version,
-		Min:          app.MinKotsVersion,
-		Target:       app.TargetKotsVersion,
-		FirstInstall: firstInstall,
-		Known:        Versions().KOTSReleases(),
-	})
+	for i, app := range apps {
+		v := compat.Check(compat.Input{Actual: in.Spec.Kotsadm.Version, Min: app.MinKotsVersion, Target: app.TargetKotsVersion,
+			FirstInstall: firstInstall, Known: Versions().KOTSReleases()})
+		if !v.Allowed() {
+			return v, app.Title
+		}
+		if i == 0 || result.Outcome == compat.Unchecked && v.Outcome == compat.Pass {
+			result, title = v, app.Title
+		}
+	}
+	return result, title
 }
 
 // GateError returns nil if v allows the install, else an error: with exit code 4

@@ -7,20 +7,21 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"github.com/plinthdev/plinth/internal/compat"
+	"github.com/plinthdev/plinth/internal/release"
 	"github.com/plinthdev/plinth/internal/strictyaml"
 )
 
 // Report is the result of checking an Installer and an Application, or one of them.
 type Report struct {
-	Installer   *Installer     `json:"-"`               // nil if absent or invalid
-	Application *Application   `json:"-"`               // nil if absent or invalid
-	Title       string         `json:"title,omitempty"` // of the application, for Gate.Explain
-	Findings    []Finding      `json:"findings"`
-	Gate        *compat.Result `json:"gate,omitempty"` // for a first install; nil without kotsadm or if findings prevent a verdict
-	readApp     *Application   // the Application as far as it could be read
+	Installer    *Installer     `json:"-"`               // nil if absent or invalid
+	Applications []*Application `json:"-"`               // all in the file; none if absent or if one is invalid
+	Title        string         `json:"title,omitempty"` // of the application, for Gate.Explain
+	Findings     []Finding      `json:"findings"`
+	Gate         *compat.Result `json:"gate,omitempty"` // for a first install; nil without kotsadm or if findings prevent a verdict
+	readApps     []*Application // the Applications as far as they could be read
 }
 
-// Lint checks files, each with an Installer or an Application, and checks the two
+// Lint checks files, each with an Installer or Applications, and checks the two
 // against each other. A file with neither is checked as an Installer. validators
 // check an Installer without errors.
 func Lint(files []File, judges ...Validator) Report {
@@ -34,9 +35,9 @@ func Lint(files []File, judges ...Validator) Report {
 			r := newReader(f.Name)
 			r.Report("one-document", "", nil, "is the second "+kind+" of this run", "check one "+kind+" at a time")
 			findings = r.Findings()
-		case kind == applicationKind:
-			if rep.readApp, findings = readApplication(f.Name, f.Data); !HasErrors(findings) {
-				rep.Application = rep.readApp
+		case kind == release.Kind:
+			if rep.readApps, findings = readApplications(f.Name, f.Data); !HasErrors(findings) {
+				rep.Applications = rep.readApps
 			}
 		default:
 			if in, findings = readInstaller(f.Name, f.Data, judges...); !HasErrors(findings) {
@@ -53,16 +54,15 @@ func Lint(files []File, judges ...Validator) Report {
 // crossCheck adds the gate and the findings that depend on both manifests, as far
 // as they could be read.
 func (rep *Report) crossCheck(in *Installer) {
-	if rep.readApp != nil {
-		rep.Title = rep.readApp.Title
-	}
+	v, title := CheckGate(in, rep.readApps, true)
+	rep.Title = title
 	if in != nil && in.Spec.Kotsadm != nil {
 		// A block is shown together with other errors; other outcomes would depend on invalid values.
-		if v := CheckGate(in, rep.readApp, true); v.Outcome == compat.Block || !HasErrors(rep.Findings) {
+		if v.Outcome == compat.Block || !HasErrors(rep.Findings) {
 			rep.Gate = &v
 		}
-	} else if rep.Installer != nil && rep.readApp != nil {
-		r := newReader(rep.readApp.File)
+	} else if rep.Installer != nil && len(rep.readApps) > 0 {
+		r := newReader(rep.readApps[0].File)
 		r.Report("app-unused", "", nil, "the Installer has no kotsadm, so this Application is not checked or installed", "add spec.kotsadm to the Installer")
 		rep.Findings = append(rep.Findings, r.Findings()...)
 	}
@@ -78,12 +78,12 @@ func (rep Report) WithoutGate() Report {
 	for i, f := range rep.Findings {
 		if f.Rule == "app-version" || f.Rule == "app-bounds" {
 			rep.Findings[i].Severity = Warning
-		} else if rep.readApp != nil && f.File == rep.readApp.File && f.Severity == Error {
+		} else if len(rep.readApps) > 0 && f.File == rep.readApps[0].File && f.Severity == Error {
 			wrong = true
 		}
 	}
 	if !wrong {
-		rep.Application = rep.readApp
+		rep.Applications = rep.readApps
 	}
 	return rep
 }
@@ -106,16 +106,19 @@ func manifestKind(f File) string {
 		return Kind
 	}
 	var roots []*yaml.Node
-	for _, p := range strictyaml.SplitDocuments(data) {
-		roots = append(roots, r.ParseDocuments(p.Text)...)
+	for _, doc := range release.Split(data) {
+		if release.MentionsApplication(doc.Text) && release.IsApplication(doc.Text) {
+			return release.Kind // also if only KOTS can read it
+		}
+		roots = append(roots, r.ParseDocuments(doc.Text)...)
 	}
 	for _, root := range roots {
-		if _, kind := manifestType(root); kind == Kind || kind == applicationKind {
+		if _, kind := manifestType(root); kind == Kind || kind == release.Kind {
 			return kind
 		}
 	}
-	if bytes.Contains(data, []byte("kind: "+applicationKind)) && !bytes.Contains(data, []byte("kind: "+Kind)) {
-		return applicationKind
+	if bytes.Contains(data, []byte("kind: "+release.Kind)) && !bytes.Contains(data, []byte("kind: "+Kind)) {
+		return release.Kind
 	}
 	return Kind
 }

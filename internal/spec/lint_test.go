@@ -137,7 +137,7 @@ func TestParse_RejectsUnusualFiles(t *testing.T) {
 			if !slices.ContainsFunc(findings, func(f spec.Finding) bool { return f.Rule == rule }) || len(findings) > 201 {
 				t.Errorf("%d findings, the first %v", len(findings), findings[:1])
 			}
-			_, findings = spec.ParseApplication("odd.yaml", []byte(data))
+			_, findings = spec.ParseApplications("odd.yaml", []byte(data))
 			if !spec.HasErrors(findings) {
 				t.Error("accepted as an Application")
 			}
@@ -292,15 +292,15 @@ func TestReport_HasStableJSON(t *testing.T) {
 
 func TestReport_WithoutGateTurnsInvalidBoundsIntoWarnings(t *testing.T) {
 	in := readFile(t, "testdata/gate-undecidable.yaml")
-	for app, want := range map[string]int{"gate-undecidable.app.yaml": problem.ExitOK, "app-bounds.yaml": problem.ExitOK, "app-numbers.yaml": problem.ExitConfig} {
+	for app, want := range map[string]int{"gate-undecidable.app.yaml": problem.ExitOK, "app-bounds.yaml": problem.ExitOK, "app-numbers.yaml": problem.ExitOK} {
 		t.Run(app, func(t *testing.T) {
 			rep := spec.Lint([]spec.File{in, readFile(t, "testdata/"+app)})
-			if problem.ExitCode(rep.Err("install")) != problem.ExitConfig || rep.Application != nil {
+			if problem.ExitCode(rep.Err("install")) != problem.ExitConfig || rep.Applications != nil {
 				t.Error("accepted with invalid bounds")
 			}
 			skipped := rep.WithoutGate()
-			if got := problem.ExitCode(spec.FindingsError("install", skipped.Findings)); got != want || (skipped.Application != nil) != (want == 0) {
-				t.Errorf("exit %d, want %d; application %v", got, want, skipped.Application)
+			if got := problem.ExitCode(spec.FindingsError("install", skipped.Findings)); got != want || (skipped.Applications != nil) != (want == 0) {
+				t.Errorf("exit %d, want %d; application %v", got, want, skipped.Applications)
 			}
 			if len(skipped.Findings) != len(rep.Findings) || !spec.HasErrors(rep.Findings) {
 				t.Error("a finding is missing, or the original report was changed")
@@ -311,7 +311,8 @@ func TestReport_WithoutGateTurnsInvalidBoundsIntoWarnings(t *testing.T) {
 
 func TestCheckGate_IgnoresTargetOfUpdate(t *testing.T) {
 	rep := spec.Lint([]spec.File{readFile(t, "testdata/gate-target.yaml"), readFile(t, "testdata/gate-target.app.yaml")})
-	first, update := spec.CheckGate(rep.Installer, rep.Application, true), spec.CheckGate(rep.Installer, rep.Application, false)
+	first, _ := spec.CheckGate(rep.Installer, rep.Applications, true)
+	update, _ := spec.CheckGate(rep.Installer, rep.Applications, false)
 	if first.Allowed() || !update.Allowed() {
 		t.Errorf("first %+v, update %+v", first, update)
 	}
@@ -323,7 +324,7 @@ func TestCheckGate_IgnoresTargetOfUpdate(t *testing.T) {
 	if problem.ExitCode(spec.GateError("install", undecidable, "")) != problem.ExitConfig {
 		t.Error("an undecidable gate should be exit 3")
 	}
-	if v := spec.CheckGate(nil, nil, true); !v.Allowed() || v.Note == "" {
+	if v, _ := spec.CheckGate(nil, nil, true); !v.Allowed() || v.Note == "" {
 		t.Errorf("got %+v", v)
 	}
 }

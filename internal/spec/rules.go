@@ -71,6 +71,7 @@ func Rules() []Rule {
 		fail("add-on-known", "This build of Plinth supports the add-on and its version."),
 		warn("kotsadm-storage", "The console stores its data on a volume: without localPathStorage, something else must provide a default storage class."),
 		fail("app-missing", "A file given as Application contains a kots.io/v1beta1 Application."),
+		fail("app-template", "A template in an Application is in quotes: KOTS decodes the Application before it renders templates."),
 		fail("app-version", "minKotsVersion and targetKotsVersion are versions such as 1.131.2; like KOTS, Plinth reads 1.131 as 1.131.0. KOTS ignores anything else at run time; Plinth rejects it."),
 		fail("app-bounds", "minKotsVersion is not higher than targetKotsVersion; otherwise no version of KOTS can install the application."),
 		warn("app-unused", "An Application next to an Installer without kotsadm is not checked and not installed."),

@@ -76,12 +76,12 @@ func Rules() []Rule {
 		fail("not-text", "A manifest is UTF-8 text without control characters."),
 		fail("empty-file", "A manifest contains something other than comments."),
 		fail("yaml-syntax", "A manifest is YAML."),
-		fail("no-anchors", "A manifest does not use anchors and aliases."),
-		fail("too-deep", "A manifest nests at most 40 levels."),
+		fail("no-anchors", "An Installer does not use anchors, aliases and merge keys. In an Application they are a warning: KOTS resolves them."),
+		fail("too-deep", "A manifest nests at most 40 levels. In an Application, a warning."),
 		fail("too-many", "Only the first 200 findings in a file are reported."),
-		fail("duplicate-key", "A key occurs only once in its mapping; YAML parsers differ on which one they use."),
+		fail("duplicate-key", "A key occurs only once in its mapping; YAML parsers differ on which one they use. In an Application, a warning: KOTS uses the last one."),
 		fail("unknown-key", "Every key of an Installer is known; the finding suggests the nearest known key."),
-		fail("wrong-type", "Every value has the type of its key; text that looks like a number must be quoted."),
+		fail("wrong-type", "Every value has the type of its key; text that looks like a number must be quoted. In an Application, a warning: KOTS cannot install it."),
 		fail("required", "apiVersion, kind, metadata.name, spec.k0s.version and the version of every add-on are present and not empty."),
 	}
 }

@@ -125,7 +125,7 @@ func (r *Reader) ParseDocuments(data []byte) []*yaml.Node {
 			return roots
 		}
 		if err != nil {
-			r.reportSyntaxError(data, err)
+			r.ReportSyntaxError(data, err)
 			return roots
 		}
 		if root := doc.Content[0]; root.ShortTag() != "!!null" {
@@ -134,9 +134,9 @@ func (r *Reader) ParseDocuments(data []byte) []*yaml.Node {
 	}
 }
 
-// reportSyntaxError reports an error of the YAML library, "yaml: line 3: words", at
-// the line that the user has to fix.
-func (r *Reader) reportSyntaxError(data []byte, err error) {
+// ReportSyntaxError reports an error of the YAML library, "yaml: line 3: words", for
+// data at the line that the user has to fix.
+func (r *Reader) ReportSyntaxError(data []byte, err error) {
 	at, words := yaml.Node{Line: 1, Column: 1}, strings.TrimPrefix(err.Error(), "yaml: ")
 	if number, rest, ok := strings.Cut(strings.TrimPrefix(words, "line "), ": "); ok {
 		if line, err := strconv.Atoi(number); err == nil {
@@ -185,7 +185,7 @@ func (r *Reader) CheckStructure(root *yaml.Node, strict bool) { r.checkNode("", 
 func (r *Reader) checkNode(path string, n *yaml.Node, depth int, strict bool) {
 	r.unsafe = r.unsafe || n.Anchor != "" || n.Kind == yaml.AliasNode
 	if n.Anchor != "" { // without an anchor there is no alias either
-		r.Report("no-anchors", path, n, "anchors and aliases are not allowed", "repeat the value where it is used")
+		r.Report("no-anchors", path, n, "uses an anchor, which YAML parsers can read differently", "repeat the value where it is used")
 	}
 	if depth > maxDepth {
 		r.unsafe = true
@@ -216,7 +216,7 @@ func (r *Reader) checkMapping(path string, n *yaml.Node, depth int, strict bool)
 		switch {
 		case key.ShortTag() == "!!merge":
 			r.unsafe = true
-			r.Report("no-anchors", at, key, "merge keys are not allowed", "repeat the values")
+			r.Report("no-anchors", at, key, "is a merge key, which YAML parsers read differently", "repeat the values")
 		case strict && key.ShortTag() != "!!str":
 			r.unsafe = true
 			r.Report("wrong-type", at, key, "a key must be text, found "+DescribeNode(key), "quote it")
@@ -319,30 +319,4 @@ func Child(n *yaml.Node, name string) (key, value *yaml.Node) {
 		}
 	}
 	return nil, nil
-}
-
-// DocumentText is the text of one YAML document of a file.
-type DocumentText struct {
-	Line int // number of lines of the file before it
-	Text []byte
-}
-
-// SplitDocuments splits a file at the lines that start a document. A document that
-// is not valid YAML then does not hide the documents after it.
-func SplitDocuments(data []byte) []DocumentText {
-	var parts []DocumentText
-	start, first, line := 0, 0, 0
-	for at := 0; at < len(data); line++ {
-		end := len(data)
-		if i := bytes.IndexByte(data[at:], '\n'); i >= 0 {
-			end = at + i + 1
-		}
-		mark, ok := bytes.CutPrefix(data[at:end], []byte("---"))
-		if ok && at > start && (len(mark) == 0 || strings.ContainsRune(" \t\r\n", rune(mark[0]))) {
-			parts = append(parts, DocumentText{first, data[start:at]})
-			start, first = at, line
-		}
-		at = end
-	}
-	return append(parts, DocumentText{first, data[start:]})
 }

@@ -1,7 +1,6 @@
 package strictyaml_test
 
 import (
-	"bytes"
 	"fmt"
 	"strings"
 	"testing"
@@ -107,32 +106,6 @@ func TestCheckStructure_LimitsNesting(t *testing.T) {
 	}
 }
 
-func TestSplitDocuments_KeepsBytesAndLines(t *testing.T) {
-	for text, want := range map[string]string{
-		"":                                 "0",
-		"a: 1\n":                           "0",
-		"---\na: 1\n":                      "0",
-		"a: 1\n---\nb: 2\n":                "0 1",
-		"a: 1\r\n--- # x\r\nb: 2\r\n---":   "0 1 3",
-		"a: |\n  ---\n  x\n----\n---b\n":   "0",
-		"\n\n---\n---\tx\n\n--- {a: 1}\nz": "0 2 3 5",
-	} {
-		t.Run(text, func(t *testing.T) {
-			var starts []string
-			var all []byte
-			for _, p := range strictyaml.SplitDocuments([]byte(text)) {
-				starts, all = append(starts, fmt.Sprint(p.Line)), append(all, p.Text...)
-				if p.Line != bytes.Count([]byte(text)[:len(all)-len(p.Text)], []byte("\n")) {
-					t.Errorf("document at line %d", p.Line)
-				}
-			}
-			if got := strings.Join(starts, " "); got != want || string(all) != text {
-				t.Errorf("documents at %s, want %s; joined %q", got, want, all)
-			}
-		})
-	}
-}
-
 func TestQuoteValue_HidesSecretsAndTruncates(t *testing.T) {
 	for name, tc := range map[string]struct{ in, want string }{
 		"short":              {"a", `"a"`},
@@ -162,13 +135,6 @@ func FuzzDecode(f *testing.F) {
 			if found.Line < 1 || found.Line > breaks || found.Column < 1 {
 				t.Errorf("place outside the text: %+v", found)
 			}
-		}
-		var all []byte
-		for _, p := range strictyaml.SplitDocuments([]byte(text)) {
-			all = append(all, p.Text...)
-		}
-		if string(all) != text {
-			t.Errorf("Split loses bytes of %q", text)
 		}
 	})
 }

@@ -3,7 +3,6 @@
 package config
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -13,8 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"sigs.k8s.io/yaml"
-
 	"github.com/plinthdev/plinth/addons"
 	"github.com/plinthdev/plinth/airgap"
 	"github.com/plinthdev/plinth/airgap/trust"
@@ -22,6 +19,7 @@ import (
 	"github.com/plinthdev/plinth/internal/k0s"
 	"github.com/plinthdev/plinth/internal/kots"
 	"github.com/plinthdev/plinth/internal/problem"
+	"github.com/plinthdev/plinth/internal/release"
 	"github.com/plinthdev/plinth/internal/spec"
 )
 
@@ -107,22 +105,22 @@ type LoadOptions struct {
 // Config is the validated configuration of an install.
 type Config struct {
 	Installer   *spec.Installer
-	Application *spec.File        // the one that takes precedence; nil for none
-	Conflicting *spec.Application // the one of LoadOptions.Application, if it is another one than Application
-	LintReport  spec.Report       // findings of lint for both
-	App         *kots.App         // the application to install through the console; nil for none
-	AppID       string            // identifies the license and the bundle of App
-	Trust       trust.Result      // who signed the bundle
-	Notices     []string          // notes for the user about the choice of the Application
-	appBundle   *kots.AppBundle   // metadata of the application bundle to install; nil for none
+	Application *spec.File          // the one that takes precedence; nil for none
+	Conflicting []*spec.Application // those of LoadOptions.Application, if its file is another one than Application
+	LintReport  spec.Report         // findings of lint for both
+	App         *kots.App           // the application to install through the console; nil for none
+	AppID       string              // identifies the license and the bundle of App
+	Trust       trust.Result        // who signed the bundle
+	Notices     []string            // notes for the user about the choice of the Application
+	appBundle   *kots.AppBundle     // metadata of the application bundle to install; nil for none
 }
 
 // Title returns the title of the application, or "" when there is none.
 func (c Config) Title() string {
-	if c.LintReport.Application == nil {
+	if len(c.LintReport.Applications) == 0 {
 		return ""
 	}
-	return c.LintReport.Application.Title
+	return c.LintReport.Applications[0].Title
 }
 
 // Load reads the Installer from bundle b, finds the Application that takes precedence
@@ -143,18 +141,25 @@ func Load(ctx context.Context, b *airgap.Bundle, req LoadOptions, now time.Time)
 	}
 	var extra []spec.Finding
 	for i := 1; i < len(found); i++ {
-		app, wrong := spec.ParseApplication(found[i].Name, found[i].Data)
+		apps, wrong := spec.ParseApplications(found[i].Name, found[i].Data)
 		extra = append(extra, wrong...)
 		switch {
-		case sameManifest(found[i].Data, found[0].Data):
+		case release.SameContent(found[i].Data, found[0].Data):
 		case found[i].Name == req.Application: // requested explicitly, so precedence does not settle it
-			m.Conflicting = app
+			if m.Conflicting = apps; len(apps) == 0 {
+				m.Conflicting = []*spec.Application{{File: found[i].Name}} // with bounds that only a skipped gate accepts
+			}
 		default:
 			m.Notices = append(m.Notices, fmt.Sprintf("warning: the Application in %s differs from that in %s, which takes precedence", found[i].Name, found[0].Name))
 		}
 	}
 	m.LintReport = LintFiles(files)
 	m.LintReport.Findings = append(m.LintReport.Findings, extra...)
+	for _, f := range m.LintReport.Findings {
+		if f.Rule == "wrong-type" && f.Severity == spec.Warning {
+			m.Notices = append(m.Notices, "warning: "+f.String())
+		}
+	}
 	if req.SkipKotsCheck {
 		m.LintReport = m.LintReport.WithoutGate()
 	}
@@ -166,14 +171,6 @@ func Load(ctx context.Context, b *airgap.Bundle, req LoadOptions, now time.Time)
 		return m, problem.New(problem.ExitBundle, "use bundle "+req.Bundle, errors.New("its installer.yaml is not an Installer"), "build the bundle again")
 	}
 	return m, m.loadApp(req, now)
-}
-
-// sameManifest reports whether two YAML files have the same content, whatever their comments and
-// spaces are.
-func sameManifest(a, b []byte) bool {
-	x, errX := yaml.YAMLToJSON(a)
-	y, errY := yaml.YAMLToJSON(b)
-	return bytes.Equal(a, b) || errX == nil && errY == nil && bytes.Equal(x, y)
 }
 
 // loadApp validates the license, the config values and the bundle of the application,

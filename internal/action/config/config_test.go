@@ -1,6 +1,9 @@
 package config_test
 
 import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -13,6 +16,7 @@ import (
 	"github.com/plinthdev/plinth/e2e/testapp"
 	"github.com/plinthdev/plinth/internal/action/config"
 	"github.com/plinthdev/plinth/internal/problem"
+	"github.com/plinthdev/plinth/internal/testkit"
 )
 
 // files writes the files of an install into a folder of the test.
@@ -48,6 +52,34 @@ func (f files) airgapFile() string {
 		f.t.Fatal(err)
 	}
 	return path
+}
+
+// release writes an .airgap file with these files in its app.tar.gz.
+func (f files) release(name string, content map[string]string) string {
+	f.t.Helper()
+	app := map[string][]byte{}
+	for path, text := range content {
+		app[path] = []byte(text)
+	}
+	return f.write(name+".airgap", string(pack(f.t, map[string][]byte{
+		"airgap.yaml": []byte("apiVersion: kots.io/v1beta1\nkind: Airgap\nspec: {appSlug: my-app, format: docker-archive}\n"),
+		"app.tar.gz":  pack(f.t, app),
+	})))
+}
+
+// pack returns files as .tar.gz.
+func pack(t *testing.T, files map[string][]byte) []byte {
+	t.Helper()
+	var buf bytes.Buffer
+	zip := gzip.NewWriter(&buf)
+	archive := tar.NewWriter(zip)
+	for path, content := range files {
+		err := archive.WriteHeader(&tar.Header{Name: path, Mode: 0o644, Size: int64(len(content))})
+		_, errWrite := archive.Write(content)
+		testkit.Must(t, err, errWrite)
+	}
+	testkit.Must(t, archive.Close(), zip.Close())
+	return buf.Bytes()
 }
 
 // license writes a license in the right format; no KOTS would accept its signature.
@@ -137,6 +169,14 @@ func TestCheckVersionGate_JudgesAnExplicitApplicationToo(t *testing.T) {
 		"another one that is allowed":    {config.LoadOptions{Bundle: own, Application: f.write("other.yaml", application("Other", good))}, problem.ExitUsage, "other.yaml is not the one in"},
 		"an older one, the gate skipped": {config.LoadOptions{Bundle: own, Application: f.write("old.yaml", application("Old", old)), SkipKotsCheck: true}, problem.ExitUsage, "is not the one in"},
 		"another one than the release's": {config.LoadOptions{Bundle: bundle(t, installer(t), ""), AppBundle: f.airgapFile(), License: f.license("my-app", true), Application: f.write("old.yaml", application("Old", old))}, problem.ExitGate, "old.yaml"},
+		"bounds that are wrong, skipped": {config.LoadOptions{Bundle: own, Application: f.write("wrong.yaml", application("Wrong", "1.x")), SkipKotsCheck: true}, problem.ExitUsage, "wrong.yaml is not the one in"},
+		"an older one after another":     {config.LoadOptions{Bundle: own, Application: f.write("two.yaml", application("Toy", good)+"--- # old\n"+application("Old", old))}, problem.ExitGate, "of Old requires"},
+		"a release with --- and comment": {config.LoadOptions{Bundle: own, AppBundle: f.release("comment", map[string]string{"app.yaml": "kind: ConfigMap\n--- # the app\n" + application("Old", old)}), License: f.license("my-app", true)}, problem.ExitGate, "of Old requires"},
+		"a release with --- and a tab":   {config.LoadOptions{Bundle: own, AppBundle: f.release("tab", map[string]string{"app.yaml": "kind: ConfigMap\n---\t\n" + application("Old", old)}), License: f.license("my-app", true)}, problem.ExitGate, "of Old requires"},
+		"a release with two, one old":    {config.LoadOptions{Bundle: own, AppBundle: f.release("two", map[string]string{"a-b/app.yaml": application("Toy", good), "a/app.yaml": application("Old", old)}), License: f.license("my-app", true)}, problem.ExitGate, "of Old requires"},
+		"a release with two, both good":  {config.LoadOptions{Bundle: own, AppBundle: f.release("good", map[string]string{"a-b/app.yaml": application("Toy", good), "a/app.yaml": application("Other", good)}), License: f.license("my-app", true)}, 0, ""},
+		"a release with a number":        {config.LoadOptions{Bundle: own, AppBundle: f.release("number", map[string]string{"app.yaml": application("123", good)}), License: f.license("my-app", true)}, 0, ""},
+		"a release with a merge key":     {config.LoadOptions{Bundle: own, AppBundle: f.release("merge", map[string]string{"app.yaml": application("Toy", good) + "<<: &m {status: {}}\nstatus: *m\nkind: Application\n"}), License: f.license("my-app", true)}, 0, ""},
 		"only an older one":              {config.LoadOptions{Bundle: bundle(t, installer(t), ""), Application: f.write("old.yaml", application("Old", old))}, problem.ExitGate, "Old"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -149,6 +189,19 @@ func TestCheckVersionGate_JudgesAnExplicitApplicationToo(t *testing.T) {
 				t.Errorf("exit %d: %v", problem.ExitCode(err), err)
 			}
 		})
+	}
+}
+
+func TestLoad_WarnsOfWhatKOTSCannotDecode(t *testing.T) {
+	f := in(t)
+	m, err := read(t, config.LoadOptions{Bundle: bundle(t, installer(t), application("123", "1.131.2"))})
+	if err != nil || len(m.Notices) != 1 || !strings.Contains(m.Notices[0], "spec.title: must be text, found a number; KOTS cannot decode the Application") {
+		t.Errorf("%v: %q", err, m.Notices)
+	}
+	broken := f.release("broken", map[string]string{"app.yaml": strings.Replace(application("Toy", "1.131.2"), "Toy", "{{repl x }}", 1)})
+	_, err = read(t, config.LoadOptions{Bundle: bundle(t, installer(t), ""), AppBundle: broken, License: f.license("my-app", true)})
+	if problem.ExitCode(err) != problem.ExitConfig || !strings.Contains(err.Error(), "contains the template") {
+		t.Error(err)
 	}
 }
 

@@ -58,12 +58,12 @@ func describeDiff(was, is *spec.Installer, digest string) string {
 // called before anything on the host changes. notice is for the user; warning names what
 // was skipped on request, for the receipt.
 func (c Config) CheckVersionGate(first, skip bool) (notice, warning string, err error) {
-	notice, warning, err = c.checkVersionGate(c.LintReport.Application, c.Title(), "install", first, skip)
-	other := c.Conflicting
-	if err != nil || other == nil {
+	notice, warning, err = c.checkVersionGate(c.LintReport.Applications, "install", first, skip)
+	if err != nil || len(c.Conflicting) == 0 {
 		return notice, warning, err
 	}
-	_, skipped, err := c.checkVersionGate(other, other.Title, "install with the Application in "+other.File, first, skip)
+	other := c.Conflicting[0]
+	_, skipped, err := c.checkVersionGate(c.Conflicting, "install with the Application in "+other.File, first, skip)
 	if err == nil {
 		err = problem.Newf(problem.ExitUsage, "install", "omit --application, or build a bundle with that Application; nothing on this host was changed",
 			"the Application in %s is not the one in %s, which would be installed", other.File, c.Application.Name)
@@ -71,9 +71,10 @@ func (c Config) CheckVersionGate(first, skip bool) (notice, warning string, err 
 	return notice, cmp.Or(warning, skipped), err
 }
 
-// checkVersionGate is CheckVersionGate for one Application; doing names the operation.
-func (c Config) checkVersionGate(app *spec.Application, title, doing string, first, skip bool) (notice, warning string, err error) {
-	verdict := spec.CheckGate(c.Installer, app, first)
+// checkVersionGate is CheckVersionGate for the Applications of one file; doing names the
+// operation.
+func (c Config) checkVersionGate(apps []*spec.Application, doing string, first, skip bool) (notice, warning string, err error) {
+	verdict, title := spec.CheckGate(c.Installer, apps, first)
 	words := verdict.Explain(title)
 	switch {
 	case c.Installer.Spec.Kotsadm == nil, verdict.Allowed() && verdict.Note == "":

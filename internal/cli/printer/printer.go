@@ -44,7 +44,7 @@ func suggestBuildCommand(r spec.Report, files []string) string {
 	command := "plinth bundle build"
 	for _, f := range files {
 		flag := " --installer "
-		if r.Application != nil && f == r.Application.File {
+		if len(r.Applications) > 0 && f == r.Applications[0].File {
 			flag = " --application "
 		}
 		command += flag + QuoteShellWord(f)

@@ -107,7 +107,7 @@ func TestWriters_OfResultsMatchGoldens(t *testing.T) {
 	var installer spec.Installer
 	installer.Metadata.Name = "my-app"
 	verdict := compat.Check(compat.Input{Actual: "1.131.2", Min: "1.100.0", Target: "1.131.2", FirstInstall: true})
-	good := spec.Report{Installer: &installer, Application: &spec.Application{File: "my app.yaml"}, Title: "My App", Findings: []spec.Finding{warning}, Gate: &verdict}
+	good := spec.Report{Installer: &installer, Applications: []*spec.Application{{File: "my app.yaml"}}, Title: "My App", Findings: []spec.Finding{warning}, Gate: &verdict}
 	done := install.Result{Changed: true, ConsoleURL: "https://10.0.0.2:8800", Password: "correct-horse", Kubeconfig: "/var/lib/k0s/pki/admin.conf", Log: "/var/log/plinth/install-1.log",
 		Preflights: newReport(newEntry("memory", hostpreflight.Warn, "3 GiB", "add memory"))}
 	for name, write := range map[string]func(io.Writer){
