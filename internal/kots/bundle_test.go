@@ -16,8 +16,6 @@ import (
 	"time"
 	"unicode/utf16"
 
-	"gopkg.in/yaml.v3"
-
 	"github.com/plinthdev/plinth/internal/problem"
 	"github.com/plinthdev/plinth/internal/release"
 	"github.com/plinthdev/plinth/internal/testkit"
@@ -116,7 +114,7 @@ func TestReadAppBundle_FindsEveryApplicationThatKOTSCanUse(t *testing.T) {
 		"UTF-16, little end first": {[]tarEntry{{"a.yaml", encode(t, binary.LittleEndian, units)}}, "wide"},
 		"UTF-16, big end first":    {[]tarEntry{{"a.yaml", encode(t, binary.BigEndian, units)}}, "wide"},
 		"no line break at the end": {[]tarEntry{file("a.yaml", strings.TrimSpace(appCalled("a"))), file("b.yaml", appCalled("b")+"---")}, "a b"},
-		"what KOTS cannot decode":  {[]tarEntry{file("a.yaml", appCalled("1"))}, "1"},
+		"what KOTS cannot decode":  {[]tarEntry{file("a.yaml", appYAML+"spec: {title: 1}\n")}, "first"},
 		"what is not YAML":         {[]tarEntry{file("a.yaml", appCalled("{{repl x}}")+"{{repl end}}\n")}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -126,9 +124,9 @@ func TestReadAppBundle_FindsEveryApplicationThatKOTSCanUse(t *testing.T) {
 			}
 			var names []string
 			for _, doc := range release.Split(got.Application) {
-				var head struct{ Metadata struct{ Name string } }
-				testkit.Must(t, yaml.Unmarshal(doc.Text, &head))
-				names = append(names, head.Metadata.Name)
+				app, err := release.DecodeApplication(doc.Text)
+				testkit.Must(t, err)
+				names = append(names, app.Name)
 			}
 			if strings.Join(names, " ") != c.want || (got.Application == nil) != (c.want == "") {
 				t.Errorf("found %q, want %q", names, c.want)

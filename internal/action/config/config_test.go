@@ -304,7 +304,7 @@ func TestReadFiles_LimitsSizeAndReportsAllFailures(t *testing.T) {
 func TestLintPaths_ReportsTheGate(t *testing.T) {
 	f := in(t)
 	good := f.write("installer.yaml", installer(t))
-	if rep, err := config.LintPaths([]string{good, f.write("a.yaml", application("Toy", "1.131.2"))}); err != nil || rep.Installer == nil || rep.Application == nil {
+	if rep, err := config.LintPaths([]string{good, f.write("a.yaml", application("Toy", "1.131.2"))}); err != nil || rep.Installer == nil || len(rep.Applications) != 1 {
 		t.Errorf("%+v, %v", rep, err)
 	}
 	if _, err := config.LintPaths([]string{good, f.write("a.yaml", application("Toy", "1.100.0"))}); problem.ExitCode(err) != problem.ExitGate {
