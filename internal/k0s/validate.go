@@ -3,6 +3,8 @@ package k0s
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -46,8 +48,8 @@ func unknownKeys(t reflect.Type, value any, path string) (keys []string) {
 		t = t.Elem()
 	}
 	if list, ok := value.([]any); ok && t.Kind() == reflect.Slice {
-		for _, v := range list {
-			keys = append(keys, unknownKeys(t.Elem(), v, path)...)
+		for i, v := range list {
+			keys = append(keys, unknownKeys(t.Elem(), v, fmt.Sprintf("%s[%d]", path, i))...)
 		}
 		return keys
 	}
@@ -56,6 +58,9 @@ func unknownKeys(t reflect.Type, value any, path string) (keys []string) {
 		return nil
 	}
 	fields := jsonFieldTypes(t)
+	if len(fields) == 0 { // free-form, such as the values of a worker profile
+		return nil
+	}
 	for name, v := range tree {
 		if below, ok := fields[name]; ok {
 			keys = append(keys, unknownKeys(below, v, path+"."+name)...)
@@ -67,13 +72,17 @@ func unknownKeys(t reflect.Type, value any, path string) (keys []string) {
 	return keys
 }
 
-// jsonFieldTypes returns the types of the fields of a struct by JSON name,
-// embedded structs included.
+// jsonFieldTypes returns the types of the fields of a struct by JSON name. The
+// fields of an embedded struct without a name of its own are among them.
 func jsonFieldTypes(t reflect.Type) map[string]reflect.Type {
 	fields := map[string]reflect.Type{}
-	for _, f := range reflect.VisibleFields(t) {
+	for i := range t.NumField() {
+		f := t.Field(i)
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-		if f.IsExported() && name != "" && name != "-" {
+		switch {
+		case f.Anonymous && name == "" && f.Type.Kind() == reflect.Struct:
+			maps.Copy(fields, jsonFieldTypes(f.Type))
+		case f.IsExported() && name != "" && name != "-":
 			fields[name] = f.Type
 		}
 	}

@@ -25,7 +25,7 @@ func checkRule(rule, value string) (message, hint string) {
 // checkRelations checks rules that need more than one value or a table.
 func (r reader) checkRelations(in *Installer) {
 	r.checkNetworks(in.Spec.Network)
-	r.checkK0sConfig()
+	r.checkK0sConfig(in.Spec.K0s)
 	k := in.Spec.Kotsadm
 	if k == nil || r.HasError("spec.kotsadm") {
 		return

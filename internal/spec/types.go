@@ -58,6 +58,8 @@ type K0s struct {
 	// Overlay on the ClusterConfig that Plinth generates, from its top: spec, then api, network and so on.
 	// Setting a field that is reserved for Plinth is an error.
 	Config map[string]any `json:"config,omitempty"`
+	// Worker profile of every node, by its name in spec.workerProfiles of config. Default: default.
+	WorkerProfile string `json:"workerProfile,omitempty" rule:"worker-profile"`
 }
 
 // Network holds the cluster's address ranges, IPv4 in CIDR form, and its node ports.

@@ -1,0 +1,192 @@
+package spec
+
+import (
+	"slices"
+	"strings"
+)
+
+// Treatment is what Plinth does with a field of k0s's ClusterConfig that spec.k0s.config sets.
+type Treatment string
+
+// The treatments.
+const (
+	Owned  Treatment = "owned"  // an error: only Plinth sets the field and everything below it
+	Merged Treatment = "merged" // Plinth has a value; the overlay adds to it or replaces it
+	Passed Treatment = "passed" // given to k0s
+	Warned Treatment = "warned" // given to k0s, with a warning
+)
+
+// K0sField is a row of the table of k0s's ClusterConfig.
+type K0sField struct {
+	Path      string // "[]" stands for any entry of a list, "*" at the end of a flag for any rest
+	Value     string // the row is about values that contain this text; "" for any
+	Treatment Treatment
+	Reason    string // why, or what to set instead; "" if Passed
+}
+
+// K0sFields returns how each field of a ClusterConfig is treated. The types are those of k0s 1.33
+// (pkg/apis/k0s/v1beta1) and, below the values of a worker profile, of kubelet 1.33.
+func K0sFields() []K0sField { return slices.Clone(k0sFields) }
+
+var k0sFields = slices.Concat(apiFields(), controlPlaneFields(), networkFields(), nodeFields(), otherFields())
+
+// Reasons that several fields share.
+const (
+	reasonFixed   = "Plinth sets it"
+	reasonHost    = "it differs between hosts; Plinth uses the address of the node"
+	reasonPorts   = "preflights and hosts that join rely on the default port of k0s"
+	reasonTrust   = "it decides whom the cluster trusts"
+	reasonEtcd    = "the state of the cluster is stored in the etcd of k0s"
+	reasonAPI     = "every node reaches the API at its loopback address; name a load balancer with `plinth install --api-address`"
+	reasonLog     = "Plinth checks etcd's write-ahead log in its default directory to see whether a host has joined"
+	reasonRouter  = "the bundle contains kube-router, for IPv4"
+	reasonPodCIDR = "set spec.network.podCIDR of the Installer"
+	reasonService = "set spec.network.serviceCIDR of the Installer"
+	reasonCharts  = "the bundle contains neither the chart nor its images: every cluster fetches them when it starts"
+)
+
+// rows returns a row for each of the fields, separated by spaces, below parent.
+func rows(treatment Treatment, reason, parent, fields string) []K0sField {
+	var all []K0sField
+	for name := range strings.FieldsSeq(fields) {
+		all = append(all, K0sField{Path: parent + "." + name, Treatment: treatment, Reason: reason})
+	}
+	return all
+}
+
+func apiFields() []K0sField {
+	const api, flags = "spec.api", "spec.api.extraArgs"
+	return slices.Concat(
+		[]K0sField{{"apiVersion", "", Owned, reasonFixed}, {"kind", "", Owned, reasonFixed}, {"metadata", "", Owned, reasonFixed}, {"status", "", Owned, reasonFixed}},
+		rows(Owned, reasonHost, api, "address"),
+		rows(Owned, reasonAPI, api, "externalAddress onlyBindToAddress"),
+		rows(Owned, reasonPorts, api, "port k0sApiPort"),
+		rows(Merged, "added to the names and addresses of the host", api, "sans"),
+		rows(Owned, "Plinth creates the cluster's authority, for ten years", api, "ca.expiresAfter"),
+		rows(Passed, "", api, "ca.certificatesExpireAfter"),
+		rows(Merged, "added to Plinth's flags; those of the audit log can be replaced", api, "extraArgs"),
+		rows(Owned, reasonHost, flags, "advertise-address"),
+		rows(Owned, reasonAPI, flags, "bind-address"),
+		rows(Owned, reasonPorts, flags, "secure-port"),
+		rows(Owned, "set spec.network.nodePortRange of the Installer", flags, "service-node-port-range"),
+		rows(Owned, reasonService, flags, "service-cluster-ip-range"),
+		rows(Owned, reasonEtcd, flags, "etcd-*"),
+		rows(Owned, "Plinth encrypts Secrets in etcd, with a key that all controllers share", flags, "encryption-provider-*"),
+		rows(Owned, "a bootstrap token could get the certificate of any node", flags, "enable-bootstrap-token-auth"),
+		rows(Owned, "it limits how long a node that was removed keeps reading", flags, "min-request-timeout"),
+		rows(Owned, "it would turn off NodeRestriction, which keeps nodes apart", flags, "enable-admission-plugins"),
+		rows(Owned, "set spec.featureGates of the ClusterConfig", flags, "feature-gates"),
+		rows(Owned, reasonTrust, flags, `anonymous-auth authentication-* authorization-* token-auth-file client-ca-file
+			requestheader-* kubelet-certificate-authority kubelet-client-* proxy-client-* tls-cert-file tls-private-key-file
+			service-account-key-file service-account-signing-key-file disable-admission-plugins admission-control-config-file`),
+	)
+}
+
+func controlPlaneFields() []K0sField {
+	const manager, scheduler, etcd = "spec.controllerManager.extraArgs", "spec.scheduler.extraArgs", "spec.storage.etcd"
+	const trust = "kubeconfig authentication-* authorization-* client-ca-file requestheader-*"
+	return slices.Concat(
+		rows(Passed, "", "spec.controllerManager", "extraArgs"),
+		rows(Owned, reasonPodCIDR, manager, "cluster-cidr"),
+		rows(Owned, reasonService, manager, "service-cluster-ip-range"),
+		rows(Owned, "kube-router needs a pod network for each node", manager, "allocate-node-cidrs"),
+		rows(Owned, "every node uses a /24 of spec.network.podCIDR, as the preflights check", manager, "node-cidr-mask-size*"),
+		rows(Owned, reasonPorts, manager, "secure-port"),
+		rows(Owned, reasonTrust, manager, "cluster-signing-* root-ca-file service-account-private-key-file "+trust),
+		rows(Passed, "", "spec.scheduler", "extraArgs"),
+		rows(Owned, reasonPorts, scheduler, "secure-port"),
+		rows(Owned, reasonTrust, scheduler, trust),
+		rows(Owned, reasonEtcd, "spec.storage", "type kine etcd.externalCluster"),
+		rows(Owned, reasonHost, etcd, "peerAddress"),
+		rows(Passed, "", etcd, "extraArgs ca.expiresAfter ca.certificatesExpireAfter"),
+		rows(Owned, reasonLog, etcd, "extraArgs.data-dir extraArgs.wal-dir"),
+		rows(Owned, reasonHost, etcd+".extraArgs", "name listen-client-urls listen-peer-urls advertise-client-urls initial-*"),
+		rows(Owned, reasonTrust, etcd+".extraArgs", "client-cert-auth trusted-ca-file cert-file key-file peer-*"),
+	)
+}
+
+func networkFields() []K0sField {
+	const network, proxy, router = "spec.network", "spec.network.kubeProxy", "spec.network.kuberouter"
+	return slices.Concat(
+		rows(Owned, reasonPodCIDR, network, "podCIDR"),
+		rows(Owned, reasonService, network, "serviceCIDR"),
+		rows(Merged, "cluster.local without it; Plinth's add-ons follow it", network, "clusterDomain"),
+		rows(Owned, reasonRouter, network, "provider calico dualStack"),
+		rows(Owned, "it needs an image that is not in the bundle; Plinth balances the load on each worker itself", network, "nodeLocalLoadBalancing"),
+		rows(Owned, "Plinth does not set up virtual addresses; name the one of a load balancer with `plinth install --api-address`", network, "controlPlaneLoadBalancing"),
+		[]K0sField{
+			{proxy + ".disabled", "", Passed, ""},
+			{proxy + ".disabled", "true", Warned, "services have no addresses unless kuberouter.extraArgs sets run-service-proxy to \"true\" or a chart replaces kube-proxy"},
+			{proxy + ".mode", "", Passed, ""},
+			{proxy + ".mode", "userspace", Owned, "kube-proxy has no such mode since Kubernetes 1.26; use iptables, ipvs or nftables"},
+			{proxy + ".nodePortAddresses", "", Warned, "users reach the console only at these addresses"},
+		},
+		rows(Merged, "metrics are served on loopback without it", proxy, "metricsBindAddress"),
+		rows(Passed, "", proxy, "extraArgs"),
+		rows(Passed, "", proxy+".iptables", "masqueradeBit masqueradeAll localhostNodePorts syncPeriod minSyncPeriod"),
+		rows(Passed, "", proxy+".ipvs", "syncPeriod minSyncPeriod scheduler excludeCIDRs strictARP tcpTimeout tcpFinTimeout udpTimeout"),
+		rows(Passed, "", proxy+".nftables", "syncPeriod minSyncPeriod masqueradeBit masqueradeAll"),
+		rows(Passed, "", router, "autoMTU mtu hairpin ipMasq peerRouterASNs peerRouterIPs"),
+		rows(Warned, "k0s ignores it; set hairpin", router, "hairpinMode"),
+		rows(Merged, "metrics are off without it", router, "metricsPort"),
+		rows(Merged, "added to the flag that turns metrics off, which metrics-port replaces", router, "extraArgs"),
+		rows(Owned, "kube-router may only read, because root on each worker has its credential", router, "extraArgs.run-loadbalancer"),
+		rows(Owned, reasonPorts, router, "extraArgs.health-port extraArgs.bgp-port"),
+	)
+}
+
+func nodeFields() []K0sField {
+	const profiles, kubelet = "spec.workerProfiles[]", "spec.workerProfiles[].values"
+	return slices.Concat(
+		rows(Passed, "", profiles, "name values"),
+		rows(Owned, "k0s sets it", kubelet, "apiVersion kind clusterDNS clusterDomain staticPodURL containerRuntimeEndpoint"),
+		rows(Owned, "Plinth imports the images of the bundle into the containerd of k0s", kubelet, "imageServiceEndpoint"),
+		rows(Owned, reasonTrust, kubelet, "authentication authorization rotateCertificates serverTLSBootstrap tlsCertFile tlsPrivateKeyFile"),
+		rows(Owned, reasonPorts, kubelet, "address port readOnlyPort healthzPort healthzBindAddress enableServer"),
+		rows(Owned, "Plinth gives pods the name servers of the host", kubelet, "resolvConf"),
+		rows(Owned, "every host that joins is a node that runs workloads", kubelet, "registerNode registerWithTaints"),
+		rows(Owned, "the bundle pins every image by digest", "spec", "images"),
+		rows(Owned, "Plinth gives files to the users that k0s creates by default", "spec", "installConfig"),
+		rows(Owned, "konnectivity does not run: API servers reach nodes directly", "spec", "konnectivity"),
+	)
+}
+
+func otherFields() []K0sField {
+	const helm, gates, gate = "spec.extensions.helm", "spec.featureGates[]", "spec.featureGates[].name"
+	return slices.Concat(
+		rows(Merged, "off without it", "spec", "telemetry.enabled"),
+		rows(Warned, "k0s ignores it since 1.31; add spec.localPathStorage to the Installer", "spec.extensions", "storage.type storage.create_default_storage_class"),
+		rows(Passed, "", helm, "concurrencyLevel"),
+		rows(Passed, "", helm+".repositories[]", "name url insecure caFile certFile keyfile username password"),
+		rows(Passed, "", helm+".charts[]", "name version values namespace timeout forceUpgrade order"),
+		rows(Warned, reasonCharts, helm+".charts[]", "chartname"),
+		rows(Passed, "", gates, "name enabled components"),
+		[]K0sField{
+			{gate, "AllowParsingUserUIDFromCertAuth", Owned, "the trust between hosts needs its default: the ID of the admission in the certificates of nodes"},
+			{gate, "ValidatingAdmissionPolicy", Owned, "the trust between hosts needs its default: the policies that refuse what a node must not write"},
+		},
+	)
+}
+
+// findK0sField returns the row for the field at path with a scalar value, "" if the value is a mapping
+// or a list, and the zero value if there is none. A row about the value comes before one about any.
+func findK0sField(path, value string) (row K0sField) {
+	if parent, key, isFlag := strings.Cut(path, ".extraArgs."); isFlag {
+		path = parent + ".extraArgs." + FlagName(key)
+	}
+	for _, f := range k0sFields {
+		prefix, isPrefix := strings.CutSuffix(f.Path, "*")
+		if matches := path == f.Path || isPrefix && strings.HasPrefix(path, prefix); matches && strings.Contains(value, f.Value) && (row.Path == "" || f.Value != "") {
+			row = f
+		}
+	}
+	return row
+}
+
+// FlagName returns the name of the flag of a Kubernetes component that the key of extraArgs sets.
+// k0s passes "--KEY=VALUE", and the components replace underscores by hyphens (component-base,
+// cli/flag/flags.go: WordSepNormalizeFunc).
+func FlagName(key string) string {
+	name, _, _ := strings.Cut(key, "=")
+	return strings.ReplaceAll(name, "_", "-")
+}
