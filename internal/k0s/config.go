@@ -72,6 +72,7 @@ type Settings struct {
 	NeverPull     bool           // never pull images: all of them are on the node
 	APIAddress    string         // name or address of a load balancer in front of the controllers, added to the API's certificate; "" for none
 	Overlay       map[string]any // the Installer's spec.k0s.config, merged over the generated configuration
+	WorkerProfile string         // of kubelet's settings in the overlay; "" for that of k0s
 }
 
 // NewSettings returns the settings of an Installer for a host. Images are never
@@ -79,7 +80,7 @@ type Settings struct {
 func NewSettings(in *spec.Installer, address, hostname string) Settings {
 	n := in.Spec.Network
 	return Settings{Version: in.Spec.K0s.Version, Address: address, Hostname: hostname, PodCIDR: n.PodCIDR, ServiceCIDR: n.ServiceCIDR, NodePortRange: n.NodePortRange,
-		NeverPull: true, Overlay: in.Spec.K0s.Config}
+		NeverPull: true, Overlay: in.Spec.K0s.Config, WorkerProfile: in.Spec.K0s.Profile()}
 }
 
 // RenderConfig returns the ClusterConfig as YAML, after k0s has validated it.
@@ -105,9 +106,26 @@ func Images(s Settings) ([]string, error) {
 	i := cfg.Spec.Images
 	// In the order in which they are needed: the sandbox, the images that make
 	// the node Ready, the images of the system pods.
-	refs := []string{i.Pause.URI(), i.KubeRouter.CNI.URI(), i.KubeRouter.CNIInstaller.URI(), i.KubeProxy.URI(),
-		i.CoreDNS.URI(), i.MetricsServer.URI()}
-	return refs, nil
+	refs := []string{i.Pause.URI(), i.KubeRouter.CNI.URI(), i.KubeRouter.CNIInstaller.URI()}
+	if s.RunsKubeProxy() {
+		refs = append(refs, i.KubeProxy.URI())
+	}
+	return append(refs, i.CoreDNS.URI(), i.MetricsServer.URI()), nil
+}
+
+// RunsKubeProxy reports whether the nodes run kube-proxy: they do unless the overlay disables it.
+func (s Settings) RunsKubeProxy() bool {
+	disabled, _, _ := unstructured.NestedBool(s.Overlay, "spec", "network", "kubeProxy", "disabled")
+	return !disabled
+}
+
+// SystemPods returns the name prefixes of the pods that k0s runs in kube-system.
+func (s Settings) SystemPods() []string {
+	pods := []string{"coredns", "kube-router", "metrics-server"}
+	if s.RunsKubeProxy() {
+		pods = append(pods, "kube-proxy")
+	}
+	return pods
 }
 
 // buildConfig returns the generated ClusterConfig with the overlay merged into
@@ -127,7 +145,7 @@ func buildConfig(s Settings) (*v1beta1.ClusterConfig, error) {
 // does it because k0s takes an absent metricsPort, as which 0 is written, as 8080.
 func closeRouterMetrics(cfg *v1beta1.ClusterConfig, overlay map[string]any) {
 	router := cfg.Spec.Network.KubeRouter
-	if _, named, _ := unstructured.NestedFieldNoCopy(overlay, "spec", "network", "kuberouter", "metricsPort"); named || router == nil {
+	if port, _, _ := unstructured.NestedFieldNoCopy(overlay, "spec", "network", "kuberouter", "metricsPort"); port != nil || router == nil {
 		return
 	}
 	if router.ExtraArgs == nil {
@@ -237,24 +255,22 @@ func mergeConfig(s Settings) (*v1beta1.ClusterConfig, error) {
 }
 
 // ServerNames returns the names and addresses, without those that every cluster has, for which the certificate of the
-// API server with these settings is valid, and the domain of the cluster's services.
-func ServerNames(s Settings) (names []string, clusterDomain string, err error) {
+// API server with these settings is valid.
+func ServerNames(s Settings) ([]string, error) {
 	cfg, err := buildConfig(s)
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
-	for _, name := range append(cfg.Spec.API.SANs, cfg.Spec.API.ExternalHost()) {
-		if name != "" {
-			names = append(names, name)
-		}
-	}
-	return names, cfg.Spec.Network.ClusterDomain, nil
+	return slices.DeleteFunc(cfg.Spec.API.SANs, func(name string) bool { return name == "" }), nil
 }
 
 // mergeOverlay merges top into base: maps are merged, all other values are
-// replaced.
+// replaced. A null of top, whose meaning to k0s is its own default, leaves base as it is.
 func mergeOverlay(base, top map[string]any) {
 	for k, v := range top {
+		if v == nil {
+			continue
+		}
 		if sub, ok := v.(map[string]any); ok {
 			if under, ok := base[k].(map[string]any); ok {
 				mergeOverlay(under, sub)
@@ -299,8 +315,8 @@ const helmComponent = "helm"
 // disabledComponents returns the components that do not run with these
 // settings, separated by commas.
 func (s Settings) disabledComponents() string {
-	spec, _ := s.Overlay["spec"].(map[string]any)
-	if _, charts := spec["extensions"]; charts {
+	charts, _, _ := unstructured.NestedFieldNoCopy(s.Overlay, "spec", "extensions", "helm", "charts")
+	if list, _ := charts.([]any); len(list) > 0 {
 		return alwaysDisabled
 	}
 	return alwaysDisabled + "," + helmComponent
@@ -320,6 +336,9 @@ func (s Service) startArguments() []string {
 	// A worker needs no token: its kubelet has its certificates before k0s starts.
 	if s.JoinsCluster && !s.Worker {
 		all = append(all, "--token-file="+TokenPath)
+	}
+	if p := s.Settings.WorkerProfile; p != "" && p != spec.DefaultWorkerProfile {
+		all = append(all, "--profile="+p)
 	}
 	// Without it kubelet looks up its own name in DNS. If DNS does not respond,
 	// that takes 20 s, then two minutes of back-off.

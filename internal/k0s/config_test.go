@@ -58,29 +58,90 @@ func TestBuildConfig_APIAddressIsInCertificateOnly(t *testing.T) {
 }
 
 func TestServerNames_HasThoseOfTheOverlay(t *testing.T) {
+	own := []string{"10.0.0.5", "n1", Loopback, "localhost", "lb"}
 	for name, c := range map[string]struct {
-		api    map[string]any
-		domain string
-		want   []string
+		api  map[string]any
+		want []string
 	}{
-		"none":             {nil, "cluster.local", []string{"10.0.0.5", "n1", Loopback, "localhost", "lb", Loopback}},
-		"additional names": {map[string]any{"sans": []any{"*.x.example.com", "10.0.0.99"}}, "cluster.local", []string{"*.x.example.com", "10.0.0.99", "10.0.0.5", "n1", Loopback, "localhost", "lb", Loopback}},
-		"external address": {map[string]any{"externalAddress": "api.example.com"}, "cluster.local", []string{"10.0.0.5", "n1", Loopback, "localhost", "lb", "api.example.com"}},
-		"with a port":      {map[string]any{"externalAddress": "api.example.com:443"}, "corp.local", []string{"10.0.0.5", "n1", Loopback, "localhost", "lb", "api.example.com"}},
-		"no names":         {map[string]any{"sans": nil}, "cluster.local", []string{"10.0.0.5", "n1", Loopback, "localhost", "lb", Loopback}},
+		"none":             {nil, own},
+		"additional names": {map[string]any{"sans": []any{"*.x.example.com", "10.0.0.99"}}, append([]string{"*.x.example.com", "10.0.0.99"}, own...)},
+		"an own name":      {map[string]any{"sans": []any{"n1", "x.example.com"}}, []string{"n1", "x.example.com", "10.0.0.5", Loopback, "localhost", "lb"}},
+		"null":             {map[string]any{"sans": nil}, own},
+		"an empty list":    {map[string]any{"sans": []any{}}, own},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := settings()
 			s.APIAddress = "lb"
-			s.Overlay = map[string]any{"spec": map[string]any{"api": c.api, "network": map[string]any{"clusterDomain": c.domain}}}
-			if c.api == nil {
-				s.Overlay = nil
-			}
-			got, domain, err := ServerNames(s)
-			if err != nil || !slices.Equal(got, c.want) || domain != c.domain {
-				t.Errorf("%q %s %v", got, domain, err)
+			s.Overlay = map[string]any{"spec": map[string]any{"api": c.api}}
+			if got, err := ServerNames(s); err != nil || !slices.Equal(got, c.want) {
+				t.Errorf("%q %v", got, err)
 			}
 		})
+	}
+}
+
+// k0s reads null as a request for its own defaults, which would replace the networks and addresses of
+// the cluster.
+func TestRenderConfig_TakesNullAsAbsent(t *testing.T) {
+	s := settings()
+	s.PodCIDR, s.ServiceCIDR = "10.55.0.0/16", "10.56.0.0/16"
+	want, err := RenderConfig(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"spec", "spec.api", "spec.api.extraArgs", "spec.api.address", "spec.api.ca", "spec.network", "spec.network.podCIDR", "spec.network.kuberouter",
+		"spec.network.kuberouter.metricsPort", "spec.network.kubeProxy", "spec.network.clusterDomain", "spec.storage", "spec.storage.etcd", "spec.telemetry", "spec.images",
+		"spec.extensions", "spec.workerProfiles", "spec.featureGates"} {
+		t.Run(path, func(t *testing.T) {
+			var overlay any
+			for _, key := range slices.Backward(strings.Split(path, ".")) {
+				overlay = map[string]any{key: overlay}
+			}
+			s.Overlay, _ = overlay.(map[string]any)
+			got, err := RenderConfig(s)
+			if err != nil || string(got) != string(want) {
+				t.Errorf("%v\n%s", err, got)
+			}
+		})
+	}
+}
+
+func TestSettings_LeaveOutDisabledKubeProxy(t *testing.T) {
+	for name, tc := range map[string]struct {
+		proxy map[string]any
+		want  bool
+	}{
+		"absent":   {nil, true},
+		"enabled":  {map[string]any{"disabled": false}, true},
+		"null":     {map[string]any{"disabled": nil}, true},
+		"disabled": {map[string]any{"disabled": true}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := settings()
+			s.Overlay = map[string]any{"spec": map[string]any{"network": map[string]any{"kubeProxy": tc.proxy}}}
+			refs, err := Images(s)
+			if err != nil {
+				t.Fatal(err)
+			}
+			hasImage := slices.ContainsFunc(refs, func(ref string) bool { return strings.Contains(ref, "kube-proxy") })
+			if waits := slices.Contains(s.SystemPods(), "kube-proxy"); hasImage != tc.want || waits != tc.want {
+				t.Errorf("image %t, pod %t, want %t", hasImage, waits, tc.want)
+			}
+		})
+	}
+}
+
+func TestStartArguments_SelectTheWorkerProfile(t *testing.T) {
+	for profile, want := range map[string]string{"": "", spec.DefaultWorkerProfile: "", "big": "--profile=big"} {
+		for _, worker := range []bool{false, true} {
+			s := Service{Host: hosttest.New(t).Host(), Worker: worker, Settings: settings()}
+			s.Settings.WorkerProfile = profile
+			args := s.startArguments()
+			got := slices.DeleteFunc(args, func(a string) bool { return !strings.HasPrefix(a, "--profile") })
+			if strings.Join(got, " ") != want {
+				t.Errorf("profile %q, worker %t: %q", profile, worker, got)
+			}
+		}
 	}
 }
 
@@ -216,19 +277,19 @@ func TestRegisterNeeded_DetectsChangedArguments(t *testing.T) {
 	}
 }
 
-func TestDisabledComponents_IncludeHelmWithoutExtensions(t *testing.T) {
+func TestDisabledComponents_IncludeHelmWithoutCharts(t *testing.T) {
 	for name, tc := range map[string]struct {
-		extensions, want bool
+		helm map[string]any
+		want bool
 	}{
-		"without extensions": {false, true},
-		"with extensions":    {true, false},
+		"without extensions": {nil, true},
+		"repositories only":  {map[string]any{"repositories": []any{map[string]any{"name": "a", "url": "https://charts.example.com"}}}, true},
+		"an empty list":      {map[string]any{"charts": []any{}}, true},
+		"a chart":            {map[string]any{"charts": []any{map[string]any{"name": "a"}}}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := settings()
-			s.Overlay = map[string]any{"spec": map[string]any{}}
-			if tc.extensions {
-				s.Overlay = map[string]any{"spec": map[string]any{"extensions": map[string]any{"helm": map[string]any{}}}}
-			}
+			s.Overlay = map[string]any{"spec": map[string]any{"extensions": map[string]any{"helm": tc.helm}}}
 			if got := strings.HasSuffix(s.disabledComponents(), ",helm"); got != tc.want {
 				t.Error(s.disabledComponents())
 			}

@@ -25,7 +25,7 @@ type Machine interface {
 // worker.
 type Service struct {
 	Host         Machine
-	Settings     Settings // a worker uses Version and Address only
+	Settings     Settings // a worker uses Version, Address and WorkerProfile only
 	Proxy        Proxy
 	Worker       bool
 	JoinsCluster bool // joins an existing cluster; a controller does so with the token in TokenPath

@@ -98,7 +98,7 @@ func (c Cluster) waitSystemPodsReady() step.Step {
 			if err != nil {
 				return step.Unknown("k0s-start"), nil
 			}
-			reason, err := client.PodsReason(ctx, systemNamespace, systemPodPrefixes()...)
+			reason, err := client.PodsReason(ctx, systemNamespace, c.K0s.Settings.SystemPods()...)
 			if err != nil {
 				return step.Needed(err.Error()), ctx.Err()
 			}
@@ -109,12 +109,7 @@ func (c Cluster) waitSystemPodsReady() step.Step {
 			if err != nil {
 				return err
 			}
-			return client.WaitPods(ctx, kube.Wait{Timeout: 6 * time.Minute, Report: report, Diagnose: c.K0s.Diagnose}, systemNamespace, systemPodPrefixes()...)
+			return client.WaitPods(ctx, kube.Wait{Timeout: 6 * time.Minute, Report: report, Diagnose: c.K0s.Diagnose}, systemNamespace, c.K0s.Settings.SystemPods()...)
 		},
 	}
-}
-
-// systemPodPrefixes returns the name prefixes of the pods that k0s runs in kube-system.
-func systemPodPrefixes() []string {
-	return []string{"coredns", "kube-proxy", "kube-router", "metrics-server"}
 }

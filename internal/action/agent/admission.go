@@ -181,15 +181,15 @@ func (c ClusterState) newRecord(records kube.NodeRecords, caller agent.Caller, r
 func (c ClusterState) reservedFor(role string, r agent.JoinRequest) (why string, err error) {
 	settings := k0s.NewSettings(c.Installer, c.Receipt.Address, c.Receipt.Node)
 	settings.APIAddress = c.Receipt.API
-	names, domain, err := k0s.ServerNames(settings)
-	if err != nil {
-		return "", err
-	}
-	if strings.HasSuffix(r.Node, ".svc."+domain) {
+	if strings.HasSuffix(r.Node, ".svc."+c.Installer.Spec.K0s.ClusterDomain()) {
 		return fmt.Sprintf("%q is reserved for services of the cluster; give the host another name", r.Node), nil
 	}
 	if role == token.Controller {
 		return "", nil
+	}
+	names, err := k0s.ServerNames(settings)
+	if err != nil {
+		return "", err
 	}
 	for _, name := range names {
 		if matchesName(name, r.Node) || matchesName(name, r.Address) {

@@ -320,7 +320,7 @@ func TestReservedFor_ComparesWithTheCertificateOfTheAPIServer(t *testing.T) {
 	state, err := ReadClusterState(t.Context(), c.Env)
 	testkit.Must(t, err)
 	state.Installer.Spec.K0s.Config = map[string]any{"spec": map[string]any{
-		"api":     map[string]any{"sans": []any{"k8s.example.com", "*.lb.example.com", "10.0.0.50", "2001:db8::50", "n2"}, "externalAddress": "api.example.com:443"},
+		"api":     map[string]any{"sans": []any{"k8s.example.com", "*.lb.example.com", "10.0.0.50", "2001:db8::50", "n2"}},
 		"network": map[string]any{"clusterDomain": "corp.local"}}}
 	for name, tt := range map[string]struct {
 		role, node, address, want string
@@ -331,7 +331,6 @@ func TestReservedFor_ComparesWithTheCertificateOfTheAPIServer(t *testing.T) {
 		"name of a wildcard":              {token.Worker, "a.lb.example.com", "10.0.0.9", "for *.lb.example.com"},
 		"two labels below a wildcard":     {token.Worker, "a.b.lb.example.com", "10.0.0.9", ""},
 		"parent of a wildcard":            {token.Worker, "lb.example.com", "10.0.0.9", ""},
-		"external address":                {token.Worker, "api.example.com", "10.0.0.9", "for api.example.com"},
 		"additional address":              {token.Worker, "w1", "10.0.0.50", "for 10.0.0.50"},
 		"additional address, mapped":      {token.Worker, "w1", "::ffff:10.0.0.50", "for 10.0.0.50"},
 		"additional address, other form":  {token.Worker, "w1", "2001:db8:0::50", "for 2001:db8::50"},

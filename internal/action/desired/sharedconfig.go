@@ -19,27 +19,16 @@ func SharedConfig(in *spec.Installer, bundle, dataDir, plinth string) []agent.Fi
 		{Name: "spec.network.podCIDR", Value: n.PodCIDR},
 		{Name: "spec.network.serviceCIDR", Value: n.ServiceCIDR},
 		{Name: "spec.network.nodePortRange", Value: n.NodePortRange},
-		{Name: "cluster domain", Value: clusterDomain(in.Spec.K0s.Config)},
+		{Name: "cluster domain", Value: in.Spec.K0s.ClusterDomain()},
 		{Name: "--data-dir", Value: dataDir},
+	}
+	if p := in.Spec.K0s.Profile(); p != spec.DefaultWorkerProfile {
+		fields = append(fields, agent.Field{Name: "spec.k0s.workerProfile", Value: p})
 	}
 	if k := in.Spec.Kotsadm; k != nil {
 		fields = append(fields, agent.Field{Name: "spec.kotsadm.namespace", Value: k.Namespace})
 	}
 	return append(fields, agent.Field{Name: "bundle", Value: bundle})
-}
-
-// clusterDomain returns the DNS domain of the services: the one in spec.k0s.config,
-// or the default of k0s.
-func clusterDomain(config map[string]any) string {
-	at := any(config)
-	for _, key := range []string{"spec", "network", "clusterDomain"} {
-		m, _ := at.(map[string]any)
-		at = m[key]
-	}
-	if s, ok := at.(string); ok && s != "" {
-		return s
-	}
-	return "cluster.local"
 }
 
 // SharedConfigDigest returns the digest of fields that a join token carries.
