@@ -37,6 +37,8 @@ type AddOn struct {
 	Release     string            // name of the Helm release
 	Chart       Chart             // chart of that release
 	Values      map[string]any    // values of that release
+
+	ClusterDomain string // DNS domain of the cluster's services
 }
 
 // ImageRefs returns the references of the add-on's images, sorted.

@@ -76,15 +76,19 @@ func TestResolve_DerivesValuesFromTheInstaller(t *testing.T) {
 	in := fullInstaller()
 	in.Spec.Network.ServiceCIDR = "172.20.0.0/16"
 	in.Spec.Kotsadm.Namespace, in.Spec.Kotsadm.UIBindPort = "console", 30880
+	in.Spec.K0s.Config = map[string]any{"spec": map[string]any{"network": map[string]any{"clusterDomain": "corp.local"}}}
 	got, err := Resolve(in, "/srv/plinth")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for i, want := range []map[string]any{
 		{"path": "/srv/plinth/volumes"},
-		{"nodePort": 30880, "resolver": "172.20.0.10", "upstream": "kotsadm.console.svc.cluster.local:3000"},
+		{"nodePort": 30880, "resolver": "172.20.0.10", "upstream": "kotsadm.console.svc.corp.local:3000"},
 		{"clusterIP": "172.20.0.11"},
 	} {
+		if got[i].ClusterDomain != "corp.local" {
+			t.Errorf("%s: the domain is %s", got[i].Name, got[i].ClusterDomain)
+		}
 		for key, value := range want {
 			if got[i].Values[key] != value {
 				t.Errorf("%s: %s is %v, want %v", got[i].Name, key, got[i].Values[key], value)

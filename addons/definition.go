@@ -130,6 +130,7 @@ func (d definition) resolveVersion(in *spec.Installer, dataDir string, r addOnVe
 	return AddOn{
 		Name: d.Name, Title: d.Title, Version: r.Version, Deploy: d.Deploy,
 		Namespace: namespace, PodSecurity: d.PodSecurity, Images: r.Images, Release: d.Release, Chart: chart, Values: values,
+		ClusterDomain: in.Spec.K0s.ClusterDomain(),
 	}, nil
 }
 

@@ -133,7 +133,7 @@ func clusterRegistry(k *kots.Client, a addons.AddOn) registry.Registry {
 // registryWithoutClient returns the registry of the add-on a without a client of the cluster.
 func registryWithoutClient(a addons.AddOn) registry.Registry {
 	ip, _ := a.Values["clusterIP"].(string)
-	return registry.Registry{Namespace: a.Namespace, IP: ip, HostsDir: k0s.RegistryDir}
+	return registry.Registry{Namespace: a.Namespace, IP: ip, Domain: a.ClusterDomain, HostsDir: k0s.RegistryDir}
 }
 
 // trustRegistry returns the step that creates the registry's certificate and users, and configures

@@ -43,6 +43,7 @@ type Registry struct {
 	Kube      *kube.Client
 	Namespace string // namespace of its chart
 	IP        string // fixed address of its service
+	Domain    string // DNS domain of the cluster's services
 	HostsDir  string // folder in which containerd looks up registries on the nodes
 }
 
@@ -157,7 +158,7 @@ func (r Registry) ensureCertificate(ctx context.Context, ca pki.Pair, now time.T
 		return err
 	}
 	service := "registry." + r.Namespace + ".svc"
-	pair, err := ca.IssueServerCert([]string{r.IP, service, service + ".cluster.local"}, now)
+	pair, err := ca.IssueServerCert([]string{r.IP, service, service + "." + r.Domain}, now)
 	if err != nil {
 		return err
 	}

@@ -19,7 +19,7 @@ import (
 func newBench(t *testing.T) (Registry, *kubetest.Server) {
 	t.Helper()
 	s, c := kubetest.New(t)
-	return Registry{Kube: c, Namespace: "registry", IP: "10.96.0.11", HostsDir: "/etc/k0s/certs.d"}, s
+	return Registry{Kube: c, Namespace: "registry", IP: "10.96.0.11", Domain: "corp.local", HostsDir: "/etc/k0s/certs.d"}, s
 }
 
 // secretData returns the value of a key of a stored secret.
@@ -103,8 +103,10 @@ func TestTrustFiles_TrustCertificateThroughAuthority(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := leaf.Verify(x509.VerifyOptions{Roots: roots}); err != nil || leaf.VerifyHostname("10.96.0.11") != nil {
-		t.Errorf("%v, %v", err, leaf.VerifyHostname("10.96.0.11"))
+	for _, name := range []string{"10.96.0.11", "registry.registry.svc", "registry.registry.svc.corp.local"} {
+		if _, err := leaf.Verify(x509.VerifyOptions{Roots: roots}); err != nil || leaf.VerifyHostname(name) != nil {
+			t.Errorf("%v, %v", err, leaf.VerifyHostname(name))
+		}
 	}
 }
 

@@ -14,7 +14,7 @@ import (
 
 func TestWatchRegistryCert_RenewsBeforeExpiry(t *testing.T) {
 	server, client := kubetest.New(t)
-	r := &registry.Registry{Kube: client, Namespace: "registry", IP: "10.96.0.11", HostsDir: "/etc/k0s/certs.d"}
+	r := &registry.Registry{Kube: client, Namespace: "registry", IP: "10.96.0.11", Domain: "cluster.local", HostsDir: "/etc/k0s/certs.d"}
 	now := time.Now()
 	nearExpiry := now.Add(pki.ServerLifetime - 20*24*time.Hour)
 	var notes []string

@@ -188,6 +188,41 @@ func TestInstallRequirements_NeedCgroupV2FromKubernetes135(t *testing.T) {
 	}
 }
 
+func TestProxySettings_ExemptTheDomainOfTheOverlay(t *testing.T) {
+	in := installer(t)
+	in.Spec.Proxy = spec.Proxy{HTTPSProxy: "http://proxy:3128"}
+	in.Spec.K0s.Config = map[string]any{"spec": map[string]any{"network": map[string]any{"clusterDomain": "corp.local"}}}
+	p := proxySettings(in, netip.MustParseAddr("10.0.0.5"))
+	if !slices.Contains(p.NoProxy, ".corp.local") || slices.Contains(p.NoProxy, ".cluster.local") {
+		t.Error(p.NoProxy)
+	}
+}
+
+func TestSharedConfig_HasWhatTheOverlaySetsForAllHosts(t *testing.T) {
+	for name, c := range map[string]struct {
+		k0s             spec.K0s
+		domain, profile string
+	}{
+		"no overlay":         {spec.K0s{}, "cluster.local", ""},
+		"null":               {spec.K0s{Config: map[string]any{"spec": nil}}, "cluster.local", ""},
+		"domain":             {spec.K0s{Config: map[string]any{"spec": map[string]any{"network": map[string]any{"clusterDomain": "corp.local"}}}}, "corp.local", ""},
+		"the profile of k0s": {spec.K0s{WorkerProfile: spec.DefaultWorkerProfile}, "cluster.local", ""},
+		"another profile":    {spec.K0s{WorkerProfile: "dense"}, "cluster.local", "dense"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			in := installer(t)
+			in.Spec.K0s = c.k0s
+			got := map[string]string{}
+			for _, f := range SharedConfig(in, "", dataDir, "v1") {
+				got[f.Name] = f.Value
+			}
+			if got["cluster domain"] != c.domain || got["spec.k0s.workerProfile"] != c.profile {
+				t.Error(got)
+			}
+		})
+	}
+}
+
 func TestInstallRequirements_ComeFromTheBundle(t *testing.T) {
 	b := open(t, airgaptest.NewRequest(t))
 	m := config.Config{Installer: installer(t)}

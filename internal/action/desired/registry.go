@@ -14,7 +14,7 @@ func BuiltinRegistry(in *spec.Installer, dataDir string) (*registry.Registry, er
 	for _, p := range parts {
 		if p.Name == "registry" {
 			ip, _ := p.Values["clusterIP"].(string)
-			return &registry.Registry{Namespace: p.Namespace, IP: ip, HostsDir: k0s.RegistryDir}, err
+			return &registry.Registry{Namespace: p.Namespace, IP: ip, Domain: p.ClusterDomain, HostsDir: k0s.RegistryDir}, err
 		}
 	}
 	return nil, err
