@@ -88,11 +88,11 @@ installConfig: {users: {etcdUser: etcd}}`, "error k0s-config .installConfig"},
 	{"a key of a later version", "", `network: {kuberouter: {newSetting: true}}`, "error k0s-config .network.kuberouter.newSetting"},
 }
 
-// installerWith returns an Installer that selects a worker profile and whose overlay has spec, lines of YAML.
-func installerWith(profile, spec string) []byte {
+// installerWith returns an Installer that selects a worker profile and whose overlay has the lines below spec.
+func installerWith(profile, overlay string) []byte {
 	const indent = "\n        "
 	return fmt.Appendf(nil, "apiVersion: plinth.dev/v1beta1\nkind: Installer\nmetadata: {name: a}\nspec:\n  k0s:\n    version: v1.33.8+k0s.1\n    workerProfile: %q\n    config:\n      spec:%s%s\n",
-		profile, indent, strings.ReplaceAll(spec, "\n", indent))
+		profile, indent, strings.ReplaceAll(overlay, "\n", indent))
 }
 
 func TestValidate_JudgesPublicOverlays(t *testing.T) {
